@@ -1,0 +1,346 @@
+package proto
+
+import (
+	"encoding/base64"
+	"fmt"
+	"time"
+)
+
+// Verb is what a command asks for.
+type Verb string
+
+// The verbs of a JSON session.
+const (
+	VerbSay      Verb = "say"
+	VerbJoin     Verb = "join"
+	VerbLeave    Verb = "leave"
+	VerbHistory  Verb = "history"
+	VerbMembers  Verb = "members"
+	VerbSignal   Verb = "signal"
+	VerbModerate Verb = "moderate"
+	VerbAuth     Verb = "auth"
+)
+
+// Kind says what a message's body is.
+type Kind string
+
+// The kinds of message bodies.
+const (
+	Text Kind = "text" // UTF-8 text
+	Data Kind = "data" // one JSON value
+	Bin  Kind = "bin"  // bytes; base64 in JSON, a binary frame in a text session
+)
+
+// Content is what a message says.
+type Content struct {
+	Kind Kind
+	Type string // of an application event, such as "xx.oo"; "" for chat
+	Body []byte // by Kind: the text, the JSON value, the bytes
+}
+
+// From is where in a room's log to begin reading. At most one of Since, Last and
+// After is set; none means "nothing before now".
+type From struct {
+	Since    uint64 // show what came after this seq
+	HasSince bool   // since was given, 0 included
+	Epoch    string // the epoch Since was counted in; "" if unknown
+	Last     int    // show the newest so many
+	After    time.Time
+}
+
+// None reports whether no replay is asked for.
+func (f From) None() bool { return !f.HasSince && f.Last == 0 && f.After.IsZero() }
+
+// Bounds of what one command may ask for.
+const (
+	MaxReplay  = 1000 // of last
+	MaxHistory = 256  // events of one history answer
+	maxIDRaw   = 64   // bytes of a command's id, as JSON
+)
+
+// Command is one frame of a JSON session, checked. Which fields are set depends on
+// Verb. Byte slices alias the parsed frame.
+type Command struct {
+	ID   []byte // as given, a JSON string or number, to be echoed; nil if none
+	Verb Verb
+	Room Room // zero where it was left out
+
+	Content Content // say; for a signal, Type and Body (JSON, may be nil)
+	Key     string  // say; "" if none
+
+	From   From   // join; history uses Since
+	Before uint64 // history: events below this seq; 0 = the newest page
+	Limit  int    // history; 0 = the default
+
+	Act    Act    // moderate
+	Why    string // moderate
+	Target string // moderate: the member's id, for kick, mute, ban
+	Seq    uint64 // moderate: the message, for delete
+
+	Token string // auth
+}
+
+// ParseCommand reads one JSON text frame. Its error is always a [*Refusal] that tells
+// what is wrong; where the id could be read, the returned command carries it, so that
+// the refusal can be addressed.
+func ParseCommand(frame []byte) (Command, error) {
+	var c Command
+	r := jsonReader{b: frame}
+	err := r.object(func(name string) error {
+		if name == "id" {
+			return c.readID(&r)
+		}
+		if c.Verb != "" {
+			return Refuse(BadRequest, "one frame holds one command, this one holds %s and %s", clip(string(c.Verb)), clip(name))
+		}
+		c.Verb = Verb(name)
+		read, ok := readers[c.Verb]
+		if !ok {
+			// The rest of the frame is still read, for the id may come last.
+			_, err := r.value()
+			return err
+		}
+		return r.object(func(name string) error { return read(&c, &r, name) })
+	})
+	if err == nil {
+		err = r.end()
+	}
+	switch {
+	case err == nil:
+	case asRefusal(err):
+		return c, err
+	default:
+		return c, Refuse(BadRequest, "the frame is %v", err)
+	}
+	if c.Verb == "" {
+		return c, Refuse(BadRequest, `the frame holds no command; send for example {"id":1,"say":{"text":"hi"}}`)
+	}
+	if readers[c.Verb] == nil {
+		return c, Refuse(BadRequest, "there is no command %s; there are say, join, leave, history, members, signal, moderate and auth", clip(string(c.Verb)))
+	}
+	if r := c.check(); r != nil {
+		return c, r
+	}
+	return c, nil
+}
+
+func asRefusal(err error) bool {
+	_, ok := err.(*Refusal)
+	return ok
+}
+
+func (c *Command) readID(r *jsonReader) error {
+	raw, err := r.value()
+	if err != nil {
+		return err
+	}
+	if len(raw) > maxIDRaw {
+		return Refuse(TooLarge, "an id has at most %d bytes, this one has %d", maxIDRaw, len(raw))
+	}
+	if raw[0] != '"' {
+		n := jsonReader{b: raw}
+		if _, err := n.integer(); err != nil {
+			return Refuse(BadRequest, "an id is a string or a whole number from 0 to 2^53-1")
+		}
+	}
+	c.ID = raw
+	return nil
+}
+
+// readers reads one field of a verb's object, the reader standing before its value.
+var readers = map[Verb]func(c *Command, r *jsonReader, name string) error{
+	VerbSay: func(c *Command, r *jsonReader, name string) (err error) {
+		switch name {
+		case "text", "data", "bin":
+			if c.Content.Kind != "" {
+				return Refuse(BadRequest, "a message has one of text, data and bin")
+			}
+			c.Content.Kind = Kind(name)
+			c.Content.Body, err = r.body(c.Content.Kind)
+			return err
+		case "type":
+			c.Content.Type, err = r.str()
+			return err
+		case "key":
+			c.Key, err = r.str()
+			return err
+		}
+		return c.common(r, name)
+	},
+	VerbJoin: func(c *Command, r *jsonReader, name string) (err error) {
+		switch name {
+		case "since":
+			c.From.Since, err = r.integer()
+			c.From.HasSince = true
+			return err
+		case "last":
+			var n uint64
+			n, err = r.integer()
+			c.From.Last = int(min(n, MaxReplay))
+			return err
+		case "after":
+			var s string
+			if s, err = r.str(); err != nil {
+				return err
+			}
+			c.From.After, err = ParseTime(s)
+			return err
+		case "epoch":
+			c.From.Epoch, err = r.str()
+			return err
+		}
+		return c.common(r, name)
+	},
+	VerbLeave: func(c *Command, r *jsonReader, name string) error { return c.common(r, name) },
+	VerbHistory: func(c *Command, r *jsonReader, name string) (err error) {
+		switch name {
+		case "before":
+			c.Before, err = r.integer()
+			return err
+		case "since":
+			c.From.Since, err = r.integer()
+			c.From.HasSince = true
+			return err
+		case "limit":
+			var n uint64
+			n, err = r.integer()
+			c.Limit = int(min(n, MaxHistory))
+			return err
+		}
+		return c.common(r, name)
+	},
+	VerbMembers: func(c *Command, r *jsonReader, name string) error { return c.common(r, name) },
+	VerbSignal: func(c *Command, r *jsonReader, name string) (err error) {
+		switch name {
+		case "type":
+			c.Content.Type, err = r.str()
+			return err
+		case "data":
+			c.Content.Kind = Data
+			c.Content.Body, err = r.value()
+			return err
+		}
+		return c.common(r, name)
+	},
+	VerbModerate: func(c *Command, r *jsonReader, name string) (err error) {
+		switch name {
+		case "act":
+			var s string
+			s, err = r.str()
+			c.Act = Act(s)
+			return err
+		case "why":
+			c.Why, err = r.str()
+			return err
+		case "member":
+			c.Target, err = r.str()
+			return err
+		case "seq":
+			c.Seq, err = r.integer()
+			return err
+		}
+		return c.common(r, name)
+	},
+	VerbAuth: func(c *Command, r *jsonReader, name string) (err error) {
+		if name == "token" {
+			c.Token, err = r.str()
+			return err
+		}
+		return fmt.Errorf("%w: auth has no field %s", errJSON, clip(name))
+	},
+}
+
+// common reads the field every verb about a room shares.
+func (c *Command) common(r *jsonReader, name string) error {
+	if name != "room" {
+		return Refuse(BadRequest, "%s has no field %s", c.Verb, clip(name))
+	}
+	s, err := r.str()
+	if err != nil {
+		return err
+	}
+	if c.Room, err = ParseRoom(s); err != nil {
+		return Refuse(BadRoom, "%v", err)
+	}
+	return nil
+}
+
+// check applies the rules that need the whole command.
+func (c *Command) check() *Refusal {
+	switch c.Verb {
+	case VerbSay:
+		if c.Content.Kind == "" {
+			return Refuse(BadRequest, "say needs one of text, data and bin")
+		}
+		if c.Content.Type != "" {
+			if r := CheckType(c.Content.Type); r != nil {
+				return r
+			}
+		}
+		if c.Key != "" {
+			return CheckKey(c.Key)
+		}
+	case VerbSignal:
+		return CheckType(c.Content.Type)
+	case VerbJoin:
+		n := 0
+		for _, set := range []bool{c.From.HasSince, c.From.Last > 0, !c.From.After.IsZero()} {
+			if set {
+				n++
+			}
+		}
+		if n > 1 {
+			return Refuse(BadRequest, "join takes one of since, last and after")
+		}
+	case VerbHistory:
+		if c.From.HasSince && c.Before != 0 {
+			return Refuse(BadRequest, "history takes one of before and since")
+		}
+	case VerbModerate:
+		if !c.Act.Known() {
+			return Refuse(BadRequest, "there is no act %s; there are close, reopen, kick, mute, unmute, ban, unban and delete", clip(string(c.Act)))
+		}
+	case VerbAuth:
+		if c.Token == "" {
+			return Refuse(BadRequest, "auth needs a token")
+		}
+	}
+	return nil
+}
+
+// body reads a message's body of the given kind.
+func (r *jsonReader) body(kind Kind) ([]byte, error) {
+	if kind == Data {
+		return r.value()
+	}
+	raw, plain, err := r.rawString()
+	if err != nil {
+		return nil, err
+	}
+	if !plain {
+		again := jsonReader{b: r.b, i: r.i - len(raw) - 2}
+		s, err := again.str()
+		if err != nil {
+			return nil, err
+		}
+		raw = []byte(s)
+	}
+	if kind == Bin {
+		out := make([]byte, base64.StdEncoding.DecodedLen(len(raw)))
+		n, err := base64.StdEncoding.Strict().Decode(out, raw)
+		if err != nil {
+			return nil, Refuse(BadRequest, "bin is not standard base64 with padding")
+		}
+		return out[:n], nil
+	}
+	return raw, nil
+}
+
+// ParseTime reads an RFC 3339 time such as 2026-11-22T10:53:07Z.
+func ParseTime(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return t, Refuse(BadRequest, "%s is no time; write for example 2026-11-22T10:53:07Z", clip(s))
+	}
+	return t, nil
+}

@@ -1,0 +1,232 @@
+package proto
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// EventKind says what an event is; "" is a message.
+type EventKind string
+
+// The kinds of stored events beside messages.
+const (
+	Message  EventKind = ""
+	Closed   EventKind = "closed"
+	Reopened EventKind = "reopened"
+)
+
+// Event is one numbered thing that happened in a room, as every member sees it.
+type Event struct {
+	Room    Room
+	Seq     uint64 // 1, 2, 3, ... without holes within one epoch
+	At      time.Time
+	Kind    EventKind
+	From    Identity
+	Content Content // of a message
+	Why     string  // of a moderation act
+}
+
+// timeLayout is RFC 3339 in UTC with milliseconds, the only form times have on the wire.
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+// AppendTime appends t as the wire has it, without quotes.
+func AppendTime(b []byte, t time.Time) []byte { return t.UTC().AppendFormat(b, timeLayout) }
+
+// AppendJSON appends the event exactly as JSON clients receive it and as the log keeps it.
+func (e *Event) AppendJSON(b []byte) []byte {
+	b = append(b, `{"room":`...)
+	b = appendString(b, e.Room.String())
+	b = append(b, `,"seq":`...)
+	b = strconv.AppendUint(b, e.Seq, 10)
+	b = append(b, `,"at":"`...)
+	b = AppendTime(b, e.At)
+	b = append(b, '"')
+	if e.Kind != Message {
+		b = append(b, `,"kind":`...)
+		b = appendString(b, string(e.Kind))
+	}
+	b = append(b, `,"from":`...)
+	b = e.From.AppendJSON(b)
+	if e.Content.Type != "" {
+		b = append(b, `,"type":`...)
+		b = appendString(b, e.Content.Type)
+	}
+	switch e.Content.Kind {
+	case Text:
+		b = append(b, `,"text":`...)
+		b = appendString(b, string(e.Content.Body))
+	case Data:
+		b = append(b, `,"data":`...)
+		b = append(b, e.Content.Body...)
+	case Bin:
+		b = append(b, `,"bin":"`...)
+		b = base64.StdEncoding.AppendEncode(b, e.Content.Body)
+		b = append(b, '"')
+	}
+	if e.Why != "" {
+		b = append(b, `,"why":`...)
+		b = appendString(b, e.Why)
+	}
+	return append(b, '}')
+}
+
+// ParseEvent reads what [Event.AppendJSON] wrote. Names it does not know are passed
+// over, so that an older gateway can show what a newer roomsvc wrote. The body of data
+// aliases b.
+func ParseEvent(b []byte) (Event, error) {
+	var e Event
+	r := jsonReader{b: b}
+	err := r.object(func(name string) (err error) {
+		var s string
+		switch name {
+		case "room":
+			if s, err = r.str(); err == nil {
+				e.Room, err = ParseRoom(s)
+			}
+		case "seq":
+			e.Seq, err = r.integer()
+		case "at":
+			if s, err = r.str(); err == nil {
+				e.At, err = ParseTime(s)
+			}
+		case "kind":
+			s, err = r.str()
+			e.Kind = EventKind(s)
+		case "from":
+			e.From, err = r.identity()
+		case "type":
+			e.Content.Type, err = r.str()
+		case "text", "data", "bin":
+			e.Content.Kind = Kind(name)
+			e.Content.Body, err = r.body(e.Content.Kind)
+		case "why":
+			e.Why, err = r.str()
+		default:
+			_, err = r.value()
+		}
+		return err
+	})
+	if err == nil {
+		err = r.end()
+	}
+	if err == nil && (e.Room.IsZero() || e.Seq == 0) {
+		err = fmt.Errorf("it has no room or no seq")
+	}
+	if err != nil {
+		return e, fmt.Errorf("parse event: %w", err)
+	}
+	return e, nil
+}
+
+func (r *jsonReader) identity() (w Identity, err error) {
+	err = r.object(func(name string) (err error) {
+		switch name {
+		case "id":
+			w.ID, err = r.str()
+		case "name":
+			w.Name, err = r.str()
+		default:
+			_, err = r.value()
+		}
+		return err
+	})
+	return w, err
+}
+
+// Gap announces events that can no longer be had.
+type Gap struct {
+	Room     Room
+	From, To uint64 // the first and the last seq that are missing; To is 0 if nobody knows
+	Reason   GapReason
+}
+
+// GapReason says why there is a gap.
+type GapReason string
+
+// The reasons.
+const (
+	GapTrimmed GapReason = "trimmed" // the log no longer reaches back that far
+	GapReset   GapReason = "reset"   // the numbering began anew, or never reached that far
+)
+
+// AppendJSON appends {"room":…,"gap":{…}}.
+func (g Gap) AppendJSON(b []byte) []byte {
+	b = append(b, `{"room":`...)
+	b = appendString(b, g.Room.String())
+	b = append(b, `,"gap":{"from":`...)
+	b = strconv.AppendUint(b, g.From, 10)
+	b = append(b, `,"to":`...)
+	b = strconv.AppendUint(b, g.To, 10)
+	b = append(b, `,"reason":`...)
+	b = appendString(b, string(g.Reason))
+	return append(b, "}}"...)
+}
+
+// LeaveReason says how a member went.
+type LeaveReason string
+
+// The reasons.
+const (
+	LeftClient LeaveReason = "client" // it left or closed the connection itself
+	LeftServer LeaveReason = "server" // the server closed it, by a close word or a rule
+	LeftLost   LeaveReason = "lost"   // the connection broke, or its gateway died
+)
+
+// AppendSignal appends {"room":…,"signal":{"type":…,"from":…,"data":…}}; data is one
+// JSON value or empty.
+func AppendSignal(b []byte, room Room, kind string, from Identity, data []byte) []byte {
+	b = append(b, `{"room":`...)
+	b = appendString(b, room.String())
+	b = append(b, `,"signal":{"type":`...)
+	b = appendString(b, kind)
+	b = append(b, `,"from":`...)
+	b = from.AppendJSON(b)
+	if len(data) > 0 {
+		b = append(b, `,"data":`...)
+		b = append(b, data...)
+	}
+	return append(b, "}}"...)
+}
+
+// AppendJoined appends {"room":…,"joined":{"id":…,"name":…,"count":n}}. Count is how many
+// members the sending gateway knows of in the room; above [MaxListed] the identity is
+// left out.
+func AppendJoined(b []byte, room Room, who Identity, count int) []byte {
+	return appendPresence(b, room, "joined", who, count, "")
+}
+
+// AppendLeft appends {"room":…,"left":{"id":…,"name":…,"reason":…,"count":n}}.
+func AppendLeft(b []byte, room Room, who Identity, count int, reason LeaveReason) []byte {
+	return appendPresence(b, room, "left", who, count, reason)
+}
+
+// MaxListed is the number of members up to which a room's members are named; above
+// it, presence is a count.
+const MaxListed = 200
+
+func appendPresence(b []byte, room Room, verb string, who Identity, count int, reason LeaveReason) []byte {
+	b = append(b, `{"room":`...)
+	b = appendString(b, room.String())
+	b = append(b, `,"`...)
+	b = append(b, verb...)
+	b = append(b, `":{`...)
+	if who.ID != "" {
+		b = append(b, `"id":`...)
+		b = appendString(b, who.ID)
+		if who.Name != "" {
+			b = append(b, `,"name":`...)
+			b = appendString(b, who.Name)
+		}
+		b = append(b, ',')
+	}
+	if reason != "" {
+		b = append(b, `"reason":`...)
+		b = appendString(b, string(reason))
+		b = append(b, ',')
+	}
+	b = append(b, `"count":`...)
+	b = strconv.AppendInt(b, int64(count), 10)
+	return append(b, "}}"...)
+}

@@ -1,0 +1,89 @@
+package proto
+
+import (
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of what a sender may call itself and its messages.
+const (
+	MaxIDBytes   = 64  // of Identity.ID
+	MaxNameBytes = 128 // of Identity.Name
+	MaxKeyBytes  = 128 // of a message's key
+	MaxTypeBytes = 64  // of an application event's type
+)
+
+// Identity is who somebody is: the id that de-duplication, moderation and presence
+// go by, and the name that is shown.
+type Identity struct {
+	ID   string // of [A-Za-z0-9_.:@-], unique; authenticated, or made by a gateway and signed into resume
+	Name string // any printable text; "" if none was given
+}
+
+// CheckID refuses an id that cannot stand in a NATS header or a log line as it is.
+func CheckID(id string) *Refusal {
+	return checkToken("id", id, MaxIDBytes)
+}
+
+// CheckKey refuses a message key that cannot stand in a NATS header as it is:
+// 1 to 128 printable ASCII characters without space.
+func CheckKey(key string) *Refusal {
+	if key == "" || len(key) > MaxKeyBytes {
+		return Refuse(TooLarge, "a key has 1 to %d characters, this one has %d", MaxKeyBytes, len(key))
+	}
+	for i := 0; i < len(key); i++ {
+		if key[i] <= ' ' || key[i] > '~' {
+			return Refuse(BadRequest, "a key is printable ASCII without spaces")
+		}
+	}
+	return nil
+}
+
+// CheckType refuses an application event's type that is not of [A-Za-z0-9_.:-].
+func CheckType(t string) *Refusal {
+	return checkToken("type", t, MaxTypeBytes)
+}
+
+func checkToken(what, s string, limit int) *Refusal {
+	if s == "" || len(s) > limit {
+		return Refuse(TooLarge, "the %s has 1 to %d characters, this one has %d", what, limit, len(s))
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') &&
+			c != '_' && c != '.' && c != ':' && c != '-' && c != '@' {
+			return Refuse(BadRequest, "the %s may hold only letters, digits and _ . : @ - of ASCII", what)
+		}
+	}
+	return nil
+}
+
+// CheckName refuses a display name that is too long, not UTF-8, or holds characters
+// that cannot be seen or that turn the writing direction of what follows.
+func CheckName(name string) *Refusal {
+	if len(name) > MaxNameBytes {
+		return Refuse(TooLarge, "the name is %d bytes long, at most %d are allowed", len(name), MaxNameBytes)
+	}
+	if !utf8.ValidString(name) {
+		return Refuse(BadRequest, "the name is not valid UTF-8")
+	}
+	for _, r := range name {
+		// U+200D joins emoji and letters of some scripts; every other character that is
+		// not printable is refused, bidirectional controls among them.
+		if r != '\u200d' && r != '\u200c' && !unicode.IsPrint(r) {
+			return Refuse(BadRequest, "the name holds %U, which cannot be shown", r)
+		}
+	}
+	return nil
+}
+
+// AppendJSON appends {"id":…,"name":…}, without an empty name.
+func (w Identity) AppendJSON(b []byte) []byte {
+	b = append(b, `{"id":`...)
+	b = appendString(b, w.ID)
+	if w.Name != "" {
+		b = append(b, `,"name":`...)
+		b = appendString(b, w.Name)
+	}
+	return append(b, '}')
+}

@@ -1,0 +1,416 @@
+package proto
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// maxDepth bounds how deep arrays and objects may nest in anything a client sends.
+const maxDepth = 64
+
+// errJSON is wrapped by every syntax error of the reader below.
+var errJSON = errors.New("not valid JSON")
+
+// jsonReader reads one JSON text strictly and without copying. encoding/json takes
+// the last of two equal keys, matches names in any case and replaces broken UTF-8,
+// so that two programs may read one frame in two ways; here each of these is an
+// error. A reader belongs to one call and is used by value on the stack.
+type jsonReader struct {
+	b     []byte
+	i     int
+	depth int
+}
+
+func (r *jsonReader) fail(what string) error {
+	return fmt.Errorf("%w: %s at byte %d", errJSON, what, r.i)
+}
+
+func (r *jsonReader) space() {
+	for r.i < len(r.b) {
+		switch r.b[r.i] {
+		case ' ', '\t', '\n', '\r':
+			r.i++
+		default:
+			return
+		}
+	}
+}
+
+// peek returns the first byte of the next token, 0 at the end.
+func (r *jsonReader) peek() byte {
+	r.space()
+	if r.i == len(r.b) {
+		return 0
+	}
+	return r.b[r.i]
+}
+
+func (r *jsonReader) expect(c byte) error {
+	if r.peek() != c {
+		return r.fail(fmt.Sprintf("expected %q", c))
+	}
+	r.i++
+	return nil
+}
+
+// end requires that nothing but white space follows.
+func (r *jsonReader) end() error {
+	if r.peek() != 0 || r.i != len(r.b) {
+		return r.fail("something follows the JSON text")
+	}
+	return nil
+}
+
+// object reads an object and calls field for each name, in order, with the reader
+// standing before the value; field must consume exactly that value. A name that
+// comes twice is an error.
+func (r *jsonReader) object(field func(name string) error) error {
+	if err := r.enter('{'); err != nil {
+		return err
+	}
+	var seen names
+	for n := 0; r.peek() != '}'; n++ {
+		if n > 0 {
+			if err := r.expect(','); err != nil {
+				return err
+			}
+		}
+		name, err := r.str()
+		if err != nil {
+			return err
+		}
+		if !seen.add(name) {
+			return r.fail(fmt.Sprintf("the name %s comes twice", clip(name)))
+		}
+		if err := r.expect(':'); err != nil {
+			return err
+		}
+		if err := field(name); err != nil {
+			return err
+		}
+	}
+	r.i++
+	r.depth--
+	return nil
+}
+
+// names is a set of strings that costs nothing while it is small, and stays linear
+// for an object with thousands of names.
+type names struct {
+	few  [12]string
+	n    int
+	many map[string]struct{}
+}
+
+// add reports whether name was not in the set before.
+func (s *names) add(name string) bool {
+	for _, f := range s.few[:s.n] {
+		if f == name {
+			return false
+		}
+	}
+	if s.n < len(s.few) {
+		s.few[s.n] = name
+		s.n++
+		return true
+	}
+	if s.many == nil {
+		s.many = make(map[string]struct{})
+	}
+	before := len(s.many)
+	s.many[name] = struct{}{}
+	return len(s.many) > before
+}
+
+func (r *jsonReader) enter(c byte) error {
+	if err := r.expect(c); err != nil {
+		return err
+	}
+	if r.depth++; r.depth > maxDepth {
+		return r.fail(fmt.Sprintf("nested deeper than %d", maxDepth))
+	}
+	return nil
+}
+
+// str reads a string. It allocates the result, never more than the input.
+func (r *jsonReader) str() (string, error) {
+	raw, plain, err := r.rawString()
+	if err != nil {
+		return "", err
+	}
+	if plain {
+		return string(raw), nil
+	}
+	out := make([]byte, 0, len(raw))
+	for i := 0; i < len(raw); {
+		if raw[i] != '\\' {
+			out = append(out, raw[i])
+			i++
+			continue
+		}
+		switch c := raw[i+1]; c {
+		case 'u':
+			u := hex4(raw[i+2:])
+			i += 6
+			if utf16.IsSurrogate(u) {
+				low := rune(-1)
+				if i+6 <= len(raw) && raw[i] == '\\' && raw[i+1] == 'u' {
+					low = hex4(raw[i+2:])
+				}
+				if u = utf16.DecodeRune(u, low); u == utf8.RuneError {
+					return "", r.fail("half a surrogate pair in a string ending")
+				}
+				i += 6
+			}
+			out = utf8.AppendRune(out, u)
+		default:
+			out = append(out, unescaped[c])
+			i += 2
+		}
+	}
+	return string(out), nil
+}
+
+// unescaped maps the letter of a two-byte escape to what it stands for; 0 is no escape.
+var unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
+// rawString passes over a string and returns what is between the quotes, checked,
+// and whether it is free of escapes.
+func (r *jsonReader) rawString() (raw []byte, plain bool, err error) {
+	if err := r.expect('"'); err != nil {
+		return nil, false, err
+	}
+	start := r.i
+	plain = true
+	for r.i < len(r.b) {
+		c := r.b[r.i]
+		switch {
+		case c == '"':
+			raw = r.b[start:r.i]
+			r.i++
+			return raw, plain, nil
+		case c == '\\':
+			plain = false
+			if r.i+1 == len(r.b) {
+				return nil, false, r.fail("the string does not end")
+			}
+			e := r.b[r.i+1]
+			switch {
+			case unescaped[e] != 0:
+				r.i += 2
+			case e == 'u' && r.i+6 <= len(r.b) && hex4(r.b[r.i+2:]) >= 0:
+				r.i += 6
+			default:
+				return nil, false, r.fail("bad escape in a string")
+			}
+		case c < ' ':
+			return nil, false, r.fail("control character in a string")
+		case c < utf8.RuneSelf:
+			r.i++
+		default:
+			u, n := utf8.DecodeRune(r.b[r.i:])
+			if u == utf8.RuneError && n <= 1 {
+				return nil, false, r.fail("invalid UTF-8 in a string")
+			}
+			r.i += n
+		}
+	}
+	return nil, false, r.fail("the string does not end")
+}
+
+// hex4 decodes four hexadecimal digits, or returns -1.
+func hex4(b []byte) rune {
+	var u rune
+	for _, c := range b[:4] {
+		switch {
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'a' && c <= 'f':
+			c -= 'a' - 10
+		case c >= 'A' && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return -1
+		}
+		u = u<<4 | rune(c)
+	}
+	return u
+}
+
+// integer reads a whole number in 0 ... 2^53-1, the range every JSON reader keeps exact.
+func (r *jsonReader) integer() (uint64, error) {
+	raw, err := r.number()
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(string(raw), 10, 64)
+	if err != nil || n >= 1<<53 {
+		return 0, r.fail("expected a whole number from 0 to 2^53-1")
+	}
+	return n, nil
+}
+
+func (r *jsonReader) number() ([]byte, error) {
+	r.space()
+	start := r.i
+	digits := func() bool {
+		from := r.i
+		for r.i < len(r.b) && r.b[r.i] >= '0' && r.b[r.i] <= '9' {
+			r.i++
+		}
+		return r.i > from
+	}
+	is := func(set string) bool {
+		if r.i < len(r.b) {
+			for j := 0; j < len(set); j++ {
+				if r.b[r.i] == set[j] {
+					r.i++
+					return true
+				}
+			}
+		}
+		return false
+	}
+	is("-")
+	ok := is("0") || digits()
+	if ok && is(".") {
+		ok = digits()
+	}
+	if ok && is("eE") {
+		is("+-")
+		ok = digits()
+	}
+	if !ok {
+		return nil, r.fail("expected a number")
+	}
+	raw := r.b[start:r.i]
+	if f, err := strconv.ParseFloat(string(raw), 64); err != nil || math.IsInf(f, 0) {
+		return nil, r.fail("a number out of range")
+	}
+	return raw, nil
+}
+
+// value passes over any value and returns its bytes, checked.
+func (r *jsonReader) value() ([]byte, error) {
+	c := r.peek()
+	start := r.i
+	var err error
+	switch {
+	case c == '{':
+		err = r.object(func(string) error { _, err := r.value(); return err })
+	case c == '[':
+		err = r.array()
+	case c == '"':
+		_, err = r.str()
+	case c == 't':
+		err = r.literal("true")
+	case c == 'f':
+		err = r.literal("false")
+	case c == 'n':
+		err = r.literal("null")
+	default:
+		_, err = r.number()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.b[start:r.i], nil
+}
+
+func (r *jsonReader) array() error {
+	if err := r.enter('['); err != nil {
+		return err
+	}
+	for n := 0; r.peek() != ']'; n++ {
+		if n > 0 {
+			if err := r.expect(','); err != nil {
+				return err
+			}
+		}
+		if _, err := r.value(); err != nil {
+			return err
+		}
+	}
+	r.i++
+	r.depth--
+	return nil
+}
+
+func (r *jsonReader) literal(word string) error {
+	if len(r.b)-r.i < len(word) || string(r.b[r.i:r.i+len(word)]) != word {
+		return r.fail("expected a value")
+	}
+	r.i += len(word)
+	return nil
+}
+
+// ValidJSON reports what is wrong with data as an application's own JSON value:
+// syntax, UTF-8, a name that comes twice, nesting deeper than 64.
+func ValidJSON(data []byte) error {
+	r := jsonReader{b: data}
+	if _, err := r.value(); err != nil {
+		return err
+	}
+	return r.end()
+}
+
+// appendString appends s as a JSON string. s must be valid UTF-8, which everything
+// that reaches an encoder has been checked for; a byte that is not becomes U+FFFD.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			u, n := utf8.DecodeRuneInString(s[i:])
+			// U+2028 and U+2029 end a line in JavaScript source; escaped, the text can be
+			// pasted anywhere.
+			if (u != utf8.RuneError || n > 1) && u != '\u2028' && u != '\u2029' {
+				i += n
+				continue
+			}
+			b = append(b, s[from:i]...)
+			b = fmt.Appendf(b, `\u%04x`, u)
+			i += n
+			from = i
+			continue
+		}
+		b = append(b, s[from:i]...)
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, `\n`...)
+		case '\r':
+			b = append(b, `\r`...)
+		case '\t':
+			b = append(b, `\t`...)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, c)
+		}
+		i++
+		from = i
+	}
+	b = append(b, s[from:]...)
+	return append(b, '"')
+}
+
+// clip quotes s for an error message, cut at 40 bytes.
+func clip(s string) string {
+	if len(s) > 40 {
+		n := 40
+		for n > 0 && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		return strconv.Quote(s[:n]) + "…"
+	}
+	return strconv.Quote(s)
+}

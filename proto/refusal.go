@@ -1,0 +1,103 @@
+package proto
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Code is the machine-readable half of a refusal.
+type Code string
+
+// The codes. PROTOCOL.md says when each is used.
+const (
+	BadRequest   Code = "bad_request"    // the command cannot be understood; mend it
+	BadRoom      Code = "bad_room"       // the room name is not allowed
+	TooLarge     Code = "too_large"      // the message, the key or the name is too long
+	NotJoined    Code = "not_joined"     // join the room first
+	TooMany      Code = "too_many"       // a limit of rooms, members or connections is reached
+	RateLimited  Code = "rate_limited"   // slow down; retry_ms says for how long
+	RoomClosed   Code = "room_closed"    // the room has been closed; why is in the message
+	Unauthorized Code = "unauthorized"   // no token, or one that is not accepted
+	Forbidden    Code = "forbidden"      // this identity may not do this
+	NotFound     Code = "not_found"      // there is nothing here
+	Unsupported  Code = "unsupported"    // understood, but this server does not do it
+	Overloaded   Code = "overloaded"     // a queue is full; retry with the same key
+	Unavailable  Code = "unavailable"    // the log cannot be reached now; retry with the same key
+	Internal     Code = "internal"       // a defect of ours; it has been logged
+	ClosedByWord Code = "closed_by_word" // a close word: nothing was stored, the connection ends
+)
+
+// Refusal is a typed "no", for the one who asked and for nobody else. It is an error;
+// its message is a sentence for people that says what to do next.
+type Refusal struct {
+	Code    Code
+	Message string
+	Retry   time.Duration // how long to wait before the same is worth trying again; 0 = it is not
+}
+
+// Refuse makes a refusal with a formatted message.
+func Refuse(code Code, format string, args ...any) *Refusal {
+	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// After returns the refusal with a time after which trying again makes sense.
+func (r *Refusal) After(d time.Duration) *Refusal {
+	return &Refusal{Code: r.Code, Message: r.Message, Retry: d}
+}
+
+// Error returns code and message in one line.
+func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Message }
+
+// Temporary reports whether the same command may succeed later.
+func (r *Refusal) Temporary() bool { return r.Retry > 0 }
+
+// AsRefusal returns the refusal in err's chain; an error that is none becomes
+// [Internal] with no detail, since detail belongs into the log.
+func AsRefusal(err error) *Refusal {
+	var r *Refusal
+	if errors.As(err, &r) {
+		return r
+	}
+	return Refuse(Internal, "something went wrong on the server; it has been logged")
+}
+
+// Status returns the HTTP status that carries the code.
+func (c Code) Status() int {
+	switch c {
+	case BadRequest, BadRoom:
+		return http.StatusBadRequest
+	case TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case RateLimited:
+		return http.StatusTooManyRequests
+	case RoomClosed, ClosedByWord, NotJoined:
+		return http.StatusConflict
+	case Unauthorized:
+		return http.StatusUnauthorized
+	case Forbidden:
+		return http.StatusForbidden
+	case NotFound:
+		return http.StatusNotFound
+	case Unsupported:
+		return http.StatusNotImplemented
+	case TooMany, Overloaded, Unavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// AppendJSON appends {"code":…,"message":…} with retry_ms where there is one.
+func (r *Refusal) AppendJSON(b []byte) []byte {
+	b = append(b, `{"code":`...)
+	b = appendString(b, string(r.Code))
+	b = append(b, `,"message":`...)
+	b = appendString(b, r.Message)
+	if r.Retry > 0 {
+		b = append(b, `,"retry_ms":`...)
+		b = strconv.AppendInt(b, max(1, r.Retry.Milliseconds()), 10)
+	}
+	return append(b, '}')
+}
