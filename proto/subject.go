@@ -9,9 +9,16 @@ import (
 // StreamName is the JetStream stream that holds the log of every room.
 const StreamName = "ROOMS"
 
-// LeaseBucket is the key-value bucket in which roomsvc instances keep their leases
-// and in which the key that signs resume strings rests.
+// LeaseBucket is the key-value bucket in which roomsvc instances keep their leases. It
+// is held in memory: when all servers have stopped there is no lease left to keep.
 const LeaseBucket = "ROOMSVC"
+
+// SecretBucket and SecretKey name the key-value entry, on disk, that holds the 32 random
+// bytes which sign resume strings. The first roomsvc makes it; gateways only read it.
+const (
+	SecretBucket = "ROOMSECRET"
+	SecretKey    = "resume"
+)
 
 // Wildcards over all rooms.
 const (
