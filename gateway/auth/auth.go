@@ -1,0 +1,66 @@
+// Package auth answers who somebody is and which pages may speak to us: identities a
+// gateway makes itself and signs into resume strings, identities that tokens carry,
+// and the origins of browsers.
+package auth
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"time"
+
+	"roomcast/proto"
+)
+
+// Config is what an Auth goes by. The zero value accepts no token, no resume string
+// of any age, and pages of the same host and of loopback only.
+type Config struct {
+	AllowOrigins []string      // further origins, exact, such as https://chat.example.org
+	KeyFile      string        // HMAC secret or PEM public key that tokens are checked with; "" = no tokens
+	ResumeAge    time.Duration // how old a resume string may be
+}
+
+// DefaultConfig returns what the flags default to.
+func DefaultConfig() Config {
+	return Config{ResumeAge: 30 * 24 * time.Hour}
+}
+
+// Auth checks what clients show. It does not change after New and may be used by any
+// number of goroutines.
+type Auth struct {
+	resumeKey [sha256.Size]byte
+	resumeAge time.Duration
+	origins   map[string]bool
+	tokens    *tokens // nil if none are accepted
+	now       func() time.Time
+}
+
+// New makes an Auth. Secret signs resume strings; gateways that share it accept each
+// other's. Its errors name the flag at fault.
+func New(secret []byte, cfg Config) (*Auth, error) {
+	if len(secret) < 16 {
+		return nil, fmt.Errorf("resume secret of %d bytes is too short, 16 or more are needed", len(secret))
+	}
+	a := &Auth{resumeKey: deriveResumeKey(secret), resumeAge: cfg.ResumeAge, now: time.Now}
+	var err error
+	if a.origins, err = parseOrigins(cfg.AllowOrigins); err != nil {
+		return nil, fmt.Errorf("--allow-origin: %w", err)
+	}
+	if cfg.KeyFile != "" {
+		if a.tokens, err = loadTokens(cfg.KeyFile); err != nil {
+			return nil, fmt.Errorf("--auth-key-file: %w", err)
+		}
+	}
+	return a, nil
+}
+
+var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// Anonymous makes an identity nobody has: 80 random bits, so that a billion of them
+// stay apart, without a name.
+func (a *Auth) Anonymous() proto.Identity {
+	var b [10]byte
+	rand.Read(b[:])
+	return proto.Identity{ID: "anon-" + idText.EncodeToString(b[:])}
+}
