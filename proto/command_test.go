@@ -1,0 +1,138 @@
+package proto
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseCommand(t *testing.T) {
+	lobby := MustRoom("lobby")
+	for frame, check := range map[string]func(Command) bool{
+		`{"id":1,"say":{"room":"lobby","text":"hi","key":"3f9c"}}`: func(c Command) bool {
+			return c.Verb == VerbSay && string(c.ID) == "1" && c.Room == lobby && string(c.Content.Body) == "hi" && c.Content.Kind == Text && c.Key == "3f9c"
+		},
+		`{"say":{"text":"a\n\"\u4f60\ud83d\ude00"},"id":"x"}`: func(c Command) bool {
+			return string(c.Content.Body) == "a\n\"你😀" && string(c.ID) == `"x"` && c.Room.IsZero()
+		},
+		`{"say":{"data":{"a":[1,2.5e3,null,true]},"type":"xx.oo"}}`: func(c Command) bool {
+			return c.Content.Kind == Data && c.Content.Type == "xx.oo" && string(c.Content.Body) == `{"a":[1,2.5e3,null,true]}`
+		},
+		`{"say":{"bin":"AAH/"}}`:                                   func(c Command) bool { return string(c.Content.Body) == "\x00\x01\xff" },
+		`{"join":{"room":"lobby","since":0}}`:                      func(c Command) bool { return c.From.HasSince && c.From.Since == 0 && !c.From.None() },
+		`{"join":{"room":"lobby","last":5000}}`:                    func(c Command) bool { return c.From.Last == MaxReplay },
+		`{"join":{"room":"lobby","after":"2026-11-22T10:53:07Z"}}`: func(c Command) bool { return c.From.After.Equal(time.Date(2026, 11, 22, 10, 53, 7, 0, time.UTC)) },
+		`{"join":{"room":"lobby"}}`:                                func(c Command) bool { return c.From.None() },
+		`{"history":{"before":43,"limit":50}}`:                     func(c Command) bool { return c.Before == 43 && c.Limit == 50 },
+		`{"signal":{"type":"typing","data":{}}}`:                   func(c Command) bool { return c.Content.Type == "typing" && string(c.Content.Body) == "{}" },
+		`{"moderate":{"room":"lobby","act":"close","why":"done"}}`: func(c Command) bool { return c.Act == ActClose && c.Why == "done" },
+		` { "leave" : { } } `:                                      func(c Command) bool { return c.Verb == VerbLeave },
+	} {
+		c, err := ParseCommand([]byte(frame))
+		if err != nil || !check(c) {
+			t.Errorf("ParseCommand(%s) = %+v, %v", frame, c, err)
+		}
+	}
+}
+
+func TestParseCommandRefuses(t *testing.T) {
+	deep := strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)
+	wide := make([]string, 5_000)
+	for i := range wide {
+		wide[i] = fmt.Sprintf(`"k%d":0`, i)
+	}
+	for _, x := range []struct {
+		frame string
+		code  Code
+		id    string // what must be known of the id, to address the refusal
+	}{
+		{``, BadRequest, ""},
+		{`hello`, BadRequest, ""},
+		{`[]`, BadRequest, ""},
+		{`{}`, BadRequest, ""},
+		{`{"id":7}`, BadRequest, "7"},
+		{`{"id":7,"shout":{}}`, BadRequest, "7"},
+		{`{"shout":{},"id":7}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a"},"join":{}}`, BadRequest, "7"},
+		{`{"id":7,"say":"a"}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":1}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a","data":1}}`, BadRequest, "7"},
+		{`{"id":7,"say":{}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a","text":"b"}}`, BadRequest, "7"},
+		{`{"id":7,"id":8,"leave":{}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a","extra":1}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"\ud800"}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"\ud800\u0041"}}`, BadRequest, "7"},
+		{"{\"id\":7,\"say\":{\"text\":\"\xff\"}}", BadRequest, "7"},
+		{"{\"id\":7,\"say\":{\"text\":\"\x01\"}}", BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a"}} x`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a"}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a",}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"data":` + deep + `}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"data":{"a":1,"a":2}}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"data":{` + strings.Join(wide, ",") + `,"k1":0}}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"data":NaN}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"data":1e999}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"data":01}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"bin":"%%%"}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a","type":"a b"}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a","key":"a b"}}`, BadRequest, "7"},
+		{`{"id":7,"say":{"text":"a","key":"` + strings.Repeat("k", MaxKeyBytes+1) + `"}}`, TooLarge, "7"},
+		{`{"id":7,"say":{"room":"a.b","text":"a"}}`, BadRoom, "7"},
+		{`{"id":7,"join":{"room":"*"}}`, BadRoom, "7"},
+		{`{"id":7,"join":{"since":9007199254740992}}`, BadRequest, "7"},
+		{`{"id":7,"join":{"since":-1}}`, BadRequest, "7"},
+		{`{"id":7,"join":{"since":1.5}}`, BadRequest, "7"},
+		{`{"id":7,"join":{"since":1,"last":2}}`, BadRequest, "7"},
+		{`{"id":7,"join":{"after":"yesterday"}}`, BadRequest, "7"},
+		{`{"id":7,"history":{"since":1,"before":2}}`, BadRequest, "7"},
+		{`{"id":7,"moderate":{"act":"explode"}}`, BadRequest, "7"},
+		{`{"id":7,"auth":{}}`, BadRequest, "7"},
+		{`{"id":9007199254740993,"leave":{}}`, BadRequest, ""},
+		{`{"id":1.5,"leave":{}}`, BadRequest, ""},
+		{`{"id":{},"leave":{}}`, BadRequest, ""},
+		{`{"id":"` + strings.Repeat("x", 100) + `","leave":{}}`, TooLarge, ""},
+	} {
+		c, err := ParseCommand([]byte(x.frame))
+		r, ok := err.(*Refusal)
+		if !ok {
+			t.Errorf("ParseCommand(%.60s): got %v, want a refusal", x.frame, err)
+			continue
+		}
+		if r.Code != x.code || string(c.ID) != x.id || r.Message == "" || len(r.Message) > 300 {
+			t.Errorf("ParseCommand(%.60s): got %v for id %q, want %s for id %q", x.frame, r, c.ID, x.code, x.id)
+		}
+	}
+}
+
+// FuzzParseCommand holds the reader against encoding/json: what it takes is valid JSON
+// that says the same.
+func FuzzParseCommand(f *testing.F) {
+	f.Add([]byte(`{"id":1,"say":{"room":"lobby","text":"h\u00e9\ud83d\ude00","key":"3f9c","type":"a.b"}}`))
+	f.Add([]byte(`{"join":{"room":"聊天室1","last":5}}`))
+	f.Add([]byte(`{"id":"a","say":{"data":{"a":[1e3,-0.5,null,true,{}]}}}`))
+	f.Add([]byte(`{"history":{"before":1,"limit":2}}`))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		c, err := ParseCommand(frame)
+		if err != nil {
+			if _, ok := err.(*Refusal); !ok {
+				t.Fatalf("got %T, want a refusal", err)
+			}
+			return
+		}
+		var m map[string]json.RawMessage
+		if err := json.Unmarshal(frame, &m); err != nil {
+			t.Fatalf("took what encoding/json refuses: %v", err)
+		}
+		if c.Verb == VerbSay && c.Content.Kind == Text {
+			var say map[string]json.RawMessage
+			var text string
+			if err := errors.Join(json.Unmarshal(m["say"], &say), json.Unmarshal(say["text"], &text)); err != nil || text != string(c.Content.Body) {
+				t.Fatalf("got text %q, encoding/json says %q, %v", c.Content.Body, text, err)
+			}
+		}
+	})
+}
