@@ -1,0 +1,54 @@
+package loop
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+)
+
+// Config says how loops listen and how much they keep.
+type Config struct {
+	// Address is host:port; an empty host is all of them, port 0 any free one.
+	Address string
+
+	// Loops is how many loops share the address, one per core if 0.
+	Loops int
+
+	// TLS encrypts every connection; it needs the portable backend.
+	TLS *tls.Config
+
+	// Portable chooses the goroutine backend also where epoll would do.
+	Portable bool
+
+	// MaxPending bounds, in bytes, what Received may leave unused of one
+	// connection. A connection whose handler uses nothing of so much is closed.
+	MaxPending int
+
+	// MaxPosted bounds the functions that wait in Post, each loop.
+	MaxPosted int
+
+	// SendBuffer bounds, in bytes, what the kernel (the portable backend: the
+	// loop) holds of a peer that does not read.
+	SendBuffer int
+
+	// Log tells of accepting that fails and goes on again.
+	Log *slog.Logger
+}
+
+// DefaultConfig returns the settings of a gateway: messages of up to 64 KiB.
+func DefaultConfig() Config {
+	return Config{
+		Address:    ":8000",
+		MaxPending: 256 << 10,
+		MaxPosted:  1 << 20,
+		SendBuffer: 64 << 10,
+		Log:        slog.Default(),
+	}
+}
+
+// Why a connection is gone, where it was this side's doing.
+var (
+	ErrClosed   = errors.New("closed by this side")
+	ErrDetached = errors.New("detached")
+	ErrPending  = errors.New("too many bytes waited for the rest of a message")
+)
