@@ -1,15 +1,12 @@
 // Package daemon is how the two services of Roomcast run: flags and their
 // environment names, the connection to NATS with the names the nats command line
 // tool uses, logs, signals, the listener for operators, and the version.
-//
-// A main function of a service is a cobra command whose flags are bound into
-// config structs, passed to [Main].
 package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -23,32 +20,32 @@ import (
 // come after, and so win over, the ones the dialer brings itself.
 type Dialer func(name string, opts ...nats.Option) (*nats.Conn, error)
 
-// Main runs a command line to its end and returns the exit status: 0, or 1 after
-// one line about the error on standard error. SIGINT and SIGTERM cancel the context
-// that commands get; a second one ends the process at once. Prefix begins the
-// environment names of the flags, such as "GATEWAY"; see [Environment].
-func Main(prefix string, root *cobra.Command) int {
+// Main runs a service's command line and returns the exit status: 0, or 1 after one
+// line on standard error. SIGINT and SIGTERM cancel the context that commands get; a
+// second one ends the process at once.
+func Main(root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the next signal has its usual effect again
+	return execute(ctx, root, os.Args[1:], os.Environ(), os.Stderr)
+}
 
+func execute(ctx context.Context, root *cobra.Command, args, environ []string, stderr io.Writer) int {
 	root.SilenceUsage = true
 	root.SilenceErrors = true
+	root.Args = cobra.NoArgs
 	root.Version = Version()
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetArgs(args)
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		return Environment(prefix, root, cmd, os.Environ())
+		return readEnvironment(root, cmd, environ, stderr)
 	}
-	root.AddCommand(versionCommand())
-	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil {
-		return 0
+	root.AddCommand(versionCommand(root.Name()))
+	describeEnvironment(root)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", root.Name(), err)
+		return 1
 	}
-	if hint := (*hintError)(nil); errors.As(err, &hint) {
-		fmt.Fprintf(os.Stderr, "%s: %v\n%s\n", root.Name(), err, hint.hint)
-	} else {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", root.Name(), err)
-	}
-	_ = cmd
-	return 1
+	return 0
 }

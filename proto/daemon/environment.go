@@ -1,0 +1,96 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// envAnnotation holds the environment name of a flag that does not go by the rule.
+const envAnnotation = "roomcast_env"
+
+// Env gives a flag an environment name of its own, one that other tools use too, such
+// as NATS_URL.
+func Env(flags *pflag.FlagSet, flag, name string) {
+	if err := flags.SetAnnotation(flag, envAnnotation, []string{name}); err != nil {
+		panic(err) // the flag does not exist: a slip of the programmer
+	}
+}
+
+// envName returns the environment name of a flag: GATEWAY_MAX_MESSAGE for
+// --max-message of gateway, unless Env gave it another.
+func envName(service string, f *pflag.Flag) string {
+	if own := f.Annotations[envAnnotation]; len(own) == 1 {
+		return own[0]
+	}
+	return envPrefix(service) + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+}
+
+func envPrefix(service string) string { return strings.ToUpper(service) + "_" }
+
+// readEnvironment sets each flag of cmd that was not given from its variable. An
+// empty variable counts as not set. A variable that begins like ours and is none is
+// reported, not refused: Kubernetes sets GATEWAY_PORT and the like for a service of
+// that name.
+func readEnvironment(root, cmd *cobra.Command, environ []string, stderr io.Writer) error {
+	service := root.Name()
+	values := make(map[string]string, len(environ))
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		values[name] = value
+	}
+	var err error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		name := envName(service, f)
+		value := values[name]
+		if value == "" || f.Changed || err != nil {
+			return
+		}
+		if e := cmd.Flags().Set(f.Name, value); e != nil {
+			err = fmt.Errorf("environment variable %s: %w", name, explain(f, value, e))
+		}
+	})
+	if err != nil {
+		return err
+	}
+
+	known := map[string]bool{}
+	each(root, func(f *pflag.Flag) { known[envName(service, f)] = true })
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if strings.HasPrefix(name, envPrefix(service)) && !known[name] {
+			hint := ""
+			if near := nearest(name, slices.Sorted(maps.Keys(known))); near != "" {
+				hint = "; did you mean " + near + "?"
+			}
+			fmt.Fprintf(stderr, "%s: environment variable %s is not a setting and is passed over%s\n", service, name, hint)
+		}
+	}
+	return nil
+}
+
+// describeEnvironment adds to each flag's help the variable that sets it.
+func describeEnvironment(root *cobra.Command) {
+	each(root, func(f *pflag.Flag) {
+		f.Usage += " [$" + envName(root.Name(), f) + "]"
+	})
+}
+
+// each calls do for every flag of root and its commands, once.
+func each(root *cobra.Command, do func(*pflag.Flag)) {
+	seen := map[*pflag.Flag]bool{}
+	once := func(f *pflag.Flag) {
+		if f.Name != "help" && f.Name != "version" && !seen[f] {
+			seen[f] = true
+			do(f)
+		}
+	}
+	for _, cmd := range append([]*cobra.Command{root}, root.Commands()...) {
+		cmd.Flags().VisitAll(once)
+		cmd.PersistentFlags().VisitAll(once)
+	}
+}

@@ -1,0 +1,76 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// flagError says of a wrong flag what would be right.
+func flagError(cmd *cobra.Command, err error) error {
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if near := nearest(unknown.GetSpecifiedName(), names); near != "" {
+			return fmt.Errorf("%w; did you mean --%s? (%s --help lists them all)", err, near, cmd.CommandPath())
+		}
+		return fmt.Errorf("%w; %s --help lists them all", err, cmd.CommandPath())
+	}
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return fmt.Errorf("--%s: %w", bad.GetFlag().Name, explain(bad.GetFlag(), bad.GetValue(), err))
+	}
+	return err
+}
+
+// explain says what is wrong with a flag's value and what would be right.
+func explain(f *pflag.Flag, value string, err error) error {
+	want := map[string]string{
+		"bool":     "true or false",
+		"int":      "a whole number",
+		"int64":    "a whole number",
+		"float64":  "a number",
+		"duration": "a duration such as 500ms, 2s or 1h30m",
+	}[f.Value.Type()]
+	if want != "" {
+		return fmt.Errorf("%q is not %s", value, want)
+	}
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return bad.Unwrap()
+	}
+	return err
+}
+
+// nearest returns the name that differs least from the one given, or "" if none is
+// alike.
+func nearest(name string, names []string) string {
+	best, least := "", len(name)/3+1
+	for _, n := range names {
+		if d := distance(name, n); d < least {
+			best, least = n, d
+		}
+	}
+	return best
+}
+
+// distance returns how many letters must be put in, taken out or changed to make one
+// name of the other (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

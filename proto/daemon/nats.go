@@ -1,0 +1,211 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/pflag"
+	"github.com/synadia-io/orbit.go/natscontext"
+)
+
+// NATS says how to reach NATS. Flags and variables are those of the nats command line
+// tool; a flag wins over a variable, that over a context, that over the default.
+type NATS struct {
+	URL         string // one or several, separated by commas
+	Context     string // name of a context of the nats tool, or the absolute path of one
+	Creds       string // file
+	NKey        string // file
+	User        string
+	Password    string
+	Token       string
+	Cert        string // file
+	Key         string // file
+	CA          string // file
+	TLSFirst    bool
+	InboxPrefix string
+}
+
+// Bind makes the flags.
+func (n *NATS) Bind(flags *pflag.FlagSet) {
+	flags.StringVarP(&n.URL, "nats", "s", n.URL, "connect to the NATS servers at these `URLs`, separated by commas")
+	Env(flags, "nats", "NATS_URL")
+	flags.StringVar(&n.Context, "context", n.Context, "connect as this `context` of the nats tool says (a name or an absolute path)")
+	Env(flags, "context", "NATS_CONTEXT")
+	flags.StringVar(&n.Creds, "creds", n.Creds, "authenticate to NATS with this credentials `file`")
+	Env(flags, "creds", "NATS_CREDS")
+	flags.StringVar(&n.NKey, "nkey", n.NKey, "authenticate to NATS with the nkey seed in this `file`")
+	Env(flags, "nkey", "NATS_NKEY")
+	flags.StringVar(&n.User, "user", n.User, "authenticate to NATS as this `user`")
+	Env(flags, "user", "NATS_USER")
+	flags.StringVar(&n.Password, "password", n.Password, "the `password` of --user; other users of this machine can read flags, so better set the variable")
+	Env(flags, "password", "NATS_PASSWORD")
+	flags.StringVar(&n.Token, "token", n.Token, "authenticate to NATS with this `token`; better set the variable, as for --password")
+	Env(flags, "token", "NATS_TOKEN")
+	flags.StringVar(&n.Cert, "tlscert", n.Cert, "show NATS this client certificate, a PEM `file`")
+	Env(flags, "tlscert", "NATS_CERT")
+	flags.StringVar(&n.Key, "tlskey", n.Key, "the key of --tlscert, a PEM `file`")
+	Env(flags, "tlskey", "NATS_KEY")
+	flags.StringVar(&n.CA, "tlsca", n.CA, "trust NATS servers that this authority, a PEM `file`, signed")
+	Env(flags, "tlsca", "NATS_CA")
+	flags.BoolVar(&n.TLSFirst, "tlsfirst", n.TLSFirst, "begin TLS before the NATS protocol")
+	Env(flags, "tlsfirst", "NATS_TLSFIRST")
+	flags.StringVar(&n.InboxPrefix, "inbox-prefix", n.InboxPrefix, "begin reply subjects with this `prefix`, for accounts that allow only that")
+	Env(flags, "inbox-prefix", "NATS_INBOX_PREFIX")
+}
+
+// Given reports whether a NATS to connect to was named.
+func (n NATS) Given() bool { return n.URL != "" || n.Context != "" }
+
+// String returns where NATS is, fit for logs: without passwords.
+func (n NATS) String() string {
+	if n.URL == "" && n.Context != "" {
+		return "context " + n.Context
+	}
+	servers := strings.Split(n.URL, ",")
+	for i, s := range servers {
+		s = strings.TrimSpace(s)
+		if at := strings.LastIndexByte(s, '@'); at >= 0 {
+			scheme, _, ok := strings.Cut(s, "://")
+			if s = s[at+1:]; ok {
+				s = scheme + "://" + s
+			}
+		}
+		servers[i] = s
+	}
+	return strings.Join(servers, ",")
+}
+
+// Check says which setting is wrong, without connecting.
+func (n NATS) Check() error {
+	for _, f := range []struct{ flag, path string }{
+		{"--creds", n.Creds}, {"--nkey", n.NKey}, {"--tlscert", n.Cert}, {"--tlskey", n.Key}, {"--tlsca", n.CA},
+	} {
+		if f.path == "" {
+			continue
+		}
+		if _, err := os.ReadFile(f.path); err != nil {
+			return fmt.Errorf("%s: %w", f.flag, err)
+		}
+	}
+	switch {
+	case (n.Cert == "") != (n.Key == ""):
+		return errors.New("--tlscert and --tlskey are only of use together")
+	case n.Password != "" && n.User == "":
+		return errors.New("--password is of no use without --user")
+	}
+	if _, err := n.options(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Dialer returns what opens connections. They reconnect for ever, keep nothing to
+// send while they are away (what is resent late would come out of order), and tell
+// log when they go and come back.
+func (n NATS) Dialer(log *slog.Logger) Dialer {
+	return func(name string, more ...nats.Option) (*nats.Conn, error) {
+		own, err := n.options()
+		if err != nil {
+			return nil, err
+		}
+		opts := append(Options(log, name), own...)
+		opts = append(opts, more...)
+		if n.Context == "" {
+			return nats.Connect(n.URL, opts...)
+		}
+		path := n.Context
+		if strings.ContainsRune(path, filepath.Separator) {
+			if path, err = filepath.Abs(path); err != nil {
+				return nil, fmt.Errorf("--context: %w", err)
+			}
+		}
+		nc, _, err := natscontext.Connect(path, opts...)
+		if err != nil {
+			return nil, fmt.Errorf("context %s: %w", n.Context, err)
+		}
+		return nc, nil
+	}
+}
+
+// Options returns what all our connections have in common.
+func Options(log *slog.Logger, name string) []nats.Option {
+	log = log.With("conn", name)
+	return []nats.Option{
+		nats.Name(name),
+		nats.Timeout(5 * time.Second),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, time.Second),
+		nats.ReconnectBufSize(-1),
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("nats connection lost", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("nats connection is back", "server", nc.ConnectedServerName())
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			log.Warn("nats reports", "error", err, "subject", subject)
+		}),
+	}
+}
+
+// options turns the settings into what nats.go takes. Who authenticates by a flag
+// does not authenticate by what a context says.
+func (n NATS) options() ([]nats.Option, error) {
+	var opts []nats.Option
+	if n.Context != "" && n.URL != "" {
+		opts = append(opts, func(o *nats.Options) error {
+			o.Url, o.Servers = n.URL, strings.Split(n.URL, ",")
+			return nil
+		})
+	}
+	if n.Creds != "" || n.NKey != "" || n.User != "" || n.Token != "" {
+		opts = append(opts, func(o *nats.Options) error {
+			o.User, o.Password, o.Token, o.Nkey, o.UserJWT, o.SignatureCB = "", "", "", "", nil, nil
+			return nil
+		})
+	}
+	if n.Creds != "" {
+		opts = append(opts, nats.UserCredentials(n.Creds))
+	}
+	if n.NKey != "" {
+		nkey, err := nats.NkeyOptionFromSeed(n.NKey)
+		if err != nil {
+			return nil, fmt.Errorf("--nkey: %s: %w", n.NKey, err)
+		}
+		opts = append(opts, nkey)
+	}
+	if n.User != "" {
+		opts = append(opts, nats.UserInfo(n.User, n.Password))
+	}
+	if n.Token != "" {
+		opts = append(opts, nats.Token(n.Token))
+	}
+	if n.Cert != "" {
+		opts = append(opts, nats.ClientCert(n.Cert, n.Key))
+	}
+	if n.CA != "" {
+		opts = append(opts, nats.RootCAs(n.CA))
+	}
+	if n.TLSFirst {
+		opts = append(opts, nats.TLSHandshakeFirst())
+	}
+	if n.InboxPrefix != "" {
+		opts = append(opts, nats.CustomInboxPrefix(n.InboxPrefix))
+	}
+	return opts, nil
+}
