@@ -113,7 +113,7 @@ func (b *Bridge) Signal(room proto.Room, json []byte, origin string) {}
 
 // Joined and Left tell those present who came and went. They may be made fewer: a room
 // with much coming and going hears of counts only.
-func (b *Bridge) Joined(room proto.Room, who proto.Identity)                          {}
+func (b *Bridge) Joined(room proto.Room, who proto.Identity)                         {}
 func (b *Bridge) Left(room proto.Room, who proto.Identity, reason proto.LeaveReason) {}
 
 // Members asks all gateways who is in the room.
