@@ -35,14 +35,14 @@ func TestParseEventPassesOverNewNames(t *testing.T) {
 }
 
 func TestStateRoundTrip(t *testing.T) {
-	s := State{Epoch: "k3f9", At: time.UnixMilli(1795345987123).UTC(), Closed: true, Page: 1 << 40}
+	s := State{Epoch: "k3f9", At: time.UnixMilli(1795345987123).UTC(), Closed: true, Page: 1 << 40, Start: 1<<40 + 77}
 	if got, err := ParseState(s.String()); err != nil || got != s {
 		t.Errorf("got %+v, %v; want %+v", got, err, s)
 	}
 	if _, err := ParseState("2 x y z"); err != ErrNewerSchema {
 		t.Errorf("got %v, want ErrNewerSchema", err)
 	}
-	for _, bad := range []string{"", "1", "1 e o 5", "1 e x 5 6", "1 e o five 6", "1  o 5 6", "x e o 5 6"} {
+	for _, bad := range []string{"", "1", "1 e o 5", "1 e o 5 6", "1 e x 5 6 7", "1 e o five 6 7", "1  o 5 6 7", "x e o 5 6 7"} {
 		if s, err := ParseState(bad); err == nil {
 			t.Errorf("ParseState(%q) = %+v, want an error", bad, s)
 		}

@@ -40,16 +40,17 @@ type State struct {
 	At     time.Time // of the record, in milliseconds; the next one is not before it
 	Closed bool
 	Page   uint64 // stream sequence at or before the first record of the page before; 0 = none
+	Start  uint64 // stream sequence at or before the first record of this record's page
 }
 
 // String returns the header's value: version, epoch, o(pen) or c(losed), milliseconds
-// since 1970, page.
+// since 1970, page, start.
 func (s State) String() string {
 	open := "o"
 	if s.Closed {
 		open = "c"
 	}
-	b := make([]byte, 0, 48)
+	b := make([]byte, 0, 64)
 	b = append(b, '1', ' ')
 	b = append(b, s.Epoch...)
 	b = append(b, ' ')
@@ -58,6 +59,8 @@ func (s State) String() string {
 	b = strconv.AppendInt(b, s.At.UnixMilli(), 10)
 	b = append(b, ' ')
 	b = strconv.AppendUint(b, s.Page, 10)
+	b = append(b, ' ')
+	b = strconv.AppendUint(b, s.Start, 10)
 	return string(b)
 }
 
@@ -71,7 +74,7 @@ func ParseState(v string) (State, error) {
 	if err == nil && version > SchemaVersion {
 		return State{}, ErrNewerSchema
 	}
-	if err != nil || len(f) < 5 || (f[2] != "o" && f[2] != "c") || f[1] == "" {
+	if err != nil || len(f) < 6 || (f[2] != "o" && f[2] != "c") || f[1] == "" {
 		return State{}, fmt.Errorf("parse state %s: not a room state", clip(v))
 	}
 	ms, err := strconv.ParseInt(f[3], 10, 64)
@@ -82,7 +85,11 @@ func ParseState(v string) (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("parse state %s: %w", clip(v), err)
 	}
-	return State{Epoch: f[1], At: time.UnixMilli(ms).UTC(), Closed: f[2] == "c", Page: page}, nil
+	start, err := strconv.ParseUint(f[5], 10, 64)
+	if err != nil {
+		return State{}, fmt.Errorf("parse state %s: %w", clip(v), err)
+	}
+	return State{Epoch: f[1], At: time.UnixMilli(ms).UTC(), Closed: f[2] == "c", Page: page, Start: start}, nil
 }
 
 // Header is how records read message headers; nats.Header fits.
