@@ -1,0 +1,402 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"roomcast/gateway/bridge"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// apiPatience is how long a request waits for a room's owner before it is refused as
+// unavailable: long enough for a take-over after a crash.
+const apiPatience = 8 * time.Second
+
+// api is the HTTP API: the commands of a JSON session for whoever prefers a request.
+// It holds no state of its own and serves any number of requests at once.
+type api struct {
+	bridge     *bridge.Bridge
+	guard      guard
+	maxMessage int
+	log        *slog.Logger
+}
+
+func (a *api) register(mux *http.ServeMux) {
+	for pattern, serve := range map[string]func(*http.Request) (answer, error){
+		"GET /api/rooms":                  a.rooms,
+		"POST /api/rooms/{room}/messages": a.say,
+		"GET /api/rooms/{room}/messages":  a.history,
+		"GET /api/rooms/{room}/members":   a.members,
+		"POST /api/rooms/{room}/close":    a.moderate(proto.ActClose),
+		"POST /api/rooms/{room}/reopen":   a.moderate(proto.ActReopen),
+	} {
+		mux.HandleFunc(pattern, a.handler(serve))
+	}
+	mux.HandleFunc("/api/", a.handler(func(r *http.Request) (answer, error) {
+		return nil, proto.Refuse(proto.NotFound, "there is no %s %s; PROTOCOL.md lists what there is", r.Method, r.URL.Path)
+	}))
+}
+
+// An answer is the JSON of a response with status 200.
+type answer []byte
+
+// handler makes what returns an answer or a refusal into what net/http calls.
+func (a *api) handler(serve func(*http.Request) (answer, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := a.guard.check(r)
+		var body answer
+		if err == nil {
+			r.Body = http.MaxBytesReader(w, r.Body, int64(2*a.maxMessage)+4096)
+			body, err = serve(r)
+		}
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		if err == nil {
+			w.Write(append(body, '\n'))
+			return
+		}
+		refusal := proto.AsRefusal(err)
+		if refusal.Code == proto.Internal && r.Context().Err() == nil {
+			a.log.Error("api request went wrong", "path", r.URL.Path, "error", err)
+		}
+		if refusal.Retry > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int((refusal.Retry+time.Second-1)/time.Second)))
+		}
+		if refusal.Code == proto.Unauthorized {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="roomcast"`)
+		}
+		w.WriteHeader(refusal.Code.Status())
+		reply := proto.Reply{Refusal: refusal}
+		w.Write(append(reply.AppendJSON(nil), '\n'))
+	}
+}
+
+// say takes a message: the object of a say command as JSON, or text as it is.
+func (a *api) say(r *http.Request) (answer, error) {
+	room, err := roomOf(r)
+	if err != nil {
+		return nil, err
+	}
+	body, err := readBody(r)
+	if err != nil {
+		return nil, err
+	}
+	s := bridge.Say{Room: room, Patience: apiPatience}
+	if s.From, err = senderOf(r); err != nil {
+		return nil, err
+	}
+	switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind {
+	case "application/json":
+		cmd, err := proto.ParseCommand(wrap("say", body))
+		if err != nil {
+			return nil, err
+		}
+		if !cmd.Room.IsZero() && cmd.Room != room {
+			return nil, proto.Refuse(proto.BadRequest, "the body names another room than the path; leave room out of the body")
+		}
+		s.Content, s.Key = cmd.Content, cmd.Key
+	case "text/plain":
+		if !utf8.Valid(body) {
+			return nil, proto.Refuse(proto.BadRequest, "the text is not valid UTF-8")
+		}
+		s.Content = proto.Content{Kind: proto.Text, Body: body}
+	default:
+		return nil, proto.Refuse(proto.BadRequest, "the Content-Type must be application/json or text/plain, it is %q", kind)
+	}
+	if len(s.Content.Body) > a.maxMessage {
+		return nil, proto.Refuse(proto.TooLarge, "the message is %d bytes long, at most %d are taken", len(s.Content.Body), a.maxMessage)
+	}
+	if key := idempotencyKey(r); key != "" {
+		if s.Key != "" && s.Key != key {
+			return nil, proto.Refuse(proto.BadRequest, "the key of the body and the Idempotency-Key differ; give one of them")
+		}
+		s.Key = key
+	}
+	if s.Key != "" {
+		if refusal := proto.CheckKey(s.Key); refusal != nil {
+			return nil, refusal
+		}
+	}
+	return a.ask(r.Context(), s)
+}
+
+// moderate returns what serves an act. The body is {"why":"…"} or nothing.
+func (a *api) moderate(act proto.Act) func(*http.Request) (answer, error) {
+	return func(r *http.Request) (answer, error) {
+		room, err := roomOf(r)
+		if err != nil {
+			return nil, err
+		}
+		body, err := readBody(r)
+		if err != nil {
+			return nil, err
+		}
+		var asked struct {
+			Why string `json:"why"`
+		}
+		if len(bytes.TrimSpace(body)) > 0 {
+			dec := json.NewDecoder(bytes.NewReader(body))
+			dec.DisallowUnknownFields()
+			if err := dec.Decode(&asked); err != nil {
+				return nil, proto.Refuse(proto.BadRequest, `the body must be {"why":"…"} or empty`)
+			}
+		}
+		if len(asked.Why) > a.maxMessage {
+			return nil, proto.Refuse(proto.TooLarge, "why is %d bytes long, at most %d are taken", len(asked.Why), a.maxMessage)
+		}
+		from, err := senderOf(r)
+		if err != nil {
+			return nil, err
+		}
+		return a.ask(r.Context(), bridge.Say{
+			Room: room, From: from, Act: act, Key: idempotencyKey(r), Patience: apiPatience,
+			Content: proto.Content{Kind: proto.Text, Body: []byte(asked.Why)},
+		})
+	}
+}
+
+// ask says s and waits for the room's owner to answer.
+func (a *api) ask(ctx context.Context, s bridge.Say) (answer, error) {
+	reply := make(chan proto.Reply, 1)
+	a.bridge.Say(s, func(r proto.Reply) { reply <- r })
+	select {
+	case r := <-reply:
+		if r.Refusal != nil {
+			return nil, r.Refusal
+		}
+		if r.Close != 0 {
+			return nil, proto.Refuse(proto.ClosedByWord, "this text is a close word: nothing was stored, and there is no connection to close")
+		}
+		return r.AppendJSON(nil), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// history returns a page of a room's log: {"messages":[…],"head":{…}}, with "gap" and
+// "more" where there are.
+func (a *api) history(r *http.Request) (answer, error) {
+	q, err := queryOf(r)
+	if err != nil {
+		return nil, err
+	}
+	type result struct {
+		page history.Page
+		err  error
+	}
+	got := make(chan result, 1)
+	a.bridge.Read(q, func(p history.Page, err error) { got <- result{p, err} })
+	select {
+	case res := <-got:
+		if res.err != nil {
+			return nil, res.err
+		}
+		return appendPage(nil, res.page), nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+func appendPage(b []byte, p history.Page) []byte {
+	b = append(b, `{"messages":[`...)
+	for i, rec := range p.Records {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, rec.Payload...)
+	}
+	b = append(b, `],"head":{"seq":`...)
+	b = strconv.AppendUint(b, p.Head.Seq, 10)
+	b = append(b, `,"epoch":`...)
+	b = appendJSON(b, p.Head.Epoch)
+	if p.Head.Closed {
+		b = append(b, `,"closed":true,"why":`...)
+		b = appendJSON(b, p.Head.Why)
+	}
+	b = append(b, '}')
+	if p.Gap != nil {
+		b = append(b, `,"gap":`...)
+		b = appendJSON(b, map[string]any{"from": p.Gap.From, "to": p.Gap.To, "reason": p.Gap.Reason})
+	}
+	if p.More {
+		b = append(b, `,"more":true`...)
+	}
+	return append(b, '}')
+}
+
+// members returns {"count":2,"members":[{"id":…,"name":…},…]}; above proto.MaxListed
+// members there is only the count.
+func (a *api) members(r *http.Request) (answer, error) {
+	room, err := roomOf(r)
+	if err != nil {
+		return nil, err
+	}
+	type result struct {
+		body answer
+		err  error
+	}
+	got := make(chan result, 1)
+	a.bridge.Members(room, func(count int, list []proto.Identity, err error) {
+		b := append([]byte(`{"count":`), strconv.Itoa(count)...)
+		if count <= proto.MaxListed {
+			b = append(b, `,"members":[`...)
+			for i, who := range list {
+				if i > 0 {
+					b = append(b, ',')
+				}
+				b = who.AppendJSON(b)
+			}
+			b = append(b, ']')
+		}
+		got <- result{append(b, '}'), err}
+	})
+	select {
+	case res := <-got:
+		return res.body, res.err
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+// rooms returns {"rooms":[{"room":"lobby","messages":12},…]}.
+func (a *api) rooms(r *http.Request) (answer, error) {
+	type room struct {
+		Room     string `json:"room"`
+		Messages uint64 `json:"messages"`
+	}
+	type result struct {
+		list []bridge.RoomInfo
+		err  error
+	}
+	got := make(chan result, 1)
+	a.bridge.Rooms(func(list []bridge.RoomInfo, err error) { got <- result{list, err} })
+	select {
+	case res := <-got:
+		if res.err != nil {
+			return nil, res.err
+		}
+		rooms := make([]room, len(res.list))
+		for i, info := range res.list {
+			rooms[i] = room{info.Room.String(), info.Messages}
+		}
+		return appendJSON(nil, map[string]any{"rooms": rooms}), nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+func roomOf(r *http.Request) (proto.Room, error) {
+	room, err := proto.ParseRoom(r.PathValue("room"))
+	if err != nil {
+		return room, proto.Refuse(proto.BadRoom, "%v", err)
+	}
+	return room, nil
+}
+
+// senderOf returns who a request speaks for: whoever may use the API may speak for
+// anybody, by from= (an id) and name=.
+func senderOf(r *http.Request) (proto.Identity, error) {
+	q := r.URL.Query()
+	who := proto.Identity{ID: "api", Name: q.Get("name")}
+	if id := q.Get("from"); id != "" {
+		who.ID = id
+	}
+	if refusal := proto.CheckID(who.ID); refusal != nil {
+		return who, refusal
+	}
+	if refusal := proto.CheckName(who.Name); refusal != nil {
+		return who, refusal
+	}
+	return who, nil
+}
+
+// idempotencyKey returns the header's value, with or without the quotes that the
+// draft about it asks for.
+func idempotencyKey(r *http.Request) string {
+	return strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
+}
+
+func queryOf(r *http.Request) (history.Query, error) {
+	var q history.Query
+	var err error
+	if q.Room, err = roomOf(r); err != nil {
+		return q, err
+	}
+	bounds := 0
+	for name, values := range r.URL.Query() {
+		value := values[0]
+		var number uint64
+		switch name {
+		case "last", "since", "before", "limit":
+			if number, err = strconv.ParseUint(value, 10, 53); err != nil {
+				return q, proto.Refuse(proto.BadRequest, "%s=%.40q is not a number", name, value)
+			}
+		}
+		switch name {
+		case "last":
+			q.Last, bounds = int(min(number, proto.MaxHistory)), bounds+1
+		case "since":
+			q.Since, q.HasSince, bounds = number, true, bounds+1
+		case "before":
+			q.Before, bounds = number, bounds+1
+		case "after":
+			if q.After, err = proto.ParseTime(value); err != nil {
+				return q, proto.Refuse(proto.BadRequest, "after=%.40q is not a time such as 2026-11-22T10:53:07Z", value)
+			}
+			bounds++
+		case "limit":
+			if q.Limit = int(min(number, proto.MaxHistory)); q.Limit == 0 {
+				return q, proto.Refuse(proto.BadRequest, "limit is 1 to %d", proto.MaxHistory)
+			}
+		case "epoch":
+			q.Epoch = value
+		default:
+			return q, proto.Refuse(proto.BadRequest, "%.40q is not a parameter here; last, since, before, after, limit and epoch are", name)
+		}
+	}
+	if bounds > 1 {
+		return q, proto.Refuse(proto.BadRequest, "give one of last, since, before and after, not several")
+	}
+	return q, nil
+}
+
+func readBody(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(r.Body)
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, proto.Refuse(proto.TooLarge, "the body is longer than %d bytes", large.Limit)
+	}
+	if err != nil {
+		return nil, proto.Refuse(proto.BadRequest, "the body ended early")
+	}
+	return body, nil
+}
+
+// wrap makes {"verb":body}.
+func wrap(verb string, body []byte) []byte {
+	b := make([]byte, 0, len(verb)+len(body)+8)
+	b = append(b, `{"`...)
+	b = append(b, verb...)
+	b = append(b, `":`...)
+	b = append(b, body...)
+	return append(b, '}')
+}
+
+// appendJSON appends v, which is of types that cannot fail.
+func appendJSON(b []byte, v any) []byte {
+	j, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return append(b, j...)
+}
