@@ -1,0 +1,235 @@
+// Package hub holds the rooms of one event loop and everything its connections are
+// still to be sent.
+//
+// A room's events are encoded once and kept in a ring; each member is a cursor in it,
+// so the common case is one write of the same bytes to everybody, a member that cannot
+// take them is a cursor that lags, and a backlog costs memory once per room. What
+// arrives while a ring is being written to its members goes out with the next pass,
+// so that writes carry more the busier it gets and nobody waits when it is quiet.
+//
+// What is for one connection alone (answers, replays, pongs, the close frame) goes
+// through its queue. A connection is written its queue first, then its rings; cursors
+// stand at frame boundaries and the rest of a frame that was cut goes to the queue, so
+// frames never mix and a close frame comes after everything that was due before it.
+//
+// A member the ring does not reach, be it new, resuming or overtaken, is served pages
+// of the log until the ring reaches it: see catchup.go.
+//
+// Nothing is written outside of [Hub.Flush] and [Hub.Writable].
+package hub
+
+import (
+	"log/slog"
+	"time"
+
+	"roomcast/gateway/bridge"
+	"roomcast/gateway/loop"
+	"roomcast/gateway/wire"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// Config bounds what a hub holds.
+type Config struct {
+	// RoomBytes bounds one ring. A member that is further behind is overtaken: it goes
+	// on from the log, a text session is closed as slow.
+	RoomBytes int
+
+	// QueueBytes bounds what waits for one connection alone. Above it the connection
+	// is told to be slow.
+	QueueBytes int
+
+	// MemoryBytes bounds all rings and queues of the hub together. Above it rings stop
+	// growing, then shrink, and overtake sooner; queues overflow at once.
+	MemoryBytes int
+
+	// InboxBytes bounds deliveries that wait for the loop. Above it they are let go,
+	// and read from the log by all members of their rooms.
+	InboxBytes int
+
+	// Quiet is how long a ring that nobody needs outlives its last event, so that
+	// whoever comes back at once is answered from memory.
+	Quiet time.Duration
+
+	// Name tells this hub's connections from those of all others, see [Hub.Session].
+	Name string
+
+	Log *slog.Logger
+}
+
+// DefaultConfig returns the defaults; Name is the caller's.
+func DefaultConfig() Config {
+	return Config{
+		RoomBytes:   256 << 10,
+		QueueBytes:  256 << 10,
+		MemoryBytes: 256 << 20,
+		InboxBytes:  32 << 20,
+		Quiet:       10 * time.Second,
+		Log:         slog.Default(),
+	}
+}
+
+// Conns are the connections of a loop; *[loop.Loop] has them.
+type Conns interface {
+	Write(id loop.ID, p []byte) int
+	Post(f func()) bool
+	Now() time.Time
+}
+
+// Log is where events come from; *[bridge.Bridge] has it.
+type Log interface {
+	Follow(room proto.Room, f bridge.Follower, ready func(history.Head, error))
+	Unfollow(room proto.Room, f bridge.Follower)
+	Read(q history.Query, done func(history.Page, error))
+}
+
+// Sessions is who the hub works for. It is called from Flush only.
+type Sessions interface {
+	// Told reports what became of a connection's memberships and bytes. The connection
+	// may be gone by then.
+	Told(id loop.ID, n Notice)
+	// Identity says who a member is.
+	Identity(id loop.ID) proto.Identity
+}
+
+// Notice is what a hub has to say about one connection.
+type Notice struct {
+	Kind NoticeKind
+	Room proto.Room
+	Head history.Head // of Joined
+	Why  string       // of Closed
+	Err  error        // of Refused
+}
+
+// NoticeKind is the kind of a notice.
+type NoticeKind uint8
+
+// The notices.
+const (
+	Joined  NoticeKind = iota // the connection is a member; what it asked to see follows what is sent now
+	Refused                   // the room cannot be followed; it is no member
+	Closed                    // the room has been closed; it is still a member
+	Lost                      // the log cannot be read on; it would miss events
+	Slow                      // it does not read, and the bound is reached
+	Blocked                   // it takes no more bytes for now; ask Stuck later
+	Drained                   // after Close: everything has been written
+)
+
+// Hub is owned by its loop's goroutine. Only what [bridge.Follower] asks for, on its
+// inbox, may be called from elsewhere.
+type Hub struct {
+	// static
+	cfg      Config
+	conns    Conns
+	log      Log
+	sessions Sessions
+	stats    *Stats
+	inbox    inbox
+
+	// owned by the loop
+	slab      []*[slabSize]conn
+	many      [][]place // the places of connections in several rooms
+	freeMany  []uint32
+	queues    []queue
+	freeQueue []uint32
+	spare     [][]byte // queue buffers to be used again
+	rooms     map[proto.Room]*room
+	rings     []*ring // by ring.self; nil = free
+	freeRings []uint32
+	catching  map[seat]*catchup
+
+	talkers []uint32 // slots whose queue is to be written
+	dirty   []*ring  // rings that have bytes for members
+	warm    []*ring  // rings that hold a buffer
+	notices []told
+
+	held     int64 // bytes of rings and queues
+	second   uint32
+	deflater wire.Deflater
+	scratch  []byte
+}
+
+type told struct {
+	id loop.ID
+	n  Notice
+}
+
+// New returns an empty hub.
+func New(cfg Config, conns Conns, log Log, sessions Sessions) *Hub {
+	h := &Hub{
+		cfg: cfg, conns: conns, log: log, sessions: sessions, stats: new(Stats),
+		rooms: make(map[proto.Room]*room), catching: make(map[seat]*catchup),
+	}
+	h.inbox.hub = h
+	return h
+}
+
+// Stats returns the hub's counters, which may be read from anywhere.
+func (h *Hub) Stats() *Stats { return h.stats }
+
+// Flush hands out what has gathered, at most about budget writes, and reports whether
+// there is more to do at once. It is called at the end of each iteration of the loop.
+func (h *Hub) Flush(budget int) (busy bool) {
+	h.sweep()
+	h.dispatch()
+	// Neither answers nor events may starve the other.
+	for n := budget / 2; n > 0 && len(h.talkers) > 0; n-- {
+		slot := h.talkers[0]
+		h.talkers = h.talkers[1:]
+		c := h.conn(slot)
+		c.flags &^= listed
+		h.pump(c)
+	}
+	if len(h.talkers) == 0 {
+		h.talkers = nil
+	}
+	h.fanOut(budget)
+	h.dispatch()
+	return len(h.talkers) > 0 || len(h.dirty) > 0
+}
+
+// dispatch tells the sessions what has happened. It is put off until here so that no
+// session acts while the hub is in the midst of something.
+func (h *Hub) dispatch() {
+	for i := 0; i < len(h.notices); i++ {
+		t := h.notices[i]
+		h.sessions.Told(t.id, t.n)
+		if t.n.Kind == Joined {
+			h.begin(t.id, t.n.Room)
+		}
+	}
+	clear(h.notices)
+	h.notices = h.notices[:0]
+}
+
+func (h *Hub) tell(id loop.ID, n Notice) { h.notices = append(h.notices, told{id, n}) }
+
+// sweep gives back, once a second, the buffers of rings that are quiet and needed by
+// nobody.
+func (h *Hub) sweep() {
+	now := uint32(h.conns.Now().Unix())
+	if now == h.second {
+		return
+	}
+	h.second = now
+	quiet := uint32(h.cfg.Quiet / time.Second)
+	if h.full() {
+		quiet = 0
+	}
+	keep := h.warm[:0]
+	for _, r := range h.warm {
+		if len(r.members) > 0 && (now-r.used <= quiet || r.needed() < r.head()) {
+			keep = append(keep, r)
+			continue
+		}
+		r.base, r.warm = r.head(), false
+		h.held -= int64(cap(r.buf))
+		r.buf, r.frames = nil, nil
+	}
+	clear(h.warm[len(keep):])
+	h.warm = keep
+	h.stats.HeldBytes.Store(h.held)
+}
+
+// full reports whether all memory the hub may hold is in use.
+func (h *Hub) full() bool { return h.held >= int64(h.cfg.MemoryBytes) }
