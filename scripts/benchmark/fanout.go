@@ -1,0 +1,174 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+const referencePort = 7000
+
+// messageSize is what a member is shown, stamp included, in bytes.
+const messageSize = 128
+
+// fanout measures one room: at full speed, and with time between the messages.
+func fanout(b *bench) error {
+	b.rounds, b.window = max(1, (b.rounds+1)/2), b.window*2/3
+	var rows table
+	rows.add("case", "system", "messages/s", "deliveries/s", "deliveries/CPU-s (million)", "of (R)", "delay p50 / p99 (ms)")
+	ref, err := b.newReference(referencePort)
+	if err != nil {
+		return err
+	}
+	all, err := b.newEmbedded()
+	if err != nil {
+		return err
+	}
+	note("hot: 2,000 members, 4 speakers with one message in flight each")
+	err = b.versus(&rows, "hot", []*system{ref, all}, []int{0, 0}, 2000, 1, 4, 0)
+	if err != nil {
+		return err
+	}
+	all.procs[0].stop()
+
+	thin, err := b.newThin(1)
+	if err != nil {
+		return err
+	}
+	note("sparse: 1,000 members, 20 messages/s; CPU of the gateway alone")
+	const gatewayOnly = 2 // after nats-server and roomsvc
+	err = b.versus(&rows, "sparse", []*system{ref, thin}, []int{0, gatewayOnly}, 1000, 1, 1, 50*time.Millisecond)
+	if err != nil {
+		return err
+	}
+	rows.print()
+	printWorst()
+	return nil
+}
+
+// self holds the reference against itself: what differs is noise.
+func self(b *bench) error {
+	one, err := b.newReference(referencePort)
+	if err != nil {
+		return err
+	}
+	two, err := b.newReference(referencePort + 1)
+	if err != nil {
+		return err
+	}
+	var rows table
+	rows.add("case", "system", "messages/s", "deliveries/s", "deliveries/CPU-s (million)", "of (R)", "delay p50 / p99 (ms)")
+	systems, zero := []*system{one, two}, []int{0, 0}
+	if err := b.versus(&rows, "hot", systems, zero, 2000, 1, 4, 0); err != nil {
+		return err
+	}
+	if err := b.versus(&rows, "sparse", systems, zero, 1000, 1, 1, 50*time.Millisecond); err != nil {
+		return err
+	}
+	rows.print()
+	printWorst()
+	return nil
+}
+
+// rooms measures many small rooms with the log on disk.
+func rooms(b *bench) error {
+	b.window = b.window * 3 / 4
+	var rows table
+	rows.add("case", "system", "messages/s", "deliveries/s", "deliveries/CPU-s (million)", "of (R)", "delay p50 / p99 (ms)")
+	ref, err := b.newReference(referencePort)
+	if err != nil {
+		return err
+	}
+	all, err := b.newEmbedded()
+	if err != nil {
+		return err
+	}
+	err = b.versus(&rows, "500 × 10, --sync "+b.sync, []*system{ref, all}, []int{0, 0}, 5000, 500, 1, 0)
+	if err != nil {
+		return err
+	}
+	rows.print()
+	printWorst()
+	return nil
+}
+
+// versus has the members join every system, compares, and adds a row for each. The
+// first system is what the others are held against, round by round.
+func (b *bench) versus(rows *table, name string, systems []*system, first []int, members, rooms, perRoom int, interval time.Duration) error {
+	for _, s := range systems {
+		if err := s.join(members, rooms, perRoom, messageSize); err != nil {
+			return err
+		}
+		defer s.s.close()
+	}
+	type columns struct{ said, heard, perCPU, ratio, p50, p99 samples }
+	got := make([]columns, len(systems))
+	round := make([]float64, len(systems))
+	seen := 0
+	err := b.compare(systems, interval, first, func(i int, o outcome) {
+		c := &got[i]
+		c.said, c.heard = append(c.said, o.said), append(c.heard, o.heard)
+		c.perCPU = append(c.perCPU, o.perCPU/1e6)
+		c.p50, c.p99 = append(c.p50, millis(o.p50)), append(c.p99, millis(o.p99))
+		note("%s, %s: %.0f messages/s, %.0f deliveries/s, %.3f million/CPU-s, %.0f %% busy, each %v",
+			name, systems[i].name, o.said, o.heard, o.perCPU/1e6, 100*o.busy, o.each)
+		round[i] = o.perCPU
+		if seen++; seen%len(systems) == 0 {
+			for j := range systems {
+				got[j].ratio = append(got[j].ratio, round[j]/round[0])
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for i, s := range systems {
+		c := &got[i]
+		ratio := "1"
+		if i > 0 {
+			ratio = c.ratio.cell("%.2f")
+		}
+		rows.add(name, s.name, c.said.cell("%.0f"), c.heard.cell("%.0f"), c.perCPU.cell("%.3f"), ratio,
+			fmt.Sprintf("%.2f / %.2f", c.p50.median(), c.p99.median()))
+	}
+	return nil
+}
+
+// latency measures a room of 100 members at 50 messages/s from socket to socket.
+func latency(b *bench) error {
+	ref, err := b.newReference(referencePort)
+	if err != nil {
+		return err
+	}
+	all, err := b.newEmbedded()
+	if err != nil {
+		return err
+	}
+	systems := []*system{ref, all}
+	for _, s := range systems {
+		if err := s.join(100, 1, 4, messageSize); err != nil {
+			return err
+		}
+	}
+	p50, p99, added := make([]samples, 2), make([]samples, 2), samples{}
+	var last [2]time.Duration
+	seen := 0
+	err = b.compare(systems, 20*time.Millisecond, []int{0, 0}, func(i int, o outcome) {
+		p50[i], p99[i] = append(p50[i], micros(o.p50)), append(p99[i], micros(o.p99))
+		last[i] = o.p50
+		if seen++; seen%2 == 0 {
+			added = append(added, micros(last[1]-last[0]))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	var rows table
+	rows.add("system", "p50 (µs)", "p99 (µs)", "added to (R) at p50 (µs)")
+	rows.add(ref.name, p50[0].cell("%.0f"), p99[0].cell("%.0f"), "0")
+	rows.add(all.name+", --sync "+b.sync, p50[1].cell("%.0f"), p99[1].cell("%.0f"), added.cell("%.0f"))
+	rows.print()
+	printWorst()
+	return nil
+}

@@ -1,0 +1,320 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// state is how far a member's connection has come.
+type state uint8
+
+const (
+	closed state = iota
+	connecting
+	upgrading
+	opened
+)
+
+// member is one client.
+type member struct {
+	fd    int
+	state state
+	room  int32
+	since time.Duration // when the last attempt to connect began
+	have  uint64        // seq of the last event (JSON sessions)
+	tail  []byte        // the beginning of what has not come whole
+}
+
+// swarm is many clients on one epoll loop. All its methods belong to one goroutine.
+// In the steady state it does one read a wake-up and allocates nothing.
+type swarm struct {
+	addr    netip.AddrPort
+	json    bool // subprotocol roomcast.v1
+	receive int  // SO_RCVBUF of connections made from now on; 0 = as the system has it
+
+	// path is where a member connects to; query is asked again for each attempt.
+	path func(id int) string
+
+	opens  func(id int)                 // the handshake is done; may be nil
+	hears  func(id int, payload []byte) // a text frame came; payload is lent
+	closes func(id int, code int)       // 1006: without a close frame; may be nil; may connect again
+	ticks  func()                       // every tick; may be nil
+
+	members []member
+	waiting []int // ids that want to connect, beyond the window
+	halfway int   // connecting or upgrading
+	open    int
+	refused int // handshakes answered by no or by nothing
+	said    string
+
+	now    time.Duration // since start, taken once a wake-up
+	start  time.Time
+	epoll  int
+	timer  int
+	buf    []byte
+	events []unix.EpollEvent
+	out    []byte
+}
+
+// window is how many handshakes a swarm has under way at once.
+const window = 512
+
+func newSwarm(addr string) (*swarm, error) {
+	s := &swarm{start: time.Now(), buf: make([]byte, 1<<20), events: make([]unix.EpollEvent, 1024)}
+	var err error
+	if s.addr, err = netip.ParseAddrPort(addr); err != nil {
+		return nil, err
+	}
+	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("create epoll: %w", err)
+	}
+	if s.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("create timer: %w", err)
+	}
+	return s, unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, s.timer, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1})
+}
+
+// every makes ticks come at an interval; 0 ends them.
+func (s *swarm) every(interval time.Duration) {
+	t := unix.NsecToTimespec(int64(interval))
+	unix.TimerfdSettime(s.timer, 0, &unix.ItimerSpec{Interval: t, Value: t}, nil)
+}
+
+// add makes n more members that are to be in the rooms given by roomOf, and connects
+// them; run does the work.
+func (s *swarm) add(n int, roomOf func(i int) int) {
+	for i := range n {
+		s.members = append(s.members, member{fd: -1, room: int32(roomOf(i))})
+		s.connect(len(s.members) - 1)
+	}
+}
+
+// connect begins, or queues, the connection of a closed member.
+func (s *swarm) connect(id int) {
+	if s.halfway >= window {
+		s.waiting = append(s.waiting, id)
+		return
+	}
+	m := &s.members[id]
+	m.since = time.Since(s.start)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		s.refuse(id, err.Error())
+		return
+	}
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if s.receive > 0 {
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, s.receive)
+	}
+	// An address of its own for every 4,000 connections, or finding a free port
+	// becomes the dearest part of connecting.
+	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	n := id / 4000
+	from := &unix.SockaddrInet4{Addr: [4]byte{127, 100 + byte(n>>8), byte(n), 1}}
+	if err = unix.Bind(fd, from); err == nil {
+		to := &unix.SockaddrInet4{Addr: s.addr.Addr().As4(), Port: int(s.addr.Port())}
+		err = unix.Connect(fd, to)
+	}
+	if err != nil && err != unix.EINPROGRESS {
+		unix.Close(fd)
+		s.refuse(id, err.Error())
+		return
+	}
+	m.fd, m.state, m.tail = fd, connecting, m.tail[:0]
+	s.halfway++
+	s.watch(unix.EPOLL_CTL_ADD, id, unix.EPOLLOUT)
+}
+
+func (s *swarm) watch(op, id int, events uint32) {
+	unix.EpollCtl(s.epoll, op, s.members[id].fd, &unix.EpollEvent{Events: events, Fd: int32(id)})
+}
+
+func (s *swarm) refuse(id int, why string) {
+	s.refused++
+	s.said = why
+}
+
+// run works until done says so, or the time is over, which is an error only if done
+// was given.
+func (s *swarm) run(limit time.Duration, done func() bool) error {
+	end := time.Since(s.start) + limit
+	for {
+		s.now = time.Since(s.start)
+		if done != nil && done() {
+			return nil
+		}
+		if s.now >= end {
+			if done == nil {
+				return nil
+			}
+			return fmt.Errorf("not done after %v: %d of %d members open, %d refused %s",
+				limit, s.open, len(s.members), s.refused, s.said)
+		}
+		n, err := unix.EpollWait(s.epoll, s.events, min(100, int((end-s.now)/time.Millisecond)+1))
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait: %w", err)
+		}
+		s.now = time.Since(s.start)
+		for _, e := range s.events[:max(n, 0)] {
+			s.handle(int(e.Fd), e.Events)
+		}
+		for s.halfway < window && len(s.waiting) > 0 {
+			id := s.waiting[0]
+			s.waiting = s.waiting[1:]
+			s.connect(id)
+		}
+	}
+}
+
+func (s *swarm) handle(id int, events uint32) {
+	if id < 0 {
+		var n [8]byte
+		unix.Read(s.timer, n[:])
+		if s.ticks != nil {
+			s.ticks()
+		}
+		return
+	}
+	m := &s.members[id]
+	switch {
+	case m.state == connecting && events&unix.EPOLLOUT != 0 && events&unix.EPOLLERR == 0:
+		s.upgrade(id)
+	case m.state != closed:
+		s.read(id)
+	}
+}
+
+func (s *swarm) upgrade(id int) {
+	m := &s.members[id]
+	s.out = append(s.out[:0], "GET "...)
+	s.out = append(s.out, s.path(id)...)
+	s.out = append(s.out, " HTTP/1.1\r\nHost: "...)
+	s.out = s.addr.AppendTo(s.out)
+	s.out = append(s.out, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"...)
+	if s.json {
+		s.out = append(s.out, "Sec-WebSocket-Protocol: roomcast.v1\r\n"...)
+	}
+	s.out = append(s.out, "\r\n"...)
+	m.state = upgrading
+	s.watch(unix.EPOLL_CTL_MOD, id, unix.EPOLLIN)
+	s.write(id, s.out)
+}
+
+// read takes what there is, once: what is left comes with the next wake-up, behind
+// everybody else's.
+func (s *swarm) read(id int) {
+	m := &s.members[id]
+	kept := copy(s.buf, m.tail)
+	n, errno := rawRead(m.fd, s.buf[kept:])
+	if errno == unix.EAGAIN {
+		return
+	}
+	if n <= 0 {
+		s.drop(id, 1006)
+		return
+	}
+	b := s.buf[:kept+n]
+	if m.state == upgrading {
+		end := bytes.Index(b, []byte("\r\n\r\n"))
+		if end < 0 {
+			m.tail = append(m.tail[:0], b...)
+			return
+		}
+		if !bytes.HasPrefix(b, []byte("HTTP/1.1 101")) || !bytes.Contains(b, []byte("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")) {
+			s.said = string(b[:min(len(b), 300)])
+			s.drop(id, 1006)
+			return
+		}
+		m.state = opened
+		s.halfway--
+		s.open++
+		b = b[end+4:]
+		if s.opens != nil {
+			s.opens(id)
+		}
+	}
+	for m.state == opened {
+		op, payload, used := nextFrame(b)
+		if used == 0 {
+			break
+		}
+		b = b[used:]
+		switch op {
+		case opPing:
+			s.out = appendMasked(s.out[:0], opPong, payload)
+			s.write(id, s.out)
+		case opClose:
+			code := 1005
+			if len(payload) >= 2 {
+				code = int(binary.BigEndian.Uint16(payload))
+			}
+			s.drop(id, code)
+			return
+		case opText:
+			s.hears(id, payload)
+		}
+	}
+	if m.state == opened {
+		m.tail = append(m.tail[:0], b...)
+	}
+}
+
+// write sends b whole. A server that does not take so little is broken, and the
+// member is dropped.
+func (s *swarm) write(id int, b []byte) {
+	if n, _ := rawWrite(s.members[id].fd, b); n != len(b) {
+		s.drop(id, 1006)
+	}
+}
+
+// drop closes the member's side and tells.
+func (s *swarm) drop(id int, code int) {
+	m := &s.members[id]
+	switch m.state {
+	case closed:
+		return
+	case opened:
+		s.open--
+	default:
+		s.halfway--
+		s.refused++
+	}
+	m.state = closed
+	// A reset leaves no TIME_WAIT behind that would eat up the ports.
+	unix.SetsockoptLinger(m.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	unix.Close(m.fd)
+	if s.closes != nil {
+		s.closes(id, code)
+	}
+}
+
+// close drops everybody and gives back what the swarm holds.
+func (s *swarm) close() {
+	s.closes = nil
+	for id := range s.members {
+		s.drop(id, 1006)
+	}
+	unix.Close(s.timer)
+	unix.Close(s.epoll)
+}
+
+// rawRead and rawWrite are for non-blocking sockets only: the scheduler is not told.
+func rawRead(fd int, b []byte) (int, unix.Errno) {
+	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	return int(n), e
+}
+
+func rawWrite(fd int, b []byte) (int, unix.Errno) {
+	n, _, e := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	return int(n), e
+}

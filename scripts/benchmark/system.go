@@ -1,0 +1,243 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// system is one server side: its processes, and where members connect.
+type system struct {
+	name  string
+	addr  string
+	procs []*process
+	s     *swarm
+	t     *talk
+}
+
+// addr returns an address of the namespace; every system has a port range of its own.
+func addr(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+// newReference starts (R) at a port.
+func (b *bench) newReference(port int) (*system, error) {
+	p, err := b.start(serverCore, fmt.Sprintf("reference%d", port), "benchmark", "role", "reference", addr(port))
+	if err != nil {
+		return nil, err
+	}
+	return &system{name: "reference (R)", addr: addr(port), procs: []*process{p}}, p.listens(addr(port))
+}
+
+// newEmbedded starts the gateway with everything in its process.
+func (b *bench) newEmbedded(flags ...string) (*system, error) {
+	args := append(b.gatewayArgs(8000, 9090), "--data-dir", filepath.Join(b.dir, "data"), "--sync", b.sync)
+	p, err := b.start(serverCore, "gateway", "gateway", append(args, flags...)...)
+	if err != nil {
+		return nil, err
+	}
+	return &system{name: "gateway, all in one", addr: addr(8000), procs: []*process{p}}, p.listens(addr(8000))
+}
+
+// gatewayArgs are the flags of every gateway here: no limits that a benchmark would run into.
+func (b *bench) gatewayArgs(port, ops int) []string {
+	args := []string{"--listen", addr(port), "--ops-listen", addr(ops), "--log-level", "warn",
+		"--rate", "0", "--max-connections", "0", "--max-connections-per-address", "0"}
+	return append(args, strings.Fields(b.flags)...)
+}
+
+// newThin starts nats-server, one roomsvc and so many gateways, at ports from 8001.
+// The gateways are processes 2, 3, ... of the system.
+func (b *bench) newThin(gateways int) (*system, error) {
+	procs, err := b.startNATS(1, b.sync)
+	if err != nil {
+		return nil, err
+	}
+	svc, err := b.startRoomsvc(1, procs, 1, b.sync)
+	if err != nil {
+		return nil, err
+	}
+	sys := &system{name: "gateway alone", addr: addr(8001), procs: append(procs, svc)}
+	for i := range gateways {
+		args := append(b.gatewayArgs(8001+i, 9101+i), "--nats", natsURL(0))
+		p, err := b.start(serverCore, fmt.Sprintf("gateway%d", i+1), "gateway", args...)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.listens(addr(8001 + i)); err != nil {
+			return nil, err
+		}
+		sys.procs = append(sys.procs, p)
+	}
+	return sys, nil
+}
+
+func natsURL(i int) string { return "nats://" + addr(4222+i) }
+
+// startNATS starts n servers, one alone or a cluster of three, with the mapping of
+// room.* to partitions.
+func (b *bench) startNATS(n int, sync string) ([]*process, error) {
+	var procs []*process
+	for i := range n {
+		dir := filepath.Join(b.dir, fmt.Sprintf("nats%d-of-%d-%s", i, n, sync))
+		conf := fmt.Sprintf(`
+server_name: n%d
+listen: "%s"
+jetstream { store_dir: %q, sync_interval: %s, max_mem: 1G, max_file: 50G }
+mappings { "room.*": "room.in.{{partition(64,1)}}.{{wildcard(1)}}" }
+write_deadline: "10s"
+max_pending: 256MB
+`, i, addr(4222+i), dir, quoted(sync))
+		if n > 1 {
+			conf += fmt.Sprintf("cluster { name: bench, listen: \"%s\", routes: [nats://%s, nats://%s, nats://%s] }\n",
+				addr(6222+i), addr(6222), addr(6223), addr(6224))
+		}
+		if err := os.WriteFile(dir+".conf", []byte(conf), 0o600); err != nil {
+			return nil, err
+		}
+		p, err := b.start(serverCore, fmt.Sprintf("nats%d", i), "nats-server", "-c", dir+".conf")
+		if err != nil {
+			return nil, err
+		}
+		procs = append(procs, p)
+	}
+	for i, p := range procs {
+		if err := p.listens(addr(4222 + i)); err != nil {
+			return nil, err
+		}
+	}
+	return procs, nil
+}
+
+// quoted makes a duration a string of the configuration; the word always stays one.
+func quoted(sync string) string {
+	if sync == "always" {
+		return sync
+	}
+	return `"` + sync + `"`
+}
+
+// startRoomsvc starts the i-th roomsvc, and waits until it says that it is ready.
+func (b *bench) startRoomsvc(i int, nats []*process, replicas int, sync string) (*process, error) {
+	p, err := b.start(serverCore, fmt.Sprintf("roomsvc%d", i), "roomsvc",
+		"--nats", natsURL(i%len(nats)), "--ops-listen", addr(9200+i), "--log-level", "warn",
+		"--replicas", fmt.Sprint(replicas), "--sync", sync)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.ready(addr(9200 + i))
+}
+
+// cpu returns what the processes from the first-th on have used.
+func (s *system) cpu(first int) (sum time.Duration) {
+	for _, p := range s.procs[first:] {
+		sum += p.cpu()
+	}
+	return sum
+}
+
+func (s *system) rss() (sum int64) {
+	for _, p := range s.procs {
+		sum += p.rss()
+	}
+	return sum
+}
+
+// join connects n members, spread over so many rooms, of whom perRoom speak.
+func (s *system) join(n, rooms, perRoom, size int) (err error) {
+	if s.s, err = newSwarm(s.addr); err != nil {
+		return err
+	}
+	s.s.path = func(id int) string { return fmt.Sprintf("/room/bench_%d/", s.s.members[id].room) }
+	s.s.hears = func(int, []byte) {}
+	s.s.add(n, func(i int) int { return i % rooms })
+	if err := s.s.run(30*time.Second, func() bool { return s.s.open+s.s.refused >= n }); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	if s.s.refused > 0 {
+		return fmt.Errorf("%s: %d of %d refused: %s", s.name, s.s.refused, n, s.s.said)
+	}
+	s.t = newTalk(s.s, rooms, perRoom, size)
+	return s.warm()
+}
+
+// warm says one thing in every room and waits until all have heard it: the members
+// are in, and every room has been set up.
+func (s *system) warm() error {
+	for i := range s.t.speaks {
+		s.t.say(i)
+	}
+	if err := s.t.settle(20 * time.Second); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
+}
+
+// outcome is what one window has shown.
+type outcome struct {
+	heard, said float64 // a second
+	busy        float64 // of a core, the processes that count
+	perCPU      float64 // deliveries a CPU-second
+	each        []time.Duration
+	p50, p99    time.Duration
+}
+
+// measure lets the members talk for a window: every speaker as soon as its last has
+// been heard by all, or one of them every interval. CPU counts from the first-th process on.
+func (s *system) measure(window, interval time.Duration, first int) (outcome, error) {
+	t := s.t
+	if t.closedLoop = interval == 0; t.closedLoop {
+		for i := range t.speaks {
+			t.say(i)
+		}
+	} else {
+		s.s.every(interval)
+	}
+	if err := s.s.run(window/5, nil); err != nil { // settled, not counted
+		return outcome{}, err
+	}
+	w, heard, said, cpu := newWatch(), t.heard, t.said, s.cpu(first)
+	var each []time.Duration
+	for _, p := range s.procs {
+		each = append(each, p.cpu())
+	}
+	t.delay = histogram{}
+	if err := s.s.run(window, nil); err != nil {
+		return outcome{}, err
+	}
+	wall := time.Since(w.at).Seconds()
+	cpu = s.cpu(first) - cpu
+	for i, p := range s.procs {
+		each[i] = p.cpu() - each[i]
+	}
+	w.end()
+	o := outcome{
+		heard: float64(t.heard-heard) / wall, said: float64(t.said-said) / wall,
+		busy: cpu.Seconds() / wall, perCPU: float64(t.heard-heard) / cpu.Seconds(), each: each,
+		p50: t.delay.quantile(0.5), p99: t.delay.quantile(0.99),
+	}
+	if err := t.settle(10 * time.Second); err != nil {
+		return outcome{}, fmt.Errorf("%s: %w", s.name, err)
+	}
+	return o, nil
+}
+
+// compare measures the systems in turn, round after round, the first one first in
+// every other round.
+func (b *bench) compare(systems []*system, interval time.Duration, first []int, each func(i int, o outcome)) error {
+	for r := range b.rounds {
+		for i := range systems {
+			if r%2 == 1 {
+				i = len(systems) - 1 - i
+			}
+			o, err := systems[i].measure(b.window, interval, first[i])
+			if err != nil {
+				return err
+			}
+			each(i, o)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+)
+
+// stamp is as long as what a text session sees before a message.
+const stamp = "2006-01-02 15:04:05 "
+
+// talk is who says what in a swarm, and who has heard it. A message's text is the
+// sender's number, the message's number and filling, so that every delivery can be
+// checked: right room, no hole, no repeat, in order.
+type talk struct {
+	s       *swarm
+	text    []byte // of every message; the numbers are written over its beginning
+	speaks  []speaker
+	inRoom  [][]int  // by room: speakers
+	members []int    // by room
+	next    []uint32 // by member and speaker of its room: the number that must come
+	first   []int    // by member: where its part of next begins
+
+	closedLoop bool // say the next as soon as the last has reached everybody
+	turn       int  // who speaks next, where the clock decides
+
+	heard  int64     // deliveries
+	said   int64     // messages
+	faults int64     // deliveries that must not have been
+	wrong  string    // the first of them
+	delay  histogram // from the sender's write to a member's read
+	busy   int       // speakers that wait for their message
+}
+
+// speaker is a member that says things.
+type speaker struct {
+	member int
+	room   int
+	local  int    // its place among its room's speakers
+	last   uint32 // number of its last message
+	sent   [64]time.Duration
+	got    [64]int32 // how many have heard it
+}
+
+// newTalk makes a swarm's talk: perRoom of each room's members speak, in texts that
+// are size bytes long together with the stamp.
+func newTalk(s *swarm, rooms, perRoom, size int) *talk {
+	t := &talk{s: s, inRoom: make([][]int, rooms), members: make([]int, rooms)}
+	t.text = bytes.Repeat([]byte("."), max(18, size-len(stamp)))
+	for id := range s.members {
+		room := int(s.members[id].room)
+		t.members[room]++
+		if len(t.inRoom[room]) < perRoom {
+			t.inRoom[room] = append(t.inRoom[room], len(t.speaks))
+			t.speaks = append(t.speaks, speaker{member: id, room: room, local: len(t.inRoom[room]) - 1})
+		}
+	}
+	for id := range s.members {
+		t.first = append(t.first, len(t.next))
+		for range t.inRoom[s.members[id].room] {
+			t.next = append(t.next, 1)
+		}
+	}
+	s.hears = t.hear
+	s.ticks = t.sayNext
+	return t
+}
+
+// sayNext lets the next speaker speak.
+func (t *talk) sayNext() {
+	t.say(t.turn)
+	t.turn = (t.turn + 1) % len(t.speaks)
+}
+
+func (t *talk) say(i int) {
+	p := &t.speaks[i]
+	p.last++
+	putHex(t.text[0:8], uint32(i))
+	t.text[8] = ' '
+	putHex(t.text[9:17], p.last)
+	t.text[17] = ' '
+	n := p.last % uint32(len(p.sent))
+	p.got[n] = 0
+	t.s.out = appendMasked(t.s.out[:0], opText, t.text)
+	p.sent[n] = time.Since(t.s.start)
+	t.said++
+	t.busy++
+	t.s.write(p.member, t.s.out)
+}
+
+func (t *talk) hear(id int, payload []byte) {
+	m := &t.s.members[id]
+	if t.s.json {
+		at := bytes.Index(payload, []byte(`"text":"`))
+		if at < 0 {
+			return // hello, ok, joined, left
+		}
+		payload = payload[at+len(`"text":"`):]
+	} else if len(payload) > len(stamp) {
+		payload = payload[len(stamp):]
+	}
+	if len(payload) < 18 {
+		t.fault("a message of %d bytes", len(payload))
+		return
+	}
+	from, n := int(hex(payload[0:8])), hex(payload[9:17])
+	if from >= len(t.speaks) || t.speaks[from].room != int(m.room) {
+		t.fault("member %d of room %d heard speaker %d", id, m.room, from)
+		return
+	}
+	p := &t.speaks[from]
+	next := &t.next[t.first[id]+p.local]
+	if n != *next {
+		t.fault("member %d heard message %d of speaker %d instead of %d", id, n, from, *next)
+		return
+	}
+	*next++
+	t.heard++
+	slot := n % uint32(len(p.sent))
+	t.delay.add(t.s.now - p.sent[slot])
+	p.got[slot]++
+	if int(p.got[slot]) == t.members[p.room] {
+		t.busy--
+		if t.closedLoop {
+			t.say(from)
+		}
+	}
+}
+
+func (t *talk) fault(format string, args ...any) {
+	if t.faults++; t.wrong == "" {
+		t.wrong = fmt.Sprintf(format, args...)
+	}
+}
+
+// settle ends the talking and waits until everything said has been heard.
+func (t *talk) settle(limit time.Duration) error {
+	t.closedLoop = false
+	t.s.every(0)
+	if err := t.s.run(limit, func() bool { return t.busy == 0 || t.faults > 0 }); err != nil {
+		return fmt.Errorf("%d messages have not reached everybody: %w", t.busy, err)
+	}
+	if t.faults > 0 {
+		return fmt.Errorf("%d wrong deliveries: %s", t.faults, t.wrong)
+	}
+	return nil
+}
+
+const digits = "0123456789abcdef"
+
+func putHex(b []byte, v uint32) {
+	for i := 7; i >= 0; i-- {
+		b[i] = digits[v&15]
+		v >>= 4
+	}
+}
+
+// hex reads what putHex wrote; other bytes give a number that nobody has.
+func hex(b []byte) (v uint32) {
+	for _, c := range b {
+		switch {
+		case c >= '0' && c <= '9':
+			v = v<<4 | uint32(c-'0')
+		case c >= 'a' && c <= 'f':
+			v = v<<4 | uint32(c-'a'+10)
+		default:
+			return 1<<32 - 1
+		}
+	}
+	return v
+}
