@@ -1,0 +1,107 @@
+package room
+
+import "time"
+
+// keys remembers which key of which sender was stored under which seq, for a window of
+// time and a number of keys per sender. It measures age by the distance of two Now, which
+// is monotonic when they come from time.Now, so that a clock that steps neither forgets
+// early nor keeps for ever.
+type keys struct {
+	born    time.Time // what ages are counted from; the first time that was seen
+	senders map[string]*sender
+	swept   time.Duration // when senders were last looked through
+}
+
+// sender is what one sender said lately. The keys in byKey are those in order[first:],
+// oldest first.
+type sender struct {
+	byKey map[string]stored
+	order []string
+	first int
+}
+
+// stored is where a message went.
+type stored struct {
+	seq  uint64
+	at   int64         // its time, in milliseconds since 1970
+	seen time.Duration // since born
+}
+
+func (k *keys) clock(now time.Time) time.Duration {
+	if k.born.IsZero() {
+		k.born = now
+	}
+	return now.Sub(k.born)
+}
+
+func (k *keys) find(from, key string, now time.Time, window time.Duration) (stored, bool) {
+	who := k.senders[from]
+	if who == nil {
+		return stored{}, false
+	}
+	s, ok := who.byKey[key]
+	return s, ok && k.clock(now)-s.seen <= window
+}
+
+func (k *keys) add(from, key string, s stored, rules *Rules) {
+	if k.senders == nil {
+		k.senders = make(map[string]*sender)
+	}
+	// A room with ever new senders would otherwise keep those that never come again.
+	if s.seen-k.swept > rules.Window {
+		k.sweep(s.seen, rules.Window)
+	}
+	who := k.senders[from]
+	if who == nil {
+		who = &sender{byKey: make(map[string]stored)}
+		k.senders[from] = who
+	}
+	who.drop(s.seen - rules.Window)
+	if len(who.byKey) >= rules.Keys {
+		who.oldest()
+	}
+	if _, again := who.byKey[key]; !again {
+		who.order = append(who.order, key)
+	}
+	who.byKey[key] = s
+}
+
+// expire drops what is older than the window.
+func (k *keys) expire(now time.Time, window time.Duration) { k.sweep(k.clock(now), window) }
+
+func (k *keys) sweep(at, window time.Duration) {
+	k.swept = at
+	for id, who := range k.senders {
+		if who.drop(at - window); len(who.byKey) == 0 {
+			delete(k.senders, id)
+		}
+	}
+}
+
+func (k *keys) len() (n int) {
+	for _, who := range k.senders {
+		n += len(who.byKey)
+	}
+	return n
+}
+
+// drop forgets the keys seen before the given age.
+func (s *sender) drop(before time.Duration) {
+	for s.first < len(s.order) && s.byKey[s.order[s.first]].seen < before {
+		s.oldest()
+	}
+}
+
+// oldest forgets the oldest key, and gives the room of forgotten ones back once they are
+// the greater part.
+func (s *sender) oldest() {
+	if s.first == len(s.order) {
+		return
+	}
+	delete(s.byKey, s.order[s.first])
+	s.order[s.first] = ""
+	if s.first++; s.first*2 > len(s.order) {
+		s.order = append(s.order[:0], s.order[s.first:]...)
+		s.first = 0
+	}
+}

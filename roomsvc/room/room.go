@@ -1,0 +1,183 @@
+// Package room holds the rules of one room, and nothing else: no goroutine, no I/O, no
+// clock. The owner of a partition feeds it commands in the order they arrived and
+// commits the records it returns, in that order:
+//
+//	command -> Apply -> event (a record to commit) | duplicate | refusal | close
+//
+// Apply already counts a record as part of the room before it is committed. An owner
+// whose commit fails must therefore forget the room and rebuild it from the log with
+// [Restore], and must not let an answer out before the records applied earlier are
+// committed.
+//
+// testdata holds the rules as scenarios that can be read without reading Go.
+package room
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"roomcast/proto"
+)
+
+// Rules are what an operator decides for all rooms. They do not change while rooms use
+// them.
+type Rules struct {
+	CloseWords []string       // texts that close their sender's connection and are never stored
+	Zone       *time.Location // of stamps
+	Layout     string         // of stamps, as package time has it
+	Window     time.Duration  // how long a sender's key is remembered
+	Keys       int            // how many keys are remembered for one sender in one room; the oldest goes first
+	MaxRecord  int            // bytes of an event as JSON
+}
+
+// DefaultRules returns what holds unless an operator says otherwise: the promise that a
+// message resent within 2 minutes, and no more than 1000 messages of its sender later,
+// is stored once.
+func DefaultRules() Rules {
+	return Rules{
+		CloseWords: []string{"关闭"},
+		Zone:       time.Local,
+		Layout:     time.DateTime,
+		Window:     2 * time.Minute,
+		Keys:       1000,
+		MaxRecord:  132 << 10,
+	}
+}
+
+// Command is what somebody asks of a room, checked by whoever took it in: a message, or
+// an act.
+type Command struct {
+	From    proto.Identity
+	Key     string        // "" = not to be recognised when it comes again
+	Content proto.Content // of a message
+	Act     proto.Act     // "" = a message
+	Why     string        // of an act
+}
+
+// Moment is when a command is applied, in time and in the stream.
+type Moment struct {
+	Now    time.Time // may step back; stamps do not
+	Stream uint64    // a stream sequence that every record not yet committed will exceed
+}
+
+// Outcome is what became of a command. The reply holds once everything applied before
+// it and the record, if there is one, are committed.
+type Outcome struct {
+	Reply  proto.Reply
+	Record *proto.Record // to commit; nil if nothing is to be stored
+}
+
+// Room is the state of one room: what its last record says, and the keys of the recent
+// ones. It belongs to the goroutine that owns its partition.
+type Room struct {
+	name  proto.Room
+	rules *Rules
+	seq   uint64 // of the last record, 0 = none yet
+	state proto.State
+	keys  keys
+}
+
+// New returns a room whose log is empty.
+func New(name proto.Room, rules *Rules) *Room {
+	return &Room{name: name, rules: rules}
+}
+
+// Restore returns the room as last, the newest record of its log, left it. The keys of
+// recent records are told with [Room.Remember].
+func Restore(last *proto.Record, rules *Rules) *Room {
+	return &Room{name: last.Room, rules: rules, seq: last.Seq, state: last.State}
+}
+
+// Remember takes the key of a record that is in the log, oldest record first, so that it
+// is recognised when it comes again.
+func (r *Room) Remember(rec *proto.Record, now time.Time) {
+	if rec.Key != "" {
+		age := max(0, now.Sub(rec.State.At))
+		r.keys.add(rec.From, rec.Key, stored{rec.Seq, rec.State.At.UnixMilli(), r.keys.clock(now) - age}, r.rules)
+	}
+}
+
+// Seq returns the number of the last record applied, 0 if there is none.
+func (r *Room) Seq() uint64 { return r.seq }
+
+// Keys returns how many keys are remembered.
+func (r *Room) Keys() int { return r.keys.len() }
+
+// Expire drops the keys that are older than the window.
+func (r *Room) Expire(now time.Time) { r.keys.expire(now, r.rules.Window) }
+
+// Apply decides what becomes of c.
+func (r *Room) Apply(c *Command, m Moment) Outcome {
+	if c.Key != "" {
+		if s, ok := r.keys.find(c.From.ID, c.Key, m.Now, r.rules.Window); ok {
+			return duplicate(s.seq, time.UnixMilli(s.at).UTC())
+		}
+	}
+	switch c.Act {
+	case "":
+		return r.say(c, m)
+	case proto.ActClose:
+		if r.state.Closed { // the record that closed it is the last one: nothing came after
+			return duplicate(r.seq, r.state.At)
+		}
+		return r.record(&proto.Event{Kind: proto.Closed, Why: c.Why}, c, m)
+	case proto.ActReopen:
+		if !r.state.Closed {
+			return refuse(proto.BadRequest, "the room is not closed")
+		}
+		return r.record(&proto.Event{Kind: proto.Reopened, Why: c.Why}, c, m)
+	}
+	return refuse(proto.Unsupported, "this server does not know how to %s; it knows close and reopen", c.Act)
+}
+
+func (r *Room) say(c *Command, m Moment) Outcome {
+	if c.Content.Kind == proto.Text && c.Content.Type == "" && slices.Contains(r.rules.CloseWords, string(c.Content.Body)) {
+		return Outcome{Reply: proto.Reply{Close: proto.CloseNormal}}
+	}
+	if r.state.Closed {
+		return refuse(proto.RoomClosed, "the room is closed; nothing can be said in it until it is reopened")
+	}
+	return r.record(&proto.Event{Content: c.Content}, c, m)
+}
+
+// record makes the next record of the room out of e.
+func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
+	seq, next := r.seq+1, r.state
+	// Milliseconds are what the wire has: a finer time would not survive a change of owner.
+	if at := m.Now.UTC().Truncate(time.Millisecond); at.After(next.At) {
+		next.At = at
+	}
+	if seq == 1 {
+		next.Epoch = strconv.FormatInt(next.At.UnixMilli(), 36)
+	}
+	if (seq-1)%proto.PageSize == 0 {
+		next.Page, next.Start = next.Start, m.Stream+1
+	}
+	next.Closed = e.Kind == proto.Closed
+
+	e.Room, e.Seq, e.At, e.From = r.name, seq, next.At, c.From
+	payload := e.AppendJSON(make([]byte, 0, 192+len(c.Content.Body)+len(c.Content.Body)/8))
+	if len(payload) > r.rules.MaxRecord {
+		return refuse(proto.TooLarge, "the message needs %d bytes in the log, at most %d are allowed", len(payload), r.rules.MaxRecord)
+	}
+	r.seq, r.state = seq, next
+	if c.Key != "" {
+		r.keys.add(c.From.ID, c.Key, stored{seq, next.At.UnixMilli(), r.keys.clock(m.Now)}, r.rules)
+	}
+	return Outcome{
+		Reply: proto.Reply{Seq: seq, At: next.At},
+		Record: &proto.Record{
+			Room: r.name, Seq: seq, Kind: e.Kind, From: c.From.ID, Key: c.Key,
+			Stamp: next.At.In(r.rules.Zone).Format(r.rules.Layout), State: next, Payload: payload,
+		},
+	}
+}
+
+func duplicate(seq uint64, at time.Time) Outcome {
+	return Outcome{Reply: proto.Reply{Seq: seq, At: at, Duplicate: true}}
+}
+
+func refuse(code proto.Code, format string, args ...any) Outcome {
+	return Outcome{Reply: proto.Reply{Refusal: proto.Refuse(code, format, args...)}}
+}

@@ -1,0 +1,168 @@
+package room
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"roomcast/proto"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what the rules say now into testdata; commit it only if you know what caused each change")
+
+// TestScenarios plays testdata/*.txt: a line with a command, a line "----", and what is
+// to come of it up to an empty line. Lines that begin with # are for the reader.
+func TestScenarios(t *testing.T) {
+	files, _ := filepath.Glob("testdata/*.txt")
+	if len(files) == 0 {
+		t.Fatal("testdata holds no scenario")
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := play(t, string(want))
+			if *rewrite {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(want) {
+				t.Errorf("%s: got\n%s", file, got)
+			}
+		})
+	}
+}
+
+// play returns the text with what came of each command in the place of what was to come.
+func play(t *testing.T, text string) string {
+	s := &stage{rules: DefaultRules(), now: time.Date(2026, 11, 22, 10, 53, 7, 0, time.UTC)}
+	s.rules.Zone = time.UTC
+	s.room = New(proto.MustRoom("lobby"), &s.rules)
+	var out strings.Builder
+	skip := false
+	for line := range strings.Lines(text) {
+		switch line = strings.TrimSuffix(line, "\n"); {
+		case line == "":
+			skip = false
+		case skip || line == "----":
+			continue
+		case line[0] != '#':
+			words := split(line)
+			fmt.Fprintf(&out, "%s\n----\n%s\n", line, s.do(t, words[0], words[1:]))
+			skip = true
+			continue
+		}
+		fmt.Fprintln(&out, line)
+	}
+	return out.String()
+}
+
+// stage is a room, its log and a clock that the scenario moves.
+type stage struct {
+	rules  Rules
+	room   *Room
+	log    []*proto.Record
+	now    time.Time
+	stream uint64
+}
+
+func (s *stage) do(t *testing.T, verb string, args []string) string {
+	c := Command{From: proto.Identity{ID: "u1"}}
+	for i, arg := range args {
+		name, value, _ := strings.Cut(arg, "=")
+		switch name {
+		case "from":
+			c.From.ID = value
+		case "key":
+			c.Key = value
+		case "why":
+			c.Why = value
+		case "text", "data", "bin":
+			c.Content.Kind, c.Content.Body = proto.Kind(name), []byte(value)
+		case "type":
+			c.Content.Type = value
+		case "act":
+			c.Act = proto.Act(value)
+		case "window":
+			s.rules.Window, _ = time.ParseDuration(value)
+		case "keys":
+			s.rules.Keys, _ = strconv.Atoi(value)
+		case "max":
+			s.rules.MaxRecord, _ = strconv.Atoi(value)
+		default:
+			if verb != "clock" && verb != "times" || i > 0 && verb == "clock" {
+				t.Fatalf("%s takes no %s", verb, arg)
+			}
+		}
+	}
+	switch verb {
+	case "rules": // window= keys= max=: other bounds than the default ones
+		return "ok"
+	case "clock": // the clock goes on, or steps back, by so much
+		d, err := time.ParseDuration(args[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.now = s.now.Add(d)
+		return s.now.Format(time.RFC3339Nano)
+	case "take-over": // another owner rebuilds the room from the log
+		if len(s.log) == 0 {
+			s.room = New(proto.MustRoom("lobby"), &s.rules)
+			return "nothing in the log"
+		}
+		s.room = Restore(s.log[len(s.log)-1], &s.rules)
+		for _, rec := range s.log {
+			s.room.Remember(rec, s.now)
+		}
+		return fmt.Sprintf("seq=%d keys=%d", s.room.Seq(), s.room.Keys())
+	case "age-out": // the stream has dropped the whole log
+		s.log = nil
+		return "ok"
+	case "times": // the rest of the line, so often, showing the last outcome
+		n, _ := strconv.Atoi(args[0])
+		out := ""
+		for range n {
+			out = s.do(t, args[1], args[2:])
+		}
+		return out
+	case "say", "act":
+		return s.apply(&c)
+	}
+	t.Fatalf("there is no command %s", verb)
+	return ""
+}
+
+func (s *stage) apply(c *Command) string {
+	o := s.room.Apply(c, Moment{Now: s.now, Stream: s.stream})
+	out := string(o.Reply.AppendJSON(nil))
+	if rec := o.Record; rec != nil {
+		s.log = append(s.log, rec)
+		s.stream += 10 // other rooms' records lie between
+		out += fmt.Sprintf("\n%s\nstamp %s, state %s", rec.Payload, rec.Stamp, rec.State)
+	}
+	return out
+}
+
+// split cuts a line at spaces outside of single quotes, and takes the quotes away.
+func split(line string) (words []string) {
+	word, quoted := "", false
+	for _, r := range line + " " {
+		switch {
+		case r == '\'':
+			quoted = !quoted
+		case r == ' ' && !quoted:
+			words = append(words, word)
+			word = ""
+		default:
+			word += string(r)
+		}
+	}
+	return words
+}
