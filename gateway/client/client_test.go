@@ -1,0 +1,266 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"roomcast/gateway/client"
+	"roomcast/proto"
+)
+
+type said struct {
+	ack client.Ack
+	err error
+}
+
+func say(t *testing.T, c *client.Client, text, key string) <-chan said {
+	done := make(chan said, 1)
+	go func() {
+		m := client.Text(text)
+		m.Key = key
+		ack, err := c.Say(within(t), lobby, m)
+		done <- said{ack, err}
+	}()
+	return done
+}
+
+func TestSayUntilAcknowledged(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(s.config())
+	join(t, c, p, proto.From{}, 5)
+	done := say(t, c, "hi", "k1")
+	if a := p.hear("say"); a.Key != "k1" || a.Text != "hi" {
+		t.Fatalf("got %+v", a)
+	}
+	p.event(6)
+	wantEvents(t, c, 6)
+	p.conn.Close() // the answer is lost
+
+	p = s.again()
+	if got := p.query.Get("resume"); got != "ticket" {
+		t.Errorf("got resume %q, want ticket", got)
+	}
+	if a := p.admit(6); a.Since == nil || *a.Since != 6 || a.Epoch != "e1" {
+		t.Errorf("got join %+v, want since 6 in e1", a)
+	}
+	a := p.hear("say")
+	if a.Key != "k1" {
+		t.Errorf("got key %q, want k1", a.Key)
+	}
+	p.say(`{"id":%d,"ok":{"seq":6,"at":"2026-11-22T10:53:07.123Z","duplicate":true}}`, a.ID)
+	if got := <-done; got.err != nil || got.ack.Seq != 6 || !got.ack.Duplicate {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestOrderUnderRefusals(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(s.config())
+	join(t, c, p, proto.From{}, 0)
+	first := say(t, c, "1", "k1")
+	a := p.hear("say")
+	second := say(t, c, "2", "k2")
+	p.say(`{"id":%d,"error":{"code":"unavailable","message":"wait","retry_ms":1}}`, a.ID)
+	for i, want := range []string{"k1", "k2"} {
+		a := p.hear("say")
+		if a.Key != want {
+			t.Fatalf("got %q, want %q", a.Key, want)
+		}
+		p.say(`{"id":%d,"ok":{"seq":%d,"at":"2026-11-22T10:53:07.123Z"}}`, a.ID, i+1)
+	}
+	if a, b := <-first, <-second; a.err != nil || b.err != nil || a.ack.Seq != 1 || b.ack.Seq != 2 {
+		t.Errorf("got %+v and %+v", a, b)
+	}
+
+	third := say(t, c, "3", "k3")
+	a = p.hear("say")
+	p.say(`{"id":%d,"error":{"code":"room_closed","message":"done for today"}}`, a.ID)
+	var refusal *proto.Refusal
+	if got := <-third; !errors.As(got.err, &refusal) || refusal.Code != proto.RoomClosed {
+		t.Errorf("got %v, want room_closed", got.err)
+	}
+}
+
+func TestEventsAreExact(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(s.config())
+	join(t, c, p, proto.From{Last: 2}, 8)
+	p.event(7)
+	p.event(8)
+	p.event(8) // a repeat
+	p.event(9)
+	p.event(11) // 10 is missing
+	p.event(12)
+	wantEvents(t, c, 7, 8, 9)
+	p.hear("leave")
+	p.event(13)
+	if a := p.admit(13); a.Since == nil || *a.Since != 9 {
+		t.Errorf("got %+v, want since 9", a)
+	}
+	for seq := range uint64(4) {
+		p.event(10 + seq)
+	}
+	wantEvents(t, c, 10, 11, 12, 13)
+	if got := c.Stats(); got.Repeats != 1 || got.Holes != 1 {
+		t.Errorf("got %+v, want one repeat and one hole", got)
+	}
+
+	p.say(`{"room":"lobby","gap":{"from":14,"to":20,"reason":"trimmed"}}`)
+	p.event(21)
+	if n := await(t, c, func(n client.Notice) bool { return n.Gap != nil }); n.Gap.To != 20 {
+		t.Errorf("got %+v, want a gap to 20", n.Gap)
+	}
+	wantEvents(t, c, 21)
+	p.say(`{"room":"lobby","gap":{"from":22,"to":0,"reason":"reset"}}`)
+	p.event(1)
+	wantEvents(t, c, 1)
+}
+
+func TestFullBufferLosesNothing(t *testing.T) {
+	s := newScript(t)
+	cfg := s.config()
+	cfg.Buffer = 3
+	c, p := s.dial(cfg)
+	if n, err := c.Next(within(t)); err != nil || n.Hello == nil {
+		t.Fatalf("got %+v, %v, want hello", n, err)
+	}
+	join(t, c, p, proto.From{}, 0)
+	for seq := uint64(1); seq <= 6; seq++ {
+		p.event(seq)
+	}
+	done := say(t, c, "x", "k") // goes through although nobody takes the events
+	a := p.hear("say")
+	p.say(`{"id":%d,"ok":{"seq":7,"at":"2026-11-22T10:53:07.123Z"}}`, a.ID)
+	if got := <-done; got.err != nil {
+		t.Fatal(got.err)
+	}
+	wantEvents(t, c, 1, 2, 3)
+	p.hear("leave")
+	if a := p.admit(7); *a.Since != 3 {
+		t.Errorf("got since %d, want 3", *a.Since)
+	}
+	p.event(4)
+	wantEvents(t, c, 4)
+	if got := c.Stats().Lags; got != 1 {
+		t.Errorf("got %d lags, want 1", got)
+	}
+}
+
+func TestCloseCodes(t *testing.T) {
+	for _, m := range proto.CloseCodes {
+		t.Run(m.Name, func(t *testing.T) {
+			s := newScript(t)
+			c, p := s.dial(s.config())
+			p.close(m.Code)
+			if m.Reconnect {
+				s.again()
+				n := await(t, c, func(n client.Notice) bool { return n.Link != nil })
+				var closed *client.CloseError
+				if !errors.As(n.Link.Err, &closed) || closed.Code != m.Code {
+					t.Errorf("got %v, want %d", n.Link.Err, m.Code)
+				}
+				return
+			}
+			for {
+				_, err := c.Next(within(t))
+				var closed *client.CloseError
+				if errors.As(err, &closed) {
+					if closed.Code != m.Code || closed.Reason != "because" {
+						t.Errorf("got %v, want %d", err, m.Code)
+					}
+					return
+				} else if err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func TestRefusedHandshakes(t *testing.T) {
+	s := newScript(t)
+	s.refuse <- http.StatusForbidden
+	_, err := client.Dial(within(t), s.config())
+	var refused *client.RefusedError
+	if !errors.As(err, &refused) || refused.Status != 403 || refused.Message != "no room for you" {
+		t.Errorf("got %v, want 403", err)
+	}
+	s.refuse <- http.StatusServiceUnavailable
+	s.refuse <- http.StatusTooManyRequests
+	s.dial(s.config()) // comes through after both
+}
+
+func TestSilenceEndsALink(t *testing.T) {
+	s := newScript(t)
+	cfg := s.config()
+	cfg.Quiet = 20 * time.Millisecond
+	s.dial(cfg)
+	s.again() // a server that does not answer pings is given up
+
+	cfg = s.config()
+	cfg.Patience = 20 * time.Millisecond
+	c, p := s.dial(cfg)
+	join(t, c, p, proto.From{}, 0)
+	say(t, c, "x", "k")
+	p.hear("say")
+	p = s.again() // and so is one that does not answer a command
+	p.admit(0)
+	if a := p.hear("say"); a.Key != "k" {
+		t.Errorf("got %+v, want the same key", a)
+	}
+}
+
+func TestCallsEnd(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(s.config())
+	ctx, cancel := context.WithCancel(t.Context())
+	joined := make(chan error, 1)
+	go func() {
+		_, err := c.Join(ctx, lobby, proto.From{})
+		joined <- err
+	}()
+	p.hear("join")
+	cancel()
+	if err := <-joined; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want canceled", err)
+	}
+	p.hear("leave")
+
+	signalled := make(chan error, 1)
+	go func() { signalled <- c.Signal(t.Context(), lobby, "typing", nil) }()
+	p.hear("signal")
+	p.conn.Close()
+	if err := <-signalled; !errors.Is(err, client.ErrLost) {
+		t.Errorf("got %v, want lost", err)
+	}
+
+	p = s.again()
+	join(t, c, p, proto.From{}, 0)
+	done := say(t, c, "x", "k")
+	p.hear("say")
+	c.Close()
+	if got := <-done; !errors.Is(got.err, client.ErrClosed) {
+		t.Errorf("got %v, want closed", got.err)
+	}
+	if _, err := c.Say(t.Context(), lobby, client.Text("y")); !errors.Is(err, client.ErrClosed) {
+		t.Errorf("got %v, want closed", err)
+	}
+}
+
+func TestDialGivesUpWithItsContext(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = client.Dial(ctx, client.Config{URLs: []string{"ws://" + ln.Addr().String()}, MinBackoff: time.Millisecond})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want deadline exceeded", err)
+	}
+}

@@ -1,0 +1,141 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"roomcast/proto"
+)
+
+const (
+	subprotocol = "roomcast.v1"
+	dialTimeout = 10 * time.Second // for connection, handshake and hello together
+)
+
+// CloseError says that the server closed the session.
+type CloseError struct {
+	Code   proto.CloseCode
+	Reason string
+}
+
+func (e *CloseError) Error() string {
+	return fmt.Sprintf("closed with %d (%s): %s", uint16(e.Code), e.Code, e.Reason)
+}
+
+// RefusedError says that the server refused to open a session.
+type RefusedError struct {
+	Status  int // of HTTP
+	Message string
+	Retry   time.Duration // of Retry-After; 0 if none
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("refused with %d %s: %s", e.Status, http.StatusText(e.Status), e.Message)
+}
+
+// reconnect reports whether it makes sense to dial again after err.
+func reconnect(err error) bool {
+	var closed *CloseError
+	if errors.As(err, &closed) {
+		return closed.Code.Reconnect()
+	}
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return refused.Status >= 500 || refused.Status == http.StatusTooManyRequests ||
+			refused.Status == http.StatusRequestTimeout
+	}
+	return true
+}
+
+func retryAfter(err error) time.Duration {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return min(refused.Retry, time.Minute)
+	}
+	return 0
+}
+
+// sessionURL returns the address of a session that is in no room yet.
+func sessionURL(base, name, resume string) (string, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return "", fmt.Errorf("parse URL: %w", err)
+	}
+	switch u.Scheme {
+	case "http":
+		u.Scheme = "ws"
+	case "https":
+		u.Scheme = "wss"
+	case "ws", "wss":
+	default:
+		return "", fmt.Errorf("the URL %q is not one of ws, wss, http and https", base)
+	}
+	q := url.Values{}
+	if name != "" {
+		q.Set("name", name)
+	}
+	if resume != "" {
+		q.Set("resume", resume)
+	}
+	u.Path, u.RawQuery = strings.TrimSuffix(u.Path, "/")+"/ws", q.Encode()
+	return u.String(), nil
+}
+
+func (c *Client) open(ctx context.Context, number int, base, resume string) (*link, error) {
+	addr, err := sessionURL(base, c.cfg.Name, resume)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	var refused *RefusedError
+	d := ws.Dialer{
+		Protocols: []string{subprotocol}, NetDial: c.cfg.NetDial,
+		OnStatusError: func(status int, reason []byte, body io.Reader) { refused = readRefusal(status, body) },
+	}
+	if c.cfg.Token != "" {
+		d.Header = ws.HandshakeHeaderHTTP{"Authorization": {"Bearer " + c.cfg.Token}}
+	}
+	conn, r, shake, err := d.Dial(ctx, addr)
+	switch {
+	case refused != nil:
+		return nil, refused
+	case err != nil:
+		return nil, fmt.Errorf("open session: %w", err)
+	case shake.Protocol != subprotocol:
+		conn.Close()
+		return nil, &RefusedError{Status: http.StatusNotFound, Message: "the server does not speak " + subprotocol}
+	}
+	if r == nil {
+		r = bufio.NewReaderSize(conn, 16<<10)
+	}
+	l := &link{number: number, conn: conn, r: r}
+	l.heard.Store(time.Now().UnixNano())
+	return l, nil
+}
+
+// readRefusal reads the whole answer of a server that does not upgrade, at most 4 KiB.
+func readRefusal(status int, body io.Reader) *RefusedError {
+	e := &RefusedError{Status: status}
+	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(body, 4<<10)), nil)
+	if err != nil {
+		return e
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	e.Message = strings.TrimSpace(string(text))
+	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+		e.Retry = time.Duration(s) * time.Second
+	}
+	return e
+}

@@ -1,0 +1,200 @@
+package client_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+	"go.uber.org/goleak"
+
+	"roomcast/gateway/client"
+	"roomcast/proto"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var lobby = proto.MustRoom("lobby")
+
+// script is a WebSocket server whose sessions are played by the test, frame by frame: it
+// can misbehave as no gateway would.
+type script struct {
+	*httptest.Server
+	t        *testing.T
+	sessions chan *played
+	refuse   chan int // statuses for the next handshakes, before any session
+}
+
+type played struct {
+	t     *testing.T
+	conn  net.Conn
+	query url.Values
+}
+
+func newScript(t *testing.T) *script {
+	s := &script{t: t, sessions: make(chan *played, 16), refuse: make(chan int, 16)}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case status := <-s.refuse:
+			http.Error(w, "no room for you", status)
+			return
+		default:
+		}
+		up := ws.HTTPUpgrader{Protocol: func(p string) bool { return p == "roomcast.v1" }}
+		conn, _, _, err := up.Upgrade(r, w)
+		if err != nil {
+			return
+		}
+		s.sessions <- &played{t: t, conn: conn, query: r.URL.Query()}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// config connects to the script, fast.
+func (s *script) config() client.Config {
+	return client.Config{
+		URLs: []string{s.URL}, MinBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond,
+		NetDial: (&net.Dialer{}).DialContext,
+	}
+}
+
+// dial opens a client and the session it gets, greeted.
+func (s *script) dial(cfg client.Config) (*client.Client, *played) {
+	s.t.Helper()
+	greeted := make(chan *played, 1)
+	go func() {
+		p := <-s.sessions
+		p.say(`{"hello":{"session":"s1","you":{"id":"ann"},"resume":"ticket"}}`)
+		greeted <- p
+	}()
+	c, err := client.Dial(within(s.t), cfg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(c.Close)
+	return c, <-greeted
+}
+
+// again waits for the client's next session and greets it.
+func (s *script) again() *played {
+	s.t.Helper()
+	select {
+	case p := <-s.sessions:
+		s.t.Cleanup(func() { p.conn.Close() })
+		p.say(`{"hello":{"session":"s2","you":{"id":"ann"},"resume":"ticket"}}`)
+		return p
+	case <-within(s.t).Done():
+		s.t.Fatal("the client did not come back")
+		return nil
+	}
+}
+
+func (p *played) say(format string, args ...any) {
+	wsutil.WriteServerText(p.conn, fmt.Appendf(nil, format, args...))
+}
+
+func (p *played) close(code proto.CloseCode) {
+	ws.WriteFrame(p.conn, ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusCode(code), "because")))
+	p.conn.Close()
+}
+
+// asked is a command as the client sent it.
+type asked struct {
+	ID   uint64
+	Verb string
+	Room string
+	Text string
+	Key  string
+
+	Since *uint64
+	Last  int
+	Epoch string
+}
+
+// hear returns the client's next command, which must be of the given verb.
+func (p *played) hear(verb string) asked {
+	p.t.Helper()
+	p.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	b, err := wsutil.ReadClientText(p.conn)
+	if err != nil {
+		p.t.Fatalf("wait for %s: %v", verb, err)
+	}
+	var raw map[string]json.RawMessage
+	var a asked
+	if err := json.Unmarshal(b, &raw); err != nil {
+		p.t.Fatal(err)
+	}
+	json.Unmarshal(raw["id"], &a.ID)
+	for name, v := range raw {
+		if name != "id" {
+			a.Verb = name
+			json.Unmarshal(v, &a)
+		}
+	}
+	if a.Verb != verb {
+		p.t.Fatalf("got %s, want %s", b, verb)
+	}
+	return a
+}
+
+// admit answers a join.
+func (p *played) admit(head uint64) asked {
+	p.t.Helper()
+	a := p.hear("join")
+	p.say(`{"id":%d,"ok":{"room":"lobby","seq":%d,"epoch":"e1"}}`, a.ID, head)
+	return a
+}
+
+func (p *played) event(seq uint64) {
+	p.say(`{"room":"lobby","seq":%d,"at":"2026-11-22T10:53:07.123Z","from":{"id":"bob"},"text":"m%d"}`, seq, seq)
+}
+
+func within(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// join joins the lobby while the script answers.
+func join(t *testing.T, c *client.Client, p *played, from proto.From, head uint64) asked {
+	t.Helper()
+	got := make(chan asked, 1)
+	go func() { got <- p.admit(head) }()
+	if h, err := c.Join(within(t), lobby, from); err != nil || h != head {
+		t.Fatalf("got head %d, %v, want %d", h, err, head)
+	}
+	return <-got
+}
+
+// await returns the next notice that want says is it.
+func await(t *testing.T, c *client.Client, want func(client.Notice) bool) client.Notice {
+	t.Helper()
+	for {
+		n, err := c.Next(within(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want(n) {
+			return n
+		}
+	}
+}
+
+func isEvent(n client.Notice) bool { return n.Event != nil }
+
+func wantEvents(t *testing.T, c *client.Client, seqs ...uint64) {
+	t.Helper()
+	for _, seq := range seqs {
+		if n := await(t, c, isEvent); n.Event.Seq != seq {
+			t.Fatalf("got event %d, want %d", n.Event.Seq, seq)
+		}
+	}
+}
