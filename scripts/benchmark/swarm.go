@@ -37,9 +37,10 @@ type member struct {
 // swarm is many clients on one epoll loop. All its methods belong to one goroutine.
 // In the steady state it does one read a wake-up and allocates nothing.
 type swarm struct {
-	addr    netip.AddrPort
-	json    bool // subprotocol roomcast.v1
-	receive int  // SO_RCVBUF of connections made from now on; 0 = as the system has it
+	addr      netip.AddrPort
+	elsewhere map[int]netip.AddrPort // members that connect to another address
+	json      bool                   // subprotocol roomcast.v1
+	receive   int                    // SO_RCVBUF of connections made from now on; 0 = as the system has it
 
 	// path is where a member connects to; query is asked again for each attempt.
 	path func(id int) string
@@ -121,7 +122,11 @@ func (s *swarm) connect(id int) {
 	n := id / 4000
 	from := &unix.SockaddrInet4{Addr: [4]byte{127, 100 + byte(n>>8), byte(n), 1}}
 	if err = unix.Bind(fd, from); err == nil {
-		to := &unix.SockaddrInet4{Addr: s.addr.Addr().As4(), Port: int(s.addr.Port())}
+		at, ok := s.elsewhere[id]
+		if !ok {
+			at = s.addr
+		}
+		to := &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}
 		err = unix.Connect(fd, to)
 	}
 	if err != nil && err != unix.EINPROGRESS {

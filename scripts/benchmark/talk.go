@@ -25,6 +25,8 @@ type talk struct {
 
 	closedLoop bool // say the next as soon as the last has reached everybody
 	turn       int  // who speaks next, where the clock decides
+	timed      int  // how many of the members, the first ones, count for delay; 0 = all
+	frame      []byte
 
 	heard  int64     // deliveries
 	said   int64     // messages
@@ -83,7 +85,12 @@ func (t *talk) say(i int) {
 	t.text[17] = ' '
 	n := p.last % uint32(len(p.sent))
 	p.got[n] = 0
-	t.s.out = appendMasked(t.s.out[:0], opText, t.text)
+	if t.s.json {
+		t.frame = append(append(append(t.frame[:0], `{"say":{"text":"`...), t.text...), `"}}`...)
+		t.s.out = appendMasked(t.s.out[:0], opText, t.frame)
+	} else {
+		t.s.out = appendMasked(t.s.out[:0], opText, t.text)
+	}
 	p.sent[n] = time.Since(t.s.start)
 	t.said++
 	t.busy++
@@ -95,8 +102,12 @@ func (t *talk) hear(id int, payload []byte) {
 	if t.s.json {
 		at := bytes.Index(payload, []byte(`"text":"`))
 		if at < 0 {
+			if bytes.Contains(payload, []byte(`"error":`)) || bytes.Contains(payload, []byte(`"gap":`)) {
+				t.fault("member %d got %s", id, payload)
+			}
 			return // hello, ok, joined, left
 		}
+		m.have = number(payload, `"seq":`)
 		payload = payload[at+len(`"text":"`):]
 	} else if len(payload) > len(stamp) {
 		payload = payload[len(stamp):]
@@ -119,7 +130,9 @@ func (t *talk) hear(id int, payload []byte) {
 	*next++
 	t.heard++
 	slot := n % uint32(len(p.sent))
-	t.delay.add(t.s.now - p.sent[slot])
+	if t.timed == 0 || id < t.timed {
+		t.delay.add(t.s.now - p.sent[slot])
+	}
 	p.got[slot]++
 	if int(p.got[slot]) == t.members[p.room] {
 		t.busy--
@@ -146,6 +159,21 @@ func (t *talk) settle(limit time.Duration) error {
 		return fmt.Errorf("%d wrong deliveries: %s", t.faults, t.wrong)
 	}
 	return nil
+}
+
+// number returns the decimal number behind the first name in b, 0 if there is none.
+func number(b []byte, name string) (v uint64) {
+	at := bytes.Index(b, []byte(name))
+	if at < 0 {
+		return 0
+	}
+	for _, c := range b[at+len(name):] {
+		if c < '0' || c > '9' {
+			break
+		}
+		v = v*10 + uint64(c-'0')
+	}
+	return v
 }
 
 const digits = "0123456789abcdef"
