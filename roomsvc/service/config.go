@@ -1,0 +1,129 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"roomcast/proto"
+	"roomcast/proto/daemon"
+	"roomcast/proto/seal"
+	"roomcast/roomsvc/room"
+	"roomcast/roomsvc/stream"
+)
+
+// Config says how a service runs. Start from [DefaultConfig] and set Dial.
+type Config struct {
+	Dial     daemon.Dialer         // opens connections to NATS; needed
+	Keys     *seal.Keys            // seals what is stored and opens what comes sealed; nil = nothing is sealed
+	Instance string                // names this instance among others: letters and digits; "" = a random name
+	Version  string                // what the micro API states, three numbers as in semver
+	Log      *slog.Logger          // nil = slog.Default()
+	Metrics  prometheus.Registerer // where metrics are registered; nil = nowhere
+
+	Replicas       int           // of the stream, 1 to 5
+	Sync           string        // what the NATS server does before it acknowledges: "always", or the interval at which it syncs to disk
+	HistoryPerRoom int           // records kept of one room, at least proto.PageSize
+	HistoryAge     time.Duration // how long records are kept, at least a second
+	MaxBytes       int64         // of the stream; 0 = no limit of its own
+	MaxMessage     int           // bytes of a message's body
+	Commit         time.Duration // how long the stream may take to acknowledge; then those who wait are told "unavailable"
+
+	Lease      time.Duration // how long an instance counts as alive without a sign of life, at least a second
+	CloseWords []string      // texts that close their sender's connection and are never stored
+	TimeZone   string        // of stamps: "Local", "UTC" or a name such as "Asia/Shanghai"
+	TimeLayout string        // of stamps, as Go's package time writes layouts
+	KeyWindow  time.Duration // how long a message's key is recognised when it comes again
+	KeysKept   int           // how many keys of one sender in one room are recognised
+
+	Queue       int           // commands waiting for one partition; more are refused as overloaded
+	Window      int           // records of one partition on their way into the stream
+	RoomsKept   int           // rooms of one partition held in memory when nobody speaks in them
+	Idle        time.Duration // after which a room nobody speaks in is forgotten, to be read again when somebody does
+	LogMessages bool          // log one line for every message, without its text
+}
+
+// DefaultConfig returns the defaults that the flags show.
+func DefaultConfig() Config {
+	rules, log := room.DefaultRules(), stream.DefaultConfig()
+	return Config{
+		Version:  "0.0.0",
+		Replicas: log.Replicas, Sync: "2m",
+		HistoryPerRoom: log.HistoryPerRoom, HistoryAge: log.HistoryAge, MaxBytes: log.MaxBytes,
+		MaxMessage: log.MaxMessage, Commit: log.Deadline,
+		Lease:      2 * time.Second,
+		CloseWords: rules.CloseWords, TimeZone: "Local", TimeLayout: rules.Layout,
+		KeyWindow: rules.Window, KeysKept: rules.Keys,
+		Queue: 4096, Window: log.Window, RoomsKept: 4096, Idle: 3 * time.Minute,
+	}
+}
+
+// Check says which setting is wrong, by the name of its flag, without connecting.
+func (c *Config) Check() error {
+	if _, err := c.syncAlways(); err != nil {
+		return err
+	}
+	if _, err := c.zone(); err != nil {
+		return err
+	}
+	for _, bad := range []struct {
+		is   bool
+		says string
+	}{
+		{c.Replicas < 1 || c.Replicas > 5, "--replicas is 1 to 5, and not more than there are NATS servers"},
+		{c.HistoryPerRoom < proto.PageSize, fmt.Sprintf("--history-per-room is at least %d", proto.PageSize)},
+		{c.HistoryAge < time.Second, "--history-age is at least 1s"},
+		{c.MaxMessage < 1 || c.MaxMessage > 256<<10, "--max-message is 1 to 262144 bytes"},
+		{c.Commit < 100*time.Millisecond, "the commit deadline is at least 100ms"},
+		{c.Lease < time.Second || c.Lease > time.Minute, "--lease is 1s to 1m"},
+		{c.TimeLayout == "", `--time-layout is empty; write for example "2006-01-02 15:04:05"`},
+		{c.KeyWindow <= 0 || c.KeysKept < 1, "the window of keys must not be empty"},
+		{c.Queue < 1 || c.Window < 1 || c.RoomsKept < 1 || c.Idle <= 0, "queue, window, rooms kept and idle time must be more than 0"},
+	} {
+		if bad.is {
+			return errors.New(bad.says)
+		}
+	}
+	return nil
+}
+
+func (c *Config) syncAlways() (bool, error) {
+	if c.Sync == "always" {
+		return true, nil
+	}
+	if d, err := time.ParseDuration(c.Sync); err != nil || d <= 0 {
+		return false, fmt.Errorf(`--sync is "always" or an interval such as 1s, not %q`, c.Sync)
+	}
+	return false, nil
+}
+
+func (c *Config) zone() (*time.Location, error) {
+	zone, err := time.LoadLocation(c.TimeZone)
+	if err != nil {
+		return nil, fmt.Errorf(`--time-zone is "Local", "UTC" or a name such as "Asia/Shanghai": %w`, err)
+	}
+	return zone, nil
+}
+
+func (c *Config) rules(zone *time.Location) room.Rules {
+	return room.Rules{
+		CloseWords: c.CloseWords, Zone: zone, Layout: c.TimeLayout,
+		Window: c.KeyWindow, Keys: c.KeysKept, MaxRecord: stream.MaxPayload(c.MaxMessage),
+	}
+}
+
+func (c *Config) stream(always bool) stream.Config {
+	return stream.Config{
+		Replicas: c.Replicas, SyncAlways: always,
+		HistoryPerRoom: c.HistoryPerRoom, HistoryAge: c.HistoryAge, MaxBytes: c.MaxBytes,
+		MaxMessage: c.MaxMessage, Deadline: c.Commit, Window: c.Window, Keys: c.Keys,
+		Log: c.Log,
+		Dial: func(opts ...nats.Option) (*nats.Conn, error) {
+			return c.Dial("roomsvc/"+c.Instance+"/commit", opts...)
+		},
+	}
+}

@@ -1,0 +1,180 @@
+// Package stream is the one JetStream stream that holds the logs of all rooms: its
+// settings, and the appending of records to it so that only the owner of a partition
+// can.
+//
+// Safety rests on the fence. Every append carries the stream sequence of its partition's
+// newest ownership marker, on room.own.<p>; the server refuses it when there is a newer
+// marker (error 10071). An owner that was paused, cut off or outvoted can therefore
+// append nothing, whatever it believes.
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/seal"
+)
+
+// Config says how the stream is set up and how records are appended.
+type Config struct {
+	Replicas       int           // 1, or more in a cluster of at least as many servers
+	SyncAlways     bool          // the server syncs to disk before it acknowledges
+	HistoryPerRoom int           // records kept of one room
+	HistoryAge     time.Duration // how long records are kept
+	MaxBytes       int64         // of the whole stream; 0 = no limit of its own
+	MaxMessage     int           // bytes of a message's body
+
+	Deadline time.Duration // for the stream to acknowledge a record
+	Window   int           // records of one partition on their way, at most
+	Keys     *seal.Keys    // seal what is stored; nil = as it is
+	Log      *slog.Logger
+	Dial     func(opts ...nats.Option) (*nats.Conn, error) // opens the connection records leave by
+}
+
+// DefaultConfig returns the defaults; Log and Dial are left to set.
+func DefaultConfig() Config {
+	return Config{
+		Replicas: 1, HistoryPerRoom: 1000, HistoryAge: 7 * 24 * time.Hour, MaxMessage: 64 << 10,
+		Deadline: 2 * time.Second, Window: 1024,
+	}
+}
+
+// headerRoom is what a record takes beside its payload at most: our own headers, the
+// fence, the batch, the envelope it is sealed in.
+const headerRoom = 2 << 10
+
+// MaxPayload returns how long the JSON of an event may be whose body has maxMessage bytes:
+// twice that, for the escapes of text and the base64 of bytes, and what goes around it.
+func MaxPayload(maxMessage int) int { return 2*maxMessage + 2<<10 }
+
+func (c *Config) maxMsgSize() int32 { return int32(MaxPayload(c.MaxMessage) + headerRoom) }
+
+// Names of the stream's metadata.
+const (
+	metaPartitions = "roomcast.partitions"
+	metaSchema     = "roomcast.schema"
+)
+
+func (c *Config) settings() jetstream.StreamConfig {
+	maxBytes := c.MaxBytes
+	if maxBytes == 0 {
+		maxBytes = -1
+	}
+	return jetstream.StreamConfig{
+		Name:               proto.StreamName,
+		Description:        "the logs of all rooms of roomcast",
+		Subjects:           []string{proto.SubjectAnyLog, proto.SubjectAnyOwn},
+		Retention:          jetstream.LimitsPolicy,
+		Discard:            jetstream.DiscardOld,
+		Storage:            jetstream.FileStorage,
+		Replicas:           c.Replicas,
+		MaxMsgsPerSubject:  int64(c.HistoryPerRoom),
+		MaxAge:             c.HistoryAge,
+		MaxBytes:           maxBytes,
+		MaxMsgSize:         c.maxMsgSize(),
+		Duplicates:         min(time.Minute, c.HistoryAge), // unused: the owner recognises keys itself
+		AllowDirect:        true,
+		AllowAtomicPublish: true,
+		DenyDelete:         true,
+		RePublish:          &jetstream.RePublish{Source: proto.SubjectAnyLog, Destination: proto.RepublishTo},
+		Metadata: map[string]string{
+			metaPartitions: strconv.Itoa(proto.Partitions),
+			metaSchema:     strconv.Itoa(proto.SchemaVersion),
+		},
+	}
+}
+
+// Ensure makes the stream, or checks that the one that is there is what cfg says. What
+// does not fit is refused in words that say what to do: an instance with other settings
+// than the rest must not change the stream under them.
+func Ensure(ctx context.Context, nc *nats.Conn, cfg Config) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	want := cfg.settings()
+	if limit := nc.MaxPayload(); int64(want.MaxMsgSize) > limit {
+		return fmt.Errorf("a message of %d bytes needs up to %d in the log, but this NATS server takes %d: lower --max-message or raise max_payload in nats.conf",
+			cfg.MaxMessage, want.MaxMsgSize, limit)
+	}
+	s, err := js.Stream(ctx, proto.StreamName)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s, err = js.CreateStream(ctx, want)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance made it just now
+			s, err = js.Stream(ctx, proto.StreamName)
+		}
+	}
+	if err != nil {
+		return explain(err)
+	}
+	return check(s.CachedInfo().Config, want)
+}
+
+// explain adds what to do to what JetStream says.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
+		errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("open stream %s: %w: turn JetStream on in nats.conf (jetstream {}), for this account too", proto.StreamName, err)
+	case strings.Contains(err.Error(), "overlap"):
+		return fmt.Errorf("open stream %s: %w: another stream of this account takes %s or %s; remove it or use another account",
+			proto.StreamName, err, proto.SubjectAnyLog, proto.SubjectAnyOwn)
+	}
+	return fmt.Errorf("open stream %s: %w", proto.StreamName, err)
+}
+
+// check compares what is there with what is wanted.
+func check(have, want jetstream.StreamConfig) error {
+	p, schema := have.Metadata[metaPartitions], have.Metadata[metaSchema]
+	if p == "" || schema == "" {
+		return fmt.Errorf("stream %s was not made by roomcast: its metadata has no %s; use another account, or remove it with: nats stream rm %s",
+			have.Name, metaPartitions, have.Name)
+	}
+	if p != want.Metadata[metaPartitions] {
+		return fmt.Errorf("stream %s has %s partitions and this roomsvc has %s, which is permanent: run the roomsvc that made it, or begin a new stream in another account",
+			have.Name, p, want.Metadata[metaPartitions])
+	}
+	if n, err := strconv.Atoi(schema); err != nil || n > proto.SchemaVersion {
+		return fmt.Errorf("stream %s has schema %s and this roomsvc knows %d: %w", have.Name, schema, proto.SchemaVersion, proto.ErrNewerSchema)
+	}
+	type setting struct {
+		name       string
+		have, want any
+		mend       string // arguments of "nats stream edit ROOMS", or ""
+	}
+	for _, s := range []setting{
+		{"subjects", fmt.Sprint(slices.Sorted(slices.Values(have.Subjects))), fmt.Sprint(slices.Sorted(slices.Values(want.Subjects))), ""},
+		{"retention", have.Retention, want.Retention, ""},
+		{"storage", have.Storage, want.Storage, ""},
+		{"discard policy", have.Discard, want.Discard, ""},
+		{"republish", fmt.Sprint(have.RePublish), fmt.Sprint(want.RePublish), ""},
+		{"deny delete", have.DenyDelete, want.DenyDelete, ""},
+		{"direct get", have.AllowDirect, want.AllowDirect, "--allow-direct"},
+		{"atomic publish", have.AllowAtomicPublish, want.AllowAtomicPublish, "--allow-batch"},
+		{"replicas (--replicas)", have.Replicas, want.Replicas, fmt.Sprintf("--replicas %d", want.Replicas)},
+		{"records per room (--history-per-room)", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject, fmt.Sprintf("--max-msgs-per-subject %d", want.MaxMsgsPerSubject)},
+		{"age of records (--history-age)", have.MaxAge, want.MaxAge, fmt.Sprintf("--max-age %s", want.MaxAge)},
+		{"bytes", have.MaxBytes, want.MaxBytes, fmt.Sprintf("--max-bytes %d", want.MaxBytes)},
+		{"record size (by --max-message)", have.MaxMsgSize, want.MaxMsgSize, fmt.Sprintf("--max-msg-size %d", want.MaxMsgSize)},
+	} {
+		if s.have == s.want {
+			continue
+		}
+		mend := "use another account, or remove it with: nats stream rm " + have.Name
+		if s.mend != "" {
+			mend = fmt.Sprintf("start all instances with the setting the stream has, or change it with: nats stream edit %s %s", have.Name, s.mend)
+		}
+		return fmt.Errorf("stream %s has other settings: %s is %v, not %v; %s", have.Name, s.name, s.have, s.want, mend)
+	}
+	return nil
+}
