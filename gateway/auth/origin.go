@@ -52,6 +52,9 @@ func parseOrigins(list []string) (map[string]bool, error) {
 	origins := make(map[string]bool, len(list))
 	for _, o := range list {
 		key, _, err := splitOrigin(o)
+		if err == nil && strings.Contains(o, "*") {
+			err = errors.New("every origin must be listed, there are no wildcards")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w; it looks like https://chat.example.org", o, err)
 		}
@@ -70,7 +73,7 @@ func splitOrigin(origin string) (key, hostPort string, err error) {
 	if u.Scheme != "http" && u.Scheme != "https" {
 		return "", "", errors.New("neither http nor https")
 	}
-	if u.Host == "" || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(origin, "#") || strings.HasSuffix(origin, "?") {
+	if u.Hostname() == "" || u.User != nil || u.Path != "" || strings.ContainsAny(origin, "?#") {
 		return "", "", errors.New("not just a scheme, a host and a port")
 	}
 	hostPort = withPort(strings.ToLower(u.Host), u.Scheme == "https")

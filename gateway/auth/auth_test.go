@@ -1,0 +1,270 @@
+package auth
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"roomcast/proto"
+)
+
+var testSecret = []byte("sixteen bytes or more of secret")
+
+func newAuth(t *testing.T, cfg Config) *Auth {
+	t.Helper()
+	a, err := New(testSecret, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestCheckOrigin(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.AllowOrigins = []string{"https://chat.example.org", "http://app.example.org:8080"}
+	a := newAuth(t, cfg)
+	for _, tt := range []struct {
+		origin, host string
+		ok           bool
+	}{
+		{"", "chat.example.com", true}, // not a browser
+		{"http://rooms.example.com:8000", "rooms.example.com:8000", true},
+		{"https://rooms.example.com", "rooms.example.com", true}, // behind a proxy that ends TLS
+		{"http://rooms.example.com:8000", "rooms.example.com", false},
+		{"http://localhost:3000", "127.0.0.1:8000", true},
+		{"http://[::1]:3000", "localhost:8000", true},
+		{"http://localhost:3000", "rooms.example.com", false}, // another machine's local page
+		{"https://chat.example.org", "rooms.example.com", true},
+		{"HTTPS://CHAT.example.org:443", "rooms.example.com", true}, // the same, spelt differently
+		{"http://chat.example.org", "rooms.example.com", false},     // another scheme
+		{"https://chat.example.org.evil.net", "rooms.example.com", false},
+		{"https://evil-chat.example.org", "rooms.example.com", false},
+		{"https://chat.example.org@evil.net", "rooms.example.com", false},
+		{"https://evil.net/https://chat.example.org", "rooms.example.com", false},
+		{"http://app.example.org", "rooms.example.com", false}, // another port
+		{"null", "rooms.example.com", false},                   // sandboxed frames and files
+		{"null", "null", false},
+		{"http://127.0.0.1.evil.net", "127.0.0.1:8000", false},
+		{"http://localhost.evil.net", "localhost:8000", false},
+		{"file://", "localhost:8000", false},
+		{"https://", "", false},
+	} {
+		err := a.CheckOrigin(tt.origin, tt.host)
+		if (err == nil) != tt.ok {
+			t.Errorf("origin %q at host %q: got %v, want ok %v", tt.origin, tt.host, err, tt.ok)
+		}
+		if err != nil && !errors.Is(err, ErrOrigin) {
+			t.Errorf("origin %q: got %v, want an ErrOrigin", tt.origin, err)
+		}
+	}
+}
+
+func TestAllowOriginsAreChecked(t *testing.T) {
+	for _, bad := range []string{"*", "chat.example.org", "https://chat.example.org/page", "https://*", "ws://chat.example.org"} {
+		cfg := DefaultConfig()
+		cfg.AllowOrigins = []string{bad}
+		if _, err := New(testSecret, cfg); err == nil || !strings.Contains(err.Error(), "--allow-origin") {
+			t.Errorf("--allow-origin %s: got %v, want an error that names the flag", bad, err)
+		}
+	}
+}
+
+func TestResume(t *testing.T) {
+	a := newAuth(t, DefaultConfig())
+	now := time.Now()
+	a.now = func() time.Time { return now }
+	who := a.Anonymous()
+	who.Name = "小明"
+	signed := a.Sign(who)
+
+	if got, err := a.Resume(signed); err != nil || got != who {
+		t.Fatalf("got %v, %v, want %v", got, err, who)
+	}
+	if got, err := newAuth(t, DefaultConfig()).Resume(signed); err != nil || got != who {
+		t.Errorf("another gateway with the same secret: got %v, %v, want %v", got, err, who)
+	}
+	other, err := New([]byte("a secret that is not the same one"), DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Resume(signed); !errors.Is(err, ErrResume) {
+		t.Errorf("another secret: got %v, want %v", err, ErrResume)
+	}
+	raw, _ := base64.RawURLEncoding.DecodeString(signed)
+	for i := range raw {
+		forged := append([]byte(nil), raw...)
+		forged[i] ^= 1
+		if who, err := a.Resume(base64.RawURLEncoding.EncodeToString(forged)); err == nil {
+			t.Errorf("byte %d changed: got %v, want %v", i, who, ErrResume)
+		}
+	}
+	for n := range len(signed) {
+		if who, err := a.Resume(signed[:n]); err == nil {
+			t.Errorf("the first %d characters: got %v, want %v", n, who, ErrResume)
+		}
+	}
+	now = now.Add(DefaultConfig().ResumeAge + time.Second)
+	if _, err := a.Resume(signed); !errors.Is(err, ErrResume) {
+		t.Errorf("too old: got %v, want %v", err, ErrResume)
+	}
+}
+
+func TestAnonymousIsUniqueAndValid(t *testing.T) {
+	a := newAuth(t, DefaultConfig())
+	seen := map[string]bool{}
+	for range 10_000 {
+		id := a.Anonymous().ID
+		if refusal := proto.CheckID(id); refusal != nil || seen[id] {
+			t.Fatalf("got %q: %v, seen before %v", id, refusal, seen[id])
+		}
+		seen[id] = true
+	}
+}
+
+func FuzzResume(f *testing.F) {
+	a, err := New(testSecret, DefaultConfig())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(a.Sign(proto.Identity{ID: "anon-1", Name: "n"}))
+	f.Add("AQ")
+	f.Fuzz(func(t *testing.T, s string) {
+		if who, err := a.Resume(s); err == nil && proto.CheckID(who.ID) != nil {
+			t.Errorf("got %v out of %q", who, s)
+		}
+	})
+}
+
+// keyFile writes a key as --auth-key-file takes it.
+func keyFile(t *testing.T, b []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func publicPEM(t *testing.T, key any) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+func TestToken(t *testing.T) {
+	secret := []byte(strings.Repeat("s", 40))
+	otherSecret := []byte(strings.Repeat("o", 40))
+	pub, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pubPEM := publicPEM(t, pub)
+
+	byHMAC, byEd, byEC := DefaultConfig(), DefaultConfig(), DefaultConfig()
+	byHMAC.KeyFile = keyFile(t, append(secret, '\n'))
+	byEd.KeyFile = keyFile(t, pubPEM)
+	byEC.KeyFile = keyFile(t, publicPEM(t, ec.Public()))
+	hmacAuth, edAuth, ecAuth := newAuth(t, byHMAC), newAuth(t, byEd), newAuth(t, byEC)
+
+	soon := time.Now().Add(time.Hour).Unix()
+	good := jwt.MapClaims{"sub": "user-1", "name": "小明", "exp": soon}
+	with := func(name string, value any) jwt.MapClaims {
+		c := jwt.MapClaims{}
+		for k, v := range good {
+			c[k] = v
+		}
+		if c[name] = value; value == nil {
+			delete(c, name)
+		}
+		return c
+	}
+	sign := func(m jwt.SigningMethod, key any, c jwt.MapClaims) string {
+		s, err := jwt.NewWithClaims(m, c).SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	fine := sign(jwt.SigningMethodHS256, secret, good)
+	for _, tt := range []struct {
+		name  string
+		auth  *Auth
+		token string
+		ok    bool
+	}{
+		{"good, HMAC", hmacAuth, fine, true},
+		{"good, HMAC 512", hmacAuth, sign(jwt.SigningMethodHS512, secret, good), true},
+		{"good, Ed25519", edAuth, sign(jwt.SigningMethodEdDSA, private, good), true},
+		{"good, ECDSA", ecAuth, sign(jwt.SigningMethodES256, ec, good), true},
+		{"no tokens taken", newAuth(t, DefaultConfig()), fine, false},
+		{"another secret", hmacAuth, sign(jwt.SigningMethodHS256, otherSecret, good), false},
+		{"algorithm none", hmacAuth, sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good), false},
+		{"the public key as an HMAC secret", edAuth, sign(jwt.SigningMethodHS256, pubPEM, good), false},
+		{"expired", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("exp", time.Now().Add(-time.Minute).Unix())), false},
+		{"no exp", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("exp", nil)), false},
+		{"exp is text", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("exp", "tomorrow")), false},
+		{"not yet", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("nbf", soon)), false},
+		{"no sub", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("sub", nil)), false},
+		{"sub that is no id", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("sub", "a b\r\nRc-From: x")), false},
+		{"name that cannot be shown", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("name", "a\u202eb")), false},
+		{"cut short", hmacAuth, fine[:len(fine)-5], false},
+		{"not a token", hmacAuth, "hello", false},
+		{"empty", hmacAuth, "", false},
+		{"huge", hmacAuth, strings.Repeat("a", 1<<20), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			who, exp, err := tt.auth.Token(tt.token)
+			if !tt.ok {
+				refusal, isRefusal := errors.AsType[*proto.Refusal](err)
+				if !isRefusal || refusal.Code != proto.Unauthorized {
+					t.Fatalf("got %v, %v, want a refusal as unauthorized", who, err)
+				}
+				if len(tt.token) > 8 && strings.Contains(refusal.Message, tt.token) {
+					t.Errorf("the refusal repeats the token: %v", refusal)
+				}
+				return
+			}
+			if err != nil || who != (proto.Identity{ID: "user-1", Name: "小明"}) || exp.Unix() != soon {
+				t.Errorf("got %v, %v, %v, want user-1 until %v", who, exp, err, soon)
+			}
+		})
+	}
+}
+
+func TestKeyFilesAreChecked(t *testing.T) {
+	private, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"missing":        filepath.Join(t.TempDir(), "none"),
+		"short":          keyFile(t, []byte("short")),
+		"damaged":        keyFile(t, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})),
+		"a curve unused": keyFile(t, publicPEM(t, private.Public())),
+	} {
+		cfg := DefaultConfig()
+		cfg.KeyFile = path
+		if _, err := New(testSecret, cfg); err == nil || !strings.Contains(err.Error(), "--auth-key-file") || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: got %v, want an error that names flag and file", name, err)
+		}
+	}
+}
