@@ -158,6 +158,7 @@ func (h *Hub) Due(id loop.ID) int {
 func (h *Hub) Writable(id loop.ID) {
 	if c := h.known(id); c != nil && c.flags&blocked != 0 {
 		c.flags &^= blocked
+		c.stuck = 0
 		h.pump(c)
 	}
 }
@@ -220,7 +221,7 @@ func (h *Hub) takeDue(c *conn, p place) {
 	}
 	for from, to := range r.runs(m.cursor, r.head(), m.slot) {
 		h.append(h.queueOf(c), r.bytes(from, to))
-		h.stats.Deliveries.Add(r.count(from, to))
+		h.tally.deliveries += r.count(from, to)
 	}
 	m.cursor = r.head()
 }
@@ -257,7 +258,7 @@ func (h *Hub) queueOf(c *conn) *queue {
 	}
 	if c.flags&listed == 0 {
 		c.flags |= listed
-		h.talkers = append(h.talkers, c.id.Slot())
+		h.talkers.push(c.id.Slot())
 	}
 	return &h.queues[c.queue-1]
 }

@@ -8,19 +8,15 @@ const slice = 64
 
 // fanOut writes rings to their members, in turn.
 func (h *Hub) fanOut(budget int) {
-	for budget > 0 && len(h.dirty) > 0 {
-		r := h.dirty[0]
-		h.dirty = h.dirty[1:]
+	for budget > 0 && h.dirty.len() > 0 {
+		r := h.dirty.pop()
 		n, done := h.pass(r, min(slice, budget))
 		budget -= max(n, 1)
 		if done {
 			r.dirty = false
 		} else {
-			h.dirty = append(h.dirty, r)
+			h.dirty.push(r)
 		}
-	}
-	if len(h.dirty) == 0 {
-		h.dirty = nil
 	}
 }
 
@@ -28,7 +24,7 @@ func (h *Hub) fanOut(budget int) {
 func (h *Hub) soil(r *ring) {
 	if !r.dirty {
 		r.dirty = true
-		h.dirty = append(h.dirty, r)
+		h.dirty.push(r)
 	}
 }
 
@@ -77,7 +73,7 @@ func (h *Hub) serve(c *conn, r *ring, m *member, to uint64) {
 	from := m.cursor
 	n := h.conns.Write(c.id, r.bytes(from, to))
 	h.wrote(n)
-	h.stats.Deliveries.Add(r.count(from, to))
+	h.tally.deliveries += r.count(from, to)
 	m.cursor = to
 	if n < int(to-from) {
 		h.cut(c, r, m, from+uint64(n), n > 0)
@@ -89,7 +85,7 @@ func (h *Hub) serveRuns(c *conn, r *ring, m *member, upTo uint64) {
 	for from, to := range r.runs(m.cursor, upTo, m.slot) {
 		n := h.conns.Write(c.id, r.bytes(from, to))
 		h.wrote(n)
-		h.stats.Deliveries.Add(r.count(from, to))
+		h.tally.deliveries += r.count(from, to)
 		if n < int(to-from) {
 			h.cut(c, r, m, from+uint64(n), n > 0)
 			return
@@ -112,8 +108,8 @@ func (h *Hub) cut(c *conn, r *ring, m *member, at uint64, progress bool) {
 }
 
 func (h *Hub) wrote(n int) {
-	h.stats.Writes.Add(1)
-	h.stats.Bytes.Add(uint64(n))
+	h.tally.writes++
+	h.tally.bytes += uint64(n)
 }
 
 // runs yields the stretches between two offsets that are for the connection in the
@@ -143,4 +139,31 @@ func (r *ring) count(from, to uint64) uint64 {
 		r.counted.n = uint64(r.index(to) - r.index(from))
 	}
 	return r.counted.n
+}
+
+// fifo is a queue that keeps its memory while it is in use.
+type fifo[T any] struct {
+	items []T
+	first int
+}
+
+func (f *fifo[T]) len() int { return len(f.items) - f.first }
+
+func (f *fifo[T]) push(v T) {
+	if f.first > 32 && f.first > len(f.items)/2 {
+		n := copy(f.items, f.items[f.first:])
+		clear(f.items[n:])
+		f.items, f.first = f.items[:n], 0
+	}
+	f.items = append(f.items, v)
+}
+
+func (f *fifo[T]) pop() T {
+	v := f.items[f.first]
+	f.first++
+	if f.first == len(f.items) {
+		clear(f.items)
+		f.items, f.first = f.items[:0], 0
+	}
+	return v
 }

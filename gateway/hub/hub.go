@@ -138,11 +138,12 @@ type Hub struct {
 	freeRings []uint32
 	catching  map[seat]*catchup
 
-	talkers []uint32 // slots whose queue is to be written
-	dirty   []*ring  // rings that have bytes for members
-	warm    []*ring  // rings that hold a buffer
+	talkers fifo[uint32] // slots whose queue is to be written
+	dirty   fifo[*ring]  // rings that have bytes for members
+	warm    []*ring      // rings that hold a buffer
 	notices []told
 
+	tally    tally // what stats do not have yet
 	held     int64 // bytes of rings and queues
 	second   uint32
 	deflater wire.Deflater
@@ -173,19 +174,15 @@ func (h *Hub) Flush(budget int) (busy bool) {
 	h.sweep()
 	h.dispatch()
 	// Neither answers nor events may starve the other.
-	for n := budget / 2; n > 0 && len(h.talkers) > 0; n-- {
-		slot := h.talkers[0]
-		h.talkers = h.talkers[1:]
-		c := h.conn(slot)
+	for n := budget / 2; n > 0 && h.talkers.len() > 0; n-- {
+		c := h.conn(h.talkers.pop())
 		c.flags &^= listed
 		h.pump(c)
 	}
-	if len(h.talkers) == 0 {
-		h.talkers = nil
-	}
 	h.fanOut(budget)
 	h.dispatch()
-	return len(h.talkers) > 0 || len(h.dirty) > 0
+	h.stats.add(&h.tally)
+	return h.talkers.len() > 0 || h.dirty.len() > 0
 }
 
 // dispatch tells the sessions what has happened. It is put off until here so that no

@@ -11,6 +11,7 @@ type room struct {
 	name  proto.Room
 	head  history.Head // Seq is that of the newest event delivered to this loop
 	ready bool         // followed: head is known and deliveries count
+	gap   bool         // the next event need not follow head
 	rings [encodings]*ring
 	count int // members in all rings
 }

@@ -1,0 +1,223 @@
+package hub
+
+import (
+	"time"
+
+	"roomcast/gateway/loop"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// catchup is a member's way from the log to the ring. Pages are read one at a time and
+// given out as the connection takes them, until the event that is needed next is in
+// the ring, or is the next to come. The ring waits for nobody, so this takes as many
+// pages as the room is faster than the log.
+type catchup struct {
+	from    proto.From // what was asked for; until the first page is there
+	asked   bool       // from has been turned into next
+	next    uint64     // the event that is needed next
+	epoch   string     // that next is counted in
+	page    []proto.Record
+	reading bool
+	tries   int // in a row without getting anywhere
+}
+
+// seat names a membership.
+type seat struct {
+	id   loop.ID
+	ring uint32
+}
+
+const (
+	pageRecords = 128
+	// pageWait is how many bytes may wait for a connection before it is given more of a
+	// page.
+	pageWait = 32 << 10
+	// A log that does not answer is asked again after retryRead, maxTries times.
+	retryRead = 250 * time.Millisecond
+	maxTries  = 40
+)
+
+func (h *Hub) catchUp(id loop.ID, r *ring, cu catchup) {
+	h.catching[seat{id, r.self}] = &cu
+	if r.room.ready {
+		h.tell(id, Notice{Kind: Joined, Room: r.room.name, Head: r.room.head})
+	}
+}
+
+// begin starts the catch-up of a member that has been told that it has joined.
+func (h *Hub) begin(id loop.ID, name proto.Room) {
+	c, rm := h.live(id), h.rooms[name]
+	if c == nil || rm == nil {
+		return
+	}
+	i := h.placeOf(c, rm)
+	if i < 0 {
+		return
+	}
+	p := h.placesOf(c)[i]
+	cu := h.catching[seat{id, p.ring}]
+	if cu == nil || cu.asked || cu.reading || cu.next != 0 {
+		return
+	}
+	from, head := cu.from, rm.head
+	switch {
+	case from.None():
+		cu.next = head.Seq + 1
+	case from.HasSince && from.Since <= head.Seq && (from.Epoch == "" || from.Epoch == head.Epoch):
+		cu.next = from.Since + 1
+	case from.Last > 0 && uint64(from.Last) <= head.Seq:
+		// Only if the ring has them all: the log may hold fewer than were ever said.
+		if at, ok := h.rings[p.ring].find(head.Seq - uint64(from.Last) + 1); ok {
+			h.goLive(c, p, at)
+			return
+		}
+	}
+	cu.epoch, cu.asked = head.Epoch, cu.next != 0
+	h.goOn(c)
+}
+
+// goOn has pump advance the connection's catch-ups.
+func (h *Hub) goOn(c *conn) {
+	c.flags |= paging
+	if c.flags&listed == 0 {
+		c.flags |= listed
+		h.talkers.push(c.id.Slot())
+	}
+}
+
+// advance gives a member more of its catch-up.
+func (h *Hub) advance(c *conn, p place) {
+	r := h.rings[p.ring]
+	cu := h.catching[seat{c.id, p.ring}]
+	if cu == nil || cu.reading || !r.room.ready {
+		return
+	}
+	for {
+		if h.Due(c.id) > pageWait || c.flags&blocked != 0 {
+			c.flags |= paging
+			return
+		}
+		if cu.asked && (cu.epoch == "" || cu.epoch == r.room.head.Epoch) {
+			if at, ok := r.find(cu.next); ok {
+				h.goLive(c, p, at)
+				return
+			}
+		}
+		if len(cu.page) == 0 {
+			h.read(c, p, cu)
+			return
+		}
+		rec := &cu.page[0]
+		cu.page = cu.page[1:]
+		cu.next = rec.Seq + 1
+		q := h.queueOf(c)
+		h.scratch = h.encode(h.scratch[:0], r.enc, rec.Payload, rec.Stamp)
+		h.append(q, h.scratch)
+		h.stats.Replayed.Add(1)
+	}
+}
+
+func (h *Hub) goLive(c *conn, p place, at uint64) {
+	r := h.rings[p.ring]
+	delete(h.catching, seat{c.id, p.ring})
+	r.members[p.at].cursor = at
+	if at < r.head() {
+		h.soil(r)
+	}
+}
+
+// read asks the log for the member's next page.
+func (h *Hub) read(c *conn, p place, cu *catchup) {
+	rm := h.rings[p.ring].room
+	q := history.Query{Room: rm.name, Limit: pageRecords, Reach: rm.head.Seq}
+	if cu.asked {
+		q.Since, q.HasSince, q.Epoch = cu.next-1, true, cu.epoch
+	} else {
+		q.Since, q.HasSince, q.Epoch = cu.from.Since, cu.from.HasSince, cu.from.Epoch
+		q.Last, q.After = cu.from.Last, cu.from.After
+		if q.Last > 0 {
+			q.Limit = 0 // Last bounds it
+		}
+	}
+	cu.reading = true
+	s := seat{c.id, p.ring}
+	h.stats.Reads.Add(1)
+	h.log.Read(q, func(page history.Page, err error) {
+		h.inbox.put(func() { h.readDone(s, cu, page, err) })
+	})
+}
+
+func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
+	if h.catching[s] != cu {
+		return // it has left
+	}
+	cu.reading = false
+	c, rm := h.conn(s.id.Slot()), h.rings[s.ring].room
+	if err != nil || page.Head.Epoch != rm.head.Epoch && rm.head.Epoch != "" {
+		// The log does not answer, or is ahead of what has been delivered by a whole epoch.
+		h.retry(s, cu, err)
+		return
+	}
+	if page.Gap != nil {
+		h.stats.Gaps.Add(1)
+		if h.rings[s.ring].enc.json() {
+			h.Text(s.id, page.Gap.AppendJSON(nil))
+		}
+	}
+	// What is beyond the ring's end will come through the ring.
+	records := page.Records
+	for n := len(records); n > 0 && records[n-1].Seq > rm.head.Seq; n-- {
+		records = records[:n-1]
+	}
+	was := cu.next
+	cu.page, cu.epoch, cu.asked = records, page.Head.Epoch, true
+	switch {
+	case len(records) > 0:
+		cu.next = records[0].Seq
+	case page.Gap != nil || was == 0:
+		cu.next = rm.head.Seq + 1
+	}
+	if len(records) == 0 && cu.next == was {
+		h.retry(s, cu, nil)
+		return
+	}
+	cu.tries = 0
+	h.goOn(c)
+}
+
+// retry asks again later, unless that has been tried too often.
+func (h *Hub) retry(s seat, cu *catchup, err error) {
+	cu.tries++
+	if cu.tries > maxTries {
+		h.cfg.Log.Warn("room cannot be read", "room", h.rings[s.ring].room.name.String(), "error", err)
+		h.tell(s.id, Notice{Kind: Lost, Room: h.rings[s.ring].room.name})
+		return
+	}
+	cu.reading = true
+	// Once the loop has ended, put drops it.
+	time.AfterFunc(retryRead, func() {
+		h.inbox.put(func() {
+			if h.catching[s] == cu {
+				cu.reading = false
+				h.goOn(h.conn(s.id.Slot()))
+			}
+		})
+	})
+}
+
+// answerWho tells who of this loop is in a room.
+func (h *Hub) answerWho(name proto.Room, answer func(int, []proto.Identity)) {
+	rm := h.rooms[name]
+	if rm == nil {
+		answer(0, nil)
+		return
+	}
+	list := make([]proto.Identity, 0, min(rm.count, proto.MaxListed))
+	for _, r := range rm.rings {
+		for i := 0; r != nil && i < len(r.members) && len(list) < proto.MaxListed; i++ {
+			list = append(list, h.sessions.Identity(h.conn(r.members[i].slot).id))
+		}
+	}
+	answer(rm.count, list)
+}

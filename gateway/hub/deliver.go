@@ -1,0 +1,218 @@
+package hub
+
+import (
+	"roomcast/gateway/bridge"
+	"roomcast/proto"
+)
+
+// deliver takes what the bridge hands on.
+func (h *Hub) deliver(d *bridge.Delivery) {
+	rm := h.rooms[d.Room]
+	if rm == nil || !rm.ready {
+		return // everybody has left; or the head that follows will include it
+	}
+	switch {
+	case d.Gap != nil:
+		h.stats.Gaps.Add(1)
+		h.scratch = d.Gap.AppendJSON(h.scratch[:0])
+		for enc, r := range rm.rings {
+			if r != nil && Encoding(enc).json() {
+				h.push(r, frame{seq: rm.head.Seq, eph: true}, h.scratch, "")
+			}
+		}
+		rm.gap = true
+	case d.Seq == 0:
+		f := frame{seq: rm.head.Seq, eph: true}
+		if id := h.ofSession(d.Origin); id != 0 {
+			f.skip = id.Slot() + 1
+		}
+		for enc, r := range rm.rings {
+			if r != nil && Encoding(enc).json() {
+				h.push(r, f, d.JSON, "")
+			}
+		}
+	default:
+		h.deliverEvent(rm, d)
+	}
+}
+
+func (h *Hub) deliverEvent(rm *room, d *bridge.Delivery) {
+	switch next := rm.head.Seq + 1; {
+	case rm.gap || d.Epoch != "" && d.Epoch != rm.head.Epoch:
+		h.restart(rm)
+		rm.gap = false
+	case d.Seq < next:
+		return // a repeat
+	case d.Seq > next:
+		h.skipTo(rm, d.Seq-1)
+	}
+	rm.head.Seq = d.Seq
+	if d.Epoch != "" {
+		rm.head.Epoch = d.Epoch
+	}
+	for _, r := range rm.rings {
+		if r != nil {
+			h.push(r, frame{seq: d.Seq}, d.JSON, d.Stamp)
+		}
+	}
+	switch d.Kind {
+	case proto.Closed:
+		e, _ := proto.ParseEvent(d.JSON)
+		rm.head.Closed, rm.head.Why = true, e.Why
+		h.tellAll(rm, Notice{Kind: Closed, Room: rm.name, Why: e.Why})
+	case proto.Reopened:
+		rm.head.Closed, rm.head.Why = false, ""
+	}
+}
+
+func (h *Hub) tellAll(rm *room, n Notice) {
+	for _, r := range rm.rings {
+		if r == nil {
+			continue
+		}
+		for i := range r.members {
+			h.tell(h.conn(r.members[i].slot).id, n)
+		}
+	}
+}
+
+// push appends one frame to a ring.
+func (h *Hub) push(r *ring, f frame, json []byte, stamp string) {
+	if len(r.members) == 0 {
+		return
+	}
+	const header = 16 // of a frame, and what stands between stamp and text
+	h.makeRoom(r, len(json)+len(stamp)+header)
+	f.at = r.head()
+	r.buf = h.encode(r.buf, r.enc, json, stamp)
+	r.frames = append(r.frames, f)
+	if f.skip != 0 {
+		r.shy = r.head()
+	}
+	r.used = h.second
+	if r.head() > f.at {
+		h.soil(r)
+	}
+}
+
+// makeRoom sees to it that n more bytes fit into the ring: by dropping what nobody
+// needs, by growing, and at its bound by overtaking those who are far behind.
+func (h *Hub) makeRoom(r *ring, n int) {
+	if len(r.buf)+n <= cap(r.buf) {
+		return
+	}
+	if len(r.frames) > 0 && cap(r.buf) >= ringSmall {
+		if need := r.needed(); need > r.base {
+			r.drop(min(need, r.half()))
+		}
+		if len(r.buf)+n <= cap(r.buf)*3/4 {
+			return
+		}
+	}
+	limit := h.cfg.RoomBytes
+	if h.full() {
+		limit = ringSmall
+	}
+	if len(r.buf)+n > limit || cap(r.buf) >= limit {
+		// Those who only wait for their turn are not slow.
+		h.finish(r)
+		need := r.needed()
+		for len(r.buf) > 0 && len(r.buf)+n > limit*3/4 {
+			h.dropUpTo(r, r.half(), &need)
+		}
+	}
+	h.resize(r, min(max(2*cap(r.buf), len(r.buf)+n, ringFirst), max(limit, len(r.buf)+n)))
+}
+
+// dropUpTo drops the ring's frames before the offset. Members that still needed them,
+// which there are if need is before it, are overtaken.
+func (h *Hub) dropUpTo(r *ring, to uint64, need *uint64) {
+	if *need < to {
+		for i := range r.members {
+			if m := &r.members[i]; m.cursor < to {
+				h.overtake(r, i, r.next(m.cursor))
+			}
+		}
+		*need = r.needed()
+	}
+	r.drop(to)
+}
+
+// overtake takes a member off the ring, to be served from the log beginning with seq.
+// A text session cannot be told of a gap and so is closed as slow.
+func (h *Hub) overtake(r *ring, i int, seq uint64) {
+	m := &r.members[i]
+	c := h.conn(m.slot)
+	h.stats.Overtaken.Add(1)
+	m.cursor = catching
+	h.catching[seat{c.id, r.self}] = &catchup{next: seq, epoch: r.room.head.Epoch}
+	if !r.enc.json() {
+		h.tell(c.id, Notice{Kind: Slow})
+		return
+	}
+	h.goOn(c)
+}
+
+// resize gives the ring a buffer of another size, a smaller one only where that is
+// worth the copy.
+func (h *Hub) resize(r *ring, size int) {
+	if size <= cap(r.buf) && size > cap(r.buf)/4 {
+		return
+	}
+	buf := make([]byte, len(r.buf), size)
+	copy(buf, r.buf)
+	h.held += int64(cap(buf) - cap(r.buf))
+	r.buf = buf
+	if !r.warm {
+		r.warm = true
+		h.warm = append(h.warm, r)
+	}
+}
+
+// skipTo takes note that events up to seq have not been delivered here. Everybody goes
+// on from the log with the first of them.
+func (h *Hub) skipTo(rm *room, seq uint64) {
+	if rm == nil || !rm.ready || seq <= rm.head.Seq {
+		return
+	}
+	first := rm.head.Seq + 1
+	for _, r := range rm.rings {
+		if r == nil {
+			continue
+		}
+		h.finish(r)
+		for i := range r.members {
+			m := &r.members[i]
+			if m.cursor == catching {
+				continue
+			}
+			c := h.conn(m.slot)
+			from := first
+			if m.cursor < r.head() {
+				from = r.next(m.cursor)
+			}
+			m.cursor = catching
+			h.catching[seat{c.id, r.self}] = &catchup{next: from, epoch: rm.head.Epoch}
+			h.goOn(c)
+		}
+		r.drop(r.head())
+	}
+	rm.head.Seq = seq
+}
+
+// restart forgets the ring's frames, for what comes next is not numbered after them.
+// Members keep what is due to them.
+func (h *Hub) restart(rm *room) {
+	for _, r := range rm.rings {
+		if r == nil {
+			continue
+		}
+		h.finish(r)
+		for i := range r.members {
+			if m := &r.members[i]; m.cursor < r.head() {
+				h.takeDue(h.conn(m.slot), place{r.self, uint32(i)})
+			}
+		}
+		r.drop(r.head())
+	}
+}
