@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/nats-io/nats.go"
@@ -21,7 +22,8 @@ import (
 type Dialer func(name string, opts ...nats.Option) (*nats.Conn, error)
 
 // Main runs a service's command line and returns the exit status: 0, or 1 after one
-// line on standard error. SIGINT and SIGTERM cancel the context that commands get; a
+// line on standard error. Flags that were not given are read from the environment:
+// GATEWAY_LISTEN for --listen of gateway, unless [Env] gave it another name. SIGINT and SIGTERM cancel the context that commands get; a
 // second one ends the process at once.
 func Main(root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -41,6 +43,8 @@ func execute(ctx context.Context, root *cobra.Command, args, environ []string, s
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		return readEnvironment(root, cmd, environ, stderr)
 	}
+	root.Flags().SortFlags = false
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 100"))
 	root.AddCommand(versionCommand(root.Name()))
 	describeEnvironment(root)
 	if err := root.ExecuteContext(ctx); err != nil {

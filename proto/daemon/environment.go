@@ -34,7 +34,8 @@ func envName(service string, f *pflag.Flag) string {
 func envPrefix(service string) string { return strings.ToUpper(service) + "_" }
 
 // readEnvironment sets each flag of cmd that was not given from its variable. An
-// empty variable counts as not set. A variable that begins like ours and is none is
+// empty variable counts as not set; of a repeatable flag the values are separated by
+// commas. A variable that begins like ours and is none is
 // reported, not refused: Kubernetes sets GATEWAY_PORT and the like for a service of
 // that name.
 func readEnvironment(root, cmd *cobra.Command, environ []string, stderr io.Writer) error {
@@ -51,7 +52,10 @@ func readEnvironment(root, cmd *cobra.Command, environ []string, stderr io.Write
 		if value == "" || f.Changed || err != nil {
 			return
 		}
-		if e := cmd.Flags().Set(f.Name, value); e != nil {
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			f.Changed = true
+			err = list.Replace(strings.Split(value, ","))
+		} else if e := cmd.Flags().Set(f.Name, value); e != nil {
 			err = fmt.Errorf("environment variable %s: %w", name, explain(f, value, e))
 		}
 	})

@@ -1,0 +1,127 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+)
+
+// DefaultURL is where NATS is if nobody says otherwise.
+const DefaultURL = nats.DefaultURL
+
+// minAPI is the JetStream API level that has atomic batches and per-key expiry, that
+// of nats-server 2.12.
+const minAPI = 2
+
+// NewID returns a name for this process that no other has, of lower-case letters and
+// digits.
+func NewID() string { return strings.ToLower(rand.Text()[:10]) }
+
+// CheckNATS connects once and says on w what it found, or returns which setting is at
+// fault.
+func CheckNATS(w io.Writer, n NATS, name string, log *slog.Logger) error {
+	nc, err := n.Dialer(log)(name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", n.atFault(err), err)
+	}
+	defer nc.Close()
+	fmt.Fprintf(w, "NATS at %s answers: server %s, version %s, round trip ", n, nc.ConnectedServerName(), nc.ConnectedServerVersion())
+	if rtt, err := nc.RTT(); err == nil {
+		fmt.Fprintf(w, "%v\n", rtt.Round(time.Microsecond))
+	} else {
+		fmt.Fprintf(w, "unknown\n")
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	info, err := js.AccountInfo(ctx)
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("the NATS server has no JetStream for this account; start it with -js, or with jetstream in its configuration")
+	case err != nil:
+		return fmt.Errorf("ask for JetStream: %w; is this user allowed to publish $JS.API.INFO?", err)
+	case info.API.Level < minAPI:
+		return fmt.Errorf("the NATS server is too old: its JetStream API has level %d, %d is needed (nats-server 2.12 or newer)", info.API.Level, minAPI)
+	}
+	fmt.Fprintf(w, "JetStream answers: API level %d, %d streams\n", info.API.Level, info.Streams)
+	return nil
+}
+
+// atFault names the setting to look at when connecting ended in err.
+func (n NATS) atFault(err error) string {
+	where := "--nats " + n.URL
+	if n.URL == "" {
+		where = "--context " + n.Context
+	}
+	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
+		switch {
+		case n.Creds != "":
+			return "--creds " + n.Creds
+		case n.NKey != "":
+			return "--nkey " + n.NKey
+		case n.User != "":
+			return "--user and --password"
+		case n.Token != "":
+			return "--token"
+		}
+		return "NATS wants to know who this is: give --creds, --nkey, --user or --token"
+	}
+	if strings.Contains(err.Error(), "tls:") || strings.Contains(err.Error(), "x509:") {
+		return "--tlsca, --tlscert, --tlskey"
+	}
+	return strings.ReplaceAll(where, n.URL, n.String())
+}
+
+// ReadyCommand returns the command that asks a running service of the same settings
+// whether it is ready, for health checks where there is no other tool.
+func ReadyCommand(o *Ops) *cobra.Command {
+	return &cobra.Command{
+		Use:   "ready",
+		Short: "ask the service that runs here whether it is ready, by its --ops-listen",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.ask(cmd.Context(), cmd.OutOrStdout())
+		},
+	}
+}
+
+func (o *Ops) ask(ctx context.Context, w io.Writer) error {
+	host, port, err := net.SplitHostPort(o.Listen)
+	if err != nil {
+		return fmt.Errorf("--ops-listen: %w", err)
+	}
+	if host == "" || net.ParseIP(host).IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	if err != nil {
+		return fmt.Errorf("--ops-listen: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("nothing answers at --ops-listen: %w", err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", strings.ReplaceAll(strings.TrimSpace(string(body)), "\n", "; "))
+	}
+	fmt.Fprintln(w, "ready")
+	return nil
+}

@@ -1,0 +1,133 @@
+// Command roomsvc is the room service: it stamps, orders, checks and stores what
+// members say. See package service.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	_ "time/tzdata" // --time-zone works where no zones are installed
+
+	"github.com/spf13/cobra"
+
+	"roomcast/proto/daemon"
+	"roomcast/proto/seal"
+	"roomcast/roomsvc/service"
+)
+
+func main() { os.Exit(daemon.Main(command())) }
+
+// settings is everything the flags set.
+type settings struct {
+	log      daemon.Log
+	ops      daemon.Ops
+	nats     daemon.NATS
+	keyFiles []string
+	service  service.Config
+}
+
+func command() *cobra.Command {
+	s := &settings{
+		log:     daemon.DefaultLog(),
+		ops:     daemon.Ops{Listen: "127.0.0.1:9091"},
+		nats:    daemon.NATS{},
+		service: service.DefaultConfig(),
+	}
+	cmd := &cobra.Command{
+		Use:   "roomsvc",
+		Short: "the room service of Roomcast",
+		Long: `roomsvc stamps, orders, checks and stores the messages of rooms: the half of
+Roomcast that knows the truth. It takes them from NATS on room.<name> and needs a
+NATS server with JetStream. Start as many as you like; each room is one's at a time.
+
+Every flag has an environment name, shown in brackets; a flag wins over it.`,
+		Example: `  roomsvc --nats nats://127.0.0.1:4222
+  roomsvc --nats nats://n1,nats://n2,nats://n3 --replicas 3 --creds roomsvc.creds
+  NATS_URL=nats://127.0.0.1 ROOMSVC_CLOSE_WORD=bye roomsvc --time-zone Asia/Shanghai`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return s.run(cmd.Context(), cmd.ErrOrStderr())
+		},
+	}
+	flags := cmd.PersistentFlags()
+	flags.SortFlags = false
+	s.nats.Bind(flags)
+	flags.StringVar(&s.service.Sync, "sync", s.service.Sync, "what NATS does before it acknowledges: `always` if its sync_interval is always, else that interval; how messages are committed goes by it")
+	flags.IntVar(&s.service.MaxMessage, "max-message", s.service.MaxMessage, "take messages of up to so many `bytes`")
+	s.service.Bind(flags)
+	flags.StringArrayVar(&s.keyFiles, "encryption-key-file", nil, "encrypt messages with the secret in this `file`; repeatable: the first encrypts, all decrypt")
+	s.ops.Bind(flags)
+	s.log.Bind(flags)
+	cmd.AddCommand(s.checkCommand(), daemon.ReadyCommand(&s.ops))
+	return cmd
+}
+
+func (s *settings) run(ctx context.Context, stderr io.Writer) error {
+	log, err := s.log.New(stderr)
+	if err != nil {
+		return err
+	}
+	cfg, err := s.config()
+	if err != nil {
+		return err
+	}
+	reg := daemon.NewRegistry()
+	cfg.Log, cfg.Metrics, cfg.Dial = log, reg, s.nats.Dialer(log)
+	svc, err := service.New(cfg)
+	if err != nil {
+		return err
+	}
+	waitOps, err := s.ops.Serve(ctx, log, reg, daemon.Probe{Name: "roomsvc", Ready: svc.Ready})
+	if err != nil {
+		return err
+	}
+	defer waitOps()
+	if err := daemon.Await(ctx, cfg.Dial, s.nats.String(), "roomsvc/"+cfg.Instance, log); err != nil {
+		return err
+	}
+	log.Info("roomsvc starts", "instance", cfg.Instance, "version", daemon.Version(), "nats", s.nats.String())
+	if err := svc.Run(ctx); err != nil {
+		return err
+	}
+	log.Info("roomsvc has stopped")
+	return nil
+}
+
+// config checks what can be checked without NATS.
+func (s *settings) config() (service.Config, error) {
+	if !s.nats.Given() {
+		s.nats.URL = daemon.DefaultURL
+	}
+	if err := s.nats.Check(); err != nil {
+		return service.Config{}, err
+	}
+	cfg := s.service
+	if err := cfg.Check(); err != nil {
+		return cfg, err
+	}
+	var err error
+	if cfg.Keys, err = seal.Load(s.keyFiles); err != nil {
+		return cfg, fmt.Errorf("--encryption-key-file: %w", err)
+	}
+	cfg.Instance = daemon.NewID()
+	cfg.Version = daemon.SemVer()
+	return cfg, nil
+}
+
+func (s *settings) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "say whether the settings are good and NATS can be used, and which are not",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := s.log.New(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			if _, err := s.config(); err != nil {
+				return err
+			}
+			return daemon.CheckNATS(cmd.OutOrStdout(), s.nats, "roomsvc/check", log)
+		},
+	}
+}
