@@ -1,0 +1,238 @@
+// Package check holds a history against the promises. It is pure: entries in, a report
+// out. It knows nothing of how the run was made.
+//
+// The method is that of Jepsen's and Maelstrom's log checkers: what was invoked and
+// answered, what every member saw, and what one fresh reader finds afterwards, are put
+// beside each other. The history is read twice, the truth first, so that memory grows with
+// the number of messages and not with the number of deliveries.
+package check
+
+import (
+	"fmt"
+	"iter"
+	"time"
+
+	"roomcast/scripts/torture/history"
+)
+
+// Rule names what a violation breaks.
+type Rule string
+
+// The rules.
+const (
+	Lost       Rule = "lost"             // an acknowledged message is not in the log
+	Reorder    Rule = "reorder"          // a member saw events in another order than the log's
+	Skip       Rule = "skip"             // a member was not shown an event, and not told
+	FIFO       Rule = "fifo"             // one sender's messages are not in the order they were said
+	Duplicate  Rule = "duplicate"        // a message is stored or shown twice
+	Phantom    Rule = "phantom"          // something nobody said, was refused, or differs from what was said
+	BadResume  Rule = "bad resume"       // what follows a join does not begin where it was asked to
+	AfterClose Rule = "open after close" // a message was stored in a closed room
+	Clock      Rule = "time"             // time went backwards in a room
+	Stale      Rule = "stale order"      // said after another's ack, stored before it
+	Stuck      Rule = "stuck"            // something did not come back to life
+	Vacuous    Rule = "vacuous"          // the run proves nothing
+	Broken     Rule = "broken history"   // the harness itself made a mistake
+)
+
+// The least a run has to show, so that it proves anything.
+const (
+	MinOK          = 1000 // acknowledged messages
+	MaxUnknownPart = 0.20 // of all messages, those without an answer
+)
+
+// Violation is one breach, in words.
+type Violation struct {
+	Rule Rule
+	Text string
+}
+
+func (v Violation) String() string { return string(v.Rule) + ": " + v.Text }
+
+// maxKept is the number of violations a report keeps of each rule; all are counted.
+const maxKept = 20
+
+// Report is the result of a check.
+type Report struct {
+	Violations []Violation
+	Broken     map[Rule]int // how often each rule was broken
+
+	OK, Failed, Unknown int
+	Duplicates          int // acks that said the message had been stored before
+	Deliveries          int
+	Links, Resumes      int // connections; joins that went on from a seq
+	Gaps                int // announced
+	Stored              int // events in the log
+	Faults              map[string]int
+	LongestAckGap       time.Duration // between two acks while messages were waiting
+	SlowestAck          time.Duration
+}
+
+// OKToTrust reports whether no rule was broken.
+func (r *Report) OKToTrust() bool { return len(r.Broken) == 0 }
+
+func (r *Report) add(rule Rule, format string, args ...any) {
+	r.Broken[rule]++
+	if r.Broken[rule] <= maxKept {
+		r.Violations = append(r.Violations, Violation{rule, fmt.Sprintf(format, args...)})
+	}
+}
+
+// Check reads a history, twice, and reports. Its error is of reading.
+func Check(entries iter.Seq2[history.Entry, error]) (*Report, error) {
+	c := &checker{
+		report:  &Report{Broken: map[Rule]int{}, Faults: map[string]int{}},
+		rooms:   map[string]*log{},
+		says:    map[string]*say{},
+		cursors: map[place]*cursor{},
+		senders: map[string]string{},
+	}
+	for e, err := range entries {
+		if err != nil {
+			return nil, err
+		}
+		if e.Op == history.Log {
+			c.truth(e)
+		}
+	}
+	for e, err := range entries {
+		if err != nil {
+			return nil, err
+		}
+		c.entry(e)
+	}
+	c.finish()
+	return c.report, nil
+}
+
+// checker is the state of one check.
+type checker struct {
+	report  *Report
+	rooms   map[string]*log
+	says    map[string]*say // by key
+	order   []*say          // as invoked
+	cursors map[place]*cursor
+	senders map[string]string // client -> sender
+	healed  bool
+	ended   bool
+
+	waiting int   // messages invoked and not answered
+	lastAck int64 // when the last one was, or when waiting began
+}
+
+// log is the truth about one room.
+type log struct {
+	events []event // of seq 1, 2, 3, ...
+	byKey  map[string]uint64
+	closed string // the key of the act that closed it; "" while open
+	acked  uint64 // the highest seq acknowledged so far, in the second reading
+}
+
+type event struct {
+	key  string
+	body uint64
+	at   int64
+	kind string
+}
+
+func (c *checker) room(name string) *log {
+	l := c.rooms[name]
+	if l == nil {
+		l = &log{byKey: map[string]uint64{}}
+		c.rooms[name] = l
+	}
+	return l
+}
+
+func (l *log) at(seq uint64) (event, bool) {
+	if seq == 0 || seq > uint64(len(l.events)) {
+		return event{}, false
+	}
+	return l.events[seq-1], true
+}
+
+// truth takes over one entry of the log as the fresh reader found it.
+func (c *checker) truth(e history.Entry) {
+	l := c.room(e.Room)
+	c.report.Stored++
+	if want := uint64(len(l.events)) + 1; e.Seq != want {
+		c.report.add(Skip, "the log of %s goes on with seq %d where %d is due", e.Room, e.Seq, want)
+		for uint64(len(l.events))+1 < e.Seq {
+			l.events = append(l.events, event{})
+		}
+	}
+	if first, ok := l.byKey[e.Key]; ok {
+		c.report.add(Duplicate, "%s is stored twice in %s, as %d and %d", e.Key, e.Room, first, e.Seq)
+	} else {
+		l.byKey[e.Key] = e.Seq
+	}
+	if n := len(l.events); n > 0 && e.At < l.events[n-1].at {
+		c.report.add(Clock, "in %s the time of %d is %d ms before that of the event before it", e.Room, e.Seq, l.events[n-1].at-e.At)
+	}
+	switch e.Kind {
+	case "closed":
+		l.closed = e.Key
+	case "reopened":
+		l.closed = ""
+	case "":
+		if l.closed != "" {
+			c.report.add(AfterClose, "%s is stored as %d in %s, which %s had closed", e.Key, e.Seq, e.Room, l.closed)
+		}
+	}
+	l.events = append(l.events, event{e.Key, e.Body, e.At, e.Kind})
+}
+
+// entry takes over one entry of the second reading.
+func (c *checker) entry(e history.Entry) {
+	switch e.Op {
+	case history.Invoke:
+		c.invoke(e)
+	case history.OK, history.Fail, history.Unknown:
+		c.answer(e)
+	case history.Hello:
+		c.report.Links++
+		if known := c.senders[e.Client]; known != "" && known != e.Sender {
+			c.report.add(Phantom, "%s was %s and has become %s on its connection %d", e.Client, known, e.Sender, e.Link)
+		}
+		c.senders[e.Client] = e.Sender
+	case history.Join, history.Joined, history.Left, history.Recv, history.Gap:
+		c.member(e)
+	case history.Ended:
+		for p, m := range c.cursors {
+			if p.client == e.Client {
+				m.state = away
+			}
+		}
+	case history.Fault:
+		c.report.Faults[e.Why]++
+	case history.Heal:
+		c.healed = true
+	case history.End:
+		c.ended = true
+	case history.Log:
+	default:
+		c.report.add(Broken, "there is no op %q", e.Op)
+	}
+}
+
+// finish draws what needs the whole history.
+func (c *checker) finish() {
+	c.settle()
+	for p, m := range c.cursors {
+		c.caughtUp(p, m)
+	}
+	r := c.report
+	if !c.ended {
+		r.add(Broken, "the history has no end")
+	}
+	all := r.OK + r.Failed + r.Unknown
+	if r.OK < MinOK {
+		r.add(Vacuous, "%d messages were acknowledged, at least %d are needed", r.OK, MinOK)
+	}
+	if float64(r.Unknown) > MaxUnknownPart*float64(all) {
+		r.add(Vacuous, "%d of %d messages have no known answer, at most %.0f %% may", r.Unknown, all, 100*MaxUnknownPart)
+	}
+	if r.Deliveries < r.OK {
+		r.add(Vacuous, "%d deliveries for %d messages: nobody was listening", r.Deliveries, r.OK)
+	}
+}

@@ -1,0 +1,386 @@
+package check
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"testing"
+
+	"roomcast/scripts/torture/history"
+)
+
+// cleanRun is what a run without any fault of the system looks like: three clients in two
+// rooms, lost connections and resumes, an act that closes a room, refusals, a message whose
+// answer got lost, one that was said twice.
+func cleanRun() []history.Entry {
+	var h, logs []history.Entry
+	now := int64(0)
+	add := func(e history.Entry) {
+		now += 1e6
+		e.T = now
+		h = append(h, e)
+	}
+	clients := []string{"ann", "bob", "eve"}
+	seq := map[string]uint64{}
+	for i, c := range clients {
+		add(history.Entry{Op: history.Hello, Client: c, Link: 1, Sender: fmt.Sprint("id", i)})
+		for _, room := range []string{"lobby", "gavel"} {
+			add(history.Entry{Op: history.Join, Client: c, Link: 1, Room: room})
+			add(history.Entry{Op: history.Joined, Client: c, Link: 1, Room: room, Seq: 0})
+		}
+	}
+	store := func(room, key, kind, sender string) history.Entry {
+		seq[room]++
+		body := history.Sum(history.Text(key, 40))
+		e := history.Entry{
+			Op: history.Log, Room: room, Seq: seq[room], Key: key, Kind: kind, Sender: sender,
+			At: int64(seq[room]) * 10, Body: body,
+		}
+		logs = append(logs, e)
+		return e
+	}
+	show := func(e history.Entry, client string, link int) {
+		e.Op, e.Client, e.Link = history.Recv, client, link
+		add(e)
+	}
+	say := func(client, room, key, kind string, op history.Op) history.Entry {
+		add(history.Entry{
+			Op: history.Invoke, Client: client, Room: room, Key: key, Kind: kind,
+			Body: history.Sum(history.Text(key, 40)),
+		})
+		var e history.Entry
+		if op != history.Fail {
+			e = store(room, key, kind, client)
+		}
+		add(history.Entry{Op: op, Client: client, Room: room, Key: key, Seq: e.Seq, Dup: len(h)%50 == 0})
+		return e
+	}
+	link := 1
+	for i := range 1200 {
+		c := clients[i%3]
+		room := []string{"lobby", "gavel"}[i/3%2]
+		key := fmt.Sprintf("%s-%d", c, i)
+		switch {
+		case i == 600: // bob loses his connection, misses three, and comes back
+			add(history.Entry{Op: history.Ended, Client: "bob", Link: 1})
+			from := seq["lobby"]
+			gavel := seq["gavel"]
+			var missed []history.Entry
+			for j := range 3 {
+				e := say("ann", "lobby", fmt.Sprintf("ann-missed-%d", j), "", history.OK)
+				show(e, "ann", 1)
+				show(e, "eve", 1)
+				missed = append(missed, e)
+			}
+			link = 2
+			add(history.Entry{Op: history.Hello, Client: "bob", Link: 2, Sender: "id1"})
+			add(history.Entry{Op: history.Join, Client: "bob", Link: 2, Room: "lobby", From: &from})
+			add(history.Entry{Op: history.Join, Client: "bob", Link: 2, Room: "gavel", From: &gavel})
+			add(history.Entry{Op: history.Joined, Client: "bob", Link: 2, Room: "lobby", Seq: seq["lobby"]})
+			add(history.Entry{Op: history.Joined, Client: "bob", Link: 2, Room: "gavel", Seq: seq["gavel"]})
+			for _, e := range missed {
+				show(e, "bob", 2)
+			}
+		case i == 900: // eve closes the room, ann is refused, eve opens it again
+			for _, kind := range []string{"closed", "reopened"} {
+				e := say("eve", "gavel", "eve-"+kind, kind, history.OK)
+				for _, c := range clients {
+					show(e, c, 1)
+				}
+				if kind == "closed" {
+					say("ann", "gavel", "ann-refused", "", history.Fail)
+				}
+			}
+		default:
+			op := history.OK
+			if i%100 == 7 {
+				op = history.Unknown
+			}
+			e := say(c, room, key, "", op)
+			for _, member := range clients {
+				l := 1
+				if member == "bob" {
+					l = link
+				}
+				show(e, member, l)
+			}
+		}
+		if i == 1190 {
+			add(history.Entry{Op: history.Heal})
+		}
+	}
+	add(history.Entry{Op: history.End})
+	return append(h, logs...)
+}
+
+func entries(h []history.Entry) iter.Seq2[history.Entry, error] {
+	return func(yield func(history.Entry, error) bool) {
+		for _, e := range h {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func run(t *testing.T, h []history.Entry) *Report {
+	t.Helper()
+	r, err := Check(entries(h))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestCleanHistoryPasses(t *testing.T) {
+	r := run(t, cleanRun())
+	for _, v := range r.Violations {
+		t.Error(v)
+	}
+	if r.OK < MinOK || r.Deliveries < 3*r.OK || r.Resumes != 2 || r.Failed != 1 || r.Unknown != 12 {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// find returns the nth entry that is.
+func find(h []history.Entry, n int, is func(history.Entry) bool) int {
+	for i, e := range h {
+		if is(e) {
+			if n--; n < 0 {
+				return i
+			}
+		}
+	}
+	panic("no such entry")
+}
+
+func recv(client, room string) func(history.Entry) bool {
+	return func(e history.Entry) bool { return e.Op == history.Recv && e.Client == client && e.Room == room }
+}
+
+func op(op history.Op, room string) func(history.Entry) bool {
+	return func(e history.Entry) bool { return e.Op == op && (room == "" || e.Room == room) }
+}
+
+// resumed is the first event bob is shown on his second connection.
+func resumed(e history.Entry) bool { return recv("bob", "lobby")(e) && e.Link == 2 }
+
+// swapSeqs exchanges what two entries of the log hold.
+func swapSeqs(h []history.Entry, i, j int) {
+	h[i].Seq, h[j].Seq = h[j].Seq, h[i].Seq
+	h[i].At, h[j].At = h[j].At, h[i].At
+	h[i], h[j] = h[j], h[i]
+}
+
+// TestMutants breaks a clean history in every way the promises speak of: each must be found.
+func TestMutants(t *testing.T) {
+	tests := []struct {
+		name   string
+		want   Rule
+		mutate func(h []history.Entry) []history.Entry
+	}{
+		{"acked message missing at the end", Lost, func(h []history.Entry) []history.Entry {
+			return slices.Delete(h, len(h)-1, len(h))
+		}},
+		{"acked message replaced in the log", Lost, func(h []history.Entry) []history.Entry {
+			i := find(h, 100, op(history.Log, "lobby"))
+			h[i].Key = "ann-never"
+			return h
+		}},
+		{"hole in the log", Skip, func(h []history.Entry) []history.Entry {
+			i := find(h, 100, op(history.Log, "lobby"))
+			return slices.Delete(h, i, i+1)
+		}},
+		{"head went back", Lost, func(h []history.Entry) []history.Entry {
+			i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Joined && e.Link == 2 })
+			h[i].Seq -= 10
+			return h
+		}},
+		{"drop one delivery", Skip, func(h []history.Entry) []history.Entry {
+			i := find(h, 50, recv("eve", "lobby"))
+			return slices.Delete(h, i, i+1)
+		}},
+		{"drop the last delivery", Stuck, func(h []history.Entry) []history.Entry {
+			n := 0
+			for _, e := range h {
+				if recv("ann", "gavel")(e) {
+					n++
+				}
+			}
+			i := find(h, n-1, recv("ann", "gavel"))
+			return slices.Delete(h, i, i+1)
+		}},
+		{"swap two deliveries", Reorder, func(h []history.Entry) []history.Entry {
+			i, j := find(h, 50, recv("eve", "lobby")), find(h, 51, recv("eve", "lobby"))
+			h[i], h[j] = h[j], h[i]
+			return h
+		}},
+		{"two members disagree", Reorder, func(h []history.Entry) []history.Entry {
+			i, j := find(h, 50, recv("eve", "lobby")), find(h, 51, recv("eve", "lobby"))
+			h[i].Key, h[j].Key = h[j].Key, h[i].Key
+			h[i].Body, h[j].Body = h[j].Body, h[i].Body
+			return h
+		}},
+		{"deliver twice", Duplicate, func(h []history.Entry) []history.Entry {
+			i := find(h, 50, recv("eve", "lobby"))
+			return slices.Insert(h, i, h[i])
+		}},
+		{"store twice", Duplicate, func(h []history.Entry) []history.Entry {
+			i := find(h, 100, op(history.Log, "lobby"))
+			e := h[i]
+			for j := range h {
+				if op(history.Log, "lobby")(h[j]) && h[j].Seq > e.Seq {
+					h[j].Seq++
+				}
+			}
+			e.Seq++
+			return slices.Insert(h, i+1, e)
+		}},
+		{"deliver what nobody said", Phantom, func(h []history.Entry) []history.Entry {
+			i := find(h, 50, recv("eve", "lobby"))
+			h[i].Key = "mallory-1"
+			return h
+		}},
+		{"deliver it altered", Phantom, func(h []history.Entry) []history.Entry {
+			h[find(h, 50, recv("eve", "lobby"))].Body++
+			return h
+		}},
+		{"deliver it with another time", Phantom, func(h []history.Entry) []history.Entry {
+			h[find(h, 50, recv("eve", "lobby"))].At++
+			return h
+		}},
+		{"store it altered", Phantom, func(h []history.Entry) []history.Entry {
+			h[find(h, 50, op(history.Log, "lobby"))].Body++
+			return h
+		}},
+		{"store what nobody said", Phantom, func(h []history.Entry) []history.Entry {
+			e := h[len(h)-1]
+			e.Seq++
+			e.Key = "mallory-1"
+			return append(h, e)
+		}},
+		{"leak from another room", Phantom, func(h []history.Entry) []history.Entry {
+			i := find(h, 50, recv("eve", "lobby"))
+			h[i].Room = "gavel"
+			return h
+		}},
+		{"store what was refused", Phantom, func(h []history.Entry) []history.Entry {
+			i := find(h, 20, op(history.OK, "lobby"))
+			h[i].Op = history.Fail
+			return h
+		}},
+		{"become somebody else", Phantom, func(h []history.Entry) []history.Entry {
+			i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Hello && e.Link == 2 })
+			h[i].Sender = "id9"
+			return h
+		}},
+		{"overlap at a resume", BadResume, func(h []history.Entry) []history.Entry {
+			i := find(h, 0, resumed)
+			j := find(h, 0, func(e history.Entry) bool { return recv("bob", "lobby")(e) && e.Seq == h[i].Seq-1 })
+			again := h[j]
+			again.Link = 2
+			return slices.Insert(h, i, again)
+		}},
+		{"hole at a resume", BadResume, func(h []history.Entry) []history.Entry {
+			i := find(h, 0, resumed)
+			return slices.Delete(h, i, i+1)
+		}},
+		{"live event before the join's ok", BadResume, func(h []history.Entry) []history.Entry {
+			i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Joined && e.Link == 2 })
+			j := find(h, 0, resumed)
+			e := h[j]
+			h = slices.Delete(h, j, j+1)
+			return slices.Insert(h, i, e)
+		}},
+		{"gap although the log is whole", Skip, func(h []history.Entry) []history.Entry {
+			i := find(h, 50, recv("eve", "lobby"))
+			h[i].Op, h[i].Why = history.Gap, "trimmed"
+			return h
+		}},
+		{"store in a closed room", AfterClose, func(h []history.Entry) []history.Entry {
+			i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Log && e.Kind == "reopened" })
+			j := find(h, 0, func(e history.Entry) bool {
+				return op(history.Log, "gavel")(e) && e.Seq == h[i].Seq+1
+			})
+			swapSeqs(h, i, j)
+			return h
+		}},
+		{"time goes back", Clock, func(h []history.Entry) []history.Entry {
+			h[find(h, 50, op(history.Log, "lobby"))].At -= 1000
+			return h
+		}},
+		{"said after, stored before", Stale, func(h []history.Entry) []history.Entry {
+			i, j := find(h, 50, op(history.OK, "lobby")), find(h, 51, op(history.OK, "lobby"))
+			h[i].Seq, h[j].Seq = h[j].Seq, h[i].Seq
+			return h
+		}},
+		{"one sender's messages swapped", FIFO, func(h []history.Entry) []history.Entry {
+			of := func(e history.Entry) bool { return op(history.OK, "lobby")(e) && e.Client == "ann" }
+			i, j := find(h, 20, of), find(h, 21, of)
+			h[i].Seq, h[j].Seq = h[j].Seq, h[i].Seq
+			return h
+		}},
+		{"never answered", Stuck, func(h []history.Entry) []history.Entry {
+			i := find(h, 50, op(history.OK, "lobby"))
+			return slices.Delete(h, i, i+1)
+		}},
+		{"no answer after healing", Stuck, func(h []history.Entry) []history.Entry {
+			heal := find(h, 0, op(history.Heal, ""))
+			for i := heal; ; i++ {
+				if h[i].Op == history.OK {
+					h[i].Op = history.Unknown
+					return h
+				}
+			}
+		}},
+		{"never comes back", Stuck, func(h []history.Entry) []history.Entry {
+			i := find(h, 0, op(history.End, ""))
+			return slices.Insert(h, i, history.Entry{Op: history.Ended, Client: "bob", Link: 2})
+		}},
+		{"hardly anything happened", Vacuous, func([]history.Entry) []history.Entry {
+			return []history.Entry{{Op: history.End}}
+		}},
+		{"most answers are unknown", Vacuous, func(h []history.Entry) []history.Entry {
+			for i := range h {
+				if h[i].Op == history.OK && i%3 == 0 {
+					h[i].Op = history.Unknown
+				}
+			}
+			return h
+		}},
+		{"nobody listened", Vacuous, func(h []history.Entry) []history.Entry {
+			return slices.DeleteFunc(h, func(e history.Entry) bool {
+				return e.Op == history.Recv || e.Op == history.Join || e.Op == history.Joined
+			})
+		}},
+		{"a client resumes from where it has not been", Broken, func(h []history.Entry) []history.Entry {
+			i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Join && e.Link == 2 })
+			from := *h[i].From + 1
+			h[i].From = &from
+			return h
+		}},
+		{"answered twice", Broken, func(h []history.Entry) []history.Entry {
+			i := find(h, 50, op(history.OK, "lobby"))
+			return slices.Insert(h, i, h[i])
+		}},
+		{"cut short", Broken, func(h []history.Entry) []history.Entry {
+			return slices.DeleteFunc(h, op(history.End, ""))
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := run(t, test.mutate(cleanRun()))
+			if r.Broken[test.want] == 0 {
+				t.Errorf("got %v, want %q among them", r.Broken, test.want)
+			}
+		})
+	}
+}
+
+func TestReportIsBounded(t *testing.T) {
+	h := slices.DeleteFunc(cleanRun(), op(history.Log, ""))
+	r := run(t, h)
+	if r.Broken[Lost] < MinOK || len(r.Violations) > maxKept*len(r.Broken) {
+		t.Errorf("got %d lost and %d kept violations", r.Broken[Lost], len(r.Violations))
+	}
+}

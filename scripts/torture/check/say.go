@@ -1,0 +1,130 @@
+package check
+
+import (
+	"time"
+
+	"roomcast/scripts/torture/history"
+)
+
+// say is a message or an act from its invocation to its answer.
+type say struct {
+	key     string
+	client  string
+	room    string
+	body    uint64
+	kind    string
+	invoked int64
+	late    bool       // invoked after everything had healed
+	floor   uint64     // the highest seq of its room acknowledged before it was invoked
+	result  history.Op // "" while there is none
+	seq     uint64
+}
+
+func (c *checker) invoke(e history.Entry) {
+	if c.says[e.Key] != nil {
+		c.report.add(Broken, "%s is invoked twice", e.Key)
+		return
+	}
+	if c.waiting++; c.waiting == 1 {
+		c.lastAck = e.T
+	}
+	s := &say{
+		key: e.Key, client: e.Client, room: e.Room, body: e.Body, kind: e.Kind,
+		invoked: e.T, late: c.healed, floor: c.room(e.Room).acked,
+	}
+	c.says[e.Key] = s
+	c.order = append(c.order, s)
+}
+
+func (c *checker) answer(e history.Entry) {
+	s := c.says[e.Key]
+	if s == nil || s.result != "" {
+		c.report.add(Broken, "%s is answered without being invoked, or twice", e.Key)
+		return
+	}
+	s.result = e.Op
+	c.waiting--
+	r := c.report
+	switch e.Op {
+	case history.Fail:
+		r.Failed++
+		return
+	case history.Unknown:
+		r.Unknown++
+		return
+	}
+	r.OK++
+	if e.Dup {
+		r.Duplicates++
+	}
+	r.LongestAckGap = max(r.LongestAckGap, time.Duration(e.T-c.lastAck))
+	r.SlowestAck = max(r.SlowestAck, time.Duration(e.T-s.invoked))
+	c.lastAck = e.T
+	s.seq = e.Seq
+	l := c.room(s.room)
+	l.acked = max(l.acked, e.Seq)
+	if e.Seq <= s.floor {
+		r.add(Stale, "%s got seq %d in %s, but was said after %d had been acknowledged", s.key, e.Seq, s.room, s.floor)
+	}
+}
+
+// settle holds every message against the log, and the log against every message.
+func (c *checker) settle() {
+	type sender struct{ client, room string }
+	last := map[sender]*say{}
+	for _, s := range c.order {
+		l := c.room(s.room)
+		stored := l.byKey[s.key]
+		switch s.result {
+		case history.OK:
+			c.acked(s, l, stored)
+			if before := last[sender{s.client, s.room}]; before != nil && s.seq <= before.seq {
+				c.report.add(FIFO, "%s said %s before %s, they are stored in %s as %d and %d",
+					s.client, before.key, s.key, s.room, before.seq, s.seq)
+			}
+			last[sender{s.client, s.room}] = s
+		case history.Fail:
+			if stored != 0 {
+				c.report.add(Phantom, "%s was refused, yet it is stored in %s as %d", s.key, s.room, stored)
+			}
+		case history.Unknown:
+			if s.late {
+				c.report.add(Stuck, "%s, said after everything had healed, has no answer", s.key)
+			}
+		default:
+			c.report.add(Stuck, "%s was never answered", s.key)
+		}
+	}
+	for name, l := range c.rooms {
+		for i, e := range l.events {
+			c.said(name, uint64(i+1), e)
+		}
+	}
+}
+
+// acked holds one acknowledged message against the log.
+func (c *checker) acked(s *say, l *log, stored uint64) {
+	switch {
+	case stored == s.seq:
+	case stored != 0:
+		c.report.add(Reorder, "%s was acknowledged as %d, the log of %s has it as %d", s.key, s.seq, s.room, stored)
+	case s.seq > uint64(len(l.events)):
+		c.report.add(Lost, "%s was acknowledged as %d, the log of %s ends with %d", s.key, s.seq, s.room, len(l.events))
+	default:
+		c.report.add(Lost, "%s was acknowledged as %d, the log of %s has %q there", s.key, s.seq, s.room, l.events[s.seq-1].key)
+	}
+}
+
+// said holds one stored event against what was said.
+func (c *checker) said(room string, seq uint64, e event) {
+	s := c.says[e.key]
+	switch {
+	case e == event{}: // a hole, reported already
+	case s == nil:
+		c.report.add(Phantom, "%q is stored in %s as %d, but nobody said it", e.key, room, seq)
+	case s.room != room:
+		c.report.add(Phantom, "%s was said in %s and is stored in %s as %d", e.key, s.room, room, seq)
+	case s.body != e.body || s.kind != e.kind:
+		c.report.add(Phantom, "%s is stored in %s as %d, but it is not what was said", e.key, room, seq)
+	}
+}

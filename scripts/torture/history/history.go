@@ -1,0 +1,150 @@
+// Package history is the file a torture run leaves behind: one JSON object a line, in the
+// order things were done and seen by the clients, then the log as a fresh reader found it.
+package history
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"iter"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Op says what an entry records.
+type Op string
+
+// The ops. What a message or an act is known by is its Key, chosen by the client, never
+// used twice in a run. Unless said otherwise an entry has Client and Room.
+const (
+	Invoke  Op = "invoke"  // Key, Kind, Body: the client is about to send it
+	OK      Op = "ok"      // Key, Seq, Dup: it was acknowledged
+	Fail    Op = "fail"    // Key, Why: it was refused for good
+	Unknown Op = "unknown" // Key, Why: the client gave up waiting for an answer
+
+	Hello  Op = "hello"  // Link, Sender: a connection stands; no Room
+	Join   Op = "join"   // Link, From (nil: from now on): the client asks to follow the room
+	Joined Op = "joined" // Link, Seq: it follows the room, whose newest event is Seq
+	Left   Op = "left"   // it no longer wants to follow the room
+	Recv   Op = "recv"   // Link, Seq, Key, Kind, Sender, At, Body: an event came
+	Gap    Op = "gap"    // Link, Seq, Why: events up to Seq were announced as lost
+	Ended  Op = "ended"  // Link, Why: the connection ended; no Room
+
+	Fault Op = "fault" // Why: something was done to the system; no Client, no Room
+	Heal  Op = "heal"  // everything runs again and nothing more will be done to it
+	End   Op = "end"   // the clients have been given time to catch up
+	Log   Op = "log"   // Seq, Key, Kind, Sender, At, Body: the truth, in order; no Client
+)
+
+// Entry is one line. Times are nanoseconds since the run began, by the monotonic clock.
+type Entry struct {
+	T      int64   `json:"t"`
+	Op     Op      `json:"op"`
+	Client string  `json:"client,omitempty"`
+	Link   int     `json:"link,omitempty"` // the client's connection, counted from 1
+	Room   string  `json:"room,omitempty"`
+	Key    string  `json:"key,omitempty"`
+	Kind   string  `json:"kind,omitempty"` // of an event that is no message
+	Seq    uint64  `json:"seq,omitempty"`
+	From   *uint64 `json:"from,omitempty"` // since
+	Dup    bool    `json:"dup,omitempty"`
+	Sender string  `json:"sender,omitempty"`
+	At     int64   `json:"at,omitempty"` // the server's time, milliseconds since 1970
+	Body   uint64  `json:"body,omitempty"`
+	Why    string  `json:"why,omitempty"`
+}
+
+// Text returns the text of the message called key: the key, and a filling that only this
+// key has, size bytes in all (more if the key alone is longer).
+func Text(key string, size int) string {
+	var b strings.Builder
+	b.WriteString(key)
+	b.WriteByte(' ')
+	for x := Sum(key); b.Len() < size; x = x*6364136223846793005 + 1442695040888963407 {
+		b.WriteByte("abcdefghijklmnop"[x>>60])
+	}
+	return b.String()
+}
+
+// KeyOf returns the key of a text made by [Text].
+func KeyOf(text string) string {
+	key, _, _ := strings.Cut(text, " ")
+	return key
+}
+
+// Sum is what stands for a text in Body.
+func Sum(text string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(text))
+	return h.Sum64()
+}
+
+// Writer appends entries to a file. It may be used from any goroutine; the order of the
+// lines is the order of the calls.
+type Writer struct {
+	start time.Time // static
+
+	mu   sync.Mutex // guards what follows
+	file *os.File
+	buf  *bufio.Writer
+	enc  *json.Encoder
+	err  error
+}
+
+// Create begins a history in a new file. Times count from now.
+func Create(path string) (*Writer, error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("create history: %w", err)
+	}
+	buf := bufio.NewWriterSize(f, 1<<18)
+	return &Writer{start: time.Now(), file: f, buf: buf, enc: json.NewEncoder(buf)}, nil
+}
+
+// Add appends e with the present time. An error is kept for Close.
+func (w *Writer) Add(e Entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e.T = int64(time.Since(w.start))
+	w.err = errors.Join(w.err, w.enc.Encode(e))
+}
+
+// Close ends the file.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := errors.Join(w.err, w.buf.Flush(), w.file.Close()); err != nil {
+		return fmt.Errorf("write history: %w", err)
+	}
+	return nil
+}
+
+// Read yields the entries of a file. An error ends it.
+func Read(path string) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		f, err := os.Open(path)
+		if err != nil {
+			yield(Entry{}, fmt.Errorf("read history: %w", err))
+			return
+		}
+		defer f.Close()
+		for dec := json.NewDecoder(bufio.NewReaderSize(f, 1<<18)); ; {
+			var e Entry
+			switch err := dec.Decode(&e); {
+			case err == io.EOF:
+				return
+			case err != nil:
+				yield(Entry{}, fmt.Errorf("read history: %w", err))
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
