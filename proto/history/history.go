@@ -7,6 +7,7 @@ package history
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,10 +16,24 @@ import (
 	"roomcast/proto/seal"
 )
 
+// Limits of one page.
+const (
+	DefaultLimit = 64               // records
+	MaxLimit     = proto.MaxHistory // records
+	maxPageBytes = 1 << 20          // of payloads; a page ends with the record that passes it
+	maxHeads     = 256              // rooms of one request of Heads; the server's limit is 1024
+	staleRetries = 3                // of an answer that lacks records known to exist
+	staleWait    = 10 * time.Millisecond
+)
+
 // Log reads the logs of all rooms over one connection. It is safe for concurrent use.
+// Requests are repeated until the context ends; a context without a deadline may wait
+// for as long as NATS is away.
 type Log struct {
-	nc   *nats.Conn
-	keys *seal.Keys
+	nc      *nats.Conn
+	keys    *seal.Keys
+	stream  string
+	replies replies
 }
 
 // Query asks for one page of a room's log. With Since, Last or After it reads forward
@@ -31,7 +46,7 @@ type Query struct {
 	Last     int    // the newest so many
 	After    time.Time
 	Epoch    string // the epoch Since was counted in; "" = not known
-	Limit    int    // of records in the page; 0 = 64, at most 256
+	Limit    int    // of records in the page; 0 = DefaultLimit, at most MaxLimit
 	Reach    uint64 // the room is known to have come this far: an answer that knows less is stale
 }
 
@@ -40,27 +55,120 @@ type Head struct {
 	Seq    uint64
 	Epoch  string
 	Closed bool
-	Why    string // of the closing
+	Why    string // of the closing, where the closing is the newest record
 }
 
 // Page is a contiguous part of a room's log, oldest first.
 type Page struct {
 	Records []proto.Record
 	Head    Head
-	Gap     *proto.Gap // before the first record: what was asked for and is not there
-	More    bool       // there is more in the direction of reading: newer, or for a page that ends below Before or at the head, older
+
+	// Gap says what Since asked for and is not there; it comes before the first record.
+	Gap *proto.Gap
+
+	// More says that there is more in the direction of reading: after the last record
+	// when reading forward, before the first one otherwise.
+	More bool
 }
 
 // New returns a log that reads over nc and opens sealed records with keys.
-func New(nc *nats.Conn, keys *seal.Keys) *Log { return &Log{nc: nc, keys: keys} }
+func New(nc *nats.Conn, keys *seal.Keys) *Log {
+	return &Log{nc: nc, keys: keys, stream: proto.StreamName}
+}
 
 // Last returns the newest record of the room and whether there is any. It asks the
 // stream's leader: what it returns is the truth, not a follower's.
 func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
-	return proto.Record{}, false, errors.ErrUnsupported
+	s, err := l.leader(ctx, request{LastBy: room.LogSubject()})
+	if errors.Is(err, errNone) {
+		return proto.Record{}, false, nil
+	}
+	if err != nil {
+		return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
+	}
+	return l.newest(ctx, room, s)
 }
 
-// Read returns the page that q asks for.
-func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
-	return Page{}, errors.ErrUnsupported
+// newest returns s as the room's newest record or, where s is no record, what is below it.
+func (l *Log) newest(ctx context.Context, room proto.Room, s stored) (proto.Record, bool, error) {
+	r, err := record(s)
+	if err == nil {
+		err = l.open(s, &r)
+	}
+	if errors.Is(err, errForeign) {
+		return l.lastBelow(ctx, room, s.seq)
+	}
+	if err != nil {
+		return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
+	}
+	return r, true, nil
+}
+
+// lastBelow reads the whole log of a room for its newest record, because something that
+// is none lies on top of it.
+func (l *Log) lastBelow(ctx context.Context, room proto.Room, top uint64) (last proto.Record, found bool, err error) {
+	for from := uint64(1); from < top; {
+		records, next, err := l.batch(ctx, room, from, MaxLimit)
+		if err != nil {
+			return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
+		}
+		if n := len(records); n > 0 {
+			last, found = records[n-1], true
+		}
+		if next == from {
+			break
+		}
+		from = next
+	}
+	return last, found, nil
+}
+
+// head returns the newest record as any replica knows it. It asks the leader too when q
+// tells that there must be more, and before it contradicts what a client has seen.
+func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
+	got, err := l.direct(ctx, request{LastBy: q.Room.LogSubject()})
+	var r proto.Record
+	found := false
+	switch {
+	case errors.Is(err, errNone):
+	case err != nil:
+		return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
+	default:
+		if r, found, err = l.newest(ctx, q.Room, got[0]); err != nil {
+			return proto.Record{}, false, err
+		}
+	}
+	if r.Seq < q.Reach || q.contradicts(r) {
+		return l.Last(ctx, q.Room)
+	}
+	return r, found, nil
+}
+
+// contradicts reports whether what q goes on from is not of the log that ends with r.
+func (q Query) contradicts(r proto.Record) bool {
+	return q.HasSince && q.Since > 0 && (q.Since > r.Seq || q.Epoch != "" && q.Epoch != r.State.Epoch)
+}
+
+// Heads returns the heads of many rooms as any replica knows them; rooms without records
+// are left out. Payloads are not opened, so that Why is not known.
+func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Head, error) {
+	heads := make(map[proto.Room]Head, len(rooms))
+	for len(rooms) > 0 {
+		n := min(len(rooms), maxHeads)
+		subjects := make([]string, n)
+		for i, room := range rooms[:n] {
+			subjects[i] = room.LogSubject()
+		}
+		got, err := l.direct(ctx, request{MultiLast: subjects})
+		if err != nil {
+			return nil, fmt.Errorf("read heads: %w", err)
+		}
+		for _, s := range got {
+			if r, err := record(s); err == nil {
+				heads[r.Room] = Head{Seq: r.Seq, Epoch: r.State.Epoch, Closed: r.State.Closed}
+			}
+		}
+		rooms = rooms[n:]
+	}
+	return heads, nil
 }

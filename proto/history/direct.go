@@ -1,0 +1,228 @@
+package history
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// The two ways into the stream. Any replica answers a direct get, which is cheap and may
+// be a moment behind; the leader answers a message get, one record at a time.
+const (
+	directGet = "$JS.API.DIRECT.GET."
+	leaderGet = "$JS.API.STREAM.MSG.GET."
+)
+
+const (
+	attemptTime  = time.Second            // to wait for an answer before asking again
+	firstBackoff = 20 * time.Millisecond  // after "no responders", doubled each time
+	maxBackoff   = 500 * time.Millisecond // until the caller's deadline
+	maxAnswer    = 4 << 20                // bytes of one batch; the server stops after the record that passes it
+)
+
+// request is the body of both gets, see ADR-31 and the JetStream API.
+type request struct {
+	Seq       uint64   `json:"seq,omitempty"`
+	LastBy    string   `json:"last_by_subj,omitempty"`
+	NextBy    string   `json:"next_by_subj,omitempty"`
+	Batch     int      `json:"batch,omitempty"`
+	MaxBytes  int      `json:"max_bytes,omitempty"`
+	MultiLast []string `json:"multi_last,omitempty"`
+}
+
+func (r request) many() bool { return r.Batch > 0 || len(r.MultiLast) > 0 }
+
+// stored is a message as the stream holds it.
+type stored struct {
+	subject string
+	seq     uint64
+	header  nats.Header
+	data    []byte
+}
+
+var (
+	errNone = errors.New("no message found")             // the stream holds no such message
+	errBusy = errors.New("the stream cannot answer now") // it has no leader; ask again
+)
+
+// noMessageFound is the JetStream API's error code for it.
+const noMessageFound = 10037
+
+// direct asks any replica. It returns errNone only for single gets.
+func (l *Log) direct(ctx context.Context, r request) (out []stored, err error) {
+	err = l.ask(ctx, directGet, r, func(msgs []*nats.Msg) error {
+		for _, m := range msgs {
+			switch status := m.Header.Get("Status"); {
+			case status == "":
+			case status == "204": // end of batch
+				continue
+			case status == "404" && r.many():
+				continue
+			case status == "404":
+				return errNone
+			default:
+				return fmt.Errorf("direct get: %s %s", status, m.Header.Get("Description"))
+			}
+			seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+			if err != nil {
+				return fmt.Errorf("direct get: the answer has no sequence: %w", err)
+			}
+			out = append(out, stored{m.Header.Get("Nats-Subject"), seq, m.Header, m.Data})
+		}
+		return nil
+	})
+	return out, err
+}
+
+// leader asks the stream's leader for one message.
+func (l *Log) leader(ctx context.Context, r request) (s stored, err error) {
+	err = l.ask(ctx, leaderGet, r, func(msgs []*nats.Msg) error {
+		var answer struct {
+			Error struct {
+				Code        int    `json:"code"`
+				Err         int    `json:"err_code"`
+				Description string `json:"description"`
+			} `json:"error"`
+			Message struct {
+				Subject string `json:"subject"`
+				Seq     uint64 `json:"seq"`
+				Header  []byte `json:"hdrs"`
+				Data    []byte `json:"data"`
+			} `json:"message"`
+		}
+		if err := json.Unmarshal(msgs[0].Data, &answer); err != nil {
+			return fmt.Errorf("message get: %w", err)
+		}
+		switch e := answer.Error; {
+		case e.Code == 0:
+		case e.Err == noMessageFound:
+			return errNone
+		case e.Code >= 500:
+			return fmt.Errorf("message get: %w: %s", errBusy, e.Description)
+		default:
+			return fmt.Errorf("message get: %s", e.Description)
+		}
+		s = stored{subject: answer.Message.Subject, seq: answer.Message.Seq, data: answer.Message.Data}
+		if len(answer.Message.Header) == 0 {
+			return nil
+		}
+		header, err := nats.DecodeHeadersMsg(answer.Message.Header)
+		s.header = header
+		return err
+	})
+	return s, err
+}
+
+// ask sends r until take accepts or refuses an answer, or ctx ends: a server that dies
+// takes the requests it had with it, and reading twice does no harm.
+func (l *Log) ask(ctx context.Context, api string, r request, take func([]*nats.Msg) error) error {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("ask stream: %w", err)
+	}
+	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
+		msgs, err := l.replies.ask(ctx, l.nc, api+l.stream, body, r.many())
+		if err == nil {
+			if err = take(msgs); !errors.Is(err, errBusy) {
+				return err
+			}
+		}
+		if errors.Is(err, nats.ErrConnectionClosed) {
+			return err
+		}
+		wait := time.NewTimer(backoff)
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		case <-wait.C:
+		}
+	}
+}
+
+// replies hands the messages of one subscription to the requests they answer, since a
+// subscription per request costs two more protocol messages on every server that has
+// interest in this one. It is safe for concurrent use.
+type replies struct {
+	mu     sync.Mutex
+	sub    *nats.Subscription // made by the first request
+	prefix string
+	next   uint64
+	open   map[string]*reply
+}
+
+// reply collects the answer to one request. Done is closed when msgs is complete.
+type reply struct {
+	many bool
+	msgs []*nats.Msg
+	done chan struct{}
+}
+
+func (s *replies) ask(ctx context.Context, nc *nats.Conn, subject string, body []byte, many bool) ([]*nats.Msg, error) {
+	token, r, err := s.expect(nc, many)
+	if err != nil {
+		return nil, fmt.Errorf("ask stream: %w", err)
+	}
+	defer s.forget(token)
+	if err := nc.PublishRequest(subject, s.prefix+token, body); err != nil {
+		return nil, fmt.Errorf("ask stream: %w", err)
+	}
+	timeout := time.NewTimer(attemptTime)
+	defer timeout.Stop()
+	select {
+	case <-r.done:
+	case <-timeout.C:
+		return nil, fmt.Errorf("ask stream: no answer within %v", attemptTime)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("ask stream: %w", ctx.Err())
+	}
+	if m := r.msgs[len(r.msgs)-1]; len(m.Data) == 0 && m.Header.Get("Status") == "503" {
+		return nil, fmt.Errorf("ask stream: %w", nats.ErrNoResponders)
+	}
+	return r.msgs, nil
+}
+
+func (s *replies) expect(nc *nats.Conn, many bool) (token string, r *reply, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sub == nil {
+		s.prefix = nc.NewInbox() + "."
+		s.open = make(map[string]*reply)
+		if s.sub, err = nc.Subscribe(s.prefix+"*", s.arrived); err != nil {
+			return "", nil, err
+		}
+	}
+	s.next++
+	token = strconv.FormatUint(s.next, 36)
+	r = &reply{many: many, done: make(chan struct{})}
+	s.open[token] = r
+	return token, r, nil
+}
+
+func (s *replies) forget(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, token)
+}
+
+func (s *replies) arrived(m *nats.Msg) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	token := strings.TrimPrefix(m.Subject, s.prefix)
+	r := s.open[token]
+	if r == nil {
+		return // its request has given up
+	}
+	r.msgs = append(r.msgs, m)
+	if !r.many || m.Header.Get("Status") != "" {
+		delete(s.open, token)
+		close(r.done)
+	}
+}

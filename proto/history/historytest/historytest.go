@@ -1,0 +1,166 @@
+// Package historytest gives tests a real NATS server with the stream of all rooms, and
+// writes records there as an owner does.
+package historytest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/seal"
+)
+
+// Server is a NATS server in this process, with JetStream in a directory of the test.
+type Server struct {
+	NATS *server.Server
+	JS   jetstream.JetStream // of a privileged connection, as the owner has it
+	Keys *seal.Keys          // seals what is appended; nil = nothing is
+
+	tb   testing.TB
+	opts server.Options
+}
+
+// Start runs a server that listens on a loopback port, with the stream in it. PerRoom is
+// how many records of a room are kept.
+func Start(tb testing.TB, perRoom int64) *Server {
+	tb.Helper()
+	s := &Server{tb: tb, opts: server.Options{
+		ServerName: "test", Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: tb.TempDir(),
+	}}
+	s.run()
+	s.JS = s.jetStream()
+	_, err := s.JS.CreateStream(tb.Context(), jetstream.StreamConfig{
+		Name:              proto.StreamName,
+		Subjects:          []string{proto.SubjectAnyLog, proto.SubjectAnyOwn},
+		MaxMsgsPerSubject: perRoom,
+		AllowDirect:       true,
+		RePublish:         &jetstream.RePublish{Source: proto.SubjectAnyLog, Destination: proto.RepublishTo},
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.Stop)
+	return s
+}
+
+func (s *Server) run() {
+	s.tb.Helper()
+	opts := s.opts
+	ns, err := server.NewServer(&opts)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	ns.Start()
+	if !ns.ReadyForConnections(10 * time.Second) {
+		s.tb.Fatal("the NATS server does not start")
+	}
+	s.opts.Port = opts.Port
+	s.NATS = ns
+}
+
+// Stop ends the server; Restart brings it back on the same port with the same store.
+func (s *Server) Stop() {
+	s.NATS.Shutdown()
+	s.NATS.WaitForShutdown()
+}
+
+// Restart starts the server again after Stop.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	s.run()
+}
+
+// Dial is a daemon.Dialer to this server.
+func (s *Server) Dial(name string, opts ...nats.Option) (*nats.Conn, error) {
+	url := fmt.Sprintf("nats://127.0.0.1:%d", s.opts.Port)
+	return nats.Connect(url, append([]nats.Option{nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, opts...)...)
+}
+
+// Conn returns a connection that the test closes when it ends.
+func (s *Server) Conn(opts ...nats.Option) *nats.Conn {
+	s.tb.Helper()
+	nc, err := s.Dial("test", opts...)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	s.tb.Cleanup(nc.Close)
+	return nc
+}
+
+func (s *Server) jetStream() jetstream.JetStream {
+	js, err := jetstream.New(s.Conn())
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	return js
+}
+
+// Room appends to one room's log. It belongs to one goroutine.
+type Room struct {
+	Name proto.Room
+	Last proto.Record // the newest one
+
+	s *Server
+}
+
+// Room returns a writer of a room that has no records yet, in the given epoch.
+func (s *Server) Room(name, epoch string) *Room {
+	return &Room{Name: proto.MustRoom(name), Last: proto.Record{State: proto.State{Epoch: epoch}}, s: s}
+}
+
+// Next returns the message that is the room's next record, and the record.
+func (r *Room) Next(text string) (*nats.Msg, proto.Record) {
+	rec := r.Last
+	rec.Room = r.Name
+	rec.Kind = proto.Message
+	rec.From = "alice"
+	rec.Seq++
+	rec.Stamp = "2026-11-22 18:53:07"
+	rec.State.At = time.UnixMilli(1_795_000_000_000 + int64(rec.Seq)).UTC()
+	if r.Last.Seq > 0 && r.Last.Seq%proto.PageSize == 0 {
+		rec.State.Page, rec.State.Start = r.Last.State.Start, r.Last.Stream+1
+	} else if rec.State.Start == 0 {
+		rec.State.Start = r.Last.Stream
+	}
+	e := proto.Event{Room: r.Name, Seq: rec.Seq, At: rec.State.At, From: proto.Identity{ID: rec.From},
+		Content: proto.Content{Kind: proto.Text, Body: []byte(text)}}
+	rec.Payload = e.AppendJSON(nil)
+	m := nats.NewMsg(r.Name.LogSubject())
+	rec.EachHeader(m.Header.Set)
+	m.Data = r.s.Keys.Seal(r.Name, seal.Log, rec.Payload)
+	if r.s.Keys != nil {
+		m.Header.Set(proto.HeaderEnc, "1")
+	}
+	return m, rec
+}
+
+// Append commits n messages.
+func (r *Room) Append(n int) {
+	r.s.tb.Helper()
+	for range n {
+		m, rec := r.Next(fmt.Sprintf("message %d", r.Last.Seq+1))
+		if err := r.Commit(m, rec); err != nil {
+			r.s.tb.Fatal(err)
+		}
+	}
+}
+
+// Commit publishes what Next returned.
+func (r *Room) Commit(m *nats.Msg, rec proto.Record) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	ack, err := r.s.JS.PublishMsg(ctx, m)
+	if err != nil {
+		return err
+	}
+	rec.Stream = ack.Sequence
+	r.Last = rec
+	return nil
+}

@@ -1,0 +1,284 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"roomcast/proto"
+)
+
+// maxHops bounds how many pages a reader walks back before it reads from the oldest
+// record instead.
+const maxHops = 64
+
+// maxBatch is the most records one request asks for: a page, and what lies between the
+// place a pointer leads to and the first record that is wanted.
+const maxBatch = MaxLimit + 2*proto.PageSize
+
+// Read returns the page that q asks for. An answer that is not contiguous or that lacks
+// what is known to exist comes from a replica that is behind: it is asked for again, and
+// at last of the leader, record by record.
+//
+// Only Since promises to leave nothing out, so only there a gap is reported: trimmed,
+// when the log begins later, and reset, when the room's numbering is another one than
+// Since was counted in, or never came that far; then the page begins at the oldest.
+func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
+	if q.Limit <= 0 {
+		q.Limit = DefaultLimit
+	}
+	q.Limit = min(q.Limit, MaxLimit)
+	head, found, err := l.head(ctx, q)
+	if err != nil {
+		return Page{}, err
+	}
+	var p Page
+	if q.contradicts(head) {
+		p.Gap = &proto.Gap{Room: q.Room, From: q.Since + 1, Reason: proto.GapReset}
+		q.Since, q.Before, q.Epoch = 0, 0, ""
+	}
+	if !found {
+		return p, nil
+	}
+	p.Head = HeadOf(head)
+	w := q.want(head)
+	if w.from > w.to {
+		return p, nil
+	}
+	for try := 0; ; try++ {
+		p.Records, err = l.read(ctx, w, head, try == staleRetries)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errStale) || try == staleRetries {
+			return Page{}, fmt.Errorf("read log: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return Page{}, fmt.Errorf("read log: %w: %w", ctx.Err(), err)
+		case <-time.After(staleWait << try):
+		}
+	}
+	p.finish(w, q.HasSince)
+	return p, nil
+}
+
+// want is what of a room's log a page is to hold.
+type want struct {
+	room     proto.Room
+	from, to uint64    // seqs, both included; from may have been trimmed
+	after    time.Time // only records after this time
+	limit    int
+	backward bool // the newest of the range are wanted, not the oldest
+}
+
+// want turns the query into seqs, now that the head is known.
+func (q Query) want(head proto.Record) want {
+	w := want{room: q.Room, from: 1, to: head.Seq, limit: q.Limit}
+	if q.Before > 0 {
+		w.to = min(w.to, q.Before-1)
+	}
+	limit := uint64(q.Limit)
+	switch {
+	case q.HasSince:
+		w.from = q.Since + 1
+	case q.Last > 0:
+		if n := uint64(q.Last); w.to > n {
+			w.from = w.to - n + 1
+		}
+	case !q.After.IsZero():
+		if w.after = q.After; !head.State.At.After(q.After) {
+			w.from = w.to + 1
+		}
+	default:
+		w.backward = true
+		if w.to > limit {
+			w.from = w.to - limit + 1
+		}
+	}
+	return w
+}
+
+// holds reports whether r is wanted.
+func (w want) holds(r proto.Record) bool {
+	return r.Seq >= w.from && r.Seq <= w.to && (w.after.IsZero() || r.State.At.After(w.after))
+}
+
+// finish cuts the page to its limits and says what is missing at its ends.
+func (p *Page) finish(w want, promised bool) {
+	if len(p.Records) == 0 {
+		return
+	}
+	first := p.Records[0].Seq
+	if promised && first > w.from {
+		if p.Gap == nil {
+			p.Gap = &proto.Gap{Room: w.room, From: w.from, To: first - 1, Reason: proto.GapTrimmed}
+		}
+	}
+	if w.backward {
+		p.More = first == w.from && first > 1
+		bytes := 0
+		for i, r := range slices.Backward(p.Records) {
+			if bytes += len(r.Payload); bytes >= maxPageBytes && i > 0 {
+				p.Records, p.More = p.Records[i:], true
+				break
+			}
+		}
+		return
+	}
+	bytes := 0
+	for i, r := range p.Records {
+		if bytes += len(r.Payload); bytes >= maxPageBytes || i+1 == w.limit {
+			p.Records = p.Records[:i+1]
+			break
+		}
+	}
+	p.More = p.Records[len(p.Records)-1].Seq < w.to
+}
+
+// errStale is returned for an answer that lacks records which exist.
+var errStale = errors.New("the answering replica is behind")
+
+// read returns the records of w from the first that still exists, without holes, at
+// least as many as a page needs. Where a record inside the log is missing even for the
+// leader, it ends before the hole, so that the next page begins with a gap.
+func (l *Log) read(ctx context.Context, w want, head proto.Record, byLeader bool) ([]proto.Record, error) {
+	if w.from == head.Seq && w.to == head.Seq {
+		return []proto.Record{head}, nil
+	}
+	next := l.batch
+	if byLeader {
+		next = l.single
+	}
+	from, about, err := seek(ctx, w, head, next)
+	if err != nil {
+		return nil, err
+	}
+	var out []proto.Record
+	seen := uint64(0) // the last seq read
+	for seen < w.to && len(out) < w.limit {
+		records, after, err := next(ctx, w.room, from, min(about, maxBatch))
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range records {
+			if seen = r.Seq; !w.holds(r) {
+				continue
+			}
+			if n := len(out); n > 0 && r.Seq != out[n-1].Seq+1 {
+				if byLeader {
+					return out, nil
+				}
+				return nil, errStale
+			}
+			out = append(out, r)
+		}
+		if after == from {
+			break
+		}
+		from = after
+	}
+	if seen < w.to && len(out) < w.limit && !byLeader {
+		return nil, errStale
+	}
+	return out, nil
+}
+
+// seek finds a stream sequence at or before the first record of w, by walking from page
+// to page, and about how many records of the room one has to read from there.
+func seek(ctx context.Context, w want, head proto.Record, next reader) (from uint64, about int, err error) {
+	end := min(w.to, w.from+uint64(w.limit)-1)
+	last := head
+	for range maxHops {
+		own := begin(last.Seq)
+		if w.after.IsZero() && own <= w.from {
+			return max(last.State.Start, 1), int(end - own + 1), nil
+		}
+		if own == 1 && last.State.Start > 0 {
+			return last.State.Start, maxBatch, nil
+		}
+		if w.after.IsZero() && begin(own-1) <= w.from {
+			return max(last.State.Page, 1), int(end - begin(own-1) + 1), nil
+		}
+		if last.State.Page == 0 {
+			break
+		}
+		before, err := at(ctx, w.room, last.State.Page, next)
+		if err != nil {
+			return 0, 0, err
+		}
+		trimmed := before.Seq >= last.Seq
+		if trimmed || before.Seq <= w.from || !w.after.IsZero() && !before.State.At.After(w.after) {
+			return before.Stream, w.limit + proto.PageSize, nil
+		}
+		last = before
+	}
+	return 1, maxBatch, nil
+}
+
+// begin returns the first seq of the page that seq is on.
+func begin(seq uint64) uint64 { return (seq-1)/proto.PageSize*proto.PageSize + 1 }
+
+// reader reads up to n records of the room from a stream sequence on, opened. It returns
+// where to go on too, which is from itself when there was nothing to read.
+type reader func(ctx context.Context, room proto.Room, from uint64, n int) ([]proto.Record, uint64, error)
+
+// at returns the room's first record at or after a stream sequence that the head lies
+// behind.
+func at(ctx context.Context, room proto.Room, seq uint64, next reader) (proto.Record, error) {
+	for {
+		records, after, err := next(ctx, room, seq, 1)
+		switch {
+		case err != nil:
+			return proto.Record{}, err
+		case len(records) > 0:
+			return records[0], nil
+		case after == seq:
+			return proto.Record{}, errStale
+		}
+		seq = after
+	}
+}
+
+// batch is the reader that asks any replica.
+func (l *Log) batch(ctx context.Context, room proto.Room, from uint64, n int) ([]proto.Record, uint64, error) {
+	got, err := l.direct(ctx, request{Seq: from, NextBy: room.LogSubject(), Batch: max(n, 1), MaxBytes: maxAnswer})
+	if err != nil {
+		return nil, from, err
+	}
+	return l.records(got, from)
+}
+
+// single is the reader that asks the leader, for one record at a time.
+func (l *Log) single(ctx context.Context, room proto.Room, from uint64, _ int) ([]proto.Record, uint64, error) {
+	s, err := l.leader(ctx, request{Seq: from, NextBy: room.LogSubject()})
+	if errors.Is(err, errNone) {
+		return nil, from, nil
+	}
+	if err != nil {
+		return nil, from, err
+	}
+	return l.records([]stored{s}, from)
+}
+
+// records parses and opens messages; those that are no records are passed over.
+func (l *Log) records(got []stored, from uint64) ([]proto.Record, uint64, error) {
+	out := make([]proto.Record, 0, len(got))
+	for _, s := range got {
+		from = s.seq + 1
+		r, err := record(s)
+		if errors.Is(err, errForeign) {
+			continue
+		}
+		if err == nil {
+			err = l.open(s, &r)
+		}
+		if err != nil {
+			return nil, from, err
+		}
+		out = append(out, r)
+	}
+	return out, from, nil
+}
