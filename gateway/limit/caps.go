@@ -1,0 +1,109 @@
+package limit
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"roomcast/proto"
+)
+
+// CapsConfig bounds the connections of one gateway.
+type CapsConfig struct {
+	Total      int // 0 = no limit
+	PerAddress int // of one IPv4 address or one IPv6 /64; 0 = no limit
+	PerSecond  int // new ones, with as much burst; 0 = no limit
+}
+
+// Caps counts a gateway's connections. It is safe for concurrent use: loops share it,
+// and meet only where two peers' addresses fall into one of its shards.
+type Caps struct {
+	cfg    CapsConfig
+	open   atomic.Int64
+	start  time.Time
+	shards [64]shard
+	seed   maphash.Seed
+
+	mu     sync.Mutex
+	coming Bucket // of new connections; guarded by mu
+}
+
+type shard struct {
+	mu    sync.Mutex
+	count map[netip.Addr]int
+}
+
+// NewCaps returns caps nothing has been counted by yet.
+func NewCaps(cfg CapsConfig) *Caps {
+	return &Caps{cfg: cfg, start: time.Now(), seed: maphash.MakeSeed()}
+}
+
+// Open counts a connection in, or returns why it may not be. Each Open that returned
+// nil is followed by one Close.
+func (c *Caps) Open(peer netip.Addr, now time.Time) *proto.Refusal {
+	if c.open.Add(1) > int64(c.cfg.Total) && c.cfg.Total > 0 {
+		c.open.Add(-1)
+		return proto.Refuse(proto.TooMany, "this server has as many connections as it takes; try again later")
+	}
+	if wait := c.arrive(now); wait > 0 {
+		c.open.Add(-1)
+		return proto.Refuse(proto.TooMany, "too many connections are being opened; try again in a moment").After(wait)
+	}
+	if c.cfg.PerAddress > 0 {
+		key := group(peer)
+		s := c.shard(key)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.count[key] >= c.cfg.PerAddress {
+			c.open.Add(-1)
+			return proto.Refuse(proto.TooMany, "%d connections are open from your address, which is all it may have", s.count[key])
+		}
+		if s.count == nil {
+			s.count = make(map[netip.Addr]int)
+		}
+		s.count[key]++
+	}
+	return nil
+}
+
+// Close counts a connection out.
+func (c *Caps) Close(peer netip.Addr) {
+	c.open.Add(-1)
+	if c.cfg.PerAddress > 0 {
+		key := group(peer)
+		s := c.shard(key)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.count[key]--; s.count[key] <= 0 {
+			delete(s.count, key)
+		}
+	}
+}
+
+// Count returns how many connections are open.
+func (c *Caps) Count() int { return int(c.open.Load()) }
+
+func (c *Caps) arrive(now time.Time) time.Duration {
+	if c.cfg.PerSecond <= 0 {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.coming.Take(uint32(now.Sub(c.start).Milliseconds()), Rate{PerSecond: float64(c.cfg.PerSecond), Burst: c.cfg.PerSecond})
+}
+
+func (c *Caps) shard(key netip.Addr) *shard {
+	return &c.shards[maphash.Comparable(c.seed, key)%uint64(len(c.shards))]
+}
+
+// group is what one party usually has of addresses.
+func group(a netip.Addr) netip.Addr {
+	a = a.Unmap()
+	if a.Is4() {
+		return a
+	}
+	p, _ := a.WithZone("").Prefix(64)
+	return p.Addr()
+}
