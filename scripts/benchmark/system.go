@@ -33,7 +33,7 @@ func (b *bench) newReference(port int) (*system, error) {
 
 // newEmbedded starts the gateway with everything in its process.
 func (b *bench) newEmbedded(flags ...string) (*system, error) {
-	args := append(b.gatewayArgs(8000, 9090), "--data-dir", filepath.Join(b.dir, "data"), "--sync", b.sync)
+	args := append(b.gatewayArgs(addr(8000), addr(9090)), "--data-dir", filepath.Join(b.dir, "data"), "--sync", b.sync)
 	p, err := b.start(serverCore, "gateway", "gateway", append(args, flags...)...)
 	if err != nil {
 		return nil, err
@@ -42,8 +42,8 @@ func (b *bench) newEmbedded(flags ...string) (*system, error) {
 }
 
 // gatewayArgs are the flags of every gateway here: no limits that a benchmark would run into.
-func (b *bench) gatewayArgs(port, ops int) []string {
-	args := []string{"--listen", addr(port), "--ops-listen", addr(ops), "--log-level", "warn",
+func (b *bench) gatewayArgs(listen, ops string) []string {
+	args := []string{"--listen", listen, "--ops-listen", ops, "--log-level", "warn",
 		"--rate", "0", "--max-connections", "0", "--max-connections-per-address", "0"}
 	return append(args, strings.Fields(b.flags)...)
 }
@@ -61,7 +61,7 @@ func (b *bench) newThin(gateways int) (*system, error) {
 	}
 	sys := &system{name: "gateway alone", addr: addr(8001), procs: append(procs, svc)}
 	for i := range gateways {
-		args := append(b.gatewayArgs(8001+i, 9101+i), "--nats", natsURL(0))
+		args := append(b.gatewayArgs(addr(8001+i), addr(9101+i)), "--nats", natsURL(0))
 		p, err := b.start(serverCore, fmt.Sprintf("gateway%d", i+1), "gateway", args...)
 		if err != nil {
 			return nil, err

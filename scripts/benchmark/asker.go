@@ -1,0 +1,177 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+// asker sends messages to room.<g> as a gateway does, and takes the acks. Every one of
+// its senders has one message on its way at a time.
+type asker struct {
+	nc    *nats.Conn
+	sub   *nats.Subscription
+	rooms []string // subjects
+	rate  int      // messages a second; 0 = every sender at once after its ack
+	quit  chan struct{}
+	done  sync.WaitGroup
+
+	mu     sync.Mutex
+	msgs   []*nats.Msg // by sender; made once
+	sent   []time.Time // by sender: when it was to leave
+	free   []int       // senders without a message on its way
+	next   int         // message number
+	oks    int64
+	late   int64 // that could not leave in time, since all senders were waiting
+	faults int
+	wrong  string
+	ending bool
+	delay  histogram
+}
+
+func newAsker(nc *nats.Conn, rooms, rate int) (*asker, error) {
+	a := &asker{nc: nc, rate: rate, quit: make(chan struct{}), sent: make([]time.Time, inFlight)}
+	for i := range rooms {
+		a.rooms = append(a.rooms, proto.MustRoom(fmt.Sprintf("bench_%d", i)).Subject())
+	}
+	inbox := nats.NewInbox()
+	text := []byte(strings.Repeat("x", messageSize-len(stamp)))
+	for i := range inFlight {
+		id := "s" + strconv.Itoa(i)
+		a.msgs = append(a.msgs, &nats.Msg{Reply: inbox + "." + strconv.Itoa(i), Data: text, Header: nats.Header{
+			proto.HeaderKind: {string(proto.Text)}, proto.HeaderFrom: {id}, proto.HeaderName: {"bench"}, proto.HeaderKey: {""},
+		}})
+		a.free = append(a.free, i)
+	}
+	var err error
+	a.sub, err = nc.Subscribe(inbox+".*", func(m *nats.Msg) { a.answer(len(inbox)+1, m) })
+	return a, err
+}
+
+// begin starts the load.
+func (a *asker) begin() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.rate > 0 {
+		a.done.Add(1)
+		go a.pace()
+		return
+	}
+	for len(a.free) > 0 {
+		a.send(time.Now())
+	}
+}
+
+// pace sends by the clock, whatever comes back.
+func (a *asker) pace() {
+	defer a.done.Done()
+	every := time.Second / time.Duration(a.rate)
+	for due := time.Now(); ; {
+		select {
+		case <-a.quit:
+			return
+		default:
+		}
+		a.mu.Lock()
+		for ; !due.After(time.Now()); due = due.Add(every) {
+			if len(a.free) == 0 {
+				a.late++
+				continue
+			}
+			a.send(due)
+		}
+		a.mu.Unlock()
+		time.Sleep(time.Until(due))
+	}
+}
+
+// send has the first free sender say the next message; mu is held.
+func (a *asker) send(due time.Time) {
+	i := a.free[0]
+	a.free = a.free[1:]
+	m := a.msgs[i]
+	m.Subject = a.rooms[a.next%len(a.rooms)]
+	a.next++
+	m.Header[proto.HeaderKey][0] = "k" + strconv.FormatInt(due.UnixNano(), 36) + strconv.Itoa(a.next)
+	a.sent[i] = due
+	if err := a.nc.PublishMsg(m); err != nil {
+		a.fault(err.Error())
+	}
+}
+
+func (a *asker) answer(at int, m *nats.Msg) {
+	i, err := strconv.Atoi(m.Subject[at:])
+	if err != nil {
+		return
+	}
+	now := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if bytes.HasPrefix(m.Data, []byte(`{"ok"`)) {
+		a.oks++
+		a.delay.add(now.Sub(a.sent[i]))
+	} else {
+		a.fault(string(m.Data))
+	}
+	a.free = append(a.free, i)
+	if a.rate == 0 && !a.ending {
+		a.send(now)
+	}
+}
+
+func (a *asker) fault(what string) {
+	if a.faults++; a.wrong == "" {
+		a.wrong = what
+	}
+}
+
+// acked returns how many have been.
+func (a *asker) acked() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.oks
+}
+
+// mark does the same and begins to count delays anew.
+func (a *asker) mark() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.delay = histogram{}
+	return a.oks
+}
+
+// end stops sending and waits for the acks of what is on its way.
+func (a *asker) end() error {
+	a.mu.Lock()
+	a.ending = true
+	a.mu.Unlock()
+	close(a.quit)
+	a.done.Wait()
+	for range 500 {
+		a.mu.Lock()
+		free, faults, late := len(a.free), a.faults, a.late
+		a.mu.Unlock()
+		if faults > 0 {
+			return fmt.Errorf("%d messages were not acked: %s", faults, a.wrong)
+		}
+		if free == inFlight {
+			if late > 0 {
+				note("%d messages could not leave in time: %d were waiting for their acks", late, inFlight)
+			}
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("acks are missing after 5 s")
+}
+
+func (a *asker) close() { a.sub.Unsubscribe() }

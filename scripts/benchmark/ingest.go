@@ -1,0 +1,261 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+)
+
+// inFlight is how many messages wait for their ack at saturation, ours and the bare
+// publisher's.
+const inFlight = 1000
+
+// ingestModes are the storage settings: replicas, and when the servers sync.
+var ingestModes = []struct {
+	replicas int
+	sync     string
+}{{1, "2m"}, {1, "always"}, {3, "2m"}, {3, "always"}}
+
+// ingest measures from the request on room.<g> to the ack that means stored: what a
+// CPU-second of roomsvc and the NATS servers is good for, beside a publisher that does
+// nothing but fill a stream with the same settings with records of the same size.
+func ingest(b *bench) error {
+	window := min(b.window, 800*time.Millisecond)
+	modes := ingestModes
+	if b.quick {
+		modes, window = modes[:2], 500*time.Millisecond
+	}
+	var rows table
+	rows.add("stream", "roomsvc", "rooms", "load", "acked/s", "ack p50 / p99 (ms)", "acked/CPU-s", "of bare")
+	for _, m := range modes {
+		name := fmt.Sprintf("R%d, sync %s", m.replicas, m.sync)
+		note("%s", name)
+		if err := b.ingestMode(&rows, name, m.replicas, m.sync, window); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	rows.print()
+	printWorst()
+	return nil
+}
+
+func (b *bench) ingestMode(rows *table, name string, replicas int, sync string, window time.Duration) error {
+	servers, err := b.startNATS(replicas, sync)
+	if err != nil {
+		return err
+	}
+	procs := servers
+	defer func() {
+		for i := len(procs) - 1; i >= 0; i-- {
+			procs[i].stop()
+		}
+	}()
+	nc, err := nats.Connect(natsURL(0), nats.Name("bench"))
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer nc.Close()
+	bare := samples{}
+	run := func(instances, rooms, rate int) error {
+		a, err := newAsker(nc, rooms, rate)
+		if err != nil {
+			return err
+		}
+		defer a.close()
+		sys := &system{procs: procs}
+		a.begin()
+		time.Sleep(window / 2)
+		w, cpu := newWatch(), sys.cpu(0)
+		before := a.mark()
+		time.Sleep(window)
+		acked := a.acked() - before
+		wall, used := time.Since(w.at), sys.cpu(0)-cpu
+		w.end()
+		if err := a.end(); err != nil {
+			return fmt.Errorf("%d roomsvc, %d rooms, %d/s: %w", instances, rooms, rate, err)
+		}
+		load, ratio, perCPU := "saturation", "–", float64(acked)/used.Seconds()
+		if rate > 0 {
+			load = fmt.Sprintf("%d/s", rate)
+		} else if len(bare) > 0 {
+			ratio = fmt.Sprintf("%.2f", perCPU/bare.median())
+		}
+		rows.add(name, fmt.Sprint(instances), fmt.Sprint(rooms), load, fmt.Sprintf("%.0f", float64(acked)/wall.Seconds()),
+			fmt.Sprintf("%.2f / %.2f", millis(a.delay.quantile(0.5)), millis(a.delay.quantile(0.99))),
+			fmt.Sprintf("%.0f", perCPU), ratio)
+		return nil
+	}
+	publish := func() error {
+		perCPU, rate, err := b.bare(servers, window)
+		if err != nil {
+			return fmt.Errorf("bare publisher: %w", err)
+		}
+		bare = append(bare, perCPU)
+		note("bare publisher: %.0f/s, %.0f/CPU-s", rate, perCPU)
+		return nil
+	}
+	for instances := 1; instances <= 2; instances++ {
+		svc, err := b.startRoomsvc(instances-1, servers, replicas, sync)
+		if err != nil {
+			return err
+		}
+		procs = append(procs, svc)
+		if err := answered(nc); err != nil {
+			return err
+		}
+		if instances == 2 {
+			time.Sleep(time.Second) // the partitions are handed over
+		}
+		if err := publish(); err != nil {
+			return err
+		}
+		for _, rooms := range []int{1, 10_000} {
+			for _, rate := range []int{1000, 10_000, 0} {
+				if rate > 0 && (instances > 1 || b.quick && rate > 1000) {
+					continue
+				}
+				if err := run(instances, rooms, rate); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := publish(); err != nil {
+		return err
+	}
+	rows.add(name, "bare publisher", "10000", "saturation", "", "", bare.cell("%.0f"), "1")
+	return nil
+}
+
+// answered waits until a message gets its ack.
+func answered(nc *nats.Conn) (err error) {
+	for range 100 {
+		var m *nats.Msg
+		if m, err = nc.Request("room.bench_ready", []byte("hello"), time.Second); err == nil {
+			if strings.HasPrefix(string(m.Data), `{"ok"`) {
+				return nil
+			}
+			err = errors.New(string(m.Data))
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return fmt.Errorf("nobody takes messages: %w", err)
+}
+
+// bare has another process publish for a window, and returns the messages a CPU-second
+// of it and the servers, and a second.
+func (b *bench) bare(servers []*process, window time.Duration) (perCPU, rate float64, err error) {
+	cmd := exec.Command(filepath.Join(b.dir, "benchmark"), "role", "publish", natsURL(0), window.String())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return 0, 0, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := onCore(serverCore, cmd.Start); err != nil {
+		return 0, 0, err
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		return 0, 0, errors.Join(errors.New("it did not begin"), cmd.Wait())
+	}
+	sys := &system{procs: servers}
+	cpu, at := sys.cpu(0), time.Now()
+	io.WriteString(in, "go\n")
+	lines.Scan()
+	var count int64
+	var own time.Duration
+	if _, err := fmt.Sscan(lines.Text(), &count, &own); err != nil {
+		return 0, 0, err
+	}
+	used, wall := sys.cpu(0)-cpu+own, time.Since(at)
+	return float64(count) / used.Seconds(), float64(count) / wall.Seconds(), cmd.Wait()
+}
+
+// publishBare is that process: it fills a stream that is set up as ROOMS is.
+func publishBare(args []string) error {
+	window, err := time.ParseDuration(args[1])
+	if err != nil {
+		return err
+	}
+	nc, err := nats.Connect(args[0], nats.Name("bare"))
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(inFlight))
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	rooms, err := js.Stream(ctx, proto.StreamName)
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", proto.StreamName, err)
+	}
+	cfg := rooms.CachedInfo().Config
+	cfg.Name, cfg.Subjects, cfg.Metadata = "BARE", []string{"bare.log.*.*"}, nil
+	if cfg.RePublish != nil {
+		cfg.RePublish = &jetstream.RePublish{Source: "bare.log.*.*", Destination: "bare.out.{{wildcard(1)}}.{{wildcard(2)}}"}
+	}
+	if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("make stream: %w", err)
+	}
+	subjects := make([]string, 10_000)
+	for i := range subjects {
+		subjects[i] = fmt.Sprintf("bare.log.%d.bench_%d", i%proto.Partitions, i)
+	}
+	r := record(proto.MustRoom("bench_1"), 1, 1, 1)
+	publish := func(until time.Time) (n int64, err error) {
+		for ; n%100 != 0 || time.Now().Before(until); n++ {
+			m := &nats.Msg{Subject: subjects[n%int64(len(subjects))], Header: header(&r), Data: r.Payload}
+			if _, err := js.PublishMsgAsync(m); err != nil {
+				return n, err
+			}
+		}
+		<-js.PublishAsyncComplete()
+		return n, nil
+	}
+	if _, err := publish(time.Now().Add(window / 3)); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	bufio.NewReader(os.Stdin).ReadString('\n')
+	own := ownCPU()
+	n, err := publish(time.Now().Add(window))
+	fmt.Println(n, ownCPU()-own)
+	return err
+}
+
+// record is a record as roomsvc writes it, of a message of the usual size.
+func record(room proto.Room, seq, page, start uint64) proto.Record {
+	at := time.Now()
+	e := proto.Event{Room: room, Seq: seq, At: at, From: proto.Identity{ID: "s1", Name: "bench"},
+		Content: proto.Content{Kind: proto.Text, Body: []byte(strings.Repeat("x", messageSize-len(stamp)))}}
+	return proto.Record{Room: room, Seq: seq, From: "s1", Key: "k1234567", Stamp: stamp[:len(stamp)-1],
+		State: proto.State{Epoch: "bench", At: at, Page: page, Start: start}, Payload: e.AppendJSON(nil)}
+}
+
+func header(r *proto.Record) nats.Header {
+	h := nats.Header{}
+	r.EachHeader(func(name, value string) { h[name] = []string{value} })
+	return h
+}

@@ -1,0 +1,207 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+	"roomcast/roomsvc/stream"
+)
+
+// What the log of read is made of.
+const (
+	longRooms = 2000 // rooms that have more than one message, half of them in each way
+	longLog   = 80   // messages of such a room: a page and a bit
+)
+
+// read builds a log of a million rooms and reads the last 50 messages of rooms that
+// nobody has read before, from a server that has just been started.
+func read(b *bench) error {
+	rooms, active := 1_000_000, 20_000
+	if b.quick {
+		rooms, active = 100_000, 5000
+	}
+	servers, err := b.startNATS(1, "2m")
+	if err != nil {
+		return err
+	}
+	at := time.Now()
+	messages, err := fill(rooms)
+	if err != nil {
+		return fmt.Errorf("fill the log: %w", err)
+	}
+	note("%d messages in %d rooms written in %.1f s; nats-server holds %d MB", messages, rooms, time.Since(at).Seconds(), servers[0].rss()>>20)
+
+	servers[0].stop()
+	at = time.Now()
+	if servers, err = b.startNATS(1, "2m"); err != nil {
+		return err
+	}
+	note("nats-server is back after %.1f s", time.Since(at).Seconds())
+	nc, err := nats.Connect(natsURL(0), nats.Name("bench"))
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer nc.Close()
+	log := history.New(nc, nil)
+	var rows table
+	rows.add(fmt.Sprintf("%d rooms, %d messages", rooms, messages), "reads", "p50 (ms)", "p99 (ms)", "longest (ms)")
+	for way, name := range []string{"last=50, room talked in one go", "last=50, room's messages spread over the whole log"} {
+		var h histogram
+		var longest time.Duration
+		for i := way; i < longRooms; i += 2 {
+			begin := time.Now()
+			page, err := log.Read(context.Background(), history.Query{Room: benchRoom(i), Last: 50, Limit: 50})
+			took := time.Since(begin)
+			if err != nil {
+				return fmt.Errorf("read: %w", err)
+			}
+			if n := len(page.Records); n != 50 || page.Records[n-1].Seq != longLog || page.Records[0].Seq != longLog-49 {
+				return fmt.Errorf("read room %d: %d records, head %d", i, n, page.Head.Seq)
+			}
+			h.add(took)
+			longest = max(longest, took)
+		}
+		note("%s: p50 %.2f ms, p99 %.2f ms", name, millis(h.quantile(0.5)), millis(h.quantile(0.99)))
+		rows.add(name, fmt.Sprint(h.count), fmt.Sprintf("%.2f", millis(h.quantile(0.5))),
+			fmt.Sprintf("%.2f", millis(h.quantile(0.99))), fmt.Sprintf("%.1f", millis(longest)))
+	}
+	svc, err := b.startRoomsvc(0, servers, 1, "2m")
+	if err != nil {
+		return err
+	}
+	if err := answered(nc); err != nil {
+		return err
+	}
+	ops := addr(9200)
+	before, err := memoryOf(svc, ops)
+	if err != nil {
+		return err
+	}
+	at = time.Now()
+	if err := speak(nc, rooms/2, active); err != nil {
+		return err
+	}
+	took := time.Since(at)
+	after, err := memoryOf(svc, ops)
+	if err != nil {
+		return err
+	}
+	rows.print()
+	fmt.Printf("\nroomsvc: %.2f KB of live memory per active room (%.2f KB resident), with %d rooms that nobody had spoken in since it began (%.0f rooms/s); %d MB resident.\n",
+		float64(after.live-before.live)/1024/float64(active), float64(after.rss-before.rss)/1024/float64(active), active, float64(active)/took.Seconds(), after.rss>>20)
+	fmt.Printf("nats-server: %d MB resident, %s on disk per million messages.\n", servers[0].rss()>>20, diskPerMillion(filepath.Join(b.dir, "nats0-of-1-2m"), messages))
+	printWorst()
+	return nil
+}
+
+func benchRoom(i int) proto.Room { return proto.MustRoom(fmt.Sprintf("bench_%d", i)) }
+
+// fill writes one message into each room, and longLog into the first longRooms: for the
+// even ones in one go, for the odd ones a message now and then.
+func fill(rooms int) (uint64, error) {
+	nc, err := nats.Connect(natsURL(0), nats.Name("fill"))
+	if err != nil {
+		return 0, err
+	}
+	defer nc.Close()
+	cfg := stream.DefaultConfig()
+	if err := stream.Ensure(context.Background(), nc, cfg); err != nil {
+		return 0, err
+	}
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(2000))
+	if err != nil {
+		return 0, err
+	}
+	var (
+		top    uint64 // of the stream
+		seqs   [longRooms]uint64
+		starts [longRooms][2]uint64 // stream sequences where the page before and this one begin
+	)
+	put := func(i int) error {
+		seq, pages := uint64(1), [2]uint64{0, top + 1}
+		if i < longRooms {
+			seqs[i]++
+			seq = seqs[i]
+			if (seq-1)%proto.PageSize == 0 {
+				starts[i] = [2]uint64{starts[i][1], top + 1}
+			}
+			pages = starts[i]
+		}
+		r := record(benchRoom(i), seq, pages[0], pages[1])
+		top++
+		_, err := js.PublishMsgAsync(&nats.Msg{Subject: r.Room.LogSubject(), Header: header(&r), Data: r.Payload})
+		return err
+	}
+	// After every few quiet rooms one long room says something: the odd ones in turn,
+	// 40 even ones at a time until they are done.
+	turns := longRooms * longLog
+	quiet := 0
+	for turn := range turns {
+		i := turn % longRooms
+		if i%2 == 0 {
+			k := turn / 2 // among those of the even rooms
+			group, within := k/(40*longLog), k%(40*longLog)
+			i = 2 * (group*40 + within%40)
+		}
+		if err := put(i); err != nil {
+			return 0, err
+		}
+		for ; quiet < (rooms-longRooms)*(turn+1)/turns; quiet++ {
+			if err := put(longRooms + quiet); err != nil {
+				return 0, err
+			}
+		}
+	}
+	<-js.PublishAsyncComplete()
+	s, err := js.Stream(context.Background(), proto.StreamName)
+	if err != nil {
+		return 0, err
+	}
+	if got := s.CachedInfo().State.LastSeq; got != top {
+		return 0, fmt.Errorf("the stream ends at %d instead of %d", got, top)
+	}
+	return top, nil
+}
+
+// speak says one thing in n rooms from the first-th on.
+func speak(nc *nats.Conn, first, n int) error {
+	a, err := newAsker(nc, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	for _, i := range rand.Perm(n) {
+		a.rooms = append(a.rooms, benchRoom(first+i).Subject())
+	}
+	a.begin()
+	for a.acked() < int64(n) {
+		time.Sleep(time.Millisecond)
+	}
+	return a.end()
+}
+
+// diskPerMillion adds up the files below dir.
+func diskPerMillion(dir string, messages uint64) string {
+	var sum int64
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			sum += info.Size()
+		}
+		return nil
+	})
+	return fmt.Sprintf("%.0f MB", float64(sum)/(1<<20)*1e6/float64(messages))
+}
