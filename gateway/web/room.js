@@ -1,0 +1,389 @@
+// room.js: the Roomcast client for browsers and other JavaScript. No dependency.
+//
+//   import { connect } from "/room.js";
+//   const c = connect({ room: "lobby", name: "Ann", last: 50 });
+//   c.addEventListener("event", (e) => console.log(e.detail.seq, e.detail.from.name, e.detail.text));
+//   c.say("hello");
+//
+// It promises what the protocol promises, over reconnects and restarts of the server:
+// events of a room arrive in order, each once, from where the last connection ended; a
+// message is sent again with the same key, in order, until it is acknowledged or refused.
+
+/**
+ * @typedef {{id: string, name?: string}} Identity
+ *
+ * @typedef {object} Event  something that happened in a room
+ * @property {string} room
+ * @property {number} seq  1, 2, 3, … without holes
+ * @property {string} at  RFC 3339 time
+ * @property {string} [kind]  "closed", "reopened", …; missing on messages
+ * @property {Identity} from
+ * @property {string} [type]  of an application event
+ * @property {string} [text]
+ * @property {any} [data]
+ * @property {string} [bin]  base64
+ * @property {string} [why]  of a moderation act
+ *
+ * @typedef {{text?: string, data?: any, bin?: string, type?: string}} Content  one of text, data and bin
+ *
+ * @typedef {object} Saying  a message of ours on its way; the same object until the end
+ * @property {string} room
+ * @property {string} key
+ * @property {Content} content
+ * @property {"pending"|"sent"|"failed"} state
+ * @property {number} [seq]  once sent
+ * @property {string} [at]  once sent
+ * @property {Refusal} [error]  once failed
+ *
+ * @typedef {{code: string, message: string, retry_ms?: number}} Refusal
+ *
+ * @typedef {{since?: number, epoch?: string, last?: number, after?: string}} From  where a replay begins
+ *
+ * @typedef {object} Options
+ * @property {string|URL} [url]  of the server, of its /ws or of one of its /room/<group>/; default: this page's server
+ * @property {string} [room]  joined at once, as with join()
+ * @property {string} [name]  what to be called
+ * @property {number} [since]
+ * @property {string} [epoch]
+ * @property {number} [last]  how many of the newest events to begin with
+ * @property {string} [after]
+ * @property {string} [resume]  the resume string of an earlier session: go on as the same sender
+ * @property {string|(() => string|Promise<string>)} [token]  a function is asked before every connection
+ * @property {Storage} [storage]  such as sessionStorage: identity and unsent messages survive a reload
+ * @property {number} [timeout]  ms to wait for an answer before the connection counts as lost; default 15000
+ * @property {typeof WebSocket} [WebSocket]  where there is none globally
+ */
+
+const PROTOCOL = "roomcast.v1";
+// Close codes below 4000 that end it, each with what then became of a message in flight:
+// it was the cause, and must not be said again by itself.
+const FINAL = { 1000: "closed_by_word", 1002: "bad_request", 1003: "unsupported", 1007: "bad_request", 1008: "forbidden", 1009: "too_large" };
+const BACKOFF = { first: 500, most: 20_000, stable: 5_000 }; // ms
+const MOST_PENDING = 256; // messages waiting for an ack; more are refused as "overloaded"
+const TYPING_EVERY = 3_000; // ms between two typing signals of one room
+
+/** Whether a client closed with this code should come back by itself. @param {number} code */
+export const reconnects = (code) => !(code in FINAL) && (code < 4100 || code > 4199);
+
+/** Opens a connection that keeps itself alive. @param {string|Options} [options] an URL or options */
+export const connect = (options) => new Connection(options);
+
+/**
+ * One connection, in any number of rooms. Its events, each with a detail:
+ *
+ *   state   {state, code?, reason?, ms?}  "connecting", "open", "waiting" (tries again in ms), "closed"
+ *   event   Event         a message or a moderation act, in order, each once
+ *   saying  Saying        one of ours was made, sent or refused
+ *   joined, left          {room, id?, name?, count, reason?}
+ *   signal  {room, type, from, data?}
+ *   gap     {room, from, to, reason}  events that can no longer be had
+ *   join    {room, seq, epoch}        we are in the room; up to seq is replay
+ *   refused {room?, ...Refusal}       a join or a signal was refused
+ */
+export class Connection extends EventTarget {
+  /** @type {"connecting"|"open"|"waiting"|"closed"} */ state = "closed";
+  /** Who we are, once a hello has come. @type {Identity|null} */ you = null;
+  /** Signed proof of it, for another connection. */ resume = "";
+  /** What to be called from the next connection on. */ name = "";
+
+  #options; #url; #key; #ws = null; #rooms = new Map(); #outbox = []; #calls = new Map();
+  #ids = 0; #tries = 0; #opened = 0; #retry; #watch; #turn = 0;
+
+  /** @param {string|Options} [options] */
+  constructor(options = {}) {
+    super();
+    if (typeof options === "string" || options instanceof URL) options = { url: options };
+    const url = new URL(options.url ?? "/ws", globalThis.location?.href);
+    const [, base, room] = /^(.*)\/room\/([^/]+)\/?$/.exec(url.pathname) ?? [];
+    if (room) url.pathname = base + "/ws";
+    else if (url.pathname === "/") url.pathname = "/ws";
+    url.protocol = url.protocol.replace("http", "ws");
+    const asked = Object.fromEntries(url.searchParams);
+    url.search = url.hash = "";
+    for (const n of ["since", "last"]) if (n in asked) asked[n] = Number(asked[n]);
+    this.#options = { room: room && decodeURIComponent(room), ...asked, ...options };
+    this.#url = url;
+    this.#key = "roomcast " + url;
+    this.name = this.#options.name ?? "";
+    this.#load();
+    if (this.#options.room) this.join(this.#options.room, this.#options);
+    queueMicrotask(() => this.reconnect()); // listeners set right after connect() miss nothing
+  }
+
+  /** Connects now: after close(), instead of waiting, or anew under another name. */
+  async reconnect() {
+    this.#drop();
+    const turn = ++this.#turn;
+    this.#enter("connecting");
+    try {
+      let { token } = this.#options;
+      if (typeof token === "function") token = await token();
+      if (turn !== this.#turn) return; // closed, or begun anew, while the token was fetched
+      const url = new URL(this.#url);
+      for (const [k, v] of Object.entries({ resume: this.resume, name: this.name, token })) if (v) url.searchParams.set(k, v);
+      this.#ws = new (this.#options.WebSocket ?? WebSocket)(url.href, PROTOCOL);
+    } catch (err) {
+      if (turn === this.#turn) this.#lost(1006, String(err));
+      return;
+    }
+    this.#ws.onmessage = (e) => this.#receive(e.data);
+    this.#ws.onclose = (e) => this.#lost(e.code, e.reason);
+    this.#expect();
+  }
+
+  /** Closes the connection and stays away. What is unsent waits for reconnect(). */
+  close() {
+    this.#drop();
+    this.#enter("closed", { code: 1000, reason: "" });
+  }
+
+  /** Enters a room; without from, it begins with what comes next. @param {string} name @param {From} [from] */
+  join(name, { since, epoch, last, after } = {}) {
+    if (this.#rooms.has(name)) return;
+    // seq is the last one shown; undefined = none yet, so a new connection asks for from again.
+    const room = { name, seq: since, epoch, from: last ? { last } : after ? { after } : {}, in: false, busy: false, timer: 0, typed: 0 };
+    this.#rooms.set(name, room);
+    if (this.state === "open") this.#enterRoom(room);
+  }
+
+  /** Leaves a room; what is unsent there fails. @param {string} name */
+  leave(name) {
+    if (!this.#rooms.has(name)) return;
+    if (this.state === "open") this.#call("leave", { room: name });
+    this.#forget(name, { code: "not_joined", message: "the room was left before the message was sent" });
+  }
+
+  /** The rooms we are in or on the way into. @returns {string[]} */
+  get rooms() { return [...this.#rooms.keys()]; }
+
+  /** The messages that are still on their way. @param {string} room @returns {Saying[]} */
+  pending(room) { return this.#outbox.filter((s) => s.room === room); }
+
+  /**
+   * Says something in a room, now or as soon as there is a connection.
+   * @param {string|Content} content @param {string} [room] default: the first room @returns {Saying}
+   */
+  say(content, room = this.rooms[0]) {
+    if (typeof content === "string") content = { text: content };
+    if (content.text?.toWellFormed) content = { ...content, text: content.text.toWellFormed() };
+    return this.retry({ room, key: random(), content, state: "failed" });
+  }
+
+  /** Sends a failed message again, under its old key. @param {Saying} saying @returns {Saying} */
+  retry(saying) {
+    if (saying.state !== "failed") return saying;
+    const error = !this.#rooms.has(saying.room) ? { code: "not_joined", message: "join the room first" }
+      : this.#outbox.length >= MOST_PENDING ? { code: "overloaded", message: "too many messages are waiting to be sent" } : null;
+    if (error) return this.#settle(saying, "failed", { error });
+    this.#outbox.push(saying);
+    this.#settle(saying, "pending", { error: undefined });
+    this.#flush(this.#rooms.get(saying.room));
+    return saying;
+  }
+
+  /**
+   * Reads a page of a room's log, oldest first; the newest page without before and since.
+   * @param {{before?: number, since?: number, limit?: number}} [page] @param {string} [room]
+   * @returns {Promise<{events: Event[], more: boolean, gap?: object}>} rejects with a Refusal
+   */
+  history(page = {}, room = this.rooms[0]) { return this.#ask("history", { room, ...page }); }
+
+  /** @param {string} [room] @returns {Promise<{count: number, members: Identity[]}>} rejects with a Refusal */
+  members(room = this.rooms[0]) { return this.#ask("members", { room }); }
+
+  /** Tells those present something that is not stored. @param {string} type @param {any} [data] @param {string} [room] */
+  signal(type, data, room = this.rooms[0]) {
+    if (this.#rooms.get(room)?.in) this.#call("signal", { room, type, data });
+  }
+
+  /** Tells those present that we are typing; may be called on every key. @param {string} [room] */
+  typing(room = this.rooms[0]) {
+    const r = this.#rooms.get(room), now = Date.now();
+    if (!r || now - r.typed < TYPING_EVERY) return;
+    r.typed = now;
+    this.signal("typing", undefined, room);
+  }
+
+  // Everything below runs between two frames and leaves nothing half done.
+
+  #enter(state, detail = {}) {
+    this.state = state;
+    this.#emit("state", { state, ...detail });
+  }
+
+  #emit(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }
+
+  /** Forgets the socket: nothing of it is heard any more; what it left unanswered is. */
+  #drop(error = { code: "disconnected", message: "the connection ended before the answer came" }) {
+    this.#turn++;
+    this.state = "closed";
+    clearTimeout(this.#retry);
+    clearTimeout(this.#watch);
+    globalThis.removeEventListener?.("online", this.#now);
+    const ws = this.#ws;
+    this.#ws = null;
+    if (ws) {
+      ws.onmessage = ws.onclose = null;
+      ws.close(1000);
+    }
+    for (const room of this.#rooms.values()) {
+      clearTimeout(room.timer);
+      Object.assign(room, { in: false, busy: false, timer: 0, typed: 0 });
+    }
+    const calls = [...this.#calls.values()];
+    this.#calls.clear();
+    for (const done of calls) done(error);
+  }
+
+  /** The connection ended, not by us. */
+  #lost(code, reason) {
+    const turn = this.#turn + 1;
+    this.#drop(code in FINAL ? { code: FINAL[code], message: reason || "the message ended the connection" } : undefined);
+    if (turn !== this.#turn) return; // a listener has begun anew
+    if (!reconnects(code)) return this.#enter("closed", { code, reason });
+    if (this.#opened && Date.now() - this.#opened > BACKOFF.stable) this.#tries = 0;
+    this.#opened = 0;
+    const ms = Math.random() * Math.min(BACKOFF.most, BACKOFF.first * 2 ** this.#tries++);
+    this.#retry = setTimeout(this.#now, ms);
+    globalThis.addEventListener?.("online", this.#now);
+    this.#enter("waiting", { code, reason, ms });
+  }
+
+  #now = () => this.reconnect();
+
+  /** Gives up on a connection that owes an answer and says nothing at all. */
+  #expect() {
+    clearTimeout(this.#watch);
+    if (this.#calls.size || this.state === "connecting") {
+      this.#watch = setTimeout(() => this.#lost(1006, "no answer"), this.#options.timeout ?? 15_000);
+    }
+  }
+
+  /** Sends a command; done(error, ok) is called once, whatever happens. */
+  #call(verb, body, done = (error) => error && this.#ws && this.#emit("refused", { room: body.room, ...error })) {
+    const id = ++this.#ids;
+    this.#calls.set(id, done);
+    this.#ws.send(JSON.stringify({ id, [verb]: body }));
+    this.#expect();
+  }
+
+  #ask(verb, body) {
+    return new Promise((resolve, reject) => {
+      if (this.state !== "open") return reject({ code: "disconnected", message: "there is no connection" });
+      this.#call(verb, body, (error, ok) => (error ? reject(error) : resolve(ok)));
+    });
+  }
+
+  #receive(text) {
+    const frame = JSON.parse(text), room = frame.room;
+    if (frame.hello) this.#welcome(frame.hello);
+    else if (frame.seq) this.#show(frame);
+    else if (frame.gap) this.#skip(room, frame.gap);
+    else if (frame.ok || frame.error) {
+      const done = this.#calls.get(frame.id);
+      this.#calls.delete(frame.id);
+      if (done) done(frame.error, frame.ok);
+      else if (frame.error) this.#emit("refused", frame.error);
+    } else {
+      for (const what of ["signal", "joined", "left"]) if (frame[what]) this.#emit(what, { room, ...frame[what] });
+    }
+    if (this.#ws) this.#expect();
+  }
+
+  #welcome({ you, resume }) {
+    Object.assign(this, { you, resume: resume ?? "" });
+    this.#opened = Date.now();
+    this.#save();
+    this.#enter("open");
+    for (const room of this.#rooms.values()) this.#enterRoom(room);
+  }
+
+  #enterRoom(room) {
+    const from = room.seq === undefined ? room.from : { since: room.seq, epoch: room.epoch };
+    this.#call("join", { room: room.name, ...from }, (error, ok) => {
+      if (this.#rooms.get(room.name) !== room || !this.#ws) return;
+      if (error?.retry_ms) {
+        room.timer = setTimeout(() => this.#enterRoom(room), error.retry_ms);
+      } else if (error) {
+        this.#forget(room.name, error);
+        this.#emit("refused", { room: room.name, ...error });
+      } else {
+        if (room.seq === undefined && (!ok.seq || !Object.keys(room.from).length)) room.seq = ok.seq;
+        Object.assign(room, { in: true, epoch: ok.epoch });
+        this.#emit("join", { room: room.name, seq: ok.seq, epoch: ok.epoch });
+        this.#flush(room);
+      }
+    });
+  }
+
+  #show(event) {
+    const room = this.#rooms.get(event.room);
+    if (!room || event.seq <= room.seq) return; // left meanwhile, or a repeat
+    if (event.seq > room.seq + 1) return this.#lost(4001, "a hole nobody announced"); // ask again from seq
+    room.seq = event.seq;
+    this.#emit("event", event);
+  }
+
+  #skip(name, gap) {
+    const room = this.#rooms.get(name);
+    if (!room) return;
+    if (gap.reason === "reset" || !gap.to) {
+      // The numbering is another one: what comes next is right, and the oldest there is.
+      Object.assign(room, { seq: undefined, from: { since: 0 } });
+    } else {
+      room.seq = Math.max(room.seq ?? 0, gap.to);
+    }
+    this.#emit("gap", { room: name, ...gap });
+  }
+
+  /** Sends a room's oldest unsent message: one at a time, or a refusal could turn the order. */
+  #flush(room) {
+    if (!room?.in || room.busy || room.timer) return;
+    const saying = this.#outbox.find((s) => s.room === room.name);
+    if (!saying) return;
+    room.busy = true;
+    this.#call("say", { room: room.name, ...saying.content, key: saying.key }, (error, ok) => {
+      room.busy = false;
+      if (error?.code === "disconnected") return; // nobody knows: again, with the same key
+      if (error?.retry_ms) {
+        room.timer = setTimeout(() => { room.timer = 0; this.#flush(room); }, error.retry_ms);
+        return;
+      }
+      this.#outbox = this.#outbox.filter((s) => s !== saying);
+      this.#settle(saying, error ? "failed" : "sent", error ? { error } : { seq: ok.seq, at: ok.at });
+      this.#flush(room);
+    });
+  }
+
+  #forget(name, error) {
+    clearTimeout(this.#rooms.get(name).timer);
+    this.#rooms.delete(name);
+    const left = this.pending(name);
+    this.#outbox = this.#outbox.filter((s) => s.room !== name);
+    for (const saying of left) this.#settle(saying, "failed", { error });
+  }
+
+  #settle(saying, state, result) {
+    Object.assign(saying, { state, ...result });
+    this.#save();
+    this.#emit("saying", saying);
+    return saying;
+  }
+
+  // Storage may be missing, full or forbidden; then a reload starts afresh.
+
+  #save() {
+    const outbox = this.#outbox.map(({ room, key, content }) => ({ room, key, content, state: "pending" }));
+    try { this.#options.storage?.setItem(this.#key, JSON.stringify({ resume: this.resume, outbox })); } catch {}
+  }
+
+  #load() {
+    let kept;
+    try { kept = JSON.parse(this.#options.storage?.getItem(this.#key) ?? "null"); } catch {}
+    this.resume = this.#options.resume ?? kept?.resume ?? "";
+    this.#outbox = kept?.outbox ?? [];
+  }
+}
+
+/** A key nobody else has: 96 random bits. crypto.randomUUID is missing on plain http. */
+const random = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");

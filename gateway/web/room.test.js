@@ -1,0 +1,409 @@
+// The tests of room.js: node --test gateway/web/
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { afterEach, test } from "node:test";
+import { connect, reconnects } from "./room.js";
+
+const golden = (name) => JSON.parse(readFileSync(new URL(`../../proto/testdata/golden/${name}`, import.meta.url))).rows;
+const soon = () => new Promise((resolve) => setImmediate(resolve));
+const at = "2026-11-22T10:53:07.123Z";
+
+const clients = [];
+afterEach(() => { for (const c of clients.splice(0)) c.close(); }); // or their timers keep node waiting
+
+/** The other end of the wire: what was sent is in frames, the newest socket in ws. */
+function server(options = {}) {
+  const s = { sockets: [], frames: [], log: [], timers: 0 };
+  s.WebSocket = class {
+    constructor(url, protocol) {
+      Object.assign(this, { url: new URL(url), protocol, open: true });
+      s.ws = this;
+      s.sockets.push(this);
+    }
+    send(text) { if (this.open) s.frames.push(JSON.parse(text)); }
+    close(code) { this.open = false; this.closed = code; }
+  };
+  s.push = (frame) => s.ws.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });
+  s.end = (code, reason = "") => { s.ws.open = false; s.ws.onclose?.({ code, reason }); };
+  s.hello = () => s.push({ hello: { session: "s", you: { id: "me" }, resume: "r1", time: at } });
+  s.take = (verb) => { // the oldest frame of that verb that nobody has looked at
+    const i = s.frames.findIndex((f) => verb in f);
+    assert.notEqual(i, -1, `no ${verb} was sent: ${JSON.stringify(s.frames)}`);
+    return s.frames.splice(i, 1)[0];
+  };
+  s.answer = (verb, ok) => { const f = s.take(verb); s.push({ id: f.id, ok }); return f[verb]; };
+  s.refuse = (verb, error) => { const f = s.take(verb); s.push({ id: f.id, error }); return f[verb]; };
+  s.event = (seq, more = {}) => s.push({ room: "lobby", seq, at, from: { id: "u" }, text: `m${seq}`, ...more });
+  s.c = connect({ url: "http://h:8000/", WebSocket: s.WebSocket, ...options });
+  clients.push(s.c);
+  for (const type of ["state", "event", "saying", "joined", "left", "signal", "gap", "join", "refused"]) {
+    s.c.addEventListener(type, (e) => s.log.push([type, structuredClone(e.detail)]));
+  }
+  s.all = (type) => s.log.filter(([t]) => t === type).map(([, d]) => d);
+  return s;
+}
+
+/** A server with a client in the room lobby, at seq 10. */
+async function inLobby(options) {
+  const s = server({ room: "lobby", ...options });
+  await soon();
+  s.hello();
+  s.answer("join", { room: "lobby", seq: 10, epoch: "e1" });
+  return s;
+}
+
+/** Ends the connection with code and waits for the next one to say hello. */
+async function comeBack(s, t, code = 1006) {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const before = s.sockets.length;
+  s.end(code);
+  t.mock.timers.tick(20_000);
+  t.mock.timers.reset();
+  await soon();
+  assert.equal(s.sockets.length, before + 1, "it did not reconnect");
+  s.hello();
+}
+
+test("URLs lead to /ws; a room in the path is joined", async () => {
+  for (const [url, want, room] of [
+    ["http://h:8000/", "ws://h:8000/ws"],
+    ["https://h/", "wss://h/ws"],
+    ["wss://h/ws", "wss://h/ws"],
+    ["ws://h/room/lobby", "ws://h/ws", "lobby"],
+    ["ws://h/chat/room/%E8%81%8A%E5%A4%A9/?last=5", "ws://h/chat/ws", "聊天"],
+  ]) {
+    const s = server({ url, ...(room ? {} : { name: "Ann" }) });
+    await soon();
+    assert.equal(s.ws.url.href.split("?")[0], want);
+    assert.equal(s.ws.protocol, "roomcast.v1");
+    if (!room) { assert.equal(s.ws.url.searchParams.get("name"), "Ann"); continue; }
+    s.hello();
+    assert.equal(s.take("join").join.room, room);
+  }
+});
+
+test("what it sends are golden commands", async () => {
+  const s = await inLobby();
+  const want = Object.fromEntries(golden("commands.json").filter((r) => r.want).map((r) => [r.name, r]));
+  const sent = (name, verb, change = {}) => {
+    const { [verb]: body } = s.take(verb);
+    assert.deepEqual({ ...body, ...change }, JSON.parse(want[name].frame)[verb], name);
+  };
+  for (const [name, content] of [
+    ["say text", "hi"], ["say data with a type", { type: "xx.oo", data: { a: [1, null, true] } }], ["say bin", { bin: "aGk=" }],
+  ]) {
+    s.c.say(content);
+    const f = s.frames.at(-1);
+    sent(name, "say", { key: "3f9c" });
+    s.push({ id: f.id, ok: { seq: 1, at } });
+  }
+  s.c.join("聊天室1");
+  sent("join", "join");
+  s.c.history({ before: 43, limit: 50 });
+  sent("history before", "history");
+  s.c.history({ since: 43 });
+  sent("history since", "history");
+  s.c.history();
+  sent("history newest", "history");
+  s.c.members();
+  sent("members", "members");
+  s.c.signal("typing", {});
+  sent("signal", "signal");
+  s.c.typing();
+  s.c.typing();
+  sent("signal without data", "signal");
+  assert.deepEqual(s.frames, [], "typing is signalled once in a while");
+  s.c.leave("lobby");
+  sent("leave", "leave");
+});
+
+test("golden frames and events come out as they are", async () => {
+  for (const { name, is, frame } of golden("frames.json")) {
+    if (!["signal", "joined", "left", "gap"].includes(is)) continue;
+    const s = await inLobby();
+    s.push(frame);
+    const { room, [is]: body } = JSON.parse(frame);
+    assert.deepEqual(s.all(is), [{ room, ...body }], name);
+  }
+  for (const { name, frame } of golden("events.json")) {
+    const event = JSON.parse(frame);
+    const s = server({ room: event.room, since: event.seq - 1 });
+    await soon();
+    s.hello();
+    s.answer("join", { room: event.room, seq: event.seq, epoch: "e" });
+    s.push(frame);
+    assert.deepEqual(s.all("event"), [event], name);
+  }
+});
+
+test("close codes say whether to reconnect, as the golden table has it", () => {
+  for (const { code, reconnect } of golden("closes.json")) assert.equal(reconnects(code), reconnect, `${code}`);
+});
+
+test("it stays away after a final code and comes back after others", async (t) => {
+  for (const { code, reconnect } of golden("closes.json")) {
+    const s = await inLobby();
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    s.end(code, "why");
+    assert.equal(s.c.state, reconnect ? "waiting" : "closed", `${code}`);
+    assert.equal(s.all("state").at(-1).code, code);
+    t.mock.timers.tick(60_000);
+    t.mock.timers.reset();
+    assert.equal(s.sockets.length, reconnect ? 2 : 1, `${code}`);
+    s.c.close();
+  }
+});
+
+test("backoff: a random time below a bound that doubles from 0.5 s to 20 s", async (t) => {
+  t.mock.method(Math, "random", () => 0.999);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const s = server();
+  await Promise.resolve();
+  const bounds = [];
+  for (let i = 0; i < 8; i++) {
+    s.end(1006);
+    bounds.push(Math.round(s.all("state").at(-1).ms / 0.999));
+    t.mock.timers.tick(20_000);
+  }
+  assert.deepEqual(bounds, [500, 1000, 2000, 4000, 8000, 16000, 20000, 20000]);
+});
+
+test("resume is exact: since, epoch and resume; repeats are dropped", async (t) => {
+  const s = await inLobby();
+  s.event(11);
+  s.event(12);
+  await comeBack(s, t);
+  assert.equal(s.ws.url.searchParams.get("resume"), "r1");
+  assert.deepEqual(s.answer("join", { room: "lobby", seq: 14, epoch: "e1" }), { room: "lobby", since: 12, epoch: "e1" });
+  for (const seq of [12, 13, 13, 14, 11, 15]) s.event(seq);
+  assert.deepEqual(s.all("event").map((e) => e.seq), [11, 12, 13, 14, 15]);
+});
+
+test("a room nobody spoke in yet is resumed from its head", async (t) => {
+  const s = await inLobby();
+  await comeBack(s, t);
+  assert.deepEqual(s.take("join").join, { room: "lobby", since: 10, epoch: "e1" });
+});
+
+test("last is asked again until the replay has begun", async (t) => {
+  const s = await inLobby({ last: 50 });
+  await comeBack(s, t);
+  assert.deepEqual(s.answer("join", { room: "lobby", seq: 10, epoch: "e1" }), { room: "lobby", last: 50 });
+  s.event(9);
+  s.event(10);
+  await comeBack(s, t);
+  assert.deepEqual(s.take("join").join, { room: "lobby", since: 10, epoch: "e1" });
+});
+
+test("a hole that was not announced is asked for again", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const s = await inLobby();
+  s.event(11);
+  s.event(13);
+  assert.deepEqual(s.all("event").map((e) => e.seq), [11]);
+  assert.equal(s.c.state, "waiting");
+  t.mock.timers.tick(20_000);
+  s.hello();
+  assert.equal(s.take("join").join.since, 11);
+});
+
+test("gaps: trimmed goes on behind it, reset begins anew", async (t) => {
+  const s = await inLobby();
+  s.push({ room: "lobby", gap: { from: 11, to: 40, reason: "trimmed" } });
+  s.event(41);
+  s.push({ room: "lobby", gap: { from: 42, to: 0, reason: "reset" } });
+  await comeBack(s, t);
+  assert.deepEqual(s.answer("join", { room: "lobby", seq: 5, epoch: "e2" }), { room: "lobby", since: 0 });
+  s.event(3);
+  s.event(4);
+  assert.deepEqual(s.all("event").map((e) => e.seq), [41, 3, 4]);
+  assert.deepEqual(s.all("gap").map((g) => g.reason), ["trimmed", "reset"]);
+});
+
+test("messages go out one at a time, in order, with the same key until acknowledged", async (t) => {
+  const s = await inLobby();
+  const [a, b] = ["a", "b"].map((text) => s.c.say(text));
+  const first = s.take("say").say;
+  assert.equal(s.frames.length, 0, "b waits for a");
+  await comeBack(s, t); // a's answer never came
+  assert.equal(s.frames.some((f) => f.say), false, "first the join");
+  s.answer("join", { room: "lobby", seq: 11, epoch: "e1" });
+  assert.deepEqual(s.answer("say", { seq: 11, at, duplicate: true }), first);
+  assert.deepEqual([a.state, a.seq, b.state], ["sent", 11, "pending"]);
+  assert.equal(s.answer("say", { seq: 12, at }).text, "b");
+  assert.deepEqual([b.state, b.seq], ["sent", 12]);
+  assert.notEqual(a.key, b.key);
+  assert.deepEqual(s.c.pending("lobby"), []);
+});
+
+test("retry_ms is waited for; nothing overtakes meanwhile", async (t) => {
+  const s = await inLobby();
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const a = s.c.say("a");
+  s.c.say("b");
+  const first = s.refuse("say", { code: "rate_limited", message: "slow down", retry_ms: 500 });
+  t.mock.timers.tick(499);
+  assert.deepEqual([a.state, s.frames.length], ["pending", 0]);
+  t.mock.timers.tick(1);
+  assert.deepEqual(s.answer("say", { seq: 11, at }), first);
+  assert.equal(s.take("say").say.text, "b");
+});
+
+test("a refusal without retry_ms fails the message; retry() keeps the key", async () => {
+  const s = await inLobby();
+  const a = s.c.say("a"), b = s.c.say("b");
+  const { key } = s.refuse("say", { code: "forbidden", message: "no" });
+  assert.deepEqual([a.state, a.error.code], ["failed", "forbidden"]);
+  s.answer("say", { seq: 11, at });
+  assert.equal(b.state, "sent");
+  s.c.retry(a);
+  assert.equal(s.answer("say", { seq: 12, at }).key, key);
+  assert.deepEqual([a.state, a.seq, a.error], ["sent", 12, undefined]);
+});
+
+test("a close word is not said again after reconnecting", async () => {
+  const s = await inLobby();
+  const word = s.c.say("关闭"), next = s.c.say("later");
+  s.take("say");
+  s.end(1000, "closed by a close word");
+  assert.deepEqual([word.state, word.error.code, next.state, s.c.state], ["failed", "closed_by_word", "pending", "closed"]);
+  s.c.reconnect();
+  s.hello();
+  s.answer("join", { room: "lobby", seq: 10, epoch: "e1" });
+  assert.equal(s.take("say").say.text, "later");
+});
+
+test("what is said while away is sent on return; too much of it is refused", async () => {
+  const s = await inLobby();
+  s.c.close();
+  assert.equal(s.ws.closed, 1000);
+  const said = Array.from({ length: 300 }, (_, i) => s.c.say(`m${i}`));
+  assert.deepEqual([said[255].state, said[256].state, said[256].error.code], ["pending", "failed", "overloaded"]);
+  s.c.reconnect();
+  s.hello();
+  s.answer("join", { room: "lobby", seq: 10, epoch: "e1" });
+  for (let i = 0; i < 256; i++) assert.equal(s.answer("say", { seq: 11 + i, at }).text, `m${i}`);
+});
+
+test("several rooms on one connection, each with its own place", async (t) => {
+  const s = await inLobby();
+  s.c.join("other", { last: 2 });
+  assert.deepEqual(s.answer("join", { room: "other", seq: 3, epoch: "x" }), { room: "other", last: 2 });
+  s.event(2, { room: "other" });
+  s.event(11);
+  s.c.say("to other", "other");
+  s.c.say("to lobby");
+  assert.deepEqual([s.take("say").say.room, s.take("say").say.room], ["other", "lobby"]);
+  await comeBack(s, t);
+  assert.deepEqual([s.take("join").join, s.take("join").join], [
+    { room: "lobby", since: 11, epoch: "e1" }, { room: "other", since: 2, epoch: "x" },
+  ]);
+  s.c.leave("other");
+  assert.deepEqual(s.c.rooms, ["lobby"]);
+  s.event(3, { room: "other" });
+  assert.equal(s.all("event").length, 2);
+  assert.equal(s.all("saying").at(-1).error.code, "not_joined");
+});
+
+test("a refused join is told and fails what waits for it; with retry_ms it is tried again", async (t) => {
+  const s = server({ room: "lobby" });
+  await soon();
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const m = s.c.say("hi");
+  s.hello();
+  s.refuse("join", { code: "unavailable", message: "wait", retry_ms: 100 });
+  t.mock.timers.tick(100);
+  s.refuse("join", { code: "room_closed", message: "done for today" });
+  assert.deepEqual(s.all("refused"), [{ room: "lobby", code: "room_closed", message: "done for today" }]);
+  assert.deepEqual([m.state, m.error.code, s.c.rooms.length], ["failed", "room_closed", 0]);
+});
+
+test("history and members answer, or reject with the refusal", async () => {
+  const s = await inLobby();
+  const page = s.c.history({ before: 5 }), who = s.c.members(), no = s.c.members(), cut = s.c.history();
+  s.answer("history", { room: "lobby", events: [], more: false });
+  s.answer("members", { room: "lobby", count: 1, members: [{ id: "me" }] });
+  s.refuse("members", { code: "overloaded", message: "later", retry_ms: 50 });
+  s.end(1006);
+  assert.deepEqual(await page, { room: "lobby", events: [], more: false });
+  assert.equal((await who).count, 1);
+  await assert.rejects(no, { code: "overloaded" });
+  await assert.rejects(cut, { code: "disconnected" });
+  await assert.rejects(s.c.members(), { code: "disconnected" });
+  s.c.close();
+});
+
+test("a server that owes an answer and falls silent is left", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const s = await inLobby({ timeout: 1000 });
+  t.mock.timers.tick(5000);
+  assert.equal(s.c.state, "open", "nothing is owed");
+  s.c.say("hi");
+  t.mock.timers.tick(999);
+  s.event(11); // it is alive
+  t.mock.timers.tick(999);
+  assert.equal(s.c.state, "open");
+  t.mock.timers.tick(1);
+  assert.equal(s.c.state, "waiting");
+});
+
+test("storage keeps identity and unsent messages over a reload", async () => {
+  const kept = new Map();
+  const storage = { getItem: (k) => kept.get(k) ?? null, setItem: (k, v) => kept.set(k, v) };
+  const before = await inLobby({ storage });
+  before.c.say("a");
+  before.c.say("b");
+  const { key } = before.take("say").say;
+  const s = server({ storage, room: "lobby" });
+  assert.deepEqual(s.c.pending("lobby").map((m) => m.content.text), ["a", "b"]);
+  await soon();
+  assert.equal(s.ws.url.searchParams.get("resume"), "r1");
+  s.hello();
+  s.answer("join", { room: "lobby", seq: 11, epoch: "e1" });
+  assert.equal(s.answer("say", { seq: 11, at, duplicate: true }).key, key);
+  assert.equal(s.take("say").say.text, "b");
+});
+
+test("storage that is forbidden, full or damaged does no harm", async () => {
+  const no = () => { throw new Error("denied"); };
+  for (const storage of [{ getItem: no, setItem: no }, { getItem: () => "{", setItem: no }, undefined, null]) {
+    const s = await inLobby({ storage });
+    const m = s.c.say("hi");
+    s.answer("say", { seq: 11, at });
+    assert.equal(m.state, "sent");
+  }
+});
+
+test("half a surrogate pair becomes U+FFFD, not a refusal", async () => {
+  const s = await inLobby();
+  s.c.say("a\ud800b");
+  assert.equal(s.take("say").say.text, "a\ufffdb");
+});
+
+test("a token function is asked before every connection; its failure is a lost connection", async (t) => {
+  let n = 0;
+  const s = server({ room: "lobby", token: async () => { if (++n === 2) throw new Error("no"); return `t${n}`; } });
+  await soon();
+  assert.equal(s.ws.url.searchParams.get("token"), "t1");
+  s.hello();
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  s.end(4003);
+  t.mock.timers.tick(20_000);
+  t.mock.timers.reset();
+  await soon();
+  assert.equal(s.c.state, "waiting");
+  s.c.reconnect();
+  await soon();
+  assert.equal(s.ws.url.searchParams.get("token"), "t3");
+  s.c.close();
+});
+
+test("states are told in order, under a new name too", async () => {
+  const s = await inLobby();
+  s.c.name = "Bob";
+  s.c.reconnect();
+  assert.equal(s.ws.url.searchParams.get("name"), "Bob");
+  s.hello();
+  s.c.close();
+  assert.deepEqual(s.all("state").map((x) => x.state), ["connecting", "open", "connecting", "open", "closed"]);
+});
