@@ -141,7 +141,7 @@ export class Connection extends EventTarget {
   join(name, { since, epoch, last, after } = {}) {
     if (this.#rooms.has(name)) return;
     // seq is the last one shown; undefined = none yet, so a new connection asks for from again.
-    const room = { name, seq: since, epoch, from: last ? { last } : after ? { after } : {}, in: false, busy: false, timer: 0, typed: 0 };
+    const room = { name, seq: since, epoch, from: last ? { last } : after ? { after } : {}, in: false, busy: false, timer: 0, typed: -Infinity };
     this.#rooms.set(name, room);
     if (this.state === "open") this.#enterRoom(room);
   }
@@ -228,7 +228,7 @@ export class Connection extends EventTarget {
     }
     for (const room of this.#rooms.values()) {
       clearTimeout(room.timer);
-      Object.assign(room, { in: false, busy: false, timer: 0, typed: 0 });
+      Object.assign(room, { in: false, busy: false, timer: 0, typed: -Infinity });
     }
     const calls = [...this.#calls.values()];
     this.#calls.clear();

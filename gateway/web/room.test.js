@@ -1,7 +1,7 @@
 // The tests of room.js: node --test gateway/web/
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { afterEach, test } from "node:test";
+import { afterEach, beforeEach, mock, test } from "node:test";
 import { connect, reconnects } from "./room.js";
 
 const golden = (name) => JSON.parse(readFileSync(new URL(`../../proto/testdata/golden/${name}`, import.meta.url))).rows;
@@ -9,7 +9,12 @@ const soon = () => new Promise((resolve) => setImmediate(resolve));
 const at = "2026-11-22T10:53:07.123Z";
 
 const clients = [];
-afterEach(() => { for (const c of clients.splice(0)) c.close(); }); // or their timers keep node waiting
+const tick = (ms) => mock.timers.tick(ms);
+beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"] }));
+afterEach(() => {
+  for (const c of clients.splice(0)) c.close();
+  mock.timers.reset();
+});
 
 /** The other end of the wire: what was sent is in frames, the newest socket in ws. */
 function server(options = {}) {
@@ -53,13 +58,10 @@ async function inLobby(options) {
 }
 
 /** Ends the connection with code and waits for the next one to say hello. */
-async function comeBack(s, t, code = 1006) {
-  t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+function comeBack(s, code = 1006) {
   const before = s.sockets.length;
   s.end(code);
-  t.mock.timers.tick(20_000);
-  t.mock.timers.reset();
-  await soon();
+  tick(20_000);
   assert.equal(s.sockets.length, before + 1, "it did not reconnect");
   s.hello();
 }
@@ -99,13 +101,13 @@ test("what it sends are golden commands", async () => {
   }
   s.c.join("聊天室1");
   sent("join", "join");
-  s.c.history({ before: 43, limit: 50 });
+  const asked = [s.c.history({ before: 43, limit: 50 })];
   sent("history before", "history");
-  s.c.history({ since: 43 });
+  asked.push(s.c.history({ since: 43 }));
   sent("history since", "history");
-  s.c.history();
+  asked.push(s.c.history());
   sent("history newest", "history");
-  s.c.members();
+  asked.push(s.c.members());
   sent("members", "members");
   s.c.signal("typing", {});
   sent("signal", "signal");
@@ -115,6 +117,8 @@ test("what it sends are golden commands", async () => {
   assert.deepEqual(s.frames, [], "typing is signalled once in a while");
   s.c.leave("lobby");
   sent("leave", "leave");
+  s.c.close();
+  for (const { reason } of await Promise.allSettled(asked)) assert.equal(reason.code, "disconnected");
 });
 
 test("golden frames and events come out as they are", async () => {
@@ -140,79 +144,74 @@ test("close codes say whether to reconnect, as the golden table has it", () => {
   for (const { code, reconnect } of golden("closes.json")) assert.equal(reconnects(code), reconnect, `${code}`);
 });
 
-test("it stays away after a final code and comes back after others", async (t) => {
+test("it stays away after a final code and comes back after others", async () => {
   for (const { code, reconnect } of golden("closes.json")) {
     const s = await inLobby();
-    t.mock.timers.enable({ apis: ["setTimeout"] });
     s.end(code, "why");
     assert.equal(s.c.state, reconnect ? "waiting" : "closed", `${code}`);
     assert.equal(s.all("state").at(-1).code, code);
-    t.mock.timers.tick(60_000);
-    t.mock.timers.reset();
+    tick(20_000);
     assert.equal(s.sockets.length, reconnect ? 2 : 1, `${code}`);
-    s.c.close();
   }
 });
 
 test("backoff: a random time below a bound that doubles from 0.5 s to 20 s", async (t) => {
   t.mock.method(Math, "random", () => 0.999);
-  t.mock.timers.enable({ apis: ["setTimeout"] });
   const s = server();
   await Promise.resolve();
   const bounds = [];
   for (let i = 0; i < 8; i++) {
     s.end(1006);
     bounds.push(Math.round(s.all("state").at(-1).ms / 0.999));
-    t.mock.timers.tick(20_000);
+    tick(20_000);
   }
   assert.deepEqual(bounds, [500, 1000, 2000, 4000, 8000, 16000, 20000, 20000]);
 });
 
-test("resume is exact: since, epoch and resume; repeats are dropped", async (t) => {
+test("resume is exact: since, epoch and resume; repeats are dropped", async () => {
   const s = await inLobby();
   s.event(11);
   s.event(12);
-  await comeBack(s, t);
+  comeBack(s);
   assert.equal(s.ws.url.searchParams.get("resume"), "r1");
   assert.deepEqual(s.answer("join", { room: "lobby", seq: 14, epoch: "e1" }), { room: "lobby", since: 12, epoch: "e1" });
   for (const seq of [12, 13, 13, 14, 11, 15]) s.event(seq);
   assert.deepEqual(s.all("event").map((e) => e.seq), [11, 12, 13, 14, 15]);
 });
 
-test("a room nobody spoke in yet is resumed from its head", async (t) => {
+test("a room nobody spoke in yet is resumed from its head", async () => {
   const s = await inLobby();
-  await comeBack(s, t);
+  comeBack(s);
   assert.deepEqual(s.take("join").join, { room: "lobby", since: 10, epoch: "e1" });
 });
 
-test("last is asked again until the replay has begun", async (t) => {
+test("last is asked again until the replay has begun", async () => {
   const s = await inLobby({ last: 50 });
-  await comeBack(s, t);
+  comeBack(s);
   assert.deepEqual(s.answer("join", { room: "lobby", seq: 10, epoch: "e1" }), { room: "lobby", last: 50 });
   s.event(9);
   s.event(10);
-  await comeBack(s, t);
+  comeBack(s);
   assert.deepEqual(s.take("join").join, { room: "lobby", since: 10, epoch: "e1" });
 });
 
-test("a hole that was not announced is asked for again", async (t) => {
-  t.mock.timers.enable({ apis: ["setTimeout"] });
+test("a hole that was not announced is asked for again", async () => {
   const s = await inLobby();
   s.event(11);
   s.event(13);
   assert.deepEqual(s.all("event").map((e) => e.seq), [11]);
   assert.equal(s.c.state, "waiting");
-  t.mock.timers.tick(20_000);
+  tick(20_000);
   s.hello();
   assert.equal(s.take("join").join.since, 11);
 });
 
-test("gaps: trimmed goes on behind it, reset begins anew", async (t) => {
+test("gaps: trimmed goes on behind it, reset begins anew", async () => {
   const s = await inLobby();
   s.push({ room: "lobby", gap: { from: 11, to: 40, reason: "trimmed" } });
   s.event(41);
   s.push({ room: "lobby", gap: { from: 42, to: 0, reason: "reset" } });
-  await comeBack(s, t);
+  comeBack(s);
   assert.deepEqual(s.answer("join", { room: "lobby", seq: 5, epoch: "e2" }), { room: "lobby", since: 0 });
   s.event(3);
   s.event(4);
@@ -220,12 +219,12 @@ test("gaps: trimmed goes on behind it, reset begins anew", async (t) => {
   assert.deepEqual(s.all("gap").map((g) => g.reason), ["trimmed", "reset"]);
 });
 
-test("messages go out one at a time, in order, with the same key until acknowledged", async (t) => {
+test("messages go out one at a time, in order, with the same key until acknowledged", async () => {
   const s = await inLobby();
   const [a, b] = ["a", "b"].map((text) => s.c.say(text));
   const first = s.take("say").say;
   assert.equal(s.frames.length, 0, "b waits for a");
-  await comeBack(s, t); // a's answer never came
+  comeBack(s); // a's answer never came
   assert.equal(s.frames.some((f) => f.say), false, "first the join");
   s.answer("join", { room: "lobby", seq: 11, epoch: "e1" });
   assert.deepEqual(s.answer("say", { seq: 11, at, duplicate: true }), first);
@@ -236,15 +235,14 @@ test("messages go out one at a time, in order, with the same key until acknowled
   assert.deepEqual(s.c.pending("lobby"), []);
 });
 
-test("retry_ms is waited for; nothing overtakes meanwhile", async (t) => {
+test("retry_ms is waited for; nothing overtakes meanwhile", async () => {
   const s = await inLobby();
-  t.mock.timers.enable({ apis: ["setTimeout"] });
   const a = s.c.say("a");
   s.c.say("b");
   const first = s.refuse("say", { code: "rate_limited", message: "slow down", retry_ms: 500 });
-  t.mock.timers.tick(499);
+  tick(499);
   assert.deepEqual([a.state, s.frames.length], ["pending", 0]);
-  t.mock.timers.tick(1);
+  tick(1);
   assert.deepEqual(s.answer("say", { seq: 11, at }), first);
   assert.equal(s.take("say").say.text, "b");
 });
@@ -285,7 +283,7 @@ test("what is said while away is sent on return; too much of it is refused", asy
   for (let i = 0; i < 256; i++) assert.equal(s.answer("say", { seq: 11 + i, at }).text, `m${i}`);
 });
 
-test("several rooms on one connection, each with its own place", async (t) => {
+test("several rooms on one connection, each with its own place", async () => {
   const s = await inLobby();
   s.c.join("other", { last: 2 });
   assert.deepEqual(s.answer("join", { room: "other", seq: 3, epoch: "x" }), { room: "other", last: 2 });
@@ -294,7 +292,7 @@ test("several rooms on one connection, each with its own place", async (t) => {
   s.c.say("to other", "other");
   s.c.say("to lobby");
   assert.deepEqual([s.take("say").say.room, s.take("say").say.room], ["other", "lobby"]);
-  await comeBack(s, t);
+  comeBack(s);
   assert.deepEqual([s.take("join").join, s.take("join").join], [
     { room: "lobby", since: 11, epoch: "e1" }, { room: "other", since: 2, epoch: "x" },
   ]);
@@ -305,14 +303,13 @@ test("several rooms on one connection, each with its own place", async (t) => {
   assert.equal(s.all("saying").at(-1).error.code, "not_joined");
 });
 
-test("a refused join is told and fails what waits for it; with retry_ms it is tried again", async (t) => {
+test("a refused join is told and fails what waits for it; with retry_ms it is tried again", async () => {
   const s = server({ room: "lobby" });
   await soon();
-  t.mock.timers.enable({ apis: ["setTimeout"] });
   const m = s.c.say("hi");
   s.hello();
   s.refuse("join", { code: "unavailable", message: "wait", retry_ms: 100 });
-  t.mock.timers.tick(100);
+  tick(100);
   s.refuse("join", { code: "room_closed", message: "done for today" });
   assert.deepEqual(s.all("refused"), [{ room: "lobby", code: "room_closed", message: "done for today" }]);
   assert.deepEqual([m.state, m.error.code, s.c.rooms.length], ["failed", "room_closed", 0]);
@@ -333,17 +330,16 @@ test("history and members answer, or reject with the refusal", async () => {
   s.c.close();
 });
 
-test("a server that owes an answer and falls silent is left", async (t) => {
-  t.mock.timers.enable({ apis: ["setTimeout"] });
+test("a server that owes an answer and falls silent is left", async () => {
   const s = await inLobby({ timeout: 1000 });
-  t.mock.timers.tick(5000);
+  tick(5000);
   assert.equal(s.c.state, "open", "nothing is owed");
   s.c.say("hi");
-  t.mock.timers.tick(999);
+  tick(999);
   s.event(11); // it is alive
-  t.mock.timers.tick(999);
+  tick(999);
   assert.equal(s.c.state, "open");
-  t.mock.timers.tick(1);
+  tick(1);
   assert.equal(s.c.state, "waiting");
 });
 
@@ -380,16 +376,14 @@ test("half a surrogate pair becomes U+FFFD, not a refusal", async () => {
   assert.equal(s.take("say").say.text, "a\ufffdb");
 });
 
-test("a token function is asked before every connection; its failure is a lost connection", async (t) => {
+test("a token function is asked before every connection; its failure is a lost connection", async () => {
   let n = 0;
   const s = server({ room: "lobby", token: async () => { if (++n === 2) throw new Error("no"); return `t${n}`; } });
   await soon();
   assert.equal(s.ws.url.searchParams.get("token"), "t1");
   s.hello();
-  t.mock.timers.enable({ apis: ["setTimeout"] });
   s.end(4003);
-  t.mock.timers.tick(20_000);
-  t.mock.timers.reset();
+  tick(20_000);
   await soon();
   assert.equal(s.c.state, "waiting");
   s.c.reconnect();
