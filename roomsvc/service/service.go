@@ -1,25 +1,271 @@
 // Package service is the room service: it takes commands in from NATS, lets the rules of
-// package room decide, commits what is to be stored, and answers.
+// package room decide, commits what is to be stored through package stream, and answers.
+//
+//	room.<g> -> arrivals -> partition's queue -> rules -> commit -> answer
+//
+// Which partitions an instance serves is package owner's decision.
 package service
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+	"roomcast/roomsvc/owner"
+	"roomcast/roomsvc/room"
+	"roomcast/roomsvc/stream"
 )
 
-// Service is one instance of the room service.
-type Service struct{ cfg Config }
+// Service is one instance of the room service. Its methods are safe for concurrent use;
+// Run is called once.
+type Service struct {
+	// Static after New.
+	cfg     Config
+	rules   room.Rules
+	stream  stream.Config
+	metrics *metrics
+	commits *stream.Committer
+	parts   [proto.Partitions]*partition
+	// arrivals holds what NATS has brought and not been given to a partition yet. When it
+	// is full, nats.go drops and counts; whoever waits for the answer sends again.
+	arrivals chan *nats.Msg
+	readers  chan struct{} // one token for each room being read from the log
+	tasks    sync.WaitGroup
+
+	// Static after Run has begun.
+	nc    *nats.Conn
+	log   *history.Log
+	owner *owner.Owner
+	ready atomic.Bool // Run has begun to serve and has not ended
+}
 
 // New returns a service that Run starts.
 func New(cfg Config) (*Service, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg}, nil
+	if cfg.Dial == nil {
+		return nil, errors.New("the service has no connection to NATS: Config.Dial is nil")
+	}
+	if cfg.Instance == "" {
+		cfg.Instance = strings.ToLower(rand.Text()[:8])
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	always, _ := cfg.syncAlways()
+	zone, _ := cfg.zone()
+	s := &Service{
+		cfg: cfg, rules: cfg.rules(zone), stream: cfg.stream(always),
+		arrivals: make(chan *nats.Msg, 16384),
+		readers:  make(chan struct{}, readers),
+	}
+	s.commits = stream.NewCommitter(s.stream)
+	for p := range s.parts {
+		s.parts[p] = newPartition(s, p)
+	}
+	s.metrics = newMetrics(s)
+	if cfg.Metrics != nil {
+		if err := s.metrics.register(cfg.Metrics); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return s, nil
 }
 
-// Run serves until ctx ends, then hands its partitions over and returns when it is done.
-func (s *Service) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+// Instance returns the name of this instance.
+func (s *Service) Instance() string { return s.cfg.Instance }
 
 // Ready returns nil while commands can be committed, and otherwise why they cannot.
-func (s *Service) Ready() error { return errors.New("not started") }
+func (s *Service) Ready() error {
+	if !s.ready.Load() {
+		return errors.New("the room service is not running")
+	}
+	if !s.nc.IsConnected() {
+		return errors.New("the connection to NATS is lost")
+	}
+	return s.owner.Err()
+}
+
+// Run serves until ctx ends, then hands its partitions over, answers what is on its way and
+// returns. NATS must be there when it begins, and may come and go later.
+func (s *Service) Run(ctx context.Context) (err error) {
+	if s.nc, err = s.cfg.Dial("roomsvc/" + s.cfg.Instance); err != nil {
+		return fmt.Errorf("connect to NATS: %w", err)
+	}
+	defer s.nc.Close()
+	defer s.commits.Close()
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	everything, err := s.nc.ChanSubscribe(proto.SubjectAnyRoom, s.arrivals)
+	if err != nil {
+		return fmt.Errorf("subscribe to %s: %w", proto.SubjectAnyRoom, err)
+	}
+	api, err := s.serveAPI()
+	if err != nil {
+		return err
+	}
+
+	// The partitions go on until the owner has handed them over.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	for _, p := range s.parts {
+		s.tasks.Go(func() { p.run(serving) })
+	}
+	s.tasks.Go(func() { s.dispatch(serving) })
+	s.cfg.Log.Info("room service started", "instance", s.cfg.Instance,
+		"replicas", s.cfg.Replicas, "sync", s.cfg.Sync, "server", s.nc.ConnectedServerName())
+	s.ready.Store(true)
+	err = s.owner.Run(ctx)
+	s.ready.Store(false)
+
+	stop()
+	s.tasks.Wait()
+	err = errors.Join(err, api.Stop(), everything.Unsubscribe())
+	if flush := s.nc.FlushTimeout(s.cfg.Commit); flush != nil {
+		s.cfg.Log.Warn("last answers may be lost", "error", flush)
+	}
+	s.cfg.Log.Info("room service stopped", "instance", s.cfg.Instance)
+	return err
+}
+
+// open makes or checks everything the service needs in JetStream. A cluster that is just
+// starting is waited for.
+func (s *Service) open(ctx context.Context) error {
+	s.log = history.New(s.nc, s.cfg.Keys)
+	s.owner = owner.New(s.nc, s.commits, s, owner.Config{
+		ID: s.cfg.Instance, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas,
+		Renew: min(24*time.Hour, s.cfg.HistoryAge/4), Log: s.cfg.Log,
+	})
+	said := false
+	for begun := time.Now(); ; {
+		err := s.tryOpen(ctx)
+		if err == nil || !temporary(err) || time.Since(begun) > openPatience {
+			return err
+		}
+		if !said {
+			said = true
+			s.cfg.Log.Warn("waiting for jetstream", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// openPatience is how long to wait for a JetStream that is not ready.
+const openPatience = 15 * time.Second
+
+func (s *Service) tryOpen(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := stream.Ensure(ctx, s.nc, s.stream); err != nil {
+		return err
+	}
+	if err := s.makeSecret(ctx); err != nil {
+		return err
+	}
+	return s.owner.Open(ctx)
+}
+
+func temporary(err error) bool {
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return api.Code == 503
+	}
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders)
+}
+
+// makeSecret makes the key that gateways sign resume strings with, unless there is one.
+func (s *Service) makeSecret(ctx context.Context) error {
+	js, err := jetstream.New(s.nc)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	kv, err := js.KeyValue(ctx, proto.SecretBucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket:      proto.SecretBucket,
+			Description: "the key that signs resume strings of roomcast",
+			Storage:     jetstream.FileStorage,
+			History:     1,
+			Replicas:    s.cfg.Replicas,
+		})
+		if errors.Is(err, jetstream.ErrBucketExists) {
+			kv, err = js.KeyValue(ctx, proto.SecretBucket)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", proto.SecretBucket, err)
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	if _, err := kv.Create(ctx, proto.SecretKey, secret); err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
+		return fmt.Errorf("make key %s: %w", proto.SecretKey, err)
+	}
+	return nil
+}
+
+// dispatch gives what arrives to its partition. Without an account mapping every instance
+// hears everything, and passes over what is not its own.
+func (s *Service) dispatch(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case msg := <-s.arrivals:
+			to, err := proto.RoomOfSubject(msg.Subject)
+			if err != nil {
+				s.refuse(msg, proto.Refuse(proto.BadRoom, "%v", err))
+				continue
+			}
+			s.parts[to.Partition()].offer(msg)
+		}
+	}
+}
+
+// answer publishes the reply to a command that was taken in at since.
+func (s *Service) answer(to string, reply proto.Reply, since time.Time) {
+	s.metrics.answered(&reply, since)
+	if to == "" {
+		return
+	}
+	if err := s.nc.Publish(to, reply.AppendJSON(make([]byte, 0, 128))); err != nil {
+		s.metrics.unsent.Inc() // the one who waits sends again
+	}
+}
+
+// refuse answers a command that was not taken in.
+func (s *Service) refuse(msg *nats.Msg, r *proto.Refusal) {
+	s.answer(msg.Reply, proto.Reply{Refusal: r}, time.Time{})
+}
+
+func (s *Service) logMessage(c *room.Command, to proto.Room, o *room.Outcome) {
+	attrs := []any{"room", to.String(), "from", c.From.ID, "kind", string(c.Content.Kind), "bytes", len(c.Content.Body)}
+	switch {
+	case o.Reply.Refusal != nil:
+		attrs = append(attrs, "refused", string(o.Reply.Refusal.Code))
+	case o.Reply.Close != 0:
+		attrs = append(attrs, "close", o.Reply.Close.String())
+	default:
+		attrs = append(attrs, "seq", o.Reply.Seq, "duplicate", o.Reply.Duplicate)
+	}
+	if c.Act != "" {
+		attrs = append(attrs, "act", string(c.Act))
+	}
+	s.cfg.Log.Info("message", attrs...)
+}

@@ -1,0 +1,388 @@
+// Package owner decides which instance owns which partition.
+//
+// Liveness is a lease: a key per instance in the bucket ROOMSVC that vanishes unless it is
+// renewed. Each partition belongs to the live instance that rendezvous hashing names, so
+// that an instance that comes or goes moves its share and nothing else. Who should own a
+// partition and does not asks the one who does to release it, and takes the fence; who does
+// not answer is not waited for. Instances may disagree for a moment about who is alive:
+// then a partition changes hands once too often, but never has two owners, for safety rests
+// on the fence alone (see package stream) and on no clock.
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/stream"
+)
+
+// Config says who an instance is and how long its lease lasts.
+type Config struct {
+	ID       string        // of the instance: a NATS subject token
+	Lease    time.Duration // at least a second, which is as fine as the server counts
+	Replicas int           // of the bucket of leases
+	Renew    time.Duration // how often a fence is taken anew, well before its marker ages out
+	Log      *slog.Logger
+}
+
+// Keeper is what owns partitions: it is told what to do with them. Calls about one
+// partition never overlap.
+type Keeper interface {
+	// Prepare listens to the partition's commands and keeps them, for it is about to be
+	// taken. The sink is for the fence.
+	Prepare(p int) (stream.Sink, error)
+	// Take begins to answer, under the fence whose sink the last Prepare returned.
+	Take(p int, f *stream.Fence)
+	// Fail is told that the partition cannot be taken now, and will be tried again.
+	Fail(p int, err error)
+	// Release stops answering, and returns when nothing is on its way any more.
+	Release(ctx context.Context, p int)
+}
+
+// Owner keeps this instance's share of the partitions. Its methods are safe for concurrent
+// use.
+type Owner struct {
+	cfg     Config
+	nc      *nats.Conn
+	commits *stream.Committer
+	keeper  Keeper
+	leases  *leases
+
+	lost  chan loss
+	done  chan result
+	tasks sync.WaitGroup
+	held  atomic.Int32 // partitions
+	fault atomic.Pointer[error]
+
+	// Owned by Run.
+	parts   [proto.Partitions]part
+	members members
+	busy    int // partitions that are being taken or released
+}
+
+// part is what is known of one partition.
+type part struct {
+	phase phase
+	since time.Time     // of the fence
+	next  time.Time     // not to be tried before
+	pause time.Duration // before the next try
+}
+
+type phase int8
+
+const (
+	idle phase = iota
+	taking
+	held
+	releasing
+)
+
+type loss struct {
+	p   int
+	err error
+}
+
+type result struct {
+	p    int
+	err  error
+	then func() // for a release: tells the one who asked
+}
+
+// Bounds of taking partitions.
+const (
+	atOnce     = 16                     // partitions taken at a time
+	askTimeout = 500 * time.Millisecond // for the old owner to release one
+	firstPause = 50 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// New returns an owner that owns nothing until Run.
+func New(nc *nats.Conn, commits *stream.Committer, keeper Keeper, cfg Config) *Owner {
+	return &Owner{
+		cfg: cfg, nc: nc, commits: commits, keeper: keeper,
+		lost: make(chan loss, proto.Partitions), done: make(chan result, proto.Partitions),
+	}
+}
+
+// Lost tells that a partition's fence is void. It is called at most once for each Take.
+func (o *Owner) Lost(p int, err error) { o.lost <- loss{p, err} }
+
+// Held returns how many partitions this instance owns.
+func (o *Owner) Held() int { return int(o.held.Load()) }
+
+// Fresh reports whether the lease was surely not over a moment ago. Where it is not, this
+// instance may have been paused, and what it knows be outdated.
+func (o *Owner) Fresh() bool { return o.leases.fresh() }
+
+// Err returns why a partition of this instance cannot be owned now, nil if all are.
+func (o *Owner) Err() error {
+	if err := o.fault.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Open makes the bucket of leases. It comes before Run.
+func (o *Owner) Open(ctx context.Context) (err error) {
+	o.leases, err = openLeases(ctx, o.nc, o.cfg)
+	return err
+}
+
+// Run takes this instance's share of the partitions and keeps it until ctx ends. Then it
+// hands everything over to those who stay, and returns when nothing is on its way.
+func (o *Owner) Run(ctx context.Context) error {
+	// What is still to be done when ctx has ended is bounded by a lease's time.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	changed := make(chan *nats.Msg, 16)
+	asked := make(chan *nats.Msg, proto.Partitions)
+	for subject, ch := range map[string]chan *nats.Msg{
+		proto.SubjectServiceChanged:    changed,
+		proto.ReleaseSubject(o.cfg.ID): asked,
+	} {
+		sub, err := o.nc.ChanSubscribe(subject, ch)
+		if err != nil {
+			return fmt.Errorf("subscribe to %s: %w", subject, err)
+		}
+		defer sub.Unsubscribe()
+	}
+	beat := time.NewTicker(o.cfg.Lease / 4)
+	defer beat.Stop()
+	soon := time.NewTicker(firstPause)
+	defer soon.Stop()
+	o.look(work, false)
+	o.nc.Publish(proto.SubjectServiceChanged, nil)
+	stop := ctx.Done()
+	var leave <-chan time.Time
+	for {
+		o.share(work, leave != nil)
+		if leave != nil && o.busy == 0 && (o.Held() == 0 || o.members.alone(o.cfg.ID)) {
+			break
+		}
+		select {
+		case <-stop:
+			stop, leave = nil, time.After(o.cfg.Lease)
+			o.look(work, true)
+			o.nc.Publish(proto.SubjectServiceChanged, nil)
+			continue
+		case <-leave:
+			o.cfg.Log.Warn("partitions were not asked for in time", "partitions", o.Held())
+		case <-beat.C:
+			o.look(work, leave != nil)
+			continue
+		case <-changed:
+			o.look(work, leave != nil)
+			continue
+		case <-soon.C:
+			continue
+		case l := <-o.lost:
+			o.give(work, l, leave != nil)
+			continue
+		case msg := <-asked:
+			o.asked(work, msg)
+			continue
+		case r := <-o.done:
+			o.finished(r)
+			continue
+		}
+		break
+	}
+	o.close(work)
+	return nil
+}
+
+// close releases what is left, and the lease last: until then nobody takes a fence by
+// force.
+func (o *Owner) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease)
+	defer cancel()
+	for p := range o.parts {
+		if o.parts[p].phase == held {
+			o.tasks.Go(func() { o.keeper.Release(ctx, p) })
+		}
+	}
+	o.tasks.Wait()
+	o.held.Store(0)
+	if err := o.leases.end(ctx); err != nil {
+		o.cfg.Log.Warn("lease is left to run out", "error", err)
+	}
+	o.nc.Publish(proto.SubjectServiceChanged, nil)
+	o.nc.FlushWithContext(ctx)
+}
+
+// look renews the lease and reads who else is alive.
+func (o *Owner) look(ctx context.Context, leaving bool) {
+	ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease/2)
+	defer cancel()
+	now := time.Now()
+	err := o.leases.renew(ctx, leaving)
+	var seen []instance
+	if err == nil {
+		seen, err = o.leases.list(ctx)
+	}
+	if err != nil {
+		o.members.blind(now)
+		o.note(fmt.Errorf("renew lease: %w", err))
+		return
+	}
+	for _, change := range o.members.see(seen, now, o.cfg.Lease) {
+		o.cfg.Log.Info("instances changed", "instance", change.id, "alive", change.alive)
+	}
+}
+
+// share begins to take the partitions that should be this instance's, and to renew the
+// fences that are getting old.
+func (o *Owner) share(ctx context.Context, leaving bool) {
+	if leaving {
+		return
+	}
+	now, all := time.Now(), true
+	for p := range o.parts {
+		part := &o.parts[p]
+		switch {
+		case part.phase == held && now.Sub(part.since) > o.cfg.Renew && o.busy < atOnce:
+			part.phase = taking
+			o.busy++
+			o.held.Add(-1)
+			alive := o.members.snapshot()
+			o.tasks.Go(func() {
+				o.keeper.Release(ctx, p)
+				o.done <- result{p: p, err: o.take(ctx, p, alive)}
+			})
+		case part.phase == idle && o.members.chosen(p, o.cfg.ID):
+			all = false
+			if o.busy < atOnce && !now.Before(part.next) {
+				part.phase = taking
+				o.busy++
+				alive := o.members.snapshot()
+				o.tasks.Go(func() { o.done <- result{p: p, err: o.take(ctx, p, alive)} })
+			}
+		case part.phase == taking:
+			all = false
+		}
+	}
+	if all {
+		o.note(nil)
+	}
+}
+
+// take gets the fence of p, from its owner if that one is alive.
+func (o *Owner) take(ctx context.Context, p int, alive func(id string) bool) error {
+	sink, err := o.keeper.Prepare(p)
+	if err != nil {
+		return err
+	}
+	for range 3 {
+		marker, err := o.commits.Marker(ctx, p)
+		if err != nil {
+			return err
+		}
+		if marker.Owner != o.cfg.ID && alive(marker.Owner) {
+			ask, cancel := context.WithTimeout(ctx, askTimeout)
+			_, err := o.nc.RequestWithContext(ask, proto.ReleaseSubject(marker.Owner), []byte(strconv.Itoa(p)))
+			cancel()
+			if err != nil && !errors.Is(err, nats.ErrNoResponders) {
+				o.cfg.Log.Warn("partition is taken by force", "partition", p, "from", marker.Owner, "error", err)
+			}
+		}
+		f, err := o.commits.Fence(ctx, p, marker, o.cfg.ID, sink)
+		if errors.Is(err, stream.ErrLost) {
+			continue // somebody was faster, or renewed the fence meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		o.keeper.Take(p, f)
+		return nil
+	}
+	return fmt.Errorf("take partition %d: %w", p, stream.ErrLost)
+}
+
+// asked releases a partition that another instance asks for.
+func (o *Owner) asked(ctx context.Context, msg *nats.Msg) {
+	p, err := strconv.Atoi(string(msg.Data))
+	if err != nil || p < 0 || p >= proto.Partitions {
+		return
+	}
+	part := &o.parts[p]
+	reply := func() { o.nc.Publish(msg.Reply, nil) }
+	switch part.phase {
+	case held:
+		part.phase = releasing
+		o.busy++
+		o.held.Add(-1)
+		o.tasks.Go(func() {
+			o.keeper.Release(ctx, p)
+			o.done <- result{p: p, then: reply}
+		})
+	case idle:
+		reply()
+	}
+	// Being taken or released: the one who asks finds out by the fence.
+}
+
+// finished takes note of what a task has come to.
+func (o *Owner) finished(r result) {
+	part := &o.parts[r.p]
+	o.busy--
+	switch {
+	case part.phase == releasing:
+		// The one who asked sees more than we do; until we see it too, leave it alone.
+		part.phase, part.next = idle, time.Now().Add(o.cfg.Lease/2)
+		r.then()
+	case r.err == nil:
+		part.phase, part.since, part.pause = held, time.Now(), 0
+		o.held.Add(1)
+	default:
+		part.phase = idle
+		o.wait(part)
+		o.keeper.Fail(r.p, r.err)
+		o.note(r.err)
+	}
+}
+
+// give takes note of a lost partition.
+func (o *Owner) give(ctx context.Context, l loss, leaving bool) {
+	part := &o.parts[l.p]
+	if part.phase != held {
+		return // it is being released or taken anyway
+	}
+	part.phase = idle
+	o.held.Add(-1)
+	o.cfg.Log.Warn("partition lost", "partition", l.p, "error", l.err)
+	if errors.Is(l.err, stream.ErrLost) {
+		o.wait(part)
+		o.look(ctx, leaving) // who has it knows something that we do not
+	}
+}
+
+// wait puts the next try of a partition off, longer each time.
+func (o *Owner) wait(part *part) {
+	part.pause = min(lastPause, max(firstPause, 2*part.pause))
+	part.next = time.Now().Add(part.pause)
+}
+
+// note keeps the newest trouble for Err, and logs when it begins and ends.
+func (o *Owner) note(err error) {
+	before := o.fault.Load()
+	if err == nil {
+		if before != nil {
+			o.fault.Store(nil)
+			o.cfg.Log.Info("all partitions of this instance are owned", "partitions", o.Held())
+		}
+		return
+	}
+	o.fault.Store(&err)
+	if before == nil {
+		o.cfg.Log.Warn("partitions cannot be owned", "error", err)
+	}
+}

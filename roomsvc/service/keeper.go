@@ -1,0 +1,81 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/stream"
+)
+
+// The methods by which package owner says what to do with a partition: [owner.Keeper].
+
+// hearing is the subscription of a partition, and the tenure that is being prepared.
+type hearing struct {
+	mu   sync.Mutex // guards what follows
+	sub  *nats.Subscription
+	next *tenure
+}
+
+// Prepare subscribes to the partition's own subject, where commands come if the account
+// maps room.* to it, and keeps what comes until the partition is taken.
+func (s *Service) Prepare(number int) (stream.Sink, error) {
+	p := s.parts[number]
+	p.hearing.mu.Lock()
+	defer p.hearing.mu.Unlock()
+	if p.hearing.sub == nil || !p.hearing.sub.IsValid() {
+		sub, err := s.nc.ChanSubscribe(proto.InSubject(number), s.arrivals)
+		if err != nil {
+			return nil, fmt.Errorf("subscribe to %s: %w", proto.InSubject(number), err)
+		}
+		p.hearing.sub = sub
+	}
+	p.standing.CompareAndSwap(int32(absent), int32(coming))
+	if err := s.nc.FlushTimeout(s.cfg.Commit); err != nil {
+		return nil, fmt.Errorf("subscribe to %s: %w", proto.InSubject(number), err)
+	}
+	p.hearing.next = newTenure(p)
+	return p.hearing.next, nil
+}
+
+// Take begins the tenure that was prepared.
+func (s *Service) Take(number int, f *stream.Fence) {
+	p := s.parts[number]
+	p.hearing.mu.Lock()
+	t := p.hearing.next
+	p.hearing.mu.Unlock()
+	t.fence = f
+	p.orders <- order{take: t}
+	s.cfg.Log.Debug("partition taken", "partition", number)
+}
+
+// Fail has commands refused until the partition is taken after all.
+func (s *Service) Fail(number int, err error) {
+	if !errors.Is(err, stream.ErrLost) {
+		s.parts[number].standing.Store(int32(down))
+	}
+}
+
+// Release ends the partition's tenure when nothing is on its way.
+func (s *Service) Release(ctx context.Context, number int) {
+	p := s.parts[number]
+	done := make(chan struct{})
+	p.orders <- order{done: done}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	p.hearing.mu.Lock()
+	defer p.hearing.mu.Unlock()
+	if p.hearing.sub != nil {
+		if err := p.hearing.sub.Unsubscribe(); err != nil && s.nc.IsConnected() {
+			s.cfg.Log.Warn("partition is still heard", "partition", number, "error", err)
+		}
+		p.hearing.sub = nil
+	}
+	s.cfg.Log.Debug("partition released", "partition", number)
+}

@@ -1,0 +1,97 @@
+package service
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"roomcast/proto"
+)
+
+// metrics has no labels that grow with use: no room, no sender.
+type metrics struct {
+	committed  prometheus.Counter
+	duplicates prometheus.Counter
+	closes     prometheus.Counter
+	unsent     prometheus.Counter
+	refusals   *prometheus.CounterVec
+	latency    prometheus.Histogram
+	gauges     []prometheus.Collector
+}
+
+func newMetrics(s *Service) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "roomsvc", Name: name, Help: help})
+	}
+	gauge := func(name, help string, read func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "roomsvc", Name: name, Help: help}, read)
+	}
+	return &metrics{
+		committed:  counter("records_committed_total", "Records that the stream has acknowledged."),
+		duplicates: counter("duplicates_total", "Messages that came again under their key and were answered with their first seq."),
+		closes:     counter("closes_by_word_total", "Messages that were a close word."),
+		unsent:     counter("answers_unsent_total", "Answers that could not be published because the connection to NATS was away."),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "roomsvc", Name: "refusals_total", Help: "Commands that were refused, by code.",
+		}, []string{"code"}),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "roomsvc", Name: "answer_seconds", Help: "Time from a command's turn to its answer.",
+			Buckets: []float64{.0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
+		}),
+		gauges: []prometheus.Collector{
+			gauge("partitions_owned", "Partitions that this instance owns.", func() float64 {
+				if !s.ready.Load() {
+					return 0
+				}
+				return float64(s.owner.Held())
+			}),
+			gauge("rooms_active", "Rooms in memory.", func() float64 { return float64(s.rooms()) }),
+			gauge("commands_waiting", "Commands whose turn has not come.", func() float64 {
+				n := len(s.arrivals)
+				for _, p := range s.parts {
+					n += len(p.queue)
+				}
+				return float64(n)
+			}),
+			gauge("ready", "1 while commands can be committed.", func() float64 {
+				if s.Ready() != nil {
+					return 0
+				}
+				return 1
+			}),
+		},
+	}
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
+	for _, c := range append(m.gauges, m.committed, m.duplicates, m.closes, m.unsent, m.refusals, m.latency) {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answered counts a reply; since is zero if the command never had its turn.
+func (m *metrics) answered(r *proto.Reply, since time.Time) {
+	switch {
+	case r.Refusal != nil:
+		m.refusals.WithLabelValues(string(r.Refusal.Code)).Inc()
+		return
+	case r.Close != 0:
+		m.closes.Inc()
+	case r.Duplicate:
+		m.duplicates.Inc()
+	}
+	if !since.IsZero() {
+		m.latency.Observe(time.Since(since).Seconds())
+	}
+}
+
+// rooms returns how many rooms are in memory.
+func (s *Service) rooms() (n int64) {
+	for _, p := range s.parts {
+		n += p.active.Load()
+	}
+	return n
+}

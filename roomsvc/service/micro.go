@@ -1,0 +1,122 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
+
+	"roomcast/proto"
+)
+
+// serveAPI announces the instance as a NATS micro service, for operators:
+//
+//	nats micro ls · nats micro info roomsvc · nats micro stats roomsvc
+//	nats req room.svc.close '{"room":"lobby","why":"done for today"}'
+//	nats req room.svc.reopen '{"room":"lobby"}'
+//	nats req room.svc.info ''
+//
+// Commands of members do not come this way: its queue group would break their order.
+func (s *Service) serveAPI() (micro.Service, error) {
+	api, err := micro.AddService(s.nc, micro.Config{
+		Name:        "roomsvc",
+		Version:     s.cfg.Version,
+		Description: "orders, stamps, logs and moderates the messages of rooms",
+		Metadata: map[string]string{
+			"instance":   s.cfg.Instance,
+			"stream":     proto.StreamName,
+			"schema":     strconv.Itoa(proto.SchemaVersion),
+			"partitions": strconv.Itoa(proto.Partitions),
+		},
+		StatsHandler: func(*micro.Endpoint) any { return s.info() },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("serve micro API: %w", err)
+	}
+	for _, e := range []struct {
+		name, subject, payload string
+		handle                 micro.HandlerFunc
+	}{
+		{"close", proto.SubjectClose, `{"room":"...","why":"..."}`, s.moderate(proto.ActClose)},
+		{"reopen", proto.SubjectReopen, `{"room":"...","why":"..."}`, s.moderate(proto.ActReopen)},
+		{"info", proto.SubjectInfo, "none", func(r micro.Request) {
+			if err := r.RespondJSON(s.info()); err != nil {
+				s.metrics.unsent.Inc()
+			}
+		}},
+	} {
+		err := api.AddEndpoint(e.name, e.handle, micro.WithEndpointSubject(e.subject),
+			micro.WithEndpointMetadata(map[string]string{"payload": e.payload}))
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("serve micro API: %w", err), api.Stop())
+		}
+	}
+	return api, nil
+}
+
+// info is what an operator sees of an instance.
+type info struct {
+	Instance   string `json:"instance"`
+	Partitions int    `json:"partitions"` // owned
+	Rooms      int64  `json:"rooms"`      // in memory
+	Ready      bool   `json:"ready"`
+	Why        string `json:"why,omitempty"` // it is not
+}
+
+func (s *Service) info() info {
+	i := info{Instance: s.cfg.Instance, Partitions: s.owner.Held(), Rooms: s.rooms(), Ready: true}
+	if err := s.Ready(); err != nil {
+		i.Ready, i.Why = false, err.Error()
+	}
+	return i
+}
+
+// moderate passes an act on to the owner of its room, by the way every command goes, and
+// its reply back.
+func (s *Service) moderate(act proto.Act) micro.HandlerFunc {
+	return func(r micro.Request) {
+		var ask struct {
+			Room string `json:"room"`
+			Why  string `json:"why"`
+		}
+		reply := func(p proto.Reply) {
+			if err := r.Respond(p.AppendJSON(nil)); err != nil {
+				s.metrics.unsent.Inc()
+			}
+		}
+		if err := json.Unmarshal(r.Data(), &ask); err != nil {
+			reply(proto.Reply{Refusal: proto.Refuse(proto.BadRequest, `the request is no JSON such as {"room":"lobby","why":"done for today"}`)})
+			return
+		}
+		to, err := proto.ParseRoom(ask.Room)
+		if err != nil {
+			reply(proto.Reply{Refusal: proto.Refuse(proto.BadRoom, "%v", err)})
+			return
+		}
+		msg := nats.NewMsg(to.Subject())
+		msg.Data = []byte(ask.Why)
+		msg.Header.Set(proto.HeaderKind, string(act))
+		if from := r.Headers().Get(proto.HeaderFrom); from != "" {
+			msg.Header.Set(proto.HeaderFrom, from)
+		}
+		msg.Header.Set(proto.HeaderKey, "svc:"+nuid.Next())
+		// A handler must not wait: it would hold up the requests behind it.
+		s.tasks.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Commit)
+			defer cancel()
+			got, err := s.nc.RequestMsgWithContext(ctx, msg)
+			if err != nil {
+				reply(proto.Reply{Refusal: proto.Refuse(proto.Unavailable, "no owner of the room has answered; try again").After(unavailableRetry)})
+				return
+			}
+			if err := r.Respond(got.Data); err != nil {
+				s.metrics.unsent.Inc()
+			}
+		})
+	}
+}

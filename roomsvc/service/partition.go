@@ -1,0 +1,271 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/room"
+	"roomcast/roomsvc/stream"
+)
+
+// standing is what a partition does with the commands that arrive for it.
+type standing int32
+
+const (
+	absent  standing = iota // another instance's: passed over
+	coming                  // about to be owned: those with a key are kept, for the others the old owner still cares
+	down                    // cannot be owned now: refused
+	present                 // owned
+)
+
+// partition is one of the 64 slices of all rooms, whether this instance owns it or not.
+// Its goroutine applies the commands of all its rooms, one after the other.
+type partition struct {
+	s      *Service
+	number int
+	// queue holds commands whose turn has not come. The one who puts them in refuses what
+	// does not fit as overloaded.
+	queue    chan *nats.Msg
+	orders   chan order    // from the owner
+	read     chan reading  // rooms that were read from the log
+	poke     chan struct{} // something has changed in the tenure
+	standing atomic.Int32
+	active   atomic.Int64 // rooms in memory, for metrics
+	hearing  hearing
+
+	// Owned by run.
+	tenure  *tenure // nil while another instance owns the partition
+	loading int     // rooms being read from the log
+	release chan<- struct{}
+}
+
+// order is what the owner wants of a partition: to take it, with a tenure, or to release
+// it, which is told when it is done.
+type order struct {
+	take *tenure
+	done chan<- struct{}
+}
+
+func newPartition(s *Service, number int) *partition {
+	return &partition{
+		s: s, number: number,
+		queue: make(chan *nats.Msg, s.cfg.Queue), orders: make(chan order),
+		read: make(chan reading), poke: make(chan struct{}, 1),
+	}
+}
+
+// stir makes the goroutine look at its tenure.
+func (p *partition) stir() {
+	select {
+	case p.poke <- struct{}{}:
+	default:
+	}
+}
+
+// offer takes a command that arrived for the partition.
+func (p *partition) offer(msg *nats.Msg) {
+	switch standing(p.standing.Load()) {
+	case absent:
+		return
+	case coming:
+		if msg.Header.Get(proto.HeaderKey) == "" {
+			return
+		}
+	case down:
+		p.s.refuse(msg, p.unavailable(stream.ErrUnavailable).Refusal)
+		return
+	}
+	select {
+	case p.queue <- msg:
+	default:
+		p.s.refuse(msg, proto.Refuse(proto.Overloaded, "too much is waiting to be stored; send it again with the same key").After(overloadedRetry))
+	}
+}
+
+// How long to wait before a refused command is worth sending again.
+const (
+	overloadedRetry  = 250 * time.Millisecond
+	unavailableRetry = 200 * time.Millisecond
+)
+
+// unavailable returns the reply to a command that could not be committed for err.
+func (p *partition) unavailable(err error) proto.Reply {
+	why := "the log cannot be written now"
+	if errors.Is(err, stream.ErrLost) {
+		why = "the room has just gone to another instance"
+	}
+	return proto.Reply{Refusal: proto.Refuse(proto.Unavailable, "%s; send it again with the same key", why).After(unavailableRetry)}
+}
+
+func (p *partition) run(ctx context.Context) {
+	sweep := time.NewTicker(p.s.cfg.Idle / 4)
+	defer sweep.Stop()
+	for {
+		queue := p.queue
+		if p.tenure == nil || p.release != nil || !p.tenure.free() {
+			queue = nil
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case o := <-p.orders:
+			p.obey(o)
+		case r := <-p.read:
+			p.loaded(ctx, r)
+		case msg := <-queue:
+			p.begin(ctx, msg)
+			for n := len(p.queue); n > 0 && p.tenure != nil && p.tenure.free(); n-- {
+				p.begin(ctx, <-p.queue)
+			}
+		case <-p.poke:
+		case now := <-sweep.C:
+			p.sweep(now)
+		}
+		p.look()
+	}
+}
+
+func (p *partition) obey(o order) {
+	if o.take != nil {
+		p.tenure = o.take
+		p.standing.Store(int32(present))
+		return
+	}
+	p.standing.Store(int32(absent))
+	p.release = o.done
+}
+
+// look sees whether the tenure is over, or may end because it is to be released and
+// nothing is on its way.
+func (p *partition) look() {
+	if p.tenure != nil {
+		if _, _, over := p.tenure.status(); over != nil {
+			p.forget(over)
+			p.s.owner.Lost(p.number, over)
+		}
+	}
+	if p.release == nil {
+		return
+	}
+	if p.tenure != nil {
+		if !p.tenure.settled() {
+			return
+		}
+		p.forget(stream.ErrLost)
+	}
+	// What still waits was heard by the next owner as well, or will be sent again.
+	for {
+		select {
+		case <-p.queue:
+			continue
+		default:
+		}
+		break
+	}
+	close(p.release)
+	p.release = nil
+}
+
+// forget ends the tenure.
+func (p *partition) forget(why error) {
+	p.tenure.end(why)
+	for _, a := range p.tenure.rooms {
+		for _, c := range a.waiting {
+			p.s.refuse(c.msg, p.unavailable(why).Refusal)
+		}
+	}
+	p.tenure = nil
+	p.active.Store(0)
+	p.standing.CompareAndSwap(int32(present), int32(coming))
+}
+
+// begin takes a command in hand: it applies it, or has its room read from the log first.
+func (p *partition) begin(ctx context.Context, msg *nats.Msg) {
+	to, err := proto.RoomOfSubject(msg.Subject)
+	if err != nil {
+		return // was checked when it arrived
+	}
+	c := command{msg, to, time.Now()}
+	a := p.tenure.rooms[to]
+	if a == nil {
+		if p.loading >= maxLoading {
+			p.s.refuse(msg, proto.Refuse(proto.Overloaded, "too many rooms are being read from the log; send it again with the same key").After(overloadedRetry))
+			return
+		}
+		a = &active{used: c.since}
+		p.tenure.rooms[to] = a
+		p.active.Store(int64(len(p.tenure.rooms)))
+		p.loading++
+		p.s.load(ctx, p, p.tenure, to)
+	}
+	if a.room == nil {
+		if len(a.waiting) >= maxWaiting {
+			p.s.refuse(msg, proto.Refuse(proto.Overloaded, "the room is being read from the log and too much is waiting; send it again with the same key").After(overloadedRetry))
+			return
+		}
+		a.waiting = append(a.waiting, c)
+		return
+	}
+	p.apply(a, c)
+}
+
+// apply lets the rules decide, sends the record on its way and keeps the answer until it
+// may be given.
+func (p *partition) apply(a *active, c command) {
+	t := p.tenure
+	if t == nil {
+		p.s.refuse(c.msg, p.unavailable(stream.ErrUnavailable).Refusal)
+		return
+	}
+	cmd, refusal := readCommand(c.msg, c.to, p.s.cfg.Keys, p.s.cfg.MaxMessage)
+	if refusal != nil {
+		p.s.refuse(c.msg, refusal)
+		return
+	}
+	a.used = c.since
+	o := a.room.Apply(&cmd, room.Moment{Now: c.since, Stream: p.s.commits.Floor()})
+	if o.Reply.Refusal != nil && !p.s.owner.Fresh() {
+		// Another instance may own the room by now and know better, for example that it has
+		// been reopened.
+		o.Reply = p.unavailable(stream.ErrLost)
+	}
+	if p.s.cfg.LogMessages {
+		p.s.logMessage(&cmd, c.to, &o)
+	}
+	if !t.push(answer{c.msg.Reply, o.Reply, o.Record != nil, c.since}) || o.Record == nil {
+		return
+	}
+	records, _, _ := t.status()
+	a.last = records
+	// An error has been told to the tenure, which refuses what is on its way.
+	_ = t.fence.Append(o.Record)
+}
+
+// sweep forgets what is not needed: rooms in which nobody spoke lately, and more of them
+// if there are too many. A room with records on their way stays, for the log does not
+// know them yet.
+func (p *partition) sweep(now time.Time) {
+	if p.tenure == nil {
+		return
+	}
+	_, stored, _ := p.tenure.status()
+	rooms := p.tenure.rooms
+	surplus := len(rooms) - p.s.cfg.RoomsKept
+	for name, a := range rooms {
+		if a.room == nil || a.last > stored {
+			continue
+		}
+		if now.Sub(a.used) > p.s.cfg.Idle || surplus > 0 {
+			delete(rooms, name)
+			surplus--
+			continue
+		}
+		a.room.Expire(now)
+	}
+	p.active.Store(int64(len(rooms)))
+}

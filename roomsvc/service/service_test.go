@@ -1,0 +1,176 @@
+package service
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+
+	"roomcast/proto"
+	"roomcast/proto/daemon"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// startNATS runs a server in this process; mapped adds the account mapping by partition.
+func startNATS(t testing.TB, mapped bool, change ...func(*server.Options)) *server.Server {
+	t.Helper()
+	opts := &server.Options{
+		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+	}
+	for _, c := range change {
+		c(opts)
+	}
+	s, err := server.NewServer(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mapped {
+		acc, err := s.LookupAccount("$G")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := acc.AddMapping("room.*", "room.in.{{partition(64,1)}}.{{wildcard(1)}}"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go s.Start()
+	if !s.ReadyForConnections(5 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s
+}
+
+func dialer(s *server.Server) daemon.Dialer {
+	return func(name string, opts ...nats.Option) (*nats.Conn, error) {
+		return nats.Connect(s.ClientURL(), append([]nats.Option{nats.Name(name), nats.MaxReconnects(-1),
+			nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectBufSize(-1)}, opts...)...)
+	}
+}
+
+func connect(t testing.TB, s *server.Server) *nats.Conn {
+	t.Helper()
+	nc, err := dialer(s)("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// startService runs an instance until the test ends or stop is called.
+func startService(t testing.TB, srv *server.Server, change ...func(*Config)) (s *Service, stop func()) {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.Dial = dialer(srv)
+	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	if testing.Verbose() {
+		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	wait(t, "the service to be ready", func() bool { return s.Ready() == nil && s.owner.Held() > 0 })
+	return s, stop
+}
+
+func wait(t testing.TB, what string, until func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !until(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// say sends one message and returns the reply.
+func say(t testing.TB, nc *nats.Conn, room, from, key, text string) proto.Reply {
+	t.Helper()
+	return ask(t, nc, message(room, from, key, text))
+}
+
+func message(room, from, key, text string) *nats.Msg {
+	msg := nats.NewMsg(proto.MustRoom(room).Subject())
+	msg.Data = []byte(text)
+	if from != "" {
+		msg.Header.Set(proto.HeaderFrom, from)
+	}
+	if key != "" {
+		msg.Header.Set(proto.HeaderKey, key)
+	}
+	return msg
+}
+
+func ask(t testing.TB, nc *nats.Conn, msg *nats.Msg) proto.Reply {
+	t.Helper()
+	got, err := nc.RequestMsg(msg, 5*time.Second)
+	if err != nil {
+		t.Fatalf("request on %s: %v", msg.Subject, err)
+	}
+	r, err := proto.ParseReply(got.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestMessageIsStoredAndFannedOut(t *testing.T) {
+	for _, mapped := range []bool{true, false} {
+		srv := startNATS(t, mapped)
+		_, stop := startService(t, srv)
+		nc := connect(t, srv)
+		out, err := nc.SubscribeSync(proto.MustRoom("聊天室1").OutSubject())
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc.Flush()
+		for seq, text := range []string{"你好", "hello"} {
+			r := say(t, nc, "聊天室1", "", "", text)
+			if r.Seq != uint64(seq+1) {
+				t.Fatalf("got %+v, want seq %d", r, seq+1)
+			}
+			msg, err := out.NextMsg(5 * time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec, err := proto.ParseRecord(msg.Subject, msg.Header, msg.Data)
+			if err != nil || rec.Seq != r.Seq {
+				t.Fatalf("got record %+v, %v", rec, err)
+			}
+			e, err := proto.ParseEvent(rec.Payload)
+			if err != nil || string(e.Content.Body) != text || e.From.ID != "nats" || !e.At.Equal(r.At) {
+				t.Fatalf("got event %+v, %v", e, err)
+			}
+		}
+		if r := say(t, nc, "聊天室1", "", "", "关闭"); r.Close != proto.CloseNormal {
+			t.Errorf("close word: got %+v", r)
+		}
+		stop()
+	}
+}

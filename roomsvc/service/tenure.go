@@ -1,0 +1,184 @@
+package service
+
+import (
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/room"
+	"roomcast/roomsvc/stream"
+)
+
+// tenure is one time of owning a partition: it begins with a fence, and ends when the
+// partition is released or a commit fails. All that is known of rooms belongs to a tenure
+// and ends with it, for what was applied and not committed must not be believed.
+//
+// Answers leave in the order of the commands, each when everything applied before it is
+// committed: an answer may rest on a record that is still on its way, as a duplicate's does.
+type tenure struct {
+	p     *partition
+	fence *stream.Fence
+	rooms map[proto.Room]*active // owned by the partition's goroutine
+
+	mu      sync.Mutex // guards what follows
+	flight  flight
+	records uint64 // applied so far
+	stored  uint64 // of these, committed
+	wake    int    // stir the partition when so many answers are left; -1 = no need
+	over    error  // why the tenure has ended; nil while it lasts
+}
+
+// active is a room that was spoken in lately.
+type active struct {
+	room    *room.Room // nil while it is being read from the log
+	waiting []command  // came meanwhile
+	last    uint64     // number, within the tenure, of the last record applied
+	used    time.Time
+}
+
+// command is a message from NATS on its way through a partition.
+type command struct {
+	msg   *nats.Msg
+	to    proto.Room
+	since time.Time // when its turn came
+}
+
+// answer is what is to be said once everything before it is committed.
+type answer struct {
+	to     string // a reply subject; "" = nobody waits
+	reply  proto.Reply
+	record bool // it has a record of its own to wait for
+	since  time.Time
+}
+
+func newTenure(p *partition) *tenure {
+	return &tenure{p: p, rooms: make(map[proto.Room]*active), wake: -1}
+}
+
+// push appends an answer, and sends it at once if nothing is before it. It reports false,
+// having refused the command, if the tenure is over.
+func (t *tenure) push(a answer) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over != nil {
+		t.p.s.answer(a.to, t.p.unavailable(t.over), a.since)
+		return false
+	}
+	if !a.record && t.flight.len() == 0 {
+		t.p.s.answer(a.to, a.reply, a.since)
+		return true
+	}
+	if a.record {
+		t.records++
+	}
+	t.flight.push(a)
+	return true
+}
+
+// Committed implements [stream.Sink].
+func (t *tenure) Committed(uint64) {
+	t.mu.Lock()
+	t.stored++
+	for first := true; t.flight.len() > 0; first = false {
+		a := t.flight.peek()
+		if a.record && !first {
+			break
+		}
+		t.p.s.answer(a.to, a.reply, a.since)
+		t.flight.pop()
+	}
+	wake := t.flight.len() <= t.wake
+	if wake {
+		t.wake = -1
+	}
+	t.mu.Unlock()
+	t.p.s.metrics.committed.Inc()
+	if wake {
+		t.p.stir()
+	}
+}
+
+// free reports whether more may be applied; if not, the partition is stirred when half of
+// what is on its way has arrived.
+func (t *tenure) free() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	limit := t.p.s.cfg.Window
+	if t.records-t.stored < uint64(limit) && t.flight.len() < 4*limit {
+		return true
+	}
+	t.wake = limit / 2
+	return false
+}
+
+// settled reports whether nothing is on its way; if something is, the partition is stirred
+// when nothing is any more.
+func (t *tenure) settled() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.flight.len() == 0 {
+		return true
+	}
+	t.wake = 0
+	return false
+}
+
+// Failed implements [stream.Sink].
+func (t *tenure) Failed(err error) {
+	t.end(err)
+	t.p.stir()
+}
+
+// end makes the tenure useless: whoever waits is told to send again, and the next owner's
+// memory of keys decides what was stored.
+func (t *tenure) end(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over != nil {
+		return
+	}
+	t.over = err
+	refusal := t.p.unavailable(err)
+	for t.flight.len() > 0 {
+		a := t.flight.peek()
+		t.p.s.answer(a.to, refusal, a.since)
+		t.flight.pop()
+	}
+}
+
+// status returns how many records are applied and committed, and why the tenure is over.
+func (t *tenure) status() (records, stored uint64, over error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.records, t.stored, t.over
+}
+
+// flight is a queue of answers; its bound is the partition's window and queue.
+type flight struct {
+	ring       []answer // length is a power of two
+	head, tail uint
+}
+
+func (f *flight) len() int      { return int(f.tail - f.head) }
+func (f *flight) peek() *answer { return &f.ring[f.head&uint(len(f.ring)-1)] }
+
+func (f *flight) pop() {
+	*f.peek() = answer{}
+	f.head++
+}
+
+func (f *flight) push(a answer) {
+	if f.len() == len(f.ring) {
+		bigger := make([]answer, max(16, 2*len(f.ring)))
+		n := 0
+		for ; f.len() > 0; f.head++ {
+			bigger[n] = *f.peek()
+			n++
+		}
+		f.ring, f.head, f.tail = bigger, 0, uint(n)
+	}
+	f.ring[f.tail&uint(len(f.ring)-1)] = a
+	f.tail++
+}

@@ -1,0 +1,260 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+// Committer appends records to the stream. All it appends at one time leaves by one
+// connection, which is never mended: when it breaks, or the stream does not answer in
+// time, every fence taken over it is void, and a new connection takes new fences, so that
+// no straggler can slip in behind a lost one.
+//
+// How records travel depends on what the stream's storage makes cheap:
+//
+//   - one server that does not sync before it acknowledges: each record alone, one behind
+//     the other without waiting (see pipeline);
+//   - one server that syncs, or several: what gathers while a commit is under way goes as
+//     one atomic batch (see group).
+//
+// It is safe for concurrent use.
+type Committer struct {
+	cfg   Config
+	floor atomic.Uint64 // the highest stream sequence seen
+
+	mu     sync.Mutex // guards what follows
+	line   *line      // nil before the first one
+	closed bool
+}
+
+// NewCommitter returns a committer; its connection is opened when the first fence is taken.
+func NewCommitter(cfg Config) *Committer { return &Committer{cfg: cfg} }
+
+// Close breaks the connection and returns when all goroutines have ended.
+func (c *Committer) Close() {
+	c.mu.Lock()
+	l := c.line
+	c.closed = true
+	c.mu.Unlock()
+	if l != nil {
+		l.fail(fmt.Errorf("%w: closed", ErrUnavailable))
+		l.wait.Wait()
+	}
+}
+
+// Floor returns a stream sequence that every record not yet committed will exceed.
+func (c *Committer) Floor() uint64 { return c.floor.Load() }
+
+func (c *Committer) saw(seq uint64) {
+	for {
+		old := c.floor.Load()
+		if seq <= old || c.floor.CompareAndSwap(old, seq) {
+			return
+		}
+	}
+}
+
+// Sink hears what becomes of the records appended under one fence, in the order they were
+// appended: Committed once for each, or, at some point, Failed once and nothing more; what
+// was not committed by then may be in the log or not. Calls come from the committer's
+// goroutines and must not block.
+type Sink interface {
+	Committed(stream uint64)
+	Failed(err error)
+}
+
+// Fence is the right to append to a partition, until somebody else takes it or the
+// connection it was taken over breaks. Append is for one goroutine.
+type Fence struct {
+	Partition int
+	seq       string // of the marker, in decimal
+	token     string // what acks carry: partition and marker
+	subject   string // of the marker
+	line      *line
+	sink      Sink
+	out       envelope // owned by the goroutine that appends, or for a group by its loop
+
+	mu         sync.Mutex // guards what follows
+	sent       []int64    // ring: when the records from head to tail left, in nanoseconds since the line opened
+	head, tail uint64
+	err        error // why the fence is void
+}
+
+// Append sends rec on its way; rec's payload is sealed here if keys are set. At most
+// Config.Window records may be on their way. An error means that the fence is void and the
+// sink has heard Failed; rec was not appended.
+//
+// The caller must not hold a lock that its sink takes.
+func (f *Fence) Append(rec *proto.Record) error {
+	f.mu.Lock()
+	if f.err != nil {
+		f.mu.Unlock()
+		return f.err
+	}
+	f.sent[f.tail%uint64(len(f.sent))] = int64(time.Since(f.line.born))
+	n := f.tail
+	f.tail++
+	f.mu.Unlock()
+	return f.line.way.append(f, rec, n)
+}
+
+// committed tells the sink that record n is at stream. It reports false if n is not the
+// next one, which must not happen.
+func (f *Fence) committed(n, stream uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return true
+	}
+	if n != f.head {
+		return false
+	}
+	f.head++
+	f.sink.Committed(stream)
+	return true
+}
+
+func (f *Fence) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = err
+		f.sink.Failed(err)
+	}
+}
+
+// void returns why the fence is of no use any more, nil if it still is.
+func (f *Fence) void() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// late reports whether a record has been on its way for longer than d.
+func (f *Fence) late(d time.Duration) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err == nil && f.head < f.tail &&
+		int64(time.Since(f.line.born))-f.sent[f.head%uint64(len(f.sent))] > int64(d)
+}
+
+// Marker is the newest ownership marker of a partition.
+type Marker struct {
+	Seq   uint64 `json:"-"` // 0 = there is none
+	Owner string `json:"owner"`
+}
+
+// Marker reads a partition's newest marker from the stream's leader.
+func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
+	l, err := c.open()
+	if err != nil {
+		return Marker{}, err
+	}
+	ask, err := json.Marshal(map[string]string{"last_by_subj": proto.OwnSubject(p)})
+	if err != nil {
+		return Marker{}, fmt.Errorf("read marker: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Deadline)
+	defer cancel()
+	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+proto.StreamName, ask)
+	if err != nil {
+		return Marker{}, fmt.Errorf("read marker: %w", unavailable(err))
+	}
+	var got struct {
+		Message struct {
+			Seq  uint64 `json:"seq"`
+			Data []byte `json:"data"`
+		} `json:"message"`
+		Error *apiError `json:"error"`
+	}
+	if err := json.Unmarshal(reply.Data, &got); err != nil {
+		return Marker{}, fmt.Errorf("read marker: %w", err)
+	}
+	m := Marker{Seq: got.Message.Seq}
+	switch {
+	case got.Error != nil && got.Error.ErrCode == codeNotFound:
+		return m, nil
+	case got.Error != nil:
+		return m, fmt.Errorf("read marker: %w", got.Error)
+	}
+	// A marker that cannot be read is still a fence; its owner is then nobody.
+	if json.Unmarshal(got.Message.Data, &m) != nil {
+		m.Owner = ""
+	}
+	return m, nil
+}
+
+// Fence takes the partition for owner, by a new marker in the place of after. It fails with
+// [ErrLost] if after is not the newest one any more. What was appended under older fences is
+// in the log by then, or never will be.
+func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string, sink Sink) (*Fence, error) {
+	l, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(Marker{Owner: owner})
+	if err != nil {
+		return nil, fmt.Errorf("take partition %d: %w", p, err)
+	}
+	msg := nats.NewMsg(proto.OwnSubject(p))
+	msg.Data = body
+	msg.Header.Set(headerExpect, strconv.FormatUint(after.Seq, 10))
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Deadline)
+	defer cancel()
+	reply, err := l.nc.RequestMsgWithContext(ctx, msg)
+	if err != nil {
+		return nil, fmt.Errorf("take partition %d: %w", p, unavailable(err))
+	}
+	seq, err := parseAck(reply)
+	if err != nil {
+		return nil, fmt.Errorf("take partition %d: %w", p, err)
+	}
+	c.saw(seq)
+	f := &Fence{
+		Partition: p, line: l, sink: sink,
+		seq: strconv.FormatUint(seq, 10), subject: proto.OwnSubject(p),
+		token: strconv.Itoa(p) + "." + strconv.FormatUint(seq, 36) + ".",
+		sent:  make([]int64, c.cfg.Window),
+	}
+	if err := l.admit(f); err != nil {
+		return nil, fmt.Errorf("take partition %d: %w", p, err)
+	}
+	return f, nil
+}
+
+// open returns the connection, a new one if the last one broke.
+func (c *Committer) open() (*line, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, fmt.Errorf("%w: closed", ErrUnavailable)
+	}
+	if c.line != nil && !c.line.broken() {
+		return c.line, nil
+	}
+	l, err := newLine(c)
+	if err != nil {
+		return nil, fmt.Errorf("open commit connection: %w", unavailable(err))
+	}
+	c.line = l
+	return l, nil
+}
+
+// unavailable wraps what NATS says about a connection or a request, so that callers need
+// to know one error only.
+func unavailable(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}

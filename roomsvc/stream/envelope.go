@@ -1,0 +1,114 @@
+package stream
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/proto/seal"
+)
+
+// Header names of JetStream.
+const (
+	headerExpect        = "Nats-Expected-Last-Subject-Sequence"
+	headerExpectSubject = "Nats-Expected-Last-Subject-Sequence-Subject"
+	headerBatchID       = "Nats-Batch-Id"
+	headerBatchSeq      = "Nats-Batch-Sequence"
+	headerBatchCommit   = "Nats-Batch-Commit"
+)
+
+// envelope is a message that is written again and again, for publishing copies it. It
+// belongs to one goroutine.
+type envelope struct {
+	msg    nats.Msg
+	values [12]string // what the header's slices point into
+	used   int
+	set    func(name, value string)
+}
+
+// write makes the message of rec.
+func (e *envelope) write(rec *proto.Record, keys *seal.Keys) *nats.Msg {
+	if e.set == nil {
+		e.msg.Header = make(nats.Header, len(e.values))
+		e.set = e.put
+	}
+	clear(e.msg.Header)
+	e.used = 0
+	e.msg.Reply = ""
+	e.msg.Subject = rec.Room.LogSubject()
+	e.msg.Data = rec.Payload
+	rec.EachHeader(e.set)
+	if keys != nil {
+		e.msg.Data = keys.Seal(rec.Room, "log", rec.Payload)
+		e.put(proto.HeaderEnc, "1")
+	}
+	return &e.msg
+}
+
+// fence makes the server refuse the message unless f is its partition's newest fence.
+func (e *envelope) fence(f *Fence) {
+	e.put(headerExpect, f.seq)
+	e.put(headerExpectSubject, f.subject)
+}
+
+func (e *envelope) put(name, value string) {
+	e.values[e.used] = value
+	e.msg.Header[name] = e.values[e.used : e.used+1 : e.used+1]
+	e.used++
+}
+
+// Errors that say what to do. All that the package returns about appending and fences wrap
+// one of the first two.
+var (
+	// ErrLost: somebody else has taken the partition. What was on its way is not stored.
+	ErrLost = errors.New("another instance has taken the partition")
+	// ErrUnavailable: the stream cannot be reached or does not take anything now. What was
+	// on its way may be stored or not.
+	ErrUnavailable = errors.New("the log cannot be written")
+	// errRetry: not stored because a fence is just being taken; the same may be sent again.
+	errRetry = errors.New("the fence is being changed")
+)
+
+// Error codes of JetStream.
+const (
+	codeLost     = 10071 // wrong last sequence
+	codeRetry    = 10164 // wrong last sequence, for another message on the fence is under way
+	codeNotFound = 10037 // no message found
+)
+
+// apiError is how JetStream says no.
+type apiError struct {
+	Code        int    `json:"code"`
+	ErrCode     int    `json:"err_code"`
+	Description string `json:"description"`
+}
+
+func (e *apiError) Error() string { return fmt.Sprintf("%s (%d)", e.Description, e.ErrCode) }
+
+// Unwrap sorts the codes into what the caller has to know.
+func (e *apiError) Unwrap() error {
+	switch e.ErrCode {
+	case codeLost:
+		return ErrLost
+	case codeRetry:
+		return errRetry
+	}
+	return ErrUnavailable
+}
+
+// refused returns the error in an answer that is no ack.
+func refused(msg *nats.Msg) error {
+	if msg.Header.Get("Status") == "503" {
+		return unavailable(nats.ErrNoResponders)
+	}
+	var got struct {
+		Error *apiError `json:"error"`
+	}
+	if err := json.Unmarshal(msg.Data, &got); err != nil || got.Error == nil {
+		return fmt.Errorf("%w: the answer is no ack", ErrUnavailable)
+	}
+	return got.Error
+}

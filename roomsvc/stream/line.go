@@ -1,0 +1,121 @@
+package stream
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+// way is how records get from a fence into the stream.
+type way interface {
+	// append sends rec, which is the n-th of f.
+	append(f *Fence, rec *proto.Record, n uint64) error
+	// run does what has to be done beside, until the line is broken.
+	run()
+}
+
+// line is one connection to the stream's server, and the fences that were taken over it.
+type line struct {
+	c      *Committer
+	nc     *nats.Conn
+	way    way
+	born   time.Time
+	inbox  string // prefix of the subjects that acks come to
+	broke  chan struct{}
+	wait   sync.WaitGroup
+	once   sync.Once
+	mu     sync.Mutex // guards what follows
+	err    error
+	fences [proto.Partitions]*Fence // the newest of each partition
+}
+
+func newLine(c *Committer) (*line, error) {
+	l := &line{c: c, born: time.Now(), broke: make(chan struct{})}
+	nc, err := c.cfg.Dial(
+		nats.NoReconnect(),
+		nats.SkipSubjectValidation(), // subjects are made of rooms that were checked
+		nats.ClosedHandler(func(nc *nats.Conn) { l.fail(fmt.Errorf("%w: connection lost", ErrUnavailable)) }),
+	)
+	if err != nil {
+		return nil, err
+	}
+	l.nc = nc
+	l.inbox = nc.NewRespInbox() + "."
+	if c.cfg.SyncAlways || c.cfg.Replicas > 1 {
+		l.way = newGroup(l)
+	} else if l.way, err = newPipeline(l); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	l.wait.Go(l.way.run)
+	l.wait.Go(l.watch)
+	return l, nil
+}
+
+// watch breaks the line when the stream owes an answer for too long: a server whose disk
+// is full, or that has lost its quorum, answers nothing.
+func (l *line) watch() {
+	tick := time.NewTicker(max(10*time.Millisecond, l.c.cfg.Deadline/10))
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.broke:
+			return
+		case <-tick.C:
+		}
+		for p := range l.fences {
+			if f := l.fence(p); f != nil && f.late(l.c.cfg.Deadline) {
+				l.fail(fmt.Errorf("%w: no answer within %s", ErrUnavailable, l.c.cfg.Deadline))
+			}
+		}
+	}
+}
+
+func (l *line) fence(p int) *Fence {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fences[p]
+}
+
+// admit makes f the fence of its partition.
+func (l *line) admit(f *Fence) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	l.fences[f.Partition] = f
+	return nil
+}
+
+func (l *line) broken() bool {
+	select {
+	case <-l.broke:
+		return true
+	default:
+		return false
+	}
+}
+
+// fail breaks the line: every fence is void from now on.
+func (l *line) fail(err error) {
+	l.once.Do(func() {
+		l.mu.Lock()
+		l.err = err
+		fences := l.fences
+		l.mu.Unlock()
+		close(l.broke)
+		for _, f := range fences {
+			if f != nil {
+				f.fail(err)
+			}
+		}
+		if l.nc != nil { // nil while dialing
+			l.nc.Close()
+		}
+	})
+}
