@@ -3,6 +3,7 @@ package hub
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"roomcast/gateway/loop"
 	"roomcast/gateway/wire"
@@ -30,6 +31,7 @@ const (
 	closing                   // the close frame is in the queue; nothing follows
 	listed                    // in Hub.talkers
 	paging                    // some membership waits for the queue to go on from the log
+	telling                   // a Drained notice has been asked for
 
 	busy = queued | blocked | closing // not to be written from a ring
 )
@@ -105,7 +107,8 @@ func (h *Hub) Send(id loop.ID, frames []byte) {
 		return
 	}
 	q := h.queueOf(c)
-	if len(q.buf)-q.off+len(frames) > h.cfg.QueueBytes || h.full() {
+	// One answer may be larger than the bound, more may not wait behind it.
+	if due := len(q.buf) - q.off; due > 0 && due+len(frames) > h.cfg.QueueBytes || h.full() {
 		h.tell(id, Notice{Kind: Slow})
 		return
 	}
@@ -135,14 +138,21 @@ func (h *Hub) Close(id loop.ID, code proto.CloseCode, reason string) {
 	c.flags |= closing
 }
 
-// Stuck returns for how many seconds the connection has taken nothing of what is due
-// to it; 0 if it is not blocked.
-func (h *Hub) Stuck(id loop.ID) int {
+// Stuck returns whether the connection takes no bytes, and since how long, in seconds.
+func (h *Hub) Stuck(id loop.ID) (since time.Duration, yes bool) {
 	c := h.known(id)
 	if c == nil || c.flags&blocked == 0 {
-		return 0
+		return 0, false
 	}
-	return int(uint32(h.conns.Now().Unix()) - c.stuck)
+	return time.Duration(uint32(h.conns.Now().Unix())-c.stuck) * time.Second, true
+}
+
+// TellDrained asks for a Drained notice once the connection's queue is written.
+func (h *Hub) TellDrained(id loop.ID) {
+	if c := h.live(id); c != nil {
+		c.flags |= telling
+		h.goOn(c)
+	}
 }
 
 // Due reports how many bytes wait for the connection alone.
@@ -172,8 +182,11 @@ func (h *Hub) pump(c *conn) {
 	if c.flags&queued != 0 && !h.writeQueue(c) {
 		return
 	}
-	if c.flags&closing != 0 {
+	if c.flags&(closing|telling) != 0 {
+		c.flags &^= telling
 		h.tell(c.id, Notice{Kind: Drained})
+	}
+	if c.flags&closing != 0 {
 		return
 	}
 	list := h.placesOf(c)

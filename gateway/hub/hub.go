@@ -112,7 +112,7 @@ const (
 	Lost                      // the log cannot be read on; it would miss events
 	Slow                      // it does not read, and the bound is reached
 	Blocked                   // it takes no more bytes for now; ask Stuck later
-	Drained                   // after Close: everything has been written
+	Drained                   // its queue is empty: after Close, or as TellDrained asked for
 )
 
 // Hub is owned by its loop's goroutine. Only what [bridge.Follower] asks for, on its
@@ -184,6 +184,10 @@ func (h *Hub) Flush(budget int) (busy bool) {
 	h.stats.add(&h.tally)
 	return h.talkers.len() > 0 || h.dirty.len() > 0
 }
+
+// Post has f run on the loop, after everything the hub has been given before by the
+// same goroutine; any goroutine may call it.
+func (h *Hub) Post(f func()) { h.inbox.put(f) }
 
 // dispatch tells the sessions what has happened. It is put off until here so that no
 // session acts while the hub is in the midst of something.

@@ -66,6 +66,22 @@ func (h *Hub) In(id loop.ID, name proto.Room) bool {
 	return c != nil && rm != nil && rm.ready && h.placeOf(c, rm) >= 0
 }
 
+// Head returns the newest event of a room the connection is in.
+func (h *Hub) Head(id loop.ID, name proto.Room) (head history.Head, in bool) {
+	if !h.In(id, name) {
+		return history.Head{}, false
+	}
+	return h.rooms[name].head, true
+}
+
+// Name returns the hub's own copy of a room's name, so that a session need not keep one.
+func (h *Hub) Name(name proto.Room) proto.Room {
+	if rm := h.rooms[name]; rm != nil {
+		return rm.name
+	}
+	return name
+}
+
 // Rooms returns the number of rooms the connection is in or about to be in.
 func (h *Hub) Rooms(id loop.ID) int {
 	if c := h.live(id); c != nil {

@@ -44,3 +44,6 @@ func (b *Bucket) refill(now uint32, r Rate) {
 	b.spent = max(0, b.spent-float32(float64(now-b.at)*r.PerSecond))
 	b.at = now
 }
+
+// Owe takes a token that is not there, for what cannot be refused any more.
+func (b *Bucket) Owe() { b.spent += 1000 }

@@ -1,0 +1,329 @@
+package session
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"roomcast/gateway/bridge"
+	"roomcast/gateway/loop"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// joining names a join that has not been answered.
+type joining struct {
+	id   loop.ID
+	room proto.Room
+}
+
+// command takes one frame of a JSON session. Whatever it holds is answered.
+func (ss *Sessions) command(s *session, frame []byte) {
+	c, err := proto.ParseCommand(frame)
+	if wait := s.bucket.Take(ss.ms(), ss.cfg.Rate); wait > 0 {
+		// Refusing costs little, but not nothing: five bursts in a row are a flood.
+		if s.refused++; int(s.refused) > 5*max(ss.cfg.Rate.Burst, 20) {
+			ss.close(s, proto.CloseFlood, "", proto.LeftServer)
+			return
+		}
+		ss.answerRefusal(s, c.ID, proto.Refuse(proto.RateLimited,
+			"this is too fast; %v commands a second are taken, send this one again later", ss.cfg.Rate.PerSecond).After(wait))
+		return
+	}
+	s.refused = 0
+	if err == nil {
+		err = ss.obey(s, &c)
+	}
+	if err != nil {
+		ss.answerRefusal(s, c.ID, proto.AsRefusal(err))
+	}
+}
+
+// obey does what a command asks for. Either it returns a refusal or the answer is
+// given, now or later.
+func (ss *Sessions) obey(s *session, c *proto.Command) error {
+	switch c.Verb {
+	case proto.VerbAuth:
+		return ss.authenticate(s, c)
+	case proto.VerbModerate:
+		return proto.Refuse(proto.Forbidden, "moderation is for the operator: POST /api/rooms/{room}/close or /reopen")
+	}
+	if c.Room.IsZero() {
+		if c.Room = s.home; s.home.IsZero() {
+			return proto.Refuse(proto.BadRequest, `name the room: {"%s":{"room":"lobby"}}`, c.Verb)
+		}
+	}
+	if c.Verb == proto.VerbJoin {
+		return ss.join(s, c)
+	}
+	if !ss.hub.In(s.id, c.Room) {
+		return proto.Refuse(proto.NotJoined, `join the room first: {"join":{"room":"%s"}}`, c.Room)
+	}
+	switch c.Verb {
+	case proto.VerbSay:
+		return ss.sayJSON(s, c)
+	case proto.VerbLeave:
+		ss.hub.Leave(s.id, c.Room)
+		ss.bridge.Left(c.Room, s.who, proto.LeftClient)
+		ss.send(s, appendRoom(ss.ok(c.ID), c.Room))
+		return nil
+	case proto.VerbSignal:
+		if len(c.Content.Body) > ss.cfg.MaxMessage {
+			return ss.tooLarge(len(c.Content.Body))
+		}
+		ss.bridge.Signal(c.Room, proto.AppendSignal(nil, c.Room, c.Content.Type, s.who, c.Content.Body), ss.hub.Session(s.id))
+		ss.send(s, append(ss.ok(c.ID), "{}"...))
+		return nil
+	case proto.VerbHistory:
+		return ss.history(s, c)
+	case proto.VerbMembers:
+		return ss.members(s, c)
+	}
+	return proto.Refuse(proto.Unsupported, "%s is not done here", c.Verb)
+}
+
+func (ss *Sessions) tooLarge(n int) *proto.Refusal {
+	return proto.Refuse(proto.TooLarge, "the message has %d bytes, at most %d are taken", n, ss.cfg.MaxMessage)
+}
+
+func (ss *Sessions) join(s *session, c *proto.Command) error {
+	if head, in := ss.hub.Head(s.id, c.Room); in {
+		ss.send(s, appendJoined(ss.ok(c.ID), c.Room, head))
+		return nil
+	}
+	j := joining{s.id, c.Room}
+	if _, twice := ss.joins[j]; twice {
+		return proto.Refuse(proto.BadRequest, "the room is being joined already; wait for the answer")
+	}
+	if n := ss.hub.Rooms(s.id); n >= ss.cfg.MaxRooms {
+		return proto.Refuse(proto.TooMany, "a session is in at most %d rooms; leave one, or open another connection", ss.cfg.MaxRooms)
+	}
+	ss.joins[j] = string(c.ID)
+	ss.hub.Join(s.id, c.Room, c.From)
+	return nil
+}
+
+func (ss *Sessions) sayJSON(s *session, c *proto.Command) error {
+	if len(c.Content.Body) > ss.cfg.MaxMessage {
+		return ss.tooLarge(len(c.Content.Body))
+	}
+	if s.saying >= maxSaying {
+		return proto.Refuse(proto.Overloaded, "%d messages wait to be stored; send this one again when they have been answered", s.saying).After(time.Second)
+	}
+	id, cmd := s.id, string(c.ID)
+	ss.say(s, c.Room, c.Content, c.Key, ss.cfg.JSONPatience, func(reply proto.Reply) {
+		s := ss.get(id)
+		switch {
+		case s == nil || s.phase != open:
+		case reply.Close != 0:
+			ss.close(s, reply.Close, "", proto.LeftServer)
+		case reply.Refusal != nil:
+			ss.answerRefusal(s, []byte(cmd), reply.Refusal)
+		default:
+			b := append(ss.ok([]byte(cmd)), `{"seq":`...)
+			b = strconv.AppendUint(b, reply.Seq, 10)
+			b = append(b, `,"at":"`...)
+			b = append(proto.AppendTime(b, reply.At), '"')
+			if reply.Duplicate {
+				b = append(b, `,"duplicate":true`...)
+			}
+			ss.send(s, append(b, '}'))
+		}
+	})
+	return nil
+}
+
+// say has the room's owner store a message; done runs on the loop with the outcome.
+func (ss *Sessions) say(s *session, room proto.Room, content proto.Content, key string, patience time.Duration, done func(proto.Reply)) {
+	if ss.cfg.LogMessages {
+		ss.logMessage(s, room, content)
+	}
+	id := s.id
+	s.saying++
+	ss.bridge.Say(bridge.Say{Room: room, From: s.who, Content: content, Key: key, Patience: patience}, func(reply proto.Reply) {
+		ss.hub.Post(func() {
+			if s := ss.get(id); s != nil {
+				s.saying--
+			}
+			if reply.Refusal != nil {
+				ss.stats.refusal(reply.Refusal.Code)
+			}
+			done(reply)
+		})
+	})
+}
+
+// logMessage logs what is said, at the operator's wish; the log's handler escapes it.
+func (ss *Sessions) logMessage(s *session, room proto.Room, content proto.Content) {
+	const most = 256 // bytes
+	body := content.Body
+	if content.Kind == proto.Bin {
+		body = nil
+	}
+	ss.log(s).Info("message", "room", room.String(), "name", s.who.Name, "kind", string(content.Kind), "bytes", len(content.Body),
+		"body", strings.ToValidUTF8(string(body[:min(len(body), most)]), ""))
+}
+
+const (
+	defaultHistory = 50       // events
+	maxPage        = 96 << 10 // bytes of events in one answer
+)
+
+func (ss *Sessions) history(s *session, c *proto.Command) error {
+	q := history.Query{Room: c.Room, Before: c.Before, Since: c.From.Since, HasSince: c.From.HasSince, Limit: c.Limit}
+	if q.Limit == 0 {
+		q.Limit = defaultHistory
+	}
+	id, cmd, room := s.id, string(c.ID), c.Room
+	ss.bridge.Read(q, func(page history.Page, err error) {
+		ss.hub.Post(func() {
+			s := ss.get(id)
+			switch {
+			case s == nil || s.phase != open:
+			case err != nil:
+				ss.answerRefusal(s, []byte(cmd), unread(err))
+			default:
+				ss.send(s, appendPage(ss.ok([]byte(cmd)), room, page, q.HasSince))
+			}
+		})
+	})
+	return nil
+}
+
+// unread is the refusal for a log that could not be read.
+func unread(err error) *proto.Refusal {
+	if r := proto.AsRefusal(err); r.Code != proto.Internal {
+		return r
+	}
+	return proto.Refuse(proto.Unavailable, "the room's log cannot be reached now; ask again later").After(time.Second)
+}
+
+// appendPage appends the answer of history. Events beyond maxPage are left out at the
+// end that is asked for next.
+func appendPage(b []byte, room proto.Room, page history.Page, forward bool) []byte {
+	records, more, size := page.Records, page.More, 0
+	for n := range records {
+		at := n
+		if !forward {
+			at = len(records) - 1 - n
+		}
+		if size += len(records[at].Payload); size > maxPage && n > 0 {
+			more = true
+			if forward {
+				records = records[:at]
+			} else {
+				records = records[at+1:]
+			}
+			break
+		}
+	}
+	b = append(appendOpen(b, room), `,"events":[`...)
+	for i, r := range records {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, r.Payload...)
+	}
+	b = append(b, `],"more":`...)
+	b = strconv.AppendBool(b, more)
+	if g := page.Gap; g != nil {
+		b = append(b, `,"gap":{"from":`...)
+		b = strconv.AppendUint(b, g.From, 10)
+		b = append(b, `,"to":`...)
+		b = strconv.AppendUint(b, g.To, 10)
+		b = append(b, `,"reason":"`...)
+		b = append(append(b, g.Reason...), `"}`...)
+	}
+	return append(b, '}')
+}
+
+func (ss *Sessions) members(s *session, c *proto.Command) error {
+	id, cmd, room := s.id, string(c.ID), c.Room
+	ss.bridge.Members(room, func(count int, list []proto.Identity, err error) {
+		ss.hub.Post(func() {
+			s := ss.get(id)
+			switch {
+			case s == nil || s.phase != open:
+			case err != nil:
+				ss.answerRefusal(s, []byte(cmd), unread(err))
+			default:
+				b := append(appendOpen(ss.ok([]byte(cmd)), room), `,"count":`...)
+				b = strconv.AppendInt(b, int64(count), 10)
+				b = append(b, `,"members":[`...)
+				for i, who := range list {
+					if i > 0 {
+						b = append(b, ',')
+					}
+					b = who.AppendJSON(b)
+				}
+				ss.send(s, append(b, "]}"...))
+			}
+		})
+	})
+	return nil
+}
+
+// authenticate takes a fresh token of the same identity, so that a session outlives
+// the token it began with.
+func (ss *Sessions) authenticate(s *session, c *proto.Command) error {
+	who, expires, err := ss.auth.Token(c.Token)
+	switch {
+	case err != nil:
+		return err
+	case who.ID != s.who.ID:
+		return proto.Refuse(proto.Forbidden, "the token is somebody else's; open another connection for it")
+	}
+	s.expires = uint32(expires.Unix())
+	ss.arm(s)
+	b := append(ss.ok(c.ID), `{"you":`...)
+	ss.send(s, append(s.who.AppendJSON(b), '}'))
+	return nil
+}
+
+// ok begins the answer to a command; what it is about follows as one JSON value, then
+// send closes it.
+func (ss *Sessions) ok(id []byte) []byte { return append(appendID(ss.buf[:0], id), `"ok":`...) }
+
+func (ss *Sessions) answerRefusal(s *session, id []byte, r *proto.Refusal) {
+	ss.stats.refusal(r.Code)
+	b := append(appendID(ss.buf[:0], id), `"error":`...)
+	ss.send(s, r.AppendJSON(b))
+}
+
+// send completes an answer that was begun with a brace and queues it.
+func (ss *Sessions) send(s *session, b []byte) {
+	ss.buf = append(b, '}')
+	ss.hub.Text(s.id, ss.buf)
+}
+
+func appendID(b, id []byte) []byte {
+	b = append(b, '{')
+	if len(id) > 0 {
+		b = append(b, `"id":`...)
+		b = append(append(b, id...), ',')
+	}
+	return b
+}
+
+// Room names and epochs need no escapes in JSON.
+
+func appendOpen(b []byte, room proto.Room) []byte {
+	b = append(b, `{"room":"`...)
+	return append(append(b, room.String()...), '"')
+}
+
+func appendRoom(b []byte, room proto.Room) []byte { return append(appendOpen(b, room), '}') }
+
+func appendJoined(b []byte, room proto.Room, head history.Head) []byte {
+	return append(appendHead(append(b, '{'), room, head), '}')
+}
+
+func appendHead(b []byte, room proto.Room, head history.Head) []byte {
+	b = append(b, `"room":"`...)
+	b = append(b, room.String()...)
+	b = append(b, `","seq":`...)
+	b = strconv.AppendUint(b, head.Seq, 10)
+	b = append(b, `,"epoch":"`...)
+	return append(append(b, head.Epoch...), '"')
+}
+

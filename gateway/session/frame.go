@@ -1,0 +1,158 @@
+package session
+
+import (
+	"errors"
+	"time"
+
+	"roomcast/gateway/wire"
+	"roomcast/proto"
+)
+
+// frame takes one frame of an open session.
+func (ss *Sessions) frame(s *session, f *wire.Frame) {
+	switch f.Op {
+	case wire.OpPing:
+		if !ss.conformance(s) {
+			ss.slowDown(s)
+		}
+		ss.buf = wire.AppendPong(ss.buf[:0], f.Payload)
+		ss.hub.Send(s.id, ss.buf)
+		ss.checkQueue(s)
+	case wire.OpPong:
+	case wire.OpClose:
+		s.flags |= peerClosed
+		ss.end(s, f.Close, "", proto.LeftClient)
+	default:
+		payload := f.Payload
+		if f.Deflated {
+			var err error
+			if payload, err = ss.inflater.Inflate(*f, ss.limitsOf(s)); err != nil {
+				ss.fail(s, err)
+				return
+			}
+		}
+		ss.stats.Messages.Add(1)
+		ss.message(s, f.Op, payload)
+		ss.checkQueue(s)
+	}
+}
+
+func (ss *Sessions) message(s *session, op wire.Op, payload []byte) {
+	switch {
+	case s.kind == echo:
+		ss.buf = wire.AppendHeader(ss.buf[:0], op, len(payload))
+		ss.buf = append(ss.buf, payload...)
+		ss.hub.Send(s.id, ss.buf)
+	case s.kind == jsonKind && op == wire.OpBinary:
+		ss.close(s, proto.CloseUnsupported, "a JSON session takes text frames; bytes go into say as bin", proto.LeftServer)
+	case s.kind == jsonKind:
+		ss.command(s, payload)
+	case op == wire.OpBinary:
+		ss.sayText(s, proto.Content{Kind: proto.Bin, Body: payload})
+	default:
+		ss.sayText(s, proto.Content{Kind: proto.Text, Body: payload})
+	}
+}
+
+// maxSaying is how many messages of one session may wait to be stored. A text session
+// is not read meanwhile, a JSON session's next one is refused as overloaded.
+const maxSaying = 32
+
+// sayText says what a text session sent. It has been read and there is no way to
+// refuse it, so if it cannot be stored the session is closed.
+func (ss *Sessions) sayText(s *session, content proto.Content) {
+	if !ss.conformance(s) {
+		ss.slowDown(s)
+		if s.phase != open {
+			return
+		}
+	}
+	id := s.id
+	ss.say(s, s.home, content, "", ss.cfg.TextPatience, func(reply proto.Reply) {
+		s := ss.get(id)
+		if s == nil || s.phase != open {
+			return
+		}
+		if s.saying < maxSaying/2 {
+			ss.release(s, pauseSays)
+		}
+		if code, why := outcome(reply); code != 0 {
+			ss.close(s, code, why, proto.LeftServer)
+		}
+	})
+	if s.saying >= maxSaying {
+		ss.hold(s, pauseSays)
+	}
+}
+
+// outcome returns how a text session ends with the given reply; 0 = it goes on.
+func outcome(reply proto.Reply) (proto.CloseCode, string) {
+	switch {
+	case reply.Close != 0:
+		return reply.Close, ""
+	case reply.Refusal == nil:
+		return 0, ""
+	}
+	code := proto.ClosePolicy
+	switch reply.Refusal.Code {
+	case proto.RoomClosed:
+		code = proto.CloseRoomClosed
+	case proto.TooLarge:
+		code = proto.CloseTooBig
+	case proto.Overloaded:
+		code = proto.CloseShed
+	case proto.Unavailable:
+		code = proto.CloseUnavailable
+	case proto.Internal:
+		code = proto.CloseInternal
+	}
+	return code, reply.Refusal.Message
+}
+
+// slowDown charges a session for something that cannot be refused: at its limit it is
+// not read until tokens have come back, and if that goes on for long it is closed. So a
+// session is read at --rate with bursts of --burst, and one that always has more to say
+// than that is closed after FloodTime.
+func (ss *Sessions) slowDown(s *session) {
+	now := ss.ms()
+	wait := s.bucket.Take(now, ss.cfg.Rate)
+	if wait == 0 {
+		if s.flooded != 0 && s.bucket.Relaxed(now, ss.cfg.Rate) {
+			s.flooded = 0
+		}
+		return
+	}
+	s.bucket.Owe()
+	if s.flooded == 0 {
+		s.flooded = ss.second()
+	}
+	if ss.second()-s.flooded > uint32(ss.cfg.FloodTime/time.Second) {
+		ss.close(s, proto.CloseFlood, "", proto.LeftServer)
+		return
+	}
+	// Deadlines are coarse: one wait is for several tokens.
+	s.wakeMs = now + uint32(max(wait, 250*time.Millisecond)/time.Millisecond)
+	ss.hold(s, pauseRate)
+	ss.arm(s)
+}
+
+// checkQueue stops reading a session that does not read what it asks for.
+func (ss *Sessions) checkQueue(s *session) {
+	if s.phase == open && ss.hub.Due(s.id) > ss.cfg.Hub.QueueBytes/4 {
+		ss.hold(s, pauseQueue)
+		ss.hub.TellDrained(s.id)
+	}
+}
+
+// conformance reports whether the session is one of a protocol test suite, which has
+// no limits of rate.
+func (ss *Sessions) conformance(s *session) bool { return s.kind >= verbatim }
+
+// fail closes a session whose peer broke the protocol.
+func (ss *Sessions) fail(s *session, err error) {
+	var broken *wire.Error
+	if !errors.As(err, &broken) {
+		broken = &wire.Error{Close: proto.CloseInternal}
+	}
+	ss.close(s, broken.Close, broken.Reason, proto.LeftServer)
+}

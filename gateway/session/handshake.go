@@ -1,0 +1,242 @@
+package session
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"roomcast/gateway/hub"
+	"roomcast/gateway/wire"
+	"roomcast/proto"
+)
+
+// subprotocol is what a client offers to get a JSON session.
+const subprotocol = "roomcast.v1"
+
+// greet reads the request a connection begins with, and makes it a session, hands it
+// to net/http or refuses it.
+func (ss *Sessions) greet(s *session, p []byte) (used int) {
+	req, n, err := wire.ParseRequest(p)
+	if err == nil && n == 0 {
+		return 0
+	}
+	if err == nil && s.flags&counted == 0 {
+		err = &wire.Refusal{Status: http.StatusServiceUnavailable, Reason: "too many connections; try again later"}
+	}
+	if err == nil && !req.Upgrade {
+		ss.handOver(s)
+		return len(p)
+	}
+	if err == nil {
+		err = ss.upgrade(s, &req)
+	}
+	if err != nil {
+		ss.refuse(s, err)
+		return len(p)
+	}
+	return n
+}
+
+// upgrade makes the connection a session. Its errors go to the client.
+func (ss *Sessions) upgrade(s *session, req *wire.Request) error {
+	var err error
+	if s.kind, s.home, err = ss.route(req); err != nil {
+		return err
+	}
+	if err := ss.auth.CheckOrigin(string(req.Origin), string(req.Host)); err != nil {
+		return proto.Refuse(proto.Forbidden, "%v", err)
+	}
+	from, err := replayOf(req)
+	if err != nil {
+		return err
+	}
+	if err := ss.identify(s, req); err != nil {
+		return err
+	}
+
+	enc, protocol := hub.Text, ""
+	switch s.kind {
+	case jsonKind:
+		enc, protocol = hub.JSON, subprotocol
+	case verbatim:
+		enc = hub.Verbatim
+	}
+	deflate := ss.cfg.Compress && req.Deflate
+	if deflate {
+		s.reader.Deflate, enc = true, enc.Deflated()
+	}
+	s.flags |= upgraded
+	ss.hub.Open(s.id, enc)
+	ss.buf = req.AppendAccept(ss.buf[:0], protocol, deflate)
+	ss.hub.Send(s.id, ss.buf)
+	ss.stats.Sockets.Add(1)
+	ss.stats.Opened.Add(1)
+	if ss.verbose {
+		ss.log(s).Debug("session opened", "room", s.home.String(), "name", s.who.Name)
+	}
+
+	if s.home.IsZero() {
+		s.phase = open
+		if s.kind == jsonKind {
+			ss.hello(s, hub.Notice{})
+		}
+		ss.arm(s)
+		return nil
+	}
+	s.phase = joiningIn
+	ss.loop.SetDeadline(s.id, ss.loop.Now().Add(ss.cfg.TextPatience))
+	ss.hub.Join(s.id, s.home, from)
+	return nil
+}
+
+// route says what a path leads to.
+func (ss *Sessions) route(req *wire.Request) (kind, proto.Room, error) {
+	k := text
+	if req.Offers(subprotocol) {
+		k = jsonKind
+	}
+	rest, isRoom := strings.CutPrefix(req.Path, "/room/")
+	if !isRoom && ss.cfg.Conformance {
+		if req.Path == "/echo" {
+			return echo, proto.Room{}, nil
+		}
+		if rest, isRoom = strings.CutPrefix(req.Path, "/verbatim/"); isRoom {
+			k = verbatim
+		}
+	}
+	switch {
+	case isRoom:
+		room, err := proto.ParseRoom(strings.TrimSuffix(rest, "/"))
+		if err != nil {
+			return k, room, proto.Refuse(proto.BadRoom, "%v", err)
+		}
+		return k, room, nil
+	case req.Path == "/ws" && k == jsonKind:
+		return k, proto.Room{}, nil
+	case req.Path == "/ws":
+		return k, proto.Room{}, proto.Refuse(proto.BadRequest, "/ws speaks the subprotocol %s; a text session is at /room/<group>/", subprotocol)
+	}
+	return k, proto.Room{}, proto.Refuse(proto.NotFound, "no WebSocket here; connect to /room/<group>/ or /ws")
+}
+
+// replayOf reads what the query asks to see first.
+func replayOf(req *wire.Request) (from proto.From, err error) {
+	asked := 0
+	if v := req.Query("since"); v != "" {
+		asked++
+		from.HasSince = true
+		if from.Since, err = strconv.ParseUint(v, 10, 53); err != nil {
+			return from, proto.Refuse(proto.BadRequest, "since is a seq: a whole number from 0 to 2^53-1")
+		}
+	}
+	if v := req.Query("last"); v != "" {
+		asked++
+		n, err := strconv.ParseUint(v, 10, 53)
+		if err != nil {
+			return from, proto.Refuse(proto.BadRequest, "last is a whole number of messages, at most %d", proto.MaxReplay)
+		}
+		from.Last = int(min(n, proto.MaxReplay))
+	}
+	if v := req.Query("after"); v != "" {
+		asked++
+		if from.After, err = proto.ParseTime(v); err != nil {
+			return from, err
+		}
+	}
+	if asked > 1 {
+		return from, proto.Refuse(proto.BadRequest, "the query takes one of since, last and after")
+	}
+	from.Epoch = req.Query("epoch")
+	if len(from.Epoch) > 64 {
+		return from, proto.Refuse(proto.BadRequest, "the epoch is none this server has given")
+	}
+	return from, nil
+}
+
+// identify finds out who the session is: by its token, by the resume string of an
+// earlier session, or as somebody new.
+func (ss *Sessions) identify(s *session, req *wire.Request) error {
+	token, bearer := strings.CutPrefix(string(req.Authorization), "Bearer ")
+	if !bearer {
+		token = req.Query("token")
+		if token != "" && !ss.cfg.QueryToken {
+			return proto.Refuse(proto.Unauthorized, "tokens in the URL are not taken here; send Authorization: Bearer")
+		}
+	}
+	resume := req.Query("resume")
+	switch {
+	case token != "":
+		who, expires, err := ss.auth.Token(strings.TrimSpace(token))
+		if err != nil {
+			return err
+		}
+		s.who, s.expires = who, uint32(expires.Unix())
+		s.flags |= byRequest
+		return nil // the name is the token's too
+	case ss.cfg.RequireToken:
+		return proto.Refuse(proto.Unauthorized, "a token is needed; send Authorization: Bearer")
+	case resume != "":
+		who, err := ss.auth.Resume(resume)
+		if err != nil {
+			who = ss.auth.Anonymous()
+		}
+		s.who = who
+	default:
+		s.who = ss.auth.Anonymous()
+	}
+	if name := req.Query("name"); name != "" {
+		if r := proto.CheckName(name); r != nil {
+			return r
+		}
+		s.who.Name = name
+	}
+	return nil
+}
+
+// refuse answers a request that cannot become a session by a status and one line.
+func (ss *Sessions) refuse(s *session, err error) {
+	var plain *wire.Refusal
+	if !errors.As(err, &plain) {
+		r := proto.AsRefusal(err)
+		plain = &wire.Refusal{Status: r.Code.Status(), Reason: r.Message}
+	}
+	ss.stats.Refused.Add(1)
+	if ss.verbose {
+		ss.log(s).Debug("handshake refused", "status", plain.Status, "why", plain.Reason)
+	}
+	ss.buf = wire.AppendRefusal(ss.buf[:0], plain)
+	ss.loop.Write(s.id, ss.buf) // the first bytes of a connection fit
+	ss.hangUp(s)
+}
+
+// handOver gives a connection to net/http.
+func (ss *Sessions) handOver(s *session) {
+	nc, err := ss.loop.Detach(s.id)
+	if err != nil {
+		ss.cfg.Log.Error("connection cannot be handed to HTTP", "error", err)
+		ss.loop.Close(s.id)
+		return
+	}
+	s.phase = ending
+	ss.cfg.HTTP(nc)
+}
+
+// hello is the first frame of a JSON session.
+func (ss *Sessions) hello(s *session, n hub.Notice) {
+	b := append(ss.buf[:0], `{"hello":{"session":"`...)
+	b = append(b, ss.hub.Session(s.id)...)
+	b = append(b, `","you":`...)
+	b = s.who.AppendJSON(b)
+	b = append(b, `,"resume":"`...)
+	b = append(b, ss.auth.Sign(s.who)...)
+	b = append(b, `","time":"`...)
+	b = proto.AppendTime(b, time.Now())
+	b = append(b, '"')
+	if !s.home.IsZero() {
+		b = append(b, ',')
+		b = appendHead(b, s.home, n.Head)
+	}
+	ss.send(s, append(b, '}'))
+}

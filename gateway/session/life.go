@@ -1,0 +1,256 @@
+package session
+
+import (
+	"time"
+
+	"roomcast/gateway/hub"
+	"roomcast/gateway/loop"
+	"roomcast/gateway/wire"
+	"roomcast/proto"
+)
+
+// Told implements [hub.Sessions].
+func (ss *Sessions) Told(id loop.ID, n hub.Notice) {
+	s := ss.get(id)
+	if s == nil {
+		delete(ss.joins, joining{id, n.Room})
+		return
+	}
+	if s.phase == ending {
+		if n.Kind == hub.Drained {
+			ss.hangUp(s)
+		}
+		return
+	}
+	switch n.Kind {
+	case hub.Joined:
+		ss.joined(s, n)
+	case hub.Refused:
+		ss.notJoined(s, n)
+	case hub.Closed:
+		ss.roomClosed(s, n)
+	case hub.Lost:
+		ss.close(s, proto.CloseResync, "", proto.LeftServer)
+	case hub.Slow:
+		ss.tooSlow(s)
+	case hub.Blocked:
+		ss.arm(s)
+	case hub.Drained:
+		ss.release(s, pauseQueue)
+	}
+}
+
+// joined answers a join, be it by a command or by the path.
+func (ss *Sessions) joined(s *session, n hub.Notice) {
+	j := joining{s.id, n.Room}
+	cmd, asked := ss.joins[j]
+	delete(ss.joins, j)
+	atHome := s.phase == joiningIn && n.Room == s.home
+	switch {
+	case n.Head.Closed && atHome:
+		ss.close(s, proto.CloseRoomClosed, closedReason(n.Head.Why), proto.LeftServer)
+		return
+	case n.Head.Closed:
+		ss.hub.Leave(s.id, n.Room)
+		ss.answerRefusal(s, []byte(cmd), proto.Refuse(proto.RoomClosed, "%s", closedReason(n.Head.Why)))
+		return
+	case atHome:
+		s.phase = open
+		s.home = ss.hub.Name(n.Room)
+		if s.kind == jsonKind {
+			ss.hello(s, n)
+		} else if s.kind == text && ss.cfg.Greeting != "" {
+			ss.hub.Text(s.id, []byte(ss.cfg.Greeting))
+		}
+		ss.release(s, pauseJoin)
+		ss.arm(s)
+	case asked:
+		ss.send(s, appendJoined(ss.ok([]byte(cmd)), n.Room, n.Head))
+	default:
+		return
+	}
+	ss.bridge.Joined(n.Room, s.who)
+}
+
+func (ss *Sessions) notJoined(s *session, n hub.Notice) {
+	j := joining{s.id, n.Room}
+	cmd := ss.joins[j]
+	delete(ss.joins, j)
+	refusal := unread(n.Err)
+	if s.phase == joiningIn {
+		ss.close(s, proto.CloseUnavailable, refusal.Message, proto.LeftServer)
+		return
+	}
+	ss.answerRefusal(s, []byte(cmd), refusal)
+}
+
+// roomClosed ends what the room was: the whole session where it was made for the room,
+// otherwise the membership.
+func (ss *Sessions) roomClosed(s *session, n hub.Notice) {
+	if n.Room == s.home {
+		ss.close(s, proto.CloseRoomClosed, closedReason(n.Why), proto.LeftServer)
+		return
+	}
+	ss.hub.Leave(s.id, n.Room)
+	ss.bridge.Left(n.Room, s.who, proto.LeftServer)
+}
+
+func closedReason(why string) string {
+	if why == "" {
+		return "the room has been closed"
+	}
+	return "the room has been closed: " + why
+}
+
+// tooSlow closes a session that will hardly read the close frame.
+func (ss *Sessions) tooSlow(s *session) {
+	ss.stats.Slow.Add(1)
+	ss.close(s, proto.CloseSlow, "", proto.LeftServer)
+	ss.loop.SetDeadline(s.id, ss.loop.Now().Add(time.Second))
+}
+
+// close sends what is due and then a close frame.
+func (ss *Sessions) close(s *session, code proto.CloseCode, why string, reason proto.LeaveReason) {
+	if why == "" {
+		why = code.Meaning()
+	}
+	ss.end(s, code, why, reason)
+}
+
+// end is close without adding a reason; code 0 makes an empty close frame, the answer
+// to one.
+func (ss *Sessions) end(s *session, code proto.CloseCode, why string, reason proto.LeaveReason) {
+	if s.phase == ending {
+		return
+	}
+	ss.stats.closed(code)
+	ss.leaveAll(s, reason)
+	if ss.verbose || code == proto.CloseFlood || code == proto.CloseSlow {
+		ss.log(s).Info("session closed", "code", int(code), "name", code.String(), "reason", string(reason))
+	}
+	s.phase = ending
+	if s.paused != 0 {
+		s.paused = 0
+		ss.loop.Resume(s.id)
+	}
+	ss.hub.Close(s.id, code, why)
+	ss.loop.SetDeadline(s.id, ss.loop.Now().Add(ss.cfg.CloseTime))
+}
+
+// hangUp ends our side once everything has been written. The peer ends its own, or is
+// cut off.
+func (ss *Sessions) hangUp(s *session) {
+	s.phase = ending
+	if s.flags&peerClosed != 0 {
+		ss.loop.Close(s.id)
+		return
+	}
+	ss.loop.CloseWrite(s.id)
+	ss.loop.SetDeadline(s.id, ss.loop.Now().Add(ss.cfg.CloseTime))
+}
+
+// leaveAll tells the rooms a session is in that it goes.
+func (ss *Sessions) leaveAll(s *session, reason proto.LeaveReason) {
+	for _, room := range ss.hub.RoomsOf(s.id) {
+		delete(ss.joins, joining{s.id, room})
+		ss.bridge.Left(room, s.who, reason)
+	}
+}
+
+// Due implements [loop.Handler].
+func (ss *Sessions) Due(id loop.ID) {
+	s := ss.get(id)
+	if s == nil {
+		return
+	}
+	switch s.phase {
+	case handshake:
+		ss.refuse(s, proto.Refuse(proto.BadRequest, "the request did not come within %v", ss.cfg.HandshakeTime))
+	case joiningIn:
+		ss.close(s, proto.CloseUnavailable, "the room cannot be reached now; reconnect later", proto.LeftServer)
+	case ending:
+		ss.loop.Close(id)
+	case open:
+		ss.check(s)
+	}
+}
+
+// check looks after an open session whose deadline has come.
+func (ss *Sessions) check(s *session) {
+	now := ss.second()
+	if s.paused&pauseRate != 0 && int32(ss.ms()-s.wakeMs) >= 0 {
+		ss.release(s, pauseRate)
+	}
+	if stuck, blocked := ss.hub.Stuck(s.id); blocked && stuck >= ss.cfg.SlowTime {
+		ss.tooSlow(s)
+		return
+	}
+	if s.expires != 0 && now >= s.expires {
+		ss.close(s, proto.CloseTokenExpired, "", proto.LeftServer)
+		return
+	}
+	quiet := time.Duration(now-s.heard) * time.Second
+	switch {
+	case s.paused != 0:
+	case s.pinged != 0 && time.Duration(now-s.pinged)*time.Second >= ss.cfg.PongTime:
+		ss.close(s, proto.CloseNoPong, "", proto.LeftLost)
+		return
+	case s.pinged == 0 && quiet >= ss.cfg.PingAfter:
+		s.pinged = now
+		ss.buf = wire.AppendPing(ss.buf[:0], nil)
+		ss.hub.Send(s.id, ss.buf)
+		ss.stats.Pings.Add(1)
+	}
+	ss.arm(s)
+}
+
+// arm sets the deadline of an open session: the first of all there is to look after.
+func (ss *Sessions) arm(s *session) {
+	now := ss.loop.Now()
+	next := time.Unix(int64(s.heard), 0).Add(ss.cfg.PingAfter)
+	if s.pinged != 0 {
+		next = time.Unix(int64(s.pinged), 0).Add(ss.cfg.PongTime)
+	}
+	if floor := now.Add(time.Second); next.Before(floor) {
+		next = floor
+	}
+	if s.expires != 0 {
+		next = earlier(next, time.Unix(int64(s.expires), 0))
+	}
+	if _, blocked := ss.hub.Stuck(s.id); blocked {
+		next = earlier(next, now.Add(time.Second))
+	}
+	if s.paused&pauseRate != 0 {
+		next = earlier(next, now.Add(time.Duration(int32(s.wakeMs-ss.ms()))*time.Millisecond))
+	}
+	ss.loop.SetDeadline(s.id, next)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// Drain closes at most n sessions as going away and returns how many remain. New ones
+// must not come any more.
+func (ss *Sessions) Drain(n int) (left int) {
+	for _, chunk := range ss.slab {
+		for i := range chunk {
+			s := &chunk[i]
+			switch {
+			case s.id == 0 || s.phase == ending:
+			case n <= 0:
+				left++
+			case s.phase == handshake:
+				ss.refuse(s, proto.Refuse(proto.Unavailable, "this gateway stops; try again"))
+				n--
+			default:
+				ss.close(s, proto.CloseGoingAway, "", proto.LeftServer)
+				n--
+			}
+		}
+	}
+	return left
+}

@@ -1,0 +1,76 @@
+package session
+
+import (
+	"sync/atomic"
+
+	"roomcast/proto"
+)
+
+// Stats are the counters of one loop's sessions. They are written by the loop and
+// read by anybody.
+type Stats struct {
+	Sockets atomic.Int64 // open sessions
+
+	Opened   atomic.Uint64 // sessions ever
+	Refused  atomic.Uint64 // handshakes
+	Messages atomic.Uint64 // data frames that came in
+	Pings    atomic.Uint64 // sent
+	Slow     atomic.Uint64 // sessions that did not read
+	Lost     atomic.Uint64 // connections that broke without a close frame
+
+	refusals map[proto.Code]*atomic.Uint64      // fixed after construction
+	closes   map[proto.CloseCode]*atomic.Uint64 // fixed after construction
+}
+
+// codes are those a refusal can have.
+var codes = [...]proto.Code{
+	proto.BadRequest, proto.BadRoom, proto.TooLarge, proto.NotJoined, proto.TooMany, proto.RateLimited,
+	proto.RoomClosed, proto.Unauthorized, proto.Forbidden, proto.NotFound, proto.Unsupported,
+	proto.Overloaded, proto.Unavailable, proto.Internal, proto.ClosedByWord,
+}
+
+func newStats() *Stats {
+	s := &Stats{refusals: make(map[proto.Code]*atomic.Uint64), closes: make(map[proto.CloseCode]*atomic.Uint64)}
+	for _, c := range codes {
+		s.refusals[c] = new(atomic.Uint64)
+	}
+	for _, m := range proto.CloseCodes {
+		s.closes[m.Code] = new(atomic.Uint64)
+	}
+	s.closes[0] = new(atomic.Uint64) // all others
+	return s
+}
+
+// Refusals returns how many commands and messages were refused with the code.
+func (s *Stats) Refusals(c proto.Code) uint64 {
+	if n := s.refusals[c]; n != nil {
+		return n.Load()
+	}
+	return 0
+}
+
+// Closes returns how many sessions were closed with the code; 0 stands for all codes
+// that are not in [proto.CloseCodes].
+func (s *Stats) Closes(c proto.CloseCode) uint64 {
+	if n := s.closes[c]; n != nil {
+		return n.Load()
+	}
+	return 0
+}
+
+// Codes returns the codes Refusals knows.
+func Codes() []proto.Code { return codes[:] }
+
+func (s *Stats) refusal(c proto.Code) {
+	if n := s.refusals[c]; n != nil {
+		n.Add(1)
+	}
+}
+
+func (s *Stats) closed(c proto.CloseCode) {
+	n := s.closes[c]
+	if n == nil {
+		n = s.closes[0]
+	}
+	n.Add(1)
+}
