@@ -57,10 +57,13 @@ func New(secret []byte, cfg Config) (*Auth, error) {
 
 var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
+// anonymous begins the id of everybody who showed no token.
+const anonymous = "anon-"
+
 // Anonymous makes an identity nobody has: 80 random bits, so that a billion of them
 // stay apart, without a name.
 func (a *Auth) Anonymous() proto.Identity {
 	var b [10]byte
 	rand.Read(b[:])
-	return proto.Identity{ID: "anon-" + idText.EncodeToString(b[:])}
+	return proto.Identity{ID: anonymous + idText.EncodeToString(b[:])}
 }

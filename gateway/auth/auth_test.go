@@ -102,6 +102,9 @@ func TestResume(t *testing.T) {
 	if _, err := other.Resume(signed); !errors.Is(err, ErrResume) {
 		t.Errorf("another secret: got %v, want %v", err, ErrResume)
 	}
+	if _, err := a.Resume(a.Sign(proto.Identity{ID: "user-1"})); !errors.Is(err, ErrResume) {
+		t.Errorf("an identity of a token: got %v, want %v", err, ErrResume)
+	}
 	raw, _ := base64.RawURLEncoding.DecodeString(signed)
 	for i := range raw {
 		forged := append([]byte(nil), raw...)

@@ -51,7 +51,8 @@ func (a *Auth) Sign(who proto.Identity) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Resume returns whom Sign signed, or ErrResume.
+// Resume returns whom Sign signed, or ErrResume. Only anonymous identities come back
+// this way: who has a token must show one that has not run out.
 func (a *Auth) Resume(s string) (proto.Identity, error) {
 	if len(s) > maxResume || strings.ContainsAny(s, "\r\n") {
 		return proto.Identity{}, ErrResume
@@ -71,7 +72,7 @@ func (a *Auth) Resume(s string) (proto.Identity, error) {
 		return proto.Identity{}, ErrResume
 	}
 	who := proto.Identity{ID: string(body[resumeHead:idEnd]), Name: string(body[idEnd:])}
-	if proto.CheckID(who.ID) != nil || proto.CheckName(who.Name) != nil {
+	if !strings.HasPrefix(who.ID, anonymous) || proto.CheckID(who.ID) != nil || proto.CheckName(who.Name) != nil {
 		return proto.Identity{}, ErrResume
 	}
 	return who, nil
