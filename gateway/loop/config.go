@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"time"
 )
 
 // Config says how loops listen and how much they keep.
@@ -21,17 +22,18 @@ type Config struct {
 	Portable bool
 
 	// MaxPending bounds, in bytes, what Received may leave unused of one
-	// connection. A connection whose handler uses nothing of so much is closed.
+	// connection. A connection whose handler uses nothing of so much is closed
+	// with ErrPending.
 	MaxPending int
 
 	// MaxPosted bounds the functions that wait in Post, each loop.
 	MaxPosted int
 
-	// SendBuffer bounds, in bytes, what the kernel (the portable backend: the
-	// loop) holds of a peer that does not read.
+	// SendBuffer bounds, in bytes, what the kernel (the portable backend: also
+	// the loop) holds for a peer that does not read.
 	SendBuffer int
 
-	// Log tells of accepting that fails and goes on again.
+	// Log tells of accepting that fails and goes on again, and of panics.
 	Log *slog.Logger
 }
 
@@ -46,9 +48,14 @@ func DefaultConfig() Config {
 	}
 }
 
+// acceptPause is how long new connections stay in the backlog after descriptors
+// or memory ran out.
+const acceptPause = 100 * time.Millisecond
+
 // Why a connection is gone, where it was this side's doing.
 var (
 	ErrClosed   = errors.New("closed by this side")
 	ErrDetached = errors.New("detached")
 	ErrPending  = errors.New("too many bytes waited for the rest of a message")
+	ErrStopped  = errors.New("the loop has ended")
 )

@@ -4,14 +4,24 @@
 // lock, no goroutine, no timer and no buffer per connection.
 //
 // Two backends stand behind the same [Loop]: epoll on Linux, and a portable one
-// with a goroutine per connection for other systems and for TLS. They differ in
+// with goroutines per connection for other systems and for TLS. They differ in
 // cost, not in what a Handler sees.
+//
+// # Reading order
+//
+// This file: what a loop promises, and its one iteration in [Loop.Run]. slab.go:
+// what is kept of a connection. epoll_linux.go: how bytes come and go.
+// wheel.go: deadlines. inbox.go: how other goroutines reach a loop.
 package loop
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"net"
 	"net/netip"
+	"runtime"
+	"runtime/debug"
 	"time"
 )
 
@@ -35,6 +45,7 @@ type Handler interface {
 	// of them, from the front, are now used; the rest comes back in front of the
 	// next bytes. p may be changed in place, also where it is not used yet, and
 	// is valid only during the call. It is never called for a paused connection.
+	// A panic in it closes this connection only.
 	Received(id ID, p []byte) (used int)
 
 	// Writable says that a connection takes bytes again whose Write took less
@@ -46,8 +57,8 @@ type Handler interface {
 
 	// Gone is the last call for a connection, exactly once for every Opened, no
 	// matter who closed it; never from inside another call of the handler. why is
-	// [ErrClosed] after Close, [ErrDetached] after Detach, io.EOF if the
-	// peer has closed, otherwise what went wrong.
+	// [ErrClosed] after Close, [ErrDetached] after Detach, io.EOF if the peer has
+	// closed and everything it sent has been received, otherwise what went wrong.
 	Gone(id ID, why error)
 
 	// Turn ends an iteration: the time to write what has been gathered. busy
@@ -57,56 +68,245 @@ type Handler interface {
 
 // A Loop accepts and serves connections from one goroutine, the one that called
 // Run. Only Post may be called from elsewhere.
-type Loop struct{}
+type Loop struct {
+	// Static after construction.
+	cfg  Config
+	back backend
+
+	inbox inbox
+
+	// Owned by the loop's goroutine.
+	handler Handler
+	now     time.Time
+	conns   slab
+	wheel   wheel
+	dying   []death // closed in this turn, Gone not yet called
+	reading ID      // whose Received is running, 0 if nobody's
+	unread  []byte  // what that call was given
+	stats   Stats
+}
+
+// backend is the half of a loop that knows sockets. All methods but wake are
+// called from the loop's goroutine; c is the slab's entry of a live connection.
+type backend interface {
+	start()                        // begins to accept
+	poll(wait time.Duration) error // waits for events, for ever if negative, and hands them out
+	wake()                         // ends a poll early; any goroutine
+	write(id ID, c *conn, p []byte) int
+	interest(id ID, c *conn)                 // c.paused has changed
+	closeWrite(id ID, c *conn)               // after what write took
+	detach(id ID, c *conn) (net.Conn, error) // the socket is the caller's now
+	release(id ID, c *conn, orderly bool)    // ends the socket; orderly: after what write took
+	stopAccepting()
+	close() // after all connections; returns when everything started has ended
+}
+
+// death is a connection whose handler has not been told yet that it is gone.
+type death struct {
+	id  ID
+	why error
+}
+
+// Stats counts what a loop has done. They only ever grow, but for Open.
+type Stats struct {
+	Open        int    // connections now
+	Accepted    uint64 // connections
+	AcceptFails uint64 // times accepting was put off for want of descriptors or memory
+	Turns       uint64 // iterations
+	Reads       uint64 // that gave bytes
+	ReadBytes   uint64
+	Writes      uint64 // calls that reached the socket
+	WriteBytes  uint64
+	ShortWrites uint64 // that took less than they were given
+	Panics      uint64 // in Received
+}
 
 // Listen opens cfg.Loops loops that accept on one address, and returns the
 // address with the port that was given if cfg asked for port 0. Connections are
 // accepted once Run is called. A loop that is never run must be closed by
 // running it with a context that has ended.
-func Listen(cfg Config) ([]*Loop, net.Addr, error) { panic("not yet") }
+func Listen(cfg Config) ([]*Loop, net.Addr, error) {
+	if cfg.Loops <= 0 {
+		cfg.Loops = runtime.GOMAXPROCS(0)
+	}
+	if cfg.Portable || cfg.TLS != nil {
+		return listenPortable(cfg)
+	}
+	return listenNative(cfg)
+}
+
+func newLoop(cfg Config) *Loop {
+	now := time.Now()
+	return &Loop{cfg: cfg, now: now, wheel: wheel{start: now}}
+}
 
 // Run serves until ctx ends, then closes every connection and returns nil once
 // everything it started has ended; or earlier with the error that made going on
 // impossible.
-func (l *Loop) Run(ctx context.Context, h Handler) error { panic("not yet") }
+func (l *Loop) Run(ctx context.Context, h Handler) (err error) {
+	l.handler = h
+	l.inbox.open(l.back.wake)
+	defer context.AfterFunc(ctx, func() { l.inbox.post(func() {}, math.MaxInt) })()
+	l.back.start()
+
+	for busy := false; ctx.Err() == nil; {
+		if err = l.back.poll(l.patience(busy)); err != nil {
+			err = fmt.Errorf("poll connections: %w", err)
+			break
+		}
+		l.inbox.run()
+		l.wheel.advance(l)
+		busy = h.Turn()
+		l.bury()
+		l.stats.Turns++
+		if busy {
+			runtime.Gosched() // what others have for this loop may join the next turn
+		}
+	}
+
+	l.back.stopAccepting()
+	l.inbox.close()
+	l.conns.each(func(id ID, c *conn) { l.kill(id, c, ErrStopped) })
+	l.bury()
+	l.back.close()
+	return err
+}
+
+// patience returns how long the next poll may wait: not at all if there is work
+// left, for ever (negative) if there is no deadline.
+func (l *Loop) patience(busy bool) time.Duration {
+	if busy || !l.inbox.sleep() {
+		return 0
+	}
+	return l.wheel.next(time.Now())
+}
+
+// receive hands p to the handler and returns what it leaves unused. A panic over
+// what one peer sent costs that peer its connection and nobody else.
+func (l *Loop) receive(id ID, c *conn, p []byte) (rest []byte) {
+	l.reading, l.unread = id, p
+	defer func() {
+		l.reading, l.unread = 0, nil
+		if r := recover(); r != nil {
+			l.stats.Panics++
+			l.cfg.Log.Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
+			l.kill(id, c, fmt.Errorf("handler panicked: %v", r))
+		}
+	}()
+	rest = p[l.handler.Received(id, p):]
+	if len(rest) >= l.cfg.MaxPending && !c.paused {
+		l.kill(id, c, ErrPending)
+	}
+	return rest
+}
+
+// kill ends a connection for the handler; what is left of it is buried at the
+// end of the turn. It does nothing to one that is dying already.
+func (l *Loop) kill(id ID, c *conn, why error) {
+	if c.open {
+		c.open = false
+		l.dying = append(l.dying, death{id, why})
+	}
+}
+
+// bury tells the handler of every connection that has died and frees its slot.
+func (l *Loop) bury() {
+	for i := 0; i < len(l.dying); i++ { // Gone may close others
+		d := l.dying[i]
+		c := l.conns.at(d.id.Slot())
+		l.wheel.remove(&l.conns, d.id.Slot())
+		if d.why != ErrDetached {
+			l.back.release(d.id, c, d.why == ErrClosed)
+		}
+		l.handler.Gone(d.id, d.why)
+		l.conns.free(d.id.Slot())
+		l.stats.Open--
+	}
+	clear(l.dying)
+	l.dying = l.dying[:0]
+}
 
 // Post has f run on the loop soon, after everything posted before by the same
 // goroutine; safe from any goroutine. It returns false, and f will not run, if
-// the loop has ended or cfg.MaxPosted functions are waiting already.
-func (l *Loop) Post(f func()) bool { panic("not yet") }
+// the loop does not run or cfg.MaxPosted functions are waiting already.
+func (l *Loop) Post(f func()) bool { return l.inbox.post(f, l.cfg.MaxPosted) }
 
 // Write takes as much of p as the socket takes now and returns how much that
 // was; p is not kept. After a short write the handler's Writable follows, or
 // Gone if the connection is broken.
-func (l *Loop) Write(id ID, p []byte) (n int) { panic("not yet") }
+func (l *Loop) Write(id ID, p []byte) (n int) {
+	c := l.conns.get(id)
+	if c == nil || len(p) == 0 {
+		return 0
+	}
+	return l.back.write(id, c, p)
+}
 
 // SetDeadline has Due called once t has passed, up to 200 ms late; the zero
 // time unsets it. There is one deadline a connection, the last one set.
-func (l *Loop) SetDeadline(id ID, t time.Time) { panic("not yet") }
+func (l *Loop) SetDeadline(id ID, t time.Time) {
+	if l.conns.get(id) != nil {
+		l.wheel.set(&l.conns, id.Slot(), t)
+	}
+}
 
 // Pause stops reading, so that the peer is held back by TCP's own flow control.
-func (l *Loop) Pause(id ID) { panic("not yet") }
+func (l *Loop) Pause(id ID) {
+	if c := l.conns.get(id); c != nil && !c.paused {
+		c.paused = true
+		l.back.interest(id, c)
+	}
+}
 
 // Resume reads again, beginning with what Received left unused before Pause.
-func (l *Loop) Resume(id ID) { panic("not yet") }
+func (l *Loop) Resume(id ID) {
+	if c := l.conns.get(id); c != nil && c.paused {
+		c.paused = false
+		l.back.interest(id, c)
+	}
+}
 
 // CloseWrite tells the peer that nothing more will come, and goes on reading.
 // It is the polite way to end a connection whose peer may still be sending:
 // closing at once would reset it and could take away what was written last.
-func (l *Loop) CloseWrite(id ID) { panic("not yet") }
+func (l *Loop) CloseWrite(id ID) {
+	if c := l.conns.get(id); c != nil {
+		l.back.closeWrite(id, c)
+	}
+}
 
 // Close ends a connection: what Write took is still delivered if the peer is
 // there to read it. Of the handler's methods only Gone is called for it after
 // this, soon.
-func (l *Loop) Close(id ID) { panic("not yet") }
+func (l *Loop) Close(id ID) {
+	if c := l.conns.get(id); c != nil {
+		l.kill(id, c, ErrClosed)
+	}
+}
 
 // Detach takes a connection off the loop and returns it as a net.Conn that reads
 // the bytes of the present call of Received first. It may only be called from
-// Received, whose result then does not matter; Gone follows with ErrDetached.
-func (l *Loop) Detach(id ID) (net.Conn, error) { panic("not yet") }
+// Received, whose result then does not matter, and before anything was written;
+// Gone follows with ErrDetached. After an error the connection is as it was.
+func (l *Loop) Detach(id ID) (net.Conn, error) {
+	c := l.conns.get(id)
+	if c == nil || id != l.reading {
+		return nil, fmt.Errorf("detach connection: not called from its Received")
+	}
+	nc, err := l.back.detach(id, c)
+	if err != nil {
+		return nil, fmt.Errorf("detach connection: %w", err)
+	}
+	l.kill(id, c, ErrDetached)
+	return &unreadConn{Conn: nc, unread: append([]byte(nil), l.unread...)}, nil
+}
 
 // Now returns the time at which this iteration began. It costs nothing.
-func (l *Loop) Now() time.Time { panic("not yet") }
+func (l *Loop) Now() time.Time { return l.now }
 
-// StopAccepting closes the listener; connections stay.
-func (l *Loop) StopAccepting() { panic("not yet") }
+// Stats returns the counters so far.
+func (l *Loop) Stats() Stats { return l.stats }
+
+// StopAccepting closes the listener; connections stay. (On the portable backend
+// loops share one listener: it closes for all of them.)
+func (l *Loop) StopAccepting() { l.back.stopAccepting() }

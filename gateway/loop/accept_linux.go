@@ -1,0 +1,109 @@
+package loop
+
+import (
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func (e *epoll) start() { e.listen() }
+
+// listen begins, or begins again, to poll the listener.
+func (e *epoll) listen() {
+	e.held = time.Time{}
+	if e.listener < 0 {
+		return
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: acceptSlot}
+	if err := unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, e.listener, &ev); err != nil {
+		e.holdAccepting(err)
+	}
+}
+
+// holdAccepting leaves the listener alone for a while: being readable all the
+// time it would keep the loop spinning.
+func (e *epoll) holdAccepting(why error) {
+	e.l.stats.AcceptFails++
+	e.l.cfg.Log.Warn("accepting held", "error", why, "connections", e.l.stats.Open)
+	unix.EpollCtl(e.fd, unix.EPOLL_CTL_DEL, e.listener, nil)
+	e.held = time.Now().Add(acceptPause)
+}
+
+// acceptAgain ends a pause whose time has come, or shortens wait to its end.
+func (e *epoll) acceptAgain(wait time.Duration) time.Duration {
+	if e.held.IsZero() {
+		return wait
+	}
+	left := time.Until(e.held)
+	if left <= 0 {
+		e.listen()
+		return wait
+	}
+	if wait < 0 {
+		return left
+	}
+	return min(wait, left)
+}
+
+// accept takes what waits in the backlog, up to a turn's share; more says that
+// it ended at that.
+func (e *epoll) accept() (more bool) {
+	for range acceptsPerTurn {
+		if e.listener < 0 { // closed by the handler
+			return false
+		}
+		fd, errno := rawAccept(e.listener, &e.peer)
+		switch errno {
+		case 0:
+			e.open(fd)
+		case unix.EAGAIN:
+			return false
+		case unix.EINTR, unix.ECONNABORTED:
+		default: // EMFILE, ENFILE, ENOBUFS, ENOMEM
+			e.holdAccepting(os.NewSyscallError("accept4", errno))
+			return false
+		}
+	}
+	return true
+}
+
+func (e *epoll) open(fd int) {
+	id, c := e.l.conns.alloc()
+	c.fd = int32(fd)
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(id.Slot()), Pad: int32(id >> 32)}
+	if err := unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		unix.Close(fd)
+		e.l.conns.free(id.Slot())
+		e.holdAccepting(os.NewSyscallError("epoll_ctl", err))
+		return
+	}
+	e.l.stats.Accepted++
+	e.l.stats.Open++
+	e.l.handler.Opened(id, addrPort(&e.peer))
+}
+
+// stopAccepting first accepts what has been queued: closing the listener would
+// reset those connections.
+func (e *epoll) stopAccepting() {
+	if e.listener < 0 {
+		return
+	}
+	for e.l.handler != nil && e.accept() {
+	}
+	unix.Close(e.listener)
+	e.listener, e.held = -1, time.Time{}
+}
+
+func addrPort(sa *unix.RawSockaddrAny) netip.AddrPort {
+	switch sa.Addr.Family {
+	case unix.AF_INET:
+		a := asInet4(sa)
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), swap(a.Port))
+	case unix.AF_INET6:
+		a := asInet6(sa)
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), swap(a.Port))
+	}
+	return netip.AddrPort{}
+}

@@ -1,0 +1,95 @@
+package loop
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// notSent is how many bytes, beyond those on their way, the kernel takes for a
+// peer before it calls its socket full (TCP_NOTSENT_LOWAT).
+const notSent = 16 << 10
+
+// listenNative opens cfg.Loops epoll loops, each with a listener of its own
+// among which the kernel spreads new connections.
+func listenNative(cfg Config) ([]*Loop, net.Addr, error) {
+	// With SO_REUSEPORT a second gateway on the same address would silently
+	// take half of its connections. Without it the address must be free.
+	probe, err := net.Listen("tcp", cfg.Address)
+	if err != nil {
+		return nil, nil, err
+	}
+	addr := probe.Addr()
+	probe.Close()
+
+	var loops []*Loop
+	for range cfg.Loops {
+		l := newLoop(cfg)
+		e, err := listenEpoll(l, addr.String())
+		if err != nil {
+			for _, l := range loops {
+				l.back.stopAccepting()
+				l.back.close()
+			}
+			return nil, nil, err
+		}
+		l.back = e
+		loops = append(loops, l)
+	}
+	return loops, addr, nil
+}
+
+func listenEpoll(l *Loop, address string) (*epoll, error) {
+	fd, err := listener(address, l.cfg)
+	if err != nil {
+		return nil, err
+	}
+	e, err := newEpoll(l, fd)
+	if err != nil {
+		unix.Close(fd)
+	}
+	return e, err
+}
+
+// listener returns a listening socket. Package net resolves the address and
+// chooses families; the options set here are inherited by every accepted
+// socket, which saves a call each.
+func listener(address string, cfg Config) (int, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		ctlErr := raw.Control(func(fd uintptr) {
+			for _, o := range []struct{ level, name, value int }{
+				{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1},
+				{unix.SOL_SOCKET, unix.SO_SNDBUF, cfg.SendBuffer},
+				{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+				{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSent},
+			} {
+				if err = unix.SetsockoptInt(int(fd), o.level, o.name, o.value); err != nil {
+					err = fmt.Errorf("set socket option %d: %w", o.name, err)
+					return
+				}
+			}
+		})
+		if err == nil {
+			err = ctlErr
+		}
+		return err
+	}}
+	ln, err := lc.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return -1, err
+	}
+	defer ln.Close()
+	f, err := ln.(*net.TCPListener).File() // a duplicate that no other poller knows
+	if err != nil {
+		return -1, err
+	}
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("duplicate listener: %w", err)
+	}
+	return fd, unix.SetNonblock(fd, true)
+}

@@ -1,0 +1,294 @@
+package loop
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	handshakeTime = 5 * time.Second // for a TLS handshake
+	lingerTime    = time.Second     // for what Write took before Close
+	maxHandshakes = 1024            // TLS handshakes at once; further connections wait in the backlog
+)
+
+// portable is the backend over package net: for each connection a goroutine
+// that reads and, while there is something to write, one that writes. They
+// touch nothing of the loop's but by posting to it.
+type portable struct {
+	l          *Loop
+	mates      *mates
+	intake     chan net.Conn // from the mates' acceptors
+	wakes      chan struct{}
+	timer      *time.Timer
+	peers      []*peer       // by slot; owned by the loop
+	handshakes chan struct{} // one element for each under way
+	ctx        context.Context
+	stop       context.CancelFunc
+	wg         sync.WaitGroup // accept, take and every goroutine of a connection
+}
+
+// mates are the loops of one Listen. They share a listener, and whoever accepts
+// gives the connection to the next in turn.
+type mates struct {
+	ln    net.Listener
+	loops []*portable
+	turn  atomic.Uint32
+}
+
+func listenPortable(cfg Config) ([]*Loop, net.Addr, error) {
+	ln, err := net.Listen("tcp", cfg.Address)
+	if err != nil {
+		return nil, nil, err
+	}
+	m := &mates{ln: ln}
+	var loops []*Loop
+	for range cfg.Loops {
+		l := newLoop(cfg)
+		ctx, stop := context.WithCancel(context.Background())
+		b := &portable{
+			l: l, mates: m,
+			intake:     make(chan net.Conn),
+			wakes:      make(chan struct{}, 1),
+			timer:      time.NewTimer(time.Hour),
+			handshakes: make(chan struct{}, maxHandshakes),
+			ctx:        ctx, stop: stop,
+		}
+		l.back = b
+		m.loops = append(m.loops, b)
+		loops = append(loops, l)
+	}
+	return loops, ln.Addr(), nil
+}
+
+func (b *portable) start() {
+	b.wg.Go(b.accept)
+	b.wg.Go(b.take)
+}
+
+func (b *portable) poll(wait time.Duration) error {
+	switch {
+	case wait < 0:
+		<-b.wakes
+	case wait > 0:
+		b.timer.Reset(wait)
+		select {
+		case <-b.wakes:
+		case <-b.timer.C:
+		}
+	}
+	b.l.now = time.Now()
+	return nil
+}
+
+func (b *portable) wake() {
+	select {
+	case b.wakes <- struct{}{}:
+	default:
+	}
+}
+
+// post is Post without a bound: every connection has at most three of these
+// under way. It returns false once the loop has ended.
+func (b *portable) post(f func()) bool { return b.l.inbox.post(f, int(^uint(0)>>1)) }
+
+func (b *portable) accept() {
+	for {
+		nc, err := b.mates.ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // descriptors ran out
+			b.l.cfg.Log.Warn("accepting held", "error", err)
+			select {
+			case <-time.After(acceptPause):
+				continue
+			case <-b.ctx.Done():
+				return
+			}
+		}
+		next := b.mates.loops[int(b.mates.turn.Add(1))%len(b.mates.loops)]
+		select {
+		case next.intake <- nc:
+		case <-next.ctx.Done():
+			nc.Close()
+		case <-b.ctx.Done():
+			nc.Close()
+			return
+		}
+	}
+}
+
+// take serves what the acceptors give to this loop.
+func (b *portable) take() {
+	for {
+		select {
+		case nc := <-b.intake:
+			if b.l.cfg.TLS != nil {
+				b.handshakes <- struct{}{} // each ends by its own deadline
+			}
+			b.wg.Go(func() { b.serve(nc) })
+		case <-b.ctx.Done():
+			return
+		}
+	}
+}
+
+// serve reads one connection until it ends.
+func (b *portable) serve(nc net.Conn) {
+	peer := addrPortOf(nc.RemoteAddr())
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		tcp.SetWriteBuffer(b.l.cfg.SendBuffer)
+	}
+	if b.l.cfg.TLS != nil {
+		secure := tls.Server(nc, b.l.cfg.TLS)
+		ctx, cancel := context.WithTimeout(b.ctx, handshakeTime)
+		err := secure.HandshakeContext(ctx)
+		cancel()
+		<-b.handshakes
+		if err != nil {
+			nc.Close()
+			return
+		}
+		nc = secure
+	}
+	p := newPeer(b, nc)
+	if !b.post(func() { b.open(p, peer) }) {
+		nc.Close()
+		return
+	}
+	p.readLoop()
+}
+
+// open puts a connection on the loop.
+func (b *portable) open(p *peer, addr netip.AddrPort) {
+	id, _ := b.l.conns.alloc()
+	p.id = id
+	if int(id.Slot()) == len(b.peers) {
+		b.peers = append(b.peers, nil)
+	}
+	b.peers[id.Slot()] = p
+	b.l.stats.Accepted++
+	b.l.stats.Open++
+	b.l.handler.Opened(id, addr)
+	p.readOn()
+}
+
+// got takes the buffer back from a reader: n more bytes, then perhaps err.
+func (b *portable) got(p *peer, n int, err error) {
+	p.lent = false
+	c := b.l.conns.get(p.id)
+	if c == nil {
+		return
+	}
+	if n > 0 {
+		b.l.stats.Reads++
+		b.l.stats.ReadBytes += uint64(n)
+	}
+	p.have += n
+	p.err = err
+	p.fresh = n > 0
+	b.deliver(p, c)
+}
+
+// deliver hands p's bytes to the handler, and the buffer back to the reader; not
+// while the connection is paused.
+func (b *portable) deliver(p *peer, c *conn) {
+	if c.paused {
+		return
+	}
+	if p.fresh {
+		p.fresh = false
+		rest := b.l.receive(p.id, c, p.buf[:p.have])
+		p.have = copy(p.buf, rest)
+	}
+	switch {
+	case !c.open:
+	case p.err != nil:
+		if !c.paused {
+			b.l.kill(p.id, c, p.err)
+		}
+	case !c.paused:
+		p.readOn()
+	}
+}
+
+func (b *portable) writable(p *peer) {
+	if b.l.conns.get(p.id) != nil {
+		b.l.handler.Writable(p.id)
+	}
+}
+
+func (b *portable) failed(p *peer, err error) {
+	if c := b.l.conns.get(p.id); c != nil {
+		b.l.kill(p.id, c, err)
+	}
+}
+
+func (b *portable) interest(id ID, c *conn) {
+	if c.paused {
+		return
+	}
+	p := b.peers[id.Slot()]
+	b.post(func() {
+		if c := b.l.conns.get(id); c != nil && !p.lent {
+			p.fresh = p.fresh || p.have > 0
+			b.deliver(p, c)
+		}
+	})
+}
+
+func (b *portable) write(id ID, c *conn, data []byte) int {
+	n := b.peers[id.Slot()].write(data)
+	b.l.stats.Writes++
+	b.l.stats.WriteBytes += uint64(n)
+	if n < len(data) {
+		b.l.stats.ShortWrites++
+	}
+	return n
+}
+
+func (b *portable) closeWrite(id ID, _ *conn) { b.peers[id.Slot()].end(endWrite) }
+
+func (b *portable) detach(id ID, _ *conn) (net.Conn, error) {
+	p := b.peers[id.Slot()]
+	if !p.idle() {
+		return nil, errors.New("not all that was written has been sent")
+	}
+	b.peers[id.Slot()] = nil
+	close(p.next)
+	return p.nc, nil
+}
+
+func (b *portable) release(id ID, _ *conn, orderly bool) {
+	p := b.peers[id.Slot()]
+	b.peers[id.Slot()] = nil
+	if orderly {
+		p.end(endClose)
+	} else {
+		p.end(endNow)
+	}
+	close(p.next)
+}
+
+func (b *portable) stopAccepting() { b.mates.ln.Close() }
+
+func (b *portable) close() {
+	b.stop()
+	b.wg.Wait()
+	b.timer.Stop()
+}
+
+func addrPortOf(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

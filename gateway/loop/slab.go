@@ -1,0 +1,78 @@
+package loop
+
+// conn is what a loop keeps of a connection: 32 bytes and no pointer, so that
+// the garbage collector never looks at the slab.
+type conn struct {
+	gen    uint32 // generation of the slot; counts up when the connection is gone
+	fd     int32  // epoll backend
+	tail   uint32 // epoll backend: 1 + index of the bytes not used yet, 0 for none
+	open   bool   // accepted and not yet closed
+	paused bool   // not read from
+	short  bool   // a write was short; writable is awaited
+	armed  bool   // epoll backend: epoll reports writable
+
+	// The wheel's.
+	due    uint32 // tick of the deadline, 0 for none
+	queued uint32 // tick under which it is in the wheel, 0 if it is not; at most due
+	next   uint32 // neighbours in the bucket: 1 + slot, 0 for none;
+	prev   uint32 // in a free slot next leads to the next free one
+}
+
+const chunkSize = 4096 // slots
+
+// slab holds connections by slot. It grows by chunks, which never move, and
+// gives out the slot that was freed last first.
+type slab struct {
+	chunks []*[chunkSize]conn
+	size   uint32 // slots ever used
+	unused uint32 // head of the free slots: 1 + slot, 0 for none
+}
+
+// alloc returns a fresh connection and its ID.
+func (s *slab) alloc() (ID, *conn) {
+	slot := s.size
+	if s.unused != 0 {
+		slot = s.unused - 1
+		s.unused = s.at(slot).next
+	} else {
+		if slot%chunkSize == 0 {
+			s.chunks = append(s.chunks, new([chunkSize]conn))
+		}
+		s.size++
+	}
+	c := s.at(slot)
+	*c = conn{gen: max(c.gen, 1), open: true} // no ID is zero
+	return s.id(slot), c
+}
+
+// free makes the slot's ID invalid and the slot reusable.
+func (s *slab) free(slot uint32) {
+	c := s.at(slot)
+	*c = conn{gen: c.gen + 1, next: s.unused}
+	s.unused = slot + 1
+}
+
+// get returns the open connection of an ID, nil if there is none any more.
+func (s *slab) get(id ID) *conn {
+	if id.Slot() >= s.size {
+		return nil
+	}
+	c := s.at(id.Slot())
+	if c.gen != uint32(id>>32) || !c.open {
+		return nil
+	}
+	return c
+}
+
+func (s *slab) at(slot uint32) *conn { return &s.chunks[slot/chunkSize][slot%chunkSize] }
+
+func (s *slab) id(slot uint32) ID { return ID(slot) | ID(s.at(slot).gen)<<32 }
+
+// each calls f for every open connection.
+func (s *slab) each(f func(ID, *conn)) {
+	for slot := range s.size {
+		if c := s.at(slot); c.open {
+			f(s.id(slot), c)
+		}
+	}
+}

@@ -1,0 +1,20 @@
+package loop
+
+import "net"
+
+// unreadConn is a detached connection: bytes the loop had read come first.
+type unreadConn struct {
+	net.Conn
+	unread []byte
+}
+
+func (c *unreadConn) Read(p []byte) (int, error) {
+	if len(c.unread) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.unread)
+	if c.unread = c.unread[n:]; len(c.unread) == 0 {
+		c.unread = nil
+	}
+	return n, nil
+}

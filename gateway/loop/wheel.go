@@ -1,0 +1,107 @@
+package loop
+
+import "time"
+
+const (
+	tick    = 100 * time.Millisecond
+	buckets = 1024 // ticks ahead that the wheel reaches; later deadlines wait in its last bucket
+)
+
+// wheel keeps the deadlines of all connections of a loop in a hashed timing
+// wheel (Varghese and Lauck, 1987), its lists threaded through the slab.
+//
+// Most deadlines are put off again and again (the peer was heard), so putting
+// off only notes the new tick; the entry moves when its bucket comes up. A
+// quiet connection costs one visit per deadline, a busy one no more.
+type wheel struct {
+	start time.Time            // of tick 0
+	at    uint32               // the last tick that has been handled
+	head  [buckets]uint32      // 1 + slot of the first in the bucket, 0 for none
+	some  [buckets / 64]uint64 // which buckets have one
+}
+
+// set gives slot the deadline t, none if t is zero.
+func (w *wheel) set(s *slab, slot uint32, t time.Time) {
+	c := s.at(slot)
+	if t.IsZero() {
+		c.due = 0 // the entry is dropped when its bucket comes up
+		return
+	}
+	c.due = w.at + 1
+	if after := t.Sub(w.start); after > time.Duration(w.at)*tick {
+		c.due = max(c.due, uint32((after+tick-1)/tick))
+	}
+	if c.queued != 0 && c.queued <= c.due {
+		return
+	}
+	w.remove(s, slot)
+	w.insert(s, slot)
+}
+
+// insert puts slot into the bucket of its deadline, or the farthest one.
+func (w *wheel) insert(s *slab, slot uint32) {
+	c := s.at(slot)
+	c.queued = min(c.due, w.at+buckets-1)
+	b := c.queued % buckets
+	c.prev, c.next = 0, w.head[b]
+	if c.next != 0 {
+		s.at(c.next - 1).prev = slot + 1
+	}
+	w.head[b] = slot + 1
+	w.some[b/64] |= 1 << (b % 64)
+}
+
+// remove takes slot out of its bucket if it is in one.
+func (w *wheel) remove(s *slab, slot uint32) {
+	c := s.at(slot)
+	if c.queued == 0 {
+		return
+	}
+	if c.next != 0 {
+		s.at(c.next - 1).prev = c.prev
+	}
+	b := c.queued % buckets
+	if c.prev != 0 {
+		s.at(c.prev - 1).next = c.next
+	} else if w.head[b] = c.next; c.next == 0 {
+		w.some[b/64] &^= 1 << (b % 64)
+	}
+	c.queued, c.next, c.prev = 0, 0, 0
+}
+
+// advance calls the handler's Due for every deadline up to l.now.
+func (w *wheel) advance(l *Loop) {
+	for now := uint32(l.now.Sub(w.start) / tick); w.at < now; {
+		w.at++
+		for b := w.at % buckets; w.head[b] != 0; { // nothing is ever inserted into this bucket
+			slot := w.head[b] - 1
+			c := l.conns.at(slot)
+			w.remove(&l.conns, slot)
+			switch {
+			case c.due == 0 || !c.open:
+			case c.due > w.at:
+				w.insert(&l.conns, slot)
+			default:
+				c.due = 0
+				l.handler.Due(l.conns.id(slot))
+			}
+		}
+	}
+}
+
+// next returns how long after now the next bucket with an entry comes up,
+// negative if there is none.
+func (w *wheel) next(now time.Time) time.Duration {
+	for i := uint32(1); i < buckets; {
+		b := (w.at + i) % buckets
+		if w.some[b/64] == 0 {
+			i += 64 - b%64
+			continue
+		}
+		if w.some[b/64]&(1<<(b%64)) != 0 {
+			return max(0, w.start.Add(time.Duration(w.at+i)*tick).Sub(now))
+		}
+		i++
+	}
+	return -1
+}
