@@ -186,6 +186,16 @@ func (l *Log) read(ctx context.Context, w want, head proto.Record, byLeader bool
 	return out, nil
 }
 
+// place returns where to read a page from that begins with seq: a room's first page from
+// the oldest message of the stream, which costs the server an index look-up, whereas
+// from a place in the middle it first counts what is left of the block there.
+func place(seq, pointer uint64) uint64 {
+	if seq == 1 {
+		return 1
+	}
+	return max(pointer, 1)
+}
+
 // seek finds a stream sequence at or before the first record of w, by walking from page
 // to page, and about how many records of the room one has to read from there.
 func seek(ctx context.Context, w want, head proto.Record, next reader) (from uint64, about int, err error) {
@@ -194,13 +204,13 @@ func seek(ctx context.Context, w want, head proto.Record, next reader) (from uin
 	for range maxHops {
 		own := begin(last.Seq)
 		if w.after.IsZero() && own <= w.from {
-			return max(last.State.Start, 1), int(end - own + 1), nil
+			return place(own, last.State.Start), int(end - own + 1), nil
 		}
-		if own == 1 && last.State.Start > 0 {
-			return last.State.Start, maxBatch, nil
+		if own == 1 {
+			return 1, maxBatch, nil
 		}
-		if w.after.IsZero() && begin(own-1) <= w.from {
-			return max(last.State.Page, 1), int(end - begin(own-1) + 1), nil
+		if page := begin(own - 1); w.after.IsZero() && page <= w.from {
+			return place(page, last.State.Page), int(end - page + 1), nil
 		}
 		if last.State.Page == 0 {
 			break
