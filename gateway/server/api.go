@@ -168,19 +168,34 @@ func (a *api) moderate(act proto.Act) func(*http.Request) (answer, error) {
 
 // ask says s and waits for the room's owner to answer.
 func (a *api) ask(ctx context.Context, s bridge.Say) (answer, error) {
-	reply := make(chan proto.Reply, 1)
-	a.bridge.Say(s, func(r proto.Reply) { reply <- r })
+	reply, err := await(ctx, func(done func(proto.Reply, error)) {
+		a.bridge.Say(s, func(r proto.Reply) { done(r, nil) })
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case reply.Refusal != nil:
+		return nil, reply.Refusal
+	case reply.Close != 0:
+		return nil, proto.Refuse(proto.ClosedByWord, "this text is a close word: nothing was stored, and there is no connection to close")
+	}
+	return reply.AppendJSON(nil), nil
+}
+
+// await starts what calls back once and waits for that, no longer than ctx lasts.
+func await[T any](ctx context.Context, start func(done func(T, error))) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	got := make(chan result, 1)
+	start(func(value T, err error) { got <- result{value, err} })
 	select {
-	case r := <-reply:
-		if r.Refusal != nil {
-			return nil, r.Refusal
-		}
-		if r.Close != 0 {
-			return nil, proto.Refuse(proto.ClosedByWord, "this text is a close word: nothing was stored, and there is no connection to close")
-		}
-		return r.AppendJSON(nil), nil
+	case res := <-got:
+		return res.value, res.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		var none T
+		return none, ctx.Err()
 	}
 }
 
@@ -191,21 +206,11 @@ func (a *api) history(r *http.Request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	type result struct {
-		page history.Page
-		err  error
+	page, err := await(r.Context(), func(done func(history.Page, error)) { a.bridge.Read(q, done) })
+	if err != nil {
+		return nil, err
 	}
-	got := make(chan result, 1)
-	a.bridge.Read(q, func(p history.Page, err error) { got <- result{p, err} })
-	select {
-	case res := <-got:
-		if res.err != nil {
-			return nil, res.err
-		}
-		return appendPage(nil, res.page), nil
-	case <-r.Context().Done():
-		return nil, r.Context().Err()
-	}
+	return appendPage(nil, page), nil
 }
 
 func appendPage(b []byte, p history.Page) []byte {
@@ -242,58 +247,45 @@ func (a *api) members(r *http.Request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	type result struct {
-		body answer
-		err  error
+	type crowd struct {
+		count int
+		list  []proto.Identity
 	}
-	got := make(chan result, 1)
-	a.bridge.Members(room, func(count int, list []proto.Identity, err error) {
-		b := append([]byte(`{"count":`), strconv.Itoa(count)...)
-		if count <= proto.MaxListed {
-			b = append(b, `,"members":[`...)
-			for i, who := range list {
-				if i > 0 {
-					b = append(b, ',')
-				}
-				b = who.AppendJSON(b)
-			}
-			b = append(b, ']')
-		}
-		got <- result{append(b, '}'), err}
+	now, err := await(r.Context(), func(done func(crowd, error)) {
+		a.bridge.Members(room, func(count int, list []proto.Identity, err error) { done(crowd{count, list}, err) })
 	})
-	select {
-	case res := <-got:
-		return res.body, res.err
-	case <-r.Context().Done():
-		return nil, r.Context().Err()
+	if err != nil {
+		return nil, err
 	}
+	b := append([]byte(`{"count":`), strconv.Itoa(now.count)...)
+	if now.count <= proto.MaxListed {
+		b = append(b, `,"members":[`...)
+		for i, who := range now.list {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = who.AppendJSON(b)
+		}
+		b = append(b, ']')
+	}
+	return append(b, '}'), nil
 }
 
 // rooms returns {"rooms":[{"room":"lobby","messages":12},…]}.
 func (a *api) rooms(r *http.Request) (answer, error) {
+	list, err := await(r.Context(), a.bridge.Rooms)
+	if err != nil {
+		return nil, err
+	}
 	type room struct {
 		Room     string `json:"room"`
 		Messages uint64 `json:"messages"`
 	}
-	type result struct {
-		list []bridge.RoomInfo
-		err  error
+	rooms := make([]room, len(list))
+	for i, info := range list {
+		rooms[i] = room{info.Room.String(), info.Messages}
 	}
-	got := make(chan result, 1)
-	a.bridge.Rooms(func(list []bridge.RoomInfo, err error) { got <- result{list, err} })
-	select {
-	case res := <-got:
-		if res.err != nil {
-			return nil, res.err
-		}
-		rooms := make([]room, len(res.list))
-		for i, info := range res.list {
-			rooms[i] = room{info.Room.String(), info.Messages}
-		}
-		return appendJSON(nil, map[string]any{"rooms": rooms}), nil
-	case <-r.Context().Done():
-		return nil, r.Context().Err()
-	}
+	return appendJSON(nil, map[string]any{"rooms": rooms}), nil
 }
 
 func roomOf(r *http.Request) (proto.Room, error) {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
 
 	"roomcast/gateway/auth"
@@ -34,13 +32,9 @@ func newGuard(tokenFile string, listen net.Addr, a *auth.Auth) (guard, error) {
 	if tokenFile == "" {
 		return g, nil
 	}
-	b, err := os.ReadFile(tokenFile)
+	token, err := readToken(tokenFile)
 	if err != nil {
 		return g, fmt.Errorf("--api-token-file: %w", err)
-	}
-	token := bytes.TrimSpace(b)
-	if len(token) < 16 {
-		return g, fmt.Errorf("--api-token-file: %s: a token of %d characters can be guessed, 16 or more are needed", tokenFile, len(token))
 	}
 	g.token, g.tokens = sha256.Sum256(token), true
 	return g, nil

@@ -1,0 +1,72 @@
+package server
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// certificate serves a certificate from two files and reads them again when they have
+// changed, so that a renewed one needs no restart. It is safe for concurrent use.
+type certificate struct {
+	certFile, keyFile string
+	log               *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	current *tls.Certificate
+	changed time.Time // of the newer file, when current was read
+	looked  time.Time // when the files were last looked at
+}
+
+// lookEvery bounds how often handshakes look at the files.
+const lookEvery = 10 * time.Second
+
+func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+	if err := c.read(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *certificate) config() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"http/1.1"}, // WebSocket begins in HTTP/1.1
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if time.Since(c.looked) > lookEvery && !c.modified().Equal(c.changed) {
+				if err := c.read(); err != nil {
+					c.log.Warn("https certificate has changed and cannot be read; the old one stays", "error", err)
+				}
+			}
+			return c.current, nil
+		},
+	}
+}
+
+// read reads the files; the caller holds mu or is alone.
+func (c *certificate) read() error {
+	c.looked = time.Now()
+	changed := c.modified()
+	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return fmt.Errorf("--https-cert, --https-key: %w", err)
+	}
+	c.current, c.changed = &pair, changed
+	return nil
+}
+
+// modified returns when the newer of the files was written.
+func (c *certificate) modified() (newest time.Time) {
+	for _, path := range []string{c.certFile, c.keyFile} {
+		if info, err := os.Stat(path); err == nil && info.ModTime().After(newest) {
+			newest = info.ModTime()
+		}
+	}
+	return newest
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package server
+
+import "log/slog"
+
+// connectionsThatFit returns what is asked for; 0 = no limit.
+func connectionsThatFit(asked int, _ *slog.Logger) int { return asked }

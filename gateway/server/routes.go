@@ -1,0 +1,50 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"roomcast/gateway/auth"
+	"roomcast/gateway/bridge"
+	"roomcast/gateway/web"
+	"roomcast/proto"
+)
+
+// routes returns everything on the public port that is not a WebSocket handshake.
+func routes(cfg *Config, b *bridge.Bridge, who *auth.Auth, listen net.Addr) (http.Handler, error) {
+	guard, err := newGuard(cfg.APITokenFile, listen, who)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	(&api{bridge: b, guard: guard, maxMessage: cfg.MaxMessage, log: cfg.Log}).register(mux)
+	mux.Handle("/", web.Handler())
+	mux.HandleFunc("GET /room/{room}", room)
+	mux.HandleFunc("GET /room/{room}/{$}", room)
+	mux.HandleFunc("GET /ws", wantsUpgrade)
+	return mux, nil
+}
+
+// room answers who opens a room's address without speaking WebSocket: a browser gets
+// the page, in that room.
+func room(w http.ResponseWriter, r *http.Request) {
+	name, err := proto.ParseRoom(r.PathValue("room"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		http.Redirect(w, r, "/?group="+url.QueryEscape(name.String()), http.StatusSeeOther)
+		return
+	}
+	wantsUpgrade(w, r)
+}
+
+func wantsUpgrade(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Upgrade", "websocket")
+	w.WriteHeader(http.StatusUpgradeRequired)
+	fmt.Fprintln(w, "this address speaks WebSocket; open it with a WebSocket client, or / with a browser")
+}

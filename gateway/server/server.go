@@ -1,0 +1,232 @@
+// Package server composes a gateway: event loops with their sessions, the bridge to
+// NATS, the HTTP side (pages and API) on the same port, and how all of it starts and
+// stops.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"roomcast/gateway/auth"
+	"roomcast/gateway/bridge"
+	"roomcast/gateway/limit"
+	"roomcast/gateway/loop"
+	"roomcast/gateway/session"
+	"roomcast/proto/daemon"
+)
+
+// Server is one gateway. Run is called once; Ready from anywhere.
+type Server struct {
+	cfg    Config
+	bridge *bridge.Bridge
+	stats  stats
+	phase  atomic.Pointer[string] // why it is not ready; nil = it is
+}
+
+// New checks cfg and makes a server that does nothing until Run.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg}
+	s.set("waiting for NATS")
+	b := bridge.DefaultConfig()
+	b.ID, b.Version, b.Dial, b.Keys, b.Log = cfg.ID, daemon.SemVer(), cfg.Dial, cfg.Keys, cfg.Log
+	b.Stats = s.stats.summary
+	var err error
+	if s.bridge, err = bridge.New(b); err != nil {
+		return nil, err
+	}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(&s.stats, s.bridge)
+	}
+	return s, nil
+}
+
+// Ready returns nil while the server takes connections and its NATS is there, and
+// otherwise why not.
+func (s *Server) Ready() error {
+	if why := s.phase.Load(); why != nil {
+		return errors.New(*why)
+	}
+	return s.bridge.Ready()
+}
+
+// URL returns the address of the page when listening on address.
+func (c Config) URL(address string) string {
+	scheme := "http"
+	if c.CertFile != "" {
+		scheme = "https"
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" || net.ParseIP(host).IsUnspecified() {
+		host = "localhost"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port) + "/"
+}
+
+// Run serves until ctx ends, then sends everybody away, finishes what was said, and
+// returns nil. It calls started with the address once it listens, and returns earlier
+// with what made going on impossible.
+func (s *Server) Run(ctx context.Context, started func(address string)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	// The bridge outlives the sessions, whose last messages go through it.
+	bridgeCtx, stopBridge := context.WithCancel(context.WithoutCancel(ctx))
+	var bridgeDone sync.WaitGroup
+	bridgeDone.Go(func() {
+		if err := s.bridge.Run(bridgeCtx); err != nil {
+			cancel(err)
+		}
+	})
+	defer bridgeDone.Wait()
+	defer stopBridge()
+
+	if err := s.awaitBridge(ctx); err != nil {
+		return err
+	}
+	front, err := s.open()
+	if err != nil {
+		return err
+	}
+	front.run(cancel)
+	s.phase.Store(nil)
+	s.cfg.Log.Info("gateway serves", "id", s.cfg.ID, "address", front.addr.String(), "loops", len(front.loops))
+	started(front.addr.String())
+
+	<-ctx.Done()
+	s.set("stopping")
+	front.drain(s.cfg.DrainTime, s.cfg.Log)
+	front.wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (s *Server) set(why string) { s.phase.Store(&why) }
+
+// awaitBridge waits until NATS is there and the secret is known.
+func (s *Server) awaitBridge(ctx context.Context) error {
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	tell := time.NewTimer(3 * time.Second)
+	defer tell.Stop()
+	for s.bridge.Ready() != nil {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tell.C:
+			s.cfg.Log.Warn("waiting for the bridge to NATS", "why", s.bridge.Ready())
+		case <-look.C:
+		}
+	}
+	return nil
+}
+
+// front is everything that has to do with connections: what listens, the loops and
+// the HTTP server beside them.
+type front struct {
+	addr     net.Addr
+	loops    []*loop.Loop
+	sessions []*session.Sessions
+	handoff  *handoff
+	http     *http.Server
+	stop     context.CancelFunc // ends the loops
+	ctx      context.Context    // of the loops
+	running  sync.WaitGroup
+	broken   chan struct{} // closed when a loop has failed
+	once     sync.Once
+}
+
+// open listens and makes the sessions; nothing is accepted until run.
+func (s *Server) open() (*front, error) {
+	cfg := &s.cfg
+	who, err := auth.New(s.bridge.Secret(), cfg.Auth)
+	if err != nil {
+		return nil, err
+	}
+	lc := loop.DefaultConfig()
+	lc.Address, lc.Loops, lc.Portable, lc.Log = cfg.Listen, cfg.Loops, cfg.Portable, cfg.Log
+	lc.MaxPending = max(lc.MaxPending, 2*cfg.MaxMessage)
+	if cfg.Conformance {
+		lc.MaxPending = conformancePending
+	}
+	if cfg.CertFile != "" {
+		pair, err := newCertificate(cfg.CertFile, cfg.KeyFile, cfg.Log)
+		if err != nil {
+			return nil, err
+		}
+		lc.TLS = pair.config()
+	}
+	f := &front{broken: make(chan struct{})}
+	if f.loops, f.addr, err = loop.Listen(lc); err != nil {
+		return nil, fmt.Errorf("--listen: %w", err)
+	}
+	f.ctx, f.stop = context.WithCancel(context.Background())
+	f.handoff = newHandoff(f.addr)
+	handler, err := routes(cfg, s.bridge, who, f.addr)
+	if err != nil {
+		f.close()
+		return nil, err
+	}
+	f.http = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	caps := limit.NewCaps(limit.CapsConfig{
+		Total: connectionsThatFit(cfg.MaxConnections, cfg.Log), PerAddress: cfg.MaxConnectionsPerAddress, PerSecond: int(cfg.ConnectRate),
+	})
+	for i, l := range f.loops {
+		sc := cfg.sessions(fmt.Sprintf("%s-%d", cfg.ID, i), len(f.loops))
+		sc.HTTP = f.handoff.give
+		f.sessions = append(f.sessions, session.New(sc, l, s.bridge, who, caps))
+	}
+	s.stats.watch(f.sessions, caps)
+	return f, nil
+}
+
+// run starts the loops and the HTTP server. A loop that fails calls failed.
+func (f *front) run(failed context.CancelCauseFunc) {
+	for i, l := range f.loops {
+		f.running.Go(func() {
+			if err := l.Run(f.ctx, f.sessions[i]); err != nil {
+				f.once.Do(func() { close(f.broken) })
+				failed(fmt.Errorf("run event loop: %w", err))
+			}
+		})
+	}
+	f.running.Go(func() { f.http.Serve(f.handoff) })
+}
+
+// close gives back loops that never ran.
+func (f *front) close() {
+	f.stop()
+	for _, l := range f.loops {
+		l.Run(f.ctx, nil)
+	}
+}
+
+// wait ends what is still open and returns when everything has ended.
+func (f *front) wait() {
+	f.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := f.http.Shutdown(ctx); err != nil {
+		f.http.Close()
+	}
+	f.running.Wait()
+}

@@ -1,0 +1,131 @@
+package server
+
+import (
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"roomcast/gateway/limit"
+	"roomcast/gateway/session"
+	"roomcast/proto"
+)
+
+// stats adds up what the loops count, for /metrics and for nats micro stats. It is
+// safe for concurrent use; before watch there is nothing to add up.
+type stats struct {
+	mu       sync.Mutex
+	sessions []*session.Sessions // guarded by mu
+	caps     *limit.Caps         // guarded by mu
+}
+
+func (s *stats) watch(sessions []*session.Sessions, caps *limit.Caps) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions, s.caps = sessions, caps
+}
+
+func (s *stats) watched() ([]*session.Sessions, *limit.Caps) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions, s.caps
+}
+
+// summary is what nats micro stats shows of this gateway.
+func (s *stats) summary() any {
+	list, _ := s.watched()
+	sum := struct {
+		Sockets    int64  `json:"sockets"`
+		Rooms      int64  `json:"rooms"`
+		Messages   uint64 `json:"messages"`
+		Deliveries uint64 `json:"deliveries"`
+		Slow       uint64 `json:"slow"`
+	}{}
+	for _, ss := range list {
+		sum.Sockets += ss.Stats().Sockets.Load()
+		sum.Rooms += ss.Hub().Stats().Rooms.Load()
+		sum.Messages += ss.Stats().Messages.Load()
+		sum.Deliveries += ss.Hub().Stats().Deliveries.Load()
+		sum.Slow += ss.Stats().Slow.Load()
+	}
+	return sum
+}
+
+// figure is one metric that is a sum over the loops.
+type figure struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func(*session.Sessions) float64
+}
+
+func gauge(name, help string, read func(*session.Sessions) float64) figure {
+	return figure{prometheus.NewDesc("roomcast_gateway_"+name, help, nil, nil), prometheus.GaugeValue, read}
+}
+
+func counter(name, help string, read func(*session.Sessions) uint64) figure {
+	return figure{prometheus.NewDesc("roomcast_gateway_"+name, help, nil, nil), prometheus.CounterValue,
+		func(ss *session.Sessions) float64 { return float64(read(ss)) }}
+}
+
+var figures = []figure{
+	gauge("sessions", "Open sessions.", func(ss *session.Sessions) float64 { return float64(ss.Stats().Sockets.Load()) }),
+	gauge("rooms", "Rooms with members, each loop's counted by itself.", func(ss *session.Sessions) float64 { return float64(ss.Hub().Stats().Rooms.Load()) }),
+	gauge("held_bytes", "Bytes kept for members who have not read them.", func(ss *session.Sessions) float64 { return float64(ss.Hub().Stats().HeldBytes.Load()) }),
+	counter("sessions_opened_total", "Sessions ever.", func(ss *session.Sessions) uint64 { return ss.Stats().Opened.Load() }),
+	counter("sessions_lost_total", "Connections that broke without a close frame.", func(ss *session.Sessions) uint64 { return ss.Stats().Lost.Load() }),
+	counter("handshakes_refused_total", "Handshakes refused by an HTTP status.", func(ss *session.Sessions) uint64 { return ss.Stats().Refused.Load() }),
+	counter("messages_total", "Messages and commands that came in.", func(ss *session.Sessions) uint64 { return ss.Stats().Messages.Load() }),
+	counter("pings_total", "Pings sent to quiet connections.", func(ss *session.Sessions) uint64 { return ss.Stats().Pings.Load() }),
+	counter("slow_sessions_total", "Sessions that did not read what was due to them.", func(ss *session.Sessions) uint64 { return ss.Stats().Slow.Load() }),
+	counter("deliveries_total", "Frames of rooms given to a member.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Deliveries.Load() }),
+	counter("replayed_total", "Events served from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Replayed.Load() }),
+	counter("writes_total", "Writes to sockets.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Writes.Load() }),
+	counter("written_bytes_total", "Bytes written to sockets.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Bytes.Load() }),
+	counter("overtaken_total", "Members left behind by their room, who go on from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Overtaken.Load() }),
+	counter("gaps_total", "Gaps announced to members.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Gaps.Load() }),
+	counter("inbox_drops_total", "Deliveries let go because a loop was too far behind; they are read from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().InboxDrops.Load() }),
+}
+
+var (
+	connectionsDesc = prometheus.NewDesc("roomcast_gateway_connections", "Open connections, sessions or not.", nil, nil)
+	refusalsDesc    = prometheus.NewDesc("roomcast_gateway_refusals_total", "Commands refused, by code.", []string{"code"}, nil)
+	closesDesc      = prometheus.NewDesc("roomcast_gateway_closes_total", "Sessions closed, by close code.", []string{"code", "name"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (s *stats) Describe(out chan<- *prometheus.Desc) {
+	for _, f := range figures {
+		out <- f.desc
+	}
+	out <- connectionsDesc
+	out <- refusalsDesc
+	out <- closesDesc
+}
+
+// Collect implements prometheus.Collector.
+func (s *stats) Collect(out chan<- prometheus.Metric) {
+	list, caps := s.watched()
+	if caps == nil {
+		return
+	}
+	sum := func(read func(*session.Sessions) float64) (total float64) {
+		for _, ss := range list {
+			total += read(ss)
+		}
+		return total
+	}
+	for _, f := range figures {
+		out <- prometheus.MustNewConstMetric(f.desc, f.kind, sum(f.read))
+	}
+	out <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(caps.Count()))
+	for _, code := range session.Codes() {
+		n := sum(func(ss *session.Sessions) float64 { return float64(ss.Stats().Refusals(code)) })
+		out <- prometheus.MustNewConstMetric(refusalsDesc, prometheus.CounterValue, n, string(code))
+	}
+	for _, m := range proto.CloseCodes {
+		n := sum(func(ss *session.Sessions) float64 { return float64(ss.Stats().Closes(m.Code)) })
+		out <- prometheus.MustNewConstMetric(closesDesc, prometheus.CounterValue, n, strconv.Itoa(int(m.Code)), m.Name)
+	}
+	others := sum(func(ss *session.Sessions) float64 { return float64(ss.Stats().Closes(0)) })
+	out <- prometheus.MustNewConstMetric(closesDesc, prometheus.CounterValue, others, "other", "other")
+}
