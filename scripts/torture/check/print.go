@@ -1,0 +1,46 @@
+package check
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// Print writes the summary as a table, and the violations.
+func (r *Report) Print(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(what string, v any) { fmt.Fprintf(t, "  %s\t%v\n", what, v) }
+	row("messages said", r.OK+r.Failed+r.Unknown)
+	row("  acknowledged", fmt.Sprintf("%d, %d of them as said before", r.OK, r.Duplicates))
+	row("  refused for good", r.Failed)
+	row("  without an answer", r.Unknown)
+	row("stored events", r.Stored)
+	row("deliveries", r.Deliveries)
+	row("connections", r.Links)
+	row("exact resumes", r.Resumes)
+	row("slowest ack", r.SlowestAck.Round(time.Millisecond))
+	row("longest time without an ack", r.LongestAckGap.Round(time.Millisecond))
+	for _, name := range slices.Sorted(maps.Keys(r.Faults)) {
+		row("fault: "+name, r.Faults[name])
+	}
+	row("violations", r.count())
+	t.Flush()
+	for _, v := range r.Violations {
+		fmt.Fprintln(w, "VIOLATION", v)
+	}
+	for rule, n := range r.Broken {
+		if n > maxKept {
+			fmt.Fprintf(w, "and %d more of %q\n", n-maxKept, rule)
+		}
+	}
+}
+
+func (r *Report) count() (n int) {
+	for _, k := range r.Broken {
+		n += k
+	}
+	return n
+}

@@ -1,0 +1,140 @@
+//go:build linux
+
+// Torture shows what Roomcast promises: it runs real processes, lets clients talk, kills,
+// pauses, cuts off and fills up whatever there is, and then holds what every client did
+// and saw against the log.
+//
+//	go run ./scripts/torture -for 60s -mode single
+//
+// Modes: embedded (one gateway with everything in it), single (one NATS server, two
+// roomsvc, two gateways), cluster (three NATS servers with three replicas, two roomsvc,
+// three gateways). As root it works in network and mount namespaces of its own and can cut
+// networks and fill disks; otherwise these faults are off, and asking for them is an error.
+//
+// The exit status is 0 if every promise was kept and the run proves something, 1 if not:
+// then the history and the logs of the processes are kept.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"roomcast/scripts/torture/check"
+	"roomcast/scripts/torture/history"
+	"roomcast/scripts/torture/rig"
+)
+
+// config is what the command line says.
+type config struct {
+	length  time.Duration
+	mode    string
+	seed    uint64
+	faults  string
+	sync    string
+	dir     string
+	keep    bool
+	race    bool
+	check   string
+	clients int
+	rooms   int
+	rate    int
+}
+
+func defaultConfig() config {
+	return config{
+		length: time.Minute, mode: "single", seed: rand.Uint64N(1e6), faults: "all", sync: "always",
+		clients: 12, rooms: 6, rate: 150,
+	}
+}
+
+func main() {
+	c := defaultConfig()
+	flag.DurationVar(&c.length, "for", c.length, "let clients talk for this `long`")
+	flag.StringVar(&c.mode, "mode", c.mode, "what to run: embedded, single or cluster")
+	flag.Uint64Var(&c.seed, "seed", c.seed, "draw faults and talk from this `number`; random without")
+	flag.StringVar(&c.faults, "faults", c.faults, "only these, separated by commas, such as `\"kill nats,pause\"`; none for none")
+	flag.StringVar(&c.sync, "sync", c.sync, "when NATS syncs to disk: always, or an `interval`")
+	flag.StringVar(&c.dir, "dir", c.dir, "work in this `directory`; a temporary one without")
+	flag.BoolVar(&c.keep, "keep", c.keep, "keep history and logs of a good run too")
+	flag.BoolVar(&c.race, "race", c.race, "build the processes with the race detector")
+	flag.StringVar(&c.check, "check", c.check, "only check this history `file`")
+	flag.IntVar(&c.clients, "clients", c.clients, "how many clients talk")
+	flag.IntVar(&c.rooms, "rooms", c.rooms, "in how many rooms")
+	flag.IntVar(&c.rate, "rate", c.rate, "how many messages a second they say in all")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	ok, err := torture(ctx, c)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "torture:", err)
+	}
+	if !ok {
+		stop()
+		os.Exit(1)
+	}
+}
+
+// torture makes one run and reports whether it is a good one.
+func torture(ctx context.Context, c config) (ok bool, err error) {
+	if c.check != "" {
+		return verdict(c.check)
+	}
+	switch c.mode {
+	case "embedded", "single", "cluster":
+	default:
+		return false, fmt.Errorf("-mode: %q is none of embedded, single and cluster", c.mode)
+	}
+	if c.clients < 3 || c.rooms < 2 || c.rate < 1 {
+		return false, errors.New("at least 3 clients, 2 rooms and 1 message a second are needed")
+	}
+	if c.dir == "" {
+		if c.dir, err = os.MkdirTemp("", "torture-*"); err != nil {
+			return false, fmt.Errorf("make work directory: %w", err)
+		}
+		// The run in namespaces of its own works in the same directory.
+		os.Args = append([]string{os.Args[0], "-dir", c.dir, "-seed", fmt.Sprint(c.seed)}, os.Args[1:]...)
+	}
+	status, entered, err := rig.Enter(ctx)
+	if entered || err != nil {
+		return status == 0, err
+	}
+	fmt.Printf("torture: mode %s, seed %d, %v, in %s\n", c.mode, c.seed, c.length, c.dir)
+	path := filepath.Join(c.dir, "history.jsonl")
+	troubles, err := play(ctx, c, path)
+	if err != nil {
+		return false, fmt.Errorf("%w (see %s)", err, c.dir)
+	}
+	ok, err = verdict(path)
+	for _, trouble := range troubles {
+		fmt.Println("VIOLATION process:", trouble)
+		ok = false
+	}
+	switch {
+	case !ok || err != nil:
+		fmt.Printf("FAILED; history and logs are in %s; again with -seed %d\n", c.dir, c.seed)
+	case c.keep:
+		fmt.Println("passed; history and logs are in", c.dir)
+	default:
+		fmt.Println("passed")
+		err = os.RemoveAll(c.dir)
+	}
+	return ok, err
+}
+
+// verdict checks a history and prints the summary.
+func verdict(path string) (ok bool, err error) {
+	report, err := check.Check(history.Read(path))
+	if err != nil {
+		return false, err
+	}
+	report.Print(os.Stdout)
+	return report.Kept(), nil
+}

@@ -1,0 +1,192 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"roomcast/gateway/client"
+	"roomcast/proto"
+	"roomcast/scripts/torture/history"
+)
+
+// member is a client that follows rooms and speaks in them, as a sender of its own.
+type member struct {
+	run   *run
+	name  string
+	rooms []proto.Room
+
+	client *client.Client // static after enter; a visitor makes a new one for every visit
+
+	mu   sync.Mutex // guards what follows
+	have map[proto.Room]uint64
+	conn net.Conn // the newest
+}
+
+func (r *run) newMember(name string, rooms []proto.Room) *member {
+	return &member{run: r, name: name, rooms: rooms, have: map[proto.Room]uint64{}}
+}
+
+// enter makes member i, who follows two thirds of the rooms.
+func (r *run) enter(ctx context.Context, i int) (*member, error) {
+	var rooms []proto.Room
+	for n, room := range r.names {
+		if (n+i)%3 != 0 {
+			rooms = append(rooms, room)
+		}
+	}
+	m := r.newMember(fmt.Sprintf("member%d", i), rooms)
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	var err error
+	if m.client, err = m.dial(ctx, ""); err != nil {
+		return nil, err
+	}
+	for _, room := range rooms {
+		if _, err := m.client.Join(ctx, room, proto.From{}); err != nil {
+			m.client.Close()
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *member) dial(ctx context.Context, resume string) (*client.Client, error) {
+	record := recorder{history: m.run.history, client: m.name, joins: map[uint64]string{}}
+	return client.Dial(ctx, client.Config{
+		URLs: m.run.rig.Gateways(), Name: m.name, Resume: resume,
+		MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
+		Quiet: 2 * time.Second, Patience: 8 * time.Second, Buffer: 1 << 20,
+		Trace: record.trace(), NetDial: m.netDial,
+	})
+}
+
+func (m *member) netDial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.conn = conn
+	return conn, nil
+}
+
+// stay takes what comes until ctx ends.
+func (m *member) stay(ctx context.Context) {
+	defer m.client.Close()
+	m.take(ctx, m.client)
+}
+
+// take takes what comes from c until ctx or c ends.
+func (m *member) take(ctx context.Context, c *client.Client) error {
+	for {
+		n, err := c.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if n.Event != nil {
+			m.mu.Lock()
+			m.have[n.Room] = n.Event.Seq
+			m.mu.Unlock()
+		}
+	}
+}
+
+func (m *member) seen(room proto.Room) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.have[room]
+}
+
+// stumble breaks the member's own connection now and then.
+func (m *member) stumble(ctx context.Context) {
+	random := m.run.random(history.Sum(m.name + " stumbles"))
+	for ctx.Err() == nil {
+		sleep(ctx, between(random, 2*time.Second, 20*time.Second))
+		m.mu.Lock()
+		conn := m.conn
+		m.mu.Unlock()
+		if conn != nil && !m.run.healed.Load() {
+			conn.Close()
+		}
+	}
+}
+
+// speak says things until ctx ends, and waits for the answers as long as life allows. Now
+// and then it does not wait long.
+func (m *member) speak(ctx, life context.Context) {
+	random := m.run.random(history.Sum(m.name + " speaks"))
+	pause := time.Second * time.Duration(m.run.clients) / time.Duration(m.run.rate)
+	for n := 1; ctx.Err() == nil; n++ {
+		patience := healTime
+		if random.IntN(20) == 0 && !m.run.healed.Load() {
+			patience = 1500 * time.Millisecond
+		}
+		m.say(life, m.rooms[random.IntN(len(m.rooms))], fmt.Sprintf("%s-%d", m.name, n), 20+random.IntN(300), patience)
+		sleep(ctx, between(random, pause/2, pause*3/2))
+	}
+}
+
+func (m *member) say(ctx context.Context, room proto.Room, key string, size int, patience time.Duration) {
+	text := history.Text(key, size)
+	e := history.Entry{Client: m.name, Room: room.String(), Key: key}
+	e.Op, e.Body = history.Invoke, history.Sum(text)
+	m.run.history.Add(e)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	message := client.Text(text)
+	message.Key = key
+	ack, err := m.client.Say(ctx, room, message)
+	m.run.answered(e, room, ack.Seq, ack.Duplicate, err)
+}
+
+// answered writes down the answer to what was invoked by e.
+func (r *run) answered(e history.Entry, room proto.Room, seq uint64, duplicate bool, err error) {
+	e.Body = 0
+	var refusal *proto.Refusal
+	switch {
+	case err == nil:
+		e.Op, e.Seq, e.Dup = history.OK, seq, duplicate
+		r.stored(room, seq)
+	case errors.As(err, &refusal):
+		e.Op, e.Why = history.Fail, err.Error()
+	default:
+		e.Op, e.Why = history.Unknown, err.Error()
+	}
+	r.history.Add(e)
+}
+
+// visit follows the room that is closed and opened again: every time it is closed the
+// connection ends, and coming back makes sense only when the room is open.
+func (m *member) visit(ctx context.Context) {
+	resume := ""
+	for ctx.Err() == nil {
+		c, err := m.dial(ctx, resume)
+		if err != nil {
+			sleep(ctx, 200*time.Millisecond)
+			continue
+		}
+		resume = c.Hello().Resume
+		// The first visit begins with the whole log, a later one where the last ended.
+		_, err = c.Join(ctx, m.run.gavel, proto.From{HasSince: true, Since: m.seen(m.run.gavel)})
+		if err == nil {
+			err = m.take(ctx, c)
+		}
+		c.Close()
+		var refusal *proto.Refusal
+		if errors.As(err, &refusal) {
+			sleep(ctx, 200*time.Millisecond)
+		}
+	}
+}
+
+func between(random *rand.Rand, low, high time.Duration) time.Duration {
+	return low + time.Duration(random.Int64N(int64(high-low)+1))
+}

@@ -1,0 +1,203 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"roomcast/proto"
+	"roomcast/scripts/torture/fault"
+	"roomcast/scripts/torture/history"
+	"roomcast/scripts/torture/rig"
+)
+
+const (
+	startTime = time.Minute      // for the system to be ready
+	healTime  = time.Minute      // for everything to be acknowledged and shown after the last fault
+	quietTime = 10 * time.Second // of it, for messages said after the last fault
+)
+
+// run is one run of clients against a rig.
+type run struct {
+	config
+	rig     *rig.Rig
+	history *history.Writer
+	names   []proto.Room // where everybody talks
+	gavel   proto.Room   // which is closed and opened again
+
+	healed atomic.Bool // no more faults will come
+
+	mu    sync.Mutex // guards heads
+	heads map[proto.Room]uint64
+}
+
+// play lets clients talk while faults are done, and then lets a fresh reader read the logs.
+// It returns what the processes did that they must never do.
+func play(ctx context.Context, c config, path string) (troubles []string, err error) {
+	starting, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	machine, err := rig.New(starting, rig.Config{
+		Dir: c.dir, Mode: c.mode, Sync: c.sync, Race: c.race,
+		Disks: c.faults == "all" || strings.Contains(c.faults, string(fault.Full)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.mode, err)
+	}
+	defer func() { err = errors.Join(err, machine.Close()) }()
+	plan, err := planFor(c, machine.Shape())
+	if err != nil {
+		return nil, err
+	}
+	r := &run{config: c, rig: machine, heads: map[proto.Room]uint64{}, gavel: proto.MustRoom("gavel")}
+	for i := range c.rooms {
+		r.names = append(r.names, proto.MustRoom(fmt.Sprintf("房间_%d", i)))
+	}
+	if r.history, err = history.Create(path); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.history.Close()) }()
+	if err := r.talk(ctx, plan); err != nil {
+		return nil, err
+	}
+	return machine.Crashes(), nil
+}
+
+func planFor(c config, shape fault.Shape) ([]fault.Step, error) {
+	if c.faults == "none" {
+		return nil, nil
+	}
+	choice, err := shape.Select(c.faults)
+	if err != nil {
+		return nil, fmt.Errorf("-faults: %w", err)
+	}
+	if !shape.Root {
+		fmt.Println("torture: not root, so no networks are cut and no disks filled")
+	}
+	return shape.Plan(c.seed, c.length, choice), nil
+}
+
+// talk is the run proper. Its phases: everybody joins; talk and faults; everything is
+// healed and talk goes on for a while; silence, until everybody has seen everything; one
+// fresh reader reads the logs.
+func (r *run) talk(ctx context.Context, plan []fault.Step) error {
+	life, leave := context.WithCancel(ctx)
+	var staying, speaking sync.WaitGroup
+	defer staying.Wait()
+	defer leave()
+	talking, silence := context.WithCancel(life)
+	defer speaking.Wait()
+	defer silence()
+
+	var members []*member
+	for i := range r.clients {
+		m, err := r.enter(life, i)
+		if err != nil {
+			return err
+		}
+		members = append(members, m)
+		staying.Go(func() { m.stay(life) })
+		staying.Go(func() { m.stumble(life) })
+		speaking.Go(func() { m.speak(talking, life) })
+	}
+	for i := range 2 {
+		m := r.newMember(fmt.Sprintf("visitor%d", i), []proto.Room{r.gavel})
+		members = append(members, m)
+		staying.Go(func() { m.visit(life) })
+	}
+	speaking.Go(func() { r.insist(talking, life) })
+	speaking.Go(func() { r.plead(talking, life) })
+	speaking.Go(func() { r.preside(talking, life) })
+
+	if err := r.doFaults(ctx, plan); err != nil {
+		return err
+	}
+	healing, cancel := context.WithTimeout(ctx, healTime)
+	defer cancel()
+	if err := r.rig.Ready(healing); err != nil {
+		return fmt.Errorf("wait for everything to run again: %w", err)
+	}
+	defer context.AfterFunc(healing, leave)() // what is not answered by then never will be
+	r.healed.Store(true)
+	r.history.Add(history.Entry{Op: history.Heal})
+	sleep(ctx, quietTime)
+	silence()
+	speaking.Wait()
+	r.waitForAll(healing, members)
+	r.history.Add(history.Entry{Op: history.End})
+	leave()
+	staying.Wait()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return r.readAll(ctx)
+}
+
+// doFaults does every step of the plan in its time and returns when all are healed and the
+// time to talk is over.
+func (r *run) doFaults(ctx context.Context, plan []fault.Step) error {
+	begin := time.Now()
+	failed := make(chan error, len(plan))
+	var doing sync.WaitGroup
+	for _, step := range plan {
+		sleep(ctx, step.At-time.Since(begin))
+		fmt.Printf("%7.1fs  %s %d for %v\n", time.Since(begin).Seconds(), step, step.Target+1, step.For.Round(10*time.Millisecond))
+		r.history.Add(history.Entry{Op: history.Fault, Why: step.String()})
+		doing.Go(func() {
+			if err := r.rig.Do(ctx, step); err != nil {
+				failed <- err
+			}
+		})
+	}
+	sleep(ctx, r.length-time.Since(begin))
+	doing.Wait()
+	close(failed)
+	var err error
+	for e := range failed {
+		err = errors.Join(err, e)
+	}
+	return errors.Join(err, ctx.Err())
+}
+
+// stored notes that a room has an event of that seq.
+func (r *run) stored(room proto.Room, seq uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.heads[room] = max(r.heads[room], seq)
+}
+
+func (r *run) head(room proto.Room) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heads[room]
+}
+
+// waitForAll waits until every member has been shown all that was acknowledged.
+func (r *run) waitForAll(ctx context.Context, members []*member) {
+	for _, m := range members {
+		for _, room := range m.rooms {
+			for m.seen(room) < r.head(room) && ctx.Err() == nil {
+				sleep(ctx, 20*time.Millisecond)
+			}
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// random returns a source of its own for every purpose, drawn from the seed.
+func (r *run) random(purpose uint64) *rand.Rand { return rand.New(rand.NewPCG(r.seed, purpose)) }

@@ -1,0 +1,135 @@
+//go:build linux
+
+package rig
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"roomcast/scripts/torture/fault"
+)
+
+// Do does what a step says and heals it when its time is over or ctx ends. Two faults of
+// one process come one after the other.
+func (r *Rig) Do(ctx context.Context, s fault.Step) error {
+	targets := r.byRole[s.Role][s.Target : s.Target+1]
+	if s.Kind == fault.Outage {
+		targets = r.byRole[s.Role]
+	}
+	for _, p := range targets {
+		p.fault.Lock()
+		defer p.fault.Unlock()
+	}
+	p := targets[0]
+	switch s.Kind {
+	case fault.Kill, fault.Outage:
+		for _, p := range targets {
+			p.signal(syscall.SIGKILL, true)
+		}
+		for _, p := range targets {
+			<-p.signal(syscall.SIGKILL, true)
+		}
+		sleep(ctx, s.For)
+	case fault.Term:
+		if p.stop() {
+			return fmt.Errorf("%s did not end within %v of SIGTERM", p.Name, stopTime)
+		}
+		sleep(ctx, s.For)
+	case fault.LameDuck:
+		p.signal(syscall.SIGUSR2, true)
+		sleep(ctx, s.For)
+		p.stop() // a lame duck has its own idea of how long it takes to end
+	case fault.Pause:
+		p.signal(syscall.SIGSTOP, false)
+		sleep(ctx, s.For)
+		p.signal(syscall.SIGCONT, false)
+	case fault.Cut, fault.CutIn, fault.CutOut:
+		if err := r.cut(ctx, p, s.Kind); err != nil {
+			return err
+		}
+		sleep(ctx, s.For)
+		return p.iptables("-F")
+	case fault.Full:
+		if err := p.fillDisk(); err != nil {
+			return err
+		}
+		sleep(ctx, s.For)
+		if err := p.resizeDisk(diskSize); err != nil {
+			return err
+		}
+		// The server stops writing to a stream after an I/O error, until it is started again.
+		p.stop()
+	}
+	for _, p := range targets {
+		if err := p.Start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// cut drops what goes between p and those it talks to: the servers, for a server everybody.
+func (r *Rig) cut(ctx context.Context, p *Process, k fault.Kind) error {
+	for _, peer := range r.all {
+		if peer == p || p.Role != fault.NATS && peer.Role != fault.NATS {
+			continue
+		}
+		if k != fault.CutOut {
+			if err := p.iptables("-A", "INPUT", "-s", peer.ip, "-j", "DROP"); err != nil {
+				return err
+			}
+		}
+		if k != fault.CutIn {
+			if err := p.iptables("-A", "OUTPUT", "-d", peer.ip, "-j", "DROP"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *Process) iptables(args ...string) error {
+	args = slices.Concat([]string{"netns", "exec", p.space, "iptables", "-w"}, args)
+	return run(context.Background(), "ip", args...)
+}
+
+const diskSize = "1g" // of memory, at most; far more than a run writes
+
+// mountDisk gives p a disk of its own.
+func (p *Process) mountDisk() error {
+	return run(context.Background(), "mount", "-t", "tmpfs", "-o", "size="+diskSize, "tmpfs", p.data)
+}
+
+func (p *Process) resizeDisk(size string) error {
+	return run(context.Background(), "mount", "-o", "remount,size="+size, p.data)
+}
+
+// fillDisk leaves no room on p's disk.
+func (p *Process) fillDisk() error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(p.data, &fs); err != nil {
+		return fmt.Errorf("look at the disk of %s: %w", p.Name, err)
+	}
+	used := (fs.Blocks - fs.Bfree) * uint64(fs.Bsize)
+	// More may be written between the look and the change, which then fails: try again.
+	for range 10 {
+		if p.resizeDisk(strconv.FormatUint(used, 10)) == nil {
+			return nil
+		}
+		used += 1 << 16
+	}
+	return fmt.Errorf("fill the disk of %s: it grows too fast", p.Name)
+}

@@ -1,0 +1,142 @@
+//go:build linux
+
+package rig
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"roomcast/scripts/torture/fault"
+)
+
+// Process is one program of the rig, started as often as needed. It dies with the rig's
+// process, whatever that dies of.
+type Process struct {
+	Name string
+	Role fault.Role
+
+	// Static after layout.
+	rig    *Rig
+	path   string
+	args   []string
+	log    string // file that all its lives append to
+	data   string // directory
+	space  string // network namespace; "" = that of the rig
+	ip     string
+	public string // where clients reach it
+	route  string // where other NATS servers reach it
+	ops    string // where it says how it is
+
+	fault sync.Mutex // held while a fault is being done to it
+
+	mu     sync.Mutex // guards what follows
+	cmd    *exec.Cmd  // nil while it does not run
+	ended  chan struct{}
+	asked  bool // its end is wanted
+	closed bool // it is not to be started again
+}
+
+// addr returns the address of one of its listeners: at port if it has a network address of
+// its own, otherwise at any free one.
+func (p *Process) addr(port int) string {
+	if p.space == "" {
+		free, err := freePort()
+		if err != nil {
+			free = port
+		}
+		port = free
+	}
+	return net.JoinHostPort(p.ip, strconv.Itoa(port))
+}
+
+// Start begins a life. It does nothing if the process runs.
+func (p *Process) Start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil || p.closed {
+		return nil
+	}
+	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", p.Name, err)
+	}
+	defer out.Close()
+	fmt.Fprintf(out, "--- %s %s\n", time.Now().Format(time.StampMilli), p.Name)
+	argv := append([]string{p.path}, p.args...)
+	if p.space != "" {
+		argv = append([]string{"ip", "netns", "exec", p.space}, argv...)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.rig.cfg.Dir, "GORACE=halt_on_error=1"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", p.Name, err)
+	}
+	ended := make(chan struct{})
+	p.cmd, p.ended, p.asked = cmd, ended, false
+	go func() {
+		defer close(ended)
+		err := cmd.Wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.cmd = nil
+		if !p.asked {
+			p.rig.crashed(p, err)
+		}
+	}()
+	return nil
+}
+
+// signal sends sig and returns what is closed when the process has ended.
+func (p *Process) signal(sig syscall.Signal, asked bool) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		ended := make(chan struct{})
+		close(ended)
+		return ended
+	}
+	p.asked = p.asked || asked
+	p.cmd.Process.Signal(sig) // one that has just ended need not hear it
+	return p.ended
+}
+
+// Kill ends the process at once and for good.
+func (p *Process) Kill() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	<-p.signal(syscall.SIGKILL, true)
+}
+
+// stopTime is how long a process that was asked to end may take.
+const stopTime = 20 * time.Second
+
+// stop asks the process to end and kills it if it does not; slow reports that.
+func (p *Process) stop() (slow bool) {
+	select {
+	case <-p.signal(syscall.SIGTERM, true):
+		return false
+	case <-time.After(stopTime):
+		<-p.signal(syscall.SIGKILL, true)
+		return true
+	}
+}
+
+// run runs a command to its end; its output is in the error.
+func run(ctx context.Context, name string, args ...string) error {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %v: %w: %s", name, args, err, bytes.TrimSpace(out))
+	}
+	return nil
+}

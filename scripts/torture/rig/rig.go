@@ -1,0 +1,282 @@
+//go:build linux
+
+// Package rig runs a Roomcast of real processes on this machine and does to it what a
+// fault plan says: kills, pauses, cut networks, full disks.
+//
+// As root a rig lives in namespaces of its own (see [Enter]): every process has its own
+// network address, which can be cut off, and NATS has small disks, which can be filled.
+// Nothing of that is visible outside or survives the rig. Otherwise everything is on the
+// loopback interface, at free ports.
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"roomcast/scripts/torture/fault"
+)
+
+// Config says what to run.
+type Config struct {
+	Dir   string // for binaries, data and logs; must exist
+	Mode  string // embedded, single or cluster
+	Sync  string // always, or an interval such as 2m
+	Race  bool   // build with the race detector
+	Disks bool   // NATS keeps its data on disks that can be filled, if this is root
+}
+
+// Rig is a running system. Its methods may be called from any goroutine.
+type Rig struct {
+	cfg    Config
+	net    network
+	all    []*Process
+	byRole map[fault.Role][]*Process
+	token  string // file with the token of the HTTP API
+
+	mu      sync.Mutex // guards crashes
+	crashes []string
+}
+
+// New builds the binaries and starts the processes. They are ready when it returns.
+func New(ctx context.Context, cfg Config) (*Rig, error) {
+	r := &Rig{cfg: cfg, byRole: map[fault.Role][]*Process{}, token: filepath.Join(cfg.Dir, "api-token")}
+	if err := r.build(ctx); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(r.token, []byte(Token+"\n"), 0o600); err != nil {
+		return nil, fmt.Errorf("write api token: %w", err)
+	}
+	if err := r.net.open(); err != nil {
+		return nil, err
+	}
+	if err := r.layout(); err != nil {
+		return nil, err
+	}
+	for _, role := range []fault.Role{fault.NATS, fault.Service, fault.Gateway} {
+		for _, p := range r.byRole[role] {
+			if err := p.Start(); err != nil {
+				return nil, errors.Join(err, r.Close())
+			}
+		}
+	}
+	if err := r.Ready(ctx); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// Token opens the HTTP API of every gateway of a rig.
+const Token = "torture-token-that-is-no-secret"
+
+// Gateways returns the URLs of the gateways.
+func (r *Rig) Gateways() []string {
+	var urls []string
+	for _, p := range r.byRole[fault.Gateway] {
+		urls = append(urls, "http://"+p.public)
+	}
+	return urls
+}
+
+// Shape returns what faults can be planned for.
+func (r *Rig) Shape() fault.Shape {
+	s := fault.Shape{Processes: map[fault.Role]int{}, Root: r.net.own}
+	for role, list := range r.byRole {
+		s.Processes[role] = len(list)
+	}
+	return s
+}
+
+// Ready waits until every process says that it is ready.
+func (r *Rig) Ready(ctx context.Context) error {
+	for _, p := range r.all {
+		if err := p.ready(ctx); err != nil {
+			return fmt.Errorf("wait for %s: %w; its log is %s", p.Name, err, p.log)
+		}
+	}
+	return nil
+}
+
+// Crashes returns which processes have ended without having been asked to.
+func (r *Rig) Crashes() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.crashes
+}
+
+func (r *Rig) crashed(p *Process, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.crashes = append(r.crashes, fmt.Sprintf("%s ended by itself (%v); its log is %s", p.Name, err, p.log))
+}
+
+// Close kills everything that was started.
+func (r *Rig) Close() error {
+	for _, p := range r.all {
+		p.Kill()
+	}
+	return nil
+}
+
+// layout decides about processes, addresses and configuration.
+func (r *Rig) layout() error {
+	if r.cfg.Mode == "embedded" {
+		return r.add(fault.Gateway, func(p *Process) []string {
+			return append(r.gatewayFlags(p), "--data-dir", p.data, "--sync", r.cfg.Sync,
+				"--nats-monitor", p.addr(8222), "--history-per-room", keepAll, "--lease", "2s")
+		})
+	}
+	nodes, gateways := 1, 2
+	if r.cfg.Mode == "cluster" {
+		nodes, gateways = 3, 3
+	}
+	var clients, routes []string
+	for range nodes {
+		if err := r.add(fault.NATS, nil); err != nil {
+			return err
+		}
+	}
+	for _, p := range r.byRole[fault.NATS] {
+		p.public = p.addr(4222)
+		p.route = p.addr(6222)
+		clients = append(clients, "nats://"+p.public)
+		routes = append(routes, "nats-route://"+p.route)
+	}
+	for _, p := range r.byRole[fault.NATS] {
+		if err := r.natsConfig(p, routes); err != nil {
+			return err
+		}
+	}
+	urls := strings.Join(clients, ",")
+	for range 2 {
+		err := r.add(fault.Service, func(p *Process) []string {
+			return []string{"--nats", urls, "--ops-listen", p.ops, "--replicas", strconv.Itoa(nodes),
+				"--sync", r.cfg.Sync, "--history-per-room", keepAll, "--lease", "2s"}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for range gateways {
+		err := r.add(fault.Gateway, func(p *Process) []string { return append(r.gatewayFlags(p), "--nats", urls) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepAll is more messages than a run can make in one room: the truth must be whole.
+const keepAll = "100000000"
+
+func (r *Rig) gatewayFlags(p *Process) []string {
+	p.public = p.addr(8000)
+	return []string{"--listen", p.public, "--ops-listen", p.ops, "--rate", "0",
+		"--max-connections-per-address", "0", "--api-token-file", r.token, "--drain-time", "500ms"}
+}
+
+// add makes a process; args may ask it for addresses.
+func (r *Rig) add(role fault.Role, args func(*Process) []string) error {
+	n := len(r.byRole[role]) + 1
+	name := fmt.Sprintf("%s%d", role, n)
+	p := &Process{Name: name, Role: role, rig: r, log: filepath.Join(r.cfg.Dir, name+".log"), data: filepath.Join(r.cfg.Dir, name)}
+	p.path = filepath.Join(r.cfg.Dir, "bin", string(role))
+	if err := r.net.join(p); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(p.data, 0o700); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	if r.cfg.Disks && r.net.own && (role == fault.NATS || r.cfg.Mode == "embedded") {
+		if err := p.mountDisk(); err != nil {
+			return err
+		}
+	}
+	p.ops = p.addr(9090)
+	if args != nil {
+		p.args = args(p)
+	}
+	r.all = append(r.all, p)
+	r.byRole[role] = append(r.byRole[role], p)
+	return nil
+}
+
+// natsConfig writes a server's configuration: what ours is shipped with, plus a cluster.
+func (r *Rig) natsConfig(p *Process, routes []string) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "server_name: %s\nlisten: %q\nhttp: %q\n", p.Name, p.public, p.ops)
+	fmt.Fprintf(&b, "jetstream { store_dir: %q, sync_interval: %s }\n", p.data, r.cfg.Sync)
+	fmt.Fprintf(&b, "lame_duck_duration: 30s\nlame_duck_grace_period: 1s\n")
+	fmt.Fprintf(&b, "mappings { \"room.*\": \"room.in.{{partition(64,1)}}.{{wildcard(1)}}\" }\n")
+	if len(routes) > 1 {
+		fmt.Fprintf(&b, "cluster { name: torture, listen: %q, routes: [%s] }\n", p.route, strings.Join(routes, ", "))
+	}
+	path := filepath.Join(r.cfg.Dir, p.Name+".conf")
+	p.args = []string{"-c", path}
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return nil
+}
+
+// build makes the binaries, from this module alone.
+func (r *Rig) build(ctx context.Context) error {
+	for role, pkg := range map[fault.Role]string{
+		fault.Gateway: "roomcast/gateway", fault.Service: "roomcast/roomsvc", fault.NATS: "github.com/nats-io/nats-server/v2",
+	} {
+		args := []string{"build", "-o", filepath.Join(r.cfg.Dir, "bin", string(role))}
+		if r.cfg.Race && role != fault.NATS {
+			args = append(args, "-race")
+		}
+		if err := run(ctx, "go", append(args, pkg)...); err != nil {
+			return fmt.Errorf("build %s: %w", role, err)
+		}
+	}
+	return nil
+}
+
+// ready waits for the process's own word.
+func (p *Process) ready(ctx context.Context) error {
+	path := "/readyz"
+	if p.Role == fault.NATS {
+		path = "/healthz?js-enabled-only=true"
+	}
+	probe := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.ops+path, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := probe.Do(req)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+			err = errors.New(resp.Status)
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// freePort returns a port of the loopback interface that nobody listens on now.
+func freePort() (int, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port, nil
+}
