@@ -1,0 +1,307 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"roomcast/proto"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func startNATS(t testing.TB, sync bool) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true,
+		StoreDir: t.TempDir(), SyncAlways: sync, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	if !s.ReadyForConnections(5 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s
+}
+
+func config(s *server.Server) Config {
+	cfg := DefaultConfig()
+	cfg.Log = slog.New(slog.DiscardHandler)
+	cfg.Dial = func(opts ...nats.Option) (*nats.Conn, error) { return nats.Connect(s.ClientURL(), opts...) }
+	return cfg
+}
+
+func connect(t testing.TB, s *server.Server) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// heard is a sink that keeps what it hears.
+type heard struct {
+	mu     sync.Mutex
+	stored []uint64
+	err    error
+}
+
+func (h *heard) Committed(seq uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stored = append(h.stored, seq)
+}
+
+func (h *heard) Failed(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.err = err
+}
+
+func (h *heard) state() (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.stored), h.err
+}
+
+func wait(t testing.TB, what string, until func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !until(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// take gets the fence of room's partition.
+func take(t testing.TB, c *Committer, p int, owner string, sink Sink) *Fence {
+	t.Helper()
+	m, err := c.Marker(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := c.Fence(t.Context(), p, m, owner, sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func record(room proto.Room, seq uint64) *proto.Record {
+	e := proto.Event{Room: room, Seq: seq, At: time.UnixMilli(5), From: proto.Identity{ID: "u"}, Content: proto.Content{Kind: proto.Text, Body: []byte("hi")}}
+	return &proto.Record{Room: room, Seq: seq, From: "u", Stamp: "s", State: proto.State{Epoch: "e", At: e.At}, Payload: e.AppendJSON(nil)}
+}
+
+// ways runs a test for each way records can travel.
+func ways(t *testing.T, test func(t *testing.T, s *server.Server, cfg Config)) {
+	for name, sync := range map[string]bool{"pipeline": false, "group": true} {
+		t.Run(name, func(t *testing.T) {
+			s := startNATS(t, sync)
+			cfg := config(s)
+			cfg.SyncAlways = sync
+			if err := Ensure(t.Context(), connect(t, s), cfg); err != nil {
+				t.Fatal(err)
+			}
+			test(t, s, cfg)
+		})
+	}
+}
+
+var (
+	lobby = proto.MustRoom("lobby")
+	hall  = proto.MustRoom("hall")
+)
+
+func TestRecordsAreCommittedInOrder(t *testing.T) {
+	ways(t, func(t *testing.T, s *server.Server, cfg Config) {
+		c := NewCommitter(cfg)
+		defer c.Close()
+		const n = 1000
+		var sinks [2]heard
+		var tasks sync.WaitGroup
+		for i, room := range []proto.Room{lobby, hall} {
+			f := take(t, c, room.Partition(), "a", &sinks[i])
+			tasks.Go(func() {
+				for seq := range uint64(n) {
+					if err := f.Append(record(room, seq+1)); err != nil {
+						t.Errorf("append: %v", err)
+					}
+				}
+			})
+		}
+		tasks.Wait()
+		js, err := jetstream.New(connect(t, s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		log, err := js.Stream(t.Context(), proto.StreamName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, room := range []proto.Room{lobby, hall} {
+			h := &sinks[i]
+			wait(t, "all records", func() bool { got, _ := h.state(); return got == n })
+			for k, at := range h.stored {
+				msg, err := log.GetMsg(t.Context(), at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rec, err := proto.ParseRecord(msg.Subject, msg.Header, msg.Data)
+				if err != nil || rec.Room != room || rec.Seq != uint64(k+1) {
+					t.Fatalf("record %d of %s: got %+v, %v", k+1, room, rec, err)
+				}
+			}
+		}
+	})
+}
+
+func TestOlderFenceAppendsNothing(t *testing.T) {
+	ways(t, func(t *testing.T, s *server.Server, cfg Config) {
+		a, b := NewCommitter(cfg), NewCommitter(cfg)
+		defer a.Close()
+		defer b.Close()
+		var mine, other, theirs heard
+		old := take(t, a, lobby.Partition(), "a", &mine)
+		kept := take(t, a, hall.Partition(), "a", &other)
+		if err := old.Append(record(lobby, 1)); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, "the first record", func() bool { n, _ := mine.state(); return n == 1 })
+		take(t, b, lobby.Partition(), "b", &theirs)
+		// What is lost does not harm the other partition, also not in the same batch.
+		for seq := uint64(1); seq <= 50; seq++ {
+			old.Append(record(lobby, seq+1))
+			if err := kept.Append(record(hall, seq)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(t, "the other partition's records", func() bool { n, _ := other.state(); return n == 50 })
+		wait(t, "the loss", func() bool { _, err := mine.state(); return errors.Is(err, ErrLost) })
+		if err := old.Append(record(lobby, 2)); !errors.Is(err, ErrLost) {
+			t.Errorf("append under an old fence: got %v, want %v", err, ErrLost)
+		}
+		if n, err := other.state(); n != 50 || err != nil {
+			t.Errorf("other partition: got %d, %v", n, err)
+		}
+		if m, err := b.Marker(t.Context(), lobby.Partition()); err != nil || m.Owner != "b" {
+			t.Errorf("marker: got %+v, %v, want owner b", m, err)
+		}
+		if n := count(t, s, lobby); n != 1 {
+			t.Errorf("the lobby has %d records, want 1", n)
+		}
+	})
+}
+
+func TestFenceOfAnOldMarkerIsRefused(t *testing.T) {
+	ways(t, func(t *testing.T, _ *server.Server, cfg Config) {
+		c := NewCommitter(cfg)
+		defer c.Close()
+		take(t, c, 3, "a", &heard{})
+		if _, err := c.Fence(t.Context(), 3, Marker{}, "b", &heard{}); !errors.Is(err, ErrLost) {
+			t.Errorf("got %v, want %v", err, ErrLost)
+		}
+	})
+}
+
+// TestSilenceIsAnError has the server hold everything back, as one with a full disk does.
+func TestSilenceIsAnError(t *testing.T) {
+	ways(t, func(t *testing.T, s *server.Server, cfg Config) {
+		cfg.Deadline = 200 * time.Millisecond
+		pause := newGate(t, s)
+		cfg.Dial = func(opts ...nats.Option) (*nats.Conn, error) { return nats.Connect(pause.url, opts...) }
+		c := NewCommitter(cfg)
+		defer c.Close()
+		var h heard
+		f := take(t, c, lobby.Partition(), "a", &h)
+		pause.shut()
+		begun := time.Now()
+		if err := f.Append(record(lobby, 1)); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, "the deadline", func() bool { _, err := h.state(); return errors.Is(err, ErrUnavailable) })
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("took %s for a deadline of %s", took, cfg.Deadline)
+		}
+		pause.open()
+		// The next fence is taken over a new connection, and works.
+		var again heard
+		f = take(t, c, lobby.Partition(), "a", &again)
+		if err := f.Append(record(lobby, 2)); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, "a record", func() bool { n, _ := again.state(); return n == 1 })
+	})
+}
+
+func TestEnsureRefusesInWords(t *testing.T) {
+	s := startNATS(t, false)
+	nc := connect(t, s)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := config(s)
+	for name, c := range map[string]struct {
+		there func(*jetstream.StreamConfig)
+		mine  func(*Config)
+		want  string
+	}{
+		"partitions": {there: func(c *jetstream.StreamConfig) { c.Metadata[metaPartitions] = "32" }, want: "32 partitions"},
+		"schema":     {there: func(c *jetstream.StreamConfig) { c.Metadata[metaSchema] = "2" }, want: "upgrade this one"},
+		"foreign":    {there: func(c *jetstream.StreamConfig) { c.Metadata = nil }, want: "not made by roomcast"},
+		"history":    {mine: func(c *Config) { c.HistoryPerRoom = 500 }, want: "nats stream edit ROOMS --max-msgs-per-subject 500"},
+		"age":        {mine: func(c *Config) { c.HistoryAge = time.Hour }, want: "--max-age 1h0m0s"},
+		"message":    {mine: func(c *Config) { c.MaxMessage = 1 << 10 }, want: "--max-msg-size"},
+		"republish":  {there: func(c *jetstream.StreamConfig) { c.RePublish = nil }, want: "republish"},
+		"payload":    {mine: func(c *Config) { c.MaxMessage = 1 << 20 }, want: "max_payload"},
+		"same":       {want: ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			there, mine := good.settings(), good
+			if c.there != nil {
+				c.there(&there)
+			}
+			if c.mine != nil {
+				c.mine(&mine)
+			}
+			if _, err := js.CreateStream(t.Context(), there); err != nil {
+				t.Fatal(err)
+			}
+			defer js.DeleteStream(context.Background(), proto.StreamName)
+			err := Ensure(t.Context(), nc, mine)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, want %q in it", err, c.want)
+			}
+		})
+	}
+}
+
+func count(t testing.TB, s *server.Server, room proto.Room) uint64 {
+	t.Helper()
+	js, err := jetstream.New(connect(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := js.Stream(t.Context(), proto.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := log.Info(t.Context(), jetstream.WithSubjectFilter(room.LogSubject()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.State.Subjects[room.LogSubject()]
+}
