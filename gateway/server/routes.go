@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"roomcast/gateway/auth"
@@ -21,7 +20,9 @@ func routes(cfg *Config, b *bridge.Bridge, who *auth.Auth, listen net.Addr) (htt
 	}
 	mux := http.NewServeMux()
 	(&api{bridge: b, guard: guard, maxMessage: cfg.MaxMessage, log: cfg.Log}).register(mux)
-	mux.Handle("/", web.Handler())
+	page := web.New()
+	mux.Handle("/", page)
+	room := room(page)
 	mux.HandleFunc("GET /room/{room}", room)
 	mux.HandleFunc("GET /room/{room}/{$}", room)
 	mux.HandleFunc("GET /ws", wantsUpgrade)
@@ -29,18 +30,19 @@ func routes(cfg *Config, b *bridge.Bridge, who *auth.Auth, listen net.Addr) (htt
 }
 
 // room answers who opens a room's address without speaking WebSocket: a browser gets
-// the page, in that room.
-func room(w http.ResponseWriter, r *http.Request) {
-	name, err := proto.ParseRoom(r.PathValue("room"))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+// the page, which goes on from there.
+func room(page *web.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if _, err := proto.ParseRoom(r.PathValue("room")); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if strings.Contains(r.Header.Get("Accept"), "text/html") {
+			page.Page(w, r)
+			return
+		}
+		wantsUpgrade(w, r)
 	}
-	if strings.Contains(r.Header.Get("Accept"), "text/html") {
-		http.Redirect(w, r, "/?group="+url.QueryEscape(name.String()), http.StatusSeeOther)
-		return
-	}
-	wantsUpgrade(w, r)
 }
 
 func wantsUpgrade(w http.ResponseWriter, _ *http.Request) {
