@@ -142,11 +142,11 @@ func (s *settings) runThin(ctx context.Context, log *slog.Logger, reg *prometheu
 	if err != nil {
 		return err
 	}
-	waitOps, err := s.ops.Serve(ctx, log, reg, daemon.Probe{Name: "gateway", Ready: srv.Ready})
+	ops, err := s.ops.Serve(log, reg, daemon.Probe{Name: "gateway", Ready: srv.Ready})
 	if err != nil {
 		return err
 	}
-	defer waitOps()
+	defer ops.Close()
 	if err := daemon.Await(ctx, s.server.Dial, s.nats.String(), "gateway/"+s.server.ID, log); err != nil {
 		return err
 	}

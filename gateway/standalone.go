@@ -117,12 +117,12 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	if err != nil {
 		return err
 	}
-	waitOps, err := s.ops.Serve(ctx, log, reg,
+	ops, err := s.ops.Serve(log, reg,
 		daemon.Probe{Name: "gateway", Ready: srv.Ready}, daemon.Probe{Name: "roomsvc", Ready: svc.Ready})
 	if err != nil {
 		return err
 	}
-	defer waitOps()
+	defer ops.Close()
 
 	svcCtx, stopService := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopService()

@@ -77,11 +77,11 @@ func (s *settings) run(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	waitOps, err := s.ops.Serve(ctx, log, reg, daemon.Probe{Name: "roomsvc", Ready: svc.Ready})
+	ops, err := s.ops.Serve(log, reg, daemon.Probe{Name: "roomsvc", Ready: svc.Ready})
 	if err != nil {
 		return err
 	}
-	defer waitOps()
+	defer ops.Close()
 	if err := daemon.Await(ctx, cfg.Dial, s.nats.String(), "roomsvc/"+cfg.Instance, log); err != nil {
 		return err
 	}

@@ -63,10 +63,6 @@ func CheckNATS(w io.Writer, n NATS, name string, log *slog.Logger) error {
 
 // atFault names the setting to look at when connecting ended in err.
 func (n NATS) atFault(err error) string {
-	where := "--nats " + n.URL
-	if n.URL == "" {
-		where = "--context " + n.Context
-	}
 	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
 		switch {
 		case n.Creds != "":
@@ -83,7 +79,10 @@ func (n NATS) atFault(err error) string {
 	if strings.Contains(err.Error(), "tls:") || strings.Contains(err.Error(), "x509:") {
 		return "--tlsca, --tlscert, --tlskey"
 	}
-	return strings.ReplaceAll(where, n.URL, n.String())
+	if n.URL == "" {
+		return "--context " + n.Context
+	}
+	return "--nats " + n.String()
 }
 
 // ReadyCommand returns the command that asks a running service of the same settings

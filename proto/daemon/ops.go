@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -39,32 +38,45 @@ func NewRegistry() *prometheus.Registry {
 	return reg
 }
 
-// Serve starts the listener and returns a function that waits for its end, which
-// comes when ctx ends. /healthz says that the process runs; /readyz says whether all
-// probes pass, and which do not and why.
-func (o Ops) Serve(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, probes ...Probe) (wait func(), err error) {
+// OpsServer is a listener for operators that runs; nil is one that is off.
+type OpsServer struct {
+	ln     net.Listener
+	server *http.Server
+	done   chan struct{}
+}
+
+// Serve starts the listener, which is to be closed. /healthz says that the process
+// runs; /readyz says whether all probes pass, and which do not and why.
+func (o Ops) Serve(log *slog.Logger, reg *prometheus.Registry, probes ...Probe) (*OpsServer, error) {
 	if o.Listen == "off" {
-		return func() {}, nil
+		return nil, nil
 	}
 	ln, err := net.Listen("tcp", o.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("--ops-listen: %w", err)
+		return nil, fmt.Errorf("--ops-listen: %w; choose another address, or off", err)
 	}
 	server := &http.Server{
 		Handler:           opsHandler(reg, probes),
 		ReadHeaderTimeout: 5 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	done := make(chan struct{})
+	s := &OpsServer{ln: ln, server: server, done: make(chan struct{})}
 	go func() {
-		defer close(done)
+		defer close(s.done)
 		server.Serve(ln)
 	}()
-	stop := context.AfterFunc(ctx, func() { server.Close() })
-	return func() {
-		<-done
-		stop()
-	}, nil
+	return s, nil
+}
+
+// Addr returns where it listens.
+func (s *OpsServer) Addr() net.Addr { return s.ln.Addr() }
+
+// Close ends it.
+func (s *OpsServer) Close() {
+	if s != nil {
+		s.server.Close()
+		<-s.done
+	}
 }
 
 func opsHandler(reg *prometheus.Registry, probes []Probe) http.Handler {
