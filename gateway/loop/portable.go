@@ -112,7 +112,7 @@ func (b *portable) accept() {
 				return
 			}
 		}
-		next := b.mates.loops[int(b.mates.turn.Add(1))%len(b.mates.loops)]
+		next := b.mates.loops[b.mates.turn.Add(1)%uint32(len(b.mates.loops))]
 		select {
 		case next.intake <- nc:
 		case <-next.ctx.Done():

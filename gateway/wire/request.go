@@ -1,5 +1,12 @@
 package wire
 
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
 // MaxRequest is the longest request head in bytes; above it: 431.
 const MaxRequest = 8 << 10
 
@@ -19,8 +26,9 @@ type Request struct {
 
 	Deflate bool // the client offers permessage-deflate in a form this server takes
 
-	key       []byte
-	protocols []byte
+	key        []byte
+	protocols  []byte
+	windowBits bool // the answer to the offer must name the server's window
 }
 
 // Refusal is an HTTP answer other than 101: a status and one line that says why.
@@ -31,18 +39,121 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Reason }
 
-// ParseRequest reads a request head from the front of buf and returns its
-// length, 0 if it is not all there yet. A faulty handshake is a *Refusal.
-func ParseRequest(buf []byte) (Request, int, error) { panic("not yet") }
+func refuse(status int, reason string) error { return &Refusal{status, reason} }
 
-// Query returns the first value of a query parameter, decoded; "" if there is none.
-func (r *Request) Query(name string) string { panic("not yet") }
+func bad(reason string) error { return refuse(http.StatusBadRequest, reason) }
+
+// ParseRequest reads a request head from the front of buf and returns its
+// length, 0 if it is not all there yet. A request that no HTTP server should
+// take, and a faulty handshake, are a *Refusal.
+func ParseRequest(buf []byte) (req Request, n int, err error) {
+	if len(buf) > 0 && (buf[0] < 'A' || buf[0] > 'Z') {
+		return req, 0, bad("this is not HTTP")
+	}
+	end := bytes.Index(buf[:min(len(buf), MaxRequest)], []byte("\r\n\r\n"))
+	if end < 0 {
+		if len(buf) >= MaxRequest {
+			return req, 0, refuse(http.StatusRequestHeaderFieldsTooLarge, "the request head is longer than 8 KiB")
+		}
+		return req, 0, nil
+	}
+	head := buf[:end+2] // whole lines
+	n = end + 4
+	line, head, _ := bytes.Cut(head, []byte("\r\n"))
+	method, target, version, ok := requestLine(line)
+	if !ok {
+		return req, n, bad("the request line is malformed")
+	}
+	var h handshake
+	for len(head) > 0 {
+		line, head, _ = bytes.Cut(head, []byte("\r\n"))
+		name, value, ok := headerLine(line)
+		if !ok {
+			return req, n, bad("a header is malformed")
+		}
+		h.take(&req, name, value)
+	}
+	if !h.upgrade {
+		return req, n, nil
+	}
+	if err := h.check(&req, string(method), string(version)); err != nil {
+		return req, n, err
+	}
+	path, query, _ := bytes.Cut(target, []byte("?"))
+	req.query = query
+	if req.Path, err = url.PathUnescape(string(path)); err != nil {
+		return req, n, bad("the path is malformed")
+	}
+	req.Upgrade = true
+	return req, n, nil
+}
+
+// requestLine splits "GET /path HTTP/1.1".
+func requestLine(line []byte) (method, target, version []byte, ok bool) {
+	method, rest, _ := bytes.Cut(line, []byte(" "))
+	target, version, _ = bytes.Cut(rest, []byte(" "))
+	ok = isToken(method) && len(target) > 0 && bytes.HasPrefix(version, []byte("HTTP/")) &&
+		!bytes.ContainsFunc(line, func(r rune) bool { return r < ' ' || r == 0x7F }) &&
+		bytes.IndexByte(version, ' ') < 0
+	return method, target, version, ok
+}
+
+// headerLine splits "Name: value" and trims the value.
+func headerLine(line []byte) (name, value []byte, ok bool) {
+	name, value, ok = bytes.Cut(line, []byte(":"))
+	if !ok || !isToken(name) {
+		return nil, nil, false // also a folded line: it begins with a blank
+	}
+	for _, c := range value {
+		if c < ' ' && c != '\t' || c == 0x7F {
+			return nil, nil, false
+		}
+	}
+	return name, bytes.Trim(value, " \t"), true
+}
+
+// isToken reports whether p is a token of RFC 9110.
+func isToken(p []byte) bool {
+	for _, c := range p {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return len(p) > 0
+}
+
+// hasToken reports whether a comma-separated list has token, whatever its case.
+func hasToken(list []byte, token string) bool {
+	for item := range bytes.SplitSeq(list, []byte(",")) {
+		if strings.EqualFold(string(bytes.Trim(item, " \t")), token) {
+			return true
+		}
+	}
+	return false
+}
+
+// Query returns the first value of a query parameter, decoded; "" if there is
+// none or it is malformed.
+func (r *Request) Query(name string) string {
+	for pair := range bytes.SplitSeq(r.query, []byte("&")) {
+		key, value, _ := bytes.Cut(pair, []byte("="))
+		if k, err := url.QueryUnescape(string(key)); err == nil && k == name {
+			v, _ := url.QueryUnescape(string(value)) // "" if malformed
+			return v
+		}
+	}
+	return ""
+}
 
 // Offers reports whether the client offers a subprotocol.
-func (r *Request) Offers(protocol string) bool { panic("not yet") }
-
-// AppendAccept appends the 101 answer; protocol is "" for none.
-func (r *Request) AppendAccept(b []byte, protocol string, deflate bool) []byte { panic("not yet") }
-
-// AppendRefusal appends an answer that refuses and closes.
-func AppendRefusal(b []byte, r *Refusal) []byte { panic("not yet") }
+func (r *Request) Offers(protocol string) bool {
+	for item := range bytes.SplitSeq(r.protocols, []byte(",")) {
+		if string(bytes.Trim(item, " \t")) == protocol {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,153 @@
+package wire
+
+import (
+	"bytes"
+	"compress/flate"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gobwas/httphead"
+	"github.com/gobwas/ws/wsflate"
+
+	"roomcast/proto"
+)
+
+// Permessage-deflate is only ever agreed on without context takeover: every
+// message is compressed by itself, so the result serves all members, and nothing
+// is kept of a connection.
+
+const (
+	minDeflate = 128      // bytes below which compressing does not pay
+	rsv1       = 0x40     // the bit of a frame that marks a compressed message
+	keepBuffer = 64 << 10 // bytes of a buffer that is kept for the next message
+)
+
+// flushTail ends every flushed deflate stream and is left out on the wire
+// (RFC 7692, 7.2.1); with an empty last block behind it the stream has an end.
+const (
+	flushTail = "\x00\x00\xff\xff"
+	endTail   = flushTail + "\x01\x00\x00\xff\xff"
+)
+
+// Deflater compresses messages, each by itself, so that one result serves every
+// member. The zero Deflater is ready; it is owned by one goroutine.
+type Deflater struct {
+	out bytes.Buffer
+	w   *flate.Writer
+}
+
+// AppendDeflated appends a compressed message, or an ordinary one where that
+// would not be shorter.
+func (d *Deflater) AppendDeflated(b []byte, op Op, payload []byte) []byte {
+	if len(payload) >= minDeflate {
+		if packed := d.deflate(payload); len(packed) < len(payload) {
+			return append(appendHeader(b, rsv1|byte(op), len(packed)), packed...)
+		}
+	}
+	return append(AppendHeader(b, op, len(payload)), payload...)
+}
+
+// deflate returns payload compressed, valid until the next call.
+func (d *Deflater) deflate(payload []byte) []byte {
+	if d.out.Cap() > keepBuffer {
+		d.out = bytes.Buffer{}
+	}
+	d.out.Reset()
+	if d.w == nil {
+		d.w, _ = flate.NewWriter(nil, flate.BestSpeed) // it knows this level
+	}
+	d.w.Reset(&d.out)
+	d.w.Write(payload) // a buffer takes everything
+	d.w.Flush()
+	return bytes.TrimSuffix(d.out.Bytes(), []byte(flushTail))
+}
+
+// Inflater expands messages within a limit. The zero Inflater is ready; it is
+// owned by one goroutine.
+type Inflater struct {
+	in  inflateInput
+	r   io.ReadCloser
+	out []byte
+}
+
+// inflateInput reads a payload and then the end that was left out on the wire.
+type inflateInput struct {
+	payload bytes.Reader
+	end     strings.Reader
+}
+
+func (in *inflateInput) Read(p []byte) (int, error) {
+	if in.payload.Len() > 0 {
+		return in.payload.Read(p)
+	}
+	return in.end.Read(p)
+}
+
+func (in *inflateInput) ReadByte() (byte, error) {
+	if in.payload.Len() > 0 {
+		return in.payload.ReadByte()
+	}
+	return in.end.ReadByte()
+}
+
+// Inflate returns the frame's payload expanded and, for text, checked. It is
+// valid until the next call. Errors are *Error: 1009 above limits.Message.
+func (i *Inflater) Inflate(f Frame, limits *Limits) ([]byte, error) {
+	i.in.payload.Reset(f.Payload)
+	i.in.end.Reset(endTail)
+	if i.r == nil {
+		i.r = flate.NewReader(&i.in)
+	} else if err := i.r.(flate.Resetter).Reset(&i.in, nil); err != nil {
+		return nil, &Error{proto.CloseInternal, "inflating is broken"}
+	}
+	if cap(i.out) > keepBuffer {
+		i.out = nil
+	}
+	out := i.out[:0]
+	for {
+		if len(out) == cap(out) {
+			out = slices.Grow(out, max(512, min(len(out), limits.Message+1-len(out))))
+		}
+		n, err := i.r.Read(out[len(out):cap(out)])
+		out = out[:len(out)+n]
+		if len(out) > limits.Message {
+			return nil, &Error{proto.CloseTooBig, "the message is too long"}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, &Error{proto.CloseInvalidData, "the message is not compressed as agreed"}
+		}
+	}
+	i.out = out
+	if f.Op == OpText && !utf8.Valid(out) {
+		return nil, errUTF8
+	}
+	return out, nil
+}
+
+// deflateOffer reads Sec-WebSocket-Extensions and returns the first offer of
+// permessage-deflate that can be met: any but one that wants the server to use a
+// smaller window than Go's deflate has. bits says that the offer names the
+// server's window, so that the answer must.
+func deflateOffer(offers []byte) (ok, bits bool) {
+	options, valid := httphead.ParseOptions(offers, nil)
+	if !valid {
+		return false, false
+	}
+	for _, o := range options {
+		if string(o.Name) != wsflate.ExtensionName {
+			continue
+		}
+		var p wsflate.Parameters
+		if p.Parse(o) != nil || p.ServerMaxWindowBits != 0 && p.ServerMaxWindowBits != 15 {
+			continue
+		}
+		return true, p.ServerMaxWindowBits != 0
+	}
+	return false, false
+}

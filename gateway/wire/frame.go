@@ -1,0 +1,68 @@
+package wire
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+
+	"roomcast/proto"
+)
+
+const (
+	maxControl = 125            // bytes of a control frame's payload
+	maxReason  = maxControl - 2 // of a close frame's reason
+)
+
+// AppendHeader appends the header of an unfragmented frame whose payload of n
+// bytes the caller appends itself.
+func AppendHeader(b []byte, op Op, n int) []byte { return appendHeader(b, byte(op), n) }
+
+func appendHeader(b []byte, bits byte, n int) []byte {
+	const fin = 0x80
+	b = append(b, fin|bits)
+	switch {
+	case n < 126:
+		return append(b, byte(n))
+	case n < 1<<16:
+		return binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+	default:
+		return binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
+	}
+}
+
+// AppendText appends a text frame, as a server sends it.
+func AppendText(b, payload []byte) []byte {
+	return append(AppendHeader(b, OpText, len(payload)), payload...)
+}
+
+// AppendBinary appends a binary frame.
+func AppendBinary(b, payload []byte) []byte {
+	return append(AppendHeader(b, OpBinary, len(payload)), payload...)
+}
+
+// AppendPing appends a ping; payload is at most 125 bytes.
+func AppendPing(b, payload []byte) []byte {
+	return append(AppendHeader(b, OpPing, len(payload)), payload...)
+}
+
+// AppendPong appends a pong; payload is at most 125 bytes.
+func AppendPong(b, payload []byte) []byte {
+	return append(AppendHeader(b, OpPong, len(payload)), payload...)
+}
+
+// AppendClose appends a close frame; reason is cut to 123 bytes at a rune's
+// edge. Code 0 makes an empty one.
+func AppendClose(b []byte, code proto.CloseCode, reason string) []byte {
+	if code == 0 {
+		return AppendHeader(b, OpClose, 0)
+	}
+	if len(reason) > maxReason {
+		n := maxReason
+		for !utf8.RuneStart(reason[n]) {
+			n--
+		}
+		reason = reason[:n]
+	}
+	b = AppendHeader(b, OpClose, 2+len(reason))
+	b = binary.BigEndian.AppendUint16(b, uint16(code))
+	return append(b, reason...)
+}

@@ -1,0 +1,159 @@
+package wire
+
+import (
+	"bytes"
+	"crypto/sha1"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// handshake gathers the headers that decide whether a request is an upgrade and
+// whether it is a proper one.
+type handshake struct {
+	upgrade    bool // asks for WebSocket
+	connection bool // names Upgrade as an option of the connection
+	body       bool
+	hosts      int
+	keys       int
+	origins    int
+	grants     int // Authorization headers
+	version    []byte
+}
+
+// longestName bounds the names of headers that matter.
+const longestName = len("sec-websocket-extensions")
+
+// take notes one header.
+func (h *handshake) take(req *Request, name, value []byte) {
+	var lower [longestName]byte
+	if len(name) > longestName {
+		return
+	}
+	for i, c := range name {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		lower[i] = c
+	}
+	switch string(lower[:len(name)]) {
+	case "host":
+		h.hosts++
+		req.Host = value
+	case "upgrade":
+		h.upgrade = h.upgrade || hasToken(value, "websocket")
+	case "connection":
+		h.connection = h.connection || hasToken(value, "upgrade")
+	case "content-length":
+		h.body = h.body || string(value) != "0"
+	case "transfer-encoding":
+		h.body = true
+	case "origin":
+		h.origins++
+		req.Origin = value
+	case "cookie":
+		req.Cookie = join(req.Cookie, value, "; ")
+	case "authorization":
+		h.grants++
+		req.Authorization = value
+	case "x-forwarded-for":
+		req.ForwardedFor = join(req.ForwardedFor, value, ", ")
+	case "sec-websocket-key":
+		h.keys++
+		req.key = value
+	case "sec-websocket-version":
+		h.version = join(h.version, value, ", ")
+	case "sec-websocket-protocol":
+		req.protocols = join(req.protocols, value, ", ")
+	case "sec-websocket-extensions":
+		if !req.Deflate {
+			req.Deflate, req.windowBits = deflateOffer(value)
+		}
+	}
+}
+
+// join adds a header's further line to what the first had.
+func join(list, value []byte, sep string) []byte {
+	if list == nil {
+		return value
+	}
+	return fmt.Appendf(nil, "%s%s%s", list, sep, value)
+}
+
+// check refuses a handshake that is not as RFC 6455, 4.2.1 has it.
+func (h *handshake) check(req *Request, method, version string) error {
+	switch {
+	case method != http.MethodGet:
+		return refuse(http.StatusMethodNotAllowed, "a WebSocket handshake is a GET")
+	case version != "HTTP/1.1":
+		return bad("a WebSocket handshake needs HTTP/1.1")
+	case h.hosts != 1 || !validHost(req.Host):
+		return bad("exactly one valid Host header is needed")
+	case !h.connection:
+		return bad("the Connection header must contain Upgrade")
+	case h.body:
+		return bad("a WebSocket handshake has no body")
+	case string(h.version) != "13":
+		return refuse(http.StatusUpgradeRequired, "Sec-WebSocket-Version must be 13")
+	case h.keys != 1 || !validKey(req.key):
+		return bad("exactly one Sec-WebSocket-Key of 16 bytes in base64 is needed")
+	case h.origins > 1:
+		return bad("there is more than one Origin header")
+	case h.grants > 1:
+		return bad("there is more than one Authorization header")
+	}
+	return nil
+}
+
+func validHost(host []byte) bool {
+	return len(host) > 0 && !bytes.ContainsFunc(host, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune("/\\@?#\"<>^`{|},", r)
+	})
+}
+
+func validKey(key []byte) bool {
+	var raw [18]byte
+	if len(key) != 24 {
+		return false
+	}
+	n, err := base64.StdEncoding.Decode(raw[:], key)
+	return err == nil && n == 16
+}
+
+// AppendAccept appends the 101 answer; protocol is "" for none, deflate only
+// where the request has Deflate.
+func (r *Request) AppendAccept(b []byte, protocol string, deflate bool) []byte {
+	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455, 1.3
+	var challenge [24 + len(guid)]byte
+	copy(challenge[copy(challenge[:], r.key):], guid)
+	sum := sha1.Sum(challenge[:])
+
+	b = append(b, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
+	b = base64.StdEncoding.AppendEncode(b, sum[:])
+	if protocol != "" {
+		b = append(append(b, "\r\nSec-WebSocket-Protocol: "...), protocol...)
+	}
+	if deflate {
+		b = append(b, "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover"...)
+		if r.windowBits {
+			b = append(b, "; server_max_window_bits=15"...)
+		}
+	}
+	return append(b, "\r\n\r\n"...)
+}
+
+// AppendRefusal appends an answer that refuses and closes.
+func AppendRefusal(b []byte, r *Refusal) []byte {
+	b = fmt.Appendf(b, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n",
+		r.Status, http.StatusText(r.Status), len(r.Reason)+1)
+	switch r.Status {
+	case http.StatusUpgradeRequired:
+		b = append(b, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"...)
+	case http.StatusMethodNotAllowed:
+		b = append(b, "Allow: GET\r\n"...)
+	case http.StatusServiceUnavailable:
+		b = append(b, "Retry-After: 1\r\n"...)
+	}
+	return fmt.Appendf(b, "\r\n%s\n", r.Reason)
+}

@@ -1,0 +1,78 @@
+package wire
+
+import (
+	"encoding/binary"
+
+	"github.com/gobwas/ws"
+)
+
+// parseHeader reads a frame's header from the front of b and returns its size,
+// 0 if it is not all there yet.
+func parseHeader(b []byte) (h ws.Header, size int, err error) {
+	if len(b) < 2 {
+		return h, 0, nil
+	}
+	h.Fin = b[0]&0x80 != 0
+	h.Rsv = b[0] >> 4 & 0x7
+	h.OpCode = ws.OpCode(b[0] & 0xF)
+	h.Masked = b[1]&0x80 != 0
+	h.Length = int64(b[1] & 0x7F)
+	size = 2
+	switch short := h.Length; short {
+	case 126:
+		if len(b) < 4 {
+			return h, 0, nil
+		}
+		h.Length = int64(binary.BigEndian.Uint16(b[2:]))
+		size = 4
+		if h.Length < 126 {
+			return h, 0, protocolError("the length is not in its shortest form")
+		}
+	case 127:
+		if len(b) < 10 {
+			return h, 0, nil
+		}
+		h.Length = int64(binary.BigEndian.Uint64(b[2:]))
+		size = 10
+		if h.Length < 0 {
+			return h, 0, protocolError("the length's highest bit is set")
+		}
+		if h.Length < 1<<16 {
+			return h, 0, protocolError("the length is not in its shortest form")
+		}
+	}
+	if h.Masked {
+		if len(b) < size+4 {
+			return h, 0, nil
+		}
+		copy(h.Mask[:], b[size:])
+		size += 4
+	}
+	return h, size, nil
+}
+
+// checkFirst refuses what the first two bytes of a frame already show to be
+// wrong, so that nobody waits for the rest of it.
+func (r *Reader) checkFirst(b []byte) error {
+	if len(b) < 2 {
+		return nil
+	}
+	h := ws.Header{
+		Fin:    b[0]&0x80 != 0,
+		Rsv:    b[0] >> 4 & 0x7,
+		OpCode: ws.OpCode(b[0] & 0xF),
+		Masked: b[1]&0x80 != 0,
+		Length: int64(b[1] & 0x7F), // 126 and 127 are too long for a control frame, too
+	}
+	state := ws.StateServerSide
+	if r.op != 0 {
+		state = state.Set(ws.StateFragmented)
+	}
+	if r.Deflate && h.Rsv1() && h.OpCode.IsData() && h.OpCode != ws.OpContinuation {
+		h.Rsv &^= 0b100 // the message is compressed
+	}
+	if err := ws.CheckHeader(h, state); err != nil {
+		return protocolError(err.Error())
+	}
+	return nil
+}
