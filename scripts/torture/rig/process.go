@@ -27,6 +27,7 @@ type Process struct {
 	rig    *Rig
 	path   string
 	args   []string
+	env    []string
 	log    string // file that all its lives append to
 	data   string // directory
 	space  string // network namespace; "" = that of the rig
@@ -76,7 +77,7 @@ func (p *Process) Start() error {
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.rig.cfg.Dir, "GORACE=halt_on_error=1"}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.rig.cfg.Dir, "GORACE=halt_on_error=1"}, p.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)

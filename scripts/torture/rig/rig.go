@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -40,6 +41,7 @@ type Rig struct {
 	net    network
 	all    []*Process
 	byRole map[fault.Role][]*Process
+	root   string // directory of the module
 	token  string // file with the token of the HTTP API
 
 	mu      sync.Mutex // guards crashes
@@ -74,7 +76,7 @@ func New(ctx context.Context, cfg Config) (*Rig, error) {
 	return r, nil
 }
 
-// Token opens the HTTP API of every gateway of a rig.
+// Token opens the HTTP API of every gateway of a rig, and is every password.
 const Token = "torture-token-that-is-no-secret"
 
 // Gateways returns the URLs of the gateways.
@@ -158,15 +160,17 @@ func (r *Rig) layout() error {
 	urls := strings.Join(clients, ",")
 	for range 2 {
 		err := r.add(fault.Service, func(p *Process) []string {
-			return []string{"--nats", urls, "--ops-listen", p.ops, "--replicas", strconv.Itoa(nodes),
-				"--sync", r.cfg.Sync, "--history-per-room", keepAll, "--lease", "2s"}
+			return append(login(p), "--nats", urls, "--ops-listen", p.ops, "--replicas", strconv.Itoa(nodes),
+				"--sync", r.cfg.Sync, "--history-per-room", keepAll, "--lease", "2s")
 		})
 		if err != nil {
 			return err
 		}
 	}
 	for range gateways {
-		err := r.add(fault.Gateway, func(p *Process) []string { return append(r.gatewayFlags(p), "--nats", urls) })
+		err := r.add(fault.Gateway, func(p *Process) []string {
+			return append(append(r.gatewayFlags(p), login(p)...), "--nats", urls)
+		})
 		if err != nil {
 			return err
 		}
@@ -209,26 +213,49 @@ func (r *Rig) add(role fault.Role, args func(*Process) []string) error {
 	return nil
 }
 
-// natsConfig writes a server's configuration: what ours is shipped with, plus a cluster.
+// shipped is the configuration NATS is shipped with: users and what each may do, the
+// mapping by partition. The rig runs on it, so that a right that is missing shows.
+const shipped = "scripts/nats.conf"
+
+// natsConfig writes a server's configuration: the shipped one, with the rig's addresses.
 func (r *Rig) natsConfig(p *Process, routes []string) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "server_name: %s\nlisten: %q\nhttp: %q\n", p.Name, p.public, p.ops)
-	fmt.Fprintf(&b, "jetstream { store_dir: %q, sync_interval: %s }\n", p.data, r.cfg.Sync)
-	fmt.Fprintf(&b, "lame_duck_duration: 30s\nlame_duck_grace_period: 1s\n")
-	fmt.Fprintf(&b, "mappings { \"room.*\": \"room.in.{{partition(64,1)}}.{{wildcard(1)}}\" }\n")
+	b, err := os.ReadFile(filepath.Join(r.root, shipped))
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(r.cfg.Dir, "shipped.conf"), b, 0o600); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	var own strings.Builder
+	fmt.Fprintf(&own, "include shipped.conf\nlisten: %q\nhttp: %q\n", p.public, p.ops)
+	fmt.Fprintf(&own, "jetstream { store_dir: %q, sync_interval: %s }\n", p.data, r.cfg.Sync)
+	fmt.Fprintf(&own, "lame_duck_duration: 30s\nlame_duck_grace_period: 1s\n")
 	if len(routes) > 1 {
-		fmt.Fprintf(&b, "cluster { name: torture, listen: %q, routes: [%s] }\n", p.route, strings.Join(routes, ", "))
+		fmt.Fprintf(&own, "cluster { name: roomcast, listen: %q, routes: [%s] }\n", p.route, strings.Join(routes, ", "))
 	}
 	path := filepath.Join(r.cfg.Dir, p.Name+".conf")
 	p.args = []string{"-c", path}
-	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+	p.env = []string{"NATS_SERVER_NAME=" + p.Name, "NATS_GATEWAY_PASSWORD=" + Token,
+		"NATS_ROOMSVC_PASSWORD=" + Token, "NATS_OPERATOR_PASSWORD=" + Token}
+	if err := os.WriteFile(path, []byte(own.String()), 0o600); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
 	return nil
 }
 
+// login is how a service authenticates to NATS.
+func login(p *Process) []string {
+	p.env = []string{"NATS_PASSWORD=" + Token}
+	return []string{"--user", string(p.Role), "--inbox-prefix", "_INBOX_" + string(p.Role)}
+}
+
 // build makes the binaries, from this module alone.
 func (r *Rig) build(ctx context.Context) error {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return fmt.Errorf("find the module: %w", err)
+	}
+	r.root = strings.TrimSpace(string(root))
 	for role, pkg := range map[fault.Role]string{
 		fault.Gateway: "roomcast/gateway", fault.Service: "roomcast/roomsvc", fault.NATS: "github.com/nats-io/nats-server/v2",
 	} {

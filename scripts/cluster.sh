@@ -1,0 +1,133 @@
+#!/bin/sh
+# usage: scripts/cluster.sh up|down|status
+#
+# A whole cluster on this machine: three NATS servers with three copies of every message,
+# two roomsvc, three gateways. Kill any of them with the pid that status shows: nothing that
+# was acknowledged is lost, and up starts it again. Data, logs and pid files are in
+# roomcast-data/cluster, or CLUSTER_DIR.
+set -eu
+cd "$(dirname "$0")/.."
+dir=${CLUSTER_DIR:-roomcast-data/cluster}
+bin=bin
+names="nats1 nats2 nats3 roomsvc1 roomsvc2 gateway1 gateway2 gateway3"
+nats=nats://127.0.0.1:4222,nats://127.0.0.1:4223,nats://127.0.0.1:4224
+
+# For trying out: everything listens on the loopback interface only.
+: "${NATS_GATEWAY_PASSWORD:=gateway-try-out}" "${NATS_ROOMSVC_PASSWORD:=roomsvc-try-out}"
+: "${NATS_OPERATOR_PASSWORD:=operator-try-out}"
+export NATS_GATEWAY_PASSWORD NATS_ROOMSVC_PASSWORD NATS_OPERATOR_PASSWORD
+
+running() { # name
+    [ -s "$dir/$1.pid" ] && kill -0 "$(cat "$dir/$1.pid")" 2>/dev/null
+}
+
+start() { # name command...
+    name=$1
+    shift
+    running "$name" && return
+    nohup "$@" >>"$dir/$name.log" 2>&1 </dev/null &
+    echo $! >"$dir/$name.pid"
+}
+
+configure() { # number
+    cp scripts/nats.conf "$dir/shipped.conf"
+    cat >"$dir/nats$1.conf" <<CONF
+include shipped.conf
+listen: "127.0.0.1:$((4221 + $1))"
+http: "127.0.0.1:$((8221 + $1))"
+jetstream { store_dir: "$dir/nats$1", sync_interval: always }
+cluster {
+  name: roomcast
+  listen: "127.0.0.1:$((6221 + $1))"
+  routes: ["nats://127.0.0.1:6222", "nats://127.0.0.1:6223", "nats://127.0.0.1:6224"]
+}
+CONF
+}
+
+ready() { # name command...
+    name=$1
+    shift
+    for _ in $(seq 300); do
+        "$@" >/dev/null 2>&1 && return
+        running "$name" || break
+        sleep 0.2
+    done
+    echo "cluster: $name does not come up; the end of $dir/$name.log:" >&2
+    tail -n 5 "$dir/$name.log" >&2
+    exit 1
+}
+
+up() {
+    mkdir -p "$dir"
+    dir=$(cd "$dir" && pwd)
+    go build -o "$bin/" ./gateway ./roomsvc
+    go build -o "$bin/nats-server" github.com/nats-io/nats-server/v2
+    for n in 1 2 3; do
+        configure $n
+        start nats$n env NATS_SERVER_NAME=n$n "$bin/nats-server" -c "$dir/nats$n.conf"
+    done
+    for n in 1 2; do
+        start roomsvc$n env NATS_PASSWORD="$NATS_ROOMSVC_PASSWORD" "$bin/roomsvc" --nats "$nats" \
+            --user roomsvc --inbox-prefix _INBOX_roomsvc --replicas 3 --sync always --ops-listen "127.0.0.1:$((9090 + n))"
+    done
+    for n in 1 2 3; do
+        start gateway$n env NATS_PASSWORD="$NATS_GATEWAY_PASSWORD" "$bin/gateway" --nats "$nats" \
+            --user gateway --inbox-prefix _INBOX_gateway --listen "127.0.0.1:$((7999 + n))" \
+            --ops-listen "127.0.0.1:$((9099 + n))"
+    done
+    for n in 1 2; do ready roomsvc$n "$bin/roomsvc" ready --ops-listen "127.0.0.1:$((9090 + n))"; done
+    for n in 1 2 3; do ready gateway$n "$bin/gateway" ready --ops-listen "127.0.0.1:$((9099 + n))"; done
+    status
+    echo "open http://127.0.0.1:8000/ and http://127.0.0.1:8001/, then kill what you like"
+}
+
+down() {
+    # Gateways first, servers last: each can finish what it has taken.
+    for kind in gateway roomsvc nats; do
+        for name in $names; do
+            case $name in
+            $kind*) running "$name" && kill "$(cat "$dir/$name.pid")" ;;
+            esac || true
+        done
+        for name in $names; do
+            case $name in
+            $kind*)
+                for _ in $(seq 100); do
+                    running "$name" || break
+                    sleep 0.2
+                done
+                rm -f "$dir/$name.pid"
+                ;;
+            esac
+        done
+    done
+}
+
+address() { # name
+    n=${1#"${1%?}"}
+    case $1 in
+    nats*) echo "nats://127.0.0.1:$((4221 + n))  http://127.0.0.1:$((8221 + n))/" ;;
+    roomsvc*) echo "http://127.0.0.1:$((9090 + n))/readyz" ;;
+    gateway*) echo "http://127.0.0.1:$((7999 + n))/  http://127.0.0.1:$((9099 + n))/readyz" ;;
+    esac
+}
+
+status() {
+    for name in $names; do
+        if running "$name"; then
+            printf '%-9s pid %-8s %s\n' "$name" "$(cat "$dir/$name.pid")" "$(address "$name")"
+        else
+            printf '%-9s down\n' "$name"
+        fi
+    done
+}
+
+case ${1:-} in
+up) up ;;
+down) down ;;
+status) status ;;
+*)
+    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
