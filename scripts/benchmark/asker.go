@@ -25,17 +25,19 @@ type asker struct {
 	quit  chan struct{}
 	done  sync.WaitGroup
 
-	mu     sync.Mutex
-	msgs   []*nats.Msg // by sender; made once
-	sent   []time.Time // by sender: when it was to leave
-	free   []int       // senders without a message on its way
-	next   int         // message number
-	oks    int64
-	late   int64 // that could not leave in time, since all senders were waiting
-	faults int
-	wrong  string
-	ending bool
-	delay  histogram
+	mu      sync.Mutex
+	msgs    []*nats.Msg // by sender; made once
+	sent    []time.Time // by sender: when it was to leave
+	free    []int       // senders without a message on its way
+	next    int         // message number
+	oks     int64
+	warming int   // rooms that are still to be warmed
+	again   int64 // messages that had to be sent again
+	late    int64 // that could not leave in time, since all senders were waiting
+	faults  int
+	wrong   string
+	busy    bool // every sender speaks again after its ack
+	delay   histogram
 }
 
 func newAsker(nc *nats.Conn, rooms, rate int) (*asker, error) {
@@ -57,6 +59,25 @@ func newAsker(nc *nats.Conn, rooms, rate int) (*asker, error) {
 	return a, err
 }
 
+// warm says one thing in every room, at most inFlight at once, and waits for the acks:
+// the rooms' owners know them.
+func (a *asker) warm() error {
+	a.mu.Lock()
+	from := a.oks
+	for range min(inFlight, len(a.rooms)) {
+		a.send(time.Now())
+	}
+	a.warming = len(a.rooms) - min(inFlight, len(a.rooms))
+	a.mu.Unlock()
+	for range 3000 {
+		if a.acked()-from >= int64(len(a.rooms)) {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("%d of %d rooms answered within 30 s", a.acked()-from, len(a.rooms))
+}
+
 // begin starts the load.
 func (a *asker) begin() {
 	a.mu.Lock()
@@ -66,7 +87,7 @@ func (a *asker) begin() {
 		go a.pace()
 		return
 	}
-	for len(a.free) > 0 {
+	for a.busy = true; len(a.free) > 0; {
 		a.send(time.Now())
 	}
 }
@@ -103,7 +124,11 @@ func (a *asker) send(due time.Time) {
 	a.next++
 	m.Header[proto.HeaderKey][0] = "k" + strconv.FormatInt(due.UnixNano(), 36) + strconv.Itoa(a.next)
 	a.sent[i] = due
-	if err := a.nc.PublishMsg(m); err != nil {
+	a.publish(i)
+}
+
+func (a *asker) publish(i int) {
+	if err := a.nc.PublishMsg(a.msgs[i]); err != nil {
 		a.fault(err.Error())
 	}
 }
@@ -116,6 +141,15 @@ func (a *asker) answer(at int, m *nats.Msg) {
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if retry := number(m.Data, `"retry_ms":`); retry > 0 { // the same with the same key, as a gateway does
+		a.again++
+		time.AfterFunc(time.Duration(retry)*time.Millisecond, func() {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.publish(i)
+		})
+		return
+	}
 	if bytes.HasPrefix(m.Data, []byte(`{"ok"`)) {
 		a.oks++
 		a.delay.add(now.Sub(a.sent[i]))
@@ -123,7 +157,11 @@ func (a *asker) answer(at int, m *nats.Msg) {
 		a.fault(string(m.Data))
 	}
 	a.free = append(a.free, i)
-	if a.rate == 0 && !a.ending {
+	switch {
+	case a.warming > 0:
+		a.warming--
+		a.send(now)
+	case a.busy:
 		a.send(now)
 	}
 }
@@ -152,18 +190,21 @@ func (a *asker) mark() int64 {
 // end stops sending and waits for the acks of what is on its way.
 func (a *asker) end() error {
 	a.mu.Lock()
-	a.ending = true
+	a.busy = false
 	a.mu.Unlock()
 	close(a.quit)
 	a.done.Wait()
 	for range 500 {
 		a.mu.Lock()
-		free, faults, late := len(a.free), a.faults, a.late
+		free, faults, late, again := len(a.free), a.faults, a.late, a.again
 		a.mu.Unlock()
 		if faults > 0 {
 			return fmt.Errorf("%d messages were not acked: %s", faults, a.wrong)
 		}
 		if free == inFlight {
+			if again > 0 {
+				note("%d messages were refused for the moment and sent again", again)
+			}
 			if late > 0 {
 				note("%d messages could not leave in time: %d were waiting for their acks", late, inFlight)
 			}

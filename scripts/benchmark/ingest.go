@@ -35,17 +35,20 @@ var ingestModes = []struct {
 // CPU-second of roomsvc and the NATS servers is good for, beside a publisher that does
 // nothing but fill a stream with the same settings with records of the same size.
 func ingest(b *bench) error {
-	window := min(b.window, 800*time.Millisecond)
-	modes := ingestModes
+	window, modes := b.window/4, ingestModes
 	if b.quick {
-		modes, window = modes[:2], 500*time.Millisecond
+		modes, window = modes[:2], b.window/2
 	}
 	var rows table
 	rows.add("stream", "roomsvc", "rooms", "load", "acked/s", "ack p50 / p99 (ms)", "acked/CPU-s", "of bare")
 	for _, m := range modes {
 		name := fmt.Sprintf("R%d, sync %s", m.replicas, m.sync)
+		if b.only != "" && b.only != name {
+			continue
+		}
 		note("%s", name)
 		if err := b.ingestMode(&rows, name, m.replicas, m.sync, window); err != nil {
+			rows.print()
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -78,13 +81,19 @@ func (b *bench) ingestMode(rows *table, name string, replicas int, sync string, 
 		}
 		defer a.close()
 		sys := &system{procs: procs}
+		if err := a.warm(); err != nil {
+			return err
+		}
 		a.begin()
-		time.Sleep(window / 2)
-		w, cpu := newWatch(), sys.cpu(0)
+		time.Sleep(window / 3)
+		w, cpu, each := newWatch(), sys.cpu(0), sys.each()
 		before := a.mark()
 		time.Sleep(window)
 		acked := a.acked() - before
 		wall, used := time.Since(w.at), sys.cpu(0)-cpu
+		for i, p := range procs {
+			each[i] = p.cpu() - each[i]
+		}
 		w.end()
 		if err := a.end(); err != nil {
 			return fmt.Errorf("%d roomsvc, %d rooms, %d/s: %w", instances, rooms, rate, err)
@@ -95,6 +104,7 @@ func (b *bench) ingestMode(rows *table, name string, replicas int, sync string, 
 		} else if len(bare) > 0 {
 			ratio = fmt.Sprintf("%.2f", perCPU/bare.median())
 		}
+		note("%d roomsvc, %d rooms, %s: %.0f/s, %.0f/CPU-s %s; each %v", instances, rooms, load, float64(acked)/wall.Seconds(), perCPU, ratio, each)
 		rows.add(name, fmt.Sprint(instances), fmt.Sprint(rooms), load, fmt.Sprintf("%.0f", float64(acked)/wall.Seconds()),
 			fmt.Sprintf("%.2f / %.2f", millis(a.delay.quantile(0.5)), millis(a.delay.quantile(0.99))),
 			fmt.Sprintf("%.0f", perCPU), ratio)
@@ -227,7 +237,7 @@ func publishBare(args []string) error {
 	publish := func(until time.Time) (n int64, err error) {
 		for ; n%100 != 0 || time.Now().Before(until); n++ {
 			m := &nats.Msg{Subject: subjects[n%int64(len(subjects))], Header: header(&r), Data: r.Payload}
-			if _, err := js.PublishMsgAsync(m); err != nil {
+			if _, err := js.PublishMsgAsync(m, jetstream.WithStallWait(10*time.Second)); err != nil {
 				return n, err
 			}
 		}

@@ -138,6 +138,14 @@ func (s *system) cpu(first int) (sum time.Duration) {
 	return sum
 }
 
+// each returns what every process has used.
+func (s *system) each() (list []time.Duration) {
+	for _, p := range s.procs {
+		list = append(list, p.cpu())
+	}
+	return list
+}
+
 func (s *system) rss() (sum int64) {
 	for _, p := range s.procs {
 		sum += p.rss()
@@ -199,10 +207,7 @@ func (s *system) measure(window, interval time.Duration, first int) (outcome, er
 		return outcome{}, err
 	}
 	w, heard, said, cpu := newWatch(), t.heard, t.said, s.cpu(first)
-	var each []time.Duration
-	for _, p := range s.procs {
-		each = append(each, p.cpu())
-	}
+	each := s.each()
 	t.delay = histogram{}
 	if err := s.s.run(window, nil); err != nil {
 		return outcome{}, err
