@@ -26,6 +26,8 @@ const (
 	SubjectAnyLog  = "room.log.*.*" // committed records
 	SubjectAnyOwn  = "room.own.*"   // ownership markers
 	SubjectAnyOut  = "room.out.*.*" // records as the stream republishes them
+	SubjectAnyWho  = "room.who.*.*" // who is in a room
+	SubjectAnyGate = "room.gw.*"    // signs of life of gateways
 )
 
 // Subjects of the room service itself: its micro endpoints, and what its instances tell
@@ -74,6 +76,9 @@ func InSubject(p int) string { return "room.in." + strconv.Itoa(p) + ".*" }
 
 // OwnSubject returns room.own.<p>, the fence of partition p.
 func OwnSubject(p int) string { return "room.own." + strconv.Itoa(p) }
+
+// GatewaySubject returns room.gw.<id>, where a gateway tells the others that it lives.
+func GatewaySubject(id string) string { return "room.gw." + id }
 
 // OutPartition returns room.out.<p>.*, all records of partition p.
 func OutPartition(p int) string { return "room.out." + strconv.Itoa(p) + ".*" }

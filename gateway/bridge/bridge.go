@@ -2,13 +2,35 @@
 // gateway that knows NATS: it says what members say, follows rooms and hands their
 // records on in order, without holes and without repeats, reads history, and knows who
 // is present.
+//
+// # What a gateway may do on NATS
+//
+// These subjects are all that a gateway's user needs, see also nats.conf. It cannot
+// write the log, nor what the log republishes, so that not even a gateway that was
+// broken into can forge what somebody said.
+//
+//	publish    room.*  room.in.*.*                   say (permissions are checked after the account's mapping)
+//	           room.eph.*.*  room.who.*.*  room.gw.* presence, signals
+//	           $JS.API.DIRECT.GET.ROOMS  $JS.API.STREAM.MSG.GET.ROOMS  $JS.API.STREAM.INFO.ROOMS
+//	           $JS.API.STREAM.INFO.KV_ROOMSECRET  $JS.API.DIRECT.GET.KV_ROOMSECRET.>
+//	           _INBOX_gw.>                           counts and names for other gateways
+//	subscribe  room.out.*.*  room.eph.*.*  room.who.*.*  room.gw.*
+//	           _INBOX_gw.>  $SRV.>  gateway.>
+//	           $JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.ROOMS
+//	and allow_responses, for $SRV and gateway.<id>.status
 package bridge
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
+	"sync/atomic"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 
 	"roomcast/proto"
 	"roomcast/proto/daemon"
@@ -17,7 +39,7 @@ import (
 )
 
 // Follower is an event loop that has members. Its methods are called from goroutines of
-// the bridge and must not block.
+// the bridge and must not block. Followers are compared: one loop is one follower.
 type Follower interface {
 	// Deliver hands on one thing that happened in a room: numbered ones in the order of
 	// their seq, without holes and without repeats.
@@ -47,7 +69,7 @@ type Say struct {
 	Content  proto.Content
 	Act      proto.Act     // "" = a message; otherwise Content.Body is why
 	Key      string        // "" = the bridge makes one
-	Patience time.Duration // how long to hold and resend before it is refused as unavailable
+	Patience time.Duration // how long to hold and resend before it is refused as unavailable; 0 = 2 s
 }
 
 // RoomInfo is one row of the list of rooms.
@@ -58,66 +80,186 @@ type RoomInfo struct {
 
 // Config is what a bridge needs.
 type Config struct {
-	ID      string        // of this gateway, unique among all; of [A-Za-z0-9]
-	Version string        // shown by nats micro ls
+	ID      string        // of this gateway, unique among all; of [A-Za-z0-9_-]
+	Version string        // semantic, shown by nats micro ls
 	Dial    daemon.Dialer // opens the connections
 	Keys    *seal.Keys    // nil = payloads travel as they are
 	Log     *slog.Logger
-	Stats   func() any    // what nats micro stats shows beside requests; may be nil
-	Linger  time.Duration // how long a room without members is still followed
+	Stats   func() any // what nats micro stats shows beside requests; may be nil
+
+	Feeds           int           // goroutines that follow rooms
+	Linger          time.Duration // how long a room without members is still followed
+	MaxRequests     int           // messages that wait to be stored
+	MaxRequestBytes int           // of their bodies
+	MaxLane         int           // of them from one sender in one room
 }
 
 // DefaultConfig returns the defaults; ID, Version and Dial are the caller's.
 func DefaultConfig() Config {
-	return Config{Log: slog.Default(), Linger: 15 * time.Second}
+	return Config{
+		Version: "0.0.0", Log: slog.Default(), Feeds: min(4, runtime.GOMAXPROCS(0)), Linger: 15 * time.Second,
+		MaxRequests: 1 << 16, MaxRequestBytes: 64 << 20, MaxLane: 256,
+	}
 }
 
-// Bridge is one gateway's side of NATS. Its methods never block; what they are given to
-// call back is called exactly once, from a goroutine of the bridge.
+// Bridge is one gateway's side of NATS. It is safe for concurrent use. Its methods never
+// block; what they are given to call back is called exactly once, from a goroutine of
+// the bridge or, when something is refused at once, before they return.
+//
+// Three connections keep what is urgent apart from what is much: gateway/<id> takes in
+// what rooms send, gateway/<id>/say sends what members say, gateway/<id>/read reads.
 type Bridge struct {
-	cfg Config
+	cfg     Config
+	stat    *counters
+	lanes   *lanes
+	feeds   []*feed
+	readers *readers
+	roster  *roster
+	shared  shared
+
+	// set by Run before anything uses them
+	feedConn *nats.Conn
+	sayConn  *nats.Conn
+	control  *nats.Conn
+	log      *history.Log
+
+	running atomic.Bool // the connections have been made
+	secret  atomic.Pointer[[]byte]
 }
 
-// New returns a bridge that does nothing until Run.
-func New(cfg Config) (*Bridge, error) { return &Bridge{cfg: cfg}, nil }
+// New returns a bridge that does nothing until Run; what is asked of it waits.
+func New(cfg Config) (*Bridge, error) {
+	switch {
+	case cfg.ID == "":
+		return nil, errors.New("make bridge: it has no ID")
+	case cfg.Dial == nil:
+		return nil, errors.New("make bridge: it has no Dial")
+	case cfg.Feeds < 1 || cfg.MaxRequests < 1 || cfg.MaxRequestBytes < 1 || cfg.MaxLane < 1:
+		return nil, errors.New("make bridge: a limit is not positive")
+	}
+	b := &Bridge{cfg: cfg, stat: new(counters)}
+	b.lanes = newLanes(cfg, b.stat)
+	for range cfg.Feeds {
+		b.feeds = append(b.feeds, newFeed(b))
+	}
+	b.readers = newReaders(b.stat)
+	b.roster = newRoster(b)
+	b.shared.pending = make(map[history.Query][]func(history.Page, error))
+	return b, nil
+}
 
-// Run connects and serves until ctx ends; then what is still asked for is refused.
+// Run connects and serves until ctx ends; then what is still asked for is refused. It
+// returns when everything it started has ended.
 func (b *Bridge) Run(ctx context.Context) error {
-	<-ctx.Done()
+	if err := b.connect(ctx); err != nil {
+		return fmt.Errorf("run bridge: %w", err)
+	}
+	defer b.hangUp()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.lanes.run(ctx, b.sayConn) })
+	for _, f := range b.feeds {
+		group.Go(func() error { return f.run(ctx, b.feedConn) })
+	}
+	group.Go(func() error { b.readers.run(ctx); return nil })
+	group.Go(func() error { return b.roster.run(ctx, b.feedConn) })
+	group.Go(func() error { return b.watch(ctx) })
+	group.Go(func() error { b.fetchSecret(ctx); return nil })
+	group.Go(func() error { return b.serve(ctx) })
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("run bridge: %w", err)
+	}
 	return nil
 }
 
 // Ready returns nil when NATS is connected and the secret is known.
-func (b *Bridge) Ready() error { return errors.ErrUnsupported }
+func (b *Bridge) Ready() error {
+	switch {
+	case !b.running.Load() || !b.feedConn.IsConnected() || !b.sayConn.IsConnected() || !b.control.IsConnected():
+		return errors.New("nats is not connected")
+	case b.secret.Load() == nil:
+		return errors.New("the secret of resume strings is not known yet; is a roomsvc running?")
+	}
+	return nil
+}
 
 // Secret returns the key that signs resume strings, nil until it is known.
-func (b *Bridge) Secret() []byte { return nil }
+func (b *Bridge) Secret() []byte {
+	if s := b.secret.Load(); s != nil {
+		return *s
+	}
+	return nil
+}
+
+func (b *Bridge) feedOf(room proto.Room) *feed { return b.feeds[room.Partition()%len(b.feeds)] }
+
+// eachFeed has do run on each feed.
+func (b *Bridge) eachFeed(do func(f *feed)) {
+	for _, f := range b.feeds {
+		f.do.put(func() { do(f) })
+	}
+}
 
 // Follow begins to hand the room's events to f. Ready is called with the head from which
 // they go on: the first delivery has seq Head.Seq+1.
-func (b *Bridge) Follow(room proto.Room, f Follower, ready func(history.Head, error)) {}
+func (b *Bridge) Follow(room proto.Room, f Follower, ready func(history.Head, error)) {
+	feed := b.feedOf(room)
+	if !feed.do.put(func() { feed.follow(room, f, ready) }) {
+		ready(history.Head{}, errUnavailable())
+	}
+}
 
-// Unfollow ends it. What is already on its way may still be delivered.
-func (b *Bridge) Unfollow(room proto.Room, f Follower) {}
+// Unfollow ends it. What is already on its way may still be delivered; a Follow that
+// is not ready yet is refused.
+func (b *Bridge) Unfollow(room proto.Room, f Follower) {
+	feed := b.feedOf(room)
+	feed.do.put(func() { feed.unfollow(room, f) })
+}
 
 // Say sends s to the room's owner. Messages of one sender in one room are sent one after
 // the other, each until it is answered.
-func (b *Bridge) Say(s Say, done func(proto.Reply)) {}
+func (b *Bridge) Say(s Say, done func(proto.Reply)) { b.lanes.say(s, done) }
 
-// Read reads a page of history. Equal reads at the same time are made once.
-func (b *Bridge) Read(q history.Query, done func(history.Page, error)) {}
+// Read reads a page of history. Equal reads at the same time are made once, and share
+// their records.
+func (b *Bridge) Read(q history.Query, done func(history.Page, error)) { b.read(q, done) }
 
 // Signal tells those present something that is not stored. JSON is the whole frame,
-// origin the session that does not want it back.
-func (b *Bridge) Signal(room proto.Room, json []byte, origin string) {}
+// which is copied, origin the session that does not want it back.
+func (b *Bridge) Signal(room proto.Room, json []byte, origin string) {
+	f := b.feedOf(room)
+	json = append([]byte(nil), json...)
+	f.do.put(func() { f.signal(room, json, origin) })
+}
 
-// Joined and Left tell those present who came and went. They may be made fewer: a room
-// with much coming and going hears of counts only.
-func (b *Bridge) Joined(room proto.Room, who proto.Identity)                         {}
-func (b *Bridge) Left(room proto.Room, who proto.Identity, reason proto.LeaveReason) {}
+// Joined tells those present who has come. A room with much coming and going, or with
+// more than proto.MaxListed members, hears of counts only, and not of each.
+func (b *Bridge) Joined(room proto.Room, who proto.Identity) {
+	f := b.feedOf(room)
+	f.do.put(func() { f.joined(room, who) })
+}
 
-// Members asks all gateways who is in the room.
-func (b *Bridge) Members(room proto.Room, done func(count int, list []proto.Identity, err error)) {}
+// Left tells those present who has gone, like Joined.
+func (b *Bridge) Left(room proto.Room, who proto.Identity, reason proto.LeaveReason) {
+	f := b.feedOf(room)
+	f.do.put(func() { f.left(room, who, reason) })
+}
 
-// Rooms lists the rooms that have a log.
-func (b *Bridge) Rooms(done func([]RoomInfo, error)) {}
+// Members asks all gateways who is in the room: the count is exact, the list ends at
+// proto.MaxListed. A gateway that does not answer within a second is left out.
+func (b *Bridge) Members(room proto.Room, done func(count int, list []proto.Identity, err error)) {
+	if !b.roster.asks.put(whoAsk{room, done}) {
+		done(0, nil, errUnavailable())
+	}
+}
+
+// Rooms lists the rooms that have a log, in no order.
+func (b *Bridge) Rooms(done func([]RoomInfo, error)) {
+	b.readers.do(func(ctx context.Context) {
+		rooms, err := b.listRooms(ctx)
+		if err != nil {
+			b.cfg.Log.Warn("rooms cannot be listed", "error", err)
+			err = refusal(err)
+		}
+		done(rooms, err)
+	}, func() { done(nil, errOverloaded()) })
+}

@@ -1,0 +1,163 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+const (
+	dialWait    = 250 * time.Millisecond // between attempts, doubled each time
+	dialWaitMax = 2 * time.Second
+	secretWait  = 500 * time.Millisecond
+
+	// After NATS was away every gateway compares all its rooms: not all at once.
+	backJitter = 500 * time.Millisecond
+)
+
+// advisory tells that the stream has a new leader. The old one may have died with
+// records that it had not republished.
+const advisory = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + proto.StreamName
+
+// connect opens the connections, as often as it takes.
+func (b *Bridge) connect(ctx context.Context) (err error) {
+	name := "gateway/" + b.cfg.ID
+	if b.feedConn, err = b.dial(ctx, name, nats.ErrorHandler(b.feedError)); err != nil {
+		return err
+	}
+	if b.sayConn, err = b.dial(ctx, name+"/say"); err == nil {
+		b.control, err = b.dial(ctx, name+"/read")
+	}
+	if err != nil {
+		b.hangUp()
+		return err
+	}
+	b.log = history.New(b.control, b.cfg.Keys)
+	b.running.Store(true)
+	return nil
+}
+
+func (b *Bridge) hangUp() {
+	for _, nc := range []*nats.Conn{b.feedConn, b.sayConn, b.control} {
+		if nc != nil {
+			nc.Close()
+		}
+	}
+}
+
+func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*nats.Conn, error) {
+	opts := append([]nats.Option{
+		nats.CustomInboxPrefix("_INBOX_gw." + b.cfg.ID),
+		nats.ReconnectBufSize(-1), // what was said before must not be sent after; see lanes
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(),
+	}, more...)
+	for wait := dialWait; ; wait = min(2*wait, dialWaitMax) {
+		nc, err := b.cfg.Dial(name, opts...)
+		if err == nil {
+			return nc, nil
+		}
+		b.cfg.Log.Warn("nats cannot be reached", "conn", name, "error", err)
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("connect %s: %w", name, err)
+		case <-time.After(wait/2 + rand.N(wait)):
+		}
+	}
+}
+
+// feedError is told of messages that were dropped because a feed is behind. Their rooms
+// are compared with the log.
+func (b *Bridge) feedError(_ *nats.Conn, sub *nats.Subscription, err error) {
+	if sub == nil || !errors.Is(err, nats.ErrSlowConsumer) {
+		b.cfg.Log.Warn("nats reports", "error", err)
+		return
+	}
+	b.stat.drops.Add(1)
+	b.eachFeed(func(f *feed) {
+		f.checkAll(func(r *room) bool {
+			part := &f.partitions[r.name.Partition()]
+			return r.out == sub || part.out == sub
+		})
+	})
+}
+
+// watch has rooms compared with the log after what may have cost records: a time without
+// connection, or another leader of the stream.
+func (b *Bridge) watch(ctx context.Context) error {
+	elected := make(chan *nats.Msg, 16)
+	if _, err := b.feedConn.ChanSubscribe(advisory, elected); err != nil {
+		return err
+	}
+	status := b.feedConn.StatusChanged(nats.CONNECTED)
+	defer b.feedConn.RemoveStatusListener(status)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-elected:
+		case <-status:
+			select {
+			case b.roster.revived <- struct{}{}:
+			default:
+			}
+			b.eachFeed((*feed).recount)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(rand.N(backJitter)):
+		}
+		b.eachFeed(func(f *feed) { f.checkAll(func(*room) bool { return true }) })
+	}
+}
+
+// fetchSecret reads the secret that roomsvc has made, as soon as it has.
+func (b *Bridge) fetchSecret(ctx context.Context) {
+	for said := false; ; said = true {
+		secret, err := b.readSecret(ctx)
+		if err == nil {
+			b.secret.Store(&secret)
+			return
+		}
+		if !said {
+			b.cfg.Log.Info("waiting for the secret of resume strings, which roomsvc makes", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(secretWait):
+		}
+	}
+}
+
+func (b *Bridge) readSecret(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	js, err := jetstream.New(b.control)
+	if err != nil {
+		return nil, err
+	}
+	kv, err := js.KeyValue(ctx, proto.SecretBucket)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := kv.Get(ctx, proto.SecretKey)
+	if err != nil {
+		return nil, err
+	}
+	if len(entry.Value()) < 32 {
+		return nil, fmt.Errorf("the secret has %d bytes, it must have 32", len(entry.Value()))
+	}
+	return entry.Value(), nil
+}

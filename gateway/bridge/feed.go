@@ -1,0 +1,295 @@
+package bridge
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+	"roomcast/proto/seal"
+)
+
+const (
+	feedBuffer = 1 << 13                // messages that wait for a feed; what comes beyond is dropped and read from the log
+	feedTick   = 250 * time.Millisecond // how often what is put off is looked at
+)
+
+// feed follows the rooms of its partitions: what NATS sends for them comes in on one
+// channel, and what is in order goes out to the followers. Everything is done by the
+// goroutine in run; others put work into the queue do, which holds at most one item for
+// each follower, member and pending read.
+type feed struct {
+	b    *Bridge
+	nc   *nats.Conn
+	in   chan *nats.Msg
+	do   *queue[func()]
+	home string // prefix of the subjects on which other gateways tell us their counts
+
+	// owned by run
+	ctx        context.Context
+	rooms      map[string]*room
+	list       []*room // the same, in no order
+	cursor     int     // of list, for the checks that come by turns
+	partitions [proto.Partitions]partition
+	empty      []*room // that lost their last follower, the first one first
+	soon       []check // in the order of their time
+	retry      []*room // whose repair failed
+	restless   []*room // whose presence is to be told at the next tick
+	ticks      int
+}
+
+// room is one followed room. It is owned by its feed.
+type room struct {
+	name      proto.Room
+	place     int // in feed.list
+	followers []Follower
+	waiting   []waiter // for the head
+	tail      tail
+	live      bool      // the head is known
+	reading   bool      // a read of the head or of a hole is on its way
+	emptied   time.Time // when the last follower left; zero = there are some
+	out, eph  *nats.Subscription
+	presence
+}
+
+type waiter struct {
+	f     Follower
+	ready func(history.Head, error)
+}
+
+func newFeed(b *Bridge) *feed {
+	return &feed{b: b, in: make(chan *nats.Msg, feedBuffer), do: newQueue[func()](), rooms: make(map[string]*room)}
+}
+
+// run serves until ctx ends; then those who wait are refused.
+func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
+	f.ctx, f.nc = ctx, nc
+	f.home = nc.NewInbox() + "."
+	if _, err := nc.ChanSubscribe(f.home+"*", f.in); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(feedTick)
+	defer ticker.Stop()
+	var batch []func()
+	for {
+		select {
+		case <-ctx.Done():
+			for _, do := range f.do.close() {
+				do()
+			}
+			for _, r := range f.list {
+				r.tell(history.Head{}, errUnavailable())
+			}
+			return nil
+		case <-f.do.wake:
+			batch = f.do.take(batch)
+			for _, do := range batch {
+				do()
+			}
+		case m := <-f.in:
+			f.arrived(m)
+			for range len(f.in) {
+				f.arrived(<-f.in)
+			}
+		case now := <-ticker.C:
+			f.tick(now)
+		}
+	}
+}
+
+// tick does what has been put off.
+func (f *feed) tick(now time.Time) {
+	f.ticks++
+	f.dismiss(now)
+	f.repairAgain()
+	f.checkSoon(now)
+	f.checkSome()
+	f.tellRestless(now)
+}
+
+func (f *feed) follow(name proto.Room, who Follower, ready func(history.Head, error)) {
+	if f.ctx.Err() != nil {
+		ready(history.Head{}, errUnavailable())
+		return
+	}
+	r := f.rooms[name.String()]
+	if r == nil {
+		var err error
+		if r, err = f.add(name); err != nil {
+			f.b.cfg.Log.Error("room cannot be followed", "error", err)
+			ready(history.Head{}, errUnavailable())
+			return
+		}
+	}
+	if r.live && len(r.followers) > 0 {
+		ready(r.tail.head, nil)
+		r.attach(who)
+		return
+	}
+	// Without followers nobody looked after holes: what has been missed is not known.
+	r.live = false
+	r.emptied = time.Time{}
+	r.waiting = append(r.waiting, waiter{who, ready})
+	if !r.reading {
+		f.open(r)
+	}
+}
+
+func (r *room) attach(who Follower) {
+	r.followers = append(r.followers, who)
+}
+
+func (f *feed) unfollow(name proto.Room, who Follower) {
+	r := f.rooms[name.String()]
+	if r == nil {
+		return
+	}
+	for i, w := range r.waiting {
+		if w.f == who {
+			r.waiting = slices.Delete(r.waiting, i, i+1)
+			w.ready(history.Head{}, errUnavailable())
+			break
+		}
+	}
+	if i := slices.Index(r.followers, who); i >= 0 {
+		r.followers = slices.Delete(r.followers, i, i+1)
+	}
+	f.leaveIfEmpty(r)
+}
+
+// leaveIfEmpty has the room dismissed in a while if nobody follows it.
+func (f *feed) leaveIfEmpty(r *room) {
+	if len(r.followers) == 0 && len(r.waiting) == 0 && r.emptied.IsZero() {
+		r.emptied = time.Now()
+		f.empty = append(f.empty, r)
+	}
+}
+
+// dismiss lets go of rooms that have been empty for long enough.
+func (f *feed) dismiss(now time.Time) {
+	n := 0
+	for _, r := range f.empty {
+		switch {
+		case r.emptied.IsZero() || f.rooms[r.name.String()] != r:
+		case now.Sub(r.emptied) < f.b.cfg.Linger || r.reading:
+			f.empty[n] = r
+			n++
+		default:
+			f.remove(r)
+		}
+	}
+	clear(f.empty[n:])
+	f.empty = f.empty[:n]
+}
+
+// open reads the head of a room whose subscription has been made. What arrives in the
+// meantime is held.
+func (f *feed) open(r *room) {
+	r.reading = true
+	f.b.readers.do(func(ctx context.Context) {
+		var head history.Head
+		err := f.nc.FlushWithContext(ctx)
+		if err == nil {
+			var last proto.Record
+			if last, _, err = f.b.log.Last(ctx, r.name); err == nil {
+				head = history.HeadOf(last)
+			}
+		}
+		f.do.put(func() { f.opened(r, head, err) })
+	}, func() {
+		f.do.put(func() { f.opened(r, history.Head{}, errOverloaded()) })
+	})
+}
+
+func (f *feed) opened(r *room, head history.Head, err error) {
+	r.reading = false
+	if err != nil {
+		f.b.cfg.Log.Warn("head of a room cannot be read", "room", r.name.String(), "error", err)
+		r.tell(history.Head{}, refusal(err))
+		f.leaveIfEmpty(r)
+		return
+	}
+	r.live = true
+	waiting := r.waiting
+	r.tell(head, nil)
+	for _, w := range waiting {
+		r.attach(w.f)
+	}
+	r.tail.begin(head, func(rec proto.Record) { f.show(r, rec) })
+	f.mend(r)
+	f.leaveIfEmpty(r)
+	f.checkLater(r, openedCheck)
+}
+
+// tell answers those who wait for the head.
+func (r *room) tell(head history.Head, err error) {
+	for _, w := range r.waiting {
+		w.ready(head, err)
+	}
+	r.waiting = nil
+}
+
+// arrived takes in one message of room.out, room.eph or a count of another gateway.
+func (f *feed) arrived(m *nats.Msg) {
+	token := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
+	r := f.rooms[token]
+	switch {
+	case r == nil: // of a partition that is followed as a whole, or just dismissed
+	case strings.HasPrefix(m.Subject, prefixOut):
+		f.record(r, m)
+	case strings.HasPrefix(m.Subject, prefixEph):
+		f.ephemeral(r, m)
+	case strings.HasPrefix(m.Subject, f.home):
+		f.answered(r, m.Header.Get(headerHere))
+	}
+}
+
+const (
+	prefixOut = "room.out."
+	prefixEph = "room.eph."
+)
+
+func (f *feed) record(r *room, m *nats.Msg) {
+	rec, err := proto.ParseRecord(m.Subject, m.Header, m.Data)
+	if err == nil && m.Header.Get(proto.HeaderEnc) != "" {
+		rec.Payload, err = f.b.cfg.Keys.Open(r.name, seal.Log, m.Data)
+	}
+	if err != nil {
+		// The record is in the log all the same; if it is none there either, no reader
+		// will ever miss it.
+		f.b.stat.bad.Add(1)
+		f.b.cfg.Log.Warn("republished record cannot be read", "room", r.name.String(), "error", err)
+		return
+	}
+	switch {
+	case !r.live && len(r.waiting) == 0:
+		return
+	case !r.live:
+		r.tail.hold(rec)
+		return
+	case rec.Seq <= r.tail.head.Seq && rec.State.Epoch == r.tail.head.Epoch:
+		f.b.stat.repeats.Add(1)
+	}
+	before := r.tail.behind()
+	r.tail.take(rec, func(rec proto.Record) { f.show(r, rec) })
+	if r.tail.behind() && !before {
+		f.b.stat.holes.Add(1)
+	}
+	f.mend(r)
+}
+
+func (f *feed) show(r *room, rec proto.Record) {
+	f.hand(r, Delivery{
+		Room: r.name, Seq: rec.Seq, Epoch: rec.State.Epoch, Kind: rec.Kind, Stamp: rec.Stamp, JSON: rec.Payload,
+	})
+}
+
+func (f *feed) hand(r *room, d Delivery) {
+	for _, who := range r.followers {
+		who.Deliver(d)
+	}
+}

@@ -1,0 +1,323 @@
+package bridge
+
+import (
+	"container/heap"
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+
+	"roomcast/proto"
+	"roomcast/proto/seal"
+)
+
+// How long to wait before the same is sent again. A room without an owner is told at
+// once by "no responders", a lost request or answer by silence only.
+const (
+	refusedFirst = 50 * time.Millisecond // doubled each time
+	refusedMax   = 500 * time.Millisecond
+	silenceFirst = 500 * time.Millisecond // doubled each time
+	silenceMax   = 2 * time.Second
+)
+
+// retryAfter is what a client is told to wait when the log cannot be reached.
+const retryAfter = time.Second
+
+// lanes send what is said, on one connection and from one goroutine. Each sender has a
+// lane in each room, in which one request is outstanding and the others wait: a request
+// that must be sent again can then not be overtaken by a later one. Resending is safe,
+// because every request carries a key by which the owner knows it.
+//
+// What waits is bounded three times: requests in all, their bytes, and requests in one
+// lane. What does not fit is refused as overloaded.
+type lanes struct {
+	cfg  Config
+	in   *queue[*request]
+	held atomic.Int64 // requests taken and not answered
+	size atomic.Int64 // bytes of their bodies
+	stat *counters
+
+	// owned by run
+	nc      *nats.Conn
+	inbox   string // prefix of the reply subjects; a token follows
+	answers chan *nats.Msg
+	lanes   map[laneKey]*lane
+	open    map[string]*request // outstanding ones by token
+	timers  timers
+	tokens  uint64
+}
+
+type laneKey struct {
+	sender string
+	room   proto.Room
+}
+
+// lane is what one sender says in one room: the first is outstanding.
+type lane []*request
+
+// request is one Say on its way.
+type request struct {
+	say      Say
+	done     func(proto.Reply)
+	deadline time.Time
+
+	token    string
+	msg      *nats.Msg // made when it is first sent
+	refused  int       // times that nobody could take it
+	silent   int       // times that it was sent without an answer yet
+	due      time.Time // when to do something about it
+	position int       // among the timers, -1 = none
+}
+
+func newLanes(cfg Config, stat *counters) *lanes {
+	return &lanes{
+		cfg: cfg, stat: stat, in: newQueue[*request](),
+		answers: make(chan *nats.Msg, 1<<14),
+		lanes:   make(map[laneKey]*lane), open: make(map[string]*request),
+	}
+}
+
+func (l *lanes) say(s Say, done func(proto.Reply)) {
+	s.Content.Body = append([]byte(nil), s.Content.Body...)
+	r := &request{say: s, done: done, deadline: time.Now().Add(s.Patience), position: -1}
+	held, size := l.held.Add(1), l.size.Add(int64(len(s.Content.Body)))
+	if held > int64(l.cfg.MaxRequests) || size > int64(l.cfg.MaxRequestBytes) {
+		l.answer(r, overloaded("this gateway has too much to send"))
+		return
+	}
+	if !l.in.put(r) {
+		l.answer(r, unavailable())
+	}
+}
+
+func overloaded(why string) proto.Reply {
+	return proto.Reply{Refusal: proto.Refuse(proto.Overloaded, "%s; send it again with the same key", why).After(retryAfter)}
+}
+
+func unavailable() proto.Reply {
+	return proto.Reply{Refusal: proto.Refuse(proto.Unavailable, "the room cannot be reached now; send it again with the same key").After(retryAfter)}
+}
+
+// run sends over nc until ctx ends, then refuses what has not been answered.
+func (l *lanes) run(ctx context.Context, nc *nats.Conn) error {
+	l.nc = nc
+	l.inbox = nc.NewInbox() + "."
+	sub, err := nc.ChanSubscribe(l.inbox+"*", l.answers)
+	if err != nil {
+		return err
+	}
+	defer sub.Unsubscribe()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var batch []*request
+	for {
+		if len(l.timers) > 0 {
+			timer.Reset(time.Until(l.timers[0].due))
+		}
+		select {
+		case <-ctx.Done():
+			l.refuseAll()
+			return nil
+		case <-l.in.wake:
+			batch = l.in.take(batch)
+			for _, r := range batch {
+				l.enter(r)
+			}
+		case m := <-l.answers:
+			l.answered(m)
+			for range len(l.answers) {
+				l.answered(<-l.answers)
+			}
+		case <-timer.C:
+		}
+		for now := time.Now(); len(l.timers) > 0 && !l.timers[0].due.After(now); {
+			l.expired(l.timers[0], now)
+		}
+	}
+}
+
+func (l *lanes) refuseAll() {
+	for _, r := range l.in.close() {
+		l.answer(r, unavailable())
+	}
+	for _, lane := range l.lanes {
+		for _, r := range *lane {
+			l.answer(r, unavailable())
+		}
+	}
+}
+
+func (l *lanes) enter(r *request) {
+	key := laneKey{r.say.From.ID, r.say.Room}
+	waiting := l.lanes[key]
+	switch {
+	case waiting == nil:
+		l.lanes[key] = &lane{r}
+		l.send(r)
+	case len(*waiting) >= l.cfg.MaxLane:
+		l.answer(r, overloaded("too many messages of yours are waiting in this room"))
+	default:
+		*waiting = append(*waiting, r)
+	}
+}
+
+// send sends the request, for the first time or again.
+func (l *lanes) send(r *request) {
+	if r.msg == nil {
+		l.tokens++
+		r.token = strconv.FormatUint(l.tokens, 36)
+		r.msg = l.message(r)
+		l.open[r.token] = r
+	} else {
+		l.stat.resends.Add(1)
+	}
+	if err := l.nc.PublishMsg(r.msg); err != nil {
+		l.refused(r) // not connected; there is nothing to wait for
+		return
+	}
+	wait := min(silenceFirst<<min(r.silent, 8), silenceMax)
+	r.silent++
+	l.wake(r, wait)
+}
+
+func (l *lanes) message(r *request) *nats.Msg {
+	s := &r.say
+	m := nats.NewMsg(s.Room.Subject())
+	m.Reply = l.inbox + r.token
+	set := func(name, value string) {
+		if value != "" {
+			m.Header[name] = []string{value}
+		}
+	}
+	kind := string(s.Content.Kind)
+	if s.Act != "" {
+		kind = string(s.Act)
+	}
+	if s.Key == "" {
+		s.Key = nuid.Next()
+	}
+	set(proto.HeaderKind, kind)
+	set(proto.HeaderFrom, s.From.ID)
+	set(proto.HeaderName, s.From.Name)
+	set(proto.HeaderKey, s.Key)
+	set(proto.HeaderType, s.Content.Type)
+	m.Data = l.cfg.Keys.Seal(s.Room, seal.In, s.Content.Body)
+	if l.cfg.Keys != nil {
+		set(proto.HeaderEnc, envelope)
+	}
+	return m
+}
+
+// refused has the request sent again later, since nobody could take it.
+func (l *lanes) refused(r *request) {
+	wait := min(refusedFirst<<min(r.refused, 8), refusedMax)
+	r.refused++
+	l.wake(r, wait/2+rand.N(wait))
+}
+
+func (l *lanes) wake(r *request, after time.Duration) {
+	r.due = time.Now().Add(after)
+	if r.due.After(r.deadline) {
+		r.due = r.deadline
+	}
+	if r.position < 0 {
+		heap.Push(&l.timers, r)
+	} else {
+		heap.Fix(&l.timers, r.position)
+	}
+}
+
+func (l *lanes) expired(r *request, now time.Time) {
+	if now.Before(r.deadline) {
+		l.send(r)
+		return
+	}
+	l.stat.expired.Add(1)
+	l.finish(r, unavailable())
+}
+
+// answered takes one message to our inbox: an answer, a "no responders", or an answer to
+// something that is long over.
+func (l *lanes) answered(m *nats.Msg) {
+	r := l.open[strings.TrimPrefix(m.Subject, l.inbox)]
+	if r == nil {
+		return
+	}
+	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
+		l.refused(r)
+		return
+	}
+	reply, err := proto.ParseReply(m.Data)
+	if err != nil {
+		l.cfg.Log.Error("answer from roomsvc cannot be read", "error", err, slog.String("room", r.say.Room.String()))
+		reply = proto.Reply{Refusal: proto.AsRefusal(err)}
+	}
+	if reply.Refusal != nil && reply.Refusal.Code == proto.Unavailable {
+		l.refused(r)
+		return
+	}
+	l.finish(r, reply)
+}
+
+// finish answers the request and goes on with its lane.
+func (l *lanes) finish(r *request, reply proto.Reply) {
+	delete(l.open, r.token)
+	if r.position >= 0 {
+		heap.Remove(&l.timers, r.position)
+	}
+	l.answer(r, reply)
+	key := laneKey{r.say.From.ID, r.say.Room}
+	waiting := l.lanes[key]
+	for now := time.Now(); ; {
+		(*waiting)[0] = nil
+		*waiting = (*waiting)[1:]
+		if len(*waiting) == 0 {
+			delete(l.lanes, key)
+			return
+		}
+		next := (*waiting)[0]
+		if now.Before(next.deadline) {
+			l.send(next)
+			return
+		}
+		l.stat.expired.Add(1)
+		l.answer(next, unavailable())
+	}
+}
+
+func (l *lanes) answer(r *request, reply proto.Reply) {
+	l.held.Add(-1)
+	l.size.Add(-int64(len(r.say.Content.Body)))
+	r.done(reply)
+}
+
+// timers are requests, the one that is due first on top.
+type timers []*request
+
+func (t timers) Len() int           { return len(t) }
+func (t timers) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
+func (t timers) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].position, t[j].position = i, j
+}
+
+func (t *timers) Push(x any) {
+	r := x.(*request)
+	r.position = len(*t)
+	*t = append(*t, r)
+}
+
+func (t *timers) Pop() any {
+	old := *t
+	r := old[len(old)-1]
+	old[len(old)-1] = nil
+	*t = old[:len(old)-1]
+	r.position = -1
+	return r
+}

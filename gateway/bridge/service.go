@@ -1,0 +1,65 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+
+	"github.com/nats-io/nats.go/micro"
+)
+
+// status is what gateway.<id>.status answers.
+type status struct {
+	ID       string `json:"id"`
+	Version  string `json:"version"`
+	Ready    bool   `json:"ready"`
+	Why      string `json:"why,omitempty"` // it is not ready
+	Rooms    int64  `json:"rooms"`
+	InFlight int64  `json:"in_flight"`
+	Stats    any    `json:"stats,omitempty"`
+}
+
+func (b *Bridge) status() status {
+	s := status{
+		ID: b.cfg.ID, Version: b.cfg.Version, Ready: true,
+		Rooms: b.stat.followed.Load(), InFlight: b.lanes.held.Load(),
+	}
+	if err := b.Ready(); err != nil {
+		s.Ready, s.Why = false, err.Error()
+	}
+	if b.cfg.Stats != nil {
+		s.Stats = b.cfg.Stats()
+	}
+	return s
+}
+
+// serve shows the gateway to nats micro ls, info and stats until ctx ends.
+func (b *Bridge) serve(ctx context.Context) error {
+	svc, err := micro.AddService(b.control, micro.Config{
+		Name: "gateway", Version: b.cfg.Version, Description: "WebSocket members of rooms",
+		Metadata:     map[string]string{"instance": b.cfg.ID, "go": runtime.Version()},
+		StatsHandler: func(*micro.Endpoint) any { return b.status() },
+	})
+	if err != nil {
+		return fmt.Errorf("add micro service: %w", err)
+	}
+	// A service without any endpoint would show no version.
+	err = svc.AddEndpoint("status", micro.HandlerFunc(func(r micro.Request) {
+		body, err := json.Marshal(b.status())
+		if err == nil {
+			err = r.Respond(body)
+		}
+		if err != nil {
+			b.cfg.Log.Warn("status cannot be told", "error", err)
+		}
+	}), micro.WithEndpointSubject("gateway."+b.cfg.ID+".status"), micro.WithEndpointQueueGroupDisabled())
+	if err != nil {
+		return fmt.Errorf("add micro endpoint: %w", err)
+	}
+	<-ctx.Done()
+	if err := svc.Stop(); err != nil && b.control.IsConnected() {
+		return fmt.Errorf("stop micro service: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package bridge
+
+import (
+	"slices"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// maxHeld bounds how many records of one room wait for a hole before them to be filled.
+// What comes beyond that is read from the log later.
+const maxHeld = 256
+
+// tail is the delivery rule for one room: of what arrives, which may repeat, come in any
+// order and lack any part, it shows every record once and in order.
+//
+//	seq <= head.Seq      a repeat: dropped
+//	seq == head.Seq + 1  shown
+//	otherwise            held until the log has filled the hole
+//
+// It is pure, and belongs to the feed of its room.
+type tail struct {
+	head  history.Head // what has been shown; Closed and Why are not kept
+	held  []proto.Record
+	reach uint64 // the newest seq known to exist in this epoch
+	other bool   // something of another epoch has arrived
+}
+
+// take takes in one record and calls show for each that is to be shown now.
+func (t *tail) take(r proto.Record, show func(proto.Record)) {
+	if t.head.Seq == 0 && r.Seq == 1 {
+		t.head.Epoch = r.State.Epoch
+	}
+	if t.head.Epoch != "" && r.State.Epoch != t.head.Epoch {
+		t.other = true
+		return
+	}
+	t.reach = max(t.reach, r.Seq)
+	switch {
+	case r.Seq <= t.head.Seq:
+	case r.Seq == t.head.Seq+1:
+		t.head.Seq = r.Seq
+		show(r)
+		t.release(show)
+	default:
+		t.hold(r)
+	}
+}
+
+func (t *tail) hold(r proto.Record) {
+	i, found := slices.BinarySearchFunc(t.held, r.Seq, func(h proto.Record, seq uint64) int {
+		if h.Seq < seq {
+			return -1
+		}
+		return min(1, int(h.Seq-seq))
+	})
+	if !found && len(t.held) < maxHeld {
+		t.held = slices.Insert(t.held, i, r)
+	}
+}
+
+// release shows what was held for the records that have been shown since.
+func (t *tail) release(show func(proto.Record)) {
+	n := 0
+	for n < len(t.held) && t.held[n].Seq <= t.head.Seq+1 {
+		if r := t.held[n]; r.Seq == t.head.Seq+1 {
+			t.head.Seq = r.Seq
+			show(r)
+		}
+		n++
+	}
+	if n > 0 {
+		t.held = slices.Delete(t.held, 0, n)
+	}
+	if len(t.held) == 0 {
+		t.held = nil
+	}
+}
+
+// begin sets what counts as shown. What was held and comes after it is shown.
+func (t *tail) begin(head history.Head, show func(proto.Record)) {
+	t.head = history.Head{Seq: head.Seq, Epoch: head.Epoch}
+	held := t.held
+	t.held, t.reach, t.other = nil, head.Seq, false
+	for _, r := range held {
+		t.take(r, show)
+	}
+}
+
+// behind reports whether records are known to exist that have not been shown.
+func (t *tail) behind() bool { return t.other || t.reach > t.head.Seq }
