@@ -136,7 +136,7 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	err = srv.Run(srvCtx, func(address string) {
 		more := []string{
 			"log", e.DataDir + ": " + e.durable(),
-			"inside", "NATS " + natsnatsserver.VERSION + " and the room service",
+			"inside", "NATS " + natsserver.VERSION + " and the room service",
 		}
 		if e.Listen != "off" {
 			more = append(more, "NATS", "nats://"+e.Listen)
