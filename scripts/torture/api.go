@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,7 +26,7 @@ type api struct {
 }
 
 func (r *run) api() *api {
-	return &api{run: r, http: http.Client{Timeout: 4 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
+	return &api{run: r, http: http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
 }
 
 // post sends body to the next gateway. Its error is a [*proto.Refusal] if it was refused
@@ -71,6 +72,25 @@ func (a *api) post(ctx context.Context, room proto.Room, what, key string, body 
 	return reply, reply.Refusal
 }
 
+// postUntil posts the same again, with the same key, through one gateway after the other,
+// until it has an answer or healTime or ctx is over.
+func (a *api) postUntil(ctx context.Context, room proto.Room, what, key string, body any) (reply proto.Reply, err error) {
+	ctx, cancel := context.WithTimeout(ctx, healTime)
+	defer cancel()
+	for {
+		reply, err = a.post(ctx, room, what, key, body)
+		if err == nil || isRefusal(err) || ctx.Err() != nil {
+			return reply, err
+		}
+		sleep(ctx, 100*time.Millisecond)
+	}
+}
+
+func isRefusal(err error) bool {
+	var refusal *proto.Refusal
+	return errors.As(err, &refusal)
+}
+
 // insist says things through one gateway after the other with the same key until it has an
 // answer, and once more after that: every message must be there once.
 func (r *run) insist(ctx, life context.Context) {
@@ -80,22 +100,12 @@ func (r *run) insist(ctx, life context.Context) {
 		room := r.names[random.IntN(len(r.names))]
 		key := fmt.Sprintf("insist-%d", n)
 		text := history.Text(key, 50)
-		body := map[string]string{"text": text}
 		e := history.Entry{Op: history.Invoke, Client: "insist", Room: room.String(), Key: key, Body: history.Sum(text)}
 		r.history.Add(e)
-		var reply proto.Reply
-		var err error
-		for deadline := time.Now().Add(healTime); time.Now().Before(deadline) && life.Err() == nil; {
-			var refusal *proto.Refusal
-			reply, err = a.post(life, room, "messages", key, body)
-			if err == nil || asRefusal(err, &refusal) {
-				break
-			}
-			sleep(life, 100*time.Millisecond)
-		}
+		reply, err := a.postUntil(life, room, "messages", key, map[string]string{"text": text})
 		r.answered(e, room, reply.Seq, reply.Duplicate, err)
 		if err == nil {
-			a.post(life, room, "messages", key, body) // what comes of it is seen in the log
+			a.post(life, room, "messages", key, map[string]string{"text": text}) // the log shows what comes of it
 		}
 		sleep(ctx, between(random, 20*time.Millisecond, 200*time.Millisecond))
 	}
@@ -110,11 +120,7 @@ func (r *run) plead(ctx, life context.Context) {
 		text := history.Text(key, 50)
 		e := history.Entry{Op: history.Invoke, Client: "plead", Room: r.gavel.String(), Key: key, Body: history.Sum(text)}
 		r.history.Add(e)
-		reply, err := a.post(life, r.gavel, "messages", key, map[string]string{"text": text})
-		for r.healed.Load() && life.Err() == nil && err != nil && !asRefusal(err, new(*proto.Refusal)) {
-			sleep(life, 100*time.Millisecond)
-			reply, err = a.post(life, r.gavel, "messages", key, map[string]string{"text": text})
-		}
+		reply, err := a.postUntil(life, r.gavel, "messages", key, map[string]string{"text": text})
 		r.answered(e, r.gavel, reply.Seq, reply.Duplicate, err)
 		sleep(ctx, between(random, 20*time.Millisecond, 100*time.Millisecond))
 	}
@@ -124,26 +130,21 @@ func (r *run) plead(ctx, life context.Context) {
 func (r *run) preside(ctx, life context.Context) {
 	a := r.api()
 	random := r.random(history.Sum("preside"))
-	kinds := map[string]proto.EventKind{"close": proto.Closed, "reopen": proto.Reopened}
-	for n := 1; ; n++ {
-		act := []string{"reopen", "close"}[n%2]
-		err := r.act(life, a, act, string(kinds[act]), fmt.Sprintf("preside-%d", n))
-		if err != nil && !asRefusal(err, new(*proto.Refusal)) && life.Err() == nil {
-			n++ // unknown: the same act again, by another name
-			sleep(life, 200*time.Millisecond)
-			continue
-		}
-		if act == "reopen" && ctx.Err() != nil || life.Err() != nil {
+	for n := 1; life.Err() == nil; n++ {
+		sleep(ctx, between(random, time.Second, 4*time.Second))
+		act, kind := "close", proto.Closed
+		if n%2 == 0 {
+			act, kind = "reopen", proto.Reopened
+		} else if ctx.Err() != nil {
 			return
 		}
-		sleep(ctx, between(random, time.Second, 4*time.Second))
+		key := fmt.Sprintf("preside-%d", n)
+		e := history.Entry{
+			Op: history.Invoke, Client: "preside", Room: r.gavel.String(),
+			Key: key, Kind: string(kind), Body: history.Sum(key),
+		}
+		r.history.Add(e)
+		reply, err := a.postUntil(life, r.gavel, act, key, map[string]string{"why": key})
+		r.answered(e, r.gavel, reply.Seq, reply.Duplicate, err)
 	}
-}
-
-func (r *run) act(ctx context.Context, a *api, act, kind, key string) error {
-	e := history.Entry{Op: history.Invoke, Client: "preside", Room: r.gavel.String(), Key: key, Kind: kind, Body: history.Sum(key)}
-	r.history.Add(e)
-	reply, err := a.post(ctx, r.gavel, act, "", map[string]string{"why": key})
-	r.answered(e, r.gavel, reply.Seq, reply.Duplicate, err)
-	return err
 }

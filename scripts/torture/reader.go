@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -52,5 +51,3 @@ func (r *run) readLog(ctx context.Context, c *client.Client, room proto.Room) er
 	}
 	return c.Leave(ctx, room)
 }
-
-func asRefusal(err error, target **proto.Refusal) bool { return errors.As(err, target) }
