@@ -1,0 +1,355 @@
+// page.js: the chat page. It joins the parts: room.js speaks with the server, timeline.js
+// shows the messages, words.js has the words; here is what happens when.
+
+import { connect } from "/room.js";
+import { Timeline } from "/timeline.js";
+import { hueOf, initialOf, nameOf, refusalText, translate, words } from "/words.js";
+
+const $ = (id) => document.getElementById(id);
+const encoder = new TextEncoder();
+
+// What a browser remembers; nothing, where it must not.
+
+const area = (name) => { try { return window[name]; } catch { return null; } };
+const [local, session] = [area("localStorage"), area("sessionStorage")];
+const recall = (key, otherwise) => {
+  try { return JSON.parse(local.getItem(`roomcast.${key}`)) ?? otherwise; } catch { return otherwise; }
+};
+const keep = (key, value) => { try { local.setItem(`roomcast.${key}`, JSON.stringify(value)); } catch {} };
+
+/** The room in the address: /room/NAME/ or /?group=NAME. */
+function addressed() {
+  const [, inPath] = /^\/room\/([^/]+)\/?$/.exec(location.pathname) ?? [];
+  try { if (inPath) return decodeURIComponent(inPath); } catch {}
+  return new URLSearchParams(location.search).get("group") || "123";
+}
+
+/** A name as the server takes it: nothing invisible, at most 128 bytes. */
+function cleanName(name) {
+  name = name.replace(/[\p{Z}\s]+/gu, " ").replace(/(?![\u200c\u200d])\p{C}/gu, "").trim();
+  while (encoder.encode(name).length > 128) name = Array.from(name).slice(0, -1).join("");
+  return name;
+}
+
+/**
+ * Whose identity this tab takes: its own after a reload; else the browser's last one,
+ * unless another tab is using that; else a new one, so that two tabs can talk.
+ */
+async function identity() {
+  try { if (session.getItem("roomcast.tab")) return ""; session.setItem("roomcast.tab", "1"); } catch { return ""; }
+  if (!navigator.locks) return recall("resume", "");
+  return new Promise((resolve) => {
+    navigator.locks.request("roomcast.identity", { ifAvailable: true }, (lock) => {
+      resolve(lock ? recall("resume", "") : "");
+      return lock && new Promise(() => {}); // held until the tab is gone
+    }).catch(() => resolve(""));
+  });
+}
+
+translate();
+let room = addressed();
+let rooms = recall("rooms", []).filter((name) => typeof name === "string");
+const read = recall("read", {}); // room -> the last seq that was in view
+const elsewhere = new Map(); // room -> messages come while another was shown
+const typers = new Map(); // id -> {name, timer}
+const resume = await identity();
+const c = connect({ name: cleanName(recall("name", "")), storage: session, ...(resume && { resume }) });
+
+const timeline = new Timeline($("scroll"), $("log"), $("outbox"), {
+  read: (page) => c.history(page, room),
+  isMine: (event) => event.from.id === c.you?.id,
+  seen: (seq) => { if (read[room] !== seq) { read[room] = seq; keepRead(); } },
+  retry: (saying) => { if (!c.rooms.includes(room)) c.join(room); c.retry(saying); },
+  changed,
+});
+
+let keptRead = 0;
+function keepRead() { keptRead ||= setTimeout(() => { keptRead = 0; keep("read", read); }, 500); }
+addEventListener("pagehide", () => keep("read", read));
+
+// Rooms
+
+/** Shows a room; the ones shown before stay joined, and count what comes. */
+function show(name, { push = false } = {}) {
+  room = name;
+  if (!rooms.includes(name)) rooms = [...rooms, name].slice(-12);
+  keep("rooms", rooms);
+  elsewhere.delete(name);
+  if (push) history.pushState(null, "", `/?group=${encodeURIComponent(name)}`);
+  for (const { timer } of typers.values()) clearTimeout(timer);
+  typers.clear();
+  $("title").textContent = name;
+  $("ended").hidden = c.state !== "closed" || !c.you;
+  timeline.begin(read[name]);
+  for (const saying of c.pending(name)) timeline.outgoing(saying);
+  if (c.rooms.includes(name)) timeline.jump().catch(report);
+  else c.join(name);
+  people([], 0);
+  showTyping();
+  showRooms();
+  whoIsHere();
+  changed();
+}
+
+function showRooms() {
+  $("rooms").replaceChildren(...rooms.map((name) => {
+    const item = document.createElement("li"), go = document.createElement("button");
+    go.append(Object.assign(document.createElement("bdi"), { textContent: name }));
+    go.ariaCurrent = name === room ? "page" : null;
+    go.onclick = () => { drawer(false); if (name !== room) show(name, { push: true }); $("text").focus(); };
+    item.append(go);
+    const count = elsewhere.get(name);
+    if (count) go.append(Object.assign(document.createElement("b"), { textContent: count > 99 ? "99+" : count }));
+    if (name !== room) {
+      const remove = Object.assign(document.createElement("button"), { className: "remove", textContent: "×", ariaLabel: words.remove(name) });
+      remove.onclick = () => {
+        rooms = rooms.filter((r) => r !== name);
+        keep("rooms", rooms);
+        c.leave(name);
+        elsewhere.delete(name);
+        showRooms();
+        changed();
+      };
+      item.append(remove);
+    }
+    return item;
+  }));
+}
+
+$("enter").onsubmit = (e) => {
+  e.preventDefault();
+  const name = $("room").value.trim();
+  if (!name) return;
+  $("room").value = "";
+  drawer(false);
+  show(name, { push: true });
+  $("text").focus();
+};
+addEventListener("popstate", () => show(addressed()));
+
+// Who is here
+
+let asking = 0;
+function whoIsHere() { asking ||= setTimeout(askWho, 300); }
+async function askWho() {
+  const asked = room;
+  try {
+    const { count, members } = await c.members(asked);
+    if (asked === room) people(members ?? [], count);
+  } catch {} // the next join, leave or connection asks again
+  asking = 0;
+}
+
+function people(members, count) {
+  const byId = new Map(members.map((who) => [who.id, who]));
+  const list = [...byId.values()].sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
+  $("people").replaceChildren(...list.map((who) => {
+    const item = document.createElement("li");
+    item.append(face(who), Object.assign(document.createElement("bdi"), { textContent: nameOf(who) }));
+    if (who.id === c.you?.id) item.append(Object.assign(document.createElement("small"), { textContent: words.you }));
+    return item;
+  }));
+  const n = Math.max(count - (members.length - byId.size), byId.size); // one person may have several tabs
+  $("count").textContent = n || "";
+  $("present").textContent = n ? words.present(n) : "";
+}
+
+function face(who, el = Object.assign(document.createElement("span"), { className: "face", ariaHidden: "true" })) {
+  el.textContent = initialOf(nameOf(who));
+  el.style.setProperty("--hue", hueOf(who.id));
+  return el;
+}
+
+function showMe() {
+  const me = { id: c.you?.id ?? "", name: c.name };
+  face(me, $("face"));
+  $("name").value = c.name;
+  $("text").placeholder = me.id ? words.writeAs(nameOf(me)) : words.write;
+}
+
+$("me").onsubmit = (e) => { e.preventDefault(); $("name").blur(); $("text").focus(); };
+$("name").onchange = () => {
+  const name = cleanName($("name").value);
+  $("name").value = name;
+  if (name === c.name) return;
+  c.name = name;
+  keep("name", name);
+  showMe();
+  if (c.state !== "closed") c.reconnect(); // a name is told when a session begins
+};
+
+function showTyping() {
+  const names = [...typers.values()].map(({ name }) => name);
+  $("typing").textContent = names.length ? words.typing(names) : "";
+}
+function stopTyping(id) {
+  clearTimeout(typers.get(id)?.timer);
+  if (typers.delete(id)) showTyping();
+}
+
+// The connection
+
+let told = false; // the last line about the connection said it is there
+let countdown = 0;
+
+c.addEventListener("state", ({ detail: { state, code, reason, ms } }) => {
+  clearInterval(countdown);
+  document.body.dataset.state = state;
+  const say = (text) => { $("state").lastElementChild.textContent = text; };
+  if (state === "waiting") {
+    const until = Date.now() + ms;
+    const tick = () => say(words.waiting(Math.ceil((until - Date.now()) / 1000)));
+    tick();
+    countdown = setInterval(tick, 1000);
+  } else {
+    say(words.states[state]);
+  }
+  if (state === "open") {
+    if (!told) timeline.note(words.connected);
+    told = true;
+    const { resume } = c;
+    if (resume) keep("resume", resume);
+    showMe();
+  } else if (told && state !== "connecting") {
+    timeline.note(words.disconnected);
+    told = false;
+  }
+  const closed = state === "closed";
+  $("close").hidden = closed;
+  ended(closed && (words.closes[code] ?? words.ended(reason)), words.again, () => c.reconnect());
+});
+
+/** Says above the composer why nothing can be said, and what to do about it. */
+function ended(why, word, act) {
+  $("ended").hidden = !why;
+  $("composer").classList.toggle("off", !!why);
+  if (!why) return;
+  $("ended").firstElementChild.textContent = why;
+  $("again").textContent = word;
+  $("again").onclick = () => { ended(); act(); $("text").focus(); };
+}
+
+$("close").onclick = () => { c.close(); $("again").focus(); };
+
+c.addEventListener("join", ({ detail }) => {
+  if (detail.room !== room) return;
+  if (timeline.empty) timeline.jump().catch(report);
+  whoIsHere();
+});
+
+c.addEventListener("refused", ({ detail }) => {
+  if (detail.room === room && !c.rooms.includes(room)) {
+    ended(refusalText(detail), words.retry, () => { if (!c.rooms.includes(room)) c.join(room); });
+  }
+});
+
+c.addEventListener("event", ({ detail: event }) => {
+  if (event.room !== room) {
+    if (!event.kind) elsewhere.set(event.room, (elsewhere.get(event.room) ?? 0) + 1);
+    laterRooms();
+    return;
+  }
+  stopTyping(event.from.id);
+  timeline.add(event);
+  if (!event.kind && event.from.id !== c.you?.id && event.text) announce(`${nameOf(event.from)}: ${event.text.slice(0, 300)}`);
+});
+
+let roomsDue = 0;
+function laterRooms() { roomsDue ||= setTimeout(() => { roomsDue = 0; showRooms(); changed(); }, 100); }
+
+let announced = 0;
+function announce(text) { // at most one a second: a screen reader cannot keep up with more
+  announced ||= setTimeout(() => { announced = 0; $("announce").textContent = text; }, 1000);
+}
+
+c.addEventListener("gap", ({ detail }) => {
+  if (detail.room !== room) return;
+  if (detail.reason === "reset") {
+    timeline.begin();
+    timeline.note(words.reset);
+    timeline.jump().catch(report);
+  } else {
+    timeline.note(words.gap(detail.to ? detail.to - detail.from + 1 : 0));
+  }
+});
+
+c.addEventListener("saying", ({ detail }) => { if (detail.room === room) timeline.outgoing(detail); });
+for (const type of ["joined", "left"]) {
+  c.addEventListener(type, ({ detail }) => { if (detail.room === room) { whoIsHere(); if (type === "left") stopTyping(detail.id); } });
+}
+
+c.addEventListener("signal", ({ detail }) => {
+  const { from, type } = detail;
+  if (detail.room !== room || type !== "typing" || from.id === c.you?.id) return;
+  clearTimeout(typers.get(from.id)?.timer);
+  typers.set(from.id, { name: nameOf(from), timer: setTimeout(stopTyping, 5000, from.id) });
+  showTyping();
+});
+
+// Writing
+
+function grow() {
+  $("text").style.height = "auto";
+  $("text").style.height = `${$("text").scrollHeight}px`;
+}
+$("text").oninput = () => { grow(); if ($("text").value) c.typing(room); };
+$("text").onkeydown = (e) => {
+  // 229: the key belongs to an input method that is composing.
+  if (e.key === "Enter" && !e.shiftKey && !e.isComposing && e.keyCode !== 229) { e.preventDefault(); send(); }
+};
+$("composer").onsubmit = (e) => { e.preventDefault(); send(); };
+
+function send() {
+  const text = $("text").value;
+  if (!text.trim() || !$("ended").hidden) return;
+  $("text").value = "";
+  grow();
+  timeline.caughtUp();
+  c.say(text, room);
+  timeline.jump().catch(report);
+  $("text").focus();
+}
+
+// The frame around it
+
+function changed() {
+  const away = [...elsewhere.values()].reduce((sum, n) => sum + n, 0);
+  document.title = `${timeline?.unread ? `(${timeline.unread}) ` : ""}${room} · Roomcast`;
+  $("jump").hidden = timeline.stuck;
+  $("jump").firstElementChild.textContent = words.newest(timeline.unread);
+  $("elsewhere").hidden = !away;
+}
+$("jump").onclick = () => { timeline.jump().catch(report); $("text").focus(); };
+
+function drawer(open) {
+  document.body.classList.toggle("drawer", open);
+  $("menu").ariaExpanded = open;
+  if (open) $("room").focus({ preventScroll: true });
+}
+$("menu").onclick = () => drawer(!document.body.classList.contains("drawer"));
+$("shade").onclick = () => drawer(false);
+
+addEventListener("keydown", (e) => {
+  if (e.key === "Escape") {
+    if (document.body.classList.contains("drawer")) { drawer(false); $("menu").focus(); return; }
+    if (document.activeElement === $("text") && !timeline.stuck) timeline.jump().catch(report);
+    $("text").focus();
+  } else if (e.key.length === 1 && !e.ctrlKey && !e.metaKey && !e.altKey && e.key !== " " && document.activeElement === document.body) {
+    $("text").focus(); // whoever begins to type means the message
+  }
+});
+
+document.addEventListener("visibilitychange", () => { if (!document.hidden) whoIsHere(); });
+
+// Where the keyboard of a phone does not shrink the page, it covers it.
+visualViewport?.addEventListener("resize", () => {
+  const { scale, height } = visualViewport;
+  document.documentElement.style.setProperty("--height", scale === 1 && height < innerHeight - 1 ? `${height}px` : "100dvh");
+});
+
+function report(error) { console.error(error); }
+
+show(room);
+showMe();
+document.body.dataset.state = c.state;
+if (matchMedia("(hover: hover)").matches) $("text").focus(); // on a phone it would open the keyboard

@@ -1,0 +1,353 @@
+// timeline.js: the part of a room's log that is on the page. It shows a window of at most
+// MOST rows, contiguous in seq; what lies above and below is read from the server when the
+// reader scrolls there. So the page stays as small after ten thousand messages as after ten.
+
+import { dayOf, fullTime, hueOf, initialOf, nameOf, refusalText, timeOf, words } from "./words.js";
+
+const MOST = 250; // rows at any time
+const KEPT = 150; // rows left when a flood has pushed the window over MOST
+const PAGE = 60; // events read at once
+const NEAR = 600; // px from an end at which the next page is read
+const GROUP = 5 * 60_000; // ms within which one sender's messages stand together
+const LONG = { chars: 1200, lines: 24 }; // beyond, a message is folded
+
+const make = (tag, className, text) => {
+  const el = document.createElement(tag);
+  if (className) el.className = className;
+  if (text !== undefined) el.textContent = text;
+  return el;
+};
+
+/** @typedef {import("./room.js").Event} Event @typedef {import("./room.js").Saying} Saying */
+
+/**
+ * One room's messages in a scroller. It calls read(page) for more of the log, isMine(event),
+ * seen(seq) when the newest is in view, and changed() when unread or stuck may have changed.
+ */
+export class Timeline {
+  unread = 0; // messages of others that have not been in view
+  stuck = true; // the newest is in view, and stays there
+
+  #scroll; #log; #outbox; #host;
+  #top = 0; // where the scroller stood last
+  #queue = []; // events and notes not yet on the page, in order
+  #due = 0; // timer of the next flush
+  #live = true; // the window reaches the head; otherwise what comes is left to be read later
+  #older = true; // there may be more above
+  #newest = 0; // the highest seq heard of
+  #read = 0; // the highest seq that has been in view
+  #mark = 0; // the first unread seq, where the divider stands; 0 = none
+  #loading = 0; // a page is being read: +1 down, -1 up, 2 the newest
+  #era = 0; // counts rooms, so that an answer for the last one is not shown in this one
+  #sayings = new Map(); // Saying -> its row in the outbox
+
+  constructor(scroll, log, outbox, host) {
+    [this.#scroll, this.#log, this.#outbox, this.#host] = [scroll, log, outbox, host];
+    scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    new ResizeObserver(() => this.#settle()).observe(scroll);
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.#setMark(0); // the next divider tells what came meanwhile
+      else this.#settle();
+    });
+  }
+
+  /** Shows another room, of which everything up to read has been seen; undefined = all there is. */
+  begin(read) {
+    this.#era++;
+    clearTimeout(this.#due);
+    this.#log.replaceChildren();
+    this.#outbox.replaceChildren();
+    this.#sayings.clear();
+    Object.assign(this, { unread: 0, stuck: true });
+    this.#queue = [];
+    this.#due = this.#newest = this.#mark = this.#loading = 0;
+    this.#live = this.#older = true;
+    this.#read = read ?? Infinity;
+  }
+
+  /** Whether nothing of the log is on the page yet. */
+  get empty() { return !this.#first; }
+
+  /** Takes the room's next event. @param {Event} event */
+  add(event) {
+    this.#newest = Math.max(this.#newest, event.seq);
+    this.#count(event);
+    this.#push(event);
+  }
+
+  /** Puts a line of ours between the messages. @param {string} text */
+  note(text) { this.#push({ note: text }); }
+
+  /** Shows the newest messages, and stays there. */
+  async jump() {
+    this.stuck = true;
+    if (this.#live && !this.empty) return this.#settle();
+    const away = !this.#live;
+    this.#live = true; // what comes from now on waits for the page
+    await this.#page(2, {}, ({ events, more }) => {
+      if (away) this.#log.replaceChildren(); // otherwise there are at most notes
+      this.#prepend(events);
+      this.#older = more;
+      if (this.#read === Infinity) this.#read = this.#last;
+      const fresh = events.find((e) => e.seq > this.#read && !this.#host.isMine(e));
+      if (fresh && !this.#mark) this.#setMark(fresh.seq);
+    }, () => { this.#live = !away; this.#queue = away ? [] : this.#queue; });
+  }
+
+  /** Shows how one of our messages fares. @param {Saying} saying */
+  outgoing(saying) {
+    const old = this.#sayings.get(saying);
+    if (saying.state === "sent" && (saying.seq <= this.#last || !this.#live) || saying.error?.code === "closed_by_word") {
+      return this.discard(saying);
+    }
+    const row = this.#outgoingRow(saying);
+    this.#sayings.set(saying, row);
+    if (old) old.replaceWith(row);
+    else this.#outbox.append(row);
+    this.#settle();
+  }
+
+  /** Takes a message of ours off the page. @param {Saying} saying */
+  discard(saying) {
+    this.#sayings.get(saying)?.remove();
+    this.#sayings.delete(saying);
+  }
+
+  /** The divider has served its purpose. */
+  caughtUp() { this.#setMark(0); }
+
+  get #rows() { return this.#log.children; }
+  get #first() { return this.#edge(this.#log.firstElementChild, "nextElementSibling"); }
+  get #last() { return this.#edge(this.#log.lastElementChild, "previousElementSibling"); }
+  #edge(row, next) { // the seq nearest to an end; notes have none
+    while (row && !row.event) row = row[next];
+    return row?.event.seq ?? 0;
+  }
+
+  #count(event) {
+    if (event.kind || event.seq <= this.#read || this.#host.isMine(event) || this.#inView()) return;
+    this.unread++;
+    if (!this.#mark) this.#setMark(event.seq);
+    this.#host.changed();
+  }
+
+  #inView() { return this.stuck && this.#live && !document.hidden; }
+
+  #push(item) {
+    if (!this.#live) return;
+    this.#queue.push(item);
+    // Not by animation frames: those stop while the page is hidden.
+    this.#due ||= setTimeout(() => { this.#due = 0; this.#flush(); }, 16);
+  }
+
+  #flush() {
+    if (this.#loading === 2) return; // the page before them comes first
+    const items = this.#queue.splice(0);
+    if (!this.stuck && this.#rows.length + items.length > MOST) {
+      this.#live = false; // the reader is above: leave the window where it is
+      return;
+    }
+    if (items.length > MOST) {
+      this.#log.replaceChildren();
+      this.#older = true;
+      items.splice(0, items.length - KEPT);
+    }
+    this.#append(items);
+  }
+
+  /** Adds rows below, and takes as many away above as there are too many. */
+  #append(items) {
+    this.#hold(() => {
+      let last = this.#last;
+      const rows = items.filter((item) => item.note || (item.seq > last && (last = item.seq))).map((item) => this.#row(item));
+      const prev = this.#log.lastElementChild;
+      this.#log.append(...rows);
+      rows.forEach((row, i) => this.#dress(row, i ? rows[i - 1] : prev));
+      if (this.#rows.length > MOST) {
+        while (this.#rows.length > KEPT) this.#log.firstElementChild.remove();
+        this.#older = true;
+        this.#dress(this.#log.firstElementChild, null);
+      }
+      for (const row of rows) if (row.event && this.#host.isMine(row.event)) this.#arrived(row.event);
+    });
+  }
+
+  /** Adds rows above, and takes as many away below as there are too many. */
+  #prepend(events) {
+    this.#hold(() => {
+      const next = this.#log.firstElementChild, first = this.#first;
+      const rows = events.filter((e) => !first || e.seq < first).map((e) => this.#row(e));
+      this.#log.prepend(...rows);
+      rows.forEach((row, i) => this.#dress(row, rows[i - 1]));
+      if (next) this.#dress(next, rows.at(-1));
+      if (this.#rows.length > MOST) {
+        while (this.#rows.length > MOST) this.#log.lastElementChild.remove();
+        this.#live = false;
+      }
+    });
+  }
+
+  /** Changes the rows while what is read stays where it is on the screen. */
+  #hold(change) {
+    const top = this.#scroll.getBoundingClientRect().top;
+    const anchor = this.stuck ? null : Array.prototype.find.call(this.#rows, (row) => row.getBoundingClientRect().bottom > top);
+    const before = anchor?.getBoundingClientRect().bottom;
+    change();
+    if (anchor?.isConnected) this.#scroll.scrollTop += anchor.getBoundingClientRect().bottom - before;
+    this.#settle();
+  }
+
+  /** Brings position, unread and what depends on them in line. */
+  #settle() {
+    if (this.stuck) this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    if (this.#inView() && this.#loading !== 2) {
+      this.unread = 0;
+      if (this.#last) this.#host.seen((this.#read = this.#last));
+    }
+    this.#host.changed();
+  }
+
+  #scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroll, below = scrollHeight - clientHeight - scrollTop;
+    if (below < 40) this.stuck = this.#live;
+    else if (scrollTop < this.#top) this.stuck = false; // only the reader moves it up
+    this.#top = scrollTop;
+    if (this.stuck) this.#settle();
+    else this.#host.changed();
+    if (this.empty || this.#loading) return;
+    if (this.#older && scrollTop < NEAR) {
+      this.#page(-1, { before: this.#first, limit: PAGE }, ({ events, more }) => {
+        this.#older = more && events.length > 0;
+        this.#prepend(events);
+      });
+    } else if (!this.#live && below < NEAR) {
+      this.#page(1, { since: this.#last, limit: PAGE }, ({ events }) => {
+        this.#append(events);
+        this.#live = !events.length || this.#last >= this.#newest;
+      });
+    }
+  }
+
+  async #page(way, page, show, fail) {
+    if (this.#loading === 2 || (this.#loading && way !== 2)) return;
+    const era = way === 2 ? ++this.#era : this.#era;
+    this.#loading = way;
+    try {
+      const answer = await this.#host.read(page);
+      if (era !== this.#era) return;
+      this.#loading = 0;
+      show(answer);
+    } catch (refusal) {
+      if (era !== this.#era) return;
+      this.#loading = 0;
+      fail?.();
+      // Without a connection the next one asks again; scrolling does, too.
+      if (!refusal.code) throw refusal;
+      return;
+    }
+    this.#flush();
+    this.#scrolled();
+  }
+
+  #setMark(seq) {
+    if (seq === this.#mark) return;
+    this.#mark = seq;
+    let prev = null;
+    this.#hold(() => { for (const row of this.#rows) { this.#dress(row, prev); prev = row; } });
+  }
+
+  /** Our own event has come back: its row in the outbox is no longer needed. */
+  #arrived(event) {
+    for (const [saying, row] of this.#sayings) {
+      if (saying.seq === event.seq) return this.discard(saying);
+      // The event may overtake the ack; if it was another message, the ack shows it again.
+      if (saying.state === "pending" && saying.content.text === event.text) return void (row.hidden = true);
+    }
+  }
+
+  /** Gives a row what depends on the one before it: day, divider, whether a group begins. */
+  #dress(row, prev) {
+    row.querySelectorAll(".day, .unread").forEach((el) => el.remove());
+    const before = prev?.event, { event } = row;
+    const day = row.at.toDateString();
+    const unread = this.#mark && event?.seq >= this.#mark && !(before?.seq >= this.#mark);
+    const newDay = prev?.at.toDateString() !== day;
+    const same = before && event && !before.kind && before.from.id === event.from.id && before.from.name === event.from.name;
+    row.classList.toggle("first", newDay || unread || !same || row.at - prev.at > GROUP);
+    if (unread) row.prepend(make("div", "unread", words.unread));
+    if (newDay) row.prepend(make("div", "day", dayOf(row.at)));
+  }
+
+  #row(item) {
+    if (item.note) {
+      const row = make("li", "note", item.note);
+      row.at = new Date();
+      return row;
+    }
+    const row = make("li", item.kind ? "act" : this.#host.isMine(item) ? "mine" : "theirs");
+    Object.assign(row, { event: item, at: new Date(item.at) });
+    row.title = fullTime(row.at);
+    if (item.kind) {
+      row.append(make("p", "", item.kind === "closed" ? words.closedRoom(item.why) : item.kind === "reopened" ? words.reopenedRoom : words.act(item.kind, item.why)));
+      return row;
+    }
+    row.append(this.#head(item.from, row.at), bubble(item));
+    return row;
+  }
+
+  #head(from, at) {
+    const head = make("div", "head"), name = nameOf(from), time = make("time", "", timeOf(at));
+    time.dateTime = at.toISOString();
+    const face = make("span", "face", initialOf(name));
+    face.ariaHidden = "true";
+    head.append(face, make("bdi", "name", name), time);
+    head.style.setProperty("--hue", hueOf(from.id));
+    return head;
+  }
+
+  #outgoingRow(saying) {
+    const row = make("li", `mine first ${saying.state}`);
+    row.append(bubble(saying.content));
+    if (saying.state === "failed") {
+      const line = make("p", "fate", words.failed(refusalText(saying.error)) + " ");
+      const retry = make("button", "", words.retry), discard = make("button", "", words.discard);
+      retry.onclick = () => this.#host.retry(saying);
+      discard.onclick = () => this.discard(saying);
+      line.append(retry, discard);
+      row.append(line);
+    } else {
+      row.append(make("p", "fate", saying.state === "pending" ? words.sending : words.sent));
+    }
+    return row;
+  }
+}
+
+/** What a message says: always as text, whatever it is. @param {import("./room.js").Content} content */
+function bubble({ text, data, bin, type }) {
+  const el = make("div", "bubble");
+  el.dir = "auto";
+  if (type) el.append(make("span", "type", type));
+  if (text !== undefined) el.append(linked(text));
+  else if (bin !== undefined) el.append(make("code", "", words.binary(Math.floor((bin.replace(/=+$/, "").length * 3) / 4))));
+  else el.append(make("code", "", JSON.stringify(data, null, 2)));
+  const shown = el.textContent;
+  if (shown.length > LONG.chars || shown.split("\n").length > LONG.lines) {
+    el.classList.add("long");
+    const more = make("button", "", words.more);
+    more.onclick = () => { el.classList.remove("long"); more.remove(); };
+    el.append(more);
+  }
+  return el;
+}
+
+/** Text in which web addresses can be followed. @param {string} text */
+function linked(text) {
+  const parts = document.createDocumentFragment();
+  text.split(/(https?:\/\/[^\s<>"'，。；：！？、（）【】《》“”]*[^\s<>"'，。；：！？、（）【】《》“”.,;:!?)\]])/).forEach((part, i) => {
+    if (i % 2 === 0 || !URL.canParse?.(part)) return parts.append(part);
+    const a = make("a", "", part);
+    Object.assign(a, { href: part, target: "_blank", rel: "noopener noreferrer nofollow" });
+    parts.append(a);
+  });
+  return parts;
+}

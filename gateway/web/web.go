@@ -1,0 +1,97 @@
+// Package web is the page at / and room.js, the client it is made with: files in the
+// binary, no build step, nothing from elsewhere.
+package web
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"net/http"
+	"path"
+	"time"
+)
+
+//go:embed index.html page.js timeline.js words.js room.js style.css icon.svg
+var files embed.FS
+
+// policy lets the page load and reach nothing but its own server, run no script and
+// take no style that is not a file of it, and turn no string into HTML.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// types has the content types by extension, for those of mime depend on the machine.
+var types = map[string]string{
+	".html": "text/html; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".svg":  "image/svg+xml",
+}
+
+// Handler serves the page at / and its files, and answers 404 to everything else. It
+// does not change after New and may be used by any number of goroutines.
+type Handler struct {
+	files map[string]file // by URL path
+}
+
+type file struct {
+	name string
+	body []byte
+	etag string
+}
+
+// New reads the embedded files.
+func New() *Handler {
+	h := &Handler{files: make(map[string]file)}
+	entries, err := files.ReadDir(".")
+	if err != nil {
+		panic(err) // the files are in the binary
+	}
+	for _, e := range entries {
+		body, err := files.ReadFile(e.Name())
+		if err != nil {
+			panic(err)
+		}
+		sum := sha256.Sum256(body)
+		h.files["/"+e.Name()] = file{e.Name(), body, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
+	}
+	h.files["/"] = h.files["/index.html"]
+	delete(h.files, "/index.html")
+	return h
+}
+
+// ServeHTTP serves the file at the request's path.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f, ok := h.files[r.URL.Path]
+	if !ok {
+		http.Error(w, "there is nothing here", http.StatusNotFound)
+		return
+	}
+	f.serve(w, r)
+}
+
+// Page serves the page itself whatever the path, for /room/<group>/ opened in a browser:
+// the page takes the room from its address.
+func (h *Handler) Page(w http.ResponseWriter, r *http.Request) { h.files["/"].serve(w, r) }
+
+func (f file) serve(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD work here", http.StatusMethodNotAllowed)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", types[path.Ext(f.name)])
+	header.Set("Content-Security-Policy", policy)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	// The files have no version in their names: a browser keeps them, and asks each time.
+	header.Set("Cache-Control", "no-cache")
+	header.Set("ETag", f.etag)
+	if f.name == "room.js" {
+		// Pages elsewhere may import the client; whether they may connect is --allow-origin's matter.
+		header.Set("Access-Control-Allow-Origin", "*")
+	}
+	http.ServeContent(w, r, f.name, time.Time{}, bytes.NewReader(f.body))
+}

@@ -1,0 +1,94 @@
+package web
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func get(t *testing.T, h http.Handler, method, path string, header ...string) *http.Response {
+	t.Helper()
+	r := httptest.NewRequest(method, path, nil)
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Result()
+}
+
+func TestFiles(t *testing.T) {
+	h := New()
+	for path, kind := range map[string]string{
+		"/":            "text/html; charset=utf-8",
+		"/?group=x":    "text/html; charset=utf-8",
+		"/page.js":     "text/javascript; charset=utf-8",
+		"/timeline.js": "text/javascript; charset=utf-8",
+		"/words.js":    "text/javascript; charset=utf-8",
+		"/room.js":     "text/javascript; charset=utf-8",
+		"/style.css":   "text/css; charset=utf-8",
+		"/icon.svg":    "image/svg+xml",
+	} {
+		r := get(t, h, "GET", path)
+		if r.StatusCode != 200 || r.Header.Get("Content-Type") != kind {
+			t.Errorf("%s: got %d %s, want 200 %s", path, r.StatusCode, r.Header.Get("Content-Type"), kind)
+		}
+		for name, want := range map[string]string{
+			"Content-Security-Policy": policy,
+			"X-Content-Type-Options":  "nosniff",
+			"Referrer-Policy":         "no-referrer",
+			"Cache-Control":           "no-cache",
+		} {
+			if got := r.Header.Get(name); got != want {
+				t.Errorf("%s: got %s %q, want %q", path, name, got, want)
+			}
+		}
+		again := get(t, h, "GET", path, "If-None-Match", r.Header.Get("ETag"))
+		if again.StatusCode != http.StatusNotModified {
+			t.Errorf("%s asked again with its ETag: got %d, want 304", path, again.StatusCode)
+		}
+	}
+	if got := get(t, h, "GET", "/room.js").Header.Get("Access-Control-Allow-Origin"); got != "*" {
+		t.Errorf("room.js for other origins: got %q, want *", got)
+	}
+	for _, path := range []string{"/index.html", "/web.go", "/room.test.js", "/package.json", "/..", "/x"} {
+		if r := get(t, h, "GET", path); r.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: got %d, want 404", path, r.StatusCode)
+		}
+	}
+	if r := get(t, h, "POST", "/"); r.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("POST /: got %d, want 405", r.StatusCode)
+	}
+}
+
+func TestPageAnswersAnywhere(t *testing.T) {
+	if r := get(t, http.HandlerFunc(New().Page), "GET", "/room/lobby/"); r.StatusCode != 200 {
+		t.Errorf("got %d, want 200", r.StatusCode)
+	}
+}
+
+// TestNothingFromElsewhere reads the files for what the policy would refuse, so that a
+// slip shows here and not in somebody's console.
+func TestNothingFromElsewhere(t *testing.T) {
+	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|<style|\sstyle=|\son[a-z]+=|javascript:`)
+	markup := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function`)
+	elsewhere := regexp.MustCompile(`(?i)(?:src|href)="(?:https?:)?//|(?-i:url\()|@import|from "https?:`)
+	for path, f := range New().files {
+		body := string(f.body)
+		if strings.HasSuffix(f.name, ".html") {
+			if m := inline.FindString(body); m != "" {
+				t.Errorf("%s has %q", path, m)
+			}
+		}
+		if strings.HasSuffix(f.name, ".js") {
+			if m := markup.FindString(body); m != "" {
+				t.Errorf("%s uses %q", path, m)
+			}
+		}
+		if m := elsewhere.FindString(body); m != "" {
+			t.Errorf("%s reaches out with %q", path, m)
+		}
+	}
+}

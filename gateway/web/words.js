@@ -1,0 +1,92 @@
+// words.js: what the page says, in the browser's language, and how it writes names and times.
+
+const en = {
+  rooms: "Rooms", people: "Here now", enterRoom: "Go to a room…", yourName: "Your name", menu: "Rooms and people", side: "Rooms and people",
+  messages: "Messages", write: "Write a message", writeAs: (name) => `Message as ${name}`, send: "Send", close: "Disconnect", again: "Reconnect", retry: "Try again",
+  discard: "Discard", remove: (room) => `Remove ${room}`, more: "Show all", you: "you", guest: "Guest",
+  connected: "【Connected】", disconnected: "【Disconnected】",
+  states: { connecting: "Connecting…", open: "Connected", closed: "Disconnected" },
+  waiting: (s) => (s > 0 ? `Reconnecting in ${s} s` : "Reconnecting…"),
+  present: (n) => (n === 1 ? "only you are here" : `${n} people here`),
+  newest: (n) => (n ? (n === 1 ? "1 new message" : `${n} new messages`) : "Newest"),
+  unread: "New", sending: "sending…", queued: "waiting for the connection", sent: "Sent",
+  typing: (names) => (names.length > 2 ? `${names.length} people are typing…` : `${names.join(" and ")} ${names.length > 1 ? "are" : "is"} typing…`),
+  closedRoom: (why) => `The room was closed${why ? `: ${why}` : ""}`, reopenedRoom: "The room is open again", act: (kind, why) => `${kind}${why ? `: ${why}` : ""}`,
+  gap: (n) => (n > 0 ? `${n} older messages are no longer kept` : "Older messages are no longer kept"), reset: "This room began anew", begin: "The room begins here",
+  binary: (n) => `${n} bytes`, failed: (why) => `Not sent: ${why}`,
+  codes: {},
+  closes: {
+    1000: "The connection was closed.", 1009: "The message was too long.", 4100: "This room has been closed.", 4101: "You were removed from the room.",
+    4102: "You were banned from the room.", 4103: "Your token is not accepted.", 4104: "Pages of this origin are not allowed.", 4105: "You kept sending too fast.",
+  },
+  ended: (reason) => `The connection was closed${reason ? `: ${reason}` : ""}.`,
+};
+
+const zh = {
+  rooms: "房间", people: "在线", enterRoom: "进入房间…", yourName: "你的名字", menu: "房间与成员", side: "房间与成员",
+  messages: "消息", write: "输入消息", writeAs: (name) => `以“${name}”的名义发言`, send: "发送", close: "关闭连接", again: "重新连接", retry: "重试",
+  discard: "放弃", remove: (room) => `移除 ${room}`, more: "展开全文", you: "你", guest: "访客",
+  connected: "【连接成功】", disconnected: "【断开连接】",
+  states: { connecting: "连接中…", open: "已连接", closed: "已断开" },
+  waiting: (s) => (s > 0 ? `${s} 秒后重连` : "重连中…"),
+  present: (n) => (n === 1 ? "只有你在这里" : `${n} 人在线`),
+  newest: (n) => (n ? `${n} 条新消息` : "最新消息"),
+  unread: "新消息", sending: "发送中…", queued: "等待连接", sent: "已发送",
+  typing: (names) => (names.length > 2 ? `${names.length} 人正在输入…` : `${names.join("、")} 正在输入…`),
+  closedRoom: (why) => `房间已关闭${why ? `：${why}` : ""}`, reopenedRoom: "房间已重新开放", act: (kind, why) => `${kind}${why ? `：${why}` : ""}`,
+  gap: (n) => (n > 0 ? `更早的 ${n} 条消息已不再保留` : "更早的消息已不再保留"), reset: "房间已重新开始", begin: "房间从这里开始",
+  binary: (n) => `${n} 字节`, failed: (why) => `未发送：${why}`,
+  codes: {
+    bad_room: "房间名只能由文字、数字和下划线组成，最多 64 个字符。", too_large: "消息太长。", rate_limited: "发送太快，请稍候。", room_closed: "房间已关闭。",
+    unauthorized: "需要有效的令牌。", forbidden: "没有权限。", overloaded: "等待发送的消息太多。", unavailable: "服务暂不可用。", internal: "服务器出错了。",
+    not_joined: "尚未进入房间。", too_many: "超出了上限。", unsupported: "服务器不支持。",
+  },
+  closes: {
+    1000: "连接已关闭。", 1009: "消息太长。", 4100: "房间已关闭。", 4101: "你已被移出房间。", 4102: "你已被禁止进入。", 4103: "令牌无效。", 4104: "不允许此来源的页面。", 4105: "发送过于频繁。",
+  },
+  ended: (reason) => `连接已关闭${reason ? `：${reason}` : ""}。`,
+};
+
+const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language ?? "en";
+export const lang = /^zh\b/i.test(asked) ? asked : /^en\b/i.test(asked) ? asked : "en";
+export const words = /^zh\b/i.test(lang) ? zh : en;
+
+/** Puts the words where the document asks for them. */
+export function translate() {
+  document.documentElement.lang = words === zh ? "zh-CN" : "en";
+  for (const el of document.querySelectorAll("[data-word]")) el.textContent = words[el.dataset.word];
+  for (const el of document.querySelectorAll("[data-placeholder]")) el.placeholder = words[el.dataset.placeholder];
+  for (const el of document.querySelectorAll("[data-label]")) el.ariaLabel = words[el.dataset.label];
+}
+
+const format = (options) => new Intl.DateTimeFormat(lang, options);
+const clock = format({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const full = format({ dateStyle: "full", timeStyle: "medium" });
+const thisYear = format({ weekday: "long", day: "numeric", month: "long" });
+const otherYear = format({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
+export const timeOf = (date) => clock.format(date);
+export const fullTime = (date) => full.format(date);
+export const dayOf = (date) => (date.getFullYear() === new Date().getFullYear() ? thisYear : otherYear).format(date);
+
+/** What to call somebody. @param {import("./room.js").Identity} who */
+export function nameOf({ id = "", name }) {
+  if (name) return name;
+  return id.startsWith("anon-") ? `${words.guest} ${id.slice(-4)}` : id;
+}
+
+const graphemes = Intl.Segmenter && new Intl.Segmenter(lang, { granularity: "grapheme" });
+/** The letter in somebody's circle. @param {string} name */
+export function initialOf(name) {
+  const first = graphemes ? graphemes.segment(name)[Symbol.iterator]().next().value?.segment : Array.from(name)[0];
+  return (first ?? "·").toUpperCase();
+}
+
+/** The hue of somebody, always the same for an id. @param {string} id */
+export function hueOf(id) {
+  let h = 2166136261;
+  for (let i = 0; i < id.length; i++) h = Math.imul(h ^ id.charCodeAt(i), 16777619);
+  return (h >>> 0) % 360;
+}
+
+/** A refusal in the reader's language. @param {import("./room.js").Refusal} refusal */
+export const refusalText = ({ code, message }) => words.codes[code] ?? message;
