@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
@@ -133,6 +133,10 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 		ended <- svc.Run(svcCtx)
 		stopServer() // a gateway whose room service has failed is of no use
 	}()
+	// The room service first, or the gateway would have to wait for what it makes.
+	for svc.Ready() != nil && srvCtx.Err() == nil {
+		time.Sleep(5 * time.Millisecond)
+	}
 	err = srv.Run(srvCtx, func(address string) {
 		more := []string{
 			"log", e.DataDir + ": " + e.durable(),
@@ -169,19 +173,28 @@ func guestPermissions() *natsserver.Permissions {
 	}
 }
 
-// options returns the server's options and says which flag is wrong.
-func (e *standalone) options(password string) (*natsserver.Options, error) {
+// options returns the server's options and says which flag is wrong. Own is our public
+// key.
+func (e *standalone) options(own string) (*natsserver.Options, error) {
+	guest, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	public, err := guest.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
 	opts := &natsserver.Options{
 		ServerName: "roomcast",
 		JetStream:  true,
 		StoreDir:   e.DataDir,
 		DontListen: true,
 		NoSigs:     true,
-		Users: []*natsserver.User{
-			{Username: ownUser, Password: password},
-			{Username: guestUser, Password: rand.Text(), Permissions: guestPermissions()},
+		Nkeys: []*natsserver.NkeyUser{
+			{Nkey: own},
+			{Nkey: public, Permissions: guestPermissions()},
 		},
-		NoAuthUser: guestUser,
+		NoAuthUser: public,
 	}
 	every, err := e.interval()
 	if err != nil {
@@ -225,8 +238,15 @@ func free(flag, address string) (host string, port int, err error) {
 
 // start starts the server and returns what dials it and what stops it.
 func (e *standalone) start(log *slog.Logger) (dial daemon.Dialer, stop func(), err error) {
-	password := rand.Text()
-	opts, err := e.options(password)
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a key: %w", err)
+	}
+	own, err := key.PublicKey()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a key: %w", err)
+	}
+	opts, err := e.options(own)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -261,8 +281,8 @@ func (e *standalone) start(log *slog.Logger) (dial daemon.Dialer, stop func(), e
 		return nil, nil, fmt.Errorf("start NATS: map rooms to partitions: %w", err)
 	}
 	dial = func(name string, more ...nats.Option) (*nats.Conn, error) {
-		own := append(daemon.Options(log, name), nats.InProcessServer(ns), nats.UserInfo(ownUser, password))
-		return nats.Connect("", append(own, more...)...)
+		opts := append(daemon.Options(log, name), nats.InProcessServer(ns), nats.Nkey(own, key.Sign))
+		return nats.Connect("", append(opts, more...)...)
 	}
 	return dial, stop, nil
 }
