@@ -27,8 +27,8 @@ type Server struct {
 }
 
 // Start runs a server that listens on a loopback port, with the stream in it. PerRoom is
-// how many records of a room are kept.
-func Start(tb testing.TB, perRoom int64) *Server {
+// how many records of a room are kept; change may set the stream up otherwise.
+func Start(tb testing.TB, perRoom int64, change ...func(*jetstream.StreamConfig)) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, opts: server.Options{
 		ServerName: "test", Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
@@ -36,14 +36,17 @@ func Start(tb testing.TB, perRoom int64) *Server {
 	}}
 	s.run()
 	s.JS = s.jetStream()
-	_, err := s.JS.CreateStream(tb.Context(), jetstream.StreamConfig{
+	cfg := jetstream.StreamConfig{
 		Name:              proto.StreamName,
 		Subjects:          []string{proto.SubjectAnyLog, proto.SubjectAnyOwn},
 		MaxMsgsPerSubject: perRoom,
 		AllowDirect:       true,
 		RePublish:         &jetstream.RePublish{Source: proto.SubjectAnyLog, Destination: proto.RepublishTo},
-	})
-	if err != nil {
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	if _, err := s.JS.CreateStream(tb.Context(), cfg); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(s.Stop)
