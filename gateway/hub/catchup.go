@@ -18,6 +18,7 @@ type catchup struct {
 	next    uint64     // the event that is needed next
 	epoch   string     // that next is counted in
 	page    []proto.Record
+	been    bool // it has been served events before
 	reading bool
 	tries   int // in a row without getting anywhere
 }
@@ -161,8 +162,14 @@ func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
 	}
 	if page.Gap != nil {
 		h.stats.Gaps.Add(1)
-		if h.rings[s.ring].enc.json() {
+		switch {
+		case h.rings[s.ring].enc.json():
 			h.Text(s.id, page.Gap.AppendJSON(nil))
+		case cu.been:
+			// Nothing but messages is sent to a text session, and nothing is left out
+			// of what it is following.
+			h.tell(s.id, Notice{Kind: Lost, Room: rm.name})
+			return
 		}
 	}
 	// What is beyond the ring's end will come through the ring.
@@ -171,7 +178,7 @@ func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
 		records = records[:n-1]
 	}
 	was := cu.next
-	cu.page, cu.epoch, cu.asked = records, page.Head.Epoch, true
+	cu.page, cu.epoch, cu.asked, cu.been = records, page.Head.Epoch, true, true
 	switch {
 	case len(records) > 0:
 		cu.next = records[0].Seq
@@ -195,8 +202,7 @@ func (h *Hub) retry(s seat, cu *catchup, err error) {
 		return
 	}
 	cu.reading = true
-	// Once the loop has ended, put drops it.
-	time.AfterFunc(retryRead, func() {
+	h.after(retryRead, func() {
 		h.inbox.put(func() {
 			if h.catching[s] == cu {
 				cu.reading = false

@@ -196,15 +196,16 @@ func (h *Hub) pump(c *conn) {
 			h.advance(c, p)
 		}
 	}
+	// Another one begins each time, so that a busy room does not starve the others.
+	first := int(c.turn)
+	c.turn++
 	for i := range list {
 		if c.flags&busy != 0 {
 			return
 		}
-		// The next one begins, so that a busy room does not starve the others.
-		p := list[(int(c.turn)+i)%len(list)]
+		p := list[(first+i)%len(list)]
 		r := h.rings[p.ring]
 		if m := &r.members[p.at]; m.cursor < r.head() {
-			c.turn++
 			h.serve(c, r, m, r.head())
 		}
 	}

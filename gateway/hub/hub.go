@@ -125,6 +125,7 @@ type Hub struct {
 	sessions Sessions
 	stats    *Stats
 	inbox    inbox
+	after    func(time.Duration, func()) // time.AfterFunc; once the loop has ended, what it calls does nothing
 
 	// owned by the loop
 	slab      []*[slabSize]conn
@@ -162,6 +163,7 @@ func New(cfg Config, conns Conns, log Log, sessions Sessions) *Hub {
 		rooms: make(map[proto.Room]*room), catching: make(map[seat]*catchup),
 	}
 	h.inbox.hub = h
+	h.after = func(d time.Duration, f func()) { time.AfterFunc(d, f) }
 	return h
 }
 

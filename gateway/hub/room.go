@@ -90,13 +90,11 @@ func (h *Hub) Rooms(id loop.ID) int {
 	return 0
 }
 
-// RoomsOf returns the rooms the connection is in.
+// RoomsOf returns the rooms the connection is in or about to be in.
 func (h *Hub) RoomsOf(id loop.ID) (names []proto.Room) {
 	if c := h.live(id); c != nil {
 		for _, p := range h.placesOf(c) {
-			if rm := h.rings[p.ring].room; rm.ready {
-				names = append(names, rm.name)
-			}
+			names = append(names, h.rings[p.ring].room.name)
 		}
 	}
 	return names

@@ -326,4 +326,3 @@ func appendHead(b []byte, room proto.Room, head history.Head) []byte {
 	b = append(b, `,"epoch":"`...)
 	return append(append(b, head.Epoch...), '"')
 }
-

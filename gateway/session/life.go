@@ -152,8 +152,12 @@ func (ss *Sessions) hangUp(s *session) {
 // leaveAll tells the rooms a session is in that it goes.
 func (ss *Sessions) leaveAll(s *session, reason proto.LeaveReason) {
 	for _, room := range ss.hub.RoomsOf(s.id) {
-		delete(ss.joins, joining{s.id, room})
-		ss.bridge.Left(room, s.who, reason)
+		j := joining{s.id, room}
+		_, waits := ss.joins[j]
+		delete(ss.joins, j)
+		if !waits && s.phase == open {
+			ss.bridge.Left(room, s.who, reason)
+		}
 	}
 }
 

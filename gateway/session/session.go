@@ -7,6 +7,7 @@
 package session
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -104,7 +105,7 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, caps *limit.C
 		envelope: wire.Limits{Message: cfg.MaxMessage*4/3 + 4096, Fragments: 1024},
 		wide:     wire.Limits{Message: 16 << 20, Fragments: 1 << 20},
 		joins:    make(map[joining]string),
-		verbose:  cfg.Log.Enabled(nil, slog.LevelDebug),
+		verbose:  cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 	}
 	ss.hub = hub.New(cfg.Hub, l, b, ss)
 	return ss

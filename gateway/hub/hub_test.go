@@ -1,0 +1,240 @@
+package hub
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"roomcast/gateway/loop"
+	"roomcast/proto"
+)
+
+func testConfig() Config {
+	cfg := DefaultConfig()
+	cfg.Name, cfg.Log = "g", quietLog()
+	return cfg
+}
+
+// TestModel lets clients of all kinds do anything in any order against small bounds,
+// and then holds what each was sent against the rooms.
+func TestModel(t *testing.T) {
+	for seed := range uint64(60) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			cfg := testConfig()
+			cfg.RoomBytes = 24 << 10
+			cfg.InboxBytes = 24 << 10
+			w := newWorld(t, seed, cfg)
+			for range 600 {
+				w.step()
+			}
+			w.settle()
+			for _, id := range slices.Sorted(maps.Keys(w.peers)) {
+				w.verify(w.peers[id])
+			}
+			for _, c := range w.dead {
+				frames(t, cutAtFrame(c.got))
+			}
+			for id := range w.peers {
+				w.hub.Gone(id)
+				delete(w.peers, id)
+			}
+			if len(w.hub.rooms) != 0 || len(w.hub.catching) != 0 || len(w.hub.freeQueue) != len(w.hub.queues) {
+				t.Errorf("left behind: %d rooms, %d catch-ups, %d queues", len(w.hub.rooms), len(w.hub.catching), len(w.hub.queues)-len(w.hub.freeQueue))
+			}
+		})
+	}
+}
+
+// cutAtFrame drops an incomplete frame at the end, of a connection that broke.
+func cutAtFrame(b []byte) []byte {
+	i := 0
+	for i+2 <= len(b) {
+		n, h := int(b[i+1]), 2
+		if n == 126 {
+			if i+4 > len(b) {
+				break
+			}
+			n, h = int(b[i+2])<<8|int(b[i+3]), 4
+		}
+		if i+h+n > len(b) {
+			break
+		}
+		i += h + n
+	}
+	return b[:i]
+}
+
+// step does one random thing.
+func (w *world) step() {
+	any := func() *peer {
+		ids := slices.Sorted(maps.Keys(w.peers))
+		if len(ids) == 0 {
+			return nil
+		}
+		return w.peers[ids[w.rand.IntN(len(ids))]]
+	}
+	r := w.rooms[w.rand.IntN(len(w.rooms))]
+	switch k := w.rand.IntN(100); {
+	case k < 8:
+		w.open()
+	case k < 20:
+		if c := any(); c != nil && !c.closed {
+			w.join(c, r)
+		}
+	case k < 22:
+		if c := any(); c != nil && w.hub.In(c.id, r.name) {
+			c.left[r.name.String()] = true
+			w.hub.Leave(c.id, r.name)
+		}
+	case k < 27:
+		if c := any(); c != nil && !c.closed {
+			w.hub.Text(c.id, fmt.Appendf(nil, `{"private":%d}`, c.private))
+			c.private++
+		}
+	case k < 30:
+		if c := any(); c != nil {
+			w.signal(r, c)
+		}
+	case k < 50:
+		size := w.rand.IntN(200)
+		if w.rand.IntN(20) == 0 {
+			size = w.rand.IntN(8 << 10)
+		}
+		for range 1 + w.rand.IntN(6) {
+			w.say(r, size)
+		}
+	case k < 52:
+		r.trimmed = max(r.trimmed, len(r.events)-w.rand.IntN(100))
+	case k < 60:
+		w.answer(1 + w.rand.IntN(4))
+	case k < 75:
+		w.turn(1 + w.rand.IntN(20))
+	case k < 95:
+		if c := any(); c != nil {
+			w.give(c, w.rand.IntN(3000))
+		}
+	case k < 97:
+		if c := any(); c != nil {
+			w.close(c)
+		}
+	case k < 98:
+		if c := any(); c != nil {
+			w.hub.Gone(c.id)
+			delete(w.peers, c.id)
+			w.dead = append(w.dead, c)
+		}
+	default:
+		w.now = w.now.Add(5e9)
+	}
+}
+
+func (w *world) open() *peer {
+	w.next++
+	slot := w.next % 40 // slots are used again
+	for id := range w.peers {
+		if id.Slot() == uint32(slot) {
+			return w.peers[id]
+		}
+	}
+	c := &peer{id: w.next<<32 | slot, enc: []Encoding{Text, JSON, JSON}[w.rand.IntN(3)], takes: w.rand.IntN(5000),
+		joined: make(map[string]uint64), left: make(map[string]bool)}
+	w.peers[c.id] = c
+	w.hub.Open(c.id, c.enc)
+	return c
+}
+
+// join joins a room the client has not been in, or has just left.
+func (w *world) join(c *peer, r *modelRoom) {
+	name := r.name.String()
+	if _, before := c.joined[name]; before {
+		return
+	}
+	var from proto.From
+	c.joined[name] = anywhere
+	switch w.rand.IntN(3) {
+	case 0:
+		from = proto.From{HasSince: true, Since: uint64(w.rand.IntN(len(r.events) + 1)), Epoch: "e"}
+		if c.enc == JSON { // the others are not told what was trimmed meanwhile
+			c.joined[name] = from.Since
+		}
+	case 1:
+		from.Last = 1 + w.rand.IntN(200)
+	}
+	w.hub.Join(c.id, r.name, from)
+}
+
+// A connection in many rooms is written frame by frame however little it takes.
+func TestFramesNeverMix(t *testing.T) {
+	w := newWorld(t, 1, testConfig())
+	c := w.open()
+	for _, r := range w.rooms {
+		w.hub.Join(c.id, r.name, proto.From{})
+		c.joined[r.name.String()] = anywhere
+	}
+	w.answer(4)
+	w.turn(100)
+	for i := range 2000 {
+		w.say(w.rooms[i%4], i%300)
+		w.turn(5)
+		w.give(c, i%97)
+		if i%7 == 0 {
+			w.hub.Text(c.id, fmt.Appendf(nil, `{"private":%d}`, c.private))
+			c.private++
+		}
+	}
+	w.settle()
+	w.verify(c)
+}
+
+// Those who only wait for their turn in a big pass are never overtaken.
+func TestNobodyIsSlowForWaiting(t *testing.T) {
+	cfg := testConfig()
+	cfg.RoomBytes = 16 << 10
+	w := newWorld(t, 1, cfg)
+	for slot := range loop.ID(500) {
+		id := 1<<32 | slot
+		w.peers[id] = &peer{id: id, enc: Text, takes: 1 << 30, joined: map[string]uint64{"room0": anywhere}}
+		w.hub.Open(id, Text)
+		w.hub.Join(id, w.rooms[0].name, proto.From{})
+	}
+	w.answer(1)
+	for range 10 {
+		w.turn(1000)
+	}
+	for range 200 {
+		w.say(w.rooms[0], 1000)
+		w.turn(10)
+	}
+	w.settle()
+	for _, c := range w.peers {
+		if c.slow {
+			t.Fatalf("connection %v was told to be slow", c.id)
+		}
+		w.verify(c)
+	}
+}
+
+// An idle room holds no buffer.
+func TestMemoryIsGivenBack(t *testing.T) {
+	w := newWorld(t, 1, testConfig())
+	c := w.open()
+	w.hub.Join(c.id, w.rooms[0].name, proto.From{})
+	w.answer(1)
+	w.turn(10)
+	for range 100 {
+		w.say(w.rooms[0], 100)
+	}
+	w.settle()
+	if w.hub.held == 0 {
+		t.Error("got no bytes held right after traffic, want some for whoever resumes")
+	}
+	w.now = w.now.Add(w.hub.cfg.Quiet * 2)
+	w.turn(10)
+	if w.hub.held != 0 {
+		t.Errorf("got %d bytes held by a quiet hub, want 0", w.hub.held)
+	}
+	w.say(w.rooms[0], 10)
+	w.settle()
+	w.verify(c)
+}

@@ -1,0 +1,329 @@
+package hub
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"roomcast/gateway/bridge"
+	"roomcast/gateway/loop"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// world is what surrounds a hub, in memory and driven by one seed: sockets that take
+// few bytes at a time, a log that answers late, clients that come and go. It keeps what
+// every client was sent, to be held against what it had to be sent.
+type world struct {
+	t     *testing.T
+	rand  *rand.Rand
+	hub   *Hub
+	now   time.Time
+	posts []func()
+	later []func() // answers of the log that are on their way
+	rooms []*modelRoom
+	peers map[loop.ID]*peer
+	next  loop.ID
+	dead  []*peer
+}
+
+type modelRoom struct {
+	name     proto.Room
+	events   [][]byte
+	trimmed  int // the oldest so many are not in the log any more
+	followed bool
+}
+
+type peer struct {
+	id       loop.ID
+	enc      Encoding
+	got      []byte
+	takes    int // bytes until it blocks
+	private  int // messages sent to it alone
+	joined   map[string]uint64
+	left     map[string]bool
+	closed   bool // we sent a close frame
+	drained  bool
+	slow     bool
+	overtook bool
+}
+
+func newWorld(t *testing.T, seed uint64, cfg Config) *world {
+	w := &world{t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0), peers: make(map[loop.ID]*peer)}
+	w.hub = New(cfg, w, w, w)
+	w.hub.after = func(_ time.Duration, f func()) { w.later = append(w.later, f) }
+	for i := range 4 {
+		w.rooms = append(w.rooms, &modelRoom{name: proto.MustRoom(fmt.Sprintf("room%d", i))})
+	}
+	return w
+}
+
+func (w *world) Post(f func()) bool { w.posts = append(w.posts, f); return true }
+func (w *world) Now() time.Time     { return w.now }
+
+func (w *world) Write(id loop.ID, p []byte) int {
+	c := w.peers[id]
+	if c == nil {
+		w.t.Fatalf("write to connection %v, which is gone", id)
+	}
+	n := min(len(p), c.takes)
+	c.got = append(c.got, p[:n]...)
+	c.takes -= n
+	return n
+}
+
+func (w *world) room(name proto.Room) *modelRoom {
+	for _, r := range w.rooms {
+		if r.name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+func (w *world) Follow(name proto.Room, f bridge.Follower, ready func(history.Head, error)) {
+	r := w.room(name)
+	w.later = append(w.later, func() {
+		r.followed = true
+		ready(history.Head{Seq: uint64(len(r.events)), Epoch: "e"}, nil)
+	})
+}
+
+func (w *world) Unfollow(name proto.Room, f bridge.Follower) { w.room(name).followed = false }
+
+func (w *world) Read(q history.Query, done func(history.Page, error)) {
+	w.later = append(w.later, func() {
+		if w.rand.IntN(10) == 0 {
+			done(history.Page{}, errors.New("log is away"))
+			return
+		}
+		done(w.room(q.Room).read(q), nil)
+	})
+}
+
+// read is what history.Read promises.
+func (r *modelRoom) read(q history.Query) history.Page {
+	head := uint64(len(r.events))
+	p := history.Page{Head: history.Head{Seq: head, Epoch: "e"}}
+	first, oldest := uint64(1), uint64(r.trimmed)+1
+	switch {
+	case q.HasSince:
+		first = q.Since + 1
+		if first > head+1 {
+			p.Gap = &proto.Gap{Room: r.name, From: 1, To: 0, Reason: proto.GapReset}
+			first = oldest
+		} else if first < oldest {
+			p.Gap = &proto.Gap{Room: r.name, From: first, To: oldest - 1, Reason: proto.GapTrimmed}
+			first = oldest
+		}
+	case q.Last > 0:
+		first = max(oldest, head-min(head, uint64(q.Last))+1)
+	default:
+		first = head + 1
+	}
+	limit := uint64(q.Limit)
+	if limit == 0 {
+		limit = 64
+	}
+	for seq := first; seq <= head && seq < first+limit; seq++ {
+		p.Records = append(p.Records, proto.Record{Room: r.name, Seq: seq, Stamp: "T", Payload: r.events[seq-1]})
+	}
+	return p
+}
+
+// say commits an event and delivers it.
+func (w *world) say(r *modelRoom, size int) {
+	e := proto.Event{Room: r.name, Seq: uint64(len(r.events)) + 1, At: w.now, From: proto.Identity{ID: "x"}}
+	e.Content = proto.Content{Kind: proto.Text, Body: fmt.Appendf(nil, "%s %d %s", r.name, e.Seq, strings.Repeat("x", size))}
+	b := e.AppendJSON(nil)
+	r.events = append(r.events, b)
+	if r.followed {
+		w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: e.Seq, Epoch: "e", Stamp: "T", JSON: b})
+	}
+}
+
+func (w *world) signal(r *modelRoom, from *peer) {
+	if r.followed {
+		b := proto.AppendSignal(nil, r.name, "typing", proto.Identity{ID: fmt.Sprint(uint64(from.id))}, nil)
+		w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, JSON: b, Origin: w.hub.Session(from.id)})
+	}
+}
+
+func (w *world) Told(id loop.ID, n Notice) {
+	c := w.peers[id]
+	if c == nil {
+		return
+	}
+	switch n.Kind {
+	case Joined:
+		w.hub.Text(id, fmt.Appendf(nil, `{"ok":{"room":"%s","seq":%d}}`, n.Room, n.Head.Seq))
+	case Slow, Lost:
+		c.slow = true
+		if n.Kind == Lost && c.enc == JSON {
+			w.t.Errorf("connection %v could not be served on", id)
+		}
+		w.close(c)
+	case Refused:
+		w.t.Errorf("connection %v: %v", id, n.Err)
+	case Drained:
+		c.drained = true
+	}
+}
+
+func (w *world) close(c *peer) {
+	if !c.closed {
+		c.closed = true
+		w.hub.Close(c.id, 1000, "bye")
+	}
+}
+
+func (w *world) Identity(loop.ID) proto.Identity { return proto.Identity{ID: "x"} }
+
+// turn is one iteration of the loop.
+func (w *world) turn(budget int) bool {
+	posts := w.posts
+	w.posts = nil
+	for _, f := range posts {
+		f()
+	}
+	return w.hub.Flush(budget) || len(w.posts) > 0
+}
+
+// answer lets some of the log's answers arrive.
+func (w *world) answer(n int) {
+	for ; n > 0 && len(w.later) > 0; n-- {
+		f := w.later[0]
+		w.later = w.later[1:]
+		f()
+	}
+}
+
+// give lets a client read.
+func (w *world) give(c *peer, n int) {
+	c.takes = n
+	w.hub.Writable(c.id)
+}
+
+// settle lets everything come to rest with clients that read all.
+func (w *world) settle() {
+	for {
+		for _, id := range slices.Sorted(maps.Keys(w.peers)) {
+			w.give(w.peers[id], 1<<30)
+		}
+		busy := w.turn(1000)
+		if len(w.later) == 0 && !busy {
+			return
+		}
+		w.answer(len(w.later))
+	}
+}
+
+// frames splits what a client got, checking the headers.
+func frames(t *testing.T, b []byte) (out [][]byte, closed bool) {
+	for len(b) > 0 {
+		if len(b) < 2 || b[0]&0x70 != 0 || b[0]&0x80 == 0 || b[1]&0x80 != 0 {
+			t.Fatalf("bad frame header % x", b[:min(len(b), 8)])
+		}
+		op, n, h := b[0]&15, int(b[1]), 2
+		switch n {
+		case 126:
+			n, h = int(binary.BigEndian.Uint16(b[2:])), 4
+		case 127:
+			n, h = int(binary.BigEndian.Uint64(b[2:])), 10
+		}
+		if closed || len(b) < h+n {
+			t.Fatalf("frame of %d bytes after close %v, %d bytes are there", n, closed, len(b))
+		}
+		if op == 8 {
+			closed = true
+		} else {
+			out = append(out, b[h:h+n])
+		}
+		b = b[h+n:]
+	}
+	return out, closed
+}
+
+// verify holds what a client got against the rooms: every room's events from where it
+// joined on, without a hole that was not announced and without a repeat.
+func (w *world) verify(c *peer) {
+	list, closed := frames(w.t, c.got)
+	if closed != c.closed {
+		w.t.Errorf("connection %v: close frame %v, want %v", c.id, closed, c.closed)
+	}
+	private := 0
+	last := make(map[string]uint64)
+	in := make(map[string]bool)
+	for _, f := range list {
+		var m struct {
+			Private *int
+			OK      *struct {
+				Room string
+				Seq  uint64
+			}
+			Room   string
+			Seq    uint64
+			Gap    *struct{ From, To uint64 }
+			Signal *struct{ From struct{ ID string } }
+			Text   string
+		}
+		if err := json.Unmarshal(f, &m); err != nil {
+			if _, err := fmt.Sscanf(string(f), "T %s %d ", &m.Room, &m.Seq); err != nil {
+				w.t.Fatalf("connection %v got %q: %v", c.id, f, err)
+			}
+		}
+		switch {
+		case m.Private != nil:
+			if *m.Private != private {
+				w.t.Fatalf("connection %v: private message %d, want %d", c.id, *m.Private, private)
+			}
+			private++
+		case m.OK != nil:
+			// Where a replay begins was noted when it was asked for.
+			in[m.OK.Room] = true
+			if since, asked := c.joined[m.OK.Room]; asked && since != anywhere {
+				last[m.OK.Room] = since
+			} else {
+				last[m.OK.Room] = m.OK.Seq
+				if since == anywhere {
+					last[m.OK.Room] = anywhere
+				}
+			}
+		case m.Gap != nil:
+			last[m.Room] = m.Gap.To
+		case m.Signal != nil:
+			if m.Signal.From.ID == fmt.Sprint(uint64(c.id)) {
+				w.t.Fatalf("connection %v got its own signal", c.id)
+			}
+		default:
+			if !in[m.Room] {
+				w.t.Fatalf("connection %v got %s %d before the ok", c.id, m.Room, m.Seq)
+			}
+			if l := last[m.Room]; l != anywhere && m.Seq != l+1 {
+				w.t.Fatalf("connection %v (encoding %d) in %s: got seq %d after %d", c.id, c.enc, m.Room, m.Seq, l)
+			}
+			last[m.Room] = m.Seq
+		}
+	}
+	if private != c.private && !c.slow {
+		w.t.Errorf("connection %v got %d private messages, want %d", c.id, private, c.private)
+	}
+	for name := range in {
+		r := w.room(proto.MustRoom(name))
+		if l := last[name]; !c.left[name] && !c.closed && l != anywhere && l != uint64(len(r.events)) {
+			w.t.Errorf("connection %v (encoding %d) in %s ends at %d, want %d", c.id, c.enc, name, l, len(r.events))
+		}
+	}
+}
+
+const anywhere = ^uint64(0)
+
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
