@@ -38,13 +38,13 @@ func (b *bench) newEmbedded(flags ...string) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &system{name: "gateway, all in one", addr: addr(8000), procs: []*process{p}}, p.listens(addr(8000))
+	return &system{name: "gateway, all in one", addr: addr(8000), procs: []*process{p}}, p.ready(addr(9090))
 }
 
 // gatewayArgs are the flags of every gateway here: no limits that a benchmark would run into.
 func (b *bench) gatewayArgs(listen, ops string) []string {
 	args := []string{"--listen", listen, "--ops-listen", ops, "--log-level", "warn",
-		"--rate", "0", "--max-connections", "0", "--max-connections-per-address", "0"}
+		"--drain-time", "100ms", "--rate", "0", "--max-connections", "0", "--max-connections-per-address", "0"}
 	return append(args, strings.Fields(b.flags)...)
 }
 
@@ -66,7 +66,7 @@ func (b *bench) newThin(gateways int) (*system, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := p.listens(addr(8001 + i)); err != nil {
+		if err := p.ready(addr(9101 + i)); err != nil {
 			return nil, err
 		}
 		sys.procs = append(sys.procs, p)
