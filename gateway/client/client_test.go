@@ -120,6 +120,29 @@ func TestEventsAreExact(t *testing.T) {
 	wantEvents(t, c, 1)
 }
 
+func TestClosedRoomIsLeft(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(s.config())
+	join(t, c, p, proto.From{HasSince: true}, 3)
+	closed := `{"room":"lobby","seq":%d,"at":"2026-11-22T10:53:07.123Z","kind":"closed","from":{"id":"api"},"why":"enough"}`
+	p.say(closed, 1) // has been reopened since
+	p.event(2)
+	p.event(3)
+	wantEvents(t, c, 1, 2, 3)
+	done := say(t, c, "x", "k")
+	a := p.hear("say")
+	p.say(`{"id":%d,"error":{"code":"not_joined","message":"join the room first"}}`, a.ID)
+	p.admit(3)
+	p.hear("say")
+	p.say(closed, 4)
+	wantEvents(t, c, 4)
+	refused := await(t, c, func(n client.Notice) bool { return n.Refused != nil }).Refused
+	var refusal *proto.Refusal
+	if got := <-done; !errors.As(got.err, &refusal) || refusal.Code != proto.RoomClosed || refused.Code != proto.RoomClosed {
+		t.Errorf("got %v and %v, want room_closed", got.err, refused)
+	}
+}
+
 func TestFullBufferLosesNothing(t *testing.T) {
 	s := newScript(t)
 	cfg := s.config()

@@ -16,7 +16,7 @@ type Notice struct {
 	Gap      *proto.Gap
 	Signal   *Signal
 	Presence *Presence
-	Refused  *proto.Refusal // the room could not be joined again and is left
+	Refused  *proto.Refusal // the room has been closed, or could not be joined again: it is left
 	Hello    *Hello         // a session stands
 	Link     *Link          // a connection has ended
 }

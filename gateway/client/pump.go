@@ -1,7 +1,6 @@
 package client
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -189,7 +188,17 @@ func (c *Client) event(r *room, e *proto.Event) {
 			return
 		}
 		r.have, r.began = e.Seq, true
+		// An earlier closing, in a replay, has been undone: the join was not refused.
+		if e.Kind == proto.Closed && e.Seq > r.head {
+			c.expel(r, proto.Refuse(proto.RoomClosed, "%s", e.Why))
+		}
 	}
+}
+
+// expel forgets a room that the server no longer has this session in.
+func (c *Client) expel(r *room, why *proto.Refusal) {
+	c.notify(Notice{Room: r.name, Refused: why})
+	c.forget(r, why)
 }
 
 func (c *Client) lag(r *room) {
@@ -251,7 +260,8 @@ func (c *Client) entered(r *room, in frame, now time.Time) {
 		return
 	}
 	if r.asked == nil {
-		c.notify(Notice{Room: r.name, Refused: refusal})
+		c.expel(r, refusal)
+	} else {
+		c.forget(r, refusal)
 	}
-	c.forget(r, fmt.Errorf("join: %w", refusal))
 }

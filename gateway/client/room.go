@@ -13,6 +13,7 @@ type room struct {
 	epoch string
 	have  uint64 // the last seq handed out
 	began bool   // have counts
+	head  uint64 // the newest seq when the room was joined
 
 	state roomState
 	join  *call   // under way while joining
@@ -63,6 +64,7 @@ func (r *room) since() proto.From {
 // entered takes over the ok of a join.
 func (r *room) entered(head uint64, epoch string) {
 	r.state, r.join, r.epoch, r.refusals = joined, nil, epoch, 0
+	r.head = head
 	if r.began {
 		return
 	}

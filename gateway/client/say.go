@@ -68,7 +68,7 @@ func (c *Client) Say(ctx context.Context, name proto.Room, m Message) (Ack, erro
 }
 
 // said takes the answer to the first of a room's says. A refusal for now leaves it where
-// it is, to be sent again.
+// it is, to be sent again; so does one that says that the room must be joined again.
 func (r *room) said(call *call, in frame, now time.Time) {
 	if in.Error == nil {
 		call.finish(answer{ok: in.OK})
@@ -76,6 +76,10 @@ func (r *room) said(call *call, in frame, now time.Time) {
 	} else if refusal := in.Error.refusal(); forNow(refusal) {
 		call.sent = false
 		r.later(refusal, now)
+		return
+	} else if refusal.Code == proto.NotJoined {
+		call.sent = false
+		r.state = absent
 		return
 	} else {
 		call.finish(answer{err: refusal})

@@ -91,7 +91,11 @@ func (m *member) take(ctx context.Context, c *client.Client) error {
 		if err != nil {
 			return err
 		}
-		if n.Event != nil {
+		switch {
+		case n.Refused != nil:
+			m.run.history.Add(history.Entry{Op: history.Left, Client: m.name, Room: n.Room.String(), Why: string(n.Refused.Code)})
+			return n.Refused
+		case n.Event != nil:
 			m.mu.Lock()
 			m.have[n.Room] = n.Event.Seq
 			m.mu.Unlock()
@@ -163,8 +167,8 @@ func (r *run) answered(e history.Entry, room proto.Room, seq uint64, duplicate b
 	r.history.Add(e)
 }
 
-// visit follows the room that is closed and opened again: every time it is closed the
-// connection ends, and coming back makes sense only when the room is open.
+// visit follows the room that is closed and opened again: every time it is closed it is
+// left, and coming back makes sense only when it is open.
 func (m *member) visit(ctx context.Context) {
 	resume := ""
 	for ctx.Err() == nil {
