@@ -20,11 +20,12 @@ import (
 // when an instance announces a change, since a watch would be one more thing to lose in an
 // outage.
 type leases struct {
-	js    jetstream.JetStream
-	id    string
-	lease time.Duration
-	until atomic.Int64 // when the lease may be over, in nanoseconds since start
-	start time.Time
+	js       jetstream.JetStream
+	id       string
+	lease    time.Duration
+	replicas int
+	start    time.Time
+	until    atomic.Int64 // when the lease may be over, in nanoseconds since start
 }
 
 // prefix of the subjects of the bucket's keys.
@@ -35,13 +36,13 @@ func openLeases(ctx context.Context, nc *nats.Conn, cfg Config) (*leases, error)
 	if err != nil {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
-	l := &leases{js: js, id: cfg.ID, lease: cfg.Lease, start: time.Now()}
-	return l, l.make(ctx, cfg.Replicas)
+	l := &leases{js: js, id: cfg.ID, lease: cfg.Lease, replicas: cfg.Replicas, start: time.Now()}
+	return l, l.make(ctx)
 }
 
 // make makes the bucket if there is none. One of other settings serves as well, as long as
 // its keys can run out.
-func (l *leases) make(ctx context.Context, replicas int) error {
+func (l *leases) make(ctx context.Context) error {
 	kv, err := l.js.KeyValue(ctx, proto.LeaseBucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		kv, err = l.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
@@ -49,7 +50,7 @@ func (l *leases) make(ctx context.Context, replicas int) error {
 			Description:    "leases of roomsvc instances",
 			Storage:        jetstream.MemoryStorage,
 			History:        1,
-			Replicas:       replicas,
+			Replicas:       l.replicas,
 			LimitMarkerTTL: time.Minute, // without it keys cannot run out
 		})
 		if errors.Is(err, jetstream.ErrBucketExists) {
@@ -79,8 +80,15 @@ func (l *leases) renew(ctx context.Context, leaving bool) error {
 	msg.Data = body
 	msg.Header.Set(jetstream.MsgTTLHeader, l.lease.String())
 	from := time.Since(l.start)
-	if _, err := l.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0)); err != nil {
-		return err
+	_, err = l.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
+	if errors.Is(err, jetstream.ErrNoStreamResponse) {
+		// A bucket in memory is gone when its only server was started again.
+		if err = l.make(ctx); err == nil {
+			_, err = l.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("renew lease: %w", err)
 	}
 	l.until.Store(int64(from + l.lease))
 	return nil

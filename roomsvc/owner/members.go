@@ -31,7 +31,10 @@ type change struct {
 // blind takes note that the leases could not be read. Until they have been readable again
 // for as long as a lease lasts, nobody is taken for dead: after an outage of the bucket
 // everybody's lease may have run out.
-func (m *members) blind(time.Time) { m.sight = time.Time{} }
+func (m *members) blind() { m.sight = time.Time{} }
+
+// sighted reports whether the leases could be read the last time.
+func (m *members) sighted() bool { return !m.sight.IsZero() }
 
 // see takes in the leases that are there now and returns what has changed.
 func (m *members) see(there []instance, now time.Time, lease time.Duration) (changes []change) {

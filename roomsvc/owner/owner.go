@@ -11,10 +11,12 @@ package owner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,8 +46,9 @@ type Keeper interface {
 	Take(p int, f *stream.Fence)
 	// Fail is told that the partition cannot be taken now, and will be tried again.
 	Fail(p int, err error)
-	// Release stops answering, and returns when nothing is on its way any more.
-	Release(ctx context.Context, p int)
+	// Release stops answering, and returns when nothing is on its way any more, which is
+	// when the commit deadline has passed at the latest.
+	Release(p int)
 }
 
 // Owner keeps this instance's share of the partitions. Its methods are safe for concurrent
@@ -61,12 +64,14 @@ type Owner struct {
 	done  chan result
 	tasks sync.WaitGroup
 	held  atomic.Int32 // partitions
+	doubt atomic.Int32 // partitions that others may have taken while the lease was over
 	fault atomic.Pointer[error]
 
 	// Owned by Run.
-	parts   [proto.Partitions]part
-	members members
-	busy    int // partitions that are being taken or released
+	parts      [proto.Partitions]part
+	members    members
+	busy       int // partitions that are being taken or released
+	reconnects uint64
 }
 
 // part is what is known of one partition.
@@ -107,11 +112,15 @@ const (
 
 // New returns an owner that owns nothing until Run.
 func New(nc *nats.Conn, commits *stream.Committer, keeper Keeper, cfg Config) *Owner {
-	return &Owner{
+	o := &Owner{
 		cfg: cfg, nc: nc, commits: commits, keeper: keeper,
 		lost: make(chan loss, proto.Partitions), done: make(chan result, proto.Partitions),
 	}
+	o.fault.Store(&errStarting)
+	return o
 }
+
+var errStarting = errors.New("the partitions are being taken")
 
 // Lost tells that a partition's fence is void. It is called at most once for each Take.
 func (o *Owner) Lost(p int, err error) { o.lost <- loss{p, err} }
@@ -121,7 +130,7 @@ func (o *Owner) Held() int { return int(o.held.Load()) }
 
 // Fresh reports whether the lease was surely not over a moment ago. Where it is not, this
 // instance may have been paused, and what it knows be outdated.
-func (o *Owner) Fresh() bool { return o.leases.fresh() }
+func (o *Owner) Fresh() bool { return o.leases.fresh() && o.doubt.Load() == 0 }
 
 // Err returns why a partition of this instance cannot be owned now, nil if all are.
 func (o *Owner) Err() error {
@@ -145,9 +154,11 @@ func (o *Owner) Run(ctx context.Context) error {
 	defer cancel()
 	changed := make(chan *nats.Msg, 16)
 	asked := make(chan *nats.Msg, proto.Partitions)
+	markers := make(chan *nats.Msg, 4*proto.Partitions)
 	for subject, ch := range map[string]chan *nats.Msg{
 		proto.SubjectServiceChanged:    changed,
 		proto.ReleaseSubject(o.cfg.ID): asked,
+		proto.SubjectAnyOwn:            markers,
 	} {
 		sub, err := o.nc.ChanSubscribe(subject, ch)
 		if err != nil {
@@ -165,7 +176,7 @@ func (o *Owner) Run(ctx context.Context) error {
 	var leave <-chan time.Time
 	for {
 		o.share(work, leave != nil)
-		if leave != nil && o.busy == 0 && (o.Held() == 0 || o.members.alone(o.cfg.ID)) {
+		if leave != nil && o.busy == 0 && (o.Held() == 0 || o.members.alone(o.cfg.ID) || !o.nc.IsConnected()) {
 			break
 		}
 		select {
@@ -188,7 +199,10 @@ func (o *Owner) Run(ctx context.Context) error {
 			o.give(work, l, leave != nil)
 			continue
 		case msg := <-asked:
-			o.asked(work, msg)
+			o.asked(msg)
+			continue
+		case msg := <-markers:
+			o.overheard(msg)
 			continue
 		case r := <-o.done:
 			o.finished(r)
@@ -207,7 +221,7 @@ func (o *Owner) close(ctx context.Context) {
 	defer cancel()
 	for p := range o.parts {
 		if o.parts[p].phase == held {
-			o.tasks.Go(func() { o.keeper.Release(ctx, p) })
+			o.tasks.Go(func() { o.keeper.Release(p) })
 		}
 	}
 	o.tasks.Wait()
@@ -224,19 +238,60 @@ func (o *Owner) look(ctx context.Context, leaving bool) {
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease/2)
 	defer cancel()
 	now := time.Now()
+	if n := o.nc.Stats().Reconnects; n != o.reconnects {
+		o.reconnects = n
+		o.members.blind()
+	}
+	lapsed := !o.leases.fresh()
+	if lapsed {
+		o.doubt.Store(1)
+	}
 	err := o.leases.renew(ctx, leaving)
 	var seen []instance
 	if err == nil {
+		if lapsed {
+			o.drop()
+		}
 		seen, err = o.leases.list(ctx)
 	}
 	if err != nil {
-		o.members.blind(now)
-		o.note(fmt.Errorf("renew lease: %w", err))
+		o.members.blind()
+		o.note(err)
 		return
 	}
 	for _, change := range o.members.see(seen, now, o.cfg.Lease) {
-		o.cfg.Log.Info("instances changed", "instance", change.id, "alive", change.alive)
+		if change.id != o.cfg.ID {
+			o.cfg.Log.Info("instances changed", "instance", change.id, "alive", change.alive)
+		}
 	}
+}
+
+// drop releases everything, for the lease was over: what another instance has taken
+// meanwhile would go unnoticed until the next commit. What should be ours is taken again.
+func (o *Owner) drop() {
+	dropped := 0
+	for p := range o.parts {
+		if o.parts[p].phase == held {
+			o.release(p, nil)
+			dropped++
+		}
+	}
+	o.doubt.Store(int32(dropped))
+	if dropped > 0 {
+		o.cfg.Log.Warn("lease was over; its partitions are taken anew", "partitions", dropped)
+	}
+}
+
+// release begins to release p, which is held; then is called when it is done.
+func (o *Owner) release(p int, then func()) {
+	o.parts[p].phase = releasing
+	o.busy++
+	o.held.Add(-1)
+	o.tasks.Go(func() {
+		// A commit that is on its way ends by its deadline.
+		o.keeper.Release(p)
+		o.done <- result{p: p, then: then}
+	})
 }
 
 // share begins to take the partitions that should be this instance's, and to renew the
@@ -245,7 +300,7 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 	if leaving {
 		return
 	}
-	now, all := time.Now(), true
+	now, all := time.Now(), o.members.sighted()
 	for p := range o.parts {
 		part := &o.parts[p]
 		switch {
@@ -255,7 +310,7 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 			o.held.Add(-1)
 			alive := o.members.snapshot()
 			o.tasks.Go(func() {
-				o.keeper.Release(ctx, p)
+				o.keeper.Release(p)
 				o.done <- result{p: p, err: o.take(ctx, p, alive)}
 			})
 		case part.phase == idle && o.members.chosen(p, o.cfg.ID):
@@ -308,26 +363,37 @@ func (o *Owner) take(ctx context.Context, p int, alive func(id string) bool) err
 }
 
 // asked releases a partition that another instance asks for.
-func (o *Owner) asked(ctx context.Context, msg *nats.Msg) {
+func (o *Owner) asked(msg *nats.Msg) {
 	p, err := strconv.Atoi(string(msg.Data))
 	if err != nil || p < 0 || p >= proto.Partitions {
 		return
 	}
-	part := &o.parts[p]
 	reply := func() { o.nc.Publish(msg.Reply, nil) }
-	switch part.phase {
+	switch o.parts[p].phase {
 	case held:
-		part.phase = releasing
-		o.busy++
-		o.held.Add(-1)
-		o.tasks.Go(func() {
-			o.keeper.Release(ctx, p)
-			o.done <- result{p: p, then: reply}
-		})
+		o.release(p, reply)
 	case idle:
 		reply()
 	}
 	// Being taken or released: the one who asks finds out by the fence.
+}
+
+// ownPrefix is what every [proto.OwnSubject] begins with.
+const ownPrefix = "room.own."
+
+// overheard sees somebody take a fence. If it is one of ours, it is released: it is lost,
+// or was nearly so, and the next command should not have to find out. This is a courtesy;
+// it may be missed.
+func (o *Owner) overheard(msg *nats.Msg) {
+	p, err := strconv.Atoi(strings.TrimPrefix(msg.Subject, ownPrefix))
+	var m stream.Marker
+	if err != nil || p < 0 || p >= proto.Partitions || json.Unmarshal(msg.Data, &m) != nil {
+		return
+	}
+	if m.Owner != o.cfg.ID && o.parts[p].phase == held {
+		o.cfg.Log.Warn("partition was taken by force", "partition", p, "by", m.Owner)
+		o.release(p, func() {})
+	}
 }
 
 // finished takes note of what a task has come to.
@@ -335,6 +401,9 @@ func (o *Owner) finished(r result) {
 	part := &o.parts[r.p]
 	o.busy--
 	switch {
+	case part.phase == releasing && r.then == nil:
+		part.phase, part.next = idle, time.Time{}
+		o.doubt.Add(-1)
 	case part.phase == releasing:
 		// The one who asked sees more than we do; until we see it too, leave it alone.
 		part.phase, part.next = idle, time.Now().Add(o.cfg.Lease/2)
@@ -358,8 +427,8 @@ func (o *Owner) give(ctx context.Context, l loss, leaving bool) {
 	}
 	part.phase = idle
 	o.held.Add(-1)
-	o.cfg.Log.Warn("partition lost", "partition", l.p, "error", l.err)
 	if errors.Is(l.err, stream.ErrLost) {
+		o.cfg.Log.Warn("partition lost", "partition", l.p, "error", l.err)
 		o.wait(part)
 		o.look(ctx, leaving) // who has it knows something that we do not
 	}

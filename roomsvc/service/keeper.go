@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -61,14 +60,11 @@ func (s *Service) Fail(number int, err error) {
 }
 
 // Release ends the partition's tenure when nothing is on its way.
-func (s *Service) Release(ctx context.Context, number int) {
+func (s *Service) Release(number int) {
 	p := s.parts[number]
 	done := make(chan struct{})
 	p.orders <- order{done: done}
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
+	<-done
 	p.hearing.mu.Lock()
 	defer p.hearing.mu.Unlock()
 	if p.hearing.sub != nil {

@@ -133,9 +133,8 @@ func (s *Service) Run(ctx context.Context) (err error) {
 
 	stop()
 	s.tasks.Wait()
-	err = errors.Join(err, api.Stop(), everything.Unsubscribe())
-	if flush := s.nc.FlushTimeout(s.cfg.Commit); flush != nil {
-		s.cfg.Log.Warn("last answers may be lost", "error", flush)
+	if s.nc.IsConnected() {
+		err = errors.Join(err, api.Stop(), everything.Unsubscribe(), s.nc.FlushTimeout(s.cfg.Commit))
 	}
 	s.cfg.Log.Info("room service stopped", "instance", s.cfg.Instance)
 	return err

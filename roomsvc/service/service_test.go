@@ -4,18 +4,17 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"go.uber.org/goleak"
 
 	"roomcast/proto"
 	"roomcast/proto/daemon"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // startNATS runs a server in this process; mapped adds the account mapping by partition.
 func startNATS(t testing.TB, mapped bool, change ...func(*server.Options)) *server.Server {
@@ -173,4 +172,18 @@ func TestMessageIsStoredAndFannedOut(t *testing.T) {
 		}
 		stop()
 	}
+}
+
+// at has a server listen where another one did.
+func at(t testing.TB, addr string) func(*server.Options) {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(o *server.Options) { o.Port = n }
 }

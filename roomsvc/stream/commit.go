@@ -47,7 +47,7 @@ func (c *Committer) Close() {
 	c.closed = true
 	c.mu.Unlock()
 	if l != nil {
-		l.fail(fmt.Errorf("%w: closed", ErrUnavailable))
+		l.fail(errClosed)
 		l.wait.Wait()
 	}
 }
@@ -237,7 +237,7 @@ func (c *Committer) open() (*line, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, fmt.Errorf("%w: closed", ErrUnavailable)
+		return nil, errClosed
 	}
 	if c.line != nil && !c.line.broken() {
 		return c.line, nil

@@ -68,6 +68,7 @@ var (
 	// ErrUnavailable: the stream cannot be reached or does not take anything now. What was
 	// on its way may be stored or not.
 	ErrUnavailable = errors.New("the log cannot be written")
+	errClosed      = fmt.Errorf("%w: closed", ErrUnavailable)
 	// errRetry: not stored because a fence is just being taken; the same may be sent again.
 	errRetry = errors.New("the fence is being changed")
 )

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -109,6 +110,9 @@ func (l *line) fail(err error) {
 		fences := l.fences
 		l.mu.Unlock()
 		close(l.broke)
+		if !errors.Is(err, errClosed) {
+			l.c.cfg.Log.Warn("commit connection is given up", "error", err)
+		}
 		for _, f := range fences {
 			if f != nil {
 				f.fail(err)

@@ -1,0 +1,189 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+)
+
+// chorus is senders that say one message after the other, each again under its key until
+// it is acknowledged, as a gateway does; and what they were told.
+type chorus struct {
+	nc     *nats.Conn
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+
+	mu    sync.Mutex // guards what follows
+	acks  map[proto.Room]map[string]uint64
+	pause time.Duration // the longest time a sender had to wait for an ack
+	when  time.Time     // when that was over
+	err   error
+}
+
+// sing starts senders in rooms, each in all of them in turn.
+func sing(t testing.TB, srv *server.Server, senders int, rooms ...string) *chorus {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &chorus{nc: connect(t, srv), cancel: cancel, acks: map[proto.Room]map[string]uint64{}}
+	for _, name := range rooms {
+		c.acks[proto.MustRoom(name)] = map[string]uint64{}
+	}
+	for i := range senders {
+		c.tasks.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				c.say(rooms[(i+n)%len(rooms)], fmt.Sprintf("s%d", i), fmt.Sprintf("%d-%d", i, n))
+			}
+		})
+	}
+	t.Cleanup(func() { cancel(); c.tasks.Wait() })
+	return c
+}
+
+func (c *chorus) say(room, from, key string) {
+	for begun := time.Now(); ; {
+		got, err := c.nc.RequestMsg(message(room, from, key, key), 300*time.Millisecond)
+		if err == nil {
+			r, err := proto.ParseReply(got.Data)
+			if err != nil || r.Refusal != nil && !r.Refusal.Temporary() || r.Close != 0 {
+				c.fail(fmt.Errorf("%s in %s: %s, %w", key, room, got.Data, err))
+				return
+			}
+			if r.Refusal == nil {
+				c.ack(proto.MustRoom(room), from+" "+key, r.Seq, time.Since(begun))
+				return
+			}
+		}
+		if time.Since(begun) > 20*time.Second {
+			c.fail(fmt.Errorf("%s in %s: no ack in 20 s: %w", key, room, err))
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (c *chorus) ack(room proto.Room, key string, seq uint64, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.acks[room][key] = seq
+	if took > c.pause {
+		c.pause, c.when = took, time.Now()
+	}
+}
+
+func (c *chorus) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = errors.Join(c.err, err)
+}
+
+// longest returns how long a sender had to wait at most since the last call.
+func (c *chorus) longest() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.pause
+	c.pause = 0
+	return p
+}
+
+func (c *chorus) count() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, acks := range c.acks {
+		n += len(acks)
+	}
+	return n
+}
+
+// sung waits for so many more acks.
+func (c *chorus) sung(t testing.TB, more int) {
+	t.Helper()
+	goal := c.count() + more
+	wait(t, fmt.Sprintf("%d acks", goal), func() bool { return c.count() >= goal })
+}
+
+// check ends the singing and holds the log against what the senders were told: nothing
+// lost, nothing twice, no hole, every sender's order kept.
+func (c *chorus) check(t testing.TB, srv *server.Server) {
+	t.Helper()
+	c.cancel()
+	c.tasks.Wait()
+	if c.err != nil {
+		t.Error(c.err)
+	}
+	for room, acks := range c.acks {
+		records := readLog(t, srv, room)
+		stored := map[string]uint64{}
+		last := map[string]int{}
+		for i, r := range records {
+			if r.Seq != uint64(i+1) {
+				t.Fatalf("%s: record %d has seq %d", room, i+1, r.Seq)
+			}
+			if i > 0 && r.State.At.Before(records[i-1].State.At) {
+				t.Errorf("%s: time goes backwards at seq %d", room, r.Seq)
+			}
+			key := r.From + " " + r.Key
+			if stored[key] != 0 {
+				t.Errorf("%s: %s is stored at seq %d and %d", room, key, stored[key], r.Seq)
+			}
+			stored[key] = r.Seq
+			var who, n int
+			if _, err := fmt.Sscanf(r.Key, "%d-%d", &who, &n); err != nil {
+				continue
+			}
+			if before, ok := last[r.From]; ok && n <= before {
+				t.Errorf("%s: %s said %d after %d", room, r.From, n, before)
+			}
+			last[r.From] = n
+		}
+		for key, seq := range acks {
+			if stored[key] != seq {
+				t.Errorf("%s: %s was acknowledged as seq %d and is at %d", room, key, seq, stored[key])
+			}
+		}
+	}
+	t.Logf("%d messages acknowledged and found", c.count())
+}
+
+// readLog reads all records of a room from the stream.
+func readLog(t testing.TB, srv *server.Server, room proto.Room) (records []proto.Record) {
+	t.Helper()
+	js, err := jetstream.New(connect(t, srv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cons, err := js.OrderedConsumer(ctx, proto.StreamName, jetstream.OrderedConsumerConfig{FilterSubjects: []string{room.LogSubject()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := cons.CachedInfo().NumPending
+	if left == 0 {
+		return nil
+	}
+	msgs, err := cons.Messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer msgs.Stop()
+	for ; left > 0; left-- {
+		msg, err := msgs.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, err := proto.ParseRecord(msg.Subject(), msg.Headers(), msg.Data())
+		if err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, rec)
+	}
+	return records
+}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package service
+
+// slow is how much slower things may be here.
+const slow = 1
