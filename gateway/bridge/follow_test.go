@@ -1,0 +1,281 @@
+package bridge_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/gateway/bridge"
+	"roomcast/proto"
+	"roomcast/proto/history/historytest"
+	"roomcast/proto/seal"
+)
+
+// byHand is a stream that republishes nothing: the test does, badly.
+func byHand(c *jetstream.StreamConfig) { c.RePublish = nil }
+
+// republished returns what the stream would have republished for the newest record.
+func republished(r *historytest.Room, rec proto.Record) *nats.Msg {
+	m := nats.NewMsg(r.Name.OutSubject())
+	rec.EachHeader(m.Header.Set)
+	m.Data = rec.Payload
+	return m
+}
+
+// commit appends n records to the log without republishing them.
+func commit(r *historytest.Room, n int) (out []*nats.Msg) {
+	for range n {
+		r.Append(1)
+		out = append(out, republished(r, r.Last))
+	}
+	return out
+}
+
+func publish(t *testing.T, nc *nats.Conn, msgs []*nats.Msg) {
+	t.Helper()
+	for _, m := range msgs {
+		if err := nc.PublishMsg(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever is lost, repeated and reordered on the way, each follower sees all of it once
+// and in order.
+func TestBadRepublish(t *testing.T) {
+	s := historytest.Start(t, 10_000, byHand)
+	own(t, s).end(t)
+	a, nc := open(t, s, "a"), s.Conn()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	for round := range 12 {
+		room := s.Room(fmt.Sprintf("room%d", round), "e1")
+		before := rnd.IntN(100)
+		commit(room, before)
+		if head := a.follow(t, room.Name); head.Seq != uint64(before) {
+			t.Fatalf("head %d, want %d", head.Seq, before)
+		}
+		msgs := commit(room, 200)
+		switch round % 4 {
+		case 0: // lost, the last ones too
+			msgs = slices.DeleteFunc(msgs, func(*nats.Msg) bool { return rnd.IntN(3) == 0 })
+			msgs = msgs[:len(msgs)/2]
+		case 1: // repeated
+			msgs = append(msgs, msgs[50:150]...)
+			msgs = slices.Insert(msgs, 20, msgs[:20]...)
+		case 2: // reordered
+			rnd.Shuffle(len(msgs), func(i, j int) { msgs[i], msgs[j] = msgs[j], msgs[i] })
+		case 3: // nothing at all
+			msgs = nil
+		}
+		publish(t, nc, msgs)
+		a.sees(t, room.Name, uint64(before)+1, uint64(before)+200)
+	}
+}
+
+func TestTrimmedHole(t *testing.T) {
+	s := historytest.Start(t, 10, byHand)
+	own(t, s).end(t)
+	a, nc := open(t, s, "a"), s.Conn()
+	room := s.Room("lobby", "e1")
+	publish(t, nc, commit(room, 5))
+	a.follow(t, room.Name)
+	publish(t, nc, commit(room, 50)[48:])
+	want := []string{"gap 6-45 trimmed"}
+	for seq := 46; seq <= 55; seq++ {
+		want = append(want, fmt.Sprint(seq))
+	}
+	a.seesThese(t, room.Name, want...)
+}
+
+func TestAnotherEpoch(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	own(t, s).end(t)
+	a := open(t, s, "a")
+	old := s.Room("lobby", "e1")
+	old.Append(3)
+	a.follow(t, old.Name)
+	stream, err := s.JS.Stream(t.Context(), proto.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Room("lobby", "e2").Append(4)
+	a.seesThese(t, old.Name, "gap 4-0 reset", "1", "2", "3", "4")
+}
+
+// A stream that lost its end starts again with numbers that have been shown.
+func TestLogLostItsEnd(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	own(t, s).end(t)
+	a := open(t, s, "a")
+	room := s.Room("lobby", "e1")
+	a.follow(t, room.Name)
+	room.Append(5)
+	a.sees(t, room.Name, 1, 5)
+	stream, err := s.JS.Stream(t.Context(), proto.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := uint64(4); seq <= 5; seq++ {
+		if err := stream.DeleteMsg(t.Context(), seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.seesThese(t, room.Name, "1", "2", "3", "4", "5", "gap 6-0 reset", "1", "2", "3")
+}
+
+func TestRestartWhileMessagesFlow(t *testing.T) {
+	s := historytest.Start(t, 10_000)
+	own(t, s)
+	a, b := open(t, s, "a"), open(t, s, "b")
+	lobby := proto.MustRoom("lobby")
+	a.follow(t, lobby)
+	b.follow(t, lobby)
+	const n = 300
+	var wg sync.WaitGroup
+	for sender, g := range []*gateway{a, b} {
+		wg.Go(func() {
+			for i := range n / 2 {
+				m := text(lobby, fmt.Sprint("sender", sender), fmt.Sprint(i))
+				m.Patience = time.Minute
+				if r := g.say(m); r.Refusal != nil {
+					t.Errorf("message %d: %v", i, r.Refusal)
+				}
+				if sender == 0 && i%50 == 25 {
+					s.Stop()
+					s.Restart()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	a.sees(t, lobby, 1, n)
+	b.sees(t, lobby, 1, n)
+}
+
+func TestNATSAway(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	own(t, s)
+	a := open(t, s, "a")
+	lobby := proto.MustRoom("lobby")
+	a.follow(t, lobby)
+	s.Stop()
+	eventually(t, "the gateway to notice", func() bool { return a.Ready() != nil })
+	m := text(lobby, "alice", "hi")
+	m.Patience = 100 * time.Millisecond
+	if r := a.say(m); r.Refusal == nil || r.Refusal.Code != proto.Unavailable || r.Refusal.Retry <= 0 {
+		t.Errorf("say while NATS is away: %+v", r)
+	}
+	held := make(chan proto.Reply, 1)
+	a.Say(text(lobby, "alice", "hold me"), func(r proto.Reply) { held <- r })
+	s.Restart()
+	if r := <-held; r.Seq != 1 {
+		t.Errorf("a message that was held: %+v", r)
+	}
+	a.sees(t, lobby, 1, 1)
+	eventually(t, "the gateway to be ready", func() bool { return a.Ready() == nil })
+}
+
+func TestLingerAndWidePartitions(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	own(t, s).end(t)
+	a := open(t, s, "a", func(c *bridge.Config) { c.Linger = 50 * time.Millisecond })
+	subs := func() (n int) {
+		all, err := s.NATS.Subsz(&server.SubszOptions{Subscriptions: true, Limit: 10_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sub := range all.Subs {
+			if strings.HasPrefix(sub.Subject, "room.out.") || strings.HasPrefix(sub.Subject, "room.eph.") {
+				n++
+			}
+		}
+		return n
+	}
+	lobby := s.Room("lobby", "e1")
+	a.follow(t, lobby.Name)
+	if got := subs(); got != 2 {
+		t.Errorf("%d subscriptions for a room, want 2", got)
+	}
+	a.Unfollow(lobby.Name, &a.follower)
+	eventually(t, "the empty room to be let go", func() bool { return subs() == 0 })
+
+	var rooms []proto.Room
+	for i := 0; len(rooms) < 1100; i++ {
+		if r := proto.MustRoom(fmt.Sprint("r", i)); r.Partition() == lobby.Name.Partition() {
+			rooms = append(rooms, r)
+			a.follow(t, r)
+		}
+	}
+	eventually(t, "one subscription for them all", func() bool { return subs() == 2 })
+	for _, i := range []int{0, 500, 1099} {
+		w := s.Room(rooms[i].String(), "e1")
+		w.Append(3)
+		a.sees(t, rooms[i], 1, 3)
+	}
+	for _, r := range rooms[10:] {
+		a.Unfollow(r, &a.follower)
+	}
+	eventually(t, "each room to have its own again", func() bool { return subs() == 20 })
+	w := s.Room(rooms[5].String(), "e1")
+	w.Append(3)
+	a.sees(t, rooms[5], 1, 3)
+}
+
+func TestSealedEndToEnd(t *testing.T) {
+	keys, err := seal.New(bytes.Repeat([]byte{9}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := historytest.Start(t, 1000)
+	s.Keys = keys
+	own(t, s)
+	spy, err := s.Conn().SubscribeSync("room.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := func(c *bridge.Config) { c.Keys = keys }
+	a, b := open(t, s, "a", sealed), open(t, s, "b", sealed)
+	lobby := proto.MustRoom("lobby")
+	a.follow(t, lobby)
+	b.follow(t, lobby)
+	if r := a.say(text(lobby, "alice", "a secret")); r.Seq != 1 {
+		t.Fatalf("reply: %+v", r)
+	}
+	a.Signal(lobby, []byte(`{"room":"lobby","signal":"a secret"}`), "")
+	b.seesThese(t, lobby, "1", `{"room":"lobby","signal":"a secret"}`)
+	b.mu.Lock()
+	if got := string(b.got[0].JSON); !strings.Contains(got, "a secret") {
+		t.Errorf("delivered %s", got)
+	}
+	b.mu.Unlock()
+	seen := 0
+	for m, err := spy.NextMsg(time.Second); err == nil && seen < 4; m, err = spy.NextMsg(100 * time.Millisecond) {
+		if strings.HasPrefix(m.Subject, "room.gw.") {
+			continue
+		}
+		seen++
+		if bytes.Contains(m.Data, []byte("secret")) {
+			t.Errorf("%s can be read: %s", m.Subject, m.Data)
+		}
+	}
+	if seen < 4 {
+		t.Errorf("the spy saw %d messages, want 4: in, log, out, eph", seen)
+	}
+}
