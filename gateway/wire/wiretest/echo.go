@@ -1,0 +1,123 @@
+package wiretest
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"roomcast/gateway/loop"
+	"roomcast/gateway/wire"
+)
+
+// Echo is a small [loop.Handler] that upgrades every request and sends messages
+// back: the suite's own target, and an example of how loop and wire fit.
+type Echo struct {
+	Loop    *loop.Loop
+	Limits  wire.Limits
+	Deflate bool // agree to permessage-deflate
+
+	conns    map[loop.ID]*echoConn
+	inflater wire.Inflater
+	deflater wire.Deflater
+}
+
+type echoConn struct {
+	open   bool // upgraded
+	ending bool // the last frame is in out
+	reader wire.Reader
+	out    []byte // not yet written
+}
+
+const (
+	maxOut     = 1 << 20     // bytes of out above which a connection is not read
+	lastChance = time.Second // for the peer to take the last frame and hang up
+)
+
+func (e *Echo) Opened(id loop.ID, _ netip.AddrPort) {
+	if e.conns == nil {
+		e.conns = map[loop.ID]*echoConn{}
+	}
+	e.conns[id] = &echoConn{}
+}
+
+func (e *Echo) Received(id loop.ID, p []byte) (used int) {
+	c := e.conns[id]
+	defer e.flush(id, c)
+	if !c.open && !c.ending {
+		req, n, err := wire.ParseRequest(p)
+		used = n
+		var refusal *wire.Refusal
+		switch {
+		case errors.As(err, &refusal):
+			c.out, c.ending = wire.AppendRefusal(c.out, refusal), true
+		case n == 0:
+			return 0
+		case !req.Upgrade:
+			c.out, c.ending = wire.AppendRefusal(c.out, &wire.Refusal{Status: 404, Reason: "only WebSocket here"}), true
+		default:
+			c.open, c.reader.Deflate = true, req.Deflate && e.Deflate
+			c.out = req.AppendAccept(c.out, "", c.reader.Deflate)
+		}
+	}
+	for c.open && !c.ending && used < len(p) {
+		f, n, err := c.reader.Next(p[used:], &e.Limits)
+		used += n
+		if err == nil && f.Op == 0 {
+			return used
+		}
+		if err == nil {
+			err = e.answer(c, f)
+		}
+		var broken *wire.Error
+		if errors.As(err, &broken) {
+			c.out, c.ending = wire.AppendClose(c.out, broken.Close, broken.Reason), true
+		}
+	}
+	if c.ending {
+		return len(p)
+	}
+	return used
+}
+
+func (e *Echo) answer(c *echoConn, f wire.Frame) (err error) {
+	p := f.Payload
+	if f.Deflated {
+		if p, err = e.inflater.Inflate(f, &e.Limits); err != nil {
+			return err
+		}
+	}
+	switch f.Op {
+	case wire.OpPing:
+		c.out = wire.AppendPong(c.out, p)
+	case wire.OpClose:
+		c.out, c.ending = wire.AppendClose(c.out, f.Close, string(p)), true
+	case wire.OpText, wire.OpBinary:
+		if c.reader.Deflate {
+			c.out = e.deflater.AppendDeflated(c.out, f.Op, p)
+		} else {
+			c.out = append(wire.AppendHeader(c.out, f.Op, len(p)), p...)
+		}
+	}
+	return nil
+}
+
+// flush writes what it can and, behind the last frame, ends the connection.
+func (e *Echo) flush(id loop.ID, c *echoConn) {
+	c.out = c.out[e.Loop.Write(id, c.out):]
+	switch {
+	case len(c.out) > maxOut:
+		e.Loop.Pause(id)
+	case len(c.out) > 0:
+	case c.ending: // what still comes is read, so that our last frame is not lost to a reset
+		e.Loop.CloseWrite(id)
+		e.Loop.SetDeadline(id, e.Loop.Now().Add(lastChance))
+	default:
+		c.out = nil
+		e.Loop.Resume(id)
+	}
+}
+
+func (e *Echo) Writable(id loop.ID)      { e.flush(id, e.conns[id]) }
+func (e *Echo) Due(id loop.ID)           { e.Loop.Close(id) }
+func (e *Echo) Gone(id loop.ID, _ error) { delete(e.conns, id) }
+func (e *Echo) Turn() bool               { return false }

@@ -1,0 +1,153 @@
+// Package wiretest holds the protocol suite: what RFC 6455 and RFC 7692 ask of a
+// server, as a table of bytes to send and of what must come back. It is written
+// from the RFCs and runs over a real connection against any server that echoes
+// messages. Every case is sent whole, byte by byte, and split inside headers.
+package wiretest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"roomcast/gateway/wire"
+	"roomcast/proto"
+)
+
+// Target is an echo server under test.
+type Target struct {
+	Addr    string // host:port, TCP
+	Path    string
+	Limits  wire.Limits // that it applies
+	Deflate bool        // that it agrees to permessage-deflate
+}
+
+// Case is one row of the suite.
+type Case struct {
+	Name string
+	Send []byte // after the handshake
+	Want []Message
+	// Close is the code with which the server must end the connection: NoCode if
+	// it must answer an empty close frame, 0 if it must stay open.
+	Close proto.CloseCode
+}
+
+// Message is what the server must send: a message or a pong.
+type Message struct {
+	Op      wire.Op
+	Payload []byte
+}
+
+// NoCode stands for a close frame without a code, as in RFC 6455, 7.1.5.
+const NoCode proto.CloseCode = 1005
+
+// patience is how long a server may take for anything.
+const patience = 10 * time.Second
+
+// Run runs the whole suite; against a target with Deflate the part that needs
+// it.
+func Run(t *testing.T, target Target) {
+	cases := Cases(target.Limits)
+	if target.Deflate {
+		cases = deflateCases(target.Limits)
+	} else {
+		t.Run("handshake", func(t *testing.T) { runHandshakes(t, target) })
+	}
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			for _, chop := range chops {
+				t.Run(chop.name, func(t *testing.T) { play(t, target, c, chop.pieces) })
+			}
+		})
+	}
+}
+
+// chops are the ways in which bytes reach the server.
+var chops = []struct {
+	name   string
+	pieces func([]byte) [][]byte
+}{
+	{"whole", func(b []byte) [][]byte { return [][]byte{b} }},
+	{"bytes", singly},
+	{"midheader", func(b []byte) [][]byte {
+		var pieces [][]byte
+		for _, at := range []int{1, 3, 5} { // inside the length, inside the mask, before the payload
+			if n := min(at, len(b)); n > 0 {
+				pieces, b = append(pieces, b[:n]), b[n:]
+			}
+		}
+		return append(pieces, b)
+	}},
+}
+
+// singly splits b into bytes; of a long one only the ends, the middle in pieces
+// that fit no header.
+func singly(b []byte) [][]byte {
+	const edge = 300
+	if len(b) <= 2*edge {
+		return slices.Collect(slices.Chunk(b, 1))
+	}
+	pieces := slices.Collect(slices.Chunk(b[:edge], 1))
+	pieces = slices.AppendSeq(pieces, slices.Chunk(b[edge:len(b)-edge], 4999))
+	return slices.AppendSeq(pieces, slices.Chunk(b[len(b)-edge:], 1))
+}
+
+func play(t *testing.T, target Target, c Case, chop func([]byte) [][]byte) {
+	conn, err := net.Dial("tcp", target.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	in := &incoming{conn: conn, deflate: target.Deflate}
+	if err := in.handshake(target); err != nil {
+		t.Fatal(err)
+	}
+
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for _, piece := range chop(c.Send) {
+			if _, err := conn.Write(piece); err != nil {
+				return // the server may hang up early; what it said counts
+			}
+		}
+	}()
+	defer func() { <-sent }()
+	defer conn.Close()
+
+	for i, want := range c.Want {
+		got, err := in.next()
+		if err != nil {
+			t.Fatalf("message %d: %v, want op %x", i, err, want.Op)
+		}
+		if got.Op != want.Op || !bytes.Equal(got.Payload, want.Payload) {
+			t.Fatalf("message %d: got op %x %.40q (%d bytes), want op %x %.40q (%d bytes)",
+				i, got.Op, got.Payload, len(got.Payload), want.Op, want.Payload, len(want.Payload))
+		}
+	}
+	want := c.Close
+	if want == 0 {
+		<-sent
+		want = proto.CloseNormal
+		if _, err := conn.Write(frame(opClose, closeBody(want, "done"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last, err := in.next()
+	if err != nil || last.Op != wire.OpClose {
+		t.Fatalf("got op %x %.40q, %v, want a close frame with %d", last.Op, last.Payload, err, want)
+	}
+	if code := codeOf(last.Payload); code != want {
+		t.Fatalf("got close code %d %.80q, want %d", code, last.Payload, want)
+	}
+	// The server has said its last word: nothing may follow but the end.
+	<-sent
+	conn.(*net.TCPConn).CloseWrite()
+	if more, err := in.next(); !errors.Is(err, io.EOF) {
+		t.Fatalf("after the close frame: got op %x, %v, want EOF", more.Op, err)
+	}
+}
