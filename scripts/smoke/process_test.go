@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binaries builds what the tests run, once.
+var binaries = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "roomcast-smoke")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator),
+		"roomcast/gateway", "roomcast/roomsvc", "github.com/nats-io/nats-server/v2")
+	cmd.Stderr = os.Stderr
+	return dir, cmd.Run()
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := binaries(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// process is a program that runs for a test. What it says is in the test's log if the
+// test fails.
+type process struct {
+	t    *testing.T
+	name string
+	cmd  *exec.Cmd
+	done chan error
+
+	mu  sync.Mutex // guards out
+	out bytes.Buffer
+	url chan string // the address of a gateway's banner
+}
+
+// start runs a program with the given environment beside PATH; it is killed when the
+// test ends.
+func start(t *testing.T, env []string, program string, args ...string) *process {
+	t.Helper()
+	dir, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, name: program, cmd: exec.Command(filepath.Join(dir, program), args...), done: make(chan error, 1), url: make(chan string, 1)}
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
+	r, w := io.Pipe()
+	p.cmd.Stdout, p.cmd.Stderr = w, w
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			p.note(lines.Text())
+		}
+	})
+	go func() {
+		err := p.cmd.Wait()
+		w.Close()
+		reading.Wait()
+		p.done <- err
+	}()
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.done
+		if t.Failed() {
+			t.Logf("%s said:\n%s", program, p.said())
+		}
+	})
+	return p
+}
+
+func (p *process) note(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.out.WriteString(line + "\n")
+	if word, address, ok := strings.Cut(strings.TrimSpace(line), " "); ok && word == "open" {
+		p.url <- strings.TrimSpace(address)
+	}
+}
+
+func (p *process) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// serves waits for the gateway's banner and returns the address in it.
+func (p *process) serves() string {
+	p.t.Helper()
+	select {
+	case url := <-p.url:
+		return url
+	case err := <-p.done:
+		p.done <- err
+		p.t.Fatalf("%s ended: %v\n%s", p.name, err, p.said())
+	case <-time.After(30 * time.Second):
+		p.t.Fatalf("%s does not serve:\n%s", p.name, p.said())
+	}
+	return ""
+}
+
+// ends signals the process and returns how it ended.
+func (p *process) ends(sig syscall.Signal) error {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case err := <-p.done:
+		p.done <- err
+		return err
+	case <-time.After(30 * time.Second):
+		p.t.Fatalf("%s does not end after %v:\n%s", p.name, sig, p.said())
+	}
+	return nil
+}
+
+// says waits until the process has said something.
+func (p *process) says(part string) {
+	p.t.Helper()
+	for end := time.Now().Add(30 * time.Second); !strings.Contains(p.said(), part); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			p.t.Fatalf("%s does not say %q:\n%s", p.name, part, p.said())
+		}
+	}
+}
+
+// freePort returns a port that was free a moment ago.
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}
