@@ -13,11 +13,10 @@
 //	           room.eph.*.*  room.who.*.*  room.gw.* presence, signals
 //	           $JS.API.DIRECT.GET.ROOMS  $JS.API.STREAM.MSG.GET.ROOMS  $JS.API.STREAM.INFO.ROOMS
 //	           $JS.API.STREAM.INFO.KV_ROOMSECRET  $JS.API.DIRECT.GET.KV_ROOMSECRET.>
-//	           _INBOX_gw.>                           counts and names for other gateways
+//	           $SRV.>  and, as an answer, any subject that a request came with (allow_responses)
 //	subscribe  room.out.*.*  room.eph.*.*  room.who.*.*  room.gw.*
-//	           _INBOX_gw.>  $SRV.>  gateway.>
+//	           _INBOX_gw.> (or what --inbox-prefix says)  $SRV.>  gateway.>
 //	           $JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.ROOMS
-//	and allow_responses, for $SRV and gateway.<id>.status
 package bridge
 
 import (

@@ -55,7 +55,7 @@ func (b *Bridge) hangUp() {
 
 func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*nats.Conn, error) {
 	opts := append([]nats.Option{
-		nats.CustomInboxPrefix("_INBOX_gw." + b.cfg.ID),
+		b.ownInbox,
 		nats.ReconnectBufSize(-1), // what was said before must not be sent after; see lanes
 		nats.PingInterval(10 * time.Second),
 		nats.MaxPingsOutstanding(2),
@@ -74,6 +74,15 @@ func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*n
 		case <-time.After(wait/2 + rand.N(wait)):
 		}
 	}
+}
+
+// ownInbox has the answers to this gateway come to a subject that tells whose they are,
+// unless the operator wants another.
+func (b *Bridge) ownInbox(o *nats.Options) error {
+	if o.InboxPrefix == "" {
+		o.InboxPrefix = "_INBOX_gw." + b.cfg.ID
+	}
+	return nil
 }
 
 // feedError is told of messages that were dropped because a feed is behind. Their rooms
