@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -37,7 +38,11 @@ func storm(b *bench) error {
 		return fmt.Sprintf("/room/bench_%d/?since=%d", m.room, m.have)
 	}
 	greeted := 0
-	s.hears = func(int, []byte) { greeted++ } // the first frame of each is its hello
+	s.hears = func(_ int, payload []byte) {
+		if isHello(payload) {
+			greeted++
+		}
+	}
 	s.add(own+lost, func(i int) int { return i % rooms })
 	if err := s.run(30*time.Second, func() bool { return greeted >= own+lost }); err != nil {
 		return err
@@ -55,12 +60,11 @@ func storm(b *bench) error {
 	}
 	quiet := t.delay
 
-	// From here on the first frame after a handshake, the hello, says that a member is back.
 	var back []time.Duration
 	away := make([]bool, own+lost)
 	killed, refused := time.Since(s.start), 0
 	s.hears = func(id int, payload []byte) {
-		if away[id] {
+		if away[id] && isHello(payload) {
 			away[id] = false
 			back = append(back, s.now-killed)
 		}
@@ -108,3 +112,6 @@ func storm(b *bench) error {
 	printWorst()
 	return nil
 }
+
+// isHello reports whether a frame is the first one of a JSON session.
+func isHello(payload []byte) bool { return bytes.HasPrefix(payload, []byte(`{"hello"`)) }
