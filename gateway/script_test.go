@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"testing"
 
@@ -27,3 +28,5 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

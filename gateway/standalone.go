@@ -99,7 +99,7 @@ func (e *standalone) tryOut(w io.Writer) error {
 // service finds NATS to finish its own.
 func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(string, ...string)) error {
 	e := &s.standalone
-	dial, stopNATS, err := e.start(log)
+	dial, stopNATS, natsURL, err := e.start(log)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 			"inside", "NATS " + natsserver.VERSION + " and the room service",
 		}
 		if e.Listen != "off" {
-			more = append(more, "NATS", "nats://"+e.Listen)
+			more = append(more, "NATS", natsURL)
 		}
 		if e.Monitor != "off" {
 			more = append(more, "monitoring", "http://"+e.Monitor)
@@ -236,28 +236,29 @@ func free(flag, address string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// start starts the server and returns what dials it and what stops it.
-func (e *standalone) start(log *slog.Logger) (dial daemon.Dialer, stop func(), err error) {
+// start starts the server and returns what dials it, what stops it, and its URL for
+// other NATS clients.
+func (e *standalone) start(log *slog.Logger) (dial daemon.Dialer, stop func(), url string, err error) {
 	key, err := nkeys.CreateUser()
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a key: %w", err)
+		return nil, nil, "", fmt.Errorf("make a key: %w", err)
 	}
 	own, err := key.PublicKey()
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a key: %w", err)
+		return nil, nil, "", fmt.Errorf("make a key: %w", err)
 	}
 	opts, err := e.options(own)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	held, err := lockDataDir(e.DataDir)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	ns, err := natsserver.NewServer(opts)
 	if err != nil {
 		held.Close()
-		return nil, nil, fmt.Errorf("start NATS: %w", err)
+		return nil, nil, "", fmt.Errorf("start NATS: %w", err)
 	}
 	natsLog := &serverLog{log: log.With("part", "nats")}
 	ns.SetLoggerV2(natsLog, false, false, false)
@@ -269,7 +270,7 @@ func (e *standalone) start(log *slog.Logger) (dial daemon.Dialer, stop func(), e
 	ns.Start()
 	if !ns.ReadyForConnections(10*time.Second) || natsLog.fatal() != "" {
 		stop()
-		return nil, nil, fmt.Errorf("start NATS with its data in %s: %s", e.DataDir, natsLog.fatal())
+		return nil, nil, "", fmt.Errorf("start NATS with its data in %s: %s", e.DataDir, natsLog.fatal())
 	}
 	account, err := ns.LookupAccount(natsserver.DEFAULT_GLOBAL_ACCOUNT)
 	if err == nil {
@@ -278,13 +279,13 @@ func (e *standalone) start(log *slog.Logger) (dial daemon.Dialer, stop func(), e
 	}
 	if err != nil {
 		stop()
-		return nil, nil, fmt.Errorf("start NATS: map rooms to partitions: %w", err)
+		return nil, nil, "", fmt.Errorf("start NATS: map rooms to partitions: %w", err)
 	}
 	dial = func(name string, more ...nats.Option) (*nats.Conn, error) {
 		opts := append(daemon.Options(log, name), nats.InProcessServer(ns), nats.Nkey(own, key.Sign))
 		return nats.Connect("", append(opts, more...)...)
 	}
-	return dial, stop, nil
+	return dial, stop, ns.ClientURL(), nil
 }
 
 // serverLog hands the NATS server's log lines to slog. What it calls notices is
