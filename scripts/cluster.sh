@@ -72,7 +72,7 @@ up() {
     done
     for n in 1 2 3; do
         start gateway$n env NATS_PASSWORD="$NATS_GATEWAY_PASSWORD" "$bin/gateway" --nats "$nats" \
-            --user gateway --inbox-prefix _INBOX_gateway --listen "127.0.0.1:$((7999 + n))" \
+            --user gateway --inbox-prefix _INBOX_gw --listen "127.0.0.1:$((7999 + n))" \
             --ops-listen "127.0.0.1:$((9099 + n))"
     done
     for n in 1 2; do ready roomsvc$n "$bin/roomsvc" ready --ops-listen "127.0.0.1:$((9090 + n))"; done

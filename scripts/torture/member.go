@@ -160,7 +160,7 @@ func (r *run) answered(e history.Entry, room proto.Room, seq uint64, duplicate b
 		e.Op, e.Seq, e.Dup = history.OK, seq, duplicate
 		r.stored(room, seq)
 	case errors.As(err, &refusal):
-		e.Op, e.Why = history.Fail, err.Error()
+		e.Op, e.Why = history.Fail, refusal.Error()
 	default:
 		e.Op, e.Why = history.Unknown, err.Error()
 	}

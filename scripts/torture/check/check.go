@@ -64,7 +64,8 @@ type Report struct {
 	Gaps                int // announced
 	Stored              int // events in the log
 	Faults              map[string]int
-	LongestAckGap       time.Duration // between two acks while messages were waiting
+	Refusals            map[string]int // for good, by code
+	LongestAckGap       time.Duration  // between two acks while messages were waiting
 	SlowestAck          time.Duration
 }
 
@@ -81,7 +82,7 @@ func (r *Report) add(rule Rule, format string, args ...any) {
 // Check reads a history, twice, and reports. Its error is of reading.
 func Check(entries iter.Seq2[history.Entry, error]) (*Report, error) {
 	c := &checker{
-		report:  &Report{Broken: map[Rule]int{}, Faults: map[string]int{}},
+		report:  &Report{Broken: map[Rule]int{}, Faults: map[string]int{}, Refusals: map[string]int{}},
 		rooms:   map[string]*log{},
 		says:    map[string]*say{},
 		cursors: map[place]*cursor{},

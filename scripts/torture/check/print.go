@@ -16,6 +16,9 @@ func (r *Report) Print(w io.Writer) {
 	row("messages said", r.OK+r.Failed+r.Unknown)
 	row("  acknowledged", fmt.Sprintf("%d, %d of them as said before", r.OK, r.Duplicates))
 	row("  refused for good", r.Failed)
+	for _, code := range slices.Sorted(maps.Keys(r.Refusals)) {
+		row("    "+code, r.Refusals[code])
+	}
 	row("  without an answer", r.Unknown)
 	row("stored events", r.Stored)
 	row("deliveries", r.Deliveries)

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"strings"
 	"time"
 
 	"roomcast/scripts/torture/history"
@@ -48,6 +49,8 @@ func (c *checker) answer(e history.Entry) {
 	switch e.Op {
 	case history.Fail:
 		r.Failed++
+		code, _, _ := strings.Cut(e.Why, ":")
+		r.Refusals[code]++
 		return
 	case history.Unknown:
 		r.Unknown++

@@ -110,6 +110,7 @@ const diskSize = "1g" // of memory, at most; far more than a run writes
 
 // mountDisk gives p a disk of its own.
 func (p *Process) mountDisk() error {
+	p.disk = true
 	return run(context.Background(), "mount", "-t", "tmpfs", "-o", "size="+diskSize, "tmpfs", p.data)
 }
 

@@ -30,6 +30,7 @@ type Process struct {
 	env    []string
 	log    string // file that all its lives append to
 	data   string // directory
+	disk   bool   // data is a disk of its own
 	space  string // network namespace; "" = that of the rig
 	ip     string
 	public string // where clients reach it

@@ -120,12 +120,16 @@ func (r *Rig) crashed(p *Process, err error) {
 	r.crashes = append(r.crashes, fmt.Sprintf("%s ended by itself (%v); its log is %s", p.Name, err, p.log))
 }
 
-// Close kills everything that was started.
+// Close kills everything that was started and takes the disks away.
 func (r *Rig) Close() error {
+	var err error
 	for _, p := range r.all {
 		p.Kill()
+		if p.disk {
+			err = errors.Join(err, run(context.Background(), "umount", "-l", p.data))
+		}
 	}
-	return nil
+	return err
 }
 
 // layout decides about processes, addresses and configuration.
@@ -246,7 +250,8 @@ func (r *Rig) natsConfig(p *Process, routes []string) error {
 // login is how a service authenticates to NATS.
 func login(p *Process) []string {
 	p.env = []string{"NATS_PASSWORD=" + Token}
-	return []string{"--user", string(p.Role), "--inbox-prefix", "_INBOX_" + string(p.Role)}
+	inbox := map[fault.Role]string{fault.Gateway: "_INBOX_gw", fault.Service: "_INBOX_roomsvc"}
+	return []string{"--user", string(p.Role), "--inbox-prefix", inbox[p.Role]}
 }
 
 // build makes the binaries, from this module alone.
