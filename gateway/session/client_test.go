@@ -1,0 +1,202 @@
+package session_test
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// client is a WebSocket client that can do everything wrong.
+type client struct {
+	t    testing.TB
+	nc   net.Conn
+	r    *bufio.Reader
+	chop int // bytes of one write; 0 = all
+}
+
+func handshakeOf(path, protocol string) string {
+	h := "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	if protocol != "" {
+		h += "Sec-WebSocket-Protocol: " + protocol + "\r\n"
+	}
+	return h + "\r\n"
+}
+
+func (g *gateway) connect() *client {
+	g.t.Helper()
+	nc, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { nc.Close() })
+	return &client{t: g.t, nc: nc, r: bufio.NewReader(nc)}
+}
+
+// text opens a text session, json a JSON session.
+func (g *gateway) text(path string) *client { return g.open(path, "") }
+func (g *gateway) json(path string) *client { return g.open(path, "roomcast.v1") }
+
+func (g *gateway) open(path, protocol string) *client {
+	g.t.Helper()
+	c := g.connect()
+	c.write([]byte(handshakeOf(path, protocol)))
+	if got := c.status(); got != http.StatusSwitchingProtocols {
+		g.t.Fatalf("%s: got status %d, want 101", path, got)
+	}
+	return c
+}
+
+// status reads the answer to a handshake.
+func (c *client) status() int {
+	c.t.Helper()
+	c.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	res, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		c.t.Fatalf("read answer to handshake: %v", err)
+	}
+	return res.StatusCode
+}
+
+func (c *client) write(p []byte) {
+	c.t.Helper()
+	step := c.chop
+	if step == 0 {
+		step = len(p)
+	}
+	for len(p) > 0 {
+		n := min(step, len(p))
+		if _, err := c.nc.Write(p[:n]); err != nil {
+			c.t.Errorf("write: %v", err)
+			return
+		}
+		p = p[n:]
+	}
+}
+
+func maskedFrame(head byte, payload string) []byte {
+	b := []byte{head}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, 0x80|byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
+	}
+	mask := [4]byte{1, 2, 3, 4}
+	b = append(b, mask[:]...)
+	for i := range len(payload) {
+		b = append(b, payload[i]^mask[i%4])
+	}
+	return b
+}
+
+func (c *client) send(text string) { c.t.Helper(); c.write(maskedFrame(0x81, text)) }
+
+// message is a frame the server sent.
+type message struct {
+	op   byte
+	body string
+	code int // of a close frame
+}
+
+func (m message) String() string {
+	if m.op == 8 {
+		return fmt.Sprintf("close %d %s", m.code, m.body)
+	}
+	return m.body
+}
+
+// read returns the next frame, whatever it is, or the error that ended the connection.
+func (c *client) read() (m message, err error) {
+	var h [2]byte
+	if _, err = io.ReadFull(c.r, h[:]); err != nil {
+		return m, err
+	}
+	n := int(h[1])
+	switch n {
+	case 126:
+		var b [2]byte
+		_, err = io.ReadFull(c.r, b[:])
+		n = int(binary.BigEndian.Uint16(b[:]))
+	case 127:
+		var b [8]byte
+		_, err = io.ReadFull(c.r, b[:])
+		n = int(binary.BigEndian.Uint64(b[:]))
+	}
+	if h[0]&0xF0 != 0x80 || n > 1<<24 {
+		c.t.Fatalf("got a bad frame header % x", h)
+	}
+	body := make([]byte, n)
+	if err == nil {
+		_, err = io.ReadFull(c.r, body)
+	}
+	m = message{op: h[0] & 15, body: string(body)}
+	if m.op == 8 && n >= 2 {
+		m.code, m.body = int(binary.BigEndian.Uint16(body)), string(body[2:])
+	}
+	return m, err
+}
+
+// next returns the next frame that is no presence.
+func (c *client) next() string {
+	c.t.Helper()
+	for {
+		c.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+		m, err := c.read()
+		if err != nil {
+			c.t.Fatalf("read: %v", err)
+		}
+		if !strings.Contains(m.body, `"joined":`) && !strings.Contains(m.body, `"left":`) {
+			return m.String()
+		}
+	}
+}
+
+// want reads one frame and matches it with a pattern in which * stands for anything.
+func (c *client) want(pattern string) string {
+	c.t.Helper()
+	got := c.next()
+	if !matches(pattern, got) {
+		c.t.Fatalf("got %s, want %s", got, pattern)
+	}
+	return got
+}
+
+func matches(pattern, got string) bool {
+	parts := strings.Split(pattern, "*")
+	for i := range parts {
+		parts[i] = regexp.QuoteMeta(parts[i])
+	}
+	return regexp.MustCompile(`(?s)^` + strings.Join(parts, ".*") + `$`).MatchString(got)
+}
+
+// ended waits for the end of the connection and fails on anything before.
+func (c *client) ended() {
+	c.t.Helper()
+	c.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if m, err := c.read(); err == nil {
+		c.t.Fatalf("got %s, want the end of the connection", m)
+	} else if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		c.t.Fatal("the connection does not end")
+	}
+}
+
+// silent makes sure that a client was sent nothing up to now.
+func (c *client) silent() {
+	c.t.Helper()
+	c.write(maskedFrame(0x89, "silent?"))
+	c.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	m, err := c.read()
+	if err != nil || m.op != 10 {
+		c.t.Fatalf("got %s, %v, want nothing but a pong", m, err)
+	}
+}

@@ -1,0 +1,193 @@
+package session_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+
+	"roomcast/gateway/auth"
+	"roomcast/gateway/bridge"
+	"roomcast/gateway/limit"
+	"roomcast/gateway/loop"
+	"roomcast/gateway/session"
+	"roomcast/proto"
+	"roomcast/roomsvc/service"
+)
+
+// backend is a NATS server with a room service, shared by all tests; each test has
+// gateways and rooms of its own.
+var backend struct {
+	ns  *natsserver.Server
+	svc *service.Service
+}
+
+func dialNATS(name string, opts ...nats.Option) (*nats.Conn, error) {
+	return nats.Connect(backend.ns.ClientURL(), append(opts, nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))...)
+}
+
+func TestMain(m *testing.M) {
+	code := runBackend(m)
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runBackend(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "session")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	backend.ns, err = natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true})
+	if err != nil {
+		panic(err)
+	}
+	backend.ns.Start()
+	defer backend.ns.WaitForShutdown()
+	defer backend.ns.Shutdown()
+	if !backend.ns.ReadyForConnections(10 * time.Second) {
+		panic("NATS does not start")
+	}
+	cfg := service.DefaultConfig()
+	cfg.Dial, cfg.Log, cfg.TimeZone = dialNATS, slog.New(slog.DiscardHandler), "UTC"
+	if backend.svc, err = service.New(cfg); err != nil {
+		panic(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- backend.svc.Run(ctx) }()
+	defer func() { <-ended }()
+	defer stop()
+	for backend.svc.Ready() != nil {
+		select {
+		case err := <-ended:
+			panic(err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return m.Run()
+}
+
+// gateway is everything between a socket and NATS.
+type gateway struct {
+	t        testing.TB
+	addr     string
+	bridge   *bridge.Bridge
+	loops    []*loop.Loop
+	sessions []*session.Sessions
+	http     chan net.Conn // connections that were no WebSocket handshake
+}
+
+// settings are what a test may change.
+type settings struct {
+	session session.Config
+	loop    loop.Config
+	caps    limit.CapsConfig
+	auth    auth.Config
+	dial    func(string, ...nats.Option) (*nats.Conn, error)
+}
+
+var gateways struct {
+	sync.Mutex
+	n int
+}
+
+func start(t testing.TB, change ...func(*settings)) *gateway {
+	t.Helper()
+	gateways.Lock()
+	gateways.n++
+	name := fmt.Sprintf("g%d", gateways.n)
+	gateways.Unlock()
+
+	log := slog.New(slog.DiscardHandler)
+	s := settings{session: session.DefaultConfig(), loop: loop.DefaultConfig(), auth: auth.DefaultConfig(), dial: dialNATS}
+	s.loop.Address, s.loop.Loops, s.loop.Log = "127.0.0.1:0", 2, log
+	s.session.Log, s.session.Hub.Log = log, log
+	for _, f := range change {
+		f(&s)
+	}
+	g := &gateway{t: t, http: make(chan net.Conn, 16)}
+	bc := bridge.DefaultConfig()
+	bc.ID, bc.Dial, bc.Log = name, s.dial, log
+	var err error
+	if g.bridge, err = bridge.New(bc); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := g.bridge.Run(ctx); err != nil {
+			t.Errorf("bridge: %v", err)
+		}
+	})
+	t.Cleanup(func() { cancel(); running.Wait() })
+	eventually(t, "the bridge to be ready", func() bool { return g.bridge.Ready() == nil })
+
+	a, err := auth.New(g.bridge.Secret(), s.auth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var addr net.Addr
+	if g.loops, addr, err = loop.Listen(s.loop); err != nil {
+		t.Fatal(err)
+	}
+	g.addr = addr.String()
+	caps := limit.NewCaps(s.caps)
+	loopCtx, stopLoops := context.WithCancel(ctx)
+	var looping sync.WaitGroup
+	for i, l := range g.loops {
+		cfg := s.session
+		cfg.Hub.Name = fmt.Sprintf("%s-%d", name, i)
+		cfg.HTTP = func(c net.Conn) { g.http <- c }
+		ss := session.New(cfg, l, g.bridge, a, caps)
+		g.sessions = append(g.sessions, ss)
+		looping.Go(func() {
+			if err := l.Run(loopCtx, ss); err != nil {
+				t.Errorf("loop: %v", err)
+			}
+		})
+	}
+	t.Cleanup(func() { stopLoops(); looping.Wait() })
+	return g
+}
+
+// act closes or reopens a room.
+func (g *gateway) act(room string, act proto.Act, why string) uint64 {
+	g.t.Helper()
+	done := make(chan proto.Reply, 1)
+	g.bridge.Say(bridge.Say{Room: proto.MustRoom(room), From: proto.Identity{ID: "api"}, Act: act,
+		Content: proto.Content{Kind: proto.Text, Body: []byte(why)}, Patience: 5 * time.Second}, func(r proto.Reply) { done <- r })
+	r := <-done
+	if r.Seq == 0 {
+		g.t.Fatalf("%s %s: %v", act, room, r.Refusal)
+	}
+	return r.Seq
+}
+
+// sum adds up a counter of all loops.
+func (g *gateway) sum(read func(*session.Sessions) uint64) (n uint64) {
+	for _, ss := range g.sessions {
+		n += read(ss)
+	}
+	return n
+}
+
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}

@@ -1,0 +1,318 @@
+package session_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"roomcast/proto"
+)
+
+// both runs a test on both backends of the loop.
+func both(t *testing.T, test func(t *testing.T, portable func(*settings))) {
+	for _, portable := range []bool{false, true} {
+		t.Run(fmt.Sprintf("portable=%v", portable), func(t *testing.T) {
+			test(t, func(s *settings) { s.loop.Portable = portable })
+		})
+	}
+}
+
+const stamp = "????-??-?? ??:??:?? "
+
+// stamped checks the time text before a message and returns the message.
+func stamped(t testing.TB, line string) string {
+	t.Helper()
+	if len(line) < len(stamp) {
+		t.Fatalf("got %q, want a stamp and a message", line)
+	}
+	if _, err := time.Parse("2006-01-02 15:04:05 ", line[:len(stamp)]); err != nil {
+		t.Fatalf("got %q: %v", line, err)
+	}
+	return line[len(stamp):]
+}
+
+func (c *client) hears(want ...string) {
+	c.t.Helper()
+	for _, w := range want {
+		if got := stamped(c.t, c.next()); got != w {
+			c.t.Fatalf("got %q, want %q", got, w)
+		}
+	}
+}
+
+func TestConversation(t *testing.T) {
+	both(t, func(t *testing.T, portable func(*settings)) {
+		g := start(t, portable)
+		room := fmt.Sprintf("聊天室_%d", len(g.addr)+int(time.Now().UnixNano()%1e9))
+		a, b, other := g.text("/room/"+room+"/"), g.text("/room/"+room), g.text("/room/elsewhere/")
+		j := g.json("/ws")
+		hello := j.want(`{"hello":{"session":"*","you":{"id":"anon-*"},"resume":"*","time":"*"}}`)
+		if strings.Contains(hello, `"room"`) {
+			t.Errorf("got %s, want no room in the hello of /ws", hello)
+		}
+		j.send(`{"id":"j","join":{"room":"` + room + `"}}`)
+		j.want(`{"id":"j","ok":{"room":"` + room + `","seq":*,"epoch":"*"}}`)
+		a.silent()
+		b.silent()
+
+		a.send("你好")
+		for _, c := range []*client{a, b} {
+			c.hears("你好")
+		}
+		j.want(`{"room":"` + room + `","seq":1,"at":"*","from":{"id":"anon-*"},"text":"你好"}`)
+		j.send(`{"id":7,"say":{"room":"` + room + `","data":{"n":1},"type":"xx.oo","key":"k1"}}`)
+		var ok, event bool
+		for range 2 {
+			m := j.next()
+			ok = ok || matches(`{"id":7,"ok":{"seq":2,"at":"*"}}`, m)
+			event = event || matches(`{"room":"*","seq":2,*"type":"xx.oo","data":{"n":1}}`, m)
+		}
+		if !ok || !event {
+			t.Errorf("got ok %v, event %v, want both", ok, event)
+		}
+		j.send(`{"id":8,"say":{"room":"` + room + `","data":{"n":1},"type":"xx.oo","key":"k1"}}`)
+		j.want(`{"id":8,"ok":{"seq":2,"at":"*","duplicate":true}}`)
+		a.hears(`{"n":1}`)
+		b.hears(`{"n":1}`)
+		b.write(maskedFrame(0x82, "\x00\xff"))
+		if got := a.next(); got != "\x00\xff" {
+			t.Errorf("got %q, want the bytes as they were sent", got)
+		}
+		b.next()
+		j.want(`{"room":"*","seq":3,*"bin":"AP8="}`)
+
+		a.send("关闭")
+		a.want("close 1000 *")
+		a.ended()
+		b.silent()
+		other.silent()
+	})
+}
+
+// A close word closes a JSON session too, and signals reach everybody else.
+func TestSignalsAndCloseWord(t *testing.T) {
+	g := start(t)
+	a, b := g.json("/room/signals/?name=Ann"), g.json("/room/signals/")
+	a.want(`{"hello":*"you":{"id":"*","name":"Ann"}*"room":"signals","seq":0,"epoch":"*"}}`)
+	b.want(`{"hello":*}`)
+	a.send(`{"id":1,"signal":{"type":"typing","data":{"on":true}}}`)
+	a.want(`{"id":1,"ok":{}}`)
+	b.want(`{"room":"signals","signal":{"type":"typing","from":{"id":"*","name":"Ann"},"data":{"on":true}}}`)
+	b.send(`{"id":2,"members":{}}`)
+	b.want(`{"id":2,"ok":{"room":"signals","count":2,"members":[*]}}`)
+	a.silent()
+	b.send(`{"id":3,"say":{"text":"关闭"}}`)
+	b.want("close 1000 *")
+	b.ended()
+}
+
+// What a client sends is taken byte by byte as well as together with its handshake.
+func TestChoppedAndPipelined(t *testing.T) {
+	both(t, func(t *testing.T, portable func(*settings)) {
+		g := start(t, portable)
+		for _, chop := range []int{1, 2, 3, 7, 0} {
+			room := fmt.Sprintf("chop%d_%d", chop, time.Now().UnixNano())
+			c := g.connect()
+			c.chop = chop
+			all := []byte(handshakeOf("/room/"+room+"/", ""))
+			all = append(all, maskedFrame(0x81, "one")...)
+			all = append(all, maskedFrame(0x01, "t")...)
+			all = append(all, maskedFrame(0x89, "p")...)
+			all = append(all, maskedFrame(0x80, "wo")...)
+			all = append(all, maskedFrame(0x81, strings.Repeat("x", 300))...)
+			c.write(all)
+			if got := c.status(); got != 101 {
+				t.Fatalf("chopped by %d: got status %d, want 101", chop, got)
+			}
+			pong := false
+			for _, want := range []string{"one", "two", strings.Repeat("x", 300)} {
+				got := c.next()
+				if got == "p" && !pong {
+					pong = true
+					got = c.next()
+				}
+				if stamped(t, got) != want {
+					t.Fatalf("chopped by %d: got %q, want %q", chop, got, want)
+				}
+			}
+			c.write([]byte{0x88, 0x80, 0, 0, 0, 0})
+			if !pong {
+				c.want("p")
+			}
+			c.want("close 0 ")
+			c.ended()
+		}
+	})
+}
+
+func TestReplay(t *testing.T) {
+	g := start(t, func(s *settings) { s.session.Rate.PerSecond = 0 })
+	a := g.text("/room/replay/")
+	for i := range 200 {
+		a.send(fmt.Sprint(i))
+	}
+	for i := range 200 {
+		a.hears(fmt.Sprint(i))
+	}
+	t.Run("text last", func(t *testing.T) {
+		b := g.text("/room/replay/?last=3")
+		b.hears("197", "198", "199")
+		b.silent()
+	})
+	t.Run("text since", func(t *testing.T) {
+		b := g.text("/room/replay/?since=0")
+		for i := range 200 {
+			b.hears(fmt.Sprint(i))
+		}
+	})
+	t.Run("json since, with the epoch", func(t *testing.T) {
+		b := g.json("/ws")
+		b.want(`{"hello":*`)
+		b.send(`{"id":1,"join":{"room":"replay","last":1}}`)
+		ok := b.want(`{"id":1,"ok":{"room":"replay","seq":200,"epoch":"*"}}`)
+		b.want(`{"room":"replay","seq":200,*}`)
+		epoch := strings.Split(ok, `"`)[len(strings.Split(ok, `"`))-2]
+
+		c := g.json("/room/replay/?since=150&epoch=" + epoch)
+		c.want(`{"hello":*`)
+		for seq := 151; seq <= 200; seq++ {
+			c.want(fmt.Sprintf(`{"room":"replay","seq":%d,*}`, seq))
+		}
+		d := g.json("/room/replay/?since=150&epoch=another")
+		d.want(`{"hello":*`)
+		d.want(`{"room":"replay","gap":{"from":*,"to":*,"reason":"reset"}}`)
+		d.want(`{"room":"replay","seq":1,*}`)
+		e := g.json("/room/replay/?since=999")
+		e.want(`{"hello":*`)
+		e.want(`{"room":"replay","gap":{*"reason":"reset"}}`)
+		e.want(`{"room":"replay","seq":1,*}`)
+	})
+	t.Run("history", func(t *testing.T) {
+		b := g.json("/room/replay/")
+		b.want(`{"hello":*`)
+		b.send(`{"id":1,"history":{"before":11,"limit":5}}`)
+		got := b.want(`{"id":1,"ok":{"room":"replay","events":[{*"seq":6,*"seq":10,*}],"more":true}}`)
+		if n := strings.Count(got, `"at":`); n != 5 {
+			t.Errorf("got %d events, want 5", n)
+		}
+		b.send(`{"id":2,"history":{"since":198}}`)
+		b.want(`{"id":2,"ok":{"room":"replay","events":[{*"seq":199,*"seq":200,*}],"more":false}}`)
+	})
+}
+
+// A client that shows its resume string is the same sender, so that what it sends again
+// with the same key is recognised.
+func TestResume(t *testing.T) {
+	g := start(t)
+	a := g.json("/room/resume/?name=Ann")
+	hello := a.want(`{"hello":*`)
+	field := func(name string) string {
+		_, rest, _ := strings.Cut(hello, `"`+name+`":"`)
+		v, _, _ := strings.Cut(rest, `"`)
+		return v
+	}
+	id, resume := field("id"), field("resume")
+	a.send(`{"id":1,"say":{"text":"once","key":"k"}}`)
+	b := g.json("/room/resume/?since=0&resume=" + resume)
+	if got := b.want(`{"hello":*`); !strings.Contains(got, `"you":{"id":"`+id+`","name":"Ann"}`) {
+		t.Errorf("got %s, want the same identity %s", got, id)
+	}
+	b.want(`{"room":"resume","seq":1,*"text":"once"}`)
+	b.send(`{"id":2,"say":{"text":"once","key":"k"}}`)
+	b.want(`{"id":2,"ok":{"seq":1,"at":"*","duplicate":true}}`)
+	b.silent()
+	c := g.json("/room/resume/?resume=" + resume[:len(resume)-2] + "xx")
+	if got := c.want(`{"hello":*`); strings.Contains(got, id) {
+		t.Errorf("got %s, want a new identity for a forged resume string", got)
+	}
+}
+
+func TestRoomIsClosed(t *testing.T) {
+	g := start(t)
+	a, j, w := g.text("/room/shut/"), g.json("/room/shut/"), g.json("/ws")
+	j.want(`{"hello":*`)
+	w.want(`{"hello":*`)
+	w.send(`{"id":1,"join":{"room":"shut"}}`)
+	w.want(`{"id":1,"ok":{"room":"shut",*`)
+	a.send("last words")
+	a.hears("last words")
+	seq := g.act("shut", proto.ActClose, "done for today")
+
+	a.want("close 4100 the room has been closed: done for today")
+	j.want(`{*"text":"last words"}`)
+	j.want(fmt.Sprintf(`{"room":"shut","seq":%d,*"kind":"closed","from":{"id":"api"},"why":"done for today"}`, seq))
+	j.want("close 4100 the room has been closed: done for today")
+	w.want(`{*"text":"last words"}`)
+	w.want(`{*"kind":"closed"*}`)
+	w.send(`{"id":2,"say":{"room":"shut","text":"more"}}`)
+	w.want(`{"id":2,"error":{"code":"not_joined",*`)
+	w.send(`{"id":3,"join":{"room":"shut"}}`)
+	w.want(`{"id":3,"error":{"code":"room_closed","message":"the room has been closed: done for today"}}`)
+	g.text("/room/shut/").want("close 4100 *done for today")
+
+	g.act("shut", proto.ActReopen, "")
+	w.send(`{"id":4,"join":{"room":"shut"}}`)
+	w.want(`{"id":4,"ok":{"room":"shut",*`)
+}
+
+func TestHandshakeRefusals(t *testing.T) {
+	g := start(t, func(s *settings) { s.session.HandshakeTime = 300 * time.Millisecond })
+	for _, c := range []struct {
+		request string
+		status  int
+	}{
+		{handshakeOf("/nowhere", ""), 404},
+		{handshakeOf("/echo", ""), 404},
+		{handshakeOf("/ws", ""), 400},
+		{handshakeOf("/room/a/b/", ""), 400},
+		{handshakeOf("/room/x/?since=x", ""), 400},
+		{handshakeOf("/room/x/?since=9007199254740992", ""), 400},
+		{handshakeOf("/room/x/?last=-1", ""), 400},
+		{handshakeOf("/room/x/?after=yesterday", ""), 400},
+		{handshakeOf("/room/x/?since=1&last=2", ""), 400},
+		{handshakeOf("/room/x/?name=%00", ""), 400},
+		{handshakeOf("/room/x/?name="+strings.Repeat("n", 129), ""), 413},
+		{handshakeOf("/room/x/?token=abc", ""), 401},
+		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "Authorization: Bearer abc\r\nHost:", 1), 401},
+		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "Origin: https://evil.example\r\nHost:", 1), 403},
+		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "Origin: null\r\nHost:", 1), 403},
+		{strings.Replace(handshakeOf("/room/x/", ""), "Version: 13", "Version: 8", 1), 426},
+		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "X: "+strings.Repeat("x", 9000)+"\r\nHost:", 1), 431},
+		{"GET /room/x/ HTTP/1.1\r\nHost: loc", 400}, // and nothing more
+	} {
+		cl := g.connect()
+		cl.write([]byte(c.request))
+		if got := cl.status(); got != c.status {
+			t.Errorf("%.60q: got status %d, want %d", c.request, got, c.status)
+		}
+		cl.nc.Close()
+	}
+	for _, origin := range []string{"http://localhost", "http://localhost:80", "http://127.0.0.1:9999"} {
+		cl := g.connect()
+		cl.write([]byte(strings.Replace(handshakeOf("/room/x/", ""), "Host:", "Origin: "+origin+"\r\nHost:", 1)))
+		if got := cl.status(); got != 101 {
+			t.Errorf("origin %s: got status %d, want 101", origin, got)
+		}
+	}
+}
+
+// A request that is no handshake is handed on with all its bytes.
+func TestPlainHTTP(t *testing.T) {
+	both(t, func(t *testing.T, portable func(*settings)) {
+		g := start(t, portable)
+		c := g.connect()
+		c.write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+		nc := <-g.http
+		defer nc.Close()
+		buf := make([]byte, 100)
+		if n, err := nc.Read(buf); err != nil || !strings.HasPrefix(string(buf[:n]), "GET / HTTP/1.1") {
+			t.Fatalf("got %q, %v, want the request", buf[:n], err)
+		}
+		fmt.Fprint(nc, "HTTP/1.1 204 No Content\r\n\r\n")
+		if got := c.status(); got != http.StatusNoContent {
+			t.Errorf("got status %d, want 204", got)
+		}
+	})
+}
