@@ -44,7 +44,7 @@ func TestScenarios(t *testing.T) {
 func play(t *testing.T, text string) string {
 	s := &stage{rules: DefaultRules(), now: time.Date(2026, 11, 22, 10, 53, 7, 0, time.UTC)}
 	s.rules.Zone = time.UTC
-	s.room = New(proto.MustRoom("lobby"), &s.rules)
+	s.room = New(proto.MustRoom("lobby"), s.rules)
 	var out strings.Builder
 	skip := false
 	for line := range strings.Lines(text) {
@@ -66,7 +66,7 @@ func play(t *testing.T, text string) string {
 
 // stage is a room, its log and a clock that the scenario moves.
 type stage struct {
-	rules  Rules
+	rules  *Rules
 	room   *Room
 	log    []*proto.Record
 	now    time.Time
@@ -114,10 +114,10 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 		return s.now.Format(time.RFC3339Nano)
 	case "take-over": // another owner rebuilds the room from the log
 		if len(s.log) == 0 {
-			s.room = New(proto.MustRoom("lobby"), &s.rules)
+			s.room = New(proto.MustRoom("lobby"), s.rules)
 			return "nothing in the log"
 		}
-		s.room = Restore(s.log[len(s.log)-1], &s.rules)
+		s.room = Restore(s.log[len(s.log)-1], s.rules)
 		for _, rec := range s.log {
 			s.room.Remember(rec, s.now)
 		}

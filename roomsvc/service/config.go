@@ -109,8 +109,8 @@ func (c *Config) zone() (*time.Location, error) {
 	return zone, nil
 }
 
-func (c *Config) rules(zone *time.Location) room.Rules {
-	return room.Rules{
+func (c *Config) rules(zone *time.Location) *room.Rules {
+	return &room.Rules{
 		CloseWords: c.CloseWords, Zone: zone, Layout: c.TimeLayout,
 		Window: c.KeyWindow, Keys: c.KeysKept, MaxRecord: stream.MaxPayload(c.MaxMessage),
 	}

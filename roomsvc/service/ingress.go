@@ -1,6 +1,7 @@
 package service
 
 import (
+	"strings"
 	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
@@ -18,45 +19,44 @@ var anybody = proto.Identity{ID: "nats"}
 // proto/record.go, all of which may be missing or forged.
 func readCommand(msg *nats.Msg, to proto.Room, keys *seal.Keys, maxMessage int) (room.Command, *proto.Refusal) {
 	c := room.Command{From: anybody, Content: proto.Content{Kind: proto.Text, Body: msg.Data}}
-	h := msg.Header
-	if len(h) == 0 {
-		return c, checkBody(c.Content, maxMessage)
-	}
-	for name, values := range h {
-		if len(values) > 1 && len(name) > 3 && name[:3] == "Rc-" {
+	kind, enc := "", ""
+	for name, values := range msg.Header {
+		if !strings.HasPrefix(name, "Rc-") {
+			continue
+		}
+		if len(values) != 1 {
 			return c, proto.Refuse(proto.BadRequest, "a header of the message comes twice")
 		}
+		value, bad := values[0], (*proto.Refusal)(nil)
+		if value == "" {
+			continue
+		}
+		switch name {
+		case proto.HeaderFrom:
+			c.From.ID, bad = value, proto.CheckID(value)
+		case proto.HeaderName:
+			c.From.Name, bad = value, proto.CheckName(value)
+		case proto.HeaderKey:
+			c.Key, bad = value, proto.CheckKey(value)
+		case proto.HeaderType:
+			c.Content.Type, bad = value, proto.CheckType(value)
+		case proto.HeaderKind:
+			kind = value
+		case proto.HeaderEnc:
+			enc = value
+		}
+		if bad != nil {
+			return c, bad
+		}
 	}
-	if enc := h.Get(proto.HeaderEnc); enc != "" {
+	if enc != "" {
 		plain, err := open(keys, enc, to, msg.Data)
 		if err != nil {
 			return c, err
 		}
 		c.Content.Body = plain
 	}
-	if id := h.Get(proto.HeaderFrom); id != "" {
-		if r := proto.CheckID(id); r != nil {
-			return c, r
-		}
-		c.From.ID = id
-	}
-	if name := h.Get(proto.HeaderName); name != "" {
-		if r := proto.CheckName(name); r != nil {
-			return c, r
-		}
-		c.From.Name = name
-	}
-	if c.Key = h.Get(proto.HeaderKey); c.Key != "" {
-		if r := proto.CheckKey(c.Key); r != nil {
-			return c, r
-		}
-	}
-	if c.Content.Type = h.Get(proto.HeaderType); c.Content.Type != "" {
-		if r := proto.CheckType(c.Content.Type); r != nil {
-			return c, r
-		}
-	}
-	switch kind := h.Get(proto.HeaderKind); {
+	switch {
 	case kind == "":
 	case proto.Kind(kind) == proto.Text, proto.Kind(kind) == proto.Data, proto.Kind(kind) == proto.Bin:
 		c.Content.Kind = proto.Kind(kind)

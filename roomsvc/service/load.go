@@ -54,9 +54,9 @@ func (s *Service) readRoom(ctx context.Context, to proto.Room) (*room.Room, erro
 		return nil, fmt.Errorf("read room: %w", err)
 	}
 	if !found {
-		return room.New(to, &s.rules), nil
+		return room.New(to, s.rules), nil
 	}
-	r, now := room.Restore(&last, &s.rules), time.Now()
+	r, now := room.Restore(&last, s.rules), time.Now()
 	if now.Sub(last.State.At) > s.rules.Window {
 		return r, nil
 	}

@@ -32,7 +32,7 @@ import (
 type Service struct {
 	// Static after New.
 	cfg     Config
-	rules   room.Rules
+	rules   *room.Rules
 	stream  stream.Config
 	metrics *metrics
 	commits *stream.Committer

@@ -78,7 +78,8 @@ type Sink interface {
 type Fence struct {
 	Partition int
 	seq       string // of the marker, in decimal
-	token     string // what acks carry: partition and marker
+	token     string // what acks carry before whose turn it is: partition and marker
+	replies   [turns]string
 	subject   string // of the marker
 	line      *line
 	sink      Sink
@@ -108,15 +109,25 @@ func (f *Fence) Append(rec *proto.Record) error {
 	return f.line.way.append(f, rec, n)
 }
 
-// committed tells the sink that record n is at stream. It reports false if n is not the
-// next one, which must not happen.
-func (f *Fence) committed(n, stream uint64) bool {
+// committed tells the sink that the next record is at stream.
+func (f *Fence) committed(stream uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.head++
+		f.sink.Committed(stream)
+	}
+}
+
+// answered is committed for an answer that came to the reply subject of turn. It reports
+// false if it is another one's turn, which must not happen.
+func (f *Fence) answered(turn string, stream uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return true
 	}
-	if n != f.head {
+	if f.head == f.tail || turn != f.replies[f.head%turns][len(f.line.inbox)+len(f.token):] {
 		return false
 	}
 	f.head++
@@ -225,6 +236,9 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 		seq: strconv.FormatUint(seq, 10), subject: proto.OwnSubject(p),
 		token: strconv.Itoa(p) + "." + strconv.FormatUint(seq, 36) + ".",
 		sent:  make([]int64, c.cfg.Window),
+	}
+	for i := range f.replies {
+		f.replies[i] = l.inbox + f.token + strconv.Itoa(i)
 	}
 	if err := l.admit(f); err != nil {
 		return nil, fmt.Errorf("take partition %d: %w", p, err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -37,16 +36,15 @@ type group struct {
 type grouped struct {
 	f   *Fence
 	rec *proto.Record
-	n   uint64
 }
 
 func newGroup(l *line) *group {
 	return &group{l: l, queue: make(chan grouped, maxBatch), id: rand.Text()[:10]}
 }
 
-func (g *group) append(f *Fence, rec *proto.Record, n uint64) error {
+func (g *group) append(f *Fence, rec *proto.Record, _ uint64) error {
 	select {
-	case g.queue <- grouped{f, rec, n}:
+	case g.queue <- grouped{f, rec}:
 		return nil
 	case <-g.l.broke:
 		return g.l.err
@@ -99,9 +97,7 @@ func (g *group) commit(batch []grouped) {
 		g.l.c.saw(seq)
 		first := seq - uint64(len(live)) + 1
 		for i, e := range live {
-			if !e.f.committed(e.n, first+uint64(i)) {
-				g.l.fail(fmt.Errorf("%w: an answer is missing", ErrUnavailable))
-			}
+			e.f.committed(first + uint64(i))
 		}
 	case !errors.Is(err, ErrLost):
 		g.l.fail(err)

@@ -39,7 +39,7 @@ func (p *pipeline) run() { <-p.l.broke }
 func (p *pipeline) append(f *Fence, rec *proto.Record, n uint64) error {
 	msg := f.out.write(rec, p.l.c.cfg.Keys)
 	f.out.fence(f)
-	msg.Reply = p.l.inbox + f.token + strconv.FormatUint(n, 36)
+	msg.Reply = f.replies[n%turns]
 	if err := p.l.nc.PublishMsg(msg); err != nil {
 		p.l.fail(unavailable(err))
 		return p.l.err
@@ -47,9 +47,14 @@ func (p *pipeline) append(f *Fence, rec *proto.Record, n uint64) error {
 	return nil
 }
 
-// ack takes the stream's answer to one record; its subject says to which.
+// turns is how many reply subjects a fence uses in turn: enough to notice that an answer is
+// missing, and few enough for the server to remember where each of them leads.
+const turns = 4
+
+// ack takes the stream's answer to one record; its subject says of which fence, and whose
+// turn it is.
 func (p *pipeline) ack(msg *nats.Msg) {
-	token := strings.TrimPrefix(msg.Subject, p.l.inbox)
+	token := msg.Subject[len(p.l.inbox):]
 	part, _, _ := strings.Cut(token, ".")
 	number, err := strconv.Atoi(part)
 	if err != nil || number < 0 || number >= proto.Partitions {
@@ -64,12 +69,8 @@ func (p *pipeline) ack(msg *nats.Msg) {
 		f.fail(err)
 		return
 	}
-	n, err := strconv.ParseUint(token[len(f.token):], 36, 64)
-	if err != nil {
-		return
-	}
 	p.l.c.saw(seq)
-	if !f.committed(n, seq) {
+	if !f.answered(token[len(f.token):], seq) {
 		p.l.fail(fmt.Errorf("%w: an answer is missing", ErrUnavailable))
 	}
 }
