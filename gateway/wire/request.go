@@ -81,7 +81,7 @@ func ParseRequest(buf []byte) (req Request, n int, err error) {
 	}
 	path, query, _ := bytes.Cut(target, []byte("?"))
 	req.query = query
-	if req.Path, err = url.PathUnescape(string(path)); err != nil {
+	if req.Path, err = url.PathUnescape(string(path)); err != nil || target[0] != '/' {
 		return req, n, bad("the path is malformed")
 	}
 	req.Upgrade = true
