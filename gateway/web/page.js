@@ -233,7 +233,7 @@ $("close").onclick = () => { c.close(); $("again").focus(); };
 
 c.addEventListener("join", ({ detail }) => {
   if (detail.room !== room) return;
-  if (timeline.empty) timeline.jump().catch(report);
+  if (!timeline.loaded) timeline.jump().catch(report);
   whoIsHere();
 });
 

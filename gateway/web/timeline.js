@@ -27,6 +27,7 @@ const make = (tag, className, text) => {
 export class Timeline {
   unread = 0; // messages of others that have not been in view
   stuck = true; // the newest is in view, and stays there
+  loaded = false; // the room's newest page has been read
 
   #scroll; #log; #outbox; #host;
   #top = 0; // where the scroller stood last
@@ -58,15 +59,12 @@ export class Timeline {
     this.#log.replaceChildren();
     this.#outbox.replaceChildren();
     this.#sayings.clear();
-    Object.assign(this, { unread: 0, stuck: true });
+    Object.assign(this, { unread: 0, stuck: true, loaded: false });
     this.#queue = [];
     this.#due = this.#newest = this.#mark = this.#loading = 0;
     this.#live = this.#older = true;
     this.#read = read ?? Infinity;
   }
-
-  /** Whether nothing of the log is on the page yet. */
-  get empty() { return !this.#first; }
 
   /** Takes the room's next event. @param {Event} event */
   add(event) {
@@ -81,11 +79,12 @@ export class Timeline {
   /** Shows the newest messages, and stays there. */
   async jump() {
     this.stuck = true;
-    if (this.#live && !this.empty) return this.#settle();
+    if (this.#live && this.loaded) return this.#settle();
     const away = !this.#live;
     this.#live = true; // what comes from now on waits for the page
     await this.#page(2, {}, ({ events, more }) => {
       if (away) this.#log.replaceChildren(); // otherwise there are at most notes
+      this.loaded = true;
       this.#prepend(events);
       this.#older = more;
       if (this.#read === Infinity) this.#read = this.#last;
@@ -168,7 +167,7 @@ export class Timeline {
         this.#older = true;
         this.#dress(this.#log.firstElementChild, null);
       }
-      for (const row of rows) if (row.event && this.#host.isMine(row.event)) this.#arrived(row.event);
+      this.#arrived(rows);
     });
   }
 
@@ -184,6 +183,7 @@ export class Timeline {
         while (this.#rows.length > MOST) this.#log.lastElementChild.remove();
         this.#live = false;
       }
+      this.#arrived(rows);
     });
   }
 
@@ -214,7 +214,7 @@ export class Timeline {
     this.#top = scrollTop;
     if (this.stuck) this.#settle();
     else this.#host.changed();
-    if (this.empty || this.#loading) return;
+    if (!this.#first || this.#loading) return;
     if (this.#older && scrollTop < NEAR) {
       this.#page(-1, { before: this.#first, limit: PAGE }, ({ events, more }) => {
         this.#older = more && events.length > 0;
@@ -256,12 +256,13 @@ export class Timeline {
     this.#hold(() => { for (const row of this.#rows) { this.#dress(row, prev); prev = row; } });
   }
 
-  /** Our own event has come back: its row in the outbox is no longer needed. */
-  #arrived(event) {
+  /** What has come back from the room is no longer needed in the outbox. */
+  #arrived(rows) {
+    const events = rows.map((row) => row.event).filter((event) => event && this.#host.isMine(event));
     for (const [saying, row] of this.#sayings) {
-      if (saying.seq === event.seq) return this.discard(saying);
-      // The event may overtake the ack; if it was another message, the ack shows it again.
-      if (saying.state === "pending" && saying.content.text === event.text) return void (row.hidden = true);
+      if (events.some((e) => e.seq === saying.seq)) this.discard(saying);
+      // The event may overtake the ack; if it was another message, the ack shows this one again.
+      else if (saying.state === "pending") row.hidden ||= events.some((e) => e.text === saying.content.text);
     }
   }
 

@@ -1,0 +1,322 @@
+package web_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/coder/websocket"
+)
+
+// patience bounds every wait for a condition; a slow machine needs it, a fast one does not.
+const patience = 30 * time.Second
+
+// build makes the gateway's binary once for all tests.
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "roomcast-web-")
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(dir, "gateway")
+	if out, err := exec.Command("go", "build", "-o", bin, "roomcast/gateway").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build gateway: %w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+// gateway is a gateway process that can be killed and started again at its address,
+// with its data.
+type gateway struct {
+	t    *testing.T
+	addr string
+	args []string
+	cmd  *exec.Cmd
+}
+
+func startGateway(t *testing.T, flags ...string) *gateway {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	g := &gateway{t: t, addr: addr}
+	g.args = append([]string{"--listen", addr, "--data-dir", t.TempDir(), "--ops-listen", "off", "--nats-monitor", "off",
+		"--sync", "1s", "--rate", "0", "--log-level", "warn"}, flags...)
+	g.start()
+	t.Cleanup(g.kill)
+	return g
+}
+
+func (g *gateway) start() {
+	g.t.Helper()
+	bin, err := build()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.cmd = exec.Command(bin, g.args...)
+	g.cmd.Stderr = g.t.Output()
+	if err := g.cmd.Start(); err != nil {
+		g.t.Fatal(err)
+	}
+	until(g.t, "the gateway to serve", func() bool {
+		r, err := http.Get("http://" + g.addr + "/")
+		if err != nil {
+			return false
+		}
+		r.Body.Close()
+		return r.StatusCode == http.StatusOK
+	})
+}
+
+// kill ends the process at once, as kill -9 does.
+func (g *gateway) kill() {
+	g.cmd.Process.Kill()
+	g.cmd.Wait()
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited %v for %s", patience, what)
+		}
+	}
+}
+
+// speaker is a member of a room that is not a browser: a JSON session, one command at a time.
+type speaker struct {
+	t    *testing.T
+	conn *websocket.Conn
+	id   int
+}
+
+func (g *gateway) speaker(t *testing.T, room, name string) *speaker {
+	t.Helper()
+	u := fmt.Sprintf("ws://%s/room/%s/?name=%s", g.addr, url.PathEscape(room), url.QueryEscape(name))
+	conn, _, err := websocket.Dial(t.Context(), u, &websocket.DialOptions{Subprotocols: []string{"roomcast.v1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetReadLimit(1 << 20)
+	t.Cleanup(func() { conn.CloseNow() })
+	return &speaker{t: t, conn: conn}
+}
+
+// say says each text and waits until all are stored.
+func (s *speaker) say(texts ...string) {
+	s.t.Helper()
+	for _, text := range texts {
+		s.id++
+		frame, _ := json.Marshal(map[string]any{"id": s.id, "say": map[string]string{"text": text}})
+		if err := s.conn.Write(s.t.Context(), websocket.MessageText, frame); err != nil {
+			s.t.Fatal(err)
+		}
+		for done := false; !done; {
+			_, b, err := s.conn.Read(s.t.Context())
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			var f struct {
+				ID        int
+				OK, Error json.RawMessage
+			}
+			json.Unmarshal(b, &f)
+			if f.Error != nil {
+				s.t.Fatalf("say %q: %s", text, f.Error)
+			}
+			done = f.OK != nil && f.ID == s.id
+		}
+	}
+}
+
+// chromium starts one browser for all tests; TestMain closes it.
+var chromium = sync.OnceValues(func() (context.Context, error) {
+	var path string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			path = p
+			break
+		}
+	}
+	if path == "" {
+		return nil, fmt.Errorf("these tests drive a browser and there is none: install chromium (apt-get install chromium)")
+	}
+	flags := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", "en-US"))
+	ctx, _ := chromedp.NewExecAllocator(context.Background(), flags...)
+	ctx, closeBrowser = chromedp.NewContext(ctx)
+	return ctx, chromedp.Do(ctx)
+})
+
+var closeBrowser = func() {}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	closeBrowser()
+	if bin, err := build(); err == nil {
+		os.RemoveAll(filepath.Dir(bin))
+	}
+	os.Exit(code)
+}
+
+// tab is a page in a browser profile of its own. At the end of the test it must have
+// opened no dialog and written nothing to its console.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+
+	mu      sync.Mutex
+	offline bool     // failed connections are expected
+	noise   []string // what it wrote to the console, and dialogs
+}
+
+func openTab(t *testing.T, steps ...chromedp.Action[chromedp.Void]) *tab {
+	t.Helper()
+	browser, err := chromium()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
+	p := &tab{t: t, ctx: ctx}
+	// Chromium throttles a page nobody looks at; tests look at several at a time.
+	p.do(append([]chromedp.Action[chromedp.Void]{chromedp.EmulateViewport(1280, 800)}, steps...)...)
+	messages, dialogs := chromedp.Console(ctx), chromedp.Events(ctx, page.JavascriptDialogOpening)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for m, err := range messages {
+			if err != nil {
+				return
+			}
+			p.heard(fmt.Sprintf("%s %s: %s", m.Type, m.Source, m.Text))
+		}
+	})
+	reading.Go(func() {
+		for d, err := range dialogs {
+			if err != nil {
+				return
+			}
+			p.heard("dialog: " + d.Message)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		reading.Wait()
+		for _, line := range p.noise {
+			t.Errorf("the page was to be silent: %s", line)
+		}
+	})
+	return p
+}
+
+func (p *tab) heard(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.offline && strings.Contains(line, "ERR_CONNECTION_REFUSED") {
+		return
+	}
+	p.noise = append(p.noise, line)
+}
+
+// mayFail lets the page complain about connections that fail.
+func (p *tab) mayFail() {
+	p.mu.Lock()
+	p.offline = true
+	p.mu.Unlock()
+}
+
+func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	if err := chromedp.Do(p.ctx, steps...); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// open goes to the page of a room and waits until it is connected.
+func (p *tab) open(g *gateway, path string) *tab {
+	p.t.Helper()
+	p.do(chromedp.Navigate("http://" + g.addr + path))
+	p.wait(`document.body.dataset.state === "open"`)
+	return p
+}
+
+// wait waits until a JavaScript expression is true.
+func (p *tab) wait(js string) {
+	p.t.Helper()
+	if _, err := chromedp.Run(p.ctx, chromedp.Poll[chromedp.Void]("!!("+js+")", chromedp.WithPollingInterval(30*time.Millisecond), chromedp.WithPollingTimeout(patience))); err != nil {
+		p.t.Fatalf("wait for %s: %v\nthe page shows %q", js, err, eval[string](p, `document.body.innerText.slice(-1500)`))
+	}
+}
+
+func eval[T any](p *tab, js string) T {
+	p.t.Helper()
+	v, err := chromedp.Run(p.ctx, chromedp.Evaluate[T](js, chromedp.EvalAwaitPromise))
+	if err != nil {
+		p.t.Fatalf("%s: %v", js, err)
+	}
+	return v
+}
+
+// press sends keys to whatever has the focus.
+func (p *tab) press(keys string) {
+	p.t.Helper()
+	p.do(chromedp.KeyEvent(keys))
+}
+
+// enter presses Enter as a keyboard does: what it types is left out if the page takes the key.
+func (p *tab) enter(modifiers ...chromedp.Modifier) {
+	p.t.Helper()
+	key := input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyDown, Key: "Enter", Code: "Enter", Text: "\r", WindowsVirtualKeyCode: 13}
+	for _, m := range modifiers {
+		key.Modifiers |= int64(m)
+	}
+	for _, key.Type = range []input.DispatchKeyEventType{input.DispatchKeyEventTypeKeyDown, input.DispatchKeyEventTypeKeyUp} {
+		if _, err := chromedp.Call(p.ctx, input.DispatchKeyEvent, key); err != nil {
+			p.t.Fatal(err)
+		}
+		key.Text = ""
+	}
+}
+
+// insert puts text where the focus is, as an input method does.
+func (p *tab) insert(text string) {
+	p.t.Helper()
+	if _, err := chromedp.Call(p.ctx, input.InsertText, input.InsertTextParams{Text: text}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// say types a message and presses Enter.
+func (p *tab) say(text string) {
+	p.t.Helper()
+	p.do(chromedp.Focus(chromedp.CSS("#text")))
+	p.insert(text)
+	p.enter()
+}
+
+// said returns what the log shows, one line a message, without notes.
+func (p *tab) said() []string {
+	p.t.Helper()
+	return eval[[]string](p, `[...document.querySelectorAll("#log .bubble")].map((b) => [...b.childNodes].filter((n) => n.tagName !== "BUTTON").map((n) => n.textContent).join(""))`)
+}
+
+// shows waits until the log's last message is text.
+func (p *tab) shows(text string) {
+	p.t.Helper()
+	quoted, _ := json.Marshal(text)
+	p.wait(fmt.Sprintf(`[...document.querySelectorAll("#log .bubble")].at(-1)?.textContent === %s`, quoted))
+}
