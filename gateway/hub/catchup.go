@@ -184,6 +184,11 @@ func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
 		cu.next = records[0].Seq
 	case page.Gap != nil || was == 0:
 		cu.next = rm.head.Seq + 1
+		// Another gateway may have shown more than has been delivered to this one yet. The
+		// log has it, or there were a gap: what was shown is not shown again.
+		if page.Gap == nil && cu.from.HasSince {
+			cu.next = max(cu.next, cu.from.Since+1)
+		}
 	}
 	if len(records) == 0 && cu.next == was {
 		h.retry(s, cu, nil)
