@@ -68,7 +68,8 @@ type request struct {
 	deadline time.Time
 
 	token    string
-	msg      *nats.Msg // made when it is first sent
+	msg      *nats.Msg // made when it is first sent; its Reply tells the tries apart
+	tries    uint64
 	refused  int       // times that nobody could take it
 	silent   int       // times that it was sent without an answer yet
 	due      time.Time // when to do something about it
@@ -177,6 +178,8 @@ func (l *lanes) send(r *request) {
 	} else {
 		l.stat.resends.Add(1)
 	}
+	r.tries++
+	r.msg.Reply = l.inbox + r.token + "-" + strconv.FormatUint(r.tries, 36)
 	if err := l.nc.PublishMsg(r.msg); err != nil {
 		l.refused(r) // not connected; there is nothing to wait for
 		return
@@ -189,7 +192,6 @@ func (l *lanes) send(r *request) {
 func (l *lanes) message(r *request) *nats.Msg {
 	s := &r.say
 	m := nats.NewMsg(s.Room.Subject())
-	m.Reply = l.inbox + r.token
 	set := func(name, value string) {
 		if value != "" {
 			m.Header[name] = []string{value}
@@ -245,7 +247,8 @@ func (l *lanes) expired(r *request, now time.Time) {
 // answered takes one message to our inbox: an answer, a "no responders", or an answer to
 // something that is long over.
 func (l *lanes) answered(m *nats.Msg) {
-	r := l.open[strings.TrimPrefix(m.Subject, l.inbox)]
+	token, try, _ := strings.Cut(strings.TrimPrefix(m.Subject, l.inbox), "-")
+	r := l.open[token]
 	if r == nil {
 		return
 	}
@@ -258,8 +261,14 @@ func (l *lanes) answered(m *nats.Msg) {
 		l.cfg.Log.Error("answer from roomsvc cannot be read", "error", err, slog.String("room", r.say.Room.String()))
 		reply = proto.Reply{Refusal: proto.AsRefusal(err)}
 	}
-	if reply.Refusal != nil && reply.Refusal.Code == proto.Unavailable {
+	switch {
+	case reply.Refusal == nil:
+	case reply.Refusal.Code == proto.Unavailable:
 		l.refused(r)
+		return
+	case try != strconv.FormatUint(r.tries, 36):
+		// The same has been sent again since, and a room that was closed then may have been
+		// open when that arrived: only the answer to the last try says what became of it.
 		return
 	}
 	l.finish(r, reply)
