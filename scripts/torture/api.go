@@ -74,12 +74,16 @@ func (a *api) post(ctx context.Context, room proto.Room, what, key string, body 
 
 // postUntil posts the same again, with the same key, through one gateway after the other,
 // until it has an answer or healTime or ctx is over.
-func (a *api) postUntil(ctx context.Context, room proto.Room, what, key string, body any) (reply proto.Reply, err error) {
+func (a *api) postUntil(ctx context.Context, room proto.Room, what, key string, body any) (proto.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, healTime)
 	defer cancel()
-	for {
-		reply, err = a.post(ctx, room, what, key, body)
-		if err == nil || isRefusal(err) || ctx.Err() != nil {
+	for try := 1; ; try++ {
+		reply, err := a.post(ctx, room, what, key, body)
+		switch {
+		case isRefusal(err) && try > 1:
+			// An earlier try may still be on its way to a room that will be open by then.
+			return reply, errors.New("refused, after a try whose outcome is not known")
+		case err == nil || isRefusal(err) || ctx.Err() != nil:
 			return reply, err
 		}
 		sleep(ctx, 100*time.Millisecond)

@@ -191,11 +191,6 @@ func TestMutants(t *testing.T) {
 			i := find(h, 100, op(history.Log, "lobby"))
 			return slices.Delete(h, i, i+1)
 		}},
-		{"head went back", Lost, func(h []history.Entry) []history.Entry {
-			i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Joined && e.Link == 2 })
-			h[i].Seq -= 10
-			return h
-		}},
 		{"drop one delivery", Skip, func(h []history.Entry) []history.Entry {
 			i := find(h, 50, recv("eve", "lobby"))
 			return slices.Delete(h, i, i+1)
