@@ -12,15 +12,15 @@ import (
 // stuck measures a big room in which some members do not read: what the others notice,
 // and how long those who do not read are kept.
 func stuck(b *bench) error {
-	n, limit := 10_000, 16*time.Second
+	n, quietly, limit := 10_000, 8*time.Second, 22*time.Second
 	if b.quick {
-		n, limit = 3000, 4*time.Second
+		n, quietly, limit = 3000, 2*time.Second, 5*time.Second
 	}
 	all, err := b.newEmbedded()
 	if err != nil {
 		return err
 	}
-	const size, interval = 8 << 10, 250 * time.Millisecond
+	const size, interval = 8 << 10, 500 * time.Millisecond
 	if err := all.join(n, 1, 1, size); err != nil {
 		return err
 	}
@@ -44,18 +44,24 @@ func stuck(b *bench) error {
 			return err
 		}
 		all.s.every(interval)
-		if err := all.s.run(limit/8, nil); err != nil {
+		const settled = time.Second
+		if err := all.s.run(settled, nil); err != nil {
 			return err
 		}
 		all.t.delay = histogram{}
 		w, at, gone, most := newWatch(), time.Now(), time.Duration(0), int64(0)
-		for time.Since(at) < limit {
+		end := limit
+		if k == 0 {
+			end = quietly
+		}
+		for time.Since(at) < end {
 			if err := all.s.run(50*time.Millisecond, nil); err != nil {
 				return err
 			}
 			most = max(most, p.rss())
 			if gone == 0 && k > 0 && p.files() <= open {
-				gone = time.Since(at) + limit/8
+				gone = time.Since(at) + settled
+				end = min(end, time.Since(at)+2*time.Second)
 			}
 		}
 		w.end()
@@ -67,7 +73,7 @@ func stuck(b *bench) error {
 		if gone > 0 {
 			closed = fmt.Sprintf("%.1f", gone.Seconds())
 		} else if k > 0 {
-			closed = fmt.Sprintf("not within %.0f", (limit + limit/8).Seconds())
+			closed = fmt.Sprintf("not within %.0f", (limit + settled).Seconds())
 		}
 		rows.add(fmt.Sprintf("%d that never read", k), fmt.Sprintf("%.1f", p50), fmt.Sprintf("%.1f", p99),
 			fmt.Sprintf("%.2f", p99/quiet), closed, fmt.Sprintf("%d", most>>20))

@@ -56,6 +56,7 @@ type swarm struct {
 	open    int
 	refused int // handshakes answered by no or by nothing
 	said    string
+	codes   map[int]int // how many were closed with which code
 
 	now    time.Duration // since start, taken once a wake-up
 	start  time.Time
@@ -70,7 +71,7 @@ type swarm struct {
 const window = 512
 
 func newSwarm(addr string) (*swarm, error) {
-	s := &swarm{start: time.Now(), buf: make([]byte, 1<<20), events: make([]unix.EpollEvent, 1024)}
+	s := &swarm{codes: map[int]int{}, start: time.Now(), buf: make([]byte, 1<<20), events: make([]unix.EpollEvent, 1024)}
 	var err error
 	if s.addr, err = netip.ParseAddrPort(addr); err != nil {
 		return nil, err
@@ -161,8 +162,8 @@ func (s *swarm) run(limit time.Duration, done func() bool) error {
 			if done == nil {
 				return nil
 			}
-			return fmt.Errorf("not done after %v: %d of %d members open, %d refused %s",
-				limit, s.open, len(s.members), s.refused, s.said)
+			return fmt.Errorf("not done after %v: %d of %d members open, closed by code %v, %d refused %s",
+				limit, s.open, len(s.members), s.codes, s.refused, s.said)
 		}
 		n, err := unix.EpollWait(s.epoll, s.events, min(100, int((end-s.now)/time.Millisecond)+1))
 		if err != nil && !errors.Is(err, unix.EINTR) {
@@ -290,6 +291,7 @@ func (s *swarm) drop(id int, code int) {
 		return
 	case opened:
 		s.open--
+		s.codes[code]++
 	default:
 		s.halfway--
 		s.refused++
