@@ -154,14 +154,9 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	return errors.Join(err, <-ended)
 }
 
-// Two users share the *standalone server's account: ourselves, who may do everything and
-// whose password nobody knows, and whoever else connects, who may do what a member
-// may.
-const (
-	ownUser   = "roomcast"
-	guestUser = "guest"
-)
-
+// guestPermissions are those of whoever else connects: two users share the embedded
+// server's account, ourselves, who may do everything and whose key nobody else has, and
+// guests, who may do what a member may.
 func guestPermissions() *natsserver.Permissions {
 	return &natsserver.Permissions{
 		Publish: &natsserver.SubjectPermission{Allow: []string{

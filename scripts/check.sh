@@ -1,0 +1,78 @@
+#!/bin/sh
+# usage: scripts/check.sh
+#
+# Every check there is, on a clean machine with Go: format, vet, staticcheck, shellcheck,
+# the JavaScript tests, fuzzers, a minute of torture, and all Go tests with the race
+# detector, in a browser too. As root it installs what is missing (Debian), otherwise it
+# says what is. FUZZTIME=20s and TORTURE=60s are how long those two take, each fuzzer.
+set -eu
+cd "$(dirname "$0")/.."
+: "${FUZZTIME:=20s}" "${TORTURE:=60s}"
+
+step() { printf '\n== %s\n' "$*"; }
+
+step tools
+missing=
+need() { # command package
+    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+need chromium chromium
+need node nodejs
+need shellcheck shellcheck
+need ip iproute2
+need nft nftables
+need unshare util-linux
+need strace strace
+need gcc gcc # for the race detector
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+        echo "check: these are missing, install them first:$missing" >&2
+        exit 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    # shellcheck disable=SC2086 # a list of names
+    apt-get install -qq --no-install-recommends $missing >/dev/null
+fi
+go version
+
+step format
+unformatted=$(gofmt -l gateway roomsvc proto scripts)
+if [ -n "$unformatted" ]; then
+    echo "check: run gofmt -w on:" >&2
+    echo "$unformatted" >&2
+    exit 1
+fi
+go mod verify >/dev/null
+
+step vet
+go vet ./...
+
+step staticcheck
+go tool staticcheck ./...
+
+step shellcheck
+# shellcheck disable=SC2046 # none of the names has a space
+shellcheck -S warning .ci/run $(grep -rlE '^#!/bin/sh' scripts)
+
+step 'node --test'
+node --test gateway/web/
+
+# Portable code that is not for this system must still be code.
+step 'other systems'
+GOOS=darwin go build -o /dev/null ./gateway
+GOOS=windows go build -o /dev/null ./gateway
+
+step "fuzz, $FUZZTIME each"
+grep -rl '^func Fuzz' --include='*_test.go' gateway roomsvc proto scripts | while read -r file; do
+    grep -o '^func Fuzz[A-Za-z0-9]*' "$file" | cut -d' ' -f2 | while read -r name; do
+        echo "$name in $(dirname "$file")"
+        go test "./$(dirname "$file")" -run '^$' -fuzz "^$name\$" -fuzztime "$FUZZTIME"
+    done
+done
+
+step "torture, $TORTURE"
+go run ./scripts/torture -for "$TORTURE"
+
+step 'go test -race ./...'
+go test -race -timeout 15m ./...
