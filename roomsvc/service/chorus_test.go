@@ -31,8 +31,12 @@ type chorus struct {
 
 // sing starts senders in rooms, each in all of them in turn.
 func sing(t testing.TB, srv *server.Server, senders int, rooms ...string) *chorus {
+	return singOver(t, connect(t, srv), senders, rooms...)
+}
+
+func singOver(t testing.TB, nc *nats.Conn, senders int, rooms ...string) *chorus {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &chorus{nc: connect(t, srv), cancel: cancel, acks: map[proto.Room]map[string]uint64{}}
+	c := &chorus{nc: nc, cancel: cancel, acks: map[proto.Room]map[string]uint64{}}
 	for _, name := range rooms {
 		c.acks[proto.MustRoom(name)] = map[string]uint64{}
 	}

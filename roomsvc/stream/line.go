@@ -21,21 +21,23 @@ type way interface {
 
 // line is one connection to the stream's server, and the fences that were taken over it.
 type line struct {
-	c      *Committer
-	nc     *nats.Conn
-	way    way
-	born   time.Time
-	inbox  string // prefix of the subjects that acks come to
-	broke  chan struct{}
-	wait   sync.WaitGroup
-	once   sync.Once
-	mu     sync.Mutex // guards what follows
-	err    error
-	fences [proto.Partitions]*Fence // the newest of each partition
+	c     *Committer
+	nc    *nats.Conn
+	way   way
+	born  time.Time
+	inbox string // prefix of the subjects that acks come to
+	broke chan struct{}
+	// elected hears that the stream has another leader; one in it is enough.
+	elected chan *nats.Msg
+	wait    sync.WaitGroup
+	once    sync.Once
+	mu      sync.Mutex // guards what follows
+	err     error
+	fences  [proto.Partitions]*Fence // the newest of each partition
 }
 
 func newLine(c *Committer) (*line, error) {
-	l := &line{c: c, born: time.Now(), broke: make(chan struct{})}
+	l := &line{c: c, born: time.Now(), broke: make(chan struct{}), elected: make(chan *nats.Msg, 1)}
 	nc, err := c.cfg.Dial(
 		nats.NoReconnect(),
 		nats.SkipSubjectValidation(), // subjects are made of rooms that were checked
@@ -46,9 +48,15 @@ func newLine(c *Committer) (*line, error) {
 	}
 	l.nc = nc
 	l.inbox = nc.NewRespInbox() + "."
+	if c.cfg.Replicas > 1 {
+		_, err = nc.ChanSubscribe("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED."+proto.StreamName, l.elected)
+	}
 	if c.cfg.SyncAlways || c.cfg.Replicas > 1 {
 		l.way = newGroup(l)
-	} else if l.way, err = newPipeline(l); err != nil {
+	} else {
+		l.way, err = newPipeline(l)
+	}
+	if err != nil {
 		nc.Close()
 		return nil, err
 	}
@@ -57,20 +65,32 @@ func newLine(c *Committer) (*line, error) {
 	return l, nil
 }
 
+// electedGrace is how long answers of the old leader may still take to arrive when there is
+// a new one.
+const electedGrace = 50 * time.Millisecond
+
 // watch breaks the line when the stream owes an answer for too long: a server whose disk
-// is full, or that has lost its quorum, answers nothing.
+// is full, or that has lost its quorum, answers nothing, and neither does a leader that is
+// none any more.
 func (l *line) watch() {
 	tick := time.NewTicker(max(10*time.Millisecond, l.c.cfg.Deadline/10))
 	defer tick.Stop()
+	var hurry <-chan time.Time
 	for {
+		limit := l.c.cfg.Deadline
 		select {
 		case <-l.broke:
 			return
+		case <-l.elected:
+			hurry = time.After(electedGrace)
+			continue
+		case <-hurry:
+			limit = electedGrace
 		case <-tick.C:
 		}
 		for p := range l.fences {
-			if f := l.fence(p); f != nil && f.late(l.c.cfg.Deadline) {
-				l.fail(fmt.Errorf("%w: no answer within %s", ErrUnavailable, l.c.cfg.Deadline))
+			if f := l.fence(p); f != nil && f.late(limit) {
+				l.fail(fmt.Errorf("%w: no answer within %s", ErrUnavailable, limit))
 			}
 		}
 	}
