@@ -84,10 +84,10 @@ function show(name, { push = false } = {}) {
   for (const saying of c.pending(name)) timeline.outgoing(saying);
   if (c.rooms.includes(name)) timeline.jump().catch(report);
   else c.join(name);
-  people([], 0);
+  people(new Map(), 0);
   showTyping();
   showRooms();
-  whoIsHere();
+  whoIsHere(true);
   changed();
 }
 
@@ -129,27 +129,32 @@ addEventListener("popstate", () => show(addressed()));
 
 // Who is here
 
+let here = new Map(); // id -> identity; nobody in rooms so large that the server only counts
 let asking = 0;
-function whoIsHere() { asking ||= setTimeout(askWho, 300); }
+
+/** Asks soon, but not when everybody else does: a join makes all members of a room want to know. */
+function whoIsHere(soon) {
+  clearTimeout(asking);
+  asking = setTimeout(askWho, soon ? 50 : 1000 + Math.random() * Math.min(30_000, here.size * 100));
+}
 async function askWho() {
   const asked = room;
   try {
     const { count, members } = await c.members(asked);
-    if (asked === room) people(members ?? [], count);
+    if (asked === room) people(new Map((members ?? []).map((who) => [who.id, who])), count);
   } catch {} // the next join, leave or connection asks again
-  asking = 0;
 }
 
 function people(members, count) {
-  const byId = new Map(members.map((who) => [who.id, who]));
-  const list = [...byId.values()].sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
+  here = members;
+  const list = [...members.values()].sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
   $("people").replaceChildren(...list.map((who) => {
     const item = document.createElement("li");
     item.append(face(who), Object.assign(document.createElement("bdi"), { textContent: nameOf(who) }));
     if (who.id === c.you?.id) item.append(Object.assign(document.createElement("small"), { textContent: words.you }));
     return item;
   }));
-  const n = Math.max(count - (members.length - byId.size), byId.size); // one person may have several tabs
+  const n = list.length || count; // one person may have several tabs, and counts once
   $("count").textContent = n || "";
   $("present").textContent = n ? words.present(n) : "";
 }
@@ -234,7 +239,7 @@ $("close").onclick = () => { c.close(); $("again").focus(); };
 c.addEventListener("join", ({ detail }) => {
   if (detail.room !== room) return;
   if (!timeline.loaded) timeline.jump().catch(report);
-  whoIsHere();
+  whoIsHere(true);
 });
 
 c.addEventListener("refused", ({ detail }) => {
@@ -269,14 +274,23 @@ c.addEventListener("gap", ({ detail }) => {
     timeline.note(words.reset);
     timeline.jump().catch(report);
   } else {
-    timeline.note(words.gap(detail.to ? detail.to - detail.from + 1 : 0));
+    timeline.note(words.gap(detail.to - detail.from + 1));
   }
 });
 
 c.addEventListener("saying", ({ detail }) => { if (detail.room === room) timeline.outgoing(detail); });
-for (const type of ["joined", "left"]) {
-  c.addEventListener(type, ({ detail }) => { if (detail.room === room) { whoIsHere(); if (type === "left") stopTyping(detail.id); } });
-}
+c.addEventListener("joined", ({ detail: { room: where, id, name, count } }) => {
+  if (where !== room) return;
+  people(id && here.size ? new Map(here).set(id, { id, name }) : here, count);
+  whoIsHere();
+});
+c.addEventListener("left", ({ detail: { room: where, id, count } }) => {
+  if (where !== room) return;
+  stopTyping(id);
+  if (id !== c.you?.id) here.delete(id);
+  people(here, count);
+  whoIsHere();
+});
 
 c.addEventListener("signal", ({ detail }) => {
   const { from, type } = detail;
@@ -318,6 +332,7 @@ function changed() {
   $("jump").hidden = timeline.stuck;
   $("jump").firstElementChild.textContent = words.newest(timeline.unread);
   $("elsewhere").hidden = !away;
+  $("top").textContent = words[timeline.top] ?? "";
 }
 $("jump").onclick = () => { timeline.jump().catch(report); $("text").focus(); };
 
@@ -339,7 +354,7 @@ addEventListener("keydown", (e) => {
   }
 });
 
-document.addEventListener("visibilitychange", () => { if (!document.hidden) whoIsHere(); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden) whoIsHere(true); });
 
 // Where the keyboard of a phone does not shrink the page, it covers it.
 visualViewport?.addEventListener("resize", () => {

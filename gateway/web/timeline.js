@@ -66,6 +66,9 @@ export class Timeline {
     this.#read = read ?? Infinity;
   }
 
+  /** Why there is nothing above the first row: "begin" of the room, "trimmed" log; "" if there may be. */
+  get top() { return !this.loaded || this.#older ? "" : this.#first > 1 ? "trimmed" : "begin"; }
+
   /** Takes the room's next event. @param {Event} event */
   add(event) {
     this.#newest = Math.max(this.#newest, event.seq);
@@ -236,6 +239,7 @@ export class Timeline {
       const answer = await this.#host.read(page);
       if (era !== this.#era) return;
       this.#loading = 0;
+      this.#newest = Math.max(this.#newest, answer.events.at(-1)?.seq ?? 0);
       show(answer);
     } catch (refusal) {
       if (era !== this.#era) return;
@@ -317,7 +321,9 @@ export class Timeline {
       line.append(retry, discard);
       row.append(line);
     } else {
-      row.append(make("p", "fate", saying.state === "pending" ? words.sending : words.sent));
+      const line = make("p", "fate");
+      if (saying.state === "pending") line.append(make("span", "there", words.sending), make("span", "away", words.queued));
+      row.append(line);
     }
     return row;
   }
