@@ -87,6 +87,7 @@ type Config struct {
 	Stats   func() any // what nats micro stats shows beside requests; may be nil
 
 	Feeds           int           // goroutines that follow rooms
+	FeedBuffer      int           // messages that wait for one of them; what comes beyond is dropped and read from the log
 	Linger          time.Duration // how long a room without members is still followed
 	MaxRequests     int           // messages that wait to be stored
 	MaxRequestBytes int           // of their bodies
@@ -96,7 +97,7 @@ type Config struct {
 // DefaultConfig returns the defaults; ID, Version and Dial are the caller's.
 func DefaultConfig() Config {
 	return Config{
-		Version: "0.0.0", Log: slog.Default(), Feeds: min(4, runtime.GOMAXPROCS(0)), Linger: 15 * time.Second,
+		Version: "0.0.0", Log: slog.Default(), Feeds: min(4, runtime.GOMAXPROCS(0)), FeedBuffer: 1 << 13, Linger: 15 * time.Second,
 		MaxRequests: 1 << 16, MaxRequestBytes: 64 << 20, MaxLane: 256,
 	}
 }
@@ -133,7 +134,7 @@ func New(cfg Config) (*Bridge, error) {
 		return nil, errors.New("make bridge: it has no ID")
 	case cfg.Dial == nil:
 		return nil, errors.New("make bridge: it has no Dial")
-	case cfg.Feeds < 1 || cfg.MaxRequests < 1 || cfg.MaxRequestBytes < 1 || cfg.MaxLane < 1:
+	case cfg.Feeds < 1 || cfg.FeedBuffer < 1 || cfg.MaxRequests < 1 || cfg.MaxRequestBytes < 1 || cfg.MaxLane < 1:
 		return nil, errors.New("make bridge: a limit is not positive")
 	}
 	b := &Bridge{cfg: cfg, stat: new(counters)}

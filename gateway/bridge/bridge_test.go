@@ -31,7 +31,7 @@ type gateway struct {
 	die  func() // cuts its connections for good, as the death of a process does
 }
 
-func open(t *testing.T, s *historytest.Server, id string, change ...func(*bridge.Config)) *gateway {
+func open(t testing.TB, s *historytest.Server, id string, change ...func(*bridge.Config)) *gateway {
 	t.Helper()
 	cfg := bridge.DefaultConfig()
 	cfg.ID = id
@@ -132,7 +132,7 @@ func (g *gateway) seesThese(t *testing.T, room proto.Room, want ...string) {
 	})
 }
 
-func eventually(t *testing.T, what string, cond func() bool) {
+func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for !cond() {
@@ -180,7 +180,7 @@ type owner struct {
 	known map[string]uint64 // seq by room, sender and key
 }
 
-func own(t *testing.T, s *historytest.Server) *owner {
+func own(t testing.TB, s *historytest.Server) *owner {
 	t.Helper()
 	kv, err := s.JS.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: proto.SecretBucket})
 	if err != nil {
@@ -194,7 +194,7 @@ func own(t *testing.T, s *historytest.Server) *owner {
 	return o
 }
 
-func (o *owner) begin(t *testing.T) {
+func (o *owner) begin(t testing.TB) {
 	t.Helper()
 	var err error
 	if o.sub, err = o.nc.Subscribe(proto.SubjectAnyRoom, o.take); err == nil {
@@ -206,7 +206,7 @@ func (o *owner) begin(t *testing.T) {
 }
 
 // end has the owner vanish, and waits until the server knows.
-func (o *owner) end(t *testing.T) {
+func (o *owner) end(t testing.TB) {
 	t.Helper()
 	if err := o.sub.Unsubscribe(); err != nil {
 		t.Fatal(err)

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	feedBuffer = 1 << 13                // messages that wait for a feed; what comes beyond is dropped and read from the log
-	feedTick   = 250 * time.Millisecond // how often what is put off is looked at
+	feedTick = 250 * time.Millisecond // how often what is put off is looked at
+	fewRooms = 32                     // that are opened at the same time one by one
 )
 
 // feed follows the rooms of its partitions: what NATS sends for them comes in on one
@@ -35,6 +35,7 @@ type feed struct {
 	list       []*room // the same, in no order
 	cursor     int     // of list, for the checks that come by turns
 	partitions [proto.Partitions]partition
+	opening    []*room // whose head is to be read
 	empty      []*room // that lost their last follower, the first one first
 	soon       []check // in the order of their time
 	retry      []*room // whose repair failed
@@ -62,7 +63,7 @@ type waiter struct {
 }
 
 func newFeed(b *Bridge) *feed {
-	return &feed{b: b, in: make(chan *nats.Msg, feedBuffer), do: newQueue[func()](), rooms: make(map[string]*room)}
+	return &feed{b: b, in: make(chan *nats.Msg, b.cfg.FeedBuffer), do: newQueue[func()](), rooms: make(map[string]*room)}
 }
 
 // run serves until ctx ends; then those who wait are refused.
@@ -97,6 +98,9 @@ func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 			}
 		case now := <-ticker.C:
 			f.tick(now)
+		}
+		if len(f.opening) > 0 {
+			f.openWaiting()
 		}
 	}
 }
@@ -137,6 +141,12 @@ func (f *feed) follow(name proto.Room, who Follower, ready func(history.Head, er
 	if !r.reading {
 		f.open(r)
 	}
+}
+
+// open has the room's head read, at the end of this turn.
+func (f *feed) open(r *room) {
+	r.reading = true
+	f.opening = append(f.opening, r)
 }
 
 func (r *room) attach(who Follower) {
@@ -186,23 +196,54 @@ func (f *feed) dismiss(now time.Time) {
 	f.empty = f.empty[:n]
 }
 
-// open reads the head of a room whose subscription has been made. What arrives in the
-// meantime is held.
-func (f *feed) open(r *room) {
-	r.reading = true
-	f.b.readers.do(func(ctx context.Context) {
-		var head history.Head
-		err := f.nc.FlushWithContext(ctx)
-		if err == nil {
-			var last proto.Record
-			if last, _, err = f.b.log.Last(ctx, r.name); err == nil {
-				head = history.HeadOf(last)
-			}
+// openWaiting reads the heads of rooms whose subscriptions have been made. What arrives
+// in the meantime is held. A few rooms are read from the stream's leader; many at once,
+// as when a gateway has died and its members come here, are read together from any
+// replica, and compared again soon (see openedCheck).
+func (f *feed) openWaiting() {
+	rooms := f.opening
+	f.opening = nil
+	size := 1
+	if len(rooms) > fewRooms {
+		size = checkBatch
+	}
+	for some := range slices.Chunk(rooms, size) {
+		f.b.readers.do(func(ctx context.Context) {
+			heads, err := f.readHeadsOf(ctx, some)
+			f.do.put(func() {
+				for _, r := range some {
+					f.opened(r, heads[r.name], err)
+				}
+			})
+		}, func() { f.opening = append(f.opening, some...) })
+	}
+}
+
+func (f *feed) readHeadsOf(ctx context.Context, rooms []*room) (heads map[proto.Room]history.Head, err error) {
+	if err := f.nc.FlushWithContext(ctx); err != nil {
+		return nil, err
+	}
+	if len(rooms) == 1 {
+		heads = map[proto.Room]history.Head{rooms[0].name: {Closed: true}} // in any case ask the leader
+	} else {
+		names := make([]proto.Room, len(rooms))
+		for i, r := range rooms {
+			names[i] = r.name
 		}
-		f.do.put(func() { f.opened(r, head, err) })
-	}, func() {
-		f.do.put(func() { f.opened(r, history.Head{}, errOverloaded()) })
-	})
+		if heads, err = f.b.log.Heads(ctx, names); err != nil {
+			return nil, err
+		}
+	}
+	for name, head := range heads {
+		if head.Closed { // why, the record itself must tell
+			last, _, err := f.b.log.Last(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			heads[name] = history.HeadOf(last)
+		}
+	}
+	return heads, nil
 }
 
 func (f *feed) opened(r *room, head history.Head, err error) {

@@ -86,6 +86,48 @@ func TestBadRepublish(t *testing.T) {
 	}
 }
 
+// What comes faster than a loop takes it is dropped, and read from the log later.
+func TestSlowLoop(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	own(t, s).end(t)
+	a := open(t, s, "a", func(c *bridge.Config) { c.FeedBuffer = 10 })
+	room := s.Room("lobby", "e1")
+	a.follow(t, room.Name)
+	a.mu.Lock() // the loop does not take anything
+	room.Append(200)
+	a.mu.Unlock()
+	a.sees(t, room.Name, 1, 200)
+	if metric(t, a, "drops_total") == 0 {
+		t.Error("nothing was dropped: the test shows nothing")
+	}
+}
+
+// A new leader of the stream may not have republished what the old one committed: all
+// rooms are compared, long before their turn comes.
+func TestNewLeader(t *testing.T) {
+	s := historytest.Start(t, 1000, byHand)
+	own(t, s).end(t)
+	a, nc := open(t, s, "a"), s.Conn()
+	var rooms []*historytest.Room
+	for i := range 300 {
+		rooms = append(rooms, s.Room(fmt.Sprint("room", i), "e1"))
+		a.follow(t, rooms[i].Name)
+	}
+	for _, r := range rooms {
+		r.Append(2)
+	}
+	begun := time.Now()
+	if err := nc.Publish("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.ROOMS", nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rooms {
+		a.sees(t, r.Name, 1, 2)
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 func TestTrimmedHole(t *testing.T) {
 	s := historytest.Start(t, 10, byHand)
 	own(t, s).end(t)

@@ -57,16 +57,25 @@ func TestMicroServiceAndMetrics(t *testing.T) {
 		t.Errorf("status: %+v", status)
 	}
 
+	if got := metric(t, a, "rooms_followed"); got != 1 {
+		t.Errorf("rooms_followed %v, want 1", got)
+	}
+}
+
+// metric returns a figure as Prometheus gets it.
+func metric(t *testing.T, g *gateway, name string) float64 {
+	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(a.Bridge)
+	registry.MustRegister(g.Bridge)
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == "roomcast_bridge_rooms_followed" && f.Metric[0].GetGauge().GetValue() == 1 {
-			return
+		if m := f.Metric[0]; f.GetName() == "roomcast_bridge_"+name {
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
 	}
-	t.Errorf("rooms_followed is not 1 in %v", families)
+	t.Fatalf("there is no metric %s", name)
+	return 0
 }
