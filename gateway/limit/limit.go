@@ -33,12 +33,6 @@ func (b *Bucket) Take(now uint32, r Rate) (wait time.Duration) {
 	return 0
 }
 
-// Relaxed reports whether at least half of the burst has come back.
-func (b *Bucket) Relaxed(now uint32, r Rate) bool {
-	b.refill(now, r)
-	return r.PerSecond <= 0 || float64(b.spent) <= float64(max(r.Burst, 1))*500
-}
-
 func (b *Bucket) refill(now uint32, r Rate) {
 	// Thousandths of a token a second are tokens a millisecond.
 	b.spent = max(0, b.spent-float32(float64(now-b.at)*r.PerSecond))

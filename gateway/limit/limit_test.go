@@ -19,14 +19,8 @@ func TestBucket(t *testing.T) {
 		if w != 50*time.Millisecond {
 			t.Errorf("start %d: got a wait of %v, want 50ms", start, w)
 		}
-		if b.Relaxed(start+500, r) {
-			t.Errorf("start %d: relaxed with a quarter of the burst", start)
-		}
 		if w := b.Take(start+500, r); w != 0 {
 			t.Errorf("start %d: after 500ms got a wait of %v, want 0", start, w)
-		}
-		if !b.Relaxed(start+1600, r) {
-			t.Errorf("start %d: not relaxed with more than half of the burst", start)
 		}
 	}
 }

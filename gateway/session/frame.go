@@ -110,20 +110,18 @@ func outcome(reply proto.Reply) (proto.CloseCode, string) {
 }
 
 // slowDown charges a session for something that cannot be refused: at its limit it is
-// not read until tokens have come back, and if that goes on for long it is closed. So a
-// session is read at --rate with bursts of --burst, and one that always has more to say
-// than that is closed after FloodTime.
+// not read until some tokens have come back. A session that is held again within
+// floodPause of being let go, over and over for FloodTime, is closed. So a client that
+// sends a little more than --rate is only slowed down, and one that sends twice as much
+// is closed after FloodTime.
 func (ss *Sessions) slowDown(s *session) {
 	now := ss.ms()
 	wait := s.bucket.Take(now, ss.cfg.Rate)
 	if wait == 0 {
-		if s.flooded != 0 && s.bucket.Relaxed(now, ss.cfg.Rate) {
-			s.flooded = 0
-		}
 		return
 	}
 	s.bucket.Owe()
-	if s.flooded == 0 {
+	if s.flooded == 0 || time.Duration(now-s.wakeMs)*time.Millisecond > floodPause {
 		s.flooded = ss.second()
 	}
 	if ss.second()-s.flooded > uint32(ss.cfg.FloodTime/time.Second) {
@@ -135,6 +133,8 @@ func (ss *Sessions) slowDown(s *session) {
 	ss.hold(s, pauseRate)
 	ss.arm(s)
 }
+
+const floodPause = 2 * time.Second
 
 // checkQueue stops reading a session that does not read what it asks for.
 func (ss *Sessions) checkQueue(s *session) {

@@ -34,7 +34,7 @@ type Config struct {
 	PingAfter     time.Duration // of hearing nothing
 	PongTime      time.Duration // to answer a ping
 	SlowTime      time.Duration // how long a client may take nothing of what is due to it
-	FloodTime     time.Duration // how long a text session may be held back without a break
+	FloodTime     time.Duration // how long a text session may be held back over and over
 	CloseTime     time.Duration // for the peer to end its side after a close frame
 	TextPatience  time.Duration // how long a text message may wait to be stored
 	JSONPatience  time.Duration // the same for JSON, where the client resends
@@ -130,9 +130,9 @@ type session struct {
 
 	heard   uint32 // the second something came last
 	pinged  uint32 // the second of the ping that is not answered; 0 = none
-	flooded uint32 // the second since which it has been held back; 0 = it is not
+	flooded uint32 // the second since which it has been held back over and over; 0 = never
 	expires uint32 // the second its token runs out; 0 = never
-	wakeMs  uint32 // when reading goes on, in the loop's milliseconds, if held by the rate
+	wakeMs  uint32 // when reading goes on, or went on last, after being held, in the loop's milliseconds
 	refused uint16 // commands in a row, for going too fast
 	saying  uint8  // messages without an answer
 

@@ -1,0 +1,283 @@
+package session_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/gateway/limit"
+	"roomcast/gateway/session"
+	"roomcast/proto"
+)
+
+func TestRateOfJSON(t *testing.T) {
+	g := start(t, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 10, Burst: 5} })
+	c := g.json("/room/rate/")
+	c.want(`{"hello":*`)
+	for i := range 7 {
+		c.send(fmt.Sprintf(`{"id":%d,"signal":{"type":"t"}}`, i))
+	}
+	for i := range 5 {
+		c.want(fmt.Sprintf(`{"id":%d,"ok":{}}`, i))
+	}
+	for i := 5; i < 7; i++ {
+		c.want(fmt.Sprintf(`{"id":%d,"error":{"code":"rate_limited","message":"*","retry_ms":*}}`, i))
+	}
+	if n := g.sum(func(ss *session.Sessions) uint64 { return ss.Stats().Refusals(proto.RateLimited) }); n != 2 {
+		t.Errorf("got %d refusals counted, want 2", n)
+	}
+	for range 200 {
+		c.send(`{"signal":{"type":"t"}}`)
+	}
+	for {
+		if got := c.next(); strings.HasPrefix(got, "close") {
+			if !matches("close 4105 *", got) {
+				t.Errorf("got %s, want close 4105", got)
+			}
+			break
+		}
+	}
+}
+
+// A text session that is too fast is slowed down, loses nothing, and is closed only if
+// it keeps on.
+func TestRateOfText(t *testing.T) {
+	g := start(t, func(s *settings) {
+		s.session.Rate = limit.Rate{PerSecond: 40, Burst: 10}
+		s.session.FloodTime = 2 * time.Second
+	})
+	c := g.text("/room/textrate/")
+	begun := time.Now()
+	for i := range 40 {
+		c.send(fmt.Sprint(i))
+	}
+	for i := range 40 {
+		c.hears(fmt.Sprint(i))
+	}
+	if d := time.Since(begun); d < 500*time.Millisecond {
+		t.Errorf("40 messages took %v, want them slowed down to 40/s after a burst of 10", d)
+	}
+	var flooding sync.WaitGroup
+	defer flooding.Wait()
+	flooding.Go(func() {
+		for {
+			if _, err := c.nc.Write(maskedFrame(0x81, "flood")); err != nil {
+				return
+			}
+		}
+	})
+	for {
+		if got := c.next(); strings.HasPrefix(got, "close") {
+			if !matches("close 4105 *", got) {
+				t.Errorf("got %s, want close 4105", got)
+			}
+			c.nc.Close()
+			return
+		}
+	}
+}
+
+func TestConnectionCaps(t *testing.T) {
+	g := start(t, func(s *settings) { s.caps = limit.CapsConfig{PerAddress: 2} })
+	a, _ := g.text("/room/caps/"), g.text("/room/caps/")
+	c := g.connect()
+	c.write([]byte(handshakeOf("/room/caps/", "")))
+	if got := c.status(); got != 503 {
+		t.Errorf("got status %d, want 503", got)
+	}
+	c.nc.Close()
+	a.nc.Close()
+	eventually(t, "a place to be free", func() bool {
+		c := g.connect()
+		defer c.nc.Close()
+		c.write([]byte(handshakeOf("/room/caps/", "")))
+		return c.status() == 101
+	})
+}
+
+func TestTooManyRooms(t *testing.T) {
+	g := start(t, func(s *settings) { s.session.MaxRooms = 2 })
+	c := g.json("/ws")
+	c.want(`{"hello":*`)
+	for i, want := range []string{`{"id":0,"ok":*`, `{"id":1,"ok":*`, `{"id":2,"error":{"code":"too_many",*`} {
+		c.send(fmt.Sprintf(`{"id":%d,"join":{"room":"many%d"}}`, i, i))
+		c.want(want)
+	}
+	c.send(`{"id":3,"leave":{"room":"many0"}}`)
+	c.want(`{"id":3,"ok":{"room":"many0"}}`)
+	c.send(`{"id":4,"join":{"room":"many2"}}`)
+	c.want(`{"id":4,"ok":*`)
+}
+
+// A connection is pinged when it has been quiet, and closed if it does not answer.
+func TestPings(t *testing.T) {
+	g := start(t, func(s *settings) { s.session.PingAfter, s.session.PongTime = time.Second, 2*time.Second })
+	c := g.text("/room/quiet/")
+	for range 2 {
+		m, err := c.read()
+		if err != nil || m.op != 9 {
+			t.Fatalf("got %v, %v, want a ping", m, err)
+		}
+		c.write(maskedFrame(0x8A, m.body))
+	}
+	if m, err := c.read(); err != nil || m.op != 9 {
+		t.Fatalf("got %v, %v, want a ping", m, err)
+	}
+	c.want("close 4005 *")
+	c.ended()
+}
+
+// stuff fills a room faster than a client reads that does not read at all.
+func (g *gateway) stuff(sender *client, room string, n, size int) {
+	g.t.Helper()
+	for i := range n {
+		sender.send(fmt.Sprintf(`{"id":%d,"say":{"room":"%s","text":"%s"}}`, i, room, strings.Repeat("x", size)))
+		for !strings.Contains(sender.next(), `"ok"`) {
+		}
+	}
+}
+
+// A client that reads nothing is closed as slow; the others are served as if it was
+// not there.
+func TestStuckReader(t *testing.T) {
+	both(t, func(t *testing.T, portable func(*settings)) {
+		g := start(t, portable, func(s *settings) {
+			s.session.Rate.PerSecond = 0
+			s.session.SlowTime = 2 * time.Second
+			s.session.Hub.RoomBytes = 64 << 10
+			s.loop.SendBuffer = 4 << 10
+		})
+		room := fmt.Sprintf("stuck_%d", time.Now().UnixNano())
+		stuck := []*client{g.text("/room/" + room + "/"), g.json("/room/" + room + "/")}
+		for _, c := range stuck {
+			c.nc.(*net.TCPConn).SetReadBuffer(4 << 10)
+		}
+		fast := g.text("/room/" + room + "/")
+		sender := g.json("/room/" + room + "/")
+		sender.want(`{"hello":*`)
+		var got atomic.Int64
+		var reading sync.WaitGroup
+		const n = 150
+		reading.Go(func() {
+			for range n {
+				fast.hears(strings.Repeat("x", 8000))
+				got.Add(1)
+			}
+		})
+		g.stuff(sender, room, n, 8000)
+		reading.Wait()
+		eventually(t, "the stuck ones to be closed", func() bool {
+			return g.sum(func(ss *session.Sessions) uint64 { return ss.Stats().Closes(proto.CloseSlow) }) == 2
+		})
+		eventually(t, "them to be gone", func() bool {
+			return g.sum(func(ss *session.Sessions) uint64 { return uint64(ss.Stats().Sockets.Load()) }) == 2
+		})
+		fast.silent()
+	})
+}
+
+// A JSON member that the ring overtakes goes on from the log without a hole or a repeat.
+func TestOvertakenGoesOn(t *testing.T) {
+	both(t, func(t *testing.T, portable func(*settings)) {
+		g := start(t, portable, func(s *settings) {
+			s.session.Rate.PerSecond = 0
+			s.session.SlowTime = time.Minute
+			s.session.Hub.RoomBytes = 32 << 10
+			s.loop.SendBuffer = 4 << 10
+		})
+		room := fmt.Sprintf("over_%d", time.Now().UnixNano())
+		late := g.json("/room/" + room + "/")
+		late.nc.(*net.TCPConn).SetReadBuffer(4 << 10)
+		late.want(`{"hello":*`)
+		sender := g.json("/room/" + room + "/")
+		sender.want(`{"hello":*`)
+		const n = 200
+		// Loopback buffers take megabytes whatever they are told.
+		g.stuff(sender, room, n, 60_000)
+		eventually(t, "the late one to be overtaken", func() bool {
+			return g.sum(func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Overtaken.Load() }) > 0
+		})
+		for seq := 1; seq <= n; seq++ {
+			late.want(fmt.Sprintf(`{"room":"%s","seq":%d,*}`, room, seq))
+		}
+		sender.send(`{"id":"last","say":{"text":"last"}}`)
+		late.want(`{*"text":"last"}`)
+	})
+}
+
+// While NATS is away sockets stay open, JSON is told so, and text is closed only when
+// its patience has ended.
+func TestNATSAway(t *testing.T) {
+	var mu sync.Mutex
+	var conns []*nats.Conn
+	var away atomic.Bool
+	g := start(t, func(s *settings) {
+		s.session.JSONPatience, s.session.TextPatience = 300*time.Millisecond, time.Second
+		s.dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
+			opts = append(opts, nats.SetCustomDialer(dialer(func(network, addr string) (net.Conn, error) {
+				if away.Load() {
+					return nil, fmt.Errorf("NATS is away")
+				}
+				return net.Dial(network, addr)
+			})))
+			nc, err := dialNATS(name, opts...)
+			mu.Lock()
+			defer mu.Unlock()
+			conns = append(conns, nc)
+			return nc, err
+		}
+	})
+	j, x := g.json("/room/away/"), g.text("/room/away/")
+	j.want(`{"hello":*`)
+	away.Store(true)
+	mu.Lock()
+	for _, nc := range conns {
+		if err := nc.ForceReconnect(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mu.Unlock()
+	j.send(`{"id":1,"say":{"text":"lost?","key":"k"}}`)
+	j.want(`{"id":1,"error":{"code":"unavailable","message":"*","retry_ms":*}}`)
+	x.send("held")
+	x.want("close 4004 *")
+	j.silent()
+	away.Store(false)
+	eventually(t, "NATS to be back", func() bool {
+		j.send(`{"id":2,"say":{"text":"lost?","key":"k"}}`)
+		return strings.Contains(j.next(), `"ok"`) || strings.Contains(j.next(), `"seq":1,`)
+	})
+}
+
+type dialer func(network, addr string) (net.Conn, error)
+
+func (d dialer) Dial(network, addr string) (net.Conn, error) { return d(network, addr) }
+
+// Drain sends everybody away with 1001, a few at a time.
+func TestDrain(t *testing.T) {
+	g := start(t, func(s *settings) { s.loop.Loops = 1 })
+	var all []*client
+	for range 5 {
+		all = append(all, g.text("/room/drain/"))
+	}
+	for want := 3; want >= 0; want -= 2 {
+		left := make(chan int)
+		g.loops[0].Post(func() { left <- g.sessions[0].Drain(2) })
+		if got := <-left; got != max(want, 0) {
+			t.Errorf("got %d left, want %d", got, want)
+		}
+	}
+	left := make(chan int)
+	g.loops[0].Post(func() { left <- g.sessions[0].Drain(2) })
+	<-left
+	for _, c := range all {
+		c.want("close 1001 *")
+		c.ended()
+	}
+}
