@@ -153,17 +153,17 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 func TestGuestsOfTheEmbeddedServer(t *testing.T) {
 	e := defaultStandalone()
 	e.DataDir, e.Monitor, e.Listen = t.TempDir(), "off", "127.0.0.1:0"
-	_, stop, addr, err := e.start(quiet())
+	inside, err := e.start(quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stop()
+	defer inside.stop()
 	for subject, allowed := range map[string]bool{
 		"room.lobby": true, "room.log.24.lobby": false, "room.out.24.lobby": false, "room.own.24": false,
 		"room.svc.close": false, "$JS.API.STREAM.DELETE.ROOMS": false, "$KV.ROOMSECRET.x": false,
 		"$JS.API.STREAM.MSG.GET.KV_ROOMSECRET": false, "$JS.API.DIRECT.GET.KV_ROOMSECRET.x": false,
 	} {
-		nc, err := nats.Connect(addr, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+		nc, err := nats.Connect(inside.server.ClientURL(), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 		if err != nil {
 			t.Fatal(err)
 		}

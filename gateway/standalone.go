@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -99,20 +100,20 @@ func (e *standalone) tryOut(w io.Writer) error {
 // service finds NATS to finish its own.
 func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(string, ...string)) error {
 	e := &s.standalone
-	dial, stopNATS, natsURL, err := e.start(log)
+	inside, err := e.start(log)
 	if err != nil {
 		return err
 	}
-	defer stopNATS()
+	defer inside.stop()
 
-	e.Service.Dial, e.Service.Keys, e.Service.Log, e.Service.Metrics = dial, s.server.Keys, log, reg
+	e.Service.Dial, e.Service.Keys, e.Service.Log, e.Service.Metrics = inside.dial, s.server.Keys, log, reg
 	e.Service.Instance, e.Service.Version = s.server.ID, daemon.SemVer()
 	e.Service.MaxMessage, e.Service.LogMessages = s.server.MaxMessage, false
 	svc, err := service.New(e.Service)
 	if err != nil {
 		return err
 	}
-	s.server.Dial = dial
+	s.server.Dial = inside.dial
 	srv, err := server.New(s.server)
 	if err != nil {
 		return err
@@ -143,7 +144,7 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 			"inside", "NATS " + natsserver.VERSION + " and the room service",
 		}
 		if e.Listen != "off" {
-			more = append(more, "NATS", natsURL)
+			more = append(more, "NATS", inside.server.ClientURL())
 		}
 		if e.Monitor != "off" {
 			more = append(more, "monitoring", "http://"+e.Monitor)
@@ -171,13 +172,9 @@ func guestPermissions() *natsserver.Permissions {
 // options returns the server's options and says which flag is wrong. Own is our public
 // key.
 func (e *standalone) options(own string) (*natsserver.Options, error) {
-	guest, err := nkeys.CreateUser()
+	_, guest, err := newUser()
 	if err != nil {
-		return nil, fmt.Errorf("make a key: %w", err)
-	}
-	public, err := guest.PublicKey()
-	if err != nil {
-		return nil, fmt.Errorf("make a key: %w", err)
+		return nil, err
 	}
 	opts := &natsserver.Options{
 		ServerName: "roomcast",
@@ -187,9 +184,9 @@ func (e *standalone) options(own string) (*natsserver.Options, error) {
 		NoSigs:     true,
 		Nkeys: []*natsserver.NkeyUser{
 			{Nkey: own},
-			{Nkey: public, Permissions: guestPermissions()},
+			{Nkey: guest, Permissions: guestPermissions()},
 		},
-		NoAuthUser: public,
+		NoAuthUser: guest,
 	}
 	every, err := e.interval()
 	if err != nil {
@@ -231,41 +228,51 @@ func free(flag, address string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// start starts the server and returns what dials it, what stops it, and its URL for
-// other NATS clients.
-func (e *standalone) start(log *slog.Logger) (dial daemon.Dialer, stop func(), url string, err error) {
-	key, err := nkeys.CreateUser()
-	if err != nil {
-		return nil, nil, "", fmt.Errorf("make a key: %w", err)
+// newUser makes a key that only this process knows.
+func newUser() (key nkeys.KeyPair, public string, err error) {
+	if key, err = nkeys.CreateUser(); err == nil {
+		public, err = key.PublicKey()
 	}
-	own, err := key.PublicKey()
 	if err != nil {
-		return nil, nil, "", fmt.Errorf("make a key: %w", err)
+		return nil, "", fmt.Errorf("make a key: %w", err)
 	}
-	opts, err := e.options(own)
+	return key, public, nil
+}
+
+// embedded is a NATS server that runs in this process.
+type embedded struct {
+	server *natsserver.Server
+	key    nkeys.KeyPair // ours
+	public string        // half of key
+	data   *os.File      // keeps the data directory for us
+	log    *slog.Logger
+}
+
+func (e *standalone) start(log *slog.Logger) (*embedded, error) {
+	key, public, err := newUser()
 	if err != nil {
-		return nil, nil, "", err
+		return nil, err
 	}
-	held, err := lockDataDir(e.DataDir)
+	opts, err := e.options(public)
 	if err != nil {
-		return nil, nil, "", err
+		return nil, err
+	}
+	data, err := lockDataDir(e.DataDir)
+	if err != nil {
+		return nil, err
 	}
 	ns, err := natsserver.NewServer(opts)
 	if err != nil {
-		held.Close()
-		return nil, nil, "", fmt.Errorf("start NATS: %w", err)
+		data.Close()
+		return nil, fmt.Errorf("start NATS: %w", err)
 	}
-	natsLog := &serverLog{log: log.With("part", "nats")}
-	ns.SetLoggerV2(natsLog, false, false, false)
-	stop = func() {
-		ns.Shutdown()
-		ns.WaitForShutdown()
-		held.Close()
-	}
+	n := &embedded{server: ns, key: key, public: public, data: data, log: log}
+	said := &serverLog{log: log.With("part", "nats")}
+	ns.SetLoggerV2(said, false, false, false)
 	ns.Start()
-	if !ns.ReadyForConnections(10*time.Second) || natsLog.fatal() != "" {
-		stop()
-		return nil, nil, "", fmt.Errorf("start NATS with its data in %s: %s", e.DataDir, natsLog.fatal())
+	if why := said.fatal(); why != "" || !ns.ReadyForConnections(10*time.Second) {
+		n.stop()
+		return nil, fmt.Errorf("start NATS with its data in %s: %s", e.DataDir, why)
 	}
 	account, err := ns.LookupAccount(natsserver.DEFAULT_GLOBAL_ACCOUNT)
 	if err == nil {
@@ -273,14 +280,22 @@ func (e *standalone) start(log *slog.Logger) (dial daemon.Dialer, stop func(), u
 		err = account.AddMapping("room.*", "room.in.{{partition(64,1)}}.{{wildcard(1)}}")
 	}
 	if err != nil {
-		stop()
-		return nil, nil, "", fmt.Errorf("start NATS: map rooms to partitions: %w", err)
+		n.stop()
+		return nil, fmt.Errorf("start NATS: map rooms to partitions: %w", err)
 	}
-	dial = func(name string, more ...nats.Option) (*nats.Conn, error) {
-		opts := append(daemon.Options(log, name), nats.InProcessServer(ns), nats.Nkey(own, key.Sign))
-		return nats.Connect("", append(opts, more...)...)
-	}
-	return dial, stop, ns.ClientURL(), nil
+	return n, nil
+}
+
+// dial is a daemon.Dialer that needs no socket.
+func (n *embedded) dial(name string, more ...nats.Option) (*nats.Conn, error) {
+	opts := append(daemon.Options(n.log, name), nats.InProcessServer(n.server), nats.Nkey(n.public, n.key.Sign))
+	return nats.Connect("", append(opts, more...)...)
+}
+
+func (n *embedded) stop() {
+	n.server.Shutdown()
+	n.server.WaitForShutdown()
+	n.data.Close()
 }
 
 // serverLog hands the NATS server's log lines to slog. What it calls notices is
