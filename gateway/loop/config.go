@@ -1,13 +1,16 @@
 package loop
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"runtime"
 	"time"
 )
 
-// Config says how loops listen and how much they keep.
+// Config says how loops listen and how much they keep. Zero values but those of
+// Address and TLS stand for the ones of DefaultConfig.
 type Config struct {
 	// Address is host:port; an empty host is all of them, port 0 any free one.
 	Address string
@@ -22,8 +25,8 @@ type Config struct {
 	Portable bool
 
 	// MaxPending bounds, in bytes, what Received may leave unused of one
-	// connection. A connection whose handler uses nothing of so much is closed
-	// with ErrPending.
+	// connection; one whose handler leaves as much is closed with ErrPending. A
+	// wire.Reader leaves up to twice the longest message and a little.
 	MaxPending int
 
 	// MaxPosted bounds the functions that wait in Post, each loop.
@@ -46,6 +49,16 @@ func DefaultConfig() Config {
 		SendBuffer: 64 << 10,
 		Log:        slog.Default(),
 	}
+}
+
+// setDefaults replaces zero values.
+func (c *Config) setDefaults() {
+	d := DefaultConfig()
+	c.Loops = cmp.Or(max(c.Loops, 0), runtime.GOMAXPROCS(0))
+	c.MaxPending = cmp.Or(c.MaxPending, d.MaxPending)
+	c.MaxPosted = cmp.Or(c.MaxPosted, d.MaxPosted)
+	c.SendBuffer = cmp.Or(c.SendBuffer, d.SendBuffer)
+	c.Log = cmp.Or(c.Log, d.Log)
 }
 
 // acceptPause is how long new connections stay in the backlog after descriptors

@@ -2,6 +2,10 @@ package loop
 
 import "sync"
 
+// postsPerTurn bounds the posted functions run before connections, deadlines and
+// Turn get their turn again.
+const postsPerTurn = 4096
+
 // inbox is how other goroutines reach a loop: functions to run on it, in order.
 // It wakes a loop only if that sleeps or is about to.
 type inbox struct {
@@ -10,7 +14,9 @@ type inbox struct {
 	wake     func() // nil if the loop does not run
 	sleeping bool   // or about to; whoever finds it true clears it and wakes
 
-	running []func() // owned by the loop: the batch being run, to be reused
+	// Owned by the loop.
+	batch []func() // taken from waiting, to be run
+	done  int      // of batch
 }
 
 // open lets functions in; wake must end the loop's poll from any goroutine.
@@ -42,26 +48,34 @@ func (b *inbox) post(f func(), limit int) bool {
 	return true
 }
 
-// sleep announces that the loop is about to wait; false if it should not.
+// sleep announces that the loop is about to wait; false if there is work.
 func (b *inbox) sleep() bool {
+	if b.done < len(b.batch) {
+		return false
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.sleeping = len(b.waiting) == 0
 	return b.sleeping
 }
 
-// run runs what had been posted when it was called; what these functions post
-// themselves waits for the next iteration.
+// run runs what had been posted when it was called, or the first of it; what
+// these functions post themselves waits for the next iteration.
 func (b *inbox) run() {
 	b.mu.Lock()
 	b.sleeping = false
-	b.waiting, b.running = b.running[:0], b.waiting
-	b.mu.Unlock()
-	for i, f := range b.running {
-		b.running[i] = nil
-		f()
+	if b.done == len(b.batch) {
+		spare := b.batch[:0]
+		if cap(spare) > postsPerTurn {
+			spare = nil // a burst's memory is not kept
+		}
+		b.batch, b.waiting, b.done = b.waiting, spare, 0
 	}
-	if cap(b.running) > 1024 {
-		b.running = nil // a burst's memory is not kept
+	b.mu.Unlock()
+	for end := min(len(b.batch), b.done+postsPerTurn); b.done < end; {
+		f := b.batch[b.done]
+		b.batch[b.done] = nil
+		b.done++
+		f()
 	}
 }

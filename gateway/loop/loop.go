@@ -126,9 +126,7 @@ type Stats struct {
 // accepted once Run is called. A loop that is never run must be closed by
 // running it with a context that has ended.
 func Listen(cfg Config) ([]*Loop, net.Addr, error) {
-	if cfg.Loops <= 0 {
-		cfg.Loops = runtime.GOMAXPROCS(0)
-	}
+	cfg.setDefaults()
 	if cfg.Portable || cfg.TLS != nil {
 		return listenPortable(cfg)
 	}
@@ -275,9 +273,9 @@ func (l *Loop) CloseWrite(id ID) {
 	}
 }
 
-// Close ends a connection: what Write took is still delivered if the peer is
-// there to read it. Of the handler's methods only Gone is called for it after
-// this, soon.
+// Close ends a connection: what Write took is still delivered to a peer that
+// reads, but not if bytes of the peer lie unread: then TCP resets, see
+// CloseWrite. Of the handler's methods only Gone is called after this, soon.
 func (l *Loop) Close(id ID) {
 	if c := l.conns.get(id); c != nil {
 		l.kill(id, c, ErrClosed)

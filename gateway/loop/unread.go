@@ -18,3 +18,11 @@ func (c *unreadConn) Read(p []byte) (int, error) {
 	}
 	return n, nil
 }
+
+// CloseWrite is what net/http looks for to end a connection politely.
+func (c *unreadConn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return nil
+}
