@@ -110,6 +110,33 @@ func TestReloadResumes(t *testing.T) {
 	}
 }
 
+func TestTabsOfOneBrowser(t *testing.T) {
+	g := startGateway(t)
+	first := openTab(t).open(g, "/?group=t")
+	first.say("from the first")
+	first.shows("from the first")
+	second := first.beside().open(g, "/?group=t")
+	second.say("from the second")
+	first.shows("from the second")
+	mine := `[...document.querySelectorAll("#log .mine .bubble")].map((b) => b.textContent).join()`
+	for range 2 { // the second time after a reload
+		for p, want := range map[*tab]string{first: "from the first", second: "from the second"} {
+			p.shows("from the second")
+			if got := eval[string](p, mine); got != want {
+				t.Errorf("a tab takes %q for its own, want %q", got, want)
+			}
+			p.do(chromedp.Reload())
+		}
+	}
+	// The browser's identity outlives its tab.
+	first.do(chromedp.Navigate("about:blank"))
+	third := first.beside().open(g, "/?group=t")
+	third.shows("from the second")
+	if got := eval[string](third, mine); got != "from the first" {
+		t.Errorf("a new tab takes %q for its own, want what the closed one said", got)
+	}
+}
+
 func TestServerKilledAndStartedAgain(t *testing.T) {
 	g := startGateway(t)
 	ann, bob := openTab(t).open(g, "/?group=k"), openTab(t).open(g, "/?group=k")

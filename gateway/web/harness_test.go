@@ -191,9 +191,19 @@ func openTab(t *testing.T, steps ...chromedp.Action[chromedp.Void]) *tab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
+	return newTab(t, browser, []chromedp.ContextOption{chromedp.WithNewBrowserContext()}, steps...)
+}
+
+// beside opens another tab of the same profile.
+func (p *tab) beside() *tab {
+	p.t.Helper()
+	return newTab(p.t, p.ctx, nil)
+}
+
+func newTab(t *testing.T, parent context.Context, opts []chromedp.ContextOption, steps ...chromedp.Action[chromedp.Void]) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(parent, opts...)
 	p := &tab{t: t, ctx: ctx}
-	// Chromium throttles a page nobody looks at; tests look at several at a time.
 	p.do(append([]chromedp.Action[chromedp.Void]{chromedp.EmulateViewport(1280, 800)}, steps...)...)
 	messages, dialogs := chromedp.Console(ctx), chromedp.Events(ctx, page.JavascriptDialogOpening)
 	var reading sync.WaitGroup

@@ -32,19 +32,23 @@ function cleanName(name) {
 }
 
 /**
- * Whose identity this tab takes: its own after a reload; else the browser's last one,
- * unless another tab is using that; else a new one, so that two tabs can talk.
+ * Whether this tab keeps the browser's identity: one tab at a time does, for as long as
+ * it is there; the others are somebody else each, so that two tabs can talk.
  */
-async function identity() {
-  try { if (session.getItem("roomcast.tab")) return ""; session.setItem("roomcast.tab", "1"); } catch { return ""; }
-  if (!navigator.locks) return recall("resume", "");
-  return new Promise((resolve) => {
-    navigator.locks.request("roomcast.identity", { ifAvailable: true }, (lock) => {
-      resolve(lock ? recall("resume", "") : "");
-      return lock && new Promise(() => {}); // held until the tab is gone
-    }).catch(() => resolve(""));
-  });
-}
+const keeper = await new Promise((resolve) => {
+  if (!navigator.locks) return resolve(true); // on plain http
+  navigator.locks.request("roomcast.identity", { ifAvailable: true }, (lock) => {
+    resolve(!!lock);
+    return lock && new Promise(() => {});
+  }).catch(() => resolve(false));
+});
+
+/** After a reload a tab goes on as itself, from its own storage. */
+const reloaded = (() => {
+  try { return !!session.getItem("roomcast.tab"); } catch { return false; } finally {
+    try { session.setItem("roomcast.tab", "1"); } catch {}
+  }
+})();
 
 translate();
 let room = addressed();
@@ -52,8 +56,11 @@ let rooms = recall("rooms", []).filter((name) => typeof name === "string");
 const read = recall("read", {}); // room -> the last seq that was in view
 const elsewhere = new Map(); // room -> messages come while another was shown
 const typers = new Map(); // id -> {name, timer}
-const resume = await identity();
-const c = connect({ name: cleanName(recall("name", "")), storage: session, ...(resume && { resume }) });
+const c = connect({
+  name: cleanName(recall("name", "")),
+  storage: session,
+  ...(keeper && !reloaded && { resume: recall("resume", "") }),
+});
 
 const timeline = new Timeline($("scroll"), $("log"), $("outbox"), {
   read: (page) => c.history(page, room),
@@ -212,8 +219,7 @@ c.addEventListener("state", ({ detail: { state, code, reason, ms } }) => {
   if (state === "open") {
     if (!told) timeline.note(words.connected);
     told = true;
-    const { resume } = c;
-    if (resume) keep("resume", resume);
+    if (keeper) keep("resume", c.resume);
     showMe();
   } else if (told && state !== "connecting") {
     timeline.note(words.disconnected);
