@@ -86,23 +86,35 @@ type Fence struct {
 	out       envelope // owned by the goroutine that appends, or for a group by its loop
 
 	mu         sync.Mutex // guards what follows
-	sent       []int64    // ring: when the records from head to tail left, in nanoseconds since the line opened
+	sent       []sent     // ring: the records from head to tail, which are on their way
 	head, tail uint64
 	err        error // why the fence is void
 }
 
+// sent is a record on its way.
+type sent struct {
+	at    time.Duration // since the line opened
+	units int           // of the line's room
+}
+
 // Append sends rec on its way; rec's payload is sealed here if keys are set. At most
-// Config.Window records may be on their way. An error means that the fence is void and the
+// Config.Window records may be on their way; if those of all partitions together are too
+// many for the server, it waits. An error means that the fence is void and the
 // sink has heard Failed; rec was not appended.
 //
 // The caller must not hold a lock that its sink takes.
 func (f *Fence) Append(rec *proto.Record) error {
+	units := cost(rec)
+	if err := f.line.reserve(units); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	if f.err != nil {
 		f.mu.Unlock()
+		f.line.vacate(units)
 		return f.err
 	}
-	f.sent[f.tail%uint64(len(f.sent))] = int64(time.Since(f.line.born))
+	f.sent[f.tail%uint64(len(f.sent))] = sent{time.Since(f.line.born), units}
 	n := f.tail
 	f.tail++
 	f.mu.Unlock()
@@ -114,9 +126,14 @@ func (f *Fence) committed(stream uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err == nil {
-		f.head++
-		f.sink.Committed(stream)
+		f.advance(stream)
 	}
+}
+
+func (f *Fence) advance(stream uint64) {
+	f.line.vacate(f.sent[f.head%uint64(len(f.sent))].units)
+	f.head++
+	f.sink.Committed(stream)
 }
 
 // answered is committed for an answer that came to the reply subject of turn. It reports
@@ -130,18 +147,21 @@ func (f *Fence) answered(turn string, stream uint64) bool {
 	if f.head == f.tail || turn != f.replies[f.head%turns][len(f.line.inbox)+len(f.token):] {
 		return false
 	}
-	f.head++
-	f.sink.Committed(stream)
+	f.advance(stream)
 	return true
 }
 
 func (f *Fence) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.err == nil {
-		f.err = err
-		f.sink.Failed(err)
+	if f.err != nil {
+		return
 	}
+	f.err = err
+	for ; f.head < f.tail; f.head++ {
+		f.line.vacate(f.sent[f.head%uint64(len(f.sent))].units)
+	}
+	f.sink.Failed(err)
 }
 
 // void returns why the fence is of no use any more, nil if it still is.
@@ -156,7 +176,7 @@ func (f *Fence) late(d time.Duration) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err == nil && f.head < f.tail &&
-		int64(time.Since(f.line.born))-f.sent[f.head%uint64(len(f.sent))] > int64(d)
+		time.Since(f.line.born)-f.sent[f.head%uint64(len(f.sent))].at > d
 }
 
 // Marker is the newest ownership marker of a partition.
@@ -239,7 +259,7 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 		Partition: p, line: l, sink: sink,
 		seq: strconv.FormatUint(seq, 10), subject: proto.OwnSubject(p),
 		token: strconv.Itoa(p) + "." + strconv.FormatUint(seq, 36) + ".",
-		sent:  make([]int64, c.cfg.Window),
+		sent:  make([]sent, c.cfg.Window),
 	}
 	for i := range f.replies {
 		f.replies[i] = l.inbox + f.token + strconv.Itoa(i)

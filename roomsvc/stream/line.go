@@ -27,6 +27,7 @@ type line struct {
 	born  time.Time
 	inbox string // prefix of the subjects that acks come to
 	broke chan struct{}
+	room  chan struct{} // holds a token for each unit that is on its way
 	// elected hears that the stream has another leader; one in it is enough.
 	elected chan *nats.Msg
 	wait    sync.WaitGroup
@@ -36,8 +37,39 @@ type line struct {
 	fences  [proto.Partitions]*Fence // the newest of each partition
 }
 
+// What may be on its way at one time is bounded by count and size together: a stream whose
+// server cannot keep up refuses some of what comes (error 429) while it takes what comes
+// after, which would leave holes. Its limits are 10,000 messages and 128 MiB, for all
+// instances.
+const (
+	lineRoom = 4096
+	roomUnit = 8 << 10 // bytes of payload that count as one record more
+)
+
+// cost returns how many units a record takes. It is bounded, so that 64 partitions which wait
+// for the rest of their units cannot hold all of them.
+func cost(rec *proto.Record) int { return min(32, 1+len(rec.Payload)/roomUnit) }
+
+func (l *line) reserve(n int) error {
+	for range n {
+		select {
+		case l.room <- struct{}{}:
+		case <-l.broke:
+			return l.err
+		}
+	}
+	return nil
+}
+
+func (l *line) vacate(n int) {
+	for range n {
+		<-l.room
+	}
+}
+
 func newLine(c *Committer) (*line, error) {
-	l := &line{c: c, born: time.Now(), broke: make(chan struct{}), elected: make(chan *nats.Msg, 1)}
+	l := &line{c: c, born: time.Now(), broke: make(chan struct{}), elected: make(chan *nats.Msg, 1),
+		room: make(chan struct{}, lineRoom)}
 	nc, err := c.cfg.Dial(
 		nats.NoReconnect(),
 		nats.SkipSubjectValidation(), // subjects are made of rooms that were checked
