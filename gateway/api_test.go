@@ -1,0 +1,204 @@
+package main
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+)
+
+func TestAPI(t *testing.T) {
+	base := serve(t, "--max-message", "1000")
+	rooms := base + "api/rooms"
+	lobby := rooms + "/" + url.PathEscape("聊天室1")
+	member := join(t, base, "room/聊天室1/")
+	const jsonType, textType = "application/json", "text/plain; charset=utf-8"
+	for _, tt := range []struct {
+		name, method, url, body string
+		header                  []string
+		status                  int
+		part                    string
+	}{
+		{"text", "POST", lobby + "/messages", "你好", []string{"Content-Type", textType}, 200, `{"ok":{"seq":1,`},
+		{"JSON with a key", "POST", lobby + "/messages", `{"text":"hi","key":"k1"}`, []string{"Content-Type", jsonType}, 200, `"seq":2,`},
+		{"the same again", "POST", lobby + "/messages", `{"text":"hi"}`, []string{"Content-Type", jsonType, "Idempotency-Key", "k1"}, 200, `"seq":2,`},
+		{"and again, quoted", "POST", lobby + "/messages", `{"text":"hi"}`, []string{"Content-Type", jsonType, "Idempotency-Key", `"k1"`}, 200, `"duplicate":true`},
+		{"an application event", "POST", lobby + "/messages", `{"data":{"n":1},"type":"xx.oo"}`, []string{"Content-Type", jsonType}, 200, `"seq":3,`},
+		{"for somebody", "POST", lobby + "/messages?from=bot.1&name=Bot", "beep", []string{"Content-Type", textType}, 200, `"seq":4,`},
+
+		{"two keys", "POST", lobby + "/messages", `{"text":"hi","key":"k1"}`, []string{"Content-Type", jsonType, "Idempotency-Key", "k2"}, 400, "bad_request"},
+		{"a bad key", "POST", lobby + "/messages", "x", []string{"Content-Type", textType, "Idempotency-Key", "a b"}, 400, "bad_request"},
+		{"another room in the body", "POST", lobby + "/messages", `{"text":"x","room":"other"}`, []string{"Content-Type", jsonType}, 400, "another room"},
+		{"broken JSON", "POST", lobby + "/messages", `{"text":`, []string{"Content-Type", jsonType}, 400, "bad_request"},
+		{"a second command behind the first", "POST", lobby + "/messages", `{"text":"x"},"leave":{}`, []string{"Content-Type", jsonType}, 400, "bad_request"},
+		{"no type", "POST", lobby + "/messages", "x", []string{"Content-Type", ""}, 400, "Content-Type"},
+		{"a form", "POST", lobby + "/messages", "x", []string{"Content-Type", "application/x-www-form-urlencoded"}, 400, "Content-Type"},
+		{"not UTF-8", "POST", lobby + "/messages", "\xff", []string{"Content-Type", textType}, 400, "UTF-8"},
+		{"too long", "POST", lobby + "/messages", strings.Repeat("x", 1001), []string{"Content-Type", textType}, 413, "at most 1000"},
+		{"far too long", "POST", lobby + "/messages", strings.Repeat("x", 1<<20), []string{"Content-Type", textType}, 413, "too_large"},
+		{"a close word", "POST", lobby + "/messages", "关闭", []string{"Content-Type", textType}, 409, "closed_by_word"},
+		{"a bad room", "POST", rooms + "/a.b/messages", "x", []string{"Content-Type", textType}, 400, "bad_room"},
+		{"a wildcard", "POST", rooms + "/%3E/messages", "x", []string{"Content-Type", textType}, 400, "bad_room"},
+		{"a bad sender", "POST", lobby + "/messages?from=a+b", "x", []string{"Content-Type", textType}, 400, "bad_request"},
+
+		{"history", "GET", lobby + "/messages", "", nil, 200, `"head":{"seq":4,`},
+		{"the last", "GET", lobby + "/messages?last=1", "", nil, 200, `{"messages":[{"room":"聊天室1","seq":4,`},
+		{"since", "GET", lobby + "/messages?since=3", "", nil, 200, `"from":{"id":"bot.1","name":"Bot"},"text":"beep"`},
+		{"before", "GET", lobby + "/messages?before=2", "", nil, 200, `"text":"你好"`},
+		{"beyond the end", "GET", lobby + "/messages?since=99", "", nil, 200, `"reason":"reset"`},
+		{"an empty room", "GET", rooms + "/nobody/messages", "", nil, 200, `{"messages":[],"head":{"seq":0,`},
+		{"two bounds", "GET", lobby + "/messages?since=1&last=1", "", nil, 400, "one of last, since"},
+		{"no number", "GET", lobby + "/messages?since=-1", "", nil, 400, "not a number"},
+		{"no time", "GET", lobby + "/messages?after=noon", "", nil, 400, "not a time"},
+		{"an unknown parameter", "GET", lobby + "/messages?lats=1", "", nil, 400, "not a parameter"},
+
+		{"members", "GET", lobby + "/members", "", nil, 200, `{"count":1,"members":[{"id":"anon-`},
+		{"rooms", "GET", rooms, "", nil, 200, `{"room":"聊天室1","messages":4}`},
+		{"nothing there", "GET", base + "api/nothing", "", nil, 404, "not_found"},
+		{"a wrong method", "DELETE", lobby + "/messages", "", nil, 404, "not_found"},
+
+		{"close", "POST", lobby + "/close", `{"why":"done for today"}`, []string{"Content-Type", jsonType}, 200, `"seq":5,`},
+		{"close with nonsense", "POST", lobby + "/close", `{"because":1}`, []string{"Content-Type", jsonType}, 400, "bad_request"},
+		{"late", "POST", lobby + "/messages", "late", []string{"Content-Type", textType}, 409, "room_closed"},
+		{"closed in history", "GET", lobby + "/messages?last=1", "", nil, 200, `"closed":true,"why":"done for today"`},
+		{"reopen", "POST", lobby + "/reopen", "", nil, 200, `"seq":6,`},
+		{"open again", "POST", lobby + "/messages", "again", []string{"Content-Type", textType}, 200, `"seq":7,`},
+	} {
+		status, answer := call(t, tt.method, tt.url, tt.body, tt.header...)
+		if status != tt.status || !strings.Contains(answer, tt.part) {
+			t.Errorf("%s: got %d %.300s, want %d with %s", tt.name, status, answer, tt.status, tt.part)
+		}
+		if !json.Valid([]byte(answer)) {
+			t.Errorf("%s: got %.300q, want JSON", tt.name, answer)
+		}
+	}
+	hear(t, member, " 你好")
+	hear(t, member, " hi")
+	hear(t, member, ` {"n":1}`)
+	hear(t, member, " beep")
+	// It may have seen what came after the reopening before it was told.
+	got, code := next(t, member)
+	for code == 0 && strings.HasSuffix(got, " again") {
+		got, code = next(t, member)
+	}
+	if code != 4100 {
+		t.Errorf("the member of a closed room got %q, %d, want to be closed with 4100", got, code)
+	}
+}
+
+// Without a token the API is for programs of this machine, and not for pages that the
+// browser of this machine has open.
+func TestAPIWithoutTokenIsForThisMachine(t *testing.T) {
+	base := serve(t)
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const jsonType, textType = "application/json", "text/plain"
+	for _, tt := range []struct {
+		name   string
+		header []string
+		status int
+	}{
+		{"a program", []string{"Content-Type", textType}, 200},
+		{"as localhost", []string{"Content-Type", textType, "Host", "localhost:" + u.Port()}, 200},
+		{"our page", []string{"Content-Type", jsonType, "Origin", strings.TrimSuffix(base, "/")}, 200},
+		{"our page, a plain form", []string{"Content-Type", textType, "Origin", strings.TrimSuffix(base, "/")}, 403},
+		{"a page elsewhere", []string{"Content-Type", jsonType, "Origin", "https://evil.example.org"}, 403},
+		{"a sandboxed page", []string{"Content-Type", jsonType, "Origin", "null"}, 403},
+		{"a name that points here", []string{"Content-Type", jsonType, "Host", "evil.example.org:" + u.Port()}, 403},
+		{"that name's page", []string{"Content-Type", jsonType, "Host", "evil.example.org", "Origin", "http://evil.example.org"}, 403},
+	} {
+		body := "x"
+		if tt.header[1] == jsonType {
+			body = `{"text":"x"}`
+		}
+		if status, answer := call(t, "POST", base+"api/rooms/lobby/messages", body, tt.header...); status != tt.status {
+			t.Errorf("%s: got %d %s, want %d", tt.name, status, answer, tt.status)
+		}
+	}
+}
+
+func TestAPIWithToken(t *testing.T) {
+	base := serve(t, "--listen", "0.0.0.0:0", "--api-token-file", write(t, "a token of many characters\n"))
+	for token, want := range map[string]int{
+		"":                                  401,
+		"Bearer wrong":                      401,
+		"Bearer a token of many character":  401,
+		"Basic a token of many characters":  401,
+		"Bearer a token of many characters": 200,
+	} {
+		if status, answer := call(t, "GET", base+"api/rooms", "", "Authorization", token, "Host", "chat.example.org"); status != want {
+			t.Errorf("%q: got %d %s, want %d", token, status, answer, want)
+		}
+	}
+}
+
+func TestAPIIsOffOnPublicListeners(t *testing.T) {
+	base := serve(t, "--listen", "0.0.0.0:0")
+	status, answer := call(t, "GET", base+"api/rooms", "")
+	if status != 403 || !strings.Contains(answer, "--api-token-file") {
+		t.Errorf("got %d %s, want 403 and how to open it", status, answer)
+	}
+}
+
+// One port serves pages, rooms and the API, and nothing for operators.
+func TestPublicPort(t *testing.T) {
+	base := serve(t)
+	for _, tt := range []struct {
+		path, accept string
+		status       int
+		part         string
+	}{
+		{"", "text/html", 200, "<html"},
+		{"room.js", "*/*", 200, "export"},
+		{"room/lobby/", "text/html,*/*", 200, "<html"},
+		{"room/lobby", "text/html", 200, "<html"},
+		{"room/lobby/", "*/*", 426, "WebSocket"},
+		{"room/lobby", "", 426, "WebSocket"},
+		{"ws", "*/*", 426, "WebSocket"},
+		{"room/a.b/", "text/html", 400, "room name"},
+		{"metrics", "", 404, ""},
+		{"healthz", "", 404, ""},
+		{"readyz", "", 404, ""},
+		{"debug/pprof/", "", 404, ""},
+		{"varz", "", 404, ""},
+	} {
+		status, answer := call(t, "GET", base+tt.path, "", "Accept", tt.accept)
+		if status != tt.status || !strings.Contains(answer, tt.part) {
+			t.Errorf("/%s as %q: got %d %.100q, want %d with %q", tt.path, tt.accept, status, answer, tt.status, tt.part)
+		}
+	}
+	if conn := join(t, base, "room/lobby"); conn == nil || conn.Subprotocol() != "" {
+		t.Error("got no text session")
+	}
+	if conn := join(t, base, "ws", "roomcast.v1"); conn.Subprotocol() != "roomcast.v1" {
+		t.Errorf("got subprotocol %q", conn.Subprotocol())
+	}
+}
+
+// A stop closes everybody with 1001, refuses who comes late, and ends without error.
+func TestDrain(t *testing.T) {
+	base, stop := serveUntil(t, "--drain-time", "300ms")
+	var members []*websocket.Conn
+	for range 20 {
+		members = append(members, join(t, base, "room/lobby/"))
+	}
+	send(t, members[0], "last words")
+	ended := make(chan error, 1)
+	go func() { ended <- stop() }()
+	for i, m := range members {
+		text, code := next(t, m)
+		for code == 0 && strings.HasSuffix(text, " last words") {
+			text, code = next(t, m)
+		}
+		if code != websocket.StatusGoingAway {
+			t.Errorf("member %d: got %q, %d, want to be closed with 1001", i, text, code)
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+}
