@@ -3,6 +3,7 @@ package hub
 import (
 	"slices"
 	"sort"
+	"time"
 )
 
 // ring is the newest part of a room's log as the frames of one encoding, each encoded
@@ -24,7 +25,8 @@ type ring struct {
 	members []member
 	pos     int    // of the pass under way: the next member to serve
 	to      uint64 // of the pass under way: it serves up to here
-	dirty   bool   // in Hub.dirty
+	began   time.Time
+	dirty   bool   // in Hub.dirty, or about to be after a pause
 	warm    bool   // in Hub.warm
 	used    uint32 // when a frame was appended last, in the hub's seconds
 
