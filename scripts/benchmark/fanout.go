@@ -21,26 +21,29 @@ func fanout(b *bench) error {
 	if err != nil {
 		return err
 	}
-	all, err := b.newEmbedded()
-	if err != nil {
-		return err
+	if b.only != "sparse" {
+		all, err := b.newEmbedded()
+		if err != nil {
+			return err
+		}
+		note("hot: 2,000 members, 4 speakers with one message in flight each")
+		err = b.versus(&rows, "hot, --sync "+b.sync, []*system{ref, all}, []int{0, 0}, 2000, 1, 4, 0)
+		if err != nil {
+			return err
+		}
+		all.procs[0].stop()
 	}
-	note("hot: 2,000 members, 4 speakers with one message in flight each")
-	err = b.versus(&rows, "hot", []*system{ref, all}, []int{0, 0}, 2000, 1, 4, 0)
-	if err != nil {
-		return err
-	}
-	all.procs[0].stop()
-
-	thin, err := b.newThin(1)
-	if err != nil {
-		return err
-	}
-	note("sparse: 1,000 members, 20 messages/s; CPU of the gateway alone")
-	const gatewayOnly = 2 // after nats-server and roomsvc
-	err = b.versus(&rows, "sparse", []*system{ref, thin}, []int{0, gatewayOnly}, 1000, 1, 1, 50*time.Millisecond)
-	if err != nil {
-		return err
+	if b.only != "hot" {
+		thin, err := b.newThin(1)
+		if err != nil {
+			return err
+		}
+		note("sparse: 1,000 members, 20 messages/s; CPU of the gateway alone")
+		const gatewayOnly = 2 // after nats-server and roomsvc
+		err = b.versus(&rows, "sparse", []*system{ref, thin}, []int{0, gatewayOnly}, 1000, 1, 1, 50*time.Millisecond)
+		if err != nil {
+			return err
+		}
 	}
 	rows.print()
 	printWorst()

@@ -27,7 +27,7 @@ type bench struct {
 	window time.Duration // how long each time
 	quick  bool
 	sync   string // when the log is written through to the disk
-	only   string // the one stream to measure (ingest)
+	only   string // the one part to measure; "" = all
 	flags  string // further flags of the gateway
 }
 
@@ -83,7 +83,7 @@ func (b *bench) parse(args []string) error {
 	f.IntVar(&b.rounds, "rounds", 0, "times each system is measured (default 7, quick 3)")
 	f.DurationVar(&b.window, "window", 0, "length of one measurement (default 3s, quick 1s)")
 	f.StringVar(&b.sync, "sync", "always", "when the log reaches the disk: always, or an interval")
-	f.StringVar(&b.only, "only", "", `ingest: only this stream, such as "R1, sync 2m"`)
+	f.StringVar(&b.only, "only", "", `fanout: only hot or sparse; ingest: only one stream, such as "R1, sync 2m"`)
 	f.StringVar(&b.flags, "gateway-flags", "", "further flags of the gateway, separated by spaces")
 	f.IntVar(&millionGateways, "gateways", 52, "million: gateways")
 	f.IntVar(&millionMembers, "members", 19400, "million: members of each gateway")
