@@ -20,6 +20,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -227,7 +228,12 @@ func (b *Bridge) Read(q history.Query, done func(history.Page, error)) { b.read(
 // which is copied, origin the session that does not want it back.
 func (b *Bridge) Signal(room proto.Room, json []byte, origin string) {
 	f := b.feedOf(room)
-	json = append([]byte(nil), json...)
+	if f.loud.Add(1) > maxSignals {
+		f.loud.Add(-1)
+		b.stat.refused.Add(1)
+		return
+	}
+	json = bytes.Clone(json)
 	f.do.put(func() { f.signal(room, json, origin) })
 }
 

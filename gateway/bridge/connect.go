@@ -19,6 +19,10 @@ const (
 	dialWaitMax = 2 * time.Second
 	secretWait  = 500 * time.Millisecond
 
+	// A NATS server that does not read for so long is left for another one: nobody here
+	// can wait for it.
+	writeTime = 2 * time.Second
+
 	// After NATS was away every gateway compares all its rooms: not all at once.
 	backJitter = 500 * time.Millisecond
 )
@@ -57,6 +61,7 @@ func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*n
 	opts := append([]nats.Option{
 		b.ownInbox,
 		nats.ReconnectBufSize(-1), // what was said before must not be sent after; see lanes
+		nats.FlusherTimeout(writeTime),
 		nats.PingInterval(10 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.MaxReconnects(-1),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,13 +22,14 @@ const (
 // feed follows the rooms of its partitions: what NATS sends for them comes in on one
 // channel, and what is in order goes out to the followers. Everything is done by the
 // goroutine in run; others put work into the queue do, which holds at most one item for
-// each follower, member and pending read.
+// each follower, member and pending read, and maxSignals signals.
 type feed struct {
 	b    *Bridge
 	nc   *nats.Conn
 	in   chan *nats.Msg
 	do   *queue[func()]
-	home string // prefix of the subjects on which other gateways tell us their counts
+	loud atomic.Int64 // signals in do
+	home string       // prefix of the subjects on which other gateways tell us their counts
 
 	// owned by run
 	ctx        context.Context
@@ -52,6 +54,7 @@ type room struct {
 	tail      tail
 	live      bool      // the head is known
 	reading   bool      // a read of the head or of a hole is on its way
+	checks    int       // in feed.soon
 	emptied   time.Time // when the last follower left; zero = there are some
 	out, eph  *nats.Subscription
 	presence

@@ -139,7 +139,11 @@ func (f *feed) publish(room proto.Room, m *nats.Msg) {
 	}
 }
 
+// maxSignals is how many signals may wait for a feed; what comes beyond is let go.
+const maxSignals = 4096
+
 func (f *feed) signal(room proto.Room, json []byte, origin string) {
+	f.loud.Add(-1)
 	m := nats.NewMsg(room.EphemeralSubject())
 	m.Data = json
 	if origin != "" {

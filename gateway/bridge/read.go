@@ -23,6 +23,9 @@ const (
 type readers struct {
 	jobs chan func(context.Context)
 	stat *counters
+
+	mu    sync.Mutex
+	ended bool // nobody will run a job any more
 }
 
 func newReaders(stat *counters) *readers {
@@ -31,11 +34,23 @@ func newReaders(stat *counters) *readers {
 
 // do has job run with a context that ends in time, or calls full if too many wait.
 func (r *readers) do(job func(context.Context), full func()) {
-	select {
-	case r.jobs <- job:
-	default:
+	if !r.take(job) {
 		r.stat.refused.Add(1)
 		full()
+	}
+}
+
+func (r *readers) take(job func(context.Context)) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return false
+	}
+	select {
+	case r.jobs <- job:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -57,6 +72,9 @@ func (r *readers) run(ctx context.Context) {
 		})
 	}
 	group.Wait()
+	r.mu.Lock()
+	r.ended = true
+	r.mu.Unlock()
 	for range len(r.jobs) {
 		(<-r.jobs)(ctx)
 	}

@@ -16,6 +16,7 @@ const (
 	someRooms   = 16                     // each of someTicks, by turns: for what nothing told us of
 	someTicks   = 8
 	checkBatch  = 256 // rooms of one request
+	maxChecks   = 3   // of one room that are due
 )
 
 // check is a room to be compared at some time.
@@ -66,6 +67,9 @@ func (f *feed) mended(r *room, q history.Query, page history.Page, err error) {
 		f.skip(r, *gap, page)
 	}
 	r.tail.other = false
+	if page.Head.Epoch == r.tail.head.Epoch {
+		r.tail.reach = max(r.tail.reach, page.Head.Seq)
+	}
 	for _, rec := range page.Records {
 		r.tail.take(rec, show)
 	}
@@ -102,7 +106,10 @@ func (f *feed) repairAgain() {
 }
 
 func (f *feed) checkLater(r *room, after time.Duration) {
-	f.soon = append(f.soon, check{r, time.Now().Add(after)})
+	if r.checks < maxChecks {
+		r.checks++
+		f.soon = append(f.soon, check{r, time.Now().Add(after)})
+	}
 }
 
 // checkAll compares all rooms for which pick returns true, now and a little later.
@@ -125,6 +132,7 @@ func (f *feed) checkSoon(now time.Time) {
 			f.soon[n] = c
 			n++
 		} else {
+			c.room.checks--
 			rooms = append(rooms, c.room)
 		}
 	}
@@ -146,8 +154,12 @@ func (f *feed) checkSome() {
 	f.compare(rooms)
 }
 
-// compare reads the heads of rooms and fills the holes that they tell of.
+// compare reads the heads of rooms and fills the holes that they tell of. While NATS is
+// away there is nothing to compare with; when it is back, all rooms are compared.
 func (f *feed) compare(rooms []*room) {
+	if !f.nc.IsConnected() {
+		return
+	}
 	names := make([]proto.Room, 0, min(len(rooms), checkBatch))
 	for i, r := range rooms {
 		if r.live && len(r.followers) > 0 && f.rooms[r.name.String()] == r {
@@ -166,7 +178,7 @@ func (f *feed) readHeads(names []proto.Room) {
 		heads, err := f.b.log.Heads(ctx, names)
 		f.do.put(func() {
 			if err != nil {
-				f.b.cfg.Log.Warn("newest records cannot be compared", "rooms", len(names), "error", err)
+				f.b.cfg.Log.Debug("newest records cannot be compared yet", "rooms", len(names), "error", err)
 				f.checkNames(names)
 				return
 			}

@@ -1,0 +1,74 @@
+package bridge
+
+import (
+	"testing"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+func rec(epoch string, seq uint64) proto.Record {
+	return proto.Record{Seq: seq, State: proto.State{Epoch: epoch}}
+}
+
+// Each byte is one step: a record around the head arrives, or a page is read from the
+// log. Whatever the steps are, what is shown is dense, and a tail that is not behind has
+// shown everything it has heard of.
+func FuzzTail(f *testing.F) {
+	f.Add([]byte{1, 1, 1})
+	f.Add([]byte{3, 2, 1, 0, 9, 200, 1})
+	f.Add([]byte{100, 101, 102, 255, 4})
+	f.Fuzz(func(t *testing.T, steps []byte) {
+		var tail tail
+		const first = 5
+		tail.begin(history.Head{Seq: first, Epoch: "e1"}, func(proto.Record) { t.Fatal("shown at the beginning") })
+		shown, heard := uint64(first), uint64(first)
+		show := func(r proto.Record) {
+			if r.Seq != shown+1 {
+				t.Fatalf("shown %d after %d", r.Seq, shown)
+			}
+			shown = r.Seq
+		}
+		for _, b := range steps {
+			switch {
+			case b >= 250: // a page of two
+				tail.take(rec("e1", shown+1), show)
+				tail.take(rec("e1", shown+1), show)
+				heard = max(heard, shown)
+			case b >= 240:
+				tail.take(rec("e2", 1), show)
+				if !tail.behind() {
+					t.Fatal("another epoch was not noticed")
+				}
+				tail.other = false
+			default:
+				seq := max(1, shown+uint64(b)-3)
+				heard = max(heard, seq)
+				tail.take(rec("e1", seq), show)
+			}
+			if tail.head.Seq != shown || tail.behind() != (heard > shown) {
+				t.Fatalf("head %d, behind %v; shown %d, heard of %d", tail.head.Seq, tail.behind(), shown, heard)
+			}
+			if len(tail.held) > maxHeld {
+				t.Fatalf("%d records are held", len(tail.held))
+			}
+		}
+	})
+}
+
+func TestTailBegins(t *testing.T) {
+	var shown []uint64
+	show := func(r proto.Record) { shown = append(shown, r.Seq) }
+	var tail tail
+	for _, seq := range []uint64{9, 7, 8, 8, 11} {
+		tail.hold(rec("e1", seq))
+	}
+	tail.begin(history.Head{Seq: 7, Epoch: "e1"}, show)
+	if len(shown) != 2 || shown[0] != 8 || shown[1] != 9 || !tail.behind() {
+		t.Errorf("shown %v, behind %v", shown, tail.behind())
+	}
+	tail.take(rec("e1", 10), show)
+	if len(shown) != 4 || tail.behind() {
+		t.Errorf("shown %v, behind %v", shown, tail.behind())
+	}
+}
