@@ -30,7 +30,7 @@ type seat struct {
 }
 
 const (
-	pageRecords = 128
+	pageRecords = 64
 	// pageWait is how many bytes may wait for a connection before it is given more of a
 	// page.
 	pageWait = 32 << 10
@@ -46,8 +46,9 @@ func (h *Hub) catchUp(id loop.ID, r *ring, cu catchup) {
 	}
 }
 
-// begin starts the catch-up of a member that has been told that it has joined.
-func (h *Hub) begin(id loop.ID, name proto.Room) {
+// begin starts the catch-up of a member that has been told that it has joined, and with
+// which head: a newer event may have come since.
+func (h *Hub) begin(id loop.ID, name proto.Room, told history.Head) {
 	c, rm := h.live(id), h.rooms[name]
 	if c == nil || rm == nil {
 		return
@@ -62,9 +63,10 @@ func (h *Hub) begin(id loop.ID, name proto.Room) {
 		return
 	}
 	from, head := cu.from, rm.head
+	cu.epoch = head.Epoch
 	switch {
 	case from.None():
-		cu.next = head.Seq + 1
+		cu.next, cu.epoch = told.Seq+1, told.Epoch
 	case from.HasSince && from.Since <= head.Seq && (from.Epoch == "" || from.Epoch == head.Epoch):
 		cu.next = from.Since + 1
 	case from.Last > 0 && uint64(from.Last) <= head.Seq:
@@ -74,7 +76,7 @@ func (h *Hub) begin(id loop.ID, name proto.Room) {
 			return
 		}
 	}
-	cu.epoch, cu.asked = head.Epoch, cu.next != 0
+	cu.asked = cu.next != 0
 	h.goOn(c)
 }
 

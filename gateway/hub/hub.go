@@ -198,7 +198,7 @@ func (h *Hub) dispatch() {
 		t := h.notices[i]
 		h.sessions.Told(t.id, t.n)
 		if t.n.Kind == Joined {
-			h.begin(t.id, t.n.Room)
+			h.begin(t.id, t.n.Room, t.n.Head)
 		}
 	}
 	clear(h.notices)

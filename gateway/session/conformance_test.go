@@ -10,12 +10,13 @@ import (
 // The protocol suite runs against /echo, through the reader, the queue and the close of
 // every other session.
 func TestProtocolSuite(t *testing.T) {
+	limits := wire.Limits{Message: 64 << 10, Fragments: 2000}
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {
 			s.session.Conformance, s.session.Compress = true, true
-			s.loop.MaxPending = 40 << 20
+			s.session.Wide = limits
 		})
-		wiretest.Run(t, wiretest.Target{Addr: g.addr, Path: "/echo", Deflate: true, Limits: wire.Limits{Message: 16 << 20, Fragments: 1 << 20}})
+		wiretest.Run(t, wiretest.Target{Addr: g.addr, Path: "/echo", Deflate: true, Limits: limits})
 	})
 }
 

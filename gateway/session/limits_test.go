@@ -189,17 +189,14 @@ func TestOvertakenGoesOn(t *testing.T) {
 			s.session.Rate.PerSecond = 0
 			s.session.SlowTime = time.Minute
 			s.session.Hub.RoomBytes = 32 << 10
-			s.loop.SendBuffer = 4 << 10
 		})
 		room := fmt.Sprintf("over_%d", time.Now().UnixNano())
 		late := g.json("/room/" + room + "/")
-		late.nc.(*net.TCPConn).SetReadBuffer(4 << 10)
 		late.want(`{"hello":*`)
 		sender := g.json("/room/" + room + "/")
 		sender.want(`{"hello":*`)
-		const n = 200
-		// Loopback buffers take megabytes whatever they are told.
-		g.stuff(sender, room, n, 60_000)
+		const n = 80
+		g.stuff(sender, room, n, 40_000)
 		eventually(t, "the late one to be overtaken", func() bool {
 			return g.sum(func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Overtaken.Load() }) > 0
 		})

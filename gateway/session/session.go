@@ -45,6 +45,10 @@ type Config struct {
 	Conformance  bool // offer /echo and /verbatim/<group>/ to protocol test suites
 	LogMessages  bool // log what is said
 
+	// Wide are the limits of protocol test suites, which send large messages. The loop
+	// must let twice as much wait.
+	Wide wire.Limits
+
 	// HTTP takes connections whose request is not a WebSocket handshake.
 	HTTP func(net.Conn)
 
@@ -66,6 +70,7 @@ func DefaultConfig() Config {
 		CloseTime:     5 * time.Second,
 		TextPatience:  10 * time.Second,
 		JSONPatience:  2 * time.Second,
+		Wide:          wire.Limits{Message: 16 << 20, Fragments: 1 << 20},
 		Hub:           hub.DefaultConfig(),
 		Log:           slog.Default(),
 	}
@@ -84,7 +89,6 @@ type Sessions struct {
 	stats    *Stats
 	limits   wire.Limits // of text sessions
 	envelope wire.Limits // of JSON sessions
-	wide     wire.Limits // of protocol test suites
 	verbose  bool        // connections are logged
 
 	// owned by the loop
@@ -103,7 +107,6 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, caps *limit.C
 		limits: wire.Limits{Message: cfg.MaxMessage, Fragments: 1024},
 		// Base64 makes four bytes of three, and there are names around it.
 		envelope: wire.Limits{Message: cfg.MaxMessage*4/3 + 4096, Fragments: 1024},
-		wide:     wire.Limits{Message: 16 << 20, Fragments: 1 << 20},
 		joins:    make(map[joining]string),
 		verbose:  cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 	}
@@ -287,7 +290,7 @@ func (ss *Sessions) limitsOf(s *session) *wire.Limits {
 	case s.kind == jsonKind:
 		return &ss.envelope
 	case s.kind >= verbatim:
-		return &ss.wide
+		return &ss.cfg.Wide
 	}
 	return &ss.limits
 }
