@@ -22,7 +22,7 @@ type Target struct {
 	Addr    string // host:port, TCP
 	Path    string
 	Limits  wire.Limits // that it applies
-	Deflate bool        // that it agrees to permessage-deflate
+	Deflate bool        // it agrees to permessage-deflate where that is offered
 }
 
 // Case is one row of the suite.
@@ -47,19 +47,20 @@ const NoCode proto.CloseCode = 1005
 // patience is how long a server may take for anything.
 const patience = 10 * time.Second
 
-// Run runs the whole suite; against a target with Deflate the part that needs
-// it.
+// Run runs the whole suite.
 func Run(t *testing.T, target Target) {
-	cases := Cases(target.Limits)
+	t.Run("handshake", func(t *testing.T) { runHandshakes(t, target) })
+	runCases(t, target, Cases(target.Limits), false)
 	if target.Deflate {
-		cases = deflateCases(target.Limits)
-	} else {
-		t.Run("handshake", func(t *testing.T) { runHandshakes(t, target) })
+		runCases(t, target, deflateCases(target.Limits), true)
 	}
+}
+
+func runCases(t *testing.T, target Target, cases []Case, deflate bool) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			for _, chop := range chops {
-				t.Run(chop.name, func(t *testing.T) { play(t, target, c, chop.pieces) })
+				t.Run(chop.name, func(t *testing.T) { play(t, target, c, deflate, chop.pieces) })
 			}
 		})
 	}
@@ -95,14 +96,15 @@ func singly(b []byte) [][]byte {
 	return slices.AppendSeq(pieces, slices.Chunk(b[len(b)-edge:], 1))
 }
 
-func play(t *testing.T, target Target, c Case, chop func([]byte) [][]byte) {
+// play plays a case over a connection of its own, compressed if deflate.
+func play(t *testing.T, target Target, c Case, deflate bool, chop func([]byte) [][]byte) {
 	conn, err := net.Dial("tcp", target.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
-	in := &incoming{conn: conn, deflate: target.Deflate}
+	in := &incoming{conn: conn, deflate: deflate}
 	if err := in.handshake(target); err != nil {
 		t.Fatal(err)
 	}
