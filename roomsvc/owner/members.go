@@ -53,7 +53,7 @@ func (m *members) see(there []instance, now time.Time, lease time.Duration) (cha
 			continue
 		}
 		// Who said that it leaves has left.
-		if since := now.Sub(m.sight); since < lease && k.last.Before(m.sight) && !k.Leaving {
+		if since := now.Sub(m.sight); since < lease && !k.last.After(m.sight) && !k.Leaving {
 			next = append(next, k)
 			continue
 		}

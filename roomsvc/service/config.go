@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -34,7 +35,7 @@ type Config struct {
 	Commit         time.Duration // how long the stream may take to acknowledge; then those who wait are told "unavailable"
 
 	Lease      time.Duration // how long an instance counts as alive without a sign of life, at least a second
-	CloseWords []string      // texts that close their sender's connection and are never stored
+	CloseWords []string      // texts that close their sender's connection and are never stored; an empty one is none
 	TimeZone   string        // of stamps: "Local", "UTC" or a name such as "Asia/Shanghai"
 	TimeLayout string        // of stamps, as Go's package time writes layouts
 	KeyWindow  time.Duration // how long a message's key is recognised when it comes again
@@ -110,8 +111,9 @@ func (c *Config) zone() (*time.Location, error) {
 }
 
 func (c *Config) rules(zone *time.Location) *room.Rules {
+	words := slices.DeleteFunc(slices.Clone(c.CloseWords), func(w string) bool { return w == "" })
 	return &room.Rules{
-		CloseWords: c.CloseWords, Zone: zone, Layout: c.TimeLayout,
+		CloseWords: words, Zone: zone, Layout: c.TimeLayout,
 		Window: c.KeyWindow, Keys: c.KeysKept, MaxRecord: stream.MaxPayload(c.MaxMessage),
 	}
 }

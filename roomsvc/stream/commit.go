@@ -189,6 +189,10 @@ type Marker struct {
 // partition tries again anyway, and a server that has just lost its leader answers nothing.
 const attempts = 4
 
+func (c *Committer) attempt() time.Duration {
+	return max(200*time.Millisecond, c.cfg.Deadline/attempts)
+}
+
 // Marker reads a partition's newest marker from the stream's leader.
 func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
 	l, err := c.open()
@@ -199,7 +203,7 @@ func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
 	if err != nil {
 		return Marker{}, fmt.Errorf("read marker: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Deadline/attempts)
+	ctx, cancel := context.WithTimeout(ctx, c.attempt())
 	defer cancel()
 	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+proto.StreamName, ask)
 	if err != nil {
@@ -244,7 +248,7 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 	msg := nats.NewMsg(proto.OwnSubject(p))
 	msg.Data = body
 	msg.Header.Set(headerExpect, strconv.FormatUint(after.Seq, 10))
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Deadline/attempts)
+	ctx, cancel := context.WithTimeout(ctx, c.attempt())
 	defer cancel()
 	reply, err := l.nc.RequestMsgWithContext(ctx, msg)
 	if err != nil {

@@ -86,17 +86,16 @@ func wait(t testing.TB, what string, until func() bool) {
 	}
 }
 
-// take gets the fence of room's partition.
-func take(t testing.TB, c *Committer, p int, owner string, sink Sink) *Fence {
+// take gets the fence of p, as often as it takes on a busy machine.
+func take(t testing.TB, c *Committer, p int, owner string, sink Sink) (f *Fence) {
 	t.Helper()
-	m, err := c.Marker(t.Context(), p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := c.Fence(t.Context(), p, m, owner, sink)
-	if err != nil {
-		t.Fatal(err)
-	}
+	wait(t, "a fence", func() bool {
+		m, err := c.Marker(t.Context(), p)
+		if err == nil {
+			f, err = c.Fence(t.Context(), p, m, owner, sink)
+		}
+		return err == nil
+	})
 	return f
 }
 

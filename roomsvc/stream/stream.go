@@ -164,7 +164,7 @@ func check(have, want jetstream.StreamConfig) error {
 		{"replicas (--replicas)", have.Replicas, want.Replicas, fmt.Sprintf("--replicas %d", want.Replicas)},
 		{"records per room (--history-per-room)", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject, fmt.Sprintf("--max-msgs-per-subject %d", want.MaxMsgsPerSubject)},
 		{"age of records (--history-age)", have.MaxAge, want.MaxAge, fmt.Sprintf("--max-age %s", want.MaxAge)},
-		{"bytes", have.MaxBytes, want.MaxBytes, fmt.Sprintf("--max-bytes %d", want.MaxBytes)},
+		{"bytes (--history-bytes)", have.MaxBytes, want.MaxBytes, fmt.Sprintf("--max-bytes %d", want.MaxBytes)},
 		{"record size (by --max-message)", have.MaxMsgSize, want.MaxMsgSize, fmt.Sprintf("--max-msg-size %d", want.MaxMsgSize)},
 	} {
 		if s.have == s.want {

@@ -1,0 +1,200 @@
+package owner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/stream"
+)
+
+// How partitions change hands: taken, released, asked for, lost.
+
+// Bounds of taking partitions.
+const (
+	atOnce     = 16                     // partitions taken at a time
+	askTimeout = 500 * time.Millisecond // for the old owner to release one
+	firstPause = 50 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// drop releases everything, for the lease was over: what another instance has taken
+// meanwhile would go unnoticed until the next commit. What should be ours is taken again.
+func (o *Owner) drop() {
+	dropped := 0
+	for p := range o.parts {
+		if o.parts[p].phase == held {
+			o.release(p, nil)
+			dropped++
+		}
+	}
+	o.doubt.Store(int32(dropped))
+	if dropped > 0 {
+		o.cfg.Log.Warn("lease was over; its partitions are taken anew", "partitions", dropped)
+	}
+}
+
+// release begins to release p, which is held; then is called when it is done.
+func (o *Owner) release(p int, then func()) {
+	o.parts[p].phase = releasing
+	o.busy++
+	o.held.Add(-1)
+	o.tasks.Go(func() {
+		// A commit that is on its way ends by its deadline.
+		o.keeper.Release(p)
+		o.done <- result{p: p, then: then}
+	})
+}
+
+// share begins to take the partitions that should be this instance's, and to renew the
+// fences that are getting old.
+func (o *Owner) share(ctx context.Context, leaving bool) {
+	if leaving {
+		return
+	}
+	now, all := time.Now(), o.members.sighted()
+	for p := range o.parts {
+		part := &o.parts[p]
+		switch {
+		case part.phase == held && now.Sub(part.since) > o.cfg.Renew && o.busy < atOnce:
+			part.phase = taking
+			o.busy++
+			o.held.Add(-1)
+			alive := o.members.snapshot()
+			o.tasks.Go(func() {
+				o.keeper.Release(p)
+				o.done <- result{p: p, err: o.take(ctx, p, alive)}
+			})
+		case part.phase == idle && o.members.chosen(p, o.cfg.ID):
+			all = false
+			if o.busy < atOnce && !now.Before(part.next) {
+				part.phase = taking
+				o.busy++
+				alive := o.members.snapshot()
+				o.tasks.Go(func() { o.done <- result{p: p, err: o.take(ctx, p, alive)} })
+			}
+		case part.phase == taking:
+			all = false
+		}
+	}
+	if all {
+		o.note(nil)
+	}
+}
+
+// take gets the fence of p, from its owner if that one is alive.
+func (o *Owner) take(ctx context.Context, p int, alive func(id string) bool) error {
+	sink, err := o.keeper.Prepare(p)
+	if err != nil {
+		return err
+	}
+	for range 3 {
+		marker, err := o.commits.Marker(ctx, p)
+		if err != nil {
+			return err
+		}
+		if marker.Owner != o.cfg.ID && alive(marker.Owner) {
+			ask, cancel := context.WithTimeout(ctx, askTimeout)
+			_, err := o.nc.RequestWithContext(ask, proto.ReleaseSubject(marker.Owner), []byte(strconv.Itoa(p)))
+			cancel()
+			if err != nil && !errors.Is(err, nats.ErrNoResponders) {
+				o.cfg.Log.Warn("partition is taken by force", "partition", p, "from", marker.Owner, "error", err)
+			}
+		}
+		f, err := o.commits.Fence(ctx, p, marker, o.cfg.ID, sink)
+		if errors.Is(err, stream.ErrLost) {
+			continue // somebody was faster, or renewed the fence meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		o.keeper.Take(p, f)
+		return nil
+	}
+	return fmt.Errorf("take partition %d: %w", p, stream.ErrLost)
+}
+
+// asked releases a partition that another instance asks for.
+func (o *Owner) asked(msg *nats.Msg) {
+	p, err := strconv.Atoi(string(msg.Data))
+	if err != nil || p < 0 || p >= proto.Partitions {
+		return
+	}
+	reply := func() { o.nc.Publish(msg.Reply, nil) }
+	switch o.parts[p].phase {
+	case held:
+		o.release(p, reply)
+	case idle:
+		reply()
+	}
+	// Being taken or released: the one who asks finds out by the fence.
+}
+
+// ownPrefix is what every [proto.OwnSubject] begins with.
+const ownPrefix = "room.own."
+
+// overheard sees somebody take a fence. If it is one of ours, it is released: it is lost,
+// or was nearly so, and the next command should not have to find out. This is a courtesy;
+// it may be missed.
+func (o *Owner) overheard(msg *nats.Msg) {
+	p, err := strconv.Atoi(strings.TrimPrefix(msg.Subject, ownPrefix))
+	var m stream.Marker
+	if err != nil || p < 0 || p >= proto.Partitions || json.Unmarshal(msg.Data, &m) != nil {
+		return
+	}
+	if m.Owner != o.cfg.ID && o.parts[p].phase == held {
+		o.cfg.Log.Warn("partition was taken by force", "partition", p, "by", m.Owner)
+		o.release(p, func() {})
+	}
+}
+
+// finished takes note of what a task has come to.
+func (o *Owner) finished(r result) {
+	part := &o.parts[r.p]
+	o.busy--
+	switch {
+	case part.phase == releasing && r.then == nil:
+		part.phase, part.next = idle, time.Time{}
+		o.doubt.Add(-1)
+	case part.phase == releasing:
+		// The one who asked sees more than we do; until we see it too, leave it alone.
+		part.phase, part.next = idle, time.Now().Add(o.cfg.Lease/2)
+		r.then()
+	case r.err == nil:
+		part.phase, part.since, part.pause = held, time.Now(), 0
+		o.held.Add(1)
+	default:
+		part.phase = idle
+		o.wait(part)
+		o.keeper.Fail(r.p, r.err)
+		o.note(r.err)
+	}
+}
+
+// give takes note of a lost partition.
+func (o *Owner) give(ctx context.Context, l loss, leaving bool) {
+	part := &o.parts[l.p]
+	if part.phase != held {
+		return // it is being released or taken anyway
+	}
+	part.phase = idle
+	o.held.Add(-1)
+	if errors.Is(l.err, stream.ErrLost) {
+		o.cfg.Log.Warn("partition lost", "partition", l.p, "error", l.err)
+		o.wait(part)
+		o.look(ctx, leaving) // who has it knows something that we do not
+	}
+}
+
+// wait puts the next try of a partition off, longer each time.
+func (o *Owner) wait(part *part) {
+	part.pause = min(lastPause, max(firstPause, 2*part.pause))
+	part.next = time.Now().Add(part.pause)
+}

@@ -1,0 +1,84 @@
+package room
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"roomcast/proto"
+)
+
+// TestRandomHistories plays random commands, resends, clock steps, lost commits and changes
+// of owner, and holds the log against the promises: numbered without holes, time never
+// backwards, no key stored twice within the window, nothing said while closed.
+func TestRandomHistories(t *testing.T) {
+	for seed := range uint64(100) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		rules := DefaultRules()
+		rules.Keys = 50
+		room := New(proto.MustRoom("lobby"), rules)
+		now := time.Unix(1_700_000_000, 0)
+		var log []*proto.Record
+		acked := map[string]uint64{}
+		said := map[string]int{} // how many keys each sender has used
+		for range 400 {
+			now = now.Add(time.Duration(r.IntN(200)-20) * time.Millisecond)
+			from := fmt.Sprint("u", r.IntN(3))
+			c := Command{From: proto.Identity{ID: from}, Content: proto.Content{Kind: proto.Text, Body: []byte("x")}}
+			switch n := r.IntN(20); {
+			case n == 0:
+				c.Act = proto.ActClose
+			case n <= 2:
+				c.Act = proto.ActReopen
+			case n == 3: // the owner changes; a record that is on its way may be lost with it
+				if len(log) > 0 && r.IntN(2) == 0 {
+					lost := log[len(log)-1]
+					log = log[:len(log)-1]
+					delete(acked, lost.From+" "+lost.Key)
+				}
+				room = New(proto.MustRoom("lobby"), rules)
+				if len(log) > 0 {
+					room = Restore(log[len(log)-1], rules)
+				}
+				for _, rec := range log {
+					room.Remember(rec, now)
+				}
+				continue
+			case n < 10 && said[from] > 0: // one of the last ten comes again
+				c.Key = fmt.Sprint(said[from] - r.IntN(min(10, said[from])))
+			default:
+				said[from]++
+				c.Key = fmt.Sprint(said[from])
+			}
+			o := room.Apply(&c, Moment{Now: now, Stream: uint64(len(log))})
+			id := from + " " + c.Key
+			first, stored := acked[id]
+			switch {
+			case c.Act == "" && stored && (!o.Reply.Duplicate || o.Reply.Seq != first):
+				t.Fatalf("seed %d: %s came again and got %+v, want a duplicate of %d", seed, id, o.Reply, first)
+			case o.Record == nil:
+				continue
+			}
+			if o.Record.Seq != uint64(len(log)+1) || o.Reply.Seq != o.Record.Seq {
+				t.Fatalf("seed %d: record %d follows %d", seed, o.Record.Seq, len(log))
+			}
+			if len(log) > 0 {
+				last := log[len(log)-1]
+				if o.Record.State.At.Before(last.State.At) {
+					t.Fatalf("seed %d: time goes backwards at %d", seed, o.Record.Seq)
+				}
+				if last.State.Closed && o.Record.Kind != proto.Reopened {
+					t.Fatalf("seed %d: record %d in a closed room", seed, o.Record.Seq)
+				}
+				if o.Record.State.Epoch != last.State.Epoch || o.Record.State.Start < last.State.Start {
+					t.Fatalf("seed %d: state %+v follows %+v", seed, o.Record.State, last.State)
+				}
+			}
+			log = append(log, o.Record)
+			if c.Key != "" {
+				acked[id] = o.Record.Seq
+			}
+		}
+	}
+}
