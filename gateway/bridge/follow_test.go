@@ -16,6 +16,7 @@ import (
 
 	"roomcast/gateway/bridge"
 	"roomcast/proto"
+	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
 	"roomcast/proto/seal"
 )
@@ -141,6 +142,31 @@ func TestTrimmedHole(t *testing.T) {
 		want = append(want, fmt.Sprint(seq))
 	}
 	a.seesThese(t, room.Name, want...)
+}
+
+// Whoever follows later, from this gateway or another, finds the room closed.
+func TestClosedHead(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	own(t, s).end(t)
+	a, b := open(t, s, "a"), open(t, s, "b")
+	room := s.Room("lobby", "e1")
+	a.follow(t, room.Name)
+	room.Append(2)
+	room.Act(proto.Closed, "done for today")
+	a.sees(t, room.Name, 1, 3)
+	second := &gateway{Bridge: a.Bridge}
+	want := history.Head{Seq: 3, Epoch: "e1", Closed: true, Why: "done for today"}
+	for name, g := range map[string]*gateway{"a second loop": second, "another gateway": b} {
+		if got := g.follow(t, room.Name); got != want {
+			t.Errorf("%s: head %+v, want %+v", name, got, want)
+		}
+	}
+	room.Act(proto.Reopened, "")
+	second.sees(t, room.Name, 4, 4)
+	third := &gateway{Bridge: a.Bridge}
+	if got, want := third.follow(t, room.Name), (history.Head{Seq: 4, Epoch: "e1"}); got != want {
+		t.Errorf("reopened: head %+v, want %+v", got, want)
+	}
 }
 
 func TestAnotherEpoch(t *testing.T) {

@@ -20,7 +20,7 @@ const (
 	whoStall   = 300 * time.Millisecond // to wait for the next answer
 	whoTime    = time.Second            // to wait for all of them
 	whoBuffer  = 1 << 12
-	rosterTick = 50 * time.Millisecond
+	rosterTick = 100 * time.Millisecond
 )
 
 // Payloads of room.gw.<id>.
@@ -49,6 +49,7 @@ type roster struct {
 	next     uint64
 	started  time.Time
 	announce time.Time // when to give the next sign of life
+	ticked   time.Time // when tick was last called
 }
 
 type whoAsk struct {
@@ -156,6 +157,11 @@ func (t *roster) bury(id string) {
 }
 
 func (t *roster) tick(now time.Time) {
+	if asleep := now.Sub(t.ticked); asleep > deadAfter/2 && !t.ticked.IsZero() {
+		t.back() // this process was stopped, and the others may have given it up
+		t.b.eachFeed((*feed).recount)
+	}
+	t.ticked = now
 	if !now.Before(t.announce) {
 		t.sign(signAlive)
 	}
@@ -172,7 +178,7 @@ func (t *roster) tick(now time.Time) {
 	}
 }
 
-// back begins anew after NATS was away: nobody could be heard in that time.
+// back begins anew after a time in which nobody could be heard.
 func (t *roster) back() {
 	for id := range t.others {
 		t.others[id] = time.Now()

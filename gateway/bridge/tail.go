@@ -20,7 +20,7 @@ const maxHeld = 256
 //
 // It is pure, and belongs to the feed of its room.
 type tail struct {
-	head  history.Head // what has been shown; Closed and Why are not kept
+	head  history.Head // what has been shown
 	held  []proto.Record
 	reach uint64 // the newest seq known to exist in this epoch
 	other bool   // something of another epoch has arrived
@@ -39,12 +39,20 @@ func (t *tail) take(r proto.Record, show func(proto.Record)) {
 	switch {
 	case r.Seq <= t.head.Seq:
 	case r.Seq == t.head.Seq+1:
-		t.head.Seq = r.Seq
-		show(r)
+		t.advance(r, show)
 		t.release(show)
 	default:
 		t.hold(r)
 	}
+}
+
+func (t *tail) advance(r proto.Record, show func(proto.Record)) {
+	if r.Kind == proto.Message {
+		t.head.Seq, t.head.Closed = r.Seq, r.State.Closed
+	} else {
+		t.head = history.HeadOf(r)
+	}
+	show(r)
 }
 
 func (t *tail) hold(r proto.Record) {
@@ -64,8 +72,7 @@ func (t *tail) release(show func(proto.Record)) {
 	n := 0
 	for n < len(t.held) && t.held[n].Seq <= t.head.Seq+1 {
 		if r := t.held[n]; r.Seq == t.head.Seq+1 {
-			t.head.Seq = r.Seq
-			show(r)
+			t.advance(r, show)
 		}
 		n++
 	}
@@ -79,7 +86,7 @@ func (t *tail) release(show func(proto.Record)) {
 
 // begin sets what counts as shown. What was held and comes after it is shown.
 func (t *tail) begin(head history.Head, show func(proto.Record)) {
-	t.head = history.Head{Seq: head.Seq, Epoch: head.Epoch}
+	t.head = head
 	held := t.held
 	t.held, t.reach, t.other = nil, head.Seq, false
 	for _, r := range held {

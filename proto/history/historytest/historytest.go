@@ -120,9 +120,22 @@ func (s *Server) Room(name, epoch string) *Room {
 
 // Next returns the message that is the room's next record, and the record.
 func (r *Room) Next(text string) (*nats.Msg, proto.Record) {
+	return r.next(proto.Event{Content: proto.Content{Kind: proto.Text, Body: []byte(text)}})
+}
+
+// Act commits the closing or the reopening of the room.
+func (r *Room) Act(kind proto.EventKind, why string) {
+	r.s.tb.Helper()
+	if err := r.Commit(r.next(proto.Event{Kind: kind, Why: why})); err != nil {
+		r.s.tb.Fatal(err)
+	}
+}
+
+func (r *Room) next(e proto.Event) (*nats.Msg, proto.Record) {
 	rec := r.Last
 	rec.Room = r.Name
-	rec.Kind = proto.Message
+	rec.Kind = e.Kind
+	rec.State.Closed = e.Kind == proto.Closed || e.Kind == proto.Message && r.Last.State.Closed
 	rec.From = "alice"
 	rec.Seq++
 	rec.Stamp = "2026-11-22 18:53:07"
@@ -132,8 +145,7 @@ func (r *Room) Next(text string) (*nats.Msg, proto.Record) {
 	} else if rec.State.Start == 0 {
 		rec.State.Start = r.Last.Stream
 	}
-	e := proto.Event{Room: r.Name, Seq: rec.Seq, At: rec.State.At, From: proto.Identity{ID: rec.From},
-		Content: proto.Content{Kind: proto.Text, Body: []byte(text)}}
+	e.Room, e.Seq, e.At, e.From = r.Name, rec.Seq, rec.State.At, proto.Identity{ID: rec.From}
 	rec.Payload = e.AppendJSON(nil)
 	m := nats.NewMsg(r.Name.LogSubject())
 	rec.EachHeader(m.Header.Set)
