@@ -3,6 +3,13 @@
 // records on in order, without holes and without repeats, reads history, and knows who
 // is present.
 //
+// What is said goes through lanes (say.go): one request outstanding for each sender in
+// each room, resent until it is answered. What is committed comes in through feeds
+// (feed.go), each of which owns the rooms of its partitions; a room's tail (tail.go) is
+// the delivery rule, holes are filled from the log (repair.go). Readers (read.go) wait
+// for the log. The roster (roster.go) knows the other gateways; presence.go counts
+// members together with them.
+//
 // # What a gateway may do on NATS
 //
 // These subjects are all that a gateway's user needs, see also nats.conf. It cannot

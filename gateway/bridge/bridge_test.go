@@ -53,7 +53,6 @@ func open(t testing.TB, s *historytest.Server, id string, change ...func(*bridge
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
 	g := &gateway{Bridge: b}
-	g.changed = make(chan struct{}, 1)
 	g.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -75,7 +74,6 @@ type follower struct {
 	mu      sync.Mutex
 	got     []bridge.Delivery
 	present map[proto.Room][]proto.Identity
-	changed chan struct{}
 }
 
 func (f *follower) Deliver(d bridge.Delivery) {
