@@ -20,7 +20,6 @@ func (ss *Sessions) frame(s *session, f *wire.Frame) {
 		ss.checkQueue(s)
 	case wire.OpPong:
 	case wire.OpClose:
-		s.flags |= peerClosed
 		ss.end(s, f.Close, "", proto.LeftClient)
 	default:
 		payload := f.Payload

@@ -143,13 +143,10 @@ func (ss *Sessions) end(s *session, code proto.CloseCode, why string, reason pro
 }
 
 // hangUp ends our side once everything has been written. The peer ends its own, or is
-// cut off.
+// cut off. What it still sends is read, even behind its close frame: unread bytes would
+// make TCP reset the connection and perhaps take our close frame away.
 func (ss *Sessions) hangUp(s *session) {
 	s.phase = ending
-	if s.flags&peerClosed != 0 {
-		ss.loop.Close(s.id)
-		return
-	}
 	ss.loop.CloseWrite(s.id)
 	ss.loop.SetDeadline(s.id, ss.loop.Now().Add(ss.cfg.CloseTime))
 }

@@ -178,11 +178,10 @@ const (
 type sessionFlags uint8
 
 const (
-	counted    sessionFlags = 1 << iota // by the connection caps
-	peerClosed                          // the peer has sent its close frame
-	hungUp                              // our close frame, or what stands for it, is written
-	byRequest                           // the identity came with a token
-	upgraded                            // it is or was a session, not just a connection
+	counted   sessionFlags = 1 << iota // by the connection caps
+	hungUp                             // our close frame, or what stands for it, is written
+	byRequest                          // the identity came with a token
+	upgraded                           // it is or was a session, not just a connection
 )
 
 const slabSize = 512
