@@ -42,13 +42,13 @@ type line struct {
 // after, which would leave holes. Its limits are 10,000 messages and 128 MiB, for all
 // instances.
 const (
-	lineRoom = 4096
+	lineRoom = 2048
 	roomUnit = 8 << 10 // bytes of payload that count as one record more
 )
 
 // cost returns how many units a record takes. It is bounded, so that 64 partitions which wait
 // for the rest of their units cannot hold all of them.
-func cost(rec *proto.Record) int { return min(32, 1+len(rec.Payload)/roomUnit) }
+func cost(rec *proto.Record) int { return min(24, 1+len(rec.Payload)/roomUnit) }
 
 func (l *line) reserve(n int) error {
 	for range n {

@@ -45,7 +45,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Replicas: 1, HistoryPerRoom: 1000, HistoryAge: 7 * 24 * time.Hour, MaxMessage: 64 << 10,
-		Deadline: 2 * time.Second, Window: 1024,
+		Deadline: 2 * time.Second, Window: 512,
 	}
 }
 
