@@ -167,6 +167,68 @@ func TestServerKilledAndStartedAgain(t *testing.T) {
 	wantSaid(t, bob, "1", "2", "3", "4", "5")
 }
 
+// TestKilledInFullFlight kills the server while two browsers send without a pause: what
+// was in flight then, nobody knows, and still each message is there once, in its order.
+func TestKilledInFullFlight(t *testing.T) {
+	g := startGateway(t)
+	ann, bob := openTab(t).open(g, "/?group=f"), openTab(t).open(g, "/?group=f")
+	const each = 60
+	for p, name := range map[*tab]string{ann: "ann", bob: "bob"} {
+		p.mayFail()
+		eval[chromedp.Void](p, fmt.Sprintf(`void (async () => {
+			for (let i = 0; i < %d; i++) {
+				document.querySelector("#text").value = "%s " + i;
+				document.querySelector("#composer").requestSubmit();
+				await new Promise((r) => setTimeout(r, 40));
+			}
+		})()`, each, name))
+	}
+	for _, n := range []int{15, 45} {
+		bob.wait(fmt.Sprintf(`document.querySelectorAll("#log .bubble").length >= %d`, n))
+		g.kill()
+		g.start()
+	}
+	for _, p := range []*tab{ann, bob} {
+		p.wait(fmt.Sprintf(`document.querySelectorAll("#log .bubble").length >= %d && document.querySelector("#outbox").children.length === 0`, 2*each))
+	}
+	said := ann.said()
+	wantSaid(t, bob, said...)
+	for _, name := range []string{"ann", "bob"} {
+		var got, want []string
+		for _, text := range said {
+			if strings.HasPrefix(text, name) {
+				got = append(got, text)
+			}
+		}
+		for i := range each {
+			want = append(want, fmt.Sprint(name, " ", i))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("of %s the room has %q", name, got)
+		}
+	}
+}
+
+func TestRoomClosedAndReopened(t *testing.T) {
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=c")
+	p.say("before")
+	p.shows("before")
+	g.post(t, "/api/rooms/c/close", `{"why":"done for today"}`)
+	closed := `!document.querySelector("#ended").hidden && document.querySelector("#ended span").textContent === "the room has been closed: done for today"`
+	p.wait(`document.querySelector("#log .act")?.textContent.includes("done for today") && ` + closed)
+	p.do(chromedp.Click(chromedp.CSS("#again"))) // still closed: the join is refused
+	p.wait(closed)
+	p.do(chromedp.Reload())
+	p.wait(closed)
+	g.post(t, "/api/rooms/c/reopen", `{}`)
+	p.do(chromedp.Click(chromedp.CSS("#again")))
+	p.wait(`document.querySelector("#ended").hidden`)
+	p.say("after")
+	p.shows("after")
+	wantSaid(t, p, "before", "after")
+}
+
 // hostile is what people type who want to see a page break.
 var hostile = []string{
 	`<script>window.pwned=1;alert(1)</script>`,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -87,6 +88,20 @@ func (g *gateway) start() {
 func (g *gateway) kill() {
 	g.cmd.Process.Kill()
 	g.cmd.Wait()
+}
+
+// post asks the HTTP API, which is open on loopback.
+func (g *gateway) post(t *testing.T, path, body string) {
+	t.Helper()
+	r, err := http.Post("http://"+g.addr+path, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, _ := io.ReadAll(r.Body)
+	r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		t.Fatalf("POST %s: %s %s", path, r.Status, answer)
+	}
 }
 
 func until(t *testing.T, what string, ok func() bool) {

@@ -7,6 +7,7 @@ import { hueOf, initialOf, nameOf, refusalText, translate, words } from "/words.
 
 const $ = (id) => document.getElementById(id);
 const encoder = new TextEncoder();
+const MOST_ROOMS = 12; // in the list, and joined; the one that has been there longest goes first
 
 // What a browser remembers; nothing, where it must not.
 
@@ -79,14 +80,15 @@ addEventListener("pagehide", () => keep("read", read));
 /** Shows a room; the ones shown before stay joined, and count what comes. */
 function show(name, { push = false } = {}) {
   room = name;
-  if (!rooms.includes(name)) rooms = [...rooms, name].slice(-12);
+  if (!rooms.includes(name)) rooms.push(name);
+  for (const old of rooms.splice(0, Math.max(0, rooms.length - MOST_ROOMS))) c.leave(old);
   keep("rooms", rooms);
   elsewhere.delete(name);
   if (push) history.pushState(null, "", `/?group=${encodeURIComponent(name)}`);
   for (const { timer } of typers.values()) clearTimeout(timer);
   typers.clear();
   $("title").textContent = name;
-  $("ended").hidden = c.state !== "closed" || !c.you;
+  if (c.state !== "closed" || !c.you) ended();
   timeline.begin(read[name]);
   for (const saying of c.pending(name)) timeline.outgoing(saying);
   if (c.rooms.includes(name)) timeline.jump().catch(report);
@@ -244,6 +246,7 @@ $("close").onclick = () => { c.close(); $("again").focus(); };
 
 c.addEventListener("join", ({ detail }) => {
   if (detail.room !== room) return;
+  ended();
   if (!timeline.loaded) timeline.jump().catch(report);
   whoIsHere(true);
 });

@@ -78,7 +78,7 @@ export const connect = (options) => new Connection(options);
  *   signal  {room, type, from, data?}
  *   gap     {room, from, to, reason}  events that can no longer be had
  *   join    {room, seq, epoch}        we are in the room; up to seq is replay
- *   refused {room?, ...Refusal}       a join or a signal was refused
+ *   refused {room?, ...Refusal}       a join or a signal was refused, or the room was closed
  */
 export class Connection extends EventTarget {
   /** @type {"connecting"|"open"|"waiting"|"closed"} */ state = "closed";
@@ -137,24 +137,31 @@ export class Connection extends EventTarget {
     this.#enter("closed", { code: 1000, reason: "" });
   }
 
-  /** Enters a room; without from, it begins with what comes next. @param {string} name @param {From} [from] */
+  /**
+   * Enters a room; without from, it begins with what comes next. A room that refused us is
+   * tried again, and goes on where we were. @param {string} name @param {From} [from]
+   */
   join(name, { since, epoch, last, after } = {}) {
-    if (this.#rooms.has(name)) return;
+    let room = this.#rooms.get(name);
+    if (room && !room.error) return;
     // seq is the last one shown; undefined = none yet, so a new connection asks for from again.
-    const room = { name, seq: since, epoch, from: last ? { last } : after ? { after } : {}, in: false, busy: false, timer: 0, typed: -Infinity };
+    room ??= { name, seq: since, epoch, from: last ? { last } : after ? { after } : {}, head: 0, in: false, busy: false, timer: 0, typed: -Infinity };
+    room.error = null;
     this.#rooms.set(name, room);
     if (this.state === "open") this.#enterRoom(room);
   }
 
   /** Leaves a room; what is unsent there fails. @param {string} name */
   leave(name) {
-    if (!this.#rooms.has(name)) return;
-    if (this.state === "open") this.#call("leave", { room: name });
-    this.#forget(name, { code: "not_joined", message: "the room was left before the message was sent" });
+    const room = this.#rooms.get(name);
+    if (!room) return;
+    this.#rooms.delete(name);
+    if (this.state === "open" && !room.error) this.#call("leave", { room: name });
+    this.#out(room, { code: "not_joined", message: "the room was left before the message was sent" });
   }
 
   /** The rooms we are in or on the way into. @returns {string[]} */
-  get rooms() { return [...this.#rooms.keys()]; }
+  get rooms() { return [...this.#rooms.values()].filter((r) => !r.error).map((r) => r.name); }
 
   /** The messages that are still on their way. @param {string} room @returns {Saying[]} */
   pending(room) { return this.#outbox.filter((s) => s.room === room); }
@@ -172,12 +179,13 @@ export class Connection extends EventTarget {
   /** Sends a failed message again, under its old key. @param {Saying} saying @returns {Saying} */
   retry(saying) {
     if (saying.state !== "failed") return saying;
-    const error = !this.#rooms.has(saying.room) ? { code: "not_joined", message: "join the room first" }
-      : this.#outbox.length >= MOST_PENDING ? { code: "overloaded", message: "too many messages are waiting to be sent" } : null;
+    const room = this.#rooms.get(saying.room);
+    const error = !room ? { code: "not_joined", message: "join the room first" } : room.error ??
+      (this.#outbox.length < MOST_PENDING ? null : { code: "overloaded", message: "too many messages are waiting to be sent" });
     if (error) return this.#settle(saying, "failed", { error });
     this.#outbox.push(saying);
     this.#settle(saying, "pending", { error: undefined });
-    this.#flush(this.#rooms.get(saying.room));
+    this.#flush(room);
     return saying;
   }
 
@@ -299,17 +307,18 @@ export class Connection extends EventTarget {
   }
 
   #enterRoom(room) {
+    room.error = null;
     const from = room.seq === undefined ? room.from : { since: room.seq, epoch: room.epoch };
     this.#call("join", { room: room.name, ...from }, (error, ok) => {
       if (this.#rooms.get(room.name) !== room || !this.#ws) return;
       if (error?.retry_ms) {
         room.timer = setTimeout(() => this.#enterRoom(room), error.retry_ms);
       } else if (error) {
-        this.#forget(room.name, error);
+        this.#out(room, error);
         this.#emit("refused", { room: room.name, ...error });
       } else {
         if (room.seq === undefined && (!ok.seq || !Object.keys(room.from).length)) room.seq = ok.seq;
-        Object.assign(room, { in: true, epoch: ok.epoch });
+        Object.assign(room, { in: true, head: ok.seq, epoch: ok.epoch });
         this.#emit("join", { room: room.name, seq: ok.seq, epoch: ok.epoch });
         this.#flush(room);
       }
@@ -322,6 +331,11 @@ export class Connection extends EventTarget {
     if (event.seq > room.seq + 1) return this.#lost(4001, "a hole nobody announced"); // ask again from seq
     room.seq = event.seq;
     this.#emit("event", event);
+    if (event.kind === "closed" && event.seq > room.head && room.in) { // not one of the past: it has put us out
+      const error = { code: "room_closed", message: `the room has been closed${event.why ? `: ${event.why}` : ""}` };
+      this.#out(room, error);
+      this.#emit("refused", { room: room.name, ...error });
+    }
   }
 
   #skip(name, gap) {
@@ -355,11 +369,12 @@ export class Connection extends EventTarget {
     });
   }
 
-  #forget(name, error) {
-    clearTimeout(this.#rooms.get(name).timer);
-    this.#rooms.delete(name);
-    const left = this.pending(name);
-    this.#outbox = this.#outbox.filter((s) => s.room !== name);
+  /** We are not in the room any more: what waits for it fails. */
+  #out(room, error) {
+    clearTimeout(room.timer);
+    Object.assign(room, { error, in: false, busy: false, timer: 0 });
+    const left = this.pending(room.name);
+    this.#outbox = this.#outbox.filter((s) => s.room !== room.name);
     for (const saying of left) this.#settle(saying, "failed", { error });
   }
 

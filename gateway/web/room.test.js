@@ -315,6 +315,31 @@ test("a refused join is told and fails what waits for it; with retry_ms it is tr
   assert.deepEqual([m.state, m.error.code, s.c.rooms.length], ["failed", "room_closed", 0]);
 });
 
+test("a room that is closed puts us out; joining again goes on where we were", async () => {
+  const s = await inLobby();
+  const m = s.c.say("too late");
+  s.take("say");
+  s.event(11, { kind: "closed", text: undefined, why: "done" });
+  assert.deepEqual(s.all("refused"), [{ room: "lobby", code: "room_closed", message: "the room has been closed: done" }]);
+  assert.deepEqual([m.state, m.error.code, s.c.rooms], ["failed", "room_closed", []]);
+  assert.equal(s.c.say("now?", "lobby").error.code, "room_closed");
+  s.c.join("lobby");
+  assert.deepEqual(s.answer("join", { room: "lobby", seq: 13, epoch: "e1" }), { room: "lobby", since: 11, epoch: "e1" });
+  s.event(12, { kind: "reopened" });
+  s.event(13);
+  s.c.retry(m);
+  assert.equal(s.take("say").say.text, "too late");
+});
+
+test("a close of the past, in a replay, puts nobody out", async () => {
+  const s = await inLobby();
+  s.c.join("other", { since: 3 });
+  s.answer("join", { room: "other", seq: 6, epoch: "x" });
+  const m = s.c.say("hi", "other");
+  for (const [seq, kind] of [[4, "closed"], [5, "reopened"], [6]]) s.event(seq, { room: "other", kind });
+  assert.deepEqual([m.state, s.all("refused").length, s.c.rooms.length], ["pending", 0, 2]);
+});
+
 test("history and members answer, or reject with the refusal", async () => {
   const s = await inLobby();
   const page = s.c.history({ before: 5 }), who = s.c.members(), no = s.c.members(), cut = s.c.history();
