@@ -58,6 +58,15 @@ func idle(b *bench) error {
 		if err != nil {
 			return err
 		}
+		busy := func(d time.Duration, wait func(time.Duration) error) (string, error) {
+			cpu, at := p.cpu(), time.Now()
+			err := wait(d)
+			return fmt.Sprintf("%.2f", 100*float64(p.cpu()-cpu)/float64(time.Since(at))), err
+		}
+		if where == "in no room" {
+			load, _ := busy(listen/6, func(d time.Duration) error { time.Sleep(d); return nil })
+			rows.add(fmt.Sprintf("nobody there; %d MB", before.rss>>20), "", "", load)
+		}
 		per := func() (string, string, error) {
 			m, err := memoryOf(p, ops)
 			kb := func(v int64) string { return fmt.Sprintf("%.2f", float64(v)/1024/float64(n)) }
@@ -86,12 +95,11 @@ func idle(b *bench) error {
 		if err != nil {
 			return err
 		}
-		cpu, at := p.cpu(), time.Now()
-		if err := load.run(listen/2, nil); err != nil {
+		cpu, err := busy(listen/2, func(d time.Duration) error { return load.run(d, nil) })
+		if err != nil {
 			return err
 		}
-		busy := 100 * float64(p.cpu()-cpu) / float64(time.Since(at))
-		rows.add(where, rss, live, fmt.Sprintf("%.2f", busy))
+		rows.add(where, rss, live, cpu)
 		if !load.json {
 			all.t = newTalk(load, n/10, 1, messageSize)
 			for range 3 {
@@ -103,13 +111,13 @@ func idle(b *bench) error {
 				return err
 			}
 			rows.add("right after 3 messages in each room", rss, live, "")
-			if err := load.run(listen/3, nil); err != nil {
+			if err := load.run(listen/2, nil); err != nil {
 				return err
 			}
 			if rss, live, err = per(); err != nil {
 				return err
 			}
-			rows.add(fmt.Sprintf("%v later", listen/3), rss, live, "")
+			rows.add(fmt.Sprintf("%v later", listen/2), rss, live, "")
 		}
 		if load.open < n {
 			return fmt.Errorf("%d members were lost", n-load.open)
