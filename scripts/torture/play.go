@@ -41,9 +41,7 @@ type run struct {
 // play lets clients talk while faults are done, and then lets a fresh reader read the logs.
 // It returns what the processes did that they must never do.
 func play(ctx context.Context, c config, path string) (troubles []string, err error) {
-	starting, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
-	machine, err := rig.New(starting, rig.Config{
+	machine, err := rig.New(ctx, rig.Config{
 		Dir: c.dir, Mode: c.mode, Sync: c.sync, Race: c.race,
 		Disks: c.faults == "all" || strings.Contains(c.faults, string(fault.Full)),
 	})
@@ -51,6 +49,11 @@ func play(ctx context.Context, c config, path string) (troubles []string, err er
 		return nil, fmt.Errorf("start %s: %w", c.mode, err)
 	}
 	defer func() { err = errors.Join(err, machine.Close()) }()
+	starting, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	if err := machine.Ready(starting); err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.mode, err)
+	}
 	plan, err := planFor(c, machine.Shape())
 	if err != nil {
 		return nil, err

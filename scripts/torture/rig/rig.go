@@ -48,7 +48,7 @@ type Rig struct {
 	crashes []string
 }
 
-// New builds the binaries and starts the processes. They are ready when it returns.
+// New builds the binaries and starts the processes; [Rig.Ready] waits for them.
 func New(ctx context.Context, cfg Config) (*Rig, error) {
 	r := &Rig{cfg: cfg, byRole: map[fault.Role][]*Process{}, token: filepath.Join(cfg.Dir, "api-token")}
 	if err := r.build(ctx); err != nil {
@@ -69,9 +69,6 @@ func New(ctx context.Context, cfg Config) (*Rig, error) {
 				return nil, errors.Join(err, r.Close())
 			}
 		}
-	}
-	if err := r.Ready(ctx); err != nil {
-		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
