@@ -31,6 +31,7 @@ func rename(p *tab, name string) {
 }
 
 func TestTwoBrowsersTalk(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	ann, bob := openTab(t).open(g, "/?group=聊天室1"), openTab(t).open(g, "/room/聊天室1/")
 	rename(ann, "安娜")
@@ -62,6 +63,7 @@ func TestTwoBrowsersTalk(t *testing.T) {
 }
 
 func TestCloseWord(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	ann, bob := openTab(t).open(g, "/"), openTab(t).open(g, "/?group=123")
 	ann.say("关闭")
@@ -83,6 +85,7 @@ func TestCloseWord(t *testing.T) {
 }
 
 func TestReloadResumes(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	ann := openTab(t).open(g, "/?group=r")
 	rename(ann, "Ann")
@@ -111,6 +114,7 @@ func TestReloadResumes(t *testing.T) {
 }
 
 func TestTabsOfOneBrowser(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	first := openTab(t).open(g, "/?group=t")
 	first.say("from the first")
@@ -138,6 +142,7 @@ func TestTabsOfOneBrowser(t *testing.T) {
 }
 
 func TestServerKilledAndStartedAgain(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	ann, bob := openTab(t).open(g, "/?group=k"), openTab(t).open(g, "/?group=k")
 	ann.mayFail()
@@ -170,6 +175,7 @@ func TestServerKilledAndStartedAgain(t *testing.T) {
 // TestKilledInFullFlight kills the server while two browsers send without a pause: what
 // was in flight then, nobody knows, and still each message is there once, in its order.
 func TestKilledInFullFlight(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	ann, bob := openTab(t).open(g, "/?group=f"), openTab(t).open(g, "/?group=f")
 	const each = 60
@@ -210,6 +216,7 @@ func TestKilledInFullFlight(t *testing.T) {
 }
 
 func TestRoomClosedAndReopened(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=c")
 	p.say("before")
@@ -261,6 +268,7 @@ var hostile = []string{
 }
 
 func TestHostileTextsAndNames(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=h")
 	names, want := 0, []string{}
@@ -303,6 +311,7 @@ func TestHostileTextsAndNames(t *testing.T) {
 }
 
 func TestTenThousandMessages(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t, "--history-per-room", "20000")
 	p, above := openTab(t).open(g, "/?group=big"), openTab(t)
 	var all sync.WaitGroup
@@ -372,6 +381,7 @@ func TestTenThousandMessages(t *testing.T) {
 }
 
 func TestPhone(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t, chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulatePortrait)).open(g, "/?group=p")
 	s := g.speaker(t, "p", strings.Repeat("long name ", 12))
@@ -398,6 +408,7 @@ func TestPhone(t *testing.T) {
 }
 
 func TestKeyboardOnly(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=kb")
 	p.press("typed") // the message has the focus from the start
@@ -429,6 +440,7 @@ func TestKeyboardOnly(t *testing.T) {
 }
 
 func TestLanguages(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	for accept, want := range map[string][2]string{"zh-CN": {"发送", "关闭连接"}, "en-GB": {"Send", "Disconnect"}, "fr-FR": {"Send", "Disconnect"}} {
 		p := openTab(t)
@@ -444,6 +456,7 @@ func TestLanguages(t *testing.T) {
 }
 
 func TestRefusedRoomSaysWhy(t *testing.T) {
+	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=a.b*")
 	p.wait(`!document.querySelector("#ended").hidden && document.querySelector("#ended span").textContent !== ""`)

@@ -271,7 +271,8 @@ export class Connection extends EventTarget {
   #call(verb, body, done = (error) => error && this.#ws && this.#emit("refused", { room: body.room, ...error })) {
     const id = ++this.#ids;
     this.#calls.set(id, done);
-    this.#ws.send(JSON.stringify({ id, [verb]: body }));
+    // On a socket that is closing, the close answers.
+    if (!(this.#ws.readyState > 1)) this.#ws.send(JSON.stringify({ id, [verb]: body }));
     this.#expect();
   }
 

@@ -235,6 +235,16 @@ test("messages go out one at a time, in order, with the same key until acknowled
   assert.deepEqual(s.c.pending("lobby"), []);
 });
 
+test("nothing is sent on a socket that is closing; it goes out on the next", async () => {
+  const s = await inLobby();
+  s.ws.readyState = 2;
+  s.c.say("a");
+  assert.equal(s.frames.length, 0);
+  comeBack(s);
+  s.answer("join", { room: "lobby", seq: 10, epoch: "e1" });
+  assert.equal(s.take("say").say.text, "a");
+});
+
 test("retry_ms is waited for; nothing overtakes meanwhile", async () => {
   const s = await inLobby();
   const a = s.c.say("a");
