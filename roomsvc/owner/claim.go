@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -70,7 +69,7 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 			alive := o.members.snapshot()
 			o.tasks.Go(func() {
 				o.keeper.Release(p)
-				o.done <- result{p: p, err: o.take(ctx, p, alive)}
+				o.done <- o.take(ctx, p, true, alive)
 			})
 		case part.phase == idle && o.members.chosen(p, o.cfg.ID):
 			all = false
@@ -78,7 +77,8 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 				part.phase = taking
 				o.busy++
 				alive := o.members.snapshot()
-				o.tasks.Go(func() { o.done <- result{p: p, err: o.take(ctx, p, alive)} })
+				ours := part.ours
+				o.tasks.Go(func() { o.done <- o.take(ctx, p, ours, alive) })
 			}
 		case part.phase == taking:
 			all = false
@@ -90,17 +90,19 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 }
 
 // take gets the fence of p, from its owner if that one is alive.
-func (o *Owner) take(ctx context.Context, p int, alive func(id string) bool) error {
-	sink, err := o.keeper.Prepare(p)
-	if err != nil {
-		return err
+func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string) bool) result {
+	r := result{p: p, ours: ours}
+	var sink stream.Sink
+	if sink, r.err = o.keeper.Prepare(p); r.err != nil {
+		return r
 	}
 	for range 3 {
-		marker, err := o.commits.Marker(ctx, p)
-		if err != nil {
-			return err
+		var marker stream.Marker
+		if marker, r.err = o.commits.Marker(ctx, p); r.err != nil {
+			return r
 		}
-		if marker.Owner != o.cfg.ID && alive(marker.Owner) {
+		r.ours = marker.Owner == o.cfg.ID || !alive(marker.Owner)
+		if !r.ours {
 			ask, cancel := context.WithTimeout(ctx, askTimeout)
 			_, err := o.nc.RequestWithContext(ask, proto.ReleaseSubject(marker.Owner), []byte(strconv.Itoa(p)))
 			cancel()
@@ -108,17 +110,18 @@ func (o *Owner) take(ctx context.Context, p int, alive func(id string) bool) err
 				o.cfg.Log.Warn("partition is taken by force", "partition", p, "from", marker.Owner, "error", err)
 			}
 		}
-		f, err := o.commits.Fence(ctx, p, marker, o.cfg.ID, sink)
-		if errors.Is(err, stream.ErrLost) {
+		var f *stream.Fence
+		f, r.err = o.commits.Fence(ctx, p, marker, o.cfg.ID, sink)
+		if errors.Is(r.err, stream.ErrLost) {
 			continue // somebody was faster, or renewed the fence meanwhile
 		}
-		if err != nil {
-			return err
+		if r.err == nil {
+			o.keeper.Take(p, f)
 		}
-		o.keeper.Take(p, f)
-		return nil
+		return r
 	}
-	return fmt.Errorf("take partition %d: %w", p, stream.ErrLost)
+	r.ours = false
+	return r
 }
 
 // asked releases a partition that another instance asks for.
@@ -161,19 +164,19 @@ func (o *Owner) finished(r result) {
 	o.busy--
 	switch {
 	case part.phase == releasing && r.then == nil:
-		part.phase, part.next = idle, time.Time{}
+		part.phase, part.next, part.ours = idle, time.Time{}, false
 		o.doubt.Add(-1)
 	case part.phase == releasing:
 		// The one who asked sees more than we do; until we see it too, leave it alone.
-		part.phase, part.next = idle, time.Now().Add(o.cfg.Lease/2)
+		part.phase, part.next, part.ours = idle, time.Now().Add(o.cfg.Lease/2), false
 		r.then()
 	case r.err == nil:
-		part.phase, part.since, part.pause = held, time.Now(), 0
+		part.phase, part.since, part.pause, part.ours = held, time.Now(), 0, true
 		o.held.Add(1)
 	default:
-		part.phase = idle
+		part.phase, part.ours = idle, r.ours
 		o.wait(part)
-		o.keeper.Fail(r.p, r.err)
+		o.keeper.Fail(r.p, r.ours)
 		o.note(r.err)
 	}
 }
@@ -187,6 +190,7 @@ func (o *Owner) give(ctx context.Context, l loss, leaving bool) {
 	part.phase = idle
 	o.held.Add(-1)
 	if errors.Is(l.err, stream.ErrLost) {
+		part.ours = false
 		o.cfg.Log.Warn("partition lost", "partition", l.p, "error", l.err)
 		o.wait(part)
 		o.look(ctx, leaving) // who has it knows something that we do not

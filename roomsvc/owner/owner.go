@@ -41,8 +41,9 @@ type Keeper interface {
 	Prepare(p int) (stream.Sink, error)
 	// Take begins to answer, under the fence whose sink the last Prepare returned.
 	Take(p int, f *stream.Fence)
-	// Fail is told that the partition cannot be taken now, and will be tried again.
-	Fail(p int, err error)
+	// Fail is told that the partition cannot be taken now, and will be tried again; and
+	// whether it is ours all the same, since nobody else is known to own it.
+	Fail(p int, ours bool)
 	// Release stops answering, and returns when nothing is on its way any more, which is
 	// when the commit deadline has passed at the latest.
 	Release(p int)
@@ -77,6 +78,7 @@ type part struct {
 	since time.Time     // of the fence
 	next  time.Time     // not to be tried before
 	pause time.Duration // before the next try
+	ours  bool          // as far as is known nobody else owns it
 }
 
 type phase int8
@@ -95,6 +97,7 @@ type loss struct {
 
 type result struct {
 	p    int
+	ours bool
 	err  error
 	then func() // for a release: tells the one who asked
 }

@@ -59,7 +59,7 @@ func DefaultConfig() Config {
 		Lease:      2 * time.Second,
 		CloseWords: rules.CloseWords, TimeZone: "Local", TimeLayout: rules.Layout,
 		KeyWindow: rules.Window, KeysKept: rules.Keys,
-		Queue: 4096, Window: log.Window, RoomsKept: 4096, Idle: 3 * time.Minute,
+		Queue: 1024, Window: log.Window, RoomsKept: 4096, Idle: 3 * time.Minute,
 	}
 }
 

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 
@@ -33,10 +32,12 @@ func (s *Service) Prepare(number int) (stream.Sink, error) {
 		}
 		p.hearing.sub = sub
 	}
-	p.standing.CompareAndSwap(int32(absent), int32(coming))
-	if err := s.nc.FlushTimeout(s.cfg.Commit); err != nil {
+	// What was heard until now is the old owner's, or so old that its sender has given it up:
+	// an instance that was paused hears all of the past at once.
+	if err := s.barrier(); err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", proto.InSubject(number), err)
 	}
+	p.standing.CompareAndSwap(int32(absent), int32(coming))
 	p.hearing.next = newTenure(p)
 	return p.hearing.next, nil
 }
@@ -52,11 +53,10 @@ func (s *Service) Take(number int, f *stream.Fence) {
 	s.cfg.Log.Debug("partition taken", "partition", number)
 }
 
-// Fail has commands refused until the partition is taken after all.
-func (s *Service) Fail(number int, err error) {
-	if !errors.Is(err, stream.ErrLost) {
-		s.parts[number].standing.Store(int32(down))
-	}
+// Fail has commands refused until the partition is taken after all, or passed over if
+// another instance may be there to answer them.
+func (s *Service) Fail(number int, ours bool) {
+	s.parts[number].orders <- order{refuse: ours}
 }
 
 // Release ends the partition's tenure when nothing is on its way.

@@ -35,7 +35,7 @@ func newMetrics(s *Service) *metrics {
 			Namespace: "roomsvc", Name: "refusals_total", Help: "Commands that were refused, by code.",
 		}, []string{"code"}),
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: "roomsvc", Name: "answer_seconds", Help: "Time from a command's turn to its answer.",
+			Namespace: "roomsvc", Name: "answer_seconds", Help: "Time from a command's arrival to its answer.",
 			Buckets: []float64{.0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
 		}),
 		gauges: []prometheus.Collector{
@@ -72,7 +72,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	return nil
 }
 
-// answered counts a reply; since is zero if the command never had its turn.
+// answered counts a reply; since, when it arrived, is zero if it never had its turn.
 func (m *metrics) answered(r *proto.Reply, since time.Time) {
 	switch {
 	case r.Refusal != nil:

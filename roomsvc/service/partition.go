@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"roomcast/proto"
 	"roomcast/roomsvc/room"
 	"roomcast/roomsvc/stream"
@@ -30,7 +28,7 @@ type partition struct {
 	number int
 	// queue holds commands whose turn has not come. The one who puts them in refuses what
 	// does not fit as overloaded.
-	queue    chan *nats.Msg
+	queue    chan command
 	orders   chan order    // from the owner
 	read     chan reading  // rooms that were read from the log
 	poke     chan struct{} // something has changed in the tenure
@@ -44,17 +42,19 @@ type partition struct {
 	release chan<- struct{}
 }
 
-// order is what the owner wants of a partition: to take it, with a tenure, or to release
-// it, which is told when it is done.
+// order is what the owner wants of a partition: to take it, with a tenure; to release it,
+// which is told when it is done; or to refuse what comes, or pass over it, until it is taken
+// after all.
 type order struct {
-	take *tenure
-	done chan<- struct{}
+	take   *tenure
+	done   chan<- struct{}
+	refuse bool
 }
 
 func newPartition(s *Service, number int) *partition {
 	return &partition{
 		s: s, number: number,
-		queue: make(chan *nats.Msg, s.cfg.Queue), orders: make(chan order),
+		queue: make(chan command, s.cfg.Queue), orders: make(chan order),
 		read: make(chan reading), poke: make(chan struct{}, 1),
 	}
 }
@@ -68,24 +68,32 @@ func (p *partition) stir() {
 }
 
 // offer takes a command that arrived for the partition.
-func (p *partition) offer(msg *nats.Msg) {
+func (p *partition) offer(c command) {
 	switch standing(p.standing.Load()) {
 	case absent:
 		return
 	case coming:
-		if msg.Header.Get(proto.HeaderKey) == "" {
+		if c.msg.Header.Get(proto.HeaderKey) == "" {
 			return
 		}
 	case down:
-		p.s.refuse(msg, p.unavailable(stream.ErrUnavailable).Refusal)
+		p.s.refuse(c.msg, p.unavailable(stream.ErrUnavailable).Refusal)
 		return
 	}
 	select {
-	case p.queue <- msg:
+	case p.queue <- c:
 	default:
-		p.s.refuse(msg, proto.Refuse(proto.Overloaded, "too much is waiting to be stored; send it again with the same key").After(overloadedRetry))
+		p.s.refuse(c.msg, overloaded("too much is waiting to be stored"))
 	}
 }
+
+func overloaded(why string) *proto.Refusal {
+	return proto.Refuse(proto.Overloaded, "%s; send it again with the same key", why).After(overloadedRetry)
+}
+
+// maxWait is how long a command may wait for its turn. It is shorter than a gateway's
+// patience: what the sender has given up must not be stored behind what it said later.
+const maxWait = time.Second
 
 // How long to wait before a refused command is worth sending again.
 const (
@@ -117,8 +125,8 @@ func (p *partition) run(ctx context.Context) {
 			p.obey(o)
 		case r := <-p.read:
 			p.loaded(ctx, r)
-		case msg := <-queue:
-			p.begin(ctx, msg)
+		case c := <-queue:
+			p.begin(ctx, c)
 			for n := len(p.queue); n > 0 && p.tenure != nil && p.tenure.free(); n-- {
 				p.begin(ctx, <-p.queue)
 			}
@@ -131,13 +139,20 @@ func (p *partition) run(ctx context.Context) {
 }
 
 func (p *partition) obey(o order) {
-	if o.take != nil {
+	switch {
+	case o.take != nil:
 		p.tenure = o.take
 		p.standing.Store(int32(present))
-		return
+	case o.done != nil:
+		p.standing.Store(int32(absent))
+		p.release = o.done
+	case o.refuse:
+		p.standing.Store(int32(down))
+		p.empty()
+	default:
+		p.standing.Store(int32(absent))
+		p.empty()
 	}
-	p.standing.Store(int32(absent))
-	p.release = o.done
 }
 
 // look sees whether the tenure is over, or may end because it is to be released and
@@ -158,17 +173,20 @@ func (p *partition) look() {
 		}
 		p.forget(stream.ErrLost)
 	}
-	// What still waits was heard by the next owner as well, or will be sent again.
+	p.empty() // the next owner has heard it as well, or it will be sent again
+	close(p.release)
+	p.release = nil
+}
+
+// empty drops the commands whose turn has not come.
+func (p *partition) empty() {
 	for {
 		select {
 		case <-p.queue:
-			continue
 		default:
+			return
 		}
-		break
 	}
-	close(p.release)
-	p.release = nil
 }
 
 // forget ends the tenure.
@@ -185,27 +203,27 @@ func (p *partition) forget(why error) {
 }
 
 // begin takes a command in hand: it applies it, or has its room read from the log first.
-func (p *partition) begin(ctx context.Context, msg *nats.Msg) {
-	to, err := proto.RoomOfSubject(msg.Subject)
-	if err != nil {
-		return // was checked when it arrived
+func (p *partition) begin(ctx context.Context, c command) {
+	now := time.Now()
+	if now.Sub(c.since) > maxWait {
+		p.s.refuse(c.msg, overloaded("the message has waited too long"))
+		return
 	}
-	c := command{msg, to, time.Now()}
-	a := p.tenure.rooms[to]
+	a := p.tenure.rooms[c.to]
 	if a == nil {
 		if p.loading >= maxLoading {
-			p.s.refuse(msg, proto.Refuse(proto.Overloaded, "too many rooms are being read from the log; send it again with the same key").After(overloadedRetry))
+			p.s.refuse(c.msg, overloaded("too many rooms are being read from the log"))
 			return
 		}
-		a = &active{used: c.since}
-		p.tenure.rooms[to] = a
+		a = &active{used: now}
+		p.tenure.rooms[c.to] = a
 		p.active.Store(int64(len(p.tenure.rooms)))
 		p.loading++
-		p.s.load(ctx, p, p.tenure, to)
+		p.s.load(ctx, p, p.tenure, c.to)
 	}
 	if a.room == nil {
 		if len(a.waiting) >= maxWaiting {
-			p.s.refuse(msg, proto.Refuse(proto.Overloaded, "the room is being read from the log and too much is waiting; send it again with the same key").After(overloadedRetry))
+			p.s.refuse(c.msg, overloaded("the room is being read from the log and too much is waiting"))
 			return
 		}
 		a.waiting = append(a.waiting, c)
@@ -227,8 +245,9 @@ func (p *partition) apply(a *active, c command) {
 		p.s.refuse(c.msg, refusal)
 		return
 	}
-	a.used = c.since
-	o := a.room.Apply(&cmd, room.Moment{Now: c.since, Stream: p.s.commits.Floor()})
+	now := time.Now()
+	a.used = now
+	o := a.room.Apply(&cmd, room.Moment{Now: now, Stream: p.s.commits.Floor()})
 	if o.Reply.Refusal != nil && !p.s.owner.Fresh() {
 		// Another instance may own the room by now and know better, for example that it has
 		// been reopened.

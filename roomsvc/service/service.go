@@ -40,6 +40,7 @@ type Service struct {
 	// arrivals holds what NATS has brought and not been given to a partition yet. When it
 	// is full, nats.go drops and counts; whoever waits for the answer sends again.
 	arrivals chan *nats.Msg
+	barriers chan chan struct{}
 	readers  chan struct{} // one token for each room being read from the log
 	tasks    sync.WaitGroup
 
@@ -69,6 +70,7 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		cfg: cfg, rules: cfg.rules(zone), stream: cfg.stream(always),
 		arrivals: make(chan *nats.Msg, 16384),
+		barriers: make(chan chan struct{}, proto.Partitions),
 		readers:  make(chan struct{}, readers),
 	}
 	s.commits = stream.NewCommitter(s.stream)
@@ -227,17 +229,33 @@ func (s *Service) dispatch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case msg := <-s.arrivals:
+			if msg.Sub == nil {
+				close(<-s.barriers)
+				continue
+			}
 			to, err := proto.RoomOfSubject(msg.Subject)
 			if err != nil {
 				s.refuse(msg, proto.Refuse(proto.BadRoom, "%v", err))
 				continue
 			}
-			s.parts[to.Partition()].offer(msg)
+			s.parts[to.Partition()].offer(command{msg, to, time.Now()})
 		}
 	}
 }
 
-// answer publishes the reply to a command that was taken in at since.
+// barrier returns when everything that NATS had for this instance has been dispatched.
+func (s *Service) barrier() error {
+	if err := s.nc.FlushTimeout(s.cfg.Commit); err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	s.barriers <- done
+	s.arrivals <- &nats.Msg{} // without a subscription it is no message
+	<-done
+	return nil
+}
+
+// answer publishes the reply to a command that arrived at since.
 func (s *Service) answer(to string, reply proto.Reply, since time.Time) {
 	s.metrics.answered(&reply, since)
 	if to == "" {

@@ -42,7 +42,7 @@ type active struct {
 type command struct {
 	msg   *nats.Msg
 	to    proto.Room
-	since time.Time // when its turn came
+	since time.Time // when it arrived
 }
 
 // answer is what is to be said once everything before it is committed.
