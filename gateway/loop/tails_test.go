@@ -1,0 +1,75 @@
+package loop
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+)
+
+// TestTailsAgainstModel lets connections keep, grow and use up bytes at random,
+// and finds in the end that nothing is held.
+func TestTailsAgainstModel(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	var tails tails
+	conns := make([]conn, 20)
+	want := make([][]byte, len(conns))
+	scratch := make([]byte, 100_000)
+	for range 20_000 {
+		i := rnd.IntN(len(conns))
+		c := &conns[i]
+		switch t := tails.of(c); rnd.IntN(4) {
+		case 0: // read behind what there is, as for small tails
+			n := copy(scratch, want[i])
+			n += rnd.IntN(min(1<<rnd.IntN(17), len(scratch)-n))
+			for j := len(want[i]); j < n; j++ {
+				scratch[j] = byte(rnd.Int())
+			}
+			rest := scratch[rnd.IntN(n+1):n]
+			tails.keep(c, rest)
+			want[i] = bytes.Clone(rest)
+		case 1: // read into the tail, as for big ones
+			if t == nil {
+				continue
+			}
+			t = tails.grow(c)
+			b := t.b[:cap(t.b)]
+			for j := len(t.b); j < len(b); j++ {
+				b[j] = byte(rnd.Int())
+			}
+			want[i] = bytes.Clone(b)
+			tails.keep(c, b)
+			if len(b) > 1<<17 {
+				tails.keep(c, nil)
+				want[i] = nil
+			}
+		case 2: // use some
+			if t == nil {
+				continue
+			}
+			rest := t.b[rnd.IntN(len(t.b)+1):]
+			want[i] = bytes.Clone(rest)
+			tails.keep(c, rest)
+		case 3:
+			tails.drop(c)
+			want[i] = nil
+		}
+		var got []byte
+		if tl := tails.of(c); tl != nil {
+			got = tl.b
+		}
+		if !bytes.Equal(got, want[i]) {
+			t.Fatalf("connection %d: got %d bytes, want %d", i, len(got), len(want[i]))
+		}
+	}
+	for i := range conns {
+		tails.keep(&conns[i], nil)
+	}
+	if held := len(tails.held) - len(tails.unused); held != 0 || len(tails.held) > len(conns) {
+		t.Fatalf("got %d of %d places held, want none", held, len(tails.held))
+	}
+	for i, tl := range tails.held {
+		if tl != nil {
+			t.Fatalf("place %d holds %d bytes", i, len(tl.b))
+		}
+	}
+}
