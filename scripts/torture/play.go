@@ -87,8 +87,8 @@ func planFor(c config, shape fault.Shape) ([]fault.Step, error) {
 }
 
 // talk is the run proper. Its phases: everybody joins; talk and faults; everything is
-// healed and talk goes on for a while; silence, until everybody has seen everything; one
-// fresh reader reads the logs.
+// healed and talk goes on for a while; silence, until everybody has seen everything, one
+// fresh reader too; the logs are read.
 func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	life, leave := context.WithCancel(ctx)
 	var staying, speaking sync.WaitGroup
@@ -132,14 +132,19 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	sleep(ctx, quietTime)
 	silence()
 	speaking.Wait()
-	r.waitForAll(healing, members)
+	reader, err := r.read(healing)
+	if err != nil {
+		return err
+	}
+	staying.Go(func() { reader.stay(life) })
+	r.waitForAll(healing, append(members, reader))
 	r.history.Add(history.Entry{Op: history.End})
 	leave()
 	staying.Wait()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return r.readAll(ctx)
+	return r.writeTruth(ctx)
 }
 
 // doFaults does every step of the plan in its time and returns when all are healed and the

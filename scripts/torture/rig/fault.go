@@ -5,8 +5,8 @@ package rig
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -50,11 +50,11 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 		sleep(ctx, s.For)
 		p.signal(syscall.SIGCONT, false)
 	case fault.Cut, fault.CutIn, fault.CutOut:
-		if err := r.cut(ctx, p, s.Kind); err != nil {
+		if err := r.cut(p, s.Kind); err != nil {
 			return err
 		}
 		sleep(ctx, s.For)
-		return p.iptables("-F")
+		return p.mend()
 	case fault.Full:
 		if err := p.fillDisk(); err != nil {
 			return err
@@ -82,28 +82,27 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // cut drops what goes between p and those it talks to: the servers, for a server everybody.
-func (r *Rig) cut(ctx context.Context, p *Process, k fault.Kind) error {
+func (r *Rig) cut(p *Process, k fault.Kind) error {
+	var peers []string
 	for _, peer := range r.all {
-		if peer == p || p.Role != fault.NATS && peer.Role != fault.NATS {
-			continue
-		}
-		if k != fault.CutOut {
-			if err := p.iptables("-A", "INPUT", "-s", peer.ip, "-j", "DROP"); err != nil {
-				return err
-			}
-		}
-		if k != fault.CutIn {
-			if err := p.iptables("-A", "OUTPUT", "-d", peer.ip, "-j", "DROP"); err != nil {
-				return err
-			}
+		if peer != p && (p.Role == fault.NATS || peer.Role == fault.NATS) {
+			peers = append(peers, peer.ip)
 		}
 	}
-	return nil
+	rules := "table inet torture {\n"
+	if k != fault.CutOut {
+		rules += "chain in { type filter hook input priority 0; ip saddr { " + strings.Join(peers, ", ") + " } drop; }\n"
+	}
+	if k != fault.CutIn {
+		rules += "chain out { type filter hook output priority 0; ip daddr { " + strings.Join(peers, ", ") + " } drop; }\n"
+	}
+	return p.nft(rules + "}\n")
 }
 
-func (p *Process) iptables(args ...string) error {
-	args = slices.Concat([]string{"netns", "exec", p.space, "iptables", "-w"}, args)
-	return run(context.Background(), "ip", args...)
+func (p *Process) mend() error { return p.nft("delete table inet torture") }
+
+func (p *Process) nft(rules string) error {
+	return run(context.Background(), "ip", "netns", "exec", p.space, "nft", rules)
 }
 
 const diskSize = "1g" // of memory, at most; far more than a run writes

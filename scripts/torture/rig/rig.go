@@ -85,6 +85,15 @@ func (r *Rig) Gateways() []string {
 	return urls
 }
 
+// Servers returns the URLs of the NATS servers, for the user operator; none in mode embedded.
+func (r *Rig) Servers() []string {
+	var urls []string
+	for _, p := range r.byRole[fault.NATS] {
+		urls = append(urls, "nats://operator:"+Token+"@"+p.public)
+	}
+	return urls
+}
+
 // Shape returns what faults can be planned for.
 func (r *Rig) Shape() fault.Shape {
 	s := fault.Shape{Processes: map[fault.Role]int{}, Root: r.net.own}
