@@ -42,8 +42,9 @@ type roster struct {
 
 	// owned by run
 	nc       *nats.Conn
-	home     string // prefix of the subjects of answers; a token follows
-	others   map[string]time.Time
+	home     string               // prefix of the subjects of answers; a token follows
+	others   map[string]time.Time // when each was last heard
+	buried   map[string]bool      // those that were given up and not heard since
 	pending  map[proto.Room]*inquiry
 	tokens   map[string]*inquiry
 	next     uint64
@@ -79,7 +80,7 @@ type whoAnswer struct {
 func newRoster(b *Bridge) *roster {
 	return &roster{
 		b: b, in: make(chan *nats.Msg, whoBuffer), asks: newQueue[whoAsk](), revived: make(chan struct{}, 1),
-		others: make(map[string]time.Time), pending: make(map[proto.Room]*inquiry), tokens: make(map[string]*inquiry),
+		others: make(map[string]time.Time), buried: make(map[string]bool), pending: make(map[proto.Room]*inquiry), tokens: make(map[string]*inquiry),
 	}
 }
 
@@ -149,6 +150,10 @@ func (t *roster) signed(id, what string) {
 		t.announce = time.Now() // at the next tick: let it know of us
 	}
 	t.others[id] = time.Now()
+	if t.buried[id] {
+		delete(t.buried, id)
+		t.b.eachFeed((*feed).recount) // it was only out of reach, and has given us up too
+	}
 }
 
 func (t *roster) bury(id string) {
@@ -167,8 +172,9 @@ func (t *roster) tick(now time.Time) {
 	}
 	for id, heard := range t.others {
 		if now.Sub(heard) > deadAfter && t.nc.IsConnected() {
-			t.b.cfg.Log.Warn("gateway has died", "gateway", id)
+			t.b.cfg.Log.Warn("gateway is not heard of any more", "gateway", id)
 			t.bury(id)
+			t.buried[id] = true
 		}
 	}
 	for _, q := range t.pending {
