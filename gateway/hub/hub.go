@@ -147,6 +147,7 @@ type Hub struct {
 	tally    tally // what stats do not have yet
 	held     int64 // bytes of rings and queues
 	second   uint32
+	waking   bool // a timer will bring about another sweep
 	deflater wire.Deflater
 	scratch  []byte
 }
@@ -231,6 +232,15 @@ func (h *Hub) sweep() {
 	}
 	clear(h.warm[len(keep):])
 	h.warm = keep
+	switch {
+	case len(h.warm) == 0:
+		clear(h.spare)
+		h.spare = h.spare[:0]
+	case !h.waking:
+		// A loop whose connections have gone quiet sleeps; its buffers are to go all the same.
+		h.waking = true
+		h.after(h.cfg.Quiet+time.Second, func() { h.Post(func() { h.waking = false }) })
+	}
 	h.stats.HeldBytes.Store(h.held)
 }
 

@@ -23,12 +23,12 @@ type ring struct {
 	shy    uint64  // offset behind the newest frame that not everybody gets
 
 	members []member
-	pos     int    // of the pass under way: the next member to serve
-	to      uint64 // of the pass under way: it serves up to here
-	began   time.Time
-	dirty   bool   // in Hub.dirty, or about to be after a pause
-	warm    bool   // in Hub.warm
-	used    uint32 // when a frame was appended last, in the hub's seconds
+	pos     int       // of the pass under way: the next member to serve
+	to      uint64    // of the pass under way: it serves up to here
+	began   time.Time // the pass under way, or the last one
+	dirty   bool      // in Hub.dirty, or about to be after a pause
+	warm    bool      // in Hub.warm
+	used    uint32    // when a frame was appended last, in the hub's seconds
 
 	counted struct{ from, to, n uint64 } // the last answer of count
 }
