@@ -13,17 +13,15 @@ func TestTailsAgainstModel(t *testing.T) {
 	var tails tails
 	conns := make([]conn, 20)
 	want := make([][]byte, len(conns))
-	scratch := make([]byte, 100_000)
-	for range 20_000 {
+	scratch := make([]byte, 40_000)
+	for range 3000 {
 		i := rnd.IntN(len(conns))
 		c := &conns[i]
 		switch t := tails.of(c); rnd.IntN(4) {
 		case 0: // read behind what there is, as for small tails
 			n := copy(scratch, want[i])
-			n += rnd.IntN(min(1<<rnd.IntN(17), len(scratch)-n))
-			for j := len(want[i]); j < n; j++ {
-				scratch[j] = byte(rnd.Int())
-			}
+			n += rnd.IntN(min(1<<rnd.IntN(16), len(scratch)-n))
+			fill(scratch[len(want[i]):n], rnd)
 			rest := scratch[rnd.IntN(n+1):n]
 			tails.keep(c, rest)
 			want[i] = bytes.Clone(rest)
@@ -33,12 +31,10 @@ func TestTailsAgainstModel(t *testing.T) {
 			}
 			t = tails.grow(c)
 			b := t.b[:cap(t.b)]
-			for j := len(t.b); j < len(b); j++ {
-				b[j] = byte(rnd.Int())
-			}
+			fill(b[len(t.b):], rnd)
 			want[i] = bytes.Clone(b)
 			tails.keep(c, b)
-			if len(b) > 1<<17 {
+			if len(b) > 1<<16 {
 				tails.keep(c, nil)
 				want[i] = nil
 			}
@@ -71,5 +67,12 @@ func TestTailsAgainstModel(t *testing.T) {
 		if tl != nil {
 			t.Fatalf("place %d holds %d bytes", i, len(tl.b))
 		}
+	}
+}
+
+func fill(b []byte, rnd *rand.Rand) {
+	first := byte(rnd.Int())
+	for i := range b {
+		b[i] = first + byte(i)
 	}
 }
