@@ -23,7 +23,7 @@ import (
 )
 
 // patience bounds every wait for a condition; a slow machine needs it, a fast one does not.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // build makes the gateway's binary once for all tests.
 var build = sync.OnceValues(func() (string, error) {
