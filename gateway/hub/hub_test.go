@@ -160,6 +160,10 @@ func (w *world) join(c *peer, r *modelRoom) {
 		}
 	case 1:
 		from.Last = 1 + w.rand.IntN(200)
+	default:
+		if c.enc == JSON {
+			c.joined[name] = fromHead
+		}
 	}
 	w.hub.Join(c.id, r.name, from)
 }

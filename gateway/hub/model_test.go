@@ -289,13 +289,9 @@ func (w *world) verify(c *peer) {
 		case m.OK != nil:
 			// Where a replay begins was noted when it was asked for.
 			in[m.OK.Room] = true
-			if since, asked := c.joined[m.OK.Room]; asked && since != anywhere {
-				last[m.OK.Room] = since
-			} else {
+			last[m.OK.Room] = c.joined[m.OK.Room]
+			if last[m.OK.Room] == fromHead {
 				last[m.OK.Room] = m.OK.Seq
-				if since == anywhere {
-					last[m.OK.Room] = anywhere
-				}
 			}
 		case m.Gap != nil:
 			last[m.Room] = m.Gap.To
@@ -324,6 +320,10 @@ func (w *world) verify(c *peer) {
 	}
 }
 
-const anywhere = ^uint64(0)
+// What a client joins from where it is no seq.
+const (
+	anywhere = ^uint64(0)
+	fromHead = anywhere - 1 // what the ok says is the newest
+)
 
 func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
