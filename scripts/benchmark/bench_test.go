@@ -1,0 +1,98 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+func TestNextFrame(t *testing.T) {
+	for _, size := range []int{0, 1, 125, 126, 1 << 10, 1<<16 - 1, 1 << 16, 1 << 17} {
+		body := []byte(strings.Repeat("x", size))
+		whole := ws.MustCompileFrame(ws.NewTextFrame(body))
+		op, payload, used := nextFrame(append(whole, "next"...))
+		if op != opText || !bytes.Equal(payload, body) || used != len(whole) {
+			t.Errorf("%d bytes: got op %d, %d bytes, used %d", size, op, len(payload), used)
+		}
+		for cut := range min(len(whole), 200) {
+			if _, _, used := nextFrame(whole[:cut]); used != 0 {
+				t.Errorf("%d of %d bytes: got a frame", cut, len(whole))
+			}
+		}
+	}
+}
+
+func TestAppendMasked(t *testing.T) {
+	for _, size := range []int{0, 3, 125, 126, 1 << 16} {
+		body := []byte(strings.Repeat("y", size))
+		f, err := ws.ReadFrame(bytes.NewReader(appendMasked(nil, opText, body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f = ws.UnmaskFrame(f); f.Header.OpCode != ws.OpText || !bytes.Equal(f.Payload, body) {
+			t.Errorf("%d bytes: got %d bytes of opcode %d", size, len(f.Payload), f.Header.OpCode)
+		}
+	}
+}
+
+func TestRelay(t *testing.T) {
+	in := appendMasked(appendMasked(nil, opText, []byte("one")), opText, bytes.Repeat([]byte("2"), 300))
+	for _, want := range []string{stamp + "one", stamp + strings.Repeat("2", 300)} {
+		_, got, _ := nextFrame(relay(nil, &in))
+		if string(got) != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if len(in) != 0 {
+		t.Errorf("%d bytes are left", len(in))
+	}
+}
+
+func TestHex(t *testing.T) {
+	var b [8]byte
+	for _, v := range []uint32{0, 1, 0xdeadbeef, 1<<32 - 2} {
+		if putHex(b[:], v); hex(b[:]) != v {
+			t.Errorf("got %x, want %x", hex(b[:]), v)
+		}
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	var h histogram
+	for i := range 10_000 {
+		h.add(time.Duration(i) * time.Microsecond)
+	}
+	for _, q := range []float64{0, 0.01, 0.5, 0.99} {
+		want := 10_000 * q
+		if got := micros(h.quantile(q)); got < want || got > want*1.04+1 {
+			t.Errorf("quantile %v: got %v µs, want %v", q, got, want)
+		}
+	}
+}
+
+// A deliverer that leaves out, repeats, swaps or misdirects a message is found out.
+func TestTalkFindsFaults(t *testing.T) {
+	for name, heard := range map[string][]int{"all": {1, 2, 3}, "left out": {1, 3}, "repeated": {1, 1}, "swapped": {2, 1}} {
+		s := &swarm{members: []member{{room: 0}, {room: 1}}, start: time.Now()}
+		k := newTalk(s, 2, 1, messageSize)
+		k.speaks[0].last = 3
+		text := append([]byte(stamp), k.text...)
+		putHex(text[len(stamp):], 0)
+		for _, n := range heard {
+			putHex(text[len(stamp)+9:], uint32(n))
+			k.hear(0, text)
+		}
+		if got, want := k.faults > 0, name != "all"; got != want {
+			t.Errorf("%s: got fault %v (%s), want %v", name, got, k.wrong, want)
+		}
+		before := k.faults
+		if k.hear(1, text); k.faults != before+1 {
+			t.Errorf("%s: a message in the wrong room is not found out", name)
+		}
+	}
+}
