@@ -69,7 +69,11 @@ repeatable flags, a variable holds the values separated by commas.`,
 	s.nats.Bind(flags)
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
 	s.standalone.Bind(own)
-	own.VisitAll(func(f *pflag.Flag) { s.ownFlags = append(s.ownFlags, f.Name) })
+	own.VisitAll(func(f *pflag.Flag) {
+		if flags.Lookup(f.Name) == nil {
+			s.ownFlags = append(s.ownFlags, f.Name)
+		}
+	})
 	flags.AddFlagSet(own)
 	s.ops.Bind(flags)
 	s.log.Bind(flags)

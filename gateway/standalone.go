@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -59,6 +60,7 @@ func (e *standalone) Check() error {
 		return errors.New("--replicas is 1 without --nats: there is one NATS server, the one inside")
 	}
 	e.Service.Sync = e.Sync
+	e.Service.CloseWords = slices.DeleteFunc(e.Service.CloseWords, func(w string) bool { return w == "" })
 	return e.Service.Check()
 }
 
@@ -108,7 +110,7 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 
 	e.Service.Dial, e.Service.Keys, e.Service.Log, e.Service.Metrics = inside.dial, s.server.Keys, log, reg
 	e.Service.Instance, e.Service.Version = s.server.ID, daemon.SemVer()
-	e.Service.MaxMessage, e.Service.LogMessages = s.server.MaxMessage, false
+	e.Service.MaxMessage = s.server.MaxMessage // what is said is logged by the gateway
 	svc, err := service.New(e.Service)
 	if err != nil {
 		return err

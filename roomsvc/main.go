@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	_ "time/tzdata" // --time-zone works where no zones are installed
 
 	"github.com/spf13/cobra"
@@ -102,6 +103,7 @@ func (s *settings) config() (service.Config, error) {
 		return service.Config{}, err
 	}
 	cfg := s.service
+	cfg.CloseWords = slices.DeleteFunc(cfg.CloseWords, func(w string) bool { return w == "" })
 	if err := cfg.Check(); err != nil {
 		return cfg, err
 	}

@@ -31,6 +31,12 @@ func (h *handoff) give(c net.Conn) {
 	case h.conns <- c:
 	default:
 		c.Close()
+		return
+	}
+	select {
+	case <-h.closed: // meanwhile: what Close has not seen
+		h.Close()
+	default:
 	}
 }
 

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// With --https-cert the page, the API and rooms are served encrypted, and only so.
+func TestHTTPS(t *testing.T) {
+	// A server of the standard library lends its certificate for 127.0.0.1.
+	lender := httptest.NewTLSServer(http.NotFoundHandler())
+	defer lender.Close()
+	pair := lender.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := serve(t,
+		"--https-cert", write(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))),
+		"--https-key", write(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))))
+	if !strings.HasPrefix(base, "https://127.0.0.1:") {
+		t.Fatalf("the banner says %s", base)
+	}
+	client := lender.Client()
+	resp, err := client.Get(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if resp.StatusCode != 200 || !strings.Contains(string(body), "<html") {
+		t.Errorf("got %d %.100q, want the page", resp.StatusCode, body)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, strings.Replace(base, "https", "wss", 1)+"room/lobby/", &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	send(t, conn, "encrypted")
+	hear(t, conn, " encrypted")
+	if resp, err := http.Get(strings.Replace(base, "https", "http", 1)); err == nil {
+		resp.Body.Close()
+		if resp.StatusCode == 200 {
+			t.Error("the page is served without encryption too")
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package server
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"roomcast/gateway/auth"
+	"roomcast/proto"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// The guard by itself: what reaches a listener on loopback from another machine (through
+// a proxy that keeps the address, or a wrong listener) is refused too.
+func TestGuard(t *testing.T) {
+	who, err := auth.New(make([]byte, 32), auth.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		listen, peer, host string
+		ok                 bool
+	}{
+		{"127.0.0.1:8000", "127.0.0.1:5", "127.0.0.1:8000", true},
+		{"[::1]:8000", "[::1]:5", "localhost:8000", true},
+		{"127.0.0.1:8000", "[::ffff:127.0.0.1]:5", "127.0.0.1:8000", true},
+		{"127.0.0.1:8000", "10.0.0.1:5", "127.0.0.1:8000", false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "chat.example.org", false},
+		{"0.0.0.0:8000", "127.0.0.1:5", "127.0.0.1:8000", false},
+		{"[::]:8000", "[::1]:5", "localhost", false},
+	} {
+		addr, err := net.ResolveTCPAddr("tcp", tt.listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := newGuard("", addr, who)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("GET", "/api/rooms", nil)
+		r.RemoteAddr, r.Host = tt.peer, tt.host
+		err = g.check(r)
+		if (err == nil) != tt.ok || err != nil && proto.AsRefusal(err).Code != proto.Forbidden {
+			t.Errorf("%s to %s as %s: got %v, want ok %v", tt.peer, tt.listen, tt.host, err, tt.ok)
+		}
+	}
+}
+
+// pair writes a new certificate for the name into the two files.
+func pair(t *testing.T, dir, name string) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile
+}
+
+func TestCertificateIsReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := pair(t, dir, "first.example.org")
+	var said bytes.Buffer
+	c, err := newCertificate(certFile, keyFile, slog.New(slog.NewTextHandler(&said, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serves := func(want string) {
+		t.Helper()
+		c.looked = time.Time{} // as if it had been a while
+		got, err := c.config().GetCertificate(&tls.ClientHelloInfo{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := x509.ParseCertificate(got.Certificate[0])
+		if err != nil || leaf.Subject.CommonName != want {
+			t.Errorf("got %v, %v, want %s", leaf.Subject, err, want)
+		}
+	}
+	serves("first.example.org")
+
+	pair(t, dir, "second.example.org")
+	later := time.Now().Add(time.Minute)
+	os.Chtimes(certFile, later, later)
+	serves("second.example.org")
+
+	// A file that is half written does no harm.
+	if err := os.WriteFile(certFile, []byte("not yet"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	later = later.Add(time.Minute)
+	os.Chtimes(certFile, later, later)
+	serves("second.example.org")
+	if !strings.Contains(said.String(), "the old one stays") {
+		t.Errorf("got %q, want a warning", &said)
+	}
+}
+
+func TestConfigNamesTheFlag(t *testing.T) {
+	for flag, change := range map[string]func(*Config){
+		"--max-message":                 func(c *Config) { c.MaxMessage = 1 << 30 },
+		"--max-connections":             func(c *Config) { c.MaxConnections = -1 },
+		"--max-connections-per-address": func(c *Config) { c.MaxConnectionsPerAddress = -1 },
+		"--connect-rate":                func(c *Config) { c.ConnectRate = -1 },
+		"--rate":                        func(c *Config) { c.Rate = -1 },
+		"--burst":                       func(c *Config) { c.Burst = 0 },
+		"--memory":                      func(c *Config) { c.Memory = 1 },
+		"--drain-time":                  func(c *Config) { c.DrainTime = -1 },
+		"--loops":                       func(c *Config) { c.Loops = -1 },
+		"--greeting":                    func(c *Config) { c.Greeting = strings.Repeat("x", c.MaxMessage+1) },
+		"--allow-query-token":           func(c *Config) { c.AllowQueryToken = true },
+		"--require-token":               func(c *Config) { c.RequireToken = true },
+		"--api-token-file":              func(c *Config) { c.APITokenFile = "none" },
+		"--auth-key-file":               func(c *Config) { c.Auth.KeyFile = "none" },
+		"--allow-origin":                func(c *Config) { c.Auth.AllowOrigins = []string{"x"} },
+		"--https-cert":                  func(c *Config) { c.CertFile, c.KeyFile = "none", "none" },
+	} {
+		c := DefaultConfig()
+		c.Log = quiet()
+		if err := c.Check(); err != nil {
+			t.Fatalf("the defaults: got %v", err)
+		}
+		change(&c)
+		if err := c.Check(); err == nil || !strings.Contains(err.Error(), flag) {
+			t.Errorf("got %v, want an error that names %s", err, flag)
+		}
+	}
+}
+
+// A connection that nobody accepts any more is closed, not kept.
+func TestHandoff(t *testing.T) {
+	h := newHandoff(&net.TCPAddr{})
+	ours, theirs := net.Pipe()
+	h.give(ours)
+	got, err := h.Accept()
+	if err != nil || got != ours {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	got.Close()
+	theirs.Close()
+
+	waiting, peer := net.Pipe()
+	h.give(waiting)
+	h.Close()
+	late, latePeer := net.Pipe()
+	h.give(late)
+	for _, p := range []net.Conn{peer, latePeer} {
+		if _, err := p.Read(make([]byte, 1)); err == nil {
+			t.Error("got bytes, want the end")
+		}
+		p.Close()
+	}
+	if _, err := h.Accept(); err == nil {
+		t.Error("accepted after Close")
+	}
+}
