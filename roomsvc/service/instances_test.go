@@ -92,6 +92,8 @@ func TestHandOverTakesNoTime(t *testing.T) {
 	c := sing(t, srv, 20, rooms...)
 	c.sung(t, 200)
 	c.longest()
+	c.sung(t, 1000)
+	quiet := c.longest() // what this machine makes of it without any hand-over
 	for range 3 {
 		_, next := startService(t, srv, keepAll)
 		c.sung(t, 200)
@@ -99,9 +101,10 @@ func TestHandOverTakesNoTime(t *testing.T) {
 		c.sung(t, 200)
 		stop = next
 	}
-	// The race detector and its neighbours slow everything down; 200 ms is the promise.
-	if p := c.longest(); p > 200*time.Millisecond*slow {
-		t.Errorf("a sender waited %s during a hand-over, want at most 200ms", p)
+	if p := c.longest(); p > 200*time.Millisecond*slow+2*quiet {
+		t.Errorf("a sender waited %s during a hand-over and %s before, want at most 200ms more", p, quiet)
+	} else {
+		t.Logf("a sender waited %s during a hand-over and %s before", p, quiet)
 	}
 	c.check(t, srv)
 	stop()

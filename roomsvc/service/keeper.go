@@ -23,14 +23,9 @@ type hearing struct {
 // maps room.* to it, and keeps what comes until the partition is taken.
 func (s *Service) Prepare(number int) (stream.Sink, error) {
 	p := s.parts[number]
-	p.hearing.mu.Lock()
-	defer p.hearing.mu.Unlock()
-	if p.hearing.sub == nil || !p.hearing.sub.IsValid() {
-		sub, err := s.nc.ChanSubscribe(proto.InSubject(number), s.arrivals)
-		if err != nil {
-			return nil, fmt.Errorf("subscribe to %s: %w", proto.InSubject(number), err)
-		}
-		p.hearing.sub = sub
+	t := newTenure(p)
+	if err := s.hear(p, t); err != nil {
+		return nil, fmt.Errorf("subscribe to %s: %w", proto.InSubject(number), err)
 	}
 	// What was heard until now is the old owner's, or so old that its sender has given it up:
 	// an instance that was paused hears all of the past at once.
@@ -38,8 +33,17 @@ func (s *Service) Prepare(number int) (stream.Sink, error) {
 		return nil, fmt.Errorf("subscribe to %s: %w", proto.InSubject(number), err)
 	}
 	p.standing.CompareAndSwap(int32(absent), int32(coming))
-	p.hearing.next = newTenure(p)
-	return p.hearing.next, nil
+	return t, nil
+}
+
+func (s *Service) hear(p *partition, t *tenure) (err error) {
+	p.hearing.mu.Lock()
+	defer p.hearing.mu.Unlock()
+	p.hearing.next = t
+	if p.hearing.sub == nil || !p.hearing.sub.IsValid() {
+		p.hearing.sub, err = s.nc.ChanSubscribe(proto.InSubject(p.number), s.arrivals)
+	}
+	return err
 }
 
 // Take begins the tenure that was prepared.

@@ -16,7 +16,7 @@ type metrics struct {
 	unsent     prometheus.Counter
 	refusals   *prometheus.CounterVec
 	latency    prometheus.Histogram
-	gauges     []prometheus.Collector
+	read       []prometheus.Collector // what is asked for when it is wanted
 }
 
 func newMetrics(s *Service) *metrics {
@@ -38,7 +38,7 @@ func newMetrics(s *Service) *metrics {
 			Namespace: "roomsvc", Name: "answer_seconds", Help: "Time from a command's arrival to its answer.",
 			Buckets: []float64{.0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
 		}),
-		gauges: []prometheus.Collector{
+		read: []prometheus.Collector{
 			gauge("partitions_owned", "Partitions that this instance owns.", func() float64 {
 				if !s.ready.Load() {
 					return 0
@@ -53,6 +53,10 @@ func newMetrics(s *Service) *metrics {
 				}
 				return float64(n)
 			}),
+			prometheus.NewCounterFunc(prometheus.CounterOpts{
+				Namespace: "roomsvc", Name: "commands_dropped_total",
+				Help: "Commands that arrived faster than they could be looked at, and got no answer.",
+			}, func() float64 { return float64(s.dropped()) }),
 			gauge("ready", "1 while commands can be committed.", func() float64 {
 				if s.Ready() != nil {
 					return 0
@@ -64,7 +68,7 @@ func newMetrics(s *Service) *metrics {
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
-	for _, c := range append(m.gauges, m.committed, m.duplicates, m.closes, m.unsent, m.refusals, m.latency) {
+	for _, c := range append(m.read, m.committed, m.duplicates, m.closes, m.unsent, m.refusals, m.latency) {
 		if err := r.Register(c); err != nil {
 			return err
 		}

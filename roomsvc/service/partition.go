@@ -115,7 +115,7 @@ func (p *partition) run(ctx context.Context) {
 	defer sweep.Stop()
 	for {
 		queue := p.queue
-		if p.tenure == nil || p.release != nil || !p.tenure.free() {
+		if p.tenure == nil || !p.tenure.free() {
 			queue = nil
 		}
 		select {
@@ -168,12 +168,13 @@ func (p *partition) look() {
 		return
 	}
 	if p.tenure != nil {
-		if !p.tenure.settled() {
+		// The next owner may not have heard what waits.
+		if len(p.queue) > 0 || !p.tenure.settled() {
 			return
 		}
 		p.forget(stream.ErrLost)
 	}
-	p.empty() // the next owner has heard it as well, or it will be sent again
+	p.empty()
 	close(p.release)
 	p.release = nil
 }

@@ -48,7 +48,9 @@ type Service struct {
 	nc    *nats.Conn
 	log   *history.Log
 	owner *owner.Owner
-	ready atomic.Bool // Run has begun to serve and has not ended
+
+	everything atomic.Pointer[nats.Subscription] // to room.*
+	ready      atomic.Bool                       // Run has begun to serve and has not ended
 }
 
 // New returns a service that Run starts.
@@ -115,6 +117,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("subscribe to %s: %w", proto.SubjectAnyRoom, err)
 	}
+	s.everything.Store(everything)
 	api, err := s.serveAPI()
 	if err != nil {
 		return err
@@ -241,6 +244,24 @@ func (s *Service) dispatch(ctx context.Context) {
 			s.parts[to.Partition()].offer(command{msg, to, time.Now()})
 		}
 	}
+}
+
+// dropped returns how many commands arrived when arrivals was full.
+func (s *Service) dropped() (n int) {
+	subs := []*nats.Subscription{s.everything.Load()}
+	for _, p := range s.parts {
+		p.hearing.mu.Lock()
+		subs = append(subs, p.hearing.sub)
+		p.hearing.mu.Unlock()
+	}
+	for _, sub := range subs {
+		if sub != nil {
+			if d, err := sub.Dropped(); err == nil {
+				n += d
+			}
+		}
+	}
+	return n
 }
 
 // barrier returns when everything that NATS had for this instance has been dispatched.
