@@ -75,6 +75,9 @@ func main() {
 	for _, c := range cases {
 		fmt.Printf("  %-8s %s\n", c.name, c.what)
 	}
+	if name != "help" {
+		exitOn(fmt.Errorf("no case %q", name))
+	}
 }
 
 func (b *bench) parse(args []string) error {
