@@ -11,8 +11,10 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
+// wantSaid waits until the page shows as many messages as are wanted, and compares.
 func wantSaid(t *testing.T, p *tab, want ...string) {
 	t.Helper()
+	p.wait(fmt.Sprintf(`document.querySelectorAll("#log .bubble").length >= %d`, len(want)))
 	if got := p.said(); !slices.Equal(got, want) {
 		t.Errorf("the page shows %q, want %q", got, want)
 	}
