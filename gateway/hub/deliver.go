@@ -60,6 +60,7 @@ func (h *Hub) deliverEvent(rm *room, d *bridge.Delivery) {
 		e, _ := proto.ParseEvent(d.JSON)
 		rm.head.Closed, rm.head.Why = true, e.Why
 		h.tellAll(rm, Notice{Kind: Closed, Room: rm.name, Why: e.Why})
+		h.dispatch() // now: whoever leaves is not shown what comes after
 	case proto.Reopened:
 		rm.head.Closed, rm.head.Why = false, ""
 	}
