@@ -26,7 +26,10 @@ func (e *epoll) listen() {
 // time it would keep the loop spinning.
 func (e *epoll) holdAccepting(why error) {
 	e.l.stats.AcceptFails++
-	e.l.cfg.Log.Warn("accepting held", "error", why, "connections", e.l.stats.Open)
+	if !e.scarce {
+		e.scarce = true
+		e.l.cfg.Log.Warn("accepting held until there is room again", "error", why, "connections", e.l.stats.Open)
+	}
 	unix.EpollCtl(e.fd, unix.EPOLL_CTL_DEL, e.listener, nil)
 	e.held = time.Now().Add(acceptPause)
 }
@@ -79,6 +82,7 @@ func (e *epoll) open(fd int) {
 		e.holdAccepting(os.NewSyscallError("epoll_ctl", err))
 		return
 	}
+	e.scarce = false
 	e.l.stats.Accepted++
 	e.l.stats.Open++
 	e.l.handler.Opened(id, addrPort(&e.peer))

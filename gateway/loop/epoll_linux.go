@@ -30,6 +30,7 @@ type epoll struct {
 	wakefd   int
 	listener int       // -1 once closed
 	held     time.Time // when to accept again after descriptors ran out; zero: accepting
+	scarce   bool      // nothing has been accepted since they ran out
 
 	events  [eventsPerTurn]unix.EpollEvent
 	peer    unix.RawSockaddrAny // of the connection being accepted

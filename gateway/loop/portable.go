@@ -98,13 +98,16 @@ func (b *portable) wake() {
 func (b *portable) post(f func()) bool { return b.l.inbox.post(f, int(^uint(0)>>1)) }
 
 func (b *portable) accept() {
-	for {
+	for scarce := false; ; {
 		nc, err := b.mates.ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil { // descriptors ran out
-			b.l.cfg.Log.Warn("accepting held", "error", err)
+			if !scarce {
+				scarce = true
+				b.l.cfg.Log.Warn("accepting held until there is room again", "error", err)
+			}
 			select {
 			case <-time.After(acceptPause):
 				continue
@@ -112,6 +115,7 @@ func (b *portable) accept() {
 				return
 			}
 		}
+		scarce = false
 		next := b.mates.loops[b.mates.turn.Add(1)%uint32(len(b.mates.loops))]
 		select {
 		case next.intake <- nc:
