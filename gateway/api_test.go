@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net/url"
 	"strings"
 	"testing"
@@ -200,5 +201,21 @@ func TestDrain(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("got %v, want nil", err)
+	}
+}
+
+// An address that is taken is an error that names the flag, whichever address it is.
+func TestAddressesInUse(t *testing.T) {
+	base := serve(t)
+	taken := strings.TrimSuffix(strings.TrimPrefix(base, "http://"), "/")
+	for _, flag := range []string{"--listen", "--ops-listen", "--nats-monitor", "--nats-listen"} {
+		cmd := command()
+		cmd.SetArgs([]string{"--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--nats-monitor", "off",
+			"--ops-listen", "off", "--log-level", "error", flag, taken})
+		cmd.SetOut(io.Discard)
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), flag+": ") {
+			t.Errorf("%s %s: got %v, want an error that names it", flag, taken, err)
+		}
 	}
 }
