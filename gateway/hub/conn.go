@@ -107,8 +107,9 @@ func (h *Hub) Send(id loop.ID, frames []byte) {
 		return
 	}
 	q := h.queueOf(c)
-	// One answer may be larger than the bound, more may not wait behind it.
-	if due := len(q.buf) - q.off; due > 0 && due+len(frames) > h.cfg.QueueBytes || h.full() {
+	// One answer may be larger than the bound, more may not wait behind it. Where all
+	// memory is in use, those who do not read must go, and nobody else.
+	if due := len(q.buf) - q.off; due > 0 && due+len(frames) > h.cfg.QueueBytes || c.flags&blocked != 0 && h.full() {
 		h.tell(id, Notice{Kind: Slow})
 		return
 	}
@@ -323,5 +324,9 @@ func (h *Hub) block(c *conn, progress bool) {
 		c.stuck = uint32(h.conns.Now().Unix())
 	}
 	c.flags |= blocked
+	if h.full() {
+		h.tell(c.id, Notice{Kind: Slow})
+		return
+	}
 	h.tell(c.id, Notice{Kind: Blocked})
 }

@@ -39,8 +39,8 @@ type Config struct {
 	// is told to be slow.
 	QueueBytes int
 
-	// MemoryBytes bounds all rings and queues of the hub together. Above it rings stop
-	// growing, then shrink, and overtake sooner; queues overflow at once.
+	// MemoryBytes bounds all rings and queues of the hub together. Above it rings shrink
+	// and so overtake sooner, and whoever does not read is told to be slow at once.
 	MemoryBytes int
 
 	// InboxBytes bounds deliveries that wait for the loop. Above it they are let go,
@@ -83,7 +83,8 @@ type Log interface {
 	Read(q history.Query, done func(history.Page, error))
 }
 
-// Sessions is who the hub works for. It is called from Flush only.
+// Sessions is who the hub works for. It is called on the loop, never while the hub is in
+// the midst of something, and not before the call that caused it has returned.
 type Sessions interface {
 	// Told reports what became of a connection's memberships and bytes. The connection
 	// may be gone by then.
@@ -192,8 +193,8 @@ func (h *Hub) Flush(budget int) (busy bool) {
 // same goroutine; any goroutine may call it.
 func (h *Hub) Post(f func()) { h.inbox.put(f) }
 
-// dispatch tells the sessions what has happened. It is put off until here so that no
-// session acts while the hub is in the midst of something.
+// dispatch tells the sessions what has happened. It is put off until where it is called,
+// so that no session acts while the hub is in the midst of something.
 func (h *Hub) dispatch() {
 	for i := 0; i < len(h.notices); i++ {
 		t := h.notices[i]

@@ -179,7 +179,6 @@ type sessionFlags uint8
 
 const (
 	counted   sessionFlags = 1 << iota // by the connection caps
-	hungUp                             // our close frame, or what stands for it, is written
 	byRequest                          // the identity came with a token
 	upgraded                           // it is or was a session, not just a connection
 )
