@@ -74,7 +74,7 @@ func TestDeflatedFramesAreReadByGobwas(t *testing.T) {
 func TestInflateIsBounded(t *testing.T) {
 	var i wire.Inflater
 	limits := wire.Limits{Message: 1000}
-	bomb, err := wsflate.DefaultHelper.Compress(make([]byte, 256<<20))
+	bomb, err := wsflate.DefaultHelper.Compress(make([]byte, 4<<20))
 	if err != nil {
 		t.Fatal(err)
 	}
