@@ -52,6 +52,12 @@ func (v Violation) String() string { return string(v.Rule) + ": " + v.Text }
 // maxKept is the number of violations a report keeps of each rule; all are counted.
 const maxKept = 20
 
+// Fault is what one kind of fault did to the run.
+type Fault struct {
+	Times int
+	Gap   time.Duration // the longest time without an ack that ended after it and before the next fault
+}
+
 // Report is the result of a check.
 type Report struct {
 	Violations []Violation
@@ -63,7 +69,7 @@ type Report struct {
 	Links, Resumes      int // connections; joins that went on from a seq
 	Gaps                int // announced
 	Stored              int // events in the log
-	Faults              map[string]int
+	Faults              map[string]Fault
 	Refusals            map[string]int // for good, by code
 	LongestAckGap       time.Duration  // between two acks while messages were waiting
 	SlowestAck          time.Duration
@@ -82,7 +88,7 @@ func (r *Report) add(rule Rule, format string, args ...any) {
 // Check reads a history, twice, and reports. Its error is of reading.
 func Check(entries iter.Seq2[history.Entry, error]) (*Report, error) {
 	c := &checker{
-		report:  &Report{Broken: map[Rule]int{}, Faults: map[string]int{}, Refusals: map[string]int{}},
+		report:  &Report{Broken: map[Rule]int{}, Faults: map[string]Fault{}, Refusals: map[string]int{}},
 		rooms:   map[string]*log{},
 		says:    map[string]*say{},
 		cursors: map[place]*cursor{},
@@ -114,6 +120,7 @@ type checker struct {
 	order   []*say          // as invoked
 	cursors map[place]*cursor
 	senders map[string]string // client -> sender
+	fault   string            // the newest one
 	healed  bool
 	ended   bool
 
@@ -208,7 +215,9 @@ func (c *checker) entry(e history.Entry) {
 			}
 		}
 	case history.Fault:
-		c.report.Faults[e.Why]++
+		f := c.report.Faults[e.Why]
+		f.Times++
+		c.report.Faults[e.Why], c.fault = f, e.Why
 	case history.Heal:
 		c.healed = true
 	case history.End:

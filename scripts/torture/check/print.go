@@ -27,7 +27,8 @@ func (r *Report) Print(w io.Writer) {
 	row("slowest ack", r.SlowestAck.Round(time.Millisecond))
 	row("longest time without an ack", r.LongestAckGap.Round(time.Millisecond))
 	for _, name := range slices.Sorted(maps.Keys(r.Faults)) {
-		row("fault: "+name, r.Faults[name])
+		f := r.Faults[name]
+		row("fault: "+name, fmt.Sprintf("%d, at most %v without an ack", f.Times, f.Gap.Round(time.Millisecond)))
 	}
 	row("violations", r.count())
 	t.Flush()

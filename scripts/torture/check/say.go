@@ -60,7 +60,12 @@ func (c *checker) answer(e history.Entry) {
 	if e.Dup {
 		r.Duplicates++
 	}
-	r.LongestAckGap = max(r.LongestAckGap, time.Duration(e.T-c.lastAck))
+	gap := time.Duration(e.T - c.lastAck)
+	r.LongestAckGap = max(r.LongestAckGap, gap)
+	if f, ok := r.Faults[c.fault]; ok && gap > f.Gap {
+		f.Gap = gap
+		r.Faults[c.fault] = f
+	}
 	r.SlowestAck = max(r.SlowestAck, time.Duration(e.T-s.invoked))
 	c.lastAck = e.T
 	s.seq = e.Seq
