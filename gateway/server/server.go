@@ -156,7 +156,8 @@ func (s *Server) open() (*front, error) {
 	}
 	lc := loop.DefaultConfig()
 	lc.Address, lc.Loops, lc.Portable, lc.Log = cfg.Listen, cfg.Loops, cfg.Portable, cfg.Log
-	lc.MaxPending = max(lc.MaxPending, 2*cfg.MaxMessage)
+	// A command may be a third longer than its message, and parts of two may wait at once.
+	lc.MaxPending = max(lc.MaxPending, 6*cfg.MaxMessage)
 	if cfg.Conformance {
 		lc.MaxPending = conformancePending
 	}
