@@ -1,0 +1,76 @@
+package hub
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+
+	"roomcast/gateway/bridge"
+	"roomcast/gateway/loop"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// sink is a loop whose sockets take everything at no cost, so that what is measured is
+// the hub alone.
+type sink struct{ posts []func() }
+
+func (s *sink) Write(_ loop.ID, p []byte) int { return len(p) }
+func (s *sink) Post(f func()) bool            { s.posts = append(s.posts, f); return true }
+func (s *sink) Now() time.Time                { return time.Time{} }
+
+func (s *sink) Follow(_ proto.Room, _ bridge.Follower, ready func(history.Head, error)) {
+	ready(history.Head{}, nil)
+}
+func (s *sink) Unfollow(proto.Room, bridge.Follower)                 {}
+func (s *sink) Read(_ history.Query, done func(history.Page, error)) { done(history.Page{}, nil) }
+func (s *sink) Told(loop.ID, Notice)                                 {}
+func (s *sink) Identity(loop.ID) proto.Identity                      { return proto.Identity{} }
+
+func (s *sink) run() {
+	posts := s.posts
+	s.posts = nil
+	for _, f := range posts {
+		f()
+	}
+}
+
+// BenchmarkFanOut is the hub's own cost of giving one event to a room's members: per
+// event, divide by the members.
+func BenchmarkFanOut(b *testing.B) {
+	for _, members := range []int{10, 100, 2000} {
+		for _, enc := range []Encoding{Text, JSON} {
+			b.Run(fmt.Sprintf("members=%d/encoding=%d", members, enc), func(b *testing.B) {
+				s := new(sink)
+				cfg := testConfig()
+				h := New(cfg, s, s, s)
+				room := proto.MustRoom("bench")
+				for slot := range loop.ID(members) {
+					h.Open(1<<32|slot, enc)
+					h.Join(1<<32|slot, room, proto.From{})
+				}
+				for range 3 {
+					s.run()
+					for h.Flush(1 << 20) {
+					}
+				}
+				e := proto.Event{Room: room, At: time.Unix(0, 0), From: proto.Identity{ID: "anon-abcdefghijklmnop"},
+					Content: proto.Content{Kind: proto.Text, Body: bytes.Repeat([]byte("x"), 128)}}
+				b.ReportAllocs()
+				seq := uint64(0)
+				for b.Loop() {
+					seq++
+					e.Seq = seq
+					h.inbox.Deliver(bridge.Delivery{Room: room, Seq: seq, Stamp: "2026-11-22 18:53:07", JSON: e.AppendJSON(nil)})
+					s.run()
+					for h.Flush(256) {
+					}
+				}
+				if got := h.stats.Deliveries.Load(); got != seq*uint64(members) {
+					b.Fatalf("got %d deliveries, want %d", got, seq*uint64(members))
+				}
+			})
+		}
+	}
+}
