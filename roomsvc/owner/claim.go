@@ -66,11 +66,7 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 			part.phase = taking
 			o.busy++
 			o.held.Add(-1)
-			alive := o.members.snapshot()
-			o.tasks.Go(func() {
-				o.keeper.Release(p)
-				o.done <- o.take(ctx, p, true, alive)
-			})
+			o.tasks.Go(func() { o.done <- o.renew(ctx, p) })
 		case part.phase == idle && o.members.chosen(p, o.cfg.ID):
 			all = false
 			if o.busy < atOnce && !now.Before(part.next) {
@@ -92,22 +88,20 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 // take gets the fence of p, from its owner if that one is alive.
 func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string) bool) result {
 	r := result{p: p, ours: ours}
-	var sink stream.Sink
-	if sink, r.err = o.keeper.Prepare(p); r.err != nil {
-		return r
-	}
 	for range 3 {
 		var marker stream.Marker
 		if marker, r.err = o.commits.Marker(ctx, p); r.err != nil {
 			return r
 		}
+		var sink stream.Sink
 		r.ours = marker.Owner == o.cfg.ID || !alive(marker.Owner)
+		if sink, r.err = o.keeper.Prepare(p, r.ours); r.err != nil {
+			return r
+		}
 		if !r.ours {
-			ask, cancel := context.WithTimeout(ctx, askTimeout)
-			_, err := o.nc.RequestWithContext(ask, proto.ReleaseSubject(marker.Owner), []byte(strconv.Itoa(p)))
-			cancel()
-			if err != nil && !errors.Is(err, nats.ErrNoResponders) {
-				o.cfg.Log.Warn("partition is taken by force", "partition", p, "from", marker.Owner, "error", err)
+			o.ask(ctx, p, marker.Owner)
+			if sink, r.err = o.keeper.Prepare(p, true); r.err != nil {
+				return r
 			}
 		}
 		var f *stream.Fence
@@ -121,6 +115,35 @@ func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string
 		return r
 	}
 	r.ours = false
+	return r
+}
+
+// ask asks the owner of p to release it, and waits until it has, or too long.
+func (o *Owner) ask(ctx context.Context, p int, owner string) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	_, err := o.nc.RequestWithContext(ctx, proto.ReleaseSubject(owner), []byte(strconv.Itoa(p)))
+	if err != nil && !errors.Is(err, nats.ErrNoResponders) {
+		o.cfg.Log.Warn("partition is taken by force", "partition", p, "from", owner, "error", err)
+	}
+}
+
+// renew takes the fence of p anew, from ourselves.
+func (o *Owner) renew(ctx context.Context, p int) result {
+	r := result{p: p, ours: true}
+	sink := o.keeper.Pause(p)
+	marker, err := o.commits.Marker(ctx, p)
+	if r.err = err; err != nil {
+		return r
+	}
+	if r.ours = marker.Owner == o.cfg.ID; !r.ours {
+		r.err = stream.ErrLost
+		return r
+	}
+	f, err := o.commits.Fence(ctx, p, marker, o.cfg.ID, sink)
+	if r.err = err; err == nil {
+		o.keeper.Take(p, f)
+	}
 	return r
 }
 

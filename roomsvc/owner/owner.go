@@ -37,9 +37,11 @@ type Config struct {
 // partition never overlap.
 type Keeper interface {
 	// Prepare listens to the partition's commands and keeps them, for it is about to be
-	// taken. The sink is for the fence.
-	Prepare(p int) (stream.Sink, error)
-	// Take begins to answer, under the fence whose sink the last Prepare returned.
+	// taken; alone if no other instance answers them any more. The sink is for the fence.
+	Prepare(p int, alone bool) (stream.Sink, error)
+	// Pause stops answering and keeps what comes, for the fence is about to be taken anew.
+	Pause(p int) stream.Sink
+	// Take begins to answer, under the fence whose sink the last Prepare or Pause returned.
 	Take(p int, f *stream.Fence)
 	// Fail is told that the partition cannot be taken now, and will be tried again; and
 	// whether it is ours all the same, since nobody else is known to own it.

@@ -21,7 +21,7 @@ type hearing struct {
 
 // Prepare subscribes to the partition's own subject, where commands come if the account
 // maps room.* to it, and keeps what comes until the partition is taken.
-func (s *Service) Prepare(number int) (stream.Sink, error) {
+func (s *Service) Prepare(number int, alone bool) (stream.Sink, error) {
 	p := s.parts[number]
 	t := newTenure(p)
 	if err := s.hear(p, t); err != nil {
@@ -33,7 +33,23 @@ func (s *Service) Prepare(number int) (stream.Sink, error) {
 		return nil, fmt.Errorf("subscribe to %s: %w", proto.InSubject(number), err)
 	}
 	p.standing.CompareAndSwap(int32(absent), int32(coming))
+	if alone {
+		p.standing.CompareAndSwap(int32(coming), int32(waiting))
+	}
 	return t, nil
+}
+
+// Pause ends the partition's tenure, and keeps what comes for the next one.
+func (s *Service) Pause(number int) stream.Sink {
+	p := s.parts[number]
+	t := newTenure(p)
+	p.hearing.mu.Lock()
+	p.hearing.next = t
+	p.hearing.mu.Unlock()
+	done := make(chan struct{})
+	p.orders <- order{done: done, keep: true}
+	<-done
+	return t
 }
 
 func (s *Service) hear(p *partition, t *tenure) (err error) {

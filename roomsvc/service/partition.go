@@ -16,7 +16,8 @@ type standing int32
 
 const (
 	absent  standing = iota // another instance's: passed over
-	coming                  // about to be owned: those with a key are kept, for the others the old owner still cares
+	coming                  // about to be owned: those with a key are kept; the old owner may still answer the others
+	waiting                 // about to be owned, and nobody else answers: all are kept
 	down                    // cannot be owned now: refused
 	present                 // owned
 )
@@ -37,17 +38,19 @@ type partition struct {
 	hearing  hearing
 
 	// Owned by run.
-	tenure  *tenure // nil while another instance owns the partition
-	loading int     // rooms being read from the log
-	release chan<- struct{}
+	tenure  *tenure         // nil while another instance owns the partition
+	loading int             // rooms being read from the log
+	release chan<- struct{} // to be closed when nothing is on its way; nil if nobody waits for that
+	keep    bool            // what is in the queue, after the release
 }
 
 // order is what the owner wants of a partition: to take it, with a tenure; to release it,
-// which is told when it is done; or to refuse what comes, or pass over it, until it is taken
-// after all.
+// which is told when it is done, or only to pause and keep what comes; or to refuse what
+// comes, or pass over it, until it is taken after all.
 type order struct {
 	take   *tenure
 	done   chan<- struct{}
+	keep   bool
 	refuse bool
 }
 
@@ -115,7 +118,7 @@ func (p *partition) run(ctx context.Context) {
 	defer sweep.Stop()
 	for {
 		queue := p.queue
-		if p.tenure == nil || !p.tenure.free() {
+		if p.tenure == nil || p.keep || !p.tenure.free() {
 			queue = nil
 		}
 		select {
@@ -144,8 +147,10 @@ func (p *partition) obey(o order) {
 		p.tenure = o.take
 		p.standing.Store(int32(present))
 	case o.done != nil:
-		p.standing.Store(int32(absent))
-		p.release = o.done
+		if !o.keep {
+			p.standing.Store(int32(absent))
+		}
+		p.release, p.keep = o.done, o.keep
 	case o.refuse:
 		p.standing.Store(int32(down))
 		p.empty()
@@ -169,14 +174,18 @@ func (p *partition) look() {
 	}
 	if p.tenure != nil {
 		// The next owner may not have heard what waits.
-		if len(p.queue) > 0 || !p.tenure.settled() {
+		if !p.keep && len(p.queue) > 0 || !p.tenure.settled() {
 			return
 		}
 		p.forget(stream.ErrLost)
 	}
-	p.empty()
+	if p.keep {
+		p.standing.CompareAndSwap(int32(coming), int32(waiting))
+	} else {
+		p.empty()
+	}
 	close(p.release)
-	p.release = nil
+	p.release, p.keep = nil, false
 }
 
 // empty drops the commands whose turn has not come.
