@@ -218,19 +218,3 @@ func (h *Hub) retry(s seat, cu *catchup, err error) {
 		})
 	})
 }
-
-// answerWho tells who of this loop is in a room.
-func (h *Hub) answerWho(name proto.Room, answer func(int, []proto.Identity)) {
-	rm := h.rooms[name]
-	if rm == nil {
-		answer(0, nil)
-		return
-	}
-	list := make([]proto.Identity, 0, min(rm.count, proto.MaxListed))
-	for _, r := range rm.rings {
-		for i := 0; r != nil && i < len(r.members) && len(list) < proto.MaxListed; i++ {
-			list = append(list, h.sessions.Identity(h.conn(r.members[i].slot).id))
-		}
-	}
-	answer(rm.count, list)
-}

@@ -6,9 +6,13 @@ import (
 	"slices"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"roomcast/gateway/loop"
 	"roomcast/proto"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func testConfig() Config {
 	cfg := DefaultConfig()

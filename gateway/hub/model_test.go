@@ -43,17 +43,16 @@ type modelRoom struct {
 }
 
 type peer struct {
-	id       loop.ID
-	enc      Encoding
-	got      []byte
-	takes    int // bytes until it blocks
-	private  int // messages sent to it alone
-	joined   map[string]uint64
-	left     map[string]bool
-	closed   bool // we sent a close frame
-	drained  bool
-	slow     bool
-	overtook bool
+	id      loop.ID
+	enc     Encoding
+	got     []byte
+	takes   int // bytes until it blocks
+	private int // messages sent to it alone
+	joined  map[string]uint64
+	left    map[string]bool
+	closed  bool // we sent a close frame
+	drained bool
+	slow    bool
 }
 
 func newWorld(t *testing.T, seed uint64, cfg Config) *world {

@@ -115,14 +115,6 @@ func (h *Hub) RoomsOf(id loop.ID) (names []proto.Room) {
 	return names
 }
 
-// Count returns how many connections of this loop are in the room.
-func (h *Hub) Count(name proto.Room) int {
-	if rm := h.rooms[name]; rm != nil {
-		return rm.count
-	}
-	return 0
-}
-
 // follow begins to hear a room.
 func (h *Hub) follow(name proto.Room) *room {
 	rm := &room{name: name}
@@ -174,6 +166,22 @@ func (h *Hub) forget(rm *room) {
 	delete(h.rooms, rm.name)
 	h.stats.Rooms.Add(-1)
 	h.log.Unfollow(rm.name, &h.inbox)
+}
+
+// answerWho tells who of this loop is in a room.
+func (h *Hub) answerWho(name proto.Room, answer func(int, []proto.Identity)) {
+	rm := h.rooms[name]
+	if rm == nil {
+		answer(0, nil)
+		return
+	}
+	list := make([]proto.Identity, 0, min(rm.count, proto.MaxListed))
+	for _, r := range rm.rings {
+		for i := 0; r != nil && i < len(r.members) && len(list) < proto.MaxListed; i++ {
+			list = append(list, h.sessions.Identity(h.conn(r.members[i].slot).id))
+		}
+	}
+	answer(rm.count, list)
 }
 
 func (h *Hub) addRing(rm *room, enc Encoding) *ring {

@@ -223,8 +223,9 @@ func TestNATSAway(t *testing.T) {
 			return nc, err
 		}
 	})
-	j, x := g.json("/room/away/"), g.text("/room/away/")
+	j, x, w := g.json("/room/away/"), g.text("/room/away/"), g.json("/ws")
 	j.want(`{"hello":*`)
+	w.want(`{"hello":*`)
 	away.Store(true)
 	mu.Lock()
 	for _, nc := range conns {
@@ -235,8 +236,12 @@ func TestNATSAway(t *testing.T) {
 	mu.Unlock()
 	j.send(`{"id":1,"say":{"text":"lost?","key":"k"}}`)
 	j.want(`{"id":1,"error":{"code":"unavailable","message":"*","retry_ms":*}}`)
+	w.send(`{"id":1,"join":{"room":"away2"}}`)
+	late := g.text("/room/away3/")
 	x.send("held")
 	x.want("close 4004 *")
+	late.want("close 4004 *")
+	w.want(`{"id":1,"error":{"code":"unavailable","message":"*","retry_ms":*}}`)
 	j.silent()
 	away.Store(false)
 	eventually(t, "NATS to be back", func() bool {
