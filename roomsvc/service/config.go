@@ -38,8 +38,11 @@ type Config struct {
 	CloseWords []string      // texts that close their sender's connection and are never stored; an empty one is none
 	TimeZone   string        // of stamps: "Local", "UTC" or a name such as "Asia/Shanghai"
 	TimeLayout string        // of stamps, as Go's package time writes layouts
-	KeyWindow  time.Duration // how long a message's key is recognised when it comes again
-	KeysKept   int           // how many keys of one sender in one room are recognised
+
+	// The limits of "exactly once". Across a change of owner there is one more: the next
+	// owner learns the keys from the room's log, and so knows as many as that still holds.
+	KeyWindow time.Duration // how long a message's key is recognised when it comes again
+	KeysKept  int           // how many keys of one sender in one room are recognised
 
 	Queue       int           // commands waiting for one partition; more are refused as overloaded
 	Window      int           // records of one partition on their way into the stream

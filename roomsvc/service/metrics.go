@@ -1,6 +1,7 @@
 package service
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,7 +11,7 @@ import (
 
 // metrics has no labels that grow with use: no room, no sender.
 type metrics struct {
-	committed  prometheus.Counter
+	committed  atomic.Int64 // records
 	duplicates prometheus.Counter
 	closes     prometheus.Counter
 	unsent     prometheus.Counter
@@ -26,8 +27,7 @@ func newMetrics(s *Service) *metrics {
 	gauge := func(name, help string, read func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "roomsvc", Name: name, Help: help}, read)
 	}
-	return &metrics{
-		committed:  counter("records_committed_total", "Records that the stream has acknowledged."),
+	m := &metrics{
 		duplicates: counter("duplicates_total", "Messages that came again under their key and were answered with their first seq."),
 		closes:     counter("closes_by_word_total", "Messages that were a close word."),
 		unsent:     counter("answers_unsent_total", "Answers that could not be published because the connection to NATS was away."),
@@ -38,37 +38,41 @@ func newMetrics(s *Service) *metrics {
 			Namespace: "roomsvc", Name: "answer_seconds", Help: "Time from a command's arrival to its answer.",
 			Buckets: []float64{.0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
 		}),
-		read: []prometheus.Collector{
-			gauge("partitions_owned", "Partitions that this instance owns.", func() float64 {
-				if !s.ready.Load() {
-					return 0
-				}
-				return float64(s.owner.Held())
-			}),
-			gauge("rooms_active", "Rooms in memory.", func() float64 { return float64(s.rooms()) }),
-			gauge("commands_waiting", "Commands whose turn has not come.", func() float64 {
-				n := len(s.arrivals)
-				for _, p := range s.parts {
-					n += len(p.queue)
-				}
-				return float64(n)
-			}),
-			prometheus.NewCounterFunc(prometheus.CounterOpts{
-				Namespace: "roomsvc", Name: "commands_dropped_total",
-				Help: "Commands that arrived faster than they could be looked at, and got no answer.",
-			}, func() float64 { return float64(s.dropped()) }),
-			gauge("ready", "1 while commands can be committed.", func() float64 {
-				if s.Ready() != nil {
-					return 0
-				}
-				return 1
-			}),
-		},
 	}
+	m.read = []prometheus.Collector{
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: "roomsvc", Name: "records_committed_total", Help: "Records that the stream has acknowledged.",
+		}, func() float64 { return float64(m.committed.Load()) }),
+		gauge("partitions_owned", "Partitions that this instance owns.", func() float64 {
+			if !s.ready.Load() {
+				return 0
+			}
+			return float64(s.owner.Held())
+		}),
+		gauge("rooms_active", "Rooms in memory.", func() float64 { return float64(s.rooms()) }),
+		gauge("commands_waiting", "Commands whose turn has not come.", func() float64 {
+			n := len(s.arrivals)
+			for _, p := range s.parts {
+				n += len(p.queue)
+			}
+			return float64(n)
+		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: "roomsvc", Name: "commands_dropped_total",
+			Help: "Commands that arrived faster than they could be looked at, and got no answer.",
+		}, func() float64 { return float64(s.dropped()) }),
+		gauge("ready", "1 while commands can be committed.", func() float64 {
+			if s.Ready() != nil {
+				return 0
+			}
+			return 1
+		}),
+	}
+	return m
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
-	for _, c := range append(m.read, m.committed, m.duplicates, m.closes, m.unsent, m.refusals, m.latency) {
+	for _, c := range append(m.read, m.duplicates, m.closes, m.unsent, m.refusals, m.latency) {
 		if err := r.Register(c); err != nil {
 			return err
 		}

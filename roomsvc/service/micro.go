@@ -64,12 +64,13 @@ type info struct {
 	Instance   string `json:"instance"`
 	Partitions int    `json:"partitions"` // owned
 	Rooms      int64  `json:"rooms"`      // in memory
+	Commits    int64  `json:"commits"`    // records committed since the start
 	Ready      bool   `json:"ready"`
 	Why        string `json:"why,omitempty"` // it is not
 }
 
 func (s *Service) info() info {
-	i := info{Instance: s.cfg.Instance, Partitions: s.owner.Held(), Rooms: s.rooms(), Ready: true}
+	i := info{Instance: s.cfg.Instance, Partitions: s.owner.Held(), Rooms: s.rooms(), Commits: s.metrics.committed.Load(), Ready: true}
 	if err := s.Ready(); err != nil {
 		i.Ready, i.Why = false, err.Error()
 	}

@@ -94,7 +94,7 @@ func (t *tenure) Committed(uint64) {
 		t.wake = -1
 	}
 	t.mu.Unlock()
-	t.p.s.metrics.committed.Inc()
+	t.p.s.metrics.committed.Add(1)
 	if wake {
 		t.p.stir()
 	}
