@@ -128,6 +128,9 @@ func (h *Hub) goLive(c *conn, p place, at uint64) {
 	if at < r.head() {
 		h.soil(r)
 	}
+	if r.room.head.Closed { // meanwhile
+		h.tell(c.id, Notice{Kind: Closed, Room: r.room.name, Why: r.room.head.Why})
+	}
 }
 
 // read asks the log for the member's next page.

@@ -59,20 +59,21 @@ func (h *Hub) deliverEvent(rm *room, d *bridge.Delivery) {
 	case proto.Closed:
 		e, _ := proto.ParseEvent(d.JSON)
 		rm.head.Closed, rm.head.Why = true, e.Why
-		h.tellAll(rm, Notice{Kind: Closed, Room: rm.name, Why: e.Why})
+		h.tellClosed(rm)
 		h.dispatch() // now: whoever leaves is not shown what comes after
 	case proto.Reopened:
 		rm.head.Closed, rm.head.Why = false, ""
 	}
 }
 
-func (h *Hub) tellAll(rm *room, n Notice) {
+// tellClosed tells the members that are served from the ring. Those who are not are told
+// when they have been shown what came before.
+func (h *Hub) tellClosed(rm *room) {
 	for _, r := range rm.rings {
-		if r == nil {
-			continue
-		}
-		for i := range r.members {
-			h.tell(h.conn(r.members[i].slot).id, n)
+		for i := 0; r != nil && i < len(r.members); i++ {
+			if m := r.members[i]; m.cursor != catching {
+				h.tell(h.conn(m.slot).id, Notice{Kind: Closed, Room: rm.name, Why: rm.head.Why})
+			}
 		}
 	}
 }

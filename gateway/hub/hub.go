@@ -109,7 +109,7 @@ type NoticeKind uint8
 const (
 	Joined  NoticeKind = iota // the connection is a member; what it asked to see follows what is sent now
 	Refused                   // the room cannot be followed; it is no member
-	Closed                    // the room has been closed; it is still a member
+	Closed                    // the room has been closed, as it has been shown; it is still a member
 	Lost                      // the log cannot be read on; it would miss events
 	Slow                      // it does not read, and the bound is reached
 	Blocked                   // it takes no more bytes for now; ask Stuck later

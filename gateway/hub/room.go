@@ -66,21 +66,6 @@ func (h *Hub) In(id loop.ID, name proto.Room) bool {
 	return c != nil && rm != nil && rm.ready && h.placeOf(c, rm) >= 0
 }
 
-// Behind reports whether the connection is a member of the room that is still being
-// shown the log, so that leaving now would leave something out.
-func (h *Hub) Behind(id loop.ID, name proto.Room) bool {
-	c, rm := h.live(id), h.rooms[name]
-	if c == nil || rm == nil {
-		return false
-	}
-	i := h.placeOf(c, rm)
-	if i < 0 {
-		return false
-	}
-	p := h.placesOf(c)[i]
-	return h.rings[p.ring].members[p.at].cursor == catching
-}
-
 // Head returns the newest event of a room the connection is in.
 func (h *Hub) Head(id loop.ID, name proto.Room) (head history.Head, in bool) {
 	if !h.In(id, name) {

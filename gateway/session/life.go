@@ -91,11 +91,6 @@ func (ss *Sessions) roomClosed(s *session, n hub.Notice) {
 		ss.close(s, proto.CloseRoomClosed, closedReason(n.Why), proto.LeftServer)
 		return
 	}
-	if ss.hub.Behind(s.id, n.Room) {
-		// It would not be shown that the room has been closed, and wait for ever.
-		ss.close(s, proto.CloseResync, "", proto.LeftServer)
-		return
-	}
 	ss.hub.Leave(s.id, n.Room)
 	ss.bridge.Left(n.Room, s.who, proto.LeftServer)
 }

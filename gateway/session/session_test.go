@@ -316,3 +316,40 @@ func TestPlainHTTP(t *testing.T) {
 		}
 	})
 }
+
+// A room that is closed while a member is still being shown its log closes that member
+// when it has been shown everything, and not before.
+func TestRoomIsClosedDuringReplay(t *testing.T) {
+	g := start(t, func(s *settings) { s.session.Rate.PerSecond = 0 })
+	const n = 300
+	a := g.text("/room/shutlate/")
+	for i := range n {
+		a.send(fmt.Sprint(i, strings.Repeat(" x", 500)))
+	}
+	for range n {
+		a.next()
+	}
+	var members []*client
+	for range 5 {
+		members = append(members, g.json("/room/shutlate/?since=0"))
+	}
+	w := g.json("/ws")
+	w.want(`{"hello":*`)
+	w.send(`{"join":{"room":"shutlate","since":0}}`)
+	w.want(`{"ok":*`)
+	g.act("shutlate", proto.ActClose, "")
+	for _, c := range members {
+		c.want(`{"hello":*`)
+	}
+	for _, c := range append(members, w) {
+		for seq := 1; seq <= n; seq++ {
+			c.want(fmt.Sprintf(`{"room":"shutlate","seq":%d,*}`, seq))
+		}
+		c.want(fmt.Sprintf(`{"room":"shutlate","seq":%d,*"kind":"closed"*}`, n+1))
+	}
+	for _, c := range members {
+		c.want("close 4100 *")
+	}
+	w.send(`{"id":9,"leave":{"room":"shutlate"}}`)
+	w.want(`{"id":9,"error":{"code":"not_joined"*`)
+}
