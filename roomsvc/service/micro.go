@@ -14,6 +14,9 @@ import (
 	"roomcast/proto"
 )
 
+// maxActs is how many acts of the micro API are under way at a time; more are overloaded.
+const maxActs = 64
+
 // serveAPI announces the instance as a NATS micro service, for operators:
 //
 //	nats micro ls · nats micro info roomsvc · nats micro stats roomsvc
@@ -106,8 +109,15 @@ func (s *Service) moderate(act proto.Act) micro.HandlerFunc {
 			msg.Header.Set(proto.HeaderFrom, from)
 		}
 		msg.Header.Set(proto.HeaderKey, "svc:"+nuid.Next())
+		select {
+		case s.acts <- struct{}{}:
+		default:
+			reply(proto.Reply{Refusal: overloaded("too many acts are under way")})
+			return
+		}
 		// A handler must not wait: it would hold up the requests behind it.
 		s.tasks.Go(func() {
+			defer func() { <-s.acts }()
 			ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Commit)
 			defer cancel()
 			got, err := s.nc.RequestMsgWithContext(ctx, msg)

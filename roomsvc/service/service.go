@@ -41,6 +41,7 @@ type Service struct {
 	// is full, nats.go drops and counts; whoever waits for the answer sends again.
 	arrivals chan *nats.Msg
 	barriers chan chan struct{}
+	acts     chan struct{} // one token for each act of the micro API that is under way
 	readers  chan struct{} // one token for each room being read from the log
 	tasks    sync.WaitGroup
 
@@ -73,6 +74,7 @@ func New(cfg Config) (*Service, error) {
 		cfg: cfg, rules: cfg.rules(zone), stream: cfg.stream(always),
 		arrivals: make(chan *nats.Msg, 16384),
 		barriers: make(chan chan struct{}, proto.Partitions),
+		acts:     make(chan struct{}, maxActs),
 		readers:  make(chan struct{}, readers),
 	}
 	s.commits = stream.NewCommitter(s.stream)
@@ -136,11 +138,11 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	err = s.owner.Run(ctx)
 	s.ready.Store(false)
 
-	stop()
-	s.tasks.Wait()
 	if s.nc.IsConnected() {
 		err = errors.Join(err, api.Stop(), everything.Unsubscribe(), s.nc.FlushTimeout(s.cfg.Commit))
 	}
+	stop()
+	s.tasks.Wait()
 	s.cfg.Log.Info("room service stopped", "instance", s.cfg.Instance)
 	return err
 }
