@@ -8,7 +8,7 @@ RUN go mod download
 COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/ ./gateway ./roomsvc
 # What an image from scratch lacks: authorities for TLS to NATS, and a directory that
-# nobody may write the standalone gateway's log to.
+# nobody may write to, for the log of a standalone gateway. Mount a volume there.
 RUN mkdir -p /out/data /out/etc/ssl/certs && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/
 
 FROM scratch AS roomsvc
@@ -23,8 +23,8 @@ FROM scratch AS gateway
 COPY --from=build /out/etc /etc
 COPY --from=build /out/gateway /gateway
 COPY --from=build --chown=65534:65534 /out/data /data
+WORKDIR /data
 USER 65534:65534
 EXPOSE 8000 9090
 HEALTHCHECK --interval=5s --timeout=4s --start-period=20s CMD ["/gateway", "ready"]
 ENTRYPOINT ["/gateway"]
-CMD ["--data-dir", "/data"]
