@@ -209,6 +209,9 @@ func (h *Hub) dispatch() {
 
 func (h *Hub) tell(id loop.ID, n Notice) { h.notices = append(h.notices, told{id, n}) }
 
+// sweepAgain is how soon a sweep is followed by another if nothing else wakes the loop.
+const sweepAgain = 2 * time.Second
+
 // sweep gives back, once a second, the buffers of rings that are quiet and needed by
 // nobody.
 func (h *Hub) sweep() {
@@ -240,7 +243,7 @@ func (h *Hub) sweep() {
 	case !h.waking:
 		// A loop whose connections have gone quiet sleeps; its buffers are to go all the same.
 		h.waking = true
-		h.after(h.cfg.Quiet+time.Second, func() { h.Post(func() { h.waking = false }) })
+		h.after(sweepAgain, func() { h.Post(func() { h.waking = false }) })
 	}
 	h.stats.HeldBytes.Store(h.held)
 }
