@@ -274,8 +274,10 @@ func (l *lanes) answered(m *nats.Msg) {
 	l.finish(r, reply)
 }
 
-// finish answers the request and goes on with its lane.
+// finish answers the request and goes on with its lane. When it was given up, so is what
+// waits behind it: stored now, that would come before this one when it is said again.
 func (l *lanes) finish(r *request, reply proto.Reply) {
+	givenUp := reply.Refusal != nil && reply.Refusal.Code == proto.Unavailable
 	delete(l.open, r.token)
 	if r.position >= 0 {
 		heap.Remove(&l.timers, r.position)
@@ -291,7 +293,7 @@ func (l *lanes) finish(r *request, reply proto.Reply) {
 			return
 		}
 		next := (*waiting)[0]
-		if now.Before(next.deadline) {
+		if !givenUp && now.Before(next.deadline) {
 			l.send(next)
 			return
 		}
