@@ -114,6 +114,7 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 		members = append(members, m)
 		staying.Go(func() { m.visit(life) })
 	}
+	speaking.Go(func() { r.pour(talking, life) })
 	speaking.Go(func() { r.insist(talking, life) })
 	speaking.Go(func() { r.plead(talking, life) })
 	speaking.Go(func() { r.preside(talking, life) })

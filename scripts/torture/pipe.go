@@ -1,0 +1,193 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"roomcast/proto"
+	"roomcast/scripts/torture/history"
+)
+
+const (
+	pipeLength = 20               // messages said at once
+	pipeTime   = 10 * time.Second // for all their answers, on one connection
+)
+
+// pipe is a client that says many things at once without waiting for answers, and after a
+// lost connection says what was not answered again, in order: still its messages must be
+// stored in the order in which they were first said.
+type pipe struct {
+	run     *run
+	room    proto.Room
+	resume  string
+	said    int
+	waiting []history.Entry // in order; the id of a command is the number in its key
+}
+
+// pour says things until ctx ends, and waits for the answers as long as life allows.
+func (r *run) pour(ctx, life context.Context) {
+	p := &pipe{run: r, room: r.names[0]}
+	random := r.random(history.Sum("pour"))
+	dial := 0
+	for life.Err() == nil && (ctx.Err() == nil || len(p.waiting) > 0) {
+		gateways := r.rig.Gateways()
+		conn, in, err := p.open(life, gateways[dial%len(gateways)])
+		dial++
+		for err == nil {
+			if ctx.Err() == nil && len(p.waiting) == 0 {
+				p.more()
+			}
+			if err = p.exchange(conn, in); err == nil {
+				if ctx.Err() != nil {
+					break
+				}
+				sleep(ctx, between(random, time.Second, 2*time.Second))
+			}
+		}
+		if conn != nil {
+			conn.Close()
+		}
+		sleep(life, between(random, 50*time.Millisecond, 500*time.Millisecond))
+	}
+	for _, e := range p.waiting {
+		r.answered(e, p.room, 0, false, errors.New("never answered"))
+	}
+}
+
+// open makes a session, as the sender of the one before, that is in the room.
+func (p *pipe) open(ctx context.Context, gateway string) (net.Conn, *bufio.Reader, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	target := "ws" + gateway[len("http"):] + "/room/" + url.PathEscape(p.room.String()) + "/?resume=" + url.QueryEscape(p.resume)
+	if p.resume == "" {
+		target = target[:len(target)-len("?resume=")]
+	}
+	conn, in, _, err := ws.Dialer{Protocols: []string{"roomcast.v1"}}.Dial(ctx, target)
+	if err != nil {
+		return nil, nil, err
+	}
+	if in == nil {
+		in = bufio.NewReader(conn)
+	}
+	conn.SetDeadline(time.Now().Add(pipeTime))
+	for {
+		f, err := readFrame(in)
+		if err != nil {
+			return conn, in, err
+		}
+		if f.Hello != nil {
+			p.resume = f.Hello.Resume
+			return conn, in, nil
+		}
+	}
+}
+
+// more makes the next messages.
+func (p *pipe) more() {
+	for range pipeLength {
+		p.said++
+		key := fmt.Sprintf("pour-%d", p.said)
+		e := history.Entry{
+			Op: history.Invoke, Client: "pour", Room: p.room.String(), Key: key, Body: history.Sum(history.Text(key, 40)),
+		}
+		p.run.history.Add(e)
+		p.waiting = append(p.waiting, e)
+	}
+}
+
+// exchange says everything that waits and takes the answers.
+func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
+	conn.SetDeadline(time.Now().Add(pipeTime))
+	var out []byte
+	for i, e := range p.waiting {
+		say, err := json.Marshal(map[string]any{
+			"id": i, "say": map[string]string{"key": e.Key, "text": history.Text(e.Key, 40)},
+		})
+		if err != nil {
+			return err
+		}
+		frame, err := ws.CompileFrame(ws.MaskFrame(ws.NewTextFrame(say)))
+		if err != nil {
+			return err
+		}
+		out = append(out, frame...)
+	}
+	if _, err := conn.Write(out); err != nil {
+		return err
+	}
+	asked := p.waiting
+	answered := make([]bool, len(asked))
+	defer func() {
+		p.waiting = nil
+		for i, e := range asked {
+			if !answered[i] {
+				p.waiting = append(p.waiting, e)
+			}
+		}
+	}()
+	for left := len(asked); left > 0; {
+		f, err := readFrame(in)
+		if err != nil {
+			return err
+		}
+		if f.ID == nil || *f.ID >= len(asked) || answered[*f.ID] {
+			continue
+		}
+		answered[*f.ID] = true
+		left--
+		switch e := asked[*f.ID]; {
+		case f.OK != nil:
+			p.run.answered(e, p.room, f.OK.Seq, f.OK.Duplicate, nil)
+		default:
+			// Said again it might come after the next one, so it is not.
+			p.run.answered(e, p.room, 0, false, fmt.Errorf("%s: %s", f.Error.Code, f.Error.Message))
+		}
+	}
+	return nil
+}
+
+// pipeFrame is what a pipe wants to know of a frame.
+type pipeFrame struct {
+	ID *int
+	OK *struct {
+		Seq       uint64
+		Duplicate bool
+	}
+	Error struct {
+		Code    proto.Code
+		Message string
+	}
+	Hello *struct{ Resume string }
+}
+
+func readFrame(in *bufio.Reader) (pipeFrame, error) {
+	for {
+		h, err := ws.ReadHeader(in)
+		if err != nil {
+			return pipeFrame{}, err
+		}
+		p := make([]byte, h.Length)
+		if _, err := io.ReadFull(in, p); err != nil {
+			return pipeFrame{}, err
+		}
+		switch h.OpCode {
+		case ws.OpText:
+			var f pipeFrame
+			err := json.Unmarshal(p, &f)
+			return f, err
+		case ws.OpClose:
+			return pipeFrame{}, io.EOF
+		}
+	}
+}
