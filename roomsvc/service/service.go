@@ -174,7 +174,7 @@ func (s *Service) open(ctx context.Context) error {
 }
 
 // openPatience is how long to wait for a JetStream that is not ready.
-const openPatience = 15 * time.Second
+const openPatience = time.Minute
 
 func (s *Service) tryOpen(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -193,7 +193,16 @@ func temporary(err error) bool {
 	if errors.As(err, &api) {
 		return api.Code == 503
 	}
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders)
+	// A stream between two leaders, and a connection between two servers, answer so.
+	for _, passing := range []error{
+		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
+		nats.ErrDisconnected, nats.ErrReconnectBufExceeded,
+	} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
 }
 
 // makeSecret makes the key that gateways sign resume strings with, unless there is one.
