@@ -168,7 +168,7 @@ func (s *settings) banner(w io.Writer, address string, more ...string) {
 		line(more[i], more[i+1])
 	}
 	if s.ops.Listen != "off" {
-		line("operators", "http://"+s.ops.Listen+"/metrics, /readyz")
+		line("operators", server.Config{}.URL(s.ops.Listen)+"metrics, /readyz")
 	}
 	fmt.Fprintln(w)
 }

@@ -60,16 +60,26 @@ node --test gateway/web/
 
 # Portable code that is not for this system must still be code.
 step 'other systems'
-GOOS=darwin go build -o /dev/null ./gateway
+GOOS=darwin go build ./gateway/loop
 GOOS=windows go build -o /dev/null ./gateway
 
 step "fuzz, $FUZZTIME each"
 grep -rl '^func Fuzz' --include='*_test.go' gateway roomsvc proto scripts | while read -r file; do
     grep -o '^func Fuzz[A-Za-z0-9]*' "$file" | cut -d' ' -f2 | while read -r name; do
         echo "$name in $(dirname "$file")"
-        go test "./$(dirname "$file")" -run '^$' -fuzz "^$name\$" -fuzztime "$FUZZTIME"
+        go test "./$(dirname "$file")" -run '^$' -fuzz "^$name\$" -fuzztime "$FUZZTIME" </dev/null
     done
 done
+
+# The standalone and the divided form are tried by go test ./scripts/smoke.
+step compose
+if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 && docker compose pull -q nats 2>/dev/null; then
+    trap 'docker compose down -v >/dev/null 2>&1' EXIT
+    docker compose up -d --build --wait
+    scripts/smoke.sh http://127.0.0.1:8000 http://127.0.0.1:8001
+else
+    echo 'there is no Docker engine that can fetch images: compose is not tried'
+fi
 
 step "torture, $TORTURE"
 go run ./scripts/torture -for "$TORTURE"
