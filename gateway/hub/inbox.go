@@ -85,7 +85,7 @@ func (in *inbox) drain() {
 		in.hub.skipTo(in.hub.rooms[room], seq)
 	}
 	clear(items)
-	if cap(items) > 4096 {
+	if cap(items) > 512 {
 		items = nil
 	}
 	in.draining = items
