@@ -1,6 +1,9 @@
 package room
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // keys remembers which key of which sender was stored under which seq, for a window of
 // time and a number of keys per sender. It measures age by the distance of two Now, which
@@ -54,13 +57,14 @@ func (k *keys) add(from, key string, s stored, rules *Rules) {
 	who := k.senders[from]
 	if who == nil {
 		who = &sender{byKey: make(map[string]stored)}
-		k.senders[from] = who
+		k.senders[strings.Clone(from)] = who
 	}
 	who.drop(s.seen - rules.Window)
 	if len(who.byKey) >= rules.Keys {
 		who.oldest()
 	}
 	if _, again := who.byKey[key]; !again {
+		key = strings.Clone(key) // it is a part of a message's whole header, which need not be kept
 		who.order = append(who.order, key)
 	}
 	who.byKey[key] = s
