@@ -76,7 +76,7 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 				ours := part.ours
 				o.tasks.Go(func() { o.done <- o.take(ctx, p, ours, alive) })
 			}
-		case part.phase == taking:
+		case part.phase != held && o.members.chosen(p, o.cfg.ID):
 			all = false
 		}
 	}
@@ -157,10 +157,10 @@ func (o *Owner) asked(msg *nats.Msg) {
 	switch o.parts[p].phase {
 	case held:
 		o.release(p, reply)
-	case idle:
-		reply()
+	case idle, taking:
+		reply() // who takes it first has it
 	}
-	// Being taken or released: the one who asks finds out by the fence.
+	// Being released: the one who asks waits, or finds out by the fence.
 }
 
 // ownPrefix is what every [proto.OwnSubject] begins with.
