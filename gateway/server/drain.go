@@ -8,6 +8,10 @@ import (
 // drainStep is how often some connections are sent away.
 const drainStep = 50 * time.Millisecond
 
+// lastAnswers is how long sessions are kept, beyond the time to drain, that wait to hear
+// what became of a message: more than any of them has patience.
+const lastAnswers = 12 * time.Second
+
 // lastWords is how long sessions have, after the last close frame was queued, to read
 // it and to end their side.
 const lastWords = 3 * time.Second
@@ -24,7 +28,7 @@ func (f *front) drain(over time.Duration, log *slog.Logger) {
 	log.Info("gateway stops", "sessions", total, "drain_time", over)
 	tick := time.NewTicker(drainStep)
 	defer tick.Stop()
-	for left := total; left > 0; <-tick.C {
+	for left := total; left > 0 && time.Since(begun) < over+lastAnswers; <-tick.C {
 		// How many may still be there by now, if they go evenly.
 		stay := 0
 		if remaining := over - time.Since(begun); remaining > 0 {

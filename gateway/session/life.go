@@ -235,7 +235,8 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // Drain closes at most n sessions as going away and returns how many remain. New ones
-// must not come any more.
+// must not come any more. A session whose turn it is and that waits to hear what became
+// of a message is read no more, and closed when it is called again and has heard.
 func (ss *Sessions) Drain(n int) (left int) {
 	for _, chunk := range ss.slab {
 		for i := range chunk {
@@ -247,6 +248,9 @@ func (ss *Sessions) Drain(n int) (left int) {
 			case s.phase == handshake:
 				ss.refuse(s, proto.Refuse(proto.Unavailable, "this gateway stops; try again"))
 				n--
+			case s.saying > 0:
+				ss.hold(s, pauseDrain)
+				left++
 			default:
 				ss.close(s, proto.CloseGoingAway, "", proto.LeftServer)
 				n--

@@ -173,6 +173,7 @@ const (
 	pauseRate                    // it is too fast
 	pauseSays                    // too many of its messages wait to be stored
 	pauseQueue                   // it does not read what it asked for
+	pauseDrain                   // it is only to hear the answers it waits for, then to go
 )
 
 type sessionFlags uint8
