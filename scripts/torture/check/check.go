@@ -55,7 +55,7 @@ const maxKept = 20
 // Fault is what one kind of fault did to the run.
 type Fault struct {
 	Times int
-	Gap   time.Duration // the longest time without an ack that ended after it and before the next fault
+	Gap   time.Duration // the longest time without an ack that began with it
 }
 
 // Report is the result of a check.
@@ -120,7 +120,7 @@ type checker struct {
 	order   []*say          // as invoked
 	cursors map[place]*cursor
 	senders map[string]string // client -> sender
-	fault   string            // the newest one
+	faults  []history.Entry
 	healed  bool
 	ended   bool
 
@@ -217,7 +217,8 @@ func (c *checker) entry(e history.Entry) {
 	case history.Fault:
 		f := c.report.Faults[e.Why]
 		f.Times++
-		c.report.Faults[e.Why], c.fault = f, e.Why
+		c.report.Faults[e.Why] = f
+		c.faults = append(c.faults, e)
 	case history.Heal:
 		c.healed = true
 	case history.End:

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -62,10 +63,7 @@ func (c *checker) answer(e history.Entry) {
 	}
 	gap := time.Duration(e.T - c.lastAck)
 	r.LongestAckGap = max(r.LongestAckGap, gap)
-	if f, ok := r.Faults[c.fault]; ok && gap > f.Gap {
-		f.Gap = gap
-		r.Faults[c.fault] = f
-	}
+	c.blame(gap)
 	r.SlowestAck = max(r.SlowestAck, time.Duration(e.T-s.invoked))
 	c.lastAck = e.T
 	s.seq = e.Seq
@@ -74,6 +72,23 @@ func (c *checker) answer(e history.Entry) {
 	if e.Seq <= s.floor {
 		r.add(Stale, "%s got seq %d in %s, but was said after %d had been acknowledged", s.key, e.Seq, s.room, s.floor)
 	}
+}
+
+// blame puts a time without an ack, which ends now, down to the first fault since it
+// began, or to the newest one.
+func (c *checker) blame(gap time.Duration) {
+	if len(c.faults) == 0 {
+		return
+	}
+	since := func(f history.Entry) bool { return f.T >= c.lastAck-int64(200*time.Millisecond) }
+	i := slices.IndexFunc(c.faults, since)
+	if i < 0 {
+		i = len(c.faults) - 1
+	}
+	name := c.faults[i].Why
+	f := c.report.Faults[name]
+	f.Gap = max(f.Gap, gap)
+	c.report.Faults[name] = f
 }
 
 // settle holds every message against the log, and the log against every message.
