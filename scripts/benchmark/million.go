@@ -19,8 +19,17 @@ import (
 
 var millionGateways, millionMembers int // flags
 
-// millionRooms is how many rooms the members are spread over, each over all gateways.
-const millionRooms = 1000
+// Every gateway begins roomsEach rooms, and each room has members on roomSpan gateways:
+// a thousand rooms of a thousand members where there are 52 gateways.
+const (
+	roomsEach = 19
+	roomSpan  = 4
+)
+
+// millionRoom returns the room of a gateway's id-th member.
+func millionRoom(gateway, id int) int {
+	return (gateway+id%roomSpan)%millionGateways*roomsEach + id/roomSpan%roomsEach
+}
 
 // million starts many gateways on one NATS server, with as many members each as a
 // process may have descriptors, and sends one message to every room. Both sides share
@@ -54,11 +63,11 @@ func million(b *bench) error {
 	begin := time.Now()
 	crowds := make([]*crowd, millionGateways)
 	for i := range crowds {
-		if crowds[i], err = b.newCrowd(fmt.Sprintf("127.1.0.%d:8000", i+1), millionMembers); err != nil {
+		if crowds[i], err = b.newCrowd(i, millionMembers); err != nil {
 			return err
 		}
 	}
-	open := total(crowds, "open", 15*time.Minute)
+	open := total(crowds, "open", 5*time.Minute)
 	took, want := time.Since(begin), millionGateways*millionMembers
 	note("%d of %d connected in %.0f s", open, want, took.Seconds())
 	time.Sleep(3 * time.Second)
@@ -70,7 +79,8 @@ func million(b *bench) error {
 	}
 	defer nc.Close()
 	begin = time.Now()
-	for i := range millionRooms {
+	rooms := millionGateways * roomsEach
+	for i := range rooms {
 		if err := nc.Publish(benchRoom(i).Subject(), []byte("hello, all of you")); err != nil {
 			return err
 		}
@@ -79,7 +89,7 @@ func million(b *bench) error {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	heard := total(crowds, "heard", 5*time.Minute)
+	heard := total(crowds, "heard", 2*time.Minute)
 	spread := time.Since(begin)
 	told := sys.cpu(0) - cpu
 	gigabytes := func(v int64) string { return fmt.Sprintf("%.2f GB", float64(v)/(1<<30)) }
@@ -87,7 +97,7 @@ func million(b *bench) error {
 	rows.add("", "result")
 	rows.add("gateways × members", fmt.Sprintf("%d × %d", millionGateways, millionMembers))
 	rows.add("connected", fmt.Sprintf("%d of %d in %.0f s", open, want, took.Seconds()))
-	rows.add(fmt.Sprintf("received the one message of their room (%d rooms)", millionRooms), fmt.Sprintf("%d of %d in %.1f s", heard, want, spread.Seconds()))
+	rows.add(fmt.Sprintf("received the one message of their room (%d rooms of %d, each on %d gateways)", rooms, want/rooms, roomSpan), fmt.Sprintf("%d of %d in %.1f s", heard, want, spread.Seconds()))
 	rows.add("memory of all server processes: before, with members, after the message",
 		fmt.Sprintf("%s, %s, %s", gigabytes(empty), gigabytes(full), gigabytes(sys.rss())))
 	rows.add("per member", fmt.Sprintf("%.2f KB", float64(full-empty)/1024/float64(want)))
@@ -116,8 +126,9 @@ func available() int64 {
 // "heard" when each has heard one message, with how many.
 type crowd struct{ lines chan string }
 
-func (b *bench) newCrowd(addr string, members int) (*crowd, error) {
-	cmd := exec.Command(filepath.Join(b.dir, "benchmark"), "role", "members", addr, strconv.Itoa(members))
+func (b *bench) newCrowd(gateway, members int) (*crowd, error) {
+	cmd := exec.Command(filepath.Join(b.dir, "benchmark"), "role", "members",
+		strconv.Itoa(gateway), strconv.Itoa(millionGateways), strconv.Itoa(members))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -170,17 +181,17 @@ func total(crowds []*crowd, word string, limit time.Duration) (sum int) {
 
 // beMembers is the role of that process.
 func beMembers(args []string) error {
-	n, err := strconv.Atoi(args[1])
-	if err != nil {
+	var gateway, n int
+	if _, err := fmt.Sscan(strings.Join(args, " "), &gateway, &millionGateways, &n); err != nil {
 		return err
 	}
-	s, err := newSwarm(args[0])
+	s, err := newSwarm(fmt.Sprintf("127.1.0.%d:8000", gateway+1))
 	if err != nil {
 		return err
 	}
 	heard := make([]bool, n)
 	count, twice := 0, 0
-	s.path = func(id int) string { return "/room/bench_" + strconv.Itoa(id%millionRooms) + "/" }
+	s.path = func(id int) string { return "/room/bench_" + strconv.Itoa(millionRoom(gateway, id)) + "/" }
 	s.hears = func(id int, _ []byte) {
 		if heard[id] {
 			twice++
@@ -195,10 +206,10 @@ func beMembers(args []string) error {
 		}
 	}
 	s.add(n, func(int) int { return 0 })
-	err = s.run(10*time.Minute, func() bool { return s.open >= n })
+	err = s.run(5*time.Minute, func() bool { return s.open >= n })
 	fmt.Println("open", s.open)
 	if err == nil {
-		err = s.run(20*time.Minute, func() bool { return count >= n })
+		err = s.run(10*time.Minute, func() bool { return count >= n })
 	}
 	if twice > 0 {
 		return fmt.Errorf("%d messages came twice", twice)
