@@ -123,13 +123,21 @@ func (h *Hub) advance(c *conn, p place) {
 
 func (h *Hub) goLive(c *conn, p place, at uint64) {
 	r := h.rings[p.ring]
-	delete(h.catching, seat{c.id, p.ring})
+	s := seat{c.id, p.ring}
+	from := h.catching[s].from
+	delete(h.catching, s)
 	r.members[p.at].cursor = at
 	if at < r.head() {
 		h.soil(r)
 	}
-	if r.room.head.Closed { // meanwhile
-		h.tell(c.id, Notice{Kind: Closed, Room: r.room.name, Why: r.room.head.Why})
+	switch head := r.room.head; {
+	case !head.Closed:
+	case from.HasSince && from.Since >= head.Seq:
+		// It has seen the closing elsewhere, before it was delivered here, and been told that
+		// it has joined. It is not shown the closing twice, so it must ask again.
+		h.tell(c.id, Notice{Kind: Lost, Room: r.room.name})
+	default: // meanwhile
+		h.tell(c.id, Notice{Kind: Closed, Room: r.room.name, Why: head.Why})
 	}
 }
 

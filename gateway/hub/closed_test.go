@@ -1,0 +1,43 @@
+package hub
+
+import (
+	"testing"
+	"time"
+
+	"roomcast/gateway/bridge"
+	"roomcast/gateway/loop"
+	"roomcast/proto"
+)
+
+// A member that has seen the closing through another gateway, and then joined through this
+// one before it heard of it, is not left in a room that goes on without it.
+func TestClosingSeenElsewhere(t *testing.T) {
+	w := newWorld(t, 1, testConfig())
+	r := w.rooms[0]
+	enter := func(slot loop.ID, from proto.From) *peer {
+		c := &peer{id: 1<<32 | slot, enc: Text, takes: 1 << 30}
+		w.peers[c.id] = c
+		w.hub.Open(c.id, Text)
+		w.hub.Join(c.id, r.name, from)
+		return c
+	}
+	enter(1, proto.From{})
+	w.say(r, 10)
+	w.settle()
+
+	closing := proto.Event{Room: r.name, Seq: 2, At: time.Unix(1, 0), Kind: proto.Closed, From: proto.Identity{ID: "api"}}
+	r.events = append(r.events, closing.AppendJSON(nil)) // in the log, and not delivered here yet
+	c := enter(2, proto.From{HasSince: true, Since: 2, Epoch: "e"})
+	for range 20 {
+		w.turn(100)
+		w.answer(len(w.later))
+	}
+	if !w.hub.In(c.id, r.name) || c.slow {
+		t.Fatal("it has not joined")
+	}
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
+	w.settle()
+	if !c.slow {
+		t.Error("it was not told to ask again")
+	}
+}
