@@ -199,8 +199,9 @@ func await[T any](ctx context.Context, start func(done func(T, error))) (T, erro
 	}
 }
 
-// history returns a page of a room's log: {"messages":[…],"head":{…}}, with "gap" and
-// "more" where there are.
+// history returns a page of a room's log, as a session's history does, and the newest seq
+// and the epoch: {"room":"lobby","events":[…],"more":false,"seq":58,"epoch":"k3f9"}, with
+// "gap" where the log no longer reaches, and with "closed" and "why" of a closed room.
 func (a *api) history(r *http.Request) (answer, error) {
 	q, err := queryOf(r)
 	if err != nil {
@@ -210,32 +211,32 @@ func (a *api) history(r *http.Request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendPage(nil, page), nil
+	return appendPage(nil, q.Room, page), nil
 }
 
-func appendPage(b []byte, p history.Page) []byte {
-	b = append(b, `{"messages":[`...)
+func appendPage(b []byte, room proto.Room, p history.Page) []byte {
+	b = append(b, `{"room":`...)
+	b = appendJSON(b, room.String())
+	b = append(b, `,"events":[`...)
 	for i, rec := range p.Records {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, rec.Payload...)
 	}
-	b = append(b, `],"head":{"seq":`...)
+	b = append(b, `],"more":`...)
+	b = strconv.AppendBool(b, p.More)
+	b = append(b, `,"seq":`...)
 	b = strconv.AppendUint(b, p.Head.Seq, 10)
 	b = append(b, `,"epoch":`...)
 	b = appendJSON(b, p.Head.Epoch)
-	if p.Head.Closed {
-		b = append(b, `,"closed":true,"why":`...)
-		b = appendJSON(b, p.Head.Why)
-	}
-	b = append(b, '}')
 	if p.Gap != nil {
 		b = append(b, `,"gap":`...)
 		b = appendJSON(b, map[string]any{"from": p.Gap.From, "to": p.Gap.To, "reason": p.Gap.Reason})
 	}
-	if p.More {
-		b = append(b, `,"more":true`...)
+	if p.Head.Closed {
+		b = append(b, `,"closed":true,"why":`...)
+		b = appendJSON(b, p.Head.Why)
 	}
 	return append(b, '}')
 }
