@@ -86,8 +86,9 @@ else
     echo 'there is no Docker engine that can fetch images: compose is not tried'
 fi
 
+# The same faults every time, so that what fails is the change; long runs draw their own.
 step "torture, $TORTURE"
-go run ./scripts/torture -for "$TORTURE"
+go run ./scripts/torture -for "$TORTURE" -seed 1
 
 step 'go test -race ./...'
 # One package after the other: many of them start processes and watch the clock.
