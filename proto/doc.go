@@ -27,6 +27,9 @@
 //	lease      how long an instance counts as alive without renewing it
 //	fence      what makes an outdated owner's commit fail
 //	commit     making records durable: the stream has acknowledged them
+//	lane       what one sender says in one room: one request on its way, the rest behind it
+//	feed       what follows rooms for a gateway and brings their records into order
+//	ring       the newest part of a room's log, as the frames that members are written
 //	cursor     how far a member has been served
 //	stamp      the time text that text sessions see before a message
 package proto
