@@ -155,13 +155,20 @@ const (
 func (g Gap) AppendJSON(b []byte) []byte {
 	b = append(b, `{"room":`...)
 	b = appendString(b, g.Room.String())
-	b = append(b, `,"gap":{"from":`...)
+	b = append(b, `,"gap":`...)
+	b = g.AppendExtent(b)
+	return append(b, '}')
+}
+
+// AppendExtent appends {"from":…,"to":…,"reason":…}, the gap where its room is known.
+func (g Gap) AppendExtent(b []byte) []byte {
+	b = append(b, `{"from":`...)
 	b = strconv.AppendUint(b, g.From, 10)
 	b = append(b, `,"to":`...)
 	b = strconv.AppendUint(b, g.To, 10)
 	b = append(b, `,"reason":`...)
 	b = appendString(b, string(g.Reason))
-	return append(b, "}}"...)
+	return append(b, '}')
 }
 
 // LeaveReason says how a member went.

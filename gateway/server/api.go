@@ -231,8 +231,7 @@ func appendPage(b []byte, room proto.Room, p history.Page) []byte {
 	b = append(b, `,"epoch":`...)
 	b = appendJSON(b, p.Head.Epoch)
 	if p.Gap != nil {
-		b = append(b, `,"gap":`...)
-		b = appendJSON(b, map[string]any{"from": p.Gap.From, "to": p.Gap.To, "reason": p.Gap.Reason})
+		b = p.Gap.AppendExtent(append(b, `,"gap":`...))
 	}
 	if p.Head.Closed {
 		b = append(b, `,"closed":true,"why":`...)

@@ -226,13 +226,8 @@ func appendPage(b []byte, room proto.Room, page history.Page, forward bool) []by
 	}
 	b = append(b, `],"more":`...)
 	b = strconv.AppendBool(b, more)
-	if g := page.Gap; g != nil {
-		b = append(b, `,"gap":{"from":`...)
-		b = strconv.AppendUint(b, g.From, 10)
-		b = append(b, `,"to":`...)
-		b = strconv.AppendUint(b, g.To, 10)
-		b = append(b, `,"reason":"`...)
-		b = append(append(b, g.Reason...), `"}`...)
+	if page.Gap != nil {
+		b = page.Gap.AppendExtent(append(b, `,"gap":`...))
 	}
 	return append(b, '}')
 }
