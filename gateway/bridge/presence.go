@@ -19,9 +19,12 @@ const (
 
 const envelope = "1" // of proto.HeaderEnc
 
-// A room may tell so many joins and leaves a second from one gateway; what comes beyond
-// is told as one count at the end of the second.
-const presenceRate = 5
+// A room may tell so many joins and leaves a second from one gateway, one that is told
+// counts only a single one; what comes beyond is told as one count in the next second.
+const (
+	presenceRate = 5
+	countRate    = 1
+)
 
 // presence is what a feed knows about who is in a room: how many here, and how many the
 // other gateways have told of. Each gateway tells its own count with each join and leave;
@@ -44,6 +47,14 @@ func (p *presence) total() int {
 		n += more
 	}
 	return n
+}
+
+// rate returns how many joins and leaves may be told a second.
+func (p *presence) rate() int {
+	if p.total() > proto.MaxListed {
+		return countRate
+	}
+	return presenceRate
 }
 
 func (f *feed) joined(name proto.Room, who proto.Identity) {
@@ -70,7 +81,7 @@ func (f *feed) tellPresence(r *room, who proto.Identity, reason proto.LeaveReaso
 	if r.second != now {
 		r.second, r.told = now, 0
 	}
-	if r.pending || r.told >= presenceRate || r.total() > proto.MaxListed && r.told > 0 {
+	if r.pending || r.told >= r.rate() {
 		f.tellLater(r, reason)
 		return
 	}
@@ -96,7 +107,7 @@ func (f *feed) tellRestless(now time.Time) {
 	for _, r := range f.restless {
 		switch {
 		case f.rooms[r.name.String()] != r:
-		case r.second == now.Unix() && r.told >= presenceRate:
+		case r.second == now.Unix() && r.told >= r.rate():
 			f.restless[n] = r
 			n++
 		default:
