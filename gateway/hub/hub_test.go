@@ -195,17 +195,49 @@ func TestFramesNeverMix(t *testing.T) {
 	w.verify(c)
 }
 
+// crowd opens n connections in a room that take whatever they are given.
+func (w *world) crowd(n int, r *modelRoom) (members []*peer) {
+	for range n {
+		slot := loop.ID(len(w.peers))
+		c := &peer{id: 1<<32 | slot, enc: Text, takes: 1 << 30, joined: map[string]uint64{r.name.String(): anywhere}}
+		w.peers[c.id] = c
+		w.hub.Open(c.id, Text)
+		w.hub.Join(c.id, r.name, proto.From{})
+		members = append(members, c)
+	}
+	return members
+}
+
+// A message for a small room is written in the turn it comes in, however long the pass
+// over a big one takes.
+func TestSmallRoomDoesNotWaitForBig(t *testing.T) {
+	w := newWorld(t, 1, testConfig())
+	crowd := w.crowd(1000, w.rooms[0])
+	small := w.crowd(1, w.rooms[1])[0]
+	w.answer(2)
+	w.settle()
+	last := crowd[len(crowd)-1]
+	before, lastBefore := len(small.got), len(last.got)
+	w.say(w.rooms[0], 100)
+	w.turn(2 * slice)
+	w.say(w.rooms[1], 100)
+	w.turn(2 * slice)
+	if len(small.got) == before {
+		t.Errorf("a message for one member waits for a pass over %d", len(crowd))
+	}
+	if len(last.got) > lastBefore {
+		t.Error("the big pass was over already; the test shows nothing")
+	}
+	w.settle()
+	w.verify(small)
+}
+
 // Those who only wait for their turn in a big pass are never overtaken.
 func TestNobodyIsSlowForWaiting(t *testing.T) {
 	cfg := testConfig()
 	cfg.RoomBytes = 16 << 10
 	w := newWorld(t, 1, cfg)
-	for slot := range loop.ID(500) {
-		id := 1<<32 | slot
-		w.peers[id] = &peer{id: id, enc: Text, takes: 1 << 30, joined: map[string]uint64{"room0": anywhere}}
-		w.hub.Open(id, Text)
-		w.hub.Join(id, w.rooms[0].name, proto.From{})
-	}
+	w.crowd(500, w.rooms[0])
 	w.answer(1)
 	for range 10 {
 		w.turn(1000)

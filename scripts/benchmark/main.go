@@ -42,6 +42,7 @@ var cases = []struct {
 	{"idle", "15,000 members: memory and CPU while nothing is said", idle},
 	{"connect", "handshakes", connect},
 	{"stuck", "one room of 10,000 members, some of whom do not read", stuck},
+	{"fair", "small rooms and pings while a room of 10,000 members is written to", fair},
 	{"storm", "a gateway is killed and its 10,000 members come to another", storm},
 	{"ingest", "from a NATS request to the ack that means stored", ingest},
 	{"read", "the last 50 messages of one cold room among a million", read},
@@ -115,6 +116,8 @@ func role(name string, args []string) error {
 		return publishBare(args)
 	case "members":
 		return beMembers(args)
+	case "listeners":
+		return beListeners(args[0], args[1])
 	}
 	return fmt.Errorf("no role %q", name)
 }

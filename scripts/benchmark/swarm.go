@@ -47,6 +47,7 @@ type swarm struct {
 
 	opens  func(id int)                 // the handshake is done; may be nil
 	hears  func(id int, payload []byte) // a text frame came; payload is lent
+	pongs  func(id int)                 // a pong came; may be nil
 	closes func(id int, code int)       // 1006: without a close frame; may be nil; may connect again
 	ticks  func()                       // every tick; may be nil
 
@@ -259,6 +260,10 @@ func (s *swarm) read(id int) {
 		case opPing:
 			s.out = appendMasked(s.out[:0], opPong, payload)
 			s.write(id, s.out)
+		case opPong:
+			if s.pongs != nil {
+				s.pongs(id)
+			}
 		case opClose:
 			code := 1005
 			if len(payload) >= 2 {
