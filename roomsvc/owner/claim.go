@@ -110,6 +110,7 @@ func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string
 			continue // somebody was faster, or renewed the fence meanwhile
 		}
 		if r.err == nil {
+			r.fence = f
 			o.keeper.Take(p, f)
 		}
 		return r
@@ -142,6 +143,7 @@ func (o *Owner) renew(ctx context.Context, p int) result {
 	}
 	f, err := o.commits.Fence(ctx, p, marker, o.cfg.ID, sink)
 	if r.err = err; err == nil {
+		r.fence = f
 		o.keeper.Take(p, f)
 	}
 	return r
@@ -182,7 +184,7 @@ func (o *Owner) overheard(msg *nats.Msg) {
 }
 
 // finished takes note of what a task has come to.
-func (o *Owner) finished(r result) {
+func (o *Owner) finished(ctx context.Context, r result, leaving bool) {
 	part := &o.parts[r.p]
 	o.busy--
 	switch {
@@ -194,8 +196,12 @@ func (o *Owner) finished(r result) {
 		part.phase, part.next, part.ours = idle, time.Now().Add(o.cfg.Lease/2), false
 		r.then()
 	case r.err == nil:
-		part.phase, part.since, part.pause, part.ours = held, time.Now(), 0, true
+		part.phase, part.fence, part.since, part.pause, part.ours = held, r.fence, time.Now(), 0, true
 		o.held.Add(1)
+		// The loss may have been told before this, when there was nothing to lose yet.
+		if err := r.fence.Void(); err != nil {
+			o.give(ctx, loss{r.p, r.fence, err}, leaving)
+		}
 	default:
 		part.phase, part.ours = idle, r.ours
 		o.wait(part)
@@ -204,10 +210,11 @@ func (o *Owner) finished(r result) {
 	}
 }
 
-// give takes note of a lost partition.
+// give takes note of a lost partition. It may be told twice of one fence, and of one that
+// has been followed by another.
 func (o *Owner) give(ctx context.Context, l loss, leaving bool) {
 	part := &o.parts[l.p]
-	if part.phase != held {
+	if part.phase != held || part.fence != l.fence {
 		return // it is being released or taken anyway
 	}
 	part.phase = idle

@@ -77,6 +77,7 @@ type Owner struct {
 // part is what is known of one partition.
 type part struct {
 	phase phase
+	fence *stream.Fence // of a part that is held
 	since time.Time     // of the fence
 	next  time.Time     // not to be tried before
 	pause time.Duration // before the next try
@@ -93,15 +94,17 @@ const (
 )
 
 type loss struct {
-	p   int
-	err error
+	p     int
+	fence *stream.Fence
+	err   error
 }
 
 type result struct {
-	p    int
-	ours bool
-	err  error
-	then func() // for a release: tells the one who asked
+	p     int
+	fence *stream.Fence // what was taken
+	ours  bool
+	err   error
+	then  func() // for a release: tells the one who asked
 }
 
 // New returns an owner that owns nothing until Run.
@@ -117,7 +120,7 @@ func New(nc *nats.Conn, commits *stream.Committer, keeper Keeper, cfg Config) *O
 var errStarting = errors.New("the partitions are being taken")
 
 // Lost tells that a partition's fence is void. It is called at most once for each Take.
-func (o *Owner) Lost(p int, err error) { o.lost <- loss{p, err} }
+func (o *Owner) Lost(p int, f *stream.Fence, err error) { o.lost <- loss{p, f, err} }
 
 // Held returns how many partitions this instance owns.
 func (o *Owner) Held() int { return int(o.held.Load()) }
@@ -199,7 +202,7 @@ func (o *Owner) Run(ctx context.Context) error {
 			o.overheard(msg)
 			continue
 		case r := <-o.done:
-			o.finished(r)
+			o.finished(work, r, leave != nil)
 			continue
 		}
 		break

@@ -144,6 +144,9 @@ func (p *partition) run(ctx context.Context) {
 func (p *partition) obey(o order) {
 	switch {
 	case o.take != nil:
+		if p.tenure != nil { // it is over, and the owner knew first
+			p.forget(stream.ErrLost)
+		}
 		p.tenure = o.take
 		p.standing.Store(int32(present))
 	case o.done != nil:
@@ -165,8 +168,9 @@ func (p *partition) obey(o order) {
 func (p *partition) look() {
 	if p.tenure != nil {
 		if _, _, over := p.tenure.status(); over != nil {
+			fence := p.tenure.fence
 			p.forget(over)
-			p.s.owner.Lost(p.number, over)
+			p.s.owner.Lost(p.number, fence, over)
 		}
 	}
 	if p.release == nil {

@@ -164,8 +164,8 @@ func (f *Fence) fail(err error) {
 	f.sink.Failed(err)
 }
 
-// void returns why the fence is of no use any more, nil if it still is.
-func (f *Fence) void() error {
+// Void returns why the fence is of no use any more, nil if it still is.
+func (f *Fence) Void() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err

@@ -80,7 +80,7 @@ func (g *group) commit(batch []grouped) {
 	// Fences that are void by now would spoil the rest.
 	live := batch[:0]
 	for _, e := range batch {
-		if e.f.void() == nil {
+		if e.f.Void() == nil {
 			live = append(live, e)
 		}
 	}
