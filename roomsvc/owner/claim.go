@@ -40,11 +40,13 @@ func (o *Owner) drop() {
 	}
 }
 
-// release begins to release p, which is held; then is called when it is done.
+// release begins to release p, which is held or was to be; then is called when it is done.
 func (o *Owner) release(p int, then func()) {
+	if o.parts[p].phase == held {
+		o.held.Add(-1)
+	}
 	o.parts[p].phase = releasing
 	o.busy++
-	o.held.Add(-1)
 	o.tasks.Go(func() {
 		// A commit that is on its way ends by its deadline.
 		o.keeper.Release(p)
@@ -53,15 +55,17 @@ func (o *Owner) release(p int, then func()) {
 }
 
 // share begins to take the partitions that should be this instance's, and to renew the
-// fences that are getting old.
+// fences that are getting old. What it failed to take or lost, and should be another's by
+// now, it releases: the keeper would answer for it, refusing, before the owner could.
 func (o *Owner) share(ctx context.Context, leaving bool) {
-	if leaving {
-		return
-	}
 	now, all := time.Now(), o.members.sighted()
 	for p := range o.parts {
 		part := &o.parts[p]
+		elsewhere := !o.members.chosen(p, o.cfg.ID) || leaving && !o.members.alone(o.cfg.ID)
 		switch {
+		case part.phase == idle && part.heard && elsewhere:
+			o.release(p, func() {})
+		case leaving:
 		case part.phase == held && now.Sub(part.since) > o.cfg.Renew && o.busy < atOnce:
 			part.phase = taking
 			o.busy++
@@ -70,7 +74,7 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 		case part.phase == idle && o.members.chosen(p, o.cfg.ID):
 			all = false
 			if o.busy < atOnce && !now.Before(part.next) {
-				part.phase = taking
+				part.phase, part.heard = taking, true
 				o.busy++
 				alive := o.members.snapshot()
 				ours := part.ours
@@ -80,7 +84,7 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 			all = false
 		}
 	}
-	if all {
+	if all && !leaving {
 		o.note(nil)
 	}
 }
@@ -189,11 +193,11 @@ func (o *Owner) finished(ctx context.Context, r result, leaving bool) {
 	o.busy--
 	switch {
 	case part.phase == releasing && r.then == nil:
-		part.phase, part.next, part.ours = idle, time.Time{}, false
+		part.phase, part.next, part.ours, part.heard = idle, time.Time{}, false, false
 		o.doubt.Add(-1)
 	case part.phase == releasing:
 		// The one who asked sees more than we do; until we see it too, leave it alone.
-		part.phase, part.next, part.ours = idle, time.Now().Add(o.cfg.Lease/2), false
+		part.phase, part.next, part.ours, part.heard = idle, time.Now().Add(o.cfg.Lease/2), false, false
 		r.then()
 	case r.err == nil:
 		part.phase, part.fence, part.since, part.pause, part.ours = held, r.fence, time.Now(), 0, true

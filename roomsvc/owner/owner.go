@@ -82,6 +82,7 @@ type part struct {
 	next  time.Time     // not to be tried before
 	pause time.Duration // before the next try
 	ours  bool          // as far as is known nobody else owns it
+	heard bool          // the keeper has been told to prepare it and not to release it since
 }
 
 type phase int8

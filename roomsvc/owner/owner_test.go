@@ -2,6 +2,7 @@ package owner
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
 	"roomcast/roomsvc/stream"
@@ -54,13 +56,19 @@ func (k *keeper) Release(p int) {
 	k.released[p]++
 }
 
+func (k *keeper) last(p int) *stream.Fence {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.taken[p][len(k.taken[p])-1]
+}
+
 func (k *keeper) times(p int) (taken, released int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return len(k.taken[p]), k.released[p]
 }
 
-// rig is one owner with a real stream.
+// rig is one owner with a real stream, and a way to play another instance.
 type rig struct {
 	owner   *Owner
 	keeper  *keeper
@@ -118,6 +126,27 @@ func (r *rig) run(t *testing.T) {
 	})
 }
 
+// other gives another instance a lease that lasts, and returns the partitions that are
+// then its own.
+func (r *rig) other(t *testing.T) (theirs []int) {
+	t.Helper()
+	js, err := jetstream.New(r.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), keyPrefix+"b", []byte(`{"id":"b"}`)); err != nil {
+		t.Fatal(err)
+	}
+	var m members
+	m.see(lives("a", "b"), time.Now(), time.Second)
+	for p := range proto.Partitions {
+		if !m.chosen(p, "a") {
+			theirs = append(theirs, p)
+		}
+	}
+	return theirs
+}
+
 func wait(t *testing.T, what string, until func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !until(); {
@@ -147,5 +176,43 @@ func TestLossDuringTakeIsNoticed(t *testing.T) {
 	wait(t, "the partition to be taken again", func() bool {
 		taken, _ := k.times(7)
 		return taken > 1
+	})
+}
+
+// What is kept for a partition that another instance has got meanwhile must not be kept,
+// and above all not be refused: its owner answers.
+func TestPartitionThatWentElsewhereIsLetGo(t *testing.T) {
+	t.Run("lost", func(t *testing.T) {
+		k := new(keeper)
+		r := start(t, k)
+		r.run(t)
+		wait(t, "all partitions", func() bool { return r.owner.Held() == proto.Partitions })
+		theirs := r.other(t)
+		for _, p := range theirs {
+			r.owner.Lost(p, k.last(p), stream.ErrLost)
+		}
+		wait(t, "all of them to be released", func() bool {
+			for _, p := range theirs {
+				if _, released := k.times(p); released == 0 {
+					return false
+				}
+			}
+			return true
+		})
+	})
+	t.Run("never taken", func(t *testing.T) {
+		k := &keeper{prepare: errors.New("not now")}
+		r := start(t, k)
+		r.run(t)
+		wait(t, "failures", func() bool { return r.owner.Err() != nil && r.owner.Err() != errStarting })
+		theirs := r.other(t)
+		wait(t, "all of them to be released", func() bool {
+			for _, p := range theirs {
+				if _, released := k.times(p); released == 0 {
+					return false
+				}
+			}
+			return true
+		})
 	})
 }

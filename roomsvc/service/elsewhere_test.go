@@ -1,0 +1,61 @@
+package service
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+// An instance that could not take its partitions refuses their commands. It must not go
+// on doing so when another instance has taken them, whose answers would come too late.
+func TestWhoCannotCommitDoesNotAnswerForOthers(t *testing.T) {
+	modes(t, func(t *testing.T, mapped bool) {
+		srv := startNATS(t, mapped)
+		cut := make(chan struct{})
+		a, stopA := startService(t, srv, func(c *Config) {
+			dial := c.Dial
+			c.Instance = "a"
+			c.Dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
+				select {
+				case <-cut:
+					if name == "roomsvc/a/commit" {
+						return nil, errors.New("cut off")
+					}
+				default:
+				}
+				return dial(name, opts...)
+			}
+		})
+		wait(t, "a to own all", func() bool { return a.owner.Held() == proto.Partitions })
+		close(cut)
+		a.commits.Close() // and with it every fence
+		wait(t, "a to own nothing", func() bool { return a.owner.Held() == 0 })
+		b, stopB := startService(t, srv)
+		wait(t, "b to own its share, and a to pass over it", func() bool {
+			n := 0
+			for p := range proto.Partitions {
+				if standing(b.parts[p].standing.Load()) == present {
+					if standing(a.parts[p].standing.Load()) != absent {
+						return false
+					}
+					n++
+				}
+			}
+			return n > 15
+		})
+		nc := connect(t, srv)
+		for _, room := range rooms {
+			if standing(b.parts[proto.MustRoom(room).Partition()].standing.Load()) != present {
+				continue
+			}
+			if r := say(t, nc, room, "u", "1", "hi"); r.Refusal != nil {
+				t.Errorf("%s: got %+v, want it stored", room, r)
+			}
+		}
+		stopB()
+		stopA()
+	})
+}
