@@ -16,11 +16,16 @@ func (h *Hub) deliver(d *bridge.Delivery) {
 		h.stats.Gaps.Add(1)
 		h.scratch = d.Gap.AppendJSON(h.scratch[:0])
 		for enc, r := range rm.rings {
-			if r != nil && Encoding(enc).json() {
+			switch {
+			case r == nil:
+			case Encoding(enc).json():
 				h.push(r, frame{seq: rm.head.Seq, eph: true}, h.scratch, "")
+			default:
+				h.tellLost(r)
 			}
 		}
 		rm.gap = true
+		h.dispatch() // now: whoever leaves is not shown what comes after
 	case d.Seq == 0:
 		f := frame{seq: rm.head.Seq, eph: true}
 		if id := h.ofSession(d.Origin); id != 0 {
@@ -74,6 +79,16 @@ func (h *Hub) tellClosed(rm *room) {
 			if m := r.members[i]; m.cursor != catching {
 				h.tell(h.conn(m.slot).id, Notice{Kind: Closed, Room: rm.name, Why: rm.head.Why})
 			}
+		}
+	}
+}
+
+// tellLost tells the members that are served from the ring that they miss events. Those
+// who are not find the gap in the log.
+func (h *Hub) tellLost(r *ring) {
+	for _, m := range r.members {
+		if m.cursor != catching {
+			h.tell(h.conn(m.slot).id, Notice{Kind: Lost, Room: r.room.name})
 		}
 	}
 }

@@ -1,0 +1,39 @@
+package hub
+
+import (
+	"testing"
+
+	"roomcast/gateway/bridge"
+	"roomcast/gateway/loop"
+	"roomcast/proto"
+)
+
+// enter has a client that reads everything join the first room.
+func (w *world) enter(slot loop.ID, enc Encoding, from proto.From) *peer {
+	c := &peer{id: 1<<32 | slot, enc: enc, takes: 1 << 30}
+	w.peers[c.id] = c
+	w.hub.Open(c.id, enc)
+	w.hub.Join(c.id, w.rooms[0].name, from)
+	return c
+}
+
+// A text session cannot be told of a gap. It is closed, as one is that meets the gap in
+// the log, and does not go on as if it had seen everything.
+func TestGapClosesTextSessions(t *testing.T) {
+	w := newWorld(t, 1, testConfig())
+	r := w.rooms[0]
+	text, json := w.enter(1, Text, proto.From{}), w.enter(2, JSON, proto.From{})
+	w.settle()
+	w.say(r, 10)
+	w.settle()
+	gap := proto.Gap{Room: r.name, From: 2, To: 40, Reason: proto.GapTrimmed}
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 41, Epoch: "e", Stamp: "T", JSON: r.events[0]})
+	w.settle()
+	if list, _ := frames(t, text.got); !text.slow || len(list) != 2 { // of Joined, and what was said before
+		t.Errorf("the text session goes on behind a gap: got %q", list)
+	}
+	if list, _ := frames(t, json.got); json.slow || len(list) != 4 || string(list[2]) != string(gap.AppendJSON(nil)) {
+		t.Errorf("the JSON session got %q", list)
+	}
+}
