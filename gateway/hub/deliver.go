@@ -3,6 +3,7 @@ package hub
 import (
 	"roomcast/gateway/bridge"
 	"roomcast/proto"
+	"roomcast/proto/history"
 )
 
 // deliver takes what the bridge hands on.
@@ -25,6 +26,11 @@ func (h *Hub) deliver(d *bridge.Delivery) {
 			}
 		}
 		rm.gap = true
+		if d.Gap.Reason == proto.GapReset {
+			// The log may be empty, and whoever comes next waits for no event to say so.
+			h.restart(rm)
+			rm.head = history.Head{}
+		}
 		h.dispatch() // now: whoever leaves is not shown what comes after
 	case d.Seq == 0:
 		f := frame{seq: rm.head.Seq, eph: true}

@@ -6,6 +6,7 @@ import (
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/loop"
 	"roomcast/proto"
+	"roomcast/proto/history"
 )
 
 // enter has a client that reads everything join the first room.
@@ -35,5 +36,33 @@ func TestGapClosesTextSessions(t *testing.T) {
 	}
 	if list, _ := frames(t, json.got); json.slow || len(list) != 4 || string(list[2]) != string(gap.AppendJSON(nil)) {
 		t.Errorf("the JSON session got %q", list)
+	}
+}
+
+// emptied is a log whose rooms have aged out.
+type emptied struct{ *world }
+
+func (e emptied) Read(q history.Query, done func(history.Page, error)) {
+	e.later = append(e.later, func() { done(history.Page{}, nil) })
+}
+
+// Whoever comes into a room whose log has aged out under those who are in it is not kept
+// waiting for what the log will never tell.
+func TestJoinOfRoomThatAgedOut(t *testing.T) {
+	w := newWorld(t, 1, testConfig())
+	r := w.rooms[0]
+	w.say(r, 10)
+	w.enter(1, JSON, proto.From{})
+	w.settle()
+	w.hub.log = emptied{w}
+	gap := proto.Gap{Room: r.name, From: 2, Reason: proto.GapReset}
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
+	w.settle()
+	late := w.enter(2, JSON, proto.From{Last: 1})
+	w.settle()
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 1, Epoch: "f", JSON: r.events[0]})
+	w.settle()
+	if list, _ := frames(t, late.got); late.slow || len(list) != 2 || string(list[1]) != string(r.events[0]) {
+		t.Errorf("got %q and lost %v, want the ok and the event", list, late.slow)
 	}
 }
