@@ -41,3 +41,27 @@ func TestClosingSeenElsewhere(t *testing.T) {
 		t.Error("it was not told to ask again")
 	}
 }
+
+// A closing that came when too much was waiting closes the room for its members all the
+// same.
+func TestClosingThatWasLetGo(t *testing.T) {
+	cfg := testConfig()
+	cfg.InboxBytes = 1 << 10
+	w := newWorld(t, 1, cfg)
+	r := w.rooms[0]
+	members := []*peer{w.enter(1, Text, proto.From{}), w.enter(2, JSON, proto.From{})}
+	w.settle()
+	w.say(r, 700)
+	closing := proto.Event{Room: r.name, Seq: 2, At: w.now, Kind: proto.Closed, From: proto.Identity{ID: "api"}, Why: "enough for today, which is long"}
+	r.events = append(r.events, closing.AppendJSON(nil))
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
+	w.settle()
+	if w.hub.Stats().InboxDrops.Load() == 0 {
+		t.Fatal("nothing was let go")
+	}
+	for _, c := range members {
+		if c.shut != closing.Why {
+			t.Errorf("connection %v was told %q, want that the room is closed", c.id, c.shut)
+		}
+	}
+}

@@ -66,14 +66,33 @@ func (h *Hub) deliverEvent(rm *room, d *bridge.Delivery) {
 			h.push(r, frame{seq: d.Seq}, d.JSON, d.Stamp)
 		}
 	}
+	if rm.acted(d); d.Kind == proto.Closed {
+		h.tellClosed(rm)
+		h.dispatch() // now: whoever leaves is not shown what comes after
+	}
+}
+
+// acted takes note of a closing or reopening.
+func (rm *room) acted(d *bridge.Delivery) {
 	switch d.Kind {
 	case proto.Closed:
 		e, _ := proto.ParseEvent(d.JSON)
 		rm.head.Closed, rm.head.Why = true, e.Why
-		h.tellClosed(rm)
-		h.dispatch() // now: whoever leaves is not shown what comes after
 	case proto.Reopened:
 		rm.head.Closed, rm.head.Why = false, ""
+	}
+}
+
+// letGo takes note of deliveries that the inbox has let go. Members are told of a closing
+// among them when the log has shown it to them.
+func (h *Hub) letGo(rm *room, m *missed) {
+	if rm == nil || !rm.ready {
+		return
+	}
+	was := rm.head.Seq
+	h.skipTo(rm, m.seq)
+	if m.act.Seq > was {
+		rm.acted(&m.act)
 	}
 }
 

@@ -16,10 +16,16 @@ type inbox struct {
 	mu     sync.Mutex
 	items  []item
 	bytes  int
-	missed map[proto.Room]uint64 // the newest seq that was let go
+	missed map[proto.Room]missed // what was let go
 	posted bool                  // drain will run
 
 	draining []item // owned by the loop: what items was
+}
+
+// missed is what a room must know of deliveries that were let go; the log has the rest.
+type missed struct {
+	seq uint64          // the newest
+	act bridge.Delivery // the newest closing or reopening; its Seq is 0 if there is none
 }
 
 // item is a delivery, or something else to do.
@@ -38,9 +44,14 @@ func (in *inbox) Deliver(d bridge.Delivery) {
 	size := len(d.JSON) + itemBytes
 	if in.bytes+size > in.hub.cfg.InboxBytes {
 		if in.missed == nil {
-			in.missed = make(map[proto.Room]uint64)
+			in.missed = make(map[proto.Room]missed)
 		}
-		in.missed[d.Room] = max(in.missed[d.Room], d.Seq)
+		m := in.missed[d.Room]
+		m.seq = max(m.seq, d.Seq)
+		if d.Kind == proto.Closed || d.Kind == proto.Reopened {
+			m.act = d
+		}
+		in.missed[d.Room] = m
 		in.hub.stats.InboxDrops.Add(1)
 		return
 	}
@@ -81,8 +92,8 @@ func (in *inbox) drain() {
 			in.hub.deliver(&it.delivery)
 		}
 	}
-	for room, seq := range missed {
-		in.hub.skipTo(in.hub.rooms[room], seq)
+	for name, m := range missed {
+		in.hub.letGo(in.hub.rooms[name], &m)
 	}
 	clear(items)
 	if cap(items) > 512 {

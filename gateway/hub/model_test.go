@@ -53,6 +53,7 @@ type peer struct {
 	closed  bool // we sent a close frame
 	drained bool
 	slow    bool
+	shut    string // why a room was closed that it was in
 }
 
 func newWorld(t *testing.T, seed uint64, cfg Config) *world {
@@ -172,6 +173,8 @@ func (w *world) Told(id loop.ID, n Notice) {
 		w.close(c)
 	case Refused:
 		w.t.Errorf("connection %v: %v", id, n.Err)
+	case Closed:
+		c.shut = n.Why
 	case Drained:
 		c.drained = true
 	}
