@@ -268,7 +268,7 @@ func (ss *Sessions) authenticate(s *session, c *proto.Command) error {
 	case who.ID != s.who.ID:
 		return proto.Refuse(proto.Forbidden, "the token is somebody else's; open another connection for it")
 	}
-	s.expires = uint32(expires.Unix())
+	s.expires = secondOf(expires)
 	ss.arm(s)
 	b := append(ss.ok(c.ID), `{"you":`...)
 	ss.send(s, append(s.who.AppendJSON(b), '}'))

@@ -172,7 +172,7 @@ func (ss *Sessions) identify(s *session, req *wire.Request) error {
 		if err != nil {
 			return err
 		}
-		s.who, s.expires = who, uint32(expires.Unix())
+		s.who, s.expires = who, secondOf(expires)
 		s.flags |= byRequest
 		return nil // the name is the token's too
 	case ss.cfg.RequireToken:

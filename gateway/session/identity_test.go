@@ -54,6 +54,39 @@ func TestTokens(t *testing.T) {
 	lasting.silent()
 }
 
+// A token that runs out in the far future lasts.
+func TestTokenOfTheFarFuture(t *testing.T) {
+	secret := []byte("0123456789abcdef0123456789abcdef")
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	token := func(exp int64) string {
+		s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann", "exp": exp}).SignedString(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	g := start(t, func(s *settings) {
+		s.auth.KeyFile, s.session.QueryToken, s.session.PingAfter = path, true, time.Second
+	})
+	const exp = 9999999999 // in the year 2286, and more than 32 bits
+	c := g.json("/room/future/?token=" + token(exp))
+	c.want(`{"hello":*`)
+	c.send(`{"id":1,"auth":{"token":"` + token(exp) + `"}}`)
+	c.want(`{"id":1,"ok":*`)
+	for { // until there was a ping: then what there is to look after has been looked after
+		m, err := c.read()
+		if err != nil || m.op == 8 {
+			t.Fatalf("got %v, %v, want a ping", m, err)
+		}
+		if m.op == 9 {
+			return
+		}
+	}
+}
+
 // The log tells who came and went; what is said is there only if that is asked for,
 // tokens and resume strings never are, and nothing a client sends breaks a line.
 func TestLog(t *testing.T) {

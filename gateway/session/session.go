@@ -10,6 +10,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"time"
@@ -314,6 +315,9 @@ func (ss *Sessions) release(s *session, why pause) {
 
 func (ss *Sessions) second() uint32 { return uint32(ss.loop.Now().Unix()) }
 func (ss *Sessions) ms() uint32     { return uint32(ss.loop.Now().UnixMilli()) }
+
+// secondOf returns the second in which a token runs out; some are made to outlast the count.
+func secondOf(expires time.Time) uint32 { return uint32(min(expires.Unix(), math.MaxUint32)) }
 
 func (ss *Sessions) log(s *session) *slog.Logger {
 	return ss.cfg.Log.With("session", ss.hub.Session(s.id), "id", s.who.ID,
