@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -220,6 +221,11 @@ func (ss *Sessions) handOver(s *session) {
 		return
 	}
 	s.phase = ending
+	if s.flags&counted != 0 { // and stays so for as long as it lasts
+		s.flags &^= counted
+		caps, peer := ss.caps, netip.AddrFrom16(s.peer)
+		nc = &handed{Conn: nc, done: func() { caps.Close(peer) }}
+	}
 	ss.cfg.HTTP(nc)
 }
 

@@ -101,6 +101,31 @@ func TestConnectionCaps(t *testing.T) {
 	})
 }
 
+// Connections that were handed to net/http count for as long as they last.
+func TestCapsCountPlainHTTP(t *testing.T) {
+	g := start(t, func(s *settings) { s.caps = limit.CapsConfig{PerAddress: 2} })
+	ask := func() *client {
+		c := g.connect()
+		c.write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+		return c
+	}
+	ask()
+	ask()
+	first, second := <-g.http, <-g.http
+	if got := ask().status(); got != 503 {
+		t.Errorf("got status %d, want 503", got)
+	}
+	first.Close()
+	first.Close() // counts once
+	eventually(t, "a place to be free", func() bool {
+		c := g.connect()
+		defer c.nc.Close()
+		c.write([]byte(handshakeOf("/room/caps/", "")))
+		return c.status() == 101
+	})
+	second.Close()
+}
+
 func TestTooManyRooms(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.MaxRooms = 2 })
 	c := g.json("/ws")
