@@ -63,6 +63,10 @@ func (ss *Sessions) obey(s *session, c *proto.Command) error {
 	case proto.VerbSay:
 		return ss.sayJSON(s, c)
 	case proto.VerbLeave:
+		// Those present would hear of the leaving first, and then of a join that is none.
+		if _, waits := ss.joins[joining{s.id, c.Room}]; waits {
+			return proto.Refuse(proto.NotJoined, "the room is still being joined; leave it when that has been answered")
+		}
 		ss.hub.Leave(s.id, c.Room)
 		ss.bridge.Left(c.Room, s.who, proto.LeftClient)
 		ss.send(s, appendRoom(ss.ok(c.ID), c.Room))
