@@ -14,7 +14,6 @@ import (
 const (
 	handshakeTime = 5 * time.Second // for a TLS handshake
 	lingerTime    = time.Second     // for what Write took before Close
-	maxHandshakes = 1024            // TLS handshakes at once; further connections wait in the backlog
 )
 
 // portable is the backend over package net: for each connection a goroutine
@@ -26,8 +25,8 @@ type portable struct {
 	intake     chan net.Conn // from the mates' acceptors
 	wakes      chan struct{}
 	timer      *time.Timer
-	peers      []*peer       // by slot; owned by the loop
-	handshakes chan struct{} // one element for each under way
+	peers      []*peer // by slot; owned by the loop
+	handshakes handshakes
 	ctx        context.Context
 	stop       context.CancelFunc
 	wg         sync.WaitGroup // accept, take and every goroutine of a connection
@@ -53,11 +52,10 @@ func listenPortable(cfg Config) ([]*Loop, net.Addr, error) {
 		ctx, stop := context.WithCancel(context.Background())
 		b := &portable{
 			l: l, mates: m,
-			intake:     make(chan net.Conn),
-			wakes:      make(chan struct{}, 1),
-			timer:      time.NewTimer(time.Hour),
-			handshakes: make(chan struct{}, maxHandshakes),
-			ctx:        ctx, stop: stop,
+			intake: make(chan net.Conn),
+			wakes:  make(chan struct{}, 1),
+			timer:  time.NewTimer(time.Hour),
+			ctx:    ctx, stop: stop,
 		}
 		l.back = b
 		m.loops = append(m.loops, b)
@@ -133,9 +131,6 @@ func (b *portable) take() {
 	for {
 		select {
 		case nc := <-b.intake:
-			if b.l.cfg.TLS != nil {
-				b.handshakes <- struct{}{} // each ends by its own deadline
-			}
 			b.wg.Go(func() { b.serve(nc) })
 		case <-b.ctx.Done():
 			return
@@ -150,11 +145,11 @@ func (b *portable) serve(nc net.Conn) {
 		tcp.SetWriteBuffer(b.l.cfg.SendBuffer)
 	}
 	if b.l.cfg.TLS != nil {
-		secure := tls.Server(nc, b.l.cfg.TLS)
+		secure, under := tls.Server(nc, b.l.cfg.TLS), b.handshakes.begin(nc)
 		ctx, cancel := context.WithTimeout(b.ctx, handshakeTime)
 		err := secure.HandshakeContext(ctx)
 		cancel()
-		<-b.handshakes
+		b.handshakes.end(under)
 		if err != nil {
 			nc.Close()
 			return

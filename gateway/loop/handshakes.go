@@ -1,0 +1,35 @@
+package loop
+
+import (
+	"container/list"
+	"net"
+	"sync"
+)
+
+// maxHandshakes is how many TLS handshakes a loop has under way.
+const maxHandshakes = 1024
+
+// handshakes are the connections whose TLS handshake is under way, the oldest first. When
+// there are too many the oldest is closed: whoever speaks TLS is through long before, and
+// whoever says nothing keeps nobody else out. It is safe for concurrent use.
+type handshakes struct {
+	mu    sync.Mutex
+	under list.List
+}
+
+// begin counts a connection in; the result is for end.
+func (h *handshakes) begin(nc net.Conn) *list.Element {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.under.Len() >= maxHandshakes {
+		h.under.Remove(h.under.Front()).(net.Conn).Close()
+	}
+	return h.under.PushBack(nc)
+}
+
+// end counts a connection out, if it has not been closed.
+func (h *handshakes) end(e *list.Element) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.under.Remove(e)
+}
