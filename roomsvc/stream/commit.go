@@ -24,13 +24,14 @@ import (
 //
 //   - one server that does not sync before it acknowledges: each record alone, one behind
 //     the other without waiting (see pipeline);
-//   - one server that syncs, or several: what gathers while a commit is under way goes as
-//     one atomic batch (see group).
+//   - one server that syncs, or several, or one that has just refused a record: what gathers
+//     while a commit is under way goes as one atomic batch (see group).
 //
 // It is safe for concurrent use.
 type Committer struct {
 	cfg   Config
 	floor atomic.Uint64 // the highest stream sequence seen
+	wary  atomic.Bool   // the last line ended because a record was refused
 
 	mu     sync.Mutex // guards what follows
 	line   *line      // nil before the first one

@@ -100,7 +100,7 @@ func (g *group) commit(batch []grouped) {
 			e.f.committed(first + uint64(i))
 		}
 	case !errors.Is(err, ErrLost):
-		g.l.fail(err)
+		g.l.refused(err)
 	default:
 		g.alone(live, err)
 	}

@@ -83,7 +83,7 @@ func newLine(c *Committer) (*line, error) {
 	if c.cfg.Replicas > 1 {
 		_, err = nc.ChanSubscribe("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED."+proto.StreamName, l.elected)
 	}
-	if c.cfg.SyncAlways || c.cfg.Replicas > 1 {
+	if c.wary.Swap(false) || c.cfg.SyncAlways || c.cfg.Replicas > 1 {
 		l.way = newGroup(l)
 	} else {
 		l.way, err = newPipeline(l)
@@ -152,6 +152,12 @@ func (l *line) broken() bool {
 	default:
 		return false
 	}
+}
+
+// refused breaks the line because the server would not take a record, or said nothing.
+func (l *line) refused(err error) {
+	l.c.wary.Store(true)
+	l.fail(err)
 }
 
 // fail breaks the line: every fence is void from now on.

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,9 +16,11 @@ import (
 // order it was asked, since one connection brings the records to one stream on one server.
 // An atomic batch would cost such a server 2.4 ms of staging.
 //
-// A record that is refused while a later one is stored would leave a hole in its room. The
-// stream's limits are such that no record is refused for what it is (see [MaxPayload]);
-// a fence that is lost refuses all that follow.
+// A record that is refused while a later one is stored leaves a hole in its room. The
+// stream's limits are such that no record is refused for what it is (see [MaxPayload]), and
+// a fence that is lost refuses all that follow. But a server whose storage is used up takes
+// what comes as soon as something has aged out: the first refusal ends the line, and the
+// next one commits in groups.
 type pipeline struct {
 	l    *line
 	acks *nats.Subscription
@@ -65,8 +68,12 @@ func (p *pipeline) ack(msg *nats.Msg) {
 		return // of a fence that was given up
 	}
 	seq, err := parseAck(msg)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrLost):
 		f.fail(err)
+		return
+	case err != nil:
+		p.l.refused(err)
 		return
 	}
 	p.l.c.saw(seq)

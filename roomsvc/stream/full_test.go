@@ -1,0 +1,131 @@
+package stream
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+)
+
+// deafConn is a connection whose answers can be held back.
+type deafConn struct {
+	net.Conn
+	ears sync.RWMutex // held for writing while nothing is heard
+}
+
+func (c *deafConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.ears.RLock()
+	defer c.ears.RUnlock()
+	return n, err
+}
+
+type deafDialer struct{ last *deafConn }
+
+func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
+	nc, err := net.Dial(network, address)
+	d.last = &deafConn{Conn: nc}
+	return d.last, err
+}
+
+// A server that has no room for a record may have room for the next. Once it has refused
+// one, records go one commit after the other, so that no later one is stored without it.
+func TestFullServerLeavesNoHoles(t *testing.T) {
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true,
+		StoreDir: t.TempDir(), JetStreamMaxStore: 4 << 20, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	if !s.ReadyForConnections(5 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	nc := connect(t, s)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var way deafDialer
+	cfg := config(s)
+	cfg.Deadline *= 10
+	cfg.Dial = func(opts ...nats.Option) (*nats.Conn, error) {
+		return nats.Connect(s.ClientURL(), append(opts, nats.SetCustomDialer(&way), nats.Name("commit"))...)
+	}
+	if err := Ensure(t.Context(), nc, cfg); err != nil {
+		t.Fatal(err)
+	}
+	bulk, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "BULK", Subjects: []string{"bulk"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := func() {
+		wait(t, "the server to be full", func() bool {
+			_, err := js.Publish(t.Context(), "bulk", bytes.Repeat([]byte("x"), 256<<10))
+			return err != nil
+		})
+	}
+	free := func() {
+		if err := bulk.Purge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	arrived := func() (n int64) {
+		conns, err := s.Connz(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range conns.Conns {
+			if c.Name == "commit" {
+				n = c.InMsgs
+			}
+		}
+		return n
+	}
+	c := NewCommitter(cfg)
+	t.Cleanup(c.Close)
+	room := proto.MustRoom("lobby")
+	say := func(f *Fence, seq uint64) {
+		if err := f.Append(record(room, seq)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(h *heard) {
+		wait(t, "the refusal", func() bool { _, err := h.state(); return errors.Is(err, ErrUnavailable) })
+	}
+
+	first, second := new(heard), new(heard)
+	f := take(t, c, room.Partition(), "a", first)
+	fill()
+	say(f, 1)
+	refused(first)
+	free()
+
+	f = take(t, c, room.Partition(), "a", second)
+	fill()
+	way.last.ears.Lock()
+	was := arrived()
+	say(f, 1)
+	wait(t, "the record to arrive", func() bool { return arrived() > was })
+	fill() // and to be refused
+	free()
+	say(f, 2)
+	way.last.ears.Unlock()
+	refused(second)
+	take(t, c, room.Partition(), "a", new(heard)) // what was on its way is in the log by now, or never will be
+	log, err := js.Stream(t.Context(), proto.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := log.GetLastMsgForSubject(t.Context(), room.LogSubject()); !errors.Is(err, jetstream.ErrMsgNotFound) {
+		t.Errorf("got record %v, %v, want none: record 1 was refused", got, err)
+	}
+}
