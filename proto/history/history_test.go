@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -217,5 +218,36 @@ func TestNoStream(t *testing.T) {
 	}
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("it took %v, past its deadline", took)
+	}
+}
+
+// A page that ends because its records are large costs about as much as it holds, or the
+// whole room would be read again and again for it, page by page.
+func TestLargeRecordsAreReadOnce(t *testing.T) {
+	const n = 400
+	s := historytest.Start(t, 1000)
+	room := s.Room("lobby", "e1")
+	for range n {
+		if err := room.Commit(room.Next(strings.Repeat("x", 64<<10))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nc := s.Conn()
+	log := history.New(nc, nil)
+	held := 0
+	for seq := uint64(0); seq < n; {
+		p, err := log.Read(t.Context(), history.Query{Room: room.Name, Since: seq, HasSince: true, Limit: history.MaxLimit})
+		if err != nil || len(p.Records) == 0 || p.Records[0].Seq != seq+1 {
+			t.Fatalf("after %d: got %d records, %v", seq, len(p.Records), err)
+		}
+		for _, r := range p.Records {
+			held += len(r.Payload)
+		}
+		seq = p.Records[len(p.Records)-1].Seq
+	}
+	if read := int(nc.Stats().InBytes); read > 8*held {
+		t.Errorf("got %d bytes of records by reading %d", held, read)
+	} else {
+		t.Logf("%d bytes of records by reading %d", held, read)
 	}
 }

@@ -158,7 +158,9 @@ func (l *Log) read(ctx context.Context, w want, head proto.Record, byLeader bool
 	}
 	var out []proto.Record
 	seen := uint64(0) // the last seq read
-	for seen < w.to && len(out) < w.limit {
+	bytes := 0        // of out; a page that reads forward ends where it has enough of them
+	full := func() bool { return len(out) >= w.limit || !w.backward && bytes >= maxPageBytes }
+	for seen < w.to && !full() {
 		records, after, err := next(ctx, w.room, from, min(about, maxBatch))
 		if err != nil {
 			return nil, err
@@ -174,13 +176,14 @@ func (l *Log) read(ctx context.Context, w want, head proto.Record, byLeader bool
 				return nil, errStale
 			}
 			out = append(out, r)
+			bytes += len(r.Payload)
 		}
 		if after == from {
 			break
 		}
 		from = after
 	}
-	if seen < w.to && len(out) < w.limit && !byLeader {
+	if seen < w.to && !full() && !byLeader {
 		return nil, errStale
 	}
 	return out, nil
