@@ -156,10 +156,11 @@ func (p *partition) obey(o order) {
 		p.release, p.keep = o.done, o.keep
 	case o.refuse:
 		p.standing.Store(int32(down))
-		p.empty()
+		refusal := p.unavailable(stream.ErrUnavailable).Refusal
+		p.empty(func(c command) { p.s.refuse(c.msg, refusal) }) // nobody else answers them
 	default:
 		p.standing.Store(int32(absent))
-		p.empty()
+		p.empty(func(command) {})
 	}
 }
 
@@ -186,17 +187,18 @@ func (p *partition) look() {
 	if p.keep {
 		p.standing.CompareAndSwap(int32(coming), int32(waiting))
 	} else {
-		p.empty()
+		p.empty(func(command) {})
 	}
 	close(p.release)
 	p.release, p.keep = nil, false
 }
 
-// empty drops the commands whose turn has not come.
-func (p *partition) empty() {
+// empty takes the commands whose turn has not come out of the queue.
+func (p *partition) empty(each func(command)) {
 	for {
 		select {
-		case <-p.queue:
+		case c := <-p.queue:
+			each(c)
 		default:
 			return
 		}

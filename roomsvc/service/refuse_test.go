@@ -1,0 +1,43 @@
+package service
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"roomcast/proto"
+)
+
+// What has been kept for a partition that then cannot be taken is refused like what comes
+// after it, and does not wait for its sender to give up.
+func TestWhatWaitsIsRefused(t *testing.T) {
+	srv := startNATS(t, true)
+	s, _ := startService(t, srv)
+	nc := connect(t, srv)
+	to := proto.MustRoom("lobby")
+	p := newPartition(s, to.Partition())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); p.run(ctx) }()
+	defer func() { cancel(); <-done }()
+
+	replies, err := nc.SubscribeSync(nc.NewRespInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	msg := message("lobby", "u", "1", "hi")
+	msg.Reply = replies.Subject
+	p.standing.Store(int32(coming))
+	p.offer(command{msg, to, time.Now()})
+	p.orders <- order{refuse: true}
+	got, err := replies.NextMsg(5 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := proto.ParseReply(got.Data); err != nil || r.Refusal == nil || r.Refusal.Code != proto.Unavailable {
+		t.Errorf("got %+v, %v, want unavailable", r, err)
+	}
+}
