@@ -92,6 +92,7 @@ export class Connection extends EventTarget {
   /** @param {string|Options} [options] */
   constructor(options = {}) {
     super();
+    if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("there is no WebSocket here; give connect one, such as that of the ws package: { url, WebSocket }");
     if (typeof options === "string" || options instanceof URL) options = { url: options };
     const url = new URL(options.url ?? "/ws", globalThis.location?.href);
     const [, base, room] = /^(.*)\/room\/([^/]+)\/?$/.exec(url.pathname) ?? [];
@@ -128,6 +129,7 @@ export class Connection extends EventTarget {
     }
     this.#ws.onmessage = (e) => this.#receive(e.data);
     this.#ws.onclose = (e) => this.#lost(e.code, e.reason);
+    this.#ws.onerror = () => {}; // close follows; the ws package of Node ends the process over an error nobody hears
     this.#expect();
   }
 

@@ -436,3 +436,21 @@ test("states are told in order, under a new name too", async () => {
   s.c.close();
   assert.deepEqual(s.all("state").map((x) => x.state), ["connecting", "open", "connecting", "open", "closed"]);
 });
+
+test("where there is no WebSocket, connect says so at once", () => {
+  const given = globalThis.WebSocket; // newer versions of Node have one
+  delete globalThis.WebSocket;
+  try {
+    assert.throws(() => connect("ws://h:8000/"), /there is no WebSocket here/);
+  } finally {
+    if (given) globalThis.WebSocket = given;
+  }
+});
+
+test("an error of the socket is heard, also after the client has dropped it", async () => {
+  const s = server();
+  await soon();
+  const { ws } = s;
+  s.c.close();
+  assert.equal(typeof ws.onerror, "function");
+});
