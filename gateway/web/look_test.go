@@ -173,6 +173,12 @@ func TestPhone(t *testing.T) {
 	p.insert("elsewhere")
 	p.enter()
 	p.wait(`document.querySelector("#title").textContent === "elsewhere" && document.querySelector("#side").getBoundingClientRect().right <= 0`)
+	p.do(chromedp.Click(chromedp.CSS("#menu")))
+	p.wait(`document.querySelector("#side").getBoundingClientRect().left === 0`)
+	p.do(chromedp.Click(chromedp.CSS("#name")))
+	p.insert("Ann")
+	p.enter()
+	p.wait(`document.activeElement.id === "text" && document.querySelector("#side").getBoundingClientRect().right <= 0`)
 	p.say("hi")
 	p.shows("hi")
 	if !eval[bool](p, fits) {

@@ -181,7 +181,7 @@ function showMe() {
   $("text").placeholder = me.id ? words.writeAs(nameOf(me)) : words.write;
 }
 
-$("me").onsubmit = (e) => { e.preventDefault(); $("name").blur(); $("text").focus(); };
+$("me").onsubmit = (e) => { e.preventDefault(); $("name").blur(); drawer(false); $("text").focus(); };
 $("name").onchange = () => {
   const name = cleanName($("name").value);
   $("name").value = name;
