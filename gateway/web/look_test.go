@@ -243,6 +243,9 @@ func TestRefusedRoomSaysWhy(t *testing.T) {
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=a.b*")
 	p.wait(`!document.querySelector("#ended").hidden && document.querySelector("#ended span").textContent !== ""`)
+	if !eval[bool](p, `document.querySelector("#again").hidden && !document.querySelector("#rooms li") && localStorage["roomcast.rooms"] === "[]"`) {
+		t.Error("what is no room name can be tried again, or is remembered")
+	}
 	p.press("nothing")
 	p.enter()
 	wantSaid(t, p)

@@ -239,6 +239,7 @@ function ended(why, word, act) {
   if (!why) return;
   $("ended").firstElementChild.textContent = why;
   $("again").textContent = word;
+  $("again").hidden = !word;
   $("again").onclick = () => { ended(); act(); $("text").focus(); };
 }
 
@@ -253,7 +254,13 @@ c.addEventListener("join", ({ detail }) => {
 
 c.addEventListener("refused", ({ detail }) => {
   if (detail.room === room && !c.rooms.includes(room)) {
-    ended(refusalText(detail), words.retry, () => { if (!c.rooms.includes(room)) c.join(room); });
+    const never = detail.code === "bad_room"; // it is no name, so nothing to try again or to remember
+    if (never) {
+      rooms = rooms.filter((name) => name !== room);
+      keep("rooms", rooms);
+      showRooms();
+    }
+    ended(refusalText(detail), never ? "" : words.retry, () => { if (!c.rooms.includes(room)) c.join(room); });
   }
 });
 
