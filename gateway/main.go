@@ -130,6 +130,7 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 		if err := s.standalone.Check(); err != nil {
 			return err
 		}
+		s.standalone.Service.Change = flags.Changed // nobody else is there, and nats cannot change the stream
 	}
 	var err error
 	if s.server.Keys, err = seal.Load(s.keyFiles); err != nil {

@@ -142,3 +142,23 @@ func hear(t *testing.T, conn *websocket.Conn, text string) {
 		t.Fatalf("got %q, close code %d, want %q", got, code, text)
 	}
 }
+
+// The limits of a log that is there are changed by their flags, and only by them: whoever
+// forgets a flag must not lose the messages that the default has no room for.
+func TestLimitsOfALog(t *testing.T) {
+	dir := t.TempDir()
+	for _, args := range [][]string{{"--history-per-room", "2000"}, {"--history-per-room", "1500", "--max-message", "100000"}} {
+		_, stop := serveUntil(t, append(args, "--data-dir", dir)...)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := command()
+	cmd.SetArgs([]string{"--listen", "127.0.0.1:0", "--data-dir", dir, "--nats-monitor", "off", "--ops-listen", "off", "--log-level", "error"})
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	want := "stream ROOMS has other settings: records per room (--history-per-room) is 1500, not 1000; " +
+		"start with the setting the log has, or give --history-per-room to change the log"
+	if err := cmd.ExecuteContext(t.Context()); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}

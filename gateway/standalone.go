@@ -154,7 +154,10 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 		started(address, more...)
 	})
 	stopService()
-	return errors.Join(err, <-ended)
+	if failed := <-ended; failed != nil {
+		return failed // and the gateway was only told to stop
+	}
+	return err
 }
 
 // guestPermissions are those of whoever else connects: two users share the embedded

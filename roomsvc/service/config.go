@@ -34,6 +34,10 @@ type Config struct {
 	MaxMessage     int           // bytes of a message's body
 	Commit         time.Duration // how long the stream may take to acknowledge; then those who wait are told "unavailable"
 
+	// Change says whether a limit of a log that is there already may be changed, by the name
+	// of its flag; nil = none. See [stream.Config].
+	Change func(flag string) bool
+
 	Lease      time.Duration // how long an instance counts as alive without a sign of life, at least a second
 	CloseWords []string      // texts that close their sender's connection and are never stored; an empty one is none
 	TimeZone   string        // of stamps: "Local", "UTC" or a name such as "Asia/Shanghai"
@@ -125,7 +129,7 @@ func (c *Config) stream(always bool) stream.Config {
 	return stream.Config{
 		Replicas: c.Replicas, SyncAlways: always,
 		HistoryPerRoom: c.HistoryPerRoom, HistoryAge: c.HistoryAge, MaxBytes: c.MaxBytes,
-		MaxMessage: c.MaxMessage, Deadline: c.Commit, Window: c.Window, Keys: c.Keys,
+		MaxMessage: c.MaxMessage, Change: c.Change, Deadline: c.Commit, Window: c.Window, Keys: c.Keys,
 		Log: c.Log,
 		Dial: func(opts ...nats.Option) (*nats.Conn, error) {
 			return c.Dial("roomsvc/"+c.Instance+"/commit", opts...)

@@ -288,6 +288,37 @@ func TestEnsureRefusesInWords(t *testing.T) {
 	}
 }
 
+func TestEnsureAloneChangesLimits(t *testing.T) {
+	s := startNATS(t, false)
+	nc := connect(t, s)
+	others, alone := config(s), config(s)
+	given := map[string]bool{}
+	alone.Change = func(flag string) bool { return given[flag] }
+	ensure := func(c Config, want string) {
+		t.Helper()
+		err := Ensure(t.Context(), nc, c)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("got %v, want %q in it", err, want)
+		}
+	}
+	ensure(others, "")
+	for flag, set := range map[string]func(*Config){
+		"history-per-room": func(c *Config) { c.HistoryPerRoom = 500 },
+		"history-age":      func(c *Config) { c.HistoryAge = 30 * time.Second },
+		"history-bytes":    func(c *Config) { c.MaxBytes = 1 << 20 },
+		"max-message":      func(c *Config) { c.MaxMessage = 1 << 10 },
+	} {
+		set(&alone)
+		ensure(alone, "give --"+flag+" to change the log")
+		given[flag] = true
+		ensure(alone, "")
+		set(&others)
+		ensure(others, "") // it has been changed
+	}
+	given["replicas"], alone.Replicas = true, 3
+	ensure(alone, "--replicas")
+}
+
 func count(t testing.TB, s *server.Server, room proto.Room) uint64 {
 	t.Helper()
 	js, err := jetstream.New(connect(t, s))

@@ -34,6 +34,11 @@ type Config struct {
 	MaxBytes       int64         // of the whole stream; 0 = no limit of its own
 	MaxMessage     int           // bytes of a message's body
 
+	// Change says whether somebody asked by its flag for a limit that may be changed on the
+	// stream, since no other instance is there; nil = another may be. Who did not ask must
+	// not lose messages because the default is lower.
+	Change func(flag string) bool
+
 	Deadline time.Duration // for the stream to acknowledge a record
 	Window   int           // records of one partition on their way, at most
 	Keys     *seal.Keys    // seal what is stored; nil = as it is
@@ -117,7 +122,24 @@ func Ensure(ctx context.Context, nc *nats.Conn, cfg Config) error {
 	if err != nil {
 		return explain(err)
 	}
-	return check(s.CachedInfo().Config, want)
+	have := s.CachedInfo().Config
+	same, err := check(have, want, cfg.Change)
+	if err != nil || same {
+		return err
+	}
+	if _, err := js.UpdateStream(ctx, withLimits(have, want)); err != nil {
+		return fmt.Errorf("change the limits of stream %s: %w", proto.StreamName, err)
+	}
+	cfg.Log.Info("the log has other limits from now on", "stream", proto.StreamName,
+		"history_per_room", cfg.HistoryPerRoom, "history_age", cfg.HistoryAge, "history_bytes", cfg.MaxBytes, "max_message", cfg.MaxMessage)
+	return nil
+}
+
+// withLimits returns have with the limits of want.
+func withLimits(have, want jetstream.StreamConfig) jetstream.StreamConfig {
+	have.MaxMsgsPerSubject, have.MaxAge, have.Duplicates = want.MaxMsgsPerSubject, want.MaxAge, want.Duplicates
+	have.MaxBytes, have.MaxMsgSize = want.MaxBytes, want.MaxMsgSize
+	return have
 }
 
 // explain adds what to do to what JetStream says.
@@ -133,48 +155,58 @@ func explain(err error) error {
 	return fmt.Errorf("open stream %s: %w", proto.StreamName, err)
 }
 
-// check compares what is there with what is wanted.
-func check(have, want jetstream.StreamConfig) error {
+// check compares what is there with what is wanted: whether it is the same, or differs
+// only in limits that may be changed.
+func check(have, want jetstream.StreamConfig, change func(flag string) bool) (same bool, err error) {
 	p, schema := have.Metadata[metaPartitions], have.Metadata[metaSchema]
 	if p == "" || schema == "" {
-		return fmt.Errorf("stream %s was not made by roomcast: its metadata has no %s; use another account, or remove it with: nats stream rm %s",
+		return false, fmt.Errorf("stream %s was not made by roomcast: its metadata has no %s; use another account, or remove it with: nats stream rm %s",
 			have.Name, metaPartitions, have.Name)
 	}
 	if p != want.Metadata[metaPartitions] {
-		return fmt.Errorf("stream %s has %s partitions and this roomsvc has %s, which is permanent: run the roomsvc that made it, or begin a new stream in another account",
+		return false, fmt.Errorf("stream %s has %s partitions and this roomsvc has %s, which is permanent: run the roomsvc that made it, or begin a new stream in another account",
 			have.Name, p, want.Metadata[metaPartitions])
 	}
 	if n, err := strconv.Atoi(schema); err != nil || n > proto.SchemaVersion {
-		return fmt.Errorf("stream %s has schema %s and this roomsvc knows %d: %w", have.Name, schema, proto.SchemaVersion, proto.ErrNewerSchema)
+		return false, fmt.Errorf("stream %s has schema %s and this roomsvc knows %d: %w", have.Name, schema, proto.SchemaVersion, proto.ErrNewerSchema)
 	}
+	same = true
 	type setting struct {
 		name       string
 		have, want any
 		mend       string // arguments of "nats stream edit ROOMS", or ""
+		limit      string // its flag, if it is one of withLimits
 	}
 	for _, s := range []setting{
-		{"subjects", fmt.Sprint(slices.Sorted(slices.Values(have.Subjects))), fmt.Sprint(slices.Sorted(slices.Values(want.Subjects))), ""},
-		{"retention", have.Retention, want.Retention, ""},
-		{"storage", have.Storage, want.Storage, ""},
-		{"discard policy", have.Discard, want.Discard, ""},
-		{"republish", fmt.Sprint(have.RePublish), fmt.Sprint(want.RePublish), ""},
-		{"deny delete", have.DenyDelete, want.DenyDelete, ""},
-		{"direct get", have.AllowDirect, want.AllowDirect, "--allow-direct"},
-		{"atomic publish", have.AllowAtomicPublish, want.AllowAtomicPublish, "--allow-batch"},
-		{"replicas (--replicas)", have.Replicas, want.Replicas, fmt.Sprintf("--replicas %d", want.Replicas)},
-		{"records per room (--history-per-room)", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject, fmt.Sprintf("--max-msgs-per-subject %d", want.MaxMsgsPerSubject)},
-		{"age of records (--history-age)", have.MaxAge, want.MaxAge, fmt.Sprintf("--max-age %s", want.MaxAge)},
-		{"bytes (--history-bytes)", have.MaxBytes, want.MaxBytes, fmt.Sprintf("--max-bytes %d", want.MaxBytes)},
-		{"record size (by --max-message)", have.MaxMsgSize, want.MaxMsgSize, fmt.Sprintf("--max-msg-size %d", want.MaxMsgSize)},
+		{"subjects", fmt.Sprint(slices.Sorted(slices.Values(have.Subjects))), fmt.Sprint(slices.Sorted(slices.Values(want.Subjects))), "", ""},
+		{"retention", have.Retention, want.Retention, "", ""},
+		{"storage", have.Storage, want.Storage, "", ""},
+		{"discard policy", have.Discard, want.Discard, "", ""},
+		{"republish", fmt.Sprint(have.RePublish), fmt.Sprint(want.RePublish), "", ""},
+		{"deny delete", have.DenyDelete, want.DenyDelete, "", ""},
+		{"direct get", have.AllowDirect, want.AllowDirect, "--allow-direct", ""},
+		{"atomic publish", have.AllowAtomicPublish, want.AllowAtomicPublish, "--allow-batch", ""},
+		{"replicas (--replicas)", have.Replicas, want.Replicas, fmt.Sprintf("--replicas %d", want.Replicas), ""},
+		{"records per room (--history-per-room)", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject, fmt.Sprintf("--max-msgs-per-subject %d", want.MaxMsgsPerSubject), "history-per-room"},
+		{"age of records (--history-age)", have.MaxAge, want.MaxAge, fmt.Sprintf("--max-age %s", want.MaxAge), "history-age"},
+		{"bytes (--history-bytes)", have.MaxBytes, want.MaxBytes, fmt.Sprintf("--max-bytes %d", want.MaxBytes), "history-bytes"},
+		{"record size (by --max-message)", have.MaxMsgSize, want.MaxMsgSize, fmt.Sprintf("--max-msg-size %d", want.MaxMsgSize), "max-message"},
 	} {
 		if s.have == s.want {
 			continue
 		}
+		alone := s.limit != "" && change != nil
+		if alone && change(s.limit) {
+			same = false
+			continue
+		}
 		mend := "use another account, or remove it with: nats stream rm " + have.Name
-		if s.mend != "" {
+		if alone {
+			mend = fmt.Sprintf("start with the setting the log has, or give --%s to change the log", s.limit)
+		} else if s.mend != "" {
 			mend = fmt.Sprintf("start all instances with the setting the stream has, or change it with: nats stream edit %s %s", have.Name, s.mend)
 		}
-		return fmt.Errorf("stream %s has other settings: %s is %v, not %v; %s", have.Name, s.name, s.have, s.want, mend)
+		return false, fmt.Errorf("stream %s has other settings: %s is %v, not %v; %s", have.Name, s.name, s.have, s.want, mend)
 	}
-	return nil
+	return same, nil
 }
