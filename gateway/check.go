@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 
 	"github.com/spf13/cobra"
 
+	"roomcast/gateway/bridge"
 	"roomcast/proto/daemon"
 )
 
@@ -22,21 +24,29 @@ func (s *settings) checkCommand() *cobra.Command {
 			if err := s.configure(cmd.Flags()); err != nil {
 				return err
 			}
-			ln, err := net.Listen("tcp", s.server.Listen)
-			if err != nil {
-				return fmt.Errorf("--listen: %w", err)
+			faults := []error{tryListen("--listen", s.server.Listen, "")}
+			if s.ops.Listen != "off" {
+				faults = append(faults, tryListen("--ops-listen", s.ops.Listen, ", or off"))
 			}
-			ln.Close()
 			if s.nats.Given() {
-				err = daemon.CheckNATS(cmd.OutOrStdout(), s.nats, "gateway/check", log)
+				faults = append(faults, daemon.CheckNATS(cmd.OutOrStdout(), s.nats, "gateway/check", log, bridge.OwnInbox(s.server.ID)))
 			} else {
-				err = s.standalone.tryOut(cmd.OutOrStdout())
+				faults = append(faults, s.standalone.tryOut(cmd.OutOrStdout()))
 			}
-			if err != nil {
+			if err := errors.Join(faults...); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "all settings are good")
 			return nil
 		},
 	}
+}
+
+// tryListen says whether an address can be listened on, and by which flag to choose another.
+func tryListen(flag, address, or string) error {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("%s: %w; choose another address%s", flag, err, or)
+	}
+	return ln.Close()
 }

@@ -93,6 +93,10 @@ func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
 	if err := s.configure(cmd.Flags()); err != nil {
 		return err
 	}
+	// Before all that takes long: the gateway listens last, when the rest is there.
+	if err := tryListen("--listen", s.server.Listen, ""); err != nil {
+		return err
+	}
 	reg := daemon.NewRegistry()
 	s.server.Log, s.server.Metrics = log, reg
 	run := form(s.runStandalone)

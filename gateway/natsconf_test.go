@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,6 +146,22 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		if nc, err := nats.Connect(ns.ClientURL(), user); err == nil {
 			nc.Close()
 			t.Error("somebody without the right password was let in")
+		}
+	}
+}
+
+// A check connects as the gateway does, so that the one is refused where the other is.
+func TestCheckWithShippedConfiguration(t *testing.T) {
+	ns := shippedServer(t)
+	for inbox, want := range map[string]string{"": "", "_INBOX_other": "_INBOX_other.> (--inbox-prefix)"} {
+		cmd := command()
+		cmd.SetOut(io.Discard)
+		cmd.SetArgs([]string{"check", "--nats", ns.ClientURL(), "--user", "gateway", "--password", "right-GATEWAY",
+			"--inbox-prefix", inbox, "--listen", "127.0.0.1:0", "--ops-listen", "off", "--log-level", "error"})
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		err := cmd.ExecuteContext(t.Context())
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("inbox prefix %q: got %v, want %q in it", inbox, err, want)
 		}
 	}
 }

@@ -86,11 +86,10 @@ func (e *standalone) durable() string {
 
 // tryOut says whether the addresses and the directory can be had.
 func (e *standalone) tryOut(w io.Writer) error {
-	if _, err := e.options(""); err != nil {
-		return err
-	}
+	_, fault := e.options("")
 	held, err := lockDataDir(e.DataDir)
-	if err != nil {
+	if err = errors.Join(fault, err); err != nil {
+		held.Close() // nil if it could not be had
 		return err
 	}
 	fmt.Fprintf(w, "the log is in %s: %s\n", e.DataDir, e.durable())
@@ -215,11 +214,9 @@ func (e *standalone) options(own string) (*natsserver.Options, error) {
 // free splits an address and makes sure that it can be listened on, since the NATS
 // server says so only in its log. Port 0 becomes -1, its word for any free one.
 func free(flag, address string) (host string, port int, err error) {
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		return "", 0, fmt.Errorf("%s: %w; choose another address, or off", flag, err)
+	if err := tryListen(flag, address, ", or off"); err != nil {
+		return "", 0, err
 	}
-	ln.Close()
 	host, text, err := net.SplitHostPort(address)
 	if err != nil {
 		return "", 0, fmt.Errorf("%s: %w", flag, err)

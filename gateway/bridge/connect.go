@@ -59,7 +59,7 @@ func (b *Bridge) hangUp() {
 
 func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*nats.Conn, error) {
 	opts := append([]nats.Option{
-		b.ownInbox,
+		OwnInbox(b.cfg.ID),
 		nats.ReconnectBufSize(-1), // what was said before must not be sent after; see lanes
 		nats.FlusherTimeout(writeTime),
 		nats.PingInterval(10 * time.Second),
@@ -81,13 +81,15 @@ func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*n
 	}
 }
 
-// ownInbox has the answers to this gateway come to a subject that tells whose they are,
-// unless the operator wants another.
-func (b *Bridge) ownInbox(o *nats.Options) error {
-	if o.InboxPrefix == "" {
-		o.InboxPrefix = "_INBOX_gw." + b.cfg.ID
+// OwnInbox has the answers to the gateway of this id come to a subject that tells whose
+// they are, unless the operator wants another.
+func OwnInbox(id string) nats.Option {
+	return func(o *nats.Options) error {
+		if o.InboxPrefix == "" {
+			o.InboxPrefix = "_INBOX_gw." + id
+		}
+		return nil
 	}
-	return nil
 }
 
 // feedError is told of messages that were dropped because a feed is behind. Their rooms

@@ -28,10 +28,10 @@ const minAPI = 2
 // digits.
 func NewID() string { return strings.ToLower(rand.Text()[:10]) }
 
-// CheckNATS connects once and says on w what it found, or returns which setting is at
-// fault.
-func CheckNATS(w io.Writer, n NATS, name string, log *slog.Logger) error {
-	nc, err := n.Dialer(log)(name)
+// CheckNATS connects once, as the service does with these options, and says on w what it
+// found, or returns which setting is at fault.
+func CheckNATS(w io.Writer, n NATS, name string, log *slog.Logger, opts ...nats.Option) error {
+	nc, err := n.Dialer(log)(name, opts...)
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.atFault(err), err)
 	}
@@ -53,7 +53,7 @@ func CheckNATS(w io.Writer, n NATS, name string, log *slog.Logger) error {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("the NATS server has no JetStream for this account; start it with -js, or with jetstream in its configuration")
 	case err != nil:
-		return fmt.Errorf("ask for JetStream: %w; is this user allowed to publish $JS.API.INFO?", err)
+		return fmt.Errorf("ask for JetStream: %w; is this user allowed to publish $JS.API.INFO, and to subscribe to %s.> (--inbox-prefix)?", err, nc.Opts.InboxPrefix)
 	case info.API.Level < minAPI:
 		return fmt.Errorf("the NATS server is too old: its JetStream API has level %d, %d is needed (nats-server 2.12 or newer)", info.API.Level, minAPI)
 	}

@@ -21,8 +21,8 @@ import (
 // come after, and so win over, the ones the dialer brings itself.
 type Dialer func(name string, opts ...nats.Option) (*nats.Conn, error)
 
-// Main runs a service's command line and returns the exit status: 0, or 1 after one
-// line on standard error. Flags that were not given are read from the environment:
+// Main runs a service's command line and returns the exit status: 0, or 1 after a
+// line on standard error for each thing that is wrong. Flags that were not given are read from the environment:
 // GATEWAY_LISTEN for --listen of gateway, unless [Env] gave it another name. SIGINT and SIGTERM cancel the context that commands get; a
 // second one ends the process at once.
 func Main(root *cobra.Command) int {
@@ -35,7 +35,12 @@ func Main(root *cobra.Command) int {
 func execute(ctx context.Context, root *cobra.Command, args, environ []string, stderr io.Writer) int {
 	root.SilenceUsage = true
 	root.SilenceErrors = true
-	root.Args = cobra.NoArgs
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q; %s --help lists flags and commands", args[0], cmd.CommandPath())
+		}
+		return nil
+	}
 	root.Version = Version()
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetArgs(args)
@@ -48,7 +53,9 @@ func execute(ctx context.Context, root *cobra.Command, args, environ []string, s
 	root.AddCommand(versionCommand(root.Name()))
 	describeEnvironment(root)
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", root.Name(), err)
+		for line := range strings.Lines(err.Error()) { // several errors joined have one each
+			fmt.Fprintf(stderr, "%s: %s\n", root.Name(), strings.TrimSuffix(line, "\n"))
+		}
 		return 1
 	}
 	return 0
