@@ -89,6 +89,8 @@ func (c *Config) Check() error {
 		{c.Commit < 100*time.Millisecond, "the commit deadline is at least 100ms"},
 		{c.Lease < time.Second || c.Lease > time.Minute, "--lease is 1s to 1m"},
 		{c.TimeLayout == "", `--time-layout is empty; write for example "2006-01-02 15:04:05"`},
+		// As of whoever writes %Y-%m-%d: stamps would all be that text.
+		{time.Unix(0, 0).Format(c.TimeLayout) == time.Unix(1e9, 1).Format(c.TimeLayout), fmt.Sprintf("--time-layout %q holds no part of the time; write it as 2006-01-02 15:04:05 would look", c.TimeLayout)},
 		{c.KeyWindow <= 0 || c.KeysKept < 1, "the window of keys must not be empty"},
 		{c.Queue < 1 || c.Window < 1 || c.RoomsKept < 1 || c.Idle <= 0, "queue, window, rooms kept and idle time must be more than 0"},
 	} {
