@@ -79,7 +79,8 @@ done
 # The standalone and the divided form are tried by go test ./scripts/smoke.
 step compose
 if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 && docker compose pull -q nats 2>/dev/null; then
-    trap 'docker compose down -v >/dev/null 2>&1' EXIT
+    export COMPOSE_PROJECT_NAME=roomcast-check # its volume goes afterwards, nobody's log with it
+    trap 'docker compose down -v --rmi local >/dev/null 2>&1' EXIT
     docker compose up -d --build --wait
     scripts/smoke.sh http://127.0.0.1:8000 http://127.0.0.1:8001
 else
