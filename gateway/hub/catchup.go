@@ -17,6 +17,7 @@ type catchup struct {
 	asked   bool       // from has been turned into next
 	next    uint64     // the event that is needed next
 	epoch   string     // that next is counted in
+	behind  uint64     // stream sequence of the event before next; 0 = not known
 	page    []proto.Record
 	been    bool // it has been served events before
 	reading bool
@@ -113,7 +114,7 @@ func (h *Hub) advance(c *conn, p place) {
 		}
 		rec := &cu.page[0]
 		cu.page = cu.page[1:]
-		cu.next = rec.Seq + 1
+		cu.next, cu.behind = rec.Seq+1, rec.Stream
 		q := h.queueOf(c)
 		h.scratch = h.encode(h.scratch[:0], r.enc, rec.Payload, rec.Stamp)
 		h.append(q, h.scratch)
@@ -146,7 +147,7 @@ func (h *Hub) read(c *conn, p place, cu *catchup) {
 	rm := h.rings[p.ring].room
 	q := history.Query{Room: rm.name, Limit: pageRecords, Reach: rm.head.Seq}
 	if cu.asked {
-		q.Since, q.HasSince, q.Epoch = cu.next-1, true, cu.epoch
+		q.Since, q.HasSince, q.Epoch, q.Stream = cu.next-1, true, cu.epoch, cu.behind
 	} else {
 		q.Since, q.HasSince, q.Epoch = cu.from.Since, cu.from.HasSince, cu.from.Epoch
 		q.Last, q.After = cu.from.Last, cu.from.After
@@ -191,6 +192,7 @@ func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
 		records = records[:n-1]
 	}
 	was := cu.next
+	cu.behind = 0
 	cu.page, cu.epoch, cu.asked, cu.been = records, page.Head.Epoch, true, true
 	switch {
 	case len(records) > 0:

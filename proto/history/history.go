@@ -42,6 +42,7 @@ type Query struct {
 	Room     proto.Room
 	Since    uint64 // records after this seq; only with HasSince
 	HasSince bool
+	Stream   uint64 // stream sequence of the record numbered Since, if known: nothing has to be searched
 	Before   uint64 // records below this seq; 0 = no bound
 	Last     int    // the newest so many
 	After    time.Time

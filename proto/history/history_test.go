@@ -251,3 +251,35 @@ func TestLargeRecordsAreReadOnce(t *testing.T) {
 		t.Logf("%d bytes of records by reading %d", held, read)
 	}
 }
+
+// Whoever reads a long log from its beginning, page by page, reads every record about
+// once: each page says where the next one begins.
+func TestLongLogIsReadOnce(t *testing.T) {
+	const n, limit = 10_000, 64 // more pages than seek walks back
+	s := historytest.Start(t, n)
+	room := s.Room("lobby", "e1")
+	for range n {
+		if err := room.Commit(room.Next("hello")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nc := s.Conn()
+	log := history.New(nc, nil)
+	before, q := nc.Stats().InMsgs, history.Query{Room: room.Name, HasSince: true, Limit: limit}
+	for q.Since < n {
+		p, err := log.Read(t.Context(), q)
+		if err != nil || len(p.Records) == 0 || p.Records[0].Seq != q.Since+1 || p.Gap != nil {
+			t.Fatalf("after %d: got %d records, gap %v, %v", q.Since, len(p.Records), p.Gap, err)
+		}
+		last := p.Records[len(p.Records)-1]
+		q.Since, q.Stream = last.Seq, last.Stream
+	}
+	if read := nc.Stats().InMsgs - before; read > 2*n {
+		t.Errorf("got %d records by reading %d messages", n, read)
+	}
+	// A place that does not fit is searched.
+	p, err := log.Read(t.Context(), history.Query{Room: room.Name, Since: 9000, HasSince: true, Stream: 9500, Limit: 1})
+	if err != nil || len(p.Records) != 1 || p.Records[0].Seq != 9001 || p.Gap != nil {
+		t.Errorf("behind 9000, said to be at 9500: got %v, gap %v, %v", p.Records, p.Gap, err)
+	}
+}

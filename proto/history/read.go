@@ -37,7 +37,7 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	var p Page
 	if q.contradicts(head) {
 		p.Gap = &proto.Gap{Room: q.Room, From: q.Since + 1, Reason: proto.GapReset}
-		q.Since, q.Before, q.Epoch = 0, 0, ""
+		q.Since, q.Stream, q.Before, q.Epoch = 0, 0, 0, ""
 	}
 	if !found {
 		return p, nil
@@ -49,6 +49,10 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	}
 	for try := 0; ; try++ {
 		p.Records, err = l.read(ctx, w, head, try == staleRetries)
+		if w.behind > 0 && (len(p.Records) == 0 || p.Records[0].Seq != w.from) {
+			w.behind = 0 // the log is not what it was; the place has to be searched
+			continue
+		}
 		if err == nil {
 			break
 		}
@@ -69,6 +73,7 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 type want struct {
 	room     proto.Room
 	from, to uint64    // seqs, both included; from may have been trimmed
+	behind   uint64    // stream sequence that from comes next after; 0 = not known
 	after    time.Time // only records after this time
 	limit    int
 	backward bool // the newest of the range are wanted, not the oldest
@@ -83,7 +88,7 @@ func (q Query) want(head proto.Record) want {
 	limit := uint64(q.Limit)
 	switch {
 	case q.HasSince:
-		w.from = q.Since + 1
+		w.from, w.behind = q.Since+1, q.Stream
 	case q.Last > 0:
 		if n := uint64(q.Last); w.to > n {
 			w.from = w.to - n + 1
@@ -202,6 +207,9 @@ func place(seq, pointer uint64) uint64 {
 // seek finds a stream sequence at or before the first record of w, by walking from page
 // to page, and about how many records of the room one has to read from there.
 func seek(ctx context.Context, w want, head proto.Record, next reader) (from uint64, about int, err error) {
+	if w.behind > 0 {
+		return w.behind + 1, w.limit, nil
+	}
 	end := min(w.to, w.from+uint64(w.limit)-1)
 	last := head
 	for range maxHops {

@@ -56,6 +56,7 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 		sleep(ctx, s.For)
 		return p.mend()
 	case fault.Full:
+		p.mayEnd() // one that is just starting says that it cannot
 		if err := p.fillDisk(); err != nil {
 			return err
 		}

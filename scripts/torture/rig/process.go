@@ -112,6 +112,13 @@ func (p *Process) signal(sig syscall.Signal, asked bool) <-chan struct{} {
 	return p.ended
 }
 
+// mayEnd notes that it is no crash if this life of the process ends.
+func (p *Process) mayEnd() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = true
+}
+
 // Kill ends the process at once and for good.
 func (p *Process) Kill() {
 	p.mu.Lock()
