@@ -101,6 +101,7 @@ func (g *group) commit(batch []grouped) {
 		}
 	case !errors.Is(err, ErrLost):
 		g.l.refused(err)
+		g.l.fail(err)
 	default:
 		g.alone(live, err)
 	}

@@ -154,10 +154,15 @@ func (l *line) broken() bool {
 	}
 }
 
-// refused breaks the line because the server would not take a record, or said nothing.
-func (l *line) refused(err error) {
+// refused reports whether err says that the stream itself would not take a record, which it
+// may do with the next, and takes note of that for the next line.
+func (l *line) refused(err error) bool {
+	var api *apiError
+	if errors.Is(err, ErrLost) || !errors.As(err, &api) {
+		return false
+	}
 	l.c.wary.Store(true)
-	l.fail(err)
+	return true
 }
 
 // fail breaks the line: every fence is void from now on.

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -68,12 +67,11 @@ func (p *pipeline) ack(msg *nats.Msg) {
 		return // of a fence that was given up
 	}
 	seq, err := parseAck(msg)
-	switch {
-	case errors.Is(err, ErrLost):
+	if err != nil {
+		if p.l.refused(err) {
+			p.l.fail(err)
+		}
 		f.fail(err)
-		return
-	case err != nil:
-		p.l.refused(err)
 		return
 	}
 	p.l.c.saw(seq)
