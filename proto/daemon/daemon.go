@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
@@ -23,13 +24,23 @@ type Dialer func(name string, opts ...nats.Option) (*nats.Conn, error)
 
 // Main runs a service's command line and returns the exit status: 0, or 1 after a
 // line on standard error for each thing that is wrong. Flags that were not given are read from the environment:
-// GATEWAY_LISTEN for --listen of gateway, unless [Env] gave it another name. SIGINT and SIGTERM cancel the context that commands get; a
-// second one ends the process at once.
+// GATEWAY_LISTEN for --listen of gateway, unless [Env] gave it another name. SIGINT and SIGTERM cancel the context that commands get; one
+// that comes later than [sameSignal] ends the process at once.
 func Main(root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // the next signal has its usual effect again
+	afterSignal(ctx, stop)
 	return execute(ctx, root, os.Args[1:], os.Environ(), os.Stderr)
+}
+
+// sameSignal is how long a second signal is taken for the first: timeout(1) and others
+// send one to the process and one to its group, and nobody is in such a hurry.
+const sameSignal = time.Second
+
+// afterSignal calls stop, with which signals have their usual effect again, once ctx has
+// ended and the same signal can come no more.
+func afterSignal(ctx context.Context, stop func()) {
+	context.AfterFunc(ctx, func() { time.AfterFunc(sameSignal, stop) })
 }
 
 func execute(ctx context.Context, root *cobra.Command, args, environ []string, stderr io.Writer) int {

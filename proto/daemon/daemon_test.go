@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -149,4 +150,18 @@ func TestOps(t *testing.T) {
 	}
 	running.Close()
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// Who stops a service may send the signal twice in one go and wants it to end in order.
+func TestSignalTwiceIsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, signal := context.WithCancel(t.Context())
+		stopped := make(chan time.Time, 1)
+		afterSignal(ctx, func() { stopped <- time.Now() })
+		first := time.Now()
+		signal()
+		if after := (<-stopped).Sub(first); after != sameSignal {
+			t.Errorf("a signal ends the process at once %s after the first, want %s", after, sameSignal)
+		}
+	})
 }
