@@ -49,7 +49,10 @@ ready() { # name command...
     shift
     for _ in $(seq 300); do
         "$@" >/dev/null 2>&1 && return
-        running "$name" || break
+        # The one that has ended is the one to look at, not those who wait for it.
+        for other in $names; do
+            [ ! -e "$dir/$other.pid" ] || running "$other" || { name=$other && break 2; }
+        done
         sleep 0.2
     done
     echo "cluster: $name does not come up; the end of $dir/$name.log:" >&2
