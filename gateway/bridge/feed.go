@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 const (
 	feedTick = 250 * time.Millisecond // how often what is put off is looked at
 	fewRooms = 32                     // that are opened at the same time one by one
+	maxOpens = 3                      // times, of readTime each, that a room's head is read before those who wait are refused
 )
 
 // feed follows the rooms of its partitions: what NATS sends for them comes in on one
@@ -54,6 +56,7 @@ type room struct {
 	tail      tail
 	live      bool      // the head is known
 	reading   bool      // a read of the head or of a hole is on its way
+	opens     int       // times that reading the head has failed in a row
 	checks    int       // in feed.soon
 	emptied   time.Time // when the last follower left; zero = there are some
 	out, eph  *nats.Subscription
@@ -253,11 +256,18 @@ func (f *feed) opened(r *room, head history.Head, err error) {
 	r.reading = false
 	if err != nil {
 		f.b.cfg.Log.Warn("head of a room cannot be read", "room", r.name.String(), "error", err)
+		// Whoever is refused comes back and asks for more than waiting costs: a NATS that is
+		// slow because so many come at once would be given the same again and again.
+		if r.opens++; r.opens < maxOpens && len(r.waiting) > 0 && errors.Is(err, context.DeadlineExceeded) {
+			f.open(r)
+			return
+		}
+		r.opens = 0
 		r.tell(history.Head{}, refusal(err))
 		f.leaveIfEmpty(r)
 		return
 	}
-	r.live = true
+	r.live, r.opens = true, 0
 	waiting := r.waiting
 	r.tell(head, nil)
 	for _, w := range waiting {
