@@ -19,7 +19,8 @@ type catchup struct {
 	epoch   string     // that next is counted in
 	behind  uint64     // stream sequence of the event before next; 0 = not known
 	page    []proto.Record
-	been    bool // it has been served events before
+	joined  uint64 // the room's head when it joined: a closing beyond is one that it must leave with
+	been    bool   // it has been served events before
 	reading bool
 	tries   int // in a row without getting anywhere
 }
@@ -64,7 +65,7 @@ func (h *Hub) begin(id loop.ID, name proto.Room, told history.Head) {
 		return
 	}
 	from, head := cu.from, rm.head
-	cu.epoch = head.Epoch
+	cu.epoch, cu.joined = head.Epoch, told.Seq
 	switch {
 	case from.None():
 		cu.next, cu.epoch = told.Seq+1, told.Epoch
@@ -72,7 +73,7 @@ func (h *Hub) begin(id loop.ID, name proto.Room, told history.Head) {
 		cu.next = from.Since + 1
 	case from.Last > 0 && uint64(from.Last) <= head.Seq:
 		// Only if the ring has them all: the log may hold fewer than were ever said.
-		if at, ok := h.rings[p.ring].find(head.Seq - uint64(from.Last) + 1); ok {
+		if at, ok := h.rings[p.ring].find(head.Seq - uint64(from.Last) + 1); ok && !rm.closedSince(cu) {
 			h.goLive(c, p, at)
 			return
 		}
@@ -103,7 +104,7 @@ func (h *Hub) advance(c *conn, p place) {
 			return
 		}
 		if cu.asked && (cu.epoch == "" || cu.epoch == r.room.head.Epoch) {
-			if at, ok := r.find(cu.next); ok {
+			if at, ok := r.find(cu.next); ok && !r.room.closedSince(cu) {
 				h.goLive(c, p, at)
 				return
 			}
@@ -119,7 +120,20 @@ func (h *Hub) advance(c *conn, p place) {
 		h.scratch = h.encode(h.scratch[:0], r.enc, rec.Payload, rec.Stamp)
 		h.append(q, h.scratch)
 		h.stats.Replayed.Add(1)
+		if rec.Kind == proto.Closed && rec.Seq > cu.joined {
+			// Whoever is told leaves, and is not shown what came after, a reopening neither.
+			e, _ := proto.ParseEvent(rec.Payload)
+			cu.page, cu.reading = nil, true
+			h.tell(c.id, Notice{Kind: Closed, Room: r.room.name, Why: e.Why})
+			return
+		}
 	}
+}
+
+// closedSince reports whether the room was closed since the member joined and it has not
+// been shown that. The ring would show it what came after too; a page of the log ends there.
+func (rm *room) closedSince(cu *catchup) bool {
+	return rm.closing > cu.joined && rm.closing >= cu.next
 }
 
 func (h *Hub) goLive(c *conn, p place, at uint64) {
@@ -193,6 +207,9 @@ func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
 	}
 	was := cu.next
 	cu.behind = 0
+	if page.Head.Epoch != cu.epoch {
+		cu.joined = 0
+	}
 	cu.page, cu.epoch, cu.asked, cu.been = records, page.Head.Epoch, true, true
 	switch {
 	case len(records) > 0:

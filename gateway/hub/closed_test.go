@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -63,5 +64,41 @@ func TestClosingThatWasLetGo(t *testing.T) {
 		if c.shut != closing.Why {
 			t.Errorf("connection %v was told %q, want that the room is closed", c.id, c.shut)
 		}
+	}
+}
+
+// A closing that is newer than the join is the last a member is shown, also if it comes
+// from the log, and the room was opened again by then.
+func TestNothingIsShownAfterClosing(t *testing.T) {
+	for name, quiet := range map[string]bool{"in the ring": false, "in the log": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, testConfig())
+			r := w.rooms[0]
+			w.enter(1, JSON, proto.From{})
+			w.say(r, 10)
+			w.say(r, 10)
+			w.settle()
+			act := func(kind proto.EventKind, why string) {
+				e := proto.Event{Room: r.name, Seq: uint64(len(r.events)) + 1, At: w.now, Kind: kind, From: proto.Identity{ID: "api"}, Why: why}
+				r.events = append(r.events, e.AppendJSON(nil))
+				w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: e.Seq, Epoch: "e", Kind: kind, JSON: r.events[e.Seq-1]})
+			}
+			c := w.enter(2, JSON, proto.From{HasSince: true, Since: 1, Epoch: "e"})
+			c.takes = 0 // it does not read before everything has happened
+			w.turn(100)
+			act(proto.Closed, "enough")
+			act(proto.Reopened, "")
+			w.say(r, 10)
+			w.turn(100)
+			if quiet { // nothing is left in the ring
+				w.now = w.now.Add(2 * w.hub.cfg.Quiet)
+				w.turn(100)
+			}
+			w.settle()
+			list, _ := frames(t, c.got)
+			if n := len(list); n == 0 || !strings.Contains(string(list[n-1]), `"kind":"closed"`) || c.shut != "enough" {
+				t.Errorf("it was shown %q and told %q, want the closing as the last", list, c.shut)
+			}
+		})
 	}
 }

@@ -77,7 +77,7 @@ func (rm *room) acted(d *bridge.Delivery) {
 	switch d.Kind {
 	case proto.Closed:
 		e, _ := proto.ParseEvent(d.JSON)
-		rm.head.Closed, rm.head.Why = true, e.Why
+		rm.head.Closed, rm.head.Why, rm.closing = true, e.Why, d.Seq
 	case proto.Reopened:
 		rm.head.Closed, rm.head.Why = false, ""
 	}
@@ -245,6 +245,7 @@ func (h *Hub) skipTo(rm *room, seq uint64) {
 // restart forgets the ring's frames, for what comes next is not numbered after them.
 // Members keep what is due to them.
 func (h *Hub) restart(rm *room) {
+	rm.closing = 0
 	for _, r := range rm.rings {
 		if r == nil {
 			continue

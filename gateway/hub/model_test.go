@@ -134,7 +134,8 @@ func (r *modelRoom) read(q history.Query) history.Page {
 		limit = 64
 	}
 	for seq := first; seq <= head && seq < first+limit; seq++ {
-		p.Records = append(p.Records, proto.Record{Room: r.name, Seq: seq, Stamp: "T", Payload: r.events[seq-1]})
+		e, _ := proto.ParseEvent(r.events[seq-1])
+		p.Records = append(p.Records, proto.Record{Room: r.name, Seq: seq, Kind: e.Kind, Stamp: "T", Payload: r.events[seq-1]})
 	}
 	return p
 }

@@ -12,8 +12,10 @@ type room struct {
 	head  history.Head // Seq is that of the newest event delivered to this loop
 	ready bool         // followed: head is known and deliveries count
 	gap   bool         // the next event need not follow head
-	rings [encodings]*ring
-	count int // members in all rings
+	// closing is the seq of the newest closing delivered to this loop, in head's epoch; 0 = none.
+	closing uint64
+	rings   [encodings]*ring
+	count   int // members in all rings
 }
 
 // place is a membership as its connection knows it: ring index and position in there.
