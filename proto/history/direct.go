@@ -21,7 +21,7 @@ const (
 )
 
 const (
-	attemptTime  = time.Second            // to wait for an answer before asking again
+	attemptTime  = time.Second            // to wait for an answer, or for more of one, before asking again
 	firstBackoff = 20 * time.Millisecond  // after "no responders", doubled each time
 	maxBackoff   = 500 * time.Millisecond // until the caller's deadline
 	maxAnswer    = maxPageBytes           // of one batch; the server stops after the record that passes it
@@ -176,12 +176,20 @@ func (s *replies) ask(ctx context.Context, nc *nats.Conn, subject string, body [
 	}
 	timeout := time.NewTimer(attemptTime)
 	defer timeout.Stop()
-	select {
-	case <-r.done:
-	case <-timeout.C:
-		return nil, fmt.Errorf("ask stream: no answer within %v", attemptTime)
-	case <-ctx.Done():
-		return nil, fmt.Errorf("ask stream: %w", ctx.Err())
+	for seen, waiting := 0, true; waiting; {
+		select {
+		case <-r.done:
+			waiting = false
+		case <-timeout.C:
+			n := s.arrivedFor(r)
+			if n == seen {
+				return nil, fmt.Errorf("ask stream: no answer within %v", attemptTime)
+			}
+			seen = n
+			timeout.Reset(attemptTime)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("ask stream: %w", ctx.Err())
+		}
 	}
 	if m := r.msgs[len(r.msgs)-1]; len(m.Data) == 0 && m.Header.Get("Status") == "503" {
 		return nil, fmt.Errorf("ask stream: %w", nats.ErrNoResponders)
@@ -204,6 +212,13 @@ func (s *replies) expect(nc *nats.Conn, many bool) (token string, r *reply, err 
 	r = &reply{many: many, done: make(chan struct{})}
 	s.open[token] = r
 	return token, r, nil
+}
+
+// arrivedFor returns how many messages of an answer have come.
+func (s *replies) arrivedFor(r *reply) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(r.msgs)
 }
 
 func (s *replies) forget(token string) {

@@ -2,6 +2,7 @@ package history_test
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,14 +39,9 @@ func forward(t *testing.T, front, back *nats.Conn, subject string) {
 	}
 }
 
-// Two streams with the same records stand for the leader and a follower that is behind;
-// a server without a stream asks the one or the other.
-func TestStaleFollower(t *testing.T) {
-	leader, follower := historytest.Start(t, 1000), historytest.Start(t, 1000)
-	room, behind := leader.Room("lobby", "e1"), follower.Room("lobby", "e1")
-	room.Append(150)
-	behind.Append(140)
-
+// bare connects to a server of its own, which has no stream.
+func bare(t *testing.T) *nats.Conn {
+	t.Helper()
 	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true})
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +56,18 @@ func TestStaleFollower(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(front.Close)
+	return front
+}
+
+// Two streams with the same records stand for the leader and a follower that is behind;
+// a server without a stream asks the one or the other.
+func TestStaleFollower(t *testing.T) {
+	leader, follower := historytest.Start(t, 1000), historytest.Start(t, 1000)
+	room, behind := leader.Room("lobby", "e1"), follower.Room("lobby", "e1")
+	room.Append(150)
+	behind.Append(140)
+
+	front := bare(t)
 	forward(t, front, leader.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
 	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
 	log := history.New(front, nil)
@@ -80,5 +88,45 @@ func TestStaleFollower(t *testing.T) {
 	}
 	if heads, err := log.Heads(t.Context(), []proto.Room{room.Name}); err != nil || heads[room.Name].Seq != 140 {
 		t.Errorf("heads are read from any replica: %+v, %v", heads, err)
+	}
+}
+
+// An answer that comes slowly, but comes, is not asked for again: over a slow link it would
+// never be complete.
+func TestSlowAnswerIsWaitedFor(t *testing.T) {
+	behind := historytest.Start(t, 1000)
+	room := behind.Room("lobby", "e1")
+	room.Append(6)
+	front, back := bare(t), behind.Conn()
+	subject, asked := "$JS.API.DIRECT.GET."+proto.StreamName, atomic.Int32{}
+	slowly := make(chan *nats.Msg, 64)
+	defer close(slowly)
+	go func() {
+		for m := range slowly {
+			if err := front.PublishMsg(m); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(300 * time.Millisecond) // the link
+		}
+	}()
+	returns := back.NewInbox() + "."
+	if _, err := back.Subscribe(returns+">", func(m *nats.Msg) {
+		m.Subject = m.Subject[len(returns):]
+		slowly <- m
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := front.Subscribe(subject, func(m *nats.Msg) {
+		asked.Add(1)
+		if err := back.PublishRequest(subject, returns+m.Reply, m.Data); err != nil {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := history.New(front, nil).Read(t.Context(), history.Query{Room: room.Name, HasSince: true})
+	check(t, "over a slow link", p, err, 1, 6)
+	if n := asked.Load(); n != 2 {
+		t.Errorf("it was asked %d times, want once for the head and once for the page", n)
 	}
 }

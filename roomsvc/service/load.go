@@ -9,6 +9,7 @@ import (
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/roomsvc/room"
+	"roomcast/roomsvc/stream"
 )
 
 // Bounds of reading rooms from the log.
@@ -47,9 +48,10 @@ func (s *Service) load(ctx context.Context, p *partition, t *tenure, to proto.Ro
 // readRoom rebuilds a room from its newest record, which the stream's leader returns, and
 // from the keys of the records of the last minutes.
 func (s *Service) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
+	// Each answer has its time, for a busy room with long messages has several pages of keys.
+	limited, cancel := context.WithTimeout(ctx, s.cfg.Commit)
 	defer cancel()
-	last, found, err := s.log.Last(ctx, to)
+	last, found, err := s.log.Last(limited, to)
 	if err != nil {
 		return nil, fmt.Errorf("read room: %w", err)
 	}
@@ -62,7 +64,7 @@ func (s *Service) readRoom(ctx context.Context, to proto.Room) (*room.Room, erro
 	}
 	q := history.Query{Room: to, After: now.Add(-s.rules.Window), Limit: proto.MaxHistory, Reach: last.Seq}
 	for seq := uint64(0); seq < last.Seq; {
-		page, err := s.log.Read(ctx, q)
+		page, err := s.readPage(ctx, q)
 		if err != nil {
 			return nil, fmt.Errorf("read keys: %w", err)
 		}
@@ -78,6 +80,12 @@ func (s *Service) readRoom(ctx context.Context, to proto.Room) (*room.Room, erro
 	return r, nil
 }
 
+func (s *Service) readPage(ctx context.Context, q history.Query) (history.Page, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
+	defer cancel()
+	return s.log.Read(ctx, q)
+}
+
 // loaded takes a room that was read, and what waited for it.
 func (p *partition) loaded(ctx context.Context, r reading) {
 	p.loading--
@@ -88,7 +96,12 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 	waiting := a.waiting
 	a.room, a.waiting = r.room, nil
 	if r.err == nil {
+		now := time.Now()
 		for _, c := range waiting {
+			if now.Sub(c.since) > maxWait {
+				p.s.refuse(c.msg, p.unavailable(stream.ErrUnavailable).Refusal)
+				continue
+			}
 			p.apply(a, c)
 		}
 		return
