@@ -90,6 +90,27 @@ func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, er
 	return l.newest(ctx, room, s)
 }
 
+// Readable returns an error if the newest record of all rooms cannot be read: it is sealed
+// with a key that is not here, or a newer version wrote it. A process that cannot read the
+// log says so better when it starts than to everybody who comes.
+func (l *Log) Readable(ctx context.Context) error {
+	s, err := l.leader(ctx, request{LastBy: proto.SubjectAnyLog})
+	if errors.Is(err, errNone) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read newest record: %w", err)
+	}
+	r, err := record(s)
+	if err == nil {
+		err = l.open(s, &r)
+	}
+	if err != nil && !errors.Is(err, errForeign) {
+		return fmt.Errorf("read newest record: %w", err)
+	}
+	return nil
+}
+
 // newest returns s as the room's newest record or, where s is no record, what is below it.
 func (l *Log) newest(ctx context.Context, room proto.Room, s stored) (proto.Record, bool, error) {
 	r, err := record(s)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"crypto/rand"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -157,5 +158,17 @@ func TestSealedMessages(t *testing.T) {
 	msg.Header.Set(proto.HeaderEnc, "1")
 	if r := ask(t, nc, msg); r.Close != proto.CloseNormal {
 		t.Errorf("got %+v, want a close", r)
+	}
+
+	// Who has not got the key is told so at the start, and not everybody who comes.
+	stop()
+	cfg := DefaultConfig()
+	cfg.Dial = dialer(srv)
+	without, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := without.Run(t.Context()); !errors.Is(err, seal.ErrNoKey) {
+		t.Errorf("without the key: got %v, want %v", err, seal.ErrNoKey)
 	}
 }

@@ -182,6 +182,9 @@ func (s *Service) tryOpen(ctx context.Context) error {
 	if err := stream.Ensure(ctx, s.nc, s.stream); err != nil {
 		return err
 	}
+	if err := s.log.Readable(ctx); err != nil {
+		return err
+	}
 	if err := s.makeSecret(ctx); err != nil {
 		return err
 	}
