@@ -1,9 +1,12 @@
 package loop
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,18 +24,29 @@ const (
 )
 
 // epoll is the backend for Linux: level-triggered, one read an event, so that
-// whoever sends more waits behind the others; the wait itself is the only call
-// that blocks. An event names slot and generation, so one that was meant for a
-// closed connection is told from its successor's.
+// whoever sends more waits behind the others. An event names slot and generation,
+// so one that was meant for a closed connection is told from its successor's.
+//
+// The loop never blocks in epoll_wait: it looks, and if there is nothing it has
+// Go's own poller watch the epoll descriptor and is parked like any goroutine. A
+// blocking call would keep the processor it ran on, with whatever the loop had
+// just handed to other goroutines there, until the runtime takes it away after up
+// to 10 ms, and again and again if the loop wakes up more often than that.
 type epoll struct {
 	l        *Loop
 	fd       int
+	file     *os.File // the same, as Go's poller knows it
+	raw      syscall.RawConn
 	wakefd   int
 	listener int       // -1 once closed
 	held     time.Time // when to accept again after descriptors ran out; zero: accepting
 	scarce   bool      // nothing has been accepted since they ran out
 
 	events  [eventsPerTurn]unix.EpollEvent
+	found   int        // of them, by the last look
+	failed  unix.Errno // the last look
+	wakes   time.Time  // when the poller ends a wait at the latest; zero: not set
+	look    func(uintptr) bool
 	peer    unix.RawSockaddrAny // of the connection being accepted
 	scratch []byte              // what is read lies here during Received
 	tails   tails
@@ -49,11 +63,24 @@ func newEpoll(l *Loop, listener int) (*epoll, error) {
 		unix.Close(e.fd)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
+	if err = unix.SetNonblock(e.fd, true); err != nil { // which is what Go's poller asks for
+		unix.Close(e.fd)
+		unix.Close(e.wakefd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	e.file = os.NewFile(uintptr(e.fd), "epoll")
+	if e.raw, err = e.file.SyscallConn(); err != nil {
+		e.close()
+		return nil, fmt.Errorf("watch epoll: %w", err)
+	}
+	e.look = func(uintptr) bool {
+		e.found, e.failed = rawEpollWait(e.fd, e.events[:])
+		return e.found > 0 || e.failed != 0
+	}
 	// Edge-triggered: every wake-up counts once and nothing has to be read.
 	wake := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakeSlot}
 	if err = unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, e.wakefd, &wake); err != nil {
-		unix.Close(e.fd)
-		unix.Close(e.wakefd)
+		e.close()
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
 	return e, nil
@@ -69,12 +96,11 @@ func (e *epoll) poll(wait time.Duration) error {
 	if len(e.resumed) > 0 {
 		wait = 0
 	}
-	n, err := unix.EpollWait(e.fd, e.events[:], milliseconds(e.acceptAgain(wait)))
-	if err != nil && err != unix.EINTR {
-		return os.NewSyscallError("epoll_wait", err)
+	if err := e.wait(e.acceptAgain(wait)); err != nil {
+		return err
 	}
 	e.l.now = time.Now()
-	for i := range max(n, 0) {
+	for i := range e.found {
 		switch ev := &e.events[i]; ev.Fd {
 		case wakeSlot:
 		case acceptSlot:
@@ -86,12 +112,34 @@ func (e *epoll) poll(wait time.Duration) error {
 	return nil
 }
 
-// milliseconds rounds up, so that a deadline is not polled for before it comes.
-func milliseconds(d time.Duration) int {
-	if d < 0 {
-		return -1
+// wait looks for events, and waits for some if there are none: not at all if wait
+// is 0, for ever if it is negative.
+func (e *epoll) wait(wait time.Duration) (err error) {
+	e.found, e.failed = 0, 0
+	if wait == 0 {
+		e.look(0)
+	} else {
+		// An earlier time that is set already does no harm: the loop looks and waits again.
+		if due := time.Now().Add(wait); wait > 0 && (e.wakes.IsZero() || due.Before(e.wakes)) {
+			e.wakes = due
+			err = e.file.SetReadDeadline(due)
+		}
+		if err == nil {
+			err = e.raw.Read(e.look)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			e.wakes = time.Time{}
+			err = e.file.SetReadDeadline(e.wakes)
+		}
 	}
-	return int((d + time.Millisecond - 1) / time.Millisecond)
+	switch {
+	case err != nil:
+		return fmt.Errorf("watch epoll: %w", err)
+	case e.failed != 0 && e.failed != unix.EINTR:
+		return os.NewSyscallError("epoll_wait", e.failed)
+	}
+	e.found = max(e.found, 0)
+	return nil
 }
 
 // ready serves one connection's event: first what it waits to write, then one
@@ -234,6 +282,6 @@ func (e *epoll) release(_ ID, c *conn, _ bool) {
 }
 
 func (e *epoll) close() {
-	unix.Close(e.fd)
+	e.file.Close()
 	unix.Close(e.wakefd)
 }

@@ -26,6 +26,12 @@ func rawSend(fd int, p []byte) (int, unix.Errno) {
 	return int(n), errno
 }
 
+// rawEpollWait returns how many events there are now.
+func rawEpollWait(fd int, events []unix.EpollEvent) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	return int(n), errno
+}
+
 func rawAccept(fd int, peer *unix.RawSockaddrAny) (int, unix.Errno) {
 	size := uint32(unix.SizeofSockaddrAny)
 	n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), uintptr(unsafe.Pointer(peer)), uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
