@@ -134,6 +134,9 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 		if err := s.standalone.Check(); err != nil {
 			return err
 		}
+		if !flags.Changed("drain-time") {
+			s.server.DrainTime = standaloneDrain
+		}
 		s.standalone.Service.Change = flags.Changed // nobody else is there, and nats cannot change the stream
 	}
 	var err error

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/spf13/pflag"
+
+	"roomcast/gateway/server"
 )
 
 // serve runs a standalone gateway in this process until the test ends, with its data in
@@ -160,5 +163,26 @@ func TestLimitsOfALog(t *testing.T) {
 		"start with the setting the log has, or give --history-per-room to change the log"
 	if err := cmd.ExecuteContext(t.Context()); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// Where there is no other gateway to come to, a stop does not take its time.
+func TestDrainTimeByForm(t *testing.T) {
+	for args, want := range map[string]time.Duration{
+		"":                               time.Second,
+		"--drain-time=7s":                7 * time.Second,
+		"--nats=nats://127.0.0.1:1":      10 * time.Second,
+		"--nats=nats://h --drain-time=0": 0,
+	} {
+		s := &settings{server: server.DefaultConfig(), standalone: defaultStandalone()}
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		s.server.Bind(flags)
+		s.nats.Bind(flags)
+		if err := flags.Parse(strings.Fields(args)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.configure(flags); err != nil || s.server.DrainTime != want {
+			t.Errorf("%q: got %v, %v, want %v", args, s.server.DrainTime, err, want)
+		}
 	}
 }

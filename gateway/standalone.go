@@ -36,6 +36,11 @@ type standalone struct {
 	Service service.Config
 }
 
+// standaloneDrain is how long a stop spreads the goodbyes unless --drain-time says
+// otherwise: there is no other gateway to be spared, and the sooner this one is back the
+// better.
+const standaloneDrain = time.Second
+
 func defaultStandalone() standalone {
 	return standalone{
 		DataDir: "./roomcast-data", Sync: "always", Monitor: "127.0.0.1:8222", Listen: "off",

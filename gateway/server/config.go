@@ -83,7 +83,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.RequireToken, "require-token", c.RequireToken, "let in only who shows a token")
 	flags.StringVar(&c.APITokenFile, "api-token-file", c.APITokenFile, "open the HTTP API to whoever shows the token in this `file`; without it the API answers only this machine, and only if --listen is loopback")
 	flags.StringVar(&c.Greeting, "greeting", c.Greeting, "send this `text` to every text session first")
-	flags.DurationVar(&c.DrainTime, "drain-time", c.DrainTime, "when stopping, send connections away one after the other over this `time`")
+	flags.DurationVar(&c.DrainTime, "drain-time", c.DrainTime, "when stopping, send connections away one after the other over this `time`; without --nats 1s unless given")
 	flags.BoolVar(&c.Compress, "compress", c.Compress, "offer permessage-deflate: less traffic, more CPU")
 	flags.BoolVar(&c.Conformance, "conformance", c.Conformance, "offer /echo and rooms without stamps and limits, for protocol test suites only")
 	flags.BoolVar(&c.LogMessages, "log-messages", c.LogMessages, "log one line for every message: room, seq, sender and size, never the text")
