@@ -98,13 +98,14 @@ func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string
 			return r
 		}
 		var sink stream.Sink
-		r.ours = marker.Owner == o.cfg.ID || !alive(marker.Owner)
-		if sink, r.err = o.keeper.Prepare(p, r.ours); r.err != nil {
+		was := marker.Owner == o.cfg.ID
+		r.ours = was || !alive(marker.Owner)
+		if sink, r.err = o.keeper.Prepare(p, r.ours, r.ours && !was); r.err != nil {
 			return r
 		}
 		if !r.ours {
 			o.ask(ctx, p, marker.Owner)
-			if sink, r.err = o.keeper.Prepare(p, true); r.err != nil {
+			if sink, r.err = o.keeper.Prepare(p, true, true); r.err != nil {
 				return r
 			}
 		}

@@ -37,8 +37,9 @@ type Config struct {
 // partition never overlap.
 type Keeper interface {
 	// Prepare listens to the partition's commands and keeps them, for it is about to be
-	// taken; alone if no other instance answers them any more. The sink is for the fence.
-	Prepare(p int, alone bool) (stream.Sink, error)
+	// taken; alone if no other instance answers them any more, and shed if one may have
+	// answered those that have been kept until now. The sink is for the fence.
+	Prepare(p int, alone, shed bool) (stream.Sink, error)
 	// Pause stops answering and keeps what comes, for the fence is about to be taken anew.
 	Pause(p int) stream.Sink
 	// Take begins to answer, under the fence whose sink the last Prepare or Pause returned.

@@ -23,6 +23,7 @@ type keeper struct {
 	prepare  error // what Prepare returns
 	taken    [proto.Partitions][]*stream.Fence
 	released [proto.Partitions]int
+	shed     [proto.Partitions]bool // what the last Prepare was told
 	take     func(p int, f *stream.Fence)
 }
 
@@ -31,9 +32,10 @@ type deaf struct{}
 func (deaf) Committed(uint64) {}
 func (deaf) Failed(error)     {}
 
-func (k *keeper) Prepare(int, bool) (stream.Sink, error) {
+func (k *keeper) Prepare(p int, alone, shed bool) (stream.Sink, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.shed[p] = shed
 	return deaf{}, k.prepare
 }
 
@@ -215,4 +217,24 @@ func TestPartitionThatWentElsewhereIsLetGo(t *testing.T) {
 			return true
 		})
 	})
+}
+
+// What has been kept may have been answered where somebody else had the partition before,
+// and is shed; where it was ours nobody can have answered it.
+func TestWhatOthersMayHaveAnsweredIsShed(t *testing.T) {
+	k := new(keeper)
+	r := start(t, k)
+	const theirs, ours = 7, 8
+	for p, owner := range map[int]string{theirs: "b", ours: "a"} {
+		if _, err := r.commits.Fence(t.Context(), p, stream.Marker{}, owner, deaf{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.run(t)
+	wait(t, "all partitions", func() bool { return r.owner.Held() == proto.Partitions })
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.shed[theirs] || k.shed[ours] {
+		t.Errorf("got %v for the other's and %v for ours, want only the first to be shed", k.shed[theirs], k.shed[ours])
+	}
 }

@@ -20,8 +20,11 @@ type hearing struct {
 }
 
 // Prepare subscribes to the partition's own subject, where commands come if the account
-// maps room.* to it, and keeps what comes until the partition is taken.
-func (s *Service) Prepare(number int, alone bool) (stream.Sink, error) {
+// maps room.* to it, and keeps what comes until the partition is taken. What is to be shed
+// is sent again by those who still wait for it: the instance that may have answered it may
+// have refused it, because the room was closed, say, which the log does not tell, and by now
+// the room may have been reopened.
+func (s *Service) Prepare(number int, alone, shed bool) (stream.Sink, error) {
 	p := s.parts[number]
 	t := newTenure(p)
 	if err := s.hear(p, t); err != nil {
@@ -31,6 +34,9 @@ func (s *Service) Prepare(number int, alone bool) (stream.Sink, error) {
 	// an instance that was paused hears all of the past at once.
 	if err := s.barrier(); err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", proto.InSubject(number), err)
+	}
+	if shed {
+		p.orders <- order{shed: true}
 	}
 	p.standing.CompareAndSwap(int32(absent), int32(coming))
 	if alone {

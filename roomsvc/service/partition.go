@@ -45,12 +45,13 @@ type partition struct {
 }
 
 // order is what the owner wants of a partition: to take it, with a tenure; to release it,
-// which is told when it is done, or only to pause and keep what comes; or to refuse what
-// comes, or pass over it, until it is taken after all.
+// which is told when it is done, or only to pause and keep what comes; to shed what has been
+// kept; or to refuse what comes, or pass over it, until it is taken after all.
 type order struct {
 	take   *tenure
 	done   chan<- struct{}
 	keep   bool
+	shed   bool
 	refuse bool
 }
 
@@ -154,14 +155,21 @@ func (p *partition) obey(o order) {
 			p.standing.Store(int32(absent))
 		}
 		p.release, p.keep = o.done, o.keep
+	case o.shed:
+		p.refuseKept(stream.ErrLost)
 	case o.refuse:
 		p.standing.Store(int32(down))
-		refusal := p.unavailable(stream.ErrUnavailable).Refusal
-		p.empty(func(c command) { p.s.refuse(c.msg, refusal) }) // nobody else answers them
+		p.refuseKept(stream.ErrUnavailable) // nobody else answers them
 	default:
 		p.standing.Store(int32(absent))
 		p.empty(func(command) {})
 	}
+}
+
+// refuseKept refuses the commands whose turn has not come as unavailable, for err.
+func (p *partition) refuseKept(err error) {
+	refusal := p.unavailable(err).Refusal
+	p.empty(func(c command) { p.s.refuse(c.msg, refusal) })
 }
 
 // look sees whether the tenure is over, or may end because it is to be released and

@@ -8,9 +8,15 @@ import (
 	"roomcast/proto"
 )
 
-// What has been kept for a partition that then cannot be taken is refused like what comes
-// after it, and does not wait for its sender to give up.
+// What has been kept is refused, and does not wait for its sender to give up, if the
+// partition cannot be taken after all, or if the one who had it may have answered.
 func TestWhatWaitsIsRefused(t *testing.T) {
+	for name, o := range map[string]order{"cannot be taken": {refuse: true}, "was another's": {shed: true}} {
+		t.Run(name, func(t *testing.T) { whatWaitsIsRefused(t, o) })
+	}
+}
+
+func whatWaitsIsRefused(t *testing.T, o order) {
 	srv := startNATS(t, true)
 	s, _ := startService(t, srv)
 	nc := connect(t, srv)
@@ -32,7 +38,7 @@ func TestWhatWaitsIsRefused(t *testing.T) {
 	msg.Reply = replies.Subject
 	p.standing.Store(int32(coming))
 	p.offer(command{msg, to, time.Now()})
-	p.orders <- order{refuse: true}
+	p.orders <- o
 	got, err := replies.NextMsg(5 * time.Second)
 	if err != nil {
 		t.Fatal(err)
