@@ -89,6 +89,11 @@ func cleanRun() []history.Entry {
 				}
 				if kind == "closed" {
 					say("ann", "gavel", "ann-refused", "", history.Fail)
+					again := history.Entry{Client: "ann", Room: "gavel", Key: "ann-closed-again"}
+					again.Op, again.Kind = history.Invoke, kind
+					add(again)
+					again.Op, again.Seq, again.Dup = history.OK, e.Seq, true
+					add(again)
 				}
 			}
 		default:
@@ -181,6 +186,11 @@ func TestMutants(t *testing.T) {
 	}{
 		{"acked message missing at the end", Lost, func(h []history.Entry) []history.Entry {
 			return slices.Delete(h, len(h)-1, len(h))
+		}},
+		{"act said to be done already by an event that is none", Lost, func(h []history.Entry) []history.Entry {
+			i := slices.IndexFunc(h, func(e history.Entry) bool { return e.Op == history.OK && e.Key == "ann-closed-again" })
+			h[i].Seq--
+			return h
 		}},
 		{"acked message replaced in the log", Lost, func(h []history.Entry) []history.Entry {
 			i := find(h, 100, op(history.Log, "lobby"))

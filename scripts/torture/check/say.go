@@ -20,6 +20,7 @@ type say struct {
 	floor   uint64     // the highest seq of its room acknowledged before it was invoked
 	result  history.Op // "" while there is none
 	seq     uint64
+	already bool // an act whose ack says that it was so already, since the event seq
 }
 
 func (c *checker) invoke(e history.Entry) {
@@ -66,10 +67,10 @@ func (c *checker) answer(e history.Entry) {
 	c.blame(gap)
 	r.SlowestAck = max(r.SlowestAck, time.Duration(e.T-s.invoked))
 	c.lastAck = e.T
-	s.seq = e.Seq
+	s.seq, s.already = e.Seq, e.Dup && s.kind != ""
 	l := c.room(s.room)
 	l.acked = max(l.acked, e.Seq)
-	if e.Seq <= s.floor {
+	if e.Seq <= s.floor && !s.already {
 		r.add(Stale, "%s got seq %d in %s, but was said after %d had been acknowledged", s.key, e.Seq, s.room, s.floor)
 	}
 }
@@ -100,6 +101,10 @@ func (c *checker) settle() {
 		stored := l.byKey[s.key]
 		switch s.result {
 		case history.OK:
+			if s.already && stored == 0 {
+				c.wasSo(s, l)
+				continue
+			}
 			c.acked(s, l, stored)
 			if before := last[sender{s.client, s.room}]; before != nil && s.seq <= before.seq {
 				c.report.add(FIFO, "%s said %s before %s, they are stored in %s as %d and %d",
@@ -135,6 +140,14 @@ func (c *checker) acked(s *say, l *log, stored uint64) {
 		c.report.add(Lost, "%s was acknowledged as %d, the log of %s ends with %d", s.key, s.seq, s.room, len(l.events))
 	default:
 		c.report.add(Lost, "%s was acknowledged as %d, the log of %s has %q there", s.key, s.seq, s.room, l.events[s.seq-1].key)
+	}
+}
+
+// wasSo holds an act that found done what it was to do against the log: closing a closed
+// room is answered with the closing.
+func (c *checker) wasSo(s *say, l *log) {
+	if e, ok := l.at(s.seq); !ok || e.kind != s.kind {
+		c.report.add(Lost, "%s was acknowledged as done already by %d, the log of %s has %q there", s.key, s.seq, s.room, e.key)
 	}
 }
 
