@@ -89,6 +89,15 @@ func (h *Hub) letGo(rm *room, m *missed) {
 	if rm == nil || !rm.ready {
 		return
 	}
+	if m.reset || m.epoch != "" && rm.head.Epoch != "" && m.epoch != rm.head.Epoch {
+		// Where the log goes on from is told by asking it anew.
+		for _, r := range rm.rings {
+			if r != nil {
+				h.tellLost(r)
+			}
+		}
+		return
+	}
 	was := rm.head.Seq
 	h.skipTo(rm, m.seq)
 	if m.act.Seq > was {

@@ -66,3 +66,38 @@ func TestJoinOfRoomThatAgedOut(t *testing.T) {
 		t.Errorf("got %q and lost %v, want the ok and the event", list, late.slow)
 	}
 }
+
+// What came when too much was waiting may have been the beginning of another epoch: no seq
+// tells then where to go on, and members ask anew.
+func TestResetThatWasLetGo(t *testing.T) {
+	cfg := testConfig()
+	cfg.InboxBytes = 1 << 10
+	for name, lost := range map[string][]bridge.Delivery{
+		"a gap":         {{Gap: &proto.Gap{From: 2, Reason: proto.GapReset}, JSON: []byte("{}")}},
+		"another epoch": {{Seq: 1, Epoch: "f", JSON: []byte("{}")}},
+		"two epochs":    {{Seq: 2, Epoch: "e", JSON: []byte("{}")}, {Seq: 1, Epoch: "f", JSON: []byte("{}")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, cfg)
+			w.loses = true
+			r := w.rooms[0]
+			w.say(r, 10)
+			members := []*peer{w.enter(1, Text, proto.From{}), w.enter(2, JSON, proto.From{})}
+			w.settle()
+			w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, JSON: make([]byte, 850)}) // a signal that fills it
+			for _, d := range lost {
+				d.Room = r.name
+				w.hub.inbox.Deliver(d)
+			}
+			w.settle()
+			if got := w.hub.Stats().InboxDrops.Load(); got != uint64(len(lost)) {
+				t.Fatalf("%d deliveries were let go, want %d", got, len(lost))
+			}
+			for _, c := range members {
+				if !c.slow {
+					t.Errorf("connection %v goes on", c.id)
+				}
+			}
+		})
+	}
+}

@@ -24,8 +24,10 @@ type inbox struct {
 
 // missed is what a room must know of deliveries that were let go; the log has the rest.
 type missed struct {
-	seq uint64          // the newest
-	act bridge.Delivery // the newest closing or reopening; its Seq is 0 if there is none
+	seq   uint64          // the newest
+	epoch string          // of seq
+	act   bridge.Delivery // the newest closing or reopening; its Seq is 0 if there is none
+	reset bool            // there was a gap among them, or another epoch began
 }
 
 // item is a delivery, or something else to do.
@@ -47,7 +49,10 @@ func (in *inbox) Deliver(d bridge.Delivery) {
 			in.missed = make(map[proto.Room]missed)
 		}
 		m := in.missed[d.Room]
-		m.seq = max(m.seq, d.Seq)
+		m.reset = m.reset || d.Gap != nil || m.seq > 0 && d.Seq > 0 && d.Epoch != m.epoch
+		if d.Seq > 0 {
+			m.seq, m.epoch = max(m.seq, d.Seq), d.Epoch
+		}
 		if d.Kind == proto.Closed || d.Kind == proto.Reopened {
 			m.act = d
 		}

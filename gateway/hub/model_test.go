@@ -33,6 +33,7 @@ type world struct {
 	peers map[loop.ID]*peer
 	next  loop.ID
 	dead  []*peer
+	loses bool // JSON sessions too may be told that they cannot be served on
 }
 
 type modelRoom struct {
@@ -168,7 +169,7 @@ func (w *world) Told(id loop.ID, n Notice) {
 		w.hub.Text(id, fmt.Appendf(nil, `{"ok":{"room":"%s","seq":%d}}`, n.Room, n.Head.Seq))
 	case Slow, Lost:
 		c.slow = true
-		if n.Kind == Lost && c.enc == JSON {
+		if n.Kind == Lost && c.enc == JSON && !w.loses {
 			w.t.Errorf("connection %v could not be served on", id)
 		}
 		w.close(c)
