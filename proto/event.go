@@ -32,7 +32,35 @@ type Event struct {
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
 // AppendTime appends t as the wire has it, without quotes.
-func AppendTime(b []byte, t time.Time) []byte { return t.UTC().AppendFormat(b, timeLayout) }
+// It is in every event and every ack, so it is written digit by digit: package time takes
+// three times as long to read the layout as to follow it.
+func AppendTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(b, timeLayout)
+	}
+	hour, minute, second := t.Clock()
+	b = appendDigits(b, year, 4)
+	b = appendDigits(append(b, '-'), int(month), 2)
+	b = appendDigits(append(b, '-'), day, 2)
+	b = appendDigits(append(b, 'T'), hour, 2)
+	b = appendDigits(append(b, ':'), minute, 2)
+	b = appendDigits(append(b, ':'), second, 2)
+	b = appendDigits(append(b, '.'), t.Nanosecond()/1e6, 3)
+	return append(b, 'Z')
+}
+
+// appendDigits appends the last n decimal digits of v.
+func appendDigits(b []byte, v, n int) []byte {
+	at := len(b) + n
+	b = append(b, "0000"[:n]...)
+	for i := 1; i <= n; i++ {
+		b[at-i] = byte('0' + v%10)
+		v /= 10
+	}
+	return b
+}
 
 // AppendJSON appends the event exactly as JSON clients receive it and as the log keeps it.
 func (e *Event) AppendJSON(b []byte) []byte {

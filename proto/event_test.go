@@ -125,3 +125,28 @@ func TestIdentityChecks(t *testing.T) {
 		}
 	}
 }
+
+func TestAppendTime(t *testing.T) {
+	for _, at := range []time.Time{
+		{}, time.Unix(0, 0), time.UnixMilli(1_795_677_581_447), time.Unix(253402300799, 999_999_999), time.Unix(253402300800, 0),
+		time.Date(2024, 2, 29, 23, 59, 59, 1_999_999, time.FixedZone("", 5*3600+1800)), time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC),
+	} {
+		if got, want := string(AppendTime([]byte("at "), at)), "at "+at.UTC().Format(timeLayout); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func BenchmarkAppendTime(b *testing.B) {
+	at, buf := time.UnixMilli(1_795_677_581_447), make([]byte, 0, 64)
+	b.Run("ours", func(b *testing.B) {
+		for b.Loop() {
+			buf = AppendTime(buf[:0], at)
+		}
+	})
+	b.Run("package time", func(b *testing.B) {
+		for b.Loop() {
+			buf = at.UTC().AppendFormat(buf[:0], timeLayout)
+		}
+	})
+}

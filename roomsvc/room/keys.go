@@ -19,8 +19,14 @@ type keys struct {
 // oldest first.
 type sender struct {
 	byKey map[string]stored
-	order []string
+	order []aged
 	first int
+}
+
+// aged is a key and when it was seen, which is asked of the oldest key with every message.
+type aged struct {
+	key  string
+	seen time.Duration // since born
 }
 
 // stored is where a message went.
@@ -65,7 +71,7 @@ func (k *keys) add(from, key string, s stored, rules *Rules) {
 	}
 	if _, again := who.byKey[key]; !again {
 		key = strings.Clone(key) // it is a part of a message's whole header, which need not be kept
-		who.order = append(who.order, key)
+		who.order = append(who.order, aged{key, s.seen})
 	}
 	who.byKey[key] = s
 }
@@ -91,7 +97,7 @@ func (k *keys) len() (n int) {
 
 // drop forgets the keys seen before the given age.
 func (s *sender) drop(before time.Duration) {
-	for s.first < len(s.order) && s.byKey[s.order[s.first]].seen < before {
+	for s.first < len(s.order) && s.order[s.first].seen < before {
 		s.oldest()
 	}
 }
@@ -102,8 +108,8 @@ func (s *sender) oldest() {
 	if s.first == len(s.order) {
 		return
 	}
-	delete(s.byKey, s.order[s.first])
-	s.order[s.first] = ""
+	delete(s.byKey, s.order[s.first].key)
+	s.order[s.first] = aged{}
 	if s.first++; s.first*2 > len(s.order) {
 		s.order = append(s.order[:0], s.order[s.first:]...)
 		s.first = 0
