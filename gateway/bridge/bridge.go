@@ -133,6 +133,7 @@ type Bridge struct {
 
 	running atomic.Bool // the connections have been made
 	secret  atomic.Pointer[[]byte]
+	waits   atomic.Pointer[error] // why the secret is not known yet
 }
 
 // New returns a bridge that does nothing until Run; what is asked of it waits.
@@ -179,12 +180,15 @@ func (b *Bridge) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready returns nil when NATS is connected and the secret is known.
+// Ready returns nil when NATS is connected, the log can be read and the secret is known.
 func (b *Bridge) Ready() error {
 	switch {
 	case !b.running.Load() || !b.feedConn.IsConnected() || !b.sayConn.IsConnected() || !b.control.IsConnected():
 		return errors.New("nats is not connected")
 	case b.secret.Load() == nil:
+		if err := b.waits.Load(); err != nil && errors.Is(*err, seal.ErrNoKey) {
+			return *err
+		}
 		return errors.New("the secret of resume strings is not known yet; is a roomsvc running?")
 	}
 	return nil

@@ -31,7 +31,15 @@ type gateway struct {
 	die  func() // cuts its connections for good, as the death of a process does
 }
 
+// open starts a gateway and waits until it is ready.
 func open(t testing.TB, s *historytest.Server, id string, change ...func(*bridge.Config)) *gateway {
+	t.Helper()
+	g := begin(t, s, id, change...)
+	eventually(t, "gateway "+id+" to be ready", func() bool { return g.Ready() == nil })
+	return g
+}
+
+func begin(t testing.TB, s *historytest.Server, id string, change ...func(*bridge.Config)) *gateway {
 	t.Helper()
 	cfg := bridge.DefaultConfig()
 	cfg.ID = id
@@ -65,7 +73,6 @@ func open(t testing.TB, s *historytest.Server, id string, change ...func(*bridge
 		}
 	}
 	t.Cleanup(g.stop)
-	eventually(t, "gateway "+id+" to be ready", func() bool { return b.Ready() == nil })
 	return g
 }
 

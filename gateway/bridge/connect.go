@@ -12,6 +12,7 @@ import (
 
 	"roomcast/proto"
 	"roomcast/proto/history"
+	"roomcast/proto/seal"
 )
 
 const (
@@ -138,16 +139,24 @@ func (b *Bridge) watch(ctx context.Context) error {
 	}
 }
 
-// fetchSecret reads the secret that roomsvc has made, as soon as it has.
+// fetchSecret reads the secret that roomsvc has made, as soon as it has, and the log can be
+// read: without the key of what is in it this gateway is of no use to anybody.
 func (b *Bridge) fetchSecret(ctx context.Context) {
-	for said := false; ; said = true {
+	for said := ""; ; {
 		secret, err := b.readSecret(ctx)
 		if err == nil {
 			b.secret.Store(&secret)
 			return
 		}
-		if !said {
+		b.waits.Store(&err)
+		switch why := err.Error(); {
+		case why == said:
+		case errors.Is(err, seal.ErrNoKey):
+			b.cfg.Log.Error("log cannot be read", "error", err)
+			said = why
+		default:
 			b.cfg.Log.Info("waiting for the secret of resume strings, which roomsvc makes", "error", err)
+			said = why
 		}
 		select {
 		case <-ctx.Done():
@@ -175,5 +184,5 @@ func (b *Bridge) readSecret(ctx context.Context) ([]byte, error) {
 	if len(entry.Value()) < 32 {
 		return nil, fmt.Errorf("the secret has %d bytes, it must have 32", len(entry.Value()))
 	}
-	return entry.Value(), nil
+	return entry.Value(), b.log.Readable(ctx)
 }

@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -346,4 +347,8 @@ func TestSealedEndToEnd(t *testing.T) {
 	if seen < 4 {
 		t.Errorf("the spy saw %d messages, want 4: in, log, out, eph", seen)
 	}
+
+	// Who has not got the key is not ready, and says why.
+	c := begin(t, s, "c")
+	eventually(t, "the gateway without the key to say so", func() bool { return errors.Is(c.Ready(), seal.ErrNoKey) })
 }
