@@ -200,6 +200,12 @@ func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
 			return
 		}
 	}
+	// The page goes on here, if it has nothing: what has been delivered since it was read,
+	// and what another gateway has shown that has not been delivered here yet, come next.
+	start := page.Head.Seq + 1
+	if len(page.Records) > 0 {
+		start = page.Records[0].Seq
+	}
 	// What is beyond the ring's end will come through the ring.
 	records := page.Records
 	for n := len(records); n > 0 && records[n-1].Seq > rm.head.Seq; n-- {
@@ -211,16 +217,8 @@ func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
 		cu.joined = 0
 	}
 	cu.page, cu.epoch, cu.asked, cu.been = records, page.Head.Epoch, true, true
-	switch {
-	case len(records) > 0:
-		cu.next = records[0].Seq
-	case page.Gap != nil || was == 0:
-		cu.next = rm.head.Seq + 1
-		// Another gateway may have shown more than has been delivered to this one yet. The
-		// log has it, or there were a gap: what was shown is not shown again.
-		if page.Gap == nil && cu.from.HasSince {
-			cu.next = max(cu.next, cu.from.Since+1)
-		}
+	if len(records) > 0 || page.Gap != nil || was == 0 {
+		cu.next = start
 	}
 	if len(records) == 0 && cu.next == was {
 		h.retry(s, cu, nil)

@@ -101,3 +101,30 @@ func TestResetThatWasLetGo(t *testing.T) {
 		})
 	}
 }
+
+// A page that was read before something was delivered does not know of it. A member that
+// had seen all of the page's log elsewhere is shown what was delivered since.
+func TestDeliveredWhileReading(t *testing.T) {
+	w := newWorld(t, 1, testConfig())
+	r := w.rooms[0]
+	w.enter(1, JSON, proto.From{})
+	w.say(r, 10)
+	w.settle()
+	second := proto.Event{Room: r.name, Seq: 2, At: w.now, From: proto.Identity{ID: "x"}, Content: proto.Content{Kind: proto.Text, Body: []byte("two")}}
+	r.events = append(r.events, second.AppendJSON(nil)) // not delivered here yet
+	w.early = true
+	for name, from := range map[string]proto.From{"since": {HasSince: true, Since: 2, Epoch: "e"}, "after": {After: w.now}} {
+		c := w.enter(loop.ID(len(w.peers)+1), JSON, from)
+		w.turn(100) // the page is asked for
+		defer func() {
+			list, _ := frames(t, c.got)
+			if n := len(list); n < 2 || string(list[n-1]) != string(r.events[2]) || name == "since" && n != 2 {
+				t.Errorf("%s: it was shown %q, want the third event", name, list)
+			}
+		}()
+	}
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 2, Epoch: "e", Stamp: "T", JSON: r.events[1]})
+	w.say(r, 10)
+	w.turn(100)
+	w.settle()
+}
