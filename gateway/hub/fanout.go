@@ -7,7 +7,7 @@ import (
 
 // slice is how many writes one ring gets before the next has its turn, so that a small
 // room does not wait for a big one.
-const slice = 32
+const slice = 16
 
 // fanOut writes rings to their members, in turn.
 func (h *Hub) fanOut(budget int) {

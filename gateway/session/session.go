@@ -247,7 +247,7 @@ func (ss *Sessions) Writable(id loop.ID) { ss.hub.Writable(id) }
 
 // Turn implements [loop.Handler].
 func (ss *Sessions) Turn() (busy bool) {
-	const writes = 64 // about a quarter of a millisecond
+	const writes = 32 // about an eighth of a millisecond
 	return ss.hub.Flush(writes)
 }
 
