@@ -154,14 +154,16 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step) error {
 	begin := time.Now()
 	failed := make(chan error, len(plan))
 	var doing sync.WaitGroup
-	for _, step := range plan {
+	for i, step := range plan {
 		sleep(ctx, step.At-time.Since(begin))
 		fmt.Printf("%7.1fs  %s %d for %v\n", time.Since(begin).Seconds(), step, step.Target+1, step.For.Round(10*time.Millisecond))
-		r.history.Add(history.Entry{Op: history.Fault, Why: step.String()})
+		key := fmt.Sprintf("fault-%d", i+1)
+		r.history.Add(history.Entry{Op: history.Fault, Why: step.String(), Key: key})
 		doing.Go(func() {
 			if err := r.rig.Do(ctx, step); err != nil {
 				failed <- err
 			}
+			r.history.Add(history.Entry{Op: history.Mend, Key: key})
 		})
 	}
 	sleep(ctx, r.length-time.Since(begin))

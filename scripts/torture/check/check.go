@@ -10,6 +10,7 @@ package check
 import (
 	"fmt"
 	"iter"
+	"math"
 	"time"
 
 	"roomcast/scripts/torture/history"
@@ -55,7 +56,7 @@ const maxKept = 20
 // Fault is what one kind of fault did to the run.
 type Fault struct {
 	Times int
-	Gap   time.Duration // the longest time without an ack that began with it
+	Alone time.Duration // the longest time without an ack while it alone was at work
 }
 
 // Report is the result of a check.
@@ -72,6 +73,7 @@ type Report struct {
 	Faults              map[string]Fault
 	Refusals            map[string]int // for good, by code
 	LongestAckGap       time.Duration  // between two acks while messages were waiting
+	AckGapFaults        int            // how many faults were at work in it
 	SlowestAck          time.Duration
 }
 
@@ -120,7 +122,7 @@ type checker struct {
 	order   []*say          // as invoked
 	cursors map[place]*cursor
 	senders map[string]string // client -> sender
-	faults  []history.Entry
+	faults  []*spell
 	healed  bool
 	ended   bool
 
@@ -218,7 +220,13 @@ func (c *checker) entry(e history.Entry) {
 		f := c.report.Faults[e.Why]
 		f.Times++
 		c.report.Faults[e.Why] = f
-		c.faults = append(c.faults, e)
+		c.faults = append(c.faults, &spell{name: e.Why, key: e.Key, from: e.T, to: math.MaxInt64})
+	case history.Mend:
+		for _, s := range c.faults {
+			if s.key == e.Key {
+				s.to = e.T + int64(time.Second)
+			}
+		}
 	case history.Heal:
 		c.healed = true
 	case history.End:

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"testing"
+	"time"
 
 	"roomcast/scripts/torture/history"
 )
@@ -379,6 +380,38 @@ func TestMutants(t *testing.T) {
 				t.Errorf("got %v, want %q among them", r.Broken, test.want)
 			}
 		})
+	}
+}
+
+// A fault is told the longest time without an ack in which no other was at work.
+func TestFaultsAreBlamedAlone(t *testing.T) {
+	at := func(ms int64, e history.Entry) history.Entry { e.T = ms * 1e6; return e }
+	var h []history.Entry
+	ack := func(ms int64, key string) {
+		h = append(h,
+			at(ms, history.Entry{Op: history.Invoke, Client: "ann", Room: "lobby", Key: key}),
+			at(ms+900, history.Entry{Op: history.OK, Client: "ann", Room: "lobby", Key: key, Seq: 1}))
+	}
+	fault := func(ms int64, name string) {
+		h = append(h, at(ms, history.Entry{Op: history.Fault, Why: name, Key: name}))
+	}
+	mend := func(ms int64, name string) { h = append(h, at(ms, history.Entry{Op: history.Mend, Key: name})) }
+	fault(0, "kill")
+	ack(100, "a")
+	mend(1100, "kill")
+	fault(3000, "cut")
+	ack(3100, "b")
+	fault(4100, "pause")
+	ack(4200, "c")
+	mend(5200, "pause")
+	mend(5200, "cut")
+
+	r := run(t, h)
+	alone := map[string]time.Duration{"kill": 900 * time.Millisecond, "cut": 900 * time.Millisecond, "pause": 0}
+	for name, want := range alone {
+		if got := r.Faults[name]; got.Times != 1 || got.Alone != want {
+			t.Errorf("%s: %+v, want once and %v without an ack", name, got, want)
+		}
 	}
 }
 

@@ -25,10 +25,10 @@ func (r *Report) Print(w io.Writer) {
 	row("connections", r.Links)
 	row("exact resumes", r.Resumes)
 	row("slowest ack", r.SlowestAck.Round(time.Millisecond))
-	row("longest time without an ack", r.LongestAckGap.Round(time.Millisecond))
+	row("longest time without an ack", fmt.Sprintf("%v, with %d faults at work", r.LongestAckGap.Round(time.Millisecond), r.AckGapFaults))
 	for _, name := range slices.Sorted(maps.Keys(r.Faults)) {
 		f := r.Faults[name]
-		row("fault: "+name, fmt.Sprintf("%d, at most %v without an ack", f.Times, f.Gap.Round(time.Millisecond)))
+		row("fault: "+name, fmt.Sprintf("%d, alone at most %v without an ack", f.Times, f.Alone.Round(time.Millisecond)))
 	}
 	row("violations", r.count())
 	t.Flush()

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -62,9 +61,7 @@ func (c *checker) answer(e history.Entry) {
 	if e.Dup {
 		r.Duplicates++
 	}
-	gap := time.Duration(e.T - c.lastAck)
-	r.LongestAckGap = max(r.LongestAckGap, gap)
-	c.blame(gap)
+	c.blame(e.T)
 	r.SlowestAck = max(r.SlowestAck, time.Duration(e.T-s.invoked))
 	c.lastAck = e.T
 	s.seq, s.already = e.Seq, e.Dup && s.kind != ""
@@ -75,21 +72,29 @@ func (c *checker) answer(e history.Entry) {
 	}
 }
 
-// blame puts a time without an ack, which ends now, down to the first fault since it
-// began, or to the newest one.
-func (c *checker) blame(gap time.Duration) {
-	if len(c.faults) == 0 {
-		return
+// spell is the time in which a fault is at work.
+type spell struct {
+	name, key string
+	from, to  int64 // to: a second after it is mended
+}
+
+// blame puts a time without an ack, which ends now, down to the faults at work in it.
+func (c *checker) blame(now int64) {
+	var at []*spell
+	for _, s := range c.faults {
+		if s.from <= now && s.to >= c.lastAck {
+			at = append(at, s)
+		}
 	}
-	since := func(f history.Entry) bool { return f.T >= c.lastAck-int64(200*time.Millisecond) }
-	i := slices.IndexFunc(c.faults, since)
-	if i < 0 {
-		i = len(c.faults) - 1
+	gap := time.Duration(now - c.lastAck)
+	if gap > c.report.LongestAckGap {
+		c.report.LongestAckGap, c.report.AckGapFaults = gap, len(at)
 	}
-	name := c.faults[i].Why
-	f := c.report.Faults[name]
-	f.Gap = max(f.Gap, gap)
-	c.report.Faults[name] = f
+	if len(at) == 1 {
+		f := c.report.Faults[at[0].name]
+		f.Alone = max(f.Alone, gap)
+		c.report.Faults[at[0].name] = f
+	}
 }
 
 // settle holds every message against the log, and the log against every message.
