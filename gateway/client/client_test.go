@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"runtime"
 	"testing"
 	"time"
 
@@ -154,6 +155,11 @@ func TestFullBufferLosesNothing(t *testing.T) {
 	join(t, c, p, proto.From{}, 0)
 	for seq := uint64(1); seq <= 6; seq++ {
 		p.event(seq)
+	}
+	for ctx := within(t); c.Stats().Lags == 0; runtime.Gosched() {
+		if ctx.Err() != nil {
+			t.Fatal("no lag with more events than the buffer holds")
+		}
 	}
 	done := say(t, c, "x", "k") // goes through although nobody takes the events
 	a := p.hear("say")

@@ -68,7 +68,9 @@ func (c *Client) pump(l *link, now time.Time) (wait time.Duration, patient bool)
 			continue
 		case r.state == lagging && len(c.queue) == 0, r.state == absent:
 			p.join(r)
-		case r.state == joined && len(r.says) > 0:
+		case (r.state == joined || r.state == lagging) && len(r.says) > 0:
+			// Lagging, the session is still in the room, and who says something
+			// need not be who takes the events.
 			p.call(r.says[0])
 		}
 		if r.join != nil {
