@@ -144,6 +144,16 @@ func TestClosedRoomIsLeft(t *testing.T) {
 	}
 }
 
+// lagged waits until the client has been sent more events than its buffer holds.
+func lagged(t *testing.T, c *client.Client) {
+	t.Helper()
+	for ctx := within(t); c.Stats().Lags == 0; runtime.Gosched() {
+		if ctx.Err() != nil {
+			t.Fatal("no lag with more events than the buffer holds")
+		}
+	}
+}
+
 func TestFullBufferLosesNothing(t *testing.T) {
 	s := newScript(t)
 	cfg := s.config()
@@ -156,11 +166,7 @@ func TestFullBufferLosesNothing(t *testing.T) {
 	for seq := uint64(1); seq <= 6; seq++ {
 		p.event(seq)
 	}
-	for ctx := within(t); c.Stats().Lags == 0; runtime.Gosched() {
-		if ctx.Err() != nil {
-			t.Fatal("no lag with more events than the buffer holds")
-		}
-	}
+	lagged(t, c)
 	done := say(t, c, "x", "k") // goes through although nobody takes the events
 	a := p.hear("say")
 	p.say(`{"id":%d,"ok":{"seq":7,"at":"2026-11-22T10:53:07.123Z"}}`, a.ID)
@@ -177,6 +183,32 @@ func TestFullBufferLosesNothing(t *testing.T) {
 	if got := c.Stats().Lags; got != 1 {
 		t.Errorf("got %d lags, want 1", got)
 	}
+}
+
+// A new session is in no room, whatever the old one was waiting for.
+func TestFullBufferOverALostConnection(t *testing.T) {
+	s := newScript(t)
+	cfg := s.config()
+	cfg.Buffer = 2 // hello and an event
+	c, p := s.dial(cfg)
+	join(t, c, p, proto.From{}, 0)
+	p.event(1)
+	p.event(2)
+	lagged(t, c)
+	p.conn.Close()
+	p = s.again()
+	done := say(t, c, "x", "k")
+	if a := p.admit(2); *a.Since != 1 {
+		t.Errorf("got since %d, want 1", *a.Since)
+	}
+	a := p.hear("say")
+	p.say(`{"id":%d,"ok":{"seq":3,"at":"2026-11-22T10:53:07.123Z"}}`, a.ID)
+	if got := <-done; got.err != nil {
+		t.Fatal(got.err)
+	}
+	wantEvents(t, c, 1)
+	p.event(2)
+	wantEvents(t, c, 2)
 }
 
 func TestCloseCodes(t *testing.T) {

@@ -30,7 +30,7 @@ const (
 	absent  roomState = iota // to be joined
 	joining                  // asked; events until the ok belong to an earlier join
 	joined
-	lagging // events are dropped until Next has taken what is kept; then absent
+	lagging // events are dropped until Next has taken what is kept; then the room is joined again
 )
 
 // verdict is what becomes of an event.
@@ -89,10 +89,7 @@ func (r *room) passed(g *proto.Gap) {
 
 // detached returns the room to where a new connection has to begin.
 func (r *room) detached() {
-	if r.state != lagging {
-		r.state = absent
-	}
-	r.join, r.refusals, r.notYet = nil, 0, time.Time{}
+	r.state, r.join, r.refusals, r.notYet = absent, nil, 0, time.Time{}
 	for _, say := range r.says {
 		say.sent = false
 	}

@@ -122,7 +122,7 @@ type checker struct {
 	order   []*say          // as invoked
 	cursors map[place]*cursor
 	senders map[string]string // client -> sender
-	faults  []*spell
+	faults  []*spell          // that may be at work in a time without an ack
 	healed  bool
 	ended   bool
 
@@ -220,7 +220,7 @@ func (c *checker) entry(e history.Entry) {
 		f := c.report.Faults[e.Why]
 		f.Times++
 		c.report.Faults[e.Why] = f
-		c.faults = append(c.faults, &spell{name: e.Why, key: e.Key, from: e.T, to: math.MaxInt64})
+		c.faults = append(c.faults, &spell{name: e.Why, key: e.Key, to: math.MaxInt64})
 	case history.Mend:
 		for _, s := range c.faults {
 			if s.key == e.Key {

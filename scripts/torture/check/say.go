@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -72,28 +73,25 @@ func (c *checker) answer(e history.Entry) {
 	}
 }
 
-// spell is the time in which a fault is at work.
+// spell is one fault at work.
 type spell struct {
 	name, key string
-	from, to  int64 // to: a second after it is mended
+	to        int64 // a second after it is mended
 }
 
-// blame puts a time without an ack, which ends now, down to the faults at work in it.
+// blame puts a time without an ack, which ends now, down to the faults at work in it. Those
+// that were over before it began can be in none that follows, and are forgotten.
 func (c *checker) blame(now int64) {
-	var at []*spell
-	for _, s := range c.faults {
-		if s.from <= now && s.to >= c.lastAck {
-			at = append(at, s)
-		}
-	}
+	c.faults = slices.DeleteFunc(c.faults, func(s *spell) bool { return s.to < c.lastAck })
 	gap := time.Duration(now - c.lastAck)
 	if gap > c.report.LongestAckGap {
-		c.report.LongestAckGap, c.report.AckGapFaults = gap, len(at)
+		c.report.LongestAckGap, c.report.AckGapFaults = gap, len(c.faults)
 	}
-	if len(at) == 1 {
-		f := c.report.Faults[at[0].name]
+	if len(c.faults) == 1 {
+		name := c.faults[0].name
+		f := c.report.Faults[name]
 		f.Alone = max(f.Alone, gap)
-		c.report.Faults[at[0].name] = f
+		c.report.Faults[name] = f
 	}
 }
 
