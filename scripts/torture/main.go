@@ -38,11 +38,13 @@ type config struct {
 	mode    string
 	seed    uint64
 	faults  string
+	hold    time.Duration
 	sync    string
 	dir     string
 	keep    bool
 	race    bool
 	check   string
+	each    bool
 	clients int
 	rooms   int
 	rate    int
@@ -60,12 +62,14 @@ func main() {
 	flag.DurationVar(&c.length, "for", c.length, "let clients talk for this `long`")
 	flag.StringVar(&c.mode, "mode", c.mode, "what to run: embedded, single or cluster")
 	flag.Uint64Var(&c.seed, "seed", c.seed, "draw faults and talk from this `number`; random without")
-	flag.StringVar(&c.faults, "faults", c.faults, "only these, separated by commas, such as `\"kill nats,pause\"`; none for none")
+	flag.StringVar(&c.faults, "faults", c.faults, "only these `faults`, separated by commas, such as \"kill nats,split nats2,pause\"; none for none")
+	flag.DurationVar(&c.hold, "hold", c.hold, "let each fault last this `long`; 0 draws a time for each")
 	flag.StringVar(&c.sync, "sync", c.sync, "when NATS syncs to disk: always, or an `interval`")
 	flag.StringVar(&c.dir, "dir", c.dir, "work in this `directory`; a temporary one without")
 	flag.BoolVar(&c.keep, "keep", c.keep, "keep history and logs of a good run too")
 	flag.BoolVar(&c.race, "race", c.race, "build the processes with the race detector")
 	flag.StringVar(&c.check, "check", c.check, "only check this history `file`")
+	flag.BoolVar(&c.each, "each", c.each, "print how many messages were acknowledged during each fault")
 	flag.IntVar(&c.clients, "clients", c.clients, "how many clients talk")
 	flag.IntVar(&c.rooms, "rooms", c.rooms, "in how many rooms")
 	flag.IntVar(&c.rate, "rate", c.rate, "how many messages a second they say in all")
@@ -85,7 +89,7 @@ func main() {
 // torture makes one run and reports whether it is a good one.
 func torture(ctx context.Context, c config) (ok bool, err error) {
 	if c.check != "" {
-		return verdict(c.check)
+		return verdict(c, c.check)
 	}
 	switch c.mode {
 	case "embedded", "single", "cluster":
@@ -112,7 +116,7 @@ func torture(ctx context.Context, c config) (ok bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("%w (see %s)", err, c.dir)
 	}
-	ok, err = verdict(path)
+	ok, err = verdict(c, path)
 	for _, trouble := range troubles {
 		fmt.Println("VIOLATION process:", trouble)
 		ok = false
@@ -130,11 +134,14 @@ func torture(ctx context.Context, c config) (ok bool, err error) {
 }
 
 // verdict checks a history and prints the summary.
-func verdict(path string) (ok bool, err error) {
+func verdict(c config, path string) (ok bool, err error) {
 	report, err := check.Check(history.Read(path))
 	if err != nil {
 		return false, err
 	}
 	report.Print(os.Stdout)
+	if c.each {
+		report.PrintSpells(os.Stdout)
+	}
 	return report.Kept(), nil
 }

@@ -83,7 +83,7 @@ func planFor(c config, shape fault.Shape) ([]fault.Step, error) {
 	if !shape.Root {
 		fmt.Println("torture: not root, so no networks are cut and no disks filled")
 	}
-	return shape.Plan(c.seed, c.length, choice), nil
+	return shape.Plan(c.seed, c.length, c.hold, choice), nil
 }
 
 // talk is the run proper. Its phases: everybody joins; talk and faults; everything is
@@ -156,9 +156,9 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step) error {
 	var doing sync.WaitGroup
 	for i, step := range plan {
 		sleep(ctx, step.At-time.Since(begin))
-		fmt.Printf("%7.1fs  %s %d for %v\n", time.Since(begin).Seconds(), step, step.Target+1, step.For.Round(10*time.Millisecond))
+		fmt.Printf("%7.1fs  %s %s for %v\n", time.Since(begin).Seconds(), step.Kind, step.Process(), step.For.Round(10*time.Millisecond))
 		key := fmt.Sprintf("fault-%d", i+1)
-		r.history.Add(history.Entry{Op: history.Fault, Why: step.String(), Key: key})
+		r.history.Add(history.Entry{Op: history.Fault, Why: step.String(), Key: key, Client: step.Process()})
 		doing.Go(func() {
 			if err := r.rig.Do(ctx, step); err != nil {
 				failed <- err

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"strings"
 	"time"
 
 	"roomcast/scripts/torture/history"
@@ -59,6 +60,15 @@ type Fault struct {
 	Alone time.Duration // the longest time without an ack while it alone was at work
 }
 
+// Spell is one fault.
+type Spell struct {
+	Name string // the kind and the process
+	From time.Duration
+	For  time.Duration
+	Acks int           // in that time
+	Gap  time.Duration // the longest part of that time without an ack
+}
+
 // Report is the result of a check.
 type Report struct {
 	Violations []Violation
@@ -71,6 +81,7 @@ type Report struct {
 	Gaps                int // announced
 	Stored              int // events in the log
 	Faults              map[string]Fault
+	Spells              []Spell
 	Refusals            map[string]int // for good, by code
 	LongestAckGap       time.Duration  // between two acks while messages were waiting
 	AckGapFaults        int            // how many faults were at work in it
@@ -123,6 +134,7 @@ type checker struct {
 	cursors map[place]*cursor
 	senders map[string]string // client -> sender
 	faults  []*spell          // that may be at work in a time without an ack
+	spells  []*spell          // all
 	healed  bool
 	ended   bool
 
@@ -220,11 +232,15 @@ func (c *checker) entry(e history.Entry) {
 		f := c.report.Faults[e.Why]
 		f.Times++
 		c.report.Faults[e.Why] = f
-		c.faults = append(c.faults, &spell{name: e.Why, key: e.Key, to: math.MaxInt64})
+		s := &spell{name: e.Why, key: e.Key, from: e.T, lastAck: e.T, to: math.MaxInt64}
+		c.faults = append(c.faults, s)
+		c.spells = append(c.spells, s)
+		s.shown = Spell{Name: strings.TrimSuffix(e.Why, strings.TrimRight(e.Client, "0123456789")) + e.Client, From: time.Duration(e.T)}
 	case history.Mend:
 		for _, s := range c.faults {
 			if s.key == e.Key {
 				s.to = e.T + int64(time.Second)
+				s.end(e.T)
 			}
 		}
 	case history.Heal:
@@ -240,6 +256,9 @@ func (c *checker) entry(e history.Entry) {
 // finish draws what needs the whole history.
 func (c *checker) finish() {
 	c.settle()
+	for _, s := range c.spells {
+		c.report.Spells = append(c.report.Spells, s.shown)
+	}
 	for p, m := range c.cursors {
 		c.caughtUp(p, m)
 	}

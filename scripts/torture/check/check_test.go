@@ -413,6 +413,14 @@ func TestFaultsAreBlamedAlone(t *testing.T) {
 			t.Errorf("%s: %+v, want once and %v without an ack", name, got, want)
 		}
 	}
+	want := []Spell{
+		{"kill", 0, 1100 * time.Millisecond, 1, time.Second},
+		{"cut", 3 * time.Second, 2200 * time.Millisecond, 2, 1100 * time.Millisecond},
+		{"pause", 4100 * time.Millisecond, 1100 * time.Millisecond, 1, time.Second},
+	}
+	if !slices.Equal(r.Spells, want) {
+		t.Errorf("got %+v, want %+v", r.Spells, want)
+	}
 }
 
 func TestReportIsBounded(t *testing.T) {

@@ -42,6 +42,17 @@ func (r *Report) Print(w io.Writer) {
 	}
 }
 
+// PrintSpells writes what each fault did to the acks.
+func (r *Report) PrintSpells(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "  fault\tat\tfor\tacks\tacks/s\tlongest without an ack")
+	for _, s := range r.Spells {
+		fmt.Fprintf(t, "  %s\t%v\t%v\t%d\t%.1f\t%v\n", s.Name, s.From.Round(100*time.Millisecond),
+			s.For.Round(100*time.Millisecond), s.Acks, float64(s.Acks)/max(s.For.Seconds(), 0.001), s.Gap.Round(10*time.Millisecond))
+	}
+	t.Flush()
+}
+
 func (r *Report) count() (n int) {
 	for _, k := range r.Broken {
 		n += k

@@ -76,13 +76,36 @@ func (c *checker) answer(e history.Entry) {
 // spell is one fault at work.
 type spell struct {
 	name, key string
+	from      int64
 	to        int64 // a second after it is mended
+	lastAck   int64 // while it is at work
+	over      bool
+	shown     Spell
+}
+
+// ack takes over that an ack came at now.
+func (s *spell) ack(now int64) {
+	if s.over {
+		return
+	}
+	s.shown.Acks++
+	s.shown.Gap = max(s.shown.Gap, time.Duration(now-s.lastAck))
+	s.lastAck = now
+}
+
+// end takes over that the fault was mended at now.
+func (s *spell) end(now int64) {
+	s.shown.Gap = max(s.shown.Gap, time.Duration(now-s.lastAck))
+	s.shown.For, s.over = time.Duration(now-s.from), true
 }
 
 // blame puts a time without an ack, which ends now, down to the faults at work in it. Those
 // that were over before it began can be in none that follows, and are forgotten.
 func (c *checker) blame(now int64) {
 	c.faults = slices.DeleteFunc(c.faults, func(s *spell) bool { return s.to < c.lastAck })
+	for _, s := range c.faults {
+		s.ack(now)
+	}
 	gap := time.Duration(now - c.lastAck)
 	if gap > c.report.LongestAckGap {
 		c.report.LongestAckGap, c.report.AckGapFaults = gap, len(c.faults)

@@ -22,6 +22,7 @@ const (
 	Cut      Kind = "cut"       // what goes between it and the servers is dropped, both ways
 	CutIn    Kind = "cut in"    // only what comes to it
 	CutOut   Kind = "cut out"   // only what it sends
+	Split    Kind = "split"     // only what goes between it and the other servers; clients still reach all of them
 	Full     Kind = "full disk" // its disk is full for For; then it is started again
 	Outage   Kind = "outage"    // all of the role are killed at once, and started again after For
 )
@@ -42,8 +43,21 @@ type Step struct {
 	For    time.Duration
 	Kind   Kind
 	Role   Role
-	Target int // which process of the role
+	Target int // which process of the role, counted from 0
 }
+
+// Process names the process that the step hits, as the rig does.
+func (s Step) Process() string { return fmt.Sprintf("%s%d", s.Role, s.Target+1) }
+
+// Choice is a kind of fault that a plan may contain.
+type Choice struct {
+	Kind Kind
+	Role Role
+	Only int // the only process that it hits, counted from 1; 0 = any
+}
+
+// String names the choice as [Shape.Select] takes it.
+func (c Choice) String() string { return fmt.Sprintf("%s %s", c.Kind, c.Role) }
 
 // String describes the step as the history and the summary have it.
 func (s Step) String() string { return fmt.Sprintf("%s %s", s.Kind, s.Role) }
@@ -69,6 +83,9 @@ func (s Shape) possible(r Role) []Kind {
 	}
 	if s.Root && !alone {
 		kinds = append(kinds, Cut, CutIn, CutOut)
+		if r == NATS && s.Processes[r] > 1 {
+			kinds = append(kinds, Split)
+		}
 	}
 	if s.Root && (r == NATS || alone) {
 		kinds = append(kinds, Full)
@@ -76,25 +93,33 @@ func (s Shape) possible(r Role) []Kind {
 	return kinds
 }
 
-// Select keeps of all that is possible what only asks for: a comma-separated list of kinds,
-// "all" or nothing for everything. What is asked for and cannot be done is an error.
-func (s Shape) Select(only string) ([]Step, error) {
-	var all []Step
+// Select returns the possible choices that only names: a comma-separated list of kinds such
+// as "kill", of kinds with a role such as "kill nats", or of kinds with one process such as
+// "kill nats2"; "all" or nothing names every choice. A name that fits no choice is an error.
+func (s Shape) Select(only string) ([]Choice, error) {
+	var all []Choice
 	for _, r := range []Role{Gateway, Service, NATS} {
 		for _, k := range s.possible(r) {
-			all = append(all, Step{Kind: k, Role: r})
+			all = append(all, Choice{Kind: k, Role: r})
 		}
 	}
 	if only == "" || only == "all" {
 		return all, nil
 	}
-	var kept []Step
+	var kept []Choice
 	for name := range strings.SplitSeq(only, ",") {
 		name = strings.TrimSpace(name)
 		n := len(kept)
-		for _, step := range all {
-			if name == string(step.Kind) || name == step.String() {
-				kept = append(kept, step)
+		for _, c := range all {
+			if name == string(c.Kind) || name == c.String() {
+				kept = append(kept, c)
+				continue
+			}
+			for i := range s.Processes[c.Role] {
+				if name == fmt.Sprintf("%s%d", c, i+1) {
+					c.Only = i + 1
+					kept = append(kept, c)
+				}
 			}
 		}
 		if len(kept) == n {
@@ -104,10 +129,10 @@ func (s Shape) Select(only string) ([]Step, error) {
 	return kept, nil
 }
 
-func names(steps []Step) string {
+func names(choices []Choice) string {
 	var list []string
-	for _, s := range steps {
-		list = append(list, s.String())
+	for _, c := range choices {
+		list = append(list, c.String())
 	}
 	return strings.Join(list, ", ")
 }
@@ -116,26 +141,38 @@ const (
 	lead  = 3 * time.Second  // without faults at the beginning
 	trail = 5 * time.Second  // and at the end
 	most  = 30 * time.Second // a fault lasts at most this long
+
+	// A split shorter than an election (4-9 s) or than two lost pings shows little.
+	leastSplit = 8 * time.Second
+	mostSplit  = 25 * time.Second
 )
 
-// Plan spreads faults of the given choice over length. Every one of the choice comes once,
-// in random order, before any comes again. A quarter begin before the one before has ended.
-func (s Shape) Plan(seed uint64, length time.Duration, choice []Step) []Step {
-	if len(choice) == 0 {
+// Plan spreads faults of the given choices over length. Every choice comes once, in random
+// order, before any comes again. A quarter begin before the one before has ended. If hold is
+// not 0, each fault lasts that long.
+func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) []Step {
+	if len(choices) == 0 {
 		return nil
 	}
 	r := rand.New(rand.NewPCG(seed, 0))
 	longest := min(most, max(length/12, time.Second))
-	var plan, deck []Step
+	var plan []Step
+	var deck []Choice
 	for at := lead; ; {
 		if len(deck) == 0 {
-			deck = slices.Clone(choice)
+			deck = slices.Clone(choices)
 			r.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
 		}
-		step := deck[0]
+		c := deck[0]
 		deck = deck[1:]
-		step.At, step.Target = at, r.IntN(s.Processes[step.Role])
+		step := Step{At: at, Kind: c.Kind, Role: c.Role, Target: r.IntN(s.Processes[c.Role])}
+		if c.Only > 0 {
+			step.Target = c.Only - 1
+		}
 		step.For = lasting(r, step.Kind, longest)
+		if hold > 0 {
+			step.For = hold
+		}
 		if step.At+step.For > length-trail {
 			return plan
 		}
@@ -150,9 +187,13 @@ func (s Shape) Plan(seed uint64, length time.Duration, choice []Step) []Step {
 // lasting draws how long a fault lasts: short ones are more likely than long ones, and a
 // killed process is never away for more than 5 s, as under a supervisor.
 func lasting(r *rand.Rand, k Kind, longest time.Duration) time.Duration {
-	if k == Kill || k == Term || k == Outage {
+	least := 500 * time.Millisecond
+	switch k {
+	case Kill, Term, Outage:
 		longest = min(longest, 5*time.Second)
+	case Split:
+		least, longest = leastSplit, mostSplit
 	}
 	x := r.Float64()
-	return time.Duration(x*x*float64(longest-500*time.Millisecond)) + 500*time.Millisecond
+	return least + time.Duration(x*x*float64(longest-least))
 }

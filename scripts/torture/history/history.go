@@ -35,7 +35,7 @@ const (
 	Gap    Op = "gap"    // Link, Seq, Why: events up to Seq were announced as lost
 	Ended  Op = "ended"  // Link, Why: the connection ended; no Room
 
-	Fault Op = "fault" // Why, Key: something is done to the system; no Client, no Room
+	Fault Op = "fault" // Why, Key: something is done to Client, a process; no Room
 	Mend  Op = "mend"  // Key: that fault is over, what it stopped runs again
 	Heal  Op = "heal"  // everything runs again and nothing more will be done to it
 	End   Op = "end"   // the clients have been given time to catch up

@@ -49,7 +49,7 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 		p.signal(syscall.SIGSTOP, false)
 		sleep(ctx, s.For)
 		p.signal(syscall.SIGCONT, false)
-	case fault.Cut, fault.CutIn, fault.CutOut:
+	case fault.Cut, fault.CutIn, fault.CutOut, fault.Split:
 		if err := r.cut(p, s.Kind); err != nil {
 			return err
 		}
@@ -82,10 +82,14 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// cut drops what goes between p and those it talks to: the servers, for a server everybody.
+// cut drops what goes between p and its peers: the servers, and for a server everybody. A
+// split server loses only the other servers.
 func (r *Rig) cut(p *Process, k fault.Kind) error {
 	var peers []string
 	for _, peer := range r.all {
+		if k == fault.Split && peer.Role != fault.NATS {
+			continue
+		}
 		if peer != p && (p.Role == fault.NATS || peer.Role == fault.NATS) {
 			peers = append(peers, peer.ip)
 		}
