@@ -69,6 +69,7 @@ type Command struct {
 	Key     string  // say; "" if none
 
 	From   From   // join; history uses Since
+	begins bool   // join: since, last or after was given
 	Before uint64 // history: events below this seq; 0 = the newest page
 	Limit  int    // history; 0 = the default
 
@@ -81,10 +82,24 @@ type Command struct {
 }
 
 // ParseCommand reads one JSON text frame. Its error is always a [*Refusal] that tells
-// what is wrong; where the id could be read, the returned command carries it, so that
-// the refusal can be addressed.
+// what is wrong. The returned command carries the id wherever it stands in the frame, so
+// that the refusal can be addressed.
 func ParseCommand(frame []byte) (Command, error) {
 	var c Command
+	err := c.read(frame)
+	if err == nil {
+		return c, nil
+	}
+	if c.ID == nil {
+		c.ID = findID(frame)
+	}
+	if asRefusal(err) {
+		return c, err
+	}
+	return c, Refuse(BadRequest, "the frame is %v", err)
+}
+
+func (c *Command) read(frame []byte) error {
 	r := jsonReader{b: frame}
 	err := r.object(func(name string) error {
 		if name == "id" {
@@ -96,32 +111,65 @@ func ParseCommand(frame []byte) (Command, error) {
 		c.Verb = Verb(name)
 		read, ok := readers[c.Verb]
 		if !ok {
-			// The rest of the frame is still read, for the id may come last.
-			_, err := r.value()
-			return err
+			return Refuse(BadRequest, "there is no command %s; there are say, join, leave, history, members, signal, moderate and auth", clip(name))
 		}
-		return r.object(func(name string) error { return read(&c, &r, name) })
+		return r.object(func(name string) error { return read(c, &r, name) })
 	})
 	if err == nil {
 		err = r.end()
 	}
-	switch {
-	case err == nil:
-	case asRefusal(err):
-		return c, err
-	default:
-		return c, Refuse(BadRequest, "the frame is %v", err)
+	if err != nil {
+		return err
 	}
 	if c.Verb == "" {
-		return c, Refuse(BadRequest, `the frame holds no command; send for example {"id":1,"say":{"text":"hi"}}`)
-	}
-	if readers[c.Verb] == nil {
-		return c, Refuse(BadRequest, "there is no command %s; there are say, join, leave, history, members, signal, moderate and auth", clip(string(c.Verb)))
+		return Refuse(BadRequest, `the frame holds no command; send for example {"id":1,"say":{"text":"hi"}}`)
 	}
 	if r := c.check(); r != nil {
-		return c, r
+		return r
 	}
-	return c, nil
+	return nil
+}
+
+// findID returns the id of a frame that is refused for another reason, nil if there is
+// none. It follows strings and brackets only, so that it also reaches an id that stands
+// behind what the reader refused.
+func findID(frame []byte) []byte {
+	depth, name := 0, false // name: the next string at depth 1 is a member's name
+	for i := 0; i < len(frame); i++ {
+		switch frame[i] {
+		case '{', '[':
+			depth++
+			name = depth == 1 && frame[i] == '{'
+		case '}', ']':
+			depth--
+		case ',':
+			name = depth == 1
+		case '"':
+			start := i
+			for i++; i < len(frame) && frame[i] != '"'; i++ {
+				if frame[i] == '\\' {
+					i++
+				}
+			}
+			if i >= len(frame) {
+				return nil
+			}
+			if !name {
+				continue
+			}
+			name = false
+			r := jsonReader{b: frame, i: start}
+			if s, err := r.str(); err != nil || s != "id" || r.expect(':') != nil {
+				continue
+			}
+			var c Command
+			if c.readID(&r) != nil {
+				return nil
+			}
+			return c.ID
+		}
+	}
+	return nil
 }
 
 func asRefusal(err error) bool {
@@ -169,22 +217,12 @@ var readers = map[Verb]func(c *Command, r *jsonReader, name string) error{
 	},
 	VerbJoin: func(c *Command, r *jsonReader, name string) (err error) {
 		switch name {
-		case "since":
-			c.From.Since, err = r.integer()
-			c.From.HasSince = true
-			return err
-		case "last":
-			var n uint64
-			n, err = r.integer()
-			c.From.Last = int(min(n, MaxReplay))
-			return err
-		case "after":
-			var s string
-			if s, err = r.str(); err != nil {
-				return err
+		case "since", "last", "after":
+			if c.begins {
+				return Refuse(BadRequest, "join takes one of since, last and after")
 			}
-			c.From.After, err = ParseTime(s)
-			return err
+			c.begins = true
+			return c.From.read(r, name)
 		case "epoch":
 			c.From.Epoch, err = r.str()
 			return err
@@ -250,6 +288,25 @@ var readers = map[Verb]func(c *Command, r *jsonReader, name string) error{
 	},
 }
 
+// read reads the value of since, last or after.
+func (f *From) read(r *jsonReader, name string) (err error) {
+	switch name {
+	case "since":
+		f.HasSince = true
+		f.Since, err = r.integer()
+	case "last":
+		var n uint64
+		n, err = r.integer()
+		f.Last = int(min(n, MaxReplay))
+	case "after":
+		var s string
+		if s, err = r.str(); err == nil {
+			f.After, err = ParseTime(s)
+		}
+	}
+	return err
+}
+
 // common reads the field every verb about a room shares.
 func (c *Command) common(r *jsonReader, name string) error {
 	if name != "room" {
@@ -282,16 +339,6 @@ func (c *Command) check() *Refusal {
 		}
 	case VerbSignal:
 		return CheckType(c.Content.Type)
-	case VerbJoin:
-		n := 0
-		for _, set := range []bool{c.From.HasSince, c.From.Last > 0, !c.From.After.IsZero()} {
-			if set {
-				n++
-			}
-		}
-		if n > 1 {
-			return Refuse(BadRequest, "join takes one of since, last and after")
-		}
 	case VerbHistory:
 		if c.From.HasSince && c.Before != 0 {
 			return Refuse(BadRequest, "history takes one of before and since")
@@ -336,11 +383,16 @@ func (r *jsonReader) body(kind Kind) ([]byte, error) {
 	return raw, nil
 }
 
-// ParseTime reads an RFC 3339 time such as 2026-11-22T10:53:07Z.
+// ParseTime reads an RFC 3339 time such as 2026-11-22T10:53:07Z. A time before 1970
+// becomes the first moment of 1970: nothing is older, and the zero [time.Time] means that
+// no time was given.
 func ParseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
 		return t, Refuse(BadRequest, "%s is no time; write for example 2026-11-22T10:53:07Z", clip(s))
+	}
+	if first := time.Unix(0, 0).UTC(); t.Before(first) {
+		return first, nil
 	}
 	return t, nil
 }

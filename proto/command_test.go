@@ -1,9 +1,11 @@
 package proto
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -108,18 +110,84 @@ func TestParseCommandRefuses(t *testing.T) {
 	}
 }
 
+// A refusal carries the id wherever it stands, for the members of an object have no order.
+func TestRefusalCarriesTheIDWhereverItStands(t *testing.T) {
+	for _, verb := range []string{
+		`"join":{"room":".a"}`,
+		`"say":{"room":"x","txt":1}`,
+		`"say":{"text":"a","type":"a b"}`,
+		`"say":{"text":"\ud800"}`,
+		`"say":{"text":"a",}`,
+		`"say":{"data":{"a":1,"a":2}}`,
+		`"say":{"data":{"id":8},"text":"a"}`,
+		`"say":{"data":["id",8,{"id":9}],"x":"\\\",\"id\":8"}`,
+		`"say":{"data":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`,
+		"\"say\":{\"text\":\"\xff\"}",
+		`"join":{"since":1,"last":0}`,
+		`"join":{"since":-1}`,
+		`"say":1e999`,
+		`"shout":{}`,
+		`"leave":{},"members":{}`,
+		`"auth":{}`,
+	} {
+		for _, id := range []string{`7`, `"a\"b"`} {
+			for _, frame := range []string{
+				`{"id":` + id + `,` + verb + `}`,
+				`{` + verb + `,"id":` + id + `}`,
+				`{ ` + verb + ` , "\u0069d" : ` + id + ` } `,
+			} {
+				c, err := ParseCommand([]byte(frame))
+				if _, refused := err.(*Refusal); !refused || string(c.ID) != id {
+					t.Errorf("ParseCommand(%.80s): got id %q with %v, want %s with a refusal", frame, c.ID, err, id)
+				}
+			}
+		}
+	}
+}
+
+// The oldest time that can be written replays everything, and still is one of since, last
+// and after.
+func TestAfterTheOldestTime(t *testing.T) {
+	for _, after := range []string{"0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "1969-12-31T23:59:59Z"} {
+		c, err := ParseCommand([]byte(`{"join":{"room":"lobby","after":"` + after + `"}}`))
+		if err != nil || c.From.None() || c.From.After.After(time.Unix(0, 0)) {
+			t.Errorf("after %s: got %+v, %v, want a replay from the beginning", after, c.From, err)
+		}
+	}
+	for _, frame := range []string{
+		`{"join":{"room":"lobby","since":1,"after":"0001-01-01T00:00:00Z"}}`,
+		`{"join":{"room":"lobby","after":"0001-01-01T00:00:00Z","last":1}}`,
+		`{"join":{"room":"lobby","since":1,"last":0}}`,
+	} {
+		if c, err := ParseCommand([]byte(frame)); err == nil {
+			t.Errorf("ParseCommand(%s): got %+v, want a refusal", frame, c.From)
+		}
+	}
+}
+
+// plainID is an id that is spelt the same everywhere.
+var plainID = regexp.MustCompile(`^(0|[1-9][0-9]{0,14}|"[ -~]{0,40}")$`)
+
 // FuzzParseCommand holds the reader against encoding/json: what it takes is valid JSON
-// that says the same.
+// that says the same, and what it refuses is refused with the id.
 func FuzzParseCommand(f *testing.F) {
 	f.Add([]byte(`{"id":1,"say":{"room":"lobby","text":"h\u00e9\ud83d\ude00","key":"3f9c","type":"a.b"}}`))
 	f.Add([]byte(`{"join":{"room":"聊天室1","last":5}}`))
 	f.Add([]byte(`{"id":"a","say":{"data":{"a":[1e3,-0.5,null,true,{}]}}}`))
 	f.Add([]byte(`{"history":{"before":1,"limit":2}}`))
+	f.Add([]byte(`{"join":{"room":".a"},"id":1}`))
+	f.Add([]byte(`{"say":{"data":{"id":[1,{"x":"\\\""}]}},"id":"z"}`))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		c, err := ParseCommand(frame)
 		if err != nil {
 			if _, ok := err.(*Refusal); !ok {
 				t.Fatalf("got %T, want a refusal", err)
+			}
+			var m map[string]json.RawMessage
+			if json.Unmarshal(frame, &m) == nil && bytes.Count(frame, []byte(`"id"`)) == 1 && bytes.IndexByte(frame, '\\') < 0 {
+				if id := string(m["id"]); plainID.MatchString(id) && string(c.ID) != id {
+					t.Fatalf("got id %q, want %s", c.ID, id)
+				}
 			}
 			return
 		}

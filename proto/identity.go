@@ -17,7 +17,7 @@ const (
 // go by, and the name that is shown.
 type Identity struct {
 	ID   string // of [A-Za-z0-9_.:@-], unique; authenticated, or made by a gateway and signed into resume
-	Name string // any printable text; "" if none was given
+	Name string // any text that [CheckName] accepts; "" if none was given
 }
 
 // CheckID refuses an id that cannot stand in a NATS header or a log line as it is.
@@ -58,23 +58,41 @@ func checkToken(what, s string, limit int) *Refusal {
 	return nil
 }
 
-// CheckName refuses a display name that is too long, not UTF-8, or holds characters
-// that cannot be seen or that turn the writing direction of what follows.
+// CheckName refuses a display name that is too long, is not UTF-8, holds a control
+// character or a bidirectional control, or holds nothing that can be seen. Everything
+// else is accepted, characters that are newer than Go's Unicode tables included.
 func CheckName(name string) *Refusal {
 	if len(name) > MaxNameBytes {
 		return Refuse(TooLarge, "the name is %d bytes long, at most %d are allowed", len(name), MaxNameBytes)
 	}
-	if !utf8.ValidString(name) {
+	if !utf8.ValidString(name) { // which surrogates are not either
 		return Refuse(BadRequest, "the name is not valid UTF-8")
 	}
+	visible := name == ""
 	for _, r := range name {
-		// U+200D joins emoji and letters of some scripts; every other character that is
-		// not printable is refused, bidirectional controls among them.
-		if r != '\u200d' && r != '\u200c' && !unicode.IsPrint(r) {
-			return Refuse(BadRequest, "the name holds %U, which cannot be shown", r)
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return Refuse(BadRequest, "the name holds the control character %U", r)
 		}
+		visible = visible || !unicode.IsSpace(r) && !ignorable(r)
+	}
+	if !visible {
+		return Refuse(BadRequest, "the name holds nothing that can be seen")
 	}
 	return nil
+}
+
+// ignorable reports whether r has the Unicode property Default_Ignorable_Code_Point: it
+// is not shown, also where no font knows it. The derivation is that of
+// DerivedCoreProperties.txt.
+func ignorable(r rune) bool {
+	switch {
+	case r < 0xAD:
+		return false
+	case r >= 0xFFF9 && r <= 0xFFFB, r >= 0x13430 && r <= 0x13440: // shown, although of category Cf
+		return false
+	}
+	return unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) &&
+		!unicode.In(r, unicode.White_Space, unicode.Prepended_Concatenation_Mark)
 }
 
 // AppendJSON appends {"id":…,"name":…}, without an empty name.
