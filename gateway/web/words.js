@@ -48,8 +48,15 @@ const zh = {
 };
 
 const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language ?? "en";
-export const lang = /^zh\b/i.test(asked) ? asked : /^en\b/i.test(asked) ? asked : "en";
-export const words = /^zh\b/i.test(lang) ? zh : en;
+const base = /^zh\b/i.test(asked) ? "zh" : "en";
+/** The language of times: as asked, if it is one of ours and a tag that Intl knows. */
+export const lang = asked.slice(0, 2).toLowerCase() === base && isTag(asked) ? asked : base;
+export const words = base === "zh" ? zh : en;
+
+/** Reports whether Intl takes a language tag; it throws for others, such as "en--x" or "en-US@posix". @param {string} tag */
+function isTag(tag) {
+  try { return Intl.getCanonicalLocales(tag).length === 1; } catch { return false; }
+}
 
 /** Puts the words where the document asks for them. */
 export function translate() {

@@ -1,0 +1,32 @@
+// The tests of words.js: node --test gateway/web/
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+/** A fresh copy of the module, as a page with that query in a browser of that language has it. */
+let copies = 0;
+function load(search, language = "en-US") {
+  globalThis.location = { search };
+  Object.defineProperty(globalThis, "navigator", { value: { language }, configurable: true });
+  return import(`./words.js?${++copies}`);
+}
+
+test("the page speaks the language it is asked for, or English", async () => {
+  for (const [search, language, lang, send] of [
+    ["", "en-GB", "en-GB", "Send"], ["", "zh-TW", "zh-TW", "发送"], ["", "de-DE", "en", "Send"],
+    ["?lang=zh", "en-US", "zh", "发送"], ["?lang=EN", "zh-CN", "EN", "Send"],
+  ]) {
+    const m = await load(search, language);
+    assert.deepEqual([m.lang, m.words.send], [lang, send], search + " " + language);
+  }
+});
+
+test("a language tag that Intl refuses does not break the page", async () => {
+  for (const [search, language, lang] of [
+    ["?lang=en--x", "en-US", "en"], ["?lang=zh--x", "en-US", "zh"], ["?lang=en-", "en-US", "en"], ["?lang=", "en-US", "en"],
+    ["?lang=en-%00", "en-US", "en"], ["?lang=zh_CN", "en-US", "en"], ["", "en-US@posix", "en"], ["", "", "en"], ["?lang=en-x", "en-US", "en"],
+  ]) {
+    const m = await load(search, language);
+    assert.equal(m.lang, lang, search + " " + language);
+    assert.match(m.timeOf(new Date(0)), /^\d\d:\d\d$/);
+  }
+});
