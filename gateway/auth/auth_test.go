@@ -87,40 +87,63 @@ func TestResume(t *testing.T) {
 	a.now = func() time.Time { return now }
 	who := a.Anonymous()
 	who.Name = "小明"
-	signed := a.Sign(who)
+	signed := a.Sign(who, now)
 
-	if got, err := a.Resume(signed); err != nil || got != who {
-		t.Fatalf("got %v, %v, want %v", got, err, who)
+	if got, issued, err := a.Resume(signed); err != nil || got != who || issued.Unix() != now.Unix() {
+		t.Fatalf("got %v, %v, %v, want %v, %v", got, issued, err, who, now)
 	}
-	if got, err := newAuth(t, DefaultConfig()).Resume(signed); err != nil || got != who {
+	if got, _, err := newAuth(t, DefaultConfig()).Resume(signed); err != nil || got != who {
 		t.Errorf("another gateway with the same secret: got %v, %v, want %v", got, err, who)
 	}
 	other, err := New([]byte("a secret that is not the same one"), DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.Resume(signed); !errors.Is(err, ErrResume) {
+	if _, _, err := other.Resume(signed); !errors.Is(err, ErrResume) {
 		t.Errorf("another secret: got %v, want %v", err, ErrResume)
 	}
-	if _, err := a.Resume(a.Sign(proto.Identity{ID: "user-1"})); !errors.Is(err, ErrResume) {
+	if _, _, err := a.Resume(a.Sign(proto.Identity{ID: "user-1"}, now)); !errors.Is(err, ErrResume) {
 		t.Errorf("an identity of a token: got %v, want %v", err, ErrResume)
 	}
 	raw, _ := base64.RawURLEncoding.DecodeString(signed)
 	for i := range raw {
 		forged := append([]byte(nil), raw...)
 		forged[i] ^= 1
-		if who, err := a.Resume(base64.RawURLEncoding.EncodeToString(forged)); err == nil {
+		if who, _, err := a.Resume(base64.RawURLEncoding.EncodeToString(forged)); err == nil {
 			t.Errorf("byte %d changed: got %v, want %v", i, who, ErrResume)
 		}
 	}
 	for n := range len(signed) {
-		if who, err := a.Resume(signed[:n]); err == nil {
+		if who, _, err := a.Resume(signed[:n]); err == nil {
 			t.Errorf("the first %d characters: got %v, want %v", n, who, ErrResume)
 		}
 	}
-	now = now.Add(DefaultConfig().ResumeAge + time.Second)
-	if _, err := a.Resume(signed); !errors.Is(err, ErrResume) {
-		t.Errorf("too old: got %v, want %v", err, ErrResume)
+	issued := now
+	now = now.Add(DefaultConfig().ResumeAge - time.Second)
+	renewed := a.Sign(who, issued)
+	if _, _, err := a.Resume(renewed); err != nil {
+		t.Errorf("renewed: got %v, want nil", err)
+	}
+	now = now.Add(2 * time.Second)
+	for _, s := range []string{signed, renewed} {
+		if _, _, err := a.Resume(s); !errors.Is(err, ErrResume) {
+			t.Errorf("too old: got %v, want %v", err, ErrResume)
+		}
+	}
+}
+
+// The clocks of two gateways may be hours apart, and a client that changes from one to the
+// other stays the same sender.
+func TestResumeFromAGatewayWithAnotherClock(t *testing.T) {
+	a := newAuth(t, DefaultConfig())
+	who := a.Anonymous()
+	for _, apart := range []time.Duration{-20 * time.Hour, -6 * time.Minute, 6 * time.Minute, 20 * time.Hour} {
+		if got, _, err := a.Resume(a.Sign(who, time.Now().Add(apart))); err != nil || got != who {
+			t.Errorf("%v apart: got %v, %v, want %v", apart, got, err, who)
+		}
+	}
+	if _, _, err := a.Resume(a.Sign(who, time.Now().Add(25*time.Hour))); !errors.Is(err, ErrResume) {
+		t.Errorf("a day ahead: got %v, want %v", err, ErrResume)
 	}
 }
 
@@ -141,10 +164,10 @@ func FuzzResume(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(a.Sign(proto.Identity{ID: "anon-1", Name: "n"}))
+	f.Add(a.Sign(proto.Identity{ID: "anon-1", Name: "n"}, time.Now()))
 	f.Add("AQ")
 	f.Fuzz(func(t *testing.T, s string) {
-		if who, err := a.Resume(s); err == nil && proto.CheckID(who.ID) != nil {
+		if who, _, err := a.Resume(s); err == nil && proto.CheckID(who.ID) != nil {
 			t.Errorf("got %v out of %q", who, s)
 		}
 	})

@@ -15,18 +15,23 @@ import (
 
 // A resume string is base64url of
 //
-//	1 B version | 8 B seconds since 1970 | 1 B length of the id | id | name | 16 B tag
+//	1 B version | 8 B time of issue, in seconds since 1970 | 1 B length of the id | id | name | 16 B tag
 //
 // where the tag is the first half of HMAC-SHA256 over what stands before it.
 const (
+	// resumeAhead is how far in the future a string may have been issued. The tag shows
+	// that a gateway issued it, so this only tells how far the clocks of gateways may be
+	// apart. A sender who is taken for somebody else stores messages twice.
+	resumeAhead = 24 * time.Hour
+
 	resumeVersion = 1
 	resumeHead    = 1 + 8 + 1
 	resumeTag     = 16
 	maxResume     = 400 // characters; 306 are the most Sign makes
 )
 
-// ErrResume is returned for a resume string that is forged, damaged or too old. Who
-// shows one becomes a new identity; it is not an error of the session.
+// ErrResume is returned for a resume string that is forged, damaged or too old. Its
+// holder gets a new identity; the session goes on.
 var ErrResume = errors.New("resume string is not valid here or too old")
 
 func deriveResumeKey(secret []byte) (key [sha256.Size]byte) {
@@ -38,12 +43,13 @@ func deriveResumeKey(secret []byte) (key [sha256.Size]byte) {
 	return key
 }
 
-// Sign returns the opaque string that makes the holder who again, at any gateway with
-// the same secret, for as long as a resume string is accepted.
-func (a *Auth) Sign(who proto.Identity) string {
+// Sign returns the opaque string that gives its holder the identity who again, at any
+// gateway with the same secret, until [Config.ResumeAge] has passed since issued. Issued
+// is when the identity got its first string: to renew a string does not extend it.
+func (a *Auth) Sign(who proto.Identity, issued time.Time) string {
 	b := make([]byte, 0, resumeHead+len(who.ID)+len(who.Name)+resumeTag)
 	b = append(b, resumeVersion)
-	b = binary.BigEndian.AppendUint64(b, uint64(a.now().Unix()))
+	b = binary.BigEndian.AppendUint64(b, uint64(issued.Unix()))
 	b = append(b, byte(len(who.ID)))
 	b = append(b, who.ID...)
 	b = append(b, who.Name...)
@@ -51,31 +57,31 @@ func (a *Auth) Sign(who proto.Identity) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Resume returns whom Sign signed, or ErrResume. Only anonymous identities come back
-// this way: who has a token must show one that has not run out.
-func (a *Auth) Resume(s string) (proto.Identity, error) {
+// Resume returns the identity and the time of issue that Sign signed, or ErrResume. Only
+// anonymous identities come back this way; an identity from a token needs its token again.
+func (a *Auth) Resume(s string) (who proto.Identity, issued time.Time, err error) {
 	if len(s) > maxResume || strings.ContainsAny(s, "\r\n") {
-		return proto.Identity{}, ErrResume
+		return proto.Identity{}, time.Time{}, ErrResume
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	if err != nil || len(b) < resumeHead+resumeTag || b[0] != resumeVersion {
-		return proto.Identity{}, ErrResume
+		return proto.Identity{}, time.Time{}, ErrResume
 	}
 	body, tag := b[:len(b)-resumeTag], b[len(b)-resumeTag:]
 	if !hmac.Equal(tag, a.tag(body)) {
-		return proto.Identity{}, ErrResume
+		return proto.Identity{}, time.Time{}, ErrResume
 	}
-	age := a.now().Sub(time.Unix(int64(binary.BigEndian.Uint64(body[1:])), 0))
+	issued = time.Unix(int64(binary.BigEndian.Uint64(body[1:])), 0)
+	age := a.now().Sub(issued)
 	idEnd := resumeHead + int(body[resumeHead-1])
-	// A clock that is a little ahead on another gateway is no forgery.
-	if age < -5*time.Minute || age > a.resumeAge || idEnd > len(body) {
-		return proto.Identity{}, ErrResume
+	if age < -resumeAhead || age > a.resumeAge || idEnd > len(body) {
+		return proto.Identity{}, time.Time{}, ErrResume
 	}
-	who := proto.Identity{ID: string(body[resumeHead:idEnd]), Name: string(body[idEnd:])}
+	who = proto.Identity{ID: string(body[resumeHead:idEnd]), Name: string(body[idEnd:])}
 	if !strings.HasPrefix(who.ID, anonymous) || proto.CheckID(who.ID) != nil || proto.CheckName(who.Name) != nil {
-		return proto.Identity{}, ErrResume
+		return proto.Identity{}, time.Time{}, ErrResume
 	}
-	return who, nil
+	return who, issued, nil
 }
 
 func (a *Auth) tag(body []byte) []byte {

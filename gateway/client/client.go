@@ -99,7 +99,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, errors.New("dial: no URL of a gateway is given")
 	}
 	for _, u := range cfg.URLs {
-		if _, err := sessionURL(u, cfg.Name, ""); err != nil {
+		if _, err := sessionURL(u, cfg.Name); err != nil {
 			return nil, fmt.Errorf("dial: %w", err)
 		}
 	}

@@ -42,8 +42,8 @@ func TestSayUntilAcknowledged(t *testing.T) {
 	p.conn.Close() // the answer is lost
 
 	p = s.again()
-	if got := p.query.Get("resume"); got != "ticket" {
-		t.Errorf("got resume %q, want ticket", got)
+	if p.offers != "roomcast.v1, resume.ticket" || p.query.Has("resume") {
+		t.Errorf("got offers %q and query %v, want the resume string among the offers only", p.offers, p.query)
 	}
 	if a := p.admit(6); a.Since == nil || *a.Since != 6 || a.Epoch != "e1" {
 		t.Errorf("got join %+v, want since 6 in e1", a)

@@ -66,7 +66,7 @@ func retryAfter(err error) time.Duration {
 }
 
 // sessionURL returns the address of a session that is in no room yet.
-func sessionURL(base, name, resume string) (string, error) {
+func sessionURL(base, name string) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil {
 		return "", fmt.Errorf("parse URL: %w", err)
@@ -84,15 +84,12 @@ func sessionURL(base, name, resume string) (string, error) {
 	if name != "" {
 		q.Set("name", name)
 	}
-	if resume != "" {
-		q.Set("resume", resume)
-	}
 	u.Path, u.RawQuery = strings.TrimSuffix(u.Path, "/")+"/ws", q.Encode()
 	return u.String(), nil
 }
 
 func (c *Client) open(ctx context.Context, number int, base, resume string) (*link, error) {
-	addr, err := sessionURL(base, c.cfg.Name, resume)
+	addr, err := sessionURL(base, c.cfg.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +99,9 @@ func (c *Client) open(ctx context.Context, number int, base, resume string) (*li
 	d := ws.Dialer{
 		Protocols: []string{subprotocol}, NetDial: c.cfg.NetDial,
 		OnStatusError: func(status int, reason []byte, body io.Reader) { refused = readRefusal(status, body) },
+	}
+	if resume != "" { // not in the URL, which logs keep
+		d.Protocols = append(d.Protocols, "resume."+resume)
 	}
 	if c.cfg.Token != "" {
 		d.Header = ws.HandshakeHeaderHTTP{"Authorization": {"Bearer " + c.cfg.Token}}

@@ -33,9 +33,10 @@ type script struct {
 }
 
 type played struct {
-	t     *testing.T
-	conn  net.Conn
-	query url.Values
+	t      *testing.T
+	conn   net.Conn
+	query  url.Values
+	offers string // the subprotocols that the client offers
 }
 
 func newScript(t *testing.T) *script {
@@ -52,7 +53,7 @@ func newScript(t *testing.T) *script {
 		if err != nil {
 			return
 		}
-		s.sessions <- &played{t: t, conn: conn, query: r.URL.Query()}
+		s.sessions <- &played{t: t, conn: conn, query: r.URL.Query(), offers: r.Header.Get("Sec-WebSocket-Protocol")}
 	}))
 	t.Cleanup(s.Close)
 	return s

@@ -16,6 +16,10 @@ import (
 // subprotocol is what a client offers to get a JSON session.
 const subprotocol = "roomcast.v1"
 
+// resumeOffer begins the subprotocol offer that carries a resume string beside it. The
+// answer never names such an offer, and logs of proxies do not keep it as they keep URLs.
+const resumeOffer = "resume."
+
 // greet reads the request a connection begins with, and makes it a session, hands it
 // to net/http or refuses it.
 func (ss *Sessions) greet(s *session, p []byte) (used int) {
@@ -167,6 +171,13 @@ func (ss *Sessions) identify(s *session, req *wire.Request) error {
 		}
 	}
 	resume := req.Query("resume")
+	if s.kind == jsonKind {
+		if resume != "" {
+			return proto.Refuse(proto.BadRequest, "resume in the URL is for text sessions; offer the subprotocol %s<string> beside %s", resumeOffer, subprotocol)
+		}
+		resume = req.Offered(resumeOffer)
+	}
+	s.issued = secondOf(time.Now())
 	switch {
 	case token != "":
 		who, expires, err := ss.auth.Token(strings.TrimSpace(token))
@@ -179,11 +190,12 @@ func (ss *Sessions) identify(s *session, req *wire.Request) error {
 	case ss.cfg.RequireToken:
 		return proto.Refuse(proto.Unauthorized, "a token is needed; send Authorization: Bearer")
 	case resume != "":
-		who, err := ss.auth.Resume(resume)
+		who, issued, err := ss.auth.Resume(resume)
 		if err != nil {
-			who = ss.auth.Anonymous()
+			s.who = ss.auth.Anonymous()
+		} else {
+			s.who, s.issued = who, secondOf(issued)
 		}
-		s.who = who
 	default:
 		s.who = ss.auth.Anonymous()
 	}
@@ -236,7 +248,7 @@ func (ss *Sessions) hello(s *session, n hub.Notice) {
 	b = append(b, `","you":`...)
 	b = s.who.AppendJSON(b)
 	b = append(b, `,"resume":"`...)
-	b = append(b, ss.auth.Sign(s.who)...)
+	b = append(b, ss.auth.Sign(s.who, time.Unix(int64(s.issued), 0))...)
 	b = append(b, `","time":"`...)
 	b = proto.AppendTime(b, time.Now())
 	b = append(b, '"')

@@ -136,6 +136,7 @@ type session struct {
 	pinged  uint32 // the second of the ping that is not answered; 0 = none
 	flooded uint32 // the second since which it has been held back over and over; 0 = never
 	expires uint32 // the second its token runs out; 0 = never
+	issued  uint32 // the second its identity got its first resume string
 	wakeMs  uint32 // when reading goes on, or went on last, after being held, in the loop's milliseconds
 	refused uint16 // commands in a row, for going too fast
 	saying  uint8  // messages without an answer
@@ -316,7 +317,7 @@ func (ss *Sessions) release(s *session, why pause) {
 func (ss *Sessions) second() uint32 { return uint32(ss.loop.Now().Unix()) }
 func (ss *Sessions) ms() uint32     { return uint32(ss.loop.Now().UnixMilli()) }
 
-// secondOf returns the second in which a token runs out; some are made to outlast the count.
+// secondOf returns a time in seconds since 1970; some tokens are made to outlast the count.
 func secondOf(expires time.Time) uint32 { return uint32(min(expires.Unix(), math.MaxUint32)) }
 
 func (ss *Sessions) log(s *session) *slog.Logger {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"roomcast/gateway/auth"
 	"roomcast/proto"
 )
 
@@ -215,7 +216,7 @@ func TestResume(t *testing.T) {
 	}
 	id, resume := field("id"), field("resume")
 	a.send(`{"id":1,"say":{"text":"once","key":"k"}}`)
-	b := g.json("/room/resume/?since=0&resume=" + resume)
+	b := g.open("/room/resume/?since=0", "roomcast.v1, resume."+resume)
 	if got := b.want(`{"hello":*`); !strings.Contains(got, `"you":{"id":"`+id+`","name":"Ann"}`) {
 		t.Errorf("got %s, want the same identity %s", got, id)
 	}
@@ -223,9 +224,55 @@ func TestResume(t *testing.T) {
 	b.send(`{"id":2,"say":{"text":"once","key":"k"}}`)
 	b.want(`{"id":2,"ok":{"seq":1,"at":"*","duplicate":true}}`)
 	b.silent()
-	c := g.json("/room/resume/?resume=" + resume[:len(resume)-2] + "xx")
+	c := g.open("/room/resume/", "resume."+resume[:len(resume)-2]+"xx, roomcast.v1")
 	if got := c.want(`{"hello":*`); strings.Contains(got, id) {
 		t.Errorf("got %s, want a new identity for a forged resume string", got)
+	}
+	d := g.text("/room/resume/?resume=" + resume)
+	d.send("from a text session")
+	b.want(`{"room":"resume","seq":2,*"from":{"id":"` + id + `","name":"Ann"},*`)
+}
+
+// A resume string is a credential: it is offered as a subprotocol, never in the URL of a
+// JSON session, and the answer does not repeat it.
+func TestResumeIsNotRepeated(t *testing.T) {
+	g := start(t)
+	for _, x := range []struct {
+		path, offers, want string
+		status             int
+	}{
+		{"/ws", "roomcast.v1, resume.abc", "roomcast.v1", 101},
+		{"/ws", "resume.abc,roomcast.v1", "roomcast.v1", 101},
+		{"/ws?resume=abc", "roomcast.v1", "", 400},
+		{"/room/resume2/?resume=abc", "roomcast.v1, resume.abc", "", 400},
+	} {
+		c := g.connect()
+		c.write([]byte(handshakeOf(x.path, x.offers)))
+		res, err := http.ReadResponse(c.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := res.Header.Values("Sec-WebSocket-Protocol"); res.StatusCode != x.status || strings.Join(got, ",") != x.want {
+			t.Errorf("%s with %s: got %d and %q, want %d and %q", x.path, x.offers, res.StatusCode, got, x.status, x.want)
+		}
+	}
+}
+
+// Each hello renews the resume string, which still ends when the first one would.
+func TestResumeIsNotExtended(t *testing.T) {
+	g := start(t)
+	a, err := auth.New(g.bridge.Secret(), auth.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued := time.Now().Add(-29 * 24 * time.Hour).Truncate(time.Second)
+	who := a.Anonymous()
+	c := g.open("/ws", "roomcast.v1, resume."+a.Sign(who, issued))
+	hello := c.want(`{"hello":*`)
+	_, rest, _ := strings.Cut(hello, `"resume":"`)
+	renewed, _, _ := strings.Cut(rest, `"`)
+	if got, at, err := a.Resume(renewed); err != nil || got != who || !at.Equal(issued) {
+		t.Errorf("got %v issued at %v, %v, want %v issued at %v", got, at, err, who, issued)
 	}
 }
 

@@ -121,8 +121,10 @@ export class Connection extends EventTarget {
       if (typeof token === "function") token = await token();
       if (turn !== this.#turn) return; // closed, or begun anew, while the token was fetched
       const url = new URL(this.#url);
-      for (const [k, v] of Object.entries({ resume: this.resume, name: this.name, token })) if (v) url.searchParams.set(k, v);
-      this.#ws = new (this.#options.WebSocket ?? WebSocket)(url.href, PROTOCOL);
+      for (const [k, v] of Object.entries({ name: this.name, token })) if (v) url.searchParams.set(k, v);
+      // Logs keep URLs, so resume travels as a subprotocol that is never chosen.
+      const offers = this.resume ? [PROTOCOL, "resume." + this.resume] : [PROTOCOL];
+      this.#ws = new (this.#options.WebSocket ?? WebSocket)(url.href, offers);
     } catch (err) {
       if (turn === this.#turn) this.#lost(1006, String(err));
       return;

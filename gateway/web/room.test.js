@@ -77,7 +77,7 @@ test("URLs lead to /ws; a room in the path is joined", async () => {
     const s = server({ url, ...(room ? {} : { name: "Ann" }) });
     await soon();
     assert.equal(s.ws.url.href.split("?")[0], want);
-    assert.equal(s.ws.protocol, "roomcast.v1");
+    assert.deepEqual(s.ws.protocol, ["roomcast.v1"]);
     if (!room) { assert.equal(s.ws.url.searchParams.get("name"), "Ann"); continue; }
     s.hello();
     assert.equal(s.take("join").join.room, room);
@@ -173,7 +173,8 @@ test("resume is exact: since, epoch and resume; repeats are dropped", async () =
   s.event(11);
   s.event(12);
   comeBack(s);
-  assert.equal(s.ws.url.searchParams.get("resume"), "r1");
+  assert.deepEqual(s.ws.protocol, ["roomcast.v1", "resume.r1"]);
+  assert.equal(s.ws.url.searchParams.get("resume"), null);
   assert.deepEqual(s.answer("join", { room: "lobby", seq: 14, epoch: "e1" }), { room: "lobby", since: 12, epoch: "e1" });
   for (const seq of [12, 13, 13, 14, 11, 15]) s.event(seq);
   assert.deepEqual(s.all("event").map((e) => e.seq), [11, 12, 13, 14, 15]);
@@ -388,7 +389,8 @@ test("storage keeps identity and unsent messages over a reload", async () => {
   const s = server({ storage, room: "lobby" });
   assert.deepEqual(s.c.pending("lobby").map((m) => m.content.text), ["a", "b"]);
   await soon();
-  assert.equal(s.ws.url.searchParams.get("resume"), "r1");
+  assert.deepEqual(s.ws.protocol, ["roomcast.v1", "resume.r1"]);
+  assert.equal(s.ws.url.searchParams.get("resume"), null);
   s.hello();
   s.answer("join", { room: "lobby", seq: 11, epoch: "e1" });
   assert.equal(s.answer("say", { seq: 11, at, duplicate: true }).key, key);

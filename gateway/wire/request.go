@@ -148,6 +148,17 @@ func (r *Request) Query(name string) string {
 	return ""
 }
 
+// Offered returns what follows prefix in the first subprotocol offer that begins with it,
+// "" if there is none.
+func (r *Request) Offered(prefix string) string {
+	for item := range bytes.SplitSeq(r.protocols, []byte(",")) {
+		if rest, ok := bytes.CutPrefix(bytes.Trim(item, " \t"), []byte(prefix)); ok {
+			return string(rest)
+		}
+	}
+	return ""
+}
+
 // Offers reports whether the client offers a subprotocol.
 func (r *Request) Offers(protocol string) bool {
 	for item := range bytes.SplitSeq(r.protocols, []byte(",")) {

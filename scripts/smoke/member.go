@@ -17,18 +17,15 @@ const silence = 400 * time.Millisecond
 // member is one WebSocket connection in a room.
 type member struct{ conn *websocket.Conn }
 
-// connect joins a room; query is "last=10" and the like, protocol "" or "roomcast.v1".
-func connect(ctx context.Context, base, room, query, protocol string) (*member, error) {
+// connect joins a room; query is "last=10" and the like, offers are the subprotocols that
+// it offers, none for a text session.
+func connect(ctx context.Context, base, room, query string, offers ...string) (*member, error) {
 	address := strings.Replace(base, "http", "ws", 1)
 	address = strings.TrimSuffix(address, "/") + "/room/" + url.PathEscape(room) + "/"
 	if query != "" {
 		address += "?" + query
 	}
-	var opts websocket.DialOptions
-	if protocol != "" {
-		opts.Subprotocols = []string{protocol}
-	}
-	conn, _, err := websocket.Dial(ctx, address, &opts)
+	conn, _, err := websocket.Dial(ctx, address, &websocket.DialOptions{Subprotocols: offers})
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}

@@ -37,7 +37,7 @@ func TestStandalone(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	a, err := connect(ctx, base, "聊天室1", "", "")
+	a, err := connect(ctx, base, "聊天室1", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestStandalone(t *testing.T) {
 
 	first.ends(syscall.SIGKILL)
 	third := run()
-	b, err := connect(ctx, third.serves(), "聊天室1", "last=10", "")
+	b, err := connect(ctx, third.serves(), "聊天室1", "last=10")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestApart(t *testing.T) {
 	// Somebody who speaks NATS is a third in the room, and is acknowledged.
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	a, err := connect(ctx, base, "lobby", "", "")
+	a, err := connect(ctx, base, "lobby", "")
 	if err != nil {
 		t.Fatal(err)
 	}

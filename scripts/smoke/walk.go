@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -24,10 +23,10 @@ func (w *walk) room(name string) string { return name + "_" + w.mark }
 
 // pair connects two text members to the same room.
 func (w *walk) pair(ctx context.Context, room string) (a, b *member, err error) {
-	if a, err = connect(ctx, w.one, room, "", ""); err != nil {
+	if a, err = connect(ctx, w.one, room, ""); err != nil {
 		return nil, nil, err
 	}
-	if b, err = connect(ctx, w.two, room, "", ""); err != nil {
+	if b, err = connect(ctx, w.two, room, ""); err != nil {
 		a.leave()
 		return nil, nil, err
 	}
@@ -104,7 +103,7 @@ func (w *walk) text(ctx context.Context) error {
 	}
 	defer a.leave()
 	defer b.leave()
-	other, err := connect(ctx, w.two, w.room("聊天室2"), "", "")
+	other, err := connect(ctx, w.two, w.room("聊天室2"), "")
 	if err != nil {
 		return err
 	}
@@ -142,7 +141,7 @@ func (w *walk) closeWord(ctx context.Context) error {
 
 func (w *walk) replay(ctx context.Context) error {
 	room := w.room("replay")
-	a, err := connect(ctx, w.one, room, "", "")
+	a, err := connect(ctx, w.one, room, "")
 	if err != nil {
 		return err
 	}
@@ -157,7 +156,7 @@ func (w *walk) replay(ctx context.Context) error {
 		}
 	}
 	for query, first := range map[string]int{"last=2": 4, "since=3": 4, "since=0": 1} {
-		b, err := connect(ctx, w.two, room, query, "")
+		b, err := connect(ctx, w.two, room, query)
 		if err != nil {
 			return err
 		}
@@ -188,7 +187,7 @@ func (w *walk) exactlyOnce(ctx context.Context) error {
 		return err
 	}
 	// The same sender comes back at the other gateway and is not sure.
-	b, err := connect(ctx, w.two, room, "since=0&resume="+url.QueryEscape(hello.Hello.Resume), "roomcast.v1")
+	b, err := connect(ctx, w.two, room, "since=0", "roomcast.v1", "resume."+hello.Hello.Resume)
 	if err != nil {
 		return err
 	}

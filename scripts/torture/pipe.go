@@ -69,11 +69,12 @@ func (r *run) pour(ctx, life context.Context) {
 func (p *pipe) open(ctx context.Context, gateway string) (net.Conn, *bufio.Reader, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	target := "ws" + gateway[len("http"):] + "/room/" + url.PathEscape(p.room.String()) + "/?resume=" + url.QueryEscape(p.resume)
-	if p.resume == "" {
-		target = target[:len(target)-len("?resume=")]
+	target := "ws" + gateway[len("http"):] + "/room/" + url.PathEscape(p.room.String()) + "/"
+	offers := []string{"roomcast.v1"}
+	if p.resume != "" {
+		offers = append(offers, "resume."+p.resume)
 	}
-	conn, in, _, err := ws.Dialer{Protocols: []string{"roomcast.v1"}}.Dial(ctx, target)
+	conn, in, _, err := ws.Dialer{Protocols: offers}.Dial(ctx, target)
 	if err != nil {
 		return nil, nil, err
 	}
