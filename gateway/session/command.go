@@ -174,7 +174,7 @@ const (
 )
 
 func (ss *Sessions) history(s *session, c *proto.Command) error {
-	q := history.Query{Room: c.Room, Before: c.Before, Since: c.From.Since, HasSince: c.From.HasSince, Limit: c.Limit}
+	q := history.Query{Room: c.Room, Before: c.Before, Since: c.From.Since, HasSince: c.From.HasSince, Limit: c.Limit, Bytes: maxPage}
 	if q.Limit == 0 {
 		q.Limit = defaultHistory
 	}
@@ -187,7 +187,7 @@ func (ss *Sessions) history(s *session, c *proto.Command) error {
 			case err != nil:
 				ss.answerRefusal(s, []byte(cmd), unread(err))
 			default:
-				ss.send(s, appendPage(ss.ok([]byte(cmd)), room, page, q.HasSince))
+				ss.send(s, appendPage(ss.ok([]byte(cmd)), room, page))
 			}
 		})
 	})
@@ -202,34 +202,17 @@ func unread(err error) *proto.Refusal {
 	return proto.Refuse(proto.Unavailable, "the room's log cannot be reached now; ask again later").After(time.Second)
 }
 
-// appendPage appends the answer of history. Events beyond maxPage are left out at the
-// end that is asked for next.
-func appendPage(b []byte, room proto.Room, page history.Page, forward bool) []byte {
-	records, more, size := page.Records, page.More, 0
-	for n := range records {
-		at := n
-		if !forward {
-			at = len(records) - 1 - n
-		}
-		if size += len(records[at].Payload); size > maxPage && n > 0 {
-			more = true
-			if forward {
-				records = records[:at]
-			} else {
-				records = records[at+1:]
-			}
-			break
-		}
-	}
+// appendPage appends the answer of history.
+func appendPage(b []byte, room proto.Room, page history.Page) []byte {
 	b = append(appendOpen(b, room), `,"events":[`...)
-	for i, r := range records {
+	for i, r := range page.Records {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(b, r.Payload...)
 	}
 	b = append(b, `],"more":`...)
-	b = strconv.AppendBool(b, more)
+	b = strconv.AppendBool(b, page.More)
 	if page.Gap != nil {
 		b = page.Gap.AppendExtent(append(b, `,"gap":`...))
 	}

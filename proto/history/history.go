@@ -20,7 +20,7 @@ import (
 const (
 	DefaultLimit = 64               // records
 	MaxLimit     = proto.MaxHistory // records
-	maxPageBytes = 1 << 20          // of payloads; a page ends with the record that passes it
+	maxPageBytes = 1 << 20          // of payloads; a page ends before the record that passes it
 	maxHeads     = 256              // rooms of one request of Heads; the server's limit is 1024
 	staleRetries = 3                // of an answer that lacks records known to exist
 	staleWait    = 10 * time.Millisecond
@@ -48,6 +48,7 @@ type Query struct {
 	After    time.Time
 	Epoch    string // the epoch Since was counted in; "" = not known
 	Limit    int    // of records in the page; 0 = DefaultLimit, at most MaxLimit
+	Bytes    int    // of payloads in the page, which holds one record in any case; 0 = 1 MiB, which is the most
 	Reach    uint64 // the room is known to have come this far: an answer that knows less is stale
 }
 
@@ -70,6 +71,17 @@ type Page struct {
 	// More says that there is more in the direction of reading: after the last record
 	// when reading forward, before the first one otherwise.
 	More bool
+}
+
+// recordBytes is about what a record costs in memory beside its payload.
+const recordBytes = 512
+
+// Bytes returns about how much memory the page holds.
+func (p *Page) Bytes() (n int) {
+	for i := range p.Records {
+		n += len(p.Records[i].Payload) + recordBytes
+	}
+	return n
 }
 
 // New returns a log that reads over nc and opens sealed records with keys.
@@ -130,7 +142,7 @@ func (l *Log) newest(ctx context.Context, room proto.Room, s stored) (proto.Reco
 // is none lies on top of it.
 func (l *Log) lastBelow(ctx context.Context, room proto.Room, top uint64) (last proto.Record, found bool, err error) {
 	for from := uint64(1); from < top; {
-		records, next, err := l.batch(ctx, room, from, MaxLimit)
+		records, next, err := l.batch(ctx, room, from, MaxLimit, maxAnswer)
 		if err != nil {
 			return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
 		}

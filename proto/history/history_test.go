@@ -37,7 +37,7 @@ func check(t *testing.T, name string, p history.Page, err error, from, to uint64
 			t.Errorf("%s: record %d has seq %d, want %d", name, i, r.Seq, want)
 			return
 		}
-		if !bytes.Contains(r.Payload, fmt.Appendf(nil, `"text":"message %d"`, r.Seq)) {
+		if !bytes.Contains(r.Payload, fmt.Appendf(nil, `"text":"message %d`, r.Seq)) {
 			t.Errorf("%s: record %d says %s", name, r.Seq, r.Payload)
 			return
 		}

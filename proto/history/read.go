@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -30,6 +31,9 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		q.Limit = DefaultLimit
 	}
 	q.Limit = min(q.Limit, MaxLimit)
+	if q.Bytes <= 0 || q.Bytes > maxPageBytes {
+		q.Bytes = maxPageBytes
+	}
 	head, found, err := l.head(ctx, q)
 	if err != nil {
 		return Page{}, err
@@ -48,7 +52,7 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		return p, nil
 	}
 	for try := 0; ; try++ {
-		p.Records, err = l.read(ctx, w, head, try == staleRetries)
+		p.Records, err = l.read(ctx, &w, head, try == staleRetries)
 		if w.behind > 0 && (len(p.Records) == 0 || p.Records[0].Seq != w.from) {
 			w.behind = 0 // the log is not what it was; the place has to be searched
 			continue
@@ -76,12 +80,13 @@ type want struct {
 	behind   uint64    // stream sequence that from comes next after; 0 = not known
 	after    time.Time // only records after this time
 	limit    int
+	bytes    int  // of payloads
 	backward bool // the newest of the range are wanted, not the oldest
 }
 
 // want turns the query into seqs, now that the head is known.
 func (q Query) want(head proto.Record) want {
-	w := want{room: q.Room, from: 1, to: head.Seq, limit: q.Limit}
+	w := want{room: q.Room, from: 1, to: head.Seq, limit: q.Limit, bytes: q.Bytes}
 	if q.Before > 0 {
 		w.to = min(w.to, q.Before-1)
 	}
@@ -123,24 +128,26 @@ func (p *Page) finish(w want, promised bool) {
 		}
 	}
 	if w.backward {
-		p.More = first == w.from && first > 1
-		bytes := 0
-		for i, r := range slices.Backward(p.Records) {
-			if bytes += len(r.Payload); bytes >= maxPageBytes && i > 0 {
-				p.Records, p.More = p.Records[i:], true
-				break
-			}
-		}
+		from := first
+		p.Records = p.Records[len(p.Records)-fitting(slices.Backward(p.Records), w):]
+		first = p.Records[0].Seq
+		p.More = first > 1 && (from == w.from || first > from)
 		return
 	}
+	p.Records = p.Records[:fitting(slices.All(p.Records), w)]
+	p.More = p.Records[len(p.Records)-1].Seq < w.to
+}
+
+// fitting returns how many of the records go into one page, at least one.
+func fitting(records iter.Seq2[int, proto.Record], w want) (n int) {
 	bytes := 0
-	for i, r := range p.Records {
-		if bytes += len(r.Payload); bytes >= maxPageBytes || i+1 == w.limit {
-			p.Records = p.Records[:i+1]
+	for _, r := range records {
+		if bytes += len(r.Payload); n > 0 && (bytes > w.bytes || n == w.limit) {
 			break
 		}
+		n++
 	}
-	p.More = p.Records[len(p.Records)-1].Seq < w.to
+	return n
 }
 
 // errStale is returned for an answer that lacks records which exist.
@@ -149,7 +156,7 @@ var errStale = errors.New("the answering replica is behind")
 // read returns the records of w from the first that still exists, without holes, at
 // least as many as a page needs. Where a record inside the log is missing even for the
 // leader, it ends before the hole, so that the next page begins with a gap.
-func (l *Log) read(ctx context.Context, w want, head proto.Record, byLeader bool) ([]proto.Record, error) {
+func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader bool) ([]proto.Record, error) {
 	if w.from == head.Seq && w.to == head.Seq {
 		return []proto.Record{head}, nil
 	}
@@ -157,16 +164,19 @@ func (l *Log) read(ctx context.Context, w want, head proto.Record, byLeader bool
 	if byLeader {
 		next = l.single
 	}
-	from, about, err := seek(ctx, w, head, next)
+	if w.backward {
+		return readBack(ctx, w, head, next, byLeader)
+	}
+	from, about, err := seek(ctx, *w, head, next)
 	if err != nil {
 		return nil, err
 	}
 	var out []proto.Record
 	seen := uint64(0) // the last seq read
-	bytes := 0        // of out; a page that reads forward ends where it has enough of them
-	full := func() bool { return len(out) >= w.limit || !w.backward && bytes >= maxPageBytes }
+	bytes := 0        // of out; the page ends where it has enough of them
+	full := func() bool { return len(out) >= w.limit || bytes >= w.bytes }
 	for seen < w.to && !full() {
-		records, after, err := next(ctx, w.room, from, min(about, maxBatch))
+		records, after, err := next(ctx, w.room, from, min(about, maxBatch), w.bytes-bytes)
 		if err != nil {
 			return nil, err
 		}
@@ -242,15 +252,16 @@ func seek(ctx context.Context, w want, head proto.Record, next reader) (from uin
 // begin returns the first seq of the page that seq is on.
 func begin(seq uint64) uint64 { return (seq-1)/proto.PageSize*proto.PageSize + 1 }
 
-// reader reads up to n records of the room from a stream sequence on, opened. It returns
-// where to go on too, which is from itself when there was nothing to read.
-type reader func(ctx context.Context, room proto.Room, from uint64, n int) ([]proto.Record, uint64, error)
+// reader reads up to n records of the room from a stream sequence on, opened, and ends
+// after the one that passes so many bytes. It returns where to go on too, which is from
+// itself when there was nothing to read.
+type reader func(ctx context.Context, room proto.Room, from uint64, n, bytes int) ([]proto.Record, uint64, error)
 
 // at returns the room's first record at or after a stream sequence that the head lies
 // behind.
 func at(ctx context.Context, room proto.Room, seq uint64, next reader) (proto.Record, error) {
 	for {
-		records, after, err := next(ctx, room, seq, 1)
+		records, after, err := next(ctx, room, seq, 1, maxAnswer)
 		switch {
 		case err != nil:
 			return proto.Record{}, err
@@ -264,8 +275,15 @@ func at(ctx context.Context, room proto.Room, seq uint64, next reader) (proto.Re
 }
 
 // batch is the reader that asks any replica.
-func (l *Log) batch(ctx context.Context, room proto.Room, from uint64, n int) ([]proto.Record, uint64, error) {
-	got, err := l.direct(ctx, request{Seq: from, NextBy: room.LogSubject(), Batch: max(n, 1), MaxBytes: maxAnswer})
+func (l *Log) batch(ctx context.Context, room proto.Room, from uint64, n, bytes int) ([]proto.Record, uint64, error) {
+	r := request{Seq: from, NextBy: room.LogSubject()}
+	if n > 1 {
+		r.Batch, r.MaxBytes = n, min(max(bytes, 1), maxAnswer)
+	}
+	got, err := l.direct(ctx, r)
+	if errors.Is(err, errNone) {
+		return nil, from, nil
+	}
 	if err != nil {
 		return nil, from, err
 	}
@@ -273,7 +291,7 @@ func (l *Log) batch(ctx context.Context, room proto.Room, from uint64, n int) ([
 }
 
 // single is the reader that asks the leader, for one record at a time.
-func (l *Log) single(ctx context.Context, room proto.Room, from uint64, _ int) ([]proto.Record, uint64, error) {
+func (l *Log) single(ctx context.Context, room proto.Room, from uint64, _, _ int) ([]proto.Record, uint64, error) {
 	s, err := l.leader(ctx, request{Seq: from, NextBy: room.LogSubject()})
 	if errors.Is(err, errNone) {
 		return nil, from, nil

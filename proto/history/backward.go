@@ -1,0 +1,211 @@
+package history
+
+import (
+	"context"
+
+	"roomcast/proto"
+)
+
+const (
+	maxProbes = 16 // records that a backward read looks at to find where its page begins
+	maxParts  = 4  // parts that a backward page is put together from
+)
+
+// mark says that whoever reads the room from a stream sequence on gets the record
+// numbered seq first, or the first one behind it that still exists.
+type mark struct{ seq, stream uint64 }
+
+// backward reads the newest records of a range. The stream can only be read forward, and
+// where a seq lies is known for some seqs only. A page of small records is read at once
+// from the beginning of a page that is known. Where records are large, that would cost far
+// more than the page holds: the place is searched then, with one record for each step.
+// It belongs to one call of Read.
+type backward struct {
+	room     proto.Room
+	next     reader
+	byLeader bool
+
+	marks []mark
+	bytes int  // of the payloads that have been read; until then, of the room's newest
+	count int  // of them
+	guess bool // bytes is that of the room's newest record
+	large bool // records are so large that not everything from the beginning of a page is read
+}
+
+// readBack returns the newest records of w, and raises w.from to the first one if there
+// is more before it.
+func readBack(ctx context.Context, w *want, head proto.Record, next reader, byLeader bool) (out []proto.Record, err error) {
+	b := backward{room: w.room, next: next, byLeader: byLeader, marks: []mark{{1, 1}}}
+	b.learn(head)
+	b.bytes, b.count, b.guess = len(head.Payload), 1, true
+	b.large = b.bytes*w.limit > 2*w.bytes
+	bytes, to := 0, w.to
+	for range maxParts {
+		from := max(w.from, to-min(to, uint64(w.limit-len(out)))+1)
+		part, err := b.newest(ctx, from, to, w.bytes-bytes)
+		if err != nil {
+			return nil, err
+		}
+		if len(part) == 0 {
+			return out, nil // the rest has been trimmed
+		}
+		if last := part[len(part)-1].Seq; last != to {
+			if !byLeader {
+				return nil, errStale
+			}
+			if len(out) > 0 {
+				break // a hole ends the page, and the next one begins before it
+			}
+		}
+		for i := range part {
+			bytes += len(part[i].Payload)
+		}
+		out = append(part, out...)
+		first := out[0].Seq
+		if first == w.from || first > from && !b.large {
+			return out, nil
+		}
+		if to = first - 1; len(out) == w.limit || bytes >= w.bytes/2 {
+			break
+		}
+	}
+	w.from = out[0].Seq
+	return out, nil
+}
+
+// newest returns the records from one seq to another or, where they have more than so many
+// bytes, the last of them.
+func (b *backward) newest(ctx context.Context, from, to uint64, bytes int) ([]proto.Record, error) {
+	if b.large {
+		from = max(from, b.fitting(to, bytes))
+	}
+	for probes := 0; ; {
+		low, high := b.around(from)
+		if probes < maxProbes && high.stream > low.stream+1 && !b.near(from-low.seq, bytes) {
+			at, err := b.probe(ctx, low, high, from, probes%3 == 2)
+			if err != nil {
+				return nil, err
+			}
+			b.learn(at)
+			probes++
+			continue
+		}
+		out, seen, err := b.read(ctx, low, from, to, 2*bytes)
+		if err != nil || seen >= to {
+			return out, err
+		}
+		b.large = true
+		from = max(seen+1, b.fitting(to, bytes))
+	}
+}
+
+// fitting returns from where on the records up to one seq probably have so many bytes.
+func (b *backward) fitting(to uint64, bytes int) uint64 {
+	n := max(1, bytes*b.count/max(1, b.bytes))
+	return to - min(to, uint64(n)) + 1
+}
+
+// took counts what has been read.
+func (b *backward) took(records, bytes int) {
+	if b.guess && records > 0 {
+		b.bytes, b.count, b.guess = 0, 0, false
+	}
+	b.bytes += bytes
+	b.count += records
+}
+
+// near reports whether reading so many records too many costs little.
+func (b *backward) near(records uint64, bytes int) bool {
+	if !b.large {
+		return records <= proto.PageSize
+	}
+	return records*uint64(b.bytes)/uint64(max(b.count, 1)) <= uint64(bytes/4)
+}
+
+// around returns the marks that are known next to a seq.
+func (b *backward) around(seq uint64) (low, high mark) {
+	for _, m := range b.marks {
+		if m.seq <= seq && m.seq >= low.seq {
+			low = m
+		}
+		if m.seq > seq && (high.seq == 0 || m.seq < high.seq) {
+			high = m
+		}
+	}
+	return low, high
+}
+
+// learn keeps where r lies, and its page and the one before.
+func (b *backward) learn(r proto.Record) {
+	b.marks = append(b.marks, mark{r.Seq, r.Stream})
+	own := begin(r.Seq)
+	if r.State.Start > 0 {
+		b.marks = append(b.marks, mark{own, place(own, r.State.Start)})
+	}
+	if own > 1 && r.State.Page > 0 {
+		page := begin(own - 1)
+		b.marks = append(b.marks, mark{page, place(page, r.State.Page)})
+	}
+}
+
+// probe reads a record between two marks: where seq lies if the records between them lie
+// evenly, or in the middle.
+func (b *backward) probe(ctx context.Context, low, high mark, seq uint64, middle bool) (proto.Record, error) {
+	span := high.stream - low.stream
+	step := span / 2
+	if !middle {
+		step = uint64(float64(span) * float64(seq-low.seq) / float64(high.seq-low.seq))
+	}
+	where := low.stream + min(max(step, 1), span-1)
+	r, err := at(ctx, b.room, where, b.next)
+	if err != nil {
+		return r, err
+	}
+	b.marks = append(b.marks, mark{r.Seq, where})
+	b.took(1, len(r.Payload))
+	return r, nil
+}
+
+// read returns the records from one seq to another, beginning at a mark before them, or
+// gives up when the payloads it reads pass so many bytes. Seen is the last seq read, or to
+// if there is nothing more.
+func (b *backward) read(ctx context.Context, low mark, from, to uint64, most int) (out []proto.Record, seen uint64, err error) {
+	where, bytes, count := low.stream, 0, 0
+	defer func() { b.took(count, bytes) }()
+	seen = low.seq - 1
+	for seen < to {
+		n := int(min(to-seen, maxBatch))
+		records, after, err := b.next(ctx, b.room, where, n, most-bytes+n*recordBytes)
+		if err != nil {
+			return nil, seen, err
+		}
+		for _, r := range records {
+			bytes += len(r.Payload)
+			seen = r.Seq
+			if r.Seq < from || r.Seq > to {
+				continue
+			}
+			if n := len(out); n > 0 && r.Seq != out[n-1].Seq+1 {
+				if !b.byLeader {
+					return nil, seen, errStale
+				}
+				out = out[:0] // the hole ends the page, and the next one begins before it
+			}
+			out = append(out, r)
+		}
+		count += len(records)
+		if after == where {
+			break
+		}
+		where = after
+		if bytes > most && seen < to {
+			b.learn(records[len(records)-1])
+			b.marks = append(b.marks, mark{seen + 1, after})
+			return nil, seen, nil
+		}
+	}
+	if seen < to && !b.byLeader {
+		return nil, seen, errStale
+	}
+	return out, max(seen, to), nil
+}
