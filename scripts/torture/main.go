@@ -45,6 +45,7 @@ type config struct {
 	race    bool
 	check   string
 	each    bool
+	apart   bool
 	clients int
 	rooms   int
 	rate    int
@@ -70,6 +71,7 @@ func main() {
 	flag.BoolVar(&c.race, "race", c.race, "build the processes with the race detector")
 	flag.StringVar(&c.check, "check", c.check, "only check this history `file`")
 	flag.BoolVar(&c.each, "each", c.each, "print how many messages were acknowledged during each fault")
+	flag.BoolVar(&c.apart, "apart", c.apart, "before a server is split off, move the main connection of every roomsvc to it and the connection that commits to another server")
 	flag.IntVar(&c.clients, "clients", c.clients, "how many clients talk")
 	flag.IntVar(&c.rooms, "rooms", c.rooms, "in how many rooms")
 	flag.IntVar(&c.rate, "rate", c.rate, "how many messages a second they say in all")

@@ -156,6 +156,12 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step) error {
 	var doing sync.WaitGroup
 	for i, step := range plan {
 		sleep(ctx, step.At-time.Since(begin))
+		if r.apart && step.Kind == fault.Split {
+			if err := r.rig.Apart(ctx, step.Target); err != nil {
+				failed <- err
+				break
+			}
+		}
 		fmt.Printf("%7.1fs  %s %s for %v\n", time.Since(begin).Seconds(), step.Kind, step.Process(), step.For.Round(10*time.Millisecond))
 		key := fmt.Sprintf("fault-%d", i+1)
 		r.history.Add(history.Entry{Op: history.Fault, Why: step.String(), Key: key, Client: step.Process()})
