@@ -76,6 +76,7 @@ type Say struct {
 	Content  proto.Content
 	Act      proto.Act     // "" = a message; otherwise Content.Body is why
 	Key      string        // "" = the bridge makes one
+	Stream   bool          // more follows before the answer: while one is refused for now, the later ones wait for it (see limit.Resends)
 	Patience time.Duration // how long to hold and resend before it is refused as unavailable; 0 = 2 s
 }
 
@@ -100,6 +101,7 @@ type Config struct {
 	MaxRequests     int           // messages that wait to be stored
 	MaxRequestBytes int           // of their bodies
 	MaxLane         int           // of them from one sender in one room
+	LogMessages     bool          // log one line for every message, without its text
 }
 
 // DefaultConfig returns the defaults; ID, Version and Dial are the caller's.
@@ -229,7 +231,31 @@ func (b *Bridge) Unfollow(room proto.Room, f Follower) {
 
 // Say sends s to the room's owner. Messages of one sender in one room are sent one after
 // the other, each until it is answered.
-func (b *Bridge) Say(s Say, done func(proto.Reply)) { b.lanes.say(s, done) }
+func (b *Bridge) Say(s Say, done func(proto.Reply)) {
+	if b.cfg.LogMessages {
+		answer, from, kind, size := done, s.From.ID, kindOf(&s), len(s.Content.Body)
+		done = func(r proto.Reply) {
+			logMessage(b.cfg.Log, s.Room, from, kind, size, r)
+			answer(r)
+		}
+	}
+	b.lanes.say(s, done)
+}
+
+// logMessage logs one line about a message and what became of it. The line never holds
+// the text, since whoever reads the log may not be allowed to read the room.
+func logMessage(log *slog.Logger, room proto.Room, from, kind string, size int, r proto.Reply) {
+	outcome := "stored"
+	switch {
+	case r.Close != 0:
+		outcome = string(proto.ClosedByWord)
+	case r.Refusal != nil:
+		outcome = string(r.Refusal.Code)
+	case r.Duplicate:
+		outcome = "duplicate"
+	}
+	log.Info("message", "room", room.String(), "seq", r.Seq, "id", from, "kind", kind, "bytes", size, "outcome", outcome)
+}
 
 // Read reads a page of history. Equal reads at the same time are made once, and share
 // their records.

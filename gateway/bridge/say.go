@@ -3,6 +3,7 @@ package bridge
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 
+	"roomcast/gateway/limit"
 	"roomcast/proto"
 	"roomcast/proto/seal"
 )
@@ -35,7 +37,8 @@ const retryAfter = time.Second
 // because every request carries a key by which the owner knows it.
 //
 // What waits is bounded three times: requests in all, their bytes, and requests in one
-// lane. What does not fit is refused as overloaded.
+// lane. What does not fit is refused as overloaded. When a request is refused for now,
+// those behind it are refused with the same code: stored now, they would come before it.
 type lanes struct {
 	cfg  Config
 	in   *queue[*request]
@@ -49,21 +52,17 @@ type lanes struct {
 	answers chan *nats.Msg
 	lanes   map[laneKey]*lane
 	open    map[string]*request // outstanding ones by token
+	resends map[laneKey]*limit.Resends
+	sweepAt int // how many resends there are when the old ones are looked for
 	timers  timers
 	tokens  uint64
 }
 
-type laneKey struct {
-	sender string
-	room   proto.Room
-}
-
-// lane is what one sender says in one room: the first is outstanding.
-type lane []*request
-
 // request is one Say on its way.
 type request struct {
 	say      Say
+	key      string // as its sender gave it; "" if it gave none
+	over     bool   // it exceeds the limits, and comes in only to be refused in its turn
 	done     func(proto.Reply)
 	deadline time.Time
 
@@ -80,17 +79,18 @@ func newLanes(cfg Config, stat *counters) *lanes {
 	return &lanes{
 		cfg: cfg, stat: stat, in: newQueue[*request](),
 		answers: make(chan *nats.Msg, 1<<14),
-		lanes:   make(map[laneKey]*lane), open: make(map[string]*request),
+		lanes:   make(map[laneKey]*lane), open: make(map[string]*request), resends: make(map[laneKey]*limit.Resends),
 	}
 }
 
 func (l *lanes) say(s Say, done func(proto.Reply)) {
-	s.Content.Body = append([]byte(nil), s.Content.Body...)
-	r := &request{say: s, done: done, deadline: time.Now().Add(s.Patience), position: -1}
+	r := &request{say: s, key: s.Key, done: done, deadline: time.Now().Add(s.Patience), position: -1}
 	held, size := l.held.Add(1), l.size.Add(int64(len(s.Content.Body)))
-	if held > int64(l.cfg.MaxRequests) || size > int64(l.cfg.MaxRequestBytes) {
-		l.answer(r, overloaded("this gateway has too much to send"))
-		return
+	if r.over = held > int64(l.cfg.MaxRequests) || size > int64(l.cfg.MaxRequestBytes); r.over {
+		l.size.Add(-int64(len(s.Content.Body)))
+		r.say.Content.Body = nil
+	} else {
+		r.say.Content.Body = append([]byte(nil), s.Content.Body...)
 	}
 	if !l.in.put(r) {
 		l.answer(r, unavailable())
@@ -154,20 +154,6 @@ func (l *lanes) refuseAll() {
 	}
 }
 
-func (l *lanes) enter(r *request) {
-	key := laneKey{r.say.From.ID, r.say.Room}
-	waiting := l.lanes[key]
-	switch {
-	case waiting == nil:
-		l.lanes[key] = &lane{r}
-		l.send(r)
-	case len(*waiting) >= l.cfg.MaxLane:
-		l.answer(r, overloaded("too many messages of yours are waiting in this room"))
-	default:
-		*waiting = append(*waiting, r)
-	}
-}
-
 // send sends the request, for the first time or again.
 func (l *lanes) send(r *request) {
 	if r.msg == nil {
@@ -181,12 +167,24 @@ func (l *lanes) send(r *request) {
 	r.tries++
 	r.msg.Reply = l.inbox + r.token + "-" + strconv.FormatUint(r.tries, 36)
 	if err := l.nc.PublishMsg(r.msg); err != nil {
-		l.refused(r) // not connected; there is nothing to wait for
+		if refusal := l.permanent(r, err); refusal != nil {
+			l.finish(r, proto.Reply{Refusal: refusal})
+		} else {
+			l.refused(r) // not connected; there is nothing to wait for
+		}
 		return
 	}
 	wait := min(silenceFirst<<min(r.silent, 8), silenceMax)
 	r.silent++
 	l.wake(r, wait)
+}
+
+// kindOf returns what a Say is, as headers and logs name it.
+func kindOf(s *Say) string {
+	if s.Act != "" {
+		return string(s.Act)
+	}
+	return string(s.Content.Kind)
 }
 
 func (l *lanes) message(r *request) *nats.Msg {
@@ -197,14 +195,10 @@ func (l *lanes) message(r *request) *nats.Msg {
 			m.Header[name] = []string{value}
 		}
 	}
-	kind := string(s.Content.Kind)
-	if s.Act != "" {
-		kind = string(s.Act)
-	}
 	if s.Key == "" {
 		s.Key = nuid.Next()
 	}
-	set(proto.HeaderKind, kind)
+	set(proto.HeaderKind, kindOf(s))
 	set(proto.HeaderFrom, s.From.ID)
 	set(proto.HeaderName, s.From.Name)
 	set(proto.HeaderKey, s.Key)
@@ -214,6 +208,19 @@ func (l *lanes) message(r *request) *nats.Msg {
 		set(proto.HeaderEnc, envelope)
 	}
 	return m
+}
+
+// permanent returns the refusal for a request that NATS will never take, nil if it may
+// take it once there is a connection again.
+func (l *lanes) permanent(r *request, err error) *proto.Refusal {
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return proto.Refuse(proto.TooLarge, "the message is larger than the NATS server takes (%d bytes with its headers); send less", l.nc.MaxPayload())
+	case errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrInvalidMsg), errors.Is(err, nats.ErrBadHeaderMsg), errors.Is(err, nats.ErrHeadersNotSupported):
+		l.cfg.Log.Error("message cannot be published", "error", err, slog.String("room", r.say.Room.String()))
+		return proto.AsRefusal(err)
+	}
+	return nil
 }
 
 // refused has the request sent again later, since nobody could take it.
@@ -240,7 +247,6 @@ func (l *lanes) expired(r *request, now time.Time) {
 		l.send(r)
 		return
 	}
-	l.stat.expired.Add(1)
 	l.finish(r, unavailable())
 }
 
@@ -272,34 +278,6 @@ func (l *lanes) answered(m *nats.Msg) {
 		return
 	}
 	l.finish(r, reply)
-}
-
-// finish answers the request and goes on with its lane. When it was given up, so is what
-// waits behind it: stored now, that would come before this one when it is said again.
-func (l *lanes) finish(r *request, reply proto.Reply) {
-	givenUp := reply.Refusal != nil && reply.Refusal.Code == proto.Unavailable
-	delete(l.open, r.token)
-	if r.position >= 0 {
-		heap.Remove(&l.timers, r.position)
-	}
-	l.answer(r, reply)
-	key := laneKey{r.say.From.ID, r.say.Room}
-	waiting := l.lanes[key]
-	for now := time.Now(); ; {
-		(*waiting)[0] = nil
-		*waiting = (*waiting)[1:]
-		if len(*waiting) == 0 {
-			delete(l.lanes, key)
-			return
-		}
-		next := (*waiting)[0]
-		if !givenUp && now.Before(next.deadline) {
-			l.send(next)
-			return
-		}
-		l.stat.expired.Add(1)
-		l.answer(next, unavailable())
-	}
 }
 
 func (l *lanes) answer(r *request, reply proto.Reply) {

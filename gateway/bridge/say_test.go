@@ -1,11 +1,16 @@
 package bridge_test
 
 import (
+	"bytes"
+	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"roomcast/gateway/bridge"
 	"roomcast/proto"
 	"roomcast/proto/history/historytest"
 )
@@ -70,5 +75,200 @@ func TestOnlyTheLastTryIsBelieved(t *testing.T) {
 	}
 	if r := <-got; r.Refusal != nil || r.Seq != 7 {
 		t.Errorf("got %+v, want seq 7", r)
+	}
+}
+
+// tries answers what a gateway sends to the room lobby as the test says.
+func tries(t *testing.T, s *historytest.Server) chan *nats.Msg {
+	t.Helper()
+	nc := s.Conn()
+	tries := make(chan *nats.Msg, 64)
+	sub, err := nc.ChanSubscribe("room.lobby", tries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sub.Unsubscribe() })
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return tries
+}
+
+func answer(t *testing.T, m *nats.Msg, r proto.Reply) string {
+	t.Helper()
+	if err := m.Respond(r.AppendJSON(nil)); err != nil {
+		t.Fatal(err)
+	}
+	return string(m.Data)
+}
+
+func busy(code proto.Code) proto.Reply {
+	return proto.Reply{Refusal: proto.Refuse(code, "the message has waited too long").After(time.Millisecond)}
+}
+
+// When the owner refuses a message for now, the messages behind it are refused with the
+// same code, so that sending them again keeps their order.
+func TestRefusedWithThoseBehind(t *testing.T) {
+	for _, code := range []proto.Code{proto.Overloaded, proto.RateLimited} {
+		s := historytest.Start(t, 1000)
+		o := own(t, s)
+		a := open(t, s, "a")
+		o.end(t)
+		tries := tries(t, s)
+		codes := make(chan proto.Code, 3)
+		for _, body := range []string{"one", "two", "three"} {
+			m := text(proto.MustRoom("lobby"), "alice", body)
+			m.Key, m.Stream = body, true
+			a.Say(m, func(r proto.Reply) {
+				if r.Refusal == nil {
+					codes <- ""
+					return
+				}
+				codes <- r.Refusal.Code
+				a.Say(m, func(proto.Reply) {})
+			})
+		}
+		var stored []string
+		answer(t, <-tries, busy(code))
+		for seq := uint64(1); seq <= 3; seq++ {
+			stored = append(stored, answer(t, <-tries, proto.Reply{Seq: seq}))
+		}
+		if want := []string{"one", "two", "three"}; !slices.Equal(stored, want) {
+			t.Errorf("%s: got %v stored, want %v", code, stored, want)
+		}
+		for range 3 {
+			if got := <-codes; got != code {
+				t.Errorf("got code %q, want %s", got, code)
+			}
+		}
+	}
+}
+
+// A message that is said after one was refused for now, and before that one comes again,
+// is refused too. A sender that waits for its answers is not held up.
+func TestLaterMessagesWaitForTheRefusedOne(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	o := own(t, s)
+	a := open(t, s, "a")
+	o.end(t)
+	tries := tries(t, s)
+	say := func(from, body string, stream bool) chan proto.Reply {
+		m := text(proto.MustRoom("lobby"), from, body)
+		m.Key, m.Stream = body, stream
+		got := make(chan proto.Reply, 1)
+		a.Say(m, func(r proto.Reply) { got <- r })
+		return got
+	}
+	first := say("alice", "one", true)
+	answer(t, <-tries, busy(proto.Overloaded))
+	if r := <-first; r.Refusal == nil {
+		t.Fatalf("got %+v, want overloaded", r)
+	}
+	if r := <-say("alice", "two", true); r.Refusal == nil || r.Refusal.Code != proto.Overloaded || r.Refusal.Retry == 0 {
+		t.Errorf("got %+v for the later message, want overloaded for now", r)
+	}
+	for i, x := range []struct {
+		from, body string
+		stream     bool
+	}{{"bob", "b", true}, {"alice", "h", false}, {"alice", "one", true}, {"alice", "two", true}, {"alice", "three", true}} {
+		got := say(x.from, x.body, x.stream)
+		if body := answer(t, <-tries, proto.Reply{Seq: uint64(i + 1)}); body != x.body {
+			t.Fatalf("got %s, want %s", body, x.body)
+		}
+		if r := <-got; r.Refusal != nil {
+			t.Errorf("%s: got %v, want it stored", x.body, r.Refusal)
+		}
+	}
+}
+
+// What does not fit into a lane is refused in its turn, and comes again before the next.
+func TestFullLaneKeepsTheOrder(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	o := own(t, s)
+	a := open(t, s, "a", func(c *bridge.Config) { c.MaxLane = 2 })
+	o.end(t)
+	tries := tries(t, s)
+	keys := []string{"k1", "k2", "k3", "k4", "k5"}
+	refused := make(chan string, len(keys))
+	say := func(key string) {
+		m := text(proto.MustRoom("lobby"), "alice", key)
+		m.Key, m.Stream, m.Patience = key, true, 10*time.Second
+		a.Say(m, func(r proto.Reply) {
+			if r.Refusal != nil {
+				refused <- key
+			}
+		})
+	}
+	for _, key := range keys {
+		say(key)
+	}
+	var stored []string
+	for _, want := range keys[2:] {
+		if got := <-refused; got != want {
+			t.Fatalf("got %s refused, want %s", got, want)
+		}
+	}
+	stored = append(stored, answer(t, <-tries, proto.Reply{Seq: 1}), answer(t, <-tries, proto.Reply{Seq: 2}))
+	say("k6")
+	if got := <-refused; got != "k6" {
+		t.Errorf("got %s refused, want k6", got)
+	}
+	for i, key := range []string{"k3", "k4", "k5", "k6"} {
+		say(key)
+		stored = append(stored, answer(t, <-tries, proto.Reply{Seq: uint64(i + 3)}))
+	}
+	if want := append(keys, "k6"); !slices.Equal(stored, want) {
+		t.Errorf("got %v stored, want %v", stored, want)
+	}
+}
+
+// What NATS never takes is refused at once, and the lane goes on.
+func TestLargerThanNATSTakes(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	o := own(t, s)
+	a := open(t, s, "a")
+	o.end(t)
+	tries := tries(t, s)
+	got := make(chan proto.Reply, 2)
+	for _, body := range []string{strings.Repeat("x", int(s.Conn().MaxPayload())), "small"} {
+		m := text(proto.MustRoom("lobby"), "alice", body)
+		m.Patience = time.Hour
+		a.Say(m, func(r proto.Reply) { got <- r })
+	}
+	if r := <-got; r.Refusal == nil || r.Refusal.Code != proto.TooLarge || r.Refusal.Temporary() {
+		t.Errorf("got %+v, want too_large for good", r)
+	}
+	answer(t, <-tries, proto.Reply{Seq: 1})
+	if r := <-got; r.Seq != 1 {
+		t.Errorf("got %+v, want the small one stored", r)
+	}
+}
+
+// With LogMessages there is one line for every message, wherever it came from, and never
+// its text.
+func TestLogMessages(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	own(t, s)
+	var lines bytes.Buffer
+	a := open(t, s, "a", func(c *bridge.Config) {
+		c.LogMessages, c.Log = true, slog.New(slog.NewTextHandler(&lines, nil))
+	})
+	for _, m := range []bridge.Say{
+		text(proto.MustRoom("lobby"), "api", "CANARY"),
+		{Room: proto.MustRoom("lobby"), From: proto.Identity{ID: "api"}, Act: proto.ActClose, Content: proto.Content{Kind: proto.Text, Body: []byte("CANARY")}},
+	} {
+		done := make(chan proto.Reply, 1)
+		a.Say(m, func(r proto.Reply) { done <- r })
+		<-done
+	}
+	a.stop()
+	out := lines.String()
+	for _, want := range []string{"msg=message room=lobby seq=1 id=api kind=text bytes=6 outcome=stored", "kind=close bytes=6"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("got a log without %s:\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "CANARY") {
+		t.Errorf("got a log with the text:\n%s", out)
 	}
 }

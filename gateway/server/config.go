@@ -141,7 +141,7 @@ func (c *Config) sessions(name string, loops int) session.Config {
 	s.Rate = limit.Rate{PerSecond: c.Rate, Burst: c.Burst}
 	s.Greeting = c.Greeting
 	s.QueryToken, s.RequireToken = c.AllowQueryToken, c.RequireToken
-	s.Compress, s.Conformance, s.LogMessages = c.Compress, c.Conformance, c.LogMessages
+	s.Compress, s.Conformance = c.Compress, c.Conformance
 	s.Log, s.Hub.Log = c.Log, c.Log
 	s.Hub.Name = name
 	s.Hub.MemoryBytes = int(c.Memory) / loops

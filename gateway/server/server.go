@@ -39,6 +39,7 @@ func New(cfg Config) (*Server, error) {
 	s.set("waiting for NATS")
 	b := bridge.DefaultConfig()
 	b.ID, b.Version, b.Dial, b.Keys, b.Log = cfg.ID, daemon.SemVer(), cfg.Dial, cfg.Keys, cfg.Log
+	b.LogMessages = cfg.LogMessages
 	b.Stats = s.stats.summary
 	var err error
 	if s.bridge, err = bridge.New(b); err != nil {

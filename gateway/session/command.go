@@ -2,16 +2,16 @@ package session
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"roomcast/gateway/bridge"
+	"roomcast/gateway/limit"
 	"roomcast/gateway/loop"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
 
-// joining names a join that has not been answered.
+// joining names a membership of a session, also one whose join has not been answered.
 type joining struct {
 	id   loop.ID
 	room proto.Room
@@ -26,8 +26,12 @@ func (ss *Sessions) command(s *session, frame []byte) {
 			ss.close(s, proto.CloseFlood, "", proto.LeftServer)
 			return
 		}
-		ss.answerRefusal(s, c.ID, proto.Refuse(proto.RateLimited,
-			"this is too fast; %v commands a second are taken, send this one again later", ss.cfg.Rate.PerSecond).After(wait))
+		why := proto.Refuse(proto.RateLimited,
+			"this is too fast; %v commands a second are taken, send this one again later", ss.cfg.Rate.PerSecond).After(wait)
+		if err == nil && c.Verb == proto.VerbSay {
+			why = ss.resendLater(s, &c, why)
+		}
+		ss.answerRefusal(s, c.ID, why)
 		return
 	}
 	s.refused = 0
@@ -68,6 +72,7 @@ func (ss *Sessions) obey(s *session, c *proto.Command) error {
 			return proto.Refuse(proto.NotJoined, "the room is still being joined; leave it when that has been answered")
 		}
 		ss.hub.Leave(s.id, c.Room)
+		delete(ss.resends, joining{s.id, c.Room})
 		ss.bridge.Left(c.Room, s.who, proto.LeftClient)
 		ss.send(s, appendRoom(ss.ok(c.ID), c.Room))
 		return nil
@@ -111,8 +116,20 @@ func (ss *Sessions) sayJSON(s *session, c *proto.Command) error {
 	if len(c.Content.Body) > ss.cfg.MaxMessage {
 		return ss.tooLarge(len(c.Content.Body))
 	}
+	j := joining{s.id, c.Room}
+	if r := ss.resends[j]; r != nil {
+		if why := r.Check(c.Key, ss.loop.Now()); why != nil {
+			return why
+		}
+	}
 	if s.saying >= maxSaying {
-		return proto.Refuse(proto.Overloaded, "%d messages wait to be stored; send this one again when they have been answered", s.saying).After(time.Second)
+		return ss.resendLater(s, c, proto.Refuse(proto.Overloaded,
+			"%d messages wait to be stored; send this one again when they have been answered", s.saying).After(time.Second))
+	}
+	if r := ss.resends[j]; r != nil {
+		if r.Taken(c.Key); r.Empty(ss.loop.Now()) {
+			delete(ss.resends, j)
+		}
 	}
 	id, cmd := s.id, string(c.ID)
 	ss.say(s, c.Room, c.Content, c.Key, ss.cfg.JSONPatience, func(reply proto.Reply) {
@@ -137,14 +154,31 @@ func (ss *Sessions) sayJSON(s *session, c *proto.Command) error {
 	return nil
 }
 
+// resendLater returns the refusal for a message that has to come again, and has the later
+// ones in its room wait for it.
+func (ss *Sessions) resendLater(s *session, c *proto.Command, why *proto.Refusal) *proto.Refusal {
+	j := joining{s.id, c.Room}
+	if c.Room.IsZero() {
+		j.room = s.home
+	}
+	if c.Key == "" || !ss.hub.In(s.id, j.room) {
+		return why
+	}
+	r := ss.resends[j]
+	if r == nil {
+		r = new(limit.Resends)
+		ss.resends[j] = r
+	}
+	return r.Refused(c.Key, why, ss.loop.Now())
+}
+
 // say has the room's owner store a message; done runs on the loop with the outcome.
 func (ss *Sessions) say(s *session, room proto.Room, content proto.Content, key string, patience time.Duration, done func(proto.Reply)) {
-	if ss.cfg.LogMessages {
-		ss.logMessage(s, room, content)
-	}
 	id := s.id
 	s.saying++
-	ss.bridge.Say(bridge.Say{Room: room, From: s.who, Content: content, Key: key, Patience: patience}, func(reply proto.Reply) {
+	ss.bridge.Say(bridge.Say{
+		Room: room, From: s.who, Content: content, Key: key, Patience: patience, Stream: s.kind == jsonKind,
+	}, func(reply proto.Reply) {
 		ss.hub.Post(func() {
 			if s := ss.get(id); s != nil {
 				s.saying--
@@ -155,17 +189,6 @@ func (ss *Sessions) say(s *session, room proto.Room, content proto.Content, key 
 			done(reply)
 		})
 	})
-}
-
-// logMessage logs what is said, at the operator's wish; the log's handler escapes it.
-func (ss *Sessions) logMessage(s *session, room proto.Room, content proto.Content) {
-	const most = 256 // bytes
-	body := content.Body
-	if content.Kind == proto.Bin {
-		body = nil
-	}
-	ss.log(s).Info("message", "room", room.String(), "name", s.who.Name, "kind", string(content.Kind), "bytes", len(content.Body),
-		"body", strings.ToValidUTF8(string(body[:min(len(body), most)]), ""))
 }
 
 const (

@@ -87,8 +87,8 @@ func TestTokenOfTheFarFuture(t *testing.T) {
 	}
 }
 
-// The log tells who came and went; what is said is there only if that is asked for,
-// tokens and resume strings never are, and nothing a client sends breaks a line.
+// The log says who came and went, and with LogMessages that a message was said. It never
+// holds a text, a token or a resume string, and nothing a client sends breaks a line.
 func TestLog(t *testing.T) {
 	for _, messages := range []bool{false, true} {
 		t.Run(fmt.Sprintf("messages=%v", messages), func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestLog(t *testing.T) {
 				return lines.Write(p)
 			}), &slog.HandlerOptions{Level: slog.LevelDebug})
 			g := start(t, func(s *settings) {
-				s.session.Log, s.session.LogMessages = slog.New(handler), messages
+				s.session.Log, s.bridge.Log, s.bridge.LogMessages = slog.New(handler), slog.New(handler), messages
 			})
 			c := g.json("/room/logged/?name=Ann%20%E2%9C%93")
 			hello := c.want(`{"hello":*`)
@@ -125,8 +125,11 @@ func TestLog(t *testing.T) {
 					t.Errorf("got log without %s:\n%s", want, out)
 				}
 			}
-			if got := strings.Contains(out, "my secret"); got != messages {
-				t.Errorf("got a log with the text: %v, want %v", got, messages)
+			if strings.Contains(out, "my secret") {
+				t.Errorf("got a log with the text:\n%s", out)
+			}
+			if got := strings.Contains(out, "msg=message room=logged seq="); got != messages {
+				t.Errorf("got a line for the message: %v, want %v:\n%s", got, messages, out)
 			}
 			if strings.Contains(out, resume) || strings.Contains(out, "\nlevel=ERROR") {
 				t.Errorf("got a resume string or a forged line in the log:\n%s", out)

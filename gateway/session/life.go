@@ -92,6 +92,7 @@ func (ss *Sessions) roomClosed(s *session, n hub.Notice) {
 		return
 	}
 	ss.hub.Leave(s.id, n.Room)
+	delete(ss.resends, joining{s.id, n.Room})
 	ss.bridge.Left(n.Room, s.who, proto.LeftServer)
 }
 
@@ -152,6 +153,7 @@ func (ss *Sessions) leaveAll(s *session, reason proto.LeaveReason) {
 		j := joining{s.id, room}
 		_, waits := ss.joins[j]
 		delete(ss.joins, j)
+		delete(ss.resends, j)
 		if !waits && s.phase == open {
 			ss.bridge.Left(room, s.who, reason)
 		}

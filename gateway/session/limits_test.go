@@ -1,8 +1,10 @@
 package session_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -304,4 +306,95 @@ func TestDrain(t *testing.T) {
 		c.want("close 1001 *")
 		c.ended()
 	}
+}
+
+// A client that says things without waiting, and sends again whatever is refused for now
+// when it is told to, keeps its order.
+func TestOrderUnderRefusals(t *testing.T) {
+	g := start(t)
+	c := g.json("/room/order/")
+	c.want(`{"hello":*`)
+	const n = 80
+	say := func(i int) { c.send(fmt.Sprintf(`{"id":%d,"say":{"text":"%d","key":"k%d"}}`, i, i, i)) }
+	for i := range n - 20 { // the first burst, and more
+		say(i)
+	}
+	type refusal struct {
+		id  int
+		due time.Time
+	}
+	var later []refusal
+	next, stored, refused := n-20, []int{}, 0
+	for len(stored) < n {
+		now := time.Now()
+		c.nc.SetReadDeadline(now.Add(15 * time.Millisecond))
+		if _, err := c.r.Peek(2); err != nil { // quiet: time to say something
+			if next < n {
+				say(next)
+				next++
+			}
+			waiting := later
+			later = nil
+			for _, r := range waiting {
+				if r.due.After(now) {
+					later = append(later, r)
+				} else {
+					say(r.id)
+				}
+			}
+			continue
+		}
+		var f struct {
+			ID    *int
+			Error *struct {
+				Code  proto.Code
+				Retry int `json:"retry_ms"`
+			}
+			Text string
+		}
+		frame := c.next()
+		if err := json.Unmarshal([]byte(frame), &f); err != nil {
+			t.Fatalf("%s: %v", frame, err)
+		}
+		switch {
+		case f.Error != nil:
+			if refused++; f.Error.Code != proto.RateLimited && f.Error.Code != proto.Overloaded || f.Error.Retry == 0 {
+				t.Fatalf("got %s, want rate_limited or overloaded for now", frame)
+			}
+			later = append(later, refusal{*f.ID, time.Now().Add(time.Duration(f.Error.Retry) * time.Millisecond)})
+		case f.ID == nil && f.Text != "":
+			i, err := strconv.Atoi(f.Text)
+			if err != nil || i != len(stored) {
+				t.Fatalf("got message %s behind %v, want them in the order in which they were said", f.Text, stored)
+			}
+			stored = append(stored, i)
+		}
+	}
+	if refused < 10 {
+		t.Errorf("%d refusals are not enough to show anything", refused)
+	}
+}
+
+// A client that never sends again what was refused is not held up for long.
+func TestRefusedMessageIsGivenUp(t *testing.T) {
+	g := start(t, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 20, Burst: 1} })
+	c := g.json("/room/givenup/")
+	c.want(`{"hello":*`)
+	c.send(`{"id":1,"say":{"text":"a","key":"a"}}`)
+	c.send(`{"id":2,"say":{"text":"b","key":"b"}}`)
+	for refused := false; !refused; {
+		refused = matches(`{"id":2,"error":{"code":"rate_limited",*`, c.next())
+	}
+	eventually(t, "a later message to be taken", func() bool {
+		c.send(`{"id":3,"say":{"text":"c","key":"c"}}`)
+		for {
+			switch got := c.next(); {
+			case strings.HasPrefix(got, `{"id":3,"ok":`):
+				return true
+			case strings.HasPrefix(got, `{"id":3,"error":`):
+				time.Sleep(100 * time.Millisecond)
+				return false
+			}
+		}
+	})
 }

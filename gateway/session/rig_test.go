@@ -95,6 +95,7 @@ type settings struct {
 	loop    loop.Config
 	caps    limit.CapsConfig
 	auth    auth.Config
+	bridge  bridge.Config
 	dial    func(string, ...nats.Option) (*nats.Conn, error)
 }
 
@@ -111,15 +112,15 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	gateways.Unlock()
 
 	log := slog.New(slog.DiscardHandler)
-	s := settings{session: session.DefaultConfig(), loop: loop.DefaultConfig(), auth: auth.DefaultConfig(), dial: dialNATS}
+	s := settings{session: session.DefaultConfig(), loop: loop.DefaultConfig(), auth: auth.DefaultConfig(), bridge: bridge.DefaultConfig(), dial: dialNATS}
 	s.loop.Address, s.loop.Loops, s.loop.Log = "127.0.0.1:0", 2, log
-	s.session.Log, s.session.Hub.Log = log, log
+	s.session.Log, s.session.Hub.Log, s.bridge.Log = log, log, log
 	for _, f := range change {
 		f(&s)
 	}
 	g := &gateway{t: t, http: make(chan net.Conn, 16)}
-	bc := bridge.DefaultConfig()
-	bc.ID, bc.Dial, bc.Log = name, s.dial, log
+	bc := s.bridge
+	bc.ID, bc.Dial = name, s.dial
 	var err error
 	if g.bridge, err = bridge.New(bc); err != nil {
 		t.Fatal(err)

@@ -44,7 +44,6 @@ type Config struct {
 	RequireToken bool // refuse who has none
 	Compress     bool // agree to permessage-deflate
 	Conformance  bool // offer /echo and /verbatim/<group>/ to protocol test suites
-	LogMessages  bool // log what is said
 
 	// Wide are the limits of protocol test suites, which send large messages. The loop
 	// must let twice as much wait.
@@ -95,6 +94,7 @@ type Sessions struct {
 	// owned by the loop
 	slab     []*[slabSize]session
 	joins    map[joining]string // ids of the commands that wait for a Joined notice
+	resends  map[joining]*limit.Resends
 	inflater wire.Inflater
 	buf      []byte // for one answer
 }
@@ -109,6 +109,7 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, caps *limit.C
 		// Base64 makes four bytes of three, and there are names around it.
 		envelope: wire.Limits{Message: cfg.MaxMessage*4/3 + 4096, Fragments: 1024},
 		joins:    make(map[joining]string),
+		resends:  make(map[joining]*limit.Resends),
 		verbose:  cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 	}
 	ss.hub = hub.New(cfg.Hub, l, b, ss)
