@@ -4,7 +4,8 @@
 // The method is that of Jepsen's and Maelstrom's log checkers: what was invoked and
 // answered, what every member saw, and what one fresh reader finds afterwards, are put
 // beside each other. The history is read twice, the truth first, so that memory grows with
-// the number of messages and not with the number of deliveries.
+// the number of messages and not with the number of deliveries. A fault says what it may
+// destroy; what it destroys must be announced, by a gap or a new epoch.
 package check
 
 import (
@@ -27,9 +28,11 @@ const (
 	Skip       Rule = "skip"             // a member was not shown an event, and not told
 	FIFO       Rule = "fifo"             // one sender's messages are not in the order they were said
 	Duplicate  Rule = "duplicate"        // a message is stored or shown twice
+	Epoch      Rule = "epoch"            // a new epoch, or none, was announced wrongly
+	Presence   Rule = "presence"         // a wrong number of members
 	Phantom    Rule = "phantom"          // something nobody said, was refused, or differs from what was said
 	BadResume  Rule = "bad resume"       // what follows a join does not begin where it was asked to
-	AfterClose Rule = "open after close" // a message was stored in a closed room
+	AfterClose Rule = "open after close" // a message was stored or shown in a closed room
 	Clock      Rule = "time"             // time went backwards in a room
 	Stale      Rule = "stale order"      // said after another's ack, stored before it
 	Stuck      Rule = "stuck"            // something did not come back to life
@@ -79,6 +82,11 @@ type Report struct {
 	Deliveries          int
 	Links, Resumes      int // connections; joins that went on from a seq
 	Gaps                int // announced
+	Resets              int // of them, those that announced a new epoch
+	Destroyed           int // messages that were acknowledged, destroyed by a fault, and announced as lost
+	TextDeliveries      int
+	Pages               int // of history
+	Counts              int // of members
 	Stored              int // events in the log
 	Faults              map[string]Fault
 	Spells              []Spell
@@ -104,13 +112,17 @@ func Check(entries iter.Seq2[history.Entry, error]) (*Report, error) {
 		report:  &Report{Broken: map[Rule]int{}, Faults: map[string]Fault{}, Refusals: map[string]int{}},
 		rooms:   map[string]*log{},
 		says:    map[string]*say{},
-		cursors: map[place]*cursor{},
+		cursors: map[seat]*cursor{},
+		texts:   map[seat]*text{},
+		pages:   map[string]*page{},
+		known:   map[string]map[string]bool{},
 		senders: map[string]string{},
 	}
 	for e, err := range entries {
 		if err != nil {
 			return nil, err
 		}
+		c.learn(e)
 		if e.Op == history.Log {
 			c.truth(e)
 		}
@@ -131,77 +143,19 @@ type checker struct {
 	rooms   map[string]*log
 	says    map[string]*say // by key
 	order   []*say          // as invoked
-	cursors map[place]*cursor
-	senders map[string]string // client -> sender
-	faults  []*spell          // that may be at work in a time without an ack
-	spells  []*spell          // all
+	cursors map[seat]*cursor
+	texts   map[seat]*text
+	pages   map[string]*page           // by client
+	losses  []loss                     // from the first reading
+	known   map[string]map[string]bool // by room: the epochs that members were told, from the first reading
+	senders map[string]string          // client -> sender
+	faults  []*spell                   // that may be at work in a time without an ack
+	spells  []*spell                   // all
 	healed  bool
 	ended   bool
 
 	waiting int   // messages invoked and not answered
 	lastAck int64 // when the last one was, or when waiting began
-}
-
-// log is the truth about one room.
-type log struct {
-	events []event // of seq 1, 2, 3, ...
-	byKey  map[string]uint64
-	closed string // the key of the act that closed it; "" while open
-	acked  uint64 // the highest seq acknowledged so far, in the second reading
-}
-
-type event struct {
-	key  string
-	body uint64
-	at   int64
-	kind string
-}
-
-func (c *checker) room(name string) *log {
-	l := c.rooms[name]
-	if l == nil {
-		l = &log{byKey: map[string]uint64{}}
-		c.rooms[name] = l
-	}
-	return l
-}
-
-func (l *log) at(seq uint64) (event, bool) {
-	if seq == 0 || seq > uint64(len(l.events)) {
-		return event{}, false
-	}
-	return l.events[seq-1], true
-}
-
-// truth takes over one entry of the log as the fresh reader found it.
-func (c *checker) truth(e history.Entry) {
-	l := c.room(e.Room)
-	c.report.Stored++
-	if want := uint64(len(l.events)) + 1; e.Seq != want {
-		c.report.add(Skip, "the log of %s goes on with seq %d where %d is due", e.Room, e.Seq, want)
-		for uint64(len(l.events))+1 < e.Seq {
-			l.events = append(l.events, event{})
-		}
-	}
-	if first, ok := l.byKey[e.Key]; ok {
-		c.report.add(Duplicate, "%s is stored twice in %s, as %d and %d", e.Key, e.Room, first, e.Seq)
-	} else {
-		l.byKey[e.Key] = e.Seq
-	}
-	if n := len(l.events); n > 0 && e.At < l.events[n-1].at {
-		c.report.add(Clock, "in %s the time of %d is %d ms before that of the event before it", e.Room, e.Seq, l.events[n-1].at-e.At)
-	}
-	switch e.Kind {
-	case "closed":
-		l.closed = e.Key
-	case "reopened":
-		l.closed = ""
-	case "":
-		if l.closed != "" {
-			c.report.add(AfterClose, "%s is stored as %d in %s, which %s had closed", e.Key, e.Seq, e.Room, l.closed)
-		}
-	}
-	l.events = append(l.events, event{e.Key, e.Body, e.At, e.Kind})
 }
 
 // entry takes over one entry of the second reading.
@@ -243,6 +197,14 @@ func (c *checker) entry(e history.Entry) {
 				s.end(e.T)
 			}
 		}
+	case history.TextOpen, history.TextRecv, history.TextEnd:
+		c.text(e)
+	case history.Page, history.PageRecv:
+		c.page(e)
+	case history.Count:
+		c.count(e)
+	case history.Calm:
+		c.calm()
 	case history.Heal:
 		c.healed = true
 	case history.End:
@@ -261,6 +223,12 @@ func (c *checker) finish() {
 	}
 	for p, m := range c.cursors {
 		c.caughtUp(p, m)
+	}
+	for p, t := range c.texts {
+		c.textCaughtUp(p, t)
+	}
+	for _, p := range c.pages {
+		c.endOfPage(p)
 	}
 	r := c.report
 	if !c.ended {

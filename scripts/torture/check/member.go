@@ -1,17 +1,26 @@
 package check
 
-import "roomcast/scripts/torture/history"
+import (
+	"math"
 
-// place is a client in a room.
-type place struct{ client, room string }
+	"roomcast/scripts/torture/history"
+)
+
+// seat is a client in a room.
+type seat struct{ client, room string }
 
 // cursor is how far a client has been shown a room.
 type cursor struct {
-	state state
-	began bool // have counts
-	have  uint64
-	from  bool // the join under way said from where
-	fresh bool // no event has come since the join
+	state  state
+	began  bool // have counts
+	have   uint64
+	epoch  string // that the client knows; "" = none
+	from   bool   // the join under way said from where
+	fresh  bool   // no event has come since the join
+	due    bool   // the join's ok named another epoch: a reset must follow
+	replay bool   // no event has come since a reset
+	reset  int64  // when the last reset came; 0 = never
+	head   uint64 // the room's newest seq at the join; after a reset the largest number
 }
 
 type state int
@@ -21,11 +30,12 @@ const (
 	away                // wants to, but is not connected
 	asking              // has sent a join
 	in
+	shut // has been shown that the room was closed
 )
 
 // member takes over what a client did and saw as a member of a room.
 func (c *checker) member(e history.Entry) {
-	p := place{e.Client, e.Room}
+	p := seat{e.Client, e.Room}
 	m := c.cursors[p]
 	if m == nil {
 		m = &cursor{}
@@ -44,69 +54,127 @@ func (c *checker) member(e history.Entry) {
 		}
 		m.have, m.began = *e.From, true
 	case history.Joined:
-		m.state, m.fresh = in, true
-		if !m.from {
-			m.have, m.began = e.Seq, true
-		}
+		c.joined(m, e)
 	case history.Left:
 		m.state = out
 	case history.Gap:
-		c.report.Gaps++
-		// Rooms are never trimmed in a run: every event is still there to be shown.
-		c.report.add(Skip, "%s is told that %s can no longer be had up to %d (%s)", e.Client, e.Room, e.Seq, e.Why)
-		m.have = max(m.have, e.Seq)
+		c.gap(m, e)
 	case history.Recv:
-		c.recv(p, m, e)
+		c.recv(m, e)
 	}
 }
 
-func (c *checker) recv(p place, m *cursor, e history.Entry) {
-	r := c.report
-	r.Deliveries++
-	if m.state != in {
-		r.add(BadResume, "%s is shown %d of %s without having been let in", p.client, e.Seq, p.room)
+func (c *checker) joined(m *cursor, e history.Entry) {
+	m.due = m.from && m.have > 0 && differ(e.Epoch, m.epoch)
+	m.state, m.fresh, m.head, m.replay, m.epoch = in, true, e.Seq, false, e.Epoch
+	if !m.from {
+		m.have, m.began = e.Seq, true
+	}
+}
+
+// gap takes over that events were announced as lost.
+func (c *checker) gap(m *cursor, e history.Entry) {
+	r, l := c.report, c.room(e.Room)
+	r.Gaps++
+	if e.Why == "reset" {
+		r.Resets++
+		switch {
+		case !c.lossBetween(0, e.T, history.LossEnd, history.LossAll, history.LossHole):
+			r.add(Epoch, "%s is told of a reset of %s, although no fault took anything", e.Client, e.Room)
+		case m.reset > 0 && e.Epoch == m.epoch && !m.due && !c.lossBetween(m.reset, e.T, history.LossEnd, history.LossAll, history.LossHole):
+			r.add(Epoch, "%s is told a second time of a reset of %s to epoch %s", e.Client, e.Room, e.Epoch)
+		case e.Epoch == "" && l.epoch() != "" && !c.lossAfter(e.T, history.LossEnd, history.LossAll):
+			r.add(Epoch, "%s is told of a reset of %s without its epoch", e.Client, e.Room)
+		}
+		m.have, m.began, m.replay, m.due, m.fresh = 0, true, true, false, false
+		m.epoch, m.reset, m.head = e.Epoch, e.T, math.MaxUint64
 		return
 	}
-	misplaced, repeated := Reorder, Duplicate
-	missing := Skip
-	if m.fresh {
-		misplaced, repeated, missing = BadResume, BadResume, BadResume
-		m.fresh = false
+	from := uint64(1)
+	if e.From != nil {
+		from = *e.From
 	}
-	due := m.have + 1
-	truth, ok := c.room(p.room).at(e.Seq)
-	switch {
-	case !ok:
-		r.add(Phantom, "%s is shown %q as %d of %s, where the log has nothing", p.client, e.Key, e.Seq, p.room)
-	case truth.key != e.Key:
-		if at := c.room(p.room).byKey[e.Key]; at != 0 {
-			r.add(misplaced, "%s is shown %s as %d of %s, the log has it as %d", p.client, e.Key, e.Seq, p.room, at)
-		} else {
-			r.add(Phantom, "%s is shown %q as %d of %s, the log has %q", p.client, e.Key, e.Seq, p.room, truth.key)
-		}
-	case truth.body != e.Body || truth.kind != e.Kind || truth.at != e.At:
-		r.add(Phantom, "%s is shown %s as %d of %s, but not as the log has it", p.client, e.Key, e.Seq, p.room)
+	if from > m.have+1 && !l.lacks(m.have+1, from-1) {
+		r.add(Skip, "%s is told that %s has lost %d to %d, after %d", e.Client, e.Room, from, e.Seq, m.have)
 	}
-	switch {
-	case e.Seq == due:
-	case e.Seq == m.have:
-		r.add(repeated, "%s is shown %d of %s twice", p.client, e.Seq, p.room)
-	case e.Seq < due:
-		r.add(misplaced, "%s is shown %d of %s after %d", p.client, e.Seq, p.room, m.have)
-	default:
-		r.add(missing, "%s is shown %d of %s after %d", p.client, e.Seq, p.room, m.have)
+	if !l.lacks(max(from, m.have+1), e.Seq) && !c.lossAfter(e.T, history.LossEnd) {
+		r.add(Skip, "%s is told that %s has lost %d to %d (%s), but the log has them", e.Client, e.Room, from, e.Seq, e.Why)
+	}
+	if !c.lossBetween(0, e.T, history.LossHole, history.LossStart, history.LossAll) {
+		r.add(Skip, "%s is told that %s has lost %d to %d (%s), although no fault took anything", e.Client, e.Room, from, e.Seq, e.Why)
 	}
 	m.have = max(m.have, e.Seq)
 }
 
+func (c *checker) recv(m *cursor, e history.Entry) {
+	r, l := c.report, c.room(e.Room)
+	r.Deliveries++
+	switch m.state {
+	case in:
+	case shut:
+		r.add(AfterClose, "%s is shown %d of %s after it was shown that the room is closed", e.Client, e.Seq, e.Room)
+		return
+	default:
+		r.add(BadResume, "%s is shown %d of %s without having been let in", e.Client, e.Seq, e.Room)
+		return
+	}
+	if m.epoch == "" {
+		m.epoch = e.Epoch // of the first event of a room that was empty
+	}
+	misplaced, repeated, missing := Reorder, Duplicate, Skip
+	if m.fresh {
+		misplaced, repeated, missing = BadResume, BadResume, BadResume
+		m.fresh = false
+	}
+	c.shown(e, misplaced)
+	truth, ok := l.at(e.Seq)
+	switch {
+	case m.due:
+		r.add(Epoch, "%s is shown %d of %s in epoch %s without having been told of a reset", e.Client, e.Seq, e.Room, e.Epoch)
+		m.due = false
+	case ok && truth.key == e.Key && l.later(truth.epoch, m.epoch):
+		r.add(Epoch, "%s is shown %d of %s, which belongs to epoch %s, and knows only %s", e.Client, e.Seq, e.Room, truth.epoch, m.epoch)
+		m.epoch = truth.epoch
+	}
+	due := m.have + 1
+	switch {
+	case e.Seq == due:
+	case e.Seq == m.have:
+		r.add(repeated, "%s is shown %d of %s twice", e.Client, e.Seq, e.Room)
+	case e.Seq < due:
+		r.add(misplaced, "%s is shown %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
+	case m.replay && l.lacks(due, e.Seq-1): // a reset replays from the oldest record
+	default:
+		r.add(missing, "%s is shown %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
+	}
+	m.have, m.replay = max(m.have, e.Seq), false
+	if e.Kind == "closed" && e.Seq > m.head {
+		m.state = shut
+	}
+}
+
+// calm checks, when nothing has been said for a while, that every member that is connected
+// has been shown all that was acknowledged. A later message would make it ask for those before.
+func (c *checker) calm() {
+	for p, m := range c.cursors {
+		if l := c.room(p.room); m.state == in && m.have < l.acked && c.era(math.MaxInt64) == l.era {
+			c.report.add(Stuck, "%s has been shown %s up to %d and is not shown %d", p.client, p.room, m.have, l.acked)
+		}
+	}
+}
+
 // caughtUp checks that a member that wants to follow a room has seen all of it.
-func (c *checker) caughtUp(p place, m *cursor) {
-	head := uint64(len(c.room(p.room).events))
+func (c *checker) caughtUp(p seat, m *cursor) {
+	l := c.room(p.room)
 	switch {
 	case m.state == out:
 	case m.state != in:
 		c.report.add(Stuck, "%s has not come back to %s", p.client, p.room)
-	case m.have < head:
-		c.report.add(Stuck, "%s has been shown %s up to %d of %d", p.client, p.room, m.have, head)
+	case m.have < l.head():
+		c.report.add(Stuck, "%s has been shown %s up to %d of %d", p.client, p.room, m.have, l.head())
+	case differ(m.epoch, l.epoch()):
+		c.report.add(Epoch, "%s is in epoch %s of %s, whose log has %s", p.client, m.epoch, p.room, l.epoch())
+	case m.have > l.head():
+		c.report.add(Epoch, "%s has been shown %s up to %d, the log ends with %d", p.client, p.room, m.have, l.head())
 	}
 }

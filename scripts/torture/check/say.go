@@ -16,6 +16,7 @@ type say struct {
 	body    uint64
 	kind    string
 	invoked int64
+	ended   int64      // when it was answered
 	late    bool       // invoked after everything had healed
 	floor   uint64     // the highest seq of its room acknowledged before it was invoked
 	result  history.Op // "" while there is none
@@ -33,7 +34,10 @@ func (c *checker) invoke(e history.Entry) {
 	}
 	s := &say{
 		key: e.Key, client: e.Client, room: e.Room, body: e.Body, kind: e.Kind,
-		invoked: e.T, late: c.healed, floor: c.room(e.Room).acked,
+		invoked: e.T, late: c.healed,
+	}
+	if l := c.room(e.Room); l.era == c.era(e.T) {
+		s.floor = l.acked
 	}
 	c.says[e.Key] = s
 	c.order = append(c.order, s)
@@ -45,7 +49,7 @@ func (c *checker) answer(e history.Entry) {
 		c.report.add(Broken, "%s is answered without being invoked, or twice", e.Key)
 		return
 	}
-	s.result = e.Op
+	s.result, s.ended = e.Op, e.T
 	c.waiting--
 	r := c.report
 	switch e.Op {
@@ -66,9 +70,12 @@ func (c *checker) answer(e history.Entry) {
 	r.SlowestAck = max(r.SlowestAck, time.Duration(e.T-s.invoked))
 	c.lastAck = e.T
 	s.seq, s.already = e.Seq, e.Dup && s.kind != ""
-	l := c.room(s.room)
+	l, era := c.room(s.room), c.era(e.T)
+	if l.era != era {
+		l.era, l.acked = era, 0
+	}
 	l.acked = max(l.acked, e.Seq)
-	if e.Seq <= s.floor && !s.already {
+	if e.Seq <= s.floor && !s.already && c.era(s.invoked) == era {
 		r.add(Stale, "%s got seq %d in %s, but was said after %d had been acknowledged", s.key, e.Seq, s.room, s.floor)
 	}
 }
@@ -132,7 +139,7 @@ func (c *checker) settle() {
 				continue
 			}
 			c.acked(s, l, stored)
-			if before := last[sender{s.client, s.room}]; before != nil && s.seq <= before.seq {
+			if before := last[sender{s.client, s.room}]; before != nil && s.seq <= before.seq && c.era(before.invoked) == c.era(s.ended) {
 				c.report.add(FIFO, "%s said %s before %s, they are stored in %s as %d and %d",
 					s.client, before.key, s.key, s.room, before.seq, s.seq)
 			}
@@ -149,6 +156,7 @@ func (c *checker) settle() {
 			c.report.add(Stuck, "%s was never answered", s.key)
 		}
 	}
+	c.closings()
 	for name, l := range c.rooms {
 		for i, e := range l.events {
 			c.said(name, uint64(i+1), e)
@@ -158,21 +166,62 @@ func (c *checker) settle() {
 
 // acked holds one acknowledged message against the log.
 func (c *checker) acked(s *say, l *log, stored uint64) {
+	e, ok := l.at(s.seq)
+	end := c.lossAfter(s.invoked, history.LossEnd, history.LossAll)
+	hole := c.lossAfter(s.invoked, history.LossHole, history.LossStart, history.LossAll)
 	switch {
 	case stored == s.seq:
+	case stored != 0 && (end || hole): // it was destroyed, said again, and stored again
 	case stored != 0:
 		c.report.add(Reorder, "%s was acknowledged as %d, the log of %s has it as %d", s.key, s.seq, s.room, stored)
-	case s.seq > uint64(len(l.events)):
-		c.report.add(Lost, "%s was acknowledged as %d, the log of %s ends with %d", s.key, s.seq, s.room, len(l.events))
+	case s.seq > l.head():
+		if !end || !c.renewed(s.room, l, l.epoch()) {
+			c.report.add(Lost, "%s was acknowledged as %d, the log of %s ends with %d", s.key, s.seq, s.room, l.head())
+			return
+		}
+		c.report.Destroyed++
+	case ok && end && c.renewed(s.room, l, e.epoch), !ok && hole:
+		c.report.Destroyed++
 	default:
-		c.report.add(Lost, "%s was acknowledged as %d, the log of %s has %q there", s.key, s.seq, s.room, l.events[s.seq-1].key)
+		c.report.add(Lost, "%s was acknowledged as %d, the log of %s has %q there", s.key, s.seq, s.room, e.key)
+	}
+}
+
+// renewed reports whether epoch, which is in the log of a room, followed another one.
+func (c *checker) renewed(room string, l *log, epoch string) bool {
+	if slices.Index(l.epochs, epoch) > 0 {
+		return true
+	}
+	for known := range c.known[room] {
+		if !slices.Contains(l.epochs, known) {
+			return true // nothing is left of it
+		}
+	}
+	return false
+}
+
+// closings holds the messages of a room against the acts that closed and opened it, by the
+// time of their answers: the log does not show them when it has been destroyed.
+func (c *checker) closings() {
+	closed := map[string]*say{} // by room: the closing in force
+	for _, s := range c.order {
+		by := closed[s.room]
+		switch {
+		case s.kind == "reopened":
+			delete(closed, s.room)
+		case s.result != history.OK:
+		case s.kind == "closed":
+			closed[s.room] = s
+		case s.kind == "" && by != nil && s.invoked > by.ended && !c.lossBetween(by.invoked, s.ended, history.LossState):
+			c.report.add(AfterClose, "%s was acknowledged in %s, which %s had closed", s.key, s.room, by.key)
+		}
 	}
 }
 
 // wasSo holds an act that found done what it was to do against the log: closing a closed
 // room is answered with the closing.
 func (c *checker) wasSo(s *say, l *log) {
-	if e, ok := l.at(s.seq); !ok || e.kind != s.kind {
+	if e, ok := l.at(s.seq); (!ok || e.kind != s.kind) && !c.lossAfter(0, history.LossEnd, history.LossAll, history.LossHole, history.LossStart) {
 		c.report.add(Lost, "%s was acknowledged as done already by %d, the log of %s has %q there", s.key, s.seq, s.room, e.key)
 	}
 }

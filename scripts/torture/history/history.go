@@ -11,6 +11,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,8 +20,8 @@ import (
 // Op says what an entry records.
 type Op string
 
-// The ops. What a message or an act is known by is its Key, chosen by the client, never
-// used twice in a run. Unless said otherwise an entry has Client and Room.
+// The ops. A message or an act is known by its Key. The client chooses the Key and uses it
+// once in a run. Unless the comment says otherwise, an entry has Client and Room.
 const (
 	Invoke  Op = "invoke"  // Key, Kind, Body: the client is about to send it
 	OK      Op = "ok"      // Key, Seq, Dup: it was acknowledged
@@ -29,18 +30,50 @@ const (
 
 	Hello  Op = "hello"  // Link, Sender: a connection stands; no Room
 	Join   Op = "join"   // Link, From (nil: from now on): the client asks to follow the room
-	Joined Op = "joined" // Link, Seq: it follows the room, whose newest event is Seq
+	Joined Op = "joined" // Link, Seq, Epoch: it follows the room, whose newest event is Seq
 	Left   Op = "left"   // it no longer wants to follow the room
-	Recv   Op = "recv"   // Link, Seq, Key, Kind, Sender, At, Body: an event came
-	Gap    Op = "gap"    // Link, Seq, Why: events up to Seq were announced as lost
+	Recv   Op = "recv"   // Link, Seq, Key, Kind, Sender, At, Body, Epoch: an event came while the client knew Epoch
+	Gap    Op = "gap"    // Link, From, Seq, Why, Epoch: events From to Seq were announced as lost
 	Ended  Op = "ended"  // Link, Why: the connection ended; no Room
 
-	Fault Op = "fault" // Why, Key: something is done to Client, a process; no Room
+	TextOpen Op = "text open" // Link: a text session stands
+	TextRecv Op = "text recv" // Link, Key, Body: it was shown a message
+	TextEnd  Op = "text end"  // Link, Why: it ended
+
+	Page     Op = "page"      // Link, From, To, Why: page Link was read, since From or before To; Why: its gap
+	PageRecv Op = "page recv" // Link and, as Recv, an event of page Link
+	Count    Op = "count"     // Count: the client was told how many members the room has
+
+	Fault Op = "fault" // Why, Key, Loss: something is done to Client, a process; no Room
 	Mend  Op = "mend"  // Key: that fault is over, what it stopped runs again
 	Heal  Op = "heal"  // everything runs again and nothing more will be done to it
+	Calm  Op = "calm"  // nothing was said for a while: everybody has been shown everything
 	End   Op = "end"   // the clients have been given time to catch up
-	Log   Op = "log"   // Seq, Key, Kind, Sender, At, Body: the truth, in order; no Client
+	Log   Op = "log"   // Seq, Key, Kind, Sender, At, Body, Epoch: the truth, in order; no Client
 )
+
+// Loss says what a fault may destroy, as words separated by spaces. What it destroys must be
+// announced.
+type Loss string
+
+// The words.
+const (
+	LossEnd   Loss = "end"   // the newest records of any room: a new epoch announces it
+	LossState Loss = "state" // the newest changes of whether a room is closed
+	LossHole  Loss = "hole"  // single records: a gap announces it
+	LossStart Loss = "start" // the oldest records: a gap announces it
+	LossAll   Loss = "all"   // all records: a new epoch announces it
+)
+
+// Any reports whether l has one of the words.
+func (l Loss) Any(words ...Loss) bool {
+	for word := range strings.FieldsSeq(string(l)) {
+		if slices.Contains(words, Loss(word)) {
+			return true
+		}
+	}
+	return false
+}
 
 // Entry is one line. Times are nanoseconds since the run began, by the monotonic clock.
 type Entry struct {
@@ -52,7 +85,11 @@ type Entry struct {
 	Key    string  `json:"key,omitempty"`
 	Kind   string  `json:"kind,omitempty"` // of an event that is no message
 	Seq    uint64  `json:"seq,omitempty"`
-	From   *uint64 `json:"from,omitempty"` // since
+	From   *uint64 `json:"from,omitempty"` // since; of a gap its first seq
+	To     uint64  `json:"to,omitempty"`
+	Epoch  string  `json:"epoch,omitempty"`
+	Count  int     `json:"count,omitempty"`
+	Loss   Loss    `json:"loss,omitempty"`
 	Dup    bool    `json:"dup,omitempty"`
 	Sender string  `json:"sender,omitempty"`
 	At     int64   `json:"at,omitempty"` // the server's time, milliseconds since 1970

@@ -1,0 +1,153 @@
+package check
+
+import "roomcast/scripts/torture/history"
+
+// text is how far a text session has been shown a room. It is shown no seq: what it is shown
+// is found in the log by its key.
+type text struct {
+	open bool
+	last uint64 // seq of the last message shown; 0 = none yet, or a fault destroyed it
+	era  int    // of last
+}
+
+// text takes over what a text session was shown.
+func (c *checker) text(e history.Entry) {
+	p := seat{e.Client, e.Room}
+	t := c.texts[p]
+	if t == nil {
+		t = &text{}
+		c.texts[p] = t
+	}
+	switch e.Op {
+	case history.TextOpen:
+		*t = text{open: true}
+	case history.TextEnd:
+		t.open = false
+	case history.TextRecv:
+		c.textRecv(t, e)
+	}
+}
+
+func (c *checker) textRecv(t *text, e history.Entry) {
+	r, l := c.report, c.room(e.Room)
+	r.TextDeliveries++
+	seq, era := l.byKey[e.Key], c.era(e.T)
+	truth, _ := l.at(seq)
+	last := t.last
+	if t.era != era {
+		last = 0
+	}
+	t.last, t.era = seq, era
+	switch {
+	case seq == 0 && c.lossAfter(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart):
+	case seq == 0:
+		r.add(Phantom, "the text session %s is shown %q in %s, which the log does not have", e.Client, e.Key, e.Room)
+	case truth.body != e.Body || truth.kind != "":
+		r.add(Phantom, "the text session %s is shown %s in %s, but not as the log has it", e.Client, e.Key, e.Room)
+	case last == 0:
+	case seq == last:
+		r.add(Duplicate, "the text session %s is shown %d of %s twice", e.Client, seq, e.Room)
+	case seq < last:
+		r.add(Reorder, "the text session %s is shown %d of %s after %d", e.Client, seq, e.Room, last)
+	default:
+		c.between(l, last, seq, e)
+	}
+}
+
+// between checks that a text session need not have been shown what the log has between two
+// of its messages.
+func (c *checker) between(l *log, last, seq uint64, e history.Entry) {
+	for at := last + 1; at < seq; at++ {
+		switch missed, ok := l.at(at); {
+		case ok && missed.kind == "closed":
+			c.report.add(AfterClose, "the text session %s is shown %d of %s, which %d had closed", e.Client, seq, e.Room, at)
+			return
+		case ok && missed.kind == "", !ok && !c.lossAfter(0, history.LossHole, history.LossStart, history.LossAll):
+			c.report.add(Skip, "the text session %s is shown %d of %s after %d", e.Client, seq, e.Room, last)
+			return
+		}
+	}
+}
+
+// textCaughtUp checks that a text session has been shown the newest message.
+func (c *checker) textCaughtUp(p seat, t *text) {
+	l := c.room(p.room)
+	if !t.open || t.last == 0 {
+		return
+	}
+	for seq := l.head(); seq > t.last; seq-- {
+		if e, ok := l.at(seq); ok && e.kind == "" {
+			c.report.add(Stuck, "the text session %s has been shown %s up to %d of %d", p.client, p.room, t.last, seq)
+			return
+		}
+	}
+}
+
+// page is a page of history that a client has read.
+type page struct {
+	asked history.Entry
+	last  uint64
+	first bool // no event of it has come
+}
+
+// page takes over a page's question, then its events.
+func (c *checker) page(e history.Entry) {
+	p, r, l := c.pages[e.Client], c.report, c.room(e.Room)
+	if e.Op == history.Page {
+		if p != nil {
+			c.endOfPage(p)
+		}
+		r.Pages++
+		c.pages[e.Client] = &page{asked: e, first: true}
+		return
+	}
+	if p == nil || p.asked.Link != e.Link {
+		r.add(Broken, "%s reads an event of page %d of %s, which it has not asked for", e.Client, e.Link, e.Room)
+		return
+	}
+	c.shown(e, BadResume)
+	due := p.last + 1
+	if p.first {
+		due = e.Seq
+		if p.asked.From != nil {
+			due = *p.asked.From + 1
+		}
+	}
+	if e.Seq < due || e.Seq > due && !c.mayLack(l, due, e.Seq-1, e.T) {
+		r.add(BadResume, "%s reads %d of %s where %d is due", e.Client, e.Seq, e.Room, due)
+	}
+	p.last, p.first = e.Seq, false
+}
+
+// endOfPage checks that a page before a seq reaches up to it.
+func (c *checker) endOfPage(p *page) {
+	a := p.asked
+	if a.To > 1 && p.last+1 != a.To && !c.mayLack(c.room(a.Room), p.last+1, a.To-1, a.T) {
+		c.report.add(BadResume, "%s reads %s before %d and is given nothing after %d", a.Client, a.Room, a.To, p.last)
+	}
+}
+
+// mayLack reports whether a reader at t need not have been given the events from to to.
+func (c *checker) mayLack(l *log, from, to uint64, t int64) bool {
+	any := []history.Loss{history.LossEnd, history.LossAll, history.LossHole, history.LossStart}
+	return l.lacks(from, to) && c.lossBetween(0, t, any...) || c.lossBetween(0, t, history.LossEnd, history.LossAll)
+}
+
+// count holds the number of members that a client was told against those that are in the room.
+func (c *checker) count(e history.Entry) {
+	c.report.Counts++
+	want := 0
+	for p, m := range c.cursors {
+		if p.room == e.Room && m.state == in {
+			want++
+		}
+	}
+	for p, t := range c.texts {
+		if p.room == e.Room && t.open {
+			want++
+		}
+	}
+	if e.Count != want {
+		c.report.add(Presence, "%s is told that %s has %d members, it has %d", e.Client, e.Room, e.Count, want)
+	}
+}
