@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"roomcast/proto"
-	"roomcast/scripts/torture/history"
 	"roomcast/scripts/torture/rig"
 )
 
@@ -93,62 +92,4 @@ func (a *api) postUntil(ctx context.Context, room proto.Room, what, key string, 
 func isRefusal(err error) bool {
 	var refusal *proto.Refusal
 	return errors.As(err, &refusal)
-}
-
-// insist says things through one gateway after the other with the same key until it has an
-// answer, and once more after that: every message must be there once.
-func (r *run) insist(ctx, life context.Context) {
-	a := r.api()
-	random := r.random(history.Sum("insist"))
-	for n := 1; ctx.Err() == nil; n++ {
-		room := r.names[random.IntN(len(r.names))]
-		key := fmt.Sprintf("insist-%d", n)
-		text := history.Text(key, 50)
-		e := history.Entry{Op: history.Invoke, Client: "insist", Room: room.String(), Key: key, Body: history.Sum(text)}
-		r.history.Add(e)
-		reply, err := a.postUntil(life, room, "messages", key, map[string]string{"text": text})
-		r.answered(e, room, reply.Seq, reply.Duplicate, err)
-		if err == nil {
-			a.post(life, room, "messages", key, map[string]string{"text": text}) // the log shows what comes of it
-		}
-		sleep(ctx, between(random, 20*time.Millisecond, 200*time.Millisecond))
-	}
-}
-
-// plead says things in the room that is closed and opened again.
-func (r *run) plead(ctx, life context.Context) {
-	a := r.api()
-	random := r.random(history.Sum("plead"))
-	for n := 1; ctx.Err() == nil; n++ {
-		key := fmt.Sprintf("plead-%d", n)
-		text := history.Text(key, 50)
-		e := history.Entry{Op: history.Invoke, Client: "plead", Room: r.gavel.String(), Key: key, Body: history.Sum(text)}
-		r.history.Add(e)
-		reply, err := a.postUntil(life, r.gavel, "messages", key, map[string]string{"text": text})
-		r.answered(e, r.gavel, reply.Seq, reply.Duplicate, err)
-		sleep(ctx, between(random, 20*time.Millisecond, 100*time.Millisecond))
-	}
-}
-
-// preside closes the room and opens it again, and leaves it open in the end.
-func (r *run) preside(ctx, life context.Context) {
-	a := r.api()
-	random := r.random(history.Sum("preside"))
-	for n := 1; life.Err() == nil; n++ {
-		sleep(ctx, between(random, time.Second, 4*time.Second))
-		act, kind := "close", proto.Closed
-		if n%2 == 0 {
-			act, kind = "reopen", proto.Reopened
-		} else if ctx.Err() != nil {
-			return
-		}
-		key := fmt.Sprintf("preside-%d", n)
-		e := history.Entry{
-			Op: history.Invoke, Client: "preside", Room: r.gavel.String(),
-			Key: key, Kind: string(kind), Body: history.Sum(key),
-		}
-		r.history.Add(e)
-		reply, err := a.postUntil(life, r.gavel, act, key, map[string]string{"why": key})
-		r.answered(e, r.gavel, reply.Seq, reply.Duplicate, err)
-	}
 }

@@ -21,6 +21,7 @@ type member struct {
 	run   *run
 	name  string
 	rooms []proto.Room
+	said  []proto.Room // of rooms, those in which it speaks
 
 	client *client.Client // static after enter; a visitor makes a new one for every visit
 
@@ -41,7 +42,10 @@ func (r *run) enter(ctx context.Context, i int) (*member, error) {
 			rooms = append(rooms, room)
 		}
 	}
+	said := len(rooms) // it says nothing in the others
+	rooms = append(append(rooms, r.census), r.quiet...)
 	m := r.newMember(fmt.Sprintf("member%d", i), rooms)
+	m.said = rooms[:said]
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	var err error
@@ -58,7 +62,7 @@ func (r *run) enter(ctx context.Context, i int) (*member, error) {
 }
 
 func (m *member) dial(ctx context.Context, resume string) (*client.Client, error) {
-	record := recorder{history: m.run.history, client: m.name, joins: map[uint64]string{}}
+	record := newRecorder(m.run.history, m.name)
 	return client.Dial(ctx, client.Config{
 		URLs: m.run.rig.Gateways(), Name: m.name, Resume: resume,
 		MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
@@ -133,7 +137,7 @@ func (m *member) speak(ctx, life context.Context) {
 		if random.IntN(20) == 0 && !m.run.healed.Load() {
 			patience = 1500 * time.Millisecond
 		}
-		m.say(life, m.rooms[random.IntN(len(m.rooms))], fmt.Sprintf("%s-%d", m.name, n), 20+random.IntN(300), patience)
+		m.say(life, m.said[random.IntN(len(m.said))], fmt.Sprintf("%s-%d", m.name, n), 20+random.IntN(300), patience)
 		sleep(ctx, between(random, pause/2, pause*3/2))
 	}
 }

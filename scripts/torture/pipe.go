@@ -8,9 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -23,6 +23,12 @@ const (
 	pipeLength = 20               // messages said at once
 	pipeTime   = 10 * time.Second // for all their answers, on one connection
 )
+
+// errAgain says that some messages were refused for now.
+var errAgain = errors.New("refused for now")
+
+// temporary has the codes after which the same message may be stored later.
+var temporary = map[proto.Code]bool{proto.RateLimited: true, proto.Overloaded: true, proto.Unavailable: true}
 
 // pipe is a client that says many things at once without waiting for answers, and after a
 // lost connection says what was not answered again, in order: still its messages must be
@@ -48,7 +54,10 @@ func (r *run) pour(ctx, life context.Context) {
 			if ctx.Err() == nil && len(p.waiting) == 0 {
 				p.more()
 			}
-			if err = p.exchange(conn, in); err == nil {
+			for err = errAgain; errors.Is(err, errAgain) && life.Err() == nil; {
+				err = p.exchange(conn, in)
+			}
+			if err == nil {
 				if ctx.Err() != nil {
 					break
 				}
@@ -128,11 +137,13 @@ func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
 		return err
 	}
 	asked := p.waiting
+	var again []history.Entry // in order
+	var wait time.Duration
 	answered := make([]bool, len(asked))
 	defer func() {
 		p.waiting = nil
 		for i, e := range asked {
-			if !answered[i] {
+			if !answered[i] || slices.ContainsFunc(again, func(a history.Entry) bool { return a.Key == e.Key }) {
 				p.waiting = append(p.waiting, e)
 			}
 		}
@@ -150,10 +161,16 @@ func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
 		switch e := asked[*f.ID]; {
 		case f.OK != nil:
 			p.run.answered(e, p.room, f.OK.Seq, f.OK.Duplicate, nil)
+		case temporary[f.Error.Code]:
+			// It is said again, before all that is new: what waited behind it was refused too.
+			again, wait = append(again, e), max(wait, time.Duration(f.Error.RetryMS)*time.Millisecond)
 		default:
-			// Said again it might come after the next one, so it is not.
-			p.run.answered(e, p.room, 0, false, fmt.Errorf("%s: %s", f.Error.Code, f.Error.Message))
+			p.run.answered(e, p.room, 0, false, proto.Refuse(f.Error.Code, "%s", f.Error.Message))
 		}
+	}
+	if len(again) > 0 {
+		sleep(context.Background(), max(wait, 10*time.Millisecond))
+		return errAgain
 	}
 	return nil
 }
@@ -168,27 +185,15 @@ type pipeFrame struct {
 	Error struct {
 		Code    proto.Code
 		Message string
+		RetryMS int64 `json:"retry_ms"`
 	}
 	Hello *struct{ Resume string }
 }
 
-func readFrame(in *bufio.Reader) (pipeFrame, error) {
-	for {
-		h, err := ws.ReadHeader(in)
-		if err != nil {
-			return pipeFrame{}, err
-		}
-		p := make([]byte, h.Length)
-		if _, err := io.ReadFull(in, p); err != nil {
-			return pipeFrame{}, err
-		}
-		switch h.OpCode {
-		case ws.OpText:
-			var f pipeFrame
-			err := json.Unmarshal(p, &f)
-			return f, err
-		case ws.OpClose:
-			return pipeFrame{}, io.EOF
-		}
+func readFrame(in *bufio.Reader) (f pipeFrame, err error) {
+	p, err := readMessage(in)
+	if err == nil {
+		err = json.Unmarshal(p, &f)
 	}
+	return f, err
 }

@@ -24,13 +24,18 @@ const (
 	quietTime = 10 * time.Second // of it, for messages said after the last fault
 )
 
+const quietRooms = 12
+
 // run is one run of clients against a rig.
 type run struct {
 	config
 	rig     *rig.Rig
 	history *history.Writer
-	names   []proto.Room // where everybody talks
-	gavel   proto.Room   // which is closed and opened again
+	names   []proto.Room  // where everybody talks
+	gavel   proto.Room    // which is closed and opened again
+	census  proto.Room    // whose members are counted; nobody speaks there
+	quiet   []proto.Room  // in each, a message is followed by a long silence
+	begun   chan struct{} // receives when a fault begins, if somebody waits
 
 	healed atomic.Bool // no more faults will come
 
@@ -58,9 +63,13 @@ func play(ctx context.Context, c config, path string) (troubles []string, err er
 	if err != nil {
 		return nil, err
 	}
-	r := &run{config: c, rig: machine, heads: map[proto.Room]uint64{}, gavel: proto.MustRoom("gavel")}
+	r := &run{config: c, rig: machine, heads: map[proto.Room]uint64{}, begun: make(chan struct{}),
+		gavel: proto.MustRoom("gavel"), census: proto.MustRoom("census")}
 	for i := range c.rooms {
 		r.names = append(r.names, proto.MustRoom(fmt.Sprintf("房间_%d", i)))
+	}
+	for i := range quietRooms {
+		r.quiet = append(r.quiet, proto.MustRoom(fmt.Sprintf("quiet_%d", i)))
 	}
 	if r.history, err = history.Create(path); err != nil {
 		return nil, err
@@ -118,6 +127,15 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	speaking.Go(func() { r.insist(talking, life) })
 	speaking.Go(func() { r.plead(talking, life) })
 	speaking.Go(func() { r.preside(talking, life) })
+	speaking.Go(func() { r.whisper(talking, life) })
+	speaking.Go(func() { r.forget(talking, life) })
+	for i := range 2 {
+		staying.Go(func() { r.browse(life, i) })
+		staying.Go(func() { r.hop(talking, life, i) })
+		staying.Go(func() { r.readLines(life, fmt.Sprintf("text%d", i), r.names[i]) })
+	}
+	staying.Go(func() { r.readLines(life, "text-census", r.census) })
+	staying.Go(func() { r.readLines(life, "text-gavel", r.gavel) })
 
 	if err := r.doFaults(ctx, plan); err != nil {
 		return err
@@ -133,6 +151,10 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	sleep(ctx, quietTime)
 	silence()
 	speaking.Wait()
+	r.waitForAll(healing, members)
+	r.history.Add(history.Entry{Op: history.Calm})
+	r.countMembers(healing)
+	r.lastWords(healing, life)
 	reader, err := r.read(healing)
 	if err != nil {
 		return err
@@ -165,6 +187,10 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step) error {
 		fmt.Printf("%7.1fs  %s %s for %v\n", time.Since(begin).Seconds(), step.Kind, step.Process(), step.For.Round(10*time.Millisecond))
 		key := fmt.Sprintf("fault-%d", i+1)
 		r.history.Add(history.Entry{Op: history.Fault, Why: step.String(), Key: key, Client: step.Process()})
+		select {
+		case r.begun <- struct{}{}:
+		default:
+		}
 		doing.Go(func() {
 			if err := r.rig.Do(ctx, step); err != nil {
 				failed <- err

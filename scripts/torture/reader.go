@@ -4,24 +4,28 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"roomcast/gateway/client"
 	"roomcast/proto"
 	"roomcast/scripts/torture/history"
 )
 
 const readTime = 2 * time.Minute // for reading all logs
 
+// all returns every room in which something is said.
+func (r *run) all() []proto.Room { return slices.Concat(r.names, r.quiet, []proto.Room{r.gavel}) }
+
 // read makes a member who has never been here and wants to see every room from the
 // beginning.
 func (r *run) read(ctx context.Context) (*member, error) {
-	m := r.newMember("reader", append(r.names[:len(r.names):len(r.names)], r.gavel))
+	m := r.newMember("reader", r.all())
 	var err error
 	if m.client, err = m.dial(ctx, ""); err != nil {
 		return nil, err
@@ -70,12 +74,13 @@ func (r *run) readStream(ctx context.Context) error {
 		return err
 	}
 	defer messages.Stop()
+	epochs := map[proto.Room]string{}
 	for {
 		msg, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
 			return err
 		}
-		if err := r.writeEvent(msg.Data()); err != nil {
+		if _, err := r.writeEvent(msg.Data(), epochs); err != nil {
 			return err
 		}
 		meta, err := msg.Metadata()
@@ -88,44 +93,45 @@ func (r *run) readStream(ctx context.Context) error {
 	}
 }
 
-func (r *run) writeEvent(payload []byte) error {
+// writeEvent writes down one record. Epochs has the epoch of each room so far: the first
+// event of an epoch names it.
+func (r *run) writeEvent(payload []byte, epochs map[proto.Room]string) (seq uint64, err error) {
 	event, err := proto.ParseEvent(payload)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	var first struct{ Epoch string }
+	if err := json.Unmarshal(payload, &first); err != nil {
+		return 0, err
+	}
+	if first.Epoch != "" {
+		epochs[event.Room] = first.Epoch
 	}
 	e := history.Entry{Room: event.Room.String()}
 	record(&e, history.Log, &event)
+	e.Epoch = epochs[event.Room]
 	r.history.Add(e)
-	return nil
+	return event.Seq, nil
 }
 
-// readRooms reads every room as somebody new.
+// readRooms reads every room page by page, as anybody can.
 func (r *run) readRooms(ctx context.Context) error {
-	c, err := client.Dial(ctx, client.Config{URLs: r.rig.Gateways(), Name: "historian"})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	for _, room := range append(r.names[:len(r.names):len(r.names)], r.gavel) {
-		head, err := c.Join(ctx, room, proto.From{HasSince: true})
-		if err != nil {
-			return err
-		}
-		for seq := uint64(0); seq < max(head, r.head(room)); {
-			n, err := c.Next(ctx)
-			if err != nil {
-				return fmt.Errorf("%s after %d of %d: %w", room, seq, max(head, r.head(room)), err)
+	a := r.api()
+	epochs := map[proto.Room]string{}
+	for _, room := range r.all() {
+		for since, more := uint64(0), true; more; {
+			var page answerPage
+			if err := a.get(ctx, 0, roomPath(room, fmt.Sprintf("messages?since=%d", since)), &page); err != nil {
+				return fmt.Errorf("%s after %d: %w", room, since, err)
 			}
-			if n.Room != room || n.Event == nil {
-				continue
+			for _, raw := range page.Events {
+				seq, err := r.writeEvent(raw, epochs)
+				if err != nil {
+					return err
+				}
+				since = seq
 			}
-			seq = n.Event.Seq
-			e := history.Entry{Room: room.String()}
-			record(&e, history.Log, n.Event)
-			r.history.Add(e)
-		}
-		if err := c.Leave(ctx, room); err != nil {
-			return err
+			more = page.More && len(page.Events) > 0
 		}
 	}
 	return nil

@@ -13,20 +13,27 @@ import (
 )
 
 // recorder writes what travels between one client and the gateways into the history, as it
-// is on the wire, before the client's own logic can mend or drop anything.
+// is on the wire, before the client's own logic can repair or drop anything.
 type recorder struct {
 	history *history.Writer
 	client  string
 
-	mu    sync.Mutex        // guards joins
-	joins map[uint64]string // by the id of the command: the room
+	mu     sync.Mutex        // guards what follows
+	joins  map[uint64]string // by the id of the command: the room
+	leaves map[uint64]string
+	epochs map[string]string // by room: the epoch that the client was told last
+}
+
+func newRecorder(h *history.Writer, client string) *recorder {
+	return &recorder{history: h, client: client,
+		joins: map[uint64]string{}, leaves: map[uint64]string{}, epochs: map[string]string{}}
 }
 
 func (r *recorder) trace() client.Trace {
 	return client.Trace{Sent: r.sent, Received: r.received, Ended: r.ended}
 }
 
-// sent notes joins and leaves; what is said is noted by who says it.
+// sent notes joins and leaves. Whoever says something notes that.
 func (r *recorder) sent(link int, p []byte) {
 	var f struct {
 		ID   uint64
@@ -34,49 +41,80 @@ func (r *recorder) sent(link int, p []byte) {
 			Room  string
 			Since *uint64
 		}
+		Leave *struct{ Room string }
 	}
-	if json.Unmarshal(p, &f) != nil || f.Join == nil {
+	if json.Unmarshal(p, &f) != nil {
 		return
 	}
 	r.mu.Lock()
-	r.joins[f.ID] = f.Join.Room
-	r.mu.Unlock()
-	r.history.Add(history.Entry{Op: history.Join, Client: r.client, Link: link, Room: f.Join.Room, From: f.Join.Since})
+	defer r.mu.Unlock()
+	switch {
+	case f.Join != nil:
+		r.joins[f.ID] = f.Join.Room
+		r.history.Add(history.Entry{Op: history.Join, Client: r.client, Link: link, Room: f.Join.Room, From: f.Join.Since})
+	case f.Leave != nil:
+		r.leaves[f.ID] = f.Leave.Room
+	}
+}
+
+// told is what a recorder reads of a frame.
+type told struct {
+	ID uint64
+	OK *struct {
+		Seq   uint64
+		Epoch string
+	}
+	Hello *struct{ You proto.Identity }
+	Gap   *struct {
+		From, To uint64
+		Reason   string
+		Epoch    string
+	}
+	Room  string
+	Seq   uint64
+	Epoch string
 }
 
 func (r *recorder) received(link int, p []byte) {
-	var f struct {
-		ID    uint64
-		OK    *struct{ Seq uint64 }
-		Hello *struct{ You proto.Identity }
-		Gap   *proto.Gap
-		Room  string
-		Seq   uint64
-	}
+	var f told
 	if err := json.Unmarshal(p, &f); err != nil {
 		r.history.Add(history.Entry{Op: history.Recv, Client: r.client, Link: link, Why: "not JSON: " + err.Error()})
 		return
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	e := history.Entry{Client: r.client, Link: link, Room: f.Room}
 	switch {
 	case f.Hello != nil:
 		e.Op, e.Sender = history.Hello, f.Hello.You.ID
 	case f.OK != nil:
-		r.mu.Lock()
+		if room, left := r.leaves[f.ID]; left {
+			e.Op, e.Room = history.Left, room
+			break
+		}
 		room, join := r.joins[f.ID]
-		r.mu.Unlock()
 		if !join {
 			return
 		}
-		e.Op, e.Room, e.Seq = history.Joined, room, f.OK.Seq
+		r.epochs[room] = f.OK.Epoch
+		e.Op, e.Room, e.Seq, e.Epoch = history.Joined, room, f.OK.Seq, f.OK.Epoch
 	case f.Gap != nil:
-		e.Op, e.Seq, e.Why = history.Gap, f.Gap.To, string(f.Gap.Reason)
+		if f.Gap.Reason == string(proto.GapReset) {
+			r.epochs[f.Room] = f.Gap.Epoch
+		}
+		e.Op, e.From, e.Seq, e.Why, e.Epoch = history.Gap, &f.Gap.From, f.Gap.To, f.Gap.Reason, f.Gap.Epoch
 	case f.Seq > 0:
 		event, err := proto.ParseEvent(p)
 		if err != nil {
 			e.Why = err.Error()
 		}
 		record(&e, history.Recv, &event)
+		// The first event of an epoch names it. Only a member that knows none yet learns it
+		// there: in a replay the event may be of an epoch that has ended.
+		if r.epochs[f.Room] == "" {
+			r.epochs[f.Room] = f.Epoch
+		}
+		e.Epoch = r.epochs[f.Room]
 	default:
 		return
 	}

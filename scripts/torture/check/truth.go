@@ -162,6 +162,7 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 // destroyed reports whether a fault may have destroyed the event e since it was shown, and
 // whether the log announces that.
 func (c *checker) destroyed(l *log, e history.Entry) bool {
+	e.T -= shownSlack
 	truth, ok := l.at(e.Seq)
 	switch {
 	case !ok && e.Seq <= l.head():
@@ -181,8 +182,13 @@ type loss struct {
 	from, to int64
 }
 
-// lossSlack is how long after a fault something may still be seen that it destroyed.
-const lossSlack = int64(2 * time.Second)
+const (
+	// lossSlack is how long after a fault what it destroyed may still be acknowledged.
+	lossSlack = int64(2 * time.Second)
+	// shownSlack is how long after a fault what it destroyed may still be shown, by a gateway
+	// that was paused meanwhile.
+	shownSlack = int64(45 * time.Second)
+)
 
 // learn takes over the faults and the epochs, in the first reading.
 func (c *checker) learn(e history.Entry) {

@@ -1,0 +1,182 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"roomcast/gateway/client"
+	"roomcast/proto"
+	"roomcast/scripts/torture/history"
+)
+
+// insistFor is how long ago a message may have been acknowledged that is said again: well
+// within the key window, and longer than a take-over.
+const insistFor = 45 * time.Second
+
+// acknowledged is a message that insist may say again.
+type acknowledged struct {
+	room proto.Room
+	key  string
+	at   time.Time
+}
+
+// insist says things through one gateway after the other with the same key until it has an
+// answer, and again after that, at once and much later: every message must be stored once.
+func (r *run) insist(ctx, life context.Context) {
+	a := r.api()
+	random := r.random(history.Sum("insist"))
+	var old []acknowledged
+	for n := 1; ctx.Err() == nil; n++ {
+		room := r.names[random.IntN(len(r.names))]
+		key := fmt.Sprintf("insist-%d", n)
+		if r.post(life, a, "insist", room, key, key) {
+			a.post(life, room, "messages", key, text(key)) // the log shows what comes of it
+			old = append(old, acknowledged{room, key, time.Now()})
+		}
+		for len(old) > 0 && time.Since(old[0].at) > insistFor {
+			old = old[1:]
+		}
+		if len(old) > 0 {
+			again := old[random.IntN(len(old))]
+			a.post(life, again.room, "messages", again.key, text(again.key))
+		}
+		sleep(ctx, between(random, 20*time.Millisecond, 200*time.Millisecond))
+	}
+}
+
+// forget says things without a key, each once: a gateway that tries again must not store
+// a message twice.
+func (r *run) forget(ctx, life context.Context) {
+	a := r.api()
+	random := r.random(history.Sum("forget"))
+	for n := 1; ctx.Err() == nil; n++ {
+		room, key := r.names[random.IntN(len(r.names))], fmt.Sprintf("forget-%d", n)
+		e := history.Entry{Op: history.Invoke, Client: "forget", Room: room.String(), Key: key, Body: history.Sum(text(key)["text"])}
+		r.history.Add(e)
+		reply, err := a.post(life, room, "messages", "", text(key))
+		r.answered(e, room, reply.Seq, reply.Duplicate, err)
+		sleep(ctx, between(random, 50*time.Millisecond, 200*time.Millisecond))
+	}
+}
+
+// plead says things in the room that is closed and opened again.
+func (r *run) plead(ctx, life context.Context) {
+	a := r.api()
+	random := r.random(history.Sum("plead"))
+	for n := 1; ctx.Err() == nil; n++ {
+		key := fmt.Sprintf("plead-%d", n)
+		r.post(life, a, "plead", r.gavel, key, key)
+		sleep(ctx, between(random, 20*time.Millisecond, 100*time.Millisecond))
+	}
+}
+
+// whisper says one message in a quiet room when a fault begins, or after a while without
+// one: a member whose gateway missed it is told of it by nothing that is said later.
+func (r *run) whisper(ctx, life context.Context) {
+	a := r.api()
+	random := r.random(history.Sum("whisper"))
+	for n := 1; ; n++ {
+		select {
+		case <-r.begun:
+			sleep(ctx, between(random, 0, time.Second))
+		case <-time.After(5 * time.Second):
+		case <-ctx.Done():
+			return
+		}
+		key := fmt.Sprintf("whisper-%d", n)
+		r.post(life, a, "whisper", r.quiet[n%len(r.quiet)], key, key)
+	}
+}
+
+// lastWords says one message in every room, so that what was lost there must be announced.
+func (r *run) lastWords(ctx, life context.Context) {
+	a := r.api()
+	for i, room := range r.all() {
+		if ctx.Err() != nil {
+			return
+		}
+		key := fmt.Sprintf("last-%d", i)
+		r.post(life, a, "last", room, key, key)
+	}
+}
+
+// text is the body of a request that says the message called key.
+func text(key string) map[string]string { return map[string]string{"text": history.Text(key, 50)} }
+
+// post says the message called key until it is answered, and reports whether it was
+// acknowledged.
+func (r *run) post(ctx context.Context, a *api, who string, room proto.Room, key, idempotency string) bool {
+	e := history.Entry{Op: history.Invoke, Client: who, Room: room.String(), Key: key, Body: history.Sum(text(key)["text"])}
+	r.history.Add(e)
+	reply, err := a.postUntil(ctx, room, "messages", idempotency, text(key))
+	r.answered(e, room, reply.Seq, reply.Duplicate, err)
+	return err == nil
+}
+
+// preside closes the room and opens it again, and leaves it open in the end.
+func (r *run) preside(ctx, life context.Context) {
+	a := r.api()
+	random := r.random(history.Sum("preside"))
+	for n := 1; life.Err() == nil; n++ {
+		sleep(ctx, between(random, time.Second, 4*time.Second))
+		act, kind := "close", proto.Closed
+		if n%2 == 0 {
+			act, kind = "reopen", proto.Reopened
+		} else if ctx.Err() != nil {
+			return
+		}
+		key := fmt.Sprintf("preside-%d", n)
+		e := history.Entry{
+			Op: history.Invoke, Client: "preside", Room: r.gavel.String(),
+			Key: key, Kind: string(kind), Body: history.Sum(key),
+		}
+		r.history.Add(e)
+		reply, err := a.postUntil(life, r.gavel, act, key, map[string]string{"why": key})
+		r.answered(e, r.gavel, reply.Seq, reply.Duplicate, err)
+	}
+}
+
+// hop follows one room after the other for a short time, from the moment of its join on, and
+// leaves it, sometimes by breaking its connection.
+func (r *run) hop(ctx, life context.Context, i int) {
+	m := r.newMember(fmt.Sprintf("hopper%d", i), nil)
+	random := r.random(history.Sum(m.name))
+	rooms := append(r.names[:len(r.names):len(r.names)], r.census)
+	resume := ""
+	for ctx.Err() == nil {
+		c, err := m.dial(life, resume)
+		if err != nil {
+			sleep(ctx, 200*time.Millisecond)
+			continue
+		}
+		resume = c.Hello().Resume
+		for n := random.IntN(8); n >= 0 && ctx.Err() == nil && err == nil; n-- {
+			err = m.sojourn(life, c, rooms[random.IntN(len(rooms))], between(random, 100*time.Millisecond, time.Second), n > 0)
+		}
+		c.Close()
+		for _, room := range rooms {
+			r.history.Add(history.Entry{Op: history.Left, Client: m.name, Room: room.String()})
+		}
+	}
+}
+
+// sojourn follows a room for a time, and leaves it if leave says so.
+func (m *member) sojourn(ctx context.Context, c *client.Client, room proto.Room, length time.Duration, leave bool) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	if _, err := c.Join(ctx, room, proto.From{}); err != nil {
+		return err
+	}
+	staying, cancel := context.WithTimeout(ctx, length)
+	defer cancel()
+	if err := m.take(staying, c); staying.Err() == nil {
+		return err
+	}
+	if !leave {
+		return nil
+	}
+	return c.Leave(ctx, room)
+}
