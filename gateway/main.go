@@ -25,12 +25,13 @@ func main() { os.Exit(daemon.Main(command())) }
 
 // settings is everything the flags set.
 type settings struct {
-	log        daemon.Log
-	ops        daemon.Ops
-	nats       daemon.NATS
-	keyFiles   []string
-	server     server.Config
-	standalone standalone
+	log         daemon.Log
+	ops         daemon.Ops
+	nats        daemon.NATS
+	keyFiles    []string
+	acceptPlain bool
+	server      server.Config
+	standalone  standalone
 
 	ownFlags []string // of the standalone form alone
 }
@@ -66,6 +67,7 @@ repeatable flags, a variable holds the values separated by commas.`,
 	flags.SortFlags = false
 	s.server.Bind(flags)
 	flags.StringArrayVar(&s.keyFiles, "encryption-key-file", nil, "encrypt messages with the secret in this `file`; repeatable: the first encrypts, all decrypt")
+	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with a key: read records that are not encrypted too, while a log is being changed to encryption")
 	s.nats.Bind(flags)
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
 	s.standalone.Bind(own)
@@ -140,7 +142,7 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 		s.standalone.Service.Change = flags.Changed // nobody else is there, and nats cannot change the stream
 	}
 	var err error
-	if s.server.Keys, err = seal.Load(s.keyFiles); err != nil {
+	if s.server.Keys, err = seal.Load(s.keyFiles, s.acceptPlain); err != nil {
 		return fmt.Errorf("--encryption-key-file: %w", err)
 	}
 	s.server.ID = daemon.NewID()

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"roomcast/gateway/server"
+	"roomcast/proto"
 	"roomcast/proto/daemon"
 	"roomcast/roomsvc/service"
 )
@@ -284,7 +285,7 @@ func (e *standalone) start(log *slog.Logger) (*embedded, error) {
 	account, err := ns.LookupAccount(natsserver.DEFAULT_GLOBAL_ACCOUNT)
 	if err == nil {
 		// What nats.conf says in one line for a NATS of its own.
-		err = account.AddMapping("room.*", "room.in.{{partition(64,1)}}.{{wildcard(1)}}")
+		err = account.AddMapping("room.*", proto.MapTo)
 	}
 	if err != nil {
 		n.stop()

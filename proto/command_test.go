@@ -83,7 +83,7 @@ func TestParseCommandRefuses(t *testing.T) {
 		{`{"id":7,"say":{"text":"a","type":"a b"}}`, BadRequest, "7"},
 		{`{"id":7,"say":{"text":"a","key":"a b"}}`, BadRequest, "7"},
 		{`{"id":7,"say":{"text":"a","key":"` + strings.Repeat("k", MaxKeyBytes+1) + `"}}`, TooLarge, "7"},
-		{`{"id":7,"say":{"room":"a.b","text":"a"}}`, BadRoom, "7"},
+		{`{"id":7,"say":{"room":"a..b","text":"a"}}`, BadRoom, "7"},
 		{`{"id":7,"join":{"room":"*"}}`, BadRoom, "7"},
 		{`{"id":7,"join":{"since":9007199254740992}}`, BadRequest, "7"},
 		{`{"id":7,"join":{"since":-1}}`, BadRequest, "7"},

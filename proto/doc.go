@@ -9,7 +9,7 @@
 // One word per idea, the same in code, logs, metrics and documents:
 //
 //	room       a named, ordered conversation; see [Room]
-//	partition  one of 64 fixed slices of all rooms; see [Room.Partition]
+//	partition  one of 256 fixed slices of all rooms; see [Room.Partition]
 //	member     a session that is in a room
 //	sender     who a message is from: an authenticated or self-kept identity; see [Identity]
 //	session    one WebSocket connection and what it may do
@@ -22,7 +22,9 @@
 //	log        all records of a room; the stream holds the logs of all rooms
 //	refusal    a typed "no" that says what to do next; see [Refusal]
 //	gap        an announced hole: events that can no longer be had; see [Gap]
-//	epoch      one numbering of a room; a new one begins when the whole log has aged out
+//	epoch      one unbroken history of a room; a new one begins when the log has aged out or lost its end
+//	snapshot   what must be known of a room beyond its log; see [Snapshot]
+//	digest     identifies what a key covers; see [Digest]
 //	owner      the roomsvc instance that alone commits a partition
 //	lease      how long an instance counts as alive without renewing it
 //	fence      what makes an outdated owner's commit fail

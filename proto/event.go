@@ -22,8 +22,10 @@ type Event struct {
 	Room    Room
 	Seq     uint64 // 1, 2, 3, ... without holes within one epoch
 	At      time.Time
+	Epoch   string // only in the first event of an epoch
 	Kind    EventKind
 	From    Identity
+	Key     string  // as the sender gave it
 	Content Content // of a message
 	Why     string  // of a moderation act
 }
@@ -64,6 +66,14 @@ func appendDigits(b []byte, v, n int) []byte {
 
 // AppendJSON appends the event exactly as JSON clients receive it and as the log keeps it.
 func (e *Event) AppendJSON(b []byte) []byte {
+	b, _ = e.AppendRecord(b)
+	return b
+}
+
+// AppendRecord appends what [Event.AppendJSON] appends, and says where the content
+// stands in b.
+func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
+	span := Span{Form: SpanNone}
 	b = append(b, `{"room":`...)
 	b = appendString(b, e.Room.String())
 	b = append(b, `,"seq":`...)
@@ -71,12 +81,20 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	b = append(b, `,"at":"`...)
 	b = AppendTime(b, e.At)
 	b = append(b, '"')
+	if e.Epoch != "" {
+		b = append(b, `,"epoch":`...)
+		b = appendString(b, e.Epoch)
+	}
 	if e.Kind != Message {
 		b = append(b, `,"kind":`...)
 		b = appendString(b, string(e.Kind))
 	}
 	b = append(b, `,"from":`...)
 	b = e.From.AppendJSON(b)
+	if e.Key != "" {
+		b = append(b, `,"key":`...)
+		b = appendString(b, e.Key)
+	}
 	if e.Content.Type != "" {
 		b = append(b, `,"type":`...)
 		b = appendString(b, e.Content.Type)
@@ -84,20 +102,61 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	switch e.Content.Kind {
 	case Text:
 		b = append(b, `,"text":`...)
+		at := len(b) + 1 // behind the quote
 		b = appendString(b, string(e.Content.Body))
+		span = Span{Form: SpanPlain, At: at, Len: len(b) - 1 - at}
+		if span.Len != len(e.Content.Body) {
+			span.Form = SpanEscaped
+		}
 	case Data:
 		b = append(b, `,"data":`...)
+		span = Span{Form: SpanPlain, At: len(b), Len: len(e.Content.Body)}
 		b = append(b, e.Content.Body...)
 	case Bin:
 		b = append(b, `,"bin":"`...)
+		at := len(b)
 		b = base64.StdEncoding.AppendEncode(b, e.Content.Body)
+		span = Span{Form: SpanBase64, At: at, Len: len(b) - at}
 		b = append(b, '"')
 	}
 	if e.Why != "" {
 		b = append(b, `,"why":`...)
 		b = appendString(b, e.Why)
 	}
-	return append(b, '}')
+	if e.Kind != Message {
+		span = Span{Form: SpanNone}
+	}
+	return append(b, '}'), span
+}
+
+// Text returns the content that text sessions are shown, and whether it is binary. It
+// fails on bytes that no version of [Event.AppendRecord] wrote.
+func (s Span) Text(payload []byte) (body []byte, binary bool, err error) {
+	raw, ok := s.Content(payload)
+	if !ok {
+		return nil, false, fmt.Errorf("read content: it lies outside of the payload")
+	}
+	switch s.Form {
+	case SpanPlain:
+		return raw, false, nil
+	case SpanBase64:
+		body, err = base64.StdEncoding.AppendDecode(nil, raw)
+		if err != nil {
+			return nil, true, fmt.Errorf("read content: %w", err)
+		}
+		return body, true, nil
+	case SpanEscaped:
+		if s.At == 0 {
+			return nil, false, fmt.Errorf("read content: no string begins at byte 0")
+		}
+		r := jsonReader{b: payload, i: s.At - 1}
+		text, err := r.str()
+		if err != nil {
+			return nil, false, fmt.Errorf("read content: %w", err)
+		}
+		return []byte(text), false, nil
+	}
+	return nil, false, fmt.Errorf("read content: the record is no message")
 }
 
 // ParseEvent reads what [Event.AppendJSON] wrote. Names it does not know are passed
@@ -119,9 +178,13 @@ func ParseEvent(b []byte) (Event, error) {
 			if s, err = r.str(); err == nil {
 				e.At, err = ParseTime(s)
 			}
+		case "epoch":
+			e.Epoch, err = r.str()
 		case "kind":
 			s, err = r.str()
 			e.Kind = EventKind(s)
+		case "key":
+			e.Key, err = r.str()
 		case "from":
 			e.From, err = r.identity()
 		case "type":
@@ -163,11 +226,12 @@ func (r *jsonReader) identity() (w Identity, err error) {
 	return w, err
 }
 
-// Gap announces events that can no longer be had.
+// Gap announces events that the log no longer has.
 type Gap struct {
 	Room     Room
-	From, To uint64 // the first and the last seq that are missing; To is 0 if nobody knows
+	From, To uint64 // the first and the last seq that are missing; To is 0 in a reset
 	Reason   GapReason
+	Epoch    string // of what follows; only in a reset, and "" if nothing follows
 }
 
 // GapReason says why there is a gap.
@@ -175,8 +239,9 @@ type GapReason string
 
 // The reasons.
 const (
-	GapTrimmed GapReason = "trimmed" // the log no longer reaches back that far
-	GapReset   GapReason = "reset"   // the numbering began anew, or never reached that far
+	GapTrimmed GapReason = "trimmed" // a limit of the log removed them
+	GapReset   GapReason = "reset"   // the room has begun a new epoch, or its log never reached that far
+	GapDamaged GapReason = "damaged" // the log holds them and cannot read them
 )
 
 // AppendJSON appends {"room":…,"gap":{…}}.
@@ -188,7 +253,8 @@ func (g Gap) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// AppendExtent appends {"from":…,"to":…,"reason":…}, the gap where its room is known.
+// AppendExtent appends {"from":…,"to":…,"reason":…}, the gap where its room is known. A
+// reset has an epoch too.
 func (g Gap) AppendExtent(b []byte) []byte {
 	b = append(b, `{"from":`...)
 	b = strconv.AppendUint(b, g.From, 10)
@@ -196,6 +262,10 @@ func (g Gap) AppendExtent(b []byte) []byte {
 	b = strconv.AppendUint(b, g.To, 10)
 	b = append(b, `,"reason":`...)
 	b = appendString(b, string(g.Reason))
+	if g.Reason == GapReset {
+		b = append(b, `,"epoch":`...)
+		b = appendString(b, g.Epoch)
+	}
 	return append(b, '}')
 }
 

@@ -2,8 +2,10 @@ package proto
 
 import (
 	"encoding/json"
-	"net/http"
+	"errors"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -34,31 +36,118 @@ func TestParseEventPassesOverNewNames(t *testing.T) {
 	}
 }
 
-func TestStateRoundTrip(t *testing.T) {
-	s := State{Epoch: "k3f9", At: time.UnixMilli(1795345987123).UTC(), Closed: true, Page: 1 << 40, Start: 1<<40 + 77}
-	if got, err := ParseState(s.String()); err != nil || got != s {
-		t.Errorf("got %+v, %v; want %+v", got, err, s)
-	}
-	if _, err := ParseState("2 x y z"); err != ErrNewerSchema {
-		t.Errorf("got %v, want ErrNewerSchema", err)
-	}
-	for _, bad := range []string{"", "1", "1 e o 5", "1 e o 5 6", "1 e x 5 6 7", "1 e o five 6 7", "1  o 5 6 7", "x e o 5 6 7"} {
-		if s, err := ParseState(bad); err == nil {
-			t.Errorf("ParseState(%q) = %+v, want an error", bad, s)
+func TestRecordRoundTrip(t *testing.T) {
+	at := time.UnixMilli(1795345987123).UTC()
+	payload, text := (&Event{Room: MustRoom("lobby"), Seq: 7, At: at, Content: Content{Kind: Text, Body: []byte("hi")}}).AppendRecord(nil)
+	for _, r := range []Record{
+		{Seq: 7, From: "u1", Key: "k -x", Digest: Digest{1, 2, 255}, Stamp: "2026-11-22 18:53:07", Text: text},
+		{Seq: 8, From: "auth0|5f – é", Key: "-", Stamp: "", Text: text, State: State{Page: 1 << 40, Start: 1<<40 + 77, Act: 5}},
+		{Seq: 9, Kind: Closed, From: "", State: State{Closed: true, Act: 9}, Text: Span{Form: SpanNone}, Stamp: "  two  spaces "},
+		{Seq: 10, From: "a", Text: text, Sealed: true},
+	} {
+		r.Room, r.Payload, r.State.Epoch, r.State.At = MustRoom("user.42"), payload, "k3f9", at
+		r.Key = strings.ReplaceAll(r.Key, " ", "_") // a key has no space, see CheckKey
+		h := get{HeaderRecord: {r.Header()}}
+		if got, err := ParseRecord(r.Room.LogSubject(), h, r.Payload); err != nil || !reflect.DeepEqual(got, r) {
+			t.Errorf("got %+v, %v\nwant %+v\nfrom %s", got, err, r, r.Header())
+		}
+		if _, err := ParseRecord("room.own.3", h, nil); err == nil {
+			t.Error("took a record from a subject that is no room's")
 		}
 	}
 }
 
-func TestRecordRoundTrip(t *testing.T) {
-	r := Record{Room: MustRoom("lobby"), Seq: 7, Kind: Closed, From: "u1", Key: "k", Stamp: "2026-11-22 18:53:07",
-		State: State{Epoch: "e", At: time.UnixMilli(5).UTC(), Closed: true}, Payload: []byte("{}")}
-	h := http.Header{}
-	r.EachHeader(func(name, value string) { h[name] = []string{value} })
-	if got, err := ParseRecord(r.Room.LogSubject(), get(h), r.Payload); err != nil || !reflect.DeepEqual(got, r) {
-		t.Errorf("got %+v, %v; want %+v", got, err, r)
+func TestParseRecordRefuses(t *testing.T) {
+	subject := MustRoom("lobby").LogSubject()
+	good := "2 58 mf3k2a 1764234787123 os 1200 1340 0 t61,5 - ann 8c7dd922ad47494f3f9c 2026-11-22 18:53:07"
+	if _, err := ParseRecord(subject, get{HeaderRecord: {good}}, nil); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := ParseRecord("room.own.3", get(h), nil); err == nil {
-		t.Error("took a record from a subject that is no room's")
+	fields := strings.SplitN(good, " ", 13)
+	with := func(i int, value string) string {
+		changed := slices.Clone(fields)
+		changed[i] = value
+		return strings.Join(changed, " ")
+	}
+	for name, header := range map[string]string{
+		"nothing": "", "another header": "hello", "an older schema": with(0, "1"), "no seq": with(1, "0"), "a negative seq": with(1, "-1"),
+		"no epoch": with(2, ""), "no time": with(3, "now"), "another state": with(4, "x"), "no page": with(5, ""),
+		"an unknown form": with(8, "q1,2"), "half a span": with(8, "t61"), "a lower-case escape": with(10, "a%2f"),
+		"an escape of a plain byte": with(10, "%41"), "a raw space": with(10, "a b"), "a key without a digest": with(11, "8c7dd922ad47494f"),
+		"a digest that is not hex": with(11, "8c7dd922ad47494gk"), "no stamp field": strings.Join(fields[:12], " "),
+	} {
+		if r, err := ParseRecord(subject, get{HeaderRecord: {header}}, nil); err == nil {
+			t.Errorf("%s: took %q as %+v", name, header, r)
+		}
+	}
+	if _, err := ParseRecord(subject, get{HeaderRecord: {with(0, "3")}}, nil); !errors.Is(err, ErrNewerSchema) {
+		t.Errorf("a newer schema: %v", err)
+	}
+	for _, text := range []string{"t3,9", "t99999999999999999999,1", "e0,1", "t-1,2"} {
+		header := strings.Replace(with(8, text), " os ", " o ", 1)
+		if r, err := ParseRecord(subject, get{HeaderRecord: {header}}, []byte("{}")); err == nil && text != "e0,1" {
+			t.Errorf("took a span outside of the payload: %+v", r.Text)
+		}
+	}
+}
+
+func FuzzParseRecord(f *testing.F) {
+	f.Add("2 58 mf3k2a 1764234787123 os 1200 1340 0 t61,5 - ann 8c7dd922ad47494f3f9c 2026-11-22 18:53:07", []byte("{}"))
+	f.Add("2 1 e 1 o 0 1 0 e1,0 - a - x", []byte(`"\u0041"`))
+	f.Fuzz(func(t *testing.T, header string, payload []byte) {
+		r, err := ParseRecord(MustRoom("lobby").LogSubject(), get{HeaderRecord: {header}}, payload)
+		if err != nil {
+			return
+		}
+		r.Text.Text(payload)
+		again, err := ParseRecord(MustRoom("lobby").LogSubject(), get{HeaderRecord: {r.Header()}}, payload)
+		if err != nil || !reflect.DeepEqual(again, r) {
+			t.Errorf("%q: read %+v, then %+v, %v", header, r, again, err)
+		}
+	})
+}
+
+func TestSpanFindsTheContent(t *testing.T) {
+	for _, c := range []Content{
+		{Kind: Text, Body: []byte("hi")}, {Kind: Text, Body: []byte("")}, {Kind: Text, Body: []byte("\"a\\\n\u2028<b>&😀")},
+		{Kind: Data, Body: []byte(`{"a":[1]}`)}, {Kind: Bin, Body: []byte{0, 1, 255}},
+	} {
+		payload, span := (&Event{Room: MustRoom("lobby"), Seq: 1, Epoch: "e1", Key: "k", Content: c}).AppendRecord(nil)
+		body, binary, err := span.Text(payload)
+		if err != nil || string(body) != string(c.Body) || binary != (c.Kind == Bin) {
+			t.Errorf("%s %q: got %q, %v, %v", c.Kind, c.Body, body, binary, err)
+		}
+	}
+}
+
+func TestHeaderValuesHaveOneSpelling(t *testing.T) {
+	for text, want := range map[string]string{"": "", "ann": "ann", "a b": "a%20b", "auth0|5f": "auth0%7C5f", "é%": "%C3%A9%25", "a@b.c:d-e_f": "a@b.c:d-e_f"} {
+		if got := EscapeHeader(text); got != want {
+			t.Errorf("EscapeHeader(%q) = %q, want %q", text, got, want)
+		}
+		if got, err := UnescapeHeader(want); err != nil || got != text {
+			t.Errorf("UnescapeHeader(%q) = %q, %v", want, got, err)
+		}
+	}
+	for _, bad := range []string{"a b", "%", "%2", "%2f", "%41", "a%zz", "é", "a|b"} {
+		if got, err := UnescapeHeader(bad); err == nil {
+			t.Errorf("UnescapeHeader(%q) = %q, want an error", bad, got)
+		}
+	}
+}
+
+func TestSnapshotKeepsWhatItDoesNotKnow(t *testing.T) {
+	s, err := ParseSnapshot([]byte(`{"version":1,"epoch":"e1","seq":9,"closed":true,"why":"done","at":"2026-11-22T10:53:07.123Z","bans":{"x":1}}`))
+	if err != nil || !s.Closed || s.Seq != 9 || s.Why != "done" {
+		t.Fatalf("got %+v, %v", s, err)
+	}
+	s.Closed, s.Why = false, ""
+	b, err := s.AppendJSON(nil)
+	if err != nil || !strings.Contains(string(b), `"bans":{"x":1}`) || strings.Contains(string(b), "done") {
+		t.Errorf("wrote %s, %v", b, err)
+	}
+	if _, err := ParseSnapshot([]byte(`{"version":2}`)); !errors.Is(err, ErrNewerSchema) {
+		t.Errorf("a newer version: %v", err)
 	}
 }
 

@@ -120,6 +120,7 @@ func TestGoldenFrames(t *testing.T) {
 			Gap          *struct {
 				From, To uint64
 				Reason   GapReason
+				Epoch    string
 			}
 		}
 		if err := json.Unmarshal([]byte(row.Frame), &f); err != nil {
@@ -151,7 +152,7 @@ func TestGoldenFrames(t *testing.T) {
 		case "left":
 			got = string(AppendLeft(nil, room, f.Left.Identity, f.Left.Count, f.Left.Reason))
 		case "gap":
-			got = string(Gap{Room: room, From: f.Gap.From, To: f.Gap.To, Reason: f.Gap.Reason}.AppendJSON(nil))
+			got = string(Gap{Room: room, From: f.Gap.From, To: f.Gap.To, Reason: f.Gap.Reason, Epoch: f.Gap.Epoch}.AppendJSON(nil))
 		default:
 			continue // hello is the session's own
 		}

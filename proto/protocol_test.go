@@ -32,7 +32,7 @@ func TestProtocolDocument(t *testing.T) {
 			t.Errorf("%s has no HTTP status of its own", c)
 		}
 	}
-	for _, h := range []string{HeaderKind, HeaderFrom, HeaderName, HeaderKey, HeaderType, HeaderEnc, HeaderSeq, HeaderStamp, HeaderState} {
+	for _, h := range []string{HeaderKind, HeaderFrom, HeaderName, HeaderKey, HeaderOnce, HeaderType, HeaderEnc, HeaderRecord} {
 		if !strings.Contains(doc, "`"+h+"`") {
 			t.Errorf("header %s is not described", h)
 		}

@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -8,92 +9,47 @@ import (
 	"time"
 )
 
-// Header names of what travels to roomsvc on room.<g>. All are optional: a payload
-// without any is a text message from whoever holds the NATS connection.
-const (
-	HeaderKind = "Rc-Kind" // text, data, bin, or an act; on records the event's kind
-	HeaderFrom = "Rc-From" // the sender's id
-	HeaderName = "Rc-Name" // the sender's name
-	HeaderKey  = "Rc-Key"  // the sender's key for this message
-	HeaderType = "Rc-Type" // of an application event
-	HeaderEnc  = "Rc-Enc"  // the payload is sealed; the value is the envelope's version
-)
-
-// Header names of records, beside From, Key, Kind and Enc.
-const (
-	HeaderSeq   = "Rc-Seq"   // the event's seq
-	HeaderStamp = "Rc-Stamp" // the time text for text sessions
-	HeaderState = "Rc-State" // what an owner needs to go on from this record; see State
-)
+// HeaderRecord is the only header of a record. [Record.Header] describes its value.
+const HeaderRecord = "Rc"
 
 // SchemaVersion is the version of records and of the stream's metadata.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 // PageSize is the number of seqs that share one page: records with equal
 // (seq-1)/PageSize. A record points at the page before its own.
 const PageSize = 64
 
-// State is a room's state after a record, carried by the record itself, so that an
-// owner that takes a room over reads one record and goes on.
+// State is a room's state after a record. The record carries it, so that the next
+// owner of the room reads one record and continues from there.
 type State struct {
-	Epoch  string    // of [a-z0-9]; made when the room's numbering begins
+	Epoch  string    // letters and digits; names one unbroken history of the room
 	At     time.Time // of the record, in milliseconds; the next one is not before it
 	Closed bool
 	Page   uint64 // stream sequence at or before the first record of the page before; 0 = none
 	Start  uint64 // stream sequence at or before the first record of this record's page
+	Act    uint64 // seq of the newest act in this epoch; 0 = none
 }
 
-// String returns the header's value: version, epoch, o(pen) or c(losed), milliseconds
-// since 1970, page, start.
-func (s State) String() string {
-	open := "o"
-	if s.Closed {
-		open = "c"
-	}
-	b := make([]byte, 0, 64)
-	b = append(b, '1', ' ')
-	b = append(b, s.Epoch...)
-	b = append(b, ' ')
-	b = append(b, open...)
-	b = append(b, ' ')
-	b = strconv.AppendInt(b, s.At.UnixMilli(), 10)
-	b = append(b, ' ')
-	b = strconv.AppendUint(b, s.Page, 10)
-	b = append(b, ' ')
-	b = strconv.AppendUint(b, s.Start, 10)
-	return string(b)
+// Span says where the content of a message stands in a record's payload, so that a
+// text session can be shown it without parsing JSON.
+type Span struct {
+	Form byte // one of the Span constants
+	At   int  // byte offset in the opened payload
+	Len  int  // bytes
 }
 
-// ErrNewerSchema is returned for what a newer version wrote.
-var ErrNewerSchema = errors.New("written by a newer version of roomcast; upgrade this one")
+// The forms of a content.
+const (
+	SpanNone    byte = '-' // the record is no message
+	SpanPlain   byte = 't' // the bytes are the content: text without escapes, or data
+	SpanEscaped byte = 'e' // a JSON string with escapes
+	SpanBase64  byte = 'b' // the content in base64; text sessions receive it as binary
+)
 
-// ParseState reads what [State.String] wrote.
-func ParseState(v string) (State, error) {
-	f := strings.Split(v, " ")
-	version, err := strconv.Atoi(f[0])
-	if err == nil && version > SchemaVersion {
-		return State{}, ErrNewerSchema
-	}
-	if err != nil || len(f) < 6 || (f[2] != "o" && f[2] != "c") || f[1] == "" {
-		return State{}, fmt.Errorf("parse state %s: not a room state", clip(v))
-	}
-	ms, err := strconv.ParseInt(f[3], 10, 64)
-	if err != nil {
-		return State{}, fmt.Errorf("parse state %s: %w", clip(v), err)
-	}
-	page, err := strconv.ParseUint(f[4], 10, 64)
-	if err != nil {
-		return State{}, fmt.Errorf("parse state %s: %w", clip(v), err)
-	}
-	start, err := strconv.ParseUint(f[5], 10, 64)
-	if err != nil {
-		return State{}, fmt.Errorf("parse state %s: %w", clip(v), err)
-	}
-	return State{Epoch: f[1], At: time.UnixMilli(ms).UTC(), Closed: f[2] == "c", Page: page, Start: start}, nil
-}
-
-// Header is how records read message headers; nats.Header fits.
-type Header interface{ Get(name string) string }
+// Digest identifies what a sender's key covers: the kind, the type and the body of a
+// message, or an act with its arguments. Two commands under one key with different
+// digests are different commands.
+type Digest [8]byte
 
 // Record is one entry of a room's log. Payload is the event as JSON clients receive
 // it, opened if it was sealed.
@@ -102,47 +58,204 @@ type Record struct {
 	Seq     uint64
 	Kind    EventKind
 	From    string // the sender's id
-	Key     string // the sender's key; "" if none
-	Stamp   string
+	Key     string // the sender's key; "" = the command cannot be recognised when it is resent
+	Digest  Digest // of what the key covers
+	Stamp   string // the time text for text sessions
 	State   State
+	Text    Span
+	Sealed  bool   // the payload on NATS and on disk is sealed
 	Stream  uint64 // stream sequence; 0 while unknown
 	Payload []byte
 }
 
-// ParseRecord reads a record's headers; subject is its log or republished subject.
-// Payload is taken as it is, for opening is not this package's business.
+// Header returns the value of [HeaderRecord]: fields with one space between them.
+//
+//	2 58 mf3k2a 1764234787123 os 1200 1340 0 t61,5 - ann 8c7dd922ad47494f3f9c 2026-11-22 18:53:07
+//	|  |    |        |        |    |    |  |   |   |  |          |             stamp, to the end
+//	|  |    |        |        |    |    |  |   |   |  |          digest (16 hex digits) and key; - = no key
+//	|  |    |        |        |    |    |  |   |   |  sender's id, see [EscapeHeader]
+//	|  |    |        |        |    |    |  |   |   kind; - = message
+//	|  |    |        |        |    |    |  |   form, offset and length of the content, see [Span]
+//	|  |    |        |        |    |    |  newest act
+//	|  |    |        |        |    page before, and start of this page
+//	|  |    |        |        o(pen) or c(losed), then s if the payload is sealed
+//	|  |    |        milliseconds since 1970
+//	|  |    epoch
+//	|  seq
+//	schema version
+func (r *Record) Header() string {
+	b := make([]byte, 0, 160)
+	b = append(b, '0'+SchemaVersion, ' ')
+	b = strconv.AppendUint(b, r.Seq, 10)
+	b = append(b, ' ')
+	b = append(b, r.State.Epoch...)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, r.State.At.UnixMilli(), 10)
+	b = append(b, ' ')
+	if r.State.Closed {
+		b = append(b, 'c')
+	} else {
+		b = append(b, 'o')
+	}
+	if r.Sealed {
+		b = append(b, 's')
+	}
+	b = append(b, ' ')
+	for _, n := range [...]uint64{r.State.Page, r.State.Start, r.State.Act} {
+		b = strconv.AppendUint(b, n, 10)
+		b = append(b, ' ')
+	}
+	if r.Text.Form == SpanNone || r.Text.Form == 0 {
+		b = append(b, SpanNone)
+	} else {
+		b = append(b, r.Text.Form)
+		b = strconv.AppendInt(b, int64(r.Text.At), 10)
+		b = append(b, ',')
+		b = strconv.AppendInt(b, int64(r.Text.Len), 10)
+	}
+	b = append(b, ' ')
+	if r.Kind == Message {
+		b = append(b, '-')
+	} else {
+		b = append(b, r.Kind...)
+	}
+	b = append(b, ' ')
+	b = AppendEscaped(b, r.From)
+	b = append(b, ' ')
+	if r.Key == "" {
+		b = append(b, '-')
+	} else {
+		b = hex.AppendEncode(b, r.Digest[:])
+		b = append(b, r.Key...)
+	}
+	b = append(b, ' ')
+	return string(append(b, r.Stamp...))
+}
+
+// Header is how records read message headers; nats.Header fits.
+type Header interface{ Get(name string) string }
+
+// ErrNewerSchema is returned for what a newer version wrote.
+var ErrNewerSchema = errors.New("written by a newer version of roomcast; upgrade this one")
+
+// ParseRecord reads a record's header; subject is its log or republished subject.
+// Payload is taken as it is: package seal opens it.
 func ParseRecord(subject string, h Header, payload []byte) (Record, error) {
 	room, err := RoomOfSubject(subject)
 	if err != nil {
 		return Record{}, fmt.Errorf("parse record: %w", err)
 	}
-	seq, err := strconv.ParseUint(h.Get(HeaderSeq), 10, 64)
-	if err != nil || seq == 0 {
-		return Record{}, fmt.Errorf("parse record: seq %s is none", clip(h.Get(HeaderSeq)))
-	}
-	state, err := ParseState(h.Get(HeaderState))
-	if err != nil {
+	r := Record{Room: room, Payload: payload}
+	if err := r.parse(h.Get(HeaderRecord)); err != nil {
 		return Record{}, fmt.Errorf("parse record: %w", err)
 	}
-	return Record{
-		Room: room, Seq: seq, Kind: EventKind(h.Get(HeaderKind)),
-		From: h.Get(HeaderFrom), Key: h.Get(HeaderKey), Stamp: h.Get(HeaderStamp),
-		State: state, Payload: payload,
-	}, nil
+	return r, nil
 }
 
-// EachHeader calls set for every header of the record that has a value.
-func (r *Record) EachHeader(set func(name, value string)) {
-	set(HeaderSeq, strconv.FormatUint(r.Seq, 10))
-	set(HeaderState, r.State.String())
-	set(HeaderStamp, r.Stamp)
-	if r.Kind != Message {
-		set(HeaderKind, string(r.Kind))
+// parse reads what [Record.Header] returned.
+func (r *Record) parse(value string) (err error) {
+	f := fields{rest: value}
+	version, err := strconv.Atoi(f.next())
+	switch {
+	case err != nil || version < SchemaVersion:
+		return fmt.Errorf("header %s is not that of a record", clip(value))
+	case version > SchemaVersion:
+		return ErrNewerSchema
 	}
-	if r.From != "" {
-		set(HeaderFrom, r.From)
+	r.Seq = f.uint()
+	r.State.Epoch = f.next()
+	r.State.At = time.UnixMilli(int64(f.uint())).UTC()
+	state := f.next()
+	r.State.Page, r.State.Start, r.State.Act = f.uint(), f.uint(), f.uint()
+	text, kind, from, key := f.next(), f.next(), f.next(), f.next()
+	r.Stamp = f.rest
+	if f.err != nil {
+		return fmt.Errorf("header %s: %w", clip(value), f.err)
 	}
-	if r.Key != "" {
-		set(HeaderKey, r.Key)
+	switch state {
+	case "o", "os", "c", "cs":
+		r.State.Closed, r.Sealed = state[0] == 'c', len(state) == 2
+	default:
+		return fmt.Errorf("header %s: %s is not a state", clip(value), clip(state))
 	}
+	if r.Seq == 0 || r.State.Epoch == "" {
+		return fmt.Errorf("header %s has no seq or no epoch", clip(value))
+	}
+	if r.Text, err = parseSpan(text, r.Sealed, len(r.Payload)); err != nil {
+		return fmt.Errorf("header %s: %w", clip(value), err)
+	}
+	if kind != "-" {
+		r.Kind = EventKind(kind)
+	}
+	if r.From, err = UnescapeHeader(from); err != nil {
+		return fmt.Errorf("header %s: %w", clip(value), err)
+	}
+	if key != "-" {
+		const digits = 2 * len(Digest{})
+		if len(key) <= digits {
+			return fmt.Errorf("header %s has a key without a digest", clip(value))
+		}
+		if _, err := hex.Decode(r.Digest[:], []byte(key[:digits])); err != nil {
+			return fmt.Errorf("header %s: %w", clip(value), err)
+		}
+		r.Key = key[digits:]
+	}
+	return nil
+}
+
+// parseSpan reads a span. One that does not fit into a plain payload is refused; that
+// of a sealed payload is checked when the payload is opened.
+func parseSpan(s string, sealed bool, size int) (Span, error) {
+	if s == "-" {
+		return Span{Form: SpanNone}, nil
+	}
+	at, length, ok := strings.Cut(s[min(1, len(s)):], ",")
+	var span Span
+	var errAt, errLen error
+	span.At, errAt = strconv.Atoi(at)
+	span.Len, errLen = strconv.Atoi(length)
+	if !ok || errAt != nil || errLen != nil || !strings.Contains("teb", s[:1]) {
+		return Span{}, fmt.Errorf("%s is not a span", clip(s))
+	}
+	span.Form = s[0]
+	if !sealed && !span.fits(size) {
+		return Span{}, fmt.Errorf("%s lies outside of the payload", clip(s))
+	}
+	return span, nil
+}
+
+func (s Span) fits(size int) bool {
+	return s.At >= 0 && s.Len >= 0 && s.At <= size && s.Len <= size-s.At
+}
+
+// Content returns the bytes that the span names in an opened payload, and whether they
+// lie within it.
+func (s Span) Content(payload []byte) ([]byte, bool) {
+	if !s.fits(len(payload)) {
+		return nil, false
+	}
+	return payload[s.At : s.At+s.Len], true
+}
+
+// fields takes a header value apart at its spaces.
+type fields struct {
+	rest string
+	err  error
+}
+
+func (f *fields) next() string {
+	field, rest, ok := strings.Cut(f.rest, " ")
+	if !ok && f.err == nil {
+		f.err = errors.New("it ends early")
+	}
+	f.rest = rest
+	return field
+}
+
+func (f *fields) uint() uint64 {
+	n, err := strconv.ParseUint(f.next(), 10, 63)
+	if err != nil && f.err == nil {
+		f.err = err
+	}
+	return n
 }

@@ -3,6 +3,7 @@ package proto
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -16,21 +17,22 @@ const (
 
 // Partitions is the number of slices the rooms are divided into. It is permanent:
 // subjects on disk carry it, and the stream's metadata is checked against it.
-const Partitions = 64
+const Partitions = 256
 
 // ErrRoomName is wrapped by every error of [ParseRoom].
 var ErrRoomName = errors.New("bad room name")
 
-// Room is a valid room name. Only [ParseRoom] makes one, and no subject is built
-// from anything else, so that no name can reach NATS as a wildcard, as a second
-// token or as a control line that is too long. Names are compared bytewise and
-// never normalised. The zero Room is "no room".
+// Room is a valid room name. Only [ParseRoom] makes one, and every subject is built
+// from one. Therefore no name can reach NATS as a wildcard, as a second token or as a
+// control line that is too long. Names are compared byte by byte and never normalised.
+// The zero Room is "no room".
 type Room struct{ name string }
 
-// ParseRoom checks name: letters, digits and underscore of any script
-// (Go [\p{L}\p{N}_]+, Python \w+), 1 to [MaxRoomRunes] code points, at most
-// [MaxRoomBytes] bytes of valid UTF-8. Its errors wrap [ErrRoomName] and say what
-// is wrong; they never repeat the name.
+// ParseRoom checks name: letters, digits, combining marks and _ - : @ + ~ = of any
+// script, with single dots between parts, without invisible characters
+// (Default_Ignorable_Code_Point of Unicode), and not beginning with a combining mark.
+// A name has 1 to [MaxRoomRunes] code points in at most [MaxRoomBytes] bytes of valid
+// UTF-8. Errors wrap [ErrRoomName] and say what is wrong; they never repeat the name.
 func ParseRoom(name string) (Room, error) {
 	if name == "" {
 		return Room{}, fmt.Errorf("%w: it is empty", ErrRoomName)
@@ -41,17 +43,43 @@ func ParseRoom(name string) (Room, error) {
 	if !utf8.ValidString(name) {
 		return Room{}, fmt.Errorf("%w: it is not valid UTF-8", ErrRoomName)
 	}
-	runes := 0
+	runes, before := 0, '.'
 	for _, r := range name {
 		runes++
-		if r != '_' && !unicode.IsLetter(r) && !unicode.IsNumber(r) {
-			return Room{}, fmt.Errorf("%w: %U is not a letter, a digit or an underscore", ErrRoomName, r)
+		switch {
+		case r == '.':
+			if before == '.' {
+				return Room{}, errDots
+			}
+		case runes == 1 && unicode.IsMark(r):
+			return Room{}, fmt.Errorf("%w: it begins with the combining mark %U", ErrRoomName, r)
+		case !inRoomName(r):
+			return Room{}, fmt.Errorf("%w: %U is not a letter, a digit, a combining mark or one of _ - : @ + ~ = .", ErrRoomName, r)
 		}
+		before = r
+	}
+	if before == '.' {
+		return Room{}, errDots
 	}
 	if runes > MaxRoomRunes {
 		return Room{}, fmt.Errorf("%w: %d characters, at most %d are allowed", ErrRoomName, runes, MaxRoomRunes)
 	}
 	return Room{name}, nil
+}
+
+var errDots = fmt.Errorf("%w: a dot stands only between two parts", ErrRoomName)
+
+// inRoomName reports whether r may stand in a part of a room name.
+func inRoomName(r rune) bool {
+	if r < utf8.RuneSelf {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' ||
+			strings.ContainsRune("_-:@+~=", r)
+	}
+	if !unicode.In(r, unicode.L, unicode.M, unicode.N) {
+		return false
+	}
+	// Of Default_Ignorable_Code_Point these two properties are the letters and marks.
+	return !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // MustRoom is ParseRoom for names known to be good; it panics on others.
@@ -69,14 +97,34 @@ func (r Room) String() string { return r.name }
 // IsZero reports whether r is no room at all.
 func (r Room) IsZero() bool { return r.name == "" }
 
-// Partition returns the slice the room belongs to, in 0 ... [Partitions]-1:
-// FNV-1a 32 of the name modulo 64, which is what the NATS server's own
-// subject mapping partition(64,1) computes.
+// escapedDot stands for a dot in the token of a subject. No name contains a percent
+// sign, so nothing else needs an escape.
+const escapedDot = "%2E"
+
+// Token returns the name as one token of a NATS subject: each dot is written %2E.
+func (r Room) Token() string { return strings.ReplaceAll(r.name, ".", escapedDot) }
+
+// RoomOfToken returns the room that [Room.Token] names.
+func RoomOfToken(token string) (Room, error) {
+	if strings.Contains(token, ".") {
+		return Room{}, errSubject
+	}
+	return ParseRoom(strings.ReplaceAll(token, escapedDot, "."))
+}
+
+// Partition returns the slice the room belongs to, in 0 ... [Partitions]-1: FNV-1a 32
+// of the token modulo [Partitions]. The NATS server's own subject mapping
+// partition(256,1) computes the same.
 func (r Room) Partition() int {
 	h := uint32(2166136261)
 	for i := 0; i < len(r.name); i++ {
-		h ^= uint32(r.name[i])
-		h *= 16777619
+		if c := r.name[i]; c != '.' {
+			h = (h ^ uint32(c)) * 16777619
+			continue
+		}
+		for j := 0; j < len(escapedDot); j++ {
+			h = (h ^ uint32(escapedDot[j])) * 16777619
+		}
 	}
 	return int(h % Partitions)
 }

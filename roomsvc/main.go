@@ -21,11 +21,12 @@ func main() { os.Exit(daemon.Main(command())) }
 
 // settings is everything the flags set.
 type settings struct {
-	log      daemon.Log
-	ops      daemon.Ops
-	nats     daemon.NATS
-	keyFiles []string
-	service  service.Config
+	log         daemon.Log
+	ops         daemon.Ops
+	nats        daemon.NATS
+	keyFiles    []string
+	acceptPlain bool
+	service     service.Config
 }
 
 func command() *cobra.Command {
@@ -57,6 +58,7 @@ Every flag has an environment name, shown in brackets; a flag wins over it.`,
 	flags.IntVar(&s.service.MaxMessage, "max-message", s.service.MaxMessage, "take messages of up to so many `bytes`")
 	s.service.Bind(flags)
 	flags.StringArrayVar(&s.keyFiles, "encryption-key-file", nil, "encrypt messages with the secret in this `file`; repeatable: the first encrypts, all decrypt")
+	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with a key: read records that are not encrypted too, while a log is being changed to encryption")
 	s.ops.Bind(flags)
 	s.log.Bind(flags)
 	cmd.AddCommand(s.checkCommand(), daemon.ReadyCommand(&s.ops))
@@ -108,7 +110,7 @@ func (s *settings) config() (service.Config, error) {
 		return cfg, err
 	}
 	var err error
-	if cfg.Keys, err = seal.Load(s.keyFiles); err != nil {
+	if cfg.Keys, err = seal.Load(s.keyFiles, s.acceptPlain); err != nil {
 		return cfg, fmt.Errorf("--encryption-key-file: %w", err)
 	}
 	cfg.Instance = daemon.NewID()

@@ -64,6 +64,7 @@ type Delivery struct {
 	Epoch  string // of Seq
 	Kind   proto.EventKind
 	Stamp  string
+	Text   proto.Span // where the content stands in JSON
 	JSON   []byte
 	Origin string     // of a signal: the session that sent it and does not want it back
 	Gap    *proto.Gap // not nil: what comes next does not follow what came before; JSON announces it

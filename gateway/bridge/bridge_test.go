@@ -235,13 +235,13 @@ func (o *owner) take(m *nats.Msg) {
 	defer o.mu.Unlock()
 	name := strings.TrimPrefix(m.Subject, "room.")
 	room := o.room(name)
-	key := name + " " + m.Header.Get(proto.HeaderFrom) + " " + m.Header.Get(proto.HeaderKey)
+	key := name + " " + m.Header.Get(proto.HeaderFrom) + " " + m.Header.Get(proto.HeaderKey) + m.Header.Get(proto.HeaderOnce)
 	reply := proto.Reply{Seq: o.known[key], Duplicate: true, At: time.Now()}
 	if reply.Seq == 0 {
 		body := m.Data
 		if m.Header.Get(proto.HeaderEnc) != "" {
 			var err error
-			if body, err = o.keys.Open(room.Name, seal.In, body); err != nil {
+			if body, err = o.keys.Open(room.Name, seal.In, seal.Headers(m.Header), body); err != nil {
 				reply = proto.Reply{Refusal: proto.Refuse(proto.BadRequest, "%v", err)}
 				_ = m.Respond(reply.AppendJSON(nil))
 				return

@@ -12,7 +12,6 @@ import (
 
 	"roomcast/proto"
 	"roomcast/proto/history"
-	"roomcast/proto/seal"
 )
 
 const (
@@ -35,9 +34,9 @@ type feed struct {
 
 	// owned by run
 	ctx        context.Context
-	rooms      map[string]*room
-	list       []*room // the same, in no order
-	cursor     int     // of list, for the checks that come by turns
+	rooms      map[string]*room // by [proto.Room.Token]
+	list       []*room          // the same, in no order
+	cursor     int              // of list, for the checks that come by turns
 	partitions [proto.Partitions]partition
 	opening    []*room // whose head is to be read
 	empty      []*room // that lost their last follower, the first one first
@@ -126,7 +125,7 @@ func (f *feed) follow(name proto.Room, who Follower, ready func(history.Head, er
 		ready(history.Head{}, errUnavailable())
 		return
 	}
-	r := f.rooms[name.String()]
+	r := f.rooms[name.Token()]
 	if r == nil {
 		var err error
 		if r, err = f.add(name); err != nil {
@@ -160,7 +159,7 @@ func (r *room) attach(who Follower) {
 }
 
 func (f *feed) unfollow(name proto.Room, who Follower) {
-	r := f.rooms[name.String()]
+	r := f.rooms[name.Token()]
 	if r == nil {
 		return
 	}
@@ -190,7 +189,7 @@ func (f *feed) dismiss(now time.Time) {
 	n := 0
 	for _, r := range f.empty {
 		switch {
-		case r.emptied.IsZero() || f.rooms[r.name.String()] != r:
+		case r.emptied.IsZero() || f.rooms[r.name.Token()] != r:
 		case now.Sub(r.emptied) < f.b.cfg.Linger || r.reading:
 			f.empty[n] = r
 			n++
@@ -309,8 +308,8 @@ const (
 
 func (f *feed) record(r *room, m *nats.Msg) {
 	rec, err := proto.ParseRecord(m.Subject, m.Header, m.Data)
-	if err == nil && m.Header.Get(proto.HeaderEnc) != "" {
-		rec.Payload, err = f.b.cfg.Keys.Open(r.name, seal.Log, m.Data)
+	if err == nil {
+		err = f.b.cfg.Keys.OpenRecord(&rec, m.Header.Get(proto.HeaderRecord))
 	}
 	if err != nil {
 		// The record is in the log all the same; if it is none there either, no reader
@@ -338,7 +337,7 @@ func (f *feed) record(r *room, m *nats.Msg) {
 
 func (f *feed) show(r *room, rec proto.Record) {
 	f.hand(r, Delivery{
-		Room: r.name, Seq: rec.Seq, Epoch: rec.State.Epoch, Kind: rec.Kind, Stamp: rec.Stamp, JSON: rec.Payload,
+		Room: r.name, Seq: rec.Seq, Epoch: rec.State.Epoch, Kind: rec.Kind, Stamp: rec.Stamp, Text: rec.Text, JSON: rec.Payload,
 	})
 }
 

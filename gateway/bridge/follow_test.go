@@ -28,7 +28,7 @@ func byHand(c *jetstream.StreamConfig) { c.RePublish = nil }
 // republished returns what the stream would have republished for the newest record.
 func republished(r *historytest.Room, rec proto.Record) *nats.Msg {
 	m := nats.NewMsg(r.Name.OutSubject())
-	rec.EachHeader(m.Header.Set)
+	m.Header.Set(proto.HeaderRecord, rec.Header())
 	m.Data = rec.Payload
 	return m
 }

@@ -17,8 +17,6 @@ const (
 	headerHere   = "Rc-Here"   // of a join or leave: the gateway's id, and how many members it has in the room
 )
 
-const envelope = "1" // of proto.HeaderEnc
-
 // A room may tell so many joins and leaves a second from one gateway, one that is told
 // counts only a single one; what comes beyond is told as one count in the next second.
 const (
@@ -58,7 +56,7 @@ func (p *presence) rate() int {
 }
 
 func (f *feed) joined(name proto.Room, who proto.Identity) {
-	r := f.rooms[name.String()]
+	r := f.rooms[name.Token()]
 	if r == nil {
 		return
 	}
@@ -67,7 +65,7 @@ func (f *feed) joined(name proto.Room, who proto.Identity) {
 }
 
 func (f *feed) left(name proto.Room, who proto.Identity, reason proto.LeaveReason) {
-	r := f.rooms[name.String()]
+	r := f.rooms[name.Token()]
 	if r == nil || r.here == 0 {
 		return
 	}
@@ -106,7 +104,7 @@ func (f *feed) tellRestless(now time.Time) {
 	n := 0
 	for _, r := range f.restless {
 		switch {
-		case f.rooms[r.name.String()] != r:
+		case f.rooms[r.name.Token()] != r:
 		case r.second == now.Unix() && r.told >= r.rate():
 			f.restless[n] = r
 			n++
@@ -129,7 +127,7 @@ func (f *feed) publishPresence(r *room, who proto.Identity, reason proto.LeaveRe
 	if reason == "" {
 		m.Data = proto.AppendJoined(nil, r.name, who, r.total())
 		if r.here == 1 && r.others == nil {
-			m.Reply = f.home + r.name.String()
+			m.Reply = f.home + r.name.Token()
 		}
 	} else {
 		m.Data = proto.AppendLeft(nil, r.name, who, r.total(), reason)
@@ -141,13 +139,21 @@ func (f *feed) countHere(r *room) string { return f.b.cfg.ID + " " + strconv.Ito
 
 // publish sends what is not stored. While NATS is away it is lost, as it may be.
 func (f *feed) publish(room proto.Room, m *nats.Msg) {
-	m.Data = f.b.cfg.Keys.Seal(room, seal.Ephemeral, m.Data)
+	m.Data = f.b.cfg.Keys.Seal(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
 	if f.b.cfg.Keys != nil {
-		m.Header.Set(proto.HeaderEnc, envelope)
+		m.Header.Set(proto.HeaderEnc, seal.Mark)
 	}
 	if err := f.nc.PublishMsg(m); err != nil {
 		f.b.stat.refused.Add(1)
 	}
+}
+
+// openEphemeral returns the plain payload of what is not stored.
+func (c *Config) openEphemeral(room proto.Room, m *nats.Msg) ([]byte, error) {
+	if m.Header.Get(proto.HeaderEnc) == "" {
+		return m.Data, c.Keys.CheckPlain()
+	}
+	return c.Keys.Open(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
 }
 
 // maxSignals is how many signals may wait for a feed; what comes beyond is let go.
@@ -165,13 +171,10 @@ func (f *feed) signal(room proto.Room, json []byte, origin string) {
 
 // ephemeral hands on a signal, a join or a leave, our own ones too.
 func (f *feed) ephemeral(r *room, m *nats.Msg) {
-	data := m.Data
-	if m.Header.Get(proto.HeaderEnc) != "" {
-		var err error
-		if data, err = f.b.cfg.Keys.Open(r.name, seal.Ephemeral, data); err != nil {
-			f.b.stat.bad.Add(1)
-			return
-		}
+	data, err := f.b.cfg.openEphemeral(r.name, m)
+	if err != nil {
+		f.b.stat.bad.Add(1)
+		return
 	}
 	if here := m.Header.Get(headerHere); here != "" {
 		f.counted(r, here)

@@ -99,7 +99,7 @@ func (f *feed) repairAgain() {
 	rooms := f.retry
 	f.retry = nil
 	for _, r := range rooms {
-		if f.rooms[r.name.String()] == r {
+		if f.rooms[r.name.Token()] == r {
 			f.mend(r)
 		}
 	}
@@ -162,7 +162,7 @@ func (f *feed) compare(rooms []*room) {
 	}
 	names := make([]proto.Room, 0, min(len(rooms), checkBatch))
 	for i, r := range rooms {
-		if r.live && len(r.followers) > 0 && f.rooms[r.name.String()] == r {
+		if r.live && len(r.followers) > 0 && f.rooms[r.name.Token()] == r {
 			names = append(names, r.name)
 		}
 		if len(names) == checkBatch || len(names) > 0 && i == len(rooms)-1 {
@@ -193,7 +193,7 @@ func (f *feed) readHeads(names []proto.Room) {
 
 func (f *feed) checkNames(names []proto.Room) {
 	for _, name := range names {
-		if r := f.rooms[name.String()]; r != nil {
+		if r := f.rooms[name.Token()]; r != nil {
 			f.checkLater(r, secondCheck)
 		}
 	}
@@ -202,7 +202,7 @@ func (f *feed) checkNames(names []proto.Room) {
 // heard takes note of a head that some replica has told. One below what has been shown
 // is an old answer or a log that lost its end; reading tells which.
 func (f *feed) heard(name proto.Room, head history.Head) {
-	r := f.rooms[name.String()]
+	r := f.rooms[name.Token()]
 	if r == nil || !r.live {
 		return
 	}

@@ -206,7 +206,7 @@ func (t *roster) serve(m *nats.Msg) {
 			return
 		}
 		out := nats.NewMsg(reply)
-		out.Data = t.b.cfg.Keys.Seal(room, seal.Ephemeral, body)
+		out.Data = t.b.cfg.Keys.Seal(room, seal.Who, "", body)
 		_ = t.nc.PublishMsg(out) // away: the asker goes by the silence
 	})
 }
@@ -236,7 +236,7 @@ func (t *roster) answer(m *nats.Msg) {
 	body := m.Data
 	if t.b.cfg.Keys != nil {
 		var err error
-		if body, err = t.b.cfg.Keys.Open(q.room, seal.Ephemeral, body); err != nil {
+		if body, err = t.b.cfg.Keys.Open(q.room, seal.Who, "", body); err != nil {
 			t.b.stat.bad.Add(1)
 			return
 		}
@@ -285,7 +285,7 @@ func (q *inquiry) finish(err error) {
 func (b *Bridge) whoIsHere(name proto.Room, answer func(count int, list []proto.Identity)) {
 	f := b.feedOf(name)
 	asked := f.do.put(func() {
-		r := f.rooms[name.String()]
+		r := f.rooms[name.Token()]
 		if r == nil || len(r.followers) == 0 {
 			answer(0, nil)
 			return

@@ -195,17 +195,17 @@ func (l *lanes) message(r *request) *nats.Msg {
 			m.Header[name] = []string{value}
 		}
 	}
-	if s.Key == "" {
-		s.Key = nuid.Next()
-	}
 	set(proto.HeaderKind, kindOf(s))
-	set(proto.HeaderFrom, s.From.ID)
-	set(proto.HeaderName, s.From.Name)
+	set(proto.HeaderFrom, proto.EscapeHeader(s.From.ID))
+	set(proto.HeaderName, proto.EscapeHeader(s.From.Name))
 	set(proto.HeaderKey, s.Key)
+	if s.Key == "" {
+		set(proto.HeaderOnce, nuid.Next())
+	}
 	set(proto.HeaderType, s.Content.Type)
-	m.Data = l.cfg.Keys.Seal(s.Room, seal.In, s.Content.Body)
+	m.Data = l.cfg.Keys.Seal(s.Room, seal.In, seal.Headers(m.Header), s.Content.Body)
 	if l.cfg.Keys != nil {
-		set(proto.HeaderEnc, envelope)
+		set(proto.HeaderEnc, seal.Mark)
 	}
 	return m
 }

@@ -38,7 +38,7 @@ func (f *feed) add(name proto.Room) (*room, error) {
 		}
 	}
 	part.rooms++
-	f.rooms[name.String()] = r
+	f.rooms[name.Token()] = r
 	f.list = append(f.list, r)
 	f.b.stat.followed.Add(1)
 	return r, nil
@@ -50,7 +50,7 @@ func (f *feed) remove(r *room) {
 	f.list[r.place], last.place = last, r.place
 	f.list[len(f.list)-1] = nil
 	f.list = f.list[:len(f.list)-1]
-	delete(f.rooms, r.name.String())
+	delete(f.rooms, r.name.Token())
 	f.b.stat.followed.Add(-1)
 	r.unsubscribe()
 	p := r.name.Partition()

@@ -62,7 +62,7 @@ func BenchmarkFanOut(b *testing.B) {
 				for b.Loop() {
 					seq++
 					e.Seq = seq
-					h.inbox.Deliver(bridge.Delivery{Room: room, Seq: seq, Stamp: "2026-11-22 18:53:07", JSON: e.AppendJSON(nil)})
+					h.inbox.Deliver(bridge.Delivery{Room: room, Seq: seq, Stamp: "2026-11-22 18:53:07", JSON: e.AppendJSON(nil), Text: spanOf(e.AppendJSON(nil))})
 					s.run()
 					for h.Flush(256) {
 					}

@@ -117,7 +117,7 @@ func (h *Hub) advance(c *conn, p place) {
 		cu.page = cu.page[1:]
 		cu.next, cu.behind = rec.Seq+1, rec.Stream
 		q := h.queueOf(c)
-		h.scratch = h.encode(h.scratch[:0], r.enc, rec.Payload, rec.Stamp)
+		h.scratch = h.encode(h.scratch[:0], r.enc, rec.Payload, rec.Text, rec.Stamp)
 		h.append(q, h.scratch)
 		h.stats.Replayed.Add(1)
 		if rec.Kind == proto.Closed && rec.Seq > cu.joined {

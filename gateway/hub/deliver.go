@@ -20,7 +20,7 @@ func (h *Hub) deliver(d *bridge.Delivery) {
 			switch {
 			case r == nil:
 			case Encoding(enc).json():
-				h.push(r, frame{seq: rm.head.Seq, eph: true}, h.scratch, "")
+				h.push(r, frame{seq: rm.head.Seq, eph: true}, h.scratch, proto.Span{}, "")
 			default:
 				h.tellLost(r)
 			}
@@ -39,7 +39,7 @@ func (h *Hub) deliver(d *bridge.Delivery) {
 		}
 		for enc, r := range rm.rings {
 			if r != nil && Encoding(enc).json() {
-				h.push(r, f, d.JSON, "")
+				h.push(r, f, d.JSON, proto.Span{}, "")
 			}
 		}
 	default:
@@ -63,7 +63,7 @@ func (h *Hub) deliverEvent(rm *room, d *bridge.Delivery) {
 	}
 	for _, r := range rm.rings {
 		if r != nil {
-			h.push(r, frame{seq: d.Seq}, d.JSON, d.Stamp)
+			h.push(r, frame{seq: d.Seq}, d.JSON, d.Text, d.Stamp)
 		}
 	}
 	if rm.acted(d); d.Kind == proto.Closed {
@@ -128,14 +128,14 @@ func (h *Hub) tellLost(r *ring) {
 }
 
 // push appends one frame to a ring.
-func (h *Hub) push(r *ring, f frame, json []byte, stamp string) {
+func (h *Hub) push(r *ring, f frame, json []byte, text proto.Span, stamp string) {
 	if len(r.members) == 0 {
 		return
 	}
 	const header = 16 // of a frame, and what stands between stamp and text
 	h.makeRoom(r, len(json)+len(stamp)+header)
 	f.at = r.head()
-	r.buf = h.encode(r.buf, r.enc, json, stamp)
+	r.buf = h.encode(r.buf, r.enc, json, text, stamp)
 	r.frames = append(r.frames, f)
 	if f.skip != 0 {
 		r.shy = r.head()

@@ -28,36 +28,37 @@ func (e Encoding) json() bool { return e&^1 == JSON }
 // it saves.
 const smallDeflate = 128
 
-// encode appends one event's frame; nothing for an event that the encoding does not show.
-func (h *Hub) encode(b []byte, enc Encoding, json []byte, stamp string) []byte {
+// encode appends one event's frame, and nothing if the encoding does not show the event.
+// Text says where the content stands in json.
+func (h *Hub) encode(b []byte, enc Encoding, json []byte, text proto.Span, stamp string) []byte {
 	if enc.json() {
 		return h.frame(b, enc, wire.OpText, json)
 	}
-	e, err := proto.ParseEvent(json)
+	if text.Form == proto.SpanNone {
+		return b
+	}
+	body, binary, err := text.Text(json)
 	if err != nil {
 		h.stats.Unreadable.Add(1)
-		h.cfg.Log.Error("event cannot be shown to text sessions", "error", err)
+		h.cfg.Log.Error("show event to text sessions", "error", err)
 		return b
 	}
-	if e.Kind != proto.Message {
-		return b
-	}
-	if e.Content.Kind == proto.Bin {
-		return h.frame(b, enc, wire.OpBinary, e.Content.Body)
+	if binary {
+		return h.frame(b, enc, wire.OpBinary, body)
 	}
 	if enc&^1 == Verbatim {
-		return h.frame(b, enc, wire.OpText, e.Content.Body)
+		return h.frame(b, enc, wire.OpText, body)
 	}
 	if enc&1 == 0 {
-		b = wire.AppendHeader(b, wire.OpText, len(stamp)+1+len(e.Content.Body))
+		b = wire.AppendHeader(b, wire.OpText, len(stamp)+1+len(body))
 		b = append(b, stamp...)
 		b = append(b, ' ')
-		return append(b, e.Content.Body...)
+		return append(b, body...)
 	}
-	line := make([]byte, 0, len(stamp)+1+len(e.Content.Body))
+	line := make([]byte, 0, len(stamp)+1+len(body))
 	line = append(line, stamp...)
 	line = append(line, ' ')
-	return h.frame(b, enc, wire.OpText, append(line, e.Content.Body...))
+	return h.frame(b, enc, wire.OpText, append(line, body...))
 }
 
 func (h *Hub) frame(b []byte, enc Encoding, op wire.Op, payload []byte) []byte {

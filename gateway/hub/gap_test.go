@@ -29,7 +29,7 @@ func TestGapClosesTextSessions(t *testing.T) {
 	w.settle()
 	gap := proto.Gap{Room: r.name, From: 2, To: 40, Reason: proto.GapTrimmed}
 	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
-	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 41, Epoch: "e", Stamp: "T", JSON: r.events[0]})
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 41, Epoch: "e", Stamp: "T", JSON: r.events[0], Text: spanOf(r.events[0])})
 	w.settle()
 	if list, _ := frames(t, text.got); !text.slow || len(list) != 2 { // of Joined, and what was said before
 		t.Errorf("the text session goes on behind a gap: got %q", list)
@@ -123,7 +123,7 @@ func TestDeliveredWhileReading(t *testing.T) {
 			}
 		}()
 	}
-	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 2, Epoch: "e", Stamp: "T", JSON: r.events[1]})
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 2, Epoch: "e", Stamp: "T", JSON: r.events[1], Text: spanOf(r.events[1])})
 	w.say(r, 10)
 	w.turn(100)
 	w.settle()

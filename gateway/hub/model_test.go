@@ -142,7 +142,7 @@ func (r *modelRoom) read(q history.Query) history.Page {
 	}
 	for seq := first; seq <= head && seq < first+limit; seq++ {
 		e, _ := proto.ParseEvent(r.events[seq-1])
-		p.Records = append(p.Records, proto.Record{Room: r.name, Seq: seq, Kind: e.Kind, Stamp: "T", Payload: r.events[seq-1]})
+		p.Records = append(p.Records, proto.Record{Room: r.name, Seq: seq, Kind: e.Kind, Stamp: "T", Text: spanOf(r.events[seq-1]), Payload: r.events[seq-1]})
 	}
 	return p
 }
@@ -154,7 +154,7 @@ func (w *world) say(r *modelRoom, size int) {
 	b := e.AppendJSON(nil)
 	r.events = append(r.events, b)
 	if r.followed {
-		w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: e.Seq, Epoch: "e", Stamp: "T", JSON: b})
+		w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: e.Seq, Epoch: "e", Stamp: "T", JSON: b, Text: spanOf(b)})
 	}
 }
 
@@ -337,3 +337,13 @@ const (
 )
 
 func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// spanOf returns where the content stands in an event, as its record tells.
+func spanOf(json []byte) proto.Span {
+	e, err := proto.ParseEvent(json)
+	if err != nil {
+		panic(err)
+	}
+	_, span := e.AppendRecord(nil)
+	return span
+}

@@ -183,11 +183,11 @@ func TestReplay(t *testing.T) {
 		}
 		d := g.json("/room/replay/?since=150&epoch=another")
 		d.want(`{"hello":*`)
-		d.want(`{"room":"replay","gap":{"from":*,"to":*,"reason":"reset"}}`)
+		d.want(`{"room":"replay","gap":{"from":*,"to":0,"reason":"reset","epoch":*}}`)
 		d.want(`{"room":"replay","seq":1,*}`)
 		e := g.json("/room/replay/?since=999")
 		e.want(`{"hello":*`)
-		e.want(`{"room":"replay","gap":{*"reason":"reset"}}`)
+		e.want(`{"room":"replay","gap":{*"reason":"reset",*}}`)
 		e.want(`{"room":"replay","seq":1,*}`)
 	})
 	t.Run("history", func(t *testing.T) {

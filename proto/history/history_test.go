@@ -121,7 +121,7 @@ func TestReadAnotherNumbering(t *testing.T) {
 		q.Room, q.HasSince = room.Name, true
 		p, err := log.Read(t.Context(), q)
 		check(t, name, p, err, 1, 64)
-		if want := (proto.Gap{Room: room.Name, From: q.Since + 1, Reason: proto.GapReset}); p.Gap == nil || *p.Gap != want {
+		if want := (proto.Gap{Room: room.Name, From: q.Since + 1, Reason: proto.GapReset, Epoch: "e1"}); p.Gap == nil || *p.Gap != want {
 			t.Errorf("%s: gap %v, want %v", name, p.Gap, want)
 		}
 	}

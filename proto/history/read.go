@@ -40,7 +40,7 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	}
 	var p Page
 	if q.contradicts(head) {
-		p.Gap = &proto.Gap{Room: q.Room, From: q.Since + 1, Reason: proto.GapReset}
+		p.Gap = &proto.Gap{Room: q.Room, From: q.Since + 1, Reason: proto.GapReset, Epoch: head.State.Epoch}
 		q.Since, q.Stream, q.Before, q.Epoch = 0, 0, 0, ""
 	}
 	if !found {
@@ -70,6 +70,9 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		}
 	}
 	p.finish(w, q.HasSince)
+	for i := range p.Records {
+		adopt(&p.Records[i], p.Head.Epoch)
+	}
 	return p, nil
 }
 

@@ -1,11 +1,12 @@
 package history
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"roomcast/proto"
-	"roomcast/proto/seal"
 )
 
 // errForeign marks a message under a room's log subject that is no record. Only owners
@@ -27,14 +28,9 @@ func record(s stored) (proto.Record, error) {
 
 // open makes the payload of a sealed record plain.
 func (l *Log) open(s stored, r *proto.Record) error {
-	if s.header.Get(proto.HeaderEnc) == "" {
-		return nil
-	}
-	plain, err := l.keys.Open(r.Room, seal.Log, s.data)
-	if err != nil {
+	if err := l.keys.OpenRecord(r, s.header.Get(proto.HeaderRecord)); err != nil {
 		return fmt.Errorf("stream sequence %d: %w", s.seq, err)
 	}
-	r.Payload = plain
 	return nil
 }
 
@@ -47,4 +43,20 @@ func HeadOf(r proto.Record) Head {
 		}
 	}
 	return h
+}
+
+// adopt makes r a record of the room's current epoch. Records that survived the loss of
+// the log's end were written in an older epoch, and belong to the history that a reader
+// of the newer one sees. The event that began the older epoch carries its name.
+func adopt(r *proto.Record, epoch string) {
+	if r.State.Epoch == epoch {
+		return
+	}
+	old := []byte(`,"epoch":"` + r.State.Epoch + `"`)
+	at := bytes.Index(r.Payload, old)
+	if from := bytes.Index(r.Payload, []byte(`,"from":`)); at >= 0 && at < from {
+		r.Payload = slices.Concat(r.Payload[:at], []byte(`,"epoch":"`+epoch+`"`), r.Payload[at+len(old):])
+		r.Text.At += len(epoch) - len(r.State.Epoch)
+	}
+	r.State.Epoch = epoch
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,9 +17,15 @@ const (
 
 const goodFile = "a key file holds at least 32 random bytes, as they are, in base64 or in hex; make one with: head -c 32 /dev/urandom | base64 > key"
 
-// Load reads one secret from each file. The first one seals, all of them open. No
-// paths give nil keys, which seal nothing.
-func Load(paths []string) (*Keys, error) {
+// Load reads one secret from each file. The first one seals, all of them open. Without
+// paths it returns nil keys, which seal nothing. See [Keys] for acceptPlain.
+func Load(paths []string, acceptPlain bool) (*Keys, error) {
+	if len(paths) == 0 {
+		if acceptPlain {
+			return nil, errors.New("there are no keys: give --encryption-key-file, or leave --encryption-accept-plain out")
+		}
+		return nil, nil
+	}
 	secrets := make([][]byte, 0, len(paths))
 	for _, path := range paths {
 		secret, err := readSecret(path)
@@ -31,6 +38,7 @@ func Load(paths []string) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load key files: %w", err)
 	}
+	keys.AcceptPlain = acceptPlain
 	return keys, nil
 }
 

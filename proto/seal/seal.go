@@ -4,36 +4,43 @@
 //
 // An envelope is
 //
-//	0x01 | key id, 4 bytes | nonce, 24 bytes | ciphertext and tag
+//	0x02 | key id, 4 bytes | nonce, 24 bytes | ciphertext and tag
 //
-// 45 bytes longer than what it holds. The key is HKDF-SHA256 of the secret; the
-// additional data binds an envelope to its key, its room and its purpose, so that a
-// sealed message cannot be replayed into another room or pass for a record. With random
-// nonces of 192 bits one key may seal as many messages as anybody will ever send.
+// 45 bytes longer than what it holds. The key is HKDF-SHA256 of the secret. The
+// additional data binds an envelope to its key, its room, its purpose and the headers
+// beside it. Therefore a sealed message cannot be replayed into another room, pass for a
+// record, or change its sender, its key or its seq. With random nonces of 192 bits one
+// key may seal as many messages as anybody will ever send.
 package seal
 
 import (
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"roomcast/proto"
 )
 
-// Version is the first byte of an envelope, and as a digit the value of
-// [proto.HeaderEnc].
-const Version = 1
+// Version is the first byte of an envelope.
+const Version = 2
+
+// Mark is the value of [proto.HeaderEnc]: the version as text.
+const Mark = "2"
 
 // The purposes an envelope can have.
 const (
 	In        = "in"  // what is said, on its way to roomsvc
 	Log       = "log" // a committed record
 	Ephemeral = "eph" // signals, joins and leaves
+	Who       = "who" // the members of one gateway, in answer to a presence request
 )
 
 const (
@@ -46,20 +53,26 @@ const (
 var (
 	ErrNoKey    = errors.New("sealed with a key that is not here; give its file with --encryption-key-file")
 	ErrEnvelope = errors.New("not a sealed payload")
-	ErrTampered = errors.New("the sealed payload was changed, or sealed for another room or purpose")
+	ErrTampered = errors.New("the payload or its headers were changed, or it was sealed for another room or purpose")
+	ErrPlain    = errors.New("not sealed, although this process has keys; start it with --encryption-accept-plain while a log is being changed to encryption")
 )
 
 // Keys seals with its first key and opens with all of them, so that keys can be
 // rotated: add the new one second everywhere, then move it first, then drop the old
 // one when the log no longer holds anything it sealed. A nil *Keys seals nothing. Keys
-// are safe for concurrent use.
+// are safe for concurrent use once AcceptPlain is set.
 type Keys struct {
+	// AcceptPlain admits records and ephemerals that are not sealed. It is for the time
+	// in which a log is changed to encryption.
+	AcceptPlain bool
+
 	keys []key
 }
 
 type key struct {
-	id   [idSize]byte
-	aead cipher.AEAD
+	id     [idSize]byte
+	aead   cipher.AEAD
+	digest [sha256.Size]byte // the key of digests
 }
 
 // New makes keys of secrets of at least 32 bytes each. Most callers want [Load].
@@ -77,8 +90,12 @@ func New(secrets ...[]byte) (*Keys, error) {
 		if err != nil {
 			return nil, fmt.Errorf("derive key: %w", err)
 		}
+		digest, err := hkdf.Key(sha256.New, secret, nil, "room/digest", sha256.Size)
+		if err != nil {
+			return nil, fmt.Errorf("derive key: %w", err)
+		}
 		sum := sha256.Sum256(derived)
-		one := key{id: [idSize]byte(sum[:]), aead: aead}
+		one := key{id: [idSize]byte(sum[:]), aead: aead, digest: [sha256.Size]byte(digest)}
 		for j, other := range k.keys {
 			if other.id == one.id {
 				return nil, fmt.Errorf("keys %d and %d are the same", j+1, i+1)
@@ -89,9 +106,9 @@ func New(secrets ...[]byte) (*Keys, error) {
 	return k, nil
 }
 
-// Seal returns plain in an envelope that opens only for the same room and purpose. Nil
-// keys return plain itself.
-func (k *Keys) Seal(room proto.Room, purpose string, plain []byte) []byte {
+// Seal returns plain in an envelope that opens only for the same room, purpose and
+// headers. Nil keys return plain itself.
+func (k *Keys) Seal(room proto.Room, purpose, headers string, plain []byte) []byte {
 	if k == nil {
 		return plain
 	}
@@ -101,12 +118,11 @@ func (k *Keys) Seal(room proto.Room, purpose string, plain []byte) []byte {
 	copy(b[1:], first.id[:])
 	nonce := b[prefix:]
 	rand.Read(nonce) // never fails, see crypto/rand
-	return first.aead.Seal(b, nonce, plain, bound(b[:prefix], room, purpose))
+	return first.aead.Seal(b, nonce, plain, bound(b[:prefix], room, purpose, headers))
 }
 
-// Open returns what Seal was given. The caller has seen by [proto.HeaderEnc] that the
-// payload is sealed.
-func (k *Keys) Open(room proto.Room, purpose string, sealed []byte) ([]byte, error) {
+// Open returns the plain payload that Seal was given.
+func (k *Keys) Open(room proto.Room, purpose, headers string, sealed []byte) ([]byte, error) {
 	if len(sealed) < overhead || sealed[0] != Version {
 		return nil, fmt.Errorf("open payload: %w", ErrEnvelope)
 	}
@@ -119,7 +135,7 @@ func (k *Keys) Open(room proto.Room, purpose string, sealed []byte) ([]byte, err
 			continue
 		}
 		nonce := sealed[prefix : prefix+chacha20poly1305.NonceSizeX]
-		plain, err := k.keys[i].aead.Open(nil, nonce, sealed[prefix+len(nonce):], bound(sealed[:prefix], room, purpose))
+		plain, err := k.keys[i].aead.Open(nil, nonce, sealed[prefix+len(nonce):], bound(sealed[:prefix], room, purpose, headers))
 		if err != nil {
 			return nil, fmt.Errorf("open payload: %w", ErrTampered)
 		}
@@ -128,11 +144,79 @@ func (k *Keys) Open(room proto.Room, purpose string, sealed []byte) ([]byte, err
 	return nil, fmt.Errorf("open payload: %w", ErrNoKey)
 }
 
-// bound is the additional data of an envelope. A room name holds no zero byte.
-func bound(head []byte, room proto.Room, purpose string) []byte {
-	ad := make([]byte, 0, prefix+proto.MaxRoomBytes+1+len(purpose))
+// OpenRecord makes a record's payload plain. Header is the value of
+// [proto.HeaderRecord] that the record came with. With keys, a record that is not
+// sealed is refused unless AcceptPlain is set.
+func (k *Keys) OpenRecord(r *proto.Record, header string) error {
+	if !r.Sealed {
+		return k.CheckPlain()
+	}
+	plain, err := k.Open(r.Room, Log, header, r.Payload)
+	if err != nil {
+		return err
+	}
+	if _, ok := r.Text.Content(plain); !ok {
+		return fmt.Errorf("open payload: %w", ErrTampered)
+	}
+	r.Payload = plain
+	return nil
+}
+
+// CheckPlain returns [ErrPlain] if a payload that is not sealed must be refused.
+func (k *Keys) CheckPlain() error {
+	if k != nil && !k.AcceptPlain {
+		return ErrPlain
+	}
+	return nil
+}
+
+// Headers returns the headers that an envelope is bound to as one string: all that
+// begin with Rc-, sorted, without [proto.HeaderEnc].
+func Headers(h map[string][]string) string {
+	names := make([]string, 0, 8)
+	for name := range h {
+		if strings.HasPrefix(name, "Rc-") && name != proto.HeaderEnc {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	for _, name := range names {
+		for _, value := range h[name] {
+			b.WriteString(name)
+			b.WriteByte(':')
+			b.WriteString(value)
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+// Digests returns the digest of what a command asks for: the one to store first, then
+// those of older keys. Without keys it is a plain hash. With keys it is keyed, because a
+// hash of a short text in a readable header would tell the text.
+func (k *Keys) Digests(covered []byte) []proto.Digest {
+	if k == nil {
+		sum := sha256.Sum256(covered)
+		return []proto.Digest{proto.Digest(sum[:len(proto.Digest{})])}
+	}
+	out := make([]proto.Digest, len(k.keys))
+	for i := range k.keys {
+		mac := hmac.New(sha256.New, k.keys[i].digest[:])
+		mac.Write(covered)
+		out[i] = proto.Digest(mac.Sum(nil)[:len(proto.Digest{})])
+	}
+	return out
+}
+
+// bound is the additional data of an envelope. A room name holds no zero byte, and no
+// purpose does.
+func bound(head []byte, room proto.Room, purpose, headers string) []byte {
+	ad := make([]byte, 0, prefix+proto.MaxRoomBytes+2+len(purpose)+len(headers))
 	ad = append(ad, head...)
 	ad = append(ad, room.String()...)
 	ad = append(ad, 0)
-	return append(ad, purpose...)
+	ad = append(ad, purpose...)
+	ad = append(ad, 0)
+	return append(ad, headers...)
 }

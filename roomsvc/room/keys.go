@@ -3,6 +3,8 @@ package room
 import (
 	"strings"
 	"time"
+
+	"roomcast/proto"
 )
 
 // keys remembers which key of which sender was stored under which seq, for a window of
@@ -31,9 +33,10 @@ type aged struct {
 
 // stored is where a message went.
 type stored struct {
-	seq  uint64
-	at   int64         // its time, in milliseconds since 1970
-	seen time.Duration // since born
+	seq    uint64
+	at     int64         // its time, in milliseconds since 1970
+	seen   time.Duration // since born
+	digest proto.Digest  // of what the key covers
 }
 
 func (k *keys) clock(now time.Time) time.Duration {

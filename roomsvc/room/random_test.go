@@ -42,7 +42,7 @@ func TestRandomHistories(t *testing.T) {
 					room = Restore(log[len(log)-1], rules)
 				}
 				for _, rec := range log {
-					room.Remember(rec, now)
+					room.Remember(rec, now, now.Sub(rec.State.At))
 				}
 				continue
 			case n < 10 && said[from] > 0: // one of the last ten comes again
@@ -51,6 +51,7 @@ func TestRandomHistories(t *testing.T) {
 				said[from]++
 				c.Key = fmt.Sprint(said[from])
 			}
+			c.Digests = []proto.Digest{{1}}
 			o := room.Apply(&c, Moment{Now: now, Stream: uint64(len(log))})
 			id := from + " " + c.Key
 			first, stored := acked[id]

@@ -63,14 +63,16 @@ func DefaultRules() *Rules {
 	}
 }
 
-// Command is what somebody asks of a room, checked by whoever took it in: a message, or
-// an act.
+// Command asks something of a room: to store a message, or to carry out an act. Package
+// service has checked it.
 type Command struct {
 	From    proto.Identity
-	Key     string        // "" = not to be recognised when it comes again
-	Content proto.Content // of a message
-	Act     proto.Act     // "" = a message
-	Why     string        // of an act
+	Key     string         // "" = not recognised when it is resent
+	Hidden  bool           // members are not shown the key, because the sender gave none
+	Digests []proto.Digest // of what the key covers; the first is stored, any of them matches
+	Content proto.Content  // of a message
+	Act     proto.Act      // "" = a message
+	Why     string         // of an act
 }
 
 // Moment is when a command is applied, in time and in the stream.
@@ -89,11 +91,20 @@ type Outcome struct {
 // Room is the state of one room: what its last record says, and the keys of the recent
 // ones. It belongs to the goroutine that owns its partition.
 type Room struct {
-	name  proto.Room
-	rules *Rules
-	seq   uint64 // of the last record, 0 = none yet
-	state proto.State
-	keys  keys
+	name   proto.Room
+	rules  *Rules
+	seq    uint64 // of the last record, 0 = none yet
+	state  proto.State
+	renew  bool // the next record begins a new epoch
+	closed closing
+	keys   keys
+}
+
+// closing is the act that closed a closed room.
+type closing struct {
+	seq uint64
+	at  time.Time
+	why string
 }
 
 // New returns a room whose log is empty.
@@ -104,15 +115,47 @@ func New(name proto.Room, rules *Rules) *Room {
 // Restore returns the room as last, the newest record of its log, left it. The keys of
 // recent records are told with [Room.Remember].
 func Restore(last *proto.Record, rules *Rules) *Room {
-	return &Room{name: last.Room, rules: rules, seq: last.Seq, state: last.State}
+	r := &Room{name: last.Room, rules: rules, seq: last.Seq, state: last.State}
+	if last.Kind == proto.Closed {
+		r.closed = closing{seq: last.Seq, at: last.State.At}
+		if e, err := proto.ParseEvent(last.Payload); err == nil {
+			r.closed.why = e.Why
+		}
+	}
+	return r
 }
 
-// Remember takes the key of a record that is in the log, oldest record first, so that it
-// is recognised when it comes again.
-func (r *Room) Remember(rec *proto.Record, now time.Time) {
+// Recall applies a snapshot to a room whose log no longer holds the newest act: whether
+// the room is closed outlives the log.
+func (r *Room) Recall(s *proto.Snapshot) {
+	r.state.Closed = s.Closed
+	if r.seq == 0 {
+		r.state.Epoch = s.Epoch // the next epoch must have another name
+	}
+	if s.Closed {
+		r.closed = closing{seq: s.Seq, at: s.At, why: s.Why}
+	}
+}
+
+// Renew has the next record begin a new epoch, because the room's log has lost its end.
+// The numbering continues after the records that survived.
+func (r *Room) Renew() { r.renew = r.seq > 0 }
+
+// Snapshot returns what must outlive the room's log.
+func (r *Room) Snapshot() proto.Snapshot {
+	s := proto.Snapshot{Epoch: r.state.Epoch, Seq: r.state.Act, Closed: r.state.Closed, At: r.state.At}
+	if s.Closed {
+		s.Why, s.At = r.closed.why, r.closed.at
+	}
+	return s
+}
+
+// Remember adds the key of a record that is in the log, oldest record first, so that it
+// is recognised when it is resent. Age is how long ago the record was stored.
+func (r *Room) Remember(rec *proto.Record, now time.Time, age time.Duration) {
 	if rec.Key != "" {
-		age := max(0, now.Sub(rec.State.At))
-		r.keys.add(rec.From, rec.Key, stored{rec.Seq, rec.State.At.UnixMilli(), r.keys.clock(now) - age}, r.rules)
+		s := stored{rec.Seq, rec.State.At.UnixMilli(), r.keys.clock(now) - max(0, age), rec.Digest}
+		r.keys.add(rec.From, rec.Key, s, r.rules)
 	}
 }
 
@@ -129,6 +172,9 @@ func (r *Room) Expire(now time.Time) { r.keys.expire(now, r.rules.Window) }
 func (r *Room) Apply(c *Command, m Moment) Outcome {
 	if c.Key != "" {
 		if s, ok := r.keys.find(c.From.ID, c.Key, m.Now, r.rules.Window); ok {
+			if !slices.Contains(c.Digests, s.digest) {
+				return refuse(proto.BadRequest, "this key was used for another message or act, stored as seq %d; use a new key", s.seq)
+			}
 			return duplicate(s.seq, time.UnixMilli(s.at).UTC())
 		}
 	}
@@ -136,8 +182,8 @@ func (r *Room) Apply(c *Command, m Moment) Outcome {
 	case "":
 		return r.say(c, m)
 	case proto.ActClose:
-		if r.state.Closed { // the record that closed it is the last one: nothing came after
-			return duplicate(r.seq, r.state.At)
+		if r.state.Closed {
+			return duplicate(r.closed.seq, r.closed.at)
 		}
 		return r.record(&proto.Event{Kind: proto.Closed, Why: c.Why}, c, m)
 	case proto.ActReopen:
@@ -154,6 +200,9 @@ func (r *Room) say(c *Command, m Moment) Outcome {
 		return Outcome{Reply: proto.Reply{Close: proto.CloseNormal}}
 	}
 	if r.state.Closed {
+		if r.closed.why != "" {
+			return refuse(proto.RoomClosed, "the room is closed (%s); nothing can be said in it until it is reopened", r.closed.why)
+		}
 		return refuse(proto.RoomClosed, "the room is closed; nothing can be said in it until it is reopened")
 	}
 	return r.record(&proto.Event{Content: c.Content}, c, m)
@@ -166,29 +215,50 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	if at := m.Now.UTC().Truncate(time.Millisecond); at.After(next.At) {
 		next.At = at
 	}
-	if seq == 1 {
-		next.Epoch = strconv.FormatInt(next.At.UnixMilli(), 36)
+	if seq == 1 || r.renew {
+		next.Epoch = newEpoch(next.At, r.state.Epoch)
+		next.Act = 0
+		e.Epoch = next.Epoch
 	}
 	if (seq-1)%proto.PageSize == 0 {
 		next.Page, next.Start = next.Start, m.Stream+1
 	}
-	next.Closed = e.Kind == proto.Closed
+	if e.Kind != proto.Message {
+		next.Act = seq
+		next.Closed = e.Kind == proto.Closed
+	}
 
 	e.Room, e.Seq, e.At, e.From = r.name, seq, next.At, c.From
-	payload := e.AppendJSON(make([]byte, 0, 192+len(c.Content.Body)+len(c.Content.Body)/8))
+	if !c.Hidden {
+		e.Key = c.Key
+	}
+	payload, text := e.AppendRecord(make([]byte, 0, 224+len(c.Content.Body)+len(c.Content.Body)/8))
 	if len(payload) > r.rules.MaxRecord {
 		return refuse(proto.TooLarge, "the message needs %d bytes in the log, at most %d are allowed", len(payload), r.rules.MaxRecord)
 	}
-	r.seq, r.state = seq, next
-	if c.Key != "" {
-		r.keys.add(c.From.ID, c.Key, stored{seq, next.At.UnixMilli(), r.keys.clock(m.Now)}, r.rules)
+	r.seq, r.state, r.renew = seq, next, false
+	if e.Kind == proto.Closed {
+		r.closed = closing{seq: seq, at: next.At, why: c.Why}
 	}
-	return Outcome{
-		Reply: proto.Reply{Seq: seq, At: next.At},
-		Record: &proto.Record{
-			Room: r.name, Seq: seq, Kind: e.Kind, From: c.From.ID, Key: c.Key,
-			Stamp: r.rules.stampOf(next.At), State: next, Payload: payload,
-		},
+	rec := &proto.Record{
+		Room: r.name, Seq: seq, Kind: e.Kind, From: c.From.ID, Key: c.Key,
+		Stamp: r.rules.stampOf(next.At), State: next, Text: text, Payload: payload,
+	}
+	if c.Key != "" {
+		if len(c.Digests) > 0 {
+			rec.Digest = c.Digests[0]
+		}
+		r.keys.add(c.From.ID, c.Key, stored{seq, next.At.UnixMilli(), r.keys.clock(m.Now), rec.Digest}, r.rules)
+	}
+	return Outcome{Reply: proto.Reply{Seq: seq, At: next.At}, Record: rec}
+}
+
+// newEpoch names an epoch that begins at a time and follows old.
+func newEpoch(at time.Time, old string) string {
+	for ms := at.UnixMilli(); ; ms++ {
+		if epoch := strconv.FormatInt(ms, 36); epoch != old {
+			return epoch
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package room
 
 import (
+	"crypto/sha256"
 	"flag"
 	"fmt"
 	"os"
@@ -66,11 +67,12 @@ func play(t *testing.T, text string) string {
 
 // stage is a room, its log and a clock that the scenario moves.
 type stage struct {
-	rules  *Rules
-	room   *Room
-	log    []*proto.Record
-	now    time.Time
-	stream uint64
+	rules    *Rules
+	room     *Room
+	log      []*proto.Record
+	snapshot *proto.Snapshot // of the newest act
+	now      time.Time
+	stream   uint64
 }
 
 func (s *stage) do(t *testing.T, verb string, args []string) string {
@@ -82,6 +84,8 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			c.From.ID = value
 		case "key":
 			c.Key = value
+		case "once":
+			c.Key, c.Hidden = value, true
 		case "why":
 			c.Why = value
 		case "text", "data", "bin":
@@ -97,7 +101,7 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 		case "max":
 			s.rules.MaxRecord, _ = strconv.Atoi(value)
 		default:
-			if verb != "clock" && verb != "times" || i > 0 && verb == "clock" {
+			if verb != "clock" && verb != "times" && verb != "lose-end" || i > 0 && verb != "times" {
 				t.Fatalf("%s takes no %s", verb, arg)
 			}
 		}
@@ -115,16 +119,26 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 	case "take-over": // another owner rebuilds the room from the log
 		if len(s.log) == 0 {
 			s.room = New(proto.MustRoom("lobby"), s.rules)
-			return "nothing in the log"
+			if s.snapshot == nil {
+				return "nothing in the log"
+			}
+			s.room.Recall(s.snapshot)
+			return fmt.Sprintf("nothing in the log, snapshot covers seq=%d closed=%v", s.snapshot.Seq, s.snapshot.Closed)
 		}
 		s.room = Restore(s.log[len(s.log)-1], s.rules)
 		for _, rec := range s.log {
-			s.room.Remember(rec, s.now)
+			s.room.Remember(rec, s.now, s.now.Sub(rec.State.At))
 		}
 		return fmt.Sprintf("seq=%d keys=%d", s.room.Seq(), s.room.Keys())
 	case "age-out": // the stream has dropped the whole log
 		s.log = nil
 		return "ok"
+	case "lose-end": // the log has lost its newest records, and the next owner knows it
+		n, _ := strconv.Atoi(args[0])
+		s.log = s.log[:len(s.log)-n]
+		out := s.do(t, "take-over", nil)
+		s.room.Renew()
+		return out
 	case "times": // the rest of the line, so often, showing the last outcome
 		n, _ := strconv.Atoi(args[0])
 		out := ""
@@ -140,12 +154,20 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 }
 
 func (s *stage) apply(c *Command) string {
+	if c.Key != "" {
+		sum := sha256.Sum256(fmt.Append(nil, c.Act, c.Why, c.Content.Kind, c.Content.Type, string(c.Content.Body)))
+		c.Digests = []proto.Digest{proto.Digest(sum[:8])}
+	}
 	o := s.room.Apply(c, Moment{Now: s.now, Stream: s.stream})
 	out := string(o.Reply.AppendJSON(nil))
 	if rec := o.Record; rec != nil {
 		s.log = append(s.log, rec)
 		s.stream += 10 // other rooms' records lie between
-		out += fmt.Sprintf("\n%s\nstamp %s, state %s", rec.Payload, rec.Stamp, rec.State)
+		if rec.Kind != proto.Message {
+			snapshot := s.room.Snapshot()
+			s.snapshot = &snapshot
+		}
+		out += fmt.Sprintf("\n%s\n%s", rec.Payload, rec.Header())
 	}
 	return out
 }

@@ -17,6 +17,6 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.StringVar(&c.TimeLayout, "time-layout", c.TimeLayout, "stamp messages in this `layout`, the time 2006-01-02 15:04:05 written as stamps should look")
 	flags.DurationVar(&c.KeyWindow, "key-window", c.KeyWindow, "recognise a message that is sent again with the same key for this `time`")
 	flags.IntVar(&c.KeysKept, "keys-kept", c.KeysKept, "recognise this `number` of keys of one sender in one room")
-	flags.IntVar(&c.Queue, "queue", c.Queue, "let this `number` of messages wait in each of the 64 partitions; more are refused as overloaded")
+	flags.IntVar(&c.Queue, "queue", c.Queue, "let this `number` of messages wait in each partition; more are refused as overloaded")
 	flags.BoolVar(&c.LogMessages, "log-messages", c.LogMessages, "log one line for every message: room, seq, sender and size, never the text")
 }

@@ -16,10 +16,10 @@ import (
 var anybody = proto.Identity{ID: "nats"}
 
 // readCommand reads what came in on room.<g>: the payload and the headers of
-// proto/record.go, all of which may be missing or forged.
+// proto/header.go, each of which may be missing or forged.
 func readCommand(msg *nats.Msg, to proto.Room, keys *seal.Keys, maxMessage int) (room.Command, *proto.Refusal) {
 	c := room.Command{From: anybody, Content: proto.Content{Kind: proto.Text, Body: msg.Data}}
-	kind, enc := "", ""
+	kind, enc, key, once := "", "", "", ""
 	for name, values := range msg.Header {
 		if !strings.HasPrefix(name, "Rc-") {
 			continue
@@ -33,11 +33,17 @@ func readCommand(msg *nats.Msg, to proto.Room, keys *seal.Keys, maxMessage int) 
 		}
 		switch name {
 		case proto.HeaderFrom:
-			c.From.ID, bad = value, proto.CheckID(value)
+			if c.From.ID, bad = unescape(name, value); bad == nil {
+				bad = proto.CheckID(c.From.ID)
+			}
 		case proto.HeaderName:
-			c.From.Name, bad = value, proto.CheckName(value)
+			if c.From.Name, bad = unescape(name, value); bad == nil {
+				bad = proto.CheckName(c.From.Name)
+			}
 		case proto.HeaderKey:
-			c.Key, bad = value, proto.CheckKey(value)
+			key, bad = value, proto.CheckKey(value)
+		case proto.HeaderOnce:
+			once, bad = value, proto.CheckKey(value)
 		case proto.HeaderType:
 			c.Content.Type, bad = value, proto.CheckType(value)
 		case proto.HeaderKind:
@@ -50,11 +56,17 @@ func readCommand(msg *nats.Msg, to proto.Room, keys *seal.Keys, maxMessage int) 
 		}
 	}
 	if enc != "" {
-		plain, err := open(keys, enc, to, msg.Data)
+		plain, err := open(keys, enc, to, msg)
 		if err != nil {
 			return c, err
 		}
 		c.Content.Body = plain
+	}
+	if c.Key = key; key == "" {
+		c.Key, c.Hidden = once, true
+	}
+	if c.Key != "" {
+		c.Digests = keys.Digests(covered(kind, c.Content.Type, c.Content.Body))
 	}
 	switch {
 	case kind == "":
@@ -76,16 +88,37 @@ func readCommand(msg *nats.Msg, to proto.Room, keys *seal.Keys, maxMessage int) 
 // maxWhy is how long the reason of an act may be, in bytes.
 const maxWhy = 512
 
-func open(keys *seal.Keys, version string, to proto.Room, sealed []byte) ([]byte, *proto.Refusal) {
+func unescape(name, value string) (string, *proto.Refusal) {
+	text, err := proto.UnescapeHeader(value)
+	if err != nil {
+		return "", proto.Refuse(proto.BadRequest, "header %s: %v", name, err)
+	}
+	return text, nil
+}
+
+// covered returns the part of a command that its key stands for.
+func covered(kind, contentType string, body []byte) []byte {
+	if kind == "" {
+		kind = string(proto.Text)
+	}
+	b := make([]byte, 0, len(kind)+len(contentType)+len(body)+2)
+	b = append(b, kind...)
+	b = append(b, 0)
+	b = append(b, contentType...)
+	b = append(b, 0)
+	return append(b, body...)
+}
+
+func open(keys *seal.Keys, version string, to proto.Room, msg *nats.Msg) ([]byte, *proto.Refusal) {
 	if keys == nil {
 		return nil, proto.Refuse(proto.Unsupported, "the message is sealed and this server has no key; start roomsvc with --encryption-key-file")
 	}
-	if version != "1" {
+	if version != seal.Mark {
 		return nil, proto.Refuse(proto.Unsupported, "the message is sealed in a way this server does not know; upgrade it")
 	}
-	plain, err := keys.Open(to, "in", sealed)
+	plain, err := keys.Open(to, seal.In, seal.Headers(msg.Header), msg.Data)
 	if err != nil {
-		return nil, proto.Refuse(proto.BadRequest, "the message cannot be opened with the keys of this server")
+		return nil, proto.Refuse(proto.BadRequest, "the message cannot be opened with the keys of this server, or its headers were changed")
 	}
 	return plain, nil
 }

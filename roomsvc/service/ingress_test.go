@@ -105,7 +105,7 @@ func TestHostileSubjects(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer nc.Close()
-		for _, name := range []string{"a-b", "*", ">", "a*", "\x00", "\xff\xfe", "é" + strings.Repeat("x", 300), "हिन्दी"} {
+		for _, name := range []string{"a%2eb", "a%20b", "*", ">", "a*", "\x00", "\xff\xfe", "é" + strings.Repeat("x", 300), "🙂"} {
 			msg := nats.NewMsg("room." + name)
 			msg.Data = []byte("hi")
 			if r := ask(t, nc, msg); code(r.Refusal) != proto.BadRoom {
@@ -125,7 +125,7 @@ func TestSealedMessages(t *testing.T) {
 	if err := os.WriteFile(file, secret, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := seal.Load([]string{file})
+	keys, err := seal.Load([]string{file}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,8 +134,13 @@ func TestSealedMessages(t *testing.T) {
 	defer stop()
 	nc := connect(t, srv)
 	room := proto.MustRoom("lobby")
-	msg := message("lobby", "u", "k", string(keys.Seal(room, "in", []byte("secret words"))))
-	msg.Header.Set(proto.HeaderEnc, "1")
+	sealed := func(key, text string) *nats.Msg {
+		msg := message("lobby", "u", key, "")
+		msg.Data = keys.Seal(room, seal.In, seal.Headers(msg.Header), []byte(text))
+		msg.Header.Set(proto.HeaderEnc, seal.Mark)
+		return msg
+	}
+	msg := sealed("k", "secret words")
 	if r := ask(t, nc, msg); r.Seq != 1 {
 		t.Fatalf("got %+v", r)
 	}
@@ -143,20 +148,21 @@ func TestSealedMessages(t *testing.T) {
 	if strings.Contains(string(rec.Payload), "secret") {
 		t.Error("the log holds plain text")
 	}
-	plain, err := keys.Open(room, "log", rec.Payload)
-	if err != nil || !strings.Contains(string(plain), `"text":"secret words"`) {
-		t.Errorf("got %s, %v", plain, err)
+	if err := keys.OpenRecord(&rec, rec.Header()); err != nil || !strings.Contains(string(rec.Payload), `"text":"secret words"`) {
+		t.Errorf("got %s, %v", rec.Payload, err)
 	}
-	// Sealed for another room, it is not taken.
-	msg = message("hall", "u", "k", string(msg.Data))
-	msg.Header.Set(proto.HeaderEnc, "1")
-	if r := ask(t, nc, msg); code(r.Refusal) != proto.BadRequest {
-		t.Errorf("got %+v, want %s", r, proto.BadRequest)
+	// An envelope opens only in its room and under its headers.
+	elsewhere := message("hall", "u", "k", string(msg.Data))
+	elsewhere.Header.Set(proto.HeaderEnc, seal.Mark)
+	forged := sealed("k3", "hi")
+	forged.Header.Set(proto.HeaderFrom, "mallory")
+	for name, msg := range map[string]*nats.Msg{"another room": elsewhere, "another sender": forged} {
+		if r := ask(t, nc, msg); code(r.Refusal) != proto.BadRequest {
+			t.Errorf("%s: got %+v, want %s", name, r, proto.BadRequest)
+		}
 	}
-	// A close word is one also when it comes sealed.
-	msg = message("lobby", "u", "k2", string(keys.Seal(room, "in", []byte("关闭"))))
-	msg.Header.Set(proto.HeaderEnc, "1")
-	if r := ask(t, nc, msg); r.Close != proto.CloseNormal {
+	// A close word may be sealed too.
+	if r := ask(t, nc, sealed("k2", "关闭")); r.Close != proto.CloseNormal {
 		t.Errorf("got %+v, want a close", r)
 	}
 

@@ -72,7 +72,7 @@ func (s *Service) readRoom(ctx context.Context, to proto.Room) (*room.Room, erro
 			break
 		}
 		for i := range page.Records {
-			r.Remember(&page.Records[i], now)
+			r.Remember(&page.Records[i], now, now.Sub(page.Records[i].State.At))
 		}
 		seq = page.Records[len(page.Records)-1].Seq
 		q = history.Query{Room: to, Since: seq, HasSince: true, Limit: proto.MaxHistory, Reach: last.Seq}

@@ -53,7 +53,7 @@ func newMetrics(s *Service) *metrics {
 		gauge("commands_waiting", "Commands whose turn has not come.", func() float64 {
 			n := len(s.arrivals)
 			for _, p := range s.parts {
-				n += len(p.queue)
+				n += p.queue.len()
 			}
 			return float64(n)
 		}),

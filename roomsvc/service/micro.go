@@ -108,7 +108,7 @@ func (s *Service) moderate(act proto.Act) micro.HandlerFunc {
 		if from := r.Headers().Get(proto.HeaderFrom); from != "" {
 			msg.Header.Set(proto.HeaderFrom, from)
 		}
-		msg.Header.Set(proto.HeaderKey, "svc:"+nuid.Next())
+		msg.Header.Set(proto.HeaderOnce, nuid.Next())
 		select {
 		case s.acts <- struct{}{}:
 		default:

@@ -121,8 +121,7 @@ func TestNewerRecordIsRefusedInWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	msg := nats.NewMsg(proto.MustRoom("lobby").LogSubject())
-	msg.Header.Set(proto.HeaderSeq, "1")
-	msg.Header.Set(proto.HeaderState, "2 something else")
+	msg.Header.Set(proto.HeaderRecord, "3 something else")
 	if _, err := js.PublishMsg(t.Context(), msg); err != nil {
 		t.Fatal(err)
 	}

@@ -22,17 +22,15 @@ const (
 	present                 // owned
 )
 
-// partition is one of the 64 slices of all rooms, whether this instance owns it or not.
-// Its goroutine applies the commands of all its rooms, one after the other.
+// partition is one of the [proto.Partitions] slices of all rooms, whether this instance
+// owns it or not. Its goroutine applies the commands of all its rooms, one after the other.
 type partition struct {
-	s      *Service
-	number int
-	// queue holds commands whose turn has not come. The one who puts them in refuses what
-	// does not fit as overloaded.
-	queue    chan command
+	s        *Service
+	number   int
+	queue    queue         // a command that does not fit is refused as overloaded
 	orders   chan order    // from the owner
 	read     chan reading  // rooms that were read from the log
-	poke     chan struct{} // something has changed in the tenure
+	poke     chan struct{} // something has changed in the queue or the tenure
 	standing atomic.Int32
 	active   atomic.Int64 // rooms in memory, for metrics
 	hearing  hearing
@@ -58,12 +56,12 @@ type order struct {
 func newPartition(s *Service, number int) *partition {
 	return &partition{
 		s: s, number: number,
-		queue: make(chan command, s.cfg.Queue), orders: make(chan order),
+		queue: queue{bound: s.cfg.Queue}, orders: make(chan order),
 		read: make(chan reading), poke: make(chan struct{}, 1),
 	}
 }
 
-// stir makes the goroutine look at its tenure.
+// stir makes the goroutine look at its queue and its tenure.
 func (p *partition) stir() {
 	select {
 	case p.poke <- struct{}{}:
@@ -77,18 +75,18 @@ func (p *partition) offer(c command) {
 	case absent:
 		return
 	case coming:
-		if c.msg.Header.Get(proto.HeaderKey) == "" {
+		if c.msg.Header.Get(proto.HeaderKey) == "" && c.msg.Header.Get(proto.HeaderOnce) == "" {
 			return
 		}
 	case down:
 		p.s.refuse(c.msg, p.unavailable(stream.ErrUnavailable).Refusal)
 		return
 	}
-	select {
-	case p.queue <- c:
-	default:
+	if !p.queue.put(c) {
 		p.s.refuse(c.msg, overloaded("too much is waiting to be stored"))
+		return
 	}
+	p.stir()
 }
 
 func overloaded(why string) *proto.Refusal {
@@ -118,10 +116,6 @@ func (p *partition) run(ctx context.Context) {
 	sweep := time.NewTicker(p.s.cfg.Idle / 4)
 	defer sweep.Stop()
 	for {
-		queue := p.queue
-		if p.tenure == nil || p.keep || !p.tenure.free() {
-			queue = nil
-		}
 		select {
 		case <-ctx.Done():
 			return
@@ -129,16 +123,22 @@ func (p *partition) run(ctx context.Context) {
 			p.obey(o)
 		case r := <-p.read:
 			p.loaded(ctx, r)
-		case c := <-queue:
-			p.begin(ctx, c)
-			for n := len(p.queue); n > 0 && p.tenure != nil && p.tenure.free(); n-- {
-				p.begin(ctx, <-p.queue)
-			}
 		case <-p.poke:
 		case now := <-sweep.C:
 			p.sweep(now)
 		}
+		p.work(ctx)
 		p.look()
+	}
+}
+
+// work applies the commands that are queued now, while the tenure is free to take them.
+// What comes meanwhile has its turn after orders and reads.
+func (p *partition) work(ctx context.Context) {
+	for n := p.queue.len(); n > 0 && p.tenure != nil && !p.keep && p.tenure.free(); n-- {
+		if c, ok := p.queue.take(); ok {
+			p.begin(ctx, c)
+		}
 	}
 }
 
@@ -187,7 +187,7 @@ func (p *partition) look() {
 	}
 	if p.tenure != nil {
 		// The next owner may not have heard what waits.
-		if !p.keep && len(p.queue) > 0 || !p.tenure.settled() {
+		if !p.keep && p.queue.len() > 0 || !p.tenure.settled() {
 			return
 		}
 		p.forget(stream.ErrLost)
@@ -203,12 +203,9 @@ func (p *partition) look() {
 
 // empty takes the commands whose turn has not come out of the queue.
 func (p *partition) empty(each func(command)) {
-	for {
-		select {
-		case c := <-p.queue:
+	for n := p.queue.len(); n > 0; n-- {
+		if c, ok := p.queue.take(); ok {
 			each(c)
-		default:
-			return
 		}
 	}
 }
@@ -271,7 +268,7 @@ func (p *partition) apply(a *active, c command) {
 	}
 	now := time.Now()
 	a.used = now
-	o := a.room.Apply(&cmd, room.Moment{Now: now, Stream: p.s.commits.Floor()})
+	o := a.room.Apply(&cmd, room.Moment{Now: now, Stream: t.fence.Floor()})
 	if o.Record == nil && o.Reply.Close == 0 && !p.s.owner.Fresh() {
 		// Another instance may own the room by now and know better, for example that it has
 		// been reopened. A record needs no such doubt: the fence decides.

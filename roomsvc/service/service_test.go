@@ -34,7 +34,7 @@ func startNATS(t testing.TB, mapped bool, change ...func(*server.Options)) *serv
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := acc.AddMapping("room.*", "room.in.{{partition(64,1)}}.{{wildcard(1)}}"); err != nil {
+		if err := acc.AddMapping("room.*", proto.MapTo); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -29,9 +29,8 @@ import (
 //
 // It is safe for concurrent use.
 type Committer struct {
-	cfg   Config
-	floor atomic.Uint64 // the highest stream sequence seen
-	wary  atomic.Bool   // the last line ended because a record was refused
+	cfg  Config
+	wary atomic.Bool // the last line ended because a record was refused
 
 	mu     sync.Mutex // guards what follows
 	line   *line      // nil before the first one
@@ -50,18 +49,6 @@ func (c *Committer) Close() {
 	if l != nil {
 		l.fail(errClosed)
 		l.wait.Wait()
-	}
-}
-
-// Floor returns a stream sequence that every record not yet committed will exceed.
-func (c *Committer) Floor() uint64 { return c.floor.Load() }
-
-func (c *Committer) saw(seq uint64) {
-	for {
-		old := c.floor.Load()
-		if seq <= old || c.floor.CompareAndSwap(old, seq) {
-			return
-		}
 	}
 }
 
@@ -97,6 +84,11 @@ type sent struct {
 	at    time.Duration // since the line opened
 	units int           // of the line's room
 }
+
+// Floor returns a stream sequence that every record not yet committed will exceed. It is
+// the highest that the stream has acknowledged over the fence's connection: what an
+// earlier connection saw may no longer be in the log.
+func (f *Fence) Floor() uint64 { return f.line.floor.Load() }
 
 // Append sends rec on its way; rec's payload is sealed here if keys are set. At most
 // Config.Window records may be on their way; if those of all partitions together are too
@@ -259,7 +251,7 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 	if err != nil {
 		return nil, fmt.Errorf("take partition %d: %w", p, err)
 	}
-	c.saw(seq)
+	l.saw(seq)
 	f := &Fence{
 		Partition: p, line: l, sink: sink,
 		seq: strconv.FormatUint(seq, 10), subject: proto.OwnSubject(p),

@@ -259,7 +259,7 @@ func TestEnsureRefusesInWords(t *testing.T) {
 		want  string
 	}{
 		"partitions": {there: func(c *jetstream.StreamConfig) { c.Metadata[metaPartitions] = "32" }, want: "32 partitions"},
-		"schema":     {there: func(c *jetstream.StreamConfig) { c.Metadata[metaSchema] = "2" }, want: "upgrade this one"},
+		"schema":     {there: func(c *jetstream.StreamConfig) { c.Metadata[metaSchema] = "3" }, want: "upgrade this one"},
 		"foreign":    {there: func(c *jetstream.StreamConfig) { c.Metadata = nil }, want: "not made by roomcast"},
 		"history":    {mine: func(c *Config) { c.HistoryPerRoom = 500 }, want: "nats stream edit ROOMS --max-msgs-per-subject 500"},
 		"age":        {mine: func(c *Config) { c.HistoryAge = time.Hour }, want: "--max-age 1h0m0s"},

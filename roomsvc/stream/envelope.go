@@ -24,27 +24,23 @@ const (
 // belongs to one goroutine.
 type envelope struct {
 	msg    nats.Msg
-	values [12]string // what the header's slices point into
+	values [8]string // what the header's slices point into
 	used   int
-	set    func(name, value string)
 }
 
 // write makes the message of rec.
 func (e *envelope) write(rec *proto.Record, keys *seal.Keys) *nats.Msg {
-	if e.set == nil {
+	if e.msg.Header == nil {
 		e.msg.Header = make(nats.Header, len(e.values))
-		e.set = e.put
 	}
 	clear(e.msg.Header)
 	e.used = 0
 	e.msg.Reply = ""
 	e.msg.Subject = rec.Room.LogSubject()
-	e.msg.Data = rec.Payload
-	rec.EachHeader(e.set)
-	if keys != nil {
-		e.msg.Data = keys.Seal(rec.Room, "log", rec.Payload)
-		e.put(proto.HeaderEnc, "1")
-	}
+	rec.Sealed = keys != nil
+	header := rec.Header()
+	e.put(proto.HeaderRecord, header)
+	e.msg.Data = keys.Seal(rec.Room, seal.Log, header, rec.Payload)
 	return &e.msg
 }
 

@@ -94,7 +94,7 @@ func (g *group) commit(batch []grouped) {
 	}
 	switch {
 	case err == nil:
-		g.l.c.saw(seq)
+		g.l.saw(seq)
 		first := seq - uint64(len(live)) + 1
 		for i, e := range live {
 			e.f.committed(first + uint64(i))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,6 +31,7 @@ type line struct {
 	room  chan struct{} // holds a token for each unit that is on its way
 	// elected hears that the stream has another leader; one in it is enough.
 	elected chan *nats.Msg
+	floor   atomic.Uint64 // the highest stream sequence that was acknowledged
 	wait    sync.WaitGroup
 	once    sync.Once
 	mu      sync.Mutex // guards what follows
@@ -49,6 +51,16 @@ const (
 // cost returns how many units a record takes. It is bounded, so that 64 partitions which wait
 // for the rest of their units cannot hold all of them.
 func cost(rec *proto.Record) int { return min(24, 1+len(rec.Payload)/roomUnit) }
+
+// saw raises the floor to seq.
+func (l *line) saw(seq uint64) {
+	for {
+		old := l.floor.Load()
+		if seq <= old || l.floor.CompareAndSwap(old, seq) {
+			return
+		}
+	}
+}
 
 func (l *line) reserve(n int) error {
 	for range n {

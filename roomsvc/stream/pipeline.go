@@ -74,7 +74,7 @@ func (p *pipeline) ack(msg *nats.Msg) {
 		f.fail(err)
 		return
 	}
-	p.l.c.saw(seq)
+	p.l.saw(seq)
 	if !f.answered(token[len(f.token):], seq) {
 		p.l.fail(fmt.Errorf("%w: an answer is missing", ErrUnavailable))
 	}

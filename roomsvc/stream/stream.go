@@ -90,37 +90,66 @@ func (c *Config) settings() jetstream.StreamConfig {
 		Duplicates:         min(time.Minute, c.HistoryAge), // unused: the owner recognises keys itself
 		AllowDirect:        true,
 		AllowAtomicPublish: true,
-		DenyDelete:         true,
 		RePublish:          &jetstream.RePublish{Source: proto.SubjectAnyLog, Destination: proto.RepublishTo},
-		Metadata: map[string]string{
-			metaPartitions: strconv.Itoa(proto.Partitions),
-			metaSchema:     strconv.Itoa(proto.SchemaVersion),
-		},
+		Metadata:           metadata(),
 	}
 }
 
-// Ensure makes the stream, or checks that the one that is there is what cfg says. What
-// does not fit is refused in words that say what to do: an instance with other settings
-// than the rest must not change the stream under them.
+func metadata() map[string]string {
+	return map[string]string{
+		metaPartitions: strconv.Itoa(proto.Partitions),
+		metaSchema:     strconv.Itoa(proto.SchemaVersion),
+	}
+}
+
+// stateSettings returns the settings of [proto.StateStream]: one snapshot per room,
+// without any limit of age or size, because it must outlive the log.
+func (c *Config) stateSettings() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              proto.StateStream,
+		Description:       "what outlives the logs of rooms of roomcast: whether a room is closed",
+		Subjects:          []string{proto.SubjectStates, proto.SubjectStateOwn}, // SubjectWitness is one of the second
+		Retention:         jetstream.LimitsPolicy,
+		Discard:           jetstream.DiscardOld,
+		Storage:           jetstream.FileStorage,
+		Replicas:          c.Replicas,
+		MaxMsgsPerSubject: 1,
+		MaxBytes:          -1,
+		MaxMsgSize:        -1,
+		Duplicates:        time.Minute, // unused: every write names the sequence it follows
+		AllowDirect:       true,
+		Metadata:          metadata(),
+	}
+}
+
+// Ensure makes the two streams, or checks that those that exist have the settings of
+// cfg. It refuses what does not fit in words that say what to do: an instance with other
+// settings than the rest must not change a stream under them.
 func Ensure(ctx context.Context, nc *nats.Conn, cfg Config) error {
+	if err := ensure(ctx, nc, cfg, cfg.settings()); err != nil {
+		return err
+	}
+	return ensure(ctx, nc, cfg, cfg.stateSettings())
+}
+
+func ensure(ctx context.Context, nc *nats.Conn, cfg Config, want jetstream.StreamConfig) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	want := cfg.settings()
 	if limit := nc.MaxPayload(); int64(want.MaxMsgSize) > limit {
 		return fmt.Errorf("a message of %d bytes needs up to %d in the log, but this NATS server takes %d: lower --max-message or raise max_payload in nats.conf",
 			cfg.MaxMessage, want.MaxMsgSize, limit)
 	}
-	s, err := js.Stream(ctx, proto.StreamName)
+	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		s, err = js.CreateStream(ctx, want)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance made it just now
-			s, err = js.Stream(ctx, proto.StreamName)
+			s, err = js.Stream(ctx, want.Name)
 		}
 	}
 	if err != nil {
-		return explain(err)
+		return explain(want, err)
 	}
 	have := s.CachedInfo().Config
 	same, err := check(have, want, cfg.Change)
@@ -128,9 +157,9 @@ func Ensure(ctx context.Context, nc *nats.Conn, cfg Config) error {
 		return err
 	}
 	if _, err := js.UpdateStream(ctx, withLimits(have, want)); err != nil {
-		return fmt.Errorf("change the limits of stream %s: %w", proto.StreamName, err)
+		return fmt.Errorf("change the limits of stream %s: %w", want.Name, err)
 	}
-	cfg.Log.Info("the log has other limits from now on", "stream", proto.StreamName,
+	cfg.Log.Info("the log has other limits from now on", "stream", want.Name,
 		"history_per_room", cfg.HistoryPerRoom, "history_age", cfg.HistoryAge, "history_bytes", cfg.MaxBytes, "max_message", cfg.MaxMessage)
 	return nil
 }
@@ -143,16 +172,16 @@ func withLimits(have, want jetstream.StreamConfig) jetstream.StreamConfig {
 }
 
 // explain adds what to do to what JetStream says.
-func explain(err error) error {
+func explain(want jetstream.StreamConfig, err error) error {
 	switch {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
 		errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("open stream %s: %w: turn JetStream on in nats.conf (jetstream {}), for this account too", proto.StreamName, err)
+		return fmt.Errorf("open stream %s: %w: turn JetStream on in nats.conf (jetstream {}), for this account too", want.Name, err)
 	case strings.Contains(err.Error(), "overlap"):
-		return fmt.Errorf("open stream %s: %w: another stream of this account takes %s or %s; remove it or use another account",
-			proto.StreamName, err, proto.SubjectAnyLog, proto.SubjectAnyOwn)
+		return fmt.Errorf("open stream %s: %w: another stream of this account takes one of %s; remove it or use another account",
+			want.Name, err, strings.Join(want.Subjects, " "))
 	}
-	return fmt.Errorf("open stream %s: %w", proto.StreamName, err)
+	return fmt.Errorf("open stream %s: %w", want.Name, err)
 }
 
 // check compares what is there with what is wanted: whether it is the same, or differs

@@ -260,12 +260,11 @@ func record(room proto.Room, seq, page, start uint64) proto.Record {
 	at := time.Now()
 	e := proto.Event{Room: room, Seq: seq, At: at, From: proto.Identity{ID: "s1", Name: "bench"},
 		Content: proto.Content{Kind: proto.Text, Body: []byte(strings.Repeat("x", messageSize-len(stamp)))}}
+	payload, text := e.AppendRecord(nil)
 	return proto.Record{Room: room, Seq: seq, From: "s1", Key: "k1234567", Stamp: stamp[:len(stamp)-1],
-		State: proto.State{Epoch: "bench", At: at, Page: page, Start: start}, Payload: e.AppendJSON(nil)}
+		State: proto.State{Epoch: "bench", At: at, Page: page, Start: start}, Text: text, Payload: payload}
 }
 
 func header(r *proto.Record) nats.Header {
-	h := nats.Header{}
-	r.EachHeader(func(name, value string) { h[name] = []string{value} })
-	return h
+	return nats.Header{proto.HeaderRecord: {r.Header()}}
 }

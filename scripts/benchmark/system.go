@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"roomcast/proto"
 )
 
 // system is one server side: its processes, and where members connect.
@@ -86,10 +88,10 @@ func (b *bench) startNATS(n int, sync string) ([]*process, error) {
 server_name: n%d
 listen: "%s"
 jetstream { store_dir: %q, sync_interval: %s, max_mem: 1G, max_file: 50G }
-mappings { "room.*": "room.in.{{partition(64,1)}}.{{wildcard(1)}}" }
+mappings { %q: %q }
 write_deadline: "10s"
 max_pending: 256MB
-`, i, addr(4222+i), dir, quoted(sync))
+`, i, addr(4222+i), dir, quoted(sync), proto.SubjectAnyRoom, proto.MapTo)
 		if n > 1 {
 			conf += fmt.Sprintf("cluster { name: bench, listen: \"%s\", routes: [nats://%s, nats://%s, nats://%s] }\n",
 				addr(6222+i), addr(6222), addr(6223), addr(6224))

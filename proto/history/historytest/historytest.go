@@ -146,13 +146,17 @@ func (r *Room) next(e proto.Event) (*nats.Msg, proto.Record) {
 		rec.State.Start = r.Last.Stream
 	}
 	e.Room, e.Seq, e.At, e.From = r.Name, rec.Seq, rec.State.At, proto.Identity{ID: rec.From}
-	rec.Payload = e.AppendJSON(nil)
-	m := nats.NewMsg(r.Name.LogSubject())
-	rec.EachHeader(m.Header.Set)
-	m.Data = r.s.Keys.Seal(r.Name, seal.Log, rec.Payload)
-	if r.s.Keys != nil {
-		m.Header.Set(proto.HeaderEnc, "1")
+	if rec.Seq == 1 {
+		e.Epoch = rec.State.Epoch
 	}
+	if e.Kind != proto.Message {
+		rec.State.Act = rec.Seq
+	}
+	rec.Payload, rec.Text = e.AppendRecord(nil)
+	m := nats.NewMsg(r.Name.LogSubject())
+	rec.Sealed = r.s.Keys != nil
+	m.Header.Set(proto.HeaderRecord, rec.Header())
+	m.Data = r.s.Keys.Seal(r.Name, seal.Log, rec.Header(), rec.Payload)
 	return m, rec
 }
 
