@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"fmt"
 	"time"
 
 	"roomcast/gateway/loop"
@@ -13,6 +14,7 @@ import (
 // the ring, or is the next to come. The ring waits for nobody, so this takes as many
 // pages as the room is faster than the log.
 type catchup struct {
+	told    bool       // the member knows that it has joined, so that events may be sent
 	from    proto.From // what was asked for; until the first page is there
 	asked   bool       // from has been turned into next
 	next    uint64     // the event that is needed next
@@ -61,9 +63,10 @@ func (h *Hub) begin(id loop.ID, name proto.Room, told history.Head) {
 	}
 	p := h.placesOf(c)[i]
 	cu := h.catching[seat{id, p.ring}]
-	if cu == nil || cu.asked || cu.reading || cu.next != 0 {
+	if cu == nil || cu.told {
 		return
 	}
+	cu.told = true
 	from, head := cu.from, rm.head
 	cu.epoch, cu.joined = head.Epoch, told.Seq
 	switch {
@@ -95,7 +98,7 @@ func (h *Hub) goOn(c *conn) {
 func (h *Hub) advance(c *conn, p place) {
 	r := h.rings[p.ring]
 	cu := h.catching[seat{c.id, p.ring}]
-	if cu == nil || cu.reading || !r.room.ready {
+	if cu == nil || !cu.told || cu.reading || !r.room.ready {
 		return
 	}
 	for {
@@ -193,9 +196,11 @@ func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
 		switch {
 		case h.rings[s.ring].enc.json():
 			h.Text(s.id, page.Gap.AppendJSON(nil))
-		case cu.been:
-			// Nothing but messages is sent to a text session, and nothing is left out
-			// of what it is following.
+		case cu.from.HasSince && !cu.been:
+			h.Text(s.id, appendNotice(nil, page.Gap))
+		default:
+			// A text session has no other way to learn that something is left out of what it
+			// follows.
 			h.tell(s.id, Notice{Kind: Lost, Room: rm.name})
 			return
 		}
@@ -226,6 +231,18 @@ func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
 	}
 	cu.tries = 0
 	h.goOn(c)
+}
+
+// appendNotice appends the line by which a text session learns that its since cannot be
+// served exactly. Messages begin with the time, so it cannot be taken for one.
+func appendNotice(b []byte, g *proto.Gap) []byte {
+	switch {
+	case g.Reason == proto.GapReset:
+		return append(b, "[this room began anew; what follows is the oldest there is]"...)
+	case g.From == g.To:
+		return fmt.Appendf(b, "[message %d cannot be shown any more]", g.From)
+	}
+	return fmt.Appendf(b, "[messages %d to %d cannot be shown any more]", g.From, g.To)
 }
 
 // retry asks again later, unless that has been tried too often.

@@ -196,7 +196,7 @@ func (h *Hub) overtake(r *ring, i int, seq uint64) {
 	c := h.conn(m.slot)
 	h.stats.Overtaken.Add(1)
 	m.cursor = catching
-	h.catching[seat{c.id, r.self}] = &catchup{asked: true, been: true, next: seq, epoch: r.room.head.Epoch}
+	h.catching[seat{c.id, r.self}] = &catchup{told: true, asked: true, been: true, next: seq, epoch: r.room.head.Epoch}
 	if !r.enc.json() {
 		h.tell(c.id, Notice{Kind: Slow})
 		return
@@ -243,7 +243,7 @@ func (h *Hub) skipTo(rm *room, seq uint64) {
 				from = r.next(m.cursor)
 			}
 			m.cursor = catching
-			h.catching[seat{c.id, r.self}] = &catchup{asked: true, been: true, next: from, epoch: rm.head.Epoch}
+			h.catching[seat{c.id, r.self}] = &catchup{told: true, asked: true, been: true, next: from, epoch: rm.head.Epoch}
 			h.goOn(c)
 		}
 		r.drop(r.head())

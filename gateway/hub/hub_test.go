@@ -159,15 +159,11 @@ func (w *world) join(c *peer, r *modelRoom) {
 	switch w.rand.IntN(3) {
 	case 0:
 		from = proto.From{HasSince: true, Since: uint64(w.rand.IntN(len(r.events) + 1)), Epoch: "e"}
-		if c.enc == JSON { // the others are not told what was trimmed meanwhile
-			c.joined[name] = from.Since
-		}
+		c.joined[name] = from.Since
 	case 1:
 		from.Last = 1 + w.rand.IntN(200)
 	default:
-		if c.enc == JSON {
-			c.joined[name] = fromHead
-		}
+		c.joined[name] = fromHead
 	}
 	w.hub.Join(c.id, r.name, from)
 }

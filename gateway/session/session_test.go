@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"roomcast/gateway/auth"
+	"roomcast/gateway/bridge"
 	"roomcast/proto"
 )
 
@@ -201,6 +203,48 @@ func TestReplay(t *testing.T) {
 		b.send(`{"id":2,"history":{"since":198}}`)
 		b.want(`{"id":2,"ok":{"room":"replay","events":[{*"seq":199,*"seq":200,*}],"more":false}}`)
 	})
+}
+
+// A text session whose since cannot be served exactly is told so by one line, and then
+// gets what there is.
+func TestTextSessionWhoseSinceCannotBeServed(t *testing.T) {
+	g := start(t)
+	room := proto.MustRoom("text_since")
+	var stored sync.WaitGroup
+	for i := range 1005 { // the log keeps 1000
+		stored.Add(1)
+		g.bridge.Say(bridge.Say{
+			Room: room, From: proto.Identity{ID: fmt.Sprint("u", i%50)}, Patience: 20 * time.Second,
+			Content: proto.Content{Kind: proto.Text, Body: []byte("hi")},
+		}, func(r proto.Reply) {
+			if r.Refusal != nil {
+				t.Errorf("got %v, want it stored", r.Refusal)
+			}
+			stored.Done()
+		})
+	}
+	stored.Wait()
+	const anew = "[this room began anew; what follows is the oldest there is]"
+	for query, want := range map[string]string{
+		"since=1":             "[messages 2 to 5 cannot be shown any more]",
+		"since=4":             "[message 5 cannot be shown any more]",
+		"since=0":             "[messages 1 to 5 cannot be shown any more]",
+		"since=2000":          anew,
+		"since=900&epoch=old": anew,
+		"since=5":             "",
+		"last=1000":           "",
+	} {
+		c := g.text("/room/text_since/?" + query)
+		if want != "" {
+			c.want(want)
+		}
+		for range 1000 {
+			if got := stamped(t, c.next()); got != "hi" {
+				t.Fatalf("%s: got %q, want a message", query, got)
+			}
+		}
+		c.silent()
+	}
 }
 
 // A client that shows its resume string is the same sender, so that what it sends again
