@@ -39,6 +39,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
+	"roomcast/gateway/limit"
 	"roomcast/proto"
 	"roomcast/proto/daemon"
 	"roomcast/proto/history"
@@ -96,20 +97,21 @@ type Config struct {
 	Log     *slog.Logger
 	Stats   func() any // what nats micro stats shows beside requests; may be nil
 
-	Feeds           int           // goroutines that follow rooms
-	FeedBuffer      int           // messages that wait for one of them; what comes beyond is dropped and read from the log
-	Linger          time.Duration // how long a room without members is still followed
-	MaxRequests     int           // messages that wait to be stored
-	MaxRequestBytes int           // of their bodies
-	MaxLane         int           // of them from one sender in one room
-	LogMessages     bool          // log one line for every message, without its text
+	Feeds       int           // goroutines that follow rooms
+	FeedBuffer  int           // messages that wait for one of them; what comes beyond is dropped and read from the log
+	Linger      time.Duration // how long a room without members is still followed
+	Memory      *limit.Budget // for pages, for messages that wait to be stored and for rooms
+	MaxRooms    int           // rooms that are followed; 0 = as many as Memory has room for
+	MaxRequests int           // messages that wait to be stored
+	MaxLane     int           // of them from one sender in one room
+	LogMessages bool          // log one line for every message, without its text
 }
 
 // DefaultConfig returns the defaults; ID, Version and Dial are the caller's.
 func DefaultConfig() Config {
 	return Config{
 		Version: "0.0.0", Log: slog.Default(), Feeds: min(4, runtime.GOMAXPROCS(0)), FeedBuffer: 1 << 13, Linger: 15 * time.Second,
-		MaxRequests: 1 << 16, MaxRequestBytes: 64 << 20, MaxLane: 256,
+		Memory: limit.NewBudget(256 << 20), MaxRequests: 1 << 16, MaxLane: 256,
 	}
 }
 
@@ -146,7 +148,7 @@ func New(cfg Config) (*Bridge, error) {
 		return nil, errors.New("make bridge: it has no ID")
 	case cfg.Dial == nil:
 		return nil, errors.New("make bridge: it has no Dial")
-	case cfg.Feeds < 1 || cfg.FeedBuffer < 1 || cfg.MaxRequests < 1 || cfg.MaxRequestBytes < 1 || cfg.MaxLane < 1:
+	case cfg.Feeds < 1 || cfg.FeedBuffer < 1 || cfg.MaxRequests < 1 || cfg.MaxRooms < 0 || cfg.Memory == nil || cfg.MaxLane < 1:
 		return nil, errors.New("make bridge: a limit is not positive")
 	}
 	b := &Bridge{cfg: cfg, stat: new(counters)}
@@ -156,7 +158,7 @@ func New(cfg Config) (*Bridge, error) {
 	}
 	b.readers = newReaders(b.stat)
 	b.roster = newRoster(b)
-	b.shared.pending = make(map[history.Query][]func(history.Page, error))
+	b.shared.pending = make(map[history.Query][]func(Page, error))
 	return b, nil
 }
 
@@ -259,8 +261,8 @@ func logMessage(log *slog.Logger, room proto.Room, from, kind string, size int, 
 }
 
 // Read reads a page of history. Equal reads at the same time are made once, and share
-// their records.
-func (b *Bridge) Read(q history.Query, done func(history.Page, error)) { b.read(q, done) }
+// their records. Whoever is given a page releases it.
+func (b *Bridge) Read(q history.Query, done func(Page, error)) { b.read(q, done) }
 
 // Signal tells those present something that is not stored. JSON is the whole frame,
 // which is copied, origin the session that does not want it back.

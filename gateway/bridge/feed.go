@@ -127,6 +127,11 @@ func (f *feed) follow(name proto.Room, who Follower, ready func(history.Head, er
 	}
 	r := f.rooms[name.Token()]
 	if r == nil {
+		if !f.admit() {
+			f.b.stat.refused.Add(1)
+			ready(history.Head{}, errTooManyRooms(f.b.stat.followed.Load()))
+			return
+		}
 		var err error
 		if r, err = f.add(name); err != nil {
 			f.b.cfg.Log.Error("room cannot be followed", "error", err)

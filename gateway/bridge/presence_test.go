@@ -122,9 +122,9 @@ func TestReadsAndRooms(t *testing.T) {
 	room.Append(100)
 	s.Room("attic", "e1").Append(2)
 	const n = 50
-	pages := make(chan history.Page, n)
+	pages := make(chan bridge.Page, n)
 	for range n {
-		a.Read(history.Query{Room: room.Name, Last: 10}, func(p history.Page, err error) {
+		a.Read(history.Query{Room: room.Name, Last: 10}, func(p bridge.Page, err error) {
 			if err != nil {
 				t.Error(err)
 			}

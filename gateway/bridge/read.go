@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"roomcast/gateway/limit"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -83,11 +84,11 @@ func (r *readers) run(ctx context.Context) {
 // shared makes equal reads at the same time once. It is safe for concurrent use.
 type shared struct {
 	mu      sync.Mutex
-	pending map[history.Query][]func(history.Page, error)
+	pending map[history.Query][]func(Page, error)
 }
 
 // join reports whether done is the first to wait for the query.
-func (s *shared) join(q history.Query, done func(history.Page, error)) (first bool) {
+func (s *shared) join(q history.Query, done func(Page, error)) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	waiting := s.pending[q]
@@ -96,7 +97,7 @@ func (s *shared) join(q history.Query, done func(history.Page, error)) (first bo
 }
 
 // leave returns all that wait for the query, which is no longer pending.
-func (s *shared) leave(q history.Query) []func(history.Page, error) {
+func (s *shared) leave(q history.Query) []func(Page, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	waiting := s.pending[q]
@@ -104,7 +105,7 @@ func (s *shared) leave(q history.Query) []func(history.Page, error) {
 	return waiting
 }
 
-func (b *Bridge) read(q history.Query, done func(history.Page, error)) {
+func (b *Bridge) read(q history.Query, done func(Page, error)) {
 	b.stat.reads.Add(1)
 	q.After = q.After.Round(0).UTC() // equal times are equal keys
 	if !b.shared.join(q, done) {
@@ -112,18 +113,33 @@ func (b *Bridge) read(q history.Query, done func(history.Page, error)) {
 		return
 	}
 	answer := func(p history.Page, err error) {
-		for _, done := range b.shared.leave(q) {
-			done(p, err)
+		waiting := b.shared.leave(q)
+		page := NewPage(p, b.cfg.Memory, len(waiting))
+		for _, done := range waiting {
+			done(page, err)
 		}
 	}
 	b.readers.do(func(ctx context.Context) {
-		p, err := b.log.Read(ctx, q)
+		p, err := b.readCounted(ctx, q)
 		if err != nil {
-			b.cfg.Log.Warn("history cannot be read", "room", q.Room.String(), "error", err)
+			if r, ok := errors.AsType[*proto.Refusal](err); !ok || r.Code != proto.Overloaded {
+				b.cfg.Log.Warn("history cannot be read", "room", q.Room.String(), "error", err)
+			}
 			err = refusal(err)
 		}
 		answer(p, err)
 	}, func() { answer(history.Page{}, errOverloaded()) })
+}
+
+// readCounted reads a page with what it needs meanwhile taken from the budget.
+func (b *Bridge) readCounted(ctx context.Context, q history.Query) (history.Page, error) {
+	room := readRoom(q)
+	if !b.cfg.Memory.Take(limit.Pages, room) {
+		b.stat.refused.Add(1)
+		return history.Page{}, errNoMemory()
+	}
+	defer b.cfg.Memory.Add(limit.Pages, -room)
+	return b.log.Read(ctx, q)
 }
 
 // listRooms asks the stream for all subjects it holds. One answer of the server lists
@@ -166,6 +182,14 @@ func refusal(err error) error {
 
 func errUnavailable() error {
 	return proto.Refuse(proto.Unavailable, "the log cannot be reached now; try again").After(retryAfter)
+}
+
+func errTooManyRooms(n int64) error {
+	return proto.Refuse(proto.Overloaded, "members of this gateway are in %d rooms and it takes no more; join one of these, or try again later", n).After(retryAfter)
+}
+
+func errNoMemory() error {
+	return proto.Refuse(proto.Overloaded, "the memory of this gateway is in use; try again").After(retryAfter)
 }
 
 func errOverloaded() error {

@@ -42,7 +42,7 @@ func (f *feed) mend(r *room) {
 	}
 	f.b.stat.repairs.Add(1)
 	f.b.readers.do(func(ctx context.Context) {
-		page, err := f.b.log.Read(ctx, q)
+		page, err := f.b.readCounted(ctx, q)
 		f.do.put(func() { f.mended(r, q, page, err) })
 	}, func() {
 		f.do.put(func() { f.mended(r, q, history.Page{}, errOverloaded()) })

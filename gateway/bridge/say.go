@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"container/heap"
 	"context"
 	"errors"
@@ -28,6 +29,9 @@ const (
 	silenceMax   = 2 * time.Second
 )
 
+// requestBytes is about what a request takes beside its body.
+const requestBytes = 1 << 10
+
 // retryAfter is what a client is told to wait when the log cannot be reached.
 const retryAfter = time.Second
 
@@ -43,7 +47,6 @@ type lanes struct {
 	cfg  Config
 	in   *queue[*request]
 	held atomic.Int64 // requests taken and not answered
-	size atomic.Int64 // bytes of their bodies
 	stat *counters
 
 	// owned by run
@@ -63,6 +66,7 @@ type request struct {
 	say      Say
 	key      string // as its sender gave it; "" if it gave none
 	over     bool   // it exceeds the limits, and comes in only to be refused in its turn
+	size     int    // bytes of memory taken for it
 	done     func(proto.Reply)
 	deadline time.Time
 
@@ -85,12 +89,10 @@ func newLanes(cfg Config, stat *counters) *lanes {
 
 func (l *lanes) say(s Say, done func(proto.Reply)) {
 	r := &request{say: s, key: s.Key, done: done, deadline: time.Now().Add(s.Patience), position: -1}
-	held, size := l.held.Add(1), l.size.Add(int64(len(s.Content.Body)))
-	if r.over = held > int64(l.cfg.MaxRequests) || size > int64(l.cfg.MaxRequestBytes); r.over {
-		l.size.Add(-int64(len(s.Content.Body)))
-		r.say.Content.Body = nil
-	} else {
-		r.say.Content.Body = append([]byte(nil), s.Content.Body...)
+	r.say.Content.Body = nil
+	size := 2*len(s.Content.Body) + requestBytes // the body is there once more when it is sealed
+	if r.over = l.held.Add(1) > int64(l.cfg.MaxRequests) || !l.cfg.Memory.Take(limit.Says, size); !r.over {
+		r.say.Content.Body, r.size = bytes.Clone(s.Content.Body), size
 	}
 	if !l.in.put(r) {
 		l.answer(r, unavailable())
@@ -282,7 +284,7 @@ func (l *lanes) answered(m *nats.Msg) {
 
 func (l *lanes) answer(r *request, reply proto.Reply) {
 	l.held.Add(-1)
-	l.size.Add(-int64(len(r.say.Content.Body)))
+	l.cfg.Memory.Add(limit.Says, -r.size)
 	r.done(reply)
 }
 

@@ -1,8 +1,11 @@
 package bridge
 
 import (
+	"slices"
+
 	"github.com/nats-io/nats.go"
 
+	"roomcast/gateway/limit"
 	"roomcast/proto"
 )
 
@@ -23,6 +26,28 @@ type partition struct {
 
 func (p *partition) wide() bool { return p.out != nil }
 
+// roomBytes is about what one followed room costs, here and in a hub.
+const roomBytes = 5 << 10
+
+// admit reports whether one more room may be followed. Rooms that are only kept in case
+// their members come back make room for it.
+func (f *feed) admit() bool {
+	for {
+		most := int64(f.b.cfg.MaxRooms)
+		if (most == 0 || f.b.stat.followed.Load() < most) && f.b.cfg.Memory.Has(limit.Rooms, roomBytes) {
+			return true
+		}
+		i := slices.IndexFunc(f.empty, func(r *room) bool {
+			return !r.emptied.IsZero() && !r.reading && f.rooms[r.name.String()] == r
+		})
+		if i < 0 {
+			return false
+		}
+		f.remove(f.empty[i])
+		f.empty = slices.Delete(f.empty, i, i+1)
+	}
+}
+
 // add begins to follow a room.
 func (f *feed) add(name proto.Room) (*room, error) {
 	r := &room{name: name, place: len(f.list)}
@@ -41,6 +66,7 @@ func (f *feed) add(name proto.Room) (*room, error) {
 	f.rooms[name.Token()] = r
 	f.list = append(f.list, r)
 	f.b.stat.followed.Add(1)
+	f.b.cfg.Memory.Add(limit.Rooms, roomBytes)
 	return r, nil
 }
 
@@ -52,6 +78,7 @@ func (f *feed) remove(r *room) {
 	f.list = f.list[:len(f.list)-1]
 	delete(f.rooms, r.name.Token())
 	f.b.stat.followed.Add(-1)
+	f.b.cfg.Memory.Add(limit.Rooms, -roomBytes)
 	r.unsubscribe()
 	p := r.name.Partition()
 	f.partitions[p].rooms--

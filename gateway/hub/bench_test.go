@@ -23,10 +23,10 @@ func (s *sink) Now() time.Time                { return time.Time{} }
 func (s *sink) Follow(_ proto.Room, _ bridge.Follower, ready func(history.Head, error)) {
 	ready(history.Head{}, nil)
 }
-func (s *sink) Unfollow(proto.Room, bridge.Follower)                 {}
-func (s *sink) Read(_ history.Query, done func(history.Page, error)) { done(history.Page{}, nil) }
-func (s *sink) Told(loop.ID, Notice)                                 {}
-func (s *sink) Identity(loop.ID) proto.Identity                      { return proto.Identity{} }
+func (s *sink) Unfollow(proto.Room, bridge.Follower)                {}
+func (s *sink) Read(_ history.Query, done func(bridge.Page, error)) { done(bridge.Page{}, nil) }
+func (s *sink) Told(loop.ID, Notice)                                {}
+func (s *sink) Identity(loop.ID) proto.Identity                     { return proto.Identity{} }
 
 func (s *sink) run() {
 	posts := s.posts

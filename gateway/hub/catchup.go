@@ -1,9 +1,11 @@
 package hub
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	"roomcast/gateway/bridge"
 	"roomcast/gateway/loop"
 	"roomcast/proto"
 	"roomcast/proto/history"
@@ -13,16 +15,22 @@ import (
 // given out as the connection takes them, until the event that is needed next is in
 // the ring, or is the next to come. The ring waits for nobody, so this takes as many
 // pages as the room is faster than the log.
+//
+// A connection has one page at a time, whatever the number of its rooms, and none while it
+// takes no bytes: then only the place in the log is kept, and read again from there. Pages
+// grow for a connection that takes them whole, and shrink for one that does not.
 type catchup struct {
-	told    bool       // the member knows that it has joined, so that events may be sent
-	from    proto.From // what was asked for; until the first page is there
-	asked   bool       // from has been turned into next
-	next    uint64     // the event that is needed next
-	epoch   string     // that next is counted in
-	behind  uint64     // stream sequence of the event before next; 0 = not known
-	page    []proto.Record
-	joined  uint64 // the room's head when it joined: a closing beyond is one that it must leave with
-	been    bool   // it has been served events before
+	from    proto.From  // what was asked for; until the first page is there
+	told    bool        // the member knows that it has joined, so that events may be sent
+	asked   bool        // from has been turned into next
+	next    uint64      // the event that is needed next
+	epoch   string      // that next is counted in
+	behind  uint64      // stream sequence of the event before next; 0 = not known
+	page    bridge.Page // what is left of it
+	size    int         // bytes of the next page
+	holds   bool        // it is the one of its connection that has a page, or waits for one
+	joined  uint64      // the room's head when it joined: a closing beyond is one that it must leave with
+	been    bool        // it has been served events before
 	reading bool
 	tries   int // in a row without getting anywhere
 }
@@ -35,6 +43,10 @@ type seat struct {
 
 const (
 	pageRecords = 64
+	// Bytes of the smallest, the first and the largest page.
+	smallPage = 32 << 10
+	firstPage = 64 << 10
+	largePage = 256 << 10
 	// pageWait is how many bytes may wait for a connection before it is given more of a
 	// page.
 	pageWait = 32 << 10
@@ -44,6 +56,7 @@ const (
 )
 
 func (h *Hub) catchUp(id loop.ID, r *ring, cu catchup) {
+	cu.size = firstPage
 	h.catching[seat{id, r.self}] = &cu
 	if r.room.ready {
 		h.tell(id, Notice{Kind: Joined, Room: r.room.name, Head: r.room.head})
@@ -66,9 +79,8 @@ func (h *Hub) begin(id loop.ID, name proto.Room, told history.Head) {
 	if cu == nil || cu.told {
 		return
 	}
-	cu.told = true
 	from, head := cu.from, rm.head
-	cu.epoch, cu.joined = head.Epoch, told.Seq
+	cu.told, cu.epoch, cu.joined = true, head.Epoch, told.Seq
 	switch {
 	case from.None():
 		cu.next, cu.epoch = told.Seq+1, told.Epoch
@@ -112,12 +124,12 @@ func (h *Hub) advance(c *conn, p place) {
 				return
 			}
 		}
-		if len(cu.page) == 0 {
-			h.read(c, p, cu)
+		if len(cu.page.Records) == 0 {
+			h.turnPage(c, p, cu)
 			return
 		}
-		rec := &cu.page[0]
-		cu.page = cu.page[1:]
+		rec := &cu.page.Records[0]
+		cu.page.Records = cu.page.Records[1:]
 		cu.next, cu.behind = rec.Seq+1, rec.Stream
 		q := h.queueOf(c)
 		h.scratch = h.encode(h.scratch[:0], r.enc, rec.Payload, rec.Text, rec.Stamp)
@@ -126,9 +138,47 @@ func (h *Hub) advance(c *conn, p place) {
 		if rec.Kind == proto.Closed && rec.Seq > cu.joined {
 			// Whoever is told leaves, and is not shown what came after, a reopening neither.
 			e, _ := proto.ParseEvent(rec.Payload)
-			cu.page, cu.reading = nil, true
+			cu.reading = true
+			h.release(c, cu)
 			h.tell(c.id, Notice{Kind: Closed, Room: r.room.name, Why: e.Why})
 			return
+		}
+	}
+}
+
+// turnPage reads the member's next page when it is its turn.
+func (h *Hub) turnPage(c *conn, p place, cu *catchup) {
+	if cu.holds { // it has given out a page
+		cu.size = min(2*cu.size, largePage)
+		h.release(c, cu)
+		if len(h.placesOf(c)) > 1 {
+			return
+		}
+	}
+	if c.flags&holding == 0 {
+		c.flags |= holding
+		cu.holds = true
+		h.read(c, p, cu)
+	}
+}
+
+// release gives back the member's page, and lets another catch-up of its connection have one.
+func (h *Hub) release(c *conn, cu *catchup) {
+	cu.page.Release()
+	cu.page = bridge.Page{}
+	if cu.holds {
+		cu.holds = false
+		c.flags &^= holding
+		h.goOn(c)
+	}
+}
+
+// letPageGo gives back the page of a connection that takes no bytes.
+func (h *Hub) letPageGo(c *conn) {
+	for _, p := range h.placesOf(c) {
+		if cu := h.catching[seat{c.id, p.ring}]; cu != nil && cu.holds && !cu.reading {
+			cu.size = max(cu.size/2, smallPage)
+			h.release(c, cu)
 		}
 	}
 }
@@ -142,7 +192,9 @@ func (rm *room) closedSince(cu *catchup) bool {
 func (h *Hub) goLive(c *conn, p place, at uint64) {
 	r := h.rings[p.ring]
 	s := seat{c.id, p.ring}
-	from := h.catching[s].from
+	cu := h.catching[s]
+	from := cu.from
+	h.release(c, cu)
 	delete(h.catching, s)
 	r.members[p.at].cursor = at
 	if at < r.head() {
@@ -162,7 +214,7 @@ func (h *Hub) goLive(c *conn, p place, at uint64) {
 // read asks the log for the member's next page.
 func (h *Hub) read(c *conn, p place, cu *catchup) {
 	rm := h.rings[p.ring].room
-	q := history.Query{Room: rm.name, Limit: pageRecords, Reach: rm.head.Seq}
+	q := history.Query{Room: rm.name, Limit: pageRecords, Bytes: cu.size, Reach: rm.head.Seq}
 	if cu.asked {
 		q.Since, q.HasSince, q.Epoch, q.Stream = cu.next-1, true, cu.epoch, cu.behind
 	} else {
@@ -175,16 +227,17 @@ func (h *Hub) read(c *conn, p place, cu *catchup) {
 	cu.reading = true
 	s := seat{c.id, p.ring}
 	h.stats.Reads.Add(1)
-	h.log.Read(q, func(page history.Page, err error) {
+	h.log.Read(q, func(page bridge.Page, err error) {
 		h.inbox.put(func() { h.readDone(s, cu, page, err) })
 	})
 }
 
-func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
+func (h *Hub) readDone(s seat, cu *catchup, page bridge.Page, err error) {
 	if h.catching[s] != cu {
+		page.Release()
 		return // it has left
 	}
-	cu.reading = false
+	cu.reading, cu.page = false, page
 	c, rm := h.conn(s.id.Slot()), h.rings[s.ring].room
 	if err != nil || page.Head.Epoch != rm.head.Epoch && rm.head.Epoch != "" {
 		// The log does not answer, or is ahead of what has been delivered by a whole epoch.
@@ -217,11 +270,13 @@ func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
 		records = records[:n-1]
 	}
 	was := cu.next
-	cu.behind = 0
+	if start != was {
+		cu.behind = 0
+	}
 	if page.Head.Epoch != cu.epoch {
 		cu.joined = 0
 	}
-	cu.page, cu.epoch, cu.asked, cu.been = records, page.Head.Epoch, true, true
+	cu.page.Records, cu.epoch, cu.asked, cu.been = records, page.Head.Epoch, true, true
 	if len(records) > 0 || page.Gap != nil || was == 0 {
 		cu.next = start
 	}
@@ -230,6 +285,9 @@ func (h *Hub) readDone(s seat, cu *catchup, page history.Page, err error) {
 		return
 	}
 	cu.tries = 0
+	if c.flags&blocked != 0 {
+		h.letPageGo(c)
+	}
 	h.goOn(c)
 }
 
@@ -245,9 +303,13 @@ func appendNotice(b []byte, g *proto.Gap) []byte {
 	return fmt.Appendf(b, "[messages %d to %d cannot be shown any more]", g.From, g.To)
 }
 
-// retry asks again later, unless that has been tried too often.
+// retry asks again later, unless that has been tried too often. While there is no memory
+// for a page, the member waits.
 func (h *Hub) retry(s seat, cu *catchup, err error) {
-	cu.tries++
+	h.release(h.conn(s.id.Slot()), cu)
+	if r, ok := errors.AsType[*proto.Refusal](err); !ok || r.Code != proto.Overloaded {
+		cu.tries++
+	}
 	if cu.tries > maxTries {
 		h.cfg.Log.Warn("room cannot be read", "room", h.rings[s.ring].room.name.String(), "error", err)
 		h.tell(s.id, Notice{Kind: Lost, Room: h.rings[s.ring].room.name})

@@ -32,6 +32,7 @@ const (
 	listed                    // in Hub.talkers
 	paging                    // some membership waits for the queue to go on from the log
 	telling                   // a Drained notice has been asked for
+	holding                   // one of its catch-ups has a page, or waits for one
 
 	busy = queued | blocked | closing // not to be written from a ring
 )
@@ -100,9 +101,10 @@ func (h *Hub) Send(id loop.ID, frames []byte) {
 		return
 	}
 	q := h.queueOf(c)
-	// One answer may be larger than the bound, more may not wait behind it. Where all
-	// memory is in use, those who do not read must go, and nobody else.
-	if due := len(q.buf) - q.off; due > 0 && due+len(frames) > h.cfg.QueueBytes || c.flags&blocked != 0 && h.full() {
+	// A connection that takes bytes is not slow, however much came for it in one turn: what
+	// it asks for is bounded by whoever reads it. One answer may be larger than the bound,
+	// more may not wait behind it.
+	if due := len(q.buf) - q.off; c.flags&blocked != 0 && (due > 0 && due+len(frames) > h.cfg.QueueBytes || h.full()) {
 		h.tell(id, Notice{Kind: Slow})
 		return
 	}
@@ -183,16 +185,15 @@ func (h *Hub) pump(c *conn) {
 	if c.flags&closing != 0 {
 		return
 	}
-	list := h.placesOf(c)
+	// Another room begins each time, so that a busy one does not starve the others.
+	list, first := h.placesOf(c), int(c.turn)
+	c.turn++
 	if c.flags&paging != 0 {
 		c.flags &^= paging
-		for _, p := range list {
-			h.advance(c, p)
+		for i := range list {
+			h.advance(c, list[(first+i)%len(list)])
 		}
 	}
-	// Another one begins each time, so that a busy room does not starve the others.
-	first := int(c.turn)
-	c.turn++
 	for i := range list {
 		if c.flags&busy != 0 {
 			return
@@ -240,6 +241,9 @@ func (h *Hub) block(c *conn, progress bool) {
 		c.stuck = uint32(h.conns.Now().Unix())
 	}
 	c.flags |= blocked
+	if c.flags&holding != 0 {
+		h.letPageGo(c)
+	}
 	if h.full() {
 		h.tell(c.id, Notice{Kind: Slow})
 		return

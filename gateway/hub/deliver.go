@@ -135,8 +135,10 @@ func (h *Hub) push(r *ring, f frame, json []byte, text proto.Span, stamp string)
 	const header = 16 // of a frame, and what stands between stamp and text
 	h.makeRoom(r, len(json)+len(stamp)+header)
 	f.at = r.head()
+	was := r.size()
 	r.buf = h.encode(r.buf, r.enc, json, text, stamp)
 	r.frames = append(r.frames, f)
+	h.rung.Add(r.size() - was)
 	if f.skip != 0 {
 		r.shy = r.head()
 	}
@@ -196,7 +198,7 @@ func (h *Hub) overtake(r *ring, i int, seq uint64) {
 	c := h.conn(m.slot)
 	h.stats.Overtaken.Add(1)
 	m.cursor = catching
-	h.catching[seat{c.id, r.self}] = &catchup{told: true, asked: true, been: true, next: seq, epoch: r.room.head.Epoch}
+	h.catching[seat{c.id, r.self}] = &catchup{size: firstPage, told: true, asked: true, been: true, next: seq, epoch: r.room.head.Epoch}
 	if !r.enc.json() {
 		h.tell(c.id, Notice{Kind: Slow})
 		return
@@ -212,7 +214,7 @@ func (h *Hub) resize(r *ring, size int) {
 	}
 	buf := make([]byte, len(r.buf), size)
 	copy(buf, r.buf)
-	h.held += int64(cap(buf) - cap(r.buf))
+	h.rung.Add(cap(buf) - cap(r.buf))
 	r.buf = buf
 	if !r.warm {
 		r.warm = true
@@ -243,7 +245,7 @@ func (h *Hub) skipTo(rm *room, seq uint64) {
 				from = r.next(m.cursor)
 			}
 			m.cursor = catching
-			h.catching[seat{c.id, r.self}] = &catchup{told: true, asked: true, been: true, next: from, epoch: rm.head.Epoch}
+			h.catching[seat{c.id, r.self}] = &catchup{size: firstPage, told: true, asked: true, been: true, next: from, epoch: rm.head.Epoch}
 			h.goOn(c)
 		}
 		r.drop(r.head())

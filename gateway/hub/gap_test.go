@@ -42,8 +42,8 @@ func TestGapClosesTextSessions(t *testing.T) {
 // emptied is a log whose rooms have aged out.
 type emptied struct{ *world }
 
-func (e emptied) Read(q history.Query, done func(history.Page, error)) {
-	e.later = append(e.later, func() { done(history.Page{}, nil) })
+func (e emptied) Read(q history.Query, done func(bridge.Page, error)) {
+	e.later = append(e.later, func() { done(bridge.Page{}, nil) })
 }
 
 // Whoever comes into a room whose log has aged out under those who are in it is not kept

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"roomcast/gateway/bridge"
+	"roomcast/gateway/limit"
 	"roomcast/gateway/loop"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
@@ -35,13 +36,14 @@ type Config struct {
 	// on from the log, a text session is closed as slow.
 	RoomBytes int
 
-	// QueueBytes bounds what waits for one connection alone. Above it the connection
-	// is told to be slow.
+	// QueueBytes bounds what waits for one connection alone that takes nothing. Above it
+	// the connection is told to be slow.
 	QueueBytes int
 
-	// MemoryBytes bounds all rings and queues of the hub together. Above it rings shrink
-	// and so overtake sooner, and whoever does not read is told to be slow at once.
-	MemoryBytes int
+	// Memory is what rings, queues, pages and deliveries are taken from, shared with other
+	// hubs. While it is full rings shrink and so overtake sooner, and a connection that
+	// takes nothing is told to be slow at once.
+	Memory *limit.Budget
 
 	// InboxBytes bounds deliveries that wait for the loop. Above it they are let go,
 	// and read from the log by all members of their rooms.
@@ -60,12 +62,12 @@ type Config struct {
 // DefaultConfig returns the defaults; Name is the caller's.
 func DefaultConfig() Config {
 	return Config{
-		RoomBytes:   256 << 10,
-		QueueBytes:  256 << 10,
-		MemoryBytes: 256 << 20,
-		InboxBytes:  32 << 20,
-		Quiet:       10 * time.Second,
-		Log:         slog.Default(),
+		RoomBytes:  256 << 10,
+		QueueBytes: 256 << 10,
+		Memory:     limit.NewBudget(256 << 20),
+		InboxBytes: 32 << 20,
+		Quiet:      10 * time.Second,
+		Log:        slog.Default(),
 	}
 }
 
@@ -80,7 +82,7 @@ type Conns interface {
 type Log interface {
 	Follow(room proto.Room, f bridge.Follower, ready func(history.Head, error))
 	Unfollow(room proto.Room, f bridge.Follower)
-	Read(q history.Query, done func(history.Page, error))
+	Read(q history.Query, done func(bridge.Page, error))
 }
 
 // Sessions is who the hub works for. It is called on the loop, never while the hub is in
@@ -145,8 +147,9 @@ type Hub struct {
 	warm    []*ring      // rings that hold a buffer
 	notices []told
 
-	tally    tally // what stats do not have yet
-	held     int64 // bytes of rings and queues
+	tally    tally      // what stats do not have yet
+	rung     limit.Part // bytes of rings
+	due      limit.Part // bytes of queues
 	second   uint32
 	waking   bool // a timer will bring about another sweep
 	deflater wire.Deflater
@@ -163,8 +166,9 @@ func New(cfg Config, conns Conns, log Log, sessions Sessions) *Hub {
 	h := &Hub{
 		cfg: cfg, conns: conns, log: log, sessions: sessions, stats: new(Stats),
 		rooms: make(map[proto.Room]*room), catching: make(map[seat]*catchup),
+		rung: cfg.Memory.Part(limit.Rings), due: cfg.Memory.Part(limit.Queues),
 	}
-	h.inbox.hub = h
+	h.inbox.hub, h.inbox.held = h, cfg.Memory.Part(limit.Inboxes)
 	h.after = func(d time.Duration, f func()) { time.AfterFunc(d, f) }
 	return h
 }
@@ -231,7 +235,7 @@ func (h *Hub) sweep() {
 			continue
 		}
 		r.base, r.warm = r.head(), false
-		h.held -= int64(cap(r.buf))
+		h.rung.Add(-r.size())
 		r.buf, r.frames = nil, nil
 	}
 	clear(h.warm[len(keep):])
@@ -245,8 +249,9 @@ func (h *Hub) sweep() {
 		h.waking = true
 		h.after(sweepAgain, func() { h.Post(func() { h.waking = false }) })
 	}
-	h.stats.HeldBytes.Store(h.held)
+	h.rung.Settle()
+	h.due.Settle()
 }
 
-// full reports whether all memory the hub may hold is in use.
-func (h *Hub) full() bool { return h.held >= int64(h.cfg.MemoryBytes) }
+// full reports whether all memory is in use that the hub and the others may hold.
+func (h *Hub) full() bool { return h.cfg.Memory.Full() }

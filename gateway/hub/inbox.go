@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"roomcast/gateway/bridge"
+	"roomcast/gateway/limit"
 	"roomcast/proto"
 )
 
@@ -16,6 +17,7 @@ type inbox struct {
 	mu     sync.Mutex
 	items  []item
 	bytes  int
+	held   limit.Part            // the bytes of items, and of what is being drained
 	missed map[proto.Room]missed // what was let go
 	posted bool                  // drain will run
 
@@ -61,6 +63,7 @@ func (in *inbox) Deliver(d bridge.Delivery) {
 		return
 	}
 	in.bytes += size
+	in.held.Add(size)
 	in.add(item{delivery: d})
 }
 
@@ -87,7 +90,7 @@ func (in *inbox) add(it item) {
 // drain takes everything in.
 func (in *inbox) drain() {
 	in.mu.Lock()
-	items, missed := in.items, in.missed
+	items, missed, bytes := in.items, in.missed, in.bytes
 	in.items, in.missed, in.bytes, in.posted = in.draining[:0], nil, 0, false
 	in.mu.Unlock()
 	for i := range items {
@@ -105,4 +108,8 @@ func (in *inbox) drain() {
 		items = nil
 	}
 	in.draining = items
+	in.mu.Lock()
+	in.held.Add(-bytes)
+	in.held.Settle()
+	in.mu.Unlock()
 }

@@ -101,18 +101,22 @@ func (w *world) Follow(name proto.Room, f bridge.Follower, ready func(history.He
 
 func (w *world) Unfollow(name proto.Room, f bridge.Follower) { w.room(name).followed = false }
 
-func (w *world) Read(q history.Query, done func(history.Page, error)) {
+func (w *world) Read(q history.Query, done func(bridge.Page, error)) {
 	if w.early {
 		page := w.room(q.Room).read(q)
-		w.later = append(w.later, func() { done(page, nil) })
+		w.later = append(w.later, func() { done(bridge.NewPage(page, w.hub.cfg.Memory, 1), nil) })
 		return
 	}
 	w.later = append(w.later, func() {
 		if w.rand.IntN(10) == 0 {
-			done(history.Page{}, errors.New("log is away"))
+			done(bridge.Page{}, errors.New("log is away"))
 			return
 		}
-		done(w.room(q.Room).read(q), nil)
+		if w.rand.IntN(10) == 0 {
+			done(bridge.Page{}, proto.Refuse(proto.Overloaded, "no memory"))
+			return
+		}
+		done(bridge.NewPage(w.room(q.Room).read(q), w.hub.cfg.Memory, 1), nil)
 	})
 }
 
@@ -140,7 +144,8 @@ func (r *modelRoom) read(q history.Query) history.Page {
 	if limit == 0 {
 		limit = 64
 	}
-	for seq := first; seq <= head && seq < first+limit; seq++ {
+	for seq, bytes := first, 0; seq <= head && seq < first+limit && (bytes < q.Bytes || q.Bytes == 0); seq++ {
+		bytes += len(r.events[seq-1])
 		e, _ := proto.ParseEvent(r.events[seq-1])
 		p.Records = append(p.Records, proto.Record{Room: r.name, Seq: seq, Kind: e.Kind, Stamp: "T", Text: spanOf(r.events[seq-1]), Payload: r.events[seq-1]})
 	}

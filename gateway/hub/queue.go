@@ -26,7 +26,7 @@ func (h *Hub) queueOf(c *conn) *queue {
 			q := &h.queues[c.queue-1]
 			q.buf = h.spare[n-1]
 			h.spare = h.spare[:n-1]
-			h.held += int64(cap(q.buf))
+			h.due.Add(cap(q.buf))
 		}
 		c.flags |= queued
 	}
@@ -40,7 +40,7 @@ func (h *Hub) queueOf(c *conn) *queue {
 func (h *Hub) append(q *queue, p []byte) {
 	was := cap(q.buf)
 	q.buf = append(q.buf, p...)
-	h.held += int64(cap(q.buf) - was)
+	h.due.Add(cap(q.buf) - was)
 }
 
 // writeQueue reports whether the queue is empty now.
@@ -67,7 +67,7 @@ func (h *Hub) freeQ(c *conn) {
 		return
 	}
 	q := &h.queues[c.queue-1]
-	h.held -= int64(cap(q.buf))
+	h.due.Add(-cap(q.buf))
 	if cap(q.buf) > 0 && cap(q.buf) <= spareBytes && len(h.spare) < spareCount {
 		h.spare = append(h.spare, q.buf[:0])
 	}

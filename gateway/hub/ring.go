@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sort"
 	"time"
+	"unsafe"
 )
 
 // ring is the newest part of a room's log as the frames of one encoding, each encoded
@@ -57,6 +58,9 @@ const (
 	ringFirst = 2 << 10
 	ringSmall = 16 << 10
 )
+
+// size returns how many bytes of memory the ring holds.
+func (r *ring) size() int { return cap(r.buf) + cap(r.frames)*int(unsafe.Sizeof(frame{})) }
 
 func (r *ring) head() uint64 { return r.base + uint64(len(r.buf)) }
 

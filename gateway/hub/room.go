@@ -186,7 +186,7 @@ func (h *Hub) addRing(rm *room, enc Encoding) *ring {
 }
 
 func (h *Hub) dropRing(r *ring) {
-	h.held -= int64(cap(r.buf))
+	h.rung.Add(-r.size())
 	r.buf, r.frames = nil, nil
 	r.room.rings[r.enc] = nil
 	h.rings[r.self] = nil
@@ -255,7 +255,11 @@ func (h *Hub) removePlace(c *conn, i int) {
 
 	r := h.rings[p.ring]
 	if r.members[p.at].cursor == catching {
-		delete(h.catching, seat{c.id, p.ring})
+		s := seat{c.id, p.ring}
+		if cu := h.catching[s]; cu != nil {
+			h.release(c, cu)
+		}
+		delete(h.catching, s)
 	}
 	at, last := int(p.at), len(r.members)-1
 	if at < r.pos {

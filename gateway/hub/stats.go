@@ -4,8 +4,7 @@ import "sync/atomic"
 
 // Stats are a hub's counters. They are written by its loop and read by anybody.
 type Stats struct {
-	Rooms     atomic.Int64 // now followed
-	HeldBytes atomic.Int64 // of rings and queues, as of the last second
+	Rooms atomic.Int64 // now followed
 
 	Deliveries atomic.Uint64 // frames of rooms given to a member
 	Replayed   atomic.Uint64 // events served from the log

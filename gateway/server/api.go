@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"roomcast/gateway/bridge"
+	"roomcast/gateway/limit"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -27,6 +28,7 @@ const apiPatience = 8 * time.Second
 // It holds no state of its own and serves any number of requests at once.
 type api struct {
 	bridge     *bridge.Bridge
+	memory     *limit.Budget // for answers, while they are written
 	guard      guard
 	maxMessage int
 	log        *slog.Logger
@@ -60,6 +62,10 @@ func (a *api) handler(serve func(*http.Request) (answer, error)) http.HandlerFun
 			r.Body = http.MaxBytesReader(w, r.Body, int64(2*a.maxMessage)+4096)
 			body, err = serve(r)
 		}
+		if err == nil && !a.memory.Take(limit.Pages, len(body)) {
+			body, err = nil, proto.Refuse(proto.Overloaded, "the memory of this gateway is in use; ask again").After(time.Second)
+		}
+		defer a.memory.Add(limit.Pages, -len(body))
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
 		if err == nil {
@@ -207,11 +213,16 @@ func (a *api) history(r *http.Request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := await(r.Context(), func(done func(history.Page, error)) { a.bridge.Read(q, done) })
-	if err != nil {
-		return nil, err
-	}
-	return appendPage(nil, q.Room, page), nil
+	return await(r.Context(), func(done func(answer, error)) {
+		a.bridge.Read(q, func(page bridge.Page, err error) {
+			defer page.Release()
+			if err != nil {
+				done(nil, err)
+				return
+			}
+			done(appendPage(nil, q.Room, page.Page), nil)
+		})
+	})
 }
 
 func appendPage(b []byte, room proto.Room, p history.Page) []byte {

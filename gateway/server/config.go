@@ -39,7 +39,8 @@ type Config struct {
 	ConnectRate              int           // new connections a second, 0 = no limit
 	Rate                     float64       // messages a second a connection, 0 = no limit
 	Burst                    int           // messages at once
-	Memory                   int64         // bytes for what members have not read yet
+	Memory                   int64         // bytes held for members, see [limit.Use]
+	MaxRooms                 int           // rooms that members are in; 0 = as many as Memory has room for
 	Greeting                 string        // first frame of a text session, "" = none
 	Conformance              bool          // offers /echo and verbatim rooms to protocol test suites
 	Compress                 bool          // offers permessage-deflate
@@ -76,7 +77,8 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.IntVar(&c.MaxConnections, "max-connections", c.MaxConnections, "serve at most this `number` of connections; 0 = as many as there are file descriptors")
 	flags.IntVar(&c.MaxConnectionsPerAddress, "max-connections-per-address", c.MaxConnectionsPerAddress, "serve at most this `number` of connections of one IP address (one /64 of IPv6); 0 = no limit, right behind a proxy")
 	flags.IntVar(&c.ConnectRate, "connect-rate", c.ConnectRate, "let this `number` of connections in each second; 0 = no limit")
-	flags.Int64Var(&c.Memory, "memory", c.Memory, "keep at most so many `bytes` of messages for members who read slowly")
+	flags.Int64Var(&c.Memory, "memory", c.Memory, "hold at most this number of `bytes` for members: pages of the log, queues, unfinished messages and requests, rooms; what would exceed it waits or is refused as overloaded")
+	flags.IntVar(&c.MaxRooms, "max-rooms", c.MaxRooms, "let members be in this `number` of rooms at once, all members together; 0 = as many as half of --memory holds, 5 KiB each")
 	flags.StringSliceVar(&c.Auth.AllowOrigins, "allow-origin", nil, "let pages of this `origin`, such as https://chat.example.org, connect; repeatable, exact; the same host and loopback are always let in")
 	flags.StringVar(&c.Auth.KeyFile, "auth-key-file", c.Auth.KeyFile, "accept tokens (JWT) signed with the secret or for the PEM public key in this `file`")
 	flags.BoolVar(&c.AllowQueryToken, "allow-query-token", c.AllowQueryToken, "accept tokens as ?token= too; danger: URLs end up in the logs of proxies")
@@ -103,7 +105,8 @@ func (c *Config) Check() error {
 		{c.ConnectRate < 0, "--connect-rate is not below 0"},
 		{c.Rate < 0, "--rate is not below 0"},
 		{c.Rate > 0 && c.Burst < 1, "--burst is at least 1"},
-		{c.Memory < 1<<20, "--memory is at least 1048576 bytes"},
+		{c.Memory < 8<<20, "--memory is at least 8388608 bytes"},
+		{c.MaxRooms < 0, "--max-rooms is not below 0"},
 		{c.DrainTime < 0, "--drain-time is not below 0"},
 		{c.Loops < 0 || c.Loops > 16*runtime.NumCPU(), "--loops is 0 to 16 for each core"},
 		{len(c.Greeting) > c.MaxMessage, "--greeting is longer than --max-message"},
@@ -135,7 +138,7 @@ const conformancePending = 20 << 20
 
 // sessions returns what the sessions of one loop go by. Name tells its connections
 // from those of all others; the loops share the memory.
-func (c *Config) sessions(name string, loops int) session.Config {
+func (c *Config) sessions(name string, memory *limit.Budget) session.Config {
 	s := session.DefaultConfig()
 	s.MaxMessage = c.MaxMessage
 	s.Rate = limit.Rate{PerSecond: c.Rate, Burst: c.Burst}
@@ -144,7 +147,7 @@ func (c *Config) sessions(name string, loops int) session.Config {
 	s.Compress, s.Conformance = c.Compress, c.Conformance
 	s.Log, s.Hub.Log = c.Log, c.Log
 	s.Hub.Name = name
-	s.Hub.MemoryBytes = int(c.Memory) / loops
+	s.Hub.Memory = memory
 	return s
 }
 

@@ -8,18 +8,19 @@ import (
 
 	"roomcast/gateway/auth"
 	"roomcast/gateway/bridge"
+	"roomcast/gateway/limit"
 	"roomcast/gateway/web"
 	"roomcast/proto"
 )
 
 // routes returns everything on the public port that is not a WebSocket handshake.
-func routes(cfg *Config, b *bridge.Bridge, who *auth.Auth, listen net.Addr) (http.Handler, error) {
+func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, who *auth.Auth, listen net.Addr) (http.Handler, error) {
 	guard, err := newGuard(cfg.APITokenFile, listen, who)
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	(&api{bridge: b, guard: guard, maxMessage: cfg.MaxMessage, log: cfg.Log}).register(mux)
+	(&api{bridge: b, memory: memory, guard: guard, maxMessage: cfg.MaxMessage, log: cfg.Log}).register(mux)
 	page := web.New()
 	mux.Handle("/", page)
 	room := room(page)

@@ -25,6 +25,7 @@ import (
 // Server is one gateway. Run is called once; Ready from anywhere.
 type Server struct {
 	cfg    Config
+	memory *limit.Budget // of the loops and the bridge
 	bridge *bridge.Bridge
 	stats  stats
 	phase  atomic.Pointer[string] // why it is not ready; nil = it is
@@ -35,12 +36,14 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, memory: limit.NewBudget(cfg.Memory)}
+	s.stats.memory = s.memory
 	s.set("waiting for NATS")
 	b := bridge.DefaultConfig()
 	b.ID, b.Version, b.Dial, b.Keys, b.Log = cfg.ID, daemon.SemVer(), cfg.Dial, cfg.Keys, cfg.Log
 	b.LogMessages = cfg.LogMessages
 	b.Stats = s.stats.summary
+	b.Memory, b.MaxRooms = s.memory, cfg.MaxRooms
 	var err error
 	if s.bridge, err = bridge.New(b); err != nil {
 		return nil, err
@@ -175,7 +178,7 @@ func (s *Server) open() (*front, error) {
 	}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	f.handoff = newHandoff(f.addr)
-	handler, err := routes(cfg, s.bridge, who, f.addr)
+	handler, err := routes(cfg, s.bridge, s.memory, who, f.addr)
 	if err != nil {
 		f.close()
 		return nil, err
@@ -193,7 +196,7 @@ func (s *Server) open() (*front, error) {
 		Total: connectionsThatFit(cfg.MaxConnections, cfg.Log), PerAddress: cfg.MaxConnectionsPerAddress, PerSecond: int(cfg.ConnectRate),
 	})
 	for i, l := range f.loops {
-		sc := cfg.sessions(fmt.Sprintf("%s-%d", cfg.ID, i), len(f.loops))
+		sc := cfg.sessions(fmt.Sprintf("%s-%d", cfg.ID, i), s.memory)
 		sc.HTTP = f.handoff.give
 		f.sessions = append(f.sessions, session.New(sc, l, s.bridge, who, caps))
 	}

@@ -14,6 +14,8 @@ import (
 // stats adds up what the loops count, for /metrics and for nats micro stats. It is
 // safe for concurrent use; before watch there is nothing to add up.
 type stats struct {
+	memory *limit.Budget
+
 	mu       sync.Mutex
 	sessions []*session.Sessions // guarded by mu
 	caps     *limit.Caps         // guarded by mu
@@ -70,12 +72,12 @@ func counter(name, help string, read func(*session.Sessions) uint64) figure {
 var figures = []figure{
 	gauge("sessions", "Open sessions.", func(ss *session.Sessions) float64 { return float64(ss.Stats().Sockets.Load()) }),
 	gauge("rooms", "Rooms with members, each loop's counted by itself.", func(ss *session.Sessions) float64 { return float64(ss.Hub().Stats().Rooms.Load()) }),
-	gauge("held_bytes", "Bytes kept for members who have not read them.", func(ss *session.Sessions) float64 { return float64(ss.Hub().Stats().HeldBytes.Load()) }),
 	counter("sessions_opened_total", "Sessions ever.", func(ss *session.Sessions) uint64 { return ss.Stats().Opened.Load() }),
 	counter("sessions_lost_total", "Connections that broke without a close frame.", func(ss *session.Sessions) uint64 { return ss.Stats().Lost.Load() }),
 	counter("handshakes_refused_total", "Handshakes refused by an HTTP status.", func(ss *session.Sessions) uint64 { return ss.Stats().Refused.Load() }),
 	counter("messages_total", "Messages and commands that came in.", func(ss *session.Sessions) uint64 { return ss.Stats().Messages.Load() }),
 	counter("pings_total", "Pings sent to quiet connections.", func(ss *session.Sessions) uint64 { return ss.Stats().Pings.Load() }),
+	counter("memory_closes_total", "Connections ended because there was no memory for what they had sent in part.", func(ss *session.Sessions) uint64 { return ss.Stats().MemoryCloses.Load() }),
 	counter("slow_sessions_total", "Sessions that did not read what was due to them.", func(ss *session.Sessions) uint64 { return ss.Stats().Slow.Load() }),
 	counter("deliveries_total", "Frames of rooms given to a member.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Deliveries.Load() }),
 	counter("replayed_total", "Events served from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Replayed.Load() }),
@@ -88,6 +90,8 @@ var figures = []figure{
 
 var (
 	connectionsDesc = prometheus.NewDesc("roomcast_gateway_connections", "Open connections, sessions or not.", nil, nil)
+	memoryDesc      = prometheus.NewDesc("roomcast_gateway_memory_bytes", "Bytes held for members, by what they are held for.", []string{"use"}, nil)
+	memoryLimitDesc = prometheus.NewDesc("roomcast_gateway_memory_limit_bytes", "Bytes that may be held for members: --memory. Half of them for one use.", nil, nil)
 	refusalsDesc    = prometheus.NewDesc("roomcast_gateway_refusals_total", "Commands refused, by code.", []string{"code"}, nil)
 	closesDesc      = prometheus.NewDesc("roomcast_gateway_closes_total", "Sessions closed, by close code.", []string{"code", "name"}, nil)
 )
@@ -98,6 +102,8 @@ func (s *stats) Describe(out chan<- *prometheus.Desc) {
 		out <- f.desc
 	}
 	out <- connectionsDesc
+	out <- memoryDesc
+	out <- memoryLimitDesc
 	out <- refusalsDesc
 	out <- closesDesc
 }
@@ -118,6 +124,10 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(f.desc, f.kind, sum(f.read))
 	}
 	out <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(caps.Count()))
+	for _, use := range limit.Uses() {
+		out <- prometheus.MustNewConstMetric(memoryDesc, prometheus.GaugeValue, float64(s.memory.Used(use)), use.String())
+	}
+	out <- prometheus.MustNewConstMetric(memoryLimitDesc, prometheus.GaugeValue, float64(s.memory.Most()))
 	for _, code := range session.Codes() {
 		n := sum(func(ss *session.Sessions) float64 { return float64(ss.Stats().Refusals(code)) })
 		out <- prometheus.MustNewConstMetric(refusalsDesc, prometheus.CounterValue, n, string(code))

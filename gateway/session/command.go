@@ -202,16 +202,22 @@ func (ss *Sessions) history(s *session, c *proto.Command) error {
 		q.Limit = defaultHistory
 	}
 	id, cmd, room := s.id, string(c.ID), c.Room
-	ss.bridge.Read(q, func(page history.Page, err error) {
+	// One page at a time: whoever asks for many gets each when the one before is on its way.
+	ss.hold(s, pausePage)
+	ss.bridge.Read(q, func(page bridge.Page, err error) {
 		ss.hub.Post(func() {
+			defer page.Release()
 			s := ss.get(id)
-			switch {
-			case s == nil || s.phase != open:
-			case err != nil:
-				ss.answerRefusal(s, []byte(cmd), unread(err))
-			default:
-				ss.send(s, appendPage(ss.ok([]byte(cmd)), room, page))
+			if s == nil || s.phase != open {
+				return
 			}
+			if err != nil {
+				ss.answerRefusal(s, []byte(cmd), unread(err))
+			} else {
+				ss.send(s, appendPage(ss.ok([]byte(cmd)), room, page.Page))
+			}
+			ss.checkQueue(s)
+			ss.release(s, pausePage)
 		})
 	})
 	return nil

@@ -97,6 +97,9 @@ type Sessions struct {
 	resends  map[joining]*limit.Resends
 	inflater wire.Inflater
 	buf      []byte // for one answer
+
+	parts    limit.Part // bytes of unfinished messages
+	requests limit.Part // bytes of unfinished requests
 }
 
 var _ loop.Handler = (*Sessions)(nil)
@@ -113,6 +116,7 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, caps *limit.C
 		verbose:  cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 	}
 	ss.hub = hub.New(cfg.Hub, l, b, ss)
+	ss.parts, ss.requests = cfg.Hub.Memory.Part(limit.Messages), cfg.Hub.Memory.Part(limit.Handshakes)
 	return ss
 }
 
@@ -138,6 +142,7 @@ type session struct {
 	flooded uint32 // the second since which it has been held back over and over; 0 = never
 	expires uint32 // the second its token runs out; 0 = never
 	issued  uint32 // the second its identity got its first resume string
+	rest    uint32 // bytes it is held to have sent that could not be used yet
 	wakeMs  uint32 // when reading goes on, or went on last, after being held, in the loop's milliseconds
 	refused uint16 // commands in a row, for going too fast
 	saying  uint8  // messages without an answer
@@ -177,6 +182,7 @@ const (
 	pauseSays                    // too many of its messages wait to be stored
 	pauseQueue                   // it does not read what it asked for
 	pauseDrain                   // it is only to hear the answers it waits for, then to go
+	pausePage                    // it waits for a page of history
 )
 
 type sessionFlags uint8
@@ -219,6 +225,7 @@ func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
 		return len(p)
 	}
 	s.heard, s.pinged = ss.second(), 0
+	ss.forgetRest(s)
 	if s.phase == handshake {
 		used = ss.greet(s, p)
 	}
@@ -241,6 +248,9 @@ func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
 	case ending:
 		return len(p)
 	}
+	if !ss.holdRest(s, len(p)-used) {
+		return len(p)
+	}
 	return used
 }
 
@@ -259,6 +269,7 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 	if s == nil {
 		return
 	}
+	ss.forgetRest(s)
 	if s.flags&counted != 0 {
 		ss.caps.Close(netip.AddrFrom16(s.peer))
 	}

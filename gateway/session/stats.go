@@ -11,12 +11,13 @@ import (
 type Stats struct {
 	Sockets atomic.Int64 // open sessions
 
-	Opened   atomic.Uint64 // sessions ever
-	Refused  atomic.Uint64 // handshakes
-	Messages atomic.Uint64 // data frames that came in
-	Pings    atomic.Uint64 // sent
-	Slow     atomic.Uint64 // sessions that did not read
-	Lost     atomic.Uint64 // connections that broke without a close frame
+	Opened       atomic.Uint64 // sessions ever
+	Refused      atomic.Uint64 // handshakes
+	Messages     atomic.Uint64 // data frames that came in
+	Pings        atomic.Uint64 // sent
+	Slow         atomic.Uint64 // sessions that did not read
+	MemoryCloses atomic.Uint64 // connections ended because there was no memory for what they had sent in part
+	Lost         atomic.Uint64 // connections that broke without a close frame
 
 	refusals map[proto.Code]*atomic.Uint64      // fixed after construction
 	closes   map[proto.CloseCode]*atomic.Uint64 // fixed after construction

@@ -24,7 +24,7 @@ const (
 	attemptTime  = time.Second            // to wait for an answer, or for more of one, before asking again
 	firstBackoff = 20 * time.Millisecond  // after "no responders", doubled each time
 	maxBackoff   = 500 * time.Millisecond // until the caller's deadline
-	maxAnswer    = maxPageBytes           // of one batch; the server stops after the record that passes it
+	maxAnswer    = MaxPageBytes           // of one batch; the server stops after the record that passes it
 )
 
 // request is the body of both gets, see ADR-31 and the JetStream API.

@@ -20,7 +20,7 @@ import (
 const (
 	DefaultLimit = 64               // records
 	MaxLimit     = proto.MaxHistory // records
-	maxPageBytes = 1 << 20          // of payloads; a page ends before the record that passes it
+	MaxPageBytes = 1 << 20          // of payloads; a page ends before the record that passes it
 	maxHeads     = 256              // rooms of one request of Heads; the server's limit is 1024
 	staleRetries = 3                // of an answer that lacks records known to exist
 	staleWait    = 10 * time.Millisecond

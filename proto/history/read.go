@@ -31,8 +31,8 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		q.Limit = DefaultLimit
 	}
 	q.Limit = min(q.Limit, MaxLimit)
-	if q.Bytes <= 0 || q.Bytes > maxPageBytes {
-		q.Bytes = maxPageBytes
+	if q.Bytes <= 0 || q.Bytes > MaxPageBytes {
+		q.Bytes = MaxPageBytes
 	}
 	head, found, err := l.head(ctx, q)
 	if err != nil {
