@@ -99,15 +99,13 @@ func (p *Part) Add(n int) {
 	}
 }
 
-// Take takes n bytes and reports whether they fit; if not, nothing has been taken.
+// Take takes n bytes and reports whether they fit; if not, nothing has been taken. Parts
+// that take at the same moment may together exceed the budget by what they took.
 func (p *Part) Take(n int) bool {
-	if p.held+n-p.told > partSlack {
-		if !p.budget.Take(p.use, p.held+n-p.told) {
-			return false
-		}
-		p.told = p.held + n
+	if !p.budget.Has(p.use, p.held+n-p.told) {
+		return false
 	}
-	p.held += n
+	p.Add(n)
 	return true
 }
 
@@ -116,6 +114,9 @@ func (p *Part) Held() int { return p.held }
 
 // Settle tells the budget exactly what is held.
 func (p *Part) Settle() {
+	if p.held == p.told {
+		return
+	}
 	p.budget.Add(p.use, p.held-p.told)
 	p.told = p.held
 }

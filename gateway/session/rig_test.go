@@ -120,7 +120,7 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	}
 	g := &gateway{t: t, http: make(chan net.Conn, 16)}
 	bc := s.bridge
-	bc.ID, bc.Dial = name, s.dial
+	bc.ID, bc.Dial, bc.Memory = name, s.dial, s.session.Hub.Memory
 	var err error
 	if g.bridge, err = bridge.New(bc); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,89 @@
+package session_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"roomcast/gateway/limit"
+	"roomcast/gateway/session"
+	"roomcast/proto"
+)
+
+// Pages that are asked for together come one after the other. Whoever reads them is not
+// slow, however many they are.
+func TestHistoryAskedTogether(t *testing.T) {
+	g := start(t, func(s *settings) { s.loop.Loops = 1; s.session.Rate.PerSecond = 0 })
+	room := fmt.Sprintf("pages_%d", time.Now().UnixNano())
+	sender := g.json("/room/" + room + "/")
+	sender.want(`{"hello":*`)
+	g.stuff(sender, room, 20, 30_000)
+	for _, n := range []int{2, 8, 40} {
+		c := g.json("/room/" + room + "/")
+		c.want(`{"hello":*`)
+		var all []byte
+		for i := range n {
+			all = append(all, maskedFrame(0x81, fmt.Sprintf(`{"id":%d,"history":{"room":"%s","before":%d}}`, i, room, 20-i%8))...)
+		}
+		c.write(all)
+		for i := range n {
+			if got, want := c.next(), fmt.Sprintf(`{"id":%d,"ok":{"room":"%s","events":[`, i, room); !strings.HasPrefix(got, want) {
+				t.Fatalf("answer %d of %d is %.200s", i, n, got)
+			}
+		}
+	}
+}
+
+// Unfinished messages and requests are counted, and those that would take more than their
+// share end with a reason. What the others do is not touched.
+func TestUnfinishedMessagesAreBounded(t *testing.T) {
+	both(t, func(t *testing.T, portable func(*settings)) {
+		memory := limit.NewBudget(2 << 20)
+		g := start(t, portable, func(s *settings) { s.session.Hub.Memory = memory; s.loop.Loops = 1 })
+		room := fmt.Sprintf("half_%d", time.Now().UnixNano())
+		var clients []*client
+		for range 40 {
+			c := g.text("/room/" + room + "/")
+			c.write(maskedFrame(0x81, strings.Repeat("x", 60_000))[:40_000])
+			clients = append(clients, c)
+		}
+		closes := func() uint64 {
+			return g.sum(func(ss *session.Sessions) uint64 { return ss.Stats().Closes(proto.CloseShed) })
+		}
+		eventually(t, "sessions to be closed for want of memory", func() bool { return closes() > 0 })
+		most := int64(1 << 20)
+		if used := memory.Used(limit.Messages); used > most || used < most/2 {
+			t.Errorf("%d bytes of unfinished messages are counted, want about %d", used, most)
+		}
+		last := clients[len(clients)-1]
+		last.want("close 4002 *unfinished messages*")
+		speaker := g.json("/room/" + room + "/")
+		speaker.want(`{"hello":*`)
+		speaker.send(`{"id":1,"say":{"text":"hi"}}`)
+		for !strings.Contains(speaker.next(), `"ok"`) {
+		}
+		for _, c := range clients {
+			c.nc.Close()
+		}
+		eventually(t, "the memory to be given back", func() bool { return memory.Used(limit.Messages) == 0 })
+
+		var halves []net.Conn
+		for range 200 {
+			c := g.connect()
+			c.write([]byte("GET /room/lobby/ HTTP/1.1\r\nCookie: " + strings.Repeat("x", 4000)))
+			halves = append(halves, c.nc)
+		}
+		eventually(t, "requests to be refused for want of memory", func() bool {
+			return g.sum(func(ss *session.Sessions) uint64 { return ss.Stats().MemoryCloses.Load() }) > closes()
+		})
+		if used := memory.Used(limit.Handshakes); used > most {
+			t.Errorf("%d bytes of unfinished requests are counted, want at most %d", used, most)
+		}
+		for _, nc := range halves {
+			nc.Close()
+		}
+		eventually(t, "the memory to be given back", func() bool { return memory.Used(limit.Handshakes) == 0 })
+	})
+}
