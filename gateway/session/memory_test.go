@@ -29,7 +29,11 @@ func TestHistoryAskedTogether(t *testing.T) {
 		}
 		c.write(all)
 		for i := range n {
-			if got, want := c.next(), fmt.Sprintf(`{"id":%d,"ok":{"room":"%s","events":[`, i, room); !strings.HasPrefix(got, want) {
+			got := c.next()
+			for strings.HasPrefix(got, `{"room"`) { // the last message, delivered late
+				got = c.next()
+			}
+			if want := fmt.Sprintf(`{"id":%d,"ok":{"room":"%s","events":[`, i, room); !strings.HasPrefix(got, want) {
 				t.Fatalf("answer %d of %d is %.200s", i, n, got)
 			}
 		}
