@@ -219,3 +219,26 @@ func TestAddressesInUse(t *testing.T) {
 		}
 	}
 }
+
+// With --log-messages a message has one line, wherever it came from, and the line never
+// holds its text.
+func TestLogMessages(t *testing.T) {
+	var log strings.Builder
+	base, stop := serveLogging(t, &log, "--log-level", "info", "--log-messages")
+	member := join(t, base, "room/lobby/")
+	if err := member.Write(t.Context(), websocket.MessageText, []byte("CANARY")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := member.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := call(t, "POST", base+"api/rooms/lobby/messages", "CANARY", "Content-Type", "text/plain"); status != 200 {
+		t.Fatalf("got %d %s, want 200", status, body)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(log.String(), "msg=message room=lobby"); got != 2 || strings.Contains(log.String(), "CANARY") {
+		t.Errorf("got %d lines for 2 messages, or their text:\n%s", got, log.String())
+	}
+}

@@ -136,6 +136,8 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 		if err := s.standalone.Check(); err != nil {
 			return err
 		}
+		// The room service sees all messages, those of NATS clients too.
+		s.standalone.Service.LogMessages, s.server.LogMessages = s.server.LogMessages, false
 		if !flags.Changed("drain-time") {
 			s.server.DrainTime = standaloneDrain
 		}

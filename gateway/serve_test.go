@@ -34,12 +34,19 @@ func serve(t *testing.T, args ...string) string {
 // ended and may be called again.
 func serveUntil(t *testing.T, args ...string) (base string, stop func() error) {
 	t.Helper()
+	return serveLogging(t, os.Stderr, args...)
+}
+
+// serveLogging is serveUntil with the log going to a writer.
+func serveLogging(t *testing.T, log io.Writer, args ...string) (base string, stop func() error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r, w := io.Pipe()
 	cmd := command()
 	cmd.SetArgs(append([]string{"--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--sync", "1s", "--nats-monitor", "off",
 		"--ops-listen", "off", "--drain-time", "50ms", "--log-level", "error"}, args...))
 	cmd.SetOut(w)
+	cmd.SetErr(log)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	done := make(chan struct{})
 	var ended error

@@ -236,28 +236,35 @@ func (b *Bridge) Unfollow(room proto.Room, f Follower) {
 // the other, each until it is answered.
 func (b *Bridge) Say(s Say, done func(proto.Reply)) {
 	if b.cfg.LogMessages {
-		answer, from, kind, size := done, s.From.ID, kindOf(&s), len(s.Content.Body)
-		done = func(r proto.Reply) {
-			logMessage(b.cfg.Log, s.Room, from, kind, size, r)
-			answer(r)
-		}
+		done = b.logging(s, done)
 	}
 	b.lanes.say(s, done)
 }
 
-// logMessage logs one line about a message and what became of it. The line never holds
-// the text, since whoever reads the log may not be allowed to read the room.
-func logMessage(log *slog.Logger, room proto.Room, from, kind string, size int, r proto.Reply) {
-	outcome := "stored"
-	switch {
-	case r.Close != 0:
-		outcome = string(proto.ClosedByWord)
-	case r.Refusal != nil:
-		outcome = string(r.Refusal.Code)
-	case r.Duplicate:
-		outcome = "duplicate"
+// logging returns done with a line in the log before it.
+func (b *Bridge) logging(s Say, done func(proto.Reply)) func(proto.Reply) {
+	return func(r proto.Reply) {
+		b.logMessage(&s, r)
+		done(r)
 	}
-	log.Info("message", "room", room.String(), "seq", r.Seq, "id", from, "kind", kind, "bytes", size, "outcome", outcome)
+}
+
+// logMessage logs one line about a message and its answer, as the room service does. The
+// line never holds the text: its reader may not be allowed to read the room.
+func (b *Bridge) logMessage(s *Say, r proto.Reply) {
+	attrs := []any{"room", s.Room.String(), "from", s.From.ID, "kind", string(s.Content.Kind), "bytes", len(s.Content.Body)}
+	switch {
+	case r.Refusal != nil:
+		attrs = append(attrs, "refused", string(r.Refusal.Code))
+	case r.Close != 0:
+		attrs = append(attrs, "close", r.Close.String())
+	default:
+		attrs = append(attrs, "seq", r.Seq, "duplicate", r.Duplicate)
+	}
+	if s.Act != "" {
+		attrs = append(attrs, "act", string(s.Act))
+	}
+	b.cfg.Log.Info("message", attrs...)
 }
 
 // Read reads a page of history. Equal reads at the same time are made once, and share

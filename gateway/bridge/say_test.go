@@ -263,7 +263,7 @@ func TestLogMessages(t *testing.T) {
 	}
 	a.stop()
 	out := lines.String()
-	for _, want := range []string{"msg=message room=lobby seq=1 id=api kind=text bytes=6 outcome=stored", "kind=close bytes=6"} {
+	for _, want := range []string{"msg=message room=lobby from=api kind=text bytes=6 seq=1 duplicate=false", " act=close"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("got a log without %s:\n%s", want, out)
 		}

@@ -128,7 +128,7 @@ func TestLog(t *testing.T) {
 			if strings.Contains(out, "my secret") {
 				t.Errorf("got a log with the text:\n%s", out)
 			}
-			if got := strings.Contains(out, "msg=message room=logged seq="); got != messages {
+			if got := strings.Contains(out, "msg=message room=logged from=anon-"); got != messages {
 				t.Errorf("got a line for the message: %v, want %v:\n%s", got, messages, out)
 			}
 			if strings.Contains(out, resume) || strings.Contains(out, "\nlevel=ERROR") {
