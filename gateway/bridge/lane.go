@@ -57,7 +57,8 @@ func (l *lanes) refuseFirst(key laneKey, r *request, reply proto.Reply) {
 }
 
 // resendsOf returns what has to come again in a lane. Senders that never send again leave
-// theirs behind; each doubling of the count removes those.
+// theirs behind; each doubling of the count removes those. Beyond MaxRequests lanes nothing
+// is kept, and only senders that wait for a refused message keep their order.
 func (l *lanes) resendsOf(key laneKey) *limit.Resends {
 	if r := l.resends[key]; r != nil {
 		return r
@@ -68,7 +69,9 @@ func (l *lanes) resendsOf(key laneKey) *limit.Resends {
 		l.sweepAt = 2 * len(l.resends)
 	}
 	r := new(limit.Resends)
-	l.resends[key] = r
+	if len(l.resends) < l.cfg.MaxRequests {
+		l.resends[key] = r
+	}
 	return r
 }
 

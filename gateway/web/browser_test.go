@@ -112,6 +112,31 @@ func TestReloadResumes(t *testing.T) {
 	}
 }
 
+// Whatever somebody calls themselves, the page sends a name that the server takes, and
+// changes it as little as it can.
+func TestNamesAreSentAsTheServerTakesThem(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=names")
+	for name, want := range map[string]string{
+		"Ann \U0001fae9": "Ann \U0001fae9", // newer than Go's tables
+		"\U0002ebf0明":    "\U0002ebf0明",    // the same
+		"a\u0378b":       "a\u0378b",       // not assigned yet
+		"\U0001f3f4\U000e0067\U000e0062\U000e007f": "\U0001f3f4\U000e0067\U000e0062\U000e007f",
+		"a\u202eb\u2066c\u200f":                    "abc",
+		"a\u0085b\u0007":                           "ab",
+		"  a \u3000 b ":                            "a b",
+		"\u3164\u200d ":                            "",
+	} {
+		rename(p, name)
+		if got := eval[string](p, `document.querySelector("#name").value`); got != want {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+		p.say("as " + want)
+		p.shows("as " + want)
+	}
+}
+
 func TestTabsOfOneBrowser(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)

@@ -25,11 +25,11 @@ function addressed() {
   return new URLSearchParams(location.search).get("group") || "123";
 }
 
-/** A name as the server takes it: nothing invisible, at most 128 bytes. */
+/** A name as the server takes it: no control characters, something to see in it, at most 128 bytes. */
 function cleanName(name) {
-  name = name.replace(/[\p{Z}\s]+/gu, " ").replace(/(?![\u200c\u200d])\p{C}/gu, "").trim();
+  name = name.replace(/[\p{Z}\s]+/gu, " ").replace(/[\p{Cc}\p{Cs}\p{Bidi_Control}]/gu, "").trim();
   while (encoder.encode(name).length > 128) name = Array.from(name).slice(0, -1).join("");
-  return name;
+  return /[^\p{Z}\p{Default_Ignorable_Code_Point}]/u.test(name) ? name : "";
 }
 
 /**
