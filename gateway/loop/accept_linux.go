@@ -1,8 +1,12 @@
 package loop
 
 import (
+	"cmp"
+	"fmt"
+	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -72,20 +76,56 @@ func (e *epoll) accept() (more bool) {
 	return true
 }
 
-func (e *epoll) open(fd int) {
+// add makes a connection of a descriptor. After an error the descriptor is as it was.
+func (e *epoll) add(fd int) (ID, *conn, error) {
 	id, c := e.l.conns.alloc()
 	c.fd = int32(fd)
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(id.Slot()), Pad: int32(id >> 32)}
 	if err := unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
-		unix.Close(fd)
 		e.l.conns.free(id.Slot())
-		e.holdAccepting(os.NewSyscallError("epoll_ctl", err))
+		return 0, nil, os.NewSyscallError("epoll_ctl", err)
+	}
+	return id, c, nil
+}
+
+func (e *epoll) open(fd int) {
+	id, _, err := e.add(fd)
+	if err != nil {
+		unix.Close(fd)
+		e.holdAccepting(err)
 		return
 	}
 	e.scarce = false
 	e.l.stats.Accepted++
 	e.l.stats.Open++
 	e.l.handler.Opened(id, addrPort(&e.peer))
+}
+
+// adopt needs a second descriptor for a moment: nc keeps its own until it is closed.
+func (e *epoll) adopt(nc net.Conn, unread []byte) (ID, error) {
+	socket, ok := nc.(syscall.Conn)
+	if !ok {
+		return 0, fmt.Errorf("a %T has no descriptor", nc)
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	fd := -1
+	var failed error
+	err = raw.Control(func(own uintptr) { fd, failed = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
+	if err = cmp.Or(err, failed); err != nil {
+		return 0, os.NewSyscallError("fcntl", err)
+	}
+	id, c, err := e.add(fd)
+	if err != nil {
+		unix.Close(fd)
+		return 0, err
+	}
+	nc.Close()
+	e.tails.keep(c, unread)
+	e.resumed = append(e.resumed, id)
+	return id, nil
 }
 
 // stopAccepting first accepts what has been queued: closing the listener would

@@ -132,6 +132,39 @@ func TestPauseHoldsAndResumeGoesOn(t *testing.T) {
 	})
 }
 
+// What a handler gathers from bytes that a resumed connection had left is written in
+// the same turn, also if nothing else happens on the loop.
+func TestTurnFollowsWhatWasLeft(t *testing.T) {
+	eachBackend(t, func(t *testing.T, cfg loop.Config) {
+		paused := make(chan bool, 1)
+		var due []byte
+		var from loop.ID
+		h := &script{}
+		h.received = func(id loop.ID, p []byte) int {
+			if from == 0 {
+				from = id
+				h.l.Pause(id)
+				paused <- true
+				return 0
+			}
+			due = append(due, p...)
+			return len(p)
+		}
+		h.turn = func() bool {
+			due = due[h.l.Write(from, due):]
+			return false
+		}
+		c := dial(t, serve(t, cfg, h))
+		io.WriteString(c, "left")
+		<-paused
+		h.l.Post(func() { h.l.Resume(from) })
+		got := make([]byte, 4)
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != "left" {
+			t.Fatalf("got %q, %v, want what was left", got, err)
+		}
+	})
+}
+
 func TestHowConnectionsEnd(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		h := &script{}

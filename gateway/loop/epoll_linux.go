@@ -92,8 +92,9 @@ func (e *epoll) wake() {
 }
 
 func (e *epoll) poll(wait time.Duration) error {
-	e.redeliver() // before anything is read: an end must not overtake it
-	if len(e.resumed) > 0 {
+	// Before anything is read: an end must not overtake it. The turn that follows must
+	// not wait, for the handler may have something to write now.
+	if e.redeliver() || len(e.resumed) > 0 {
 		wait = 0
 	}
 	if err := e.wait(e.acceptAgain(wait)); err != nil {
@@ -198,18 +199,21 @@ func (e *epoll) settle(c *conn, rest []byte) {
 	}
 }
 
-// redeliver gives resumed connections what they had left unused.
-func (e *epoll) redeliver() {
+// redeliver gives resumed connections what they had left unused, and reports whether
+// there was something.
+func (e *epoll) redeliver() (some bool) {
 	resumed := e.resumed
 	e.resumed = nil
 	for _, id := range resumed {
 		if c := e.l.conns.get(id); c != nil && !c.paused && c.tail != 0 {
+			some = true
 			e.settle(c, e.l.receive(id, c, e.tails.of(c).b))
 		}
 	}
 	if e.resumed == nil {
 		e.resumed = resumed[:0]
 	}
+	return some
 }
 
 func (e *epoll) write(id ID, c *conn, p []byte) int {

@@ -55,8 +55,8 @@ type Handler interface {
 	// Due says that the deadline set with SetDeadline has passed; it is unset.
 	Due(id ID)
 
-	// Gone is the last call for a connection, exactly once for every Opened, no
-	// matter who closed it; never from inside another call of the handler. why is
+	// Gone is the last call for a connection, exactly once for every Opened
+	// and every Adopt, no matter who closed it; never from inside another call of the handler. why is
 	// [ErrClosed] after Close, [ErrDetached] after Detach, io.EOF if the peer has
 	// closed and everything it sent has been received, otherwise what went wrong.
 	Gone(id ID, why error)
@@ -93,10 +93,11 @@ type backend interface {
 	poll(wait time.Duration) error // waits for events, for ever if negative, and hands them out
 	wake()                         // ends a poll early; any goroutine
 	write(id ID, c *conn, p []byte) int
-	interest(id ID, c *conn)                 // c.paused has changed
-	closeWrite(id ID, c *conn)               // after what write took
-	detach(id ID, c *conn) (net.Conn, error) // the socket is the caller's now
-	release(id ID, c *conn, orderly bool)    // ends the socket; orderly: after what write took
+	interest(id ID, c *conn)                      // c.paused has changed
+	closeWrite(id ID, c *conn)                    // after what write took
+	detach(id ID, c *conn) (net.Conn, error)      // the socket is the caller's now
+	adopt(nc net.Conn, unread []byte) (ID, error) // after success nc is the loop's
+	release(id ID, c *conn, orderly bool)         // ends the socket; orderly: after what write took
 	stopAccepting()
 	close() // after all connections; returns when everything started has ended
 }
@@ -297,6 +298,22 @@ func (l *Loop) Detach(id ID) (net.Conn, error) {
 	}
 	l.kill(id, c, ErrDetached)
 	return &unreadConn{Conn: nc, unread: append([]byte(nil), l.unread...)}, nil
+}
+
+// Adopt takes back a connection that Detach of this loop has returned, with bytes
+// that were read from it and have not been used. Opened is not called for it;
+// Received follows in a later turn, with those bytes first. It may only be called
+// on the loop's goroutine. After an error nc is still the caller's.
+func (l *Loop) Adopt(nc net.Conn, unread []byte) (ID, error) {
+	if u, ok := nc.(*unreadConn); ok {
+		nc, unread = u.Conn, append(unread, u.unread...)
+	}
+	id, err := l.back.adopt(nc, unread)
+	if err != nil {
+		return 0, fmt.Errorf("adopt connection: %w", err)
+	}
+	l.stats.Open++
+	return id, nil
 }
 
 // Now returns the time at which this iteration began. It costs nothing.

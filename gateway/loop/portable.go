@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -138,6 +139,32 @@ func (b *portable) take() {
 	}
 }
 
+// wantsTLS is the answer to a client that sends plain HTTP where TLS is expected.
+const wantsTLS = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
+	"this port speaks https and wss; the request was plain http\n"
+
+// tellPlain answers and waits for the client's end: to close with bytes of the client
+// unread would reset the connection and could take the answer away.
+func tellPlain(nc net.Conn) {
+	nc.SetDeadline(time.Now().Add(lingerTime))
+	io.WriteString(nc, wantsTLS)
+	if c, ok := nc.(interface{ CloseWrite() error }); ok {
+		c.CloseWrite()
+	}
+	io.Copy(io.Discard, io.LimitReader(nc, 64<<10))
+}
+
+// isHTTP reports whether a connection that should begin with TLS begins with the name
+// of an HTTP method instead.
+func isHTTP(first []byte) bool {
+	for _, c := range first[:3] {
+		if c < 'A' || c > 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
 // serve reads one connection until it ends.
 func (b *portable) serve(nc net.Conn) {
 	peer := addrPortOf(nc.RemoteAddr())
@@ -151,6 +178,9 @@ func (b *portable) serve(nc net.Conn) {
 		cancel()
 		b.handshakes.end(under)
 		if err != nil {
+			if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && isHTTP(plain.RecordHeader[:]) {
+				tellPlain(nc)
+			}
 			nc.Close()
 			return
 		}
@@ -164,18 +194,37 @@ func (b *portable) serve(nc net.Conn) {
 	p.readLoop()
 }
 
-// open puts a connection on the loop.
-func (b *portable) open(p *peer, addr netip.AddrPort) {
-	id, _ := b.l.conns.alloc()
-	p.id = id
-	if int(id.Slot()) == len(b.peers) {
+// put gives a connection a place on the loop.
+func (b *portable) put(p *peer) ID {
+	p.id, _ = b.l.conns.alloc()
+	slot := int(p.id.Slot())
+	if slot == len(b.peers) {
 		b.peers = append(b.peers, nil)
 	}
-	b.peers[id.Slot()] = p
+	b.peers[slot] = p
+	return p.id
+}
+
+func (b *portable) open(p *peer, addr netip.AddrPort) {
+	id := b.put(p)
 	b.l.stats.Accepted++
 	b.l.stats.Open++
 	b.l.handler.Opened(id, addr)
 	p.readOn()
+}
+
+func (b *portable) adopt(nc net.Conn, unread []byte) (ID, error) {
+	p := newPeer(b, nc)
+	p.have, p.fresh = len(unread), len(unread) > 0
+	p.buf = append(unread, p.buf...)
+	id := b.put(p)
+	b.wg.Go(p.readLoop)
+	b.post(func() {
+		if c := b.l.conns.get(id); c != nil {
+			b.deliver(p, c)
+		}
+	})
+	return id, nil
 }
 
 // got takes the buffer back from a reader: n more bytes, then perhaps err.

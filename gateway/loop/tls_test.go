@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,10 +29,15 @@ func TestTLS(t *testing.T) {
 	t.Cleanup(func() { first.Close() })
 	echo(t, first, "over TLS")
 
-	// Who does not speak TLS, or nothing at all, gets nowhere and hurts nobody.
-	mute, plain := dial(t, addr), dial(t, addr)
-	io.WriteString(plain, "GET / HTTP/1.1\r\n\r\n")
-	io.ReadAll(plain)
+	// A client that speaks something else than TLS, or nothing at all, gets nowhere and
+	// hurts nobody. One that speaks plain HTTP is told what is wrong.
+	mute, plain, other := dial(t, addr), dial(t, addr), dial(t, addr)
+	io.WriteString(plain, "GET / HTTP/1.1\r\nCookie: "+strings.Repeat("x", 8000)+"\r\n\r\n")
+	if answer, err := io.ReadAll(plain); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 400 ") || !strings.Contains(string(answer), "https") {
+		t.Errorf("plain HTTP: got %q, %v, want 400 and the reason", answer, err)
+	}
+	io.WriteString(other, "hello\r\n")
+	io.Copy(io.Discard, other)
 	mute.Close()
 	echo(t, first, "still over TLS")
 }
