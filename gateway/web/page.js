@@ -1,12 +1,13 @@
 // page.js: the chat page. It joins the parts: room.js speaks with the server, timeline.js
 // shows the messages, words.js has the words; here is what happens when.
 
-import { connect } from "/room.js";
-import { Timeline } from "/timeline.js";
-import { hueOf, initialOf, nameOf, refusalText, translate, words } from "/words.js";
+import { connect } from "./room.js";
+import { Timeline } from "./timeline.js";
+import { hueOf, initialOf, nameOf, refusalText, translate, words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const encoder = new TextEncoder();
+const home = new URL(".", import.meta.url); // of the server, which may be below a path
 const MOST_ROOMS = 12; // in the list, and joined; the one that has been there longest goes first
 
 // What a browser remembers; nothing, where it must not.
@@ -18,9 +19,9 @@ const recall = (key, otherwise) => {
 };
 const keep = (key, value) => { try { local.setItem(`roomcast.${key}`, JSON.stringify(value)); } catch {} };
 
-/** The room in the address: /room/NAME/ or /?group=NAME. */
+/** The room in the address: /room/NAME/ or /?group=NAME, below home. */
 function addressed() {
-  const [, inPath] = /^\/room\/([^/]+)\/?$/.exec(location.pathname) ?? [];
+  const [, inPath] = /^room\/([^/]+)\/?$/.exec(location.pathname.slice(home.pathname.length)) ?? [];
   try { if (inPath) return decodeURIComponent(inPath); } catch {}
   return new URLSearchParams(location.search).get("group") || "123";
 }
@@ -84,7 +85,7 @@ function show(name, { push = false } = {}) {
   for (const old of rooms.splice(0, Math.max(0, rooms.length - MOST_ROOMS))) c.leave(old);
   keep("rooms", rooms);
   elsewhere.delete(name);
-  if (push) history.pushState(null, "", `/?group=${encodeURIComponent(name)}`);
+  if (push) history.pushState(null, "", new URL(`?group=${encodeURIComponent(name)}`, home));
   for (const { timer } of typers.values()) clearTimeout(timer);
   typers.clear();
   $("title").textContent = name;

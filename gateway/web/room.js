@@ -1,6 +1,6 @@
 // room.js: the Roomcast client for browsers and other JavaScript. No dependency.
 //
-//   import { connect } from "/room.js";
+//   import { connect } from "./room.js";
 //   const c = connect({ room: "lobby", name: "Ann", last: 50 });
 //   c.addEventListener("event", (e) => console.log(e.detail.seq, e.detail.from.name, e.detail.text));
 //   c.say("hello");
@@ -40,7 +40,8 @@
  * @typedef {{since?: number, epoch?: string, last?: number, after?: string}} From  where a replay begins
  *
  * @typedef {object} Options
- * @property {string|URL} [url]  of the server, of its /ws or of one of its /room/<group>/; default: this page's server
+ * @property {string|URL} [url]  of the server (which may be below a path), of its /ws or of one of its
+ *   /room/<group>/; default: the server that this file came from, or /ws of this page's server if it came in a bundle
  * @property {string} [room]  joined at once, as with join()
  * @property {string} [name]  what to be called
  * @property {number} [since]
@@ -55,6 +56,7 @@
  */
 
 const PROTOCOL = "roomcast.v1";
+const HOME = /^https?:[^?#]*\/room\.js([?#]|$)/.test(import.meta.url) ? new URL("ws", import.meta.url) : "/ws";
 // Close codes below 4000 that end it, each with what then became of a message in flight:
 // it was the cause, and must not be said again by itself.
 const FINAL = { 1000: "closed_by_word", 1002: "bad_request", 1003: "unsupported", 1007: "bad_request", 1008: "forbidden", 1009: "too_large" };
@@ -94,10 +96,9 @@ export class Connection extends EventTarget {
     super();
     if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("there is no WebSocket here; give connect one, such as that of the ws package: { url, WebSocket }");
     if (typeof options === "string" || options instanceof URL) options = { url: options };
-    const url = new URL(options.url ?? "/ws", globalThis.location?.href);
+    const url = new URL(options.url ?? HOME, globalThis.location?.href);
     const [, base, room] = /^(.*)\/room\/([^/]+)\/?$/.exec(url.pathname) ?? [];
-    if (room) url.pathname = base + "/ws";
-    else if (url.pathname === "/") url.pathname = "/ws";
+    url.pathname = (base ?? url.pathname.replace(/\/(ws)?$/, "")) + "/ws";
     url.protocol = url.protocol.replace("http", "ws");
     const asked = Object.fromEntries(url.searchParams);
     url.search = url.hash = "";

@@ -71,6 +71,9 @@ test("URLs lead to /ws; a room in the path is joined", async () => {
     ["http://h:8000/", "ws://h:8000/ws"],
     ["https://h/", "wss://h/ws"],
     ["wss://h/ws", "wss://h/ws"],
+    ["https://h/chat/", "wss://h/chat/ws"],
+    ["https://h/chat", "wss://h/chat/ws"],
+    ["wss://h/chat/ws", "wss://h/chat/ws"],
     ["ws://h/room/lobby", "ws://h/ws", "lobby"],
     ["ws://h/chat/room/%E8%81%8A%E5%A4%A9/?last=5", "ws://h/chat/ws", "聊天"],
   ]) {

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"path"
+	"strings"
 	"time"
 )
 
@@ -28,16 +29,26 @@ var types = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// Handler serves the page at / and its files, and answers 404 to everything else. It
-// does not change after New and may be used by any number of goroutines.
+// deepest is how many directories below the page's the path /room/<group>/ is.
+const deepest = 2
+
+// Handler serves the page at / and its files, and answers 404 to everything else. The
+// addresses in the page are relative, so a proxy may put all of it below any path. A
+// Handler does not change after New and may be used by any number of goroutines.
 type Handler struct {
-	files map[string]file // by URL path
+	files map[string]file   // by URL path
+	pages [deepest + 1]file // the page as seen from so many directories below its own
 }
 
 type file struct {
 	name string
 	body []byte
 	etag string
+}
+
+func newFile(name string, body []byte) file {
+	sum := sha256.Sum256(body)
+	return file{name, body, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
 }
 
 // New reads the embedded files.
@@ -52,10 +63,14 @@ func New() *Handler {
 		if err != nil {
 			panic(err)
 		}
-		sum := sha256.Sum256(body)
-		h.files["/"+e.Name()] = file{e.Name(), body, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
+		h.files["/"+e.Name()] = newFile(e.Name(), body)
 	}
-	h.files["/"] = h.files["/index.html"]
+	page := h.files["/index.html"].body
+	for depth := range h.pages {
+		up := strings.Repeat("../", depth)
+		h.pages[depth] = newFile("index.html", bytes.ReplaceAll(page, []byte(`="./`), []byte(`="./`+up)))
+	}
+	h.files["/"] = h.pages[0]
 	delete(h.files, "/index.html")
 	return h
 }
@@ -70,9 +85,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.serve(w, r)
 }
 
-// Page serves the page itself whatever the path, for /room/<group>/ opened in a browser:
+// Page serves the page itself at /room/<group> and /room/<group>/, opened in a browser:
 // the page takes the room from its address.
-func (h *Handler) Page(w http.ResponseWriter, r *http.Request) { h.files["/"].serve(w, r) }
+func (h *Handler) Page(w http.ResponseWriter, r *http.Request) {
+	depth := strings.Count(r.URL.Path, "/") - 1
+	h.pages[min(max(depth, 0), deepest)].serve(w, r)
+}
 
 func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -1,8 +1,10 @@
 package web
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -63,9 +65,41 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-func TestPageAnswersAnywhere(t *testing.T) {
-	if r := get(t, http.HandlerFunc(New().Page), "GET", "/room/lobby/"); r.StatusCode != 200 {
-		t.Errorf("got %d, want 200", r.StatusCode)
+// Whatever address the page has and whatever path all of it is below, its files are
+// where the page looks for them.
+func TestPageFindsItsFilesBelowAnyPath(t *testing.T) {
+	h := New()
+	links := regexp.MustCompile(`(?:src|href)="([^"]*)"`)
+	for _, path := range []string{"/", "/?group=x", "/room/lobby", "/room/lobby/", "/room/%E4%BD%A0/?last=5"} {
+		serve := http.Handler(h)
+		if strings.HasPrefix(path, "/room/") {
+			serve = http.HandlerFunc(h.Page)
+		}
+		r := get(t, serve, "GET", path)
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.StatusCode != 200 {
+			t.Fatalf("%s: got %d, %v", path, r.StatusCode, err)
+		}
+		found := 0
+		for _, prefix := range []string{"", "/chat", "/a/b/c"} {
+			page, err := url.Parse("https://chat.example.org" + prefix + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, link := range links.FindAllStringSubmatch(string(body), -1) {
+				to, err := page.Parse(link[1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if h.files[strings.TrimPrefix(to.Path, prefix)].name == "" {
+					t.Errorf("%s%s: %q leads to %s, where nothing is", prefix, path, link[1], to)
+				}
+				found++
+			}
+		}
+		if found != 3*4 {
+			t.Errorf("%s: got %d addresses, want 12", path, found)
+		}
 	}
 }
 
@@ -74,7 +108,7 @@ func TestPageAnswersAnywhere(t *testing.T) {
 func TestNothingFromElsewhere(t *testing.T) {
 	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|<style|\sstyle=|\son[a-z]+=|javascript:`)
 	markup := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function`)
-	elsewhere := regexp.MustCompile(`(?i)(?:src|href)="(?:https?:)?//|(?-i:url\()|@import|from "https?:`)
+	elsewhere := regexp.MustCompile(`(?i)(?:src|href)="(?:https?:|/)|(?-i:url\()|@import|from "https?:`)
 	for path, f := range New().files {
 		body := string(f.body)
 		if strings.HasSuffix(f.name, ".html") {
