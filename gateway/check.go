@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,6 +44,27 @@ func (s *settings) checkCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// askPage asks for the page, which is served only while the gateway is ready to serve.
+func (s *settings) askPage(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, s.server.URL(s.server.Listen), nil)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	// The certificate is for the name by which others come here.
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("nothing answers at --listen: %w", err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", resp.Status)
+	}
+	return nil
 }
 
 // tryListen says whether an address can be listened on, and by which flag to choose another.

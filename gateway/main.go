@@ -79,7 +79,7 @@ repeatable flags, a variable holds the values separated by commas.`,
 	flags.AddFlagSet(own)
 	s.ops.Bind(flags)
 	s.log.Bind(flags)
-	cmd.AddCommand(s.checkCommand(), daemon.ReadyCommand(&s.ops))
+	cmd.AddCommand(s.checkCommand(), daemon.ReadyCommand(&s.ops, s.askPage))
 	return cmd
 }
 

@@ -61,7 +61,7 @@ Every flag has an environment name, shown in brackets; a flag wins over it.`,
 	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with a key: read records that are not encrypted too, while a log is being changed to encryption")
 	s.ops.Bind(flags)
 	s.log.Bind(flags)
-	cmd.AddCommand(s.checkCommand(), daemon.ReadyCommand(&s.ops))
+	cmd.AddCommand(s.checkCommand(), daemon.ReadyCommand(&s.ops, nil))
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -93,6 +94,72 @@ func TestEnvironment(t *testing.T) {
 				t.Errorf("got %+v", s)
 			}
 		})
+	}
+}
+
+// A page in an operator's browser neither reads what operators see nor starts profiles.
+func TestOpsIsNotForPages(t *testing.T) {
+	for _, tt := range []struct {
+		listen, host, header, value string
+		ok                          bool
+	}{
+		{"127.0.0.1:0", "127.0.0.1:9090", "", "", true},
+		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "none", true}, // typed into the address bar
+		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "same-origin", true},
+		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "cross-site", false},
+		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "same-site", false},
+		{"127.0.0.1:0", "localhost", "Origin", "http://evil.example", false},
+		{"127.0.0.1:0", "rebind.evil.example", "", "", false},
+		{"127.0.0.1:0", "rebind.evil.example:9090", "X-Forwarded-For", "1.2.3.4", false},
+		{"0.0.0.0:0", "gateway-1:9090", "", "", true},
+		{"0.0.0.0:0", "gateway-1:9090", "Sec-Fetch-Site", "cross-site", false},
+	} {
+		running, err := Ops{Listen: tt.listen}.Serve(quiet(), NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(running.Addr().String())
+		for _, path := range []string{"/metrics", "/debug/pprof/cmdline", "/debug/pprof/trace?seconds=0.01"} {
+			req, err := http.NewRequest("GET", "http://127.0.0.1:"+port+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = tt.host
+			if tt.header != "" {
+				req.Header.Set(tt.header, tt.value)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if want := map[bool]int{true: 200, false: 403}[tt.ok]; resp.StatusCode != want {
+				t.Errorf("%s at %s as %s, %s: %s: got %d, want %d", path, tt.listen, tt.host, tt.header, tt.value, resp.StatusCode, want)
+			}
+		}
+		running.Close()
+	}
+}
+
+// A health check cannot ask where nothing listens, which is no failure by itself.
+func TestReadyWithoutOps(t *testing.T) {
+	for _, tt := range []struct {
+		otherwise func(context.Context) error
+		says      string
+		ok        bool
+	}{
+		{nil, "not known: --ops-listen is off", true},
+		{func(context.Context) error { return nil }, "ready", true},
+		{func(context.Context) error { return errors.New("not yet") }, "", false},
+	} {
+		cmd := ReadyCommand(&Ops{Listen: "off"}, tt.otherwise)
+		var out bytes.Buffer
+		cmd.SetOut(&out)
+		cmd.SetArgs(nil)
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		if err := cmd.ExecuteContext(t.Context()); (err == nil) != tt.ok || !strings.HasPrefix(out.String(), tt.says) {
+			t.Errorf("got %q, %v, want %q, ok %v", &out, err, tt.says, tt.ok)
+		}
 	}
 }
 

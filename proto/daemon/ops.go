@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,7 +58,7 @@ func (o Ops) Serve(log *slog.Logger, reg *prometheus.Registry, probes ...Probe) 
 		return nil, fmt.Errorf("--ops-listen: %w; choose another address, or off", err)
 	}
 	server := &http.Server{
-		Handler:           opsHandler(reg, probes),
+		Handler:           forOperators(IsLoopback(ln.Addr().String()), opsHandler(reg, probes)),
 		ReadHeaderTimeout: 5 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
@@ -77,6 +79,35 @@ func (s *OpsServer) Close() {
 		s.server.Close()
 		<-s.done
 	}
+}
+
+// IsLoopback reports whether host, with or without a port, names this machine.
+func IsLoopback(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// forOperators refuses requests that a page of another site makes in an operator's
+// browser. A listener on loopback answers only to names of loopback, or a page could
+// let its own name point here (DNS rebinding).
+func forOperators(loopback bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch site := r.Header.Get("Sec-Fetch-Site"); {
+		case loopback && !IsLoopback(r.Host):
+			http.Error(w, "this listener is for its own machine and does not answer to this Host", http.StatusForbidden)
+		case site != "" && site != "same-origin" && site != "none" || r.Header.Get("Origin") != "":
+			http.Error(w, "this listener is not for pages of other sites", http.StatusForbidden)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
 func opsHandler(reg *prometheus.Registry, probes []Probe) http.Handler {
