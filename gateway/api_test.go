@@ -130,6 +130,8 @@ func TestAPIWithToken(t *testing.T) {
 		"Bearer a token of many character":  401,
 		"Basic a token of many characters":  401,
 		"Bearer a token of many characters": 200,
+		"bearer a token of many characters": 200,
+		"BEARER a token of many characters": 200,
 	} {
 		if status, answer := call(t, "GET", base+"api/rooms", "", "Authorization", token, "Host", "chat.example.org"); status != want {
 			t.Errorf("%q: got %d %s, want %d", token, status, answer, want)

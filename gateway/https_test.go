@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -19,14 +17,8 @@ func TestHTTPS(t *testing.T) {
 	// A server of the standard library lends its certificate for 127.0.0.1.
 	lender := httptest.NewTLSServer(http.NotFoundHandler())
 	defer lender.Close()
-	pair := lender.TLS.Certificates[0]
-	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := serve(t,
-		"--https-cert", write(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))),
-		"--https-key", write(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))))
+	cert, key := lent(t, lender.TLS.Certificates[0])
+	base := serve(t, "--https-cert", cert, "--https-key", key)
 	if !strings.HasPrefix(base, "https://127.0.0.1:") {
 		t.Fatalf("the banner says %s", base)
 	}

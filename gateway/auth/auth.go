@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"strings"
 	"time"
 
 	"roomcast/proto"
@@ -19,6 +20,8 @@ type Config struct {
 	AllowOrigins []string      // further origins, exact, such as https://chat.example.org
 	KeyFile      string        // HMAC secret or PEM public key that tokens are checked with; "" = no tokens
 	ResumeAge    time.Duration // how old a resume string may be
+	HTTPS        bool          // the listener speaks TLS, so the scheme of its own pages is known
+	Loopback     bool          // the listener is on loopback, so a request must name this machine
 }
 
 // DefaultConfig returns what the flags default to.
@@ -31,8 +34,11 @@ func DefaultConfig() Config {
 type Auth struct {
 	resumeKey [sha256.Size]byte
 	resumeAge time.Duration
-	origins   map[string]bool
-	tokens    *tokens // nil if none are accepted
+	https     bool
+	loopback  bool
+	origins   map[string]bool // of other sites, in one spelling
+	hosts     map[string]bool // of these, without ports
+	tokens    *tokens         // nil if none are accepted
 	now       func() time.Time
 }
 
@@ -42,9 +48,12 @@ func New(secret []byte, cfg Config) (*Auth, error) {
 	if len(secret) < 16 {
 		return nil, fmt.Errorf("resume secret of %d bytes is too short, 16 or more are needed", len(secret))
 	}
-	a := &Auth{resumeKey: deriveResumeKey(secret), resumeAge: cfg.ResumeAge, now: time.Now}
+	a := &Auth{
+		resumeKey: deriveResumeKey(secret), resumeAge: cfg.ResumeAge,
+		https: cfg.HTTPS, loopback: cfg.Loopback, now: time.Now,
+	}
 	var err error
-	if a.origins, err = parseOrigins(cfg.AllowOrigins); err != nil {
+	if a.origins, a.hosts, err = parseOrigins(cfg.AllowOrigins); err != nil {
 		return nil, fmt.Errorf("--allow-origin: %w", err)
 	}
 	if cfg.KeyFile != "" {
@@ -53,6 +62,13 @@ func New(secret []byte, cfg Config) (*Auth, error) {
 		}
 	}
 	return a, nil
+}
+
+// Bearer returns the token of an Authorization header. ok is false for the other
+// schemes; the name of a scheme may have any case (RFC 9110, 11.1).
+func Bearer(authorization string) (token string, ok bool) {
+	scheme, token, ok := strings.Cut(authorization, " ")
+	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
 }
 
 var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)

@@ -71,6 +71,49 @@ func TestCheckOrigin(t *testing.T) {
 	}
 }
 
+// Where the gateway itself speaks TLS, a page of plain http is another site.
+func TestOriginsOfHTTPS(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.HTTPS = true
+	a := newAuth(t, cfg)
+	for origin, ok := range map[string]bool{
+		"https://chat": true, "https://chat:443": true, "http://chat": false, "http://chat:443": false, "http://chat:80": false,
+	} {
+		for _, host := range []string{"chat", "chat:443"} {
+			if err := a.CheckOrigin(origin, host); (err == nil) != ok {
+				t.Errorf("origin %s at host %s: got %v, want ok %v", origin, host, err, ok)
+			}
+		}
+	}
+}
+
+// An allowed origin may be written as people know it; browsers send its ASCII form.
+func TestAllowedOriginsOfAnyScript(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.AllowOrigins = []string{"https://聊天.example", "http://Bücher.example:8080", "https://xn--maana-pta.example"}
+	a := newAuth(t, cfg)
+	for origin, ok := range map[string]bool{
+		"https://xn--rss932g.example": true, "http://xn--bcher-kva.example:8080": true, "https://xn--maana-pta.example": true,
+		"https://聊天.example": false, "https://bucher.example": false, // no browser sends the first
+	} {
+		if err := a.CheckOrigin(origin, "rooms.example.com"); (err == nil) != ok {
+			t.Errorf("origin %s: got %v, want ok %v", origin, err, ok)
+		}
+	}
+}
+
+func TestBearer(t *testing.T) {
+	for header, want := range map[string]string{
+		"Bearer a.b.c": "a.b.c", "bearer a": "a", "BEARER  a ": "a", "bEARER a b": "a b",
+		"Basic a": "-", "Bearera": "-", "": "-", "Bearer": "-",
+	} {
+		token, ok := Bearer(header)
+		if ok != (want != "-") || ok && token != want {
+			t.Errorf("%q: got %q, %v, want %q", header, token, ok, want)
+		}
+	}
+}
+
 func TestAllowOriginsAreChecked(t *testing.T) {
 	for _, bad := range []string{"*", "chat.example.org", "https://chat.example.org/page", "https://*", "ws://chat.example.org"} {
 		cfg := DefaultConfig()

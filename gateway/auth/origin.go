@@ -1,16 +1,35 @@
 package auth
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
+	"net/http"
 	"net/url"
 	"strings"
+
+	"roomcast/proto/daemon"
 )
 
 // ErrOrigin is wrapped by every error of CheckOrigin.
 var ErrOrigin = errors.New("pages of this origin are not allowed here")
+
+// ErrHost is wrapped by every error of CheckHost.
+var ErrHost = errors.New("this gateway is for its own machine and does not answer to this Host")
+
+// CheckHost says whether a request may name the given host. A listener on loopback
+// answers only to names of loopback and to hosts of --allow-origin: otherwise a page
+// could let its own name point to this machine and pass for a page of it (DNS
+// rebinding). A request that came through a proxy is exempt: it has no rights of
+// this machine.
+func (a *Auth) CheckHost(host string, proxied bool) error {
+	if !a.loopback || proxied || daemon.IsLoopback(host) || a.hosts[hostname(host)] {
+		return nil
+	}
+	return fmt.Errorf("%w; --allow-origin with this host would allow it, and so does a proxy that sends X-Forwarded-For", ErrHost)
+}
 
 // CheckOrigin says whether a page of the given Origin header may open a WebSocket or
 // call the API at the given Host header. A browser sends the cookies and the network
@@ -26,41 +45,57 @@ func (a *Auth) CheckOrigin(origin, host string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrOrigin, err)
 	}
-	if a.origins[key] || hostPort == withPort(strings.ToLower(host), strings.HasPrefix(key, "https:")) {
-		return nil
-	}
-	if IsLoopback(hostPort) && IsLoopback(host) {
+	https := strings.HasPrefix(key, "https:")
+	// Without a certificate of our own we do not know the scheme: a proxy may end TLS.
+	same := hostPort == withPort(strings.ToLower(host), https) && (https || !a.https)
+	if a.origins[key] || same || daemon.IsLoopback(hostPort) && daemon.IsLoopback(host) {
 		return nil
 	}
 	return fmt.Errorf("%w; --allow-origin %s would allow it", ErrOrigin, key)
 }
 
-// IsLoopback reports whether host, with or without a port, names this machine.
-func IsLoopback(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.Trim(host, "[]")
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
-}
-
-func parseOrigins(list []string) (map[string]bool, error) {
-	origins := make(map[string]bool, len(list))
+// parseOrigins returns the origins in the spelling of browsers, and their host names.
+func parseOrigins(list []string) (origins, hosts map[string]bool, err error) {
+	origins, hosts = make(map[string]bool, len(list)), make(map[string]bool, len(list))
 	for _, o := range list {
-		key, _, err := splitOrigin(o)
+		key, hostPort, err := splitOrigin(toASCII(o))
 		if err == nil && strings.Contains(o, "*") {
 			err = errors.New("every origin must be listed, there are no wildcards")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%q: %w; it looks like https://chat.example.org", o, err)
+			return nil, nil, fmt.Errorf("%q: %w; it looks like https://chat.example.org", o, err)
 		}
-		origins[key] = true
+		origins[key], hosts[hostname(hostPort)] = true, true
 	}
-	return origins, nil
+	return origins, hosts, nil
+}
+
+// toASCII returns an origin whose host is spelt as browsers send it: 聊天.example is
+// xn--rss932g.example. The standard library has that conversion only inside of
+// net/http, which applies it when it writes a request. What has no such spelling is
+// returned as it is.
+func toASCII(origin string) string {
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" {
+		return origin
+	}
+	var head bytes.Buffer
+	if err := (&http.Request{URL: u, Host: u.Host}).Write(&head); err != nil {
+		return origin
+	}
+	r, err := http.ReadRequest(bufio.NewReader(&head))
+	if err != nil || r.Host == "" {
+		return origin
+	}
+	return strings.Replace(origin, u.Host, r.Host, 1)
+}
+
+// hostname returns a host in lower case and without its port.
+func hostname(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.Trim(host, "[]"))
 }
 
 // splitOrigin returns an origin in one spelling (lower case, with its port) and its
@@ -72,6 +107,9 @@ func splitOrigin(origin string) (key, hostPort string, err error) {
 	}
 	if u.Scheme != "http" && u.Scheme != "https" {
 		return "", "", errors.New("neither http nor https")
+	}
+	if strings.ContainsFunc(u.Host, func(r rune) bool { return r > '~' }) {
+		return "", "", errors.New("not a host name")
 	}
 	if u.Hostname() == "" || u.User != nil || u.Path != "" || strings.ContainsAny(origin, "?#") {
 		return "", "", errors.New("not just a scheme, a host and a port")

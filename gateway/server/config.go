@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
+	"regexp"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +18,7 @@ import (
 	"roomcast/gateway/auth"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/session"
+	"roomcast/gateway/wire"
 	"roomcast/proto/daemon"
 	"roomcast/proto/seal"
 )
@@ -46,7 +50,12 @@ type Config struct {
 	Compress                 bool          // offers permessage-deflate
 	LogMessages              bool          // a log line for every message
 	DrainTime                time.Duration // over which a stop spreads the goodbyes
+	PathPrefix               string        // such as /chat: everything is served below it; "" = at the root
+	MaxRequestHead           int           // bytes of the head of an HTTP request or handshake
+	PingInterval             time.Duration // a client that has been quiet this long is pinged
+	HTTPIdleTime             time.Duration // a kept connection without a request is closed after this time
 	APITokenFile             string        // "" = the HTTP API is for this machine only
+	LocalAPI                 bool          // this machine may use the HTTP API where there is no token
 	Auth                     auth.Config
 	AllowQueryToken          bool // tokens in the URL, where proxies log them
 	RequireToken             bool // nobody without one
@@ -55,8 +64,17 @@ type Config struct {
 // DefaultConfig returns what the flags default to.
 func DefaultConfig() Config {
 	return Config{
-		Log:        slog.Default(),
-		Listen:     ":8000",
+		Log:      slog.Default(),
+		Listen:   ":8000",
+		LocalAPI: true,
+
+		MaxRequestHead: wire.MaxRequest,
+		PingInterval:   25 * time.Second,
+		// Above the time that usual proxies and load balancers keep a connection: 60 s
+		// (nginx, ELB), 90 s (Traefik), 120 s (Caddy). The side that keeps it for a
+		// shorter time must be the proxy, or it sends requests to a closed connection.
+		HTTPIdleTime: 3 * time.Minute,
+
 		MaxMessage: 64 << 10,
 		Rate:       20,
 		Burst:      40,
@@ -69,11 +87,15 @@ func DefaultConfig() Config {
 // Bind makes the flags.
 func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.StringVar(&c.Listen, "listen", c.Listen, "serve pages, WebSockets and the HTTP API on this `address`")
+	flags.StringVar(&c.PathPrefix, "path-prefix", c.PathPrefix, "serve everything below this `path`, such as /chat, for a proxy that passes it on; a proxy that removes it needs no flag")
 	flags.StringVar(&c.CertFile, "https-cert", c.CertFile, "serve https and wss with this certificate, a PEM `file`, read again when it changes")
 	flags.StringVar(&c.KeyFile, "https-key", c.KeyFile, "the key of --https-cert, a PEM `file`")
 	flags.Float64Var(&c.Rate, "rate", c.Rate, "let a connection send this `number` of messages a second; 0 = no limit")
 	flags.IntVar(&c.Burst, "burst", c.Burst, "let a connection send this `number` of messages at once")
 	flags.IntVar(&c.MaxMessage, "max-message", c.MaxMessage, "take messages of up to so many `bytes`; longer ones close their connection with 1009")
+	flags.IntVar(&c.MaxRequestHead, "max-request-head", c.MaxRequestHead, "take the head of a request or handshake, with its cookies, of up to this number of `bytes`")
+	flags.DurationVar(&c.PingInterval, "ping-interval", c.PingInterval, "ping a client from which nothing has come for this `time`; choose less than the idle timeouts of proxies on the way")
+	flags.DurationVar(&c.HTTPIdleTime, "http-idle-time", c.HTTPIdleTime, "close a plain HTTP connection without a request after this `time`; choose more than a proxy in front keeps it")
 	flags.IntVar(&c.MaxConnections, "max-connections", c.MaxConnections, "serve at most this `number` of connections; 0 = as many as there are file descriptors")
 	flags.IntVar(&c.MaxConnectionsPerAddress, "max-connections-per-address", c.MaxConnectionsPerAddress, "serve at most this `number` of connections of one IP address (one /64 of IPv6); 0 = no limit, right behind a proxy")
 	flags.IntVar(&c.ConnectRate, "connect-rate", c.ConnectRate, "let this `number` of connections in each second; 0 = no limit")
@@ -84,6 +106,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.AllowQueryToken, "allow-query-token", c.AllowQueryToken, "accept tokens as ?token= too; danger: URLs end up in the logs of proxies")
 	flags.BoolVar(&c.RequireToken, "require-token", c.RequireToken, "let in only who shows a token")
 	flags.StringVar(&c.APITokenFile, "api-token-file", c.APITokenFile, "open the HTTP API to whoever shows the token in this `file`; without it the API answers only this machine, and only if --listen is loopback")
+	flags.BoolVar(&c.LocalAPI, "local-api", c.LocalAPI, "without --api-token-file, --auth-key-file and --allow-origin, let programs of this machine use the HTTP API if --listen is loopback; false behind a proxy that does not send X-Forwarded-For")
 	flags.StringVar(&c.Greeting, "greeting", c.Greeting, "send this `text` to every text session first")
 	flags.DurationVar(&c.DrainTime, "drain-time", c.DrainTime, "when stopping, send connections away one after the other over this `time`; without --nats 1s unless given")
 	flags.BoolVar(&c.Compress, "compress", c.Compress, "offer permessage-deflate: less traffic, more CPU")
@@ -100,6 +123,10 @@ func (c *Config) Check() error {
 		says string
 	}{
 		{c.MaxMessage < 1 || c.MaxMessage > 256<<10, "--max-message is 1 to 262144 bytes"},
+		{!goodPrefix(c.PathPrefix), "--path-prefix is a path such as /chat: names of A-Z a-z 0-9 . _ ~ - behind slashes, without one at the end"},
+		{c.MaxRequestHead < 4<<10 || c.MaxRequestHead > 128<<10, "--max-request-head is 4096 to 131072 bytes"},
+		{c.PingInterval < time.Second || c.PingInterval > time.Hour, "--ping-interval is 1s to 1h"},
+		{c.HTTPIdleTime < time.Second, "--http-idle-time is at least 1s"},
 		{c.MaxConnections < 0, "--max-connections is not below 0"},
 		{c.MaxConnectionsPerAddress < 0, "--max-connections-per-address is not below 0"},
 		{c.ConnectRate < 0, "--connect-rate is not below 0"},
@@ -132,6 +159,12 @@ func (c *Config) Check() error {
 	return err
 }
 
+var prefixPattern = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
+
+func goodPrefix(prefix string) bool {
+	return prefixPattern.MatchString(prefix) && path.Clean("/"+prefix) == "/"+strings.TrimPrefix(prefix, "/")
+}
+
 // conformancePending is how many bytes of one message may wait for the rest with
 // --conformance: test suites send 16 MiB.
 const conformancePending = 20 << 20
@@ -140,7 +173,8 @@ const conformancePending = 20 << 20
 // from those of all others; the loops share the memory.
 func (c *Config) sessions(name string, memory *limit.Budget) session.Config {
 	s := session.DefaultConfig()
-	s.MaxMessage = c.MaxMessage
+	s.MaxMessage, s.MaxRequest = c.MaxMessage, c.MaxRequestHead
+	s.PathPrefix, s.PingAfter = c.PathPrefix, c.PingInterval
 	s.Rate = limit.Rate{PerSecond: c.Rate, Burst: c.Burst}
 	s.Greeting = c.Greeting
 	s.QueryToken, s.RequireToken = c.AllowQueryToken, c.RequireToken

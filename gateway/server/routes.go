@@ -2,20 +2,25 @@ package server
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"roomcast/gateway/auth"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
+	"roomcast/gateway/session"
 	"roomcast/gateway/web"
+	"roomcast/gateway/wire"
 	"roomcast/proto"
 )
 
-// routes returns everything on the public port that is not a WebSocket handshake.
+// routes returns everything on the public port but the handshakes with which a
+// connection begins.
 func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, who *auth.Auth, listen net.Addr) (http.Handler, error) {
-	guard, err := newGuard(cfg.APITokenFile, listen, who)
+	guard, err := newGuard(cfg, listen, who)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +32,38 @@ func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, who *auth.Auth,
 	mux.HandleFunc("GET /room/{room}", room)
 	mux.HandleFunc("GET /room/{room}/{$}", room)
 	mux.HandleFunc("GET /ws", wantsUpgrade)
-	return mux, nil
+	return &door{prefix: cfg.PathPrefix, auth: who, log: cfg.Log, inside: http.StripPrefix(cfg.PathPrefix, mux)}, nil
+}
+
+// door is what every request meets first. It does not change and may be used by any
+// number of goroutines.
+type door struct {
+	prefix string // of all paths, such as /chat
+	auth   *auth.Auth
+	log    *slog.Logger
+	inside http.Handler
+}
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, below := strings.CutPrefix(r.URL.Path, d.prefix)
+	switch err := d.auth.CheckHost(r.Host, wire.Proxied(r)); {
+	case wire.WantsWebSocket(r): // the connection's loop checks the rest
+		if err := session.TakeBack(w, r); err != nil {
+			d.log.Error("connection cannot be taken back from HTTP", "error", err)
+		}
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusForbidden)
+	case r.Method == http.MethodOptions && !strings.HasPrefix(path, "/api/"):
+		w.Header().Set("Allow", "GET, HEAD, OPTIONS") // health checks of proxies
+		w.WriteHeader(http.StatusNoContent)
+	case below && path == "" && d.prefix != "":
+		u := url.URL{Path: d.prefix + "/", RawQuery: r.URL.RawQuery}
+		http.Redirect(w, r, u.String(), http.StatusMovedPermanently)
+	case !below || !strings.HasPrefix(path, "/"):
+		http.Error(w, "there is nothing here; everything is below "+d.prefix+"/", http.StatusNotFound)
+	default:
+		d.inside.ServeHTTP(w, r)
+	}
 }
 
 // room answers who opens a room's address without speaking WebSocket: a browser gets

@@ -63,7 +63,7 @@ func (s *Server) Ready() error {
 	return s.bridge.Ready()
 }
 
-// URL returns the address of the page when listening on address.
+// URL returns the address of the page when the gateway listens on address.
 func (c Config) URL(address string) string {
 	scheme := "http"
 	if c.CertFile != "" {
@@ -73,7 +73,7 @@ func (c Config) URL(address string) string {
 	if err != nil || host == "" || net.ParseIP(host).IsUnspecified() {
 		host = "localhost"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port) + "/"
+	return scheme + "://" + net.JoinHostPort(host, port) + c.PathPrefix + "/"
 }
 
 // Run serves until ctx ends, then sends everybody away, finishes what was said, and
@@ -154,10 +154,6 @@ type front struct {
 // open listens and makes the sessions; nothing is accepted until run.
 func (s *Server) open() (*front, error) {
 	cfg := &s.cfg
-	who, err := auth.New(s.bridge.Secret(), cfg.Auth)
-	if err != nil {
-		return nil, err
-	}
 	lc := loop.DefaultConfig()
 	lc.Address, lc.Loops, lc.Portable, lc.Log = cfg.Listen, cfg.Loops, cfg.Portable, cfg.Log
 	// A command may be a third longer than its message, and parts of two may wait at once.
@@ -172,12 +168,19 @@ func (s *Server) open() (*front, error) {
 		}
 		lc.TLS = pair.config()
 	}
+	var err error
 	f := &front{broken: make(chan struct{})}
 	if f.loops, f.addr, err = loop.Listen(lc); err != nil {
 		return nil, fmt.Errorf("--listen: %w", err)
 	}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	f.handoff = newHandoff(f.addr)
+	cfg.Auth.HTTPS, cfg.Auth.Loopback = cfg.CertFile != "", daemon.IsLoopback(f.addr.String())
+	who, err := auth.New(s.bridge.Secret(), cfg.Auth)
+	if err != nil {
+		f.close()
+		return nil, err
+	}
 	handler, err := routes(cfg, s.bridge, s.memory, who, f.addr)
 	if err != nil {
 		f.close()
@@ -188,8 +191,8 @@ func (s *Server) open() (*front, error) {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       30 * time.Second,
-		MaxHeaderBytes:    8 << 10,
+		IdleTimeout:       cfg.HTTPIdleTime,
+		MaxHeaderBytes:    max(1, cfg.MaxRequestHead-4096), // net/http reads 4,096 bytes more
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
 	caps := limit.NewCaps(limit.CapsConfig{
@@ -197,7 +200,7 @@ func (s *Server) open() (*front, error) {
 	})
 	for i, l := range f.loops {
 		sc := cfg.sessions(fmt.Sprintf("%s-%d", cfg.ID, i), s.memory)
-		sc.HTTP = f.handoff.give
+		sc.HTTP = func(c *session.Handed) { f.handoff.give(c) }
 		f.sessions = append(f.sessions, session.New(sc, l, s.bridge, who, caps))
 	}
 	s.stats.watch(f.sessions, caps)

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -29,38 +30,57 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// The guard by itself: what reaches a listener on loopback from another machine (through
-// a proxy that keeps the address, or a wrong listener) is refused too.
+// Without a token the API is for programs of this machine alone, however a request of
+// another machine comes to look like one of this machine.
 func TestGuard(t *testing.T) {
+	with := func(name, value string) func(*Config, *http.Request) {
+		return func(_ *Config, r *http.Request) { r.Header.Set(name, value) }
+	}
 	who, err := auth.New(make([]byte, 32), auth.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
 		listen, peer, host string
+		change             func(*Config, *http.Request)
 		ok                 bool
 	}{
-		{"127.0.0.1:8000", "127.0.0.1:5", "127.0.0.1:8000", true},
-		{"[::1]:8000", "[::1]:5", "localhost:8000", true},
-		{"127.0.0.1:8000", "[::ffff:127.0.0.1]:5", "127.0.0.1:8000", true},
-		{"127.0.0.1:8000", "10.0.0.1:5", "127.0.0.1:8000", false},
-		{"127.0.0.1:8000", "127.0.0.1:5", "chat.example.org", false},
-		{"0.0.0.0:8000", "127.0.0.1:5", "127.0.0.1:8000", false},
-		{"[::]:8000", "[::1]:5", "localhost", false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "127.0.0.1:8000", nil, true},
+		{"[::1]:8000", "[::1]:5", "localhost:8000", nil, true},
+		{"127.0.0.1:8000", "[::ffff:127.0.0.1]:5", "127.0.0.1:8000", nil, true},
+		{"127.0.0.1:8000", "10.0.0.1:5", "127.0.0.1:8000", nil, false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "chat.example.org", nil, false},
+		{"0.0.0.0:8000", "127.0.0.1:5", "127.0.0.1:8000", nil, false},
+		{"[::]:8000", "[::1]:5", "localhost", nil, false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "127.0.0.1:8000", func(c *Config, _ *http.Request) { c.LocalAPI = false }, false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "127.0.0.1:8000", func(c *Config, _ *http.Request) { c.Auth.KeyFile = "key" }, false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "127.0.0.1:8000", func(c *Config, _ *http.Request) { c.Auth.AllowOrigins = []string{"https://x"} }, false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "localhost", with("X-Forwarded-For", "203.0.113.9"), false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "localhost", with("X-Forwarded-Host", "chat.example.org"), false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "localhost", with("X-Real-Ip", "127.0.0.1"), false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "localhost", with("Forwarded", "for=203.0.113.9"), false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "localhost", with("Via", "1.1 proxy"), false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "localhost", with("Sec-Fetch-Site", "cross-site"), false},
+		{"127.0.0.1:8000", "127.0.0.1:5", "localhost", with("Sec-Fetch-Site", "same-origin"), true},
+		{"127.0.0.1:8000", "127.0.0.1:5", "localhost", func(_ *Config, r *http.Request) { r.ProtoMinor = 0 }, false},
 	} {
 		addr, err := net.ResolveTCPAddr("tcp", tt.listen)
 		if err != nil {
 			t.Fatal(err)
 		}
-		g, err := newGuard("", addr, who)
+		r := httptest.NewRequest("GET", "/api/rooms", nil)
+		r.RemoteAddr, r.Host = tt.peer, tt.host
+		cfg := DefaultConfig()
+		if tt.change != nil {
+			tt.change(&cfg, r)
+		}
+		g, err := newGuard(&cfg, addr, who)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := httptest.NewRequest("GET", "/api/rooms", nil)
-		r.RemoteAddr, r.Host = tt.peer, tt.host
 		err = g.check(r)
 		if (err == nil) != tt.ok || err != nil && proto.AsRefusal(err).Code != proto.Forbidden {
-			t.Errorf("%s to %s as %s: got %v, want ok %v", tt.peer, tt.listen, tt.host, err, tt.ok)
+			t.Errorf("%s to %s as %s, %v, %s: got %v, want ok %v", tt.peer, tt.listen, tt.host, r.Header, r.Proto, err, tt.ok)
 		}
 	}
 }
@@ -136,6 +156,10 @@ func TestCertificateIsReadAgain(t *testing.T) {
 func TestConfigNamesTheFlag(t *testing.T) {
 	for flag, change := range map[string]func(*Config){
 		"--max-message":                 func(c *Config) { c.MaxMessage = 1 << 30 },
+		"--path-prefix":                 func(c *Config) { c.PathPrefix = "chat/" },
+		"--max-request-head":            func(c *Config) { c.MaxRequestHead = 100 },
+		"--ping-interval":               func(c *Config) { c.PingInterval = 0 },
+		"--http-idle-time":              func(c *Config) { c.HTTPIdleTime = 0 },
 		"--max-connections":             func(c *Config) { c.MaxConnections = -1 },
 		"--max-connections-per-address": func(c *Config) { c.MaxConnectionsPerAddress = -1 },
 		"--connect-rate":                func(c *Config) { c.ConnectRate = -1 },

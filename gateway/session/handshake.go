@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"roomcast/gateway/auth"
 	"roomcast/gateway/hub"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
@@ -23,7 +24,7 @@ const resumeOffer = "resume."
 // greet reads the request a connection begins with, and makes it a session, hands it
 // to net/http or refuses it.
 func (ss *Sessions) greet(s *session, p []byte) (used int) {
-	req, n, err := wire.ParseRequest(p)
+	req, n, err := wire.ParseRequest(p, ss.cfg.MaxRequest)
 	if err == nil && n == 0 {
 		return 0
 	}
@@ -50,7 +51,12 @@ func (ss *Sessions) upgrade(s *session, req *wire.Request) error {
 	if s.kind, s.home, err = ss.route(req); err != nil {
 		return err
 	}
-	if err := ss.auth.CheckOrigin(string(req.Origin), string(req.Host)); err != nil {
+	err = ss.auth.CheckHost(string(req.Host), req.Proxied)
+	if err == nil {
+		err = ss.auth.CheckOrigin(string(req.Origin), string(req.Host))
+	}
+	if err != nil {
+		ss.tellRefusedPage(req, err)
 		return proto.Refuse(proto.Forbidden, "%v", err)
 	}
 	from, err := replayOf(req)
@@ -96,18 +102,31 @@ func (ss *Sessions) upgrade(s *session, req *wire.Request) error {
 	return nil
 }
 
+// tellRefusedPage logs the first page that is refused in each minute. Its reader sees
+// only that there is no connection, so the operator has to learn the reason here.
+func (ss *Sessions) tellRefusedPage(req *wire.Request, err error) {
+	if now := ss.loop.Now(); ss.refusedPage.IsZero() || now.Sub(ss.refusedPage) >= time.Minute {
+		ss.refusedPage = now
+		ss.cfg.Log.Warn("page refused; more of them are not logged for a minute", "error", err, "origin", string(req.Origin), "host", string(req.Host))
+	}
+}
+
 // route says what a path leads to.
 func (ss *Sessions) route(req *wire.Request) (kind, proto.Room, error) {
 	k := text
 	if req.Offers(subprotocol) {
 		k = jsonKind
 	}
-	rest, isRoom := strings.CutPrefix(req.Path, "/room/")
+	path, below := strings.CutPrefix(req.Path, ss.cfg.PathPrefix)
+	if !below {
+		path = ""
+	}
+	rest, isRoom := strings.CutPrefix(path, "/room/")
 	if !isRoom && ss.cfg.Conformance {
-		if req.Path == "/echo" {
+		if path == "/echo" {
 			return echo, proto.Room{}, nil
 		}
-		if rest, isRoom = strings.CutPrefix(req.Path, "/verbatim/"); isRoom {
+		if rest, isRoom = strings.CutPrefix(path, "/verbatim/"); isRoom {
 			k = verbatim
 		}
 	}
@@ -118,12 +137,12 @@ func (ss *Sessions) route(req *wire.Request) (kind, proto.Room, error) {
 			return k, room, proto.Refuse(proto.BadRoom, "%v", err)
 		}
 		return k, room, nil
-	case req.Path == "/ws" && k == jsonKind:
+	case path == "/ws" && k == jsonKind:
 		return k, proto.Room{}, nil
-	case req.Path == "/ws":
-		return k, proto.Room{}, proto.Refuse(proto.BadRequest, "/ws speaks the subprotocol %s; a text session is at /room/<group>/", subprotocol)
+	case path == "/ws":
+		return k, proto.Room{}, proto.Refuse(proto.BadRequest, "%s/ws speaks the subprotocol %s; a text session is at %[1]s/room/<group>/", ss.cfg.PathPrefix, subprotocol)
 	}
-	return k, proto.Room{}, proto.Refuse(proto.NotFound, "no WebSocket here; connect to /room/<group>/ or /ws")
+	return k, proto.Room{}, proto.Refuse(proto.NotFound, "no WebSocket here; connect to %s/room/<group>/ or %[1]s/ws", ss.cfg.PathPrefix)
 }
 
 // replayOf reads what the query asks to see first.
@@ -163,7 +182,7 @@ func replayOf(req *wire.Request) (from proto.From, err error) {
 // identify finds out who the session is: by its token, by the resume string of an
 // earlier session, or as somebody new.
 func (ss *Sessions) identify(s *session, req *wire.Request) error {
-	token, bearer := strings.CutPrefix(string(req.Authorization), "Bearer ")
+	token, bearer := auth.Bearer(string(req.Authorization))
 	if !bearer {
 		token = req.Query("token")
 		if token != "" && !ss.cfg.QueryToken {
@@ -180,7 +199,7 @@ func (ss *Sessions) identify(s *session, req *wire.Request) error {
 	s.issued = secondOf(time.Now())
 	switch {
 	case token != "":
-		who, expires, err := ss.auth.Token(strings.TrimSpace(token))
+		who, expires, err := ss.auth.Token(token)
 		if err != nil {
 			return err
 		}
@@ -233,12 +252,8 @@ func (ss *Sessions) handOver(s *session) {
 		return
 	}
 	s.phase = ending
-	if s.flags&counted != 0 { // and stays so for as long as it lasts
-		s.flags &^= counted
-		caps, peer := ss.caps, netip.AddrFrom16(s.peer)
-		nc = &handed{Conn: nc, done: func() { caps.Close(peer) }}
-	}
-	ss.cfg.HTTP(nc)
+	s.flags &^= counted // c ends the count
+	ss.cfg.HTTP(&Handed{Conn: nc, ss: ss, peer: netip.AddrPortFrom(netip.AddrFrom16(s.peer), s.port)})
 }
 
 // hello is the first frame of a JSON session.

@@ -72,6 +72,14 @@ func TestTokenOfTheFarFuture(t *testing.T) {
 		s.auth.KeyFile, s.session.QueryToken, s.session.PingAfter = path, true, time.Second
 	})
 	const exp = 9999999999 // in the year 2286, and more than 32 bits
+	for _, scheme := range []string{"Bearer", "bearer", "BEARER"} {
+		h := g.connect()
+		h.write([]byte(strings.Replace(handshakeOf("/room/future/", "roomcast.v1"), "Host:", "Authorization: "+scheme+" "+token(exp)+"\r\nHost:", 1)))
+		if got := h.status(); got != 101 {
+			t.Errorf("%s: got status %d, want 101", scheme, got)
+		}
+		h.want(`{"hello":*"you":{"id":"ann"*`)
+	}
 	c := g.json("/room/future/?token=" + token(exp))
 	c.want(`{"hello":*`)
 	c.send(`{"id":1,"auth":{"token":"` + token(exp) + `"}}`)

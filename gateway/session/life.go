@@ -211,8 +211,8 @@ func (ss *Sessions) check(s *session) {
 func (ss *Sessions) arm(s *session) {
 	now := ss.loop.Now()
 	next := time.Unix(int64(s.heard), 0).Add(ss.cfg.PingAfter)
-	if s.pinged != 0 {
-		next = time.Unix(int64(s.pinged), 0).Add(ss.cfg.PongTime)
+	if s.pinged != 0 { // a pong moves no deadline, so the next ping may be due first
+		next = time.Unix(int64(s.pinged), 0).Add(min(ss.cfg.PongTime, ss.cfg.PingAfter))
 	}
 	if floor := now.Add(time.Second); next.Before(floor) {
 		next = floor
@@ -240,6 +240,7 @@ func earlier(a, b time.Time) time.Time {
 // must not come any more. A session whose turn it is and that waits to hear what became
 // of a message is read no more, and closed when it is called again and has heard.
 func (ss *Sessions) Drain(n int) (left int) {
+	ss.draining = true
 	for _, chunk := range ss.slab {
 		for i := range chunk {
 			s := &chunk[i]

@@ -160,6 +160,24 @@ func TestPings(t *testing.T) {
 	c.ended()
 }
 
+// Pings come at their interval, also if that is shorter than the time to answer one: a
+// proxy on the way closes what is quiet for longer.
+func TestPingsKeepTheirInterval(t *testing.T) {
+	g := start(t, func(s *settings) { s.session.PingAfter, s.session.PongTime = time.Second, 20*time.Second })
+	c := g.text("/room/quiet/")
+	for begun := time.Now(); time.Since(begun) < 6*time.Second; {
+		asked := time.Now()
+		m, err := c.read()
+		if err != nil || m.op != 9 {
+			t.Fatalf("got %v, %v, want a ping", m, err)
+		}
+		if quiet := time.Since(asked); quiet > 5*time.Second { // a loaded machine is late
+			t.Fatalf("quiet for %v, want about 1s", quiet)
+		}
+		c.write(maskedFrame(0x8A, m.body))
+	}
+}
+
 // stuff fills a room faster than a client reads that does not read at all.
 func (g *gateway) stuff(sender *client, room string, n, size int) {
 	g.t.Helper()

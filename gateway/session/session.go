@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"net"
 	"net/netip"
 	"time"
 
@@ -32,6 +31,8 @@ type Config struct {
 	Greeting   string     // first text frame of a text session; "" = none
 
 	HandshakeTime time.Duration // from accept to the whole request
+	MaxRequest    int           // bytes of a request head; 431 above
+	PathPrefix    string        // such as /chat, below which all paths are; "" = none
 	PingAfter     time.Duration // of hearing nothing
 	PongTime      time.Duration // to answer a ping
 	SlowTime      time.Duration // how long a client may take nothing of what is due to it
@@ -49,8 +50,8 @@ type Config struct {
 	// must let twice as much wait.
 	Wide wire.Limits
 
-	// HTTP takes connections whose request is not a WebSocket handshake.
-	HTTP func(net.Conn)
+	// HTTP takes connections whose first request is not a WebSocket handshake.
+	HTTP func(*Handed)
 
 	Hub hub.Config
 	Log *slog.Logger
@@ -63,7 +64,8 @@ func DefaultConfig() Config {
 		MaxRooms:      64,
 		Rate:          limit.Rate{PerSecond: 20, Burst: 40},
 		HandshakeTime: 5 * time.Second,
-		PingAfter:     50 * time.Second,
+		MaxRequest:    wire.MaxRequest,
+		PingAfter:     25 * time.Second,
 		PongTime:      10 * time.Second,
 		SlowTime:      10 * time.Second,
 		FloodTime:     15 * time.Second,
@@ -92,6 +94,9 @@ type Sessions struct {
 	verbose  bool        // connections are logged
 
 	// owned by the loop
+	draining    bool      // Drain has been called: nobody new
+	refusedPage time.Time // when a refused page was logged last
+
 	slab     []*[slabSize]session
 	joins    map[joining]string // ids of the commands that wait for a Joined notice
 	resends  map[joining]*limit.Resends
@@ -206,16 +211,22 @@ func (ss *Sessions) get(id loop.ID) *session {
 
 // Opened implements [loop.Handler].
 func (ss *Sessions) Opened(id loop.ID, peer netip.AddrPort) {
+	s := ss.begin(id, peer)
+	if refusal := ss.caps.Open(peer.Addr(), ss.loop.Now()); refusal == nil {
+		s.flags |= counted
+	}
+}
+
+// begin waits for the request of a new connection.
+func (ss *Sessions) begin(id loop.ID, peer netip.AddrPort) *session {
 	slot := id.Slot()
 	for int(slot/slabSize) >= len(ss.slab) {
 		ss.slab = append(ss.slab, new([slabSize]session))
 	}
 	s := &ss.slab[slot/slabSize][slot%slabSize]
 	*s = session{id: id, peer: peer.Addr().As16(), port: peer.Port(), heard: ss.second()}
-	if refusal := ss.caps.Open(peer.Addr(), ss.loop.Now()); refusal == nil {
-		s.flags |= counted
-	}
 	ss.loop.SetDeadline(id, ss.loop.Now().Add(ss.cfg.HandshakeTime))
+	return s
 }
 
 // Received implements [loop.Handler].

@@ -370,7 +370,7 @@ func TestHandshakeRefusals(t *testing.T) {
 		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "Origin: https://evil.example\r\nHost:", 1), 403},
 		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "Origin: null\r\nHost:", 1), 403},
 		{strings.Replace(handshakeOf("/room/x/", ""), "Version: 13", "Version: 8", 1), 426},
-		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "X: "+strings.Repeat("x", 9000)+"\r\nHost:", 1), 431},
+		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "X: "+strings.Repeat("x", 17_000)+"\r\nHost:", 1), 431},
 		{"GET /room/x/ HTTP/1.1\r\nHost: loc", 400}, // and nothing more
 	} {
 		cl := g.connect()

@@ -25,17 +25,18 @@ type handshake struct {
 // longestName bounds the names of headers that matter.
 const longestName = len("sec-websocket-extensions")
 
-// take notes one header.
+// take records one header.
 func (h *handshake) take(req *Request, name, value []byte) {
 	var lower [longestName]byte
-	if len(name) > longestName {
-		return
-	}
-	for i, c := range name {
+	for i, c := range name[:min(len(name), longestName)] {
 		if c >= 'A' && c <= 'Z' {
 			c += 'a' - 'A'
 		}
 		lower[i] = c
+	}
+	req.Proxied = req.Proxied || byProxy(string(lower[:min(len(name), longestName)]))
+	if len(name) > longestName {
+		return
 	}
 	switch string(lower[:len(name)]) {
 	case "host":
@@ -81,7 +82,54 @@ func join(list, value []byte, sep string) []byte {
 	return fmt.Appendf(nil, "%s%s%s", list, sep, value)
 }
 
-// check refuses a handshake that is not as RFC 6455, 4.2.1 has it.
+// byProxy reports whether a header of this name, in lower case, comes from a proxy.
+func byProxy(name string) bool {
+	return name == "forwarded" || name == "via" || name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded-")
+}
+
+// Proxied reports whether a proxy passed the request on. A proxy says so in a
+// header, and so does HTTP/1.0: nginx speaks it upstream unless told otherwise,
+// while no browser does.
+func Proxied(r *http.Request) bool {
+	if !r.ProtoAtLeast(1, 1) {
+		return true
+	}
+	for name := range r.Header {
+		if byProxy(strings.ToLower(name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// WantsWebSocket reports whether a request asks for WebSocket, by the same rule as
+// ParseRequest.
+func WantsWebSocket(r *http.Request) bool {
+	for _, v := range r.Header["Upgrade"] {
+		if hasToken([]byte(v), "websocket") {
+			return true
+		}
+	}
+	return false
+}
+
+// AppendHead appends the head of a request that net/http has parsed, as it could
+// have come. It returns what ParseRequest decides about in the same way as about the
+// head that came.
+func AppendHead(b []byte, r *http.Request) []byte {
+	b = fmt.Appendf(b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Proto, r.Host)
+	for name, values := range r.Header {
+		for _, v := range values {
+			b = fmt.Appendf(b, "%s: %s\r\n", name, v)
+		}
+	}
+	if len(r.TransferEncoding) > 0 { // net/http takes this header out
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// check refuses a handshake that breaks RFC 6455, 4.2.1.
 func (h *handshake) check(req *Request, method, version string) error {
 	switch {
 	case method != http.MethodGet:

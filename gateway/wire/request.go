@@ -2,18 +2,19 @@ package wire
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 )
 
-// MaxRequest is the longest request head in bytes; above it: 431.
-const MaxRequest = 8 << 10
+// MaxRequest is the default bound of a request head in bytes.
+const MaxRequest = 16 << 10
 
 // Request is the head of an HTTP request. Its byte slices point into the buffer
-// that was parsed; nothing in it outlives that buffer but Path.
+// that was parsed; only Path may be kept longer than that buffer.
 type Request struct {
-	Upgrade bool // a WebSocket handshake without fault; otherwise a matter for net/http
+	Upgrade bool // a WebSocket handshake without fault; net/http answers the others
 
 	Path  string // percent-decoded
 	query []byte // raw, without the question mark
@@ -23,6 +24,7 @@ type Request struct {
 	Cookie        []byte
 	Authorization []byte
 	ForwardedFor  []byte // all X-Forwarded-For values, joined by commas
+	Proxied       bool   // a header says that a proxy passed the request on
 
 	Deflate bool // the client offers permessage-deflate in a form this server takes
 
@@ -43,17 +45,17 @@ func refuse(status int, reason string) error { return &Refusal{status, reason} }
 
 func bad(reason string) error { return refuse(http.StatusBadRequest, reason) }
 
-// ParseRequest reads a request head from the front of buf and returns its
-// length, 0 if it is not all there yet. A request that no HTTP server should
-// take, and a faulty handshake, are a *Refusal.
-func ParseRequest(buf []byte) (req Request, n int, err error) {
+// ParseRequest reads a request head of at most limit bytes from the front of buf
+// and returns its length, 0 if it is not complete yet. The error is a *Refusal if
+// no HTTP server should accept the request or if the handshake has a fault.
+func ParseRequest(buf []byte, limit int) (req Request, n int, err error) {
 	if len(buf) > 0 && (buf[0] < 'A' || buf[0] > 'Z') {
 		return req, 0, bad("this is not HTTP")
 	}
-	end := bytes.Index(buf[:min(len(buf), MaxRequest)], []byte("\r\n\r\n"))
+	end := bytes.Index(buf[:min(len(buf), limit)], []byte("\r\n\r\n"))
 	if end < 0 {
-		if len(buf) >= MaxRequest {
-			return req, 0, refuse(http.StatusRequestHeaderFieldsTooLarge, "the request head is longer than 8 KiB")
+		if len(buf) >= limit {
+			return req, 0, refuse(http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request head is longer than %d bytes", limit))
 		}
 		return req, 0, nil
 	}
@@ -79,6 +81,9 @@ func ParseRequest(buf []byte) (req Request, n int, err error) {
 	if err := h.check(&req, string(method), string(version)); err != nil {
 		return req, n, err
 	}
+	if target, err = originForm(&req, target); err != nil {
+		return req, n, err
+	}
 	path, query, _ := bytes.Cut(target, []byte("?"))
 	req.query = query
 	if req.Path, err = url.PathUnescape(string(path)); err != nil || target[0] != '/' {
@@ -86,6 +91,25 @@ func ParseRequest(buf []byte) (req Request, n int, err error) {
 	}
 	req.Upgrade = true
 	return req, n, nil
+}
+
+// originForm returns the path and query of a request target. The absolute form
+// names the host as well, and that host counts instead of the Host header
+// (RFC 9112, 3.2.2).
+func originForm(req *Request, target []byte) ([]byte, error) {
+	scheme, rest, ok := bytes.Cut(target, []byte("://"))
+	if !ok || !bytes.EqualFold(scheme, []byte("http")) && !bytes.EqualFold(scheme, []byte("https")) {
+		return target, nil
+	}
+	u, err := url.ParseRequestURI(string(target))
+	if err != nil || u.User != nil || !validHost([]byte(u.Host)) {
+		return nil, bad("the request target is malformed")
+	}
+	req.Host = []byte(u.Host)
+	if start := bytes.IndexAny(rest, "/?"); start >= 0 && rest[start] == '/' {
+		return rest[start:], nil
+	}
+	return []byte("/?" + u.RawQuery), nil
 }
 
 // requestLine splits "GET /path HTTP/1.1".

@@ -2,8 +2,10 @@ package wire_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 
 	"roomcast/gateway/wire"
@@ -19,7 +21,7 @@ func TestRequestGivesWhatSessionsNeed(t *testing.T) {
 		"authorization: Bearer x.y.z\r\nX-Forwarded-For: 1.2.3.4, 5.6.7.8\r\nX-Forwarded-For: 9.9.9.9\r\n" +
 		"Sec-WebSocket-Protocol: roomcast.v1, ticket.abc\r\nSec-WebSocket-Protocol: other\r\n\r\n"
 	buf := []byte(head + "\x81\x80and more")
-	r, n, err := wire.ParseRequest(buf)
+	r, n, err := wire.ParseRequest(buf, wire.MaxRequest)
 	if err != nil || n != len(head) || !r.Upgrade {
 		t.Fatalf("got %d, %v, upgrade %v, want %d", n, err, r.Upgrade, len(head))
 	}
@@ -56,6 +58,45 @@ func TestRequestGivesWhatSessionsNeed(t *testing.T) {
 	}
 }
 
+// The host of the absolute form counts, not the Host header.
+func TestAbsoluteForm(t *testing.T) {
+	for target, want := range map[string][3]string{
+		"/room/a/?since=1":                     {"example.com:8000", "/room/a/", "1"},
+		"http://chat.example.org/room/a/":      {"chat.example.org", "/room/a/", ""},
+		"HTTPS://h:443/room/%E5%90%97?since=7": {"h:443", "/room/吗", "7"},
+		"http://h/room/a?b=c/d&since=2":        {"h", "/room/a", "2"},
+		"http://h?since=3":                     {"h", "/", "3"},
+		"http://h":                             {"h", "/", ""},
+		"http://[::1]:8000/ws":                 {"[::1]:8000", "/ws", ""},
+		"/http://h/ws":                         {"example.com:8000", "/http://h/ws", ""},
+	} {
+		_, rest, _ := strings.Cut(upgrade, "HTTP/1.1")
+		r, _, err := wire.ParseRequest([]byte("GET "+target+" HTTP/1.1"+rest+"\r\n"), wire.MaxRequest)
+		if got := [3]string{string(r.Host), r.Path, r.Query("since")}; err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %q", target, got, err, want)
+		}
+	}
+}
+
+// Every header that proxies add tells that there is one, also a long one.
+func TestProxied(t *testing.T) {
+	for header, want := range map[string]bool{
+		"X-Forwarded-For: 10.0.0.1": true, "x-forwarded-proto: https": true, "X-Real-IP: 10.0.0.1": true,
+		"Via: 1.1 proxy": true, "FORWARDED: for=10.0.0.1": true, "X-Forwarded-Something-Long: a": true,
+		"X-Forward: a": false, "Viaduct: a": false, "User-Agent: via": false,
+	} {
+		head := []byte(upgrade + header + "\r\n\r\n")
+		r, _, err := wire.ParseRequest(head, wire.MaxRequest)
+		if err != nil || r.Proxied != want {
+			t.Errorf("%s: got %v, %v, want %v", header, r.Proxied, err, want)
+		}
+		std, err := http.ReadRequest(bufioReader(head))
+		if err != nil || wire.Proxied(std) != want {
+			t.Errorf("%s, net/http: got %v, %v, want %v", header, wire.Proxied(std), err, want)
+		}
+	}
+}
+
 func TestOtherRequestsAreForNetHTTP(t *testing.T) {
 	for _, head := range []string{
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -64,7 +105,7 @@ func TestOtherRequestsAreForNetHTTP(t *testing.T) {
 		"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
 		"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
 	} {
-		r, n, err := wire.ParseRequest([]byte(head + "body"))
+		r, n, err := wire.ParseRequest([]byte(head+"body"), wire.MaxRequest)
 		if r.Upgrade || n != len(head) || err != nil {
 			t.Errorf("%.20q: got upgrade %v, %d, %v, want no upgrade, %d", head, r.Upgrade, n, err, len(head))
 		}
@@ -99,7 +140,7 @@ func TestDeflateOffers(t *testing.T) {
 		{"x-webkit-deflate-frame", ""},
 		{"permessage-deflate; =", ""},
 	} {
-		r, _, err := wire.ParseRequest([]byte(upgrade + "Sec-WebSocket-Extensions: " + tt.offer + "\r\n\r\n"))
+		r, _, err := wire.ParseRequest([]byte(upgrade+"Sec-WebSocket-Extensions: "+tt.offer+"\r\n\r\n"), wire.MaxRequest)
 		if err != nil {
 			t.Errorf("%s: %v", tt.offer, err)
 			continue
@@ -137,10 +178,11 @@ func FuzzRequest(f *testing.F) {
 			f.Add([]byte(c.Request))
 		}
 	}
+	f.Add([]byte(strings.Replace(upgrade, "/room", "http://[::1]:80/room", 1) + "Via: x\r\n\r\n"))
 	f.Add([]byte(upgrade + "Origin: null\r\nCookie: a\r\nCookie: b\r\nX-Forwarded-For: a\r\nSec-WebSocket-Extensions: permessage-deflate; a=\"b\"\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		before := bytes.Clone(data)
-		r, n, err := wire.ParseRequest(data)
+		r, n, err := wire.ParseRequest(data, wire.MaxRequest)
 		if !bytes.Equal(before, data) {
 			t.Fatal("the buffer has been changed")
 		}
@@ -152,7 +194,7 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("got %d of %d bytes, upgrade %v, %v", n, len(data), r.Upgrade, err)
 		}
 		if n > 0 || err != nil {
-			more, n2, err2 := wire.ParseRequest(append(data, "\x81\x85"...))
+			more, n2, err2 := wire.ParseRequest(append(data, "\x81\x85"...), wire.MaxRequest)
 			if n2 != n || (err2 == nil) != (err == nil) || more.Upgrade != r.Upgrade {
 				t.Fatalf("with more bytes: got %d, %v, want %d, %v", n2, err2, n, err)
 			}
@@ -164,7 +206,7 @@ func FuzzRequest(f *testing.F) {
 		if err != nil {
 			t.Fatalf("net/http does not take it: %v", err)
 		}
-		if std.URL.Path != r.Path {
+		if path := cmp.Or(std.URL.Path, "/"); path != r.Path {
 			t.Fatalf("got path %q, net/http %q", r.Path, std.URL.Path)
 		}
 		r.Query("since")
@@ -177,7 +219,7 @@ func BenchmarkHandshake(b *testing.B) {
 	var out []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		r, _, err := wire.ParseRequest(head)
+		r, _, err := wire.ParseRequest(head, wire.MaxRequest)
 		if err != nil {
 			b.Fatal(err)
 		}

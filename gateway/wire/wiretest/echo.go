@@ -44,7 +44,7 @@ func (e *Echo) Received(id loop.ID, p []byte) (used int) {
 	c := e.conns[id]
 	defer e.flush(id, c)
 	if !c.open && !c.ending {
-		req, n, err := wire.ParseRequest(p)
+		req, n, err := wire.ParseRequest(p, wire.MaxRequest)
 		used = n
 		var refusal *wire.Refusal
 		switch {

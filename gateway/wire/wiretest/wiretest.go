@@ -23,6 +23,10 @@ type Target struct {
 	Path    string
 	Limits  wire.Limits // that it applies
 	Deflate bool        // it agrees to permessage-deflate where that is offered
+
+	// First is a request that goes first on each connection; "" = none. The server
+	// answers it in another way and keeps the connection for the handshake.
+	First string
 }
 
 // Case is one row of the suite.
@@ -49,7 +53,7 @@ const patience = 10 * time.Second
 
 // Run runs the whole suite.
 func Run(t *testing.T, target Target) {
-	t.Run("handshake", func(t *testing.T) { runHandshakes(t, target) })
+	t.Run("handshake", func(t *testing.T) { RunHandshakes(t, target) })
 	runCases(t, target, Cases(target.Limits), false)
 	if target.Deflate {
 		runCases(t, target, deflateCases(target.Limits), true)

@@ -1,0 +1,404 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"roomcast/gateway/wire/wiretest"
+)
+
+const handshakeHead = "Upgrade: websocket\r\nConnection: Upgrade\r\n" +
+	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+// ask sends one request over a connection and returns the answer, whose body has been read.
+func ask(t *testing.T, conn net.Conn, r *bufio.Reader, request string) (*http.Response, string) {
+	t.Helper()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatalf("%.40q: %v", request, err)
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return resp, ""
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// A handshake on a connection that has served other requests is decided as one with
+// which a connection begins, and takes the bytes behind it along.
+func TestHandshakeOnKeptConnection(t *testing.T) {
+	for _, backend := range []string{"--portable=false", "--portable"} {
+		t.Run(backend, func(t *testing.T) {
+			base := serve(t, "--listen", "0.0.0.0:0", "--conformance", backend)
+			u, err := url.Parse(base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first := "GET /icon.svg HTTP/1.1\r\nHost: example.com\r\n\r\n"
+			wiretest.RunHandshakes(t, wiretest.Target{Addr: "127.0.0.1:" + u.Port(), Path: "/echo", First: first})
+		})
+	}
+}
+
+// Over TLS, and after each kind of request that leaves the connection open.
+func TestHandshakeAfterEachRequest(t *testing.T) {
+	lender := httptest.NewUnstartedServer(http.NotFoundHandler())
+	lender.StartTLS()
+	defer lender.Close()
+	cert, key := lent(t, lender.TLS.Certificates[0])
+	for _, flags := range [][]string{{"--portable=false"}, {"--portable"}, {"--https-cert", cert, "--https-key", key}} {
+		base := serve(t, flags...)
+		u, err := url.Parse(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var conn net.Conn
+		if u.Scheme == "https" {
+			conn, err = tls.Dial("tcp", u.Host, &tls.Config{InsecureSkipVerify: true})
+		} else {
+			conn, err = net.Dial("tcp", u.Host)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		r := bufio.NewReader(conn)
+		say := `{"text":"by HTTP"}`
+		for _, request := range []string{
+			"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+			"HEAD /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n",
+			"OPTIONS / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+			fmt.Sprintf("POST /api/rooms/lobby/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(say), say),
+			"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+		} {
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			if _, err := io.WriteString(conn, request); err != nil {
+				t.Fatal(err)
+			}
+			method, _, _ := strings.Cut(request, " ")
+			resp, err := http.ReadResponse(r, &http.Request{Method: method})
+			if err != nil || resp.Close {
+				t.Fatalf("%.40q: got %v, %v, want a kept connection", request, resp, err)
+			}
+			if body, _ := io.ReadAll(resp.Body); method == "POST" && resp.StatusCode != 200 {
+				t.Fatalf("got %s %s, want 200", resp.Status, body)
+			}
+		}
+		// The first frame comes with the handshake.
+		hello := append([]byte("GET /room/lobby/?last=1 HTTP/1.1\r\nHost: localhost\r\n"+handshakeHead+"\r\n"), 0x81, 0x82, 0, 0, 0, 0, 'h', 'i')
+		if resp, body := ask(t, conn, r, string(hello)); resp.StatusCode != 101 {
+			t.Fatalf("%v: got %s %s, want 101", flags, resp.Status, body)
+		}
+		for _, want := range []string{" by HTTP", " hi"} {
+			frame := make([]byte, 2)
+			if _, err := io.ReadFull(r, frame); err != nil {
+				t.Fatal(err)
+			}
+			text := make([]byte, frame[1])
+			if _, err := io.ReadFull(r, text); err != nil || !bytes.HasSuffix(text, []byte(want)) {
+				t.Fatalf("%v: got %q, %v, want %q", flags, text, err, want)
+			}
+		}
+	}
+}
+
+// lent writes a certificate and its key into files.
+func lent(t *testing.T, pair tls.Certificate) (cert, key string) {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return write(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))),
+		write(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+}
+
+// A connection counts once, however often it changes between HTTP and WebSocket, and not
+// any more when it has ended.
+func TestKeptConnectionCountsOnce(t *testing.T) {
+	base := serve(t, "--max-connections", "1")
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		var conn net.Conn
+		var r *bufio.Reader
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			if conn, err = net.Dial("tcp", u.Host); err != nil {
+				t.Fatal(err)
+			}
+			r = bufio.NewReader(conn)
+			resp, body := ask(t, conn, r, "GET /icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			if resp.StatusCode == 200 {
+				break
+			}
+			conn.Close() // the one before has not quite ended
+			if time.Now().After(end) {
+				t.Fatalf("got %s %s, want 200", resp.Status, body)
+			}
+		}
+		if resp, body := ask(t, conn, r, "GET /room/lobby/ HTTP/1.1\r\nHost: localhost\r\n"+handshakeHead+"\r\n"); resp.StatusCode != 101 {
+			t.Fatalf("got %s %s, want 101", resp.Status, body)
+		}
+		other, err := net.Dial("tcp", u.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, _ := ask(t, other, bufio.NewReader(other), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"); resp.StatusCode != 503 {
+			t.Errorf("a second connection got %s, want 503", resp.Status)
+		}
+		other.Close()
+		conn.Close()
+	}
+}
+
+// A page behind a proxy that pools its connections to the gateway can connect.
+func TestHandshakeThroughPoolingProxy(t *testing.T) {
+	base := serve(t)
+	target, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewServer(httputil.NewSingleHostReverseProxy(target))
+	defer front.Close()
+	for range 3 {
+		conn, _, err := websocket.Dial(t.Context(), strings.Replace(front.URL, "http", "ws", 1)+"/room/lobby/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.CloseNow()
+		if status, _ := call(t, "GET", front.URL+"/room.js", ""); status != 200 {
+			t.Errorf("got %d, want 200", status)
+		}
+	}
+}
+
+// Through a proxy of this machine nobody becomes this machine: neither with the Host
+// that the proxy sets nor with the one that the client chooses.
+func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
+	base := serve(t)
+	target, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{target.Host, "localhost", "chat.example.org"} {
+		front := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.SetXForwarded()
+			r.Out.Host = host
+		}})
+		defer front.Close()
+		for _, request := range [][2]string{{"POST", "/api/rooms/lobby/close"}, {"GET", "/api/rooms"}, {"POST", "/api/rooms/lobby/messages?from=ceo&name=CEO"}} {
+			if status, answer := call(t, request[0], front.URL+request[1], `{"text":"x"}`, "Content-Type", "application/json"); status != 403 {
+				t.Errorf("%s as %s: got %d %s, want 403", request[1], host, status, answer)
+			}
+		}
+		if status, _ := call(t, "GET", front.URL+"/", ""); status != 200 {
+			t.Errorf("the page as %s: got %d, want 200", host, status)
+		}
+	}
+}
+
+// On loopback only names of this machine are answered, so a page whose name points to
+// this machine gets nothing, and neither does a WebSocket of it.
+func TestHostsOfALoopbackListener(t *testing.T) {
+	base := serve(t, "--allow-origin", "https://Chat.example.org")
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		host, more string
+		ok         bool
+	}{
+		{u.Host, "", true},
+		{"localhost", "", true},
+		{"[::1]:8000", "", true},
+		{"chat.example.org", "", true},
+		{"chat.example.org:8443", "", true},
+		{"evil.example:" + u.Port(), "", false},
+		{"evil.example:" + u.Port(), "Origin: http://evil.example:" + u.Port() + "\r\n", false},
+		{"127.0.0.1.evil.example", "", false},
+		{"rooms.example.org", "X-Forwarded-For: 203.0.113.9\r\n", true}, // has no rights of this machine
+	} {
+		for _, first := range []bool{true, false} {
+			conn, err := net.Dial("tcp", u.Host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			r := bufio.NewReader(conn)
+			if !first {
+				ask(t, conn, r, "GET /icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			}
+			resp, body := ask(t, conn, r, "GET /room/lobby/ HTTP/1.1\r\nHost: "+tt.host+"\r\n"+tt.more+handshakeHead+"\r\n")
+			if (resp.StatusCode == 101) != tt.ok || !tt.ok && resp.StatusCode != 403 {
+				t.Errorf("a handshake as %s, %q: got %s %s, want ok %v", tt.host, tt.more, resp.Status, body, tt.ok)
+			}
+		}
+		for _, path := range []string{"", "room.js", "room/lobby/"} {
+			name, value, _ := strings.Cut(strings.TrimSpace(tt.more), ": ")
+			header := []string{"Host", tt.host, "Accept", "text/html", name, value}
+			if status, answer := call(t, "GET", base+path, "", header[:4+min(2, 2*len(name))]...); (status == 200) != tt.ok {
+				t.Errorf("/%s as %s: got %d %.100s, want ok %v", path, tt.host, status, answer, tt.ok)
+			}
+		}
+	}
+}
+
+// Everything is below the prefix, and nothing elsewhere.
+func TestPathPrefix(t *testing.T) {
+	base := serve(t, "--path-prefix", "/chat/one")
+	root := strings.TrimSuffix(base, "chat/one/")
+	if root == base {
+		t.Fatalf("the banner says %s", base)
+	}
+	for _, tt := range []struct {
+		path   string
+		status int
+		part   string
+	}{
+		{"chat/one/", 200, `src="./page.js"`},
+		{"chat/one", 200, `src="./page.js"`}, // redirected
+		{"chat/one/room.js", 200, "export"},
+		{"chat/one/room/lobby/", 200, `src="./../../page.js"`},
+		{"chat/one/room/lobby", 200, `src="./../page.js"`},
+		{"chat/one/api/rooms", 200, `"rooms"`},
+		{"", 404, "below /chat/one/"},
+		{"room.js", 404, ""},
+		{"chat/onetwo", 404, ""},
+		{"api/rooms", 404, ""},
+		{"room/lobby/", 404, ""},
+	} {
+		status, answer := call(t, "GET", root+tt.path, "", "Accept", "text/html")
+		if status != tt.status || !strings.Contains(answer, tt.part) {
+			t.Errorf("/%s: got %d %.200s, want %d with %q", tt.path, status, answer, tt.status, tt.part)
+		}
+	}
+	member := join(t, base, "room/lobby/")
+	send(t, member, "below")
+	hear(t, member, " below")
+	join(t, base, "ws", "roomcast.v1")
+	for _, path := range []string{"room/lobby/", "ws", "chat/room/lobby/", "chat/oneroom/lobby/"} {
+		_, resp, err := websocket.Dial(t.Context(), strings.Replace(root, "http", "ws", 1)+path, nil)
+		if err == nil || resp == nil || resp.StatusCode != 404 {
+			t.Errorf("a handshake at /%s: got %v, want 404", path, err)
+		}
+	}
+}
+
+// Health checks of proxies use OPTIONS, HEAD and GET, in HTTP/1.0 without a Host.
+func TestHealthChecksOfProxies(t *testing.T) {
+	base := serve(t)
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, request := range []string{"OPTIONS / HTTP/1.0\r\n\r\n", "HEAD / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		conn, err := net.Dial("tcp", u.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		io.WriteString(conn, request)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || resp.StatusCode/100 != 2 {
+			t.Errorf("%.20q: got %v, %v, want 2xx", request, resp, err)
+		}
+		conn.Close()
+	}
+}
+
+// With --max-request-head cookies may be longer, or must be shorter.
+func TestMaxRequestHead(t *testing.T) {
+	for flag, want := range map[string]int{"16384": 14_000, "65536": 60_000, "4096": 3000} {
+		base := serve(t, "--max-request-head", flag)
+		header := func(cookie int) http.Header { return http.Header{"Cookie": {strings.Repeat("x", cookie)}} }
+		for _, first := range []bool{false, true} {
+			conn, _, err := websocket.Dial(t.Context(), strings.Replace(base, "http", "ws", 1)+"room/lobby/", &websocket.DialOptions{HTTPHeader: header(want)})
+			if err != nil {
+				t.Fatalf("a cookie of %d bytes with %s, after a request %v: %v", want, flag, first, err)
+			}
+			conn.CloseNow()
+			status, _ := call(t, "GET", base, "", "Cookie", strings.Repeat("x", want))
+			tooLong, _ := call(t, "GET", base, "", "Cookie", strings.Repeat("x", want+15_000))
+			if status != 200 || tooLong != 431 {
+				t.Errorf("the page with cookies of %d and 15,000 more bytes: got %d and %d, want 200 and 431", want, status, tooLong)
+			}
+		}
+	}
+}
+
+// ready asks a gateway even where there is no listener for operators.
+func TestReadyWithoutOps(t *testing.T) {
+	base := serve(t, "--path-prefix", "/chat")
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := func(listen string) (string, error) {
+		cmd := command()
+		var out bytes.Buffer
+		cmd.SetOut(&out)
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetArgs([]string{"ready", "--ops-listen", "off", "--path-prefix", "/chat", "--listen", listen})
+		err := cmd.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+	if out, err := ready(u.Host); err != nil || out != "ready\n" {
+		t.Errorf("got %q, %v, want ready", out, err)
+	}
+	if out, err := ready("127.0.0.1:1"); err == nil {
+		t.Errorf("nobody listens: got %q, want an error", out)
+	}
+}
+
+// A page that is refused is told of in the log: its reader cannot see why.
+func TestRefusedPageIsLogged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	base, stop := serveLogging(t, file, "--log-level", "warn", "--loops", "1")
+	defer stop()
+	for range 3 {
+		header := http.Header{"Origin": {"http://chat.test:28090"}}
+		if _, resp, err := websocket.Dial(t.Context(), strings.Replace(base, "http", "ws", 1)+"room/lobby/", &websocket.DialOptions{HTTPHeader: header}); err == nil || resp.StatusCode != 403 {
+			t.Fatalf("got %v, want 403", err)
+		}
+	}
+	log, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(log), "page refused"); n != 1 || !strings.Contains(string(log), "--allow-origin http://chat.test:28090") {
+		t.Errorf("got %d lines, want one that says how to allow the page:\n%s", n, log)
+	}
+}
