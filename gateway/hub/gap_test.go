@@ -128,3 +128,24 @@ func TestDeliveredWhileReading(t *testing.T) {
 	w.turn(100)
 	w.settle()
 }
+
+// A connection may be pumped for another room between a join and its answer. The member
+// then still gets what comes after the head that it is told.
+func TestJoinIsAnsweredBeforeTheLogIsRead(t *testing.T) {
+	w := newWorld(t, 1, testConfig())
+	r := w.rooms[0]
+	w.say(r, 10)
+	w.enter(1, JSON, proto.From{})
+	w.settle()
+	c := &peer{id: 1<<32 | 2, enc: JSON, takes: 1 << 30, joined: map[string]uint64{r.name.String(): fromHead}}
+	w.peers[c.id] = c
+	w.hub.Open(c.id, c.enc)
+	w.hub.Join(c.id, r.name, proto.From{})
+	w.hub.goOn(w.hub.live(c.id))
+	w.hub.pump(w.hub.live(c.id))
+	w.turn(10)
+	w.say(r, 10)
+	w.say(r, 10)
+	w.settle()
+	w.verify(c)
+}
