@@ -14,7 +14,7 @@ type laneKey struct {
 	room   proto.Room
 }
 
-// lane is what one sender says in one room: the first is outstanding.
+// lane holds the requests of one sender in one room. The first is outstanding.
 type lane []*request
 
 // enter lets a request into its lane, or refuses it for now.
@@ -56,8 +56,8 @@ func (l *lanes) refuseFirst(key laneKey, r *request, reply proto.Reply) {
 	l.answer(r, reply)
 }
 
-// resendsOf returns what has to come again in a lane. Senders that never send again leave
-// theirs behind; each doubling of the count removes those. Beyond MaxRequests lanes nothing
+// resendsOf returns the messages of a lane that have to come again. Senders that never
+// send again leave theirs behind; each doubling of the count removes those. Beyond MaxRequests lanes nothing
 // is kept, and only senders that wait for a refused message keep their order.
 func (l *lanes) resendsOf(key laneKey) *limit.Resends {
 	if r := l.resends[key]; r != nil {

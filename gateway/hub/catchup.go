@@ -296,7 +296,7 @@ func (h *Hub) readDone(s seat, cu *catchup, page bridge.Page, err error) {
 func appendNotice(b []byte, g *proto.Gap) []byte {
 	switch {
 	case g.Reason == proto.GapReset:
-		return append(b, "[this room began anew; what follows is the oldest there is]"...)
+		return append(b, "[this room has a new numbering; its oldest messages follow]"...)
 	case g.From == g.To:
 		return fmt.Appendf(b, "[message %d cannot be shown any more]", g.From)
 	}

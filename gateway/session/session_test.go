@@ -224,7 +224,7 @@ func TestTextSessionWhoseSinceCannotBeServed(t *testing.T) {
 		})
 	}
 	stored.Wait()
-	const anew = "[this room began anew; what follows is the oldest there is]"
+	const anew = "[this room has a new numbering; its oldest messages follow]"
 	for query, want := range map[string]string{
 		"since=1":             "[messages 2 to 5 cannot be shown any more]",
 		"since=4":             "[message 5 cannot be shown any more]",
