@@ -39,18 +39,18 @@ const (
 )
 
 // Subjects of the room service itself: its micro endpoints, and what its instances tell
-// each other.
+// each other. Only room.svc.> is open to other accounts.
 const (
-	SubjectAnyService     = "room.svc.>"
 	SubjectClose          = "room.svc.close"
 	SubjectReopen         = "room.svc.reopen"
 	SubjectInfo           = "room.svc.info"
-	SubjectServiceChanged = "room.svc.changed" // an instance came, or is about to leave
+	SubjectKeys           = "room.svc.keys"     // for gateways: the key that signs resume strings
+	SubjectServiceChanged = "room.peer.changed" // an instance came, or is about to leave
 )
 
-// ReleaseSubject returns room.svc.release.<id>, where the instance id is asked to give up
-// a partition.
-func ReleaseSubject(id string) string { return "room.svc.release." + id }
+// ReleaseSubject returns room.peer.release.<id>, where the instance id is asked to give
+// up a partition.
+func ReleaseSubject(id string) string { return "room.peer.release." + id }
 
 // RepublishTo is the destination of the stream's RePublish for [SubjectAnyLog].
 const RepublishTo = "room.out.{{wildcard(1)}}.{{wildcard(2)}}"

@@ -38,6 +38,10 @@ type Config struct {
 	// of its flag; nil = none. See [stream.Config].
 	Change func(flag string) bool
 
+	// Trusted names the NATS accounts whose requests may name any sender and close rooms,
+	// beside the one that this service connects to. Requests from all others are a guest's.
+	Trusted []string
+
 	Lease      time.Duration // how long an instance counts as alive without a sign of life, at least a second
 	CloseWords []string      // texts that close their sender's connection and are never stored; an empty one is none
 	TimeZone   string        // of stamps: "Local", "UTC" or a name such as "Asia/Shanghai"
@@ -63,6 +67,7 @@ func DefaultConfig() Config {
 		Replicas: log.Replicas, Sync: "2m",
 		HistoryPerRoom: log.HistoryPerRoom, HistoryAge: log.HistoryAge, MaxBytes: log.MaxBytes,
 		MaxMessage: log.MaxMessage, Commit: log.Deadline,
+		Trusted:    []string{"APPS", "EDGE"},
 		Lease:      2 * time.Second,
 		CloseWords: rules.CloseWords, TimeZone: "Local", TimeLayout: rules.Layout,
 		KeyWindow: rules.Window, KeysKept: rules.Keys,

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
-	"github.com/nats-io/nuid"
 
 	"roomcast/proto"
 )
@@ -24,7 +24,8 @@ const maxActs = 64
 //	nats req room.svc.reopen '{"room":"lobby"}'
 //	nats req room.svc.info ''
 //
-// Commands of members do not come this way: its queue group would break their order.
+// Gateways ask it for the signing keys. Commands of members do not come this way: its
+// queue group would break their order.
 func (s *Service) serveAPI() (micro.Service, error) {
 	api, err := micro.AddService(s.nc, micro.Config{
 		Name:        "roomsvc",
@@ -52,14 +53,25 @@ func (s *Service) serveAPI() (micro.Service, error) {
 				s.metrics.unsent.Inc()
 			}
 		}},
+		{"keys", proto.SubjectKeys, "none", s.tellKeys},
 	} {
-		err := api.AddEndpoint(e.name, e.handle, micro.WithEndpointSubject(e.subject),
+		err := api.AddEndpoint(e.name, answerable(e.handle), micro.WithEndpointSubject(e.subject),
 			micro.WithEndpointMetadata(map[string]string{"payload": e.payload}))
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("serve micro API: %w", err), api.Stop())
 		}
 	}
 	return api, nil
+}
+
+// answerable ignores a request whose reply subject is not for answers; see
+// [proto.Answerable].
+func answerable(handle micro.HandlerFunc) micro.HandlerFunc {
+	return func(r micro.Request) {
+		if proto.Answerable(r.Reply()) {
+			handle(r)
+		}
+	}
 }
 
 // info is what an operator sees of an instance.
@@ -108,7 +120,8 @@ func (s *Service) moderate(act proto.Act) micro.HandlerFunc {
 		if from := r.Headers().Get(proto.HeaderFrom); from != "" {
 			msg.Header.Set(proto.HeaderFrom, from)
 		}
-		msg.Header.Set(proto.HeaderOnce, nuid.Next())
+		// Gateways see it: it must not resemble a reply subject of this process.
+		msg.Header.Set(proto.HeaderOnce, rand.Text())
 		select {
 		case s.acts <- struct{}{}:
 		default:

@@ -262,6 +262,9 @@ func (p *partition) apply(a *active, c command) {
 		return
 	}
 	cmd, refusal := readCommand(c.msg, c.to, p.s.cfg.Keys, p.s.cfg.MaxMessage)
+	if refusal == nil {
+		refusal = p.s.restrict(c.msg, &cmd)
+	}
 	if refusal != nil {
 		p.s.refuse(c.msg, refusal)
 		return

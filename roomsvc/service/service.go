@@ -46,9 +46,10 @@ type Service struct {
 	tasks    sync.WaitGroup
 
 	// Static after Run has begun.
-	nc    *nats.Conn
-	log   *history.Log
-	owner *owner.Owner
+	nc     *nats.Conn
+	log    *history.Log
+	owner  *owner.Owner
+	secret []byte // signs resume strings
 
 	everything atomic.Pointer[nats.Subscription] // to room.*
 	ready      atomic.Bool                       // Run has begun to serve and has not ended
@@ -185,7 +186,7 @@ func (s *Service) tryOpen(ctx context.Context) error {
 	if err := s.log.Readable(ctx); err != nil {
 		return err
 	}
-	if err := s.makeSecret(ctx); err != nil {
+	if err := s.openSecret(ctx); err != nil {
 		return err
 	}
 	return s.owner.Open(ctx)
@@ -199,43 +200,13 @@ func temporary(err error) bool {
 	// A stream between two leaders, and a connection between two servers, answer so.
 	for _, passing := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
-		nats.ErrDisconnected, nats.ErrReconnectBufExceeded,
+		nats.ErrDisconnected, nats.ErrReconnectBufExceeded, jetstream.ErrKeyNotFound,
 	} {
 		if errors.Is(err, passing) {
 			return true
 		}
 	}
 	return false
-}
-
-// makeSecret makes the key that gateways sign resume strings with, unless there is one.
-func (s *Service) makeSecret(ctx context.Context) error {
-	js, err := jetstream.New(s.nc)
-	if err != nil {
-		return fmt.Errorf("use JetStream: %w", err)
-	}
-	kv, err := js.KeyValue(ctx, proto.SecretBucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket:      proto.SecretBucket,
-			Description: "the key that signs resume strings of roomcast",
-			Storage:     jetstream.FileStorage,
-			History:     1,
-			Replicas:    s.cfg.Replicas,
-		})
-		if errors.Is(err, jetstream.ErrBucketExists) {
-			kv, err = js.KeyValue(ctx, proto.SecretBucket)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", proto.SecretBucket, err)
-	}
-	secret := make([]byte, 32)
-	rand.Read(secret)
-	if _, err := kv.Create(ctx, proto.SecretKey, secret); err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
-		return fmt.Errorf("make key %s: %w", proto.SecretKey, err)
-	}
-	return nil
 }
 
 // dispatch gives what arrives to its partition. Without an account mapping every instance
@@ -290,10 +261,12 @@ func (s *Service) barrier() error {
 	return nil
 }
 
-// answer publishes the reply to a command that arrived at since.
+// answer publishes the reply to a command that arrived at since. Nothing is published to
+// a subject that is not for answers: a sender may name any, and this instance may write
+// where the sender may not.
 func (s *Service) answer(to string, reply proto.Reply, since time.Time) {
 	s.metrics.answered(&reply, since)
-	if to == "" {
+	if !proto.Answerable(to) {
 		return
 	}
 	if err := s.nc.Publish(to, reply.AppendJSON(make([]byte, 0, 128))); err != nil {

@@ -1,0 +1,39 @@
+package proto
+
+import "strings"
+
+// NATS lets a client name any reply subject and does not check that it may publish
+// there. Whoever answers a request therefore checks the reply subject with
+// [Answerable], and the shipped configuration keeps roomsvc, gateways, backends and
+// guests in four accounts, so that a reply subject means nothing outside its own.
+
+// prefixAck begins the subjects on which gateways receive the answers of roomsvc.
+const prefixAck = "room.ack."
+
+// AckPrefix returns room.ack.<id>., with which the reply subjects of a gateway begin.
+func AckPrefix(gateway string) string { return prefixAck + gateway + "." }
+
+// Answerable reports whether an answer may be published to a reply subject: it waits
+// for answers and for nothing else. The server itself makes those that begin with _R_,
+// for requests from another account.
+func Answerable(reply string) bool {
+	return strings.HasPrefix(reply, prefixAck) || strings.HasPrefix(reply, "_R_.") || strings.HasPrefix(reply, "_INBOX")
+}
+
+// HeaderAccount is the header that the NATS server sets on a request from another
+// account: JSON whose field acc names that account. A client cannot set it there.
+const HeaderAccount = "Nats-Request-Info"
+
+// Keys is the answer on [SubjectKeys].
+type Keys struct {
+	Resume   []byte `json:"resume"`             // signs resume strings
+	Imported bool   `json:"imported,omitempty"` // the request came from another account; see ImportedAPI
+}
+
+// Prefixes of the JetStream API: in the account that holds the streams, and where other
+// accounts import what they may use of it. A name of its own is needed there, since the
+// server adds $JS.API to accounts by itself.
+const (
+	DirectAPI   = "$JS.API."
+	ImportedAPI = "room.js."
+)

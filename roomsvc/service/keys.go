@@ -1,0 +1,68 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"roomcast/proto"
+)
+
+// openSecret reads the key that signs resume strings, and makes it if there is none.
+func (s *Service) openSecret(ctx context.Context) error {
+	js, err := jetstream.New(s.nc)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	kv, err := js.KeyValue(ctx, proto.SecretBucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket:      proto.SecretBucket,
+			Description: "the key that signs resume strings of roomcast",
+			Storage:     jetstream.FileStorage,
+			History:     1,
+			Replicas:    s.cfg.Replicas,
+		})
+		if errors.Is(err, jetstream.ErrBucketExists) {
+			kv, err = js.KeyValue(ctx, proto.SecretBucket)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", proto.SecretBucket, err)
+	}
+	s.secret = make([]byte, 32)
+	rand.Read(s.secret)
+	if _, err = kv.Create(ctx, proto.SecretKey, s.secret); err == nil {
+		return nil
+	}
+	if !errors.Is(err, jetstream.ErrKeyExists) {
+		return fmt.Errorf("make key %s: %w", proto.SecretKey, err)
+	}
+	entry, err := kv.Get(ctx, proto.SecretKey)
+	if err != nil { // also ErrKeyNotFound, from a replica that is behind
+		return fmt.Errorf("read key %s: %w", proto.SecretKey, err)
+	}
+	if len(entry.Value()) < 32 {
+		return fmt.Errorf("read key %s: it has %d bytes, not 32; remove it with: nats kv del %s %s",
+			proto.SecretKey, len(entry.Value()), proto.SecretBucket, proto.SecretKey)
+	}
+	s.secret = entry.Value()
+	return nil
+}
+
+// tellKeys answers a gateway. Only the account of the gateways, or whoever shares the
+// account of this service, can ask.
+func (s *Service) tellKeys(r micro.Request) {
+	body, err := json.Marshal(proto.Keys{Resume: s.secret, Imported: r.Headers().Get(proto.HeaderAccount) != ""})
+	if err == nil {
+		err = r.Respond(body)
+	}
+	if err != nil {
+		s.metrics.unsent.Inc()
+	}
+}
