@@ -33,7 +33,7 @@ func (s *settings) checkCommand() *cobra.Command {
 				faults = append(faults, tryListen("--ops-listen", s.ops.Listen, ", or off"))
 			}
 			if s.nats.Given() {
-				faults = append(faults, daemon.CheckNATS(cmd.OutOrStdout(), s.nats, "gateway/check", log, bridge.OwnInbox(s.server.ID)))
+				faults = append(faults, daemon.CheckNATS(cmd.OutOrStdout(), s.nats, "gateway/check", true, log, bridge.OwnInbox(s.server.ID)))
 			} else {
 				faults = append(faults, s.standalone.tryOut(cmd.OutOrStdout()))
 			}

@@ -131,7 +131,7 @@ func (s *settings) checkCommand() *cobra.Command {
 			if _, err := s.config(); err != nil {
 				return err
 			}
-			return daemon.CheckNATS(cmd.OutOrStdout(), s.nats, "roomsvc/check", log)
+			return daemon.CheckNATS(cmd.OutOrStdout(), s.nats, "roomsvc/check", false, log)
 		},
 	}
 }

@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"roomcast/gateway/bridge"
@@ -187,14 +187,14 @@ type owner struct {
 
 func own(t testing.TB, s *historytest.Server) *owner {
 	t.Helper()
-	kv, err := s.JS.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: proto.SecretBucket})
+	o := &owner{s: s, nc: s.Conn(), keys: s.Keys, rooms: map[string]*historytest.Room{}, known: map[string]uint64{}}
+	keys, err := json.Marshal(proto.Keys{Resume: make([]byte, 32)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kv.Put(t.Context(), proto.SecretKey, make([]byte, 32)); err != nil {
+	if _, err := o.nc.Subscribe(proto.SubjectKeys, func(m *nats.Msg) { _ = m.Respond(keys) }); err != nil {
 		t.Fatal(err)
 	}
-	o := &owner{s: s, nc: s.Conn(), keys: s.Keys, rooms: map[string]*historytest.Room{}, known: map[string]uint64{}}
 	o.begin(t)
 	return o
 }

@@ -2,13 +2,15 @@ package bridge
 
 import (
 	"context"
+	crand "crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
 	"roomcast/proto/history"
@@ -82,15 +84,24 @@ func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*n
 	}
 }
 
-// OwnInbox has the answers to the gateway of this id come to a subject that tells whose
-// they are, unless the operator wants another.
+// OwnInbox has the answers to the gateway of this id come to a subject that names the
+// gateway, or to the one that the operator wants. It ends in a random token: a reply
+// subject that others can guess is one that they can answer on.
 func OwnInbox(id string) nats.Option {
 	return func(o *nats.Options) error {
 		if o.InboxPrefix == "" {
 			o.InboxPrefix = "_INBOX_gw." + id
 		}
+		o.InboxPrefix += "." + crand.Text()
 		return nil
 	}
+}
+
+// shownInbox returns the prefix of reply subjects for requests that other gateways
+// receive. It tells nothing about the connection's other reply subjects.
+func shownInbox(nc *nats.Conn) string {
+	own := nc.Opts.InboxPrefix
+	return own[:strings.LastIndexByte(own, '.')+1] + crand.Text() + "."
 }
 
 // feedError is told of messages that were dropped because a feed is behind. Their rooms
@@ -139,11 +150,11 @@ func (b *Bridge) watch(ctx context.Context) error {
 	}
 }
 
-// fetchSecret reads the secret that roomsvc has made, as soon as it has, and the log can be
-// read: without the key of what is in it this gateway is of no use to anybody.
+// fetchSecret asks roomsvc for the secret until it has it and the log can be read: without
+// the key of what is in the log this gateway is of no use to anybody.
 func (b *Bridge) fetchSecret(ctx context.Context) {
 	for said := ""; ; {
-		secret, err := b.readSecret(ctx)
+		secret, err := b.askSecret(ctx)
 		if err == nil {
 			b.secret.Store(&secret)
 			return
@@ -155,7 +166,7 @@ func (b *Bridge) fetchSecret(ctx context.Context) {
 			b.cfg.Log.Error("log cannot be read", "error", err)
 			said = why
 		default:
-			b.cfg.Log.Info("waiting for the secret of resume strings, which roomsvc makes", "error", err)
+			b.cfg.Log.Info("waiting for the secret of resume strings, which roomsvc holds", "error", err)
 			said = why
 		}
 		select {
@@ -166,23 +177,22 @@ func (b *Bridge) fetchSecret(ctx context.Context) {
 	}
 }
 
-func (b *Bridge) readSecret(ctx context.Context) ([]byte, error) {
+func (b *Bridge) askSecret(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
-	js, err := jetstream.New(b.control)
+	m, err := b.control.RequestWithContext(ctx, proto.SubjectKeys, nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ask on %s: %w", proto.SubjectKeys, err)
 	}
-	kv, err := js.KeyValue(ctx, proto.SecretBucket)
-	if err != nil {
-		return nil, err
+	var keys proto.Keys
+	if err := json.Unmarshal(m.Data, &keys); err != nil {
+		return nil, fmt.Errorf("read answer on %s: %w", proto.SubjectKeys, err)
 	}
-	entry, err := kv.Get(ctx, proto.SecretKey)
-	if err != nil {
-		return nil, err
+	if len(keys.Resume) < 32 {
+		return nil, fmt.Errorf("the secret has %d bytes, it must have 32", len(keys.Resume))
 	}
-	if len(entry.Value()) < 32 {
-		return nil, fmt.Errorf("the secret has %d bytes, it must have 32", len(entry.Value()))
+	if keys.Imported {
+		b.log.UseAPI(proto.ImportedAPI)
 	}
-	return entry.Value(), b.log.Readable(ctx)
+	return keys.Resume, b.log.Readable(ctx)
 }

@@ -74,7 +74,7 @@ func newFeed(b *Bridge) *feed {
 // run serves until ctx ends; then those who wait are refused.
 func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 	f.ctx, f.nc = ctx, nc
-	f.home = nc.NewInbox() + "."
+	f.home = shownInbox(nc)
 	if _, err := nc.ChanSubscribe(f.home+"*", f.in); err != nil {
 		return err
 	}
@@ -307,11 +307,25 @@ func (f *feed) arrived(m *nats.Msg) {
 }
 
 const (
+	prefixLog = "room.log."
 	prefixOut = "room.out."
 	prefixEph = "room.eph."
+	prefixWho = "room.who."
 )
 
+// republished reports whether the stream republished m from the log of the room that m
+// came for. A message on room.out may also be an answer, to a request for a record of
+// another room whose reply subject was this one.
+func republished(m *nats.Msg) bool {
+	stored, ok := strings.CutPrefix(m.Header.Get("Nats-Subject"), prefixLog)
+	return ok && stored == m.Subject[len(prefixOut):]
+}
+
 func (f *feed) record(r *room, m *nats.Msg) {
+	if !republished(m) {
+		f.b.stat.bad.Add(1)
+		return
+	}
 	rec, err := proto.ParseRecord(m.Subject, m.Header, m.Data)
 	if err == nil {
 		err = f.b.cfg.Keys.OpenRecord(&rec, m.Header.Get(proto.HeaderRecord))

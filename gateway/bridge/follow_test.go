@@ -29,6 +29,7 @@ func byHand(c *jetstream.StreamConfig) { c.RePublish = nil }
 func republished(r *historytest.Room, rec proto.Record) *nats.Msg {
 	m := nats.NewMsg(r.Name.OutSubject())
 	m.Header.Set(proto.HeaderRecord, rec.Header())
+	m.Header.Set("Nats-Subject", r.Name.LogSubject())
 	m.Data = rec.Payload
 	return m
 }
@@ -351,4 +352,37 @@ func TestSealedEndToEnd(t *testing.T) {
 	// Who has not got the key is not ready, and says why.
 	c := begin(t, s, "c")
 	eventually(t, "the gateway without the key to say so", func() bool { return errors.Is(c.Ready(), seal.ErrNoKey) })
+}
+
+// NATS gives the answer to a read to any reply subject, also to one of a room that the
+// record is not of.
+func TestRecordOfAnotherRoomIsNotShown(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	own(t, s)
+	a := open(t, s, "a")
+	lobby, attic := proto.MustRoom("lobby"), proto.MustRoom("attic")
+	a.follow(t, attic)
+	if r := a.say(text(lobby, "alice", "only for the lobby")); r.Seq != 1 {
+		t.Fatalf("got %+v, want seq 1", r)
+	}
+	nc := s.Conn()
+	heard, err := nc.SubscribeSync(attic.OutSubject())
+	if err == nil {
+		err = nc.PublishRequest("$JS.API.DIRECT.GET."+proto.StreamName, attic.OutSubject(), []byte(`{"last_by_subj":"`+lobby.LogSubject()+`"}`))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := heard.NextMsg(5 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if r := a.say(text(attic, "bob", "hi")); r.Seq != 1 {
+		t.Fatalf("got %+v, want seq 1", r)
+	}
+	a.sees(t, attic, 1, 1)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if got := string(a.got[len(a.got)-1].JSON); !strings.Contains(got, `"text":"hi"`) {
+		t.Errorf("got %s, want what bob said", got)
+	}
 }

@@ -178,7 +178,7 @@ func (f *feed) ephemeral(r *room, m *nats.Msg) {
 	}
 	if here := m.Header.Get(headerHere); here != "" {
 		f.counted(r, here)
-		if id, _, _ := strings.Cut(here, " "); m.Reply != "" && id != f.b.cfg.ID && r.here > 0 {
+		if id, _, _ := strings.Cut(here, " "); proto.Answerable(m.Reply) && id != f.b.cfg.ID && r.here > 0 {
 			answer := nats.NewMsg(m.Reply)
 			answer.Header.Set(headerHere, f.countHere(r))
 			if err := f.nc.PublishMsg(answer); err != nil {

@@ -145,7 +145,7 @@ func (b *Bridge) readCounted(ctx context.Context, q history.Query) (history.Page
 // listRooms asks the stream for all subjects it holds. One answer of the server lists
 // 100,000 of them.
 func (b *Bridge) listRooms(ctx context.Context) ([]RoomInfo, error) {
-	js, err := jetstream.New(b.control)
+	js, err := jetstream.NewWithAPIPrefix(b.control, b.log.API())
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func newRoster(b *Bridge) *roster {
 
 // run serves until ctx ends.
 func (t *roster) run(ctx context.Context, nc *nats.Conn) error {
-	t.nc, t.home, t.started = nc, nc.NewInbox()+".", time.Now()
+	t.nc, t.home, t.started = nc, shownInbox(nc), time.Now()
 	for _, subject := range []string{proto.SubjectAnyGate, proto.SubjectAnyWho, t.home + "*"} {
 		if _, err := nc.ChanSubscribe(subject, t.in); err != nil {
 			return err
@@ -131,8 +131,10 @@ func (t *roster) arrived(m *nats.Msg) {
 	switch {
 	case strings.HasPrefix(m.Subject, t.home):
 		t.answer(m)
-	case m.Reply != "":
-		t.serve(m)
+	case strings.HasPrefix(m.Subject, prefixWho):
+		if proto.Answerable(m.Reply) {
+			t.serve(m)
+		}
 	default:
 		t.signed(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], string(m.Data))
 	}

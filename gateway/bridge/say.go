@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"container/heap"
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -51,7 +52,7 @@ type lanes struct {
 
 	// owned by run
 	nc      *nats.Conn
-	inbox   string // prefix of the reply subjects; a token follows
+	inbox   string // prefix of the reply subjects; a token follows. Nobody can guess it, or anybody could acknowledge
 	answers chan *nats.Msg
 	lanes   map[laneKey]*lane
 	open    map[string]*request // outstanding ones by token
@@ -110,8 +111,8 @@ func unavailable() proto.Reply {
 // run sends over nc until ctx ends, then refuses what has not been answered.
 func (l *lanes) run(ctx context.Context, nc *nats.Conn) error {
 	l.nc = nc
-	l.inbox = nc.NewInbox() + "."
-	sub, err := nc.ChanSubscribe(l.inbox+"*", l.answers)
+	l.inbox = proto.AckPrefix(l.cfg.ID) + rand.Text() + "-"
+	sub, err := nc.ChanSubscribe(proto.AckPrefix(l.cfg.ID)+"*", l.answers)
 	if err != nil {
 		return err
 	}
@@ -229,7 +230,7 @@ func (l *lanes) permanent(r *request, err error) *proto.Refusal {
 func (l *lanes) refused(r *request) {
 	wait := min(refusedFirst<<min(r.refused, 8), refusedMax)
 	r.refused++
-	l.wake(r, wait/2+rand.N(wait))
+	l.wake(r, wait/2+mathrand.N(wait))
 }
 
 func (l *lanes) wake(r *request, after time.Duration) {
@@ -253,7 +254,7 @@ func (l *lanes) expired(r *request, now time.Time) {
 }
 
 // answered takes one message to our inbox: an answer, a "no responders", or an answer to
-// something that is long over.
+// something that is long over, perhaps of an earlier process of the same id.
 func (l *lanes) answered(m *nats.Msg) {
 	token, try, _ := strings.Cut(strings.TrimPrefix(m.Subject, l.inbox), "-")
 	r := l.open[token]

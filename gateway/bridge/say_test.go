@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -36,6 +37,62 @@ func TestGivenUpWithThoseBehind(t *testing.T) {
 			}
 		case <-time.After(10 * time.Second):
 			t.Fatal("got no reply")
+		}
+	}
+}
+
+// An acknowledgement that roomsvc did not send is not believed: no other client can guess
+// the reply subject, which has nothing in common with those of other gateways.
+func TestAnswersCannotBeForged(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	o := own(t, s)
+	a, b := open(t, s, "a"), open(t, s, "b")
+	o.end(t)
+	nc := s.Conn()
+	requests := make(chan *nats.Msg, 64)
+	sub, err := nc.ChanSubscribe("room.*", requests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Unsubscribe()
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan proto.Reply, 4)
+	var replies []string
+	for _, g := range []*gateway{a, b, a} {
+		g.Say(text(proto.MustRoom("lobby"), fmt.Sprint("sender", len(replies)), "hi"), func(r proto.Reply) { got <- r })
+		replies = append(replies, (<-requests).Reply)
+	}
+	for i, id := range []string{"a", "b", "a"} {
+		token, ok := strings.CutPrefix(replies[i], proto.AckPrefix(id))
+		if !ok || len(token) < 26 || strings.Contains(token, ".") {
+			t.Errorf("got reply subject %s, want %s and a long token", replies[i], proto.AckPrefix(id))
+		}
+	}
+	secretOf := func(i int) string {
+		return strings.SplitN(strings.TrimPrefix(replies[i], proto.AckPrefix([]string{"a", "b", "a"}[i])), "-", 2)[0]
+	}
+	if secretOf(0) == secretOf(1) || secretOf(0) != secretOf(2) {
+		t.Errorf("got %q, want one secret for each gateway", replies)
+	}
+	answer := func(seq uint64) []byte {
+		r := proto.Reply{Seq: seq}
+		return r.AppendJSON(nil)
+	}
+	for _, to := range []string{"1-1", "2-1", secretOf(1) + "-1-1"} {
+		if err := nc.Publish(proto.AckPrefix("a")+to, answer(99)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, reply := range replies {
+		if err := nc.Publish(reply, answer(uint64(i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range replies {
+		if r := <-got; r.Seq == 0 || r.Seq > 3 {
+			t.Errorf("got %+v, want a seq that was not forged", r)
 		}
 	}
 }

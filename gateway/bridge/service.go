@@ -7,6 +7,8 @@ import (
 	"runtime"
 
 	"github.com/nats-io/nats.go/micro"
+
+	"roomcast/proto"
 )
 
 // status is what gateway.<id>.status answers.
@@ -46,6 +48,9 @@ func (b *Bridge) serve(ctx context.Context) error {
 	}
 	// A service without any endpoint would show no version.
 	err = svc.AddEndpoint("status", micro.HandlerFunc(func(r micro.Request) {
+		if !proto.Answerable(r.Reply()) {
+			return
+		}
 		body, err := json.Marshal(b.status())
 		if err == nil {
 			err = r.Respond(body)

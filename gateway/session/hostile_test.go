@@ -78,7 +78,7 @@ func TestHostileRooms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasPrefix(m.Subject, "room.") && !strings.HasSuffix(m.Subject, ".witness") && !strings.HasPrefix(m.Subject, "room.own.") {
+		if strings.HasPrefix(m.Subject, "room.") && !strings.HasSuffix(m.Subject, ".witness") && !strings.HasPrefix(m.Subject, "room.own.") && !strings.HasPrefix(m.Subject, "room.ack.") {
 			heard = append(heard, m.Subject)
 		}
 	}

@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +17,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
+
+	"roomcast/proto"
 )
 
 // DefaultURL is where NATS is if nobody says otherwise.
@@ -29,8 +33,9 @@ const minAPI = 2
 func NewID() string { return strings.ToLower(rand.Text()[:10]) }
 
 // CheckNATS connects once, as the service does with these options, and says on w what it
-// found, or returns which setting is at fault.
-func CheckNATS(w io.Writer, n NATS, name string, log *slog.Logger, opts ...nats.Option) error {
+// found, or returns which setting is at fault. Imports says that the service may use a
+// JetStream that another account has.
+func CheckNATS(w io.Writer, n NATS, name string, imports bool, log *slog.Logger, opts ...nats.Option) error {
 	nc, err := n.Dialer(log)(name, opts...)
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.atFault(err), err)
@@ -42,23 +47,61 @@ func CheckNATS(w io.Writer, n NATS, name string, log *slog.Logger, opts ...nats.
 	} else {
 		fmt.Fprintf(w, "unknown\n")
 	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return fmt.Errorf("use JetStream: %w", err)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	info, err := js.AccountInfo(ctx)
+	info, imported, err := accountInfo(ctx, nc, imports)
 	switch {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("the NATS server has no JetStream for this account; start it with -js, or with jetstream in its configuration")
 	case err != nil:
-		return fmt.Errorf("ask for JetStream: %w; is this user allowed to publish $JS.API.INFO, and to subscribe to %s.> (--inbox-prefix)?", err, nc.Opts.InboxPrefix)
+		return fmt.Errorf("ask for JetStream: %w; is this user allowed to publish %sINFO or %sINFO, and to subscribe to %s.> (--inbox-prefix)?",
+			err, proto.DirectAPI, proto.ImportedAPI, cmp.Or(n.InboxPrefix, nc.Opts.InboxPrefix))
 	case info.API.Level < minAPI:
 		return fmt.Errorf("the NATS server is too old: its JetStream API has level %d, %d is needed (nats-server 2.12 or newer)", info.API.Level, minAPI)
 	}
 	fmt.Fprintf(w, "JetStream answers: API level %d, %d streams\n", info.API.Level, info.Streams)
+	if !imported && account(ctx, nc) == "$G" {
+		fmt.Fprintln(w, "NATS has one account for all: everyone who can publish there is trusted; scripts/nats.conf separates accounts")
+	}
 	return nil
+}
+
+// accountInfo asks for JetStream, where imports says so in another account first.
+func accountInfo(ctx context.Context, nc *nats.Conn, imports bool) (info *jetstream.AccountInfo, imported bool, err error) {
+	if imports {
+		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		if info, err = jetStream(attempt, nc, proto.ImportedAPI); err == nil {
+			return info, true, nil
+		}
+	}
+	info, err = jetStream(ctx, nc, proto.DirectAPI)
+	return info, false, err
+}
+
+func jetStream(ctx context.Context, nc *nats.Conn, api string) (*jetstream.AccountInfo, error) {
+	js, err := jetstream.NewWithAPIPrefix(nc, api)
+	if err != nil {
+		return nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	return js.AccountInfo(ctx)
+}
+
+// account returns the name of the account that nc is in, "" if the server does not tell.
+func account(ctx context.Context, nc *nats.Conn) string {
+	m, err := nc.RequestWithContext(ctx, "$SYS.REQ.USER.INFO", nil)
+	if err != nil {
+		return ""
+	}
+	var info struct {
+		Data struct {
+			Account string `json:"account"`
+		} `json:"data"`
+	}
+	if json.Unmarshal(m.Data, &info) != nil {
+		return ""
+	}
+	return info.Data.Account
 }
 
 // atFault names the setting to look at when connecting ended in err.

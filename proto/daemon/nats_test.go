@@ -198,7 +198,7 @@ func TestCheckNATSNamesTheSetting(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
-			err := CheckNATS(&out, tt.nats, "test", quiet())
+			err := CheckNATS(&out, tt.nats, "test", true, quiet())
 			if tt.want == "" {
 				if err != nil || !strings.Contains(out.String(), "JetStream answers") {
 					t.Errorf("got %v and %q", err, &out)

@@ -16,8 +16,8 @@ import (
 // The two ways into the stream. Any replica answers a direct get, which is cheap and may
 // be a moment behind; the leader answers a message get, one record at a time.
 const (
-	directGet = "$JS.API.DIRECT.GET."
-	leaderGet = "$JS.API.STREAM.MSG.GET."
+	directGet = "DIRECT.GET."
+	leaderGet = "STREAM.MSG.GET."
 )
 
 const (
@@ -128,7 +128,7 @@ func (l *Log) ask(ctx context.Context, api string, r request, take func([]*nats.
 		return fmt.Errorf("ask stream: %w", err)
 	}
 	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
-		msgs, err := l.replies.ask(ctx, l.nc, api+l.stream, body, r.many())
+		msgs, err := l.replies.ask(ctx, l.nc, l.API()+api+l.stream, body, r.many())
 		if err == nil {
 			if err = take(msgs); !errors.Is(err, errBusy) {
 				return err

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -33,6 +34,7 @@ type Log struct {
 	nc      *nats.Conn
 	keys    *seal.Keys
 	stream  string
+	api     atomic.Pointer[string] // prefix of the JetStream API
 	replies replies
 }
 
@@ -86,8 +88,17 @@ func (p *Page) Bytes() (n int) {
 
 // New returns a log that reads over nc and opens sealed records with keys.
 func New(nc *nats.Conn, keys *seal.Keys) *Log {
-	return &Log{nc: nc, keys: keys, stream: proto.StreamName}
+	l := &Log{nc: nc, keys: keys, stream: proto.StreamName}
+	l.UseAPI(proto.DirectAPI)
+	return l
 }
+
+// UseAPI has later requests begin with another prefix than $JS.API., for a connection to
+// an account that imports the reads of the one that holds the log.
+func (l *Log) UseAPI(prefix string) { l.api.Store(&prefix) }
+
+// API returns that prefix.
+func (l *Log) API() string { return *l.api.Load() }
 
 // Last returns the newest record of the room and whether there is any. It asks the
 // stream's leader: what it returns is the truth, not a follower's.
