@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
 	_ "time/tzdata" // --time-zone works where no zones are installed
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,6 +70,7 @@ repeatable flags, a variable holds the values separated by commas.`,
 	flags.StringArrayVar(&s.keyFiles, "encryption-key-file", nil, "encrypt messages with the secret in this `file`; repeatable: the first encrypts, all decrypt")
 	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with a key: read records that are not encrypted too, while a log is being changed to encryption")
 	s.nats.Bind(flags)
+	flags.StringVar(&s.server.ID, "id", s.server.ID, "be known to NATS by this `name`, which no other gateway has: 1 to 32 of A-Z a-z 0-9 _ and -; needed only where each gateway has a NATS user of its own; random by default")
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
 	s.standalone.Bind(own)
 	own.VisitAll(func(f *pflag.Flag) {
@@ -115,6 +117,8 @@ func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
 	return nil
 }
 
+var isID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
+
 // configure checks what can be checked without NATS.
 func (s *settings) configure(flags *pflag.FlagSet) error {
 	if err := s.server.Check(); err != nil {
@@ -147,7 +151,12 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 	if s.server.Keys, err = seal.Load(s.keyFiles, s.acceptPlain); err != nil {
 		return fmt.Errorf("--encryption-key-file: %w", err)
 	}
-	s.server.ID = daemon.NewID()
+	if s.server.ID == "" {
+		s.server.ID = daemon.NewID()
+	}
+	if !isID.MatchString(s.server.ID) {
+		return fmt.Errorf("--id: %q is not 1 to 32 of A-Z a-z 0-9 _ and -", s.server.ID)
+	}
 	return nil
 }
 

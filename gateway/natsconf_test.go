@@ -1,24 +1,50 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/conf"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/service"
 )
 
-// shippedServer starts a server in this process with the configuration that docker
-// compose uses.
-func shippedServer(t *testing.T) *natsserver.Server {
+// shippedPasswords sets the variables of the shipped configuration.
+func shippedPasswords(t *testing.T) {
 	t.Helper()
-	t.Setenv("NATS_SERVER_NAME", "test")
-	for _, user := range []string{"GATEWAY", "ROOMSVC", "OPERATOR"} {
+	t.Setenv("NATS_SERVER_NAME", "n1")
+	for _, user := range []string{"GATEWAY", "ROOMSVC", "OPERATOR", "ADMIN", "ROUTE"} {
 		t.Setenv("NATS_"+user+"_PASSWORD", "right-"+user)
 	}
+	t.Setenv("NATS_ROUTES", "[nats://route:right-ROUTE@127.0.0.1:1]")
+}
+
+// shippedServer starts a server in this process with the configuration that docker
+// compose uses, and with a user guest.
+func shippedServer(t *testing.T, change ...func(*natsserver.Options)) *natsserver.Server {
+	t.Helper()
+	shippedPasswords(t)
 	opts, err := natsserver.ProcessConfigFile("../scripts/nats.conf")
 	if err != nil {
 		t.Fatal(err)
@@ -26,8 +52,28 @@ func shippedServer(t *testing.T) *natsserver.Server {
 	if !opts.SyncAlways {
 		t.Error("sync_interval is not always: what is acknowledged would not be on the disk")
 	}
-	opts.Host, opts.Port, opts.HTTPPort, opts.StoreDir = "127.0.0.1", -1, 0, t.TempDir()
-	opts.NoSigs, opts.NoLog = true, true
+	opts.StoreDir = t.TempDir()
+	opts.Users = append(opts.Users, &natsserver.User{Username: "guest", Password: "right-GUEST", Account: account(t, opts, "GUESTS")})
+	for _, f := range change {
+		f(opts)
+	}
+	return startServer(t, opts)
+}
+
+func account(t *testing.T, opts *natsserver.Options, name string) *natsserver.Account {
+	t.Helper()
+	for _, a := range opts.Accounts {
+		if a.Name == name {
+			return a
+		}
+	}
+	t.Fatalf("there is no account %s", name)
+	return nil
+}
+
+func startServer(t *testing.T, opts *natsserver.Options) *natsserver.Server {
+	t.Helper()
+	opts.Host, opts.Port, opts.HTTPPort, opts.NoSigs, opts.NoLog = "127.0.0.1", -1, 0, true, true
 	ns, err := natsserver.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -40,9 +86,52 @@ func shippedServer(t *testing.T) *natsserver.Server {
 	return ns
 }
 
-// Whoever gets hold of a gateway or of its password cannot forge history, move
-// ownership, touch the stream, or listen to what is not for gateways; nor can a
-// roomsvc do what only an operator may.
+// connectAs connects as a user of the shipped configuration.
+func connectAs(t *testing.T, ns *natsserver.Server, user string, opts ...nats.Option) *nats.Conn {
+	t.Helper()
+	inbox := map[string]string{"gateway": "_INBOX_gw", "roomsvc": "_INBOX_roomsvc"}[user]
+	return connectTo(t, ns, append([]nats.Option{nats.UserInfo(user, "right-"+strings.ToUpper(user)), nats.CustomInboxPrefix(cmp.Or(inbox, "_INBOX"))}, opts...)...)
+}
+
+func connectTo(t *testing.T, ns *natsserver.Server, opts ...nats.Option) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(ns.ClientURL(), append([]nats.Option{nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// serveRooms runs a room service over dial until the test ends.
+func serveRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error)) {
+	t.Helper()
+	cfg := service.DefaultConfig()
+	cfg.Dial, cfg.Log, cfg.Sync = dial, quiet(), "always"
+	svc, err := service.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- svc.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the room service ended with %v", err)
+		}
+	})
+	for svc.Ready() != nil {
+		select {
+		case err := <-ended:
+			t.Fatal(err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// The configuration allows each user what it needs. What it denies is less than half of
+// the protection; see TestNobodyWritesWhereOnlyRoomsvcMay for the rest.
 func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 	ns := shippedServer(t)
 	const (
@@ -57,31 +146,34 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"gateway", publish, "room.lobby", true},
 		{"gateway", publish, "room.eph.24.lobby", true},
 		{"gateway", publish, "room.who.24.lobby", true},
-		{"gateway", publish, "$JS.API.DIRECT.GET.ROOMS", true},
-		{"gateway", publish, "$JS.API.DIRECT.GET.ROOMS.room.log.24.lobby", true},
-		{"gateway", publish, "$JS.API.STREAM.MSG.GET.ROOMS", true},
+		{"gateway", publish, "room.gw.id", true},
+		{"gateway", publish, "room.js.DIRECT.GET.ROOMS", true},
+		{"gateway", publish, "room.js.DIRECT.GET.ROOMSTATE", true},
+		{"gateway", publish, "room.js.STREAM.MSG.GET.ROOMS", true},
+		{"gateway", publish, "room.svc.keys", true},
+		{"gateway", publish, "room.ask.say", true},
+		{"gateway", subscribe, "room.ack.id.*", true},
 		{"gateway", subscribe, "room.out.24.lobby", true},
 		{"gateway", subscribe, "room.out.24.*", true},
 		{"gateway", subscribe, "room.eph.24.lobby", true},
 		{"gateway", subscribe, "room.who.*.*", true},
+		{"gateway", subscribe, "room.sys.24.lobby", true},
 		{"gateway", subscribe, "_INBOX_gw.id.>", true},
 		{"gateway", subscribe, "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.ROOMS", true},
-		// History: it can be read and not written.
+		// It writes nothing that others believe to be the log's or roomsvc's.
 		{"gateway", publish, "room.log.24.lobby", false},
 		{"gateway", publish, "room.out.24.lobby", false},
+		{"gateway", publish, "room.ack.id.x", false},
+		{"gateway", publish, "room.sys.24.lobby", false},
 		{"gateway", publish, "room.own.24", false},
+		{"gateway", publish, "room.state.24", false},
 		{"gateway", publish, "$JS.API.STREAM.DELETE.ROOMS", false},
-		{"gateway", publish, "$JS.API.STREAM.PURGE.ROOMS", false},
-		{"gateway", publish, "$JS.API.STREAM.UPDATE.ROOMS", false},
-		{"gateway", publish, "$JS.API.STREAM.CREATE.OTHER", false},
-		{"gateway", publish, "$JS.API.STREAM.MSG.DELETE.ROOMS", false},
-		{"gateway", publish, "$JS.API.STREAM.SNAPSHOT.ROOMS", false},
 		{"gateway", publish, "$JS.API.CONSUMER.CREATE.ROOMS", false},
 		{"gateway", publish, "$KV.ROOMSVC.svc.x", false},
 		{"gateway", publish, "$KV.ROOMSECRET.x", false},
-		{"gateway", publish, "room.svc.close", false},
-		{"gateway", publish, "room.svc.release.x", false},
+		{"gateway", publish, "room.peer.release.x", false},
 		{"gateway", publish, "_INBOX_roomsvc.x", false},
+		{"gateway", publish, "_INBOX_gw.other.x", false},
 		{"gateway", publish, "$SYS.REQ.SERVER.PING", false},
 		// What others say to roomsvc is not a gateway's business.
 		{"gateway", subscribe, "room.*", false},
@@ -89,55 +181,46 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"gateway", subscribe, "room.in.24.*", false},
 		{"gateway", subscribe, "room.>", false},
 		{"gateway", subscribe, ">", false},
+		{"gateway", subscribe, "room.ask.>", false},
 		{"gateway", subscribe, "_INBOX.>", false},
-		{"gateway", subscribe, "_INBOX_roomsvc.>", false},
+		{"gateway", subscribe, "_R_.>", false},
 		{"gateway", subscribe, "$KV.ROOMSVC.>", false},
 		{"gateway", subscribe, "$SYS.>", false},
 
 		// roomsvc: what it needs.
 		{"roomsvc", publish, "room.log.24.lobby", true},
 		{"roomsvc", publish, "room.own.24", true},
+		{"roomsvc", publish, "room.state.24.lobby", true},
+		{"roomsvc", publish, "room.witness", true},
+		{"roomsvc", publish, "room.ack.id.x", true},
+		{"roomsvc", publish, "_R_.x.y", true},
 		{"roomsvc", publish, "$KV.ROOMSVC.svc.x", true},
 		{"roomsvc", publish, "$JS.API.STREAM.CREATE.ROOMS", true},
 		{"roomsvc", publish, "$JS.API.STREAM.UPDATE.ROOMS", true},
+		{"roomsvc", publish, "$JS.API.STREAM.CREATE.ROOMSTATE", true},
+		{"roomsvc", publish, "$JS.API.STREAM.MSG.DELETE.ROOMS", true},
 		{"roomsvc", subscribe, "room.*", true},
 		{"roomsvc", subscribe, "room.in.24.*", true},
+		{"roomsvc", subscribe, "room.peer.release.x", true},
 		{"roomsvc", subscribe, "_INBOX_roomsvc.>", true},
 		// What it does not need.
 		{"roomsvc", publish, "room.out.24.lobby", false},
-		{"roomsvc", publish, "room.who.24.lobby", false},
+		{"roomsvc", publish, "room.eph.24.lobby", false},
 		{"roomsvc", publish, "$JS.API.STREAM.DELETE.ROOMS", false},
 		{"roomsvc", publish, "$JS.API.STREAM.PURGE.ROOMS", false},
-		{"roomsvc", publish, "$JS.API.STREAM.MSG.DELETE.ROOMS", false},
 		{"roomsvc", publish, "$JS.API.STREAM.CREATE.OTHER", false},
 		{"roomsvc", publish, "$JS.API.STREAM.DELETE.KV_ROOMSVC", false},
-		{"roomsvc", publish, "_INBOX_gw.id.x", false},
+		{"roomsvc", publish, "_INBOX_gw.x", false},
 		{"roomsvc", subscribe, "room.out.24.lobby", false},
-		{"roomsvc", subscribe, "_INBOX_gw.>", false},
 		{"roomsvc", subscribe, ">", false},
 
 		{"operator", publish, "room.lobby", true},
 		{"operator", subscribe, "room.out.>", true},
 		{"operator", subscribe, "$SYS.>", true}, // of its own account only: there is nothing
+		{"admin", publish, "$JS.API.STREAM.PURGE.ROOMS", true},
 	} {
-		passwords := map[string]string{"gateway": "right-GATEWAY", "roomsvc": "right-ROOMSVC", "operator": "right-OPERATOR"}
-		nc, err := nats.Connect(ns.ClientURL(), nats.UserInfo(tt.user, passwords[tt.user]),
-			nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if tt.act == publish {
-			err = nc.Publish(tt.subject, nil)
-		} else {
-			_, err = nc.SubscribeSync(tt.subject)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := nc.Flush(); err != nil { // a refusal comes before the answer to this
-			t.Fatal(err)
-		}
-		if denied := errors.Is(nc.LastError(), nats.ErrPermissionViolation); denied == tt.allowed {
+		nc := connectAs(t, ns, tt.user)
+		if denied := !permitted(t, nc, tt.act == publish, tt.subject); denied == tt.allowed {
 			t.Errorf("%s may %s %s: got %v, want %v", tt.user, tt.act, tt.subject, !denied, tt.allowed)
 		}
 		nc.Close()
@@ -148,6 +231,22 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 			t.Error("somebody without the right password was let in")
 		}
 	}
+}
+
+// permitted reports whether the server lets nc publish or subscribe.
+func permitted(t *testing.T, nc *nats.Conn, publish bool, subject string) bool {
+	t.Helper()
+	var err error
+	if publish {
+		err = nc.Publish(subject, nil)
+	} else {
+		_, err = nc.SubscribeSync(subject)
+	}
+	// A refusal comes before the answer to a flush.
+	if err = errors.Join(err, nc.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	return !errors.Is(nc.LastError(), nats.ErrPermissionViolation)
 }
 
 // A check connects as the gateway does, so that the one is refused where the other is.
@@ -166,31 +265,555 @@ func TestCheckWithShippedConfiguration(t *testing.T) {
 	}
 }
 
-// Whoever connects to the server inside a standalone gateway is a guest: a member who
-// speaks NATS.
-func TestGuestsOfTheEmbeddedServer(t *testing.T) {
+// The embedded server has the accounts of the shipped configuration, and both map rooms
+// to the partitions of this version.
+func TestEmbeddedAccountsAreTheShippedOnes(t *testing.T) {
+	shippedPasswords(t)
+	shipped, err := conf.ParseFile("../scripts/nats.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := conf.Parse(accounts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := shipped["accounts"].(map[string]any)
+	for _, a := range want {
+		delete(a.(map[string]any), "users")
+		for _, list := range a.(map[string]any) {
+			sortAll(list)
+		}
+	}
+	for _, a := range own["accounts"].(map[string]any) {
+		for _, list := range a.(map[string]any) {
+			sortAll(list)
+		}
+	}
+	if !reflect.DeepEqual(own["accounts"], any(want)) {
+		t.Errorf("got %v, want %v", own["accounts"], want)
+	}
+}
+
+// sortAll sorts a list of exports or imports.
+func sortAll(list any) {
+	if l, ok := list.([]any); ok {
+		slices.SortFunc(l, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	}
+}
+
+// attacker is a client that tries to write where only roomsvc may.
+type attacker struct {
+	name    string
+	nc      *nats.Conn
+	answers string            // where it hears answers
+	asks    map[string]string // subjects that it sends requests to, with a body
+}
+
+var (
+	reads = map[string]string{
+		"room.js.INFO": "", "room.js.STREAM.INFO.ROOMS": "", "room.js.STREAM.MSG.GET.ROOMS": `{"seq":1}`, "room.js.DIRECT.GET.ROOMS": `{"seq":1}`,
+	}
+	ownGets = map[string]string{
+		"$JS.API.INFO": "", "$JS.API.STREAM.INFO.ROOMS": "", "$JS.API.STREAM.MSG.GET.ROOMS": `{"seq":1}`, "$JS.API.DIRECT.GET.ROOMS": `{"seq":1}`,
+		"$JS.API.DIRECT.GET.ROOMS.room.log.19.lobby": "", "$JS.API.STREAM.NAMES": "",
+	}
+)
+
+func asks(some ...map[string]string) map[string]string {
+	all := map[string]string{"room.deputy": "hello", "room.svc.info": "", "room.svc.close": "no JSON", "room.svc.keys": "", "room.who.24.lobby": "", "$SRV.PING": "", "$SRV.INFO.roomsvc": ""}
+	for _, m := range some {
+		maps.Copy(all, m)
+	}
+	return all
+}
+
+// protected are subjects on which only roomsvc, or the server, may be heard in ROOMS.
+var protected = []string{
+	"room.log.19.victim", "room.own.19", "room.state.19.victim", "room.state.19", "room.witness",
+	"room.out.19.victim", "room.sys.19.victim", "room.ack.victim.x", "room.peer.release.x", "room.peer.changed",
+	"$KV.ROOMSVC.svc.nobody", "$KV.ROOMSECRET.resume", "$JS.API.STREAM.DELETE.ROOMS", "$JS.API.STREAM.PURGE.ROOMS",
+	"$JS.API.STREAM.UPDATE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMS", "$JS.API.CONSUMER.CREATE.ROOMS", "_INBOX_roomsvc.x", "_R_.x.y",
+}
+
+// guarded are protected subjects that a gateway can name as a reply subject, since that
+// is how it gets its own answers. Those of others end in a token that it cannot guess.
+var guarded = []string{"room.ack.victim.x", "_INBOX_roomsvc.x"}
+
+// nothingIsHeard lets each attacker publish to each protected subject, name it as the
+// reply subject of each request, and as the destination of a message trace. Nothing of
+// that may be heard by observer, who is in the account ROOMS.
+func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
+	t.Helper()
+	heard := make(chan *nats.Msg, 1024)
+	for _, subject := range protected {
+		if _, err := observer.ChanSubscribe(subject, heard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := observer.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range attackers {
+		for _, subject := range protected {
+			if err := a.nc.Publish(subject, []byte("forged")); err != nil {
+				t.Fatal(err)
+			}
+			for ask, body := range a.asks {
+				if a.name != "gateway" || !slices.Contains(guarded, subject) {
+					if err := a.nc.PublishRequest(ask, subject, []byte(body)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				traced := nats.NewMsg(ask)
+				traced.Header.Set("Nats-Trace-Dest", subject)
+				if err := a.nc.PublishMsg(traced); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		// One answer comes after the other: when this one is there, all have been given.
+		answers, err := a.nc.SubscribeSync(a.answers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for ask, body := range a.asks {
+			if err := a.nc.PublishRequest(ask, strings.Replace(a.answers, "*", "1", 1), []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := answers.NextMsg(time.Second); err != nil && ask == "room.deputy" {
+				t.Errorf("%s asks %s: %v", a.name, ask, err)
+			}
+		}
+		if err := observer.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for range len(heard) {
+			m := <-heard
+			t.Errorf("%s: %s was written: %v %q", a.name, m.Subject, m.Header, m.Data)
+		}
+	}
+}
+
+// Neither as a subject nor as a reply subject can anybody but roomsvc write the log, a
+// fence, a lease, the secret or an answer.
+func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
+	t.Run("shipped", func(t *testing.T) {
+		ns := shippedServer(t)
+		serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
+			return nats.Connect(ns.ClientURL(), append([]nats.Option{nats.Name(name), nats.CustomInboxPrefix("_INBOX_roomsvc"), nats.UserInfo("roomsvc", "right-ROOMSVC")}, more...)...)
+		})
+		nothingIsHeard(t, connectAs(t, ns, "admin"), []attacker{
+			{"gateway", connectAs(t, ns, "gateway"), "room.ack.me.*", asks(reads)},
+			{"operator", connectAs(t, ns, "operator"), "_INBOX.me.*", asks(reads, ownGets)},
+			{"guest", connectAs(t, ns, "guest"), "_INBOX.me.*", asks(reads, ownGets)},
+		})
+	})
+	t.Run("embedded", func(t *testing.T) {
+		password := strings.Repeat("secret", 3)
+		inside := startEmbedded(t, func(e *standalone) { e.PasswordFile = write(t, password) })
+		serveRooms(t, inside.dialer(userService))
+		observer, err := inside.dialer(userService)("observer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer observer.Close()
+		gateway, err := inside.dialer(userGateway)("gateway")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer gateway.Close()
+		nothingIsHeard(t, observer, []attacker{
+			{"gateway", gateway, "room.ack.me.*", asks(reads, ownGets)},
+			{"backend", connectTo(t, inside.server, nats.UserInfo("me", password)), "_INBOX.me.*", asks(reads, ownGets)},
+		})
+	})
+	t.Run("guest of the embedded server", func(t *testing.T) {
+		inside := startEmbedded(t)
+		serveRooms(t, inside.dialer(userService))
+		observer, err := inside.dialer(userService)("observer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer observer.Close()
+		nothingIsHeard(t, observer, []attacker{{"guest", connectTo(t, inside.server), "_INBOX.me.*", map[string]string{"room.deputy": "hello"}}})
+	})
+}
+
+func startEmbedded(t *testing.T, change ...func(*standalone)) *embedded {
+	t.Helper()
 	e := defaultStandalone()
 	e.DataDir, e.Monitor, e.Listen = t.TempDir(), "off", "127.0.0.1:0"
+	for _, f := range change {
+		f(&e)
+	}
+	if err := e.Check(); err != nil {
+		t.Fatal(err)
+	}
 	inside, err := e.start(quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer inside.stop()
-	for subject, allowed := range map[string]bool{
-		"room.lobby": true, "room.log.24.lobby": false, "room.out.24.lobby": false, "room.own.24": false,
-		"room.svc.close": false, "$JS.API.STREAM.DELETE.ROOMS": false, "$KV.ROOMSECRET.x": false,
-		"$JS.API.STREAM.MSG.GET.KV_ROOMSECRET": false, "$JS.API.DIRECT.GET.KV_ROOMSECRET.x": false,
+	t.Cleanup(inside.stop)
+	return inside
+}
+
+// A guest of a standalone gateway may speak and listen in rooms, and nothing else. It
+// hears no answer but its own, and no other guest hears what it publishes.
+func TestGuestsOfTheEmbeddedServer(t *testing.T) {
+	inside := startEmbedded(t)
+	serveRooms(t, inside.dialer(userService))
+	for _, tt := range []struct {
+		publish bool
+		subject string
+		allowed bool
+	}{
+		{true, "room.attic", true}, {true, "room.log.24.lobby", false}, {true, "room.out.24.lobby", false}, {true, "room.in.24.lobby", false},
+		{true, "room.eph.24.lobby", false}, {true, "room.svc.close", false}, {true, "room.svc.keys", false}, {true, "$SRV.PING", false},
+		{true, "$JS.API.INFO", false}, {true, "$JS.API.DIRECT.GET.KV_ROOMSECRET.x", false}, {true, "_INBOX.x", false},
+		{false, "room.out.24.lobby", true}, {false, "room.out.>", true}, {false, "_INBOX.>", true},
+		{false, "room.>", false}, {false, "room.eph.*.*", false}, {false, "room.lobby", false}, {false, ">", false}, {false, "$KV.>", false},
 	} {
-		nc, err := nats.Connect(inside.server.ClientURL(), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
-		if err != nil {
-			t.Fatal(err)
+		nc := connectTo(t, inside.server)
+		if got := permitted(t, nc, tt.publish, tt.subject); got != tt.allowed {
+			t.Errorf("a guest may use %s (publish %v): got %v, want %v", tt.subject, tt.publish, got, tt.allowed)
 		}
-		if err := errors.Join(nc.Publish(subject, nil), nc.Flush()); err != nil {
-			t.Fatal(err)
+		nc.Close()
+	}
+
+	one, other := connectTo(t, inside.server), connectTo(t, inside.server)
+	all, err := other.SubscribeSync("_INBOX.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := other.SubscribeSync("room.out.>")
+	if err = errors.Join(err, other.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	m := nats.NewMsg("room.lobby")
+	m.Data = []byte("hello")
+	m.Header.Set(proto.HeaderFrom, "alice")
+	got, err := one.RequestMsg(m, 5*time.Second)
+	if err != nil || !strings.HasPrefix(string(got.Data), `{"ok":{"seq":1`) {
+		t.Fatalf("got %v, %v, want seq 1", got, err)
+	}
+	event, err := shown.NextMsg(5 * time.Second)
+	if err != nil || !strings.Contains(string(event.Data), `"from":{"id":"nats"`) {
+		t.Fatalf("got %v, %v, want a message of nobody in particular", event, err)
+	}
+	m.Header.Set(proto.HeaderKind, string(proto.ActClose))
+	if got, err := one.RequestMsg(m, 5*time.Second); err != nil || !strings.Contains(string(got.Data), `"forbidden"`) {
+		t.Errorf("close: got %v, %v, want forbidden", got, err)
+	}
+	// Neither the record in its place nor the refusal of this reaches the other guest.
+	if err := one.PublishRequest("room.lobby", "room.out.24.attic", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Request("room.lobby", []byte("again"), 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the empty message, and the last one
+		if event, err = shown.NextMsg(5 * time.Second); err != nil || event.Subject != proto.MustRoom("lobby").OutSubject() {
+			t.Errorf("got %v, %v, want an event of the lobby", event, err)
 		}
-		if denied := errors.Is(nc.LastError(), nats.ErrPermissionViolation); denied == allowed {
-			t.Errorf("a guest may publish %s: got %v, want %v", subject, !denied, allowed)
+	}
+	for _, sub := range []*nats.Subscription{all, shown} {
+		if m, err := sub.NextMsg(time.Millisecond); err == nil {
+			t.Errorf("the other guest hears %s %q", m.Subject, m.Data)
+		}
+	}
+}
+
+// An account that a guest has left is the next guest's.
+func TestGuestAccountsAreUsedAgain(t *testing.T) {
+	inside := startEmbedded(t)
+	for range 5 {
+		one, other := connectTo(t, inside.server), connectTo(t, inside.server)
+		one.Close()
+		other.Close()
+		for inside.server.NumClients() > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	inside.door.mu.Lock()
+	defer inside.door.mu.Unlock()
+	if len(inside.door.guests) != 2 {
+		t.Errorf("got %d accounts of guests, want 2", len(inside.door.guests))
+	}
+}
+
+// --nats-listen admits whom the operator wants, and warns if that is everybody.
+func TestListenIsGuarded(t *testing.T) {
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, _ := key.PublicKey()
+	other, _ := nkeys.CreateUser()
+	stranger, _ := other.PublicKey()
+	password := strings.Repeat("secret", 3)
+	file := write(t, password+"\n")
+	for _, tt := range []struct {
+		name    string
+		setting func(*standalone)
+		admits  map[string]bool
+		warns   bool
+	}{
+		{"open", func(*standalone) {}, map[string]bool{"nothing": true}, true},
+		{"password", func(e *standalone) { e.PasswordFile = file },
+			map[string]bool{"nothing": false, "password": true, "token": true, "wrong": false, "nkey": false, "roomsvc": false}, false},
+		{"nkey", func(e *standalone) { e.NKeys = []string{public} },
+			map[string]bool{"nothing": false, "password": false, "nkey": true, "stranger": false, "forged": false}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := defaultStandalone()
+			e.DataDir, e.Monitor, e.Listen = t.TempDir(), "off", "127.0.0.1:0"
+			tt.setting(&e)
+			if err := e.Check(); err != nil {
+				t.Fatal(err)
+			}
+			var said strings.Builder
+			inside, err := e.start(slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn})))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer inside.stop()
+			if warns := strings.Contains(said.String(), "--nats-listen"); warns != tt.warns {
+				t.Errorf("warns: got %v, want %v: %s", warns, tt.warns, said.String())
+			}
+			for as, want := range tt.admits {
+				opts := map[string]nats.Option{
+					"nothing": nats.Name(""), "password": nats.UserInfo("anybody", password), "token": nats.Token(password),
+					"wrong": nats.UserInfo("anybody", "wrong"), "roomsvc": nats.UserInfo("roomsvc", ""),
+					"nkey": nats.Nkey(public, key.Sign), "stranger": nats.Nkey(stranger, other.Sign), "forged": nats.Nkey(public, other.Sign),
+				}[as]
+				nc, err := nats.Connect(inside.server.ClientURL(), opts)
+				if err == nil {
+					nc.Close()
+				}
+				if (err == nil) != want {
+					t.Errorf("%s: got %v, want admitted %v", as, err, want)
+				}
+			}
+		})
+	}
+	for _, bad := range []func(*standalone){
+		func(e *standalone) { e.PasswordFile = write(t, "short") },
+		func(e *standalone) { e.PasswordFile = filepath.Join(t.TempDir(), "none") },
+		func(e *standalone) { e.NKeys = []string{"SUAXXX"} },
+		func(e *standalone) { e.Listen, e.PasswordFile = "off", file },
+	} {
+		e := defaultStandalone()
+		e.Listen = "127.0.0.1:0"
+		bad(&e)
+		if err := e.Check(); err == nil || !strings.Contains(err.Error(), "--nats-listen-") {
+			t.Errorf("got %v, want an error that names the flag", err)
+		}
+	}
+}
+
+// Gateways with users of their own hear neither the answers to the others nor their
+// reply subjects.
+func TestGatewaysOfTheirOwnUsers(t *testing.T) {
+	ns := shippedServer(t, func(opts *natsserver.Options) {
+		i := slices.IndexFunc(opts.Users, func(u *natsserver.User) bool { return u.Username == "gateway" })
+		for _, id := range []string{"gw1", "gw2"} {
+			own := strings.NewReplacer("room.ack.*", "room.ack."+id, "room.gw.*", "room.gw."+id, "gateway.*", "gateway."+id, "_INBOX_gw", "_INBOX_"+id)
+			user, perms := *opts.Users[i], *opts.Users[i].Permissions
+			user.Username, user.Password, user.Permissions = id, "right-"+strings.ToUpper(id), &perms
+			change := func(p *natsserver.SubjectPermission) *natsserver.SubjectPermission {
+				p = &natsserver.SubjectPermission{Allow: slices.Clone(p.Allow)}
+				for i, s := range p.Allow {
+					p.Allow[i] = own.Replace(s)
+				}
+				return p
+			}
+			perms.Publish, perms.Subscribe = change(perms.Publish), change(perms.Subscribe)
+			perms.Subscribe.Allow = append(perms.Subscribe.Allow, "room.gw.*") // they hear each other live
+			opts.Users = append(opts.Users, &user)
+		}
+	})
+	for _, tt := range []struct {
+		publish bool
+		subject string
+		allowed bool
+	}{
+		{false, "room.ack.gw1.*", true}, {false, "_INBOX_gw1.>", true}, {true, "room.gw.gw1", true}, {false, "room.gw.*", true},
+		{false, "room.ack.gw2.*", false}, {false, "room.ack.>", false}, {false, "_INBOX_gw2.>", false}, {false, "_INBOX_gw.>", false},
+		{true, "room.gw.gw2", false}, {true, "_INBOX_gw2.x", false}, {true, "room.ack.gw2.x", false},
+	} {
+		nc := connectAs(t, ns, "gw1")
+		if got := permitted(t, nc, tt.publish, tt.subject); got != tt.allowed {
+			t.Errorf("gw1 may use %s (publish %v): got %v, want %v", tt.subject, tt.publish, got, tt.allowed)
 		}
 		nc.Close()
 	}
 }
+
+// Only gateways obtain the key of resume strings, and nobody reads the bucket.
+func TestOnlyGatewaysObtainKeys(t *testing.T) {
+	ns := shippedServer(t)
+	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
+		return nats.Connect(ns.ClientURL(), append([]nats.Option{nats.Name(name), nats.CustomInboxPrefix("_INBOX_roomsvc"), nats.UserInfo("roomsvc", "right-ROOMSVC")}, more...)...)
+	})
+	js, err := jetstream.New(connectAs(t, ns, "admin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.KeyValue(t.Context(), proto.SecretBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := kv.Get(t.Context(), proto.SecretKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for user, want := range map[string]bool{"gateway": true, "operator": false, "guest": false} {
+		nc := connectAs(t, ns, user)
+		var keys proto.Keys
+		m, err := nc.Request(proto.SubjectKeys, nil, 2*time.Second)
+		if err == nil {
+			err = json.Unmarshal(m.Data, &keys)
+		}
+		if got := err == nil && string(keys.Resume) == string(stored.Value()) && keys.Imported; got != want {
+			t.Errorf("%s obtains the key: got %v, %v, want %v", user, got, err, want)
+		}
+		for _, get := range []string{"$JS.API.DIRECT.GET.KV_ROOMSECRET.$KV.ROOMSECRET.resume", "room.js.DIRECT.GET.KV_ROOMSECRET"} {
+			if m, err := nc.Request(get, []byte(`{"last_by_subj":"$KV.ROOMSECRET.resume"}`), 200*time.Millisecond); err == nil {
+				t.Errorf("%s reads the bucket: %q", user, m.Data)
+			}
+		}
+	}
+}
+
+// A server that does not know the routes' password is no part of the cluster: neither a
+// whole NATS server nor a bare connection that speaks the protocol.
+func TestRoutesNeedThePassword(t *testing.T) {
+	shippedPasswords(t)
+	opts, err := natsserver.ProcessConfigFile("../scripts/nats-cluster.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.Cluster.Host, opts.Cluster.Port, opts.Routes, opts.JetStream = "127.0.0.1", -1, nil, false
+	good := startServer(t, opts)
+	heard := make(chan *nats.Msg, 64)
+	admin := connectAs(t, good, "admin")
+	for _, subject := range protected {
+		if _, err := admin.ChanSubscribe(subject, heard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := admin.Flush(); err != nil {
+		t.Fatal(err)
+	}
+
+	// join starts a server that wants to be part of the cluster.
+	join := func(name, credentials string) (*natsserver.Server, *serverSays) {
+		path := filepath.Join(t.TempDir(), "evil.conf")
+		text := fmt.Sprintf(`server_name: %s
+accounts { ROOMS { users = [ { user: evil, password: evil } ] } }
+cluster { name: roomcast, listen: "127.0.0.1:-1", routes: ["nats://%s%s"] }`, name, credentials, good.ClusterAddr())
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		opts, err := natsserver.ProcessConfigFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts.Host, opts.Port, opts.NoSigs = "127.0.0.1", -1, true
+		ns, err := natsserver.NewServer(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		says := &serverSays{}
+		ns.SetLoggerV2(says, false, false, false)
+		ns.Start()
+		t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+		if !ns.ReadyForConnections(10 * time.Second) {
+			t.Fatal("NATS does not start")
+		}
+		return ns, says
+	}
+	until := func(what string, cond func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited in vain for %s", what)
+			}
+		}
+	}
+	member, _ := join("member", "route:right-ROUTE@")
+	until("a server with the password to join", func() bool { return member.NumRoutes() > 0 && good.NumRoutes() > 0 })
+	member.Shutdown()
+	until("it to leave", func() bool { return good.NumRoutes() == 0 })
+
+	for _, credentials := range []string{"", "route:wrong@"} {
+		evil, says := join("evil", credentials)
+		until("it to be refused", func() bool { return says.contains("Authorization") || says.contains("authentication") })
+		nc := connectTo(t, evil, nats.UserInfo("evil", "evil"))
+		for _, subject := range protected {
+			if err := nc.Publish(subject, []byte("forged")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if good.NumRoutes() != 0 {
+			t.Errorf("%q: the server was let in", credentials)
+		}
+		evil.Shutdown()
+	}
+
+	for _, credentials := range []string{``, `"user":"route","pass":"wrong",`} {
+		conn, err := net.Dial("tcp", good.ClusterAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "CONNECT {%s\"verbose\":false,\"pedantic\":false,\"tls_required\":false,\"headers\":true,\"name\":\"evil\",\"cluster\":\"roomcast\"}\r\n", credentials)
+		for _, subject := range protected {
+			fmt.Fprintf(conn, "RS+ ROOMS %s\r\nRMSG ROOMS %s 6\r\nforged\r\n", subject, subject)
+			fmt.Fprintf(conn, "RMSG ROOMS room.lobby + %s 6\r\nforged\r\n", subject)
+		}
+		// The server closes the connection.
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		lines := bufio.NewScanner(conn)
+		for lines.Scan() {
+		}
+		if err := lines.Err(); err != nil && !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), "reset") {
+			t.Errorf("%q: got %v, want the connection to be closed", credentials, err)
+		}
+	}
+	if err := admin.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for range len(heard) {
+		m := <-heard
+		t.Errorf("the cluster took %s %q from a server without the password", m.Subject, m.Data)
+	}
+}
+
+// serverSays keeps what a NATS server logs.
+type serverSays struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (l *serverSays) say(format string, v ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintf(&l.text, format+"\n", v...)
+}
+
+func (l *serverSays) contains(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), text)
+}
+
+func (l *serverSays) Noticef(format string, v ...any) { l.say(format, v...) }
+func (l *serverSays) Warnf(format string, v ...any)   { l.say(format, v...) }
+func (l *serverSays) Errorf(format string, v ...any)  { l.say(format, v...) }
+func (l *serverSays) Fatalf(format string, v ...any)  { l.say(format, v...) }
+func (l *serverSays) Debugf(string, ...any)           {}
+func (l *serverSays) Tracef(string, ...any)           {}

@@ -6,27 +6,21 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"os"
 	"slices"
-	"strconv"
-	"sync"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"roomcast/gateway/server"
-	"roomcast/proto"
 	"roomcast/proto/daemon"
 	"roomcast/roomsvc/service"
 )
 
 // This file is the standalone form, all of Roomcast in one process, and the only one
-// that knows the NATS server and the room service.
+// that knows the room service. The NATS server inside is in embedded.go.
 
 // standalone is what runs inside a gateway that was given no NATS.
 type standalone struct {
@@ -35,6 +29,9 @@ type standalone struct {
 	Monitor string // host:port of /varz, /connz, /jsz ..., or off
 	Listen  string // host:port for other NATS clients, or off
 	Service service.Config
+
+	PasswordFile string   // what a client on Listen must show; it is then trusted as a backend
+	NKeys        []string // public keys of such clients; without either, all are guests
 }
 
 // standaloneDrain is how long a stop spreads the goodbyes unless --drain-time says
@@ -53,7 +50,9 @@ func (e *standalone) Bind(flags *pflag.FlagSet) {
 	flags.StringVar(&e.DataDir, "data-dir", e.DataDir, "keep the log in this `directory`; one gateway a directory")
 	flags.StringVar(&e.Sync, "sync", e.Sync, "force messages to disk `always` before they are acknowledged, or every so often, such as 1s: faster, and a power cut can take the last ones")
 	flags.StringVar(&e.Monitor, "nats-monitor", e.Monitor, "serve NATS monitoring on this `address`, or off")
-	flags.StringVar(&e.Listen, "nats-listen", e.Listen, "let NATS clients speak and listen in rooms on this `address`, such as 127.0.0.1:4222, or off; there is no password")
+	flags.StringVar(&e.Listen, "nats-listen", e.Listen, "let NATS clients speak and listen in rooms on this `address`, such as 127.0.0.1:4222, or off; without a password or an nkey anybody who reaches it is a guest, at most 1000 at a time")
+	flags.StringVar(&e.PasswordFile, "nats-listen-password-file", e.PasswordFile, "admit NATS clients only with the password in this `file`; they are trusted with every sender and every room, as a backend is")
+	flags.StringArrayVar(&e.NKeys, "nats-listen-nkey", e.NKeys, "admit the NATS client with this public `nkey`, trusted as with --nats-listen-password-file; repeatable")
 	e.Service.Bind(flags)
 }
 
@@ -61,6 +60,17 @@ func (e *standalone) Bind(flags *pflag.FlagSet) {
 func (e *standalone) Check() error {
 	if _, err := e.interval(); err != nil {
 		return err
+	}
+	if _, err := e.password(); err != nil {
+		return err
+	}
+	for _, key := range e.NKeys {
+		if !nkeys.IsValidPublicUserKey(key) {
+			return fmt.Errorf("--nats-listen-nkey: %q is not the public key of a user, which begins with U", key)
+		}
+	}
+	if e.Listen == "off" && e.guarded() {
+		return errors.New("--nats-listen-password-file and --nats-listen-nkey are of no use without --nats-listen")
 	}
 	if e.Service.Replicas != 1 {
 		return errors.New("--replicas is 1 without --nats: there is one NATS server, the one inside")
@@ -92,7 +102,7 @@ func (e *standalone) durable() string {
 
 // tryOut says whether the addresses and the directory can be had.
 func (e *standalone) tryOut(w io.Writer) error {
-	_, fault := e.options("")
+	_, fault := e.options()
 	held, err := lockDataDir(e.DataDir)
 	if err = errors.Join(fault, err); err != nil {
 		held.Close() // nil if it could not be had
@@ -113,14 +123,14 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	}
 	defer inside.stop()
 
-	e.Service.Dial, e.Service.Keys, e.Service.Log, e.Service.Metrics = inside.dial, s.server.Keys, log, reg
+	e.Service.Dial, e.Service.Keys, e.Service.Log, e.Service.Metrics = inside.dialer(userService), s.server.Keys, log, reg
 	e.Service.Instance, e.Service.Version = s.server.ID, daemon.SemVer()
 	e.Service.MaxMessage = s.server.MaxMessage // what is said is logged by the gateway
 	svc, err := service.New(e.Service)
 	if err != nil {
 		return err
 	}
-	s.server.Dial = inside.dial
+	s.server.Dial = inside.dialer(userGateway)
 	srv, err := server.New(s.server)
 	if err != nil {
 		return err
@@ -163,178 +173,4 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 		return failed // and the gateway was only told to stop
 	}
 	return err
-}
-
-// guestPermissions are those of whoever else connects: two users share the embedded
-// server's account, ourselves, who may do everything and whose key nobody else has, and
-// guests, who may do what a member may.
-func guestPermissions() *natsserver.Permissions {
-	return &natsserver.Permissions{
-		Publish: &natsserver.SubjectPermission{Allow: []string{
-			"room.*", "room.in.*.*", "$SRV.>",
-			"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.ROOMS",
-			"$JS.API.DIRECT.GET.ROOMS", "$JS.API.DIRECT.GET.ROOMS.>", "$JS.API.STREAM.MSG.GET.ROOMS",
-		}},
-		Subscribe: &natsserver.SubjectPermission{Allow: []string{"room.out.>", "room.eph.>", "_INBOX.>"}},
-	}
-}
-
-// options returns the server's options and says which flag is wrong. Own is our public
-// key.
-func (e *standalone) options(own string) (*natsserver.Options, error) {
-	_, guest, err := newUser()
-	if err != nil {
-		return nil, err
-	}
-	opts := &natsserver.Options{
-		ServerName: "roomcast",
-		JetStream:  true,
-		StoreDir:   e.DataDir,
-		DontListen: true,
-		NoSigs:     true,
-		Nkeys: []*natsserver.NkeyUser{
-			{Nkey: own},
-			{Nkey: guest, Permissions: guestPermissions()},
-		},
-		NoAuthUser: guest,
-	}
-	every, err := e.interval()
-	if err != nil {
-		return nil, err
-	}
-	opts.SyncAlways, opts.SyncInterval = every == 0, every
-	if e.Listen != "off" {
-		opts.DontListen = false
-		if opts.Host, opts.Port, err = free("--nats-listen", e.Listen); err != nil {
-			return nil, err
-		}
-	}
-	if e.Monitor != "off" {
-		if opts.HTTPHost, opts.HTTPPort, err = free("--nats-monitor", e.Monitor); err != nil {
-			return nil, err
-		}
-	}
-	return opts, nil
-}
-
-// free splits an address and makes sure that it can be listened on, since the NATS
-// server says so only in its log. Port 0 becomes -1, its word for any free one.
-func free(flag, address string) (host string, port int, err error) {
-	if err := tryListen(flag, address, ", or off"); err != nil {
-		return "", 0, err
-	}
-	host, text, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", 0, fmt.Errorf("%s: %w", flag, err)
-	}
-	if port, err = strconv.Atoi(text); err != nil {
-		return "", 0, fmt.Errorf("%s: the port of %q must be a number", flag, address)
-	}
-	if port == 0 {
-		port = -1
-	}
-	return host, port, nil
-}
-
-// newUser makes a key that only this process knows.
-func newUser() (key nkeys.KeyPair, public string, err error) {
-	if key, err = nkeys.CreateUser(); err == nil {
-		public, err = key.PublicKey()
-	}
-	if err != nil {
-		return nil, "", fmt.Errorf("make a key: %w", err)
-	}
-	return key, public, nil
-}
-
-// embedded is a NATS server that runs in this process.
-type embedded struct {
-	server *natsserver.Server
-	key    nkeys.KeyPair // ours
-	public string        // half of key
-	data   *os.File      // keeps the data directory for us
-	log    *slog.Logger
-}
-
-func (e *standalone) start(log *slog.Logger) (*embedded, error) {
-	key, public, err := newUser()
-	if err != nil {
-		return nil, err
-	}
-	opts, err := e.options(public)
-	if err != nil {
-		return nil, err
-	}
-	data, err := lockDataDir(e.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	ns, err := natsserver.NewServer(opts)
-	if err != nil {
-		data.Close()
-		return nil, fmt.Errorf("start NATS: %w", err)
-	}
-	n := &embedded{server: ns, key: key, public: public, data: data, log: log}
-	said := &serverLog{log: log.With("part", "nats")}
-	ns.SetLoggerV2(said, false, false, false)
-	ns.Start()
-	if why := said.fatal(); why != "" || !ns.ReadyForConnections(10*time.Second) {
-		n.stop()
-		return nil, fmt.Errorf("start NATS with its data in %s: %s", e.DataDir, why)
-	}
-	account, err := ns.LookupAccount(natsserver.DEFAULT_GLOBAL_ACCOUNT)
-	if err == nil {
-		// What nats.conf says in one line for a NATS of its own.
-		err = account.AddMapping("room.*", proto.MapTo)
-	}
-	if err != nil {
-		n.stop()
-		return nil, fmt.Errorf("start NATS: map rooms to partitions: %w", err)
-	}
-	return n, nil
-}
-
-// dial is a daemon.Dialer that needs no socket.
-func (n *embedded) dial(name string, more ...nats.Option) (*nats.Conn, error) {
-	opts := append(daemon.Options(n.log, name), nats.InProcessServer(n.server), nats.Nkey(n.public, n.key.Sign))
-	return nats.Connect("", append(opts, more...)...)
-}
-
-func (n *embedded) stop() {
-	n.server.Shutdown()
-	n.server.WaitForShutdown()
-	n.data.Close()
-}
-
-// serverLog hands the NATS server's log lines to slog. What it calls notices is
-// detail here.
-type serverLog struct {
-	log *slog.Logger
-
-	mu   sync.Mutex
-	last string // of Fatalf; guarded by mu
-}
-
-func (l *serverLog) say(level slog.Level, format string, v []any) {
-	if l.log.Enabled(context.Background(), level) {
-		l.log.Log(context.Background(), level, "nats server says", "text", fmt.Sprintf(format, v...))
-	}
-}
-
-func (l *serverLog) Noticef(format string, v ...any) { l.say(slog.LevelDebug, format, v) }
-func (l *serverLog) Warnf(format string, v ...any)   { l.say(slog.LevelWarn, format, v) }
-func (l *serverLog) Errorf(format string, v ...any)  { l.say(slog.LevelError, format, v) }
-func (l *serverLog) Debugf(format string, v ...any)  {}
-func (l *serverLog) Tracef(format string, v ...any)  {}
-
-func (l *serverLog) Fatalf(format string, v ...any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.last = fmt.Sprintf(format, v...)
-}
-
-func (l *serverLog) fatal() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.last
 }

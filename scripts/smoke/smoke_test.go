@@ -118,7 +118,7 @@ func TestApart(t *testing.T) {
 	service.says("waiting for nats")
 	start(t, []string{
 		"NATS_SERVER_NAME=test", "NATS_GATEWAY_PASSWORD=gateway-password",
-		"NATS_ROOMSVC_PASSWORD=roomsvc-password", "NATS_OPERATOR_PASSWORD=operator-password",
+		"NATS_ROOMSVC_PASSWORD=roomsvc-password", "NATS_OPERATOR_PASSWORD=operator-password", "NATS_ADMIN_PASSWORD=admin-password",
 	}, "nats-server", "-c", shippedConf(t, port))
 	two := gateway()
 	base := one.serves()

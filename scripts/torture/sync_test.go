@@ -81,7 +81,7 @@ func TestShippedConfigurationSyncsBeforeAck(t *testing.T) {
 			if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			env := []string{"NATS_SERVER_NAME=n1", "NATS_GATEWAY_PASSWORD=secret", "NATS_ROOMSVC_PASSWORD=secret", "NATS_OPERATOR_PASSWORD=secret"}
+			env := []string{"NATS_SERVER_NAME=n1", "NATS_GATEWAY_PASSWORD=secret", "NATS_ROOMSVC_PASSWORD=secret", "NATS_OPERATOR_PASSWORD=secret", "NATS_ADMIN_PASSWORD=secret"}
 			trace := traced(t, env, server, "-c", path)
 			await(t, "http://"+monitor+"/healthz")
 			ops := freeAddress(t)

@@ -32,8 +32,7 @@ type Config struct {
 	Mode  string // embedded, single or cluster
 	Sync  string // always, or an interval such as 2m
 	Race  bool   // build with the race detector
-	Disks bool   // NATS keeps its data on disks that can be filled and lose power, if this is root
-	Clock bool   // build programs whose clock can be wrong
+	Disks bool   // NATS keeps its data on disks that can be filled, if this is root
 }
 
 // Rig is a running system. Its methods may be called from any goroutine.
@@ -86,23 +85,20 @@ func (r *Rig) Gateways() []string {
 	return urls
 }
 
-// Servers returns the URLs of the NATS servers, for the user operator; none in mode embedded.
+// Servers returns the URLs of the NATS servers, for the user admin; none in mode embedded.
 func (r *Rig) Servers() []string {
 	var urls []string
 	for _, p := range r.byRole[fault.NATS] {
-		urls = append(urls, "nats://operator:"+Token+"@"+p.public)
+		urls = append(urls, "nats://admin:"+Token+"@"+p.public)
 	}
 	return urls
 }
 
 // Shape returns what faults can be planned for.
 func (r *Rig) Shape() fault.Shape {
-	s := fault.Shape{Processes: map[fault.Role]int{}, Root: r.net.own, Synced: r.cfg.Sync == "always"}
+	s := fault.Shape{Processes: map[fault.Role]int{}, Root: r.net.own}
 	for role, list := range r.byRole {
 		s.Processes[role] = len(list)
-		for _, p := range list {
-			s.Disks = s.Disks || p.device != ""
-		}
 	}
 	return s
 }
@@ -135,7 +131,9 @@ func (r *Rig) Close() error {
 	var err error
 	for _, p := range r.all {
 		p.Kill()
-		err = errors.Join(err, p.unmountDisk())
+		if p.disk {
+			err = errors.Join(err, run(context.Background(), "umount", "-l", p.data))
+		}
 	}
 	return err
 }
@@ -162,7 +160,7 @@ func (r *Rig) layout() error {
 		p.public = p.addr(4222)
 		p.route = p.addr(6222)
 		clients = append(clients, "nats://"+p.public)
-		routes = append(routes, "nats-route://"+p.route)
+		routes = append(routes, "nats-route://route:"+Token+"@"+p.route)
 	}
 	for _, p := range r.byRole[fault.NATS] {
 		if err := r.natsConfig(p, routes); err != nil {
@@ -243,12 +241,13 @@ func (r *Rig) natsConfig(p *Process, routes []string) error {
 	fmt.Fprintf(&own, "jetstream { store_dir: %q, sync_interval: %s }\n", p.data, r.cfg.Sync)
 	fmt.Fprintf(&own, "lame_duck_duration: 30s\nlame_duck_grace_period: 1s\n")
 	if len(routes) > 1 {
-		fmt.Fprintf(&own, "cluster { name: roomcast, listen: %q, routes: [%s] }\n", p.route, strings.Join(routes, ", "))
+		fmt.Fprintf(&own, "cluster { name: roomcast, listen: %q, authorization { user: route, password: %s }, routes: [%s] }\n",
+			p.route, Token, strings.Join(routes, ", "))
 	}
 	path := filepath.Join(r.cfg.Dir, p.Name+".conf")
 	p.args = []string{"-c", path}
 	p.env = []string{"NATS_SERVER_NAME=" + p.Name, "NATS_GATEWAY_PASSWORD=" + Token,
-		"NATS_ROOMSVC_PASSWORD=" + Token, "NATS_OPERATOR_PASSWORD=" + Token}
+		"NATS_ROOMSVC_PASSWORD=" + Token, "NATS_OPERATOR_PASSWORD=" + Token, "NATS_ADMIN_PASSWORD=" + Token}
 	if err := os.WriteFile(path, []byte(own.String()), 0o600); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
@@ -269,21 +268,12 @@ func (r *Rig) build(ctx context.Context) error {
 		return fmt.Errorf("find the module: %w", err)
 	}
 	r.root = strings.TrimSpace(string(root))
-	overlay := ""
-	if r.cfg.Clock {
-		if overlay, err = r.overlay(); err != nil {
-			return err
-		}
-	}
 	for role, pkg := range map[fault.Role]string{
 		fault.Gateway: "roomcast/gateway", fault.Service: "roomcast/roomsvc", fault.NATS: "github.com/nats-io/nats-server/v2",
 	} {
 		args := []string{"build", "-o", filepath.Join(r.cfg.Dir, "bin", string(role))}
 		if r.cfg.Race && role != fault.NATS {
 			args = append(args, "-race")
-		}
-		if overlay != "" && role != fault.NATS {
-			args = append(args, "-overlay", overlay)
 		}
 		if err := run(ctx, "go", append(args, pkg)...); err != nil {
 			return fmt.Errorf("build %s: %w", role, err)

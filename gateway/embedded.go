@@ -1,0 +1,308 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	_ "embed"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"roomcast/proto"
+	"roomcast/proto/daemon"
+)
+
+// This file is the NATS server inside a standalone gateway.
+
+//go:embed accounts.conf
+var accountsConf string
+
+// accounts returns the configuration of the embedded server's accounts.
+func accounts() string {
+	return strings.ReplaceAll(accountsConf, "room.in.N", proto.MapTo)
+}
+
+// The users of this process, and the account of each.
+const (
+	userService = "roomsvc"
+	userGateway = "gateway"
+)
+
+var ownAccounts = map[string]string{userService: "ROOMS", userGateway: "EDGE"}
+
+// embedded is a NATS server that runs in this process. Its methods are safe for
+// concurrent use.
+type embedded struct {
+	server *natsserver.Server
+	door   *door
+	data   *os.File // keeps the data directory for this process
+	log    *slog.Logger
+}
+
+// options returns the server's options, or which flag is wrong.
+func (e *standalone) options() (*natsserver.Options, error) {
+	opts := &natsserver.Options{}
+	if err := opts.ProcessConfigString(accounts()); err != nil {
+		return nil, fmt.Errorf("read accounts: %w", err)
+	}
+	opts.ServerName = "roomcast"
+	opts.JetStream = true
+	opts.StoreDir = e.DataDir
+	opts.DontListen = true
+	opts.NoSigs = true
+	opts.AlwaysEnableNonce = true // for nkeys
+	every, err := e.interval()
+	if err != nil {
+		return nil, err
+	}
+	opts.SyncAlways, opts.SyncInterval = every == 0, every
+	if e.Listen != "off" {
+		opts.DontListen = false
+		if opts.Host, opts.Port, err = free("--nats-listen", e.Listen); err != nil {
+			return nil, err
+		}
+	}
+	if e.Monitor != "off" {
+		if opts.HTTPHost, opts.HTTPPort, err = free("--nats-monitor", e.Monitor); err != nil {
+			return nil, err
+		}
+	}
+	return opts, nil
+}
+
+// free splits an address and makes sure that it can be listened on, since the NATS
+// server says so only in its log. Port 0 becomes -1, its word for any free one.
+func free(flag, address string) (host string, port int, err error) {
+	if err := tryListen(flag, address, ", or off"); err != nil {
+		return "", 0, err
+	}
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, fmt.Errorf("%s: %w", flag, err)
+	}
+	if port, err = strconv.Atoi(text); err != nil {
+		return "", 0, fmt.Errorf("%s: the port of %q must be a number", flag, address)
+	}
+	if port == 0 {
+		port = -1
+	}
+	return host, port, nil
+}
+
+// minPassword is the least length of a password, in bytes.
+const minPassword = 16
+
+// password reads --nats-listen-password-file; nil = there is none.
+func (e *standalone) password() ([]byte, error) {
+	if e.PasswordFile == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(e.PasswordFile)
+	if err != nil {
+		return nil, fmt.Errorf("--nats-listen-password-file: %w", err)
+	}
+	if b = bytes.TrimSpace(b); len(b) < minPassword {
+		return nil, fmt.Errorf("--nats-listen-password-file: the password has %d bytes, at least %d are needed", len(b), minPassword)
+	}
+	return b, nil
+}
+
+// guarded reports whether a NATS client must show who it is.
+func (e *standalone) guarded() bool { return e.PasswordFile != "" || len(e.NKeys) > 0 }
+
+func (e *standalone) start(log *slog.Logger) (*embedded, error) {
+	opts, err := e.options()
+	if err != nil {
+		return nil, err
+	}
+	d := &door{own: make(map[string]string), nkeys: e.NKeys, guarded: e.guarded()}
+	if d.password, err = e.password(); err != nil {
+		return nil, err
+	}
+	for user := range ownAccounts {
+		d.own[user] = rand.Text()
+	}
+	opts.CustomClientAuthentication = d
+	data, err := lockDataDir(e.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	ns, err := natsserver.NewServer(opts)
+	if err != nil {
+		data.Close()
+		return nil, fmt.Errorf("start NATS: %w", err)
+	}
+	d.server = ns
+	n := &embedded{server: ns, door: d, data: data, log: log}
+	said := &serverLog{log: log.With("part", "nats")}
+	ns.SetLoggerV2(said, false, false, false)
+	ns.Start()
+	if why := said.fatal(); why != "" || !ns.ReadyForConnections(10*time.Second) {
+		n.stop()
+		return nil, fmt.Errorf("start NATS with its data in %s: %s", e.DataDir, why)
+	}
+	if e.Listen != "off" && !d.guarded {
+		log.Warn("every NATS client that reaches --nats-listen is admitted as a guest; require --nats-listen-password-file or --nats-listen-nkey", "address", e.Listen)
+	}
+	return n, nil
+}
+
+// dialer returns a daemon.Dialer that needs no socket, for a user of this process.
+func (n *embedded) dialer(user string) daemon.Dialer {
+	return func(name string, more ...nats.Option) (*nats.Conn, error) {
+		opts := append(daemon.Options(n.log, name), nats.InProcessServer(n.server),
+			nats.UserInfo(user, n.door.own[user]), nats.CustomInboxPrefix("_INBOX_"+user))
+		return nats.Connect("", append(opts, more...)...)
+	}
+}
+
+func (n *embedded) stop() {
+	n.server.Shutdown()
+	n.server.WaitForShutdown()
+	n.data.Close()
+}
+
+// maxGuests is how many guests may be connected at a time; more are refused.
+const maxGuests = 1000
+
+// door decides who may connect to the embedded server, and to which account. It implements
+// [natsserver.Authentication] and is safe for concurrent use.
+//
+// Each guest has an account of its own. In a shared one a guest could subscribe to the
+// reply subjects of the others, and answer in the place of roomsvc.
+type door struct {
+	server   *natsserver.Server // set before it starts
+	own      map[string]string  // passwords of the users of this process
+	password []byte             // of backends; nil = none
+	nkeys    []string           // public keys of backends
+	guarded  bool               // there are no guests
+
+	mu     sync.Mutex            // guards what follows
+	guests []*natsserver.Account // free while it has no connection; at most maxGuests
+}
+
+// Check admits a client or refuses it.
+func (d *door) Check(c natsserver.ClientAuthentication) bool {
+	opts := c.GetOpts()
+	if right, ok := d.own[opts.Username]; ok && same(opts.Password, []byte(right)) {
+		return d.admit(c, opts.Username, ownAccounts[opts.Username])
+	}
+	switch {
+	case !d.guarded:
+		return d.admitGuest(c)
+	case d.password != nil && (same(opts.Password, d.password) || same(opts.Token, d.password)):
+	case slices.Contains(d.nkeys, opts.Nkey) && signed(opts.Nkey, opts.Sig, c.GetNonce()):
+	default:
+		return false
+	}
+	return d.admit(c, opts.Username, "APPS")
+}
+
+func same(a string, b []byte) bool { return subtle.ConstantTimeCompare([]byte(a), b) == 1 }
+
+// signed reports whether sig is the key's signature of the nonce.
+func signed(key, sig string, nonce []byte) bool {
+	public, err := nkeys.FromPublicKey(key)
+	if err != nil {
+		return false
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(sig)
+	return err == nil && public.Verify(nonce, raw) == nil
+}
+
+func (d *door) admit(c natsserver.ClientAuthentication, user, account string) bool {
+	a, err := d.server.LookupAccount(account)
+	if err != nil {
+		return false
+	}
+	c.RegisterUser(&natsserver.User{Username: user, Account: a})
+	return true
+}
+
+func (d *door) admitGuest(c natsserver.ClientAuthentication) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i := slices.IndexFunc(d.guests, func(a *natsserver.Account) bool { return a.NumLocalConnections() == 0 })
+	if i < 0 {
+		a, err := d.newGuests()
+		if err != nil {
+			return false
+		}
+		i = len(d.guests)
+		d.guests = append(d.guests, a)
+	}
+	c.RegisterUser(&natsserver.User{Username: "guest", Account: d.guests[i], Permissions: &natsserver.Permissions{
+		Publish:   &natsserver.SubjectPermission{Allow: []string{"room.*"}},
+		Subscribe: &natsserver.SubjectPermission{Allow: []string{"room.out.>", "_INBOX.>"}},
+	}})
+	return true
+}
+
+// newGuests returns one more account that imports what GUESTS imports.
+func (d *door) newGuests() (*natsserver.Account, error) {
+	if len(d.guests) == 0 {
+		return d.server.LookupAccount("GUESTS")
+	}
+	if len(d.guests) >= maxGuests {
+		return nil, errors.New("too many guests")
+	}
+	rooms, err := d.server.LookupAccount("ROOMS")
+	if err != nil {
+		return nil, err
+	}
+	a, err := d.server.RegisterAccount("GUESTS-" + strconv.Itoa(len(d.guests)+1))
+	if err != nil {
+		return nil, err
+	}
+	just := []*natsserver.Account{a}
+	return a, errors.Join(
+		rooms.AddServiceExport(proto.SubjectAnyRoom, just), a.AddServiceImport(rooms, proto.SubjectAnyRoom, proto.SubjectAnyRoom),
+		rooms.AddStreamExport("room.out.>", just), a.AddStreamImport(rooms, "room.out.>", ""))
+}
+
+// serverLog hands the NATS server's log lines to slog. What it calls notices is
+// detail here.
+type serverLog struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	last string // of Fatalf; guarded by mu
+}
+
+func (l *serverLog) say(level slog.Level, format string, v []any) {
+	if l.log.Enabled(context.Background(), level) {
+		l.log.Log(context.Background(), level, "nats server says", "text", fmt.Sprintf(format, v...))
+	}
+}
+
+func (l *serverLog) Noticef(format string, v ...any) { l.say(slog.LevelDebug, format, v) }
+func (l *serverLog) Warnf(format string, v ...any)   { l.say(slog.LevelWarn, format, v) }
+func (l *serverLog) Errorf(format string, v ...any)  { l.say(slog.LevelError, format, v) }
+func (l *serverLog) Debugf(format string, v ...any)  {}
+func (l *serverLog) Tracef(format string, v ...any)  {}
+
+func (l *serverLog) Fatalf(format string, v ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = fmt.Sprintf(format, v...)
+}
+
+func (l *serverLog) fatal() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}

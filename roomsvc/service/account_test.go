@@ -1,0 +1,154 @@
+package service
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+// startAccounts runs a server with the accounts of the shipped configuration, the user
+// of each named like the account, and a service in ROOMS.
+func startAccounts(t *testing.T) (as func(account string) *nats.Conn) {
+	t.Helper()
+	for _, user := range []string{"GATEWAY", "ROOMSVC", "OPERATOR", "ADMIN"} {
+		t.Setenv("NATS_"+user+"_PASSWORD", "secret")
+	}
+	t.Setenv("NATS_SERVER_NAME", "n1")
+	shipped, err := os.ReadFile("../../scripts/nats.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := startNATS(t, false, func(o *server.Options) {
+		*o = server.Options{NoSigs: true, NoLog: true}
+		if err := o.ProcessConfigString(string(shipped)); err != nil {
+			t.Fatal(err)
+		}
+		o.Host, o.Port, o.HTTPPort, o.StoreDir, o.SyncAlways = "127.0.0.1", -1, 0, t.TempDir(), false
+		for _, a := range o.Accounts {
+			o.Users = append(o.Users, &server.User{Username: a.Name, Password: "secret", Account: a})
+		}
+	})
+	dial := func(user string) func(string, ...nats.Option) (*nats.Conn, error) {
+		return func(name string, opts ...nats.Option) (*nats.Conn, error) {
+			return dialer(srv)(name, append(opts, nats.UserInfo(user, "secret"))...)
+		}
+	}
+	startService(t, srv, func(c *Config) {
+		c.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		c.Dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
+			return dial("roomsvc")(name, append(opts, nats.CustomInboxPrefix("_INBOX_roomsvc"))...)
+		}
+	})
+	return func(account string) *nats.Conn {
+		nc, err := dial(account)("test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		return nc
+	}
+}
+
+// A backend may name any sender and close rooms. A guest speaks as nobody in particular,
+// whatever it claims to be.
+func TestGuestsAreNotBelieved(t *testing.T) {
+	as := startAccounts(t)
+	admin := as("ROOMS")
+	out, err := admin.SubscribeSync("room.out.>")
+	if err == nil {
+		err = admin.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := `{"acc":"APPS"}`
+	for i, tt := range []struct {
+		account string
+		claims  []string // values of the header that the server sets
+		from    string
+		act     proto.Code
+	}{
+		{"APPS", nil, "alice", ""},
+		{"GUESTS", nil, "nats", proto.Forbidden},
+		{"GUESTS", []string{forged}, "nats", proto.Forbidden},
+		{"GUESTS", []string{forged, forged}, "nats", proto.Forbidden},
+		{"GUESTS", []string{"", forged}, "nats", proto.Forbidden},
+		{"ROOMS", nil, "alice", ""},
+	} {
+		nc := as(tt.account)
+		room := "lobby" + string(rune('a'+i))
+		msg := message(room, "alice", "k", "hi")
+		msg.Header.Set(proto.HeaderName, "Alice")
+		msg.Header[proto.HeaderAccount] = tt.claims
+		if tt.account == "ROOMS" {
+			delete(msg.Header, proto.HeaderAccount)
+		}
+		if r := ask(t, nc, msg); r.Seq != 1 {
+			t.Errorf("%+v: got %+v, want seq 1", tt, r)
+		}
+		m, err := out.NextMsg(5 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := proto.ParseEvent(m.Data)
+		if err != nil || e.From.ID != tt.from || (e.From.Name != "") != (tt.from == "alice") {
+			t.Errorf("%+v: got an event from %+v, %v", tt, e.From, err)
+		}
+		msg.Header.Set(proto.HeaderKind, string(proto.ActClose))
+		msg.Header.Del(proto.HeaderKey)
+		if r := ask(t, nc, msg); code(r.Refusal) != tt.act {
+			t.Errorf("%+v: close: got %+v, want %q", tt, r, tt.act)
+		}
+		if tt.act == "" {
+			if _, err := out.NextMsg(5 * time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// roomsvc answers where somebody waits for an answer, and nowhere else, whoever asks: it
+// may write what the sender may not. That holds without accounts too.
+func TestAnswersGoToReplySubjectsOnly(t *testing.T) {
+	srv := startNATS(t, true)
+	startService(t, srv)
+	nc := connect(t, srv)
+	all, err := nc.SubscribeSync(">")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hostile := []string{"room.log.19.lobby", "room.own.19", "room.out.19.lobby", "room.state.19.lobby", "room.eph.19.lobby", "room.peer.changed",
+		"$KV.ROOMSECRET.resume", "$KV.ROOMSVC.svc.nobody", "anything"}
+	good := []string{proto.AckPrefix("g1") + "x", "_INBOX.x", "_INBOX_gw.x"}
+	asks := []string{"room.lobby", proto.SubjectInfo, proto.SubjectClose, proto.SubjectKeys}
+	for _, reply := range append(hostile, good...) {
+		for _, subject := range asks {
+			msg := message("lobby", "", "", "hi")
+			msg.Subject, msg.Reply = subject, reply
+			msg.Header.Set(proto.HeaderKind, "nonsense") // is refused at once
+			if err := nc.PublishMsg(msg); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for answers := 0; answers < len(good)*len(asks); {
+		m, err := all.NextMsg(5 * time.Second)
+		if err != nil {
+			t.Fatalf("got %d answers and %v, want %d", answers, err, len(good)*len(asks))
+		}
+		if slices.Contains(hostile, m.Subject) {
+			t.Errorf("got an answer on %s: %s", m.Subject, m.Data)
+		}
+		if slices.Contains(good, m.Subject) {
+			answers++
+		}
+	}
+}
