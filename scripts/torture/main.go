@@ -53,7 +53,7 @@ type config struct {
 
 func defaultConfig() config {
 	return config{
-		length: time.Minute, mode: "single", seed: rand.Uint64N(1e6), faults: "all", sync: "always",
+		length: time.Minute, mode: "single", seed: rand.Uint64N(1e6), faults: "usual", sync: "always",
 		clients: 12, rooms: 6, rate: 150,
 	}
 }
@@ -63,7 +63,7 @@ func main() {
 	flag.DurationVar(&c.length, "for", c.length, "let clients talk for this `long`")
 	flag.StringVar(&c.mode, "mode", c.mode, "what to run: embedded, single or cluster")
 	flag.Uint64Var(&c.seed, "seed", c.seed, "draw faults and talk from this `number`; random without")
-	flag.StringVar(&c.faults, "faults", c.faults, "only these `faults`, separated by commas, such as \"kill nats,split nats2,pause\"; none for none")
+	flag.StringVar(&c.faults, "faults", c.faults, "do these `faults`, separated by commas, such as \"kill nats,split nats2,pause\"; usual, all or none")
 	flag.DurationVar(&c.hold, "hold", c.hold, "let each fault last this `long`; 0 draws a time for each")
 	flag.StringVar(&c.sync, "sync", c.sync, "when NATS syncs to disk: always, or an `interval`")
 	flag.StringVar(&c.dir, "dir", c.dir, "work in this `directory`; a temporary one without")

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"roomcast/gateway/client"
@@ -28,6 +29,8 @@ type member struct {
 	mu   sync.Mutex // guards what follows
 	have map[proto.Room]uint64
 	conn net.Conn // the newest
+
+	isSlow atomic.Bool
 }
 
 func (r *run) newMember(name string, rooms []proto.Room) *member {
@@ -76,10 +79,39 @@ func (m *member) netDial(ctx context.Context, network, addr string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
+	conn.(*net.TCPConn).SetReadBuffer(slowBuffer) // a slow reader must soon be felt
+	conn = &slowConn{conn, m}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.conn = conn
 	return conn, nil
+}
+
+const (
+	slowBuffer = 16 << 10 // bytes that the system receives for a member
+	slowRead   = 64       // bytes that a slow reader takes at a time,
+	slowPause  = 500 * time.Millisecond
+)
+
+// slowConn is a connection that is read slowly while its member is slow.
+type slowConn struct {
+	net.Conn
+	m *member
+}
+
+func (c *slowConn) Read(p []byte) (int, error) {
+	if c.m.isSlow.Load() {
+		time.Sleep(slowPause)
+		p = p[:min(len(p), slowRead)]
+	}
+	return c.Conn.Read(p)
+}
+
+// slow makes the member read slowly for a time.
+func (m *member) slow(ctx context.Context, length time.Duration) {
+	m.isSlow.Store(true)
+	sleep(ctx, length)
+	m.isSlow.Store(false)
 }
 
 // stay takes what comes until ctx ends.

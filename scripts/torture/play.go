@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ const quietRooms = 12
 type run struct {
 	config
 	rig     *rig.Rig
+	shape   fault.Shape
 	history *history.Writer
 	names   []proto.Room  // where everybody talks
 	gavel   proto.Room    // which is closed and opened again
@@ -48,7 +50,7 @@ type run struct {
 func play(ctx context.Context, c config, path string) (troubles []string, err error) {
 	machine, err := rig.New(ctx, rig.Config{
 		Dir: c.dir, Mode: c.mode, Sync: c.sync, Race: c.race,
-		Disks: c.faults == "all" || strings.Contains(c.faults, string(fault.Full)),
+		Disks: c.wants(fault.Full) || c.wants(fault.Power), Clock: c.wants(fault.Clock),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.mode, err)
@@ -59,11 +61,13 @@ func play(ctx context.Context, c config, path string) (troubles []string, err er
 	if err := machine.Ready(starting); err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.mode, err)
 	}
-	plan, err := planFor(c, machine.Shape())
+	shape := machine.Shape()
+	shape.Processes[fault.Client] = c.clients
+	plan, err := planFor(c, shape)
 	if err != nil {
 		return nil, err
 	}
-	r := &run{config: c, rig: machine, heads: map[proto.Room]uint64{}, begun: make(chan struct{}),
+	r := &run{config: c, rig: machine, shape: shape, heads: map[proto.Room]uint64{}, begun: make(chan struct{}),
 		gavel: proto.MustRoom("gavel"), census: proto.MustRoom("census")}
 	for i := range c.rooms {
 		r.names = append(r.names, proto.MustRoom(fmt.Sprintf("房间_%d", i)))
@@ -79,6 +83,17 @@ func play(ctx context.Context, c config, path string) (troubles []string, err er
 		return nil, err
 	}
 	return machine.Crashes(), nil
+}
+
+// wants reports whether a kind of fault may be done.
+func (c config) wants(k fault.Kind) bool {
+	switch c.faults {
+	case "none":
+		return false
+	case "", "usual":
+		return !slices.Contains(fault.Unusual, k)
+	}
+	return c.faults == "all" || strings.Contains(c.faults, string(k))
 }
 
 func planFor(c config, shape fault.Shape) ([]fault.Step, error) {
@@ -102,10 +117,10 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	life, leave := context.WithCancel(ctx)
 	var staying, speaking sync.WaitGroup
 	defer staying.Wait()
-	defer leave()
-	talking, silence := context.WithCancel(life)
 	defer speaking.Wait()
+	talking, silence := context.WithCancel(life)
 	defer silence()
+	defer leave()
 
 	var members []*member
 	for i := range r.clients {
@@ -137,7 +152,7 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	staying.Go(func() { r.readLines(life, "text-census", r.census) })
 	staying.Go(func() { r.readLines(life, "text-gavel", r.gavel) })
 
-	if err := r.doFaults(ctx, plan); err != nil {
+	if err := r.doFaults(ctx, plan, members); err != nil {
 		return err
 	}
 	healing, cancel := context.WithTimeout(ctx, healTime)
@@ -146,6 +161,11 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 		return fmt.Errorf("wait for everything to run again: %w", err)
 	}
 	defer context.AfterFunc(healing, leave)() // what is not answered by then never will be
+	if slices.ContainsFunc(plan, func(s fault.Step) bool { return r.shape.Loss(s.Kind) != "" }) {
+		r.mu.Lock()
+		clear(r.heads) // some of these events are gone
+		r.mu.Unlock()
+	}
 	r.healed.Store(true)
 	r.history.Add(history.Entry{Op: history.Heal})
 	sleep(ctx, quietTime)
@@ -172,7 +192,7 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 
 // doFaults does every step of the plan in its time and returns when all are healed and the
 // time to talk is over.
-func (r *run) doFaults(ctx context.Context, plan []fault.Step) error {
+func (r *run) doFaults(ctx context.Context, plan []fault.Step, members []*member) error {
 	begin := time.Now()
 	failed := make(chan error, len(plan))
 	var doing sync.WaitGroup
@@ -186,13 +206,15 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step) error {
 		}
 		fmt.Printf("%7.1fs  %s %s for %v\n", time.Since(begin).Seconds(), step.Kind, step.Process(), step.For.Round(10*time.Millisecond))
 		key := fmt.Sprintf("fault-%d", i+1)
-		r.history.Add(history.Entry{Op: history.Fault, Why: step.String(), Key: key, Client: step.Process()})
+		r.history.Add(history.Entry{Op: history.Fault, Why: step.String(), Key: key, Client: step.Process(), Loss: r.shape.Loss(step.Kind)})
 		select {
 		case r.begun <- struct{}{}:
 		default:
 		}
 		doing.Go(func() {
-			if err := r.rig.Do(ctx, step); err != nil {
+			if step.Role == fault.Client {
+				members[step.Target].slow(ctx, step.For)
+			} else if err := r.rig.Do(ctx, step); err != nil {
 				failed <- err
 			}
 			r.history.Add(history.Entry{Op: history.Mend, Key: key})

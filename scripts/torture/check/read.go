@@ -39,7 +39,7 @@ func (c *checker) textRecv(t *text, e history.Entry) {
 	}
 	t.last, t.era = seq, era
 	switch {
-	case seq == 0 && c.lossAfter(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart):
+	case seq == 0 && c.lossAfter(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart, history.LossShown):
 	case seq == 0:
 		r.add(Phantom, "the text session %s is shown %q in %s, which the log does not have", e.Client, e.Key, e.Room)
 	case truth.body != e.Body || truth.kind != "":
@@ -130,7 +130,7 @@ func (c *checker) endOfPage(p *page) {
 // mayLack reports whether a reader at t need not have been given the events from to to.
 func (c *checker) mayLack(l *log, from, to uint64, t int64) bool {
 	any := []history.Loss{history.LossEnd, history.LossAll, history.LossHole, history.LossStart}
-	return l.lacks(from, to) && c.lossBetween(0, t, any...) || c.lossBetween(0, t, history.LossEnd, history.LossAll)
+	return l.lacks(from, to) && c.lossBetween(0, t, any...) || c.lossBetween(0, t, history.LossEnd, history.LossAll, history.LossShown)
 }
 
 // count holds the number of members that a client was told against those that are in the room.

@@ -96,7 +96,7 @@ func (c *checker) truth(e history.Entry) {
 		l.events = append(l.events, make([]event, e.Seq-want)...)
 		l.closed = "" // one of the missing records may have opened it
 	}
-	if differ(e.Epoch, l.epoch()) && !c.lossAfter(0, history.LossEnd, history.LossAll, history.LossHole) {
+	if differ(e.Epoch, l.epoch()) && !c.lossAfter(0, history.LossEnd, history.LossAll, history.LossHole, history.LossShown) {
 		c.report.add(Skip, "%s begins the epoch %s at %d, although no fault took its end", e.Room, e.Epoch, e.Seq)
 	}
 	if len(l.epochs) == 0 || e.Epoch != l.epoch() {
@@ -130,7 +130,8 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 	l, r := c.room(e.Room), c.report
 	truth, ok := l.at(e.Seq)
 	if ok && truth.key == e.Key {
-		if truth.body != e.Body || truth.kind != e.Kind || truth.at != e.At {
+		// A record that was lost and said again has the same key and another time.
+		if truth.body != e.Body || truth.kind != e.Kind || truth.at != e.At && !c.destroyed(l, e) {
 			r.add(Phantom, "%s is shown %s as %d of %s, but not as the log has it", e.Client, e.Key, e.Seq, e.Room)
 		}
 		return
@@ -167,7 +168,7 @@ func (c *checker) destroyed(l *log, e history.Entry) bool {
 	switch {
 	case !ok && e.Seq <= l.head():
 		return c.lossAfter(e.T, history.LossHole, history.LossStart, history.LossAll)
-	case !c.lossAfter(e.T, history.LossEnd, history.LossAll):
+	case !c.lossAfter(e.T, history.LossEnd, history.LossAll, history.LossShown):
 		return false
 	case ok:
 		return e.Epoch == "" || truth.epoch == "" || e.Epoch != truth.epoch
@@ -234,6 +235,9 @@ func (c *checker) lossBetween(from, to int64, words ...history.Loss) bool {
 // happened in different eras cannot be compared.
 func (c *checker) era(t int64) (n int) {
 	for _, l := range c.losses {
+		if l.what == history.LossShown {
+			continue // what was acknowledged stays
+		}
 		if l.from <= t {
 			n++
 		}

@@ -4,10 +4,11 @@ package fault
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
+
+	"roomcast/scripts/torture/history"
 )
 
 // Kind is something that can be done to a process.
@@ -25,6 +26,15 @@ const (
 	Split    Kind = "split"     // only what goes between it and the other servers; clients still reach all of them
 	Full     Kind = "full disk" // its disk is full for For; then it is started again
 	Outage   Kind = "outage"    // all of the role are killed at once, and started again after For
+
+	Restore Kind = "restore"    // after For, all of the role begin anew with the log as it was before
+	Power   Kind = "power loss" // after For, all of the role lose what they have not synced to disk
+	Flip    Kind = "flip"       // it is stopped, a byte of its log is changed, and it is started again
+	Trim    Kind = "trim"       // the oldest records of every room are removed, as an operator can
+	Purge   Kind = "purge"      // all records are removed
+	Edit    Kind = "edit"       // the log keeps few records of each room for For, as nats stream edit can ask for
+	Clock   Kind = "clock"      // its wall clock is wrong for For
+	Slow    Kind = "slow"       // it reads hardly anything for For
 )
 
 // Role is what a process does.
@@ -35,6 +45,7 @@ const (
 	Gateway Role = "gateway"
 	Service Role = "roomsvc"
 	NATS    Role = "nats"
+	Client  Role = "member"
 )
 
 // Step is one fault.
@@ -43,8 +54,12 @@ type Step struct {
 	For    time.Duration
 	Kind   Kind
 	Role   Role
-	Target int // which process of the role, counted from 0
+	Target int    // which process of the role, counted from 0
+	Pick   uint64 // a random number for what else is to be chosen
 }
+
+// Unusual are the kinds that a run does only if it is asked for them.
+var Unusual = []Kind{Restore, Power, Flip, Trim, Purge, Edit, Clock, Slow}
 
 // Process names the process that the step hits, as the rig does.
 func (s Step) Process() string { return fmt.Sprintf("%s%d", s.Role, s.Target+1) }
@@ -64,47 +79,88 @@ func (s Step) String() string { return fmt.Sprintf("%s %s", s.Kind, s.Role) }
 
 // Shape is the system a plan is made for.
 type Shape struct {
-	Processes map[Role]int
-	Root      bool // network and disk faults can be done
+	Processes map[Role]int // members are counted here too
+	Root      bool         // network and disk faults can be done
+	Disks     bool         // disks can lose power
+	Synced    bool         // every record is synced to disk before it is acknowledged
 }
+
+// alone reports whether one process does everything.
+func (s Shape) alone() bool { return s.Processes[NATS] == 0 }
 
 // possible returns the kinds of fault that can be done to a role, in a fixed order.
 func (s Shape) possible(r Role) []Kind {
 	if s.Processes[r] == 0 {
 		return nil
 	}
+	if r == Client {
+		return []Kind{Slow}
+	}
 	kinds := []Kind{Kill, Pause, Term}
-	alone := len(s.Processes) == 1
 	if r == NATS {
-		kinds = append(kinds, LameDuck)
+		kinds = append(kinds, LameDuck, Trim, Purge, Edit)
 		if s.Processes[r] > 1 {
 			kinds = append(kinds, Outage)
 		}
+	} else {
+		kinds = append(kinds, Clock)
 	}
-	if s.Root && !alone {
+	if s.Root && !s.alone() {
 		kinds = append(kinds, Cut, CutIn, CutOut)
 		if r == NATS && s.Processes[r] > 1 {
 			kinds = append(kinds, Split)
 		}
 	}
-	if s.Root && (r == NATS || alone) {
-		kinds = append(kinds, Full)
+	if r == NATS || s.alone() {
+		kinds = append(kinds, Restore, Flip)
+		if s.Root {
+			kinds = append(kinds, Full)
+		}
+		if s.Disks {
+			kinds = append(kinds, Power)
+		}
 	}
 	return kinds
 }
 
+// Loss returns what a fault may destroy.
+func (s Shape) Loss(k Kind) history.Loss {
+	switch k {
+	case Restore:
+		return history.LossEnd + " " + history.LossState
+	case Power:
+		if !s.Synced {
+			return history.LossEnd + " " + history.LossState
+		}
+		return history.LossShown // the server shows a record before it has synced it
+	case Flip:
+		if s.Processes[NATS] < 2 {
+			return history.LossEnd + " " + history.LossHole + " " + history.LossAll
+		}
+	case Trim, Edit:
+		return history.LossStart
+	case Purge:
+		return history.LossAll
+	}
+	return ""
+}
+
 // Select returns the possible choices that only names: a comma-separated list of kinds such
 // as "kill", of kinds with a role such as "kill nats", or of kinds with one process such as
-// "kill nats2"; "all" or nothing names every choice. A name that fits no choice is an error.
+// "kill nats2". "all" names every choice, and nothing or "usual" every choice but those of
+// [Unusual]. A name that fits no choice is an error.
 func (s Shape) Select(only string) ([]Choice, error) {
 	var all []Choice
-	for _, r := range []Role{Gateway, Service, NATS} {
+	for _, r := range []Role{Gateway, Service, NATS, Client} {
 		for _, k := range s.possible(r) {
 			all = append(all, Choice{Kind: k, Role: r})
 		}
 	}
-	if only == "" || only == "all" {
+	switch only {
+	case "all":
 		return all, nil
+	case "", "usual":
+		return slices.DeleteFunc(all, func(c Choice) bool { return slices.Contains(Unusual, c.Kind) }), nil
 	}
 	var kept []Choice
 	for name := range strings.SplitSeq(only, ",") {
@@ -135,65 +191,4 @@ func names(choices []Choice) string {
 		list = append(list, c.String())
 	}
 	return strings.Join(list, ", ")
-}
-
-const (
-	lead  = 3 * time.Second  // without faults at the beginning
-	trail = 5 * time.Second  // and at the end
-	most  = 30 * time.Second // a fault lasts at most this long
-
-	// A split shorter than an election (4-9 s) or than two lost pings shows little.
-	leastSplit = 8 * time.Second
-	mostSplit  = 25 * time.Second
-)
-
-// Plan spreads faults of the given choices over length. Every choice comes once, in random
-// order, before any comes again. A quarter begin before the one before has ended. If hold is
-// not 0, each fault lasts that long.
-func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) []Step {
-	if len(choices) == 0 {
-		return nil
-	}
-	r := rand.New(rand.NewPCG(seed, 0))
-	longest := min(most, max(length/12, time.Second))
-	var plan []Step
-	var deck []Choice
-	for at := lead; ; {
-		if len(deck) == 0 {
-			deck = slices.Clone(choices)
-			r.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
-		}
-		c := deck[0]
-		deck = deck[1:]
-		step := Step{At: at, Kind: c.Kind, Role: c.Role, Target: r.IntN(s.Processes[c.Role])}
-		if c.Only > 0 {
-			step.Target = c.Only - 1
-		}
-		step.For = lasting(r, step.Kind, longest)
-		if hold > 0 {
-			step.For = hold
-		}
-		if step.At+step.For > length-trail {
-			return plan
-		}
-		plan = append(plan, step)
-		at += time.Second + time.Duration(r.Int64N(int64(2*time.Second)))
-		if r.IntN(4) != 0 {
-			at += step.For
-		}
-	}
-}
-
-// lasting draws how long a fault lasts: short ones are more likely than long ones, and a
-// killed process is never away for more than 5 s, as under a supervisor.
-func lasting(r *rand.Rand, k Kind, longest time.Duration) time.Duration {
-	least := 500 * time.Millisecond
-	switch k {
-	case Kill, Term, Outage:
-		longest = min(longest, 5*time.Second)
-	case Split:
-		least, longest = leastSplit, mostSplit
-	}
-	x := r.Float64()
-	return least + time.Duration(x*x*float64(longest-least))
 }

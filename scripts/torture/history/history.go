@@ -59,6 +59,7 @@ type Loss string
 // The words.
 const (
 	LossEnd   Loss = "end"   // the newest records of any room: a new epoch announces it
+	LossShown Loss = "shown" // of the newest records those that were not acknowledged, but were shown: likewise
 	LossState Loss = "state" // the newest changes of whether a room is closed
 	LossHole  Loss = "hole"  // single records: a gap announces it
 	LossStart Loss = "start" // the oldest records: a gap announces it

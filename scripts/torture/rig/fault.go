@@ -5,12 +5,9 @@ package rig
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"roomcast/scripts/torture/fault"
 )
@@ -19,8 +16,14 @@ import (
 // one process come one after the other.
 func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 	targets := r.byRole[s.Role][s.Target : s.Target+1]
-	if s.Kind == fault.Outage {
+	switch s.Kind {
+	case fault.Outage, fault.Restore, fault.Power:
 		targets = r.byRole[s.Role]
+	case fault.Trim, fault.Purge:
+		return r.operate(ctx, s)
+	case fault.Edit:
+		// A service that starts now would refuse the log's settings, and says so.
+		targets = r.byRole[fault.Service]
 	}
 	for _, p := range targets {
 		p.fault.Lock()
@@ -29,13 +32,24 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 	p := targets[0]
 	switch s.Kind {
 	case fault.Kill, fault.Outage:
-		for _, p := range targets {
-			p.signal(syscall.SIGKILL, true)
-		}
-		for _, p := range targets {
-			<-p.signal(syscall.SIGKILL, true)
-		}
+		kill(targets)
 		sleep(ctx, s.For)
+	case fault.Restore:
+		if err := restore(ctx, targets, s.For); err != nil {
+			return err
+		}
+	case fault.Power:
+		if err := r.losePower(ctx, targets, s.For); err != nil {
+			return err
+		}
+	case fault.Flip:
+		if err := p.flip(s.Pick); err != nil {
+			return err
+		}
+	case fault.Edit:
+		return r.operate(ctx, s)
+	case fault.Clock:
+		return p.skew(ctx, s)
 	case fault.Term:
 		if p.stop() {
 			return fmt.Errorf("%s did not end within %v of SIGTERM", p.Name, stopTime)
@@ -61,7 +75,7 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 			return err
 		}
 		sleep(ctx, s.For)
-		if err := p.resizeDisk(diskSize); err != nil {
+		if err := p.emptyDisk(); err != nil {
 			return err
 		}
 		// The server stops writing to a stream after an I/O error, until it is started again.
@@ -73,6 +87,16 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 		}
 	}
 	return nil
+}
+
+// kill ends all of the processes at the same time.
+func kill(list []*Process) {
+	for _, p := range list {
+		p.signal(syscall.SIGKILL, true)
+	}
+	for _, p := range list {
+		<-p.signal(syscall.SIGKILL, true)
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -108,33 +132,4 @@ func (p *Process) mend() error { return p.nft("delete table inet torture") }
 
 func (p *Process) nft(rules string) error {
 	return run(context.Background(), "ip", "netns", "exec", p.space, "nft", rules)
-}
-
-const diskSize = "1g" // of memory, at most; far more than a run writes
-
-// mountDisk gives p a disk of its own.
-func (p *Process) mountDisk() error {
-	p.disk = true
-	return run(context.Background(), "mount", "-t", "tmpfs", "-o", "size="+diskSize, "tmpfs", p.data)
-}
-
-func (p *Process) resizeDisk(size string) error {
-	return run(context.Background(), "mount", "-o", "remount,size="+size, p.data)
-}
-
-// fillDisk leaves no room on p's disk.
-func (p *Process) fillDisk() error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(p.data, &fs); err != nil {
-		return fmt.Errorf("look at the disk of %s: %w", p.Name, err)
-	}
-	used := (fs.Blocks - fs.Bfree) * uint64(fs.Bsize)
-	// More may be written between the look and the change, which then fails: try again.
-	for range 10 {
-		if p.resizeDisk(strconv.FormatUint(used, 10)) == nil {
-			return nil
-		}
-		used += 1 << 16
-	}
-	return fmt.Errorf("fill the disk of %s: it grows too fast", p.Name)
 }

@@ -31,6 +31,7 @@ type Process struct {
 	log    string // file that all its lives append to
 	data   string // directory
 	disk   bool   // data is a disk of its own
+	device string // the loop device of that disk; "" if it cannot lose power
 	space  string // network namespace; "" = that of the rig
 	ip     string
 	public string // where clients reach it
@@ -78,7 +79,7 @@ func (p *Process) Start() error {
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.rig.cfg.Dir, "GORACE=halt_on_error=1"}, p.env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.rig.cfg.Dir, "GORACE=halt_on_error=1", clockFile + "=" + p.clock()}, p.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)

@@ -32,7 +32,8 @@ type Config struct {
 	Mode  string // embedded, single or cluster
 	Sync  string // always, or an interval such as 2m
 	Race  bool   // build with the race detector
-	Disks bool   // NATS keeps its data on disks that can be filled, if this is root
+	Disks bool   // NATS keeps its data on disks that can be filled and lose power, if this is root
+	Clock bool   // build programs whose clock can be wrong
 }
 
 // Rig is a running system. Its methods may be called from any goroutine.
@@ -96,9 +97,12 @@ func (r *Rig) Servers() []string {
 
 // Shape returns what faults can be planned for.
 func (r *Rig) Shape() fault.Shape {
-	s := fault.Shape{Processes: map[fault.Role]int{}, Root: r.net.own}
+	s := fault.Shape{Processes: map[fault.Role]int{}, Root: r.net.own, Synced: r.cfg.Sync == "always"}
 	for role, list := range r.byRole {
 		s.Processes[role] = len(list)
+		for _, p := range list {
+			s.Disks = s.Disks || p.device != ""
+		}
 	}
 	return s
 }
@@ -131,9 +135,7 @@ func (r *Rig) Close() error {
 	var err error
 	for _, p := range r.all {
 		p.Kill()
-		if p.disk {
-			err = errors.Join(err, run(context.Background(), "umount", "-l", p.data))
-		}
+		err = errors.Join(err, p.unmountDisk())
 	}
 	return err
 }
@@ -268,12 +270,21 @@ func (r *Rig) build(ctx context.Context) error {
 		return fmt.Errorf("find the module: %w", err)
 	}
 	r.root = strings.TrimSpace(string(root))
+	overlay := ""
+	if r.cfg.Clock {
+		if overlay, err = r.overlay(); err != nil {
+			return err
+		}
+	}
 	for role, pkg := range map[fault.Role]string{
 		fault.Gateway: "roomcast/gateway", fault.Service: "roomcast/roomsvc", fault.NATS: "github.com/nats-io/nats-server/v2",
 	} {
 		args := []string{"build", "-o", filepath.Join(r.cfg.Dir, "bin", string(role))}
 		if r.cfg.Race && role != fault.NATS {
 			args = append(args, "-race")
+		}
+		if overlay != "" && role != fault.NATS {
+			args = append(args, "-overlay", overlay)
 		}
 		if err := run(ctx, "go", append(args, pkg)...); err != nil {
 			return fmt.Errorf("build %s: %w", role, err)

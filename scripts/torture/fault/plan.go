@@ -1,0 +1,70 @@
+package fault
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+const (
+	lead  = 3 * time.Second  // without faults at the beginning
+	trail = 5 * time.Second  // and at the end
+	most  = 30 * time.Second // a fault lasts at most this long
+
+	// A split shorter than an election (4-9 s) or than two lost pings shows little.
+	leastSplit = 8 * time.Second
+	mostSplit  = 25 * time.Second
+)
+
+// Plan spreads faults of the given choices over length. Every choice comes once, in random
+// order, before any comes again. A quarter begin before the one before has ended. If hold is
+// not 0, each fault lasts that long.
+func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) []Step {
+	if len(choices) == 0 {
+		return nil
+	}
+	r := rand.New(rand.NewPCG(seed, 0))
+	longest := min(most, max(length/12, time.Second))
+	var plan []Step
+	var deck []Choice
+	for at := lead; ; {
+		if len(deck) == 0 {
+			deck = slices.Clone(choices)
+			r.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
+		}
+		c := deck[0]
+		deck = deck[1:]
+		step := Step{At: at, Kind: c.Kind, Role: c.Role, Target: r.IntN(s.Processes[c.Role]), Pick: r.Uint64()}
+		if c.Only > 0 {
+			step.Target = c.Only - 1
+		}
+		step.For = lasting(r, step.Kind, longest)
+		if hold > 0 {
+			step.For = hold
+		}
+		if step.At+step.For > length-trail {
+			return plan
+		}
+		plan = append(plan, step)
+		at += time.Second + time.Duration(r.Int64N(int64(2*time.Second)))
+		if r.IntN(4) != 0 {
+			at += step.For
+		}
+	}
+}
+
+// lasting draws how long a fault lasts: short ones are more likely than long ones, and a
+// killed process is never away for more than 5 s, as under a supervisor.
+func lasting(r *rand.Rand, k Kind, longest time.Duration) time.Duration {
+	least := 500 * time.Millisecond
+	switch k {
+	case Kill, Term, Outage, Flip, Restore, Power:
+		longest = min(longest, 5*time.Second)
+	case Slow, Clock:
+		least, longest = 5*time.Second, 15*time.Second
+	case Split:
+		least, longest = leastSplit, mostSplit
+	}
+	x := r.Float64()
+	return least + time.Duration(x*x*float64(longest-least))
+}

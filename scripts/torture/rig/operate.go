@@ -1,0 +1,94 @@
+//go:build linux
+
+package rig
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/scripts/torture/fault"
+)
+
+const (
+	operateTime = 45 * time.Second // for the servers to take an order, through other faults
+	kept        = 100              // records of each room that a trimmed log keeps
+)
+
+// operate does what an operator can do to the log.
+func (r *Rig) operate(ctx context.Context, s fault.Step) error {
+	nc, err := nats.Connect(strings.Join(r.Servers(), ","), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(100*time.Millisecond))
+	if err != nil {
+		return fmt.Errorf("%s: %w", s, err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s, err)
+	}
+	var before int64
+	switch s.Kind {
+	case fault.Trim:
+		err = insist(ctx, js, func(ctx context.Context, log jetstream.Stream) error { return trim(ctx, log) })
+	case fault.Purge:
+		err = insist(ctx, js, func(ctx context.Context, log jetstream.Stream) error { return log.Purge(ctx) })
+	case fault.Edit:
+		err = insist(ctx, js, func(ctx context.Context, log jetstream.Stream) error {
+			cfg := log.CachedInfo().Config
+			before, cfg.MaxMsgsPerSubject = cfg.MaxMsgsPerSubject, kept
+			_, err := js.UpdateStream(ctx, cfg)
+			return err
+		})
+		if err != nil {
+			break
+		}
+		sleep(ctx, s.For)
+		err = insist(context.WithoutCancel(ctx), js, func(ctx context.Context, log jetstream.Stream) error {
+			cfg := log.CachedInfo().Config
+			cfg.MaxMsgsPerSubject = before
+			_, err := js.UpdateStream(ctx, cfg)
+			return err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", s, err)
+	}
+	return nil
+}
+
+// trim removes all but the newest records of every room.
+func trim(ctx context.Context, log jetstream.Stream) error {
+	info, err := log.Info(ctx, jetstream.WithSubjectFilter(proto.SubjectAnyLog))
+	if err != nil {
+		return err
+	}
+	for subject := range info.State.Subjects {
+		if err := log.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeKeep(kept)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insist gives an order until the servers have taken it.
+func insist(ctx context.Context, js jetstream.JetStream, order func(ctx context.Context, log jetstream.Stream) error) error {
+	ctx, cancel := context.WithTimeout(ctx, operateTime)
+	defer cancel()
+	for {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		log, err := js.Stream(try, proto.StreamName)
+		if err == nil {
+			err = order(try, log)
+		}
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		sleep(ctx, 200*time.Millisecond)
+	}
+}
