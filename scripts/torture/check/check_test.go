@@ -188,6 +188,20 @@ func TestCleanHistoryPasses(t *testing.T) {
 	}
 }
 
+// A message that is said in a closed room, and waits until the room is open again, may be
+// stored then.
+func TestMessageThatWaitsForAReopening(t *testing.T) {
+	h := cleanRun()
+	i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Invoke && e.Kind == "reopened" })
+	j := i + find(h[i:], 0, func(e history.Entry) bool { return op(history.Invoke, "gavel")(e) && e.Kind == "" })
+	e := h[j]
+	e.T = h[i].T - 1
+	h = slices.Insert(slices.Delete(h, j, j+1), i, e)
+	for _, v := range run(t, h).Violations {
+		t.Error(v)
+	}
+}
+
 // find returns the nth entry that is.
 func find(h []history.Entry, n int, is func(history.Entry) bool) int {
 	for i, e := range h {

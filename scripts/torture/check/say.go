@@ -200,6 +200,14 @@ func (c *checker) renewed(room string, l *log, epoch string) bool {
 	return false
 }
 
+// reopenedDuring reports whether a reopening of its room began while s waited for its
+// answer: s may have been stored behind it.
+func (c *checker) reopenedDuring(s *say) bool {
+	return slices.ContainsFunc(c.order, func(o *say) bool {
+		return o.kind == "reopened" && o.room == s.room && o.invoked > s.invoked && o.invoked < s.ended
+	})
+}
+
 // closings holds the messages of a room against the acts that closed and opened it, by the
 // time of their answers: the log does not show them when it has been destroyed.
 func (c *checker) closings() {
@@ -212,7 +220,7 @@ func (c *checker) closings() {
 		case s.result != history.OK:
 		case s.kind == "closed":
 			closed[s.room] = s
-		case s.kind == "" && by != nil && s.invoked > by.ended && !c.lossBetween(by.invoked, s.ended, history.LossState):
+		case s.kind == "" && by != nil && s.invoked > by.ended && !c.reopenedDuring(s) && !c.lossBetween(by.invoked, s.ended, history.LossState):
 			c.report.add(AfterClose, "%s was acknowledged in %s, which %s had closed", s.key, s.room, by.key)
 		}
 	}
