@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
 )
 
 // The two ways into the stream. Any replica answers a direct get, which is cheap and may
@@ -48,21 +50,34 @@ type stored struct {
 }
 
 var (
-	errNone = errors.New("no message found")             // the stream holds no such message
-	errBusy = errors.New("the stream cannot answer now") // it has no leader; ask again
+	errNone    = errors.New("no message found")             // the stream holds no such message
+	errBusy    = errors.New("the stream cannot answer now") // it has no leader; ask again
+	errDamaged = errors.New("the stream holds the message and cannot read it")
 )
 
 // noMessageFound is the JetStream API's error code for it.
 const noMessageFound = 10037
 
-// direct asks any replica. It returns errNone only for single gets.
-func (l *Log) direct(ctx context.Context, r request) (out []stored, err error) {
-	err = l.ask(ctx, directGet, r, func(msgs []*nats.Msg) error {
+// direct asks any replica of the log. It returns errNone only for single gets.
+func (l *Log) direct(ctx context.Context, r request) ([]stored, error) {
+	out, _, err := l.directOf(ctx, proto.StreamName, r)
+	return out, err
+}
+
+// directOf asks any replica of a stream. For a request of the last messages of subjects
+// it also returns the replica's last stream sequence, and errDamaged if the stream holds
+// one of them and cannot read it: then the server's answer is "Message Not Found", while
+// a subject without messages is only left out.
+func (l *Log) directOf(ctx context.Context, stream string, r request) (out []stored, upTo uint64, err error) {
+	err = l.ask(ctx, directGet+stream, r, func(msgs []*nats.Msg) error {
 		for _, m := range msgs {
 			switch status := m.Header.Get("Status"); {
 			case status == "":
 			case status == "204": // end of batch
+				upTo, _ = strconv.ParseUint(m.Header.Get("Nats-UpTo-Sequence"), 10, 64) // absent from other batches
 				continue
+			case status == "404" && len(r.MultiLast) > 0 && m.Header.Get("Description") == "Message Not Found":
+				return errDamaged
 			case status == "404" && r.many():
 				continue
 			case status == "404":
@@ -78,12 +93,12 @@ func (l *Log) direct(ctx context.Context, r request) (out []stored, err error) {
 		}
 		return nil
 	})
-	return out, err
+	return out, upTo, err
 }
 
 // leader asks the stream's leader for one message.
 func (l *Log) leader(ctx context.Context, r request) (s stored, err error) {
-	err = l.ask(ctx, leaderGet, r, func(msgs []*nats.Msg) error {
+	err = l.ask(ctx, leaderGet+proto.StreamName, r, func(msgs []*nats.Msg) error {
 		var answer struct {
 			Error struct {
 				Code        int    `json:"code"`
@@ -122,13 +137,13 @@ func (l *Log) leader(ctx context.Context, r request) (s stored, err error) {
 
 // ask sends r until take accepts or refuses an answer, or ctx ends: a server that dies
 // takes the requests it had with it, and reading twice does no harm.
-func (l *Log) ask(ctx context.Context, api string, r request, take func([]*nats.Msg) error) error {
+func (l *Log) ask(ctx context.Context, subject string, r request, take func([]*nats.Msg) error) error {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("ask stream: %w", err)
 	}
 	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
-		msgs, err := l.replies.ask(ctx, l.nc, l.API()+api+l.stream, body, r.many())
+		msgs, err := l.replies.ask(ctx, l.nc, l.API()+subject, body, r.many())
 		if err == nil {
 			if err = take(msgs); !errors.Is(err, errBusy) {
 				return err

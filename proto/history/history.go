@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,9 +35,13 @@ const (
 type Log struct {
 	nc      *nats.Conn
 	keys    *seal.Keys
-	stream  string
 	api     atomic.Pointer[string] // prefix of the JetStream API
 	replies replies
+
+	// Damaged is called when the newest record of a room cannot be read, at most once a
+	// minute; nil = nothing is called. It is set before the log is used.
+	Damaged func(proto.Room)
+	told    atomic.Int64 // the minute in which Damaged was called last
 }
 
 // Query asks for one page of a room's log. With Since, Last or After it reads forward
@@ -88,7 +94,7 @@ func (p *Page) Bytes() (n int) {
 
 // New returns a log that reads over nc and opens sealed records with keys.
 func New(nc *nats.Conn, keys *seal.Keys) *Log {
-	l := &Log{nc: nc, keys: keys, stream: proto.StreamName}
+	l := &Log{nc: nc, keys: keys}
 	l.UseAPI(proto.DirectAPI)
 	return l
 }
@@ -100,12 +106,15 @@ func (l *Log) UseAPI(prefix string) { l.api.Store(&prefix) }
 // API returns that prefix.
 func (l *Log) API() string { return *l.api.Load() }
 
-// Last returns the newest record of the room and whether there is any. It asks the
-// stream's leader: what it returns is the truth, not a follower's.
+// Last returns the newest record of the room that can be read, and whether there is any.
+// It asks the stream's leader, which is more recent than a follower. Only [Log.Newest]
+// is safe for an owner.
 func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
 	s, err := l.leader(ctx, request{LastBy: room.LogSubject()})
 	if errors.Is(err, errNone) {
-		return proto.Record{}, false, nil
+		// The leader gives the same answer for a room without records and for a record
+		// that it cannot read. A replica tells them apart.
+		return l.lastOfAny(ctx, room)
 	}
 	if err != nil {
 		return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
@@ -113,9 +122,30 @@ func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, er
 	return l.newest(ctx, room, s)
 }
 
+// lastOfAny returns the newest record that can be read as any replica knows it.
+func (l *Log) lastOfAny(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
+	got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{room.LogSubject()}})
+	switch {
+	case errors.Is(err, errDamaged):
+		l.damaged(room)
+		return l.lastBelow(ctx, room, math.MaxUint64)
+	case err != nil:
+		return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
+	case len(got) == 0:
+		return proto.Record{}, false, nil
+	}
+	return l.newest(ctx, room, got[0])
+}
+
+func (l *Log) damaged(room proto.Room) {
+	if now := time.Now().Unix() / 60; l.Damaged != nil && l.told.Swap(now) != now {
+		l.Damaged(room)
+	}
+}
+
 // Readable returns an error if the newest record of all rooms cannot be read: it is sealed
 // with a key that is not here, or a newer version wrote it. A process that cannot read the
-// log says so better when it starts than to everybody who comes.
+// log says so better when it starts than to every client.
 func (l *Log) Readable(ctx context.Context) error {
 	s, err := l.leader(ctx, request{LastBy: proto.SubjectAnyLog})
 	if errors.Is(err, errNone) {
@@ -134,7 +164,7 @@ func (l *Log) Readable(ctx context.Context) error {
 	return nil
 }
 
-// newest returns s as the room's newest record or, where s is no record, what is below it.
+// newest returns s as the room's newest record or, where s is no record, the newest below.
 func (l *Log) newest(ctx context.Context, room proto.Room, s stored) (proto.Record, bool, error) {
 	r, err := record(s)
 	if err == nil {
@@ -149,8 +179,8 @@ func (l *Log) newest(ctx context.Context, room proto.Room, s stored) (proto.Reco
 	return r, true, nil
 }
 
-// lastBelow reads the whole log of a room for its newest record, because something that
-// is none lies on top of it.
+// lastBelow reads the whole log of a room for its newest readable record, because what
+// lies on top of it is not a record or is damaged.
 func (l *Log) lastBelow(ctx context.Context, room proto.Room, top uint64) (last proto.Record, found bool, err error) {
 	for from := uint64(1); from < top; {
 		records, next, err := l.batch(ctx, room, from, MaxLimit, maxAnswer)
@@ -171,17 +201,9 @@ func (l *Log) lastBelow(ctx context.Context, room proto.Room, top uint64) (last 
 // head returns the newest record as any replica knows it. It asks the leader too when q
 // tells that there must be more, and before it contradicts what a client has seen.
 func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
-	got, err := l.direct(ctx, request{LastBy: q.Room.LogSubject()})
-	var r proto.Record
-	found := false
-	switch {
-	case errors.Is(err, errNone):
-	case err != nil:
-		return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
-	default:
-		if r, found, err = l.newest(ctx, q.Room, got[0]); err != nil {
-			return proto.Record{}, false, err
-		}
+	r, found, err := l.lastOfAny(ctx, q.Room)
+	if err != nil {
+		return proto.Record{}, false, err
 	}
 	if r.Seq < q.Reach || q.contradicts(r) {
 		return l.Last(ctx, q.Room)
@@ -195,17 +217,28 @@ func (q Query) contradicts(r proto.Record) bool {
 }
 
 // Heads returns the heads of many rooms as any replica knows them; rooms without records
-// are left out. Payloads are not opened, so that Why is not known.
+// and without a snapshot are left out. Payloads are not opened, so that Why is not known.
 func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Head, error) {
 	heads := make(map[proto.Room]Head, len(rooms))
-	for len(rooms) > 0 {
-		n := min(len(rooms), maxHeads)
-		subjects := make([]string, n)
-		for i, room := range rooms[:n] {
+	for some := range slices.Chunk(rooms, maxHeads) {
+		subjects := make([]string, len(some))
+		for i, room := range some {
 			subjects[i] = room.LogSubject()
 		}
-		got, err := l.direct(ctx, request{MultiLast: subjects})
-		if err != nil {
+		got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: subjects})
+		switch {
+		case errors.Is(err, errDamaged):
+			// The answer ends at the damaged record. Each room is asked for alone.
+			for _, room := range some {
+				r, found, err := l.lastOfAny(ctx, room)
+				if err != nil {
+					return nil, err
+				}
+				if found {
+					heads[room] = Head{Seq: r.Seq, Epoch: r.State.Epoch, Closed: r.State.Closed}
+				}
+			}
+		case err != nil:
 			return nil, fmt.Errorf("read heads: %w", err)
 		}
 		for _, s := range got {
@@ -213,7 +246,10 @@ func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Hea
 				heads[r.Room] = Head{Seq: r.Seq, Epoch: r.State.Epoch, Closed: r.State.Closed}
 			}
 		}
-		rooms = rooms[n:]
+		empty := slices.DeleteFunc(slices.Clone(some), func(room proto.Room) bool { return heads[room].Seq > 0 })
+		if err := l.addSnapshots(ctx, empty, heads); err != nil {
+			return nil, err
+		}
 	}
 	return heads, nil
 }

@@ -23,9 +23,10 @@ const maxBatch = MaxLimit + 2*proto.PageSize
 // what is known to exist comes from a replica that is behind: it is asked for again, and
 // at last of the leader, record by record.
 //
-// Only Since promises to leave nothing out, so only there a gap is reported: trimmed,
-// when the log begins later, and reset, when the room's numbering is another one than
-// Since was counted in, or never came that far; then the page begins at the oldest.
+// Only Since promises to leave nothing out, so only there a gap is reported: trimmed if
+// the log begins later, damaged if the log has lost records within, and reset if the
+// room has another epoch than Since was counted in, or never came that far. After a
+// reset the page begins with the oldest record.
 func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	if q.Limit <= 0 {
 		q.Limit = DefaultLimit
@@ -44,7 +45,8 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		q.Since, q.Stream, q.Before, q.Epoch = 0, 0, 0, ""
 	}
 	if !found {
-		return p, nil
+		p.Head, err = l.emptyHead(ctx, q.Room)
+		return p, err
 	}
 	p.Head = HeadOf(head)
 	w := q.want(head)
@@ -70,10 +72,29 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		}
 	}
 	p.finish(w, q.HasSince)
+	if p.Gap != nil && p.Gap.Reason != proto.GapReset {
+		if p.Gap.Reason, err = l.missing(ctx, q.Room, p.Gap.From); err != nil {
+			return Page{}, fmt.Errorf("read log: %w", err)
+		}
+	}
 	for i := range p.Records {
 		adopt(&p.Records[i], p.Head.Epoch)
 	}
 	return p, nil
+}
+
+// missing says why the record numbered seq is not in the log. A limit removes the oldest
+// records of a room first: where an older one is left, the log has lost the record.
+func (l *Log) missing(ctx context.Context, room proto.Room, seq uint64) (proto.GapReason, error) {
+	records, _, err := l.batch(ctx, room, 1, 1, maxAnswer)
+	if err != nil {
+		return "", err
+	}
+	if len(records) > 0 && records[0].Seq < seq {
+		l.damaged(room)
+		return proto.GapDamaged, nil
+	}
+	return proto.GapTrimmed, nil
 }
 
 // want is what of a room's log a page is to hold.

@@ -46,8 +46,16 @@ func Start(tb testing.TB, perRoom int64, change ...func(*jetstream.StreamConfig)
 	for _, f := range change {
 		f(&cfg)
 	}
-	if _, err := s.JS.CreateStream(tb.Context(), cfg); err != nil {
-		tb.Fatal(err)
+	states := jetstream.StreamConfig{
+		Name:              proto.StateStream,
+		Subjects:          []string{proto.SubjectStates, proto.SubjectStateOwn},
+		MaxMsgsPerSubject: 1,
+		AllowDirect:       true,
+	}
+	for _, c := range []jetstream.StreamConfig{cfg, states} {
+		if _, err := s.JS.CreateStream(tb.Context(), c); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	tb.Cleanup(s.Stop)
 	return s

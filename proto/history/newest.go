@@ -1,0 +1,140 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"roomcast/proto"
+)
+
+// Fence is an owner's right to a partition, as far as reading needs it. No answer of the
+// stream is safe for an owner unless the same answer shows the owner's own marker and
+// everything that the owner has appended since. A follower may be behind; a leader that
+// the others have replaced may return an old head for ten seconds and more.
+type Fence struct {
+	Marker uint64        // stream sequence of the owner's marker
+	Floor  uint64        // the highest stream sequence that was acknowledged to the owner
+	Age    time.Duration // since the marker was acknowledged
+}
+
+// ErrFence is returned if another instance has taken the partition.
+var ErrFence = errors.New("another instance has taken the partition")
+
+// Newest is what an owner reads of a room when it begins to serve it.
+type Newest struct {
+	Record  proto.Record
+	Found   bool
+	Damaged bool          // the log holds newer records and cannot read them
+	Age     time.Duration // of Record, by the clock of the NATS server
+	Now     time.Time     // by the clock of the NATS server
+}
+
+// damageTries is how many answers must say that a record is damaged before that is
+// believed: any replica may answer, and another one may hold the record intact.
+const damageTries = 5
+
+// Newest returns the newest record of a room, confirmed by the owner's fence. It asks
+// until a replica answers that has come as far as the fence, or ctx ends.
+func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, err error) {
+	own := proto.OwnSubject(room.Partition())
+	damage := 0
+	err = until(ctx, func() error {
+		got, upTo, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{room.LogSubject(), own}})
+		if errors.Is(err, errDamaged) {
+			if damage++; damage < damageTries {
+				return errStale
+			}
+			n, err = l.newestIntact(ctx, room, f)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		marker, last := take(got, own)
+		switch {
+		case marker.seq > f.Marker:
+			return ErrFence
+		case marker.seq < f.Marker || upTo < f.Floor:
+			return errStale
+		}
+		n, err = l.confirmed(ctx, room, f, marker, last)
+		return err
+	})
+	if err != nil {
+		return Newest{}, fmt.Errorf("read newest record: %w", err)
+	}
+	return n, nil
+}
+
+// until calls try until it returns anything but errStale, or ctx ends.
+func until(ctx context.Context, try func() error) error {
+	for wait := staleWait; ; wait = min(2*wait, maxBackoff) {
+		err := try()
+		if !errors.Is(err, errStale) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// take separates the marker from the record. Their sequences are 0 if they are missing.
+func take(got []stored, own string) (marker, last stored) {
+	for _, s := range got {
+		if s.subject == own {
+			marker = s
+		} else {
+			last = s
+		}
+	}
+	return marker, last
+}
+
+func (l *Log) confirmed(ctx context.Context, room proto.Room, f Fence, marker, last stored) (Newest, error) {
+	n := Newest{Now: marker.time().Add(f.Age)}
+	if last.seq == 0 {
+		return n, nil
+	}
+	var err error
+	if n.Record, n.Found, err = l.newest(ctx, room, last); err != nil {
+		return Newest{}, err
+	}
+	n.Age = n.Now.Sub(last.time())
+	return n, nil
+}
+
+// newestIntact returns the newest record below those that are damaged. It reads the room
+// several times and takes the newest, because each time another replica may answer.
+func (l *Log) newestIntact(ctx context.Context, room proto.Room, f Fence) (Newest, error) {
+	got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{proto.OwnSubject(room.Partition())}})
+	if err != nil {
+		return Newest{}, err
+	}
+	l.damaged(room)
+	n := Newest{Damaged: true}
+	if len(got) == 1 {
+		n.Now = got[0].time().Add(f.Age)
+	}
+	for range damageTries {
+		r, found, err := l.lastBelow(ctx, room, 1<<63)
+		if err != nil {
+			return Newest{}, err
+		}
+		if found && r.Stream > n.Record.Stream {
+			n.Record, n.Found = r, true
+		}
+	}
+	n.Age = n.Now.Sub(n.Record.State.At)
+	return n, nil
+}
+
+// time returns when the server stored the message, by its own clock.
+func (s stored) time() time.Time {
+	t, _ := time.Parse(time.RFC3339Nano, s.header.Get("Nats-Time-Stamp")) // of a message get: not known
+	return t
+}
