@@ -63,8 +63,9 @@ type Record struct {
 	Stamp   string // the time text for text sessions
 	State   State
 	Text    Span
-	Sealed  bool   // the payload on NATS and on disk is sealed
-	Stream  uint64 // stream sequence; 0 while unknown
+	Sealed  bool      // the payload on NATS and on disk is sealed
+	Stream  uint64    // stream sequence; 0 while unknown
+	Stored  time.Time // by the clock of the NATS server; zero while unknown
 	Payload []byte
 }
 

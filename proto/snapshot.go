@@ -23,6 +23,9 @@ type Snapshot struct {
 	other map[string]json.RawMessage
 }
 
+// Keep takes over from older what a newer version wrote there.
+func (s *Snapshot) Keep(older *Snapshot) { s.other = older.other }
+
 // known are the fields that this version writes itself.
 var known = [...]string{"version", "epoch", "seq", "closed", "why", "at"}
 

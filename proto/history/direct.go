@@ -47,6 +47,7 @@ type stored struct {
 	seq     uint64
 	header  nats.Header
 	data    []byte
+	at      time.Time // of a message get; of a direct get the header has it
 }
 
 var (
@@ -89,7 +90,7 @@ func (l *Log) directOf(ctx context.Context, stream string, r request) (out []sto
 			if err != nil {
 				return fmt.Errorf("direct get: the answer has no sequence: %w", err)
 			}
-			out = append(out, stored{m.Header.Get("Nats-Subject"), seq, m.Header, m.Data})
+			out = append(out, stored{subject: m.Header.Get("Nats-Subject"), seq: seq, header: m.Header, data: m.Data})
 		}
 		return nil
 	})
@@ -106,10 +107,11 @@ func (l *Log) leader(ctx context.Context, r request) (s stored, err error) {
 				Description string `json:"description"`
 			} `json:"error"`
 			Message struct {
-				Subject string `json:"subject"`
-				Seq     uint64 `json:"seq"`
-				Header  []byte `json:"hdrs"`
-				Data    []byte `json:"data"`
+				Subject string    `json:"subject"`
+				Seq     uint64    `json:"seq"`
+				Header  []byte    `json:"hdrs"`
+				Data    []byte    `json:"data"`
+				Time    time.Time `json:"time"`
 			} `json:"message"`
 		}
 		if err := json.Unmarshal(msgs[0].Data, &answer); err != nil {
@@ -124,7 +126,7 @@ func (l *Log) leader(ctx context.Context, r request) (s stored, err error) {
 		default:
 			return fmt.Errorf("message get: %s", e.Description)
 		}
-		s = stored{subject: answer.Message.Subject, seq: answer.Message.Seq, data: answer.Message.Data}
+		s = stored{subject: answer.Message.Subject, seq: answer.Message.Seq, data: answer.Message.Data, at: answer.Message.Time}
 		if len(answer.Message.Header) == 0 {
 			return nil
 		}

@@ -26,9 +26,8 @@ var ErrFence = errors.New("another instance has taken the partition")
 type Newest struct {
 	Record  proto.Record
 	Found   bool
-	Damaged bool          // the log holds newer records and cannot read them
-	Age     time.Duration // of Record, by the clock of the NATS server
-	Now     time.Time     // by the clock of the NATS server
+	Damaged bool      // the log holds newer records and cannot read them
+	Now     time.Time // by the clock of the NATS server
 }
 
 // damageTries is how many answers must say that a record is damaged before that is
@@ -104,7 +103,6 @@ func (l *Log) confirmed(ctx context.Context, room proto.Room, f Fence, marker, l
 	if n.Record, n.Found, err = l.newest(ctx, room, last); err != nil {
 		return Newest{}, err
 	}
-	n.Age = n.Now.Sub(last.time())
 	return n, nil
 }
 
@@ -129,12 +127,14 @@ func (l *Log) newestIntact(ctx context.Context, room proto.Room, f Fence) (Newes
 			n.Record, n.Found = r, true
 		}
 	}
-	n.Age = n.Now.Sub(n.Record.State.At)
 	return n, nil
 }
 
 // time returns when the server stored the message, by its own clock.
 func (s stored) time() time.Time {
-	t, _ := time.Parse(time.RFC3339Nano, s.header.Get("Nats-Time-Stamp")) // of a message get: not known
+	if !s.at.IsZero() {
+		return s.at
+	}
+	t, _ := time.Parse(time.RFC3339Nano, s.header.Get("Nats-Time-Stamp"))
 	return t
 }

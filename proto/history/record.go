@@ -22,7 +22,7 @@ func record(s stored) (proto.Record, error) {
 	if err != nil {
 		return r, fmt.Errorf("stream sequence %d: %w: %w", s.seq, errForeign, err)
 	}
-	r.Stream = s.seq
+	r.Stream, r.Stored = s.seq, s.time()
 	return r, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"roomcast/proto"
@@ -33,7 +34,7 @@ func (s *Service) load(ctx context.Context, p *partition, t *tenure, to proto.Ro
 		r := reading{tenure: t, to: to}
 		select {
 		case s.readers <- struct{}{}:
-			r.room, r.err = s.readRoom(ctx, to)
+			r.room, r.err = s.readRoom(ctx, t, to)
 			<-s.readers
 		case <-ctx.Done():
 			return
@@ -45,39 +46,106 @@ func (s *Service) load(ctx context.Context, p *partition, t *tenure, to proto.Ro
 	})
 }
 
-// readRoom rebuilds a room from its newest record, which the stream's leader returns, and
-// from the keys of the records of the last minutes.
-func (s *Service) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) {
-	// Each answer has its time, for a busy room with long messages has several pages of keys.
-	limited, cancel := context.WithTimeout(ctx, s.cfg.Commit)
-	defer cancel()
-	last, found, err := s.log.Last(limited, to)
+// readRoom rebuilds a room from its newest record, its snapshot and the keys of the
+// records of the last minutes, each confirmed by the tenure's fence.
+func (s *Service) readRoom(ctx context.Context, t *tenure, to proto.Room) (*room.Room, error) {
+	newest, err := s.readNewest(ctx, t, to)
 	if err != nil {
 		return nil, fmt.Errorf("read room: %w", err)
 	}
-	if !found {
-		return room.New(to, s.rules), nil
+	fence, err := s.takeSnapshots(ctx, t)
+	if err != nil {
+		return nil, fmt.Errorf("read room: %w", err)
 	}
-	r, now := room.Restore(&last, s.rules), time.Now()
-	if now.Sub(last.State.At) > s.rules.Window {
-		return r, nil
+	r := room.New(to, s.rules)
+	if newest.Found {
+		r = room.Restore(&newest.Record, s.rules)
 	}
-	q := history.Query{Room: to, After: now.Add(-s.rules.Window), Limit: proto.MaxHistory, Reach: last.Seq}
-	for seq := uint64(0); seq < last.Seq; {
-		page, err := s.readPage(ctx, q)
-		if err != nil {
+	if newest.Damaged {
+		r.Renew()
+	}
+	if !newest.Found || newest.Damaged || newest.Record.State.Act > 0 {
+		if err := s.recall(ctx, fence, r, to, &newest); err != nil {
+			return nil, fmt.Errorf("read room: %w", err)
+		}
+	}
+	if newest.Found {
+		if err := s.readKeys(ctx, r, to, &newest); err != nil {
 			return nil, fmt.Errorf("read keys: %w", err)
+		}
+	}
+	return r, nil
+}
+
+func (s *Service) readNewest(ctx context.Context, t *tenure, to proto.Room) (history.Newest, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
+	defer cancel()
+	f := history.Fence{Marker: t.fence.Marker(), Floor: t.fence.Floor(), Age: t.fence.Age()}
+	newest, err := s.log.Newest(ctx, to, f)
+	return newest, lost(err)
+}
+
+// lost makes the error of an outdated fence the one that the rest of the package knows.
+func lost(err error) error {
+	if errors.Is(err, history.ErrFence) {
+		return fmt.Errorf("%w: %w", stream.ErrLost, err)
+	}
+	return err
+}
+
+// recall compares the room with its snapshot. An act that only the snapshot knows was
+// acknowledged, and the log has lost its record. An act that only the log knows was not
+// acknowledged, because its owner died between the two writes; its snapshot is written now.
+func (s *Service) recall(ctx context.Context, fence *stream.StateFence, r *room.Room, to proto.Room, newest *history.Newest) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
+	defer cancel()
+	snapshot, found, err := s.log.SnapshotBehind(ctx, to, fence.Marker())
+	if err != nil {
+		return lost(err)
+	}
+	mine := r.Snapshot()
+	switch {
+	case found && (!newest.Found || snapshot.At.After(newest.Record.State.At)):
+		r.Recall(&snapshot)
+	case mine.Seq > 0 && (!found || snapshot.Epoch != mine.Epoch || snapshot.Seq < mine.Seq):
+		mine.Keep(&snapshot)
+		return fence.Write(ctx, to, &mine)
+	}
+	return nil
+}
+
+// readKeys has the room remember the keys of its records that are younger than the window,
+// by the clock of the NATS server, which all owners share. It reads the room backwards.
+func (s *Service) readKeys(ctx context.Context, r *room.Room, to proto.Room, newest *history.Newest) error {
+	type keyed struct {
+		rec proto.Record
+		age time.Duration
+	}
+	var records []keyed // newest first
+	for before := newest.Record.Seq + 1; before > 1; {
+		page, err := s.readPage(ctx, history.Query{Room: to, Before: before, Limit: proto.MaxHistory, Reach: newest.Record.Seq})
+		if err != nil {
+			return err
 		}
 		if len(page.Records) == 0 {
 			break
 		}
-		for i := range page.Records {
-			r.Remember(&page.Records[i], now, now.Sub(page.Records[i].State.At))
+		for _, rec := range slices.Backward(page.Records) {
+			if age := newest.Now.Sub(rec.Stored); age <= s.rules.Window {
+				rec.Payload = nil // it is not needed, and may be long
+				records = append(records, keyed{rec, age})
+			}
 		}
-		seq = page.Records[len(page.Records)-1].Seq
-		q = history.Query{Room: to, Since: seq, HasSince: true, Limit: proto.MaxHistory, Reach: last.Seq}
+		if newest.Now.Sub(page.Records[0].Stored) > s.rules.Window {
+			break
+		}
+		before = page.Records[0].Seq
 	}
-	return r, nil
+	now := time.Now()
+	for _, k := range slices.Backward(records) {
+		r.Remember(&k.rec, now, k.age)
+	}
+	return nil
 }
 
 func (s *Service) readPage(ctx context.Context, q history.Query) (history.Page, error) {

@@ -280,7 +280,12 @@ func (p *partition) apply(a *active, c command) {
 	if p.s.cfg.LogMessages {
 		p.s.logMessage(&cmd, c.to, &o)
 	}
-	if !t.push(answer{c.msg.Reply, o.Reply, o.Record != nil, c.since}) || o.Record == nil {
+	ans := answer{to: c.msg.Reply, reply: o.Reply, record: o.Record != nil, since: c.since}
+	if o.Record != nil && o.Record.Kind != proto.Message {
+		snapshot := a.room.Snapshot()
+		ans.snapshot, ans.room = &snapshot, c.to
+	}
+	if !t.push(ans) || o.Record == nil {
 		return
 	}
 	records, _, _ := t.status()

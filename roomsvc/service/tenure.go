@@ -21,13 +21,16 @@ type tenure struct {
 	p     *partition
 	fence *stream.Fence
 	rooms map[proto.Room]*active // owned by the partition's goroutine
+	state snapshots
 
-	mu      sync.Mutex // guards what follows
-	flight  flight
-	records uint64 // applied so far
-	stored  uint64 // of these, committed
-	wake    int    // stir the partition when so many answers are left; -1 = no need
-	over    error  // why the tenure has ended; nil while it lasts
+	mu       sync.Mutex // guards what follows
+	flight   flight
+	records  uint64 // applied so far
+	stored   uint64 // of these, committed
+	answered uint64 // of the stored ones, answered
+	saving   bool   // the snapshot of the first answer is being written
+	wake     int    // stir the partition when so many answers are left; -1 = no need
+	over     error  // why the tenure has ended; nil while it lasts
 }
 
 // active is a room that was spoken in lately.
@@ -51,6 +54,11 @@ type answer struct {
 	reply  proto.Reply
 	record bool // it has a record of its own to wait for
 	since  time.Time
+
+	// snapshot of an act is written once its record is committed, and before the answer;
+	// nil = none is to be written.
+	snapshot *proto.Snapshot
+	room     proto.Room // of the snapshot
 }
 
 func newTenure(p *partition) *tenure {
@@ -81,20 +89,55 @@ func (t *tenure) push(a answer) bool {
 func (t *tenure) Committed(uint64) {
 	t.mu.Lock()
 	t.stored++
-	for first := true; t.flight.len() > 0; first = false {
+	wake := t.giveAnswers()
+	t.mu.Unlock()
+	t.p.s.metrics.committed.Add(1)
+	if wake {
+		t.p.stir()
+	}
+}
+
+// giveAnswers gives the answers whose records are committed and whose snapshots are
+// written, in order. It reports whether the partition waits for that. The caller holds mu.
+func (t *tenure) giveAnswers() (wake bool) {
+	for t.flight.len() > 0 && !t.saving {
 		a := t.flight.peek()
-		if a.record && !first {
-			break
+		if a.record {
+			if t.answered == t.stored {
+				break
+			}
+			if a.snapshot != nil {
+				t.saving = true
+				t.p.s.saveSnapshot(t, a.room, a.snapshot)
+				break
+			}
+			t.answered++
 		}
 		t.p.s.answer(a.to, a.reply, a.since)
 		t.flight.pop()
 	}
-	wake := t.flight.len() <= t.wake
-	if wake {
+	if wake = t.flight.len() <= t.wake; wake {
 		t.wake = -1
 	}
+	return wake
+}
+
+// saved continues with the answers when the snapshot of the first one is written. If it
+// could not be written, the tenure ends: the sender sends the act again, and the next
+// tenure reads the act from the log and writes the snapshot.
+func (t *tenure) saved(err error) {
+	if err != nil {
+		t.Failed(err)
+		return
+	}
+	t.mu.Lock()
+	t.saving = false
+	wake := false
+	if t.flight.len() > 0 { // the tenure has not ended meanwhile
+		t.flight.peek().snapshot = nil
+		wake = t.giveAnswers()
+	}
 	t.mu.Unlock()
-	t.p.s.metrics.committed.Add(1)
 	if wake {
 		t.p.stir()
 	}

@@ -65,8 +65,10 @@ type Sink interface {
 // connection it was taken over breaks. Append is for one goroutine.
 type Fence struct {
 	Partition int
-	seq       string // of the marker, in decimal
-	token     string // what acks carry before whose turn it is: partition and marker
+	marker    uint64    // its stream sequence
+	taken     time.Time // when the marker was acknowledged
+	seq       string    // of the marker, in decimal
+	token     string    // what acks carry before whose turn it is: partition and marker
 	replies   [turns]string
 	subject   string // of the marker
 	line      *line
@@ -84,6 +86,12 @@ type sent struct {
 	at    time.Duration // since the line opened
 	units int           // of the line's room
 }
+
+// Marker returns the stream sequence of the fence's ownership marker.
+func (f *Fence) Marker() uint64 { return f.marker }
+
+// Age returns how long ago the marker was acknowledged.
+func (f *Fence) Age() time.Duration { return time.Since(f.taken) }
 
 // Floor returns a stream sequence that every record not yet committed will exceed. It is
 // the highest that the stream has acknowledged over the fence's connection: what an
@@ -253,7 +261,7 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 	}
 	l.saw(seq)
 	f := &Fence{
-		Partition: p, line: l, sink: sink,
+		Partition: p, line: l, sink: sink, marker: seq, taken: time.Now(),
 		seq: strconv.FormatUint(seq, 10), subject: proto.OwnSubject(p),
 		token: strconv.Itoa(p) + "." + strconv.FormatUint(seq, 36) + ".",
 		sent:  make([]sent, c.cfg.Window),

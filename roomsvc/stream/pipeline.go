@@ -80,14 +80,22 @@ func (p *pipeline) ack(msg *nats.Msg) {
 	}
 }
 
-// ackStart is how every ack that is no error begins.
-var ackStart = []byte(`{"stream":"` + proto.StreamName + `"`)
+// The beginnings of acks that are no errors.
+var (
+	ackStart      = []byte(`{"stream":"` + proto.StreamName + `"`)
+	stateAckStart = []byte(`{"stream":"` + proto.StateStream + `"`)
+	ackSeq        = []byte(`"seq":`)
+)
 
-var ackSeq = []byte(`"seq":`)
+// parseAck returns the stream sequence of an ack of the log, or the error it carries.
+func parseAck(msg *nats.Msg) (uint64, error) { return parseAckOf(ackStart, msg) }
 
-// parseAck returns the stream sequence of an ack, or the error it carries.
-func parseAck(msg *nats.Msg) (uint64, error) {
-	if bytes.HasPrefix(msg.Data, ackStart) {
+// parseStateAck returns the stream sequence of an ack of the stream of snapshots, or the
+// error it carries.
+func parseStateAck(msg *nats.Msg) (uint64, error) { return parseAckOf(stateAckStart, msg) }
+
+func parseAckOf(start []byte, msg *nats.Msg) (uint64, error) {
+	if bytes.HasPrefix(msg.Data, start) {
 		if i := bytes.Index(msg.Data, ackSeq); i > 0 {
 			seq := uint64(0)
 			for _, c := range msg.Data[i+len(ackSeq):] {

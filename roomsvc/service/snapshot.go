@@ -1,0 +1,55 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/stream"
+)
+
+// snapshots is a tenure's right to write the snapshots of its partition. The tenure takes
+// it when it reads its first room, before any act of the room can be appended. It is not
+// taken twice: a late snapshot of this tenure would hide a newer one of the next owner.
+// It is safe for concurrent use.
+type snapshots struct {
+	mu    sync.Mutex
+	fence *stream.StateFence // nil until it is taken
+}
+
+func (s *Service) takeSnapshots(ctx context.Context, t *tenure) (*stream.StateFence, error) {
+	t.state.mu.Lock()
+	defer t.state.mu.Unlock()
+	if t.state.fence == nil {
+		fence, err := t.fence.TakeState(ctx, s.cfg.Instance)
+		if err != nil {
+			return nil, err
+		}
+		t.state.fence = fence
+	}
+	return t.state.fence, nil
+}
+
+// saveSnapshot writes the snapshot of an act whose record is committed, and tells the
+// tenure. A snapshot keeps the fields that a newer version wrote.
+func (s *Service) saveSnapshot(t *tenure, room proto.Room, snapshot *proto.Snapshot) {
+	s.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Commit)
+		defer cancel()
+		t.saved(s.writeSnapshot(ctx, t, room, snapshot))
+	})
+}
+
+func (s *Service) writeSnapshot(ctx context.Context, t *tenure, room proto.Room, snapshot *proto.Snapshot) error {
+	fence, err := s.takeSnapshots(ctx, t)
+	if err != nil {
+		return err
+	}
+	older, _, err := s.log.SnapshotBehind(ctx, room, fence.Marker())
+	if err != nil {
+		return fmt.Errorf("%w: %w", stream.ErrUnavailable, lost(err))
+	}
+	snapshot.Keep(&older)
+	return fence.Write(ctx, room, snapshot)
+}

@@ -1,0 +1,82 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+// StateFence is the right to write the snapshots of a partition, until another instance
+// takes it. It is taken behind a [Fence] and before any act is appended under that
+// fence: an instance that lost the partition then holds an outdated one, and its late
+// snapshots are refused. It is safe for concurrent use.
+type StateFence struct {
+	nc       *nats.Conn
+	owner    string // subject of the marker
+	marker   uint64
+	deadline time.Duration
+
+	mu sync.Mutex // one write at a time: a replicated stream takes no more for one marker
+}
+
+// TakeState takes the partition's snapshots for owner.
+func (f *Fence) TakeState(ctx context.Context, owner string) (*StateFence, error) {
+	cfg := &f.line.c.cfg
+	s := &StateFence{nc: f.line.nc, owner: proto.StateOwnSubject(f.Partition), deadline: cfg.Deadline}
+	msg := nats.NewMsg(s.owner)
+	msg.Data = []byte(strconv.Quote(owner))
+	var err error
+	if s.marker, err = s.publish(ctx, msg); err != nil {
+		return nil, fmt.Errorf("take snapshots of partition %d: %w", f.Partition, err)
+	}
+	return s, nil
+}
+
+// Marker returns the stream sequence of the marker.
+func (s *StateFence) Marker() uint64 { return s.marker }
+
+// Write stores a room's snapshot. It fails with [ErrLost] if another instance has taken
+// the partition's snapshots.
+func (s *StateFence) Write(ctx context.Context, room proto.Room, snapshot *proto.Snapshot) error {
+	body, err := snapshot.AppendJSON(nil)
+	if err != nil {
+		return err
+	}
+	msg := nats.NewMsg(room.StateSubject())
+	msg.Data = body
+	msg.Header.Set(headerExpect, strconv.FormatUint(s.marker, 10))
+	msg.Header.Set(headerExpectSubject, s.owner)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.publish(ctx, msg); err != nil {
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	return nil
+}
+
+func (s *StateFence) publish(ctx context.Context, msg *nats.Msg) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.deadline)
+	defer cancel()
+	for {
+		reply, err := s.nc.RequestMsgWithContext(ctx, msg)
+		if err != nil {
+			return 0, unavailable(err)
+		}
+		seq, err := parseStateAck(reply)
+		if !errors.Is(err, errRetry) {
+			return seq, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, unavailable(ctx.Err())
+		case <-time.After(retryPause):
+		}
+	}
+}
