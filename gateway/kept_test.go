@@ -109,7 +109,7 @@ func TestHandshakeAfterEachRequest(t *testing.T) {
 			}
 		}
 		// The first frame comes with the handshake.
-		hello := append([]byte("GET /room/lobby/?last=1 HTTP/1.1\r\nHost: localhost\r\n"+handshakeHead+"\r\n"), 0x81, 0x82, 0, 0, 0, 0, 'h', 'i')
+		hello := append([]byte("GET /room/lobby/?since=0 HTTP/1.1\r\nHost: localhost\r\n"+handshakeHead+"\r\n"), 0x81, 0x82, 0, 0, 0, 0, 'h', 'i')
 		if resp, body := ask(t, conn, r, string(hello)); resp.StatusCode != 101 {
 			t.Fatalf("%v: got %s %s, want 101", flags, resp.Status, body)
 		}

@@ -48,6 +48,10 @@ func (b *Bridge) connect(ctx context.Context) (err error) {
 		return err
 	}
 	b.log = history.New(b.control, b.cfg.Keys)
+	b.log.Damaged = func(room proto.Room) {
+		b.stat.damaged.Add(1)
+		b.cfg.Log.Error("read room: its store is damaged; restore a replica or a backup", "room", room.String(), "stream", proto.StreamName)
+	}
 	b.running.Store(true)
 	return nil
 }

@@ -17,6 +17,7 @@ type counters struct {
 	drops    atomic.Uint64
 	refused  atomic.Uint64
 	bad      atomic.Uint64
+	damaged  atomic.Uint64
 	checks   atomic.Uint64
 	reads    atomic.Uint64
 	shared   atomic.Uint64
@@ -52,6 +53,7 @@ var metrics = []metric{
 	counter("gaps_total", "Holes that could not be filled and were announced.", func(c *counters) *atomic.Uint64 { return &c.gaps }),
 	counter("drops_total", "Times that NATS messages were dropped because they came faster than they were taken.", func(c *counters) *atomic.Uint64 { return &c.drops }),
 	counter("bad_records_total", "Republished messages that are no records, or cannot be opened.", func(c *counters) *atomic.Uint64 { return &c.bad }),
+	counter("damaged_records_total", "Times that a read found a record which the store cannot read, at most one a minute.", func(c *counters) *atomic.Uint64 { return &c.damaged }),
 	counter("checked_rooms_total", "Rooms whose newest record was compared with the log's.", func(c *counters) *atomic.Uint64 { return &c.checks }),
 	counter("reads_total", "Pages of history that were asked for.", func(c *counters) *atomic.Uint64 { return &c.reads }),
 	counter("shared_reads_total", "Of these, those answered by somebody else's equal read.", func(c *counters) *atomic.Uint64 { return &c.shared }),

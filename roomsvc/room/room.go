@@ -175,6 +175,9 @@ func (r *Room) Apply(c *Command, m Moment) Outcome {
 			if !slices.Contains(c.Digests, s.digest) {
 				return refuse(proto.BadRequest, "this key was used for another message or act, stored as seq %d; use a new key", s.seq)
 			}
+			if c.Act == proto.ActClose && !r.state.Closed || c.Act == proto.ActReopen && r.state.Closed {
+				return refuse(proto.BadRequest, "this key was used for the same act, stored as seq %d and undone since; use a new key", s.seq)
+			}
 			return duplicate(s.seq, time.UnixMilli(s.at).UTC())
 		}
 	}

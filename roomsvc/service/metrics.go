@@ -15,6 +15,7 @@ type metrics struct {
 	duplicates prometheus.Counter
 	closes     prometheus.Counter
 	unsent     prometheus.Counter
+	damaged    prometheus.Counter
 	refusals   *prometheus.CounterVec
 	latency    prometheus.Histogram
 	read       []prometheus.Collector // what is asked for when it is wanted
@@ -31,6 +32,7 @@ func newMetrics(s *Service) *metrics {
 		duplicates: counter("duplicates_total", "Messages that came again under their key and were answered with their first seq."),
 		closes:     counter("closes_by_word_total", "Messages that were a close word."),
 		unsent:     counter("answers_unsent_total", "Answers that could not be published because the connection to NATS was away."),
+		damaged:    counter("records_damaged_total", "Times that a record was found which the store cannot read, at most one a minute."),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "roomsvc", Name: "refusals_total", Help: "Commands that were refused, by code.",
 		}, []string{"code"}),
@@ -72,7 +74,7 @@ func newMetrics(s *Service) *metrics {
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
-	for _, c := range append(m.read, m.duplicates, m.closes, m.unsent, m.refusals, m.latency) {
+	for _, c := range append(m.read, m.duplicates, m.closes, m.unsent, m.damaged, m.refusals, m.latency) {
 		if err := r.Register(c); err != nil {
 			return err
 		}

@@ -152,6 +152,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 // starting is waited for.
 func (s *Service) open(ctx context.Context) error {
 	s.log = history.New(s.nc, s.cfg.Keys)
+	s.log.Damaged = s.damaged
 	s.owner = owner.New(s.nc, s.commits, s, owner.Config{
 		ID: s.cfg.Instance, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas,
 		Renew: min(24*time.Hour, s.cfg.HistoryAge/4), Log: s.cfg.Log,
@@ -172,6 +173,12 @@ func (s *Service) open(ctx context.Context) error {
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
+}
+
+// damaged reports a record that the store holds and cannot read.
+func (s *Service) damaged(room proto.Room) {
+	s.metrics.damaged.Inc()
+	s.cfg.Log.Error("read room: its store is damaged; restore a replica or a backup", "room", room.String(), "stream", proto.StreamName)
 }
 
 // openPatience is how long to wait for a JetStream that is not ready.
