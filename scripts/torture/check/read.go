@@ -34,7 +34,7 @@ func (c *checker) textRecv(t *text, e history.Entry) {
 	seq, era := l.byKey[e.Key], c.era(e.T)
 	truth, _ := l.at(seq)
 	last := t.last
-	if t.era != era {
+	if t.era != era || era < 0 {
 		last = 0
 	}
 	t.last, t.era = seq, era
@@ -109,7 +109,7 @@ func (c *checker) page(e history.Entry) {
 	due := p.last + 1
 	if p.first {
 		due = e.Seq
-		if p.asked.From != nil {
+		if p.asked.From != nil && p.asked.Why != "reset" {
 			due = *p.asked.From + 1
 		}
 	}

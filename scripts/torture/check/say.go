@@ -1,6 +1,7 @@
 package check
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type say struct {
 	floor   uint64     // the highest seq of its room acknowledged before it was invoked
 	result  history.Op // "" while there is none
 	seq     uint64
+	dup     bool // the ack says that it was said before
 	already bool // an act whose ack says that it was so already, since the event seq
 }
 
@@ -63,19 +65,22 @@ func (c *checker) answer(e history.Entry) {
 		return
 	}
 	r.OK++
-	if e.Dup {
+	if s.dup = e.Dup; e.Dup {
 		r.Duplicates++
 	}
 	c.blame(e.T)
 	r.SlowestAck = max(r.SlowestAck, time.Duration(e.T-s.invoked))
 	c.lastAck = e.T
 	s.seq, s.already = e.Seq, e.Dup && s.kind != ""
-	l, era := c.room(s.room), c.era(e.T)
-	if l.era != era {
+	l := c.room(s.room)
+	if !c.sameEra(s.invoked, e.T) {
+		return
+	}
+	if era := c.era(e.T); l.era != era {
 		l.era, l.acked = era, 0
 	}
 	l.acked = max(l.acked, e.Seq)
-	if e.Seq <= s.floor && !s.already && c.era(s.invoked) == era {
+	if e.Seq <= s.floor && !s.already {
 		r.add(Stale, "%s got seq %d in %s, but was said after %d had been acknowledged", s.key, e.Seq, s.room, s.floor)
 	}
 }
@@ -139,7 +144,7 @@ func (c *checker) settle() {
 				continue
 			}
 			c.acked(s, l, stored)
-			if before := last[sender{s.client, s.room}]; before != nil && s.seq <= before.seq && c.era(before.invoked) == c.era(s.ended) {
+			if before := last[sender{s.client, s.room}]; before != nil && s.seq <= before.seq && c.sameEra(before.invoked, s.ended) {
 				c.report.add(FIFO, "%s said %s before %s, they are stored in %s as %d and %d",
 					s.client, before.key, s.key, s.room, before.seq, s.seq)
 			}
@@ -200,28 +205,31 @@ func (c *checker) renewed(room string, l *log, epoch string) bool {
 	return false
 }
 
-// reopenedDuring reports whether a reopening of its room began while s waited for its
-// answer: s may have been stored behind it.
-func (c *checker) reopenedDuring(s *say) bool {
-	return slices.ContainsFunc(c.order, func(o *say) bool {
-		return o.kind == "reopened" && o.room == s.room && o.invoked > s.invoked && o.invoked < s.ended
-	})
-}
-
 // closings holds the messages of a room against the acts that closed and opened it, by the
 // time of their answers: the log does not show them when it has been destroyed.
 func (c *checker) closings() {
-	closed := map[string]*say{} // by room: the closing in force
+	type spell struct {
+		by       *say
+		from, to int64
+	}
+	closed := map[string][]spell{} // by room, in order
 	for _, s := range c.order {
-		by := closed[s.room]
-		switch {
-		case s.kind == "reopened":
-			delete(closed, s.room)
-		case s.result != history.OK:
-		case s.kind == "closed":
-			closed[s.room] = s
-		case s.kind == "" && by != nil && s.invoked > by.ended && !c.reopenedDuring(s) && !c.lossBetween(by.invoked, s.ended, history.LossState):
-			c.report.add(AfterClose, "%s was acknowledged in %s, which %s had closed", s.key, s.room, by.key)
+		list := closed[s.room]
+		switch open := len(list) == 0 || list[len(list)-1].to != math.MaxInt64; {
+		case s.kind == "closed" && s.result == history.OK && open:
+			closed[s.room] = append(list, spell{s, s.ended, math.MaxInt64})
+		case s.kind == "reopened" && !open:
+			list[len(list)-1].to = s.invoked
+		}
+	}
+	for _, s := range c.order {
+		if s.kind != "" || s.result != history.OK || s.dup {
+			continue
+		}
+		for _, by := range closed[s.room] {
+			if s.invoked > by.from && s.ended < by.to && !c.lossBetween(by.by.invoked, s.ended, history.LossState) {
+				c.report.add(AfterClose, "%s was acknowledged in %s, which %s had closed", s.key, s.room, by.by.key)
+			}
 		}
 	}
 }

@@ -137,6 +137,9 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 		return
 	}
 	if c.destroyed(l, e) {
+		if e.Epoch == "" {
+			return
+		}
 		at := place{e.Epoch, e.Seq}
 		first, known := l.gone[at]
 		now := event{e.Key, e.Body, e.At, e.Kind, ""}
@@ -231,19 +234,20 @@ func (c *checker) lossBetween(from, to int64, words ...history.Loss) bool {
 	return false
 }
 
-// era numbers the times between faults that destroy something, and their own times. What
-// happened in different eras cannot be compared.
+// era numbers the times between faults that destroy something. It is -1 while one is at
+// work. What happened in different eras, or in none, cannot be compared.
 func (c *checker) era(t int64) (n int) {
 	for _, l := range c.losses {
-		if l.what == history.LossShown {
-			continue // what was acknowledged stays
-		}
-		if l.from <= t {
-			n++
-		}
-		if l.to+lossSlack < t {
+		switch {
+		case l.what == history.LossShown: // what was acknowledged stays
+		case l.from <= t && t <= l.to+lossSlack:
+			return -1
+		case l.to < t:
 			n++
 		}
 	}
 	return n
 }
+
+// sameEra reports whether what happened at two times can be compared.
+func (c *checker) sameEra(a, b int64) bool { return c.era(a) == c.era(b) && c.era(a) >= 0 }
