@@ -112,6 +112,9 @@ func torture(ctx context.Context, c config) (ok bool, err error) {
 	if entered || err != nil {
 		return status == 0, err
 	}
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return false, fmt.Errorf("make work directory: %w", err)
+	}
 	fmt.Printf("torture: mode %s, seed %d, %v, in %s\n", c.mode, c.seed, c.length, c.dir)
 	path := filepath.Join(c.dir, "history.jsonl")
 	troubles, err := play(ctx, c, path)

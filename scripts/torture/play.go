@@ -23,6 +23,7 @@ const (
 	startTime = time.Minute      // for the system to be ready
 	healTime  = time.Minute      // for everything to be acknowledged and shown after the last fault
 	quietTime = 10 * time.Second // of it, for messages said after the last fault
+	showTime  = 15 * time.Second // of it, for the last messages to be shown
 )
 
 const quietRooms = 12
@@ -243,8 +244,11 @@ func (r *run) head(room proto.Room) uint64 {
 	return r.heads[room]
 }
 
-// waitForAll waits until every member has been shown all that was acknowledged.
+// waitForAll waits until every member has been shown all that was acknowledged, or for
+// showTime.
 func (r *run) waitForAll(ctx context.Context, members []*member) {
+	ctx, cancel := context.WithTimeout(ctx, showTime)
+	defer cancel()
 	for _, m := range members {
 		for _, room := range m.rooms {
 			for m.seen(room) < r.head(room) && ctx.Err() == nil {
