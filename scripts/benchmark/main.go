@@ -46,6 +46,7 @@ var cases = []struct {
 	{"storm", "a gateway is killed and its 10,000 members come to another", storm},
 	{"ingest", "from a NATS request to the ack that means stored", ingest},
 	{"read", "the last 50 messages of one cold room among a million", read},
+	{"memory", "resident memory while members ask for much and read nothing, or read history backward", memoryCase},
 	{"self", "the reference against itself: how much of the rest is noise", self},
 	{"million", "as many gateways and members as asked for (scripts/million.sh)", million},
 }
