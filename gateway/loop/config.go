@@ -5,8 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"math"
 	"runtime"
 	"time"
+
+	"roomcast/gateway/limit"
 )
 
 // Config says how loops listen and how much they keep. Zero values but those of
@@ -36,6 +39,11 @@ type Config struct {
 	// the loop) holds for a peer that does not read.
 	SendBuffer int
 
+	// Memory is what TLS handshakes and the portable backend's unwritten bytes are
+	// taken from; nil stands for a budget without a bound. While there is none left
+	// for another handshake, the oldest one is closed.
+	Memory *limit.Budget
+
 	// Log tells of accepting that fails and goes on again, and of panics.
 	Log *slog.Logger
 }
@@ -58,6 +66,7 @@ func (c *Config) setDefaults() {
 	c.MaxPending = cmp.Or(c.MaxPending, d.MaxPending)
 	c.MaxPosted = cmp.Or(c.MaxPosted, d.MaxPosted)
 	c.SendBuffer = cmp.Or(c.SendBuffer, d.SendBuffer)
+	c.Memory = cmp.Or(c.Memory, limit.NewBudget(math.MaxInt64))
 	c.Log = cmp.Or(c.Log, d.Log)
 }
 

@@ -22,9 +22,26 @@ func (h *handshakes) begin(nc net.Conn) *list.Element {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.under.Len() >= maxHandshakes {
-		h.under.Remove(h.under.Front()).(net.Conn).Close()
+		h.close()
 	}
 	return h.under.PushBack(nc)
+}
+
+// closeOldest makes room for another handshake; false if none is under way.
+func (h *handshakes) closeOldest() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.close()
+}
+
+// close closes the oldest; mu is held.
+func (h *handshakes) close() bool {
+	oldest := h.under.Front()
+	if oldest == nil {
+		return false
+	}
+	h.under.Remove(oldest).(net.Conn).Close()
+	return true
 }
 
 // end counts a connection out, if it has not been closed.

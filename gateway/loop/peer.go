@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"roomcast/gateway/limit"
 )
 
 // peer is one connection of the portable backend.
@@ -90,13 +92,19 @@ func (p *peer) write(data []byte) int {
 	}
 	n := min(len(data), max(0, p.b.l.cfg.SendBuffer-p.held))
 	p.out = append(p.out, data[:n]...)
-	p.held += n
+	p.hold(n)
 	p.owed = p.owed || n < len(data)
 	if n > 0 && !p.writing {
 		p.writing = true
 		p.b.wg.Go(p.writeLoop)
 	}
 	return n
+}
+
+// hold counts n more bytes as held, twice: there are two buffers. mu is held.
+func (p *peer) hold(n int) {
+	p.held += n
+	p.b.l.cfg.Memory.Add(limit.Queues, 2*n)
 }
 
 // idle reports whether everything has been written.
@@ -142,11 +150,12 @@ func (p *peer) writeLoop() {
 
 		p.mu.Lock()
 		p.spare = chunk
-		p.held -= len(chunk)
+		p.hold(-len(chunk))
 		owed := p.owed
 		p.owed = false
 		if err != nil {
-			p.broken, p.out, p.held = true, nil, 0
+			p.broken, p.out = true, nil
+			p.hold(-p.held)
 		}
 		p.mu.Unlock()
 		if err != nil {
@@ -156,6 +165,7 @@ func (p *peer) writeLoop() {
 		}
 	}
 	p.out, p.spare, p.writing = nil, nil, false // nothing is kept of an idle connection
+	p.hold(-p.held)
 	how := p.ending
 	p.mu.Unlock()
 	switch how {

@@ -10,11 +10,15 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"roomcast/gateway/limit"
 )
 
 const (
 	handshakeTime = 5 * time.Second // for a TLS handshake
 	lingerTime    = time.Second     // for what Write took before Close
+
+	handshakeBytes = 32 << 10 // about what a TLS handshake takes while it is under way
 )
 
 // portable is the backend over package net: for each connection a goroutine
@@ -172,11 +176,19 @@ func (b *portable) serve(nc net.Conn) {
 		tcp.SetWriteBuffer(b.l.cfg.SendBuffer)
 	}
 	if b.l.cfg.TLS != nil {
+		if !b.l.cfg.Memory.Take(limit.Handshakes, handshakeBytes) {
+			if !b.handshakes.closeOldest() {
+				nc.Close()
+				return
+			}
+			b.l.cfg.Memory.Add(limit.Handshakes, handshakeBytes) // the other gives back as much
+		}
 		secure, under := tls.Server(nc, b.l.cfg.TLS), b.handshakes.begin(nc)
 		ctx, cancel := context.WithTimeout(b.ctx, handshakeTime)
 		err := secure.HandshakeContext(ctx)
 		cancel()
 		b.handshakes.end(under)
+		b.l.cfg.Memory.Add(limit.Handshakes, -handshakeBytes)
 		if err != nil {
 			if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && isHTTP(plain.RecordHeader[:]) {
 				tellPlain(nc)

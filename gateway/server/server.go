@@ -155,6 +155,7 @@ type front struct {
 func (s *Server) open() (*front, error) {
 	cfg := &s.cfg
 	lc := loop.DefaultConfig()
+	lc.Memory = s.memory
 	lc.Address, lc.Loops, lc.Portable, lc.Log = cfg.Listen, cfg.Loops, cfg.Portable, cfg.Log
 	// A command may be a third longer than its message, and parts of two may wait at once.
 	lc.MaxPending = max(lc.MaxPending, 6*cfg.MaxMessage)
