@@ -134,7 +134,10 @@ func TestMessagesAreRefusedWhileThereIsNoMemory(t *testing.T) {
 func TestRoomsBeyondTheLimitAreRefused(t *testing.T) {
 	for name, change := range map[string]func(*bridge.Config){
 		"by number": func(c *bridge.Config) { c.MaxRooms = 3 },
-		"by memory": func(c *bridge.Config) { c.Memory = limit.NewBudget(2 * 3 * (5 << 10)) },
+		"by memory": func(c *bridge.Config) {
+			c.Memory = limit.NewBudget(16 << 20)
+			c.Memory.Add(limit.Rooms, 8<<20-3*(5<<10)) // there is room for three more
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := historytest.Start(t, 1000)

@@ -131,6 +131,9 @@ func (b *Bridge) read(q history.Query, done func(Page, error)) {
 	}, func() { answer(history.Page{}, errOverloaded()) })
 }
 
+// headBytes is about what reading heads needs while it is under way.
+const headBytes = history.MaxPageBytes + longestRecord
+
 // readCounted reads a page with what it needs meanwhile taken from the budget.
 func (b *Bridge) readCounted(ctx context.Context, q history.Query) (history.Page, error) {
 	room := readRoom(q)

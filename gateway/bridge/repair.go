@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"roomcast/gateway/limit"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -175,7 +176,12 @@ func (f *feed) compare(rooms []*room) {
 func (f *feed) readHeads(names []proto.Room) {
 	f.b.stat.checks.Add(uint64(len(names)))
 	f.b.readers.do(func(ctx context.Context) {
-		heads, err := f.b.log.Heads(ctx, names)
+		var heads map[proto.Room]history.Head
+		err := errNoMemory()
+		if f.b.cfg.Memory.Take(limit.Pages, headBytes) {
+			heads, err = f.b.log.Heads(ctx, names)
+			f.b.cfg.Memory.Add(limit.Pages, -headBytes)
+		}
 		f.do.put(func() {
 			if err != nil {
 				f.b.cfg.Log.Debug("newest records cannot be compared yet", "rooms", len(names), "error", err)

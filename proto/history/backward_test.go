@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
 )
@@ -119,5 +120,31 @@ func TestBackwardPagesOfAnySize(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHeadsOfManyLargeRecords asks for more heads than one answer of the server may hold.
+func TestHeadsOfManyLargeRecords(t *testing.T) {
+	s := historytest.Start(t, 10)
+	var rooms []proto.Room
+	want := make(map[proto.Room]uint64)
+	for i := range 60 {
+		room := s.Room(fmt.Sprintf("room%d", i), "e1")
+		rooms = append(rooms, room.Name)
+		for range i % 3 {
+			if err := room.Commit(room.Next(strings.Repeat("x", 60_000))); err != nil {
+				t.Fatal(err)
+			}
+			want[room.Name]++
+		}
+	}
+	heads, err := history.New(s.Conn(), nil).Heads(t.Context(), rooms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range rooms {
+		if got := heads[room].Seq; got != want[room] {
+			t.Errorf("the head of %s is %d, want %d", room, got, want[room])
+		}
 	}
 }

@@ -221,11 +221,7 @@ func (q Query) contradicts(r proto.Record) bool {
 func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Head, error) {
 	heads := make(map[proto.Room]Head, len(rooms))
 	for some := range slices.Chunk(rooms, maxHeads) {
-		subjects := make([]string, len(some))
-		for i, room := range some {
-			subjects[i] = room.LogSubject()
-		}
-		got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: subjects})
+		err := l.addHeads(ctx, some, heads)
 		switch {
 		case errors.Is(err, errDamaged):
 			// The answer ends at the damaged record. Each room is asked for alone.
@@ -241,15 +237,36 @@ func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Hea
 		case err != nil:
 			return nil, fmt.Errorf("read heads: %w", err)
 		}
-		for _, s := range got {
-			if r, err := record(s); err == nil {
-				heads[r.Room] = Head{Seq: r.Seq, Epoch: r.State.Epoch, Closed: r.State.Closed}
-			}
-		}
 		empty := slices.DeleteFunc(slices.Clone(some), func(room proto.Room) bool { return heads[room].Seq > 0 })
 		if err := l.addSnapshots(ctx, empty, heads); err != nil {
 			return nil, err
 		}
 	}
 	return heads, nil
+}
+
+// addHeads adds the heads of rooms that have records. An answer of the server ends when it
+// has as many bytes as a page; what may be missing then is asked for again.
+func (l *Log) addHeads(ctx context.Context, rooms []proto.Room, heads map[proto.Room]Head) error {
+	subjects := make([]string, len(rooms))
+	for i, room := range rooms {
+		subjects[i] = room.LogSubject()
+	}
+	for bytes := MaxPageBytes; bytes >= MaxPageBytes && len(subjects) > 0; {
+		got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: subjects, MaxBytes: MaxPageBytes})
+		if err != nil {
+			return err
+		}
+		bytes = 0
+		for _, s := range got {
+			bytes += len(s.data) + 2*recordBytes
+			if i := slices.Index(subjects, s.subject); i >= 0 {
+				subjects = slices.Delete(subjects, i, i+1)
+			}
+			if r, err := record(s); err == nil {
+				heads[r.Room] = Head{Seq: r.Seq, Epoch: r.State.Epoch, Closed: r.State.Closed}
+			}
+		}
+	}
+	return nil
 }

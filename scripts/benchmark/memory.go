@@ -37,7 +37,7 @@ func memoryCase(b *bench) error {
 		rest, attack = 2*time.Second, 8*time.Second
 	}
 	var rows table
-	rows.add("system", "at rest (MB)", "attacked by", "at most (MB)", "more (MB)", "of --memory + 64 MB", "others: p50 at rest (ms)", "attacked (ms)", "times", "pages read backward", "the server's core busy (%)")
+	rows.add("system", "at rest (MB)", "attacked by", "at most (MB)", "more (MB)", "of --memory + 64 MB", "others: p50 at rest (ms)", "attacked (ms)", "times", "pages read backward", "readers closed as slow", "the server's core busy (%)")
 	for _, form := range []struct {
 		name  string
 		start func() (*system, *process, error)
@@ -83,7 +83,7 @@ func memoryCase(b *bench) error {
 			}
 			more := m.most - m.rest
 			rows.add(form.name, mb(m.rest), by.name, mb(m.most), mb(more), fmt.Sprintf("%.0f %%", 100*float64(more)/float64(memoryFlag+64<<20)),
-				fmt.Sprintf("%.2f", millis(m.quiet)), fmt.Sprintf("%.2f", millis(m.busy)), fmt.Sprintf("%.1f", float64(m.busy)/float64(m.quiet)), fmt.Sprint(m.pages), fmt.Sprintf("%.0f", m.core))
+				fmt.Sprintf("%.2f", millis(m.quiet)), fmt.Sprintf("%.2f", millis(m.busy)), fmt.Sprintf("%.1f", float64(m.busy)/float64(m.quiet)), fmt.Sprint(m.pages), fmt.Sprint(m.closed), fmt.Sprintf("%.0f", m.core))
 		}
 	}
 	rows.print()
@@ -105,6 +105,7 @@ type attacked struct {
 	rest, most  int64         // bytes resident
 	quiet, busy time.Duration // median of an ack
 	pages       int64         // answers of history
+	closed      int64         // sessions that read and were closed all the same
 	core        float64       // percent of the server's core that was used
 }
 
@@ -114,7 +115,7 @@ func (s *system) attack(p *process, stuck, back int, rest, during time.Duration)
 	var group sync.WaitGroup
 	var faults errorList
 	quit := make(chan struct{})
-	var pages atomic.Int64
+	var pages, closed atomic.Int64
 	timed := &delays{}
 	run := func(f func() error) {
 		group.Go(func() {
@@ -131,11 +132,19 @@ func (s *system) attack(p *process, stuck, back int, rest, during time.Duration)
 	time.Sleep(rest)
 	m.quiet, m.rest = timed.take(), p.rss()
 	m.most = m.rest
-	for range stuck {
-		run(func() error { return readNothing(s.addr, quit) })
+	for i := range stuck {
+		run(func() error { return readNothing(s.addr, i, quit) })
 	}
 	for i := range back {
-		run(func() error { return readBackward(s.addr, i, quit, &pages) })
+		run(func() error {
+			for {
+				err := readBackward(s.addr, i, quit, &pages)
+				if !errors.Is(err, errClosed) {
+					return err
+				}
+				closed.Add(1)
+			}
+		})
 	}
 	w, before := newWatch(), s.each()
 	for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -147,7 +156,7 @@ func (s *system) attack(p *process, stuck, back int, rest, during time.Duration)
 		note("%d that read nothing, %d that read backward: %s used %.0f %% of the server's core", stuck, back, s.procs[i].name, share)
 		m.core += share
 	}
-	m.busy, m.pages = timed.take(), pages.Load()
+	m.busy, m.pages, m.closed = timed.take(), pages.Load(), closed.Load()
 	close(quit)
 	group.Wait()
 	if !p.alive() {
@@ -269,16 +278,16 @@ func (s *session) answer() ([]byte, error) {
 	}
 }
 
-// readNothing joins all full rooms from their beginning and reads none of it. When it is
-// closed as slow it begins again.
-func readNothing(addr string, quit <-chan struct{}) error {
+// readNothing joins all full rooms and reads none of what it asked for. When it has been
+// closed as slow it begins again. Equal reads are shared, so everybody asks for others.
+func readNothing(addr string, since int, quit <-chan struct{}) error {
 	for {
 		s, err := openSession(addr, "/ws", 4<<10)
 		if err != nil {
 			return err
 		}
 		for i := range fullRooms {
-			if err = s.send(`{"id":%d,"join":{"room":"%s","since":0}}`, i, fullRoom(i)); err != nil {
+			if err = s.send(`{"id":%d,"join":{"room":"%s","since":%d}}`, i, fullRoom(i), since%(fullMessages/2)); err != nil {
 				break
 			}
 		}
