@@ -10,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"roomcast/gateway/limit"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -234,10 +233,11 @@ func (f *feed) readHeadsOf(ctx context.Context, rooms []*room) (heads map[proto.
 	if err := f.nc.FlushWithContext(ctx); err != nil {
 		return nil, err
 	}
-	if !f.b.cfg.Memory.Take(limit.Pages, headBytes) {
-		return nil, errNoMemory()
+	free, err := f.b.roomForHeads(ctx)
+	if err != nil {
+		return nil, err
 	}
-	defer f.b.cfg.Memory.Add(limit.Pages, -headBytes)
+	defer free()
 	if len(rooms) == 1 {
 		heads = map[proto.Room]history.Head{rooms[0].name: {Closed: true}} // in any case ask the leader
 	} else {

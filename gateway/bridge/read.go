@@ -131,8 +131,16 @@ func (b *Bridge) read(q history.Query, done func(Page, error)) {
 	}, func() { answer(history.Page{}, errOverloaded()) })
 }
 
-// headBytes is about what reading heads needs while it is under way.
-const headBytes = history.MaxPageBytes + longestRecord
+// roomForHeads waits until there is memory to read heads with. Joins need it: they wait
+// where pages are refused.
+func (b *Bridge) roomForHeads(ctx context.Context) (free func(), err error) {
+	n := min(history.MaxPageBytes+longestRecord, int(b.cfg.Memory.Most()/8))
+	if !b.cfg.Memory.Await(ctx, limit.Pages, n) {
+		b.stat.refused.Add(1)
+		return nil, errNoMemory()
+	}
+	return func() { b.cfg.Memory.Add(limit.Pages, -n) }, nil
+}
 
 // readCounted reads a page with what it needs meanwhile taken from the budget.
 func (b *Bridge) readCounted(ctx context.Context, q history.Query) (history.Page, error) {

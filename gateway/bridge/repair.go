@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"roomcast/gateway/limit"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -177,10 +176,10 @@ func (f *feed) readHeads(names []proto.Room) {
 	f.b.stat.checks.Add(uint64(len(names)))
 	f.b.readers.do(func(ctx context.Context) {
 		var heads map[proto.Room]history.Head
-		err := errNoMemory()
-		if f.b.cfg.Memory.Take(limit.Pages, headBytes) {
+		free, err := f.b.roomForHeads(ctx)
+		if err == nil {
 			heads, err = f.b.log.Heads(ctx, names)
-			f.b.cfg.Memory.Add(limit.Pages, -headBytes)
+			free()
 		}
 		f.do.put(func() {
 			if err != nil {

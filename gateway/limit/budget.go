@@ -1,6 +1,10 @@
 package limit
 
-import "sync/atomic"
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
 
 // Use is what memory is held for. Every byte has one use and one owner, who gives it back.
 type Use uint8
@@ -56,6 +60,23 @@ func (b *Budget) Take(u Use, n int) bool {
 	}
 	return true
 }
+
+// Await takes n bytes as soon as they fit, or reports false when ctx ends before.
+func (b *Budget) Await(ctx context.Context, u Use, n int) bool {
+	for !b.Take(u, n) {
+		wait := time.NewTimer(awaitAgain)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return false
+		}
+	}
+	return true
+}
+
+// awaitAgain is how often Await looks.
+const awaitAgain = 5 * time.Millisecond
 
 // Has reports whether n bytes would fit now.
 func (b *Budget) Has(u Use, n int) bool {

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"context"
 	"sync"
 	"testing"
 )
@@ -20,6 +21,23 @@ func TestNoUseTakesMoreThanHalfOfTheBudget(t *testing.T) {
 	b.Add(Messages, -400)
 	if b.Full() || b.Used(Messages) != 0 || b.Used(Rings) != 50 || b.Used(Pages) != 500 {
 		t.Errorf("messages %d, rings %d, pages %d; want 0, 50, 500", b.Used(Messages), b.Used(Rings), b.Used(Pages))
+	}
+}
+
+func TestAwaitTakesWhatIsGivenBack(t *testing.T) {
+	b := NewBudget(100)
+	b.Add(Pages, 50)
+	ctx, cancel := context.WithCancel(t.Context())
+	got := make(chan bool)
+	go func() { got <- b.Await(ctx, Pages, 10) }()
+	b.Add(Pages, -10)
+	if !<-got || b.Used(Pages) != 50 {
+		t.Errorf("%d bytes are taken after waiting, want 50", b.Used(Pages))
+	}
+	go func() { got <- b.Await(ctx, Pages, 10) }()
+	cancel()
+	if <-got || b.Used(Pages) != 50 {
+		t.Errorf("%d bytes are taken after waiting in vain, want 50", b.Used(Pages))
 	}
 }
 

@@ -44,11 +44,11 @@ func TestHistoryAskedTogether(t *testing.T) {
 // share end with a reason. What the others do is not touched.
 func TestUnfinishedMessagesAreBounded(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
-		memory := limit.NewBudget(2 << 20)
+		memory := limit.NewBudget(8 << 20)
 		g := start(t, portable, func(s *settings) { s.session.Hub.Memory = memory; s.loop.Loops = 1 })
 		room := fmt.Sprintf("half_%d", time.Now().UnixNano())
 		var clients []*client
-		for range 40 {
+		for range 70 {
 			c := g.text("/room/" + room + "/")
 			c.write(maskedFrame(0x81, strings.Repeat("x", 60_000))[:40_000])
 			clients = append(clients, c)
@@ -57,7 +57,7 @@ func TestUnfinishedMessagesAreBounded(t *testing.T) {
 			return g.sum(func(ss *session.Sessions) uint64 { return ss.Stats().Closes(proto.CloseShed) })
 		}
 		eventually(t, "sessions to be closed for want of memory", func() bool { return closes() > 0 })
-		most := int64(1 << 20)
+		most := int64(4 << 20)
 		if used := memory.Used(limit.Messages); used > most || used < most/2 {
 			t.Errorf("%d bytes of unfinished messages are counted, want about %d", used, most)
 		}
@@ -74,9 +74,9 @@ func TestUnfinishedMessagesAreBounded(t *testing.T) {
 		eventually(t, "the memory to be given back", func() bool { return memory.Used(limit.Messages) == 0 })
 
 		var halves []net.Conn
-		for range 200 {
+		for range 250 {
 			c := g.connect()
-			c.write([]byte("GET /room/lobby/ HTTP/1.1\r\nCookie: " + strings.Repeat("x", 4000)))
+			c.write([]byte("GET /room/lobby/ HTTP/1.1\r\nCookie: " + strings.Repeat("x", 12_000)))
 			halves = append(halves, c.nc)
 		}
 		eventually(t, "requests to be refused for want of memory", func() bool {
