@@ -14,6 +14,7 @@ step() { printf '\n== %s\n' "$*"; }
 
 step tools
 missing=
+PATH=$PATH:/usr/sbin:/sbin # where Debian keeps servers
 need() { # command package
     command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
@@ -24,6 +25,10 @@ need ip iproute2
 need nft nftables
 need unshare util-linux
 need strace strace
+need nginx nginx-light
+need haproxy haproxy
+need apache2 apache2
+need caddy caddy
 need gcc gcc # for the race detector
 if [ -n "$missing" ]; then
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
@@ -32,8 +37,14 @@ if [ -n "$missing" ]; then
     fi
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
+    # The tests start servers of their own; those of the packages must not start.
+    policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then policy=; else printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"; fi
+    installed=true
     # shellcheck disable=SC2086 # a list of names
-    apt-get install -qq --no-install-recommends $missing >/dev/null
+    apt-get install -qq --no-install-recommends $missing >/dev/null || installed=false
+    [ -z "$policy" ] || rm "$policy"
+    $installed
 fi
 go version
 

@@ -4,6 +4,10 @@ package web_test
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +62,39 @@ func TestTwoBrowsersTalk(t *testing.T) {
 	}
 	if got := eval[string](ann, `document.querySelector("#log .note").lastChild.textContent`); got != "【Connected】" {
 		t.Errorf("the first note is %q", got)
+	}
+}
+
+// The page works below any path: where the gateway is told so, and where a proxy removes
+// the path and keeps its connections to the gateway.
+func TestPageBelowAPath(t *testing.T) {
+	t.Parallel()
+	told, plain := startGateway(t, "--path-prefix", "/chat"), startGateway(t)
+	pool := &http.Transport{MaxIdleConnsPerHost: 1}
+	proxy := &httputil.ReverseProxy{Transport: pool, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: plain.addr})
+		r.SetXForwarded()
+		r.Out.Host = r.In.Host
+	}}
+	front := httptest.NewServer(http.StripPrefix("/chat", proxy))
+	t.Cleanup(func() { front.Close(); pool.CloseIdleConnections() })
+	for _, g := range []*gateway{told, {addr: strings.TrimPrefix(front.URL, "http://")}} {
+		ann, bob := openTab(t).open(g, "/chat/room/below/"), openTab(t).open(g, "/chat/?group=below")
+		ann.say("hello")
+		bob.shows("hello")
+		bob.do(chromedp.Focus(chromedp.CSS("#room")))
+		bob.insert("另外")
+		bob.enter()
+		bob.wait(`document.querySelector("#title").textContent === "另外"`)
+		if got := eval[string](bob, `decodeURIComponent(location.pathname + location.search)`); got != "/chat/?group=另外" {
+			t.Errorf("the address of another room is %s", got)
+		}
+		eve := openTab(t).open(g, "/chat/room/另外")
+		eve.say("in here")
+		bob.shows("in here")
+		if got := eval[string](eve, `getComputedStyle(document.querySelector(".brand img")).display + document.querySelector(".brand img").naturalWidth`); strings.HasSuffix(got, "k0") {
+			t.Errorf("the icon is not there: %s", got)
+		}
 	}
 }
 

@@ -80,7 +80,7 @@ func (g *gateway) start() {
 			return false
 		}
 		r.Body.Close()
-		return r.StatusCode == http.StatusOK
+		return r.StatusCode < http.StatusInternalServerError // with --path-prefix the page is elsewhere
 	})
 }
 

@@ -48,15 +48,23 @@ type process struct {
 	url chan string // the address of a gateway's banner
 }
 
-// start runs a program with the given environment beside PATH; it is killed when the
-// test ends.
+// start runs a program of ours with the given environment beside PATH; it is killed when
+// the test ends.
 func start(t *testing.T, env []string, program string, args ...string) *process {
 	t.Helper()
 	dir, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, name: program, cmd: exec.Command(filepath.Join(dir, program), args...), done: make(chan error, 1), url: make(chan string, 1)}
+	return launch(t, env, filepath.Join(dir, program), args...)
+}
+
+// launch is start for any program, which may start others.
+func launch(t *testing.T, env []string, path string, args ...string) *process {
+	t.Helper()
+	program := filepath.Base(path)
+	p := &process{t: t, name: program, cmd: exec.Command(path, args...), done: make(chan error, 1), url: make(chan string, 1)}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its workers go with it
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	r, w := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = w, w
@@ -76,7 +84,7 @@ func start(t *testing.T, env []string, program string, args ...string) *process 
 		p.done <- err
 	}()
 	t.Cleanup(func() {
-		p.cmd.Process.Kill()
+		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		<-p.done
 		if t.Failed() {
 			t.Logf("%s said:\n%s", program, p.said())
