@@ -21,6 +21,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"roomcast/gateway/server"
 	"roomcast/gateway/wire/wiretest"
 )
 
@@ -331,6 +332,30 @@ func TestHealthChecksOfProxies(t *testing.T) {
 			t.Errorf("%.20q: got %v, %v, want 2xx", request, resp, err)
 		}
 		conn.Close()
+	}
+}
+
+// A proxy must be the first to close a connection that it keeps: otherwise it sends
+// requests to a closed one. By default the gateway keeps one for longer than Caddy does.
+func TestHTTPIdleTime(t *testing.T) {
+	if got := server.DefaultConfig().HTTPIdleTime; got <= 2*time.Minute {
+		t.Errorf("by default connections are kept for %v, want more than 2m", got)
+	}
+	base := serve(t, "--http-idle-time", "1s")
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	ask(t, conn, r, "GET /icon.svg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	begun := time.Now()
+	if _, err := r.ReadByte(); err != io.EOF || time.Since(begun) < 900*time.Millisecond {
+		t.Errorf("got %v after %v, want the end after 1s", err, time.Since(begun))
 	}
 }
 
