@@ -87,7 +87,15 @@ func rooms(b *bench) error {
 	if err != nil {
 		return err
 	}
-	err = b.versus(&rows, "500 × 10, --sync "+b.sync, []*system{ref, all}, []int{0, 0}, 5000, 500, 1, 0)
+	systems := []*system{ref, all}
+	if b.thin {
+		thin, err := b.newThin(1)
+		if err != nil {
+			return err
+		}
+		systems = append(systems, thin)
+	}
+	err = b.versus(&rows, "500 × 10, --sync "+b.sync, systems, make([]int, len(systems)), 5000, 500, 1, 0)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,9 @@ type bench struct {
 	sync   string // when the log is written through to the disk
 	only   string // the one part to measure; "" = all
 	flags  string // further flags of the gateway
+
+	thin     bool // measure the services apart too
+	accounts bool // NATS has the accounts of scripts/nats.conf
 }
 
 // cases are the commands, in the order in which help lists them.
@@ -90,6 +93,8 @@ func (b *bench) parse(args []string) error {
 	f.StringVar(&b.sync, "sync", "always", "when the log reaches the disk: always, or an interval")
 	f.StringVar(&b.only, "only", "", `fanout: only hot or sparse; ingest: only one stream, such as "R1, sync 2m"`)
 	f.StringVar(&b.flags, "gateway-flags", "", "further flags of the gateway, separated by spaces")
+	f.BoolVar(&b.thin, "thin", false, "rooms: also measure gateway, roomsvc and NATS as processes of their own")
+	f.BoolVar(&b.accounts, "accounts", false, "rooms -thin, fanout, storm: NATS has the accounts and users of scripts/nats.conf")
 	f.IntVar(&millionGateways, "gateways", 52, "million: gateways")
 	f.IntVar(&millionMembers, "members", 19400, "million: members of each gateway")
 	if err := f.Parse(args); err != nil {

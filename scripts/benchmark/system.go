@@ -63,7 +63,7 @@ func (b *bench) newThin(gateways int) (*system, error) {
 	}
 	sys := &system{name: "gateway alone", addr: addr(8001), procs: append(procs, svc)}
 	for i := range gateways {
-		args := append(b.gatewayArgs(addr(8001+i), addr(9101+i)), "--nats", natsURL(0))
+		args := append(b.gatewayArgs(addr(8001+i), addr(9101+i)), append(b.login("gateway"), "--nats", natsURL(0))...)
 		p, err := b.start(serverCore, fmt.Sprintf("gateway%d", i+1), "gateway", args...)
 		if err != nil {
 			return nil, err
@@ -78,20 +78,55 @@ func (b *bench) newThin(gateways int) (*system, error) {
 
 func natsURL(i int) string { return "nats://" + addr(4222+i) }
 
+// login returns the flags by which a service authenticates to NATS.
+func (b *bench) login(user string) []string {
+	if !b.accounts {
+		return nil
+	}
+	return []string{"--user", user, "--password", benchPassword, "--inbox-prefix", map[string]string{"gateway": "_INBOX_gw", "roomsvc": "_INBOX_roomsvc"}[user]}
+}
+
+const benchPassword = "password-for-the-benchmark"
+
+// shipped copies the shipped configuration to where the servers find it, and sets its
+// variables.
+func (b *bench) shipped() error {
+	conf, err := os.ReadFile("scripts/nats.conf")
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"SERVER_NAME", "GATEWAY_PASSWORD", "ROOMSVC_PASSWORD", "OPERATOR_PASSWORD", "ADMIN_PASSWORD"} {
+		if err := os.Setenv("NATS_"+name, benchPassword); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(b.dir, "shipped.conf"), conf, 0o600)
+}
+
 // startNATS starts n servers, one alone or a cluster of three, with the mapping of
 // room.* to partitions.
 func (b *bench) startNATS(n int, sync string) ([]*process, error) {
 	var procs []*process
+	rooms, include := fmt.Sprintf("mappings { %q: %q }", proto.SubjectAnyRoom, proto.MapTo), ""
+	if b.accounts {
+		include = "include shipped.conf\n"
+		if err := b.shipped(); err != nil {
+			return nil, err
+		}
+	}
 	for i := range n {
 		dir := filepath.Join(b.dir, fmt.Sprintf("nats%d-of-%d-%s", i, n, sync))
-		conf := fmt.Sprintf(`
+		if b.accounts {
+			rooms = fmt.Sprintf("http: %q", addr(8300+i))
+		}
+		conf := include + fmt.Sprintf(`
 server_name: n%d
 listen: "%s"
 jetstream { store_dir: %q, sync_interval: %s, max_mem: 1G, max_file: 50G }
-mappings { %q: %q }
+%s
 write_deadline: "10s"
 max_pending: 256MB
-`, i, addr(4222+i), dir, quoted(sync), proto.SubjectAnyRoom, proto.MapTo)
+`, i, addr(4222+i), dir, quoted(sync), rooms)
 		if n > 1 {
 			conf += fmt.Sprintf("cluster { name: bench, listen: \"%s\", routes: [nats://%s, nats://%s, nats://%s] }\n",
 				addr(6222+i), addr(6222), addr(6223), addr(6224))
@@ -124,8 +159,8 @@ func quoted(sync string) string {
 // startRoomsvc starts the i-th roomsvc, and waits until it says that it is ready.
 func (b *bench) startRoomsvc(i int, nats []*process, replicas int, sync string) (*process, error) {
 	p, err := b.start(serverCore, fmt.Sprintf("roomsvc%d", i), "roomsvc",
-		"--nats", natsURL(i%len(nats)), "--ops-listen", addr(9200+i), "--log-level", "warn",
-		"--replicas", fmt.Sprint(replicas), "--sync", sync)
+		append(b.login("roomsvc"), "--nats", natsURL(i%len(nats)), "--ops-listen", addr(9200+i), "--log-level", "warn",
+			"--replicas", fmt.Sprint(replicas), "--sync", sync)...)
 	if err != nil {
 		return nil, err
 	}
