@@ -89,6 +89,9 @@ done
 
 # The standalone and the divided form are tried by go test ./scripts/smoke.
 step compose
+set -a
+eval "$(scripts/passwords.sh)"
+set +a
 if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 && docker compose pull -q nats 2>/dev/null; then
     export COMPOSE_PROJECT_NAME=roomcast-check # its volume goes afterwards, nobody's log with it
     trap 'docker compose down -v --rmi local >/dev/null 2>&1' EXIT

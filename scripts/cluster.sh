@@ -3,19 +3,14 @@
 #
 # A whole cluster on this machine: three NATS servers with three copies of every message,
 # two roomsvc, three gateways. Kill any of them with the pid that status shows: nothing that
-# was acknowledged is lost, and up starts it again. Data, logs and pid files are in
-# roomcast-data/cluster, or CLUSTER_DIR.
+# was acknowledged is lost, and up starts it again. Data, logs, pid files and the passwords
+# of the NATS users are in roomcast-data/cluster, or CLUSTER_DIR.
 set -eu
 cd "$(dirname "$0")/.."
 dir=${CLUSTER_DIR:-roomcast-data/cluster}
 bin=bin
 names="nats1 nats2 nats3 roomsvc1 roomsvc2 gateway1 gateway2 gateway3"
 nats=nats://127.0.0.1:4222,nats://127.0.0.1:4223,nats://127.0.0.1:4224
-
-# For trying out: everything listens on the loopback interface only.
-: "${NATS_GATEWAY_PASSWORD:=gateway-try-out}" "${NATS_ROOMSVC_PASSWORD:=roomsvc-try-out}"
-: "${NATS_OPERATOR_PASSWORD:=operator-try-out}"
-export NATS_GATEWAY_PASSWORD NATS_ROOMSVC_PASSWORD NATS_OPERATOR_PASSWORD
 
 running() { # name
     [ -s "$dir/$1.pid" ] && kill -0 "$(cat "$dir/$1.pid")" 2>/dev/null
@@ -29,8 +24,17 @@ start() { # name command...
     echo $! >"$dir/$name.pid"
 }
 
+# passwords makes the passwords of the NATS users once, and sets them.
+passwords() {
+    [ -s "$dir/passwords" ] || (umask 077 && scripts/passwords.sh >"$dir/passwords")
+    set -a
+    . "$dir/passwords"
+    set +a
+}
+
 configure() { # number
-    cp scripts/nats.conf "$dir/shipped.conf"
+    umask 077
+    peer=nats://route:$NATS_ROUTE_PASSWORD@127.0.0.1
     cat >"$dir/nats$1.conf" <<CONF
 include shipped.conf
 listen: "127.0.0.1:$((4221 + $1))"
@@ -39,7 +43,8 @@ jetstream { store_dir: "$dir/nats$1", sync_interval: always }
 cluster {
   name: roomcast
   listen: "127.0.0.1:$((6221 + $1))"
-  routes: ["nats://127.0.0.1:6222", "nats://127.0.0.1:6223", "nats://127.0.0.1:6224"]
+  authorization { user: route, password: \$NATS_ROUTE_PASSWORD }
+  routes: ["$peer:6222", "$peer:6223", "$peer:6224"]
 }
 CONF
 }
@@ -63,6 +68,8 @@ ready() { # name command...
 up() {
     mkdir -p "$dir"
     dir=$(cd "$dir" && pwd)
+    passwords
+    cp scripts/nats.conf "$dir/shipped.conf"
     go build -o "$bin/" ./gateway ./roomsvc
     go build -o "$bin/nats-server" github.com/nats-io/nats-server/v2
     for n in 1 2 3; do
@@ -81,6 +88,7 @@ up() {
     for n in 1 2; do ready roomsvc$n "$bin/roomsvc" ready --ops-listen "127.0.0.1:$((9090 + n))"; done
     for n in 1 2 3; do ready gateway$n "$bin/gateway" ready --ops-listen "127.0.0.1:$((9099 + n))"; done
     status
+    echo "a NATS client: nats --user operator --password $NATS_OPERATOR_PASSWORD sub 'room.out.>'"
     echo "open http://127.0.0.1:8000/ and http://127.0.0.1:8001/, then kill what you like"
 }
 

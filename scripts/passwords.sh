@@ -1,0 +1,10 @@
+#!/bin/sh
+# usage: scripts/passwords.sh >.env
+#
+# Prints random passwords for the NATS users of docker-compose.yml and scripts/cluster.sh,
+# as lines of an environment file. There are no passwords that everybody knows.
+set -eu
+for user in GATEWAY ROOMSVC OPERATOR ADMIN ROUTE; do
+    # The first character is a letter, since nats.conf takes 4711 for a number.
+    printf 'NATS_%s_PASSWORD=p%s\n' "$user" "$(head -c 18 /dev/urandom | od -An -tx1 | tr -d ' \n')"
+done
