@@ -122,6 +122,11 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 		return err
 	}
 	defer inside.stop()
+	if !e.Service.Change("history-bytes") {
+		if e.Service.MaxBytes, err = inside.historyBytes(ctx); err != nil {
+			return err
+		}
+	}
 
 	e.Service.Dial, e.Service.Keys, e.Service.Log, e.Service.Metrics = inside.dialer(userService), s.server.Keys, log, reg
 	e.Service.Instance, e.Service.Version = s.server.ID, daemon.SemVer()

@@ -9,7 +9,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.IntVar(&c.Replicas, "replicas", c.Replicas, "keep the log on this `number` of NATS servers, 1 to 5; 3 survive the loss of one")
 	flags.IntVar(&c.HistoryPerRoom, "history-per-room", c.HistoryPerRoom, "keep this `number` of messages of each room")
 	flags.DurationVar(&c.HistoryAge, "history-age", c.HistoryAge, "keep messages for this `time`; a room quiet for longer begins anew at 1")
-	flags.Int64Var(&c.MaxBytes, "history-bytes", c.MaxBytes, "keep at most so many `bytes` of all rooms together, dropping the oldest; 0 = as much as the disk takes")
+	flags.Int64Var(&c.MaxBytes, "history-bytes", c.MaxBytes, "keep at most this number of `bytes` of all rooms together, dropping the oldest; 0 = as much as NATS may store; without --nats half of the free disk unless given")
 	flags.DurationVar(&c.Commit, "commit-timeout", c.Commit, "refuse a message as unavailable if the log has not taken it within this `time`")
 	flags.DurationVar(&c.Lease, "lease", c.Lease, "take over the rooms of an instance that gave no sign of life for this `time`, 1s to 1m")
 	flags.StringArrayVar(&c.CloseWords, "close-word", c.CloseWords, "close the connection of whoever sends exactly this `text`, and show it to nobody; repeatable, \"\" for none")

@@ -214,8 +214,8 @@ func openSession(addr, path string, buffer int) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: roomcast.v1\r\n\r\n", path)
+	fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: roomcast.v1\r\n\r\n", path, addr)
 	s := &session{nc: nc, r: bufio.NewReaderSize(nc, 64<<10)}
 	nc.SetReadDeadline(time.Now().Add(10 * time.Second))
 	answer, err := http.ReadResponse(s.r, nil)

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+)
+
+// historyBytes returns the --history-bytes of a standalone gateway that was given none: what
+// its log has, or for a new log half of the disk's free space. So the oldest messages are
+// dropped before the disk is full, whatever the number of rooms and of those who speak.
+func (n *embedded) historyBytes(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	nc, err := n.dialer(userService)("gateway/disk")
+	if err != nil {
+		return 0, fmt.Errorf("look for the log: %w", err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return 0, fmt.Errorf("look for the log: %w", err)
+	}
+	s, err := js.Stream(ctx, proto.StreamName)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		// NATS stores at most three quarters of what was free when it started.
+		return n.server.JetStreamConfig().MaxStore / 3 * 2, nil
+	case err != nil:
+		return 0, fmt.Errorf("look for the log: %w", err)
+	}
+	return max(s.CachedInfo().Config.MaxBytes, 0), nil
+}
