@@ -275,13 +275,19 @@ func (b *Bridge) Read(q history.Query, done func(Page, error)) { b.read(q, done)
 // which is copied, origin the session that does not want it back.
 func (b *Bridge) Signal(room proto.Room, json []byte, origin string) {
 	f := b.feedOf(room)
-	if f.loud.Add(1) > maxSignals {
+	size := len(json) + requestBytes
+	if f.loud.Add(1) > maxSignals || !b.cfg.Memory.Take(limit.Says, size) {
 		f.loud.Add(-1)
 		b.stat.refused.Add(1)
 		return
 	}
 	json = bytes.Clone(json)
-	f.do.put(func() { f.signal(room, json, origin) })
+	if !f.do.put(func() {
+		f.signal(room, json, origin)
+		b.cfg.Memory.Add(limit.Says, -size)
+	}) {
+		b.cfg.Memory.Add(limit.Says, -size)
+	}
 }
 
 // Joined tells those present who has come. A room with much coming and going, or with

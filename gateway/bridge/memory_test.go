@@ -166,3 +166,22 @@ func TestRoomsBeyondTheLimitAreRefused(t *testing.T) {
 		})
 	}
 }
+
+func TestSignalsAreLetGoWhileThereIsNoMemory(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	own(t, s)
+	memory := limit.NewBudget(8 << 20)
+	a := open(t, s, "a", func(c *bridge.Config) { c.Memory = memory })
+	room := proto.MustRoom("lobby")
+	joined := make(chan error, 1)
+	a.Follow(room, a, func(_ history.Head, err error) { joined <- err })
+	if err := <-joined; err != nil {
+		t.Fatal(err)
+	}
+	memory.Add(limit.Says, 4<<20)
+	a.Signal(room, []byte(`{"let":"go"}`), "")
+	memory.Add(limit.Says, -4<<20)
+	a.Signal(room, []byte(`{"room":"lobby"}`), "")
+	a.seesThese(t, room, `{"room":"lobby"}`)
+	eventually(t, "the memory to be given back", func() bool { return memory.Used(limit.Says) == 0 })
+}

@@ -7,9 +7,12 @@ import (
 	"roomcast/proto/history"
 )
 
-// maxHeld bounds how many records of one room wait for a hole before them to be filled.
-// What comes beyond that is read from the log later.
-const maxHeld = 256
+// Bounds of the records of one room that wait for a hole before them to be filled: their
+// number, and the bytes of their payloads. What comes beyond is read from the log later.
+const (
+	maxHeld      = 256
+	maxHeldBytes = 1 << 20
+)
 
 // tail is the delivery rule for one room: of what arrives, which may repeat, come in any
 // order and lack any part, it shows every record once and in order.
@@ -62,9 +65,18 @@ func (t *tail) hold(r proto.Record) {
 		}
 		return min(1, int(h.Seq-seq))
 	})
-	if !found && len(t.held) < maxHeld {
+	if !found && t.holds(r) {
 		t.held = slices.Insert(t.held, i, r)
 	}
+}
+
+// holds reports whether there is room to hold one more.
+func (t *tail) holds(r proto.Record) bool {
+	bytes := len(r.Payload)
+	for i := range t.held {
+		bytes += len(t.held[i].Payload)
+	}
+	return len(t.held) < maxHeld && bytes <= maxHeldBytes
 }
 
 // release shows what was held for the records that have been shown since.

@@ -72,3 +72,19 @@ func TestTailBegins(t *testing.T) {
 		t.Errorf("shown %v, behind %v", shown, tail.behind())
 	}
 }
+
+// What waits for a hole to be filled is bounded in bytes, and what is not held is still
+// known to exist.
+func TestTailHoldsFewBytes(t *testing.T) {
+	var tail tail
+	tail.begin(history.Head{Seq: 1, Epoch: "e1"}, nil)
+	large := make([]byte, maxHeldBytes/4)
+	for seq := uint64(3); seq < 20; seq++ {
+		r := rec("e1", seq)
+		r.Payload = large
+		tail.take(r, func(proto.Record) { t.Fatalf("%d is shown before 2", seq) })
+	}
+	if len(tail.held) != 4 || tail.reach != 19 {
+		t.Errorf("%d records are held, %d is known to exist; want 4, 19", len(tail.held), tail.reach)
+	}
+}

@@ -17,7 +17,7 @@ const (
 	Pages                 // parts of the log for catch-ups and history, and room for those being read
 	Messages              // messages that have come in part, or wait because their sender is held back
 	Handshakes            // requests that have come in part, and TLS handshakes
-	Says                  // messages that wait to be stored
+	Says                  // messages that wait to be stored, and signals that wait to be sent
 	Rooms                 // what a room costs that is followed
 	uses
 )
