@@ -172,7 +172,8 @@ var chromium = sync.OnceValues(func() (context.Context, error) {
 		return nil, fmt.Errorf("these tests drive a browser and there is none: install chromium (apt-get install chromium)")
 	}
 	flags := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", "en-US"))
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", "en-US"),
+		chromedp.Flag("ignore-certificate-errors", true)) // those of tests are signed by nobody
 	ctx, _ := chromedp.NewExecAllocator(context.Background(), flags...)
 	ctx, closeBrowser = chromedp.NewContext(ctx)
 	return ctx, chromedp.Do(ctx)
@@ -274,7 +275,13 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 // open goes to the page of a room and waits until it is connected.
 func (p *tab) open(g *gateway, path string) *tab {
 	p.t.Helper()
-	p.do(chromedp.Navigate("http://" + g.addr + path))
+	return p.openAt("http://" + g.addr + path)
+}
+
+// openAt is open for any address.
+func (p *tab) openAt(url string) *tab {
+	p.t.Helper()
+	p.do(chromedp.Navigate(url))
 	p.wait(`document.body.dataset.state === "open"`)
 	return p
 }
