@@ -19,8 +19,9 @@ type Fence struct {
 	Age    time.Duration // since the marker was acknowledged
 }
 
-// ErrFence is returned if another instance has taken the partition.
-var ErrFence = errors.New("another instance has taken the partition")
+// ErrFence is returned if the owner's marker is not the newest one of its partition: another
+// instance has taken the partition, or the marker was removed, as by a purge of the log.
+var ErrFence = errors.New("the partition's marker is another one, or is gone")
 
 // Newest is what an owner reads of a room when it begins to serve it.
 type Newest struct {
@@ -38,7 +39,7 @@ const damageTries = 5
 // until a replica answers that has come as far as the fence, or ctx ends.
 func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, err error) {
 	own := proto.OwnSubject(room.Partition())
-	damage := 0
+	damage, gone := 0, goneMarker(0)
 	err = until(ctx, func() error {
 		got, upTo, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{room.LogSubject(), own}})
 		if errors.Is(err, errDamaged) {
@@ -53,7 +54,7 @@ func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, e
 		}
 		marker, last := take(got, own)
 		switch {
-		case marker.seq > f.Marker:
+		case marker.seq > f.Marker, gone.is(marker, f.Marker, max(f.Marker, f.Floor), upTo):
 			return ErrFence
 		case marker.seq < f.Marker || upTo < f.Floor:
 			return errStale
@@ -65,6 +66,21 @@ func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, e
 		return Newest{}, fmt.Errorf("read newest record: %w", err)
 	}
 	return n, nil
+}
+
+// goneMarker decides whether an owner's marker was removed from the stream. It counts the
+// answers without any message, which do not tell how far the replica has come: it believes
+// several, because another replica may answer each time.
+type goneMarker int
+
+func (g *goneMarker) is(marker stored, want, floor, upTo uint64) bool {
+	if marker.seq >= want {
+		return false
+	}
+	if marker.seq == 0 && upTo == 0 {
+		*g++
+	}
+	return upTo >= floor || *g >= damageTries
 }
 
 // until calls try until it returns anything but errStale, or ctx ends.

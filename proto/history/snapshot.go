@@ -29,7 +29,7 @@ func (l *Log) Snapshot(ctx context.Context, room proto.Room) (proto.Snapshot, bo
 func (l *Log) SnapshotBehind(ctx context.Context, room proto.Room, marker uint64) (proto.Snapshot, bool, error) {
 	own := proto.StateOwnSubject(room.Partition())
 	var snapshot proto.Snapshot
-	found := false
+	found, gone := false, goneMarker(0)
 	err := until(ctx, func() error {
 		got, upTo, err := l.directOf(ctx, proto.StateStream, request{MultiLast: []string{room.StateSubject(), own}})
 		if err != nil {
@@ -37,7 +37,7 @@ func (l *Log) SnapshotBehind(ctx context.Context, room proto.Room, marker uint64
 		}
 		mine, last := take(got, own)
 		switch {
-		case mine.seq > marker:
+		case mine.seq > marker, gone.is(mine, marker, marker, upTo):
 			return ErrFence
 		case mine.seq < marker || upTo < marker:
 			return errStale

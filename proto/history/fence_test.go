@@ -1,0 +1,47 @@
+package history_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+	"roomcast/proto/history/historytest"
+)
+
+// An owner whose marker was removed from the log learns that at once: nothing that it waits
+// for would bring the marker back.
+func TestRemovedMarkerVoidsTheFence(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	room := s.Room("lobby", "e1")
+	room.Append(3)
+	js, err := jetstream.New(s.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	marker, err := js.Publish(t.Context(), proto.OwnSubject(room.Name.Partition()), []byte("me"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := history.New(s.Conn(), nil)
+	fence := history.Fence{Marker: marker.Sequence, Floor: marker.Sequence}
+	if n, err := log.Newest(t.Context(), room.Name, fence); err != nil || n.Record.Seq != 3 {
+		t.Fatalf("got seq %d, %v, want 3", n.Record.Seq, err)
+	}
+	stream, err := js.Stream(t.Context(), proto.StreamName)
+	if err == nil {
+		err = stream.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := log.Newest(ctx, room.Name, fence); !errors.Is(err, history.ErrFence) {
+		t.Errorf("got %v, want %v", err, history.ErrFence)
+	}
+}
