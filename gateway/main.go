@@ -101,6 +101,7 @@ func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
 	if err := tryListen("--listen", s.server.Listen, ""); err != nil {
 		return err
 	}
+	defer boundGarbage(s.server.Memory)()
 	reg := daemon.NewRegistry()
 	s.server.Log, s.server.Metrics = log, reg
 	run := form(s.runStandalone)
