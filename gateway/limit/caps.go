@@ -17,14 +17,15 @@ type CapsConfig struct {
 	PerSecond  int // new ones, with as much burst; 0 = no limit
 }
 
-// Caps counts a gateway's connections. It is safe for concurrent use: loops share it,
-// and meet only where two peers' addresses fall into one of its shards.
+// Caps counts a gateway's connections. It is safe for concurrent use. The loops share it,
+// and wait for one another only where two addresses fall into one of its shards.
 type Caps struct {
-	cfg    CapsConfig
-	open   atomic.Int64
-	start  time.Time
-	shards [64]shard
-	seed   maphash.Seed
+	cfg     CapsConfig
+	open    atomic.Int64
+	refused atomic.Uint64
+	start   time.Time
+	shards  [64]shard
+	seed    maphash.Seed
 
 	mu     sync.Mutex
 	coming Bucket // of new connections; guarded by mu
@@ -40,26 +41,36 @@ func NewCaps(cfg CapsConfig) *Caps {
 	return &Caps{cfg: cfg, start: time.Now(), seed: maphash.MakeSeed()}
 }
 
-// Open counts a connection in, or returns why it may not be. Each Open that returned
-// nil is followed by one Close.
+// Open counts a connection in, or returns why it is refused. One Close must follow each
+// Open that returned nil. A connection that another limit refuses takes nothing of the
+// rate, which all addresses share.
 func (c *Caps) Open(peer netip.Addr, now time.Time) *proto.Refusal {
+	r := c.admit(peer, now)
+	if r != nil {
+		c.refused.Add(1)
+	}
+	return r
+}
+
+func (c *Caps) admit(peer netip.Addr, now time.Time) *proto.Refusal {
+	key := group(peer)
+	s := c.shard(key)
+	if c.cfg.PerAddress > 0 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if n := s.count[key]; n >= c.cfg.PerAddress {
+			return proto.Refuse(proto.TooMany, "your address has %d open connections, and the limit is %d", n, c.cfg.PerAddress)
+		}
+	}
 	if c.open.Add(1) > int64(c.cfg.Total) && c.cfg.Total > 0 {
 		c.open.Add(-1)
-		return proto.Refuse(proto.TooMany, "this server has as many connections as it takes; try again later")
+		return proto.Refuse(proto.TooMany, "this server has as many connections as it serves; try again later")
 	}
 	if wait := c.arrive(now); wait > 0 {
 		c.open.Add(-1)
 		return proto.Refuse(proto.TooMany, "too many connections are being opened; try again in a moment").After(wait)
 	}
 	if c.cfg.PerAddress > 0 {
-		key := group(peer)
-		s := c.shard(key)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.count[key] >= c.cfg.PerAddress {
-			c.open.Add(-1)
-			return proto.Refuse(proto.TooMany, "%d connections are open from your address, which is all it may have", s.count[key])
-		}
 		if s.count == nil {
 			s.count = make(map[netip.Addr]int)
 		}
@@ -84,6 +95,9 @@ func (c *Caps) Close(peer netip.Addr) {
 
 // Count returns how many connections are open.
 func (c *Caps) Count() int { return int(c.open.Load()) }
+
+// Refused returns how many connections Open has refused.
+func (c *Caps) Refused() uint64 { return c.refused.Load() }
 
 func (c *Caps) arrive(now time.Time) time.Duration {
 	if c.cfg.PerSecond <= 0 {

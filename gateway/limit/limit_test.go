@@ -113,3 +113,55 @@ func equal(a, b []bool) bool {
 	}
 	return len(a) == len(b)
 }
+
+// An address that is refused for its own limit takes nothing of the rate that all share.
+func TestRefusedAddressTakesNothingOfTheRate(t *testing.T) {
+	c := NewCaps(CapsConfig{PerAddress: 2, PerSecond: 10})
+	greedy, other := netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("198.51.100.1")
+	now := c.start.Add(time.Second)
+	for i := range 100 {
+		if r := c.Open(greedy, now); (r == nil) != (i < 2) {
+			t.Fatalf("connection %d of one address: got %v", i, r)
+		}
+	}
+	for i := range 8 {
+		if r := c.Open(other, now); (r == nil) != (i < 2) {
+			t.Errorf("connection %d of another address: got %v", i, r)
+		}
+	}
+	if got := c.Refused(); got != 98+6 {
+		t.Errorf("got %d refused, want 104", got)
+	}
+	if got := c.Count(); got != 4 {
+		t.Errorf("got %d open, want 4", got)
+	}
+}
+
+// A refusal for the rate counts nobody in.
+func TestRefusalForTheRateCountsNobodyIn(t *testing.T) {
+	c := NewCaps(CapsConfig{PerAddress: 10, Total: 10, PerSecond: 1})
+	peer := netip.MustParseAddr("203.0.113.9")
+	now := c.start.Add(time.Second)
+	for i := range 5 {
+		if r := c.Open(peer, now); (r == nil) != (i == 0) {
+			t.Errorf("connection %d: got %v", i, r)
+		}
+	}
+	c.Close(peer)
+	if n := len(c.shard(peer).count); n != 0 || c.Count() != 0 {
+		t.Errorf("got %d addresses and %d connections, want none", n, c.Count())
+	}
+}
+
+// The largest bursts are bounded too.
+func TestBucketOfALargeBurst(t *testing.T) {
+	for _, burst := range []int{13_107, 13_108, 100_000, 1_000_000} {
+		var b Bucket
+		n := 0
+		for r := (Rate{PerSecond: 1, Burst: burst}); n <= burst+1 && b.Take(0, r) == 0; n++ {
+		}
+		if n < burst-burst/100 || n > burst { // a float counts
+			t.Errorf("got %d of a burst of %d", n, burst)
+		}
+	}
+}
