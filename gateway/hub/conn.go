@@ -140,7 +140,7 @@ func (h *Hub) Stuck(id loop.ID) (since time.Duration, yes bool) {
 	if c == nil || c.flags&blocked == 0 {
 		return 0, false
 	}
-	return time.Duration(uint32(h.conns.Now().Unix())-c.stuck) * time.Second, true
+	return time.Duration(h.seconds()-c.stuck) * time.Second, true
 }
 
 // TellDrained asks for a Drained notice once the connection's queue is written.
@@ -238,7 +238,7 @@ func (h *Hub) takeDue(c *conn, p place) {
 // block notes that the connection takes no more for now.
 func (h *Hub) block(c *conn, progress bool) {
 	if progress || c.stuck == 0 {
-		c.stuck = uint32(h.conns.Now().Unix())
+		c.stuck = h.seconds()
 	}
 	c.flags |= blocked
 	if c.flags&holding != 0 {

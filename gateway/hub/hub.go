@@ -128,6 +128,7 @@ type Hub struct {
 	sessions Sessions
 	stats    *Stats
 	inbox    inbox
+	begun    time.Time
 	after    func(time.Duration, func()) // time.AfterFunc; once the loop has ended, what it calls does nothing
 
 	// owned by the loop
@@ -164,7 +165,7 @@ type told struct {
 // New returns an empty hub.
 func New(cfg Config, conns Conns, log Log, sessions Sessions) *Hub {
 	h := &Hub{
-		cfg: cfg, conns: conns, log: log, sessions: sessions, stats: new(Stats),
+		cfg: cfg, conns: conns, log: log, sessions: sessions, stats: new(Stats), begun: conns.Now(),
 		rooms: make(map[proto.Room]*room), catching: make(map[seat]*catchup),
 		rung: cfg.Memory.Part(limit.Rings), due: cfg.Memory.Part(limit.Queues),
 	}
@@ -211,6 +212,10 @@ func (h *Hub) dispatch() {
 	h.notices = h.notices[:0]
 }
 
+// seconds counts from the hub's beginning, where it is 1, so that 0 can mean never. It
+// does not jump when the system's clock is set.
+func (h *Hub) seconds() uint32 { return uint32(h.conns.Now().Sub(h.begun)/time.Second) + 1 }
+
 func (h *Hub) tell(id loop.ID, n Notice) { h.notices = append(h.notices, told{id, n}) }
 
 // sweepAgain is how soon a sweep is followed by another if nothing else wakes the loop.
@@ -219,7 +224,7 @@ const sweepAgain = 2 * time.Second
 // sweep gives back, once a second, the buffers of rings that are quiet and needed by
 // nobody.
 func (h *Hub) sweep() {
-	now := uint32(h.conns.Now().Unix())
+	now := h.seconds()
 	if now == h.second {
 		return
 	}

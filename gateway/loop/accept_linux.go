@@ -64,7 +64,13 @@ func (e *epoll) accept() (more bool) {
 		fd, errno := rawAccept(e.listener, &e.peer)
 		switch errno {
 		case 0:
-			e.open(fd)
+			peer := addrPort(&e.peer)
+			if refusal, ok := e.l.cfg.Gate.Enter(peer.Addr(), e.l.now); !ok {
+				e.refuse(fd, refusal)
+			} else if !e.open(fd, peer) {
+				e.l.cfg.Gate.Leave(peer.Addr())
+				return false
+			}
 		case unix.EAGAIN:
 			return false
 		case unix.EINTR, unix.ECONNABORTED:
@@ -74,6 +80,18 @@ func (e *epoll) accept() (more bool) {
 		}
 	}
 	return true
+}
+
+// refuse closes a connection that the gate does not let in. What the peer has sent
+// is read first: with unread bytes, closing would reset the connection, and the peer
+// might not see the refusal. Nothing here waits.
+func (e *epoll) refuse(fd int, refusal []byte) {
+	var request [2048]byte
+	if len(refusal) > 0 {
+		rawSend(fd, refusal)
+	}
+	rawRead(fd, request[:])
+	unix.Close(fd)
 }
 
 // add makes a connection of a descriptor. After an error the descriptor is as it was.
@@ -88,17 +106,19 @@ func (e *epoll) add(fd int) (ID, *conn, error) {
 	return id, c, nil
 }
 
-func (e *epoll) open(fd int) {
+// open serves a connection. It returns false if epoll cannot watch it.
+func (e *epoll) open(fd int, peer netip.AddrPort) bool {
 	id, _, err := e.add(fd)
 	if err != nil {
 		unix.Close(fd)
 		e.holdAccepting(err)
-		return
+		return false
 	}
 	e.scarce = false
 	e.l.stats.Accepted++
 	e.l.stats.Open++
-	e.l.handler.Opened(id, addrPort(&e.peer))
+	e.l.handler.Opened(id, peer)
+	return true
 }
 
 // adopt needs a second descriptor for a moment: nc keeps its own until it is closed.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"net/netip"
 	"runtime"
 	"time"
 
@@ -27,6 +28,9 @@ type Config struct {
 	// Portable chooses the goroutine backend also where epoll would do.
 	Portable bool
 
+	// Gate decides which connections are accepted. Nil lets all in.
+	Gate Gate
+
 	// MaxPending bounds, in bytes, what Received may leave unused of one
 	// connection; one whose handler leaves as much is closed with ErrPending. A
 	// wire.Reader leaves up to twice the longest message and a little.
@@ -44,9 +48,30 @@ type Config struct {
 	// for another handshake, the oldest one is closed.
 	Memory *limit.Budget
 
+	// Clock returns the time. What it returns needs a monotonic reading, which the
+	// loop measures with; only the wall reading may jump. Nil is time.Now.
+	Clock func() time.Time
+
 	// Log tells of accepting that fails and goes on again, and of panics.
 	Log *slog.Logger
 }
+
+// Gate decides about a new connection before the loop spends more than its
+// descriptor on it. Its methods are called from any goroutine and must not block.
+type Gate interface {
+	// Enter lets a connection in, or returns the bytes that its peer is sent before
+	// the connection is closed at once.
+	Enter(peer netip.Addr, now time.Time) (refusal []byte, ok bool)
+
+	// Leave is called for each connection that was let in and ended before Opened.
+	Leave(peer netip.Addr)
+}
+
+// openGate lets everybody in.
+type openGate struct{}
+
+func (openGate) Enter(netip.Addr, time.Time) ([]byte, bool) { return nil, true }
+func (openGate) Leave(netip.Addr)                           {}
 
 // DefaultConfig returns the settings of a gateway: messages of up to 64 KiB.
 func DefaultConfig() Config {
@@ -68,6 +93,12 @@ func (c *Config) setDefaults() {
 	c.SendBuffer = cmp.Or(c.SendBuffer, d.SendBuffer)
 	c.Memory = cmp.Or(c.Memory, limit.NewBudget(math.MaxInt64))
 	c.Log = cmp.Or(c.Log, d.Log)
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Gate == nil {
+		c.Gate = openGate{}
+	}
 }
 
 // acceptPause is how long new connections stay in the backlog after descriptors

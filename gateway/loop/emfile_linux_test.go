@@ -3,6 +3,7 @@ package loop_test
 import (
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -56,4 +57,76 @@ func TestAcceptingSurvivesWantOfDescriptors(t *testing.T) {
 			echo(t, c, "at last")
 		}
 	})
+}
+
+// A connection that cannot be detached for lack of descriptors stays as it was. Its
+// descriptor is closed once, so nothing of anybody else's is closed with it.
+func TestDetachWithoutDescriptorsClosesNothingElse(t *testing.T) {
+	cfg := loop.DefaultConfig()
+	cfg.Address, cfg.Loops = "127.0.0.1:0", 1
+	h := &script{}
+	failed := make(chan error, 1)
+	other := make(chan int, 1) // a descriptor that another part of the process opens meanwhile
+	h.received = func(id loop.ID, p []byte) int {
+		if string(p) != "detach" {
+			return h.l.Write(id, p)
+		}
+		_, err := h.l.Detach(id)
+		fd, openErr := syscall.Open("/dev/null", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+		if openErr != nil {
+			fd = -1
+		}
+		other <- fd
+		failed <- err
+		return len(p)
+	}
+	addr := serve(t, cfg, h)
+	c := dial(t, addr)
+	echo(t, c, "attached")
+	restore := exhaustDescriptors(t)
+	c.Write([]byte("detach"))
+	err, fd := <-failed, <-other
+	if err == nil {
+		t.Error("Detach found a descriptor, want an error")
+	}
+	echo(t, c, "still attached")
+	c.Close()
+	eventually(t, "gone", func() bool { return len(h.whys()) == 1 })
+	if fd >= 0 {
+		if _, err := syscall.Dup(fd); err == syscall.EBADF {
+			t.Errorf("the loop closed descriptor %d, which was not its own", fd)
+		}
+		syscall.Close(fd)
+	}
+	restore()
+}
+
+// exhaustDescriptors leaves the process without a free descriptor until restore is called
+// or the test ends.
+func exhaustDescriptors(t *testing.T) (restore func()) {
+	t.Helper()
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	tight := before
+	tight.Cur = 200
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &tight); err != nil {
+		t.Fatal(err)
+	}
+	var taken []*os.File
+	restore = sync.OnceFunc(func() {
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before)
+		for _, f := range taken {
+			f.Close()
+		}
+	})
+	t.Cleanup(restore)
+	for {
+		f, err := os.Open("/dev/null")
+		if err != nil {
+			return restore
+		}
+		taken = append(taken, f)
+	}
 }

@@ -100,7 +100,7 @@ func (e *epoll) poll(wait time.Duration) error {
 	if err := e.wait(e.acceptAgain(wait)); err != nil {
 		return err
 	}
-	e.l.now = time.Now()
+	e.l.now = e.l.cfg.Clock()
 	for i := range e.found {
 		switch ev := &e.events[i]; ev.Fd {
 		case wakeSlot:
@@ -271,13 +271,26 @@ func (e *epoll) detach(id ID, c *conn) (net.Conn, error) {
 	if c.short {
 		return nil, unix.EBUSY
 	}
+	// Only what can fail comes first: until the caller has a descriptor of its own,
+	// c.fd stays open and watched, and exactly one close of it follows, here or in
+	// release.
+	fd, err := unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	f := os.NewFile(uintptr(fd), "connection")
+	defer f.Close() // net makes a duplicate once more
+	nc, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
 	if err := unix.EpollCtl(e.fd, unix.EPOLL_CTL_DEL, int(c.fd), nil); err != nil {
+		nc.Close()
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
-	f := os.NewFile(uintptr(c.fd), "connection")
-	defer f.Close() // net keeps a duplicate
+	unix.Close(int(c.fd))
 	e.tails.drop(c)
-	return net.FileConn(f)
+	return nc, nil
 }
 
 func (e *epoll) release(_ ID, c *conn, _ bool) {

@@ -52,7 +52,7 @@ type Handler interface {
 	// than it was given.
 	Writable(id ID)
 
-	// Due says that the deadline set with SetDeadline has passed; it is unset.
+	// Due says that the time given to SetDeadline has passed.
 	Due(id ID)
 
 	// Gone is the last call for a connection, exactly once for every Opened
@@ -77,7 +77,8 @@ type Loop struct {
 
 	// Owned by the loop's goroutine.
 	handler Handler
-	now     time.Time
+	start   time.Time // of the loop's clock
+	now     time.Time // when this iteration began
 	conns   slab
 	wheel   wheel
 	dying   []death // closed in this turn, Gone not yet called
@@ -135,8 +136,8 @@ func Listen(cfg Config) ([]*Loop, net.Addr, error) {
 }
 
 func newLoop(cfg Config) *Loop {
-	now := time.Now()
-	return &Loop{cfg: cfg, now: now, wheel: wheel{start: now}}
+	now := cfg.Clock()
+	return &Loop{cfg: cfg, start: now, now: now}
 }
 
 // Run serves until ctx ends, then closes every connection and returns nil once
@@ -177,7 +178,7 @@ func (l *Loop) patience(busy bool) time.Duration {
 	if busy || !l.inbox.sleep() {
 		return 0
 	}
-	return l.wheel.next(time.Now())
+	return l.wheel.next(l.cfg.Clock().Sub(l.start))
 }
 
 // receive hands p to the handler and returns what it leaves unused. A panic over
@@ -241,11 +242,12 @@ func (l *Loop) Write(id ID, p []byte) (n int) {
 	return l.back.write(id, c, p)
 }
 
-// SetDeadline has Due called once t has passed, up to 200 ms late; the zero
-// time unsets it. There is one deadline a connection, the last one set.
-func (l *Loop) SetDeadline(id ID, t time.Time) {
+// SetDeadline has Due called once when the given time has passed, up to 200 ms
+// late. Each call replaces the deadline that the connection had. Deadlines do not
+// move when the system's clock is set.
+func (l *Loop) SetDeadline(id ID, after time.Duration) {
 	if l.conns.get(id) != nil {
-		l.wheel.set(&l.conns, id.Slot(), t)
+		l.wheel.set(&l.conns, id.Slot(), l.Elapsed()+after)
 	}
 }
 
@@ -286,7 +288,8 @@ func (l *Loop) Close(id ID) {
 // Detach takes a connection off the loop and returns it as a net.Conn that reads
 // the bytes of the present call of Received first. It may only be called from
 // Received, whose result then does not matter, and before anything was written;
-// Gone follows with ErrDetached. After an error the connection is as it was.
+// Gone follows with ErrDetached. After an error, such as a lack of descriptors, the
+// connection is as it was.
 func (l *Loop) Detach(id ID) (net.Conn, error) {
 	c := l.conns.get(id)
 	if c == nil || id != l.reading {
@@ -316,8 +319,13 @@ func (l *Loop) Adopt(nc net.Conn, unread []byte) (ID, error) {
 	return id, nil
 }
 
-// Now returns the time at which this iteration began. It costs nothing.
+// Now returns the time at which this iteration began. It costs nothing. Its wall
+// reading may jump: measure durations with Elapsed.
 func (l *Loop) Now() time.Time { return l.now }
+
+// Elapsed returns how long after the loop was made this iteration began. It never
+// goes back, and does not move when the system's clock is set.
+func (l *Loop) Elapsed() time.Duration { return l.now.Sub(l.start) }
 
 // Stats returns the counters so far.
 func (l *Loop) Stats() Stats { return l.stats }

@@ -57,14 +57,12 @@ func (p *peer) readOn() {
 		bigger := make([]byte, 2*len(p.buf))
 		copy(bigger, p.buf)
 		p.buf = bigger
-	case p.have == 0 && len(p.buf) > scratchMax:
+	case p.have == 0 && len(p.buf) > readSize: // most connections are idle: a large message must not cost one for ever
 		p.buf = make([]byte, readSize)
 	}
 	p.lent = true
 	p.next <- struct{}{}
 }
-
-const scratchMax = 64 << 10 // bytes above which an empty buffer is not kept
 
 func (p *peer) readLoop() {
 	for {

@@ -19,6 +19,7 @@ const (
 	lingerTime    = time.Second     // for what Write took before Close
 
 	handshakeBytes = 32 << 10 // about what a TLS handshake takes while it is under way
+	refuseTime     = 100 * time.Millisecond
 )
 
 // portable is the backend over package net: for each connection a goroutine
@@ -85,7 +86,7 @@ func (b *portable) poll(wait time.Duration) error {
 		case <-b.timer.C:
 		}
 	}
-	b.l.now = time.Now()
+	b.l.now = b.l.cfg.Clock()
 	return nil
 }
 
@@ -119,16 +120,37 @@ func (b *portable) accept() {
 			}
 		}
 		scarce = false
+		peer := addrPortOf(nc.RemoteAddr()).Addr()
+		if refusal, ok := b.l.cfg.Gate.Enter(peer, time.Now()); !ok {
+			b.refuse(nc, refusal)
+			continue
+		}
 		next := b.mates.loops[b.mates.turn.Add(1)%uint32(len(b.mates.loops))]
 		select {
 		case next.intake <- nc:
 		case <-next.ctx.Done():
-			nc.Close()
+			b.turnAway(nc, peer)
 		case <-b.ctx.Done():
-			nc.Close()
+			b.turnAway(nc, peer)
 			return
 		}
 	}
+}
+
+// refuse closes a connection that the gate does not let in. The buffer of a new
+// socket takes the refusal at once; a peer that speaks TLS could not read it.
+func (b *portable) refuse(nc net.Conn, refusal []byte) {
+	if b.l.cfg.TLS == nil && len(refusal) > 0 {
+		nc.SetWriteDeadline(time.Now().Add(refuseTime))
+		nc.Write(refusal)
+	}
+	nc.Close()
+}
+
+// turnAway ends a connection that the gate let in and no handler has heard of.
+func (b *portable) turnAway(nc net.Conn, peer netip.Addr) {
+	nc.Close()
+	b.l.cfg.Gate.Leave(peer)
 }
 
 // take serves what the acceptors give to this loop.
@@ -193,14 +215,14 @@ func (b *portable) serve(nc net.Conn) {
 			if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && isHTTP(plain.RecordHeader[:]) {
 				tellPlain(nc)
 			}
-			nc.Close()
+			b.turnAway(nc, peer.Addr())
 			return
 		}
 		nc = secure
 	}
 	p := newPeer(b, nc)
 	if !b.post(func() { b.open(p, peer) }) {
-		nc.Close()
+		b.turnAway(nc, peer.Addr())
 		return
 	}
 	p.readLoop()

@@ -3,8 +3,8 @@ package loop
 import "sync"
 
 const (
-	minTail = 256 // bytes of the smallest buffer; each size is four times the one before
-	sizes   = 10  // up to 64 MiB
+	minTail = 256 // bytes of the smallest buffer; each size is twice the one before
+	sizes   = 19  // up to 64 MiB
 )
 
 // tails holds, for the few connections that have any, the bytes received and not
@@ -44,7 +44,7 @@ func (t *tails) keep(c *conn, rest []byte) {
 			c.tail = uint32(len(t.held))
 		}
 		t.held[c.tail-1] = t.take(rest, len(rest))
-	case len(rest) <= cap(old.b) && (old.size == 0 || len(rest) > cap(old.b)/16):
+	case len(rest) <= cap(old.b) && (old.size == 0 || len(rest) > cap(old.b)/8):
 		if &rest[0] != &old.b[0] {
 			copy(old.b[:len(rest)], rest)
 		}
@@ -82,7 +82,7 @@ func (t *tails) drop(c *conn) {
 func (t *tails) take(b []byte, n int) *tail {
 	size, bytes := 0, minTail
 	for bytes < n && size < sizes-1 {
-		size, bytes = size+1, bytes*4
+		size, bytes = size+1, bytes*2
 	}
 	tl, _ := t.pools[size].Get().(*tail)
 	if tl == nil {

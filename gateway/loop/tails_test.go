@@ -79,3 +79,16 @@ func fill(b []byte, rnd *rand.Rand) {
 		b[i] = first + byte(i)
 	}
 }
+
+// A buffer is at most twice as large as what it was taken for.
+func TestTailsWasteAtMostHalf(t *testing.T) {
+	var ts tails
+	for n := minTail; n < 1<<20; n += n/7 + 1 {
+		c := new(conn)
+		ts.keep(c, make([]byte, n))
+		if got := cap(ts.of(c).b); got > 2*n {
+			t.Errorf("%d bytes take a buffer of %d", n, got)
+		}
+		ts.drop(c)
+	}
+}

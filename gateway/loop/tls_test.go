@@ -9,7 +9,9 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,4 +56,53 @@ func newCertificate(t *testing.T) tls.Certificate {
 		t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// A connection that has sent one large message and is idle again keeps no large buffer.
+func TestIdleTLSConnectionsKeepNoLargeBuffer(t *testing.T) {
+	const conns, message = 200, 61 << 10
+	cfg := loop.DefaultConfig()
+	cfg.Address, cfg.Loops = "127.0.0.1:0", 1
+	cfg.TLS = &tls.Config{Certificates: []tls.Certificate{newCertificate(t)}}
+	h := &script{}
+	var whole atomic.Int64
+	h.received = func(id loop.ID, p []byte) int {
+		if len(p) < message {
+			return 0
+		}
+		whole.Add(1)
+		return len(p)
+	}
+	addr := serve(t, cfg, h)
+	var clients []*tls.Conn
+	for range conns {
+		c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		clients = append(clients, c)
+	}
+	before := liveHeap()
+	body := make([]byte, message)
+	for _, c := range clients {
+		if _, err := c.Write(body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all received", func() bool { return whole.Load() == conns })
+	var each int64
+	eventually(t, "the buffers given back", func() bool {
+		each = (liveHeap() - before) / conns
+		return each < 48<<10 // crypto/tls keeps a record of both sides
+	})
+	t.Logf("%d bytes of heap a connection, both sides", each)
+}
+
+func liveHeap() int64 {
+	runtime.GC()
+	runtime.GC() // what pools gave up in the first
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -13,23 +13,21 @@ const (
 // Most deadlines are put off again and again (the peer was heard), so putting
 // off only notes the new tick; the entry moves when its bucket comes up. A
 // quiet connection costs one visit per deadline, a busy one no more.
+//
+// Its clock is the loop's: the time since the loop was made, which setting the
+// system's clock does not move.
 type wheel struct {
-	start time.Time            // of tick 0
-	at    uint32               // the last tick that has been handled
-	head  [buckets]uint32      // 1 + slot of the first in the bucket, 0 for none
-	some  [buckets / 64]uint64 // which buckets have one
+	at   uint32               // the last tick that has been handled
+	head [buckets]uint32      // 1 + slot of the first in the bucket, 0 for none
+	some [buckets / 64]uint64 // which buckets have one
 }
 
-// set gives slot the deadline t, none if t is zero.
-func (w *wheel) set(s *slab, slot uint32, t time.Time) {
+// set gives slot the deadline t.
+func (w *wheel) set(s *slab, slot uint32, t time.Duration) {
 	c := s.at(slot)
-	if t.IsZero() {
-		c.due = 0 // the entry is dropped when its bucket comes up
-		return
-	}
 	c.due = w.at + 1
-	if after := t.Sub(w.start); after > time.Duration(w.at)*tick {
-		c.due = max(c.due, uint32((after+tick-1)/tick))
+	if t > time.Duration(w.at)*tick {
+		c.due = max(c.due, uint32((t+tick-1)/tick))
 	}
 	if c.queued != 0 && c.queued <= c.due {
 		return
@@ -69,16 +67,16 @@ func (w *wheel) remove(s *slab, slot uint32) {
 	c.queued, c.next, c.prev = 0, 0, 0
 }
 
-// advance calls the handler's Due for every deadline up to l.now.
+// advance calls the handler's Due for every deadline that has passed.
 func (w *wheel) advance(l *Loop) {
-	for now := uint32(l.now.Sub(w.start) / tick); w.at < now; {
+	for now := uint32(l.Elapsed() / tick); w.at < now; {
 		w.at++
 		for b := w.at % buckets; w.head[b] != 0; { // nothing is ever inserted into this bucket
 			slot := w.head[b] - 1
 			c := l.conns.at(slot)
 			w.remove(&l.conns, slot)
 			switch {
-			case c.due == 0 || !c.open:
+			case !c.open:
 			case c.due > w.at:
 				w.insert(&l.conns, slot)
 			default:
@@ -91,7 +89,7 @@ func (w *wheel) advance(l *Loop) {
 
 // next returns how long after now the next bucket with an entry comes up,
 // negative if there is none.
-func (w *wheel) next(now time.Time) time.Duration {
+func (w *wheel) next(now time.Duration) time.Duration {
 	for i := uint32(1); i < buckets; {
 		b := (w.at + i) % buckets
 		if w.some[b/64] == 0 {
@@ -99,7 +97,7 @@ func (w *wheel) next(now time.Time) time.Duration {
 			continue
 		}
 		if w.some[b/64]&(1<<(b%64)) != 0 {
-			return max(0, w.start.Add(time.Duration(w.at+i)*tick).Sub(now))
+			return max(0, time.Duration(w.at+i)*tick-now)
 		}
 		i++
 	}

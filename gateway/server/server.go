@@ -154,8 +154,12 @@ type front struct {
 // open listens and makes the sessions; nothing is accepted until run.
 func (s *Server) open() (*front, error) {
 	cfg := &s.cfg
+	caps := limit.NewCaps(limit.CapsConfig{
+		Total: connectionsThatFit(cfg.MaxConnections, cfg.Log), PerAddress: cfg.MaxConnectionsPerAddress, PerSecond: int(cfg.ConnectRate),
+	})
 	lc := loop.DefaultConfig()
 	lc.Memory = s.memory
+	lc.Gate = session.NewGate(caps)
 	lc.Address, lc.Loops, lc.Portable, lc.Log = cfg.Listen, cfg.Loops, cfg.Portable, cfg.Log
 	// A command may be a third longer than its message, and parts of two may wait at once.
 	lc.MaxPending = max(lc.MaxPending, 6*cfg.MaxMessage)
@@ -196,9 +200,6 @@ func (s *Server) open() (*front, error) {
 		MaxHeaderBytes:    max(1, cfg.MaxRequestHead-4096), // net/http reads 4,096 bytes more
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
-	caps := limit.NewCaps(limit.CapsConfig{
-		Total: connectionsThatFit(cfg.MaxConnections, cfg.Log), PerAddress: cfg.MaxConnectionsPerAddress, PerSecond: int(cfg.ConnectRate),
-	})
 	for i, l := range f.loops {
 		sc := cfg.sessions(fmt.Sprintf("%s-%d", cfg.ID, i), s.memory)
 		sc.HTTP = func(c *session.Handed) { f.handoff.give(c) }

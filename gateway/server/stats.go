@@ -93,7 +93,8 @@ var (
 	memoryDesc      = prometheus.NewDesc("roomcast_gateway_memory_bytes", "Bytes held for members, by what they are held for.", []string{"use"}, nil)
 	memoryLimitDesc = prometheus.NewDesc("roomcast_gateway_memory_limit_bytes", "Bytes that may be held for members: --memory. Half of them for one use.", nil, nil)
 	refusalsDesc    = prometheus.NewDesc("roomcast_gateway_refusals_total", "Commands refused, by code.", []string{"code"}, nil)
-	closesDesc      = prometheus.NewDesc("roomcast_gateway_closes_total", "Sessions closed, by close code.", []string{"code", "name"}, nil)
+	refusedDesc     = prometheus.NewDesc("roomcast_gateway_connections_refused_total", "Connections closed at once because a limit was reached.", nil, nil)
+	closesDesc      = prometheus.NewDesc("roomcast_gateway_closes_total", "Sessions closed, by the close code that the server chose; those that clients closed are one series.", []string{"code", "name"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -104,6 +105,7 @@ func (s *stats) Describe(out chan<- *prometheus.Desc) {
 	out <- connectionsDesc
 	out <- memoryDesc
 	out <- memoryLimitDesc
+	out <- refusedDesc
 	out <- refusalsDesc
 	out <- closesDesc
 }
@@ -128,6 +130,7 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(memoryDesc, prometheus.GaugeValue, float64(s.memory.Used(use)), use.String())
 	}
 	out <- prometheus.MustNewConstMetric(memoryLimitDesc, prometheus.GaugeValue, float64(s.memory.Most()))
+	out <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(caps.Refused()))
 	for _, code := range session.Codes() {
 		n := sum(func(ss *session.Sessions) float64 { return float64(ss.Stats().Refusals(code)) })
 		out <- prometheus.MustNewConstMetric(refusalsDesc, prometheus.CounterValue, n, string(code))
@@ -138,4 +141,6 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	}
 	others := sum(func(ss *session.Sessions) float64 { return float64(ss.Stats().Closes(0)) })
 	out <- prometheus.MustNewConstMetric(closesDesc, prometheus.CounterValue, others, "other", "other")
+	clients := sum(func(ss *session.Sessions) float64 { return float64(ss.Stats().ByClient.Load()) })
+	out <- prometheus.MustNewConstMetric(closesDesc, prometheus.CounterValue, clients, "client", "client")
 }

@@ -17,15 +17,11 @@ type joining struct {
 	room proto.Room
 }
 
-// command takes one frame of a JSON session. Whatever it holds is answered.
-func (ss *Sessions) command(s *session, frame []byte) {
+// command takes one frame of a JSON session. Whatever it holds is answered. If wait is
+// not 0, the answer is that the command came too early by that time.
+func (ss *Sessions) command(s *session, frame []byte, wait time.Duration) {
 	c, err := proto.ParseCommand(frame)
-	if wait := s.bucket.Take(ss.ms(), ss.cfg.Rate); wait > 0 {
-		// Refusing costs little, but not nothing: five bursts in a row are a flood.
-		if s.refused++; int(s.refused) > 5*max(ss.cfg.Rate.Burst, 20) {
-			ss.close(s, proto.CloseFlood, "", proto.LeftServer)
-			return
-		}
+	if wait > 0 {
 		why := proto.Refuse(proto.RateLimited,
 			"this is too fast; %v commands a second are taken, send this one again later", ss.cfg.Rate.PerSecond).After(wait)
 		if err == nil && c.Verb == proto.VerbSay {
@@ -34,7 +30,6 @@ func (ss *Sessions) command(s *session, frame []byte) {
 		ss.answerRefusal(s, c.ID, why)
 		return
 	}
-	s.refused = 0
 	if err == nil {
 		err = ss.obey(s, &c)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"roomcast/gateway/limit"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
 )
@@ -22,6 +23,12 @@ func (ss *Sessions) frame(s *session, f *wire.Frame) {
 	case wire.OpClose:
 		ss.end(s, f.Close, "", proto.LeftClient)
 	default:
+		ss.stats.Messages.Add(1)
+		wait, ok := ss.charge(s)
+		if !ok { // before anything is spent on what it sent
+			ss.close(s, proto.CloseFlood, "", proto.LeftServer)
+			return
+		}
 		payload := f.Payload
 		if f.Deflated {
 			var err error
@@ -30,13 +37,13 @@ func (ss *Sessions) frame(s *session, f *wire.Frame) {
 				return
 			}
 		}
-		ss.stats.Messages.Add(1)
-		ss.message(s, f.Op, payload)
+		ss.message(s, f.Op, payload, wait)
 		ss.checkQueue(s)
 	}
 }
 
-func (ss *Sessions) message(s *session, op wire.Op, payload []byte) {
+// message takes one message. A command whose wait is not 0 is refused for going too fast.
+func (ss *Sessions) message(s *session, op wire.Op, payload []byte, wait time.Duration) {
 	switch {
 	case s.kind == echo:
 		ss.buf = wire.AppendHeader(ss.buf[:0], op, len(payload))
@@ -45,7 +52,7 @@ func (ss *Sessions) message(s *session, op wire.Op, payload []byte) {
 	case s.kind == jsonKind && op == wire.OpBinary:
 		ss.close(s, proto.CloseUnsupported, "a JSON session takes text frames; bytes go into say as bin", proto.LeftServer)
 	case s.kind == jsonKind:
-		ss.command(s, payload)
+		ss.command(s, payload, wait)
 	case op == wire.OpBinary:
 		ss.sayText(s, proto.Content{Kind: proto.Bin, Body: payload})
 	default:
@@ -106,6 +113,22 @@ func outcome(reply proto.Reply) (proto.CloseCode, string) {
 		code = proto.CloseInternal
 	}
 	return code, reply.Refusal.Message
+}
+
+// charge takes a token for a command of a JSON session, and returns how long the client
+// should have waited for it. Refusals have a bucket of their own, of five bursts, that
+// refills at a quarter of the rate. It is empty, and ok false, some 13 s after a client
+// began to send twice as much as allowed, and at once after it began to flood.
+func (ss *Sessions) charge(s *session) (wait time.Duration, ok bool) {
+	if s.kind != jsonKind {
+		return 0, true // text cannot be refused; see slowDown
+	}
+	r := ss.cfg.Rate
+	if wait = s.bucket.Take(ss.ms(), r); wait == 0 {
+		return 0, true
+	}
+	refusals := limit.Rate{PerSecond: r.PerSecond / 4, Burst: 5 * max(r.Burst, 20)}
+	return wait, s.errors.Take(ss.ms(), refusals) == 0
 }
 
 // slowDown charges a session for something that cannot be refused: at its limit it is

@@ -68,7 +68,6 @@ func (ss *Sessions) takeBack(c *Handed, unread []byte) {
 	}
 	c.once.Do(func() {}) // the session ends the count now
 	s := ss.begin(id, c.peer)
-	s.flags |= counted
 	if ss.draining {
 		ss.refuse(s, proto.Refuse(proto.Unavailable, "this gateway stops; try again"))
 	}

@@ -2,7 +2,6 @@ package session
 
 import (
 	"errors"
-	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -27,9 +26,6 @@ func (ss *Sessions) greet(s *session, p []byte) (used int) {
 	req, n, err := wire.ParseRequest(p, ss.cfg.MaxRequest)
 	if err == nil && n == 0 {
 		return 0
-	}
-	if err == nil && s.flags&counted == 0 {
-		err = &wire.Refusal{Status: http.StatusServiceUnavailable, Reason: "too many connections; try again later"}
 	}
 	if err == nil && !req.Upgrade {
 		ss.handOver(s)
@@ -97,7 +93,7 @@ func (ss *Sessions) upgrade(s *session, req *wire.Request) error {
 		return nil
 	}
 	s.phase = joiningIn
-	ss.loop.SetDeadline(s.id, ss.loop.Now().Add(ss.cfg.TextPatience))
+	ss.loop.SetDeadline(s.id, ss.cfg.TextPatience)
 	ss.hub.Join(s.id, s.home, from)
 	return nil
 }
@@ -248,7 +244,7 @@ func (ss *Sessions) handOver(s *session) {
 	nc, err := ss.loop.Detach(s.id)
 	if err != nil {
 		ss.cfg.Log.Error("connection cannot be handed to HTTP", "error", err)
-		ss.loop.Close(s.id)
+		ss.refuse(s, proto.Refuse(proto.Unavailable, "this server is short of resources; try again later"))
 		return
 	}
 	s.phase = ending

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"time"
 
 	"roomcast/gateway/hub"
@@ -107,7 +108,7 @@ func closedReason(why string) string {
 func (ss *Sessions) tooSlow(s *session) {
 	ss.stats.Slow.Add(1)
 	ss.close(s, proto.CloseSlow, "", proto.LeftServer)
-	ss.loop.SetDeadline(s.id, ss.loop.Now().Add(time.Second))
+	ss.loop.SetDeadline(s.id, time.Second)
 }
 
 // close sends what is due and then a close frame.
@@ -124,9 +125,15 @@ func (ss *Sessions) end(s *session, code proto.CloseCode, why string, reason pro
 	if s.phase == ending {
 		return
 	}
-	ss.stats.closed(code)
+	// A client chooses its code, but neither a metric of ours nor the level of a log line.
+	own := reason != proto.LeftClient
+	if own {
+		ss.stats.closed(code)
+	} else {
+		ss.stats.ByClient.Add(1)
+	}
 	ss.leaveAll(s, reason)
-	if ss.verbose || code == proto.CloseFlood || code == proto.CloseSlow {
+	if ss.verbose || own && (code == proto.CloseFlood || code == proto.CloseSlow) {
 		ss.log(s).Info("session closed", "code", int(code), "name", code.String(), "reason", string(reason))
 	}
 	s.phase = ending
@@ -135,7 +142,7 @@ func (ss *Sessions) end(s *session, code proto.CloseCode, why string, reason pro
 		ss.loop.Resume(s.id)
 	}
 	ss.hub.Close(s.id, code, why)
-	ss.loop.SetDeadline(s.id, ss.loop.Now().Add(ss.cfg.CloseTime))
+	ss.loop.SetDeadline(s.id, ss.cfg.CloseTime)
 }
 
 // hangUp ends our side once everything has been written. The peer ends its own, or is
@@ -144,7 +151,7 @@ func (ss *Sessions) end(s *session, code proto.CloseCode, why string, reason pro
 func (ss *Sessions) hangUp(s *session) {
 	s.phase = ending
 	ss.loop.CloseWrite(s.id)
-	ss.loop.SetDeadline(s.id, ss.loop.Now().Add(ss.cfg.CloseTime))
+	ss.loop.SetDeadline(s.id, ss.cfg.CloseTime)
 }
 
 // leaveAll tells the rooms a session is in that it goes.
@@ -169,6 +176,7 @@ func (ss *Sessions) Due(id loop.ID) {
 	switch s.phase {
 	case handshake:
 		ss.refuse(s, proto.Refuse(proto.BadRequest, "the request did not come within %v", ss.cfg.HandshakeTime))
+		ss.loop.Close(id) // nothing is unread, so the refusal arrives: the descriptor is worth more than a farewell
 	case joiningIn:
 		ss.close(s, proto.CloseUnavailable, "the room cannot be reached now; reconnect later", proto.LeftServer)
 	case ending:
@@ -188,17 +196,22 @@ func (ss *Sessions) check(s *session) {
 		ss.tooSlow(s)
 		return
 	}
-	if s.expires != 0 && now >= s.expires {
+	if s.expires != 0 && ss.loop.Now().Unix() >= int64(s.expires) {
 		ss.close(s, proto.CloseTokenExpired, "", proto.LeftServer)
 		return
 	}
-	quiet := time.Duration(now-s.heard) * time.Second
+	past := func(since uint32, limit time.Duration) bool {
+		return since != 0 && time.Duration(now-since)*time.Second >= limit
+	}
 	switch {
 	case s.paused != 0:
-	case s.pinged != 0 && time.Duration(now-s.pinged)*time.Second >= ss.cfg.PongTime:
+	case past(s.partial, ss.cfg.MessageTime):
+		ss.close(s, proto.ClosePolicy, fmt.Sprintf("a message was not complete within %v", ss.cfg.MessageTime), proto.LeftServer)
+		return
+	case past(s.pinged, ss.cfg.PongTime):
 		ss.close(s, proto.CloseNoPong, "", proto.LeftLost)
 		return
-	case s.pinged == 0 && quiet >= ss.cfg.PingAfter:
+	case s.pinged == 0 && past(s.heard, ss.cfg.PingAfter):
 		s.pinged = now
 		ss.buf = wire.AppendPing(ss.buf[:0], nil)
 		ss.hub.Send(s.id, ss.buf)
@@ -207,33 +220,33 @@ func (ss *Sessions) check(s *session) {
 	ss.arm(s)
 }
 
-// arm sets the deadline of an open session: the first of all there is to look after.
+// tokenCheck is how often the end of a token is compared with the wall clock, which may
+// have been set.
+const tokenCheck = time.Minute
+
+// arm sets the deadline of an open session: the earliest of all that check looks after.
 func (ss *Sessions) arm(s *session) {
-	now := ss.loop.Now()
-	next := time.Unix(int64(s.heard), 0).Add(ss.cfg.PingAfter)
-	if s.pinged != 0 { // a pong moves no deadline, so the next ping may be due first
-		next = time.Unix(int64(s.pinged), 0).Add(min(ss.cfg.PongTime, ss.cfg.PingAfter))
+	now := ss.second()
+	left := func(since uint32, limit time.Duration) time.Duration {
+		return max(time.Second, limit-time.Duration(now-since)*time.Second)
 	}
-	if floor := now.Add(time.Second); next.Before(floor) {
-		next = floor
+	next := left(s.heard, ss.cfg.PingAfter)
+	if s.pinged != 0 { // a pong moves no deadline, so the next ping may be due first
+		next = left(s.pinged, min(ss.cfg.PongTime, ss.cfg.PingAfter))
+	}
+	if s.partial != 0 {
+		next = min(next, left(s.partial, ss.cfg.MessageTime))
 	}
 	if s.expires != 0 {
-		next = earlier(next, time.Unix(int64(s.expires), 0))
+		next = min(next, tokenCheck, time.Unix(int64(s.expires), 0).Sub(ss.loop.Now()))
 	}
 	if _, blocked := ss.hub.Stuck(s.id); blocked {
-		next = earlier(next, now.Add(time.Second))
+		next = min(next, time.Second)
 	}
 	if s.paused&pauseRate != 0 {
-		next = earlier(next, now.Add(time.Duration(int32(s.wakeMs-ss.ms()))*time.Millisecond))
+		next = min(next, time.Duration(int32(s.wakeMs-ss.ms()))*time.Millisecond)
 	}
 	ss.loop.SetDeadline(s.id, next)
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // Drain closes at most n sessions as going away and returns how many remain. New ones

@@ -139,12 +139,13 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
+	caps := limit.NewCaps(s.caps)
+	s.loop.Gate = session.NewGate(caps)
 	var addr net.Addr
 	if g.loops, addr, err = loop.Listen(s.loop); err != nil {
 		t.Fatal(err)
 	}
 	g.addr = addr.String()
-	caps := limit.NewCaps(s.caps)
 	loopCtx, stopLoops := context.WithCancel(ctx)
 	var looping sync.WaitGroup
 	for i, l := range g.loops {

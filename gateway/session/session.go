@@ -33,6 +33,7 @@ type Config struct {
 	HandshakeTime time.Duration // from accept to the whole request
 	MaxRequest    int           // bytes of a request head; 431 above
 	PathPrefix    string        // such as /chat, below which all paths are; "" = none
+	MessageTime   time.Duration // from the first byte of a message to its last
 	PingAfter     time.Duration // of hearing nothing
 	PongTime      time.Duration // to answer a ping
 	SlowTime      time.Duration // how long a client may take nothing of what is due to it
@@ -66,6 +67,7 @@ func DefaultConfig() Config {
 		HandshakeTime: 5 * time.Second,
 		MaxRequest:    wire.MaxRequest,
 		PingAfter:     25 * time.Second,
+		MessageTime:   30 * time.Second,
 		PongTime:      10 * time.Second,
 		SlowTime:      10 * time.Second,
 		FloodTime:     15 * time.Second,
@@ -138,19 +140,26 @@ type session struct {
 	who    proto.Identity
 	home   proto.Room // of /room/<group>/; zero on /ws
 	reader wire.Reader
-	bucket limit.Bucket
+	bucket limit.Bucket // of commands and messages
+	errors limit.Bucket // of commands refused for going too fast
 	peer   [16]byte
 	port   uint16
 
-	heard   uint32 // the second something came last
-	pinged  uint32 // the second of the ping that is not answered; 0 = none
-	flooded uint32 // the second since which it has been held back over and over; 0 = never
-	expires uint32 // the second its token runs out; 0 = never
-	issued  uint32 // the second its identity got its first resume string
-	rest    uint32 // bytes it is held to have sent that could not be used yet
-	wakeMs  uint32 // when reading goes on, or went on last, after being held, in the loop's milliseconds
-	refused uint16 // commands in a row, for going too fast
-	saying  uint8  // messages without an answer
+	// Seconds of the loop's clock; 0 = never.
+	heard   uint32 // something came last
+	pinged  uint32 // the ping that is not answered was sent
+	flooded uint32 // it began to be held back over and over
+	partial uint32 // a message began that is not complete; moved on by the time it was not read
+	held    uint32 // it was paused last
+
+	wakeMs uint32 // when reading goes on, or went on last, after being held, in the loop's milliseconds
+
+	// Seconds of the wall clock since 1970; 0 = never.
+	expires uint32 // its token runs out
+	issued  uint32 // its identity got its first resume string
+
+	rest   uint32 // bytes it is held to have sent that could not be used yet
+	saying uint8  // messages without an answer
 
 	phase  phase
 	kind   kind
@@ -211,10 +220,7 @@ func (ss *Sessions) get(id loop.ID) *session {
 
 // Opened implements [loop.Handler].
 func (ss *Sessions) Opened(id loop.ID, peer netip.AddrPort) {
-	s := ss.begin(id, peer)
-	if refusal := ss.caps.Open(peer.Addr(), ss.loop.Now()); refusal == nil {
-		s.flags |= counted
-	}
+	ss.begin(id, peer)
 }
 
 // begin waits for the request of a new connection.
@@ -225,7 +231,8 @@ func (ss *Sessions) begin(id loop.ID, peer netip.AddrPort) *session {
 	}
 	s := &ss.slab[slot/slabSize][slot%slabSize]
 	*s = session{id: id, peer: peer.Addr().As16(), port: peer.Port(), heard: ss.second()}
-	ss.loop.SetDeadline(id, ss.loop.Now().Add(ss.cfg.HandshakeTime))
+	s.flags |= counted // by the loops' gate
+	ss.loop.SetDeadline(id, ss.cfg.HandshakeTime)
 	return s
 }
 
@@ -251,6 +258,9 @@ func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
 		if f.Op == 0 {
 			break
 		}
+		if f.Op.IsData() {
+			s.partial = 0
+		}
 		ss.frame(s, &f)
 	}
 	switch s.phase {
@@ -258,11 +268,22 @@ func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
 		ss.hold(s, pauseJoin)
 	case ending:
 		return len(p)
+	case open:
+		ss.awaitRest(s, used < len(p))
 	}
 	if !ss.holdRest(s, len(p)-used) {
 		return len(p)
 	}
 	return used
+}
+
+// awaitRest begins the time that a message has to be complete. Rest says that bytes of it
+// wait; one that came in fragments may also have none.
+func (ss *Sessions) awaitRest(s *session, rest bool) {
+	if s.partial == 0 && s.paused == 0 && (rest || s.reader.Partial()) {
+		s.partial = ss.second()
+		ss.arm(s)
+	}
 }
 
 // Writable implements [loop.Handler].
@@ -324,6 +345,7 @@ func (ss *Sessions) limitsOf(s *session) *wire.Limits {
 // hold stops reading for one more reason, release takes a reason away.
 func (ss *Sessions) hold(s *session, why pause) {
 	if s.paused == 0 {
+		s.held = ss.second()
 		ss.loop.Pause(s.id)
 	}
 	s.paused |= why
@@ -335,14 +357,20 @@ func (ss *Sessions) release(s *session, why pause) {
 	}
 	if s.paused &^= why; s.paused == 0 {
 		s.heard = ss.second() // what it sent meanwhile has not been seen
+		if s.partial != 0 {
+			s.partial += s.heard - s.held
+		}
 		ss.loop.Resume(s.id)
 	}
 }
 
-func (ss *Sessions) second() uint32 { return uint32(ss.loop.Now().Unix()) }
-func (ss *Sessions) ms() uint32     { return uint32(ss.loop.Now().UnixMilli()) }
+// second counts from the loop's beginning, where it is 1, so that 0 can mean never. It
+// and ms do not jump when the system's clock is set.
+func (ss *Sessions) second() uint32 { return uint32(ss.loop.Elapsed()/time.Second) + 1 }
+func (ss *Sessions) ms() uint32     { return uint32(ss.loop.Elapsed() / time.Millisecond) }
 
-// secondOf returns a time in seconds since 1970; some tokens are made to outlast the count.
+// secondOf returns a time of the wall clock in seconds since 1970; some tokens are made
+// to outlast the count.
 func secondOf(expires time.Time) uint32 { return uint32(min(expires.Unix(), math.MaxUint32)) }
 
 func (ss *Sessions) log(s *session) *slog.Logger {

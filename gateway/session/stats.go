@@ -18,6 +18,7 @@ type Stats struct {
 	Slow         atomic.Uint64 // sessions that did not read
 	MemoryCloses atomic.Uint64 // connections ended because there was no memory for what they had sent in part
 	Lost         atomic.Uint64 // connections that broke without a close frame
+	ByClient     atomic.Uint64 // sessions that the client closed, with whatever code
 
 	refusals map[proto.Code]*atomic.Uint64      // fixed after construction
 	closes   map[proto.CloseCode]*atomic.Uint64 // fixed after construction
@@ -50,8 +51,8 @@ func (s *Stats) Refusals(c proto.Code) uint64 {
 	return 0
 }
 
-// Closes returns how many sessions were closed with the code; 0 stands for all codes
-// that are not in [proto.CloseCodes].
+// Closes returns how many sessions the server closed with the code; 0 stands for all
+// codes that are not in [proto.CloseCodes].
 func (s *Stats) Closes(c proto.CloseCode) uint64 {
 	if n := s.closes[c]; n != nil {
 		return n.Load()

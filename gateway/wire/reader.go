@@ -71,6 +71,9 @@ func (r *Reader) Next(buf []byte, limits *Limits) (f Frame, n int, err error) {
 	return f, size + n, err
 }
 
+// Partial reports whether the first frame of a message has begun and its last has not ended.
+func (r *Reader) Partial() bool { return r.op != 0 }
+
 var errUTF8 = &Error{proto.CloseInvalidData, "a text message is not UTF-8"}
 
 // begin takes the header of a message's first frame.

@@ -24,6 +24,9 @@ const (
 	OpPong   Op = 0xA
 )
 
+// IsData reports whether a frame with this opcode carries a message.
+func (op Op) IsData() bool { return op == OpText || op == OpBinary }
+
 // Frame is a whole message, put together from its fragments, or a control frame.
 type Frame struct {
 	Op       Op              // 0: no frame yet, more bytes are needed

@@ -110,7 +110,7 @@ func (e *Echo) flush(id loop.ID, c *echoConn) {
 	case len(c.out) > 0:
 	case c.ending: // what still comes is read, so that our last frame is not lost to a reset
 		e.Loop.CloseWrite(id)
-		e.Loop.SetDeadline(id, e.Loop.Now().Add(lastChance))
+		e.Loop.SetDeadline(id, lastChance)
 	default:
 		c.out = nil
 		e.Loop.Resume(id)

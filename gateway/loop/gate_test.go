@@ -1,0 +1,84 @@
+package loop_test
+
+import (
+	"crypto/tls"
+	"io"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"roomcast/gateway/loop"
+)
+
+// turnstile lets a number of connections in at a time.
+type turnstile struct {
+	most, in, left atomic.Int64
+}
+
+func (g *turnstile) Enter(peer netip.Addr, _ time.Time) ([]byte, bool) {
+	if !peer.IsLoopback() || g.in.Add(1) > g.most.Load() {
+		g.in.Add(-1)
+		return []byte("full"), false
+	}
+	return nil, true
+}
+
+func (g *turnstile) Leave(netip.Addr) { g.in.Add(-1); g.left.Add(1) }
+
+// A connection that the gate refuses gets the gate's answer and is closed at once; the
+// handler never hears of it.
+func TestGateClosesAtOnce(t *testing.T) {
+	eachBackend(t, func(t *testing.T, cfg loop.Config) {
+		gate := new(turnstile)
+		gate.most.Store(2)
+		cfg.Gate = gate
+		h := &script{}
+		addr := serve(t, cfg, h)
+		first, second := dial(t, addr), dial(t, addr)
+		echo(t, first, "in")
+		echo(t, second, "in too")
+		for range 100 {
+			c := dial(t, addr)
+			c.SetDeadline(time.Now().Add(time.Second)) // far less than any time limit of a handshake
+			if got, err := io.ReadAll(c); err != nil || string(got) != "full" {
+				t.Fatalf("got %q, %v, want the refusal and the end", got, err)
+			}
+			c.Close()
+		}
+		if n := len(h.conns()); n != 2 {
+			t.Errorf("the handler knows %d connections, want 2", n)
+		}
+		echo(t, first, "still in")
+		if n := gate.left.Load(); n != 0 {
+			t.Errorf("%d have left, want none: the handler heard of both", n)
+		}
+	})
+}
+
+// With TLS the gate comes before the handshake, so that a silent peer beyond the limit
+// costs no descriptor. A peer that fails the handshake leaves.
+func TestGateComesBeforeTLS(t *testing.T) {
+	gate := new(turnstile)
+	gate.most.Store(2)
+	cfg := loop.DefaultConfig()
+	cfg.Address, cfg.Loops, cfg.Gate = "127.0.0.1:0", 1, gate
+	cfg.TLS = &tls.Config{Certificates: []tls.Certificate{newCertificate(t)}}
+	h := &script{}
+	addr := serve(t, cfg, h)
+	silent := dial(t, addr)
+	secure, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { secure.Close() })
+	echo(t, secure, "in")
+	third := dial(t, addr)
+	third.SetDeadline(time.Now().Add(time.Second))
+	if got, err := io.ReadAll(third); err != nil || len(got) > 0 {
+		t.Errorf("got %q, %v, want the end and nothing before it", got, err)
+	}
+	silent.Close()
+	eventually(t, "the silent one has left", func() bool { return gate.left.Load() == 1 })
+	echo(t, secure, "still in")
+}

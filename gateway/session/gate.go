@@ -1,0 +1,28 @@
+package session
+
+import (
+	"net/http"
+	"net/netip"
+	"time"
+
+	"roomcast/gateway/limit"
+	"roomcast/gateway/loop"
+	"roomcast/gateway/wire"
+)
+
+// gate refuses connections by HTTP status. It is safe for concurrent use.
+type gate struct{ caps *limit.Caps }
+
+// NewGate returns what loops ask about new connections. Those that it lets in are counted
+// in caps until they have ended; sessions of the same loops need the same caps.
+func NewGate(caps *limit.Caps) loop.Gate { return gate{caps} }
+
+func (g gate) Enter(peer netip.Addr, now time.Time) ([]byte, bool) {
+	r := g.caps.Open(peer, now)
+	if r == nil {
+		return nil, true
+	}
+	return wire.AppendRefusal(nil, &wire.Refusal{Status: http.StatusServiceUnavailable, Reason: r.Message}), false
+}
+
+func (g gate) Leave(peer netip.Addr) { g.caps.Close(peer) }
