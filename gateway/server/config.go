@@ -39,6 +39,7 @@ type Config struct {
 
 	MaxMessage               int           // bytes
 	MaxConnections           int           // 0 = as many as there are file descriptors for
+	Descriptors              int           // file descriptors that the process needs for more than a gateway
 	MaxConnectionsPerAddress int           // 0 = no limit
 	ConnectRate              int           // new connections a second, 0 = no limit
 	Rate                     float64       // messages a second a connection, 0 = no limit
@@ -96,7 +97,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.IntVar(&c.MaxRequestHead, "max-request-head", c.MaxRequestHead, "take the head of a request or handshake, with its cookies, of up to this number of `bytes`")
 	flags.DurationVar(&c.PingInterval, "ping-interval", c.PingInterval, "ping a client from which nothing has come for this `time`; choose less than the idle timeouts of proxies on the way")
 	flags.DurationVar(&c.HTTPIdleTime, "http-idle-time", c.HTTPIdleTime, "close a plain HTTP connection without a request after this `time`; choose more than a proxy in front keeps it")
-	flags.IntVar(&c.MaxConnections, "max-connections", c.MaxConnections, "serve at most this `number` of connections; 0 = as many as there are file descriptors")
+	flags.IntVar(&c.MaxConnections, "max-connections", c.MaxConnections, "serve at most this `number` of connections; 0 = as many as file descriptors allow: all but a quarter, or but 256 if that is less")
 	flags.IntVar(&c.MaxConnectionsPerAddress, "max-connections-per-address", c.MaxConnectionsPerAddress, "serve at most this `number` of connections of one IP address (one /64 of IPv6); 0 = no limit, right behind a proxy")
 	flags.IntVar(&c.ConnectRate, "connect-rate", c.ConnectRate, "let this `number` of connections in each second; 0 = no limit")
 	flags.Int64Var(&c.Memory, "memory", c.Memory, "hold at most this number of `bytes` for members: pages of the log, queues, unfinished messages and requests, rooms; what would exceed it waits or is refused as overloaded")

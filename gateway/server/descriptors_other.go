@@ -5,4 +5,4 @@ package server
 import "log/slog"
 
 // connectionsThatFit returns what is asked for; 0 = no limit.
-func connectionsThatFit(asked int, _ *slog.Logger) int { return asked }
+func connectionsThatFit(asked, _ int, _ *slog.Logger) int { return asked }

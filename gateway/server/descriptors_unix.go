@@ -8,21 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spareDescriptors are kept for files, NATS and whoever is to be told that the server
-// is full.
-const spareDescriptors = 64
-
-// connectionsThatFit returns how many connections to take: what is asked for (0 = as
-// many as possible), but no more than there are file descriptors. The Go runtime has
-// raised the limit as far as the system lets it.
-func connectionsThatFit(asked int, log *slog.Logger) int {
+// connectionsThatFit returns how many connections to serve: what is asked for (0 = as
+// many as possible), but no more than the file descriptors allow. The rest of the process
+// keeps a quarter of all descriptors, at most 256, and the given number beyond. Loops
+// close a connection over this limit before they accept another, so nothing else of the
+// process runs out. The Go runtime has raised the limit as far as the system permits.
+func connectionsThatFit(asked, others int, log *slog.Logger) int {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return asked
 	}
-	fit := max(1, int(min(files.Cur, 1<<30))-spareDescriptors)
+	all := int(min(files.Cur, 1<<30))
+	fit := max(1, all-min(all/4, 256)-others)
 	if asked > fit {
-		log.Warn("--max-connections is more than there are file descriptors; raise the limit (ulimit -n)", "asked", asked, "fit", fit)
+		log.Warn("--max-connections is more than the file descriptors allow; raise the limit (ulimit -n)", "asked", asked, "fit", fit)
 	}
 	if asked == 0 || asked > fit {
 		return fit

@@ -155,7 +155,7 @@ type front struct {
 func (s *Server) open() (*front, error) {
 	cfg := &s.cfg
 	caps := limit.NewCaps(limit.CapsConfig{
-		Total: connectionsThatFit(cfg.MaxConnections, cfg.Log), PerAddress: cfg.MaxConnectionsPerAddress, PerSecond: int(cfg.ConnectRate),
+		Total: connectionsThatFit(cfg.MaxConnections, cfg.Descriptors, cfg.Log), PerAddress: cfg.MaxConnectionsPerAddress, PerSecond: int(cfg.ConnectRate),
 	})
 	lc := loop.DefaultConfig()
 	lc.Memory = s.memory

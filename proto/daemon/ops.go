@@ -60,12 +60,13 @@ func (o Ops) Serve(log *slog.Logger, reg *prometheus.Registry, probes ...Probe) 
 	server := &http.Server{
 		Handler:           forOperators(IsLoopback(ln.Addr().String()), opsHandler(reg, probes)),
 		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	s := &OpsServer{ln: ln, server: server, done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
-		server.Serve(ln)
+		server.Serve(&fewConns{Listener: ln})
 	}()
 	return s, nil
 }
