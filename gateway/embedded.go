@@ -16,12 +16,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"roomcast/gateway/server"
 	"roomcast/proto"
 	"roomcast/proto/daemon"
 )
@@ -47,10 +49,11 @@ var ownAccounts = map[string]string{userService: "ROOMS", userGateway: "EDGE"}
 // embedded is a NATS server that runs in this process. Its methods are safe for
 // concurrent use.
 type embedded struct {
-	server *natsserver.Server
+	form   standalone // with the addresses that were found free
 	door   *door
 	data   *os.File // keeps the data directory for this process
 	log    *slog.Logger
+	server atomic.Pointer[natsserver.Server] // another one after restart
 }
 
 // options returns the server's options, or which flag is wrong.
@@ -65,6 +68,7 @@ func (e *standalone) options() (*natsserver.Options, error) {
 	opts.DontListen = true
 	opts.NoSigs = true
 	opts.AlwaysEnableNonce = true // for nkeys
+	opts.MaxConn = natsConnections()
 	every, err := e.interval()
 	if err != nil {
 		return nil, err
@@ -136,24 +140,14 @@ func (e *standalone) start(log *slog.Logger) (*embedded, error) {
 	for user := range ownAccounts {
 		d.own[user] = rand.Text()
 	}
-	opts.CustomClientAuthentication = d
 	data, err := lockDataDir(e.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	ns, err := natsserver.NewServer(opts)
-	if err != nil {
+	n := &embedded{form: *e, door: d, data: data, log: log}
+	if err := n.run(opts); err != nil {
 		data.Close()
-		return nil, fmt.Errorf("start NATS: %w", err)
-	}
-	d.server = ns
-	n := &embedded{server: ns, door: d, data: data, log: log}
-	said := &serverLog{log: log.With("part", "nats")}
-	ns.SetLoggerV2(said, false, false, false)
-	ns.Start()
-	if why := said.fatal(); why != "" || !ns.ReadyForConnections(10*time.Second) {
-		n.stop()
-		return nil, fmt.Errorf("start NATS with its data in %s: %s", e.DataDir, why)
+		return nil, err
 	}
 	if e.Listen != "off" && !d.guarded {
 		log.Warn("every NATS client that reaches --nats-listen is admitted as a guest; require --nats-listen-password-file or --nats-listen-nkey", "address", e.Listen)
@@ -161,23 +155,78 @@ func (e *standalone) start(log *slog.Logger) (*embedded, error) {
 	return n, nil
 }
 
+// run starts a server.
+func (n *embedded) run(opts *natsserver.Options) error {
+	opts.CustomClientAuthentication = n.door
+	ns, err := natsserver.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("start NATS: %w", err)
+	}
+	n.door.serve(ns)
+	said := &serverLog{log: n.log.With("part", "nats")}
+	ns.SetLoggerV2(said, false, false, false)
+	ns.Start()
+	if why := said.fatal(); why != "" || !ns.ReadyForConnections(10*time.Second) {
+		halt(ns)
+		return fmt.Errorf("start NATS with its data in %s: %s", n.form.DataDir, why)
+	}
+	if n.form.Listen != "off" {
+		n.form.Listen = ns.Addr().String() // where its clients look for the next one
+	}
+	n.server.Store(ns)
+	return nil
+}
+
+func halt(ns *natsserver.Server) {
+	ns.Shutdown()
+	ns.WaitForShutdown()
+}
+
+// restart ends the server and runs another on the same data. Clients connect again. If it
+// fails, no server runs. It is for one goroutine.
+func (n *embedded) restart() error {
+	halt(n.server.Load())
+	opts, err := n.form.options()
+	if err != nil {
+		return err
+	}
+	return n.run(opts)
+}
+
+// healthy returns why a stream cannot be written, nil if all can.
+func (n *embedded) healthy() error {
+	if h := n.server.Load().Healthz(&natsserver.HealthzOptions{}); h.Error != "" {
+		return errors.New(h.Error)
+	}
+	return nil
+}
+
+// InProcessConn implements [nats.InProcessConnProvider] with the server that runs now.
+func (n *embedded) InProcessConn() (net.Conn, error) { return n.server.Load().InProcessConn() }
+
 // dialer returns a daemon.Dialer that needs no socket, for a user of this process.
 func (n *embedded) dialer(user string) daemon.Dialer {
 	return func(name string, more ...nats.Option) (*nats.Conn, error) {
-		opts := append(daemon.Options(n.log, name), nats.InProcessServer(n.server),
+		opts := append(daemon.Options(n.log, name), nats.InProcessServer(n),
 			nats.UserInfo(user, n.door.own[user]), nats.CustomInboxPrefix("_INBOX_"+user))
 		return nats.Connect("", append(opts, more...)...)
 	}
 }
 
 func (n *embedded) stop() {
-	n.server.Shutdown()
-	n.server.WaitForShutdown()
+	halt(n.server.Load())
 	n.data.Close()
 }
 
 // maxGuests is how many guests may be connected at a time; more are refused.
 const maxGuests = 1000
+
+// natsConnections returns how many connections NATS may have, so that its clients cannot
+// take the descriptors that the log needs.
+func natsConnections() int {
+	const own, backends = 20, 100
+	return own + min(maxGuests+backends, server.FileLimit()/4)
+}
 
 // door decides who may connect to the embedded server, and to which account. It implements
 // [natsserver.Authentication] and is safe for concurrent use.
@@ -185,14 +234,21 @@ const maxGuests = 1000
 // Each guest has an account of its own. In a shared one a guest could subscribe to the
 // reply subjects of the others, and answer in the place of roomsvc.
 type door struct {
-	server   *natsserver.Server // set before it starts
-	own      map[string]string  // passwords of the users of this process
-	password []byte             // of backends; nil = none
-	nkeys    []string           // public keys of backends
-	guarded  bool               // there are no guests
+	own      map[string]string // passwords of the users of this process
+	password []byte            // of backends; nil = none
+	nkeys    []string          // public keys of backends
+	guarded  bool              // there are no guests
 
 	mu     sync.Mutex            // guards what follows
+	server *natsserver.Server    // set before it starts
 	guests []*natsserver.Account // free while it has no connection; at most maxGuests
+}
+
+// serve makes ns the server of the door; accounts of guests belong to one server.
+func (d *door) serve(ns *natsserver.Server) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.server, d.guests = ns, nil
 }
 
 // Check admits a client or refuses it.
@@ -225,7 +281,9 @@ func signed(key, sig string, nonce []byte) bool {
 }
 
 func (d *door) admit(c natsserver.ClientAuthentication, user, account string) bool {
+	d.mu.Lock()
 	a, err := d.server.LookupAccount(account)
+	d.mu.Unlock()
 	if err != nil {
 		return false
 	}

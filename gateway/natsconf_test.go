@@ -424,7 +424,7 @@ func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
 		defer gateway.Close()
 		nothingIsHeard(t, observer, []attacker{
 			{"gateway", gateway, "room.ack.me.*", asks(reads, ownGets)},
-			{"backend", connectTo(t, inside.server, nats.UserInfo("me", password)), "_INBOX.me.*", asks(reads, ownGets)},
+			{"backend", connectTo(t, inside.server.Load(), nats.UserInfo("me", password)), "_INBOX.me.*", asks(reads, ownGets)},
 		})
 	})
 	t.Run("guest of the embedded server", func(t *testing.T) {
@@ -435,7 +435,7 @@ func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer observer.Close()
-		nothingIsHeard(t, observer, []attacker{{"guest", connectTo(t, inside.server), "_INBOX.me.*", map[string]string{"room.deputy": "hello"}}})
+		nothingIsHeard(t, observer, []attacker{{"guest", connectTo(t, inside.server.Load()), "_INBOX.me.*", map[string]string{"room.deputy": "hello"}}})
 	})
 }
 
@@ -473,14 +473,14 @@ func TestGuestsOfTheEmbeddedServer(t *testing.T) {
 		{false, "room.out.24.lobby", true}, {false, "room.out.>", true}, {false, "_INBOX.>", true},
 		{false, "room.>", false}, {false, "room.eph.*.*", false}, {false, "room.lobby", false}, {false, ">", false}, {false, "$KV.>", false},
 	} {
-		nc := connectTo(t, inside.server)
+		nc := connectTo(t, inside.server.Load())
 		if got := permitted(t, nc, tt.publish, tt.subject); got != tt.allowed {
 			t.Errorf("a guest may use %s (publish %v): got %v, want %v", tt.subject, tt.publish, got, tt.allowed)
 		}
 		nc.Close()
 	}
 
-	one, other := connectTo(t, inside.server), connectTo(t, inside.server)
+	one, other := connectTo(t, inside.server.Load()), connectTo(t, inside.server.Load())
 	all, err := other.SubscribeSync("_INBOX.>")
 	if err != nil {
 		t.Fatal(err)
@@ -527,10 +527,10 @@ func TestGuestsOfTheEmbeddedServer(t *testing.T) {
 func TestGuestAccountsAreUsedAgain(t *testing.T) {
 	inside := startEmbedded(t)
 	for range 5 {
-		one, other := connectTo(t, inside.server), connectTo(t, inside.server)
+		one, other := connectTo(t, inside.server.Load()), connectTo(t, inside.server.Load())
 		one.Close()
 		other.Close()
-		for inside.server.NumClients() > 0 {
+		for inside.server.Load().NumClients() > 0 {
 			time.Sleep(time.Millisecond)
 		}
 	}
@@ -586,7 +586,7 @@ func TestListenIsGuarded(t *testing.T) {
 					"wrong": nats.UserInfo("anybody", "wrong"), "roomsvc": nats.UserInfo("roomsvc", ""),
 					"nkey": nats.Nkey(public, key.Sign), "stranger": nats.Nkey(stranger, other.Sign), "forged": nats.Nkey(public, other.Sign),
 				}[as]
-				nc, err := nats.Connect(inside.server.ClientURL(), opts)
+				nc, err := nats.Connect(inside.server.Load().ClientURL(), opts)
 				if err == nil {
 					nc.Close()
 				}

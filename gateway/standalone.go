@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,6 +137,9 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 		return err
 	}
 	s.server.Dial = inside.dialer(userGateway)
+	if e.Listen != "off" {
+		s.server.Descriptors = natsConnections()
+	}
 	srv, err := server.New(s.server)
 	if err != nil {
 		return err
@@ -151,10 +155,14 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	defer stopService()
 	srvCtx, stopServer := context.WithCancel(ctx)
 	defer stopServer()
-	ended := make(chan error, 1)
+	ended, watched := make(chan error, 1), make(chan error, 1)
 	go func() {
 		ended <- svc.Run(svcCtx)
 		stopServer() // a gateway whose room service has failed is of no use
+	}()
+	go func() {
+		watched <- newStore(e.DataDir, inside.healthy, inside.restart, log).watch(srvCtx)
+		stopServer() // nor is one whose log cannot be written
 	}()
 	// The room service first, or the gateway would have to wait for what it makes.
 	for svc.Ready() != nil && srvCtx.Err() == nil {
@@ -166,16 +174,16 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 			"inside", "NATS " + natsserver.VERSION + " and the room service",
 		}
 		if e.Listen != "off" {
-			more = append(more, "NATS", inside.server.ClientURL())
+			more = append(more, "NATS", inside.server.Load().ClientURL())
 		}
 		if e.Monitor != "off" {
 			more = append(more, "monitoring", "http://"+e.Monitor)
 		}
 		started(address, more...)
 	})
+	stopServer()
+	unwritable := <-watched
 	stopService()
-	if failed := <-ended; failed != nil {
-		return failed // and the gateway was only told to stop
-	}
-	return err
+	// The gateway was only told to stop if one of the others has failed.
+	return cmp.Or(unwritable, <-ended, err)
 }

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// process is a gateway that runs in a process of its own. Its output is in the test's log
+// if the test fails.
+type process struct {
+	cmd  *exec.Cmd
+	base string     // the address of its page
+	done chan error // how it ended
+
+	mu  sync.Mutex
+	out bytes.Buffer // guarded by mu
+}
+
+// launch starts a gateway by a shell line in which "$@" is the gateway and its arguments,
+// such as `ulimit -n 100; exec "$@"`, and waits until it serves.
+func launch(t *testing.T, attr *syscall.SysProcAttr, line string, args ...string) *process {
+	t.Helper()
+	args = append([]string{"-c", line, "sh", "gateway", "--listen", "127.0.0.1:0", "--nats-monitor", "off", "--ops-listen", "off", "--drain-time", "50ms"}, args...)
+	p := &process{cmd: exec.Command("sh", args...), done: make(chan error, 1)}
+	p.cmd.SysProcAttr = attr
+	r, w := io.Pipe()
+	p.cmd.Stdout, p.cmd.Stderr = w, w
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	base := make(chan string, 1)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			p.mu.Lock()
+			p.out.WriteString(lines.Text() + "\n")
+			p.mu.Unlock()
+			if word, address, ok := strings.Cut(strings.TrimSpace(lines.Text()), " "); ok && word == "open" {
+				base <- strings.TrimSpace(address)
+			}
+		}
+	})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err := p.cmd.Wait()
+		w.Close()
+		reading.Wait()
+		p.done <- err
+	}()
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-ended
+		if t.Failed() {
+			t.Logf("the gateway's output:\n%s", p.output())
+		}
+	})
+	select {
+	case p.base = <-base:
+	case <-ended:
+		t.Fatal("the gateway does not serve")
+	case <-time.After(60 * time.Second):
+		t.Fatal("the gateway does not begin to serve")
+	}
+	return p
+}
+
+func (p *process) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// eventually waits until cond holds.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(60 * time.Second); !cond(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}

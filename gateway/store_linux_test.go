@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/sys/unix"
+)
+
+// say sends a message over HTTP and returns the status.
+func (p *process) say(t *testing.T, room, text string) int {
+	t.Helper()
+	status, _ := call(t, http.MethodPost, p.base+"api/rooms/"+room+"/messages", text, "Content-Type", "text/plain")
+	return status
+}
+
+// When the log cannot be written, it can still be read. When the cause has passed,
+// messages are stored again, although nats-server keeps a write error for ever. Sessions
+// stay open all the while.
+func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
+	for _, sync := range []string{"always", "1s"} {
+		t.Run(sync, func(t *testing.T) {
+			p := launch(t, nil, `exec "$@"`, "--data-dir", t.TempDir(), "--sync", sync)
+			member := join(t, p.base, "room/failing/")
+			if got := p.say(t, "failing", "before"); got != 200 {
+				t.Fatalf("got status %d, want 200", got)
+			}
+			hear(t, member, "before")
+			limitFiles(t, p, 1)
+			eventually(t, "a message to be refused", func() bool { return p.say(t, "failing", "lost") == 503 })
+			canRead(t, p, "failing", "before")
+			limitFiles(t, p, unix.RLIM_INFINITY)
+			storesAgain(t, p, "failing", member)
+			canRead(t, p, "failing", "before")
+		})
+	}
+}
+
+// limitFiles has writes beyond so many bytes of a file fail.
+func limitFiles(t *testing.T, p *process, bytes uint64) {
+	t.Helper()
+	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func canRead(t *testing.T, p *process, room, text string) {
+	t.Helper()
+	status, body := call(t, http.MethodGet, p.base+"api/rooms/"+room+"/messages?since=0", "")
+	if status != 200 || !strings.Contains(body, text) {
+		t.Errorf("got status %d and %.200q, want the messages up to now", status, body)
+	}
+}
+
+// storesAgain waits until a message is stored and the member has heard it.
+func storesAgain(t *testing.T, p *process, room string, member *websocket.Conn) {
+	t.Helper()
+	eventually(t, "a message to be stored", func() bool { return p.say(t, room, "after") == 200 })
+	for {
+		got, code := next(t, member)
+		if code != 0 {
+			t.Fatalf("the member was sent away with %d", code)
+		}
+		if strings.HasSuffix(got, "after") {
+			return
+		}
+	}
+}
+
+// A full disk stops messages and nothing else, for as long as it is full.
+func TestFullDiskIsWaitedFor(t *testing.T) {
+	attr := &syscall.SysProcAttr{ // so that it may mount
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+	dir := t.TempDir()
+	p := launch(t, attr, `mount -t tmpfs -o size=32m tmpfs `+dir+` && exec "$@"`, "--data-dir", dir)
+	member := join(t, p.base, "room/full/")
+	if got := p.say(t, "full", "before"); got != 200 {
+		t.Fatalf("got status %d, want 200", got)
+	}
+	ballast := filepath.Join("/proc", fmt.Sprint(p.cmd.Process.Pid), "root", dir, "ballast")
+	fill(t, ballast)
+	eventually(t, "a message to be refused", func() bool { return p.say(t, "full", strings.Repeat("x", 60_000)) == 503 })
+	eventually(t, "the operator to be told", func() bool { return strings.Contains(p.output(), "the disk of the log is full") })
+	canRead(t, p, "full", "before")
+	if strings.Contains(p.output(), "started again") {
+		t.Error("NATS was started again while there was no room")
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	storesAgain(t, p, "full", member)
+	canRead(t, p, "full", "before")
+}
+
+// fill writes a file until its disk is full.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Fatal(err)
+			}
+			size /= 2
+		}
+	}
+}
+
+// A log that can never be written ends the process, with the cause: its supervisor may
+// have more luck.
+func TestLogThatCannotBeWrittenEndsTheProcess(t *testing.T) {
+	broken := errors.New("stream ROOMS: write error")
+	never := func() error { return broken }
+	restarts := 0
+	helpless := func() error { restarts++; return nil }
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, c := range []struct {
+		name     string
+		dir      string
+		restart  func() error
+		want     string
+		restarts int
+	}{
+		{"directory that cannot be written", missing, helpless, "the log in " + missing + " cannot be written: ", 0},
+		{"restarts that do not help", t.TempDir(), helpless, "starting NATS again has not helped 3 times: stream ROOMS", 3},
+		{"restart that fails", t.TempDir(), never, "start NATS again after the log could not be written: stream ROOMS", 0},
+	} {
+		restarts = 0
+		s := newStore(c.dir, never, c.restart, slog.New(slog.DiscardHandler))
+		s.every, s.patience = 10*time.Millisecond, 300*time.Millisecond
+		if err := s.watch(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %s", c.name, err, c.want)
+		}
+		if restarts != c.restarts {
+			t.Errorf("%s: got %d restarts, want %d", c.name, restarts, c.restarts)
+		}
+	}
+}
