@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,11 +27,12 @@ func (p *process) say(t *testing.T, room, text string) int {
 
 // When the log cannot be written, it can still be read. When the cause has passed,
 // messages are stored again, although nats-server keeps a write error for ever. Sessions
-// stay open all the while.
+// stay open all the while, and NATS clients find the server where it was.
 func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 	for _, sync := range []string{"always", "1s"} {
 		t.Run(sync, func(t *testing.T) {
-			p := launch(t, nil, `exec "$@"`, "--data-dir", t.TempDir(), "--sync", sync)
+			p := launch(t, nil, `exec "$@"`, "--data-dir", t.TempDir(), "--sync", sync, "--nats-listen", "127.0.0.1:0")
+			guest := p.guest(t)
 			member := join(t, p.base, "room/failing/")
 			if got := p.say(t, "failing", "before"); got != 200 {
 				t.Fatalf("got status %d, want 200", got)
@@ -40,9 +43,34 @@ func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 			canRead(t, p, "failing", "before")
 			limitFiles(t, p, unix.RLIM_INFINITY)
 			storesAgain(t, p, "failing", member)
+			eventually(t, "the NATS client to hear a message after the failure", func() bool {
+				p.say(t, "failing", "after") // it may connect again later than others
+				m, err := guest.NextMsg(time.Second)
+				return err == nil && strings.Contains(string(m.Data), `"text":"after"`)
+			})
 			canRead(t, p, "failing", "before")
 		})
 	}
+}
+
+// guest connects a NATS client that hears all rooms.
+func (p *process) guest(t *testing.T) *nats.Subscription {
+	t.Helper()
+	url := regexp.MustCompile(`nats://[0-9.:]+`)
+	eventually(t, "the banner", func() bool { return url.MatchString(p.output()) })
+	nc, err := nats.Connect(url.FindString(p.output()), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	sub, err := nc.SubscribeSync("room.out.>")
+	if err == nil {
+		err = nc.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sub
 }
 
 // limitFiles has writes beyond so many bytes of a file fail.
