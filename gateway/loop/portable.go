@@ -200,7 +200,7 @@ func (b *portable) serve(nc net.Conn) {
 	if b.l.cfg.TLS != nil {
 		if !b.l.cfg.Memory.Take(limit.Handshakes, handshakeBytes) {
 			if !b.handshakes.closeOldest() {
-				nc.Close()
+				b.turnAway(nc, peer.Addr())
 				return
 			}
 			b.l.cfg.Memory.Add(limit.Handshakes, handshakeBytes) // the other gives back as much
