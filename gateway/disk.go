@@ -30,7 +30,7 @@ func (n *embedded) historyBytes(ctx context.Context) (int64, error) {
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		// NATS stores at most three quarters of what was free when it started.
-		return n.server.JetStreamConfig().MaxStore / 3 * 2, nil
+		return n.server.Load().JetStreamConfig().MaxStore / 3 * 2, nil
 	case err != nil:
 		return 0, fmt.Errorf("look for the log: %w", err)
 	}

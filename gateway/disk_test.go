@@ -21,7 +21,7 @@ func TestLogTakesHalfOfTheFreeDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		most := inside.server.JetStreamConfig().MaxStore
+		most := inside.server.Load().JetStreamConfig().MaxStore
 		switch {
 		case start == 0 && (got < most/2 || got >= most):
 			t.Errorf("the limit of a new log is %d bytes, NATS stores at most %d", got, most)
