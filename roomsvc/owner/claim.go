@@ -18,7 +18,7 @@ import (
 
 // Bounds of taking partitions.
 const (
-	atOnce     = 16                     // partitions taken at a time
+	atOnce     = 64                     // partitions taken at a time
 	askTimeout = 500 * time.Millisecond // for the old owner to release one
 	firstPause = 50 * time.Millisecond
 	lastPause  = time.Second
@@ -34,7 +34,7 @@ func (o *Owner) drop() {
 			dropped++
 		}
 	}
-	o.doubt.Store(int32(dropped))
+	o.dropping += dropped
 	if dropped > 0 {
 		o.cfg.Log.Warn("lease was over; its partitions are taken anew", "partitions", dropped)
 	}
@@ -55,13 +55,16 @@ func (o *Owner) release(p int, then func()) {
 }
 
 // share begins to take the partitions that should be this instance's, and to renew the
-// fences that are getting old. What it failed to take or lost, and should be another's by
-// now, it releases: the keeper would answer for it, refusing, before the owner could.
+// fences that are getting old. It takes nothing without a fresh lease: an instance that
+// cannot renew its lease may be cut off from a majority of the servers, and would take
+// partitions over and over from those that are not. What it failed to take or lost, and
+// should be another's by now, it releases: the keeper would answer for it, refusing, before
+// the owner could.
 func (o *Owner) share(ctx context.Context, leaving bool) {
-	now, all := time.Now(), o.members.sighted()
+	now, all, fresh := time.Now(), o.members.sighted(), o.leases.fresh()
 	for p := range o.parts {
 		part := &o.parts[p]
-		elsewhere := !o.members.chosen(p, o.cfg.ID) || leaving && !o.members.alone(o.cfg.ID)
+		elsewhere := !o.chosen[p] || leaving && !o.members.alone(o.cfg.ID)
 		switch {
 		case part.phase == idle && part.heard && elsewhere:
 			o.release(p, func() {})
@@ -71,16 +74,19 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 			o.busy++
 			o.held.Add(-1)
 			o.tasks.Go(func() { o.done <- o.renew(ctx, p) })
-		case part.phase == idle && o.members.chosen(p, o.cfg.ID):
+		case part.phase == idle && o.chosen[p]:
 			all = false
-			if o.busy < atOnce && !now.Before(part.next) {
-				part.phase, part.heard = taking, true
+			switch {
+			case !fresh:
+				o.fail(p) // what comes meanwhile is refused and not kept
+			case o.busy < atOnce && !now.Before(part.next):
+				part.phase, part.heard, part.failed = taking, true, false
 				o.busy++
 				alive := o.members.snapshot()
 				ours := part.ours
 				o.tasks.Go(func() { o.done <- o.take(ctx, p, ours, alive) })
 			}
-		case part.phase != held && o.members.chosen(p, o.cfg.ID):
+		case part.phase != held && o.chosen[p]:
 			all = false
 		}
 	}
@@ -88,6 +94,9 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 		o.note(nil)
 	}
 }
+
+// errNoLease: what should be taken is left to those who have a lease.
+var errNoLease = errors.New("the lease cannot be renewed")
 
 // take gets the fence of p, from its owner if that one is alive.
 func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string) bool) result {
@@ -108,6 +117,10 @@ func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string
 			if sink, r.err = o.keeper.Prepare(p, true, true); r.err != nil {
 				return r
 			}
+		}
+		if !o.leases.fresh() {
+			r.err = errNoLease
+			return r
 		}
 		var f *stream.Fence
 		f, r.err = o.commits.Fence(ctx, p, marker, o.cfg.ID, sink)
@@ -195,7 +208,10 @@ func (o *Owner) finished(ctx context.Context, r result, leaving bool) {
 	switch {
 	case part.phase == releasing && r.then == nil:
 		part.phase, part.next, part.ours, part.heard = idle, time.Time{}, false, false
-		o.doubt.Add(-1)
+		o.dropping--
+		if !o.looking { // a look may just have found that the lease was over
+			o.doubt.Store(o.dropping > 0)
+		}
 	case part.phase == releasing:
 		// The one who asked sees more than we do; until we see it too, leave it alone.
 		part.phase, part.next, part.ours, part.heard = idle, time.Now().Add(o.cfg.Lease/2), false, false
@@ -210,8 +226,16 @@ func (o *Owner) finished(ctx context.Context, r result, leaving bool) {
 	default:
 		part.phase, part.ours = idle, r.ours
 		o.wait(part)
-		o.keeper.Fail(r.p, r.ours)
+		o.fail(r.p)
 		o.note(r.err)
+	}
+}
+
+// fail tells the keeper once that p cannot be taken now.
+func (o *Owner) fail(p int) {
+	if part := &o.parts[p]; part.heard && !part.failed {
+		part.failed = true
+		o.keeper.Fail(p, part.ours)
 	}
 }
 
@@ -222,7 +246,7 @@ func (o *Owner) give(ctx context.Context, l loss, leaving bool) {
 	if part.phase != held || part.fence != l.fence {
 		return // it is being released or taken anyway
 	}
-	part.phase = idle
+	part.phase, part.failed = idle, false
 	o.held.Add(-1)
 	if errors.Is(l.err, stream.ErrLost) {
 		part.ours = false

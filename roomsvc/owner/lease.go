@@ -70,11 +70,12 @@ func (l *leases) make(ctx context.Context) error {
 	return nil
 }
 
-// renew makes the lease last from now on.
-func (l *leases) renew(ctx context.Context, leaving bool) error {
+// renew makes the lease last from now on. It reports whether the lease was over before
+// that, and calls lapsed then, before the lease counts as fresh again.
+func (l *leases) renew(ctx context.Context, leaving bool, lapsed func()) (over bool, err error) {
 	body, err := json.Marshal(instance{ID: l.id, Leaving: leaving})
 	if err != nil {
-		return fmt.Errorf("encode lease: %w", err)
+		return false, fmt.Errorf("encode lease: %w", err)
 	}
 	msg := nats.NewMsg(keyPrefix + l.id)
 	msg.Data = body
@@ -88,10 +89,13 @@ func (l *leases) renew(ctx context.Context, leaving bool) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("renew lease: %w", err)
+		return false, fmt.Errorf("renew lease: %w", err)
+	}
+	if over = !l.fresh(); over {
+		lapsed()
 	}
 	l.until.Store(int64(from + l.lease))
-	return nil
+	return over, nil
 }
 
 // fresh reports whether the lease cannot have run out yet.

@@ -61,29 +61,36 @@ type Owner struct {
 	keeper  Keeper
 	leases  *leases
 
-	lost  chan loss
-	done  chan result
-	tasks sync.WaitGroup
-	held  atomic.Int32 // partitions
-	doubt atomic.Int32 // partitions that others may have taken while the lease was over
-	fault atomic.Pointer[error]
+	lost   chan loss
+	done   chan result
+	looked chan sight
+	tasks  sync.WaitGroup
+	held   atomic.Int32 // partitions
+	doubt  atomic.Bool  // others may have taken partitions while the lease was over
+	fault  atomic.Pointer[error]
 
 	// Owned by Run.
 	parts      [proto.Partitions]part
 	members    members
-	busy       int // partitions that are being taken or released
+	chosen     [proto.Partitions]bool // by members: they should be this instance's
+	busy       int                    // partitions that are being taken or released
+	dropping   int                    // of these, partitions released because the lease was over
+	looking    bool                   // a look is under way
+	again      bool                   // another look must follow it
+	announce   bool                   // the look after the present one must be announced
 	reconnects uint64
 }
 
 // part is what is known of one partition.
 type part struct {
-	phase phase
-	fence *stream.Fence // of a part that is held
-	since time.Time     // of the fence
-	next  time.Time     // not to be tried before
-	pause time.Duration // before the next try
-	ours  bool          // as far as is known nobody else owns it
-	heard bool          // the keeper has been told to prepare it and not to release it since
+	phase  phase
+	fence  *stream.Fence // of a part that is held
+	since  time.Time     // of the fence
+	next   time.Time     // not to be tried before
+	pause  time.Duration // before the next try
+	ours   bool          // as far as is known nobody else owns it
+	heard  bool          // the keeper has been told to prepare it and not to release it since
+	failed bool          // the keeper has been told since that it cannot be taken now
 }
 
 type phase int8
@@ -109,11 +116,24 @@ type result struct {
 	then  func() // for a release: tells the one who asked
 }
 
+// sight is what a look at the leases has found.
+type sight struct {
+	at       time.Time
+	seen     []instance
+	lapsed   bool // the lease was over before it was renewed
+	announce bool
+	err      error
+}
+
 // New returns an owner that owns nothing until Run.
 func New(nc *nats.Conn, commits *stream.Committer, keeper Keeper, cfg Config) *Owner {
 	o := &Owner{
 		cfg: cfg, nc: nc, commits: commits, keeper: keeper,
 		lost: make(chan loss, proto.Partitions), done: make(chan result, proto.Partitions),
+		looked: make(chan sight, 1),
+	}
+	for p := range o.chosen {
+		o.chosen[p] = true
 	}
 	o.fault.Store(&errStarting)
 	return o
@@ -127,9 +147,9 @@ func (o *Owner) Lost(p int, f *stream.Fence, err error) { o.lost <- loss{p, f, e
 // Held returns how many partitions this instance owns.
 func (o *Owner) Held() int { return int(o.held.Load()) }
 
-// Fresh reports whether the lease was surely not over a moment ago. Where it is not, this
-// instance may have been paused, and what it knows be outdated.
-func (o *Owner) Fresh() bool { return o.leases.fresh() && o.doubt.Load() == 0 }
+// Fresh reports whether the lease has certainly not run out. If it may have, this instance
+// may have been paused, and another may know better.
+func (o *Owner) Fresh() bool { return o.leases.fresh() && !o.doubt.Load() }
 
 // Err returns why a partition of this instance cannot be owned now, nil if all are.
 func (o *Owner) Err() error {
@@ -154,7 +174,9 @@ func (o *Owner) Run(ctx context.Context) error {
 	changed := make(chan *nats.Msg, 16)
 	asked := make(chan *nats.Msg, proto.Partitions)
 	markers := make(chan *nats.Msg, 4*proto.Partitions)
+	alive := make(chan *nats.Msg, 256)
 	for subject, ch := range map[string]chan *nats.Msg{
+		proto.SubjectServiceAlive:      alive,
 		proto.SubjectServiceChanged:    changed,
 		proto.ReleaseSubject(o.cfg.ID): asked,
 		proto.SubjectAnyOwn:            markers,
@@ -169,8 +191,8 @@ func (o *Owner) Run(ctx context.Context) error {
 	defer beat.Stop()
 	soon := time.NewTicker(firstPause)
 	defer soon.Stop()
+	o.announce = true
 	o.look(work, false)
-	o.nc.Publish(proto.SubjectServiceChanged, nil)
 	stop := ctx.Done()
 	var leave <-chan time.Time
 	for {
@@ -181,8 +203,8 @@ func (o *Owner) Run(ctx context.Context) error {
 		select {
 		case <-stop:
 			stop, leave = nil, time.After(o.cfg.Lease)
+			o.announce = true
 			o.look(work, true)
-			o.nc.Publish(proto.SubjectServiceChanged, nil)
 			continue
 		case <-leave:
 			o.cfg.Log.Warn("partitions were not asked for in time", "partitions", o.Held())
@@ -191,6 +213,19 @@ func (o *Owner) Run(ctx context.Context) error {
 			continue
 		case <-changed:
 			o.look(work, leave != nil)
+			continue
+		case found := <-o.looked:
+			o.found(found)
+			if o.again {
+				o.look(work, leave != nil)
+			}
+			continue
+		case msg := <-alive:
+			// Only an instance that can renew its lease answers: it reaches a majority of the
+			// servers, and so does everybody who hears it.
+			if o.leases.fresh() {
+				o.nc.Publish(msg.Reply, nil)
+			}
 			continue
 		case <-soon.C:
 			continue
@@ -232,36 +267,54 @@ func (o *Owner) close(ctx context.Context) {
 	o.nc.FlushWithContext(ctx)
 }
 
-// look renews the lease and reads who else is alive.
+// look begins to renew the lease and to read who else is alive. One look is under way at a
+// time; a call during it has another follow.
 func (o *Owner) look(ctx context.Context, leaving bool) {
-	ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease/2)
-	defer cancel()
-	now := time.Now()
+	if o.again = o.looking; o.looking {
+		return
+	}
+	o.looking = true
+	found := sight{at: time.Now(), announce: o.announce}
+	o.announce = false
+	o.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease/2)
+		defer cancel()
+		if found.lapsed, found.err = o.leases.renew(ctx, leaving, o.lapsed); found.err == nil {
+			found.seen, found.err = o.leases.list(ctx)
+		}
+		o.looked <- found
+	})
+}
+
+// lapsed is called before a lease that was over counts as fresh again.
+func (o *Owner) lapsed() { o.doubt.Store(true) }
+
+// found applies what a look has found.
+func (o *Owner) found(s sight) {
+	o.looking = false
+	if s.lapsed {
+		o.drop()
+	}
+	o.doubt.Store(o.dropping > 0)
 	if n := o.nc.Stats().Reconnects; n != o.reconnects {
 		o.reconnects = n
 		o.members.blind()
 	}
-	lapsed := !o.leases.fresh()
-	if lapsed {
-		o.doubt.Store(1)
+	if s.announce {
+		o.nc.Publish(proto.SubjectServiceChanged, nil)
 	}
-	err := o.leases.renew(ctx, leaving)
-	var seen []instance
-	if err == nil {
-		if lapsed {
-			o.drop()
-		}
-		seen, err = o.leases.list(ctx)
-	}
-	if err != nil {
+	if s.err != nil {
 		o.members.blind()
-		o.note(err)
+		o.note(s.err)
 		return
 	}
-	for _, change := range o.members.see(seen, now, o.cfg.Lease) {
+	for _, change := range o.members.see(s.seen, s.at, o.cfg.Lease) {
 		if change.id != o.cfg.ID {
 			o.cfg.Log.Info("instances changed", "instance", change.id, "alive", change.alive)
 		}
+	}
+	for p := range o.chosen {
+		o.chosen[p] = o.members.chosen(p, o.cfg.ID)
 	}
 }
 
