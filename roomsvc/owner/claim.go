@@ -69,7 +69,7 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 		case part.phase == idle && part.heard && elsewhere:
 			o.release(p, func() {})
 		case leaving:
-		case part.phase == held && now.Sub(part.since) > o.cfg.Renew && o.busy < atOnce:
+		case part.phase == held && o.busy < atOnce && (now.Sub(part.since) > o.cfg.Renew || part.fence.Worn()):
 			part.phase = taking
 			o.busy++
 			o.held.Add(-1)

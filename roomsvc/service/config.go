@@ -71,7 +71,7 @@ func DefaultConfig() Config {
 		Lease:      2 * time.Second,
 		CloseWords: rules.CloseWords, TimeZone: "Local", TimeLayout: rules.Layout,
 		KeyWindow: rules.Window, KeysKept: rules.Keys,
-		Queue: 1024, Window: log.Window, RoomsKept: 4096, Idle: 3 * time.Minute,
+		Queue: 1024, Window: 512, RoomsKept: 4096, Idle: 3 * time.Minute,
 	}
 }
 
@@ -136,7 +136,7 @@ func (c *Config) stream(always bool) stream.Config {
 	return stream.Config{
 		Replicas: c.Replicas, SyncAlways: always,
 		HistoryPerRoom: c.HistoryPerRoom, HistoryAge: c.HistoryAge, MaxBytes: c.MaxBytes,
-		MaxMessage: c.MaxMessage, Change: c.Change, Deadline: c.Commit, Window: c.Window, Keys: c.Keys,
+		MaxMessage: c.MaxMessage, Change: c.Change, Deadline: c.Commit, Keys: c.Keys,
 		Log: c.Log,
 		Dial: func(opts ...nats.Option) (*nats.Conn, error) {
 			return c.Dial("roomsvc/"+c.Instance+"/commit", opts...)

@@ -66,7 +66,7 @@ var (
 	ErrUnavailable = errors.New("the log cannot be written")
 	errClosed      = fmt.Errorf("%w: closed", ErrUnavailable)
 	// errRetry: not stored because a fence is just being taken; the same may be sent again.
-	errRetry = errors.New("the fence is being changed")
+	errRetry = fmt.Errorf("%w: the fence is being changed", ErrUnavailable)
 )
 
 // Error codes of JetStream.
@@ -74,6 +74,10 @@ const (
 	codeLost     = 10071 // wrong last sequence
 	codeRetry    = 10164 // wrong last sequence, for another message on the fence is under way
 	codeNotFound = 10037 // no message found
+
+	codeNoCluster = 10008 // the servers have no leader, or this one is cut off from it
+	codeNotLeader = 10009
+	codeOffline   = 10118 // the servers that hold the stream are away
 )
 
 // apiError is how JetStream says no.

@@ -1,13 +1,10 @@
 package stream
 
 import (
-	"context"
-	"crypto/rand"
+	"cmp"
 	"errors"
 	"strconv"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"roomcast/proto"
 )
@@ -19,98 +16,202 @@ const (
 	maxBatchBytes = 4 << 20
 	// retryPause is how long to wait when another fence is just being taken.
 	retryPause = 2 * time.Millisecond
+	// maxPause bounds how long a commit waits for more records.
+	maxPause = 20 * time.Millisecond
+	// maxRounds is how many rounds of single records one commit takes at most. An atomic
+	// batch costs a single server about as much as eight of them.
+	maxRounds = 8
+	// electedGrace is how long answers of the old leader may still take to arrive when there
+	// is a new one.
+	electedGrace = 50 * time.Millisecond
 )
 
-// group commits what has gathered since the last commit as one atomic batch, of all
-// partitions together: the server checks the fence of each partition in it. One commit is
-// under way at a time, as a replicated stream demands of whoever uses fences (error 10164),
-// and as makes the most of a disk that syncs.
-type group struct {
-	l     *line
-	queue chan grouped // holds what one commit takes; a partition that fills it waits
-	id    string
-	count uint64
-	out   envelope
-}
-
-type grouped struct {
-	f   *Fence
-	rec *proto.Record
-}
-
-func newGroup(l *line) *group {
-	return &group{l: l, queue: make(chan grouped, maxBatch), id: rand.Text()[:10]}
-}
-
-func (g *group) append(f *Fence, rec *proto.Record, _ uint64) error {
-	select {
-	case g.queue <- grouped{f, rec}:
-		return nil
-	case <-g.l.broke:
-		return g.l.err
-	}
-}
-
-func (g *group) run() {
-	batch := make([]grouped, 0, maxBatch)
+// run commits what has gathered since the last commit, of all partitions together, until
+// the line breaks. One commit is under way at a time: a replicated stream demands that of
+// everybody who uses fences (error 10164), and no record can be stored after one of the same
+// room was refused.
+//
+// A commit is an atomic batch, or, where a single server makes that cheaper, rounds of
+// single records in which no room occurs twice. The server stages a batch for about 2 ms,
+// whatever its size.
+func (l *line) run() {
+	batch := make([]entry, 0, maxBatch)
+	pause := time.Duration(0)
 	for {
 		select {
-		case first := <-g.queue:
+		case first := <-l.queue:
 			batch = append(batch[:0], first)
-		case <-g.l.broke:
+		case <-l.broke:
 			return
 		}
-		for size := len(batch[0].rec.Payload); len(batch) < maxBatch && size < maxBatchBytes; {
-			select {
-			case next := <-g.queue:
-				batch = append(batch, next)
-				size += len(next.rec.Payload)
-				continue
-			default:
-			}
-			break
+		batch = l.gather(batch, pause)
+		begun := time.Now()
+		staged := l.commit(batch)
+		// Those whose messages were just stored are about to send the next. Without a pause a
+		// commit would take the first of them, and the others wait for a commit of their own.
+		if pause = 0; len(batch) > 1 && (staged || l.c.cfg.SyncAlways) {
+			pause = min(maxPause, time.Since(begun))
 		}
-		g.commit(batch)
 	}
 }
 
-// commit makes batch durable and tells its sinks. A batch is stored as a whole or not at
-// all, so one that a lost fence spoils is tried again partition by partition.
-func (g *group) commit(batch []grouped) {
+// gather adds to batch what is there, and what comes within the pause.
+func (l *line) gather(batch []entry, pause time.Duration) []entry {
+	var over <-chan time.Time
+	for size := len(batch[0].rec.Payload); len(batch) < maxBatch && size < maxBatchBytes; {
+		var next entry
+		select {
+		case next = <-l.queue:
+		default:
+			if pause <= 0 {
+				return batch
+			}
+			if over == nil {
+				timer := time.NewTimer(pause)
+				defer timer.Stop()
+				over = timer.C
+			}
+			select {
+			case next = <-l.queue:
+			case <-over:
+				return batch
+			case <-l.broke:
+				return batch
+			}
+		}
+		batch = append(batch, next)
+		size += len(next.rec.Payload)
+	}
+	return batch
+}
+
+// single reports whether to commit batch by rounds of single records.
+func (l *line) single(batch []entry) bool {
+	switch {
+	case l.c.cfg.Replicas > 1 || l.c.replicated.Load() || len(batch) == 1:
+		return false
+	case l.c.cfg.SyncAlways || len(batch) <= maxRounds: // each record is synced by itself
+		return len(batch) <= maxRounds
+	}
+	most := 0
+	rooms := make(map[proto.Room]int, len(batch))
+	for _, e := range batch {
+		rooms[e.rec.Room]++
+		most = max(most, rooms[e.rec.Room])
+	}
+	return most <= maxRounds
+}
+
+// commit makes batch durable and tells its sinks. It reports whether that took an atomic
+// batch.
+func (l *line) commit(batch []entry) (staged bool) {
 	// Fences that are void by now would spoil the rest.
-	live := batch[:0]
+	live := make([]entry, 0, len(batch))
 	for _, e := range batch {
 		if e.f.Void() == nil {
 			live = append(live, e)
 		}
 	}
-	if len(live) == 0 {
-		return
+	switch {
+	case len(live) == 0:
+	case l.single(live):
+		l.singly(live)
+	default:
+		l.together(live)
+		staged = len(live) > 1
 	}
-	seq, err := g.publish(live)
-	for start := time.Now(); errors.Is(err, errRetry) && time.Since(start) < g.l.c.cfg.Deadline; {
+	return staged
+}
+
+// singly commits each record of batch by itself. A round has no room twice, so a record
+// that is refused leaves no hole.
+func (l *line) singly(batch []entry) {
+	stored := make([]uint64, len(batch)) // stream sequences
+	told := 0                            // records of which the sinks have heard
+	round := make([]int, 0, len(batch))  // records by their place in batch
+	rest := make([]int, len(batch))      // of the following rounds
+	for i := range rest {
+		rest[i] = i
+	}
+	busy := make(map[proto.Room]bool, len(batch))
+	for len(rest) > 0 {
+		clear(busy)
+		round = round[:0]
+		later := rest[:0]
+		for _, i := range rest {
+			e := batch[i]
+			switch {
+			case e.f.Void() != nil:
+				continue
+			case busy[e.rec.Room]:
+				later = append(later, i)
+				continue
+			}
+			busy[e.rec.Room] = true
+			msg := l.out.write(e.rec, l.c.cfg.Keys)
+			l.out.fence(e.f)
+			msg.Reply = l.replies[len(round)]
+			if err := l.nc.PublishMsg(msg); err != nil {
+				l.fail(unavailable(err))
+				return
+			}
+			round = append(round, i)
+		}
+		rest = later
+		var gone error
+		err := l.await(len(round), func(number int, seq uint64, err error) {
+			switch {
+			case err == nil:
+				stored[round[number]] = seq
+				return
+			case errors.Is(err, errRetry): // only a replicated stream answers so
+				l.c.replicated.Store(true)
+			case away(err):
+				gone = err
+			}
+			batch[round[number]].f.fail(err)
+		})
+		if err = cmp.Or(err, gone); err != nil {
+			l.fail(err)
+			return
+		}
+		for ; told < len(batch) && (stored[told] > 0 || batch[told].f.Void() != nil); told++ {
+			if e := batch[told]; stored[told] > 0 {
+				l.worn.wrote(stored[told], len(e.rec.Payload))
+				e.f.committed(stored[told])
+			}
+		}
+	}
+	l.useful()
+}
+
+// together commits batch as one atomic batch. It is stored as a whole or not at all, so one
+// that a lost fence spoils is tried again partition by partition.
+func (l *line) together(batch []entry) {
+	seq, err := l.publish(batch)
+	for start := time.Now(); errors.Is(err, errRetry) && time.Since(start) < l.c.cfg.Deadline; {
 		time.Sleep(retryPause)
-		seq, err = g.publish(live)
+		seq, err = l.publish(batch)
 	}
 	switch {
 	case err == nil:
-		g.l.saw(seq)
-		first := seq - uint64(len(live)) + 1
-		for i, e := range live {
+		first := seq - uint64(len(batch)) + 1
+		for i, e := range batch {
+			l.worn.wrote(first+uint64(i), len(e.rec.Payload))
 			e.f.committed(first + uint64(i))
 		}
+		l.useful()
 	case !errors.Is(err, ErrLost):
-		g.l.refused(err)
-		g.l.fail(err)
+		l.fail(err)
 	default:
-		g.alone(live, err)
+		l.apart(batch, err)
 	}
 }
 
-// alone commits each partition's part of a batch that was refused, or gives the partition
+// apart commits each partition's part of a batch that was refused, or gives the partition
 // up if it stood alone.
-func (g *group) alone(batch []grouped, err error) {
-	parts := make(map[*Fence][]grouped)
+func (l *line) apart(batch []entry, err error) {
+	parts := make(map[*Fence][]entry)
 	for _, e := range batch {
 		parts[e.f] = append(parts[e.f], e)
 	}
@@ -118,45 +219,70 @@ func (g *group) alone(batch []grouped, err error) {
 		if len(parts) == 1 {
 			f.fail(err)
 		} else {
-			g.commit(part)
+			l.commit(part)
 		}
 	}
 }
 
 // publish sends the batch and returns the stream sequence of its last record.
-func (g *group) publish(batch []grouped) (uint64, error) {
-	g.count++
-	id := g.id + strconv.FormatUint(g.count, 36)
+func (l *line) publish(batch []entry) (last uint64, err error) {
+	l.count++
+	id := l.id + strconv.FormatUint(l.count, 36)
 	fenced := make(map[*Fence]bool, 1)
 	for i, e := range batch {
-		msg := g.out.write(e.rec, g.l.c.cfg.Keys)
+		msg := l.out.write(e.rec, l.c.cfg.Keys)
 		if !fenced[e.f] { // the first record of a partition speaks for all
 			fenced[e.f] = true
-			g.out.fence(e.f)
+			l.out.fence(e.f)
 		}
 		if len(batch) > 1 {
-			g.out.put(headerBatchID, id)
-			g.out.put(headerBatchSeq, strconv.Itoa(i+1))
+			l.out.put(headerBatchID, id)
+			l.out.put(headerBatchSeq, strconv.Itoa(i+1))
+			if i+1 == len(batch) {
+				l.out.put(headerBatchCommit, "1")
+			}
 		}
 		if i+1 == len(batch) {
-			if len(batch) > 1 {
-				g.out.put(headerBatchCommit, "1")
-			}
-			return g.await(msg)
+			msg.Reply = l.replies[0]
 		}
-		if err := g.l.nc.PublishMsg(msg); err != nil {
+		if err := l.nc.PublishMsg(msg); err != nil {
 			return 0, unavailable(err)
 		}
 	}
-	return 0, nil
+	silent := l.await(1, func(_ int, seq uint64, no error) { last, err = seq, no })
+	if silent != nil {
+		return 0, silent
+	}
+	return last, err
 }
 
-func (g *group) await(msg *nats.Msg) (uint64, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), g.l.c.cfg.Deadline)
-	defer cancel()
-	reply, err := g.l.nc.RequestMsgWithContext(ctx, msg)
-	if err != nil {
-		return 0, unavailable(err)
+// await takes n answers and gives each with the number of its reply subject. It fails if
+// the stream owes one for too long: a server whose disk is full, or that has lost its
+// quorum, answers nothing, and neither does a leader that is none any more.
+func (l *line) await(n int, each func(number int, seq uint64, err error)) error {
+	select {
+	case <-l.elected: // before anything was sent
+	default:
 	}
-	return parseAck(reply)
+	late := time.NewTimer(l.c.cfg.Deadline)
+	defer late.Stop()
+	for due := 0; due < n; {
+		select {
+		case msg := <-l.acks:
+			number, err := strconv.Atoi(msg.Subject[len(l.inbox):])
+			if err != nil || number < 0 || number >= n {
+				continue
+			}
+			due++
+			seq, err := parseAck(msg)
+			each(number, seq, err)
+		case <-l.elected:
+			late.Reset(electedGrace)
+		case <-late.C:
+			return errSilent
+		case <-l.broke:
+			return l.err
+		}
+	}
+	return nil
 }

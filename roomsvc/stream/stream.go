@@ -40,7 +40,6 @@ type Config struct {
 	Change func(flag string) bool
 
 	Deadline time.Duration // for the stream to acknowledge a record
-	Window   int           // records of one partition on their way, at most
 	Keys     *seal.Keys    // seal what is stored; nil = as it is
 	Log      *slog.Logger
 	Dial     func(opts ...nats.Option) (*nats.Conn, error) // opens the connection records leave by
@@ -50,7 +49,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Replicas: 1, HistoryPerRoom: 1000, HistoryAge: 7 * 24 * time.Hour, MaxMessage: 64 << 10,
-		Deadline: 2 * time.Second, Window: 512,
+		Deadline: 2 * time.Second,
 	}
 }
 

@@ -1,0 +1,41 @@
+package stream
+
+import (
+	"bytes"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+// The beginnings of acks that are no errors.
+var (
+	ackStart      = []byte(`{"stream":"` + proto.StreamName + `"`)
+	stateAckStart = []byte(`{"stream":"` + proto.StateStream + `"`)
+	ackSeq        = []byte(`"seq":`)
+)
+
+// parseAck returns the stream sequence of an ack of the log, or the error it carries.
+func parseAck(msg *nats.Msg) (uint64, error) { return parseAckOf(ackStart, msg) }
+
+// parseStateAck returns the stream sequence of an ack of the stream of snapshots, or the
+// error it carries.
+func parseStateAck(msg *nats.Msg) (uint64, error) { return parseAckOf(stateAckStart, msg) }
+
+func parseAckOf(start []byte, msg *nats.Msg) (uint64, error) {
+	if bytes.HasPrefix(msg.Data, start) {
+		if i := bytes.Index(msg.Data, ackSeq); i > 0 {
+			seq := uint64(0)
+			for _, c := range msg.Data[i+len(ackSeq):] {
+				if c < '0' || c > '9' {
+					break
+				}
+				seq = seq*10 + uint64(c-'0')
+			}
+			if seq > 0 {
+				return seq, nil
+			}
+		}
+	}
+	return 0, refused(msg)
+}

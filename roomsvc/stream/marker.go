@@ -1,0 +1,156 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+// Marker is the newest ownership marker of a partition.
+type Marker struct {
+	Seq   uint64 `json:"-"` // 0 = there is none
+	Owner string `json:"owner"`
+}
+
+// attempts is how often a marker can be read or written within the deadline: who takes a
+// partition tries again anyway, and a server that has just lost its leader answers nothing.
+const attempts = 4
+
+func (c *Committer) attempt() time.Duration {
+	return max(200*time.Millisecond, c.cfg.Deadline/attempts)
+}
+
+// Marker reads a partition's newest marker. The answer may be old: only Fence tells.
+func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
+	l, err := c.open()
+	if err != nil {
+		return Marker{}, err
+	}
+	begun := time.Now()
+	m, err := l.marker(ctx, p)
+	if err != nil {
+		l.missed(begun, err)
+		return Marker{}, fmt.Errorf("read marker: %w", err)
+	}
+	return m, nil
+}
+
+func (l *line) marker(ctx context.Context, p int) (Marker, error) {
+	ask, err := json.Marshal(map[string]string{"last_by_subj": proto.OwnSubject(p)})
+	if err != nil {
+		return Marker{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.c.attempt())
+	defer cancel()
+	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+proto.StreamName, ask)
+	if err != nil {
+		return Marker{}, unavailable(err)
+	}
+	var got struct {
+		Message struct {
+			Seq  uint64 `json:"seq"`
+			Data []byte `json:"data"`
+		} `json:"message"`
+		Error *apiError `json:"error"`
+	}
+	if err := json.Unmarshal(reply.Data, &got); err != nil {
+		return Marker{}, err
+	}
+	m := Marker{Seq: got.Message.Seq}
+	switch {
+	case got.Error != nil && got.Error.ErrCode == codeNotFound:
+		return m, nil
+	case got.Error != nil:
+		return m, got.Error
+	}
+	// A marker that cannot be read is still a fence; its owner is then nobody.
+	if json.Unmarshal(got.Message.Data, &m) != nil {
+		m.Owner = ""
+	}
+	return m, nil
+}
+
+// Fence takes the partition for owner, by a new marker in the place of after. It fails with
+// [ErrLost] if after is not the newest one any more. What was appended under older fences is
+// in the log by then, or never will be.
+func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string, sink Sink) (*Fence, error) {
+	l, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	begun := time.Now()
+	f, err := l.take(ctx, p, after, owner, sink)
+	if err != nil {
+		l.missed(begun, err)
+		return nil, fmt.Errorf("take partition %d: %w", p, err)
+	}
+	l.useful()
+	return f, nil
+}
+
+func (l *line) take(ctx context.Context, p int, after Marker, owner string, sink Sink) (*Fence, error) {
+	body, err := json.Marshal(Marker{Owner: owner})
+	if err != nil {
+		return nil, err
+	}
+	msg := nats.NewMsg(proto.OwnSubject(p))
+	msg.Data = body
+	msg.Header.Set(headerExpect, strconv.FormatUint(after.Seq, 10))
+	ctx, cancel := context.WithTimeout(ctx, l.c.attempt())
+	defer cancel()
+	reply, err := l.nc.RequestMsgWithContext(ctx, msg)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	seq, err := parseAck(reply)
+	if err != nil {
+		return nil, err
+	}
+	f := &Fence{Partition: p, line: l, sink: sink, marker: seq, taken: time.Now(), seq: strconv.FormatUint(seq, 10), subject: msg.Subject}
+	f.floor.Store(seq)
+	f.born = l.worn.wrote(seq, len(body))
+	return f, l.admit(f)
+}
+
+// missed is told of a marker that was asked for at begun and could not be read or written.
+// Nothing else breaks a line without records on their way, whose server is cut off from its
+// peers or has no JetStream. So the line is given up when the stream has stored nothing over
+// it for two such attempts.
+func (l *line) missed(begun time.Time, err error) {
+	if !away(err) {
+		return
+	}
+	l.mu.Lock()
+	if l.missing.IsZero() {
+		l.missing = begun
+	}
+	over := time.Since(l.missing) >= 2*l.c.attempt()-l.c.attempt()/4
+	l.mu.Unlock()
+	if over {
+		l.fail(err)
+	}
+}
+
+// useful is told that the stream has stored something that came over the line.
+func (l *line) useful() {
+	l.mu.Lock()
+	l.missing = time.Time{}
+	l.mu.Unlock()
+}
+
+// away reports whether err says that the stream cannot be reached over this server, now.
+func away(err error) bool {
+	var api *apiError
+	if errors.As(err, &api) {
+		return api.ErrCode == codeNoCluster || api.ErrCode == codeNotLeader || api.ErrCode == codeOffline
+	}
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, errSilent)
+}

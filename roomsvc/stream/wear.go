@@ -1,0 +1,75 @@
+package stream
+
+import (
+	"encoding/json"
+	"sync/atomic"
+	"time"
+
+	"roomcast/proto"
+)
+
+// A stream of limited size drops its oldest messages, markers among them. A marker is
+// written again when a quarter of the limit has been written since.
+const (
+	wornPart     = 4
+	overhead     = 256 // bytes that a message takes beside its payload, about
+	measurePause = 2 * time.Second
+)
+
+// wear is a place in the log, as one line knows it.
+type wear struct {
+	seq   uint64 // in the stream
+	bytes int64  // that this line had written then
+}
+
+// wearMeter estimates how much was written since a place in the log: by this line, which
+// counts bytes, and by everybody, of whom it knows stream sequences and the average size.
+// It is safe for concurrent use.
+type wearMeter struct {
+	last    atomic.Uint64
+	bytes   atomic.Int64
+	average atomic.Int64 // bytes of a message; 0 = not known
+}
+
+// wrote adds a message of this line and returns its place.
+func (m *wearMeter) wrote(seq uint64, payload int) wear {
+	m.last.Store(seq)
+	return wear{seq, m.bytes.Add(int64(payload) + overhead)}
+}
+
+func (m *wearMeter) since(w wear) int64 {
+	all := int64(0)
+	if last := m.last.Load(); last > w.seq {
+		all = int64(last-w.seq) * m.average.Load()
+	}
+	return max(all, m.bytes.Load()-w.bytes)
+}
+
+// measure reads now and then how far the stream is and how big its messages are, until the
+// line breaks: an instance that writes little cannot know from its own acks.
+func (l *line) measure() {
+	tick := time.NewTicker(measurePause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.broke:
+			return
+		case <-tick.C:
+		}
+		reply, err := l.nc.Request("$JS.API.STREAM.INFO."+proto.StreamName, nil, l.c.attempt())
+		if err != nil {
+			continue
+		}
+		var info struct {
+			State struct {
+				Messages int64  `json:"messages"`
+				Bytes    int64  `json:"bytes"`
+				Last     uint64 `json:"last_seq"`
+			} `json:"state"`
+		}
+		if json.Unmarshal(reply.Data, &info) == nil && info.State.Messages > 0 {
+			l.worn.average.Store(info.State.Bytes / info.State.Messages)
+			l.worn.last.Store(info.State.Last)
+		}
+	}
+}
