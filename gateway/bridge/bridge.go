@@ -17,6 +17,7 @@
 // broken into can forge what somebody said.
 //
 //	publish    room.*  room.in.*.*                   say (permissions are checked after the account's mapping)
+//	           room.svc.alive                        whether a room service can be reached
 //	           room.eph.*.*  room.who.*.*  room.gw.* presence, signals
 //	           $JS.API.DIRECT.GET.ROOMS  $JS.API.STREAM.MSG.GET.ROOMS  $JS.API.STREAM.INFO.ROOMS
 //	           $JS.API.STREAM.INFO.KV_ROOMSECRET  $JS.API.DIRECT.GET.KV_ROOMSECRET.>
@@ -178,6 +179,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group.Go(func() error { return b.roster.run(ctx, b.feedConn) })
 	group.Go(func() error { return b.watch(ctx) })
 	group.Go(func() error { b.fetchSecret(ctx); return nil })
+	group.Go(func() error { b.keepMoving(ctx); return nil })
 	group.Go(func() error { return b.serve(ctx) })
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("run bridge: %w", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"roomcast/proto"
+	"roomcast/proto/daemon"
 	"roomcast/proto/history"
 	"roomcast/proto/seal"
 )
@@ -69,8 +70,6 @@ func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*n
 		OwnInbox(b.cfg.ID),
 		nats.ReconnectBufSize(-1), // what was said before must not be sent after; see lanes
 		nats.FlusherTimeout(writeTime),
-		nats.PingInterval(10 * time.Second),
-		nats.MaxPingsOutstanding(2),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
 	}, more...)
@@ -122,6 +121,23 @@ func (b *Bridge) feedError(_ *nats.Conn, sub *nats.Subscription, err error) {
 			return r.out == sub || part.out == sub
 		})
 	})
+}
+
+// keepMoving has the connections leave NATS servers over which no room service can be
+// reached, until ctx ends. The one that reads goes first: what the others missed is read
+// over it as soon as they are back.
+func (b *Bridge) keepMoving(ctx context.Context) {
+	mover := daemon.Mover{
+		Conns: []*nats.Conn{b.control, b.sayConn, b.feedConn}, Name: "gateway/" + b.cfg.ID + "/try", Log: b.cfg.Log,
+		Dial: func(name string, opts ...nats.Option) (*nats.Conn, error) {
+			return b.cfg.Dial(name, append([]nats.Option{OwnInbox(b.cfg.ID)}, opts...)...)
+		},
+		Works: func(ctx context.Context, nc *nats.Conn) error {
+			_, err := nc.RequestWithContext(ctx, proto.SubjectServiceAlive, nil)
+			return err
+		},
+	}
+	mover.Run(ctx)
 }
 
 // watch has rooms compared with the log after what may have cost records: a time without

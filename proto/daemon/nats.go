@@ -138,12 +138,13 @@ func Options(log *slog.Logger, name string) []nats.Option {
 	log = log.With("conn", name)
 	return []nats.Option{
 		nats.Name(name),
-		nats.Timeout(5 * time.Second),
+		nats.Timeout(3 * time.Second),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
 		nats.ReconnectBufSize(-1),
-		nats.PingInterval(10 * time.Second),
+		// A server that is silent for 9 s is left.
+		nats.PingInterval(3 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {

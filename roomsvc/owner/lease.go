@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"roomcast/proto"
+	"roomcast/roomsvc/stream"
 )
 
 // leases is the bucket ROOMSVC: one key per instance, which the server drops when it was
@@ -24,41 +26,54 @@ type leases struct {
 	id       string
 	lease    time.Duration
 	replicas int
+	log      *slog.Logger
 	start    time.Time
 	until    atomic.Int64 // when the lease may be over, in nanoseconds since start
 }
 
-// prefix of the subjects of the bucket's keys.
-const keyPrefix = "$KV." + proto.LeaseBucket + ".svc."
+// Prefixes of the subjects of the bucket's keys.
+const (
+	keyPrefix = "$KV." + proto.LeaseBucket + ".svc."
+	tryPrefix = "$KV." + proto.LeaseBucket + ".try." // keys that only show that one can be stored
+)
+
+// Try stores a key in the bucket of leases over nc, which runs out at once. It fails if nc's
+// server does not reach a majority of the servers that hold the bucket.
+func Try(ctx context.Context, nc *nats.Conn, id string) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	msg := nats.NewMsg(tryPrefix + id)
+	msg.Header.Set(jetstream.MsgTTLHeader, "1s")
+	if _, err := js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0)); err != nil {
+		return fmt.Errorf("store a key in bucket %s: %w", proto.LeaseBucket, err)
+	}
+	return nil
+}
 
 func openLeases(ctx context.Context, nc *nats.Conn, cfg Config) (*leases, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
-	l := &leases{js: js, id: cfg.ID, lease: cfg.Lease, replicas: cfg.Replicas, start: time.Now()}
+	l := &leases{js: js, id: cfg.ID, lease: cfg.Lease, replicas: cfg.Replicas, log: cfg.Log, start: time.Now()}
 	return l, l.make(ctx)
 }
 
 // make makes the bucket if there is none. One of other settings serves as well, as long as
 // its keys can run out.
 func (l *leases) make(ctx context.Context) error {
-	kv, err := l.js.KeyValue(ctx, proto.LeaseBucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = l.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket:         proto.LeaseBucket,
-			Description:    "leases of roomsvc instances",
-			Storage:        jetstream.MemoryStorage,
-			History:        1,
-			Replicas:       l.replicas,
-			LimitMarkerTTL: time.Minute, // without it keys cannot run out
-		})
-		if errors.Is(err, jetstream.ErrBucketExists) {
-			kv, err = l.js.KeyValue(ctx, proto.LeaseBucket)
-		}
-	}
+	kv, err := stream.Bucket(ctx, l.js, jetstream.KeyValueConfig{
+		Bucket:         proto.LeaseBucket,
+		Description:    "leases of roomsvc instances",
+		Storage:        jetstream.MemoryStorage,
+		History:        1,
+		Replicas:       l.replicas,
+		LimitMarkerTTL: time.Minute, // without it keys cannot run out
+	}, l.log)
 	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", proto.LeaseBucket, err)
+		return err
 	}
 	status, err := kv.Status(ctx)
 	if err != nil {

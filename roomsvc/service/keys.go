@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"roomcast/proto"
+	"roomcast/roomsvc/stream"
 )
 
 // openSecret reads the key that signs resume strings, and makes it if there is none.
@@ -19,21 +20,15 @@ func (s *Service) openSecret(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	kv, err := js.KeyValue(ctx, proto.SecretBucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket:      proto.SecretBucket,
-			Description: "the key that signs resume strings of roomcast",
-			Storage:     jetstream.FileStorage,
-			History:     1,
-			Replicas:    s.cfg.Replicas,
-		})
-		if errors.Is(err, jetstream.ErrBucketExists) {
-			kv, err = js.KeyValue(ctx, proto.SecretBucket)
-		}
-	}
+	kv, err := stream.Bucket(ctx, js, jetstream.KeyValueConfig{
+		Bucket:      proto.SecretBucket,
+		Description: "the key that signs resume strings of roomcast",
+		Storage:     jetstream.FileStorage,
+		History:     1,
+		Replicas:    s.cfg.Replicas,
+	}, s.cfg.Log)
 	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", proto.SecretBucket, err)
+		return err
 	}
 	s.secret = make([]byte, 32)
 	rand.Read(s.secret)

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/daemon"
 	"roomcast/proto/history"
 	"roomcast/roomsvc/owner"
 	"roomcast/roomsvc/room"
@@ -53,6 +54,7 @@ type Service struct {
 
 	everything atomic.Pointer[nats.Subscription] // to room.*
 	ready      atomic.Bool                       // Run has begun to serve and has not ended
+	waits      atomic.Pointer[error]             // why Run has not begun to serve; nil = it does not wait
 }
 
 // New returns a service that Run starts.
@@ -97,6 +99,9 @@ func (s *Service) Instance() string { return s.cfg.Instance }
 // Ready returns nil while commands can be committed, and otherwise why they cannot.
 func (s *Service) Ready() error {
 	if !s.ready.Load() {
+		if err := s.waits.Load(); err != nil {
+			return fmt.Errorf("JetStream cannot be used: %w", *err)
+		}
 		return errors.New("the room service is not running")
 	}
 	if !s.nc.IsConnected() {
@@ -113,7 +118,11 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	}
 	defer s.nc.Close()
 	defer s.commits.Close()
+	defer s.keepMoving()()
 	if err := s.open(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	everything, err := s.nc.ChanSubscribe(proto.SubjectAnyRoom, s.arrivals)
@@ -148,8 +157,24 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// open makes or checks everything the service needs in JetStream. A cluster that is just
-// starting is waited for.
+// keepMoving has the connection leave NATS servers that are of no use, until the function it
+// returns is called.
+func (s *Service) keepMoving() (stop func()) {
+	mover := daemon.Mover{
+		Conns: []*nats.Conn{s.nc}, Name: "roomsvc/" + s.cfg.Instance + "/try", Dial: s.cfg.Dial, Log: s.cfg.Log,
+		Works: func(ctx context.Context, nc *nats.Conn) error { return owner.Try(ctx, nc, s.cfg.Instance) },
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		mover.Run(ctx)
+	}()
+	return func() { cancel(); <-done }
+}
+
+// open makes or checks everything the service needs in JetStream. It waits for a JetStream
+// that is away: starting the service again would not bring it back.
 func (s *Service) open(ctx context.Context) error {
 	s.log = history.New(s.nc, s.cfg.Keys)
 	s.log.Damaged = s.damaged
@@ -157,14 +182,16 @@ func (s *Service) open(ctx context.Context) error {
 		ID: s.cfg.Instance, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas,
 		Renew: min(24*time.Hour, s.cfg.HistoryAge/4), Log: s.cfg.Log,
 	})
-	said := false
-	for begun := time.Now(); ; {
+	said, reported := "", time.Time{}
+	for {
 		err := s.tryOpen(ctx)
-		if err == nil || !temporary(err) || time.Since(begun) > openPatience {
+		if err == nil || ctx.Err() != nil || !temporary(err) {
+			s.waits.Store(nil)
 			return err
 		}
-		if !said {
-			said = true
+		s.waits.Store(&err)
+		if err.Error() != said || time.Since(reported) > reportPause {
+			said, reported = err.Error(), time.Now()
 			s.cfg.Log.Warn("waiting for jetstream", "error", err)
 		}
 		select {
@@ -181,8 +208,8 @@ func (s *Service) damaged(room proto.Room) {
 	s.cfg.Log.Error("read room: its store is damaged; restore a replica or a backup", "room", room.String(), "stream", proto.StreamName)
 }
 
-// openPatience is how long to wait for a JetStream that is not ready.
-const openPatience = time.Minute
+// reportPause is how often the same reason for waiting is logged.
+const reportPause = time.Minute
 
 func (s *Service) tryOpen(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -199,10 +226,14 @@ func (s *Service) tryOpen(ctx context.Context) error {
 	return s.owner.Open(ctx)
 }
 
+// codeNoPeers says that too few servers are there for the replicas.
+const codeNoPeers = 10005
+
+// temporary reports whether JetStream may do later what it refused with err.
 func temporary(err error) bool {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
-		return api.Code == 503
+		return api.Code >= 500 || api.ErrorCode == codeNoPeers
 	}
 	// A stream between two leaders, and a connection between two servers, answer so.
 	for _, passing := range []error{

@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Times of a [Mover].
+const (
+	moverPause   = time.Second     // between two rounds of questions
+	moverAnswer  = time.Second     // that an answer may take
+	moverMisses  = 2               // rounds without an answer before another server is tried
+	moverLongest = 2 * time.Second // between two tries
+)
+
+// Mover moves connections to another NATS server when theirs is of no use: it is cut off
+// from its peers, or its JetStream is away. Such a server keeps its clients, and answers
+// them with "no responders" or nothing at all. A connection moves only when another server
+// gives the answer that its own does not, so that all stay where they are during an
+// election.
+//
+// Set its fields, then call Run once. The connections stay the caller's.
+type Mover struct {
+	Conns []*nats.Conn // moved one by one, in this order
+	Name  string       // of the connection that tries other servers
+	Dial  Dialer
+	// Works asks what only a server of use can answer.
+	Works func(ctx context.Context, nc *nats.Conn) error
+	Log   *slog.Logger
+}
+
+// Run watches the connections until ctx ends.
+func (m *Mover) Run(ctx context.Context) {
+	misses := make([]int, len(m.Conns))
+	var next time.Time // of the next try
+	pause := moverPause
+	for tick := time.NewTicker(moverPause); ; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		case <-tick.C:
+		}
+		var lost []*nats.Conn
+		for i, verdict := range m.ask(ctx) {
+			switch verdict {
+			case works:
+				misses[i] = 0
+			case useless:
+				if misses[i]++; misses[i] >= moverMisses {
+					lost = append(lost, m.Conns[i])
+				}
+			}
+		}
+		switch {
+		case len(lost) == 0:
+			pause = moverPause
+		case time.Now().Before(next):
+		case m.move(ctx, lost):
+			clear(misses)
+		default:
+			next = time.Now().Add(pause)
+			pause = min(2*pause, moverLongest)
+		}
+	}
+}
+
+type verdict int8
+
+const (
+	unknown verdict = iota // it has only one server, is not connected, or is merely slow
+	works
+	useless
+)
+
+// ask asks over all connections at the same time.
+func (m *Mover) ask(ctx context.Context) []verdict {
+	verdicts := make([]verdict, len(m.Conns))
+	var group sync.WaitGroup
+	for i, nc := range m.Conns {
+		if len(nc.Servers()) < 2 || !nc.IsConnected() {
+			continue
+		}
+		group.Go(func() { verdicts[i] = m.judge(ctx, nc) })
+	}
+	group.Wait()
+	return verdicts
+}
+
+func (m *Mover) judge(ctx context.Context, nc *nats.Conn) verdict {
+	limited, cancel := context.WithTimeout(ctx, moverAnswer)
+	defer cancel()
+	before := nc.Stats().InMsgs
+	if m.Works(limited, nc) == nil {
+		return works
+	}
+	// A server that has answered a ping sent after the question has read the question. One
+	// that has sent other things instead has much to send, and will come to the answer.
+	limited, cancel = context.WithTimeout(ctx, moverAnswer)
+	defer cancel()
+	if nc.FlushWithContext(limited) == nil || nc.Stats().InMsgs == before {
+		return useless
+	}
+	return unknown
+}
+
+// move tries another server, and if that one is of use has the connections leave theirs. It
+// reports whether they do.
+func (m *Mover) move(ctx context.Context, lost []*nats.Conn) bool {
+	other, err := m.Dial(m.Name, nats.Timeout(moverAnswer), nats.NoReconnect(),
+		nats.DisconnectErrHandler(func(*nats.Conn, error) {}))
+	if err != nil {
+		return false // the next try dials another
+	}
+	defer other.Close()
+	limited, cancel := context.WithTimeout(ctx, moverAnswer)
+	defer cancel()
+	if m.Works(limited, other) != nil {
+		return false
+	}
+	moved := false
+	for _, nc := range lost {
+		server := nc.ConnectedServerName()
+		if nc.ConnectedServerId() == other.ConnectedServerId() {
+			continue
+		}
+		m.Log.Warn("nats server is left for another: it answers nothing", "conn", nc.Opts.Name, "server", server)
+		if err := nc.ForceReconnect(); err != nil {
+			m.Log.Warn("nats server cannot be left", "conn", nc.Opts.Name, "error", err)
+			continue
+		}
+		moved = true
+	}
+	return moved
+}
