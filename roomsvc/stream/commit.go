@@ -21,10 +21,12 @@ type Committer struct {
 	cfg        Config
 	replicated atomic.Bool // the stream has other replicas, whatever cfg says
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards line and closed; held while a connection is opened
 	line   *line      // nil before the first one
-	avoid  []string   // ids of servers that were of no use, the newest last
 	closed bool
+
+	memory sync.Mutex // guards avoid
+	avoid  []string   // ids of servers that were of no use, the newest last
 }
 
 // NewCommitter returns a committer; its connection is opened when the first fence is taken.
@@ -52,7 +54,7 @@ func (c *Committer) open() (*line, error) {
 	if c.line != nil && !c.line.broken() {
 		return c.line, nil
 	}
-	l, err := newLine(c, c.avoid)
+	l, err := newLine(c, c.shunned())
 	if err != nil {
 		return nil, fmt.Errorf("open commit connection: %w", unavailable(err))
 	}
@@ -63,11 +65,17 @@ func (c *Committer) open() (*line, error) {
 // shun has the next connection go to another server than the one of this id, and to none of
 // those shunned before it as long as one of the known servers remains.
 func (c *Committer) shun(id string, known int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.memory.Lock()
+	defer c.memory.Unlock()
 	c.avoid = slices.DeleteFunc(c.avoid, func(old string) bool { return old == id })
 	c.avoid = append(c.avoid, id)
 	c.avoid = c.avoid[max(0, len(c.avoid)-max(0, known-1)):]
+}
+
+func (c *Committer) shunned() []string {
+	c.memory.Lock()
+	defer c.memory.Unlock()
+	return slices.Clone(c.avoid)
 }
 
 // Sink hears what becomes of the records appended under one fence, in the order they were

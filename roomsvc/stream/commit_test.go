@@ -104,9 +104,9 @@ func record(room proto.Room, seq uint64) *proto.Record {
 	return &proto.Record{Room: room, Seq: seq, From: "u", Stamp: "s", State: proto.State{Epoch: "e", At: e.At}, Payload: e.AppendJSON(nil)}
 }
 
-// ways runs a test for each way records can travel.
+// ways runs a test for a server that syncs each record and for one that does not.
 func ways(t *testing.T, test func(t *testing.T, s *server.Server, cfg Config)) {
-	for name, sync := range map[string]bool{"pipeline": false, "group": true} {
+	for name, sync := range map[string]bool{"unsynced": false, "synced": true} {
 		t.Run(name, func(t *testing.T) {
 			s := startNATS(t, sync)
 			cfg := config(s)

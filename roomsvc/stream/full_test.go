@@ -36,8 +36,9 @@ func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
 	return d.last, err
 }
 
-// A server that has no room for a record may have room for the next. Once it has refused
-// one, records go one commit after the other, so that no later one is stored without it.
+// A server that has no room for a record may have room for the next. No later record of a
+// room is stored without one that was refused, neither on a new connection nor on one that
+// has seen a refusal before.
 func TestFullServerLeavesNoHoles(t *testing.T) {
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true,
 		StoreDir: t.TempDir(), JetStreamMaxStore: 4 << 20, NoSigs: true, NoLog: true})
@@ -102,30 +103,40 @@ func TestFullServerLeavesNoHoles(t *testing.T) {
 		wait(t, "the refusal", func() bool { _, err := h.state(); return errors.Is(err, ErrUnavailable) })
 	}
 
-	first, second := new(heard), new(heard)
-	f := take(t, c, room.Partition(), "a", first)
+	check := func() {
+		t.Helper()
+		take(t, c, room.Partition(), "a", new(heard)) // what was on its way is in the log by now, or never will be
+		log, err := js.Stream(t.Context(), proto.StreamName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := log.GetLastMsgForSubject(t.Context(), room.LogSubject()); !errors.Is(err, jetstream.ErrMsgNotFound) {
+			t.Errorf("got record %v, %v, want none: record 1 was refused", got, err)
+		}
+	}
+	// refuseFirst has the server refuse the first record and take what comes after.
+	refuseFirst := func() {
+		t.Helper()
+		h := new(heard)
+		f := take(t, c, room.Partition(), "a", h)
+		fill()
+		way.last.ears.Lock()
+		was := arrived()
+		say(f, 1)
+		wait(t, "the record to arrive", func() bool { return arrived() > was })
+		fill() // and to be refused
+		free()
+		say(f, 2)
+		way.last.ears.Unlock()
+		refused(h)
+		check()
+	}
+	refuseFirst()
+	h := new(heard)
+	f := take(t, c, room.Partition(), "a", h)
 	fill()
 	say(f, 1)
-	refused(first)
+	refused(h)
 	free()
-
-	f = take(t, c, room.Partition(), "a", second)
-	fill()
-	way.last.ears.Lock()
-	was := arrived()
-	say(f, 1)
-	wait(t, "the record to arrive", func() bool { return arrived() > was })
-	fill() // and to be refused
-	free()
-	say(f, 2)
-	way.last.ears.Unlock()
-	refused(second)
-	take(t, c, room.Partition(), "a", new(heard)) // what was on its way is in the log by now, or never will be
-	log, err := js.Stream(t.Context(), proto.StreamName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := log.GetLastMsgForSubject(t.Context(), room.LogSubject()); !errors.Is(err, jetstream.ErrMsgNotFound) {
-		t.Errorf("got record %v, %v, want none: record 1 was refused", got, err)
-	}
+	refuseFirst()
 }

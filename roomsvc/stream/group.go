@@ -10,17 +10,22 @@ import (
 )
 
 const (
-	// maxBatch is how many records one commit takes; the server allows 1000.
-	maxBatch = 256
+	// maxBatch is how many records one commit takes on a single server, which allows 1000;
+	// maxReplicated on several.
+	maxBatch      = 512
+	maxReplicated = 256
 	// maxBatchBytes bounds what one commit holds, for the server stages it in memory.
 	maxBatchBytes = 4 << 20
 	// retryPause is how long to wait when another fence is just being taken.
 	retryPause = 2 * time.Millisecond
 	// maxPause bounds how long a commit waits for more records.
 	maxPause = 20 * time.Millisecond
-	// maxRounds is how many rounds of single records one commit takes at most. An atomic
-	// batch costs a single server about as much as eight of them.
-	maxRounds = 8
+	// maxSynced is how many records are committed one by one on a server that syncs each. An
+	// atomic batch costs it about as much as eight of them.
+	maxSynced = 8
+	// maxRounds is how many rounds of single records a commit takes on a server that does not
+	// sync them, where a batch costs as much as at least 64 rounds.
+	maxRounds = 64
 	// electedGrace is how long answers of the old leader may still take to arrive when there
 	// is a new one.
 	electedGrace = 50 * time.Millisecond
@@ -35,7 +40,7 @@ const (
 // single records in which no room occurs twice. The server stages a batch for about 2 ms,
 // whatever its size.
 func (l *line) run() {
-	batch := make([]entry, 0, maxBatch)
+	batch := make([]entry, 0, l.most)
 	pause := time.Duration(0)
 	for {
 		select {
@@ -58,7 +63,7 @@ func (l *line) run() {
 // gather adds to batch what is there, and what comes within the pause.
 func (l *line) gather(batch []entry, pause time.Duration) []entry {
 	var over <-chan time.Time
-	for size := len(batch[0].rec.Payload); len(batch) < maxBatch && size < maxBatchBytes; {
+	for size := len(batch[0].rec.Payload); len(batch) < l.most && size < maxBatchBytes; {
 		var next entry
 		select {
 		case next = <-l.queue:
@@ -90,8 +95,10 @@ func (l *line) single(batch []entry) bool {
 	switch {
 	case l.c.cfg.Replicas > 1 || l.c.replicated.Load() || len(batch) == 1:
 		return false
-	case l.c.cfg.SyncAlways || len(batch) <= maxRounds: // each record is synced by itself
-		return len(batch) <= maxRounds
+	case l.c.cfg.SyncAlways:
+		return len(batch) <= maxSynced
+	case len(batch) <= maxRounds:
+		return true
 	}
 	most := 0
 	rooms := make(map[proto.Room]int, len(batch))

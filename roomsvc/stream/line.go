@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,6 +21,7 @@ type line struct {
 	c       *Committer
 	nc      *nats.Conn
 	server  string         // its id
+	most    int            // records of one commit
 	inbox   string         // prefix of the subjects that acks come to
 	replies []string       // these subjects, by the number of the record in a commit
 	acks    chan *nats.Msg // holds what one commit is answered
@@ -51,9 +53,13 @@ const dials = 4
 
 // newLine opens a connection, to none of the servers to avoid if there is another.
 func newLine(c *Committer, avoid []string) (*line, error) {
+	most := maxBatch
+	if c.cfg.Replicas > 1 {
+		most = maxReplicated
+	}
 	l := &line{
-		c: c, broke: make(chan struct{}), elected: make(chan *nats.Msg, 1),
-		acks: make(chan *nats.Msg, 2*maxBatch), queue: make(chan entry, maxBatch),
+		c: c, most: most, id: rand.Text()[:10], broke: make(chan struct{}), elected: make(chan *nats.Msg, 1),
+		acks: make(chan *nats.Msg, 2*most), queue: make(chan entry, most),
 	}
 	for try := 1; ; try++ {
 		var ours atomic.Bool // and not just a try
@@ -71,16 +77,14 @@ func newLine(c *Committer, avoid []string) (*line, error) {
 			return nil, err
 		}
 		if try == dials || len(nc.Servers()) < 2 || !slices.Contains(avoid, nc.ConnectedServerId()) {
-			l.nc = nc
+			l.nc, l.server = nc, nc.ConnectedServerId()
 			ours.Store(true)
 			break
 		}
 		nc.Close()
 	}
-	l.server = l.nc.ConnectedServerId()
 	l.inbox = l.nc.NewRespInbox() + "."
-	l.id = l.inbox[len(l.inbox)-11 : len(l.inbox)-1]
-	for i := range maxBatch {
+	for i := range most {
 		l.replies = append(l.replies, l.inbox+strconv.Itoa(i))
 	}
 	_, err := l.nc.ChanSubscribe(l.inbox+"*", l.acks)
@@ -91,7 +95,7 @@ func newLine(c *Committer, avoid []string) (*line, error) {
 		err = errGone
 	}
 	if err != nil {
-		l.fail(err)
+		l.nc.Close()
 		return nil, err
 	}
 	l.wait.Go(l.run)
@@ -133,12 +137,12 @@ func (l *line) fail(err error) {
 		l.err = err
 		fences := l.fences
 		l.mu.Unlock()
+		if away(err) || errors.Is(err, errGone) {
+			l.c.shun(l.server, len(l.nc.Servers()))
+		}
 		close(l.broke)
 		if !errors.Is(err, errClosed) {
 			l.c.cfg.Log.Warn("commit connection is given up", "server", l.nc.ConnectedServerName(), "error", err)
-		}
-		if away(err) || errors.Is(err, errGone) {
-			l.c.shun(l.server, len(l.nc.Servers()))
 		}
 		for _, f := range fences {
 			if f != nil {

@@ -1,0 +1,152 @@
+package stream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+)
+
+// One batch holds records of several partitions, one of which is lost.
+func TestEachPartitionOfABatchIsFenced(t *testing.T) {
+	s := startNATS(t, true)
+	cfg := config(s)
+	cfg.SyncAlways = true
+	nc := connect(t, s)
+	if err := Ensure(t.Context(), nc, cfg); err != nil {
+		t.Fatal(err)
+	}
+	a, b := NewCommitter(cfg), NewCommitter(cfg)
+	t.Cleanup(a.Close)
+	t.Cleanup(b.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := js.Stream(t.Context(), proto.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		gone := new(heard)
+		f := take(t, a, lobby.Partition(), "a", new(heard))
+		g := take(t, a, hall.Partition(), "a", gone)
+		take(t, b, hall.Partition(), "b", new(heard)) // somebody else takes it
+		for seq := range uint64(20) {                 // more than are committed one by one
+			if err := f.Append(record(lobby, seq+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// The fence may be known to be lost before the record is appended.
+		_ = g.Append(record(hall, 1))
+		wait(t, "the loss", func() bool { _, err := gone.state(); return errors.Is(err, ErrLost) })
+		if got, err := log.GetLastMsgForSubject(t.Context(), hall.LogSubject()); !errors.Is(err, jetstream.ErrMsgNotFound) {
+			t.Fatalf("got record %v, %v, want none under a lost fence", got, err)
+		}
+	}
+}
+
+// thief is a connection that drops the n-th ack on its way to us.
+type thief struct {
+	net.Conn
+	rest []byte       // read and not passed on yet
+	left atomic.Int32 // acks until the one that is dropped; 0 = none is
+}
+
+func (c *thief) Read(p []byte) (int, error) {
+	for {
+		// Only whole protocol messages are passed on.
+		if line, _, found := bytes.Cut(c.rest, []byte("\r\n")); found {
+			size := len(line) + 2
+			if name, args, _ := bytes.Cut(line, []byte(" ")); string(name) == "MSG" {
+				fields := bytes.Fields(args)
+				n := 0
+				for _, digit := range fields[len(fields)-1] {
+					n = 10*n + int(digit-'0')
+				}
+				size += n + 2
+			}
+			if size <= len(c.rest) {
+				if bytes.Contains(c.rest[:size], ackStart) && c.left.Load() > 0 && c.left.Add(-1) == 0 {
+					c.rest = c.rest[size:]
+					continue
+				}
+				if size > len(p) {
+					return 0, fmt.Errorf("a message of %d bytes is too long", size)
+				}
+				copy(p, c.rest[:size])
+				c.rest = c.rest[size:]
+				return size, nil
+			}
+		}
+		buf := make([]byte, 32<<10)
+		n, err := c.Conn.Read(buf)
+		c.rest = append(c.rest, buf[:n]...)
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+type thieves struct{ last *thief }
+
+func (d *thieves) Dial(network, address string) (net.Conn, error) {
+	nc, err := net.Dial(network, address)
+	d.last = &thief{Conn: nc}
+	return d.last, err
+}
+
+// An ack that is lost must not be made up for by the next one.
+func TestALostAckConfirmsNothing(t *testing.T) {
+	ways(t, func(t *testing.T, s *server.Server, cfg Config) {
+		cfg.Deadline = 400 * time.Millisecond
+		var way thieves
+		cfg.Dial = func(opts ...nats.Option) (*nats.Conn, error) {
+			return nats.Connect(s.ClientURL(), append(opts, nats.SetCustomDialer(&way))...)
+		}
+		c := NewCommitter(cfg)
+		defer c.Close()
+		var h heard
+		f := take(t, c, lobby.Partition(), "a", &h)
+		rooms := []proto.Room{lobby}
+		for i := 0; len(rooms) < 5; i++ {
+			if r := proto.MustRoom(fmt.Sprint("r", i)); r.Partition() == lobby.Partition() {
+				rooms = append(rooms, r)
+			}
+		}
+		const lost = 3 // of the acks
+		way.last.left.Store(lost)
+		for _, room := range rooms {
+			if err := f.Append(record(room, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(t, "the failure", func() bool { _, err := h.state(); return errors.Is(err, ErrUnavailable) })
+		js, err := jetstream.New(connect(t, s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		log, err := js.Stream(t.Context(), proto.StreamName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, _ := h.state(); n >= lost {
+			t.Errorf("%d records are confirmed, want fewer than %d: that one's ack was lost", n, lost)
+		}
+		for i, seq := range h.stored {
+			msg, err := log.GetMsg(t.Context(), seq)
+			if err != nil || msg.Subject != rooms[i].LogSubject() {
+				t.Errorf("record %d: got %v at %d, %v, want %s", i+1, msg, seq, err, rooms[i].LogSubject())
+			}
+		}
+	})
+}
