@@ -276,9 +276,8 @@ func TestEnsureRefusesInWords(t *testing.T) {
 			if c.mine != nil {
 				c.mine(&mine)
 			}
-			if _, err := js.CreateStream(t.Context(), there); err != nil {
-				t.Fatal(err)
-			}
+			// The server may still be removing the files of the stream before.
+			wait(t, "the stream", func() bool { _, err := js.CreateStream(t.Context(), there); return err == nil })
 			defer js.DeleteStream(context.Background(), proto.StreamName)
 			err := Ensure(t.Context(), nc, mine)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
