@@ -18,7 +18,7 @@ import (
 
 // Bounds of taking partitions.
 const (
-	atOnce     = 64                     // partitions taken at a time
+	atOnce     = 16                     // partitions taken at a time
 	askTimeout = 500 * time.Millisecond // for the old owner to release one
 	firstPause = 50 * time.Millisecond
 	lastPause  = time.Second
