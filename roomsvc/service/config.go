@@ -53,7 +53,7 @@ type Config struct {
 	KeysKept  int           // how many keys of one sender in one room are recognised
 
 	Queue       int           // commands waiting for one partition; more are refused as overloaded
-	Window      int           // records of one partition on their way into the stream
+	Window      int           // records of one partition on their way into the stream; at most half of HistoryPerRoom are
 	RoomsKept   int           // rooms of one partition held in memory when nobody speaks in them
 	Idle        time.Duration // after which a room nobody speaks in is forgotten, to be read again when somebody does
 	LogMessages bool          // log one line for every message, without its text

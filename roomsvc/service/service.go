@@ -71,6 +71,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	// A new owner learns the keys of what was on its way from what the log keeps.
+	cfg.Window = min(cfg.Window, cfg.HistoryPerRoom/2)
 	always, _ := cfg.syncAlways()
 	zone, _ := cfg.zone()
 	s := &Service{

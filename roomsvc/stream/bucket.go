@@ -11,8 +11,8 @@ import (
 
 // Bucket opens a key-value bucket, and makes it if it is not there. A bucket that has other
 // replicas than want is given those of want, since the log has them too: whoever changes the
-// log's replicas need not know of the buckets. One that cannot be changed now is reported,
-// and used as it is.
+// log's replicas need not know of the buckets. One that cannot be changed now is reported and
+// used as it is.
 func Bucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValueConfig, log *slog.Logger) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, want.Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
@@ -28,17 +28,22 @@ func Bucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValue
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", want.Bucket, err)
 	}
-	cfg := s.CachedInfo().Config
-	if cfg.Replicas == want.Replicas {
-		return kv, nil
+	if err := follow(ctx, js, s.CachedInfo().Config, want.Replicas, log); err != nil {
+		log.Warn("bucket does not have the replicas of the log", "error", err)
 	}
-	have := cfg.Replicas
-	cfg.Replicas = want.Replicas
-	if _, err := js.UpdateStream(ctx, cfg); err != nil {
-		log.Warn("bucket does not have the replicas of the log; change it with: nats stream edit KV_"+want.Bucket,
-			"bucket", want.Bucket, "replicas", have, "want", want.Replicas, "error", err)
-		return kv, nil
-	}
-	log.Info("bucket has the replicas of the log from now on", "bucket", want.Bucket, "replicas", want.Replicas)
 	return kv, nil
+}
+
+// follow gives a stream that belongs to the log the replicas that the log has.
+func follow(ctx context.Context, js jetstream.JetStream, have jetstream.StreamConfig, replicas int, log *slog.Logger) error {
+	if have.Replicas == replicas {
+		return nil
+	}
+	was := have.Replicas
+	have.Replicas = replicas
+	if _, err := js.UpdateStream(ctx, have); err != nil {
+		return fmt.Errorf("change stream %s from %d to %d replicas: %w", have.Name, was, replicas, err)
+	}
+	log.Info("stream has the replicas of the log from now on", "stream", have.Name, "replicas", replicas)
+	return nil
 }

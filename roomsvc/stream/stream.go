@@ -151,6 +151,13 @@ func ensure(ctx context.Context, nc *nats.Conn, cfg Config, want jetstream.Strea
 		return explain(want, err)
 	}
 	have := s.CachedInfo().Config
+	if want.Name != proto.StreamName && have.Metadata[metaSchema] != "" {
+		// It follows the log, which has been checked before.
+		if err := follow(ctx, js, have, want.Replicas, cfg.Log); err != nil {
+			return err
+		}
+		have.Replicas = want.Replicas
+	}
 	same, err := check(have, want, cfg.Change)
 	if err != nil || same {
 		return err

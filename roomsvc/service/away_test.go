@@ -1,0 +1,60 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A service that starts while JetStream is away waits for it and says so.
+func TestServiceWaitsForJetStream(t *testing.T) {
+	dir := t.TempDir()
+	srv := startNATS(t, true, func(o *server.Options) { o.JetStream, o.StoreDir = false, dir })
+	cfg := DefaultConfig()
+	cfg.Dial, cfg.Log = dialer(srv), slog.New(slog.DiscardHandler)
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	wait(t, "the reason", func() bool {
+		err := s.Ready()
+		return err != nil && strings.Contains(err.Error(), "JetStream")
+	})
+	if err := srv.EnableJetStream(&server.JetStreamConfig{StoreDir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the service to be ready", func() bool { return s.Ready() == nil })
+}
+
+// What NATS says of servers that are away passes, and what it says of settings does not.
+func TestTemporary(t *testing.T) {
+	for _, c := range []struct {
+		err  jetstream.APIError
+		want bool
+	}{
+		{jetstream.APIError{Code: 400, ErrorCode: 10005}, true},  // no suitable peers
+		{jetstream.APIError{Code: 503, ErrorCode: 10008}, true},  // no leader
+		{jetstream.APIError{Code: 500, ErrorCode: 10118}, true},  // the stream is offline
+		{jetstream.APIError{Code: 500, ErrorCode: 10194}, true},  // the same, with a reason
+		{jetstream.APIError{Code: 400, ErrorCode: 10027}, false}, // too many streams
+		{jetstream.APIError{Code: 400, ErrorCode: 10052}, false}, // a bad setting
+	} {
+		if got := temporary(fmt.Errorf("open: %w", &c.err)); got != c.want {
+			t.Errorf("%+v: got %v, want %v", c.err, got, c.want)
+		}
+	}
+}

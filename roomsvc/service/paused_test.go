@@ -1,0 +1,187 @@
+package service
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+// An owner is paused while its room, which it knows as closed, goes to another instance and
+// is reopened there. What it says afterwards about a message sent meanwhile must not be that
+// the room is closed.
+func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
+	srv := startNATS(t, true)
+	s, stop := startService(t, srv, keepAll)
+	defer stop()
+	paused := startProcess(t, srv, "paused")
+	owned(t, s, s.Instance(), "paused")
+	nc := connect(t, srv)
+	var theirs []string
+	for _, room := range rooms {
+		m, err := s.commits.Marker(t.Context(), proto.MustRoom(room).Partition())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Owner == "paused" {
+			theirs = append(theirs, room)
+		}
+	}
+	if len(theirs) == 0 {
+		t.Fatal("the other instance owns none of the rooms")
+	}
+	act := func(room, key string, kind proto.Act) {
+		t.Helper()
+		m := message(room, "mod", key, "")
+		m.Header.Set(proto.HeaderKind, string(kind))
+		wait(t, string(kind), func() bool { return ask(t, nc, m).Refusal == nil })
+	}
+	for _, room := range theirs {
+		act(room, "c", proto.ActClose)
+	}
+	if err := paused.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	owned(t, s, s.Instance())
+	inbox := nc.NewRespInbox()
+	answers := make(chan *nats.Msg, 8*len(theirs))
+	if _, err := nc.ChanSubscribe(inbox, answers); err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range theirs {
+		act(room, "r", proto.ActReopen)
+		m := message(room, "u", "k", "hi")
+		m.Reply = inbox
+		if err := nc.PublishMsg(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range theirs {
+		if r, err := proto.ParseReply((<-answers).Data); err != nil || r.Seq == 0 {
+			t.Fatalf("got %+v, %v, want the message stored", r, err)
+		}
+	}
+	if err := paused.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	owned(t, s, s.Instance(), "paused") // by then it has read everything that waited for it
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for len(answers) > 0 {
+		if r, err := proto.ParseReply((<-answers).Data); err == nil && r.Refusal != nil && !r.Refusal.Temporary() {
+			t.Errorf("the paused instance answers %+v", r.Refusal)
+		}
+	}
+}
+
+// An instance has kept a message while another owned its partition, and may have answered
+// it: when the first takes the partition over, the message is refused for now and not stored.
+func TestTakeOverShedsWhatOthersMayHaveAnswered(t *testing.T) {
+	srv := startNATS(t, true)
+	a, _ := startService(t, srv, keepAll)
+	b, stopB := startService(t, srv, keepAll)
+	wait(t, "both to have a share", func() bool {
+		return a.owner.Held()+b.owner.Held() == proto.Partitions && b.owner.Held() > 0
+	})
+	nc := connect(t, srv)
+	kept := 0
+	answers := make(chan *nats.Msg, 64)
+	inbox := nc.NewRespInbox()
+	if _, err := nc.ChanSubscribe(inbox, answers); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range rooms {
+		to := proto.MustRoom(room)
+		p := a.parts[to.Partition()]
+		if standing(b.parts[to.Partition()].standing.Load()) != present {
+			continue
+		}
+		// As when the fence of this partition is about to be taken from its owner.
+		p.standing.Store(int32(coming))
+		m := message(room, "u", "k", "hi")
+		m.Reply = inbox
+		p.offer(command{m, to, time.Now().Add(time.Minute)}) // it never waits too long
+		kept++
+	}
+	if kept == 0 {
+		t.Fatal("b owns none of the rooms")
+	}
+	stopB()
+	wait(t, "a to own all", func() bool { return a.owner.Held() == proto.Partitions })
+	for range kept {
+		r, err := proto.ParseReply((<-answers).Data)
+		if err != nil || r.Refusal == nil || r.Refusal.Code != proto.Unavailable {
+			t.Errorf("got %+v, %v, want unavailable", r, err)
+		}
+	}
+	for _, room := range rooms {
+		if n := len(readLog(t, srv, proto.MustRoom(room))); n != 0 {
+			t.Errorf("%s has %d records, want none", room, n)
+		}
+	}
+}
+
+// A message whose turn comes so late that its sender has given it up is not stored.
+func TestLateMessageIsNotStored(t *testing.T) {
+	const late = 1100 * time.Millisecond
+	refused := func(t *testing.T, reply []byte) {
+		t.Helper()
+		r, err := proto.ParseReply(reply)
+		if err != nil || r.Refusal == nil || !r.Refusal.Temporary() {
+			t.Errorf("got %+v, %v, want a refusal for now", r, err)
+		}
+	}
+	srv := startNATS(t, true)
+	s, stop := startService(t, srv)
+	defer stop()
+	wait(t, "all partitions", func() bool { return s.owner.Held() == proto.Partitions })
+	nc := connect(t, srv)
+	inbox, err := nc.SubscribeSync(nc.NewRespInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("in the queue", func(t *testing.T) {
+		to := proto.MustRoom("lobby")
+		m := message("lobby", "u", "k", "hi")
+		m.Reply = inbox.Subject
+		s.parts[to.Partition()].offer(command{m, to, time.Now().Add(-late)})
+		got, err := inbox.NextMsg(5 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused(t, got.Data)
+	})
+	t.Run("while its room is read", func(t *testing.T) {
+		for range cap(s.readers) {
+			s.readers <- struct{}{}
+		}
+		m := message("lobby", "u", "k", "hi")
+		m.Reply = inbox.Subject
+		sent := time.Now()
+		if err := nc.PublishMsg(m); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, "the message to be late", func() bool { return time.Since(sent) > late })
+		for range cap(s.readers) {
+			<-s.readers
+		}
+		got, err := inbox.NextMsg(5 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused(t, got.Data)
+	})
+	if n := len(readLog(t, srv, proto.MustRoom("lobby"))); n != 0 {
+		t.Errorf("the lobby has %d records, want none", n)
+	}
+}

@@ -1,0 +1,81 @@
+package service
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+)
+
+// An operator turns one server into three and changes the log alone, as the refusal says.
+// What belongs to the log follows, so that any server may be lost.
+func TestFromOneReplicaToThree(t *testing.T) {
+	servers := startCluster(t)
+	wait(t, "three peers", func() bool {
+		for _, s := range servers {
+			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 {
+				return true
+			}
+		}
+		return false
+	})
+	with := func(n int) func(*Config) {
+		return func(c *Config) { keepAll(c); c.Replicas = n; c.Dial = clusterDialer(servers) }
+	}
+	_, stop := startService(t, servers[0], with(1))
+	nc, err := clusterDialer(servers)("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	say(t, nc, "lobby", "u", "1", "hi")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := js.Stream(t.Context(), proto.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := log.CachedInfo().Config
+	cfg.Replicas = 3
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	// Meanwhile the instance that does not know goes on.
+	wait(t, "an ack", func() bool { return say(t, nc, "lobby", "u", "2", "hi").Refusal == nil })
+	stop()
+
+	a, _ := startService(t, servers[0], with(3))
+	leader := ""
+	for _, name := range []string{proto.StreamName, proto.StateStream, "KV_" + proto.SecretBucket, "KV_" + proto.LeaseBucket} {
+		wait(t, "three current replicas of "+name, func() bool {
+			s, err := js.Stream(t.Context(), name)
+			if err != nil {
+				return false
+			}
+			info := s.CachedInfo()
+			if info.Config.Replicas != 3 || info.Cluster == nil || len(info.Cluster.Replicas) != 2 {
+				return false
+			}
+			leader = info.Cluster.Leader
+			return info.Cluster.Replicas[0].Current && info.Cluster.Replicas[1].Current
+		})
+	}
+	for _, s := range servers {
+		if s.Name() == leader {
+			s.Shutdown()
+			s.WaitForShutdown()
+		}
+	}
+	wait(t, "an ack and a fresh lease without that server", func() bool {
+		got, err := nc.RequestMsg(message("lobby", "u", "3", "hi"), time.Second)
+		if err != nil {
+			return false
+		}
+		r, err := proto.ParseReply(got.Data)
+		return err == nil && r.Seq == 3 && a.owner.Fresh() && a.Ready() == nil
+	})
+}
