@@ -329,3 +329,27 @@ func TestLogMessages(t *testing.T) {
 		t.Errorf("got a log with the text:\n%s", out)
 	}
 }
+
+// A message without a key is recognised all the same when the answer to it is lost and the
+// gateway sends it again: it is stored once.
+func TestMessageWithoutKeyIsStoredOnce(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	o := own(t, s)
+	a := open(t, s, "a")
+	o.end(t)
+	tries := tries(t, s)
+	got := make(chan proto.Reply, 1)
+	m := text(proto.MustRoom("lobby"), "alice", "hi")
+	m.Key, m.Patience = "", 10*time.Second
+	a.Say(m, func(r proto.Reply) { got <- r })
+	key := func(m *nats.Msg) string { return m.Header.Get(proto.HeaderKey) + m.Header.Get(proto.HeaderOnce) }
+	first := <-tries // its answer is lost
+	second := <-tries
+	if key(first) == "" || key(first) != key(second) {
+		t.Errorf("the first try has key %q and the second %q, want the same", key(first), key(second))
+	}
+	answer(t, second, proto.Reply{Seq: 1})
+	if r := <-got; r.Seq != 1 {
+		t.Errorf("got %+v, want seq 1", r)
+	}
+}

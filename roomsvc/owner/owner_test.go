@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,6 +24,7 @@ type keeper struct {
 	prepare  error // what Prepare returns
 	taken    [proto.Partitions][]*stream.Fence
 	released [proto.Partitions]int
+	prepared [proto.Partitions]int
 	shed     [proto.Partitions]bool // what the last Prepare was told
 	take     func(p int, f *stream.Fence)
 }
@@ -35,6 +37,7 @@ func (deaf) Failed(error)     {}
 func (k *keeper) Prepare(p int, alone, shed bool) (stream.Sink, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.prepared[p]++
 	k.shed[p] = shed
 	return deaf{}, k.prepare
 }
@@ -206,7 +209,11 @@ func TestPartitionThatWentElsewhereIsLetGo(t *testing.T) {
 		k := &keeper{prepare: errors.New("not now")}
 		r := start(t, k)
 		r.run(t)
-		wait(t, "failures", func() bool { return r.owner.Err() != nil && r.owner.Err() != errStarting })
+		wait(t, "failures of all", func() bool {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			return !slices.Contains(k.prepared[:], 0)
+		})
 		theirs := r.other(t)
 		wait(t, "all of them to be released", func() bool {
 			for _, p := range theirs {
@@ -237,4 +244,49 @@ func TestWhatOthersMayHaveAnsweredIsShed(t *testing.T) {
 	if !k.shed[theirs] || k.shed[ours] {
 		t.Errorf("got %v for the other's and %v for ours, want only the first to be shed", k.shed[theirs], k.shed[ours])
 	}
+}
+
+// An instance that cannot renew its lease may be cut off from the others, who take over
+// what is its own. It must not take that back from them, over and over.
+func TestNothingIsTakenWithoutALease(t *testing.T) {
+	k := new(keeper)
+	r := start(t, k)
+	r.run(t)
+	wait(t, "all partitions", func() bool { return r.owner.Held() == proto.Partitions })
+	js, err := jetstream.New(r.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket, err := js.Stream(t.Context(), "KV_"+proto.LeaseBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leases := func(size int32) {
+		t.Helper()
+		cfg := bucket.CachedInfo().Config
+		cfg.MaxMsgSize = size
+		if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leases(1) // no lease fits
+	wait(t, "the lease to run out", func() bool { return !r.owner.Fresh() })
+	for p := range proto.Partitions {
+		r.owner.Lost(p, k.last(p), stream.ErrUnavailable)
+	}
+	wait(t, "all to be lost", func() bool { return r.owner.Held() == 0 })
+	var before [proto.Partitions]int
+	for p := range before {
+		before[p], _ = k.times(p)
+	}
+	// Without a lease as with one, the owner looks at its partitions every 50 ms.
+	for until := time.Now().Add(10 * firstPause); time.Now().Before(until); time.Sleep(firstPause) {
+		for p := range before {
+			if taken, _ := k.times(p); taken != before[p] {
+				t.Fatalf("partition %d is taken without a lease", p)
+			}
+		}
+	}
+	leases(-1)
+	wait(t, "all partitions to be taken again", func() bool { return r.owner.Held() == proto.Partitions })
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
 )
@@ -184,4 +185,50 @@ func TestLateMessageIsNotStored(t *testing.T) {
 	if n := len(readLog(t, srv, proto.MustRoom("lobby"))); n != 0 {
 		t.Errorf("the lobby has %d records, want none", n)
 	}
+}
+
+// An owner that cannot renew its lease answers nothing from memory: neither that a room is
+// closed nor that a message is stored already.
+func TestOwnerWithoutLeaseDoesNotAnswerFromMemory(t *testing.T) {
+	srv := startNATS(t, true)
+	s, stop := startService(t, srv)
+	defer stop()
+	wait(t, "all partitions", func() bool { return s.owner.Held() == proto.Partitions })
+	nc := connect(t, srv)
+	say(t, nc, "hall", "u", "k", "hi")
+	act := message("lobby", "mod", "c", "")
+	act.Header.Set(proto.HeaderKind, string(proto.ActClose))
+	if r := ask(t, nc, act); r.Refusal != nil {
+		t.Fatal(r.Refusal)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket, err := js.Stream(t.Context(), "KV_"+proto.LeaseBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leases := func(size int32) {
+		t.Helper()
+		cfg := bucket.CachedInfo().Config
+		cfg.MaxMsgSize = size
+		if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leases(1) // no lease fits
+	wait(t, "the lease to run out", func() bool { return !s.owner.Fresh() })
+	for room, key := range map[string]string{"lobby": "x", "hall": "k"} {
+		if r := say(t, nc, room, "u", key, "hi"); r.Refusal == nil || r.Refusal.Code != proto.Unavailable {
+			t.Errorf("%s without a lease: got %+v, want unavailable", room, r)
+		}
+	}
+	leases(-1)
+	wait(t, "a lease and the partitions", func() bool { return s.owner.Fresh() && s.owner.Held() == proto.Partitions })
+	wait(t, "the duplicate", func() bool { return say(t, nc, "hall", "u", "k", "hi").Duplicate })
+	wait(t, "that the room is closed", func() bool {
+		r := say(t, nc, "lobby", "u", "x", "hi")
+		return r.Refusal != nil && r.Refusal.Code == proto.RoomClosed
+	})
 }

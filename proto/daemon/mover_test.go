@@ -1,0 +1,110 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+func startServer(t *testing.T, name string) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{ServerName: name, Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	if !s.ReadyForConnections(5 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s
+}
+
+// serve answers questions at a server until the returned function is called.
+func serve(t *testing.T, s *server.Server) (stop func()) {
+	t.Helper()
+	nc, err := nats.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	if _, err := nc.Subscribe("ask", func(m *nats.Msg) { m.Respond(nil) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return nc.Close
+}
+
+// A connection leaves a server over which nobody answers, and only for one that is of use.
+func TestConnectionsLeaveAServerOfNoUse(t *testing.T) {
+	servers := []*server.Server{startServer(t, "one"), startServer(t, "two"), startServer(t, "three")}
+	var urls []string
+	for _, s := range servers {
+		urls = append(urls, s.ClientURL())
+	}
+	dial := func(name string, opts ...nats.Option) (*nats.Conn, error) {
+		return nats.Connect(strings.Join(urls, ","), append([]nats.Option{nats.Name(name), nats.MaxReconnects(-1),
+			nats.ReconnectWait(10 * time.Millisecond), nats.ReconnectJitter(0, 0)}, opts...)...)
+	}
+	var conns []*nats.Conn
+	for range 2 {
+		nc, err := dial("test", nats.DontRandomize())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		conns = append(conns, nc)
+	}
+	asked := make(chan struct{}, 1)
+	mover := Mover{
+		Conns: conns, Name: "try", Dial: dial, Log: slog.New(slog.DiscardHandler),
+		Works: func(ctx context.Context, nc *nats.Conn) error {
+			if nc.Opts.Name == "try" {
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
+			}
+			_, err := nc.RequestWithContext(ctx, "ask", nil)
+			return err
+		},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); mover.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	at := func(name string) bool {
+		for _, nc := range conns {
+			if !nc.IsConnected() || nc.ConnectedServerName() != name {
+				return false
+			}
+		}
+		return true
+	}
+	within := func(what string, until func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !until(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited in vain for %s", what)
+			}
+		}
+	}
+	stop := serve(t, servers[0])
+	within("a beginning at the first", func() bool { return at("one") })
+	stop()
+	for range 2 { // nobody answers anywhere: they stay
+		<-asked
+	}
+	if !at("one") {
+		t.Error("a connection has left for a server that is of no use either")
+	}
+	serve(t, servers[2])
+	within("a move to the third", func() bool { return at("three") })
+}
