@@ -223,7 +223,7 @@ func (o *Owner) Run(ctx context.Context) error {
 		case msg := <-alive:
 			// Only an instance that can renew its lease answers: it reaches a majority of the
 			// servers, and so does everybody who hears it.
-			if o.leases.fresh() {
+			if o.leases.fresh() && proto.Answerable(msg.Reply) {
 				o.nc.Publish(msg.Reply, nil)
 			}
 			continue
