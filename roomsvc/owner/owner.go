@@ -78,6 +78,7 @@ type Owner struct {
 	looking    bool                   // a look is under way
 	again      bool                   // another look must follow it
 	announce   bool                   // the look after the present one must be announced
+	said       bool                   // a look has told that this instance leaves, or could not
 	reconnects uint64
 }
 
@@ -122,6 +123,7 @@ type sight struct {
 	seen     []instance
 	lapsed   bool // the lease was over before it was renewed
 	announce bool
+	leaving  bool
 	err      error
 }
 
@@ -197,7 +199,7 @@ func (o *Owner) Run(ctx context.Context) error {
 	var leave <-chan time.Time
 	for {
 		o.share(work, leave != nil)
-		if leave != nil && o.busy == 0 && (o.Held() == 0 || o.members.alone(o.cfg.ID) || !o.nc.IsConnected()) {
+		if leave != nil && o.said && o.busy == 0 && (o.Held() == 0 || o.members.alone(o.cfg.ID) || !o.nc.IsConnected()) {
 			break
 		}
 		select {
@@ -274,7 +276,7 @@ func (o *Owner) look(ctx context.Context, leaving bool) {
 		return
 	}
 	o.looking = true
-	found := sight{at: time.Now(), announce: o.announce}
+	found := sight{at: time.Now(), announce: o.announce, leaving: leaving}
 	o.announce = false
 	o.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease/2)
@@ -292,6 +294,7 @@ func (o *Owner) lapsed() { o.doubt.Store(true) }
 // found applies what a look has found.
 func (o *Owner) found(s sight) {
 	o.looking = false
+	o.said = o.said || s.leaving
 	if s.lapsed {
 		o.drop()
 	}
