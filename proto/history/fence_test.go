@@ -41,7 +41,7 @@ func TestRemovedMarkerVoidsTheFence(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	if _, err := log.Newest(ctx, room.Name, fence); !errors.Is(err, history.ErrFence) {
-		t.Errorf("got %v, want %v", err, history.ErrFence)
+	if _, err := log.Newest(ctx, room.Name, fence); !errors.Is(err, history.ErrGone) {
+		t.Errorf("got %v, want %v", err, history.ErrGone)
 	}
 }

@@ -19,9 +19,11 @@ type Fence struct {
 	Age    time.Duration // since the marker was acknowledged
 }
 
-// ErrFence is returned if the owner's marker is not the newest one of its partition: another
-// instance has taken the partition, or the marker was removed, as by a purge of the log.
-var ErrFence = errors.New("the partition's marker is another one, or is gone")
+// ErrFence is returned if another instance has taken the partition.
+var ErrFence = errors.New("another instance has taken the partition")
+
+// ErrGone is returned if the owner's marker was removed, as by a purge of the log.
+var ErrGone = errors.New("the partition's marker was removed from the log")
 
 // Newest is what an owner reads of a room when it begins to serve it.
 type Newest struct {
@@ -54,8 +56,10 @@ func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, e
 		}
 		marker, last := take(got, own)
 		switch {
-		case marker.seq > f.Marker, gone.is(marker, f.Marker, max(f.Marker, f.Floor), upTo):
+		case marker.seq > f.Marker:
 			return ErrFence
+		case gone.is(marker, f.Marker, max(f.Marker, f.Floor), upTo):
+			return ErrGone
 		case marker.seq < f.Marker || upTo < f.Floor:
 			return errStale
 		}

@@ -37,8 +37,10 @@ func (l *Log) SnapshotBehind(ctx context.Context, room proto.Room, marker uint64
 		}
 		mine, last := take(got, own)
 		switch {
-		case mine.seq > marker, gone.is(mine, marker, marker, upTo):
+		case mine.seq > marker:
 			return ErrFence
+		case gone.is(mine, marker, marker, upTo):
+			return ErrGone
 		case mine.seq < marker || upTo < marker:
 			return errStale
 		case last.seq == 0:

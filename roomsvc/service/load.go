@@ -174,6 +174,9 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 		}
 		return
 	}
+	if errors.Is(r.err, history.ErrGone) {
+		p.tenure.end(fmt.Errorf("%w: %w", stream.ErrUnavailable, r.err)) // the partition is taken again
+	}
 	if ctx.Err() == nil {
 		p.s.cfg.Log.Error("room cannot be read from the log", "room", r.to.String(), "error", r.err)
 	}

@@ -1,0 +1,40 @@
+package service
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+)
+
+// An operator who purges the log removes the ownership markers too. A room that was not read
+// before is served again, although nothing is committed in its partition that would fail.
+func TestPurgedLogIsServedAgain(t *testing.T) {
+	srv := startNATS(t, true)
+	_, stop := startService(t, srv)
+	defer stop()
+	nc := connect(t, srv)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), proto.StreamName)
+	if err == nil {
+		err = stream.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range []string{"lobby", "hall"} {
+		wait(t, room+" to be served", func() bool {
+			m, err := nc.RequestMsg(message(room, "u", "k", "hi"), time.Second)
+			if err != nil {
+				return false
+			}
+			reply, err := proto.ParseReply(m.Data)
+			return err == nil && reply.Refusal == nil && reply.Seq == 1
+		})
+	}
+}
