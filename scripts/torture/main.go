@@ -49,6 +49,7 @@ type config struct {
 	clients int
 	rooms   int
 	rate    int
+	measure int
 }
 
 func defaultConfig() config {
@@ -75,6 +76,7 @@ func main() {
 	flag.IntVar(&c.clients, "clients", c.clients, "how many clients talk")
 	flag.IntVar(&c.rooms, "rooms", c.rooms, "in how many rooms")
 	flag.IntVar(&c.rate, "rate", c.rate, "how many messages a second they say in all")
+	flag.IntVar(&c.measure, "measure", c.measure, "instead of all that, measure the pause of acks in this `number` of splits of a cluster")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -114,6 +116,9 @@ func torture(ctx context.Context, c config) (ok bool, err error) {
 	}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return false, fmt.Errorf("make work directory: %w", err)
+	}
+	if c.measure > 0 {
+		return true, measure(ctx, c, c.measure)
 	}
 	fmt.Printf("torture: mode %s, seed %d, %v, in %s\n", c.mode, c.seed, c.length, c.dir)
 	path := filepath.Join(c.dir, "history.jsonl")

@@ -1,0 +1,119 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"roomcast/proto"
+	"roomcast/scripts/torture/fault"
+	"roomcast/scripts/torture/rig"
+)
+
+const (
+	measureSenders = 16
+	measureBefore  = 4 * time.Second // of talk before each split
+	measureSplit   = 25 * time.Second
+)
+
+// measure splits one NATS server after the other off from its peers, n times in all, while
+// senders post over HTTP. It prints how long no message was acknowledged in each split, and
+// the rate of acks before it and after that pause.
+func measure(ctx context.Context, c config, n int) (err error) {
+	machine, err := rig.New(ctx, rig.Config{Dir: c.dir, Mode: "cluster", Sync: c.sync})
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	defer func() { err = errors.Join(err, machine.Close()) }()
+	starting, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	if err := machine.Ready(starting); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	if !machine.Shape().Root {
+		return errors.New("only root can split networks")
+	}
+	r := &run{config: c, rig: machine}
+	var mu sync.Mutex // guards acks
+	var acks []time.Time
+	var keys atomic.Uint64
+	talking, silence := context.WithCancel(ctx)
+	var senders sync.WaitGroup
+	defer senders.Wait()
+	defer silence()
+	for i := range measureSenders {
+		room := proto.MustRoom(fmt.Sprint("measure-", i))
+		senders.Go(func() {
+			a := r.api()
+			a.next = i
+			for talking.Err() == nil {
+				key := fmt.Sprint("m", keys.Add(1))
+				if _, err := a.postUntil(talking, room, "messages", key, map[string]string{"text": key}); err == nil {
+					mu.Lock()
+					acks = append(acks, time.Now())
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	// taken returns the acks since the last call.
+	taken := func() []time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		got := acks
+		acks = nil
+		return got
+	}
+	fmt.Println("| split | pause (s) | acks/s before | acks/s after the pause | of before |")
+	fmt.Println("| --- | --- | --- | --- | --- |")
+	var pauses []time.Duration
+	for i := range n {
+		sleep(ctx, measureBefore/2)
+		taken()
+		sleep(ctx, measureBefore)
+		before := float64(len(taken())) / measureBefore.Seconds()
+		begun := time.Now()
+		step := fault.Step{Kind: fault.Split, Role: fault.NATS, Target: i % 3, For: measureSplit}
+		if err := machine.Do(ctx, step); err != nil {
+			return err
+		}
+		during := taken()
+		slices.SortFunc(during, time.Time.Compare)
+		ended := begun.Add(measureSplit)
+		last, pause, resumed := begun, time.Duration(0), begun
+		for _, at := range append(during, ended) {
+			if gap := at.Sub(last); gap > pause {
+				pause, resumed = gap, at
+			}
+			last = at
+		}
+		rest := 0
+		for _, at := range during {
+			if at.After(resumed) {
+				rest++
+			}
+		}
+		after := float64(rest) / max(0.001, ended.Sub(resumed).Seconds())
+		fmt.Printf("| nats%d | %.1f | %.0f | %.0f | %.2f |\n", step.Target+1, pause.Seconds(), before, after, after/before)
+		pauses = append(pauses, pause)
+		healing, cancel := context.WithTimeout(ctx, healTime)
+		err := machine.Ready(healing)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("wait for everything to run again: %w", err)
+		}
+	}
+	slices.Sort(pauses)
+	fmt.Printf("\npause without an ack in %d splits: median %.1f s, longest %.1f s\n",
+		n, pauses[n/2].Seconds(), pauses[n-1].Seconds())
+	if crashes := machine.Crashes(); len(crashes) > 0 {
+		return fmt.Errorf("processes ended: %v", crashes)
+	}
+	return nil
+}
