@@ -74,8 +74,14 @@ func measure(ctx context.Context, c config, n int) (err error) {
 	fmt.Println("| --- | --- | --- | --- | --- |")
 	var pauses []time.Duration
 	for i := range n {
-		sleep(ctx, measureBefore/2)
-		taken()
+		for steady := 0; steady < 3 && ctx.Err() == nil; { // the servers have found together again
+			taken()
+			if sleep(ctx, time.Second); len(taken()) > measureSenders {
+				steady++
+			} else {
+				steady = 0
+			}
+		}
 		sleep(ctx, measureBefore)
 		before := float64(len(taken())) / measureBefore.Seconds()
 		begun := time.Now()
