@@ -70,7 +70,7 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 			o.release(p, func() {})
 		case leaving:
 		case part.phase == held && o.busy < atOnce && (now.Sub(part.since) > o.cfg.Renew || part.fence.Worn()):
-			part.phase = taking
+			part.phase, part.renewing = taking, true
 			o.busy++
 			o.held.Add(-1)
 			o.tasks.Go(func() { o.done <- o.renew(ctx, p) })
@@ -86,7 +86,7 @@ func (o *Owner) share(ctx context.Context, leaving bool) {
 				ours := part.ours
 				o.tasks.Go(func() { o.done <- o.take(ctx, p, ours, alive) })
 			}
-		case part.phase != held && o.chosen[p]:
+		case part.phase != held && !part.renewing && o.chosen[p]:
 			all = false
 		}
 	}
@@ -204,6 +204,7 @@ func (o *Owner) overheard(msg *nats.Msg) {
 // finished takes note of what a task has come to.
 func (o *Owner) finished(ctx context.Context, r result, leaving bool) {
 	part := &o.parts[r.p]
+	part.renewing = false
 	o.busy--
 	switch {
 	case part.phase == releasing && r.then == nil:

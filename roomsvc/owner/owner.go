@@ -84,14 +84,15 @@ type Owner struct {
 
 // part is what is known of one partition.
 type part struct {
-	phase  phase
-	fence  *stream.Fence // of a part that is held
-	since  time.Time     // of the fence
-	next   time.Time     // not to be tried before
-	pause  time.Duration // before the next try
-	ours   bool          // as far as is known nobody else owns it
-	heard  bool          // the keeper has been told to prepare it and not to release it since
-	failed bool          // the keeper has been told since that it cannot be taken now
+	phase    phase
+	fence    *stream.Fence // of a part that is held
+	since    time.Time     // of the fence
+	next     time.Time     // not to be tried before
+	pause    time.Duration // before the next try
+	ours     bool          // as far as is known nobody else owns it
+	heard    bool          // the keeper has been told to prepare it and not to release it since
+	failed   bool          // the keeper has been told since that it cannot be taken now
+	renewing bool          // it is taken anew from ourselves
 }
 
 type phase int8
