@@ -12,19 +12,12 @@
 //
 // # What a gateway may do on NATS
 //
-// These subjects are all that a gateway's user needs, see also nats.conf. It cannot
-// write the log, nor what the log republishes, so that not even a gateway that was
-// broken into can forge what somebody said.
+// Gateways have an account of their own, EDGE in scripts/nats.conf, which lists what a
+// gateway's user needs. Not even a gateway that was broken into can change what is in the
+// log. It can still name any sender of a new message: roomsvc believes gateways.
 //
-//	publish    room.*  room.in.*.*                   say (permissions are checked after the account's mapping)
-//	           room.svc.alive                        whether a room service can be reached
-//	           room.eph.*.*  room.who.*.*  room.gw.* presence, signals
-//	           $JS.API.DIRECT.GET.ROOMS  $JS.API.STREAM.MSG.GET.ROOMS  $JS.API.STREAM.INFO.ROOMS
-//	           $JS.API.STREAM.INFO.KV_ROOMSECRET  $JS.API.DIRECT.GET.KV_ROOMSECRET.>
-//	           $SRV.>  and, as an answer, any subject that a request came with (allow_responses)
-//	subscribe  room.out.*.*  room.eph.*.*  room.who.*.*  room.gw.*
-//	           _INBOX_gw.> (or what --inbox-prefix says)  $SRV.>  gateway.>
-//	           $JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.ROOMS
+// In one account without any restriction the same subjects work, except that the log is
+// read by $JS.API. and not by room.js.; roomsvc tells which when it tells the keys.
 package bridge
 
 import (
