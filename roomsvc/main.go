@@ -57,6 +57,7 @@ Every flag has an environment name, shown in brackets; a flag wins over it.`,
 	flags.StringVar(&s.service.Sync, "sync", s.service.Sync, "what NATS does before it acknowledges: `always` if its sync_interval is always, else that interval; how messages are committed goes by it")
 	flags.IntVar(&s.service.MaxMessage, "max-message", s.service.MaxMessage, "take messages of up to so many `bytes`")
 	s.service.Bind(flags)
+	flags.StringArrayVar(&s.service.Trusted, "trust-account", s.service.Trusted, "let requests from this NATS `account` name any sender and close rooms, as those of this service's own account may; from all other accounts they are a guest's; repeatable")
 	flags.StringArrayVar(&s.keyFiles, "encryption-key-file", nil, "encrypt messages with the secret in this `file`; repeatable: the first encrypts, all decrypt")
 	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with a key: read records that are not encrypted too, while a log is being changed to encryption")
 	s.ops.Bind(flags)

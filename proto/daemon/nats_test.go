@@ -200,7 +200,7 @@ func TestCheckNATSNamesTheSetting(t *testing.T) {
 			var out bytes.Buffer
 			err := CheckNATS(&out, tt.nats, "test", true, quiet())
 			if tt.want == "" {
-				if err != nil || !strings.Contains(out.String(), "JetStream answers") {
+				if err != nil || !strings.Contains(out.String(), "JetStream answers") || !strings.Contains(out.String(), "one account for all") {
 					t.Errorf("got %v and %q", err, &out)
 				}
 				return
