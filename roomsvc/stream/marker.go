@@ -42,36 +42,29 @@ func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
 	return m, nil
 }
 
+// marker asks any replica: the stream's leader would not answer while the servers as a whole
+// have none (error 10008), though it can store what it is given.
 func (l *line) marker(ctx context.Context, p int) (Marker, error) {
-	ask, err := json.Marshal(map[string]string{"last_by_subj": proto.OwnSubject(p)})
-	if err != nil {
-		return Marker{}, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, l.c.attempt())
 	defer cancel()
-	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+proto.StreamName, ask)
+	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+proto.StreamName+"."+proto.OwnSubject(p), nil)
 	if err != nil {
 		return Marker{}, unavailable(err)
 	}
-	var got struct {
-		Message struct {
-			Seq  uint64 `json:"seq"`
-			Data []byte `json:"data"`
-		} `json:"message"`
-		Error *apiError `json:"error"`
+	switch status := reply.Header.Get("Status"); status {
+	case "":
+	case "404":
+		return Marker{}, nil
+	default:
+		return Marker{}, fmt.Errorf("%w: status %s", ErrUnavailable, status)
 	}
-	if err := json.Unmarshal(reply.Data, &got); err != nil {
-		return Marker{}, err
+	seq, err := strconv.ParseUint(reply.Header.Get("Nats-Sequence"), 10, 64)
+	if err != nil {
+		return Marker{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	m := Marker{Seq: got.Message.Seq}
-	switch {
-	case got.Error != nil && got.Error.ErrCode == codeNotFound:
-		return m, nil
-	case got.Error != nil:
-		return m, got.Error
-	}
+	m := Marker{Seq: seq}
 	// A marker that cannot be read is still a fence; its owner is then nobody.
-	if json.Unmarshal(got.Message.Data, &m) != nil {
+	if json.Unmarshal(reply.Data, &m) != nil {
 		m.Owner = ""
 	}
 	return m, nil
