@@ -77,4 +77,5 @@ type Witness struct {
 	Created time.Time `json:"created"` // the stream
 	Last    uint64    `json:"last"`    // stream sequence
 	Cut     uint64    `json:"cut,omitempty"`
+	Losses  uint64    `json:"losses,omitempty"` // that were noticed so far
 }

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -97,6 +98,36 @@ func (e *apiError) Unwrap() error {
 		return errRetry
 	}
 	return ErrUnavailable
+}
+
+// lastMessage returns the newest message of a subject as the stream's leader knows it,
+// and its sequence; 0 = there is none.
+func lastMessage(ctx context.Context, nc *nats.Conn, stream, subject string) (data []byte, seq uint64, err error) {
+	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
+	if err != nil {
+		return nil, 0, err
+	}
+	reply, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
+	if err != nil {
+		return nil, 0, unavailable(err)
+	}
+	var got struct {
+		Message struct {
+			Seq  uint64 `json:"seq"`
+			Data []byte `json:"data"`
+		} `json:"message"`
+		Error *apiError `json:"error"`
+	}
+	if err := json.Unmarshal(reply.Data, &got); err != nil {
+		return nil, 0, err
+	}
+	switch {
+	case got.Error != nil && got.Error.ErrCode == codeNotFound:
+		return nil, 0, nil
+	case got.Error != nil:
+		return nil, 0, got.Error
+	}
+	return got.Message.Data, got.Message.Seq, nil
 }
 
 // refused returns the error in an answer that is no ack.
