@@ -27,15 +27,15 @@ const (
 
 // Wildcards over all rooms.
 const (
-	SubjectAnyRoom  = "room.*"         // the public way in, when the account has no mapping
-	SubjectAnyLog   = "room.log.*.*"   // committed records
-	SubjectAnyOwn   = "room.own.*"     // ownership markers
-	SubjectAnyOut   = "room.out.*.*"   // records as the stream republishes them
-	SubjectStates   = "room.state.*.*" // snapshots
-	SubjectStateOwn = "room.state.*"   // ownership markers of the snapshots
-	SubjectWitness  = "room.witness"   // how far the log has come; see [Witness]
-	SubjectAnyWho   = "room.who.*.*"   // who is in a room
-	SubjectAnyGate  = "room.gw.*"      // signs of life of gateways
+	SubjectAnyRoom  = "room.*"             // the public way in, when the account has no mapping
+	SubjectAnyLog   = "room.log.*.*"       // committed records
+	SubjectAnyOwn   = "room.own.*"         // ownership markers
+	SubjectAnyOut   = "room.out.*.*"       // records as the stream republishes them
+	SubjectStates   = "room.state.*.*"     // snapshots
+	SubjectStateOwn = "room.state.*"       // ownership markers of the snapshots
+	SubjectWitness  = "room.state.witness" // how far the log has come; see [Witness]
+	SubjectAnyWho   = "room.who.*.*"       // who is in a room
+	SubjectAnyGate  = "room.gw.*"          // signs of life of gateways
 )
 
 // Subjects of the room service itself: its micro endpoints, and what its instances tell

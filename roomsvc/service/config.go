@@ -42,6 +42,10 @@ type Config struct {
 	// beside the one that this service connects to. Requests from all others are a guest's.
 	Trusted []string
 
+	// WitnessFile is a file beside the log that remembers how far the log has come; "" = none.
+	// It is for an instance that runs on the machine of the only NATS server.
+	WitnessFile string
+
 	Lease      time.Duration // how long an instance counts as alive without a sign of life, at least a second
 	CloseWords []string      // texts that close their sender's connection and are never stored; an empty one is none
 	TimeZone   string        // of stamps: "Local", "UTC" or a name such as "Asia/Shanghai"

@@ -61,10 +61,12 @@ func (s *Service) readRoom(ctx context.Context, t *tenure, to proto.Room) (*room
 	if newest.Found {
 		r = room.Restore(&newest.Record, s.rules)
 	}
-	if newest.Damaged {
+	// What stood behind the newest record may be lost.
+	shorter := newest.Damaged || newest.Record.Stream <= t.fence.Cut()
+	if shorter {
 		r.Renew()
 	}
-	if !newest.Found || newest.Damaged || newest.Record.State.Act > 0 {
+	if !newest.Found || shorter || newest.Record.State.Act > 0 {
 		if err := s.recall(ctx, fence, r, to, &newest); err != nil {
 			return nil, fmt.Errorf("read room: %w", err)
 		}

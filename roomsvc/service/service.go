@@ -52,6 +52,8 @@ type Service struct {
 	owner  *owner.Owner
 	secret []byte // signs resume strings
 
+	filed proto.Witness // what the witness file holds; owned by keepWitness
+
 	everything atomic.Pointer[nats.Subscription] // to room.*
 	ready      atomic.Bool                       // Run has begun to serve and has not ended
 	waits      atomic.Pointer[error]             // why Run has not begun to serve; nil = it does not wait
@@ -82,7 +84,15 @@ func New(cfg Config) (*Service, error) {
 		acts:     make(chan struct{}, maxActs),
 		readers:  make(chan struct{}, readers),
 	}
+	s.stream.Lost = s.lostEnd
 	s.commits = stream.NewCommitter(s.stream)
+	if cfg.WitnessFile != "" {
+		known, err := readWitnessFile(cfg.WitnessFile)
+		if err != nil {
+			return nil, err
+		}
+		s.commits.Recall(known)
+	}
 	for p := range s.parts {
 		s.parts[p] = newPartition(s, p)
 	}
@@ -144,6 +154,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		s.tasks.Go(func() { p.run(serving) })
 	}
 	s.tasks.Go(func() { s.dispatch(serving) })
+	s.tasks.Go(func() { s.keepWitness(serving) })
 	s.cfg.Log.Info("room service started", "instance", s.cfg.Instance,
 		"replicas", s.cfg.Replicas, "sync", s.cfg.Sync, "server", s.nc.ConnectedServerName())
 	s.ready.Store(true)

@@ -20,6 +20,7 @@ import (
 type Committer struct {
 	cfg        Config
 	replicated atomic.Bool // the stream has other replicas, whatever cfg says
+	witness    witness
 
 	mu     sync.Mutex // guards line and closed; held while a connection is opened
 	line   *line      // nil before the first one
@@ -30,7 +31,12 @@ type Committer struct {
 }
 
 // NewCommitter returns a committer; its connection is opened when the first fence is taken.
-func NewCommitter(cfg Config) *Committer { return &Committer{cfg: cfg} }
+func NewCommitter(cfg Config) *Committer {
+	if cfg.Lost == nil {
+		cfg.Lost = func(Loss) {}
+	}
+	return &Committer{cfg: cfg, witness: witness{lost: cfg.Lost}}
+}
 
 // Close breaks the connection and returns when all goroutines have ended.
 func (c *Committer) Close() {
@@ -94,6 +100,7 @@ type Fence struct {
 	Partition int
 	marker    uint64    // its stream sequence
 	taken     time.Time // when the marker was acknowledged
+	cut       uint64    // see Cut
 	seq       string    // the marker's stream sequence, in decimal
 	subject   string    // of the marker
 	born      wear      // of the log, when the marker was written
@@ -144,6 +151,7 @@ func (f *Fence) committed(stream uint64) {
 	defer f.mu.Unlock()
 	if f.err == nil {
 		f.floor.Store(stream)
+		f.line.c.witness.saw(stream)
 		f.sink.Committed(stream)
 	}
 }

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type line struct {
 	acks    chan *nats.Msg // holds what one commit is answered
 	queue   chan entry     // holds what the next commit takes; a partition that fills it waits
 	elected chan *nats.Msg // hears that the stream has another leader; one in it is enough
+	created time.Time      // the stream, see before; guarded by mu
 	broke   chan struct{}  // closed by fail
 	wait    sync.WaitGroup
 	once    sync.Once
@@ -103,6 +105,28 @@ func newLine(c *Committer, avoid []string) (*line, error) {
 		l.wait.Go(l.measure)
 	}
 	return l, nil
+}
+
+// before returns what is known of the log before a marker is sent. The first call on a
+// line asks the stream and the other instances.
+func (l *line) before(ctx context.Context) (known proto.Witness, created time.Time, err error) {
+	l.mu.Lock()
+	created = l.created
+	l.mu.Unlock()
+	if created.IsZero() {
+		stored, _, err := readWitness(ctx, l.nc)
+		if err != nil {
+			return known, created, err
+		}
+		if created, err = createdAt(ctx, l.nc); err != nil {
+			return known, created, err
+		}
+		l.c.witness.merge(stored)
+		l.mu.Lock()
+		l.created = created
+		l.mu.Unlock()
+	}
+	return l.c.witness.view(), created, nil
 }
 
 // admit makes f the fence of its partition.

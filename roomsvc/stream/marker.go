@@ -98,6 +98,10 @@ func (l *line) take(ctx context.Context, p int, after Marker, owner string, sink
 	msg.Header.Set(headerExpect, strconv.FormatUint(after.Seq, 10))
 	ctx, cancel := context.WithTimeout(ctx, l.c.attempt())
 	defer cancel()
+	known, created, err := l.before(ctx)
+	if err != nil {
+		return nil, err
+	}
 	reply, err := l.nc.RequestMsgWithContext(ctx, msg)
 	if err != nil {
 		return nil, unavailable(err)
@@ -106,7 +110,12 @@ func (l *line) take(ctx context.Context, p int, after Marker, owner string, sink
 	if err != nil {
 		return nil, err
 	}
-	f := &Fence{Partition: p, line: l, sink: sink, marker: seq, taken: time.Now(), seq: strconv.FormatUint(seq, 10), subject: msg.Subject}
+	taken := time.Now()
+	cut, err := l.c.witness.check(ctx, l.nc, known, created, seq)
+	if err != nil {
+		return nil, err
+	}
+	f := &Fence{Partition: p, line: l, sink: sink, marker: seq, taken: taken, cut: cut, seq: strconv.FormatUint(seq, 10), subject: msg.Subject}
 	f.floor.Store(seq)
 	f.born = l.worn.wrote(seq, len(body))
 	return f, l.admit(f)

@@ -42,6 +42,7 @@ type Config struct {
 	Deadline time.Duration // for the stream to acknowledge a record
 	Keys     *seal.Keys    // seal what is stored; nil = as it is
 	Log      *slog.Logger
+	Lost     func(Loss)                                    // is told of each loss that this instance notices; nil = nothing is
 	Dial     func(opts ...nats.Option) (*nats.Conn, error) // opens the connection records leave by
 }
 
