@@ -1,0 +1,205 @@
+package service
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+func actOn(room, from, key string, act proto.Act) *nats.Msg {
+	m := message(room, from, key, "why")
+	m.Header.Set(proto.HeaderKind, string(act))
+	return m
+}
+
+// logOf returns how many records of a room the log holds.
+func logOf(t *testing.T, nc *nats.Conn, room string) uint64 {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), proto.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := proto.MustRoom(room).LogSubject()
+	info, err := s.Info(t.Context(), jetstream.WithSubjectFilter(subject))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.State.Subjects[subject]
+}
+
+// A closed room stays closed when its closing leaves the log by age or for space, and when
+// another instance takes the room then. Readers see that it is closed, and reopening it
+// begins a new epoch.
+func TestClosedOutlivesTheLog(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Config)
+		drop   func(t *testing.T, nc *nats.Conn)
+	}{
+		"by age": {func(c *Config) { c.HistoryAge = time.Second }, func(*testing.T, *nats.Conn) {}},
+		"for space": {func(c *Config) { c.MaxBytes = 1 << 20 }, func(t *testing.T, nc *nats.Conn) {
+			for i := range 20 {
+				sayUntil(t, nc, "other", fmt.Sprint(i), strings.Repeat("x", 60<<10))
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := startNATS(t, true)
+			nc := connect(t, srv)
+			_, stop := startService(t, srv, c.change)
+			say(t, nc, "lobby", "u", "1", "hi")
+			if r := ask(t, nc, actOn("lobby", "mod", "c", proto.ActClose)); r.Seq != 2 {
+				t.Fatalf("close: got %+v", r)
+			}
+			c.drop(t, nc)
+			wait(t, "the log of the room to be empty", func() bool { return logOf(t, nc, "lobby") == 0 })
+			if r := say(t, nc, "lobby", "u", "2", "late"); code(r.Refusal) != proto.RoomClosed {
+				t.Errorf("the same owner: got %+v, want %s", r, proto.RoomClosed)
+			}
+			stop()
+			_, stop = startService(t, srv, c.change)
+			defer stop()
+			wait(t, "a refusal of the next owner", func() bool {
+				r := say(t, nc, "lobby", "u", "2", "late")
+				if r.Refusal == nil {
+					t.Fatalf("the next owner: got %+v, want %s", r, proto.RoomClosed)
+				}
+				return r.Refusal.Code == proto.RoomClosed
+			})
+			page, err := history.New(nc, nil).Read(t.Context(), history.Query{Room: proto.MustRoom("lobby")})
+			if err != nil || !page.Head.Closed || page.Head.Why != "why" {
+				t.Errorf("readers see the head %+v, %v; want it closed", page.Head, err)
+			}
+			if r := ask(t, nc, actOn("lobby", "mod", "r", proto.ActReopen)); r.Seq != 1 {
+				t.Errorf("reopen: got %+v, want seq 1 of a new epoch", r)
+			}
+			if r := say(t, nc, "lobby", "u", "3", "hi again"); r.Refusal != nil {
+				t.Errorf("after reopening: got %+v", r)
+			}
+		})
+	}
+}
+
+// The owner died between the record of a close and its snapshot. The next owner writes the
+// snapshot, or the room would reopen with the end of its log.
+func TestNextOwnerWritesTheMissingSnapshot(t *testing.T) {
+	srv := startNATS(t, true)
+	nc := connect(t, srv)
+	_, stop := startService(t, srv)
+	lobby := proto.MustRoom("lobby")
+	say(t, nc, "lobby", "u", "1", "hi")
+	ask(t, nc, actOn("lobby", "mod", "c", proto.ActClose))
+	stop()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	states, err := js.Stream(t.Context(), proto.StateStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := states.Purge(t.Context(), jetstream.WithPurgeSubject(lobby.StateSubject())); err != nil {
+		t.Fatal(err)
+	}
+	_, stop = startService(t, srv)
+	defer stop()
+	say(t, nc, "lobby", "u", "2", "late")
+	if s, found, err := history.New(nc, nil).Snapshot(t.Context(), lobby); err != nil || !found || !s.Closed || s.Seq != 2 {
+		t.Errorf("got %+v, %v, %v; want the closing at 2", s, found, err)
+	}
+}
+
+// A key stands for one command: other content under it is refused, for acts too, and what
+// was undone since is not answered as done.
+func TestKeyStandsForOneCommand(t *testing.T) {
+	srv := startNATS(t, true)
+	_, stop := startService(t, srv)
+	defer stop()
+	nc := connect(t, srv)
+	say(t, nc, "a", "api", "1", "pay 10")
+	for name, msg := range map[string]*nats.Msg{
+		"another text": message("a", "api", "1", "pay 2000"),
+		"a close":      actOn("a", "api", "1", proto.ActClose),
+	} {
+		if r := ask(t, nc, msg); code(r.Refusal) != proto.BadRequest {
+			t.Errorf("%s: got %+v, want %s", name, r, proto.BadRequest)
+		}
+	}
+	if r := say(t, nc, "a", "api", "1", "pay 10"); !r.Duplicate || r.Seq != 1 {
+		t.Errorf("the same again: got %+v, want a duplicate of 1", r)
+	}
+	ask(t, nc, actOn("b", "api", "close-b", proto.ActClose))
+	ask(t, nc, actOn("b", "api", "reopen-b", proto.ActReopen))
+	if r := ask(t, nc, actOn("b", "api", "close-b", proto.ActClose)); code(r.Refusal) != proto.BadRequest {
+		t.Errorf("a close under the key of one that was undone: got %+v, want %s", r, proto.BadRequest)
+	}
+}
+
+// The clocks of two owners differ by more than the key window. Keys age by the clock of
+// the NATS server, which both share.
+func TestKeysAgeByTheServersClock(t *testing.T) {
+	srv := startNATS(t, true)
+	nc := connect(t, srv)
+	_, stop := startService(t, srv)
+	stop() // the stream is there
+	room := proto.MustRoom("lobby")
+	at := time.Now().Add(-3 * time.Minute).UTC().Truncate(time.Millisecond)
+	first := message("lobby", "alice", "k", "hello")
+	cmd, refusal := readCommand(first, room, nil, 1<<10)
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	e := proto.Event{Room: room, Seq: 1, At: at, Epoch: "e", From: cmd.From, Key: "k", Content: cmd.Content}
+	rec := proto.Record{Room: room, Seq: 1, From: "alice", Key: "k", Digest: cmd.Digests[0], Stamp: "s", State: proto.State{Epoch: "e", At: at, Start: 1}}
+	rec.Payload, rec.Text = e.AppendRecord(nil)
+	m := nats.NewMsg(room.LogSubject())
+	m.Data = rec.Payload
+	m.Header.Set(proto.HeaderRecord, rec.Header())
+	if _, err := nc.RequestMsg(m, 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	_, stop = startService(t, srv)
+	defer stop()
+	if r := say(t, nc, "lobby", "alice", "k", "hello"); !r.Duplicate || r.Seq != 1 {
+		t.Errorf("stored a moment ago by an owner whose clock is 3 minutes behind: got %+v, want a duplicate of 1", r)
+	}
+}
+
+// The NATS server loses power and comes back with less, while the service runs. What is
+// stored afterwards can be read, from every position.
+func TestWhatIsStoredAfterALossCanBeRead(t *testing.T) {
+	g := newGround(t)
+	nc := connect(t, g.srv)
+	_, stop := startService(t, g.srv)
+	defer stop()
+	sayUntil(t, nc, "lobby", "0", "hi")
+	g.keep(t)
+	for i := range 600 {
+		say(t, nc, fmt.Sprint("r", i%20), "u", "", "hi")
+	}
+	g.lose(t, "")
+	wait(t, "the connection", nc.IsConnected)
+	for i := range 200 {
+		sayUntil(t, nc, "lobby", fmt.Sprint("n", i), "new")
+	}
+	for _, since := range []uint64{0, 63, 64, 70, 150, 199} {
+		page := readSince(t, nc, "lobby", since, "")
+		if len(page.Records) == 0 || page.Records[0].Seq != since+1 || page.Gap != nil {
+			t.Errorf("since=%d: got %d records, gap %+v", since, len(page.Records), page.Gap)
+		}
+	}
+	page, err := history.New(nc, nil).Read(t.Context(), history.Query{Room: proto.MustRoom("lobby"), Limit: 50})
+	if err != nil || len(page.Records) != 50 {
+		t.Errorf("the newest page has %d records, %v, want 50", len(page.Records), err)
+	}
+}
