@@ -72,8 +72,9 @@ var (
 
 // Error codes of JetStream.
 const (
-	codeLost  = 10071 // wrong last sequence
-	codeRetry = 10164 // wrong last sequence, for another message on the fence is under way
+	codeLost     = 10071 // wrong last sequence
+	codeRetry    = 10164 // wrong last sequence, for another message on the fence is under way
+	codeNotFound = 10037 // no message found
 
 	codeNoCluster = 10008 // the servers have no leader, or this one is cut off from it
 	codeNotLeader = 10009
