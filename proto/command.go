@@ -3,7 +3,6 @@ package proto
 import (
 	"encoding/base64"
 	"fmt"
-	"time"
 )
 
 // Verb is what a command asks for.
@@ -38,19 +37,6 @@ type Content struct {
 	Body []byte // by Kind: the text, the JSON value, the bytes
 }
 
-// From is where in a room's log to begin reading. At most one of Since, Last and
-// After is set; none means "nothing before now".
-type From struct {
-	Since    uint64 // show what came after this seq
-	HasSince bool   // since was given, 0 included
-	Epoch    string // the epoch Since was counted in; "" if unknown
-	Last     int    // show the newest so many
-	After    time.Time
-}
-
-// None reports whether no replay is asked for.
-func (f From) None() bool { return !f.HasSince && f.Last == 0 && f.After.IsZero() }
-
 // Bounds of what one command may ask for.
 const (
 	MaxReplay  = 1000 // of last
@@ -68,7 +54,7 @@ type Command struct {
 	Content Content // say; for a signal, Type and Body (JSON, may be nil)
 	Key     string  // say; "" if none
 
-	From   From   // join; history uses Since
+	From   From   // join; history uses Since, Epoch and At
 	begins bool   // join: since, last or after was given
 	Before uint64 // history: events below this seq; 0 = the newest page
 	Limit  int    // history; 0 = the default
@@ -215,7 +201,7 @@ var readers = map[Verb]func(c *Command, r *jsonReader, name string) error{
 		}
 		return c.common(r, name)
 	},
-	VerbJoin: func(c *Command, r *jsonReader, name string) (err error) {
+	VerbJoin: func(c *Command, r *jsonReader, name string) error {
 		switch name {
 		case "since", "last", "after":
 			if c.begins {
@@ -223,9 +209,8 @@ var readers = map[Verb]func(c *Command, r *jsonReader, name string) error{
 			}
 			c.begins = true
 			return c.From.read(r, name)
-		case "epoch":
-			c.From.Epoch, err = r.str()
-			return err
+		case "epoch", "at":
+			return c.From.read(r, name)
 		}
 		return c.common(r, name)
 	},
@@ -235,10 +220,8 @@ var readers = map[Verb]func(c *Command, r *jsonReader, name string) error{
 		case "before":
 			c.Before, err = r.integer()
 			return err
-		case "since":
-			c.From.Since, err = r.integer()
-			c.From.HasSince = true
-			return err
+		case "since", "epoch", "at":
+			return c.From.read(r, name)
 		case "limit":
 			var n uint64
 			n, err = r.integer()
@@ -286,25 +269,6 @@ var readers = map[Verb]func(c *Command, r *jsonReader, name string) error{
 		}
 		return fmt.Errorf("%w: auth has no field %s", errJSON, clip(name))
 	},
-}
-
-// read reads the value of since, last or after.
-func (f *From) read(r *jsonReader, name string) (err error) {
-	switch name {
-	case "since":
-		f.HasSince = true
-		f.Since, err = r.integer()
-	case "last":
-		var n uint64
-		n, err = r.integer()
-		f.Last = int(min(n, MaxReplay))
-	case "after":
-		var s string
-		if s, err = r.str(); err == nil {
-			f.After, err = ParseTime(s)
-		}
-	}
-	return err
 }
 
 // common reads the field every verb about a room shares.
@@ -381,18 +345,4 @@ func (r *jsonReader) body(kind Kind) ([]byte, error) {
 		return out[:n], nil
 	}
 	return raw, nil
-}
-
-// ParseTime reads an RFC 3339 time such as 2026-11-22T10:53:07Z. A time before 1970
-// becomes the first moment of 1970: nothing is older, and the zero [time.Time] means that
-// no time was given.
-func ParseTime(s string) (time.Time, error) {
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return t, Refuse(BadRequest, "%s is no time; write for example 2026-11-22T10:53:07Z", clip(s))
-	}
-	if first := time.Unix(0, 0).UTC(); t.Before(first) {
-		return first, nil
-	}
-	return t, nil
 }

@@ -231,7 +231,10 @@ type Gap struct {
 	Room     Room
 	From, To uint64 // the first and the last seq that are missing; To is 0 in a reset
 	Reason   GapReason
-	Epoch    string // of what follows; only in a reset, and "" if nothing follows
+
+	// Only of a reset:
+	Epoch string // of what follows; "" if nothing follows
+	Seq   uint64 // a closing up to this seq has been undone; 0 = none has
 }
 
 // GapReason says why there is a gap.
@@ -254,7 +257,7 @@ func (g Gap) AppendJSON(b []byte) []byte {
 }
 
 // AppendExtent appends {"from":…,"to":…,"reason":…}, the gap where its room is known. A
-// reset has an epoch too.
+// reset has an epoch too, and a seq unless it is 0.
 func (g Gap) AppendExtent(b []byte) []byte {
 	b = append(b, `{"from":`...)
 	b = strconv.AppendUint(b, g.From, 10)
@@ -265,6 +268,10 @@ func (g Gap) AppendExtent(b []byte) []byte {
 	if g.Reason == GapReset {
 		b = append(b, `,"epoch":`...)
 		b = appendString(b, g.Epoch)
+		if g.Seq > 0 {
+			b = append(b, `,"seq":`...)
+			b = strconv.AppendUint(b, g.Seq, 10)
+		}
 	}
 	return append(b, '}')
 }

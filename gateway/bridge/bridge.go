@@ -57,6 +57,7 @@ type Delivery struct {
 	Room   proto.Room
 	Seq    uint64 // 0 = not numbered: a signal, a join, a leave, or a gap
 	Epoch  string // of Seq
+	At     time.Time
 	Kind   proto.EventKind
 	Stamp  string
 	Text   proto.Span // where the content stands in JSON

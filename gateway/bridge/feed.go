@@ -361,7 +361,8 @@ func (f *feed) record(r *room, m *nats.Msg) {
 
 func (f *feed) show(r *room, rec proto.Record) {
 	f.hand(r, Delivery{
-		Room: r.name, Seq: rec.Seq, Epoch: rec.State.Epoch, Kind: rec.Kind, Stamp: rec.Stamp, Text: rec.Text, JSON: rec.Payload,
+		Room: r.name, Seq: rec.Seq, Epoch: rec.State.Epoch, At: rec.State.At, Kind: rec.Kind,
+		Stamp: rec.Stamp, Text: rec.Text, JSON: rec.Payload,
 	})
 }
 

@@ -107,7 +107,7 @@ func (s *shared) leave(q history.Query) []func(Page, error) {
 
 func (b *Bridge) read(q history.Query, done func(Page, error)) {
 	b.stat.reads.Add(1)
-	q.After = q.After.Round(0).UTC() // equal times are equal keys
+	q.After, q.At = q.After.Round(0).UTC(), q.At.Round(0).UTC() // equal times are equal keys
 	if !b.shared.join(q, done) {
 		b.stat.shared.Add(1)
 		return

@@ -37,7 +37,7 @@ func (f *feed) mend(r *room) {
 	}
 	r.reading = true
 	q := history.Query{
-		Room: r.name, Since: r.tail.head.Seq, HasSince: true, Epoch: r.tail.head.Epoch,
+		Room: r.name, Since: r.tail.head.Seq, HasSince: true, Epoch: r.tail.head.Epoch, At: r.tail.head.At,
 		Reach: r.tail.reach, Limit: history.MaxLimit,
 	}
 	f.b.stat.repairs.Add(1)
@@ -63,13 +63,10 @@ func (f *feed) mended(r *room, q history.Query, page history.Page, err error) {
 		return
 	}
 	show := func(rec proto.Record) { f.show(r, rec) }
-	if gap := page.Gap; gap != nil {
+	if gap := page.Gap; gap != nil && (gap.Reason == proto.GapReset || gap.To > r.tail.head.Seq) {
 		f.skip(r, *gap, page)
 	}
-	r.tail.other = false
-	if page.Head.Epoch == r.tail.head.Epoch {
-		r.tail.reach = max(r.tail.reach, page.Head.Seq)
-	}
+	r.tail.reached(page.Head)
 	for _, rec := range page.Records {
 		r.tail.take(rec, show)
 	}
@@ -85,10 +82,18 @@ func (f *feed) mended(r *room, q history.Query, page history.Page, err error) {
 func (f *feed) skip(r *room, gap proto.Gap, page history.Page) {
 	f.b.stat.gaps.Add(1)
 	f.b.cfg.Log.Warn("records are missing", "room", r.name.String(), "from", gap.From, "to", gap.To, "reason", string(gap.Reason))
+	if gap.Reason == proto.GapReset {
+		r.tail.held = nil // nothing tells which history they are of; the log has them
+	} else {
+		gap.From = max(gap.From, r.tail.head.Seq+1) // what has arrived since the log was asked has been shown
+	}
 	f.hand(r, Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
-	shown := history.Head{Epoch: page.Head.Epoch}
+	shown := history.Head{Seq: gap.To, Epoch: page.Head.Epoch}
 	if len(page.Records) > 0 {
 		shown.Seq = page.Records[0].Seq - 1
+	}
+	if shown.Seq == page.Head.Seq {
+		shown = page.Head // nothing follows
 	}
 	r.tail.begin(shown, func(rec proto.Record) { f.show(r, rec) })
 }
@@ -212,7 +217,7 @@ func (f *feed) heard(name proto.Room, head history.Head) {
 		return
 	}
 	switch shown := r.tail.head; {
-	case head.Epoch != shown.Epoch, head.Seq < shown.Seq:
+	case head.Epoch != shown.Epoch, head.Seq < shown.Seq, head.Seq == shown.Seq && r.tail.differs(head.At):
 		r.tail.other = true
 	default:
 		r.tail.reach = max(r.tail.reach, head.Seq)

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"slices"
+	"time"
 
 	"roomcast/proto"
 	"roomcast/proto/history"
@@ -21,12 +22,22 @@ const (
 //	seq == head.Seq + 1  shown
 //	otherwise            held until the log has filled the hole
 //
+// A record of another epoch, and another record under the newest seq, are not shown: the
+// log is read, and it tells from where to show it anew.
+//
 // It is pure, and belongs to the feed of its room.
 type tail struct {
 	head  history.Head // what has been shown
 	held  []proto.Record
 	reach uint64 // the newest seq known to exist in this epoch
-	other bool   // something of another epoch has arrived
+	other bool   // something of another history has arrived
+	ahead ahead  // the newest record of another epoch that has arrived
+}
+
+// ahead is how far another epoch is known to have come.
+type ahead struct {
+	epoch string
+	seq   uint64
 }
 
 // take takes in one record and calls show for each that is to be shown now.
@@ -35,11 +46,13 @@ func (t *tail) take(r proto.Record, show func(proto.Record)) {
 		t.head.Epoch = r.State.Epoch
 	}
 	if t.head.Epoch != "" && r.State.Epoch != t.head.Epoch {
-		t.other = true
+		t.other, t.ahead = true, ahead{r.State.Epoch, r.Seq}
 		return
 	}
 	t.reach = max(t.reach, r.Seq)
 	switch {
+	case r.Seq == t.head.Seq && t.differs(r.State.At):
+		t.other = true
 	case r.Seq <= t.head.Seq:
 	case r.Seq == t.head.Seq+1:
 		t.advance(r, show)
@@ -49,9 +62,13 @@ func (t *tail) take(r proto.Record, show func(proto.Record)) {
 	}
 }
 
+// differs reports whether the newest record shown is another one than that of the given
+// time under the same seq.
+func (t *tail) differs(at time.Time) bool { return !t.head.At.IsZero() && !t.head.At.Equal(at) }
+
 func (t *tail) advance(r proto.Record, show func(proto.Record)) {
 	if r.Kind == proto.Message {
-		t.head.Seq, t.head.Closed = r.Seq, r.State.Closed
+		t.head.Seq, t.head.At, t.head.Closed = r.Seq, r.State.At, r.State.Closed
 	} else {
 		t.head = history.HeadOf(r)
 	}
@@ -104,6 +121,19 @@ func (t *tail) begin(head history.Head, show func(proto.Record)) {
 	for _, r := range held {
 		t.take(r, show)
 	}
+}
+
+// reached says that the log has been read up to head. It knows of nothing else, but for
+// records of the same epoch that have arrived meanwhile.
+func (t *tail) reached(head history.Head) {
+	t.other = false
+	if head.Epoch == t.head.Epoch {
+		t.reach = max(t.reach, head.Seq)
+	}
+	if t.ahead.epoch == t.head.Epoch {
+		t.reach = max(t.reach, t.ahead.seq)
+	}
+	t.ahead = ahead{}
 }
 
 // behind reports whether records are known to exist that have not been shown.

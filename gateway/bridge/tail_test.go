@@ -2,13 +2,14 @@ package bridge
 
 import (
 	"testing"
+	"time"
 
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
 
 func rec(epoch string, seq uint64) proto.Record {
-	return proto.Record{Seq: seq, State: proto.State{Epoch: epoch}}
+	return proto.Record{Seq: seq, State: proto.State{Epoch: epoch, At: time.UnixMilli(1_000_000 + int64(seq))}}
 }
 
 // Each byte is one step: a record around the head arrives, or a page is read from the
@@ -18,6 +19,7 @@ func FuzzTail(f *testing.F) {
 	f.Add([]byte{1, 1, 1})
 	f.Add([]byte{3, 2, 1, 0, 9, 200, 1})
 	f.Add([]byte{100, 101, 102, 255, 4})
+	f.Add([]byte{4, 236, 4, 239, 241, 4})
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		var tail tail
 		const first = 5
@@ -40,7 +42,15 @@ func FuzzTail(f *testing.F) {
 				if !tail.behind() {
 					t.Fatal("another epoch was not noticed")
 				}
-				tail.other = false
+				tail.reached(history.Head{Seq: shown, Epoch: "e1"})
+			case b >= 235: // another record under the newest seq
+				r := rec("e1", shown)
+				r.State.At = time.UnixMilli(int64(b))
+				other := !tail.head.At.IsZero() && !tail.head.At.Equal(r.State.At)
+				if tail.take(r, show); tail.other != other {
+					t.Fatalf("another record under seq %d: noticed %v, want %v", shown, tail.other, other)
+				}
+				tail.reached(history.Head{Seq: shown, Epoch: "e1"})
 			default:
 				seq := max(1, shown+uint64(b)-3)
 				heard = max(heard, seq)
@@ -86,5 +96,19 @@ func TestTailHoldsFewBytes(t *testing.T) {
 	}
 	if len(tail.held) != 4 || tail.reach != 19 {
 		t.Errorf("%d records are held, %d is known to exist; want 4, 19", len(tail.held), tail.reach)
+	}
+}
+
+// A record of a new epoch that arrives while the log is read is asked for afterwards.
+func TestTailReadsOnInANewEpoch(t *testing.T) {
+	var tail tail
+	none := func(r proto.Record) { t.Errorf("shown %d", r.Seq) }
+	tail.begin(history.Head{Seq: 7, Epoch: "e1"}, none)
+	tail.take(rec("e2", 5), none)
+	tail.take(rec("e2", 6), none) // the page does not hold it
+	tail.begin(history.Head{Seq: 5, Epoch: "e2"}, none)
+	tail.reached(history.Head{Seq: 5, Epoch: "e2"})
+	if !tail.behind() {
+		t.Error("the tail is not behind although record 6 has arrived")
 	}
 }

@@ -25,11 +25,12 @@ type catchup struct {
 	asked   bool        // from has been turned into next
 	next    uint64      // the event that is needed next
 	epoch   string      // that next is counted in
+	known   string      // the epoch that the member has been told
 	behind  uint64      // stream sequence of the event before next; 0 = not known
 	page    bridge.Page // what is left of it
 	size    int         // bytes of the next page
 	holds   bool        // it is the one of its connection that has a page, or waits for one
-	joined  uint64      // the room's head when it joined: a closing beyond is one that it must leave with
+	joined  uint64      // up to this seq a closing is of the past: the room's head when it joined, or what a reset says
 	been    bool        // it has been served events before
 	reading bool
 	tries   int // in a row without getting anywhere
@@ -54,6 +55,15 @@ const (
 	retryRead = 250 * time.Millisecond
 	maxTries  = 40
 )
+
+// from returns the catch-up of a member that needs the event numbered next.
+func (rm *room) from(next uint64) *catchup {
+	cu := &catchup{size: firstPage, told: true, asked: true, been: true, next: next, epoch: rm.head.Epoch}
+	if next > 1 { // otherwise the room may have been empty when it joined
+		cu.known = rm.head.Epoch
+	}
+	return cu
+}
 
 func (h *Hub) catchUp(id loop.ID, r *ring, cu catchup) {
 	cu.size = firstPage
@@ -80,11 +90,14 @@ func (h *Hub) begin(id loop.ID, name proto.Room, told history.Head) {
 		return
 	}
 	from, head := cu.from, rm.head
-	cu.told, cu.epoch, cu.joined = true, head.Epoch, told.Seq
+	cu.told, cu.epoch, cu.known, cu.joined = true, head.Epoch, told.Epoch, told.Seq
+	if cu.known == "" && from.Since > 0 {
+		cu.known = from.Epoch
+	}
 	switch {
 	case from.None():
 		cu.next, cu.epoch = told.Seq+1, told.Epoch
-	case from.HasSince && from.Since <= head.Seq && (from.Epoch == "" || from.Epoch == head.Epoch):
+	case from.HasSince && h.rings[p.ring].continues(from):
 		cu.next = from.Since + 1
 	case from.Last > 0 && uint64(from.Last) <= head.Seq:
 		// Only if the ring has them all: the log may hold fewer than were ever said.
@@ -218,7 +231,7 @@ func (h *Hub) read(c *conn, p place, cu *catchup) {
 	if cu.asked {
 		q.Since, q.HasSince, q.Epoch, q.Stream = cu.next-1, true, cu.epoch, cu.behind
 	} else {
-		q.Since, q.HasSince, q.Epoch = cu.from.Since, cu.from.HasSince, cu.from.Epoch
+		q.Since, q.HasSince, q.Epoch, q.At = cu.from.Since, cu.from.HasSince, cu.from.Epoch, cu.from.At
 		q.Last, q.After = cu.from.Last, cu.from.After
 		if q.Last > 0 {
 			q.Limit = 0 // Last bounds it
@@ -244,10 +257,15 @@ func (h *Hub) readDone(s seat, cu *catchup, page bridge.Page, err error) {
 		h.retry(s, cu, err)
 		return
 	}
+	json := h.rings[s.ring].enc.json()
+	if json && cu.misnames(&page) {
+		page.Gap = history.Reset(rm.name, cu.from.Since, page.Head)
+	}
+	cu.known = page.Head.Epoch
 	if page.Gap != nil {
 		h.stats.Gaps.Add(1)
 		switch {
-		case h.rings[s.ring].enc.json():
+		case json:
 			h.Text(s.id, page.Gap.AppendJSON(nil))
 		case cu.from.HasSince && !cu.been:
 			h.Text(s.id, appendNotice(nil, page.Gap))
@@ -273,8 +291,8 @@ func (h *Hub) readDone(s seat, cu *catchup, page bridge.Page, err error) {
 	if start != was {
 		cu.behind = 0
 	}
-	if page.Head.Epoch != cu.epoch {
-		cu.joined = 0
+	if page.Gap != nil && page.Gap.Reason == proto.GapReset {
+		cu.joined, cu.from = page.Gap.Seq, proto.From{HasSince: true}
 	}
 	cu.page.Records, cu.epoch, cu.asked, cu.been = records, page.Head.Epoch, true, true
 	if len(records) > 0 || page.Gap != nil || was == 0 {
@@ -289,6 +307,20 @@ func (h *Hub) readDone(s seat, cu *catchup, page bridge.Page, err error) {
 		h.letPageGo(c)
 	}
 	h.goOn(c)
+}
+
+// misnames reports whether the member would go on with another epoch than the page's. The
+// log announces no reset to a member that has been shown nothing of the epoch it knows,
+// but its next resume must name the right one.
+func (cu *catchup) misnames(page *bridge.Page) bool {
+	if cu.known == page.Head.Epoch || page.Gap != nil && page.Gap.Reason == proto.GapReset {
+		return false
+	}
+	if cu.known != "" {
+		return true
+	}
+	// The room was empty. The first event of all names the epoch.
+	return cu.from.Since == 0 && (len(page.Records) == 0 || page.Records[0].Seq != 1)
 }
 
 // appendNotice appends the line by which a text session learns that its since cannot be

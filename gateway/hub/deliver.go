@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"time"
+
 	"roomcast/gateway/bridge"
 	"roomcast/proto"
 	"roomcast/proto/history"
@@ -14,24 +16,7 @@ func (h *Hub) deliver(d *bridge.Delivery) {
 	}
 	switch {
 	case d.Gap != nil:
-		h.stats.Gaps.Add(1)
-		h.scratch = d.Gap.AppendJSON(h.scratch[:0])
-		for enc, r := range rm.rings {
-			switch {
-			case r == nil:
-			case Encoding(enc).json():
-				h.push(r, frame{seq: rm.head.Seq, eph: true}, h.scratch, proto.Span{}, "")
-			default:
-				h.tellLost(r)
-			}
-		}
-		rm.gap = true
-		if d.Gap.Reason == proto.GapReset {
-			// The log may be empty, and whoever comes next waits for no event to say so.
-			h.restart(rm)
-			rm.head = history.Head{}
-		}
-		h.dispatch() // now: whoever leaves is not shown what comes after
+		h.deliverGap(rm, d.Gap)
 	case d.Seq == 0:
 		f := frame{seq: rm.head.Seq, eph: true}
 		if id := h.ofSession(d.Origin); id != 0 {
@@ -47,33 +32,76 @@ func (h *Hub) deliver(d *bridge.Delivery) {
 	}
 }
 
+// deliverGap announces events that this loop will never be given. Text sessions cannot be
+// told, and are closed.
+func (h *Hub) deliverGap(rm *room, g *proto.Gap) {
+	h.dispatch() // those who have just joined begin in the history that they were told of
+	h.stats.Gaps.Add(1)
+	h.scratch = g.AppendJSON(h.scratch[:0])
+	for enc, r := range rm.rings {
+		switch {
+		case r == nil:
+		case Encoding(enc).json():
+			h.push(r, frame{seq: rm.head.Seq, eph: true}, h.scratch, proto.Span{}, "")
+		default:
+			h.tellLost(r)
+		}
+	}
+	if g.Reason == proto.GapReset {
+		h.reset(rm, g)
+	} else if g.To > rm.head.Seq {
+		rm.head.Seq, rm.head.At = g.To, time.Time{}
+	}
+	h.dispatch() // now: whoever leaves is not shown what comes after
+}
+
+// reset has the room begin with the next event. The log may be empty, and whoever comes
+// next waits for no event to say so.
+func (h *Hub) reset(rm *room, g *proto.Gap) {
+	for _, r := range rm.rings {
+		for i := 0; r != nil && i < len(r.members); i++ {
+			id := h.conn(r.members[i].slot).id
+			// The log tells a member that is served from it of the reset, by the epoch. One
+			// that knows no other epoch has to ask anew.
+			if cu := h.catching[seat{id, r.self}]; cu != nil && cu.told && (cu.epoch == "" || cu.epoch == g.Epoch) {
+				h.tell(id, Notice{Kind: Lost, Room: rm.name})
+			}
+		}
+	}
+	h.restart(rm)
+	rm.head, rm.began, rm.undone = history.Head{Epoch: g.Epoch}, true, g.Seq
+}
+
 func (h *Hub) deliverEvent(rm *room, d *bridge.Delivery) {
 	switch next := rm.head.Seq + 1; {
-	case rm.gap || d.Epoch != "" && d.Epoch != rm.head.Epoch:
+	case rm.began || d.Epoch != "" && d.Epoch != rm.head.Epoch:
 		h.restart(rm)
-		rm.gap = false
+		rm.began = false
 	case d.Seq < next:
 		return // a repeat
 	case d.Seq > next:
 		h.skipTo(rm, d.Seq-1)
 	}
-	rm.head.Seq = d.Seq
+	rm.head.Seq, rm.head.At = d.Seq, d.At
 	if d.Epoch != "" {
 		rm.head.Epoch = d.Epoch
 	}
 	for _, r := range rm.rings {
 		if r != nil {
-			h.push(r, frame{seq: d.Seq}, d.JSON, d.Text, d.Stamp)
+			h.push(r, frame{seq: d.Seq, time: d.At.UnixMilli()}, d.JSON, d.Text, d.Stamp)
 		}
 	}
-	if rm.acted(d); d.Kind == proto.Closed {
+	if rm.acted(d); d.Kind == proto.Closed && d.Seq > rm.undone {
 		h.tellClosed(rm)
 		h.dispatch() // now: whoever leaves is not shown what comes after
 	}
 }
 
-// acted takes note of a closing or reopening.
+// acted keeps whether a closing or reopening has left the room closed.
 func (rm *room) acted(d *bridge.Delivery) {
+	if d.Seq <= rm.undone {
+		return
+	}
 	switch d.Kind {
 	case proto.Closed:
 		e, _ := proto.ParseEvent(d.JSON)
@@ -83,23 +111,28 @@ func (rm *room) acted(d *bridge.Delivery) {
 	}
 }
 
-// letGo takes note of deliveries that the inbox has let go. Members are told of a closing
-// among them when the log has shown it to them.
+// letGo has the members of a room read what the inbox has let go. They are told of a
+// closing among it when the log has shown it to them.
 func (h *Hub) letGo(rm *room, m *missed) {
 	if rm == nil || !rm.ready {
 		return
 	}
 	if m.reset || m.epoch != "" && rm.head.Epoch != "" && m.epoch != rm.head.Epoch {
-		// Where the log goes on from is told by asking it anew.
+		// Nothing tells where the log continues. All members ask anew, and so does this loop
+		// when they have left.
 		for _, r := range rm.rings {
-			if r != nil {
-				h.tellLost(r)
+			for i := 0; r != nil && i < len(r.members); i++ {
+				h.tell(h.conn(r.members[i].slot).id, Notice{Kind: Lost, Room: rm.name})
 			}
 		}
+		h.dispatch()
 		return
 	}
 	was := rm.head.Seq
 	h.skipTo(rm, m.seq)
+	if rm.head.Epoch == "" {
+		rm.head.Epoch = m.epoch
+	}
 	if m.act.Seq > was {
 		rm.acted(&m.act)
 	}
@@ -198,7 +231,7 @@ func (h *Hub) overtake(r *ring, i int, seq uint64) {
 	c := h.conn(m.slot)
 	h.stats.Overtaken.Add(1)
 	m.cursor = catching
-	h.catching[seat{c.id, r.self}] = &catchup{size: firstPage, told: true, asked: true, been: true, next: seq, epoch: r.room.head.Epoch}
+	h.catching[seat{c.id, r.self}] = r.room.from(seq)
 	if !r.enc.json() {
 		h.tell(c.id, Notice{Kind: Slow})
 		return
@@ -245,12 +278,12 @@ func (h *Hub) skipTo(rm *room, seq uint64) {
 				from = r.next(m.cursor)
 			}
 			m.cursor = catching
-			h.catching[seat{c.id, r.self}] = &catchup{size: firstPage, told: true, asked: true, been: true, next: from, epoch: rm.head.Epoch}
+			h.catching[seat{c.id, r.self}] = rm.from(from)
 			h.goOn(c)
 		}
 		r.drop(r.head())
 	}
-	rm.head.Seq = seq
+	rm.head.Seq, rm.head.At = seq, time.Time{}
 }
 
 // restart forgets the ring's frames, for what comes next is not numbered after them.

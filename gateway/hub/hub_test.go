@@ -145,7 +145,7 @@ func (w *world) open() *peer {
 		}
 	}
 	c := &peer{id: w.next<<32 | slot, enc: []Encoding{Text, JSON, JSON}[w.rand.IntN(3)], takes: w.rand.IntN(5000),
-		joined: make(map[string]uint64), left: make(map[string]bool)}
+		joined: make(map[string]uint64), knows: make(map[string]string), left: make(map[string]bool)}
 	w.peers[c.id] = c
 	w.hub.Open(c.id, c.enc)
 	return c
@@ -162,7 +162,7 @@ func (w *world) join(c *peer, r *modelRoom) {
 	switch w.rand.IntN(3) {
 	case 0:
 		from = proto.From{HasSince: true, Since: uint64(w.rand.IntN(len(r.events) + 1)), Epoch: "e"}
-		c.joined[name] = from.Since
+		c.joined[name], c.knows[name] = from.Since, from.Epoch
 	case 1:
 		from.Last = 1 + w.rand.IntN(200)
 	default:

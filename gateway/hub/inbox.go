@@ -46,7 +46,9 @@ func (in *inbox) Deliver(d bridge.Delivery) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	size := len(d.JSON) + itemBytes
-	if in.bytes+size > in.hub.cfg.InboxBytes {
+	// Once something of a room was let go, so is what follows: it may be of another epoch.
+	_, late := in.missed[d.Room]
+	if late || in.bytes+size > in.hub.cfg.InboxBytes {
 		if in.missed == nil {
 			in.missed = make(map[proto.Room]missed)
 		}

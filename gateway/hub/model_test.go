@@ -39,9 +39,26 @@ type world struct {
 
 type modelRoom struct {
 	name     proto.Room
+	epoch    string
+	renewed  bool // the next event is the first of its epoch
 	events   [][]byte
 	trimmed  int // the oldest so many are not in the log any more
 	followed bool
+}
+
+// head returns what the log tells of its newest event.
+func (r *modelRoom) head() history.Head {
+	n := uint64(len(r.events))
+	if n == 0 {
+		return history.Head{}
+	}
+	return history.Head{Seq: n, Epoch: r.epoch, At: r.at(n)}
+}
+
+// at returns the time of an event.
+func (r *modelRoom) at(seq uint64) time.Time {
+	e, _ := proto.ParseEvent(r.events[seq-1])
+	return e.At
 }
 
 type peer struct {
@@ -51,6 +68,7 @@ type peer struct {
 	takes   int // bytes until it blocks
 	private int // messages sent to it alone
 	joined  map[string]uint64
+	knows   map[string]string // the epoch it has named when it resumed
 	left    map[string]bool
 	closed  bool // we sent a close frame
 	drained bool
@@ -63,7 +81,7 @@ func newWorld(t *testing.T, seed uint64, cfg Config) *world {
 	w.hub = New(cfg, w, w, w)
 	w.hub.after = func(_ time.Duration, f func()) { w.later = append(w.later, f) }
 	for i := range 4 {
-		w.rooms = append(w.rooms, &modelRoom{name: proto.MustRoom(fmt.Sprintf("room%d", i))})
+		w.rooms = append(w.rooms, &modelRoom{name: proto.MustRoom(fmt.Sprintf("room%d", i)), epoch: "e"})
 	}
 	return w
 }
@@ -95,7 +113,7 @@ func (w *world) Follow(name proto.Room, f bridge.Follower, ready func(history.He
 	r := w.room(name)
 	w.later = append(w.later, func() {
 		r.followed = true
-		ready(history.Head{Seq: uint64(len(r.events)), Epoch: "e"}, nil)
+		ready(r.head(), nil)
 	})
 }
 
@@ -122,14 +140,18 @@ func (w *world) Read(q history.Query, done func(bridge.Page, error)) {
 
 // read is what history.Read promises.
 func (r *modelRoom) read(q history.Query) history.Page {
-	head := uint64(len(r.events))
-	p := history.Page{Head: history.Head{Seq: head, Epoch: "e"}}
+	p := history.Page{Head: r.head()}
+	head := p.Head.Seq
 	first, oldest := uint64(1), uint64(r.trimmed)+1
 	switch {
 	case q.HasSince:
 		first = q.Since + 1
-		if first > head+1 {
-			p.Gap = &proto.Gap{Room: r.name, From: 1, To: 0, Reason: proto.GapReset}
+		other := q.Since > head || q.Epoch != "" && q.Epoch != p.Head.Epoch
+		if !other && q.Since >= oldest && !q.At.IsZero() {
+			other = !q.At.Equal(r.at(q.Since))
+		}
+		if other && q.Since > 0 {
+			p.Gap = &proto.Gap{Room: r.name, From: first, Reason: proto.GapReset, Epoch: p.Head.Epoch, Seq: head}
 			first = oldest
 		} else if first < oldest {
 			p.Gap = &proto.Gap{Room: r.name, From: first, To: oldest - 1, Reason: proto.GapTrimmed}
@@ -155,12 +177,21 @@ func (r *modelRoom) read(q history.Query) history.Page {
 // say commits an event and delivers it.
 func (w *world) say(r *modelRoom, size int) {
 	e := proto.Event{Room: r.name, Seq: uint64(len(r.events)) + 1, At: w.now, From: proto.Identity{ID: "x"}}
+	if e.Seq == 1 || r.renewed {
+		e.Epoch, r.renewed = r.epoch, false
+	}
 	e.Content = proto.Content{Kind: proto.Text, Body: fmt.Appendf(nil, "%s %d %s", r.name, e.Seq, strings.Repeat("x", size))}
 	b := e.AppendJSON(nil)
 	r.events = append(r.events, b)
 	if r.followed {
-		w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: e.Seq, Epoch: "e", Stamp: "T", JSON: b, Text: spanOf(b)})
+		w.deliver(r, e.Seq)
 	}
+}
+
+// deliver hands the hub an event of the log.
+func (w *world) deliver(r *modelRoom, seq uint64) {
+	b := r.events[seq-1]
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: seq, Epoch: r.epoch, At: r.at(seq), Stamp: "T", JSON: b, Text: spanOf(b)})
 }
 
 func (w *world) signal(r *modelRoom, from *peer) {
@@ -177,7 +208,7 @@ func (w *world) Told(id loop.ID, n Notice) {
 	}
 	switch n.Kind {
 	case Joined:
-		w.hub.Text(id, fmt.Appendf(nil, `{"ok":{"room":"%s","seq":%d}}`, n.Room, n.Head.Seq))
+		w.hub.Text(id, fmt.Appendf(nil, `{"ok":{"room":"%s","seq":%d,"epoch":"%s"}}`, n.Room, n.Head.Seq, n.Head.Epoch))
 	case Slow, Lost:
 		c.slow = true
 		if n.Kind == Lost && c.enc == JSON && !w.loses {

@@ -5,6 +5,8 @@ import (
 	"sort"
 	"time"
 	"unsafe"
+
+	"roomcast/proto"
 )
 
 // ring is the newest part of a room's log as the frames of one encoding, each encoded
@@ -38,6 +40,7 @@ type ring struct {
 type frame struct {
 	at   uint64 // offset of its first byte
 	seq  uint64 // of the event; an ephemeral has that of the event before it
+	time int64  // of the event, in milliseconds since 1970
 	skip uint32 // slot+1 of the connection that does not get it; 0 = everybody does
 	eph  bool
 }
@@ -97,11 +100,37 @@ func (r *ring) find(seq uint64) (at uint64, ok bool) {
 	if seq == r.room.head.Seq+1 {
 		return r.head(), true
 	}
+	if f := r.event(seq); f != nil {
+		return f.at, true
+	}
+	return 0, false
+}
+
+// event returns the frame of the event with the given seq, nil if the ring does not hold it.
+func (r *ring) event(seq uint64) *frame {
 	i := sort.Search(len(r.frames), func(i int) bool { return r.frames[i].seq >= seq })
 	if i == len(r.frames) || r.frames[i].seq != seq || r.frames[i].eph {
-		return 0, false
+		return nil
 	}
-	return r.frames[i].at, true
+	return &r.frames[i]
+}
+
+// continues reports whether what is known here shows that the room's log is the one that
+// a member continues. If not, the log itself decides.
+func (r *ring) continues(from proto.From) bool {
+	head := &r.room.head
+	switch {
+	case from.Since == 0:
+		return true
+	case from.Since > head.Seq || from.Epoch != "" && from.Epoch != head.Epoch:
+		return false
+	case from.At.IsZero():
+		return true
+	case from.Since == head.Seq && !head.At.IsZero():
+		return from.At.Equal(head.At)
+	}
+	f := r.event(from.Since)
+	return f != nil && from.At.UnixMilli() == f.time
 }
 
 // needed returns the lowest cursor, the offset from which the ring is still needed.

@@ -11,9 +11,10 @@ type room struct {
 	name  proto.Room
 	head  history.Head // Seq is that of the newest event delivered to this loop
 	ready bool         // followed: head is known and deliveries count
-	gap   bool         // the next event need not follow head
+	began bool         // a reset has been announced: the next event is the first one, whatever its seq
 	// closing is the seq of the newest closing delivered to this loop, in head's epoch; 0 = none.
 	closing uint64
+	undone  uint64 // closings up to this seq are of the time before a reset, and have been undone
 	rings   [encodings]*ring
 	count   int // members in all rings
 }

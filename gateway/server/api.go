@@ -220,35 +220,9 @@ func (a *api) history(r *http.Request) (answer, error) {
 				done(nil, err)
 				return
 			}
-			done(appendPage(nil, q.Room, page.Page), nil)
+			done(page.AppendJSON(nil, q.Room), nil)
 		})
 	})
-}
-
-func appendPage(b []byte, room proto.Room, p history.Page) []byte {
-	b = append(b, `{"room":`...)
-	b = appendJSON(b, room.String())
-	b = append(b, `,"events":[`...)
-	for i, rec := range p.Records {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, rec.Payload...)
-	}
-	b = append(b, `],"more":`...)
-	b = strconv.AppendBool(b, p.More)
-	b = append(b, `,"seq":`...)
-	b = strconv.AppendUint(b, p.Head.Seq, 10)
-	b = append(b, `,"epoch":`...)
-	b = appendJSON(b, p.Head.Epoch)
-	if p.Gap != nil {
-		b = p.Gap.AppendExtent(append(b, `,"gap":`...))
-	}
-	if p.Head.Closed {
-		b = append(b, `,"closed":true,"why":`...)
-		b = appendJSON(b, p.Head.Why)
-	}
-	return append(b, '}')
 }
 
 // members returns {"count":2,"members":[{"id":…,"name":…},…]}; above proto.MaxListed
@@ -336,40 +310,33 @@ func queryOf(r *http.Request) (history.Query, error) {
 	if q.Room, err = roomOf(r); err != nil {
 		return q, err
 	}
-	bounds := 0
-	for name, values := range r.URL.Query() {
-		value := values[0]
-		var number uint64
-		switch name {
-		case "last", "since", "before", "limit":
-			if number, err = strconv.ParseUint(value, 10, 53); err != nil {
-				return q, proto.Refuse(proto.BadRequest, "%s=%.40q is not a number", name, value)
-			}
-		}
-		switch name {
-		case "last":
-			q.Last, bounds = int(min(number, proto.MaxHistory)), bounds+1
-		case "since":
-			q.Since, q.HasSince, bounds = number, true, bounds+1
-		case "before":
-			q.Before, bounds = number, bounds+1
-		case "after":
-			if q.After, err = proto.ParseTime(value); err != nil {
-				return q, proto.Refuse(proto.BadRequest, "after=%.40q is not a time such as 2026-11-22T10:53:07Z", value)
-			}
-			bounds++
-		case "limit":
-			if q.Limit = int(min(number, proto.MaxHistory)); q.Limit == 0 {
-				return q, proto.Refuse(proto.BadRequest, "limit is 1 to %d", proto.MaxHistory)
-			}
-		case "epoch":
-			q.Epoch = value
-		default:
-			return q, proto.Refuse(proto.BadRequest, "%.40q is not a parameter here; last, since, before, after, limit and epoch are", name)
-		}
+	values := r.URL.Query()
+	from, err := proto.ParseFrom(values.Get)
+	if err != nil {
+		return q, err
 	}
-	if bounds > 1 {
-		return q, proto.Refuse(proto.BadRequest, "give one of last, since, before and after, not several")
+	q.Since, q.HasSince, q.Epoch, q.At = from.Since, from.HasSince, from.Epoch, from.At
+	q.Last, q.After = min(from.Last, proto.MaxHistory), from.After
+	for name := range values {
+		value := values.Get(name)
+		switch name {
+		case "since", "last", "after", "epoch", "at":
+		case "before":
+			if q.Before, err = strconv.ParseUint(value, 10, 53); err != nil {
+				return q, proto.Refuse(proto.BadRequest, "before=%.40q is not a number", value)
+			}
+			if !from.None() {
+				return q, proto.Refuse(proto.BadRequest, "give one of last, since, before and after, not several")
+			}
+		case "limit":
+			n, err := strconv.ParseUint(value, 10, 53)
+			if err != nil || n == 0 {
+				return q, proto.Refuse(proto.BadRequest, "limit=%.40q is not a number from 1 to %d", value, proto.MaxHistory)
+			}
+			q.Limit = int(min(n, proto.MaxHistory))
+		default:
+			return q, proto.Refuse(proto.BadRequest, "%.40q is not a parameter here; last, since, before, after, limit, epoch and at are", name)
+		}
 	}
 	return q, nil
 }

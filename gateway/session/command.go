@@ -192,7 +192,10 @@ const (
 )
 
 func (ss *Sessions) history(s *session, c *proto.Command) error {
-	q := history.Query{Room: c.Room, Before: c.Before, Since: c.From.Since, HasSince: c.From.HasSince, Limit: c.Limit, Bytes: maxPage}
+	q := history.Query{
+		Room: c.Room, Before: c.Before, Since: c.From.Since, HasSince: c.From.HasSince,
+		Epoch: c.From.Epoch, At: c.From.At, Limit: c.Limit, Bytes: maxPage,
+	}
 	if q.Limit == 0 {
 		q.Limit = defaultHistory
 	}
@@ -209,7 +212,7 @@ func (ss *Sessions) history(s *session, c *proto.Command) error {
 			if err != nil {
 				ss.answerRefusal(s, []byte(cmd), unread(err))
 			} else {
-				ss.send(s, appendPage(ss.ok([]byte(cmd)), room, page.Page))
+				ss.send(s, page.AppendJSON(ss.ok([]byte(cmd)), room))
 			}
 			ss.checkQueue(s)
 			ss.release(s, pausePage)
@@ -224,23 +227,6 @@ func unread(err error) *proto.Refusal {
 		return r
 	}
 	return proto.Refuse(proto.Unavailable, "the room's log cannot be reached now; ask again later").After(time.Second)
-}
-
-// appendPage appends the answer of history.
-func appendPage(b []byte, room proto.Room, page history.Page) []byte {
-	b = append(appendOpen(b, room), `,"events":[`...)
-	for i, r := range page.Records {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, r.Payload...)
-	}
-	b = append(b, `],"more":`...)
-	b = strconv.AppendBool(b, page.More)
-	if page.Gap != nil {
-		b = page.Gap.AppendExtent(append(b, `,"gap":`...))
-	}
-	return append(b, '}')
 }
 
 func (ss *Sessions) members(s *session, c *proto.Command) error {
@@ -330,5 +316,10 @@ func appendHead(b []byte, room proto.Room, head history.Head) []byte {
 	b = append(b, `","seq":`...)
 	b = strconv.AppendUint(b, head.Seq, 10)
 	b = append(b, `,"epoch":"`...)
-	return append(append(b, head.Epoch...), '"')
+	b = append(append(b, head.Epoch...), '"')
+	if !head.At.IsZero() {
+		b = append(b, `,"at":"`...)
+		b = append(proto.AppendTime(b, head.At), '"')
+	}
+	return b
 }

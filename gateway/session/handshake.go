@@ -3,7 +3,6 @@ package session
 import (
 	"errors"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -55,7 +54,7 @@ func (ss *Sessions) upgrade(s *session, req *wire.Request) error {
 		ss.tellRefusedPage(req, err)
 		return proto.Refuse(proto.Forbidden, "%v", err)
 	}
-	from, err := replayOf(req)
+	from, err := proto.ParseFrom(req.Query)
 	if err != nil {
 		return err
 	}
@@ -139,40 +138,6 @@ func (ss *Sessions) route(req *wire.Request) (kind, proto.Room, error) {
 		return k, proto.Room{}, proto.Refuse(proto.BadRequest, "%s/ws speaks the subprotocol %s; a text session is at %[1]s/room/<group>/", ss.cfg.PathPrefix, subprotocol)
 	}
 	return k, proto.Room{}, proto.Refuse(proto.NotFound, "no WebSocket here; connect to %s/room/<group>/ or %[1]s/ws", ss.cfg.PathPrefix)
-}
-
-// replayOf reads what the query asks to see first.
-func replayOf(req *wire.Request) (from proto.From, err error) {
-	asked := 0
-	if v := req.Query("since"); v != "" {
-		asked++
-		from.HasSince = true
-		if from.Since, err = strconv.ParseUint(v, 10, 53); err != nil {
-			return from, proto.Refuse(proto.BadRequest, "since is a seq: a whole number from 0 to 2^53-1")
-		}
-	}
-	if v := req.Query("last"); v != "" {
-		asked++
-		n, err := strconv.ParseUint(v, 10, 53)
-		if err != nil {
-			return from, proto.Refuse(proto.BadRequest, "last is a whole number of messages, at most %d", proto.MaxReplay)
-		}
-		from.Last = int(min(n, proto.MaxReplay))
-	}
-	if v := req.Query("after"); v != "" {
-		asked++
-		if from.After, err = proto.ParseTime(v); err != nil {
-			return from, err
-		}
-	}
-	if asked > 1 {
-		return from, proto.Refuse(proto.BadRequest, "the query takes one of since, last and after")
-	}
-	from.Epoch = req.Query("epoch")
-	if len(from.Epoch) > 64 {
-		return from, proto.Refuse(proto.BadRequest, "the epoch is none this server has given")
-	}
-	return from, nil
 }
 
 // identify finds out who the session is: by its token, by the resume string of an

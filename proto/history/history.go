@@ -54,42 +54,20 @@ type Query struct {
 	Before   uint64 // records below this seq; 0 = no bound
 	Last     int    // the newest so many
 	After    time.Time
-	Epoch    string // the epoch Since was counted in; "" = not known
-	Limit    int    // of records in the page; 0 = DefaultLimit, at most MaxLimit
-	Bytes    int    // of payloads in the page, which holds one record in any case; 0 = 1 MiB, which is the most
-	Reach    uint64 // the room is known to have come this far: an answer that knows less is stale
+	Epoch    string    // the epoch Since was counted in; "" = not known
+	At       time.Time // of the record numbered Since as the reader saw it; zero = not known
+	Limit    int       // of records in the page; 0 = DefaultLimit, at most MaxLimit
+	Bytes    int       // of payloads in the page, which holds one record in any case; 0 = 1 MiB, which is the most
+	Reach    uint64    // the room is known to have come this far: an answer that knows less is stale
 }
 
 // Head is the newest record of a room, in short. The zero Head is a room without any.
 type Head struct {
 	Seq    uint64
 	Epoch  string
+	At     time.Time // of the record, in milliseconds; zero if not known
 	Closed bool
 	Why    string // of the closing, where the closing is the newest record
-}
-
-// Page is a contiguous part of a room's log, oldest first.
-type Page struct {
-	Records []proto.Record
-	Head    Head
-
-	// Gap says what Since asked for and is not there; it comes before the first record.
-	Gap *proto.Gap
-
-	// More says that there is more in the direction of reading: after the last record
-	// when reading forward, before the first one otherwise.
-	More bool
-}
-
-// recordBytes is about what a record costs in memory beside its payload.
-const recordBytes = 512
-
-// Bytes returns about how much memory the page holds.
-func (p *Page) Bytes() (n int) {
-	for i := range p.Records {
-		n += len(p.Records[i].Payload) + recordBytes
-	}
-	return n
 }
 
 // New returns a log that reads over nc and opens sealed records with keys.
@@ -211,10 +189,15 @@ func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
 	return r, found, nil
 }
 
-// contradicts reports whether what q goes on from is not of the log that ends with r.
+// contradicts reports whether r, the newest record, shows that the log is not the one
+// that q continues.
 func (q Query) contradicts(r proto.Record) bool {
-	return q.HasSince && q.Since > 0 && (q.Since > r.Seq || q.Epoch != "" && q.Epoch != r.State.Epoch)
+	return q.HasSince && q.Since > 0 &&
+		(q.Since > r.Seq || q.Epoch != "" && q.Epoch != r.State.Epoch || q.Since == r.Seq && q.differs(r))
 }
+
+// differs reports whether r, numbered Since, is not the record that the reader saw.
+func (q Query) differs(r proto.Record) bool { return !q.At.IsZero() && !q.At.Equal(r.State.At) }
 
 // Heads returns the heads of many rooms as any replica knows them; rooms without records
 // and without a snapshot are left out. Payloads are not opened, so that Why is not known.
@@ -231,7 +214,7 @@ func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Hea
 					return nil, err
 				}
 				if found {
-					heads[room] = Head{Seq: r.Seq, Epoch: r.State.Epoch, Closed: r.State.Closed}
+					heads[room] = headOf(r)
 				}
 			}
 		case err != nil:
@@ -264,7 +247,7 @@ func (l *Log) addHeads(ctx context.Context, rooms []proto.Room, heads map[proto.
 				subjects = slices.Delete(subjects, i, i+1)
 			}
 			if r, err := record(s); err == nil {
-				heads[r.Room] = Head{Seq: r.Seq, Epoch: r.State.Epoch, Closed: r.State.Closed}
+				heads[r.Room] = headOf(r)
 			}
 		}
 	}

@@ -41,8 +41,7 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	}
 	var p Page
 	if q.contradicts(head) {
-		p.Gap = &proto.Gap{Room: q.Room, From: q.Since + 1, Reason: proto.GapReset, Epoch: head.State.Epoch}
-		q.Since, q.Stream, q.Before, q.Epoch = 0, 0, 0, ""
+		p.Gap = q.reset(head)
 	}
 	if !found {
 		p.Head, err = l.emptyHead(ctx, q.Room)
@@ -50,25 +49,14 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	}
 	p.Head = HeadOf(head)
 	w := q.want(head)
-	if w.from > w.to {
-		return p, nil
+	if err := l.fill(ctx, &p, &w, head); err != nil {
+		return Page{}, err
 	}
-	for try := 0; ; try++ {
-		p.Records, err = l.read(ctx, &w, head, try == staleRetries)
-		if w.behind > 0 && (len(p.Records) == 0 || p.Records[0].Seq != w.from) {
-			w.behind = 0 // the log is not what it was; the place has to be searched
-			continue
-		}
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, errStale) || try == staleRetries {
-			return Page{}, fmt.Errorf("read log: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return Page{}, fmt.Errorf("read log: %w: %w", ctx.Err(), err)
-		case <-time.After(staleWait << try):
+	if w.before != nil && q.differs(*w.before) {
+		p.Gap = q.reset(head)
+		w = q.want(head)
+		if err := l.fill(ctx, &p, &w, head); err != nil {
+			return Page{}, err
 		}
 	}
 	p.finish(w, q.HasSince)
@@ -97,11 +85,57 @@ func (l *Log) missing(ctx context.Context, room proto.Room, seq uint64) (proto.G
 	return proto.GapTrimmed, nil
 }
 
+// reset has q begin with the oldest record, because the log that ends with head is not
+// the one that it continues, and returns the gap that says so.
+func (q *Query) reset(head proto.Record) *proto.Gap {
+	gap := Reset(q.Room, q.Since, headOf(head))
+	q.Since, q.Stream, q.Before, q.Epoch, q.At = 0, 0, 0, "", time.Time{}
+	return gap
+}
+
+// Reset returns the gap for a reader that has seen a room's events up to since, and is
+// shown another history now. A room that is closed was closed by head; every earlier
+// closing has been undone.
+func Reset(room proto.Room, since uint64, head Head) *proto.Gap {
+	gap := &proto.Gap{Room: room, From: since + 1, Reason: proto.GapReset, Epoch: head.Epoch, Seq: head.Seq}
+	if head.Closed && gap.Seq > 0 {
+		gap.Seq--
+	}
+	return gap
+}
+
+// fill reads the records of w into p, from any replica, and at last from the leader.
+func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (err error) {
+	if w.from > w.to {
+		return nil
+	}
+	for try := 0; ; try++ {
+		p.Records, err = l.read(ctx, w, head, try == staleRetries)
+		if w.behind > 0 && (len(p.Records) == 0 || p.Records[0].Seq != w.from) {
+			w.behind = 0 // the log is not what it was; the place has to be searched
+			continue
+		}
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, errStale) || try == staleRetries {
+			return fmt.Errorf("read log: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("read log: %w: %w", ctx.Err(), err)
+		case <-time.After(staleWait << try):
+		}
+	}
+}
+
 // want is what of a room's log a page is to hold.
 type want struct {
 	room     proto.Room
-	from, to uint64    // seqs, both included; from may have been trimmed
-	behind   uint64    // stream sequence that from comes next after; 0 = not known
+	from, to uint64 // seqs, both included; from may have been trimmed
+	behind   uint64 // stream sequence that from comes next after; 0 = not known
+	check    bool   // the record before from is read too, if it is there
+	before   *proto.Record
 	after    time.Time // only records after this time
 	limit    int
 	bytes    int  // of payloads
@@ -118,6 +152,7 @@ func (q Query) want(head proto.Record) want {
 	switch {
 	case q.HasSince:
 		w.from, w.behind = q.Since+1, q.Stream
+		w.check = q.Since > 0 && !q.At.IsZero()
 	case q.Last > 0:
 		if n := uint64(q.Last); w.to > n {
 			w.from = w.to - n + 1
@@ -181,7 +216,7 @@ var errStale = errors.New("the answering replica is behind")
 // least as many as a page needs. Where a record inside the log is missing even for the
 // leader, it ends before the hole, so that the next page begins with a gap.
 func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader bool) ([]proto.Record, error) {
-	if w.from == head.Seq && w.to == head.Seq {
+	if w.from == head.Seq && w.to == head.Seq && !w.check {
 		return []proto.Record{head}, nil
 	}
 	next := l.batch
@@ -205,7 +240,10 @@ func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader boo
 			return nil, err
 		}
 		for _, r := range records {
-			if seen = r.Seq; !w.holds(r) {
+			if seen = r.Seq; w.check && r.Seq == w.from-1 {
+				w.before = &r
+			}
+			if !w.holds(r) {
 				continue
 			}
 			if n := len(out); n > 0 && r.Seq != out[n-1].Seq+1 {
@@ -238,23 +276,26 @@ func place(seq, pointer uint64) uint64 {
 	return max(pointer, 1)
 }
 
-// seek finds a stream sequence at or before the first record of w, by walking from page
-// to page, and about how many records of the room one has to read from there.
+// seek finds a stream sequence at or before the first record that w needs, by walking
+// from page to page, and about how many records of the room one has to read from there.
 func seek(ctx context.Context, w want, head proto.Record, next reader) (from uint64, about int, err error) {
-	if w.behind > 0 {
-		return w.behind + 1, w.limit, nil
+	first, end := w.from, min(w.to, w.from+uint64(w.limit)-1)
+	if w.check {
+		first--
 	}
-	end := min(w.to, w.from+uint64(w.limit)-1)
+	if w.behind > 0 {
+		return w.behind + first - w.from + 1, w.limit, nil
+	}
 	last := head
 	for range maxHops {
 		own := begin(last.Seq)
-		if w.after.IsZero() && own <= w.from {
+		if w.after.IsZero() && own <= first {
 			return place(own, last.State.Start), int(end - own + 1), nil
 		}
 		if own == 1 {
 			return 1, maxBatch, nil
 		}
-		if page := begin(own - 1); w.after.IsZero() && page <= w.from {
+		if page := begin(own - 1); w.after.IsZero() && page <= first {
 			return place(page, last.State.Page), int(end - page + 1), nil
 		}
 		if last.State.Page == 0 {
@@ -265,7 +306,7 @@ func seek(ctx context.Context, w want, head proto.Record, next reader) (from uin
 			return 0, 0, err
 		}
 		trimmed := before.Seq >= last.Seq
-		if trimmed || before.Seq <= w.from || !w.after.IsZero() && !before.State.At.After(w.after) {
+		if trimmed || before.Seq <= first || !w.after.IsZero() && !before.State.At.After(w.after) {
 			return before.Stream, w.limit + proto.PageSize, nil
 		}
 		last = before

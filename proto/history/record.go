@@ -36,13 +36,18 @@ func (l *Log) open(s stored, r *proto.Record) error {
 
 // HeadOf returns the head that a room has with r, opened, as its newest record.
 func HeadOf(r proto.Record) Head {
-	h := Head{Seq: r.Seq, Epoch: r.State.Epoch, Closed: r.State.Closed}
+	h := headOf(r)
 	if r.Kind == proto.Closed {
 		if e, err := proto.ParseEvent(r.Payload); err == nil {
 			h.Why = e.Why
 		}
 	}
 	return h
+}
+
+// headOf is HeadOf for a record that may be sealed: Why is not known.
+func headOf(r proto.Record) Head {
+	return Head{Seq: r.Seq, Epoch: r.State.Epoch, At: r.State.At, Closed: r.State.Closed}
 }
 
 // adopt makes r a record of the room's current epoch. Records that survived the loss of

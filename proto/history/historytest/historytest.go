@@ -115,15 +115,20 @@ func (s *Server) jetStream() jetstream.JetStream {
 
 // Room appends to one room's log. It belongs to one goroutine.
 type Room struct {
-	Name proto.Room
-	Last proto.Record // the newest one
+	Name  proto.Room
+	Last  proto.Record // the newest one
+	Begin time.Time    // the record numbered n is stored n milliseconds later
 
-	s *Server
+	s       *Server
+	renewed bool // the next record is the first of its epoch
 }
 
 // Room returns a writer of a room that has no records yet, in the given epoch.
 func (s *Server) Room(name, epoch string) *Room {
-	return &Room{Name: proto.MustRoom(name), Last: proto.Record{State: proto.State{Epoch: epoch}}, s: s}
+	return &Room{
+		Name: proto.MustRoom(name), Last: proto.Record{State: proto.State{Epoch: epoch}},
+		Begin: time.UnixMilli(1_795_000_000_000).UTC(), s: s,
+	}
 }
 
 // Next returns the message that is the room's next record, and the record.
@@ -147,15 +152,15 @@ func (r *Room) next(e proto.Event) (*nats.Msg, proto.Record) {
 	rec.From = "alice"
 	rec.Seq++
 	rec.Stamp = "2026-11-22 18:53:07"
-	rec.State.At = time.UnixMilli(1_795_000_000_000 + int64(rec.Seq)).UTC()
+	rec.State.At = r.Begin.Add(time.Duration(rec.Seq) * time.Millisecond)
 	if r.Last.Seq > 0 && r.Last.Seq%proto.PageSize == 0 {
 		rec.State.Page, rec.State.Start = r.Last.State.Start, r.Last.Stream+1
 	} else if rec.State.Start == 0 {
 		rec.State.Start = r.Last.Stream
 	}
 	e.Room, e.Seq, e.At, e.From = r.Name, rec.Seq, rec.State.At, proto.Identity{ID: rec.From}
-	if rec.Seq == 1 {
-		e.Epoch = rec.State.Epoch
+	if rec.Seq == 1 || r.renewed {
+		e.Epoch, r.renewed = rec.State.Epoch, false
 	}
 	if e.Kind != proto.Message {
 		rec.State.Act = rec.Seq
@@ -167,6 +172,32 @@ func (r *Room) next(e proto.Event) (*nats.Msg, proto.Record) {
 	m.Data = r.s.Keys.Seal(r.Name, seal.Log, rec.Header(), rec.Payload)
 	return m, rec
 }
+
+// Cut takes the newest records from the log, as a log that loses its end does. Last is
+// the newest that survives.
+func (r *Room) Cut(n int) {
+	r.s.tb.Helper()
+	stream, err := r.s.JS.Stream(r.s.tb.Context(), proto.StreamName)
+	if err != nil {
+		r.s.tb.Fatal(err)
+	}
+	for range n {
+		if err := stream.DeleteMsg(r.s.tb.Context(), r.Last.Stream); err != nil {
+			r.s.tb.Fatal(err)
+		}
+		m, err := stream.GetLastMsgForSubject(r.s.tb.Context(), r.Name.LogSubject())
+		if err != nil {
+			r.s.tb.Fatal(err)
+		}
+		if r.Last, err = proto.ParseRecord(m.Subject, m.Header, m.Data); err != nil {
+			r.s.tb.Fatal(err)
+		}
+		r.Last.Stream = m.Sequence
+	}
+}
+
+// Renew has the next record begin another epoch, after the numbers that are there.
+func (r *Room) Renew(epoch string) { r.Last.State.Epoch, r.renewed = epoch, true }
 
 // Append commits n messages.
 func (r *Room) Append(n int) {
