@@ -108,5 +108,5 @@ func ParseTime(s string) (time.Time, error) {
 	if first := time.Unix(0, 0).UTC(); t.Before(first) {
 		return first, nil
 	}
-	return t, nil
+	return t.UTC(), nil
 }

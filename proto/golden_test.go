@@ -31,7 +31,7 @@ func TestGoldenCommands(t *testing.T) {
 	type want struct {
 		ID, Verb, Room, Kind, Type, Body, Key string
 		Since                                 *uint64
-		Epoch, After                          string
+		Epoch, At, After                      string
 		Last, Limit                           int
 		Before                                uint64
 		Act, Why, Token                       string
@@ -69,6 +69,9 @@ func TestGoldenCommands(t *testing.T) {
 			if !c.From.After.IsZero() {
 				got.After = string(AppendTime(nil, c.From.After))
 			}
+			if !c.From.At.IsZero() {
+				got.At = string(AppendTime(nil, c.From.At))
+			}
 			row.Want.Since = nil
 			if got != row.Want {
 				t.Errorf("got %+v\nwant %+v", got, row.Want)
@@ -102,6 +105,7 @@ func TestGoldenFrames(t *testing.T) {
 		var f struct {
 			Room string
 			OK   *struct {
+				Room      string
 				Seq       uint64
 				At        time.Time
 				Duplicate bool
@@ -121,6 +125,7 @@ func TestGoldenFrames(t *testing.T) {
 				From, To uint64
 				Reason   GapReason
 				Epoch    string
+				Seq      uint64
 			}
 		}
 		if err := json.Unmarshal([]byte(row.Frame), &f); err != nil {
@@ -137,7 +142,7 @@ func TestGoldenFrames(t *testing.T) {
 		got, want := "", row.Frame
 		switch row.Is {
 		case "ok":
-			if f.OK.At.IsZero() {
+			if f.OK.Room != "" {
 				continue // of another verb than say
 			}
 			got = string((&Reply{Seq: f.OK.Seq, At: f.OK.At, Duplicate: f.OK.Duplicate}).AppendJSON(nil))
@@ -152,7 +157,7 @@ func TestGoldenFrames(t *testing.T) {
 		case "left":
 			got = string(AppendLeft(nil, room, f.Left.Identity, f.Left.Count, f.Left.Reason))
 		case "gap":
-			got = string(Gap{Room: room, From: f.Gap.From, To: f.Gap.To, Reason: f.Gap.Reason, Epoch: f.Gap.Epoch}.AppendJSON(nil))
+			got = string(Gap{Room: room, From: f.Gap.From, To: f.Gap.To, Reason: f.Gap.Reason, Epoch: f.Gap.Epoch, Seq: f.Gap.Seq}.AppendJSON(nil))
 		default:
 			continue // hello is the session's own
 		}

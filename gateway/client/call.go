@@ -168,6 +168,8 @@ type Page struct {
 	Events []proto.Event // in order
 	More   bool          // there are more in the direction asked for
 	Gap    *proto.Gap    // nil unless the log no longer reaches as far
+	Seq    uint64        // of the room's newest event
+	Epoch  string        // of the room
 }
 
 // History reads up to limit events before a seq, the newest if before is 0. limit 0 leaves
@@ -177,7 +179,7 @@ func (c *Client) History(ctx context.Context, name proto.Room, before uint64, li
 	if err != nil {
 		return Page{}, err
 	}
-	page := Page{More: ok.More, Gap: ok.Gap.gap(name)}
+	page := Page{More: ok.More, Gap: ok.Gap.gap(name), Seq: ok.Seq, Epoch: ok.Epoch}
 	for _, raw := range ok.Events {
 		e, err := proto.ParseEvent(raw)
 		if err != nil {

@@ -54,6 +54,8 @@ type gapFrame struct {
 	From   uint64          `json:"from"`
 	To     uint64          `json:"to"`
 	Reason proto.GapReason `json:"reason"`
+	Epoch  string          `json:"epoch"`
+	Seq    uint64          `json:"seq"`
 }
 
 type signalFrame struct {
@@ -81,7 +83,7 @@ func (g *gapFrame) gap(room proto.Room) *proto.Gap {
 	if g == nil {
 		return nil
 	}
-	return &proto.Gap{Room: room, From: g.From, To: g.To, Reason: g.Reason}
+	return &proto.Gap{Room: room, From: g.From, To: g.To, Reason: g.Reason, Epoch: g.Epoch, Seq: g.Seq}
 }
 
 func (e *errorFrame) refusal() *proto.Refusal {
@@ -104,6 +106,7 @@ type fields struct {
 	Last   int             `json:"last,omitempty"`
 	After  string          `json:"after,omitempty"`
 	Epoch  string          `json:"epoch,omitempty"`
+	At     string          `json:"at,omitempty"`
 	Before uint64          `json:"before,omitempty"`
 	Limit  int             `json:"limit,omitempty"`
 }
@@ -124,6 +127,9 @@ func (f *fields) content(content proto.Content) {
 func (f *fields) from(from proto.From) {
 	if from.HasSince {
 		f.Since, f.Epoch = &from.Since, from.Epoch
+		if !from.At.IsZero() {
+			f.At = string(proto.AppendTime(nil, from.At))
+		}
 	}
 	f.Last = from.Last
 	if !from.After.IsZero() {

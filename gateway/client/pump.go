@@ -189,7 +189,7 @@ func (c *Client) event(r *room, e *proto.Event) {
 			c.lag(r)
 			return
 		}
-		r.have, r.began = e.Seq, true
+		r.handed(e)
 		// An earlier closing, in a replay, has been undone: the join was not refused.
 		if e.Kind == proto.Closed && e.Seq > r.head {
 			c.expel(r, proto.Refuse(proto.RoomClosed, "%s", e.Why))
@@ -247,7 +247,7 @@ func (c *Client) answered(k *call, in frame) {
 // entered takes the answer to a join.
 func (c *Client) entered(r *room, in frame, now time.Time) {
 	if in.Error == nil {
-		r.entered(in.OK.Seq, in.OK.Epoch)
+		r.entered(in.OK)
 		if r.asked != nil {
 			r.asked.finish(answer{ok: in.OK})
 			r.asked = nil

@@ -10,10 +10,11 @@ import (
 type room struct {
 	name  proto.Room
 	from  proto.From // how to join while nothing has been handed out
-	epoch string
-	have  uint64 // the last seq handed out
-	began bool   // have counts
-	head  uint64 // the newest seq when the room was joined
+	have  uint64     // the last seq handed out
+	at    time.Time  // of the event numbered have; zero if the client has not seen it
+	epoch string     // that have is counted in; "" = not known
+	began bool       // have counts
+	head  uint64     // a closing up to this seq is of the past
 
 	state roomState
 	join  *call   // under way while joining
@@ -58,29 +59,42 @@ func (r *room) since() proto.From {
 	if !r.began {
 		return r.from
 	}
-	return proto.From{Since: r.have, HasSince: true, Epoch: r.epoch}
+	return proto.From{Since: r.have, HasSince: true, Epoch: r.epoch, At: r.at}
 }
 
 // entered takes over the ok of a join.
-func (r *room) entered(head uint64, epoch string) {
-	r.state, r.join, r.epoch, r.refusals = joined, nil, epoch, 0
-	r.head = head
-	if r.began {
-		return
+func (r *room) entered(ok *okFrame) {
+	r.state, r.join, r.refusals = joined, nil, 0
+	r.head = ok.Seq
+	if !r.began {
+		switch {
+		case r.from.HasSince:
+			r.have, r.at, r.epoch, r.began = r.from.Since, r.from.At, r.from.Epoch, true
+		case r.from.None():
+			r.have, r.at, r.epoch, r.began = ok.Seq, ok.At, ok.Epoch, true
+		}
+		// After last and after, the first event says where the replay begins.
 	}
-	switch {
-	case r.from.HasSince:
-		r.have, r.began = r.from.Since, true
-	case r.from.None():
-		r.have, r.began = head, true
+	if r.have == 0 || r.epoch == "" {
+		r.epoch = ok.Epoch
 	}
-	// After last and after, the first event says where the replay begins.
+	// Otherwise another epoch comes with a reset. If the connection breaks before that, the
+	// next join must ask for it again.
+}
+
+// handed takes over an event that is handed out.
+func (r *room) handed(e *proto.Event) {
+	r.have, r.at, r.began = e.Seq, e.At, true
+	if e.Epoch != "" {
+		r.epoch = e.Epoch
+	}
 }
 
 // passed takes over a gap: the events up to its end, or all numbers, no longer count.
 func (r *room) passed(g *proto.Gap) {
+	r.at = time.Time{}
 	if g.Reason == proto.GapReset || g.To == 0 {
-		r.have, r.began = 0, false
+		r.have, r.began, r.epoch, r.head = 0, false, g.Epoch, g.Seq
 		r.from = proto.From{HasSince: true}
 		return
 	}

@@ -118,6 +118,7 @@ type asked struct {
 	Since *uint64
 	Last  int
 	Epoch string
+	At    string
 }
 
 // hear returns the client's next command, which must be of the given verb.
@@ -149,13 +150,21 @@ func (p *played) hear(verb string) asked {
 // admit answers a join.
 func (p *played) admit(head uint64) asked {
 	p.t.Helper()
+	return p.admitTo("e1", head)
+}
+
+func (p *played) admitTo(epoch string, head uint64) asked {
+	p.t.Helper()
 	a := p.hear("join")
-	p.say(`{"id":%d,"ok":{"room":"lobby","seq":%d,"epoch":"e1"}}`, a.ID, head)
+	p.say(`{"id":%d,"ok":{"room":"lobby","seq":%d,"epoch":"%s","at":"%s"}}`, a.ID, head, epoch, at(head))
 	return a
 }
 
+// at returns when an event of the script was stored.
+func at(seq uint64) string { return fmt.Sprintf("2026-11-22T10:53:07.%03dZ", seq) }
+
 func (p *played) event(seq uint64) {
-	p.say(`{"room":"lobby","seq":%d,"at":"2026-11-22T10:53:07.123Z","from":{"id":"bob"},"text":"m%d"}`, seq, seq)
+	p.say(`{"room":"lobby","seq":%d,"at":"%s","from":{"id":"bob"},"text":"m%d"}`, seq, at(seq), seq)
 }
 
 func within(t *testing.T) context.Context {

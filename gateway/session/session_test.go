@@ -174,9 +174,10 @@ func TestReplay(t *testing.T) {
 		b := g.json("/ws")
 		b.want(`{"hello":*`)
 		b.send(`{"id":1,"join":{"room":"replay","last":1}}`)
-		ok := b.want(`{"id":1,"ok":{"room":"replay","seq":200,"epoch":"*"}}`)
+		ok := b.want(`{"id":1,"ok":{"room":"replay","seq":200,"epoch":"*","at":"*"}}`)
 		b.want(`{"room":"replay","seq":200,*}`)
-		epoch := strings.Split(ok, `"`)[len(strings.Split(ok, `"`))-2]
+		_, epoch, _ := strings.Cut(ok, `"epoch":"`)
+		epoch, _, _ = strings.Cut(epoch, `"`)
 
 		c := g.json("/room/replay/?since=150&epoch=" + epoch)
 		c.want(`{"hello":*`)
@@ -196,7 +197,7 @@ func TestReplay(t *testing.T) {
 		b := g.json("/room/replay/")
 		b.want(`{"hello":*`)
 		b.send(`{"id":1,"history":{"before":11,"limit":5}}`)
-		got := b.want(`{"id":1,"ok":{"room":"replay","events":[{*"seq":6,*"seq":10,*}],"more":true}}`)
+		got := b.want(`{"id":1,"ok":{"room":"replay","events":[{*"seq":6,*"seq":10,*}],"more":true,"seq":200,"epoch":"*"}}`)
 		if n := strings.Count(got, `"at":`); n != 5 {
 			t.Errorf("got %d events, want 5", n)
 		}

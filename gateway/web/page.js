@@ -23,7 +23,8 @@ const keep = (key, value) => { try { local.setItem(`roomcast.${key}`, JSON.strin
 function addressed() {
   const [, inPath] = /^room\/([^/]+)\/?$/.exec(location.pathname.slice(home.pathname.length)) ?? [];
   try { if (inPath) return decodeURIComponent(inPath); } catch {}
-  return new URLSearchParams(location.search).get("group") || "123";
+  // No room name holds a space, so one here is a "+" that somebody typed.
+  return new URLSearchParams(location.search).get("group")?.replaceAll(" ", "+") || "123";
 }
 
 /** A name as the server takes it: no control characters, something to see in it, at most 128 bytes. */
@@ -291,7 +292,7 @@ c.addEventListener("gap", ({ detail }) => {
     timeline.note(words.reset);
     timeline.jump().catch(report);
   } else {
-    timeline.note(words.gap(detail.to - detail.from + 1));
+    timeline.note((detail.reason === "damaged" ? words.damaged : words.gap)(detail.to - detail.from + 1));
   }
 });
 

@@ -37,7 +37,8 @@
  *
  * @typedef {{code: string, message: string, retry_ms?: number}} Refusal
  *
- * @typedef {{since?: number, epoch?: string, last?: number, after?: string}} From  where a replay begins
+ * @typedef {{since?: number, epoch?: string, at?: string, last?: number, after?: string}} From  where a replay begins:
+ *   after the event numbered since, which was of this epoch and had this time; with the newest last; after a time
  *
  * @typedef {object} Options
  * @property {string|URL} [url]  of the server (which may be below a path), of its /ws or of one of its
@@ -46,6 +47,7 @@
  * @property {string} [name]  what to be called
  * @property {number} [since]
  * @property {string} [epoch]
+ * @property {string} [at]
  * @property {number} [last]  how many of the newest events to begin with
  * @property {string} [after]
  * @property {string} [resume]  the resume string of an earlier session: go on as the same sender
@@ -78,7 +80,7 @@ export const connect = (options) => new Connection(options);
  *   saying  Saying        one of ours was made, sent or refused
  *   joined, left          {room, id?, name?, count, reason?}
  *   signal  {room, type, from, data?}
- *   gap     {room, from, to, reason}  events that can no longer be had
+ *   gap     {room, from, to, reason}  events that can no longer be had; after the reason "reset" all of the room comes anew
  *   join    {room, seq, epoch}        we are in the room; up to seq is replay
  *   refused {room?, ...Refusal}       a join or a signal was refused, or the room was closed
  */
@@ -146,11 +148,12 @@ export class Connection extends EventTarget {
    * Enters a room; without from, it begins with what comes next. A room that refused us is
    * tried again, and goes on where we were. @param {string} name @param {From} [from]
    */
-  join(name, { since, epoch, last, after } = {}) {
+  join(name, { since, epoch, at, last, after } = {}) {
     let room = this.#rooms.get(name);
     if (room && !room.error) return;
-    // seq is the last one shown; undefined = none yet, so a new connection asks for from again.
-    room ??= { name, seq: since, epoch, from: last ? { last } : after ? { after } : {}, head: 0, in: false, busy: false, timer: 0, typed: -Infinity };
+    // seq and at are of the last event shown; undefined = none yet, so a new connection asks for from again.
+    // A closing up to head is of the past.
+    room ??= { name, seq: since, at, epoch, from: last ? { last } : after ? { after } : {}, head: 0, in: false, busy: false, timer: 0, typed: -Infinity };
     room.error = null;
     this.#rooms.set(name, room);
     if (this.state === "open") this.#enterRoom(room);
@@ -196,8 +199,8 @@ export class Connection extends EventTarget {
 
   /**
    * Reads a page of a room's log, oldest first; the newest page without before and since.
-   * @param {{before?: number, since?: number, limit?: number}} [page] @param {string} [room]
-   * @returns {Promise<{events: Event[], more: boolean, gap?: object}>} rejects with a Refusal
+   * @param {{before?: number, since?: number, epoch?: string, at?: string, limit?: number}} [page] @param {string} [room]
+   * @returns {Promise<{events: Event[], more: boolean, seq: number, epoch: string, gap?: object}>} rejects with a Refusal
    */
   history(page = {}, room = this.rooms[0]) { return this.#ask("history", { room, ...page }); }
 
@@ -314,7 +317,7 @@ export class Connection extends EventTarget {
 
   #enterRoom(room) {
     room.error = null;
-    const from = room.seq === undefined ? room.from : { since: room.seq, epoch: room.epoch };
+    const from = room.seq === undefined ? room.from : { since: room.seq, epoch: room.epoch, at: room.at };
     this.#call("join", { room: room.name, ...from }, (error, ok) => {
       if (this.#rooms.get(room.name) !== room || !this.#ws) return;
       if (error?.retry_ms) {
@@ -323,8 +326,10 @@ export class Connection extends EventTarget {
         this.#out(room, error);
         this.#emit("refused", { room: room.name, ...error });
       } else {
-        if (room.seq === undefined && (!ok.seq || !Object.keys(room.from).length)) room.seq = ok.seq;
-        Object.assign(room, { in: true, head: ok.seq, epoch: ok.epoch });
+        if (room.seq === undefined && (!ok.seq || !Object.keys(room.from).length)) Object.assign(room, { seq: ok.seq, at: ok.at, epoch: ok.epoch });
+        // Another epoch comes with a reset. If the connection ends before that, the next join must ask for it again.
+        if (!room.seq || !room.epoch) room.epoch = ok.epoch;
+        Object.assign(room, { in: true, head: ok.seq });
         this.#emit("join", { room: room.name, seq: ok.seq, epoch: ok.epoch });
         this.#flush(room);
       }
@@ -335,7 +340,7 @@ export class Connection extends EventTarget {
     const room = this.#rooms.get(event.room);
     if (!room || event.seq <= room.seq) return; // left meanwhile, or a repeat
     if (event.seq > room.seq + 1) return this.#lost(4001, "a hole nobody announced"); // ask again from seq
-    room.seq = event.seq;
+    Object.assign(room, { seq: event.seq, at: event.at, epoch: event.epoch || room.epoch });
     this.#emit("event", event);
     if (event.kind === "closed" && event.seq > room.head && room.in) { // not one of the past: it has put us out
       const error = { code: "room_closed", message: `the room has been closed${event.why ? `: ${event.why}` : ""}` };
@@ -348,10 +353,10 @@ export class Connection extends EventTarget {
     const room = this.#rooms.get(name);
     if (!room) return;
     if (gap.reason === "reset" || !gap.to) {
-      // The numbering is another one: what comes next is right, and the oldest there is.
-      Object.assign(room, { seq: undefined, from: { since: 0 } });
-    } else {
-      room.seq = Math.max(room.seq ?? 0, gap.to);
+      // The history is another one: what comes next is right, and the oldest there is.
+      Object.assign(room, { seq: undefined, at: undefined, epoch: gap.epoch, head: gap.seq ?? 0, from: { since: 0 } });
+    } else if (!(room.seq >= gap.to)) {
+      Object.assign(room, { seq: gap.to, at: undefined });
     }
     this.#emit("gap", { room: name, ...gap });
   }

@@ -76,6 +76,10 @@ test("URLs lead to /ws; a room in the path is joined", async () => {
     ["wss://h/chat/ws", "wss://h/chat/ws"],
     ["ws://h/room/lobby", "ws://h/ws", "lobby"],
     ["ws://h/chat/room/%E8%81%8A%E5%A4%A9/?last=5", "ws://h/chat/ws", "聊天"],
+    ["ws://h/room/a.b:c@d+e~f=g-h_1/", "ws://h/ws", "a.b:c@d+e~f=g-h_1"],
+    ["ws://h/room/a%2Bb%3Ac%40d%3De%7Ef%2Eg", "ws://h/ws", "a+b:c@d=e~f.g"],
+    ["ws://h/room/re\u0301sume\u0301/", "ws://h/ws", "re\u0301sume\u0301"],
+    ["ws://h/room/%252E/", "ws://h/ws", "%2E"],
   ]) {
     const s = server({ url, ...(room ? {} : { name: "Ann" }) });
     await soon();
@@ -171,14 +175,14 @@ test("backoff: a random time below a bound that doubles from 0.5 s to 20 s", asy
   assert.deepEqual(bounds, [500, 1000, 2000, 4000, 8000, 16000, 20000, 20000]);
 });
 
-test("resume is exact: since, epoch and resume; repeats are dropped", async () => {
+test("resume is exact: since, epoch, at and resume; repeats are dropped", async () => {
   const s = await inLobby();
   s.event(11);
   s.event(12);
   comeBack(s);
   assert.deepEqual(s.ws.protocol, ["roomcast.v1", "resume.r1"]);
   assert.equal(s.ws.url.searchParams.get("resume"), null);
-  assert.deepEqual(s.answer("join", { room: "lobby", seq: 14, epoch: "e1" }), { room: "lobby", since: 12, epoch: "e1" });
+  assert.deepEqual(s.answer("join", { room: "lobby", seq: 14, epoch: "e1" }), { room: "lobby", since: 12, epoch: "e1", at });
   for (const seq of [12, 13, 13, 14, 11, 15]) s.event(seq);
   assert.deepEqual(s.all("event").map((e) => e.seq), [11, 12, 13, 14, 15]);
 });
@@ -196,7 +200,7 @@ test("last is asked again until the replay has begun", async () => {
   s.event(9);
   s.event(10);
   comeBack(s);
-  assert.deepEqual(s.take("join").join, { room: "lobby", since: 10, epoch: "e1" });
+  assert.deepEqual(s.take("join").join, { room: "lobby", since: 10, epoch: "e1", at });
 });
 
 test("a hole that was not announced is asked for again", async () => {
@@ -221,6 +225,73 @@ test("gaps: trimmed goes on behind it, reset begins anew", async () => {
   s.event(4);
   assert.deepEqual(s.all("event").map((e) => e.seq), [41, 3, 4]);
   assert.deepEqual(s.all("gap").map((g) => g.reason), ["trimmed", "reset"]);
+});
+
+test("a head that nobody spoke after is resumed with its time", async () => {
+  const s = server({ room: "lobby" });
+  await soon();
+  s.hello();
+  s.answer("join", { room: "lobby", seq: 10, epoch: "e1", at });
+  comeBack(s);
+  assert.deepEqual(s.take("join").join, { room: "lobby", since: 10, epoch: "e1", at });
+});
+
+test("after a live reset the next connections ask for the new epoch, and nothing comes twice", async () => {
+  const s = await inLobby();
+  s.event(11);
+  s.push({ room: "lobby", gap: { from: 12, to: 0, reason: "reset", epoch: "e2" } });
+  s.event(1, { epoch: "e2" });
+  s.event(2);
+  for (const next of [3, 4]) {
+    comeBack(s);
+    assert.deepEqual(s.answer("join", { room: "lobby", seq: next, epoch: "e2", at }), { room: "lobby", since: next - 1, epoch: "e2", at });
+    s.event(next);
+  }
+  assert.deepEqual(s.all("event").map((e) => e.seq), [11, 1, 2, 3, 4]);
+  assert.equal(s.all("gap").length, 1);
+});
+
+test("a reset that was not shown before the connection ended is asked for again", async () => {
+  const s = await inLobby();
+  s.event(11);
+  comeBack(s);
+  s.answer("join", { room: "lobby", seq: 14, epoch: "e2", at });
+  comeBack(s); // the reset was on its way
+  assert.deepEqual(s.answer("join", { room: "lobby", seq: 14, epoch: "e2", at }), { room: "lobby", since: 11, epoch: "e1", at });
+  s.push({ room: "lobby", gap: { from: 12, to: 0, reason: "reset", epoch: "e2", seq: 14 } });
+  comeBack(s);
+  assert.deepEqual(s.take("join").join, { room: "lobby", since: 0 });
+});
+
+test("a room that was empty gives its epoch with the first event", async () => {
+  const s = server({ room: "lobby" });
+  await soon();
+  s.hello();
+  s.answer("join", { room: "lobby", seq: 0, epoch: "" });
+  s.event(1, { epoch: "e1" });
+  s.event(2);
+  comeBack(s);
+  assert.deepEqual(s.take("join").join, { room: "lobby", since: 2, epoch: "e1", at });
+});
+
+test("a closing after a reset puts us out, though its number is below the old head; one of the past does not", async () => {
+  for (const [past, out] of [[undefined, true], [2, false], [1, true]]) {
+    const s = await inLobby();
+    s.push({ room: "lobby", gap: { from: 11, to: 0, reason: "reset", epoch: "e2", seq: past } });
+    s.event(1);
+    s.event(2, { kind: "closed" });
+    assert.equal(s.c.rooms.length, out ? 0 : 1, `closings up to ${past} are undone`);
+  }
+});
+
+test("a gap that is passed takes the time of the last event with it", async () => {
+  for (const reason of ["trimmed", "damaged"]) {
+    const s = await inLobby();
+    s.event(11);
+    s.push({ room: "lobby", gap: { from: 12, to: 14, reason } });
+    comeBack(s);
+    assert.deepEqual(s.take("join").join, { room: "lobby", since: 14, epoch: "e1" }, reason);
+  }
 });
 
 test("messages go out one at a time, in order, with the same key until acknowledged", async () => {
@@ -308,7 +379,7 @@ test("several rooms on one connection, each with its own place", async () => {
   assert.deepEqual([s.take("say").say.room, s.take("say").say.room], ["other", "lobby"]);
   comeBack(s);
   assert.deepEqual([s.take("join").join, s.take("join").join], [
-    { room: "lobby", since: 11, epoch: "e1" }, { room: "other", since: 2, epoch: "x" },
+    { room: "lobby", since: 11, epoch: "e1", at }, { room: "other", since: 2, epoch: "x", at },
   ]);
   s.c.leave("other");
   assert.deepEqual(s.c.rooms, ["lobby"]);
@@ -338,7 +409,7 @@ test("a room that is closed puts us out; joining again goes on where we were", a
   assert.deepEqual([m.state, m.error.code, s.c.rooms], ["failed", "room_closed", []]);
   assert.equal(s.c.say("now?", "lobby").error.code, "room_closed");
   s.c.join("lobby");
-  assert.deepEqual(s.answer("join", { room: "lobby", seq: 13, epoch: "e1" }), { room: "lobby", since: 11, epoch: "e1" });
+  assert.deepEqual(s.answer("join", { room: "lobby", seq: 13, epoch: "e1" }), { room: "lobby", since: 11, epoch: "e1", at });
   s.event(12, { kind: "reopened" });
   s.event(13);
   s.c.retry(m);

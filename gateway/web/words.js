@@ -12,7 +12,9 @@ const en = {
   unread: "New", sending: "sending…", queued: "waiting for the connection",
   typing: (names) => (names.length > 2 ? `${names.length} people are typing…` : `${names.join(" and ")} ${names.length > 1 ? "are" : "is"} typing…`),
   closedRoom: (why) => `The room was closed${why ? `: ${why}` : ""}`, reopenedRoom: "The room is open again", act: (kind, why) => `${kind}${why ? `: ${why}` : ""}`,
-  gap: (n) => `${n} messages are no longer kept`, trimmed: "Older messages are no longer kept", reset: "This room began anew", begin: "The room begins here",
+  gap: (n) => (n === 1 ? "1 message is no longer kept" : `${n} messages are no longer kept`),
+  damaged: (n) => (n === 1 ? "1 message is damaged and cannot be shown" : `${n} messages are damaged and cannot be shown`),
+  trimmed: "Older messages are no longer kept", reset: "This room began anew", begin: "The room begins here",
   binary: (n) => `${n} bytes`, failed: (why) => `Not sent: ${why}`,
   codes: {},
   closes: {
@@ -34,10 +36,10 @@ const zh = {
   unread: "新消息", sending: "发送中…", queued: "等待连接",
   typing: (names) => (names.length > 2 ? `${names.length} 人正在输入…` : `${names.join("、")} 正在输入…`),
   closedRoom: (why) => `房间已关闭${why ? `：${why}` : ""}`, reopenedRoom: "房间已重新开放", act: (kind, why) => `${kind}${why ? `：${why}` : ""}`,
-  gap: (n) => `有 ${n} 条消息已不再保留`, trimmed: "更早的消息已不再保留", reset: "房间已重新开始", begin: "房间从这里开始",
+  gap: (n) => `有 ${n} 条消息已不再保留`, damaged: (n) => `有 ${n} 条消息已损坏，无法显示`, trimmed: "更早的消息已不再保留", reset: "房间已重新开始", begin: "房间从这里开始",
   binary: (n) => `${n} 字节`, failed: (why) => `未发送：${why}`,
   codes: {
-    bad_room: "房间名只能由文字、数字和下划线组成，最多 64 个字符。", too_large: "消息太长。", rate_limited: "发送太快，请稍候。", room_closed: "房间已关闭。",
+    bad_room: "房间名只能由文字、数字和 _ - : @ + ~ = 组成，各部分之间可用单个点，最多 64 个字符。", too_large: "消息太长。", rate_limited: "发送太快，请稍候。", room_closed: "房间已关闭。",
     unauthorized: "需要有效的令牌。", forbidden: "没有权限。", overloaded: "等待发送的消息太多。", unavailable: "服务暂不可用。", internal: "服务器出错了。",
     not_joined: "尚未进入房间。", too_many: "超出了上限。", unsupported: "服务器不支持。",
   },

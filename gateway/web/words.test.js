@@ -30,3 +30,12 @@ test("a language tag that Intl refuses does not break the page", async () => {
     assert.match(m.timeOf(new Date(0)), /^\d\d:\d\d$/);
   }
 });
+
+test("every gap has its words in every language", async () => {
+  for (const lang of ["en", "zh"]) {
+    const { words } = await load(`?lang=${lang}`);
+    const said = new Set([words.gap(1), words.gap(3), words.damaged(1), words.damaged(3), words.reset, words.trimmed]);
+    assert.equal(said.size, 6);
+    for (const n of [1, 3]) for (const say of [words.gap, words.damaged]) assert.match(say(n), new RegExp(n));
+  }
+});

@@ -1,0 +1,385 @@
+package session_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/gateway/bridge"
+	goclient "roomcast/gateway/client"
+	"roomcast/proto"
+)
+
+// store writes a record into a room's log, as an owner does.
+func store(t *testing.T, room, epoch string, seq uint64, at time.Time, kind proto.EventKind, text string) {
+	t.Helper()
+	nc, err := dialNATS("owner")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	e := proto.Event{Room: proto.MustRoom(room), Seq: seq, At: at, Kind: kind, From: proto.Identity{ID: "owner"}}
+	if kind == proto.Message {
+		e.Content = proto.Content{Kind: proto.Text, Body: []byte(text)}
+	} else {
+		e.Why = text
+	}
+	if seq == 1 {
+		e.Epoch = epoch
+	}
+	rec := proto.Record{Room: e.Room, Seq: seq, Kind: kind, From: "owner", Stamp: "T",
+		State: proto.State{Epoch: epoch, At: at, Closed: kind == proto.Closed}}
+	rec.Payload, rec.Text = e.AppendRecord(nil)
+	m := nats.NewMsg(e.Room.LogSubject())
+	m.Header.Set(proto.HeaderRecord, rec.Header())
+	m.Data = rec.Payload
+	if _, err := nc.RequestMsg(m, 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// clear takes a room's records above keep from the log, as the loss of its end does.
+func clearAbove(t *testing.T, room string, keep uint64) {
+	t.Helper()
+	nc, err := dialNATS("operator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), proto.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := proto.MustRoom(room).LogSubject()
+	if keep == 0 {
+		if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject(subject)); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	for {
+		m, err := stream.GetLastMsgForSubject(t.Context(), subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, err := proto.ParseRecord(m.Subject, m.Header, m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rec.Seq <= keep {
+			return
+		}
+		if err := stream.DeleteMsg(t.Context(), m.Sequence); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var epochBegin = time.Date(2026, 11, 22, 10, 53, 7, 0, time.UTC)
+
+// stores writes messages numbered from ... to, one each millisecond.
+func stores(t *testing.T, room, epoch string, from, to uint64, begin time.Time, text string) {
+	t.Helper()
+	for seq := from; seq <= to; seq++ {
+		store(t, room, epoch, seq, begin.Add(time.Duration(seq)*time.Millisecond), proto.Message, fmt.Sprintf("%s %d", text, seq))
+	}
+}
+
+// place is where a client has come to in a room.
+type place struct {
+	Seq   uint64
+	Epoch string
+	At    string
+}
+
+func (p place) query() string {
+	return url.Values{"since": {fmt.Sprint(p.Seq)}, "epoch": {p.Epoch}, "at": {p.At}}.Encode()
+}
+
+// takes reads frames until the event numbered last, and returns their texts, with "reset"
+// for a gap of that reason. It keeps p as PROTOCOL.md says.
+func (c *client) takes(p *place, last uint64) (got []string) {
+	c.t.Helper()
+	for {
+		var f struct {
+			Hello *place
+			Seq   uint64
+			At    string
+			Epoch string
+			Text  string
+			Kind  string
+			Gap   *struct{ Reason, Epoch string }
+		}
+		if err := json.Unmarshal([]byte(c.next()), &f); err != nil {
+			c.t.Fatal(err)
+		}
+		switch {
+		case f.Hello != nil:
+			if p.Seq == 0 {
+				*p = *f.Hello
+			}
+		case f.Gap != nil:
+			got = append(got, f.Gap.Reason)
+			*p = place{Epoch: f.Gap.Epoch}
+		default:
+			got = append(got, f.Text+f.Kind)
+			p.Seq, p.At = f.Seq, f.At
+			if f.Epoch != "" {
+				p.Epoch = f.Epoch
+			}
+		}
+		if last == 0 && f.Hello != nil || f.Gap == nil && f.Seq > 0 && f.Seq == last {
+			return got
+		}
+	}
+}
+
+func numbered(text string, from, to int) (out []string) {
+	for i := from; i <= to; i++ {
+		out = append(out, fmt.Sprintf("%s %d", text, i))
+	}
+	return out
+}
+
+func wantTexts(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+// The members of a room that was empty when they came know its epoch from the first event.
+func TestEmptyRoomGivesItsEpoch(t *testing.T) {
+	g := start(t)
+	const room = "epoch-empty"
+	c := g.json("/room/" + room + "/")
+	var p place
+	c.takes(&p, 0)
+	if p != (place{}) {
+		t.Errorf("got %+v in the hello of an empty room", p)
+	}
+	stores(t, room, "e1", 1, 5, epochBegin, "old")
+	wantTexts(t, c.takes(&p, 5), numbered("old", 1, 5)...)
+	c.nc.Close()
+	clearAbove(t, room, 0)
+	stores(t, room, "e2", 1, 8, epochBegin.Add(time.Hour), "new")
+	c = g.json("/room/" + room + "/?" + p.query())
+	wantTexts(t, c.takes(&p, 8), append([]string{"reset"}, numbered("new", 1, 8)...)...)
+}
+
+// A log that was restored from a copy, and has grown past a client in the same epoch, is
+// another history for it, whether or not somebody else is in the room.
+func TestRestoredLogIsAnotherHistory(t *testing.T) {
+	for _, present := range []bool{false, true} {
+		t.Run(fmt.Sprint("somebody is present: ", present), func(t *testing.T) {
+			g := start(t, func(s *settings) { s.bridge.Linger = 10 * time.Millisecond })
+			room := fmt.Sprint("epoch-restored-", present)
+			stores(t, room, "e1", 1, 20, epochBegin, "old")
+			c := g.json("/room/" + room + "/?since=0")
+			var p place
+			c.takes(&p, 20)
+			c.nc.Close()
+			clearAbove(t, room, 10)
+			stores(t, room, "e1", 11, 25, epochBegin.Add(time.Hour), "new")
+			if present {
+				other := g.json("/room/" + room + "/")
+				var seen place
+				eventually(t, "the new head", func() bool { other.takes(&seen, 0); return true })
+			}
+			want := append(append([]string{"reset"}, numbered("old", 1, 10)...), numbered("new", 11, 25)...)
+			again := place(p)
+			c = g.json("/room/" + room + "/?" + p.query())
+			wantTexts(t, c.takes(&p, 25), want...)
+			c.nc.Close()
+			c = g.json("/room/" + room + "/?" + p.query())
+			var hello place
+			c.takes(&hello, 0)
+			c.silent() // once is enough
+
+			text := g.text("/room/" + room + "/?" + again.query())
+			text.want("[this room has a new numbering; its oldest messages follow]")
+			text.want("*old 1")
+
+			ws := g.json("/ws")
+			ws.want(`{"hello":*`)
+			ws.send(fmt.Sprintf(`{"id":1,"join":{"room":%q,"since":25,"epoch":"e1","at":%q}}`, room, p.At))
+			ws.want(`{"id":1,"ok":*`)
+			ws.silent()
+			ws.send(fmt.Sprintf(`{"id":2,"history":{"room":%q,"since":20,"epoch":"e1","at":%q,"limit":2}}`, room, again.At))
+			ws.want(`{"id":2,"ok":{*"old 1"*"old 2"*"more":true,"seq":25,"epoch":"e1","gap":{"from":21,"to":0,"reason":"reset","epoch":"e1","seq":25}}}`)
+			ws.send(fmt.Sprintf(`{"id":3,"history":{"room":%q,"since":24,"epoch":"e1","at":%q}}`, room, "2026-11-22T11:53:07.024Z"))
+			ws.want(`{"id":3,"ok":{*"new 25"*"more":false,"seq":25,"epoch":"e1"}}`)
+		})
+	}
+}
+
+// purge empties the whole log, as an operator does, or as its age does.
+func purge(t *testing.T) {
+	t.Helper()
+	nc, err := dialNATS("purge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), proto.StreamName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// insist says text in the room until it is stored.
+func (g *gateway) insist(room, text string) {
+	g.t.Helper()
+	eventually(g.t, text+" to be stored", func() bool {
+		done := make(chan proto.Reply, 1)
+		g.bridge.Say(bridge.Say{Room: proto.MustRoom(room), From: proto.Identity{ID: "u"}, Key: strings.ReplaceAll(text, " ", "_"),
+			Content: proto.Content{Kind: proto.Text, Body: []byte(text)}, Patience: 5 * time.Second}, func(r proto.Reply) { done <- r })
+		return (<-done).Refusal == nil
+	})
+}
+
+// drain ends all sessions as going away.
+func (g *gateway) drain() {
+	for i, ss := range g.sessions {
+		done := make(chan int)
+		g.loops[i].Post(func() { done <- ss.Drain(1000) })
+		<-done
+	}
+}
+
+// follower is a Go client in one room that keeps what it is handed.
+type follower struct {
+	t   *testing.T
+	ctx context.Context
+	c   *goclient.Client
+	got []string
+}
+
+func (g *gateway) follower(t *testing.T, room string, from proto.From) *follower {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	c, err := goclient.Dial(ctx, goclient.Config{URLs: []string{"ws://" + g.addr}, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	if _, err := c.Join(ctx, proto.MustRoom(room), from); err != nil {
+		t.Fatal(err)
+	}
+	return &follower{t: t, ctx: ctx, c: c}
+}
+
+// until takes notices until one of that text.
+func (f *follower) until(text string) {
+	f.t.Helper()
+	for len(f.got) == 0 || f.got[len(f.got)-1] != text {
+		n, err := f.c.Next(f.ctx)
+		if err != nil {
+			f.t.Fatalf("waiting for %q: %v; got %q", text, err, f.got)
+		}
+		switch {
+		case n.Event != nil:
+			f.got = append(f.got, string(n.Event.Content.Body)+string(n.Event.Kind))
+		case n.Gap != nil:
+			f.got = append(f.got, string(n.Gap.Reason))
+		case n.Refused != nil:
+			f.got = append(f.got, string(n.Refused.Code))
+		}
+	}
+}
+
+func TestClientAcrossResets(t *testing.T) {
+	g := start(t)
+	const room = "epoch-client"
+	g.insist(room, "old 1")
+	f := g.follower(t, room, proto.From{})
+	g.insist(room, "old 2")
+	f.until("old 2")
+	purge(t)
+	for _, text := range numbered("new", 1, 3) {
+		g.insist(room, text)
+	}
+	f.until("new 3")
+	for _, text := range numbered("new", 4, 6) {
+		g.drain() // any lost connection
+		g.insist(room, text)
+		f.until(text)
+	}
+	// The empty log may have been seen before the new one.
+	got := slices.Compact(f.got)
+	wantTexts(t, got, append([]string{"old 2", "reset"}, numbered("new", 1, 6)...)...)
+}
+
+// A closing after a reset puts a client out of the room, though it is numbered below the
+// old head, and the client knows.
+func TestClientIsClosedAfterAReset(t *testing.T) {
+	g := start(t)
+	const room = "epoch-closed"
+	for _, text := range numbered("old", 1, 10) {
+		g.insist(room, text)
+	}
+	f := g.follower(t, room, proto.From{})
+	purge(t)
+	g.insist(room, "new 1")
+	f.until("new 1")
+	g.act(room, proto.ActClose, "enough")
+	f.until(string(proto.RoomClosed))
+	if got := f.got[len(f.got)-2]; got != "closed" {
+		t.Errorf("got %q before the refusal, want the closing", got)
+	}
+}
+
+// A reset replays closings that were undone before it. They put nobody out.
+func TestUndoneClosingInAReset(t *testing.T) {
+	g := start(t)
+	const room = "epoch-undone"
+	stores(t, room, "e1", 1, 2, epochBegin, "old")
+	store(t, room, "e1", 3, epochBegin.Add(3*time.Millisecond), proto.Closed, "once")
+	store(t, room, "e1", 4, epochBegin.Add(4*time.Millisecond), proto.Reopened, "")
+	stores(t, room, "e1", 5, 9, epochBegin, "old")
+	live := g.json("/room/" + room + "/")
+	var p place
+	live.takes(&p, 0)
+	f := g.follower(t, room, proto.From{HasSince: true})
+	f.until("old 9")
+	clearAbove(t, room, 6)
+	stores(t, room, "e2", 7, 8, epochBegin.Add(time.Hour), "new")
+	if got := live.takes(&p, 8); !slices.Equal(got[len(got)-9:], []string{"reset", "old 1", "old 2", "closed", "reopened", "old 5", "old 6", "new 7", "new 8"}) {
+		t.Errorf("got %q", got)
+	}
+	stores(t, room, "e2", 9, 9, epochBegin.Add(time.Hour), "new")
+	wantTexts(t, live.takes(&p, 9), "new 9")
+	f.until("new 9")
+	late := g.json("/room/" + room + "/?since=9&epoch=e1")
+	late.takes(&place{Seq: 1}, 9)
+	store(t, room, "e2", 10, epochBegin.Add(2*time.Hour), proto.Closed, "enough")
+	for name, c := range map[string]*client{"live": live, "resumed": late} {
+		if got := c.next(); !strings.Contains(got, `"kind":"closed"`) {
+			t.Errorf("%s: got %s, want the closing", name, got)
+		}
+		if got := c.next(); !strings.HasPrefix(got, "close 4100") {
+			t.Errorf("%s: got %s, want close 4100", name, got)
+		}
+	}
+	f.until(string(proto.RoomClosed))
+}
