@@ -13,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"roomcast/gateway/bridge"
 	goclient "roomcast/gateway/client"
 	"roomcast/proto"
 )
@@ -225,38 +224,6 @@ func TestRestoredLogIsAnotherHistory(t *testing.T) {
 	}
 }
 
-// purge empties the whole log, as an operator does, or as its age does.
-func purge(t *testing.T) {
-	t.Helper()
-	nc, err := dialNATS("purge")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream, err := js.Stream(t.Context(), proto.StreamName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Purge(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// insist says text in the room until it is stored.
-func (g *gateway) insist(room, text string) {
-	g.t.Helper()
-	eventually(g.t, text+" to be stored", func() bool {
-		done := make(chan proto.Reply, 1)
-		g.bridge.Say(bridge.Say{Room: proto.MustRoom(room), From: proto.Identity{ID: "u"}, Key: strings.ReplaceAll(text, " ", "_"),
-			Content: proto.Content{Kind: proto.Text, Body: []byte(text)}, Patience: 5 * time.Second}, func(r proto.Reply) { done <- r })
-		return (<-done).Refusal == nil
-	})
-}
-
 // drain ends all sessions as going away.
 func (g *gateway) drain() {
 	for i, ss := range g.sessions {
@@ -311,23 +278,21 @@ func (f *follower) until(text string) {
 func TestClientAcrossResets(t *testing.T) {
 	g := start(t)
 	const room = "epoch-client"
-	g.insist(room, "old 1")
+	stores(t, room, "e1", 1, 1, epochBegin, "old")
 	f := g.follower(t, room, proto.From{})
-	g.insist(room, "old 2")
+	stores(t, room, "e1", 2, 2, epochBegin, "old")
 	f.until("old 2")
-	purge(t)
-	for _, text := range numbered("new", 1, 3) {
-		g.insist(room, text)
-	}
+	clearAbove(t, room, 0)
+	later := epochBegin.Add(time.Hour)
+	stores(t, room, "e2", 1, 3, later, "new")
 	f.until("new 3")
-	for _, text := range numbered("new", 4, 6) {
+	for seq := uint64(4); seq <= 6; seq++ {
 		g.drain() // any lost connection
-		g.insist(room, text)
-		f.until(text)
+		stores(t, room, "e2", seq, seq, later, "new")
+		f.until(fmt.Sprint("new ", seq))
 	}
 	// The empty log may have been seen before the new one.
-	got := slices.Compact(f.got)
-	wantTexts(t, got, append([]string{"old 2", "reset"}, numbered("new", 1, 6)...)...)
+	wantTexts(t, slices.Compact(f.got), append([]string{"old 2", "reset"}, numbered("new", 1, 6)...)...)
 }
 
 // A closing after a reset puts a client out of the room, though it is numbered below the
@@ -335,14 +300,13 @@ func TestClientAcrossResets(t *testing.T) {
 func TestClientIsClosedAfterAReset(t *testing.T) {
 	g := start(t)
 	const room = "epoch-closed"
-	for _, text := range numbered("old", 1, 10) {
-		g.insist(room, text)
-	}
+	stores(t, room, "e1", 1, 10, epochBegin, "old")
 	f := g.follower(t, room, proto.From{})
-	purge(t)
-	g.insist(room, "new 1")
+	clearAbove(t, room, 0)
+	later := epochBegin.Add(time.Hour)
+	stores(t, room, "e2", 1, 1, later, "new")
 	f.until("new 1")
-	g.act(room, proto.ActClose, "enough")
+	store(t, room, "e2", 2, later.Add(time.Second), proto.Closed, "enough")
 	f.until(string(proto.RoomClosed))
 	if got := f.got[len(f.got)-2]; got != "closed" {
 		t.Errorf("got %q before the refusal, want the closing", got)

@@ -202,7 +202,7 @@ func TestReplay(t *testing.T) {
 			t.Errorf("got %d events, want 5", n)
 		}
 		b.send(`{"id":2,"history":{"since":198}}`)
-		b.want(`{"id":2,"ok":{"room":"replay","events":[{*"seq":199,*"seq":200,*}],"more":false}}`)
+		b.want(`{"id":2,"ok":{"room":"replay","events":[{*"seq":199,*"seq":200,*}],"more":false,"seq":200,"epoch":"*"}}`)
 	})
 }
 
