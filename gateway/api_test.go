@@ -50,7 +50,7 @@ func TestAPI(t *testing.T) {
 		{"before", "GET", lobby + "/messages?before=2", "", nil, 200, `"text":"你好"`},
 		{"beyond the end", "GET", lobby + "/messages?since=99", "", nil, 200, `"reason":"reset"`},
 		{"an empty room", "GET", rooms + "/nobody/messages", "", nil, 200, `{"room":"nobody","events":[],"more":false,"seq":0,"epoch":""}`},
-		{"two bounds", "GET", lobby + "/messages?since=1&last=1", "", nil, 400, "one of last, since"},
+		{"two bounds", "GET", lobby + "/messages?since=1&last=1", "", nil, 400, "one of since, last and after"},
 		{"no number", "GET", lobby + "/messages?since=-1", "", nil, 400, "not a number"},
 		{"no time", "GET", lobby + "/messages?after=noon", "", nil, 400, "not a time"},
 		{"an unknown parameter", "GET", lobby + "/messages?lats=1", "", nil, 400, "not a parameter"},

@@ -103,7 +103,7 @@ const maxEpoch = 64
 func ParseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
-		return t, Refuse(BadRequest, "%s is no time; write for example 2026-11-22T10:53:07Z", clip(s))
+		return t, Refuse(BadRequest, "%s is not a time; write for example 2026-11-22T10:53:07Z", clip(s))
 	}
 	if first := time.Unix(0, 0).UTC(); t.Before(first) {
 		return first, nil
