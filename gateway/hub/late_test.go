@@ -1,0 +1,36 @@
+package hub
+
+import (
+	"testing"
+
+	"roomcast/gateway/bridge"
+	"roomcast/proto"
+)
+
+// Once a reset was let go, an event of the new epoch that fits is not shown before the
+// members have left, although it is numbered as if it came next.
+func TestNothingIsShownBehindWhatWasLetGo(t *testing.T) {
+	cfg := testConfig()
+	cfg.InboxBytes = 1 << 10
+	w := newWorld(t, 1, cfg)
+	w.loses = true
+	r := w.rooms[0]
+	w.say(r, 10)
+	c := w.enter(1, JSON, proto.From{})
+	w.settle()
+	before := len(c.got)
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, JSON: make([]byte, 600)}) // a signal that fills half of it
+	gap := proto.Gap{Room: r.name, From: 2, Reason: proto.GapReset, Epoch: "f"}
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Gap: &gap, JSON: make([]byte, 600)})
+	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 2, Epoch: "f", JSON: []byte(`{"seq":2}`)})
+	w.settle()
+	list, _ := frames(t, c.got[before:])
+	for _, f := range list {
+		if string(f) == `{"seq":2}` {
+			t.Error("the event is shown before its reset")
+		}
+	}
+	if !c.slow {
+		t.Error("the member goes on")
+	}
+}
