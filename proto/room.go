@@ -54,7 +54,7 @@ func ParseRoom(name string) (Room, error) {
 		case runes == 1 && unicode.IsMark(r):
 			return Room{}, fmt.Errorf("%w: it begins with the combining mark %U", ErrRoomName, r)
 		case !inRoomName(r):
-			return Room{}, fmt.Errorf("%w: %U is not a letter, a digit, a combining mark or one of _ - : @ + ~ = .", ErrRoomName, r)
+			return Room{}, fmt.Errorf("%w: %U is not a letter, a digit, a combining mark, a dot or one of _-:@+~=", ErrRoomName, r)
 		}
 		before = r
 	}

@@ -13,8 +13,8 @@ func TestAgeing(t *testing.T) {
 	s, stop := startService(t, srv, func(c *Config) { c.HistoryAge, c.Idle = 2*time.Second, 500*time.Millisecond })
 	defer stop()
 	nc := connect(t, srv)
-	say(t, nc, "lobby", "u", "", "hi")
-	say(t, nc, "lobby", "u", "", "hi")
+	askUntil(t, nc, message("lobby", "u", "", "hi"), final)
+	askUntil(t, nc, message("lobby", "u", "", "hi"), final)
 	first := readLog(t, srv, proto.MustRoom("lobby"))
 	p := proto.MustRoom("hall").Partition()
 	seen := map[uint64]bool{}
@@ -25,16 +25,13 @@ func TestAgeing(t *testing.T) {
 			}
 			seen[m.Seq] = true
 		}
-		if r := say(t, nc, "hall", "u", "", "hi"); r.Refusal != nil && !r.Refusal.Temporary() {
+		if r := askUntil(t, nc, message("hall", "u", "", "hi"), final); r.Refusal != nil {
 			t.Fatalf("got %+v", r)
 		}
 	}
 	// The other room is another one by now: its numbers begin again, in another epoch.
 	wait(t, "the old log to age out", func() bool { return len(readLog(t, srv, proto.MustRoom("lobby"))) == 0 })
-	wait(t, "a new numbering", func() bool {
-		r := say(t, nc, "lobby", "u", "", "hi")
-		return r.Seq == 1
-	})
+	askUntil(t, nc, message("lobby", "u", "", "hi"), func(r proto.Reply) bool { return r.Seq == 1 })
 	if again := readLog(t, srv, proto.MustRoom("lobby")); again[0].State.Epoch == first[0].State.Epoch {
 		t.Errorf("epoch %s began twice", first[0].State.Epoch)
 	}

@@ -57,33 +57,29 @@ func TestClosedOutlivesTheLog(t *testing.T) {
 			srv := startNATS(t, true)
 			nc := connect(t, srv)
 			_, stop := startService(t, srv, c.change)
-			say(t, nc, "lobby", "u", "1", "hi")
-			if r := ask(t, nc, actOn("lobby", "mod", "c", proto.ActClose)); r.Seq != 2 {
+			askUntil(t, nc, message("lobby", "u", "1", "hi"), final)
+			if r := askUntil(t, nc, actOn("lobby", "mod", "c", proto.ActClose), final); r.Seq != 2 {
 				t.Fatalf("close: got %+v", r)
 			}
 			c.drop(t, nc)
 			wait(t, "the log of the room to be empty", func() bool { return logOf(t, nc, "lobby") == 0 })
-			if r := say(t, nc, "lobby", "u", "2", "late"); code(r.Refusal) != proto.RoomClosed {
+			if r := askUntil(t, nc, message("lobby", "u", "2", "late"), final); code(r.Refusal) != proto.RoomClosed {
 				t.Errorf("the same owner: got %+v, want %s", r, proto.RoomClosed)
 			}
 			stop()
 			_, stop = startService(t, srv, c.change)
 			defer stop()
-			wait(t, "a refusal of the next owner", func() bool {
-				r := say(t, nc, "lobby", "u", "2", "late")
-				if r.Refusal == nil {
-					t.Fatalf("the next owner: got %+v, want %s", r, proto.RoomClosed)
-				}
-				return r.Refusal.Code == proto.RoomClosed
-			})
+			if r := askUntil(t, nc, message("lobby", "u", "2", "late"), final); code(r.Refusal) != proto.RoomClosed {
+				t.Errorf("the next owner: got %+v, want %s", r, proto.RoomClosed)
+			}
 			page, err := history.New(nc, nil).Read(t.Context(), history.Query{Room: proto.MustRoom("lobby")})
 			if err != nil || !page.Head.Closed || page.Head.Why != "why" {
 				t.Errorf("readers see the head %+v, %v; want it closed", page.Head, err)
 			}
-			if r := ask(t, nc, actOn("lobby", "mod", "r", proto.ActReopen)); r.Seq != 1 {
+			if r := askUntil(t, nc, actOn("lobby", "mod", "r", proto.ActReopen), final); r.Seq != 1 {
 				t.Errorf("reopen: got %+v, want seq 1 of a new epoch", r)
 			}
-			if r := say(t, nc, "lobby", "u", "3", "hi again"); r.Refusal != nil {
+			if r := askUntil(t, nc, message("lobby", "u", "3", "hi again"), final); r.Refusal != nil {
 				t.Errorf("after reopening: got %+v", r)
 			}
 		})

@@ -190,6 +190,9 @@ func (p *partition) look() {
 		if !p.keep && p.queue.len() > 0 || !p.tenure.settled() {
 			return
 		}
+		if p.keep { // nobody else answers meanwhile, so messages without a key are kept too
+			p.standing.CompareAndSwap(int32(present), int32(waiting))
+		}
 		p.forget(stream.ErrLost)
 	}
 	if p.keep {

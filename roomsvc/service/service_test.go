@@ -139,6 +139,24 @@ func ask(t testing.TB, nc *nats.Conn, msg *nats.Msg) proto.Reply {
 	return r
 }
 
+// askUntil asks until the answer is as wanted. Like a gateway, it sends again what nobody
+// answers: a partition that was just lost passes over what it may not own any more.
+func askUntil(t testing.TB, nc *nats.Conn, msg *nats.Msg, wanted func(proto.Reply) bool) (r proto.Reply) {
+	t.Helper()
+	wait(t, "an answer on "+msg.Subject, func() bool {
+		got, err := nc.RequestMsg(msg, time.Second)
+		if err != nil {
+			return false
+		}
+		r, err = proto.ParseReply(got.Data)
+		return err == nil && wanted(r)
+	})
+	return r
+}
+
+// final reports whether the answer is not one that asks to try again.
+func final(r proto.Reply) bool { return r.Refusal == nil || !r.Refusal.Temporary() }
+
 func TestMessageIsStoredAndFannedOut(t *testing.T) {
 	for _, mapped := range []bool{true, false} {
 		srv := startNATS(t, mapped)

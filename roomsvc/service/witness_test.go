@@ -54,17 +54,9 @@ func (g *ground) lose(t *testing.T, part string) {
 }
 
 // sayUntil says a message until it is stored.
-func sayUntil(t *testing.T, nc *nats.Conn, room, key, text string) (r proto.Reply) {
+func sayUntil(t *testing.T, nc *nats.Conn, room, key, text string) proto.Reply {
 	t.Helper()
-	wait(t, "an ack of "+key, func() bool {
-		got, err := nc.RequestMsg(message(room, "u", key, text), 2e9)
-		if err != nil {
-			return false
-		}
-		r, err = proto.ParseReply(got.Data)
-		return err == nil && r.Seq > 0
-	})
-	return r
+	return askUntil(t, nc, message(room, "u", key, text), func(r proto.Reply) bool { return r.Seq > 0 })
 }
 
 // readSince returns the page that a client of the given position receives.
