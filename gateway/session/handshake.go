@@ -76,7 +76,6 @@ func (ss *Sessions) upgrade(s *session, req *wire.Request) error {
 	s.flags |= upgraded
 	ss.hub.Open(s.id, enc)
 	ss.buf = req.AppendAccept(ss.buf[:0], protocol, deflate)
-	ss.hub.Send(s.id, ss.buf)
 	ss.stats.Sockets.Add(1)
 	ss.stats.Opened.Add(1)
 	if ss.verbose {
@@ -84,6 +83,7 @@ func (ss *Sessions) upgrade(s *session, req *wire.Request) error {
 	}
 
 	if s.home.IsZero() {
+		ss.hub.Send(s.id, ss.buf)
 		s.phase = open
 		if s.kind == jsonKind {
 			ss.hello(s, hub.Notice{})
@@ -92,9 +92,21 @@ func (ss *Sessions) upgrade(s *session, req *wire.Request) error {
 		return nil
 	}
 	s.phase = joiningIn
+	ss.joins[joining{s.id, s.home}] = string(ss.buf)
 	ss.loop.SetDeadline(s.id, ss.cfg.TextPatience)
 	ss.hub.Join(s.id, s.home, from)
 	return nil
+}
+
+// accept answers the handshake of a session that has waited for its room. A client that
+// reads the answer is shown everything that is said from then on. A text session has no
+// other way to learn that it is in the room.
+func (ss *Sessions) accept(s *session) {
+	j := joining{s.id, s.home}
+	if answer, held := ss.joins[j]; held {
+		delete(ss.joins, j)
+		ss.hub.Send(s.id, []byte(answer))
+	}
 }
 
 // tellRefusedPage logs the first page that is refused in each minute. Its reader sees

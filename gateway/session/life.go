@@ -43,10 +43,13 @@ func (ss *Sessions) Told(id loop.ID, n hub.Notice) {
 
 // joined answers a join, be it by a command or by the path.
 func (ss *Sessions) joined(s *session, n hub.Notice) {
+	atHome := s.phase == joiningIn && n.Room == s.home
+	if atHome {
+		ss.accept(s)
+	}
 	j := joining{s.id, n.Room}
 	cmd, asked := ss.joins[j]
 	delete(ss.joins, j)
-	atHome := s.phase == joiningIn && n.Room == s.home
 	switch {
 	case n.Head.Closed && atHome:
 		ss.close(s, proto.CloseRoomClosed, closedReason(n.Head.Why), proto.LeftServer)
@@ -74,14 +77,14 @@ func (ss *Sessions) joined(s *session, n hub.Notice) {
 }
 
 func (ss *Sessions) notJoined(s *session, n hub.Notice) {
-	j := joining{s.id, n.Room}
-	cmd := ss.joins[j]
-	delete(ss.joins, j)
 	refusal := unread(n.Err)
 	if s.phase == joiningIn {
 		ss.close(s, proto.CloseUnavailable, refusal.Message, proto.LeftServer)
 		return
 	}
+	j := joining{s.id, n.Room}
+	cmd := ss.joins[j]
+	delete(ss.joins, j)
 	ss.answerRefusal(s, []byte(cmd), refusal)
 }
 
@@ -131,6 +134,9 @@ func (ss *Sessions) end(s *session, code proto.CloseCode, why string, reason pro
 		ss.stats.closed(code)
 	} else {
 		ss.stats.ByClient.Add(1)
+	}
+	if s.phase == joiningIn {
+		ss.accept(s) // a browser shows its page no other answer than a close code
 	}
 	ss.leaveAll(s, reason)
 	if ss.verbose || own && (code == proto.CloseFlood || code == proto.CloseSlow) {

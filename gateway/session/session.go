@@ -100,7 +100,7 @@ type Sessions struct {
 	refusedPage time.Time // when a refused page was logged last
 
 	slab     []*[slabSize]session
-	joins    map[joining]string // ids of the commands that wait for a Joined notice
+	joins    map[joining]string // what waits for a Joined notice: ids of commands, answers to handshakes
 	resends  map[joining]*limit.Resends
 	inflater wire.Inflater
 	buf      []byte // for one answer
@@ -172,7 +172,7 @@ type phase uint8
 
 const (
 	handshake phase = iota // until the whole request is there
-	joiningIn              // upgraded, not yet in its room; nothing is read
+	joiningIn              // its handshake is answered when it is in its room; nothing is read
 	open
 	ending // a close frame is on its way, or an HTTP refusal; what comes in is passed over
 )
