@@ -1,0 +1,163 @@
+package session_test
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/gateway/bridge"
+	"roomcast/proto"
+)
+
+// far delays what a gateway's connection for reading sends, as a distant or busy NATS
+// server does. Reading the head of a room then takes longer than saying something in it.
+type far struct{ net.Conn }
+
+func (c far) Write(p []byte) (int, error) {
+	time.Sleep(20 * time.Millisecond)
+	return c.Conn.Write(p)
+}
+
+// startFar starts a gateway whose reads of the log are slow.
+func startFar(t *testing.T) *gateway {
+	return start(t, func(s *settings) {
+		s.dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
+			if strings.HasSuffix(name, "/read") {
+				opts = append(opts, nats.SetCustomDialer(dialer(func(network, addr string) (net.Conn, error) {
+					conn, err := net.Dial(network, addr)
+					return far{conn}, err
+				})))
+			}
+			return dialNATS(name, opts...)
+		}
+	})
+}
+
+// say says something from outside of all sessions, as HTTP does, and returns its seq.
+func (g *gateway) say(room, text string) uint64 {
+	done := make(chan proto.Reply, 1)
+	g.bridge.Say(bridge.Say{Room: proto.MustRoom(room), From: proto.Identity{ID: "api"},
+		Content: proto.Content{Kind: proto.Text, Body: []byte(text)}, Patience: 10 * time.Second}, func(r proto.Reply) { done <- r })
+	r := <-done
+	if r.Seq == 0 {
+		g.t.Errorf("say %q in %s: %v", text, room, r.Refusal)
+	}
+	return r.Seq
+}
+
+// Whoever reads the answer to the handshake is in the room: what is said from then on is
+// shown, in a new room, in a closed one that has been reopened, and by another gateway.
+func TestAnswerToHandshakeMeansToBeInTheRoom(t *testing.T) {
+	g, other := startFar(t), start(t)
+	for _, protocol := range []string{"", "roomcast.v1"} {
+		room := "answered" + protocol
+		for round := range 5 {
+			member := g.open("/room/"+room+"/", protocol)
+			other.say(room, fmt.Sprintf("said %d", round))
+			other.act(room, proto.ActClose, "for now")
+			if protocol != "" {
+				member.want(`{"hello":*`)
+				member.want(fmt.Sprintf(`{*"text":"said %d"}`, round))
+				member.want(`{*"kind":"closed"*}`)
+			} else {
+				member.want(fmt.Sprintf("* said %d", round))
+			}
+			member.want("close 4100 *for now")
+			g.open("/room/"+room+"/", protocol).want("close 4100 *for now")
+			other.act(room, proto.ActReopen, "")
+		}
+	}
+}
+
+// A refusal, an unreachable log and a stop end a session that waits for its room with the
+// answer to its handshake and a close code.
+func TestHandshakeThatWaitsForItsRoomIsAnsweredInAnyCase(t *testing.T) {
+	var away atomic.Bool
+	g := start(t, func(s *settings) {
+		s.session.TextPatience = time.Second
+		s.loop.Loops = 1
+		s.dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
+			return dialNATS(name, append(opts, nats.SetCustomDialer(dialer(func(network, addr string) (net.Conn, error) {
+				conn, err := net.Dial(network, addr)
+				return mute{conn, &away}, err
+			})))...)
+		}
+	})
+	away.Store(true)
+	refused := g.text("/room/unreachable/")
+	refused.want("close 4004 *")
+	refused.nc.Close()
+	eventually(t, "the session to end", func() bool { return g.sessions[0].Stats().Sockets.Load() == 0 })
+	waiting := g.connect()
+	waiting.write([]byte(handshakeOf("/room/unreachable/", "")))
+	eventually(t, "the session to wait", func() bool { return g.sessions[0].Stats().Sockets.Load() == 1 })
+	g.loops[0].Post(func() { g.sessions[0].Drain(10) })
+	if got := waiting.status(); got != 101 {
+		t.Errorf("got status %d, want 101", got)
+	}
+	waiting.want("close 1001 *")
+	away.Store(false)
+}
+
+// mute loses what is written while away is set.
+type mute struct {
+	net.Conn
+	away *atomic.Bool
+}
+
+func (c mute) Write(p []byte) (int, error) {
+	if c.away.Load() {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+// Members come to new rooms at any moment of a conversation that ends with a closing. Each
+// is shown everything from its coming on, in order and once, and then the closing.
+func TestMembersWhoComeInTheMidstMissNothing(t *testing.T) {
+	const rooms, messages, members = 16, 40, 4
+	g, other := startFar(t), start(t)
+	for n := range rooms {
+		room := fmt.Sprintf("midst%d", n)
+		var begun atomic.Int64 // messages that were about to be said
+		var talk sync.WaitGroup
+		talk.Go(func() {
+			for i := range messages {
+				begun.Store(int64(i + 1))
+				other.say(room, fmt.Sprintf("said %d", i+1))
+			}
+		})
+		var came [members]*client
+		var first [members]int64 // whose saying began after the answer to the handshake
+		for i := range came {
+			came[i] = g.text("/room/" + room + "/")
+			first[i] = begun.Load() + 1
+		}
+		talk.Wait()
+		other.act(room, proto.ActClose, "")
+		for i, c := range came {
+			shown := c.next()
+			from := first[i] // what was said in the moment of coming may be shown
+			if _, n, ok := strings.Cut(shown, " said "); ok {
+				if fmt.Sscan(n, &from); from > first[i] {
+					t.Fatalf("member %d of %s was shown %s first, want message %d", i, room, shown, first[i])
+				}
+				for next := from + 1; next <= messages; next++ {
+					c.want(fmt.Sprintf("* said %d", next))
+				}
+				shown = c.next()
+			} else if from <= messages {
+				t.Fatalf("member %d of %s was shown %s, want message %d", i, room, shown, from)
+			}
+			if !strings.HasPrefix(shown, "close 4100 ") {
+				t.Fatalf("member %d of %s was shown %s, want to be closed with 4100", i, room, shown)
+			}
+		}
+	}
+}
