@@ -272,6 +272,7 @@ func (f *feed) opened(r *room, head history.Head, err error) {
 			return
 		}
 		r.opens = 0
+		r.tail.held = nil
 		r.tell(history.Head{}, refusal(err))
 		f.leaveIfEmpty(r)
 		return
@@ -343,9 +344,9 @@ func (f *feed) record(r *room, m *nats.Msg) {
 		return
 	}
 	switch {
-	case !r.live && len(r.waiting) == 0:
+	case !r.live && len(r.waiting) == 0 && !r.reading:
 		return
-	case !r.live:
+	case !r.live: // who comes while the head is being read waits for that head, too
 		r.tail.hold(rec)
 		return
 	case rec.Seq <= r.tail.head.Seq && rec.State.Epoch == r.tail.head.Epoch:

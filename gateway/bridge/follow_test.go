@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -386,3 +387,73 @@ func TestRecordOfAnotherRoomIsNotShown(t *testing.T) {
 		t.Errorf("got %s, want what bob said", got)
 	}
 }
+
+// late holds back what a NATS server answers while shut is locked.
+type late struct {
+	net.Conn
+	shut *sync.Mutex
+	here chan struct{} // hears of each answer that comes meanwhile; one in it is enough
+}
+
+func (c late) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if !c.shut.TryLock() {
+		select {
+		case c.here <- struct{}{}:
+		default:
+		}
+		c.shut.Lock()
+	}
+	c.shut.Unlock()
+	return n, err
+}
+
+// A follower that comes while a head is being read for one that has gone is shown what was
+// committed since, and not only when the room is compared with the log.
+func TestFollowerTakesOverTheReadOfAnother(t *testing.T) {
+	s := historytest.Start(t, 1000)
+	own(t, s)
+	var shut sync.Mutex
+	here := make(chan struct{}, 1)
+	a := open(t, s, "a", func(c *bridge.Config) {
+		c.Feeds = 1 // which takes in what arrives in order
+		c.Dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
+			if strings.HasSuffix(name, "/read") {
+				opts = append(opts, nats.SetCustomDialer(dialer(func(network, addr string) (net.Conn, error) {
+					conn, err := net.Dial(network, addr)
+					return late{conn, &shut, here}, err
+				})))
+			}
+			return s.Dial(name, opts...)
+		}
+	})
+	b := open(t, s, "b")
+	room, other := proto.MustRoom("lobby"), proto.MustRoom("attic")
+	a.follow(t, other)
+	b.say(text(room, "bob", "before"))
+
+	shut.Lock()
+	answer := sync.OnceFunc(shut.Unlock)
+	defer answer()
+	gone := make(chan error, 1)
+	a.Follow(room, a, func(_ history.Head, err error) { gone <- err })
+	<-here
+	a.Unfollow(room, a)
+	if err := <-gone; err == nil {
+		t.Fatal("the first follower is told that it follows")
+	}
+	b.say(text(room, "bob", "in between"))
+	b.say(text(other, "bob", "behind it"))
+	a.sees(t, other, 1, 1)
+	head := make(chan history.Head, 1)
+	a.Follow(room, a, func(h history.Head, _ error) { head <- h })
+	answer()
+	a.sees(t, room, (<-head).Seq+1, 2)
+	if n := metric(t, a, "repairs_total"); n != 0 {
+		t.Errorf("got %v repairs, want none", n)
+	}
+}
+
+type dialer func(network, addr string) (net.Conn, error)
+
+func (d dialer) Dial(network, addr string) (net.Conn, error) { return d(network, addr) }

@@ -148,7 +148,7 @@ func TestRoomsBeyondTheLimitAreRefused(t *testing.T) {
 				a.Follow(proto.MustRoom(room), a, func(_ history.Head, err error) { got <- err })
 				return <-got
 			}
-			for _, room := range []string{"one", "two", "three", "one"} {
+			for _, room := range []string{"one", "two.of.many", "three", "one"} {
 				if err := follow(room); err != nil {
 					t.Fatalf("%s: %v", room, err)
 				}
@@ -156,7 +156,7 @@ func TestRoomsBeyondTheLimitAreRefused(t *testing.T) {
 			if err := follow("four"); !overloaded(err) {
 				t.Errorf("a room too many: %v", err)
 			}
-			a.Unfollow(proto.MustRoom("two"), a)
+			a.Unfollow(proto.MustRoom("two.of.many"), a)
 			if err := follow("four"); err != nil {
 				t.Errorf("a room in place of one that is empty: %v", err)
 			}

@@ -54,6 +54,8 @@ func (f *feed) mended(r *room, q history.Query, page history.Page, err error) {
 	if !r.live {
 		if len(r.waiting) > 0 {
 			f.open(r)
+		} else {
+			r.tail = tail{}
 		}
 		return
 	}

@@ -38,7 +38,7 @@ func (f *feed) admit() bool {
 			return true
 		}
 		i := slices.IndexFunc(f.empty, func(r *room) bool {
-			return !r.emptied.IsZero() && !r.reading && f.rooms[r.name.String()] == r
+			return !r.emptied.IsZero() && !r.reading && f.rooms[r.name.Token()] == r
 		})
 		if i < 0 {
 			return false
