@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -68,6 +67,7 @@ type Head struct {
 	At     time.Time // of the record, in milliseconds; zero if not known
 	Closed bool
 	Why    string // of the closing, where the closing is the newest record
+	Err    error  // of Heads: the newest record is there and cannot be read, see [Unreadable]
 }
 
 // New returns a log that reads over nc and opens sealed records with keys.
@@ -105,8 +105,7 @@ func (l *Log) lastOfAny(ctx context.Context, room proto.Room) (proto.Record, boo
 	got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{room.LogSubject()}})
 	switch {
 	case errors.Is(err, errDamaged):
-		l.damaged(room)
-		return l.lastBelow(ctx, room, math.MaxUint64)
+		return l.lastIntact(ctx, room)
 	case err != nil:
 		return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
 	case len(got) == 0:
@@ -209,18 +208,14 @@ func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Hea
 		case errors.Is(err, errDamaged):
 			// The answer ends at the damaged record. Each room is asked for alone.
 			for _, room := range some {
-				r, found, err := l.lastOfAny(ctx, room)
-				if err != nil {
+				if err := l.addHead(ctx, room, heads); err != nil {
 					return nil, err
-				}
-				if found {
-					heads[room] = headOf(r)
 				}
 			}
 		case err != nil:
 			return nil, fmt.Errorf("read heads: %w", err)
 		}
-		empty := slices.DeleteFunc(slices.Clone(some), func(room proto.Room) bool { return heads[room].Seq > 0 })
+		empty := slices.DeleteFunc(slices.Clone(some), func(room proto.Room) bool { return heads[room] != Head{} })
 		if err := l.addSnapshots(ctx, empty, heads); err != nil {
 			return nil, err
 		}
@@ -248,6 +243,10 @@ func (l *Log) addHeads(ctx context.Context, rooms []proto.Room, heads map[proto.
 			}
 			if r, err := record(s); err == nil {
 				heads[r.Room] = headOf(r)
+			} else if room, err := proto.RoomOfSubject(s.subject); err == nil {
+				if err := l.addHead(ctx, room, heads); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -130,6 +130,9 @@ func (l *Log) confirmed(ctx context.Context, room proto.Room, f Fence, marker, l
 // several times and takes the newest, because each time another replica may answer.
 func (l *Log) newestIntact(ctx context.Context, room proto.Room, f Fence) (Newest, error) {
 	got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{proto.OwnSubject(room.Partition())}})
+	if errors.Is(err, errDamaged) {
+		return Newest{}, ErrFence // the marker itself; the owner must write it anew
+	}
 	if err != nil {
 		return Newest{}, err
 	}

@@ -8,14 +8,27 @@ import (
 	"roomcast/proto"
 )
 
+// ErrDamaged is returned for a snapshot that exists and cannot be read by any replica.
+var ErrDamaged = errDamaged
+
+// LostSnapshot is what holds for a room whose snapshot is damaged, if its log does not
+// tell either whether it is closed: closed means closed. A moderator can reopen it.
+func LostSnapshot() proto.Snapshot {
+	return proto.Snapshot{Closed: true, Why: "the record that says whether this room is closed is damaged; a moderator can reopen it"}
+}
+
 // Snapshot returns the room's snapshot as any replica knows it, and whether there is one.
+// For a damaged one it returns [LostSnapshot].
 func (l *Log) Snapshot(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
-	got, _, err := l.directOf(ctx, proto.StateStream, request{LastBy: room.StateSubject()})
-	if errors.Is(err, errNone) {
-		return proto.Snapshot{}, false, nil
+	got, err := l.snapshots(ctx, []string{room.StateSubject()})
+	if errors.Is(err, errDamaged) {
+		return LostSnapshot(), true, nil
 	}
 	if err != nil {
 		return proto.Snapshot{}, false, fmt.Errorf("read snapshot: %w", err)
+	}
+	if len(got) == 0 {
+		return proto.Snapshot{}, false, nil
 	}
 	s, err := proto.ParseSnapshot(got[0].data)
 	if err != nil {
@@ -24,14 +37,36 @@ func (l *Log) Snapshot(ctx context.Context, room proto.Room) (proto.Snapshot, bo
 	return s, true, nil
 }
 
+// snapshots reads the last messages of subjects. It believes that one is damaged when
+// several answers say so.
+func (l *Log) snapshots(ctx context.Context, subjects []string) (got []stored, err error) {
+	for range damageTries {
+		got, _, err = l.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
+		if !errors.Is(err, errDamaged) {
+			break
+		}
+	}
+	return got, err
+}
+
 // SnapshotBehind returns the room's snapshot, confirmed by the marker that the owner has
-// written in the stream of snapshots.
+// written in the stream of snapshots. It returns [ErrDamaged] for a damaged snapshot, and
+// [ErrFence] for a damaged marker, which the owner must write anew.
 func (l *Log) SnapshotBehind(ctx context.Context, room proto.Room, marker uint64) (proto.Snapshot, bool, error) {
 	own := proto.StateOwnSubject(room.Partition())
 	var snapshot proto.Snapshot
-	found, gone := false, goneMarker(0)
+	found, damage, gone := false, 0, goneMarker(0)
 	err := until(ctx, func() error {
 		got, upTo, err := l.directOf(ctx, proto.StateStream, request{MultiLast: []string{room.StateSubject(), own}})
+		if errors.Is(err, errDamaged) {
+			if damage++; damage < damageTries {
+				return errStale
+			}
+			if _, err := l.snapshots(ctx, []string{own}); errors.Is(err, errDamaged) {
+				return ErrFence
+			}
+			return err
+		}
 		if err != nil {
 			return err
 		}
@@ -75,6 +110,19 @@ func (l *Log) addSnapshots(ctx context.Context, rooms []proto.Room, heads map[pr
 		subjects[i] = room.StateSubject()
 	}
 	got, _, err := l.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
+	if errors.Is(err, errDamaged) {
+		// The answer ends at the damaged snapshot. Each room is asked for alone.
+		for _, room := range rooms {
+			head, err := l.emptyHead(ctx, room)
+			if err != nil {
+				return err
+			}
+			if head.Closed {
+				heads[room] = head
+			}
+		}
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("read snapshots: %w", err)
 	}

@@ -102,7 +102,7 @@ type Room struct {
 
 // closing is the act that closed a closed room.
 type closing struct {
-	seq uint64
+	seq uint64 // 0 = not known
 	at  time.Time
 	why string
 }
@@ -185,7 +185,7 @@ func (r *Room) Apply(c *Command, m Moment) Outcome {
 	case "":
 		return r.say(c, m)
 	case proto.ActClose:
-		if r.state.Closed {
+		if r.state.Closed && r.closed.seq > 0 {
 			return duplicate(r.closed.seq, r.closed.at)
 		}
 		return r.record(&proto.Event{Kind: proto.Closed, Why: c.Why}, c, m)

@@ -102,6 +102,15 @@ func (s *Service) recall(ctx context.Context, fence *stream.StateFence, r *room.
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
 	defer cancel()
 	snapshot, found, err := s.log.SnapshotBehind(ctx, to, fence.Marker())
+	if errors.Is(err, history.ErrDamaged) {
+		s.damagedSnapshot(to)
+		// An intact newest record tells what the room is, and its snapshot is written again.
+		if err = nil; !newest.Found || newest.Damaged {
+			snapshot, found = history.LostSnapshot(), true
+			r.Recall(&snapshot)
+			return nil
+		}
+	}
 	if err != nil {
 		return lost(err)
 	}
@@ -176,8 +185,11 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 		}
 		return
 	}
-	if errors.Is(r.err, history.ErrGone) {
-		p.tenure.end(fmt.Errorf("%w: %w", stream.ErrUnavailable, r.err)) // the partition is taken again
+	switch { // the partition is taken again
+	case errors.Is(r.err, history.ErrGone):
+		p.tenure.end(fmt.Errorf("%w: %w", stream.ErrUnavailable, r.err))
+	case errors.Is(r.err, stream.ErrLost): // another instance has the fence, or the marker is damaged
+		p.tenure.end(r.err)
 	}
 	if ctx.Err() == nil {
 		p.s.cfg.Log.Error("room cannot be read from the log", "room", r.to.String(), "error", r.err)
@@ -185,8 +197,8 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 	delete(p.tenure.rooms, r.to)
 	p.active.Store(int64(len(p.tenure.rooms)))
 	refusal := p.unavailable(r.err).Refusal
-	if errors.Is(r.err, proto.ErrNewerSchema) {
-		refusal = proto.Refuse(proto.Unsupported, "the room's log was %v", proto.ErrNewerSchema)
+	if why, _ := history.Unreadable(r.err); why != nil {
+		refusal = why
 	}
 	for _, c := range waiting {
 		p.s.refuse(c.msg, refusal)

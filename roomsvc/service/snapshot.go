@@ -2,10 +2,12 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
 	"roomcast/proto"
+	"roomcast/proto/history"
 	"roomcast/roomsvc/stream"
 )
 
@@ -47,9 +49,17 @@ func (s *Service) writeSnapshot(ctx context.Context, t *tenure, room proto.Room,
 		return err
 	}
 	older, _, err := s.log.SnapshotBehind(ctx, room, fence.Marker())
-	if err != nil {
+	if errors.Is(err, history.ErrDamaged) {
+		s.damagedSnapshot(room)
+	} else if err != nil {
 		return fmt.Errorf("%w: %w", stream.ErrUnavailable, lost(err))
 	}
 	snapshot.Keep(&older)
 	return fence.Write(ctx, room, snapshot)
+}
+
+// damagedSnapshot reports a snapshot that the store holds and cannot read.
+func (s *Service) damagedSnapshot(room proto.Room) {
+	s.metrics.damaged.Inc()
+	s.cfg.Log.Error("read snapshot of room: its store is damaged; restore a replica or a backup", "room", room.String(), "stream", proto.StateStream)
 }

@@ -1,0 +1,44 @@
+package history
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"roomcast/proto"
+)
+
+// lastIntact returns the newest record below those that are damaged, as any replica knows
+// it. One of those may have closed or reopened the room; its snapshot tells.
+func (l *Log) lastIntact(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
+	l.damaged(room)
+	r, found, err := l.lastBelow(ctx, room, math.MaxUint64)
+	if err != nil || !found {
+		return proto.Record{}, false, err
+	}
+	s, known, err := l.Snapshot(ctx, room)
+	if err != nil {
+		return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
+	}
+	if known && s.At.After(r.State.At) {
+		r.State.Closed = s.Closed
+	}
+	return r, true, nil
+}
+
+// addHead adds the head of a room whose newest record is damaged, or no record, or one
+// that this process cannot read.
+func (l *Log) addHead(ctx context.Context, room proto.Room, heads map[proto.Room]Head) error {
+	r, found, err := l.lastOfAny(ctx, room)
+	if why, _ := Unreadable(err); why != nil {
+		heads[room] = Head{Err: err}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read heads: %w", err)
+	}
+	if found {
+		heads[room] = headOf(r)
+	}
+	return nil
+}

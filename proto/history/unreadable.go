@@ -1,0 +1,26 @@
+package history
+
+import (
+	"errors"
+
+	"roomcast/proto"
+	"roomcast/proto/seal"
+)
+
+// Unreadable returns what a client is told if err says that this process cannot read a
+// record that the log holds, and nil otherwise. Trying again does not help: the refusal
+// has no time to retry. Everywhere reports whether other rooms are affected too, because
+// this process is too old or has other keys than the one that wrote the record.
+func Unreadable(err error) (why *proto.Refusal, everywhere bool) {
+	switch {
+	case errors.Is(err, proto.ErrNewerSchema):
+		return proto.Refuse(proto.Unsupported, "a newer version of roomcast wrote the room's log; upgrade this server"), true
+	case errors.Is(err, seal.ErrNoKey):
+		return proto.Refuse(proto.Unsupported, "the room's log is encrypted with a key that this server does not have"), true
+	case errors.Is(err, seal.ErrPlain):
+		return proto.Refuse(proto.Unsupported, "the room's log is not encrypted, and this server reads encrypted logs only"), true
+	case errors.Is(err, seal.ErrTampered), errors.Is(err, seal.ErrEnvelope):
+		return proto.Refuse(proto.Unavailable, "a record of the room was changed after it was stored; an operator must look at the log"), false
+	}
+	return nil, false
+}
