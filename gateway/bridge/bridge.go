@@ -62,8 +62,9 @@ type Delivery struct {
 	Stamp  string
 	Text   proto.Span // where the content stands in JSON
 	JSON   []byte
-	Origin string     // of a signal: the session that sent it and does not want it back
-	Gap    *proto.Gap // not nil: what comes next does not follow what came before; JSON announces it
+	Origin string         // of a signal: the session that sent it and does not want it back
+	Gap    *proto.Gap     // not nil: what comes next does not follow what came before; JSON announces it
+	Lost   *proto.Refusal // not nil: nothing more of the room comes, and this is why
 }
 
 // Say is one message or act for a room.
@@ -131,7 +132,8 @@ type Bridge struct {
 	control  *nats.Conn
 	log      *history.Log
 
-	running atomic.Bool // the connections have been made
+	running atomic.Bool            // the connections have been made
+	unread  atomic.Pointer[unread] // why the log cannot be read; nil = it can
 	secret  atomic.Pointer[[]byte]
 	waits   atomic.Pointer[error] // why the secret is not known yet
 }
@@ -174,6 +176,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group.Go(func() error { return b.watch(ctx) })
 	group.Go(func() error { b.fetchSecret(ctx); return nil })
 	group.Go(func() error { b.keepMoving(ctx); return nil })
+	group.Go(func() error { b.watchUnread(ctx); return nil })
 	group.Go(func() error { return b.serve(ctx) })
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("run bridge: %w", err)
@@ -181,7 +184,8 @@ func (b *Bridge) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready returns nil when NATS is connected, the log can be read and the secret is known.
+// Ready returns nil when NATS is connected, the secret is known and this gateway can read
+// the log.
 func (b *Bridge) Ready() error {
 	switch {
 	case !b.running.Load() || !b.feedConn.IsConnected() || !b.sayConn.IsConnected() || !b.control.IsConnected():
@@ -192,7 +196,7 @@ func (b *Bridge) Ready() error {
 		}
 		return errors.New("the secret of resume strings is not known yet; is a roomsvc running?")
 	}
-	return nil
+	return b.readable()
 }
 
 // Secret returns the key that signs resume strings, nil until it is known.

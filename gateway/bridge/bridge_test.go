@@ -104,6 +104,8 @@ func (f *follower) events(room proto.Room) []string {
 	for _, d := range f.got {
 		switch {
 		case d.Room != room:
+		case d.Lost != nil:
+			out = append(out, "lost "+d.Lost.Message)
 		case d.Gap != nil:
 			out = append(out, fmt.Sprintf("gap %d-%d %s", d.Gap.From, d.Gap.To, d.Gap.Reason))
 		case d.Seq == 0:

@@ -56,6 +56,7 @@ type room struct {
 	live      bool      // the head is known
 	reading   bool      // a read of the head or of a hole is on its way
 	opens     int       // times that reading the head has failed in a row
+	failures  int       // times that filling a hole has failed in a row, while the log could be reached
 	checks    int       // in feed.soon
 	emptied   time.Time // when the last follower left; zero = there are some
 	out, eph  *nats.Subscription
@@ -263,6 +264,9 @@ func (f *feed) readHeadsOf(ctx context.Context, rooms []*room) (heads map[proto.
 
 func (f *feed) opened(r *room, head history.Head, err error) {
 	r.reading = false
+	if err == nil {
+		err = head.Err
+	}
 	if err != nil {
 		f.b.cfg.Log.Warn("head of a room cannot be read", "room", r.name.String(), "error", err)
 		// Whoever is refused comes back and asks for more than waiting costs: a NATS that is
@@ -273,6 +277,7 @@ func (f *feed) opened(r *room, head history.Head, err error) {
 		}
 		r.opens = 0
 		r.tail.held = nil
+		f.b.cannotRead(r.name, err, f.b.rereadHead(r.name))
 		r.tell(history.Head{}, refusal(err))
 		f.leaveIfEmpty(r)
 		return
@@ -341,6 +346,10 @@ func (f *feed) record(r *room, m *nats.Msg) {
 		// will ever miss it.
 		f.b.stat.bad.Add(1)
 		f.b.cfg.Log.Warn("republished record cannot be read", "room", r.name.String(), "error", err)
+		if unreadable(err) != nil && r.live {
+			r.tail.other = true // the log tells whether members miss it
+			f.mend(r)
+		}
 		return
 	}
 	switch {

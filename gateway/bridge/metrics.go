@@ -18,6 +18,7 @@ type counters struct {
 	refused  atomic.Uint64
 	bad      atomic.Uint64
 	damaged  atomic.Uint64
+	lost     atomic.Uint64
 	checks   atomic.Uint64
 	reads    atomic.Uint64
 	shared   atomic.Uint64
@@ -53,6 +54,7 @@ var metrics = []metric{
 	counter("gaps_total", "Holes that could not be filled and were announced.", func(c *counters) *atomic.Uint64 { return &c.gaps }),
 	counter("drops_total", "Times that NATS messages were dropped because they came faster than they were taken.", func(c *counters) *atomic.Uint64 { return &c.drops }),
 	counter("bad_records_total", "Republished messages that are no records, or cannot be opened.", func(c *counters) *atomic.Uint64 { return &c.bad }),
+	counter("lost_rooms_total", "Times that the members of a room were told that this gateway cannot read it on.", func(c *counters) *atomic.Uint64 { return &c.lost }),
 	counter("damaged_records_total", "Times that a read found a record which the store cannot read, at most one a minute.", func(c *counters) *atomic.Uint64 { return &c.damaged }),
 	counter("checked_rooms_total", "Rooms whose newest record was compared with the log's.", func(c *counters) *atomic.Uint64 { return &c.checks }),
 	counter("reads_total", "Pages of history that were asked for.", func(c *counters) *atomic.Uint64 { return &c.reads }),

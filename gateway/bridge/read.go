@@ -125,6 +125,7 @@ func (b *Bridge) read(q history.Query, done func(Page, error)) {
 			if r, ok := errors.AsType[*proto.Refusal](err); !ok || r.Code != proto.Overloaded {
 				b.cfg.Log.Warn("history cannot be read", "room", q.Room.String(), "error", err)
 			}
+			b.cannotRead(q.Room, err, b.rereadPage(q))
 			err = refusal(err)
 		}
 		answer(p, err)
@@ -184,11 +185,20 @@ func refusal(err error) error {
 	switch {
 	case errors.As(err, &r):
 		return r
+	case unreadable(err) != nil:
+		return unreadable(err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrStreamNotFound):
 		return errUnavailable()
 	}
 	return proto.AsRefusal(err)
+}
+
+// unreadable returns the refusal of a log that this gateway cannot read, nil for other
+// errors.
+func unreadable(err error) *proto.Refusal {
+	why, _ := history.Unreadable(err)
+	return why
 }
 
 func errUnavailable() error {

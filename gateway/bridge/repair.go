@@ -60,10 +60,14 @@ func (f *feed) mended(r *room, q history.Query, page history.Page, err error) {
 		return
 	}
 	if err != nil {
+		if f.failed(r, q, err) {
+			return
+		}
 		f.b.cfg.Log.Warn("hole of a room cannot be filled yet", "room", r.name.String(), "error", err)
 		f.retry = append(f.retry, r)
 		return
 	}
+	r.failures = 0
 	show := func(rec proto.Record) { f.show(r, rec) }
 	if gap := page.Gap; gap != nil && (gap.Reason == proto.GapReset || gap.To > r.tail.head.Seq) {
 		f.skip(r, *gap, page)
@@ -219,6 +223,8 @@ func (f *feed) heard(name proto.Room, head history.Head) {
 		return
 	}
 	switch shown := r.tail.head; {
+	case head.Err != nil:
+		r.tail.other = true // reading tells what is wrong
 	case head.Epoch != shown.Epoch, head.Seq < shown.Seq, head.Seq == shown.Seq && r.tail.differs(head.At):
 		r.tail.other = true
 	default:

@@ -335,11 +335,16 @@ func appendNotice(b []byte, g *proto.Gap) []byte {
 	return fmt.Appendf(b, "[messages %d to %d cannot be shown any more]", g.From, g.To)
 }
 
-// retry asks again later, unless that has been tried too often. While there is no memory
-// for a page, the member waits.
+// retry asks again later, unless that has been tried too often or is of no use. While
+// there is no memory for a page, the member waits.
 func (h *Hub) retry(s seat, cu *catchup, err error) {
 	h.release(h.conn(s.id.Slot()), cu)
-	if r, ok := errors.AsType[*proto.Refusal](err); !ok || r.Code != proto.Overloaded {
+	switch r, refused := errors.AsType[*proto.Refusal](err); {
+	case refused && r.Code == proto.Overloaded:
+	case refused && !r.Temporary() && r.Code != proto.Internal:
+		h.tell(s.id, Notice{Kind: Lost, Room: h.rings[s.ring].room.name, Err: r})
+		return
+	default:
 		cu.tries++
 	}
 	if cu.tries > maxTries {

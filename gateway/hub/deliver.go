@@ -15,6 +15,8 @@ func (h *Hub) deliver(d *bridge.Delivery) {
 		return // everybody has left; or the head that follows will include it
 	}
 	switch {
+	case d.Lost != nil:
+		h.lose(rm, d.Lost)
 	case d.Gap != nil:
 		h.deliverGap(rm, d.Gap)
 	case d.Seq == 0:
@@ -158,6 +160,16 @@ func (h *Hub) tellLost(r *ring) {
 			h.tell(h.conn(m.slot).id, Notice{Kind: Lost, Room: r.room.name})
 		}
 	}
+}
+
+// lose tells all members that nothing more of the room comes.
+func (h *Hub) lose(rm *room, why error) {
+	for _, r := range rm.rings {
+		for i := 0; r != nil && i < len(r.members); i++ {
+			h.tell(h.conn(r.members[i].slot).id, Notice{Kind: Lost, Room: rm.name, Err: why})
+		}
+	}
+	h.dispatch() // now: they leave, and whoever comes next asks for the room anew
 }
 
 // push appends one frame to a ring.

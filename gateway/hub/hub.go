@@ -101,7 +101,7 @@ type Notice struct {
 	Room proto.Room
 	Head history.Head // of Joined
 	Why  string       // of Closed
-	Err  error        // of Refused
+	Err  error        // of Refused, and of Lost if trying again is of no use
 }
 
 // NoticeKind is the kind of a notice.

@@ -53,7 +53,7 @@ func (in *inbox) Deliver(d bridge.Delivery) {
 			in.missed = make(map[proto.Room]missed)
 		}
 		m := in.missed[d.Room]
-		m.reset = m.reset || d.Gap != nil || m.seq > 0 && d.Seq > 0 && d.Epoch != m.epoch
+		m.reset = m.reset || d.Gap != nil || d.Lost != nil || m.seq > 0 && d.Seq > 0 && d.Epoch != m.epoch
 		if d.Seq > 0 {
 			m.seq, m.epoch = max(m.seq, d.Seq), d.Epoch
 		}

@@ -31,7 +31,7 @@ func (ss *Sessions) Told(id loop.ID, n hub.Notice) {
 	case hub.Closed:
 		ss.roomClosed(s, n)
 	case hub.Lost:
-		ss.close(s, proto.CloseResync, "", proto.LeftServer)
+		ss.lost(s, n.Err)
 	case hub.Slow:
 		ss.tooSlow(s)
 	case hub.Blocked:
@@ -98,6 +98,15 @@ func (ss *Sessions) roomClosed(s *session, n hub.Notice) {
 	ss.hub.Leave(s.id, n.Room)
 	delete(ss.resends, joining{s.id, n.Room})
 	ss.bridge.Left(n.Room, s.who, proto.LeftServer)
+}
+
+// lost ends a session that would miss events. Err is the reason if it is known.
+func (ss *Sessions) lost(s *session, err error) {
+	why := ""
+	if err != nil {
+		why = unread(err).Message
+	}
+	ss.close(s, proto.CloseResync, why, proto.LeftServer)
 }
 
 func closedReason(why string) string {
