@@ -1,87 +1,89 @@
 package historytest
 
 import (
-	"bytes"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"testing"
 )
 
-// Crash ends the server and leaves the store as kill -9 does: without the index that a
-// clean stop writes.
-func (s *Server) Crash() {
-	s.tb.Helper()
-	s.Stop()
+// Store is the directory of a NATS server that does not run. Its methods damage what the
+// server stored there.
+type Store struct {
+	TB  testing.TB
+	Dir string
+}
+
+// Store returns the server's store, to be damaged between Stop and Restart.
+func (s *Server) Store() Store { return Store{s.tb, s.opts.StoreDir} }
+
+// Crash leaves the store as kill -9 does: without the indexes that a clean stop writes.
+func (s Store) Crash() {
+	s.TB.Helper()
 	for _, index := range s.files("*", "index.db") {
-		if err := os.Remove(index); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.tb.Fatal(err)
+		if err := os.Remove(index); err != nil {
+			s.TB.Fatal(err)
 		}
 	}
 }
 
-// Flip flips one bit behind a text that only one message of a stream contains. The server
-// does not run. A second call restores the message.
-func (s *Server) Flip(stream, text string) {
-	s.tb.Helper()
-	var file string
-	at := -1
-	for _, block := range s.files(stream, "*.blk") {
-		b, err := os.ReadFile(block)
+// Flip flips one bit of the newest message of a stream in which the pattern matches, right
+// behind the match. A second call restores the message.
+func (s Store) Flip(stream, pattern string) {
+	s.TB.Helper()
+	expr := regexp.MustCompile(pattern)
+	blocks := s.files(stream, "*.blk")
+	for i := len(blocks) - 1; i >= 0; i-- {
+		b, err := os.ReadFile(blocks[i])
 		if err != nil {
-			s.tb.Fatal(err)
+			s.TB.Fatal(err)
 		}
-		if i := bytes.Index(b, []byte(text)); i >= 0 {
-			if at >= 0 || bytes.Count(b, []byte(text)) > 1 {
-				s.tb.Fatalf("%q occurs more than once in stream %s", text, stream)
-			}
-			file, at = block, i
+		if found := expr.FindAllIndex(b, -1); len(found) > 0 {
+			s.FlipByte(blocks[i], int64(found[len(found)-1][1]))
+			return
 		}
 	}
-	if at < 0 {
-		s.tb.Fatalf("%q is not in stream %s", text, stream)
-	}
-	// The text itself stays as it is, so that a second call finds it.
-	s.FlipByte(file, int64(at+len(text)))
+	s.TB.Fatalf("%s matches nothing in stream %s", pattern, stream)
 }
 
 // FlipByte flips a bit of the byte at an offset of a file.
-func (s *Server) FlipByte(file string, at int64) {
-	s.tb.Helper()
+func (s Store) FlipByte(file string, at int64) {
+	s.TB.Helper()
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
-		s.tb.Fatal(err)
+		s.TB.Fatal(err)
 	}
 	defer f.Close()
 	var b [1]byte
 	if _, err := f.ReadAt(b[:], at); err != nil {
-		s.tb.Fatal(err)
+		s.TB.Fatal(err)
 	}
 	b[0] ^= 1
 	if _, err := f.WriteAt(b[:], at); err != nil {
-		s.tb.Fatal(err)
+		s.TB.Fatal(err)
 	}
 }
 
-// Blocks returns the files that hold the messages of a stream, the oldest first, and
-// Index its index, which exists after a clean stop.
-func (s *Server) Blocks(stream string) []string { return s.files(stream, "*.blk") }
+// Block returns the file that holds the oldest messages of a stream.
+func (s Store) Block(stream string) string { return s.file(stream, "*.blk") }
 
-// Index returns the file of a stream's index.
-func (s *Server) Index(stream string) string {
-	s.tb.Helper()
-	found := s.files(stream, "index.db")
-	if len(found) != 1 {
-		s.tb.Fatalf("stream %s has %d indexes", stream, len(found))
+// Index returns the index of a stream, which exists after a clean stop.
+func (s Store) Index(stream string) string { return s.file(stream, "index.db") }
+
+func (s Store) file(stream, pattern string) string {
+	s.TB.Helper()
+	found := s.files(stream, pattern)
+	if len(found) == 0 {
+		s.TB.Fatalf("stream %s has no %s", stream, pattern)
 	}
 	return found[0]
 }
 
-func (s *Server) files(stream, pattern string) []string {
-	s.tb.Helper()
-	found, err := filepath.Glob(filepath.Join(s.opts.StoreDir, "jetstream", "*", "streams", stream, "msgs", pattern))
+func (s Store) files(stream, pattern string) []string {
+	s.TB.Helper()
+	found, err := filepath.Glob(filepath.Join(s.Dir, "jetstream", "*", "streams", stream, "msgs", pattern))
 	if err != nil {
-		s.tb.Fatal(err)
+		s.TB.Fatal(err)
 	}
 	return found
 }

@@ -1,0 +1,231 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+	"roomcast/proto/history/historytest"
+)
+
+// wreck is a NATS server with a service whose store a test damages while both are down.
+type wreck struct {
+	t    *testing.T
+	dir  string
+	srv  *server.Server
+	nc   *nats.Conn
+	stop func()
+}
+
+func newWreck(t *testing.T) *wreck {
+	w := &wreck{t: t, dir: t.TempDir()}
+	w.start()
+	return w
+}
+
+func (w *wreck) start() {
+	w.t.Helper()
+	w.srv = startNATS(w.t, true, func(o *server.Options) { o.StoreDir = w.dir })
+	w.nc = connect(w.t, w.srv)
+	_, w.stop = startService(w.t, w.srv)
+}
+
+// damaged ends both, has the store damaged and starts both again.
+func (w *wreck) damaged(crash bool, do func(s historytest.Store)) {
+	w.t.Helper()
+	w.stop()
+	w.srv.Shutdown()
+	w.srv.WaitForShutdown()
+	store := historytest.Store{TB: w.t, Dir: w.dir}
+	if crash {
+		store.Crash()
+	}
+	do(store)
+	w.start()
+}
+
+// say says something, as often as it takes until the partition is owned.
+func (w *wreck) say(room, key, text string) proto.Reply {
+	w.t.Helper()
+	return w.ask(message(room, "ann", key, text))
+}
+
+func (w *wreck) act(room string, act proto.Act, key string) proto.Reply {
+	w.t.Helper()
+	m := message(room, "ann", key, "")
+	m.Header.Set(proto.HeaderKind, string(act))
+	return w.ask(m)
+}
+
+func (w *wreck) ask(m *nats.Msg) (r proto.Reply) {
+	w.t.Helper()
+	wait(w.t, "an answer", func() bool {
+		got, err := w.nc.RequestMsg(m, time.Second)
+		if err != nil {
+			return false
+		}
+		if r, err = proto.ParseReply(got.Data); err != nil {
+			w.t.Fatal(err)
+		}
+		return r.Refusal == nil || !r.Refusal.Temporary()
+	})
+	return r
+}
+
+func (w *wreck) read(q history.Query) history.Page {
+	w.t.Helper()
+	p, err := history.New(w.nc, nil).Read(w.t.Context(), q)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+func (w *wreck) fill(room string, n int) {
+	w.t.Helper()
+	for i := range n {
+		if r := w.say(room, fmt.Sprintf("k%d", i+1), fmt.Sprintf("message %d", i+1)); r.Seq != uint64(i+1) {
+			w.t.Fatalf("got %+v, want seq %d", r, i+1)
+		}
+	}
+}
+
+// A room whose newest record is damaged goes on behind those that can be read, in a new
+// epoch. A key of a record that can be read is still recognised.
+func TestRoomWhoseNewestRecordIsDamaged(t *testing.T) {
+	w := newWreck(t)
+	w.fill("lobby", 20)
+	w.fill("hall", 3)
+	lobby := proto.MustRoom("lobby")
+	old := w.read(history.Query{Room: lobby}).Head.Epoch
+	w.damaged(false, func(s historytest.Store) { s.Flip(proto.StreamName, `"text":"message 20`) })
+
+	if p := w.read(history.Query{Room: lobby, HasSince: true}); len(p.Records) != 19 || p.Head.Seq != 19 {
+		t.Errorf("got %d records and head %+v, want 19", len(p.Records), p.Head)
+	}
+	if p := w.read(history.Query{Room: lobby, HasSince: true, Since: 20, Epoch: old}); p.Gap == nil || p.Gap.Reason != proto.GapReset || len(p.Records) != 19 {
+		t.Errorf("whoever saw message 20 got gap %+v and %d records, want a reset and 19", p.Gap, len(p.Records))
+	}
+	if r := w.say("lobby", "k19", "message 19"); r.Seq != 19 || !r.Duplicate {
+		t.Errorf("key of message 19: got %+v", r)
+	}
+	if r := w.say("lobby", "k20", "message 20"); r.Seq != 20 || r.Duplicate {
+		t.Errorf("key of the damaged message: got %+v, want it stored again", r)
+	}
+	if r := w.say("lobby", "k21", "message 21"); r.Seq != 21 {
+		t.Errorf("got %+v, want seq 21", r)
+	}
+	p := w.read(history.Query{Room: lobby, HasSince: true, Since: 20, Epoch: old})
+	if p.Gap == nil || p.Gap.Reason != proto.GapReset || p.Gap.Epoch == old || len(p.Records) != 21 {
+		t.Errorf("whoever saw the old message 20 got gap %+v and %d records, want a reset and 21", p.Gap, len(p.Records))
+	}
+	if r := w.say("hall", "k3", "message 3"); r.Seq != 3 || !r.Duplicate {
+		t.Errorf("another room: got %+v", r)
+	}
+}
+
+// Closed means closed, whatever one damaged record takes away.
+func TestRoomWhoseClosingIsDamaged(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		first, second string // patterns in the log and in the snapshots; "" = nothing is damaged
+		crash         bool
+		closed        bool
+	}{
+		{"closing", `"kind":"closed","from":\{"id":"ann"\}`, "", false, true},
+		{"closing, crash", `"kind":"closed","from":\{"id":"ann"\}`, "", true, true},
+		{"snapshot", "", `"closed":`, false, true},
+		{"snapshot, crash", "", `"closed":`, true, true},
+		{"closing and snapshot", `"kind":"closed","from":\{"id":"ann"\}`, `"closed":`, false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWreck(t)
+			w.fill("lobby", 3)
+			w.fill("open", 3)
+			if r := w.act("lobby", proto.ActClose, "c"); r.Seq != 4 {
+				t.Fatalf("got %+v", r)
+			}
+			w.damaged(test.crash, func(s historytest.Store) {
+				if test.first != "" {
+					s.Flip(proto.StreamName, test.first)
+				}
+				if test.second != "" {
+					s.Flip(proto.StateStream, test.second)
+				}
+			})
+			lobby, open := proto.MustRoom("lobby"), proto.MustRoom("open")
+			heads, err := history.New(w.nc, nil).Heads(t.Context(), []proto.Room{lobby, open})
+			if err != nil || heads[lobby].Closed != test.closed || heads[open].Closed {
+				t.Errorf("heads: got %+v, %v", heads, err)
+			}
+			if p := w.read(history.Query{Room: lobby, HasSince: true}); p.Head.Closed != test.closed || len(p.Records) < 3 {
+				t.Errorf("read: got %+v and %d records", p.Head, len(p.Records))
+			}
+			if r := w.say("lobby", "", "hi"); r.Refusal == nil || r.Refusal.Code != proto.RoomClosed {
+				t.Errorf("say: got %+v, want room_closed", r)
+			}
+			if r := w.say("open", "k4", "message 4"); r.Seq != 4 {
+				t.Errorf("another room: got %+v", r)
+			}
+			if r := w.act("lobby", proto.ActReopen, "r"); r.Seq < 4 {
+				t.Errorf("reopen: got %+v", r)
+			}
+			if r := w.say("lobby", "k9", "hi"); r.Seq < 5 {
+				t.Errorf("say: got %+v", r)
+			}
+			w.damaged(false, func(historytest.Store) {})
+			if r := w.say("lobby", "k9", "hi"); r.Seq < 5 || !r.Duplicate {
+				t.Errorf("say after another restart: got %+v", r)
+			}
+		})
+	}
+}
+
+// A partition whose newest marker is damaged is taken all the same, and so are those of
+// the snapshots.
+func TestDamagedMarker(t *testing.T) {
+	w := newWreck(t)
+	w.fill("lobby", 3)
+	if r := w.act("lobby", proto.ActClose, "c"); r.Seq != 4 {
+		t.Fatalf("got %+v", r)
+	}
+	p := proto.MustRoom("lobby").Partition()
+	w.damaged(false, func(s historytest.Store) {
+		s.Flip(proto.StreamName, strings.ReplaceAll(proto.OwnSubject(p), ".", `\.`)+`[^0-9]`)
+		s.Flip(proto.StateStream, strings.ReplaceAll(proto.StateOwnSubject(p), ".", `\.`)+`[^0-9.]`)
+	})
+	if r := w.act("lobby", proto.ActReopen, "r"); r.Seq != 5 {
+		t.Errorf("reopen: got %+v, want seq 5", r)
+	}
+	if r := w.say("lobby", "k6", "hi"); r.Seq != 6 {
+		t.Errorf("say: got %+v, want seq 6", r)
+	}
+}
+
+// A damaged secret stops the service, which says what to do.
+func TestDamagedSecret(t *testing.T) {
+	w := newWreck(t)
+	w.stop()
+	w.srv.Shutdown()
+	w.srv.WaitForShutdown()
+	historytest.Store{TB: t, Dir: w.dir}.Flip("KV_"+proto.SecretBucket, proto.SecretKey)
+	w.srv = startNATS(t, true, func(o *server.Options) { o.StoreDir = w.dir })
+	cfg := DefaultConfig()
+	cfg.Dial = dialer(w.srv)
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := s.Run(ctx); err == nil || !strings.Contains(err.Error(), "nats kv del") || ctx.Err() != nil {
+		t.Errorf("got %v, want an error that says what to do", err)
+	}
+}
