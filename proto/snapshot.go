@@ -23,6 +23,14 @@ type Snapshot struct {
 	other map[string]json.RawMessage
 }
 
+// Behind reports whether the snapshot covers an act that came after r, a record of the room.
+func (s *Snapshot) Behind(r *Record) bool {
+	if s.Epoch == r.State.Epoch {
+		return s.Seq > r.Seq
+	}
+	return s.At.After(r.State.At)
+}
+
 // Keep takes over from older what a newer version wrote there.
 func (s *Snapshot) Keep(older *Snapshot) { s.other = older.other }
 

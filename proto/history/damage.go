@@ -16,11 +16,11 @@ func (l *Log) lastIntact(ctx context.Context, room proto.Room) (proto.Record, bo
 	if err != nil || !found {
 		return proto.Record{}, false, err
 	}
-	s, known, err := l.Snapshot(ctx, room)
+	s, known, err := l.snapshotOrLost(ctx, room)
 	if err != nil {
 		return proto.Record{}, false, fmt.Errorf("read last record: %w", err)
 	}
-	if known && s.At.After(r.State.At) {
+	if known && (s.At.IsZero() || s.Behind(&r)) {
 		r.State.Closed = s.Closed
 	}
 	return r, true, nil

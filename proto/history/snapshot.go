@@ -18,12 +18,9 @@ func LostSnapshot() proto.Snapshot {
 }
 
 // Snapshot returns the room's snapshot as any replica knows it, and whether there is one.
-// For a damaged one it returns [LostSnapshot].
+// It returns [ErrDamaged] for a damaged one.
 func (l *Log) Snapshot(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
 	got, err := l.snapshots(ctx, []string{room.StateSubject()})
-	if errors.Is(err, errDamaged) {
-		return LostSnapshot(), true, nil
-	}
 	if err != nil {
 		return proto.Snapshot{}, false, fmt.Errorf("read snapshot: %w", err)
 	}
@@ -35,6 +32,16 @@ func (l *Log) Snapshot(ctx context.Context, room proto.Room) (proto.Snapshot, bo
 		return proto.Snapshot{}, false, fmt.Errorf("read snapshot: %w", err)
 	}
 	return s, true, nil
+}
+
+// snapshotOrLost is Snapshot for readers that the log does not tell whether the room is
+// closed.
+func (l *Log) snapshotOrLost(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
+	s, found, err := l.Snapshot(ctx, room)
+	if errors.Is(err, ErrDamaged) {
+		return LostSnapshot(), true, nil
+	}
+	return s, found, err
 }
 
 // snapshots reads the last messages of subjects. It believes that one is damaged when
@@ -93,7 +100,7 @@ func (l *Log) SnapshotBehind(ctx context.Context, room proto.Room, marker uint64
 
 // emptyHead returns the head of a room without records: only whether it is closed.
 func (l *Log) emptyHead(ctx context.Context, room proto.Room) (Head, error) {
-	s, found, err := l.Snapshot(ctx, room)
+	s, found, err := l.snapshotOrLost(ctx, room)
 	if err != nil || !found || !s.Closed {
 		return Head{}, err
 	}

@@ -40,7 +40,7 @@ func (s *Service) openSecret(ctx context.Context) error {
 	}
 	entry, err := kv.Get(ctx, proto.SecretKey)
 	if err != nil { // also ErrKeyNotFound, from a replica that is behind
-		return fmt.Errorf("read key %s: %w", proto.SecretKey, err)
+		return fmt.Errorf("read key %s: %w; if its store is damaged, restore a replica, or remove the bucket with: nats kv del %s", proto.SecretKey, err, proto.SecretBucket)
 	}
 	if len(entry.Value()) < 32 {
 		return fmt.Errorf("read key %s: it has %d bytes, not 32; remove it with: nats kv del %s %s",

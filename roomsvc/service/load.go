@@ -104,19 +104,18 @@ func (s *Service) recall(ctx context.Context, fence *stream.StateFence, r *room.
 	snapshot, found, err := s.log.SnapshotBehind(ctx, to, fence.Marker())
 	if errors.Is(err, history.ErrDamaged) {
 		s.damagedSnapshot(to)
-		// An intact newest record tells what the room is, and its snapshot is written again.
-		if err = nil; !newest.Found || newest.Damaged {
-			snapshot, found = history.LostSnapshot(), true
+		if !newest.Found || newest.Damaged { // the log does not tell whether the room is closed
+			snapshot = history.LostSnapshot()
 			r.Recall(&snapshot)
-			return nil
 		}
+		return nil
 	}
 	if err != nil {
 		return lost(err)
 	}
 	mine := r.Snapshot()
 	switch {
-	case found && (!newest.Found || snapshot.At.After(newest.Record.State.At)):
+	case found && (!newest.Found || snapshot.Behind(&newest.Record)):
 		r.Recall(&snapshot)
 	case mine.Seq > 0 && (!found || snapshot.Epoch != mine.Epoch || snapshot.Seq < mine.Seq):
 		mine.Keep(&snapshot)
