@@ -2,13 +2,14 @@
 # usage: scripts/check.sh
 #
 # Every check there is, on a clean machine with Go: format, vet, staticcheck, shellcheck,
-# the JavaScript tests, fuzzers, a minute of torture, and all Go tests with the race
+# the JavaScript tests, fuzzers, torture, and all Go tests with the race
 # detector, in a browser too. As root it installs what is missing (Debian), otherwise it
 # says what is. FUZZTIME=60s is for the fuzzers of what clients send, the frame reader and
-# the command parser (the others take 10s), TORTURE=60s for the torture.
+# the command parser (the others take 10s), TORTURE=40s for each of three
+# runs of the torture.
 set -eu
 cd "$(dirname "$0")/.."
-: "${FUZZTIME:=60s}" "${TORTURE:=60s}"
+: "${FUZZTIME:=60s}" "${TORTURE:=40s}"
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -29,6 +30,7 @@ need nginx nginx-light
 need haproxy haproxy
 need apache2 apache2
 need caddy caddy
+need mkfs.ext4 e2fsprogs
 need gcc gcc # for the race detector
 if [ -n "$missing" ]; then
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
@@ -102,8 +104,15 @@ else
 fi
 
 # The same faults every time, so that what fails is the change; long runs draw their own.
-step "torture, $TORTURE"
-go run ./scripts/torture -for "$TORTURE" -seed 1
+# With a sync interval records are committed one by one, otherwise in batches.
+step "torture, three times $TORTURE"
+torture() { # flags
+    echo "torture $*"
+    go run ./scripts/torture -for "$TORTURE" -seed 1 "$@"
+}
+torture -mode single -sync always
+torture -mode single -sync 2m
+torture -mode cluster
 
 step 'go test -race ./...'
 # One package after the other: many of them start processes and watch the clock.

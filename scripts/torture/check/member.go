@@ -94,10 +94,10 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 	if e.From != nil {
 		from = *e.From
 	}
-	if from > m.have+1 && !l.lacks(m.have+1, from-1) {
+	if from > m.have+1 && !c.lacked(l, m.have+1, from-1, e.T) {
 		r.add(Skip, "%s is told that %s has lost %d to %d, after %d", e.Client, e.Room, from, e.Seq, m.have)
 	}
-	if !l.lacks(max(from, m.have+1), e.Seq) && !c.lossAfter(e.T, history.LossEnd) {
+	if !c.lacked(l, max(from, m.have+1), e.Seq, e.T) {
 		r.add(Skip, "%s is told that %s has lost %d to %d (%s), but the log has them", e.Client, e.Room, from, e.Seq, e.Why)
 	}
 	if !c.lossBetween(0, e.T, history.LossHole, history.LossStart, history.LossAll) {
@@ -143,7 +143,7 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 		r.add(repeated, "%s is shown %d of %s twice", e.Client, e.Seq, e.Room)
 	case e.Seq < due:
 		r.add(misplaced, "%s is shown %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
-	case m.replay && l.lacks(due, e.Seq-1): // a reset replays from the oldest record
+	case m.replay && c.lacked(l, due, e.Seq-1, e.T): // a reset replays from the oldest record
 	default:
 		r.add(missing, "%s is shown %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
 	}

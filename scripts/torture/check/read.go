@@ -130,7 +130,7 @@ func (c *checker) endOfPage(p *page) {
 // mayLack reports whether a reader at t need not have been given the events from to to.
 func (c *checker) mayLack(l *log, from, to uint64, t int64) bool {
 	any := []history.Loss{history.LossEnd, history.LossAll, history.LossHole, history.LossStart}
-	return l.lacks(from, to) && c.lossBetween(0, t, any...) || c.lossBetween(0, t, history.LossEnd, history.LossAll, history.LossShown)
+	return c.lacked(l, from, to, t) && c.lossBetween(0, t, any...) || c.lossBetween(0, t, history.LossEnd, history.LossAll, history.LossShown)
 }
 
 // count holds the number of members that a client was told against those that are in the room.

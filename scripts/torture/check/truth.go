@@ -72,6 +72,12 @@ func (l *log) lacks(from, to uint64) bool {
 	return true
 }
 
+// lacked reports whether the log may have had none of the events from to to at time t: it has
+// none now, or a fault has replaced them since.
+func (c *checker) lacked(l *log, from, to uint64, t int64) bool {
+	return l.lacks(from, to) || c.lossAfter(t, history.LossEnd, history.LossAll)
+}
+
 // later reports whether epoch a follows epoch b in the log.
 func (l *log) later(a, b string) bool {
 	return a != "" && b != "" && slices.Index(l.epochs, a) > slices.Index(l.epochs, b) && slices.Contains(l.epochs, b)
