@@ -24,17 +24,19 @@ type member struct {
 	rooms []proto.Room
 	said  []proto.Room // of rooms, those in which it speaks
 
+	record *recorder      // made with the first connection
 	client *client.Client // static after enter; a visitor makes a new one for every visit
 
 	mu   sync.Mutex // guards what follows
 	have map[proto.Room]uint64
-	conn net.Conn // the newest
+	at   map[proto.Room]time.Time // of the event that have names
+	conn net.Conn                 // the newest
 
 	isSlow atomic.Bool
 }
 
 func (r *run) newMember(name string, rooms []proto.Room) *member {
-	return &member{run: r, name: name, rooms: rooms, have: map[proto.Room]uint64{}}
+	return &member{run: r, name: name, rooms: rooms, have: map[proto.Room]uint64{}, at: map[proto.Room]time.Time{}}
 }
 
 // enter makes member i, who follows two thirds of the rooms.
@@ -65,12 +67,15 @@ func (r *run) enter(ctx context.Context, i int) (*member, error) {
 }
 
 func (m *member) dial(ctx context.Context, resume string) (*client.Client, error) {
-	record := newRecorder(m.run.history, m.name)
+	if m.record == nil {
+		m.record = newRecorder(m.run.history, m.name)
+	}
+	m.record.renew()
 	return client.Dial(ctx, client.Config{
 		URLs: m.run.rig.Gateways(), Name: m.name, Resume: resume,
 		MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
 		Quiet: 2 * time.Second, Patience: 8 * time.Second, Buffer: 1 << 20,
-		Trace: record.trace(), NetDial: m.netDial,
+		Trace: m.record.trace(), NetDial: m.netDial,
 	})
 }
 
@@ -131,12 +136,23 @@ func (m *member) take(ctx context.Context, c *client.Client) error {
 		case n.Refused != nil:
 			m.run.history.Add(history.Entry{Op: history.Left, Client: m.name, Room: n.Room.String(), Why: string(n.Refused.Code)})
 			return n.Refused
+		case n.Gap != nil && n.Gap.Reason == proto.GapReset:
+			m.mu.Lock()
+			m.have[n.Room] = 0
+			m.mu.Unlock()
 		case n.Event != nil:
 			m.mu.Lock()
-			m.have[n.Room] = n.Event.Seq
+			m.have[n.Room], m.at[n.Room] = n.Event.Seq, n.Event.At
 			m.mu.Unlock()
 		}
 	}
+}
+
+// position returns where the member resumes a room that it has left.
+func (m *member) position(room proto.Room) proto.From {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return proto.From{HasSince: true, Since: m.have[room], Epoch: m.record.epoch(room.String()), At: m.at[room]}
 }
 
 func (m *member) seen(room proto.Room) uint64 {
@@ -215,7 +231,7 @@ func (m *member) visit(ctx context.Context) {
 		}
 		resume = c.Hello().Resume
 		// The first visit begins with the whole log, a later one where the last ended.
-		_, err = c.Join(ctx, m.run.gavel, proto.From{HasSince: true, Since: m.seen(m.run.gavel)})
+		_, err = c.Join(ctx, m.run.gavel, m.position(m.run.gavel))
 		if err == nil {
 			err = m.take(ctx, c)
 		}

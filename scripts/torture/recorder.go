@@ -138,3 +138,18 @@ func record(e *history.Entry, op history.Op, event *proto.Event) {
 	e.Op, e.Seq, e.Kind, e.Sender = op, event.Seq, string(event.Kind), event.From.ID
 	e.Key, e.Body, e.At = history.KeyOf(text), history.Sum(text), event.At.UnixMilli()
 }
+
+// renew begins with a client that numbers its commands from 1 again.
+func (r *recorder) renew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.joins)
+	clear(r.leaves)
+}
+
+// epoch returns the epoch of the room that the client was told last.
+func (r *recorder) epoch(room string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.epochs[room]
+}

@@ -132,7 +132,7 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 	case m.due:
 		r.add(Epoch, "%s is shown %d of %s in epoch %s without having been told of a reset", e.Client, e.Seq, e.Room, e.Epoch)
 		m.due = false
-	case ok && truth.key == e.Key && l.later(truth.epoch, m.epoch):
+	case ok && truth.key == e.Key && truth.at == e.At && l.later(truth.epoch, m.epoch):
 		r.add(Epoch, "%s is shown %d of %s, which belongs to epoch %s, and knows only %s", e.Client, e.Seq, e.Room, truth.epoch, m.epoch)
 		m.epoch = truth.epoch
 	}
