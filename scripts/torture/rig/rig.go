@@ -10,6 +10,7 @@
 package rig
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -225,31 +226,47 @@ func (r *Rig) add(role fault.Role, args func(*Process) []string) error {
 	return nil
 }
 
-// shipped is the configuration NATS is shipped with: users and what each may do, the
-// mapping by partition. The rig runs on it, so that a right that is missing shows.
-const shipped = "scripts/nats.conf"
+// shipped and shippedCluster are the configuration NATS is shipped with: users and what each
+// may do, the mapping by partition, when a route counts as dead. The rig runs on it, so that
+// a right or a setting that is missing shows.
+const (
+	shipped        = "nats.conf"
+	shippedCluster = "nats-cluster.conf"
+	shippedRoutes  = "0.0.0.0:6222" // where a server of the cluster listens for the others
+)
 
 // natsConfig writes a server's configuration: the shipped one, with the rig's addresses.
 func (r *Rig) natsConfig(p *Process, routes []string) error {
-	b, err := os.ReadFile(filepath.Join(r.root, shipped))
-	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(r.cfg.Dir, "shipped.conf"), b, 0o600); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
+	base := shipped
+	for _, name := range []string{shipped, shippedCluster} {
+		b, err := os.ReadFile(filepath.Join(r.root, "scripts", name))
+		if err != nil {
+			return fmt.Errorf("read configuration: %w", err)
+		}
+		if name == shippedCluster {
+			if len(routes) < 2 {
+				break
+			}
+			if !bytes.Contains(b, []byte(shippedRoutes)) {
+				return fmt.Errorf("read configuration: %s does not listen at %s", name, shippedRoutes)
+			}
+			b = bytes.ReplaceAll(b, []byte(shippedRoutes), []byte(strconv.Quote(p.route)))
+			name = p.Name + "-" + name
+			base = name
+		}
+		if err := os.WriteFile(filepath.Join(r.cfg.Dir, name), b, 0o600); err != nil {
+			return fmt.Errorf("write configuration: %w", err)
+		}
 	}
 	var own strings.Builder
-	fmt.Fprintf(&own, "include shipped.conf\nlisten: %q\nhttp: %q\n", p.public, p.ops)
+	fmt.Fprintf(&own, "include %s\nlisten: %q\nhttp: %q\n", base, p.public, p.ops)
 	fmt.Fprintf(&own, "jetstream { store_dir: %q, sync_interval: %s }\n", p.data, r.cfg.Sync)
 	fmt.Fprintf(&own, "lame_duck_duration: 30s\nlame_duck_grace_period: 1s\n")
-	if len(routes) > 1 {
-		fmt.Fprintf(&own, "cluster { name: roomcast, listen: %q, authorization { user: route, password: %s }, routes: [%s] }\n",
-			p.route, Token, strings.Join(routes, ", "))
-	}
 	path := filepath.Join(r.cfg.Dir, p.Name+".conf")
 	p.args = []string{"-c", path}
 	p.env = []string{"NATS_SERVER_NAME=" + p.Name, "NATS_GATEWAY_PASSWORD=" + Token,
-		"NATS_ROOMSVC_PASSWORD=" + Token, "NATS_OPERATOR_PASSWORD=" + Token, "NATS_ADMIN_PASSWORD=" + Token}
+		"NATS_ROOMSVC_PASSWORD=" + Token, "NATS_OPERATOR_PASSWORD=" + Token, "NATS_ADMIN_PASSWORD=" + Token,
+		"NATS_ROUTE_PASSWORD=" + Token, "NATS_ROUTES=[" + strings.Join(routes, ", ") + "]"}
 	if err := os.WriteFile(path, []byte(own.String()), 0o600); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
