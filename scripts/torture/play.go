@@ -92,7 +92,7 @@ func (c config) wants(k fault.Kind) bool {
 	case "none":
 		return false
 	case "", "usual":
-		return !slices.Contains(fault.Unusual, k)
+		return fault.Usually(k)
 	}
 	return c.faults == "all" || strings.Contains(c.faults, string(k))
 }

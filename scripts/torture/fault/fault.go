@@ -58,8 +58,15 @@ type Step struct {
 	Pick   uint64 // a random number for what else is to be chosen
 }
 
-// Unusual are the kinds that a run does only if it is asked for them.
-var Unusual = []Kind{Restore, Power, Flip, Trim, Purge, Edit, Clock, Slow}
+// usual reports whether a run does a fault without being asked for it. A build of programs
+// whose clock can be wrong takes minutes. Readers of one damaged replica among several are
+// told of a loss that the others could make good.
+func (s Shape) usual(c Choice) bool {
+	return Usually(c.Kind) && (c.Kind != Flip || s.Processes[NATS] < 2)
+}
+
+// Usually reports whether a run may do a kind of fault without being asked for it.
+func Usually(k Kind) bool { return k != Clock }
 
 // Process names the process that the step hits, as the rig does.
 func (s Step) Process() string { return fmt.Sprintf("%s%d", s.Role, s.Target+1) }
@@ -147,8 +154,8 @@ func (s Shape) Loss(k Kind) history.Loss {
 
 // Select returns the possible choices that only names: a comma-separated list of kinds such
 // as "kill", of kinds with a role such as "kill nats", or of kinds with one process such as
-// "kill nats2". "all" names every choice, and nothing or "usual" every choice but those of
-// [Unusual]. A name that fits no choice is an error.
+// "kill nats2". "all" names every choice, and nothing or "usual" those that a run does without
+// being asked. A name that fits no choice is an error.
 func (s Shape) Select(only string) ([]Choice, error) {
 	var all []Choice
 	for _, r := range []Role{Gateway, Service, NATS, Client} {
@@ -160,7 +167,7 @@ func (s Shape) Select(only string) ([]Choice, error) {
 	case "all":
 		return all, nil
 	case "", "usual":
-		return slices.DeleteFunc(all, func(c Choice) bool { return slices.Contains(Unusual, c.Kind) }), nil
+		return slices.DeleteFunc(all, func(c Choice) bool { return !s.usual(c) }), nil
 	}
 	var kept []Choice
 	for name := range strings.SplitSeq(only, ",") {

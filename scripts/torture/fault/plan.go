@@ -35,8 +35,11 @@ func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) [
 		c := deck[0]
 		deck = deck[1:]
 		step := Step{At: at, Kind: c.Kind, Role: c.Role, Target: r.IntN(s.Processes[c.Role]), Pick: r.Uint64()}
-		if c.Only > 0 {
+		switch {
+		case c.Only > 0:
 			step.Target = c.Only - 1
+		case c.Kind == Flip:
+			step.Target = int(seed % uint64(s.Processes[c.Role])) // the other copies are to stay intact
 		}
 		step.For = lasting(r, step.Kind, longest)
 		if hold > 0 {
@@ -58,8 +61,12 @@ func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) [
 func lasting(r *rand.Rand, k Kind, longest time.Duration) time.Duration {
 	least := 500 * time.Millisecond
 	switch k {
-	case Kill, Term, Outage, Flip, Restore, Power:
+	case Kill, Term, Outage, Flip, Power:
 		longest = min(longest, 5*time.Second)
+	case Restore:
+		// What the standalone form knows of its log's end, after it was killed itself, is up to a
+		// second old.
+		least, longest = 2*time.Second, 5*time.Second
 	case Slow, Clock:
 		least, longest = 5*time.Second, 15*time.Second
 	case Split:
