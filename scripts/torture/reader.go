@@ -54,7 +54,8 @@ func (r *run) writeTruth(ctx context.Context) error {
 	return nil
 }
 
-// readStream reads with nothing of ours in between.
+// readStream reads with nothing of ours in between. The server that serves a consumer may hold
+// a copy that is behind: the whole log is one that ends with the leader's newest record.
 func (r *run) readStream(ctx context.Context) error {
 	nc, err := nats.Connect(strings.Join(r.rig.Servers(), ","))
 	if err != nil {
@@ -65,30 +66,56 @@ func (r *run) readStream(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	consumer, err := js.OrderedConsumer(ctx, proto.StreamName, jetstream.OrderedConsumerConfig{FilterSubjects: []string{proto.SubjectAnyLog}})
+	stream, err := js.Stream(ctx, proto.StreamName)
 	if err != nil {
 		return err
+	}
+	newest, err := stream.GetLastMsgForSubject(ctx, proto.SubjectAnyLog)
+	if err != nil {
+		return err
+	}
+	for try := 1; ; try++ {
+		records, last, err := readRecords(ctx, js)
+		if err != nil {
+			return err
+		}
+		if last >= newest.Sequence {
+			epochs := map[proto.Room]string{}
+			for _, record := range records {
+				if _, err := r.writeEvent(record, epochs); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		fmt.Printf("torture: the log ends with %d on its leader and with %d on a copy, try %d\n", newest.Sequence, last, try)
+		sleep(ctx, time.Second)
+	}
+}
+
+// readRecords returns the records that one server has, and the stream sequence of the last.
+func readRecords(ctx context.Context, js jetstream.JetStream) (records [][]byte, last uint64, err error) {
+	consumer, err := js.OrderedConsumer(ctx, proto.StreamName, jetstream.OrderedConsumerConfig{FilterSubjects: []string{proto.SubjectAnyLog}})
+	if err != nil {
+		return nil, 0, err
 	}
 	messages, err := consumer.Messages()
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	defer messages.Stop()
-	epochs := map[proto.Room]string{}
 	for {
 		msg, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return err
-		}
-		if _, err := r.writeEvent(msg.Data(), epochs); err != nil {
-			return err
+			return nil, 0, err
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
+		records, last = append(records, msg.Data()), meta.Sequence.Stream
 		if meta.NumPending == 0 {
-			return nil
+			return records, last, nil
 		}
 	}
 }

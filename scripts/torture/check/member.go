@@ -83,7 +83,8 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 			r.add(Epoch, "%s is told of a reset of %s, although no fault took anything", e.Client, e.Room)
 		case m.reset > 0 && e.Epoch == m.epoch && !m.due && !c.lossBetween(m.reset, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
 			r.add(Epoch, "%s is told a second time of a reset of %s to epoch %s", e.Client, e.Room, e.Epoch)
-		case e.Epoch == "" && l.epoch() != "" && !c.lossBetween(0, e.T, history.LossAll) && !c.lossAfter(e.T, history.LossEnd, history.LossAll, history.LossShown):
+		case e.Epoch == "" && l.begins[l.epoch()] > 1 && !c.lossAfter(e.T, history.LossEnd, history.LossAll, history.LossShown):
+			// A room that has lost all its records has no epoch until something is said.
 			r.add(Epoch, "%s is told of a reset of %s without its epoch", e.Client, e.Room)
 		}
 		m.have, m.began, m.replay, m.due, m.fresh = 0, true, true, false, false
