@@ -45,7 +45,7 @@ func TestFromOneReplicaToThree(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Meanwhile the instance that does not know goes on.
-	wait(t, "an ack", func() bool { return say(t, nc, "lobby", "u", "2", "hi").Refusal == nil })
+	askUntil(t, nc, message("lobby", "u", "2", "hi"), func(r proto.Reply) bool { return r.Refusal == nil })
 	stop()
 
 	a, _ := startService(t, servers[0], with(3))
