@@ -198,7 +198,9 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step, members []*member
 	failed := make(chan error, len(plan))
 	var doing sync.WaitGroup
 	for i, step := range plan {
-		sleep(ctx, step.At-time.Since(begin))
+		if sleep(ctx, step.At-time.Since(begin)); ctx.Err() != nil {
+			break
+		}
 		if r.apart && step.Kind == fault.Split {
 			if err := r.rig.Apart(ctx, step.Target); err != nil {
 				failed <- err
