@@ -221,7 +221,8 @@ func restore(ctx context.Context, list []*Process, after time.Duration) error {
 	sleep(ctx, after)
 	kill(list)
 	for _, p := range list {
-		err = errors.Join(err, copyLog(p.store(), p.log+".d"))
+		// Synced, or a power loss would take what the server never wrote itself.
+		err = errors.Join(err, copyLog(p.store(), p.log+".d"), p.syncDisk())
 	}
 	return err
 }
@@ -279,7 +280,7 @@ func (p *Process) flip(pick uint64) error {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		return fmt.Errorf("flip a byte of %s: %w", p.Name, err)
 	}
-	return nil
+	return p.syncDisk()
 }
 
 // number returns the number of a block file.
