@@ -116,6 +116,7 @@ func Check(entries iter.Seq2[history.Entry, error]) (*Report, error) {
 		texts:   map[seat]*text{},
 		pages:   map[string]*page{},
 		known:   map[string]map[string]bool{},
+		places:  map[string]uint64{},
 		senders: map[string]string{},
 	}
 	for e, err := range entries {
@@ -148,6 +149,7 @@ type checker struct {
 	pages   map[string]*page           // by client
 	losses  []loss                     // from the first reading
 	known   map[string]map[string]bool // by room: the epochs that members were told, from the first reading
+	places  map[string]uint64          // by key: the seq that a client was told first, 0 = another was told later; likewise
 	senders map[string]string          // client -> sender
 	faults  []*spell                   // that may be at work in a time without an ack
 	spells  []*spell                   // all

@@ -112,6 +112,38 @@ func TestAnnouncedLossPasses(t *testing.T) {
 	}
 }
 
+// TestTextSessionIsShownWhatIsStoredAgain lets a fault destroy a message that a text session
+// was shown. The message is said again and gets another seq.
+func TestTextSessionIsShownWhatIsStoredAgain(t *testing.T) {
+	h := lossyRun()
+	again := func(op history.Op, client string) history.Entry {
+		return history.Entry{Op: op, Client: client, Room: "lobby", Seq: 1201, Key: "old601", Epoch: "e2", Body: history.Sum("old601"), At: 1}
+	}
+	text := func(after uint64) {
+		key := fmt.Sprint("old", after)
+		i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Recv && e.Client == "ann" && e.Key == key })
+		e := history.Entry{Op: history.TextRecv, Client: "tom", Link: 1, Room: "lobby", Key: key, Body: history.Sum(key), T: h[i].T}
+		h = slices.Insert(h, i+1, e)
+	}
+	for seq := uint64(599); seq <= 620; seq++ {
+		text(seq)
+	}
+	h = slices.Insert(h, 0, history.Entry{Op: history.TextOpen, Client: "tom", Link: 1, Room: "lobby"})
+	calm := find(h, 0, func(e history.Entry) bool { return e.Op == history.Calm })
+	said := again(history.TextRecv, "tom")
+	said.T = h[calm].T
+	h = slices.Insert(h, calm, said)
+	for _, client := range []string{"ann", "bob", "zoe"} {
+		said := again(history.Recv, client)
+		said.T = h[calm].T
+		h = slices.Insert(h, calm, said)
+	}
+	h = append(h, again(history.Log, ""))
+	for _, v := range run(t, h).Violations {
+		t.Error(v)
+	}
+}
+
 // TestMutantsOfLoss breaks the announcements of a history with losses: each must be found.
 func TestMutantsOfLoss(t *testing.T) {
 	isReset := func(client string) func(history.Entry) bool {

@@ -32,6 +32,9 @@ func (c *checker) textRecv(t *text, e history.Entry) {
 	r, l := c.report, c.room(e.Room)
 	r.TextDeliveries++
 	seq, era := l.byKey[e.Key], c.era(e.T)
+	if c.moved(e.Key, seq) && c.lossAfter(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart, history.LossShown) {
+		seq = 0 // a text session is not shown which of the two it is
+	}
 	truth, _ := l.at(seq)
 	last := t.last
 	if t.era != era || era < 0 {

@@ -200,8 +200,16 @@ const (
 	shownSlack = int64(45 * time.Second)
 )
 
-// learn takes over the faults and the epochs, in the first reading.
+// learn takes over the faults, the epochs and the places of messages, in the first reading.
 func (c *checker) learn(e history.Entry) {
+	switch e.Op {
+	case history.OK, history.Recv, history.PageRecv:
+		if place, ok := c.places[e.Key]; ok && place != e.Seq {
+			c.places[e.Key] = 0
+		} else {
+			c.places[e.Key] = e.Seq
+		}
+	}
 	switch {
 	case e.Epoch != "":
 		if c.known[e.Room] == nil {
@@ -217,6 +225,13 @@ func (c *checker) learn(e history.Entry) {
 			}
 		}
 	}
+}
+
+// moved reports whether the message of a key had another place than seq, where the log has
+// it: a fault destroyed it, and it was said and stored again.
+func (c *checker) moved(key string, seq uint64) bool {
+	place, ok := c.places[key]
+	return ok && place != seq
 }
 
 // lossAfter reports whether a fault that may destroy one of words ended after t.
