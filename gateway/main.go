@@ -183,7 +183,7 @@ func (s *settings) runThin(ctx context.Context, log *slog.Logger, reg *prometheu
 
 // banner says in a few lines what runs where. More is pairs of a word and a line.
 func (s *settings) banner(w io.Writer, address string, more ...string) {
-	fmt.Fprintf(w, "\n  Roomcast %s\n\n", daemon.Version())
+	fmt.Fprintf(w, "\n  Roomcast %s\n\n", daemon.Version)
 	line := func(word, says string) { fmt.Fprintf(w, "  %-12s%s\n", word, says) }
 	line("open", s.server.URL(address))
 	for i := 0; i+1 < len(more); i += 2 {

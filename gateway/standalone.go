@@ -131,7 +131,7 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	}
 
 	e.Service.Dial, e.Service.Keys, e.Service.Log, e.Service.Metrics = inside.dialer(userService), s.server.Keys, log, reg
-	e.Service.Instance, e.Service.Version = s.server.ID, daemon.SemVer()
+	e.Service.Instance, e.Service.Version = s.server.ID, daemon.Version
 	e.Service.WitnessFile = filepath.Join(e.DataDir, "witness.json")
 	e.Service.MaxMessage = s.server.MaxMessage // what is said is logged by the gateway
 	svc, err := service.New(e.Service)

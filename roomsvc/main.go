@@ -89,7 +89,7 @@ func (s *settings) run(ctx context.Context, stderr io.Writer) error {
 	if err := daemon.Await(ctx, cfg.Dial, s.nats.String(), "roomsvc/"+cfg.Instance, log); err != nil {
 		return err
 	}
-	log.Info("roomsvc starts", "instance", cfg.Instance, "version", daemon.Version(), "nats", s.nats.String())
+	log.Info("roomsvc starts", "instance", cfg.Instance, "version", daemon.Version, "nats", s.nats.String())
 	if err := svc.Run(ctx); err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (s *settings) config() (service.Config, error) {
 		return cfg, fmt.Errorf("--encryption-key-file: %w", err)
 	}
 	cfg.Instance = daemon.NewID()
-	cfg.Version = daemon.SemVer()
+	cfg.Version = daemon.Version
 	return cfg, nil
 }
 

@@ -40,7 +40,7 @@ func New(cfg Config) (*Server, error) {
 	s.stats.memory = s.memory
 	s.set("waiting for NATS")
 	b := bridge.DefaultConfig()
-	b.ID, b.Version, b.Dial, b.Keys, b.Log = cfg.ID, daemon.SemVer(), cfg.Dial, cfg.Keys, cfg.Log
+	b.ID, b.Version, b.Dial, b.Keys, b.Log = cfg.ID, daemon.Version, cfg.Dial, cfg.Keys, cfg.Log
 	b.LogMessages = cfg.LogMessages
 	b.Stats = s.stats.summary
 	b.Memory, b.MaxRooms = s.memory, cfg.MaxRooms

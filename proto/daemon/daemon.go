@@ -52,7 +52,7 @@ func execute(ctx context.Context, root *cobra.Command, args, environ []string, s
 		}
 		return nil
 	}
-	root.Version = Version()
+	root.Version = Version
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.SetArgs(args)
 	root.SetFlagErrorFunc(flagError)
