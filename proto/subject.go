@@ -45,6 +45,7 @@ const (
 	SubjectReopen         = "room.svc.reopen"
 	SubjectInfo           = "room.svc.info"
 	SubjectKeys           = "room.svc.keys"     // for gateways: the key that signs resume strings
+	SubjectLost           = "room.svc.lost"     // for gateways: see [Lost]
 	SubjectServiceAlive   = "room.svc.alive"    // for gateways: every instance with a fresh lease answers
 	SubjectServiceChanged = "room.peer.changed" // an instance came, or is about to leave
 )

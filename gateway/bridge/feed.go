@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,7 @@ type feed struct {
 	empty      []*room // that lost their last follower, the first one first
 	soon       []check // in the order of their time
 	retry      []*room // whose repair failed
+	untold     []*room // whose loss no owner has confirmed
 	restless   []*room // whose presence is to be told at the next tick
 	ticks      int
 }
@@ -58,6 +60,7 @@ type room struct {
 	opens     int       // times that reading the head has failed in a row
 	failures  int       // times that filling a hole has failed in a row, while the log could be reached
 	checks    int       // in feed.soon
+	lost      *lost     // what was shown and the log does not hold; nil = nothing
 	emptied   time.Time // when the last follower left; zero = there are some
 	out, eph  *nats.Subscription
 	presence
@@ -116,6 +119,7 @@ func (f *feed) tick(now time.Time) {
 	f.ticks++
 	f.dismiss(now)
 	f.repairAgain()
+	f.reportAgain()
 	f.checkSoon(now)
 	f.checkSome()
 	f.tellRestless(now)
@@ -302,7 +306,8 @@ func (r *room) tell(head history.Head, err error) {
 	r.waiting = nil
 }
 
-// arrived takes in one message of room.out, room.eph or a count of another gateway.
+// arrived takes in one message of room.out or room.eph, a count of another gateway, or an
+// owner's answer to a report.
 func (f *feed) arrived(m *nats.Msg) {
 	token := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
 	r := f.rooms[token]
@@ -312,8 +317,11 @@ func (f *feed) arrived(m *nats.Msg) {
 		f.record(r, m)
 	case strings.HasPrefix(m.Subject, prefixEph):
 		f.ephemeral(r, m)
-	case strings.HasPrefix(m.Subject, f.home):
+	case !strings.HasPrefix(m.Subject, f.home):
+	case m.Header.Get(headerHere) != "":
 		f.answered(r, m.Header.Get(headerHere))
+	case m.Header.Get("Status") == "": // otherwise the server says that nobody listens
+		f.confirmed(r)
 	}
 }
 
@@ -338,6 +346,7 @@ func (f *feed) record(r *room, m *nats.Msg) {
 		return
 	}
 	rec, err := proto.ParseRecord(m.Subject, m.Header, m.Data)
+	rec.Stream, _ = strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
 	if err == nil {
 		err = f.b.cfg.Keys.OpenRecord(&rec, m.Header.Get(proto.HeaderRecord))
 	}

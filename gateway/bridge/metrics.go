@@ -56,6 +56,7 @@ var metrics = []metric{
 	counter("bad_records_total", "Republished messages that are no records, or cannot be opened.", func(c *counters) *atomic.Uint64 { return &c.bad }),
 	counter("lost_rooms_total", "Times that the members of a room were told that this gateway cannot read it on.", func(c *counters) *atomic.Uint64 { return &c.lost }),
 	counter("damaged_records_total", "Times that a read found a record which the store cannot read, at most one a minute.", func(c *counters) *atomic.Uint64 { return &c.damaged }),
+	counter("lost_ends_total", "Times that the log did not hold what the members of a room had been shown, in one epoch.", func(c *counters) *atomic.Uint64 { return &c.lost }),
 	counter("checked_rooms_total", "Rooms whose newest record was compared with the log's.", func(c *counters) *atomic.Uint64 { return &c.checks }),
 	counter("reads_total", "Pages of history that were asked for.", func(c *counters) *atomic.Uint64 { return &c.reads }),
 	counter("shared_reads_total", "Of these, those answered by somebody else's equal read.", func(c *counters) *atomic.Uint64 { return &c.shared }),

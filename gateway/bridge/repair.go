@@ -38,7 +38,7 @@ func (f *feed) mend(r *room) {
 	r.reading = true
 	q := history.Query{
 		Room: r.name, Since: r.tail.head.Seq, HasSince: true, Epoch: r.tail.head.Epoch, At: r.tail.head.At,
-		Reach: r.tail.reach, Limit: history.MaxLimit,
+		Stream: r.tail.head.Stream, Reach: r.tail.reach, Limit: history.MaxLimit,
 	}
 	f.b.stat.repairs.Add(1)
 	f.b.readers.do(func(ctx context.Context) {
@@ -69,6 +69,7 @@ func (f *feed) mended(r *room, q history.Query, page history.Page, err error) {
 	}
 	r.failures = 0
 	show := func(rec proto.Record) { f.show(r, rec) }
+	f.testify(r, q, page)
 	if gap := page.Gap; gap != nil && (gap.Reason == proto.GapReset || gap.To > r.tail.head.Seq) {
 		f.skip(r, *gap, page)
 	}
@@ -215,8 +216,8 @@ func (f *feed) checkNames(names []proto.Room) {
 	}
 }
 
-// heard takes note of a head that some replica has told. One below what has been shown
-// is an old answer or a log that lost its end; reading tells which.
+// heard compares a head, which any replica may have returned, with what has been shown. One
+// below that is an old answer or a log that lost its end; reading the log shows which.
 func (f *feed) heard(name proto.Room, head history.Head) {
 	r := f.rooms[name.Token()]
 	if r == nil || !r.live {
@@ -225,10 +226,11 @@ func (f *feed) heard(name proto.Room, head history.Head) {
 	switch shown := r.tail.head; {
 	case head.Err != nil:
 		r.tail.other = true // reading tells what is wrong
-	case head.Epoch != shown.Epoch, head.Seq < shown.Seq, head.Seq == shown.Seq && r.tail.differs(head.At):
+	case head.Epoch != shown.Epoch, head.Seq < shown.Seq, head.Seq == shown.Seq && shown.Differs(head):
 		r.tail.other = true
 	default:
 		r.tail.reach = max(r.tail.reach, head.Seq)
 	}
+	f.report(r) // the owner may have changed since it answered
 	f.mend(r)
 }

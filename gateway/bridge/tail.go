@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"slices"
-	"time"
 
 	"roomcast/proto"
 	"roomcast/proto/history"
@@ -51,7 +50,7 @@ func (t *tail) take(r proto.Record, show func(proto.Record)) {
 	}
 	t.reach = max(t.reach, r.Seq)
 	switch {
-	case r.Seq == t.head.Seq && t.differs(r.State.At):
+	case r.Seq == t.head.Seq && t.head.Differs(history.Head{At: r.State.At, Stream: r.Stream}):
 		t.other = true
 	case r.Seq <= t.head.Seq:
 	case r.Seq == t.head.Seq+1:
@@ -62,13 +61,9 @@ func (t *tail) take(r proto.Record, show func(proto.Record)) {
 	}
 }
 
-// differs reports whether the newest record shown is another one than that of the given
-// time under the same seq.
-func (t *tail) differs(at time.Time) bool { return !t.head.At.IsZero() && !t.head.At.Equal(at) }
-
 func (t *tail) advance(r proto.Record, show func(proto.Record)) {
 	if r.Kind == proto.Message {
-		t.head.Seq, t.head.At, t.head.Closed = r.Seq, r.State.At, r.State.Closed
+		t.head.Seq, t.head.At, t.head.Stream, t.head.Closed = r.Seq, r.State.At, r.Stream, r.State.Closed
 	} else {
 		t.head = history.HeadOf(r)
 	}

@@ -65,9 +65,17 @@ type Head struct {
 	Seq    uint64
 	Epoch  string
 	At     time.Time // of the record, in milliseconds; zero if not known
+	Stream uint64    // stream sequence of the record; 0 = not known
 	Closed bool
 	Why    string // of the closing, where the closing is the newest record
 	Err    error  // of Heads: the newest record is there and cannot be read, see [Unreadable]
+}
+
+// Differs reports whether h and other, heads of one seq and epoch, are two records. What
+// one of them does not know is not compared.
+func (h Head) Differs(other Head) bool {
+	return !h.At.IsZero() && !other.At.IsZero() && !h.At.Equal(other.At) ||
+		h.Stream > 0 && other.Stream > 0 && h.Stream != other.Stream
 }
 
 // New returns a log that reads over nc and opens sealed records with keys.
@@ -196,7 +204,9 @@ func (q Query) contradicts(r proto.Record) bool {
 }
 
 // differs reports whether r, numbered Since, is not the record that the reader saw.
-func (q Query) differs(r proto.Record) bool { return !q.At.IsZero() && !q.At.Equal(r.State.At) }
+func (q Query) differs(r proto.Record) bool {
+	return headOf(r).Differs(Head{At: q.At, Stream: q.Stream})
+}
 
 // Heads returns the heads of many rooms as any replica knows them; rooms without records
 // and without a snapshot are left out. Payloads are not opened, so that Why is not known.

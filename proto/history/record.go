@@ -47,7 +47,7 @@ func HeadOf(r proto.Record) Head {
 
 // headOf is HeadOf for a record that may be sealed: Why is not known.
 func headOf(r proto.Record) Head {
-	return Head{Seq: r.Seq, Epoch: r.State.Epoch, At: r.State.At, Closed: r.State.Closed}
+	return Head{Seq: r.Seq, Epoch: r.State.Epoch, At: r.State.At, Stream: r.Stream, Closed: r.State.Closed}
 }
 
 // adopt makes r a record of the room's current epoch. Records that survived the loss of

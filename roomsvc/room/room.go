@@ -141,6 +141,31 @@ func (r *Room) Recall(s *proto.Snapshot) {
 // The numbering continues after the records that survived.
 func (r *Room) Renew() { r.renew = r.seq > 0 }
 
+// Renewing reports whether the next record begins a new epoch. Only the room remembers it.
+func (r *Room) Renewing() bool { return r.renew }
+
+// Standing is how a room stands to a record that members were shown.
+type Standing int
+
+const (
+	Settled Standing = iota // the record is the room's newest one or of another epoch, or a new epoch is due
+	Unsure                  // the room has newer records: only the log shows whether the record is in it
+	Missing                 // the room does not hold the record
+)
+
+// Compare returns how the room stands to a record of the given epoch, seq and time.
+func (r *Room) Compare(epoch string, seq uint64, at time.Time) Standing {
+	switch {
+	case epoch != r.state.Epoch || r.seq == 0 || r.renew:
+		return Settled
+	case seq > r.seq, seq == r.seq && !at.IsZero() && !at.Equal(r.state.At):
+		return Missing
+	case seq == r.seq:
+		return Settled
+	}
+	return Unsure
+}
+
 // Snapshot returns what must outlive the room's log.
 func (r *Room) Snapshot() proto.Snapshot {
 	s := proto.Snapshot{Epoch: r.state.Epoch, Seq: r.state.Act, Closed: r.state.Closed, At: r.state.At}

@@ -174,6 +174,10 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 	waiting := a.waiting
 	a.room, a.waiting = r.room, nil
 	if r.err == nil {
+		if a.report != nil { // before what waits: it belongs to the new epoch
+			p.compare(ctx, *a.report)
+			a.report = nil
+		}
 		now := time.Now()
 		for _, c := range waiting {
 			if now.Sub(c.since) > maxWait {

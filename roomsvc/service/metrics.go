@@ -18,6 +18,7 @@ type metrics struct {
 	damaged    prometheus.Counter
 	losses     prometheus.Counter
 	lost       prometheus.Counter
+	renewed    prometheus.Counter
 	refusals   *prometheus.CounterVec
 	latency    prometheus.Histogram
 	read       []prometheus.Collector // what is asked for when it is wanted
@@ -36,6 +37,7 @@ func newMetrics(s *Service) *metrics {
 		unsent:     counter("answers_unsent_total", "Answers that could not be published because the connection to NATS was away."),
 		losses:     counter("log_losses_total", "Times that the log was found to have lost its end."),
 		lost:       counter("log_sequences_lost_total", "Stream sequences that the log has lost with its end."),
+		renewed:    counter("rooms_renewed_total", "Times that a room was given a new epoch because its log does not hold what a gateway has shown."),
 		damaged:    counter("records_damaged_total", "Times that a record was found which the store cannot read, at most one a minute."),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "roomsvc", Name: "refusals_total", Help: "Commands that were refused, by code.",
@@ -78,7 +80,7 @@ func newMetrics(s *Service) *metrics {
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
-	for _, c := range append(m.read, m.duplicates, m.closes, m.unsent, m.damaged, m.losses, m.lost, m.refusals, m.latency) {
+	for _, c := range append(m.read, m.duplicates, m.closes, m.unsent, m.damaged, m.losses, m.lost, m.renewed, m.refusals, m.latency) {
 		if err := r.Register(c); err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ const maxActs = 64
 //	nats req room.svc.reopen '{"room":"lobby"}'
 //	nats req room.svc.info ''
 //
-// Gateways ask it for the signing keys. Commands of members do not come this way: its
+// Gateways ask it for the signing keys, and report what the log has lost. Commands of members do not come this way: its
 // queue group would break their order.
 func (s *Service) serveAPI() (micro.Service, error) {
 	api, err := micro.AddService(s.nc, micro.Config{
@@ -54,9 +54,15 @@ func (s *Service) serveAPI() (micro.Service, error) {
 			}
 		}},
 		{"keys", proto.SubjectKeys, "none", s.tellKeys},
+		{"lost", proto.SubjectLost, `{"room":"...","epoch":"...","seq":...,"stream":...,"at":"..."}`, s.hearLost},
 	} {
-		err := api.AddEndpoint(e.name, answerable(e.handle), micro.WithEndpointSubject(e.subject),
-			micro.WithEndpointMetadata(map[string]string{"payload": e.payload}))
+		opts := []micro.EndpointOpt{
+			micro.WithEndpointSubject(e.subject), micro.WithEndpointMetadata(map[string]string{"payload": e.payload}),
+		}
+		if e.subject == proto.SubjectLost { // every instance hears it, and the owner answers
+			opts = append(opts, micro.WithEndpointQueueGroupDisabled())
+		}
+		err := api.AddEndpoint(e.name, answerable(e.handle), opts...)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("serve micro API: %w", err), api.Stop())
 		}

@@ -30,6 +30,7 @@ type partition struct {
 	queue    queue         // a command that does not fit is refused as overloaded
 	orders   chan order    // from the owner
 	read     chan reading  // rooms that were read from the log
+	lost     chan report   // from gateways; what does not fit is dropped, and sent again
 	poke     chan struct{} // something has changed in the queue or the tenure
 	standing atomic.Int32
 	active   atomic.Int64 // rooms in memory, for metrics
@@ -57,7 +58,7 @@ func newPartition(s *Service, number int) *partition {
 	return &partition{
 		s: s, number: number,
 		queue: queue{bound: s.cfg.Queue}, orders: make(chan order),
-		read: make(chan reading), poke: make(chan struct{}, 1),
+		read: make(chan reading), lost: make(chan report, maxReports), poke: make(chan struct{}, 1),
 	}
 }
 
@@ -123,6 +124,8 @@ func (p *partition) run(ctx context.Context) {
 			p.obey(o)
 		case r := <-p.read:
 			p.loaded(ctx, r)
+		case r := <-p.lost:
+			p.compare(ctx, r)
 		case <-p.poke:
 		case now := <-sweep.C:
 			p.sweep(now)
@@ -233,17 +236,10 @@ func (p *partition) begin(ctx context.Context, c command) {
 		p.s.refuse(c.msg, overloaded("the message has waited too long"))
 		return
 	}
-	a := p.tenure.rooms[c.to]
+	a := p.open(ctx, c.to, now)
 	if a == nil {
-		if p.loading >= maxLoading {
-			p.s.refuse(c.msg, overloaded("too many rooms are being read from the log"))
-			return
-		}
-		a = &active{used: now}
-		p.tenure.rooms[c.to] = a
-		p.active.Store(int64(len(p.tenure.rooms)))
-		p.loading++
-		p.s.load(ctx, p, p.tenure, c.to)
+		p.s.refuse(c.msg, overloaded("too many rooms are being read from the log"))
+		return
 	}
 	if a.room == nil {
 		if len(a.waiting) >= maxWaiting {
@@ -254,6 +250,20 @@ func (p *partition) begin(ctx context.Context, c command) {
 		return
 	}
 	p.apply(a, c)
+}
+
+// open returns a room, which is read from the log first if it is not in memory; nil if too
+// many are being read.
+func (p *partition) open(ctx context.Context, to proto.Room, now time.Time) *active {
+	a := p.tenure.rooms[to]
+	if a == nil && p.loading < maxLoading {
+		a = &active{used: now}
+		p.tenure.rooms[to] = a
+		p.active.Store(int64(len(p.tenure.rooms)))
+		p.loading++
+		p.s.load(ctx, p, p.tenure, to)
+	}
+	return a
 }
 
 // apply lets the rules decide, sends the record on its way and keeps the answer until it
@@ -299,7 +309,7 @@ func (p *partition) apply(a *active, c command) {
 
 // sweep forgets what is not needed: rooms in which nobody spoke lately, and more of them
 // if there are too many. A room with records on their way stays, for the log does not
-// know them yet.
+// know them yet, and so does one that begins a new epoch.
 func (p *partition) sweep(now time.Time) {
 	if p.tenure == nil {
 		return
@@ -308,7 +318,7 @@ func (p *partition) sweep(now time.Time) {
 	rooms := p.tenure.rooms
 	surplus := len(rooms) - p.s.cfg.RoomsKept
 	for name, a := range rooms {
-		if a.room == nil || a.last > stored {
+		if a.room == nil || a.last > stored || a.room.Renewing() {
 			continue
 		}
 		if now.Sub(a.used) > p.s.cfg.Idle || surplus > 0 {

@@ -52,6 +52,8 @@ type Service struct {
 	owner  *owner.Owner
 	secret []byte // signs resume strings
 
+	renewed atomic.Int64 // the minute in which a report of a gateway was last logged
+
 	filed proto.Witness // what the witness file holds; owned by keepWitness
 
 	everything atomic.Pointer[nats.Subscription] // to room.*

@@ -37,6 +37,7 @@ type tenure struct {
 type active struct {
 	room    *room.Room // nil while it is being read from the log
 	waiting []command  // came meanwhile
+	report  *report    // the newest that came meanwhile
 	last    uint64     // number, within the tenure, of the last record applied
 	used    time.Time
 }
