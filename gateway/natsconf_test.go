@@ -151,6 +151,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"gateway", publish, "room.js.DIRECT.GET.ROOMSTATE", true},
 		{"gateway", publish, "room.js.STREAM.MSG.GET.ROOMS", true},
 		{"gateway", publish, "room.svc.keys", true},
+		{"gateway", publish, "room.svc.lost", true},
 		{"gateway", publish, "room.ask.say", true},
 		{"gateway", subscribe, "room.ack.id.*", true},
 		{"gateway", subscribe, "room.out.24.lobby", true},
@@ -468,7 +469,7 @@ func TestGuestsOfTheEmbeddedServer(t *testing.T) {
 		allowed bool
 	}{
 		{true, "room.attic", true}, {true, "room.log.24.lobby", false}, {true, "room.out.24.lobby", false}, {true, "room.in.24.lobby", false},
-		{true, "room.eph.24.lobby", false}, {true, "room.svc.close", false}, {true, "room.svc.keys", false}, {true, "$SRV.PING", false},
+		{true, "room.eph.24.lobby", false}, {true, "room.svc.close", false}, {true, "room.svc.keys", false}, {true, "room.svc.lost", false}, {true, "$SRV.PING", false},
 		{true, "$JS.API.INFO", false}, {true, "$JS.API.DIRECT.GET.KV_ROOMSECRET.x", false}, {true, "_INBOX.x", false},
 		{false, "room.out.24.lobby", true}, {false, "room.out.>", true}, {false, "_INBOX.>", true},
 		{false, "room.>", false}, {false, "room.eph.*.*", false}, {false, "room.lobby", false}, {false, ">", false}, {false, "$KV.>", false},

@@ -158,7 +158,7 @@ func TestClosedHead(t *testing.T) {
 	room.Act(proto.Closed, "done for today")
 	a.sees(t, room.Name, 1, 3)
 	second := &gateway{Bridge: a.Bridge}
-	want := history.Head{Seq: 3, Epoch: "e1", At: room.Last.State.At, Closed: true, Why: "done for today"}
+	want := history.Head{Seq: 3, Epoch: "e1", At: room.Last.State.At, Stream: room.Last.Stream, Closed: true, Why: "done for today"}
 	for name, g := range map[string]*gateway{"a second loop": second, "another gateway": b} {
 		if got := g.follow(t, room.Name); got != want {
 			t.Errorf("%s: head %+v, want %+v", name, got, want)
@@ -167,7 +167,7 @@ func TestClosedHead(t *testing.T) {
 	room.Act(proto.Reopened, "")
 	second.sees(t, room.Name, 4, 4)
 	third := &gateway{Bridge: a.Bridge}
-	if got, want := third.follow(t, room.Name), (history.Head{Seq: 4, Epoch: "e1", At: room.Last.State.At}); got != want {
+	if got, want := third.follow(t, room.Name), (history.Head{Seq: 4, Epoch: "e1", At: room.Last.State.At, Stream: room.Last.Stream}); got != want {
 		t.Errorf("reopened: head %+v, want %+v", got, want)
 	}
 }

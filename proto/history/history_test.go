@@ -143,10 +143,11 @@ func TestLastAndHeads(t *testing.T) {
 		t.Errorf("last of an empty room: %v, %v", found, err)
 	}
 	var rooms []proto.Room
+	var streams []uint64
 	for i := range 300 {
 		r := s.Room(fmt.Sprintf("room_%d", i), "e1")
 		r.Append(1 + i%3)
-		rooms = append(rooms, r.Name)
+		rooms, streams = append(rooms, r.Name), append(streams, r.Last.Stream)
 		if last, found, err := log.Last(t.Context(), r.Name); !found || err != nil || last.Seq != r.Last.Seq || last.Stream != r.Last.Stream {
 			t.Fatalf("last: %+v, %v, %v", last, found, err)
 		}
@@ -157,7 +158,7 @@ func TestLastAndHeads(t *testing.T) {
 		t.Fatalf("got %d heads, %v, want 300", len(heads), err)
 	}
 	for i := range 300 {
-		if got, want := heads[rooms[i]], (history.Head{Seq: uint64(1 + i%3), Epoch: "e1", At: time.UnixMilli(1_795_000_000_001 + int64(i%3)).UTC()}); got != want {
+		if got, want := heads[rooms[i]], (history.Head{Seq: uint64(1 + i%3), Epoch: "e1", At: time.UnixMilli(1_795_000_000_001 + int64(i%3)).UTC(), Stream: streams[i]}); got != want {
 			t.Errorf("head %d: %+v, want %+v", i, got, want)
 		}
 	}

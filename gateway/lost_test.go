@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"roomcast/gateway/bridge"
+	"roomcast/proto"
+	"roomcast/proto/history"
+	"roomcast/roomsvc/service"
+)
+
+// shown is what the members of one room were shown.
+type shown struct {
+	mu   sync.Mutex
+	got  []bridge.Delivery
+	gaps []proto.Gap
+}
+
+func (s *shown) Deliver(d bridge.Delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.Gap != nil {
+		s.gaps, s.got = append(s.gaps, *d.Gap), nil
+	} else if d.Seq > 0 {
+		s.got = append(s.got, d)
+	}
+}
+
+func (*shown) Who(_ proto.Room, answer func(int, []proto.Identity)) { answer(0, nil) }
+
+// newest returns the newest event, and the gaps so far.
+func (s *shown) newest() (bridge.Delivery, []proto.Gap) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.got) == 0 {
+		return bridge.Delivery{}, s.gaps
+	}
+	return s.got[len(s.got)-1], s.gaps
+}
+
+func until(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// runRooms runs a room service until stop is called.
+func runRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error)) (stop func()) {
+	t.Helper()
+	cfg := service.DefaultConfig()
+	cfg.Dial, cfg.Log = dial, quiet()
+	svc, err := service.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- svc.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the room service ended with %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	until(t, "the room service", func() bool { return svc.Ready() == nil })
+	return stop
+}
+
+// runBridge runs the NATS side of a gateway until the test ends.
+func runBridge(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error)) *bridge.Bridge {
+	t.Helper()
+	cfg := bridge.DefaultConfig()
+	cfg.ID, cfg.Dial, cfg.Log = "a", dial, quiet()
+	b, err := bridge.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the bridge ended with %v", err)
+		}
+	})
+	until(t, "the bridge", func() bool { return b.Ready() == nil })
+	return b
+}
+
+// sayTo says a message until it is stored.
+func sayTo(t *testing.T, nc *nats.Conn, room proto.Room, key string) (r proto.Reply) {
+	t.Helper()
+	until(t, "the ack of "+key, func() bool {
+		m := nats.NewMsg(room.Subject())
+		m.Data = []byte(key)
+		m.Header.Set(proto.HeaderFrom, "u")
+		m.Header.Set(proto.HeaderKey, key)
+		got, err := nc.RequestMsg(m, 2*time.Second)
+		if err == nil {
+			r, err = proto.ParseReply(got.Data)
+		}
+		return err == nil && r.Seq > 0
+	})
+	return r
+}
+
+// A power loss takes the room service and the end of the NATS server's disk, and with both
+// every memory of what was there. A gateway that lived on still knows what it has shown:
+// its members are shown what is left, and the room begins a new epoch.
+func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
+	for name, before := range map[string]int{
+		"nothing was said since":           0,
+		"less was said than was lost":      4,
+		"as much was said as was lost":     10,
+		"more was said than had been lost": 13,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			live, kept := filepath.Join(dir, "live"), filepath.Join(dir, "kept")
+			opts := &natsserver.Options{JetStream: true, StoreDir: live}
+			ns := startServer(t, opts)
+			port := opts.Port
+			dial := func(name string, more ...nats.Option) (*nats.Conn, error) {
+				return nats.Connect(fmt.Sprintf("nats://127.0.0.1:%d", port), append([]nats.Option{nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, more...)...)
+			}
+			stop := runRooms(t, dial)
+			nc, err := dial("test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			b, members, lobby := runBridge(t, dial), new(shown), proto.MustRoom("lobby")
+			followed := make(chan error, 1)
+			b.Follow(lobby, members, func(_ history.Head, err error) { followed <- err })
+			if err := <-followed; err != nil {
+				t.Fatal(err)
+			}
+			for i := range 10 {
+				sayTo(t, nc, lobby, fmt.Sprint("a", i))
+			}
+			if out, err := exec.Command("cp", "-a", live, kept).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v", out, err)
+			}
+			for i := range 10 {
+				sayTo(t, nc, lobby, fmt.Sprint("b", i))
+			}
+			until(t, "event 20", func() bool { d, _ := members.newest(); return d.Seq == 20 })
+			last, _ := members.newest()
+
+			// While messages are said after the loss, the gateway is cut off.
+			stop()
+			ns.Shutdown()
+			ns.WaitForShutdown()
+			if err := os.RemoveAll(live); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(kept, live); err != nil {
+				t.Fatal(err)
+			}
+			if before > 0 {
+				elsewhere := &natsserver.Options{JetStream: true, StoreDir: live}
+				ns := startServer(t, elsewhere)
+				there := func(name string, more ...nats.Option) (*nats.Conn, error) {
+					return nats.Connect(ns.ClientURL(), append([]nats.Option{nats.Name(name)}, more...)...)
+				}
+				stop := runRooms(t, there)
+				nc, err := there("test")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range before {
+					sayTo(t, nc, lobby, fmt.Sprint("c", i))
+				}
+				nc.Close()
+				stop()
+				ns.Shutdown()
+				ns.WaitForShutdown()
+			}
+			restartOn(t, live, port)
+			left := uint64(10 + before)
+			until(t, "a reset and what is left", func() bool {
+				d, gaps := members.newest()
+				return len(gaps) > 0 && d.Seq == left
+			})
+			runRooms(t, dial) // later than the gateway noticed
+			n := 0
+			until(t, "a new epoch", func() bool {
+				n++
+				sayTo(t, nc, lobby, fmt.Sprint("d", n))
+				d, _ := members.newest()
+				return d.Epoch != "" && d.Epoch != last.Epoch
+			})
+			until(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n) })
+			for i := range 3 { // and no further epoch
+				sayTo(t, nc, lobby, fmt.Sprint("e", i))
+			}
+			until(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n)+3 })
+			now, gaps := members.newest()
+			if len(gaps) != 2 || gaps[0].Epoch != last.Epoch || gaps[1].Epoch != now.Epoch || gaps[1].Reason != proto.GapReset {
+				t.Errorf("got the gaps %+v, want one reset for the loss and one for the epoch %s", gaps, now.Epoch)
+			}
+			page := make(chan bridge.Page, 1)
+			b.Read(history.Query{Room: lobby, Since: last.Seq, HasSince: true, Epoch: last.Epoch}, func(p bridge.Page, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+				page <- p
+			})
+			p := <-page
+			if p.Gap == nil || p.Gap.Reason != proto.GapReset || p.Gap.Epoch != now.Epoch || len(p.Records) == 0 || p.Records[0].Seq != 1 {
+				t.Errorf("a client of the old epoch receives the gap %+v and %d records, want a reset and those from 1 on", p.Gap, len(p.Records))
+			}
+			p.Release()
+		})
+	}
+}
+
+func restartOn(t *testing.T, dir string, port int) {
+	t.Helper()
+	ns, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Start()
+	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+	if !ns.ReadyForConnections(10 * time.Second) {
+		t.Fatal("NATS does not start")
+	}
+}
+
+// A gateway can report that the log has lost records. A guest and a backend cannot.
+func TestOnlyGatewaysReportLostRecords(t *testing.T) {
+	ns := shippedServer(t)
+	heard, err := connectAs(t, ns, "admin").SubscribeSync(proto.SubjectLost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
+		return nats.Connect(ns.ClientURL(), append([]nats.Option{nats.Name(name), nats.CustomInboxPrefix("_INBOX_roomsvc"), nats.UserInfo("roomsvc", "right-ROOMSVC")}, more...)...)
+	})
+	lobby := proto.MustRoom("lobby")
+	operator := connectAs(t, ns, "operator")
+	stored := sayTo(t, operator, lobby, "1")
+	rec, _, err := history.New(connectAs(t, ns, "admin"), nil).Last(t.Context(), lobby)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := proto.Lost{Room: lobby, Epoch: rec.State.Epoch, Seq: stored.Seq + 7}.JSON()
+	for _, user := range []string{"guest", "operator"} {
+		nc := connectAs(t, ns, user)
+		if err := nc.PublishRequest(proto.SubjectLost, "_INBOX.x", report); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sayTo(t, operator, lobby, "2")
+	// The owner does not believe a gateway that has shown what the log holds.
+	gateway := connectAs(t, ns, "gateway")
+	for _, at := range []time.Time{rec.State.At, {}} {
+		held := proto.Lost{Room: lobby, Epoch: rec.State.Epoch, Seq: rec.Seq, Stream: rec.Stream, At: at}.JSON()
+		if _, err := gateway.Request(proto.SubjectLost, held, 5*time.Second); err != nil {
+			t.Errorf("report of a gateway: %v", err)
+		}
+		if m, err := heard.NextMsg(5 * time.Second); err != nil || string(m.Data) != string(held) {
+			t.Errorf("got %v, %v, want the report of the gateway", m, err)
+		}
+	}
+	sayTo(t, operator, lobby, "3")
+	if now, _, err := history.New(connectAs(t, ns, "admin"), nil).Last(t.Context(), lobby); err != nil || now.State.Epoch != rec.State.Epoch || now.Seq != 3 {
+		t.Errorf("got seq %d of epoch %s, %v; want 3 of %s", now.Seq, now.State.Epoch, err, rec.State.Epoch)
+	}
+}
