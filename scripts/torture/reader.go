@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +18,10 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-const readTime = 2 * time.Minute // for reading all logs
+const (
+	readTime  = 2 * time.Minute // for reading all logs
+	idleTime = 5 * time.Second // for the next record of a log
+)
 
 // all returns every room in which something is said.
 func (r *run) all() []proto.Room { return slices.Concat(r.names, r.quiet, []proto.Room{r.gavel}) }
@@ -75,7 +79,7 @@ func (r *run) readStream(ctx context.Context) error {
 		return err
 	}
 	for try := 1; ; try++ {
-		records, last, err := readRecords(ctx, js)
+		records, last, err := readRecords(ctx, js, newest.Sequence)
 		if err != nil {
 			return err
 		}
@@ -93,8 +97,10 @@ func (r *run) readStream(ctx context.Context) error {
 	}
 }
 
-// readRecords returns the records that one server has, and the stream sequence of the last.
-func readRecords(ctx context.Context, js jetstream.JetStream) (records [][]byte, last uint64, err error) {
+// readRecords returns the records up to newest that one server has, and the stream sequence
+// of the last. The server counts a damaged record as pending and never sends it, and a copy
+// may be behind: after idleTime without a record there is no more.
+func readRecords(ctx context.Context, js jetstream.JetStream, newest uint64) (records [][]byte, last uint64, err error) {
 	consumer, err := js.OrderedConsumer(ctx, proto.StreamName, jetstream.OrderedConsumerConfig{FilterSubjects: []string{proto.SubjectAnyLog}})
 	if err != nil {
 		return nil, 0, err
@@ -105,8 +111,13 @@ func readRecords(ctx context.Context, js jetstream.JetStream) (records [][]byte,
 	}
 	defer messages.Stop()
 	for {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
-		if err != nil {
+		quiet, cancel := context.WithTimeout(ctx, idleTime)
+		msg, err := messages.Next(jetstream.NextContext(quiet))
+		cancel()
+		switch {
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			return records, last, nil
+		case err != nil:
 			return nil, 0, err
 		}
 		meta, err := msg.Metadata()
@@ -114,7 +125,7 @@ func readRecords(ctx context.Context, js jetstream.JetStream) (records [][]byte,
 			return nil, 0, err
 		}
 		records, last = append(records, msg.Data()), meta.Sequence.Stream
-		if meta.NumPending == 0 {
+		if last >= newest || meta.NumPending == 0 {
 			return records, last, nil
 		}
 	}
