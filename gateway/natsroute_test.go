@@ -1,13 +1,21 @@
 package main
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // A NATS server that hears nothing from another one closes its routes before their buffers
@@ -106,3 +114,136 @@ func (c *cable) silence(on bool) {
 		c.mu.Unlock()
 	}
 }
+
+// A server that does not know the routes' password is no part of the cluster: neither a
+// whole NATS server nor a bare connection that speaks the protocol.
+func TestRoutesNeedThePassword(t *testing.T) {
+	shippedPasswords(t)
+	opts, err := natsserver.ProcessConfigFile("../scripts/nats-cluster.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.Cluster.Host, opts.Cluster.Port, opts.Routes, opts.JetStream = "127.0.0.1", -1, nil, false
+	good := startServer(t, opts)
+	heard := make(chan *nats.Msg, 64)
+	admin := connectAs(t, good, "admin")
+	for _, subject := range protected {
+		if _, err := admin.ChanSubscribe(subject, heard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := admin.Flush(); err != nil {
+		t.Fatal(err)
+	}
+
+	// join starts a server that wants to be part of the cluster.
+	join := func(name, credentials string) (*natsserver.Server, *serverSays) {
+		path := filepath.Join(t.TempDir(), "evil.conf")
+		text := fmt.Sprintf(`server_name: %s
+accounts { ROOMS { users = [ { user: evil, password: evil } ] } }
+cluster { name: roomcast, listen: "127.0.0.1:-1", routes: ["nats://%s%s"] }`, name, credentials, good.ClusterAddr())
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		opts, err := natsserver.ProcessConfigFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts.Host, opts.Port, opts.NoSigs = "127.0.0.1", -1, true
+		ns, err := natsserver.NewServer(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		says := &serverSays{}
+		ns.SetLoggerV2(says, false, false, false)
+		ns.Start()
+		t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+		if !ns.ReadyForConnections(10 * time.Second) {
+			t.Fatal("NATS does not start")
+		}
+		return ns, says
+	}
+	until := func(what string, cond func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("waited in vain for %s", what)
+			}
+		}
+	}
+	member, _ := join("member", "route:right-ROUTE@")
+	until("a server with the password to join", func() bool { return member.NumRoutes() > 0 && good.NumRoutes() > 0 })
+	member.Shutdown()
+	until("it to leave", func() bool { return good.NumRoutes() == 0 })
+
+	for _, credentials := range []string{"", "route:wrong@"} {
+		evil, says := join("evil", credentials)
+		until("it to be refused", func() bool { return says.contains("Authorization") || says.contains("authentication") })
+		nc := connectTo(t, evil, nats.UserInfo("evil", "evil"))
+		for _, subject := range protected {
+			if err := nc.Publish(subject, []byte("forged")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if good.NumRoutes() != 0 {
+			t.Errorf("%q: the server was let in", credentials)
+		}
+		evil.Shutdown()
+	}
+
+	for _, credentials := range []string{``, `"user":"route","pass":"wrong",`} {
+		conn, err := net.Dial("tcp", good.ClusterAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "CONNECT {%s\"verbose\":false,\"pedantic\":false,\"tls_required\":false,\"headers\":true,\"name\":\"evil\",\"cluster\":\"roomcast\"}\r\n", credentials)
+		for _, subject := range protected {
+			fmt.Fprintf(conn, "RS+ ROOMS %s\r\nRMSG ROOMS %s 6\r\nforged\r\n", subject, subject)
+			fmt.Fprintf(conn, "RMSG ROOMS room.lobby + %s 6\r\nforged\r\n", subject)
+		}
+		// The server closes the connection.
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		lines := bufio.NewScanner(conn)
+		for lines.Scan() {
+		}
+		if err := lines.Err(); err != nil && !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), "reset") {
+			t.Errorf("%q: got %v, want the connection to be closed", credentials, err)
+		}
+	}
+	if err := admin.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for range len(heard) {
+		m := <-heard
+		t.Errorf("the cluster took %s %q from a server without the password", m.Subject, m.Data)
+	}
+}
+
+// serverSays keeps what a NATS server logs.
+type serverSays struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (l *serverSays) say(format string, v ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintf(&l.text, format+"\n", v...)
+}
+
+func (l *serverSays) contains(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), text)
+}
+
+func (l *serverSays) Noticef(format string, v ...any) { l.say(format, v...) }
+func (l *serverSays) Warnf(format string, v ...any)   { l.say(format, v...) }
+func (l *serverSays) Errorf(format string, v ...any)  { l.say(format, v...) }
+func (l *serverSays) Fatalf(format string, v ...any)  { l.say(format, v...) }
+func (l *serverSays) Debugf(string, ...any)           {}
+func (l *serverSays) Tracef(string, ...any)           {}

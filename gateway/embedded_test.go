@@ -1,0 +1,195 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"roomcast/proto"
+)
+
+func startEmbedded(t *testing.T, change ...func(*standalone)) *embedded {
+	t.Helper()
+	e := defaultStandalone()
+	e.DataDir, e.Monitor, e.Listen = t.TempDir(), "off", "127.0.0.1:0"
+	for _, f := range change {
+		f(&e)
+	}
+	if err := e.Check(); err != nil {
+		t.Fatal(err)
+	}
+	inside, err := e.start(quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(inside.stop)
+	return inside
+}
+
+// A guest of a standalone gateway may speak and listen in rooms, and nothing else. It
+// hears no answer but its own, and no other guest hears what it publishes.
+func TestGuestsOfTheEmbeddedServer(t *testing.T) {
+	inside := startEmbedded(t)
+	serveRooms(t, inside.dialer(userService))
+	for _, tt := range []struct {
+		publish bool
+		subject string
+		allowed bool
+	}{
+		{true, "room.attic", true}, {true, "room.log.24.lobby", false}, {true, "room.out.24.lobby", false}, {true, "room.in.24.lobby", false},
+		{true, "room.eph.24.lobby", false}, {true, "room.svc.close", false}, {true, "room.svc.keys", false}, {true, "room.svc.lost", false}, {true, "$SRV.PING", false},
+		{true, "$JS.API.INFO", false}, {true, "$JS.API.DIRECT.GET.KV_ROOMSECRET.x", false}, {true, "_INBOX.x", false},
+		{false, "room.out.24.lobby", true}, {false, "room.out.>", true}, {false, "_INBOX.>", true},
+		{false, "room.>", false}, {false, "room.eph.*.*", false}, {false, "room.lobby", false}, {false, ">", false}, {false, "$KV.>", false},
+	} {
+		nc := connectTo(t, inside.server.Load())
+		if got := permitted(t, nc, tt.publish, tt.subject); got != tt.allowed {
+			t.Errorf("a guest may use %s (publish %v): got %v, want %v", tt.subject, tt.publish, got, tt.allowed)
+		}
+		nc.Close()
+	}
+
+	one, other := connectTo(t, inside.server.Load()), connectTo(t, inside.server.Load())
+	all, err := other.SubscribeSync("_INBOX.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := other.SubscribeSync("room.out.>")
+	if err = errors.Join(err, other.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	heard := func(sub *nats.Subscription, patience time.Duration) (*nats.Msg, error) {
+		for {
+			m, err := sub.NextMsg(patience)
+			if err != nil || m.Subject != proto.MustRoom("attic").OutSubject() { // what was said there may still be on its way
+				return m, err
+			}
+		}
+	}
+	m := nats.NewMsg("room.lobby")
+	m.Data = []byte("hello")
+	m.Header.Set(proto.HeaderFrom, "alice")
+	got, err := one.RequestMsg(m, 5*time.Second)
+	if err != nil || !strings.HasPrefix(string(got.Data), `{"ok":{"seq":1`) {
+		t.Fatalf("got %v, %v, want seq 1", got, err)
+	}
+	event, err := heard(shown, 5*time.Second)
+	if err != nil || !strings.Contains(string(event.Data), `"from":{"id":"nats"`) {
+		t.Fatalf("got %v, %v, want a message of nobody in particular", event, err)
+	}
+	m.Header.Set(proto.HeaderKind, string(proto.ActClose))
+	if got, err := one.RequestMsg(m, 5*time.Second); err != nil || !strings.Contains(string(got.Data), `"forbidden"`) {
+		t.Errorf("close: got %v, %v, want forbidden", got, err)
+	}
+	// Neither the record in its place nor the refusal of this reaches the other guest.
+	if err := one.PublishRequest("room.lobby", "room.out.24.attic", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Request("room.lobby", []byte("again"), 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the empty message, and the last one
+		if event, err = heard(shown, 5*time.Second); err != nil || event.Subject != proto.MustRoom("lobby").OutSubject() {
+			t.Errorf("got %v, %v, want an event of the lobby", event, err)
+		}
+	}
+	for _, sub := range []*nats.Subscription{all, shown} {
+		if m, err := heard(sub, time.Millisecond); err == nil {
+			t.Errorf("the other guest hears %s %q", m.Subject, m.Data)
+		}
+	}
+}
+
+// An account that a guest has left is the next guest's.
+func TestGuestAccountsAreUsedAgain(t *testing.T) {
+	inside := startEmbedded(t)
+	for range 5 {
+		one, other := connectTo(t, inside.server.Load()), connectTo(t, inside.server.Load())
+		one.Close()
+		other.Close()
+		for inside.server.Load().NumClients() > 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	inside.door.mu.Lock()
+	defer inside.door.mu.Unlock()
+	if len(inside.door.guests) != 2 {
+		t.Errorf("got %d accounts of guests, want 2", len(inside.door.guests))
+	}
+}
+
+// --nats-listen admits whom the operator wants, and warns if that is everybody.
+func TestListenIsGuarded(t *testing.T) {
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, _ := key.PublicKey()
+	other, _ := nkeys.CreateUser()
+	stranger, _ := other.PublicKey()
+	password := strings.Repeat("secret", 3)
+	file := write(t, password+"\n")
+	for _, tt := range []struct {
+		name    string
+		setting func(*standalone)
+		admits  map[string]bool
+		warns   bool
+	}{
+		{"open", func(*standalone) {}, map[string]bool{"nothing": true}, true},
+		{"password", func(e *standalone) { e.PasswordFile = file },
+			map[string]bool{"nothing": false, "password": true, "token": true, "wrong": false, "nkey": false, "roomsvc": false}, false},
+		{"nkey", func(e *standalone) { e.NKeys = []string{public} },
+			map[string]bool{"nothing": false, "password": false, "nkey": true, "stranger": false, "forged": false}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := defaultStandalone()
+			e.DataDir, e.Monitor, e.Listen = t.TempDir(), "off", "127.0.0.1:0"
+			tt.setting(&e)
+			if err := e.Check(); err != nil {
+				t.Fatal(err)
+			}
+			var said strings.Builder
+			inside, err := e.start(slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn})))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer inside.stop()
+			if warns := strings.Contains(said.String(), "--nats-listen"); warns != tt.warns {
+				t.Errorf("warns: got %v, want %v: %s", warns, tt.warns, said.String())
+			}
+			for as, want := range tt.admits {
+				opts := map[string]nats.Option{
+					"nothing": nats.Name(""), "password": nats.UserInfo("anybody", password), "token": nats.Token(password),
+					"wrong": nats.UserInfo("anybody", "wrong"), "roomsvc": nats.UserInfo("roomsvc", ""),
+					"nkey": nats.Nkey(public, key.Sign), "stranger": nats.Nkey(stranger, other.Sign), "forged": nats.Nkey(public, other.Sign),
+				}[as]
+				nc, err := nats.Connect(inside.server.Load().ClientURL(), opts)
+				if err == nil {
+					nc.Close()
+				}
+				if (err == nil) != want {
+					t.Errorf("%s: got %v, want admitted %v", as, err, want)
+				}
+			}
+		})
+	}
+	for _, bad := range []func(*standalone){
+		func(e *standalone) { e.PasswordFile = write(t, "short") },
+		func(e *standalone) { e.PasswordFile = filepath.Join(t.TempDir(), "none") },
+		func(e *standalone) { e.NKeys = []string{"SUAXXX"} },
+		func(e *standalone) { e.Listen, e.PasswordFile = "off", file },
+	} {
+		e := defaultStandalone()
+		e.Listen = "127.0.0.1:0"
+		bad(&e)
+		if err := e.Check(); err == nil || !strings.Contains(err.Error(), "--nats-listen-") {
+			t.Errorf("got %v, want an error that names the flag", err)
+		}
+	}
+}
