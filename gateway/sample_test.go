@@ -22,15 +22,13 @@ import (
 	"roomcast/proto"
 )
 
-// The sample logs are data directories that version 0.1.0 wrote: one as it is and one
-// sealed. Later versions must read them, so no later version writes them again.
-// Beside each log stands what its rooms held then, one [sampleRoom] a line.
-const sampleDir = "testdata/log-0.1.0"
+var writeSample = flag.Bool("write-sample", false, "write the sample logs anew; commit only those of a version that has not been released")
 
-var writeSample = flag.Bool("write-sample", false, "write the sample logs of this version instead of reading them")
-
-// A sample is one data directory.
+// A sample is a compressed data directory that a version wrote. Later versions must read
+// it, so they never write it again. The .jsonl file beside it says what its rooms held,
+// one [sampleRoom] a line.
 type sample struct {
+	dir   string // below testdata, named by the version
 	name  string
 	flags []string
 }
@@ -39,8 +37,8 @@ type sample struct {
 var sampleFlags = []string{"--history-age", "876000h", "--key-window", "876000h", "--history-per-room", "70", "--time-zone", "UTC"}
 
 var samples = []sample{
-	{"plain", sampleFlags},
-	{"sealed", append([]string{"--encryption-key-file", sampleDir + "/key"}, sampleFlags...)},
+	{"log-0.1.0", "plain", sampleFlags},
+	{"log-0.1.0", "sealed", append([]string{"--encryption-key-file", "testdata/log-0.1.0/key"}, sampleFlags...)},
 }
 
 // sampleRoom is the answer of HTTP to a read of all that a room holds.
@@ -55,7 +53,7 @@ type sampleRoom struct {
 	Why    string            `json:"why,omitempty"`
 }
 
-func (s sample) path(suffix string) string { return filepath.Join(sampleDir, s.name+suffix) }
+func (s sample) path(suffix string) string { return filepath.Join("testdata", s.dir, s.name+suffix) }
 
 // serve runs a gateway on the data directory.
 func (s sample) serve(t *testing.T, dir string, more ...string) (base string, stop func()) {
@@ -97,10 +95,10 @@ func post(t *testing.T, base, room, verb string, query url.Values, body string) 
 	return ok.OK.Seq
 }
 
-// TestSampleLogOfVersion010IsRead shows that this version goes on where 0.1.0 stopped.
-func TestSampleLogOfVersion010IsRead(t *testing.T) {
+// This version continues where an older one stopped.
+func TestSampleLogsOfEachVersionAreRead(t *testing.T) {
 	for _, s := range samples {
-		t.Run(s.name, func(t *testing.T) {
+		t.Run(s.dir+" "+s.name, func(t *testing.T) {
 			if *writeSample {
 				s.write(t)
 			}

@@ -52,6 +52,7 @@ type Command struct {
 	Room Room // zero where it was left out
 
 	Content Content // say; for a signal, Type and Body (JSON, may be nil)
+	Line    bool    // say: see [Request]
 	Key     string  // say; "" if none
 
 	From   From   // join; history uses Since, Epoch and At
@@ -192,6 +193,9 @@ var readers = map[Verb]func(c *Command, r *jsonReader, name string) error{
 			c.Content.Kind = Kind(name)
 			c.Content.Body, err = r.body(c.Content.Kind)
 			return err
+		case "line":
+			c.Line, err = r.boolean()
+			return err
 		case "type":
 			c.Content.Type, err = r.str()
 			return err
@@ -293,6 +297,9 @@ func (c *Command) check() *Refusal {
 		if c.Content.Kind == "" {
 			return Refuse(BadRequest, "say needs one of text, data and bin")
 		}
+		if c.Line && (c.Content.Kind != Text || c.Content.Type != "") {
+			return Refuse(BadRequest, "line is for text without a type")
+		}
 		if c.Content.Type != "" {
 			if r := CheckType(c.Content.Type); r != nil {
 				return r
@@ -308,6 +315,9 @@ func (c *Command) check() *Refusal {
 			return Refuse(BadRequest, "history takes one of before and since")
 		}
 	case VerbModerate:
+		if refusal := CheckWhy(c.Why); refusal != nil {
+			return refusal
+		}
 		if !c.Act.Known() {
 			return Refuse(BadRequest, "there is no act %s; there are close, reopen, kick, mute, unmute, ban, unban and delete", clip(string(c.Act)))
 		}

@@ -35,6 +35,7 @@ func TestGoldenCommands(t *testing.T) {
 		Last, Limit                           int
 		Before                                uint64
 		Act, Why, Token                       string
+		Line                                  bool
 	}
 	for _, row := range golden[struct {
 		Name, Frame, Error, ID string
@@ -58,7 +59,7 @@ func TestGoldenCommands(t *testing.T) {
 				ID: string(c.ID), Verb: string(c.Verb), Room: c.Room.String(),
 				Kind: string(c.Content.Kind), Type: c.Content.Type, Body: string(c.Content.Body), Key: c.Key,
 				Epoch: c.From.Epoch, Last: c.From.Last, Before: c.Before, Limit: c.Limit,
-				Act: string(c.Act), Why: c.Why, Token: c.Token,
+				Act: string(c.Act), Why: c.Why, Token: c.Token, Line: c.Line,
 			}
 			if c.Verb == VerbSignal {
 				got.Kind = "" // a signal's data is JSON, never anything else

@@ -321,6 +321,15 @@ func (r *jsonReader) value() ([]byte, error) {
 	return r.b[start:r.i], nil
 }
 
+// boolean reads true or false.
+func (r *jsonReader) boolean() (bool, error) {
+	raw, err := r.value()
+	if err == nil && string(raw) != "true" && string(raw) != "false" {
+		err = r.fail("expected true or false")
+	}
+	return string(raw) == "true", err
+}
+
 func (r *jsonReader) array() error {
 	if err := r.enter('['); err != nil {
 		return err

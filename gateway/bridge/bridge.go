@@ -72,7 +72,9 @@ type Say struct {
 	Room     proto.Room
 	From     proto.Identity
 	Content  proto.Content
-	Act      proto.Act     // "" = a message; otherwise Content.Body is why
+	Line     bool          // Content is a line that a person typed; see proto.Request
+	Act      proto.Act     // "" = a message
+	Why      string        // of an act
 	Key      string        // "" = the bridge makes one
 	Stream   bool          // more follows before the answer: while one is refused for now, the later ones wait for it (see limit.Resends)
 	Patience time.Duration // how long to hold and resend before it is refused as unavailable; 0 = 2 s

@@ -182,33 +182,16 @@ func (l *lanes) send(r *request) {
 	l.wake(r, wait)
 }
 
-// kindOf returns what a Say is, as headers and logs name it.
-func kindOf(s *Say) string {
-	if s.Act != "" {
-		return string(s.Act)
-	}
-	return string(s.Content.Kind)
-}
-
 func (l *lanes) message(r *request) *nats.Msg {
 	s := &r.say
-	m := nats.NewMsg(s.Room.Subject())
-	set := func(name, value string) {
-		if value != "" {
-			m.Header[name] = []string{value}
-		}
-	}
-	set(proto.HeaderKind, kindOf(s))
-	set(proto.HeaderFrom, proto.EscapeHeader(s.From.ID))
-	set(proto.HeaderName, proto.EscapeHeader(s.From.Name))
-	set(proto.HeaderKey, s.Key)
+	req := proto.Request{From: s.From, Key: s.Key, Content: s.Content, Line: s.Line, Act: s.Act, Why: s.Why}
 	if s.Key == "" {
-		set(proto.HeaderOnce, nuid.Next())
+		req.Key, req.Hidden = nuid.Next(), true
 	}
-	set(proto.HeaderType, s.Content.Type)
-	m.Data = l.cfg.Keys.Seal(s.Room, seal.In, seal.Headers(m.Header), s.Content.Body)
+	m := &nats.Msg{Subject: s.Room.Subject(), Header: req.Header()}
+	m.Data = l.cfg.Keys.Seal(s.Room, seal.In, seal.Headers(m.Header), req.Payload())
 	if l.cfg.Keys != nil {
-		set(proto.HeaderEnc, seal.Mark)
+		m.Header.Set(proto.HeaderEnc, seal.Mark)
 	}
 	return m
 }

@@ -312,7 +312,7 @@ func TestLogMessages(t *testing.T) {
 	})
 	for _, m := range []bridge.Say{
 		text(proto.MustRoom("lobby"), "api", "CANARY"),
-		{Room: proto.MustRoom("lobby"), From: proto.Identity{ID: "api"}, Act: proto.ActClose, Content: proto.Content{Kind: proto.Text, Body: []byte("CANARY")}},
+		{Room: proto.MustRoom("lobby"), From: proto.Identity{ID: "api"}, Act: proto.ActClose, Why: "CANARY"},
 	} {
 		done := make(chan proto.Reply, 1)
 		a.Say(m, func(r proto.Reply) { done <- r })

@@ -111,17 +111,17 @@ func (a *api) say(r *http.Request) (answer, error) {
 		if !cmd.Room.IsZero() && cmd.Room != room {
 			return nil, proto.Refuse(proto.BadRequest, "the body names another room than the path; leave room out of the body")
 		}
-		s.Content, s.Key = cmd.Content, cmd.Key
+		s.Content, s.Line, s.Key = cmd.Content, cmd.Line, cmd.Key
 	case "text/plain":
 		if !utf8.Valid(body) {
 			return nil, proto.Refuse(proto.BadRequest, "the text is not valid UTF-8")
 		}
-		s.Content = proto.Content{Kind: proto.Text, Body: body}
+		s.Content, s.Line = proto.Content{Kind: proto.Text, Body: body}, true
 	default:
 		return nil, proto.Refuse(proto.BadRequest, "the Content-Type must be application/json or text/plain, it is %q", kind)
 	}
-	if len(s.Content.Body) > a.maxMessage {
-		return nil, proto.Refuse(proto.TooLarge, "the message is %d bytes long, at most %d are taken", len(s.Content.Body), a.maxMessage)
+	if refusal := proto.CheckSize(len(s.Content.Body), a.maxMessage); refusal != nil {
+		return nil, refusal
 	}
 	if key := idempotencyKey(r); key != "" {
 		if s.Key != "" && s.Key != key {
@@ -158,16 +158,15 @@ func (a *api) moderate(act proto.Act) func(*http.Request) (answer, error) {
 				return nil, proto.Refuse(proto.BadRequest, `the body must be {"why":"…"} or empty`)
 			}
 		}
-		if len(asked.Why) > a.maxMessage {
-			return nil, proto.Refuse(proto.TooLarge, "why is %d bytes long, at most %d are taken", len(asked.Why), a.maxMessage)
+		if refusal := proto.CheckWhy(asked.Why); refusal != nil {
+			return nil, refusal
 		}
 		from, err := senderOf(r)
 		if err != nil {
 			return nil, err
 		}
 		return a.ask(r.Context(), bridge.Say{
-			Room: room, From: from, Act: act, Key: idempotencyKey(r), Patience: apiPatience,
-			Content: proto.Content{Kind: proto.Text, Body: []byte(asked.Why)},
+			Room: room, From: from, Act: act, Why: asked.Why, Key: idempotencyKey(r), Patience: apiPatience,
 		})
 	}
 }

@@ -72,8 +72,8 @@ func (ss *Sessions) obey(s *session, c *proto.Command) error {
 		ss.send(s, appendRoom(ss.ok(c.ID), c.Room))
 		return nil
 	case proto.VerbSignal:
-		if len(c.Content.Body) > ss.cfg.MaxMessage {
-			return ss.tooLarge(len(c.Content.Body))
+		if refusal := proto.CheckSize(len(c.Content.Body), ss.cfg.MaxMessage); refusal != nil {
+			return refusal
 		}
 		ss.bridge.Signal(c.Room, proto.AppendSignal(nil, c.Room, c.Content.Type, s.who, c.Content.Body), ss.hub.Session(s.id))
 		ss.send(s, append(ss.ok(c.ID), "{}"...))
@@ -84,10 +84,6 @@ func (ss *Sessions) obey(s *session, c *proto.Command) error {
 		return ss.members(s, c)
 	}
 	return proto.Refuse(proto.Unsupported, "%s is not done here", c.Verb)
-}
-
-func (ss *Sessions) tooLarge(n int) *proto.Refusal {
-	return proto.Refuse(proto.TooLarge, "the message has %d bytes, at most %d are taken", n, ss.cfg.MaxMessage)
 }
 
 func (ss *Sessions) join(s *session, c *proto.Command) error {
@@ -108,8 +104,8 @@ func (ss *Sessions) join(s *session, c *proto.Command) error {
 }
 
 func (ss *Sessions) sayJSON(s *session, c *proto.Command) error {
-	if len(c.Content.Body) > ss.cfg.MaxMessage {
-		return ss.tooLarge(len(c.Content.Body))
+	if refusal := proto.CheckSize(len(c.Content.Body), ss.cfg.MaxMessage); refusal != nil {
+		return refusal
 	}
 	j := joining{s.id, c.Room}
 	if r := ss.resends[j]; r != nil {
@@ -127,7 +123,7 @@ func (ss *Sessions) sayJSON(s *session, c *proto.Command) error {
 		}
 	}
 	id, cmd := s.id, string(c.ID)
-	ss.say(s, c.Room, c.Content, c.Key, ss.cfg.JSONPatience, func(reply proto.Reply) {
+	ss.say(s, bridge.Say{Room: c.Room, Content: c.Content, Line: c.Line, Key: c.Key, Patience: ss.cfg.JSONPatience}, func(reply proto.Reply) {
 		s := ss.get(id)
 		switch {
 		case s == nil || s.phase != open:
@@ -168,12 +164,11 @@ func (ss *Sessions) resendLater(s *session, c *proto.Command, why *proto.Refusal
 }
 
 // say has the room's owner store a message; done runs on the loop with the outcome.
-func (ss *Sessions) say(s *session, room proto.Room, content proto.Content, key string, patience time.Duration, done func(proto.Reply)) {
+func (ss *Sessions) say(s *session, say bridge.Say, done func(proto.Reply)) {
 	id := s.id
 	s.saying++
-	ss.bridge.Say(bridge.Say{
-		Room: room, From: s.who, Content: content, Key: key, Patience: patience, Stream: s.kind == jsonKind,
-	}, func(reply proto.Reply) {
+	say.From, say.Stream = s.who, s.kind == jsonKind
+	ss.bridge.Say(say, func(reply proto.Reply) {
 		ss.hub.Post(func() {
 			if s := ss.get(id); s != nil {
 				s.saying--

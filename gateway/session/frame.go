@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
@@ -74,7 +75,7 @@ func (ss *Sessions) sayText(s *session, content proto.Content) {
 		}
 	}
 	id := s.id
-	ss.say(s, s.home, content, "", ss.cfg.TextPatience, func(reply proto.Reply) {
+	ss.say(s, bridge.Say{Room: s.home, Content: content, Line: content.Kind == proto.Text, Patience: ss.cfg.TextPatience}, func(reply proto.Reply) {
 		s := ss.get(id)
 		if s == nil || s.phase != open {
 			return

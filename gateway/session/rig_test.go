@@ -169,7 +169,7 @@ func (g *gateway) act(room string, act proto.Act, why string) uint64 {
 	g.t.Helper()
 	done := make(chan proto.Reply, 1)
 	g.bridge.Say(bridge.Say{Room: proto.MustRoom(room), From: proto.Identity{ID: "api"}, Act: act,
-		Content: proto.Content{Kind: proto.Text, Body: []byte(why)}, Patience: 5 * time.Second}, func(r proto.Reply) { done <- r })
+		Why: why, Patience: 5 * time.Second}, func(r proto.Reply) { done <- r })
 	r := <-done
 	if r.Seq == 0 {
 		g.t.Fatalf("%s %s: %v", act, room, r.Refusal)

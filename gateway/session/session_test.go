@@ -94,7 +94,8 @@ func TestConversation(t *testing.T) {
 	})
 }
 
-// A close word closes a JSON session too, and signals reach everybody else.
+// A close word closes a JSON session only where a person typed it, and signals reach
+// everybody else.
 func TestSignalsAndCloseWord(t *testing.T) {
 	g := start(t)
 	a, b := g.json("/room/signals/?name=Ann"), g.json("/room/signals/")
@@ -107,6 +108,10 @@ func TestSignalsAndCloseWord(t *testing.T) {
 	b.want(`{"id":2,"ok":{"room":"signals","count":2,"members":[*]}}`)
 	a.silent()
 	b.send(`{"id":3,"say":{"text":"关闭"}}`)
+	a.want(`{"room":"signals","seq":1,*"text":"关闭"}`)
+	b.want(`*"seq":1,*`) // the ok and the event, in either order
+	b.want(`*"seq":1,*`)
+	b.send(`{"id":4,"say":{"text":"关闭","line":true}}`)
 	b.want("close 1000 *")
 	b.ended()
 }

@@ -337,7 +337,7 @@ function send() {
   $("text").value = "";
   grow();
   timeline.caughtUp();
-  c.say(text, room);
+  c.say({ text, line: true }, room);
   timeline.jump().catch(report);
   $("text").focus();
 }

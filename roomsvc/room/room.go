@@ -63,16 +63,10 @@ func DefaultRules() *Rules {
 	}
 }
 
-// Command asks something of a room: to store a message, or to carry out an act. Package
-// service has checked it.
+// Command is a request that package service has checked.
 type Command struct {
-	From    proto.Identity
-	Key     string         // "" = not recognised when it is resent
-	Hidden  bool           // members are not shown the key, because the sender gave none
+	proto.Request
 	Digests []proto.Digest // of what the key covers; the first is stored, any of them matches
-	Content proto.Content  // of a message
-	Act     proto.Act      // "" = a message
-	Why     string         // of an act
 }
 
 // Moment is when a command is applied, in time and in the stream.
@@ -224,7 +218,7 @@ func (r *Room) Apply(c *Command, m Moment) Outcome {
 }
 
 func (r *Room) say(c *Command, m Moment) Outcome {
-	if c.Content.Kind == proto.Text && c.Content.Type == "" && slices.Contains(r.rules.CloseWords, string(c.Content.Body)) {
+	if c.Line && slices.Contains(r.rules.CloseWords, string(c.Content.Body)) {
 		return Outcome{Reply: proto.Reply{Close: proto.CloseNormal}}
 	}
 	if r.state.Closed {

@@ -76,7 +76,7 @@ type stage struct {
 }
 
 func (s *stage) do(t *testing.T, verb string, args []string) string {
-	c := Command{From: proto.Identity{ID: "u1"}}
+	c := Command{Request: proto.Request{From: proto.Identity{ID: "u1"}}}
 	for i, arg := range args {
 		name, value, _ := strings.Cut(arg, "=")
 		switch name {
@@ -88,6 +88,8 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			c.Key, c.Hidden = value, true
 		case "why":
 			c.Why = value
+		case "line":
+			c.Line, c.Content = true, proto.Content{Kind: proto.Text, Body: []byte(value)}
 		case "text", "data", "bin":
 			c.Content.Kind, c.Content.Body = proto.Kind(name), []byte(value)
 		case "type":

@@ -10,7 +10,7 @@ import (
 	"roomcast/roomsvc/room"
 )
 
-// restrict makes a guest's command one of nobody in particular, and refuses a guest's act.
+// restrict takes a guest's identity from its command, and refuses a guest's act.
 func (s *Service) restrict(msg *nats.Msg, c *room.Command) *proto.Refusal {
 	if s.trusts(msg) {
 		return nil
@@ -18,7 +18,7 @@ func (s *Service) restrict(msg *nats.Msg, c *room.Command) *proto.Refusal {
 	if c.Act != "" {
 		return proto.Refuse(proto.Forbidden, "a guest cannot %s a room; connect as a user of a trusted account", c.Act)
 	}
-	c.From = anybody
+	c.From = proto.Identity{ID: proto.NATSSender}
 	return nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -15,84 +14,11 @@ import (
 	"roomcast/proto/seal"
 )
 
-func TestReadCommand(t *testing.T) {
-	long := strings.Repeat("x", 1000)
-	type headers map[string]string
-	for name, c := range map[string]struct {
-		headers headers
-		body    string
-		want    proto.Code // "" = taken
-	}{
-		"bare":             {nil, "hi", ""},
-		"empty":            {nil, "", ""},
-		"not UTF-8":        {nil, "\xff\xfe", proto.BadRequest},
-		"bytes":            {headers{proto.HeaderKind: "bin"}, "\xff\xfe", ""},
-		"data":             {headers{proto.HeaderKind: "data", proto.HeaderType: "xx.oo"}, `{"a":[1]}`, ""},
-		"broken data":      {headers{proto.HeaderKind: "data"}, `{"a":`, proto.BadRequest},
-		"data twice":       {headers{proto.HeaderKind: "data"}, `{"a":1,"a":2}`, proto.BadRequest},
-		"deep data":        {headers{proto.HeaderKind: "data"}, strings.Repeat("[", 10_000), proto.BadRequest},
-		"no data":          {headers{proto.HeaderKind: "data"}, ``, proto.BadRequest},
-		"unknown kind":     {headers{proto.HeaderKind: "song"}, "la", proto.BadRequest},
-		"forged id":        {headers{proto.HeaderFrom: "a b"}, "hi", proto.BadRequest},
-		"id with newline":  {headers{proto.HeaderFrom: "a\x01b"}, "hi", proto.BadRequest},
-		"huge id":          {headers{proto.HeaderFrom: long}, "hi", proto.TooLarge},
-		"huge key":         {headers{proto.HeaderKey: long}, "hi", proto.TooLarge},
-		"key with space":   {headers{proto.HeaderKey: "a b"}, "hi", proto.BadRequest},
-		"key not ASCII":    {headers{proto.HeaderKey: "ключ"}, "hi", proto.BadRequest},
-		"huge name":        {headers{proto.HeaderName: long}, "hi", proto.TooLarge},
-		"turning name":     {headers{proto.HeaderName: proto.EscapeHeader("a\u202eb")}, "hi", proto.BadRequest},
-		"name":             {headers{proto.HeaderName: proto.EscapeHeader("小明")}, "hi", ""},
-		"another spelling": {headers{proto.HeaderName: "小明"}, "hi", proto.BadRequest},
-		"bad type":         {headers{proto.HeaderType: "<b>"}, "hi", proto.BadRequest},
-		"huge message":     {nil, strings.Repeat("x", 65<<10), proto.TooLarge},
-		"act":              {headers{proto.HeaderKind: "close"}, "why", ""},
-		"act with a novel": {headers{proto.HeaderKind: "close"}, long, proto.TooLarge},
-		"sealed, no key":   {headers{proto.HeaderEnc: "1"}, "hi", proto.Unsupported},
-		"foreign headers":  {headers{"Nats-Rollup": "all", "X-Y": "z"}, "hi", ""},
-	} {
-		msg := nats.NewMsg("room.lobby")
-		msg.Data = []byte(c.body)
-		for k, v := range c.headers {
-			msg.Header.Set(k, v)
-		}
-		_, r := readCommand(msg, proto.MustRoom("lobby"), nil, 64<<10)
-		if got := code(r); got != c.want {
-			t.Errorf("%s: got %q, want %q", name, got, c.want)
-		}
-	}
-	twice := nats.NewMsg("room.lobby")
-	twice.Header[proto.HeaderFrom] = []string{"a", "b"}
-	if _, r := readCommand(twice, proto.MustRoom("lobby"), nil, 64<<10); code(r) != proto.BadRequest {
-		t.Errorf("a header twice: got %v", r)
-	}
-}
-
 func code(r *proto.Refusal) proto.Code {
 	if r == nil {
 		return ""
 	}
 	return r.Code
-}
-
-func FuzzReadCommand(f *testing.F) {
-	f.Add("text", "u", "n", "k", "t", "hi")
-	f.Add("close", "", "", "", "", "why")
-	f.Fuzz(func(t *testing.T, kind, from, name, key, typ, body string) {
-		msg := nats.NewMsg("room.lobby")
-		msg.Data = []byte(body)
-		for k, v := range map[string]string{proto.HeaderKind: kind, proto.HeaderFrom: from, proto.HeaderName: name,
-			proto.HeaderKey: key, proto.HeaderType: typ} {
-			msg.Header.Set(k, v)
-		}
-		c, r := readCommand(msg, proto.MustRoom("lobby"), nil, 1<<10)
-		if r != nil {
-			return
-		}
-		e := proto.Event{Room: proto.MustRoom("lobby"), Seq: 1, At: time.UnixMilli(0), From: c.From, Content: c.Content, Why: c.Why}
-		if _, err := proto.ParseEvent(e.AppendJSON(nil)); err != nil {
-			t.Errorf("what was taken in cannot be read again: %v", err)
-		}
-	})
 }
 
 // TestHostileSubjects publishes to names that NATS lets pass and no room has.
@@ -162,7 +88,7 @@ func TestSealedMessages(t *testing.T) {
 			t.Errorf("%s: got %+v, want %s", name, r, proto.BadRequest)
 		}
 	}
-	// A close word may be sealed too.
+	// A sealed line may be a close word.
 	if r := ask(t, nc, sealed("k2", "关闭")); r.Close != proto.CloseNormal {
 		t.Errorf("got %+v, want a close", r)
 	}

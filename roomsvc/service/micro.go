@@ -120,14 +120,12 @@ func (s *Service) moderate(act proto.Act) micro.HandlerFunc {
 			reply(proto.Reply{Refusal: proto.Refuse(proto.BadRoom, "%v", err)})
 			return
 		}
-		msg := nats.NewMsg(to.Subject())
-		msg.Data = []byte(ask.Why)
-		msg.Header.Set(proto.HeaderKind, string(act))
+		// Gateways see the key: it must not resemble a reply subject of this process.
+		act := proto.Request{Act: act, Why: ask.Why, Key: rand.Text(), Hidden: true}
+		msg := &nats.Msg{Subject: to.Subject(), Header: act.Header(), Data: act.Payload()}
 		if from := r.Headers().Get(proto.HeaderFrom); from != "" {
 			msg.Header.Set(proto.HeaderFrom, from)
 		}
-		// Gateways see it: it must not resemble a reply subject of this process.
-		msg.Header.Set(proto.HeaderOnce, rand.Text())
 		select {
 		case s.acts <- struct{}{}:
 		default:

@@ -1,0 +1,183 @@
+package proto
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// A Request asks the owner of a room to store a message or to carry out an act. On NATS it
+// is a message to [Room.Subject]: [Request.Header] and [Request.Payload] write it,
+// [ParseRequest] reads it.
+type Request struct {
+	From    Identity
+	Key     string  // "" = the owner cannot recognise the request when it is sent again
+	Hidden  bool    // a gateway made the key because the sender gave none; members do not see it
+	Content Content // of a message
+	Line    bool    // the content is a line that a person typed: a close word closes the connection
+	Act     Act     // "" = a message
+	Why     string  // of an act
+}
+
+// NATSSender is the id of a sender that a request does not name, or must not name: the
+// client that holds the NATS connection.
+const NATSSender = "nats"
+
+// Kind returns what the request is: an act, or the kind of its content.
+func (r *Request) Kind() string {
+	if r.Act != "" {
+		return string(r.Act)
+	}
+	return string(r.Content.Kind)
+}
+
+// Payload returns what follows the headers, before it is sealed.
+func (r *Request) Payload() []byte {
+	if r.Act != "" {
+		return []byte(r.Why)
+	}
+	return r.Content.Body
+}
+
+// Header returns the request's NATS headers. It leaves out [HeaderEnc], which whoever
+// seals the payload adds.
+func (r *Request) Header() map[string][]string {
+	h := make(map[string][]string, 6)
+	set := func(name, value string) {
+		if value != "" {
+			h[name] = []string{value}
+		}
+	}
+	if !r.Line {
+		set(HeaderKind, r.Kind())
+	}
+	set(HeaderFrom, EscapeHeader(r.From.ID))
+	set(HeaderName, EscapeHeader(r.From.Name))
+	if r.Hidden {
+		set(HeaderOnce, r.Key)
+	} else {
+		set(HeaderKey, r.Key)
+	}
+	set(HeaderType, r.Content.Type)
+	return h
+}
+
+// ParseRequest reads a request from any NATS client. Each header may be missing or forged;
+// payload is no longer sealed and is not copied. The limit is for the body of a message.
+func ParseRequest(header map[string][]string, payload []byte, limit int) (Request, *Refusal) {
+	r := Request{From: Identity{ID: NATSSender}}
+	kind, once := "", ""
+	for name, values := range header {
+		if !strings.HasPrefix(name, "Rc-") {
+			continue
+		}
+		if len(values) != 1 {
+			return r, Refuse(BadRequest, "the header %s is given %d times; give it once", clip(name), len(values))
+		}
+		value, bad := values[0], (*Refusal)(nil)
+		if value == "" {
+			continue
+		}
+		switch name {
+		case HeaderFrom:
+			if r.From.ID, bad = unescape(name, value); bad == nil {
+				bad = CheckID(r.From.ID)
+			}
+		case HeaderName:
+			if r.From.Name, bad = unescape(name, value); bad == nil {
+				bad = CheckName(r.From.Name)
+			}
+		case HeaderKey:
+			r.Key, bad = value, CheckKey(value)
+		case HeaderOnce:
+			once, bad = value, CheckKey(value)
+		case HeaderType:
+			r.Content.Type, bad = value, CheckType(value)
+		case HeaderKind:
+			kind = value
+		}
+		if bad != nil {
+			return r, bad
+		}
+	}
+	if r.Key == "" {
+		r.Key, r.Hidden = once, true
+	}
+	return r, r.read(kind, payload, limit)
+}
+
+// read takes over the payload as what kind names.
+func (r *Request) read(kind string, payload []byte, limit int) *Refusal {
+	switch {
+	case kind == "":
+		r.Content.Kind, r.Line = Text, r.Content.Type == ""
+	case Kind(kind) == Text, Kind(kind) == Data, Kind(kind) == Bin:
+		r.Content.Kind = Kind(kind)
+	case Act(kind).Known():
+		r.Act, r.Why, r.Content = Act(kind), string(payload), Content{}
+		return CheckWhy(r.Why)
+	default:
+		return Refuse(BadRequest, "%s is text, data, bin or an act", HeaderKind)
+	}
+	r.Content.Body = payload
+	return r.Content.check(limit)
+}
+
+// check applies the rules for the body of a message.
+func (c *Content) check(limit int) *Refusal {
+	if refusal := CheckSize(len(c.Body), limit); refusal != nil {
+		return refusal
+	}
+	switch c.Kind {
+	case Text:
+		if !utf8.Valid(c.Body) {
+			return Refuse(BadRequest, "text is not valid UTF-8; send bytes as bin")
+		}
+	case Data:
+		if err := ValidJSON(c.Body); err != nil {
+			return Refuse(BadRequest, "data is %v", err)
+		}
+	}
+	return nil
+}
+
+// CheckSize refuses the body of a message that has more bytes than the limit.
+func CheckSize(size, limit int) *Refusal {
+	if size > limit {
+		return Refuse(TooLarge, "the message has %d bytes, at most %d are allowed", size, limit)
+	}
+	return nil
+}
+
+// maxWhy is the longest reason of an act, in bytes.
+const maxWhy = 512
+
+// CheckWhy refuses the reason of an act that is too long or is not UTF-8.
+func CheckWhy(why string) *Refusal {
+	if len(why) > maxWhy {
+		return Refuse(TooLarge, "the reason of an act has at most %d bytes, this one has %d", maxWhy, len(why))
+	}
+	if !utf8.ValidString(why) {
+		return Refuse(BadRequest, "the reason of an act is not valid UTF-8")
+	}
+	return nil
+}
+
+// Covered returns what a key stands for: the kind, the type and the payload. The same key
+// with anything else is refused; see [Digest].
+func (r *Request) Covered() []byte {
+	kind, payload := r.Kind(), r.Payload()
+	b := make([]byte, 0, len(kind)+len(r.Content.Type)+len(payload)+2)
+	b = append(b, kind...)
+	b = append(b, 0)
+	b = append(b, r.Content.Type...)
+	b = append(b, 0)
+	return append(b, payload...)
+}
+
+func unescape(name, value string) (string, *Refusal) {
+	text, err := UnescapeHeader(value)
+	if err != nil {
+		return "", Refuse(BadRequest, "header %s: %v", name, err)
+	}
+	return text, nil
+}
