@@ -55,7 +55,7 @@ func TestAPI(t *testing.T) {
 		{"no time", "GET", lobby + "/messages?after=noon", "", nil, 400, "not a time"},
 		{"an unknown parameter", "GET", lobby + "/messages?lats=1", "", nil, 400, "not a parameter"},
 
-		{"members", "GET", lobby + "/members", "", nil, 200, `{"count":1,"members":[{"id":"anon-`},
+		{"members", "GET", lobby + "/members", "", nil, 200, `{"room":"聊天室1","count":1,"members":[{"id":"anon-`},
 		{"rooms", "GET", rooms, "", nil, 200, `{"room":"聊天室1","messages":4}`},
 		{"nothing there", "GET", base + "api/nothing", "", nil, 404, "not_found"},
 		{"a wrong method", "DELETE", lobby + "/messages", "", nil, 404, "not_found"},

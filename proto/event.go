@@ -228,13 +228,14 @@ func (r *jsonReader) identity() (w Identity, err error) {
 
 // Gap announces events that the log no longer has.
 type Gap struct {
-	Room     Room
-	From, To uint64 // the first and the last seq that are missing; To is 0 in a reset
-	Reason   GapReason
+	Room   Room      `json:"-"`
+	From   uint64    `json:"from"` // the first missing seq
+	To     uint64    `json:"to"`   // the last missing seq; 0 in a reset
+	Reason GapReason `json:"reason"`
 
 	// Only of a reset:
-	Epoch string // of what follows; "" if nothing follows
-	Seq   uint64 // a closing up to this seq has been undone; 0 = none has
+	Epoch string `json:"epoch"` // of the events that follow; "" if none follow
+	Seq   uint64 `json:"seq"`   // a reopening has undone each closing up to this seq; 0 = none
 }
 
 // GapReason says why there is a gap.
@@ -313,10 +314,6 @@ func AppendJoined(b []byte, room Room, who Identity, count int) []byte {
 func AppendLeft(b []byte, room Room, who Identity, count int, reason LeaveReason) []byte {
 	return appendPresence(b, room, "left", who, count, reason)
 }
-
-// MaxListed is the number of members up to which a room's members are named; above
-// it, presence is a count.
-const MaxListed = 200
 
 func appendPresence(b []byte, room Room, verb string, who Identity, count int, reason LeaveReason) []byte {
 	b = append(b, `{"room":`...)

@@ -16,8 +16,8 @@ const (
 // Identity is who somebody is: the id that de-duplication, moderation and presence
 // go by, and the name that is shown.
 type Identity struct {
-	ID   string // of [A-Za-z0-9_.:@-], unique; authenticated, or made by a gateway and signed into resume
-	Name string // any text that [CheckName] accepts; "" if none was given
+	ID   string `json:"id"`             // of [A-Za-z0-9_.:@-], unique; authenticated, or made by a gateway and signed into resume
+	Name string `json:"name,omitempty"` // any text that [CheckName] accepts; "" if none was given
 }
 
 // CheckID refuses an id that cannot stand in a NATS header or a log line as it is.

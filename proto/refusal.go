@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -62,6 +63,20 @@ func AsRefusal(err error) *Refusal {
 		return r
 	}
 	return Refuse(Internal, "something went wrong on the server; it has been logged")
+}
+
+// UnmarshalJSON reads what [Refusal.AppendJSON] wrote.
+func (r *Refusal) UnmarshalJSON(b []byte) error {
+	var f struct {
+		Code    Code   `json:"code"`
+		Message string `json:"message"`
+		RetryMS int64  `json:"retry_ms"`
+	}
+	if err := json.Unmarshal(b, &f); err != nil {
+		return fmt.Errorf("read refusal: %w", err)
+	}
+	*r = Refusal{f.Code, f.Message, time.Duration(f.RetryMS) * time.Millisecond}
+	return nil
 }
 
 // Status returns the HTTP status that carries the code.

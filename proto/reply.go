@@ -28,15 +28,7 @@ func (r *Reply) AppendJSON(b []byte) []byte {
 		b = strconv.AppendUint(b, uint64(r.Close), 10)
 		return append(b, "}}"...)
 	}
-	b = append(b, `{"ok":{"seq":`...)
-	b = strconv.AppendUint(b, r.Seq, 10)
-	b = append(b, `,"at":"`...)
-	b = AppendTime(b, r.At)
-	b = append(b, '"')
-	if r.Duplicate {
-		b = append(b, `,"duplicate":true`...)
-	}
-	return append(b, "}}"...)
+	return append(r.AppendAck(append(b, `{"ok":`...)), '}')
 }
 
 // ParseReply reads what [Reply.AppendJSON] wrote.

@@ -94,6 +94,12 @@ func MustRoom(name string) Room {
 // String returns the name as it was given.
 func (r Room) String() string { return r.name }
 
+// UnmarshalText reads a name as [ParseRoom] does.
+func (r *Room) UnmarshalText(name []byte) (err error) {
+	*r, err = ParseRoom(string(name))
+	return err
+}
+
 // IsZero reports whether r is no room at all.
 func (r Room) IsZero() bool { return r.name == "" }
 

@@ -204,9 +204,7 @@ func await[T any](ctx context.Context, start func(done func(T, error))) (T, erro
 	}
 }
 
-// history returns a page of a room's log, as a session's history does, and the newest seq
-// and the epoch: {"room":"lobby","events":[…],"more":false,"seq":58,"epoch":"k3f9"}, with
-// "gap" where the log no longer reaches, and with "closed" and "why" of a closed room.
+// history returns a [proto.Page].
 func (a *api) history(r *http.Request) (answer, error) {
 	q, err := queryOf(r)
 	if err != nil {
@@ -219,40 +217,23 @@ func (a *api) history(r *http.Request) (answer, error) {
 				done(nil, err)
 				return
 			}
-			done(page.AppendJSON(nil, q.Room), nil)
+			done(page.Answer(q.Room).AppendJSON(nil), nil)
 		})
 	})
 }
 
-// members returns {"count":2,"members":[{"id":…,"name":…},…]}; above proto.MaxListed
-// members there is only the count.
+// members returns a [proto.Members].
 func (a *api) members(r *http.Request) (answer, error) {
 	room, err := roomOf(r)
 	if err != nil {
 		return nil, err
 	}
-	type crowd struct {
-		count int
-		list  []proto.Identity
-	}
-	now, err := await(r.Context(), func(done func(crowd, error)) {
-		a.bridge.Members(room, func(count int, list []proto.Identity, err error) { done(crowd{count, list}, err) })
+	return await(r.Context(), func(done func(answer, error)) {
+		a.bridge.Members(room, func(count int, list []proto.Identity, err error) {
+			m := proto.Members{Room: room, Count: count, List: list}
+			done(m.AppendJSON(nil), err)
+		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	b := append([]byte(`{"count":`), strconv.Itoa(now.count)...)
-	if now.count <= proto.MaxListed {
-		b = append(b, `,"members":[`...)
-		for i, who := range now.list {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = who.AppendJSON(b)
-		}
-		b = append(b, ']')
-	}
-	return append(b, '}'), nil
 }
 
 // rooms returns {"rooms":[{"room":"lobby","messages":12},…]}.

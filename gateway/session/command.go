@@ -1,7 +1,6 @@
 package session
 
 import (
-	"strconv"
 	"time"
 
 	"roomcast/gateway/bridge"
@@ -69,7 +68,7 @@ func (ss *Sessions) obey(s *session, c *proto.Command) error {
 		ss.hub.Leave(s.id, c.Room)
 		delete(ss.resends, joining{s.id, c.Room})
 		ss.bridge.Left(c.Room, s.who, proto.LeftClient)
-		ss.send(s, appendRoom(ss.ok(c.ID), c.Room))
+		ss.send(s, proto.AppendLeave(ss.ok(c.ID), c.Room))
 		return nil
 	case proto.VerbSignal:
 		if refusal := proto.CheckSize(len(c.Content.Body), ss.cfg.MaxMessage); refusal != nil {
@@ -132,14 +131,7 @@ func (ss *Sessions) sayJSON(s *session, c *proto.Command) error {
 		case reply.Refusal != nil:
 			ss.answerRefusal(s, []byte(cmd), reply.Refusal)
 		default:
-			b := append(ss.ok([]byte(cmd)), `{"seq":`...)
-			b = strconv.AppendUint(b, reply.Seq, 10)
-			b = append(b, `,"at":"`...)
-			b = append(proto.AppendTime(b, reply.At), '"')
-			if reply.Duplicate {
-				b = append(b, `,"duplicate":true`...)
-			}
-			ss.send(s, append(b, '}'))
+			ss.send(s, reply.AppendAck(ss.ok([]byte(cmd))))
 		}
 	})
 	return nil
@@ -207,7 +199,7 @@ func (ss *Sessions) history(s *session, c *proto.Command) error {
 			if err != nil {
 				ss.answerRefusal(s, []byte(cmd), unread(err))
 			} else {
-				ss.send(s, page.AppendJSON(ss.ok([]byte(cmd)), room))
+				ss.send(s, page.Answer(room).AppendJSON(ss.ok([]byte(cmd))))
 			}
 			ss.checkQueue(s)
 			ss.release(s, pausePage)
@@ -234,16 +226,8 @@ func (ss *Sessions) members(s *session, c *proto.Command) error {
 			case err != nil:
 				ss.answerRefusal(s, []byte(cmd), unread(err))
 			default:
-				b := append(appendOpen(ss.ok([]byte(cmd)), room), `,"count":`...)
-				b = strconv.AppendInt(b, int64(count), 10)
-				b = append(b, `,"members":[`...)
-				for i, who := range list {
-					if i > 0 {
-						b = append(b, ',')
-					}
-					b = who.AppendJSON(b)
-				}
-				ss.send(s, append(b, "]}"...))
+				m := proto.Members{Room: room, Count: count, List: list}
+				ss.send(s, m.AppendJSON(ss.ok([]byte(cmd))))
 			}
 		})
 	})
@@ -267,14 +251,13 @@ func (ss *Sessions) authenticate(s *session, c *proto.Command) error {
 	return nil
 }
 
-// ok begins the answer to a command; what it is about follows as one JSON value, then
-// send closes it.
-func (ss *Sessions) ok(id []byte) []byte { return append(appendID(ss.buf[:0], id), `"ok":`...) }
+// ok begins the answer to a command. One JSON value follows, then send closes it.
+func (ss *Sessions) ok(id []byte) []byte { return proto.AppendOK(ss.buf[:0], id) }
 
 func (ss *Sessions) answerRefusal(s *session, id []byte, r *proto.Refusal) {
 	ss.stats.refusal(r.Code)
-	b := append(appendID(ss.buf[:0], id), `"error":`...)
-	ss.send(s, r.AppendJSON(b))
+	ss.buf = proto.AppendError(ss.buf[:0], id, r)
+	ss.hub.Text(s.id, ss.buf)
 }
 
 // send completes an answer that was begun with a brace and queues it.
@@ -283,38 +266,11 @@ func (ss *Sessions) send(s *session, b []byte) {
 	ss.hub.Text(s.id, ss.buf)
 }
 
-func appendID(b, id []byte) []byte {
-	b = append(b, '{')
-	if len(id) > 0 {
-		b = append(b, `"id":`...)
-		b = append(append(b, id...), ',')
-	}
-	return b
+func joined(room proto.Room, head history.Head) proto.Joined {
+	return proto.Joined{Room: room, Seq: head.Seq, Epoch: head.Epoch, At: head.At}
 }
-
-// Room names and epochs need no escapes in JSON.
-
-func appendOpen(b []byte, room proto.Room) []byte {
-	b = append(b, `{"room":"`...)
-	return append(append(b, room.String()...), '"')
-}
-
-func appendRoom(b []byte, room proto.Room) []byte { return append(appendOpen(b, room), '}') }
 
 func appendJoined(b []byte, room proto.Room, head history.Head) []byte {
-	return append(appendHead(append(b, '{'), room, head), '}')
-}
-
-func appendHead(b []byte, room proto.Room, head history.Head) []byte {
-	b = append(b, `"room":"`...)
-	b = append(b, room.String()...)
-	b = append(b, `","seq":`...)
-	b = strconv.AppendUint(b, head.Seq, 10)
-	b = append(b, `,"epoch":"`...)
-	b = append(append(b, head.Epoch...), '"')
-	if !head.At.IsZero() {
-		b = append(b, `,"at":"`...)
-		b = append(proto.AppendTime(b, head.At), '"')
-	}
-	return b
+	j := joined(room, head)
+	return j.AppendJSON(b)
 }

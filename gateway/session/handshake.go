@@ -231,18 +231,13 @@ func (ss *Sessions) handOver(s *session) {
 
 // hello is the first frame of a JSON session.
 func (ss *Sessions) hello(s *session, n hub.Notice) {
-	b := append(ss.buf[:0], `{"hello":{"session":"`...)
-	b = append(b, ss.hub.Session(s.id)...)
-	b = append(b, `","you":`...)
-	b = s.who.AppendJSON(b)
-	b = append(b, `,"resume":"`...)
-	b = append(b, ss.auth.Sign(s.who, time.Unix(int64(s.issued), 0))...)
-	b = append(b, `","time":"`...)
-	b = proto.AppendTime(b, time.Now())
-	b = append(b, '"')
-	if !s.home.IsZero() {
-		b = append(b, ',')
-		b = appendHead(b, s.home, n.Head)
+	h := proto.Hello{
+		Session: ss.hub.Session(s.id), You: s.who, Time: time.Now(),
+		Resume: ss.auth.Sign(s.who, time.Unix(int64(s.issued), 0)),
 	}
-	ss.send(s, append(b, '}'))
+	if !s.home.IsZero() {
+		h.Joined = joined(s.home, n.Head)
+	}
+	ss.buf = h.AppendJSON(ss.buf[:0])
+	ss.hub.Text(s.id, ss.buf)
 }

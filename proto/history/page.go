@@ -2,7 +2,6 @@ package history
 
 import (
 	"encoding/json"
-	"strconv"
 
 	"roomcast/proto"
 )
@@ -31,38 +30,14 @@ func (p *Page) Bytes() (n int) {
 	return n
 }
 
-// AppendJSON appends {"room":…,"events":[…],"more":…,"seq":…,"epoch":…}, with "gap" where
-// the log does not hold what Since asked for, and with "closed" and "why" of a closed room.
-func (p *Page) AppendJSON(b []byte, room proto.Room) []byte {
-	b = append(b, `{"room":`...)
-	b = appendString(b, room.String())
-	b = append(b, `,"events":[`...)
+// Answer returns the page as readers of the room receive it. Its events alias the records.
+func (p *Page) Answer(room proto.Room) *proto.Page {
+	a := &proto.Page{
+		Room: room, Events: make([]json.RawMessage, len(p.Records)), More: p.More,
+		Seq: p.Head.Seq, Epoch: p.Head.Epoch, Gap: p.Gap, Closed: p.Head.Closed, Why: p.Head.Why,
+	}
 	for i := range p.Records {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, p.Records[i].Payload...)
+		a.Events[i] = p.Records[i].Payload
 	}
-	b = append(b, `],"more":`...)
-	b = strconv.AppendBool(b, p.More)
-	b = append(b, `,"seq":`...)
-	b = strconv.AppendUint(b, p.Head.Seq, 10)
-	b = append(b, `,"epoch":`...)
-	b = appendString(b, p.Head.Epoch)
-	if p.Gap != nil {
-		b = p.Gap.AppendExtent(append(b, `,"gap":`...))
-	}
-	if p.Head.Closed {
-		b = append(b, `,"closed":true,"why":`...)
-		b = appendString(b, p.Head.Why)
-	}
-	return append(b, '}')
-}
-
-func appendString(b []byte, s string) []byte {
-	j, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // a string cannot fail
-	}
-	return append(b, j...)
+	return a
 }

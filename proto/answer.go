@@ -1,0 +1,172 @@
+package proto
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+)
+
+// The answers below are the same over WebSocket, HTTP and NATS. Each appends its own JSON;
+// encoding/json reads it.
+
+// Hello is the first frame of a JSON session.
+type Hello struct {
+	Session string    `json:"session"`
+	You     Identity  `json:"you"`
+	Resume  string    `json:"resume"` // makes the next session the same sender
+	Time    time.Time `json:"time"`   // of the server
+	Joined            // where the session begins in a room
+}
+
+// Joined is the ok of a join: the newest event of the room.
+type Joined struct {
+	Room  Room      `json:"room,omitzero"`
+	Seq   uint64    `json:"seq"`
+	Epoch string    `json:"epoch"`
+	At    time.Time `json:"at"` // of the event; zero = not known
+}
+
+// Page is the ok of history: events of one room, oldest first.
+type Page struct {
+	Room   Room              `json:"room"`
+	Events []json.RawMessage `json:"events"` // see [ParseEvent]
+	More   bool              `json:"more"`   // there are more events in the direction of reading
+	Seq    uint64            `json:"seq"`    // of the room's newest event
+	Epoch  string            `json:"epoch"`
+	Gap    *Gap              `json:"gap"`    // comes before the first event; nil = none
+	Closed bool              `json:"closed"` // the room is closed
+	Why    string            `json:"why"`    // the room is closed
+}
+
+// Members is the ok of members. Up to [MaxListed] members are listed; More says that there
+// are others.
+type Members struct {
+	Room  Room       `json:"room"`
+	Count int        `json:"count"`
+	List  []Identity `json:"members"`
+	More  bool       `json:"more"`
+}
+
+// MaxListed is the number of members up to which a room's members are named.
+const MaxListed = 200
+
+// AppendOK begins the answer to the command of that id, nil if it had none. The value of ok
+// and a closing brace follow.
+func AppendOK(b, id []byte) []byte { return append(appendID(b, id), `"ok":`...) }
+
+// AppendError appends the answer that refuses the command of that id, nil if it had none.
+func AppendError(b, id []byte, r *Refusal) []byte {
+	b = append(appendID(b, id), `"error":`...)
+	return append(r.AppendJSON(b), '}')
+}
+
+func appendID(b, id []byte) []byte {
+	b = append(b, '{')
+	if len(id) > 0 {
+		b = append(b, `"id":`...)
+		b = append(append(b, id...), ',')
+	}
+	return b
+}
+
+// AppendJSON appends {"hello":{…}}, without a room if there is none.
+func (h *Hello) AppendJSON(b []byte) []byte {
+	b = append(b, `{"hello":{"session":`...)
+	b = appendString(b, h.Session)
+	b = append(b, `,"you":`...)
+	b = h.You.AppendJSON(b)
+	b = append(b, `,"resume":`...)
+	b = appendString(b, h.Resume)
+	b = append(b, `,"time":"`...)
+	b = append(AppendTime(b, h.Time), '"')
+	if !h.Room.IsZero() {
+		b = h.Joined.appendFields(append(b, ','))
+	}
+	return append(b, "}}"...)
+}
+
+// AppendJSON appends {"room":…,"seq":…,"epoch":…,"at":…}, without an unknown time.
+func (j *Joined) AppendJSON(b []byte) []byte {
+	return append(j.appendFields(append(b, '{')), '}')
+}
+
+func (j *Joined) appendFields(b []byte) []byte {
+	b = append(b, `"room":`...)
+	b = appendString(b, j.Room.String())
+	b = append(b, `,"seq":`...)
+	b = strconv.AppendUint(b, j.Seq, 10)
+	b = append(b, `,"epoch":`...)
+	b = appendString(b, j.Epoch)
+	if !j.At.IsZero() {
+		b = append(b, `,"at":"`...)
+		b = append(AppendTime(b, j.At), '"')
+	}
+	return b
+}
+
+// AppendLeave appends {"room":…}, the ok of a leave.
+func AppendLeave(b []byte, room Room) []byte {
+	return append(appendString(append(b, `{"room":`...), room.String()), '}')
+}
+
+// AppendJSON appends {"room":…,"events":[…],"more":…,"seq":…,"epoch":…}, with "gap" if
+// there is one, and with "closed" and "why" of a closed room.
+func (p *Page) AppendJSON(b []byte) []byte {
+	b = append(b, `{"room":`...)
+	b = appendString(b, p.Room.String())
+	b = append(b, `,"events":[`...)
+	for i, event := range p.Events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, event...)
+	}
+	b = append(b, `],"more":`...)
+	b = strconv.AppendBool(b, p.More)
+	b = append(b, `,"seq":`...)
+	b = strconv.AppendUint(b, p.Seq, 10)
+	b = append(b, `,"epoch":`...)
+	b = appendString(b, p.Epoch)
+	if p.Gap != nil {
+		b = p.Gap.AppendExtent(append(b, `,"gap":`...))
+	}
+	if p.Closed {
+		b = append(b, `,"closed":true,"why":`...)
+		b = appendString(b, p.Why)
+	}
+	return append(b, '}')
+}
+
+// AppendJSON appends {"room":…,"count":…,"members":[…]}, with "more" if not all are listed.
+func (m *Members) AppendJSON(b []byte) []byte {
+	b = append(b, `{"room":`...)
+	b = appendString(b, m.Room.String())
+	b = append(b, `,"count":`...)
+	b = strconv.AppendInt(b, int64(m.Count), 10)
+	b = append(b, `,"members":[`...)
+	list := m.List[:min(len(m.List), MaxListed)]
+	for i := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = list[i].AppendJSON(b)
+	}
+	b = append(b, ']')
+	if m.Count > len(list) {
+		b = append(b, `,"more":true`...)
+	}
+	return append(b, '}')
+}
+
+// AppendAck appends {"seq":…,"at":…}, the ok of a stored message, with "duplicate" if it
+// had been stored before.
+func (r *Reply) AppendAck(b []byte) []byte {
+	b = append(b, `{"seq":`...)
+	b = strconv.AppendUint(b, r.Seq, 10)
+	b = append(b, `,"at":"`...)
+	b = append(AppendTime(b, r.At), '"')
+	if r.Duplicate {
+		b = append(b, `,"duplicate":true`...)
+	}
+	return append(b, '}')
+}
