@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"roomcast/gateway/bridge"
+	"roomcast/gateway/follow"
+	pages "roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/roomsvc/service"
@@ -22,11 +24,11 @@ import (
 // shown is what the members of one room were shown.
 type shown struct {
 	mu   sync.Mutex
-	got  []bridge.Delivery
+	got  []follow.Delivery
 	gaps []proto.Gap
 }
 
-func (s *shown) Deliver(d bridge.Delivery) {
+func (s *shown) Deliver(d follow.Delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.Gap != nil {
@@ -39,11 +41,11 @@ func (s *shown) Deliver(d bridge.Delivery) {
 func (*shown) Who(_ proto.Room, answer func(int, []proto.Identity)) { answer(0, nil) }
 
 // newest returns the newest event, and the gaps so far.
-func (s *shown) newest() (bridge.Delivery, []proto.Gap) {
+func (s *shown) newest() (follow.Delivery, []proto.Gap) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.got) == 0 {
-		return bridge.Delivery{}, s.gaps
+		return follow.Delivery{}, s.gaps
 	}
 	return s.got[len(s.got)-1], s.gaps
 }
@@ -214,8 +216,8 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 			if len(gaps) != 2 || gaps[0].Epoch != last.Epoch || gaps[1].Epoch != now.Epoch || gaps[1].Reason != proto.GapReset {
 				t.Errorf("got the gaps %+v, want one reset for the loss and one for the epoch %s", gaps, now.Epoch)
 			}
-			page := make(chan bridge.Page, 1)
-			b.Read(history.Query{Room: lobby, Since: last.Seq, HasSince: true, Epoch: last.Epoch}, func(p bridge.Page, err error) {
+			page := make(chan pages.Page, 1)
+			b.Read(history.Query{Room: lobby, Since: last.Seq, HasSince: true, Epoch: last.Epoch}, func(p pages.Page, err error) {
 				if err != nil {
 					t.Error(err)
 				}

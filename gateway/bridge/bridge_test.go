@@ -15,6 +15,8 @@ import (
 	"go.uber.org/goleak"
 
 	"roomcast/gateway/bridge"
+	"roomcast/gateway/follow"
+	"roomcast/gateway/publish"
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
@@ -79,11 +81,11 @@ func begin(t testing.TB, s *historytest.Server, id string, change ...func(*bridg
 // follower keeps what it is told.
 type follower struct {
 	mu      sync.Mutex
-	got     []bridge.Delivery
+	got     []follow.Delivery
 	present map[proto.Room][]proto.Identity
 }
 
-func (f *follower) Deliver(d bridge.Delivery) {
+func (f *follower) Deliver(d follow.Delivery) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.got = append(f.got, d)
@@ -165,14 +167,14 @@ func (g *gateway) follow(t *testing.T, room proto.Room) history.Head {
 	return got.head
 }
 
-func (g *gateway) say(s bridge.Say) proto.Reply {
+func (g *gateway) say(s publish.Say) proto.Reply {
 	done := make(chan proto.Reply, 1)
 	g.Say(s, func(r proto.Reply) { done <- r })
 	return <-done
 }
 
-func text(room proto.Room, from, body string) bridge.Say {
-	return bridge.Say{Room: room, From: proto.Identity{ID: from}, Content: proto.Content{Kind: proto.Text, Body: []byte(body)}, Patience: 10 * time.Second}
+func text(room proto.Room, from, body string) publish.Say {
+	return publish.Say{Room: room, From: proto.Identity{ID: from}, Content: proto.Content{Kind: proto.Text, Body: []byte(body)}, Patience: 10 * time.Second}
 }
 
 // owner is the simplest room service there can be: it owns everything.
@@ -329,7 +331,7 @@ func TestLaneKeepsOrderWithoutOwner(t *testing.T) {
 func TestSayRefused(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
-	a := open(t, s, "a", func(c *bridge.Config) { c.MaxLane, c.MaxRequests = 3, 10 })
+	a := open(t, s, "a", func(c *bridge.Config) { c.Publish.MaxPerSender, c.Publish.MaxRequests = 3, 10 })
 	o.end(t)
 	hold := text(proto.MustRoom("lobby"), "alice", "hi")
 	hold.Patience = 300 * time.Millisecond

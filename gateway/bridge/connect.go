@@ -3,11 +3,9 @@ package bridge
 import (
 	"context"
 	crand "crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,50 +13,47 @@ import (
 	"roomcast/proto"
 	"roomcast/proto/daemon"
 	"roomcast/proto/history"
-	"roomcast/proto/seal"
 )
 
 const (
-	dialWait    = 250 * time.Millisecond // between attempts, doubled each time
+	dialWait    = 250 * time.Millisecond // between two attempts, doubled each time
 	dialWaitMax = 2 * time.Second
-	secretWait  = 500 * time.Millisecond
 
-	// A NATS server that does not read for so long is left for another one: nobody here
-	// can wait for it.
+	// A gateway leaves a NATS server that does not read for this long.
 	writeTime = 2 * time.Second
 
-	// After NATS was away every gateway compares all its rooms: not all at once.
+	// Gateways spread the comparison of their rooms over this time after NATS was away.
 	backJitter = 500 * time.Millisecond
 )
 
-// advisory tells that the stream has a new leader. The old one may have died with
-// records that it had not republished.
+// advisory announces a new leader of the stream. The old one may have died with records
+// that it had not republished.
 const advisory = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + proto.StreamName
 
-// connect opens the connections, as often as it takes.
+// connect opens the connections. It tries until ctx ends.
 func (b *Bridge) connect(ctx context.Context) (err error) {
 	name := "gateway/" + b.cfg.ID
 	if b.feedConn, err = b.dial(ctx, name, nats.ErrorHandler(b.feedError)); err != nil {
 		return err
 	}
 	if b.sayConn, err = b.dial(ctx, name+"/say"); err == nil {
-		b.control, err = b.dial(ctx, name+"/read")
+		b.readConn, err = b.dial(ctx, name+"/read")
 	}
 	if err != nil {
-		b.hangUp()
+		b.disconnect()
 		return err
 	}
-	b.log = history.New(b.control, b.cfg.Keys)
+	b.log = history.New(b.readConn, b.cfg.Keys)
 	b.log.Damaged = func(room proto.Room) {
-		b.stat.damaged.Add(1)
+		b.damaged.Add(1)
 		b.cfg.Log.Error("read room: its store is damaged; restore a replica or a backup", "room", room.String(), "stream", proto.StreamName)
 	}
-	b.running.Store(true)
+	b.connected.Store(true)
 	return nil
 }
 
-func (b *Bridge) hangUp() {
-	for _, nc := range []*nats.Conn{b.feedConn, b.sayConn, b.control} {
+func (b *Bridge) disconnect() {
+	for _, nc := range []*nats.Conn{b.feedConn, b.sayConn, b.readConn} {
 		if nc != nil {
 			nc.Close()
 		}
@@ -68,7 +63,7 @@ func (b *Bridge) hangUp() {
 func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*nats.Conn, error) {
 	opts := append([]nats.Option{
 		OwnInbox(b.cfg.ID),
-		nats.ReconnectBufSize(-1), // what was said before must not be sent after; see lanes
+		nats.ReconnectBufSize(-1), // requests of before the interruption must not leave after it
 		nats.FlusherTimeout(writeTime),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
@@ -78,7 +73,7 @@ func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*n
 		if err == nil {
 			return nc, nil
 		}
-		b.cfg.Log.Warn("nats cannot be reached", "conn", name, "error", err)
+		b.cfg.Log.Warn("connect to nats", "conn", name, "error", err)
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("connect %s: %w", name, err)
@@ -87,9 +82,9 @@ func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*n
 	}
 }
 
-// OwnInbox has the answers to the gateway of this id come to a subject that names the
-// gateway, or to the one that the operator wants. It ends in a random token: a reply
-// subject that others can guess is one that they can answer on.
+// OwnInbox makes the reply subjects of the gateway with this id begin with its name, or with
+// the prefix that the operator has set. They end in a random token, because whoever can
+// guess a reply subject can answer on it.
 func OwnInbox(id string) nats.Option {
 	return func(o *nats.Options) error {
 		if o.InboxPrefix == "" {
@@ -100,35 +95,21 @@ func OwnInbox(id string) nats.Option {
 	}
 }
 
-// shownInbox returns the prefix of reply subjects for requests that other gateways
-// receive. It tells nothing about the connection's other reply subjects.
-func shownInbox(nc *nats.Conn) string {
-	own := nc.Opts.InboxPrefix
-	return own[:strings.LastIndexByte(own, '.')+1] + crand.Text() + "."
-}
-
-// feedError is told of messages that were dropped because a feed is behind. Their rooms
-// are compared with the log.
+// feedError handles an error that NATS reports, above all dropped messages.
 func (b *Bridge) feedError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if sub == nil || !errors.Is(err, nats.ErrSlowConsumer) {
-		b.cfg.Log.Warn("nats reports", "error", err)
+		b.cfg.Log.Warn("nats reports an error", "error", err)
 		return
 	}
-	b.stat.drops.Add(1)
-	b.eachFeed(func(f *feed) {
-		f.checkAll(func(r *room) bool {
-			part := &f.partitions[r.name.Partition()]
-			return r.out == sub || part.out == sub
-		})
-	})
+	b.Feeds.Dropped(sub)
 }
 
-// keepMoving has the connections leave NATS servers over which no room service can be
-// reached, until ctx ends. The one that reads goes first: what the others missed is read
-// over it as soon as they are back.
+// keepMoving has the connections leave NATS servers over which no room service is in reach,
+// until ctx ends. The connection that reads goes first, because the others need it to read
+// what they have missed.
 func (b *Bridge) keepMoving(ctx context.Context) {
 	mover := daemon.Mover{
-		Conns: []*nats.Conn{b.control, b.sayConn, b.feedConn}, Name: "gateway/" + b.cfg.ID + "/try", Log: b.cfg.Log,
+		Conns: []*nats.Conn{b.readConn, b.sayConn, b.feedConn}, Name: "gateway/" + b.cfg.ID + "/try", Log: b.cfg.Log,
 		Dial: func(name string, opts ...nats.Option) (*nats.Conn, error) {
 			return b.cfg.Dial(name, append([]nats.Option{OwnInbox(b.cfg.ID)}, opts...)...)
 		},
@@ -140,8 +121,8 @@ func (b *Bridge) keepMoving(ctx context.Context) {
 	mover.Run(ctx)
 }
 
-// watch has rooms compared with the log after what may have cost records: a time without
-// connection, or another leader of the stream.
+// watch has rooms compared with the log after an interruption that may have cost records: a
+// time without connection, or another leader of the stream.
 func (b *Bridge) watch(ctx context.Context) error {
 	elected := make(chan *nats.Msg, 16)
 	if _, err := b.feedConn.ChanSubscribe(advisory, elected); err != nil {
@@ -155,64 +136,13 @@ func (b *Bridge) watch(ctx context.Context) error {
 			return nil
 		case <-elected:
 		case <-status:
-			select {
-			case b.roster.revived <- struct{}{}:
-			default:
-			}
-			b.eachFeed((*feed).recount)
+			b.Presence.Reconnected()
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(rand.N(backJitter)):
 		}
-		b.eachFeed(func(f *feed) { f.checkAll(func(*room) bool { return true }) })
+		b.Feeds.CheckAll()
 	}
-}
-
-// fetchSecret asks roomsvc for the secret until it has it and the log can be read: without
-// the key of what is in the log this gateway is of no use to anybody.
-func (b *Bridge) fetchSecret(ctx context.Context) {
-	for said := ""; ; {
-		secret, err := b.askSecret(ctx)
-		if err == nil {
-			b.secret.Store(&secret)
-			return
-		}
-		b.waits.Store(&err)
-		switch why := err.Error(); {
-		case why == said:
-		case errors.Is(err, seal.ErrNoKey):
-			b.cfg.Log.Error("log cannot be read", "error", err)
-			said = why
-		default:
-			b.cfg.Log.Info("waiting for the secret of resume strings, which roomsvc holds", "error", err)
-			said = why
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(secretWait):
-		}
-	}
-}
-
-func (b *Bridge) askSecret(ctx context.Context) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTime)
-	defer cancel()
-	m, err := b.control.RequestWithContext(ctx, proto.SubjectKeys, nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask on %s: %w", proto.SubjectKeys, err)
-	}
-	var keys proto.Keys
-	if err := json.Unmarshal(m.Data, &keys); err != nil {
-		return nil, fmt.Errorf("read answer on %s: %w", proto.SubjectKeys, err)
-	}
-	if len(keys.Resume) < 32 {
-		return nil, fmt.Errorf("the secret has %d bytes, it must have 32", len(keys.Resume))
-	}
-	if keys.Imported {
-		b.log.UseAPI(proto.ImportedAPI)
-	}
-	return keys.Resume, b.log.Readable(ctx)
 }

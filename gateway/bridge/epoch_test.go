@@ -86,11 +86,11 @@ func TestAnotherRecordUnderTheNewestSeq(t *testing.T) {
 	a, nc := open(t, s, "a"), s.Conn()
 	room := s.Room("lobby", "e1")
 	a.follow(t, room.Name)
-	publish(t, nc, commit(room, 5))
+	republish(t, nc, commit(room, 5))
 	a.sees(t, room.Name, 1, 5)
 	room.Cut(2)
 	room.Begin = room.Begin.Add(time.Hour)
-	publish(t, nc, commit(room, 2))
+	republish(t, nc, commit(room, 2))
 	eventually(t, "the new history", func() bool {
 		parts, _ := a.deliveries(room.Name)
 		return len(parts) > 1 && slices.Equal(parts[len(parts)-1], upTo(5))

@@ -44,7 +44,7 @@ func commit(r *historytest.Room, n int) (out []*nats.Msg) {
 	return out
 }
 
-func publish(t *testing.T, nc *nats.Conn, msgs []*nats.Msg) {
+func republish(t *testing.T, nc *nats.Conn, msgs []*nats.Msg) {
 	t.Helper()
 	for _, m := range msgs {
 		if err := nc.PublishMsg(m); err != nil {
@@ -85,7 +85,7 @@ func TestBadRepublish(t *testing.T) {
 		case 3: // nothing at all
 			msgs = nil
 		}
-		publish(t, nc, msgs)
+		republish(t, nc, msgs)
 		a.sees(t, room.Name, uint64(before)+1, uint64(before)+200)
 	}
 }
@@ -94,7 +94,7 @@ func TestBadRepublish(t *testing.T) {
 func TestSlowLoop(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
-	a := open(t, s, "a", func(c *bridge.Config) { c.FeedBuffer = 10 })
+	a := open(t, s, "a", func(c *bridge.Config) { c.Follow.Buffer = 10 })
 	room := s.Room("lobby", "e1")
 	a.follow(t, room.Name)
 	a.mu.Lock() // the loop does not take anything
@@ -137,9 +137,9 @@ func TestTrimmedHole(t *testing.T) {
 	own(t, s).end(t)
 	a, nc := open(t, s, "a"), s.Conn()
 	room := s.Room("lobby", "e1")
-	publish(t, nc, commit(room, 5))
+	republish(t, nc, commit(room, 5))
 	a.follow(t, room.Name)
-	publish(t, nc, commit(room, 50)[48:])
+	republish(t, nc, commit(room, 50)[48:])
 	want := []string{"gap 6-45 trimmed"}
 	for seq := 46; seq <= 55; seq++ {
 		want = append(want, fmt.Sprint(seq))
@@ -266,7 +266,7 @@ func TestNATSAway(t *testing.T) {
 func TestLingerAndWidePartitions(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
-	a := open(t, s, "a", func(c *bridge.Config) { c.Linger = 50 * time.Millisecond })
+	a := open(t, s, "a", func(c *bridge.Config) { c.Follow.Linger = 50 * time.Millisecond })
 	subs := func() (n int) {
 		all, err := s.NATS.Subsz(&server.SubszOptions{Subscriptions: true, Limit: 10_000})
 		if err != nil {
@@ -416,7 +416,7 @@ func TestFollowerTakesOverTheReadOfAnother(t *testing.T) {
 	var shut sync.Mutex
 	here := make(chan struct{}, 1)
 	a := open(t, s, "a", func(c *bridge.Config) {
-		c.Feeds = 1 // which takes in what arrives in order
+		c.Follow.Feeds = 1 // which takes in what arrives in order
 		c.Dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
 			if strings.HasSuffix(name, "/read") {
 				opts = append(opts, nats.SetCustomDialer(dialer(func(network, addr string) (net.Conn, error) {

@@ -8,26 +8,27 @@ import (
 
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
+	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
 )
 
 // read reads a page and waits for it.
-func (g *gateway) read(t *testing.T, q history.Query) (bridge.Page, error) {
+func (g *gateway) read(t *testing.T, q history.Query) (reads.Page, error) {
 	t.Helper()
 	type result struct {
-		page bridge.Page
+		page reads.Page
 		err  error
 	}
 	got := make(chan result, 1)
-	g.Read(q, func(p bridge.Page, err error) { got <- result{p, err} })
+	g.Read(q, func(p reads.Page, err error) { got <- result{p, err} })
 	select {
 	case r := <-got:
 		return r.page, r.err
 	case <-time.After(10 * time.Second):
 		t.Fatal("a page was not answered")
-		return bridge.Page{}, nil
+		return reads.Page{}, nil
 	}
 }
 
@@ -43,7 +44,7 @@ func TestPagesAreCountedUntilTheirUsersReleaseThem(t *testing.T) {
 	a := open(t, s, "a", func(c *bridge.Config) { c.Memory = memory })
 	room := s.Room("lobby", "e1")
 	room.Append(100)
-	var pages []bridge.Page
+	var pages []reads.Page
 	held := int64(0)
 	for i := range 3 {
 		p, err := a.read(t, history.Query{Room: room.Name, Last: 10 * (i + 1)})
@@ -67,7 +68,7 @@ func TestPagesAreCountedUntilTheirUsersReleaseThem(t *testing.T) {
 func TestSharedPageIsCountedOnce(t *testing.T) {
 	memory := limit.NewBudget(64 << 20)
 	const users = 5
-	shared := bridge.NewPage(history.Page{Records: make([]proto.Record, 10)}, memory, users)
+	shared := reads.NewPage(history.Page{Records: make([]proto.Record, 10)}, memory, users)
 	want := memory.Used(limit.Pages)
 	if want < 1 || want != int64(shared.Bytes()) {
 		t.Errorf("%d bytes are counted, want %d", want, shared.Bytes())
@@ -133,7 +134,7 @@ func TestMessagesAreRefusedWhileThereIsNoMemory(t *testing.T) {
 
 func TestRoomsBeyondTheLimitAreRefused(t *testing.T) {
 	for name, change := range map[string]func(*bridge.Config){
-		"by number": func(c *bridge.Config) { c.MaxRooms = 3 },
+		"by number": func(c *bridge.Config) { c.Follow.MaxRooms = 3 },
 		"by memory": func(c *bridge.Config) {
 			c.Memory = limit.NewBudget(16 << 20)
 			c.Memory.Add(limit.Rooms, 8<<20-3*(5<<10)) // there is room for three more
@@ -142,7 +143,7 @@ func TestRoomsBeyondTheLimitAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := historytest.Start(t, 1000)
 			own(t, s)
-			a := open(t, s, "a", func(c *bridge.Config) { c.Linger, c.Feeds = time.Hour, 1; change(c) })
+			a := open(t, s, "a", func(c *bridge.Config) { c.Follow.Linger, c.Follow.Feeds = time.Hour, 1; change(c) })
 			follow := func(room string) error {
 				got := make(chan error, 1)
 				a.Follow(proto.MustRoom(room), a, func(_ history.Head, err error) { got <- err })

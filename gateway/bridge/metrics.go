@@ -6,61 +6,48 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// counters are what the bridge counts, safe for concurrent use.
-type counters struct {
-	resends  atomic.Uint64
-	expired  atomic.Uint64
-	holes    atomic.Uint64
-	repairs  atomic.Uint64
-	repeats  atomic.Uint64
-	gaps     atomic.Uint64
-	drops    atomic.Uint64
-	refused  atomic.Uint64
-	bad      atomic.Uint64
-	damaged  atomic.Uint64
-	lost     atomic.Uint64
-	checks   atomic.Uint64
-	reads    atomic.Uint64
-	shared   atomic.Uint64
-	followed atomic.Int64
-}
-
-// metric is one figure: how it is described and where it is read.
+// metric is one figure: its description and how to read it.
 type metric struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
 	read func(b *Bridge) float64
 }
 
-func counter(name, help string, of func(*counters) *atomic.Uint64) metric {
+func counter(name, help string, of func(*Bridge) *atomic.Uint64) metric {
 	return metric{
 		prometheus.NewDesc("roomcast_bridge_"+name, help, nil, nil), prometheus.CounterValue,
-		func(b *Bridge) float64 { return float64(of(b.stat).Load()) },
+		func(b *Bridge) float64 { return float64(of(b).Load()) },
 	}
 }
 
-func gauge(name, help string, read func(b *Bridge) float64) metric {
-	return metric{prometheus.NewDesc("roomcast_bridge_"+name, help, nil, nil), prometheus.GaugeValue, read}
+func gauge(name, help string, of func(*Bridge) *atomic.Int64) metric {
+	return metric{
+		prometheus.NewDesc("roomcast_bridge_"+name, help, nil, nil), prometheus.GaugeValue,
+		func(b *Bridge) float64 { return float64(of(b).Load()) },
+	}
 }
 
 var metrics = []metric{
-	gauge("rooms_followed", "Rooms whose records arrive here.", func(b *Bridge) float64 { return float64(b.stat.followed.Load()) }),
-	gauge("requests_in_flight", "Messages that roomsvc has not answered yet.", func(b *Bridge) float64 { return float64(b.lanes.held.Load()) }),
-	counter("resends_total", "Requests that were sent again.", func(c *counters) *atomic.Uint64 { return &c.resends }),
-	counter("expired_total", "Requests that were not answered in time.", func(c *counters) *atomic.Uint64 { return &c.expired }),
-	counter("repeats_total", "Records that arrived again and were dropped.", func(c *counters) *atomic.Uint64 { return &c.repeats }),
-	counter("holes_total", "Times that a record arrived before the one it follows.", func(c *counters) *atomic.Uint64 { return &c.holes }),
-	counter("repairs_total", "Pages read from the log to fill holes.", func(c *counters) *atomic.Uint64 { return &c.repairs }),
-	counter("gaps_total", "Holes that could not be filled and were announced.", func(c *counters) *atomic.Uint64 { return &c.gaps }),
-	counter("drops_total", "Times that NATS messages were dropped because they came faster than they were taken.", func(c *counters) *atomic.Uint64 { return &c.drops }),
-	counter("bad_records_total", "Republished messages that are no records, or cannot be opened.", func(c *counters) *atomic.Uint64 { return &c.bad }),
-	counter("lost_rooms_total", "Times that the members of a room were told that this gateway cannot read it on.", func(c *counters) *atomic.Uint64 { return &c.lost }),
-	counter("damaged_records_total", "Times that a read found a record which the store cannot read, at most one a minute.", func(c *counters) *atomic.Uint64 { return &c.damaged }),
-	counter("lost_ends_total", "Times that the log did not hold what the members of a room had been shown, in one epoch.", func(c *counters) *atomic.Uint64 { return &c.lost }),
-	counter("checked_rooms_total", "Rooms whose newest record was compared with the log's.", func(c *counters) *atomic.Uint64 { return &c.checks }),
-	counter("reads_total", "Pages of history that were asked for.", func(c *counters) *atomic.Uint64 { return &c.reads }),
-	counter("shared_reads_total", "Of these, those answered by somebody else's equal read.", func(c *counters) *atomic.Uint64 { return &c.shared }),
-	counter("refused_total", "Reads and signals refused because too much was waiting.", func(c *counters) *atomic.Uint64 { return &c.refused }),
+	gauge("rooms_followed", "Rooms whose records arrive here.", func(b *Bridge) *atomic.Int64 { return &b.Feeds.Stats().Rooms }),
+	gauge("requests_in_flight", "Messages without an answer from roomsvc.", func(b *Bridge) *atomic.Int64 { return &b.Publisher.Stats().Waiting }),
+	counter("resends_total", "Requests sent again.", func(b *Bridge) *atomic.Uint64 { return &b.Publisher.Stats().Resends }),
+	counter("expired_total", "Requests that nobody answered in time.", func(b *Bridge) *atomic.Uint64 { return &b.Publisher.Stats().Expired }),
+	counter("repeats_total", "Records that arrived again and were dropped.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Repeats }),
+	counter("holes_total", "Records that arrived before the record that they follow.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Holes }),
+	counter("repairs_total", "Pages read from the log to fill holes.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Repairs }),
+	counter("gaps_total", "Holes that nothing could fill, and that members were told of.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Gaps }),
+	counter("drops_total", "Times that NATS dropped messages because they came too fast.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Drops }),
+	counter("bad_records_total", "Republished messages that are no records, or that this gateway cannot open.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Bad }),
+	counter("bad_signals_total", "Signals and presence messages that this gateway cannot open.", func(b *Bridge) *atomic.Uint64 { return &b.Presence.Stats().Bad }),
+	counter("lost_rooms_total", "Rooms that members had to leave because this gateway cannot read on.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Lost }),
+	counter("damaged_records_total", "Reads that found a record which the store cannot read, at most one a minute.", func(b *Bridge) *atomic.Uint64 { return &b.damaged }),
+	counter("lost_ends_total", "Times that the log did not hold what the members of a room had been shown, in one epoch.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().LostEnds }),
+	counter("checked_rooms_total", "Rooms whose newest record was compared with the log's.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Checks }),
+	counter("reads_total", "Pages of history that somebody asked for.", func(b *Bridge) *atomic.Uint64 { return &b.Reader.Stats().Reads }),
+	counter("shared_reads_total", "Of these, the pages answered by an equal read of somebody else.", func(b *Bridge) *atomic.Uint64 { return &b.Reader.Stats().Shared }),
+	counter("refused_total", "Reads refused because too much was waiting.", func(b *Bridge) *atomic.Uint64 { return &b.Reader.Stats().Refused }),
+	counter("refused_rooms_total", "Rooms refused because of a limit.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Refused }),
+	counter("refused_signals_total", "Signals dropped because too much was waiting, or NATS was away.", func(b *Bridge) *atomic.Uint64 { return &b.Presence.Stats().Refused }),
 }
 
 // Describe implements [prometheus.Collector].

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"roomcast/gateway/bridge"
+	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
@@ -122,9 +122,9 @@ func TestReadsAndRooms(t *testing.T) {
 	room.Append(100)
 	s.Room("attic", "e1").Append(2)
 	const n = 50
-	pages := make(chan bridge.Page, n)
+	pages := make(chan reads.Page, n)
 	for range n {
-		a.Read(history.Query{Room: room.Name, Last: 10}, func(p bridge.Page, err error) {
+		a.Read(history.Query{Room: room.Name, Last: 10}, func(p reads.Page, err error) {
 			if err != nil {
 				t.Error(err)
 			}
@@ -137,10 +137,10 @@ func TestReadsAndRooms(t *testing.T) {
 		}
 	}
 	rooms := make(chan string, 1)
-	a.Rooms(func(list []bridge.RoomInfo, err error) {
+	a.Rooms(func(list []reads.Room, err error) {
 		var out []string
 		for _, r := range list {
-			out = append(out, fmt.Sprintf("%s:%d", r.Room, r.Messages))
+			out = append(out, fmt.Sprintf("%s:%d", r.Name, r.Messages))
 		}
 		slices.Sort(out)
 		rooms <- fmt.Sprint(out, err)

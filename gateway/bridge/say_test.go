@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"roomcast/gateway/bridge"
+	"roomcast/gateway/publish"
 	"roomcast/proto"
 	"roomcast/proto/history/historytest"
 )
@@ -242,7 +243,7 @@ func TestLaterMessagesWaitForTheRefusedOne(t *testing.T) {
 func TestFullLaneKeepsTheOrder(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
-	a := open(t, s, "a", func(c *bridge.Config) { c.MaxLane = 2 })
+	a := open(t, s, "a", func(c *bridge.Config) { c.Publish.MaxPerSender = 2 })
 	o.end(t)
 	tries := tries(t, s)
 	keys := []string{"k1", "k2", "k3", "k4", "k5"}
@@ -308,9 +309,9 @@ func TestLogMessages(t *testing.T) {
 	own(t, s)
 	var lines bytes.Buffer
 	a := open(t, s, "a", func(c *bridge.Config) {
-		c.LogMessages, c.Log = true, slog.New(slog.NewTextHandler(&lines, nil))
+		c.Publish.LogMessages, c.Log = true, slog.New(slog.NewTextHandler(&lines, nil))
 	})
-	for _, m := range []bridge.Say{
+	for _, m := range []publish.Say{
 		text(proto.MustRoom("lobby"), "api", "CANARY"),
 		{Room: proto.MustRoom("lobby"), From: proto.Identity{ID: "api"}, Act: proto.ActClose, Why: "CANARY"},
 	} {

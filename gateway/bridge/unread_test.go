@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"roomcast/gateway/bridge"
+	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
@@ -104,7 +105,7 @@ func TestUnreadableRecordIsAnnounced(t *testing.T) {
 			if err := <-refused; err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("join: got %v", err)
 			}
-			a.Read(history.Query{Room: room.Name, HasSince: true}, func(p bridge.Page, err error) { p.Release(); refused <- err })
+			a.Read(history.Query{Room: room.Name, HasSince: true}, func(p reads.Page, err error) { p.Release(); refused <- err })
 			if err := <-refused; err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("read: got %v", err)
 			}

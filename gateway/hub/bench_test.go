@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"roomcast/gateway/bridge"
+	"roomcast/gateway/follow"
 	"roomcast/gateway/loop"
+	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -20,13 +21,13 @@ func (s *sink) Write(_ loop.ID, p []byte) int { return len(p) }
 func (s *sink) Post(f func()) bool            { s.posts = append(s.posts, f); return true }
 func (s *sink) Now() time.Time                { return time.Time{} }
 
-func (s *sink) Follow(_ proto.Room, _ bridge.Follower, ready func(history.Head, error)) {
+func (s *sink) Follow(_ proto.Room, _ follow.Follower, ready func(history.Head, error)) {
 	ready(history.Head{}, nil)
 }
-func (s *sink) Unfollow(proto.Room, bridge.Follower)                {}
-func (s *sink) Read(_ history.Query, done func(bridge.Page, error)) { done(bridge.Page{}, nil) }
-func (s *sink) Told(loop.ID, Notice)                                {}
-func (s *sink) Identity(loop.ID) proto.Identity                     { return proto.Identity{} }
+func (s *sink) Unfollow(proto.Room, follow.Follower)               {}
+func (s *sink) Read(_ history.Query, done func(reads.Page, error)) { done(reads.Page{}, nil) }
+func (s *sink) Told(loop.ID, Notice)                               {}
+func (s *sink) Identity(loop.ID) proto.Identity                    { return proto.Identity{} }
 
 func (s *sink) run() {
 	posts := s.posts
@@ -62,7 +63,7 @@ func BenchmarkFanOut(b *testing.B) {
 				for b.Loop() {
 					seq++
 					e.Seq = seq
-					h.inbox.Deliver(bridge.Delivery{Room: room, Seq: seq, Stamp: "2026-11-22 18:53:07", JSON: e.AppendJSON(nil), Text: spanOf(e.AppendJSON(nil))})
+					h.inbox.Deliver(follow.Delivery{Room: room, Seq: seq, Stamp: "2026-11-22 18:53:07", JSON: e.AppendJSON(nil), Text: spanOf(e.AppendJSON(nil))})
 					s.run()
 					for h.Flush(256) {
 					}

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"roomcast/gateway/bridge"
 	"roomcast/gateway/loop"
+	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -20,18 +20,18 @@ import (
 // takes no bytes: then only the place in the log is kept, and read again from there. Pages
 // grow for a connection that takes them whole, and shrink for one that does not.
 type catchup struct {
-	from    proto.From  // what was asked for; until the first page is there
-	told    bool        // the member knows that it has joined, so that events may be sent
-	asked   bool        // from has been turned into next
-	next    uint64      // the event that is needed next
-	epoch   string      // that next is counted in
-	known   string      // the epoch that the member has been told
-	behind  uint64      // stream sequence of the event before next; 0 = not known
-	page    bridge.Page // what is left of it
-	size    int         // bytes of the next page
-	holds   bool        // it is the one of its connection that has a page, or waits for one
-	joined  uint64      // up to this seq a closing is of the past: the room's head when it joined, or what a reset says
-	been    bool        // it has been served events before
+	from    proto.From // what was asked for; until the first page is there
+	told    bool       // the member knows that it has joined, so that events may be sent
+	asked   bool       // from has been turned into next
+	next    uint64     // the event that is needed next
+	epoch   string     // that next is counted in
+	known   string     // the epoch that the member has been told
+	behind  uint64     // stream sequence of the event before next; 0 = not known
+	page    reads.Page // what is left of it
+	size    int        // bytes of the next page
+	holds   bool       // it is the one of its connection that has a page, or waits for one
+	joined  uint64     // up to this seq a closing is of the past: the room's head when it joined, or what a reset says
+	been    bool       // it has been served events before
 	reading bool
 	tries   int // in a row without getting anywhere
 }
@@ -178,7 +178,7 @@ func (h *Hub) turnPage(c *conn, p place, cu *catchup) {
 // release gives back the member's page, and lets another catch-up of its connection have one.
 func (h *Hub) release(c *conn, cu *catchup) {
 	cu.page.Release()
-	cu.page = bridge.Page{}
+	cu.page = reads.Page{}
 	if cu.holds {
 		cu.holds = false
 		c.flags &^= holding
@@ -240,12 +240,12 @@ func (h *Hub) read(c *conn, p place, cu *catchup) {
 	cu.reading = true
 	s := seat{c.id, p.ring}
 	h.stats.Reads.Add(1)
-	h.log.Read(q, func(page bridge.Page, err error) {
+	h.log.Read(q, func(page reads.Page, err error) {
 		h.inbox.put(func() { h.readDone(s, cu, page, err) })
 	})
 }
 
-func (h *Hub) readDone(s seat, cu *catchup, page bridge.Page, err error) {
+func (h *Hub) readDone(s seat, cu *catchup, page reads.Page, err error) {
 	if h.catching[s] != cu {
 		page.Release()
 		return // it has left
@@ -312,7 +312,7 @@ func (h *Hub) readDone(s seat, cu *catchup, page bridge.Page, err error) {
 // misnames reports whether the member would go on with another epoch than the page's. The
 // log announces no reset to a member that has been shown nothing of the epoch it knows,
 // but its next resume must name the right one.
-func (cu *catchup) misnames(page *bridge.Page) bool {
+func (cu *catchup) misnames(page *reads.Page) bool {
 	if cu.known == page.Head.Epoch || page.Gap != nil && page.Gap.Reason == proto.GapReset {
 		return false
 	}

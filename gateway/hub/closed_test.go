@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"roomcast/gateway/bridge"
+	"roomcast/gateway/follow"
 	"roomcast/gateway/loop"
 	"roomcast/proto"
 )
@@ -36,7 +36,7 @@ func TestClosingSeenElsewhere(t *testing.T) {
 	if !w.hub.In(c.id, r.name) || c.slow {
 		t.Fatal("it has not joined")
 	}
-	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
+	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
 	w.settle()
 	if !c.slow {
 		t.Error("it was not told to ask again")
@@ -55,7 +55,7 @@ func TestClosingThatWasLetGo(t *testing.T) {
 	w.say(r, 700)
 	closing := proto.Event{Room: r.name, Seq: 2, At: w.now, Kind: proto.Closed, From: proto.Identity{ID: "api"}, Why: "enough for today, which is long"}
 	r.events = append(r.events, closing.AppendJSON(nil))
-	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
+	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
 	w.settle()
 	if w.hub.Stats().InboxDrops.Load() == 0 {
 		t.Fatal("nothing was let go")
@@ -81,7 +81,7 @@ func TestNothingIsShownAfterClosing(t *testing.T) {
 			act := func(kind proto.EventKind, why string) {
 				e := proto.Event{Room: r.name, Seq: uint64(len(r.events)) + 1, At: w.now, Kind: kind, From: proto.Identity{ID: "api"}, Why: why}
 				r.events = append(r.events, e.AppendJSON(nil))
-				w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: e.Seq, Epoch: "e", Kind: kind, JSON: r.events[e.Seq-1]})
+				w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: e.Seq, Epoch: "e", Kind: kind, JSON: r.events[e.Seq-1]})
 			}
 			c := w.enter(2, JSON, proto.From{HasSince: true, Since: 1, Epoch: "e"})
 			c.takes = 0 // it does not read before everything has happened

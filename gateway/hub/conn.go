@@ -81,7 +81,7 @@ func (h *Hub) Gone(id loop.ID) {
 	*c = conn{flags: c.flags & listed}
 }
 
-// Session returns the name that stands for the connection in [bridge.Delivery].Origin.
+// Session returns the name that stands for the connection in [follow.Delivery].Origin.
 func (h *Hub) Session(id loop.ID) string {
 	return h.cfg.Name + "-" + strconv.FormatUint(uint64(id), 36)
 }

@@ -3,13 +3,13 @@ package hub
 import (
 	"time"
 
-	"roomcast/gateway/bridge"
+	"roomcast/gateway/follow"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
 
 // deliver takes what the bridge hands on.
-func (h *Hub) deliver(d *bridge.Delivery) {
+func (h *Hub) deliver(d *follow.Delivery) {
 	rm := h.rooms[d.Room]
 	if rm == nil || !rm.ready {
 		return // everybody has left; or the head that follows will include it
@@ -74,7 +74,7 @@ func (h *Hub) reset(rm *room, g *proto.Gap) {
 	rm.head, rm.began, rm.undone = history.Head{Epoch: g.Epoch}, true, g.Seq
 }
 
-func (h *Hub) deliverEvent(rm *room, d *bridge.Delivery) {
+func (h *Hub) deliverEvent(rm *room, d *follow.Delivery) {
 	switch next := rm.head.Seq + 1; {
 	case rm.began || d.Epoch != "" && d.Epoch != rm.head.Epoch:
 		h.restart(rm)
@@ -100,7 +100,7 @@ func (h *Hub) deliverEvent(rm *room, d *bridge.Delivery) {
 }
 
 // acted keeps whether a closing or reopening has left the room closed.
-func (rm *room) acted(d *bridge.Delivery) {
+func (rm *room) acted(d *follow.Delivery) {
 	if d.Seq <= rm.undone {
 		return
 	}

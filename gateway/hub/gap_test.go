@@ -3,8 +3,9 @@ package hub
 import (
 	"testing"
 
-	"roomcast/gateway/bridge"
+	"roomcast/gateway/follow"
 	"roomcast/gateway/loop"
+	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -28,8 +29,8 @@ func TestGapClosesTextSessions(t *testing.T) {
 	w.say(r, 10)
 	w.settle()
 	gap := proto.Gap{Room: r.name, From: 2, To: 40, Reason: proto.GapTrimmed}
-	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
-	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 41, Epoch: "e", Stamp: "T", JSON: r.events[0], Text: spanOf(r.events[0])})
+	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
+	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: 41, Epoch: "e", Stamp: "T", JSON: r.events[0], Text: spanOf(r.events[0])})
 	w.settle()
 	if list, _ := frames(t, text.got); !text.slow || len(list) != 2 { // of Joined, and what was said before
 		t.Errorf("the text session goes on behind a gap: got %q", list)
@@ -42,8 +43,8 @@ func TestGapClosesTextSessions(t *testing.T) {
 // emptied is a log whose rooms have aged out.
 type emptied struct{ *world }
 
-func (e emptied) Read(q history.Query, done func(bridge.Page, error)) {
-	e.later = append(e.later, func() { done(bridge.Page{}, nil) })
+func (e emptied) Read(q history.Query, done func(reads.Page, error)) {
+	e.later = append(e.later, func() { done(reads.Page{}, nil) })
 }
 
 // Whoever comes into a room whose log has aged out under those who are in it is not kept
@@ -56,11 +57,11 @@ func TestJoinOfRoomThatAgedOut(t *testing.T) {
 	w.settle()
 	w.hub.log = emptied{w}
 	gap := proto.Gap{Room: r.name, From: 2, Reason: proto.GapReset}
-	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
+	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
 	w.settle()
 	late := w.enter(2, JSON, proto.From{Last: 1})
 	w.settle()
-	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 1, Epoch: "f", JSON: r.events[0]})
+	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: 1, Epoch: "f", JSON: r.events[0]})
 	w.settle()
 	if list, _ := frames(t, late.got); late.slow || len(list) != 2 || string(list[1]) != string(r.events[0]) {
 		t.Errorf("got %q and lost %v, want the ok and the event", list, late.slow)
@@ -72,7 +73,7 @@ func TestJoinOfRoomThatAgedOut(t *testing.T) {
 func TestResetThatWasLetGo(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10
-	for name, lost := range map[string][]bridge.Delivery{
+	for name, lost := range map[string][]follow.Delivery{
 		"a gap":         {{Gap: &proto.Gap{From: 2, Reason: proto.GapReset}, JSON: []byte("{}")}},
 		"another epoch": {{Seq: 1, Epoch: "f", JSON: []byte("{}")}},
 		"two epochs":    {{Seq: 2, Epoch: "e", JSON: []byte("{}")}, {Seq: 1, Epoch: "f", JSON: []byte("{}")}},
@@ -84,7 +85,7 @@ func TestResetThatWasLetGo(t *testing.T) {
 			w.say(r, 10)
 			members := []*peer{w.enter(1, Text, proto.From{}), w.enter(2, JSON, proto.From{})}
 			w.settle()
-			w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, JSON: make([]byte, 850)}) // a signal that fills it
+			w.hub.inbox.Deliver(follow.Delivery{Room: r.name, JSON: make([]byte, 850)}) // a signal that fills it
 			for _, d := range lost {
 				d.Room = r.name
 				w.hub.inbox.Deliver(d)
@@ -123,7 +124,7 @@ func TestDeliveredWhileReading(t *testing.T) {
 			}
 		}()
 	}
-	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: 2, Epoch: "e", Stamp: "T", JSON: r.events[1], Text: spanOf(r.events[1])})
+	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Stamp: "T", JSON: r.events[1], Text: spanOf(r.events[1])})
 	w.say(r, 10)
 	w.turn(100)
 	w.settle()

@@ -22,9 +22,10 @@ import (
 	"log/slog"
 	"time"
 
-	"roomcast/gateway/bridge"
+	"roomcast/gateway/follow"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/loop"
+	"roomcast/gateway/reads"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
 	"roomcast/proto/history"
@@ -80,9 +81,9 @@ type Conns interface {
 
 // Log is where events come from; *[bridge.Bridge] has it.
 type Log interface {
-	Follow(room proto.Room, f bridge.Follower, ready func(history.Head, error))
-	Unfollow(room proto.Room, f bridge.Follower)
-	Read(q history.Query, done func(bridge.Page, error))
+	Follow(room proto.Room, f follow.Follower, ready func(history.Head, error))
+	Unfollow(room proto.Room, f follow.Follower)
+	Read(q history.Query, done func(reads.Page, error))
 }
 
 // Sessions is who the hub works for. It is called on the loop, never while the hub is in
@@ -118,7 +119,7 @@ const (
 	Drained                   // its queue is empty: after Close, or as TellDrained asked for
 )
 
-// Hub is owned by its loop's goroutine. Only what [bridge.Follower] asks for, on its
+// Hub is owned by its loop's goroutine. Only what [follow.Follower] asks for, on its
 // inbox, may be called from elsewhere.
 type Hub struct {
 	// static

@@ -3,13 +3,13 @@ package hub
 import (
 	"sync"
 
-	"roomcast/gateway/bridge"
+	"roomcast/gateway/follow"
 	"roomcast/gateway/limit"
 	"roomcast/proto"
 )
 
 // inbox is where other goroutines leave work for a hub's loop, in order. It is the
-// hub's [bridge.Follower]. Deliveries are bounded in bytes: those that do not fit are
+// hub's [follow.Follower]. Deliveries are bounded in bytes: those that do not fit are
 // let go, the room is noted, and its members read the log instead.
 type inbox struct {
 	hub *Hub
@@ -28,21 +28,21 @@ type inbox struct {
 type missed struct {
 	seq   uint64          // the newest
 	epoch string          // of seq
-	act   bridge.Delivery // the newest closing or reopening; its Seq is 0 if there is none
+	act   follow.Delivery // the newest closing or reopening; its Seq is 0 if there is none
 	reset bool            // there was a gap among them, or another epoch began
 }
 
 // item is a delivery, or something else to do.
 type item struct {
-	delivery bridge.Delivery
+	delivery follow.Delivery
 	do       func()
 }
 
 // itemBytes is what an item costs beside its payload.
 const itemBytes = 128
 
-// Deliver implements [bridge.Follower].
-func (in *inbox) Deliver(d bridge.Delivery) {
+// Deliver implements [follow.Follower].
+func (in *inbox) Deliver(d follow.Delivery) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	size := len(d.JSON) + itemBytes
@@ -69,7 +69,7 @@ func (in *inbox) Deliver(d bridge.Delivery) {
 	in.add(item{delivery: d})
 }
 
-// Who implements [bridge.Follower].
+// Who implements [follow.Follower].
 func (in *inbox) Who(room proto.Room, answer func(count int, list []proto.Identity)) {
 	in.put(func() { in.hub.answerWho(room, answer) })
 }

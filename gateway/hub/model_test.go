@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"roomcast/gateway/bridge"
+	"roomcast/gateway/follow"
 	"roomcast/gateway/loop"
+	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -109,7 +110,7 @@ func (w *world) room(name proto.Room) *modelRoom {
 	return nil
 }
 
-func (w *world) Follow(name proto.Room, f bridge.Follower, ready func(history.Head, error)) {
+func (w *world) Follow(name proto.Room, f follow.Follower, ready func(history.Head, error)) {
 	r := w.room(name)
 	w.later = append(w.later, func() {
 		r.followed = true
@@ -117,24 +118,24 @@ func (w *world) Follow(name proto.Room, f bridge.Follower, ready func(history.He
 	})
 }
 
-func (w *world) Unfollow(name proto.Room, f bridge.Follower) { w.room(name).followed = false }
+func (w *world) Unfollow(name proto.Room, f follow.Follower) { w.room(name).followed = false }
 
-func (w *world) Read(q history.Query, done func(bridge.Page, error)) {
+func (w *world) Read(q history.Query, done func(reads.Page, error)) {
 	if w.early {
 		page := w.room(q.Room).read(q)
-		w.later = append(w.later, func() { done(bridge.NewPage(page, w.hub.cfg.Memory, 1), nil) })
+		w.later = append(w.later, func() { done(reads.NewPage(page, w.hub.cfg.Memory, 1), nil) })
 		return
 	}
 	w.later = append(w.later, func() {
 		if w.rand.IntN(10) == 0 {
-			done(bridge.Page{}, errors.New("log is away"))
+			done(reads.Page{}, errors.New("log is away"))
 			return
 		}
 		if w.rand.IntN(10) == 0 {
-			done(bridge.Page{}, proto.Refuse(proto.Overloaded, "no memory"))
+			done(reads.Page{}, proto.Refuse(proto.Overloaded, "no memory"))
 			return
 		}
-		done(bridge.NewPage(w.room(q.Room).read(q), w.hub.cfg.Memory, 1), nil)
+		done(reads.NewPage(w.room(q.Room).read(q), w.hub.cfg.Memory, 1), nil)
 	})
 }
 
@@ -191,13 +192,13 @@ func (w *world) say(r *modelRoom, size int) {
 // deliver hands the hub an event of the log.
 func (w *world) deliver(r *modelRoom, seq uint64) {
 	b := r.events[seq-1]
-	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, Seq: seq, Epoch: r.epoch, At: r.at(seq), Stamp: "T", JSON: b, Text: spanOf(b)})
+	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: seq, Epoch: r.epoch, At: r.at(seq), Stamp: "T", JSON: b, Text: spanOf(b)})
 }
 
 func (w *world) signal(r *modelRoom, from *peer) {
 	if r.followed {
 		b := proto.AppendSignal(nil, r.name, "typing", proto.Identity{ID: fmt.Sprint(uint64(from.id))}, nil)
-		w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, JSON: b, Origin: w.hub.Session(from.id)})
+		w.hub.inbox.Deliver(follow.Delivery{Room: r.name, JSON: b, Origin: w.hub.Session(from.id)})
 	}
 }
 

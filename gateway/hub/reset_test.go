@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"roomcast/gateway/bridge"
+	"roomcast/gateway/follow"
 	"roomcast/proto"
 )
 
@@ -37,7 +37,7 @@ func (w *world) renew(r *modelRoom, lost int, epoch string) {
 		return
 	}
 	gap := proto.Gap{Room: r.name, From: 1, Reason: proto.GapReset, Epoch: epoch, Seq: uint64(len(r.events))}
-	w.hub.inbox.Deliver(bridge.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
+	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
 	for seq := r.trimmed + 1; seq <= len(r.events); seq++ {
 		w.deliver(r, uint64(seq))
 	}

@@ -16,6 +16,8 @@ import (
 
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
+	"roomcast/gateway/publish"
+	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -98,7 +100,7 @@ func (a *api) say(r *http.Request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := bridge.Say{Room: room, Patience: apiPatience}
+	s := publish.Say{Room: room, Patience: apiPatience}
 	if s.From, err = senderOf(r); err != nil {
 		return nil, err
 	}
@@ -165,14 +167,14 @@ func (a *api) moderate(act proto.Act) func(*http.Request) (answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		return a.ask(r.Context(), bridge.Say{
+		return a.ask(r.Context(), publish.Say{
 			Room: room, From: from, Act: act, Why: asked.Why, Key: idempotencyKey(r), Patience: apiPatience,
 		})
 	}
 }
 
 // ask says s and waits for the room's owner to answer.
-func (a *api) ask(ctx context.Context, s bridge.Say) (answer, error) {
+func (a *api) ask(ctx context.Context, s publish.Say) (answer, error) {
 	reply, err := await(ctx, func(done func(proto.Reply, error)) {
 		a.bridge.Say(s, func(r proto.Reply) { done(r, nil) })
 	})
@@ -211,7 +213,7 @@ func (a *api) history(r *http.Request) (answer, error) {
 		return nil, err
 	}
 	return await(r.Context(), func(done func(answer, error)) {
-		a.bridge.Read(q, func(page bridge.Page, err error) {
+		a.bridge.Read(q, func(page reads.Page, err error) {
 			defer page.Release()
 			if err != nil {
 				done(nil, err)
@@ -248,7 +250,7 @@ func (a *api) rooms(r *http.Request) (answer, error) {
 	}
 	rooms := make([]room, len(list))
 	for i, info := range list {
-		rooms[i] = room{info.Room.String(), info.Messages}
+		rooms[i] = room{info.Name.String(), info.Messages}
 	}
 	return appendJSON(nil, map[string]any{"rooms": rooms}), nil
 }

@@ -41,9 +41,9 @@ func New(cfg Config) (*Server, error) {
 	s.set("waiting for NATS")
 	b := bridge.DefaultConfig()
 	b.ID, b.Version, b.Dial, b.Keys, b.Log = cfg.ID, daemon.Version, cfg.Dial, cfg.Keys, cfg.Log
-	b.LogMessages = cfg.LogMessages
+	b.Publish.LogMessages = cfg.LogMessages
 	b.Stats = s.stats.summary
-	b.Memory, b.MaxRooms = s.memory, cfg.MaxRooms
+	b.Memory, b.Follow.MaxRooms = s.memory, cfg.MaxRooms
 	var err error
 	if s.bridge, err = bridge.New(b); err != nil {
 		return nil, err

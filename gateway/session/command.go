@@ -3,9 +3,10 @@ package session
 import (
 	"time"
 
-	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/loop"
+	"roomcast/gateway/publish"
+	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -122,7 +123,7 @@ func (ss *Sessions) sayJSON(s *session, c *proto.Command) error {
 		}
 	}
 	id, cmd := s.id, string(c.ID)
-	ss.say(s, bridge.Say{Room: c.Room, Content: c.Content, Line: c.Line, Key: c.Key, Patience: ss.cfg.JSONPatience}, func(reply proto.Reply) {
+	ss.say(s, publish.Say{Room: c.Room, Content: c.Content, Line: c.Line, Key: c.Key, Patience: ss.cfg.JSONPatience}, func(reply proto.Reply) {
 		s := ss.get(id)
 		switch {
 		case s == nil || s.phase != open:
@@ -156,7 +157,7 @@ func (ss *Sessions) resendLater(s *session, c *proto.Command, why *proto.Refusal
 }
 
 // say has the room's owner store a message; done runs on the loop with the outcome.
-func (ss *Sessions) say(s *session, say bridge.Say, done func(proto.Reply)) {
+func (ss *Sessions) say(s *session, say publish.Say, done func(proto.Reply)) {
 	id := s.id
 	s.saying++
 	say.From, say.Stream = s.who, s.kind == jsonKind
@@ -189,7 +190,7 @@ func (ss *Sessions) history(s *session, c *proto.Command) error {
 	id, cmd, room := s.id, string(c.ID), c.Room
 	// One page at a time: whoever asks for many gets each when the one before is on its way.
 	ss.hold(s, pausePage)
-	ss.bridge.Read(q, func(page bridge.Page, err error) {
+	ss.bridge.Read(q, func(page reads.Page, err error) {
 		ss.hub.Post(func() {
 			defer page.Release()
 			s := ss.get(id)

@@ -183,7 +183,7 @@ func TestEmptyRoomGivesItsEpoch(t *testing.T) {
 func TestRestoredLogIsAnotherHistory(t *testing.T) {
 	for _, present := range []bool{false, true} {
 		t.Run(fmt.Sprint("somebody is present: ", present), func(t *testing.T) {
-			g := start(t, func(s *settings) { s.bridge.Linger = 10 * time.Millisecond })
+			g := start(t, func(s *settings) { s.bridge.Follow.Linger = 10 * time.Millisecond })
 			room := fmt.Sprint("epoch-restored-", present)
 			stores(t, room, "e1", 1, 20, epochBegin, "old")
 			c := g.json("/room/" + room + "/?since=0")

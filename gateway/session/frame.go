@@ -4,8 +4,8 @@ import (
 	"errors"
 	"time"
 
-	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
+	"roomcast/gateway/publish"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
 )
@@ -75,7 +75,7 @@ func (ss *Sessions) sayText(s *session, content proto.Content) {
 		}
 	}
 	id := s.id
-	ss.say(s, bridge.Say{Room: s.home, Content: content, Line: content.Kind == proto.Text, Patience: ss.cfg.TextPatience}, func(reply proto.Reply) {
+	ss.say(s, publish.Say{Room: s.home, Content: content, Line: content.Kind == proto.Text, Patience: ss.cfg.TextPatience}, func(reply proto.Reply) {
 		s := ss.get(id)
 		if s == nil || s.phase != open {
 			return

@@ -108,7 +108,7 @@ func TestLog(t *testing.T) {
 				return lines.Write(p)
 			}), &slog.HandlerOptions{Level: slog.LevelDebug})
 			g := start(t, func(s *settings) {
-				s.session.Log, s.bridge.Log, s.bridge.LogMessages = slog.New(handler), slog.New(handler), messages
+				s.session.Log, s.bridge.Log, s.bridge.Publish.LogMessages = slog.New(handler), slog.New(handler), messages
 			})
 			c := g.json("/room/logged/?name=Ann%20%E2%9C%93")
 			hello := c.want(`{"hello":*`)

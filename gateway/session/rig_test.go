@@ -18,6 +18,7 @@ import (
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/loop"
+	"roomcast/gateway/publish"
 	"roomcast/gateway/session"
 	"roomcast/proto"
 	"roomcast/roomsvc/service"
@@ -168,7 +169,7 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 func (g *gateway) act(room string, act proto.Act, why string) uint64 {
 	g.t.Helper()
 	done := make(chan proto.Reply, 1)
-	g.bridge.Say(bridge.Say{Room: proto.MustRoom(room), From: proto.Identity{ID: "api"}, Act: act,
+	g.bridge.Say(publish.Say{Room: proto.MustRoom(room), From: proto.Identity{ID: "api"}, Act: act,
 		Why: why, Patience: 5 * time.Second}, func(r proto.Reply) { done <- r })
 	r := <-done
 	if r.Seq == 0 {

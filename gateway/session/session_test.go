@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"roomcast/gateway/auth"
-	"roomcast/gateway/bridge"
+	"roomcast/gateway/publish"
 	"roomcast/proto"
 )
 
@@ -219,7 +219,7 @@ func TestTextSessionWhoseSinceCannotBeServed(t *testing.T) {
 	var stored sync.WaitGroup
 	for i := range 1005 { // the log keeps 1000
 		stored.Add(1)
-		g.bridge.Say(bridge.Say{
+		g.bridge.Say(publish.Say{
 			Room: room, From: proto.Identity{ID: fmt.Sprint("u", i%50)}, Patience: 20 * time.Second,
 			Content: proto.Content{Kind: proto.Text, Body: []byte("hi")},
 		}, func(r proto.Reply) {

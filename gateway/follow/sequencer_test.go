@@ -1,4 +1,4 @@
-package bridge
+package follow
 
 import (
 	"testing"
@@ -12,16 +12,16 @@ func rec(epoch string, seq uint64) proto.Record {
 	return proto.Record{Seq: seq, State: proto.State{Epoch: epoch, At: time.UnixMilli(1_000_000 + int64(seq))}}
 }
 
-// Each byte is one step: a record around the head arrives, or a page is read from the
-// log. Whatever the steps are, what is shown is dense, and a tail that is not behind has
-// shown everything it has heard of.
-func FuzzTail(f *testing.F) {
+// Each byte is one step: a record around the head arrives, or the log returns a page. For
+// any steps, the shown seqs are dense, and a sequencer that is not behind has shown every
+// record that it knows of.
+func FuzzSequencer(f *testing.F) {
 	f.Add([]byte{1, 1, 1})
 	f.Add([]byte{3, 2, 1, 0, 9, 200, 1})
 	f.Add([]byte{100, 101, 102, 255, 4})
 	f.Add([]byte{4, 236, 4, 239, 241, 4})
 	f.Fuzz(func(t *testing.T, steps []byte) {
-		var tail tail
+		var tail sequencer
 		const first = 5
 		tail.begin(history.Head{Seq: first, Epoch: "e1"}, func(proto.Record) { t.Fatal("shown at the beginning") })
 		shown, heard := uint64(first), uint64(first)
@@ -66,10 +66,10 @@ func FuzzTail(f *testing.F) {
 	})
 }
 
-func TestTailBegins(t *testing.T) {
+func TestBeginShowsHeldRecordsAfterTheHead(t *testing.T) {
 	var shown []uint64
 	show := func(r proto.Record) { shown = append(shown, r.Seq) }
-	var tail tail
+	var tail sequencer
 	for _, seq := range []uint64{9, 7, 8, 8, 11} {
 		tail.hold(rec("e1", seq))
 	}
@@ -83,10 +83,9 @@ func TestTailBegins(t *testing.T) {
 	}
 }
 
-// What waits for a hole to be filled is bounded in bytes, and what is not held is still
-// known to exist.
-func TestTailHoldsFewBytes(t *testing.T) {
-	var tail tail
+// Records beyond the bound in bytes are not held, but still known to exist.
+func TestHeldRecordsAreBoundedInBytes(t *testing.T) {
+	var tail sequencer
 	tail.begin(history.Head{Seq: 1, Epoch: "e1"}, nil)
 	large := make([]byte, maxHeldBytes/4)
 	for seq := uint64(3); seq < 20; seq++ {
@@ -99,9 +98,9 @@ func TestTailHoldsFewBytes(t *testing.T) {
 	}
 }
 
-// A record of a new epoch that arrives while the log is read is asked for afterwards.
-func TestTailReadsOnInANewEpoch(t *testing.T) {
-	var tail tail
+// A record of a new epoch that arrives during a read of the log causes another read.
+func TestRecordOfANewEpochDuringAReadIsNotForgotten(t *testing.T) {
+	var tail sequencer
 	none := func(r proto.Record) { t.Errorf("shown %d", r.Seq) }
 	tail.begin(history.Head{Seq: 7, Epoch: "e1"}, none)
 	tail.take(rec("e2", 5), none)
@@ -109,6 +108,6 @@ func TestTailReadsOnInANewEpoch(t *testing.T) {
 	tail.begin(history.Head{Seq: 5, Epoch: "e2"}, none)
 	tail.reached(history.Head{Seq: 5, Epoch: "e2"})
 	if !tail.behind() {
-		t.Error("the tail is not behind although record 6 has arrived")
+		t.Error("the sequencer is not behind although record 6 has arrived")
 	}
 }

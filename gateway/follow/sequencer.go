@@ -1,4 +1,4 @@
-package bridge
+package follow
 
 import (
 	"slices"
@@ -7,40 +7,40 @@ import (
 	"roomcast/proto/history"
 )
 
-// Bounds of the records of one room that wait for a hole before them to be filled: their
-// number, and the bytes of their payloads. What comes beyond is read from the log later.
+// Bounds of the records of one room that wait behind a hole: their number, and the bytes of
+// their payloads. The feed reads the rest from the log later.
 const (
 	maxHeld      = 256
 	maxHeldBytes = 1 << 20
 )
 
-// tail is the delivery rule for one room: of what arrives, which may repeat, come in any
-// order and lack any part, it shows every record once and in order.
+// sequencer is the delivery rule for one room. Records may arrive repeatedly, in any order
+// and with parts missing; it shows each record once and in order.
 //
 //	seq <= head.Seq      a repeat: dropped
 //	seq == head.Seq + 1  shown
 //	otherwise            held until the log has filled the hole
 //
-// A record of another epoch, and another record under the newest seq, are not shown: the
-// log is read, and it tells from where to show it anew.
+// It does not show a record of another epoch, or another record under the newest seq. In
+// these cases the feed reads the log, which tells where to continue.
 //
 // It is pure, and belongs to the feed of its room.
-type tail struct {
-	head  history.Head // what has been shown
+type sequencer struct {
+	head  history.Head // the newest record that was shown
 	held  []proto.Record
 	reach uint64 // the newest seq known to exist in this epoch
-	other bool   // something of another history has arrived
+	other bool   // a record of another history has arrived
 	ahead ahead  // the newest record of another epoch that has arrived
 }
 
-// ahead is how far another epoch is known to have come.
+// ahead names the newest known record of another epoch.
 type ahead struct {
 	epoch string
 	seq   uint64
 }
 
-// take takes in one record and calls show for each that is to be shown now.
-func (t *tail) take(r proto.Record, show func(proto.Record)) {
+// take accepts one record and calls show for each record that is now in order.
+func (t *sequencer) take(r proto.Record, show func(proto.Record)) {
 	if t.head.Seq == 0 && r.Seq == 1 {
 		t.head.Epoch = r.State.Epoch
 	}
@@ -61,7 +61,7 @@ func (t *tail) take(r proto.Record, show func(proto.Record)) {
 	}
 }
 
-func (t *tail) advance(r proto.Record, show func(proto.Record)) {
+func (t *sequencer) advance(r proto.Record, show func(proto.Record)) {
 	if r.Kind == proto.Message {
 		t.head.Seq, t.head.At, t.head.Stream, t.head.Closed = r.Seq, r.State.At, r.Stream, r.State.Closed
 	} else {
@@ -70,7 +70,7 @@ func (t *tail) advance(r proto.Record, show func(proto.Record)) {
 	show(r)
 }
 
-func (t *tail) hold(r proto.Record) {
+func (t *sequencer) hold(r proto.Record) {
 	i, found := slices.BinarySearchFunc(t.held, r.Seq, func(h proto.Record, seq uint64) int {
 		if h.Seq < seq {
 			return -1
@@ -82,8 +82,8 @@ func (t *tail) hold(r proto.Record) {
 	}
 }
 
-// holds reports whether there is room to hold one more.
-func (t *tail) holds(r proto.Record) bool {
+// holds reports whether one more record fits.
+func (t *sequencer) holds(r proto.Record) bool {
 	bytes := len(r.Payload)
 	for i := range t.held {
 		bytes += len(t.held[i].Payload)
@@ -91,8 +91,8 @@ func (t *tail) holds(r proto.Record) bool {
 	return len(t.held) < maxHeld && bytes <= maxHeldBytes
 }
 
-// release shows what was held for the records that have been shown since.
-func (t *tail) release(show func(proto.Record)) {
+// release shows the held records that are now in order.
+func (t *sequencer) release(show func(proto.Record)) {
 	n := 0
 	for n < len(t.held) && t.held[n].Seq <= t.head.Seq+1 {
 		if r := t.held[n]; r.Seq == t.head.Seq+1 {
@@ -108,8 +108,8 @@ func (t *tail) release(show func(proto.Record)) {
 	}
 }
 
-// begin sets what counts as shown. What was held and comes after it is shown.
-func (t *tail) begin(head history.Head, show func(proto.Record)) {
+// begin sets the newest record that counts as shown, and shows the held records after it.
+func (t *sequencer) begin(head history.Head, show func(proto.Record)) {
 	t.head = head
 	held := t.held
 	t.held, t.reach, t.other = nil, head.Seq, false
@@ -118,9 +118,9 @@ func (t *tail) begin(head history.Head, show func(proto.Record)) {
 	}
 }
 
-// reached says that the log has been read up to head. It knows of nothing else, but for
-// records of the same epoch that have arrived meanwhile.
-func (t *tail) reached(head history.Head) {
+// reached notes that the log has been read up to head. Only records of the same epoch that
+// arrived meanwhile are known beyond it.
+func (t *sequencer) reached(head history.Head) {
 	t.other = false
 	if head.Epoch == t.head.Epoch {
 		t.reach = max(t.reach, head.Seq)
@@ -131,5 +131,5 @@ func (t *tail) reached(head history.Head) {
 	t.ahead = ahead{}
 }
 
-// behind reports whether records are known to exist that have not been shown.
-func (t *tail) behind() bool { return t.other || t.reach > t.head.Seq }
+// behind reports whether records exist that have not been shown.
+func (t *sequencer) behind() bool { return t.other || t.reach > t.head.Seq }

@@ -1,4 +1,4 @@
-package bridge
+package reads
 
 import (
 	"sync/atomic"
@@ -7,14 +7,15 @@ import (
 	"roomcast/proto/history"
 )
 
-// Page is a page of history that is counted in the memory of the gateway until everybody
-// who was given it has released it, each once. It is shared: nobody may change its records.
+// Page is a page of history that several users share. It counts in the gateway's memory
+// until each of them has released it. Nobody may change its records.
 type Page struct {
 	history.Page
 	lease *lease
 }
 
-// Release gives back the page's memory. Its records are not used after that.
+// Release gives back the caller's share of the page. The caller does not use the records
+// after that. A second call does nothing.
 func (p *Page) Release() {
 	if p.lease != nil {
 		p.lease.give()
@@ -22,7 +23,7 @@ func (p *Page) Release() {
 	}
 }
 
-// NewPage returns a page that so many users are given, counted in memory.
+// NewPage returns a page for that many users, and counts it in memory.
 func NewPage(p history.Page, memory *limit.Budget, users int) Page {
 	if len(p.Records) == 0 || users == 0 {
 		return Page{Page: p}
@@ -33,7 +34,7 @@ func NewPage(p history.Page, memory *limit.Budget, users int) Page {
 	return Page{Page: p, lease: l}
 }
 
-// lease is what one page takes of the budget. It is safe for concurrent use.
+// lease is the memory of one page. It is safe for concurrent use.
 type lease struct {
 	memory *limit.Budget
 	bytes  int
@@ -46,9 +47,9 @@ func (l *lease) give() {
 	}
 }
 
-// readRoom is about how many bytes a read of a page needs while it is under way: what the
-// page may hold, what is read and not in it, and the longest record.
-func readRoom(q history.Query) int {
+// pageBytes is about what a read needs while it is under way, in bytes: what the page may
+// hold, what the log returns beyond that, and the longest record.
+func pageBytes(q history.Query) int {
 	bytes := q.Bytes
 	if bytes <= 0 {
 		bytes = history.MaxPageBytes
@@ -56,6 +57,6 @@ func readRoom(q history.Query) int {
 	return 2*bytes + longestRecord
 }
 
-// longestRecord is about the longest record that there is, in bytes: a message of 256 KiB
+// longestRecord is about the length of the longest record, in bytes: a message of 256 KiB
 // in base64.
 const longestRecord = 384 << 10

@@ -11,12 +11,12 @@ import (
 	"roomcast/proto"
 )
 
-// status is what gateway.<id>.status answers.
+// status is the answer to a request on gateway.<id>.status.
 type status struct {
 	ID       string `json:"id"`
 	Version  string `json:"version"`
 	Ready    bool   `json:"ready"`
-	Why      string `json:"why,omitempty"` // it is not ready
+	Why      string `json:"why,omitempty"` // why it is not ready
 	Rooms    int64  `json:"rooms"`
 	InFlight int64  `json:"in_flight"`
 	Stats    any    `json:"stats,omitempty"`
@@ -25,7 +25,7 @@ type status struct {
 func (b *Bridge) status() status {
 	s := status{
 		ID: b.cfg.ID, Version: b.cfg.Version, Ready: true,
-		Rooms: b.stat.followed.Load(), InFlight: b.lanes.held.Load(),
+		Rooms: b.Feeds.Stats().Rooms.Load(), InFlight: b.Publisher.Stats().Waiting.Load(),
 	}
 	if err := b.Ready(); err != nil {
 		s.Ready, s.Why = false, err.Error()
@@ -36,9 +36,9 @@ func (b *Bridge) status() status {
 	return s
 }
 
-// serve shows the gateway to nats micro ls, info and stats until ctx ends.
-func (b *Bridge) serve(ctx context.Context) error {
-	svc, err := micro.AddService(b.control, micro.Config{
+// serveStatus shows the gateway to nats micro ls, info and stats until ctx ends.
+func (b *Bridge) serveStatus(ctx context.Context) error {
+	svc, err := micro.AddService(b.readConn, micro.Config{
 		Name: "gateway", Version: b.cfg.Version, Description: "WebSocket members of rooms",
 		Metadata:     map[string]string{"instance": b.cfg.ID, "go": runtime.Version()},
 		StatsHandler: func(*micro.Endpoint) any { return b.status() },
@@ -56,14 +56,14 @@ func (b *Bridge) serve(ctx context.Context) error {
 			err = r.Respond(body)
 		}
 		if err != nil {
-			b.cfg.Log.Warn("status cannot be told", "error", err)
+			b.cfg.Log.Warn("answer status request", "error", err)
 		}
 	}), micro.WithEndpointSubject("gateway."+b.cfg.ID+".status"), micro.WithEndpointQueueGroupDisabled())
 	if err != nil {
 		return fmt.Errorf("add micro endpoint: %w", err)
 	}
 	<-ctx.Done()
-	if err := svc.Stop(); err != nil && b.control.IsConnected() {
+	if err := svc.Stop(); err != nil && b.readConn.IsConnected() {
 		return fmt.Errorf("stop micro service: %w", err)
 	}
 	return nil

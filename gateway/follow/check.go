@@ -1,0 +1,160 @@
+package follow
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/gateway/mailbox"
+	"roomcast/gateway/reads"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// When a feed compares a room's newest record with what it has shown.
+const (
+	openedCheck = time.Second            // after the room was opened: the stream's leader may have learned of the subscription late
+	firstCheck  = 200 * time.Millisecond // after an event that may have cost records
+	secondCheck = 2 * time.Second        // once more, for records that were still on their way at the first check
+	someRooms   = 16                     // rooms compared by turns, for losses that nothing reports
+	someTicks   = 8                      // feed ticks between two such turns
+	checkBatch  = 256                    // rooms of one request
+	maxChecks   = 3                      // pending checks of one room
+)
+
+// checker compares rooms with the log. The feed owns it.
+type checker struct {
+	rooms   *table
+	reader  *reads.Reader
+	box     *mailbox.Box[func()] // of the feed
+	stats   *Stats
+	log     *slog.Logger
+	repairs *repairs
+	reports *reports
+	nc      *nats.Conn
+	soon    []check // in the order of their time
+	cursor  int     // in table.list, for the checks by turns
+}
+
+// check is a room to be compared at some time.
+type check struct {
+	room *room
+	due  time.Time
+}
+
+// later has the room compared after a while.
+func (c *checker) later(r *room, after time.Duration) {
+	if r.checks < maxChecks {
+		r.checks++
+		c.soon = append(c.soon, check{r, time.Now().Add(after)})
+	}
+}
+
+// all has the rooms that pick selects compared, twice.
+func (c *checker) all(pick func(*room) bool) {
+	for _, after := range []time.Duration{firstCheck, secondCheck} {
+		for _, r := range c.rooms.list {
+			if pick(r) {
+				c.later(r, after)
+			}
+		}
+	}
+}
+
+// due compares the rooms whose time has come.
+func (c *checker) due(now time.Time) {
+	var rooms []*room
+	n := 0
+	for _, k := range c.soon {
+		if k.due.After(now) {
+			c.soon[n] = k
+			n++
+		} else {
+			k.room.checks--
+			rooms = append(rooms, k.room)
+		}
+	}
+	clear(c.soon[n:])
+	c.soon = c.soon[:n]
+	c.compare(rooms)
+}
+
+// some compares a few rooms by turns.
+func (c *checker) some(ticks int) {
+	list := c.rooms.list
+	if ticks%someTicks != 0 || len(list) == 0 {
+		return
+	}
+	var rooms []*room
+	for range min(someRooms, len(list)) {
+		c.cursor++
+		rooms = append(rooms, list[c.cursor%len(list)])
+	}
+	c.compare(rooms)
+}
+
+// compare reads the heads of rooms. Without a connection there is nothing to compare with;
+// when it is back, the feed compares all rooms.
+func (c *checker) compare(rooms []*room) {
+	if !c.nc.IsConnected() {
+		return
+	}
+	names := make([]proto.Room, 0, min(len(rooms), checkBatch))
+	for i, r := range rooms {
+		if r.live && len(r.followers) > 0 && !r.removed {
+			names = append(names, r.name)
+		}
+		if len(names) == checkBatch || len(names) > 0 && i == len(rooms)-1 {
+			c.readHeads(names)
+			names = make([]proto.Room, 0, checkBatch)
+		}
+	}
+}
+
+func (c *checker) readHeads(names []proto.Room) {
+	c.stats.Checks.Add(uint64(len(names)))
+	c.reader.Do(func(ctx context.Context) {
+		heads, err := c.reader.Heads(ctx, names)
+		c.box.Put(func() {
+			if err != nil {
+				c.log.Debug("compare newest records", "rooms", len(names), "error", err)
+				c.checkAgain(names)
+				return
+			}
+			for _, name := range names {
+				c.compared(name, heads[name])
+			}
+		})
+	}, func() {
+		c.box.Put(func() { c.checkAgain(names) })
+	})
+}
+
+func (c *checker) checkAgain(names []proto.Room) {
+	for _, name := range names {
+		if r := c.rooms.get(name); r != nil {
+			c.later(r, secondCheck)
+		}
+	}
+}
+
+// compared handles a head, which any replica may have returned. A head below what the feed
+// has shown is an old answer or a log that lost its end; a read of the log tells which.
+func (c *checker) compared(name proto.Room, head history.Head) {
+	r := c.rooms.get(name)
+	if r == nil || !r.live {
+		return
+	}
+	switch shown := r.tail.head; {
+	case head.Err != nil:
+		r.tail.other = true // the read tells what is wrong
+	case head.Epoch != shown.Epoch, head.Seq < shown.Seq, head.Seq == shown.Seq && shown.Differs(head):
+		r.tail.other = true
+	default:
+		r.tail.reach = max(r.tail.reach, head.Seq)
+	}
+	c.reports.add(r) // another owner than the one that confirmed may be in charge now
+	c.repairs.begin(r)
+}

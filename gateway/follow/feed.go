@@ -1,0 +1,274 @@
+package follow
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/gateway/limit"
+	"roomcast/gateway/mailbox"
+	"roomcast/gateway/reads"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// feedTick is how often a feed looks at what it has put off.
+const feedTick = 250 * time.Millisecond
+
+// feed follows the rooms of its partitions. Everything happens on the goroutine of run;
+// others put work into the box, which holds at most one item for each follower, each
+// pending read and each unnumbered delivery.
+type feed struct {
+	// static
+	cfg       Config
+	stats     *Stats
+	box       *mailbox.Box[func()]
+	in        chan *nats.Msg
+	ephemeral chan *nats.Msg
+
+	// owned by run
+	ctx      context.Context
+	rooms    *table
+	interest *Interest
+	heads    heads
+	repairs  repairs
+	checks   checker
+	reports  reports
+	ticks    int
+}
+
+func newFeed(cfg Config, stats *Stats, ephemeral chan *nats.Msg) *feed {
+	f := &feed{
+		cfg: cfg, stats: stats, box: mailbox.New[func()](), in: make(chan *nats.Msg, cfg.Buffer), ephemeral: ephemeral,
+		rooms: &table{byToken: make(map[string]*room)},
+	}
+	f.reports = reports{stats: stats}
+	f.repairs = repairs{rooms: f.rooms, reader: cfg.Reader, box: f.box, stats: stats, log: cfg.Log, reports: &f.reports}
+	f.checks = checker{rooms: f.rooms, reader: cfg.Reader, box: f.box, stats: stats, log: cfg.Log, reports: &f.reports, repairs: &f.repairs}
+	f.heads = heads{rooms: f.rooms, reader: cfg.Reader, box: f.box, log: cfg.Log, repairs: &f.repairs, checks: &f.checks}
+	return f
+}
+
+// run serves until ctx ends.
+func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
+	f.ctx = ctx
+	f.interest = NewInterest(nc, f.cfg.Log,
+		Subjects{Room: proto.Room.OutSubject, Partition: proto.OutPartition, To: f.in},
+		Subjects{Room: proto.Room.EphemeralSubject, Partition: proto.EphemeralPartition, To: f.ephemeral})
+	f.heads.nc, f.checks.nc, f.reports.nc = nc, nc, nc
+	f.reports.inbox = Inbox(nc)
+	if _, err := nc.ChanSubscribe(f.reports.inbox+"*", f.in); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(feedTick)
+	defer ticker.Stop()
+	var batch []func()
+	for {
+		select {
+		case <-ctx.Done():
+			for _, do := range f.box.Close() {
+				do()
+			}
+			for _, r := range f.rooms.list {
+				r.answer(history.Head{}, reads.Unavailable())
+			}
+			return nil
+		case <-f.box.Wake():
+			batch = f.box.Take(batch)
+			for _, do := range batch {
+				do()
+			}
+		case m := <-f.in:
+			f.arrived(m)
+			for range len(f.in) {
+				f.arrived(<-f.in)
+			}
+		case now := <-ticker.C:
+			f.tick(now)
+		}
+		f.heads.read()
+	}
+}
+
+// tick does what the feed has put off.
+func (f *feed) tick(now time.Time) {
+	f.ticks++
+	f.removeEmpty(now)
+	f.repairs.again()
+	f.reports.send(f.ticks)
+	f.checks.due(now)
+	f.checks.some(f.ticks)
+}
+
+func (f *feed) follow(name proto.Room, who Follower, ready func(history.Head, error)) {
+	if f.ctx.Err() != nil {
+		ready(history.Head{}, reads.Unavailable())
+		return
+	}
+	r := f.rooms.get(name)
+	if r == nil {
+		if !f.admit() {
+			f.stats.Refused.Add(1)
+			ready(history.Head{}, tooManyRooms(f.stats.Rooms.Load()))
+			return
+		}
+		if err := f.interest.Add(name); err != nil {
+			f.cfg.Log.Error("follow room", "room", name.String(), "error", err)
+			ready(history.Head{}, reads.Unavailable())
+			return
+		}
+		r = f.rooms.add(name)
+		f.stats.Rooms.Add(1)
+		f.cfg.Memory.Add(limit.Rooms, roomBytes)
+	}
+	if r.live && len(r.followers) > 0 {
+		ready(r.tail.head, nil)
+		r.followers = append(r.followers, who)
+		return
+	}
+	// The feed fills holes only for followers, so a room without any may have missed records.
+	r.live = false
+	r.emptied = time.Time{}
+	r.waiting = append(r.waiting, waiter{who, ready})
+	if !r.reading {
+		f.rooms.open(r)
+	}
+}
+
+func tooManyRooms(n int64) error {
+	return proto.Refuse(proto.Overloaded,
+		"members of this gateway are in %d rooms, and it accepts no more; join one of these, or try again later", n).After(time.Second)
+}
+
+func (f *feed) unfollow(name proto.Room, who Follower) {
+	r := f.rooms.get(name)
+	if r == nil {
+		return
+	}
+	for i, w := range r.waiting {
+		if w.f == who {
+			r.waiting = slices.Delete(r.waiting, i, i+1)
+			w.ready(history.Head{}, reads.Unavailable())
+			break
+		}
+	}
+	if i := slices.Index(r.followers, who); i >= 0 {
+		r.followers = slices.Delete(r.followers, i, i+1)
+	}
+	f.rooms.noteEmpty(r)
+}
+
+// roomBytes is about what one followed room costs in a feed and in a hub, in bytes.
+const roomBytes = 5 << 10
+
+// admit reports whether the feed may follow one more room. It removes empty rooms, which
+// wait only for their members to return, to make space.
+func (f *feed) admit() bool {
+	for {
+		most := int64(f.cfg.MaxRooms)
+		if (most == 0 || f.stats.Rooms.Load() < most) && f.cfg.Memory.Has(limit.Rooms, roomBytes) {
+			return true
+		}
+		empty := f.rooms.empty
+		i := slices.IndexFunc(empty, func(r *room) bool { return !r.emptied.IsZero() && !r.reading && !r.removed })
+		if i < 0 {
+			return false
+		}
+		f.remove(empty[i])
+		f.rooms.empty = slices.Delete(empty, i, i+1)
+	}
+}
+
+// removeEmpty removes the rooms that have had no followers for a while.
+func (f *feed) removeEmpty(now time.Time) {
+	f.rooms.empty = slices.DeleteFunc(f.rooms.empty, func(r *room) bool {
+		switch {
+		case r.emptied.IsZero() || r.removed:
+		case now.Sub(r.emptied) < f.cfg.Linger || r.reading:
+			return false
+		default:
+			f.remove(r)
+		}
+		return true
+	})
+}
+
+func (f *feed) remove(r *room) {
+	f.rooms.remove(r)
+	f.interest.Remove(r.name)
+	f.stats.Rooms.Add(-1)
+	f.cfg.Memory.Add(limit.Rooms, -roomBytes)
+}
+
+const (
+	prefixLog = "room.log."
+	prefixOut = "room.out."
+)
+
+// arrived handles a message of room.out, or an owner's answer to a report.
+func (f *feed) arrived(m *nats.Msg) {
+	r := f.rooms.byToken[m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]]
+	switch {
+	case r == nil: // the partition is followed as a whole, or the room was just removed
+	case strings.HasPrefix(m.Subject, prefixOut):
+		f.record(r, m)
+	case m.Header.Get("Status") == "": // otherwise the server says that no owner listens
+		f.reports.confirmed(r)
+	}
+}
+
+// republished reports whether the stream republished m from the log of the room whose
+// subject m has. Otherwise it may be an answer to a request for a record of another room,
+// whose sender chose this subject for the reply.
+func republished(m *nats.Msg) bool {
+	stored, ok := strings.CutPrefix(m.Header.Get("Nats-Subject"), prefixLog)
+	return ok && stored == m.Subject[len(prefixOut):]
+}
+
+func (f *feed) record(r *room, m *nats.Msg) {
+	if !republished(m) {
+		f.stats.Bad.Add(1)
+		return
+	}
+	rec, err := proto.ParseRecord(m.Subject, m.Header, m.Data)
+	rec.Stream, _ = strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+	if err == nil {
+		err = f.cfg.Keys.OpenRecord(&rec, m.Header.Get(proto.HeaderRecord))
+	}
+	if err != nil {
+		f.stats.Bad.Add(1)
+		f.cfg.Log.Warn("read republished record", "room", r.name.String(), "error", err)
+		if reads.Unreadable(err) != nil && r.live {
+			r.tail.other = true // the log tells whether members miss this record
+			f.repairs.begin(r)
+		}
+		return
+	}
+	switch {
+	case !r.live && len(r.waiting) == 0 && !r.reading:
+		return
+	case !r.live: // a follower that comes while the head is being read waits for that head
+		r.tail.hold(rec)
+		return
+	case rec.Seq <= r.tail.head.Seq && rec.State.Epoch == r.tail.head.Epoch:
+		f.stats.Repeats.Add(1)
+	}
+	before := r.tail.behind()
+	r.tail.take(rec, r.show)
+	if r.tail.behind() && !before {
+		f.stats.Holes.Add(1)
+	}
+	f.repairs.begin(r)
+}
+
+// Inbox returns a prefix of reply subjects for requests that other gateways receive. It
+// reveals nothing about the connection's other reply subjects.
+func Inbox(nc *nats.Conn) string {
+	own := nc.Opts.InboxPrefix
+	return own[:strings.LastIndexByte(own, '.')+1] + rand.Text() + "."
+}

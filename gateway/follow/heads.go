@@ -1,0 +1,117 @@
+package follow
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/gateway/mailbox"
+	"roomcast/gateway/reads"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+const (
+	fewRooms = 32 // rooms up to which each head is read alone
+	maxOpens = 3  // reads of a head that time out before the feed refuses those that wait for it
+)
+
+// heads reads the heads of new rooms. The feed owns it.
+type heads struct {
+	rooms   *table
+	reader  *reads.Reader
+	box     *mailbox.Box[func()] // of the feed
+	log     *slog.Logger
+	repairs *repairs
+	checks  *checker
+	nc      *nats.Conn
+}
+
+// read reads the heads of the rooms that were opened in this turn, after their
+// subscriptions. The sequencers hold the records that arrive meanwhile.
+//
+// The stream's leader answers for a few rooms. Many rooms at once, as when the members of a
+// dead gateway come here, are read together from any replica and compared again soon.
+func (h *heads) read() {
+	if len(h.rooms.opening) == 0 {
+		return
+	}
+	rooms := h.rooms.opening
+	h.rooms.opening = nil
+	size := 1
+	if len(rooms) > fewRooms {
+		size = checkBatch
+	}
+	for some := range slices.Chunk(rooms, size) {
+		h.reader.Do(func(ctx context.Context) {
+			found, err := h.readSome(ctx, some)
+			h.box.Put(func() {
+				for _, r := range some {
+					h.opened(r, found[r.name], err)
+				}
+			})
+		}, func() { h.rooms.opening = append(h.rooms.opening, some...) })
+	}
+}
+
+// readSome runs on a worker of the reader.
+func (h *heads) readSome(ctx context.Context, rooms []*room) (map[proto.Room]history.Head, error) {
+	if err := h.nc.FlushWithContext(ctx); err != nil {
+		return nil, err
+	}
+	if len(rooms) == 1 {
+		head, err := h.reader.Head(ctx, rooms[0].name)
+		return map[proto.Room]history.Head{rooms[0].name: head}, err
+	}
+	names := make([]proto.Room, len(rooms))
+	for i, r := range rooms {
+		names[i] = r.name
+	}
+	found, err := h.reader.Heads(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	for name, head := range found {
+		if head.Closed { // only the record itself has the reason
+			if found[name], err = h.reader.Head(ctx, name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return found, nil
+}
+
+func (h *heads) opened(r *room, head history.Head, err error) {
+	r.reading = false
+	if err == nil {
+		err = head.Err
+	}
+	if err != nil {
+		h.log.Warn("read head of room", "room", r.name.String(), "error", err)
+		// A refused client returns and costs more than one that waits. A NATS that is slow
+		// because too many clients come at once would face the same crowd again and again.
+		if r.opens++; r.opens < maxOpens && len(r.waiting) > 0 && errors.Is(err, context.DeadlineExceeded) {
+			h.rooms.open(r)
+			return
+		}
+		r.opens = 0
+		r.tail.held = nil
+		h.reader.HeadFailed(r.name, err)
+		r.answer(history.Head{}, reads.Refusal(err))
+		h.rooms.noteEmpty(r)
+		return
+	}
+	r.live, r.opens = true, 0
+	waiting := r.waiting
+	r.answer(head, nil)
+	for _, w := range waiting {
+		r.followers = append(r.followers, w.f)
+	}
+	r.tail.begin(head, r.show)
+	h.repairs.begin(r)
+	h.rooms.noteEmpty(r)
+	h.checks.later(r, openedCheck)
+}

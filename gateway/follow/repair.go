@@ -1,0 +1,143 @@
+package follow
+
+import (
+	"context"
+	"log/slog"
+
+	"roomcast/gateway/mailbox"
+	"roomcast/gateway/reads"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// Failures of one repair, about feedTick apart, after which its members' sessions end.
+const (
+	maxUnread  = 3  // because this gateway cannot read a record
+	maxRepairs = 40 // for other reasons, except that the log is out of reach
+)
+
+// repairs reads from the log the records that sequencers miss. The feed owns it.
+type repairs struct {
+	rooms   *table
+	reader  *reads.Reader
+	box     *mailbox.Box[func()] // of the feed
+	stats   *Stats
+	log     *slog.Logger
+	reports *reports
+	retry   []*room // rooms whose repair failed
+}
+
+// begin starts to read the records that the room misses, unless a read is under way.
+func (p *repairs) begin(r *room) {
+	if !r.live || r.reading || !r.tail.behind() {
+		return
+	}
+	if len(r.followers) == 0 {
+		r.live = false // the next follower causes a read of the head
+		r.tail = sequencer{}
+		return
+	}
+	r.reading = true
+	q := history.Query{
+		Room: r.name, Since: r.tail.head.Seq, HasSince: true, Epoch: r.tail.head.Epoch, At: r.tail.head.At,
+		Stream: r.tail.head.Stream, Reach: r.tail.reach, Limit: history.MaxLimit,
+	}
+	p.stats.Repairs.Add(1)
+	p.reader.Do(func(ctx context.Context) {
+		page, err := p.reader.Page(ctx, q)
+		p.box.Put(func() { p.done(r, q, page, err) })
+	}, func() {
+		p.box.Put(func() { p.done(r, q, history.Page{}, reads.Overloaded()) })
+	})
+}
+
+func (p *repairs) done(r *room, q history.Query, page history.Page, err error) {
+	r.reading = false
+	if !r.live {
+		if len(r.waiting) > 0 {
+			p.rooms.open(r)
+		} else {
+			r.tail = sequencer{}
+		}
+		return
+	}
+	if err != nil {
+		if p.failed(r, q, err) {
+			return
+		}
+		p.log.Warn("fill hole of room", "room", r.name.String(), "error", err)
+		p.retry = append(p.retry, r)
+		return
+	}
+	r.failures = 0
+	p.reports.compare(r, q, page)
+	if gap := page.Gap; gap != nil && (gap.Reason == proto.GapReset || gap.To > r.tail.head.Seq) {
+		p.skip(r, *gap, page)
+	}
+	r.tail.reached(page.Head)
+	for _, rec := range page.Records {
+		r.tail.take(rec, r.show)
+	}
+	r.tail.release(r.show)
+	if r.tail.head.Seq == q.Since && page.Gap == nil && r.tail.reach == q.Reach {
+		// The leader knows no later record, so the log does not hold what had arrived.
+		r.tail.reach, r.tail.held = r.tail.head.Seq, nil
+	}
+	p.begin(r)
+}
+
+// skip announces the records that nobody can show any more, and continues behind them.
+func (p *repairs) skip(r *room, gap proto.Gap, page history.Page) {
+	p.stats.Gaps.Add(1)
+	p.log.Warn("records are missing", "room", r.name.String(), "from", gap.From, "to", gap.To, "reason", string(gap.Reason))
+	if gap.Reason == proto.GapReset {
+		r.tail.held = nil // they may be of either history; the log has them
+	} else {
+		gap.From = max(gap.From, r.tail.head.Seq+1) // records that arrived during the read have been shown
+	}
+	r.hand(Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
+	shown := history.Head{Seq: gap.To, Epoch: page.Head.Epoch}
+	if len(page.Records) > 0 {
+		shown.Seq = page.Records[0].Seq - 1
+	}
+	if shown.Seq == page.Head.Seq {
+		shown = page.Head // nothing follows
+	}
+	r.tail.begin(shown, r.show)
+}
+
+// again repeats the repairs that failed. The log itself has waited before it gave up.
+func (p *repairs) again() {
+	rooms := p.retry
+	p.retry = nil
+	for _, r := range rooms {
+		if !r.removed {
+			p.begin(r)
+		}
+	}
+}
+
+// failed counts a failed repair. If waiting does not help, it ends the room after some
+// failures, because members would wait for ever. It reports whether it has done so.
+func (p *repairs) failed(r *room, q history.Query, err error) bool {
+	why := proto.AsRefusal(reads.Refusal(err))
+	if why.Temporary() {
+		return false
+	}
+	most := maxRepairs
+	if reads.Unreadable(err) != nil {
+		most = maxUnread
+	}
+	if r.failures++; r.failures < most {
+		return false
+	}
+	if most == maxUnread {
+		p.reader.PageFailed(q, err)
+	} else {
+		p.log.Error("fill hole of room", "room", r.name.String(), "error", err)
+	}
+	p.stats.Lost.Add(1)
+	r.hand(Delivery{Room: r.name, Lost: why})
+	r.live, r.failures, r.tail = false, 0, sequencer{}
+	return true
+}

@@ -1,0 +1,92 @@
+package follow
+
+import (
+	"time"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// room is one followed room. Its feed owns it.
+type room struct {
+	name      proto.Room
+	place     int // in table.list
+	removed   bool
+	followers []Follower
+	waiting   []waiter // followers that wait for the head
+	tail      sequencer
+	live      bool      // the head is known
+	reading   bool      // a read of the head or of a hole is under way
+	opens     int       // reads of the head that failed, in a row
+	failures  int       // repairs that failed while the log was in reach, in a row
+	checks    int       // entries in checker.soon
+	lost      *lost     // what members have seen and the log does not hold; nil = nothing
+	emptied   time.Time // when the last follower left; zero = the room has followers
+}
+
+// waiter is a follower that waits for the head of its room.
+type waiter struct {
+	f     Follower
+	ready func(history.Head, error)
+}
+
+func (r *room) show(rec proto.Record) {
+	r.hand(Delivery{
+		Room: r.name, Seq: rec.Seq, Epoch: rec.State.Epoch, At: rec.State.At, Kind: rec.Kind,
+		Stamp: rec.Stamp, Text: rec.Text, JSON: rec.Payload,
+	})
+}
+
+func (r *room) hand(d Delivery) {
+	for _, f := range r.followers {
+		f.Deliver(d)
+	}
+}
+
+// answer tells the followers that wait for the head what it is, or why it is unknown.
+func (r *room) answer(head history.Head, err error) {
+	for _, w := range r.waiting {
+		w.ready(head, err)
+	}
+	r.waiting = nil
+}
+
+// table holds the rooms of one feed, which owns it.
+type table struct {
+	byToken map[string]*room // by [proto.Room.Token]
+	list    []*room          // the same, in no order
+	opening []*room          // rooms whose head is to be read
+	empty   []*room          // rooms that lost their last follower, the oldest first
+}
+
+func (t *table) get(name proto.Room) *room { return t.byToken[name.Token()] }
+
+func (t *table) add(name proto.Room) *room {
+	r := &room{name: name, place: len(t.list)}
+	t.byToken[name.Token()] = r
+	t.list = append(t.list, r)
+	return r
+}
+
+func (t *table) remove(r *room) {
+	last := t.list[len(t.list)-1]
+	t.list[r.place], last.place = last, r.place
+	t.list[len(t.list)-1] = nil
+	t.list = t.list[:len(t.list)-1]
+	delete(t.byToken, r.name.Token())
+	r.removed = true
+}
+
+// open has the room's head read at the end of the feed's turn.
+func (t *table) open(r *room) {
+	r.reading = true
+	t.opening = append(t.opening, r)
+}
+
+// noteEmpty has the room removed after a while if it has no followers.
+func (t *table) noteEmpty(r *room) {
+	if len(r.followers) == 0 && len(r.waiting) == 0 && r.emptied.IsZero() {
+		r.emptied = time.Now()
+		t.empty = append(t.empty, r)
+	}
+}

@@ -1,0 +1,197 @@
+// Package publish sends what members say to the room service and reports each answer.
+//
+// It sends one message of each sender in each room at a time, again and again until the
+// room's owner answers. The messages behind it wait, so no message overtakes one that had
+// to be sent twice. Sending twice is safe: every request carries a key by which the owner
+// recognises it.
+package publish
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/gateway/limit"
+	"roomcast/gateway/mailbox"
+	"roomcast/proto"
+	"roomcast/proto/seal"
+)
+
+// Say is one message or act for a room.
+type Say struct {
+	Room    proto.Room
+	From    proto.Identity
+	Content proto.Content
+	Line    bool      // Content is a line that a person typed; see [proto.Request]
+	Act     proto.Act // "" = a message
+	Why     string    // of an act
+	Key     string    // "" = the publisher makes one
+
+	// Stream says that the sender sends more before this is answered. While one message of
+	// such a sender must be sent again, the publisher refuses the later ones, so that they
+	// cannot be stored before it. See [limit.Resends].
+	Stream bool
+
+	// Patience is how long the publisher tries before it refuses the message as unavailable.
+	Patience time.Duration
+}
+
+// Config sets the limits of a publisher.
+type Config struct {
+	ID     string     // of this gateway; part of the subjects of answers
+	Keys   *seal.Keys // nil = bodies travel in plain text
+	Log    *slog.Logger
+	Memory *limit.Budget // the bodies of waiting messages count as limit.Says
+
+	MaxRequests  int  // waiting messages of all senders; more are refused as overloaded
+	MaxPerSender int  // waiting messages of one sender in one room; more are refused as overloaded
+	LogMessages  bool // log one line for each message, without its text
+}
+
+// DefaultConfig returns the default limits; the caller sets the other fields.
+func DefaultConfig() Config { return Config{MaxRequests: 1 << 16, MaxPerSender: 256} }
+
+// Stats counts what a publisher does. It is safe for concurrent use.
+type Stats struct {
+	Resends atomic.Uint64 // requests sent again
+	Expired atomic.Uint64 // requests that nobody answered in time
+	Waiting atomic.Int64  // requests without an answer
+}
+
+// Publisher sends messages and acts. Say is safe for concurrent use and never blocks.
+type Publisher struct {
+	// static
+	cfg     Config
+	stats   *Stats
+	in      *mailbox.Box[*request] // bounded by MaxRequests and Memory
+	answers chan *nats.Msg         // when it is full, NATS drops answers, and their requests are sent again
+
+	// owned by Run
+	nc      *nats.Conn
+	inbox   string // prefix of the reply subjects; a token follows. It is random, or others could acknowledge
+	queues  map[queueKey]*senderQueue
+	open    map[string]*request // sent and not answered, by token
+	resends map[queueKey]*limit.Resends
+	sweepAt int // number of resends at which the outdated ones are removed
+	timers  timers
+	tokens  uint64
+}
+
+// New returns a publisher that sends nothing before Run.
+func New(cfg Config) *Publisher {
+	return &Publisher{
+		cfg: cfg, stats: new(Stats), in: mailbox.New[*request](), answers: make(chan *nats.Msg, 1<<14),
+		queues: make(map[queueKey]*senderQueue), open: make(map[string]*request), resends: make(map[queueKey]*limit.Resends),
+	}
+}
+
+// Stats returns the publisher's counters.
+func (p *Publisher) Stats() *Stats { return p.stats }
+
+// Say sends s to the room's owner. It calls done exactly once with the outcome, either from
+// the goroutine of Run or, if it refuses s at once, before it returns.
+func (p *Publisher) Say(s Say, done func(proto.Reply)) {
+	if p.cfg.LogMessages {
+		done = p.logging(s, done)
+	}
+	r := newRequest(s, done)
+	size := 2*len(s.Content.Body) + requestBytes // sealing makes a second copy of the body
+	if r.over = p.stats.Waiting.Add(1) > int64(p.cfg.MaxRequests) || !p.cfg.Memory.Take(limit.Says, size); !r.over {
+		r.keepBody(s.Content.Body, size)
+	}
+	if !p.in.Put(r) {
+		p.answer(r, unavailable())
+	}
+}
+
+// logging returns done with a log line before it. The line never holds the text: whoever
+// reads the log may not be allowed to read the room.
+func (p *Publisher) logging(s Say, done func(proto.Reply)) func(proto.Reply) {
+	return func(r proto.Reply) {
+		attrs := []any{"room", s.Room.String(), "from", s.From.ID, "kind", string(s.Content.Kind), "bytes", len(s.Content.Body)}
+		switch {
+		case r.Refusal != nil:
+			attrs = append(attrs, "refused", string(r.Refusal.Code))
+		case r.Close != 0:
+			attrs = append(attrs, "close", r.Close.String())
+		default:
+			attrs = append(attrs, "seq", r.Seq, "duplicate", r.Duplicate)
+		}
+		if s.Act != "" {
+			attrs = append(attrs, "act", string(s.Act))
+		}
+		p.cfg.Log.Info("message", attrs...)
+		done(r)
+	}
+}
+
+// Run sends over nc until ctx ends. Then it refuses the requests that have no answer.
+func (p *Publisher) Run(ctx context.Context, nc *nats.Conn) error {
+	p.nc = nc
+	p.inbox = proto.AckPrefix(p.cfg.ID) + rand.Text() + "-"
+	sub, err := nc.ChanSubscribe(proto.AckPrefix(p.cfg.ID)+"*", p.answers)
+	if err != nil {
+		return err
+	}
+	defer sub.Unsubscribe()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var batch []*request
+	for {
+		if len(p.timers) > 0 {
+			timer.Reset(time.Until(p.timers[0].due))
+		}
+		select {
+		case <-ctx.Done():
+			p.refuseAll()
+			return nil
+		case <-p.in.Wake():
+			batch = p.in.Take(batch)
+			for _, r := range batch {
+				p.enter(r)
+			}
+		case m := <-p.answers:
+			p.answered(m)
+			for range len(p.answers) {
+				p.answered(<-p.answers)
+			}
+		case <-timer.C:
+		}
+		for now := time.Now(); len(p.timers) > 0 && !p.timers[0].due.After(now); {
+			p.expired(p.timers[0], now)
+		}
+	}
+}
+
+func (p *Publisher) refuseAll() {
+	for _, r := range p.in.Close() {
+		p.answer(r, unavailable())
+	}
+	for _, queue := range p.queues {
+		for _, r := range *queue {
+			p.answer(r, unavailable())
+		}
+	}
+}
+
+// answer reports the outcome of a request and returns its memory.
+func (p *Publisher) answer(r *request, reply proto.Reply) {
+	p.stats.Waiting.Add(-1)
+	p.cfg.Memory.Add(limit.Says, -r.size)
+	r.done(reply)
+}
+
+// retryAfter is how long a client is asked to wait when the log cannot be reached.
+const retryAfter = time.Second
+
+func overloaded(why string) proto.Reply {
+	return proto.Reply{Refusal: proto.Refuse(proto.Overloaded, "%s; send it again with the same key", why).After(retryAfter)}
+}
+
+func unavailable() proto.Reply {
+	return proto.Reply{Refusal: proto.Refuse(proto.Unavailable, "the room cannot be reached now; send it again with the same key").After(retryAfter)}
+}

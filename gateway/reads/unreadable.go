@@ -1,0 +1,121 @@
+package reads
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// retryTime is how often the reader repeats a read that failed for good.
+const retryTime = 5 * time.Second
+
+// failed is a read that failed because this gateway cannot read a record. It is immutable.
+type failed struct {
+	room  proto.Room
+	err   error
+	again func(context.Context) error
+}
+
+// PageFailed reports that a read of q failed with err. If the reason concerns other rooms
+// too, the gateway is not ready until the same read succeeds.
+func (r *Reader) PageFailed(q history.Query, err error) {
+	r.readFailed(failed{q.Room, err, func(ctx context.Context) error {
+		_, err := r.Page(ctx, q)
+		return err
+	}})
+}
+
+// HeadFailed reports that a read of the room's head failed with err, like PageFailed.
+func (r *Reader) HeadFailed(room proto.Room, err error) {
+	r.readFailed(failed{room, err, func(ctx context.Context) error {
+		_, _, err := r.log.Last(ctx, room)
+		return err
+	}})
+}
+
+func (r *Reader) readFailed(f failed) {
+	why, everywhere := history.Unreadable(f.err)
+	if why == nil || everywhere && !r.failed.CompareAndSwap(nil, &f) {
+		return
+	}
+	r.cfg.Log.Error("log is unreadable for this gateway", "room", f.room.String(), "error", f.err)
+}
+
+// retryFailed repeats the read that failed until ctx ends.
+func (r *Reader) retryFailed(ctx context.Context) {
+	ticker := time.NewTicker(retryTime)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		f := r.failed.Load()
+		if f == nil {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, readTime)
+		err := f.again(limited)
+		cancel()
+		if err == nil {
+			r.failed.Store(nil)
+			r.cfg.Log.Info("log is readable again", "room", f.room.String())
+		}
+	}
+}
+
+// Readable returns nil while the gateway can read the log, and otherwise why it cannot.
+func (r *Reader) Readable() error {
+	if f := r.failed.Load(); f != nil {
+		return fmt.Errorf("read log of room %s: %w", f.room, f.err)
+	}
+	return nil
+}
+
+// Unreadable returns the refusal for a record that this gateway cannot read, and nil for
+// other errors.
+func Unreadable(err error) *proto.Refusal {
+	why, _ := history.Unreadable(err)
+	return why
+}
+
+// Refusal returns what a client is told about a failed read. The caller has logged the
+// cause.
+func Refusal(err error) error {
+	var r *proto.Refusal
+	switch {
+	case errors.As(err, &r):
+		return r
+	case Unreadable(err) != nil:
+		return Unreadable(err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
+		errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrStreamNotFound):
+		return Unavailable()
+	}
+	return proto.AsRefusal(err)
+}
+
+// retryAfter is how long a client is asked to wait.
+const retryAfter = time.Second
+
+// Unavailable is the refusal of a read while the log is out of reach.
+func Unavailable() error {
+	return proto.Refuse(proto.Unavailable, "the log cannot be reached now; try again").After(retryAfter)
+}
+
+// Overloaded is the refusal of a read while too many others wait.
+func Overloaded() error {
+	return proto.Refuse(proto.Overloaded, "this gateway reads too much at the moment; try again").After(retryAfter)
+}
+
+func errNoMemory() error {
+	return proto.Refuse(proto.Overloaded, "the memory of this gateway is in use; try again").After(retryAfter)
+}
