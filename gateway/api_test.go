@@ -31,7 +31,7 @@ func TestAPI(t *testing.T) {
 
 		{"two keys", "POST", lobby + "/messages", `{"text":"hi","key":"k1"}`, []string{"Content-Type", jsonType, "Idempotency-Key", "k2"}, 400, "bad_request"},
 		{"a bad key", "POST", lobby + "/messages", "x", []string{"Content-Type", textType, "Idempotency-Key", "a b"}, 400, "bad_request"},
-		{"another room in the body", "POST", lobby + "/messages", `{"text":"x","room":"other"}`, []string{"Content-Type", jsonType}, 400, "another room"},
+		{"another room in the body", "POST", lobby + "/messages", `{"text":"x","room":"other"}`, []string{"Content-Type", jsonType}, 400, "different rooms"},
 		{"broken JSON", "POST", lobby + "/messages", `{"text":`, []string{"Content-Type", jsonType}, 400, "bad_request"},
 		{"a second command behind the first", "POST", lobby + "/messages", `{"text":"x"},"leave":{}`, []string{"Content-Type", jsonType}, 400, "bad_request"},
 		{"no type", "POST", lobby + "/messages", "x", []string{"Content-Type", ""}, 400, "Content-Type"},

@@ -18,7 +18,7 @@ import (
 func (s *settings) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
-		Short: "say whether the settings are good and what they need is there, and which are not",
+		Short: "check the settings, addresses, files and NATS, and report every problem",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := s.log.New(cmd.ErrOrStderr())
@@ -28,16 +28,16 @@ func (s *settings) checkCommand() *cobra.Command {
 			if err := s.configure(cmd.Flags()); err != nil {
 				return err
 			}
-			faults := []error{tryListen("--listen", s.server.Listen, "")}
+			problems := []error{tryListen("--listen", s.server.Listen, "")}
 			if s.ops.Listen != "off" {
-				faults = append(faults, tryListen("--ops-listen", s.ops.Listen, ", or off"))
+				problems = append(problems, tryListen("--ops-listen", s.ops.Listen, ", or off"))
 			}
 			if s.nats.Given() {
-				faults = append(faults, daemon.CheckNATS(cmd.OutOrStdout(), s.nats, "gateway/check", true, log, bridge.OwnInbox(s.server.ID)))
+				problems = append(problems, daemon.CheckNATS(cmd.OutOrStdout(), s.nats, "gateway/check", true, log, bridge.OwnInbox(s.server.ID)))
 			} else {
-				faults = append(faults, s.standalone.tryOut(cmd.OutOrStdout()))
+				problems = append(problems, s.standalone.tryOut(cmd.OutOrStdout()))
 			}
-			if err := errors.Join(faults...); err != nil {
+			if err := errors.Join(problems...); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "all settings are good")
@@ -46,15 +46,15 @@ func (s *settings) checkCommand() *cobra.Command {
 	}
 }
 
-// askPage asks for the page, which is served only while the gateway is ready to serve.
+// askPage requests the page. The gateway serves it only while it is ready.
 func (s *settings) askPage(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, s.server.URL(s.server.Listen), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, s.server.URL(s.listen()), nil)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	// The certificate is for the name by which others come here.
+	// The certificate names the public host, not this address.
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *settings) askPage(ctx context.Context) error {
 	return nil
 }
 
-// tryListen says whether an address can be listened on, and by which flag to choose another.
+// tryListen returns an error that names the flag if the address cannot be listened on.
 func tryListen(flag, address, or string) error {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {

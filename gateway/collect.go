@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// Go collects garbage when the heap has doubled, so that a process that may hold --memory
-// would take twice as much. From a bound on it collects sooner: the bound is --memory and
-// what a process needs that holds nothing. It rises where more is in use, as by very many
-// connections, so that at least a fifth of the heap is garbage whenever it is collected.
+// Go collects garbage when the heap has doubled, so a process that may hold --memory would
+// need twice as much. A memory limit makes it collect sooner. The limit is --memory and the
+// need of an idle process. It is higher while more is live, for example with very many
+// connections: each collection then finds at least a fifth of the heap to be garbage.
 const (
-	restBytes  = 64 << 20 // of a process that holds nothing
+	restBytes  = 64 << 20 // of an idle process
 	spareBytes = 32 << 20 // for stacks, buffers and a small heap
 	liveMetric = "/gc/heap/live:bytes"
-	lookEvery  = time.Second
+	checkEvery = time.Second
 )
 
-// memoryLimit returns the bound for a process with so many live bytes.
+// memoryLimit returns the limit for a process with the given live bytes.
 func memoryLimit(memory, live int64) int64 {
 	return max(memory+restBytes, live+live/4+spareBytes)
 }
 
-// boundGarbage keeps the bound until stop is called, unless GOMEMLIMIT sets one.
+// boundGarbage adjusts the limit until stop is called. GOMEMLIMIT overrides it.
 func boundGarbage(memory int64) (stop func()) {
 	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		return func() {}
@@ -32,8 +32,8 @@ func boundGarbage(memory int64) (stop func()) {
 	quit := make(chan struct{})
 	var done sync.WaitGroup
 	done.Go(func() {
-		look := time.NewTicker(lookEvery)
-		defer look.Stop()
+		check := time.NewTicker(checkEvery)
+		defer check.Stop()
 		sample := []metrics.Sample{{Name: liveMetric}}
 		for {
 			metrics.Read(sample)
@@ -42,7 +42,7 @@ func boundGarbage(memory int64) (stop func()) {
 			case <-quit:
 				debug.SetMemoryLimit(math.MaxInt64)
 				return
-			case <-look.C:
+			case <-check.C:
 			}
 		}
 	})

@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 )
 
-// lockDataDir makes the data directory if there is none and keeps it for this
-// process: two servers writing one log would spoil it. The lock ends with the file's
-// closing, however the process ends.
+// lockDataDir makes the data directory if necessary and locks it for this process, because
+// two servers would damage the log. The lock ends when the file is closed, which includes
+// the end of the process.
 func lockDataDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("--data-dir: %w", err)
@@ -21,7 +21,7 @@ func lockDataDir(dir string) (*os.File, error) {
 	if err := lock(f); err != nil {
 		f.Close()
 		if errors.Is(err, errLocked) {
-			return nil, fmt.Errorf("--data-dir: %s is in use by another gateway; stop that one, or give this one a directory of its own", dir)
+			return nil, fmt.Errorf("--data-dir: %s is in use by another gateway; stop that gateway, or choose another directory", dir)
 		}
 		return nil, fmt.Errorf("--data-dir: lock %s: %w", dir, err)
 	}

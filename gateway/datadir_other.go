@@ -4,6 +4,5 @@ package main
 
 import "os"
 
-// lock does nothing where there is no flock: whoever starts two gateways on one
-// directory there is not warned.
+// lock does nothing on systems without flock. There, two gateways can use one directory.
 func lock(*os.File) error { return nil }

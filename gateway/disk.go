@@ -11,28 +11,28 @@ import (
 	"roomcast/proto"
 )
 
-// historyBytes returns the --history-bytes of a standalone gateway that was given none: what
-// its log has, or for a new log half of the disk's free space. So the oldest messages are
-// dropped before the disk is full, whatever the number of rooms and of those who speak.
+// historyBytes returns the default of --history-bytes in the standalone form: the limit of
+// the existing log, or for a new log half of the disk's free space. The stream then drops its
+// oldest messages before the disk is full, for any number of rooms and senders.
 func (n *embedded) historyBytes(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	nc, err := n.dialer(userService)("gateway/disk")
 	if err != nil {
-		return 0, fmt.Errorf("look for the log: %w", err)
+		return 0, fmt.Errorf("find the log: %w", err)
 	}
 	defer nc.Close()
 	js, err := jetstream.New(nc)
 	if err != nil {
-		return 0, fmt.Errorf("look for the log: %w", err)
+		return 0, fmt.Errorf("find the log: %w", err)
 	}
 	s, err := js.Stream(ctx, proto.StreamName)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		// NATS stores at most three quarters of what was free when it started.
+		// NATS stores at most three quarters of the space that was free when it started.
 		return n.server.Load().JetStreamConfig().MaxStore / 3 * 2, nil
 	case err != nil:
-		return 0, fmt.Errorf("look for the log: %w", err)
+		return 0, fmt.Errorf("find the log: %w", err)
 	}
 	return max(s.CachedInfo().Config.MaxBytes, 0), nil
 }

@@ -28,7 +28,7 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// This file is the NATS server inside a standalone gateway.
+// This file runs the NATS server inside a standalone gateway.
 
 //go:embed accounts.conf
 var accountsConf string
@@ -47,16 +47,16 @@ const (
 var ownAccounts = map[string]string{userService: "ROOMS", userGateway: "EDGE"}
 
 // embedded is a NATS server that runs in this process. Its methods are safe for
-// concurrent use.
+// concurrent use, except restart.
 type embedded struct {
 	form   standalone // with the addresses that were found free
 	door   *door
-	data   *os.File // keeps the data directory for this process
+	data   *os.File // the lock of the data directory
 	log    *slog.Logger
-	server atomic.Pointer[natsserver.Server] // another one after restart
+	server atomic.Pointer[natsserver.Server] // restart replaces it
 }
 
-// options returns the server's options, or which flag is wrong.
+// options returns the options of the NATS server. Its errors name the flag.
 func (e *standalone) options() (*natsserver.Options, error) {
 	opts := &natsserver.Options{}
 	if err := opts.ProcessConfigString(accounts()); err != nil {
@@ -88,8 +88,8 @@ func (e *standalone) options() (*natsserver.Options, error) {
 	return opts, nil
 }
 
-// free splits an address and makes sure that it can be listened on, since the NATS
-// server says so only in its log. Port 0 becomes -1, its word for any free one.
+// free splits an address and checks that it can be listened on, because the NATS server
+// reports a busy port only in its log. Port 0 becomes -1, which NATS takes for any free port.
 func free(flag, address string) (host string, port int, err error) {
 	if err := tryListen(flag, address, ", or off"); err != nil {
 		return "", 0, err
@@ -107,7 +107,7 @@ func free(flag, address string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// minPassword is the least length of a password, in bytes.
+// minPassword is the minimal length of a password in bytes.
 const minPassword = 16
 
 // password reads --nats-listen-password-file; nil = there is none.
@@ -120,12 +120,12 @@ func (e *standalone) password() ([]byte, error) {
 		return nil, fmt.Errorf("--nats-listen-password-file: %w", err)
 	}
 	if b = bytes.TrimSpace(b); len(b) < minPassword {
-		return nil, fmt.Errorf("--nats-listen-password-file: the password has %d bytes, at least %d are needed", len(b), minPassword)
+		return nil, fmt.Errorf("--nats-listen-password-file: the password has %d bytes; it needs at least %d", len(b), minPassword)
 	}
 	return b, nil
 }
 
-// guarded reports whether a NATS client must show who it is.
+// guarded reports whether NATS clients must authenticate.
 func (e *standalone) guarded() bool { return e.PasswordFile != "" || len(e.NKeys) > 0 }
 
 func (e *standalone) start(log *slog.Logger) (*embedded, error) {
@@ -149,8 +149,8 @@ func (e *standalone) start(log *slog.Logger) (*embedded, error) {
 		data.Close()
 		return nil, err
 	}
-	if e.Listen != "off" && !d.guarded {
-		log.Warn("every NATS client that reaches --nats-listen is admitted as a guest; require --nats-listen-password-file or --nats-listen-nkey", "address", e.Listen)
+	if e.Listen != "off" && !d.guarded && !daemon.IsLoopback(e.Listen) {
+		log.Warn("--nats-listen admits every NATS client as a guest; set --nats-listen-password-file or --nats-listen-nkey", "address", e.Listen)
 	}
 	return n, nil
 }
@@ -171,7 +171,7 @@ func (n *embedded) run(opts *natsserver.Options) error {
 		return fmt.Errorf("start NATS with its data in %s: %s", n.form.DataDir, why)
 	}
 	if n.form.Listen != "off" {
-		n.form.Listen = ns.Addr().String() // where its clients look for the next one
+		n.form.Listen = ns.Addr().String() // the same port after a restart
 	}
 	n.server.Store(ns)
 	return nil
@@ -182,8 +182,8 @@ func halt(ns *natsserver.Server) {
 	ns.WaitForShutdown()
 }
 
-// restart ends the server and runs another on the same data. Clients connect again. If it
-// fails, no server runs. It is for one goroutine.
+// restart stops the server and starts another on the same data. Clients reconnect. If it
+// fails, no server runs. Only one goroutine may call it.
 func (n *embedded) restart() error {
 	halt(n.server.Load())
 	opts, err := n.form.options()
@@ -193,7 +193,7 @@ func (n *embedded) restart() error {
 	return n.run(opts)
 }
 
-// healthy returns why a stream cannot be written, nil if all can.
+// healthy returns an error if a stream cannot be written.
 func (n *embedded) healthy() error {
 	if h := n.server.Load().Healthz(&natsserver.HealthzOptions{}); h.Error != "" {
 		return errors.New(h.Error)
@@ -218,33 +218,33 @@ func (n *embedded) stop() {
 	n.data.Close()
 }
 
-// maxGuests is how many guests may be connected at a time; more are refused.
+// maxGuests limits the guests that are connected at a time. The server refuses more.
 const maxGuests = 1000
 
-// natsConnections returns how many connections NATS may have, so that its clients cannot
-// take the descriptors that the log needs.
+// natsConnections returns the limit of NATS connections. It leaves enough file descriptors
+// for the log.
 func natsConnections() int {
 	const own, backends = 20, 100
 	return own + min(maxGuests+backends, server.FileLimit()/4)
 }
 
-// door decides who may connect to the embedded server, and to which account. It implements
-// [natsserver.Authentication] and is safe for concurrent use.
+// door authenticates the clients of the embedded server and assigns their accounts. It
+// implements [natsserver.Authentication] and is safe for concurrent use.
 //
-// Each guest has an account of its own. In a shared one a guest could subscribe to the
-// reply subjects of the others, and answer in the place of roomsvc.
+// Each guest has an account of its own. In a shared account a guest could subscribe to the
+// reply subjects of the others and forge roomsvc's answers.
 type door struct {
 	own      map[string]string // passwords of the users of this process
 	password []byte            // of backends; nil = none
 	nkeys    []string          // public keys of backends
-	guarded  bool              // there are no guests
+	guarded  bool              // no guests are admitted
 
 	mu     sync.Mutex            // guards what follows
 	server *natsserver.Server    // set before it starts
-	guests []*natsserver.Account // free while it has no connection; at most maxGuests
+	guests []*natsserver.Account // reused when they have no connection; at most maxGuests
 }
 
-// serve makes ns the server of the door; accounts of guests belong to one server.
+// serve gives the door its server. Guest accounts belong to one server, so they start over.
 func (d *door) serve(ns *natsserver.Server) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -310,7 +310,7 @@ func (d *door) admitGuest(c natsserver.ClientAuthentication) bool {
 	return true
 }
 
-// newGuests returns one more account that imports what GUESTS imports.
+// newGuests returns another account with the imports of GUESTS.
 func (d *door) newGuests() (*natsserver.Account, error) {
 	if len(d.guests) == 0 {
 		return d.server.LookupAccount("GUESTS")
@@ -332,8 +332,8 @@ func (d *door) newGuests() (*natsserver.Account, error) {
 		rooms.AddStreamExport("room.out.>", just), a.AddStreamImport(rooms, "room.out.>", ""))
 }
 
-// serverLog hands the NATS server's log lines to slog. What it calls notices is
-// detail here.
+// serverLog writes the NATS server's log lines to slog. NATS notices are of level debug. It
+// is safe for concurrent use.
 type serverLog struct {
 	log *slog.Logger
 
@@ -343,7 +343,7 @@ type serverLog struct {
 
 func (l *serverLog) say(level slog.Level, format string, v []any) {
 	if l.log.Enabled(context.Background(), level) {
-		l.log.Log(context.Background(), level, "nats server says", "text", fmt.Sprintf(format, v...))
+		l.log.Log(context.Background(), level, "nats server", "text", fmt.Sprintf(format, v...))
 	}
 }
 

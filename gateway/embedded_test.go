@@ -106,8 +106,8 @@ func TestGuestsOfTheEmbeddedServer(t *testing.T) {
 	}
 }
 
-// An account that a guest has left is the next guest's.
-func TestGuestAccountsAreUsedAgain(t *testing.T) {
+// A new guest gets the account of a guest that has disconnected.
+func TestGuestAccountsAreReused(t *testing.T) {
 	inside := startEmbedded(t)
 	for range 5 {
 		one, other := connectTo(t, inside.server.Load()), connectTo(t, inside.server.Load())
@@ -124,8 +124,9 @@ func TestGuestAccountsAreUsedAgain(t *testing.T) {
 	}
 }
 
-// --nats-listen admits whom the operator wants, and warns if that is everybody.
-func TestListenIsGuarded(t *testing.T) {
+// The embedded server admits the clients that the flags allow. It warns if other machines
+// can become guests.
+func TestNATSListenAdmitsTheConfiguredClients(t *testing.T) {
 	key, err := nkeys.CreateUser()
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +142,8 @@ func TestListenIsGuarded(t *testing.T) {
 		admits  map[string]bool
 		warns   bool
 	}{
-		{"open", func(*standalone) {}, map[string]bool{"nothing": true}, true},
+		{"open to this machine", func(*standalone) {}, map[string]bool{"nothing": true}, false},
+		{"open to all machines", func(e *standalone) { e.Listen = "0.0.0.0:0" }, map[string]bool{"nothing": true}, true},
 		{"password", func(e *standalone) { e.PasswordFile = file },
 			map[string]bool{"nothing": false, "password": true, "token": true, "wrong": false, "nkey": false, "roomsvc": false}, false},
 		{"nkey", func(e *standalone) { e.NKeys = []string{public} },

@@ -290,7 +290,7 @@ func TestPathPrefix(t *testing.T) {
 		{"chat/one/room/lobby/", 200, `src="./../../page.js"`},
 		{"chat/one/room/lobby", 200, `src="./../page.js"`},
 		{"chat/one/api/rooms", 200, `"rooms"`},
-		{"", 404, "below /chat/one/"},
+		{"", 404, "every path begins with /chat/one/"},
 		{"room.js", 404, ""},
 		{"chat/onetwo", 404, ""},
 		{"api/rooms", 404, ""},

@@ -1,6 +1,6 @@
-// Command gateway is the edge of Roomcast: it turns WebSocket frames into NATS
-// messages and back. Without flags it is all of Roomcast in one process; see
-// standalone.go.
+// Command gateway serves the clients of Roomcast: it turns WebSocket frames and HTTP
+// requests into NATS messages and back. Without --nats it runs all of Roomcast in one
+// process; see standalone.go.
 package main
 
 import (
@@ -11,7 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
-	_ "time/tzdata" // --time-zone works where no zones are installed
+	_ "time/tzdata" // for --time-zone on machines without a zone database
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -24,7 +24,8 @@ import (
 
 func main() { os.Exit(daemon.Main(command())) }
 
-// settings is everything the flags set.
+// settings holds the values of all flags. The command owns it; nothing runs concurrently
+// with its methods.
 type settings struct {
 	log         daemon.Log
 	ops         daemon.Ops
@@ -34,7 +35,7 @@ type settings struct {
 	server      server.Config
 	standalone  standalone
 
-	ownFlags []string // of the standalone form alone
+	ownFlags []string // names of the flags that only the standalone form has
 }
 
 func command() *cobra.Command {
@@ -47,17 +48,18 @@ func command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gateway",
 		Short: "WebSocket rooms on NATS",
-		Long: `gateway serves WebSocket rooms: whoever connects to /room/<name>/ hears what the
-others in that room say.
+		Long: `gateway serves WebSocket rooms. A client that connects to /room/<name>/ sends to that
+room and receives what the others send.
 
-Without --nats it is all of Roomcast in one process, with a NATS server and the room
-service inside and the log on disk in --data-dir. With --nats it is the thin edge of
-a NATS that is there already, on which roomsvc runs too; start as many as you like.
+Without --nats, gateway runs all of Roomcast in one process: a NATS server, the room
+service, and the log on disk in --data-dir. It then listens on 127.0.0.1:8000, where
+only this machine reaches it. With --nats, gateway is one of any number of gateways of
+a NATS that also has a roomsvc.
 
-Every flag has an environment name, shown in brackets; a flag wins over it. Of
-repeatable flags, a variable holds the values separated by commas.`,
+Every flag has an environment variable, shown in brackets; the flag wins. For a flag
+that may be repeated, separate the values in the variable by commas.`,
 		Example: `  gateway
-  gateway --listen 127.0.0.1:8000 --data-dir /var/lib/roomcast --close-word bye
+  gateway --listen :8000 --data-dir /var/lib/roomcast --close-word bye
   gateway --nats nats://n1,nats://n2,nats://n3 --creds gateway.creds --allow-origin https://chat.example.org
   GATEWAY_LISTEN=:9000 NATS_URL=nats://127.0.0.1 gateway`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -66,11 +68,12 @@ repeatable flags, a variable holds the values separated by commas.`,
 	}
 	flags := cmd.PersistentFlags()
 	flags.SortFlags = false
+	s.server.Listen = "" // see listen
 	s.server.Bind(flags)
-	flags.StringArrayVar(&s.keyFiles, "encryption-key-file", nil, "encrypt messages with the secret in this `file`; repeatable: the first encrypts, all decrypt")
-	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with a key: read records that are not encrypted too, while a log is being changed to encryption")
+	flags.StringArrayVar(&s.keyFiles, "encryption-key-file", nil, "encrypt messages with the secret in this `file`; repeatable: the first secret encrypts, all decrypt")
+	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with --encryption-key-file: also read records that are not encrypted, for a log that began without encryption")
 	s.nats.Bind(flags)
-	flags.StringVar(&s.server.ID, "id", s.server.ID, "be known to NATS by this `name`, which no other gateway has: 1 to 32 of A-Z a-z 0-9 _ and -; needed only where each gateway has a NATS user of its own; random by default")
+	flags.StringVar(&s.server.ID, "id", s.server.ID, "use this unique `name` in NATS, 1 to 32 of A-Z a-z 0-9 _ and -; set it if each gateway has a NATS user of its own; random by default")
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
 	s.standalone.Bind(own)
 	own.VisitAll(func(f *pflag.Flag) {
@@ -85,8 +88,8 @@ repeatable flags, a variable holds the values separated by commas.`,
 	return cmd
 }
 
-// form is one of the two ways a gateway runs. It calls started once it listens, and
-// returns when all it started has ended.
+// form is one of the two ways to run a gateway. It calls started when the gateway
+// listens, and returns when everything that it started has ended.
 type form func(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(address string, more ...string)) error
 
 func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
@@ -97,7 +100,7 @@ func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
 	if err := s.configure(cmd.Flags()); err != nil {
 		return err
 	}
-	// Before all that takes long: the gateway listens last, when the rest is there.
+	// The gateway listens last. Trying the address here reports a busy port at once.
 	if err := tryListen("--listen", s.server.Listen, ""); err != nil {
 		return err
 	}
@@ -114,21 +117,35 @@ func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	log.Info("gateway has stopped")
+	log.Info("gateway stopped")
 	return nil
 }
 
 var isID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 
-// configure checks what can be checked without NATS.
+// listen returns the address for clients. Without --nats the default is loopback: the
+// gateway of somebody who tries Roomcast is open to this machine only, and may therefore
+// have an HTTP API without a token. With --nats the default is all interfaces.
+func (s *settings) listen() string {
+	switch {
+	case s.server.Listen != "":
+		return s.server.Listen
+	case s.nats.Given():
+		return ":8000"
+	}
+	return "127.0.0.1:8000"
+}
+
+// configure completes the settings and checks what can be checked without NATS.
 func (s *settings) configure(flags *pflag.FlagSet) error {
+	s.server.Listen = s.listen()
 	if err := s.server.Check(); err != nil {
 		return err
 	}
 	if s.nats.Given() {
 		for _, name := range s.ownFlags {
 			if flags.Changed(name) {
-				return fmt.Errorf("--%s is of no use with --nats: it is for the NATS server or the room service, which run elsewhere then", name)
+				return fmt.Errorf("--%s has no effect with --nats: it configures the NATS server or the room service inside a standalone gateway", name)
 			}
 		}
 		if err := s.nats.Check(); err != nil {
@@ -136,17 +153,17 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 		}
 	} else {
 		if s.nats != (daemon.NATS{}) {
-			return errors.New("who connects to NATS must say where it is: give --nats or --context, or set NATS_URL")
+			return errors.New("NATS credentials need a server: set --nats, --context or NATS_URL")
 		}
 		if err := s.standalone.Check(); err != nil {
 			return err
 		}
-		// The room service sees all messages, those of NATS clients too.
+		// The room service logs for both: it also sees the messages of NATS clients.
 		s.standalone.Service.LogMessages, s.server.LogMessages = s.server.LogMessages, false
 		if !flags.Changed("drain-time") {
 			s.server.DrainTime = standaloneDrain
 		}
-		s.standalone.Service.Change = flags.Changed // nobody else is there, and nats cannot change the stream
+		s.standalone.Service.Change = flags.Changed // no other program can update the stream
 	}
 	var err error
 	if s.server.Keys, err = seal.Load(s.keyFiles, s.acceptPlain); err != nil {
@@ -161,7 +178,7 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 	return nil
 }
 
-// runThin runs the gateway on a NATS elsewhere.
+// runThin runs the gateway on an external NATS.
 func (s *settings) runThin(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(string, ...string)) error {
 	s.server.Dial = s.nats.Dialer(log)
 	srv, err := server.New(s.server)
@@ -177,14 +194,14 @@ func (s *settings) runThin(ctx context.Context, log *slog.Logger, reg *prometheu
 		return err
 	}
 	return srv.Run(ctx, func(address string) {
-		started(address, "NATS", s.nats.String()+"; the log and the room service are there")
+		started(address, "NATS", s.nats.String()+", which has the log and the room service")
 	})
 }
 
-// banner says in a few lines what runs where. More is pairs of a word and a line.
+// banner prints the addresses that the process serves. More holds pairs of a label and a text.
 func (s *settings) banner(w io.Writer, address string, more ...string) {
 	fmt.Fprintf(w, "\n  Roomcast %s\n\n", daemon.Version)
-	line := func(word, says string) { fmt.Fprintf(w, "  %-12s%s\n", word, says) }
+	line := func(label, text string) { fmt.Fprintf(w, "  %-12s%s\n", label, text) }
 	line("open", s.server.URL(address))
 	for i := 0; i+1 < len(more); i += 2 {
 		line(more[i], more[i+1])

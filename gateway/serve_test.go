@@ -173,23 +173,30 @@ func TestLimitsOfALog(t *testing.T) {
 	}
 }
 
-// Where there is no other gateway to come to, a stop does not take its time.
-func TestDrainTimeByForm(t *testing.T) {
-	for args, want := range map[string]time.Duration{
-		"":                               time.Second,
-		"--drain-time=7s":                7 * time.Second,
-		"--nats=nats://127.0.0.1:1":      10 * time.Second,
-		"--nats=nats://h --drain-time=0": 0,
+// The standalone form stops quickly, and only this machine reaches it unless --listen says
+// otherwise.
+func TestDefaultsDependOnTheForm(t *testing.T) {
+	for args, want := range map[string]struct {
+		drain  time.Duration
+		listen string
+	}{
+		"":                                    {time.Second, "127.0.0.1:8000"},
+		"--drain-time=7s":                     {7 * time.Second, "127.0.0.1:8000"},
+		"--listen=:9000":                      {time.Second, ":9000"},
+		"--nats=nats://127.0.0.1:1":           {10 * time.Second, ":8000"},
+		"--nats=nats://h --drain-time=0":      {0, ":8000"},
+		"--nats=nats://h --listen=[::1]:8000": {10 * time.Second, "[::1]:8000"},
 	} {
 		s := &settings{server: server.DefaultConfig(), standalone: defaultStandalone()}
+		s.server.Listen = ""
 		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 		s.server.Bind(flags)
 		s.nats.Bind(flags)
 		if err := flags.Parse(strings.Fields(args)); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.configure(flags); err != nil || s.server.DrainTime != want {
-			t.Errorf("%q: got %v, %v, want %v", args, s.server.DrainTime, err, want)
+		if err := s.configure(flags); err != nil || s.server.DrainTime != want.drain || s.server.Listen != want.listen {
+			t.Errorf("%q: got %v, %s, %v, want %v", args, s.server.DrainTime, s.server.Listen, err, want)
 		}
 	}
 }

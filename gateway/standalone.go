@@ -21,24 +21,23 @@ import (
 	"roomcast/roomsvc/service"
 )
 
-// This file is the standalone form, all of Roomcast in one process, and the only one
-// that knows the room service. The NATS server inside is in embedded.go.
+// This file runs the standalone form, all of Roomcast in one process. It is the only file
+// of the gateway that knows the room service. The NATS server inside is in embedded.go.
 
-// standalone is what runs inside a gateway that was given no NATS.
+// standalone configures what runs inside a gateway without --nats.
 type standalone struct {
-	DataDir string // where the log rests
-	Sync    string // always, or how often the log is forced to disk
+	DataDir string // of the log
+	Sync    string // always, or the interval at which the log is forced to disk
 	Monitor string // host:port of /varz, /connz, /jsz ..., or off
 	Listen  string // host:port for other NATS clients, or off
 	Service service.Config
 
-	PasswordFile string   // what a client on Listen must show; it is then trusted as a backend
-	NKeys        []string // public keys of such clients; without either, all are guests
+	PasswordFile string   // password of NATS clients, which are then trusted as backends
+	NKeys        []string // public keys of such clients; without either, all clients are guests
 }
 
-// standaloneDrain is how long a stop spreads the goodbyes unless --drain-time says
-// otherwise: there is no other gateway to be spared, and the sooner this one is back the
-// better.
+// standaloneDrain is the default of --drain-time in the standalone form. There is no other
+// gateway that returning clients could overload, so a quick restart is better.
 const standaloneDrain = time.Second
 
 func defaultStandalone() standalone {
@@ -49,16 +48,16 @@ func defaultStandalone() standalone {
 }
 
 func (e *standalone) Bind(flags *pflag.FlagSet) {
-	flags.StringVar(&e.DataDir, "data-dir", e.DataDir, "keep the log in this `directory`; one gateway a directory")
-	flags.StringVar(&e.Sync, "sync", e.Sync, "force messages to disk `always` before they are acknowledged, or every so often, such as 1s: faster, and a power cut can take the last ones")
-	flags.StringVar(&e.Monitor, "nats-monitor", e.Monitor, "serve NATS monitoring on this `address`, or off")
-	flags.StringVar(&e.Listen, "nats-listen", e.Listen, "let NATS clients speak and listen in rooms on this `address`, such as 127.0.0.1:4222, or off; without a password or an nkey anybody who reaches it is a guest, at most 1000 at a time")
-	flags.StringVar(&e.PasswordFile, "nats-listen-password-file", e.PasswordFile, "admit NATS clients only with the password in this `file`; they are trusted with every sender and every room, as a backend is")
-	flags.StringArrayVar(&e.NKeys, "nats-listen-nkey", e.NKeys, "admit the NATS client with this public `nkey`, trusted as with --nats-listen-password-file; repeatable")
+	flags.StringVar(&e.DataDir, "data-dir", e.DataDir, "keep the log in this `directory`; only one gateway may use it")
+	flags.StringVar(&e.Sync, "sync", e.Sync, "force the log to disk `always`, before a message is acknowledged, or at an interval such as 1s: faster, but a power failure loses the last interval")
+	flags.StringVar(&e.Monitor, "nats-monitor", e.Monitor, "serve NATS monitoring on this `address`; off disables it")
+	flags.StringVar(&e.Listen, "nats-listen", e.Listen, "accept NATS clients on this `address`, such as 127.0.0.1:4222; they may send to rooms and follow them. Without a password or an nkey every client is a guest, and at most 1000 are admitted")
+	flags.StringVar(&e.PasswordFile, "nats-listen-password-file", e.PasswordFile, "admit only NATS clients with the password in this `file`; like a backend, they may name any sender and use every room")
+	flags.StringArrayVar(&e.NKeys, "nats-listen-nkey", e.NKeys, "admit the NATS client with this public `nkey`, with the same rights as the password gives; repeatable")
 	e.Service.Bind(flags)
 }
 
-// Check says which setting is wrong, by the name of its flag.
+// Check returns an error that names the flag of a wrong setting.
 func (e *standalone) Check() error {
 	if _, err := e.interval(); err != nil {
 		return err
@@ -68,21 +67,21 @@ func (e *standalone) Check() error {
 	}
 	for _, key := range e.NKeys {
 		if !nkeys.IsValidPublicUserKey(key) {
-			return fmt.Errorf("--nats-listen-nkey: %q is not the public key of a user, which begins with U", key)
+			return fmt.Errorf("--nats-listen-nkey: %q is not the public key of a user; those begin with U", key)
 		}
 	}
 	if e.Listen == "off" && e.guarded() {
-		return errors.New("--nats-listen-password-file and --nats-listen-nkey are of no use without --nats-listen")
+		return errors.New("--nats-listen-password-file and --nats-listen-nkey need --nats-listen")
 	}
 	if e.Service.Replicas != 1 {
-		return errors.New("--replicas is 1 without --nats: there is one NATS server, the one inside")
+		return errors.New("--replicas must be 1 without --nats: the gateway contains only one NATS server")
 	}
 	e.Service.Sync = e.Sync
 	e.Service.CloseWords = slices.DeleteFunc(e.Service.CloseWords, func(w string) bool { return w == "" })
 	return e.Service.Check()
 }
 
-// interval returns how often the log is forced to disk; 0 = before each acknowledgement.
+// interval returns the time between two syncs of the log; 0 = before each acknowledgement.
 func (e *standalone) interval() (time.Duration, error) {
 	if e.Sync == "always" {
 		return 0, nil
@@ -94,29 +93,29 @@ func (e *standalone) interval() (time.Duration, error) {
 	return every, nil
 }
 
-// durable says what an acknowledged message survives.
+// durable describes what an acknowledged message survives.
 func (e *standalone) durable() string {
 	if e.Sync == "always" {
 		return "a message is on the disk before it is acknowledged"
 	}
-	return "acknowledged messages survive a crash; a power cut can take those of the last " + e.Sync
+	return "acknowledged messages survive a crash; a power failure loses those of the last " + e.Sync
 }
 
-// tryOut says whether the addresses and the directory can be had.
+// tryOut checks that the addresses are free and the directory can be used.
 func (e *standalone) tryOut(w io.Writer) error {
-	_, fault := e.options()
-	held, err := lockDataDir(e.DataDir)
-	if err = errors.Join(fault, err); err != nil {
-		held.Close() // nil if it could not be had
+	_, problem := e.options()
+	lock, err := lockDataDir(e.DataDir)
+	if err = errors.Join(problem, err); err != nil {
+		lock.Close() // harmless on nil
 		return err
 	}
 	fmt.Fprintf(w, "the log is in %s: %s\n", e.DataDir, e.durable())
-	return held.Close()
+	return lock.Close()
 }
 
-// runStandalone runs everything here. The order of stopping is that of a message: the
-// gateway ends first and finds the room service to finish its messages, the room
-// service finds NATS to finish its own.
+// runStandalone runs all parts in this process. They stop in the order of a message's path:
+// the gateway first, while the room service still answers it, then the room service, while
+// NATS still stores its records.
 func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(string, ...string)) error {
 	e := &s.standalone
 	inside, err := e.start(log)
@@ -133,7 +132,7 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	e.Service.Dial, e.Service.Keys, e.Service.Log, e.Service.Metrics = inside.dialer(userService), s.server.Keys, log, reg
 	e.Service.Instance, e.Service.Version = s.server.ID, daemon.Version
 	e.Service.WitnessFile = filepath.Join(e.DataDir, "witness.json")
-	e.Service.MaxMessage = s.server.MaxMessage // what is said is logged by the gateway
+	e.Service.MaxMessage = s.server.MaxMessage // the gateway's limit holds for NATS clients too
 	svc, err := service.New(e.Service)
 	if err != nil {
 		return err
@@ -160,13 +159,13 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	ended, watched := make(chan error, 1), make(chan error, 1)
 	go func() {
 		ended <- svc.Run(svcCtx)
-		stopServer() // a gateway whose room service has failed is of no use
+		stopServer() // without the room service the gateway cannot work
 	}()
 	go func() {
 		watched <- newStore(e.DataDir, inside.healthy, inside.restart, log).watch(srvCtx)
-		stopServer() // nor is one whose log cannot be written
+		stopServer() // nor without a log
 	}()
-	// The room service first, or the gateway would have to wait for what it makes.
+	// The gateway needs the streams and keys that the room service makes.
 	for svc.Ready() != nil && srvCtx.Err() == nil {
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -186,6 +185,6 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	stopServer()
 	unwritable := <-watched
 	stopService()
-	// The gateway was only told to stop if one of the others has failed.
+	// If another part failed, err is only the order to stop.
 	return cmp.Or(unwritable, <-ended, err)
 }

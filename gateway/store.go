@@ -11,23 +11,23 @@ import (
 	"time"
 )
 
-// store watches whether the log of the standalone form can be written. nats-server keeps
-// the first write error of a stream for as long as it runs: the log can be read, but
-// nothing more is stored, even when the cause has passed. Once the directory can be
-// written again, the store therefore starts NATS anew.
+// store checks that the log of the standalone form can be written. After a write error
+// nats-server stores nothing more in that stream until it restarts, even when the cause is
+// gone; reads still work. When the directory is writable again, the store restarts NATS.
 //
-// A full disk is no failure: the log stays readable, and the store waits for room. Any
-// other cause has patience to pass. After that, or if starting NATS again does not help,
-// the process must end so that its supervisor starts it again.
+// A full disk is not a failure: reads still work, and the store waits for space. Any other
+// cause may last as long as patience. After that, or if restarts do not help, watch returns
+// an error and the process ends, so that its supervisor can start it again. One goroutine
+// owns a store.
 type store struct {
 	dir     string
 	healthy func() error // nil, or why the log cannot be written
-	restart func() error // starts NATS again on the same data
+	restart func() error // restarts NATS on the same data
 	log     *slog.Logger
 
-	every    time.Duration // between two looks
-	patience time.Duration // for a directory that cannot be written, unless it is full
-	attempts int           // restarts that do not help for as long as patience
+	every    time.Duration // between two checks
+	patience time.Duration // with a directory that cannot be written, unless it is full
+	attempts int           // restarts without success, each followed by less than patience of health
 }
 
 func newStore(dir string, healthy, restart func() error, log *slog.Logger) *store {
@@ -37,16 +37,16 @@ func newStore(dir string, healthy, restart func() error, log *slog.Logger) *stor
 	}
 }
 
-// watch returns nil when ctx has ended, or an error if the log cannot be written any more.
+// watch returns nil when ctx ends, or an error if the log cannot be written any more.
 func (s *store) watch(ctx context.Context) error {
-	look := time.NewTicker(s.every)
-	defer look.Stop()
+	check := time.NewTicker(s.every)
+	defer check.Stop()
 	var t trouble
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-look.C:
+		case <-check.C:
 		}
 		err := s.healthy()
 		if err == nil {
@@ -55,10 +55,10 @@ func (s *store) watch(ctx context.Context) error {
 		}
 		if t.since.IsZero() {
 			t.since = time.Now()
-			continue // what one look sees may pass
+			continue // the problem may be gone at the next check
 		}
-		if !t.told {
-			t.told = true
+		if !t.logged {
+			t.logged = true
 			s.log.Error("the log cannot be written; rooms can still be read", "error", err)
 		}
 		switch cause := tryWriting(s.dir); {
@@ -66,58 +66,59 @@ func (s *store) watch(ctx context.Context) error {
 			t.since = time.Now()
 			if !t.full {
 				t.full = true
-				s.log.Error("the disk of the log is full; messages are stored again when there is room", "dir", s.dir, "error", cause)
+				s.log.Error("the disk of the log is full; messages can be stored again when there is space", "dir", s.dir, "error", cause)
 			}
 		case cause != nil && time.Since(t.since) > s.patience:
 			return fmt.Errorf("the log in %s cannot be written: %w", s.dir, cause)
 		case cause != nil:
 		case t.restarts >= s.attempts:
-			return fmt.Errorf("the log in %s cannot be written, and starting NATS again has not helped %d times: %w", s.dir, t.restarts, err)
+			return fmt.Errorf("the log in %s cannot be written, and %d restarts of NATS did not help: %w", s.dir, t.restarts, err)
 		default:
 			if err := s.restart(); err != nil {
-				return fmt.Errorf("start NATS again after the log could not be written: %w", err)
+				return fmt.Errorf("restart NATS after a write error of the log: %w", err)
 			}
-			s.log.Warn("NATS has been started again, since the log could not be written", "dir", s.dir)
+			s.log.Warn("restarted NATS after a write error of the log", "dir", s.dir)
 			t = trouble{restarts: t.restarts + 1, restarted: time.Now()}
 		}
 	}
 }
 
-// trouble is what watch remembers between two looks.
+// trouble is the state of watch between two checks.
 type trouble struct {
-	since      time.Time // when the log was first seen not to be written; zero: it is
-	told, full bool      // the operator knows
-	restarts   int       // that have not been followed by patience of health
-	restarted  time.Time
+	since     time.Time // of the first failed check; zero = the log can be written
+	logged    bool      // the problem has been logged
+	full      bool      // a full disk has been logged
+	restarts  int       // not followed by patience of health
+	restarted time.Time
 }
 
-// pass notes that the log can be written.
+// pass records a check without a problem.
 func (t *trouble) pass(now time.Time, patience time.Duration) {
 	if now.Sub(t.restarted) > patience {
 		t.restarts = 0
 	}
-	t.since, t.told, t.full = time.Time{}, false, false
+	t.since, t.logged, t.full = time.Time{}, false, false
 }
 
-// room is how many bytes must fit before a full disk counts as having room: what a NATS
-// server that starts writes, and some messages.
-const room = 4 << 20
+// space is the number of free bytes at which a disk no longer counts as full: a starting
+// NATS server writes some of them, and messages need the rest.
+const space = 4 << 20
 
-// tryWriting returns why nothing can be written in dir, nil if room bytes can.
+// tryWriting returns an error if space bytes cannot be written in dir.
 func tryWriting(dir string) (err error) {
-	path := filepath.Join(dir, "room")
+	path := filepath.Join(dir, "space")
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(make([]byte, room))
+	_, err = f.Write(make([]byte, space))
 	if err == nil {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close(), os.Remove(path))
 }
 
-// full reports whether there is nothing wrong with the disk but that it has no room.
+// full reports whether err only means that the disk has no space left.
 func full(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

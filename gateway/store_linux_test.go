@@ -166,8 +166,8 @@ func TestLogThatCannotBeWrittenEndsTheProcess(t *testing.T) {
 		restarts int
 	}{
 		{"directory that cannot be written", missing, helpless, "the log in " + missing + " cannot be written: ", 0},
-		{"restarts that do not help", t.TempDir(), helpless, "starting NATS again has not helped 3 times: stream ROOMS", 3},
-		{"restart that fails", t.TempDir(), never, "start NATS again after the log could not be written: stream ROOMS", 0},
+		{"restarts that do not help", t.TempDir(), helpless, "3 restarts of NATS did not help: stream ROOMS", 3},
+		{"restart that fails", t.TempDir(), never, "restart NATS after a write error of the log: stream ROOMS", 0},
 	} {
 		restarts = 0
 		s := newStore(c.dir, never, c.restart, slog.New(slog.DiscardHandler))

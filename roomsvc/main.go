@@ -1,5 +1,5 @@
-// Command roomsvc is the room service: it stamps, orders, checks and stores what
-// members say. See package service.
+// Command roomsvc is the room service: it checks, orders, stamps and stores the messages of
+// rooms. See package service.
 package main
 
 import (
@@ -8,7 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
-	_ "time/tzdata" // --time-zone works where no zones are installed
+	_ "time/tzdata" // for --time-zone on machines without a zone database
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +19,7 @@ import (
 
 func main() { os.Exit(daemon.Main(command())) }
 
-// settings is everything the flags set.
+// settings holds the values of all flags.
 type settings struct {
 	log         daemon.Log
 	ops         daemon.Ops
@@ -39,11 +39,12 @@ func command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "roomsvc",
 		Short: "the room service of Roomcast",
-		Long: `roomsvc stamps, orders, checks and stores the messages of rooms: the half of
-Roomcast that knows the truth. It takes them from NATS on room.<name> and needs a
-NATS server with JetStream. Start as many as you like; each room is one's at a time.
+		Long: `roomsvc checks, orders, stamps and stores the messages of rooms. It receives them
+from NATS on room.<name> and needs a NATS server with JetStream. Start any number of
+instances; each room has one owner at a time.
 
-Every flag has an environment name, shown in brackets; a flag wins over it.`,
+Every flag has an environment variable, shown in brackets; the flag wins. For a flag
+that may be repeated, separate the values in the variable by commas.`,
 		Example: `  roomsvc --nats nats://127.0.0.1:4222
   roomsvc --nats nats://n1,nats://n2,nats://n3 --replicas 3 --creds roomsvc.creds
   NATS_URL=nats://127.0.0.1 ROOMSVC_CLOSE_WORD=bye roomsvc --time-zone Asia/Shanghai`,
@@ -54,12 +55,12 @@ Every flag has an environment name, shown in brackets; a flag wins over it.`,
 	flags := cmd.PersistentFlags()
 	flags.SortFlags = false
 	s.nats.Bind(flags)
-	flags.StringVar(&s.service.Sync, "sync", s.service.Sync, "what NATS does before it acknowledges: `always` if its sync_interval is always, else that interval; how messages are committed goes by it")
-	flags.IntVar(&s.service.MaxMessage, "max-message", s.service.MaxMessage, "take messages of up to so many `bytes`")
+	flags.StringVar(&s.service.Sync, "sync", s.service.Sync, "repeat the sync_interval of the NATS server here: `always`, or an interval; it decides how messages are committed")
+	flags.IntVar(&s.service.MaxMessage, "max-message", s.service.MaxMessage, "set the maximum size of a message in `bytes`")
 	s.service.Bind(flags)
-	flags.StringArrayVar(&s.service.Trusted, "trust-account", s.service.Trusted, "let requests from this NATS `account` name any sender and close rooms, as those of this service's own account may; from all other accounts they are a guest's; repeatable")
-	flags.StringArrayVar(&s.keyFiles, "encryption-key-file", nil, "encrypt messages with the secret in this `file`; repeatable: the first encrypts, all decrypt")
-	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with a key: read records that are not encrypted too, while a log is being changed to encryption")
+	flags.StringArrayVar(&s.service.Trusted, "trust-account", s.service.Trusted, "trust requests from this NATS `account`: they may name any sender and close rooms, like those of the service's own account; requests from other accounts are guests; repeatable")
+	flags.StringArrayVar(&s.keyFiles, "encryption-key-file", nil, "encrypt messages with the secret in this `file`; repeatable: the first secret encrypts, all decrypt")
+	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with --encryption-key-file: also read records that are not encrypted, for a log that began without encryption")
 	s.ops.Bind(flags)
 	s.log.Bind(flags)
 	cmd.AddCommand(s.checkCommand(), daemon.ReadyCommand(&s.ops, nil))
@@ -89,15 +90,15 @@ func (s *settings) run(ctx context.Context, stderr io.Writer) error {
 	if err := daemon.Await(ctx, cfg.Dial, s.nats.String(), "roomsvc/"+cfg.Instance, log); err != nil {
 		return err
 	}
-	log.Info("roomsvc starts", "instance", cfg.Instance, "version", daemon.Version, "nats", s.nats.String())
+	log.Info("roomsvc is starting", "instance", cfg.Instance, "version", daemon.Version, "nats", s.nats.String())
 	if err := svc.Run(ctx); err != nil {
 		return err
 	}
-	log.Info("roomsvc has stopped")
+	log.Info("roomsvc stopped")
 	return nil
 }
 
-// config checks what can be checked without NATS.
+// config returns the service's configuration, after the checks that need no NATS.
 func (s *settings) config() (service.Config, error) {
 	if !s.nats.Given() {
 		s.nats.URL = daemon.DefaultURL
@@ -122,7 +123,7 @@ func (s *settings) config() (service.Config, error) {
 func (s *settings) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
-		Short: "say whether the settings are good and NATS can be used, and which are not",
+		Short: "check the settings and NATS, and report every problem",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := s.log.New(cmd.ErrOrStderr())
@@ -132,7 +133,11 @@ func (s *settings) checkCommand() *cobra.Command {
 			if _, err := s.config(); err != nil {
 				return err
 			}
-			return daemon.CheckNATS(cmd.OutOrStdout(), s.nats, "roomsvc/check", false, log)
+			if err := daemon.CheckNATS(cmd.OutOrStdout(), s.nats, "roomsvc/check", false, log); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "all settings are good")
+			return nil
 		},
 	}
 }

@@ -1,6 +1,6 @@
-// Package auth answers who somebody is and which pages may speak to us: identities a
-// gateway makes itself and signs into resume strings, identities that tokens carry,
-// and the origins of browsers.
+// Package auth authenticates clients and checks the origins of pages. A client gets its
+// identity from a token, from a resume string that a gateway signed, or as a new anonymous
+// one.
 package auth
 
 import (
@@ -14,39 +14,39 @@ import (
 	"roomcast/proto"
 )
 
-// Config is what an Auth goes by. The zero value accepts no token, no resume string
-// of any age, and pages of the same host and of loopback only.
+// Config configures an Auth. The zero value accepts no tokens and no resume strings, and
+// only pages of the same host and of loopback.
 type Config struct {
-	AllowOrigins []string      // further origins, exact, such as https://chat.example.org
-	KeyFile      string        // HMAC secret or PEM public key that tokens are checked with; "" = no tokens
-	ResumeAge    time.Duration // how old a resume string may be
-	HTTPS        bool          // the listener speaks TLS, so the scheme of its own pages is known
-	Loopback     bool          // the listener is on loopback, so a request must name this machine
+	AllowOrigins []string      // exact additional origins, such as https://chat.example.org
+	KeyFile      string        // HMAC secret or PEM public key for checking tokens; "" = no tokens
+	ResumeAge    time.Duration // maximal age of a resume string
+	HTTPS        bool          // the listener speaks TLS, so its own pages have the scheme https
+	Loopback     bool          // the listener is on loopback, so requests must name this machine as host
 }
 
-// DefaultConfig returns what the flags default to.
+// DefaultConfig returns the defaults of the flags.
 func DefaultConfig() Config {
 	return Config{ResumeAge: 30 * 24 * time.Hour}
 }
 
-// Auth checks what clients show. It does not change after New and may be used by any
-// number of goroutines.
+// Auth checks tokens, resume strings and origins. It is immutable after New and safe for
+// concurrent use.
 type Auth struct {
 	resumeKey [sha256.Size]byte
 	resumeAge time.Duration
 	https     bool
 	loopback  bool
-	origins   map[string]bool // of other sites, in one spelling
-	hosts     map[string]bool // of these, without ports
-	tokens    *tokens         // nil if none are accepted
+	origins   map[string]bool // of other sites, normalized
+	hosts     map[string]bool // of origins, without ports
+	tokens    *tokens         // nil = no tokens are accepted
 	now       func() time.Time
 }
 
-// New makes an Auth. Secret signs resume strings; gateways that share it accept each
-// other's. Its errors name the flag at fault.
+// New returns an Auth. Secret signs resume strings; gateways with the same secret accept
+// each other's strings. Its errors name the flag of the wrong setting.
 func New(secret []byte, cfg Config) (*Auth, error) {
 	if len(secret) < 16 {
-		return nil, fmt.Errorf("resume secret of %d bytes is too short, 16 or more are needed", len(secret))
+		return nil, fmt.Errorf("the resume secret has %d bytes; it needs at least 16", len(secret))
 	}
 	a := &Auth{
 		resumeKey: deriveResumeKey(secret), resumeAge: cfg.ResumeAge,
@@ -64,8 +64,8 @@ func New(secret []byte, cfg Config) (*Auth, error) {
 	return a, nil
 }
 
-// Bearer returns the token of an Authorization header. ok is false for the other
-// schemes; the name of a scheme may have any case (RFC 9110, 11.1).
+// Bearer returns the token of an Authorization header. ok is false for other schemes. The
+// case of the scheme does not matter (RFC 9110, section 11.1).
 func Bearer(authorization string) (token string, ok bool) {
 	scheme, token, ok := strings.Cut(authorization, " ")
 	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
@@ -73,11 +73,11 @@ func Bearer(authorization string) (token string, ok bool) {
 
 var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// anonymous begins the id of everybody who showed no token.
+// anonymous is the prefix of the ids of clients without a token.
 const anonymous = "anon-"
 
-// Anonymous makes an identity nobody has: 80 random bits, so that a billion of them
-// stay apart, without a name.
+// Anonymous returns a new identity without a name. Its 80 random bits keep a billion
+// identities distinct.
 func (a *Auth) Anonymous() proto.Identity {
 	var b [10]byte
 	rand.Read(b[:])

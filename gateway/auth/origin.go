@@ -14,29 +14,28 @@ import (
 )
 
 // ErrOrigin is wrapped by every error of CheckOrigin.
-var ErrOrigin = errors.New("pages of this origin are not allowed here")
+var ErrOrigin = errors.New("pages of this origin are not allowed")
 
 // ErrHost is wrapped by every error of CheckHost.
-var ErrHost = errors.New("this gateway is for its own machine and does not answer to this Host")
+var ErrHost = errors.New("this gateway serves only its own machine and does not accept this Host")
 
-// CheckHost says whether a request may name the given host. A listener on loopback
-// answers only to names of loopback and to hosts of --allow-origin: otherwise a page
-// could let its own name point to this machine and pass for a page of it (DNS
-// rebinding). A request that came through a proxy is exempt: it has no rights of
-// this machine.
+// CheckHost returns an error if a request may not name the given host. A listener on
+// loopback accepts only names of loopback and hosts of --allow-origin. Otherwise a page
+// could let its own name point to this machine and pass for a local page (DNS rebinding).
+// Requests through a proxy are exempt, because they have no rights of this machine.
 func (a *Auth) CheckHost(host string, proxied bool) error {
 	if !a.loopback || proxied || daemon.IsLoopback(host) || a.hosts[hostname(host)] {
 		return nil
 	}
-	return fmt.Errorf("%w; --allow-origin with this host would allow it, and so does a proxy that sends X-Forwarded-For", ErrHost)
+	return fmt.Errorf("%w; set --allow-origin for this host, or use a proxy that sends X-Forwarded-For", ErrHost)
 }
 
-// CheckOrigin says whether a page of the given Origin header may open a WebSocket or
-// call the API at the given Host header. A browser sends the cookies and the network
-// position of its user along with any page's request, so the origin is all that tells
-// our page from another. Allowed are: no origin (not a browser), the same host and
-// port, a page of this machine speaking to this machine, and exactly what
-// --allow-origin lists.
+// CheckOrigin returns an error if a page with the given Origin header may not open a
+// WebSocket or call the API at the given Host header. A browser adds its user's cookies and
+// network position to every page's requests, so only the origin distinguishes our page from
+// a hostile one. CheckOrigin allows requests without an origin (not from a browser), from
+// the same host and port, from loopback to loopback, and from the origins in
+// --allow-origin.
 func (a *Auth) CheckOrigin(origin, host string) error {
 	if origin == "" {
 		return nil
@@ -46,34 +45,33 @@ func (a *Auth) CheckOrigin(origin, host string) error {
 		return fmt.Errorf("%w: %w", ErrOrigin, err)
 	}
 	https := strings.HasPrefix(key, "https:")
-	// Without a certificate of our own we do not know the scheme: a proxy may end TLS.
+	// Without a certificate the scheme is unknown: a proxy may terminate TLS.
 	same := hostPort == withPort(strings.ToLower(host), https) && (https || !a.https)
 	if a.origins[key] || same || daemon.IsLoopback(hostPort) && daemon.IsLoopback(host) {
 		return nil
 	}
-	return fmt.Errorf("%w; --allow-origin %s would allow it", ErrOrigin, key)
+	return fmt.Errorf("%w; set --allow-origin %s to allow them", ErrOrigin, key)
 }
 
-// parseOrigins returns the origins in the spelling of browsers, and their host names.
+// parseOrigins returns the origins as browsers write them, and their host names.
 func parseOrigins(list []string) (origins, hosts map[string]bool, err error) {
 	origins, hosts = make(map[string]bool, len(list)), make(map[string]bool, len(list))
 	for _, o := range list {
 		key, hostPort, err := splitOrigin(toASCII(o))
 		if err == nil && strings.Contains(o, "*") {
-			err = errors.New("every origin must be listed, there are no wildcards")
+			err = errors.New("list every origin; there are no wildcards")
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("%q: %w; it looks like https://chat.example.org", o, err)
+			return nil, nil, fmt.Errorf("%q: %w; an origin looks like https://chat.example.org", o, err)
 		}
 		origins[key], hosts[hostname(hostPort)] = true, true
 	}
 	return origins, hosts, nil
 }
 
-// toASCII returns an origin whose host is spelt as browsers send it: 聊天.example is
-// xn--rss932g.example. The standard library has that conversion only inside of
-// net/http, which applies it when it writes a request. What has no such spelling is
-// returned as it is.
+// toASCII returns an origin with its host as browsers send it: 聊天.example becomes
+// xn--rss932g.example. In the standard library only net/http has this conversion, and uses
+// it when it writes a request. toASCII returns an origin that cannot be converted as it is.
 func toASCII(origin string) string {
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" {
@@ -98,7 +96,7 @@ func hostname(host string) string {
 	return strings.ToLower(strings.Trim(host, "[]"))
 }
 
-// splitOrigin returns an origin in one spelling (lower case, with its port) and its
+// splitOrigin returns an origin in normal form (lower case, with its port) and its
 // host:port.
 func splitOrigin(origin string) (key, hostPort string, err error) {
 	u, err := url.Parse(origin)
@@ -112,7 +110,7 @@ func splitOrigin(origin string) (key, hostPort string, err error) {
 		return "", "", errors.New("not a host name")
 	}
 	if u.Hostname() == "" || u.User != nil || u.Path != "" || strings.ContainsAny(origin, "?#") {
-		return "", "", errors.New("not just a scheme, a host and a port")
+		return "", "", errors.New("more than a scheme, a host and a port")
 	}
 	hostPort = withPort(strings.ToLower(u.Host), u.Scheme == "https")
 	return u.Scheme + "://" + hostPort, hostPort, nil

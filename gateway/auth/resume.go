@@ -17,35 +17,35 @@ import (
 //
 //	1 B version | 8 B time of issue, in seconds since 1970 | 1 B length of the id | id | name | 16 B tag
 //
-// where the tag is the first half of HMAC-SHA256 over what stands before it.
+// The tag is the first half of HMAC-SHA256 over everything before it.
 const (
-	// resumeAhead is how far in the future a string may have been issued. The tag shows
-	// that a gateway issued it, so this only tells how far the clocks of gateways may be
-	// apart. A sender who is taken for somebody else stores messages twice.
+	// resumeAhead is how far in the future the time of issue may be. The tag proves that a
+	// gateway issued the string, so this only bounds the difference of their clocks. It is
+	// generous: a sender with a new identity could store a message a second time.
 	resumeAhead = 24 * time.Hour
 
 	resumeVersion = 1
 	resumeHead    = 1 + 8 + 1
 	resumeTag     = 16
-	maxResume     = 400 // characters; 306 are the most Sign makes
+	maxResume     = 400 // characters; Sign returns at most 306
 )
 
-// ErrResume is returned for a resume string that is forged, damaged or too old. Its
-// holder gets a new identity; the session goes on.
-var ErrResume = errors.New("resume string is not valid here or too old")
+// ErrResume reports a resume string that is forged, damaged or too old. The session then
+// continues with a new identity.
+var ErrResume = errors.New("resume string is invalid or too old")
 
 func deriveResumeKey(secret []byte) (key [sha256.Size]byte) {
 	k, err := hkdf.Key(sha256.New, secret, nil, "roomcast resume v1", len(key))
 	if err != nil {
-		panic(err) // the length is a constant that HKDF can make
+		panic(err) // cannot happen: the length is a valid constant
 	}
 	copy(key[:], k)
 	return key
 }
 
-// Sign returns the opaque string that gives its holder the identity who again, at any
-// gateway with the same secret, until [Config.ResumeAge] has passed since issued. Issued
-// is when the identity got its first string: to renew a string does not extend it.
+// Sign returns an opaque string. A client that shows it gets the identity who again, at any
+// gateway with the same secret, until [Config.ResumeAge] after issued. Issued is the time of
+// the identity's first string, so renewing a string does not extend its life.
 func (a *Auth) Sign(who proto.Identity, issued time.Time) string {
 	b := make([]byte, 0, resumeHead+len(who.ID)+len(who.Name)+resumeTag)
 	b = append(b, resumeVersion)
@@ -57,8 +57,8 @@ func (a *Auth) Sign(who proto.Identity, issued time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Resume returns the identity and the time of issue that Sign signed, or ErrResume. Only
-// anonymous identities come back this way; an identity from a token needs its token again.
+// Resume returns the identity and the time of issue of a string from Sign, or ErrResume. It
+// accepts only anonymous identities: a client with a token must present its token again.
 func (a *Auth) Resume(s string) (who proto.Identity, issued time.Time, err error) {
 	if len(s) > maxResume || strings.ContainsAny(s, "\r\n") {
 		return proto.Identity{}, time.Time{}, ErrResume

@@ -17,21 +17,21 @@ import (
 	"roomcast/proto"
 )
 
-// minHMAC is the length below which an HMAC secret could be guessed offline from one
-// token: RFC 7518 3.2 asks for the length of the hash.
+// minHMAC is the minimal length of an HMAC secret in bytes. A shorter one could be guessed
+// from a token; RFC 7518, section 3.2, requires the length of the hash.
 const minHMAC = 32
 
 const maxToken = 4096 // bytes
 
-// tokens checks JSON Web Tokens with one key, and only with the algorithms that
-// belong to its kind, so that no token can choose how it is checked.
+// tokens checks JSON Web Tokens with one key. It accepts only the algorithms of that key's
+// type, so a token cannot choose how it is checked. It is immutable.
 type tokens struct {
 	key    any
 	parser *jwt.Parser
 }
 
-// claims are those a token carries: sub is the identity's id and must be there,
-// name is what others see, exp must be there.
+// claims are the claims of a token: sub (required) is the identity's id, name is shown to
+// others, exp is required.
 type claims struct {
 	Name string `json:"name"`
 	jwt.RegisteredClaims
@@ -59,7 +59,7 @@ func parseKey(b []byte) (key any, methods []string, err error) {
 	if block == nil {
 		secret := bytes.TrimRight(b, "\r\n")
 		if len(secret) < minHMAC {
-			return nil, nil, fmt.Errorf("neither a PEM public key nor a secret of %d bytes or more", minHMAC)
+			return nil, nil, fmt.Errorf("neither a PEM public key nor a secret of at least %d bytes", minHMAC)
 		}
 		return secret, []string{"HS256", "HS384", "HS512"}, nil
 	}
@@ -73,26 +73,26 @@ func parseKey(b []byte) (key any, methods []string, err error) {
 	case *ecdsa.PublicKey:
 		name, ok := map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[k.Curve.Params().BitSize]
 		if !ok {
-			return nil, nil, errors.New("an elliptic curve that tokens do not use; P-256, P-384 and P-521 are")
+			return nil, nil, errors.New("unsupported elliptic curve; use P-256, P-384 or P-521")
 		}
 		return k, []string{name}, nil
 	case *rsa.PublicKey:
 		if k.N.BitLen() < 2048 {
-			return nil, nil, fmt.Errorf("an RSA key of %d bits is too short, 2048 or more are needed", k.N.BitLen())
+			return nil, nil, fmt.Errorf("the RSA key has %d bits; it needs at least 2048", k.N.BitLen())
 		}
 		return k, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
 	}
-	return nil, nil, fmt.Errorf("a public key of a kind that is not known here: %T", key)
+	return nil, nil, fmt.Errorf("unsupported type of public key: %T", key)
 }
 
-// Token checks a token and returns who it names and when it runs out. Its error is a
-// *proto.Refusal with code unauthorized and never repeats the token.
+// Token checks a token and returns its identity and the time of its expiry. The error is a
+// *proto.Refusal with code unauthorized and never contains the token.
 func (a *Auth) Token(token string) (proto.Identity, time.Time, error) {
 	if a.tokens == nil {
-		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "this server takes no tokens; connect without one")
+		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "this server accepts no tokens; connect without one")
 	}
 	if len(token) > maxToken {
-		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "the token is %d bytes long, at most %d are taken", len(token), maxToken)
+		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "the token has %d bytes; the limit is %d", len(token), maxToken)
 	}
 	var c claims
 	_, err := a.tokens.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return a.tokens.key, nil })
@@ -100,10 +100,10 @@ func (a *Auth) Token(token string) (proto.Identity, time.Time, error) {
 		return proto.Identity{}, time.Time{}, refuseToken(err)
 	}
 	if r := proto.CheckID(c.Subject); r != nil {
-		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "the token's sub cannot be an id: %s", r.Message)
+		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "the token's sub is not a valid id: %s", r.Message)
 	}
 	if r := proto.CheckName(c.Name); r != nil {
-		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "the token's name cannot be shown: %s", r.Message)
+		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "the token's name is not valid: %s", r.Message)
 	}
 	return proto.Identity{ID: c.Subject, Name: c.Name}, c.ExpiresAt.Time, nil
 }
@@ -113,12 +113,12 @@ func refuseToken(err error) *proto.Refusal {
 		err error
 		say string
 	}{
-		{jwt.ErrTokenExpired, "the token has run out; get a fresh one"},
+		{jwt.ErrTokenExpired, "the token has expired; get a new one"},
 		{jwt.ErrTokenNotValidYet, "the token is not valid yet; check its nbf and the clocks"},
 		{jwt.ErrTokenUsedBeforeIssued, "the token was issued in the future; check the clocks"},
-		{jwt.ErrTokenRequiredClaimMissing, "the token has no exp; tokens that never run out are not taken"},
+		{jwt.ErrTokenRequiredClaimMissing, "the token has no exp; tokens must expire"},
 		{jwt.ErrTokenMalformed, "the token is not a JSON Web Token"},
-		{jwt.ErrTokenSignatureInvalid, "the token's signature does not fit this server's key and algorithm"},
+		{jwt.ErrTokenSignatureInvalid, "the token's signature does not match this server's key and algorithm"},
 	} {
 		if errors.Is(err, known.err) {
 			return proto.Refuse(proto.Unauthorized, "%s", known.say)
@@ -127,5 +127,5 @@ func refuseToken(err error) *proto.Refusal {
 	return proto.Refuse(proto.Unauthorized, "the token is not accepted")
 }
 
-// TakesTokens reports whether tokens can be checked at all.
+// TakesTokens reports whether the gateway accepts tokens.
 func (a *Auth) TakesTokens() bool { return a.tokens != nil }

@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// Use is what memory is held for. Every byte has one use and one owner, who gives it back.
+// Use is a purpose of memory. Every byte has one use and one owner, which returns it.
 type Use uint8
 
 // The uses.
 const (
-	Rings      Use = iota // events for the members of a room, encoded once for all of them
-	Queues                // what waits for one connection alone
-	Inboxes               // deliveries that wait for a loop
-	Pages                 // parts of the log for catch-ups and history, and room for those being read
-	Messages              // messages that have come in part, or wait because their sender is held back
-	Handshakes            // requests that have come in part, and TLS handshakes
-	Says                  // messages that wait to be stored, and signals that wait to be sent
-	Rooms                 // what a room costs that is followed
+	Rings      Use = iota // events for the members of a room, encoded once for all members
+	Queues                // data that waits for one connection
+	Inboxes               // deliveries that wait for an event loop
+	Pages                 // pages of the log for catch-ups and history, and reservations for pages being read
+	Messages              // incomplete messages, and messages of a sender over its rate
+	Handshakes            // incomplete requests, and TLS handshakes
+	Says                  // messages that are not stored yet, and signals that are not sent yet
+	Rooms                 // followed rooms
 	uses
 )
 
 var useNames = [uses]string{"rings", "queues", "inboxes", "pages", "messages", "handshakes", "says", "rooms"}
 
-// String returns the use's name in metrics.
+// String returns the name of the use in metrics.
 func (u Use) String() string { return useNames[u] }
 
 // Uses returns all uses.
@@ -35,20 +35,20 @@ func Uses() (list []Use) {
 	return list
 }
 
-// Budget is the memory that one gateway holds for its members, in bytes. Take refuses what
-// would exceed it; Add counts what cannot be refused, and its owners then look at Full. No
-// use takes more than half, so that none shuts out the others. It is safe for concurrent
-// use; loops and the bridge share one.
+// Budget counts the memory that one gateway holds for its members, in bytes. Take fails if
+// the limit would be exceeded. Add always succeeds, for memory that cannot be refused; its
+// callers then check Full. One use may take at most half, so that it cannot starve the
+// others. A Budget is safe for concurrent use; the loops and the bridge share it.
 type Budget struct {
 	most int64
 	used atomic.Int64
 	by   [uses]atomic.Int64
 }
 
-// NewBudget returns a budget of so many bytes that nothing has been taken from.
+// NewBudget returns an unused budget of most bytes.
 func NewBudget(most int64) *Budget { return &Budget{most: most} }
 
-// Take takes n bytes and reports whether they fit; if not, nothing has been taken.
+// Take takes n bytes and reports whether they fit. If not, it takes nothing.
 func (b *Budget) Take(u Use, n int) bool {
 	if b.by[u].Add(int64(n)) > b.most/2 {
 		b.by[u].Add(-int64(n))
@@ -61,7 +61,7 @@ func (b *Budget) Take(u Use, n int) bool {
 	return true
 }
 
-// Await takes n bytes as soon as they fit, or reports false when ctx ends before.
+// Await takes n bytes as soon as they fit. It reports false if ctx ends first.
 func (b *Budget) Await(ctx context.Context, u Use, n int) bool {
 	for !b.Take(u, n) {
 		wait := time.NewTimer(awaitAgain)
@@ -75,69 +75,69 @@ func (b *Budget) Await(ctx context.Context, u Use, n int) bool {
 	return true
 }
 
-// awaitAgain is how often Await looks.
+// awaitAgain is the time between two attempts of Await.
 const awaitAgain = 5 * time.Millisecond
 
-// Has reports whether n bytes would fit now.
+// Has reports whether n more bytes would fit now.
 func (b *Budget) Has(u Use, n int) bool {
 	return b.by[u].Load()+int64(n) <= b.most/2 && b.used.Load()+int64(n) <= b.most
 }
 
-// Add takes n bytes in any case, or gives back -n.
+// Add takes n bytes even if they do not fit. A negative n returns bytes.
 func (b *Budget) Add(u Use, n int) {
 	b.by[u].Add(int64(n))
 	b.used.Add(int64(n))
 }
 
-// Full reports whether nothing more fits.
+// Full reports whether the budget is used up.
 func (b *Budget) Full() bool { return b.used.Load() >= b.most }
 
-// Most returns the bytes that fit into the budget.
+// Most returns the size of the budget in bytes.
 func (b *Budget) Most() int64 { return b.most }
 
-// Used returns the bytes that are taken for a use.
+// Used returns the bytes of one use.
 func (b *Budget) Used(u Use) int64 { return b.by[u].Load() }
 
-// partSlack is how many bytes a part may hold that the budget does not know of.
+// partSlack is how many bytes a part may hold before it reports them to the budget.
 const partSlack = 32 << 10
 
-// Part is what one owner holds of a budget for one use. It tells the budget only of larger
-// changes, so that it can be asked for every buffer. It belongs to one goroutine.
+// Part is one owner's share of a budget for one use. It reports only larger changes to the
+// budget, so it is cheap enough to count every buffer. One goroutine owns it.
 type Part struct {
-	budget *Budget
-	use    Use
-	held   int
-	told   int
+	budget   *Budget
+	use      Use
+	held     int
+	reported int
 }
 
 // Part returns an empty part of the budget.
 func (b *Budget) Part(u Use) Part { return Part{budget: b, use: u} }
 
-// Add takes n bytes in any case, or gives back -n.
+// Add takes n bytes even if they do not fit. A negative n returns bytes.
 func (p *Part) Add(n int) {
-	if p.held += n; p.held-p.told > partSlack || p.told-p.held > partSlack {
+	if p.held += n; p.held-p.reported > partSlack || p.reported-p.held > partSlack {
 		p.Settle()
 	}
 }
 
-// Take takes n bytes and reports whether they fit; if not, nothing has been taken. Parts
+// Take takes n bytes and reports whether they fit. If not, it takes nothing. Parts
 // that take at the same moment may together exceed the budget by what they took.
 func (p *Part) Take(n int) bool {
-	if !p.budget.Has(p.use, p.held+n-p.told) {
+	if !p.budget.Has(p.use, p.held+n-p.reported) {
 		return false
 	}
 	p.Add(n)
 	return true
 }
 
-// Held returns the bytes of the part.
+// Held returns the bytes that the part holds.
 func (p *Part) Held() int { return p.held }
 
-// Settle tells the budget exactly what is held.
+// Settle reports the exact number of held bytes to the budget.
 func (p *Part) Settle() {
-	if p.held == p.told {
+	if p.held == p.reported {
 		return
 	}
-	p.budget.Add(p.use, p.held-p.told)
-	p.told = p.held
+	p.budget.Add(p.use, p.held-p.reported)
+	p.reported = p.held
 }

@@ -14,11 +14,11 @@ import (
 type CapsConfig struct {
 	Total      int // 0 = no limit
 	PerAddress int // of one IPv4 address or one IPv6 /64; 0 = no limit
-	PerSecond  int // new ones, with as much burst; 0 = no limit
+	PerSecond  int // new connections a second, and at once; 0 = no limit
 }
 
-// Caps counts a gateway's connections. It is safe for concurrent use. The loops share it,
-// and wait for one another only where two addresses fall into one of its shards.
+// Caps limits the connections of a gateway. It is safe for concurrent use. The loops share
+// it and contend only for addresses of the same shard.
 type Caps struct {
 	cfg     CapsConfig
 	open    atomic.Int64
@@ -27,8 +27,8 @@ type Caps struct {
 	shards  [64]shard
 	seed    maphash.Seed
 
-	mu     sync.Mutex
-	coming Bucket // of new connections; guarded by mu
+	mu      sync.Mutex
+	opening Bucket // of new connections; guarded by mu
 }
 
 type shard struct {
@@ -36,14 +36,14 @@ type shard struct {
 	count map[netip.Addr]int
 }
 
-// NewCaps returns caps nothing has been counted by yet.
+// NewCaps returns Caps without connections.
 func NewCaps(cfg CapsConfig) *Caps {
 	return &Caps{cfg: cfg, start: time.Now(), seed: maphash.MakeSeed()}
 }
 
-// Open counts a connection in, or returns why it is refused. One Close must follow each
-// Open that returned nil. A connection that another limit refuses takes nothing of the
-// rate, which all addresses share.
+// Open counts a new connection, or returns the refusal of it. Each Open that returns nil
+// needs one Close. A connection that another limit refuses does not use up the rate, which
+// all addresses share.
 func (c *Caps) Open(peer netip.Addr, now time.Time) *proto.Refusal {
 	r := c.admit(peer, now)
 	if r != nil {
@@ -59,12 +59,12 @@ func (c *Caps) admit(peer netip.Addr, now time.Time) *proto.Refusal {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if n := s.count[key]; n >= c.cfg.PerAddress {
-			return proto.Refuse(proto.TooMany, "your address has %d open connections, and the limit is %d", n, c.cfg.PerAddress)
+			return proto.Refuse(proto.TooMany, "your address has %d open connections; the limit is %d", n, c.cfg.PerAddress)
 		}
 	}
 	if c.open.Add(1) > int64(c.cfg.Total) && c.cfg.Total > 0 {
 		c.open.Add(-1)
-		return proto.Refuse(proto.TooMany, "this server has as many connections as it serves; try again later")
+		return proto.Refuse(proto.TooMany, "this server has reached its limit of connections; try again later")
 	}
 	if wait := c.arrive(now); wait > 0 {
 		c.open.Add(-1)
@@ -79,7 +79,7 @@ func (c *Caps) admit(peer netip.Addr, now time.Time) *proto.Refusal {
 	return nil
 }
 
-// Close counts a connection out.
+// Close removes a connection from the counts.
 func (c *Caps) Close(peer netip.Addr) {
 	c.open.Add(-1)
 	if c.cfg.PerAddress > 0 {
@@ -93,10 +93,10 @@ func (c *Caps) Close(peer netip.Addr) {
 	}
 }
 
-// Count returns how many connections are open.
+// Count returns the number of open connections.
 func (c *Caps) Count() int { return int(c.open.Load()) }
 
-// Refused returns how many connections Open has refused.
+// Refused returns the number of connections that Open has refused.
 func (c *Caps) Refused() uint64 { return c.refused.Load() }
 
 func (c *Caps) arrive(now time.Time) time.Duration {
@@ -105,14 +105,14 @@ func (c *Caps) arrive(now time.Time) time.Duration {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.coming.Take(uint32(now.Sub(c.start).Milliseconds()), Rate{PerSecond: float64(c.cfg.PerSecond), Burst: c.cfg.PerSecond})
+	return c.opening.Take(uint32(now.Sub(c.start).Milliseconds()), Rate{PerSecond: float64(c.cfg.PerSecond), Burst: c.cfg.PerSecond})
 }
 
 func (c *Caps) shard(key netip.Addr) *shard {
 	return &c.shards[maphash.Comparable(c.seed, key)%uint64(len(c.shards))]
 }
 
-// group is what one party usually has of addresses.
+// group returns what one client usually owns: an IPv4 address or an IPv6 /64.
 func group(a netip.Addr) netip.Addr {
 	a = a.Unmap()
 	if a.Is4() {

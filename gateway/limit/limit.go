@@ -1,32 +1,31 @@
-// Package limit says when something is too much: messages of one connection, and
-// connections of one address or altogether.
+// Package limit bounds what clients may use: messages a second, connections, and memory.
 package limit
 
 import "time"
 
-// Rate is how fast messages may come: Burst at once, PerSecond in the long run.
+// Rate is the permitted rate of messages: Burst at once, PerSecond on average.
 type Rate struct {
 	PerSecond float64 // 0 = no limit
-	Burst     int     // 1 at least
+	Burst     int     // at least 1
 }
 
-// Bucket is one connection's token bucket, in eight bytes without a pointer. The zero
-// Bucket is full. It is owned by one goroutine.
+// Bucket is the token bucket of one connection, in eight bytes without a pointer. The zero
+// Bucket is full. One goroutine owns it.
 type Bucket struct {
 	at    uint32  // milliseconds of the owner's clock, which may wrap
-	spent float32 // thousandths of a token that have not come back yet
+	spent float32 // missing tokens, in thousandths
 }
 
-// Take takes one token, or says how long it takes until there is one. Now counts
-// milliseconds from any beginning. A bucket not asked for 49 days counts as asked
-// lately, which can only delay a single message.
+// Take takes one token, or returns the time until there is one. Now counts milliseconds from
+// any start. After 49 idle days the clock wraps and a bucket may look recently used, which
+// delays at most one message.
 func (b *Bucket) Take(now uint32, r Rate) (wait time.Duration) {
 	if r.PerSecond <= 0 {
 		return 0
 	}
 	b.refill(now, r)
-	room := float64(max(r.Burst, 1)) * 1000
-	if over := float64(b.spent) + 1000 - room; over > 0 {
+	capacity := float64(max(r.Burst, 1)) * 1000
+	if over := float64(b.spent) + 1000 - capacity; over > 0 {
 		return max(time.Millisecond, time.Duration(over/r.PerSecond*float64(time.Millisecond)))
 	}
 	b.spent += 1000
@@ -34,10 +33,10 @@ func (b *Bucket) Take(now uint32, r Rate) (wait time.Duration) {
 }
 
 func (b *Bucket) refill(now uint32, r Rate) {
-	// Thousandths of a token a second are tokens a millisecond.
+	// A token a second is a thousandth of a token a millisecond.
 	b.spent = max(0, b.spent-float32(float64(now-b.at)*r.PerSecond))
 	b.at = now
 }
 
-// Owe takes a token that is not there, for what cannot be refused any more.
+// Owe takes a token even if there is none, for a message that is already accepted.
 func (b *Bucket) Owe() { b.spent += 1000 }

@@ -7,33 +7,33 @@ import (
 	"roomcast/proto"
 )
 
-// Resends keeps the order of one sender's messages in one room. While a message is
-// refused for now, the later ones are refused too, until it comes again: otherwise they
-// would be stored before it. A sender that does not send the first one again in time
-// has given it up, and the others with it.
+// Resends keeps the order of one sender's messages in one room. After a temporary refusal it
+// also refuses the later messages until the sender sends the first one again: otherwise they
+// would be stored before it. A sender that does not resend in time has given up the first
+// message, and the others with it.
 //
-// The zero value holds nothing. It is owned by one goroutine.
+// The zero value is empty. One goroutine owns it.
 type Resends struct {
-	why     *proto.Refusal // why the first one was refused
-	waiting []resend       // in the order in which they were first sent; at most maxResends
+	why     *proto.Refusal // the refusal of the first message
+	waiting []resend       // in the order of their first sending; at most maxResends
 }
 
 type resend struct {
 	key string
-	due time.Time // when the sender was told to send it again
+	due time.Time // when the sender was asked to resend it
 }
 
 const (
-	// maxResends bounds the messages that are remembered. Further ones are refused as
-	// well, but keep their order only if their sender waits for the first.
+	// maxResends limits the remembered messages. Further ones are refused too, but keep
+	// their order only if the sender waits for the first.
 	maxResends = 256
-	// resendGrace is how long after its time a message may come again.
+	// resendGrace is how long after its due time a message may be resent.
 	resendGrace = 2 * time.Second
-	// resendStep is how much later each message is asked to come than the one before it.
+	// resendStep is the time between the due times of two messages.
 	resendStep = 50 * time.Millisecond
 )
 
-// Empty reports whether no message has to come again.
+// Empty reports whether no message has to be resent.
 func (r *Resends) Empty(now time.Time) bool {
 	if len(r.waiting) > 0 && now.After(r.waiting[0].due.Add(resendGrace)) {
 		r.waiting, r.why = nil, nil
@@ -41,9 +41,9 @@ func (r *Resends) Empty(now time.Time) bool {
 	return len(r.waiting) == 0
 }
 
-// Check returns nil if the message with this key may be taken now. Otherwise it returns
-// the refusal, and remembers that this message has to come again too. A message without a
-// key cannot be recognised and is only refused.
+// Check returns nil if the message with this key may be accepted now. Otherwise it returns
+// a refusal and remembers that the message must be resent. A message without a key cannot be
+// recognised and is only refused.
 func (r *Resends) Check(key string, now time.Time) *proto.Refusal {
 	if r.Empty(now) || key != "" && key == r.waiting[0].key {
 		return nil
@@ -51,14 +51,14 @@ func (r *Resends) Check(key string, now time.Time) *proto.Refusal {
 	return r.add(key, r.why, now)
 }
 
-// Taken notes that the message that Check let through has been taken.
+// Taken records that a message for which Check returned nil was accepted.
 func (r *Resends) Taken(key string) {
 	if len(r.waiting) > 0 && key == r.waiting[0].key {
 		r.waiting = slices.Delete(r.waiting, 0, 1)
 	}
 }
 
-// Refused notes that a message is refused for now, and returns the refusal for it.
+// Refused records a temporary refusal of a message and returns the refusal to send.
 func (r *Resends) Refused(key string, why *proto.Refusal, now time.Time) *proto.Refusal {
 	if r.Empty(now) || key == r.waiting[0].key {
 		r.why = why
@@ -66,8 +66,8 @@ func (r *Resends) Refused(key string, why *proto.Refusal, now time.Time) *proto.
 	return r.add(key, r.why, now)
 }
 
-// Returned notes that messages that had been taken are refused for now after all: they
-// come before those that have not been taken.
+// Returned records that accepted messages have been refused temporarily after all. They come
+// before the messages that were not accepted.
 func (r *Resends) Returned(keys []string, why *proto.Refusal, now time.Time) {
 	r.Empty(now)
 	due := now.Add(why.Retry)

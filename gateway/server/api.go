@@ -22,15 +22,15 @@ import (
 	"roomcast/proto/history"
 )
 
-// apiPatience is how long a request waits for a room's owner before it is refused as
-// unavailable: long enough for a take-over after a crash.
+// apiPatience is how long a request waits for the room's owner before it is refused as
+// unavailable. It is long enough for another owner to take over after a crash.
 const apiPatience = 8 * time.Second
 
-// api is the HTTP API: the commands of a JSON session for whoever prefers a request.
-// It holds no state of its own and serves any number of requests at once.
+// api is the HTTP API: the commands of a JSON session as HTTP requests. It is immutable and
+// safe for concurrent use.
 type api struct {
 	bridge     *bridge.Bridge
-	memory     *limit.Budget // for answers, while they are written
+	memory     *limit.Budget // holds answers while they are written
 	guard      guard
 	maxMessage int
 	log        *slog.Logger
@@ -48,14 +48,14 @@ func (a *api) register(mux *http.ServeMux) {
 		mux.HandleFunc(pattern, a.handler(serve))
 	}
 	mux.HandleFunc("/api/", a.handler(func(r *http.Request) (answer, error) {
-		return nil, proto.Refuse(proto.NotFound, "there is no %s %s; PROTOCOL.md lists what there is", r.Method, r.URL.Path)
+		return nil, proto.Refuse(proto.NotFound, "there is no %s %s; PROTOCOL.md lists the requests", r.Method, r.URL.Path)
 	}))
 }
 
-// An answer is the JSON of a response with status 200.
+// An answer is the JSON body of a response with status 200.
 type answer []byte
 
-// handler makes what returns an answer or a refusal into what net/http calls.
+// handler returns the [http.HandlerFunc] of a function that returns an answer or a refusal.
 func (a *api) handler(serve func(*http.Request) (answer, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := a.guard.check(r)
@@ -65,7 +65,7 @@ func (a *api) handler(serve func(*http.Request) (answer, error)) http.HandlerFun
 			body, err = serve(r)
 		}
 		if err == nil && !a.memory.Take(limit.Pages, len(body)) {
-			body, err = nil, proto.Refuse(proto.Overloaded, "the memory of this gateway is in use; ask again").After(time.Second)
+			body, err = nil, proto.Refuse(proto.Overloaded, "the gateway has no memory left for this answer; ask again").After(time.Second)
 		}
 		defer a.memory.Add(limit.Pages, -len(body))
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
@@ -76,7 +76,7 @@ func (a *api) handler(serve func(*http.Request) (answer, error)) http.HandlerFun
 		}
 		refusal := proto.AsRefusal(err)
 		if refusal.Code == proto.Internal && r.Context().Err() == nil {
-			a.log.Error("api request went wrong", "path", r.URL.Path, "error", err)
+			a.log.Error("api request failed", "path", r.URL.Path, "error", err)
 		}
 		if refusal.Retry > 0 {
 			w.Header().Set("Retry-After", strconv.Itoa(int((refusal.Retry+time.Second-1)/time.Second)))
@@ -90,7 +90,7 @@ func (a *api) handler(serve func(*http.Request) (answer, error)) http.HandlerFun
 	}
 }
 
-// say takes a message: the object of a say command as JSON, or text as it is.
+// say accepts a message: a say command as JSON, or plain text.
 func (a *api) say(r *http.Request) (answer, error) {
 	room, err := roomOf(r)
 	if err != nil {
@@ -111,7 +111,7 @@ func (a *api) say(r *http.Request) (answer, error) {
 			return nil, err
 		}
 		if !cmd.Room.IsZero() && cmd.Room != room {
-			return nil, proto.Refuse(proto.BadRequest, "the body names another room than the path; leave room out of the body")
+			return nil, proto.Refuse(proto.BadRequest, "the body and the path name different rooms; leave room out of the body")
 		}
 		s.Content, s.Line, s.Key = cmd.Content, cmd.Line, cmd.Key
 	case "text/plain":
@@ -120,14 +120,14 @@ func (a *api) say(r *http.Request) (answer, error) {
 		}
 		s.Content, s.Line = proto.Content{Kind: proto.Text, Body: body}, true
 	default:
-		return nil, proto.Refuse(proto.BadRequest, "the Content-Type must be application/json or text/plain, it is %q", kind)
+		return nil, proto.Refuse(proto.BadRequest, "the Content-Type must be application/json or text/plain, not %q", kind)
 	}
 	if refusal := proto.CheckSize(len(s.Content.Body), a.maxMessage); refusal != nil {
 		return nil, refusal
 	}
 	if key := idempotencyKey(r); key != "" {
 		if s.Key != "" && s.Key != key {
-			return nil, proto.Refuse(proto.BadRequest, "the key of the body and the Idempotency-Key differ; give one of them")
+			return nil, proto.Refuse(proto.BadRequest, "the key in the body and the Idempotency-Key differ; send only one")
 		}
 		s.Key = key
 	}
@@ -139,7 +139,7 @@ func (a *api) say(r *http.Request) (answer, error) {
 	return a.ask(r.Context(), s)
 }
 
-// moderate returns what serves an act. The body is {"why":"…"} or nothing.
+// moderate returns the function that serves an act. The body is {"why":"…"} or empty.
 func (a *api) moderate(act proto.Act) func(*http.Request) (answer, error) {
 	return func(r *http.Request) (answer, error) {
 		room, err := roomOf(r)
@@ -173,7 +173,7 @@ func (a *api) moderate(act proto.Act) func(*http.Request) (answer, error) {
 	}
 }
 
-// ask says s and waits for the room's owner to answer.
+// ask sends s to the room's owner and waits for the answer.
 func (a *api) ask(ctx context.Context, s publish.Say) (answer, error) {
 	reply, err := await(ctx, func(done func(proto.Reply, error)) {
 		a.bridge.Say(s, func(r proto.Reply) { done(r, nil) })
@@ -184,12 +184,12 @@ func (a *api) ask(ctx context.Context, s publish.Say) (answer, error) {
 	case reply.Refusal != nil:
 		return nil, reply.Refusal
 	case reply.Close != 0:
-		return nil, proto.Refuse(proto.ClosedByWord, "this text is a close word: nothing was stored, and there is no connection to close")
+		return nil, proto.Refuse(proto.ClosedByWord, "the text is a close word: it was not stored, and there is no connection to close")
 	}
 	return reply.AppendJSON(nil), nil
 }
 
-// await starts what calls back once and waits for that, no longer than ctx lasts.
+// await calls start and waits until start's callback is called once, or ctx ends.
 func await[T any](ctx context.Context, start func(done func(T, error))) (T, error) {
 	type result struct {
 		value T
@@ -263,8 +263,8 @@ func roomOf(r *http.Request) (proto.Room, error) {
 	return room, nil
 }
 
-// senderOf returns who a request speaks for: whoever may use the API may speak for
-// anybody, by from= (an id) and name=.
+// senderOf returns the sender of a request. A client of the API may name any sender, with
+// from= (an id) and name=.
 func senderOf(r *http.Request) (proto.Identity, error) {
 	q := r.URL.Query()
 	who := proto.Identity{ID: "api", Name: q.Get("name")}
@@ -280,8 +280,8 @@ func senderOf(r *http.Request) (proto.Identity, error) {
 	return who, nil
 }
 
-// idempotencyKey returns the header's value, with or without the quotes that the
-// draft about it asks for.
+// idempotencyKey returns the header's value without quotes, which
+// draft-ietf-httpapi-idempotency-key-header requires and many clients leave out.
 func idempotencyKey(r *http.Request) string {
 	return strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
 }
@@ -308,7 +308,7 @@ func queryOf(r *http.Request) (history.Query, error) {
 				return q, proto.Refuse(proto.BadRequest, "before=%.40q is not a number", value)
 			}
 			if !from.None() {
-				return q, proto.Refuse(proto.BadRequest, "give one of last, since, before and after, not several")
+				return q, proto.Refuse(proto.BadRequest, "use only one of last, since, before and after")
 			}
 		case "limit":
 			n, err := strconv.ParseUint(value, 10, 53)
@@ -317,7 +317,7 @@ func queryOf(r *http.Request) (history.Query, error) {
 			}
 			q.Limit = int(min(n, proto.MaxHistory))
 		default:
-			return q, proto.Refuse(proto.BadRequest, "%.40q is not a parameter here; last, since, before, after, limit, epoch and at are", name)
+			return q, proto.Refuse(proto.BadRequest, "%.40q is not a parameter; use last, since, before, after, limit, epoch or at", name)
 		}
 	}
 	return q, nil
@@ -344,7 +344,7 @@ func wrap(verb string, body []byte) []byte {
 	return append(b, '}')
 }
 
-// appendJSON appends v, which is of types that cannot fail.
+// appendJSON appends v, whose types json.Marshal always accepts.
 func appendJSON(b []byte, v any) []byte {
 	j, err := json.Marshal(v)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// certificate serves a certificate from two files and reads them again when they have
-// changed, so that a renewed one needs no restart. It is safe for concurrent use.
+// certificate serves a certificate from two files. It reads them again when they change, so
+// a renewed certificate needs no restart. It is safe for concurrent use.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
@@ -18,11 +18,11 @@ type certificate struct {
 	mu      sync.Mutex // guards what follows
 	current *tls.Certificate
 	changed time.Time // of the newer file, when current was read
-	looked  time.Time // when the files were last looked at
+	checked time.Time // of the last look at the files
 }
 
-// lookEvery bounds how often handshakes look at the files.
-const lookEvery = 10 * time.Second
+// checkEvery is the minimal time between two looks at the files.
+const checkEvery = 10 * time.Second
 
 func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
@@ -39,9 +39,9 @@ func (c *certificate) config() *tls.Config {
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			if time.Since(c.looked) > lookEvery && !c.modified().Equal(c.changed) {
+			if time.Since(c.checked) > checkEvery && !c.modified().Equal(c.changed) {
 				if err := c.read(); err != nil {
-					c.log.Warn("https certificate has changed and cannot be read; the old one stays", "error", err)
+					c.log.Warn("cannot read the changed https certificate; the old one stays in use", "error", err)
 				}
 			}
 			return c.current, nil
@@ -49,9 +49,9 @@ func (c *certificate) config() *tls.Config {
 	}
 }
 
-// read reads the files; the caller holds mu or is alone.
+// read reads the files. The caller holds mu, or no other goroutine has c.
 func (c *certificate) read() error {
-	c.looked = time.Now()
+	c.checked = time.Now()
 	changed := c.modified()
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {

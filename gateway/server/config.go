@@ -23,11 +23,11 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Config says how a gateway runs. Start from DefaultConfig and set Dial and ID.
+// Config holds the settings of a gateway. Start from DefaultConfig and set Dial and ID.
 type Config struct {
 	ID      string // unique among gateways: letters and digits
 	Dial    daemon.Dialer
-	Keys    *seal.Keys // nil = messages travel as they are
+	Keys    *seal.Keys // nil = no encryption
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 
@@ -38,42 +38,42 @@ type Config struct {
 	Portable bool // goroutines instead of epoll
 
 	MaxMessage               int           // bytes
-	MaxConnections           int           // 0 = as many as there are file descriptors for
-	Descriptors              int           // file descriptors that the process needs for more than a gateway
+	MaxConnections           int           // 0 = as many as the file descriptors allow
+	Descriptors              int           // file descriptors that other parts of the process need
 	MaxConnectionsPerAddress int           // 0 = no limit
 	ConnectRate              int           // new connections a second, 0 = no limit
 	Rate                     float64       // messages a second a connection, 0 = no limit
-	Burst                    int           // messages at once
+	Burst                    int           // messages that may come at once
 	Memory                   int64         // bytes held for members, see [limit.Use]
-	MaxRooms                 int           // rooms that members are in; 0 = as many as Memory has room for
+	MaxRooms                 int           // rooms with members; 0 = as many as half of Memory holds
 	Greeting                 string        // first frame of a text session, "" = none
-	Conformance              bool          // offers /echo and verbatim rooms to protocol test suites
+	Conformance              bool          // offers /echo and rooms without stamps, for protocol test suites
 	Compress                 bool          // offers permessage-deflate
-	LogMessages              bool          // a log line for every message
-	DrainTime                time.Duration // over which a stop spreads the goodbyes
-	PathPrefix               string        // such as /chat: everything is served below it; "" = at the root
+	LogMessages              bool          // writes a log line for every message
+	DrainTime                time.Duration // over which a stopping gateway spreads its closes
+	PathPrefix               string        // such as /chat, above all paths; "" = none
 	MaxRequestHead           int           // bytes of the head of an HTTP request or handshake
-	PingInterval             time.Duration // a client that has been quiet this long is pinged
-	HTTPIdleTime             time.Duration // a kept connection without a request is closed after this time
-	APITokenFile             string        // "" = the HTTP API is for this machine only
-	LocalAPI                 bool          // this machine may use the HTTP API where there is no token
+	PingInterval             time.Duration // of silence, after which the gateway pings a client
+	HTTPIdleTime             time.Duration // for which a connection is kept between two HTTP requests
+	APITokenFile             string        // "" = only this machine may use the HTTP API
+	LocalAPI                 bool          // without a token, this machine may use the HTTP API
 	Auth                     auth.Config
-	AllowQueryToken          bool // tokens in the URL, where proxies log them
-	RequireToken             bool // nobody without one
+	AllowQueryToken          bool // accept tokens in URLs, which proxies log
+	RequireToken             bool // refuse clients without a token
 }
 
-// DefaultConfig returns what the flags default to.
+// DefaultConfig returns the defaults of the flags.
 func DefaultConfig() Config {
 	return Config{
 		Log:      slog.Default(),
-		Listen:   ":8000",
+		Listen:   "127.0.0.1:8000",
 		LocalAPI: true,
 
 		MaxRequestHead: wire.MaxRequest,
 		PingInterval:   25 * time.Second,
-		// Above the time that usual proxies and load balancers keep a connection: 60 s
-		// (nginx, ELB), 90 s (Traefik), 120 s (Caddy). The side that keeps it for a
-		// shorter time must be the proxy, or it sends requests to a closed connection.
+		// Proxies and load balancers keep an idle connection for 60 s (nginx, ELB), 90 s
+		// (Traefik) or 120 s (Caddy). The gateway must keep it longer: otherwise the proxy
+		// may send a request to a closed connection.
 		HTTPIdleTime: 3 * time.Minute,
 
 		MaxMessage: 64 << 10,
@@ -85,65 +85,65 @@ func DefaultConfig() Config {
 	}
 }
 
-// Bind makes the flags.
+// Bind registers the flags.
 func (c *Config) Bind(flags *pflag.FlagSet) {
-	flags.StringVar(&c.Listen, "listen", c.Listen, "serve pages, WebSockets and the HTTP API on this `address`")
-	flags.StringVar(&c.PathPrefix, "path-prefix", c.PathPrefix, "serve everything below this `path`, such as /chat, for a proxy that passes it on; a proxy that removes it needs no flag")
-	flags.StringVar(&c.CertFile, "https-cert", c.CertFile, "serve https and wss with this certificate, a PEM `file`, read again when it changes")
-	flags.StringVar(&c.KeyFile, "https-key", c.KeyFile, "the key of --https-cert, a PEM `file`")
-	flags.Float64Var(&c.Rate, "rate", c.Rate, "let a connection send this `number` of messages a second; 0 = no limit")
-	flags.IntVar(&c.Burst, "burst", c.Burst, "let a connection send this `number` of messages at once")
-	flags.IntVar(&c.MaxMessage, "max-message", c.MaxMessage, "take messages of up to so many `bytes`; longer ones close their connection with 1009")
-	flags.IntVar(&c.MaxRequestHead, "max-request-head", c.MaxRequestHead, "take the head of a request or handshake, with its cookies, of up to this number of `bytes`")
-	flags.DurationVar(&c.PingInterval, "ping-interval", c.PingInterval, "ping a client from which nothing has come for this `time`; choose less than the idle timeouts of proxies on the way")
-	flags.DurationVar(&c.HTTPIdleTime, "http-idle-time", c.HTTPIdleTime, "close a plain HTTP connection without a request after this `time`; choose more than a proxy in front keeps it")
-	flags.IntVar(&c.MaxConnections, "max-connections", c.MaxConnections, "serve at most this `number` of connections; 0 = as many as file descriptors allow: all but a quarter, or but 256 if that is less")
-	flags.IntVar(&c.MaxConnectionsPerAddress, "max-connections-per-address", c.MaxConnectionsPerAddress, "serve at most this `number` of connections of one IP address (one /64 of IPv6); 0 = no limit, right behind a proxy")
-	flags.IntVar(&c.ConnectRate, "connect-rate", c.ConnectRate, "let this `number` of connections in each second; 0 = no limit")
-	flags.Int64Var(&c.Memory, "memory", c.Memory, "hold at most this number of `bytes` for members: pages of the log, queues, unfinished messages and requests, rooms; what would exceed it waits or is refused as overloaded")
-	flags.IntVar(&c.MaxRooms, "max-rooms", c.MaxRooms, "let members be in this `number` of rooms at once, all members together; 0 = as many as half of --memory holds, 5 KiB each")
-	flags.StringSliceVar(&c.Auth.AllowOrigins, "allow-origin", nil, "let pages of this `origin`, such as https://chat.example.org, connect; repeatable, exact; the same host and loopback are always let in")
-	flags.StringVar(&c.Auth.KeyFile, "auth-key-file", c.Auth.KeyFile, "accept tokens (JWT) signed with the secret or for the PEM public key in this `file`")
-	flags.BoolVar(&c.AllowQueryToken, "allow-query-token", c.AllowQueryToken, "accept tokens as ?token= too; danger: URLs end up in the logs of proxies")
-	flags.BoolVar(&c.RequireToken, "require-token", c.RequireToken, "let in only who shows a token")
-	flags.StringVar(&c.APITokenFile, "api-token-file", c.APITokenFile, "open the HTTP API to whoever shows the token in this `file`; without it the API answers only this machine, and only if --listen is loopback")
-	flags.BoolVar(&c.LocalAPI, "local-api", c.LocalAPI, "without --api-token-file, --auth-key-file and --allow-origin, let programs of this machine use the HTTP API if --listen is loopback; false behind a proxy that does not send X-Forwarded-For")
-	flags.StringVar(&c.Greeting, "greeting", c.Greeting, "send this `text` to every text session first")
-	flags.DurationVar(&c.DrainTime, "drain-time", c.DrainTime, "when stopping, send connections away one after the other over this `time`; without --nats 1s unless given")
-	flags.BoolVar(&c.Compress, "compress", c.Compress, "offer permessage-deflate: less traffic, more CPU")
-	flags.BoolVar(&c.Conformance, "conformance", c.Conformance, "offer /echo and rooms without stamps and limits, for protocol test suites only")
-	flags.BoolVar(&c.LogMessages, "log-messages", c.LogMessages, "log one line for every message: room, seq, sender and size, never the text")
-	flags.IntVar(&c.Loops, "loops", c.Loops, "run this `number` of event loops; 0 = one for each core")
-	flags.BoolVar(&c.Portable, "portable", c.Portable, "serve each connection with goroutines instead of epoll, as with https")
+	flags.StringVar(&c.Listen, "listen", c.Listen, "serve the page, WebSockets and the HTTP API on this `address`; default 127.0.0.1:8000, with --nats :8000")
+	flags.StringVar(&c.PathPrefix, "path-prefix", c.PathPrefix, "serve everything below this `path`, such as /chat, for a proxy that keeps the path; not needed if the proxy removes it")
+	flags.StringVar(&c.CertFile, "https-cert", c.CertFile, "serve https and wss with the certificate in this PEM `file`, which is read again when it changes")
+	flags.StringVar(&c.KeyFile, "https-key", c.KeyFile, "use the key in this PEM `file` with --https-cert")
+	flags.Float64Var(&c.Rate, "rate", c.Rate, "accept this `number` of messages a second from a connection; 0 = no limit")
+	flags.IntVar(&c.Burst, "burst", c.Burst, "accept this `number` of messages at once from a connection")
+	flags.IntVar(&c.MaxMessage, "max-message", c.MaxMessage, "set the maximum size of a message in `bytes`; a longer one closes its connection with 1009")
+	flags.IntVar(&c.MaxRequestHead, "max-request-head", c.MaxRequestHead, "set the maximum size in `bytes` of the head of a request or handshake, including cookies")
+	flags.DurationVar(&c.PingInterval, "ping-interval", c.PingInterval, "ping a client after this `time` of silence; choose less than the idle timeouts of proxies on the way")
+	flags.DurationVar(&c.HTTPIdleTime, "http-idle-time", c.HTTPIdleTime, "close an idle HTTP connection after this `time`; choose more than the proxy in front does")
+	flags.IntVar(&c.MaxConnections, "max-connections", c.MaxConnections, "serve at most this `number` of connections; 0 = as many as the file descriptors allow, less a quarter or 256 for the rest of the process, whichever is less")
+	flags.IntVar(&c.MaxConnectionsPerAddress, "max-connections-per-address", c.MaxConnectionsPerAddress, "serve at most this `number` of connections from one IP address (one /64 of IPv6); 0 = no limit; leave it at 0 behind a proxy")
+	flags.IntVar(&c.ConnectRate, "connect-rate", c.ConnectRate, "accept this `number` of new connections a second; 0 = no limit")
+	flags.Int64Var(&c.Memory, "memory", c.Memory, "hold at most this number of `bytes` for members: pages of the log, queues, unfinished messages and requests, rooms; beyond it, requests wait or are refused as overloaded")
+	flags.IntVar(&c.MaxRooms, "max-rooms", c.MaxRooms, "follow at most this `number` of rooms that have members; 0 = as many as half of --memory holds, at 5 KiB each")
+	flags.StringSliceVar(&c.Auth.AllowOrigins, "allow-origin", nil, "accept connections from pages of this exact `origin`, such as https://chat.example.org; repeatable; pages of the same host, and of loopback on loopback, are always accepted")
+	flags.StringVar(&c.Auth.KeyFile, "auth-key-file", c.Auth.KeyFile, "accept JSON Web Tokens, checked with the secret or the PEM public key in this `file`")
+	flags.BoolVar(&c.AllowQueryToken, "allow-query-token", c.AllowQueryToken, "also accept tokens as ?token=; danger: proxies write URLs to their logs")
+	flags.BoolVar(&c.RequireToken, "require-token", c.RequireToken, "refuse clients without a token")
+	flags.StringVar(&c.APITokenFile, "api-token-file", c.APITokenFile, "open the HTTP API to clients with the token in this `file`; without it the API serves only this machine, and only if --listen is loopback")
+	flags.BoolVar(&c.LocalAPI, "local-api", c.LocalAPI, "serve the HTTP API to programs of this machine if --listen is loopback and none of --api-token-file, --auth-key-file and --allow-origin is set; set it to false behind a proxy that does not send X-Forwarded-For")
+	flags.StringVar(&c.Greeting, "greeting", c.Greeting, "send this `text` as the first frame of every text session")
+	flags.DurationVar(&c.DrainTime, "drain-time", c.DrainTime, "spread the closing of connections over this `time` when stopping; without --nats the default is 1s")
+	flags.BoolVar(&c.Compress, "compress", c.Compress, "offer permessage-deflate, which saves traffic and costs CPU")
+	flags.BoolVar(&c.Conformance, "conformance", c.Conformance, "offer /echo and rooms without stamps and limits; only for protocol test suites")
+	flags.BoolVar(&c.LogMessages, "log-messages", c.LogMessages, "write a log line for every message, with room, seq, sender and size, never with the text")
+	flags.IntVar(&c.Loops, "loops", c.Loops, "run this `number` of event loops; 0 = one per core")
+	flags.BoolVar(&c.Portable, "portable", c.Portable, "serve connections with goroutines instead of epoll, as https always does")
 }
 
-// Check says which setting is wrong, by the name of its flag, without listening.
+// Check returns an error that names the flag of a wrong setting. It does not listen.
 func (c *Config) Check() error {
 	for _, bad := range []struct {
-		is   bool
-		says string
+		is      bool
+		message string
 	}{
-		{c.MaxMessage < 1 || c.MaxMessage > 256<<10, "--max-message is 1 to 262144 bytes"},
-		{!goodPrefix(c.PathPrefix), "--path-prefix is a path such as /chat: names of A-Z a-z 0-9 . _ ~ - behind slashes, without one at the end"},
-		{c.MaxRequestHead < 4<<10 || c.MaxRequestHead > 128<<10, "--max-request-head is 4096 to 131072 bytes"},
-		{c.PingInterval < time.Second || c.PingInterval > time.Hour, "--ping-interval is 1s to 1h"},
-		{c.HTTPIdleTime < time.Second, "--http-idle-time is at least 1s"},
-		{c.MaxConnections < 0, "--max-connections is not below 0"},
-		{c.MaxConnectionsPerAddress < 0, "--max-connections-per-address is not below 0"},
-		{c.ConnectRate < 0, "--connect-rate is not below 0"},
-		{c.Rate < 0, "--rate is not below 0"},
-		{c.Rate > 0 && c.Burst < 1, "--burst is at least 1"},
-		{c.Memory < 8<<20, "--memory is at least 8388608 bytes"},
-		{c.MaxRooms < 0, "--max-rooms is not below 0"},
-		{c.DrainTime < 0, "--drain-time is not below 0"},
-		{c.Loops < 0 || c.Loops > 16*runtime.NumCPU(), "--loops is 0 to 16 for each core"},
+		{c.MaxMessage < 1 || c.MaxMessage > 256<<10, "--max-message must be 1 to 262144 bytes"},
+		{!goodPrefix(c.PathPrefix), "--path-prefix must be a path such as /chat, of A-Z a-z 0-9 . _ ~ - and slashes, without a slash at the end"},
+		{c.MaxRequestHead < 4<<10 || c.MaxRequestHead > 128<<10, "--max-request-head must be 4096 to 131072 bytes"},
+		{c.PingInterval < time.Second || c.PingInterval > time.Hour, "--ping-interval must be 1s to 1h"},
+		{c.HTTPIdleTime < time.Second, "--http-idle-time must be at least 1s"},
+		{c.MaxConnections < 0, "--max-connections must not be negative"},
+		{c.MaxConnectionsPerAddress < 0, "--max-connections-per-address must not be negative"},
+		{c.ConnectRate < 0, "--connect-rate must not be negative"},
+		{c.Rate < 0, "--rate must not be negative"},
+		{c.Rate > 0 && c.Burst < 1, "--burst must be at least 1"},
+		{c.Memory < 8<<20, "--memory must be at least 8388608 bytes"},
+		{c.MaxRooms < 0, "--max-rooms must not be negative"},
+		{c.DrainTime < 0, "--drain-time must not be negative"},
+		{c.Loops < 0 || c.Loops > 16*runtime.NumCPU(), "--loops must be 0 to 16 per core"},
 		{len(c.Greeting) > c.MaxMessage, "--greeting is longer than --max-message"},
-		{(c.CertFile == "") != (c.KeyFile == ""), "--https-cert and --https-key are only of use together"},
-		{c.AllowQueryToken && c.Auth.KeyFile == "", "--allow-query-token is of no use without --auth-key-file"},
-		{c.RequireToken && c.Auth.KeyFile == "", "--require-token lets nobody in without --auth-key-file"},
+		{(c.CertFile == "") != (c.KeyFile == ""), "--https-cert and --https-key must be given together"},
+		{c.AllowQueryToken && c.Auth.KeyFile == "", "--allow-query-token needs --auth-key-file"},
+		{c.RequireToken && c.Auth.KeyFile == "", "--require-token needs --auth-key-file, or nobody could connect"},
 	} {
 		if bad.is {
-			return errors.New(bad.says)
+			return errors.New(bad.message)
 		}
 	}
 	if c.APITokenFile != "" {
@@ -166,12 +166,12 @@ func goodPrefix(prefix string) bool {
 	return prefixPattern.MatchString(prefix) && path.Clean("/"+prefix) == "/"+strings.TrimPrefix(prefix, "/")
 }
 
-// conformancePending is how many bytes of one message may wait for the rest with
-// --conformance: test suites send 16 MiB.
+// conformancePending is the maximal size of an incomplete message with --conformance, in
+// bytes: test suites send 16 MiB.
 const conformancePending = 20 << 20
 
-// sessions returns what the sessions of one loop go by. Name tells its connections
-// from those of all others; the loops share the memory.
+// sessions returns the configuration of the sessions of one loop. Name distinguishes its
+// connections from those of other loops; all loops share memory.
 func (c *Config) sessions(name string, memory *limit.Budget) session.Config {
 	s := session.DefaultConfig()
 	s.MaxMessage, s.MaxRequest = c.MaxMessage, c.MaxRequestHead
@@ -186,7 +186,7 @@ func (c *Config) sessions(name string, memory *limit.Budget) session.Config {
 	return s
 }
 
-// readToken returns the token that a file holds, without the line's end.
+// readToken returns the token in a file, without the end of the line.
 func readToken(path string) ([]byte, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -194,7 +194,7 @@ func readToken(path string) ([]byte, error) {
 	}
 	token := bytes.TrimSpace(b)
 	if len(token) < 16 {
-		return nil, fmt.Errorf("%s: a token of %d characters can be guessed, 16 or more are needed", path, len(token))
+		return nil, fmt.Errorf("%s: the token has %d characters and could be guessed; it needs at least 16", path, len(token))
 	}
 	return token, nil
 }

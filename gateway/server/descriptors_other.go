@@ -4,8 +4,8 @@ package server
 
 import "log/slog"
 
-// FileLimit returns how many file descriptors the process may have.
+// FileLimit returns the maximal number of file descriptors of this process.
 func FileLimit() int { return 1 << 30 }
 
-// connectionsThatFit returns what is asked for; 0 = no limit.
-func connectionsThatFit(asked, _ int, _ *slog.Logger) int { return asked }
+// maxConnections returns the configured number; 0 = no limit.
+func maxConnections(configured, _ int, _ *slog.Logger) int { return configured }

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FileLimit returns how many file descriptors the process may have.
+// FileLimit returns the maximal number of file descriptors of this process.
 func FileLimit() int {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
@@ -19,19 +19,19 @@ func FileLimit() int {
 
 const noFileLimit = 1 << 30
 
-// connectionsThatFit returns how many connections to serve: what is asked for (0 = as
-// many as possible), but no more than the file descriptors allow. The rest of the process
-// keeps a quarter of all descriptors, at most 256, and the given number beyond. Loops
-// close a connection over this limit before they accept another, so nothing else of the
-// process runs out. The Go runtime has raised the limit as far as the system permits.
-func connectionsThatFit(asked, others int, log *slog.Logger) int {
+// maxConnections returns how many connections to serve: the configured number (0 = as many
+// as possible), but no more than the file descriptors allow. The rest of the process keeps a
+// quarter of all descriptors, at most 256, and reserved ones. Loops close a connection over
+// this limit before they accept another, so the process never runs out of descriptors. The
+// Go runtime has already raised the limit to the hard limit.
+func maxConnections(configured, reserved int, log *slog.Logger) int {
 	all := FileLimit()
-	fit := max(1, all-min(all/4, 256)-others)
-	if asked > fit {
-		log.Warn("--max-connections is more than the file descriptors allow; raise the limit (ulimit -n)", "asked", asked, "fit", fit)
+	fit := max(1, all-min(all/4, 256)-reserved)
+	if configured > fit {
+		log.Warn("--max-connections exceeds the file descriptors; raise the limit (ulimit -n)", "configured", configured, "possible", fit)
 	}
-	if asked == 0 || asked > fit {
+	if configured == 0 || configured > fit {
 		return fit
 	}
-	return asked
+	return configured
 }

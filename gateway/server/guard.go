@@ -15,17 +15,19 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// guard decides who may use the HTTP API. With a token file it is everybody who
-// shows the token. Without one it is every program of this machine, while nothing is
-// configured that lets others in. A request through a proxy is nobody's of this
-// machine, although the proxy may be. A page in a browser of this machine could use
-// the browser's place in the network: so the Host must be a name of this machine (or
-// a page could let its own name point here, DNS rebinding), and a request from a
-// page must be one that browsers ask about before they send it across origins.
+// guard decides which requests may use the HTTP API. With a token file, every client needs
+// the token. Without one, every program of this machine may use the API, unless the gateway
+// is configured for other people too. A request through a proxy never counts as local,
+// although the proxy may be.
+//
+// A page in a browser of this machine has the browser's place in the network. So the Host
+// must be a name of this machine: otherwise a page could let its own name point here (DNS
+// rebinding). And a request from a page must be of a kind that browsers do not send across
+// origins without asking first. A guard is immutable and safe for concurrent use.
 type guard struct {
-	token  [sha256.Size]byte // of the token, so that comparing takes the same time for all
-	tokens bool              // whether there is one
-	closed string            // why nobody may use it without a token; "" = this machine may
+	token  [sha256.Size]byte // of the token: hashes have one length, so comparing takes constant time
+	tokens bool              // there is a token
+	closed string            // how to open the API without a token; "" = this machine may use it
 	auth   *auth.Auth
 }
 
@@ -42,8 +44,8 @@ func newGuard(cfg *Config, listen net.Addr, a *auth.Auth) (guard, error) {
 	return g, nil
 }
 
-// whyClosed returns why not even this machine may use the API without a token. What
-// is configured for other people means that others reach this listener as well.
+// whyClosed returns why even this machine needs a token, or "". A setting that is meant for
+// other people shows that they reach this listener too.
 func whyClosed(cfg *Config, listen net.Addr) string {
 	for _, c := range []struct {
 		is  bool
@@ -51,8 +53,8 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	}{
 		{!daemon.IsLoopback(listen.String()), "or listen on a loopback address"},
 		{!cfg.LocalAPI, "or without --local-api=false"},
-		{cfg.Auth.KeyFile != "", "since --auth-key-file is for other people than those of this machine"},
-		{len(cfg.Auth.AllowOrigins) > 0, "since --allow-origin is for other people than those of this machine"},
+		{cfg.Auth.KeyFile != "", "because --auth-key-file admits clients of other machines"},
+		{len(cfg.Auth.AllowOrigins) > 0, "because --allow-origin admits clients of other machines"},
 	} {
 		if c.is {
 			return c.why
@@ -61,7 +63,7 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	return ""
 }
 
-// check returns nil or why the request may not go on.
+// check returns nil or the refusal of the request.
 func (g *guard) check(r *http.Request) error {
 	origin := r.Header.Get("Origin")
 	if err := g.auth.CheckOrigin(origin, r.Host); err != nil {
@@ -74,7 +76,7 @@ func (g *guard) check(r *http.Request) error {
 		shown, ok := auth.Bearer(r.Header.Get("Authorization"))
 		sum := sha256.Sum256([]byte(shown))
 		if !ok || subtle.ConstantTimeCompare(sum[:], g.token[:]) != 1 {
-			return proto.Refuse(proto.Unauthorized, "send the header Authorization: Bearer with the token of --api-token-file")
+			return proto.Refuse(proto.Unauthorized, "send the token of --api-token-file in the header Authorization: Bearer")
 		}
 		return nil
 	}
@@ -82,13 +84,13 @@ func (g *guard) check(r *http.Request) error {
 		return proto.Refuse(proto.Forbidden, "the HTTP API is off; start the gateway with --api-token-file, %s", g.closed)
 	}
 	if wire.Proxied(r) {
-		return proto.Refuse(proto.Forbidden, "without --api-token-file the HTTP API is for this machine only, and this request came through a proxy")
+		return proto.Refuse(proto.Forbidden, "without --api-token-file only this machine may use the HTTP API, and this request came through a proxy")
 	}
 	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !peer.Addr().Unmap().IsLoopback() {
-		return proto.Refuse(proto.Forbidden, "without --api-token-file the HTTP API is for this machine only")
+		return proto.Refuse(proto.Forbidden, "without --api-token-file only this machine may use the HTTP API")
 	}
 	if !daemon.IsLoopback(r.Host) {
-		return proto.Refuse(proto.Forbidden, "without --api-token-file the HTTP API answers only as localhost or 127.0.0.1, not as another host")
+		return proto.Refuse(proto.Forbidden, "without --api-token-file the HTTP API accepts only the hosts localhost and 127.0.0.1")
 	}
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if r.Method == http.MethodPost && origin != "" && kind != "application/json" {

@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// handoff is a listener without a socket: it accepts the connections that event loops
-// let go because their request is plain HTTP.
+// handoff is a [net.Listener] without a socket. It accepts the connections that event loops
+// give away because their request is plain HTTP. It is safe for concurrent use.
 type handoff struct {
 	addr   net.Addr
-	conns  chan net.Conn // never closed
+	conns  chan net.Conn // never closed; when it is full, give closes the connection
 	closed chan struct{}
 	once   sync.Once
 }
@@ -18,8 +18,8 @@ func newHandoff(addr net.Addr) *handoff {
 	return &handoff{addr: addr, conns: make(chan net.Conn, 256), closed: make(chan struct{})}
 }
 
-// give hands a connection over; it never blocks. A connection that finds the queue
-// full or the listener closed is closed.
+// give hands a connection over without blocking. It closes the connection if the queue is
+// full or the listener is closed.
 func (h *handoff) give(c net.Conn) {
 	select {
 	case <-h.closed:
@@ -34,7 +34,7 @@ func (h *handoff) give(c net.Conn) {
 		return
 	}
 	select {
-	case <-h.closed: // meanwhile: what Close has not seen
+	case <-h.closed: // Close may have missed c
 		h.Close()
 	default:
 	}
@@ -49,7 +49,7 @@ func (h *handoff) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends Accept and closes what nobody has accepted.
+// Close ends Accept and closes the connections that were not accepted.
 func (h *handoff) Close() error {
 	h.once.Do(func() { close(h.closed) })
 	for {

@@ -17,8 +17,8 @@ import (
 	"roomcast/proto"
 )
 
-// routes returns everything on the public port but the handshakes with which a
-// connection begins.
+// routes returns the handler of everything on the public port except handshakes that begin
+// a connection.
 func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, who *auth.Auth, listen net.Addr) (http.Handler, error) {
 	guard, err := newGuard(cfg, listen, who)
 	if err != nil {
@@ -35,8 +35,8 @@ func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, who *auth.Auth,
 	return &door{prefix: cfg.PathPrefix, auth: who, log: cfg.Log, inside: http.StripPrefix(cfg.PathPrefix, mux)}, nil
 }
 
-// door is what every request meets first. It does not change and may be used by any
-// number of goroutines.
+// door is the first handler of every request: it checks the host and the path prefix. It is
+// immutable and safe for concurrent use.
 type door struct {
 	prefix string // of all paths, such as /chat
 	auth   *auth.Auth
@@ -47,9 +47,9 @@ type door struct {
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, below := strings.CutPrefix(r.URL.Path, d.prefix)
 	switch err := d.auth.CheckHost(r.Host, wire.Proxied(r)); {
-	case wire.WantsWebSocket(r): // the connection's loop checks the rest
+	case wire.WantsWebSocket(r): // the event loop checks the rest
 		if err := session.TakeBack(w, r); err != nil {
-			d.log.Error("connection cannot be taken back from HTTP", "error", err)
+			d.log.Error("cannot return connection to its event loop", "error", err)
 		}
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusForbidden)
@@ -60,14 +60,14 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		u := url.URL{Path: d.prefix + "/", RawQuery: r.URL.RawQuery}
 		http.Redirect(w, r, u.String(), http.StatusMovedPermanently)
 	case !below || !strings.HasPrefix(path, "/"):
-		http.Error(w, "there is nothing here; everything is below "+d.prefix+"/", http.StatusNotFound)
+		http.Error(w, "not found; every path begins with "+d.prefix+"/", http.StatusNotFound)
 	default:
 		d.inside.ServeHTTP(w, r)
 	}
 }
 
-// room answers who opens a room's address without speaking WebSocket: a browser gets
-// the page, which goes on from there.
+// room answers a plain HTTP request for a room's address: a browser gets the page, which
+// then connects.
 func room(page *web.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if _, err := proto.ParseRoom(r.PathValue("room")); err != nil {
@@ -85,5 +85,5 @@ func room(page *web.Handler) http.HandlerFunc {
 func wantsUpgrade(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Upgrade", "websocket")
 	w.WriteHeader(http.StatusUpgradeRequired)
-	fmt.Fprintln(w, "this address speaks WebSocket; open it with a WebSocket client, or / with a browser")
+	fmt.Fprintln(w, "this address needs a WebSocket client; open / with a browser")
 }

@@ -1,6 +1,5 @@
-// Package server composes a gateway: event loops with their sessions, the bridge to
-// NATS, the HTTP side (pages and API) on the same port, and how all of it starts and
-// stops.
+// Package server composes a gateway from event loops with their sessions, the bridge to
+// NATS, and the HTTP server (page and API) on the same port. It starts and stops them.
 package server
 
 import (
@@ -22,13 +21,13 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// Server is one gateway. Run is called once; Ready from anywhere.
+// Server is one gateway. Call Run once. Ready is safe for concurrent use.
 type Server struct {
 	cfg    Config
-	memory *limit.Budget // of the loops and the bridge
+	memory *limit.Budget // shared by the loops and the bridge
 	bridge *bridge.Bridge
 	stats  stats
-	phase  atomic.Pointer[string] // why it is not ready; nil = it is
+	phase  atomic.Pointer[string] // why the server is not ready; nil = it is ready
 }
 
 // New checks cfg and makes a server that does nothing until Run.
@@ -54,8 +53,8 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Ready returns nil while the server takes connections and its NATS is there, and
-// otherwise why not.
+// Ready returns nil while the server accepts connections and is connected to NATS.
+// Otherwise the error gives the reason.
 func (s *Server) Ready() error {
 	if why := s.phase.Load(); why != nil {
 		return errors.New(*why)
@@ -76,14 +75,14 @@ func (c Config) URL(address string) string {
 	return scheme + "://" + net.JoinHostPort(host, port) + c.PathPrefix + "/"
 }
 
-// Run serves until ctx ends, then sends everybody away, finishes what was said, and
-// returns nil. It calls started with the address once it listens, and returns earlier
-// with what made going on impossible.
+// Run serves until ctx ends. Then it closes all sessions, finishes their messages and
+// returns nil. It calls started with the address when it listens. It returns an error
+// earlier if it cannot continue.
 func (s *Server) Run(ctx context.Context, started func(address string)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	// The bridge outlives the sessions, whose last messages go through it.
+	// The bridge must outlive the sessions: it sends their last messages.
 	bridgeCtx, stopBridge := context.WithCancel(context.WithoutCancel(ctx))
 	var bridgeDone sync.WaitGroup
 	bridgeDone.Go(func() {
@@ -97,19 +96,19 @@ func (s *Server) Run(ctx context.Context, started func(address string)) error {
 	if err := s.awaitBridge(ctx); err != nil {
 		return err
 	}
-	front, err := s.open()
+	lis, err := s.open()
 	if err != nil {
 		return err
 	}
-	front.run(cancel)
+	lis.run(cancel)
 	s.phase.Store(nil)
-	s.cfg.Log.Info("gateway serves", "id", s.cfg.ID, "address", front.addr.String(), "loops", len(front.loops))
-	started(front.addr.String())
+	s.cfg.Log.Info("gateway serves", "id", s.cfg.ID, "address", lis.addr.String(), "loops", len(lis.loops))
+	started(lis.addr.String())
 
 	<-ctx.Done()
 	s.set("stopping")
-	front.drain(s.cfg.DrainTime, s.cfg.Log)
-	front.wait()
+	lis.drain(s.cfg.DrainTime, s.cfg.Log)
+	lis.wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -118,27 +117,27 @@ func (s *Server) Run(ctx context.Context, started func(address string)) error {
 
 func (s *Server) set(why string) { s.phase.Store(&why) }
 
-// awaitBridge waits until NATS is there and the secret is known.
+// awaitBridge waits until the bridge is connected and knows the secret.
 func (s *Server) awaitBridge(ctx context.Context) error {
-	look := time.NewTicker(20 * time.Millisecond)
-	defer look.Stop()
-	tell := time.NewTimer(3 * time.Second)
-	defer tell.Stop()
+	check := time.NewTicker(20 * time.Millisecond)
+	defer check.Stop()
+	warn := time.NewTimer(3 * time.Second)
+	defer warn.Stop()
 	for s.bridge.Ready() != nil {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-tell.C:
-			s.cfg.Log.Warn("waiting for the bridge to NATS", "why", s.bridge.Ready())
-		case <-look.C:
+		case <-warn.C:
+			s.cfg.Log.Warn("waiting for NATS", "reason", s.bridge.Ready())
+		case <-check.C:
 		}
 	}
 	return nil
 }
 
-// front is everything that has to do with connections: what listens, the loops and
-// the HTTP server beside them.
-type front struct {
+// listener holds what serves connections: the event loops with their sessions, and the HTTP
+// server. The goroutine of Server.Run owns it; the loops own their sessions.
+type listener struct {
 	addr     net.Addr
 	loops    []*loop.Loop
 	sessions []*session.Sessions
@@ -147,21 +146,21 @@ type front struct {
 	stop     context.CancelFunc // ends the loops
 	ctx      context.Context    // of the loops
 	running  sync.WaitGroup
-	broken   chan struct{} // closed when a loop has failed
+	broken   chan struct{} // closed when a loop fails
 	once     sync.Once
 }
 
-// open listens and makes the sessions; nothing is accepted until run.
-func (s *Server) open() (*front, error) {
+// open listens and makes the sessions. Nothing is accepted before run.
+func (s *Server) open() (*listener, error) {
 	cfg := &s.cfg
 	caps := limit.NewCaps(limit.CapsConfig{
-		Total: connectionsThatFit(cfg.MaxConnections, cfg.Descriptors, cfg.Log), PerAddress: cfg.MaxConnectionsPerAddress, PerSecond: int(cfg.ConnectRate),
+		Total: maxConnections(cfg.MaxConnections, cfg.Descriptors, cfg.Log), PerAddress: cfg.MaxConnectionsPerAddress, PerSecond: int(cfg.ConnectRate),
 	})
 	lc := loop.DefaultConfig()
 	lc.Memory = s.memory
 	lc.Gate = session.NewGate(caps)
 	lc.Address, lc.Loops, lc.Portable, lc.Log = cfg.Listen, cfg.Loops, cfg.Portable, cfg.Log
-	// A command may be a third longer than its message, and parts of two may wait at once.
+	// JSON makes a command up to a third longer than its message. Two may be incomplete at once.
 	lc.MaxPending = max(lc.MaxPending, 6*cfg.MaxMessage)
 	if cfg.Conformance {
 		lc.MaxPending = conformancePending
@@ -174,7 +173,7 @@ func (s *Server) open() (*front, error) {
 		lc.TLS = pair.config()
 	}
 	var err error
-	f := &front{broken: make(chan struct{})}
+	f := &listener{broken: make(chan struct{})}
 	if f.loops, f.addr, err = loop.Listen(lc); err != nil {
 		return nil, fmt.Errorf("--listen: %w", err)
 	}
@@ -209,8 +208,8 @@ func (s *Server) open() (*front, error) {
 	return f, nil
 }
 
-// run starts the loops and the HTTP server. A loop that fails calls failed.
-func (f *front) run(failed context.CancelCauseFunc) {
+// run starts the loops and the HTTP server. It calls failed if a loop fails.
+func (f *listener) run(failed context.CancelCauseFunc) {
 	for i, l := range f.loops {
 		f.running.Go(func() {
 			if err := l.Run(f.ctx, f.sessions[i]); err != nil {
@@ -222,16 +221,16 @@ func (f *front) run(failed context.CancelCauseFunc) {
 	f.running.Go(func() { f.http.Serve(f.handoff) })
 }
 
-// close gives back loops that never ran.
-func (f *front) close() {
+// close releases loops that never ran.
+func (f *listener) close() {
 	f.stop()
 	for _, l := range f.loops {
 		l.Run(f.ctx, nil)
 	}
 }
 
-// wait ends what is still open and returns when everything has ended.
-func (f *front) wait() {
+// wait stops the loops and the HTTP server and waits for them.
+func (f *listener) wait() {
 	f.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

@@ -124,7 +124,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 	serves := func(want string) {
 		t.Helper()
-		c.looked = time.Time{} // as if it had been a while
+		c.checked = time.Time{} // long ago
 		got, err := c.config().GetCertificate(&tls.ClientHelloInfo{})
 		if err != nil {
 			t.Fatal(err)
@@ -148,7 +148,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	later = later.Add(time.Minute)
 	os.Chtimes(certFile, later, later)
 	serves("second.example.org")
-	if !strings.Contains(said.String(), "the old one stays") {
+	if !strings.Contains(said.String(), "the old one stays in use") {
 		t.Errorf("got %q, want a warning", &said)
 	}
 }

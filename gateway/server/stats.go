@@ -11,8 +11,8 @@ import (
 	"roomcast/proto"
 )
 
-// stats adds up what the loops count, for /metrics and for nats micro stats. It is
-// safe for concurrent use; before watch there is nothing to add up.
+// stats adds up the counters of the loops, for /metrics and for nats micro stats. It is safe
+// for concurrent use and empty before watch.
 type stats struct {
 	memory *limit.Budget
 
@@ -33,7 +33,7 @@ func (s *stats) watched() ([]*session.Sessions, *limit.Caps) {
 	return s.sessions, s.caps
 }
 
-// summary is what nats micro stats shows of this gateway.
+// summary returns the data of this gateway in nats micro stats.
 func (s *stats) summary() any {
 	list, _ := s.watched()
 	sum := struct {
@@ -53,7 +53,7 @@ func (s *stats) summary() any {
 	return sum
 }
 
-// figure is one metric that is a sum over the loops.
+// figure is a metric that is a sum over the loops.
 type figure struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
@@ -71,30 +71,30 @@ func counter(name, help string, read func(*session.Sessions) uint64) figure {
 
 var figures = []figure{
 	gauge("sessions", "Open sessions.", func(ss *session.Sessions) float64 { return float64(ss.Stats().Sockets.Load()) }),
-	gauge("rooms", "Rooms with members, each loop's counted by itself.", func(ss *session.Sessions) float64 { return float64(ss.Hub().Stats().Rooms.Load()) }),
-	counter("sessions_opened_total", "Sessions ever.", func(ss *session.Sessions) uint64 { return ss.Stats().Opened.Load() }),
+	gauge("rooms", "Rooms with members, counted once per event loop.", func(ss *session.Sessions) float64 { return float64(ss.Hub().Stats().Rooms.Load()) }),
+	counter("sessions_opened_total", "Sessions opened.", func(ss *session.Sessions) uint64 { return ss.Stats().Opened.Load() }),
 	counter("sessions_lost_total", "Connections that broke without a close frame.", func(ss *session.Sessions) uint64 { return ss.Stats().Lost.Load() }),
-	counter("handshakes_refused_total", "Handshakes refused by an HTTP status.", func(ss *session.Sessions) uint64 { return ss.Stats().Refused.Load() }),
-	counter("messages_total", "Messages and commands that came in.", func(ss *session.Sessions) uint64 { return ss.Stats().Messages.Load() }),
-	counter("pings_total", "Pings sent to quiet connections.", func(ss *session.Sessions) uint64 { return ss.Stats().Pings.Load() }),
-	counter("memory_closes_total", "Connections ended because there was no memory for what they had sent in part.", func(ss *session.Sessions) uint64 { return ss.Stats().MemoryCloses.Load() }),
-	counter("slow_sessions_total", "Sessions that did not read what was due to them.", func(ss *session.Sessions) uint64 { return ss.Stats().Slow.Load() }),
-	counter("deliveries_total", "Frames of rooms given to a member.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Deliveries.Load() }),
-	counter("replayed_total", "Events served from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Replayed.Load() }),
+	counter("handshakes_refused_total", "Handshakes refused with an HTTP status.", func(ss *session.Sessions) uint64 { return ss.Stats().Refused.Load() }),
+	counter("messages_total", "Messages and commands received from clients.", func(ss *session.Sessions) uint64 { return ss.Stats().Messages.Load() }),
+	counter("pings_total", "Pings sent to silent clients.", func(ss *session.Sessions) uint64 { return ss.Stats().Pings.Load() }),
+	counter("memory_closes_total", "Connections closed because --memory had no space for their incomplete messages.", func(ss *session.Sessions) uint64 { return ss.Stats().MemoryCloses.Load() }),
+	counter("slow_sessions_total", "Sessions closed because the client did not read.", func(ss *session.Sessions) uint64 { return ss.Stats().Slow.Load() }),
+	counter("deliveries_total", "Frames of rooms queued for a member.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Deliveries.Load() }),
+	counter("replayed_total", "Events that members received from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Replayed.Load() }),
 	counter("writes_total", "Writes to sockets.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Writes.Load() }),
 	counter("written_bytes_total", "Bytes written to sockets.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Bytes.Load() }),
-	counter("overtaken_total", "Members left behind by their room, who go on from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Overtaken.Load() }),
+	counter("overtaken_total", "Members that fell behind their room and continue from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Overtaken.Load() }),
 	counter("gaps_total", "Gaps announced to members.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Gaps.Load() }),
-	counter("inbox_drops_total", "Deliveries let go because a loop was too far behind; they are read from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().InboxDrops.Load() }),
+	counter("inbox_drops_total", "Deliveries dropped because a loop fell behind; it reads them from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().InboxDrops.Load() }),
 }
 
 var (
-	connectionsDesc = prometheus.NewDesc("roomcast_gateway_connections", "Open connections, sessions or not.", nil, nil)
-	memoryDesc      = prometheus.NewDesc("roomcast_gateway_memory_bytes", "Bytes held for members, by what they are held for.", []string{"use"}, nil)
-	memoryLimitDesc = prometheus.NewDesc("roomcast_gateway_memory_limit_bytes", "Bytes that may be held for members: --memory. Half of them for one use.", nil, nil)
+	connectionsDesc = prometheus.NewDesc("roomcast_gateway_connections", "Open connections, with or without a session.", nil, nil)
+	memoryDesc      = prometheus.NewDesc("roomcast_gateway_memory_bytes", "Bytes held for members, by use.", []string{"use"}, nil)
+	memoryLimitDesc = prometheus.NewDesc("roomcast_gateway_memory_limit_bytes", "Limit of the bytes held for members: --memory. One use may take half.", nil, nil)
 	refusalsDesc    = prometheus.NewDesc("roomcast_gateway_refusals_total", "Commands refused, by code.", []string{"code"}, nil)
-	refusedDesc     = prometheus.NewDesc("roomcast_gateway_connections_refused_total", "Connections closed at once because a limit was reached.", nil, nil)
-	closesDesc      = prometheus.NewDesc("roomcast_gateway_closes_total", "Sessions closed, by the close code that the server chose; those that clients closed are one series.", []string{"code", "name"}, nil)
+	refusedDesc     = prometheus.NewDesc("roomcast_gateway_connections_refused_total", "Connections closed at once because of a limit.", nil, nil)
+	closesDesc      = prometheus.NewDesc("roomcast_gateway_closes_total", "Sessions closed, by the close code of the gateway; sessions that clients closed are one series.", []string{"code", "name"}, nil)
 )
 
 // Describe implements prometheus.Collector.

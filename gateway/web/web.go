@@ -1,5 +1,5 @@
-// Package web is the page at / and room.js, the client it is made with: files in the
-// binary, no build step, nothing from elsewhere.
+// Package web serves the page at / and its client, room.js. The files are embedded in the
+// binary and need no build step; the page loads nothing from other servers.
 package web
 
 import (
@@ -16,12 +16,12 @@ import (
 //go:embed index.html page.js timeline.js words.js room.js style.css icon.svg
 var files embed.FS
 
-// policy lets the page load and reach nothing but its own server, run no script and
-// take no style that is not a file of it, and turn no string into HTML.
+// policy is the Content-Security-Policy of the page: it loads and connects only to its own
+// server, runs only script files, uses only style files, and turns no string into HTML.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// types has the content types by extension, for those of mime depend on the machine.
+// types holds the content types by extension. Those of package mime depend on the machine.
 var types = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -29,15 +29,15 @@ var types = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// deepest is how many directories below the page's the path /room/<group>/ is.
+// deepest is the number of directories between the page and /room/<group>/.
 const deepest = 2
 
-// Handler serves the page at / and its files, and answers 404 to everything else. The
-// addresses in the page are relative, so a proxy may put all of it below any path. A
-// Handler does not change after New and may be used by any number of goroutines.
+// Handler serves the page at / and its files, and answers 404 to everything else. The URLs
+// in the page are relative, so a proxy may serve it below any path. A Handler is immutable
+// after New and safe for concurrent use.
 type Handler struct {
 	files map[string]file   // by URL path
-	pages [deepest + 1]file // the page as seen from so many directories below its own
+	pages [deepest + 1]file // the page for a path with the index's number of directories
 }
 
 type file struct {
@@ -51,12 +51,12 @@ func newFile(name string, body []byte) file {
 	return file{name, body, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
 }
 
-// New reads the embedded files.
+// New returns a Handler of the embedded files.
 func New() *Handler {
 	h := &Handler{files: make(map[string]file)}
 	entries, err := files.ReadDir(".")
 	if err != nil {
-		panic(err) // the files are in the binary
+		panic(err) // cannot happen: the files are embedded
 	}
 	for _, e := range entries {
 		body, err := files.ReadFile(e.Name())
@@ -79,14 +79,14 @@ func New() *Handler {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f, ok := h.files[r.URL.Path]
 	if !ok {
-		http.Error(w, "there is nothing here", http.StatusNotFound)
+		http.Error(w, "not found", http.StatusNotFound)
 		return
 	}
 	f.serve(w, r)
 }
 
-// Page serves the page itself at /room/<group> and /room/<group>/, opened in a browser:
-// the page takes the room from its address.
+// Page serves the page to a browser at /room/<group> and /room/<group>/. The page takes the
+// room from its address.
 func (h *Handler) Page(w http.ResponseWriter, r *http.Request) {
 	depth := strings.Count(r.URL.Path, "/") - 1
 	h.pages[min(max(depth, 0), deepest)].serve(w, r)
@@ -95,7 +95,7 @@ func (h *Handler) Page(w http.ResponseWriter, r *http.Request) {
 func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD work here", http.StatusMethodNotAllowed)
+		http.Error(w, "only GET and HEAD are allowed", http.StatusMethodNotAllowed)
 		return
 	}
 	header := w.Header()
@@ -104,11 +104,11 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Cross-Origin-Opener-Policy", "same-origin")
-	// The files have no version in their names: a browser keeps them, and asks each time.
+	// The names have no version, so a browser must revalidate its copy each time.
 	header.Set("Cache-Control", "no-cache")
 	header.Set("ETag", f.etag)
 	if f.name == "room.js" {
-		// Pages elsewhere may import the client; whether they may connect is --allow-origin's matter.
+		// Pages of other sites may import the client; --allow-origin decides about connecting.
 		header.Set("Access-Control-Allow-Origin", "*")
 	}
 	http.ServeContent(w, r, f.name, time.Time{}, bytes.NewReader(f.body))
