@@ -1,25 +1,41 @@
 package proto
 
-// Act is a moderation command.
+// Act is what a moderator does to a room. The owner commits it to the log as an event.
 type Act string
 
-// The acts. Each is committed to the room's log as an event of the kind beside it.
+// The acts.
 const (
-	ActClose  Act = "close"  // -> [Closed]
-	ActReopen Act = "reopen" // -> [Reopened]
-	ActKick   Act = "kick"
-	ActMute   Act = "mute"
-	ActUnmute Act = "unmute"
-	ActBan    Act = "ban"
-	ActUnban  Act = "unban"
-	ActDelete Act = "delete"
+	ActClose  Act = "close"
+	ActReopen Act = "reopen"
 )
 
-// Known reports whether a is one of the acts above.
-func (a Act) Known() bool {
-	switch a {
-	case ActClose, ActReopen, ActKick, ActMute, ActUnmute, ActBan, ActUnban, ActDelete:
-		return true
+// Acts is the table of the acts and of the events they become.
+var Acts = []struct {
+	Act  Act
+	Kind EventKind
+}{
+	{ActClose, Closed},
+	{ActReopen, Reopened},
+}
+
+// Known reports whether a is in the table.
+func (a Act) Known() bool { return a.Kind() != Message }
+
+// Kind returns the kind of the event that a becomes; [Message] if a is not in the table.
+func (a Act) Kind() EventKind {
+	for i := range Acts {
+		if Acts[i].Act == a {
+			return Acts[i].Kind
+		}
 	}
-	return false
+	return Message
+}
+
+// listActs returns the acts as a sentence lists them.
+func listActs() string {
+	names := make([]string, len(Acts))
+	for i := range Acts {
+		names[i] = string(Acts[i].Act)
+	}
+	return enumerate(names)
 }

@@ -26,7 +26,6 @@ const (
 	CloseKicked     CloseCode = 4101 // removed by a moderator
 	CloseBanned     CloseCode = 4102 // banned by a moderator
 	CloseBadToken   CloseCode = 4103 // the token is not accepted
-	CloseOrigin     CloseCode = 4104 // pages of this origin are not allowed
 	CloseFlood      CloseCode = 4105 // kept sending faster than allowed
 )
 
@@ -58,7 +57,6 @@ var CloseCodes = []CloseMeaning{
 	{CloseKicked, "kicked", "removed from the room by a moderator", false},
 	{CloseBanned, "banned", "banned from the room by a moderator", false},
 	{CloseBadToken, "bad_token", "the token is not accepted", false},
-	{CloseOrigin, "bad_origin", "pages of this origin are not allowed here", false},
 	{CloseFlood, "flood", "kept sending faster than allowed", false},
 }
 

@@ -1,24 +1,6 @@
 package proto
 
-import (
-	"encoding/base64"
-	"fmt"
-)
-
-// Verb is what a command asks for.
-type Verb string
-
-// The verbs of a JSON session.
-const (
-	VerbSay      Verb = "say"
-	VerbJoin     Verb = "join"
-	VerbLeave    Verb = "leave"
-	VerbHistory  Verb = "history"
-	VerbMembers  Verb = "members"
-	VerbSignal   Verb = "signal"
-	VerbModerate Verb = "moderate"
-	VerbAuth     Verb = "auth"
-)
+import "encoding/base64"
 
 // Kind says what a message's body is.
 type Kind string
@@ -56,14 +38,12 @@ type Command struct {
 	Key     string  // say; "" if none
 
 	From   From   // join; history uses Since, Epoch and At
-	begins bool   // join: since, last or after was given
+	begins bool   // since, last or after was given
 	Before uint64 // history: events below this seq; 0 = the newest page
 	Limit  int    // history; 0 = the default
 
-	Act    Act    // moderate
-	Why    string // moderate
-	Target string // moderate: the member's id, for kick, mute, ban
-	Seq    uint64 // moderate: the message, for delete
+	Act Act    // moderate
+	Why string // moderate
 
 	Token string // auth
 }
@@ -88,6 +68,7 @@ func ParseCommand(frame []byte) (Command, error) {
 
 func (c *Command) read(frame []byte) error {
 	r := jsonReader{b: frame}
+	var rule *VerbRule
 	err := r.object(func(name string) error {
 		if name == "id" {
 			return c.readID(&r)
@@ -96,11 +77,15 @@ func (c *Command) read(frame []byte) error {
 			return Refuse(BadRequest, "one frame holds one command, this one holds %s and %s", clip(string(c.Verb)), clip(name))
 		}
 		c.Verb = Verb(name)
-		read, ok := readers[c.Verb]
-		if !ok {
-			return Refuse(BadRequest, "there is no command %s; there are say, join, leave, history, members, signal, moderate and auth", clip(name))
+		if rule = c.Verb.Rule(); rule == nil {
+			return Refuse(BadRequest, "there is no command %s; there are %s", clip(name), listVerbs())
 		}
-		return r.object(func(name string) error { return read(c, &r, name) })
+		return r.object(func(name string) error {
+			if !rule.takes(name) {
+				return Refuse(BadRequest, "%s has no field %s", c.Verb, clip(name))
+			}
+			return readers[name](c, &r)
+		})
 	})
 	if err == nil {
 		err = r.end()
@@ -111,8 +96,11 @@ func (c *Command) read(frame []byte) error {
 	if c.Verb == "" {
 		return Refuse(BadRequest, `the frame holds no command; send for example {"id":1,"say":{"text":"hi"}}`)
 	}
-	if r := c.check(); r != nil {
-		return r
+	if rule.check == nil {
+		return nil
+	}
+	if refusal := rule.check(c); refusal != nil {
+		return refusal
 	}
 	return nil
 }
@@ -179,153 +167,6 @@ func (c *Command) readID(r *jsonReader) error {
 		}
 	}
 	c.ID = raw
-	return nil
-}
-
-// readers reads one field of a verb's object, the reader standing before its value.
-var readers = map[Verb]func(c *Command, r *jsonReader, name string) error{
-	VerbSay: func(c *Command, r *jsonReader, name string) (err error) {
-		switch name {
-		case "text", "data", "bin":
-			if c.Content.Kind != "" {
-				return Refuse(BadRequest, "a message has one of text, data and bin")
-			}
-			c.Content.Kind = Kind(name)
-			c.Content.Body, err = r.body(c.Content.Kind)
-			return err
-		case "line":
-			c.Line, err = r.boolean()
-			return err
-		case "type":
-			c.Content.Type, err = r.str()
-			return err
-		case "key":
-			c.Key, err = r.str()
-			return err
-		}
-		return c.common(r, name)
-	},
-	VerbJoin: func(c *Command, r *jsonReader, name string) error {
-		switch name {
-		case "since", "last", "after":
-			if c.begins {
-				return Refuse(BadRequest, "join takes one of since, last and after")
-			}
-			c.begins = true
-			return c.From.read(r, name)
-		case "epoch", "at":
-			return c.From.read(r, name)
-		}
-		return c.common(r, name)
-	},
-	VerbLeave: func(c *Command, r *jsonReader, name string) error { return c.common(r, name) },
-	VerbHistory: func(c *Command, r *jsonReader, name string) (err error) {
-		switch name {
-		case "before":
-			c.Before, err = r.integer()
-			return err
-		case "since", "epoch", "at":
-			return c.From.read(r, name)
-		case "limit":
-			var n uint64
-			n, err = r.integer()
-			c.Limit = int(min(n, MaxHistory))
-			return err
-		}
-		return c.common(r, name)
-	},
-	VerbMembers: func(c *Command, r *jsonReader, name string) error { return c.common(r, name) },
-	VerbSignal: func(c *Command, r *jsonReader, name string) (err error) {
-		switch name {
-		case "type":
-			c.Content.Type, err = r.str()
-			return err
-		case "data":
-			c.Content.Kind = Data
-			c.Content.Body, err = r.value()
-			return err
-		}
-		return c.common(r, name)
-	},
-	VerbModerate: func(c *Command, r *jsonReader, name string) (err error) {
-		switch name {
-		case "act":
-			var s string
-			s, err = r.str()
-			c.Act = Act(s)
-			return err
-		case "why":
-			c.Why, err = r.str()
-			return err
-		case "member":
-			c.Target, err = r.str()
-			return err
-		case "seq":
-			c.Seq, err = r.integer()
-			return err
-		}
-		return c.common(r, name)
-	},
-	VerbAuth: func(c *Command, r *jsonReader, name string) (err error) {
-		if name == "token" {
-			c.Token, err = r.str()
-			return err
-		}
-		return fmt.Errorf("%w: auth has no field %s", errJSON, clip(name))
-	},
-}
-
-// common reads the field every verb about a room shares.
-func (c *Command) common(r *jsonReader, name string) error {
-	if name != "room" {
-		return Refuse(BadRequest, "%s has no field %s", c.Verb, clip(name))
-	}
-	s, err := r.str()
-	if err != nil {
-		return err
-	}
-	if c.Room, err = ParseRoom(s); err != nil {
-		return Refuse(BadRoom, "%v", err)
-	}
-	return nil
-}
-
-// check applies the rules that need the whole command.
-func (c *Command) check() *Refusal {
-	switch c.Verb {
-	case VerbSay:
-		if c.Content.Kind == "" {
-			return Refuse(BadRequest, "say needs one of text, data and bin")
-		}
-		if c.Line && (c.Content.Kind != Text || c.Content.Type != "") {
-			return Refuse(BadRequest, "line is for text without a type")
-		}
-		if c.Content.Type != "" {
-			if r := CheckType(c.Content.Type); r != nil {
-				return r
-			}
-		}
-		if c.Key != "" {
-			return CheckKey(c.Key)
-		}
-	case VerbSignal:
-		return CheckType(c.Content.Type)
-	case VerbHistory:
-		if c.From.HasSince && c.Before != 0 {
-			return Refuse(BadRequest, "history takes one of before and since")
-		}
-	case VerbModerate:
-		if refusal := CheckWhy(c.Why); refusal != nil {
-			return refusal
-		}
-		if !c.Act.Known() {
-			return Refuse(BadRequest, "there is no act %s; there are close, reopen, kick, mute, unmute, ban, unban and delete", clip(string(c.Act)))
-		}
-	case VerbAuth:
-		if c.Token == "" {
-			return Refuse(BadRequest, "auth needs a token")
-		}
-	}
 	return nil
 }
 

@@ -41,24 +41,26 @@ func (ss *Sessions) command(s *session, frame []byte, wait time.Duration) {
 // obey does what a command asks for. Either it returns a refusal or the answer is
 // given, now or later.
 func (ss *Sessions) obey(s *session, c *proto.Command) error {
-	switch c.Verb {
-	case proto.VerbAuth:
-		return ss.authenticate(s, c)
-	case proto.VerbModerate:
-		return proto.Refuse(proto.Forbidden, "moderation is for the operator: POST /api/rooms/{room}/close or /reopen")
-	}
-	if c.Room.IsZero() {
+	rule := c.Verb.Rule()
+	if rule.Room && c.Room.IsZero() {
 		if c.Room = s.home; s.home.IsZero() {
 			return proto.Refuse(proto.BadRequest, `name the room: {"%s":{"room":"lobby"}}`, c.Verb)
 		}
 	}
-	if c.Verb == proto.VerbJoin {
-		return ss.join(s, c)
+	if rule.Right == proto.RightModerate {
+		return proto.Refuse(proto.Forbidden, "moderation is for the operator: POST /api/rooms/{room}/close or /reopen")
 	}
-	if !ss.hub.In(s.id, c.Room) {
+	if rule.Member && !ss.hub.In(s.id, c.Room) {
 		return proto.Refuse(proto.NotJoined, `join the room first: {"join":{"room":"%s"}}`, c.Room)
 	}
 	switch c.Verb {
+	case proto.VerbAuth:
+		return ss.authenticate(s, c)
+	case proto.VerbPing:
+		ss.send(s, append(ss.ok(c.ID), "{}"...))
+		return nil
+	case proto.VerbJoin:
+		return ss.join(s, c)
 	case proto.VerbSay:
 		return ss.sayJSON(s, c)
 	case proto.VerbLeave:

@@ -116,6 +116,30 @@ func TestSignalsAndCloseWord(t *testing.T) {
 	b.ended()
 }
 
+func TestEveryVerbIsAnswered(t *testing.T) {
+	g := start(t)
+	c := g.json("/room/verbs/")
+	c.want(`{"hello":*}`)
+	frames := map[proto.Verb]string{
+		proto.VerbSay: `"text":"hi"`, proto.VerbJoin: "", proto.VerbHistory: "", proto.VerbMembers: "", proto.VerbPing: "",
+		proto.VerbSignal: `"type":"typing"`, proto.VerbModerate: `"act":"close"`, proto.VerbAuth: `"token":"none"`, proto.VerbLeave: "",
+	}
+	for _, rule := range proto.Verbs {
+		fields, ok := frames[rule.Verb]
+		if !ok {
+			t.Errorf("the test has no frame of %s", rule.Verb)
+		}
+		c.send(fmt.Sprintf(`{"id":1,"%s":{%s}}`, rule.Verb, fields))
+		got := c.next()
+		for !strings.HasPrefix(got, `{"id":1,`) {
+			got = c.next() // an event
+		}
+		if strings.Contains(got, `"code":"unsupported"`) {
+			t.Errorf("%s: got %s", rule.Verb, got)
+		}
+	}
+}
+
 // What a client sends is taken byte by byte as well as together with its handshake.
 func TestChoppedAndPipelined(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {

@@ -19,7 +19,7 @@ const en = {
   codes: {},
   closes: {
     1000: "The connection was closed.", 1009: "The message was too long.", 4100: "This room has been closed.", 4101: "You were removed from the room.",
-    4102: "You were banned from the room.", 4103: "Your token is not accepted.", 4104: "Pages of this origin are not allowed.", 4105: "You kept sending too fast.",
+    4102: "You were banned from the room.", 4103: "Your token is not accepted.", 4105: "You kept sending too fast.",
   },
   ended: (reason) => `The connection was closed${reason ? `: ${reason}` : ""}.`,
 };
@@ -44,7 +44,7 @@ const zh = {
     not_joined: "尚未进入房间。", too_many: "超出了上限。", unsupported: "服务器不支持。",
   },
   closes: {
-    1000: "连接已关闭。", 1009: "消息太长。", 4100: "房间已关闭。", 4101: "你已被移出房间。", 4102: "你已被禁止进入。", 4103: "令牌无效。", 4104: "不允许此来源的页面。", 4105: "发送过于频繁。",
+    1000: "连接已关闭。", 1009: "消息太长。", 4100: "房间已关闭。", 4101: "你已被移出房间。", 4102: "你已被禁止进入。", 4103: "令牌无效。", 4105: "发送过于频繁。",
   },
   ended: (reason) => `连接已关闭${reason ? `：${reason}` : ""}。`,
 };

@@ -1,0 +1,187 @@
+package proto
+
+import (
+	"slices"
+	"strings"
+)
+
+// Verb is what a command asks for.
+type Verb string
+
+// The verbs of a JSON session.
+const (
+	VerbSay      Verb = "say"
+	VerbJoin     Verb = "join"
+	VerbLeave    Verb = "leave"
+	VerbHistory  Verb = "history"
+	VerbMembers  Verb = "members"
+	VerbSignal   Verb = "signal"
+	VerbModerate Verb = "moderate"
+	VerbAuth     Verb = "auth"
+	VerbPing     Verb = "ping"
+)
+
+// Right is what a sender may do in a room.
+type Right string
+
+// The rights.
+const (
+	RightRead     Right = "read"     // join, history and members
+	RightSay      Right = "say"      // say and signal
+	RightModerate Right = "moderate" // the acts
+)
+
+// VerbRule is what the parser and the dispatcher of commands know of a verb.
+type VerbRule struct {
+	Verb   Verb
+	Room   bool     // the command is about a room, which the field room names
+	Member bool     // the session must be in that room
+	Right  Right    // needed in that room; "" = none
+	Fields []string // of the command, beside room
+	Answer []string // fields of the ok, some of which may be left out
+
+	check func(*Command) *Refusal // applies the rules that need the whole command; nil = none
+}
+
+// Verbs is the table of all verbs.
+var Verbs = []VerbRule{
+	{Verb: VerbSay, Room: true, Member: true, Right: RightSay, check: checkSay,
+		Fields: []string{"text", "data", "bin", "line", "type", "key"}, Answer: []string{"seq", "at", "duplicate"}},
+	{Verb: VerbJoin, Room: true, Right: RightRead,
+		Fields: []string{"since", "last", "after", "epoch", "at"}, Answer: []string{"room", "seq", "epoch", "at"}},
+	{Verb: VerbLeave, Room: true, Member: true, Answer: []string{"room"}},
+	{Verb: VerbHistory, Room: true, Member: true, Right: RightRead, check: checkHistory,
+		Fields: []string{"before", "since", "epoch", "at", "limit"},
+		Answer: []string{"room", "events", "more", "seq", "epoch", "gap", "closed", "why"}},
+	{Verb: VerbMembers, Room: true, Member: true, Right: RightRead, Answer: []string{"room", "count", "members", "more"}},
+	{Verb: VerbSignal, Room: true, Member: true, Right: RightSay, check: checkSignal, Fields: []string{"type", "data"}},
+	{Verb: VerbModerate, Room: true, Right: RightModerate, check: checkModerate,
+		Fields: []string{"act", "why"}, Answer: []string{"seq", "at", "duplicate"}},
+	{Verb: VerbAuth, check: checkAuth, Fields: []string{"token"}, Answer: []string{"you"}},
+	{Verb: VerbPing},
+}
+
+// Rule returns the row of the table, nil if there is none.
+func (v Verb) Rule() *VerbRule {
+	for i := range Verbs {
+		if Verbs[i].Verb == v {
+			return &Verbs[i]
+		}
+	}
+	return nil
+}
+
+func listVerbs() string {
+	names := make([]string, len(Verbs))
+	for i := range Verbs {
+		names[i] = string(Verbs[i].Verb)
+	}
+	return enumerate(names)
+}
+
+// enumerate returns "a, b and c".
+func enumerate(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+// takes reports whether commands of the verb have the field.
+func (v *VerbRule) takes(field string) bool {
+	return field == "room" && v.Room || slices.Contains(v.Fields, field)
+}
+
+// readers reads one field of a command. The JSON reader stands before its value.
+var readers = map[string]func(c *Command, r *jsonReader) error{
+	"room": func(c *Command, r *jsonReader) error {
+		s, err := r.str()
+		if err != nil {
+			return err
+		}
+		if c.Room, err = ParseRoom(s); err != nil {
+			return Refuse(BadRoom, "%v", err)
+		}
+		return nil
+	},
+	"text":   func(c *Command, r *jsonReader) error { return c.readBody(r, Text) },
+	"data":   func(c *Command, r *jsonReader) error { return c.readBody(r, Data) },
+	"bin":    func(c *Command, r *jsonReader) error { return c.readBody(r, Bin) },
+	"line":   func(c *Command, r *jsonReader) (err error) { c.Line, err = r.boolean(); return err },
+	"type":   func(c *Command, r *jsonReader) (err error) { c.Content.Type, err = r.str(); return err },
+	"key":    func(c *Command, r *jsonReader) (err error) { c.Key, err = r.str(); return err },
+	"since":  func(c *Command, r *jsonReader) error { return c.readFrom(r, "since") },
+	"last":   func(c *Command, r *jsonReader) error { return c.readFrom(r, "last") },
+	"after":  func(c *Command, r *jsonReader) error { return c.readFrom(r, "after") },
+	"epoch":  func(c *Command, r *jsonReader) error { return c.From.read(r, "epoch") },
+	"at":     func(c *Command, r *jsonReader) error { return c.From.read(r, "at") },
+	"before": func(c *Command, r *jsonReader) (err error) { c.Before, err = r.integer(); return err },
+	"limit": func(c *Command, r *jsonReader) error {
+		n, err := r.integer()
+		c.Limit = int(min(n, MaxHistory))
+		return err
+	},
+	"act": func(c *Command, r *jsonReader) error {
+		s, err := r.str()
+		c.Act = Act(s)
+		return err
+	},
+	"why":   func(c *Command, r *jsonReader) (err error) { c.Why, err = r.str(); return err },
+	"token": func(c *Command, r *jsonReader) (err error) { c.Token, err = r.str(); return err },
+}
+
+func (c *Command) readBody(r *jsonReader, kind Kind) (err error) {
+	if c.Content.Kind != "" {
+		return Refuse(BadRequest, "a message has one of text, data and bin")
+	}
+	c.Content.Kind = kind
+	c.Content.Body, err = r.body(kind)
+	return err
+}
+
+func (c *Command) readFrom(r *jsonReader, name string) error {
+	if c.begins {
+		return Refuse(BadRequest, "%s takes one of since, last and after", c.Verb)
+	}
+	c.begins = true
+	return c.From.read(r, name)
+}
+
+func checkSay(c *Command) *Refusal {
+	switch {
+	case c.Content.Kind == "":
+		return Refuse(BadRequest, "say needs one of text, data and bin")
+	case c.Line && (c.Content.Kind != Text || c.Content.Type != ""):
+		return Refuse(BadRequest, "line is for text without a type")
+	}
+	if c.Content.Type != "" {
+		if refusal := CheckType(c.Content.Type); refusal != nil {
+			return refusal
+		}
+	}
+	if c.Key != "" {
+		return CheckKey(c.Key)
+	}
+	return nil
+}
+
+func checkHistory(c *Command) *Refusal {
+	if c.From.HasSince && c.Before != 0 {
+		return Refuse(BadRequest, "history takes one of before and since")
+	}
+	return nil
+}
+
+func checkSignal(c *Command) *Refusal { return CheckType(c.Content.Type) }
+
+func checkModerate(c *Command) *Refusal {
+	if !c.Act.Known() {
+		return Refuse(BadRequest, "there is no act %s; there are %s", clip(string(c.Act)), listActs())
+	}
+	return CheckWhy(c.Why)
+}
+
+func checkAuth(c *Command) *Refusal {
+	if c.Token == "" {
+		return Refuse(BadRequest, "auth needs a token")
+	}
+	return nil
+}
