@@ -11,18 +11,19 @@
 //
 // This file: what a loop promises, and its one iteration in [Loop.Run]. slab.go:
 // what is kept of a connection. epoll_linux.go: how bytes come and go.
-// wheel.go: deadlines. inbox.go: how other goroutines reach a loop.
+// wheel.go: deadlines. waker.go: how other goroutines wake a loop.
 package loop
 
 import (
 	"context"
 	"fmt"
-	"math"
 	"net"
 	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"time"
+
+	"roomcast/gateway/mailbox"
 )
 
 // ID names one connection of one loop: its slot in the low 32 bits, the slot's
@@ -67,15 +68,18 @@ type Handler interface {
 }
 
 // A Loop accepts and serves connections from one goroutine, the one that called
-// Run. Only Post may be called from elsewhere.
+// Run. Only Post and Wake may be called from elsewhere.
 type Loop struct {
 	// Static after construction.
 	cfg  Config
 	back backend
 
-	inbox inbox
+	posts *mailbox.Box[func()]
+	waker waker
 
 	// Owned by the loop's goroutine.
+	batch   []func() // taken from posts
+	posted  []func() // the rest of batch, to be run
 	handler Handler
 	start   time.Time // of the loop's clock
 	now     time.Time // when this iteration began
@@ -137,7 +141,9 @@ func Listen(cfg Config) ([]*Loop, net.Addr, error) {
 
 func newLoop(cfg Config) *Loop {
 	now := cfg.Clock()
-	return &Loop{cfg: cfg, start: now, now: now}
+	l := &Loop{cfg: cfg, start: now, now: now}
+	l.posts = mailbox.NewBounded[func()](cfg.MaxPosted, l.Wake)
+	return l
 }
 
 // Run serves until ctx ends, then closes every connection and returns nil once
@@ -145,8 +151,8 @@ func newLoop(cfg Config) *Loop {
 // impossible.
 func (l *Loop) Run(ctx context.Context, h Handler) (err error) {
 	l.handler = h
-	l.inbox.open(l.back.wake)
-	defer context.AfterFunc(ctx, func() { l.inbox.post(func() {}, math.MaxInt) })()
+	l.waker.start(l.back.wake)
+	defer context.AfterFunc(ctx, l.Wake)()
 	l.back.start()
 
 	for busy := false; ctx.Err() == nil; {
@@ -154,9 +160,10 @@ func (l *Loop) Run(ctx context.Context, h Handler) (err error) {
 			err = fmt.Errorf("poll connections: %w", err)
 			break
 		}
-		l.inbox.run()
+		l.waker.rise()
+		more := l.runPosted()
 		l.wheel.advance(l)
-		busy = h.Turn()
+		busy = h.Turn() || more
 		l.bury()
 		l.stats.Turns++
 		if busy {
@@ -165,7 +172,8 @@ func (l *Loop) Run(ctx context.Context, h Handler) (err error) {
 	}
 
 	l.back.stopAccepting()
-	l.inbox.close()
+	l.waker.stop()
+	l.posts.Close()
 	l.conns.each(func(id ID, c *conn) { l.kill(id, c, ErrStopped) })
 	l.bury()
 	l.back.close()
@@ -175,10 +183,25 @@ func (l *Loop) Run(ctx context.Context, h Handler) (err error) {
 // patience returns how long the next poll may wait: not at all if there is work
 // left, for ever (negative) if there is no deadline.
 func (l *Loop) patience(busy bool) time.Duration {
-	if busy || !l.inbox.sleep() {
+	if busy || !l.waker.sleep() {
 		return 0
 	}
 	return l.wheel.next(l.cfg.Clock().Sub(l.start))
+}
+
+// runPosted runs the first of the posted functions and reports whether more may wait.
+func (l *Loop) runPosted() (more bool) {
+	fresh := len(l.posted) == 0
+	if fresh {
+		l.batch = l.posts.Take(l.batch)
+		l.posted = l.batch
+	}
+	now := l.posted[:min(len(l.posted), postsPerTurn)]
+	l.posted = l.posted[len(now):]
+	for _, f := range now {
+		f()
+	}
+	return !fresh || len(l.posted) > 0
 }
 
 // receive hands p to the handler and returns what it leaves unused. A panic over
@@ -228,8 +251,12 @@ func (l *Loop) bury() {
 
 // Post has f run on the loop soon, after everything posted before by the same
 // goroutine; safe from any goroutine. It returns false, and f will not run, if
-// the loop does not run or cfg.MaxPosted functions are waiting already.
-func (l *Loop) Post(f func()) bool { return l.inbox.post(f, l.cfg.MaxPosted) }
+// the loop has ended or cfg.MaxPosted functions are waiting already.
+func (l *Loop) Post(f func()) bool { return l.posts.Offer(f, 1) }
+
+// Wake has the loop begin another iteration soon: it calls the handler's Turn, which looks
+// into mailboxes of its own. It is safe from any goroutine.
+func (l *Loop) Wake() { l.waker.wake() }
 
 // Write takes as much of p as the socket takes now and returns how much that
 // was; p is not kept. After a short write the handler's Writable follows, or

@@ -99,7 +99,7 @@ func (b *portable) wake() {
 
 // post is Post without a bound: every connection has at most three of these
 // under way. It returns false once the loop has ended.
-func (b *portable) post(f func()) bool { return b.l.inbox.post(f, int(^uint(0)>>1)) }
+func (b *portable) post(f func()) bool { return b.l.posts.Put(f) }
 
 func (b *portable) accept() {
 	for scarce := false; ; {

@@ -1,50 +1,83 @@
 // Package mailbox hands work from any goroutine to the one goroutine that owns the data
-// which the work is about.
+// which the work is about. Every hop between the gateway's loops and goroutines goes
+// through a [Box].
 package mailbox
 
 import "sync"
 
-// Box is a queue with many writers and one reader. Put never blocks, so a box is as long
-// as its users let it become: each of them documents what bounds it.
+// Box is a queue with many writers and one reader. Put and Offer never block, and items of
+// one writer keep their order. Put, Offer and Close are safe for concurrent use.
 //
-// The reader waits on Wake and then calls Take. Put and Close are safe for concurrent use.
+// A box made by [New] is as long as its users let it become: each of them documents what
+// bounds it. A box made by [NewBounded] bounds the weight of what waits.
 type Box[T any] struct {
-	wake chan struct{} // holds a token while there may be something to take
+	// static
+	limit int           // of weight
+	wake  func()        // called when the first item arrives after a Take
+	bell  chan struct{} // holds a token while there may be something to take; nil if wake is the user's
 
 	mu     sync.Mutex // guards what follows
 	items  []T
+	weight int // of items
 	closed bool
 }
 
-// New returns an empty box.
-func New[T any]() *Box[T] { return &Box[T]{wake: make(chan struct{}, 1)} }
+// New returns an empty box without a bound, whose reader waits on Wake.
+func New[T any]() *Box[T] {
+	b := &Box[T]{bell: make(chan struct{}, 1)}
+	b.wake = func() {
+		select {
+		case b.bell <- struct{}{}:
+		default:
+		}
+	}
+	return b
+}
 
-// Put adds an item. After Close it keeps nothing and reports false.
-func (b *Box[T]) Put(item T) bool {
+// NewBounded returns an empty box that refuses offers beyond a weight. It calls wake, from
+// the writer's goroutine, when the first item arrives after a Take; wake must not block and
+// must not use the box.
+func NewBounded[T any](limit int, wake func()) *Box[T] { return &Box[T]{limit: limit, wake: wake} }
+
+// Put adds an item of no weight, which always fits. After Close it keeps nothing and
+// reports false.
+func (b *Box[T]) Put(item T) bool { return b.Offer(item, 0) }
+
+// Offer adds an item. It keeps nothing and reports false if the item's weight does not fit,
+// or after Close.
+func (b *Box[T]) Offer(item T, weight int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
+	if b.closed || weight > 0 && b.weight+weight > b.limit {
 		return false
 	}
+	b.weight += weight
 	b.items = append(b.items, item)
-	select {
-	case b.wake <- struct{}{}:
-	default:
+	if len(b.items) == 1 {
+		b.wake() // under the lock, so that no wake-up comes after Close
 	}
 	return true
 }
 
-// Wake returns a channel that delivers a value when there may be something to take.
-func (b *Box[T]) Wake() <-chan struct{} { return b.wake }
+// Wake returns a channel that delivers a value when there may be something to take. It is
+// nil for a bounded box, which has a wake function.
+func (b *Box[T]) Wake() <-chan struct{} { return b.bell }
+
+// keep is the largest number of items whose memory a box uses again. The memory of a burst
+// is not kept.
+const keep = 4096
 
 // Take returns all items in the order in which they were put. The box keeps spare, a slice
 // that the caller no longer needs, as its next buffer.
 func (b *Box[T]) Take(spare []T) []T {
 	clear(spare)
+	if cap(spare) > keep {
+		spare = nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	items := b.items
-	b.items = spare[:0]
+	b.items, b.weight = spare[:0], 0
 	return items
 }
 

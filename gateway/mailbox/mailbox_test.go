@@ -1,6 +1,7 @@
 package mailbox_test
 
 import (
+	"slices"
 	"sync"
 	"testing"
 
@@ -47,5 +48,37 @@ func TestClosedBoxKeepsNothing(t *testing.T) {
 	}
 	if left := box.Take(nil); len(left) != 0 {
 		t.Errorf("a closed box holds %v", left)
+	}
+}
+
+func TestOfferRefusesWhatExceedsTheLimit(t *testing.T) {
+	box := mailbox.NewBounded[string](10, func() {})
+	for _, step := range []struct {
+		item   string
+		weight int
+		fits   bool
+	}{{"a", 6, true}, {"b", 5, false}, {"c", 4, true}, {"d", 1, false}, {"e", 0, true}} {
+		if got := box.Offer(step.item, step.weight); got != step.fits {
+			t.Errorf("Offer %s with weight %d: got %v, want %v", step.item, step.weight, got, step.fits)
+		}
+	}
+	if got, want := box.Take(nil), []string{"a", "c", "e"}; !slices.Equal(got, want) {
+		t.Errorf("Take returned %v, want %v", got, want)
+	}
+	if !box.Offer("f", 10) {
+		t.Error("after Take nothing waits, but Offer refuses a full load")
+	}
+}
+
+func TestOnlyTheFirstItemWakesTheReader(t *testing.T) {
+	wakes := 0
+	box := mailbox.NewBounded[int](100, func() { wakes++ })
+	for range 3 {
+		box.Offer(1, 1)
+	}
+	box.Take(nil)
+	box.Offer(1, 1)
+	if wakes != 2 {
+		t.Errorf("got %d wake-ups for two batches", wakes)
 	}
 }
