@@ -209,7 +209,7 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step, members []*member
 		}
 		fmt.Printf("%7.1fs  %s %s for %v\n", time.Since(begin).Seconds(), step.Kind, step.Process(), step.For.Round(10*time.Millisecond))
 		key := fmt.Sprintf("fault-%d", i+1)
-		r.history.Add(history.Entry{Op: history.Fault, Why: step.String(), Key: key, Client: step.Process(), Loss: r.shape.Loss(step.Kind)})
+		r.history.Add(history.Entry{Op: history.Fault, Why: step.String(), Key: key, Client: step.Process(), Loss: r.shape.Losses(plan, i)})
 		select {
 		case r.begun <- struct{}{}:
 		default:

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	readTime  = 2 * time.Minute // for reading all logs
+	readTime = 2 * time.Minute // for reading all logs
 	idleTime = 5 * time.Second // for the next record of a log
 )
 

@@ -144,6 +144,36 @@ func TestTextSessionIsShownWhatIsStoredAgain(t *testing.T) {
 	}
 }
 
+// TestJoinThatNamesAnotherEpoch lets a gateway that lags behind answer a join with an epoch
+// that is over. The connection ends before a reset, so that the client keeps its own epoch.
+func TestJoinThatNamesAnotherEpoch(t *testing.T) {
+	h := lossyRun()
+	i := find(h, 0, func(e history.Entry) bool {
+		return e.Op == history.Recv && e.Client == "ann" && e.Seq == 900 && e.Epoch == "e2"
+	})
+	from := uint64(900)
+	at := func(e history.Entry) history.Entry {
+		e.Client, e.Room, e.T = "ann", "lobby", h[i].T
+		return e
+	}
+	join := []history.Entry{
+		at(history.Entry{Op: history.Hello, Sender: "ann"}),
+		at(history.Entry{Op: history.Join, From: &from}),
+	}
+	stale := at(history.Entry{Op: history.Joined, Seq: 620, Epoch: "e1"})
+	good := at(history.Entry{Op: history.Joined, Seq: 900, Epoch: "e2"})
+	ended := at(history.Entry{Op: history.Ended})
+	again := slices.Concat([]history.Entry{ended}, join, []history.Entry{stale, ended}, join, []history.Entry{good})
+	for _, v := range run(t, slices.Insert(slices.Clone(h), i+1, again...)).Violations {
+		t.Error(v)
+	}
+	// A member of the stale epoch that is shown the room without a reset has been deceived.
+	deceived := slices.Concat([]history.Entry{ended}, join, []history.Entry{stale})
+	if r := run(t, slices.Insert(slices.Clone(h), i+1, deceived...)); r.Broken[Epoch] == 0 {
+		t.Errorf("got %v, want %q among them", r.Broken, Epoch)
+	}
+}
+
 // TestMutantsOfLoss breaks the announcements of a history with losses: each must be found.
 func TestMutantsOfLoss(t *testing.T) {
 	isReset := func(client string) func(history.Entry) bool {

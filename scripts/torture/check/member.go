@@ -17,7 +17,7 @@ type cursor struct {
 	epoch  string // that the client knows; "" = none
 	from   bool   // the join under way said from where
 	fresh  bool   // no event has come since the join
-	due    bool   // the join's ok named another epoch: a reset must follow
+	due    bool   // the join's ok named another epoch: a reset must follow, and a client that does not see it keeps its own
 	replay bool   // no event has come since a reset
 	reset  int64  // when the last reset came; 0 = never
 	head   uint64 // the room's newest seq at the join; after a reset the largest number
@@ -66,7 +66,10 @@ func (c *checker) member(e history.Entry) {
 
 func (c *checker) joined(m *cursor, e history.Entry) {
 	m.due = m.from && m.have > 0 && differ(e.Epoch, m.epoch)
-	m.state, m.fresh, m.head, m.replay, m.epoch = in, true, e.Seq, false, e.Epoch
+	m.state, m.fresh, m.head, m.replay = in, true, e.Seq, false
+	if !m.due {
+		m.epoch = e.Epoch
+	}
 	if !m.from {
 		m.have, m.began = e.Seq, true
 	}

@@ -106,6 +106,7 @@ func (c *checker) truth(e history.Entry) {
 		c.report.add(Skip, "%s begins the epoch %s at %d, although no fault took its end", e.Room, e.Epoch, e.Seq)
 	}
 	if len(l.epochs) == 0 || e.Epoch != l.epoch() {
+		l.closed = "" // the lost end may have opened it: closings judges by the answers
 		l.epochs = append(l.epochs, e.Epoch)
 		l.begins[e.Epoch] = e.Seq
 	}
