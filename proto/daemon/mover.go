@@ -111,10 +111,9 @@ func (m *Mover) judge(ctx context.Context, nc *nats.Conn) verdict {
 // move tries another server, and if that one is of use has the connections leave theirs. It
 // reports whether they do.
 func (m *Mover) move(ctx context.Context, lost []*nats.Conn) bool {
-	other, err := m.Dial(m.Name, nats.Timeout(moverAnswer), nats.NoReconnect(),
-		nats.DisconnectErrHandler(func(*nats.Conn, error) {}))
-	if err != nil {
-		return false // the next try dials another
+	other := m.dialOther(lost)
+	if other == nil {
+		return false
 	}
 	defer other.Close()
 	limited, cancel := context.WithTimeout(ctx, moverAnswer)
@@ -129,11 +128,53 @@ func (m *Mover) move(ctx context.Context, lost []*nats.Conn) bool {
 			continue
 		}
 		m.Log.Warn("nats server is left for another: it answers nothing", "conn", nc.Opts.Name, "server", server)
-		if err := nc.ForceReconnect(); err != nil {
+		if err := reconnect(ctx, nc, other.ConnectedServerId()); err != nil {
 			m.Log.Warn("nats server cannot be left", "conn", nc.Opts.Name, "error", err)
 			continue
 		}
 		moved = true
 	}
 	return moved
+}
+
+// dialOther connects to a server that one of the lost connections does not have. It returns nil
+// if it finds none; the next round tries again.
+func (m *Mover) dialOther(lost []*nats.Conn) *nats.Conn {
+	for range 2 * len(lost[0].Servers()) { // they are dialled in random order
+		other, err := m.Dial(m.Name, nats.Timeout(moverAnswer), nats.NoReconnect(),
+			nats.DisconnectErrHandler(func(*nats.Conn, error) {}))
+		if err != nil {
+			return nil
+		}
+		for _, nc := range lost {
+			if nc.ConnectedServerId() != other.ConnectedServerId() {
+				return other
+			}
+		}
+		other.Close()
+	}
+	return nil
+}
+
+// reconnect has nc connect to the other servers in turn, as nats.go does, until it arrives at
+// the one with this id. It gives up after one round, or when a server cannot be reached.
+func reconnect(ctx context.Context, nc *nats.Conn, id string) error {
+	for range nc.Servers() {
+		connected := nc.StatusChanged(nats.CONNECTED)
+		err := nc.ForceReconnect()
+		if err == nil {
+			select {
+			case <-connected:
+			case <-time.After(moverAnswer):
+				err = nats.ErrTimeout
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+		}
+		nc.RemoveStatusListener(connected)
+		if err != nil || nc.ConnectedServerId() == id {
+			return err
+		}
+	}
+	return nil
 }

@@ -17,10 +17,12 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// leases is the bucket ROOMSVC: one key per instance, which the server drops when it was
-// not renewed in time. Leases are read by asking, several times in a lease's length and
-// when an instance announces a change, since a watch would be one more thing to lose in an
-// outage.
+// leases is the bucket ROOMSVC: one key per instance, which the instance writes again several
+// times in a lease's length. An instance whose key does not change for that long is dead. Each
+// reader measures this by its own clock, from the moment when it saw the last change, so that
+// no clocks are compared and the server deletes nothing.
+//
+// Leases are read by asking, because a watch would be one more thing to lose in an outage.
 type leases struct {
 	js       jetstream.JetStream
 	id       string
@@ -29,6 +31,8 @@ type leases struct {
 	log      *slog.Logger
 	start    time.Time
 	until    atomic.Int64 // when the lease may be over, in nanoseconds since start
+
+	key key // owned by the look that is under way
 }
 
 // Prefixes of the subjects of the bucket's keys.
@@ -37,16 +41,77 @@ const (
 	tryPrefix = "$KV." + proto.LeaseBucket + ".try." // keys that only show that one can be stored
 )
 
-// Try stores a key in the bucket of leases over nc, which runs out at once. It fails if nc's
-// server does not reach a majority of the servers that hold the bucket.
+// keyAge is how long the bucket keeps a key that nobody writes any more.
+const keyAge = 10 * time.Minute
+
+// codeWrongLast is the error code of JetStream for a write that expects another sequence.
+const codeWrongLast = jetstream.JSErrCodeStreamWrongLastSequence
+
+// key is a key of the bucket that one instance alone writes. Every write names the sequence of
+// the one before it. A leader that is cut off from its peers therefore takes one write of each
+// key and refuses the others: nats-server 2.15.2 repairs the log of such a server at a rate of
+// one or two writes every two seconds, and the bucket has one replica less until it has.
+type key struct {
+	js      jetstream.JetStream
+	subject string
+	last    uint64 // stream sequence of the last write, as far as it is known
+}
+
+func (k *key) put(ctx context.Context, body []byte) error {
+	err := k.tryPut(ctx, body)
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == codeWrongLast {
+		// A write that was not answered has been stored, or the bucket was made again.
+		found, readErr := readKeys(ctx, k.js, k.subject)
+		if readErr != nil {
+			return readErr
+		}
+		k.last = 0
+		for _, msg := range found {
+			k.last = msg.Sequence
+		}
+		err = k.tryPut(ctx, body)
+	}
+	return err
+}
+
+func (k *key) tryPut(ctx context.Context, body []byte) error {
+	ack, err := k.js.PublishMsg(ctx, &nats.Msg{Subject: k.subject, Data: body},
+		jetstream.WithExpectLastSequencePerSubject(k.last), jetstream.WithRetryAttempts(0))
+	if err == nil {
+		k.last = ack.Sequence
+	}
+	return err
+}
+
+// readKeys returns the newest message of each subject that matches.
+func readKeys(ctx context.Context, js jetstream.JetStream, subject string) ([]*jetstream.RawStreamMsg, error) {
+	found, err := jetstreamext.GetLastMsgsFor(ctx, js, "KV_"+proto.LeaseBucket, []string{subject})
+	if err != nil {
+		return nil, err
+	}
+	var msgs []*jetstream.RawStreamMsg
+	for msg, err := range found {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		msgs = append(msgs, msg)
+	}
+	return msgs, nil
+}
+
+// Try stores a key in the bucket of leases over nc. It fails if nc's server does not reach a
+// majority of the servers that hold the bucket.
 func Try(ctx context.Context, nc *nats.Conn, id string) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	msg := nats.NewMsg(tryPrefix + id)
-	msg.Header.Set(jetstream.MsgTTLHeader, "1s")
-	if _, err := js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0)); err != nil {
+	k := key{js: js, subject: tryPrefix + id}
+	if err := k.put(ctx, nil); err != nil {
 		return fmt.Errorf("store a key in bucket %s: %w", proto.LeaseBucket, err)
 	}
 	return nil
@@ -57,50 +122,39 @@ func openLeases(ctx context.Context, nc *nats.Conn, cfg Config) (*leases, error)
 	if err != nil {
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
-	l := &leases{js: js, id: cfg.ID, lease: cfg.Lease, replicas: cfg.Replicas, log: cfg.Log, start: time.Now()}
+	l := &leases{
+		js: js, id: cfg.ID, lease: cfg.Lease, replicas: cfg.Replicas, log: cfg.Log, start: time.Now(),
+		key: key{js: js, subject: keyPrefix + cfg.ID},
+	}
 	return l, l.make(ctx)
 }
 
-// make makes the bucket if there is none. One of other settings serves as well, as long as
-// its keys can run out.
+// make makes the bucket if it does not exist. A bucket with other settings serves as well.
 func (l *leases) make(ctx context.Context) error {
-	kv, err := stream.Bucket(ctx, l.js, jetstream.KeyValueConfig{
-		Bucket:         proto.LeaseBucket,
-		Description:    "leases of roomsvc instances",
-		Storage:        jetstream.MemoryStorage,
-		History:        1,
-		Replicas:       l.replicas,
-		LimitMarkerTTL: time.Minute, // without it keys cannot run out
+	_, err := stream.Bucket(ctx, l.js, jetstream.KeyValueConfig{
+		Bucket:      proto.LeaseBucket,
+		Description: "leases of roomsvc instances",
+		Storage:     jetstream.MemoryStorage,
+		History:     1,
+		TTL:         keyAge,
+		Replicas:    l.replicas,
 	}, l.log)
-	if err != nil {
-		return err
-	}
-	status, err := kv.Status(ctx)
-	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", proto.LeaseBucket, err)
-	}
-	if status.LimitMarkerTTL() == 0 {
-		return fmt.Errorf("open bucket %s: its keys cannot run out; remove it with: nats kv del %s", proto.LeaseBucket, proto.LeaseBucket)
-	}
-	return nil
+	return err
 }
 
 // renew makes the lease last from now on. It reports whether the lease was over before
 // that, and calls lapsed then, before the lease counts as fresh again.
 func (l *leases) renew(ctx context.Context, leaving bool, lapsed func()) (over bool, err error) {
-	body, err := json.Marshal(instance{ID: l.id, Leaving: leaving})
+	body, err := json.Marshal(instance{ID: l.id, Leaving: leaving, Lease: l.lease})
 	if err != nil {
 		return false, fmt.Errorf("encode lease: %w", err)
 	}
-	msg := nats.NewMsg(keyPrefix + l.id)
-	msg.Data = body
-	msg.Header.Set(jetstream.MsgTTLHeader, l.lease.String())
 	from := time.Since(l.start)
-	_, err = l.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
+	err = l.key.put(ctx, body)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
 		// A bucket in memory is gone when its only server was started again.
 		if err = l.make(ctx); err == nil {
-			_, err = l.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
+			err = l.key.put(ctx, body)
 		}
 	}
 	if err != nil {
@@ -126,25 +180,34 @@ func (l *leases) end(ctx context.Context) error {
 	return kv.Delete(ctx, "svc."+l.id)
 }
 
-// list returns the instances whose lease is there.
-func (l *leases) list(ctx context.Context) ([]instance, error) {
-	found, err := jetstreamext.GetLastMsgsFor(ctx, l.js, "KV_"+proto.LeaseBucket, []string{keyPrefix + "*"})
-	if err != nil {
-		return nil, fmt.Errorf("list leases: %w", err)
-	}
-	var there []instance
-	for msg, err := range found {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			break
-		}
+// staleWait is the pause before a replica that is behind is asked again.
+const staleWait = 20 * time.Millisecond
+
+// list returns the leases in the bucket, our own as it was renewed last among them. A replica
+// that does not have that one yet is asked again, until ctx ends.
+func (l *leases) list(ctx context.Context) ([]lease, error) {
+	for {
+		found, err := readKeys(ctx, l.js, keyPrefix+"*")
 		if err != nil {
 			return nil, fmt.Errorf("list leases: %w", err)
 		}
-		var i instance
-		// What ran out or was deleted has left a marker, with headers and without a value.
-		if len(msg.Data) > 0 && json.Unmarshal(msg.Data, &i) == nil {
-			there = append(there, i)
+		var there []lease
+		current := false
+		for _, msg := range found {
+			i := lease{seq: msg.Sequence, at: msg.Time}
+			// A deleted key has left a message without a value.
+			if len(msg.Data) > 0 && json.Unmarshal(msg.Data, &i.instance) == nil {
+				there = append(there, i)
+				current = current || i.ID == l.id && i.seq >= l.key.last
+			}
+		}
+		if current {
+			return there, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("list leases: the replica that answers is behind: %w", ctx.Err())
+		case <-time.After(staleWait):
 		}
 	}
-	return there, nil
 }

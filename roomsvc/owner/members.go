@@ -8,19 +8,29 @@ import (
 
 // instance is what a lease says.
 type instance struct {
-	ID      string `json:"id"`
-	Leaving bool   `json:"leaving,omitempty"`
+	ID      string        `json:"id"`
+	Leaving bool          `json:"leaving,omitempty"`
+	Lease   time.Duration `json:"lease"` // nanoseconds that the instance counts as alive without a renewal
 }
 
-// members is who is alive, as far as one instance can see. It belongs to one goroutine.
-type members struct {
-	seen  []known   // sorted by id
-	sight time.Time // since when the leases have been seen without a break; zero = they are not seen
-}
-
-type known struct {
+// lease is an instance's key in the bucket.
+type lease struct {
 	instance
-	last time.Time // when the lease was last there
+	seq uint64    // stream sequence of the newest renewal
+	at  time.Time // of the renewal, by the clock of the NATS server that stored it
+}
+
+// members holds which instances are alive, as far as one instance can see. It belongs to one
+// goroutine.
+type members struct {
+	seen    []member  // sorted by id
+	visible time.Time // since when the leases have been readable without a break; zero = they are not
+}
+
+type member struct {
+	lease
+	renewed time.Time // when a renewal was last seen
+	alive   bool
 }
 
 type change struct {
@@ -28,44 +38,79 @@ type change struct {
 	alive bool
 }
 
-// blind takes note that the leases could not be read. Until they have been readable again
-// for as long as a lease lasts, nobody is taken for dead: after an outage of the bucket
-// everybody's lease may have run out.
-func (m *members) blind() { m.sight = time.Time{} }
+// lostView records that the leases could not be read. An outage of the bucket keeps all
+// instances from renewing theirs, so an instance that was alive before it stays so until the
+// leases have been readable for as long as a lease lasts.
+func (m *members) lostView() { m.visible = time.Time{} }
 
 // sighted reports whether the leases could be read the last time.
-func (m *members) sighted() bool { return !m.sight.IsZero() }
+func (m *members) sighted() bool { return !m.visible.IsZero() }
 
-// see takes in the leases that are there now and returns what has changed.
-func (m *members) see(there []instance, now time.Time, lease time.Duration) (changes []change) {
-	if m.sight.IsZero() {
-		m.sight = now
+// see takes in the leases that are in the bucket now and returns what has changed.
+func (m *members) see(there []lease, now time.Time) (changes []change) {
+	if m.visible.IsZero() {
+		m.visible = now
 	}
-	var next []known
-	for _, i := range there {
-		next = append(next, known{i, now})
-		if !m.alive(i.ID) {
-			changes = append(changes, change{i.ID, true})
+	var newest time.Time // as the server's clock has it; our own lease was just renewed
+	for _, l := range there {
+		if l.at.After(newest) {
+			newest = l.at
 		}
+	}
+	var next []member
+	for _, l := range there {
+		k, known := m.find(l.ID)
+		switch {
+		case !known:
+			k = member{lease: l, renewed: now, alive: newest.Sub(l.at) < l.Lease}
+		case k.seq != l.seq:
+			k = member{lease: l, renewed: now, alive: true}
+		default:
+			k.alive = k.alive && m.lasts(k, now)
+		}
+		next = append(next, k)
 	}
 	for _, k := range m.seen {
-		if slices.ContainsFunc(there, func(i instance) bool { return i.ID == k.ID }) {
-			continue
-		}
-		// Who said that it leaves has left.
-		if since := now.Sub(m.sight); since < lease && !k.last.After(m.sight) && !k.Leaving {
+		// An instance announces that it leaves before it deletes its key. Any other key that is
+		// gone was lost with the bucket.
+		gone := !slices.ContainsFunc(there, func(l lease) bool { return l.ID == k.ID })
+		if gone && k.alive && !k.Leaving && m.lasts(k, now) {
 			next = append(next, k)
-			continue
 		}
-		changes = append(changes, change{k.ID, false})
 	}
-	slices.SortFunc(next, func(a, b known) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(next, func(a, b member) int { return strings.Compare(a.ID, b.ID) })
+	before := m.seen
 	m.seen = next
+	old := members{seen: before}
+	for _, k := range next {
+		if k.alive != old.alive(k.ID) {
+			changes = append(changes, change{k.ID, k.alive})
+		}
+	}
+	for _, k := range before {
+		if _, still := m.find(k.ID); k.alive && !still {
+			changes = append(changes, change{k.ID, false})
+		}
+	}
 	return changes
 }
 
+// lasts reports whether k may still hold its lease.
+func (m *members) lasts(k member, now time.Time) bool {
+	return now.Sub(k.renewed) < k.Lease || now.Sub(m.visible) < k.Lease
+}
+
+func (m *members) find(id string) (member, bool) {
+	i := slices.IndexFunc(m.seen, func(k member) bool { return k.ID == id })
+	if i < 0 {
+		return member{}, false
+	}
+	return m.seen[i], true
+}
+
 func (m *members) alive(id string) bool {
-	return slices.ContainsFunc(m.seen, func(k known) bool { return k.ID == id })
+	k, _ := m.find(id)
+	return k.alive
 }
 
 // snapshot returns alive as it is now, for another goroutine.
@@ -76,7 +121,7 @@ func (m *members) snapshot() func(id string) bool {
 
 // alone reports whether nobody but id is there to take anything over.
 func (m *members) alone(id string) bool {
-	return !slices.ContainsFunc(m.seen, func(k known) bool { return k.ID != id && !k.Leaving })
+	return !slices.ContainsFunc(m.seen, func(k member) bool { return k.alive && k.ID != id && !k.Leaving })
 }
 
 // chosen reports whether partition p should be owned by id: rendezvous hashing, the
@@ -84,7 +129,7 @@ func (m *members) alone(id string) bool {
 func (m *members) chosen(p int, id string) bool {
 	mine := weight(p, id)
 	for _, k := range m.seen {
-		if k.ID == id || k.Leaving {
+		if k.ID == id || k.Leaving || !k.alive {
 			continue
 		}
 		if w := weight(p, k.ID); w > mine || w == mine && k.ID > id {

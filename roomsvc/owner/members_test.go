@@ -8,12 +8,19 @@ import (
 	"roomcast/proto"
 )
 
-func lives(ids ...string) (there []instance) {
+// stored counts the renewals of tests, as the bucket's sequence does.
+var stored uint64
+
+// lives returns leases that were just renewed.
+func lives(ids ...string) (there []lease) {
 	for _, id := range ids {
-		there = append(there, instance{ID: id})
+		stored++
+		there = append(there, lease{instance{ID: id, Lease: testLease}, stored, time.Now()})
 	}
 	return there
 }
+
+const testLease = 2 * time.Second
 
 // owners returns who is chosen for each partition, each asked by its own view.
 func owners(t *testing.T, ids ...string) (out [proto.Partitions]string) {
@@ -21,7 +28,7 @@ func owners(t *testing.T, ids ...string) (out [proto.Partitions]string) {
 	for p := range out {
 		for _, id := range ids {
 			var m members
-			m.see(lives(ids...), time.Now(), time.Second)
+			m.see(lives(ids...), time.Now())
 			if m.chosen(p, id) {
 				if out[p] != "" {
 					t.Fatalf("partition %d: %s and %s are chosen", p, out[p], id)
@@ -45,7 +52,7 @@ func TestEveryPartitionHasOneOwner(t *testing.T) {
 		share := map[string]int{}
 		for p, id := range now {
 			share[id]++
-			// Who comes takes its share, and nothing moves between the others.
+			// A new instance takes its share, and nothing moves between the others.
 			if id != before[p] && id != ids[n-1] {
 				t.Errorf("%d instances: partition %d went from %s to %s", n, p, before[p], id)
 			}
@@ -59,9 +66,11 @@ func TestEveryPartitionHasOneOwner(t *testing.T) {
 	}
 }
 
-func TestWhoLeavesIsNotChosen(t *testing.T) {
+func TestLeavingInstanceIsNotChosen(t *testing.T) {
 	var m members
-	m.see([]instance{{ID: "a"}, {ID: "b", Leaving: true}}, time.Now(), time.Second)
+	there := lives("a", "b")
+	there[1].Leaving = true
+	m.see(there, time.Now())
 	for p := range proto.Partitions {
 		if !m.chosen(p, "a") {
 			t.Errorf("partition %d is b's, which leaves", p)
@@ -72,29 +81,52 @@ func TestWhoLeavesIsNotChosen(t *testing.T) {
 	}
 }
 
-func TestNobodyDiesOfABlindMoment(t *testing.T) {
-	const lease = 2 * time.Second
+func TestInstanceIsAliveUntilItsLeaseIsNotRenewed(t *testing.T) {
 	var m members
 	now := time.Unix(0, 0)
-	step := func(after time.Duration, there ...string) []change {
+	see := func(after time.Duration, there ...lease) []change {
 		now = now.Add(after)
-		return m.see(lives(there...), now, lease)
+		return m.see(there, now)
 	}
-	step(0, "a", "b")
-	if got := step(lease, "a"); len(got) != 1 || got[0].id != "b" || got[0].alive {
-		t.Errorf("b's lease is over: got %v", got)
+	dies := func(t *testing.T, what string, got []change) {
+		t.Helper()
+		if len(got) != 1 || got[0] != (change{"b", false}) || m.alive("b") || !m.alive("a") {
+			t.Errorf("%s: got %v, want that b is dead", what, got)
+		}
 	}
-	step(0, "a", "b")
-	m.blind() // the bucket is away, and all leases with it
-	if got := step(5*time.Second, "a"); len(got) != 0 || !m.alive("b") {
-		t.Errorf("the first look after an outage: got %v", got)
+	lives := func(t *testing.T, what string, got []change) {
+		t.Helper()
+		if len(got) != 0 || !m.alive("a") || !m.alive("b") {
+			t.Errorf("%s: got %v, want no change", what, got)
+		}
 	}
-	if got := step(lease/2, "a", "b"); len(got) != 0 {
-		t.Errorf("b is back: got %v", got)
+	at := func(seq uint64, id string) lease {
+		return lease{instance{ID: id, Lease: testLease}, seq, time.Unix(100, 0)}
 	}
-	m.blind()
-	step(0, "a")
-	if got := step(lease, "a"); len(got) != 1 || got[0].alive {
-		t.Errorf("b is still away after a lease's time: got %v", got)
+	see(0, at(1, "a"), at(2, "b"))
+	lives(t, "one renewal is missing", see(testLease/2, at(3, "a"), at(2, "b")))
+	dies(t, "the lease is over", see(testLease/2, at(4, "a"), at(2, "b")))
+	if got := see(testLease, at(5, "a"), at(2, "b")); len(got) != 0 {
+		t.Errorf("an old key of a dead instance: got %v", got)
+	}
+	if got := see(0, at(6, "a"), at(7, "b")); len(got) != 1 || !m.alive("b") {
+		t.Errorf("b renews its lease: got %v", got)
+	}
+
+	m.lostView() // while the bucket is away, no instance can renew its lease
+	lives(t, "the first look after an outage", see(5*testLease, at(8, "a"), at(7, "b")))
+	lives(t, "the key is lost with the bucket", see(testLease/2, at(1, "a")))
+	dies(t, "a lease's time after the outage", see(testLease/2, at(2, "a")))
+
+	see(0, at(3, "a"), at(4, "b"))
+	gone := at(5, "b")
+	gone.Leaving = true
+	see(0, at(6, "a"), gone)
+	dies(t, "b has announced that it leaves", see(0, at(7, "a")))
+
+	old := at(9, "c")
+	old.at = old.at.Add(-testLease)
+	if got := see(0, at(8, "a"), old); len(got) != 0 || m.alive("c") {
+		t.Errorf("the key of an instance that died before: got %v", got)
 	}
 }

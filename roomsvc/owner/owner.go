@@ -121,7 +121,7 @@ type result struct {
 // sight is what a look at the leases has found.
 type sight struct {
 	at       time.Time
-	seen     []instance
+	seen     []lease
 	lapsed   bool // the lease was over before it was renewed
 	announce bool
 	leaving  bool
@@ -302,17 +302,17 @@ func (o *Owner) found(s sight) {
 	o.doubt.Store(o.dropping > 0)
 	if n := o.nc.Stats().Reconnects; n != o.reconnects {
 		o.reconnects = n
-		o.members.blind()
+		o.members.lostView()
 	}
 	if s.announce {
 		o.nc.Publish(proto.SubjectServiceChanged, nil)
 	}
 	if s.err != nil {
-		o.members.blind()
+		o.members.lostView()
 		o.note(s.err)
 		return
 	}
-	for _, change := range o.members.see(s.seen, s.at, o.cfg.Lease) {
+	for _, change := range o.members.see(s.seen, s.at) {
 		if change.id != o.cfg.ID {
 			o.cfg.Log.Info("instances changed", "instance", change.id, "alive", change.alive)
 		}

@@ -139,11 +139,11 @@ func (r *rig) other(t *testing.T) (theirs []int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.Publish(t.Context(), keyPrefix+"b", []byte(`{"id":"b"}`)); err != nil {
+	if _, err := js.Publish(t.Context(), keyPrefix+"b", []byte(`{"id":"b","lease":3600000000000}`)); err != nil {
 		t.Fatal(err)
 	}
 	var m members
-	m.see(lives("a", "b"), time.Now(), time.Second)
+	m.see(lives("a", "b"), time.Now())
 	for p := range proto.Partitions {
 		if !m.chosen(p, "a") {
 			theirs = append(theirs, p)

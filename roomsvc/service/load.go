@@ -67,12 +67,12 @@ func (s *Service) readRoom(ctx context.Context, t *tenure, to proto.Room) (*room
 		r.Renew()
 	}
 	if !newest.Found || shorter || newest.Record.State.Act > 0 {
-		if err := s.recall(ctx, fence, r, to, &newest); err != nil {
+		if err := s.recall(ctx, t, fence, r, to, &newest); err != nil {
 			return nil, fmt.Errorf("read room: %w", err)
 		}
 	}
 	if newest.Found {
-		if err := s.readKeys(ctx, r, to, &newest); err != nil {
+		if err := s.readKeys(ctx, t, r, to, &newest); err != nil {
 			return nil, fmt.Errorf("read keys: %w", err)
 		}
 	}
@@ -83,7 +83,7 @@ func (s *Service) readNewest(ctx context.Context, t *tenure, to proto.Room) (his
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
 	defer cancel()
 	f := history.Fence{Marker: t.fence.Marker(), Floor: t.fence.Floor(), Age: t.fence.Age()}
-	newest, err := s.log.Newest(ctx, to, f)
+	newest, err := t.fence.Log().Newest(ctx, to, f)
 	return newest, lost(err)
 }
 
@@ -98,10 +98,10 @@ func lost(err error) error {
 // recall compares the room with its snapshot. An act that only the snapshot knows was
 // acknowledged, and the log has lost its record. An act that only the log knows was not
 // acknowledged, because its owner died between the two writes; its snapshot is written now.
-func (s *Service) recall(ctx context.Context, fence *stream.StateFence, r *room.Room, to proto.Room, newest *history.Newest) error {
+func (s *Service) recall(ctx context.Context, t *tenure, fence *stream.StateFence, r *room.Room, to proto.Room, newest *history.Newest) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
 	defer cancel()
-	snapshot, found, err := s.log.SnapshotBehind(ctx, to, fence.Marker())
+	snapshot, found, err := t.fence.Log().SnapshotBehind(ctx, to, fence.Marker())
 	if errors.Is(err, history.ErrDamaged) {
 		s.damagedSnapshot(to)
 		if !newest.Found || newest.Damaged { // the log does not tell whether the room is closed
@@ -126,14 +126,14 @@ func (s *Service) recall(ctx context.Context, fence *stream.StateFence, r *room.
 
 // readKeys has the room remember the keys of its records that are younger than the window,
 // by the clock of the NATS server, which all owners share. It reads the room backwards.
-func (s *Service) readKeys(ctx context.Context, r *room.Room, to proto.Room, newest *history.Newest) error {
+func (s *Service) readKeys(ctx context.Context, t *tenure, r *room.Room, to proto.Room, newest *history.Newest) error {
 	type keyed struct {
 		rec proto.Record
 		age time.Duration
 	}
 	var records []keyed // newest first
 	for before := newest.Record.Seq + 1; before > 1; {
-		page, err := s.readPage(ctx, history.Query{Room: to, Before: before, Limit: proto.MaxHistory, Reach: newest.Record.Seq})
+		page, err := s.readPage(ctx, t, history.Query{Room: to, Before: before, Limit: proto.MaxHistory, Reach: newest.Record.Seq})
 		if err != nil {
 			return err
 		}
@@ -158,10 +158,10 @@ func (s *Service) readKeys(ctx context.Context, r *room.Room, to proto.Room, new
 	return nil
 }
 
-func (s *Service) readPage(ctx context.Context, q history.Query) (history.Page, error) {
+func (s *Service) readPage(ctx context.Context, t *tenure, q history.Query) (history.Page, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
 	defer cancel()
-	return s.log.Read(ctx, q)
+	return t.fence.Log().Read(ctx, q)
 }
 
 // loaded takes a room that was read, and what waited for it.

@@ -94,7 +94,7 @@ func (s *Service) compare(ctx context.Context, p *partition, r report) {
 		return
 	}
 	s.tasks.Go(func() {
-		page, err := s.readPage(ctx, history.Query{
+		page, err := s.readPage(ctx, r.tenure, history.Query{
 			Room: r.Room, Since: r.Seq, HasSince: true, Epoch: r.Epoch, At: r.At, Stream: r.Stream, Limit: 1,
 		})
 		<-s.readers

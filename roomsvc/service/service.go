@@ -48,7 +48,6 @@ type Service struct {
 
 	// Static after Run has begun.
 	nc     *nats.Conn
-	log    *history.Log
 	owner  *owner.Owner
 	secret []byte // signs resume strings
 
@@ -86,7 +85,7 @@ func New(cfg Config) (*Service, error) {
 		acts:     make(chan struct{}, maxActs),
 		readers:  make(chan struct{}, readers),
 	}
-	s.stream.Lost = s.lostEnd
+	s.stream.Lost, s.stream.Damaged = s.lostEnd, s.damaged
 	s.commits = stream.NewCommitter(s.stream)
 	if cfg.WitnessFile != "" {
 		known, err := readWitnessFile(cfg.WitnessFile)
@@ -191,15 +190,14 @@ func (s *Service) keepMoving() (stop func()) {
 // open makes or checks everything the service needs in JetStream. It waits for a JetStream
 // that is away: starting the service again would not bring it back.
 func (s *Service) open(ctx context.Context) error {
-	s.log = history.New(s.nc, s.cfg.Keys)
-	s.log.Damaged = s.damaged
 	s.owner = owner.New(s.nc, s.commits, s, owner.Config{
 		ID: s.cfg.Instance, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas,
 		Renew: min(24*time.Hour, s.cfg.HistoryAge/4), Log: s.cfg.Log,
 	})
+	log := history.New(s.nc, s.cfg.Keys)
 	said, reported := "", time.Time{}
 	for {
-		err := s.tryOpen(ctx)
+		err := s.tryOpen(ctx, log)
 		if err == nil || ctx.Err() != nil || !temporary(err) {
 			s.waits.Store(nil)
 			return err
@@ -226,13 +224,13 @@ func (s *Service) damaged(room proto.Room) {
 // reportPause is how often the same reason for waiting is logged.
 const reportPause = time.Minute
 
-func (s *Service) tryOpen(ctx context.Context) error {
+func (s *Service) tryOpen(ctx context.Context, log *history.Log) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := stream.Ensure(ctx, s.nc, s.stream); err != nil {
 		return err
 	}
-	if err := s.log.Readable(ctx); err != nil {
+	if err := log.Readable(ctx); err != nil {
 		return err
 	}
 	if err := s.openSecret(ctx); err != nil {

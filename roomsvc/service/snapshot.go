@@ -48,7 +48,7 @@ func (s *Service) writeSnapshot(ctx context.Context, t *tenure, room proto.Room,
 	if err != nil {
 		return err
 	}
-	older, _, err := s.log.SnapshotBehind(ctx, room, fence.Marker())
+	older, _, err := t.fence.Log().SnapshotBehind(ctx, room, fence.Marker())
 	if errors.Is(err, history.ErrDamaged) {
 		// It stays: nats-server 2.15.2 hangs when a message is stored in the place of a damaged
 		// one. The log has the act. When the log no longer has it, the room counts as closed.

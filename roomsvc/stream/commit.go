@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"roomcast/proto"
+	"roomcast/proto/history"
 )
 
 // Committer appends records to the stream. All it appends at one time leaves by one
@@ -137,6 +138,10 @@ func (f *Fence) Marker() uint64 { return f.marker }
 
 // Age returns how long ago the marker was acknowledged.
 func (f *Fence) Age() time.Duration { return time.Since(f.taken) }
+
+// Log reads over the connection that the fence was taken over. Another connection may have
+// a server that is cut off from its peers, and whose replica does not hold the marker.
+func (f *Fence) Log() *history.Log { return f.line.log }
 
 // Worn reports whether so much was written behind the fence's marker that the stream may
 // soon drop it for space.

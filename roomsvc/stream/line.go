@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"roomcast/proto"
+	"roomcast/proto/history"
 )
 
 // line is one connection to the stream's server, and the fences that were taken over it.
@@ -21,6 +22,7 @@ import (
 type line struct {
 	c       *Committer
 	nc      *nats.Conn
+	log     *history.Log   // reads over nc
 	server  string         // its id
 	most    int            // records of one commit
 	inbox   string         // prefix of the subjects that acks come to
@@ -85,6 +87,8 @@ func newLine(c *Committer, avoid []string) (*line, error) {
 		}
 		nc.Close()
 	}
+	l.log = history.New(l.nc, c.cfg.Keys)
+	l.log.Damaged = c.cfg.Damaged
 	l.inbox = l.nc.NewRespInbox() + "."
 	for i := range most {
 		l.replies = append(l.replies, l.inbox+strconv.Itoa(i))

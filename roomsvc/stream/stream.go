@@ -42,7 +42,8 @@ type Config struct {
 	Deadline time.Duration // for the stream to acknowledge a record
 	Keys     *seal.Keys    // seal what is stored; nil = as it is
 	Log      *slog.Logger
-	Lost     func(Loss)                                    // is told of each loss that this instance notices; nil = nothing is
+	Lost     func(Loss)                                    // is called for each loss that this instance notices; nil = nothing is
+	Damaged  func(proto.Room)                              // see [history.Log]
 	Dial     func(opts ...nats.Option) (*nats.Conn, error) // opens the connection records leave by
 }
 
