@@ -193,6 +193,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"roomsvc", publish, "$JS.API.STREAM.UPDATE.ROOMS", true},
 		{"roomsvc", publish, "$JS.API.STREAM.CREATE.ROOMSTATE", true},
 		{"roomsvc", publish, "$JS.API.STREAM.MSG.DELETE.ROOMS", true},
+		{"roomsvc", publish, "$JS.API.STREAM.MSG.DELETE.ROOMSTATE", true},
 		{"roomsvc", subscribe, "room.*", true},
 		{"roomsvc", subscribe, "room.in.24.*", true},
 		{"roomsvc", subscribe, "room.peer.release.x", true},
@@ -326,7 +327,7 @@ var protected = []string{
 	"room.log.19.victim", "room.own.19", "room.state.19.victim", "room.state.19", "room.witness",
 	"room.out.19.victim", "room.sys.19.victim", "room.ack.victim.x", "room.peer.release.x", "room.peer.changed",
 	"$KV.ROOMSVC.svc.nobody", "$KV.ROOMSECRET.resume", "$JS.API.STREAM.DELETE.ROOMS", "$JS.API.STREAM.PURGE.ROOMS",
-	"$JS.API.STREAM.UPDATE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMS", "$JS.API.CONSUMER.CREATE.ROOMS", "_INBOX_roomsvc.x", "_R_.x.y",
+	"$JS.API.STREAM.UPDATE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMSTATE", "$JS.API.CONSUMER.CREATE.ROOMS", "_INBOX_roomsvc.x", "_R_.x.y",
 }
 
 // guarded are protected subjects that a gateway can name as a reply subject, since that

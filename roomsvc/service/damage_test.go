@@ -191,6 +191,43 @@ func TestDamagedMarker(t *testing.T) {
 	}
 }
 
+// What is damaged in the stream of snapshots is written again: nats-server 2.15.2 hangs if it
+// must drop a damaged message because a subject may have only one.
+func TestDamagedMessageOfTheStateStreamIsReplaced(t *testing.T) {
+	lobby := proto.MustRoom("lobby")
+	for name, subject := range map[string]string{
+		"snapshot": lobby.StateSubject(),
+		"marker":   proto.StateOwnSubject(lobby.Partition()),
+		"witness":  proto.SubjectWitness,
+	} {
+		for _, crash := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s crash=%v", name, crash), func(t *testing.T) {
+				w := newWreck(t)
+				w.fill("lobby", 3)
+				if r := w.act("lobby", proto.ActClose, "c"); r.Seq != 4 {
+					t.Fatalf("close: got %+v", r)
+				}
+				w.damaged(crash, func(s historytest.Store) {
+					s.Flip(proto.StateStream, strings.ReplaceAll(subject, ".", `\.`)+`[^.]`)
+				})
+				if r := w.say("lobby", "", "hi"); r.Refusal == nil || r.Refusal.Code != proto.RoomClosed {
+					t.Errorf("say: got %+v, want room_closed", r)
+				}
+				if r := w.act("lobby", proto.ActReopen, "r"); r.Seq != 5 {
+					t.Errorf("reopen: got %+v, want seq 5", r)
+				}
+				if r := w.act("lobby", proto.ActClose, "c2"); r.Seq != 6 {
+					t.Errorf("close: got %+v, want seq 6", r)
+				}
+				snapshot, found, err := history.New(w.nc, nil).Snapshot(t.Context(), lobby)
+				if err != nil || !found || !snapshot.Closed || snapshot.Seq != 6 {
+					t.Errorf("the snapshot is %+v, %v, %v; want the closing at 6", snapshot, found, err)
+				}
+			})
+		}
+	}
+}
+
 // A damaged secret stops the service, which says what to do.
 func TestDamagedSecret(t *testing.T) {
 	w := newWreck(t)

@@ -113,6 +113,9 @@ func (s *Service) recall(ctx context.Context, t *tenure, fence *stream.StateFenc
 	if err != nil {
 		return lost(err)
 	}
+	if found {
+		fence.Sweep(to)
+	}
 	mine := r.Snapshot()
 	switch {
 	case found && (!newest.Found || snapshot.Behind(&newest.Record)):

@@ -50,12 +50,8 @@ func (s *Service) writeSnapshot(ctx context.Context, t *tenure, room proto.Room,
 	}
 	older, _, err := t.fence.Log().SnapshotBehind(ctx, room, fence.Marker())
 	if errors.Is(err, history.ErrDamaged) {
-		// It stays: nats-server 2.15.2 hangs when a message is stored in the place of a damaged
-		// one. The log has the act. When the log no longer has it, the room counts as closed.
-		s.damagedSnapshot(room)
-		return nil
-	}
-	if err != nil {
+		s.damagedSnapshot(room) // what a newer version wrote in it is lost
+	} else if err != nil {
 		return fmt.Errorf("%w: %w", stream.ErrUnavailable, lost(err))
 	}
 	snapshot.Keep(&older)

@@ -29,6 +29,7 @@ type line struct {
 	replies []string       // these subjects, by the number of the record in a commit
 	acks    chan *nats.Msg // holds what one commit is answered
 	queue   chan entry     // holds what the next commit takes; a partition that fills it waits
+	sweeps  chan sweep     // of the stream of snapshots
 	elected chan *nats.Msg // hears that the stream has another leader; one in it is enough
 	created time.Time      // the stream, see before; guarded by mu
 	broke   chan struct{}  // closed by fail
@@ -63,7 +64,7 @@ func newLine(c *Committer, avoid []string) (*line, error) {
 	}
 	l := &line{
 		c: c, most: most, id: rand.Text()[:10], broke: make(chan struct{}), elected: make(chan *nats.Msg, 1),
-		acks: make(chan *nats.Msg, 2*most), queue: make(chan entry, most),
+		acks: make(chan *nats.Msg, 2*most), queue: make(chan entry, most), sweeps: make(chan sweep, maxSweeps),
 	}
 	for try := 1; ; try++ {
 		var ours atomic.Bool // and not just a try
@@ -105,6 +106,7 @@ func newLine(c *Committer, avoid []string) (*line, error) {
 		return nil, err
 	}
 	l.wait.Go(l.run)
+	l.wait.Go(l.runSweeps)
 	if c.cfg.MaxBytes > 0 {
 		l.wait.Go(l.measure)
 	}

@@ -114,7 +114,7 @@ func (c *Config) stateSettings() jetstream.StreamConfig {
 		Discard:           jetstream.DiscardOld,
 		Storage:           jetstream.FileStorage,
 		Replicas:          c.Replicas,
-		MaxMsgsPerSubject: 1,
+		MaxMsgsPerSubject: -1, // see sweep
 		MaxBytes:          -1,
 		MaxMsgSize:        -1,
 		Duplicates:        time.Minute, // unused: every write names the sequence it follows
@@ -153,22 +153,24 @@ func ensure(ctx context.Context, nc *nats.Conn, cfg Config, want jetstream.Strea
 		return explain(want, err)
 	}
 	have := s.CachedInfo().Config
+	mayChange := cfg.Change
 	if want.Name != proto.StreamName && have.Metadata[metaSchema] != "" {
 		// It follows the log, which has been checked before.
 		if err := follow(ctx, js, have, want.Replicas, cfg.Log); err != nil {
 			return err
 		}
 		have.Replicas = want.Replicas
+		mayChange = func(string) bool { return true } // version 0.1.0 had another limit
 	}
-	same, err := check(have, want, cfg.Change)
+	same, err := check(have, want, mayChange)
 	if err != nil || same {
 		return err
 	}
 	if _, err := js.UpdateStream(ctx, withLimits(have, want)); err != nil {
 		return fmt.Errorf("change the limits of stream %s: %w", want.Name, err)
 	}
-	cfg.Log.Info("the log has other limits from now on", "stream", want.Name,
-		"history_per_room", cfg.HistoryPerRoom, "history_age", cfg.HistoryAge, "history_bytes", cfg.MaxBytes, "max_message", cfg.MaxMessage)
+	cfg.Log.Info("stream has other limits from now on", "stream", want.Name,
+		"per_subject", want.MaxMsgsPerSubject, "age", want.MaxAge, "bytes", want.MaxBytes, "message_bytes", want.MaxMsgSize)
 	return nil
 }
 

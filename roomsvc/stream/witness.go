@@ -120,7 +120,7 @@ func (w *witness) check(ctx context.Context, nc *nats.Conn, before proto.Witness
 			return stored.Cut, nil
 		}
 		if loss != nil || seq == 0 {
-			err := writeWitness(ctx, nc, known, seq)
+			_, err := writeWitness(ctx, nc, known, seq)
 			if errors.Is(err, ErrLost) {
 				continue // another instance has just written
 			}
@@ -150,9 +150,12 @@ func (c *Committer) KeepWitness(ctx context.Context, nc *nats.Conn) error {
 		return err
 	}
 	if known = newer(known, stored); known != stored {
-		if err := writeWitness(ctx, nc, known, seq); err != nil {
+		if seq, err = writeWitness(ctx, nc, known, seq); err != nil {
 			return err
 		}
+	}
+	if err := (sweep{proto.SubjectWitness, seq}).do(ctx, nc); err != nil {
+		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -174,22 +177,22 @@ func readWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint6
 
 // writeWitness stores w behind the message of the sequence after. It fails with [ErrLost]
 // if that is not the newest one any more.
-func writeWitness(ctx context.Context, nc *nats.Conn, w proto.Witness, after uint64) error {
+func writeWitness(ctx context.Context, nc *nats.Conn, w proto.Witness, after uint64) (seq uint64, err error) {
 	body, err := json.Marshal(w)
 	if err != nil {
-		return fmt.Errorf("write witness: %w", err)
+		return 0, fmt.Errorf("write witness: %w", err)
 	}
 	msg := nats.NewMsg(proto.SubjectWitness)
 	msg.Data = body
 	msg.Header.Set(headerExpect, strconv.FormatUint(after, 10))
 	reply, err := nc.RequestMsgWithContext(ctx, msg)
 	if err != nil {
-		return fmt.Errorf("write witness: %w", unavailable(err))
+		return 0, fmt.Errorf("write witness: %w", unavailable(err))
 	}
-	if _, err := parseStateAck(reply); err != nil {
-		return fmt.Errorf("write witness: %w", err)
+	if seq, err = parseStateAck(reply); err != nil {
+		return 0, fmt.Errorf("write witness: %w", err)
 	}
-	return nil
+	return seq, nil
 }
 
 // createdAt returns when the stream of the log was made.

@@ -49,7 +49,6 @@ func Start(tb testing.TB, perRoom int64, change ...func(*jetstream.StreamConfig)
 	states := jetstream.StreamConfig{
 		Name:              proto.StateStream,
 		Subjects:          []string{proto.SubjectStates, proto.SubjectStateOwn},
-		MaxMsgsPerSubject: 1,
 		AllowDirect:       true,
 	}
 	for _, c := range []jetstream.StreamConfig{cfg, states} {

@@ -1,0 +1,66 @@
+package service
+
+import (
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+)
+
+// The stream of snapshots keeps one message of each subject, also where an instance died before
+// it could delete what it had replaced.
+func TestStateStreamKeepsOneMessagePerSubject(t *testing.T) {
+	srv := startNATS(t, true)
+	nc := connect(t, srv)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := func(what string) {
+		t.Helper()
+		wait(t, what, func() bool {
+			s, err := js.Stream(t.Context(), proto.StateStream)
+			if err != nil {
+				return false
+			}
+			info, err := s.Info(t.Context(), jetstream.WithSubjectFilter("room.state.>"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range info.State.Subjects {
+				if n != 1 {
+					return false
+				}
+			}
+			return len(info.State.Subjects) >= 2
+		})
+	}
+	_, stop := startService(t, srv)
+	lobby := proto.MustRoom("lobby")
+	for range 3 {
+		askUntil(t, nc, actOn("lobby", "mod", "", proto.ActClose), final)
+		askUntil(t, nc, actOn("lobby", "mod", "", proto.ActReopen), final)
+	}
+	one("the owner to delete what it has replaced")
+	stop()
+
+	// As if it had died between storing a message and deleting the one before.
+	states, err := js.Stream(t.Context(), proto.StateStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, subject := range []string{lobby.StateSubject(), proto.StateOwnSubject(lobby.Partition()), proto.SubjectWitness} {
+		last, err := states.GetLastMsgForSubject(t.Context(), subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.Publish(t.Context(), subject, last.Data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, stop = startService(t, srv)
+	defer stop()
+	askUntil(t, nc, message("lobby", "u", "1", "hi"), final)
+	one("the next owner to delete what the first has left")
+}

@@ -1,0 +1,113 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+// The stream of snapshots keeps one message of each subject. The server could see to that, but
+// nats-server 2.15.2 hangs when it must drop a damaged message because its subject holds too
+// many. So the writer of a message deletes what it has replaced. What a crash leaves costs only
+// space, because readers take the newest; the next writer or owner deletes it.
+
+// sweep is a message that has replaced the older ones of its subject.
+type sweep struct {
+	subject string
+	seq     uint64 // of the message; 0 = the newest one that the replica that answers knows
+}
+
+// maxSweeps is how many sweeps may wait on one connection. One that does not fit is dropped.
+const maxSweeps = 256
+
+// sweepLater deletes what a message has replaced, beside everything else.
+func (l *line) sweepLater(s sweep) {
+	select {
+	case l.sweeps <- s:
+	default:
+	}
+}
+
+func (l *line) runSweeps() {
+	for {
+		select {
+		case <-l.broke:
+			return
+		case s := <-l.sweeps:
+			ctx, cancel := context.WithTimeout(context.Background(), l.c.attempt())
+			if err := s.do(ctx, l.nc); err != nil {
+				l.c.cfg.Log.Debug("delete what a message has replaced", "subject", s.subject, "error", err)
+			}
+			cancel()
+		}
+	}
+}
+
+// do deletes the older messages of the subject. A damaged one ends it: the server does not
+// delete that.
+func (s sweep) do(ctx context.Context, nc *nats.Conn) error {
+	if s.seq == 0 {
+		newest, err := getMessage(ctx, nc, map[string]any{"last_by_subj": s.subject})
+		if err != nil {
+			return err
+		}
+		s.seq = newest
+	}
+	for from := uint64(1); ; {
+		old, err := getMessage(ctx, nc, map[string]any{"seq": from, "next_by_subj": s.subject})
+		if err != nil || old == 0 || old >= s.seq {
+			return err
+		}
+		if err := deleteMessage(ctx, nc, old); err != nil {
+			return err
+		}
+		from = old + 1
+	}
+}
+
+// getMessage returns the sequence of a message in the stream of snapshots, as any replica knows
+// it; 0 = there is none.
+func getMessage(ctx context.Context, nc *nats.Conn, query map[string]any) (uint64, error) {
+	ask, err := json.Marshal(query)
+	if err != nil {
+		return 0, err
+	}
+	reply, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+proto.StateStream, ask)
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	switch status := reply.Header.Get("Status"); status {
+	case "":
+		return strconv.ParseUint(reply.Header.Get("Nats-Sequence"), 10, 64)
+	case "404":
+		return 0, nil
+	default:
+		return 0, fmt.Errorf("%w: status %s", ErrUnavailable, status)
+	}
+}
+
+func deleteMessage(ctx context.Context, nc *nats.Conn, seq uint64) error {
+	ask, err := json.Marshal(map[string]any{"seq": seq, "no_erase": true})
+	if err != nil {
+		return err
+	}
+	reply, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.DELETE."+proto.StateStream, ask)
+	if err != nil {
+		return unavailable(err)
+	}
+	var got struct {
+		Error *apiError `json:"error"`
+	}
+	if err := json.Unmarshal(reply.Data, &got); err != nil {
+		return err
+	}
+	if got.Error != nil {
+		return fmt.Errorf("delete message %d: %w", seq, got.Error)
+	}
+	return nil
+}
