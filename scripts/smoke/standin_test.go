@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/coder/websocket"
+	"github.com/nats-io/nats.go"
+)
+
+// standIns are the programs that the README uses and that a machine for tests may lack. They
+// understand the arguments that the README gives them and run in the test's binary.
+var standIns = map[string]func(args []string) error{"wscat": wscat, "nats": natsCLI}
+
+// runStandIn runs the stand-in as which the test's binary was started. It returns false if
+// it was started as a test.
+func runStandIn() bool {
+	run := standIns[filepath.Base(os.Args[0])]
+	if run == nil {
+		return false
+	}
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return true
+}
+
+// wscat connects as wscat -c URL does, prints frames and sends the lines of its input.
+func wscat(args []string) error {
+	if len(args) != 2 || args[0] != "-c" {
+		return fmt.Errorf("wscat: unexpected arguments %q", args)
+	}
+	ctx := context.Background()
+	conn, _, err := websocket.Dial(ctx, args[1], nil)
+	if err != nil {
+		return err
+	}
+	fmt.Println("connected")
+	go func() {
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			conn.Write(ctx, websocket.MessageText, lines.Bytes())
+		}
+	}()
+	for {
+		_, p, err := conn.Read(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("< %s\n", p)
+	}
+}
+
+// natsCLI does nats sub SUBJECT and nats req SUBJECT PAYLOAD.
+func natsCLI(args []string) error {
+	nc, err := nats.Connect(nats.DefaultURL)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(args) == 2 && args[0] == "sub":
+		if _, err := nc.Subscribe(args[1], func(m *nats.Msg) { fmt.Printf("[%s] %s\n", m.Subject, m.Data) }); err != nil {
+			return err
+		}
+		if err := nc.Flush(); err != nil {
+			return err
+		}
+		fmt.Println("connected")
+		select {}
+	case len(args) == 3 && args[0] == "req":
+		m, err := nc.Request(args[1], []byte(args[2]), nats.DefaultTimeout*5)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s\n", m.Data)
+		return nil
+	}
+	return fmt.Errorf("nats: unexpected arguments %q", args)
+}
