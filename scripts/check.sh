@@ -127,7 +127,7 @@ fi
 tools
 static
 
-# go vet checks the types of what is not for this system, and links nothing.
+# go vet checks the types of code for other systems, without linking.
 step 'other systems' 'the portable code compiles for macOS and Windows'
 go mod verify >/dev/null
 GOOS=darwin go vet ./gateway/loop
