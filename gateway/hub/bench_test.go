@@ -15,10 +15,10 @@ import (
 
 // sink is a loop whose sockets take everything at no cost, so that what is measured is
 // the hub alone.
-type sink struct{ posts []func() }
+type sink struct{}
 
 func (s *sink) Write(_ loop.ID, p []byte) int { return len(p) }
-func (s *sink) Post(f func()) bool            { s.posts = append(s.posts, f); return true }
+func (s *sink) Wake()                         {}
 func (s *sink) Now() time.Time                { return time.Time{} }
 
 func (s *sink) Follow(_ proto.Room, _ follow.Follower, ready func(history.Head, error)) {
@@ -26,33 +26,24 @@ func (s *sink) Follow(_ proto.Room, _ follow.Follower, ready func(history.Head, 
 }
 func (s *sink) Unfollow(proto.Room, follow.Follower)               {}
 func (s *sink) Read(_ history.Query, done func(reads.Page, error)) { done(reads.Page{}, nil) }
-func (s *sink) Told(loop.ID, Notice)                               {}
+func (s *sink) OnNotice(loop.ID, Notice)                           {}
 func (s *sink) Identity(loop.ID) proto.Identity                    { return proto.Identity{} }
-
-func (s *sink) run() {
-	posts := s.posts
-	s.posts = nil
-	for _, f := range posts {
-		f()
-	}
-}
 
 // BenchmarkFanOut is the hub's own cost of giving one event to a room's members: per
 // event, divide by the members.
 func BenchmarkFanOut(b *testing.B) {
 	for _, members := range []int{10, 100, 2000} {
-		for _, enc := range []Encoding{Text, JSON} {
-			b.Run(fmt.Sprintf("members=%d/encoding=%d", members, enc), func(b *testing.B) {
+		for _, format := range []Format{Text, JSON} {
+			b.Run(fmt.Sprintf("members=%d/format=%d", members, format), func(b *testing.B) {
 				s := new(sink)
 				cfg := testConfig()
 				h := New(cfg, s, s, s)
 				room := proto.MustRoom("bench")
 				for slot := range loop.ID(members) {
-					h.Open(1<<32|slot, enc)
+					h.Open(1<<32|slot, format)
 					h.Join(1<<32|slot, room, proto.From{})
 				}
 				for range 3 {
-					s.run()
 					for h.Flush(1 << 20) {
 					}
 				}
@@ -63,8 +54,7 @@ func BenchmarkFanOut(b *testing.B) {
 				for b.Loop() {
 					seq++
 					e.Seq = seq
-					h.inbox.Deliver(follow.Delivery{Room: room, Seq: seq, Stamp: "2026-11-22 18:53:07", JSON: e.AppendJSON(nil), Text: spanOf(e.AppendJSON(nil))})
-					s.run()
+					h.intake.Deliver(follow.Delivery{Room: room, Seq: seq, Stamp: "2026-11-22 18:53:07", JSON: e.AppendJSON(nil), Text: spanOf(e.AppendJSON(nil))})
 					for h.Flush(256) {
 					}
 				}

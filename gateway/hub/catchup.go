@@ -1,364 +1,254 @@
 package hub
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
+	"roomcast/gateway/hub/outbox"
+	"roomcast/gateway/hub/replay"
 	"roomcast/gateway/loop"
 	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
 
-// catchup is a member's way from the log to the ring. Pages are read one at a time and
-// given out as the connection takes them, until the event that is needed next is in
-// the ring, or is the next to come. The ring waits for nobody, so this takes as many
-// pages as the room is faster than the log.
-//
-// A connection has one page at a time, whatever the number of its rooms, and none while it
-// takes no bytes: then only the place in the log is kept, and read again from there. Pages
-// grow for a connection that takes them whole, and shrink for one that does not.
+// catchup is a member that is served from the log.
 type catchup struct {
-	from    proto.From // what was asked for; until the first page is there
-	told    bool       // the member knows that it has joined, so that events may be sent
-	asked   bool       // from has been turned into next
-	next    uint64     // the event that is needed next
-	epoch   string     // that next is counted in
-	known   string     // the epoch that the member has been told
-	behind  uint64     // stream sequence of the event before next; 0 = not known
-	page    reads.Page // what is left of it
-	size    int        // bytes of the next page
+	*replay.Replay
+	page    reads.Page // what the replay's records stand in
 	holds   bool       // it is the one of its connection that has a page, or waits for one
-	joined  uint64     // up to this seq a closing is of the past: the room's head when it joined, or what a reset says
-	been    bool       // it has been served events before
-	reading bool
-	tries   int // in a row without getting anywhere
+	reading bool       // a read of the log is under way, or put off
 }
 
-// seat names a membership.
-type seat struct {
-	id   loop.ID
-	ring uint32
+// memberKey names a membership.
+type memberKey struct {
+	id       loop.ID
+	audience uint32
+}
+
+// catchups serve members from the log. A connection has one page at a time, whatever the
+// number of its rooms, and none while it takes no bytes: then only the position in the log
+// is kept, and the page is read again from there. They are owned by the loop.
+type catchups struct {
+	// static
+	conns   *conns
+	out     *outbox.Outbox
+	fanout  *fanout
+	encoder *encoder
+	notices *notices
+	clock   *clock
+	log     Log
+	stats   *Stats
+
+	// owned by the loop
+	members map[memberKey]*catchup
 }
 
 const (
-	pageRecords = 64
-	// Bytes of the smallest, the first and the largest page.
-	smallPage = 32 << 10
-	firstPage = 64 << 10
-	largePage = 256 << 10
 	// pageWait is how many bytes may wait for a connection before it is given more of a
 	// page.
 	pageWait = 32 << 10
-	// A log that does not answer is asked again after retryRead, maxTries times.
+	// retryRead is how soon a log that does not answer is asked again.
 	retryRead = 250 * time.Millisecond
-	maxTries  = 40
 )
 
-// from returns the catch-up of a member that needs the event numbered next.
-func (rm *room) from(next uint64) *catchup {
-	cu := &catchup{size: firstPage, told: true, asked: true, been: true, next: next, epoch: rm.head.Epoch}
-	if next > 1 { // otherwise the room may have been empty when it joined
-		cu.known = rm.head.Epoch
-	}
-	return cu
-}
-
-func (h *Hub) catchUp(id loop.ID, r *ring, cu catchup) {
-	cu.size = firstPage
-	h.catching[seat{id, r.self}] = &cu
-	if r.room.ready {
-		h.tell(id, Notice{Kind: Joined, Room: r.room.name, Head: r.room.head})
-	}
-}
-
-// begin starts the catch-up of a member that has been told that it has joined, and with
-// which head: a newer event may have come since.
-func (h *Hub) begin(id loop.ID, name proto.Room, told history.Head) {
-	c, rm := h.live(id), h.rooms[name]
-	if c == nil || rm == nil {
+// start begins the replay of a member that has been told that it has joined, and with which
+// head: a newer event may have come since.
+func (cs *catchups) start(c *conn, m membership, told history.Head) {
+	a := cs.fanout.audiences[m.audience]
+	cu := cs.members[memberKey{c.id(), m.audience}]
+	if cu == nil || cu.Started() {
 		return
 	}
-	i := h.placeOf(c, rm)
-	if i < 0 {
+	if at, live := cu.Start(told, &a.room.Room, &a.Log); live {
+		cs.goLive(c, m, at)
 		return
 	}
-	p := h.placesOf(c)[i]
-	cu := h.catching[seat{id, p.ring}]
-	if cu == nil || cu.told {
-		return
-	}
-	from, head := cu.from, rm.head
-	cu.told, cu.epoch, cu.known, cu.joined = true, head.Epoch, told.Epoch, told.Seq
-	if cu.known == "" && from.Since > 0 {
-		cu.known = from.Epoch
-	}
-	switch {
-	case from.None():
-		cu.next, cu.epoch = told.Seq+1, told.Epoch
-	case from.HasSince && h.rings[p.ring].continues(from):
-		cu.next = from.Since + 1
-	case from.Last > 0 && uint64(from.Last) <= head.Seq:
-		// Only if the ring has them all: the log may hold fewer than were ever said.
-		if at, ok := h.rings[p.ring].find(head.Seq - uint64(from.Last) + 1); ok && !rm.closedSince(cu) {
-			h.goLive(c, p, at)
-			return
-		}
-	}
-	cu.asked = cu.next != 0
-	h.goOn(c)
+	cs.schedule(c)
 }
 
-// goOn has pump advance the connection's catch-ups.
-func (h *Hub) goOn(c *conn) {
+// fallBehind takes a member off the ring, to be served from the log beginning with the
+// record numbered next.
+func (cs *catchups) fallBehind(a *audience, pos int, next uint64) *conn {
+	m := &a.Members()[pos]
+	c := cs.conns.at(m.Slot)
+	m.Cursor = away
+	cs.members[memberKey{c.id(), a.self}] = &catchup{Replay: replay.Behind(next, a.room.Head.Epoch)}
+	return c
+}
+
+// forget ends the replay of a member that leaves.
+func (cs *catchups) forget(c *conn, m membership) {
+	k := memberKey{c.id(), m.audience}
+	if cu := cs.members[k]; cu != nil {
+		cs.release(c, cu)
+		delete(cs.members, k)
+	}
+}
+
+// schedule has the hub advance the connection's replays.
+func (cs *catchups) schedule(c *conn) {
 	c.flags |= paging
-	if c.flags&listed == 0 {
-		c.flags |= listed
-		h.talkers.push(c.id.Slot())
-	}
+	cs.out.Schedule(&c.out)
 }
 
-// advance gives a member more of its catch-up.
-func (h *Hub) advance(c *conn, p place) {
-	r := h.rings[p.ring]
-	cu := h.catching[seat{c.id, p.ring}]
-	if cu == nil || !cu.told || cu.reading || !r.room.ready {
+// advance gives a member more of its replay.
+func (cs *catchups) advance(c *conn, m membership) {
+	a := cs.fanout.audiences[m.audience]
+	cu := cs.members[memberKey{c.id(), m.audience}]
+	if cu == nil || !cu.Started() || cu.reading || !a.room.ready {
 		return
 	}
 	for {
-		if h.Due(c.id) > pageWait || c.flags&blocked != 0 {
+		if cs.out.Due(&c.out) > pageWait || c.out.Blocked() {
 			c.flags |= paging
 			return
 		}
-		if cu.asked && (cu.epoch == "" || cu.epoch == r.room.head.Epoch) {
-			if at, ok := r.find(cu.next); ok && !r.room.closedSince(cu) {
-				h.goLive(c, p, at)
-				return
-			}
-		}
-		if len(cu.page.Records) == 0 {
-			h.turnPage(c, p, cu)
+		at, live, rec := cu.Next(&a.room.Room, &a.Log)
+		switch {
+		case live:
+			cs.goLive(c, m, at)
+			return
+		case rec == nil:
+			cs.turnPage(c, m, cu)
 			return
 		}
-		rec := &cu.page.Records[0]
-		cu.page.Records = cu.page.Records[1:]
-		cu.next, cu.behind = rec.Seq+1, rec.Stream
-		q := h.queueOf(c)
-		h.scratch = h.encode(h.scratch[:0], r.enc, rec.Payload, rec.Text, rec.Stamp)
-		h.append(q, h.scratch)
-		h.stats.Replayed.Add(1)
-		if rec.Kind == proto.Closed && rec.Seq > cu.joined {
-			// Whoever is told leaves, and is not shown what came after, a reopening neither.
+		cs.out.Append(&c.out, cs.encoder.event(a.format, rec))
+		cs.stats.Replayed.Add(1)
+		if cu.Ends(rec) {
 			e, _ := proto.ParseEvent(rec.Payload)
-			cu.reading = true
-			h.release(c, cu)
-			h.tell(c.id, Notice{Kind: Closed, Room: r.room.name, Why: e.Why})
+			cu.reading = true // nothing follows
+			cs.release(c, cu)
+			cs.notices.add(c.id(), Notice{Kind: Closed, Room: a.room.Name, Why: e.Why})
 			return
 		}
 	}
 }
 
 // turnPage reads the member's next page when it is its turn.
-func (h *Hub) turnPage(c *conn, p place, cu *catchup) {
-	if cu.holds { // it has given out a page
-		cu.size = min(2*cu.size, largePage)
-		h.release(c, cu)
-		if len(h.placesOf(c)) > 1 {
+func (cs *catchups) turnPage(c *conn, m membership, cu *catchup) {
+	if cu.holds { // it has shown a page
+		cu.Grow()
+		cs.release(c, cu)
+		if len(cs.conns.memberships(c)) > 1 {
 			return
 		}
 	}
 	if c.flags&holding == 0 {
 		c.flags |= holding
 		cu.holds = true
-		h.read(c, p, cu)
+		cs.read(m, memberKey{c.id(), m.audience}, cu)
 	}
 }
 
-// release gives back the member's page, and lets another catch-up of its connection have one.
-func (h *Hub) release(c *conn, cu *catchup) {
+// release gives back the member's page, and lets another replay of its connection have one.
+func (cs *catchups) release(c *conn, cu *catchup) {
+	cu.Forget()
 	cu.page.Release()
 	cu.page = reads.Page{}
 	if cu.holds {
 		cu.holds = false
 		c.flags &^= holding
-		h.goOn(c)
+		cs.schedule(c)
 	}
 }
 
-// letPageGo gives back the page of a connection that takes no bytes.
-func (h *Hub) letPageGo(c *conn) {
-	for _, p := range h.placesOf(c) {
-		if cu := h.catching[seat{c.id, p.ring}]; cu != nil && cu.holds && !cu.reading {
-			cu.size = max(cu.size/2, smallPage)
-			h.release(c, cu)
+// releasePage gives back the page of a connection that takes no bytes.
+func (cs *catchups) releasePage(c *conn) {
+	if c.flags&holding == 0 {
+		return
+	}
+	for _, m := range cs.conns.memberships(c) {
+		if cu := cs.members[memberKey{c.id(), m.audience}]; cu != nil && cu.holds && !cu.reading {
+			cu.Shrink()
+			cs.release(c, cu)
 		}
 	}
 }
 
-// closedSince reports whether the room was closed since the member joined and it has not
-// been shown that. The ring would show it what came after too; a page of the log ends there.
-func (rm *room) closedSince(cu *catchup) bool {
-	return rm.closing > cu.joined && rm.closing >= cu.next
-}
-
-func (h *Hub) goLive(c *conn, p place, at uint64) {
-	r := h.rings[p.ring]
-	s := seat{c.id, p.ring}
-	cu := h.catching[s]
-	from := cu.from
-	h.release(c, cu)
-	delete(h.catching, s)
-	r.members[p.at].cursor = at
-	if at < r.head() {
-		h.soil(r)
+// goLive has the ring serve the member from the offset on.
+func (cs *catchups) goLive(c *conn, m membership, at uint64) {
+	a := cs.fanout.audiences[m.audience]
+	since, asked := cs.members[memberKey{c.id(), m.audience}].Since()
+	cs.forget(c, m)
+	a.Members()[m.pos].Cursor = at
+	if at < a.Head() {
+		cs.fanout.markDirty(a)
 	}
-	switch head := r.room.head; {
+	switch head := a.room.Head; {
 	case !head.Closed:
-	case from.HasSince && from.Since >= head.Seq:
-		// It has seen the closing elsewhere, before it was delivered here, and been told that
-		// it has joined. It is not shown the closing twice, so it must ask again.
-		h.tell(c.id, Notice{Kind: Lost, Room: r.room.name})
-	default: // meanwhile
-		h.tell(c.id, Notice{Kind: Closed, Room: r.room.name, Why: head.Why})
+	case asked && since >= head.Seq:
+		// The client has seen the closing through another gateway, before it was delivered here,
+		// and been told that it has joined. It is not shown the closing twice, so it must ask again.
+		cs.notices.add(c.id(), Notice{Kind: Lost, Room: a.room.Name})
+	default: // closed after the client was told that it has joined
+		cs.notices.add(c.id(), Notice{Kind: Closed, Room: a.room.Name, Why: head.Why})
 	}
 }
 
 // read asks the log for the member's next page.
-func (h *Hub) read(c *conn, p place, cu *catchup) {
-	rm := h.rings[p.ring].room
-	q := history.Query{Room: rm.name, Limit: pageRecords, Bytes: cu.size, Reach: rm.head.Seq}
-	if cu.asked {
-		q.Since, q.HasSince, q.Epoch, q.Stream = cu.next-1, true, cu.epoch, cu.behind
-	} else {
-		q.Since, q.HasSince, q.Epoch, q.At = cu.from.Since, cu.from.HasSince, cu.from.Epoch, cu.from.At
-		q.Last, q.After = cu.from.Last, cu.from.After
-		if q.Last > 0 {
-			q.Limit = 0 // Last bounds it
-		}
-	}
+func (cs *catchups) read(m membership, k memberKey, cu *catchup) {
 	cu.reading = true
-	s := seat{c.id, p.ring}
-	h.stats.Reads.Add(1)
-	h.log.Read(q, func(page reads.Page, err error) {
-		h.inbox.put(func() { h.readDone(s, cu, page, err) })
+	cs.stats.Reads.Add(1)
+	cs.log.Read(cu.Query(&cs.fanout.audiences[m.audience].room.Room), func(page reads.Page, err error) {
+		cs.clock.post(func() { cs.readDone(k, cu, page, err) })
 	})
 }
 
-func (h *Hub) readDone(s seat, cu *catchup, page reads.Page, err error) {
-	if h.catching[s] != cu {
+func (cs *catchups) readDone(k memberKey, cu *catchup, page reads.Page, err error) {
+	if cs.members[k] != cu {
 		page.Release()
-		return // it has left
+		return // the member has left
 	}
 	cu.reading, cu.page = false, page
-	c, rm := h.conn(s.id.Slot()), h.rings[s.ring].room
-	if err != nil || page.Head.Epoch != rm.head.Epoch && rm.head.Epoch != "" {
-		// The log does not answer, or is ahead of what has been delivered by a whole epoch.
-		h.retry(s, cu, err)
+	c, a := cs.conns.at(k.id.Slot()), cs.fanout.audiences[k.audience]
+	if err != nil {
+		cs.retry(k, cu, err)
 		return
 	}
-	json := h.rings[s.ring].enc.json()
-	if json && cu.misnames(&page) {
-		page.Gap = history.Reset(rm.name, cu.from.Since, page.Head)
+	full := cs.encoder.formats[a.format].Full
+	outcome := cu.Take(&page.Page, &a.room.Room, full)
+	if outcome.Gap != nil {
+		cs.stats.Gaps.Add(1)
 	}
-	cu.known = page.Head.Epoch
-	if page.Gap != nil {
-		h.stats.Gaps.Add(1)
-		switch {
-		case json:
-			h.Text(s.id, page.Gap.AppendJSON(nil))
-		case cu.from.HasSince && !cu.been:
-			h.Text(s.id, appendNotice(nil, page.Gap))
-		default:
-			// A text session has no other way to learn that something is left out of what it
-			// follows.
-			h.tell(s.id, Notice{Kind: Lost, Room: rm.name})
-			return
-		}
-	}
-	// The page goes on here, if it has nothing: what has been delivered since it was read,
-	// and what another gateway has shown that has not been delivered here yet, come next.
-	start := page.Head.Seq + 1
-	if len(page.Records) > 0 {
-		start = page.Records[0].Seq
-	}
-	// What is beyond the ring's end will come through the ring.
-	records := page.Records
-	for n := len(records); n > 0 && records[n-1].Seq > rm.head.Seq; n-- {
-		records = records[:n-1]
-	}
-	was := cu.next
-	if start != was {
-		cu.behind = 0
-	}
-	if page.Gap != nil && page.Gap.Reason == proto.GapReset {
-		cu.joined, cu.from = page.Gap.Seq, proto.From{HasSince: true}
-	}
-	cu.page.Records, cu.epoch, cu.asked, cu.been = records, page.Head.Epoch, true, true
-	if len(records) > 0 || page.Gap != nil || was == 0 {
-		cu.next = start
-	}
-	if len(records) == 0 && cu.next == was {
-		h.retry(s, cu, nil)
+	switch gap := outcome.Gap; {
+	case outcome.Lost:
+		cs.notices.add(k.id, Notice{Kind: Lost, Room: a.room.Name})
 		return
-	}
-	cu.tries = 0
-	if c.flags&blocked != 0 {
-		h.letPageGo(c)
-	}
-	h.goOn(c)
-}
-
-// misnames reports whether the member would go on with another epoch than the page's. The
-// log announces no reset to a member that has been shown nothing of the epoch it knows,
-// but its next resume must name the right one.
-func (cu *catchup) misnames(page *reads.Page) bool {
-	if cu.known == page.Head.Epoch || page.Gap != nil && page.Gap.Reason == proto.GapReset {
-		return false
-	}
-	if cu.known != "" {
-		return true
-	}
-	// The room was empty. The first event of all names the epoch.
-	return cu.from.Since == 0 && (len(page.Records) == 0 || page.Records[0].Seq != 1)
-}
-
-// appendNotice appends the line by which a text session learns that its since cannot be
-// served exactly. Messages begin with the time, so it cannot be taken for one.
-func appendNotice(b []byte, g *proto.Gap) []byte {
-	switch {
-	case g.Reason == proto.GapReset:
-		return append(b, "[this room has a new numbering; its oldest messages follow]"...)
-	case g.From == g.To:
-		return fmt.Appendf(b, "[message %d cannot be shown any more]", g.From)
-	}
-	return fmt.Appendf(b, "[messages %d to %d cannot be shown any more]", g.From, g.To)
-}
-
-// retry asks again later, unless that has been tried too often or is of no use. While
-// there is no memory for a page, the member waits.
-func (h *Hub) retry(s seat, cu *catchup, err error) {
-	h.release(h.conn(s.id.Slot()), cu)
-	switch r, refused := errors.AsType[*proto.Refusal](err); {
-	case refused && r.Code == proto.Overloaded:
-	case refused && !r.Temporary() && r.Code != proto.Internal:
-		h.tell(s.id, Notice{Kind: Lost, Room: h.rings[s.ring].room.name, Err: r})
-		return
+	case gap == nil:
+	case full:
+		cs.out.Append(&c.out, cs.encoder.gap(a.format, gap, page.Head.Epoch))
 	default:
-		cu.tries++
+		cs.out.Append(&c.out, cs.encoder.text(a.format, appendNotice(nil, gap)))
 	}
-	if cu.tries > maxTries {
-		h.cfg.Log.Warn("room cannot be read", "room", h.rings[s.ring].room.name.String(), "error", err)
-		h.tell(s.id, Notice{Kind: Lost, Room: h.rings[s.ring].room.name})
+	if outcome.Retry {
+		cs.retry(k, cu, nil)
+		return
+	}
+	if c.out.Blocked() {
+		cs.releasePage(c)
+	}
+	cs.schedule(c)
+}
+
+// retry asks the log again later, or ends the session if that does not help.
+func (cs *catchups) retry(k memberKey, cu *catchup, err error) {
+	c, name := cs.conns.at(k.id.Slot()), cs.fanout.audiences[k.audience].room.Name
+	cs.release(c, cu)
+	if lost, why := cu.Failed(err); lost {
+		notice := Notice{Kind: Lost, Room: name}
+		if why != nil {
+			notice.Err = why
+		} else {
+			cs.encoder.slog.Warn("room cannot be read", "room", name.String(), "error", err)
+		}
+		cs.notices.add(k.id, notice)
 		return
 	}
 	cu.reading = true
-	h.after(retryRead, func() {
-		h.inbox.put(func() {
-			if h.catching[s] == cu {
-				cu.reading = false
-				h.goOn(h.conn(s.id.Slot()))
-			}
-		})
+	cs.clock.later(retryRead, func() {
+		if cs.members[k] == cu {
+			cu.reading = false
+			cs.schedule(cs.conns.at(k.id.Slot()))
+		}
 	})
 }

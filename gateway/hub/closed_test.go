@@ -16,7 +16,7 @@ func TestClosingSeenElsewhere(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
 	enter := func(slot loop.ID, from proto.From) *peer {
-		c := &peer{id: 1<<32 | slot, enc: Text, takes: 1 << 30}
+		c := &peer{id: 1<<32 | slot, format: Text, takes: 1 << 30}
 		w.peers[c.id] = c
 		w.hub.Open(c.id, Text)
 		w.hub.Join(c.id, r.name, from)
@@ -36,7 +36,7 @@ func TestClosingSeenElsewhere(t *testing.T) {
 	if !w.hub.In(c.id, r.name) || c.slow {
 		t.Fatal("it has not joined")
 	}
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
 	w.settle()
 	if !c.slow {
 		t.Error("it was not told to ask again")
@@ -55,7 +55,7 @@ func TestClosingThatWasLetGo(t *testing.T) {
 	w.say(r, 700)
 	closing := proto.Event{Room: r.name, Seq: 2, At: w.now, Kind: proto.Closed, From: proto.Identity{ID: "api"}, Why: "enough for today, which is long"}
 	r.events = append(r.events, closing.AppendJSON(nil))
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
 	w.settle()
 	if w.hub.Stats().InboxDrops.Load() == 0 {
 		t.Fatal("nothing was let go")
@@ -81,7 +81,7 @@ func TestNothingIsShownAfterClosing(t *testing.T) {
 			act := func(kind proto.EventKind, why string) {
 				e := proto.Event{Room: r.name, Seq: uint64(len(r.events)) + 1, At: w.now, Kind: kind, From: proto.Identity{ID: "api"}, Why: why}
 				r.events = append(r.events, e.AppendJSON(nil))
-				w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: e.Seq, Epoch: "e", Kind: kind, JSON: r.events[e.Seq-1]})
+				w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: e.Seq, Epoch: "e", Kind: kind, JSON: r.events[e.Seq-1]})
 			}
 			c := w.enter(2, JSON, proto.From{HasSince: true, Since: 1, Epoch: "e"})
 			c.takes = 0 // it does not read before everything has happened

@@ -1,70 +1,92 @@
 package hub
 
 import (
-	"roomcast/gateway/wire"
+	"fmt"
+	"log/slog"
+
+	"roomcast/gateway/hub/ring"
 	"roomcast/proto"
 )
 
-// Encoding is how events become frames. Ephemerals and gaps reach JSON encodings only.
-type Encoding uint8
-
-// The encodings. Each has a deflated form beside it.
-const (
-	Text             Encoding = iota // stamp and text; binary messages as they are
-	TextDeflated                     //
-	JSON                             // the event as the log has it
-	JSONDeflated                     //
-	Verbatim                         // the message's body and nothing else, for protocol test suites
-	VerbatimDeflated                 //
-	encodings
-)
-
-// Deflated returns the compressed form of an encoding.
-func (e Encoding) Deflated() Encoding { return e | 1 }
-
-func (e Encoding) json() bool { return e&^1 == JSON }
-
-// smallDeflate is the payload length in bytes below which compressing costs more than
-// it saves.
-const smallDeflate = 128
-
-// encode appends one event's frame, and nothing if the encoding does not show the event.
-// Text says where the content stands in json.
-func (h *Hub) encode(b []byte, enc Encoding, json []byte, text proto.Span, stamp string) []byte {
-	if enc.json() {
-		return h.frame(b, enc, wire.OpText, json)
-	}
-	if text.Form == proto.SpanNone {
-		return b
-	}
-	body, binary, err := text.Text(json)
-	if err != nil {
-		h.stats.Unreadable.Add(1)
-		h.cfg.Log.Error("show event to text sessions", "error", err)
-		return b
-	}
-	if binary {
-		return h.frame(b, enc, wire.OpBinary, body)
-	}
-	if enc&^1 == Verbatim {
-		return h.frame(b, enc, wire.OpText, body)
-	}
-	if enc&1 == 0 {
-		b = wire.AppendHeader(b, wire.OpText, len(stamp)+1+len(body))
-		b = append(b, stamp...)
-		b = append(b, ' ')
-		return append(b, body...)
-	}
-	line := make([]byte, 0, len(stamp)+1+len(body))
-	line = append(line, stamp...)
-	line = append(line, ' ')
-	return h.frame(b, enc, wire.OpText, append(line, body...))
+// Codec makes the bytes of one transport. A hub calls it on its loop only.
+type Codec interface {
+	// AppendEvent appends what is shown of an event, signal or gap, which may be nothing.
+	AppendEvent(b []byte, e *proto.Record) ([]byte, error)
+	// AppendText appends a message for one connection alone.
+	AppendText(b, text []byte) []byte
+	// AppendClose appends the last bytes of a connection.
+	AppendClose(b []byte, code proto.CloseCode, reason string) []byte
 }
 
-func (h *Hub) frame(b []byte, enc Encoding, op wire.Op, payload []byte) []byte {
-	if enc&1 == 1 && len(payload) >= smallDeflate {
-		return h.deflater.AppendDeflated(b, op, payload)
+// Format is an index of Config.Formats: one way in which connections are shown events.
+type Format uint8
+
+// FormatConfig is what a hub knows of a format.
+type FormatConfig struct {
+	Codec
+	// Full says that the format shows signals and gaps. Members of the others see messages
+	// only: if they miss one, their session has to end.
+	Full bool
+}
+
+// KindGap is the kind of a gap, which is shown like an event and is not in the log.
+const KindGap proto.EventKind = "gap"
+
+// away is the cursor of a member that is served from the log.
+const away = ring.Away
+
+// encoder makes frames. It is owned by the loop.
+type encoder struct {
+	formats []FormatConfig
+	stats   *Stats
+	slog    *slog.Logger
+	scratch []byte
+	record  proto.Record // the gap being encoded
+}
+
+// append appends the frame of an event.
+func (e *encoder) append(b []byte, format Format, rec *proto.Record) []byte {
+	b, err := e.formats[format].AppendEvent(b, rec)
+	if err != nil {
+		e.stats.Unreadable.Add(1)
+		e.slog.Error("show event", "room", rec.Room.String(), "seq", rec.Seq, "error", err)
 	}
-	b = wire.AppendHeader(b, op, len(payload))
-	return append(b, payload...)
+	return b
+}
+
+// event returns the frame of an event, valid until the next call of the encoder.
+func (e *encoder) event(format Format, rec *proto.Record) []byte {
+	e.scratch = e.append(e.scratch[:0], format, rec)
+	return e.scratch
+}
+
+// gap returns the frame that announces a gap in a room of the given epoch. Its seq is that of
+// the last event that is left out, so a client that resumes from there continues behind it.
+func (e *encoder) gap(format Format, g *proto.Gap, epoch string) []byte {
+	e.record = proto.Record{Room: g.Room, Seq: g.To, Kind: KindGap, State: proto.State{Epoch: epoch}, Payload: g.AppendJSON(nil)}
+	return e.event(format, &e.record)
+}
+
+// text returns the frame of a message for one connection alone.
+func (e *encoder) text(format Format, text []byte) []byte {
+	e.scratch = e.formats[format].AppendText(e.scratch[:0], text)
+	return e.scratch
+}
+
+// close returns the last frame of a connection.
+func (e *encoder) close(format Format, code proto.CloseCode, reason string) []byte {
+	e.scratch = e.formats[format].AppendClose(e.scratch[:0], code, reason)
+	return e.scratch
+}
+
+// appendNotice appends the line by which a text session learns that its since cannot be
+// served exactly. Messages begin with the time, so the line cannot be taken for one.
+func appendNotice(b []byte, g *proto.Gap) []byte {
+	switch {
+	case g.Reason == proto.GapReset:
+		return append(b, "[this room has a new numbering; its oldest messages follow]"...)
+	case g.From == g.To:
+		return fmt.Appendf(b, "[message %d cannot be shown any more]", g.From)
+	}
+	return fmt.Appendf(b, "[messages %d to %d cannot be shown any more]", g.From, g.To)
 }

@@ -1,26 +1,60 @@
 package hub
 
 import (
-	"iter"
 	"time"
+
+	"roomcast/gateway/hub/fifo"
+	"roomcast/gateway/hub/outbox"
+	"roomcast/gateway/hub/ring"
+	"roomcast/gateway/limit"
 )
 
-// slice is how many writes one ring gets before the next has its turn, so that a small
-// room does not wait for a big one.
+// audience is the members of a room that are shown it in one format, with the ring that
+// they are served from.
+type audience struct {
+	ring.Ring
+	room   *room
+	format Format
+	self   uint32 // its index in fanout.audiences
+
+	began    time.Time // the pass under way, or the last one
+	dirty    bool      // in fanout.dirty, or about to be after a pause
+	buffered bool      // in fanout.buffered
+	used     uint32    // the second when a frame was appended last
+}
+
+// fanout writes rings to their members. It is owned by the loop.
+type fanout struct {
+	// static
+	conns *conns
+	out   *outbox.Outbox
+	clock *clock
+
+	// owned by the loop
+	audiences  []*audience // by audience.self; nil = unused
+	unused     []uint32    // indexes of audiences
+	dirty      fifo.Queue[*audience]
+	buffered   []*audience // those that hold a buffer
+	held       limit.Part  // bytes of rings
+	deliveries uint64      // since the hub last cleared them
+}
+
+// slice is how many writes one ring gets before the next has its turn, so that a small room
+// does not wait for a big one.
 const slice = 16
 
-// fanOut writes rings to their members, in turn.
-func (h *Hub) fanOut(budget int) {
-	for budget > 0 && h.dirty.len() > 0 {
-		r := h.dirty.pop()
-		n, done := h.pass(r, min(slice, budget))
+// run writes dirty rings to their members, in turn, with at most about budget writes.
+func (f *fanout) run(budget int) {
+	for budget > 0 && f.dirty.Len() > 0 {
+		a := f.dirty.Pop()
+		n, done := f.pass(a, min(slice, budget))
 		budget -= max(n, 1)
 		if done {
-			r.dirty = false
-		} else if pause := h.pause(r); pause > 0 {
-			h.after(pause, func() { h.Post(func() { h.dirty.push(r) }) })
+			a.dirty = false
+		} else if pause := f.pause(a); pause > 0 {
+			f.clock.later(pause, func() { f.dirty.Push(a) })
 		} else {
-			h.dirty.push(r)
+			f.dirty.Push(a)
 		}
 	}
 }
@@ -31,138 +65,183 @@ const (
 	maxPause = 2 * time.Millisecond
 )
 
-// pause returns how long a ring waits that has just ended a long pass and has more to
-// send: a quarter of what the pass took. Those who answer what they have just been sent
-// are then in the next pass and not in the one after it. Without it a busy room falls
-// into turns of one message and of all the others, and writes twice as often.
-func (h *Hub) pause(r *ring) time.Duration {
-	if r.pos > 0 {
+// pause returns how long a ring waits that has just ended a long pass and has more to send:
+// a quarter of what the pass took. Members that answer a message of this pass are then in
+// the next one. Without the pause a busy room alternates between passes with one message
+// and passes with all the answers, and needs twice as many writes.
+func (f *fanout) pause(a *audience) time.Duration {
+	if a.Passing() {
 		return 0
 	}
-	took := h.conns.Now().Sub(r.began)
+	took := f.clock.now().Sub(a.began)
 	if took < longPass {
 		return 0
 	}
 	return min(took/4, maxPause)
 }
 
-// soil puts the ring in line for fanOut.
-func (h *Hub) soil(r *ring) {
-	if !r.dirty {
-		r.dirty = true
-		h.dirty.push(r)
+// markDirty has run write the ring.
+func (f *fanout) markDirty(a *audience) {
+	if !a.dirty {
+		a.dirty = true
+		f.dirty.Push(a)
 	}
 }
 
-// pass goes on with the ring's pass over its members, or begins one, for at most
-// budget writes. What comes in before it ends is for the next one: the longer a pass
-// takes, the more goes out in each write. It reports whether there is nothing left to
-// begin another with.
-func (h *Hub) pass(r *ring, budget int) (writes int, done bool) {
-	if r.pos == 0 {
-		r.to, r.began = r.head(), h.conns.Now()
+// pass continues the ring's pass over its members, or begins one, for at most budget writes.
+// The longer a pass takes, the more goes out in each write of the next. It reports whether
+// nothing is left for another pass.
+func (f *fanout) pass(a *audience, budget int) (writes int, done bool) {
+	if a.Begin() {
+		a.began = f.clock.now()
 	}
-	// A member that is passed by costs far less than one that is written.
-	for steps := 0; r.pos < len(r.members) && writes < budget && steps < 64*budget; steps++ {
-		m := &r.members[r.pos]
-		r.pos++
-		if m.cursor >= r.to {
-			continue
+	for steps := 64 * budget; writes < budget; {
+		m, to := a.Next(&steps)
+		if m == nil {
+			break
 		}
-		c := h.conn(m.slot)
-		if c.flags&busy != 0 {
-			continue // its own pump brings it here
+		c := f.conns.at(m.Slot)
+		if c.out.Busy() {
+			continue // pump serves it when it takes bytes again
 		}
-		h.serve(c, r, m, r.to)
+		f.serve(c, a, m, to)
 		writes++
 	}
-	if r.pos < len(r.members) {
-		return writes, false
-	}
-	r.pos = 0
-	return writes, r.to == r.head()
+	ended, more := a.End()
+	return writes, ended && !more
 }
 
-// finish brings the ring to everybody who takes it, at once.
-func (h *Hub) finish(r *ring) {
+// finish serves every member that takes bytes, at once.
+func (f *fanout) finish(a *audience) {
 	for done := false; !done; {
-		_, done = h.pass(r, len(r.members)+1)
+		_, done = f.pass(a, len(a.Members())+1)
 	}
 }
 
 // serve writes a member what the ring has for it up to the given offset.
-func (h *Hub) serve(c *conn, r *ring, m *member, to uint64) {
-	if m.cursor < r.shy {
-		h.serveRuns(c, r, m, to)
+func (f *fanout) serve(c *conn, a *audience, m *ring.Member, to uint64) {
+	if a.Skips(m.Cursor) {
+		f.serveRuns(c, a, m, to)
 		return
 	}
-	from := m.cursor
-	n := h.conns.Write(c.id, r.bytes(from, to))
-	h.wrote(n)
-	h.tally.deliveries += r.count(from, to)
-	m.cursor = to
+	from := m.Cursor
+	n := f.out.Write(&c.out, a.Bytes(from, to))
+	f.deliveries += a.Count(from, to)
+	m.Cursor = to
 	if n < int(to-from) {
-		h.cut(c, r, m, from+uint64(n), n > 0)
+		f.cut(c, a, m, from+uint64(n), n > 0)
 	}
 }
 
 // serveRuns is serve where some frames are not for this member.
-func (h *Hub) serveRuns(c *conn, r *ring, m *member, upTo uint64) {
-	for from, to := range r.runs(m.cursor, upTo, m.slot) {
-		n := h.conns.Write(c.id, r.bytes(from, to))
-		h.wrote(n)
-		h.tally.deliveries += r.count(from, to)
+func (f *fanout) serveRuns(c *conn, a *audience, m *ring.Member, upTo uint64) {
+	for from, to := range a.Runs(m.Cursor, upTo, m.Slot) {
+		n := f.out.Write(&c.out, a.Bytes(from, to))
+		f.deliveries += a.Count(from, to)
 		if n < int(to-from) {
-			h.cut(c, r, m, from+uint64(n), n > 0)
+			f.cut(c, a, m, from+uint64(n), n > 0)
 			return
 		}
 	}
-	m.cursor = upTo
+	m.Cursor = upTo
 }
 
-// cut notes that a write ended at the offset. The rest of a frame that was begun goes
-// to the connection's queue, so that the cursor stands at a frame again.
-func (h *Hub) cut(c *conn, r *ring, m *member, at uint64, progress bool) {
-	m.cursor = r.head()
-	if i := r.index(at); i < len(r.frames) {
-		m.cursor = r.frames[i].at
+// cut handles a write that ended at the offset. The rest of a frame that was begun goes to
+// the connection's queue, so that the cursor stands at a frame boundary again.
+func (f *fanout) cut(c *conn, a *audience, m *ring.Member, at uint64, progress bool) {
+	m.Cursor = a.Edge(at)
+	f.out.Cut(&c.out, a.Bytes(at, m.Cursor), progress, f.clock.second())
+}
+
+// takeDue moves what the ring has for a member to the connection's queue.
+func (f *fanout) takeDue(c *conn, m membership) {
+	a := f.audiences[m.audience]
+	member := &a.Members()[m.pos]
+	if member.Cursor >= a.Head() {
+		return
 	}
-	if rest := r.bytes(at, m.cursor); len(rest) > 0 {
-		h.append(h.queueOf(c), rest)
+	for from, to := range a.Runs(member.Cursor, a.Head(), member.Slot) {
+		f.out.Append(&c.out, a.Bytes(from, to))
+		f.deliveries += a.Count(from, to)
 	}
-	h.block(c, progress)
+	member.Cursor = a.Head()
 }
 
-func (h *Hub) wrote(n int) {
-	h.tally.writes++
-	h.tally.bytes += uint64(n)
-}
-
-// runs yields the stretches between two offsets that are for the connection in the
-// given slot.
-func (r *ring) runs(from, to uint64, slot uint32) iter.Seq2[uint64, uint64] {
-	return func(yield func(uint64, uint64) bool) {
-		for i := r.index(from); from < min(to, r.shy) && i < len(r.frames) && r.frames[i].at < to; i++ {
-			if r.frames[i].skip != slot+1 {
-				continue
-			}
-			if at := r.frames[i].at; at > from && !yield(from, at) {
-				return
-			}
-			from = r.end(i)
+// coalesce moves the few bytes that rings have for a connection behind its queue, so that an
+// answer and the events beside it are one write.
+func (f *fanout) coalesce(c *conn) {
+	const few = 4 << 10
+	if !c.out.Queued() || c.out.Closing() || c.flags&paging != 0 {
+		return
+	}
+	for _, m := range f.conns.memberships(c) {
+		a := f.audiences[m.audience]
+		if cursor := a.Members()[m.pos].Cursor; cursor < a.Head() && a.Head()-cursor <= few {
+			f.takeDue(c, m)
 		}
-		if from < to {
-			yield(from, to)
-		}
 	}
 }
 
-// count returns how many frames stand between two offsets. Nearly always it is asked
-// the same again.
-func (r *ring) count(from, to uint64) uint64 {
-	if r.counted.from != from || r.counted.to != to {
-		r.counted.from, r.counted.to = from, to
-		r.counted.n = uint64(r.index(to) - r.index(from))
+// serveMember writes a connection what one of its rings has for it.
+func (f *fanout) serveMember(c *conn, m membership) {
+	a := f.audiences[m.audience]
+	if member := &a.Members()[m.pos]; member.Cursor < a.Head() {
+		f.serve(c, a, member, a.Head())
 	}
-	return r.counted.n
+}
+
+// add makes the audience of a format in a room.
+func (f *fanout) add(rm *room, format Format) *audience {
+	a := &audience{room: rm, format: format}
+	if n := len(f.unused); n > 0 {
+		a.self = f.unused[n-1]
+		f.unused = f.unused[:n-1]
+		f.audiences[a.self] = a
+	} else {
+		a.self = uint32(len(f.audiences))
+		f.audiences = append(f.audiences, a)
+	}
+	rm.audiences = append(rm.audiences, a)
+	return a
+}
+
+// drop forgets an audience without members.
+func (f *fanout) drop(a *audience) {
+	f.free(a)
+	f.audiences[a.self] = nil
+	f.unused = append(f.unused, a.self)
+}
+
+func (f *fanout) free(a *audience) {
+	f.held.Add(-a.Size())
+	a.Free()
+}
+
+// resize gives the ring a buffer of another size.
+func (f *fanout) resize(a *audience, size int) {
+	was := a.Size()
+	a.Resize(size)
+	f.held.Add(a.Size() - was)
+	if !a.buffered {
+		a.buffered = true
+		f.buffered = append(f.buffered, a)
+	}
+}
+
+// sweep frees the buffers of rings that no member needs and that have been quiet for so many
+// seconds. It reports whether some are left.
+func (f *fanout) sweep(now, quiet uint32) (some bool) {
+	keep := f.buffered[:0]
+	for _, a := range f.buffered {
+		if len(a.Members()) > 0 && (now-a.used <= quiet || a.Needed() < a.Head()) {
+			keep = append(keep, a)
+			continue
+		}
+		a.buffered = false
+		f.free(a)
+	}
+	clear(f.buffered[len(keep):])
+	f.buffered = keep
+	f.held.Settle()
+	return len(keep) > 0
 }

@@ -11,10 +11,10 @@ import (
 )
 
 // enter has a client that reads everything join the first room.
-func (w *world) enter(slot loop.ID, enc Encoding, from proto.From) *peer {
-	c := &peer{id: 1<<32 | slot, enc: enc, takes: 1 << 30}
+func (w *world) enter(slot loop.ID, format Format, from proto.From) *peer {
+	c := &peer{id: 1<<32 | slot, format: format, takes: 1 << 30}
 	w.peers[c.id] = c
-	w.hub.Open(c.id, enc)
+	w.hub.Open(c.id, format)
 	w.hub.Join(c.id, w.rooms[0].name, from)
 	return c
 }
@@ -29,8 +29,8 @@ func TestGapClosesTextSessions(t *testing.T) {
 	w.say(r, 10)
 	w.settle()
 	gap := proto.Gap{Room: r.name, From: 2, To: 40, Reason: proto.GapTrimmed}
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: 41, Epoch: "e", Stamp: "T", JSON: r.events[0], Text: spanOf(r.events[0])})
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 41, Epoch: "e", Stamp: "T", JSON: r.events[0], Text: spanOf(r.events[0])})
 	w.settle()
 	if list, _ := frames(t, text.got); !text.slow || len(list) != 2 { // of Joined, and what was said before
 		t.Errorf("the text session goes on behind a gap: got %q", list)
@@ -55,13 +55,13 @@ func TestJoinOfRoomThatAgedOut(t *testing.T) {
 	w.say(r, 10)
 	w.enter(1, JSON, proto.From{})
 	w.settle()
-	w.hub.log = emptied{w}
+	w.hub.rooms.log, w.hub.catchups.log = emptied{w}, emptied{w}
 	gap := proto.Gap{Room: r.name, From: 2, Reason: proto.GapReset}
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
 	w.settle()
 	late := w.enter(2, JSON, proto.From{Last: 1})
 	w.settle()
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: 1, Epoch: "f", JSON: r.events[0]})
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 1, Epoch: "f", JSON: r.events[0]})
 	w.settle()
 	if list, _ := frames(t, late.got); late.slow || len(list) != 2 || string(list[1]) != string(r.events[0]) {
 		t.Errorf("got %q and lost %v, want the ok and the event", list, late.slow)
@@ -85,10 +85,10 @@ func TestResetThatWasLetGo(t *testing.T) {
 			w.say(r, 10)
 			members := []*peer{w.enter(1, Text, proto.From{}), w.enter(2, JSON, proto.From{})}
 			w.settle()
-			w.hub.inbox.Deliver(follow.Delivery{Room: r.name, JSON: make([]byte, 850)}) // a signal that fills it
+			w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: make([]byte, 850)}) // a signal that fills it
 			for _, d := range lost {
 				d.Room = r.name
-				w.hub.inbox.Deliver(d)
+				w.hub.intake.Deliver(d)
 			}
 			w.settle()
 			if got := w.hub.Stats().InboxDrops.Load(); got != uint64(len(lost)) {
@@ -124,7 +124,7 @@ func TestDeliveredWhileReading(t *testing.T) {
 			}
 		}()
 	}
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Stamp: "T", JSON: r.events[1], Text: spanOf(r.events[1])})
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Stamp: "T", JSON: r.events[1], Text: spanOf(r.events[1])})
 	w.say(r, 10)
 	w.turn(100)
 	w.settle()
@@ -138,12 +138,12 @@ func TestJoinIsAnsweredBeforeTheLogIsRead(t *testing.T) {
 	w.say(r, 10)
 	w.enter(1, JSON, proto.From{})
 	w.settle()
-	c := &peer{id: 1<<32 | 2, enc: JSON, takes: 1 << 30, joined: map[string]uint64{r.name.String(): fromHead}}
+	c := &peer{id: 1<<32 | 2, format: JSON, takes: 1 << 30, joined: map[string]uint64{r.name.String(): fromHead}}
 	w.peers[c.id] = c
-	w.hub.Open(c.id, c.enc)
+	w.hub.Open(c.id, c.format)
 	w.hub.Join(c.id, r.name, proto.From{})
-	w.hub.goOn(w.hub.live(c.id))
-	w.hub.pump(w.hub.live(c.id))
+	w.hub.catchups.schedule(w.hub.conns.live(c.id))
+	w.hub.pump(w.hub.conns.live(c.id))
 	w.turn(10)
 	w.say(r, 10)
 	w.say(r, 10)

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/goleak"
 
 	"roomcast/gateway/loop"
+	"roomcast/gateway/wire"
 	"roomcast/proto"
 )
 
@@ -17,8 +18,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func testConfig() Config {
 	cfg := DefaultConfig()
 	cfg.Name, cfg.Log = "g", quietLog()
+	cfg.Formats = []FormatConfig{Text: {Codec: wire.Text{}}, JSON: {Codec: wire.JSON{}, Full: true}}
 	return cfg
 }
+
+// The formats of the tests.
+const (
+	Text Format = iota
+	JSON
+)
 
 // TestModel lets clients of all kinds do anything in any order against small bounds,
 // and then holds what each was sent against the rooms.
@@ -46,8 +54,8 @@ func TestModel(t *testing.T) {
 			}
 			w.settle()
 			w.noMemory()
-			if len(w.hub.rooms) != 0 || len(w.hub.catching) != 0 || len(w.hub.freeQueue) != len(w.hub.queues) {
-				t.Errorf("left behind: %d rooms, %d catch-ups, %d queues", len(w.hub.rooms), len(w.hub.catching), len(w.hub.queues)-len(w.hub.freeQueue))
+			if len(w.hub.rooms.byName) != 0 || len(w.hub.catchups.members) != 0 || w.hub.out.InUse() != 0 {
+				t.Errorf("left behind: %d rooms, %d catch-ups, %d queues", len(w.hub.rooms.byName), len(w.hub.catchups.members), w.hub.out.InUse())
 			}
 		})
 	}
@@ -144,10 +152,10 @@ func (w *world) open() *peer {
 			return w.peers[id]
 		}
 	}
-	c := &peer{id: w.next<<32 | slot, enc: []Encoding{Text, JSON, JSON}[w.rand.IntN(3)], takes: w.rand.IntN(5000),
+	c := &peer{id: w.next<<32 | slot, format: []Format{Text, JSON, JSON}[w.rand.IntN(3)], takes: w.rand.IntN(5000),
 		joined: make(map[string]uint64), knows: make(map[string]string), left: make(map[string]bool)}
 	w.peers[c.id] = c
-	w.hub.Open(c.id, c.enc)
+	w.hub.Open(c.id, c.format)
 	return c
 }
 
@@ -198,7 +206,7 @@ func TestFramesNeverMix(t *testing.T) {
 func (w *world) crowd(n int, r *modelRoom) (members []*peer) {
 	for range n {
 		slot := loop.ID(len(w.peers))
-		c := &peer{id: 1<<32 | slot, enc: Text, takes: 1 << 30, joined: map[string]uint64{r.name.String(): anywhere}}
+		c := &peer{id: 1<<32 | slot, format: Text, takes: 1 << 30, joined: map[string]uint64{r.name.String(): anywhere}}
 		w.peers[c.id] = c
 		w.hub.Open(c.id, Text)
 		w.hub.Join(c.id, r.name, proto.From{})
@@ -265,7 +273,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		w.say(w.rooms[0], 100)
 	}
 	w.settle()
-	if w.hub.rung.Held() == 0 {
+	if w.hub.fanout.held.Held() == 0 {
 		t.Error("got no bytes held right after traffic, want some for whoever resumes")
 	}
 	w.now = w.now.Add(w.hub.cfg.Quiet * 2)

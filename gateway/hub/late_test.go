@@ -19,10 +19,10 @@ func TestNothingIsShownBehindWhatWasLetGo(t *testing.T) {
 	c := w.enter(1, JSON, proto.From{})
 	w.settle()
 	before := len(c.got)
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, JSON: make([]byte, 600)}) // a signal that fills half of it
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: make([]byte, 600)}) // a signal that fills half of it
 	gap := proto.Gap{Room: r.name, From: 2, Reason: proto.GapReset, Epoch: "f"}
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Gap: &gap, JSON: make([]byte, 600)})
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "f", JSON: []byte(`{"seq":2}`)})
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Gap: &gap, JSON: make([]byte, 600)})
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "f", JSON: []byte(`{"seq":2}`)})
 	w.settle()
 	list, _ := frames(t, c.got[before:])
 	for _, f := range list {

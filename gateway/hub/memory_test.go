@@ -11,8 +11,8 @@ import (
 // noMemory fails unless everything that was taken from the budget has been given back.
 func (w *world) noMemory() {
 	w.t.Helper()
-	w.hub.rung.Settle()
-	w.hub.due.Settle()
+	w.hub.fanout.held.Settle()
+	w.hub.out.Settle()
 	for _, use := range limit.Uses() {
 		if n := w.hub.cfg.Memory.Used(use); n != 0 {
 			w.t.Errorf("%s: %d bytes are held by a hub that needs none", use, n)
@@ -24,16 +24,16 @@ func (w *world) noMemory() {
 func (w *world) onePage() {
 	w.t.Helper()
 	pages := make(map[uint32]int)
-	for s, cu := range w.hub.catching {
-		c := w.hub.conn(s.id.Slot())
+	for s, cu := range w.hub.catchups.members {
+		c := w.hub.conns.at(s.id.Slot())
 		if cu.holds != (c.flags&holding != 0) && cu.holds {
 			w.t.Fatalf("connection %v does not know that a room of it has a page", s.id)
 		}
 		if cu.holds {
 			pages[s.id.Slot()]++
 		}
-		if len(cu.page.Records) > 0 && c.flags&blocked != 0 {
-			w.t.Fatalf("connection %v takes no bytes and has a page of %d records", s.id, len(cu.page.Records))
+		if cu.Holds() > 0 && c.out.Blocked() {
+			w.t.Fatalf("connection %v takes no bytes and has a page of %d records", s.id, cu.Holds())
 		}
 	}
 	for slot, n := range pages {
@@ -67,7 +67,7 @@ func TestCatchUpOfConnectionsThatDoNotRead(t *testing.T) {
 		w.onePage()
 		w.answer(1 + w.rand.IntN(100))
 	}
-	pages, queues := w.hub.cfg.Memory.Used(limit.Pages), w.hub.due.Held()
+	pages, queues := w.hub.cfg.Memory.Used(limit.Pages), w.hub.out.Held()
 	if most := len(members) * 128 << 10; pages > 0 || queues == 0 || queues > most {
 		t.Errorf("%d bytes of pages and %d of queues are held, want none and some, at most %d", pages, queues, most)
 	}

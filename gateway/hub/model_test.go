@@ -24,18 +24,19 @@ import (
 // few bytes at a time, a log that answers late, clients that come and go. It keeps what
 // every client was sent, to be held against what it had to be sent.
 type world struct {
-	t     *testing.T
-	rand  *rand.Rand
-	hub   *Hub
-	now   time.Time
-	posts []func()
-	later []func() // answers of the log that are on their way
-	rooms []*modelRoom
-	peers map[loop.ID]*peer
-	next  loop.ID
-	dead  []*peer
-	early bool // pages are read when they are asked for, not when they are answered
-	loses bool // JSON sessions too may be told that they cannot be served on
+	t        *testing.T
+	rand     *rand.Rand
+	hub      *Hub
+	now      time.Time
+	woken    bool     // the hub has work
+	mayWrite bool     // the hub is in Flush or Writable, and may write
+	later    []func() // answers of the log that are on their way
+	rooms    []*modelRoom
+	peers    map[loop.ID]*peer
+	next     loop.ID
+	dead     []*peer
+	early    bool // pages are read when they are asked for, not when they are answered
+	loses    bool // JSON sessions too may be told that they cannot be served on
 }
 
 type modelRoom struct {
@@ -64,7 +65,7 @@ func (r *modelRoom) at(seq uint64) time.Time {
 
 type peer struct {
 	id      loop.ID
-	enc     Encoding
+	format  Format
 	got     []byte
 	takes   int // bytes until it blocks
 	private int // messages sent to it alone
@@ -80,17 +81,20 @@ type peer struct {
 func newWorld(t *testing.T, seed uint64, cfg Config) *world {
 	w := &world{t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0), peers: make(map[loop.ID]*peer)}
 	w.hub = New(cfg, w, w, w)
-	w.hub.after = func(_ time.Duration, f func()) { w.later = append(w.later, f) }
+	w.hub.clock.after = func(_ time.Duration, f func()) { w.later = append(w.later, f) }
 	for i := range 4 {
 		w.rooms = append(w.rooms, &modelRoom{name: proto.MustRoom(fmt.Sprintf("room%d", i)), epoch: "e"})
 	}
 	return w
 }
 
-func (w *world) Post(f func()) bool { w.posts = append(w.posts, f); return true }
-func (w *world) Now() time.Time     { return w.now }
+func (w *world) Wake()          { w.woken = true }
+func (w *world) Now() time.Time { return w.now }
 
 func (w *world) Write(id loop.ID, p []byte) int {
+	if !w.mayWrite {
+		w.t.Fatal("the hub writes outside of Flush and Writable")
+	}
 	c := w.peers[id]
 	if c == nil {
 		w.t.Fatalf("write to connection %v, which is gone", id)
@@ -192,17 +196,17 @@ func (w *world) say(r *modelRoom, size int) {
 // deliver hands the hub an event of the log.
 func (w *world) deliver(r *modelRoom, seq uint64) {
 	b := r.events[seq-1]
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, Seq: seq, Epoch: r.epoch, At: r.at(seq), Stamp: "T", JSON: b, Text: spanOf(b)})
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: seq, Epoch: r.epoch, At: r.at(seq), Stamp: "T", JSON: b, Text: spanOf(b)})
 }
 
 func (w *world) signal(r *modelRoom, from *peer) {
 	if r.followed {
 		b := proto.AppendSignal(nil, r.name, "typing", proto.Identity{ID: fmt.Sprint(uint64(from.id))}, nil)
-		w.hub.inbox.Deliver(follow.Delivery{Room: r.name, JSON: b, Origin: w.hub.Session(from.id)})
+		w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: b, Origin: w.hub.Session(from.id)})
 	}
 }
 
-func (w *world) Told(id loop.ID, n Notice) {
+func (w *world) OnNotice(id loop.ID, n Notice) {
 	c := w.peers[id]
 	if c == nil {
 		return
@@ -212,7 +216,7 @@ func (w *world) Told(id loop.ID, n Notice) {
 		w.hub.Text(id, fmt.Appendf(nil, `{"ok":{"room":"%s","seq":%d,"epoch":"%s"}}`, n.Room, n.Head.Seq, n.Head.Epoch))
 	case Slow, Lost:
 		c.slow = true
-		if n.Kind == Lost && c.enc == JSON && !w.loses {
+		if n.Kind == Lost && c.format == JSON && !w.loses {
 			w.t.Errorf("connection %v could not be served on", id)
 		}
 		w.close(c)
@@ -236,12 +240,10 @@ func (w *world) Identity(loop.ID) proto.Identity { return proto.Identity{ID: "x"
 
 // turn is one iteration of the loop.
 func (w *world) turn(budget int) bool {
-	posts := w.posts
-	w.posts = nil
-	for _, f := range posts {
-		f()
-	}
-	return w.hub.Flush(budget) || len(w.posts) > 0
+	w.woken, w.mayWrite = false, true
+	busy := w.hub.Flush(budget)
+	w.mayWrite = false
+	return busy || w.woken
 }
 
 // answer lets some of the log's answers arrive.
@@ -255,8 +257,9 @@ func (w *world) answer(n int) {
 
 // give lets a client read.
 func (w *world) give(c *peer, n int) {
-	c.takes = n
+	c.takes, w.mayWrite = n, true
 	w.hub.Writable(c.id)
+	w.mayWrite = false
 }
 
 // settle lets everything come to rest with clients that read all.
@@ -365,7 +368,7 @@ func (w *world) verify(c *peer) {
 				l = m.Seq - 1
 			}
 			if l != anywhere && m.Seq != l+1 {
-				w.t.Fatalf("connection %v (encoding %d) in %s: got seq %d after %d", c.id, c.enc, m.Room, m.Seq, l)
+				w.t.Fatalf("connection %v (format %d) in %s: got seq %d after %d", c.id, c.format, m.Room, m.Seq, l)
 			}
 			last[m.Room] = m.Seq
 		}
@@ -377,7 +380,7 @@ func (w *world) verify(c *peer) {
 		r := w.room(proto.MustRoom(name))
 		l, end := last[name], uint64(len(r.events))
 		if !c.left[name] && !c.closed && l != anywhere && l != end && noticed[[2]uint64{l + 1, end}] == 0 {
-			w.t.Errorf("connection %v (encoding %d) in %s ends at %d, want %d", c.id, c.enc, name, l, end)
+			w.t.Errorf("connection %v (format %d) in %s ends at %d, want %d", c.id, c.format, name, l, end)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func (w *world) renew(r *modelRoom, lost int, epoch string) {
 		return
 	}
 	gap := proto.Gap{Room: r.name, From: 1, Reason: proto.GapReset, Epoch: epoch, Seq: uint64(len(r.events))}
-	w.hub.inbox.Deliver(follow.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
 	for seq := r.trimmed + 1; seq <= len(r.events); seq++ {
 		w.deliver(r, uint64(seq))
 	}
@@ -75,7 +75,7 @@ func TestModelOfResets(t *testing.T) {
 			}
 			w.settle()
 			for _, id := range slices.Sorted(maps.Keys(w.peers)) {
-				if c := w.peers[id]; c.enc.json() && !c.closed {
+				if c := w.peers[id]; c.format == JSON && !c.closed {
 					w.verifyHistory(c, seen[c])
 				}
 			}

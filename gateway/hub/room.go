@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"roomcast/gateway/follow"
+	"roomcast/gateway/hub/replay"
 	"roomcast/gateway/loop"
 	"roomcast/proto"
 	"roomcast/proto/history"
@@ -8,285 +10,173 @@ import (
 
 // room is what one loop knows of a room some of its connections are in.
 type room struct {
-	name  proto.Room
-	head  history.Head // Seq is that of the newest event delivered to this loop
-	ready bool         // followed: head is known and deliveries count
-	began bool         // a reset has been announced: the next event is the first one, whatever its seq
-	// closing is the seq of the newest closing delivered to this loop, in head's epoch; 0 = none.
-	closing uint64
-	undone  uint64 // closings up to this seq are of the time before a reset, and have been undone
-	rings   [encodings]*ring
-	count   int // members in all rings
+	replay.Room
+	ready     bool        // followed: the head is known and deliveries count
+	began     bool        // a reset has been announced: the next event is the first one, whatever its seq
+	undone    uint64      // closings up to this seq are of the time before a reset
+	count     int         // members of all audiences
+	audiences []*audience // one for each format in use
 }
 
-// place is a membership as its connection knows it: ring index and position in there.
-type place struct{ ring, at uint32 }
+// rooms are the rooms of a loop, and what happens in them. They are owned by the loop.
+type rooms struct {
+	// static
+	cfg      Config
+	conns    *conns
+	fanout   *fanout
+	catchups *catchups
+	encoder  *encoder
+	dispatch *dispatcher
+	clock    *clock
+	log      Log
+	follower follow.Follower
+	stats    *Stats
 
-// Join makes the connection a member. A Joined or Refused notice follows, possibly
-// at once; whatever is sent in answer to it goes out before what from asks for, and
-// that before the events that follow, without a hole or a repeat. Joining a room twice
-// changes nothing and is answered by another notice.
-func (h *Hub) Join(id loop.ID, name proto.Room, from proto.From) {
-	c := h.live(id)
-	if c == nil {
-		return
+	// owned by the loop
+	byName map[proto.Room]*room
+	record proto.Record // the event being delivered
+	second uint32       // the present second, as of the last sweep
+}
+
+// audienceOf returns the room's audience of a format, or nil.
+func (rm *room) audienceOf(format Format) *audience {
+	for _, a := range rm.audiences {
+		if a.format == format {
+			return a
+		}
 	}
-	rm := h.rooms[name]
+	return nil
+}
+
+// members calls f for every member, in the order of audiences.
+func (rm *room) members(f func(a *audience, pos int)) {
+	for _, a := range rm.audiences {
+		for i := range a.Members() {
+			f(a, i)
+		}
+	}
+}
+
+// join adds a member, unless the connection is one already.
+func (rs *rooms) join(c *conn, name proto.Room, from proto.From) {
+	rm := rs.byName[name]
 	if rm == nil {
-		rm = h.follow(name)
+		rm = rs.follow(name)
 	}
-	if h.placeOf(c, rm) >= 0 {
+	a := rm.audienceOf(c.format)
+	if a != nil && rs.conns.find(c, a.self) >= 0 {
 		if rm.ready {
-			h.tell(id, Notice{Kind: Joined, Room: name, Head: rm.head})
+			rs.dispatch.joined(c.id(), a)
 		}
 		return
 	}
-	r := rm.rings[c.enc]
-	if r == nil {
-		r = h.addRing(rm, c.enc)
+	if a == nil {
+		a = rs.fanout.add(rm, c.format)
 	}
-	h.addPlace(c, place{ring: r.self, at: uint32(len(r.members))})
-	r.members = append(r.members, member{cursor: catching, slot: id.Slot()})
+	rs.conns.add(c, membership{audience: a.self, pos: a.Join(c.id().Slot())})
 	rm.count++
-	h.catchUp(id, r, catchup{from: from})
-}
-
-// Leave ends a membership. What was due to the member before is still sent.
-func (h *Hub) Leave(id loop.ID, name proto.Room) {
-	c, rm := h.live(id), h.rooms[name]
-	if c == nil || rm == nil {
-		return
-	}
-	if i := h.placeOf(c, rm); i >= 0 {
-		h.takeDue(c, h.placesOf(c)[i])
-		h.removePlace(c, i)
+	rs.catchups.members[memberKey{c.id(), a.self}] = &catchup{Replay: replay.New(from)}
+	if rm.ready {
+		rs.dispatch.joined(c.id(), a)
 	}
 }
 
-// In reports whether the connection is a member of the room, and has been told so.
-func (h *Hub) In(id loop.ID, name proto.Room) bool {
-	c, rm := h.live(id), h.rooms[name]
-	return c != nil && rm != nil && rm.ready && h.placeOf(c, rm) >= 0
-}
-
-// Head returns the newest event of a room the connection is in.
-func (h *Hub) Head(id loop.ID, name proto.Room) (head history.Head, in bool) {
-	if !h.In(id, name) {
-		return history.Head{}, false
+// find returns which of the connection's memberships is in the room, or -1.
+func (rs *rooms) find(c *conn, rm *room) int {
+	if a := rm.audienceOf(c.format); a != nil {
+		return rs.conns.find(c, a.self)
 	}
-	return h.rooms[name].head, true
+	return -1
 }
 
-// Name returns the hub's own copy of a room's name, so that a session need not keep one.
-func (h *Hub) Name(name proto.Room) proto.Room {
-	if rm := h.rooms[name]; rm != nil {
-		return rm.name
-	}
-	return name
-}
-
-// Rooms returns the number of rooms the connection is in or about to be in.
-func (h *Hub) Rooms(id loop.ID) int {
-	if c := h.live(id); c != nil {
-		return len(h.placesOf(c))
-	}
-	return 0
-}
-
-// RoomsOf returns the rooms the connection is in or about to be in.
-func (h *Hub) RoomsOf(id loop.ID) (names []proto.Room) {
-	if c := h.live(id); c != nil {
-		for _, p := range h.placesOf(c) {
-			names = append(names, h.rings[p.ring].room.name)
-		}
-	}
-	return names
-}
-
-// follow begins to hear a room.
-func (h *Hub) follow(name proto.Room) *room {
-	rm := &room{name: name}
-	h.rooms[name] = rm
-	h.stats.Rooms.Add(1)
-	h.log.Follow(name, &h.inbox, func(head history.Head, err error) {
-		h.inbox.put(func() { h.followed(rm, head, err) })
+// follow begins to follow a room.
+func (rs *rooms) follow(name proto.Room) *room {
+	rm := &room{Room: replay.Room{Name: name}}
+	rs.byName[name] = rm
+	rs.stats.Rooms.Add(1)
+	rs.log.Follow(name, rs.follower, func(head history.Head, err error) {
+		rs.clock.post(func() { rs.followed(rm, head, err) })
 	})
 	return rm
 }
 
-// followed takes the outcome of following a room, for all who wait for it.
-func (h *Hub) followed(rm *room, head history.Head, err error) {
-	if h.rooms[rm.name] != rm {
-		return // everybody had left; the next one followed anew
+// followed takes the outcome of follow for all members that wait for it.
+func (rs *rooms) followed(rm *room, head history.Head, err error) {
+	if rs.byName[rm.Name] != rm {
+		return // all members had left; the next one has followed the room again
 	}
-	rm.ready, rm.head = err == nil, head
-	for _, r := range rm.rings {
-		if r == nil {
-			continue
+	rm.ready, rm.Head = err == nil, head
+	rm.members(func(a *audience, pos int) {
+		if id := rs.idOf(a, pos); err == nil {
+			rs.dispatch.joined(id, a)
+		} else {
+			rs.dispatch.add(id, Notice{Kind: Refused, Room: rm.Name, Err: err})
 		}
-		for i := 0; i < len(r.members); i++ {
-			id := h.conn(r.members[i].slot).id
-			if err == nil {
-				h.tell(id, Notice{Kind: Joined, Room: rm.name, Head: head})
-				continue
-			}
-			h.tell(id, Notice{Kind: Refused, Room: rm.name, Err: err})
-		}
-	}
+	})
 	if err == nil {
 		return
 	}
-	for _, r := range rm.rings {
-		for r != nil && len(r.members) > 0 {
-			c := h.conn(r.members[0].slot)
-			h.removePlace(c, h.placeOf(c, rm))
+	for rm.count > 0 {
+		for _, a := range rm.audiences {
+			if len(a.Members()) > 0 {
+				c := rs.conns.at(a.Members()[0].Slot)
+				rs.leave(c, rs.find(c, rm))
+				break
+			}
 		}
 	}
 }
 
-// forget stops hearing a room nobody is in.
-func (h *Hub) forget(rm *room) {
-	for _, r := range rm.rings {
-		if r != nil {
-			h.dropRing(r)
-		}
+func (rs *rooms) idOf(a *audience, pos int) loop.ID { return rs.conns.at(a.Members()[pos].Slot).id() }
+
+// leave ends a membership. It also forgets the audience and the room if no member is left.
+func (rs *rooms) leave(c *conn, i int) {
+	m := rs.conns.memberships(c)[i]
+	a := rs.fanout.audiences[m.audience]
+	rm := a.room
+	rs.catchups.forget(c, m)
+	rs.conns.remove(c, i)
+	a.Leave(m.pos, func(slot, pos uint32) { rs.conns.moved(slot, a.self, pos) })
+	rm.count--
+	if rm.count == 0 {
+		rs.forget(rm)
+	} else if len(a.Members()) == 0 {
+		rs.dropAudience(a)
 	}
-	delete(h.rooms, rm.name)
-	h.stats.Rooms.Add(-1)
-	h.log.Unfollow(rm.name, &h.inbox)
 }
 
-// answerWho tells who of this loop is in a room.
-func (h *Hub) answerWho(name proto.Room, answer func(int, []proto.Identity)) {
-	rm := h.rooms[name]
+func (rs *rooms) dropAudience(a *audience) {
+	rs.fanout.drop(a)
+	for i, other := range a.room.audiences {
+		if other == a {
+			a.room.audiences = append(a.room.audiences[:i], a.room.audiences[i+1:]...)
+			return
+		}
+	}
+}
+
+// forget stops following a room without members.
+func (rs *rooms) forget(rm *room) {
+	for len(rm.audiences) > 0 {
+		rs.dropAudience(rm.audiences[0])
+	}
+	delete(rs.byName, rm.Name)
+	rs.stats.Rooms.Add(-1)
+	rs.log.Unfollow(rm.Name, rs.follower)
+}
+
+// answerWho answers who of this loop is in a room.
+func (rs *rooms) answerWho(name proto.Room, sessions Sessions, answer func(int, []proto.Identity)) {
+	rm := rs.byName[name]
 	if rm == nil {
 		answer(0, nil)
 		return
 	}
 	list := make([]proto.Identity, 0, min(rm.count, proto.MaxListed))
-	for _, r := range rm.rings {
-		for i := 0; r != nil && i < len(r.members) && len(list) < proto.MaxListed; i++ {
-			list = append(list, h.sessions.Identity(h.conn(r.members[i].slot).id))
+	rm.members(func(a *audience, pos int) {
+		if len(list) < proto.MaxListed {
+			list = append(list, sessions.Identity(rs.idOf(a, pos)))
 		}
-	}
+	})
 	answer(rm.count, list)
-}
-
-func (h *Hub) addRing(rm *room, enc Encoding) *ring {
-	r := &ring{room: rm, enc: enc}
-	if n := len(h.freeRings); n > 0 {
-		r.self = h.freeRings[n-1]
-		h.freeRings = h.freeRings[:n-1]
-		h.rings[r.self] = r
-	} else {
-		r.self = uint32(len(h.rings))
-		h.rings = append(h.rings, r)
-	}
-	rm.rings[enc] = r
-	return r
-}
-
-func (h *Hub) dropRing(r *ring) {
-	h.rung.Add(-r.size())
-	r.buf, r.frames = nil, nil
-	r.room.rings[r.enc] = nil
-	h.rings[r.self] = nil
-	h.freeRings = append(h.freeRings, r.self)
-}
-
-// addPlace notes a membership with its connection.
-func (h *Hub) addPlace(c *conn, p place) {
-	switch {
-	case c.many != 0:
-		h.many[c.many-1] = append(h.many[c.many-1], p)
-	case c.rooms == 0:
-		c.one, c.rooms = [1]place{p}, 1
-	default:
-		list := []place{c.one[0], p}
-		if n := len(h.freeMany); n > 0 {
-			c.many = h.freeMany[n-1]
-			h.freeMany = h.freeMany[:n-1]
-			h.many[c.many-1] = list
-		} else {
-			h.many = append(h.many, list)
-			c.many = uint32(len(h.many))
-		}
-	}
-}
-
-// placesOf returns the connection's memberships, to be changed in place only.
-func (h *Hub) placesOf(c *conn) []place {
-	if c.many != 0 {
-		return h.many[c.many-1]
-	}
-	return c.one[:c.rooms]
-}
-
-// placeOf returns which of the connection's memberships is in the room, or -1.
-func (h *Hub) placeOf(c *conn, rm *room) int {
-	if r := rm.rings[c.enc]; r != nil {
-		for i, p := range h.placesOf(c) {
-			if p.ring == r.self {
-				return i
-			}
-		}
-	}
-	return -1
-}
-
-// removePlace takes the connection out of a ring, and lets go of ring and room if it
-// was the last. The member at the end takes its position; while a pass is under way
-// two move, so that nobody is passed over.
-func (h *Hub) removePlace(c *conn, i int) {
-	list := h.placesOf(c)
-	p := list[i]
-	list[i] = list[len(list)-1]
-	switch {
-	case c.many == 0:
-		c.rooms = 0
-	default:
-		list = list[:len(list)-1]
-		h.many[c.many-1] = list
-		if len(list) == 0 {
-			h.many[c.many-1] = nil
-			h.freeMany = append(h.freeMany, c.many)
-			c.many, c.rooms = 0, 0
-		}
-	}
-
-	r := h.rings[p.ring]
-	if r.members[p.at].cursor == catching {
-		s := seat{c.id, p.ring}
-		if cu := h.catching[s]; cu != nil {
-			h.release(c, cu)
-		}
-		delete(h.catching, s)
-	}
-	at, last := int(p.at), len(r.members)-1
-	if at < r.pos {
-		r.pos--
-		h.moveMember(r, r.pos, at)
-		at = r.pos
-	}
-	h.moveMember(r, last, at)
-	r.members = r.members[:last]
-	r.room.count--
-	if r.room.count == 0 {
-		h.forget(r.room)
-	} else if last == 0 {
-		h.dropRing(r)
-	}
-}
-
-func (h *Hub) moveMember(r *ring, from, to int) {
-	if from == to {
-		return
-	}
-	r.members[to] = r.members[from]
-	for i, list := 0, h.placesOf(h.conn(r.members[to].slot)); i < len(list); i++ {
-		if list[i].ring == r.self {
-			list[i].at = uint32(to)
-			return
-		}
-	}
 }

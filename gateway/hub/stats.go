@@ -2,31 +2,29 @@ package hub
 
 import "sync/atomic"
 
-// Stats are a hub's counters. They are written by its loop and read by anybody.
+// Stats are a hub's counters. The loop writes them; any goroutine may read them.
 type Stats struct {
 	Rooms atomic.Int64 // now followed
 
 	Deliveries atomic.Uint64 // frames of rooms given to a member
 	Replayed   atomic.Uint64 // events served from the log
-	Writes     atomic.Uint64 // system calls, or what the backend has for them
+	Writes     atomic.Uint64 // system calls, or what the portable backend has instead
 	Bytes      atomic.Uint64 // written
-	Overtaken  atomic.Uint64 // members the ring left behind
+	FellBehind atomic.Uint64 // members that a ring has dropped frames of
 	Gaps       atomic.Uint64 // announced
 	Reads      atomic.Uint64 // pages asked for
-	InboxDrops atomic.Uint64 // deliveries let go because the loop was too far behind
-	Unreadable atomic.Uint64 // events a text session could not be shown
+	InboxDrops atomic.Uint64 // deliveries dropped because the loop was too far behind
+	Unreadable atomic.Uint64 // events that could not be shown
 }
 
-// tally is what a loop has counted since it added to its stats: plain numbers, for
-// they change with every write.
-type tally struct{ deliveries, writes, bytes uint64 }
-
-func (s *Stats) add(t *tally) {
-	if t.writes == 0 && t.deliveries == 0 {
+// add adds what a loop has counted in plain numbers, because these change with every write,
+// and clears them.
+func (s *Stats) add(deliveries, writes, bytes *uint64) {
+	if *writes == 0 && *deliveries == 0 {
 		return
 	}
-	s.Deliveries.Add(t.deliveries)
-	s.Writes.Add(t.writes)
-	s.Bytes.Add(t.bytes)
-	*t = tally{}
+	s.Deliveries.Add(*deliveries)
+	s.Writes.Add(*writes)
+	s.Bytes.Add(*bytes)
+	*deliveries, *writes, *bytes = 0, 0, 0
 }

@@ -83,7 +83,7 @@ var figures = []figure{
 	counter("replayed_total", "Events that members received from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Replayed.Load() }),
 	counter("writes_total", "Writes to sockets.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Writes.Load() }),
 	counter("written_bytes_total", "Bytes written to sockets.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Bytes.Load() }),
-	counter("overtaken_total", "Members that fell behind their room and continue from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Overtaken.Load() }),
+	counter("overtaken_total", "Members that fell behind their room and continue from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().FellBehind.Load() }),
 	counter("gaps_total", "Gaps announced to members.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Gaps.Load() }),
 	counter("inbox_drops_total", "Deliveries dropped because a loop fell behind; it reads them from the log.", func(ss *session.Sessions) uint64 { return ss.Hub().Stats().InboxDrops.Load() }),
 }

@@ -97,7 +97,7 @@ func (ss *Sessions) join(s *session, c *proto.Command) error {
 	if _, twice := ss.joins[j]; twice {
 		return proto.Refuse(proto.BadRequest, "the room is being joined already; wait for the answer")
 	}
-	if n := ss.hub.Rooms(s.id); n >= ss.cfg.MaxRooms {
+	if n := len(ss.hub.RoomsOf(s.id)); n >= ss.cfg.MaxRooms {
 		return proto.Refuse(proto.TooMany, "a session is in at most %d rooms; leave one, or open another connection", ss.cfg.MaxRooms)
 	}
 	ss.joins[j] = string(c.ID)

@@ -62,19 +62,14 @@ func (ss *Sessions) upgrade(s *session, req *wire.Request) error {
 		return err
 	}
 
-	enc, protocol := hub.Text, ""
-	switch s.kind {
-	case jsonKind:
-		enc, protocol = hub.JSON, subprotocol
-	case verbatim:
-		enc = hub.Verbatim
+	protocol := ""
+	if s.kind == jsonKind {
+		protocol = subprotocol
 	}
 	deflate := ss.cfg.Compress && req.Deflate
-	if deflate {
-		s.reader.Deflate, enc = true, enc.Deflated()
-	}
+	s.reader.Deflate = deflate
 	s.flags |= upgraded
-	ss.hub.Open(s.id, enc)
+	ss.hub.Open(s.id, formatOf(s))
 	ss.buf = req.AppendAccept(ss.buf[:0], protocol, deflate)
 	ss.stats.Sockets.Add(1)
 	ss.stats.Opened.Add(1)

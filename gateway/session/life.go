@@ -6,12 +6,11 @@ import (
 
 	"roomcast/gateway/hub"
 	"roomcast/gateway/loop"
-	"roomcast/gateway/wire"
 	"roomcast/proto"
 )
 
-// Told implements [hub.Sessions].
-func (ss *Sessions) Told(id loop.ID, n hub.Notice) {
+// OnNotice implements [hub.Sessions].
+func (ss *Sessions) OnNotice(id loop.ID, n hub.Notice) {
 	s := ss.get(id)
 	if s == nil {
 		delete(ss.joins, joining{id, n.Room})
@@ -228,7 +227,7 @@ func (ss *Sessions) check(s *session) {
 		return
 	case s.pinged == 0 && past(s.heard, ss.cfg.PingAfter):
 		s.pinged = now
-		ss.buf = wire.AppendPing(ss.buf[:0], nil)
+		ss.buf = ss.codecs[formatOf(s)].AppendPing(ss.buf[:0])
 		ss.hub.Send(s.id, ss.buf)
 		ss.stats.Pings.Add(1)
 	}

@@ -240,7 +240,7 @@ func TestOvertakenGoesOn(t *testing.T) {
 		const n = 80
 		g.stuff(sender, room, n, 40_000)
 		eventually(t, "the late one to be overtaken", func() bool {
-			return g.sum(func(ss *session.Sessions) uint64 { return ss.Hub().Stats().Overtaken.Load() }) > 0
+			return g.sum(func(ss *session.Sessions) uint64 { return ss.Hub().Stats().FellBehind.Load() }) > 0
 		})
 		for seq := 1; seq <= n; seq++ {
 			late.want(fmt.Sprintf(`{"room":"%s","seq":%d,*}`, room, seq))

@@ -93,6 +93,7 @@ type Sessions struct {
 	stats    *Stats
 	limits   wire.Limits // of text sessions
 	envelope wire.Limits // of JSON sessions
+	codecs   []codec     // by hub.Format
 	verbose  bool        // connections are logged
 
 	// owned by the loop
@@ -122,6 +123,8 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, caps *limit.C
 		resends:  make(map[joining]*limit.Resends),
 		verbose:  cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 	}
+	ss.codecs = newCodecs()
+	cfg.Hub.Formats = formatConfigs(ss.codecs)
 	ss.hub = hub.New(cfg.Hub, l, b, ss)
 	ss.parts, ss.requests = cfg.Hub.Memory.Part(limit.Messages), cfg.Hub.Memory.Part(limit.Handshakes)
 	return ss

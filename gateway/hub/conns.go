@@ -1,0 +1,130 @@
+package hub
+
+import (
+	"roomcast/gateway/hub/outbox"
+	"roomcast/gateway/loop"
+)
+
+// conn is what a hub knows of one connection: 32 bytes and no pointer.
+type conn struct {
+	out    outbox.Conn
+	one    [1]membership // its only membership, if rooms is 1
+	many   uint32        // index+1 in conns.many if it has been in several rooms
+	rooms  uint8         // 0 or 1 while many is 0
+	turn   uint8         // which of several memberships is served first
+	format Format
+	flags  flags
+}
+
+type flags uint8
+
+const (
+	paging  flags = 1 << iota // a replay of the connection waits for its queue
+	holding                   // a replay of the connection has a page, or waits for one
+)
+
+func (c *conn) id() loop.ID { return c.out.ID }
+
+// membership is a member as its connection knows it.
+type membership struct {
+	audience uint32 // index in fanout.audiences
+	pos      uint32 // in the audience's ring
+}
+
+const slabSize = 1024
+
+// conns are a loop's connections and their memberships. They are owned by the loop.
+type conns struct {
+	slab   []*[slabSize]conn
+	many   [][]membership // of connections in several rooms
+	unused []uint32       // indexes+1 of many
+}
+
+func (cs *conns) at(slot uint32) *conn { return &cs.slab[slot/slabSize][slot%slabSize] }
+
+// known returns the connection, or nil if it is not open.
+func (cs *conns) known(id loop.ID) *conn {
+	if slot := id.Slot(); int(slot/slabSize) < len(cs.slab) {
+		if c := cs.at(slot); c.out.ID == id && id != 0 {
+			return c
+		}
+	}
+	return nil
+}
+
+// live returns the connection, or nil if it is not open or is closing.
+func (cs *conns) live(id loop.ID) *conn {
+	if c := cs.known(id); c != nil && !c.out.Closing() {
+		return c
+	}
+	return nil
+}
+
+func (cs *conns) open(id loop.ID, format Format) {
+	slot := id.Slot()
+	for int(slot/slabSize) >= len(cs.slab) {
+		cs.slab = append(cs.slab, new([slabSize]conn))
+	}
+	*cs.at(slot) = conn{out: outbox.Conn{ID: id}, format: format}
+}
+
+// add records a membership with its connection.
+func (cs *conns) add(c *conn, m membership) {
+	switch {
+	case c.many != 0:
+		cs.many[c.many-1] = append(cs.many[c.many-1], m)
+	case c.rooms == 0:
+		c.one, c.rooms = [1]membership{m}, 1
+	default:
+		list := []membership{c.one[0], m}
+		if n := len(cs.unused); n > 0 {
+			c.many = cs.unused[n-1]
+			cs.unused = cs.unused[:n-1]
+			cs.many[c.many-1] = list
+		} else {
+			cs.many = append(cs.many, list)
+			c.many = uint32(len(cs.many))
+		}
+	}
+}
+
+// memberships returns those of the connection, to be changed in place only.
+func (cs *conns) memberships(c *conn) []membership {
+	if c.many != 0 {
+		return cs.many[c.many-1]
+	}
+	return c.one[:c.rooms]
+}
+
+// find returns which of the connection's memberships is in the audience, or -1.
+func (cs *conns) find(c *conn, audience uint32) int {
+	for i, m := range cs.memberships(c) {
+		if m.audience == audience {
+			return i
+		}
+	}
+	return -1
+}
+
+// remove forgets a membership.
+func (cs *conns) remove(c *conn, i int) {
+	list := cs.memberships(c)
+	list[i] = list[len(list)-1]
+	if c.many == 0 {
+		c.rooms = 0
+		return
+	}
+	list = list[:len(list)-1]
+	cs.many[c.many-1] = list
+	if len(list) == 0 {
+		cs.many[c.many-1] = nil
+		cs.unused = append(cs.unused, c.many)
+		c.many, c.rooms = 0, 0
+	}
+}
+
+// moved records that a member has another position in its audience's ring.
+func (cs *conns) moved(slot, audience, pos uint32) {
+	c := cs.at(slot)
+	cs.memberships(c)[cs.find(c, audience)].pos = pos
+}

@@ -1,0 +1,108 @@
+package hub
+
+import (
+	"sync"
+
+	"roomcast/gateway/follow"
+	"roomcast/gateway/limit"
+	"roomcast/gateway/mailbox"
+	"roomcast/proto"
+)
+
+// intake takes what other goroutines have for a hub's loop, in order. It is the hub's
+// [follow.Follower]. Deliveries are bounded in bytes. The intake drops those that do not
+// fit and notes their rooms, whose members then read the log. It is safe for concurrent use.
+type intake struct {
+	box *mailbox.Box[item]
+
+	mu      sync.Mutex // guards what follows, and keeps it in step with box
+	bytes   int        // of the deliveries in box
+	held    limit.Part // bytes, and those of the deliveries being handled
+	dropped map[proto.Room]dropped
+	drops   uint64
+
+	spare []item // owned by the loop: the last batch
+}
+
+// dropped is what a room must know of deliveries that were dropped; the log has the rest.
+type dropped struct {
+	seq   uint64          // the newest
+	epoch string          // of seq
+	act   follow.Delivery // the newest closing or reopening; its Seq is 0 if there is none
+	reset bool            // there was a gap among them, or another epoch began
+}
+
+// item is one thing to do. Do is a function to run; otherwise answer is a question who is
+// in delivery.Room; otherwise delivery is to be delivered.
+type item struct {
+	do       func()
+	answer   func(count int, list []proto.Identity)
+	delivery follow.Delivery
+}
+
+// itemBytes is what an item costs beside its payload.
+const itemBytes = 128
+
+func newIntake(most int, memory *limit.Budget, wake func()) *intake {
+	return &intake{box: mailbox.NewBounded[item](most, wake), held: memory.Part(limit.Inboxes)}
+}
+
+// Deliver implements [follow.Follower].
+func (in *intake) Deliver(d follow.Delivery) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	size := len(d.JSON) + itemBytes
+	// After the first dropped delivery of a room the later ones are dropped too: they may be
+	// of another epoch.
+	m, late := in.dropped[d.Room]
+	if !late && in.box.Offer(item{delivery: d}, size) {
+		in.bytes += size
+		in.held.Add(size)
+		return
+	}
+	if in.dropped == nil {
+		in.dropped = make(map[proto.Room]dropped)
+	}
+	m.reset = m.reset || d.Gap != nil || d.Lost != nil || m.seq > 0 && d.Seq > 0 && d.Epoch != m.epoch
+	if d.Seq > 0 {
+		m.seq, m.epoch = max(m.seq, d.Seq), d.Epoch
+	}
+	if d.Kind == proto.Closed || d.Kind == proto.Reopened {
+		m.act = d
+	}
+	in.dropped[d.Room] = m
+	in.drops++
+}
+
+// Who implements [follow.Follower].
+func (in *intake) Who(room proto.Room, answer func(count int, list []proto.Identity)) {
+	in.box.Put(item{answer: answer, delivery: follow.Delivery{Room: room}})
+}
+
+// post has f run on the loop, after everything that came before it. There are no more of
+// these than there are connections and rooms, so they are not bounded.
+func (in *intake) post(f func()) { in.box.Put(item{do: f}) }
+
+// batch is what has come since the last one.
+type batch struct {
+	items   []item
+	dropped map[proto.Room]dropped
+	drops   uint64
+	bytes   int
+}
+
+func (in *intake) take() (b batch) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	b = batch{in.box.Take(in.spare), in.dropped, in.drops, in.bytes}
+	in.dropped, in.drops, in.bytes, in.spare = nil, 0, 0, b.items
+	return b
+}
+
+// done says that the batch has been handled.
+func (in *intake) done(b *batch) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.held.Add(-b.bytes)
+	in.held.Settle()
+}

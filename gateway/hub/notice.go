@@ -1,0 +1,75 @@
+package hub
+
+import (
+	"roomcast/gateway/loop"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// Notice reports one thing about one connection.
+type Notice struct {
+	Kind NoticeKind
+	Room proto.Room
+	Head history.Head // of Joined
+	Why  string       // of Closed
+	Err  error        // of Refused, and of Lost if it makes no sense to try again
+}
+
+// NoticeKind is the kind of a notice.
+type NoticeKind uint8
+
+// The notices.
+const (
+	Joined  NoticeKind = iota // the connection is a member; the replay follows what is sent now
+	Refused                   // the room cannot be followed; the connection is no member
+	Closed                    // the room has been closed, and the connection been shown that; it is still a member
+	Lost                      // the log cannot be read on; the member would miss events
+	Slow                      // the connection does not read, and the bound is reached
+	Blocked                   // the connection takes no more bytes for now; ask Stuck later
+	Drained                   // the connection's queue is empty: after Close, or as TellDrained asked for
+)
+
+// notices are what sessions have not been told yet.
+type notices struct{ list []notice }
+
+type notice struct {
+	Notice
+	id       loop.ID
+	audience uint32 // of Joined
+}
+
+func (ns *notices) add(id loop.ID, n Notice) { ns.list = append(ns.list, notice{Notice: n, id: id}) }
+
+// joined adds a Joined notice of a member of the audience.
+func (ns *notices) joined(id loop.ID, a *audience) {
+	n := Notice{Kind: Joined, Room: a.room.Name, Head: a.room.Head}
+	ns.list = append(ns.list, notice{n, id, a.self})
+}
+
+// dispatcher tells the sessions what has happened. Notices wait until run is called, so that
+// no session acts while the hub is in the midst of something.
+type dispatcher struct {
+	*notices
+	sessions Sessions
+	conns    *conns
+	catchups *catchups
+}
+
+func (d *dispatcher) run() {
+	for i := 0; i < len(d.list); i++ { // a session may cause further notices
+		n := d.list[i]
+		d.sessions.OnNotice(n.id, n.Notice)
+		if n.Kind != Joined {
+			continue
+		}
+		c, a := d.conns.live(n.id), d.catchups.fanout.audiences[n.audience]
+		if c == nil || a == nil || a.room.Name != n.Room {
+			continue
+		}
+		if m := d.conns.find(c, n.audience); m >= 0 {
+			d.catchups.start(c, d.conns.memberships(c)[m], n.Head)
+		}
+	}
+	clear(d.list)
+	d.list = d.list[:0]
+}

@@ -1,0 +1,231 @@
+// Package replay takes one member from the log to the ring: pages of the log go in, records
+// to be shown come out, until the record that is needed next is in the ring or is the next
+// to come. The ring waits for nobody, so this takes as many pages as the room is faster than
+// the log. It is pure: the hub asks for the pages and sends the frames.
+package replay
+
+import (
+	"errors"
+
+	"roomcast/gateway/hub/ring"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// Room is what a loop knows of a room.
+type Room struct {
+	Name proto.Room
+	Head history.Head // Seq is that of the newest event delivered to this loop
+	// Closing is the seq of the newest closing delivered to this loop, in the head's epoch;
+	// 0 = none.
+	Closing uint64
+}
+
+// Replay is where one member stands. It is owned by the loop's goroutine.
+type Replay struct {
+	from    proto.From     // what the client asked for; until the first page is there
+	started bool           // the client knows that it has joined, so events may be sent
+	asked   bool           // from has been turned into next
+	next    uint64         // seq of the record that is needed next
+	epoch   string         // that next is counted in
+	known   string         // the epoch that the client has been told
+	behind  uint64         // stream sequence of the record before next; 0 = not known
+	records []proto.Record // what is left of the page
+	size    int            // bytes of the next page
+	joined  uint64         // a closing up to this seq is past: the head at the join, or what a reset says
+	served  bool           // the client has been shown events of the room before
+	tries   int            // in a row that did not help
+}
+
+const (
+	pageRecords = 64
+	// Bytes of the smallest, the first and the largest page. Pages grow for a connection
+	// that takes them whole and shrink for one that does not.
+	smallPage = 32 << 10
+	firstPage = 64 << 10
+	largePage = 256 << 10
+	// maxTries bounds how often in a row the log may fail.
+	maxTries = 40
+)
+
+// New returns the replay of a new member. It shows nothing before Start.
+func New(from proto.From) *Replay { return &Replay{from: from, size: firstPage} }
+
+// Behind returns the replay of a member that has been served from the ring and needs the
+// record numbered next.
+func Behind(next uint64, epoch string) *Replay {
+	r := &Replay{size: firstPage, started: true, asked: true, served: true, next: next, epoch: epoch}
+	if next > 1 { // otherwise the room may have been empty when the member joined
+		r.known = epoch
+	}
+	return r
+}
+
+// Started reports whether the client knows that it has joined.
+func (r *Replay) Started() bool { return r.started }
+
+// Since returns the seq that the client asked to continue, if it did.
+func (r *Replay) Since() (seq uint64, asked bool) { return r.from.Since, r.from.HasSince }
+
+// Start begins to serve a client that has been told that it has joined, and with which
+// head: newer events may have come since. It reports whether the ring has all that the
+// client asked for, and from which offset on.
+func (r *Replay) Start(told history.Head, room *Room, events *ring.Log) (at uint64, live bool) {
+	head := room.Head
+	r.started, r.epoch, r.known, r.joined = true, head.Epoch, told.Epoch, told.Seq
+	if r.known == "" && r.from.Since > 0 {
+		r.known = r.from.Epoch
+	}
+	switch {
+	case r.from.None():
+		r.next, r.epoch = told.Seq+1, told.Epoch
+	case r.from.HasSince && events.Continues(r.from, head):
+		r.next = r.from.Since + 1
+	case r.from.Last > 0 && uint64(r.from.Last) <= head.Seq:
+		// Only if the ring has them all: the log may hold fewer than were ever said.
+		if at, ok := events.Find(head.Seq-uint64(r.from.Last)+1, head.Seq); ok && !r.closedSince(room) {
+			return at, true
+		}
+	}
+	r.asked = r.next != 0
+	return 0, false
+}
+
+// Next returns the offset in the ring from which the member is served from now on, or the
+// record that it is to be shown next. If it returns neither, the replay needs a page.
+func (r *Replay) Next(room *Room, events *ring.Log) (at uint64, live bool, rec *proto.Record) {
+	if r.asked && (r.epoch == "" || r.epoch == room.Head.Epoch) {
+		if at, ok := events.Find(r.next, room.Head.Seq); ok && !r.closedSince(room) {
+			return at, true, nil
+		}
+	}
+	if len(r.records) == 0 {
+		return 0, false, nil
+	}
+	rec, r.records = &r.records[0], r.records[1:]
+	r.next, r.behind = rec.Seq+1, rec.Stream
+	return 0, false, rec
+}
+
+// closedSince reports whether the room has been closed since the member joined and the
+// member has not been shown that. The ring would show it later events too; a page ends at
+// the closing.
+func (r *Replay) closedSince(room *Room) bool {
+	return room.Closing > r.joined && room.Closing >= r.next
+}
+
+// Ends reports whether the record closes the room for the member. The member is shown
+// nothing after it, not even that the room is open again.
+func (r *Replay) Ends(rec *proto.Record) bool {
+	return rec.Kind == proto.Closed && rec.Seq > r.joined
+}
+
+// Query returns what to ask the log for.
+func (r *Replay) Query(room *Room) history.Query {
+	q := history.Query{Room: room.Name, Limit: pageRecords, Bytes: r.size, Reach: room.Head.Seq}
+	if r.asked {
+		q.Since, q.HasSince, q.Epoch, q.Stream = r.next-1, true, r.epoch, r.behind
+		return q
+	}
+	q.Since, q.HasSince, q.Epoch, q.At = r.from.Since, r.from.HasSince, r.from.Epoch, r.from.At
+	q.Last, q.After = r.from.Last, r.from.After
+	if q.Last > 0 {
+		q.Limit = 0 // Last bounds it
+	}
+	return q
+}
+
+// Outcome is what follows from a page.
+type Outcome struct {
+	Gap   *proto.Gap // announce this to the client
+	Lost  bool       // the client cannot be told of the gap: end its session
+	Retry bool       // the page does not help
+}
+
+// Take takes a page. Full says that the client can be told of gaps; one that sees only
+// messages can be told at the beginning of its session at most.
+func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
+	head := room.Head
+	if p.Head.Epoch != head.Epoch && head.Epoch != "" {
+		return Outcome{Retry: true} // the log is a whole epoch ahead of what has been delivered
+	}
+	o.Gap = p.Gap
+	if full && r.misnames(p) {
+		o.Gap = history.Reset(room.Name, r.from.Since, p.Head)
+	}
+	r.known = p.Head.Epoch
+	if o.Gap != nil && !full && (!r.from.HasSince || r.served) {
+		return Outcome{Gap: o.Gap, Lost: true}
+	}
+	// Without records the replay continues behind the page's head: events that were delivered
+	// after the page was read come next, or events that another gateway has already shown.
+	start := p.Head.Seq + 1
+	if len(p.Records) > 0 {
+		start = p.Records[0].Seq
+	}
+	// Records beyond the ring's end will come through the ring.
+	records := p.Records
+	for n := len(records); n > 0 && records[n-1].Seq > head.Seq; n-- {
+		records = records[:n-1]
+	}
+	was := r.next
+	if start != was {
+		r.behind = 0
+	}
+	if o.Gap != nil && o.Gap.Reason == proto.GapReset {
+		r.joined, r.from = o.Gap.Seq, proto.From{HasSince: true}
+	}
+	r.records, r.epoch, r.asked, r.served = records, p.Head.Epoch, true, true
+	if len(records) > 0 || o.Gap != nil || was == 0 {
+		r.next = start
+	}
+	if o.Retry = len(records) == 0 && r.next == was; !o.Retry {
+		r.tries = 0
+	}
+	return o
+}
+
+// misnames reports whether the client would continue with another epoch than the page's. The
+// log announces no reset to a client that has been shown nothing of the epoch it knows, but
+// the client's next resume must name the right one.
+func (r *Replay) misnames(p *history.Page) bool {
+	if r.known == p.Head.Epoch || p.Gap != nil && p.Gap.Reason == proto.GapReset {
+		return false
+	}
+	if r.known != "" {
+		return true
+	}
+	// The room was empty. The first event of all names the epoch.
+	return r.from.Since == 0 && (len(p.Records) == 0 || p.Records[0].Seq != 1)
+}
+
+// Failed takes the error of a read, or nil after a page that did not help. It reports
+// whether the member cannot be served at all; the refusal, if there is one, says why.
+func (r *Replay) Failed(err error) (lost bool, why *proto.Refusal) {
+	refusal, refused := errors.AsType[*proto.Refusal](err)
+	switch {
+	case refused && refusal.Code == proto.Overloaded:
+		return false, nil // there is no memory for a page: the member waits
+	case refused && !refusal.Temporary() && refusal.Code != proto.Internal:
+		return true, refusal
+	}
+	r.tries++
+	return r.tries > maxTries, nil
+}
+
+// Grow follows when the connection has taken all of a page, Shrink when it takes no bytes and
+// its page is given up.
+func (r *Replay) Grow()   { r.size = min(2*r.size, largePage) }
+func (r *Replay) Shrink() { r.size = max(r.size/2, smallPage) }
+
+// Forget drops what is left of the page.
+func (r *Replay) Forget() { r.records = nil }
+
+// Holds returns how many records are left of the page.
+func (r *Replay) Holds() int { return len(r.records) }
+
+// Restarts reports whether a reset of the room leaves the member without a place to continue
+// from. A member that knows another epoch than the new one learns of the reset from the log.
+func (r *Replay) Restarts(epoch string) bool {
+	return r.started && (r.epoch == "" || r.epoch == epoch)
+}

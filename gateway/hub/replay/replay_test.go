@@ -1,0 +1,114 @@
+package replay
+
+import (
+	"errors"
+	"testing"
+
+	"roomcast/gateway/hub/ring"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// newRing returns a ring that holds the events from first to last.
+func newRing(first, last uint64) *ring.Log {
+	r := new(ring.Log)
+	for seq := first; seq <= last; seq++ {
+		r.Append(ring.Frame{Seq: seq}, func(b []byte) []byte { return append(b, "event"...) })
+	}
+	return r
+}
+
+// page returns a page of the log with the records from first to last.
+func page(first, last, head uint64) *history.Page {
+	p := &history.Page{Head: history.Head{Seq: head, Epoch: "e"}}
+	for seq := first; seq <= last; seq++ {
+		p.Records = append(p.Records, proto.Record{Seq: seq})
+	}
+	return p
+}
+
+// A member that resumes is shown what the log has before the ring, and then served from the
+// ring without a hole or a repeat.
+func TestReplayEndsWhereTheRingBegins(t *testing.T) {
+	room := &Room{Head: history.Head{Seq: 10, Epoch: "e"}}
+	events := newRing(6, 10)
+	r := New(proto.From{HasSince: true, Since: 2, Epoch: "e"})
+	if _, live := r.Start(room.Head, room, events); live {
+		t.Fatal("the ring has not all that is asked for")
+	}
+	if q := r.Query(room); q.Since != 2 || !q.HasSince || q.Reach != 10 {
+		t.Fatalf("got the query %+v, want the records after 2", q)
+	}
+	if o := r.Take(page(3, 10, 10), room, true); o != (Outcome{}) {
+		t.Fatalf("got %+v for a page that fits", o)
+	}
+	for want := uint64(3); ; want++ {
+		at, live, rec := r.Next(room, events)
+		if live {
+			if want != 6 || at != 0 {
+				t.Errorf("the ring continues at offset %d with %d, want 0 and 6", at, want)
+			}
+			return
+		}
+		if rec == nil || rec.Seq != want {
+			t.Fatalf("got record %v, want %d", rec, want)
+		}
+	}
+}
+
+// A text session learns of a gap when its session begins, and never later.
+func TestGapEndsSessionsThatCannotBeToldOfIt(t *testing.T) {
+	room := &Room{Head: history.Head{Seq: 50, Epoch: "e"}}
+	gap := page(41, 50, 50)
+	gap.Gap = &proto.Gap{From: 3, To: 40, Reason: proto.GapTrimmed}
+	for name, test := range map[string]struct {
+		replay *Replay
+		full   bool
+		lost   bool
+	}{
+		"text at its beginning": {New(proto.From{HasSince: true, Since: 2}), false, false},
+		"text later":            {Behind(3, "e"), false, true},
+		"JSON at its beginning": {New(proto.From{HasSince: true, Since: 2}), true, false},
+		"JSON later":            {Behind(3, "e"), true, false},
+	} {
+		if !test.replay.Started() {
+			test.replay.Start(room.Head, room, new(ring.Log))
+		}
+		if o := test.replay.Take(gap, room, test.full); o.Lost != test.lost || o.Gap == nil {
+			t.Errorf("%s: got %+v, want the gap and lost %v", name, o, test.lost)
+		}
+	}
+}
+
+func TestClosingAfterTheJoinEndsTheReplay(t *testing.T) {
+	room := &Room{Head: history.Head{Seq: 5, Epoch: "e"}}
+	r := New(proto.From{HasSince: true, Since: 1, Epoch: "e"})
+	r.Start(room.Head, room, new(ring.Log))
+	for seq, want := range map[uint64]bool{5: false, 6: true} {
+		if got := r.Ends(&proto.Record{Seq: seq, Kind: proto.Closed}); got != want {
+			t.Errorf("a closing numbered %d, after a join at 5: got %v, want %v", seq, got, want)
+		}
+	}
+}
+
+func TestMemberIsLostWhenTheLogStaysAway(t *testing.T) {
+	r := New(proto.From{})
+	for try := 1; ; try++ {
+		lost, why := r.Failed(errors.New("the log is away"))
+		if why != nil || try > maxTries+1 {
+			t.Fatalf("try %d: got refusal %v", try, why)
+		}
+		if lost {
+			if try != maxTries+1 {
+				t.Errorf("the member was lost at try %d, want %d", try, maxTries+1)
+			}
+			break
+		}
+	}
+	if lost, _ := New(proto.From{}).Failed(proto.Refuse(proto.Overloaded, "no memory")); lost {
+		t.Error("a lack of memory ended the replay")
+	}
+	if lost, why := New(proto.From{}).Failed(proto.Refuse(proto.Forbidden, "no")); !lost || why == nil {
+		t.Error("a refusal that stays did not end the replay")
+	}
+}

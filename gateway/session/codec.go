@@ -1,0 +1,56 @@
+package session
+
+import (
+	"roomcast/gateway/hub"
+	"roomcast/gateway/wire"
+)
+
+// codec makes all bytes that leave for sessions of one format, once they are open.
+type codec interface {
+	hub.Codec
+	// AppendPing appends what keeps an idle connection alive.
+	AppendPing(b []byte) []byte
+}
+
+// The formats of sessions. Each but the last has a compressed form behind it.
+const (
+	formatText hub.Format = 2 * iota
+	formatJSON
+	formatVerbatim
+	formats
+)
+
+// newCodecs returns the codecs of one loop, by format.
+func newCodecs() []codec {
+	list, deflater := make([]codec, 0, formats), new(wire.Deflater)
+	for _, frames := range []func(wire.Frames) codec{
+		func(f wire.Frames) codec { return wire.Text{Frames: f} },
+		func(f wire.Frames) codec { return wire.JSON{Frames: f} },
+		func(f wire.Frames) codec { return wire.Text{Frames: f, Verbatim: true} },
+	} {
+		list = append(list, frames(wire.NewFrames(nil)), frames(wire.NewFrames(deflater)))
+	}
+	return list
+}
+
+// formatConfigs returns what the hub knows of the codecs.
+func formatConfigs(codecs []codec) (list []hub.FormatConfig) {
+	for i, c := range codecs {
+		list = append(list, hub.FormatConfig{Codec: c, Full: hub.Format(i)&^1 == formatJSON})
+	}
+	return list
+}
+
+// formatOf returns the format of a session.
+func formatOf(s *session) (f hub.Format) {
+	switch s.kind {
+	case jsonKind:
+		f = formatJSON
+	case verbatim:
+		f = formatVerbatim
+	}
+	if s.reader.Deflate {
+		f++
+	}
+	return f
+}

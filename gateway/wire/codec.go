@@ -1,0 +1,69 @@
+package wire
+
+import "roomcast/proto"
+
+// Frames makes the WebSocket frames of sessions. It has the codec methods that are the same
+// for all of them. It is owned by one goroutine.
+type Frames struct {
+	deflater *Deflater // nil = messages of rooms are not compressed
+}
+
+// NewFrames returns frames of a loop's sessions. With a deflater, messages of rooms are
+// compressed; those for one connection alone never are.
+func NewFrames(d *Deflater) Frames { return Frames{deflater: d} }
+
+// AppendText appends a text message for one connection alone.
+func (f Frames) AppendText(b, text []byte) []byte { return AppendText(b, text) }
+
+// AppendClose appends a close frame, see [AppendClose].
+func (f Frames) AppendClose(b []byte, code proto.CloseCode, reason string) []byte {
+	return AppendClose(b, code, reason)
+}
+
+// AppendPing appends a ping without payload.
+func (f Frames) AppendPing(b []byte) []byte { return AppendPing(b, nil) }
+
+func (f Frames) message(b []byte, op Op, payload []byte) []byte {
+	if f.deflater != nil && len(payload) >= minDeflate {
+		return f.deflater.AppendDeflated(b, op, payload)
+	}
+	return append(AppendHeader(b, op, len(payload)), payload...)
+}
+
+// JSON is the codec of JSON sessions: they receive every event as the log has it.
+type JSON struct{ Frames }
+
+// AppendEvent appends a text message.
+func (c JSON) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
+	return c.message(b, OpText, e.Payload), nil
+}
+
+// Text is the codec of text sessions: they receive messages, each as a stamp and a text, and
+// binary messages as they are.
+type Text struct {
+	Frames
+	Verbatim bool // leave out the stamp, for protocol test suites
+}
+
+// AppendEvent appends a message, and nothing for what is no message.
+func (c Text) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
+	if e.Text.Form == proto.SpanNone || e.Text.Form == 0 {
+		return b, nil
+	}
+	body, binary, err := e.Text.Text(e.Payload)
+	switch {
+	case err != nil:
+		return b, err
+	case binary:
+		return c.message(b, OpBinary, body), nil
+	case c.Verbatim:
+		return c.message(b, OpText, body), nil
+	case c.deflater == nil:
+		b = AppendHeader(b, OpText, len(e.Stamp)+1+len(body))
+		b = append(append(b, e.Stamp...), ' ')
+		return append(b, body...), nil
+	}
+	line := make([]byte, 0, len(e.Stamp)+1+len(body))
+	line = append(append(line, e.Stamp...), ' ')
+	return c.message(b, OpText, append(line, body...)), nil
+}
