@@ -1,13 +1,14 @@
 package proto
 
 import (
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
 // Bounds of what a sender may call itself and its messages.
 const (
-	MaxIDBytes   = 64  // of Identity.ID
+	MaxIDBytes   = 128 // of Identity.ID
 	MaxNameBytes = 128 // of Identity.Name
 	MaxKeyBytes  = 128 // of a message's key
 	MaxTypeBytes = 64  // of an application event's type
@@ -16,13 +17,63 @@ const (
 // Identity is who somebody is: the id that de-duplication, moderation and presence
 // go by, and the name that is shown.
 type Identity struct {
-	ID   string `json:"id"`             // of [A-Za-z0-9_.:@-], unique; authenticated, or made by a gateway and signed into resume
+	ID   string `json:"id"`             // text that [CheckID] accepts, unique; authenticated, or made by a gateway and signed into resume
 	Name string `json:"name,omitempty"` // any text that [CheckName] accepts; "" if none was given
 }
 
-// CheckID refuses an id that cannot stand in a NATS header or a log line as it is.
+// CheckID refuses an id that is empty, too long or not UTF-8, that holds a control
+// character, a format character or a line separator, or that has a space at an end. Ids are
+// compared byte by byte and never normalised.
 func CheckID(id string) *Refusal {
-	return checkToken("id", id, MaxIDBytes)
+	if id == "" || len(id) > MaxIDBytes {
+		return Refuse(TooLarge, "an id has 1 to %d bytes, this one has %d", MaxIDBytes, len(id))
+	}
+	if !utf8.ValidString(id) {
+		return Refuse(BadRequest, "the id is not valid UTF-8")
+	}
+	for _, r := range id {
+		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
+			return Refuse(BadRequest, "the id contains %U, which cannot be printed", r)
+		}
+	}
+	if first, _ := utf8.DecodeRuneInString(id); unicode.IsSpace(first) {
+		return Refuse(BadRequest, "the id begins with a space")
+	}
+	if last, _ := utf8.DecodeLastRuneInString(id); unicode.IsSpace(last) {
+		return Refuse(BadRequest, "the id ends with a space")
+	}
+	return nil
+}
+
+// ReservedID reports whether only Roomcast itself may use the id: for guests, for clients of
+// the HTTP API and of NATS, and for groups of members.
+func ReservedID(id string) bool {
+	return id == "api" || id == "nats" ||
+		strings.HasPrefix(id, "anon-") || strings.HasPrefix(id, "api:") || strings.HasPrefix(id, "*")
+}
+
+// EscapeID returns an id as it stands in a room's name: the bytes of a character that no
+// room name may contain, and = and *, become =XX in upper case.
+func EscapeID(id string) string {
+	const digits = "0123456789ABCDEF"
+	plain := func(r rune) bool { return r == '.' || r != '=' && inRoomName(r) }
+	if !strings.ContainsFunc(id, func(r rune) bool { return !plain(r) }) {
+		return id
+	}
+	b := make([]byte, 0, len(id)+16)
+	for _, r := range id {
+		from := len(b)
+		b = utf8.AppendRune(b, r)
+		if plain(r) {
+			continue
+		}
+		bytes := string(b[from:])
+		b = b[:from]
+		for i := 0; i < len(bytes); i++ {
+			b = append(b, '=', digits[bytes[i]>>4], digits[bytes[i]&15])
+		}
+	}
+	return string(b)
 }
 
 // CheckKey refuses a message key that cannot stand in a NATS header as it is:

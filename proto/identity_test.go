@@ -7,9 +7,37 @@ import (
 )
 
 func TestCheckID(t *testing.T) {
-	for _, id := range []string{"", "a b", "a\r\nX: y", "é", string(make([]byte, 65))} {
+	for _, id := range []string{
+		"", " a", "a ", "\u00a0a", "a\u3000", "a\r\nX: y", "a\x00", "a\x7f", "a\u0085", "\xff", "a\u200bb", "a\u202eb", "a\ufeff",
+		"a\u2028b", "a\u2029b", "a\u00adb", strings.Repeat("a", 129),
+	} {
 		if CheckID(id) == nil {
-			t.Errorf("took the id %q", id)
+			t.Errorf("CheckID accepts %q", id)
+		}
+	}
+	for _, id := range []string{
+		"auth0|5f7c", "google-oauth2|1035", "ann+x@example.org", "https://id.example.org/u/7", "42", "安娜", "a b", "{id}", "*", "a*b",
+		"Ann \U0001fae9", strings.Repeat("a", 128),
+	} {
+		if r := CheckID(id); r != nil {
+			t.Errorf("CheckID refuses %q: %v", id, r)
+		}
+		if back, err := UnescapeHeader(EscapeHeader(id)); err != nil || back != id {
+			t.Errorf("%q: the header reads %q, %v", id, back, err)
+		}
+	}
+}
+
+func TestEscapedIDsDiffer(t *testing.T) {
+	seen := map[string]string{}
+	for _, id := range []string{"a", "a=", "a=3D", "a*", "a=2A", "a|", "a b", "a=20b", "A", "€", "=E2=82=AC", "安", "a.b", "\ufffd"} {
+		escaped := EscapeID(id)
+		if other, ok := seen[escaped]; ok {
+			t.Errorf("%q and %q are both written %q", id, other, escaped)
+		}
+		seen[escaped] = id
+		if _, err := ParseRoom(escaped); err != nil {
+			t.Errorf("%q is written %q, which is no room name: %v", id, escaped, err)
 		}
 	}
 }

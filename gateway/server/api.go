@@ -269,6 +269,9 @@ func senderOf(r *http.Request) (proto.Identity, error) {
 	q := r.URL.Query()
 	who := proto.Identity{ID: "api", Name: q.Get("name")}
 	if id := q.Get("from"); id != "" {
+		if proto.ReservedID(id) {
+			return who, proto.Refuse(proto.Forbidden, "from=%.80s is an id that only Roomcast itself uses; choose another", id)
+		}
 		who.ID = id
 	}
 	if refusal := proto.CheckID(who.ID); refusal != nil {

@@ -1,0 +1,285 @@
+package auth
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"roomcast/proto"
+)
+
+// Rights is a set of rights in one room.
+type Rights uint8
+
+// The rights as bits. Moderate comes with Read.
+const (
+	Read Rights = 1 << iota
+	Say
+	Moderate
+)
+
+// Allow reports whether the set holds right. Every set allows "", which needs no right.
+func (r Rights) Allow(right proto.Right) bool {
+	switch right {
+	case "":
+		return true
+	case proto.RightRead:
+		return r&Read != 0
+	case proto.RightSay:
+		return r&Say != 0
+	case proto.RightModerate:
+		return r&Moderate != 0
+	}
+	return false
+}
+
+// parseRights reads rights with spaces between them; "" is no right.
+func parseRights(text string) (Rights, error) {
+	var set Rights
+	for word := range strings.FieldsSeq(text) {
+		switch proto.Right(word) {
+		case proto.RightRead:
+			set |= Read
+		case proto.RightSay:
+			set |= Say
+		case proto.RightModerate:
+			set |= Moderate | Read
+		default:
+			return 0, fmt.Errorf("there is no right %.40q; there are read, say and moderate", word)
+		}
+	}
+	return set, nil
+}
+
+// Bounds of a grant.
+const (
+	maxPatterns   = 256
+	maxGrantBytes = 4 << 10 // as JSON
+)
+
+// ownID stands for the holder's id in a pattern.
+const ownID = "{id}"
+
+// A Grant says what its holder may do in which rooms. It is immutable and safe for
+// concurrent use, and many sessions share one. The zero Grant allows nothing.
+type Grant struct {
+	all      Rights            // of the pattern *
+	exact    map[string]Rights // of patterns that name one room
+	patterns []pattern         // all others
+}
+
+// A pattern has a * at its end or holds {id}.
+type pattern struct {
+	parts  []string // the text around each {id}, without the *
+	prefix bool     // a * ends it
+	rights Rights
+}
+
+// Everything returns a Grant of all rights in all rooms.
+func Everything() *Grant { return &Grant{all: Read | Say | Moderate} }
+
+// Of returns the rights in room of a holder with the given id. The longest pattern decides
+// alone; a room name is longer than any prefix of it.
+func (g *Grant) Of(room proto.Room, id string) Rights {
+	name := room.String()
+	if rights, ok := g.exact[name]; ok {
+		return rights
+	}
+	best, rights := 0, g.all
+	escaped := ""
+	for i := range g.patterns {
+		p := &g.patterns[i]
+		if len(p.parts) > 1 && escaped == "" {
+			escaped = proto.EscapeID(id)
+		}
+		switch n, ok := p.match(name, escaped); {
+		case !ok || n < best:
+		case n == best: // {id} made two patterns of one length match: what both allow
+			rights &= p.rights
+		default:
+			best, rights = n, p.rights
+		}
+	}
+	return rights
+}
+
+// match reports whether p matches the room's name, and how much of it. An exact pattern
+// counts as one byte longer than its name.
+func (p *pattern) match(name, id string) (n int, ok bool) {
+	rest := name
+	for i, part := range p.parts {
+		if i > 0 {
+			if rest, ok = strings.CutPrefix(rest, id); !ok || id == "" {
+				return 0, false
+			}
+		}
+		if rest, ok = strings.CutPrefix(rest, part); !ok {
+			return 0, false
+		}
+	}
+	if p.prefix {
+		return len(name) - len(rest), true
+	}
+	return len(name) + 1, rest == ""
+}
+
+// IsEmpty reports whether g allows nothing anywhere.
+func (g *Grant) IsEmpty() bool {
+	any := g.all
+	for _, rights := range g.exact {
+		any |= rights
+	}
+	for i := range g.patterns {
+		any |= g.patterns[i].rights
+	}
+	return any == 0
+}
+
+// add puts a pattern into a grant that is being made.
+func (g *Grant) add(text string, rights Rights) error {
+	name, prefix := strings.CutSuffix(text, "*")
+	if text == "*" {
+		g.all = rights
+		return nil
+	}
+	parts := strings.Split(name, ownID)
+	if err := checkPattern(strings.Join(parts, "x"), prefix); err != nil {
+		return fmt.Errorf("%.80q: %w", text, err)
+	}
+	if prefix || len(parts) > 1 {
+		g.patterns = append(g.patterns, pattern{parts, prefix, rights})
+		return nil
+	}
+	if g.exact == nil {
+		g.exact = make(map[string]Rights)
+	}
+	g.exact[name] = rights
+	return nil
+}
+
+// checkPattern checks what stands before the * of a pattern as a room name.
+func checkPattern(name string, prefix bool) error {
+	if strings.Contains(name, "*") {
+		return errors.New("a * stands only at the end of a pattern")
+	}
+	if prefix && !strings.HasSuffix(name, "..") {
+		name = strings.TrimSuffix(name, ".") // the next part follows
+	}
+	_, err := proto.ParseRoom(name)
+	return err
+}
+
+// ParseGrant reads the claim rooms: an object of patterns and rights, or a list of patterns
+// that each mean read and say.
+func ParseGrant(claim []byte) (*Grant, error) {
+	if len(claim) > maxGrantBytes {
+		return nil, fmt.Errorf("rooms has %d bytes; the limit is %d", len(claim), maxGrantBytes)
+	}
+	b := builder{seen: make(map[string]bool)}
+	var list []*string
+	switch claim = bytes.TrimSpace(claim); {
+	case len(claim) > 0 && claim[0] == '{':
+		members, err := objectMembers(claim)
+		if err != nil {
+			return nil, fmt.Errorf("rooms: %w", err)
+		}
+		for _, m := range members {
+			var rights *string
+			if err := json.Unmarshal(m.value, &rights); err != nil || rights == nil {
+				return nil, fmt.Errorf("rooms: the rights of %.80q must be text", m.name)
+			}
+			if err := b.add(m.name, *rights); err != nil {
+				return nil, fmt.Errorf("rooms: %w", err)
+			}
+		}
+	case len(claim) > 0 && claim[0] == '[' && json.Unmarshal(claim, &list) == nil:
+		for _, text := range list {
+			if text == nil {
+				return nil, errors.New("rooms: a pattern must be text")
+			}
+			if err := b.add(*text, "read say"); err != nil {
+				return nil, fmt.Errorf("rooms: %w", err)
+			}
+		}
+	default:
+		return nil, errors.New("rooms must be an object of patterns and rights, or a list of patterns")
+	}
+	return &b.grant, nil
+}
+
+// GrantOf reads a grant from the values of a flag: pattern=rights, or rights alone for all
+// rooms. No values, or one that is empty, grant nothing.
+func GrantOf(values []string) (*Grant, error) {
+	b := builder{seen: make(map[string]bool)}
+	for _, value := range values {
+		text, rights := "*", value
+		if i := strings.LastIndexByte(value, '='); i >= 0 { // a room name may hold =
+			text, rights = value[:i], value[i+1:]
+		}
+		if err := b.add(text, rights); err != nil {
+			return nil, fmt.Errorf("%w; a value is a pattern and rights, such as 'team-*=read say', or rights alone for all rooms", err)
+		}
+	}
+	return &b.grant, nil
+}
+
+// builder makes a grant and refuses repeated patterns.
+type builder struct {
+	grant Grant
+	seen  map[string]bool
+}
+
+func (b *builder) add(text, rights string) error {
+	set, err := parseRights(rights)
+	switch {
+	case err != nil:
+		return err
+	case b.seen[text]:
+		return fmt.Errorf("the pattern %.80q is repeated", text)
+	case len(b.seen) == maxPatterns:
+		return fmt.Errorf("there are more than %d patterns", maxPatterns)
+	}
+	b.seen[text] = true
+	return b.grant.add(text, set)
+}
+
+// member is one member of a JSON object.
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+// objectMembers returns the members of a JSON object in their order. It refuses repeated
+// names, of which encoding/json would take the last without a word.
+func objectMembers(object []byte) ([]member, error) {
+	dec := json.NewDecoder(bytes.NewReader(object))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.New("not a JSON object")
+	}
+	var list []member
+	seen := make(map[string]bool)
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return nil, errors.New("not a JSON object")
+		}
+		m := member{name: t.(string)} // the decoder accepts nothing else as a name
+		if seen[m.name] {
+			return nil, fmt.Errorf("%.80q is repeated", m.name)
+		}
+		seen[m.name] = true
+		if err := dec.Decode(&m.value); err != nil {
+			return nil, errors.New("not a JSON object")
+		}
+		list = append(list, m)
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, errors.New("not a JSON object")
+	}
+	if dec.More() {
+		return nil, errors.New("more follows the JSON object")
+	}
+	return list, nil
+}
