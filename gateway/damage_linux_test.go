@@ -11,6 +11,7 @@ import (
 
 	"roomcast/proto"
 	"roomcast/proto/history/historytest"
+	"roomcast/proto/natstest"
 )
 
 // stretch is a run of messages that a member is shown, or of seqs that a gap names.
@@ -78,7 +79,7 @@ func replay(t *testing.T, base, room string, since uint64, c cursor, end string)
 // witnessed waits until the file beside the log says how far the log has come.
 func witnessed(t *testing.T, dir string, messages uint64) {
 	t.Helper()
-	eventually(t, "the witness file", func() bool {
+	natstest.Eventually(t, "the witness file", func() bool {
 		var w proto.Witness
 		b, err := os.ReadFile(filepath.Join(dir, "witness.json"))
 		return err == nil && json.Unmarshal(b, &w) == nil && w.Last >= proto.Partitions+messages

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"roomcast/proto/natstest"
 )
 
 // One address opens connections until it can open no more. Sessions and acks of all others
@@ -60,7 +62,7 @@ func TestConnectionFloodStopsNobody(t *testing.T) {
 			if most > files-50 {
 				t.Errorf("the gateway had %d of %d descriptors, want 50 left for the log", most, files)
 			}
-			eventually(t, "a new session to be served", func() bool {
+			natstest.Eventually(t, "a new session to be served", func() bool {
 				conn, _, err := websocket.Dial(ctx, strings.Replace(p.base, "http", "ws", 1)+"room/after/", nil)
 				if err != nil {
 					return false

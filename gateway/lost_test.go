@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	pages "roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
+	"roomcast/proto/natstest"
 	"roomcast/roomsvc/service"
 )
 
@@ -50,15 +52,6 @@ func (s *shown) newest() (follow.Delivery, []proto.Gap) {
 	return s.got[len(s.got)-1], s.gaps
 }
 
-func until(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
-
 // runRooms runs a room service until stop is called.
 func runRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error)) (stop func()) {
 	t.Helper()
@@ -78,7 +71,7 @@ func runRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error
 		}
 	})
 	t.Cleanup(stop)
-	until(t, "the room service", func() bool { return svc.Ready() == nil })
+	natstest.Eventually(t, "the room service", func() bool { return svc.Ready() == nil })
 	return stop
 }
 
@@ -100,14 +93,14 @@ func runBridge(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, erro
 			t.Errorf("the bridge ended with %v", err)
 		}
 	})
-	until(t, "the bridge", func() bool { return b.Ready() == nil })
+	natstest.Eventually(t, "the bridge", func() bool { return b.Ready() == nil })
 	return b
 }
 
 // sayTo says a message until it is stored.
 func sayTo(t *testing.T, nc *nats.Conn, room proto.Room, key string) (r proto.Reply) {
 	t.Helper()
-	until(t, "the ack of "+key, func() bool {
+	natstest.Eventually(t, "the ack of "+key, func() bool {
 		m := nats.NewMsg(room.Subject())
 		m.Data = []byte(key)
 		m.Header.Set(proto.HeaderFrom, "u")
@@ -136,7 +129,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 			live, kept := filepath.Join(dir, "live"), filepath.Join(dir, "kept")
 			opts := &natsserver.Options{JetStream: true, StoreDir: live}
 			ns := startServer(t, opts)
-			port := opts.Port
+			port := ns.Addr().(*net.TCPAddr).Port
 			dial := func(name string, more ...nats.Option) (*nats.Conn, error) {
 				return nats.Connect(fmt.Sprintf("nats://127.0.0.1:%d", port), append([]nats.Option{nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, more...)...)
 			}
@@ -161,7 +154,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 			for i := range 10 {
 				sayTo(t, nc, lobby, fmt.Sprint("b", i))
 			}
-			until(t, "event 20", func() bool { d, _ := members.newest(); return d.Seq == 20 })
+			natstest.Eventually(t, "event 20", func() bool { d, _ := members.newest(); return d.Seq == 20 })
 			last, _ := members.newest()
 
 			// While messages are said after the loss, the gateway is cut off.
@@ -195,23 +188,23 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 			}
 			restartOn(t, live, port)
 			left := uint64(10 + before)
-			until(t, "a reset and what is left", func() bool {
+			natstest.Eventually(t, "a reset and what is left", func() bool {
 				d, gaps := members.newest()
 				return len(gaps) > 0 && d.Seq == left
 			})
 			runRooms(t, dial) // later than the gateway noticed
 			n := 0
-			until(t, "a new epoch", func() bool {
+			natstest.Eventually(t, "a new epoch", func() bool {
 				n++
 				sayTo(t, nc, lobby, fmt.Sprint("d", n))
 				d, _ := members.newest()
 				return d.Epoch != "" && d.Epoch != last.Epoch
 			})
-			until(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n) })
+			natstest.Eventually(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n) })
 			for i := range 3 { // and no further epoch
 				sayTo(t, nc, lobby, fmt.Sprint("e", i))
 			}
-			until(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n)+3 })
+			natstest.Eventually(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n)+3 })
 			now, gaps := members.newest()
 			if len(gaps) != 2 || gaps[0].Epoch != last.Epoch || gaps[1].Epoch != now.Epoch || gaps[1].Reason != proto.GapReset {
 				t.Errorf("got the gaps %+v, want one reset for the loss and one for the epoch %s", gaps, now.Epoch)
@@ -234,15 +227,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 
 func restartOn(t *testing.T, dir string, port int) {
 	t.Helper()
-	ns, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ns.Start()
-	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(10 * time.Second) {
-		t.Fatal("NATS does not start")
-	}
+	natstest.Start(t, func(o *natsserver.Options) { o.StoreDir, o.Port = dir, port })
 }
 
 // A gateway can report that the log has lost records. A guest and a backend cannot.

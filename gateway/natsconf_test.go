@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 	"roomcast/roomsvc/service"
 )
 
@@ -35,7 +36,7 @@ func shippedPasswords(t *testing.T) {
 
 // shippedServer starts a server in this process with the configuration that docker
 // compose uses, and with a user guest.
-func shippedServer(t *testing.T, change ...func(*natsserver.Options)) *natsserver.Server {
+func shippedServer(t *testing.T, change ...func(*natsserver.Options)) *natstest.Server {
 	t.Helper()
 	shippedPasswords(t)
 	opts, err := natsserver.ProcessConfigFile("../scripts/nats.conf")
@@ -64,29 +65,25 @@ func account(t *testing.T, opts *natsserver.Options, name string) *natsserver.Ac
 	return nil
 }
 
-func startServer(t *testing.T, opts *natsserver.Options) *natsserver.Server {
+func startServer(t *testing.T, opts *natsserver.Options) *natstest.Server {
 	t.Helper()
-	opts.Host, opts.Port, opts.HTTPPort, opts.NoSigs, opts.NoLog = "127.0.0.1", -1, 0, true, true
-	ns, err := natsserver.NewServer(opts)
+	opts.Port, opts.HTTPPort = -1, 0
+	ns, err := natstest.New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ns.Start()
-	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(10 * time.Second) {
-		t.Fatal("NATS does not start")
-	}
+	t.Cleanup(ns.Stop)
 	return ns
 }
 
 // connectAs connects as a user of the shipped configuration.
-func connectAs(t *testing.T, ns *natsserver.Server, user string, opts ...nats.Option) *nats.Conn {
+func connectAs(t *testing.T, ns *natstest.Server, user string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	inbox := map[string]string{"gateway": "_INBOX_gw", "roomsvc": "_INBOX_roomsvc"}[user]
 	return connectTo(t, ns, append([]nats.Option{nats.UserInfo(user, "right-"+strings.ToUpper(user)), nats.CustomInboxPrefix(cmp.Or(inbox, "_INBOX"))}, opts...)...)
 }
 
-func connectTo(t *testing.T, ns *natsserver.Server, opts ...nats.Option) *nats.Conn {
+func connectTo(t *testing.T, ns interface{ ClientURL() string }, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	nc, err := nats.Connect(ns.ClientURL(), append([]nats.Option{nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}, opts...)...)
 	if err != nil {

@@ -16,13 +16,15 @@ import (
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"roomcast/proto/natstest"
 )
 
 // A NATS server that hears nothing from another one closes its routes before their buffers
 // fill, which would hold up its clients, and is connected again soon after the cut.
 func TestRoutesOfASilentServerAreClosedAndComeBack(t *testing.T) {
 	shippedPasswords(t)
-	start := func(name string, routes []*url.URL) *natsserver.Server {
+	start := func(name string, routes []*url.URL) *natstest.Server {
 		t.Setenv("NATS_SERVER_NAME", name)
 		opts, err := natsserver.ProcessConfigFile("../scripts/nats-cluster.conf")
 		if err != nil {
@@ -137,7 +139,7 @@ func TestRoutesNeedThePassword(t *testing.T) {
 	}
 
 	// join starts a server that wants to be part of the cluster.
-	join := func(name, credentials string) (*natsserver.Server, *serverSays) {
+	join := func(name, credentials string) (*natstest.Server, *serverSays) {
 		path := filepath.Join(t.TempDir(), "evil.conf")
 		text := fmt.Sprintf(`server_name: %s
 accounts { ROOMS { users = [ { user: evil, password: evil } ] } }
@@ -149,36 +151,19 @@ cluster { name: roomcast, listen: "127.0.0.1:-1", routes: ["nats://%s%s"] }`, na
 		if err != nil {
 			t.Fatal(err)
 		}
-		opts.Host, opts.Port, opts.NoSigs = "127.0.0.1", -1, true
-		ns, err := natsserver.NewServer(opts)
-		if err != nil {
-			t.Fatal(err)
-		}
+		ns := startServer(t, opts)
 		says := &serverSays{}
 		ns.SetLoggerV2(says, false, false, false)
-		ns.Start()
-		t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-		if !ns.ReadyForConnections(10 * time.Second) {
-			t.Fatal("NATS does not start")
-		}
 		return ns, says
 	}
-	until := func(what string, cond func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("waited in vain for %s", what)
-			}
-		}
-	}
 	member, _ := join("member", "route:right-ROUTE@")
-	until("a server with the password to join", func() bool { return member.NumRoutes() > 0 && good.NumRoutes() > 0 })
+	natstest.Eventually(t, "a server with the password to join", func() bool { return member.NumRoutes() > 0 && good.NumRoutes() > 0 })
 	member.Shutdown()
-	until("it to leave", func() bool { return good.NumRoutes() == 0 })
+	natstest.Eventually(t, "it to leave", func() bool { return good.NumRoutes() == 0 })
 
 	for _, credentials := range []string{"", "route:wrong@"} {
 		evil, says := join("evil", credentials)
-		until("it to be refused", func() bool { return says.contains("Authorization") || says.contains("authentication") })
+		natstest.Eventually(t, "it to be refused", func() bool { return says.contains("Authorization") || says.contains("authentication") })
 		nc := connectTo(t, evil, nats.UserInfo("evil", "evil"))
 		for _, subject := range protected {
 			if err := nc.Publish(subject, []byte("forged")); err != nil {

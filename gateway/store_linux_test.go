@@ -16,6 +16,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
+
+	"roomcast/proto/natstest"
 )
 
 // say sends a message over HTTP and returns the status.
@@ -39,11 +41,11 @@ func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 			}
 			hear(t, member, "before")
 			limitFiles(t, p, 1)
-			eventually(t, "a message to be refused", func() bool { return p.say(t, "failing", "lost") == 503 })
+			natstest.Eventually(t, "a message to be refused", func() bool { return p.say(t, "failing", "lost") == 503 })
 			canRead(t, p, "failing", "before")
 			limitFiles(t, p, unix.RLIM_INFINITY)
 			storesAgain(t, p, "failing", member)
-			eventually(t, "the NATS client to hear a message after the failure", func() bool {
+			natstest.Eventually(t, "the NATS client to hear a message after the failure", func() bool {
 				p.say(t, "failing", "after") // it may connect again later than others
 				m, err := guest.NextMsg(time.Second)
 				return err == nil && strings.Contains(string(m.Data), `"text":"after"`)
@@ -57,7 +59,7 @@ func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 func (p *process) guest(t *testing.T) *nats.Subscription {
 	t.Helper()
 	url := regexp.MustCompile(`nats://[0-9.:]+`)
-	eventually(t, "the banner", func() bool { return url.MatchString(p.output()) })
+	natstest.Eventually(t, "the banner", func() bool { return url.MatchString(p.output()) })
 	nc, err := nats.Connect(url.FindString(p.output()), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +94,7 @@ func canRead(t *testing.T, p *process, room, text string) {
 // storesAgain waits until a message is stored and the member has heard it.
 func storesAgain(t *testing.T, p *process, room string, member *websocket.Conn) {
 	t.Helper()
-	eventually(t, "a message to be stored", func() bool { return p.say(t, room, "after") == 200 })
+	natstest.Eventually(t, "a message to be stored", func() bool { return p.say(t, room, "after") == 200 })
 	for {
 		got, code := next(t, member)
 		if code != 0 {
@@ -119,8 +121,8 @@ func TestFullDiskIsWaitedFor(t *testing.T) {
 	}
 	ballast := filepath.Join("/proc", fmt.Sprint(p.cmd.Process.Pid), "root", dir, "ballast")
 	fill(t, ballast)
-	eventually(t, "a message to be refused", func() bool { return p.say(t, "full", strings.Repeat("x", 60_000)) == 503 })
-	eventually(t, "the operator to be told", func() bool { return strings.Contains(p.output(), "the disk of the log is full") })
+	natstest.Eventually(t, "a message to be refused", func() bool { return p.say(t, "full", strings.Repeat("x", 60_000)) == 503 })
+	natstest.Eventually(t, "the operator to be told", func() bool { return strings.Contains(p.output(), "the disk of the log is full") })
 	canRead(t, p, "full", "before")
 	if strings.Contains(p.output(), "started again") {
 		t.Error("NATS was started again while there was no room")

@@ -268,7 +268,7 @@ func TestLingerAndWidePartitions(t *testing.T) {
 	own(t, s).end(t)
 	a := open(t, s, "a", func(c *bridge.Config) { c.Follow.Linger = 50 * time.Millisecond })
 	subs := func() (n int) {
-		all, err := s.NATS.Subsz(&server.SubszOptions{Subscriptions: true, Limit: 10_000})
+		all, err := s.Subsz(&server.SubszOptions{Subscriptions: true, Limit: 10_000})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,30 +9,14 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"roomcast/proto/natstest"
 )
 
-func startServer(t *testing.T, name string) *server.Server {
-	t.Helper()
-	s, err := server.NewServer(&server.Options{ServerName: name, Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go s.Start()
-	if !s.ReadyForConnections(5 * time.Second) {
-		t.Fatal("the server does not start")
-	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	return s
-}
-
 // serve answers questions at a server until the returned function is called.
-func serve(t *testing.T, s *server.Server) (stop func()) {
+func serve(t *testing.T, s *natstest.Server) (stop func()) {
 	t.Helper()
-	nc, err := nats.Connect(s.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
+	nc := s.Connect(t)
 	if _, err := nc.Subscribe("ask", func(m *nats.Msg) { m.Respond(nil) }); err != nil {
 		t.Fatal(err)
 	}
@@ -44,10 +28,11 @@ func serve(t *testing.T, s *server.Server) (stop func()) {
 
 // A connection leaves a server over which nobody answers, and only for one that is of use.
 func TestConnectionsLeaveAServerOfNoUse(t *testing.T) {
-	servers := []*server.Server{startServer(t, "one"), startServer(t, "two"), startServer(t, "three")}
+	var servers []*natstest.Server
 	var urls []string
-	for _, s := range servers {
-		urls = append(urls, s.ClientURL())
+	for _, name := range []string{"one", "two", "three"} {
+		s := natstest.Start(t, func(o *server.Options) { o.ServerName = name })
+		servers, urls = append(servers, s), append(urls, s.ClientURL())
 	}
 	dial := func(name string, opts ...nats.Option) (*nats.Conn, error) {
 		return nats.Connect(strings.Join(urls, ","), append([]nats.Option{nats.Name(name), nats.MaxReconnects(-1),
@@ -88,16 +73,8 @@ func TestConnectionsLeaveAServerOfNoUse(t *testing.T) {
 		}
 		return true
 	}
-	within := func(what string, until func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(time.Minute); !until(); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("waited in vain for %s", what)
-			}
-		}
-	}
 	stop := serve(t, servers[0])
-	within("a beginning at the first", func() bool { return at("one") })
+	natstest.Eventually(t, "a beginning at the first", func() bool { return at("one") })
 	stop()
 	for range 2 { // nobody answers anywhere: they stay
 		<-asked
@@ -106,5 +83,5 @@ func TestConnectionsLeaveAServerOfNoUse(t *testing.T) {
 		t.Error("a connection has left for a server that is of no use either")
 	}
 	serve(t, servers[2])
-	within("a move to the third", func() bool { return at("three") })
+	natstest.Eventually(t, "a move to the third", func() bool { return at("three") })
 }

@@ -15,31 +15,14 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-)
 
-// runNATS starts a server that stops with the test.
-func runNATS(t *testing.T, change func(*server.Options)) *server.Server {
-	t.Helper()
-	opts := &server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true}
-	if change != nil {
-		change(opts)
-	}
-	ns, err := server.NewServer(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ns.Start()
-	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(10 * time.Second) {
-		t.Fatal("NATS does not start")
-	}
-	return ns
-}
+	"roomcast/proto/natstest"
+)
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func TestDialerNamesItsConnection(t *testing.T) {
-	ns := runNATS(t, nil)
+	ns := natstest.Start(t)
 	nc, err := NATS{URL: ns.ClientURL()}.Dialer(quiet())("gateway/abc")
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +37,7 @@ func TestDialerNamesItsConnection(t *testing.T) {
 // A flag beats a context, and who authenticates by flags does not also authenticate
 // by what the context says.
 func TestFlagsBeatContext(t *testing.T) {
-	ns := runNATS(t, func(o *server.Options) {
+	ns := natstest.Start(t, func(o *server.Options) {
 		o.Users = []*server.User{{Username: "good", Password: "right"}, {Username: "other", Password: "right"}}
 	})
 	write := func(fields map[string]string) string {
@@ -157,7 +140,7 @@ func TestAwaitSaysOnceThatItWaits(t *testing.T) {
 	for range 4 {
 		<-tries
 	}
-	runNATS(t, func(o *server.Options) { o.Port = port })
+	natstest.Start(t, func(o *server.Options) { o.Port = port })
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +150,7 @@ func TestAwaitSaysOnceThatItWaits(t *testing.T) {
 }
 
 func TestAwaitDoesNotWaitForWhatWouldNotMend(t *testing.T) {
-	ns := runNATS(t, func(o *server.Options) { o.Username, o.Password = "me", "right" })
+	ns := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "me", "right" })
 	for name, n := range map[string]NATS{
 		"wrong password": {URL: ns.ClientURL(), User: "me", Password: "wrong"},
 		"missing file":   {URL: ns.ClientURL(), Creds: filepath.Join(t.TempDir(), "none")},
@@ -180,9 +163,9 @@ func TestAwaitDoesNotWaitForWhatWouldNotMend(t *testing.T) {
 }
 
 func TestCheckNATSNamesTheSetting(t *testing.T) {
-	open := runNATS(t, nil)
-	locked := runNATS(t, func(o *server.Options) { o.Username, o.Password = "me", "right" })
-	plain := runNATS(t, func(o *server.Options) { o.JetStream = false })
+	open := natstest.Start(t)
+	locked := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "me", "right" })
+	plain := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
 	for _, tt := range []struct {
 		name string
 		nats NATS

@@ -12,6 +12,7 @@ import (
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
+	"roomcast/proto/natstest"
 )
 
 // forward has requests on the subject answered by another server.
@@ -42,21 +43,7 @@ func forward(t *testing.T, front, back *nats.Conn, subject string) {
 // bare connects to a server of its own, which has no stream.
 func bare(t *testing.T) *nats.Conn {
 	t.Helper()
-	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ns.Start()
-	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the NATS server does not start")
-	}
-	front, err := nats.Connect(ns.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(front.Close)
-	return front
+	return natstest.Start(t, func(o *server.Options) { o.JetStream = false }).Connect(t)
 }
 
 // Two streams with the same records stand for the leader and a follower that is behind;

@@ -15,7 +15,7 @@ type Store struct {
 }
 
 // Store returns the server's store, to be damaged between Stop and Restart.
-func (s *Server) Store() Store { return Store{s.tb, s.opts.StoreDir} }
+func (s *Server) Store() Store { return Store{s.tb, s.Dir()} }
 
 // Crash leaves the store as kill -9 does: without the indexes that a clean stop writes.
 func (s Store) Crash() {

@@ -13,29 +13,28 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 	"roomcast/proto/seal"
 )
 
 // Server is a NATS server in this process, with JetStream in a directory of the test.
 type Server struct {
-	NATS *server.Server
+	*natstest.Server
 	JS   jetstream.JetStream // of a privileged connection, as the owner has it
 	Keys *seal.Keys          // seals what is appended; nil = nothing is
 
-	tb   testing.TB
-	opts server.Options
+	tb testing.TB
 }
 
-// Start runs a server that listens on a loopback port, with the stream in it. PerRoom is
-// how many records of a room are kept; change may set the stream up otherwise.
+// Start runs a server with the stream in it. PerRoom is how many records of a room are
+// kept; change may set the stream up otherwise.
 func Start(tb testing.TB, perRoom int64, change ...func(*jetstream.StreamConfig)) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, opts: server.Options{
-		ServerName: "test", Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: tb.TempDir(),
-	}}
-	s.run()
-	s.JS = s.jetStream()
+	s := &Server{Server: natstest.Start(tb, func(o *server.Options) { o.ServerName = "test" }), tb: tb}
+	var err error
+	if s.JS, err = jetstream.New(s.Conn()); err != nil {
+		tb.Fatal(err)
+	}
 	cfg := jetstream.StreamConfig{
 		Name:              proto.StreamName,
 		Subjects:          []string{proto.SubjectAnyLog, proto.SubjectAnyOwn},
@@ -56,60 +55,19 @@ func Start(tb testing.TB, perRoom int64, change ...func(*jetstream.StreamConfig)
 			tb.Fatal(err)
 		}
 	}
-	tb.Cleanup(s.Stop)
 	return s
-}
-
-func (s *Server) run() {
-	s.tb.Helper()
-	opts := s.opts
-	ns, err := server.NewServer(&opts)
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	ns.Start()
-	if !ns.ReadyForConnections(10 * time.Second) {
-		s.tb.Fatal("the NATS server does not start")
-	}
-	s.opts.Port = opts.Port
-	s.NATS = ns
-}
-
-// Stop ends the server; Restart brings it back on the same port with the same store.
-func (s *Server) Stop() {
-	s.NATS.Shutdown()
-	s.NATS.WaitForShutdown()
 }
 
 // Restart starts the server again after Stop.
 func (s *Server) Restart() {
 	s.tb.Helper()
-	s.run()
+	s.Server.Restart(s.tb)
 }
 
-// Dial is a daemon.Dialer to this server.
-func (s *Server) Dial(name string, opts ...nats.Option) (*nats.Conn, error) {
-	url := fmt.Sprintf("nats://127.0.0.1:%d", s.opts.Port)
-	return nats.Connect(url, append([]nats.Option{nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, opts...)...)
-}
-
-// Conn returns a connection that the test closes when it ends.
+// Conn returns a connection that ends with the test.
 func (s *Server) Conn(opts ...nats.Option) *nats.Conn {
 	s.tb.Helper()
-	nc, err := s.Dial("test", opts...)
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	s.tb.Cleanup(nc.Close)
-	return nc
-}
-
-func (s *Server) jetStream() jetstream.JetStream {
-	js, err := jetstream.New(s.Conn())
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	return js
+	return s.Connect(s.tb, opts...)
 }
 
 // Room appends to one room's log. It belongs to one goroutine.

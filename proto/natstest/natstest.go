@@ -1,0 +1,171 @@
+// Package natstest starts real NATS servers in the process of a test and waits for
+// conditions.
+package natstest
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// How long a server may take to start, and how long [Eventually] waits. Both are generous,
+// since the machine may be busy: only a failing test takes that long.
+const (
+	startLimit = 20 * time.Second
+	waitLimit  = 60 * time.Second
+)
+
+// Server is a NATS server on a loopback port. Its methods belong to the test's goroutine,
+// except Dial, which is safe for concurrent use.
+type Server struct {
+	*server.Server // another one after Restart
+
+	opts server.Options
+	url  string
+}
+
+// Start runs a server with JetStream in a directory of the test. It stops with the test.
+func Start(tb testing.TB, change ...func(*server.Options)) *Server {
+	tb.Helper()
+	opts := &server.Options{JetStream: true, StoreDir: tb.TempDir()}
+	for _, f := range change {
+		f(opts)
+	}
+	s, err := New(opts)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.Stop)
+	return s
+}
+
+// New runs a server with the options until Stop is called. It listens on any free port
+// unless the options name one.
+func New(opts *server.Options) (*Server, error) {
+	if opts.Port == 0 {
+		opts.Port = -1
+	}
+	opts.Host, opts.NoSigs, opts.NoLog = "127.0.0.1", true, true
+	s := &Server{opts: *opts}
+	if err := s.run(); err != nil {
+		return nil, err
+	}
+	return s, s.ready()
+}
+
+func (s *Server) run() error {
+	opts := s.opts // the server changes its copy
+	ns, err := server.NewServer(&opts)
+	if err != nil {
+		return fmt.Errorf("start NATS: %w", err)
+	}
+	ns.Start()
+	s.Server = ns
+	return nil
+}
+
+func (s *Server) ready() error {
+	if !s.ReadyForConnections(startLimit) {
+		s.Stop()
+		return fmt.Errorf("start NATS: no connection is accepted within %v", startLimit)
+	}
+	s.opts.Port = s.Addr().(*net.TCPAddr).Port
+	s.url = s.ClientURL()
+	return nil
+}
+
+// Stop ends the server. It may be called again.
+func (s *Server) Stop() {
+	s.Shutdown()
+	s.WaitForShutdown()
+}
+
+// Restart starts the server again after Stop, on the same port and with the same store.
+func (s *Server) Restart(tb testing.TB) {
+	tb.Helper()
+	if err := s.run(); err != nil {
+		tb.Fatal(err)
+	}
+	if err := s.ready(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Dir returns where the server stores its data.
+func (s *Server) Dir() string { return s.opts.StoreDir }
+
+// Dial connects and reconnects for ever. It is a daemon.Dialer.
+func (s *Server) Dial(name string, opts ...nats.Option) (*nats.Conn, error) {
+	return dial(s.url, name, opts)
+}
+
+func dial(url, name string, opts []nats.Option) (*nats.Conn, error) {
+	return nats.Connect(url, append([]nats.Option{
+		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectBufSize(-1),
+	}, opts...)...)
+}
+
+// Connect returns a connection that ends with the test.
+func (s *Server) Connect(tb testing.TB, opts ...nats.Option) *nats.Conn {
+	tb.Helper()
+	nc, err := s.Dial("test", opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(nc.Close)
+	return nc
+}
+
+// Cluster runs servers that replicate to each other. They stop with the test.
+func Cluster(tb testing.TB, n int, change ...func(*server.Options)) []*Server {
+	tb.Helper()
+	ports, routes := make([]int, n), make([]*url.URL, n)
+	for i := range ports {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		ports[i], routes[i] = ln.Addr().(*net.TCPAddr).Port, &url.URL{Scheme: "nats", Host: ln.Addr().String()}
+		ln.Close()
+	}
+	// A server accepts connections when it has found the others, so all are started first.
+	servers := make([]*Server, n)
+	for i := range servers {
+		opts := server.Options{
+			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
+			JetStream: true, StoreDir: tb.TempDir(), Routes: routes,
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i]},
+		}
+		for _, f := range change {
+			f(&opts)
+		}
+		servers[i] = &Server{opts: opts}
+		if err := servers[i].run(); err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(servers[i].Stop)
+	}
+	for _, s := range servers {
+		if err := s.ready(); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return servers
+}
+
+// Eventually waits until cond holds. The test fails if it takes longer than a minute.
+func Eventually(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
+	pause := time.Millisecond
+	for deadline := time.Now().Add(waitLimit); !cond(); pause = min(2*pause, 20*time.Millisecond) {
+		if time.Now().After(deadline) {
+			tb.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(pause)
+	}
+}
