@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 	"roomcast/roomsvc/stream"
 )
 
@@ -84,20 +84,8 @@ type rig struct {
 
 func start(t *testing.T, k *keeper) *rig {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go s.Start()
-	if !s.ReadyForConnections(5 * time.Second) {
-		t.Fatal("the server does not start")
-	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	nc, err := nats.Connect(s.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
+	s := natstest.Start(t)
+	nc := s.Connect(t)
 	cfg := stream.DefaultConfig()
 	cfg.Log = slog.New(slog.DiscardHandler)
 	r := &rig{keeper: k, nc: nc}
@@ -152,16 +140,6 @@ func (r *rig) other(t *testing.T) (theirs []int) {
 	return theirs
 }
 
-func wait(t *testing.T, what string, until func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !until(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 // The fence may be void before it is known here that it was taken. The partition would
 // otherwise count as held, and nobody would serve it.
 func TestLossDuringTakeIsNoticed(t *testing.T) {
@@ -172,13 +150,13 @@ func TestLossDuringTakeIsNoticed(t *testing.T) {
 		if p == 7 {
 			once.Do(func() {
 				r.line.Load().Close()
-				wait(t, "the fence to be void", func() bool { return f.Void() != nil })
+				natstest.Eventually(t, "the fence to be void", func() bool { return f.Void() != nil })
 				r.owner.Lost(p, f, f.Void())
 			})
 		}
 	}
 	r.run(t)
-	wait(t, "the partition to be taken again", func() bool {
+	natstest.Eventually(t, "the partition to be taken again", func() bool {
 		taken, _ := k.times(7)
 		return taken > 1
 	})
@@ -191,12 +169,12 @@ func TestPartitionThatWentElsewhereIsLetGo(t *testing.T) {
 		k := new(keeper)
 		r := start(t, k)
 		r.run(t)
-		wait(t, "all partitions", func() bool { return r.owner.Held() == proto.Partitions })
+		natstest.Eventually(t, "all partitions", func() bool { return r.owner.Held() == proto.Partitions })
 		theirs := r.other(t)
 		for _, p := range theirs {
 			r.owner.Lost(p, k.last(p), stream.ErrLost)
 		}
-		wait(t, "all of them to be released", func() bool {
+		natstest.Eventually(t, "all of them to be released", func() bool {
 			for _, p := range theirs {
 				if _, released := k.times(p); released == 0 {
 					return false
@@ -209,13 +187,13 @@ func TestPartitionThatWentElsewhereIsLetGo(t *testing.T) {
 		k := &keeper{prepare: errors.New("not now")}
 		r := start(t, k)
 		r.run(t)
-		wait(t, "failures of all", func() bool {
+		natstest.Eventually(t, "failures of all", func() bool {
 			k.mu.Lock()
 			defer k.mu.Unlock()
 			return !slices.Contains(k.prepared[:], 0)
 		})
 		theirs := r.other(t)
-		wait(t, "all of them to be released", func() bool {
+		natstest.Eventually(t, "all of them to be released", func() bool {
 			for _, p := range theirs {
 				if _, released := k.times(p); released == 0 {
 					return false
@@ -238,7 +216,7 @@ func TestWhatOthersMayHaveAnsweredIsShed(t *testing.T) {
 		}
 	}
 	r.run(t)
-	wait(t, "all partitions", func() bool { return r.owner.Held() == proto.Partitions })
+	natstest.Eventually(t, "all partitions", func() bool { return r.owner.Held() == proto.Partitions })
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.shed[theirs] || k.shed[ours] {
@@ -252,7 +230,7 @@ func TestNothingIsTakenWithoutALease(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
 	r.run(t)
-	wait(t, "all partitions", func() bool { return r.owner.Held() == proto.Partitions })
+	natstest.Eventually(t, "all partitions", func() bool { return r.owner.Held() == proto.Partitions })
 	js, err := jetstream.New(r.nc)
 	if err != nil {
 		t.Fatal(err)
@@ -270,11 +248,11 @@ func TestNothingIsTakenWithoutALease(t *testing.T) {
 		}
 	}
 	leases(1) // no lease fits
-	wait(t, "the lease to run out", func() bool { return !r.owner.Fresh() })
+	natstest.Eventually(t, "the lease to run out", func() bool { return !r.owner.Fresh() })
 	for p := range proto.Partitions {
 		r.owner.Lost(p, k.last(p), stream.ErrUnavailable)
 	}
-	wait(t, "all to be lost", func() bool { return r.owner.Held() == 0 })
+	natstest.Eventually(t, "all to be lost", func() bool { return r.owner.Held() == 0 })
 	var before [proto.Partitions]int
 	for p := range before {
 		before[p], _ = k.times(p)
@@ -288,5 +266,5 @@ func TestNothingIsTakenWithoutALease(t *testing.T) {
 		}
 	}
 	leases(-1)
-	wait(t, "all partitions to be taken again", func() bool { return r.owner.Held() == proto.Partitions })
+	natstest.Eventually(t, "all partitions to be taken again", func() bool { return r.owner.Held() == proto.Partitions })
 }

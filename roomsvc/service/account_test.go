@@ -38,7 +38,7 @@ func startAccounts(t *testing.T) (as func(account string) *nats.Conn) {
 	})
 	dial := func(user string) func(string, ...nats.Option) (*nats.Conn, error) {
 		return func(name string, opts ...nats.Option) (*nats.Conn, error) {
-			return dialer(srv)(name, append(opts, nats.UserInfo(user, "secret"))...)
+			return srv.Dial(name, append(opts, nats.UserInfo(user, "secret"))...)
 		}
 	}
 	startService(t, srv, func(c *Config) {
@@ -120,7 +120,7 @@ func TestGuestsAreNotBelieved(t *testing.T) {
 func TestAnswersGoToReplySubjectsOnly(t *testing.T) {
 	srv := startNATS(t, true)
 	startService(t, srv)
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	all, err := nc.SubscribeSync(">")
 	if err != nil {
 		t.Fatal(err)

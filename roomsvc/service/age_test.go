@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // TestAgeing has records live for two seconds, ownership markers among them.
@@ -12,7 +13,7 @@ func TestAgeing(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, func(c *Config) { c.HistoryAge, c.Idle = 2*time.Second, 500*time.Millisecond })
 	defer stop()
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	askUntil(t, nc, message("lobby", "u", "", "hi"), final)
 	askUntil(t, nc, message("lobby", "u", "", "hi"), final)
 	first := readLog(t, srv, proto.MustRoom("lobby"))
@@ -30,7 +31,7 @@ func TestAgeing(t *testing.T) {
 		}
 	}
 	// The other room is another one by now: its numbers begin again, in another epoch.
-	wait(t, "the old log to age out", func() bool { return len(readLog(t, srv, proto.MustRoom("lobby"))) == 0 })
+	natstest.Eventually(t, "the old log to age out", func() bool { return len(readLog(t, srv, proto.MustRoom("lobby"))) == 0 })
 	askUntil(t, nc, message("lobby", "u", "", "hi"), func(r proto.Reply) bool { return r.Seq == 1 })
 	if again := readLog(t, srv, proto.MustRoom("lobby")); again[0].State.Epoch == first[0].State.Epoch {
 		t.Errorf("epoch %s began twice", first[0].State.Epoch)

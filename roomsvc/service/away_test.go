@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto/natstest"
 )
 
 // A service that starts while JetStream is away waits for it and says so.
@@ -16,7 +18,7 @@ func TestServiceWaitsForJetStream(t *testing.T) {
 	dir := t.TempDir()
 	srv := startNATS(t, true, func(o *server.Options) { o.JetStream, o.StoreDir = false, dir })
 	cfg := DefaultConfig()
-	cfg.Dial, cfg.Log = dialer(srv), slog.New(slog.DiscardHandler)
+	cfg.Dial, cfg.Log = srv.Dial, slog.New(slog.DiscardHandler)
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -30,14 +32,14 @@ func TestServiceWaitsForJetStream(t *testing.T) {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	wait(t, "the reason", func() bool {
+	natstest.Eventually(t, "the reason", func() bool {
 		err := s.Ready()
 		return err != nil && strings.Contains(err.Error(), "JetStream")
 	})
 	if err := srv.EnableJetStream(&server.JetStreamConfig{StoreDir: dir}); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "the service to be ready", func() bool { return s.Ready() == nil })
+	natstest.Eventually(t, "the service to be ready", func() bool { return s.Ready() == nil })
 }
 
 // What NATS says of servers that are away passes, and what it says of settings does not.

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // chorus is senders that say one message after the other, each again under its key until
@@ -30,8 +30,8 @@ type chorus struct {
 }
 
 // sing starts senders in rooms, each in all of them in turn.
-func sing(t testing.TB, srv *server.Server, senders int, rooms ...string) *chorus {
-	return singOver(t, connect(t, srv), senders, rooms...)
+func sing(t testing.TB, srv *natstest.Server, senders int, rooms ...string) *chorus {
+	return singOver(t, srv.Connect(t), senders, rooms...)
 }
 
 func singOver(t testing.TB, nc *nats.Conn, senders int, rooms ...string) *chorus {
@@ -110,12 +110,12 @@ func (c *chorus) count() (n int) {
 func (c *chorus) sung(t testing.TB, more int) {
 	t.Helper()
 	goal := c.count() + more
-	wait(t, fmt.Sprintf("%d acks", goal), func() bool { return c.count() >= goal })
+	natstest.Eventually(t, fmt.Sprintf("%d acks", goal), func() bool { return c.count() >= goal })
 }
 
 // check ends the singing and holds the log against what the senders were told: nothing
 // lost, nothing twice, no hole, every sender's order kept.
-func (c *chorus) check(t testing.TB, srv *server.Server) {
+func (c *chorus) check(t testing.TB, srv *natstest.Server) {
 	t.Helper()
 	c.cancel()
 	c.tasks.Wait()
@@ -157,9 +157,9 @@ func (c *chorus) check(t testing.TB, srv *server.Server) {
 }
 
 // readLog reads all records of a room from the stream.
-func readLog(t testing.TB, srv *server.Server, room proto.Room) (records []proto.Record) {
+func readLog(t testing.TB, srv *natstest.Server, room proto.Room) (records []proto.Record) {
 	t.Helper()
-	js, err := jetstream.New(connect(t, srv))
+	js, err := jetstream.New(srv.Connect(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,58 +1,19 @@
 package service
 
 import (
-	"fmt"
-	"net"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
 	"roomcast/proto/daemon"
+	"roomcast/proto/natstest"
 )
 
-// startCluster runs three servers that replicate to each other.
-func startCluster(t testing.TB) []*server.Server {
-	t.Helper()
-	var routes []*url.URL
-	ports := make([]int, 3)
-	for i := range ports {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ports[i] = ln.Addr().(*net.TCPAddr).Port
-		ln.Close()
-		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports[i])})
-	}
-	// Each waits for the others: all are started before any is waited for.
-	servers := make([]*server.Server, 3)
-	for i := range servers {
-		s, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(),
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i]}, Routes: routes, NoSigs: true, NoLog: true,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		go s.Start()
-		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-		servers[i] = s
-	}
-	for _, s := range servers {
-		if !s.ReadyForConnections(10 * time.Second) {
-			t.Fatal("a server does not start")
-		}
-	}
-	return servers
-}
-
-func clusterDialer(servers []*server.Server) daemon.Dialer {
+func clusterDialer(servers []*natstest.Server) daemon.Dialer {
 	var urls []string
 	for _, s := range servers {
 		urls = append(urls, s.ClientURL())
@@ -66,7 +27,7 @@ func clusterDialer(servers []*server.Server) daemon.Dialer {
 // TestClusterLosesNothing has three replicas, two instances, and the stream's leader go
 // away twice: once it hands over, once it stops.
 func TestClusterLosesNothing(t *testing.T) {
-	servers := startCluster(t)
+	servers := natstest.Cluster(t, 3)
 	replicated := func(c *Config) {
 		keepAll(c)
 		c.Replicas = 3
@@ -93,7 +54,7 @@ func TestClusterLosesNothing(t *testing.T) {
 	leader.WaitForShutdown()
 	c.sung(t, 500)
 	t.Logf("leader stops: longest wait for an ack %s", c.longest())
-	wait(t, "both instances to be ready", func() bool { return a.Ready() == nil && b.Ready() == nil })
+	natstest.Eventually(t, "both instances to be ready", func() bool { return a.Ready() == nil && b.Ready() == nil })
 	for _, s := range servers {
 		if s != leader {
 			c.check(t, s)
@@ -104,14 +65,14 @@ func TestClusterLosesNothing(t *testing.T) {
 	stopB()
 }
 
-func leaderOf(t testing.TB, nc *nats.Conn, servers []*server.Server) *server.Server {
+func leaderOf(t testing.TB, nc *nats.Conn, servers []*natstest.Server) *natstest.Server {
 	t.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var name string
-	wait(t, "a leader", func() bool {
+	natstest.Eventually(t, "a leader", func() bool {
 		log, err := js.Stream(t.Context(), proto.StreamName)
 		if err != nil || log.CachedInfo().Cluster == nil {
 			return false

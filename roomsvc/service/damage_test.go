@@ -13,13 +13,14 @@ import (
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
+	"roomcast/proto/natstest"
 )
 
 // wreck is a NATS server with a service whose store a test damages while both are down.
 type wreck struct {
 	t    *testing.T
 	dir  string
-	srv  *server.Server
+	srv  *natstest.Server
 	nc   *nats.Conn
 	stop func()
 }
@@ -33,7 +34,7 @@ func newWreck(t *testing.T) *wreck {
 func (w *wreck) start() {
 	w.t.Helper()
 	w.srv = startNATS(w.t, true, func(o *server.Options) { o.StoreDir = w.dir })
-	w.nc = connect(w.t, w.srv)
+	w.nc = w.srv.Connect(w.t)
 	_, w.stop = startService(w.t, w.srv)
 }
 
@@ -66,7 +67,7 @@ func (w *wreck) act(room string, act proto.Act, key string) proto.Reply {
 
 func (w *wreck) ask(m *nats.Msg) (r proto.Reply) {
 	w.t.Helper()
-	wait(w.t, "an answer", func() bool {
+	natstest.Eventually(w.t, "an answer", func() bool {
 		got, err := w.nc.RequestMsg(m, time.Second)
 		if err != nil {
 			return false
@@ -237,7 +238,7 @@ func TestDamagedSecret(t *testing.T) {
 	historytest.Store{TB: t, Dir: w.dir}.Flip("KV_"+proto.SecretBucket, proto.SecretKey)
 	w.srv = startNATS(t, true, func(o *server.Options) { o.StoreDir = w.dir })
 	cfg := DefaultConfig()
-	cfg.Dial = dialer(w.srv)
+	cfg.Dial = w.srv.Dial
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // An instance that could not take its partitions refuses their commands. It must not go
@@ -29,12 +30,12 @@ func TestWhoCannotCommitDoesNotAnswerForOthers(t *testing.T) {
 				return dial(name, opts...)
 			}
 		})
-		wait(t, "a to own all", func() bool { return a.owner.Held() == proto.Partitions })
+		natstest.Eventually(t, "a to own all", func() bool { return a.owner.Held() == proto.Partitions })
 		close(cut)
 		a.commits.Close() // and with it every fence
-		wait(t, "a to own nothing", func() bool { return a.owner.Held() == 0 })
+		natstest.Eventually(t, "a to own nothing", func() bool { return a.owner.Held() == 0 })
 		b, stopB := startService(t, srv)
-		wait(t, "b to own its share, and a to pass over it", func() bool {
+		natstest.Eventually(t, "b to own its share, and a to pass over it", func() bool {
 			n := 0
 			for p := range proto.Partitions {
 				if standing(b.parts[p].standing.Load()) == present {
@@ -46,7 +47,7 @@ func TestWhoCannotCommitDoesNotAnswerForOthers(t *testing.T) {
 			}
 			return n > 15
 		})
-		nc := connect(t, srv)
+		nc := srv.Connect(t)
 		for _, room := range rooms {
 			if standing(b.parts[proto.MustRoom(room).Partition()].standing.Load()) != present {
 				continue

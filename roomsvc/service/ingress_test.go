@@ -27,7 +27,7 @@ func TestHostileSubjects(t *testing.T) {
 		srv := startNATS(t, mapped)
 		_, stop := startService(t, srv)
 		defer stop()
-		nc, err := dialer(srv)("hostile", nats.SkipSubjectValidation())
+		nc, err := srv.Dial("hostile", nats.SkipSubjectValidation())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +59,7 @@ func TestSealedMessages(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv, func(c *Config) { c.Keys = keys })
 	defer stop()
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	room := proto.MustRoom("lobby")
 	sealed := func(key, text string) *nats.Msg {
 		msg := message("lobby", "u", key, "")
@@ -96,7 +96,7 @@ func TestSealedMessages(t *testing.T) {
 	// Who has not got the key is told so at the start, and not everybody who comes.
 	stop()
 	cfg := DefaultConfig()
-	cfg.Dial = dialer(srv)
+	cfg.Dial = srv.Dial
 	without, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

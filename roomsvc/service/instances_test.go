@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // modes runs a test with and without the account mapping.
@@ -23,7 +24,7 @@ func keepAll(c *Config) { c.HistoryPerRoom = 1 << 20 }
 func TestKeyIsRecognisedByTheNextOwner(t *testing.T) {
 	modes(t, func(t *testing.T, mapped bool) {
 		srv := startNATS(t, mapped)
-		nc := connect(t, srv)
+		nc := srv.Connect(t)
 		_, stop := startService(t, srv)
 		first := map[string]proto.Reply{}
 		for _, room := range rooms {
@@ -62,7 +63,7 @@ func TestInstancesComeAndGo(t *testing.T) {
 		c.longest()
 
 		b, stopB := startService(t, srv, keepAll)
-		wait(t, "the partitions to be shared", func() bool {
+		natstest.Eventually(t, "the partitions to be shared", func() bool {
 			return a.owner.Held()+b.owner.Held() == proto.Partitions && a.owner.Held() > 15 && b.owner.Held() > 15
 		})
 		c.sung(t, 500)
@@ -113,7 +114,7 @@ func TestHandOverTakesNoTime(t *testing.T) {
 func TestClosedMeansClosedWhileInstancesChange(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv, keepAll)
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	for round := range 5 {
 		room := fmt.Sprintf("room%d", round)
 		done := make(chan struct{})
@@ -137,7 +138,7 @@ func TestClosedMeansClosedWhileInstancesChange(t *testing.T) {
 		stopped := make(chan struct{})
 		go func() { defer close(stopped); stop() }()
 		var closed proto.Reply
-		wait(t, "the close to be acknowledged", func() bool {
+		natstest.Eventually(t, "the close to be acknowledged", func() bool {
 			msg := message(room, "mod", "close", "enough")
 			msg.Header.Set(proto.HeaderKind, string(proto.ActClose))
 			got, err := nc.RequestMsg(msg, 300*time.Millisecond)

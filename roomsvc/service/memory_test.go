@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 	"roomcast/roomsvc/room"
 )
 
@@ -14,11 +15,11 @@ func TestIdleRoomsAreForgotten(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, func(c *Config) { c.Idle = 200 * time.Millisecond })
 	defer stop()
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	for i := range 200 {
 		say(t, nc, fmt.Sprintf("room%d", i), "u", "k", "hi")
 	}
-	wait(t, "the rooms to be forgotten", func() bool { return s.rooms() == 0 })
+	natstest.Eventually(t, "the rooms to be forgotten", func() bool { return s.rooms() == 0 })
 	// A room is the same when somebody speaks in it again.
 	if r := say(t, nc, "room7", "u", "k", "hi"); r.Seq != 1 || !r.Duplicate {
 		t.Errorf("got %+v, want a duplicate of 1", r)
@@ -32,11 +33,11 @@ func TestRoomsInMemoryAreBounded(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, func(c *Config) { c.RoomsKept, c.Idle = 2, time.Second })
 	defer stop()
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	for i := range 500 {
 		say(t, nc, fmt.Sprintf("room%d", i), "u", "k", "hi")
 	}
-	wait(t, "some rooms to be forgotten", func() bool { return s.rooms() <= 2*proto.Partitions })
+	natstest.Eventually(t, "some rooms to be forgotten", func() bool { return s.rooms() <= 2*proto.Partitions })
 }
 
 // TestMemoryOfARoom measures what an active room costs, for the documentation.

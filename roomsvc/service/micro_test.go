@@ -18,7 +18,7 @@ func TestMicroAPI(t *testing.T) {
 		defer stop()
 		_, stopSecond := startService(t, srv)
 		defer stopSecond()
-		nc := connect(t, srv)
+		nc := srv.Connect(t)
 		request := func(subject, body string) proto.Reply {
 			t.Helper()
 			got, err := nc.Request(subject, []byte(body), 5*time.Second)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 func TestServerRestartLosesNothing(t *testing.T) {
@@ -26,11 +27,11 @@ func TestServerRestartLosesNothing(t *testing.T) {
 			c.sung(t, 300)
 			srv.Shutdown()
 			srv.WaitForShutdown()
-			wait(t, "the loss to be noticed", func() bool { return a.Ready() != nil && b.Ready() != nil })
+			natstest.Eventually(t, "the loss to be noticed", func() bool { return a.Ready() != nil && b.Ready() != nil })
 			srv = startNATS(t, mapped, keep, at(t, port))
 			c.sung(t, 300)
 		}
-		wait(t, "the partitions to be shared again", func() bool {
+		natstest.Eventually(t, "the partitions to be shared again", func() bool {
 			return a.Ready() == nil && b.Ready() == nil && a.owner.Held()+b.owner.Held() == proto.Partitions
 		})
 		c.check(t, srv)
@@ -44,7 +45,7 @@ func TestServerRestartLosesNothing(t *testing.T) {
 func TestSilentLogIsRefusedInWords(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, func(c *Config) { c.Commit = 300 * time.Millisecond })
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	if r := say(t, nc, "lobby", "u", "1", "hi"); r.Seq != 1 {
 		t.Fatalf("got %+v", r)
 	}
@@ -59,8 +60,8 @@ func TestSilentLogIsRefusedInWords(t *testing.T) {
 	if took := time.Since(begun); took > 2*time.Second {
 		t.Errorf("took %s to refuse", took)
 	}
-	wait(t, "health to turn red", func() bool { return s.Ready() != nil })
-	wait(t, "an immediate refusal", func() bool {
+	natstest.Eventually(t, "health to turn red", func() bool { return s.Ready() != nil })
+	natstest.Eventually(t, "an immediate refusal", func() bool {
 		begun := time.Now()
 		r := say(t, nc, "lobby", "u", "3", "hi")
 		return r.Refusal != nil && r.Refusal.Code == proto.Unavailable && time.Since(begun) < 50*time.Millisecond*slow
@@ -73,7 +74,7 @@ func TestSilentLogIsRefusedInWords(t *testing.T) {
 func TestDeletedStreamIsUnavailable(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, func(c *Config) { c.Commit = 300 * time.Millisecond })
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	say(t, nc, "lobby", "u", "1", "hi")
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -85,13 +86,13 @@ func TestDeletedStreamIsUnavailable(t *testing.T) {
 	if r := say(t, nc, "lobby", "u", "2", "hi"); r.Refusal == nil || r.Refusal.Code != proto.Unavailable {
 		t.Errorf("got %+v, want unavailable", r)
 	}
-	wait(t, "health to turn red", func() bool { return s.Ready() != nil })
+	natstest.Eventually(t, "health to turn red", func() bool { return s.Ready() != nil })
 	stop()
 }
 
 func TestRunRefusesAForeignStream(t *testing.T) {
 	srv := startNATS(t, true)
-	js, err := jetstream.New(connect(t, srv))
+	js, err := jetstream.New(srv.Connect(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func TestRunRefusesAForeignStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := DefaultConfig()
-	cfg.Dial = dialer(srv)
+	cfg.Dial = srv.Dial
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +116,7 @@ func TestNewerRecordIsRefusedInWords(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv)
 	defer stop()
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)

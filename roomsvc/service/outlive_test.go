@@ -11,6 +11,7 @@ import (
 
 	"roomcast/proto"
 	"roomcast/proto/history"
+	"roomcast/proto/natstest"
 )
 
 func actOn(room, from, key string, act proto.Act) *nats.Msg {
@@ -55,14 +56,14 @@ func TestClosedOutlivesTheLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := startNATS(t, true)
-			nc := connect(t, srv)
+			nc := srv.Connect(t)
 			_, stop := startService(t, srv, c.change)
 			askUntil(t, nc, message("lobby", "u", "1", "hi"), final)
 			if r := askUntil(t, nc, actOn("lobby", "mod", "c", proto.ActClose), final); r.Seq != 2 {
 				t.Fatalf("close: got %+v", r)
 			}
 			c.drop(t, nc)
-			wait(t, "the log of the room to be empty", func() bool { return logOf(t, nc, "lobby") == 0 })
+			natstest.Eventually(t, "the log of the room to be empty", func() bool { return logOf(t, nc, "lobby") == 0 })
 			if r := askUntil(t, nc, message("lobby", "u", "2", "late"), final); code(r.Refusal) != proto.RoomClosed {
 				t.Errorf("the same owner: got %+v, want %s", r, proto.RoomClosed)
 			}
@@ -90,7 +91,7 @@ func TestClosedOutlivesTheLog(t *testing.T) {
 // snapshot, or the room would reopen with the end of its log.
 func TestNextOwnerWritesTheMissingSnapshot(t *testing.T) {
 	srv := startNATS(t, true)
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	_, stop := startService(t, srv)
 	lobby := proto.MustRoom("lobby")
 	say(t, nc, "lobby", "u", "1", "hi")
@@ -121,7 +122,7 @@ func TestKeyStandsForOneCommand(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv)
 	defer stop()
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	say(t, nc, "a", "api", "1", "pay 10")
 	for name, msg := range map[string]*nats.Msg{
 		"another text": message("a", "api", "1", "pay 2000"),
@@ -145,7 +146,7 @@ func TestKeyStandsForOneCommand(t *testing.T) {
 // the NATS server, which both share.
 func TestKeysAgeByTheServersClock(t *testing.T) {
 	srv := startNATS(t, true)
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	_, stop := startService(t, srv)
 	stop() // the stream is there
 	room := proto.MustRoom("lobby")
@@ -175,7 +176,7 @@ func TestKeysAgeByTheServersClock(t *testing.T) {
 // stored afterwards can be read, from every position.
 func TestWhatIsStoredAfterALossCanBeRead(t *testing.T) {
 	g := newGround(t)
-	nc := connect(t, g.srv)
+	nc := g.srv.Connect(t)
 	_, stop := startService(t, g.srv)
 	defer stop()
 	sayUntil(t, nc, "lobby", "0", "hi")
@@ -184,7 +185,7 @@ func TestWhatIsStoredAfterALossCanBeRead(t *testing.T) {
 		say(t, nc, fmt.Sprint("r", i%20), "u", "", "hi")
 	}
 	g.lose(t, "")
-	wait(t, "the connection", nc.IsConnected)
+	natstest.Eventually(t, "the connection", nc.IsConnected)
 	for i := range 200 {
 		sayUntil(t, nc, "lobby", fmt.Sprint("n", i), "new")
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // An owner is paused while its room, which it knows as closed, goes to another instance and
@@ -20,7 +21,7 @@ func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
 	defer stop()
 	paused := startProcess(t, srv, "paused")
 	owned(t, s, s.Instance(), "paused")
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	var theirs []string
 	for _, room := range rooms {
 		m, err := s.commits.Marker(t.Context(), proto.MustRoom(room).Partition())
@@ -38,7 +39,7 @@ func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
 		t.Helper()
 		m := message(room, "mod", key, "")
 		m.Header.Set(proto.HeaderKind, string(kind))
-		wait(t, string(kind), func() bool { return ask(t, nc, m).Refusal == nil })
+		natstest.Eventually(t, string(kind), func() bool { return ask(t, nc, m).Refusal == nil })
 	}
 	for _, room := range theirs {
 		act(room, "c", proto.ActClose)
@@ -85,10 +86,10 @@ func TestTakeOverShedsWhatOthersMayHaveAnswered(t *testing.T) {
 	srv := startNATS(t, true)
 	a, _ := startService(t, srv, keepAll)
 	b, stopB := startService(t, srv, keepAll)
-	wait(t, "both to have a share", func() bool {
+	natstest.Eventually(t, "both to have a share", func() bool {
 		return a.owner.Held()+b.owner.Held() == proto.Partitions && b.owner.Held() > 0
 	})
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	kept := 0
 	answers := make(chan *nats.Msg, 64)
 	inbox := nc.NewRespInbox()
@@ -115,7 +116,7 @@ func TestTakeOverShedsWhatOthersMayHaveAnswered(t *testing.T) {
 		t.Fatal("b owns none of the rooms")
 	}
 	stopB()
-	wait(t, "a to own all", func() bool { return a.owner.Held() == proto.Partitions })
+	natstest.Eventually(t, "a to own all", func() bool { return a.owner.Held() == proto.Partitions })
 	for range kept {
 		r, err := proto.ParseReply((<-answers).Data)
 		if err != nil || r.Refusal == nil || r.Refusal.Code != proto.Unavailable {
@@ -142,8 +143,8 @@ func TestLateMessageIsNotStored(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv)
 	defer stop()
-	wait(t, "all partitions", func() bool { return s.owner.Held() == proto.Partitions })
-	nc := connect(t, srv)
+	natstest.Eventually(t, "all partitions", func() bool { return s.owner.Held() == proto.Partitions })
+	nc := srv.Connect(t)
 	inbox, err := nc.SubscribeSync(nc.NewRespInbox())
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +173,7 @@ func TestLateMessageIsNotStored(t *testing.T) {
 		if err := nc.PublishMsg(m); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, "the message to be late", func() bool { return time.Since(sent) > late })
+		natstest.Eventually(t, "the message to be late", func() bool { return time.Since(sent) > late })
 		for range cap(s.readers) {
 			<-s.readers
 		}
@@ -193,8 +194,8 @@ func TestOwnerWithoutLeaseDoesNotAnswerFromMemory(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv)
 	defer stop()
-	wait(t, "all partitions", func() bool { return s.owner.Held() == proto.Partitions })
-	nc := connect(t, srv)
+	natstest.Eventually(t, "all partitions", func() bool { return s.owner.Held() == proto.Partitions })
+	nc := srv.Connect(t)
 	say(t, nc, "hall", "u", "k", "hi")
 	act := message("lobby", "mod", "c", "")
 	act.Header.Set(proto.HeaderKind, string(proto.ActClose))
@@ -218,16 +219,16 @@ func TestOwnerWithoutLeaseDoesNotAnswerFromMemory(t *testing.T) {
 		}
 	}
 	leases(1) // no lease fits
-	wait(t, "the lease to run out", func() bool { return !s.owner.Fresh() })
+	natstest.Eventually(t, "the lease to run out", func() bool { return !s.owner.Fresh() })
 	for room, key := range map[string]string{"lobby": "x", "hall": "k"} {
 		if r := say(t, nc, room, "u", key, "hi"); r.Refusal == nil || r.Refusal.Code != proto.Unavailable {
 			t.Errorf("%s without a lease: got %+v, want unavailable", room, r)
 		}
 	}
 	leases(-1)
-	wait(t, "a lease and the partitions", func() bool { return s.owner.Fresh() && s.owner.Held() == proto.Partitions })
-	wait(t, "the duplicate", func() bool { return say(t, nc, "hall", "u", "k", "hi").Duplicate })
-	wait(t, "that the room is closed", func() bool {
+	natstest.Eventually(t, "a lease and the partitions", func() bool { return s.owner.Fresh() && s.owner.Held() == proto.Partitions })
+	natstest.Eventually(t, "the duplicate", func() bool { return say(t, nc, "hall", "u", "k", "hi").Duplicate })
+	natstest.Eventually(t, "that the room is closed", func() bool {
 		r := say(t, nc, "lobby", "u", "x", "hi")
 		return r.Refusal != nil && r.Refusal.Code == proto.RoomClosed
 	})

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // processURL, in the environment, makes the test binary an instance of the service, so
@@ -50,7 +50,7 @@ func serve(url string) error {
 }
 
 // startProcess runs an instance of its own process.
-func startProcess(t testing.TB, srv *server.Server, instance string) *os.Process {
+func startProcess(t testing.TB, srv *natstest.Server, instance string) *os.Process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), processURL+"="+srv.ClientURL(), "ROOMSVC_TEST_INSTANCE="+instance)
@@ -75,7 +75,7 @@ func startProcess(t testing.TB, srv *server.Server, instance string) *os.Process
 // has some.
 func owned(t testing.TB, s *Service, instances ...string) {
 	t.Helper()
-	wait(t, "the partitions to be with "+strings.Join(instances, " and "), func() bool {
+	natstest.Eventually(t, "the partitions to be with "+strings.Join(instances, " and "), func() bool {
 		has := map[string]int{}
 		for p := range proto.Partitions {
 			m, err := s.commits.Marker(t.Context(), p)

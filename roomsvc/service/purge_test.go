@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // An operator who purges the log removes the ownership markers too. A room that was not read
@@ -15,7 +16,7 @@ func TestPurgedLogIsServedAgain(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv)
 	defer stop()
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +29,7 @@ func TestPurgedLogIsServedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, room := range []string{"lobby", "hall"} {
-		wait(t, room+" to be served", func() bool {
+		natstest.Eventually(t, room+" to be served", func() bool {
 			m, err := nc.RequestMsg(message(room, "u", "k", "hi"), time.Second)
 			if err != nil {
 				return false

@@ -19,7 +19,7 @@ func TestWhatWaitsIsRefused(t *testing.T) {
 func whatWaitsIsRefused(t *testing.T, o order) {
 	srv := startNATS(t, true)
 	s, _ := startService(t, srv)
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	to := proto.MustRoom("lobby")
 	p := newPartition(s, to.Partition())
 	ctx, cancel := context.WithCancel(t.Context())

@@ -7,13 +7,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // An operator turns one server into three and changes the log alone, as the refusal says.
 // What belongs to the log follows, so that any server may be lost.
 func TestFromOneReplicaToThree(t *testing.T) {
-	servers := startCluster(t)
-	wait(t, "three peers", func() bool {
+	servers := natstest.Cluster(t, 3)
+	natstest.Eventually(t, "three peers", func() bool {
 		for _, s := range servers {
 			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 {
 				return true
@@ -51,7 +52,7 @@ func TestFromOneReplicaToThree(t *testing.T) {
 	a, _ := startService(t, servers[0], with(3))
 	leader := ""
 	for _, name := range []string{proto.StreamName, proto.StateStream, "KV_" + proto.SecretBucket, "KV_" + proto.LeaseBucket} {
-		wait(t, "three current replicas of "+name, func() bool {
+		natstest.Eventually(t, "three current replicas of "+name, func() bool {
 			s, err := js.Stream(t.Context(), name)
 			if err != nil {
 				return false
@@ -70,7 +71,7 @@ func TestFromOneReplicaToThree(t *testing.T) {
 			s.WaitForShutdown()
 		}
 	}
-	wait(t, "an ack and a fresh lease without that server", func() bool {
+	natstest.Eventually(t, "an ack and a fresh lease without that server", func() bool {
 		got, err := nc.RequestMsg(message("lobby", "u", "3", "hi"), time.Second)
 		if err != nil {
 			return false

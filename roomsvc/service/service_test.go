@@ -13,22 +13,13 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"roomcast/proto"
-	"roomcast/proto/daemon"
+	"roomcast/proto/natstest"
 )
 
-// startNATS runs a server in this process; mapped adds the account mapping by partition.
-func startNATS(t testing.TB, mapped bool, change ...func(*server.Options)) *server.Server {
+// startNATS runs a server; mapped adds the account mapping by partition.
+func startNATS(t testing.TB, mapped bool, change ...func(*server.Options)) *natstest.Server {
 	t.Helper()
-	opts := &server.Options{
-		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-	}
-	for _, c := range change {
-		c(opts)
-	}
-	s, err := server.NewServer(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := natstest.Start(t, change...)
 	if mapped {
 		acc, err := s.LookupAccount("$G")
 		if err != nil {
@@ -38,36 +29,14 @@ func startNATS(t testing.TB, mapped bool, change ...func(*server.Options)) *serv
 			t.Fatal(err)
 		}
 	}
-	go s.Start()
-	if !s.ReadyForConnections(5 * time.Second) {
-		t.Fatal("the server does not start")
-	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	return s
 }
 
-func dialer(s *server.Server) daemon.Dialer {
-	return func(name string, opts ...nats.Option) (*nats.Conn, error) {
-		return nats.Connect(s.ClientURL(), append([]nats.Option{nats.Name(name), nats.MaxReconnects(-1),
-			nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectBufSize(-1)}, opts...)...)
-	}
-}
-
-func connect(t testing.TB, s *server.Server) *nats.Conn {
-	t.Helper()
-	nc, err := dialer(s)("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	return nc
-}
-
 // startService runs an instance until the test ends or stop is called.
-func startService(t testing.TB, srv *server.Server, change ...func(*Config)) (s *Service, stop func()) {
+func startService(t testing.TB, srv *natstest.Server, change ...func(*Config)) (s *Service, stop func()) {
 	t.Helper()
 	cfg := DefaultConfig()
-	cfg.Dial = dialer(srv)
+	cfg.Dial = srv.Dial
 	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	if testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -94,18 +63,8 @@ func startService(t testing.TB, srv *server.Server, change ...func(*Config)) (s 
 		}
 	}
 	t.Cleanup(stop)
-	wait(t, "the service to be ready", func() bool { return s.Ready() == nil && s.owner.Held() > 0 })
+	natstest.Eventually(t, "the service to be ready", func() bool { return s.Ready() == nil && s.owner.Held() > 0 })
 	return s, stop
-}
-
-func wait(t testing.TB, what string, until func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !until(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
 }
 
 // say sends one message and returns the reply.
@@ -143,7 +102,7 @@ func ask(t testing.TB, nc *nats.Conn, msg *nats.Msg) proto.Reply {
 // answers: a partition that was just lost passes over what it may not own any more.
 func askUntil(t testing.TB, nc *nats.Conn, msg *nats.Msg, wanted func(proto.Reply) bool) (r proto.Reply) {
 	t.Helper()
-	wait(t, "an answer on "+msg.Subject, func() bool {
+	natstest.Eventually(t, "an answer on "+msg.Subject, func() bool {
 		got, err := nc.RequestMsg(msg, time.Second)
 		if err != nil {
 			return false
@@ -161,7 +120,7 @@ func TestMessageIsStoredAndFannedOut(t *testing.T) {
 	for _, mapped := range []bool{true, false} {
 		srv := startNATS(t, mapped)
 		_, stop := startService(t, srv)
-		nc := connect(t, srv)
+		nc := srv.Connect(t)
 		out, err := nc.SubscribeSync(proto.MustRoom("聊天室1").OutSubject())
 		if err != nil {
 			t.Fatal(err)

@@ -6,20 +6,21 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // The stream of snapshots keeps one message of each subject, also where an instance died before
 // it could delete what it had replaced.
 func TestStateStreamKeepsOneMessagePerSubject(t *testing.T) {
 	srv := startNATS(t, true)
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
 	one := func(what string) {
 		t.Helper()
-		wait(t, what, func() bool {
+		natstest.Eventually(t, what, func() bool {
 			s, err := js.Stream(t.Context(), proto.StateStream)
 			if err != nil {
 				return false

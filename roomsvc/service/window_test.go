@@ -60,7 +60,7 @@ func TestShortHistoryKnowsWhatWasOnItsWay(t *testing.T) {
 		}
 	})
 	defer stop()
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	say(t, nc, "lobby", "u", "first", "hi")
 	way.deaf.Store(true)
 	const senders = 300

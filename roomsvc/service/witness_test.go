@@ -12,12 +12,13 @@ import (
 
 	"roomcast/proto"
 	"roomcast/proto/history"
+	"roomcast/proto/natstest"
 )
 
 // ground is a NATS server on a directory that can be set back to an earlier state.
 type ground struct {
 	dir string
-	srv *server.Server
+	srv *natstest.Server
 	url string
 }
 
@@ -86,10 +87,10 @@ func TestALogThatLostItsEndBeginsNewEpochs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGround(t)
-			nc := connect(t, g.srv)
+			nc := g.srv.Connect(t)
 			file := filepath.Join(t.TempDir(), "witness.json")
 			change := func(c *Config) {
-				c.Dial = dialer(g.srv)
+				c.Dial = g.srv.Dial
 				if how.file {
 					c.WitnessFile = file
 				}
@@ -110,7 +111,7 @@ func TestALogThatLostItsEndBeginsNewEpochs(t *testing.T) {
 				stop()
 			}
 			g.lose(t, how.lost)
-			wait(t, "the connection", nc.IsConnected)
+			natstest.Eventually(t, "the connection", nc.IsConnected)
 			if how.restart {
 				s, stop = startService(t, g.srv, change)
 			}

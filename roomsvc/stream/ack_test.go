@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // One batch holds records of several partitions, one of which is lost.
@@ -21,7 +21,7 @@ func TestEachPartitionOfABatchIsFenced(t *testing.T) {
 	s := startNATS(t, true)
 	cfg := config(s)
 	cfg.SyncAlways = true
-	nc := connect(t, s)
+	nc := s.Connect(t)
 	if err := Ensure(t.Context(), nc, cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestEachPartitionOfABatchIsFenced(t *testing.T) {
 		}
 		// The fence may be known to be lost before the record is appended.
 		_ = g.Append(record(hall, 1))
-		wait(t, "the loss", func() bool { _, err := gone.state(); return errors.Is(err, ErrLost) })
+		natstest.Eventually(t, "the loss", func() bool { _, err := gone.state(); return errors.Is(err, ErrLost) })
 		if got, err := log.GetLastMsgForSubject(t.Context(), hall.LogSubject()); !errors.Is(err, jetstream.ErrMsgNotFound) {
 			t.Fatalf("got record %v, %v, want none under a lost fence", got, err)
 		}
@@ -107,7 +107,7 @@ func (d *thieves) Dial(network, address string) (net.Conn, error) {
 
 // An ack that is lost must not be made up for by the next one.
 func TestALostAckConfirmsNothing(t *testing.T) {
-	ways(t, func(t *testing.T, s *server.Server, cfg Config) {
+	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		cfg.Deadline = 400 * time.Millisecond
 		var way thieves
 		cfg.Dial = func(opts ...nats.Option) (*nats.Conn, error) {
@@ -130,8 +130,8 @@ func TestALostAckConfirmsNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		wait(t, "the failure", func() bool { _, err := h.state(); return errors.Is(err, ErrUnavailable) })
-		js, err := jetstream.New(connect(t, s))
+		natstest.Eventually(t, "the failure", func() bool { _, err := h.state(); return errors.Is(err, ErrUnavailable) })
+		js, err := jetstream.New(s.Connect(t))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,40 +15,21 @@ import (
 	"go.uber.org/goleak"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func startNATS(t testing.TB, sync bool) *server.Server {
+func startNATS(t testing.TB, sync bool) *natstest.Server {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true,
-		StoreDir: t.TempDir(), SyncAlways: sync, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go s.Start()
-	if !s.ReadyForConnections(5 * time.Second) {
-		t.Fatal("the server does not start")
-	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	return s
+	return natstest.Start(t, func(o *server.Options) { o.SyncAlways = sync })
 }
 
-func config(s *server.Server) Config {
+func config(s *natstest.Server) Config {
 	cfg := DefaultConfig()
 	cfg.Log = slog.New(slog.DiscardHandler)
 	cfg.Dial = func(opts ...nats.Option) (*nats.Conn, error) { return nats.Connect(s.ClientURL(), opts...) }
 	return cfg
-}
-
-func connect(t testing.TB, s *server.Server) *nats.Conn {
-	t.Helper()
-	nc, err := nats.Connect(s.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	return nc
 }
 
 // heard is a sink that keeps what it hears.
@@ -76,20 +57,10 @@ func (h *heard) state() (int, error) {
 	return len(h.stored), h.err
 }
 
-func wait(t testing.TB, what string, until func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !until(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 // take gets the fence of p, as often as it takes on a busy machine.
 func take(t testing.TB, c *Committer, p int, owner string, sink Sink) (f *Fence) {
 	t.Helper()
-	wait(t, "a fence", func() bool {
+	natstest.Eventually(t, "a fence", func() bool {
 		m, err := c.Marker(t.Context(), p)
 		if err == nil {
 			f, err = c.Fence(t.Context(), p, m, owner, sink)
@@ -105,13 +76,13 @@ func record(room proto.Room, seq uint64) *proto.Record {
 }
 
 // ways runs a test for a server that syncs each record and for one that does not.
-func ways(t *testing.T, test func(t *testing.T, s *server.Server, cfg Config)) {
+func ways(t *testing.T, test func(t *testing.T, s *natstest.Server, cfg Config)) {
 	for name, sync := range map[string]bool{"unsynced": false, "synced": true} {
 		t.Run(name, func(t *testing.T) {
 			s := startNATS(t, sync)
 			cfg := config(s)
 			cfg.SyncAlways = sync
-			if err := Ensure(t.Context(), connect(t, s), cfg); err != nil {
+			if err := Ensure(t.Context(), s.Connect(t), cfg); err != nil {
 				t.Fatal(err)
 			}
 			test(t, s, cfg)
@@ -125,7 +96,7 @@ var (
 )
 
 func TestRecordsAreCommittedInOrder(t *testing.T) {
-	ways(t, func(t *testing.T, s *server.Server, cfg Config) {
+	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		c := NewCommitter(cfg)
 		defer c.Close()
 		const n = 1000
@@ -142,7 +113,7 @@ func TestRecordsAreCommittedInOrder(t *testing.T) {
 			})
 		}
 		tasks.Wait()
-		js, err := jetstream.New(connect(t, s))
+		js, err := jetstream.New(s.Connect(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +123,7 @@ func TestRecordsAreCommittedInOrder(t *testing.T) {
 		}
 		for i, room := range []proto.Room{lobby, hall} {
 			h := &sinks[i]
-			wait(t, "all records", func() bool { got, _ := h.state(); return got == n })
+			natstest.Eventually(t, "all records", func() bool { got, _ := h.state(); return got == n })
 			for k, at := range h.stored {
 				msg, err := log.GetMsg(t.Context(), at)
 				if err != nil {
@@ -168,7 +139,7 @@ func TestRecordsAreCommittedInOrder(t *testing.T) {
 }
 
 func TestOlderFenceAppendsNothing(t *testing.T) {
-	ways(t, func(t *testing.T, s *server.Server, cfg Config) {
+	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		a, b := NewCommitter(cfg), NewCommitter(cfg)
 		defer a.Close()
 		defer b.Close()
@@ -178,7 +149,7 @@ func TestOlderFenceAppendsNothing(t *testing.T) {
 		if err := old.Append(record(lobby, 1)); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, "the first record", func() bool { n, _ := mine.state(); return n == 1 })
+		natstest.Eventually(t, "the first record", func() bool { n, _ := mine.state(); return n == 1 })
 		take(t, b, lobby.Partition(), "b", &theirs)
 		// What is lost does not harm the other partition, also not in the same batch.
 		for seq := uint64(1); seq <= 50; seq++ {
@@ -187,8 +158,8 @@ func TestOlderFenceAppendsNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		wait(t, "the other partition's records", func() bool { n, _ := other.state(); return n == 50 })
-		wait(t, "the loss", func() bool { _, err := mine.state(); return errors.Is(err, ErrLost) })
+		natstest.Eventually(t, "the other partition's records", func() bool { n, _ := other.state(); return n == 50 })
+		natstest.Eventually(t, "the loss", func() bool { _, err := mine.state(); return errors.Is(err, ErrLost) })
 		if err := old.Append(record(lobby, 2)); !errors.Is(err, ErrLost) {
 			t.Errorf("append under an old fence: got %v, want %v", err, ErrLost)
 		}
@@ -205,7 +176,7 @@ func TestOlderFenceAppendsNothing(t *testing.T) {
 }
 
 func TestFenceOfAnOldMarkerIsRefused(t *testing.T) {
-	ways(t, func(t *testing.T, _ *server.Server, cfg Config) {
+	ways(t, func(t *testing.T, _ *natstest.Server, cfg Config) {
 		c := NewCommitter(cfg)
 		defer c.Close()
 		take(t, c, 3, "a", &heard{})
@@ -217,7 +188,7 @@ func TestFenceOfAnOldMarkerIsRefused(t *testing.T) {
 
 // TestSilenceIsAnError has the server hold everything back, as one with a full disk does.
 func TestSilenceIsAnError(t *testing.T) {
-	ways(t, func(t *testing.T, s *server.Server, cfg Config) {
+	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		cfg.Deadline = 200 * time.Millisecond
 		pause := newGate(t, s)
 		cfg.Dial = func(opts ...nats.Option) (*nats.Conn, error) { return nats.Connect(pause.url, opts...) }
@@ -230,7 +201,7 @@ func TestSilenceIsAnError(t *testing.T) {
 		if err := f.Append(record(lobby, 1)); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, "the deadline", func() bool { _, err := h.state(); return errors.Is(err, ErrUnavailable) })
+		natstest.Eventually(t, "the deadline", func() bool { _, err := h.state(); return errors.Is(err, ErrUnavailable) })
 		if took := time.Since(begun); took > 2*time.Second {
 			t.Errorf("took %s for a deadline of %s", took, cfg.Deadline)
 		}
@@ -241,13 +212,13 @@ func TestSilenceIsAnError(t *testing.T) {
 		if err := f.Append(record(lobby, 2)); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, "a record", func() bool { n, _ := again.state(); return n == 1 })
+		natstest.Eventually(t, "a record", func() bool { n, _ := again.state(); return n == 1 })
 	})
 }
 
 func TestEnsureRefusesInWords(t *testing.T) {
 	s := startNATS(t, false)
-	nc := connect(t, s)
+	nc := s.Connect(t)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +248,7 @@ func TestEnsureRefusesInWords(t *testing.T) {
 				c.mine(&mine)
 			}
 			// The server may still be removing the files of the stream before.
-			wait(t, "the stream", func() bool { _, err := js.CreateStream(t.Context(), there); return err == nil })
+			natstest.Eventually(t, "the stream", func() bool { _, err := js.CreateStream(t.Context(), there); return err == nil })
 			defer js.DeleteStream(context.Background(), proto.StreamName)
 			err := Ensure(t.Context(), nc, mine)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
@@ -289,7 +260,7 @@ func TestEnsureRefusesInWords(t *testing.T) {
 
 func TestEnsureAloneChangesLimits(t *testing.T) {
 	s := startNATS(t, false)
-	nc := connect(t, s)
+	nc := s.Connect(t)
 	others, alone := config(s), config(s)
 	given := map[string]bool{}
 	alone.Change = func(flag string) bool { return given[flag] }
@@ -318,9 +289,9 @@ func TestEnsureAloneChangesLimits(t *testing.T) {
 	ensure(alone, "--replicas")
 }
 
-func count(t testing.TB, s *server.Server, room proto.Room) uint64 {
+func count(t testing.TB, s *natstest.Server, room proto.Room) uint64 {
 	t.Helper()
-	js, err := jetstream.New(connect(t, s))
+	js, err := jetstream.New(s.Connect(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,13 +6,13 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 )
 
 // deafConn is a connection whose answers can be held back.
@@ -40,17 +40,8 @@ func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
 // room is stored without one that was refused, neither on a new connection nor on one that
 // has seen a refusal before.
 func TestFullServerLeavesNoHoles(t *testing.T) {
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true,
-		StoreDir: t.TempDir(), JetStreamMaxStore: 4 << 20, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	go s.Start()
-	if !s.ReadyForConnections(5 * time.Second) {
-		t.Fatal("the server does not start")
-	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	nc := connect(t, s)
+	s := natstest.Start(t, func(o *server.Options) { o.JetStreamMaxStore = 4 << 20 })
+	nc := s.Connect(t)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +60,7 @@ func TestFullServerLeavesNoHoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	fill := func() {
-		wait(t, "the server to be full", func() bool {
+		natstest.Eventually(t, "the server to be full", func() bool {
 			_, err := js.Publish(t.Context(), "bulk", bytes.Repeat([]byte("x"), 256<<10))
 			return err != nil
 		})
@@ -100,7 +91,7 @@ func TestFullServerLeavesNoHoles(t *testing.T) {
 		}
 	}
 	refused := func(h *heard) {
-		wait(t, "the refusal", func() bool { _, err := h.state(); return errors.Is(err, ErrUnavailable) })
+		natstest.Eventually(t, "the refusal", func() bool { _, err := h.state(); return errors.Is(err, ErrUnavailable) })
 	}
 
 	check := func() {
@@ -123,7 +114,7 @@ func TestFullServerLeavesNoHoles(t *testing.T) {
 		way.last.ears.Lock()
 		was := arrived()
 		say(f, 1)
-		wait(t, "the record to arrive", func() bool { return arrived() > was })
+		natstest.Eventually(t, "the record to arrive", func() bool { return arrived() > was })
 		fill() // and to be refused
 		free()
 		say(f, 2)

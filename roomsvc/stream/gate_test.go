@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/nats-io/nats-server/v2/server"
+	"roomcast/proto/natstest"
 )
 
 // gate is a way to a server that can be shut: connections stay, nothing passes.
@@ -17,7 +17,7 @@ type gate struct {
 	once sync.Once
 }
 
-func newGate(t testing.TB, s *server.Server) *gate {
+func newGate(t testing.TB, s *natstest.Server) *gate {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
