@@ -137,6 +137,11 @@ func (r *run) countMembers(ctx context.Context) {
 // stampLength is the length of the time before a message in a text session.
 const stampLength = len("2006-01-02 15:04:05 ")
 
+// lines returns the rooms that a text session follows.
+func (r *run) lines() []proto.Room {
+	return []proto.Room{r.names[0], r.names[1], r.census, r.gavels[0]}
+}
+
 // readLines holds one text session after the other until ctx ends, and breaks each after a
 // while.
 func (r *run) readLines(ctx context.Context, name string, room proto.Room) {

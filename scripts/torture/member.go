@@ -222,7 +222,7 @@ func (r *run) answered(e history.Entry, room proto.Room, seq uint64, duplicate b
 // visit follows the room that is closed and opened again: every time it is closed it is
 // left, and coming back makes sense only when it is open.
 func (m *member) visit(ctx context.Context) {
-	resume := ""
+	room, resume := m.rooms[0], ""
 	for ctx.Err() == nil {
 		c, err := m.dial(ctx, resume)
 		if err != nil {
@@ -231,7 +231,7 @@ func (m *member) visit(ctx context.Context) {
 		}
 		resume = c.Hello().Resume
 		// The first visit begins with the whole log, a later one where the last ended.
-		_, err = c.Join(ctx, m.run.gavel, m.position(m.run.gavel))
+		_, err = c.Join(ctx, room, m.position(room))
 		if err == nil {
 			err = m.take(ctx, c)
 		}

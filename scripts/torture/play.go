@@ -26,7 +26,10 @@ const (
 	showTime  = 15 * time.Second // of it, for the last messages to be shown
 )
 
-const quietRooms = 12
+const (
+	quietRooms = 12
+	gavels     = 4
+)
 
 // run is one run of clients against a rig.
 type run struct {
@@ -35,7 +38,7 @@ type run struct {
 	shape   fault.Shape
 	history *history.Writer
 	names   []proto.Room  // where everybody talks
-	gavel   proto.Room    // which is closed and opened again
+	gavels  []proto.Room  // which are closed and opened again
 	census  proto.Room    // whose members are counted; nobody speaks there
 	quiet   []proto.Room  // in each, a message is followed by a long silence
 	begun   chan struct{} // receives when a fault begins, if somebody waits
@@ -69,9 +72,12 @@ func play(ctx context.Context, c config, path string) (troubles []string, err er
 		return nil, err
 	}
 	r := &run{config: c, rig: machine, shape: shape, heads: map[proto.Room]uint64{}, begun: make(chan struct{}),
-		gavel: proto.MustRoom("gavel"), census: proto.MustRoom("census")}
+		census: proto.MustRoom("census")}
 	for i := range c.rooms {
 		r.names = append(r.names, proto.MustRoom(fmt.Sprintf("房间_%d", i)))
+	}
+	for i := range gavels {
+		r.gavels = append(r.gavels, proto.MustRoom(fmt.Sprintf("gavel_%d", i)))
 	}
 	for i := range quietRooms {
 		r.quiet = append(r.quiet, proto.MustRoom(fmt.Sprintf("quiet_%d", i)))
@@ -135,23 +141,25 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 		speaking.Go(func() { m.speak(talking, life) })
 	}
 	for i := range 2 {
-		m := r.newMember(fmt.Sprintf("visitor%d", i), []proto.Room{r.gavel})
+		m := r.newMember(fmt.Sprintf("visitor%d", i), r.gavels[:1])
 		members = append(members, m)
 		staying.Go(func() { m.visit(life) })
 	}
 	speaking.Go(func() { r.pour(talking, life) })
 	speaking.Go(func() { r.insist(talking, life) })
-	speaking.Go(func() { r.plead(talking, life) })
-	speaking.Go(func() { r.preside(talking, life) })
+	for i := range r.gavels {
+		speaking.Go(func() { r.plead(talking, life, i) })
+		speaking.Go(func() { r.preside(talking, life, i) })
+	}
 	speaking.Go(func() { r.whisper(talking, life) })
 	speaking.Go(func() { r.forget(talking, life) })
 	for i := range 2 {
 		staying.Go(func() { r.browse(life, i) })
 		staying.Go(func() { r.hop(talking, life, i) })
-		staying.Go(func() { r.readLines(life, fmt.Sprintf("text%d", i), r.names[i]) })
 	}
-	staying.Go(func() { r.readLines(life, "text-census", r.census) })
-	staying.Go(func() { r.readLines(life, "text-gavel", r.gavel) })
+	for i, room := range r.lines() {
+		staying.Go(func() { r.readLines(life, fmt.Sprintf("text%d", i), room) })
+	}
 
 	if err := r.doFaults(ctx, plan, members); err != nil {
 		return err
@@ -181,7 +189,8 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 		return err
 	}
 	staying.Go(func() { reader.stay(life) })
-	r.waitForAll(healing, append(members, reader))
+	members = append(members, reader)
+	r.waitForAll(healing, members)
 	r.history.Add(history.Entry{Op: history.End})
 	leave()
 	staying.Wait()
@@ -209,7 +218,7 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step, members []*member
 		}
 		fmt.Printf("%7.1fs  %s %s for %v\n", time.Since(begin).Seconds(), step.Kind, step.Process(), step.For.Round(10*time.Millisecond))
 		key := fmt.Sprintf("fault-%d", i+1)
-		r.history.Add(history.Entry{Op: history.Fault, Why: step.String(), Key: key, Client: step.Process(), Loss: r.shape.Losses(plan, i)})
+		r.history.Add(history.Entry{Op: history.Fault, Why: step.String(), Key: key, Client: step.Process(), Loss: r.shape.Loss(step.Kind)})
 		select {
 		case r.begun <- struct{}{}:
 		default:

@@ -24,12 +24,12 @@ const (
 )
 
 // all returns every room in which something is said.
-func (r *run) all() []proto.Room { return slices.Concat(r.names, r.quiet, []proto.Room{r.gavel}) }
+func (r *run) all() []proto.Room { return slices.Concat(r.names, r.quiet, r.gavels) }
 
-// read makes a member who has never been here and wants to see every room from the
-// beginning.
+// read makes a member that has never been here and reads every room from the beginning. Its
+// joins tell all members how many each room has.
 func (r *run) read(ctx context.Context) (*member, error) {
-	m := r.newMember("reader", r.all())
+	m := r.newMember("reader", append(r.all(), r.census))
 	var err error
 	if m.client, err = m.dial(ctx, ""); err != nil {
 		return nil, err

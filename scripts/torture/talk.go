@@ -62,14 +62,15 @@ func (r *run) forget(ctx, life context.Context) {
 	}
 }
 
-// plead says things in the room that is closed and opened again.
-func (r *run) plead(ctx, life context.Context) {
+// plead says things in a room that is closed and opened again.
+func (r *run) plead(ctx, life context.Context, i int) {
 	a := r.api()
-	random := r.random(history.Sum("plead"))
+	name := fmt.Sprintf("plead%d", i)
+	random := r.random(history.Sum(name))
 	for n := 1; ctx.Err() == nil; n++ {
-		key := fmt.Sprintf("plead-%d", n)
-		r.post(life, a, "plead", r.gavel, key, key)
-		sleep(ctx, between(random, 20*time.Millisecond, 100*time.Millisecond))
+		key := fmt.Sprintf("%s-%d", name, n)
+		r.post(life, a, name, r.gavels[i], key, key)
+		sleep(ctx, between(random, 50*time.Millisecond, 150*time.Millisecond))
 	}
 }
 
@@ -116,10 +117,11 @@ func (r *run) post(ctx context.Context, a *api, who string, room proto.Room, key
 	return err == nil
 }
 
-// preside closes the room and opens it again, and leaves it open in the end.
-func (r *run) preside(ctx, life context.Context) {
+// preside closes a room and opens it again, and leaves it open in the end.
+func (r *run) preside(ctx, life context.Context, i int) {
 	a := r.api()
-	random := r.random(history.Sum("preside"))
+	room, name := r.gavels[i], fmt.Sprintf("preside%d", i)
+	random := r.random(history.Sum(name))
 	for n := 1; life.Err() == nil; n++ {
 		sleep(ctx, between(random, time.Second, 4*time.Second))
 		act, kind := "close", proto.Closed
@@ -128,14 +130,14 @@ func (r *run) preside(ctx, life context.Context) {
 		} else if ctx.Err() != nil {
 			return
 		}
-		key := fmt.Sprintf("preside-%d", n)
+		key := fmt.Sprintf("%s-%d", name, n)
 		e := history.Entry{
-			Op: history.Invoke, Client: "preside", Room: r.gavel.String(),
+			Op: history.Invoke, Client: name, Room: room.String(),
 			Key: key, Kind: string(kind), Body: history.Sum(key),
 		}
 		r.history.Add(e)
-		reply, err := a.postUntil(life, r.gavel, act, key, map[string]string{"why": key})
-		r.answered(e, r.gavel, reply.Seq, reply.Duplicate, err)
+		reply, err := a.postUntil(life, room, act, key, map[string]string{"why": key})
+		r.answered(e, room, reply.Seq, reply.Duplicate, err)
 	}
 }
 

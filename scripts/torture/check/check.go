@@ -34,6 +34,7 @@ const (
 	BadResume  Rule = "bad resume"       // what follows a join does not begin where it was asked to
 	AfterClose Rule = "open after close" // a message was stored or shown in a closed room
 	Clock      Rule = "time"             // time went backwards in a room
+	Shut       Rule = "shut after open"  // a message was refused as room_closed in an open room
 	Stale      Rule = "stale order"      // said after another's ack, stored before it
 	Stuck      Rule = "stuck"            // something did not come back to life
 	Vacuous    Rule = "vacuous"          // the run proves nothing

@@ -53,7 +53,11 @@ func cleanRun() []history.Entry {
 		if op != history.Fail {
 			e = store(room, key, kind, client)
 		}
-		add(history.Entry{Op: op, Client: client, Room: room, Key: key, Seq: e.Seq, Dup: len(h)%50 == 0})
+		answer := history.Entry{Op: op, Client: client, Room: room, Key: key, Seq: e.Seq, Dup: len(h)%50 == 0}
+		if op == history.Fail {
+			answer.Why = "room_closed: the room is closed"
+		}
+		add(answer)
 		return e
 	}
 	page := func(seq uint64, link int) {

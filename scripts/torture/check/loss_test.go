@@ -275,3 +275,20 @@ func TestMutantsOfLoss(t *testing.T) {
 		})
 	}
 }
+
+// TestReopeningThatWasLost lets a fault take the reopening of a room from the end of its log.
+// The room stays open, and its next record begins a new epoch.
+func TestReopeningThatWasLost(t *testing.T) {
+	for epoch, want := range map[string]int{"e2": 0, "e1": 1} {
+		r := run(t, []history.Entry{
+			{Op: history.Fault, Why: "flip nats", Key: "f1", Loss: history.LossEnd},
+			{Op: history.Mend, Key: "f1", T: 1},
+			{Op: history.End, T: 2},
+			{Op: history.Log, Room: "gavel", Seq: 1, Key: "close", Kind: "closed", Epoch: "e1"},
+			{Op: history.Log, Room: "gavel", Seq: 2, Key: "hello", Epoch: epoch},
+		})
+		if got := r.Broken[AfterClose]; got != want {
+			t.Errorf("a message of epoch %s behind a closing of e1: got %d violations, want %d", epoch, got, want)
+		}
+	}
+}

@@ -216,6 +216,26 @@ func TestMutants(t *testing.T) {
 			h[find(h, 0, op(history.Count, "lobby"))].Count++
 			return h
 		}},
+		{"a message is refused as in a closed room after the reopening", Shut, func(h []history.Entry) []history.Entry {
+			opened := find(h, 0, func(e history.Entry) bool { return e.Op == history.OK && e.Key == "eve-reopened" })
+			for _, what := range []history.Op{history.Fail, history.Invoke} {
+				i := find(h, 0, func(e history.Entry) bool { return e.Op == what && e.Key == "ann-refused" })
+				e := h[i]
+				e.T = h[opened].T + 1
+				h = slices.Insert(h, opened+1, e)
+				h = slices.Delete(h, i, i+1)
+				opened--
+			}
+			return h
+		}},
+		{"a message is refused as in a closed room that nobody has closed", Shut, func(h []history.Entry) []history.Entry {
+			invoked := find(h, 50, op(history.Invoke, "lobby"))
+			e := h[invoked]
+			e.Key, e.Op, e.Why = "ann-shut", history.Invoke, ""
+			failed := e
+			failed.Op, failed.Why = history.Fail, "room_closed: the room is closed"
+			return slices.Insert(h, invoked, e, failed)
+		}},
 		{"a member is not shown a message until others come", Stuck, func(h []history.Entry) []history.Entry {
 			n := 0
 			for _, e := range h {

@@ -139,18 +139,23 @@ func (c *checker) mayLack(l *log, from, to uint64, t int64) bool {
 // count holds the number of members that a client was told against those that are in the room.
 func (c *checker) count(e history.Entry) {
 	c.report.Counts++
-	want := 0
+	if want := c.present()[e.Room]; e.Count != want {
+		c.report.add(Presence, "%s is told that %s has %d members, it has %d", e.Client, e.Room, e.Count, want)
+	}
+}
+
+// present returns how many members each room has.
+func (c *checker) present() map[string]int {
+	n := map[string]int{}
 	for p, m := range c.cursors {
-		if p.room == e.Room && m.state == in {
-			want++
+		if m.state == in {
+			n[p.room]++
 		}
 	}
 	for p, t := range c.texts {
-		if p.room == e.Room && t.open {
-			want++
+		if t.open {
+			n[p.room]++
 		}
 	}
-	if e.Count != want {
-		c.report.add(Presence, "%s is told that %s has %d members, it has %d", e.Client, e.Room, e.Count, want)
-	}
+	return n
 }

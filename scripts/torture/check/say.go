@@ -18,6 +18,7 @@ type say struct {
 	kind    string
 	invoked int64
 	ended   int64      // when it was answered
+	shut    bool       // it was refused because the room was closed
 	late    bool       // invoked after everything had healed
 	floor   uint64     // the highest seq of its room acknowledged before it was invoked
 	result  history.Op // "" while there is none
@@ -59,6 +60,7 @@ func (c *checker) answer(e history.Entry) {
 		r.Failed++
 		code, _, _ := strings.Cut(e.Why, ":")
 		r.Refusals[code]++
+		s.shut = code == roomClosed
 		return
 	case history.Unknown:
 		r.Unknown++
@@ -84,6 +86,9 @@ func (c *checker) answer(e history.Entry) {
 		r.add(Stale, "%s got seq %d in %s, but was said after %d had been acknowledged", s.key, e.Seq, s.room, s.floor)
 	}
 }
+
+// roomClosed is the code of the refusal that says so.
+const roomClosed = "room_closed"
 
 // spell is one fault at work.
 type spell struct {
@@ -212,8 +217,13 @@ func (c *checker) closings() {
 		by       *say
 		from, to int64
 	}
-	closed := map[string][]spell{} // by room, in order
+	acts := map[string][]*say{}    // by room, in order
+	closed := map[string][]spell{} // likewise
 	for _, s := range c.order {
+		if s.kind == "" {
+			continue
+		}
+		acts[s.room] = append(acts[s.room], s)
 		list := closed[s.room]
 		switch open := len(list) == 0 || list[len(list)-1].to != math.MaxInt64; {
 		case s.kind == "closed" && s.result == history.OK && open:
@@ -223,6 +233,9 @@ func (c *checker) closings() {
 		}
 	}
 	for _, s := range c.order {
+		if s.shut {
+			c.refused(s, acts[s.room])
+		}
 		if s.kind != "" || s.result != history.OK || s.dup {
 			continue
 		}
@@ -231,6 +244,29 @@ func (c *checker) closings() {
 				c.report.add(AfterClose, "%s was acknowledged in %s, which %s had closed", s.key, s.room, by.by.key)
 			}
 		}
+	}
+}
+
+// refused checks that a room may have been closed when a message was refused for that.
+func (c *checker) refused(s *say, acts []*say) {
+	var opened *say // the last act whose answer came before the message was said
+	for _, act := range acts {
+		switch {
+		case act.invoked > s.ended || act.result == history.Fail:
+		case act.result != history.OK:
+			return // it may be carried out at any time
+		case act.ended < s.invoked:
+			opened = act
+		case act.kind == "closed":
+			return
+		}
+	}
+	switch {
+	case opened != nil && opened.kind == "closed":
+	case opened == nil: // no act opened it, so none has closed it
+		c.report.add(Shut, "%s was refused in %s, which nobody had closed", s.key, s.room)
+	case !c.lossBetween(opened.invoked, s.ended, history.LossState):
+		c.report.add(Shut, "%s was refused in %s, which %s had opened", s.key, s.room, opened.key)
 	}
 }
 

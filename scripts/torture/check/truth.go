@@ -106,9 +106,9 @@ func (c *checker) truth(e history.Entry) {
 		c.report.add(Skip, "%s begins the epoch %s at %d, although no fault took its end", e.Room, e.Epoch, e.Seq)
 	}
 	if len(l.epochs) == 0 || e.Epoch != l.epoch() {
-		l.closed = "" // the lost end may have opened it: closings judges by the answers
 		l.epochs = append(l.epochs, e.Epoch)
 		l.begins[e.Epoch] = e.Seq
+		l.closed = "" // the end that was lost may have opened it; what was answered shows that too
 	}
 	if first, ok := l.byKey[e.Key]; ok {
 		c.report.add(Duplicate, "%s is stored twice in %s, as %d and %d", e.Key, e.Room, first, e.Seq)

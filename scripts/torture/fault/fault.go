@@ -130,31 +130,6 @@ func (s Shape) possible(r Role) []Kind {
 	return kinds
 }
 
-// Losses returns what the fault i of a plan may destroy. A flipped byte stays in the log: a
-// server that begins anew may find only then that it cannot read what follows.
-func (s Shape) Losses(plan []Step, i int) history.Loss {
-	step, all := plan[i], s.Loss(plan[i].Kind)
-	if !step.Kind.restarts() {
-		return all
-	}
-	for _, before := range plan[:i] {
-		if before.Kind == Flip && before.Role == step.Role && before.Target == step.Target {
-			all = history.Loss(strings.TrimSpace(string(all + " " + s.Loss(Flip))))
-			break
-		}
-	}
-	return all
-}
-
-// restarts reports whether a process begins anew after a fault of this kind.
-func (k Kind) restarts() bool {
-	switch k {
-	case Kill, Term, LameDuck, Full, Outage, Restore, Power:
-		return true
-	}
-	return false
-}
-
 // Loss returns what a fault may destroy.
 func (s Shape) Loss(k Kind) history.Loss {
 	switch k {

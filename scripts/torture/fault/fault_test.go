@@ -4,8 +4,6 @@ import (
 	"reflect"
 	"testing"
 	"time"
-
-	"roomcast/scripts/torture/history"
 )
 
 var cluster = Shape{Processes: map[Role]int{Gateway: 3, Service: 2, NATS: 3}, Root: true}
@@ -85,20 +83,6 @@ func TestPlanForOneProcessAndOneDuration(t *testing.T) {
 	for _, s := range plan {
 		if s.Kind != Split || s.Role != NATS || s.Target != 1 || s.For != 20*time.Second {
 			t.Errorf("got %+v", s)
-		}
-	}
-}
-
-func TestFlippedByteMayBeFoundWhenTheServerBeginsAnew(t *testing.T) {
-	shape := Shape{Processes: map[Role]int{NATS: 1}, Synced: true}
-	plan := []Step{
-		{Kind: Kill, Role: NATS}, {Kind: Flip, Role: NATS}, {Kind: Pause, Role: NATS},
-		{Kind: Kill, Role: Service}, {Kind: Kill, Role: NATS}, {Kind: Power, Role: NATS},
-	}
-	flip := shape.Loss(Flip)
-	for i, want := range []history.Loss{"", flip, "", "", flip, history.LossShown + " " + flip} {
-		if got := shape.Losses(plan, i); got != want {
-			t.Errorf("%v: got %q, want %q", plan[i], got, want)
 		}
 	}
 }

@@ -14,6 +14,11 @@ const (
 	// A split shorter than an election (4-9 s) or than two lost pings shows little.
 	leastSplit = 8 * time.Second
 	mostSplit  = 25 * time.Second
+
+	// An instance that is away for about as long as its lease lasts finds that others have
+	// taken some of its partitions.
+	leastLease = 1800 * time.Millisecond
+	mostLease  = 3 * time.Second
 )
 
 // Plan spreads faults of the given choices over length. Every choice comes once, in random
@@ -41,7 +46,7 @@ func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) [
 		case c.Kind == Flip:
 			step.Target = int(seed % uint64(s.Processes[c.Role])) // the other copies are to stay intact
 		}
-		step.For = lasting(r, step.Kind, longest)
+		step.For = lasting(r, c, longest)
 		if hold > 0 {
 			step.For = hold
 		}
@@ -58,9 +63,14 @@ func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) [
 
 // lasting draws how long a fault lasts: short ones are more likely than long ones, and a
 // killed process is never away for more than 5 s, as under a supervisor.
-func lasting(r *rand.Rand, k Kind, longest time.Duration) time.Duration {
+func lasting(r *rand.Rand, c Choice, longest time.Duration) time.Duration {
 	least := 500 * time.Millisecond
-	switch k {
+	x := r.Float64()
+	switch c.Kind {
+	case Pause:
+		if c.Role == Service && r.IntN(2) == 0 {
+			return leastLease + time.Duration(x*float64(mostLease-leastLease))
+		}
 	case Kill, Term, Outage, Flip, Power:
 		longest = min(longest, 5*time.Second)
 	case Restore:
@@ -72,6 +82,5 @@ func lasting(r *rand.Rand, k Kind, longest time.Duration) time.Duration {
 	case Split:
 		least, longest = leastSplit, mostSplit
 	}
-	x := r.Float64()
 	return least + time.Duration(x*x*float64(longest-least))
 }

@@ -42,7 +42,7 @@ const (
 
 	Page     Op = "page"      // Link, From, To, Why: page Link was read, since From or before To; Why: its gap
 	PageRecv Op = "page recv" // Link and, as Recv, an event of page Link
-	Count    Op = "count"     // Count: the client was told how many members the room has
+	Count    Op = "count"     // Count: the client asked how many members the room has
 
 	Fault Op = "fault" // Why, Key, Loss: something is done to Client, a process; no Room
 	Mend  Op = "mend"  // Key: that fault is over, what it stopped runs again

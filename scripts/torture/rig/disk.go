@@ -17,6 +17,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"roomcast/scripts/torture/fault"
 )
 
 // diskSize is the size of a disk: far more than a run writes.
@@ -240,9 +242,34 @@ func copyLog(to, from string) error {
 	return nil
 }
 
-// flip stops the process, cleanly or not, and changes one bit of its log: in the newest
-// record, in a middle one, in the header of a file, or in its index.
-func (p *Process) flip(pick uint64) error {
+// flip stops the process, cleanly or not, changes one bit of its log, and starts it. After a
+// time it has the process read the whole log again: a server that finds its index in order
+// reads a damaged block much later, when no fault is at work that permits a loss.
+func (p *Process) flip(ctx context.Context, s fault.Step) error {
+	if err := p.flipBit(s.Pick); err != nil {
+		return err
+	}
+	if err := p.Start(); err != nil {
+		return err
+	}
+	sleep(ctx, s.For)
+	kill([]*Process{p})
+	index := filepath.Join(p.store(), "*", "streams", "ROOMS", "msgs", "index.db")
+	found, err := filepath.Glob(index)
+	if err != nil {
+		return fmt.Errorf("find the index of %s: %w", p.Name, err)
+	}
+	for _, path := range found {
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("remove the index of %s: %w", p.Name, err)
+		}
+	}
+	return p.syncDisk()
+}
+
+// flipBit changes one bit of the newest record, of a middle one, of the header of a file, or
+// of the index.
+func (p *Process) flipBit(pick uint64) error {
 	if pick%2 == 0 {
 		p.stop()
 	} else {

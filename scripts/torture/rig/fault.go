@@ -22,7 +22,7 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 	case fault.Trim, fault.Purge:
 		return r.operate(ctx, s)
 	case fault.Edit:
-		// A service that starts now would refuse the log's settings, and says so.
+		// A service that starts while the log has other settings refuses them and ends.
 		targets = r.byRole[fault.Service]
 	}
 	for _, p := range targets {
@@ -43,11 +43,16 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 			return err
 		}
 	case fault.Flip:
-		if err := p.flip(s.Pick); err != nil {
+		if err := p.flip(ctx, s); err != nil {
 			return err
 		}
 	case fault.Edit:
-		return r.operate(ctx, s)
+		for _, p := range targets {
+			p.awaitStarted(ctx)
+		}
+		if err := r.operate(ctx, s); err != nil {
+			return err
+		}
 	case fault.Clock:
 		return p.skew(ctx, s)
 	case fault.Term:

@@ -338,6 +338,16 @@ func (p *Process) ready(ctx context.Context) error {
 	}
 }
 
+// awaitStarted waits until the process is ready. One that another fault keeps from that for
+// too long may end.
+func (p *Process) awaitStarted(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
+	if p.ready(ctx) != nil {
+		p.mayEnd()
+	}
+}
+
 // freePort returns a port of the loopback interface that nobody listens on now.
 func freePort() (int, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
