@@ -1,18 +1,18 @@
 //go:build linux
 
-// Torture shows what Roomcast promises: it runs real processes, lets clients talk, kills,
-// pauses, cuts off and fills up whatever there is, and then holds what every client did
-// and saw against the log.
+// Torture tests the promises of Roomcast. It runs real processes and many clients, kills,
+// pauses and disconnects the processes, and damages their disks. Then it compares what every
+// client sent and received with the log.
 //
 //	go run ./scripts/torture -for 60s -mode single
 //
 // Modes: embedded (one gateway with everything in it), single (one NATS server, two
 // roomsvc, two gateways), cluster (three NATS servers with three replicas, two roomsvc,
-// three gateways). As root it works in network and mount namespaces of its own and can cut
-// networks and fill disks; otherwise these faults are off, and asking for them is an error.
+// three gateways). As root it works in network and mount namespaces of its own, where it
+// can cut networks and fill disks. Otherwise these faults are off, and -faults refuses them.
 //
-// The exit status is 0 if every promise was kept and the run proves something, 1 if not:
-// then the history and the logs of the processes are kept.
+// The exit status is 0 if every promise was kept and the run proves something, otherwise 1.
+// In that case torture keeps the history and the logs of the processes.
 package main
 
 import (
@@ -32,7 +32,7 @@ import (
 	"roomcast/scripts/torture/rig"
 )
 
-// config is what the command line says.
+// config holds the flags.
 type config struct {
 	length  time.Duration
 	mode    string
@@ -61,22 +61,22 @@ func defaultConfig() config {
 
 func main() {
 	c := defaultConfig()
-	flag.DurationVar(&c.length, "for", c.length, "let clients talk for this `long`")
-	flag.StringVar(&c.mode, "mode", c.mode, "what to run: embedded, single or cluster")
-	flag.Uint64Var(&c.seed, "seed", c.seed, "draw faults and talk from this `number`; random without")
-	flag.StringVar(&c.faults, "faults", c.faults, "do these `faults`, separated by commas, such as \"kill nats,split nats2,pause\"; usual, all or none")
+	flag.DurationVar(&c.length, "for", c.length, "let clients talk for this `duration`")
+	flag.StringVar(&c.mode, "mode", c.mode, "run this `system`: embedded, single or cluster")
+	flag.Uint64Var(&c.seed, "seed", c.seed, "derive faults and messages from this `number`; random by default")
+	flag.StringVar(&c.faults, "faults", c.faults, "inject these `faults`, separated by commas, such as \"kill nats,split nats2,pause\"; or usual, all, none")
 	flag.DurationVar(&c.hold, "hold", c.hold, "let each fault last this `long`; 0 draws a time for each")
 	flag.StringVar(&c.sync, "sync", c.sync, "when NATS syncs to disk: always, or an `interval`")
-	flag.StringVar(&c.dir, "dir", c.dir, "work in this `directory`; a temporary one without")
-	flag.BoolVar(&c.keep, "keep", c.keep, "keep history and logs of a good run too")
+	flag.StringVar(&c.dir, "dir", c.dir, "work in this `directory`; a temporary one by default")
+	flag.BoolVar(&c.keep, "keep", c.keep, "keep the history and logs of a run that passes too")
 	flag.BoolVar(&c.race, "race", c.race, "build the processes with the race detector")
 	flag.StringVar(&c.check, "check", c.check, "only check this history `file`")
 	flag.BoolVar(&c.each, "each", c.each, "print how many messages were acknowledged during each fault")
 	flag.BoolVar(&c.apart, "apart", c.apart, "before a server is split off, move the main connection of every roomsvc to it and the connection that commits to another server")
 	flag.IntVar(&c.clients, "clients", c.clients, "how many clients talk")
-	flag.IntVar(&c.rooms, "rooms", c.rooms, "in how many rooms")
-	flag.IntVar(&c.rate, "rate", c.rate, "how many messages a second they say in all")
-	flag.IntVar(&c.measure, "measure", c.measure, "instead of all that, measure the pause of acks in this `number` of splits of a cluster")
+	flag.IntVar(&c.rooms, "rooms", c.rooms, "how many rooms they talk in")
+	flag.IntVar(&c.rate, "rate", c.rate, "how many messages they send a second, together")
+	flag.IntVar(&c.measure, "measure", c.measure, "only measure how long acks pause in this `number` of splits of a cluster")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -90,7 +90,7 @@ func main() {
 	}
 }
 
-// torture makes one run and reports whether it is a good one.
+// torture makes one run and reports whether it passed.
 func torture(ctx context.Context, c config) (ok bool, err error) {
 	if c.check != "" {
 		return verdict(c, c.check)
@@ -98,7 +98,7 @@ func torture(ctx context.Context, c config) (ok bool, err error) {
 	switch c.mode {
 	case "embedded", "single", "cluster":
 	default:
-		return false, fmt.Errorf("-mode: %q is none of embedded, single and cluster", c.mode)
+		return false, fmt.Errorf("-mode: %q is not embedded, single or cluster", c.mode)
 	}
 	if c.clients < 3 || c.rooms < 2 || c.rate < 1 {
 		return false, errors.New("at least 3 clients, 2 rooms and 1 message a second are needed")

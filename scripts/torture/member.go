@@ -39,7 +39,7 @@ func (r *run) newMember(name string, rooms []proto.Room) *member {
 	return &member{run: r, name: name, rooms: rooms, have: map[proto.Room]uint64{}, at: map[proto.Room]time.Time{}}
 }
 
-// enter makes member i, who follows two thirds of the rooms.
+// enter makes member i, which follows two thirds of the rooms.
 func (r *run) enter(ctx context.Context, i int) (*member, error) {
 	var rooms []proto.Room
 	for n, room := range r.names {
@@ -119,13 +119,13 @@ func (m *member) slow(ctx context.Context, length time.Duration) {
 	m.isSlow.Store(false)
 }
 
-// stay takes what comes until ctx ends.
+// stay receives events until ctx ends.
 func (m *member) stay(ctx context.Context) {
 	defer m.client.Close()
 	m.take(ctx, m.client)
 }
 
-// take takes what comes from c until ctx or c ends.
+// take receives events from c until ctx or c ends.
 func (m *member) take(ctx context.Context, c *client.Client) error {
 	for {
 		n, err := c.Next(ctx)
@@ -203,7 +203,7 @@ func (m *member) say(ctx context.Context, room proto.Room, key string, size int,
 	m.run.answered(e, room, ack.Seq, ack.Duplicate, err)
 }
 
-// answered writes down the answer to what was invoked by e.
+// answered records the answer to the command that e invoked.
 func (r *run) answered(e history.Entry, room proto.Room, seq uint64, duplicate bool, err error) {
 	e.Body = 0
 	var refusal *proto.Refusal

@@ -162,7 +162,7 @@ func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
 		case f.OK != nil:
 			p.run.answered(e, p.room, f.OK.Seq, f.OK.Duplicate, nil)
 		case temporary[f.Error.Code]:
-			// It is said again, before all that is new: what waited behind it was refused too.
+			// It is sent again before new messages: those that waited behind it were refused too.
 			again, wait = append(again, e), max(wait, time.Duration(f.Error.RetryMS)*time.Millisecond)
 		default:
 			p.run.answered(e, p.room, 0, false, proto.Refuse(f.Error.Code, "%s", f.Error.Message))
@@ -175,7 +175,7 @@ func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
 	return nil
 }
 
-// pipeFrame is what a pipe wants to know of a frame.
+// pipeFrame holds the fields of a frame that a pipe needs.
 type pipeFrame struct {
 	ID *int
 	OK *struct {

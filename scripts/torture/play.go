@@ -27,7 +27,7 @@ const (
 )
 
 const (
-	quietRooms = 12
+	quietRooms = 24
 	gavels     = 4
 )
 
@@ -50,7 +50,7 @@ type run struct {
 }
 
 // play lets clients talk while faults are done, and then lets a fresh reader read the logs.
-// It returns what the processes did that they must never do.
+// It returns the crashes of processes.
 func play(ctx context.Context, c config, path string) (troubles []string, err error) {
 	machine, err := rig.New(ctx, rig.Config{
 		Dir: c.dir, Mode: c.mode, Sync: c.sync, Race: c.race,
@@ -117,9 +117,9 @@ func planFor(c config, shape fault.Shape) ([]fault.Step, error) {
 	return shape.Plan(c.seed, c.length, c.hold, choice), nil
 }
 
-// talk is the run proper. Its phases: everybody joins; talk and faults; everything is
-// healed and talk goes on for a while; silence, until everybody has seen everything, one
-// fresh reader too; the logs are read.
+// talk runs the clients. Its phases: all members join; they talk while faults hit; the last
+// fault ends, and they talk for a while; silence, until every member and one new reader have
+// received every event; the logs are read.
 func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	life, leave := context.WithCancel(ctx)
 	var staying, speaking sync.WaitGroup
@@ -169,7 +169,7 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	if err := r.rig.Ready(healing); err != nil {
 		return fmt.Errorf("wait for everything to run again: %w", err)
 	}
-	defer context.AfterFunc(healing, leave)() // what is not answered by then never will be
+	defer context.AfterFunc(healing, leave)() // later answers do not count
 	if slices.ContainsFunc(plan, func(s fault.Step) bool { return r.shape.Loss(s.Kind) != "" }) {
 		r.mu.Lock()
 		clear(r.heads) // some of these events are gone

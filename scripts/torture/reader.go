@@ -99,7 +99,7 @@ func (r *run) readStream(ctx context.Context) error {
 
 // readRecords returns the records up to newest that one server has, and the stream sequence
 // of the last. The server counts a damaged record as pending and never sends it, and a copy
-// may be behind: after idleTime without a record there is no more.
+// may be behind, so the reader stops after idleTime without a record.
 func readRecords(ctx context.Context, js jetstream.JetStream, newest uint64) (records [][]byte, last uint64, err error) {
 	consumer, err := js.OrderedConsumer(ctx, proto.StreamName, jetstream.OrderedConsumerConfig{FilterSubjects: []string{proto.SubjectAnyLog}})
 	if err != nil {

@@ -33,7 +33,7 @@ func (r *recorder) trace() client.Trace {
 	return client.Trace{Sent: r.sent, Received: r.received, Ended: r.ended}
 }
 
-// sent notes joins and leaves. Whoever says something notes that.
+// sent records joins and leaves. The senders of messages record those.
 func (r *recorder) sent(link int, p []byte) {
 	var f struct {
 		ID   uint64
@@ -57,7 +57,7 @@ func (r *recorder) sent(link int, p []byte) {
 	}
 }
 
-// told is what a recorder reads of a frame.
+// told holds the fields of a frame that a recorder needs.
 type told struct {
 	ID uint64
 	OK *struct {
@@ -129,7 +129,7 @@ func (r *recorder) ended(link int, err error) {
 	r.history.Add(history.Entry{Op: history.Ended, Client: r.client, Link: link, Why: why})
 }
 
-// record fills in what a stored event is.
+// record fills in the fields of a stored event.
 func record(e *history.Entry, op history.Op, event *proto.Event) {
 	text := string(event.Content.Body)
 	if event.Kind != proto.Message {

@@ -23,8 +23,8 @@ type acknowledged struct {
 	at   time.Time
 }
 
-// insist says things through one gateway after the other with the same key until it has an
-// answer, and again after that, at once and much later: every message must be stored once.
+// insist sends each message through one gateway after the other, with the same key, until it
+// has an answer. It sends it again at once and much later. Each must be stored once.
 func (r *run) insist(ctx, life context.Context) {
 	a := r.api()
 	random := r.random(history.Sum("insist"))
@@ -47,7 +47,7 @@ func (r *run) insist(ctx, life context.Context) {
 	}
 }
 
-// forget says things without a key, each once: a gateway that tries again must not store
+// forget sends messages without keys, each once. A gateway that tries again must not store
 // a message twice.
 func (r *run) forget(ctx, life context.Context) {
 	a := r.api()
@@ -62,7 +62,7 @@ func (r *run) forget(ctx, life context.Context) {
 	}
 }
 
-// plead says things in a room that is closed and opened again.
+// plead sends messages to a room that is closed and opened again.
 func (r *run) plead(ctx, life context.Context, i int) {
 	a := r.api()
 	name := fmt.Sprintf("plead%d", i)
@@ -74,25 +74,30 @@ func (r *run) plead(ctx, life context.Context, i int) {
 	}
 }
 
-// whisper says one message in a quiet room when a fault begins, or after a while without
-// one: a member whose gateway missed it is told of it by nothing that is said later.
+// whisper says a message in each of some quiet rooms when a fault begins, and in one after a
+// while without a fault. No later message shows a member that its gateway has missed one.
 func (r *run) whisper(ctx, life context.Context) {
 	a := r.api()
 	random := r.random(history.Sum("whisper"))
-	for n := 1; ; n++ {
+	for n := 1; ; {
+		whispers := 1
 		select {
 		case <-r.begun:
-			sleep(ctx, between(random, 0, time.Second))
+			whispers = 4
 		case <-time.After(5 * time.Second):
 		case <-ctx.Done():
 			return
 		}
-		key := fmt.Sprintf("whisper-%d", n)
-		r.post(life, a, "whisper", r.quiet[n%len(r.quiet)], key, key)
+		for range whispers {
+			sleep(ctx, between(random, 0, 700*time.Millisecond))
+			key := fmt.Sprintf("whisper-%d", n)
+			r.post(life, a, "whisper", r.quiet[n%len(r.quiet)], key, key)
+			n++
+		}
 	}
 }
 
-// lastWords says one message in every room, so that what was lost there must be announced.
+// lastWords sends one message to every room, so that a loss there must be announced.
 func (r *run) lastWords(ctx, life context.Context) {
 	a := r.api()
 	for i, room := range r.all() {

@@ -1,11 +1,11 @@
-// Package check holds a history against the promises. It is pure: entries in, a report
-// out. It knows nothing of how the run was made.
+// Package check compares a history with the promises. It is pure: it reads entries and
+// returns a report, and does not depend on how the run was made.
 //
-// The method is that of Jepsen's and Maelstrom's log checkers: what was invoked and
-// answered, what every member saw, and what one fresh reader finds afterwards, are put
-// beside each other. The history is read twice, the truth first, so that memory grows with
-// the number of messages and not with the number of deliveries. A fault says what it may
-// destroy; what it destroys must be announced, by a gap or a new epoch.
+// The method is that of Jepsen's and Maelstrom's log checkers. It compares the commands and
+// their answers, the events that every member received, and the log that a new reader finds
+// afterwards. The history is read twice, the log first, so that memory grows with the number
+// of messages and not with the number of deliveries. A fault names the records that it may
+// destroy. A gap or a new epoch must announce each loss.
 package check
 
 import (
@@ -25,26 +25,26 @@ type Rule string
 const (
 	Lost       Rule = "lost"             // an acknowledged message is not in the log
 	Reorder    Rule = "reorder"          // a member saw events in another order than the log's
-	Skip       Rule = "skip"             // a member was not shown an event, and not told
+	Skip       Rule = "skip"             // a member missed an event without a gap
 	FIFO       Rule = "fifo"             // one sender's messages are not in the order they were said
 	Duplicate  Rule = "duplicate"        // a message is stored or shown twice
 	Epoch      Rule = "epoch"            // a new epoch, or none, was announced wrongly
 	Presence   Rule = "presence"         // a wrong number of members
-	Phantom    Rule = "phantom"          // something nobody said, was refused, or differs from what was said
-	BadResume  Rule = "bad resume"       // what follows a join does not begin where it was asked to
+	Phantom    Rule = "phantom"          // a message that nobody said, that was refused, or that differs from the one said
+	BadResume  Rule = "bad resume"       // the events after a join do not begin where the client asked
 	AfterClose Rule = "open after close" // a message was stored or shown in a closed room
 	Clock      Rule = "time"             // time went backwards in a room
 	Shut       Rule = "shut after open"  // a message was refused as room_closed in an open room
 	Stale      Rule = "stale order"      // said after another's ack, stored before it
-	Stuck      Rule = "stuck"            // something did not come back to life
+	Stuck      Rule = "stuck"            // a client or a message did not recover
 	Vacuous    Rule = "vacuous"          // the run proves nothing
-	Broken     Rule = "broken history"   // the harness itself made a mistake
+	Broken     Rule = "broken history"   // the harness made a mistake
 )
 
-// The least a run has to show, so that it proves anything.
+// The least that a run must do to prove anything.
 const (
 	MinOK          = 1000 // acknowledged messages
-	MaxUnknownPart = 0.20 // of all messages, those without an answer
+	MaxUnknownPart = 0.20 // of all messages, the part without an answer
 )
 
 // Violation is one breach, in words.
@@ -58,10 +58,10 @@ func (v Violation) String() string { return string(v.Rule) + ": " + v.Text }
 // maxKept is the number of violations a report keeps of each rule; all are counted.
 const maxKept = 20
 
-// Fault is what one kind of fault did to the run.
+// Fault sums up the effect of one kind of fault.
 type Fault struct {
 	Times int
-	Alone time.Duration // the longest time without an ack while it alone was at work
+	Alone time.Duration // the longest time without an ack while no other fault was at work
 }
 
 // Spell is one fault.
@@ -84,14 +84,14 @@ type Report struct {
 	Links, Resumes      int // connections; joins that went on from a seq
 	Gaps                int // announced
 	Resets              int // of them, those that announced a new epoch
-	Destroyed           int // messages that were acknowledged, destroyed by a fault, and announced as lost
+	Destroyed           int // acknowledged messages that a fault destroyed and a gap or epoch announced
 	TextDeliveries      int
 	Pages               int // of history
 	Counts              int // of members
 	Stored              int // events in the log
 	Faults              map[string]Fault
 	Spells              []Spell
-	Refusals            map[string]int // for good, by code
+	Refusals            map[string]int // by code, permanent ones only
 	LongestAckGap       time.Duration  // between two acks while messages were waiting
 	AckGapFaults        int            // how many faults were at work in it
 	SlowestAck          time.Duration
@@ -161,7 +161,7 @@ type checker struct {
 	lastAck int64 // when the last one was, or when waiting began
 }
 
-// entry takes over one entry of the second reading.
+// entry processes one entry of the second reading.
 func (c *checker) entry(e history.Entry) {
 	switch e.Op {
 	case history.Invoke:
@@ -178,7 +178,7 @@ func (c *checker) entry(e history.Entry) {
 		c.member(e)
 	case history.Ended:
 		if c.ended {
-			return // the harness itself ends the connections
+			return // the harness ends the connections
 		}
 		for p, m := range c.cursors {
 			if p.client == e.Client {
@@ -218,7 +218,7 @@ func (c *checker) entry(e history.Entry) {
 	}
 }
 
-// finish draws what needs the whole history.
+// finish checks the rules that need the whole history.
 func (c *checker) finish() {
 	c.settle()
 	for _, s := range c.spells {

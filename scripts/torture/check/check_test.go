@@ -10,7 +10,7 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// cleanRun is what a run without any fault of the system looks like: three clients in two
+// cleanRun is the history of a run in which the system keeps every promise: three clients in two
 // rooms, lost connections and resumes, an act that closes a room, refusals, a message whose
 // answer got lost, one that was said twice.
 func cleanRun() []history.Entry {

@@ -8,7 +8,7 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// lossyRun is what a run looks like in which the log of a room is replaced by an older copy
+// lossyRun is the history of a run in which an older copy replaces the log of a room
 // and later loses one record: both losses are announced as they should be. Ann is connected
 // all the time, bob returns afterwards, and zoe is new at the end.
 func lossyRun() []history.Entry {

@@ -9,7 +9,7 @@ import (
 // seat is a client in a room.
 type seat struct{ client, room string }
 
-// cursor is how far a client has been shown a room.
+// cursor is the position of a client in a room.
 type cursor struct {
 	state  state
 	began  bool // have counts
@@ -30,10 +30,10 @@ const (
 	away                // wants to, but is not connected
 	asking              // has sent a join
 	in
-	shut // has been shown that the room was closed
+	shut // was shown that the room was closed
 )
 
-// member takes over what a client did and saw as a member of a room.
+// member processes what a client did and received as a member of a room.
 func (c *checker) member(e history.Entry) {
 	p := seat{e.Client, e.Room}
 	m := c.cursors[p]
@@ -75,7 +75,7 @@ func (c *checker) joined(m *cursor, e history.Entry) {
 	}
 }
 
-// gap takes over that events were announced as lost.
+// gap processes the announcement that events are lost.
 func (c *checker) gap(m *cursor, e history.Entry) {
 	r, l := c.report, c.room(e.Room)
 	r.Gaps++
@@ -119,7 +119,7 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 		r.add(AfterClose, "%s is shown %d of %s after it was shown that the room is closed", e.Client, e.Seq, e.Room)
 		return
 	default:
-		r.add(BadResume, "%s is shown %d of %s without having been let in", e.Client, e.Seq, e.Room)
+		r.add(BadResume, "%s is shown %d of %s although it has not joined", e.Client, e.Seq, e.Room)
 		return
 	}
 	if m.epoch == "" {

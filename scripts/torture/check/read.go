@@ -2,15 +2,15 @@ package check
 
 import "roomcast/scripts/torture/history"
 
-// text is how far a text session has been shown a room. It is shown no seq: what it is shown
-// is found in the log by its key.
+// text is the position of a text session in a room. Its lines carry no seq, so the checker
+// finds them in the log by their keys.
 type text struct {
 	open bool
 	last uint64 // seq of the last message shown; 0 = none yet, or a fault destroyed it
 	era  int    // of last
 }
 
-// text takes over what a text session was shown.
+// text processes what a text session received.
 func (c *checker) text(e history.Entry) {
 	p := seat{e.Client, e.Room}
 	t := c.texts[p]
@@ -93,7 +93,7 @@ type page struct {
 	first bool // no event of it has come
 }
 
-// page takes over a page's question, then its events.
+// page processes the question for a page, then its events.
 func (c *checker) page(e history.Entry) {
 	p, r, l := c.pages[e.Client], c.report, c.room(e.Room)
 	if e.Op == history.Page {
@@ -136,7 +136,7 @@ func (c *checker) mayLack(l *log, from, to uint64, t int64) bool {
 	return c.lacked(l, from, to, t) && c.lossBetween(0, t, any...) || c.lossBetween(0, t, history.LossEnd, history.LossAll, history.LossShown)
 }
 
-// count holds the number of members that a client was told against those that are in the room.
+// count compares the number of members in an answer with the members in the room.
 func (c *checker) count(e history.Entry) {
 	c.report.Counts++
 	if want := c.present()[e.Room]; e.Count != want {

@@ -19,12 +19,12 @@ type say struct {
 	invoked int64
 	ended   int64      // when it was answered
 	shut    bool       // it was refused because the room was closed
-	late    bool       // invoked after everything had healed
+	late    bool       // invoked after the last fault had ended
 	floor   uint64     // the highest seq of its room acknowledged before it was invoked
-	result  history.Op // "" while there is none
+	result  history.Op // "" before the answer
 	seq     uint64
-	dup     bool // the ack says that it was said before
-	already bool // an act whose ack says that it was so already, since the event seq
+	dup     bool // the ack says that it is a repeat
+	already bool // an act that changed nothing, because the event seq had done it
 }
 
 func (c *checker) invoke(e history.Entry) {
@@ -94,13 +94,13 @@ const roomClosed = "room_closed"
 type spell struct {
 	name, key string
 	from      int64
-	to        int64 // a second after it is mended
+	to        int64 // a second after it ends
 	lastAck   int64 // while it is at work
 	over      bool
 	shown     Spell
 }
 
-// ack takes over that an ack came at now.
+// ack processes an ack that came at now.
 func (s *spell) ack(now int64) {
 	if s.over {
 		return
@@ -110,14 +110,14 @@ func (s *spell) ack(now int64) {
 	s.lastAck = now
 }
 
-// end takes over that the fault was mended at now.
+// end ends the fault at now.
 func (s *spell) end(now int64) {
 	s.shown.Gap = max(s.shown.Gap, time.Duration(now-s.lastAck))
 	s.shown.For, s.over = time.Duration(now-s.from), true
 }
 
-// blame puts a time without an ack, which ends now, down to the faults at work in it. Those
-// that were over before it began can be in none that follows, and are forgotten.
+// blame attributes a time without an ack, which ends now, to the faults at work in it. It
+// forgets the faults that ended before: no later time without an ack overlaps them.
 func (c *checker) blame(now int64) {
 	c.faults = slices.DeleteFunc(c.faults, func(s *spell) bool { return s.to < c.lastAck })
 	for _, s := range c.faults {
@@ -135,7 +135,7 @@ func (c *checker) blame(now int64) {
 	}
 }
 
-// settle holds every message against the log, and the log against every message.
+// settle compares every message with the log, and the log with every message.
 func (c *checker) settle() {
 	type sender struct{ client, room string }
 	last := map[sender]*say{}
@@ -160,7 +160,7 @@ func (c *checker) settle() {
 			}
 		case history.Unknown:
 			if s.late {
-				c.report.add(Stuck, "%s, said after everything had healed, has no answer", s.key)
+				c.report.add(Stuck, "%s, said after the last fault had ended, has no answer", s.key)
 			}
 		default:
 			c.report.add(Stuck, "%s was never answered", s.key)
@@ -174,7 +174,7 @@ func (c *checker) settle() {
 	}
 }
 
-// acked holds one acknowledged message against the log.
+// acked compares one acknowledged message with the log.
 func (c *checker) acked(s *say, l *log, stored uint64) {
 	e, ok := l.at(s.seq)
 	end := c.lossAfter(s.invoked, history.LossEnd, history.LossAll)
@@ -210,8 +210,8 @@ func (c *checker) renewed(room string, l *log, epoch string) bool {
 	return false
 }
 
-// closings holds the messages of a room against the acts that closed and opened it, by the
-// time of their answers: the log does not show them when it has been destroyed.
+// closings compares the messages of a room with the acts that closed and opened it, by the
+// times of their answers. The log cannot show acts that a fault destroyed.
 func (c *checker) closings() {
 	type spell struct {
 		by       *say
@@ -270,15 +270,15 @@ func (c *checker) refused(s *say, acts []*say) {
 	}
 }
 
-// wasSo holds an act that found done what it was to do against the log: closing a closed
-// room is answered with the closing.
+// wasSo compares with the log the answer to an act that changed nothing: the answer to a
+// close of a closed room names the closing.
 func (c *checker) wasSo(s *say, l *log) {
 	if e, ok := l.at(s.seq); (!ok || e.kind != s.kind) && !c.lossAfter(0, history.LossEnd, history.LossAll, history.LossHole, history.LossStart) {
 		c.report.add(Lost, "%s was acknowledged as done already by %d, the log of %s has %q there", s.key, s.seq, s.room, e.key)
 	}
 }
 
-// said holds one stored event against what was said.
+// said compares one stored event with the message that was said.
 func (c *checker) said(room string, seq uint64, e event) {
 	s := c.says[e.key]
 	switch {
@@ -288,6 +288,6 @@ func (c *checker) said(room string, seq uint64, e event) {
 	case s.room != room:
 		c.report.add(Phantom, "%s was said in %s and is stored in %s as %d", e.key, s.room, room, seq)
 	case s.body != e.body || s.kind != e.kind:
-		c.report.add(Phantom, "%s is stored in %s as %d, but it is not what was said", e.key, room, seq)
+		c.report.add(Phantom, "%s is stored in %s as %d with another content than was said", e.key, room, seq)
 	}
 }

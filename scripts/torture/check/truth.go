@@ -8,8 +8,8 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// log is the truth about one room: what a fresh reader finds after the run, and what members
-// were shown before a fault destroyed it.
+// log is the truth about one room: the events that a new reader finds after the run, and
+// those that members were shown before a fault destroyed them.
 type log struct {
 	events []event // of seq 1, 2, 3, ...; the zero event where the log has none
 	byKey  map[string]uint64
@@ -86,7 +86,7 @@ func (l *log) later(a, b string) bool {
 // differ reports whether two epochs are known to be different.
 func differ(a, b string) bool { return a != "" && b != "" && a != b }
 
-// truth takes over one entry of the log as the fresh reader found it.
+// truth processes one entry of the log as the new reader found it.
 func (c *checker) truth(e history.Entry) {
 	l := c.room(e.Room)
 	c.report.Stored++
@@ -108,7 +108,7 @@ func (c *checker) truth(e history.Entry) {
 	if len(l.epochs) == 0 || e.Epoch != l.epoch() {
 		l.epochs = append(l.epochs, e.Epoch)
 		l.begins[e.Epoch] = e.Seq
-		l.closed = "" // the end that was lost may have opened it; what was answered shows that too
+		l.closed = "" // the lost end may have opened it; closings judges by the answers
 	}
 	if first, ok := l.byKey[e.Key]; ok {
 		c.report.add(Duplicate, "%s is stored twice in %s, as %d and %d", e.Key, e.Room, first, e.Seq)
@@ -131,13 +131,13 @@ func (c *checker) truth(e history.Entry) {
 	l.events = append(l.events, event{e.Key, e.Body, e.At, e.Kind, e.Epoch})
 }
 
-// shown holds an event that somebody was shown against the log. Misplaced is the rule that
-// an event breaks which the log has under another seq.
+// shown compares an event that a client was shown with the log. Misplaced is the rule that
+// an event breaks if the log has it under another seq.
 func (c *checker) shown(e history.Entry, misplaced Rule) {
 	l, r := c.room(e.Room), c.report
 	truth, ok := l.at(e.Seq)
 	if ok && truth.key == e.Key {
-		// A record that was lost and said again has the same key and another time.
+		// A record that was lost and sent again has the same key and another time.
 		if truth.body != e.Body || truth.kind != e.Kind || truth.at != e.At && !c.destroyed(l, e) {
 			r.add(Phantom, "%s is shown %s as %d of %s, but not as the log has it", e.Client, e.Key, e.Seq, e.Room)
 		}
@@ -194,14 +194,14 @@ type loss struct {
 }
 
 const (
-	// lossSlack is how long after a fault what it destroyed may still be acknowledged.
+	// lossSlack is how long after a fault the records that it destroyed may be acknowledged.
 	lossSlack = int64(2 * time.Second)
-	// shownSlack is how long after a fault what it destroyed may still be shown, by a gateway
-	// that was paused meanwhile.
+	// shownSlack is how long after a fault the records that it destroyed may be shown, by a
+	// gateway that was paused.
 	shownSlack = int64(45 * time.Second)
 )
 
-// learn takes over the faults, the epochs and the places of messages, in the first reading.
+// learn processes the faults, the epochs and the places of messages in the first reading.
 func (c *checker) learn(e history.Entry) {
 	switch e.Op {
 	case history.OK, history.Recv, history.PageRecv:
@@ -228,8 +228,8 @@ func (c *checker) learn(e history.Entry) {
 	}
 }
 
-// moved reports whether the message of a key had another place than seq, where the log has
-// it: a fault destroyed it, and it was said and stored again.
+// moved reports whether the message of a key was once stored under another seq than now: a
+// fault destroyed it, and its sender sent it again.
 func (c *checker) moved(key string, seq uint64) bool {
 	place, ok := c.places[key]
 	return ok && place != seq
@@ -256,12 +256,12 @@ func (c *checker) lossBetween(from, to int64, words ...history.Loss) bool {
 	return false
 }
 
-// era numbers the times between faults that destroy something. It is -1 while one is at
-// work. What happened in different eras, or in none, cannot be compared.
+// era numbers the times between faults that destroy records. It is -1 while one is at work.
+// Events of different eras, or of none, cannot be compared.
 func (c *checker) era(t int64) (n int) {
 	for _, l := range c.losses {
 		switch {
-		case l.what == history.LossShown: // what was acknowledged stays
+		case l.what == history.LossShown: // acknowledged records stay
 		case l.from <= t && t <= l.to+lossSlack:
 			return -1
 		case l.to < t:
@@ -271,5 +271,5 @@ func (c *checker) era(t int64) (n int) {
 	return n
 }
 
-// sameEra reports whether what happened at two times can be compared.
+// sameEra reports whether the events of two times can be compared.
 func (c *checker) sameEra(a, b int64) bool { return c.era(a) == c.era(b) && c.era(a) >= 0 }

@@ -1,4 +1,4 @@
-// Package fault decides what is done to a running system, and when. It is pure: the same
+// Package fault plans which faults hit a running system, and when. It is pure: the same
 // seed and shape give the same plan.
 package fault
 
@@ -11,7 +11,7 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// Kind is something that can be done to a process.
+// Kind is a kind of fault.
 type Kind string
 
 // The kinds.
@@ -20,24 +20,24 @@ const (
 	Term     Kind = "term"      // SIGTERM, started again after For
 	LameDuck Kind = "lame duck" // SIGUSR2, then SIGTERM after For, then started again
 	Pause    Kind = "pause"     // SIGSTOP, SIGCONT after For
-	Cut      Kind = "cut"       // what goes between it and the servers is dropped, both ways
-	CutIn    Kind = "cut in"    // only what comes to it
-	CutOut   Kind = "cut out"   // only what it sends
-	Split    Kind = "split"     // only what goes between it and the other servers; clients still reach all of them
+	Cut      Kind = "cut"       // the network drops all packets between it and the servers
+	CutIn    Kind = "cut in"    // only packets to it
+	CutOut   Kind = "cut out"   // only packets from it
+	Split    Kind = "split"     // only packets between it and the other servers; clients still reach all servers
 	Full     Kind = "full disk" // its disk is full for For; then it is started again
 	Outage   Kind = "outage"    // all of the role are killed at once, and started again after For
 
-	Restore Kind = "restore"    // after For, all of the role begin anew with the log as it was before
-	Power   Kind = "power loss" // after For, all of the role lose what they have not synced to disk
+	Restore Kind = "restore"    // after For, all of the role restart with a copy of the log from before
+	Power   Kind = "power loss" // after For, all of the role lose the data that they have not synced to disk
 	Flip    Kind = "flip"       // it is stopped, a byte of its log is changed, and it is started again
 	Trim    Kind = "trim"       // the oldest records of every room are removed, as an operator can
 	Purge   Kind = "purge"      // all records are removed
-	Edit    Kind = "edit"       // the log keeps few records of each room for For, as nats stream edit can ask for
+	Edit    Kind = "edit"       // the log keeps few records of each room for For, as after nats stream edit
 	Clock   Kind = "clock"      // its wall clock is wrong for For
-	Slow    Kind = "slow"       // it reads hardly anything for For
+	Slow    Kind = "slow"       // it reads a few bytes a second for For
 )
 
-// Role is what a process does.
+// Role is the kind of a process.
 type Role string
 
 // The roles.
@@ -48,24 +48,24 @@ const (
 	Client  Role = "member"
 )
 
-// Step is one fault.
+// Step is one fault of a plan.
 type Step struct {
 	At     time.Duration // from the beginning of the run
 	For    time.Duration
 	Kind   Kind
 	Role   Role
 	Target int    // which process of the role, counted from 0
-	Pick   uint64 // a random number for what else is to be chosen
+	Pick   uint64 // a random number for further choices
 }
 
-// usual reports whether a run does a fault without being asked for it. A build of programs
-// whose clock can be wrong takes minutes. Readers of one damaged replica among several are
-// told of a loss that the others could make good.
+// usual reports whether a run without -faults does a fault. A build of programs whose clock
+// can be wrong takes minutes. Readers of one damaged replica among several receive a gap
+// although the other replicas have the record.
 func (s Shape) usual(c Choice) bool {
 	return Usually(c.Kind) && (c.Kind != Flip || s.Processes[NATS] < 2)
 }
 
-// Usually reports whether a run may do a kind of fault without being asked for it.
+// Usually reports whether a run without -faults may do a kind of fault.
 func Usually(k Kind) bool { return k != Clock }
 
 // Process names the process that the step hits, as the rig does.

@@ -74,8 +74,8 @@ func lasting(r *rand.Rand, c Choice, longest time.Duration) time.Duration {
 	case Kill, Term, Outage, Flip, Power:
 		longest = min(longest, 5*time.Second)
 	case Restore:
-		// What the standalone form knows of its log's end, after it was killed itself, is up to a
-		// second old.
+		// The standalone form notes the end of its log once a second. After a kill it knows
+		// no more than that.
 		least, longest = 2*time.Second, 5*time.Second
 	case Slow, Clock:
 		least, longest = 5*time.Second, 15*time.Second

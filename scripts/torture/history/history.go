@@ -1,5 +1,5 @@
-// Package history is the file a torture run leaves behind: one JSON object a line, in the
-// order things were done and seen by the clients, then the log as a fresh reader found it.
+// Package history reads and writes the file of a torture run. Each line is a JSON object:
+// first what the clients did and received, in order, then the log as a new reader found it.
 package history
 
 import (
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Op says what an entry records.
+// Op is the kind of an entry.
 type Op string
 
 // The ops. A message or an act is known by its Key. The client chooses the Key and uses it
@@ -44,16 +44,16 @@ const (
 	PageRecv Op = "page recv" // Link and, as Recv, an event of page Link
 	Count    Op = "count"     // Count: the client asked how many members the room has
 
-	Fault Op = "fault" // Why, Key, Loss: something is done to Client, a process; no Room
-	Mend  Op = "mend"  // Key: that fault is over, what it stopped runs again
-	Heal  Op = "heal"  // everything runs again and nothing more will be done to it
-	Calm  Op = "calm"  // nothing was said for a while: everybody has been shown everything
+	Fault Op = "fault" // Why, Key, Loss: a fault hits Client, a process; no Room
+	Mend  Op = "mend"  // Key: that fault is over, and the processes run again
+	Heal  Op = "heal"  // the last fault is over, and all processes run
+	Calm  Op = "calm"  // after a silence: every member has been shown every event
 	End   Op = "end"   // the clients have been given time to catch up
 	Log   Op = "log"   // Seq, Key, Kind, Sender, At, Body, Epoch: the truth, in order; no Client
 )
 
-// Loss says what a fault may destroy, as words separated by spaces. What it destroys must be
-// announced.
+// Loss lists the records that a fault may destroy, as words separated by spaces. Each loss
+// must be announced.
 type Loss string
 
 // The words.
@@ -116,7 +116,7 @@ func KeyOf(text string) string {
 	return key
 }
 
-// Sum is what stands for a text in Body.
+// Sum returns the hash of a text for Body.
 func Sum(text string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(text))

@@ -131,9 +131,9 @@ func (p *Process) writeFiller() error {
 	return nil
 }
 
-// losePower takes away, after a time, all that the processes have not synced to their disks,
-// together with the processes. Without a sync before every acknowledgement, what was written
-// until now is synced first: that is the last sync of an interval.
+// losePower kills the processes after a time and drops the data that they have not synced to
+// their disks. Without a sync before every acknowledgement it syncs first, as at the end of
+// an interval.
 func (r *Rig) losePower(ctx context.Context, list []*Process, after time.Duration) error {
 	for _, p := range list {
 		if r.cfg.Sync == "always" {

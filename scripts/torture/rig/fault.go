@@ -12,8 +12,8 @@ import (
 	"roomcast/scripts/torture/fault"
 )
 
-// Do does what a step says and heals it when its time is over or ctx ends. Two faults of
-// one process come one after the other.
+// Do injects the fault of a step and ends it when its time is over or ctx ends. Two faults
+// of one process come one after the other.
 func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 	targets := r.byRole[s.Role][s.Target : s.Target+1]
 	switch s.Kind {
@@ -111,8 +111,8 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// cut drops what goes between p and its peers: the servers, and for a server everybody. A
-// split server loses only the other servers.
+// cut drops the packets between p and its peers: the servers, and for a server every
+// process. A split server loses only the other servers.
 func (r *Rig) cut(p *Process, k fault.Kind) error {
 	var peers []string
 	for _, peer := range r.all {

@@ -18,7 +18,7 @@ import (
 )
 
 // Process is one program of the rig, started as often as needed. It dies with the rig's
-// process, whatever that dies of.
+// process, even if that is killed.
 type Process struct {
 	Name string
 	Role fault.Role

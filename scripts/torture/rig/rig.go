@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package rig runs a Roomcast of real processes on this machine and does to it what a
-// fault plan says: kills, pauses, cut networks, full disks.
+// Package rig runs Roomcast as real processes on this machine and injects the faults of a
+// plan: kills, pauses, cut networks, full disks.
 //
 // As root a rig lives in namespaces of its own (see [Enter]): every process has its own
 // network address, which can be cut off, and NATS has small disks, which can be filled.
@@ -27,7 +27,7 @@ import (
 	"roomcast/scripts/torture/fault"
 )
 
-// Config says what to run.
+// Config describes the system to run.
 type Config struct {
 	Dir   string // for binaries, data and logs; must exist
 	Mode  string // embedded, single or cluster
@@ -141,7 +141,7 @@ func (r *Rig) Close() error {
 	return err
 }
 
-// layout decides about processes, addresses and configuration.
+// layout chooses processes, addresses and configuration.
 func (r *Rig) layout() error {
 	if r.cfg.Mode == "embedded" {
 		return r.add(fault.Gateway, func(p *Process) []string {
@@ -191,7 +191,7 @@ func (r *Rig) layout() error {
 	return nil
 }
 
-// keepAll is more messages than a run can make in one room: the truth must be whole.
+// keepAll is more messages than a run can send to one room: no limit may remove any.
 const keepAll = "100000000"
 
 func (r *Rig) gatewayFlags(p *Process) []string {
@@ -310,7 +310,7 @@ func (r *Rig) build(ctx context.Context) error {
 	return nil
 }
 
-// ready waits for the process's own word.
+// ready waits until the process says that it is ready.
 func (p *Process) ready(ctx context.Context) error {
 	path := "/readyz"
 	if p.Role == fault.NATS {
