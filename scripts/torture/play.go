@@ -140,8 +140,8 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 		staying.Go(func() { m.stumble(life) })
 		speaking.Go(func() { m.speak(talking, life) })
 	}
-	for i := range 2 {
-		m := r.newMember(fmt.Sprintf("visitor%d", i), r.gavels[:1])
+	for i := range gavels + 1 { // two of them in one room
+		m := r.newMember(fmt.Sprintf("visitor%d", i), []proto.Room{r.gavels[i%gavels]})
 		members = append(members, m)
 		staying.Go(func() { m.visit(life) })
 	}
