@@ -1,102 +1,104 @@
-// Package client is a Go client of JSON sessions: it follows rooms exactly and says
-// things exactly once, through lost connections and restarts of gateways.
+// Package client is a Go client for JSON sessions. It shows each event of a room exactly
+// once and stores each message exactly once, across lost connections and restarts of
+// gateways.
+//
+// [Dial] opens a session. [Client.Join] follows a room, [Client.Next] returns what
+// happens there, and [Client.Say] stores a message:
 //
 //	c, err := client.Dial(ctx, client.Config{URLs: []string{"ws://127.0.0.1:8000"}})
 //	defer c.Close()
-//	head, err := c.Join(ctx, proto.MustRoom("lobby"), proto.From{Last: 10})
-//	ack, err := c.Say(ctx, proto.MustRoom("lobby"), client.Text("hello"))
+//	lobby := proto.MustRoom("lobby")
+//	head, err := c.Join(ctx, lobby, proto.From{Last: 10})
+//	ack, err := c.Say(ctx, lobby, client.Text("hello"))
 //	notice, err := c.Next(ctx)
 //
-// A client that loses its connection comes back by itself, to any of its gateways, as
-// the close code allows, after a random part of a growing wait ("full jitter", from
-// Brooker, Exponential Backoff And Jitter, 2015). It is then the same sender, joins its
-// rooms from the last seq it has handed out, and says again, with the same keys, what
-// has not been acknowledged.
+// # Reconnecting
+//
+// When a connection breaks, the client connects again, to any of its gateways, if the
+// close code allows it. Before each try it waits a random part of a bound that doubles
+// ("full jitter", Brooker, Exponential Backoff And Jitter, 2015). It is then the same
+// sender, joins its rooms from the last event that Next returned, and sends the messages
+// without an ack again, with the same keys.
+//
+// # Across restarts
+//
+// A program that must continue where it stopped keeps three things of its own: the newest
+// [Hello] for [Config], the seq, epoch and time of the last event for [proto.From], and
+// the messages without an ack with their keys. scripts/examples/bot shows it.
+//
+// # Parts
+//
+// client.go, commands.go and say.go are the interface. state.go decides, without I/O, what
+// is sent and what is returned by Next; room.go and call.go are its parts. connect.go
+// keeps a session, link.go is one connection.
 package client
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"sync"
 	"time"
 
 	"roomcast/proto"
 )
 
-// ErrClosed is what calls return after [Client.Close].
+// ErrClosed is returned by calls after [Client.Close].
 var ErrClosed = errors.New("the client has been closed")
 
-// ErrLost is returned for what cannot be repeated when the connection broke under it.
+// ErrLost is returned for a command that was not answered before its connection broke,
+// and that the client may not send again.
 var ErrLost = errors.New("the connection was lost")
 
-// Config says where and how to connect. Every field but URLs may be left zero.
+// Config says where and how to connect. Every field but URLs may be zero.
 type Config struct {
-	URLs   []string // of gateways, such as ws://127.0.0.1:8000; one after the other is tried, beginning anywhere
+	URLs   []string // of gateways, such as ws://127.0.0.1:8000; the client tries them in turn, from a random one on
 	Name   string   // shown to others
 	Token  string   // sent as "Authorization: Bearer"
-	Resume string   // of an earlier [Hello]: makes this client the same sender as that one
+	Resume string   // of an earlier [Hello]: makes this client the same sender
 
-	MinBackoff time.Duration // bound of the first wait before dialling again; 0 = 500 ms
-	MaxBackoff time.Duration // what the bound doubles up to; 0 = 20 s
-	Quiet      time.Duration // silence after which the gateway is pinged, and after as much again given up; 0 = 15 s
-	Patience   time.Duration // for an answer; without one the connection is given up; 0 = 15 s
-	Buffer     int           // notices kept until Next takes them; 0 = 4096
+	MinBackoff time.Duration // bound of the first wait before another try; 0 = 500 ms
+	MaxBackoff time.Duration // limit of that bound, which doubles; 0 = 20 s
+	Quiet      time.Duration // silence after which the client pings; after as much again it disconnects; 0 = 15 s
+	Patience   time.Duration // for an answer, after which the client disconnects; 0 = 15 s
+	Buffer     int           // notices that wait for Next; 0 = 4096
 
 	Trace   Trace
 	NetDial func(ctx context.Context, network, addr string) (net.Conn, error) // nil = net.Dialer
 }
 
-// Trace sees what travels, for tests and debugging. Its functions may be nil, are called
-// from the client's goroutines and must neither block nor keep p. Link counts connections
-// from 1.
+// Trace receives a copy of the traffic, for tests and debugging. Its functions may be nil.
+// The client's goroutines call them: they must neither block nor keep p. Link counts
+// connections from 1.
 type Trace struct {
 	Sent     func(link int, p []byte)
 	Received func(link int, p []byte)
 	Ended    func(link int, err error)
 }
 
-// Client is one sender's session with Roomcast over as many connections as it takes. It
-// owns two goroutines until Close. All methods may be called from any goroutine.
+// Client is one sender's session with Roomcast, over one connection after the other. It
+// owns two goroutines until Close. All methods are safe for concurrent use.
 type Client struct {
-	cfg  Config
-	stop context.CancelFunc
-	done chan struct{} // closed when the client's goroutines have ended
-
-	wake    chan struct{} // of 1: something may have to be sent
-	arrived chan struct{} // of 1: Next may find something
-
-	mu     sync.Mutex // guards what follows; never held over I/O or a wait
-	link   *link      // nil while there is no session
-	hello  Hello      // of the newest session
-	rooms  map[proto.Room]*room
-	order  []*room // of rooms, as they were joined
-	calls  []*call // those that belong to no room's queue, in order
-	byID   map[uint64]*call
-	lastID uint64
-	queue  []Notice
-	err    error // why the client ended
-	ended  bool
-	stats  Stats
+	state *state
+	stop  context.CancelFunc
+	done  chan struct{} // closed when the client's goroutines have ended
 }
 
 // Stats counts what a client has seen.
 type Stats struct {
 	Links   int // sessions begun
-	Repeats int // events dropped because they had been handed out before
+	Repeats int // events dropped because Next had returned them before
 	Holes   int // times a room was joined again because an event was missing
 	Lags    int // times a room was joined again because Buffer was full
-	Dropped int // signals and presence not kept because Buffer was full
+	Dropped int // signals and presence dropped because Buffer was full
 }
 
-// Dial connects and returns when the first session stands. It tries again, for as long as
-// ctx allows, where that makes sense; ctx does not bound the client's life afterwards.
-// Errors: [*RefusedError], [*CloseError], ctx's.
+// Dial connects and returns when the first session has begun. It tries again, as long as
+// ctx allows, if another try makes sense. The client outlives ctx. Errors:
+// [*RefusedError], [*CloseError], ctx's.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	if len(cfg.URLs) == 0 {
-		return nil, errors.New("dial: no URL of a gateway is given")
+		return nil, errors.New("dial: the config names no gateway")
 	}
 	for _, u := range cfg.URLs {
 		if _, err := sessionURL(u, cfg.Name); err != nil {
@@ -114,16 +116,15 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		cfg.NetDial = (&net.Dialer{}).DialContext
 	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c := &Client{
-		cfg: cfg, stop: stop, done: make(chan struct{}),
-		wake: make(chan struct{}, 1), arrived: make(chan struct{}, 1),
-		rooms: map[proto.Room]*room{}, byID: map[uint64]*call{},
-		hello: Hello{Resume: cfg.Resume},
-	}
-	up := make(chan struct{})
-	go c.run(life, up)
+	c := &Client{state: newState(&cfg), stop: stop, done: make(chan struct{})}
+	begun := make(chan struct{})
+	go func() {
+		defer close(c.done)
+		k := connector{cfg: &cfg, state: c.state, begun: begun}
+		k.run(life)
+	}()
 	select {
-	case <-up:
+	case <-begun:
 		return c, nil
 	case <-c.done:
 		return nil, fmt.Errorf("dial: %w", c.Err())
@@ -139,90 +140,76 @@ func orDefault(d *time.Duration, value time.Duration) {
 	}
 }
 
-// Close ends the session and returns when the client's goroutines have ended. What has
-// not been acknowledged fails with [ErrClosed]; whether it was stored is then unknown.
+// Close ends the session and returns when the client's goroutines have ended. Messages
+// without an ack fail with [ErrClosed]; they may have been stored.
 func (c *Client) Close() {
 	c.stop()
 	<-c.done
 }
 
-// Err returns why the client ended by itself, [ErrClosed] after Close, nil before.
+// Err returns nil while the client runs, [ErrClosed] after Close, and otherwise the reason
+// for which the client has ended.
 func (c *Client) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	return c.state.err
 }
 
-// Hello returns how the server greeted the newest session. Its Resume lets another Client
-// be the same sender.
+// Hello returns the greeting of the newest session. Its Resume makes another Client the
+// same sender.
 func (c *Client) Hello() Hello {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.hello
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	return c.state.hello
 }
 
 // Stats returns what the client has counted so far.
 func (c *Client) Stats() Stats {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stats
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	return c.state.stats
 }
 
-// run holds one session after the other; up is closed when the first stands.
-func (c *Client) run(ctx context.Context, up chan struct{}) {
-	defer close(c.done)
-	next := rand.IntN(len(c.cfg.URLs))
-	for failures := 0; ; {
-		stood, err := c.session(ctx, c.cfg.URLs[next%len(c.cfg.URLs)], &up)
-		next++
-		if ctx.Err() != nil {
-			c.end(ErrClosed)
-			return
+// Next returns the next notice. It waits for one until ctx ends. When the client has ended
+// and Next has returned all notices, it returns the error of [Client.Err].
+func (c *Client) Next(ctx context.Context) (Notice, error) {
+	for {
+		n, ok, err := c.state.next()
+		if ok || err != nil {
+			return n, err
 		}
-		if !reconnect(err) {
-			c.end(err)
-			return
-		}
-		if stood {
-			failures = 0
-		}
-		wait := backoff(failures, c.cfg.MinBackoff, c.cfg.MaxBackoff)
-		failures++
-		c.mu.Lock()
-		c.notify(Notice{Link: &Link{Err: err, Again: wait}})
-		c.mu.Unlock()
 		select {
-		case <-time.After(max(wait, retryAfter(err))):
+		case <-c.state.arrived:
 		case <-ctx.Done():
+			return Notice{}, ctx.Err()
 		}
 	}
 }
 
-// backoff returns a random wait below a bound that doubles with every failure.
-func backoff(failures int, low, high time.Duration) time.Duration {
-	bound := min(high, low<<min(failures, 16))
-	return rand.N(bound) + 1
+// ask sends a command, again on each new connection, and waits for its answer. It decodes
+// the ok into the value that into points to, unless into is nil.
+func (c *Client) ask(ctx context.Context, verb proto.Verb, f fields, into any) error {
+	k, err := c.state.addCall(verb, f)
+	if err == nil {
+		err = c.await(ctx, k, into)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	return nil
 }
 
-// end fails everything that waits. Afterwards nothing new is taken.
-func (c *Client) end(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.err, c.ended = err, true
-	for _, call := range c.calls {
-		call.finish(answer{err: err})
-	}
-	for _, r := range c.order {
-		r.fail(err)
-	}
-	c.calls, c.order, c.rooms = nil, nil, nil
-	signal(c.arrived)
-}
-
-// signal wakes whoever waits on a channel of one.
-func signal(ch chan struct{}) {
+// await waits for the answer of a call until ctx ends. Then nobody waits for it any more.
+func (c *Client) await(ctx context.Context, k *call, into any) error {
+	var a answer
 	select {
-	case ch <- struct{}{}:
-	default:
+	case a = <-k.done:
+	case <-ctx.Done():
+		a.err = ctx.Err()
 	}
+	c.state.forgetCall(k)
+	if a.err == nil && into != nil {
+		return a.decode(into)
+	}
+	return a.err
 }

@@ -19,7 +19,7 @@ import (
 
 const (
 	subprotocol = "roomcast.v1"
-	dialTimeout = 10 * time.Second // for connection, handshake and hello together
+	dialTimeout = 10 * time.Second // of connection, handshake and hello together
 )
 
 // CloseError says that the server closed the session.
@@ -88,7 +88,7 @@ func sessionURL(base, name string) (string, error) {
 	return u.String(), nil
 }
 
-func (c *Client) open(ctx context.Context, number int, base, resume string) (*link, error) {
+func (c *connector) open(ctx context.Context, number int, base, resume string) (*link, error) {
 	addr, err := sessionURL(base, c.cfg.Name)
 	if err != nil {
 		return nil, err

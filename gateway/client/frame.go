@@ -4,69 +4,27 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"roomcast/proto"
 )
 
-// frame is anything a server may send in a JSON session. Events are told from the rest by
-// having a seq and no id, and are read by [proto.ParseEvent].
+// frame is anything that a server sends in a JSON session. Only events have a seq and no
+// id; [proto.ParseEvent] reads them.
 type frame struct {
-	ID    *uint64      `json:"id"`
-	OK    *okFrame     `json:"ok"`
-	Error *errorFrame  `json:"error"`
-	Hello *helloFrame  `json:"hello"`
-	Room  string       `json:"room"`
-	Seq   uint64       `json:"seq"`
-	Gap   *gapFrame    `json:"gap"`
-	Sig   *signalFrame `json:"signal"`
-	Join  *memberFrame `json:"joined"`
-	Left  *memberFrame `json:"left"`
-}
-
-// okFrame has the fields of every verb's ok.
-type okFrame struct {
-	Seq       uint64            `json:"seq"`
-	At        time.Time         `json:"at"`
-	Duplicate bool              `json:"duplicate"`
-	Epoch     string            `json:"epoch"`
-	Events    []json.RawMessage `json:"events"`
-	More      bool              `json:"more"`
-	Gap       *gapFrame         `json:"gap"`
-	Count     int               `json:"count"`
-	Members   []proto.Identity  `json:"members"`
-}
-
-type errorFrame struct {
-	Code    proto.Code `json:"code"`
-	Message string     `json:"message"`
-	RetryMS int64      `json:"retry_ms"`
-}
-
-type helloFrame struct {
-	Session string         `json:"session"`
-	You     proto.Identity `json:"you"`
-	Resume  string         `json:"resume"`
-	Time    time.Time      `json:"time"`
-}
-
-type gapFrame struct {
-	From   uint64          `json:"from"`
-	To     uint64          `json:"to"`
-	Reason proto.GapReason `json:"reason"`
-	Epoch  string          `json:"epoch"`
+	ID     *uint64         `json:"id"`
+	OK     json.RawMessage `json:"ok"`
+	Error  *proto.Refusal  `json:"error"`
+	Hello  *Hello          `json:"hello"`
+	Room   string          `json:"room"`
 	Seq    uint64          `json:"seq"`
-}
-
-type signalFrame struct {
-	Type string          `json:"type"`
-	From proto.Identity  `json:"from"`
-	Data json.RawMessage `json:"data"`
+	Gap    *proto.Gap      `json:"gap"`
+	Signal *Signal         `json:"signal"`
+	Joined *memberFrame    `json:"joined"`
+	Left   *memberFrame    `json:"left"`
 }
 
 type memberFrame struct {
-	ID     string            `json:"id"`
-	Name   string            `json:"name"`
+	proto.Identity
 	Count  int               `json:"count"`
 	Reason proto.LeaveReason `json:"reason"`
 }
@@ -79,22 +37,18 @@ func parseFrame(p []byte) (frame, error) {
 	return f, nil
 }
 
-func (g *gapFrame) gap(room proto.Room) *proto.Gap {
-	if g == nil {
-		return nil
+func (f *frame) answer() answer {
+	if f.Error != nil {
+		return answer{err: f.Error}
 	}
-	return &proto.Gap{Room: room, From: g.From, To: g.To, Reason: g.Reason, Epoch: g.Epoch, Seq: g.Seq}
-}
-
-func (e *errorFrame) refusal() *proto.Refusal {
-	return &proto.Refusal{Code: e.Code, Message: e.Message, Retry: time.Duration(e.RetryMS) * time.Millisecond}
+	return answer{ok: f.OK}
 }
 
 func (m *memberFrame) presence(left bool) *Presence {
-	return &Presence{Who: proto.Identity{ID: m.ID, Name: m.Name}, Count: m.Count, Left: left, Reason: m.Reason}
+	return &Presence{Who: m.Identity, Count: m.Count, Left: left, Reason: m.Reason}
 }
 
-// fields is the object of one verb. Which are set depends on the verb.
+// fields are those of a command. The verb decides which are set.
 type fields struct {
 	Room   string          `json:"room,omitempty"`
 	Text   *string         `json:"text,omitempty"`

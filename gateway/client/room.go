@@ -1,49 +1,50 @@
 package client
 
 import (
+	"slices"
 	"time"
 
 	"roomcast/proto"
 )
 
-// room is a room the client follows. Client.mu guards it.
+// room is a room that the client follows. The state's mutex guards it.
 type room struct {
 	name  proto.Room
-	from  proto.From // how to join while nothing has been handed out
-	have  uint64     // the last seq handed out
-	at    time.Time  // of the event numbered have; zero if the client has not seen it
-	epoch string     // that have is counted in; "" = not known
+	from  proto.From // of the join, until have counts
+	have  uint64     // seq of the last event that Next has returned
+	at    time.Time  // of that event; zero if the client has not seen it
+	epoch string     // of have; "" = not known
 	began bool       // have counts
-	head  uint64     // a closing up to this seq is of the past
+	head  uint64     // seq up to which a reopening has undone each close
 
 	state roomState
-	join  *call   // under way while joining
-	asked *call   // Join's caller, until the first join is answered
-	says  []*call // in order; only the first is under way, see Say
+	join  *call   // sent and not answered; nil = none
+	asked *call   // answers the caller of Join; nil once it has
+	says  []*call // in order; only the first one is sent, see Client.Say
 
-	refusals int       // for now, one after the other
+	refusals int       // temporary ones in a row
 	notYet   time.Time // when the refused command may be sent again
 }
 
 type roomState int
 
 const (
-	absent  roomState = iota // to be joined
-	joining                  // asked; events until the ok belong to an earlier join
+	absent  roomState = iota // a join is due
+	joining                  // events before the ok belong to an earlier join
 	joined
-	lagging // events are dropped until Next has taken what is kept; then the room is joined again
+	lagging // events are dropped until the queue is empty; then a join is due
 )
 
-// verdict is what becomes of an event.
+// verdict says what to do with an event.
 type verdict int
 
 const (
-	next verdict = iota // hand it out
+	next verdict = iota // return it from Next
 	repeat
 	hole // an event before it is missing
 )
 
-// judge holds an event's seq against what has been handed out.
+// judge compares an event's seq with the last one that Next has returned.
 func (r *room) judge(seq uint64) verdict {
 	switch {
 	case !r.began || seq == r.have+1:
@@ -54,7 +55,7 @@ func (r *room) judge(seq uint64) verdict {
 	return hole
 }
 
-// since returns from where the room is to be joined now.
+// since returns the place from which the next join reads.
 func (r *room) since() proto.From {
 	if !r.began {
 		return r.from
@@ -63,8 +64,8 @@ func (r *room) since() proto.From {
 }
 
 // entered takes over the ok of a join.
-func (r *room) entered(ok *okFrame) {
-	r.state, r.join, r.refusals = joined, nil, 0
+func (r *room) entered(ok *proto.Joined) {
+	r.state, r.refusals = joined, 0
 	r.head = ok.Seq
 	if !r.began {
 		switch {
@@ -73,24 +74,24 @@ func (r *room) entered(ok *okFrame) {
 		case r.from.None():
 			r.have, r.at, r.epoch, r.began = ok.Seq, ok.At, ok.Epoch, true
 		}
-		// After last and after, the first event says where the replay begins.
+		// With last and after, the replay begins at its first event.
 	}
 	if r.have == 0 || r.epoch == "" {
 		r.epoch = ok.Epoch
 	}
-	// Otherwise another epoch comes with a reset. If the connection breaks before that, the
-	// next join must ask for it again.
+	// Otherwise a reset brings another epoch. If the connection breaks before it comes, the
+	// next join must name the old epoch again.
 }
 
-// handed takes over an event that is handed out.
-func (r *room) handed(e *proto.Event) {
+// returned notes an event that Next returns.
+func (r *room) returned(e *proto.Event) {
 	r.have, r.at, r.began = e.Seq, e.At, true
 	if e.Epoch != "" {
 		r.epoch = e.Epoch
 	}
 }
 
-// passed takes over a gap: the events up to its end, or all numbers, no longer count.
+// passed notes a gap. Its events will not come; after a reset all numbers begin again.
 func (r *room) passed(g *proto.Gap) {
 	r.at = time.Time{}
 	if g.Reason == proto.GapReset || g.To == 0 {
@@ -101,7 +102,7 @@ func (r *room) passed(g *proto.Gap) {
 	r.have, r.began = g.To, true
 }
 
-// detached returns the room to where a new connection has to begin.
+// detached prepares the room for the next connection.
 func (r *room) detached() {
 	r.state, r.join, r.refusals, r.notYet = absent, nil, 0, time.Time{}
 	for _, say := range r.says {
@@ -109,13 +110,13 @@ func (r *room) detached() {
 	}
 }
 
-// later notes that the server has refused the room's command for now.
+// later delays the room's commands after a temporary refusal.
 func (r *room) later(refusal *proto.Refusal, now time.Time) {
 	r.notYet = now.Add(refusal.Retry + backoff(r.refusals, 20*time.Millisecond, time.Second))
 	r.refusals++
 }
 
-// fail answers everybody who waits for the room.
+// fail answers all callers that wait for the room.
 func (r *room) fail(err error) {
 	if r.asked != nil {
 		r.asked.finish(answer{err: err})
@@ -125,4 +126,23 @@ func (r *room) fail(err error) {
 		say.finish(answer{err: err})
 	}
 	r.says = nil
+}
+
+// said takes over the answer to the first of the room's messages. After a temporary
+// refusal it stays first and is sent again later, or once the room has been joined again.
+func (r *room) said(k *call, in *frame, now time.Time) {
+	switch {
+	case in.Error == nil:
+		r.refusals = 0
+	case temporary(in.Error):
+		k.sent = false
+		r.later(in.Error, now)
+		return
+	case in.Error.Code == proto.NotJoined:
+		k.sent = false
+		r.state = absent
+		return
+	}
+	k.finish(in.answer())
+	r.says = slices.DeleteFunc(r.says, k.is)
 }

@@ -4,14 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"slices"
 	"time"
 
 	"roomcast/proto"
 )
 
-// Message is what to say. Without a key the client makes one; give your own to be able to
-// say the same thing again after a restart without its being shown twice.
+// Message is what to say. Without a key the client makes one. Give your own if your
+// program may have to say the same message again after a restart.
 type Message struct {
 	proto.Content
 	Key string
@@ -24,65 +23,34 @@ func Text(s string) Message {
 
 // Ack says that a message is stored.
 type Ack struct {
-	Seq       uint64
-	At        time.Time
-	Duplicate bool // it had been stored before, under the same key
+	Seq       uint64    `json:"seq"`
+	At        time.Time `json:"at"`
+	Duplicate bool      `json:"duplicate"` // it had been stored before, under the same key
 }
 
-// Say returns when the message is stored, after as many repetitions with the same key as
-// that takes. The client must have joined the room. Messages of one room are said in the
-// order of the calls, and one at a time: that is what keeps a sender's order also when one
-// of them is refused for now.
+// Say returns when the message is stored. Until then the client sends it again, with the
+// same key, as often as necessary. The client must have joined the room. It sends the
+// messages of one room one at a time, in the order of the calls, so that they keep their
+// order even if the server refuses one of them for a while.
 //
-// Errors: a [*proto.Refusal] if the server will not have it; ctx's, [ErrClosed] or the
-// reason of the client's end, after which nobody knows whether the message was stored:
-// only saying it again with the same key as the same sender can tell.
-func (c *Client) Say(ctx context.Context, name proto.Room, m Message) (Ack, error) {
+// Errors: a [*proto.Refusal] if the server does not accept the message. After ctx's error,
+// [ErrClosed] or the error that ended the client, the message may have been stored: say it
+// again with the same key, as the same sender, to find out.
+func (c *Client) Say(ctx context.Context, room proto.Room, m Message) (Ack, error) {
 	if m.Key == "" {
 		m.Key = rand.Text()
 	} else if refusal := proto.CheckKey(m.Key); refusal != nil {
 		return Ack{}, fmt.Errorf("say: %w", refusal)
 	}
-	f := fields{Room: name.String(), Key: m.Key}
+	f := fields{Room: room.String(), Key: m.Key}
 	f.content(m.Content)
-	c.mu.Lock()
-	r := c.rooms[name]
-	if r == nil {
-		err := c.err
-		c.mu.Unlock()
-		if err == nil {
-			err = proto.Refuse(proto.NotJoined, "join the room first")
-		}
-		return Ack{}, fmt.Errorf("say: %w", err)
+	k, err := c.state.addSay(room, f)
+	var ack Ack
+	if err == nil {
+		err = c.await(ctx, k, &ack)
 	}
-	call := c.newCall(proto.VerbSay, f)
-	r.says = append(r.says, call)
-	c.mu.Unlock()
-	signal(c.wake)
-
-	ok, err := c.await(ctx, call)
 	if err != nil {
 		return Ack{}, fmt.Errorf("say: %w", err)
 	}
-	return Ack{Seq: ok.Seq, At: ok.At, Duplicate: ok.Duplicate}, nil
-}
-
-// said takes the answer to the first of a room's says. A refusal for now leaves it where
-// it is, to be sent again; so does one that says that the room must be joined again.
-func (r *room) said(call *call, in frame, now time.Time) {
-	if in.Error == nil {
-		call.finish(answer{ok: in.OK})
-		r.refusals = 0
-	} else if refusal := in.Error.refusal(); forNow(refusal) {
-		call.sent = false
-		r.later(refusal, now)
-		return
-	} else if refusal.Code == proto.NotJoined {
-		call.sent = false
-		r.state = absent
-		return
-	} else {
-		call.finish(answer{err: refusal})
-	}
-	r.says = slices.DeleteFunc(r.says, call.is)
+	return ack, nil
 }

@@ -1,0 +1,159 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+// connector keeps the client connected. It belongs to the goroutine of run, which starts
+// and awaits another one for each connection.
+type connector struct {
+	cfg   *Config
+	state *state
+	begun chan struct{} // closed and set to nil when the first session begins
+}
+
+// run holds one session after the other until ctx ends or no other try makes sense.
+func (c *connector) run(ctx context.Context) {
+	next := rand.IntN(len(c.cfg.URLs))
+	for failures := 0; ; {
+		begun, err := c.session(ctx, c.cfg.URLs[next%len(c.cfg.URLs)])
+		next++
+		if ctx.Err() != nil {
+			c.state.end(ErrClosed)
+			return
+		}
+		if !reconnect(err) {
+			c.state.end(err)
+			return
+		}
+		if begun {
+			failures = 0
+		}
+		wait := backoff(failures, c.cfg.MinBackoff, c.cfg.MaxBackoff)
+		failures++
+		c.state.lost(Link{Err: err, Again: wait})
+		select {
+		case <-time.After(max(wait, retryAfter(err))):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// backoff returns a random wait below a bound that doubles with each failure.
+func backoff(failures int, low, high time.Duration) time.Duration {
+	bound := min(high, low<<min(failures, 16))
+	return rand.N(bound) + 1
+}
+
+// session opens a connection and holds it until it ends. It reports whether a session
+// has begun.
+func (c *connector) session(ctx context.Context, base string) (begun bool, err error) {
+	number, resume := c.state.upcoming()
+	l, err := c.open(ctx, number, base, resume)
+	if err != nil {
+		return false, err
+	}
+	unblock := context.AfterFunc(ctx, func() { l.conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer unblock()
+	defer l.conn.Close()
+
+	l.conn.SetReadDeadline(time.Now().Add(dialTimeout))
+	p, err := l.next()
+	if err != nil {
+		return false, fmt.Errorf("read hello: %w", err)
+	}
+	in, err := parseFrame(p)
+	if err != nil || in.Hello == nil {
+		return false, errors.New("read hello: the first frame is another one")
+	}
+	c.received(number, p)
+	l.conn.SetReadDeadline(time.Time{})
+	if ctx.Err() != nil { // this may have undone the deadline of the ended context
+		return false, ctx.Err()
+	}
+
+	c.state.attach(in.Hello)
+	if c.begun != nil {
+		close(c.begun)
+		c.begun = nil
+	}
+	quit, written := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(written)
+		c.write(ctx, l, quit)
+	}()
+	err = c.read(l)
+	close(quit)
+	<-written
+	c.state.detach()
+	if c.cfg.Trace.Ended != nil {
+		c.cfg.Trace.Ended(number, err)
+	}
+	return true, err
+}
+
+// read takes over frames until the connection ends.
+func (c *connector) read(l *link) error {
+	for {
+		p, err := l.next()
+		if err != nil {
+			return err
+		}
+		if p == nil {
+			signal(c.state.wake) // a ping may have come
+			continue
+		}
+		c.received(l.number, p)
+		if err := c.state.receive(p); err != nil {
+			return err
+		}
+	}
+}
+
+// write sends commands that are due, pongs, and pings when the server is silent. It closes
+// the connection when the server does not answer, when ctx ends, and when quit is closed.
+func (c *connector) write(ctx context.Context, l *link, quit chan struct{}) {
+	defer l.conn.Close()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.frame(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, "")))
+			l.flush()
+			return
+		case <-quit:
+			return
+		case <-c.state.wake:
+		case <-timer.C:
+		}
+		now := time.Now()
+		p := c.state.due(now)
+		for _, frame := range p.frames {
+			if c.cfg.Trace.Sent != nil {
+				c.cfg.Trace.Sent(l.number, frame)
+			}
+			l.frame(ws.NewTextFrame(frame))
+		}
+		if ping := l.pinged.Swap(nil); ping != nil {
+			l.frame(ws.NewPongFrame(*ping))
+		}
+		alive, next := l.watch(now, c.cfg.Quiet)
+		if !p.patient || !alive || l.flush() != nil {
+			return
+		}
+		timer.Reset(min(p.wait, next))
+	}
+}
+
+func (c *connector) received(link int, p []byte) {
+	if c.cfg.Trace.Received != nil {
+		c.cfg.Trace.Received(link, p)
+	}
+}

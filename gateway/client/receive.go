@@ -1,0 +1,133 @@
+package client
+
+import (
+	"time"
+
+	"roomcast/proto"
+)
+
+// receive takes over a frame of the server. An error ends the connection.
+func (s *state) receive(p []byte) error {
+	in, err := parseFrame(p)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer signal(s.wake)
+	if in.ID != nil {
+		if k := s.calls.byID[*in.ID]; k != nil && (in.OK != nil || in.Error != nil) {
+			return s.answered(k, &in)
+		}
+		return nil
+	}
+	r := s.joinedRoom(in.Room)
+	if r == nil {
+		return nil
+	}
+	switch {
+	case in.Seq > 0:
+		e, err := proto.ParseEvent(p)
+		if err != nil {
+			return err
+		}
+		s.event(r, &e)
+	case in.Gap != nil:
+		in.Gap.Room = r.name
+		if s.notify(Notice{Room: r.name, Gap: in.Gap}) {
+			r.passed(in.Gap)
+		} else {
+			s.lag(r)
+		}
+	case in.Signal != nil:
+		s.notifyIfSpace(Notice{Room: r.name, Signal: in.Signal})
+	case in.Joined != nil:
+		s.notifyIfSpace(Notice{Room: r.name, Presence: in.Joined.presence(false)})
+	case in.Left != nil:
+		s.notifyIfSpace(Notice{Room: r.name, Presence: in.Left.presence(true)})
+	}
+	return nil
+}
+
+// joinedRoom returns the room of that name, nil unless the session is in it.
+func (s *state) joinedRoom(name string) *room {
+	parsed, err := proto.ParseRoom(name)
+	if err != nil {
+		return nil
+	}
+	if r := s.rooms[parsed]; r != nil && r.state == joined {
+		return r
+	}
+	return nil
+}
+
+func (s *state) event(r *room, e *proto.Event) {
+	switch r.judge(e.Seq) {
+	case repeat:
+		s.stats.Repeats++
+	case hole:
+		s.stats.Holes++
+		r.state = lagging
+	case next:
+		if !s.notify(Notice{Room: r.name, Event: e}) {
+			s.lag(r)
+			return
+		}
+		r.returned(e)
+		// The join would have been refused if no reopening had undone an earlier close.
+		if e.Kind == proto.Closed && e.Seq > r.head {
+			s.expel(r, proto.Refuse(proto.RoomClosed, "%s", e.Why))
+		}
+	}
+}
+
+func (s *state) lag(r *room) {
+	s.stats.Lags++
+	r.state = lagging
+}
+
+// answered takes over the answer to a command.
+func (s *state) answered(k *call, in *frame) error {
+	now := time.Now()
+	for _, r := range s.order {
+		switch {
+		case r.join == k:
+			s.calls.remove(k)
+			return s.entered(r, in, now)
+		case len(r.says) > 0 && r.says[0] == k:
+			r.said(k, in, now)
+			return nil
+		}
+	}
+	k.finish(in.answer())
+	s.calls.remove(k)
+	return nil
+}
+
+// entered takes over the answer to a join.
+func (s *state) entered(r *room, in *frame, now time.Time) error {
+	r.join = nil
+	if in.Error == nil {
+		a := in.answer()
+		var head proto.Joined
+		if err := a.decode(&head); err != nil {
+			return err
+		}
+		r.entered(&head)
+		if r.asked != nil {
+			r.asked.finish(a)
+			r.asked = nil
+		}
+		return nil
+	}
+	switch {
+	case temporary(in.Error):
+		r.state = absent
+		r.later(in.Error, now)
+	case r.asked == nil:
+		s.expel(r, in.Error)
+	default:
+		s.forget(r, in.Error)
+	}
+	return nil
+}

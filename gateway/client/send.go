@@ -1,0 +1,74 @@
+package client
+
+import (
+	"time"
+
+	"roomcast/proto"
+)
+
+// pass is one look at the state for commands that are due.
+type pass struct {
+	s       *state
+	now     time.Time
+	wait    time.Duration // until the next look
+	patient bool          // false: the server has left a command unanswered for too long
+	frames  [][]byte      // to send, in order
+}
+
+// due returns what is to be sent now. Nothing else sends commands.
+func (s *state) due(now time.Time) pass {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := pass{s: s, now: now, wait: time.Hour, patient: true}
+	for _, k := range s.calls.list {
+		p.call(k)
+	}
+	for _, r := range s.order {
+		switch {
+		case now.Before(r.notYet):
+			p.wait = min(p.wait, r.notYet.Sub(now))
+			continue
+		case r.state == lagging && len(s.queue) == 0, r.state == absent:
+			p.join(r)
+		case (r.state == joined || r.state == lagging) && len(r.says) > 0:
+			// The session is still in a room that lags: messages do not wait for the caller
+			// of Next.
+			p.call(r.says[0])
+		}
+		if r.join != nil {
+			p.call(r.join)
+		}
+	}
+	return p
+}
+
+// call sends k unless this connection has sent it.
+func (p *pass) call(k *call) {
+	if !k.sent {
+		k.sent, k.sentAt = true, p.now
+		p.send(k.id, k.verb, k.fields)
+	}
+	left := p.s.patience - p.now.Sub(k.sentAt)
+	p.wait = min(p.wait, max(left, 0))
+	p.patient = p.patient && left > 0
+}
+
+// join asks for a room from the last event on that Next has returned.
+func (p *pass) join(r *room) {
+	if r.state == lagging {
+		// The session is still in the room. Only a join after a leave begins a replay.
+		p.send(0, proto.VerbLeave, fields{Room: r.name.String()})
+	}
+	f := fields{Room: r.name.String()}
+	f.from(r.since())
+	r.state, r.join = joining, p.s.calls.add(proto.VerbJoin, f)
+}
+
+func (p *pass) send(id uint64, verb proto.Verb, f fields) {
+	frame, err := command(id, verb, f)
+	if err == nil {
+		p.frames = append(p.frames, frame)
+	} else if k := p.s.calls.byID[id]; k != nil { // its data is not JSON
+		k.finish(answer{err: err})
+	}
+}

@@ -1,0 +1,215 @@
+package client
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"roomcast/proto"
+)
+
+// state is what the client wants and knows: the rooms it follows, the commands without an
+// answer, and the notices that Next has not returned. It does no I/O. Its methods are safe
+// for concurrent use.
+type state struct {
+	buffer   int           // see Config
+	patience time.Duration // see Config
+	wake     chan struct{} // of 1: the connector looks for due commands
+	arrived  chan struct{} // of 1: Next looks for a notice
+
+	mu    sync.Mutex // never held over I/O or a wait
+	hello Hello      // of the newest session
+	rooms map[proto.Room]*room
+	order []*room // the rooms, in the order of their joins
+	calls calls
+	queue []Notice
+	err   error // for which the client has ended
+	stats Stats
+}
+
+func newState(cfg *Config) *state {
+	return &state{
+		buffer: cfg.Buffer, patience: cfg.Patience,
+		wake: make(chan struct{}, 1), arrived: make(chan struct{}, 1),
+		hello: Hello{Resume: cfg.Resume}, rooms: map[proto.Room]*room{}, calls: calls{byID: map[uint64]*call{}},
+	}
+}
+
+// signal wakes the reader of a channel of 1.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// addRoom begins to follow a room. The returned call is answered with the first join.
+func (s *state) addRoom(name proto.Room, from proto.From) (*call, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	if s.rooms[name] != nil {
+		return nil, errors.New("the client has joined the room already")
+	}
+	r := &room{name: name, from: from, asked: &call{verb: proto.VerbJoin, done: make(chan answer, 1)}}
+	s.rooms[name] = r
+	s.order = append(s.order, r)
+	signal(s.wake)
+	return r.asked, nil
+}
+
+// removeRoom stops following a room and reports whether the client followed it.
+func (s *state) removeRoom(name proto.Room) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.rooms[name]
+	if r == nil {
+		return false
+	}
+	s.forget(r, ErrClosed)
+	return true
+}
+
+// addSay puts a message in the room's line.
+func (s *state) addSay(name proto.Room, f fields) (*call, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.rooms[name]
+	if s.err != nil {
+		return nil, s.err
+	}
+	if r == nil {
+		return nil, proto.Refuse(proto.NotJoined, "join the room first")
+	}
+	k := s.calls.add(proto.VerbSay, f)
+	r.says = append(r.says, k)
+	signal(s.wake)
+	return k, nil
+}
+
+// addCall sends a command that belongs to no room's line.
+func (s *state) addCall(verb proto.Verb, f fields) (*call, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	signal(s.wake)
+	return s.calls.queue(verb, f), nil
+}
+
+// forgetCall removes a call for which nobody waits any more.
+func (s *state) forgetCall(k *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k.finished = true
+	s.calls.remove(k)
+	for _, r := range s.order {
+		r.says = slices.DeleteFunc(r.says, k.is)
+	}
+	signal(s.wake)
+}
+
+// next takes a notice from the queue; ok is false if it is empty.
+func (s *state) next() (n Notice, ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		if s.err != nil {
+			signal(s.arrived) // for another caller of Next
+		}
+		return n, false, s.err
+	}
+	n = s.queue[0]
+	s.queue[0] = Notice{}
+	s.queue = s.queue[1:]
+	if len(s.queue) > 0 {
+		signal(s.arrived) // for another caller of Next
+	} else {
+		s.queue = nil
+		signal(s.wake) // rooms that lag may be joined again
+	}
+	return n, true, nil
+}
+
+// notify puts a notice in the queue and reports whether it had space. mu is held.
+func (s *state) notify(n Notice) bool {
+	if len(s.queue) >= s.buffer {
+		return false
+	}
+	s.queue = append(s.queue, n)
+	signal(s.arrived)
+	return true
+}
+
+// notifyIfSpace puts a notice in the queue or counts it as dropped. mu is held.
+func (s *state) notifyIfSpace(n Notice) {
+	if !s.notify(n) {
+		s.stats.Dropped++
+	}
+}
+
+// upcoming returns the number of the next connection and the string that resumes there.
+func (s *state) upcoming() (number int, resume string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats.Links + 1, s.hello.Resume
+}
+
+// attach begins a session: all that waits for an answer is due.
+func (s *state) attach(h *Hello) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Links++
+	s.hello = *h
+	s.notify(Notice{Hello: h})
+	signal(s.wake)
+}
+
+// detach ends a session.
+func (s *state) detach() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.order {
+		s.calls.remove(r.join)
+		r.detached()
+	}
+	s.calls.detach()
+}
+
+// lost announces that there is no connection.
+func (s *state) lost(l Link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.notify(Notice{Link: &l})
+}
+
+// end fails all calls. Later ones fail at once.
+func (s *state) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+	s.calls.fail(err)
+	for _, r := range s.order {
+		r.fail(err)
+	}
+	s.order, s.rooms = nil, nil
+	signal(s.arrived)
+}
+
+// forget stops following a room; err answers its callers. mu is held.
+func (s *state) forget(r *room, err error) {
+	r.fail(err)
+	s.calls.remove(r.join)
+	delete(s.rooms, r.name)
+	s.order = slices.DeleteFunc(s.order, func(o *room) bool { return o == r })
+}
+
+// expel forgets a room that the session is no longer in, and announces it. mu is held.
+func (s *state) expel(r *room, why *proto.Refusal) {
+	s.notify(Notice{Room: r.name, Refused: why})
+	s.forget(r, why)
+}
