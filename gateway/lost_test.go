@@ -40,8 +40,6 @@ func (s *shown) Deliver(d follow.Delivery) {
 	}
 }
 
-func (*shown) Who(_ proto.Room, answer func(int, []proto.Identity)) { answer(0, nil) }
-
 // newest returns the newest event, and the gaps so far.
 func (s *shown) newest() (follow.Delivery, []proto.Gap) {
 	s.mu.Lock()

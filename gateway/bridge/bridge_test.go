@@ -80,22 +80,14 @@ func begin(t testing.TB, s *historytest.Server, id string, change ...func(*bridg
 
 // follower keeps what it is told.
 type follower struct {
-	mu      sync.Mutex
-	got     []follow.Delivery
-	present map[proto.Room][]proto.Identity
+	mu  sync.Mutex
+	got []follow.Delivery
 }
 
 func (f *follower) Deliver(d follow.Delivery) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.got = append(f.got, d)
-}
-
-func (f *follower) Who(room proto.Room, answer func(int, []proto.Identity)) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	list := f.present[room]
-	answer(len(list), list)
 }
 
 // events returns the numbered deliveries of a room as "seq" and the others as their JSON.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -101,7 +102,11 @@ func (b *Bridge) feedError(_ *nats.Conn, sub *nats.Subscription, err error) {
 		b.cfg.Log.Warn("nats reports an error", "error", err)
 		return
 	}
-	b.Feeds.Dropped(sub)
+	if strings.HasPrefix(sub.Subject, "room.out.") {
+		b.Feeds.Dropped(sub)
+	} else {
+		b.Presence.Dropped()
+	}
 }
 
 // keepMoving has the connections leave NATS servers over which no room service is in reach,

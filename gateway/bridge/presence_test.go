@@ -1,12 +1,18 @@
 package bridge_test
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
+	"roomcast/gateway/bridge"
 	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
@@ -14,15 +20,24 @@ import (
 )
 
 // enter makes somebody a member at the gateway.
-func (g *gateway) enter(room proto.Room, id string) {
-	who := proto.Identity{ID: id}
-	g.mu.Lock()
-	if g.present == nil {
-		g.present = make(map[proto.Room][]proto.Identity)
-	}
-	g.present[room] = append(g.present[room], who)
-	g.mu.Unlock()
-	g.Joined(room, who)
+func (g *gateway) enter(room proto.Room, id string) { g.Joined(room, proto.Identity{ID: id}) }
+
+// exit has a member leave.
+func (g *gateway) exit(room proto.Room, id string) {
+	g.Left(room, proto.Identity{ID: id}, proto.LeftClient)
+}
+
+// knows waits until the newest join or leave that the gateway's members were told has this
+// count, and says how long that took.
+func (g *gateway) knows(t *testing.T, room proto.Room, count int) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	want := fmt.Sprintf(`"count":%d}`, count)
+	eventually(t, fmt.Sprintf("the count %d", count), func() bool {
+		events := g.events(room)
+		return len(events) > 0 && strings.Contains(events[len(events)-1], want)
+	})
+	return time.Since(begun)
 }
 
 func (g *gateway) members(t *testing.T, room proto.Room) (int, []string) {
@@ -55,7 +70,7 @@ func (g *gateway) said(room proto.Room, parts ...string) func() bool {
 	}
 }
 
-func TestPresence(t *testing.T) {
+func TestJoinsAndLeavesReachAllGateways(t *testing.T) {
 	t.Parallel()
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
@@ -68,48 +83,190 @@ func TestPresence(t *testing.T) {
 		g.follow(t, lobby)
 	}
 	a.enter(lobby, "alice")
-	eventually(t, "alice to join", b.said(lobby, `"joined":{"id":"alice","count":1}`))
+	eventually(t, "alice to join", a.said(lobby, `"joined":{"id":"alice","count":1}`))
 	b.enter(lobby, "bob")
-	eventually(t, "bob to join", a.said(lobby, `"joined":{"id":"bob"`))
+	eventually(t, "bob to join", a.said(lobby, `"joined":{"id":"bob","count":2}`))
 	c.enter(lobby, "carol")
-	eventually(t, "the count to be right", a.said(lobby, `"joined":{`, `"count":3}`))
+	c.enter(lobby, "bob")
 	for _, g := range []*gateway{a, b, c} {
+		g.knows(t, lobby, 3)
 		if n, ids := g.members(t, lobby); n != 3 || fmt.Sprint(ids) != "[alice bob carol]" {
 			t.Errorf("members: %d, %v", n, ids)
 		}
 	}
-	b.Left(lobby, proto.Identity{ID: "bob"}, proto.LeftClient)
-	eventually(t, "bob to leave", c.said(lobby, `"left":{"id":"bob","reason":"client","count":2}`))
+	b.exit(lobby, "bob")
+	c.exit(lobby, "bob")
+	eventually(t, "bob to leave", a.said(lobby, `"left":{"id":"bob","reason":"client","count":2}`))
+	if n, ids := b.members(t, lobby); n != 2 || fmt.Sprint(ids) != "[alice carol]" {
+		t.Errorf("members: %d, %v", n, ids)
+	}
+}
 
+func TestSimultaneousJoinsAreCountedEverywhere(t *testing.T) {
+	t.Parallel()
+	s := historytest.Start(t, 1000)
+	own(t, s).end(t)
+	gateways := []*gateway{open(t, s, "a"), open(t, s, "b"), open(t, s, "c")}
+	for round := range 20 {
+		room := proto.MustRoom(fmt.Sprint("room", round))
+		for _, g := range gateways {
+			g.follow(t, room)
+		}
+		for i, g := range gateways {
+			g.enter(room, fmt.Sprint("u", i))
+		}
+		begun := time.Now()
+		for _, g := range gateways {
+			g.knows(t, room, len(gateways))
+		}
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("room %d: it took %v", round, took)
+		}
+	}
+}
+
+// cutter breaks the connections of one gateway, and refuses new ones for a while.
+type cutter struct {
+	mu    sync.Mutex
+	conns []net.Conn
+	cut   bool
+}
+
+func (c *cutter) Dial(network, addr string) (net.Conn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cut {
+		return nil, errors.New("the network is cut")
+	}
+	conn, err := net.Dial(network, addr)
+	c.conns = append(c.conns, conn)
+	return conn, err
+}
+
+func (c *cutter) set(cut bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = cut
+	for _, conn := range c.conns {
+		if cut {
+			conn.Close()
+		}
+	}
+	c.conns = nil
+}
+
+// After an interruption the members of a gateway are told who has come and gone meanwhile,
+// and so are the members of the others.
+func TestMissedJoinsAndLeavesAreTold(t *testing.T) {
+	t.Parallel()
+	s := historytest.Start(t, 1000)
+	own(t, s).end(t)
+	var network cutter
+	a, b := open(t, s, "a"), open(t, s, "b", func(c *bridge.Config) {
+		c.Dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
+			return s.Dial(name, append(opts, nats.SetCustomDialer(&network))...)
+		}
+	})
+	lobby := proto.MustRoom("lobby")
+	for i, g := range []*gateway{a, b} {
+		g.follow(t, lobby)
+		g.enter(lobby, fmt.Sprint("first", i))
+		g.enter(lobby, fmt.Sprint("second", i))
+	}
+	a.knows(t, lobby, 4)
+	b.knows(t, lobby, 4)
+	network.set(true)
+	a.enter(lobby, "carol")
+	a.exit(lobby, "second0")
+	b.enter(lobby, "dave")
+	b.exit(lobby, "second1")
+	time.Sleep(2 * time.Second) // how long the cut lasts is what is tested
+	network.set(false)
+	eventually(t, "b to be connected", func() bool { return b.Ready() == nil })
+	begun := time.Now()
+	eventually(t, "b to tell of carol", b.said(lobby, `"joined":{"id":"carol"`))
+	eventually(t, "b to tell of second0", b.said(lobby, `"left":{"id":"second0"`))
+	eventually(t, "a to tell of dave", a.said(lobby, `"joined":{"id":"dave"`))
+	eventually(t, "a to tell of second1", a.said(lobby, `"left":{"id":"second1"`))
+	if took := time.Since(begun); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for _, g := range []*gateway{a, b} {
+		g.knows(t, lobby, 4)
+		if n, ids := g.members(t, lobby); n != 4 || fmt.Sprint(ids) != "[carol dave first0 first1]" {
+			t.Errorf("members: %d, %v", n, ids)
+		}
+	}
+}
+
+func TestMembersOfADeadGatewayLeave(t *testing.T) {
+	t.Parallel()
+	s := historytest.Start(t, 1000)
+	own(t, s).end(t)
+	a, b, c := open(t, s, "a"), open(t, s, "b"), open(t, s, "c")
+	lobby := proto.MustRoom("lobby")
+	for i, g := range []*gateway{a, b, c} {
+		g.follow(t, lobby)
+		g.enter(lobby, fmt.Sprint("u", i))
+	}
+	a.knows(t, lobby, 3)
+	b.knows(t, lobby, 3)
 	c.die()
 	begun := time.Now()
-	eventually(t, "carol to be lost", a.said(lobby, `"left":{"reason":"lost","count":1}`))
+	for _, g := range []*gateway{a, b} {
+		eventually(t, "u2 to be lost", g.said(lobby, `"left":{"id":"u2","reason":"lost","count":2}`))
+	}
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	if n, _ := a.members(t, lobby); n != 2 {
-		t.Errorf("%d members, want 2: alice, and bob whom the loop still lists", n)
+		t.Errorf("%d members, want 2", n)
 	}
 }
 
-func TestPresenceIsThrottled(t *testing.T) {
+// A gateway that starts asks for the people of the others, and one that stops takes its own
+// along.
+func TestMembersOfAStoppedGatewayLeaveAtOnce(t *testing.T) {
 	t.Parallel()
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
-	a := open(t, s, "a")
+	a, b := open(t, s, "a"), open(t, s, "b")
 	lobby := proto.MustRoom("lobby")
 	a.follow(t, lobby)
+	a.enter(lobby, "alice")
+	b.follow(t, lobby)
+	b.enter(lobby, "bob")
+	a.knows(t, lobby, 2)
+	begun := time.Now()
+	b.stop()
+	a.knows(t, lobby, 1)
+	if took := time.Since(begun); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestJoinsInALargeRoomAreSummedUp(t *testing.T) {
+	t.Parallel()
+	s := historytest.Start(t, 1000)
+	own(t, s).end(t)
+	a, b := open(t, s, "a"), open(t, s, "b")
+	lobby := proto.MustRoom("lobby")
+	a.follow(t, lobby)
+	b.follow(t, lobby)
 	const n = 300
 	for i := range n {
 		a.enter(lobby, fmt.Sprint("member", i))
 	}
-	eventually(t, "the count to be told", a.said(lobby, `"joined":{"count":300}`))
-	if got := len(a.events(lobby)); got > 20 {
-		t.Errorf("%d frames for %d joins", got, n)
-	}
-	count, list := a.members(t, lobby)
-	if count != n || len(list) != proto.MaxListed {
-		t.Errorf("%d members, %d of them listed; want %d and %d", count, len(list), n, proto.MaxListed)
+	b.enter(lobby, "bob")
+	for _, g := range []*gateway{a, b} {
+		g.knows(t, lobby, n+1)
+		if got := len(g.events(lobby)); got > 20 {
+			t.Errorf("%d frames for %d joins", got, n)
+		}
+		count, list := g.members(t, lobby)
+		if count != n+1 || len(list) != proto.MaxListed {
+			t.Errorf("%d members, %d of them listed; want %d and %d", count, len(list), n+1, proto.MaxListed)
+		}
 	}
 }
 

@@ -31,9 +31,6 @@ type Follower interface {
 	// Deliver hands over one thing that happened in a room. Numbered deliveries come in the
 	// order of their seq, without holes and without repeats.
 	Deliver(Delivery)
-	// Who asks the loop who is in the room. The loop calls answer once, from any goroutine,
-	// with at most proto.MaxListed identities.
-	Who(room proto.Room, answer func(count int, list []proto.Identity))
 }
 
 // Delivery is one event, signal or gap of a room. All loops share it: nobody may change it.
@@ -139,19 +136,6 @@ func (fs *Feeds) Deliver(d Delivery) bool {
 		if r := feed.rooms.get(d.Room); r != nil {
 			r.hand(d)
 		}
-	})
-}
-
-// Followers calls do with the room's followers, on the goroutine of the room's feed. It
-// reports false after Run has ended.
-func (fs *Feeds) Followers(room proto.Room, do func([]Follower)) bool {
-	feed := fs.of(room)
-	return feed.box.Put(func() {
-		var list []Follower
-		if r := feed.rooms.get(room); r != nil {
-			list = r.followers
-		}
-		do(list)
 	})
 }
 

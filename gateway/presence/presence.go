@@ -1,10 +1,16 @@
-// Package presence knows who is in a room, on this gateway and on all others, and carries
-// what rooms do not store: signals, joins and leaves.
+// Package presence knows which people are in a room, on this gateway and on all others. It
+// also carries what rooms do not store: signals.
+//
+// A tracker (tracker.go) holds the rules of one room and does no I/O. Presence feeds it with
+// the joins and leaves of this gateway and with the messages of the others on
+// room.eph.<p>.<g>, and sends what follows. Heartbeats on room.gw.<id> show which gateways
+// live (peers.go). Anybody may ask on room.who.<p>.<g> who is in a room (inquiry.go).
 package presence
 
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -20,17 +26,13 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Headers of what gateways send each other on room.eph.<p>.<g>.
 const (
-	headerOrigin = "Rc-Origin" // of a signal: the session that sent it
-	headerHere   = "Rc-Here"   // of a join or leave: the gateway's id, and how many members it has in the room
-)
-
-const (
-	tick       = 100 * time.Millisecond
+	tickTime   = 100 * time.Millisecond
 	maxSignals = 4096    // signals that wait to be sent; more are dropped
-	buffer     = 1 << 13 // messages that wait to be handled; NATS drops more
+	buffer     = 1 << 13 // messages that wait to be handled; NATS drops more, and the rooms ask again
 	signalSize = 1 << 10 // about what a signal costs beside its payload, in bytes
+	personSize = 128     // about what a person in a room costs, in bytes
+	doubtBatch = 1000    // rooms that ask the other gateways in one tick
 )
 
 // Config is what a presence needs.
@@ -38,13 +40,13 @@ type Config struct {
 	ID     string     // of this gateway
 	Keys   *seal.Keys // nil = payloads travel in plain text
 	Log    *slog.Logger
-	Memory *limit.Budget // waiting signals count as limit.Says
+	Memory *limit.Budget // waiting signals count as limit.Says, people as limit.Rooms
 }
 
 // Stats counts what a presence does. It is safe for concurrent use.
 type Stats struct {
-	Refused atomic.Uint64 // signals dropped because too many waited or NATS was away
-	Bad     atomic.Uint64 // messages that the gateway cannot open
+	Refused atomic.Uint64 // messages dropped because too many waited or NATS was away
+	Bad     atomic.Uint64 // messages that the gateway cannot open or understand
 }
 
 // Presence is safe for concurrent use. Its methods do not block.
@@ -57,51 +59,127 @@ type Presence struct {
 	queued    atomic.Int64         // signals in box
 	ephemeral chan *nats.Msg
 	in        chan *nats.Msg // everything else
+	process   string         // names this process in heartbeats
 
 	// owned by Run
-	nc     *nats.Conn
-	home   string // prefix of the subjects of answers
-	rooms  map[proto.Room]*room
-	dirty  []*room // rooms whose count is to be told at the next tick
-	peers  *peers
-	ticked time.Time
+	nc        *nats.Conn
+	inbox     string // prefix of the subjects of shares; a room's token follows
+	rooms     map[proto.Room]*Tracker
+	busy      map[proto.Room]*Tracker // trackers that need ticks
+	doubted   []proto.Room            // rooms that are to ask the other gateways
+	peers     *peers
+	inquiries *inquiries
+	beats     uint64
+	nextBeat  time.Time
+	ticked    time.Time
+	run       int64 // of the newest tracker
 }
 
 // New returns a presence that does nothing before Run. The caller passes what arrives on
-// room.eph.<p>.<g> of the followed rooms to ephemeral.
+// room.eph.<p>.<g> of the followed rooms to ephemeral. Members learn who comes and goes
+// through feeds.
 func New(cfg Config, feeds *follow.Feeds, ephemeral chan *nats.Msg) *Presence {
 	return &Presence{
 		cfg: cfg, stats: new(Stats), feeds: feeds, box: mailbox.New[func()](), ephemeral: ephemeral,
-		in: make(chan *nats.Msg, buffer), rooms: make(map[proto.Room]*room), peers: newPeers(),
+		in: make(chan *nats.Msg, buffer), process: rand.Text(),
+		rooms: make(map[proto.Room]*Tracker), busy: make(map[proto.Room]*Tracker), peers: newPeers(), inquiries: newInquiries(cfg.ID),
 	}
 }
 
 // Stats returns the presence's counters.
 func (p *Presence) Stats() *Stats { return p.stats }
 
+// Signal sends a frame that is not stored to the members of a room. It copies json. Origin
+// is the session that does not want it back.
+func (p *Presence) Signal(room proto.Room, json []byte, origin string) {
+	size := len(json) + signalSize
+	if p.queued.Add(1) > maxSignals || !p.cfg.Memory.Take(limit.Says, size) {
+		p.queued.Add(-1)
+		p.stats.Refused.Add(1)
+		return
+	}
+	json = bytes.Clone(json)
+	if !p.box.Put(func() {
+		p.queued.Add(-1)
+		m := nats.NewMsg(room.EphemeralSubject())
+		if m.Data = json; origin != "" {
+			m.Header.Set(headerOrigin, origin)
+		}
+		p.publish(room, m)
+		p.cfg.Memory.Add(limit.Says, -size)
+	}) {
+		p.cfg.Memory.Add(limit.Says, -size)
+	}
+}
+
+// Joined says that a session of a person is in the room from now on.
+func (p *Presence) Joined(room proto.Room, who proto.Identity) {
+	p.box.Put(func() {
+		t := p.rooms[room]
+		if t == nil {
+			now := time.Now()
+			p.run = max(p.run+1, now.UnixNano())
+			t = NewTracker(p.cfg.ID, p.run, now)
+			p.rooms[room] = t
+		}
+		p.apply(room, t, Join{who}, "")
+	})
+}
+
+// Left says that a session of a person has left the room.
+func (p *Presence) Left(room proto.Room, who proto.Identity, reason proto.LeaveReason) {
+	p.box.Put(func() {
+		if t := p.rooms[room]; t != nil {
+			p.apply(room, t, Leave{who, reason}, "")
+		}
+	})
+}
+
+// Members asks all gateways which people are in the room. The count is exact; the list ends
+// at proto.MaxListed. A gateway that does not answer within a second is left out.
+func (p *Presence) Members(room proto.Room, done func(count int, list []proto.Identity, err error)) {
+	if !p.box.Put(func() {
+		if err := p.inquiries.ask(p.nc, room, done); err != nil {
+			done(0, nil, reads.Unavailable())
+		}
+	}) {
+		done(0, nil, reads.Unavailable())
+	}
+}
+
+// Reconnected says that this gateway could not hear the others and now can.
+func (p *Presence) Reconnected() {
+	p.box.Put(func() {
+		p.peers.restart(time.Now())
+		p.beat(stateHello)
+		p.doubtAll()
+	})
+}
+
+// Dropped says that NATS has dropped messages because this gateway was too slow.
+func (p *Presence) Dropped() { p.box.Put(p.doubtAll) }
+
 // Run serves over nc until ctx ends.
 func (p *Presence) Run(ctx context.Context, nc *nats.Conn) error {
-	p.nc, p.home = nc, follow.Inbox(nc)
-	p.peers.started = time.Now()
-	for _, subject := range []string{proto.SubjectAnyGate, proto.SubjectAnyWho, p.home + "*"} {
+	p.nc, p.inbox = nc, follow.Inbox(nc)
+	p.inquiries.inbox, p.inquiries.started = follow.Inbox(nc), time.Now()
+	for _, subject := range []string{proto.SubjectAnyGate, proto.SubjectAnyWho, p.inbox + "*", p.inquiries.inbox + "*"} {
 		if _, err := nc.ChanSubscribe(subject, p.in); err != nil {
 			return err
 		}
 	}
-	p.sign(signHello)
-	ticker := time.NewTicker(tick)
+	p.beat(stateHello)
+	ticker := time.NewTicker(tickTime)
 	defer ticker.Stop()
 	var batch []func()
 	for {
 		select {
 		case <-ctx.Done():
-			p.sign(signBye)
+			p.beat(stateBye)
 			for _, do := range p.box.Close() {
 				do()
 			}
-			for _, q := range p.peers.pending {
-				q.finish(reads.Unavailable())
-			}
+			p.inquiries.end(reads.Unavailable())
 			return nil
 		case <-p.box.Wake():
 			batch = p.box.Take(batch)
@@ -118,101 +196,137 @@ func (p *Presence) Run(ctx context.Context, nc *nats.Conn) error {
 	}
 }
 
-// Signal tells those present something that is not stored. JSON is the whole frame, which
-// is copied. Origin is the session that does not want it back.
-func (p *Presence) Signal(room proto.Room, json []byte, origin string) {
-	size := len(json) + signalSize
-	if p.queued.Add(1) > maxSignals || !p.cfg.Memory.Take(limit.Says, size) {
-		p.queued.Add(-1)
-		p.stats.Refused.Add(1)
-		return
+// tick does what is due.
+func (p *Presence) tick(now time.Time) {
+	if asleep := now.Sub(p.ticked); asleep > deadAfter/2 && !p.ticked.IsZero() {
+		p.peers.restart(now) // this process was stopped, and the others may have given it up
+		p.beat(stateHello)
+		p.doubtAll()
 	}
-	json = bytes.Clone(json)
-	if !p.box.Put(func() {
-		p.queued.Add(-1)
-		m := nats.NewMsg(room.EphemeralSubject())
-		m.Data = json
-		if origin != "" {
-			m.Header.Set(headerOrigin, origin)
+	p.ticked = now
+	if !now.Before(p.nextBeat) {
+		p.beat(stateAlive)
+	}
+	if p.nc.IsConnected() {
+		for _, id := range p.peers.timeOut(now) {
+			p.cfg.Log.Warn("peer gateway timed out", "gateway", id)
+			p.gone(id)
+		}
+	}
+	p.inquiries.timeOut(now)
+	n := min(len(p.doubted), doubtBatch)
+	for _, room := range p.doubted[:n] {
+		if t := p.rooms[room]; t != nil {
+			p.apply(room, t, Doubt{}, "")
+		}
+	}
+	p.doubted = p.doubted[n:]
+	for room, t := range p.busy {
+		p.apply(room, t, Tick{}, "")
+	}
+}
+
+// apply applies an event to a room's tracker and carries out what follows. Reply is where
+// an answer goes.
+func (p *Presence) apply(room proto.Room, t *Tracker, e Event, reply string) {
+	now, before := time.Now(), t.Sum()
+	out := t.Apply(e, now)
+	p.cfg.Memory.Add(limit.Rooms, personSize*(t.Sum()-before))
+	for i := range out.Notices {
+		p.feeds.Deliver(follow.Delivery{Room: room, JSON: out.Notices[i].AppendJSON(nil, room)})
+	}
+	for i := range out.Send {
+		m := p.message(room.EphemeralSubject(), &out.Send[i])
+		m.Header.Set(headerChange, "1")
+		if out.Send[i].Ask {
+			m.Reply = p.inbox + room.Token()
 		}
 		p.publish(room, m)
-		p.cfg.Memory.Add(limit.Says, -size)
-	}) {
-		p.cfg.Memory.Add(limit.Says, -size)
 	}
-}
-
-// Joined tells those present that a member has come.
-func (p *Presence) Joined(room proto.Room, who proto.Identity) {
-	p.box.Put(func() { p.joined(room, who) })
-}
-
-// Left tells those present that a member has gone.
-func (p *Presence) Left(room proto.Room, who proto.Identity, reason proto.LeaveReason) {
-	p.box.Put(func() { p.left(room, who, reason) })
-}
-
-// Members asks all gateways who is in the room. The list ends at proto.MaxListed.
-func (p *Presence) Members(room proto.Room, done func(count int, list []proto.Identity, err error)) {
-	if !p.box.Put(func() { p.ask(room, done) }) {
-		done(0, nil, reads.Unavailable())
+	for i := range out.Answer {
+		p.publish(room, p.message(reply, &out.Answer[i]))
 	}
-}
-
-// Reconnected tells the presence that NATS was away and is back.
-func (p *Presence) Reconnected() {
-	p.box.Put(func() {
-		p.back()
-		p.recount()
-	})
-}
-
-// publish sends what is not stored. While NATS is away it is lost.
-func (p *Presence) publish(room proto.Room, m *nats.Msg) {
-	m.Data = p.cfg.Keys.Seal(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
-	if p.cfg.Keys != nil {
-		m.Header.Set(proto.HeaderEnc, seal.Mark)
-	}
-	if err := p.nc.PublishMsg(m); err != nil {
-		p.stats.Refused.Add(1)
-	}
-}
-
-// open returns the plain payload of a message that is not stored.
-func (p *Presence) open(room proto.Room, m *nats.Msg) ([]byte, error) {
-	if m.Header.Get(proto.HeaderEnc) == "" {
-		return m.Data, p.cfg.Keys.CheckPlain()
-	}
-	return p.cfg.Keys.Open(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
-}
-
-// arrived handles a signal, a join or a leave, those of this gateway too.
-func (p *Presence) arrived(m *nats.Msg) {
-	name, err := proto.RoomOfSubject(m.Subject)
-	if err != nil {
-		return
-	}
-	data, err := p.open(name, m)
-	if err != nil {
-		p.stats.Bad.Add(1)
-		return
-	}
-	if here := m.Header.Get(headerHere); here != "" {
-		p.changed(name, here, m.Reply)
-	}
-	p.feeds.Deliver(follow.Delivery{Room: name, JSON: data, Origin: m.Header.Get(headerOrigin)})
-}
-
-// control handles a heartbeat, a question or an answer.
-func (p *Presence) control(m *nats.Msg) {
 	switch {
-	case strings.HasPrefix(m.Subject, p.home):
-		p.answered(m)
-	case strings.HasPrefix(m.Subject, "room.who."):
-		if proto.Answerable(m.Reply) {
-			p.serve(m)
-		}
+	case t.Over(now) && p.nc.IsConnected():
+		p.cfg.Memory.Add(limit.Rooms, -personSize*t.Sum())
+		delete(p.rooms, room)
+		delete(p.busy, room)
+	case t.Busy():
+		p.busy[room] = t
 	default:
-		p.signed(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], string(m.Data))
+		delete(p.busy, room)
+	}
+}
+
+// control handles a heartbeat, a share, a question or an answer.
+func (p *Presence) control(m *nats.Msg) {
+	switch token, share := strings.CutPrefix(m.Subject, p.inbox); {
+	case share:
+		p.shared(token, m)
+	case strings.HasPrefix(m.Subject, p.inquiries.inbox):
+		if err := p.inquiries.answered(m, p.cfg.Keys, p.peers.alive); err != nil {
+			p.stats.Bad.Add(1)
+		}
+	case strings.HasPrefix(m.Subject, "room.who."):
+		p.serve(m)
+	default:
+		p.heard(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], m.Data)
+	}
+}
+
+// serve answers which people are here.
+func (p *Presence) serve(m *nats.Msg) {
+	room, err := proto.RoomOfSubject(m.Subject)
+	if err != nil || !proto.Answerable(m.Reply) {
+		return
+	}
+	a := answer{Gateway: p.cfg.ID}
+	if t := p.rooms[room]; t != nil && len(t.here.list) > 0 {
+		a.Count, a.Total, a.List = len(t.here.list), t.Count(), t.here.identities(proto.MaxListed)
+	}
+	out := p.message(m.Reply, a)
+	out.Data = p.cfg.Keys.Seal(room, seal.Who, "", out.Data)
+	_ = p.nc.PublishMsg(out) // without NATS the asker notices the silence
+}
+
+// beat sends a heartbeat. Without NATS the others notice the silence.
+func (p *Presence) beat(state string) {
+	p.nextBeat = time.Now().Add(beatEvery)
+	p.beats++
+	_ = p.nc.Publish(proto.GatewaySubject(p.cfg.ID), []byte(heartbeat{state, p.process, p.beats}.String()))
+}
+
+// heard handles a heartbeat.
+func (p *Presence) heard(id string, data []byte) {
+	h, ok := parseHeartbeat(data)
+	if !ok || id == p.cfg.ID {
+		return
+	}
+	n := p.peers.hear(id, h, time.Now())
+	if n.gone {
+		p.gone(id)
+	}
+	if n.reply {
+		p.nextBeat = time.Now() // at the next tick
+	}
+	if n.doubt {
+		p.doubtAll()
+	}
+}
+
+// gone removes the people of a gateway from all rooms.
+func (p *Presence) gone(id string) {
+	for room, t := range p.rooms {
+		if t.others[id] != nil {
+			p.apply(room, t, Gone{id}, "")
+		}
+	}
+}
+
+// doubtAll has all rooms ask the other gateways, because messages may have been lost.
+func (p *Presence) doubtAll() {
+	p.doubted = p.doubted[:0:0]
+	for room := range p.rooms {
+		p.doubted = append(p.doubted, room)
 	}
 }

@@ -1,0 +1,106 @@
+package presence
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/gateway/follow"
+	"roomcast/proto"
+	"roomcast/proto/seal"
+)
+
+// Headers of messages on room.eph.<p>.<g>.
+const (
+	headerOrigin = "Rc-Origin"   // of a signal: the session that sent it
+	headerChange = "Rc-Presence" // of a [Change]; without it the message is a signal
+)
+
+// message returns a message with v as JSON.
+func (p *Presence) message(subject string, v any) *nats.Msg {
+	m := nats.NewMsg(subject)
+	var err error
+	if m.Data, err = json.Marshal(v); err != nil {
+		p.cfg.Log.Error("encode presence", "error", err)
+	}
+	return m
+}
+
+// publish sends a message that is not stored. Without NATS it is lost; the trackers ask
+// again when NATS is back.
+func (p *Presence) publish(room proto.Room, m *nats.Msg) {
+	m.Data = p.cfg.Keys.Seal(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
+	if p.cfg.Keys != nil {
+		m.Header.Set(proto.HeaderEnc, seal.Mark)
+	}
+	if err := p.nc.PublishMsg(m); err != nil {
+		p.stats.Refused.Add(1)
+	}
+}
+
+// open returns the plain payload of a message that is not stored.
+func (p *Presence) open(room proto.Room, m *nats.Msg) ([]byte, error) {
+	if m.Header.Get(proto.HeaderEnc) == "" {
+		return m.Data, p.cfg.Keys.CheckPlain()
+	}
+	return p.cfg.Keys.Open(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
+}
+
+// arrived handles a signal, or a change on another gateway.
+func (p *Presence) arrived(m *nats.Msg) {
+	room, err := proto.RoomOfSubject(m.Subject)
+	if err != nil {
+		return
+	}
+	data, err := p.open(room, m)
+	if err != nil {
+		p.stats.Bad.Add(1)
+		return
+	}
+	if m.Header.Get(headerChange) == "" {
+		p.feeds.Deliver(follow.Delivery{Room: room, JSON: data, Origin: m.Header.Get(headerOrigin)})
+		return
+	}
+	var c Change
+	if err := json.Unmarshal(data, &c); err != nil {
+		p.stats.Bad.Add(1)
+		return
+	}
+	reply := m.Reply
+	if !proto.Answerable(reply) {
+		c.Ask = false
+	}
+	if c.Gateway != p.cfg.ID {
+		p.peers.seen(c.Gateway, time.Now())
+	}
+	if t := p.rooms[room]; t != nil {
+		p.apply(room, t, c, reply)
+		return
+	}
+	if _, told := c.Known[p.cfg.ID]; told && c.Ask && c.Gateway != p.cfg.ID {
+		// That gateway has missed that the last member here has left.
+		p.run = max(p.run+1, time.Now().UnixNano())
+		p.publish(room, p.message(reply, &Share{Gateway: p.cfg.ID, Mark: Mark{Run: p.run}}))
+	}
+}
+
+// shared handles the list of another gateway's people.
+func (p *Presence) shared(token string, m *nats.Msg) {
+	room, err := proto.RoomOfToken(token)
+	if err != nil || m.Header.Get("Status") != "" { // no other gateway has the room
+		return
+	}
+	var s Share
+	data, err := p.open(room, m)
+	if err == nil {
+		err = json.Unmarshal(data, &s)
+	}
+	if err != nil {
+		p.stats.Bad.Add(1)
+		return
+	}
+	if t := p.rooms[room]; t != nil {
+		p.apply(room, t, s, "")
+	}
+}

@@ -1,0 +1,153 @@
+package presence
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/proto/seal"
+)
+
+const (
+	stallTime  = 300 * time.Millisecond // to wait for the next answer
+	answerTime = time.Second            // to wait for all answers
+)
+
+// answer is what one gateway says about a room on room.who.<p>.<g>.
+type answer struct {
+	Gateway string           `json:"gateway"`
+	Count   int              `json:"count"`           // people on this gateway
+	Total   int              `json:"total,omitempty"` // people on all gateways, if this gateway has members in the room
+	List    []proto.Identity `json:"list,omitempty"`  // people on this gateway, at most proto.MaxListed
+}
+
+// inquiry is one question to all gateways. Equal questions share it.
+type inquiry struct {
+	room     proto.Room
+	token    string
+	done     []func(count int, list []proto.Identity, err error)
+	answered map[string]bool // by gateway
+	people   map[string]proto.Identity
+	listed   bool // every answer lists all its people
+	total    int  // the largest Total
+	begun    time.Time
+	heard    time.Time
+}
+
+// inquiries are the questions that wait for their answers. They belong to one goroutine.
+type inquiries struct {
+	self    string
+	inbox   string // prefix of the subjects of answers; a token follows
+	rooms   map[proto.Room]*inquiry
+	tokens  map[string]*inquiry
+	next    uint64
+	started time.Time
+}
+
+func newInquiries(self string) *inquiries {
+	return &inquiries{self: self, rooms: make(map[proto.Room]*inquiry), tokens: make(map[string]*inquiry)}
+}
+
+// ask asks all gateways over nc who is in a room.
+func (s *inquiries) ask(nc *nats.Conn, room proto.Room, done func(count int, list []proto.Identity, err error)) error {
+	if q := s.rooms[room]; q != nil {
+		q.done = append(q.done, done)
+		return nil
+	}
+	now := time.Now()
+	s.next++
+	q := &inquiry{
+		room: room, token: strconv.FormatUint(s.next, 36), listed: true, begun: now, heard: now,
+		answered: make(map[string]bool), people: make(map[string]proto.Identity),
+	}
+	q.done = append(q.done, done)
+	if err := nc.PublishRequest(room.WhoSubject(), s.inbox+q.token, nil); err != nil {
+		return err
+	}
+	s.rooms[room], s.tokens[q.token] = q, q
+	return nil
+}
+
+// answered accepts one answer. Alive has the other gateways that must answer.
+func (s *inquiries) answered(m *nats.Msg, keys *seal.Keys, alive map[string]peer) error {
+	q := s.tokens[strings.TrimPrefix(m.Subject, s.inbox)]
+	if q == nil {
+		return nil
+	}
+	body, err := m.Data, error(nil)
+	if keys != nil {
+		if body, err = keys.Open(q.room, seal.Who, "", body); err != nil {
+			return err
+		}
+	}
+	var a answer
+	if err := json.Unmarshal(body, &a); err != nil || q.answered[a.Gateway] {
+		return err
+	}
+	q.answered[a.Gateway] = true
+	q.heard = time.Now()
+	for _, who := range a.List {
+		q.people[who.ID] = who
+	}
+	q.listed = q.listed && len(a.List) >= a.Count
+	q.total = max(q.total, a.Total, a.Count)
+	if s.complete(q, alive) {
+		s.finish(q, nil)
+	}
+	return nil
+}
+
+// complete reports whether every living gateway has answered. Shortly after the start this
+// gateway does not know all of them.
+func (s *inquiries) complete(q *inquiry, alive map[string]peer) bool {
+	if time.Since(s.started) < answerTime || !q.answered[s.self] {
+		return false
+	}
+	for id := range alive {
+		if !q.answered[id] {
+			return false
+		}
+	}
+	return true
+}
+
+// timeOut ends the inquiries whose time is over with the answers that have come.
+func (s *inquiries) timeOut(now time.Time) {
+	for _, q := range s.tokens {
+		if now.Sub(q.heard) >= stallTime || now.Sub(q.begun) >= answerTime {
+			s.finish(q, nil)
+		}
+	}
+}
+
+// end refuses the open inquiries.
+func (s *inquiries) end(err error) {
+	for _, q := range s.tokens {
+		s.finish(q, err)
+	}
+}
+
+func (s *inquiries) finish(q *inquiry, err error) {
+	delete(s.rooms, q.room)
+	delete(s.tokens, q.token)
+	count := len(q.people)
+	if !q.listed {
+		count = max(count, q.total)
+	}
+	list := make([]proto.Identity, 0, min(len(q.people), proto.MaxListed))
+	for _, id := range slices.Sorted(maps.Keys(q.people)) {
+		if len(list) == proto.MaxListed {
+			break
+		}
+		list = append(list, q.people[id])
+	}
+	for _, done := range q.done {
+		done(count, list, err)
+	}
+}

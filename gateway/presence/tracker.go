@@ -1,0 +1,386 @@
+package presence
+
+import (
+	"slices"
+	"time"
+
+	"roomcast/proto"
+)
+
+// The times of a tracker.
+const (
+	batchTime  = 100 * time.Millisecond // between two changes that a gateway sends about a room
+	askTime    = 500 * time.Millisecond // between two questions about the same missing changes
+	settleTime = time.Second            // after the first member came, in which the members elsewhere are no news
+	endTime    = 5 * time.Second        // how long the mark of a room without members here is kept
+
+	// A gateway repeats the mark of its newest change after these times, so that the others
+	// notice when they have missed the change.
+	firstRepeat  = time.Second
+	secondRepeat = 3 * time.Second
+)
+
+// Tracker knows which people are in one room, on this gateway and on all others. It counts
+// people, not sessions. It exists while the room has members on this gateway.
+//
+// Each gateway numbers the changes among its own people and sends them to the others. A
+// tracker that misses a change asks for the whole list. So all trackers of a room agree as
+// soon as messages arrive again.
+//
+// A tracker is pure: it does no I/O and reads no clock. It belongs to one goroutine.
+type Tracker struct {
+	self   string // id of this gateway
+	here   roster
+	mark   Mark              // of here
+	others map[string]*share // by gateway
+	count  int               // people in here and others, each once
+
+	unsent  []Delta   // changes of here that no mark covers yet
+	sent    time.Time // when a change was last sent
+	repeats int       // repeats of the newest mark that are due
+	asked   time.Time // when the others were last asked
+	doubt   bool      // changes of any gateway may be missing: ask
+	begun   time.Time
+	emptied time.Time // when the last person here left; zero = there are some
+	notices notices
+}
+
+// share is what a tracker knows about another gateway's people.
+type share struct {
+	people roster
+	mark   Mark // of people
+	newest Mark // the newest mark that the gateway has told
+	known  bool // its people have been told at least once
+
+	incoming *Share // the parts of a list that have arrived
+}
+
+func (s *share) behind() bool { return s.mark.Before(s.newest) }
+
+// Event is something that a tracker learns.
+type Event interface{ event() }
+
+// The events.
+type (
+	// Join says that a session of a person has joined here.
+	Join struct{ Who proto.Identity }
+	// Leave says that a session of a person has left here.
+	Leave struct {
+		Who    proto.Identity
+		Reason proto.LeaveReason
+	}
+	// Gone says that another gateway has died or stopped.
+	Gone struct{ Gateway string }
+	// Doubt says that messages from or to this gateway may have been lost.
+	Doubt struct{}
+	// Tick says that time has passed.
+	Tick struct{}
+)
+
+func (Join) event()   {}
+func (Leave) event()  {}
+func (Gone) event()   {}
+func (Doubt) event()  {}
+func (Tick) event()   {}
+func (Change) event() {}
+func (Share) event()  {}
+
+// Output is what follows from an event.
+type Output struct {
+	Notices []Notice // for the members here
+	Send    []Change // to all other gateways
+	Answer  []Share  // to the gateway whose change was applied
+}
+
+// NewTracker returns the tracker of a room in which nobody is yet. Run is the time in Unix
+// nanoseconds, larger than that of any earlier tracker of the room on this gateway.
+func NewTracker(self string, run int64, now time.Time) *Tracker {
+	return &Tracker{self: self, mark: Mark{Run: run}, begun: now, emptied: now, doubt: true}
+}
+
+// Apply applies an event.
+func (t *Tracker) Apply(e Event, now time.Time) (out Output) {
+	switch e := e.(type) {
+	case Join:
+		t.join(e.Who, now)
+	case Leave:
+		t.leave(e, now)
+	case Gone:
+		t.gone(e.Gateway, now)
+	case Doubt:
+		t.doubt, t.repeats, t.sent = true, 2, now
+		if len(t.here.list) == 0 {
+			t.emptied = now // the others may not know that the room is empty here
+		}
+	case Change:
+		out.Answer = t.change(&e, now, &out)
+	case Share:
+		t.share(&e, now)
+	}
+	t.send(now, &out)
+	if len(t.here.list) > 0 {
+		out.Notices = append(out.Notices, t.notices.take(t.count, now)...)
+	} else {
+		t.notices = notices{}
+	}
+	return out
+}
+
+// Count returns the number of people in the room.
+func (t *Tracker) Count() int { return t.count }
+
+// Busy reports whether the tracker needs ticks.
+func (t *Tracker) Busy() bool {
+	return t.doubt || len(t.unsent) > 0 || t.repeats > 0 || t.notices.pending || len(t.here.list) == 0 || t.behind()
+}
+
+// Over reports whether nobody here needs the tracker any more.
+func (t *Tracker) Over(now time.Time) bool {
+	return len(t.here.list) == 0 && now.Sub(t.emptied) > endTime
+}
+
+func (t *Tracker) behind() bool {
+	for _, s := range t.others {
+		if s.behind() {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *Tracker) join(who proto.Identity, now time.Time) {
+	if i := t.here.find(who.ID); i >= 0 {
+		t.here.list[i].sessions++
+		return
+	}
+	first := len(t.here.list) == 0
+	if first {
+		t.begun, t.emptied, t.doubt = now, time.Time{}, true
+	}
+	t.here.add(who)
+	t.unsent = append(t.unsent, Delta{Identity: who})
+	if t.came(who, &t.here, now); first && len(t.notices.ready) == 0 {
+		t.notices.count(t.count) // the person is in the room elsewhere
+	}
+}
+
+func (t *Tracker) leave(e Leave, now time.Time) {
+	i := t.here.find(e.Who.ID)
+	if i < 0 {
+		return
+	}
+	if t.here.list[i].sessions--; t.here.list[i].sessions > 0 {
+		return
+	}
+	who := t.here.remove(i)
+	t.unsent = append(t.unsent, Delta{who, e.Reason})
+	t.went(who, &t.here, e.Reason, now)
+	if len(t.here.list) == 0 {
+		t.emptied = now
+	}
+}
+
+// elsewhere reports whether another roster than r has the person.
+func (t *Tracker) elsewhere(id string, r *roster) bool {
+	if r != &t.here && t.here.has(id) {
+		return true
+	}
+	for _, s := range t.others {
+		if r != &s.people && s.people.has(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// came counts a person who was added to r, and went one who was removed from it.
+func (t *Tracker) came(who proto.Identity, r *roster, now time.Time) {
+	if !t.elsewhere(who.ID, r) {
+		t.count++
+		t.notices.add(Notice{Who: who, Count: t.count}, now)
+	}
+}
+
+func (t *Tracker) went(who proto.Identity, r *roster, reason proto.LeaveReason, now time.Time) {
+	if !t.elsewhere(who.ID, r) {
+		t.count--
+		t.notices.add(Notice{Left: true, Who: who, Reason: reason, Count: t.count}, now)
+	}
+}
+
+func (t *Tracker) gone(gateway string, now time.Time) {
+	s := t.others[gateway]
+	if s == nil {
+		return
+	}
+	t.replace(s, nil, proto.LeftLost, now)
+	delete(t.others, gateway)
+}
+
+// of returns what is known about a gateway's people.
+func (t *Tracker) of(gateway string) *share {
+	s := t.others[gateway]
+	if s == nil {
+		if t.others == nil {
+			t.others = make(map[string]*share)
+		}
+		s = new(share)
+		t.others[gateway] = s
+	}
+	return s
+}
+
+func (t *Tracker) change(c *Change, now time.Time, out *Output) []Share {
+	if c.Gateway == t.self {
+		return nil
+	}
+	s := t.of(c.Gateway)
+	if s.newest.Before(c.Mark) {
+		s.newest = c.Mark
+	}
+	first := c.Mark.Version == 1 && s.mark.Run < c.Mark.Run // the room was empty there
+	next := c.Mark.Run == s.mark.Run && c.Mark.Version == s.mark.Version+1
+	if len(c.Deltas) > 0 && (first || next) {
+		if first {
+			t.replace(s, nil, proto.LeftLost, now)
+		}
+		t.deltas(s, c.Deltas, now)
+		s.mark, s.known = c.Mark, true
+	}
+	if !c.Ask {
+		return nil
+	}
+	known, told := c.Known[t.self]
+	if len(t.unsent) > 0 {
+		t.flush(now, out)
+	}
+	if told && known == t.mark || !told && len(t.here.list) == 0 {
+		return nil
+	}
+	return t.shares()
+}
+
+func (t *Tracker) deltas(s *share, deltas []Delta, now time.Time) {
+	for _, d := range deltas {
+		i := s.people.find(d.ID)
+		switch {
+		case d.Left == "" && i < 0:
+			s.people.add(d.Identity)
+			t.came(d.Identity, &s.people, now)
+		case d.Left != "" && i >= 0:
+			t.went(s.people.remove(i), &s.people, d.Left, now)
+		}
+	}
+}
+
+// shares returns the people here, in as many parts as they need.
+func (t *Tracker) shares() (parts []Share) {
+	for some := range slices.Chunk(t.here.identities(len(t.here.list)), maxEntries) {
+		parts = append(parts, Share{Gateway: t.self, Mark: t.mark, People: some, Part: len(parts), More: true})
+	}
+	if parts == nil {
+		parts = []Share{{Gateway: t.self, Mark: t.mark}}
+	}
+	parts[len(parts)-1].More = false
+	return parts
+}
+
+// share accepts one part of another gateway's list.
+func (t *Tracker) share(e *Share, now time.Time) {
+	if e.Gateway == t.self {
+		return
+	}
+	s := t.of(e.Gateway)
+	if s.newest.Before(e.Mark) {
+		s.newest = e.Mark
+	}
+	switch in := s.incoming; {
+	case e.Part == 0:
+		s.incoming = e
+	case in != nil && in.Mark == e.Mark && in.Part+1 == e.Part:
+		in.People, in.Part = append(in.People, e.People...), e.Part
+	default:
+		return // a part is missing: the tracker is still behind, and asks again
+	}
+	if e.More {
+		return
+	}
+	people := s.incoming.People
+	s.incoming = nil
+	if s.known && !s.mark.Before(e.Mark) {
+		return // an older state than the one that is known
+	}
+	if !s.known && now.Sub(t.begun) < settleTime { // they were there before
+		t.notices.count(t.count)
+	}
+	t.replace(s, people, "", now)
+	s.mark, s.known = e.Mark, true
+}
+
+// replace makes people the only ones in s. Those that are missing have left for the reason.
+func (t *Tracker) replace(s *share, people []proto.Identity, reason proto.LeaveReason, now time.Time) {
+	if reason == "" {
+		reason = proto.LeftLost // why they left has been missed
+	}
+	stay := make(map[string]bool, len(people))
+	for _, who := range people {
+		stay[who.ID] = true
+	}
+	for i := len(s.people.list) - 1; i >= 0; i-- {
+		if !stay[s.people.list[i].ID] {
+			t.went(s.people.remove(i), &s.people, reason, now)
+		}
+	}
+	for _, who := range people {
+		if !s.people.has(who.ID) {
+			s.people.add(who)
+			t.came(who, &s.people, now)
+		}
+	}
+}
+
+// send sends what is due.
+func (t *Tracker) send(now time.Time, out *Output) {
+	if len(t.unsent) > 0 && now.Sub(t.sent) >= batchTime {
+		t.flush(now, out)
+	}
+	ask := (t.doubt || t.behind()) && now.Sub(t.asked) >= askTime
+	after := [...]time.Duration{0, secondRepeat, firstRepeat}[t.repeats]
+	repeat := t.repeats > 0 && now.Sub(t.sent) >= after
+	if repeat {
+		t.repeats--
+	}
+	if !ask && !repeat {
+		return
+	}
+	c := Change{Gateway: t.self, Mark: t.mark}
+	if n := len(out.Send); n > 0 { // the question goes with the change
+		c, out.Send = out.Send[n-1], out.Send[:n-1]
+	}
+	if ask {
+		c.Ask, c.Known = true, make(map[string]Mark)
+		for gateway, s := range t.others {
+			c.Known[gateway] = s.mark
+		}
+		t.asked, t.doubt = now, false
+	}
+	out.Send = append(out.Send, c)
+}
+
+// flush covers the unsent changes with new marks and sends them.
+func (t *Tracker) flush(now time.Time, out *Output) {
+	for some := range slices.Chunk(t.unsent, maxEntries) {
+		t.mark.Version++
+		out.Send = append(out.Send, Change{Gateway: t.self, Mark: t.mark, Deltas: some})
+	}
+	t.unsent, t.sent, t.repeats = nil, now, 2
+}
+
+// Sum returns the number of people that the tracker holds, each once for each gateway.
+func (t *Tracker) Sum() int {
+	n := len(t.here.list)
+	for _, s := range t.others {
+		n += len(s.people.list)
+	}
+	return n
+}
