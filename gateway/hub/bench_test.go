@@ -27,7 +27,6 @@ func (s *sink) Follow(_ proto.Room, _ follow.Follower, ready func(history.Head, 
 func (s *sink) Unfollow(proto.Room, follow.Follower)               {}
 func (s *sink) Read(_ history.Query, done func(reads.Page, error)) { done(reads.Page{}, nil) }
 func (s *sink) OnNotice(loop.ID, Notice)                           {}
-func (s *sink) Identity(loop.ID) proto.Identity                    { return proto.Identity{} }
 
 // BenchmarkFanOut is the hub's own cost of giving one event to a room's members: per
 // event, divide by the members.

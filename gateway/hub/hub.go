@@ -100,8 +100,6 @@ type Sessions interface {
 	// OnNotice reports what became of a connection's memberships and bytes. The connection
 	// may be gone by then.
 	OnNotice(id loop.ID, n Notice)
-	// Identity returns the identity of a member.
-	Identity(id loop.ID) proto.Identity
 }
 
 // Hub is owned by its loop's goroutine. Only Post, and the [follow.Follower] that the hub
@@ -199,8 +197,6 @@ func (h *Hub) receive() {
 		switch it := &b.items[i]; {
 		case it.do != nil:
 			it.do()
-		case it.answer != nil:
-			h.rooms.answerWho(it.delivery.Room, h.sessions, it.answer)
 		default:
 			h.rooms.deliver(&it.delivery, slotOf(it.delivery.Origin, h.cfg.Name))
 		}

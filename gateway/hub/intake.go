@@ -32,11 +32,9 @@ type dropped struct {
 	reset bool            // there was a gap among them, or another epoch began
 }
 
-// item is one thing to do. Do is a function to run; otherwise answer is a question who is
-// in delivery.Room; otherwise delivery is to be delivered.
+// item is one thing to do: a function to run, or a delivery.
 type item struct {
 	do       func()
-	answer   func(count int, list []proto.Identity)
 	delivery follow.Delivery
 }
 
@@ -72,11 +70,6 @@ func (in *intake) Deliver(d follow.Delivery) {
 	}
 	in.dropped[d.Room] = m
 	in.drops++
-}
-
-// Who implements [follow.Follower].
-func (in *intake) Who(room proto.Room, answer func(count int, list []proto.Identity)) {
-	in.box.Put(item{answer: answer, delivery: follow.Delivery{Room: room}})
 }
 
 // post has f run on the loop, after everything that came before it. There are no more of

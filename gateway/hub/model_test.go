@@ -236,8 +236,6 @@ func (w *world) close(c *peer) {
 	}
 }
 
-func (w *world) Identity(loop.ID) proto.Identity { return proto.Identity{ID: "x"} }
-
 // turn is one iteration of the loop.
 func (w *world) turn(budget int) bool {
 	w.woken, w.mayWrite = false, true

@@ -164,19 +164,3 @@ func (rs *rooms) forget(rm *room) {
 	rs.stats.Rooms.Add(-1)
 	rs.log.Unfollow(rm.Name, rs.follower)
 }
-
-// answerWho answers who of this loop is in a room.
-func (rs *rooms) answerWho(name proto.Room, sessions Sessions, answer func(int, []proto.Identity)) {
-	rm := rs.byName[name]
-	if rm == nil {
-		answer(0, nil)
-		return
-	}
-	list := make([]proto.Identity, 0, min(rm.count, proto.MaxListed))
-	rm.members(func(a *audience, pos int) {
-		if len(list) < proto.MaxListed {
-			list = append(list, sessions.Identity(rs.idOf(a, pos)))
-		}
-	})
-	answer(rm.count, list)
-}

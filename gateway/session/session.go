@@ -327,14 +327,6 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 	*s = session{}
 }
 
-// Identity implements [hub.Sessions].
-func (ss *Sessions) Identity(id loop.ID) proto.Identity {
-	if s := ss.get(id); s != nil {
-		return s.who
-	}
-	return proto.Identity{}
-}
-
 func (ss *Sessions) limitsOf(s *session) *wire.Limits {
 	switch {
 	case s.kind == jsonKind:
