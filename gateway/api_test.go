@@ -10,7 +10,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-func TestAPI(t *testing.T) {
+func TestAPIAnswersAsDocumented(t *testing.T) {
 	base := serve(t, "--max-message", "1000")
 	rooms := base + "api/rooms"
 	lobby := rooms + "/" + url.PathEscape("聊天室1")
@@ -89,9 +89,8 @@ func TestAPI(t *testing.T) {
 	}
 }
 
-// Without a token the API is for programs of this machine, and not for pages that the
-// browser of this machine has open.
-func TestAPIWithoutTokenIsForThisMachine(t *testing.T) {
+// Without a token programs of this machine may use the API, but pages in its browser may not.
+func TestAPIWithoutTokenIsForProgramsOfThisMachine(t *testing.T) {
 	base := serve(t)
 	u, err := url.Parse(base)
 	if err != nil {
@@ -122,7 +121,7 @@ func TestAPIWithoutTokenIsForThisMachine(t *testing.T) {
 	}
 }
 
-func TestAPIWithToken(t *testing.T) {
+func TestAPINeedsItsToken(t *testing.T) {
 	base := serve(t, "--listen", "0.0.0.0:0", "--api-token-file", write(t, "a token of many characters\n"))
 	for token, want := range map[string]int{
 		"":                                  401,
@@ -147,8 +146,8 @@ func TestAPIIsOffOnPublicListeners(t *testing.T) {
 	}
 }
 
-// One port serves pages, rooms and the API, and nothing for operators.
-func TestPublicPort(t *testing.T) {
+// The public port serves pages, rooms and the API, but nothing for operators.
+func TestPublicPortServesNothingForOperators(t *testing.T) {
 	base := serve(t)
 	for _, tt := range []struct {
 		path, accept string
@@ -182,8 +181,8 @@ func TestPublicPort(t *testing.T) {
 	}
 }
 
-// A stop closes everybody with 1001, refuses who comes late, and ends without error.
-func TestDrain(t *testing.T) {
+// A stopping gateway closes all sessions with 1001, refuses new ones, and ends without error.
+func TestStopClosesAllSessions(t *testing.T) {
 	base, stop := serveUntil(t, "--drain-time", "300ms")
 	var members []*websocket.Conn
 	for range 20 {
@@ -206,8 +205,8 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// An address that is taken is an error that names the flag, whichever address it is.
-func TestAddressesInUse(t *testing.T) {
+// The error about an address in use names the flag of the address.
+func TestAddressInUseNamesTheFlag(t *testing.T) {
 	base := serve(t)
 	taken := strings.TrimSuffix(strings.TrimPrefix(base, "http://"), "/")
 	for _, flag := range []string{"--listen", "--ops-listen", "--nats-monitor", "--nats-listen"} {
@@ -222,9 +221,9 @@ func TestAddressesInUse(t *testing.T) {
 	}
 }
 
-// With --log-messages a message has one line, wherever it came from, and the line never
-// holds its text.
-func TestLogMessages(t *testing.T) {
+// With --log-messages each message has one line in the log, independent of its way in. The
+// line never contains the text.
+func TestLogMessagesWritesOneLineWithoutTheText(t *testing.T) {
 	var log strings.Builder
 	base, stop := serveLogging(t, &log, "--log-level", "info", "--log-messages")
 	member := join(t, base, "room/lobby/")

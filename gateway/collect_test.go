@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestMemoryLimitLeavesRoomAboveWhatIsInUse(t *testing.T) {
+func TestMemoryLimitIsAboveLiveMemory(t *testing.T) {
 	for _, memory := range []int64{8 << 20, 256 << 20, 8 << 30} {
 		for live := int64(0); live < 32<<30; live += 100 << 20 {
 			limit := memoryLimit(memory, live)

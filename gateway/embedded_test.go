@@ -32,9 +32,9 @@ func startEmbedded(t *testing.T, change ...func(*standalone)) *embedded {
 	return inside
 }
 
-// A guest of a standalone gateway may speak and listen in rooms, and nothing else. It
-// hears no answer but its own, and no other guest hears what it publishes.
-func TestGuestsOfTheEmbeddedServer(t *testing.T) {
+// A guest of a standalone gateway may send to rooms and follow them, and nothing else. It
+// receives only its own answers, and no other guest receives what it publishes.
+func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 	inside := startEmbedded(t)
 	serveRooms(t, inside.dialer(userService))
 	for _, tt := range []struct {

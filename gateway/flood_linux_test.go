@@ -16,8 +16,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// One address opens connections until it can open no more. Sessions and acks of all others
-// continue before, during and after, and the log keeps the descriptors that it needs.
+// One address opens as many connections as it can. The sessions and acks of all others
+// continue meanwhile, and the log keeps the descriptors that it needs.
 func TestConnectionFloodStopsNobody(t *testing.T) {
 	const files = 400
 	for _, c := range []struct{ sync, perAddress string }{{"always", "0"}, {"1s", "0"}, {"always", "50"}, {"1s", "50"}} {
@@ -94,8 +94,8 @@ func dialJSON(t *testing.T, base, room string) *websocket.Conn {
 	return conn
 }
 
-// talker says one message after the other and waits for each ack. It sends a message again
-// if it is refused for now, as clients do.
+// talker sends one message after the other and waits for each ack. After a temporary refusal
+// it sends the message again, as clients do.
 type talker struct {
 	conn *websocket.Conn
 
@@ -145,7 +145,7 @@ func (s *talker) say(ctx context.Context, id int) error {
 	}
 }
 
-// take returns what has happened since the last take.
+// take returns the counts since the last take.
 func (s *talker) take() (acks int, longest time.Duration, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +154,7 @@ func (s *talker) take() (acks int, longest time.Duration, err error) {
 	return acks, longest, err
 }
 
-// flood is an address that opens connections, and opens another for each that is closed.
+// flood is an address that opens connections, and another for each that is closed.
 type flood struct {
 	stop func() (opened int64)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// With --https-cert the page, the API and rooms are served encrypted, and only so.
-func TestHTTPS(t *testing.T) {
+// With --https-cert the gateway serves the page, the API and rooms only with TLS.
+func TestHTTPSServesOnlyTLS(t *testing.T) {
 	// A server of the standard library lends its certificate for 127.0.0.1.
 	lender := httptest.NewTLSServer(http.NotFoundHandler())
 	defer lender.Close()

@@ -28,7 +28,7 @@ import (
 const handshakeHead = "Upgrade: websocket\r\nConnection: Upgrade\r\n" +
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
-// ask sends one request over a connection and returns the answer, whose body has been read.
+// ask sends one request over a connection and returns the answer after reading its body.
 func ask(t *testing.T, conn net.Conn, r *bufio.Reader, request string) (*http.Response, string) {
 	t.Helper()
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
@@ -49,9 +49,9 @@ func ask(t *testing.T, conn net.Conn, r *bufio.Reader, request string) (*http.Re
 	return resp, string(body)
 }
 
-// A handshake on a connection that has served other requests is decided as one with
-// which a connection begins, and takes the bytes behind it along.
-func TestHandshakeOnKeptConnection(t *testing.T) {
+// A handshake on a connection that has served other requests is treated like one that begins
+// a connection, and so are the bytes behind it.
+func TestHandshakeWorksOnAKeptConnection(t *testing.T) {
 	for _, backend := range []string{"--portable=false", "--portable"} {
 		t.Run(backend, func(t *testing.T) {
 			base := serve(t, "--listen", "0.0.0.0:0", "--conformance", backend)
@@ -65,8 +65,8 @@ func TestHandshakeOnKeptConnection(t *testing.T) {
 	}
 }
 
-// Over TLS, and after each kind of request that leaves the connection open.
-func TestHandshakeAfterEachRequest(t *testing.T) {
+// A handshake works after each kind of request that leaves the connection open, also over TLS.
+func TestHandshakeWorksAfterEachRequest(t *testing.T) {
 	lender := httptest.NewUnstartedServer(http.NotFoundHandler())
 	lender.StartTLS()
 	defer lender.Close()
@@ -127,7 +127,7 @@ func TestHandshakeAfterEachRequest(t *testing.T) {
 	}
 }
 
-// lent writes a certificate and its key into files.
+// lent writes a certificate and its key to files.
 func lent(t *testing.T, pair tls.Certificate) (cert, key string) {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
@@ -138,8 +138,8 @@ func lent(t *testing.T, pair tls.Certificate) (cert, key string) {
 		write(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 }
 
-// A connection counts once, however often it changes between HTTP and WebSocket, and not
-// any more when it has ended.
+// A connection counts once, also if it changes between HTTP and WebSocket, and no more after
+// its end.
 func TestKeptConnectionCountsOnce(t *testing.T) {
 	base := serve(t, "--max-connections", "1")
 	u, err := url.Parse(base)
@@ -178,8 +178,8 @@ func TestKeptConnectionCountsOnce(t *testing.T) {
 	}
 }
 
-// A page behind a proxy that pools its connections to the gateway can connect.
-func TestHandshakeThroughPoolingProxy(t *testing.T) {
+// A page can connect through a proxy that pools its connections to the gateway.
+func TestHandshakeWorksThroughAPoolingProxy(t *testing.T) {
 	base := serve(t)
 	target, err := url.Parse(base)
 	if err != nil {
@@ -199,8 +199,8 @@ func TestHandshakeThroughPoolingProxy(t *testing.T) {
 	}
 }
 
-// Through a proxy of this machine nobody becomes this machine: neither with the Host
-// that the proxy sets nor with the one that the client chooses.
+// A request through a proxy of this machine does not count as local, neither with the Host of
+// the proxy nor with one that the client chooses.
 func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 	base := serve(t)
 	target, err := url.Parse(base)
@@ -225,9 +225,9 @@ func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 	}
 }
 
-// On loopback only names of this machine are answered, so a page whose name points to
-// this machine gets nothing, and neither does a WebSocket of it.
-func TestHostsOfALoopbackListener(t *testing.T) {
+// A loopback listener accepts only names of this machine. A page whose name points to this
+// machine gets nothing, and neither does its WebSocket.
+func TestLoopbackListenerAcceptsOnlyLocalHosts(t *testing.T) {
 	base := serve(t, "--allow-origin", "https://Chat.example.org")
 	u, err := url.Parse(base)
 	if err != nil {
@@ -272,8 +272,8 @@ func TestHostsOfALoopbackListener(t *testing.T) {
 	}
 }
 
-// Everything is below the prefix, and nothing elsewhere.
-func TestPathPrefix(t *testing.T) {
+// Every path is below --path-prefix.
+func TestEveryPathIsBelowThePrefix(t *testing.T) {
 	base := serve(t, "--path-prefix", "/chat/one")
 	root := strings.TrimSuffix(base, "chat/one/")
 	if root == base {
@@ -313,8 +313,8 @@ func TestPathPrefix(t *testing.T) {
 	}
 }
 
-// Health checks of proxies use OPTIONS, HEAD and GET, in HTTP/1.0 without a Host.
-func TestHealthChecksOfProxies(t *testing.T) {
+// Proxies check health with OPTIONS, HEAD and GET, and in HTTP/1.0 without a Host.
+func TestHealthChecksOfProxiesSucceed(t *testing.T) {
 	base := serve(t)
 	u, err := url.Parse(base)
 	if err != nil {
@@ -335,9 +335,9 @@ func TestHealthChecksOfProxies(t *testing.T) {
 	}
 }
 
-// A proxy must be the first to close a connection that it keeps: otherwise it sends
-// requests to a closed one. By default the gateway keeps one for longer than Caddy does.
-func TestHTTPIdleTime(t *testing.T) {
+// A proxy must close an idle connection before the gateway does: otherwise it sends requests
+// to a closed one. The default is longer than that of Caddy.
+func TestIdleConnectionIsClosedAfterHTTPIdleTime(t *testing.T) {
 	if got := server.DefaultConfig().HTTPIdleTime; got <= 2*time.Minute {
 		t.Errorf("by default connections are kept for %v, want more than 2m", got)
 	}
@@ -359,8 +359,8 @@ func TestHTTPIdleTime(t *testing.T) {
 	}
 }
 
-// With --max-request-head cookies may be longer, or must be shorter.
-func TestMaxRequestHead(t *testing.T) {
+// --max-request-head bounds the cookies of a request.
+func TestMaxRequestHeadBoundsCookies(t *testing.T) {
 	for flag, want := range map[string]int{"16384": 14_000, "65536": 60_000, "4096": 3000} {
 		base := serve(t, "--max-request-head", flag)
 		header := func(cookie int) http.Header { return http.Header{"Cookie": {strings.Repeat("x", cookie)}} }
@@ -379,8 +379,8 @@ func TestMaxRequestHead(t *testing.T) {
 	}
 }
 
-// ready asks a gateway even where there is no listener for operators.
-func TestReadyWithoutOps(t *testing.T) {
+// The command ready works without a listener for operators.
+func TestReadyWorksWithoutOps(t *testing.T) {
 	base := serve(t, "--path-prefix", "/chat")
 	u, err := url.Parse(base)
 	if err != nil {
@@ -403,7 +403,7 @@ func TestReadyWithoutOps(t *testing.T) {
 	}
 }
 
-// A page that is refused is told of in the log: its reader cannot see why.
+// The log names a refused page, because the page itself cannot see the reason.
 func TestRefusedPageIsLogged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	file, err := os.Create(path)

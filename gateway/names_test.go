@@ -11,9 +11,9 @@ import (
 	"roomcast/proto"
 )
 
-// A room with any allowed name is the same room at every entrance, however its address
-// spells the name, and a name is decoded once.
-func TestRoomNamesAtEveryEntrance(t *testing.T) {
+// A room name means the same room over WebSocket, HTTP and NATS, for every spelling of the
+// URL. A name is decoded once.
+func TestRoomNameMeansTheSameRoomEverywhere(t *testing.T) {
 	base := serve(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

@@ -120,8 +120,8 @@ func serveRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, err
 	}
 }
 
-// The configuration allows each user what it needs. What it denies is less than half of
-// the protection; see TestNobodyWritesWhereOnlyRoomsvcMay for the rest.
+// The configuration allows each user what it needs. The permissions are less than half of the
+// protection; TestNobodyWritesWhereOnlyRoomsvcMay tests the rest.
 func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 	ns := shippedServer(t)
 	const (
@@ -132,7 +132,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		user, act, subject string
 		allowed            bool
 	}{
-		// A gateway: what it needs.
+		// A gateway may use these.
 		{"gateway", publish, "room.lobby", true},
 		{"gateway", publish, "room.eph.24.lobby", true},
 		{"gateway", publish, "room.who.24.lobby", true},
@@ -166,7 +166,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"gateway", publish, "_INBOX_roomsvc.x", false},
 		{"gateway", publish, "_INBOX_gw.other.x", false},
 		{"gateway", publish, "$SYS.REQ.SERVER.PING", false},
-		// What others say to roomsvc is not a gateway's business.
+		// A gateway must not receive requests to roomsvc.
 		{"gateway", subscribe, "room.*", false},
 		{"gateway", subscribe, "room.lobby", false},
 		{"gateway", subscribe, "room.in.24.*", false},
@@ -178,7 +178,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"gateway", subscribe, "$KV.ROOMSVC.>", false},
 		{"gateway", subscribe, "$SYS.>", false},
 
-		// roomsvc: what it needs.
+		// roomsvc may use these.
 		{"roomsvc", publish, "room.log.24.lobby", true},
 		{"roomsvc", publish, "room.own.24", true},
 		{"roomsvc", publish, "room.state.24.lobby", true},
@@ -195,7 +195,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"roomsvc", subscribe, "room.in.24.*", true},
 		{"roomsvc", subscribe, "room.peer.release.x", true},
 		{"roomsvc", subscribe, "_INBOX_roomsvc.>", true},
-		// What it does not need.
+		// roomsvc must not use these.
 		{"roomsvc", publish, "room.out.24.lobby", false},
 		{"roomsvc", publish, "room.eph.24.lobby", false},
 		{"roomsvc", publish, "$JS.API.STREAM.DELETE.ROOMS", false},
@@ -241,8 +241,8 @@ func permitted(t *testing.T, nc *nats.Conn, publish bool, subject string) bool {
 	return !errors.Is(nc.LastError(), nats.ErrPermissionViolation)
 }
 
-// A check connects as the gateway does, so that the one is refused where the other is.
-func TestCheckWithShippedConfiguration(t *testing.T) {
+// The command check connects as the gateway does, so NATS refuses both or neither.
+func TestCheckWorksWithTheShippedConfiguration(t *testing.T) {
 	ns := shippedServer(t)
 	for inbox, want := range map[string]string{"": "", "_INBOX_other": "_INBOX_other.> (--inbox-prefix)"} {
 		cmd := command()

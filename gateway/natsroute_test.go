@@ -20,8 +20,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// A NATS server that hears nothing from another one closes its routes before their buffers
-// fill, which would hold up its clients, and is connected again soon after the cut.
+// A NATS server closes its routes to a silent server before their buffers fill and block its
+// clients. It reconnects soon after the cut.
 func TestRoutesOfASilentServerAreClosedAndComeBack(t *testing.T) {
 	shippedPasswords(t)
 	start := func(name string, routes []*url.URL) *natstest.Server {
@@ -52,7 +52,7 @@ func TestRoutesOfASilentServerAreClosedAndComeBack(t *testing.T) {
 	wait("end of the cut", 15*time.Second, true)
 }
 
-// cable passes on what goes between two servers, or keeps it to itself while it is silent.
+// cable forwards the bytes between two servers, or holds them while it is silent.
 type cable struct {
 	addr string
 
@@ -117,8 +117,8 @@ func (c *cable) silence(on bool) {
 	}
 }
 
-// A server that does not know the routes' password is no part of the cluster: neither a
-// whole NATS server nor a bare connection that speaks the protocol.
+// A server without the routes' password cannot join the cluster: neither a whole NATS server
+// nor a bare connection that speaks the protocol.
 func TestRoutesNeedThePassword(t *testing.T) {
 	shippedPasswords(t)
 	opts, err := natsserver.ProcessConfigFile("../scripts/nats-cluster.conf")

@@ -84,7 +84,7 @@ func write(t *testing.T, text string) string {
 	return path
 }
 
-// call makes one HTTP request; header is names and values in turn.
+// call makes one HTTP request. Header holds names and values in turn.
 func call(t *testing.T, method, url, body string, header ...string) (status int, answer string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
@@ -109,7 +109,7 @@ func call(t *testing.T, method, url, body string, header ...string) (status int,
 	return resp.StatusCode, string(b)
 }
 
-// join opens a text session; path is such as room/lobby/?last=1.
+// join opens a text session at a path such as room/lobby/?last=1.
 func join(t *testing.T, base, path string, protocols ...string) *websocket.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -129,7 +129,7 @@ func send(t *testing.T, conn *websocket.Conn, text string) {
 	}
 }
 
-// next returns the next frame, or the close code that came instead.
+// next returns the next frame or the close code.
 func next(t *testing.T, conn *websocket.Conn) (string, websocket.StatusCode) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -153,9 +153,9 @@ func hear(t *testing.T, conn *websocket.Conn, text string) {
 	}
 }
 
-// The limits of a log that is there are changed by their flags, and only by them: whoever
-// forgets a flag must not lose the messages that the default has no room for.
-func TestLimitsOfALog(t *testing.T) {
+// Only explicit flags change the limits of an existing log. If an operator forgets a flag, the
+// default must not remove messages.
+func TestOnlyFlagsChangeTheLimitsOfALog(t *testing.T) {
 	dir := t.TempDir()
 	for _, args := range [][]string{{"--history-per-room", "2000"}, {"--history-per-room", "1500", "--max-message", "100000"}} {
 		_, stop := serveUntil(t, append(args, "--data-dir", dir)...)

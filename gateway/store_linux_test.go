@@ -27,9 +27,9 @@ func (p *process) say(t *testing.T, room, text string) int {
 	return status
 }
 
-// When the log cannot be written, it can still be read. When the cause has passed,
-// messages are stored again, although nats-server keeps a write error for ever. Sessions
-// stay open all the while, and NATS clients find the server where it was.
+// A log that cannot be written can still be read. When the cause is gone, messages are stored
+// again, although nats-server keeps a write error until it restarts. Sessions stay open, and
+// NATS clients find the server at its old address.
 func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 	for _, sync := range []string{"always", "1s"} {
 		t.Run(sync, func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 	}
 }
 
-// guest connects a NATS client that hears all rooms.
+// guest connects a NATS client that follows all rooms.
 func (p *process) guest(t *testing.T) *nats.Subscription {
 	t.Helper()
 	url := regexp.MustCompile(`nats://[0-9.:]+`)
@@ -75,7 +75,7 @@ func (p *process) guest(t *testing.T) *nats.Subscription {
 	return sub
 }
 
-// limitFiles has writes beyond so many bytes of a file fail.
+// limitFiles makes writes beyond the given size of a file fail.
 func limitFiles(t *testing.T, p *process, bytes uint64) {
 	t.Helper()
 	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}, nil); err != nil {
@@ -91,7 +91,7 @@ func canRead(t *testing.T, p *process, room, text string) {
 	}
 }
 
-// storesAgain waits until a message is stored and the member has heard it.
+// storesAgain waits until a message is stored and the member has received it.
 func storesAgain(t *testing.T, p *process, room string, member *websocket.Conn) {
 	t.Helper()
 	natstest.Eventually(t, "a message to be stored", func() bool { return p.say(t, room, "after") == 200 })
@@ -106,8 +106,8 @@ func storesAgain(t *testing.T, p *process, room string, member *websocket.Conn) 
 	}
 }
 
-// A full disk stops messages and nothing else, for as long as it is full.
-func TestFullDiskIsWaitedFor(t *testing.T) {
+// A full disk stops only messages, and only while it is full.
+func TestFullDiskStopsOnlyMessages(t *testing.T) {
 	attr := &syscall.SysProcAttr{ // so that it may mount
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
@@ -152,8 +152,8 @@ func fill(t *testing.T, path string) {
 	}
 }
 
-// A log that can never be written ends the process, with the cause: its supervisor may
-// have more luck.
+// A log that stays unwritable ends the process with the cause, so that a supervisor can
+// restart it.
 func TestLogThatCannotBeWrittenEndsTheProcess(t *testing.T) {
 	broken := errors.New("stream ROOMS: write error")
 	never := func() error { return broken }

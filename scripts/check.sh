@@ -115,7 +115,7 @@ if [ "${1-}" = quick ]; then
     step 'go test' 'the fast tests, without the race detector'
     # These start many processes, watch the clock, or use a browser.
     slow='gateway/(bridge|session|web)|roomsvc/(service|owner|stream)|proto/history|scripts/.*'
-    slowTests='Flood|LogIsWrittenAgain|FullDisk|SilentServer'
+    slowTests='Flood|LogIsWrittenAgain|FullDisk|SilentServer|Damage|WhatTheLogLost'
     # shellcheck disable=SC2046 # none of the names has a space
     go test -timeout 2m -skip "$slowTests" $(go list ./... | grep -Ev "^roomcast/($slow)\$")
     report

@@ -1,10 +1,10 @@
 #!/bin/sh
 # usage: scripts/cluster.sh up|down|status
 #
-# A whole cluster on this machine: three NATS servers with three copies of every message,
-# two roomsvc, three gateways. Kill any of them with the pid that status shows: nothing that
-# was acknowledged is lost, and up starts it again. Data, logs, pid files and the passwords
-# of the NATS users are in roomcast-data/cluster, or CLUSTER_DIR.
+# Runs a cluster on this machine: three NATS servers with three copies of every message, two
+# roomsvc and three gateways. Kill any of them with the pid that status prints: no
+# acknowledged message is lost, and up restarts it. Data, logs, pid files and the passwords of
+# the NATS users are in roomcast-data/cluster, or CLUSTER_DIR.
 set -eu
 cd "$(dirname "$0")/.."
 dir=${CLUSTER_DIR:-roomcast-data/cluster}
@@ -24,7 +24,7 @@ start() { # name command...
     echo $! >"$dir/$name.pid"
 }
 
-# passwords makes the passwords of the NATS users once, and sets them.
+# passwords makes the passwords of the NATS users once and exports them.
 passwords() {
     [ -s "$dir/passwords" ] || (umask 077 && scripts/passwords.sh >"$dir/passwords")
     set -a
@@ -54,13 +54,13 @@ ready() { # name command...
     shift
     for _ in $(seq 300); do
         "$@" >/dev/null 2>&1 && return
-        # The one that has ended is the one to look at, not those who wait for it.
+        # Report the process that has ended, not those that wait for it.
         for other in $names; do
             [ ! -e "$dir/$other.pid" ] || running "$other" || { name=$other && break 2; }
         done
         sleep 0.2
     done
-    echo "cluster: $name does not come up; the end of $dir/$name.log:" >&2
+    echo "cluster: $name did not become ready; the end of $dir/$name.log:" >&2
     tail -n 5 "$dir/$name.log" >&2
     exit 1
 }
@@ -89,11 +89,11 @@ up() {
     for n in 1 2 3; do ready gateway$n "$bin/gateway" ready --ops-listen "127.0.0.1:$((9099 + n))"; done
     status
     echo "a NATS client: nats --user operator --password $NATS_OPERATOR_PASSWORD sub 'room.out.>'"
-    echo "open http://127.0.0.1:8000/ and http://127.0.0.1:8001/, then kill what you like"
+    echo "open http://127.0.0.1:8000/ and http://127.0.0.1:8001/, then kill any process"
 }
 
 down() {
-    # Gateways first, servers last: each can finish what it has taken.
+    # Gateways first, NATS servers last, so that each can finish its requests.
     for kind in gateway roomsvc nats; do
         for name in $names; do
             case $name in

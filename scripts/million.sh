@@ -1,9 +1,9 @@
 #!/bin/sh
-# million.sh connects a million members to one Roomcast on this machine: 52 gateways
-# with 19,400 members each, since a process may have 20,000 descriptors, on loopback
-# addresses of a network namespace, one NATS server, one message to every room.
-# It wants some 16 GB of free memory and a few minutes; --gateways 4 --members 5000
-# is the same in small.
+# million.sh connects a million members to one Roomcast on this machine and sends one message
+# to every room. It starts one NATS server and 52 gateways with 19,400 members each, because
+# a process may have 20,000 descriptors. They use loopback addresses of a network namespace.
+# It needs about 16 GB of free memory and a few minutes. For a small run, use
+# --gateways 4 --members 5000.
 set -eu
 
 case " $* " in
@@ -11,7 +11,7 @@ case " $* " in
 *)
 	free=$(awk '/MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
 	if [ "$free" -lt 16 ]; then
-		echo "million.sh: $free GB of memory are free, 16 are needed; try $0 --gateways 4 --members 5000" >&2
+		echo "million.sh: $free GB of memory are free, but it needs 16; try $0 --gateways 4 --members 5000" >&2
 		exit 1
 	fi
 	;;

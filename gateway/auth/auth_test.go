@@ -31,7 +31,7 @@ func newAuth(t *testing.T, cfg Config) *Auth {
 	return a
 }
 
-func TestCheckOrigin(t *testing.T) {
+func TestOnlyOwnAndAllowedOriginsPass(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.AllowOrigins = []string{"https://chat.example.org", "http://app.example.org:8080"}
 	a := newAuth(t, cfg)
@@ -71,8 +71,8 @@ func TestCheckOrigin(t *testing.T) {
 	}
 }
 
-// Where the gateway itself speaks TLS, a page of plain http is another site.
-func TestOriginsOfHTTPS(t *testing.T) {
+// With TLS, a page of plain http is another site.
+func TestPlainPageIsAnotherSiteWithTLS(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.HTTPS = true
 	a := newAuth(t, cfg)
@@ -87,8 +87,8 @@ func TestOriginsOfHTTPS(t *testing.T) {
 	}
 }
 
-// An allowed origin may be written as people know it; browsers send its ASCII form.
-func TestAllowedOriginsOfAnyScript(t *testing.T) {
+// An allowed origin may be written in any script, although browsers send its ASCII form.
+func TestAllowedOriginMayBeOfAnyScript(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.AllowOrigins = []string{"https://聊天.example", "http://Bücher.example:8080", "https://xn--maana-pta.example"}
 	a := newAuth(t, cfg)
@@ -102,7 +102,7 @@ func TestAllowedOriginsOfAnyScript(t *testing.T) {
 	}
 }
 
-func TestBearer(t *testing.T) {
+func TestBearerReadsTheToken(t *testing.T) {
 	for header, want := range map[string]string{
 		"Bearer a.b.c": "a.b.c", "bearer a": "a", "BEARER  a ": "a", "bEARER a b": "a b",
 		"Basic a": "-", "Bearera": "-", "": "-", "Bearer": "-",
@@ -124,7 +124,7 @@ func TestAllowOriginsAreChecked(t *testing.T) {
 	}
 }
 
-func TestResume(t *testing.T) {
+func TestResumeReturnsTheSignedIdentity(t *testing.T) {
 	a := newAuth(t, DefaultConfig())
 	now := time.Now()
 	a.now = func() time.Time { return now }
@@ -175,8 +175,8 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// The clocks of two gateways may be hours apart, and a client that changes from one to the
-// other stays the same sender.
+// The clocks of two gateways may differ by hours. A client that moves from one to the other
+// remains the same sender.
 func TestResumeFromAGatewayWithAnotherClock(t *testing.T) {
 	a := newAuth(t, DefaultConfig())
 	who := a.Anonymous()
@@ -216,7 +216,7 @@ func FuzzResume(f *testing.F) {
 	})
 }
 
-// keyFile writes a key as --auth-key-file takes it.
+// keyFile writes a key for --auth-key-file.
 func keyFile(t *testing.T, b []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "key")
@@ -235,7 +235,7 @@ func publicPEM(t *testing.T, key any) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
-func TestToken(t *testing.T) {
+func TestTokenGivesItsIdentity(t *testing.T) {
 	secret := []byte(strings.Repeat("s", 40))
 	otherSecret := []byte(strings.Repeat("o", 40))
 	pub, private, err := ed25519.GenerateKey(rand.Reader)

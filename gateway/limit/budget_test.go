@@ -24,7 +24,7 @@ func TestNoUseTakesMoreThanHalfOfTheBudget(t *testing.T) {
 	}
 }
 
-func TestAwaitTakesWhatIsGivenBack(t *testing.T) {
+func TestAwaitTakesReturnedBytes(t *testing.T) {
 	b := NewBudget(100)
 	b.Add(Pages, 50)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -41,7 +41,7 @@ func TestAwaitTakesWhatIsGivenBack(t *testing.T) {
 	}
 }
 
-func TestBudgetIsSharedWithoutLosingBytes(t *testing.T) {
+func TestSharedBudgetLosesNoBytes(t *testing.T) {
 	b := NewBudget(1 << 20)
 	var group sync.WaitGroup
 	for range 8 {
@@ -68,7 +68,7 @@ func TestBudgetIsSharedWithoutLosingBytes(t *testing.T) {
 	}
 }
 
-func TestPartAsksForLargeChangesOnly(t *testing.T) {
+func TestPartReportsOnlyLargeChanges(t *testing.T) {
 	b := NewBudget(8 * partSlack)
 	p := b.Part(Messages)
 	if !p.Take(partSlack) || b.Used(Messages) != 0 {

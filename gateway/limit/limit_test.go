@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestBucket(t *testing.T) {
+func TestBucketGivesItsBurst(t *testing.T) {
 	r := Rate{PerSecond: 20, Burst: 40}
 	for _, start := range []uint32{0, 1 << 31, ^uint32(0) - 100} {
 		b := Bucket{at: start}
@@ -25,8 +25,8 @@ func TestBucket(t *testing.T) {
 	}
 }
 
-// A bucket that is asked every millisecond gives no more and no less than its rate.
-func TestBucketRate(t *testing.T) {
+// A bucket that is used every millisecond gives exactly its rate.
+func TestBucketGivesItsRate(t *testing.T) {
 	for _, perSecond := range []float64{0.5, 3, 20, 999, 5000} {
 		r := Rate{PerSecond: perSecond, Burst: 10}
 		var b Bucket
@@ -43,7 +43,7 @@ func TestBucketRate(t *testing.T) {
 	}
 }
 
-func TestNoRate(t *testing.T) {
+func TestBucketWithoutARateGivesAll(t *testing.T) {
 	var b Bucket
 	for range 1000 {
 		if b.Take(0, Rate{}) != 0 {
@@ -52,7 +52,7 @@ func TestNoRate(t *testing.T) {
 	}
 }
 
-func TestCaps(t *testing.T) {
+func TestCapsLimitConnections(t *testing.T) {
 	now := time.Now()
 	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
 	c := NewCaps(CapsConfig{Total: 3, PerAddress: 2})
@@ -80,7 +80,7 @@ func TestCaps(t *testing.T) {
 	}
 }
 
-func TestCapsBySubnet(t *testing.T) {
+func TestCapsCountAnIPv6SubnetAsOneAddress(t *testing.T) {
 	c := NewCaps(CapsConfig{PerAddress: 1})
 	for _, step := range []struct {
 		peer string
@@ -92,7 +92,7 @@ func TestCapsBySubnet(t *testing.T) {
 	}
 }
 
-func TestCapsRate(t *testing.T) {
+func TestCapsLimitTheRate(t *testing.T) {
 	now := time.Now()
 	c := NewCaps(CapsConfig{PerSecond: 2})
 	peer := netip.MustParseAddr("10.0.0.1")
@@ -114,8 +114,8 @@ func equal(a, b []bool) bool {
 	return len(a) == len(b)
 }
 
-// An address that is refused for its own limit takes nothing of the rate that all share.
-func TestRefusedAddressTakesNothingOfTheRate(t *testing.T) {
+// A connection over the limit of its address does not use up the rate, which all share.
+func TestRefusedAddressUsesNoRate(t *testing.T) {
 	c := NewCaps(CapsConfig{PerAddress: 2, PerSecond: 10})
 	greedy, other := netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("198.51.100.1")
 	now := c.start.Add(time.Second)
@@ -137,8 +137,8 @@ func TestRefusedAddressTakesNothingOfTheRate(t *testing.T) {
 	}
 }
 
-// A refusal for the rate counts nobody in.
-func TestRefusalForTheRateCountsNobodyIn(t *testing.T) {
+// A connection over the rate does not count.
+func TestConnectionOverTheRateDoesNotCount(t *testing.T) {
 	c := NewCaps(CapsConfig{PerAddress: 10, Total: 10, PerSecond: 1})
 	peer := netip.MustParseAddr("203.0.113.9")
 	now := c.start.Add(time.Second)
@@ -154,7 +154,7 @@ func TestRefusalForTheRateCountsNobodyIn(t *testing.T) {
 }
 
 // The largest bursts are bounded too.
-func TestBucketOfALargeBurst(t *testing.T) {
+func TestLargeBurstIsBounded(t *testing.T) {
 	for _, burst := range []int{13_107, 13_108, 100_000, 1_000_000} {
 		var b Bucket
 		n := 0

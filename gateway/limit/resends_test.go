@@ -8,7 +8,7 @@ import (
 	"roomcast/proto"
 )
 
-func TestResends(t *testing.T) {
+func TestResendsKeepTheOrder(t *testing.T) {
 	start := time.Now()
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	busy := proto.Refuse(proto.Overloaded, "busy").After(100 * time.Millisecond)

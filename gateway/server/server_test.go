@@ -30,9 +30,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// Without a token the API is for programs of this machine alone, however a request of
-// another machine comes to look like one of this machine.
-func TestGuard(t *testing.T) {
+// Without a token only programs of this machine may use the API. A request of another machine
+// cannot pass for a local one.
+func TestGuardAdmitsOnlyThisMachineWithoutAToken(t *testing.T) {
 	with := func(name, value string) func(*Config, *http.Request) {
 		return func(_ *Config, r *http.Request) { r.Header.Set(name, value) }
 	}
@@ -114,7 +114,7 @@ func pair(t *testing.T, dir, name string) (certFile, keyFile string) {
 	return certFile, keyFile
 }
 
-func TestCertificateIsReadAgain(t *testing.T) {
+func TestChangedCertificateIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := pair(t, dir, "first.example.org")
 	var said bytes.Buffer
@@ -153,7 +153,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 }
 
-func TestConfigNamesTheFlag(t *testing.T) {
+func TestErrorOfAWrongSettingNamesItsFlag(t *testing.T) {
 	for flag, change := range map[string]func(*Config){
 		"--max-message":                 func(c *Config) { c.MaxMessage = 1 << 30 },
 		"--path-prefix":                 func(c *Config) { c.PathPrefix = "chat/" },
@@ -188,8 +188,8 @@ func TestConfigNamesTheFlag(t *testing.T) {
 	}
 }
 
-// A connection that nobody accepts any more is closed, not kept.
-func TestHandoff(t *testing.T) {
+// A closed handoff closes the connections that nobody has accepted.
+func TestClosedHandoffClosesItsConnections(t *testing.T) {
 	h := newHandoff(&net.TCPAddr{})
 	ours, theirs := net.Pipe()
 	h.give(ours)

@@ -1,5 +1,5 @@
-// The tests of the page, in a real browser, against the real gateway: what it says and
-// hears. look_test.go has what it looks like.
+// The tests in this file check what the page sends and receives, in a real browser with a real
+// gateway. look_test.go checks its appearance.
 package web_test
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// wantSaid waits until the page shows as many messages as are wanted, and compares.
+// wantSaid waits until the page shows the wanted number of messages, and compares them.
 func wantSaid(t *testing.T, p *tab, want ...string) {
 	t.Helper()
 	p.wait(fmt.Sprintf(`document.querySelectorAll("#log .bubble").length >= %d`, len(want)))
@@ -33,7 +33,7 @@ func rename(p *tab, name string) {
 	p.wait(`document.body.dataset.state === "open"`)
 }
 
-func TestTwoBrowsersTalk(t *testing.T) {
+func TestTwoBrowsersExchangeMessages(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	ann, bob := openTab(t).open(g, "/?group=聊天室1"), openTab(t).open(g, "/room/聊天室1/")
@@ -65,9 +65,9 @@ func TestTwoBrowsersTalk(t *testing.T) {
 	}
 }
 
-// The page works below any path: where the gateway is told so, and where a proxy removes
-// the path and keeps its connections to the gateway.
-func TestPageBelowAPath(t *testing.T) {
+// The page works below any path: with --path-prefix, and behind a proxy that removes the
+// path and pools its connections.
+func TestPageWorksBelowAPath(t *testing.T) {
 	t.Parallel()
 	told, plain := startGateway(t, "--path-prefix", "/chat"), startGateway(t)
 	pool := &http.Transport{MaxIdleConnsPerHost: 1}
@@ -98,7 +98,7 @@ func TestPageBelowAPath(t *testing.T) {
 	}
 }
 
-func TestCloseWord(t *testing.T) {
+func TestCloseWordClosesTheConnection(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	ann, bob := openTab(t).open(g, "/"), openTab(t).open(g, "/?group=123")
@@ -120,7 +120,7 @@ func TestCloseWord(t *testing.T) {
 	bob.wait(`document.querySelectorAll("#people li").length === 1`)
 }
 
-func TestReloadResumes(t *testing.T) {
+func TestReloadedPageKeepsIdentityAndMessages(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	ann := openTab(t).open(g, "/?group=r")
@@ -149,9 +149,9 @@ func TestReloadResumes(t *testing.T) {
 	}
 }
 
-// Whatever somebody calls themselves, the page sends a name that the server takes, and
-// changes it as little as it can.
-func TestNamesAreSentAsTheServerTakesThem(t *testing.T) {
+// The page sends a name that the server accepts and changes the typed name as little as
+// possible.
+func TestPageSendsAcceptableNames(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=names")
@@ -174,7 +174,7 @@ func TestNamesAreSentAsTheServerTakesThem(t *testing.T) {
 	}
 }
 
-func TestTabsOfOneBrowser(t *testing.T) {
+func TestTabsOfOneBrowserHaveTheirOwnIdentities(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	first := openTab(t).open(g, "/?group=t")
@@ -202,7 +202,7 @@ func TestTabsOfOneBrowser(t *testing.T) {
 	}
 }
 
-func TestServerKilledAndStartedAgain(t *testing.T) {
+func TestPageContinuesAfterTheServerWasKilled(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	ann, bob := openTab(t).open(g, "/?group=k"), openTab(t).open(g, "/?group=k")
@@ -233,9 +233,9 @@ func TestServerKilledAndStartedAgain(t *testing.T) {
 	wantSaid(t, bob, "1", "2", "3", "4", "5")
 }
 
-// TestKilledInFullFlight kills the server while two browsers send without a pause: what
-// was in flight then, nobody knows, and still each message is there once, in its order.
-func TestKilledInFullFlight(t *testing.T) {
+// The server is killed while two browsers send without a pause. The outcome of messages in
+// flight is unknown then, and still each message is stored once, in order.
+func TestMessagesInFlightAreStoredOnceAfterAKill(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	ann, bob := openTab(t).open(g, "/?group=f"), openTab(t).open(g, "/?group=f")
@@ -276,7 +276,7 @@ func TestKilledInFullFlight(t *testing.T) {
 	}
 }
 
-func TestRoomClosedAndReopened(t *testing.T) {
+func TestPageShowsThatARoomWasClosedAndReopened(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=c")

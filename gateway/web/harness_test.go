@@ -22,7 +22,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// patience bounds every wait for a condition; a slow machine needs it, a fast one does not.
+// patience bounds every wait for a condition, for slow machines.
 const patience = 60 * time.Second
 
 // build makes the gateway's binary once for all tests.
@@ -38,8 +38,8 @@ var build = sync.OnceValues(func() (string, error) {
 	return bin, nil
 })
 
-// gateway is a gateway process that can be killed and started again at its address,
-// with its data.
+// gateway is a gateway process that can be killed and restarted at its address, with its
+// data.
 type gateway struct {
 	t    *testing.T
 	addr string
@@ -84,13 +84,13 @@ func (g *gateway) start() {
 	})
 }
 
-// kill ends the process at once, as kill -9 does.
+// kill sends SIGKILL.
 func (g *gateway) kill() {
 	g.cmd.Process.Kill()
 	g.cmd.Wait()
 }
 
-// post asks the HTTP API, which is open on loopback.
+// post sends a request to the HTTP API, which is open on loopback.
 func (g *gateway) post(t *testing.T, path, body string) {
 	t.Helper()
 	r, err := http.Post("http://"+g.addr+path, "application/json", strings.NewReader(body))
@@ -113,7 +113,7 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// speaker is a member of a room that is not a browser: a JSON session, one command at a time.
+// speaker is a member without a browser: a JSON session that sends one command at a time.
 type speaker struct {
 	t    *testing.T
 	conn *websocket.Conn
@@ -132,7 +132,7 @@ func (g *gateway) speaker(t *testing.T, room, name string) *speaker {
 	return &speaker{t: t, conn: conn}
 }
 
-// say says each text and waits until all are stored.
+// say sends each text and waits until all are stored.
 func (s *speaker) say(texts ...string) {
 	s.t.Helper()
 	for _, text := range texts {
@@ -173,7 +173,7 @@ var chromium = sync.OnceValues(func() (context.Context, error) {
 	}
 	flags := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", "en-US"),
-		chromedp.Flag("ignore-certificate-errors", true)) // those of tests are signed by nobody
+		chromedp.Flag("ignore-certificate-errors", true)) // test certificates have no authority
 	ctx, _ := chromedp.NewExecAllocator(context.Background(), flags...)
 	ctx, closeBrowser = chromedp.NewContext(ctx)
 	return ctx, chromedp.Do(ctx)
@@ -190,15 +190,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// tab is a page in a browser profile of its own. At the end of the test it must have
-// opened no dialog and written nothing to its console.
+// tab is a page in a browser profile of its own. The test fails if the page opens a dialog or
+// writes to its console.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
 
 	mu      sync.Mutex
 	offline bool     // failed connections are expected
-	noise   []string // what it wrote to the console, and dialogs
+	noise   []string // lines on the console, and dialogs
 }
 
 func openTab(t *testing.T, steps ...chromedp.Action[chromedp.Void]) *tab {
@@ -210,7 +210,7 @@ func openTab(t *testing.T, steps ...chromedp.Action[chromedp.Void]) *tab {
 	return newTab(t, browser, []chromedp.ContextOption{chromedp.WithNewBrowserContext()}, steps...)
 }
 
-// beside opens another tab of the same profile.
+// beside opens another tab in the same profile.
 func (p *tab) beside() *tab {
 	p.t.Helper()
 	return newTab(p.t, p.ctx, nil)
@@ -243,7 +243,7 @@ func newTab(t *testing.T, parent context.Context, opts []chromedp.ContextOption,
 		cancel()
 		reading.Wait()
 		for _, line := range p.noise {
-			t.Errorf("the page was to be silent: %s", line)
+			t.Errorf("the page wrote to the console: %s", line)
 		}
 	})
 	return p
@@ -258,7 +258,7 @@ func (p *tab) heard(line string) {
 	p.noise = append(p.noise, line)
 }
 
-// mayFail lets the page complain about connections that fail.
+// mayFail allows the page to report failed connections.
 func (p *tab) mayFail() {
 	p.mu.Lock()
 	p.offline = true
@@ -303,13 +303,13 @@ func eval[T any](p *tab, js string) T {
 	return v
 }
 
-// press sends keys to whatever has the focus.
+// press sends keys to the focused element.
 func (p *tab) press(keys string) {
 	p.t.Helper()
 	p.do(chromedp.KeyEvent(keys))
 }
 
-// enter presses Enter as a keyboard does: what it types is left out if the page takes the key.
+// enter presses Enter as a keyboard does: without its text if the page handles the key.
 func (p *tab) enter(modifiers ...chromedp.Modifier) {
 	p.t.Helper()
 	key := input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyDown, Key: "Enter", Code: "Enter", Text: "\r", WindowsVirtualKeyCode: 13}
@@ -324,7 +324,7 @@ func (p *tab) enter(modifiers ...chromedp.Modifier) {
 	}
 }
 
-// insert puts text where the focus is, as an input method does.
+// insert inserts text at the focus, as an input method does.
 func (p *tab) insert(text string) {
 	p.t.Helper()
 	if _, err := chromedp.Call(p.ctx, input.InsertText, input.InsertTextParams{Text: text}); err != nil {
@@ -340,7 +340,7 @@ func (p *tab) say(text string) {
 	p.enter()
 }
 
-// said returns what the log shows, one line a message, without notes.
+// said returns the messages on the page, one line each, without notes.
 func (p *tab) said() []string {
 	p.t.Helper()
 	return eval[[]string](p, `[...document.querySelectorAll("#log .bubble")].map((b) => [...b.childNodes].filter((n) => n.tagName !== "BUTTON").map((n) => n.textContent).join(""))`)

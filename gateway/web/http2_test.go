@@ -14,10 +14,9 @@ import (
 	"testing"
 )
 
-// Through haproxy a browser speaks HTTP/2, for the page and for the WebSocket as well (RFC
-// 8441). haproxy makes a handshake of HTTP/1.1 of that, and sends it over a connection
-// to the gateway that it has kept.
-func TestPageOverHTTP2(t *testing.T) {
+// Behind haproxy a browser uses HTTP/2 for the page and for the WebSocket (RFC 8441). haproxy
+// turns that into an HTTP/1.1 handshake on a pooled connection to the gateway.
+func TestPageWorksOverHTTP2(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

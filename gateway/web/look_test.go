@@ -13,7 +13,7 @@ import (
 	"roomcast/proto"
 )
 
-// hostile is what people type who want to see a page break.
+// hostile holds texts that try to break a page.
 var hostile = []string{
 	`<script>window.pwned=1;alert(1)</script>`,
 	`<img src=x onerror="window.pwned=1;alert(1)">`,
@@ -44,7 +44,7 @@ var hostile = []string{
 	`https://example.org/"onclick="alert(1) http://a.example/<b>`,
 }
 
-func TestHostileTextsAndNames(t *testing.T) {
+func TestHostileTextsAndNamesStayInTheirPlace(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=h")
@@ -87,7 +87,7 @@ func TestHostileTextsAndNames(t *testing.T) {
 	}
 }
 
-func TestTenThousandMessages(t *testing.T) {
+func TestPageStaysSmallAndQuickWithTenThousandMessages(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, "--history-per-room", "20000")
 	p, above := openTab(t).open(g, "/?group=big"), openTab(t)
@@ -157,7 +157,7 @@ func TestTenThousandMessages(t *testing.T) {
 	above.wait(`document.querySelector("#jump").hidden && !document.title.startsWith("(") && document.querySelector("#log .unread").parentElement.innerText.includes("even later")`)
 }
 
-func TestPhone(t *testing.T) {
+func TestPageFitsAPhone(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t, chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulatePortrait)).open(g, "/?group=p")
@@ -190,7 +190,7 @@ func TestPhone(t *testing.T) {
 	p.shows("meanwhile")
 }
 
-func TestKeyboardOnly(t *testing.T) {
+func TestPageWorksWithAKeyboardOnly(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=kb")
@@ -222,7 +222,7 @@ func TestKeyboardOnly(t *testing.T) {
 	}
 }
 
-func TestLanguages(t *testing.T) {
+func TestPageUsesTheLanguageOfTheBrowser(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	for accept, want := range map[string][2]string{"zh-CN": {"发送", "关闭连接"}, "en-GB": {"Send", "Disconnect"}, "fr-FR": {"Send", "Disconnect"}} {
@@ -238,7 +238,7 @@ func TestLanguages(t *testing.T) {
 	}
 }
 
-func TestRefusedRoomSaysWhy(t *testing.T) {
+func TestPageShowsWhyARoomWasRefused(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=a.b*")

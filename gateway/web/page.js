@@ -1,5 +1,5 @@
-// page.js: the chat page. It joins the parts: room.js speaks with the server, timeline.js
-// shows the messages, words.js has the words; here is what happens when.
+// page.js: the chat page. It connects the parts: room.js talks to the server, timeline.js
+// shows the messages, words.js holds the texts.
 
 import { connect } from "./room.js";
 import { Timeline } from "./timeline.js";
@@ -7,10 +7,10 @@ import { hueOf, initialOf, nameOf, refusalText, translate, words } from "./words
 
 const $ = (id) => document.getElementById(id);
 const encoder = new TextEncoder();
-const home = new URL(".", import.meta.url); // of the server, which may be below a path
-const MOST_ROOMS = 12; // in the list, and joined; the one that has been there longest goes first
+const home = new URL(".", import.meta.url); // the server's root, which may be below a path
+const MOST_ROOMS = 12; // in the list, and joined; a new room removes the oldest
 
-// What a browser remembers; nothing, where it must not.
+// Storage of the browser. A browser that forbids it remembers nothing.
 
 const area = (name) => { try { return window[name]; } catch { return null; } };
 const [local, session] = [area("localStorage"), area("sessionStorage")];
@@ -19,15 +19,15 @@ const recall = (key, otherwise) => {
 };
 const keep = (key, value) => { try { local.setItem(`roomcast.${key}`, JSON.stringify(value)); } catch {} };
 
-/** The room in the address: /room/NAME/ or /?group=NAME, below home. */
+/** The room in the page's URL: /room/NAME/ or /?group=NAME, below home. */
 function addressed() {
   const [, inPath] = /^room\/([^/]+)\/?$/.exec(location.pathname.slice(home.pathname.length)) ?? [];
   try { if (inPath) return decodeURIComponent(inPath); } catch {}
-  // No room name holds a space, so one here is a "+" that somebody typed.
+  // No room name contains a space, so a space here was a "+" in the URL.
   return new URLSearchParams(location.search).get("group")?.replaceAll(" ", "+") || "123";
 }
 
-/** A name as the server takes it: no control characters, something to see in it, at most 128 bytes. */
+/** Returns a name that the server accepts: no control characters, something visible, at most 128 bytes. */
 function cleanName(name) {
   name = name.replace(/[\p{Z}\s]+/gu, " ").replace(/[\p{Cc}\p{Cs}\p{Bidi_Control}]/gu, "").trim();
   while (encoder.encode(name).length > 128) name = Array.from(name).slice(0, -1).join("");
@@ -35,8 +35,8 @@ function cleanName(name) {
 }
 
 /**
- * Whether this tab keeps the browser's identity: one tab at a time does, for as long as
- * it is there; the others are somebody else each, so that two tabs can talk.
+ * Whether this tab has the browser's identity. One open tab at a time has it; every other
+ * tab gets an identity of its own, so that two tabs can talk.
  */
 const keeper = await new Promise((resolve) => {
   if (!navigator.locks) return resolve(true); // on plain http
@@ -46,7 +46,7 @@ const keeper = await new Promise((resolve) => {
   }).catch(() => resolve(false));
 });
 
-/** After a reload a tab goes on as itself, from its own storage. */
+/** After a reload a tab keeps its identity, from its own storage. */
 const reloaded = (() => {
   try { return !!session.getItem("roomcast.tab"); } catch { return false; } finally {
     try { session.setItem("roomcast.tab", "1"); } catch {}
@@ -57,7 +57,7 @@ translate();
 let room = addressed();
 let rooms = recall("rooms", []).filter((name) => typeof name === "string");
 const read = recall("read", {}); // room -> the last seq that was in view
-const elsewhere = new Map(); // room -> messages come while another was shown
+const elsewhere = new Map(); // room -> number of messages while another room was shown
 const typers = new Map(); // id -> {name, timer}
 const c = connect({
   name: cleanName(recall("name", "")),
@@ -79,7 +79,7 @@ addEventListener("pagehide", () => keep("read", read));
 
 // Rooms
 
-/** Shows a room; the ones shown before stay joined, and count what comes. */
+/** Shows a room. Rooms that were shown before stay joined, and their new messages are counted. */
 function show(name, { push = false } = {}) {
   room = name;
   if (!rooms.includes(name)) rooms.push(name);
@@ -138,12 +138,12 @@ $("enter").onsubmit = (e) => {
 };
 addEventListener("popstate", () => show(addressed()));
 
-// Who is here
+// Members
 
-let here = new Map(); // id -> identity; nobody in rooms so large that the server only counts
+let here = new Map(); // id -> identity; empty in rooms that are too large for a list
 let asking = 0;
 
-/** Asks soon, but not when everybody else does: a join makes all members of a room want to know. */
+/** Asks for the members soon, at a random time: after a join all members of a room ask. */
 function whoIsHere(soon) {
   clearTimeout(asking);
   asking = setTimeout(askWho, soon ? 50 : 1000 + Math.random() * Math.min(30_000, here.size * 100));
@@ -165,7 +165,7 @@ function people(members, count) {
     if (who.id === c.you?.id) item.append(Object.assign(document.createElement("small"), { textContent: words.you }));
     return item;
   }));
-  const n = list.length || count; // one person may have several tabs, and counts once
+  const n = list.length || count; // a person with several tabs counts once
   $("count").textContent = n || "";
   $("present").textContent = n ? words.present(n) : "";
 }
@@ -191,7 +191,7 @@ $("name").onchange = () => {
   c.name = name;
   keep("name", name);
   showMe();
-  if (c.state !== "closed") c.reconnect(); // a name is told when a session begins
+  if (c.state !== "closed") c.reconnect(); // the server learns a name when a session begins
 };
 
 function showTyping() {
@@ -205,7 +205,7 @@ function stopTyping(id) {
 
 // The connection
 
-let told = false; // the last line about the connection said it is there
+let shownOpen = false; // the last line about the connection said "connected"
 let countdown = 0;
 
 c.addEventListener("state", ({ detail: { state, code, reason, ms } }) => {
@@ -221,20 +221,20 @@ c.addEventListener("state", ({ detail: { state, code, reason, ms } }) => {
     say(words.states[state]);
   }
   if (state === "open") {
-    if (!told) timeline.note(words.connected);
-    told = true;
+    if (!shownOpen) timeline.note(words.connected);
+    shownOpen = true;
     if (keeper) keep("resume", c.resume);
     showMe();
-  } else if (told && state !== "connecting") {
+  } else if (shownOpen && state !== "connecting") {
     timeline.note(words.disconnected);
-    told = false;
+    shownOpen = false;
   }
   const closed = state === "closed";
   $("close").hidden = closed;
   ended(closed && (words.closes[code] ?? words.ended(reason)), words.again, () => c.reconnect());
 });
 
-/** Says above the composer why nothing can be said, and what to do about it. */
+/** Shows above the composer why messages cannot be sent, and a button that helps. */
 function ended(why, word, act) {
   $("ended").hidden = !why;
   $("composer").classList.toggle("off", !!why);
@@ -256,7 +256,7 @@ c.addEventListener("join", ({ detail }) => {
 
 c.addEventListener("refused", ({ detail }) => {
   if (detail.room === room && !c.rooms.includes(room)) {
-    const never = detail.code === "bad_room"; // it is no name, so nothing to try again or to remember
+    const never = detail.code === "bad_room"; // the name is not valid, so neither retry nor remember it
     if (never) {
       rooms = rooms.filter((name) => name !== room);
       keep("rooms", rooms);
@@ -281,7 +281,7 @@ let roomsDue = 0;
 function laterRooms() { roomsDue ||= setTimeout(() => { roomsDue = 0; showRooms(); changed(); }, 100); }
 
 let announced = 0;
-function announce(text) { // at most one a second: a screen reader cannot keep up with more
+function announce(text) { // at most one a second, so that a screen reader can keep up
   announced ||= setTimeout(() => { announced = 0; $("announce").textContent = text; }, 1000);
 }
 
@@ -342,7 +342,7 @@ function send() {
   $("text").focus();
 }
 
-// The frame around it
+// The rest of the page
 
 function changed() {
   const away = [...elsewhere.values()].reduce((sum, n) => sum + n, 0);
@@ -368,13 +368,13 @@ addEventListener("keydown", (e) => {
     if (document.activeElement === $("text") && !timeline.stuck) timeline.jump().catch(report);
     $("text").focus();
   } else if (e.key.length === 1 && !e.ctrlKey && !e.metaKey && !e.altKey && e.key !== " " && document.activeElement === document.body) {
-    $("text").focus(); // whoever begins to type means the message
+    $("text").focus(); // typing anywhere goes into the message
   }
 });
 
 document.addEventListener("visibilitychange", () => { if (!document.hidden) whoIsHere(true); });
 
-// Where the keyboard of a phone does not shrink the page, it covers it.
+// On some phones the keyboard covers the page instead of shrinking it.
 visualViewport?.addEventListener("resize", () => {
   const { scale, height } = visualViewport;
   document.documentElement.style.setProperty("--height", scale === 1 && height < innerHeight - 1 ? `${height}px` : "100dvh");
@@ -385,4 +385,4 @@ function report(error) { console.error(error); }
 show(room);
 showMe();
 document.body.dataset.state = c.state;
-if (matchMedia("(hover: hover)").matches) $("text").focus(); // on a phone it would open the keyboard
+if (matchMedia("(hover: hover)").matches) $("text").focus(); // not on a phone, where it would open the keyboard

@@ -1,18 +1,18 @@
-// room.js: the Roomcast client for browsers and other JavaScript. No dependency.
+// room.js: the Roomcast client for browsers and other JavaScript, without dependencies.
 //
 //   import { connect } from "./room.js";
 //   const c = connect({ room: "lobby", name: "Ann", last: 50 });
 //   c.addEventListener("event", (e) => console.log(e.detail.seq, e.detail.from.name, e.detail.text));
 //   c.say("hello");
 //
-// It promises what the protocol promises, over reconnects and restarts of the server:
-// events of a room arrive in order, each once, from where the last connection ended; a
-// message is sent again with the same key, in order, until it is acknowledged or refused.
+// It keeps the promises of the protocol over reconnects and restarts of the server. Events of
+// a room arrive in order, each once, and continue where the last connection ended. The client
+// sends a message again with the same key, in order, until it is acknowledged or refused.
 
 /**
  * @typedef {{id: string, name?: string}} Identity
  *
- * @typedef {object} Event  something that happened in a room
+ * @typedef {object} Event  a message or an act in a room
  * @property {string} room
  * @property {number} seq  1, 2, 3, … without holes
  * @property {string} at  RFC 3339 time
@@ -26,7 +26,7 @@
  *
  * @typedef {{text?: string, data?: any, bin?: string, type?: string}} Content  one of text, data and bin
  *
- * @typedef {object} Saying  a message of ours on its way; the same object until the end
+ * @typedef {object} Saying  one of our messages; the same object from sending to the final state
  * @property {string} room
  * @property {string} key
  * @property {Content} content
@@ -37,58 +37,58 @@
  *
  * @typedef {{code: string, message: string, retry_ms?: number}} Refusal
  *
- * @typedef {{since?: number, epoch?: string, at?: string, last?: number, after?: string}} From  where a replay begins:
- *   after the event numbered since, which was of this epoch and had this time; with the newest last; after a time
+ * @typedef {{since?: number, epoch?: string, at?: string, last?: number, after?: string}} From  the start of a replay:
+ *   after the event with the number since, which had this epoch and time; with the newest last; after a time
  *
  * @typedef {object} Options
- * @property {string|URL} [url]  of the server (which may be below a path), of its /ws or of one of its
- *   /room/<group>/; default: the server that this file came from, or /ws of this page's server if it came in a bundle
+ * @property {string|URL} [url]  of the server (which may be below a path), its /ws or one of its
+ *   /room/<group>/; default: the server of this file, or /ws of the page's server if the file is in a bundle
  * @property {string} [room]  joined at once, as with join()
- * @property {string} [name]  what to be called
+ * @property {string} [name]  shown to others
  * @property {number} [since]
  * @property {string} [epoch]
  * @property {string} [at]
- * @property {number} [last]  how many of the newest events to begin with
+ * @property {number} [last]  begin with this number of the newest events
  * @property {string} [after]
- * @property {string} [resume]  the resume string of an earlier session: go on as the same sender
- * @property {string|(() => string|Promise<string>)} [token]  a function is asked before every connection
+ * @property {string} [resume]  the resume string of an earlier session, to be the same sender
+ * @property {string|(() => string|Promise<string>)} [token]  a function is called before every connection
  * @property {Storage} [storage]  such as sessionStorage: identity and unsent messages survive a reload
  * @property {number} [timeout]  ms to wait for an answer before the connection counts as lost; default 15000
- * @property {typeof WebSocket} [WebSocket]  where there is none globally
+ * @property {typeof WebSocket} [WebSocket]  for environments without a global one
  */
 
 const PROTOCOL = "roomcast.v1";
 const HOME = /^https?:[^?#]*\/room\.js([?#]|$)/.test(import.meta.url) ? new URL("ws", import.meta.url) : "/ws";
-// Close codes below 4000 that end it, each with what then became of a message in flight:
-// it was the cause, and must not be said again by itself.
+// Close codes below 4000 after which the client does not reconnect, each with the refusal of
+// the message in flight. That message was the cause, so the client does not resend it.
 const FINAL = { 1000: "closed_by_word", 1002: "bad_request", 1003: "unsupported", 1007: "bad_request", 1008: "forbidden", 1009: "too_large" };
 const BACKOFF = { first: 500, most: 20_000, stable: 5_000 }; // ms
 const MOST_PENDING = 256; // messages waiting for an ack; more are refused as "overloaded"
 const TYPING_EVERY = 3_000; // ms between two typing signals of one room
 
-/** Whether a client closed with this code should come back by itself. @param {number} code */
+/** Whether a client should reconnect by itself after this close code. @param {number} code */
 export const reconnects = (code) => !(code in FINAL) && (code < 4100 || code > 4199);
 
-/** Opens a connection that keeps itself alive. @param {string|Options} [options] an URL or options */
+/** Opens a connection that reconnects by itself. @param {string|Options} [options] an URL or options */
 export const connect = (options) => new Connection(options);
 
 /**
- * One connection, in any number of rooms. Its events, each with a detail:
+ * A connection, in any number of rooms. It dispatches these events, each with a detail:
  *
- *   state   {state, code?, reason?, ms?}  "connecting", "open", "waiting" (tries again in ms), "closed"
+ *   state   {state, code?, reason?, ms?}  "connecting", "open", "waiting" (reconnects after ms), "closed"
  *   event   Event         a message or a moderation act, in order, each once
- *   saying  Saying        one of ours was made, sent or refused
+ *   saying  Saying        one of our messages was made, stored or refused
  *   joined, left          {room, id?, name?, count, reason?}
  *   signal  {room, type, from, data?}
- *   gap     {room, from, to, reason}  events that can no longer be had; after the reason "reset" all of the room comes anew
- *   join    {room, seq, epoch}        we are in the room; up to seq is replay
+ *   gap     {room, from, to, reason}  events that are not available; after the reason "reset" the whole room is replayed
+ *   join    {room, seq, epoch}        we are in the room; events up to seq are the replay
  *   refused {room?, ...Refusal}       a join or a signal was refused, or the room was closed
  */
 export class Connection extends EventTarget {
   /** @type {"connecting"|"open"|"waiting"|"closed"} */ state = "closed";
-  /** Who we are, once a hello has come. @type {Identity|null} */ you = null;
-  /** Signed proof of it, for another connection. */ resume = "";
-  /** What to be called from the next connection on. */ name = "";
+  /** Our identity, after the first hello. @type {Identity|null} */ you = null;
+  /** Signed proof of our identity, for another connection. */ resume = "";
+  /** Our name; a change counts from the next connection on. */ name = "";
 
   #options; #url; #key; #ws = null; #rooms = new Map(); #outbox = []; #calls = new Map();
   #ids = 0; #tries = 0; #opened = 0; #retry; #watch; #turn = 0;
@@ -114,7 +114,7 @@ export class Connection extends EventTarget {
     queueMicrotask(() => this.reconnect()); // listeners set right after connect() miss nothing
   }
 
-  /** Connects now: after close(), instead of waiting, or anew under another name. */
+  /** Connects now: after close(), instead of waiting, or again under another name. */
   async reconnect() {
     this.#drop();
     const turn = ++this.#turn;
@@ -122,10 +122,10 @@ export class Connection extends EventTarget {
     try {
       let { token } = this.#options;
       if (typeof token === "function") token = await token();
-      if (turn !== this.#turn) return; // closed, or begun anew, while the token was fetched
+      if (turn !== this.#turn) return; // closed or restarted while the token was fetched
       const url = new URL(this.#url);
       for (const [k, v] of Object.entries({ name: this.name, token })) if (v) url.searchParams.set(k, v);
-      // Logs keep URLs, so resume travels as a subprotocol that is never chosen.
+      // Logs contain URLs, so resume is sent as a subprotocol, which the server never selects.
       const offers = this.resume ? [PROTOCOL, "resume." + this.resume] : [PROTOCOL];
       this.#ws = new (this.#options.WebSocket ?? WebSocket)(url.href, offers);
     } catch (err) {
@@ -134,32 +134,32 @@ export class Connection extends EventTarget {
     }
     this.#ws.onmessage = (e) => this.#receive(e.data);
     this.#ws.onclose = (e) => this.#lost(e.code, e.reason);
-    this.#ws.onerror = () => {}; // close follows; the ws package of Node ends the process over an error nobody hears
+    this.#ws.onerror = () => {}; // close follows; the ws package of Node would end the process at an unhandled error
     this.#expect();
   }
 
-  /** Closes the connection and stays away. What is unsent waits for reconnect(). */
+  /** Closes the connection. Unsent messages wait for reconnect(). */
   close() {
     this.#drop();
     this.#enter("closed", { code: 1000, reason: "" });
   }
 
   /**
-   * Enters a room; without from, it begins with what comes next. A room that refused us is
-   * tried again, and goes on where we were. @param {string} name @param {From} [from]
+   * Joins a room; without from, it begins with the next event. After a refusal, it tries again and
+   * continues at the last event. @param {string} name @param {From} [from]
    */
   join(name, { since, epoch, at, last, after } = {}) {
     let room = this.#rooms.get(name);
     if (room && !room.error) return;
     // seq and at are of the last event shown; undefined = none yet, so a new connection asks for from again.
-    // A closing up to head is of the past.
+    // A close up to head is a past one.
     room ??= { name, seq: since, at, epoch, from: last ? { last } : after ? { after } : {}, head: 0, in: false, busy: false, timer: 0, typed: -Infinity };
     room.error = null;
     this.#rooms.set(name, room);
     if (this.state === "open") this.#enterRoom(room);
   }
 
-  /** Leaves a room; what is unsent there fails. @param {string} name */
+  /** Leaves a room. Its unsent messages fail. @param {string} name */
   leave(name) {
     const room = this.#rooms.get(name);
     if (!room) return;
@@ -168,14 +168,14 @@ export class Connection extends EventTarget {
     this.#out(room, { code: "not_joined", message: "the room was left before the message was sent" });
   }
 
-  /** The rooms we are in or on the way into. @returns {string[]} */
+  /** The rooms that we have joined or are joining. @returns {string[]} */
   get rooms() { return [...this.#rooms.values()].filter((r) => !r.error).map((r) => r.name); }
 
-  /** The messages that are still on their way. @param {string} room @returns {Saying[]} */
+  /** Our messages that are not answered yet. @param {string} room @returns {Saying[]} */
   pending(room) { return this.#outbox.filter((s) => s.room === room); }
 
   /**
-   * Says something in a room, now or as soon as there is a connection.
+   * Sends a message to a room, now or as soon as there is a connection.
    * @param {string|Content} content @param {string} [room] default: the first room @returns {Saying}
    */
   say(content, room = this.rooms[0]) {
@@ -207,12 +207,12 @@ export class Connection extends EventTarget {
   /** @param {string} [room] @returns {Promise<{count: number, members: Identity[]}>} rejects with a Refusal */
   members(room = this.rooms[0]) { return this.#ask("members", { room }); }
 
-  /** Tells those present something that is not stored. @param {string} type @param {any} [data] @param {string} [room] */
+  /** Sends the members a signal, which is not stored. @param {string} type @param {any} [data] @param {string} [room] */
   signal(type, data, room = this.rooms[0]) {
     if (this.#rooms.get(room)?.in) this.#call("signal", { room, type, data });
   }
 
-  /** Tells those present that we are typing; may be called on every key. @param {string} [room] */
+  /** Tells the members that we are typing. Call it on every key; it sends few signals. @param {string} [room] */
   typing(room = this.rooms[0]) {
     const r = this.#rooms.get(room), now = Date.now();
     if (!r || now - r.typed < TYPING_EVERY) return;
@@ -220,7 +220,7 @@ export class Connection extends EventTarget {
     this.signal("typing", undefined, room);
   }
 
-  // Everything below runs between two frames and leaves nothing half done.
+  // The methods below run to completion between two frames.
 
   #enter(state, detail = {}) {
     this.state = state;
@@ -229,7 +229,7 @@ export class Connection extends EventTarget {
 
   #emit(type, detail) { this.dispatchEvent(new CustomEvent(type, { detail })); }
 
-  /** Forgets the socket: nothing of it is heard any more; what it left unanswered is. */
+  /** Drops the socket and ignores its events. Commands without an answer fail with error. */
   #drop(error = { code: "disconnected", message: "the connection ended before the answer came" }) {
     this.#turn++;
     this.state = "closed";
@@ -251,11 +251,11 @@ export class Connection extends EventTarget {
     for (const done of calls) done(error);
   }
 
-  /** The connection ended, not by us. */
+  /** Handles a connection that the other side ended. */
   #lost(code, reason) {
     const turn = this.#turn + 1;
     this.#drop(code in FINAL ? { code: FINAL[code], message: reason || "the message ended the connection" } : undefined);
-    if (turn !== this.#turn) return; // a listener has begun anew
+    if (turn !== this.#turn) return; // a listener has reconnected
     if (!reconnects(code)) return this.#enter("closed", { code, reason });
     if (this.#opened && Date.now() - this.#opened > BACKOFF.stable) this.#tries = 0;
     this.#opened = 0;
@@ -267,7 +267,7 @@ export class Connection extends EventTarget {
 
   #now = () => this.reconnect();
 
-  /** Gives up on a connection that owes an answer and says nothing at all. */
+  /** Drops a connection that is silent while an answer is missing. */
   #expect() {
     clearTimeout(this.#watch);
     if (this.#calls.size || this.state === "connecting") {
@@ -275,11 +275,11 @@ export class Connection extends EventTarget {
     }
   }
 
-  /** Sends a command; done(error, ok) is called once, whatever happens. */
+  /** Sends a command. It calls done(error, ok) exactly once. */
   #call(verb, body, done = (error) => error && this.#ws && this.#emit("refused", { room: body.room, ...error })) {
     const id = ++this.#ids;
     this.#calls.set(id, done);
-    // On a socket that is closing, the close answers.
+    // On a closing socket, the close event calls done.
     if (!(this.#ws.readyState > 1)) this.#ws.send(JSON.stringify({ id, [verb]: body }));
     this.#expect();
   }
@@ -327,7 +327,7 @@ export class Connection extends EventTarget {
         this.#emit("refused", { room: room.name, ...error });
       } else {
         if (room.seq === undefined && (!ok.seq || !Object.keys(room.from).length)) Object.assign(room, { seq: ok.seq, at: ok.at, epoch: ok.epoch });
-        // Another epoch comes with a reset. If the connection ends before that, the next join must ask for it again.
+        // A reset announces another epoch. If the connection ends before it, the next join must ask again.
         if (!room.seq || !room.epoch) room.epoch = ok.epoch;
         Object.assign(room, { in: true, head: ok.seq });
         this.#emit("join", { room: room.name, seq: ok.seq, epoch: ok.epoch });
@@ -338,11 +338,11 @@ export class Connection extends EventTarget {
 
   #show(event) {
     const room = this.#rooms.get(event.room);
-    if (!room || event.seq <= room.seq) return; // left meanwhile, or a repeat
-    if (event.seq > room.seq + 1) return this.#lost(4001, "a hole nobody announced"); // ask again from seq
+    if (!room || event.seq <= room.seq) return; // we have left the room, or this is a repeat
+    if (event.seq > room.seq + 1) return this.#lost(4001, "missing events without a gap"); // ask again from seq
     Object.assign(room, { seq: event.seq, at: event.at, epoch: event.epoch || room.epoch });
     this.#emit("event", event);
-    if (event.kind === "closed" && event.seq > room.head && room.in) { // not one of the past: it has put us out
+    if (event.kind === "closed" && event.seq > room.head && room.in) { // not a past close: we have left the room
       const error = { code: "room_closed", message: `the room has been closed${event.why ? `: ${event.why}` : ""}` };
       this.#out(room, error);
       this.#emit("refused", { room: room.name, ...error });
@@ -353,7 +353,7 @@ export class Connection extends EventTarget {
     const room = this.#rooms.get(name);
     if (!room) return;
     if (gap.reason === "reset" || !gap.to) {
-      // The history is another one: what comes next is right, and the oldest there is.
+      // The room has another history: the next event is its oldest one.
       Object.assign(room, { seq: undefined, at: undefined, epoch: gap.epoch, head: gap.seq ?? 0, from: { since: 0 } });
     } else if (!(room.seq >= gap.to)) {
       Object.assign(room, { seq: gap.to, at: undefined });
@@ -361,7 +361,7 @@ export class Connection extends EventTarget {
     this.#emit("gap", { room: name, ...gap });
   }
 
-  /** Sends a room's oldest unsent message: one at a time, or a refusal could turn the order. */
+  /** Sends a room's oldest unsent message. One at a time, because a refusal could change the order. */
   #flush(room) {
     if (!room?.in || room.busy || room.timer) return;
     const saying = this.#outbox.find((s) => s.room === room.name);
@@ -369,7 +369,7 @@ export class Connection extends EventTarget {
     room.busy = true;
     this.#call("say", { room: room.name, ...saying.content, key: saying.key }, (error, ok) => {
       room.busy = false;
-      if (error?.code === "disconnected") return; // nobody knows: again, with the same key
+      if (error?.code === "disconnected") return; // the outcome is unknown: send again, with the same key
       if (error?.retry_ms) {
         room.timer = setTimeout(() => { room.timer = 0; this.#flush(room); }, error.retry_ms);
         return;
@@ -380,7 +380,7 @@ export class Connection extends EventTarget {
     });
   }
 
-  /** We are not in the room any more: what waits for it fails. */
+  /** Handles the loss of a room: its unsent messages fail. */
   #out(room, error) {
     clearTimeout(room.timer);
     Object.assign(room, { error, in: false, busy: false, timer: 0 });
@@ -396,7 +396,7 @@ export class Connection extends EventTarget {
     return saying;
   }
 
-  // Storage may be missing, full or forbidden; then a reload starts afresh.
+  // Storage may be missing, full or forbidden. Then a reload starts without it.
 
   #save() {
     const outbox = this.#outbox.map(({ room, key, content }) => ({ room, key, content, state: "pending" }));
@@ -411,5 +411,5 @@ export class Connection extends EventTarget {
   }
 }
 
-/** A key nobody else has: 96 random bits. crypto.randomUUID is missing on plain http. */
+/** A unique key of 96 random bits. crypto.randomUUID is missing on plain http. */
 const random = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");

@@ -16,7 +16,7 @@ afterEach(() => {
   mock.timers.reset();
 });
 
-/** The other end of the wire: what was sent is in frames, the newest socket in ws. */
+/** The other end of the connection: sent frames are in frames, the newest socket is ws. */
 function server(options = {}) {
   const s = { sockets: [], frames: [], log: [], timers: 0 };
   s.WebSocket = class {
@@ -91,7 +91,7 @@ test("URLs lead to /ws; a room in the path is joined", async () => {
   }
 });
 
-test("what it sends are golden commands", async () => {
+test("the client sends the golden commands", async () => {
   const s = await inLobby();
   const want = Object.fromEntries(golden("commands.json").filter((r) => r.want).map((r) => [r.name, r]));
   const sent = (name, verb, change = {}) => {
@@ -128,7 +128,7 @@ test("what it sends are golden commands", async () => {
   for (const { reason } of await Promise.allSettled(asked)) assert.equal(reason.code, "disconnected");
 });
 
-test("golden frames and events come out as they are", async () => {
+test("golden frames become the right events", async () => {
   for (const { name, is, frame } of golden("frames.json")) {
     if (!["signal", "joined", "left", "gap"].includes(is)) continue;
     const s = await inLobby();
@@ -147,11 +147,11 @@ test("golden frames and events come out as they are", async () => {
   }
 });
 
-test("close codes say whether to reconnect, as the golden table has it", () => {
+test("reconnects() agrees with the golden table of close codes", () => {
   for (const { code, reconnect } of golden("closes.json")) assert.equal(reconnects(code), reconnect, `${code}`);
 });
 
-test("it stays away after a final code and comes back after others", async () => {
+test("it reconnects unless the close code is final", async () => {
   for (const { code, reconnect } of golden("closes.json")) {
     const s = await inLobby();
     s.end(code, "why");
@@ -162,7 +162,7 @@ test("it stays away after a final code and comes back after others", async () =>
   }
 });
 
-test("backoff: a random time below a bound that doubles from 0.5 s to 20 s", async (t) => {
+test("the wait before reconnecting is random, below a bound that doubles from 0.5 s to 20 s", async (t) => {
   t.mock.method(Math, "random", () => 0.999);
   const s = server();
   await Promise.resolve();
@@ -175,7 +175,7 @@ test("backoff: a random time below a bound that doubles from 0.5 s to 20 s", asy
   assert.deepEqual(bounds, [500, 1000, 2000, 4000, 8000, 16000, 20000, 20000]);
 });
 
-test("resume is exact: since, epoch, at and resume; repeats are dropped", async () => {
+test("it resumes with since, epoch, at and resume, and drops repeats", async () => {
   const s = await inLobby();
   s.event(11);
   s.event(12);
@@ -187,13 +187,13 @@ test("resume is exact: since, epoch, at and resume; repeats are dropped", async 
   assert.deepEqual(s.all("event").map((e) => e.seq), [11, 12, 13, 14, 15]);
 });
 
-test("a room nobody spoke in yet is resumed from its head", async () => {
+test("a room without events is resumed from its head", async () => {
   const s = await inLobby();
   comeBack(s);
   assert.deepEqual(s.take("join").join, { room: "lobby", since: 10, epoch: "e1" });
 });
 
-test("last is asked again until the replay has begun", async () => {
+test("it asks for last again until the replay has begun", async () => {
   const s = await inLobby({ last: 50 });
   comeBack(s);
   assert.deepEqual(s.answer("join", { room: "lobby", seq: 10, epoch: "e1" }), { room: "lobby", last: 50 });
@@ -203,7 +203,7 @@ test("last is asked again until the replay has begun", async () => {
   assert.deepEqual(s.take("join").join, { room: "lobby", since: 10, epoch: "e1", at });
 });
 
-test("a hole that was not announced is asked for again", async () => {
+test("it reconnects after missing events without a gap", async () => {
   const s = await inLobby();
   s.event(11);
   s.event(13);
@@ -214,7 +214,7 @@ test("a hole that was not announced is asked for again", async () => {
   assert.equal(s.take("join").join.since, 11);
 });
 
-test("gaps: trimmed goes on behind it, reset begins anew", async () => {
+test("it continues after a trimmed gap and starts over after a reset", async () => {
   const s = await inLobby();
   s.push({ room: "lobby", gap: { from: 11, to: 40, reason: "trimmed" } });
   s.event(41);
@@ -227,7 +227,7 @@ test("gaps: trimmed goes on behind it, reset begins anew", async () => {
   assert.deepEqual(s.all("gap").map((g) => g.reason), ["trimmed", "reset"]);
 });
 
-test("a head that nobody spoke after is resumed with its time", async () => {
+test("a head without later events is resumed with its time", async () => {
   const s = server({ room: "lobby" });
   await soon();
   s.hello();
@@ -236,7 +236,7 @@ test("a head that nobody spoke after is resumed with its time", async () => {
   assert.deepEqual(s.take("join").join, { room: "lobby", since: 10, epoch: "e1", at });
 });
 
-test("after a live reset the next connections ask for the new epoch, and nothing comes twice", async () => {
+test("after a live reset it asks for the new epoch and delivers nothing twice", async () => {
   const s = await inLobby();
   s.event(11);
   s.push({ room: "lobby", gap: { from: 12, to: 0, reason: "reset", epoch: "e2" } });
@@ -251,7 +251,7 @@ test("after a live reset the next connections ask for the new epoch, and nothing
   assert.equal(s.all("gap").length, 1);
 });
 
-test("a reset that was not shown before the connection ended is asked for again", async () => {
+test("it asks again for a reset that did not arrive before the connection ended", async () => {
   const s = await inLobby();
   s.event(11);
   comeBack(s);
@@ -263,7 +263,7 @@ test("a reset that was not shown before the connection ended is asked for again"
   assert.deepEqual(s.take("join").join, { room: "lobby", since: 0 });
 });
 
-test("a room that was empty gives its epoch with the first event", async () => {
+test("an empty room gets its epoch with the first event", async () => {
   const s = server({ room: "lobby" });
   await soon();
   s.hello();
@@ -274,7 +274,7 @@ test("a room that was empty gives its epoch with the first event", async () => {
   assert.deepEqual(s.take("join").join, { room: "lobby", since: 2, epoch: "e1", at });
 });
 
-test("a closing after a reset puts us out, though its number is below the old head; one of the past does not", async () => {
+test("a close after a reset ends the membership, even below the old head; a past one does not", async () => {
   for (const [past, out] of [[undefined, true], [2, false], [1, true]]) {
     const s = await inLobby();
     s.push({ room: "lobby", gap: { from: 11, to: 0, reason: "reset", epoch: "e2", seq: past } });
@@ -284,7 +284,7 @@ test("a closing after a reset puts us out, though its number is below the old he
   }
 });
 
-test("a gap that is passed takes the time of the last event with it", async () => {
+test("after a gap it resumes without the time of the last event", async () => {
   for (const reason of ["trimmed", "damaged"]) {
     const s = await inLobby();
     s.event(11);
@@ -294,7 +294,7 @@ test("a gap that is passed takes the time of the last event with it", async () =
   }
 });
 
-test("messages go out one at a time, in order, with the same key until acknowledged", async () => {
+test("it sends messages one at a time, in order, with the same key until the ack", async () => {
   const s = await inLobby();
   const [a, b] = ["a", "b"].map((text) => s.c.say(text));
   const first = s.take("say").say;
@@ -310,7 +310,7 @@ test("messages go out one at a time, in order, with the same key until acknowled
   assert.deepEqual(s.c.pending("lobby"), []);
 });
 
-test("nothing is sent on a socket that is closing; it goes out on the next", async () => {
+test("it sends nothing on a closing socket, and sends it on the next", async () => {
   const s = await inLobby();
   s.ws.readyState = 2;
   s.c.say("a");
@@ -320,7 +320,7 @@ test("nothing is sent on a socket that is closing; it goes out on the next", asy
   assert.equal(s.take("say").say.text, "a");
 });
 
-test("retry_ms is waited for; nothing overtakes meanwhile", async () => {
+test("it waits for retry_ms, and no message overtakes", async () => {
   const s = await inLobby();
   const a = s.c.say("a");
   s.c.say("b");
@@ -344,7 +344,7 @@ test("a refusal without retry_ms fails the message; retry() keeps the key", asyn
   assert.deepEqual([a.state, a.seq, a.error], ["sent", 12, undefined]);
 });
 
-test("a close word is not said again after reconnecting", async () => {
+test("it does not resend a close word after reconnecting", async () => {
   const s = await inLobby();
   const word = s.c.say("关闭"), next = s.c.say("later");
   s.take("say");
@@ -356,7 +356,7 @@ test("a close word is not said again after reconnecting", async () => {
   assert.equal(s.take("say").say.text, "later");
 });
 
-test("what is said while away is sent on return; too much of it is refused", async () => {
+test("it sends messages of an interruption afterwards, and refuses too many", async () => {
   const s = await inLobby();
   s.c.close();
   assert.equal(s.ws.closed, 1000);
@@ -368,7 +368,7 @@ test("what is said while away is sent on return; too much of it is refused", asy
   for (let i = 0; i < 256; i++) assert.equal(s.answer("say", { seq: 11 + i, at }).text, `m${i}`);
 });
 
-test("several rooms on one connection, each with its own place", async () => {
+test("several rooms on one connection resume independently", async () => {
   const s = await inLobby();
   s.c.join("other", { last: 2 });
   assert.deepEqual(s.answer("join", { room: "other", seq: 3, epoch: "x" }), { room: "other", last: 2 });
@@ -388,7 +388,7 @@ test("several rooms on one connection, each with its own place", async () => {
   assert.equal(s.all("saying").at(-1).error.code, "not_joined");
 });
 
-test("a refused join is told and fails what waits for it; with retry_ms it is tried again", async () => {
+test("a refused join fails the waiting messages; with retry_ms it is repeated", async () => {
   const s = server({ room: "lobby" });
   await soon();
   const m = s.c.say("hi");
@@ -400,7 +400,7 @@ test("a refused join is told and fails what waits for it; with retry_ms it is tr
   assert.deepEqual([m.state, m.error.code, s.c.rooms.length], ["failed", "room_closed", 0]);
 });
 
-test("a room that is closed puts us out; joining again goes on where we were", async () => {
+test("a close ends the membership; joining again continues at the last event", async () => {
   const s = await inLobby();
   const m = s.c.say("too late");
   s.take("say");
@@ -416,7 +416,7 @@ test("a room that is closed puts us out; joining again goes on where we were", a
   assert.equal(s.take("say").say.text, "too late");
 });
 
-test("a close of the past, in a replay, puts nobody out", async () => {
+test("a past close in a replay does not end the membership", async () => {
   const s = await inLobby();
   s.c.join("other", { since: 3 });
   s.answer("join", { room: "other", seq: 6, epoch: "x" });
@@ -425,7 +425,7 @@ test("a close of the past, in a replay, puts nobody out", async () => {
   assert.deepEqual([m.state, s.all("refused").length, s.c.rooms.length], ["pending", 0, 2]);
 });
 
-test("history and members answer, or reject with the refusal", async () => {
+test("history and members resolve, or reject with the refusal", async () => {
   const s = await inLobby();
   const page = s.c.history({ before: 5 }), who = s.c.members(), no = s.c.members(), cut = s.c.history();
   s.answer("history", { room: "lobby", events: [], more: false });
@@ -440,7 +440,7 @@ test("history and members answer, or reject with the refusal", async () => {
   s.c.close();
 });
 
-test("a server that owes an answer and falls silent is left", async () => {
+test("it drops a silent server that owes an answer", async () => {
   const s = await inLobby({ timeout: 1000 });
   tick(5000);
   assert.equal(s.c.state, "open", "nothing is owed");
@@ -453,7 +453,7 @@ test("a server that owes an answer and falls silent is left", async () => {
   assert.equal(s.c.state, "waiting");
 });
 
-test("storage keeps identity and unsent messages over a reload", async () => {
+test("storage keeps the identity and unsent messages over a reload", async () => {
   const kept = new Map();
   const storage = { getItem: (k) => kept.get(k) ?? null, setItem: (k, v) => kept.set(k, v) };
   const before = await inLobby({ storage });
@@ -471,7 +471,7 @@ test("storage keeps identity and unsent messages over a reload", async () => {
   assert.equal(s.take("say").say.text, "b");
 });
 
-test("storage that is forbidden, full or damaged does no harm", async () => {
+test("it works with storage that is forbidden, full or damaged", async () => {
   const no = () => { throw new Error("denied"); };
   for (const storage of [{ getItem: no, setItem: no }, { getItem: () => "{", setItem: no }, undefined, null]) {
     const s = await inLobby({ storage });
@@ -487,7 +487,7 @@ test("half a surrogate pair becomes U+FFFD, not a refusal", async () => {
   assert.equal(s.take("say").say.text, "a\ufffdb");
 });
 
-test("a token function is asked before every connection; its failure is a lost connection", async () => {
+test("it calls a token function before every connection; a failure counts as a lost connection", async () => {
   let n = 0;
   const s = server({ room: "lobby", token: async () => { if (++n === 2) throw new Error("no"); return `t${n}`; } });
   await soon();
@@ -503,7 +503,7 @@ test("a token function is asked before every connection; its failure is a lost c
   s.c.close();
 });
 
-test("states are told in order, under a new name too", async () => {
+test("state events come in order, also under a new name", async () => {
   const s = await inLobby();
   s.c.name = "Bob";
   s.c.reconnect();
@@ -513,7 +513,7 @@ test("states are told in order, under a new name too", async () => {
   assert.deepEqual(s.all("state").map((x) => x.state), ["connecting", "open", "connecting", "open", "closed"]);
 });
 
-test("where there is no WebSocket, connect says so at once", () => {
+test("connect throws at once if there is no WebSocket", () => {
   const given = globalThis.WebSocket; // newer versions of Node have one
   delete globalThis.WebSocket;
   try {
@@ -523,7 +523,7 @@ test("where there is no WebSocket, connect says so at once", () => {
   }
 });
 
-test("an error of the socket is heard, also after the client has dropped it", async () => {
+test("socket errors are handled, also after the client has dropped the socket", async () => {
   const s = server();
   await soon();
   const { ws } = s;

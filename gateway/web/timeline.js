@@ -1,15 +1,15 @@
-// timeline.js: the part of a room's log that is on the page. It shows a window of at most
-// MOST rows, contiguous in seq; what lies above and below is read from the server when the
-// reader scrolls there. So the page stays as small after ten thousand messages as after ten.
+// timeline.js: shows a part of a room's log on the page, a window of at most MOST rows with
+// contiguous seqs. When the reader scrolls, it reads messages above and below from the
+// server. So ten thousand messages need no more memory than MOST.
 
 import { dayOf, fullTime, hueOf, initialOf, nameOf, refusalText, timeOf, words } from "./words.js";
 
 const MOST = 250; // rows at any time
-const KEPT = 150; // rows left when a flood has pushed the window over MOST
+const KEPT = 150; // rows that remain after a flood has filled the window
 const PAGE = 60; // events read at once
-const NEAR = 600; // px from an end at which the next page is read
-const GROUP = 5 * 60_000; // ms within which one sender's messages stand together
-const LONG = { chars: 1200, lines: 24 }; // beyond, a message is folded
+const NEAR = 600; // px from an end; closer, the next page is read
+const GROUP = 5 * 60_000; // ms within which messages of one sender form a group
+const LONG = { chars: 1200, lines: 24 }; // a longer message is folded
 
 const make = (tag, className, text) => {
   const el = document.createElement(tag);
@@ -21,25 +21,25 @@ const make = (tag, className, text) => {
 /** @typedef {import("./room.js").Event} Event @typedef {import("./room.js").Saying} Saying */
 
 /**
- * One room's messages in a scroller. It calls read(page) for more of the log, isMine(event),
- * seen(seq) when the newest is in view, and changed() when unread or stuck may have changed.
+ * The messages of one room in a scroller. It calls read(page) for more of the log, isMine(event),
+ * seen(seq) when the newest message is visible, and changed() when unread or stuck may have changed.
  */
 export class Timeline {
-  unread = 0; // messages of others that have not been in view
-  stuck = true; // the newest is in view, and stays there
+  unread = 0; // messages of others that were not visible yet
+  stuck = true; // the newest message is visible and stays visible
   loaded = false; // the room's newest page has been read
 
   #scroll; #log; #outbox; #host;
-  #top = 0; // where the scroller stood last
+  #top = 0; // last position of the scroller
   #queue = []; // events and notes not yet on the page, in order
   #due = 0; // timer of the next flush
-  #live = true; // the window reaches the head; otherwise what comes is left to be read later
+  #live = true; // the window reaches the head; otherwise new events are read later
   #older = true; // there may be more above
-  #newest = 0; // the highest seq heard of
-  #read = 0; // the highest seq that has been in view
-  #mark = 0; // the first unread seq, where the divider stands; 0 = none
+  #newest = 0; // the highest known seq
+  #read = 0; // the highest seq that was visible
+  #mark = 0; // the first unread seq, below the divider; 0 = none
   #loading = 0; // a page is being read: +1 down, -1 up, 2 the newest
-  #era = 0; // counts rooms, so that an answer for the last one is not shown in this one
+  #era = 0; // changes with the room, so that a late answer for another room is dropped
   #sayings = new Map(); // Saying -> its row in the outbox
 
   constructor(scroll, log, outbox, host) {
@@ -47,12 +47,12 @@ export class Timeline {
     scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.#settle()).observe(scroll);
     document.addEventListener("visibilitychange", () => {
-      if (document.hidden) this.#setMark(0); // the next divider tells what came meanwhile
+      if (document.hidden) this.#setMark(0); // the next divider shows the messages that arrive meanwhile
       else this.#settle();
     });
   }
 
-  /** Shows another room, of which everything up to read has been seen; undefined = all there is. */
+  /** Shows another room. The reader has seen its events up to read; undefined = all events. */
   begin(read) {
     this.#era++;
     clearTimeout(this.#due);
@@ -66,27 +66,27 @@ export class Timeline {
     this.#read = read ?? Infinity;
   }
 
-  /** Why there is nothing above the first row: "begin" of the room, "trimmed" log; "" if there may be. */
+  /** Why there are no rows above the first one: "begin" of the room, "trimmed" log; "" if there may be some. */
   get top() { return !this.loaded || this.#older ? "" : this.#first > 1 ? "trimmed" : "begin"; }
 
-  /** Takes the room's next event. @param {Event} event */
+  /** Adds the room's next event. @param {Event} event */
   add(event) {
     this.#newest = Math.max(this.#newest, event.seq);
     this.#count(event);
     this.#push(event);
   }
 
-  /** Puts a line of ours between the messages. @param {string} text */
+  /** Adds a line of the page between the messages. @param {string} text */
   note(text) { this.#push({ note: text }); }
 
-  /** Shows the newest messages, and stays there. */
+  /** Shows the newest messages and keeps them visible. */
   async jump() {
     this.stuck = true;
     if (this.#live && this.loaded) return this.#settle();
     const away = !this.#live;
-    this.#live = true; // what comes from now on waits for the page
+    this.#live = true; // events wait in the queue until the page is read
     await this.#page(2, {}, ({ events, more }) => {
-      if (away) this.#log.replaceChildren(); // otherwise there are at most notes
+      if (away) this.#log.replaceChildren(); // otherwise there are only notes
       this.loaded = true;
       this.#prepend(events);
       this.#older = more;
@@ -96,7 +96,7 @@ export class Timeline {
     }, () => { this.#live = !away; this.#queue = away ? [] : this.#queue; });
   }
 
-  /** Shows how one of our messages fares. @param {Saying} saying */
+  /** Shows the state of one of our messages. @param {Saying} saying */
   outgoing(saying) {
     const old = this.#sayings.get(saying);
     if (saying.state === "sent" && (saying.seq <= this.#last || !this.#live) || saying.error?.code === "closed_by_word") {
@@ -109,19 +109,19 @@ export class Timeline {
     this.#settle();
   }
 
-  /** Takes a message of ours off the page. @param {Saying} saying */
+  /** Removes one of our messages from the page. @param {Saying} saying */
   discard(saying) {
     this.#sayings.get(saying)?.remove();
     this.#sayings.delete(saying);
   }
 
-  /** The divider has served its purpose. */
+  /** Removes the divider, after the reader has seen the messages below it. */
   caughtUp() { this.#setMark(0); }
 
   get #rows() { return this.#log.children; }
   get #first() { return this.#edge(this.#log.firstElementChild, "nextElementSibling"); }
   get #last() { return this.#edge(this.#log.lastElementChild, "previousElementSibling"); }
-  #edge(row, next) { // the seq nearest to an end; notes have none
+  #edge(row, next) { // the seq nearest to an end; notes have no seq
     while (row && !row.event) row = row[next];
     return row?.event.seq ?? 0;
   }
@@ -138,7 +138,7 @@ export class Timeline {
   #push(item) {
     if (!this.#live) return;
     this.#queue.push(item);
-    // Not by animation frames: those stop while the page is hidden.
+    // A timer, because animation frames stop while the page is hidden.
     this.#due ||= setTimeout(() => { this.#due = 0; this.#flush(); }, 16);
   }
 
@@ -146,7 +146,7 @@ export class Timeline {
     if (this.#loading === 2) return; // the page before them comes first
     const items = this.#queue.splice(0);
     if (!this.stuck && this.#rows.length + items.length > MOST) {
-      this.#live = false; // the reader is above: leave the window where it is
+      this.#live = false; // the reader is higher up: leave the window there
       return;
     }
     if (items.length > MOST) {
@@ -157,7 +157,7 @@ export class Timeline {
     this.#append(items);
   }
 
-  /** Adds rows below, and takes as many away above as there are too many. */
+  /** Adds rows below, and removes rows above if there are too many. */
   #append(items) {
     this.#hold(() => {
       let last = this.#last;
@@ -174,7 +174,7 @@ export class Timeline {
     });
   }
 
-  /** Adds rows above, and takes as many away below as there are too many. */
+  /** Adds rows above, and removes rows below if there are too many. */
   #prepend(events) {
     this.#hold(() => {
       const next = this.#log.firstElementChild, first = this.#first;
@@ -190,7 +190,7 @@ export class Timeline {
     });
   }
 
-  /** Changes the rows while what is read stays where it is on the screen. */
+  /** Changes the rows without moving the visible ones. */
   #hold(change) {
     const top = this.#scroll.getBoundingClientRect().top;
     const anchor = this.stuck ? null : Array.prototype.find.call(this.#rows, (row) => row.getBoundingClientRect().bottom > top);
@@ -200,7 +200,7 @@ export class Timeline {
     this.#settle();
   }
 
-  /** Brings position, unread and what depends on them in line. */
+  /** Updates the position, the unread count, and everything that depends on them. */
   #settle() {
     if (this.stuck) this.#scroll.scrollTop = this.#scroll.scrollHeight;
     if (this.#inView() && this.#loading !== 2) {
@@ -245,7 +245,7 @@ export class Timeline {
       if (era !== this.#era) return;
       this.#loading = 0;
       fail?.();
-      // Without a connection the next one asks again; scrolling does, too.
+      // After a lost connection, the next one asks again. So does scrolling.
       if (!refusal.code) throw refusal;
       return;
     }
@@ -260,17 +260,17 @@ export class Timeline {
     this.#hold(() => { for (const row of this.#rows) { this.#dress(row, prev); prev = row; } });
   }
 
-  /** What has come back from the room is no longer needed in the outbox. */
+  /** Removes a message from the outbox when its event has arrived. */
   #arrived(rows) {
     const events = rows.map((row) => row.event).filter((event) => event && this.#host.isMine(event));
     for (const [saying, row] of this.#sayings) {
       if (events.some((e) => e.seq === saying.seq)) this.discard(saying);
-      // The event may overtake the ack; if it was another message, the ack shows this one again.
+      // The event may arrive before the ack. If it was another message, the ack shows this one again.
       else if (saying.state === "pending") row.hidden ||= events.some((e) => e.text === saying.content.text);
     }
   }
 
-  /** Gives a row what depends on the one before it: day, divider, whether a group begins. */
+  /** Updates what depends on the row before: the day, the divider, and whether a group begins. */
   #dress(row, prev) {
     row.querySelectorAll(".day, .unread").forEach((el) => el.remove());
     const before = prev?.event, { event } = row;
@@ -329,7 +329,7 @@ export class Timeline {
   }
 }
 
-/** What a message says: always as text, whatever it is. @param {import("./room.js").Content} content */
+/** The content of a message, always shown as text. @param {import("./room.js").Content} content */
 function bubble({ text, data, bin, type }) {
   const el = make("div", "bubble");
   el.dir = "auto";
@@ -347,7 +347,7 @@ function bubble({ text, data, bin, type }) {
   return el;
 }
 
-/** Text in which web addresses can be followed. @param {string} text */
+/** Text with web addresses as links. @param {string} text */
 function linked(text) {
   const parts = document.createDocumentFragment();
   text.split(/(https?:\/\/[^\s<>"'，。；：！？、（）【】《》“”]*[^\s<>"'，。；：！？、（）【】《》“”.,;:!?)\]])/).forEach((part, i) => {

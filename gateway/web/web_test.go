@@ -21,7 +21,7 @@ func get(t *testing.T, h http.Handler, method, path string, header ...string) *h
 	return w.Result()
 }
 
-func TestFiles(t *testing.T) {
+func TestFilesAreServedWithTheirHeaders(t *testing.T) {
 	h := New()
 	for path, kind := range map[string]string{
 		"/":            "text/html; charset=utf-8",
@@ -65,8 +65,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// Whatever address the page has and whatever path all of it is below, its files are
-// where the page looks for them.
+// The page finds its files at every address of the page, below every path.
 func TestPageFindsItsFilesBelowAnyPath(t *testing.T) {
 	h := New()
 	links := regexp.MustCompile(`(?:src|href)="([^"]*)"`)
@@ -103,9 +102,9 @@ func TestPageFindsItsFilesBelowAnyPath(t *testing.T) {
 	}
 }
 
-// TestNothingFromElsewhere reads the files for what the policy would refuse, so that a
-// slip shows here and not in somebody's console.
-func TestNothingFromElsewhere(t *testing.T) {
+// The files contain nothing that the policy refuses. Otherwise a mistake would only show in
+// a user's console.
+func TestFilesLoadNothingFromOtherServers(t *testing.T) {
 	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|<style|\sstyle=|\son[a-z]+=|javascript:`)
 	markup := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function`)
 	elsewhere := regexp.MustCompile(`(?i)(?:src|href)="(?:https?:|/)|(?-i:url\()|@import|from "https?:`)

@@ -1,4 +1,4 @@
-// words.js: what the page says, in the browser's language, and how it writes names and times.
+// words.js: the texts of the page in the browser's language, and the format of names and times.
 
 const en = {
   rooms: "Rooms", people: "Here now", enterRoom: "Go to a room…", yourName: "Your name", menu: "Rooms and people", side: "Rooms and people",
@@ -12,14 +12,14 @@ const en = {
   unread: "New", sending: "sending…", queued: "waiting for the connection",
   typing: (names) => (names.length > 2 ? `${names.length} people are typing…` : `${names.join(" and ")} ${names.length > 1 ? "are" : "is"} typing…`),
   closedRoom: (why) => `The room was closed${why ? `: ${why}` : ""}`, reopenedRoom: "The room is open again", act: (kind, why) => `${kind}${why ? `: ${why}` : ""}`,
-  gap: (n) => (n === 1 ? "1 message is no longer kept" : `${n} messages are no longer kept`),
+  gap: (n) => (n === 1 ? "1 message is no longer available" : `${n} messages are no longer available`),
   damaged: (n) => (n === 1 ? "1 message is damaged and cannot be shown" : `${n} messages are damaged and cannot be shown`),
-  trimmed: "Older messages are no longer kept", reset: "This room began anew", begin: "The room begins here",
+  trimmed: "Older messages are no longer available", reset: "This room has a new history", begin: "This is the beginning of the room",
   binary: (n) => `${n} bytes`, failed: (why) => `Not sent: ${why}`,
   codes: {},
   closes: {
     1000: "The connection was closed.", 1009: "The message was too long.", 4100: "This room has been closed.", 4101: "You were removed from the room.",
-    4102: "You were banned from the room.", 4103: "Your token is not accepted.", 4105: "You kept sending too fast.",
+    4102: "You were banned from the room.", 4103: "Your token is not accepted.", 4105: "You sent messages too fast for too long.",
   },
   ended: (reason) => `The connection was closed${reason ? `: ${reason}` : ""}.`,
 };
@@ -51,16 +51,16 @@ const zh = {
 
 const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language ?? "en";
 const base = /^zh\b/i.test(asked) ? "zh" : "en";
-/** The language of times: as asked, if it is one of ours and a tag that Intl knows. */
+/** The language of times: the requested one, if the page has it and Intl knows the tag. */
 export const lang = asked.slice(0, 2).toLowerCase() === base && isTag(asked) ? asked : base;
 export const words = base === "zh" ? zh : en;
 
-/** Reports whether Intl takes a language tag; it throws for others, such as "en--x" or "en-US@posix". @param {string} tag */
+/** Reports whether Intl accepts a language tag. It throws for others, such as "en--x" or "en-US@posix". @param {string} tag */
 function isTag(tag) {
   try { return Intl.getCanonicalLocales(tag).length === 1; } catch { return false; }
 }
 
-/** Puts the words where the document asks for them. */
+/** Fills in the texts of the document. */
 export function translate() {
   document.documentElement.lang = words === zh ? "zh-CN" : "en";
   for (const el of document.querySelectorAll("[data-word]")) el.textContent = words[el.dataset.word];
@@ -77,20 +77,20 @@ export const timeOf = (date) => clock.format(date);
 export const fullTime = (date) => full.format(date);
 export const dayOf = (date) => (date.getFullYear() === new Date().getFullYear() ? thisYear : otherYear).format(date);
 
-/** What to call somebody. @param {import("./room.js").Identity} who */
+/** The displayed name of an identity. @param {import("./room.js").Identity} who */
 export function nameOf({ id = "", name }) {
   if (name) return name;
   return id.startsWith("anon-") ? `${words.guest} ${id.slice(-4)}` : id;
 }
 
 const graphemes = Intl.Segmenter && new Intl.Segmenter(lang, { granularity: "grapheme" });
-/** The letter in somebody's circle. @param {string} name */
+/** The first letter of a name, for its circle. @param {string} name */
 export function initialOf(name) {
   const first = graphemes ? graphemes.segment(name)[Symbol.iterator]().next().value?.segment : Array.from(name)[0];
   return (first ?? "·").toUpperCase();
 }
 
-/** The hue of somebody, always the same for an id. @param {string} id */
+/** The hue of an identity, always the same for an id. @param {string} id */
 export function hueOf(id) {
   let h = 2166136261;
   for (let i = 0; i < id.length; i++) h = Math.imul(h ^ id.charCodeAt(i), 16777619);

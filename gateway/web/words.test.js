@@ -10,7 +10,7 @@ function load(search, language = "en-US") {
   return import(`./words.js?${++copies}`);
 }
 
-test("the page speaks the language it is asked for, or English", async () => {
+test("the page uses the requested language, or English", async () => {
   for (const [search, language, lang, send] of [
     ["", "en-GB", "en-GB", "Send"], ["", "zh-TW", "zh-TW", "发送"], ["", "de-DE", "en", "Send"],
     ["?lang=zh", "en-US", "zh", "发送"], ["?lang=EN", "zh-CN", "EN", "Send"],
@@ -31,7 +31,7 @@ test("a language tag that Intl refuses does not break the page", async () => {
   }
 });
 
-test("every gap has its words in every language", async () => {
+test("every gap has a text in every language", async () => {
   for (const lang of ["en", "zh"]) {
     const { words } = await load(`?lang=${lang}`);
     const said = new Set([words.gap(1), words.gap(3), words.damaged(1), words.damaged(3), words.reset, words.trimmed]);

@@ -15,8 +15,8 @@ import (
 	"roomcast/proto"
 )
 
-// asker sends messages to room.<g> as a gateway does, and takes the acks. Every one of
-// its senders has one message on its way at a time.
+// asker sends messages to room.<g> as a gateway does, and receives the acks. Each of its
+// senders has one message in flight at a time.
 type asker struct {
 	nc    *nats.Conn
 	sub   *nats.Subscription
@@ -27,16 +27,16 @@ type asker struct {
 
 	mu      sync.Mutex
 	msgs    []*nats.Msg // by sender; made once
-	sent    []time.Time // by sender: when it was to leave
-	free    []int       // senders without a message on its way
+	sent    []time.Time // by sender: planned time of sending
+	free    []int       // senders without a message in flight
 	next    int         // message number
 	oks     int64
-	warming int   // rooms that are still to be warmed
-	again   int64 // messages that had to be sent again
-	late    int64 // that could not leave in time, since all senders were waiting
+	warming int   // rooms that are not warm yet
+	again   int64 // messages that were sent again
+	late    int64 // messages that left late, because all senders were waiting
 	faults  int
 	wrong   string
-	busy    bool // every sender speaks again after its ack
+	busy    bool // every sender sends again after its ack
 	delay   histogram
 }
 
@@ -59,8 +59,8 @@ func newAsker(nc *nats.Conn, rooms, rate int) (*asker, error) {
 	return a, err
 }
 
-// warm says one thing in every room, at most inFlight at once, and waits for the acks:
-// the rooms' owners know them.
+// warm sends one message to every room, at most inFlight at once, and waits for the acks.
+// Then the owners have loaded the rooms.
 func (a *asker) warm() error {
 	a.mu.Lock()
 	from := a.oks
@@ -92,7 +92,7 @@ func (a *asker) begin() {
 	}
 }
 
-// pace sends by the clock, whatever comes back.
+// pace sends by the clock, independently of the acks.
 func (a *asker) pace() {
 	defer a.done.Done()
 	every := time.Second / time.Duration(a.rate)
@@ -115,7 +115,7 @@ func (a *asker) pace() {
 	}
 }
 
-// send has the first free sender say the next message; mu is held.
+// send lets the first free sender send the next message. The caller holds mu.
 func (a *asker) send(due time.Time) {
 	i := a.free[0]
 	a.free = a.free[1:]
@@ -141,7 +141,7 @@ func (a *asker) answer(at int, m *nats.Msg) {
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if retry := number(m.Data, `"retry_ms":`); retry > 0 { // the same with the same key, as a gateway does
+	if retry := number(m.Data, `"retry_ms":`); retry > 0 { // send it again with the same key, as a gateway does
 		a.again++
 		time.AfterFunc(time.Duration(retry)*time.Millisecond, func() {
 			a.mu.Lock()
@@ -172,14 +172,14 @@ func (a *asker) fault(what string) {
 	}
 }
 
-// acked returns how many have been.
+// acked returns the number of acknowledged messages.
 func (a *asker) acked() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.oks
 }
 
-// mark does the same and begins to count delays anew.
+// mark does the same and resets the delays.
 func (a *asker) mark() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -187,7 +187,7 @@ func (a *asker) mark() int64 {
 	return a.oks
 }
 
-// end stops sending and waits for the acks of what is on its way.
+// end stops sending and waits for the acks in flight.
 func (a *asker) end() error {
 	a.mu.Lock()
 	a.busy = false

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// connect measures handshakes: TCP connection, upgrade, and being in a room.
+// connect measures handshakes: TCP connection, upgrade and join.
 func connect(b *bench) error {
 	n := 10_000
 	if b.quick {
@@ -32,7 +32,7 @@ func connect(b *bench) error {
 			}
 		}
 		note("%.0f and %.0f handshakes/CPU-s", round[0], round[1])
-		if r == 0 { // everything is made for the first time
+		if r == 0 { // the first round also sets everything up
 			rate[0], rate[1] = nil, nil
 			continue
 		}
@@ -49,8 +49,8 @@ func connect(b *bench) error {
 	return nil
 }
 
-// handshakes connects n members to 100 rooms and returns how many a CPU-second; then
-// it hangs up and waits until the server has noticed.
+// handshakes connects n members to 100 rooms and returns the handshakes per CPU-second. Then
+// it disconnects and waits until the server has noticed.
 func (s *system) handshakes(n int, rate *samples) (float64, error) {
 	before := s.procs[0].files()
 	load, err := newSwarm(s.addr)
@@ -78,5 +78,5 @@ func (s *system) handshakes(n int, rate *samples) (float64, error) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return 0, fmt.Errorf("%s: connections are still open 5 s after their clients have gone", s.name)
+	return 0, fmt.Errorf("%s: connections are still open 5 s after their clients disconnected", s.name)
 }

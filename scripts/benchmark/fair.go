@@ -15,17 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The members that are measured: small rooms that talk, and idle members that ping. One
-// more speaks in the big room.
+// The measured members: small rooms with messages, and idle members that ping. One more
+// member sends to the big room.
 const (
 	fairRooms   = 20
 	fairMembers = 10 * fairRooms
 	fairIdle    = 50
 )
 
-// fair measures what small rooms and pings notice while a room of 10,000 is written to.
-// The 10,000 are another process of lower priority on the load's core, so that their
-// reading does not hold up those who are measured.
+// fair measures the delay of small rooms and pings while a room of 10,000 is busy. The 10,000
+// members are in another process of lower priority on the load's core, so that their reading
+// does not delay the measured members.
 func fair(b *bench) error {
 	n := 10_000
 	if b.quick {
@@ -43,7 +43,7 @@ func fair(b *bench) error {
 		return err
 	}
 	defer s.close()
-	big, idle := fairMembers, fairMembers+1 // the speaker; the first who pings
+	big, idle := fairMembers, fairMembers+1 // the speaker; the first member that pings
 	s.path = func(id int) string {
 		if id == big {
 			return bigRoom
@@ -71,7 +71,7 @@ func fair(b *bench) error {
 	pinged := make([]time.Duration, len(s.members))
 	s.pongs = func(id int) { pongs.add(s.now - pinged[id]) }
 	ping := appendMasked(nil, opPing, nil)
-	tick, shouts := 0, 0 // every how many ticks the big room is spoken to; 0 = never
+	tick, shouts := 0, 0 // ticks between two messages to the big room; 0 = no messages
 	s.ticks = func() {
 		tick++
 		t.say(tick % fairRooms)
@@ -125,7 +125,7 @@ func fair(b *bench) error {
 
 const bigRoom = "/room/bench_big/"
 
-// listeners starts a process with n members of the big room, and waits until all are in.
+// listeners starts a process with n members of the big room and waits until all have joined.
 func (b *bench) listeners(to string, n int) error {
 	cmd := exec.Command(filepath.Join(b.dir, "benchmark"), "role", "listeners", to, strconv.Itoa(n))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -138,13 +138,13 @@ func (b *bench) listeners(to string, n int) error {
 		return fmt.Errorf("start listeners: %w", err)
 	}
 	if line := bufio.NewScanner(out); !line.Scan() {
-		return fmt.Errorf("listeners did not come in: %w", cmd.Wait())
+		return fmt.Errorf("listeners did not join: %w", cmd.Wait())
 	}
 	go cmd.Wait()
 	return nil
 }
 
-// beListeners is that process.
+// beListeners runs in that process.
 func beListeners(to string, members string) error {
 	n, err := strconv.Atoi(members)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 
 const referencePort = 7000
 
-// messageSize is what a member is shown, stamp included, in bytes.
+// messageSize is the size of a message with its stamp, in bytes.
 const messageSize = 128
 
 // fanout measures one room: at full speed, and with time between the messages.
@@ -50,7 +50,7 @@ func fanout(b *bench) error {
 	return nil
 }
 
-// self holds the reference against itself: what differs is noise.
+// self compares the reference with itself: the difference is noise.
 func self(b *bench) error {
 	one, err := b.newReference(referencePort)
 	if err != nil {
@@ -104,8 +104,8 @@ func rooms(b *bench) error {
 	return nil
 }
 
-// versus has the members join every system, compares, and adds a row for each. The
-// first system is what the others are held against, round by round.
+// versus lets the members join every system, measures, and adds a row for each system. It
+// compares the others with the first one, round by round.
 func (b *bench) versus(rows *table, name string, systems []*system, first []int, members, rooms, perRoom int, interval time.Duration) error {
 	for _, s := range systems {
 		if err := s.join(members, rooms, perRoom, messageSize); err != nil {

@@ -4,7 +4,7 @@ package main
 
 import "encoding/binary"
 
-// The opcodes a server sends us.
+// The opcodes that a server sends.
 const (
 	opText  = 1
 	opClose = 8
@@ -12,7 +12,7 @@ const (
 	opPong  = 10
 )
 
-// nextFrame cuts the first frame off b, as servers send them: not masked, not
+// nextFrame returns the first frame of b. Frames of servers are neither masked nor
 // fragmented. used is 0 while the frame is incomplete.
 func nextFrame(b []byte) (op byte, payload []byte, used int) {
 	if len(b) < 2 {
@@ -51,7 +51,7 @@ func appendHead(b []byte, op byte, size int) []byte {
 
 var mask = [4]byte{0x37, 0xfa, 0x21, 0x3d} // the example of RFC 6455
 
-// appendMasked appends a whole frame as clients send them.
+// appendMasked appends a complete frame of a client.
 func appendMasked(b []byte, op byte, payload []byte) []byte {
 	at := len(b)
 	b = appendHead(b, op, len(payload))

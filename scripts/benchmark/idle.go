@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// memory is what a process holds.
+// memory is the memory of a process in bytes.
 type memory struct {
-	rss  int64 // resident, as the kernel counts
-	live int64 // heap and stacks in use, as the Go runtime counts, after a collection
+	rss  int64 // resident memory, from the kernel
+	live int64 // heap and stacks in use after a collection, from the Go runtime
 }
 
-// memoryOf collects garbage in a process, through its ops listener, and looks.
+// memoryOf makes a process collect garbage, through its ops listener, and returns its memory.
 func memoryOf(p *process, ops string) (memory, error) {
 	var m memory
 	for range 2 {
@@ -39,7 +39,7 @@ func memoryOf(p *process, ops string) (memory, error) {
 	return m, nil
 }
 
-// idle measures what a member costs that says nothing.
+// idle measures the cost of a silent member.
 func idle(b *bench) error {
 	n, listen := 15_000, 30*time.Second
 	if b.quick {

@@ -21,19 +21,19 @@ import (
 	"roomcast/proto"
 )
 
-// inFlight is how many messages wait for their ack at saturation, ours and the bare
-// publisher's.
+// inFlight is the number of unacknowledged messages at saturation, of Roomcast and of the
+// bare publisher.
 const inFlight = 1000
 
-// ingestModes are the storage settings: replicas, and when the servers sync.
+// ingestModes are the storage settings: replicas and sync of the NATS servers.
 var ingestModes = []struct {
 	replicas int
 	sync     string
 }{{1, "2m"}, {1, "always"}, {3, "2m"}, {3, "always"}}
 
-// ingest measures from the request on room.<g> to the ack that means stored: what a
-// CPU-second of roomsvc and the NATS servers is good for, beside a publisher that does
-// nothing but fill a stream with the same settings with records of the same size.
+// ingest measures from the request on room.<g> to the ack of the stored message. It compares
+// the messages per CPU-second of roomsvc and the NATS servers with those of a publisher that
+// only fills a stream with the same settings with records of the same size.
 func ingest(b *bench) error {
 	window, modes := b.window/4, ingestModes
 	if b.quick {
@@ -129,7 +129,7 @@ func (b *bench) ingestMode(rows *table, name string, replicas int, sync string, 
 			return err
 		}
 		if instances == 2 {
-			time.Sleep(time.Second) // the partitions are handed over
+			time.Sleep(time.Second) // for the hand-over of partitions
 		}
 		if err := publish(); err != nil {
 			return err
@@ -164,11 +164,11 @@ func answered(nc *nats.Conn) (err error) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	return fmt.Errorf("nobody takes messages: %w", err)
+	return fmt.Errorf("messages are not accepted: %w", err)
 }
 
-// bare has another process publish for a window, and returns the messages a CPU-second
-// of it and the servers, and a second.
+// bare lets another process publish for a window. It returns the messages per CPU-second of
+// that process and the servers, and per second.
 func (b *bench) bare(servers []*process, window time.Duration) (perCPU, rate float64, err error) {
 	cmd := exec.Command(filepath.Join(b.dir, "benchmark"), "role", "publish", natsURL(0), window.String())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -186,7 +186,7 @@ func (b *bench) bare(servers []*process, window time.Duration) (perCPU, rate flo
 	}
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() {
-		return 0, 0, errors.Join(errors.New("it did not begin"), cmd.Wait())
+		return 0, 0, errors.Join(errors.New("the publisher did not start"), cmd.Wait())
 	}
 	sys := &system{procs: servers}
 	cpu, at := sys.cpu(0), time.Now()
@@ -201,7 +201,7 @@ func (b *bench) bare(servers []*process, window time.Duration) (perCPU, rate flo
 	return float64(count) / used.Seconds(), float64(count) / wall.Seconds(), cmd.Wait()
 }
 
-// publishBare is that process: it fills a stream that is set up as ROOMS is.
+// publishBare runs in that process: it fills a stream with the settings of ROOMS.
 func publishBare(args []string) error {
 	window, err := time.ParseDuration(args[1])
 	if err != nil {
@@ -255,7 +255,7 @@ func publishBare(args []string) error {
 	return err
 }
 
-// record is a record as roomsvc writes it, of a message of the usual size.
+// record returns a record as roomsvc writes it, of a message of the usual size.
 func record(room proto.Room, seq, page, start uint64) proto.Record {
 	at := time.Now()
 	e := proto.Event{Room: room, Seq: seq, At: at, From: proto.Identity{ID: "s1", Name: "bench"},

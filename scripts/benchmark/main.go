@@ -1,15 +1,14 @@
 //go:build linux
 
-// Command benchmark measures Roomcast from outside: real processes, real sockets,
-// the CPU time of everything on the server's side. scripts/bench builds it, puts it
-// into a network namespace of its own and runs it on the second core; what it
-// measures runs on the first.
+// Command benchmark measures Roomcast from outside: real processes, real sockets, and the
+// CPU time of all server processes. scripts/bench builds it and runs it in a network
+// namespace of its own, on the second core. The servers run on the first core.
 //
-// One case is one file. swarm.go is the load: an epoll loop that costs about as much
-// as the kernel does. talk.go decides who speaks when and checks that every member
-// gets every message once and in order, so that nothing wins by dropping.
-// reference.go is what the figures are held against: a chat server that writes each
-// frame to each socket and does nothing else.
+// Each case has a file. swarm.go makes the load: an epoll loop that costs about as much as
+// the kernel. talk.go decides which member sends when, and checks that every member receives
+// every message once and in order, so that dropping messages cannot look fast. reference.go
+// is the comparison: a chat server that writes each frame to each socket and does nothing
+// else.
 package main
 
 import (
@@ -22,15 +21,15 @@ import (
 
 // bench is one run of one case.
 type bench struct {
-	dir    string        // binaries, and whatever the servers keep
-	rounds int           // how often each system is measured
-	window time.Duration // how long each time
+	dir    string        // binaries and the data of the servers
+	rounds int           // measurements of each system
+	window time.Duration // duration of a measurement
 	quick  bool
-	sync   string // when the log is written through to the disk
-	only   string // the one part to measure; "" = all
-	flags  string // further flags of the gateway
+	sync   string // --sync: always, or an interval
+	only   string // the only part to measure; "" = all
+	flags  string // more flags of the gateway
 
-	thin     bool // measure the services apart too
+	thin     bool // also measure the services as separate processes
 	accounts bool // NATS has the accounts of scripts/nats.conf
 }
 
@@ -42,16 +41,16 @@ var cases = []struct {
 	{"fanout", "one room: 2,000 members at full speed, 1,000 members at 20 messages/s", fanout},
 	{"rooms", "500 rooms of 10 members, one message in flight in each", rooms},
 	{"latency", "one room of 100 members: socket to socket", latency},
-	{"idle", "15,000 members: memory and CPU while nothing is said", idle},
+	{"idle", "15,000 members: memory and CPU without messages", idle},
 	{"connect", "handshakes", connect},
-	{"stuck", "one room of 10,000 members, some of whom do not read", stuck},
-	{"fair", "small rooms and pings while a room of 10,000 members is written to", fair},
-	{"storm", "a gateway is killed and its 10,000 members come to another", storm},
-	{"ingest", "from a NATS request to the ack that means stored", ingest},
+	{"stuck", "one room of 10,000 members, some of which do not read", stuck},
+	{"fair", "small rooms and pings while a room of 10,000 members is busy", fair},
+	{"storm", "a gateway is killed and its 10,000 members reconnect to another", storm},
+	{"ingest", "from a NATS request to the ack of the stored message", ingest},
 	{"read", "the last 50 messages of one cold room among a million", read},
-	{"memory", "resident memory while members ask for much and read nothing, or read history backward", memoryCase},
-	{"self", "the reference against itself: how much of the rest is noise", self},
-	{"million", "as many gateways and members as asked for (scripts/million.sh)", million},
+	{"memory", "resident memory while members read nothing or read much history", memoryCase},
+	{"self", "the reference compared with itself, to show the noise", self},
+	{"million", "many gateways and members (scripts/million.sh)", million},
 }
 
 func main() {
@@ -69,7 +68,7 @@ func main() {
 		}
 		b := &bench{dir: os.Getenv("BENCH_DIR")}
 		if b.dir == "" {
-			exitOn(errors.New("BENCH_DIR is not set: start me with scripts/bench"))
+			exitOn(errors.New("BENCH_DIR is not set; start this program with scripts/bench"))
 		}
 		exitOn(b.parse(os.Args[2:]))
 		defer stopAll()
@@ -113,7 +112,7 @@ func (b *bench) parse(args []string) error {
 	return nil
 }
 
-// role is what a process started by another one of ours does.
+// role runs a process that another process of the benchmark started.
 func role(name string, args []string) error {
 	switch name {
 	case "reference":
@@ -136,7 +135,7 @@ func exitOn(err error) {
 	}
 }
 
-// note tells the person at the terminal how far it is; the table goes to standard output.
+// note prints the progress to standard error; the table goes to standard output.
 func note(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
 }

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// What memory is attacked with.
+// The load of the case memory.
 const (
 	fullRooms    = 40 // of 5 MB each
 	fullMessages = 84
@@ -29,8 +29,8 @@ const (
 	memoryFlag   = 256 << 20
 )
 
-// memory measures how much a gateway holds for clients that ask for much and read little,
-// and what the others notice. The gateway has its default limits.
+// memory measures the memory that a gateway holds for clients that request much and read
+// little, and the delay of other clients. The gateway has its default limits.
 func memoryCase(b *bench) error {
 	rest, attack := 5*time.Second, 20*time.Second
 	if b.quick {
@@ -72,7 +72,7 @@ func memoryCase(b *bench) error {
 			name        string
 			stuck, back int
 		}{{"nobody reads", stuckMembers, 0}, {"backward", 0, backReaders}, {"both", stuckMembers, backReaders}} {
-			s, p, err := form.start() // what was used before would count as at rest
+			s, p, err := form.start() // a new process, because memory of an earlier load would count as at rest
 			if err != nil {
 				return err
 			}
@@ -100,17 +100,17 @@ func (s *system) stop() {
 	}
 }
 
-// attacked is what one attack did to a process.
+// attacked is the effect of one load on a process.
 type attacked struct {
 	rest, most  int64         // bytes resident
 	quiet, busy time.Duration // median of an ack
 	pages       int64         // answers of history
-	closed      int64         // sessions that read and were closed all the same
+	closed      int64         // sessions that read and were closed nevertheless
 	core        float64       // percent of the server's core that was used
 }
 
-// attack measures p at rest, and then while so many members do not read and so many read
-// history backward.
+// attack measures p at rest, and then while the given numbers of members do not read, and
+// read history backward.
 func (s *system) attack(p *process, stuck, back int, rest, during time.Duration) (m attacked, err error) {
 	var group sync.WaitGroup
 	var faults errorList
@@ -167,7 +167,7 @@ func (s *system) attack(p *process, stuck, back int, rest, during time.Duration)
 
 func fullRoom(i int) string { return fmt.Sprintf("bench_full_%d", i) }
 
-// fillRooms says everything over the HTTP API.
+// fillRooms sends the messages of the full rooms over the HTTP API.
 func fillRooms(addr string) error {
 	var group sync.WaitGroup
 	var faults errorList
@@ -203,7 +203,7 @@ type session struct {
 	r  *bufio.Reader
 }
 
-// openSession connects with a small receive buffer, so that little is taken that is not read.
+// openSession connects with a small receive buffer, so that the kernel holds little unread data.
 func openSession(addr, path string, buffer int) (*session, error) {
 	d := net.Dialer{Timeout: 10 * time.Second, Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) {
@@ -268,7 +268,7 @@ func (s *session) next() ([]byte, error) {
 	return payload, nil
 }
 
-// answer reads until the answer to a command comes.
+// answer reads until the answer to a command arrives.
 func (s *session) answer() ([]byte, error) {
 	for {
 		b, err := s.next()
@@ -278,8 +278,8 @@ func (s *session) answer() ([]byte, error) {
 	}
 }
 
-// readNothing joins all full rooms and reads none of what it asked for. When it has been
-// closed as slow it begins again. Equal reads are shared, so everybody asks for others.
+// readNothing joins all full rooms and reads nothing. When the gateway closes it as slow, it
+// starts again. The gateway shares equal reads, so each member requests other pages.
 func readNothing(addr string, since int, quit <-chan struct{}) error {
 	for {
 		s, err := openSession(addr, "/ws", 4<<10)
@@ -301,7 +301,7 @@ func readNothing(addr string, since int, quit <-chan struct{}) error {
 	}
 }
 
-// readBackward reads pages of a full room that end everywhere.
+// readBackward reads pages of a full room with random ends.
 func readBackward(addr string, i int, quit <-chan struct{}, pages *atomic.Int64) error {
 	s, err := openSession(addr, "/room/"+fullRoom(i)+"/", 1<<20)
 	if err != nil {
@@ -359,7 +359,7 @@ func (d *delays) add(took time.Duration) {
 	d.h.add(took)
 }
 
-// take returns the median since it was called last.
+// take returns the median since its last call.
 func (d *delays) take() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -368,7 +368,7 @@ func (d *delays) take() time.Duration {
 	return p50
 }
 
-// probe says something in a room of its own ten times a second and times the acks.
+// probe sends ten messages a second to a room of its own and measures the acks.
 func probe(addr string, i int, quit <-chan struct{}, timed *delays) error {
 	s, err := openSession(addr, fmt.Sprintf("/room/bench_probe_%d/", i), 64<<10)
 	if err != nil {

@@ -33,9 +33,9 @@ func millionRoom(gateway, id int) int {
 	return (gateway+id%roomSpan)%millionGateways*roomsEach + id/roomSpan%roomsEach
 }
 
-// million starts many gateways on one NATS server, with as many members each as a
-// process may have descriptors, and sends one message to every room. Both sides share
-// all cores: it is about memory, and about everything being there.
+// million starts many gateways on one NATS server, each with as many members as a process
+// may have descriptors, and sends one message to every room. Servers and load share all
+// cores: the case measures memory and completeness, not speed.
 func million(b *bench) error {
 	servers, err := b.startNATS(1, "2m")
 	if err != nil {
@@ -46,8 +46,8 @@ func million(b *bench) error {
 		return err
 	}
 	sys := &system{procs: append(servers, svc)}
-	// A hundred processes would leave them a hundredth of this machine; they stand for
-	// machines of their own.
+	// Among a hundred processes these would get a hundredth of the machine. In reality they
+	// would have machines of their own.
 	for _, p := range sys.procs {
 		if err := p.hurry(); err != nil {
 			return fmt.Errorf("raise priority of %s: %w", p.name, err)
@@ -93,7 +93,7 @@ func million(b *bench) error {
 		if err := nc.Publish(benchRoom(i).Subject(), []byte("hello, all of you")); err != nil {
 			return err
 		}
-		if i%50 == 49 { // what a room's owner has queued is bounded
+		if i%50 == 49 { // the queue of a room's owner is bounded
 			nc.Flush()
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -114,12 +114,12 @@ func million(b *bench) error {
 	rows.add("CPU of all server processes: to connect, to deliver", fmt.Sprintf("%.1f s, %.1f s", cpu.Seconds(), told.Seconds()))
 	rows.print()
 	if open != want || heard != want {
-		return fmt.Errorf("not everybody: %d connected, %d received, of %d", open, heard, want)
+		return fmt.Errorf("%d connected and %d received, of %d", open, heard, want)
 	}
 	return nil
 }
 
-// hurry raises the priority of the process; threads to come inherit it.
+// hurry raises the priority of the process. New threads inherit it.
 func (p *process) hurry() error {
 	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
 	for _, thread := range threads {
@@ -129,7 +129,7 @@ func (p *process) hurry() error {
 	return err
 }
 
-// available is the memory the machine could still give, in bytes.
+// available returns the available memory of the machine, in bytes.
 func available() int64 {
 	b, _ := os.ReadFile("/proc/meminfo")
 	_, rest, _ := strings.Cut(string(b), "MemAvailable:")
@@ -141,8 +141,8 @@ func available() int64 {
 	return kb << 10
 }
 
-// crowd is a process with members of one gateway. It says "open" when it has all, and
-// "heard" when each has heard one message, with how many.
+// crowd is a process with the members of one gateway. It prints "open" when all are
+// connected, and "heard" when each has received a message, with the number of members.
 type crowd struct{ lines chan string }
 
 func (b *bench) newCrowd(gateway, members int) (*crowd, error) {
@@ -168,7 +168,7 @@ func (b *bench) newCrowd(gateway, members int) (*crowd, error) {
 	return c, nil
 }
 
-// total waits until every crowd has said word, and adds the numbers up.
+// total waits until every crowd has printed word, and returns the sum of the numbers.
 func total(crowds []*crowd, word string, limit time.Duration) (sum int) {
 	over := time.After(limit)
 	var mu sync.Mutex
@@ -198,7 +198,7 @@ func total(crowds []*crowd, word string, limit time.Duration) (sum int) {
 	return sum
 }
 
-// beMembers is the role of that process.
+// beMembers runs in that process.
 func beMembers(args []string) error {
 	var gateway, n int
 	if _, err := fmt.Sscan(strings.Join(args, " "), &gateway, &millionGateways, &n); err != nil {
@@ -231,11 +231,11 @@ func beMembers(args []string) error {
 		err = s.run(10*time.Minute, func() bool { return count >= n })
 	}
 	if twice > 0 {
-		return fmt.Errorf("%d messages came twice", twice)
+		return fmt.Errorf("%d messages arrived twice", twice)
 	}
 	fmt.Println("heard", count)
 	if err != nil {
 		return err
 	}
-	return s.run(time.Hour, nil) // pongs, until the parent has seen enough and ends
+	return s.run(time.Hour, nil) // answers pings until the parent ends
 }

@@ -31,7 +31,7 @@ const (
 type process struct {
 	name string
 	cmd  *exec.Cmd
-	log  string // file with what it printed
+	log  string // file with its output
 	done chan struct{}
 }
 
@@ -40,8 +40,7 @@ var running struct {
 	list []*process
 }
 
-// start runs a binary of the bench directory on a core; core < 0 leaves the choice
-// to the kernel.
+// start runs a binary of the bench directory on a core. With core < 0 the kernel chooses.
 func (b *bench) start(core int, name, binary string, args ...string) (*process, error) {
 	p := &process{name: name, log: filepath.Join(b.dir, name+".log"), done: make(chan struct{})}
 	out, err := os.Create(p.log)
@@ -63,8 +62,8 @@ func (b *bench) start(core int, name, binary string, args ...string) (*process, 
 	return p, nil
 }
 
-// starters is one locked thread a core from which children are forked: they inherit
-// its affinity, and it never ends, as their parent-death signal would come with it.
+// starters holds one locked thread per core, which forks the children: they inherit its
+// affinity. It never ends, because its end would send the children their parent-death signal.
 var starters = map[int]chan func(){}
 
 // onCore calls f on a thread bound to core.
@@ -94,8 +93,7 @@ func onCore(core int, f func() error) error {
 	return <-answer
 }
 
-// cpu returns the CPU time the process has used, all its threads, those that have
-// ended included.
+// cpu returns the CPU time of all threads of the process, including those that have ended.
 func (p *process) cpu() time.Duration {
 	const processClock = 2 // CPUCLOCK_SCHED of the kernel's posix-timers.h
 	var ts unix.Timespec
@@ -116,7 +114,7 @@ func (p *process) rss() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// files returns the number of open descriptors, without listing them.
+// files returns the number of open descriptors without listing them.
 func (p *process) files() int {
 	info, err := os.Stat(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
 	if err != nil {
@@ -134,13 +132,13 @@ func (p *process) alive() bool {
 	}
 }
 
-// kill is kill -9.
+// kill sends SIGKILL.
 func (p *process) kill() {
 	p.cmd.Process.Kill()
 	<-p.done
 }
 
-// stop asks, and insists after three seconds.
+// stop sends SIGTERM, and SIGKILL after three seconds.
 func (p *process) stop() {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -150,7 +148,7 @@ func (p *process) stop() {
 	}
 }
 
-// listens waits until the process takes connections at addr.
+// listens waits until the process accepts connections at addr.
 func (p *process) listens(addr string) error {
 	for range 400 {
 		c, err := net.DialTimeout("tcp", addr, time.Second)
@@ -186,7 +184,7 @@ func (p *process) ready(addr string) error {
 	return fmt.Errorf("%s is not ready at %s", p.name, addr)
 }
 
-// stopAll ends whatever is still running, the newest first.
+// stopAll stops all running processes, the newest first.
 func stopAll() {
 	running.Lock()
 	list := running.list

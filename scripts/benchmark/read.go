@@ -18,14 +18,14 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// What the log of read is made of.
+// The log of the case read.
 const (
 	longRooms = 2000 // rooms that have more than one message, half of them in each way
 	longLog   = 80   // messages of such a room: a page and a bit
 )
 
-// read builds a log of a million rooms and reads the last 50 messages of rooms that
-// nobody has read before, from a server that has just been started.
+// read makes a log of a million rooms. Then it reads the last 50 messages of rooms that have
+// not been read before, from a freshly started server.
 func read(b *bench) error {
 	rooms, active := 1_000_000, 20_000
 	if b.quick {
@@ -113,8 +113,8 @@ func read(b *bench) error {
 
 func benchRoom(i int) proto.Room { return proto.MustRoom(fmt.Sprintf("bench_%d", i)) }
 
-// fill writes one message into each room, and longLog into the first longRooms: for the
-// even ones in one go, for the odd ones a message now and then.
+// fill writes one message into each room, and longLog messages into the first longRooms: into
+// the even rooms all at once, into the odd ones spread over the log.
 func fill(rooms int) (uint64, error) {
 	nc, err := nats.Connect(natsURL(0), nats.Name("fill"))
 	if err != nil {
@@ -149,8 +149,8 @@ func fill(rooms int) (uint64, error) {
 		_, err := js.PublishMsgAsync(&nats.Msg{Subject: r.Room.LogSubject(), Header: header(&r), Data: r.Payload}, jetstream.WithStallWait(10*time.Second))
 		return err
 	}
-	// After every few quiet rooms one long room says something: the odd ones in turn,
-	// 40 even ones at a time until they are done.
+	// After every few short rooms a long room gets a message: the odd ones in turn, the even
+	// ones 40 at a time until they are full.
 	turns := longRooms * longLog
 	quiet := 0
 	for turn := range turns {
@@ -180,7 +180,7 @@ func fill(rooms int) (uint64, error) {
 	return top, nil
 }
 
-// speak says one thing in n rooms from the first-th on.
+// speak sends one message to each of n rooms, beginning with the first-th.
 func speak(nc *nats.Conn, first, n int) error {
 	a, err := newAsker(nc, 0, 0)
 	if err != nil {
@@ -197,7 +197,7 @@ func speak(nc *nats.Conn, first, n int) error {
 	return a.end()
 }
 
-// diskPerMillion adds up the files below dir.
+// diskPerMillion returns the size of the files below dir.
 func diskPerMillion(dir string, messages uint64) string {
 	var sum int64
 	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serveReference is (R): a chat server that does nothing but write. What comes in on
-// a path goes out to everybody on that path, one frame a write, with the same bytes
-// that Roomcast sends. It keeps nothing, orders nothing across processes, waits for
-// nobody: a member that does not read loses frames.
+// serveReference is the reference: a chat server that only copies frames. It sends a message
+// from a path to all members on that path, one frame a write, with the same bytes that
+// Roomcast sends. It stores nothing, orders nothing across processes and does not wait: a
+// member that does not read loses frames.
 func serveReference(addr string) error {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -119,8 +119,8 @@ func leave(members *[]int, fd int) {
 	}
 }
 
-// relay takes the first masked frame off b and appends what members are shown. Frames
-// are whole, as our own load sends them.
+// relay removes the first masked frame from b and appends the frame for the members. Frames
+// are complete, because the load sends them so.
 func relay(frame []byte, b *[]byte) []byte {
 	in := *b
 	size, head := int(in[1]&127), 2

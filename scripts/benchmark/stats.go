@@ -50,7 +50,7 @@ func (s samples) median() float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
-// cell prints the median with the least and the greatest beside it.
+// cell formats the median, the minimum and the maximum.
 func (s samples) cell(format string) string {
 	if len(s) == 0 {
 		return "–"
@@ -78,8 +78,8 @@ func (t *table) print() {
 	}
 }
 
-// watch notices what makes a measurement worthless: a load that is itself the limit,
-// a hypervisor or a kernel thread that took the core away.
+// watch detects conditions that make a measurement worthless: a load that is itself the
+// limit, or a hypervisor or kernel thread that used the core.
 type watch struct {
 	at               time.Time
 	own, steal, soft time.Duration
@@ -89,10 +89,10 @@ func newWatch() watch {
 	return watch{time.Now(), ownCPU(), stolen(), softirq()}
 }
 
-// worst is what the watches of a run have seen, for the line below the table.
+// worst holds the worst conditions of a run, for the line below the table.
 var worst struct{ load, steal, soft float64 }
 
-// end takes note of what happened since newWatch.
+// end records the conditions since newWatch.
 func (w watch) end() {
 	wall := float64(time.Since(w.at))
 	worst.load = max(worst.load, float64(ownCPU()-w.own)/wall)
@@ -130,8 +130,8 @@ func stolen() time.Duration {
 
 var softirqThreads []int
 
-// softirq returns the CPU time of the kernel's softirq threads, to which the receiving
-// half of a loopback connection moves under overload.
+// softirq returns the CPU time of the kernel's softirq threads. Under overload they do the
+// receiving half of loopback connections.
 func softirq() (sum time.Duration) {
 	if softirqThreads == nil {
 		entries, _ := os.ReadDir("/proc")

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// storm kills a gateway. All its members come to the other one at once, each with the
-// seq it had, while every room goes on talking.
+// storm kills a gateway. All its members reconnect to the other one at once, each with its
+// last seq, while messages continue in every room.
 func storm(b *bench) error {
 	own, lost, rooms := 5000, 10_000, 100
 	if b.quick {
@@ -53,7 +53,7 @@ func storm(b *bench) error {
 	if err := thin.warm(); err != nil {
 		return err
 	}
-	s.every(time.Second / time.Duration(rooms)) // a message a second in each room
+	s.every(time.Second / time.Duration(rooms)) // one message a second in each room
 	t.delay = histogram{}
 	if err := s.run(b.window, nil); err != nil {
 		return err
@@ -83,7 +83,7 @@ func storm(b *bench) error {
 	killed = time.Since(s.start)
 	victim.kill()
 	if err := s.run(30*time.Second, func() bool { return len(back) >= lost }); err != nil {
-		return fmt.Errorf("%d of %d are back: %w", len(back), lost, err)
+		return fmt.Errorf("%d of %d members are back: %w", len(back), lost, err)
 	}
 	used := survivor.cpu() - cpu
 	if err := s.run(time.Second, nil); err != nil {

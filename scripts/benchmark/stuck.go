@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stuck measures a big room in which some members do not read: what the others notice,
-// and how long those who do not read are kept.
+// stuck measures a big room in which some members do not read: the delay of the others, and
+// the time until the gateway closes those that do not read.
 func stuck(b *bench) error {
 	n, quietly, limit := 10_000, 8*time.Second, 22*time.Second
 	if b.quick {

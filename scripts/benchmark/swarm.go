@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// state is how far a member's connection has come.
+// state is the state of a member's connection.
 type state uint8
 
 const (
@@ -31,18 +31,18 @@ type member struct {
 	room  int32
 	since time.Duration // when the last attempt to connect began
 	have  uint64        // seq of the last event (JSON sessions)
-	tail  []byte        // the beginning of what has not come whole
+	tail  []byte        // the beginning of an incomplete frame
 }
 
-// swarm is many clients on one epoll loop. All its methods belong to one goroutine.
-// In the steady state it does one read a wake-up and allocates nothing.
+// swarm is a set of clients on one epoll loop. One goroutine owns it. In the steady state it
+// does one read per wake-up and allocates nothing.
 type swarm struct {
 	addr      netip.AddrPort
 	elsewhere map[int]netip.AddrPort // members that connect to another address
 	json      bool                   // subprotocol roomcast.v1
 	receive   int                    // SO_RCVBUF of connections made from now on; 0 = as the system has it
 
-	// path is where a member connects to; query is asked again for each attempt.
+	// path returns the path of a member; query is called for each attempt.
 	path func(id int) string
 
 	opens  func(id int)                 // the handshake is done; may be nil
@@ -55,11 +55,11 @@ type swarm struct {
 	waiting []int // ids that want to connect, beyond the window
 	halfway int   // connecting or upgrading
 	open    int
-	refused int // handshakes answered by no or by nothing
+	refused int // handshakes that were refused or not answered
 	said    string
-	codes   map[int]int // how many were closed with which code
+	codes   map[int]int // number of closes by code
 
-	now    time.Duration // since start, taken once a wake-up
+	now    time.Duration // since start, read once per wake-up
 	start  time.Time
 	epoll  int
 	timer  int
@@ -68,7 +68,7 @@ type swarm struct {
 	out    []byte
 }
 
-// window is how many handshakes a swarm has under way at once.
+// window is the number of handshakes that a swarm has in progress at once.
 const window = 512
 
 func newSwarm(addr string) (*swarm, error) {
@@ -86,14 +86,14 @@ func newSwarm(addr string) (*swarm, error) {
 	return s, unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, s.timer, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1})
 }
 
-// every makes ticks come at an interval; 0 ends them.
+// every calls ticks at an interval; 0 stops the calls.
 func (s *swarm) every(interval time.Duration) {
 	t := unix.NsecToTimespec(int64(interval))
 	unix.TimerfdSettime(s.timer, 0, &unix.ItimerSpec{Interval: t, Value: t}, nil)
 }
 
-// add makes n more members that are to be in the rooms given by roomOf, and connects
-// them; run does the work.
+// add adds n members, in the rooms given by roomOf, and starts to connect them. run does the
+// work.
 func (s *swarm) add(n int, roomOf func(i int) int) {
 	for i := range n {
 		s.members = append(s.members, member{fd: -1, room: int32(roomOf(i))})
@@ -101,7 +101,7 @@ func (s *swarm) add(n int, roomOf func(i int) int) {
 	}
 }
 
-// connect begins, or queues, the connection of a closed member.
+// connect starts or queues the connection of a closed member.
 func (s *swarm) connect(id int) {
 	if s.halfway >= window {
 		s.waiting = append(s.waiting, id)
@@ -118,8 +118,8 @@ func (s *swarm) connect(id int) {
 	if s.receive > 0 {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, s.receive)
 	}
-	// An address of its own for every 4,000 connections, or finding a free port
-	// becomes the dearest part of connecting.
+	// Every 4,000 connections have an address of their own. Otherwise the search for a free
+	// port would be the most expensive part of connecting.
 	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	n := id / 4000
 	from := &unix.SockaddrInet4{Addr: [4]byte{127, 100 + byte(n>>8), byte(n), 1}}
@@ -150,8 +150,8 @@ func (s *swarm) refuse(id int, why string) {
 	s.said = why
 }
 
-// run works until done says so, or the time is over, which is an error only if done
-// was given.
+// run works until done returns true or the time is over. The latter is an error only if done
+// is not nil.
 func (s *swarm) run(limit time.Duration, done func() bool) error {
 	end := time.Since(s.start) + limit
 	for {
@@ -217,8 +217,8 @@ func (s *swarm) upgrade(id int) {
 	s.write(id, s.out)
 }
 
-// read takes what there is, once: what is left comes with the next wake-up, behind
-// everybody else's.
+// read reads once. The rest of the data waits for the next wake-up, after the other
+// connections.
 func (s *swarm) read(id int) {
 	m := &s.members[id]
 	kept := copy(s.buf, m.tail)
@@ -280,15 +280,15 @@ func (s *swarm) read(id int) {
 	}
 }
 
-// write sends b whole. A server that does not take so little is broken, and the
-// member is dropped.
+// write sends all of b. If the server does not accept so few bytes, it is broken, and write
+// drops the member.
 func (s *swarm) write(id int, b []byte) {
 	if n, _ := rawWrite(s.members[id].fd, b); n != len(b) {
 		s.drop(id, 1006)
 	}
 }
 
-// drop closes the member's side and tells.
+// drop closes the member's connection and calls closes.
 func (s *swarm) drop(id int, code int) {
 	m := &s.members[id]
 	switch m.state {
@@ -302,7 +302,7 @@ func (s *swarm) drop(id int, code int) {
 		s.refused++
 	}
 	m.state = closed
-	// A reset leaves no TIME_WAIT behind that would eat up the ports.
+	// A reset leaves no TIME_WAIT, which would use up the ports.
 	unix.SetsockoptLinger(m.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	unix.Close(m.fd)
 	if s.closes != nil {
@@ -310,7 +310,7 @@ func (s *swarm) drop(id int, code int) {
 	}
 }
 
-// close drops everybody and gives back what the swarm holds.
+// close drops all members and releases the resources of the swarm.
 func (s *swarm) close() {
 	s.closes = nil
 	for id := range s.members {
@@ -320,7 +320,7 @@ func (s *swarm) close() {
 	unix.Close(s.epoll)
 }
 
-// rawRead and rawWrite are for non-blocking sockets only: the scheduler is not told.
+// rawRead and rawWrite are only for non-blocking sockets, because they bypass the scheduler.
 func rawRead(fd int, b []byte) (int, unix.Errno) {
 	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 	return int(n), e

@@ -12,7 +12,7 @@ import (
 	"roomcast/proto"
 )
 
-// system is one server side: its processes, and where members connect.
+// system is a set of servers under test: its processes and the address for members.
 type system struct {
 	name  string
 	addr  string
@@ -24,7 +24,7 @@ type system struct {
 // addr returns an address of the namespace; every system has a port range of its own.
 func addr(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// newReference starts (R) at a port.
+// newReference starts the reference at a port.
 func (b *bench) newReference(port int) (*system, error) {
 	p, err := b.start(serverCore, fmt.Sprintf("reference%d", port), "benchmark", "role", "reference", addr(port))
 	if err != nil {
@@ -33,7 +33,7 @@ func (b *bench) newReference(port int) (*system, error) {
 	return &system{name: "reference (R)", addr: addr(port), procs: []*process{p}}, p.listens(addr(port))
 }
 
-// newEmbedded starts the gateway with everything in its process.
+// newEmbedded starts a standalone gateway.
 func (b *bench) newEmbedded(flags ...string) (*system, error) {
 	args := append(b.gatewayArgs(addr(8000), addr(9090)), "--data-dir", filepath.Join(b.dir, "data"), "--sync", b.sync)
 	p, err := b.start(serverCore, "gateway", "gateway", append(args, flags...)...)
@@ -43,15 +43,15 @@ func (b *bench) newEmbedded(flags ...string) (*system, error) {
 	return &system{name: "gateway, all in one", addr: addr(8000), procs: []*process{p}}, p.ready(addr(9090))
 }
 
-// gatewayArgs are the flags of every gateway here: no limits that a benchmark would run into.
+// gatewayArgs returns the flags of every gateway, without limits that a benchmark would reach.
 func (b *bench) gatewayArgs(listen, ops string) []string {
 	args := []string{"--listen", listen, "--ops-listen", ops, "--log-level", "warn",
 		"--drain-time", "100ms", "--rate", "0", "--max-connections", "0", "--max-connections-per-address", "0"}
 	return append(args, strings.Fields(b.flags)...)
 }
 
-// newThin starts nats-server, one roomsvc and so many gateways, at ports from 8001.
-// The gateways are processes 2, 3, ... of the system.
+// newThin starts nats-server, one roomsvc and the given number of gateways, at ports from
+// 8001. The gateways are processes 2, 3, ... of the system.
 func (b *bench) newThin(gateways int) (*system, error) {
 	procs, err := b.startNATS(1, b.sync)
 	if err != nil {
@@ -88,8 +88,7 @@ func (b *bench) login(user string) []string {
 
 const benchPassword = "password-for-the-benchmark"
 
-// shipped copies the shipped configuration to where the servers find it, and sets its
-// variables.
+// shipped copies the shipped configuration into the bench directory and sets its variables.
 func (b *bench) shipped() error {
 	conf, err := os.ReadFile("scripts/nats.conf")
 	if err != nil {
@@ -148,7 +147,7 @@ max_pending: 256MB
 	return procs, nil
 }
 
-// quoted makes a duration a string of the configuration; the word always stays one.
+// quoted quotes a duration for the configuration; the word always needs no quotes.
 func quoted(sync string) string {
 	if sync == "always" {
 		return sync
@@ -156,7 +155,7 @@ func quoted(sync string) string {
 	return `"` + sync + `"`
 }
 
-// startRoomsvc starts the i-th roomsvc, and waits until it says that it is ready.
+// startRoomsvc starts the i-th roomsvc and waits until it is ready.
 func (b *bench) startRoomsvc(i int, nats []*process, replicas int, sync string) (*process, error) {
 	p, err := b.start(serverCore, fmt.Sprintf("roomsvc%d", i), "roomsvc",
 		append(b.login("roomsvc"), "--nats", natsURL(i%len(nats)), "--ops-listen", addr(9200+i), "--log-level", "warn",
@@ -167,7 +166,7 @@ func (b *bench) startRoomsvc(i int, nats []*process, replicas int, sync string) 
 	return p, p.ready(addr(9200 + i))
 }
 
-// cpu returns what the processes from the first-th on have used.
+// cpu returns the CPU time of the processes from the first-th on.
 func (s *system) cpu(first int) (sum time.Duration) {
 	for _, p := range s.procs[first:] {
 		sum += p.cpu()
@@ -175,7 +174,7 @@ func (s *system) cpu(first int) (sum time.Duration) {
 	return sum
 }
 
-// each returns what every process has used.
+// each returns the CPU time of every process.
 func (s *system) each() (list []time.Duration) {
 	for _, p := range s.procs {
 		list = append(list, p.cpu())
@@ -190,7 +189,7 @@ func (s *system) rss() (sum int64) {
 	return sum
 }
 
-// join connects n members, spread over so many rooms, of whom perRoom speak.
+// join connects n members, spread over the given number of rooms; perRoom of each room send.
 func (s *system) join(n, rooms, perRoom, size int) (err error) {
 	if s.s, err = newSwarm(s.addr); err != nil {
 		return err
@@ -208,8 +207,8 @@ func (s *system) join(n, rooms, perRoom, size int) (err error) {
 	return s.warm()
 }
 
-// warm says one thing in every room and waits until all have heard it: the members
-// are in, and every room has been set up.
+// warm sends one message to every room and waits until all members have received it. Then
+// all members have joined and every room has been set up.
 func (s *system) warm() error {
 	for i := range s.t.speaks {
 		s.t.say(i)
@@ -220,17 +219,17 @@ func (s *system) warm() error {
 	return nil
 }
 
-// outcome is what one window has shown.
+// outcome is the result of one measurement.
 type outcome struct {
 	heard, said float64 // a second
-	busy        float64 // of a core, the processes that count
-	perCPU      float64 // deliveries a CPU-second
+	busy        float64 // cores used by the measured processes
+	perCPU      float64 // deliveries per CPU-second
 	each        []time.Duration
 	p50, p99    time.Duration
 }
 
-// measure lets the members talk for a window: every speaker as soon as its last has
-// been heard by all, or one of them every interval. CPU counts from the first-th process on.
+// measure lets the members send for a window: every speaker when its last message has reached
+// all, or one speaker every interval. CPU time counts from the first-th process on.
 func (s *system) measure(window, interval time.Duration, first int) (outcome, error) {
 	t := s.t
 	if t.closedLoop = interval == 0; t.closedLoop {
@@ -240,7 +239,7 @@ func (s *system) measure(window, interval time.Duration, first int) (outcome, er
 	} else {
 		s.s.every(interval)
 	}
-	if err := s.s.run(window/5, nil); err != nil { // settled, not counted
+	if err := s.s.run(window/5, nil); err != nil { // a warm-up that does not count
 		return outcome{}, err
 	}
 	w, heard, said, cpu := newWatch(), t.heard, t.said, s.cpu(first)
@@ -266,8 +265,8 @@ func (s *system) measure(window, interval time.Duration, first int) (outcome, er
 	return o, nil
 }
 
-// compare measures the systems in turn, round after round, the first one first in
-// every other round.
+// compare measures the systems in turn, round after round. The order is reversed in every
+// other round.
 func (b *bench) compare(systems []*system, interval time.Duration, first []int, each func(i int, o outcome)) error {
 	for r := range b.rounds {
 		for i := range systems {

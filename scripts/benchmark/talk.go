@@ -8,46 +8,46 @@ import (
 	"time"
 )
 
-// stamp is as long as what a text session sees before a message.
+// stamp has the length of the time that a text session receives before a message.
 const stamp = "2006-01-02 15:04:05 "
 
-// talk is who says what in a swarm, and who has heard it. A message's text is the
-// sender's number, the message's number and filling, so that every delivery can be
-// checked: right room, no hole, no repeat, in order.
+// talk decides which members of a swarm send, and checks the deliveries. The text of a
+// message has the sender's number, the message's number and filling. So talk can check every
+// delivery: right room, no hole, no repeat, in order. One goroutine owns it.
 type talk struct {
 	s       *swarm
 	text    []byte // of every message; the numbers are written over its beginning
 	speaks  []speaker
 	inRoom  [][]int  // by room: speakers
 	members []int    // by room
-	next    []uint32 // by member and speaker of its room: the number that must come
-	first   []int    // by member: where its part of next begins
+	next    []uint32 // by member and speaker of its room: the expected number
+	first   []int    // by member: the start of its part of next
 
-	closedLoop bool // say the next as soon as the last has reached everybody
-	turn       int  // who speaks next, where the clock decides
-	timed      int  // how many of the members, the first ones, count for delay; 0 = all
+	closedLoop bool // send the next message when the last has reached everybody
+	turn       int  // the next speaker, if the clock decides
+	timed      int  // the number of first members whose delay counts; 0 = all
 	frame      []byte
 
 	heard  int64     // deliveries
 	said   int64     // messages
-	faults int64     // deliveries that must not have been
-	wrong  string    // the first of them
+	faults int64     // wrong deliveries
+	wrong  string    // the first wrong delivery
 	delay  histogram // from the sender's write to a member's read
-	busy   int       // speakers that wait for their message
+	busy   int       // speakers whose message has not reached everybody
 }
 
-// speaker is a member that says things.
+// speaker is a member that sends messages.
 type speaker struct {
 	member int
 	room   int
-	local  int    // its place among its room's speakers
+	local  int    // its index among its room's speakers
 	last   uint32 // number of its last message
 	sent   [64]time.Duration
-	got    [64]int32 // how many have heard it
+	got    [64]int32 // number of members that received it
 }
 
-// newTalk makes a swarm's talk: perRoom of each room's members speak, in texts that
-// are size bytes long together with the stamp.
+// newTalk returns the talk of a swarm: perRoom members of each room send texts of size bytes,
+// including the stamp.
 func newTalk(s *swarm, rooms, perRoom, size int) *talk {
 	t := &talk{s: s, inRoom: make([][]int, rooms), members: make([]int, rooms)}
 	t.text = bytes.Repeat([]byte("."), max(18, size-len(stamp)))
@@ -70,7 +70,7 @@ func newTalk(s *swarm, rooms, perRoom, size int) *talk {
 	return t
 }
 
-// sayNext lets the next speaker speak.
+// sayNext lets the next speaker send.
 func (t *talk) sayNext() {
 	t.say(t.turn)
 	t.turn = (t.turn + 1) % len(t.speaks)
@@ -148,7 +148,7 @@ func (t *talk) fault(format string, args ...any) {
 	}
 }
 
-// settle ends the talking and waits until everything said has been heard.
+// settle stops the senders and waits until all messages have been delivered.
 func (t *talk) settle(limit time.Duration) error {
 	t.closedLoop = false
 	t.s.every(0)
@@ -185,7 +185,7 @@ func putHex(b []byte, v uint32) {
 	}
 }
 
-// hex reads what putHex wrote; other bytes give a number that nobody has.
+// hex reads a number of putHex. For other bytes it returns an unused number.
 func hex(b []byte) (v uint32) {
 	for _, c := range b {
 		switch {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Compose starts named versions, and nothing with a password that everybody knows.
+// Compose starts pinned versions and has no default passwords.
 func TestComposeIsPinned(t *testing.T) {
 	b, err := os.ReadFile("../../docker-compose.yml")
 	if err != nil {

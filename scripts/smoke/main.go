@@ -1,5 +1,5 @@
-// Command smoke talks through a running Roomcast and says what works; see
-// scripts/smoke.sh. It speaks WebSocket by a library that Roomcast itself does not use.
+// Command smoke sends messages through a running Roomcast and prints each check that
+// passes; see scripts/smoke.sh. It uses a WebSocket library that Roomcast itself does not use.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	wait := flag.Duration("wait", 30*time.Second, "how long to wait for the gateways to come up")
+	wait := flag.Duration("wait", 30*time.Second, "wait this `time` for the gateways")
 	flag.Parse()
 	urls := flag.Args()
 	if len(urls) == 0 || len(urls) > 2 {
@@ -29,41 +29,41 @@ func main() {
 	}
 }
 
-// smoke takes the steps one after the other, each in a room that nobody else uses.
+// smoke runs the steps one after the other, each in a room of its own.
 func smoke(ctx context.Context, out io.Writer, wait time.Duration, one, two string) error {
 	w := walk{one: one, two: two, mark: fmt.Sprintf("%x", time.Now().UnixNano())}
 	if err := w.up(ctx, wait); err != nil {
 		return err
 	}
 	for _, step := range []struct {
-		says string
-		do   func(*walk, context.Context) error
+		check string
+		do    func(*walk, context.Context) error
 	}{
 		{"the page and room.js are served", (*walk).page},
-		{"two text clients exchange 你好, stamped, and another room hears nothing", (*walk).text},
-		{"关闭 closes its sender with 1000 and nobody else", (*walk).closeWord},
-		{"what was said is replayed by last and since", (*walk).replay},
-		{"a JSON message is acknowledged once, also when it is said again", (*walk).exactlyOnce},
-		{"who is in the room is known on both sides", (*walk).members},
+		{"two text clients exchange 你好 with a stamp, and another room receives nothing", (*walk).text},
+		{"关闭 closes its sender with 1000, and only its sender", (*walk).closeWord},
+		{"last and since replay the messages", (*walk).replay},
+		{"a JSON message that is sent twice is stored once", (*walk).exactlyOnce},
+		{"both sides know the members", (*walk).members},
 		{"a hostile page is refused", (*walk).origin},
-		{"the HTTP API says and reads, or is off", (*walk).api},
+		{"the HTTP API sends and reads, or is off", (*walk).api},
 	} {
 		stepCtx, cancel := context.WithTimeout(ctx, 20*time.Second)
 		err := step.do(&w, stepCtx)
 		cancel()
 		if skipped, ok := errors.AsType[skip](err); ok {
-			fmt.Fprintf(out, "--    %s: %s\n", step.says, string(skipped))
+			fmt.Fprintf(out, "--    %s: %s\n", step.check, string(skipped))
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", step.says, err)
+			return fmt.Errorf("%s: %w", step.check, err)
 		}
-		fmt.Fprintf(out, "ok    %s\n", step.says)
+		fmt.Fprintf(out, "ok    %s\n", step.check)
 	}
 	return nil
 }
 
-// skip is why a step does not apply to this installation.
+// skip is the reason why a step does not apply to this installation.
 type skip string
 
 func (s skip) Error() string { return string(s) }

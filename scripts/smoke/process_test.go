@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// binaries builds what the tests run, once.
+// binaries builds the programs under test, once.
 var binaries = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "roomcast-smoke")
 	if err != nil {
@@ -38,8 +38,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// process is a program that runs for a test. What it says is in the test's log if the
-// test fails.
+// process is a program that runs for a test. If the test fails, its output is in the test's
+// log.
 type process struct {
 	t    *testing.T
 	name string
@@ -51,8 +51,8 @@ type process struct {
 	url chan string // the address of a gateway's banner
 }
 
-// start runs a program of ours with the given environment beside PATH; it is killed when
-// the test ends.
+// start runs one of the programs under test with PATH and the given environment. The end of
+// the test kills it.
 func start(t *testing.T, env []string, program string, args ...string) *process {
 	t.Helper()
 	dir, err := binaries()
@@ -62,7 +62,7 @@ func start(t *testing.T, env []string, program string, args ...string) *process 
 	return launch(t, env, filepath.Join(dir, program), args...)
 }
 
-// launch is start for any program, which may start others.
+// launch is start for any program, and for the processes that it starts.
 func launch(t *testing.T, env []string, path string, args ...string) *process {
 	t.Helper()
 	program := filepath.Base(path)
@@ -142,7 +142,7 @@ func (p *process) ends(sig syscall.Signal) error {
 	return nil
 }
 
-// says waits until the process has said something.
+// says waits until the output contains part.
 func (p *process) says(part string) {
 	p.t.Helper()
 	for end := time.Now().Add(30 * time.Second); !strings.Contains(p.said(), part); time.Sleep(10 * time.Millisecond) {
@@ -152,7 +152,7 @@ func (p *process) says(part string) {
 	}
 }
 
-// freePort returns a port that was free a moment ago.
+// freePort returns a port that was just free.
 func freePort(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

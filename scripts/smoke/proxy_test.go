@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// proxy is a program that stands in front of a gateway.
+// proxy is a program in front of a gateway.
 type proxy struct {
 	name    string
 	program string
@@ -39,8 +39,8 @@ type proxy struct {
 
 var nginxArgs = []string{"-e", "stderr", "-p", "DIR", "-c", "CONF"}
 
-// nginxConf returns the configuration that nginx's own documentation gives for
-// WebSocket, with an upstream and a location.
+// nginxConf returns the configuration for WebSocket from nginx's documentation, with an
+// upstream and a location.
 func nginxConf(upstream, location string) string {
 	return `
 daemon off; pid DIR/pid; worker_processes 1; USER
@@ -64,8 +64,7 @@ http {
 `
 }
 
-// haproxyConf begins with the timeouts of Debian's haproxy.cfg and asks the gateway by
-// haproxy's own health check.
+// haproxyConf uses the timeouts of Debian's haproxy.cfg and haproxy's own health check.
 func haproxyConf(timeout, bind string) string {
 	return `
 global
@@ -177,8 +176,8 @@ func (p proxy) front(t *testing.T, base string) string {
 	return scheme + "://127.0.0.1:" + port + cmp.Or(p.path, "/")
 }
 
-// certify writes a certificate for 127.0.0.1 and its key into a file, and has this
-// process trust it until the test ends.
+// certify writes a certificate for 127.0.0.1 and its key to a file, and makes this process
+// trust it until the test ends.
 func certify(t *testing.T, path string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -218,8 +217,8 @@ func gatewayFor(t *testing.T, flags ...string) string {
 		"--nats-monitor", "off", "--ops-listen", "off", "--drain-time", "100ms"}, flags...)...).serves()
 }
 
-// Everything works through each proxy as it does without one, but that nobody comes from
-// this machine any more: the HTTP API, open to this machine, is closed to them.
+// Everything works through each proxy as it does without one. Only the HTTP API, which is open
+// to this machine, refuses requests through a proxy.
 func TestThroughProxies(t *testing.T) {
 	for _, p := range proxies {
 		t.Run(p.name, func(t *testing.T) {
@@ -236,7 +235,7 @@ func TestThroughProxies(t *testing.T) {
 	}
 }
 
-// status makes a request, with a Host of its own if there is one.
+// status makes a request, with a Host of its own if host is not empty.
 func status(t *testing.T, method, url, host string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(`{"why":"x"}`))
@@ -254,8 +253,8 @@ func status(t *testing.T, method, url, host string) int {
 	return resp.StatusCode
 }
 
-// proxy_pass alone sets the Host to the gateway's own address and adds no header, but
-// speaks HTTP/1.0.
+// proxy_pass alone sets the Host to the gateway's address and adds no header, but it uses
+// HTTP/1.0. Such a request must not count as local.
 func TestPlainProxyPassOpensNothing(t *testing.T) {
 	conf := nginxConf("server GATEWAY;", "location / { proxy_pass http://GATEWAY; } location /unused {")
 	front := proxy{program: "nginx", args: nginxArgs, conf: conf}.front(t, gatewayFor(t))
@@ -270,8 +269,8 @@ func TestPlainProxyPassOpensNothing(t *testing.T) {
 	}
 }
 
-// Pings keep an idle member's connection through a proxy that closes idle ones. The
-// times are those of haproxy on Debian (50 s) and of the gateway (25 s), scaled down.
+// Pings keep an idle member connected through a proxy that closes idle connections. The times
+// are those of haproxy on Debian (50 s) and of the gateway (25 s), scaled down.
 func TestPingsOutlastTheProxy(t *testing.T) {
 	const timeout = 3 * time.Second
 	conf := haproxyConf(fmt.Sprint(timeout.Milliseconds()), "")

@@ -23,9 +23,9 @@ func walked(t *testing.T, one, two string) {
 	}
 }
 
-// One process with everything inside: it serves, ends with 0 when asked to, and has
-// what was acknowledged after it was killed.
-func TestStandalone(t *testing.T) {
+// The standalone form serves, ends with status 0 at SIGTERM, and keeps acknowledged messages
+// over kill -9.
+func TestStandaloneKeepsAcknowledgedMessages(t *testing.T) {
 	data := t.TempDir()
 	run := func() *process {
 		return start(t, nil, "gateway", "--listen", "127.0.0.1:0", "--data-dir", data, "--nats-monitor", "off",
@@ -79,8 +79,8 @@ func TestStandalone(t *testing.T) {
 	}
 }
 
-// shippedConf returns a configuration that is the shipped one but for where it listens
-// and keeps its data.
+// shippedConf returns the shipped configuration with other addresses and another data
+// directory.
 func shippedConf(t *testing.T, port string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -101,9 +101,9 @@ jetstream { store_dir: %q, sync_interval: always }
 	return filepath.Join(dir, "nats.conf")
 }
 
-// NATS, the room service and two gateways apart, with the shipped configuration: in
-// whatever order they start.
-func TestApart(t *testing.T) {
+// NATS, the room service and two gateways work as separate processes with the shipped
+// configuration. The order of their start does not matter.
+func TestSeparateProcessesStartInAnyOrder(t *testing.T) {
 	port := freePort(t)
 	url := "NATS_URL=nats://127.0.0.1:" + port
 	as := func(user string) []string {
