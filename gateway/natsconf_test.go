@@ -381,6 +381,9 @@ func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 		}
 		for range len(heard) {
 			m := <-heard
+			if strings.HasPrefix(m.Reply, "_INBOX_roomsvc.") {
+				continue // roomsvc's own request: it deletes a snapshot that it has replaced
+			}
 			t.Errorf("%s: %s was written: %v %q", a.name, m.Subject, m.Header, m.Data)
 		}
 	}
