@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -59,9 +60,23 @@ var (
 // noMessageFound is the JetStream API's error code for it.
 const noMessageFound = 10037
 
+// source reads messages of the streams over one connection. It is safe for concurrent use.
+type source struct {
+	nc      *nats.Conn
+	api     atomic.Pointer[string] // prefix of the JetStream API
+	replies replies
+}
+
+// UseAPI has later requests begin with another prefix than $JS.API., for a connection to
+// an account that imports the reads from the account of the log.
+func (s *source) UseAPI(prefix string) { s.api.Store(&prefix) }
+
+// API returns that prefix.
+func (s *source) API() string { return *s.api.Load() }
+
 // direct asks any replica of the log. It returns errNone only for single gets.
-func (l *Log) direct(ctx context.Context, r request) ([]stored, error) {
-	out, _, err := l.directOf(ctx, proto.StreamName, r)
+func (s *source) direct(ctx context.Context, r request) ([]stored, error) {
+	out, _, err := s.directOf(ctx, proto.StreamName, r)
 	return out, err
 }
 
@@ -69,8 +84,8 @@ func (l *Log) direct(ctx context.Context, r request) ([]stored, error) {
 // it also returns the replica's last stream sequence, and errDamaged if the stream holds
 // one of them and cannot read it: then the server's answer is "Message Not Found", while
 // a subject without messages is only left out.
-func (l *Log) directOf(ctx context.Context, stream string, r request) (out []stored, upTo uint64, err error) {
-	err = l.ask(ctx, directGet+stream, r, func(msgs []*nats.Msg) error {
+func (s *source) directOf(ctx context.Context, stream string, r request) (out []stored, upTo uint64, err error) {
+	err = s.ask(ctx, directGet+stream, r, func(msgs []*nats.Msg) error {
 		for _, m := range msgs {
 			switch status := m.Header.Get("Status"); {
 			case status == "":
@@ -98,8 +113,8 @@ func (l *Log) directOf(ctx context.Context, stream string, r request) (out []sto
 }
 
 // leader asks the stream's leader for one message.
-func (l *Log) leader(ctx context.Context, r request) (s stored, err error) {
-	err = l.ask(ctx, leaderGet+proto.StreamName, r, func(msgs []*nats.Msg) error {
+func (s *source) leader(ctx context.Context, r request) (got stored, err error) {
+	err = s.ask(ctx, leaderGet+proto.StreamName, r, func(msgs []*nats.Msg) error {
 		var answer struct {
 			Error struct {
 				Code        int    `json:"code"`
@@ -126,26 +141,26 @@ func (l *Log) leader(ctx context.Context, r request) (s stored, err error) {
 		default:
 			return fmt.Errorf("message get: %s", e.Description)
 		}
-		s = stored{subject: answer.Message.Subject, seq: answer.Message.Seq, data: answer.Message.Data, at: answer.Message.Time}
+		got = stored{subject: answer.Message.Subject, seq: answer.Message.Seq, data: answer.Message.Data, at: answer.Message.Time}
 		if len(answer.Message.Header) == 0 {
 			return nil
 		}
 		header, err := nats.DecodeHeadersMsg(answer.Message.Header)
-		s.header = header
+		got.header = header
 		return err
 	})
-	return s, err
+	return got, err
 }
 
 // ask sends r until take accepts or refuses an answer, or ctx ends: a server that dies
 // takes the requests it had with it, and reading twice does no harm.
-func (l *Log) ask(ctx context.Context, subject string, r request, take func([]*nats.Msg) error) error {
+func (s *source) ask(ctx context.Context, subject string, r request, take func([]*nats.Msg) error) error {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("ask stream: %w", err)
 	}
 	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
-		msgs, err := l.replies.ask(ctx, l.nc, l.API()+subject, body, r.many())
+		msgs, err := s.replies.ask(ctx, s.nc, s.API()+subject, body, r.many())
 		if err == nil {
 			if err = take(msgs); !errors.Is(err, errBusy) {
 				return err

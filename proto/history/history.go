@@ -32,10 +32,9 @@ const (
 // Requests are repeated until the context ends; a context without a deadline may wait
 // for as long as NATS is away.
 type Log struct {
-	nc      *nats.Conn
-	keys    *seal.Keys
-	api     atomic.Pointer[string] // prefix of the JetStream API
-	replies replies
+	source
+	snapshots
+	keys *seal.Keys
 
 	// Damaged is called when the newest record of a room cannot be read, at most once a
 	// minute; nil = nothing is called. It is set before the log is used.
@@ -80,17 +79,11 @@ func (h Head) Differs(other Head) bool {
 
 // New returns a log that reads over nc and opens sealed records with keys.
 func New(nc *nats.Conn, keys *seal.Keys) *Log {
-	l := &Log{nc: nc, keys: keys}
+	l := &Log{keys: keys}
+	l.nc, l.snapshots.source = nc, &l.source
 	l.UseAPI(proto.DirectAPI)
 	return l
 }
-
-// UseAPI has later requests begin with another prefix than $JS.API., for a connection to
-// an account that imports the reads of the one that holds the log.
-func (l *Log) UseAPI(prefix string) { l.api.Store(&prefix) }
-
-// API returns that prefix.
-func (l *Log) API() string { return *l.api.Load() }
 
 // Last returns the newest record of the room that can be read, and whether there is any.
 // It asks the stream's leader, which is more recent than a follower. Only [Log.Newest]

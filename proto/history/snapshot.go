@@ -17,38 +17,41 @@ func LostSnapshot() proto.Snapshot {
 	return proto.Snapshot{Closed: true, Why: "the record that says whether this room is closed is damaged; a moderator can reopen it"}
 }
 
+// snapshots reads the stream ROOMSTATE.
+type snapshots struct{ *source }
+
 // Snapshot returns the room's snapshot as any replica knows it, and whether there is one.
 // It returns [ErrDamaged] for a damaged one.
-func (l *Log) Snapshot(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
-	got, err := l.snapshots(ctx, []string{room.StateSubject()})
+func (s *snapshots) Snapshot(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
+	got, err := s.last(ctx, []string{room.StateSubject()})
 	if err != nil {
 		return proto.Snapshot{}, false, fmt.Errorf("read snapshot: %w", err)
 	}
 	if len(got) == 0 {
 		return proto.Snapshot{}, false, nil
 	}
-	s, err := proto.ParseSnapshot(got[0].data)
+	snapshot, err := proto.ParseSnapshot(got[0].data)
 	if err != nil {
 		return proto.Snapshot{}, false, fmt.Errorf("read snapshot: %w", err)
 	}
-	return s, true, nil
+	return snapshot, true, nil
 }
 
 // snapshotOrLost is Snapshot for readers that the log does not tell whether the room is
 // closed.
-func (l *Log) snapshotOrLost(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
-	s, found, err := l.Snapshot(ctx, room)
+func (s *snapshots) snapshotOrLost(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
+	snapshot, found, err := s.Snapshot(ctx, room)
 	if errors.Is(err, ErrDamaged) {
 		return LostSnapshot(), true, nil
 	}
-	return s, found, err
+	return snapshot, found, err
 }
 
-// snapshots reads the last messages of subjects. It believes that one is damaged when
+// last reads the last messages of subjects. It believes that one is damaged when
 // several answers say so.
-func (l *Log) snapshots(ctx context.Context, subjects []string) (got []stored, err error) {
+func (s *snapshots) last(ctx context.Context, subjects []string) (got []stored, err error) {
 	for range damageTries {
-		got, _, err = l.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
+		got, _, err = s.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
 		if !errors.Is(err, errDamaged) {
 			break
 		}
@@ -59,17 +62,17 @@ func (l *Log) snapshots(ctx context.Context, subjects []string) (got []stored, e
 // SnapshotBehind returns the room's snapshot, confirmed by the marker that the owner has
 // written in the stream of snapshots. It returns [ErrDamaged] for a damaged snapshot, and
 // [ErrFence] for a damaged marker, which the owner must write anew.
-func (l *Log) SnapshotBehind(ctx context.Context, room proto.Room, marker uint64) (proto.Snapshot, bool, error) {
+func (s *snapshots) SnapshotBehind(ctx context.Context, room proto.Room, marker uint64) (proto.Snapshot, bool, error) {
 	own := proto.StateOwnSubject(room.Partition())
 	var snapshot proto.Snapshot
 	found, damage, gone := false, 0, goneMarker(0)
 	err := until(ctx, func() error {
-		got, upTo, err := l.directOf(ctx, proto.StateStream, request{MultiLast: []string{room.StateSubject(), own}})
+		got, upTo, err := s.directOf(ctx, proto.StateStream, request{MultiLast: []string{room.StateSubject(), own}})
 		if errors.Is(err, errDamaged) {
 			if damage++; damage < damageTries {
 				return errStale
 			}
-			if _, err := l.snapshots(ctx, []string{own}); errors.Is(err, errDamaged) {
+			if _, err := s.last(ctx, []string{own}); errors.Is(err, errDamaged) {
 				return ErrFence
 			}
 			return err
@@ -99,16 +102,16 @@ func (l *Log) SnapshotBehind(ctx context.Context, room proto.Room, marker uint64
 }
 
 // emptyHead returns the head of a room without records: only whether it is closed.
-func (l *Log) emptyHead(ctx context.Context, room proto.Room) (Head, error) {
-	s, found, err := l.snapshotOrLost(ctx, room)
-	if err != nil || !found || !s.Closed {
+func (s *snapshots) emptyHead(ctx context.Context, room proto.Room) (Head, error) {
+	snapshot, found, err := s.snapshotOrLost(ctx, room)
+	if err != nil || !found || !snapshot.Closed {
 		return Head{}, err
 	}
-	return Head{Closed: true, Why: s.Why}, nil
+	return Head{Closed: true, Why: snapshot.Why}, nil
 }
 
 // addSnapshots adds the heads of those rooms without records that are closed.
-func (l *Log) addSnapshots(ctx context.Context, rooms []proto.Room, heads map[proto.Room]Head) error {
+func (s *snapshots) addSnapshots(ctx context.Context, rooms []proto.Room, heads map[proto.Room]Head) error {
 	if len(rooms) == 0 {
 		return nil
 	}
@@ -116,11 +119,11 @@ func (l *Log) addSnapshots(ctx context.Context, rooms []proto.Room, heads map[pr
 	for i, room := range rooms {
 		subjects[i] = room.StateSubject()
 	}
-	got, _, err := l.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
+	got, _, err := s.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
 	if errors.Is(err, errDamaged) {
 		// The answer ends at the damaged snapshot. Each room is asked for alone.
 		for _, room := range rooms {
-			head, err := l.emptyHead(ctx, room)
+			head, err := s.emptyHead(ctx, room)
 			if err != nil {
 				return err
 			}
@@ -138,12 +141,12 @@ func (l *Log) addSnapshots(ctx context.Context, rooms []proto.Room, heads map[pr
 		if err != nil {
 			continue
 		}
-		s, err := proto.ParseSnapshot(m.data)
+		snapshot, err := proto.ParseSnapshot(m.data)
 		if err != nil {
 			return fmt.Errorf("read snapshots: %w", err)
 		}
-		if s.Closed {
-			heads[room] = Head{Closed: true, Why: s.Why}
+		if snapshot.Closed {
+			heads[room] = Head{Closed: true, Why: snapshot.Why}
 		}
 	}
 	return nil

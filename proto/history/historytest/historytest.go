@@ -46,9 +46,9 @@ func Start(tb testing.TB, perRoom int64, change ...func(*jetstream.StreamConfig)
 		f(&cfg)
 	}
 	states := jetstream.StreamConfig{
-		Name:              proto.StateStream,
-		Subjects:          []string{proto.SubjectStates, proto.SubjectStateOwn},
-		AllowDirect:       true,
+		Name:        proto.StateStream,
+		Subjects:    []string{proto.SubjectStates, proto.SubjectStateOwn},
+		AllowDirect: true,
 	}
 	for _, c := range []jetstream.StreamConfig{cfg, states} {
 		if _, err := s.JS.CreateStream(tb.Context(), c); err != nil {
