@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"roomcast/gateway/server/servertest"
 	"roomcast/proto"
 	"roomcast/proto/history/historytest"
 	"roomcast/proto/natstest"
@@ -27,14 +28,14 @@ type cursor struct{ epoch, at string }
 // message end.
 func replay(t *testing.T, base, room string, since uint64, c cursor, end string) (now cursor, shown []stretch) {
 	t.Helper()
-	conn := join(t, base, "ws", "roomcast.v1")
+	conn := servertest.Join(t, base, "ws", "roomcast.v1")
 	from := fmt.Sprintf(`"since":%d`, since)
 	if c.epoch != "" {
 		from += fmt.Sprintf(`,"epoch":%q,"at":%q`, c.epoch, c.at)
 	}
-	send(t, conn, fmt.Sprintf(`{"id":1,"join":{"room":%q,%s}}`, room, from))
+	servertest.Send(t, conn, fmt.Sprintf(`{"id":1,"join":{"room":%q,%s}}`, room, from))
 	for {
-		text, code := next(t, conn)
+		text, code := servertest.Next(t, conn)
 		if code != 0 {
 			t.Fatalf("the session ended with %d", code)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"roomcast/gateway/server/servertest"
 	"roomcast/proto"
 )
 
@@ -135,7 +136,7 @@ func TestNATSListenAdmitsTheConfiguredClients(t *testing.T) {
 	other, _ := nkeys.CreateUser()
 	stranger, _ := other.PublicKey()
 	password := strings.Repeat("secret", 3)
-	file := write(t, password+"\n")
+	file := servertest.File(t, password+"\n")
 	for _, tt := range []struct {
 		name    string
 		setting func(*standalone)
@@ -182,7 +183,7 @@ func TestNATSListenAdmitsTheConfiguredClients(t *testing.T) {
 		})
 	}
 	for _, bad := range []func(*standalone){
-		func(e *standalone) { e.PasswordFile = write(t, "short") },
+		func(e *standalone) { e.PasswordFile = servertest.File(t, "short") },
 		func(e *standalone) { e.PasswordFile = filepath.Join(t.TempDir(), "none") },
 		func(e *standalone) { e.NKeys = []string{"SUAXXX"} },
 		func(e *standalone) { e.Listen, e.PasswordFile = "off", file },

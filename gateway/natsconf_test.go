@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"roomcast/gateway/server/servertest"
 	"roomcast/proto"
 	"roomcast/proto/natstest"
 	"roomcast/roomsvc/service"
@@ -405,7 +406,7 @@ func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
 	})
 	t.Run("embedded", func(t *testing.T) {
 		password := strings.Repeat("secret", 3)
-		inside := startEmbedded(t, func(e *standalone) { e.PasswordFile = write(t, password) })
+		inside := startEmbedded(t, func(e *standalone) { e.PasswordFile = servertest.File(t, password) })
 		serveRooms(t, inside.dialer(userService))
 		observer, err := inside.dialer(userService)("observer")
 		if err != nil {

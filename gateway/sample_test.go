@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"roomcast/gateway/client"
+	"roomcast/gateway/server/servertest"
 	"roomcast/proto"
 )
 
@@ -72,7 +73,7 @@ func (s sample) serve(t *testing.T, dir string, more ...string) (base string, st
 // read returns what HTTP says that the room holds.
 func (s sample) read(t *testing.T, base, room string) (r sampleRoom) {
 	t.Helper()
-	status, body := call(t, "GET", base+"api/rooms/"+url.PathEscape(room)+"/messages?since=0&limit=256", "")
+	status, body := servertest.Call(t, "GET", base+"api/rooms/"+url.PathEscape(room)+"/messages?since=0&limit=256", "")
 	if status != http.StatusOK {
 		t.Fatalf("read %s: got %d %s", room, status, body)
 	}
@@ -84,7 +85,7 @@ func (s sample) read(t *testing.T, base, room string) (r sampleRoom) {
 
 func post(t *testing.T, base, room, verb string, query url.Values, body string) (seq uint64) {
 	t.Helper()
-	status, answer := call(t, "POST", base+"api/rooms/"+url.PathEscape(room)+"/"+verb+"?"+query.Encode(), body, "Content-Type", "application/json")
+	status, answer := servertest.Call(t, "POST", base+"api/rooms/"+url.PathEscape(room)+"/"+verb+"?"+query.Encode(), body, "Content-Type", "application/json")
 	if status != http.StatusOK {
 		t.Fatalf("%s in %s: got %d %s", verb, room, status, answer)
 	}
@@ -238,22 +239,22 @@ func (s sample) checkActs(t *testing.T, base string) {
 	if seq := post(t, base, "kinds", "messages", ann, `{"text":"plain text","key":"k1"}`); seq != 1 {
 		t.Errorf("a key that is sent again: got seq %d, want 1", seq)
 	}
-	if status, body := call(t, "POST", base+"api/rooms/kinds/messages?from=ann", `{"text":"other text","key":"k1"}`, "Content-Type", "application/json"); status != http.StatusBadRequest {
+	if status, body := servertest.Call(t, "POST", base+"api/rooms/kinds/messages?from=ann", `{"text":"other text","key":"k1"}`, "Content-Type", "application/json"); status != http.StatusBadRequest {
 		t.Errorf("a key with other content: got %d %s, want 400", status, body)
 	}
-	if status, body := call(t, "POST", base+"api/rooms/closed/messages", `{"text":"late"}`, "Content-Type", "application/json"); status != http.StatusConflict {
+	if status, body := servertest.Call(t, "POST", base+"api/rooms/closed/messages", `{"text":"late"}`, "Content-Type", "application/json"); status != http.StatusConflict {
 		t.Errorf("say in the closed room: got %d %s, want 409", status, body)
 	}
 	if seq := post(t, base, "closed", "reopen", nil, `{"why":"again"}`); seq != 3 {
 		t.Errorf("reopen: got seq %d, want 3", seq)
 	}
-	status, body := call(t, "GET", base+"api/rooms/renewed/messages?since=2&epoch=old", "")
+	status, body := servertest.Call(t, "GET", base+"api/rooms/renewed/messages?since=2&epoch=old", "")
 	if status != http.StatusOK || !strings.Contains(body, `"reason":"reset"`) {
 		t.Errorf("read in another epoch: got %d %s, want a reset", status, body)
 	}
-	conn := join(t, base, "room/closed/?last=1")
-	send(t, conn, "hello")
-	if got, _ := next(t, conn); !strings.HasSuffix(got, " hello") {
+	conn := servertest.Join(t, base, "room/closed/?last=1")
+	servertest.Send(t, conn, "hello")
+	if got, _ := servertest.Next(t, conn); !strings.HasSuffix(got, " hello") {
 		t.Errorf("got %q in the reopened room, want hello", got)
 	}
 }
@@ -331,11 +332,11 @@ func (s sample) fill(t *testing.T, base string, names []string) {
 	for n := range 150 { // three pages, of which the limit keeps the last 70 records
 		post(t, base, "long", "messages", nil, fmt.Sprintf(`{"text":"%d"}`, n+1))
 	}
-	conn := join(t, base, "room/closed/")
-	send(t, conn, "by a text session")
-	hear(t, conn, " by a text session")
-	send(t, conn, "关闭") // stores nothing
-	if got, code := next(t, conn); code != 1000 {
+	conn := servertest.Join(t, base, "room/closed/")
+	servertest.Send(t, conn, "by a text session")
+	servertest.Hear(t, conn, " by a text session")
+	servertest.Send(t, conn, "关闭") // stores nothing
+	if got, code := servertest.Next(t, conn); code != 1000 {
 		t.Fatalf("got %q, %d after the close word, want 1000", got, code)
 	}
 	post(t, base, "closed", "close", ben, `{"why":"done for today"}`)

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"roomcast/gateway/server"
+	"roomcast/gateway/server/servertest"
 )
 
 // serve runs a standalone gateway in this process until the test ends, with its data in
@@ -74,85 +77,6 @@ func serveLogging(t *testing.T, log io.Writer, args ...string) (base string, sto
 	return base, stop
 }
 
-// write makes a file with the text and returns its path.
-func write(t *testing.T, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// call makes one HTTP request. Header holds names and values in turn.
-func call(t *testing.T, method, url, body string, header ...string) (status int, answer string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-		if header[i] == "Host" {
-			req.Host = header[i+1]
-		}
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
-}
-
-// join opens a text session at a path such as room/lobby/?last=1.
-func join(t *testing.T, base, path string, protocols ...string) *websocket.Conn {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	conn, _, err := websocket.Dial(ctx, strings.Replace(base, "http", "ws", 1)+path, &websocket.DialOptions{Subprotocols: protocols})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.CloseNow() })
-	return conn
-}
-
-func send(t *testing.T, conn *websocket.Conn, text string) {
-	t.Helper()
-	if err := conn.Write(t.Context(), websocket.MessageText, []byte(text)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// next returns the next frame or the close code.
-func next(t *testing.T, conn *websocket.Conn) (string, websocket.StatusCode) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	_, p, err := conn.Read(ctx)
-	if err != nil {
-		code := websocket.CloseStatus(err)
-		if code < 0 {
-			t.Fatalf("read: %v", err)
-		}
-		return "", code
-	}
-	return string(p), 0
-}
-
-// hear checks that the next frame ends in the text.
-func hear(t *testing.T, conn *websocket.Conn, text string) {
-	t.Helper()
-	if got, code := next(t, conn); !strings.HasSuffix(got, text) {
-		t.Fatalf("got %q, close code %d, want %q", got, code, text)
-	}
-}
-
 // Only explicit flags change the limits of an existing log. If an operator forgets a flag, the
 // default must not remove messages.
 func TestOnlyFlagsChangeTheLimitsOfALog(t *testing.T) {
@@ -198,5 +122,93 @@ func TestDefaultsDependOnTheForm(t *testing.T) {
 		if err := s.configure(flags); err != nil || s.server.DrainTime != want.drain || s.server.Listen != want.listen {
 			t.Errorf("%q: got %v, %s, %v, want %v", args, s.server.DrainTime, s.server.Listen, err, want)
 		}
+	}
+}
+
+// The error about an address in use names the flag of the address.
+func TestAddressInUseNamesTheFlag(t *testing.T) {
+	base := serve(t)
+	taken := strings.TrimSuffix(strings.TrimPrefix(base, "http://"), "/")
+	for _, flag := range []string{"--listen", "--ops-listen", "--nats-monitor", "--nats-listen"} {
+		cmd := command()
+		cmd.SetArgs([]string{"--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--nats-monitor", "off",
+			"--ops-listen", "off", "--log-level", "error", flag, taken})
+		cmd.SetOut(io.Discard)
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), flag+": ") {
+			t.Errorf("%s %s: got %v, want an error that names it", flag, taken, err)
+		}
+	}
+}
+
+// With --log-messages each message has one line in the log, independent of its way in. The
+// line never contains the text.
+func TestLogMessagesWritesOneLineWithoutTheText(t *testing.T) {
+	var log strings.Builder
+	base, stop := serveLogging(t, &log, "--log-level", "info", "--log-messages")
+	member := servertest.Join(t, base, "room/lobby/")
+	if err := member.Write(t.Context(), websocket.MessageText, []byte("CANARY")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := member.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := servertest.Call(t, "POST", base+"api/rooms/lobby/messages", "CANARY", "Content-Type", "text/plain"); status != 200 {
+		t.Fatalf("got %d %s, want 200", status, body)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(log.String(), "msg=message room=lobby"); got != 2 || strings.Contains(log.String(), "CANARY") {
+		t.Errorf("got %d lines for 2 messages, or their text:\n%s", got, log.String())
+	}
+}
+
+// The command ready works without a listener for operators.
+func TestReadyWorksWithoutOps(t *testing.T) {
+	base := serve(t, "--path-prefix", "/chat")
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := func(listen string) (string, error) {
+		cmd := command()
+		var out bytes.Buffer
+		cmd.SetOut(&out)
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetArgs([]string{"ready", "--ops-listen", "off", "--path-prefix", "/chat", "--listen", listen})
+		err := cmd.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+	if out, err := ready(u.Host); err != nil || out != "ready\n" {
+		t.Errorf("got %q, %v, want ready", out, err)
+	}
+	if out, err := ready("127.0.0.1:1"); err == nil {
+		t.Errorf("nobody listens: got %q, want an error", out)
+	}
+}
+
+// The log names a refused page, because the page itself cannot see the reason.
+func TestRefusedPageIsLogged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	base, stop := serveLogging(t, file, "--log-level", "warn", "--loops", "1")
+	defer stop()
+	for range 3 {
+		header := http.Header{"Origin": {"http://chat.test:28090"}}
+		if _, resp, err := websocket.Dial(t.Context(), strings.Replace(base, "http", "ws", 1)+"room/lobby/", &websocket.DialOptions{HTTPHeader: header}); err == nil || resp.StatusCode != 403 {
+			t.Fatalf("got %v, want 403", err)
+		}
+	}
+	log, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(log), "page refused"); n != 1 || !strings.Contains(string(log), "--allow-origin http://chat.test:28090") {
+		t.Errorf("got %d lines, want one that says how to allow the page:\n%s", n, log)
 	}
 }

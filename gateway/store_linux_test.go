@@ -17,13 +17,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 
+	"roomcast/gateway/server/servertest"
 	"roomcast/proto/natstest"
 )
 
 // say sends a message over HTTP and returns the status.
 func (p *process) say(t *testing.T, room, text string) int {
 	t.Helper()
-	status, _ := call(t, http.MethodPost, p.base+"api/rooms/"+room+"/messages", text, "Content-Type", "text/plain")
+	status, _ := servertest.Call(t, http.MethodPost, p.base+"api/rooms/"+room+"/messages", text, "Content-Type", "text/plain")
 	return status
 }
 
@@ -35,11 +36,11 @@ func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 		t.Run(sync, func(t *testing.T) {
 			p := launch(t, nil, `exec "$@"`, "--data-dir", t.TempDir(), "--sync", sync, "--nats-listen", "127.0.0.1:0")
 			guest := p.guest(t)
-			member := join(t, p.base, "room/failing/")
+			member := servertest.Join(t, p.base, "room/failing/")
 			if got := p.say(t, "failing", "before"); got != 200 {
 				t.Fatalf("got status %d, want 200", got)
 			}
-			hear(t, member, "before")
+			servertest.Hear(t, member, "before")
 			limitFiles(t, p, 1)
 			natstest.Eventually(t, "a message to be refused", func() bool { return p.say(t, "failing", "lost") == 503 })
 			canRead(t, p, "failing", "before")
@@ -85,7 +86,7 @@ func limitFiles(t *testing.T, p *process, bytes uint64) {
 
 func canRead(t *testing.T, p *process, room, text string) {
 	t.Helper()
-	status, body := call(t, http.MethodGet, p.base+"api/rooms/"+room+"/messages?since=0", "")
+	status, body := servertest.Call(t, http.MethodGet, p.base+"api/rooms/"+room+"/messages?since=0", "")
 	if status != 200 || !strings.Contains(body, text) {
 		t.Errorf("got status %d and %.200q, want the messages up to now", status, body)
 	}
@@ -96,7 +97,7 @@ func storesAgain(t *testing.T, p *process, room string, member *websocket.Conn) 
 	t.Helper()
 	natstest.Eventually(t, "a message to be stored", func() bool { return p.say(t, room, "after") == 200 })
 	for {
-		got, code := next(t, member)
+		got, code := servertest.Next(t, member)
 		if code != 0 {
 			t.Fatalf("the member was sent away with %d", code)
 		}
@@ -115,7 +116,7 @@ func TestFullDiskStopsOnlyMessages(t *testing.T) {
 	}
 	dir := t.TempDir()
 	p := launch(t, attr, `mount -t tmpfs -o size=32m tmpfs `+dir+` && exec "$@"`, "--data-dir", dir)
-	member := join(t, p.base, "room/full/")
+	member := servertest.Join(t, p.base, "room/full/")
 	if got := p.say(t, "full", "before"); got != 200 {
 		t.Fatalf("got status %d, want 200", got)
 	}

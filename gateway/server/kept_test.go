@@ -1,4 +1,4 @@
-package main
+package server_test
 
 import (
 	"bufio"
@@ -13,8 +13,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +20,7 @@ import (
 	"github.com/coder/websocket"
 
 	"roomcast/gateway/server"
+	"roomcast/gateway/server/servertest"
 	"roomcast/gateway/wire/wiretest"
 )
 
@@ -54,7 +53,7 @@ func ask(t *testing.T, conn net.Conn, r *bufio.Reader, request string) (*http.Re
 func TestHandshakeWorksOnAKeptConnection(t *testing.T) {
 	for _, backend := range []string{"--portable=false", "--portable"} {
 		t.Run(backend, func(t *testing.T) {
-			base := serve(t, "--listen", "0.0.0.0:0", "--conformance", backend)
+			base := servertest.Serve(t, "--listen", "0.0.0.0:0", "--conformance", backend)
 			u, err := url.Parse(base)
 			if err != nil {
 				t.Fatal(err)
@@ -72,7 +71,7 @@ func TestHandshakeWorksAfterEachRequest(t *testing.T) {
 	defer lender.Close()
 	cert, key := lent(t, lender.TLS.Certificates[0])
 	for _, flags := range [][]string{{"--portable=false"}, {"--portable"}, {"--https-cert", cert, "--https-key", key}} {
-		base := serve(t, flags...)
+		base := servertest.Serve(t, flags...)
 		u, err := url.Parse(base)
 		if err != nil {
 			t.Fatal(err)
@@ -134,14 +133,14 @@ func lent(t *testing.T, pair tls.Certificate) (cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return write(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))),
-		write(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	return servertest.File(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))),
+		servertest.File(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 }
 
 // A connection counts once, also if it changes between HTTP and WebSocket, and no more after
 // its end.
 func TestKeptConnectionCountsOnce(t *testing.T) {
-	base := serve(t, "--max-connections", "1")
+	base := servertest.Serve(t, "--max-connections", "1")
 	u, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +179,7 @@ func TestKeptConnectionCountsOnce(t *testing.T) {
 
 // A page can connect through a proxy that pools its connections to the gateway.
 func TestHandshakeWorksThroughAPoolingProxy(t *testing.T) {
-	base := serve(t)
+	base := servertest.Serve(t)
 	target, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +192,7 @@ func TestHandshakeWorksThroughAPoolingProxy(t *testing.T) {
 			t.Fatal(err)
 		}
 		conn.CloseNow()
-		if status, _ := call(t, "GET", front.URL+"/room.js", ""); status != 200 {
+		if status, _ := servertest.Call(t, "GET", front.URL+"/room.js", ""); status != 200 {
 			t.Errorf("got %d, want 200", status)
 		}
 	}
@@ -202,7 +201,7 @@ func TestHandshakeWorksThroughAPoolingProxy(t *testing.T) {
 // A request through a proxy of this machine does not count as local, neither with the Host of
 // the proxy nor with one that the client chooses.
 func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
-	base := serve(t)
+	base := servertest.Serve(t)
 	target, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
@@ -215,11 +214,11 @@ func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 		}})
 		defer front.Close()
 		for _, request := range [][2]string{{"POST", "/api/rooms/lobby/close"}, {"GET", "/api/rooms"}, {"POST", "/api/rooms/lobby/messages?from=ceo&name=CEO"}} {
-			if status, answer := call(t, request[0], front.URL+request[1], `{"text":"x"}`, "Content-Type", "application/json"); status != 403 {
+			if status, answer := servertest.Call(t, request[0], front.URL+request[1], `{"text":"x"}`, "Content-Type", "application/json"); status != 403 {
 				t.Errorf("%s as %s: got %d %s, want 403", request[1], host, status, answer)
 			}
 		}
-		if status, _ := call(t, "GET", front.URL+"/", ""); status != 200 {
+		if status, _ := servertest.Call(t, "GET", front.URL+"/", ""); status != 200 {
 			t.Errorf("the page as %s: got %d, want 200", host, status)
 		}
 	}
@@ -228,7 +227,7 @@ func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 // A loopback listener accepts only names of this machine. A page whose name points to this
 // machine gets nothing, and neither does its WebSocket.
 func TestLoopbackListenerAcceptsOnlyLocalHosts(t *testing.T) {
-	base := serve(t, "--allow-origin", "https://Chat.example.org")
+	base := servertest.Serve(t, "--allow-origin", "https://Chat.example.org")
 	u, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
@@ -265,7 +264,7 @@ func TestLoopbackListenerAcceptsOnlyLocalHosts(t *testing.T) {
 		for _, path := range []string{"", "room.js", "room/lobby/"} {
 			name, value, _ := strings.Cut(strings.TrimSpace(tt.more), ": ")
 			header := []string{"Host", tt.host, "Accept", "text/html", name, value}
-			if status, answer := call(t, "GET", base+path, "", header[:4+min(2, 2*len(name))]...); (status == 200) != tt.ok {
+			if status, answer := servertest.Call(t, "GET", base+path, "", header[:4+min(2, 2*len(name))]...); (status == 200) != tt.ok {
 				t.Errorf("/%s as %s: got %d %.100s, want ok %v", path, tt.host, status, answer, tt.ok)
 			}
 		}
@@ -274,7 +273,7 @@ func TestLoopbackListenerAcceptsOnlyLocalHosts(t *testing.T) {
 
 // Every path is below --path-prefix.
 func TestEveryPathIsBelowThePrefix(t *testing.T) {
-	base := serve(t, "--path-prefix", "/chat/one")
+	base := servertest.Serve(t, "--path-prefix", "/chat/one")
 	root := strings.TrimSuffix(base, "chat/one/")
 	if root == base {
 		t.Fatalf("the banner says %s", base)
@@ -296,15 +295,15 @@ func TestEveryPathIsBelowThePrefix(t *testing.T) {
 		{"api/rooms", 404, ""},
 		{"room/lobby/", 404, ""},
 	} {
-		status, answer := call(t, "GET", root+tt.path, "", "Accept", "text/html")
+		status, answer := servertest.Call(t, "GET", root+tt.path, "", "Accept", "text/html")
 		if status != tt.status || !strings.Contains(answer, tt.part) {
 			t.Errorf("/%s: got %d %.200s, want %d with %q", tt.path, status, answer, tt.status, tt.part)
 		}
 	}
-	member := join(t, base, "room/lobby/")
-	send(t, member, "below")
-	hear(t, member, " below")
-	join(t, base, "ws", "roomcast.v1")
+	member := servertest.Join(t, base, "room/lobby/")
+	servertest.Send(t, member, "below")
+	servertest.Hear(t, member, " below")
+	servertest.Join(t, base, "ws", "roomcast.v1")
 	for _, path := range []string{"room/lobby/", "ws", "chat/room/lobby/", "chat/oneroom/lobby/"} {
 		_, resp, err := websocket.Dial(t.Context(), strings.Replace(root, "http", "ws", 1)+path, nil)
 		if err == nil || resp == nil || resp.StatusCode != 404 {
@@ -315,7 +314,7 @@ func TestEveryPathIsBelowThePrefix(t *testing.T) {
 
 // Proxies check health with OPTIONS, HEAD and GET, and in HTTP/1.0 without a Host.
 func TestHealthChecksOfProxiesSucceed(t *testing.T) {
-	base := serve(t)
+	base := servertest.Serve(t)
 	u, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
@@ -341,7 +340,7 @@ func TestIdleConnectionIsClosedAfterHTTPIdleTime(t *testing.T) {
 	if got := server.DefaultConfig().HTTPIdleTime; got <= 2*time.Minute {
 		t.Errorf("by default connections are kept for %v, want more than 2m", got)
 	}
-	base := serve(t, "--http-idle-time", "1s")
+	base := servertest.Serve(t, "--http-idle-time", "1s")
 	u, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
@@ -362,7 +361,7 @@ func TestIdleConnectionIsClosedAfterHTTPIdleTime(t *testing.T) {
 // --max-request-head bounds the cookies of a request.
 func TestMaxRequestHeadBoundsCookies(t *testing.T) {
 	for flag, want := range map[string]int{"16384": 14_000, "65536": 60_000, "4096": 3000} {
-		base := serve(t, "--max-request-head", flag)
+		base := servertest.Serve(t, "--max-request-head", flag)
 		header := func(cookie int) http.Header { return http.Header{"Cookie": {strings.Repeat("x", cookie)}} }
 		for _, first := range []bool{false, true} {
 			conn, _, err := websocket.Dial(t.Context(), strings.Replace(base, "http", "ws", 1)+"room/lobby/", &websocket.DialOptions{HTTPHeader: header(want)})
@@ -370,60 +369,11 @@ func TestMaxRequestHeadBoundsCookies(t *testing.T) {
 				t.Fatalf("a cookie of %d bytes with %s, after a request %v: %v", want, flag, first, err)
 			}
 			conn.CloseNow()
-			status, _ := call(t, "GET", base, "", "Cookie", strings.Repeat("x", want))
-			tooLong, _ := call(t, "GET", base, "", "Cookie", strings.Repeat("x", want+15_000))
+			status, _ := servertest.Call(t, "GET", base, "", "Cookie", strings.Repeat("x", want))
+			tooLong, _ := servertest.Call(t, "GET", base, "", "Cookie", strings.Repeat("x", want+15_000))
 			if status != 200 || tooLong != 431 {
 				t.Errorf("the page with cookies of %d and 15,000 more bytes: got %d and %d, want 200 and 431", want, status, tooLong)
 			}
 		}
-	}
-}
-
-// The command ready works without a listener for operators.
-func TestReadyWorksWithoutOps(t *testing.T) {
-	base := serve(t, "--path-prefix", "/chat")
-	u, err := url.Parse(base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ready := func(listen string) (string, error) {
-		cmd := command()
-		var out bytes.Buffer
-		cmd.SetOut(&out)
-		cmd.SilenceErrors, cmd.SilenceUsage = true, true
-		cmd.SetArgs([]string{"ready", "--ops-listen", "off", "--path-prefix", "/chat", "--listen", listen})
-		err := cmd.ExecuteContext(t.Context())
-		return out.String(), err
-	}
-	if out, err := ready(u.Host); err != nil || out != "ready\n" {
-		t.Errorf("got %q, %v, want ready", out, err)
-	}
-	if out, err := ready("127.0.0.1:1"); err == nil {
-		t.Errorf("nobody listens: got %q, want an error", out)
-	}
-}
-
-// The log names a refused page, because the page itself cannot see the reason.
-func TestRefusedPageIsLogged(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	base, stop := serveLogging(t, file, "--log-level", "warn", "--loops", "1")
-	defer stop()
-	for range 3 {
-		header := http.Header{"Origin": {"http://chat.test:28090"}}
-		if _, resp, err := websocket.Dial(t.Context(), strings.Replace(base, "http", "ws", 1)+"room/lobby/", &websocket.DialOptions{HTTPHeader: header}); err == nil || resp.StatusCode != 403 {
-			t.Fatalf("got %v, want 403", err)
-		}
-	}
-	log, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(string(log), "page refused"); n != 1 || !strings.Contains(string(log), "--allow-origin http://chat.test:28090") {
-		t.Errorf("got %d lines, want one that says how to allow the page:\n%s", n, log)
 	}
 }

@@ -1,20 +1,21 @@
-package main
+package server_test
 
 import (
 	"encoding/json"
-	"io"
 	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
+
+	"roomcast/gateway/server/servertest"
 )
 
 func TestAPIAnswersAsDocumented(t *testing.T) {
-	base := serve(t, "--max-message", "1000")
+	base := servertest.Serve(t, "--max-message", "1000")
 	rooms := base + "api/rooms"
 	lobby := rooms + "/" + url.PathEscape("聊天室1")
-	member := join(t, base, "room/聊天室1/")
+	member := servertest.Join(t, base, "room/聊天室1/")
 	const jsonType, textType = "application/json", "text/plain; charset=utf-8"
 	for _, tt := range []struct {
 		name, method, url, body string
@@ -67,7 +68,7 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 		{"reopen", "POST", lobby + "/reopen", "", nil, 200, `"seq":6,`},
 		{"open again", "POST", lobby + "/messages", "again", []string{"Content-Type", textType}, 200, `"seq":7,`},
 	} {
-		status, answer := call(t, tt.method, tt.url, tt.body, tt.header...)
+		status, answer := servertest.Call(t, tt.method, tt.url, tt.body, tt.header...)
 		if status != tt.status || !strings.Contains(answer, tt.part) {
 			t.Errorf("%s: got %d %.300s, want %d with %s", tt.name, status, answer, tt.status, tt.part)
 		}
@@ -75,14 +76,14 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 			t.Errorf("%s: got %.300q, want JSON", tt.name, answer)
 		}
 	}
-	hear(t, member, " 你好")
-	hear(t, member, " hi")
-	hear(t, member, ` {"n":1}`)
-	hear(t, member, " beep")
+	servertest.Hear(t, member, " 你好")
+	servertest.Hear(t, member, " hi")
+	servertest.Hear(t, member, ` {"n":1}`)
+	servertest.Hear(t, member, " beep")
 	// It may have seen what came after the reopening before it was told.
-	got, code := next(t, member)
+	got, code := servertest.Next(t, member)
 	for code == 0 && strings.HasSuffix(got, " again") {
-		got, code = next(t, member)
+		got, code = servertest.Next(t, member)
 	}
 	if code != 4100 {
 		t.Errorf("the member of a closed room got %q, %d, want to be closed with 4100", got, code)
@@ -91,7 +92,7 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 
 // Without a token programs of this machine may use the API, but pages in its browser may not.
 func TestAPIWithoutTokenIsForProgramsOfThisMachine(t *testing.T) {
-	base := serve(t)
+	base := servertest.Serve(t)
 	u, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
@@ -115,14 +116,14 @@ func TestAPIWithoutTokenIsForProgramsOfThisMachine(t *testing.T) {
 		if tt.header[1] == jsonType {
 			body = `{"text":"x"}`
 		}
-		if status, answer := call(t, "POST", base+"api/rooms/lobby/messages", body, tt.header...); status != tt.status {
+		if status, answer := servertest.Call(t, "POST", base+"api/rooms/lobby/messages", body, tt.header...); status != tt.status {
 			t.Errorf("%s: got %d %s, want %d", tt.name, status, answer, tt.status)
 		}
 	}
 }
 
 func TestAPINeedsItsToken(t *testing.T) {
-	base := serve(t, "--listen", "0.0.0.0:0", "--api-token-file", write(t, "a token of many characters\n"))
+	base := servertest.Serve(t, "--listen", "0.0.0.0:0", "--api-token-file", servertest.File(t, "a token of many characters\n"))
 	for token, want := range map[string]int{
 		"":                                  401,
 		"Bearer wrong":                      401,
@@ -132,15 +133,15 @@ func TestAPINeedsItsToken(t *testing.T) {
 		"bearer a token of many characters": 200,
 		"BEARER a token of many characters": 200,
 	} {
-		if status, answer := call(t, "GET", base+"api/rooms", "", "Authorization", token, "Host", "chat.example.org"); status != want {
+		if status, answer := servertest.Call(t, "GET", base+"api/rooms", "", "Authorization", token, "Host", "chat.example.org"); status != want {
 			t.Errorf("%q: got %d %s, want %d", token, status, answer, want)
 		}
 	}
 }
 
 func TestAPIIsOffOnPublicListeners(t *testing.T) {
-	base := serve(t, "--listen", "0.0.0.0:0")
-	status, answer := call(t, "GET", base+"api/rooms", "")
+	base := servertest.Serve(t, "--listen", "0.0.0.0:0")
+	status, answer := servertest.Call(t, "GET", base+"api/rooms", "")
 	if status != 403 || !strings.Contains(answer, "--api-token-file") {
 		t.Errorf("got %d %s, want 403 and how to open it", status, answer)
 	}
@@ -148,7 +149,7 @@ func TestAPIIsOffOnPublicListeners(t *testing.T) {
 
 // The public port serves pages, rooms and the API, but nothing for operators.
 func TestPublicPortServesNothingForOperators(t *testing.T) {
-	base := serve(t)
+	base := servertest.Serve(t)
 	for _, tt := range []struct {
 		path, accept string
 		status       int
@@ -168,33 +169,33 @@ func TestPublicPortServesNothingForOperators(t *testing.T) {
 		{"debug/pprof/", "", 404, ""},
 		{"varz", "", 404, ""},
 	} {
-		status, answer := call(t, "GET", base+tt.path, "", "Accept", tt.accept)
+		status, answer := servertest.Call(t, "GET", base+tt.path, "", "Accept", tt.accept)
 		if status != tt.status || !strings.Contains(answer, tt.part) {
 			t.Errorf("/%s as %q: got %d %.100q, want %d with %q", tt.path, tt.accept, status, answer, tt.status, tt.part)
 		}
 	}
-	if conn := join(t, base, "room/lobby"); conn == nil || conn.Subprotocol() != "" {
+	if conn := servertest.Join(t, base, "room/lobby"); conn == nil || conn.Subprotocol() != "" {
 		t.Error("got no text session")
 	}
-	if conn := join(t, base, "ws", "roomcast.v1"); conn.Subprotocol() != "roomcast.v1" {
+	if conn := servertest.Join(t, base, "ws", "roomcast.v1"); conn.Subprotocol() != "roomcast.v1" {
 		t.Errorf("got subprotocol %q", conn.Subprotocol())
 	}
 }
 
 // A stopping gateway closes all sessions with 1001, refuses new ones, and ends without error.
 func TestStopClosesAllSessions(t *testing.T) {
-	base, stop := serveUntil(t, "--drain-time", "300ms")
+	base, stop := servertest.ServeUntil(t, "--drain-time", "300ms")
 	var members []*websocket.Conn
 	for range 20 {
-		members = append(members, join(t, base, "room/lobby/"))
+		members = append(members, servertest.Join(t, base, "room/lobby/"))
 	}
-	send(t, members[0], "last words")
+	servertest.Send(t, members[0], "last words")
 	ended := make(chan error, 1)
 	go func() { ended <- stop() }()
 	for i, m := range members {
-		text, code := next(t, m)
+		text, code := servertest.Next(t, m)
 		for code == 0 && strings.HasSuffix(text, " last words") {
-			text, code = next(t, m)
+			text, code = servertest.Next(t, m)
 		}
 		if code != websocket.StatusGoingAway {
 			t.Errorf("member %d: got %q, %d, want to be closed with 1001", i, text, code)
@@ -202,44 +203,5 @@ func TestStopClosesAllSessions(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("got %v, want nil", err)
-	}
-}
-
-// The error about an address in use names the flag of the address.
-func TestAddressInUseNamesTheFlag(t *testing.T) {
-	base := serve(t)
-	taken := strings.TrimSuffix(strings.TrimPrefix(base, "http://"), "/")
-	for _, flag := range []string{"--listen", "--ops-listen", "--nats-monitor", "--nats-listen"} {
-		cmd := command()
-		cmd.SetArgs([]string{"--listen", "127.0.0.1:0", "--data-dir", t.TempDir(), "--nats-monitor", "off",
-			"--ops-listen", "off", "--log-level", "error", flag, taken})
-		cmd.SetOut(io.Discard)
-		cmd.SilenceErrors, cmd.SilenceUsage = true, true
-		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), flag+": ") {
-			t.Errorf("%s %s: got %v, want an error that names it", flag, taken, err)
-		}
-	}
-}
-
-// With --log-messages each message has one line in the log, independent of its way in. The
-// line never contains the text.
-func TestLogMessagesWritesOneLineWithoutTheText(t *testing.T) {
-	var log strings.Builder
-	base, stop := serveLogging(t, &log, "--log-level", "info", "--log-messages")
-	member := join(t, base, "room/lobby/")
-	if err := member.Write(t.Context(), websocket.MessageText, []byte("CANARY")); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := member.Read(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if status, body := call(t, "POST", base+"api/rooms/lobby/messages", "CANARY", "Content-Type", "text/plain"); status != 200 {
-		t.Fatalf("got %d %s, want 200", status, body)
-	}
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Count(log.String(), "msg=message room=lobby"); got != 2 || strings.Contains(log.String(), "CANARY") {
-		t.Errorf("got %d lines for 2 messages, or their text:\n%s", got, log.String())
 	}
 }

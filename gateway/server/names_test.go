@@ -1,4 +1,4 @@
-package main
+package server_test
 
 import (
 	"context"
@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"roomcast/gateway/client"
+	"roomcast/gateway/server/servertest"
 	"roomcast/proto"
 )
 
 // A room name means the same room over WebSocket, HTTP and NATS, for every spelling of the
 // URL. A name is decoded once.
 func TestRoomNameMeansTheSameRoomEverywhere(t *testing.T) {
-	base := serve(t)
+	base := servertest.Serve(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	c, err := client.Dial(ctx, client.Config{URLs: []string{base}})
@@ -36,9 +37,9 @@ func TestRoomNameMeansTheSameRoomEverywhere(t *testing.T) {
 			continue
 		}
 		for _, spelling := range spellings {
-			member := join(t, base, "room/"+spelling+"/")
+			member := servertest.Join(t, base, "room/"+spelling+"/")
 			for what, path := range map[string]string{"history": "/messages?last=1", "members": "/members"} {
-				if status, body := call(t, "GET", base+"api/rooms/"+spelling+path, ""); status != 200 || what == "history" && !strings.Contains(body, `"room":"`+name+`"`) {
+				if status, body := servertest.Call(t, "GET", base+"api/rooms/"+spelling+path, ""); status != 200 || what == "history" && !strings.Contains(body, `"room":"`+name+`"`) {
 					t.Errorf("%s as %s: %s: got %d %s", name, spelling, what, status, body)
 				}
 			}
@@ -52,13 +53,13 @@ func TestRoomNameMeansTheSameRoomEverywhere(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s as %s: %v", name, spelling, err)
 			}
-			if status, _ := call(t, "GET", base+"room/"+spelling, ""); status != 426 {
+			if status, _ := servertest.Call(t, "GET", base+"room/"+spelling, ""); status != 426 {
 				t.Errorf("%s as %s: got %d for a plain request, want 426", name, spelling, status)
 			}
 		}
 	}
 	for _, spelling := range []string{"user%252E42", "a%2Fb", "a..b", "%CC%81a", "a%20b", "a%2Ab", "."} {
-		if status, body := call(t, "GET", base+"api/rooms/"+spelling+"/messages", ""); status == 200 {
+		if status, body := servertest.Call(t, "GET", base+"api/rooms/"+spelling+"/messages", ""); status == 200 {
 			t.Errorf("%s: got %d %s, want a refusal", spelling, status, body)
 		}
 	}

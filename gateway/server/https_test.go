@@ -1,4 +1,4 @@
-package main
+package server_test
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"roomcast/gateway/server/servertest"
 )
 
 // With --https-cert the gateway serves the page, the API and rooms only with TLS.
@@ -18,7 +20,7 @@ func TestHTTPSServesOnlyTLS(t *testing.T) {
 	lender := httptest.NewTLSServer(http.NotFoundHandler())
 	defer lender.Close()
 	cert, key := lent(t, lender.TLS.Certificates[0])
-	base := serve(t, "--https-cert", cert, "--https-key", key)
+	base := servertest.Serve(t, "--https-cert", cert, "--https-key", key)
 	if !strings.HasPrefix(base, "https://127.0.0.1:") {
 		t.Fatalf("the banner says %s", base)
 	}
@@ -39,8 +41,8 @@ func TestHTTPSServesOnlyTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.CloseNow()
-	send(t, conn, "encrypted")
-	hear(t, conn, " encrypted")
+	servertest.Send(t, conn, "encrypted")
+	servertest.Hear(t, conn, " encrypted")
 	if resp, err := http.Get(strings.Replace(base, "https", "http", 1)); err == nil {
 		resp.Body.Close()
 		if resp.StatusCode == 200 {
