@@ -191,6 +191,7 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	staying.Go(func() { reader.stay(life) })
 	members = append(members, reader)
 	r.waitForAll(healing, members)
+	r.waitForCounts(healing, members)
 	r.history.Add(history.Entry{Op: history.End})
 	leave()
 	staying.Wait()
@@ -263,6 +264,29 @@ func (r *run) waitForAll(ctx context.Context, members []*member) {
 	for _, m := range members {
 		for _, room := range m.rooms {
 			for m.seen(room) < r.head(room) && ctx.Err() == nil {
+				sleep(ctx, 20*time.Millisecond)
+			}
+		}
+	}
+}
+
+// waitForCounts waits until every member was told how many members its rooms have, or for
+// showTime.
+func (r *run) waitForCounts(ctx context.Context, members []*member) {
+	ctx, cancel := context.WithTimeout(ctx, showTime)
+	defer cancel()
+	present := map[proto.Room]int{}
+	for _, room := range r.lines() {
+		present[room]++
+	}
+	for _, m := range members {
+		for _, room := range m.rooms {
+			present[room]++
+		}
+	}
+	for _, m := range members {
+		for _, room := range m.rooms {
+			for m.record.count(room.String()) != present[room] && ctx.Err() == nil {
 				sleep(ctx, 20*time.Millisecond)
 			}
 		}

@@ -22,11 +22,12 @@ type recorder struct {
 	joins  map[uint64]string // by the id of the command: the room
 	leaves map[uint64]string
 	epochs map[string]string // by room: the epoch that the client was told last
+	counts map[string]int    // by room: how many members it has, as the client was told last
 }
 
 func newRecorder(h *history.Writer, client string) *recorder {
 	return &recorder{history: h, client: client,
-		joins: map[uint64]string{}, leaves: map[uint64]string{}, epochs: map[string]string{}}
+		joins: map[uint64]string{}, leaves: map[uint64]string{}, epochs: map[string]string{}, counts: map[string]int{}}
 }
 
 func (r *recorder) trace() client.Trace {
@@ -70,9 +71,10 @@ type told struct {
 		Reason   string
 		Epoch    string
 	}
-	Room  string
-	Seq   uint64
-	Epoch string
+	Joined, Left *struct{ Count int }
+	Room         string
+	Seq          uint64
+	Epoch        string
 }
 
 func (r *recorder) received(link int, p []byte) {
@@ -103,6 +105,12 @@ func (r *recorder) received(link int, p []byte) {
 			r.epochs[f.Room] = f.Gap.Epoch
 		}
 		e.Op, e.From, e.Seq, e.Why, e.Epoch = history.Gap, &f.Gap.From, f.Gap.To, f.Gap.Reason, f.Gap.Epoch
+	case f.Joined != nil:
+		e.Op, e.Count = history.Told, f.Joined.Count
+		r.counts[f.Room] = e.Count
+	case f.Left != nil:
+		e.Op, e.Count = history.Told, f.Left.Count
+		r.counts[f.Room] = e.Count
 	case f.Seq > 0:
 		event, err := proto.ParseEvent(p)
 		if err != nil {
@@ -152,4 +160,11 @@ func (r *recorder) epoch(room string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.epochs[room]
+}
+
+// count returns how many members the room has, as the client was told last.
+func (r *recorder) count(room string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.counts[room]
 }

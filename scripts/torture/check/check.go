@@ -174,7 +174,7 @@ func (c *checker) entry(e history.Entry) {
 			c.report.add(Phantom, "%s was %s and has become %s on its connection %d", e.Client, known, e.Sender, e.Link)
 		}
 		c.senders[e.Client] = e.Sender
-	case history.Join, history.Joined, history.Left, history.Recv, history.Gap:
+	case history.Join, history.Joined, history.Left, history.Recv, history.Gap, history.Told:
 		c.member(e)
 	case history.Ended:
 		if c.ended {
@@ -212,6 +212,7 @@ func (c *checker) entry(e history.Entry) {
 		c.healed = true
 	case history.End:
 		c.ended = true
+		c.told()
 	case history.Log:
 	default:
 		c.report.add(Broken, "there is no op %q", e.Op)

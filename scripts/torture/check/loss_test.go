@@ -88,6 +88,9 @@ func lossyRun() []history.Entry {
 		show("zoe", seq, key(seq), "e2")
 	}
 	add(history.Entry{Op: history.Calm})
+	for _, client := range []string{"ann", "bob", "zoe"} {
+		add(history.Entry{Op: history.Told, Client: client, Count: 3})
+	}
 	add(history.Entry{Op: history.End})
 	for seq := uint64(1); seq <= 1200; seq++ {
 		if seq == 700 {
@@ -137,6 +140,11 @@ func TestTextSessionIsShownWhatIsStoredAgain(t *testing.T) {
 		said := again(history.Recv, client)
 		said.T = h[calm].T
 		h = slices.Insert(h, calm, said)
+	}
+	for i := range h {
+		if h[i].Op == history.Told {
+			h[i].Count++ // tom is there
+		}
 	}
 	h = append(h, again(history.Log, ""))
 	for _, v := range run(t, h).Violations {

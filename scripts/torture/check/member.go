@@ -21,6 +21,7 @@ type cursor struct {
 	replay bool   // no event has come since a reset
 	reset  int64  // when the last reset came; 0 = never
 	head   uint64 // the room's newest seq at the join; after a reset the largest number
+	told   int    // how many members the room has, as the last join or leave told; 0 = none has
 }
 
 type state int
@@ -43,7 +44,7 @@ func (c *checker) member(e history.Entry) {
 	}
 	switch e.Op {
 	case history.Join:
-		m.state, m.from = asking, e.From != nil
+		m.state, m.from, m.told = asking, e.From != nil, 0
 		if e.From == nil {
 			m.began = false
 			return
@@ -61,6 +62,8 @@ func (c *checker) member(e history.Entry) {
 		c.gap(m, e)
 	case history.Recv:
 		c.recv(m, e)
+	case history.Told:
+		m.told = e.Count
 	}
 }
 

@@ -216,6 +216,14 @@ func TestMutants(t *testing.T) {
 			h[find(h, 0, op(history.Count, "lobby"))].Count++
 			return h
 		}},
+		{"a member is told that one who has gone is there", Presence, func(h []history.Entry) []history.Entry {
+			h[find(h, 0, op(history.Told, "lobby"))].Count++
+			return h
+		}},
+		{"a member is never told how many there are", Presence, func(h []history.Entry) []history.Entry {
+			i := find(h, 0, op(history.Told, "lobby"))
+			return slices.Delete(h, i, i+1)
+		}},
 		{"a message is refused as in a closed room after the reopening", Shut, func(h []history.Entry) []history.Entry {
 			opened := find(h, 0, func(e history.Entry) bool { return e.Op == history.OK && e.Key == "eve-reopened" })
 			for _, what := range []history.Op{history.Fail, history.Invoke} {

@@ -144,6 +144,23 @@ func (c *checker) count(e history.Entry) {
 	}
 }
 
+// told checks, when everybody has been given time, that the last join or leave told each
+// member how many members its room has.
+func (c *checker) told() {
+	present := c.present()
+	for p, m := range c.cursors {
+		if m.state != in {
+			continue
+		}
+		if m.told == 0 && present[p.room] == 1 {
+			continue // its own join may come too early for it
+		}
+		if c.report.Counts++; m.told != present[p.room] {
+			c.report.add(Presence, "%s was told last that %s has %d members, it has %d", p.client, p.room, m.told, present[p.room])
+		}
+	}
+}
+
 // present returns how many members each room has.
 func (c *checker) present() map[string]int {
 	n := map[string]int{}

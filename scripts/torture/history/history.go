@@ -43,6 +43,7 @@ const (
 	Page     Op = "page"      // Link, From, To, Why: page Link was read, since From or before To; Why: its gap
 	PageRecv Op = "page recv" // Link and, as Recv, an event of page Link
 	Count    Op = "count"     // Count: the client asked how many members the room has
+	Told     Op = "told"      // Link, Count: a join or a leave told the member how many the room has
 
 	Fault Op = "fault" // Why, Key, Loss: a fault hits Client, a process; no Room
 	Mend  Op = "mend"  // Key: that fault is over, and the processes run again
