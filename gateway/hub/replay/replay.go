@@ -150,21 +150,24 @@ func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 		return Outcome{Retry: true} // the log is a whole epoch ahead of what has been delivered
 	}
 	o.Gap = p.Gap
+	records := p.Records
+	// Without records the replay continues behind the page's head: events that were delivered
+	// after the page was read come next, or events that another gateway has already shown.
+	start := p.Head.Seq + 1
+	if len(records) > 0 {
+		start = records[0].Seq
+	}
 	if full && r.misnames(p) {
 		o.Gap = history.Reset(room.Name, r.from.Since, p.Head)
+		if start > 1 && !(r.from.HasSince && r.from.Since == 0) {
+			records, start = nil, 1 // behind a reset the client expects the oldest records
+		}
 	}
 	r.known = p.Head.Epoch
 	if o.Gap != nil && !full && (!r.from.HasSince || r.served) {
 		return Outcome{Gap: o.Gap, Lost: true}
 	}
-	// Without records the replay continues behind the page's head: events that were delivered
-	// after the page was read come next, or events that another gateway has already shown.
-	start := p.Head.Seq + 1
-	if len(p.Records) > 0 {
-		start = p.Records[0].Seq
-	}
 	// Records beyond the ring's end will come through the ring.
-	records := p.Records
 	for n := len(records); n > 0 && records[n-1].Seq > head.Seq; n-- {
 		records = records[:n-1]
 	}

@@ -112,3 +112,25 @@ func TestMemberIsLostWhenTheLogStaysAway(t *testing.T) {
 		t.Error("a refusal that stays did not end the replay")
 	}
 }
+
+// A client resumes in the newest epoch at a gateway that lags behind, whose answer names the
+// old one. The reset that corrects that is followed by the oldest records.
+func TestResetOfAClientThatKnewBetterBeginsWithTheOldestRecord(t *testing.T) {
+	room := &Room{Head: history.Head{Seq: 112, Epoch: "old"}}
+	r := New(proto.From{HasSince: true, Since: 75, Epoch: "e"})
+	r.Start(room.Head, room, newRing(110, 112))
+	room.Head = history.Head{Seq: 80, Epoch: "e"}
+	o := r.Take(page(76, 80, 80), room, true)
+	if o.Gap == nil || o.Gap.Reason != proto.GapReset || o.Retry {
+		t.Fatalf("got %+v, want a reset", o)
+	}
+	if _, live, rec := r.Next(room, newRing(80, 80)); live || rec != nil {
+		t.Errorf("got record %v behind the reset, want another page", rec)
+	}
+	if q := r.Query(room); q.Since != 0 || !q.HasSince || q.Epoch != "e" {
+		t.Errorf("got the query %+v, want the oldest records", q)
+	}
+	if o := r.Take(page(1, 64, 80), room, true); o != (Outcome{}) {
+		t.Errorf("got %+v for the oldest page", o)
+	}
+}
