@@ -21,6 +21,7 @@ type cursor struct {
 	replay bool   // no event has come since a reset
 	reset  int64  // when the last reset came; 0 = never
 	head   uint64 // the room's newest seq at the join; after a reset the largest number
+	joined int64  // when it joined last
 	told   int    // how many members the room has, as the last join or leave told; 0 = none has
 }
 
@@ -69,7 +70,7 @@ func (c *checker) member(e history.Entry) {
 
 func (c *checker) joined(m *cursor, e history.Entry) {
 	m.due = m.from && m.have > 0 && differ(e.Epoch, m.epoch)
-	m.state, m.fresh, m.head, m.replay = in, true, e.Seq, false
+	m.state, m.fresh, m.head, m.replay, m.joined = in, true, e.Seq, false, e.T
 	if !m.due {
 		m.epoch = e.Epoch
 	}

@@ -147,13 +147,13 @@ func (c *checker) count(e history.Entry) {
 // told checks, when everybody has been given time, that the last join or leave told each
 // member how many members its room has.
 func (c *checker) told() {
-	present := c.present()
+	present, newest := c.present(), map[string]int64{}
 	for p, m := range c.cursors {
-		if m.state != in {
-			continue
-		}
-		if m.told == 0 && present[p.room] == 1 {
-			continue // its own join may come too early for it
+		newest[p.room] = max(newest[p.room], m.joined)
+	}
+	for p, m := range c.cursors {
+		if m.state != in || m.told == 0 && m.joined == newest[p.room] {
+			continue // a member may miss its own join
 		}
 		if c.report.Counts++; m.told != present[p.room] {
 			c.report.add(Presence, "%s was told last that %s has %d members, it has %d", p.client, p.room, m.told, present[p.room])
