@@ -116,15 +116,15 @@ func Check(entries iter.Seq2[history.Entry, error]) (*Report, error) {
 		cursors: map[seat]*cursor{},
 		texts:   map[seat]*text{},
 		pages:   map[string]*page{},
-		known:   map[string]map[string]bool{},
-		places:  map[string]uint64{},
+		first:   first{known: map[string]map[string]bool{}, places: map[string]uint64{}},
 		senders: map[string]string{},
 	}
 	for e, err := range entries {
 		if err != nil {
 			return nil, err
 		}
-		c.learn(e)
+		c.losses.learn(e)
+		c.first.learn(e)
 		if e.Op == history.Log {
 			c.truth(e)
 		}
@@ -147,18 +147,13 @@ type checker struct {
 	order   []*say          // as invoked
 	cursors map[seat]*cursor
 	texts   map[seat]*text
-	pages   map[string]*page           // by client
-	losses  []loss                     // from the first reading
-	known   map[string]map[string]bool // by room: the epochs that members were told, from the first reading
-	places  map[string]uint64          // by key: the seq that a client was told first, 0 = another was told later; likewise
-	senders map[string]string          // client -> sender
-	faults  []*spell                   // that may be at work in a time without an ack
-	spells  []*spell                   // all
+	pages   map[string]*page  // by client
+	losses  losses            // from the first reading
+	first   first             // likewise
+	senders map[string]string // client -> sender
+	pauses  pauses
 	healed  bool
 	ended   bool
-
-	waiting int   // messages invoked and not answered
-	lastAck int64 // when the last one was, or when waiting began
 }
 
 // entry processes one entry of the second reading.
@@ -190,11 +185,11 @@ func (c *checker) entry(e history.Entry) {
 		f.Times++
 		c.report.Faults[e.Why] = f
 		s := &spell{name: e.Why, key: e.Key, from: e.T, lastAck: e.T, to: math.MaxInt64}
-		c.faults = append(c.faults, s)
-		c.spells = append(c.spells, s)
+		c.pauses.faults = append(c.pauses.faults, s)
+		c.pauses.spells = append(c.pauses.spells, s)
 		s.shown = Spell{Name: strings.TrimSuffix(e.Why, strings.TrimRight(e.Client, "0123456789")) + e.Client, From: time.Duration(e.T)}
 	case history.Mend:
-		for _, s := range c.faults {
+		for _, s := range c.pauses.faults {
 			if s.key == e.Key {
 				s.to = e.T + int64(time.Second)
 				s.end(e.T)
@@ -222,7 +217,7 @@ func (c *checker) entry(e history.Entry) {
 // finish checks the rules that need the whole history.
 func (c *checker) finish() {
 	c.settle()
-	for _, s := range c.spells {
+	for _, s := range c.pauses.spells {
 		c.report.Spells = append(c.report.Spells, s.shown)
 	}
 	for p, m := range c.cursors {

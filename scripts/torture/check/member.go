@@ -86,11 +86,11 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 	if e.Why == "reset" {
 		r.Resets++
 		switch {
-		case !c.lossBetween(0, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
+		case !c.losses.between(0, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
 			r.add(Epoch, "%s is told of a reset of %s, although no fault took anything", e.Client, e.Room)
-		case m.reset > 0 && e.Epoch == m.epoch && !m.due && !c.lossBetween(m.reset, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
+		case m.reset > 0 && e.Epoch == m.epoch && !m.due && !c.losses.between(m.reset, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
 			r.add(Epoch, "%s is told a second time of a reset of %s to epoch %s", e.Client, e.Room, e.Epoch)
-		case e.Epoch == "" && l.begins[l.epoch()] > 1 && !c.lossAfter(e.T, history.LossEnd, history.LossAll, history.LossShown):
+		case e.Epoch == "" && l.begins[l.epoch()] > 1 && !c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
 			// A room that has lost all its records has no epoch until something is said.
 			r.add(Epoch, "%s is told of a reset of %s without its epoch", e.Client, e.Room)
 		}
@@ -102,13 +102,13 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 	if e.From != nil {
 		from = *e.From
 	}
-	if from > m.have+1 && !c.lacked(l, m.have+1, from-1, e.T) {
+	if from > m.have+1 && !c.losses.lacked(l, m.have+1, from-1, e.T) {
 		r.add(Skip, "%s is told that %s has lost %d to %d, after %d", e.Client, e.Room, from, e.Seq, m.have)
 	}
-	if !c.lacked(l, max(from, m.have+1), e.Seq, e.T) {
+	if !c.losses.lacked(l, max(from, m.have+1), e.Seq, e.T) {
 		r.add(Skip, "%s is told that %s has lost %d to %d (%s), but the log has them", e.Client, e.Room, from, e.Seq, e.Why)
 	}
-	if !c.lossBetween(0, e.T, history.LossHole, history.LossStart, history.LossAll) {
+	if !c.losses.between(0, e.T, history.LossHole, history.LossStart, history.LossAll) {
 		r.add(Skip, "%s is told that %s has lost %d to %d (%s), although no fault took anything", e.Client, e.Room, from, e.Seq, e.Why)
 	}
 	m.have = max(m.have, e.Seq)
@@ -151,7 +151,7 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 		r.add(repeated, "%s is shown %d of %s twice", e.Client, e.Seq, e.Room)
 	case e.Seq < due:
 		r.add(misplaced, "%s is shown %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
-	case m.replay && c.lacked(l, due, e.Seq-1, e.T): // a reset replays from the oldest record
+	case m.replay && c.losses.lacked(l, due, e.Seq-1, e.T): // a reset replays from the oldest record
 	default:
 		r.add(missing, "%s is shown %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
 	}
@@ -165,7 +165,7 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 // has been shown all that was acknowledged. A later message would make it ask for those before.
 func (c *checker) calm() {
 	for p, m := range c.cursors {
-		if l := c.room(p.room); m.state == in && m.have < l.acked && c.era(math.MaxInt64) == l.era {
+		if l := c.room(p.room); m.state == in && m.have < l.acked && c.losses.era(math.MaxInt64) == l.era {
 			c.report.add(Stuck, "%s has been shown %s up to %d and is not shown %d", p.client, p.room, m.have, l.acked)
 		}
 	}

@@ -31,8 +31,8 @@ func (c *checker) text(e history.Entry) {
 func (c *checker) textRecv(t *text, e history.Entry) {
 	r, l := c.report, c.room(e.Room)
 	r.TextDeliveries++
-	seq, era := l.byKey[e.Key], c.era(e.T)
-	if c.moved(e.Key, seq) && c.lossAfter(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart, history.LossShown) {
+	seq, era := l.byKey[e.Key], c.losses.era(e.T)
+	if c.first.moved(e.Key, seq) && c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart, history.LossShown) {
 		seq = 0 // a text session is not shown which of the two it is
 	}
 	truth, _ := l.at(seq)
@@ -42,7 +42,7 @@ func (c *checker) textRecv(t *text, e history.Entry) {
 	}
 	t.last, t.era = seq, era
 	switch {
-	case seq == 0 && c.lossAfter(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart, history.LossShown):
+	case seq == 0 && c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart, history.LossShown):
 	case seq == 0:
 		r.add(Phantom, "the text session %s is shown %q in %s, which the log does not have", e.Client, e.Key, e.Room)
 	case truth.body != e.Body || truth.kind != "":
@@ -65,7 +65,7 @@ func (c *checker) between(l *log, last, seq uint64, e history.Entry) {
 		case ok && missed.kind == "closed":
 			c.report.add(AfterClose, "the text session %s is shown %d of %s, which %d had closed", e.Client, seq, e.Room, at)
 			return
-		case ok && missed.kind == "", !ok && !c.lossAfter(0, history.LossHole, history.LossStart, history.LossAll):
+		case ok && missed.kind == "", !ok && !c.losses.after(0, history.LossHole, history.LossStart, history.LossAll):
 			c.report.add(Skip, "the text session %s is shown %d of %s after %d", e.Client, seq, e.Room, last)
 			return
 		}
@@ -116,7 +116,7 @@ func (c *checker) page(e history.Entry) {
 			due = *p.asked.From + 1
 		}
 	}
-	if e.Seq < due || e.Seq > due && !c.mayLack(l, due, e.Seq-1, e.T) {
+	if e.Seq < due || e.Seq > due && !c.losses.mayLack(l, due, e.Seq-1, e.T) {
 		r.add(BadResume, "%s reads %d of %s where %d is due", e.Client, e.Seq, e.Room, due)
 	}
 	p.last, p.first = e.Seq, false
@@ -125,21 +125,15 @@ func (c *checker) page(e history.Entry) {
 // endOfPage checks that a page before a seq reaches up to it.
 func (c *checker) endOfPage(p *page) {
 	a := p.asked
-	if a.To > 1 && p.last+1 != a.To && !c.mayLack(c.room(a.Room), p.last+1, a.To-1, a.T) {
+	if a.To > 1 && p.last+1 != a.To && !c.losses.mayLack(c.room(a.Room), p.last+1, a.To-1, a.T) {
 		c.report.add(BadResume, "%s reads %s before %d and is given nothing after %d", a.Client, a.Room, a.To, p.last)
 	}
-}
-
-// mayLack reports whether a reader at t need not have been given the events from to to.
-func (c *checker) mayLack(l *log, from, to uint64, t int64) bool {
-	any := []history.Loss{history.LossEnd, history.LossAll, history.LossHole, history.LossStart}
-	return c.lacked(l, from, to, t) && c.lossBetween(0, t, any...) || c.lossBetween(0, t, history.LossEnd, history.LossAll, history.LossShown)
 }
 
 // count compares the number of members in an answer with the members in the room.
 func (c *checker) count(e history.Entry) {
 	c.report.Counts++
-	if want := c.present()[e.Room]; e.Count != want {
+	if want := present(c.cursors, c.texts)[e.Room]; e.Count != want {
 		c.report.add(Presence, "%s is told that %s has %d members, it has %d", e.Client, e.Room, e.Count, want)
 	}
 }
@@ -147,7 +141,7 @@ func (c *checker) count(e history.Entry) {
 // told checks, when everybody has been given time, that the last join or leave told each
 // member how many members its room has.
 func (c *checker) told() {
-	present, newest := c.present(), map[string]int64{}
+	present, newest := present(c.cursors, c.texts), map[string]int64{}
 	for p, m := range c.cursors {
 		newest[p.room] = max(newest[p.room], m.joined)
 	}
@@ -162,14 +156,14 @@ func (c *checker) told() {
 }
 
 // present returns how many members each room has.
-func (c *checker) present() map[string]int {
+func present(cursors map[seat]*cursor, texts map[seat]*text) map[string]int {
 	n := map[string]int{}
-	for p, m := range c.cursors {
+	for p, m := range cursors {
 		if m.state == in {
 			n[p.room]++
 		}
 	}
-	for p, t := range c.texts {
+	for p, t := range texts {
 		if t.open {
 			n[p.room]++
 		}

@@ -1,8 +1,6 @@
 package check
 
 import (
-	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -32,14 +30,14 @@ func (c *checker) invoke(e history.Entry) {
 		c.report.add(Broken, "%s is invoked twice", e.Key)
 		return
 	}
-	if c.waiting++; c.waiting == 1 {
-		c.lastAck = e.T
+	if c.pauses.waiting++; c.pauses.waiting == 1 {
+		c.pauses.lastAck = e.T
 	}
 	s := &say{
 		key: e.Key, client: e.Client, room: e.Room, body: e.Body, kind: e.Kind,
 		invoked: e.T, late: c.healed,
 	}
-	if l := c.room(e.Room); l.era == c.era(e.T) {
+	if l := c.room(e.Room); l.era == c.losses.era(e.T) {
 		s.floor = l.acked
 	}
 	c.says[e.Key] = s
@@ -53,7 +51,7 @@ func (c *checker) answer(e history.Entry) {
 		return
 	}
 	s.result, s.ended = e.Op, e.T
-	c.waiting--
+	c.pauses.waiting--
 	r := c.report
 	switch e.Op {
 	case history.Fail:
@@ -70,15 +68,15 @@ func (c *checker) answer(e history.Entry) {
 	if s.dup = e.Dup; e.Dup {
 		r.Duplicates++
 	}
-	c.blame(e.T)
+	c.pauses.blame(e.T, r)
 	r.SlowestAck = max(r.SlowestAck, time.Duration(e.T-s.invoked))
-	c.lastAck = e.T
+	c.pauses.lastAck = e.T
 	s.seq, s.already = e.Seq, e.Dup && s.kind != ""
 	l := c.room(s.room)
-	if !c.sameEra(s.invoked, e.T) {
+	if !c.losses.sameEra(s.invoked, e.T) {
 		return
 	}
-	if era := c.era(e.T); l.era != era {
+	if era := c.losses.era(e.T); l.era != era {
 		l.era, l.acked = era, 0
 	}
 	l.acked = max(l.acked, e.Seq)
@@ -89,51 +87,6 @@ func (c *checker) answer(e history.Entry) {
 
 // roomClosed is the code of the refusal that says so.
 const roomClosed = "room_closed"
-
-// spell is one fault at work.
-type spell struct {
-	name, key string
-	from      int64
-	to        int64 // a second after it ends
-	lastAck   int64 // while it is at work
-	over      bool
-	shown     Spell
-}
-
-// ack processes an ack that came at now.
-func (s *spell) ack(now int64) {
-	if s.over {
-		return
-	}
-	s.shown.Acks++
-	s.shown.Gap = max(s.shown.Gap, time.Duration(now-s.lastAck))
-	s.lastAck = now
-}
-
-// end ends the fault at now.
-func (s *spell) end(now int64) {
-	s.shown.Gap = max(s.shown.Gap, time.Duration(now-s.lastAck))
-	s.shown.For, s.over = time.Duration(now-s.from), true
-}
-
-// blame attributes a time without an ack, which ends now, to the faults at work in it. It
-// forgets the faults that ended before: no later time without an ack overlaps them.
-func (c *checker) blame(now int64) {
-	c.faults = slices.DeleteFunc(c.faults, func(s *spell) bool { return s.to < c.lastAck })
-	for _, s := range c.faults {
-		s.ack(now)
-	}
-	gap := time.Duration(now - c.lastAck)
-	if gap > c.report.LongestAckGap {
-		c.report.LongestAckGap, c.report.AckGapFaults = gap, len(c.faults)
-	}
-	if len(c.faults) == 1 {
-		name := c.faults[0].name
-		f := c.report.Faults[name]
-		f.Alone = max(f.Alone, gap)
-		c.report.Faults[name] = f
-	}
-}
 
 // settle compares every message with the log, and the log with every message.
 func (c *checker) settle() {
@@ -149,7 +102,7 @@ func (c *checker) settle() {
 				continue
 			}
 			c.acked(s, l, stored)
-			if before := last[sender{s.client, s.room}]; before != nil && s.seq <= before.seq && c.sameEra(before.invoked, s.ended) {
+			if before := last[sender{s.client, s.room}]; before != nil && s.seq <= before.seq && c.losses.sameEra(before.invoked, s.ended) {
 				c.report.add(FIFO, "%s said %s before %s, they are stored in %s as %d and %d",
 					s.client, before.key, s.key, s.room, before.seq, s.seq)
 			}
@@ -166,7 +119,7 @@ func (c *checker) settle() {
 			c.report.add(Stuck, "%s was never answered", s.key)
 		}
 	}
-	c.closings()
+	closings(c.order, c.losses, c.report)
 	for name, l := range c.rooms {
 		for i, e := range l.events {
 			c.said(name, uint64(i+1), e)
@@ -177,103 +130,30 @@ func (c *checker) settle() {
 // acked compares one acknowledged message with the log.
 func (c *checker) acked(s *say, l *log, stored uint64) {
 	e, ok := l.at(s.seq)
-	end := c.lossAfter(s.invoked, history.LossEnd, history.LossAll)
-	hole := c.lossAfter(s.invoked, history.LossHole, history.LossStart, history.LossAll)
+	end := c.losses.after(s.invoked, history.LossEnd, history.LossAll)
+	hole := c.losses.after(s.invoked, history.LossHole, history.LossStart, history.LossAll)
 	switch {
 	case stored == s.seq:
 	case stored != 0 && (end || hole): // it was destroyed, said again, and stored again
 	case stored != 0:
 		c.report.add(Reorder, "%s was acknowledged as %d, the log of %s has it as %d", s.key, s.seq, s.room, stored)
 	case s.seq > l.head():
-		if !end || !c.renewed(s.room, l, l.epoch()) {
+		if !end || !c.first.renewed(s.room, l, l.epoch()) {
 			c.report.add(Lost, "%s was acknowledged as %d, the log of %s ends with %d", s.key, s.seq, s.room, l.head())
 			return
 		}
 		c.report.Destroyed++
-	case ok && end && c.renewed(s.room, l, e.epoch), !ok && hole:
+	case ok && end && c.first.renewed(s.room, l, e.epoch), !ok && hole:
 		c.report.Destroyed++
 	default:
 		c.report.add(Lost, "%s was acknowledged as %d, the log of %s has %q there", s.key, s.seq, s.room, e.key)
 	}
 }
 
-// renewed reports whether epoch, which is in the log of a room, followed another one.
-func (c *checker) renewed(room string, l *log, epoch string) bool {
-	if slices.Index(l.epochs, epoch) > 0 {
-		return true
-	}
-	for known := range c.known[room] {
-		if !slices.Contains(l.epochs, known) {
-			return true // nothing is left of it
-		}
-	}
-	return false
-}
-
-// closings compares the messages of a room with the acts that closed and opened it, by the
-// times of their answers. The log cannot show acts that a fault destroyed.
-func (c *checker) closings() {
-	type spell struct {
-		by       *say
-		from, to int64
-	}
-	acts := map[string][]*say{}    // by room, in order
-	closed := map[string][]spell{} // likewise
-	for _, s := range c.order {
-		if s.kind == "" {
-			continue
-		}
-		acts[s.room] = append(acts[s.room], s)
-		list := closed[s.room]
-		switch open := len(list) == 0 || list[len(list)-1].to != math.MaxInt64; {
-		case s.kind == "closed" && s.result == history.OK && open:
-			closed[s.room] = append(list, spell{s, s.ended, math.MaxInt64})
-		case s.kind == "reopened" && !open:
-			list[len(list)-1].to = s.invoked
-		}
-	}
-	for _, s := range c.order {
-		if s.shut {
-			c.refused(s, acts[s.room])
-		}
-		if s.kind != "" || s.result != history.OK || s.dup {
-			continue
-		}
-		for _, by := range closed[s.room] {
-			if s.invoked > by.from && s.ended < by.to && !c.lossBetween(by.by.invoked, s.ended, history.LossState) {
-				c.report.add(AfterClose, "%s was acknowledged in %s, which %s had closed", s.key, s.room, by.by.key)
-			}
-		}
-	}
-}
-
-// refused checks that a room may have been closed when a message was refused for that.
-func (c *checker) refused(s *say, acts []*say) {
-	var opened *say // the last act whose answer came before the message was said
-	for _, act := range acts {
-		switch {
-		case act.invoked > s.ended || act.result == history.Fail:
-		case act.result != history.OK:
-			return // it may be carried out at any time
-		case act.ended < s.invoked:
-			opened = act
-		case act.kind == "closed":
-			return
-		}
-	}
-	switch {
-	case opened != nil && opened.kind == "closed":
-	case opened == nil: // no act opened it, so none has closed it
-		c.report.add(Shut, "%s was refused in %s, which nobody had closed", s.key, s.room)
-	case !c.lossBetween(opened.invoked, s.ended, history.LossState):
-		c.report.add(Shut, "%s was refused in %s, which %s had opened", s.key, s.room, opened.key)
-	}
-}
-
 // wasSo compares with the log the answer to an act that changed nothing: the answer to a
 // close of a closed room names the closing.
 func (c *checker) wasSo(s *say, l *log) {
-	if e, ok := l.at(s.seq); (!ok || e.kind != s.kind) && !c.lossAfter(0, history.LossEnd, history.LossAll, history.LossHole, history.LossStart) {
+	if e, ok := l.at(s.seq); (!ok || e.kind != s.kind) && !c.losses.after(0, history.LossEnd, history.LossAll, history.LossHole, history.LossStart) {
 		c.report.add(Lost, "%s was acknowledged as done already by %d, the log of %s has %q there", s.key, s.seq, s.room, e.key)
 	}
 }

@@ -1,9 +1,7 @@
 package check
 
 import (
-	"math"
 	"slices"
-	"time"
 
 	"roomcast/scripts/torture/history"
 )
@@ -72,12 +70,6 @@ func (l *log) lacks(from, to uint64) bool {
 	return true
 }
 
-// lacked reports whether the log may have had none of the events from to to at time t: it has
-// none now, or a fault has replaced them since.
-func (c *checker) lacked(l *log, from, to uint64, t int64) bool {
-	return l.lacks(from, to) || c.lossAfter(t, history.LossEnd, history.LossAll)
-}
-
 // later reports whether epoch a follows epoch b in the log.
 func (l *log) later(a, b string) bool {
 	return a != "" && b != "" && slices.Index(l.epochs, a) > slices.Index(l.epochs, b) && slices.Contains(l.epochs, b)
@@ -96,13 +88,13 @@ func (c *checker) truth(e history.Entry) {
 		return
 	}
 	if e.Seq > want {
-		if !c.lossAfter(0, history.LossHole, history.LossStart, history.LossAll) {
+		if !c.losses.after(0, history.LossHole, history.LossStart, history.LossAll) {
 			c.report.add(Skip, "the log of %s goes on with seq %d where %d is due", e.Room, e.Seq, want)
 		}
 		l.events = append(l.events, make([]event, e.Seq-want)...)
 		l.closed = "" // one of the missing records may have opened it
 	}
-	if differ(e.Epoch, l.epoch()) && !c.lossAfter(0, history.LossEnd, history.LossAll, history.LossHole, history.LossShown) {
+	if differ(e.Epoch, l.epoch()) && !c.losses.after(0, history.LossEnd, history.LossAll, history.LossHole, history.LossShown) {
 		c.report.add(Skip, "%s begins the epoch %s at %d, although no fault took its end", e.Room, e.Epoch, e.Seq)
 	}
 	if len(l.epochs) == 0 || e.Epoch != l.epoch() {
@@ -138,12 +130,12 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 	truth, ok := l.at(e.Seq)
 	if ok && truth.key == e.Key {
 		// A record that was lost and sent again has the same key and another time.
-		if truth.body != e.Body || truth.kind != e.Kind || truth.at != e.At && !c.destroyed(l, e) {
+		if truth.body != e.Body || truth.kind != e.Kind || truth.at != e.At && !c.losses.destroyed(l, e) {
 			r.add(Phantom, "%s is shown %s as %d of %s, but not as the log has it", e.Client, e.Key, e.Seq, e.Room)
 		}
 		return
 	}
-	if c.destroyed(l, e) {
+	if c.losses.destroyed(l, e) {
 		if e.Epoch == "" {
 			return
 		}
@@ -161,7 +153,7 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 	switch {
 	case at != 0:
 		r.add(misplaced, "%s is shown %s as %d of %s, the log has it as %d", e.Client, e.Key, e.Seq, e.Room, at)
-	case e.Seq > l.head() && c.lossAfter(e.T, history.LossEnd, history.LossAll):
+	case e.Seq > l.head() && c.losses.after(e.T, history.LossEnd, history.LossAll):
 		r.add(Lost, "%s is shown %s as %d of %s; the log ends with %d, in the same epoch", e.Client, e.Key, e.Seq, e.Room, l.head())
 	case !ok:
 		r.add(Phantom, "%s is shown %q as %d of %s, where the log has nothing", e.Client, e.Key, e.Seq, e.Room)
@@ -169,107 +161,3 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 		r.add(Phantom, "%s is shown %q as %d of %s, the log has %q", e.Client, e.Key, e.Seq, e.Room, truth.key)
 	}
 }
-
-// destroyed reports whether a fault may have destroyed the event e since it was shown, and
-// whether the log announces that.
-func (c *checker) destroyed(l *log, e history.Entry) bool {
-	e.T -= shownSlack
-	truth, ok := l.at(e.Seq)
-	switch {
-	case !ok && e.Seq <= l.head():
-		return c.lossAfter(e.T, history.LossHole, history.LossStart, history.LossAll)
-	case !c.lossAfter(e.T, history.LossEnd, history.LossAll, history.LossShown):
-		return false
-	case ok:
-		return e.Epoch == "" || truth.epoch == "" || e.Epoch != truth.epoch
-	}
-	return e.Epoch == "" || l.epoch() == "" || e.Epoch != l.epoch()
-}
-
-// loss is a fault that may destroy something.
-type loss struct {
-	key      string
-	what     history.Loss
-	from, to int64
-}
-
-const (
-	// lossSlack is how long after a fault the records that it destroyed may be acknowledged.
-	lossSlack = int64(2 * time.Second)
-	// shownSlack is how long after a fault the records that it destroyed may be shown, by a
-	// gateway that was paused.
-	shownSlack = int64(45 * time.Second)
-)
-
-// learn processes the faults, the epochs and the places of messages in the first reading.
-func (c *checker) learn(e history.Entry) {
-	switch e.Op {
-	case history.OK, history.Recv, history.PageRecv:
-		if place, ok := c.places[e.Key]; ok && place != e.Seq {
-			c.places[e.Key] = 0
-		} else {
-			c.places[e.Key] = e.Seq
-		}
-	}
-	switch {
-	case e.Epoch != "":
-		if c.known[e.Room] == nil {
-			c.known[e.Room] = map[string]bool{}
-		}
-		c.known[e.Room][e.Epoch] = true
-	case e.Op == history.Fault && e.Loss != "":
-		c.losses = append(c.losses, loss{e.Key, e.Loss, e.T, math.MaxInt64 - lossSlack})
-	case e.Op == history.Mend:
-		for i := range c.losses {
-			if c.losses[i].key == e.Key {
-				c.losses[i].to = e.T
-			}
-		}
-	}
-}
-
-// moved reports whether the message of a key was once stored under another seq than now: a
-// fault destroyed it, and its sender sent it again.
-func (c *checker) moved(key string, seq uint64) bool {
-	place, ok := c.places[key]
-	return ok && place != seq
-}
-
-// lossAfter reports whether a fault that may destroy one of words ended after t.
-func (c *checker) lossAfter(t int64, words ...history.Loss) bool {
-	for _, l := range c.losses {
-		if l.to+lossSlack >= t && l.what.Any(words...) {
-			return true
-		}
-	}
-	return false
-}
-
-// lossBetween reports whether a fault that may destroy one of words was at work between two
-// times.
-func (c *checker) lossBetween(from, to int64, words ...history.Loss) bool {
-	for _, l := range c.losses {
-		if l.from <= to && l.to+lossSlack >= from && l.what.Any(words...) {
-			return true
-		}
-	}
-	return false
-}
-
-// era numbers the times between faults that destroy records. It is -1 while one is at work.
-// Events of different eras, or of none, cannot be compared.
-func (c *checker) era(t int64) (n int) {
-	for _, l := range c.losses {
-		switch {
-		case l.what == history.LossShown: // acknowledged records stay
-		case l.from <= t && t <= l.to+lossSlack:
-			return -1
-		case l.to < t:
-			n++
-		}
-	}
-	return n
-}
-
-// sameEra reports whether the events of two times can be compared.
-func (c *checker) sameEra(a, b int64) bool { return c.era(a) == c.era(b) && c.era(a) >= 0 }

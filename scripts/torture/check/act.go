@@ -1,0 +1,67 @@
+package check
+
+import (
+	"math"
+
+	"roomcast/scripts/torture/history"
+)
+
+// closings compares the messages of a room with the acts that closed and opened it, by the
+// times of their answers. The log cannot show acts that a fault destroyed.
+func closings(order []*say, losses losses, report *Report) {
+	type spell struct {
+		by       *say
+		from, to int64
+	}
+	acts := map[string][]*say{}    // by room, in order
+	closed := map[string][]spell{} // likewise
+	for _, s := range order {
+		if s.kind == "" {
+			continue
+		}
+		acts[s.room] = append(acts[s.room], s)
+		list := closed[s.room]
+		switch open := len(list) == 0 || list[len(list)-1].to != math.MaxInt64; {
+		case s.kind == "closed" && s.result == history.OK && open:
+			closed[s.room] = append(list, spell{s, s.ended, math.MaxInt64})
+		case s.kind == "reopened" && !open:
+			list[len(list)-1].to = s.invoked
+		}
+	}
+	for _, s := range order {
+		if s.shut {
+			refused(s, acts[s.room], losses, report)
+		}
+		if s.kind != "" || s.result != history.OK || s.dup {
+			continue
+		}
+		for _, by := range closed[s.room] {
+			if s.invoked > by.from && s.ended < by.to && !losses.between(by.by.invoked, s.ended, history.LossState) {
+				report.add(AfterClose, "%s was acknowledged in %s, which %s had closed", s.key, s.room, by.by.key)
+			}
+		}
+	}
+}
+
+// refused checks that a room may have been closed when a message was refused for that.
+func refused(s *say, acts []*say, losses losses, report *Report) {
+	var opened *say // the last act whose answer came before the message was said
+	for _, act := range acts {
+		switch {
+		case act.invoked > s.ended || act.result == history.Fail:
+		case act.result != history.OK:
+			return // it may be carried out at any time
+		case act.ended < s.invoked:
+			opened = act
+		case act.kind == "closed":
+			return
+		}
+	}
+	switch {
+	case opened != nil && opened.kind == "closed":
+	case opened == nil: // no act opened it, so none has closed it
+		report.add(Shut, "%s was refused in %s, which nobody had closed", s.key, s.room)
+	case !losses.between(opened.invoked, s.ended, history.LossState):
+		report.add(Shut, "%s was refused in %s, which %s had opened", s.key, s.room, opened.key)
+	}
+}

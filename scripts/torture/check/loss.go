@@ -1,0 +1,107 @@
+package check
+
+import (
+	"math"
+	"time"
+
+	"roomcast/scripts/torture/history"
+)
+
+// loss is a fault that may destroy something.
+type loss struct {
+	key      string
+	what     history.Loss
+	from, to int64
+}
+
+const (
+	// lossSlack is how long after a fault the records that it destroyed may be acknowledged.
+	lossSlack = int64(2 * time.Second)
+	// shownSlack is how long after a fault the records that it destroyed may be shown, by a
+	// gateway that was paused.
+	shownSlack = int64(45 * time.Second)
+)
+
+// losses are the faults of a run that may destroy something.
+type losses []loss
+
+// learn processes the beginning and the end of a fault, in the first reading.
+func (list *losses) learn(e history.Entry) {
+	switch {
+	case e.Op == history.Fault && e.Loss != "":
+		*list = append(*list, loss{e.Key, e.Loss, e.T, math.MaxInt64 - lossSlack})
+	case e.Op == history.Mend:
+		for i := range *list {
+			if l := &(*list)[i]; l.key == e.Key {
+				l.to = e.T
+			}
+		}
+	}
+}
+
+// after reports whether a fault that may destroy one of words ended after t.
+func (list losses) after(t int64, words ...history.Loss) bool {
+	for _, l := range list {
+		if l.to+lossSlack >= t && l.what.Any(words...) {
+			return true
+		}
+	}
+	return false
+}
+
+// between reports whether a fault that may destroy one of words was at work between two
+// times.
+func (list losses) between(from, to int64, words ...history.Loss) bool {
+	for _, l := range list {
+		if l.from <= to && l.to+lossSlack >= from && l.what.Any(words...) {
+			return true
+		}
+	}
+	return false
+}
+
+// era numbers the times between faults that destroy records. It is -1 while one is at work.
+// Events of different eras, or of none, cannot be compared.
+func (list losses) era(t int64) (n int) {
+	for _, l := range list {
+		switch {
+		case l.what == history.LossShown: // acknowledged records stay
+		case l.from <= t && t <= l.to+lossSlack:
+			return -1
+		case l.to < t:
+			n++
+		}
+	}
+	return n
+}
+
+// sameEra reports whether the events of two times can be compared.
+func (list losses) sameEra(a, b int64) bool { return list.era(a) == list.era(b) && list.era(a) >= 0 }
+
+// lacked reports whether the log may have had none of the events from to to at time t: it has
+// none now, or a fault has replaced them since.
+func (list losses) lacked(l *log, from, to uint64, t int64) bool {
+	return l.lacks(from, to) || list.after(t, history.LossEnd, history.LossAll)
+}
+
+// mayLack reports whether a reader at t need not have been given the events from to to.
+func (list losses) mayLack(l *log, from, to uint64, t int64) bool {
+	any := []history.Loss{history.LossEnd, history.LossAll, history.LossHole, history.LossStart}
+	return list.lacked(l, from, to, t) && list.between(0, t, any...) || list.between(0, t, history.LossEnd, history.LossAll, history.LossShown)
+}
+
+// destroyed reports whether a fault may have destroyed the event e since it was shown, and
+// whether the log announces that.
+func (list losses) destroyed(l *log, e history.Entry) bool {
+	e.T -= shownSlack
+	truth, ok := l.at(e.Seq)
+	switch {
+	case !ok && e.Seq <= l.head():
+		return list.after(e.T, history.LossHole, history.LossStart, history.LossAll)
+	case !list.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
+		return false
+	case ok:
+		return e.Epoch == "" || truth.epoch == "" || e.Epoch != truth.epoch
+	}
+	return e.Epoch == "" || l.epoch() == "" || e.Epoch != l.epoch()
+}
