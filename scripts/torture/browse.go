@@ -62,7 +62,7 @@ func (r *run) browse(ctx context.Context, i int) {
 	for n := 1; ctx.Err() == nil; n++ {
 		sleep(ctx, between(random, 100*time.Millisecond, 500*time.Millisecond))
 		room := r.names[random.IntN(len(r.names))]
-		head := r.head(room)
+		head := r.heads.of(room)
 		if head < 2 {
 			continue
 		}

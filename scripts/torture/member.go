@@ -210,7 +210,7 @@ func (r *run) answered(e history.Entry, room proto.Room, seq uint64, duplicate b
 	switch {
 	case err == nil:
 		e.Op, e.Seq, e.Dup = history.OK, seq, duplicate
-		r.stored(room, seq)
+		r.heads.stored(room, seq)
 	case errors.As(err, &refusal):
 		e.Op, e.Why = history.Fail, refusal.Error()
 	default:

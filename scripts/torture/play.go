@@ -45,8 +45,7 @@ type run struct {
 
 	healed atomic.Bool // no more faults will come
 
-	mu    sync.Mutex // guards heads
-	heads map[proto.Room]uint64
+	heads heads
 }
 
 // play lets clients talk while faults are done, and then lets a fresh reader read the logs.
@@ -71,7 +70,7 @@ func play(ctx context.Context, c config, path string) (troubles []string, err er
 	if err != nil {
 		return nil, err
 	}
-	r := &run{config: c, rig: machine, shape: shape, heads: map[proto.Room]uint64{}, begun: make(chan struct{}),
+	r := &run{config: c, rig: machine, shape: shape, heads: heads{seqs: map[proto.Room]uint64{}}, begun: make(chan struct{}),
 		census: proto.MustRoom("census")}
 	for i := range c.rooms {
 		r.names = append(r.names, proto.MustRoom(fmt.Sprintf("房间_%d", i)))
@@ -171,9 +170,7 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	}
 	defer context.AfterFunc(healing, leave)() // later answers do not count
 	if slices.ContainsFunc(plan, func(s fault.Step) bool { return r.shape.Loss(s.Kind) != "" }) {
-		r.mu.Lock()
-		clear(r.heads) // some of these events are gone
-		r.mu.Unlock()
+		r.heads.forget() // some of these events are gone
 	}
 	r.healed.Store(true)
 	r.history.Add(history.Entry{Op: history.Heal})
@@ -243,17 +240,29 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step, members []*member
 	return errors.Join(err, ctx.Err())
 }
 
-// stored notes that a room has an event of that seq.
-func (r *run) stored(room proto.Room, seq uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.heads[room] = max(r.heads[room], seq)
+// heads are the newest events of rooms that were acknowledged.
+type heads struct {
+	mu   sync.Mutex // guards seqs
+	seqs map[proto.Room]uint64
 }
 
-func (r *run) head(room proto.Room) uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.heads[room]
+// stored notes that a room has an event of that seq.
+func (h *heads) stored(room proto.Room, seq uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seqs[room] = max(h.seqs[room], seq)
+}
+
+func (h *heads) of(room proto.Room) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.seqs[room]
+}
+
+func (h *heads) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.seqs)
 }
 
 // waitForAll waits until every member has been shown all that was acknowledged, or for
@@ -263,7 +272,7 @@ func (r *run) waitForAll(ctx context.Context, members []*member) {
 	defer cancel()
 	for _, m := range members {
 		for _, room := range m.rooms {
-			for m.seen(room) < r.head(room) && ctx.Err() == nil {
+			for m.seen(room) < r.heads.of(room) && ctx.Err() == nil {
 				sleep(ctx, 20*time.Millisecond)
 			}
 		}

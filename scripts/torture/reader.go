@@ -48,20 +48,29 @@ func (r *run) read(ctx context.Context) (*member, error) {
 func (r *run) writeTruth(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
-	read := r.readStream
-	if len(r.rig.Servers()) == 0 {
-		read = r.readRooms
+	t := &truth{r.history, map[proto.Room]string{}}
+	var err error
+	if servers := r.rig.Servers(); len(servers) > 0 {
+		err = t.readStream(ctx, servers)
+	} else {
+		err = t.readRooms(ctx, r.api(), r.all())
 	}
-	if err := read(ctx); err != nil {
+	if err != nil {
 		return fmt.Errorf("read logs: %w", err)
 	}
 	return nil
 }
 
+// truth writes the log into the history.
+type truth struct {
+	history *history.Writer
+	epochs  map[proto.Room]string // of each room so far: the first event of an epoch names it
+}
+
 // readStream reads with nothing of ours in between. The server that serves a consumer may hold
 // a copy that is behind: the whole log is one that ends with the leader's newest record.
-func (r *run) readStream(ctx context.Context) error {
-	nc, err := nats.Connect(strings.Join(r.rig.Servers(), ","))
+func (t *truth) readStream(ctx context.Context, servers []string) error {
+	nc, err := nats.Connect(strings.Join(servers, ","))
 	if err != nil {
 		return err
 	}
@@ -84,9 +93,8 @@ func (r *run) readStream(ctx context.Context) error {
 			return err
 		}
 		if last >= newest.Sequence {
-			epochs := map[proto.Room]string{}
 			for _, record := range records {
-				if _, err := r.writeEvent(record, epochs); err != nil {
+				if _, err := t.write(record); err != nil {
 					return err
 				}
 			}
@@ -131,9 +139,8 @@ func readRecords(ctx context.Context, js jetstream.JetStream, newest uint64) (re
 	}
 }
 
-// writeEvent writes down one record. Epochs has the epoch of each room so far: the first
-// event of an epoch names it.
-func (r *run) writeEvent(payload []byte, epochs map[proto.Room]string) (seq uint64, err error) {
+// write writes one record.
+func (t *truth) write(payload []byte) (seq uint64, err error) {
 	event, err := proto.ParseEvent(payload)
 	if err != nil {
 		return 0, err
@@ -143,27 +150,25 @@ func (r *run) writeEvent(payload []byte, epochs map[proto.Room]string) (seq uint
 		return 0, err
 	}
 	if first.Epoch != "" {
-		epochs[event.Room] = first.Epoch
+		t.epochs[event.Room] = first.Epoch
 	}
 	e := history.Entry{Room: event.Room.String()}
 	record(&e, history.Log, &event)
-	e.Epoch = epochs[event.Room]
-	r.history.Add(e)
+	e.Epoch = t.epochs[event.Room]
+	t.history.Add(e)
 	return event.Seq, nil
 }
 
 // readRooms reads every room page by page, as anybody can.
-func (r *run) readRooms(ctx context.Context) error {
-	a := r.api()
-	epochs := map[proto.Room]string{}
-	for _, room := range r.all() {
+func (t *truth) readRooms(ctx context.Context, a *api, rooms []proto.Room) error {
+	for _, room := range rooms {
 		for since, more := uint64(0), true; more; {
 			var page answerPage
 			if err := a.get(ctx, 0, roomPath(room, fmt.Sprintf("messages?since=%d", since)), &page); err != nil {
 				return fmt.Errorf("%s after %d: %w", room, since, err)
 			}
 			for _, raw := range page.Events {
-				seq, err := r.writeEvent(raw, epochs)
+				seq, err := t.write(raw)
 				if err != nil {
 					return err
 				}

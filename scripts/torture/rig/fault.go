@@ -48,7 +48,7 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 		}
 	case fault.Edit:
 		for _, p := range targets {
-			p.awaitStarted(ctx)
+			awaitStarted(ctx, p)
 		}
 		if err := r.operate(ctx, s); err != nil {
 			return err

@@ -340,7 +340,7 @@ func (p *Process) ready(ctx context.Context) error {
 
 // awaitStarted waits until the process is ready. One that another fault keeps from that for
 // too long may end.
-func (p *Process) awaitStarted(ctx context.Context) {
+func awaitStarted(ctx context.Context, p *Process) {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
 	if p.ready(ctx) != nil {
