@@ -4,12 +4,13 @@ import (
 	"bufio"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"roomcast/gateway/wire/wstest"
 )
 
 // client is a WebSocket client that can do everything wrong.
@@ -21,12 +22,10 @@ type client struct {
 }
 
 func handshakeOf(path, protocol string) string {
-	h := "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	if protocol != "" {
-		h += "Sec-WebSocket-Protocol: " + protocol + "\r\n"
+		protocol = "Sec-WebSocket-Protocol: " + protocol + "\r\n"
 	}
-	return h + "\r\n"
+	return wstest.Request(path, "localhost", protocol)
 }
 
 func (g *gateway) connect() *client {
@@ -81,21 +80,7 @@ func (c *client) write(p []byte) {
 }
 
 func maskedFrame(head byte, payload string) []byte {
-	b := []byte{head}
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
-	mask := [4]byte{1, 2, 3, 4}
-	b = append(b, mask[:]...)
-	for i := range len(payload) {
-		b = append(b, payload[i]^mask[i%4])
-	}
-	return b
+	return wstest.AppendMasked(nil, head, []byte(payload))
 }
 
 func (c *client) send(text string) { c.t.Helper(); c.write(maskedFrame(0x81, text)) }
@@ -108,7 +93,7 @@ type message struct {
 }
 
 func (m message) String() string {
-	if m.op == 8 {
+	if m.op == wstest.Close {
 		return fmt.Sprintf("close %d %s", m.code, m.body)
 	}
 	return m.body
@@ -116,30 +101,12 @@ func (m message) String() string {
 
 // read returns the next frame, whatever it is, or the error that ended the connection.
 func (c *client) read() (m message, err error) {
-	var h [2]byte
-	if _, err = io.ReadFull(c.r, h[:]); err != nil {
-		return m, err
+	first, body, err := wstest.Read(c.r)
+	if err == nil && first&0xF0 != wstest.Fin {
+		c.t.Fatalf("got a frame whose first byte is %x", first)
 	}
-	n := int(h[1])
-	switch n {
-	case 126:
-		var b [2]byte
-		_, err = io.ReadFull(c.r, b[:])
-		n = int(binary.BigEndian.Uint16(b[:]))
-	case 127:
-		var b [8]byte
-		_, err = io.ReadFull(c.r, b[:])
-		n = int(binary.BigEndian.Uint64(b[:]))
-	}
-	if h[0]&0xF0 != 0x80 || n > 1<<24 {
-		c.t.Fatalf("got a bad frame header % x", h)
-	}
-	body := make([]byte, n)
-	if err == nil {
-		_, err = io.ReadFull(c.r, body)
-	}
-	m = message{op: h[0] & 15, body: string(body)}
-	if m.op == 8 && n >= 2 {
+	m = message{op: first & 15, body: string(body)}
+	if m.op == wstest.Close && len(body) >= 2 {
 		m.code, m.body = int(binary.BigEndian.Uint16(body)), string(body[2:])
 	}
 	return m, err

@@ -8,45 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gobwas/ws"
+	"roomcast/gateway/wire/wstest"
 )
 
-func TestNextFrame(t *testing.T) {
-	for _, size := range []int{0, 1, 125, 126, 1 << 10, 1<<16 - 1, 1 << 16, 1 << 17} {
-		body := []byte(strings.Repeat("x", size))
-		whole := ws.MustCompileFrame(ws.NewTextFrame(body))
-		op, payload, used := nextFrame(append(whole, "next"...))
-		if op != opText || !bytes.Equal(payload, body) || used != len(whole) {
-			t.Errorf("%d bytes: got op %d, %d bytes, used %d", size, op, len(payload), used)
-		}
-		for cut := range min(len(whole), 200) {
-			if _, _, used := nextFrame(whole[:cut]); used != 0 {
-				t.Errorf("%d of %d bytes: got a frame", cut, len(whole))
-			}
-		}
-	}
-}
-
-func TestAppendMasked(t *testing.T) {
-	for _, size := range []int{0, 3, 125, 126, 1 << 16} {
-		body := []byte(strings.Repeat("y", size))
-		frame := bytes.NewBuffer(appendMasked(nil, opText, body))
-		h, err := ws.ReadHeader(frame)
-		if err != nil {
-			t.Fatal(err)
-		}
-		payload := frame.Bytes()
-		ws.Cipher(payload, h.Mask, 0)
-		if h.OpCode != ws.OpText || h.Length != int64(size) || !bytes.Equal(payload, body) {
-			t.Errorf("%d bytes: got %d bytes of opcode %d", size, len(payload), h.OpCode)
-		}
-	}
-}
-
 func TestRelay(t *testing.T) {
-	in := appendMasked(appendMasked(nil, opText, []byte("one")), opText, bytes.Repeat([]byte("2"), 300))
+	in := wstest.AppendMasked(wstest.AppendMasked(nil, wstest.Fin|wstest.Text, []byte("one")), wstest.Fin|wstest.Text, bytes.Repeat([]byte("2"), 300))
 	for _, want := range []string{stamp + "one", stamp + strings.Repeat("2", 300)} {
-		_, got, _ := nextFrame(relay(nil, &in))
+		_, got, _ := wstest.Next(relay(nil, &in))
 		if string(got) != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

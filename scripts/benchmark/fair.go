@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"roomcast/gateway/wire/wstest"
 )
 
 // The measured members: small rooms with messages, and idle members that ping. One more
@@ -70,7 +72,7 @@ func fair(b *bench) error {
 	var pongs histogram
 	pinged := make([]time.Duration, len(s.members))
 	s.pongs = func(id int) { pongs.add(s.now - pinged[id]) }
-	ping := appendMasked(nil, opPing, nil)
+	ping := wstest.AppendMasked(nil, wstest.Fin|wstest.Ping, nil)
 	tick, shouts := 0, 0 // ticks between two messages to the big room; 0 = no messages
 	s.ticks = func() {
 		tick++

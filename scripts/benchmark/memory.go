@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"roomcast/gateway/wire/wstest"
 )
 
 // The load of the case memory.
@@ -230,7 +232,7 @@ func openSession(addr, path string, buffer int) (*session, error) {
 }
 
 func (s *session) send(format string, args ...any) error {
-	_, err := s.nc.Write(appendMasked(nil, opText, fmt.Appendf(nil, format, args...)))
+	_, err := s.nc.Write(wstest.AppendMasked(nil, wstest.Fin|wstest.Text, fmt.Appendf(nil, format, args...)))
 	return err
 }
 
@@ -262,7 +264,7 @@ func (s *session) next() ([]byte, error) {
 	if _, err := io.ReadFull(s.r, payload); err != nil {
 		return nil, err
 	}
-	if head[0]&15 == opClose {
+	if head[0]&15 == wstest.Close {
 		return nil, fmt.Errorf("%w: %.100q", errClosed, payload)
 	}
 	return payload, nil

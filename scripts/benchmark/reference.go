@@ -10,6 +10,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"roomcast/gateway/wire/wstest"
 )
 
 // serveReference is the reference: a chat server that only copies frames. It sends a message
@@ -129,7 +131,7 @@ func relay(frame []byte, b *[]byte) []byte {
 	}
 	key, body := in[head:head+4], in[head+4:head+4+size]
 	*b = in[head+4+size:]
-	frame = appendHead(frame, opText, len(stamp)+size)
+	frame = wstest.AppendHeader(frame, wstest.Fin|wstest.Text, len(stamp)+size)
 	frame = append(frame, stamp...)
 	for i, c := range body {
 		frame = append(frame, c^key[i&3])

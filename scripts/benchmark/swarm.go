@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"roomcast/gateway/wire/wstest"
 )
 
 // state is the state of a member's connection.
@@ -251,27 +253,27 @@ func (s *swarm) read(id int) {
 		}
 	}
 	for m.state == opened {
-		op, payload, used := nextFrame(b)
+		op, payload, used := wstest.Next(b)
 		if used == 0 {
 			break
 		}
 		b = b[used:]
 		switch op {
-		case opPing:
-			s.out = appendMasked(s.out[:0], opPong, payload)
+		case wstest.Ping:
+			s.out = wstest.AppendMasked(s.out[:0], wstest.Fin|wstest.Pong, payload)
 			s.write(id, s.out)
-		case opPong:
+		case wstest.Pong:
 			if s.pongs != nil {
 				s.pongs(id)
 			}
-		case opClose:
+		case wstest.Close:
 			code := 1005
 			if len(payload) >= 2 {
 				code = int(binary.BigEndian.Uint16(payload))
 			}
 			s.drop(id, code)
 			return
-		case opText:
+		case wstest.Text:
 			s.hears(id, payload)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"fmt"
 	"time"
+
+	"roomcast/gateway/wire/wstest"
 )
 
 // stamp has the length of the time that a text session receives before a message.
@@ -87,9 +89,9 @@ func (t *talk) say(i int) {
 	p.got[n] = 0
 	if t.s.json {
 		t.frame = append(append(append(t.frame[:0], `{"say":{"text":"`...), t.text...), `"}}`...)
-		t.s.out = appendMasked(t.s.out[:0], opText, t.frame)
+		t.s.out = wstest.AppendMasked(t.s.out[:0], wstest.Fin|wstest.Text, t.frame)
 	} else {
-		t.s.out = appendMasked(t.s.out[:0], opText, t.text)
+		t.s.out = wstest.AppendMasked(t.s.out[:0], wstest.Fin|wstest.Text, t.text)
 	}
 	p.sent[n] = time.Since(t.s.start)
 	t.said++

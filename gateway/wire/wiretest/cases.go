@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"roomcast/gateway/wire"
+	"roomcast/gateway/wire/wstest"
 	"roomcast/proto"
 )
 
@@ -42,20 +43,20 @@ func framingCases(limits wire.Limits) (all []Case) {
 			Case{Name: fmt.Sprintf("framing/binary of %d bytes", n), Send: frame(opBinary, b), Want: echoes(opBinary, b)})
 	}
 	for _, n := range []int{0, 1, 125} {
-		all = append(all, Case{Name: fmt.Sprintf("framing/%d bytes with a 16 bit length", n), Send: masked(fin|opText, length16(n), mask, filler(n)), Close: 1002})
+		all = append(all, Case{Name: fmt.Sprintf("framing/%d bytes with a 16 bit length", n), Send: masked(fin|opText, length16(n), wstest.Mask, filler(n)), Close: 1002})
 	}
 	for _, n := range []int{0, 125, 126, 65535} {
-		all = append(all, Case{Name: fmt.Sprintf("framing/%d bytes with a 64 bit length", n), Send: masked(fin|opText, length64(uint64(n)), mask, filler(n)), Close: 1002})
+		all = append(all, Case{Name: fmt.Sprintf("framing/%d bytes with a 64 bit length", n), Send: masked(fin|opText, length64(uint64(n)), wstest.Mask, filler(n)), Close: 1002})
 	}
 	for _, op := range []byte{opText, opBinary, opPing, opPong, opClose} {
 		all = append(all, Case{Name: fmt.Sprintf("framing/unmasked frame of op %x", op), Send: unmasked(fin|op, []byte("no")), Close: 1002})
 	}
 	for _, n := range []uint64{1 << 63, 1<<63 + 1, 1<<64 - 1} {
-		all = append(all, Case{Name: fmt.Sprintf("framing/length %x", n), Send: masked(fin|opBinary, length64(n), mask, []byte{1}), Close: 1002})
+		all = append(all, Case{Name: fmt.Sprintf("framing/length %x", n), Send: masked(fin|opBinary, length64(n), wstest.Mask, []byte{1}), Close: 1002})
 	}
 	return append(all,
-		Case{Name: "framing/mask 0", Send: masked(fin|opText, shortest(5), [4]byte{}, []byte("plain")), Want: echoes(opText, []byte("plain"))},
-		Case{Name: "framing/mask of ones", Send: masked(fin|opText, shortest(5), [4]byte{255, 255, 255, 255}, []byte("plain")), Want: echoes(opText, []byte("plain"))},
+		Case{Name: "framing/mask 0", Send: masked(fin|opText, wstest.Length(5), [4]byte{}, []byte("plain")), Want: echoes(opText, []byte("plain"))},
+		Case{Name: "framing/mask of ones", Send: masked(fin|opText, wstest.Length(5), [4]byte{255, 255, 255, 255}, []byte("plain")), Want: echoes(opText, []byte("plain"))},
 		Case{Name: "framing/example of RFC 6455", Send: []byte{0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58}, Want: echoes(opText, []byte("Hello"))},
 		Case{Name: "framing/three messages in one piece", Send: join(text("a"), frame(opBinary, []byte("b")), text("c")),
 			Want: []Message{{wire.OpText, []byte("a")}, {wire.OpBinary, []byte("b")}, {wire.OpText, []byte("c")}}},
@@ -73,7 +74,7 @@ func controlCases(limits wire.Limits) (all []Case) {
 		body := append(closeBody(1000, ""), filler(124)...)
 		all = append(all,
 			Case{Name: fmt.Sprintf("control/op %x of 126 bytes", op), Send: frame(op, body), Close: 1002},
-			Case{Name: fmt.Sprintf("control/op %x of 65536 bytes", op), Send: masked(fin|op, length64(65536), mask, filler(10)), Close: 1002},
+			Case{Name: fmt.Sprintf("control/op %x of 65536 bytes", op), Send: masked(fin|op, length64(65536), wstest.Mask, filler(10)), Close: 1002},
 			Case{Name: fmt.Sprintf("control/op %x in fragments", op), Send: raw(op, body[:2]), Close: 1002},
 			Case{Name: fmt.Sprintf("control/op %x in fragments inside a message", op), Send: join(raw(opText, nil), raw(op, body[:2])), Close: 1002})
 	}
@@ -168,12 +169,12 @@ func limitCases(limits wire.Limits) []Case {
 	half := filler(limits.Message/2 + 1)
 	return []Case{
 		{Name: "limits/one byte too many", Send: frame(opBinary, filler(over)), Close: proto.CloseTooBig},
-		{Name: "limits/one byte too many, only announced", Send: masked(fin|opBinary, shortest(over), mask, []byte{1}), Close: proto.CloseTooBig},
-		{Name: "limits/2^40 bytes announced", Send: masked(fin|opBinary, length64(1<<40), mask, []byte{1}), Close: proto.CloseTooBig},
-		{Name: "limits/2^63-1 bytes announced", Send: masked(fin|opBinary, length64(1<<63-1), mask, []byte{1}), Close: proto.CloseTooBig},
-		{Name: "limits/2^32 bytes announced", Send: masked(opText, length64(1<<32), mask, []byte{'a'}), Close: proto.CloseTooBig},
+		{Name: "limits/one byte too many, only announced", Send: masked(fin|opBinary, wstest.Length(over), wstest.Mask, []byte{1}), Close: proto.CloseTooBig},
+		{Name: "limits/2^40 bytes announced", Send: masked(fin|opBinary, length64(1<<40), wstest.Mask, []byte{1}), Close: proto.CloseTooBig},
+		{Name: "limits/2^63-1 bytes announced", Send: masked(fin|opBinary, length64(1<<63-1), wstest.Mask, []byte{1}), Close: proto.CloseTooBig},
+		{Name: "limits/2^32 bytes announced", Send: masked(opText, length64(1<<32), wstest.Mask, []byte{'a'}), Close: proto.CloseTooBig},
 		{Name: "limits/too many bytes in two fragments", Send: join(raw(opText, half), raw(fin|opContinue, half)), Close: proto.CloseTooBig},
-		{Name: "limits/too many bytes announced by a fragment", Send: join(raw(opText, half), masked(opContinue, length64(1<<62), mask, nil)), Close: proto.CloseTooBig},
+		{Name: "limits/too many bytes announced by a fragment", Send: join(raw(opText, half), masked(opContinue, length64(1<<62), wstest.Mask, nil)), Close: proto.CloseTooBig},
 		{Name: "limits/too many empty fragments", Send: join(raw(opText, nil), empty), Close: proto.ClosePolicy},
 	}
 }

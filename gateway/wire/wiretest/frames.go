@@ -11,29 +11,28 @@ import (
 	"strings"
 
 	"roomcast/gateway/wire"
+	"roomcast/gateway/wire/wstest"
 	"roomcast/proto"
 )
 
-// The opcodes, as numbers, since the suite also sends those that do not exist.
+// The opcodes and bits, as numbers, since the suite also sends those that do not exist.
 const (
-	opContinue = 0x0
-	opText     = 0x1
-	opBinary   = 0x2
-	opClose    = 0x8
-	opPing     = 0x9
-	opPong     = 0xA
+	opContinue = wstest.Continue
+	opText     = wstest.Text
+	opBinary   = wstest.Binary
+	opClose    = wstest.Close
+	opPing     = wstest.Ping
+	opPong     = wstest.Pong
 
-	fin  = 0x80
-	rsv1 = 0x40
-	rsv2 = 0x20
-	rsv3 = 0x10
+	fin  = wstest.Fin
+	rsv1 = wstest.Rsv1
+	rsv2 = wstest.Rsv2
+	rsv3 = wstest.Rsv3
 )
-
-var mask = [4]byte{0x37, 0xFA, 0x21, 0x3D} // of the examples in RFC 6455, 5.7
 
 // raw builds a masked frame whose first byte is bits.
 func raw(bits byte, payload []byte) []byte {
-	return masked(bits, shortest(len(payload)), mask, payload)
+	return wstest.AppendMasked(nil, bits, payload)
 }
 
 // frame builds a whole masked frame.
@@ -55,18 +54,7 @@ func masked(bits byte, length []byte, key [4]byte, payload []byte) []byte {
 
 // unmasked builds a frame as only a server may send it.
 func unmasked(bits byte, payload []byte) []byte {
-	return append(append([]byte{bits}, shortest(len(payload))...), payload...)
-}
-
-func shortest(n int) []byte {
-	switch {
-	case n < 126:
-		return []byte{byte(n)}
-	case n < 1<<16:
-		return length16(n)
-	default:
-		return length64(uint64(n))
-	}
+	return append(wstest.AppendHeader(nil, bits, len(payload)), payload...)
 }
 
 func length16(n int) []byte    { return binary.BigEndian.AppendUint16([]byte{126}, uint16(n)) }
@@ -115,39 +103,20 @@ func (in *incoming) handshake(target Target) error {
 	return nil
 }
 
-func request(path, more string) string {
-	return "GET " + path + " HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + more + "\r\n"
-}
+func request(path, more string) string { return wstest.Request(path, "example.com", more) }
 
 // next returns the next frame; a server has no reason to fragment.
 func (in *incoming) next() (m Message, err error) {
-	var head [2]byte
-	if _, err := io.ReadFull(in.r, head[:]); err != nil {
-		return m, err
-	}
-	compressed := in.deflate && head[0]&rsv1 != 0
-	if head[0]&fin == 0 || head[0]&(rsv1|rsv2|rsv3) != 0 && !compressed || head[1]&0x80 != 0 {
-		return m, fmt.Errorf("bad frame header % x", head)
-	}
-	m.Op = wire.Op(head[0] & 0xF)
-	n := uint64(head[1])
-	switch n {
-	case 126:
-		var b [2]byte
-		_, err = io.ReadFull(in.r, b[:])
-		n = uint64(binary.BigEndian.Uint16(b[:]))
-	case 127:
-		var b [8]byte
-		_, err = io.ReadFull(in.r, b[:])
-		n = binary.BigEndian.Uint64(b[:])
-	}
+	first, payload, err := wstest.Read(in.r)
 	if err != nil {
 		return m, err
 	}
-	m.Payload = make([]byte, n)
-	if _, err := io.ReadFull(in.r, m.Payload); err != nil || !compressed {
-		return m, err
+	compressed := in.deflate && first&rsv1 != 0
+	if first&fin == 0 || first&(rsv1|rsv2|rsv3) != 0 && !compressed {
+		return m, fmt.Errorf("got a frame whose first byte is %x", first)
+	}
+	if m = (Message{Op: wire.Op(first & 0xF), Payload: payload}); !compressed {
+		return m, nil
 	}
 	p, err := in.inflater.Inflate(wire.Frame{Op: m.Op, Payload: m.Payload}, &wire.Limits{Message: 64 << 20})
 	m.Payload = bytes.Clone(p)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"roomcast/gateway/wire"
+	"roomcast/gateway/wire/wstest"
 	"roomcast/proto"
 )
 
@@ -47,7 +48,7 @@ func textCases(limits wire.Limits) (all []Case) {
 		all = append(all,
 			Case{Name: fmt.Sprintf("text/broken %+q", s), Send: text("ok " + s), Close: proto.CloseInvalidData},
 			Case{Name: fmt.Sprintf("text/broken %+q, before the message ends", s), Send: raw(opText, []byte("ok "+s)), Close: proto.CloseInvalidData},
-			Case{Name: fmt.Sprintf("text/broken %+q, before the frame ends", s), Send: masked(fin|opText, shortest(120), mask, []byte("ok "+s)), Close: proto.CloseInvalidData},
+			Case{Name: fmt.Sprintf("text/broken %+q, before the frame ends", s), Send: masked(fin|opText, wstest.Length(120), wstest.Mask, []byte("ok "+s)), Close: proto.CloseInvalidData},
 			Case{Name: fmt.Sprintf("text/broken %+q, across fragments", s), Send: join(raw(opText, []byte(s[:1])), raw(opContinue, []byte(s[1:]+"."))), Close: proto.CloseInvalidData},
 			Case{Name: fmt.Sprintf("text/broken %+q in binary is fine", s), Send: frame(opBinary, []byte(s)), Want: echoes(opBinary, []byte(s))})
 	}

@@ -1,0 +1,118 @@
+// Package wstest writes and reads the bytes of WebSocket clients, for tests and load
+// generators. It shares no code with package wire, which it checks.
+package wstest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// The opcodes.
+const (
+	Continue = 0x0
+	Text     = 0x1
+	Binary   = 0x2
+	Close    = 0x8
+	Ping     = 0x9
+	Pong     = 0xA
+)
+
+// Bits of a frame's first byte beside its opcode.
+const (
+	Fin  = 0x80
+	Rsv1 = 0x40
+	Rsv2 = 0x20
+	Rsv3 = 0x10
+)
+
+// Mask is the masking key of the examples in RFC 6455, section 5.7.
+var Mask = [4]byte{0x37, 0xFA, 0x21, 0x3D}
+
+// Request returns a handshake; more are headers, each with its line end.
+func Request(path, host, more string) string {
+	return "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + more + "\r\n"
+}
+
+// Length returns a frame's length in its shortest form, without the mask bit.
+func Length(n int) []byte {
+	switch {
+	case n < 126:
+		return []byte{byte(n)}
+	case n < 1<<16:
+		return binary.BigEndian.AppendUint16([]byte{126}, uint16(n))
+	}
+	return binary.BigEndian.AppendUint64([]byte{127}, uint64(n))
+}
+
+// AppendMasked appends a frame of a client whose first byte is first.
+func AppendMasked(b []byte, first byte, payload []byte) []byte {
+	at := len(b)
+	b = AppendHeader(b, first, len(payload))
+	b[at+1] |= 0x80
+	b = append(b, Mask[:]...)
+	for i, c := range payload {
+		b = append(b, c^Mask[i&3])
+	}
+	return b
+}
+
+// AppendHeader appends the header of a frame of a server, whose payload follows.
+func AppendHeader(b []byte, first byte, size int) []byte {
+	return append(append(b, first), Length(size)...)
+}
+
+// Next returns the first frame of b, which a server has sent. Used is 0 while the frame is
+// incomplete.
+func Next(b []byte) (op byte, payload []byte, used int) {
+	if len(b) < 2 {
+		return 0, nil, 0
+	}
+	size, head := int(b[1]), 2
+	switch size {
+	case 126:
+		if len(b) < 4 {
+			return 0, nil, 0
+		}
+		size, head = int(binary.BigEndian.Uint16(b[2:])), 4
+	case 127:
+		if len(b) < 10 {
+			return 0, nil, 0
+		}
+		size, head = int(binary.BigEndian.Uint64(b[2:])), 10
+	}
+	if size < 0 || len(b)-head < size {
+		return 0, nil, 0
+	}
+	return b[0] & 15, b[head : head+size], head + size
+}
+
+// maxRead is the largest payload that Read accepts, in bytes.
+const maxRead = 64 << 20
+
+// Read returns the first byte and the payload of the next frame of a server.
+func Read(r io.Reader) (first byte, payload []byte, err error) {
+	var head [10]byte
+	if _, err := io.ReadFull(r, head[:2]); err != nil {
+		return 0, nil, err
+	}
+	size := uint64(head[1])
+	switch size {
+	case 126:
+		_, err = io.ReadFull(r, head[2:4])
+		size = uint64(binary.BigEndian.Uint16(head[2:]))
+	case 127:
+		_, err = io.ReadFull(r, head[2:10])
+		size = binary.BigEndian.Uint64(head[2:])
+	}
+	if err != nil {
+		return head[0], nil, err
+	}
+	if head[1]&0x80 != 0 || size > maxRead {
+		return head[0], nil, fmt.Errorf("read frame: the header % x is masked or announces too much", head[:2])
+	}
+	payload = make([]byte, size)
+	_, err = io.ReadFull(r, payload)
+	return head[0], payload, err
+}
