@@ -20,6 +20,7 @@ import (
 	"roomcast/proto"
 	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
+	"roomcast/proto/natstest"
 	"roomcast/proto/seal"
 )
 
@@ -133,16 +134,7 @@ func (g *gateway) seesThese(t *testing.T, room proto.Room, want ...string) {
 	})
 }
 
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !cond() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
+var eventually = natstest.Eventually
 
 func (g *gateway) follow(t *testing.T, room proto.Room) history.Head {
 	t.Helper()

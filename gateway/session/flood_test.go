@@ -87,7 +87,7 @@ func TestMessageThatNeverEnds(t *testing.T) {
 		never := map[string]struct{ first, more []byte }{
 			"half a header":      {long[:1], nil},
 			"half a frame":       {long[:30_000], nil},
-			"bytes one by one":   {long[:30_000], []byte{1}},
+			"bytes one by one":   {maskedFrame(0x82, strings.Repeat("x", 60_000))[:30_000], []byte{1}},
 			"fragments":          {maskedFrame(0x01, ""), maskedFrame(0x00, "")},
 			"half with pings":    {maskedFrame(0x01, "half"), maskedFrame(0x89, "alive")},
 			"half behind others": {append(maskedFrame(0x81, "whole"), long[:100]...), nil},

@@ -21,13 +21,14 @@ import (
 	"roomcast/gateway/publish"
 	"roomcast/gateway/session"
 	"roomcast/proto"
+	"roomcast/proto/natstest"
 	"roomcast/roomsvc/service"
 )
 
 // backend is a NATS server with a room service, shared by all tests; each test has
 // gateways and rooms of its own.
 var backend struct {
-	ns  *natsserver.Server
+	ns  *natstest.Server
 	svc *service.Service
 }
 
@@ -50,16 +51,11 @@ func runBackend(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	backend.ns, err = natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true})
+	backend.ns, err = natstest.New(&natsserver.Options{JetStream: true, StoreDir: dir})
 	if err != nil {
 		panic(err)
 	}
-	backend.ns.Start()
-	defer backend.ns.WaitForShutdown()
-	defer backend.ns.Shutdown()
-	if !backend.ns.ReadyForConnections(10 * time.Second) {
-		panic("NATS does not start")
-	}
+	defer backend.ns.Stop()
 	cfg := service.DefaultConfig()
 	cfg.Dial, cfg.Log, cfg.TimeZone = dialNATS, slog.New(slog.DiscardHandler), "UTC"
 	if backend.svc, err = service.New(cfg); err != nil {
@@ -186,11 +182,4 @@ func (g *gateway) sum(read func(*session.Sessions) uint64) (n uint64) {
 	return n
 }
 
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
+var eventually = natstest.Eventually
