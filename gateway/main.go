@@ -75,6 +75,7 @@ that may be repeated, separate the values in the variable by commas.`,
 	s.nats.Bind(flags)
 	flags.StringVar(&s.server.ID, "id", s.server.ID, "use this unique `name` in NATS, 1 to 32 of A-Z a-z 0-9 _ and -; set it if each gateway has a NATS user of its own; random by default")
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	own.SortFlags = false
 	s.standalone.Bind(own)
 	own.VisitAll(func(f *pflag.Flag) {
 		if flags.Lookup(f.Name) == nil {

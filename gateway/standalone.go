@@ -49,7 +49,7 @@ func defaultStandalone() standalone {
 
 func (e *standalone) Bind(flags *pflag.FlagSet) {
 	flags.StringVar(&e.DataDir, "data-dir", e.DataDir, "keep the log in this `directory`; only one gateway may use it")
-	flags.StringVar(&e.Sync, "sync", e.Sync, "force the log to disk `always`, before a message is acknowledged, or at an interval such as 1s: faster, but a power failure loses the last interval")
+	flags.StringVar(&e.Sync, "sync", e.Sync, "force the log to disk before each message is acknowledged (always), or at this `interval`, such as 1s: faster, but a power failure loses the messages of one interval")
 	flags.StringVar(&e.Monitor, "nats-monitor", e.Monitor, "serve NATS monitoring on this `address`; off disables it")
 	flags.StringVar(&e.Listen, "nats-listen", e.Listen, "accept NATS clients on this `address`, such as 127.0.0.1:4222; they may send to rooms and follow them. Without a password or an nkey every client is a guest, and at most 1000 are admitted")
 	flags.StringVar(&e.PasswordFile, "nats-listen-password-file", e.PasswordFile, "admit only NATS clients with the password in this `file`; like a backend, they may name any sender and use every room")

@@ -55,7 +55,7 @@ that may be repeated, separate the values in the variable by commas.`,
 	flags := cmd.PersistentFlags()
 	flags.SortFlags = false
 	s.nats.Bind(flags)
-	flags.StringVar(&s.service.Sync, "sync", s.service.Sync, "repeat the sync_interval of the NATS server here: `always`, or an interval; it decides how messages are committed")
+	flags.StringVar(&s.service.Sync, "sync", s.service.Sync, "repeat the sync_interval of the NATS server, always or an `interval`; it decides how messages are committed")
 	flags.IntVar(&s.service.MaxMessage, "max-message", s.service.MaxMessage, "set the maximum size of a message in `bytes`")
 	s.service.Bind(flags)
 	flags.StringArrayVar(&s.service.Trusted, "trust-account", s.service.Trusted, "trust requests from this NATS `account`: they may name any sender and close rooms, like those of the service's own account; requests from other accounts are guests; repeatable")

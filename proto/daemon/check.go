@@ -134,7 +134,7 @@ func (n NATS) atFault(err error) string {
 func ReadyCommand(o *Ops, otherwise func(context.Context) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ready",
-		Short: "ask the service that runs here whether it is ready, by its --ops-listen",
+		Short: "ask the running service at --ops-listen whether it is ready",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Listen != "off" {

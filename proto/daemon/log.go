@@ -14,16 +14,16 @@ type Log struct {
 	Format string // text or json
 }
 
-// DefaultLog returns what the flags default to.
+// DefaultLog returns the defaults of the flags.
 func DefaultLog() Log { return Log{Level: "info", Format: "text"} }
 
-// Bind makes the log flags.
+// Bind registers the log flags.
 func (l *Log) Bind(flags *pflag.FlagSet) {
-	flags.StringVar(&l.Level, "log-level", l.Level, "log what is at least this `level`: debug, info, warn or error")
+	flags.StringVar(&l.Level, "log-level", l.Level, "write log lines of this `level` and above: debug, info, warn or error")
 	flags.StringVar(&l.Format, "log-format", l.Format, "write log lines in this `format`: text or json")
 }
 
-// New makes the logger; its errors name the flag at fault.
+// New returns the logger. Its errors name the flag.
 func (l Log) New(w io.Writer) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(l.Level)); err != nil {

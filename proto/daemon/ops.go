@@ -24,7 +24,7 @@ type Ops struct {
 
 // Bind makes the flag.
 func (o *Ops) Bind(flags *pflag.FlagSet) {
-	flags.StringVar(&o.Listen, "ops-listen", o.Listen, "serve /metrics, /healthz, /readyz and /debug/pprof on this `address`, or off; whoever reaches it sees inside")
+	flags.StringVar(&o.Listen, "ops-listen", o.Listen, "serve /metrics, /healthz, /readyz and /debug/pprof on this `address`, without authentication; off disables it")
 }
 
 // Probe is one condition of being ready.

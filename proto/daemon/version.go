@@ -32,7 +32,7 @@ func commit(info *debug.BuildInfo) string {
 func versionCommand(name string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "print the version and what it was built with",
+		Short: "print the version and the libraries of the build",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
