@@ -73,6 +73,8 @@ type Command struct {
 type Moment struct {
 	Now    time.Time // may step back; stamps do not
 	Stream uint64    // a stream sequence that every record not yet committed will exceed
+
+	MaxRecord int // bytes of an event as JSON that the log takes now, if fewer than Rules.MaxRecord; 0 = not known
 }
 
 // Outcome is what became of a command. The reply holds once everything applied before
@@ -255,8 +257,12 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 		e.Key = c.Key
 	}
 	payload, text := e.AppendRecord(make([]byte, 0, 224+len(c.Content.Body)+len(c.Content.Body)/8))
-	if len(payload) > r.rules.MaxRecord {
-		return refuse(proto.TooLarge, "the message needs %d bytes in the log, at most %d are allowed", len(payload), r.rules.MaxRecord)
+	limit := r.rules.MaxRecord
+	if m.MaxRecord > 0 {
+		limit = min(limit, m.MaxRecord)
+	}
+	if len(payload) > limit {
+		return refuse(proto.TooLarge, "the message needs %d bytes in the log, at most %d are allowed", len(payload), limit)
 	}
 	r.seq, r.state, r.renew = seq, next, false
 	if e.Kind == proto.Closed {

@@ -1,8 +1,12 @@
 package service
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
 	"roomcast/proto/natstest"
@@ -35,5 +39,45 @@ func TestAgeing(t *testing.T) {
 	askUntil(t, nc, message("lobby", "u", "", "hi"), func(r proto.Reply) bool { return r.Seq == 1 })
 	if again := readLog(t, srv, proto.MustRoom("lobby")); again[0].State.Epoch == first[0].State.Epoch {
 		t.Errorf("epoch %s began twice", first[0].State.Epoch)
+	}
+}
+
+// A log of limited size drops the oldest messages, ownership markers among them. The owner writes
+// its markers again before that and loses no partition.
+func TestMarkersOutliveALogOfLimitedSize(t *testing.T) {
+	srv := startNATS(t, true)
+	var logged logBuffer
+	s, stop := startService(t, srv, logTo(t, &logged), func(c *Config) { c.MaxBytes = 2 << 20 })
+	defer stop()
+	wait(t, "all partitions", func() bool { return s.owner.Held() == proto.Partitions })
+	nc := connect(t, srv)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	oldest := func() uint64 {
+		t.Helper()
+		log, err := js.Stream(t.Context(), proto.StreamName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return log.CachedInfo().State.FirstSeq
+	}
+	newest, err := s.commits.Marker(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for turn := range 3 { // the log is replaced as a whole
+		for n := 0; oldest() <= newest.Seq; n++ {
+			askUntil(t, nc, message("lobby", "u", fmt.Sprint(turn, "-", n), strings.Repeat("x", 20<<10)), final)
+		}
+		if newest, err = s.commits.Marker(t.Context(), 0); err != nil || newest.Seq < oldest() {
+			t.Fatalf("the log begins at %d, and the marker is %+v, %v", oldest(), newest, err)
+		}
+	}
+	for _, lost := range []string{"partition lost", "taken by force"} {
+		if n := logged.count(lost); n > 0 {
+			t.Errorf("the log of the service says %q %d times", lost, n)
+		}
 	}
 }

@@ -18,9 +18,10 @@ import (
 // chorus is senders that say one message after the other, each again under its key until
 // it is acknowledged, as a gateway does; and what they were told.
 type chorus struct {
-	nc     *nats.Conn
-	cancel context.CancelFunc
-	tasks  sync.WaitGroup
+	nc       *nats.Conn
+	patience time.Duration
+	cancel   context.CancelFunc
+	tasks    sync.WaitGroup
 
 	mu    sync.Mutex // guards what follows
 	acks  map[proto.Room]map[string]uint64
@@ -35,12 +36,18 @@ func sing(t testing.TB, srv *natstest.Server, senders int, rooms ...string) *cho
 }
 
 func singOver(t testing.TB, nc *nats.Conn, senders int, rooms ...string) *chorus {
+	return singAs(t, nc, 0, senders, 20*time.Second, rooms...)
+}
+
+// singAs starts senders with the numbers from first on. Each waits for an ack for as long as
+// patience lasts.
+func singAs(t testing.TB, nc *nats.Conn, first, senders int, patience time.Duration, rooms ...string) *chorus {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &chorus{nc: nc, cancel: cancel, acks: map[proto.Room]map[string]uint64{}}
+	c := &chorus{nc: nc, cancel: cancel, patience: patience, acks: map[proto.Room]map[string]uint64{}}
 	for _, name := range rooms {
 		c.acks[proto.MustRoom(name)] = map[string]uint64{}
 	}
-	for i := range senders {
+	for i := first; i < first+senders; i++ {
 		c.tasks.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				c.say(rooms[(i+n)%len(rooms)], fmt.Sprintf("s%d", i), fmt.Sprintf("%d-%d", i, n))
@@ -65,8 +72,8 @@ func (c *chorus) say(room, from, key string) {
 				return
 			}
 		}
-		if time.Since(begun) > 20*time.Second {
-			c.fail(fmt.Errorf("%s in %s: no ack in 20 s: %w", key, room, err))
+		if time.Since(begun) > c.patience {
+			c.fail(fmt.Errorf("%s in %s: no ack in %s: %w", key, room, c.patience, err))
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

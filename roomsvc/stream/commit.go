@@ -136,6 +136,10 @@ func (f *Fence) Floor() uint64 { return f.floor.Load() }
 // Marker returns the stream sequence of the fence's marker.
 func (f *Fence) Marker() uint64 { return f.marker }
 
+// MaxRecord returns how many bytes the payload of a record may have now: an operator may lower
+// max_payload of the NATS server at any time.
+func (f *Fence) MaxRecord() int { return int(f.line.maxPayload.Load()) - headerRoom }
+
 // Age returns how long ago the marker was acknowledged.
 func (f *Fence) Age() time.Duration { return time.Since(f.taken) }
 

@@ -52,6 +52,7 @@ func (l *line) run() {
 		batch = l.gather(batch, pause)
 		begun := time.Now()
 		staged := l.commit(batch)
+		l.maxPayload.Store(l.nc.MaxPayload())
 		// Those whose messages were just stored are about to send the next. Without a pause a
 		// commit would take the first of them, and the others wait for a commit of their own.
 		if pause = 0; len(batch) > 1 && (staged || l.c.cfg.SyncAlways) {

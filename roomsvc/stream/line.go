@@ -37,6 +37,8 @@ type line struct {
 	once    sync.Once
 	worn    wearMeter
 
+	maxPayload atomic.Int64 // of the NATS server, as it last said
+
 	out   envelope // owned by run
 	id    string   // of the line's batches
 	count uint64   // of them, owned by run
@@ -88,6 +90,7 @@ func newLine(c *Committer, avoid []string) (*line, error) {
 		}
 		nc.Close()
 	}
+	l.maxPayload.Store(l.nc.MaxPayload())
 	l.log = history.New(l.nc, c.cfg.Keys)
 	l.log.Damaged = c.cfg.Damaged
 	l.inbox = l.nc.NewRespInbox() + "."
