@@ -135,7 +135,7 @@ func (c *chorus) check(t testing.TB, srv *natstest.Server) {
 		last := map[string]int{}
 		for i, r := range records {
 			if r.Seq != uint64(i+1) {
-				t.Fatalf("%s: record %d has seq %d", room, i+1, r.Seq)
+				t.Fatalf("%s: record %d has seq %d and stream sequence %d", room, i+1, r.Seq, r.Stream)
 			}
 			if i > 0 && r.State.At.Before(records[i-1].State.At) {
 				t.Errorf("%s: time goes backwards at seq %d", room, r.Seq)
@@ -194,6 +194,11 @@ func readLog(t testing.TB, srv *natstest.Server, room proto.Room) (records []pro
 		if err != nil {
 			t.Fatal(err)
 		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec.Stream = meta.Sequence.Stream
 		records = append(records, rec)
 	}
 	return records

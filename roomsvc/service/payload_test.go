@@ -55,11 +55,12 @@ func TestRecordAboveALoweredMaxPayloadIsRefused(t *testing.T) {
 	c.sung(t, 100)
 
 	opts.MaxPayload = 32 << 10
+	opts.Host, opts.NoSigs, opts.NoLog = "127.0.0.1", true, true
 	opts.Port = srv.Addr().(*net.TCPAddr).Port
 	if err := srv.ReloadOptions(opts); err != nil {
 		t.Fatal(err)
 	}
-	nc := connect(t, srv)
+	nc := srv.Connect(t)
 	for range 5 {
 		large := message("hall", "u", "", strings.Repeat(`"`, 20<<10)) // each byte needs two in the record
 		if r := askUntil(t, nc, large, final); r.Refusal == nil || r.Refusal.Code != proto.TooLarge {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,9 +13,11 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
 	"roomcast/proto/daemon"
+	"roomcast/proto/natstest"
 )
 
 // routes carries the routes of one server to the others. While one end of a route is cut off, it
@@ -80,7 +83,7 @@ func (r *routes) carry(in net.Conn) {
 
 // startSplitCluster runs three servers. cut cuts one off from the other two, or joins it to them
 // again; clients reach all of them.
-func startSplitCluster(t *testing.T) (servers []*server.Server, cut func(i int, off bool)) {
+func startSplitCluster(t *testing.T) (servers []*natstest.Server, cut func(i int, off bool)) {
 	t.Helper()
 	cutOff := new([3]atomic.Bool)
 	var entries [3]net.Listener
@@ -92,54 +95,30 @@ func startSplitCluster(t *testing.T) (servers []*server.Server, cut func(i int, 
 		t.Cleanup(func() { ln.Close() })
 		entries[i] = ln
 	}
-	for i, entry := range entries {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		real := ln.Addr().(*net.TCPAddr)
-		ln.Close()
-		go (&routes{self: i, to: real.String(), cutOff: cutOff}).serve(entry)
-		var others []*url.URL
-		for j := range entries {
-			if j != i {
-				others = append(others, &url.URL{Scheme: "nats", Host: entries[j].Addr().String()})
+	servers = natstest.Cluster(t, len(entries), func(o *server.Options) {
+		o.Routes = nil
+		for i, entry := range entries {
+			if o.ServerName != fmt.Sprintf("n%d", i) {
+				o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: entry.Addr().String()})
+				continue
 			}
+			go (&routes{self: i, to: fmt.Sprintf("127.0.0.1:%d", o.Cluster.Port), cutOff: cutOff}).serve(entry)
+			o.Cluster.Advertise = entry.Addr().String()
 		}
-		s, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-			Cluster: server.ClusterOpts{
-				Name: "test", Host: "127.0.0.1", Port: real.Port, Advertise: entry.Addr().String(),
-				PingInterval: 2 * time.Second, MaxPingsOut: 2, WriteDeadline: 2 * time.Second, // as in scripts/nats-cluster.conf
-			},
-			Routes: others,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		servers = append(servers, s)
-	}
-	for _, s := range servers {
-		go s.Start()
-		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	}
-	for _, s := range servers {
-		if !s.ReadyForConnections(10 * time.Second) {
-			t.Fatal("a server does not start")
-		}
-	}
+		// As in scripts/nats-cluster.conf.
+		o.Cluster.PingInterval, o.Cluster.MaxPingsOut, o.Cluster.WriteDeadline = 2*time.Second, 2, 2*time.Second
+	})
 	return servers, func(i int, off bool) { cutOff[i].Store(off) }
 }
 
 // dialTwo opens the commit connection to one server and all others to another.
-func dialTwo(main, commit *server.Server) daemon.Dialer {
+func dialTwo(main, commit *natstest.Server) daemon.Dialer {
 	return func(name string, opts ...nats.Option) (*nats.Conn, error) {
-		s := main
+		opts = append(opts, nats.IgnoreDiscoveredServers())
 		if strings.HasSuffix(name, "/commit") {
-			s = commit
+			return commit.Dial(name, opts...)
 		}
-		return nats.Connect(s.ClientURL(), append([]nats.Option{nats.Name(name), nats.MaxReconnects(-1), nats.IgnoreDiscoveredServers(),
-			nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectBufSize(-1)}, opts...)...)
+		return main.Dial(name, opts...)
 	}
 }
 
@@ -149,7 +128,7 @@ func dialTwo(main, commit *server.Server) daemon.Dialer {
 func TestLogDoesNotForkInASplitNetwork(t *testing.T) {
 	servers, cut := startSplitCluster(t)
 	old := -1
-	wait(t, "a leader of JetStream", func() bool {
+	natstest.Eventually(t, "a leader of JetStream", func() bool {
 		for i, s := range servers {
 			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(servers) {
 				old = i
@@ -158,17 +137,17 @@ func TestLogDoesNotForkInASplitNetwork(t *testing.T) {
 		return old >= 0
 	})
 	one, two := servers[(old+1)%3], servers[(old+2)%3]
-	replicated := func(main, commit *server.Server) func(*Config) {
+	replicated := func(main, commit *natstest.Server) func(*Config) {
 		return func(c *Config) { keepAll(c); c.Replicas, c.Dial = 3, dialTwo(main, commit) }
 	}
 	a, _ := startService(t, two, replicated(servers[old], one))
 	b, _ := startService(t, two, replicated(two, two))
-	wait(t, "the partitions to be shared", func() bool {
+	natstest.Eventually(t, "the partitions to be shared", func() bool {
 		return a.owner.Held()+b.owner.Held() == proto.Partitions && a.owner.Held() > 0 && b.owner.Held() > 0
 	})
-	ncOld := connect(t, servers[old])
+	ncOld := servers[old].Connect(t)
 	asked := time.Time{}
-	wait(t, "the leader of JetStream to lead the log", func() bool {
+	natstest.Eventually(t, "the leader of JetStream to lead the log", func() bool {
 		if time.Since(asked) > time.Second {
 			asked = time.Now()
 			body := fmt.Appendf(nil, `{"placement":{"preferred":"n%d"}}`, old)
@@ -177,17 +156,31 @@ func TestLogDoesNotForkInASplitNetwork(t *testing.T) {
 		return leaderOf(t, ncOld, servers) == servers[old]
 	})
 	minority := singAs(t, ncOld, 100, 10, time.Minute, rooms...)
-	majority := singAs(t, connect(t, two), 0, 10, time.Minute, rooms...)
+	majority := singAs(t, two.Connect(t), 0, 10, time.Minute, rooms...)
 	minority.sung(t, 100)
 	majority.sung(t, 100)
 
 	cut(old, true)
 	begun := time.Now()
 	majority.sung(t, 300) // the others have elected leaders
-	wait(t, "the old leaders to step down", func() bool { return !servers[old].JetStreamIsLeader() && time.Since(begun) > 10*time.Second })
+	natstest.Eventually(t, "the old leaders to step down", func() bool { return !servers[old].JetStreamIsLeader() && time.Since(begun) > 10*time.Second })
 	cut(old, false)
 	minority.sung(t, 100)
 	majority.sung(t, 100)
+	js, err := jetstream.New(two.Connect(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	minority.cancel()
+	majority.cancel()
+	natstest.Eventually(t, "the replicas to be equal", func() bool { // a consumer may read any of them
+		log, err := js.Stream(t.Context(), proto.StreamName)
+		if err != nil {
+			return false
+		}
+		replicas := log.CachedInfo().Cluster.Replicas
+		return len(replicas) == 2 && !slices.ContainsFunc(replicas, func(r *jetstream.PeerInfo) bool { return !r.Current || r.Lag > 0 })
+	})
 	majority.check(t, two)
 	minority.check(t, two)
 }

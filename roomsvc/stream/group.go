@@ -3,6 +3,7 @@ package stream
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -193,14 +194,15 @@ func (l *line) singly(batch []entry) {
 	l.useful()
 }
 
-// together commits batch as one atomic batch. It is stored as a whole or not at all, so one
-// that a lost fence spoils is tried again partition by partition.
+// together commits batch as one atomic batch, which is stored as a whole or not at all. On a
+// single server, a batch that one lost fence spoils is tried again partition by partition.
+//
+// With replicas, a refused batch is never sent again under the same fences. A server that was cut
+// off from its peers believes for some seconds that it still leads. When it is back, it receives
+// what the real leader receives, and refuses what that one stores: the records would be stored
+// twice. New fences make sure, because the rooms are then read from the log.
 func (l *line) together(batch []entry) {
 	seq, err := l.publish(batch)
-	for start := time.Now(); errors.Is(err, errRetry) && time.Since(start) < l.c.cfg.Deadline; {
-		time.Sleep(retryPause)
-		seq, err = l.publish(batch)
-	}
 	switch {
 	case err == nil:
 		first := seq - uint64(len(batch)) + 1
@@ -209,10 +211,17 @@ func (l *line) together(batch []entry) {
 			e.f.committed(first + uint64(i))
 		}
 		l.useful()
-	case !errors.Is(err, ErrLost):
+	case !errors.Is(err, ErrLost) && !errors.Is(err, errRetry):
 		l.fail(err)
-	default:
+	case l.c.cfg.Replicas == 1 && !l.c.replicated.Load():
 		l.apart(batch, err)
+	default:
+		if len(batch) > 1 { // it is not known which fence is lost
+			err = fmt.Errorf("%w: a batch was refused: %v", ErrUnavailable, err)
+		}
+		for _, e := range batch {
+			e.f.fail(err)
+		}
 	}
 }
 
