@@ -5,6 +5,7 @@ import (
 
 	"roomcast/gateway/follow"
 	"roomcast/gateway/hub/ring"
+	"roomcast/gateway/wire"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -38,7 +39,7 @@ func (rs *rooms) deliverGap(rm *room, g *proto.Gap) {
 	if g.Reason == proto.GapReset {
 		epoch = g.Epoch
 	}
-	rs.record = proto.Record{Room: rm.Name, Seq: g.To, Kind: KindGap, State: proto.State{Epoch: epoch}, Payload: g.AppendJSON(nil)}
+	rs.record = proto.Record{Room: rm.Name, Seq: g.To, Kind: wire.KindGap, State: proto.State{Epoch: epoch}, Payload: g.AppendJSON(nil)}
 	rs.pushEphemeral(rm, 0)
 	for _, a := range rm.audiences {
 		if !rs.encoder.formats[a.format].Full {

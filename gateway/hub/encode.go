@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"roomcast/gateway/hub/ring"
+	"roomcast/gateway/wire"
 	"roomcast/proto"
 )
 
@@ -28,9 +29,6 @@ type FormatConfig struct {
 	// only: if they miss one, their session has to end.
 	Full bool
 }
-
-// KindGap is the kind of a gap, which is shown like an event and is not in the log.
-const KindGap proto.EventKind = "gap"
 
 // away is the cursor of a member that is served from the log.
 const away = ring.Away
@@ -63,7 +61,7 @@ func (e *encoder) event(format Format, rec *proto.Record) []byte {
 // gap returns the frame that announces a gap in a room of the given epoch. Its seq is that of
 // the last event that is left out, so a client that resumes from there continues behind it.
 func (e *encoder) gap(format Format, g *proto.Gap, epoch string) []byte {
-	e.record = proto.Record{Room: g.Room, Seq: g.To, Kind: KindGap, State: proto.State{Epoch: epoch}, Payload: g.AppendJSON(nil)}
+	e.record = proto.Record{Room: g.Room, Seq: g.To, Kind: wire.KindGap, State: proto.State{Epoch: epoch}, Payload: g.AppendJSON(nil)}
 	return e.event(format, &e.record)
 }
 

@@ -47,7 +47,7 @@ type door struct {
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, below := strings.CutPrefix(r.URL.Path, d.prefix)
 	switch err := d.auth.CheckHost(r.Host, wire.Proxied(r)); {
-	case wire.WantsWebSocket(r): // the event loop checks the rest
+	case wire.WantsWebSocket(r) || wire.WantsEvents(r): // the event loop checks the rest
 		if err := session.TakeBack(w, r); err != nil {
 			d.log.Error("cannot return connection to its event loop", "error", err)
 		}

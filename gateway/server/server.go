@@ -201,7 +201,7 @@ func (s *Server) open() (*listener, error) {
 	}
 	for i, l := range f.loops {
 		sc := cfg.sessions(fmt.Sprintf("%s-%d", cfg.ID, i), s.memory)
-		sc.HTTP = func(c *session.Handed) { f.handoff.give(c) }
+		sc.HTTP = func(c *session.CountedConn) { f.handoff.give(c) }
 		f.sessions = append(f.sessions, session.New(sc, l, s.bridge, who, caps))
 	}
 	s.stats.watch(f.sessions, caps)

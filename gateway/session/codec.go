@@ -17,12 +17,12 @@ const (
 	formatText hub.Format = 2 * iota
 	formatJSON
 	formatVerbatim
-	formats
+	formatEvents
 )
 
 // newCodecs returns the codecs of one loop, by format.
 func newCodecs() []codec {
-	list, deflater := make([]codec, 0, formats), new(wire.Deflater)
+	list, deflater := make([]codec, 0, formatEvents+1), new(wire.Deflater)
 	for _, frames := range []func(wire.Frames) codec{
 		func(f wire.Frames) codec { return wire.Text{Frames: f} },
 		func(f wire.Frames) codec { return wire.JSON{Frames: f} },
@@ -30,13 +30,13 @@ func newCodecs() []codec {
 	} {
 		list = append(list, frames(wire.NewFrames(nil)), frames(wire.NewFrames(deflater)))
 	}
-	return list
+	return append(list, wire.Events{})
 }
 
 // formatConfigs returns what the hub knows of the codecs.
 func formatConfigs(codecs []codec) (list []hub.FormatConfig) {
 	for i, c := range codecs {
-		list = append(list, hub.FormatConfig{Codec: c, Full: hub.Format(i)&^1 == formatJSON})
+		list = append(list, hub.FormatConfig{Codec: c, Full: hub.Format(i)&^1 == formatJSON || hub.Format(i) == formatEvents})
 	}
 	return list
 }
@@ -48,6 +48,8 @@ func formatOf(s *session) (f hub.Format) {
 		f = formatJSON
 	case verbatim:
 		f = formatVerbatim
+	case events:
+		return formatEvents
 	}
 	if s.reader.Deflate {
 		f++

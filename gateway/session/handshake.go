@@ -1,7 +1,6 @@
 package session
 
 import (
-	"errors"
 	"net/netip"
 	"strings"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"roomcast/gateway/hub"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
+	"roomcast/proto/history"
 )
 
 // subprotocol is what a client offers to get a JSON session.
@@ -19,112 +19,128 @@ const subprotocol = "roomcast.v1"
 // answer never names such an offer, and logs of proxies do not keep it as they keep URLs.
 const resumeOffer = "resume."
 
-// greet reads the request a connection begins with, and makes it a session, hands it
-// to net/http or refuses it.
-func (ss *Sessions) greet(s *session, p []byte) (used int) {
-	req, n, err := wire.ParseRequest(p, ss.cfg.MaxRequest)
+// handshakes turn connections into sessions. The loop owns them.
+type handshakes struct {
+	*lifecycle
+	refusedPage time.Time // when a refused page was logged last
+}
+
+// handleRequest reads the request a connection begins with. It makes the connection a
+// session, hands it to net/http or refuses it.
+func (h *handshakes) handleRequest(s *session, p []byte) (used int) {
+	req, n, err := wire.ParseRequest(p, h.cfg.MaxRequest)
 	if err == nil && n == 0 {
 		return 0
 	}
-	if err == nil && !req.Upgrade {
-		ss.handOver(s)
+	if err == nil && !req.Upgrade && !req.Events {
+		h.handOver(s)
 		return len(p)
 	}
 	if err == nil {
-		err = ss.upgrade(s, &req)
+		err = h.upgrade(s, &req)
 	}
 	if err != nil {
-		ss.refuse(s, err)
+		h.refuse(s, err)
 		return len(p)
 	}
 	return n
 }
 
-// upgrade makes the connection a session. Its errors go to the client.
-func (ss *Sessions) upgrade(s *session, req *wire.Request) error {
+// upgrade makes the connection a session. The client receives its errors.
+func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	var err error
-	if s.kind, s.home, err = ss.route(req); err != nil {
+	if s.kind, s.home, err = h.route(req); err != nil {
 		return err
 	}
-	err = ss.auth.CheckHost(string(req.Host), req.Proxied)
+	err = h.auth.CheckHost(string(req.Host), req.Proxied)
 	if err == nil {
-		err = ss.auth.CheckOrigin(string(req.Origin), string(req.Host))
+		err = h.auth.CheckOrigin(string(req.Origin), string(req.Host))
 	}
 	if err != nil {
-		ss.tellRefusedPage(req, err)
+		h.logRefusedPage(req, err)
 		return proto.Refuse(proto.Forbidden, "%v", err)
 	}
-	from, err := proto.ParseFrom(req.Query)
+	from, err := replayFrom(req)
 	if err != nil {
 		return err
 	}
-	if err := ss.identify(s, req); err != nil {
+	if err := h.identify(s, req); err != nil {
 		return err
 	}
+	h.buf = h.appendAccept(h.buf[:0], s, req)
+	s.flags |= upgraded
+	if from.None() {
+		s.flags |= noReplay
+	}
+	h.hub.Open(s.id, formatOf(s))
+	h.stats.Sockets.Add(1)
+	h.stats.Opened.Add(1)
+	if h.verbose {
+		h.log(s).Debug("session opened", "room", s.home.String(), "name", s.who.Name)
+	}
 
+	if s.home.IsZero() {
+		h.hub.Send(s.id, h.buf)
+		s.phase = open
+		if s.kind == jsonKind {
+			h.hello(s, history.Head{})
+		}
+		h.arm(s)
+		return nil
+	}
+	s.phase = joiningIn
+	h.joins[memberKey{s.id, s.home}] = string(h.buf)
+	h.loop.SetDeadline(s.id, h.cfg.TextPatience)
+	h.hub.Join(s.id, s.home, from)
+	return nil
+}
+
+// replayFrom returns where the replay of a request begins. A browser that reconnects names
+// its position in a header and repeats the query of its first request.
+func replayFrom(req *wire.Request) (proto.From, error) {
+	if req.Events && len(req.LastEventID) > 0 {
+		return proto.ParseEventID(string(req.LastEventID))
+	}
+	return proto.ParseFrom(req.Query)
+}
+
+// appendAccept appends the answer that begins a session.
+func (h *handshakes) appendAccept(b []byte, s *session, req *wire.Request) []byte {
+	if s.kind == events {
+		return wire.AppendEventStream(b)
+	}
 	protocol := ""
 	if s.kind == jsonKind {
 		protocol = subprotocol
 	}
-	deflate := ss.cfg.Compress && req.Deflate
-	s.reader.Deflate = deflate
-	s.flags |= upgraded
-	ss.hub.Open(s.id, formatOf(s))
-	ss.buf = req.AppendAccept(ss.buf[:0], protocol, deflate)
-	ss.stats.Sockets.Add(1)
-	ss.stats.Opened.Add(1)
-	if ss.verbose {
-		ss.log(s).Debug("session opened", "room", s.home.String(), "name", s.who.Name)
-	}
-
-	if s.home.IsZero() {
-		ss.hub.Send(s.id, ss.buf)
-		s.phase = open
-		if s.kind == jsonKind {
-			ss.hello(s, hub.Notice{})
-		}
-		ss.arm(s)
-		return nil
-	}
-	s.phase = joiningIn
-	ss.joins[joining{s.id, s.home}] = string(ss.buf)
-	ss.loop.SetDeadline(s.id, ss.cfg.TextPatience)
-	ss.hub.Join(s.id, s.home, from)
-	return nil
+	s.reader.Deflate = h.cfg.Compress && req.Deflate
+	return req.AppendAccept(b, protocol, s.reader.Deflate)
 }
 
-// accept answers the handshake of a session that has waited for its room. A client that
-// reads the answer is shown everything that is said from then on. A text session has no
-// other way to learn that it is in the room.
-func (ss *Sessions) accept(s *session) {
-	j := joining{s.id, s.home}
-	if answer, held := ss.joins[j]; held {
-		delete(ss.joins, j)
-		ss.hub.Send(s.id, []byte(answer))
+// logRefusedPage logs the first page that is refused in each minute. Its reader sees only
+// that there is no connection, so the operator has to learn the reason here.
+func (h *handshakes) logRefusedPage(req *wire.Request, err error) {
+	if now := h.loop.Now(); h.refusedPage.IsZero() || now.Sub(h.refusedPage) >= time.Minute {
+		h.refusedPage = now
+		h.cfg.Log.Warn("page refused; others are not logged for a minute", "error", err, "origin", string(req.Origin), "host", string(req.Host))
 	}
 }
 
-// tellRefusedPage logs the first page that is refused in each minute. Its reader sees
-// only that there is no connection, so the operator has to learn the reason here.
-func (ss *Sessions) tellRefusedPage(req *wire.Request, err error) {
-	if now := ss.loop.Now(); ss.refusedPage.IsZero() || now.Sub(ss.refusedPage) >= time.Minute {
-		ss.refusedPage = now
-		ss.cfg.Log.Warn("page refused; more of them are not logged for a minute", "error", err, "origin", string(req.Origin), "host", string(req.Host))
-	}
-}
-
-// route says what a path leads to.
-func (ss *Sessions) route(req *wire.Request) (kind, proto.Room, error) {
+// route returns what a path leads to.
+func (h *handshakes) route(req *wire.Request) (kind, proto.Room, error) {
 	k := text
-	if req.Offers(subprotocol) {
+	switch {
+	case req.Events:
+		k = events
+	case req.Offers(subprotocol):
 		k = jsonKind
 	}
-	path, below := strings.CutPrefix(req.Path, ss.cfg.PathPrefix)
+	path, below := strings.CutPrefix(req.Path, h.cfg.PathPrefix)
 	if !below {
 		path = ""
 	}
 	rest, isRoom := strings.CutPrefix(path, "/room/")
-	if !isRoom && ss.cfg.Conformance {
+	if !isRoom && h.cfg.Conformance {
 		if path == "/echo" {
 			return echo, proto.Room{}, nil
 		}
@@ -133,27 +149,31 @@ func (ss *Sessions) route(req *wire.Request) (kind, proto.Room, error) {
 		}
 	}
 	switch {
+	case isRoom && k == events:
+		rest = strings.TrimSuffix(rest, "/events")
 	case isRoom:
-		room, err := proto.ParseRoom(strings.TrimSuffix(rest, "/"))
-		if err != nil {
-			return k, room, proto.Refuse(proto.BadRoom, "%v", err)
-		}
-		return k, room, nil
+		rest = strings.TrimSuffix(rest, "/")
 	case path == "/ws" && k == jsonKind:
 		return k, proto.Room{}, nil
 	case path == "/ws":
-		return k, proto.Room{}, proto.Refuse(proto.BadRequest, "%s/ws speaks the subprotocol %s; a text session is at %[1]s/room/<group>/", ss.cfg.PathPrefix, subprotocol)
+		return k, proto.Room{}, proto.Refuse(proto.BadRequest, "%s/ws speaks the subprotocol %s; a text session is at %[1]s/room/<group>/", h.cfg.PathPrefix, subprotocol)
+	default:
+		return k, proto.Room{}, proto.Refuse(proto.NotFound, "no room here; connect to %s/room/<group>/ or %[1]s/ws", h.cfg.PathPrefix)
 	}
-	return k, proto.Room{}, proto.Refuse(proto.NotFound, "no WebSocket here; connect to %s/room/<group>/ or %[1]s/ws", ss.cfg.PathPrefix)
+	room, err := proto.ParseRoom(rest)
+	if err != nil {
+		return k, room, proto.Refuse(proto.BadRoom, "%v", err)
+	}
+	return k, room, nil
 }
 
-// identify finds out who the session is: by its token, by the resume string of an
-// earlier session, or as somebody new.
-func (ss *Sessions) identify(s *session, req *wire.Request) error {
+// identify gives the session its identity: by its token, by the resume string of an earlier
+// session, or a new one.
+func (h *handshakes) identify(s *session, req *wire.Request) error {
 	token, bearer := auth.Bearer(string(req.Authorization))
 	if !bearer {
 		token = req.Query("token")
-		if token != "" && !ss.cfg.QueryToken {
+		if token != "" && !h.cfg.QueryToken {
 			return proto.Refuse(proto.Unauthorized, "tokens in the URL are not taken here; send Authorization: Bearer")
 		}
 	}
@@ -167,24 +187,23 @@ func (ss *Sessions) identify(s *session, req *wire.Request) error {
 	s.issued = secondOf(time.Now())
 	switch {
 	case token != "":
-		who, expires, err := ss.auth.Token(token)
+		who, expires, err := h.auth.Token(token)
 		if err != nil {
 			return err
 		}
 		s.who, s.expires = who, secondOf(expires)
-		s.flags |= byRequest
 		return nil // the name is the token's too
-	case ss.cfg.RequireToken:
+	case h.cfg.RequireToken:
 		return proto.Refuse(proto.Unauthorized, "a token is needed; send Authorization: Bearer")
 	case resume != "":
-		who, issued, err := ss.auth.Resume(resume)
+		who, issued, err := h.auth.Resume(resume)
 		if err != nil {
-			s.who = ss.auth.Anonymous()
+			s.who = h.auth.Anonymous()
 		} else {
 			s.who, s.issued = who, secondOf(issued)
 		}
 	default:
-		s.who = ss.auth.Anonymous()
+		s.who = h.auth.Anonymous()
 	}
 	if name := req.Query("name"); name != "" {
 		if r := proto.CheckName(name); r != nil {
@@ -195,44 +214,76 @@ func (ss *Sessions) identify(s *session, req *wire.Request) error {
 	return nil
 }
 
-// refuse answers a request that cannot become a session by a status and one line.
-func (ss *Sessions) refuse(s *session, err error) {
-	var plain *wire.Refusal
-	if !errors.As(err, &plain) {
-		r := proto.AsRefusal(err)
-		plain = &wire.Refusal{Status: r.Code.Status(), Reason: r.Message}
-	}
-	ss.stats.Refused.Add(1)
-	if ss.verbose {
-		ss.log(s).Debug("handshake refused", "status", plain.Status, "why", plain.Reason)
-	}
-	ss.buf = wire.AppendRefusal(ss.buf[:0], plain)
-	ss.loop.Write(s.id, ss.buf) // the first bytes of a connection fit
-	ss.hangUp(s)
-}
-
 // handOver gives a connection to net/http.
-func (ss *Sessions) handOver(s *session) {
-	nc, err := ss.loop.Detach(s.id)
+func (h *handshakes) handOver(s *session) {
+	nc, err := h.loop.Detach(s.id)
 	if err != nil {
-		ss.cfg.Log.Error("connection cannot be handed to HTTP", "error", err)
-		ss.refuse(s, proto.Refuse(proto.Unavailable, "this server is short of resources; try again later"))
+		h.cfg.Log.Error("hand connection to HTTP", "error", err)
+		h.refuse(s, proto.Refuse(proto.Unavailable, "this server is short of resources; try again later"))
 		return
 	}
 	s.phase = ending
-	s.flags &^= counted // c ends the count
-	ss.cfg.HTTP(&Handed{Conn: nc, ss: ss, peer: netip.AddrPortFrom(netip.AddrFrom16(s.peer), s.port)})
+	s.flags &^= counted // the CountedConn ends the count
+	h.cfg.HTTP(&CountedConn{Conn: nc, lc: h.lifecycle, peer: netip.AddrPortFrom(netip.AddrFrom16(s.peer), s.port)})
 }
 
-// hello is the first frame of a JSON session.
-func (ss *Sessions) hello(s *session, n hub.Notice) {
-	h := proto.Hello{
-		Session: ss.hub.Session(s.id), You: s.who, Time: time.Now(),
-		Resume: ss.auth.Sign(s.who, time.Unix(int64(s.issued), 0)),
+// joined answers a join, whether a command or the path has asked for it.
+func (h *handshakes) joined(s *session, n hub.Notice) {
+	begins := s.phase == joiningIn && n.Room == s.home
+	if begins && n.Head.Closed {
+		h.close(s, proto.CloseRoomClosed, closedReason(n.Head.Why), proto.LeftServer)
+		return
+	}
+	if begins {
+		h.accept(s)
+		h.begin(s, n)
+		h.bridge.Joined(n.Room, s.who)
+		return
+	}
+	k := memberKey{s.id, n.Room}
+	cmd, asked := h.joins[k]
+	delete(h.joins, k)
+	switch {
+	case n.Head.Closed:
+		h.hub.Leave(s.id, n.Room)
+		h.answerRefusal(s, []byte(cmd), proto.Refuse(proto.RoomClosed, "%s", closedReason(n.Head.Why)))
+	case asked:
+		h.send(s, appendJoined(h.ok([]byte(cmd)), n.Room, n.Head))
+		h.bridge.Joined(n.Room, s.who)
+	}
+}
+
+// begin opens a session that is in its room.
+func (h *handshakes) begin(s *session, n hub.Notice) {
+	s.phase = open
+	s.home = h.hub.Name(n.Room)
+	switch {
+	case s.kind == jsonKind || s.kind == events:
+		h.hello(s, n.Head)
+	case s.kind == text && h.cfg.Greeting != "":
+		h.hub.Text(s.id, []byte(h.cfg.Greeting))
+	}
+	h.release(s, pauseJoin)
+	h.arm(s)
+}
+
+// hello sends the first message of a JSON session or of a reader of events. Without a
+// replay a reader of events can resume from there.
+func (h *handshakes) hello(s *session, head history.Head) {
+	hello := proto.Hello{
+		Session: h.hub.Session(s.id), You: s.who, Time: time.Now(),
+		Resume: h.auth.Sign(s.who, time.Unix(int64(s.issued), 0)),
 	}
 	if !s.home.IsZero() {
-		h.Joined = joined(s.home, n.Head)
+		hello.Joined = joined(s.home, head)
 	}
-	ss.buf = h.AppendJSON(ss.buf[:0])
-	ss.hub.Text(s.id, ss.buf)
+	h.buf = hello.AppendJSON(h.buf[:0])
+	e := proto.Record{Room: s.home, Kind: wire.KindHello, Payload: h.buf}
+	if s.flags&noReplay != 0 {
+		e.Seq, e.State = head.Seq, proto.State{Epoch: head.Epoch, At: head.At}
+		if head.Seq == 0 {
+			e.State.At = hello.Time // the beginning of the room is a position too
+		}
+	}
+	h.hub.Event(s.id, &e)
 }

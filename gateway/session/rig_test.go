@@ -148,7 +148,7 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	for i, l := range g.loops {
 		cfg := s.session
 		cfg.Hub.Name = fmt.Sprintf("%s-%d", name, i)
-		cfg.HTTP = func(c *session.Handed) { g.http <- c }
+		cfg.HTTP = func(c *session.CountedConn) { g.http <- c }
 		ss := session.New(cfg, l, g.bridge, a, caps)
 		g.sessions = append(g.sessions, ss)
 		looping.Go(func() {

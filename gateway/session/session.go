@@ -1,16 +1,22 @@
-// Package session is what a client may say: it turns a loop's connections into text
-// and JSON sessions, answers what they send, and closes those that break a rule.
+// Package session turns a loop's connections into sessions, answers what clients send, and
+// closes the sessions that break a rule. There are text sessions and JSON sessions over
+// WebSocket, and readers of Server-Sent Events.
 //
-// Everything that leaves goes through the loop's [hub.Hub], so it has one order;
-// everything that has to be stored or found goes through the [bridge.Bridge], whose
-// answers come back through the hub's inbox. Nothing here blocks.
+// Everything that leaves goes through the loop's [hub.Hub], so it has one order. Everything
+// that has to be stored or found goes through the [bridge.Bridge], whose answers come back
+// through the hub. Nothing here blocks.
+//
+// # Reading order
+//
+// handshake.go: how a session begins. frame.go and dispatch.go: what a client sends. Then one
+// file for each verb: say.go, join.go, leave.go, history.go, members.go, signal.go, auth.go.
+// lifecycle.go: how sessions end. state.go: what is kept of a session.
 package session
 
 import (
 	"context"
 	"io"
 	"log/slog"
-	"math"
 	"net/netip"
 	"time"
 
@@ -23,18 +29,18 @@ import (
 	"roomcast/proto"
 )
 
-// Config is what sessions may do.
+// Config sets what sessions may do.
 type Config struct {
-	MaxMessage int        // bytes of one message; 1009 above
+	MaxMessage int        // bytes of one message; a session that sends more is closed with 1009
 	MaxRooms   int        // of one session
 	Rate       limit.Rate // of commands and messages of one connection
 	Greeting   string     // first text frame of a text session; "" = none
 
 	HandshakeTime time.Duration // from accept to the whole request
-	MaxRequest    int           // bytes of a request head; 431 above
-	PathPrefix    string        // such as /chat, below which all paths are; "" = none
+	MaxRequest    int           // bytes of a request head; a longer one is refused with 431
+	PathPrefix    string        // such as /chat, in front of all paths; "" = none
 	MessageTime   time.Duration // from the first byte of a message to its last
-	PingAfter     time.Duration // of hearing nothing
+	PingAfter     time.Duration // how long a session is silent before it is sent a ping
 	PongTime      time.Duration // to answer a ping
 	SlowTime      time.Duration // how long a client may take nothing of what is due to it
 	FloodTime     time.Duration // how long a text session may be held back over and over
@@ -42,23 +48,23 @@ type Config struct {
 	TextPatience  time.Duration // how long a text message may wait to be stored
 	JSONPatience  time.Duration // the same for JSON, where the client resends
 
-	QueryToken   bool // take tokens from the URL too, where logs may keep them
-	RequireToken bool // refuse who has none
-	Compress     bool // agree to permessage-deflate
-	Conformance  bool // offer /echo and /verbatim/<group>/ to protocol test suites
+	QueryToken   bool // accept tokens in the URL too, where logs may keep them
+	RequireToken bool // refuse clients without a token
+	Compress     bool // accept offers of permessage-deflate
+	Conformance  bool // serve /echo and /verbatim/<group>/ to protocol test suites
 
 	// Wide are the limits of protocol test suites, which send large messages. The loop
 	// must let twice as much wait.
 	Wide wire.Limits
 
-	// HTTP takes connections whose first request is not a WebSocket handshake.
-	HTTP func(*Handed)
+	// HTTP serves connections whose first request does not begin a session.
+	HTTP func(*CountedConn)
 
 	Hub hub.Config
 	Log *slog.Logger
 }
 
-// DefaultConfig returns the defaults; HTTP and Hub.Name are the caller's.
+// DefaultConfig returns the defaults; the caller sets HTTP and Hub.Name.
 func DefaultConfig() Config {
 	return Config{
 		MaxMessage:    64 << 10,
@@ -80,53 +86,33 @@ func DefaultConfig() Config {
 	}
 }
 
-// Sessions are the sessions of one loop, which it serves as its [loop.Handler]. It is
-// owned by the loop's goroutine.
+// Sessions are the sessions of one loop, which it serves as its [loop.Handler]. The loop's
+// goroutine owns them; only Stats may be used from elsewhere.
 type Sessions struct {
-	// static
-	cfg      Config
-	loop     *loop.Loop
-	bridge   *bridge.Bridge
-	auth     *auth.Auth
-	caps     *limit.Caps
-	hub      *hub.Hub
-	stats    *Stats
-	limits   wire.Limits // of text sessions
-	envelope wire.Limits // of JSON sessions
-	codecs   []codec     // by hub.Format
-	verbose  bool        // connections are logged
-
-	// owned by the loop
-	draining    bool      // Drain has been called: nobody new
-	refusedPage time.Time // when a refused page was logged last
-
-	slab     []*[slabSize]session
-	joins    map[joining]string // what waits for a Joined notice: ids of commands, answers to handshakes
-	resends  map[joining]*limit.Resends
-	inflater wire.Inflater
-	buf      []byte // for one answer
-
-	parts    limit.Part // bytes of unfinished messages
-	requests limit.Part // bytes of unfinished requests
+	*lifecycle
+	handshakes handshakes
+	commands   commands
 }
 
-var _ loop.Handler = (*Sessions)(nil)
+var (
+	_ loop.Handler = (*Sessions)(nil)
+	_ hub.Sessions = (*Sessions)(nil)
+)
 
 // New makes the sessions of l.
 func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, caps *limit.Caps) *Sessions {
-	ss := &Sessions{
-		cfg: cfg, loop: l, bridge: b, auth: a, caps: caps, stats: newStats(),
-		limits: wire.Limits{Message: cfg.MaxMessage, Fragments: 1024},
+	st := &state{
+		cfg: cfg, loop: l, bridge: b, auth: a, caps: caps, stats: newStats(), codecs: newCodecs(),
+		textLimits: wire.Limits{Message: cfg.MaxMessage, Fragments: 1024},
 		// Base64 makes four bytes of three, and there are names around it.
-		envelope: wire.Limits{Message: cfg.MaxMessage*4/3 + 4096, Fragments: 1024},
-		joins:    make(map[joining]string),
-		resends:  make(map[joining]*limit.Resends),
-		verbose:  cfg.Log.Enabled(context.Background(), slog.LevelDebug),
+		jsonLimits: wire.Limits{Message: cfg.MaxMessage*4/3 + 4096, Fragments: 1024},
+		verbose:    cfg.Log.Enabled(context.Background(), slog.LevelDebug),
+		parts:      cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
 	}
-	ss.codecs = newCodecs()
-	cfg.Hub.Formats = formatConfigs(ss.codecs)
-	ss.hub = hub.New(cfg.Hub, l, b, ss)
-	ss.parts, ss.requests = cfg.Hub.Memory.Part(limit.Messages), cfg.Hub.Memory.Part(limit.Handshakes)
+	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends)}
+	ss := &Sessions{lifecycle: lc, handshakes: handshakes{lifecycle: lc}, commands: commands{lifecycle: lc}}
+	cfg.Hub.Formats = formatConfigs(st.codecs)
+	st.hub = hub.New(cfg.Hub, l, b, ss)
 	return ss
 }
 
@@ -136,108 +122,8 @@ func (ss *Sessions) Stats() *Stats { return ss.stats }
 // Hub returns the rooms of this loop.
 func (ss *Sessions) Hub() *hub.Hub { return ss.hub }
 
-// session is one connection. It fits a hundred bytes or two and holds strings only
-// for who it is and where.
-type session struct {
-	id     loop.ID // 0 = none
-	who    proto.Identity
-	home   proto.Room // of /room/<group>/; zero on /ws
-	reader wire.Reader
-	bucket limit.Bucket // of commands and messages
-	errors limit.Bucket // of commands refused for going too fast
-	peer   [16]byte
-	port   uint16
-
-	// Seconds of the loop's clock; 0 = never.
-	heard   uint32 // something came last
-	pinged  uint32 // the ping that is not answered was sent
-	flooded uint32 // it began to be held back over and over
-	partial uint32 // a message began that is not complete; moved on by the time it was not read
-	held    uint32 // it was paused last
-
-	wakeMs uint32 // when reading goes on, or went on last, after being held, in the loop's milliseconds
-
-	// Seconds of the wall clock since 1970; 0 = never.
-	expires uint32 // its token runs out
-	issued  uint32 // its identity got its first resume string
-
-	rest   uint32 // bytes it is held to have sent that could not be used yet
-	saying uint8  // messages without an answer
-
-	phase  phase
-	kind   kind
-	paused pause
-	flags  sessionFlags
-}
-
-// phase is where a connection is in its life.
-type phase uint8
-
-const (
-	handshake phase = iota // until the whole request is there
-	joiningIn              // its handshake is answered when it is in its room; nothing is read
-	open
-	ending // a close frame is on its way, or an HTTP refusal; what comes in is passed over
-)
-
-// kind is how a session speaks.
-type kind uint8
-
-const (
-	text     kind = iota
-	jsonKind      // subprotocol roomcast.v1
-	verbatim      // a text session that shows messages as they were sent
-	echo          // gives back what it gets
-)
-
-// pause says why a session is not read; 0 = it is.
-type pause uint8
-
-const (
-	pauseJoin  pause = 1 << iota // it is not in its room yet
-	pauseRate                    // it is too fast
-	pauseSays                    // too many of its messages wait to be stored
-	pauseQueue                   // it does not read what it asked for
-	pauseDrain                   // it is only to hear the answers it waits for, then to go
-	pausePage                    // it waits for a page of history
-)
-
-type sessionFlags uint8
-
-const (
-	counted   sessionFlags = 1 << iota // by the connection caps
-	byRequest                          // the identity came with a token
-	upgraded                           // it is or was a session, not just a connection
-)
-
-const slabSize = 512
-
-func (ss *Sessions) get(id loop.ID) *session {
-	if slot := id.Slot(); int(slot/slabSize) < len(ss.slab) {
-		if s := &ss.slab[slot/slabSize][slot%slabSize]; s.id == id && id != 0 {
-			return s
-		}
-	}
-	return nil
-}
-
 // Opened implements [loop.Handler].
-func (ss *Sessions) Opened(id loop.ID, peer netip.AddrPort) {
-	ss.begin(id, peer)
-}
-
-// begin waits for the request of a new connection.
-func (ss *Sessions) begin(id loop.ID, peer netip.AddrPort) *session {
-	slot := id.Slot()
-	for int(slot/slabSize) >= len(ss.slab) {
-		ss.slab = append(ss.slab, new([slabSize]session))
-	}
-	s := &ss.slab[slot/slabSize][slot%slabSize]
-	*s = session{id: id, peer: peer.Addr().As16(), port: peer.Port(), heard: ss.second()}
-	s.flags |= counted // by the loops' gate
-	ss.loop.SetDeadline(id, ss.cfg.HandshakeTime)
-	return s
-}
+func (ss *Sessions) Opened(id loop.ID, peer netip.AddrPort) { ss.open(id, peer) }
 
 // Received implements [loop.Handler].
 func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
@@ -248,7 +134,10 @@ func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
 	s.heard, s.pinged = ss.second(), 0
 	ss.forgetRest(s)
 	if s.phase == handshake {
-		used = ss.greet(s, p)
+		used = ss.handshakes.handleRequest(s, p)
+	}
+	if s.kind == events && s.phase == open {
+		return len(p) // a reader has nothing to say after its request
 	}
 	limits := ss.limitsOf(s)
 	for s.phase == open && s.paused == 0 && used < len(p) {
@@ -264,7 +153,7 @@ func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
 		if f.Op.IsData() {
 			s.partial = 0
 		}
-		ss.frame(s, &f)
+		ss.commands.frame(s, &f)
 	}
 	switch s.phase {
 	case joiningIn:
@@ -278,15 +167,6 @@ func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
 		return len(p)
 	}
 	return used
-}
-
-// awaitRest begins the time that a message has to be complete. Rest says that bytes of it
-// wait; one that came in fragments may also have none.
-func (ss *Sessions) awaitRest(s *session, rest bool) {
-	if s.partial == 0 && s.paused == 0 && (rest || s.reader.Partial()) {
-		s.partial = ss.second()
-		ss.arm(s)
-	}
 }
 
 // Writable implements [loop.Handler].
@@ -311,10 +191,14 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 		ss.caps.Close(netip.AddrFrom16(s.peer))
 	}
 	if s.flags&upgraded != 0 {
+		reason := proto.LeftLost
+		if s.kind == events && why == io.EOF {
+			reason = proto.LeftClient // a reader has no other way to leave
+		}
 		ss.stats.Sockets.Add(-1)
-		ss.leaveAll(s, proto.LeftLost)
+		ss.leaveAll(s, reason)
 		ss.hub.Gone(id)
-		if s.phase != ending {
+		if s.phase != ending && reason == proto.LeftLost {
 			ss.stats.Lost.Add(1)
 		}
 		if ss.verbose {
@@ -327,48 +211,76 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 	*s = session{}
 }
 
-func (ss *Sessions) limitsOf(s *session) *wire.Limits {
-	switch {
-	case s.kind == jsonKind:
-		return &ss.envelope
-	case s.kind >= verbatim:
-		return &ss.cfg.Wide
-	}
-	return &ss.limits
-}
-
-// hold stops reading for one more reason, release takes a reason away.
-func (ss *Sessions) hold(s *session, why pause) {
-	if s.paused == 0 {
-		s.held = ss.second()
-		ss.loop.Pause(s.id)
-	}
-	s.paused |= why
-}
-
-func (ss *Sessions) release(s *session, why pause) {
-	if s.paused&why == 0 {
+// Due implements [loop.Handler].
+func (ss *Sessions) Due(id loop.ID) {
+	s := ss.get(id)
+	if s == nil {
 		return
 	}
-	if s.paused &^= why; s.paused == 0 {
-		s.heard = ss.second() // what it sent meanwhile has not been seen
-		if s.partial != 0 {
-			s.partial += s.heard - s.held
-		}
-		ss.loop.Resume(s.id)
+	switch s.phase {
+	case handshake:
+		ss.refuse(s, proto.Refuse(proto.BadRequest, "the request did not come within %v", ss.cfg.HandshakeTime))
+		ss.loop.Close(id) // nothing is unread, so the refusal arrives, and the descriptor is free at once
+	case joiningIn:
+		ss.close(s, proto.CloseUnavailable, "the room cannot be reached now; reconnect later", proto.LeftServer)
+	case ending:
+		ss.loop.Close(id)
+	case open:
+		ss.check(s)
 	}
 }
 
-// second counts from the loop's beginning, where it is 1, so that 0 can mean never. It
-// and ms do not jump when the system's clock is set.
-func (ss *Sessions) second() uint32 { return uint32(ss.loop.Elapsed()/time.Second) + 1 }
-func (ss *Sessions) ms() uint32     { return uint32(ss.loop.Elapsed() / time.Millisecond) }
+// OnNotice implements [hub.Sessions].
+func (ss *Sessions) OnNotice(id loop.ID, n hub.Notice) {
+	s := ss.get(id)
+	if s == nil {
+		delete(ss.joins, memberKey{id, n.Room})
+		return
+	}
+	if s.phase == ending {
+		if n.Kind == hub.Drained {
+			ss.closeWrite(s)
+		}
+		return
+	}
+	switch n.Kind {
+	case hub.Joined:
+		ss.handshakes.joined(s, n)
+	case hub.Refused:
+		ss.notJoined(s, n)
+	case hub.Closed:
+		ss.roomClosed(s, n)
+	case hub.Lost:
+		ss.lost(s, n.Err)
+	case hub.Slow:
+		ss.tooSlow(s)
+	case hub.Blocked:
+		ss.arm(s)
+	case hub.Drained:
+		ss.release(s, pauseQueue)
+	}
+}
 
-// secondOf returns a time of the wall clock in seconds since 1970; some tokens are made
-// to outlast the count.
-func secondOf(expires time.Time) uint32 { return uint32(min(expires.Unix(), math.MaxUint32)) }
-
-func (ss *Sessions) log(s *session) *slog.Logger {
-	return ss.cfg.Log.With("session", ss.hub.Session(s.id), "id", s.who.ID,
-		"peer", netip.AddrPortFrom(netip.AddrFrom16(s.peer).Unmap(), s.port).String())
+// Drain closes at most n sessions as going away and returns how many remain. No new ones may
+// come any more. A session whose message waits to be stored is not read any more; a later
+// call closes it when it has been answered.
+func (ss *Sessions) Drain(n int) (left int) {
+	ss.draining = true
+	ss.each(func(s *session) {
+		switch {
+		case s.phase == ending:
+		case n <= 0:
+			left++
+		case s.phase == handshake:
+			ss.refuse(s, proto.Refuse(proto.Unavailable, "this gateway stops; try again"))
+			n--
+		case s.saying > 0:
+			ss.hold(s, pauseDrain)
+			left++
+		default:
+			ss.close(s, proto.CloseGoingAway, "", proto.LeftServer)
+			n--
+		}
+	})
+	return left
 }

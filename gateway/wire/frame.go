@@ -29,6 +29,11 @@ func appendHeader(b []byte, bits byte, n int) []byte {
 	}
 }
 
+// AppendMessage appends a text or binary frame, as a server sends it.
+func AppendMessage(b []byte, op Op, payload []byte) []byte {
+	return append(AppendHeader(b, op, len(payload)), payload...)
+}
+
 // AppendText appends a text frame, as a server sends it.
 func AppendText(b, payload []byte) []byte {
 	return append(AppendHeader(b, OpText, len(payload)), payload...)

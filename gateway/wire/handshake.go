@@ -53,6 +53,8 @@ func (h *handshake) take(req *Request, name, value []byte) {
 	case "origin":
 		h.origins++
 		req.Origin = value
+	case "last-event-id":
+		req.LastEventID = value
 	case "cookie":
 		req.Cookie = join(req.Cookie, value, "; ")
 	case "authorization":
@@ -136,16 +138,23 @@ func (h *handshake) check(req *Request, method, version string) error {
 		return refuse(http.StatusMethodNotAllowed, "a WebSocket handshake is a GET")
 	case version != "HTTP/1.1":
 		return bad("a WebSocket handshake needs HTTP/1.1")
-	case h.hosts != 1 || !validHost(req.Host):
-		return bad("exactly one valid Host header is needed")
 	case !h.connection:
 		return bad("the Connection header must contain Upgrade")
-	case h.body:
-		return bad("a WebSocket handshake has no body")
 	case string(h.version) != "13":
 		return refuse(http.StatusUpgradeRequired, "Sec-WebSocket-Version must be 13")
 	case h.keys != 1 || !validKey(req.key):
 		return bad("exactly one Sec-WebSocket-Key of 16 bytes in base64 is needed")
+	}
+	return h.checkCommon(req)
+}
+
+// checkCommon refuses a request that cannot begin any session.
+func (h *handshake) checkCommon(req *Request) error {
+	switch {
+	case h.hosts != 1 || !validHost(req.Host):
+		return bad("exactly one valid Host header is needed")
+	case h.body:
+		return bad("a request that begins a session has no body")
 	case h.origins > 1:
 		return bad("there is more than one Origin header")
 	case h.grants > 1:

@@ -14,7 +14,9 @@ const MaxRequest = 16 << 10
 // Request is the head of an HTTP request. Its byte slices point into the buffer
 // that was parsed; only Path may be kept longer than that buffer.
 type Request struct {
-	Upgrade bool // a WebSocket handshake without fault; net/http answers the others
+	// What the request begins; net/http answers all others.
+	Upgrade bool // a WebSocket handshake without fault
+	Events  bool // a reader of a room's Server-Sent Events, see [WantsEvents]
 
 	Path  string // percent-decoded
 	query []byte // raw, without the question mark
@@ -25,6 +27,7 @@ type Request struct {
 	Authorization []byte
 	ForwardedFor  []byte // all X-Forwarded-For values, joined by commas
 	Proxied       bool   // a header says that a proxy passed the request on
+	LastEventID   []byte // nil if none was sent
 
 	Deflate bool // the client offers permessage-deflate in a form this server takes
 
@@ -75,22 +78,34 @@ func ParseRequest(buf []byte, limit int) (req Request, n int, err error) {
 		}
 		h.take(&req, name, value)
 	}
-	if !h.upgrade {
-		return req, n, nil
-	}
-	if err := h.check(&req, string(method), string(version)); err != nil {
+	if h.upgrade {
+		if err = h.check(&req, string(method), string(version)); err == nil {
+			req.Path, err = req.path(target)
+		}
+		req.Upgrade = err == nil
 		return req, n, err
 	}
-	if target, err = originForm(&req, target); err != nil {
-		return req, n, err
+	if path, pathErr := req.path(target); pathErr == nil && wantsEvents(string(method), path) {
+		req.Events, req.Path = true, path
+		req.Proxied = req.Proxied || string(version) != "HTTP/1.1" // see Proxied
+		err = h.checkCommon(&req)
+	}
+	return req, n, err
+}
+
+// path returns the decoded path of a request target, and keeps its query.
+func (r *Request) path(target []byte) (string, error) {
+	target, err := originForm(r, target)
+	if err != nil {
+		return "", err
 	}
 	path, query, _ := bytes.Cut(target, []byte("?"))
-	req.query = query
-	if req.Path, err = url.PathUnescape(string(path)); err != nil || target[0] != '/' {
-		return req, n, bad("the path is malformed")
+	r.query = query
+	decoded, err := url.PathUnescape(string(path))
+	if err != nil || target[0] != '/' {
+		return "", bad("the path is malformed")
 	}
-	req.Upgrade = true
-	return req, n, nil
+	return decoded, nil
 }
 
 // originForm returns the path and query of a request target. The absolute form

@@ -1,0 +1,74 @@
+package session
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"roomcast/gateway/wire"
+	"roomcast/proto"
+)
+
+// CountedConn is a connection that net/http serves. It counts as one of its address until it
+// is closed, wherever it is. A proxy keeps connections and sends any request over any of them,
+// so a request that begins a session may follow: then [TakeBack] gives the connection back to
+// its loop. Its methods are safe for concurrent use.
+type CountedConn struct {
+	net.Conn
+	lc   *lifecycle
+	peer netip.AddrPort
+	once sync.Once
+}
+
+// Close closes the connection and ends its count.
+func (c *CountedConn) Close() error {
+	defer c.once.Do(func() { c.lc.caps.Close(c.peer.Addr()) })
+	return c.Conn.Close()
+}
+
+// CloseWrite lets net/http end its side of the connection first.
+func (c *CountedConn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return nil
+}
+
+// TakeBack takes the connection of r away from net/http and has its loop answer r, as if it
+// were the first request of the connection.
+func TakeBack(w http.ResponseWriter, r *http.Request) error {
+	nc, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return err
+	}
+	c, ok := nc.(*CountedConn)
+	if !ok {
+		nc.Close()
+		return errors.New("the connection does not come from a loop")
+	}
+	nc.SetDeadline(time.Time{})
+	unread := wire.AppendHead(nil, r)
+	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	unread = append(unread, early...)
+	if !c.lc.loop.Post(func() { c.lc.takeBack(c, unread) }) {
+		return c.Close()
+	}
+	return nil
+}
+
+func (lc *lifecycle) takeBack(c *CountedConn, unread []byte) {
+	id, err := lc.loop.Adopt(c.Conn, unread)
+	if err != nil {
+		lc.cfg.Log.Error("take connection back from HTTP", "error", err)
+		c.Close()
+		return
+	}
+	c.once.Do(func() {}) // the session ends the count now
+	s := lc.open(id, c.peer)
+	if lc.draining {
+		lc.refuse(s, proto.Refuse(proto.Unavailable, "this gateway stops; try again"))
+	}
+}

@@ -1,0 +1,65 @@
+package session
+
+import (
+	"time"
+
+	"roomcast/proto"
+)
+
+// command answers one frame of a JSON session, whatever it holds. If wait is not 0, the
+// command came too early by that time and is refused.
+func (c *commands) command(s *session, frame []byte, wait time.Duration) {
+	cmd, err := proto.ParseCommand(frame)
+	if wait > 0 {
+		why := proto.Refuse(proto.RateLimited,
+			"this is too fast; %v commands a second are taken, send this one again later", c.cfg.Rate.PerSecond).After(wait)
+		if err == nil && cmd.Verb == proto.VerbSay {
+			why = c.resendLater(s, &cmd, why)
+		}
+		c.answerRefusal(s, cmd.ID, why)
+		return
+	}
+	if err == nil {
+		err = c.dispatch(s, &cmd)
+	}
+	if err != nil {
+		c.answerRefusal(s, cmd.ID, proto.AsRefusal(err))
+	}
+}
+
+// dispatch does what a command asks for. It returns a refusal, or the command is answered
+// now or later.
+func (c *commands) dispatch(s *session, cmd *proto.Command) error {
+	rule := cmd.Verb.Rule()
+	if rule.Room && cmd.Room.IsZero() {
+		if cmd.Room = s.home; s.home.IsZero() {
+			return proto.Refuse(proto.BadRequest, `name the room: {"%s":{"room":"lobby"}}`, cmd.Verb)
+		}
+	}
+	if rule.Right == proto.RightModerate {
+		return proto.Refuse(proto.Forbidden, "moderation is for the operator: POST /api/rooms/{room}/close or /reopen")
+	}
+	if rule.Member && !c.hub.In(s.id, cmd.Room) {
+		return proto.Refuse(proto.NotJoined, `join the room first: {"join":{"room":"%s"}}`, cmd.Room)
+	}
+	switch cmd.Verb {
+	case proto.VerbAuth:
+		return c.authenticate(s, cmd)
+	case proto.VerbPing:
+		c.send(s, append(c.ok(cmd.ID), "{}"...))
+		return nil
+	case proto.VerbJoin:
+		return c.join(s, cmd)
+	case proto.VerbSay:
+		return c.sayJSON(s, cmd)
+	case proto.VerbLeave:
+		return c.leave(s, cmd)
+	case proto.VerbSignal:
+		return c.signal(s, cmd)
+	case proto.VerbHistory:
+		return c.history(s, cmd)
+	case proto.VerbMembers:
+		return c.members(s, cmd)
+	}
+	return proto.Refuse(proto.Unsupported, "%s is not supported here", cmd.Verb)
+}

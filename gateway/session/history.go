@@ -1,0 +1,43 @@
+package session
+
+import (
+	"roomcast/gateway/reads"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+const (
+	defaultHistory = 50       // events
+	maxPage        = 96 << 10 // bytes of events in one answer
+)
+
+// history reads one page of a room's log. The session is not read meanwhile, so a client that
+// asks for many pages gets each when the one before is on its way.
+func (c *commands) history(s *session, cmd *proto.Command) error {
+	q := history.Query{
+		Room: cmd.Room, Before: cmd.Before, Since: cmd.From.Since, HasSince: cmd.From.HasSince,
+		Epoch: cmd.From.Epoch, At: cmd.From.At, Limit: cmd.Limit, Bytes: maxPage,
+	}
+	if q.Limit == 0 {
+		q.Limit = defaultHistory
+	}
+	id, command, room := s.id, string(cmd.ID), cmd.Room
+	c.hold(s, pausePage)
+	c.bridge.Read(q, func(page reads.Page, err error) {
+		c.hub.Post(func() {
+			defer page.Release()
+			s := c.get(id)
+			if s == nil || s.phase != open {
+				return
+			}
+			if err != nil {
+				c.answerRefusal(s, []byte(command), unreadable(err))
+			} else {
+				c.send(s, page.Answer(room).AppendJSON(c.ok([]byte(command))))
+			}
+			c.checkQueue(s)
+			c.release(s, pausePage)
+		})
+	})
+	return nil
+}

@@ -1,0 +1,47 @@
+package session
+
+import (
+	"roomcast/gateway/hub"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// join makes the session a member of a room. The hub's notice answers it.
+func (c *commands) join(s *session, cmd *proto.Command) error {
+	if head, in := c.hub.Head(s.id, cmd.Room); in {
+		c.send(s, appendJoined(c.ok(cmd.ID), cmd.Room, head))
+		return nil
+	}
+	k := memberKey{s.id, cmd.Room}
+	if _, twice := c.joins[k]; twice {
+		return proto.Refuse(proto.BadRequest, "the room is being joined already; wait for the answer")
+	}
+	if n := len(c.hub.RoomsOf(s.id)); n >= c.cfg.MaxRooms {
+		return proto.Refuse(proto.TooMany, "a session is in at most %d rooms; leave one, or open another connection", c.cfg.MaxRooms)
+	}
+	c.joins[k] = string(cmd.ID)
+	c.hub.Join(s.id, cmd.Room, cmd.From)
+	return nil
+}
+
+// notJoined answers the join of a room that cannot be followed.
+func (lc *lifecycle) notJoined(s *session, n hub.Notice) {
+	refusal := unreadable(n.Err)
+	if s.phase == joiningIn {
+		lc.close(s, proto.CloseUnavailable, refusal.Message, proto.LeftServer)
+		return
+	}
+	k := memberKey{s.id, n.Room}
+	cmd := lc.joins[k]
+	delete(lc.joins, k)
+	lc.answerRefusal(s, []byte(cmd), refusal)
+}
+
+func joined(room proto.Room, head history.Head) proto.Joined {
+	return proto.Joined{Room: room, Seq: head.Seq, Epoch: head.Epoch, At: head.At}
+}
+
+func appendJoined(b []byte, room proto.Room, head history.Head) []byte {
+	j := joined(room, head)
+	return j.AppendJSON(b)
+}

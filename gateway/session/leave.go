@@ -1,0 +1,17 @@
+package session
+
+import "roomcast/proto"
+
+// leave ends a membership.
+func (c *commands) leave(s *session, cmd *proto.Command) error {
+	k := memberKey{s.id, cmd.Room}
+	// Otherwise members would see the leave before the join.
+	if _, waits := c.joins[k]; waits {
+		return proto.Refuse(proto.NotJoined, "the room is still being joined; leave it when that has been answered")
+	}
+	c.hub.Leave(s.id, cmd.Room)
+	delete(c.resends, k)
+	c.bridge.Left(cmd.Room, s.who, proto.LeftClient)
+	c.send(s, proto.AppendLeave(c.ok(cmd.ID), cmd.Room))
+	return nil
+}

@@ -1,0 +1,22 @@
+package session
+
+import "roomcast/proto"
+
+// members asks all gateways who is in the room.
+func (c *commands) members(s *session, cmd *proto.Command) error {
+	id, command, room := s.id, string(cmd.ID), cmd.Room
+	c.bridge.Members(room, func(count int, list []proto.Identity, err error) {
+		c.hub.Post(func() {
+			s := c.get(id)
+			switch {
+			case s == nil || s.phase != open:
+			case err != nil:
+				c.answerRefusal(s, []byte(command), unreadable(err))
+			default:
+				m := proto.Members{Room: room, Count: count, List: list}
+				c.send(s, m.AppendJSON(c.ok([]byte(command))))
+			}
+		})
+	})
+	return nil
+}

@@ -1,0 +1,136 @@
+package session
+
+import (
+	"time"
+
+	"roomcast/gateway/limit"
+	"roomcast/gateway/publish"
+	"roomcast/proto"
+)
+
+// maxSaying is how many messages of one session may wait to be stored. A text session with
+// more is not read; a JSON session's next message is refused as overloaded.
+const maxSaying = 32
+
+// sayText stores a message of a text session. The client cannot be told that it was refused,
+// so the session is closed then.
+func (c *commands) sayText(s *session, content proto.Content) {
+	if !s.conformance() {
+		c.slowDown(s)
+		if s.phase != open {
+			return
+		}
+	}
+	id := s.id
+	c.say(s, publish.Say{Room: s.home, Content: content, Line: content.Kind == proto.Text, Patience: c.cfg.TextPatience}, func(reply proto.Reply) {
+		s := c.get(id)
+		if s == nil || s.phase != open {
+			return
+		}
+		if s.saying < maxSaying/2 {
+			c.release(s, pauseSays)
+		}
+		if code, why := outcome(reply); code != 0 {
+			c.close(s, code, why, proto.LeftServer)
+		}
+	})
+	if s.saying >= maxSaying {
+		c.hold(s, pauseSays)
+	}
+}
+
+// outcome returns how a reply ends a text session; 0 = the session continues.
+func outcome(reply proto.Reply) (proto.CloseCode, string) {
+	switch {
+	case reply.Close != 0:
+		return reply.Close, ""
+	case reply.Refusal == nil:
+		return 0, ""
+	}
+	code := proto.ClosePolicy
+	switch reply.Refusal.Code {
+	case proto.RoomClosed:
+		code = proto.CloseRoomClosed
+	case proto.TooLarge:
+		code = proto.CloseTooBig
+	case proto.Overloaded:
+		code = proto.CloseShed
+	case proto.Unavailable:
+		code = proto.CloseUnavailable
+	case proto.Internal:
+		code = proto.CloseInternal
+	}
+	return code, reply.Refusal.Message
+}
+
+// sayJSON stores a message of a JSON session and answers it.
+func (c *commands) sayJSON(s *session, cmd *proto.Command) error {
+	if refusal := proto.CheckSize(len(cmd.Content.Body), c.cfg.MaxMessage); refusal != nil {
+		return refusal
+	}
+	k := memberKey{s.id, cmd.Room}
+	if r := c.resends[k]; r != nil {
+		if why := r.Check(cmd.Key, c.loop.Now()); why != nil {
+			return why
+		}
+	}
+	if s.saying >= maxSaying {
+		return c.resendLater(s, cmd, proto.Refuse(proto.Overloaded,
+			"%d messages wait to be stored; send this one again when they have been answered", s.saying).After(time.Second))
+	}
+	if r := c.resends[k]; r != nil {
+		if r.Taken(cmd.Key); r.Empty(c.loop.Now()) {
+			delete(c.resends, k)
+		}
+	}
+	id, command := s.id, string(cmd.ID)
+	c.say(s, publish.Say{Room: cmd.Room, Content: cmd.Content, Line: cmd.Line, Key: cmd.Key, Patience: c.cfg.JSONPatience}, func(reply proto.Reply) {
+		s := c.get(id)
+		switch {
+		case s == nil || s.phase != open:
+		case reply.Close != 0:
+			c.close(s, reply.Close, "", proto.LeftServer)
+		case reply.Refusal != nil:
+			c.answerRefusal(s, []byte(command), reply.Refusal)
+		default:
+			c.send(s, reply.AppendAck(c.ok([]byte(command))))
+		}
+	})
+	return nil
+}
+
+// resendLater returns the refusal of a message that the client has to send again, and makes
+// its later messages in the room wait for it.
+func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusal) *proto.Refusal {
+	k := memberKey{s.id, cmd.Room}
+	if cmd.Room.IsZero() {
+		k.room = s.home
+	}
+	if cmd.Key == "" || !c.hub.In(s.id, k.room) {
+		return why
+	}
+	r := c.resends[k]
+	if r == nil {
+		r = new(limit.Resends)
+		c.resends[k] = r
+	}
+	return r.Refused(cmd.Key, why, c.loop.Now())
+}
+
+// say has the room's owner store a message. Done runs on the loop with the outcome.
+func (c *commands) say(s *session, say publish.Say, done func(proto.Reply)) {
+	id := s.id
+	s.saying++
+	say.From, say.Stream = s.who, s.kind == jsonKind
+	c.bridge.Say(say, func(reply proto.Reply) {
+		c.hub.Post(func() {
+			if s := c.get(id); s != nil {
+				s.saying--
+			}
+			if reply.Refusal != nil {
+				c.stats.refusal(reply.Refusal.Code)
+			}
+			done(reply)
+		})
+	})
+}

@@ -1,0 +1,96 @@
+package wire
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+
+	"roomcast/proto"
+)
+
+// Kinds of messages that are shown like events and are not in the log.
+const (
+	KindHello proto.EventKind = "hello"
+	KindGap   proto.EventKind = "gap"
+)
+
+// WantsEvents reports whether a request that is no WebSocket handshake asks for the
+// Server-Sent Events of a room, by the same rule as ParseRequest.
+func WantsEvents(r *http.Request) bool { return wantsEvents(r.Method, r.URL.Path) }
+
+// wantsEvents reports whether the path is …/room/<group>/events.
+func wantsEvents(method, path string) bool {
+	room, found := strings.CutSuffix(path, "/events")
+	if !found || method != http.MethodGet {
+		return false
+	}
+	return strings.HasSuffix(room[:strings.LastIndexByte(room, '/')+1], "/room/")
+}
+
+// AppendEventStream appends the head of the answer to a request for events. The stream ends
+// with the connection. Proxies must neither store nor gather it.
+func AppendEventStream(b []byte) []byte {
+	return append(b, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"+
+		"X-Accel-Buffering: no\r\nConnection: close\r\n\r\n"...)
+}
+
+// Events is the codec of readers of Server-Sent Events (WHATWG HTML, 9.2):
+//
+//	id: mf3k2a-58-1764234787123
+//	event: message
+//	data: {"room":"lobby","seq":58,…}
+type Events struct{}
+
+// AppendEvent appends an event. It has an id if a reader can resume from it.
+func (Events) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
+	if e.Seq > 0 || e.State.Epoch != "" || !e.State.At.IsZero() {
+		b = append(b, "id: "...)
+		b = append(proto.AppendEventID(b, e.State.Epoch, e.Seq, e.State.At), '\n')
+	}
+	b = append(b, "event: "...)
+	b = append(b, eventName(e)...)
+	return appendData(append(b, '\n'), e.Payload), nil
+}
+
+// eventName returns the name of an event: its kind. Signals, joins and leaves have their
+// name behind the room: {"room":"lobby","signal":…
+func eventName(e *proto.Record) string {
+	switch {
+	case e.Kind != proto.Message:
+		return string(e.Kind)
+	case e.Seq > 0:
+		return "message"
+	}
+	if at := len(`{"room":"","`) + len(e.Room.String()); at < len(e.Payload) {
+		if name, _, found := bytes.Cut(e.Payload[at:], []byte(`"`)); found {
+			return string(name)
+		}
+	}
+	return "message"
+}
+
+// AppendText appends a message without a name.
+func (Events) AppendText(b, text []byte) []byte { return appendData(b, text) }
+
+// AppendClose appends the event that tells a reader why its stream ends.
+func (Events) AppendClose(b []byte, code proto.CloseCode, reason string) []byte {
+	return append(proto.AppendClosing(append(b, "event: close\ndata: "...), code, reason), "\n\n"...)
+}
+
+// AppendPing appends a comment.
+func (Events) AppendPing(b []byte) []byte { return append(b, ":\n\n"...) }
+
+// appendData appends the data of an event, line by line, and ends the event. In JSON a line
+// break is only space.
+func appendData(b, data []byte) []byte {
+	for {
+		b = append(b, "data: "...)
+		i := bytes.IndexAny(data, "\r\n")
+		if i < 0 {
+			b = append(b, data...)
+			return append(b, "\n\n"...)
+		}
+		b = append(append(b, data[:i]...), '\n')
+		data = data[i+1:]
+	}
+}

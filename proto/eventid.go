@@ -1,0 +1,49 @@
+package proto
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// AppendEventID appends the position of an event as a reader of Server-Sent Events names it:
+// <epoch>-<seq>-<at in ms>. The last part is left out if the time is not known, and the seq
+// is 0 at the beginning of a room.
+func AppendEventID(b []byte, epoch string, seq uint64, at time.Time) []byte {
+	b = append(append(b, epoch...), '-')
+	b = strconv.AppendUint(b, seq, 10)
+	if seq > 0 && !at.IsZero() {
+		b = append(b, '-')
+		b = strconv.AppendInt(b, at.UnixMilli(), 10)
+	}
+	return b
+}
+
+// ParseEventID returns where to continue behind the event of that id. Its error is always a
+// [*Refusal].
+func ParseEventID(id string) (f From, err error) {
+	epoch, rest, found := strings.Cut(id, "-")
+	seq, ms, timed := strings.Cut(rest, "-")
+	f.Since, err = strconv.ParseUint(seq, 10, 53)
+	if f.HasSince = true; err == nil && timed {
+		var n int64
+		n, err = strconv.ParseInt(ms, 10, 53)
+		f.At = time.UnixMilli(n).UTC()
+	}
+	if err == nil && epoch != "" {
+		err = f.text("epoch", epoch)
+	}
+	if err != nil || !found {
+		return From{}, Refuse(BadRequest, "Last-Event-ID %s is not <epoch>-<seq>-<milliseconds>", clip(id))
+	}
+	return f, nil
+}
+
+// AppendClosing appends {"code":…,"reason":…}, which tells a reader of Server-Sent Events why
+// its stream ends. The code is that of a WebSocket close frame.
+func AppendClosing(b []byte, code CloseCode, reason string) []byte {
+	b = append(b, `{"code":`...)
+	b = strconv.AppendUint(b, uint64(code), 10)
+	b = append(b, `,"reason":`...)
+	return append(appendString(b, reason), '}')
+}
