@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// patience bounds every wait of a test. Only a failing test takes that long.
+const patience = 2 * time.Minute
+
 // binaries builds the programs under test, once.
 var binaries = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "roomcast-smoke")
@@ -120,7 +123,7 @@ func (p *process) serves() string {
 	case err := <-p.done:
 		p.done <- err
 		p.t.Fatalf("%s ended: %v\n%s", p.name, err, p.said())
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		p.t.Fatalf("%s does not serve:\n%s", p.name, p.said())
 	}
 	return ""
@@ -136,7 +139,7 @@ func (p *process) ends(sig syscall.Signal) error {
 	case err := <-p.done:
 		p.done <- err
 		return err
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		p.t.Fatalf("%s does not end after %v:\n%s", p.name, sig, p.said())
 	}
 	return nil
@@ -145,7 +148,7 @@ func (p *process) ends(sig syscall.Signal) error {
 // says waits until the output contains part.
 func (p *process) says(part string) {
 	p.t.Helper()
-	for end := time.Now().Add(30 * time.Second); !strings.Contains(p.said(), part); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); !strings.Contains(p.said(), part); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			p.t.Fatalf("%s does not say %q:\n%s", p.name, part, p.said())
 		}

@@ -63,9 +63,9 @@ func TestREADME(t *testing.T) {
 		}
 	}
 	r.browse("http://localhost:8000/room/lobby/")
-	// Everybody who was still connected has received the message that a line of each block sent.
-	for _, p := range r.followers {
-		p.says("hello")
+	// The followers have received the messages of the last blocks.
+	for _, f := range r.followers {
+		f.process.says(f.last)
 	}
 }
 
@@ -86,11 +86,29 @@ func readBlocks(t *testing.T, path string) (blocks []block) {
 	return blocks
 }
 
+// follower is a kind of command that runs until the test ends.
+type follower struct {
+	prefix string // of the command
+	ready  string // in its output, when it follows the room
+	last   string // in its output, after the last block
+}
+
+var followers = []follower{
+	{"wscat ", "connected", " hello"},
+	{"curl -N ", "event: hello", `"name":"bot"`},
+	{"nats sub ", "connected", `"name":"bot"`},
+}
+
+type running struct {
+	follower
+	process *process
+}
+
 // reader is somebody who follows the README.
 type reader struct {
 	t         *testing.T
 	env       []string
-	followers []*process // of wscat and nats sub, which run until the end
+	followers []running
 	browser   context.Context
 }
 
@@ -129,10 +147,11 @@ func (r *reader) start(b block) {
 func (r *reader) shell(b block) {
 	r.t.Helper()
 	for _, command := range commands(b) {
-		if strings.HasPrefix(command, "wscat ") || strings.HasPrefix(command, "nats sub ") {
+		i := slices.IndexFunc(followers, func(f follower) bool { return strings.HasPrefix(command, f.prefix) })
+		if i >= 0 {
 			p := r.run(command)
-			p.says("connected")
-			r.followers = append(r.followers, p)
+			p.says(followers[i].ready)
+			r.followers = append(r.followers, running{followers[i], p})
 			continue
 		}
 		cmd := exec.Command("/bin/sh", "-c", command)
@@ -172,7 +191,7 @@ func (r *reader) inTab(url, until string) {
 	if err := chromedp.Do(ctx, chromedp.Navigate(url)); err != nil {
 		r.t.Fatalf("%s: %v", url, err)
 	}
-	if _, err := chromedp.Run(ctx, chromedp.Poll[chromedp.Void](until, chromedp.WithPollingTimeout(60*time.Second))); err != nil {
+	if _, err := chromedp.Run(ctx, chromedp.Poll[chromedp.Void](until, chromedp.WithPollingTimeout(patience))); err != nil {
 		r.t.Errorf("%s: wait for %s: %v", url, until, err)
 	}
 }
@@ -277,7 +296,7 @@ func TestExamples(t *testing.T) {
 	answers := func(want int) {
 		t.Helper()
 		var out string
-		for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 			out = fetch(t, url+"api/rooms/lobby/messages?last=100")
 			if got := strings.Count(out, "Ann rolls a "); got == want || time.Now().After(end) {
 				if got != want {
@@ -288,7 +307,7 @@ func TestExamples(t *testing.T) {
 		}
 	}
 	first := bot()
-	for end := time.Now().Add(30 * time.Second); !strings.Contains(fetch(t, url+"api/rooms/lobby/members"), `"bot"`); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); !strings.Contains(fetch(t, url+"api/rooms/lobby/members"), `"bot"`); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("the bot does not join: %s", first.said())
 		}
