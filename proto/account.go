@@ -2,10 +2,10 @@ package proto
 
 import "strings"
 
-// NATS lets a client name any reply subject and does not check that it may publish
-// there. Whoever answers a request therefore checks the reply subject with
-// [Answerable], and the shipped configuration keeps roomsvc, gateways, backends and
-// guests in four accounts, so that a reply subject means nothing outside its own.
+// NATS lets a client name any reply subject and does not check that the client may
+// publish there. Programs that answer requests therefore check the reply subject with
+// [Answerable]. The shipped configuration also keeps roomsvc, gateways, backends and
+// guests in four accounts: a reply subject has no meaning outside its account.
 
 // prefixAck begins the subjects on which gateways receive the answers of roomsvc.
 const prefixAck = "room.ack."
@@ -13,9 +13,9 @@ const prefixAck = "room.ack."
 // AckPrefix returns room.ack.<id>., with which the reply subjects of a gateway begin.
 func AckPrefix(gateway string) string { return prefixAck + gateway + "." }
 
-// Answerable reports whether an answer may be published to a reply subject: it waits
-// for answers and for nothing else. The server itself makes those that begin with _R_,
-// for requests from another account.
+// Answerable reports whether an answer may be published to a reply subject. Such a
+// subject serves answers only. The NATS server makes those that begin with _R_, for
+// requests from another account.
 func Answerable(reply string) bool {
 	return strings.HasPrefix(reply, prefixAck) || strings.HasPrefix(reply, "_R_.") || strings.HasPrefix(reply, "_INBOX")
 }
@@ -30,9 +30,9 @@ type Keys struct {
 	Imported bool   `json:"imported,omitempty"` // the request came from another account; see ImportedAPI
 }
 
-// Prefixes of the JetStream API: in the account that holds the streams, and where other
-// accounts import what they may use of it. A name of its own is needed there, since the
-// server adds $JS.API to accounts by itself.
+// Prefixes of the JetStream API: in the account that holds the streams, and in accounts
+// that import the reads. The imports need another prefix because the server adds $JS.API
+// to each account itself.
 const (
 	DirectAPI   = "$JS.API."
 	ImportedAPI = "room.js."

@@ -6,7 +6,7 @@ import (
 	"roomcast/proto"
 )
 
-func TestAnswerable(t *testing.T) {
+func TestOnlyReplySubjectsAreAnswerable(t *testing.T) {
 	for reply, want := range map[string]bool{
 		proto.AckPrefix("g1") + "x": true, "_R_.AQXYsE.R4ED1f": true, "_INBOX.x.1": true, "_INBOX_gw.g1.x": true,
 		"": false, "room.lobby": false, "room.in.19.lobby": false, "room.log.19.lobby": false, "room.own.19": false,

@@ -1,6 +1,6 @@
 package proto
 
-// Act is what a moderator does to a room. The owner commits it to the log as an event.
+// Act is a moderator's change of a room. The owner commits it to the log as an event.
 type Act string
 
 // The acts.

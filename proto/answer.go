@@ -69,7 +69,7 @@ func appendID(b, id []byte) []byte {
 	return b
 }
 
-// AppendJSON appends {"hello":{…}}, without a room if there is none.
+// AppendJSON appends {"hello":{…}}. A zero Room is left out.
 func (h *Hello) AppendJSON(b []byte) []byte {
 	b = append(b, `{"hello":{"session":`...)
 	b = appendString(b, h.Session)

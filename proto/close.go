@@ -4,60 +4,61 @@ package proto
 // 4100-4199 mean "do not": a client may act on the range alone.
 type CloseCode uint16
 
-// The codes a client can see. Those below 4000 are RFC 6455's.
+// The codes that a client can receive; [CloseCodes] says what each means. RFC 6455 defines
+// those below 4000.
 const (
-	CloseNormal      CloseCode = 1000 // closed by a close word, or as the client asked
-	CloseGoingAway   CloseCode = 1001 // the gateway stops; reconnect elsewhere
-	CloseProtocol    CloseCode = 1002 // the client broke RFC 6455
-	CloseUnsupported CloseCode = 1003 // a kind of data this session does not take
-	CloseInvalidData CloseCode = 1007 // text that is not UTF-8
-	ClosePolicy      CloseCode = 1008 // a rule was broken
-	CloseTooBig      CloseCode = 1009 // the message is longer than --max-message
-	CloseInternal    CloseCode = 1011 // a defect of ours
+	CloseNormal      CloseCode = 1000
+	CloseGoingAway   CloseCode = 1001
+	CloseProtocol    CloseCode = 1002
+	CloseUnsupported CloseCode = 1003
+	CloseInvalidData CloseCode = 1007
+	ClosePolicy      CloseCode = 1008
+	CloseTooBig      CloseCode = 1009
+	CloseInternal    CloseCode = 1011
 
-	CloseSlow         CloseCode = 4000 // did not read what it was sent; reconnect with since
-	CloseResync       CloseCode = 4001 // the room cannot be followed without a hole; reconnect with since
-	CloseShed         CloseCode = 4002 // too much load; reconnect later
-	CloseTokenExpired CloseCode = 4003 // reconnect with a fresh token
-	CloseUnavailable  CloseCode = 4004 // what was sent could not be stored; reconnect and send it again
-	CloseNoPong       CloseCode = 4005 // did not answer pings
+	CloseSlow         CloseCode = 4000
+	CloseResync       CloseCode = 4001
+	CloseShed         CloseCode = 4002
+	CloseTokenExpired CloseCode = 4003
+	CloseUnavailable  CloseCode = 4004
+	CloseNoPong       CloseCode = 4005
 
-	CloseRoomClosed CloseCode = 4100 // the room has been closed
-	CloseKicked     CloseCode = 4101 // removed by a moderator
-	CloseBanned     CloseCode = 4102 // banned by a moderator
-	CloseBadToken   CloseCode = 4103 // the token is not accepted
-	CloseFlood      CloseCode = 4105 // kept sending faster than allowed
+	CloseRoomClosed CloseCode = 4100
+	CloseKicked     CloseCode = 4101 // not sent yet
+	CloseBanned     CloseCode = 4102 // not sent yet
+	CloseBadToken   CloseCode = 4103 // not sent yet
+	CloseFlood      CloseCode = 4105
 )
 
 // CloseMeaning is one row of the close-code table.
 type CloseMeaning struct {
 	Code      CloseCode
-	Name      string // one word or two, the same in logs and metrics
-	Meaning   string // a sentence for people
-	Reconnect bool   // whether trying again makes sense
+	Name      string // as in logs and metrics
+	Meaning   string // for people; the reason of a close frame
+	Reconnect bool   // another try makes sense
 }
 
-// CloseCodes is the whole table, in the order of the codes.
+// CloseCodes is the table of close codes, in their order.
 var CloseCodes = []CloseMeaning{
 	{CloseNormal, "normal", "closed by a close word, or as the client asked", false},
-	{CloseGoingAway, "going_away", "this gateway stops; reconnect, another one or the next one goes on", true},
+	{CloseGoingAway, "going_away", "this gateway is stopping; reconnect", true},
 	{CloseProtocol, "protocol", "a frame broke RFC 6455", false},
-	{CloseUnsupported, "unsupported", "this kind of data is not taken here", false},
+	{CloseUnsupported, "unsupported", "this session does not accept this kind of data", false},
 	{CloseInvalidData, "invalid_data", "a text message was not valid UTF-8", false},
 	{ClosePolicy, "policy", "a rule was broken; the reason says which", false},
-	{CloseTooBig, "too_big", "the message is larger than this server takes", false},
+	{CloseTooBig, "too_big", "the message exceeds the limit of this server", false},
 	{CloseInternal, "internal", "a defect of the server; it has been logged", true},
-	{CloseSlow, "slow", "messages were not read fast enough; reconnect with since to get the rest", true},
-	{CloseResync, "resync", "the room could not be followed without a hole; reconnect with since", true},
-	{CloseShed, "shed", "the server has too much to do; reconnect later", true},
-	{CloseTokenExpired, "token_expired", "the token has run out; reconnect with a fresh one", true},
-	{CloseUnavailable, "unavailable", "what was sent could not be stored; reconnect and send it again", true},
-	{CloseNoPong, "no_pong", "pings were not answered", true},
+	{CloseSlow, "slow", "the client read too slowly; reconnect with since to receive the rest", true},
+	{CloseResync, "resync", "the server lost track of the room; reconnect with since", true},
+	{CloseShed, "shed", "the server is overloaded; reconnect later", true},
+	{CloseTokenExpired, "token_expired", "the token has expired; reconnect with a fresh one", true},
+	{CloseUnavailable, "unavailable", "a message could not be stored; reconnect and send it again", true},
+	{CloseNoPong, "no_pong", "the client did not answer pings", true},
 	{CloseRoomClosed, "room_closed", "the room has been closed", false},
-	{CloseKicked, "kicked", "removed from the room by a moderator", false},
-	{CloseBanned, "banned", "banned from the room by a moderator", false},
+	{CloseKicked, "kicked", "a moderator removed you from the room", false},
+	{CloseBanned, "banned", "a moderator banned you from the room", false},
 	{CloseBadToken, "bad_token", "the token is not accepted", false},
-	{CloseFlood, "flood", "kept sending faster than allowed", false},
+	{CloseFlood, "flood", "the client kept sending faster than allowed", false},
 }
 
 // String returns the code's name in the table, "unknown" for others.
@@ -70,7 +71,7 @@ func (c CloseCode) String() string {
 	return "unknown"
 }
 
-// Meaning returns the sentence of the table that goes into a close frame's reason.
+// Meaning returns the sentence of the table, "" for other codes.
 func (c CloseCode) Meaning() string {
 	for _, m := range CloseCodes {
 		if m.Code == c {
@@ -80,8 +81,8 @@ func (c CloseCode) Meaning() string {
 	return ""
 }
 
-// Reconnect reports whether a client closed with c should come back by itself.
-// Codes that are not in the table: yes, unless they say "do not" by their range.
+// Reconnect reports whether a client that was closed with c should reconnect. The range
+// decides for codes that are not in the table.
 func (c CloseCode) Reconnect() bool {
 	for _, m := range CloseCodes {
 		if m.Code == c {

@@ -2,7 +2,7 @@ package proto
 
 import "encoding/base64"
 
-// Kind says what a message's body is.
+// Kind is the form of a message's body.
 type Kind string
 
 // The kinds of message bodies.
@@ -12,26 +12,26 @@ const (
 	Bin  Kind = "bin"  // bytes; base64 in JSON, a binary frame in a text session
 )
 
-// Content is what a message says.
+// Content is the content of a message.
 type Content struct {
 	Kind Kind
 	Type string // of an application event, such as "xx.oo"; "" for chat
 	Body []byte // by Kind: the text, the JSON value, the bytes
 }
 
-// Bounds of what one command may ask for.
+// Limits of one command.
 const (
-	MaxReplay  = 1000 // of last
-	MaxHistory = 256  // events of one history answer
+	MaxReplay  = 1000 // events that last replays
+	MaxHistory = 256  // events of one answer to history
 	maxIDRaw   = 64   // bytes of a command's id, as JSON
 )
 
-// Command is one frame of a JSON session, checked. Which fields are set depends on
-// Verb. Byte slices alias the parsed frame.
+// Command is one frame of a JSON session that [ParseCommand] has checked. The verb decides
+// which fields are set; see [Verbs]. Byte slices alias the frame.
 type Command struct {
-	ID   []byte // as given, a JSON string or number, to be echoed; nil if none
+	ID   []byte // a JSON string or number, which the answer repeats; nil = none
 	Verb Verb
-	Room Room // zero where it was left out
+	Room Room // zero = not given
 
 	Content Content // say; for a signal, Type and Body (JSON, may be nil)
 	Line    bool    // say: see [Request]
@@ -48,9 +48,8 @@ type Command struct {
 	Token string // auth
 }
 
-// ParseCommand reads one JSON text frame. Its error is always a [*Refusal] that tells
-// what is wrong. The returned command carries the id wherever it stands in the frame, so
-// that the refusal can be addressed.
+// ParseCommand reads one JSON text frame. Its error is always a [*Refusal]. The returned
+// command then still carries the frame's id, so that the client can match the refusal.
 func ParseCommand(frame []byte) (Command, error) {
 	var c Command
 	err := c.read(frame)
@@ -74,7 +73,7 @@ func (c *Command) read(frame []byte) error {
 			return c.readID(&r)
 		}
 		if c.Verb != "" {
-			return Refuse(BadRequest, "one frame holds one command, this one holds %s and %s", clip(string(c.Verb)), clip(name))
+			return Refuse(BadRequest, "a frame holds one command, this one holds %s and %s", clip(string(c.Verb)), clip(name))
 		}
 		c.Verb = Verb(name)
 		if rule = c.Verb.Rule(); rule == nil {
@@ -105,9 +104,8 @@ func (c *Command) read(frame []byte) error {
 	return nil
 }
 
-// findID returns the id of a frame that is refused for another reason, nil if there is
-// none. It follows strings and brackets only, so that it also reaches an id that stands
-// behind what the reader refused.
+// findID returns the id of a frame that the reader refused before it reached the id, nil
+// if there is none. It follows strings and brackets only.
 func findID(frame []byte) []byte {
 	depth, name := 0, false // name: the next string at depth 1 is a member's name
 	for i := 0; i < len(frame); i++ {

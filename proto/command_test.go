@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestParseCommand(t *testing.T) {
+func TestParseCommandReadsEachVerb(t *testing.T) {
 	lobby := MustRoom("lobby")
 	for frame, check := range map[string]func(Command) bool{
 		`{"id":1,"say":{"room":"lobby","text":"hi","key":"3f9c"}}`: func(c Command) bool {
@@ -40,7 +40,7 @@ func TestParseCommand(t *testing.T) {
 	}
 }
 
-func TestParseCommandRefuses(t *testing.T) {
+func TestParseCommandRefusesMalformedFrames(t *testing.T) {
 	deep := strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)
 	wide := make([]string, 5_000)
 	for i := range wide {
@@ -147,7 +147,7 @@ func TestRefusalCarriesTheIDWhereverItStands(t *testing.T) {
 
 // The oldest time that can be written replays everything, and still is one of since, last
 // and after.
-func TestAfterTheOldestTime(t *testing.T) {
+func TestTimesBefore1970CountAs1970(t *testing.T) {
 	for _, after := range []string{"0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "1969-12-31T23:59:59Z"} {
 		c, err := ParseCommand([]byte(`{"join":{"room":"lobby","after":"` + after + `"}}`))
 		if err != nil || c.From.None() || c.From.After.After(time.Unix(0, 0)) {

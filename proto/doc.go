@@ -1,37 +1,54 @@
-// Package proto is the contract of Roomcast: names, subjects, records, commands,
-// events, refusals and close codes. It has no goroutine, no I/O and needs nothing
-// but the standard library. PROTOCOL.md beside this file is the same contract for
-// somebody who writes a client in another language; testdata/golden holds the
-// examples that the Go and the JavaScript tests read.
+// Package proto is the contract between clients, gateways, the room service and the log.
+// It has no goroutine and no I/O, and imports only the standard library. PROTOCOL.md
+// beside this file is the same contract for authors of clients in other languages. The
+// Go and the JavaScript tests read the examples in testdata/golden.
+//
+// # Where to look
+//
+//	verb.go, act.go   the tables of verbs and acts: begin here to add one
+//	command.go        a frame of a JSON session, from a client to a gateway
+//	request.go        a message or an act, from a gateway to the owner of a room
+//	reply.go          the owner's answer
+//	event.go          what members receive, and what the log keeps
+//	record.go         an event in the log, with its header
+//	answer.go         the answers that WebSocket, HTTP and NATS share
+//	refusal.go        errors that a client can act on
+//	close.go          the table of close codes
+//	room.go           names, partitions; subject.go: the subjects built from them
+//	snapshot.go       the state of a room that outlives its log
 //
 // # Glossary
 //
-// One word per idea, the same in code, logs, metrics and documents:
+// Each idea has one word, the same in code, logs, metrics and documents:
 //
 //	room       a named, ordered conversation; see [Room]
 //	partition  one of 256 fixed slices of all rooms; see [Room.Partition]
+//	session    one client connection with an identity and rights
 //	member     a session that is in a room
-//	sender     who a message is from: an authenticated or self-kept identity; see [Identity]
-//	session    one WebSocket connection and what it may do
-//	command    what a client asks for: say, join, leave, history, ...; see [Command]
-//	key        a sender's own name for one message, the unit of exactly-once
-//	message    what a sender says
-//	event      what the room tells its members, numbered seq = 1, 2, 3, ...; see [Event]
-//	signal     an event that is not stored and has no number
+//	sender     the identity behind a message; see [Identity]
+//	verb       the kind of a command: say, join, history, ...; see [Verbs]
+//	command    one frame of a JSON session; see [Command]
+//	right      permission for verbs in a room: read, say, moderate; see [Right]
+//	request    a message or an act on its way to the owner of its room; see [Request]
+//	reply      the owner's answer to a request; see [Reply]
+//	key        a sender's own name for one request, by which the owner recognises a resend
+//	digest     a hash of the content that a key stands for; see [Digest]
+//	message    content that a sender says in a room; see [Content]
+//	line       text that a person typed; only a line can be a close word
+//	act        a moderator's request that changes a room, such as close; see [Acts]
+//	event      a stored message or act, numbered seq = 1, 2, 3, ...; see [Event]
+//	signal     a short-lived notification to members that is not stored
 //	record     an event as the log keeps it; see [Record]
-//	log        all records of a room; the stream holds the logs of all rooms
-//	refusal    a typed "no" that says what to do next; see [Refusal]
-//	gap        an announced hole: events that can no longer be had; see [Gap]
+//	log        the records of one room; the stream holds the logs of all rooms
 //	epoch      one unbroken history of a room; a new one begins when the log has aged out or lost its end
-//	snapshot   what must be known of a room beyond its log; see [Snapshot]
-//	digest     identifies what a key covers; see [Digest]
-//	owner      the roomsvc instance that alone commits a partition
-//	lease      how long an instance counts as alive without renewing it
-//	fence      what makes an outdated owner's commit fail
-//	commit     making records durable: the stream has acknowledged them
-//	lane       what one sender says in one room: one request on its way, the rest behind it
-//	feed       what follows rooms for a gateway and brings their records into order
-//	ring       the newest part of a room's log, as the frames that members are written
-//	cursor     how far a member has been served
+//	gap        an announced hole in the events of a room; see [Gap]
+//	snapshot   the state of a room that outlives its log; see [Snapshot]
+//	refusal    a typed error that says what to do next; see [Refusal]
+//	owner      the roomsvc instance that commits a partition
+//	lease      the time for which an instance counts as alive without a renewal
+//	fence      the check by which the stream rejects a commit of a former owner
+//	commit     storing records: the stream has acknowledged them
+//	ring       the newest part of a room's log in a gateway, as encoded frames
+//	cursor     a member's position in a ring
 //	stamp      the time text that text sessions see before a message
 package proto

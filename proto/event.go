@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// EventKind says what an event is; "" is a message.
+// EventKind is the kind of an event; "" is a message.
 type EventKind string
 
 // The kinds of stored events beside messages.
@@ -17,7 +17,7 @@ const (
 	Reopened EventKind = "reopened"
 )
 
-// Event is one numbered thing that happened in a room, as every member sees it.
+// Event is a stored message or act of a room, as every member receives it.
 type Event struct {
 	Room    Room
 	Seq     uint64 // 1, 2, 3, ... without holes within one epoch
@@ -25,17 +25,17 @@ type Event struct {
 	Epoch   string // only in the first event of an epoch
 	Kind    EventKind
 	From    Identity
-	Key     string  // as the sender gave it
+	Key     string  // "" = the sender gave none
 	Content Content // of a message
-	Why     string  // of a moderation act
+	Why     string  // of an act
 }
 
 // timeLayout is RFC 3339 in UTC with milliseconds, the only form times have on the wire.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
-// AppendTime appends t as the wire has it, without quotes.
-// It is in every event and every ack, so it is written digit by digit: package time takes
-// three times as long to read the layout as to follow it.
+// AppendTime appends t in the form of the wire, without quotes. Each event and each ack
+// holds a time. Digit by digit, this is faster than [time.Time.AppendFormat], which
+// interprets a layout.
 func AppendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
@@ -70,8 +70,8 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	return b
 }
 
-// AppendRecord appends what [Event.AppendJSON] appends, and says where the content
-// stands in b.
+// AppendRecord appends the same as [Event.AppendJSON] and returns the place of the content
+// in b.
 func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 	span := Span{Form: SpanNone}
 	b = append(b, `{"room":`...)
@@ -129,8 +129,8 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 	return append(b, '}'), span
 }
 
-// Text returns the content that text sessions are shown, and whether it is binary. It
-// fails on bytes that no version of [Event.AppendRecord] wrote.
+// Text returns the content as text sessions receive it, and whether it is binary. It fails
+// on bytes that [Event.AppendRecord] cannot have written.
 func (s Span) Text(payload []byte) (body []byte, binary bool, err error) {
 	raw, ok := s.Content(payload)
 	if !ok {
@@ -159,9 +159,8 @@ func (s Span) Text(payload []byte) (body []byte, binary bool, err error) {
 	return nil, false, fmt.Errorf("read content: the record is no message")
 }
 
-// ParseEvent reads what [Event.AppendJSON] wrote. Names it does not know are passed
-// over, so that an older gateway can show what a newer roomsvc wrote. The body of data
-// aliases b.
+// ParseEvent reads the output of [Event.AppendJSON]. It ignores unknown names, so that an
+// older gateway can show the events of a newer roomsvc. The body of data aliases b.
 func ParseEvent(b []byte) (Event, error) {
 	var e Event
 	r := jsonReader{b: b}
@@ -226,7 +225,7 @@ func (r *jsonReader) identity() (w Identity, err error) {
 	return w, err
 }
 
-// Gap announces events that the log no longer has.
+// Gap announces events that a member does not receive.
 type Gap struct {
 	Room   Room      `json:"-"`
 	From   uint64    `json:"from"` // the first missing seq
@@ -238,14 +237,14 @@ type Gap struct {
 	Seq   uint64 `json:"seq"`   // a reopening has undone each closing up to this seq; 0 = none
 }
 
-// GapReason says why there is a gap.
+// GapReason is the cause of a gap.
 type GapReason string
 
 // The reasons.
 const (
 	GapTrimmed GapReason = "trimmed" // a limit of the log removed them
-	GapReset   GapReason = "reset"   // the room has begun a new epoch, or its log never reached that far
-	GapDamaged GapReason = "damaged" // the log holds them and cannot read them
+	GapReset   GapReason = "reset"   // the room has begun a new epoch, or its log has lost them
+	GapDamaged GapReason = "damaged" // the log cannot read them
 )
 
 // AppendJSON appends {"room":…,"gap":{…}}.
@@ -257,8 +256,8 @@ func (g Gap) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// AppendExtent appends {"from":…,"to":…,"reason":…}, the gap where its room is known. A
-// reset has an epoch too, and a seq unless it is 0.
+// AppendExtent appends {"from":…,"to":…,"reason":…}, without the room. A reset also has an
+// epoch, and a seq unless it is 0.
 func (g Gap) AppendExtent(b []byte) []byte {
 	b = append(b, `{"from":`...)
 	b = strconv.AppendUint(b, g.From, 10)
@@ -277,13 +276,13 @@ func (g Gap) AppendExtent(b []byte) []byte {
 	return append(b, '}')
 }
 
-// LeaveReason says how a member went.
+// LeaveReason is the cause of a member's leave.
 type LeaveReason string
 
 // The reasons.
 const (
-	LeftClient LeaveReason = "client" // it left or closed the connection itself
-	LeftServer LeaveReason = "server" // the server closed it, by a close word or a rule
+	LeftClient LeaveReason = "client" // the client left or closed the connection
+	LeftServer LeaveReason = "server" // the server closed the session
 	LeftLost   LeaveReason = "lost"   // the connection broke, or its gateway died
 )
 

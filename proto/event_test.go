@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestEventRoundTrip(t *testing.T) {
+func TestEventIsReadAsItWasWritten(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 53, 7, 123e6, time.UTC)
 	for _, e := range []Event{
 		{Room: MustRoom("lobby"), Seq: 58, At: at, From: Identity{"u1", "安娜"}, Content: Content{Kind: Text, Body: []byte("a\"\\\n\u2028\x01😀")}},
@@ -29,14 +29,14 @@ func TestEventRoundTrip(t *testing.T) {
 	}
 }
 
-func TestParseEventPassesOverNewNames(t *testing.T) {
+func TestParseEventIgnoresUnknownNames(t *testing.T) {
 	e, err := ParseEvent([]byte(`{"room":"lobby","seq":1,"at":"2026-11-22T10:53:07.123Z","from":{"id":"a","badge":3},"text":"x","reactions":{"👍":2}}`))
 	if err != nil || string(e.Content.Body) != "x" || e.From.ID != "a" {
 		t.Errorf("got %+v, %v", e, err)
 	}
 }
 
-func TestRecordRoundTrip(t *testing.T) {
+func TestRecordIsReadAsItWasWritten(t *testing.T) {
 	at := time.UnixMilli(1795345987123).UTC()
 	payload, text := (&Event{Room: MustRoom("lobby"), Seq: 7, At: at, Content: Content{Kind: Text, Body: []byte("hi")}}).AppendRecord(nil)
 	for _, r := range []Record{
@@ -57,7 +57,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	}
 }
 
-func TestParseRecordRefuses(t *testing.T) {
+func TestParseRecordRefusesMalformedHeaders(t *testing.T) {
 	subject := MustRoom("lobby").LogSubject()
 	good := "2 58 mf3k2a 1764234787123 os 1200 1340 0 t61,5 - ann 8c7dd922ad47494f3f9c 2026-11-22 18:53:07"
 	if _, err := ParseRecord(subject, get{HeaderRecord: {good}}, nil); err != nil {
@@ -136,7 +136,7 @@ func TestHeaderValuesHaveOneSpelling(t *testing.T) {
 	}
 }
 
-func TestSnapshotKeepsWhatItDoesNotKnow(t *testing.T) {
+func TestSnapshotKeepsUnknownFields(t *testing.T) {
 	s, err := ParseSnapshot([]byte(`{"version":1,"epoch":"e1","seq":9,"closed":true,"why":"done","at":"2026-11-22T10:53:07.123Z","bans":{"x":1}}`))
 	if err != nil || !s.Closed || s.Seq != 9 || s.Why != "done" {
 		t.Fatalf("got %+v, %v", s, err)
@@ -161,7 +161,7 @@ func (g get) Get(name string) string {
 	return ""
 }
 
-func TestReplyRoundTrip(t *testing.T) {
+func TestReplyIsReadAsItWasWritten(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 53, 7, 123e6, time.UTC)
 	for _, r := range []Reply{
 		{Seq: 58, At: at},
@@ -181,7 +181,7 @@ func TestReplyRoundTrip(t *testing.T) {
 	}
 }
 
-func TestCloseCodesSayReconnectByTheirRange(t *testing.T) {
+func TestRangeOfCloseCodeDecidesReconnect(t *testing.T) {
 	seen := map[CloseCode]bool{}
 	for _, m := range CloseCodes {
 		if seen[m.Code] {
@@ -197,7 +197,7 @@ func TestCloseCodesSayReconnectByTheirRange(t *testing.T) {
 	}
 }
 
-func TestAppendTime(t *testing.T) {
+func TestAppendTimeMatchesPackageTime(t *testing.T) {
 	for _, at := range []time.Time{
 		{}, time.Unix(0, 0), time.UnixMilli(1_795_677_581_447), time.Unix(253402300799, 999_999_999), time.Unix(253402300800, 0),
 		time.Date(2024, 2, 29, 23, 59, 59, 1_999_999, time.FixedZone("", 5*3600+1800)), time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC),

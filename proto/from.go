@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// From is where in a room's log to begin reading. At most one of Since, Last and
-// After is set; none means "nothing before now".
+// From is the place in a room's log where a replay begins. At most one of Since, Last and
+// After is set. The zero From replays nothing.
 type From struct {
-	Since    uint64 // show what came after this seq
-	HasSince bool   // since was given, 0 included
+	Since    uint64 // replay the events after this seq
+	HasSince bool   // Since is set, perhaps to 0
 
-	// What the reader knows of the event numbered Since. If the log holds another
-	// history, the reader is sent a reset and the oldest events.
-	Epoch string    // it was counted in; "" = not known
-	At    time.Time // of the event; zero = not known
+	// The reader's knowledge of the event numbered Since. If the log holds another
+	// history, the reader receives a reset and all events from the oldest on.
+	Epoch string    // "" = not known
+	At    time.Time // zero = not known
 
-	Last  int // show the newest so many
-	After time.Time
+	Last  int       // replay this number of the newest events
+	After time.Time // replay the events after this time
 }
 
-// None reports whether no replay is asked for.
+// None reports whether f replays nothing.
 func (f From) None() bool { return !f.HasSince && f.Last == 0 && f.After.IsZero() }
 
-// ParseFrom reads a From from the parameters of a query. Get returns the decoded value
-// of a parameter, "" if there is none. Its error is always a [*Refusal].
+// ParseFrom reads a From from the parameters of a query. Get returns the decoded value of
+// a parameter, "" for a missing one. The error is always a [*Refusal].
 func ParseFrom(get func(name string) string) (f From, err error) {
 	begins := 0
 	for _, name := range [...]string{"since", "last", "after", "epoch", "at"} {
@@ -94,12 +94,11 @@ func (f *From) text(name, s string) (err error) {
 	return err
 }
 
-// maxEpoch is how long an epoch may be in a command.
+// maxEpoch is the longest epoch of a command, in bytes.
 const maxEpoch = 64
 
 // ParseTime reads an RFC 3339 time such as 2026-11-22T10:53:07Z. A time before 1970
-// becomes the first moment of 1970: nothing is older, and the zero [time.Time] means that
-// no time was given.
+// becomes the first moment of 1970, because the zero [time.Time] stands for a missing one.
 func ParseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {

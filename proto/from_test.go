@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestParseFrom(t *testing.T) {
+func TestParseFromReadsQueries(t *testing.T) {
 	at := time.UnixMilli(1_795_341_187_123).UTC()
 	for query, want := range map[string]From{
 		"":                                    {},

@@ -25,7 +25,7 @@ func golden[Row any](t *testing.T, name string) []Row {
 	return file.Rows
 }
 
-func TestGoldenCommands(t *testing.T) {
+func TestCommandsMatchGoldenFile(t *testing.T) {
 	type want struct {
 		ID, Verb, Room, Kind, Type, Body, Key string
 		Since                                 *uint64
@@ -79,7 +79,7 @@ func TestGoldenCommands(t *testing.T) {
 	}
 }
 
-func TestGoldenEvents(t *testing.T) {
+func TestEventsMatchGoldenFile(t *testing.T) {
 	for _, row := range golden[struct{ Name, Frame string }](t, "events.json") {
 		e, err := ParseEvent([]byte(row.Frame))
 		if err != nil {
@@ -94,7 +94,7 @@ func TestGoldenEvents(t *testing.T) {
 
 // Each frame is read with encoding/json, as a client does, and written again with the
 // encoders of this package.
-func TestGoldenFrames(t *testing.T) {
+func TestFramesMatchGoldenFile(t *testing.T) {
 	type presence struct {
 		Identity
 		Count  int
@@ -168,7 +168,7 @@ func TestGoldenFrames(t *testing.T) {
 	}
 }
 
-func TestGoldenCloses(t *testing.T) {
+func TestCloseCodesMatchGoldenFile(t *testing.T) {
 	named := 0
 	for _, row := range golden[struct {
 		Code      CloseCode

@@ -5,21 +5,21 @@ import (
 	"strings"
 )
 
-// Header names of a command on its way to roomsvc on room.<g>. All are optional: a
-// payload without headers is a text message from the client that holds the NATS
-// connection. Values of From and Name are written by [EscapeHeader].
+// Headers of a request to roomsvc on room.<g>. All are optional: a payload without headers
+// is a typed line of the client that holds the NATS connection. [EscapeHeader] writes the
+// values of From and Name.
 const (
-	HeaderKind = "Rc-Kind" // text, data, bin, or an act
+	HeaderKind = "Rc-Kind" // text, data, bin, or an act; missing = a typed line
 	HeaderFrom = "Rc-From" // the sender's id
 	HeaderName = "Rc-Name" // the sender's name
-	HeaderKey  = "Rc-Key"  // the sender's key for this command; members see it in the event
-	HeaderOnce = "Rc-Once" // the same, made by a gateway for a sender that gave no key; members do not see it
+	HeaderKey  = "Rc-Key"  // the sender's key; members see it in the event
+	HeaderOnce = "Rc-Once" // a key that a gateway makes for a sender without one; members do not see it
 	HeaderType = "Rc-Type" // of an application event
-	HeaderEnc  = "Rc-Enc"  // the payload is sealed; the value is the version of the envelope
+	HeaderEnc  = "Rc-Enc"  // the payload is sealed; the value is the version of the seal
 )
 
-// EscapeHeader returns text as it stands in a NATS header: every byte outside of
-// A-Za-z0-9_.:@- is written %XX in upper case.
+// EscapeHeader returns text as a NATS header holds it: it writes every byte outside of
+// A-Za-z0-9_.:@- as %XX in upper case.
 func EscapeHeader(text string) string {
 	for i := 0; i < len(text); i++ {
 		if !plainInHeader(text[i]) {
@@ -29,7 +29,7 @@ func EscapeHeader(text string) string {
 	return text
 }
 
-// AppendEscaped appends what [EscapeHeader] returns.
+// AppendEscaped appends the result of [EscapeHeader].
 func AppendEscaped(b []byte, text string) []byte {
 	const digits = "0123456789ABCDEF"
 	for i := 0; i < len(text); i++ {
@@ -42,8 +42,8 @@ func AppendEscaped(b []byte, text string) []byte {
 	return b
 }
 
-// UnescapeHeader reads what [EscapeHeader] wrote, and refuses every other spelling, so
-// that one id has one spelling.
+// UnescapeHeader reads the result of [EscapeHeader]. It refuses every other spelling, so
+// that an id has one spelling only.
 func UnescapeHeader(value string) (string, error) {
 	if strings.IndexByte(value, '%') < 0 {
 		for i := 0; i < len(value); i++ {

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what a sender may call itself and its messages.
+// Limits of the names that a sender chooses, in bytes.
 const (
 	MaxIDBytes   = 128 // of Identity.ID
 	MaxNameBytes = 128 // of Identity.Name
@@ -14,11 +14,11 @@ const (
 	MaxTypeBytes = 64  // of an application event's type
 )
 
-// Identity is who somebody is: the id that de-duplication, moderation and presence
-// go by, and the name that is shown.
+// Identity is a sender: the id identifies it for keys, acts and presence, and members see
+// the name.
 type Identity struct {
 	ID   string `json:"id"`             // text that [CheckID] accepts, unique; authenticated, or made by a gateway and signed into resume
-	Name string `json:"name,omitempty"` // any text that [CheckName] accepts; "" if none was given
+	Name string `json:"name,omitempty"` // see [CheckName]; "" = not given
 }
 
 // CheckID refuses an id that is empty, too long or not UTF-8, that holds a control
@@ -76,8 +76,8 @@ func EscapeID(id string) string {
 	return string(b)
 }
 
-// CheckKey refuses a message key that cannot stand in a NATS header as it is:
-// 1 to 128 printable ASCII characters without space.
+// CheckKey accepts a key of 1 to 128 printable ASCII characters without spaces. Such a key
+// needs no escapes in a NATS header.
 func CheckKey(key string) *Refusal {
 	if key == "" || len(key) > MaxKeyBytes {
 		return Refuse(TooLarge, "a key has 1 to %d characters, this one has %d", MaxKeyBytes, len(key))
@@ -109,14 +109,14 @@ func checkToken(what, s string, limit int) *Refusal {
 	return nil
 }
 
-// CheckName refuses a display name that is too long, is not UTF-8, holds a control
-// character or a bidirectional control, or holds nothing that can be seen. Everything
-// else is accepted, characters that are newer than Go's Unicode tables included.
+// CheckName refuses a display name that is too long, is not UTF-8, has a control character
+// or a bidirectional control, or has no visible character. It accepts characters that are
+// newer than Go's Unicode tables.
 func CheckName(name string) *Refusal {
 	if len(name) > MaxNameBytes {
 		return Refuse(TooLarge, "the name is %d bytes long, at most %d are allowed", len(name), MaxNameBytes)
 	}
-	if !utf8.ValidString(name) { // which surrogates are not either
+	if !utf8.ValidString(name) { // surrogates are not valid either
 		return Refuse(BadRequest, "the name is not valid UTF-8")
 	}
 	visible := name == ""
@@ -127,14 +127,13 @@ func CheckName(name string) *Refusal {
 		visible = visible || !unicode.IsSpace(r) && !ignorable(r)
 	}
 	if !visible {
-		return Refuse(BadRequest, "the name holds nothing that can be seen")
+		return Refuse(BadRequest, "the name has no visible character")
 	}
 	return nil
 }
 
-// ignorable reports whether r has the Unicode property Default_Ignorable_Code_Point: it
-// is not shown, also where no font knows it. The derivation is that of
-// DerivedCoreProperties.txt.
+// ignorable reports whether r has the Unicode property Default_Ignorable_Code_Point: it is
+// invisible, even if no font has it. The derivation follows DerivedCoreProperties.txt.
 func ignorable(r rune) bool {
 	switch {
 	case r < 0xAD:
@@ -146,7 +145,7 @@ func ignorable(r rune) bool {
 		!unicode.In(r, unicode.White_Space, unicode.Prepended_Concatenation_Mark)
 }
 
-// AppendJSON appends {"id":…,"name":…}, without an empty name.
+// AppendJSON appends {"id":…,"name":…}. An empty name is left out.
 func (w Identity) AppendJSON(b []byte) []byte {
 	b = append(b, `{"id":`...)
 	b = appendString(b, w.ID)

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestCheckID(t *testing.T) {
+func TestCheckIDAcceptsPrintableIDs(t *testing.T) {
 	for _, id := range []string{
 		"", " a", "a ", "\u00a0a", "a\u3000", "a\r\nX: y", "a\x00", "a\x7f", "a\u0085", "\xff", "a\u200bb", "a\u202eb", "a\ufeff",
 		"a\u2028b", "a\u2029b", "a\u00adb", strings.Repeat("a", 129),
@@ -44,7 +44,7 @@ func TestEscapedIDsDiffer(t *testing.T) {
 
 // A name is refused for control characters, for bidirectional controls, and if nothing of
 // it can be seen; for nothing else.
-func TestCheckName(t *testing.T) {
+func TestCheckNameRefusesInvisibleNames(t *testing.T) {
 	for _, name := range []string{
 		"a\nb", "\x1b[31m", "a\x00", "a\x7f", "a\u0085b", "a\u009fb", "\xff", "\xed\xa0\x80", strings.Repeat("a", 129),
 		"a\u202eb", "a\u202ab", "a\u2066b", "a\u2069b", "a\u200eb", "a\u200fb", "a\u061cb",
@@ -70,7 +70,7 @@ func TestCheckName(t *testing.T) {
 
 // Unicode counts 4174 code points that are not shown, unassigned ones that are kept for
 // this purpose included.
-func TestIgnorableIsDefaultIgnorable(t *testing.T) {
+func TestIgnorableMatchesDefaultIgnorableCodePoint(t *testing.T) {
 	n := 0
 	for r := rune(0); r <= utf8.MaxRune; r++ {
 		if ignorable(r) {

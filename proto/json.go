@@ -9,16 +9,15 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth bounds how deep arrays and objects may nest in anything a client sends.
+// maxDepth is the deepest nesting of arrays and objects that the reader accepts.
 const maxDepth = 64
 
-// errJSON is wrapped by every syntax error of the reader below.
+// errJSON is wrapped by each syntax error of a [jsonReader].
 var errJSON = errors.New("not valid JSON")
 
-// jsonReader reads one JSON text strictly and without copying. encoding/json takes
-// the last of two equal keys, matches names in any case and replaces broken UTF-8,
-// so that two programs may read one frame in two ways; here each of these is an
-// error. A reader belongs to one call and is used by value on the stack.
+// jsonReader reads one JSON text strictly and without copying. encoding/json accepts two
+// equal names, names in another case and invalid UTF-8, so that two programs may read one
+// frame in two ways. Here each of these is an error. A reader belongs to one call.
 type jsonReader struct {
 	b     []byte
 	i     int
@@ -57,7 +56,7 @@ func (r *jsonReader) expect(c byte) error {
 	return nil
 }
 
-// end requires that nothing but white space follows.
+// end fails unless only white space follows.
 func (r *jsonReader) end() error {
 	if r.peek() != 0 || r.i != len(r.b) {
 		return r.fail("something follows the JSON text")
@@ -65,9 +64,8 @@ func (r *jsonReader) end() error {
 	return nil
 }
 
-// object reads an object and calls field for each name, in order, with the reader
-// standing before the value; field must consume exactly that value. A name that
-// comes twice is an error.
+// object reads an object and calls field for each name, in order. The reader then stands
+// before the value, and field must read exactly that value. Two equal names are an error.
 func (r *jsonReader) object(field func(name string) error) error {
 	if err := r.enter('{'); err != nil {
 		return err
@@ -98,8 +96,7 @@ func (r *jsonReader) object(field func(name string) error) error {
 	return nil
 }
 
-// names is a set of strings that costs nothing while it is small, and stays linear
-// for an object with thousands of names.
+// names is a set of strings. A small set needs no map; a large one does not become slow.
 type names struct {
 	few  [12]string
 	n    int
@@ -175,11 +172,11 @@ func (r *jsonReader) str() (string, error) {
 	return string(out), nil
 }
 
-// unescaped maps the letter of a two-byte escape to what it stands for; 0 is no escape.
+// unescaped maps the letter of a two-byte escape to its character; 0 is no escape.
 var unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
-// rawString passes over a string and returns what is between the quotes, checked,
-// and whether it is free of escapes.
+// rawString checks a string and returns the bytes between its quotes, and whether they are
+// free of escapes.
 func (r *jsonReader) rawString() (raw []byte, plain bool, err error) {
 	if err := r.expect('"'); err != nil {
 		return nil, false, err
@@ -241,7 +238,7 @@ func hex4(b []byte) rune {
 	return u
 }
 
-// integer reads a whole number in 0 ... 2^53-1, the range every JSON reader keeps exact.
+// integer reads a whole number in 0 ... 2^53-1, the range that all JSON readers keep exact.
 func (r *jsonReader) integer() (uint64, error) {
 	raw, err := r.number()
 	if err != nil {
@@ -294,7 +291,7 @@ func (r *jsonReader) number() ([]byte, error) {
 	return raw, nil
 }
 
-// value passes over any value and returns its bytes, checked.
+// value checks any value and returns its bytes.
 func (r *jsonReader) value() ([]byte, error) {
 	c := r.peek()
 	start := r.i
@@ -357,8 +354,8 @@ func (r *jsonReader) literal(word string) error {
 	return nil
 }
 
-// ValidJSON reports what is wrong with data as an application's own JSON value:
-// syntax, UTF-8, a name that comes twice, nesting deeper than 64.
+// ValidJSON returns an error unless data is one JSON value in valid UTF-8, without two equal
+// names in an object and without nesting deeper than 64.
 func ValidJSON(data []byte) error {
 	r := jsonReader{b: data}
 	if _, err := r.value(); err != nil {
@@ -367,8 +364,8 @@ func ValidJSON(data []byte) error {
 	return r.end()
 }
 
-// appendString appends s as a JSON string. s must be valid UTF-8, which everything
-// that reaches an encoder has been checked for; a byte that is not becomes U+FFFD.
+// appendString appends s as a JSON string. Its callers have checked that s is valid UTF-8;
+// it writes an invalid byte as U+FFFD.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	from := 0
@@ -380,8 +377,7 @@ func appendString(b []byte, s string) []byte {
 		}
 		if c >= utf8.RuneSelf {
 			u, n := utf8.DecodeRuneInString(s[i:])
-			// U+2028 and U+2029 end a line in JavaScript source; escaped, the text can be
-			// pasted anywhere.
+			// U+2028 and U+2029 end a line in old JavaScript sources, so they are escaped.
 			if (u != utf8.RuneError || n > 1) && u != '\u2028' && u != '\u2029' {
 				i += n
 				continue

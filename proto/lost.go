@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Lost is what a gateway tells the owner of a room on [SubjectLost]: members were shown a
-// record that the log does not hold, or holds another one in its place. The owner compares
-// it with the log, has the room begin a new epoch, and answers with an empty message.
+// Lost is a gateway's report to the owner of a room, on [SubjectLost]: members received a
+// record that the log does not hold any more, or that differs there. The owner compares it
+// with the log, begins a new epoch of the room, and answers with an empty message.
 type Lost struct {
 	Room   Room
 	Epoch  string

@@ -9,7 +9,7 @@ import (
 )
 
 // PROTOCOL.md describes every row of the tables in code.
-func TestProtocolDocument(t *testing.T) {
+func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 	b, err := os.ReadFile("PROTOCOL.md")
 	if err != nil {
 		t.Fatal(err)

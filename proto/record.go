@@ -15,23 +15,23 @@ const HeaderRecord = "Rc"
 // SchemaVersion is the version of records and of the stream's metadata.
 const SchemaVersion = 2
 
-// PageSize is the number of seqs that share one page: records with equal
-// (seq-1)/PageSize. A record points at the page before its own.
+// PageSize is the number of records on a page: those with equal (seq-1)/PageSize. A record
+// points at its page and at the previous one.
 const PageSize = 64
 
-// State is a room's state after a record. The record carries it, so that the next
-// owner of the room reads one record and continues from there.
+// State is the state of a room after a record. The record carries it, so that the next
+// owner of the room needs to read only one record.
 type State struct {
 	Epoch  string    // letters and digits; names one unbroken history of the room
 	At     time.Time // of the record, in milliseconds; the next one is not before it
 	Closed bool
-	Page   uint64 // stream sequence at or before the first record of the page before; 0 = none
-	Start  uint64 // stream sequence at or before the first record of this record's page
+	Page   uint64 // stream sequence at or before the first record of the previous page; 0 = none
+	Start  uint64 // stream sequence at or before the first record of this page
 	Act    uint64 // seq of the newest act in this epoch; 0 = none
 }
 
-// Span says where the content of a message stands in a record's payload, so that a
-// text session can be shown it without parsing JSON.
+// Span is the place of a message's content in the payload of its record. With it a gateway
+// serves text sessions without parsing JSON.
 type Span struct {
 	Form byte // one of the Span constants
 	At   int  // byte offset in the opened payload
@@ -46,20 +46,19 @@ const (
 	SpanBase64  byte = 'b' // the content in base64; text sessions receive it as binary
 )
 
-// Digest identifies what a sender's key covers: the kind, the type and the body of a
-// message, or an act with its arguments. Two commands under one key with different
-// digests are different commands.
+// Digest is a hash of the content that a sender's key stands for: the kind, the type and
+// the body of a message, or an act with its reason. Two requests with one key and different
+// digests are different requests.
 type Digest [8]byte
 
-// Record is one entry of a room's log. Payload is the event as JSON clients receive
-// it, opened if it was sealed.
+// Record is one entry of a room's log. Its payload is the event as JSON clients receive it.
 type Record struct {
 	Room    Room
 	Seq     uint64
 	Kind    EventKind
 	From    string // the sender's id
-	Key     string // the sender's key; "" = the command cannot be recognised when it is resent
-	Digest  Digest // of what the key covers
+	Key     string // the sender's key; "" = the owner cannot recognise a resend
+	Digest  Digest // of the content that the key stands for
 	Stamp   string // the time text for text sessions
 	State   State
 	Text    Span
@@ -133,14 +132,14 @@ func (r *Record) Header() string {
 	return string(append(b, r.Stamp...))
 }
 
-// Header is how records read message headers; nats.Header fits.
+// Header is the part of nats.Header that [ParseRecord] needs.
 type Header interface{ Get(name string) string }
 
-// ErrNewerSchema is returned for what a newer version wrote.
+// ErrNewerSchema is returned for a record or a snapshot of a newer version.
 var ErrNewerSchema = errors.New("written by a newer version of roomcast; upgrade this one")
 
-// ParseRecord reads a record's header; subject is its log or republished subject.
-// Payload is taken as it is: package seal opens it.
+// ParseRecord reads a record's header. The subject is that of the log or of its
+// republished copy. The payload stays as it is; package seal opens it.
 func ParseRecord(subject string, h Header, payload []byte) (Record, error) {
 	room, err := RoomOfSubject(subject)
 	if err != nil {
@@ -153,7 +152,7 @@ func ParseRecord(subject string, h Header, payload []byte) (Record, error) {
 	return r, nil
 }
 
-// parse reads what [Record.Header] returned.
+// parse reads the result of [Record.Header].
 func (r *Record) parse(value string) (err error) {
 	f := fields{rest: value}
 	version, err := strconv.Atoi(f.next())
@@ -204,8 +203,8 @@ func (r *Record) parse(value string) (err error) {
 	return nil
 }
 
-// parseSpan reads a span. One that does not fit into a plain payload is refused; that
-// of a sealed payload is checked when the payload is opened.
+// parseSpan reads a span and checks that it lies within a plain payload. Package seal
+// checks the span of a sealed payload when it opens the payload.
 func parseSpan(s string, sealed bool, size int) (Span, error) {
 	if s == "-" {
 		return Span{Form: SpanNone}, nil
@@ -229,8 +228,8 @@ func (s Span) fits(size int) bool {
 	return s.At >= 0 && s.Len >= 0 && s.At <= size && s.Len <= size-s.At
 }
 
-// Content returns the bytes that the span names in an opened payload, and whether they
-// lie within it.
+// Content returns the bytes of the span in an opened payload, and whether they lie within
+// it.
 func (s Span) Content(payload []byte) ([]byte, bool) {
 	if !s.fits(len(payload)) {
 		return nil, false
@@ -238,7 +237,7 @@ func (s Span) Content(payload []byte) ([]byte, bool) {
 	return payload[s.At : s.At+s.Len], true
 }
 
-// fields takes a header value apart at its spaces.
+// fields splits a header value at its spaces.
 type fields struct {
 	rest string
 	err  error

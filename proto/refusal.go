@@ -9,34 +9,34 @@ import (
 	"time"
 )
 
-// Code is the machine-readable half of a refusal.
+// Code is the machine-readable part of a refusal.
 type Code string
 
-// The codes. PROTOCOL.md says when each is used.
+// The codes. PROTOCOL.md says when a server sends each.
 const (
-	BadRequest   Code = "bad_request"    // the command cannot be understood; mend it
+	BadRequest   Code = "bad_request"    // the command is malformed; correct it
 	BadRoom      Code = "bad_room"       // the room name is not allowed
 	TooLarge     Code = "too_large"      // the message, the key or the name is too long
 	NotJoined    Code = "not_joined"     // join the room first
 	TooMany      Code = "too_many"       // a limit of rooms, members or connections is reached
 	RateLimited  Code = "rate_limited"   // slow down; retry_ms says for how long
-	RoomClosed   Code = "room_closed"    // the room has been closed; why is in the message
+	RoomClosed   Code = "room_closed"    // the room has been closed; the message says why
 	Unauthorized Code = "unauthorized"   // no token, or one that is not accepted
 	Forbidden    Code = "forbidden"      // this identity may not do this
 	NotFound     Code = "not_found"      // there is nothing here
-	Unsupported  Code = "unsupported"    // understood, but this server does not do it
+	Unsupported  Code = "unsupported"    // this server does not do it
 	Overloaded   Code = "overloaded"     // a queue is full; retry with the same key
 	Unavailable  Code = "unavailable"    // the log cannot be reached now; retry with the same key
-	Internal     Code = "internal"       // a defect of ours; it has been logged
-	ClosedByWord Code = "closed_by_word" // a close word: nothing was stored, the connection ends
+	Internal     Code = "internal"       // a defect of the server, which has logged it
+	ClosedByWord Code = "closed_by_word" // the typed line was a close word; nothing was stored
 )
 
-// Refusal is a typed "no", for the one who asked and for nobody else. It is an error;
-// its message is a sentence for people that says what to do next.
+// Refusal is an error for the client that sent a command. Its message is for people and
+// says what to do next.
 type Refusal struct {
 	Code    Code
 	Message string
-	Retry   time.Duration // how long to wait before the same is worth trying again; 0 = it is not
+	Retry   time.Duration // wait before the same command may succeed; 0 = it will not
 }
 
 // Refuse makes a refusal with a formatted message.
@@ -44,7 +44,7 @@ func Refuse(code Code, format string, args ...any) *Refusal {
 	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// After returns the refusal with a time after which trying again makes sense.
+// After returns the refusal with a time after which the same command may succeed.
 func (r *Refusal) After(d time.Duration) *Refusal {
 	return &Refusal{Code: r.Code, Message: r.Message, Retry: d}
 }
@@ -55,8 +55,8 @@ func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Message }
 // Temporary reports whether the same command may succeed later.
 func (r *Refusal) Temporary() bool { return r.Retry > 0 }
 
-// AsRefusal returns the refusal in err's chain; an error that is none becomes
-// [Internal] with no detail, since detail belongs into the log.
+// AsRefusal returns the refusal in err's chain. It turns other errors into [Internal]
+// without details, which belong in the log.
 func AsRefusal(err error) *Refusal {
 	var r *Refusal
 	if errors.As(err, &r) {
@@ -65,7 +65,7 @@ func AsRefusal(err error) *Refusal {
 	return Refuse(Internal, "something went wrong on the server; it has been logged")
 }
 
-// UnmarshalJSON reads what [Refusal.AppendJSON] wrote.
+// UnmarshalJSON reads the output of [Refusal.AppendJSON].
 func (r *Refusal) UnmarshalJSON(b []byte) error {
 	var f struct {
 		Code    Code   `json:"code"`
@@ -104,7 +104,7 @@ func (c Code) Status() int {
 	return http.StatusInternalServerError
 }
 
-// AppendJSON appends {"code":…,"message":…} with retry_ms where there is one.
+// AppendJSON appends {"code":…,"message":…}, with retry_ms unless Retry is 0.
 func (r *Refusal) AppendJSON(b []byte) []byte {
 	b = append(b, `{"code":`...)
 	b = appendString(b, string(r.Code))

@@ -6,14 +6,13 @@ import (
 	"time"
 )
 
-// Reply is what roomsvc answers to a request on room.<g>: exactly one of an ack (Seq
-// is not 0), a refusal and a close.
+// Reply is the owner's answer to a [Request]: an ack (Seq is not 0), a refusal or a close.
 type Reply struct {
-	Seq       uint64    // the message is stored under this number
-	At        time.Time // when it was stored
-	Duplicate bool      // it had been stored before, under the same sender and key
-	Refusal   *Refusal  // it was not stored
-	Close     CloseCode // the connection it came from is to be closed; nothing was stored
+	Seq       uint64    // of the stored event
+	At        time.Time // of the stored event
+	Duplicate bool      // an earlier request of the same sender and key stored the event
+	Refusal   *Refusal  // not nil: nothing was stored
+	Close     CloseCode // not 0: the sender's connection must be closed; nothing was stored
 }
 
 // AppendJSON appends {"ok":{…}}, {"error":{…}} or {"close":{…}}.
@@ -31,7 +30,7 @@ func (r *Reply) AppendJSON(b []byte) []byte {
 	return append(r.AppendAck(append(b, `{"ok":`...)), '}')
 }
 
-// ParseReply reads what [Reply.AppendJSON] wrote.
+// ParseReply reads the output of [Reply.AppendJSON].
 func ParseReply(b []byte) (Reply, error) {
 	var reply Reply
 	r := jsonReader{b: b}

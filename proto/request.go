@@ -22,7 +22,7 @@ type Request struct {
 // client that holds the NATS connection.
 const NATSSender = "nats"
 
-// Kind returns what the request is: an act, or the kind of its content.
+// Kind returns the act, or the kind of the content.
 func (r *Request) Kind() string {
 	if r.Act != "" {
 		return string(r.Act)
@@ -30,7 +30,7 @@ func (r *Request) Kind() string {
 	return string(r.Content.Kind)
 }
 
-// Payload returns what follows the headers, before it is sealed.
+// Payload returns the payload before it is sealed.
 func (r *Request) Payload() []byte {
 	if r.Act != "" {
 		return []byte(r.Why)
@@ -38,8 +38,8 @@ func (r *Request) Payload() []byte {
 	return r.Content.Body
 }
 
-// Header returns the request's NATS headers. It leaves out [HeaderEnc], which whoever
-// seals the payload adds.
+// Header returns the request's NATS headers, without [HeaderEnc]: the caller that seals
+// the payload adds it.
 func (r *Request) Header() map[string][]string {
 	h := make(map[string][]string, 6)
 	set := func(name, value string) {
@@ -162,8 +162,8 @@ func CheckWhy(why string) *Refusal {
 	return nil
 }
 
-// Covered returns what a key stands for: the kind, the type and the payload. The same key
-// with anything else is refused; see [Digest].
+// Covered returns the content that the key stands for: kind, type and payload. The owner
+// refuses the same key with other content; see [Digest].
 func (r *Request) Covered() []byte {
 	kind, payload := r.Kind(), r.Payload()
 	b := make([]byte, 0, len(kind)+len(r.Content.Type)+len(payload)+2)

@@ -8,15 +8,15 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a room name. The byte bound keeps every subject far below the NATS
-// control line of 4096 bytes, beyond which the server drops the connection.
+// Limits of a room name. The limit in bytes keeps each subject far below the NATS control
+// line of 4096 bytes, beyond which the server drops the connection.
 const (
 	MaxRoomRunes = 64
 	MaxRoomBytes = 200
 )
 
-// Partitions is the number of slices the rooms are divided into. It is permanent:
-// subjects on disk carry it, and the stream's metadata is checked against it.
+// Partitions is the number of partitions. It is permanent: subjects on disk depend on it,
+// and roomsvc compares it with the stream's metadata.
 const Partitions = 256
 
 // ErrRoomName is wrapped by every error of [ParseRoom].
@@ -78,11 +78,11 @@ func inRoomName(r rune) bool {
 	if !unicode.In(r, unicode.L, unicode.M, unicode.N) {
 		return false
 	}
-	// Of Default_Ignorable_Code_Point these two properties are the letters and marks.
+	// These two properties cover the letters and marks of Default_Ignorable_Code_Point.
 	return !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// MustRoom is ParseRoom for names known to be good; it panics on others.
+// MustRoom is ParseRoom for constant names. It panics on a bad one.
 func MustRoom(name string) Room {
 	r, err := ParseRoom(name)
 	if err != nil {
@@ -91,7 +91,7 @@ func MustRoom(name string) Room {
 	return r
 }
 
-// String returns the name as it was given.
+// String returns the name.
 func (r Room) String() string { return r.name }
 
 // UnmarshalText reads a name as [ParseRoom] does.
@@ -100,7 +100,7 @@ func (r *Room) UnmarshalText(name []byte) (err error) {
 	return err
 }
 
-// IsZero reports whether r is no room at all.
+// IsZero reports whether r is the zero Room.
 func (r Room) IsZero() bool { return r.name == "" }
 
 // escapedDot stands for a dot in the token of a subject. No name contains a percent
@@ -118,7 +118,7 @@ func RoomOfToken(token string) (Room, error) {
 	return ParseRoom(strings.ReplaceAll(token, escapedDot, "."))
 }
 
-// Partition returns the slice the room belongs to, in 0 ... [Partitions]-1: FNV-1a 32
+// Partition returns the room's partition, in 0 ... [Partitions]-1: FNV-1a 32
 // of the token modulo [Partitions]. The NATS server's own subject mapping
 // partition(256,1) computes the same.
 func (r Room) Partition() int {

@@ -29,7 +29,7 @@ func TestParseRoomRefusesHostileNames(t *testing.T) {
 	}
 }
 
-func TestParseRoomTakesEveryScript(t *testing.T) {
+func TestParseRoomAcceptsEveryScript(t *testing.T) {
 	for _, name := range []string{
 		"123", "lobby", "聊天室1", "Комната_7", "غرفة", "部屋", "한국", "ΑΒΓ", "x", "_", "٣", "½", "Ⅷ",
 		"in", "log", "own", "out", "a.b", "user.42", "org:5", "order-17", "a@b", "=", "-", "~a+b", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
@@ -61,7 +61,7 @@ func fnv1a(s string) uint32 {
 	return h
 }
 
-func TestRoomOfSubject(t *testing.T) {
+func TestRoomOfSubjectReadsEverySubject(t *testing.T) {
 	r := MustRoom("聊天室1")
 	for _, r := range []Room{r, MustRoom("user.42"), MustRoom("a.b.c"), MustRoom("in")} {
 		for _, s := range []string{

@@ -9,9 +9,9 @@ import (
 // SnapshotVersion is the version of [Snapshot] that this program writes.
 const SnapshotVersion = 1
 
-// Snapshot is what must be known of a room beyond its log, on room.state.<p>.<g>. The
-// owner commits an act in the log first, then the snapshot, and acknowledges the act
-// after both. A snapshot never holds what somebody said.
+// Snapshot is the state of a room that outlives its log, on room.state.<p>.<g>. The owner
+// commits an act in the log first, then the snapshot, and acknowledges the act after both.
+// A snapshot never holds the content of a message.
 type Snapshot struct {
 	Epoch  string    `json:"epoch"`            // that Seq belongs to
 	Seq    uint64    `json:"seq"`              // of the newest act that the snapshot covers
@@ -19,11 +19,11 @@ type Snapshot struct {
 	Why    string    `json:"why,omitempty"`    // the room was closed
 	At     time.Time `json:"at"`               // of that act
 
-	// other holds the fields that a newer version wrote, which this one keeps.
+	// other holds unknown fields, which a newer version wrote.
 	other map[string]json.RawMessage
 }
 
-// Behind reports whether the snapshot covers an act that came after r, a record of the room.
+// Behind reports whether the snapshot covers an act after r, a record of the room.
 func (s *Snapshot) Behind(r *Record) bool {
 	if s.Epoch == r.State.Epoch {
 		return s.Seq > r.Seq
@@ -31,10 +31,10 @@ func (s *Snapshot) Behind(r *Record) bool {
 	return s.At.After(r.State.At)
 }
 
-// Keep takes over from older what a newer version wrote there.
+// Keep copies the fields that a newer version wrote into older.
 func (s *Snapshot) Keep(older *Snapshot) { s.other = older.other }
 
-// known are the fields that this version writes itself.
+// known lists the fields that this version writes.
 var known = [...]string{"version", "epoch", "seq", "closed", "why", "at"}
 
 // AppendJSON appends the snapshot as it is stored.
@@ -55,8 +55,8 @@ func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
 	return append(b, out...), nil
 }
 
-// ParseSnapshot reads what [Snapshot.AppendJSON] wrote. It keeps the fields that it
-// does not know, and returns [ErrNewerSchema] for a newer version.
+// ParseSnapshot reads the output of [Snapshot.AppendJSON]. It keeps unknown fields, and
+// returns [ErrNewerSchema] for a newer version.
 func ParseSnapshot(b []byte) (Snapshot, error) {
 	var head struct {
 		Version int `json:"version"`
@@ -78,12 +78,12 @@ func ParseSnapshot(b []byte) (Snapshot, error) {
 	return s, nil
 }
 
-// Witness says how far the log has come, on [SubjectWitness]. A log that later ends
-// before Last has lost its end; then the rooms whose newest record stands at or before
-// Cut begin a new epoch with their next record.
+// Witness records the length of the log, on [SubjectWitness]. A log that later ends before
+// Last has lost its end. Then each room whose newest record is at or before Cut begins a
+// new epoch with its next record.
 type Witness struct {
 	Created time.Time `json:"created"` // the stream
 	Last    uint64    `json:"last"`    // stream sequence
 	Cut     uint64    `json:"cut,omitempty"`
-	Losses  uint64    `json:"losses,omitempty"` // that were noticed so far
+	Losses  uint64    `json:"losses,omitempty"` // number of losses that were noticed
 }

@@ -10,16 +10,15 @@ import (
 // StreamName is the JetStream stream that holds the log of every room.
 const StreamName = "ROOMS"
 
-// StateStream is the JetStream stream that holds one snapshot per room: what must
-// outlive the room's log. See [Snapshot].
+// StateStream is the JetStream stream that holds one [Snapshot] per room.
 const StateStream = "ROOMSTATE"
 
-// LeaseBucket is the key-value bucket in which roomsvc instances keep their leases. It
-// is held in memory: when all servers have stopped there is no lease left to keep.
+// LeaseBucket is the key-value bucket that holds the leases of roomsvc instances. It is in
+// memory: after a stop of all servers no lease holds.
 const LeaseBucket = "ROOMSVC"
 
-// SecretBucket and SecretKey name the key-value entry, on disk, that holds the 32 random
-// bytes which sign resume strings. The first roomsvc makes it; gateways only read it.
+// SecretBucket and SecretKey name the key-value entry, on disk, with the 32 random bytes
+// that sign resume strings. The first roomsvc creates it; gateways only read it.
 const (
 	SecretBucket = "ROOMSECRET"
 	SecretKey    = "resume"
@@ -27,19 +26,19 @@ const (
 
 // Wildcards over all rooms.
 const (
-	SubjectAnyRoom  = "room.*"             // the public way in, when the account has no mapping
+	SubjectAnyRoom  = "room.*"             // requests, if the account has no mapping
 	SubjectAnyLog   = "room.log.*.*"       // committed records
 	SubjectAnyOwn   = "room.own.*"         // ownership markers
 	SubjectAnyOut   = "room.out.*.*"       // records as the stream republishes them
 	SubjectStates   = "room.state.*.*"     // snapshots
 	SubjectStateOwn = "room.state.*"       // ownership markers of the snapshots
-	SubjectWitness  = "room.state.witness" // how far the log has come; see [Witness]
-	SubjectAnyWho   = "room.who.*.*"       // who is in a room
-	SubjectAnyGate  = "room.gw.*"          // signs of life of gateways
+	SubjectWitness  = "room.state.witness" // see [Witness]
+	SubjectAnyWho   = "room.who.*.*"       // questions about the members of a room
+	SubjectAnyGate  = "room.gw.*"          // heartbeats of gateways
 )
 
-// Subjects of the room service itself: its micro endpoints, and what its instances tell
-// each other. Only room.svc.> is open to other accounts.
+// Subjects of the room service: its micro endpoints, and messages between its instances.
+// Only room.svc.> is open to other accounts.
 const (
 	SubjectClose          = "room.svc.close"
 	SubjectReopen         = "room.svc.reopen"
@@ -47,22 +46,21 @@ const (
 	SubjectKeys           = "room.svc.keys"     // for gateways: the key that signs resume strings
 	SubjectLost           = "room.svc.lost"     // for gateways: see [Lost]
 	SubjectServiceAlive   = "room.svc.alive"    // for gateways: every instance with a fresh lease answers
-	SubjectServiceChanged = "room.peer.changed" // an instance came, or is about to leave
+	SubjectServiceChanged = "room.peer.changed" // an instance has started, or is about to stop
 )
 
-// ReleaseSubject returns room.peer.release.<id>, where the instance id is asked to give
-// up a partition.
+// ReleaseSubject returns room.peer.release.<id>, on which others ask the instance id to
+// release a partition.
 func ReleaseSubject(id string) string { return "room.peer.release." + id }
 
 // RepublishTo is the destination of the stream's RePublish for [SubjectAnyLog].
 const RepublishTo = "room.out.{{wildcard(1)}}.{{wildcard(2)}}"
 
-// MapTo is the destination of an account mapping for [SubjectAnyRoom], by which each
-// room service receives only the commands of its own partitions.
+// MapTo is the destination of an account mapping for [SubjectAnyRoom]. With the mapping,
+// each roomsvc instance receives only the requests of its own partitions.
 var MapTo = fmt.Sprintf("room.in.{{partition(%d,1)}}.{{wildcard(1)}}", Partitions)
 
-// Subject returns room.<g>, the public way in: a request whose reply is the ack or
-// the refusal.
+// Subject returns room.<g>, on which the room's owner receives requests.
 func (r Room) Subject() string { return "room." + r.Token() }
 
 // LogSubject returns room.log.<p>.<g>, where the owner commits the room's records.
@@ -77,7 +75,7 @@ func (r Room) EphemeralSubject() string { return r.partitioned("room.eph.") }
 // StateSubject returns room.state.<p>.<g>, where the owner keeps the room's snapshot.
 func (r Room) StateSubject() string { return r.partitioned("room.state.") }
 
-// WhoSubject returns room.who.<p>.<g>, where gateways are asked who is in the room.
+// WhoSubject returns room.who.<p>.<g>, on which gateways answer questions about members.
 func (r Room) WhoSubject() string { return r.partitioned("room.who.") }
 
 func (r Room) partitioned(prefix string) string {
@@ -87,8 +85,8 @@ func (r Room) partitioned(prefix string) string {
 	return prefix + strconv.Itoa(r.Partition()) + "." + r.Token()
 }
 
-// InSubject returns room.in.<p>.*, which an owner of partition p subscribes to: where
-// room.<g> arrives when the account maps it by partition.
+// InSubject returns room.in.<p>.*, on which the owner of partition p receives requests if
+// the account maps room.* by partition.
 func InSubject(p int) string { return "room.in." + strconv.Itoa(p) + ".*" }
 
 // OwnSubject returns room.own.<p>, the fence of partition p.
@@ -97,13 +95,13 @@ func OwnSubject(p int) string { return "room.own." + strconv.Itoa(p) }
 // StateOwnSubject returns room.state.<p>, the fence of partition p's snapshots.
 func StateOwnSubject(p int) string { return "room.state." + strconv.Itoa(p) }
 
-// GatewaySubject returns room.gw.<id>, where a gateway tells the others that it lives.
+// GatewaySubject returns room.gw.<id>, on which a gateway sends its heartbeats.
 func GatewaySubject(id string) string { return "room.gw." + id }
 
 // OutPartition returns room.out.<p>.*, all records of partition p.
 func OutPartition(p int) string { return "room.out." + strconv.Itoa(p) + ".*" }
 
-// EphemeralPartition returns room.eph.<p>.*, everything unstored of partition p.
+// EphemeralPartition returns room.eph.<p>.*, all signals, joins and leaves of partition p.
 func EphemeralPartition(p int) string { return "room.eph." + strconv.Itoa(p) + ".*" }
 
 // ErrPartition is returned for a subject whose partition is not the room's. The usual

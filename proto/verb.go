@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Verb is what a command asks for.
+// Verb is the kind of a command.
 type Verb string
 
 // The verbs of a JSON session.
@@ -21,7 +21,7 @@ const (
 	VerbPing     Verb = "ping"
 )
 
-// Right is what a sender may do in a room.
+// Right is a permission in a room.
 type Right string
 
 // The rights.
@@ -31,7 +31,7 @@ const (
 	RightModerate Right = "moderate" // the acts
 )
 
-// VerbRule is what the parser and the dispatcher of commands know of a verb.
+// VerbRule describes a verb to the parser and to the dispatcher of commands.
 type VerbRule struct {
 	Verb   Verb
 	Room   bool     // the command is about a room, which the field room names
@@ -85,7 +85,7 @@ func enumerate(names []string) string {
 	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
-// takes reports whether commands of the verb have the field.
+// takes reports whether the verb has the field.
 func (v *VerbRule) takes(field string) bool {
 	return field == "room" && v.Room || slices.Contains(v.Fields, field)
 }

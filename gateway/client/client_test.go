@@ -29,7 +29,7 @@ func say(t *testing.T, c *client.Client, text, key string) <-chan said {
 	return done
 }
 
-func TestSayUntilAcknowledged(t *testing.T) {
+func TestSayIsSentAgainUntilItsAck(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
 	join(t, c, p, proto.From{}, 5)
@@ -58,7 +58,7 @@ func TestSayUntilAcknowledged(t *testing.T) {
 	}
 }
 
-func TestOrderUnderRefusals(t *testing.T) {
+func TestRefusedMessagesKeepTheirOrder(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
 	join(t, c, p, proto.From{}, 0)
@@ -86,7 +86,7 @@ func TestOrderUnderRefusals(t *testing.T) {
 	}
 }
 
-func TestEventsAreExact(t *testing.T) {
+func TestNextReturnsEachEventOnce(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
 	join(t, c, p, proto.From{Last: 2}, 8)
@@ -121,7 +121,7 @@ func TestEventsAreExact(t *testing.T) {
 	wantEvents(t, c, 1)
 }
 
-func TestClosedRoomIsLeft(t *testing.T) {
+func TestClientLeavesAClosedRoom(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
 	join(t, c, p, proto.From{HasSince: true}, 3)
@@ -186,7 +186,7 @@ func TestFullBufferLosesNothing(t *testing.T) {
 }
 
 // A new session is in no room, whatever the old one was waiting for.
-func TestFullBufferOverALostConnection(t *testing.T) {
+func TestFullBufferLosesNothingWithItsConnection(t *testing.T) {
 	s := newScript(t)
 	cfg := s.config()
 	cfg.Buffer = 2 // hello and an event
@@ -211,7 +211,7 @@ func TestFullBufferOverALostConnection(t *testing.T) {
 	wantEvents(t, c, 2)
 }
 
-func TestCloseCodes(t *testing.T) {
+func TestCloseCodeDecidesReconnect(t *testing.T) {
 	for _, m := range proto.CloseCodes {
 		t.Run(m.Name, func(t *testing.T) {
 			s := newScript(t)
@@ -242,7 +242,7 @@ func TestCloseCodes(t *testing.T) {
 	}
 }
 
-func TestRefusedHandshakes(t *testing.T) {
+func TestRefusedHandshakesAreRetriedOrReturned(t *testing.T) {
 	s := newScript(t)
 	s.refuse <- http.StatusForbidden
 	_, err := client.Dial(within(t), s.config())
@@ -255,7 +255,7 @@ func TestRefusedHandshakes(t *testing.T) {
 	s.dial(s.config()) // comes through after both
 }
 
-func TestSilenceEndsALink(t *testing.T) {
+func TestSilentConnectionIsReplaced(t *testing.T) {
 	s := newScript(t)
 	cfg := s.config()
 	cfg.Quiet = 20 * time.Millisecond
@@ -275,7 +275,7 @@ func TestSilenceEndsALink(t *testing.T) {
 	}
 }
 
-func TestCallsEnd(t *testing.T) {
+func TestCallsEndWithContextOrClient(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
 	ctx, cancel := context.WithCancel(t.Context())

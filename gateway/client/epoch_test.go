@@ -45,7 +45,7 @@ func TestResumeNamesTheNewestEvent(t *testing.T) {
 	s.resumes(p, 6, "e1", 6)
 }
 
-func TestLiveReset(t *testing.T) {
+func TestResetWhileConnectedBeginsAnotherHistory(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
 	join(t, c, p, proto.From{}, 9)
@@ -61,7 +61,7 @@ func TestLiveReset(t *testing.T) {
 }
 
 // A reset that is still on its way when the connection breaks must not be taken for done.
-func TestResetThatWasNotShown(t *testing.T) {
+func TestLostResetIsAskedForAgain(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
 	join(t, c, p, proto.From{}, 9)
@@ -81,7 +81,7 @@ func TestResetThatWasNotShown(t *testing.T) {
 	s.resumes(p, 0, "e2", 12)
 }
 
-func TestEpochOfARoomThatWasEmpty(t *testing.T) {
+func TestEmptyRoomGetsItsEpochWithTheFirstEvent(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
 	go p.admitTo("", 0)
@@ -95,7 +95,7 @@ func TestEpochOfARoomThatWasEmpty(t *testing.T) {
 
 // A closing that is numbered below the old head closes the room all the same. One that a
 // reset says to be undone does not.
-func TestClosingAfterAReset(t *testing.T) {
+func TestCloseAfterAResetEndsTheMembership(t *testing.T) {
 	for past, left := range map[uint64]bool{0: true, 1: true, 2: false} {
 		s := newScript(t)
 		c, p := s.dial(s.config())

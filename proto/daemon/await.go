@@ -12,9 +12,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Await connects once and hangs up, so that what follows finds a NATS that is there.
-// Where there is none it says so once and goes on trying until ctx ends. A refusal,
-// such as a wrong password, is returned at once: waiting would not mend it.
+// Await returns when a connection to NATS succeeds. It closes that connection again. While
+// no server listens, it logs one warning and tries again until ctx ends. It returns a
+// refusal, such as a wrong password, at once, because another try would fail too.
 func Await(ctx context.Context, dial Dialer, where, name string, log *slog.Logger) error {
 	said := false
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
@@ -22,7 +22,7 @@ func Await(ctx context.Context, dial Dialer, where, name string, log *slog.Logge
 		if err == nil {
 			nc.Close()
 			if said {
-				log.Info("nats is there", "nats", where)
+				log.Info("connected to nats", "nats", where)
 			}
 			return nil
 		}
@@ -31,7 +31,7 @@ func Await(ctx context.Context, dial Dialer, where, name string, log *slog.Logge
 		}
 		if !said {
 			said = true
-			log.Warn("waiting for nats, which is not there yet", "nats", where, "error", err)
+			log.Warn("waiting for nats", "nats", where, "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -41,8 +41,8 @@ func Await(ctx context.Context, dial Dialer, where, name string, log *slog.Logge
 	}
 }
 
-// worthWaiting reports whether err is of a NATS that is not up yet rather than of one
-// that says no.
+// worthWaiting reports whether a later try may succeed: the server is not up yet, rather
+// than refusing this client.
 func worthWaiting(err error) bool {
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true

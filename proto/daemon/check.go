@@ -21,20 +21,19 @@ import (
 	"roomcast/proto"
 )
 
-// DefaultURL is where NATS is if nobody says otherwise.
+// DefaultURL is the default address of NATS.
 const DefaultURL = nats.DefaultURL
 
-// minAPI is the JetStream API level that has atomic batches and per-key expiry, that
-// of nats-server 2.12.
+// minAPI is the JetStream API level with atomic batches and expiry of single keys, that of
+// nats-server 2.12.
 const minAPI = 2
 
-// NewID returns a name for this process that no other has, of lower-case letters and
-// digits.
+// NewID returns a unique name for this process, of lower-case letters and digits.
 func NewID() string { return strings.ToLower(rand.Text()[:10]) }
 
-// CheckNATS connects once, as the service does with these options, and says on w what it
-// found, or returns which setting is at fault. Imports says that the service may use a
-// JetStream that another account has.
+// CheckNATS connects once, as the program does with these options. It writes its findings
+// to w, or returns an error that names the wrong setting. With imports, the program may use
+// the JetStream of another account.
 func CheckNATS(w io.Writer, n NATS, name string, imports bool, log *slog.Logger, opts ...nats.Option) error {
 	nc, err := n.Dialer(log)(name, opts...)
 	if err != nil {
@@ -66,7 +65,7 @@ func CheckNATS(w io.Writer, n NATS, name string, imports bool, log *slog.Logger,
 	return nil
 }
 
-// accountInfo asks for JetStream, where imports says so in another account first.
+// accountInfo asks for JetStream; with imports, first in the other account.
 func accountInfo(ctx context.Context, nc *nats.Conn, imports bool) (info *jetstream.AccountInfo, imported bool, err error) {
 	if imports {
 		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -87,7 +86,7 @@ func jetStream(ctx context.Context, nc *nats.Conn, api string) (*jetstream.Accou
 	return js.AccountInfo(ctx)
 }
 
-// account returns the name of the account that nc is in, "" if the server does not tell.
+// account returns the account of nc, "" if the server does not answer.
 func account(ctx context.Context, nc *nats.Conn) string {
 	m, err := nc.RequestWithContext(ctx, "$SYS.REQ.USER.INFO", nil)
 	if err != nil {
@@ -104,7 +103,7 @@ func account(ctx context.Context, nc *nats.Conn) string {
 	return info.Data.Account
 }
 
-// atFault names the setting to look at when connecting ended in err.
+// atFault names the setting that probably caused err.
 func (n NATS) atFault(err error) string {
 	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
 		switch {
@@ -117,7 +116,7 @@ func (n NATS) atFault(err error) string {
 		case n.Token != "":
 			return "--token"
 		}
-		return "NATS wants to know who this is: give --creds, --nkey, --user or --token"
+		return "NATS requires authentication; give --creds, --nkey, --user or --token"
 	}
 	if strings.Contains(err.Error(), "tls:") || strings.Contains(err.Error(), "x509:") {
 		return "--tlsca, --tlscert, --tlskey"
@@ -128,9 +127,9 @@ func (n NATS) atFault(err error) string {
 	return "--nats " + n.String()
 }
 
-// ReadyCommand returns the command that asks a running service of the same settings
-// whether it is ready, for health checks where there is no other tool. With
-// --ops-listen off it asks otherwise, or cannot tell if that is nil.
+// ReadyCommand returns the command that asks a running process with the same settings
+// whether it is ready. Health checks in small containers use it. With --ops-listen off it
+// calls otherwise; if that is nil, it does not know.
 func ReadyCommand(o *Ops, otherwise func(context.Context) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ready",
@@ -140,8 +139,8 @@ func ReadyCommand(o *Ops, otherwise func(context.Context) error) *cobra.Command 
 			if o.Listen != "off" {
 				return o.ask(cmd.Context(), cmd.OutOrStdout())
 			}
-			if otherwise == nil { // as a failure it would restart a healthy container again and again
-				fmt.Fprintln(cmd.OutOrStdout(), "not known: --ops-listen is off, so nothing can be asked")
+			if otherwise == nil { // a failure would restart a healthy container again and again
+				fmt.Fprintln(cmd.OutOrStdout(), "unknown: --ops-listen is off")
 				return nil
 			}
 			if err := otherwise(cmd.Context()); err != nil {

@@ -1,6 +1,6 @@
-// Package daemon is how the two services of Roomcast run: flags and their
-// environment names, the connection to NATS with the names the nats command line
-// tool uses, logs, signals, the listener for operators, and the version.
+// Package daemon is what both programs share when they run: flags and their environment
+// names, the connection to NATS, logs, signals, the listener for operators, and the
+// version. The flags for NATS have the names of the nats command line tool.
 package daemon
 
 import (
@@ -17,15 +17,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Dialer opens one more connection to the same NATS. Name is what /connz and
-// nats-top show, such as "gateway/<id>" or "roomsvc/<id>/commit". Options given here
-// come after, and so win over, the ones the dialer brings itself.
+// Dialer opens another connection to the same NATS. /connz and nats-top show its name, such
+// as "gateway/<id>" or "roomsvc/<id>/commit". The given options override those of the
+// dialer.
 type Dialer func(name string, opts ...nats.Option) (*nats.Conn, error)
 
-// Main runs a service's command line and returns the exit status: 0, or 1 after a
-// line on standard error for each thing that is wrong. Flags that were not given are read from the environment:
-// GATEWAY_LISTEN for --listen of gateway, unless [Env] gave it another name. SIGINT and SIGTERM cancel the context that commands get; one
-// that comes later than [sameSignal] ends the process at once.
+// Main runs a program's command line and returns the exit status: 0, or 1 after a line on
+// standard error for each mistake. The environment sets flags that the command line does
+// not: GATEWAY_LISTEN sets --listen of gateway, unless [Env] has given the flag another
+// name. SIGINT and SIGTERM cancel the context of the command. Another one after
+// [sameSignal] ends the process at once.
 func Main(root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -33,12 +34,12 @@ func Main(root *cobra.Command) int {
 	return execute(ctx, root, os.Args[1:], os.Environ(), os.Stderr)
 }
 
-// sameSignal is how long a second signal is taken for the first: timeout(1) and others
-// send one to the process and one to its group, and nobody is in such a hurry.
+// sameSignal is the time in which a second signal counts as the first. Programs such as
+// timeout(1) send one signal to the process and one to its group.
 const sameSignal = time.Second
 
-// afterSignal calls stop, with which signals have their usual effect again, once ctx has
-// ended and the same signal can come no more.
+// afterSignal calls stop when ctx has ended and [sameSignal] has passed. Then signals have
+// their usual effect again.
 func afterSignal(ctx context.Context, stop func()) {
 	context.AfterFunc(ctx, func() { time.AfterFunc(sameSignal, stop) })
 }

@@ -45,7 +45,7 @@ func (s *service) execute(args []string, environ ...string) (code int, stderr st
 	return code, out.String()
 }
 
-func TestEnvironment(t *testing.T) {
+func TestEnvironmentSetsFlags(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		args   []string
@@ -75,9 +75,9 @@ func TestEnvironment(t *testing.T) {
 		{name: "a bad value that a flag hides", args: []string{"--rate", "1"}, env: []string{"GATEWAY_RATE=fast"},
 			check: func(s *service) bool { return s.rate == 1 }},
 		{name: "an unknown one", env: []string{"GATEWAY_LISEN=:1", "OTHER=1"}, check: func(s *service) bool { return s.ran },
-			stderr: "GATEWAY_LISEN is not a setting and is passed over; did you mean GATEWAY_LISTEN?"},
+			stderr: "GATEWAY_LISEN is not a setting and is ignored; did you mean GATEWAY_LISTEN?"},
 		{name: "one of Kubernetes", env: []string{"GATEWAY_PORT_8000_TCP_ADDR=10.0.0.1"}, check: func(s *service) bool { return s.ran },
-			stderr: "GATEWAY_PORT_8000_TCP_ADDR is not a setting and is passed over\n"},
+			stderr: "GATEWAY_PORT_8000_TCP_ADDR is not a setting and is ignored\n"},
 		{name: "a wrong flag", args: []string{"--close-wrd", "x"}, fails: true, stderr: "did you mean --close-word?"},
 		{name: "a wrong value", args: []string{"--drain-time", "x"}, fails: true, stderr: `--drain-time: "x" is not a duration`},
 	} {
@@ -98,7 +98,7 @@ func TestEnvironment(t *testing.T) {
 }
 
 // A page in an operator's browser neither reads what operators see nor starts profiles.
-func TestOpsIsNotForPages(t *testing.T) {
+func TestOpsRefusesPagesOfOtherSites(t *testing.T) {
 	for _, tt := range []struct {
 		listen, host, header, value string
 		ok                          bool
@@ -142,13 +142,13 @@ func TestOpsIsNotForPages(t *testing.T) {
 }
 
 // A health check cannot ask where nothing listens, which is no failure by itself.
-func TestReadyWithoutOps(t *testing.T) {
+func TestReadyCommandWithoutOpsListener(t *testing.T) {
 	for _, tt := range []struct {
 		otherwise func(context.Context) error
 		says      string
 		ok        bool
 	}{
-		{nil, "not known: --ops-listen is off", true},
+		{nil, "unknown: --ops-listen is off", true},
 		{func(context.Context) error { return nil }, "ready", true},
 		{func(context.Context) error { return errors.New("not yet") }, "", false},
 	} {
@@ -163,7 +163,7 @@ func TestReadyWithoutOps(t *testing.T) {
 	}
 }
 
-func TestOps(t *testing.T) {
+func TestOpsServesMetricsAndReadiness(t *testing.T) {
 	reg := NewRegistry()
 	reg.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "roomcast_test"}))
 	trouble := errors.New("no NATS")
@@ -220,7 +220,7 @@ func TestOps(t *testing.T) {
 }
 
 // Who stops a service may send the signal twice in one go and wants it to end in order.
-func TestSignalTwiceIsOne(t *testing.T) {
+func TestSecondSignalAtOnceCountsAsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, signal := context.WithCancel(t.Context())
 		stopped := make(chan time.Time, 1)

@@ -11,14 +11,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// envAnnotation holds the environment name of a flag that does not go by the rule.
+// envAnnotation is the annotation of a flag whose environment name does not follow the rule.
 const envAnnotation = "roomcast_env"
 
-// Env gives a flag an environment name of its own, one that other tools use too, such
-// as NATS_URL.
+// Env gives a flag an environment name that other tools use too, such as NATS_URL.
 func Env(flags *pflag.FlagSet, flag, name string) {
 	if err := flags.SetAnnotation(flag, envAnnotation, []string{name}); err != nil {
-		panic(err) // the flag does not exist: a slip of the programmer
+		panic(err) // the flag does not exist: a bug
 	}
 }
 
@@ -33,11 +32,10 @@ func envName(service string, f *pflag.Flag) string {
 
 func envPrefix(service string) string { return strings.ToUpper(service) + "_" }
 
-// readEnvironment sets each flag of cmd that was not given from its variable. An
-// empty variable counts as not set; of a repeatable flag the values are separated by
-// commas. A variable that begins like ours and is none is
-// reported, not refused: Kubernetes sets GATEWAY_PORT and the like for a service of
-// that name.
+// readEnvironment sets each flag of cmd that the command line does not set from its
+// variable. An empty variable counts as not set. Commas separate the values of a repeatable
+// flag. readEnvironment reports unknown variables with our prefix but does not refuse them:
+// Kubernetes sets GATEWAY_PORT and others for a service of that name.
 func readEnvironment(root, cmd *cobra.Command, environ []string, stderr io.Writer) error {
 	service := root.Name()
 	values := make(map[string]string, len(environ))
@@ -71,20 +69,20 @@ func readEnvironment(root, cmd *cobra.Command, environ []string, stderr io.Write
 			if near := nearest(name, slices.Sorted(maps.Keys(known))); near != "" {
 				hint = "; did you mean " + near + "?"
 			}
-			fmt.Fprintf(stderr, "%s: environment variable %s is not a setting and is passed over%s\n", service, name, hint)
+			fmt.Fprintf(stderr, "%s: environment variable %s is not a setting and is ignored%s\n", service, name, hint)
 		}
 	}
 	return nil
 }
 
-// describeEnvironment adds to each flag's help the variable that sets it.
+// describeEnvironment adds the variable of each flag to its help.
 func describeEnvironment(root *cobra.Command) {
 	each(root, func(f *pflag.Flag) {
 		f.Usage += " [$" + envName(root.Name(), f) + "]"
 	})
 }
 
-// each calls do for every flag of root and its commands, once.
+// each calls do once for each flag of root and its commands.
 func each(root *cobra.Command, do func(*pflag.Flag)) {
 	seen := map[*pflag.Flag]bool{}
 	once := func(f *pflag.Flag) {

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// maxOpsConns bounds the connections of the listener for operators, so that they cannot
-// take the descriptors that the log needs.
+// maxOpsConns limits the connections of the listener for operators: the log must not run
+// out of descriptors.
 const maxOpsConns = 32
 
 // fewConns is a listener that closes connections beyond maxOpsConns at once.
@@ -30,7 +30,7 @@ func (l *fewConns) Accept() (net.Conn, error) {
 	}
 }
 
-// countedConn calls closed when it is closed first.
+// countedConn calls closed on the first Close.
 type countedConn struct {
 	net.Conn
 	closed func()

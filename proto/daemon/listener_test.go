@@ -11,7 +11,7 @@ import (
 
 // A flood of the listener for operators takes a few descriptors and no more. Once it has
 // ended, operators are answered again.
-func TestOpsListenerServesFewConnections(t *testing.T) {
+func TestOpsListenerLimitsConnections(t *testing.T) {
 	ops, err := Ops{Listen: "127.0.0.1:0"}.Serve(slog.New(slog.DiscardHandler), NewRegistry())
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Log is how a service logs.
+// Log holds the settings of the logger.
 type Log struct {
 	Level  string // debug, info, warn or error
 	Format string // text or json

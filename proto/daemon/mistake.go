@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// flagError says of a wrong flag what would be right.
+// flagError adds a suggestion to the error about a wrong flag.
 func flagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		var names []string
@@ -24,7 +24,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	return err
 }
 
-// explain says what is wrong with a flag's value and what would be right.
+// explain returns an error that describes a correct value of the flag.
 func explain(f *pflag.Flag, value string, err error) error {
 	want := map[string]string{
 		"bool":     "true or false",
@@ -42,8 +42,7 @@ func explain(f *pflag.Flag, value string, err error) error {
 	return err
 }
 
-// nearest returns the name that differs least from the one given, or "" if none is
-// alike.
+// nearest returns the name that is most similar to the given one, or "" if none is similar.
 func nearest(name string, names []string) string {
 	best, least := "", len(name)/3+1
 	for _, n := range names {
@@ -54,8 +53,8 @@ func nearest(name string, names []string) string {
 	return best
 }
 
-// distance returns how many letters must be put in, taken out or changed to make one
-// name of the other (Levenshtein).
+// distance returns the Levenshtein distance of two names: the number of letters to insert,
+// delete or change.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -12,23 +12,22 @@ import (
 // Times of a [Mover].
 const (
 	moverPause   = time.Second     // between two rounds of questions
-	moverAnswer  = time.Second     // that an answer may take
-	moverMisses  = 2               // rounds without an answer before another server is tried
-	moverLongest = 2 * time.Second // between two tries
+	moverAnswer  = time.Second     // limit for an answer
+	moverMisses  = 2               // rounds without an answer before the mover tries another server
+	moverLongest = 2 * time.Second // longest pause between two tries
 )
 
-// Mover moves connections to another NATS server when theirs is of no use: it is cut off
-// from its peers, or its JetStream is away. Such a server keeps its clients, and answers
-// them with "no responders" or nothing at all. A connection moves only when another server
-// gives the answer that its own does not, so that all stay where they are during an
-// election.
+// Mover moves connections away from a NATS server that is cut off from its peers or has no
+// JetStream. Such a server keeps its clients, and answers them with "no responders" or not
+// at all. A connection moves only if another server gives the answer that its own server
+// does not. Therefore no connection moves during an election.
 //
-// Set its fields, then call Run once. The connections stay the caller's.
+// Set the fields, then call Run once. The caller still owns the connections.
 type Mover struct {
-	Conns []*nats.Conn // moved one by one, in this order
+	Conns []*nats.Conn // the mover moves them one by one, in this order
 	Name  string       // of the connection that tries other servers
 	Dial  Dialer
-	// Works asks what only a server of use can answer.
+	// Works asks a question that only a working server can answer.
 	Works func(ctx context.Context, nc *nats.Conn) error
 	Log   *slog.Logger
 }
@@ -72,12 +71,12 @@ func (m *Mover) Run(ctx context.Context) {
 type verdict int8
 
 const (
-	unknown verdict = iota // it has only one server, is not connected, or is merely slow
+	unknown verdict = iota // one server only, no connection, or a slow answer
 	works
 	useless
 )
 
-// ask asks over all connections at the same time.
+// ask asks over all connections at once.
 func (m *Mover) ask(ctx context.Context) []verdict {
 	verdicts := make([]verdict, len(m.Conns))
 	var group sync.WaitGroup
@@ -98,8 +97,8 @@ func (m *Mover) judge(ctx context.Context, nc *nats.Conn) verdict {
 	if m.Works(limited, nc) == nil {
 		return works
 	}
-	// A server that has answered a ping sent after the question has read the question. One
-	// that has sent other things instead has much to send, and will come to the answer.
+	// The server has read the question if it answers a later ping. If it sends other messages
+	// instead, it is only slow.
 	limited, cancel = context.WithTimeout(ctx, moverAnswer)
 	defer cancel()
 	if nc.FlushWithContext(limited) == nil || nc.Stats().InMsgs == before {
@@ -108,8 +107,8 @@ func (m *Mover) judge(ctx context.Context, nc *nats.Conn) verdict {
 	return unknown
 }
 
-// move tries another server, and if that one is of use has the connections leave theirs. It
-// reports whether they do.
+// move tries another server. If that one works, the lost connections leave theirs. It
+// reports whether they have left.
 func (m *Mover) move(ctx context.Context, lost []*nats.Conn) bool {
 	other := m.dialOther(lost)
 	if other == nil {
@@ -127,9 +126,9 @@ func (m *Mover) move(ctx context.Context, lost []*nats.Conn) bool {
 		if nc.ConnectedServerId() == other.ConnectedServerId() {
 			continue
 		}
-		m.Log.Warn("nats server is left for another: it answers nothing", "conn", nc.Opts.Name, "server", server)
+		m.Log.Warn("leaving a nats server that does not answer", "conn", nc.Opts.Name, "server", server)
 		if err := reconnect(ctx, nc, other.ConnectedServerId()); err != nil {
-			m.Log.Warn("nats server cannot be left", "conn", nc.Opts.Name, "error", err)
+			m.Log.Warn("leave nats server", "conn", nc.Opts.Name, "error", err)
 			continue
 		}
 		moved = true
@@ -137,10 +136,10 @@ func (m *Mover) move(ctx context.Context, lost []*nats.Conn) bool {
 	return moved
 }
 
-// dialOther connects to a server that one of the lost connections does not have. It returns nil
-// if it finds none; the next round tries again.
+// dialOther connects to a server that one of the lost connections does not use. It returns
+// nil if it finds none; the next round tries again.
 func (m *Mover) dialOther(lost []*nats.Conn) *nats.Conn {
-	for range 2 * len(lost[0].Servers()) { // they are dialled in random order
+	for range 2 * len(lost[0].Servers()) { // nats.go dials them in random order
 		other, err := m.Dial(m.Name, nats.Timeout(moverAnswer), nats.NoReconnect(),
 			nats.DisconnectErrHandler(func(*nats.Conn, error) {}))
 		if err != nil {
@@ -156,8 +155,8 @@ func (m *Mover) dialOther(lost []*nats.Conn) *nats.Conn {
 	return nil
 }
 
-// reconnect has nc connect to the other servers in turn, as nats.go does, until it arrives at
-// the one with this id. It gives up after one round, or when a server cannot be reached.
+// reconnect makes nc connect to the other servers in turn, until it reaches the one with
+// this id. It gives up after one round, or if a server does not answer.
 func reconnect(ctx context.Context, nc *nats.Conn, id string) error {
 	for range nc.Servers() {
 		connected := nc.StatusChanged(nats.CONNECTED)

@@ -27,7 +27,7 @@ func serve(t *testing.T, s *natstest.Server) (stop func()) {
 }
 
 // A connection leaves a server over which nobody answers, and only for one that is of use.
-func TestConnectionsLeaveAServerOfNoUse(t *testing.T) {
+func TestConnectionsLeaveAServerThatDoesNotAnswer(t *testing.T) {
 	var servers []*natstest.Server
 	var urls []string
 	for _, name := range []string{"one", "two", "three"} {

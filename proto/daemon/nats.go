@@ -14,8 +14,8 @@ import (
 	"github.com/synadia-io/orbit.go/natscontext"
 )
 
-// NATS says how to reach NATS. Flags and variables are those of the nats command line
-// tool; a flag wins over a variable, that over a context, that over the default.
+// NATS holds the settings of connections to NATS. Flags and variables are those of the nats
+// command line tool. A flag overrides a variable, then come the context and the default.
 type NATS struct {
 	URL         string // one or several, separated by commas
 	Context     string // name of a context of the nats tool, or the absolute path of one
@@ -59,10 +59,10 @@ func (n *NATS) Bind(flags *pflag.FlagSet) {
 	Env(flags, "inbox-prefix", "NATS_INBOX_PREFIX")
 }
 
-// Given reports whether a NATS to connect to was named.
+// Given reports whether the settings name a NATS.
 func (n NATS) Given() bool { return n.URL != "" || n.Context != "" }
 
-// String returns where NATS is, fit for logs: without passwords.
+// String returns the address of NATS for logs, without passwords.
 func (n NATS) String() string {
 	if n.URL == "" && n.Context != "" {
 		return "context " + n.Context
@@ -81,7 +81,7 @@ func (n NATS) String() string {
 	return strings.Join(servers, ",")
 }
 
-// Check says which setting is wrong, without connecting.
+// Check returns an error that names a wrong setting. It does not connect.
 func (n NATS) Check() error {
 	for _, f := range []struct{ flag, path string }{
 		{"--creds", n.Creds}, {"--nkey", n.NKey}, {"--tlscert", n.Cert}, {"--tlskey", n.Key}, {"--tlsca", n.CA},
@@ -95,9 +95,9 @@ func (n NATS) Check() error {
 	}
 	switch {
 	case (n.Cert == "") != (n.Key == ""):
-		return errors.New("--tlscert and --tlskey are only of use together")
+		return errors.New("--tlscert and --tlskey must be given together")
 	case n.Password != "" && n.User == "":
-		return errors.New("--password is of no use without --user")
+		return errors.New("--password needs --user")
 	}
 	if _, err := n.options(); err != nil {
 		return err
@@ -105,9 +105,9 @@ func (n NATS) Check() error {
 	return nil
 }
 
-// Dialer returns what opens connections. They reconnect for ever, keep nothing to
-// send while they are away (what is resent late would come out of order), and tell
-// log when they go and come back.
+// Dialer returns the function that opens connections. They reconnect for ever and log each
+// loss and each return. They do not buffer while they are disconnected, because late
+// messages would arrive out of order.
 func (n NATS) Dialer(log *slog.Logger) Dialer {
 	return func(name string, more ...nats.Option) (*nats.Conn, error) {
 		own, err := n.options()
@@ -133,7 +133,7 @@ func (n NATS) Dialer(log *slog.Logger) Dialer {
 	}
 }
 
-// Options returns what all our connections have in common.
+// Options returns the options that all our connections share.
 func Options(log *slog.Logger, name string) []nats.Option {
 	log = log.With("conn", name)
 	return []nats.Option{
@@ -143,7 +143,7 @@ func Options(log *slog.Logger, name string) []nats.Option {
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
 		nats.ReconnectBufSize(-1),
-		// A server that is silent for 9 s is left.
+		// The client leaves a server that is silent for 9 s.
 		nats.PingInterval(3 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -152,20 +152,20 @@ func Options(log *slog.Logger, name string) []nats.Option {
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			log.Info("nats connection is back", "server", nc.ConnectedServerName())
+			log.Info("nats connection restored", "server", nc.ConnectedServerName())
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""
 			if sub != nil {
 				subject = sub.Subject
 			}
-			log.Warn("nats reports", "error", err, "subject", subject)
+			log.Warn("nats reports an error", "error", err, "subject", subject)
 		}),
 	}
 }
 
-// options turns the settings into what nats.go takes. Who authenticates by a flag
-// does not authenticate by what a context says.
+// options returns the settings as options of nats.go. Credentials in flags replace those of
+// the context.
 func (n NATS) options() ([]nats.Option, error) {
 	var opts []nats.Option
 	if n.Context != "" && n.URL != "" {

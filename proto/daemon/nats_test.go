@@ -36,7 +36,7 @@ func TestDialerNamesItsConnection(t *testing.T) {
 
 // A flag beats a context, and who authenticates by flags does not also authenticate
 // by what the context says.
-func TestFlagsBeatContext(t *testing.T) {
+func TestFlagsOverrideContext(t *testing.T) {
 	ns := natstest.Start(t, func(o *server.Options) {
 		o.Users = []*server.User{{Username: "good", Password: "right"}, {Username: "other", Password: "right"}}
 	})
@@ -115,7 +115,7 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-func TestAwaitSaysOnceThatItWaits(t *testing.T) {
+func TestAwaitLogsOneWarning(t *testing.T) {
 	// A port that is free now and gets its NATS once Await has complained.
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -149,7 +149,7 @@ func TestAwaitSaysOnceThatItWaits(t *testing.T) {
 	}
 }
 
-func TestAwaitDoesNotWaitForWhatWouldNotMend(t *testing.T) {
+func TestAwaitReturnsRefusalsAtOnce(t *testing.T) {
 	ns := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "me", "right" })
 	for name, n := range map[string]NATS{
 		"wrong password": {URL: ns.ClientURL(), User: "me", Password: "wrong"},
@@ -162,7 +162,7 @@ func TestAwaitDoesNotWaitForWhatWouldNotMend(t *testing.T) {
 	}
 }
 
-func TestCheckNATSNamesTheSetting(t *testing.T) {
+func TestCheckNATSNamesTheWrongSetting(t *testing.T) {
 	open := natstest.Start(t)
 	locked := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "me", "right" })
 	plain := natstest.Start(t, func(o *server.Options) { o.JetStream = false })

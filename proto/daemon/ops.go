@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Ops is the listener for operators. It shows metrics and profiles to whoever reaches
-// it and so has an address of its own, never the public one.
+// Ops holds the settings of the listener for operators. Everybody who can reach it sees
+// metrics and profiles. So it has its own address, never the public one.
 type Ops struct {
 	Listen string // host:port, or "off"
 }
@@ -27,28 +27,28 @@ func (o *Ops) Bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Listen, "ops-listen", o.Listen, "serve /metrics, /healthz, /readyz and /debug/pprof on this `address`, without authentication; off disables it")
 }
 
-// Probe is one condition of being ready.
+// Probe is one condition of readiness.
 type Probe struct {
 	Name  string
-	Ready func() error // nil, or why not; safe for any goroutine
+	Ready func() error // nil = ready; safe for concurrent use
 }
 
-// NewRegistry returns a registry that has the Go runtime and the process in it.
+// NewRegistry returns a registry with the metrics of the Go runtime and the process.
 func NewRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return reg
 }
 
-// OpsServer is a listener for operators that runs; nil is one that is off.
+// OpsServer is a running listener for operators. A nil one is off.
 type OpsServer struct {
 	ln     net.Listener
 	server *http.Server
 	done   chan struct{}
 }
 
-// Serve starts the listener, which is to be closed. /healthz says that the process
-// runs; /readyz says whether all probes pass, and which do not and why.
+// Serve starts the listener; the caller closes it. /healthz shows that the process runs.
+// /readyz shows whether all probes pass, and the error of each one that does not.
 func (o Ops) Serve(log *slog.Logger, reg *prometheus.Registry, probes ...Probe) (*OpsServer, error) {
 	if o.Listen == "off" {
 		return nil, nil
@@ -71,10 +71,10 @@ func (o Ops) Serve(log *slog.Logger, reg *prometheus.Registry, probes ...Probe) 
 	return s, nil
 }
 
-// Addr returns where it listens.
+// Addr returns the address of the listener.
 func (s *OpsServer) Addr() net.Addr { return s.ln.Addr() }
 
-// Close ends it.
+// Close stops the listener.
 func (s *OpsServer) Close() {
 	if s != nil {
 		s.server.Close()
@@ -95,16 +95,16 @@ func IsLoopback(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// forOperators refuses requests that a page of another site makes in an operator's
-// browser. A listener on loopback answers only to names of loopback, or a page could
-// let its own name point here (DNS rebinding).
+// forOperators refuses requests of pages of other sites in an operator's browser. A
+// listener on loopback accepts only loopback names in Host, because a page could point its
+// own name here (DNS rebinding).
 func forOperators(loopback bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch site := r.Header.Get("Sec-Fetch-Site"); {
 		case loopback && !IsLoopback(r.Host):
-			http.Error(w, "this listener is for its own machine and does not answer to this Host", http.StatusForbidden)
+			http.Error(w, "this listener accepts only requests of its own machine, not for this Host", http.StatusForbidden)
 		case site != "" && site != "same-origin" && site != "none" || r.Header.Get("Origin") != "":
-			http.Error(w, "this listener is not for pages of other sites", http.StatusForbidden)
+			http.Error(w, "this listener refuses pages of other sites", http.StatusForbidden)
 		default:
 			next.ServeHTTP(w, r)
 		}

@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Version is the version of both programs, three numbers as in semver. CHANGELOG.md says
-// what each version changed.
+// Version is the version of both programs, three numbers as in semver. CHANGELOG.md lists
+// the changes of each version.
 const Version = "0.1.0"
 
 // commit returns the commit this binary was built from, "" where the toolchain has not

@@ -7,33 +7,33 @@ import (
 )
 
 const (
-	maxProbes = 16 // records that a backward read looks at to find where its page begins
-	maxParts  = 4  // parts that a backward page is put together from
+	maxProbes = 16 // records that a backward read fetches to find the beginning of its page
+	maxParts  = 4  // reads that a backward page consists of
 )
 
-// mark says that whoever reads the room from a stream sequence on gets the record
-// numbered seq first, or the first one behind it that still exists.
+// mark says that a read of the room from a stream sequence on returns first the record
+// numbered seq, or the next one that still exists.
 type mark struct{ seq, stream uint64 }
 
 // backward reads the newest records of a range. The stream can only be read forward, and
-// where a seq lies is known for some seqs only. A page of small records is read at once
-// from the beginning of a page that is known. Where records are large, that would cost far
-// more than the page holds: the place is searched then, with one record for each step.
-// It belongs to one call of Read.
+// the place of a seq is known for some seqs only. If records are small, backward reads all
+// of them from the beginning of a page. If they are large, that would cost far more than
+// the page holds: backward then searches the place, with one record for each step. It
+// belongs to one call of Read.
 type backward struct {
 	room     proto.Room
 	next     reader
 	byLeader bool
 
 	marks []mark
-	bytes int  // of the payloads that have been read; until then, of the room's newest
-	count int  // of them
-	guess bool // bytes is that of the room's newest record
-	large bool // records are so large that not everything from the beginning of a page is read
+	bytes int  // of the payloads that were read; before the first read, of the newest record
+	count int  // number of those payloads
+	guess bool // nothing was read yet
+	large bool // search the place instead of reading from the beginning of a page
 }
 
-// readBack returns the newest records of w, and raises w.from to the first one if there
-// is more before it.
+// readBack returns the newest records of w. It raises w.from to the first of them if there
+// are more before it.
 func readBack(ctx context.Context, w *want, head proto.Record, next reader, byLeader bool) (out []proto.Record, err error) {
 	b := backward{room: w.room, next: next, byLeader: byLeader, marks: []mark{{1, 1}}}
 	b.learn(head)
@@ -47,7 +47,7 @@ func readBack(ctx context.Context, w *want, head proto.Record, next reader, byLe
 			return nil, err
 		}
 		if len(part) == 0 {
-			return out, nil // the rest has been trimmed
+			return out, nil // a limit has removed the rest
 		}
 		if last := part[len(part)-1].Seq; last != to {
 			if !byLeader {
@@ -73,8 +73,8 @@ func readBack(ctx context.Context, w *want, head proto.Record, next reader, byLe
 	return out, nil
 }
 
-// newest returns the records from one seq to another or, where they have more than so many
-// bytes, the last of them.
+// newest returns the records from one seq to another. If they exceed the bytes, it returns
+// the last of them.
 func (b *backward) newest(ctx context.Context, from, to uint64, bytes int) ([]proto.Record, error) {
 	if b.large {
 		from = max(from, b.fitting(to, bytes))
@@ -99,13 +99,13 @@ func (b *backward) newest(ctx context.Context, from, to uint64, bytes int) ([]pr
 	}
 }
 
-// fitting returns from where on the records up to one seq probably have so many bytes.
+// fitting returns a seq from which on the records up to to probably have the bytes.
 func (b *backward) fitting(to uint64, bytes int) uint64 {
 	n := max(1, bytes*b.count/max(1, b.bytes))
 	return to - min(to, uint64(n)) + 1
 }
 
-// took counts what has been read.
+// took counts records that were read.
 func (b *backward) took(records, bytes int) {
 	if b.guess && records > 0 {
 		b.bytes, b.count, b.guess = 0, 0, false
@@ -114,7 +114,7 @@ func (b *backward) took(records, bytes int) {
 	b.count += records
 }
 
-// near reports whether reading so many records too many costs little.
+// near reports whether it costs little to read this number of records in vain.
 func (b *backward) near(records uint64, bytes int) bool {
 	if !b.large {
 		return records <= proto.PageSize
@@ -122,7 +122,7 @@ func (b *backward) near(records uint64, bytes int) bool {
 	return records*uint64(b.bytes)/uint64(max(b.count, 1)) <= uint64(bytes/4)
 }
 
-// around returns the marks that are known next to a seq.
+// around returns the known marks next to a seq.
 func (b *backward) around(seq uint64) (low, high mark) {
 	for _, m := range b.marks {
 		if m.seq <= seq && m.seq >= low.seq {
@@ -135,7 +135,7 @@ func (b *backward) around(seq uint64) (low, high mark) {
 	return low, high
 }
 
-// learn keeps where r lies, and its page and the one before.
+// learn keeps the places of r, of its page and of the previous one.
 func (b *backward) learn(r proto.Record) {
 	b.marks = append(b.marks, mark{r.Seq, r.Stream})
 	own := begin(r.Seq)
@@ -148,8 +148,8 @@ func (b *backward) learn(r proto.Record) {
 	}
 }
 
-// probe reads a record between two marks: where seq lies if the records between them lie
-// evenly, or in the middle.
+// probe reads a record between two marks: in the middle, or at the place of seq if the
+// records between the marks were spread evenly.
 func (b *backward) probe(ctx context.Context, low, high mark, seq uint64, middle bool) (proto.Record, error) {
 	span := high.stream - low.stream
 	step := span / 2
@@ -166,9 +166,9 @@ func (b *backward) probe(ctx context.Context, low, high mark, seq uint64, middle
 	return r, nil
 }
 
-// read returns the records from one seq to another, beginning at a mark before them, or
-// gives up when the payloads it reads pass so many bytes. Seen is the last seq read, or to
-// if there is nothing more.
+// read returns the records from one seq to another. It begins at a mark before them and
+// gives up when the payloads exceed the bytes. Seen is the last seq read, or to if there are
+// no more records.
 func (b *backward) read(ctx context.Context, low mark, from, to uint64, most int) (out []proto.Record, seen uint64, err error) {
 	where, bytes, count := low.stream, 0, 0
 	defer func() { b.took(count, bytes) }()
@@ -189,7 +189,7 @@ func (b *backward) read(ctx context.Context, low mark, from, to uint64, most int
 				if !b.byLeader {
 					return nil, seen, errStale
 				}
-				out = out[:0] // the hole ends the page, and the next one begins before it
+				out = out[:0] // the page begins behind the hole
 			}
 			out = append(out, r)
 		}

@@ -26,8 +26,8 @@ func sized(t *testing.T, s *historytest.Server, sizes []int) *historytest.Room {
 	return room
 }
 
-// TestBackwardPageCostsWhatItHolds counts what the server sends for pages of large records.
-func TestBackwardPageCostsWhatItHolds(t *testing.T) {
+// TestBackwardReadCostsAboutItsPage counts what the server sends for pages of large records.
+func TestBackwardReadCostsAboutItsPage(t *testing.T) {
 	const n, size, most = 300, 20 << 10, 96 << 10
 	s := historytest.Start(t, 1000)
 	sizes := make([]int, n)
@@ -69,9 +69,9 @@ func TestBackwardPageCostsWhatItHolds(t *testing.T) {
 	}
 }
 
-// TestBackwardPagesOfAnySize reads rooms of small and large records, some of them trimmed,
+// TestBackwardPagesCoverTheLogForAnySize reads rooms of small and large records, some of them trimmed,
 // page by page from the end, and from everywhere.
-func TestBackwardPagesOfAnySize(t *testing.T) {
+func TestBackwardPagesCoverTheLogForAnySize(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 2))
@@ -123,8 +123,8 @@ func TestBackwardPagesOfAnySize(t *testing.T) {
 	}
 }
 
-// TestHeadsOfManyLargeRecords asks for more heads than one answer of the server may hold.
-func TestHeadsOfManyLargeRecords(t *testing.T) {
+// TestHeadsReadsManyLargeRecords asks for more heads than one answer of the server may hold.
+func TestHeadsReadsManyLargeRecords(t *testing.T) {
 	s := historytest.Start(t, 10)
 	var rooms []proto.Room
 	want := make(map[proto.Room]uint64)

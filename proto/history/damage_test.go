@@ -45,7 +45,7 @@ func walk(t *testing.T, log *history.Log, q history.Query) (seqs []uint64, gaps 
 
 // One flipped bit takes one record away from readers, and no other. A reader that asked
 // for every record is told which one is missing.
-func TestDamagedRecordIsLeftOut(t *testing.T) {
+func TestReadSkipsDamagedRecords(t *testing.T) {
 	const n = 150
 	s := historytest.Start(t, 1000)
 	room, other := s.Room("lobby", "e1"), s.Room("noise", "e2")
@@ -113,7 +113,7 @@ func TestDamagedRecordIsLeftOut(t *testing.T) {
 }
 
 // What NATS can still read of a damaged store, readers get, without an error.
-func TestDamagedStoreIsReadAsFarAsItGoes(t *testing.T) {
+func TestReadReturnsAllIntactRecordsOfADamagedStore(t *testing.T) {
 	const n = 150
 	text := `\{"room":"lobby","seq":100,`
 	for _, test := range []struct {

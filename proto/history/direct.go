@@ -16,18 +16,18 @@ import (
 	"roomcast/proto"
 )
 
-// The two ways into the stream. Any replica answers a direct get, which is cheap and may
-// be a moment behind; the leader answers a message get, one record at a time.
+// The two kinds of reads. Any replica answers a direct get, which is cheap and may be
+// stale. The leader answers a message get, with one record at a time.
 const (
 	directGet = "DIRECT.GET."
 	leaderGet = "STREAM.MSG.GET."
 )
 
 const (
-	attemptTime  = time.Second            // to wait for an answer, or for more of one, before asking again
-	firstBackoff = 20 * time.Millisecond  // after "no responders", doubled each time
-	maxBackoff   = 500 * time.Millisecond // until the caller's deadline
-	maxAnswer    = MaxPageBytes           // of one batch; the server stops after the record that passes it
+	attemptTime  = time.Second            // without an answer, or without more of it, before another try
+	firstBackoff = 20 * time.Millisecond  // between tries; doubled each time
+	maxBackoff   = 500 * time.Millisecond // limit of that wait
+	maxAnswer    = MaxPageBytes           // of one batch; the server stops after the record that exceeds it
 )
 
 // request is the body of both gets, see ADR-31 and the JetStream API.
@@ -48,16 +48,16 @@ type stored struct {
 	seq     uint64
 	header  nats.Header
 	data    []byte
-	at      time.Time // of a message get; of a direct get the header has it
+	at      time.Time // from a message get; a direct get has the time in its header
 }
 
 var (
 	errNone    = errors.New("no message found")             // the stream holds no such message
-	errBusy    = errors.New("the stream cannot answer now") // it has no leader; ask again
+	errBusy    = errors.New("the stream cannot answer now") // for example, it has no leader
 	errDamaged = errors.New("the stream holds the message and cannot read it")
 )
 
-// noMessageFound is the JetStream API's error code for it.
+// noMessageFound is the error code of the JetStream API for [errNone].
 const noMessageFound = 10037
 
 // source reads messages of the streams over one connection. It is safe for concurrent use.
@@ -80,10 +80,10 @@ func (s *source) direct(ctx context.Context, r request) ([]stored, error) {
 	return out, err
 }
 
-// directOf asks any replica of a stream. For a request of the last messages of subjects
-// it also returns the replica's last stream sequence, and errDamaged if the stream holds
-// one of them and cannot read it: then the server's answer is "Message Not Found", while
-// a subject without messages is only left out.
+// directOf asks any replica of a stream. For a request of the last messages of subjects,
+// upTo is the replica's last stream sequence. Such a request returns errDamaged if the
+// stream holds one of the messages and cannot read it: the server then answers "Message Not
+// Found". It leaves out a subject without messages.
 func (s *source) directOf(ctx context.Context, stream string, r request) (out []stored, upTo uint64, err error) {
 	err = s.ask(ctx, directGet+stream, r, func(msgs []*nats.Msg) error {
 		for _, m := range msgs {
@@ -152,8 +152,8 @@ func (s *source) leader(ctx context.Context, r request) (got stored, err error) 
 	return got, err
 }
 
-// ask sends r until take accepts or refuses an answer, or ctx ends: a server that dies
-// takes the requests it had with it, and reading twice does no harm.
+// ask sends r again until take accepts or refuses an answer, or ctx ends. A server that
+// dies does not answer its requests, and a second read does no harm.
 func (s *source) ask(ctx context.Context, subject string, r request, take func([]*nats.Msg) error) error {
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -179,18 +179,18 @@ func (s *source) ask(ctx context.Context, subject string, r request, take func([
 	}
 }
 
-// replies hands the messages of one subscription to the requests they answer, since a
-// subscription per request costs two more protocol messages on every server that has
-// interest in this one. It is safe for concurrent use.
+// replies distributes the messages of one subscription to their requests. A subscription
+// for each request would cost two protocol messages more on each server of the cluster. It
+// is safe for concurrent use.
 type replies struct {
 	mu     sync.Mutex
-	sub    *nats.Subscription // made by the first request
+	sub    *nats.Subscription // of the first request
 	prefix string
 	next   uint64
 	open   map[string]*reply
 }
 
-// reply collects the answer to one request. Done is closed when msgs is complete.
+// reply collects the answer to one request. replies closes done when msgs is complete.
 type reply struct {
 	many bool
 	msgs []*nats.Msg
@@ -246,7 +246,7 @@ func (s *replies) expect(nc *nats.Conn, many bool) (token string, r *reply, err 
 	return token, r, nil
 }
 
-// arrivedFor returns how many messages of an answer have come.
+// arrivedFor returns the number of messages of an answer so far.
 func (s *replies) arrivedFor(r *reply) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -265,7 +265,7 @@ func (s *replies) arrived(m *nats.Msg) {
 	token := strings.TrimPrefix(m.Subject, s.prefix)
 	r := s.open[token]
 	if r == nil {
-		return // its request has given up
+		return // the caller waits no more
 	}
 	r.msgs = append(r.msgs, m)
 	if !r.many || m.Header.Get("Status") != "" {

@@ -1,7 +1,11 @@
-// Package history reads a room's log from the stream. It is the only code that knows
-// how the log is laid out there: one subject per room, records numbered without holes,
-// each pointing at the page before its own (see [proto.State]), so that any part of one
-// room among a million is found without a consumer and without a scan.
+// Package history reads the logs of rooms from the stream. Only this package knows their
+// layout: one subject per room, records numbered without holes, and in each record a
+// pointer to the previous page (see [proto.State]). So it finds any part of one room among
+// a million without a consumer and without a scan.
+//
+// [Log.Read] returns a page to readers, [Log.Newest] the newest record to an owner.
+// direct.go has the requests to NATS, read.go and backward.go the search for a page,
+// damage.go the reads of a damaged log, and snapshot.go those of the stream ROOMSTATE.
 package history
 
 import (
@@ -22,56 +26,57 @@ import (
 const (
 	DefaultLimit = 64               // records
 	MaxLimit     = proto.MaxHistory // records
-	MaxPageBytes = 1 << 20          // of payloads; a page ends before the record that passes it
-	maxHeads     = 256              // rooms of one request of Heads; the server's limit is 1024
-	staleRetries = 3                // of an answer that lacks records known to exist
+	MaxPageBytes = 1 << 20          // of payloads; a page ends before the record that exceeds it
+	maxHeads     = 256              // rooms in one request of Heads; the server's limit is 1024
+	staleRetries = 3                // after an answer that lacks records that exist
 	staleWait    = 10 * time.Millisecond
 )
 
-// Log reads the logs of all rooms over one connection. It is safe for concurrent use.
-// Requests are repeated until the context ends; a context without a deadline may wait
-// for as long as NATS is away.
+// Log reads the logs of all rooms over one connection. It is safe for concurrent use. It
+// repeats requests until the context ends: without a deadline a call may wait until NATS
+// returns.
 type Log struct {
 	source
 	snapshots
 	keys *seal.Keys
 
-	// Damaged is called when the newest record of a room cannot be read, at most once a
-	// minute; nil = nothing is called. It is set before the log is used.
+	// The log calls Damaged when it cannot read the newest record of a room, at most once a
+	// minute. Nil = no call. Set it before the first read.
 	Damaged func(proto.Room)
-	told    atomic.Int64 // the minute in which Damaged was called last
+	told    atomic.Int64 // minute of the last call
 }
 
-// Query asks for one page of a room's log. With Since, Last or After it reads forward
-// from there; otherwise it reads the newest page, below Before if that is set.
+// Query describes one page of a room's log. With Since, Last or After, the page is read
+// forward from there. Otherwise it is the newest page, below Before if that is set.
 type Query struct {
 	Room     proto.Room
 	Since    uint64 // records after this seq; only with HasSince
 	HasSince bool
-	Stream   uint64 // stream sequence of the record numbered Since, if known: nothing has to be searched
+	Stream   uint64 // stream sequence of the record numbered Since, which saves a search; 0 = not known
 	Before   uint64 // records below this seq; 0 = no bound
-	Last     int    // the newest so many
+	Last     int    // this number of the newest records
 	After    time.Time
-	Epoch    string    // the epoch Since was counted in; "" = not known
-	At       time.Time // of the record numbered Since as the reader saw it; zero = not known
-	Limit    int       // of records in the page; 0 = DefaultLimit, at most MaxLimit
-	Bytes    int       // of payloads in the page, which holds one record in any case; 0 = 1 MiB, which is the most
-	Reach    uint64    // the room is known to have come this far: an answer that knows less is stale
+	Epoch    string    // of Since; "" = not known
+	At       time.Time // of the record numbered Since, as the reader saw it; zero = not known
+	Limit    int       // records in the page; 0 = DefaultLimit, at most MaxLimit
+	Bytes    int       // payload bytes in the page, unless one record has more; 0 = MaxPageBytes, which is the limit
+	Reach    uint64    // a seq that the room has reached: an answer below it is stale
 }
 
-// Head is the newest record of a room, in short. The zero Head is a room without any.
+// Head describes the newest record of a room. The zero Head is that of a room without
+// records.
 type Head struct {
 	Seq    uint64
 	Epoch  string
 	At     time.Time // of the record, in milliseconds; zero if not known
 	Stream uint64    // stream sequence of the record; 0 = not known
 	Closed bool
-	Why    string // of the closing, where the closing is the newest record
-	Err    error  // of Heads: the newest record is there and cannot be read, see [Unreadable]
+	Why    string // of the close, if the close is the newest record
+	Err    error  // of Heads: the newest record exists and cannot be read; see [Unreadable]
 }
 
-// Differs reports whether h and other, heads of one seq and epoch, are two records. What
-// one of them does not know is not compared.
+// Differs reports whether h and other, heads of one seq and epoch, are different records.
+// It does not compare fields that one of them lacks.
 func (h Head) Differs(other Head) bool {
 	return !h.At.IsZero() && !other.At.IsZero() && !h.At.Equal(other.At) ||
 		h.Stream > 0 && other.Stream > 0 && h.Stream != other.Stream
@@ -85,9 +90,9 @@ func New(nc *nats.Conn, keys *seal.Keys) *Log {
 	return l
 }
 
-// Last returns the newest record of the room that can be read, and whether there is any.
-// It asks the stream's leader, which is more recent than a follower. Only [Log.Newest]
-// is safe for an owner.
+// Last returns the newest readable record of the room, and whether there is one. It asks
+// the stream's leader, which is more recent than a follower. Only [Log.Newest] is safe for
+// an owner.
 func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
 	s, err := l.leader(ctx, request{LastBy: room.LogSubject()})
 	if errors.Is(err, errNone) {
@@ -101,7 +106,7 @@ func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, er
 	return l.newest(ctx, room, s)
 }
 
-// lastOfAny returns the newest record that can be read as any replica knows it.
+// lastOfAny returns the newest readable record that any replica has.
 func (l *Log) lastOfAny(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
 	got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{room.LogSubject()}})
 	switch {
@@ -121,9 +126,9 @@ func (l *Log) damaged(room proto.Room) {
 	}
 }
 
-// Readable returns an error if the newest record of all rooms cannot be read: it is sealed
-// with a key that is not here, or a newer version wrote it. A process that cannot read the
-// log says so better when it starts than to every client.
+// Readable returns an error if this process cannot read the newest record of all rooms:
+// another key sealed it, or a newer version wrote it. A process checks this when it starts,
+// before it refuses every client.
 func (l *Log) Readable(ctx context.Context) error {
 	s, err := l.leader(ctx, request{LastBy: proto.SubjectAnyLog})
 	if errors.Is(err, errNone) {
@@ -142,7 +147,8 @@ func (l *Log) Readable(ctx context.Context) error {
 	return nil
 }
 
-// newest returns s as the room's newest record or, where s is no record, the newest below.
+// newest returns s as the room's newest record. If s is not a record, it returns the newest
+// one below.
 func (l *Log) newest(ctx context.Context, room proto.Room, s stored) (proto.Record, bool, error) {
 	r, err := record(s)
 	if err == nil {
@@ -157,8 +163,8 @@ func (l *Log) newest(ctx context.Context, room proto.Room, s stored) (proto.Reco
 	return r, true, nil
 }
 
-// lastBelow reads the whole log of a room for its newest readable record, because what
-// lies on top of it is not a record or is damaged.
+// lastBelow reads the whole log of a room for its newest readable record, because the
+// messages above it are damaged or are not records.
 func (l *Log) lastBelow(ctx context.Context, room proto.Room, top uint64) (last proto.Record, found bool, err error) {
 	for from := uint64(1); from < top; {
 		records, next, err := l.batch(ctx, room, from, MaxLimit, maxAnswer)
@@ -176,8 +182,8 @@ func (l *Log) lastBelow(ctx context.Context, room proto.Room, top uint64) (last 
 	return last, found, nil
 }
 
-// head returns the newest record as any replica knows it. It asks the leader too when q
-// tells that there must be more, and before it contradicts what a client has seen.
+// head returns the newest record that any replica has. It also asks the leader if q shows
+// that the room has reached more, or if the record contradicts a client.
 func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
 	r, found, err := l.lastOfAny(ctx, q.Room)
 	if err != nil {
@@ -189,27 +195,26 @@ func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
 	return r, found, nil
 }
 
-// contradicts reports whether r, the newest record, shows that the log is not the one
-// that q continues.
+// contradicts reports whether r, the newest record, shows that q continues another log.
 func (q Query) contradicts(r proto.Record) bool {
 	return q.HasSince && q.Since > 0 &&
 		(q.Since > r.Seq || q.Epoch != "" && q.Epoch != r.State.Epoch || q.Since == r.Seq && q.differs(r))
 }
 
-// differs reports whether r, numbered Since, is not the record that the reader saw.
+// differs reports whether the reader saw another record than r, numbered Since.
 func (q Query) differs(r proto.Record) bool {
 	return headOf(r).Differs(Head{At: q.At, Stream: q.Stream})
 }
 
-// Heads returns the heads of many rooms as any replica knows them; rooms without records
-// and without a snapshot are left out. Payloads are not opened, so that Why is not known.
+// Heads returns the heads of many rooms that any replica has. It leaves out rooms without
+// records and without a snapshot. It does not open payloads, so Why is empty.
 func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Head, error) {
 	heads := make(map[proto.Room]Head, len(rooms))
 	for some := range slices.Chunk(rooms, maxHeads) {
 		err := l.addHeads(ctx, some, heads)
 		switch {
 		case errors.Is(err, errDamaged):
-			// The answer ends at the damaged record. Each room is asked for alone.
+			// The answer ends at the damaged record. Ask for each room alone.
 			for _, room := range some {
 				if err := l.addHead(ctx, room, heads); err != nil {
 					return nil, err
@@ -226,8 +231,8 @@ func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Hea
 	return heads, nil
 }
 
-// addHeads adds the heads of rooms that have records. An answer of the server ends when it
-// has as many bytes as a page; what may be missing then is asked for again.
+// addHeads adds the heads of rooms that have records. An answer ends when it has the bytes
+// of a page; then addHeads asks for the rest again.
 func (l *Log) addHeads(ctx context.Context, rooms []proto.Room, heads map[proto.Room]Head) error {
 	subjects := make([]string, len(rooms))
 	for i, room := range rooms {

@@ -56,7 +56,7 @@ func fixture(t *testing.T, perRoom int64, n int) (*history.Log, *historytest.Roo
 	return history.New(s.Conn(), nil), room
 }
 
-func TestReadEverySeq(t *testing.T) {
+func TestReadBeginsAtEverySeq(t *testing.T) {
 	const n = 300
 	log, room := fixture(t, 1000, n)
 	for since := uint64(0); since <= n; since++ {
@@ -88,7 +88,7 @@ func TestReadEverySeq(t *testing.T) {
 	check(t, "newest page", p, err, n-63, n)
 }
 
-func TestReadTrimmed(t *testing.T) {
+func TestReadReportsTrimmedRecords(t *testing.T) {
 	log, room := fixture(t, 100, 300)
 	for _, since := range []uint64{0, 1, 63, 64, 127, 128, 199} {
 		p, err := log.Read(t.Context(), history.Query{Room: room.Name, Since: since, HasSince: true, Limit: 256})
@@ -112,7 +112,7 @@ func TestReadTrimmed(t *testing.T) {
 	check(t, "after 1970", p, err, 201, 300)
 }
 
-func TestReadAnotherNumbering(t *testing.T) {
+func TestReadOfAnotherEpochIsAReset(t *testing.T) {
 	log, room := fixture(t, 1000, 70)
 	for name, q := range map[string]history.Query{
 		"beyond the head": {Since: 71, Epoch: "e1"},
@@ -136,7 +136,7 @@ func TestReadAnotherNumbering(t *testing.T) {
 	}
 }
 
-func TestLastAndHeads(t *testing.T) {
+func TestLastAndHeadsReturnNewestRecords(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
 	if _, found, err := log.Last(t.Context(), proto.MustRoom("nobody")); found || err != nil {
@@ -164,7 +164,7 @@ func TestLastAndHeads(t *testing.T) {
 	}
 }
 
-func TestSealedLog(t *testing.T) {
+func TestSealedLogNeedsItsKey(t *testing.T) {
 	keys, err := seal.New(bytes.Repeat([]byte{7}, 32))
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestSealedLog(t *testing.T) {
 	}
 }
 
-func TestForeignMessages(t *testing.T) {
+func TestForeignMessagesAreSkipped(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
 	room := s.Room("lobby", "e1")
@@ -205,7 +205,7 @@ func TestForeignMessages(t *testing.T) {
 	check(t, "among foreign ones", p, err, 4, 70)
 }
 
-func TestNoStream(t *testing.T) {
+func TestReadsWaitForTheStream(t *testing.T) {
 	s := historytest.Start(t, 10)
 	if err := s.JS.DeleteStream(t.Context(), proto.StreamName); err != nil {
 		t.Fatal(err)
@@ -224,7 +224,7 @@ func TestNoStream(t *testing.T) {
 
 // A page that ends because its records are large costs about as much as it holds, or the
 // whole room would be read again and again for it, page by page.
-func TestLargeRecordsAreReadOnce(t *testing.T) {
+func TestLargeRecordsAreFetchedOnce(t *testing.T) {
 	const n = 400
 	s := historytest.Start(t, 1000)
 	room := s.Room("lobby", "e1")
@@ -255,7 +255,7 @@ func TestLargeRecordsAreReadOnce(t *testing.T) {
 
 // Whoever reads a long log from its beginning, page by page, reads every record about
 // once: each page says where the next one begins.
-func TestLongLogIsReadOnce(t *testing.T) {
+func TestLongLogIsFetchedOnce(t *testing.T) {
 	const n, limit = 10_000, 64 // more pages than seek walks back
 	s := historytest.Start(t, n)
 	room := s.Room("lobby", "e1")

@@ -25,20 +25,20 @@ var ErrFence = errors.New("another instance has taken the partition")
 // ErrGone is returned if the owner's marker was removed, as by a purge of the log.
 var ErrGone = errors.New("the partition's marker was removed from the log")
 
-// Newest is what an owner reads of a room when it begins to serve it.
+// Newest is the newest record of a room, for the owner that begins to serve it.
 type Newest struct {
 	Record  proto.Record
 	Found   bool
-	Damaged bool      // the log holds newer records and cannot read them
+	Damaged bool      // the log has newer records and cannot read them
 	Now     time.Time // by the clock of the NATS server
 }
 
-// damageTries is how many answers must say that a record is damaged before that is
-// believed: any replica may answer, and another one may hold the record intact.
+// damageTries is the number of answers after which a record counts as damaged. Any replica
+// may answer, and another one may hold the record intact.
 const damageTries = 5
 
-// Newest returns the newest record of a room, confirmed by the owner's fence. It asks
-// until a replica answers that has come as far as the fence, or ctx ends.
+// Newest returns the newest record of a room, confirmed by the owner's fence. It asks until
+// a replica answers that has reached the fence, or until ctx ends.
 func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, err error) {
 	own := proto.OwnSubject(room.Partition())
 	damage, gone := 0, goneMarker(0)
@@ -72,9 +72,9 @@ func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, e
 	return n, nil
 }
 
-// goneMarker decides whether an owner's marker was removed from the stream. It counts the
-// answers without any message, which do not tell how far the replica has come: it believes
-// several, because another replica may answer each time.
+// goneMarker decides whether an owner's marker was removed from the stream. An answer
+// without any message does not show whether the replica is stale. goneMarker believes
+// several such answers, because another replica may answer each time.
 type goneMarker int
 
 func (g *goneMarker) is(marker stored, want, floor, upTo uint64) bool {
@@ -102,7 +102,7 @@ func until(ctx context.Context, try func() error) error {
 	}
 }
 
-// take separates the marker from the record. Their sequences are 0 if they are missing.
+// take separates the marker from the record. A missing one has the sequence 0.
 func take(got []stored, own string) (marker, last stored) {
 	for _, s := range got {
 		if s.subject == own {
@@ -126,12 +126,12 @@ func (l *Log) confirmed(ctx context.Context, room proto.Room, f Fence, marker, l
 	return n, nil
 }
 
-// newestIntact returns the newest record below those that are damaged. It reads the room
-// several times and takes the newest, because each time another replica may answer.
+// newestIntact returns the newest record below the damaged ones. It reads the room several
+// times and returns the newest result, because another replica may answer each time.
 func (l *Log) newestIntact(ctx context.Context, room proto.Room, f Fence) (Newest, error) {
 	got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{proto.OwnSubject(room.Partition())}})
 	if errors.Is(err, errDamaged) {
-		return Newest{}, ErrFence // the marker itself; the owner must write it anew
+		return Newest{}, ErrFence // the marker is damaged; the owner must write it again
 	}
 	if err != nil {
 		return Newest{}, err
@@ -153,7 +153,7 @@ func (l *Log) newestIntact(ctx context.Context, room proto.Room, f Fence) (Newes
 	return n, nil
 }
 
-// time returns when the server stored the message, by its own clock.
+// time returns the time at which the server stored the message, by the server's clock.
 func (s stored) time() time.Time {
 	if !s.at.IsZero() {
 		return s.at

@@ -11,18 +11,18 @@ type Page struct {
 	Records []proto.Record
 	Head    Head
 
-	// Gap says what Since asked for and is not there; it comes before the first record.
+	// Gap announces missing records behind Since, before the first record; nil = none.
 	Gap *proto.Gap
 
-	// More says that there is more in the direction of reading: after the last record
-	// when reading forward, before the first one otherwise.
+	// More reports further records in the direction of reading: after the last record of a
+	// forward read, before the first one otherwise.
 	More bool
 }
 
-// recordBytes is about what a record costs in memory beside its payload.
+// recordBytes is about the memory of a record without its payload, in bytes.
 const recordBytes = 512
 
-// Bytes returns about how much memory the page holds.
+// Bytes returns about the memory of the page, in bytes.
 func (p *Page) Bytes() (n int) {
 	for i := range p.Records {
 		n += len(p.Records[i].Payload) + recordBytes

@@ -11,22 +11,21 @@ import (
 	"roomcast/proto"
 )
 
-// maxHops bounds how many pages a reader walks back before it reads from the oldest
-// record instead.
+// maxHops limits the pages that a reader walks back. After that it reads from the oldest
+// record on.
 const maxHops = 64
 
-// maxBatch is the most records one request asks for: a page, and what lies between the
-// place a pointer leads to and the first record that is wanted.
+// maxBatch limits the records of one request: those of a page, and those between the place
+// of a pointer and the first wanted record.
 const maxBatch = MaxLimit + 2*proto.PageSize
 
-// Read returns the page that q asks for. An answer that is not contiguous or that lacks
-// what is known to exist comes from a replica that is behind: it is asked for again, and
-// at last of the leader, record by record.
+// Read returns the page of q. An answer with a hole, or without records that exist, comes
+// from a stale replica. Read then asks again, and at last asks the leader, record by record.
 //
-// Only Since promises to leave nothing out, so only there a gap is reported: trimmed if
-// the log begins later, damaged if the log has lost records within, and reset if the
-// room has another epoch than Since was counted in, or never came that far. After a
-// reset the page begins with the oldest record.
+// Only Since promises that nothing is left out, so only such a page has a gap. The gap is
+// trimmed if the log begins later, and damaged if the log has lost records within. It is a
+// reset if the room has another epoch than Since, or has not reached it. After a reset the
+// page begins with the oldest record.
 func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	if q.Limit <= 0 {
 		q.Limit = DefaultLimit
@@ -71,8 +70,8 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	return p, nil
 }
 
-// missing says why the record numbered seq is not in the log. A limit removes the oldest
-// records of a room first: where an older one is left, the log has lost the record.
+// missing returns the reason for which the log lacks the record numbered seq. A limit
+// removes the oldest records first. If an older one exists, the log has lost the record.
 func (l *Log) missing(ctx context.Context, room proto.Room, seq uint64) (proto.GapReason, error) {
 	records, _, err := l.batch(ctx, room, 1, 1, maxAnswer)
 	if err != nil {
@@ -85,17 +84,17 @@ func (l *Log) missing(ctx context.Context, room proto.Room, seq uint64) (proto.G
 	return proto.GapTrimmed, nil
 }
 
-// reset has q begin with the oldest record, because the log that ends with head is not
-// the one that it continues, and returns the gap that says so.
+// reset makes q begin with the oldest record, because q continues another log than the one
+// that ends with head. It returns the gap that announces this.
 func (q *Query) reset(head proto.Record) *proto.Gap {
 	gap := Reset(q.Room, q.Since, headOf(head))
 	q.Since, q.Stream, q.Before, q.Epoch, q.At = 0, 0, 0, "", time.Time{}
 	return gap
 }
 
-// Reset returns the gap for a reader that has seen a room's events up to since, and is
-// shown another history now. A room that is closed was closed by head; every earlier
-// closing has been undone.
+// Reset returns the gap for a reader that has seen a room's events up to since and now
+// receives another history. If the room is closed, head is its close; a reopening has
+// undone each earlier close.
 func Reset(room proto.Room, since uint64, head Head) *proto.Gap {
 	gap := &proto.Gap{Room: room, From: since + 1, Reason: proto.GapReset, Epoch: head.Epoch, Seq: head.Seq}
 	if head.Closed && gap.Seq > 0 {
@@ -104,7 +103,7 @@ func Reset(room proto.Room, since uint64, head Head) *proto.Gap {
 	return gap
 }
 
-// fill reads the records of w into p, from any replica, and at last from the leader.
+// fill reads the records of w into p, first from any replica, at last from the leader.
 func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (err error) {
 	if w.from > w.to {
 		return nil
@@ -112,7 +111,7 @@ func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (er
 	for try := 0; ; try++ {
 		p.Records, err = l.read(ctx, w, head, try == staleRetries)
 		if w.behind > 0 && (len(p.Records) == 0 || p.Records[0].Seq != w.from) {
-			w.behind = 0 // the log is not what it was; the place has to be searched
+			w.behind = 0 // the log has changed: search the place
 			continue
 		}
 		if err == nil {
@@ -129,20 +128,20 @@ func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (er
 	}
 }
 
-// want is what of a room's log a page is to hold.
+// want is the part of a room's log that belongs on a page.
 type want struct {
 	room     proto.Room
-	from, to uint64 // seqs, both included; from may have been trimmed
-	behind   uint64 // stream sequence that from comes next after; 0 = not known
-	check    bool   // the record before from is read too, if it is there
+	from, to uint64 // seqs, both included; a limit may have removed from
+	behind   uint64 // stream sequence of the record before from; 0 = not known
+	check    bool   // read the record before from too, if it exists
 	before   *proto.Record
 	after    time.Time // only records after this time
 	limit    int
 	bytes    int  // of payloads
-	backward bool // the newest of the range are wanted, not the oldest
+	backward bool // keep the newest records of the range, not the oldest
 }
 
-// want turns the query into seqs, now that the head is known.
+// want returns the part of the log that ends with head which the query describes.
 func (q Query) want(head proto.Record) want {
 	w := want{room: q.Room, from: 1, to: head.Seq, limit: q.Limit, bytes: q.Bytes}
 	if q.Before > 0 {
@@ -170,12 +169,12 @@ func (q Query) want(head proto.Record) want {
 	return w
 }
 
-// holds reports whether r is wanted.
+// holds reports whether r belongs on the page.
 func (w want) holds(r proto.Record) bool {
 	return r.Seq >= w.from && r.Seq <= w.to && (w.after.IsZero() || r.State.At.After(w.after))
 }
 
-// finish cuts the page to its limits and says what is missing at its ends.
+// finish cuts the page to its limits and sets Gap and More.
 func (p *Page) finish(w want, promised bool) {
 	if len(p.Records) == 0 {
 		return
@@ -197,7 +196,7 @@ func (p *Page) finish(w want, promised bool) {
 	p.More = p.Records[len(p.Records)-1].Seq < w.to
 }
 
-// fitting returns how many of the records go into one page, at least one.
+// fitting returns the number of records that one page holds, at least one.
 func fitting(records iter.Seq2[int, proto.Record], w want) (n int) {
 	bytes := 0
 	for _, r := range records {
@@ -209,12 +208,12 @@ func fitting(records iter.Seq2[int, proto.Record], w want) (n int) {
 	return n
 }
 
-// errStale is returned for an answer that lacks records which exist.
+// errStale is returned for an answer that lacks records that exist.
 var errStale = errors.New("the answering replica is behind")
 
-// read returns the records of w from the first that still exists, without holes, at
-// least as many as a page needs. Where a record inside the log is missing even for the
-// leader, it ends before the hole, so that the next page begins with a gap.
+// read returns the records of w without holes, from the first that still exists, at least
+// as many as a page needs. If even the leader lacks a record within the log, read ends
+// before the hole, and the next page begins with a gap.
 func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader bool) ([]proto.Record, error) {
 	if w.from == head.Seq && w.to == head.Seq && !w.check {
 		return []proto.Record{head}, nil
@@ -232,7 +231,7 @@ func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader boo
 	}
 	var out []proto.Record
 	seen := uint64(0) // the last seq read
-	bytes := 0        // of out; the page ends where it has enough of them
+	bytes := 0        // of out
 	full := func() bool { return len(out) >= w.limit || bytes >= w.bytes }
 	for seen < w.to && !full() {
 		records, after, err := next(ctx, w.room, from, min(about, maxBatch), w.bytes-bytes)
@@ -266,9 +265,9 @@ func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader boo
 	return out, nil
 }
 
-// place returns where to read a page from that begins with seq: a room's first page from
-// the oldest message of the stream, which costs the server an index look-up, whereas
-// from a place in the middle it first counts what is left of the block there.
+// place returns the stream sequence from which to read a page that begins with seq. The
+// first page of a room is read from the oldest message of the stream: that costs the server
+// one index look-up, while a place in the middle makes it count the rest of a block.
 func place(seq, pointer uint64) uint64 {
 	if seq == 1 {
 		return 1
@@ -276,8 +275,8 @@ func place(seq, pointer uint64) uint64 {
 	return max(pointer, 1)
 }
 
-// seek finds a stream sequence at or before the first record that w needs, by walking
-// from page to page, and about how many records of the room one has to read from there.
+// seek walks back from page to page. It returns a stream sequence at or before the first
+// record of w, and about the number of records to read from there.
 func seek(ctx context.Context, w want, head proto.Record, next reader) (from uint64, about int, err error) {
 	first, end := w.from, min(w.to, w.from+uint64(w.limit)-1)
 	if w.check {
@@ -317,13 +316,12 @@ func seek(ctx context.Context, w want, head proto.Record, next reader) (from uin
 // begin returns the first seq of the page that seq is on.
 func begin(seq uint64) uint64 { return (seq-1)/proto.PageSize*proto.PageSize + 1 }
 
-// reader reads up to n records of the room from a stream sequence on, opened, and ends
-// after the one that passes so many bytes. It returns where to go on too, which is from
-// itself when there was nothing to read.
+// reader reads and opens up to n records of the room from a stream sequence on. It ends
+// after the record with which they exceed the bytes. It also returns the stream sequence
+// from which to continue, which is from itself if it read nothing.
 type reader func(ctx context.Context, room proto.Room, from uint64, n, bytes int) ([]proto.Record, uint64, error)
 
-// at returns the room's first record at or after a stream sequence that the head lies
-// behind.
+// at returns the room's first record at or after a stream sequence below the head.
 func at(ctx context.Context, room proto.Room, seq uint64, next reader) (proto.Record, error) {
 	for {
 		records, after, err := next(ctx, room, seq, 1, maxAnswer)
@@ -367,7 +365,7 @@ func (l *Log) single(ctx context.Context, room proto.Room, from uint64, _, _ int
 	return l.records([]stored{s}, from)
 }
 
-// records parses and opens messages; those that are no records are passed over.
+// records parses and opens messages. It skips those that are not records.
 func (l *Log) records(got []stored, from uint64) ([]proto.Record, uint64, error) {
 	out := make([]proto.Record, 0, len(got))
 	for _, s := range got {

@@ -9,11 +9,11 @@ import (
 	"roomcast/proto"
 )
 
-// errForeign marks a message under a room's log subject that is no record. Only owners
-// may publish there, but where nobody has set permissions anybody can.
+// errForeign marks a message under a room's log subject that is not a record. Only owners
+// may publish there, but a NATS without permissions lets everybody.
 var errForeign = errors.New("not a record")
 
-// record reads what the stream holds as a record, without opening it.
+// record parses a message of the stream as a record. It does not open the payload.
 func record(s stored) (proto.Record, error) {
 	r, err := proto.ParseRecord(s.subject, s.header, s.data)
 	if errors.Is(err, proto.ErrNewerSchema) {
@@ -26,7 +26,7 @@ func record(s stored) (proto.Record, error) {
 	return r, nil
 }
 
-// open makes the payload of a sealed record plain.
+// open opens the payload of a sealed record.
 func (l *Log) open(s stored, r *proto.Record) error {
 	if err := l.keys.OpenRecord(r, s.header.Get(proto.HeaderRecord)); err != nil {
 		return fmt.Errorf("stream sequence %d: %w", s.seq, err)
@@ -34,7 +34,7 @@ func (l *Log) open(s stored, r *proto.Record) error {
 	return nil
 }
 
-// HeadOf returns the head that a room has with r, opened, as its newest record.
+// HeadOf returns the head of a room whose newest record is r, opened.
 func HeadOf(r proto.Record) Head {
 	h := headOf(r)
 	if r.Kind == proto.Closed {
@@ -45,14 +45,14 @@ func HeadOf(r proto.Record) Head {
 	return h
 }
 
-// headOf is HeadOf for a record that may be sealed: Why is not known.
+// headOf is HeadOf for a record that may be sealed. Why is empty.
 func headOf(r proto.Record) Head {
 	return Head{Seq: r.Seq, Epoch: r.State.Epoch, At: r.State.At, Stream: r.Stream, Closed: r.State.Closed}
 }
 
-// adopt makes r a record of the room's current epoch. Records that survived the loss of
-// the log's end were written in an older epoch, and belong to the history that a reader
-// of the newer one sees. The event that began the older epoch carries its name.
+// adopt makes r a record of the room's current epoch. Records that survived the loss of the
+// log's end have an older epoch, but belong to the history of the current one. The first
+// event of the older epoch carries its name, which adopt replaces.
 func adopt(r *proto.Record, epoch string) {
 	if r.State.Epoch == epoch {
 		return

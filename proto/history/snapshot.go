@@ -8,20 +8,20 @@ import (
 	"roomcast/proto"
 )
 
-// ErrDamaged is returned for a snapshot that exists and cannot be read by any replica.
+// ErrDamaged is returned for a snapshot that exists and that no replica can read.
 var ErrDamaged = errDamaged
 
-// LostSnapshot is what holds for a room whose snapshot is damaged, if its log does not
-// tell either whether it is closed: closed means closed. A moderator can reopen it.
+// LostSnapshot returns a snapshot in place of a damaged one, for a room whose log does not
+// show whether it is closed. The room stays closed until a moderator reopens it.
 func LostSnapshot() proto.Snapshot {
-	return proto.Snapshot{Closed: true, Why: "the record that says whether this room is closed is damaged; a moderator can reopen it"}
+	return proto.Snapshot{Closed: true, Why: "the server cannot read whether this room is closed; a moderator can reopen it"}
 }
 
 // snapshots reads the stream ROOMSTATE.
 type snapshots struct{ *source }
 
-// Snapshot returns the room's snapshot as any replica knows it, and whether there is one.
-// It returns [ErrDamaged] for a damaged one.
+// Snapshot returns the room's snapshot that any replica has, and whether there is one. It
+// returns [ErrDamaged] for a damaged one.
 func (s *snapshots) Snapshot(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
 	got, err := s.last(ctx, []string{room.StateSubject()})
 	if err != nil {
@@ -37,8 +37,7 @@ func (s *snapshots) Snapshot(ctx context.Context, room proto.Room) (proto.Snapsh
 	return snapshot, true, nil
 }
 
-// snapshotOrLost is Snapshot for readers that the log does not tell whether the room is
-// closed.
+// snapshotOrLost is Snapshot for a room whose log does not show whether it is closed.
 func (s *snapshots) snapshotOrLost(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
 	snapshot, found, err := s.Snapshot(ctx, room)
 	if errors.Is(err, ErrDamaged) {
@@ -47,8 +46,8 @@ func (s *snapshots) snapshotOrLost(ctx context.Context, room proto.Room) (proto.
 	return snapshot, found, err
 }
 
-// last reads the last messages of subjects. It believes that one is damaged when
-// several answers say so.
+// last reads the last messages of subjects. It returns errDamaged only after several such
+// answers.
 func (s *snapshots) last(ctx context.Context, subjects []string) (got []stored, err error) {
 	for range damageTries {
 		got, _, err = s.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
@@ -59,9 +58,9 @@ func (s *snapshots) last(ctx context.Context, subjects []string) (got []stored, 
 	return got, err
 }
 
-// SnapshotBehind returns the room's snapshot, confirmed by the marker that the owner has
-// written in the stream of snapshots. It returns [ErrDamaged] for a damaged snapshot, and
-// [ErrFence] for a damaged marker, which the owner must write anew.
+// SnapshotBehind returns the room's snapshot, confirmed by the owner's marker in the stream
+// of snapshots. It returns [ErrDamaged] for a damaged snapshot, and [ErrFence] for a damaged
+// marker, which the owner must write again.
 func (s *snapshots) SnapshotBehind(ctx context.Context, room proto.Room, marker uint64) (proto.Snapshot, bool, error) {
 	own := proto.StateOwnSubject(room.Partition())
 	var snapshot proto.Snapshot
@@ -101,7 +100,7 @@ func (s *snapshots) SnapshotBehind(ctx context.Context, room proto.Room, marker 
 	return snapshot, found, nil
 }
 
-// emptyHead returns the head of a room without records: only whether it is closed.
+// emptyHead returns the head of a room without records, which only shows a close.
 func (s *snapshots) emptyHead(ctx context.Context, room proto.Room) (Head, error) {
 	snapshot, found, err := s.snapshotOrLost(ctx, room)
 	if err != nil || !found || !snapshot.Closed {
@@ -121,7 +120,7 @@ func (s *snapshots) addSnapshots(ctx context.Context, rooms []proto.Room, heads 
 	}
 	got, _, err := s.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
 	if errors.Is(err, errDamaged) {
-		// The answer ends at the damaged snapshot. Each room is asked for alone.
+		// The answer ends at the damaged snapshot. Ask for each room alone.
 		for _, room := range rooms {
 			head, err := s.emptyHead(ctx, room)
 			if err != nil {

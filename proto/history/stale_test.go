@@ -48,7 +48,7 @@ func bare(t *testing.T) *nats.Conn {
 
 // Two streams with the same records stand for the leader and a follower that is behind;
 // a server without a stream asks the one or the other.
-func TestStaleFollower(t *testing.T) {
+func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	leader, follower := historytest.Start(t, 1000), historytest.Start(t, 1000)
 	room, behind := leader.Room("lobby", "e1"), follower.Room("lobby", "e1")
 	room.Append(150)
@@ -80,7 +80,7 @@ func TestStaleFollower(t *testing.T) {
 
 // An answer that comes slowly, but comes, is not asked for again: over a slow link it would
 // never be complete.
-func TestSlowAnswerIsWaitedFor(t *testing.T) {
+func TestReadWaitsForASlowAnswer(t *testing.T) {
 	behind := historytest.Start(t, 1000)
 	room := behind.Room("lobby", "e1")
 	room.Append(6)

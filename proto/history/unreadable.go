@@ -7,10 +7,10 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Unreadable returns what a client is told if err says that this process cannot read a
-// record that the log holds, and nil otherwise. Trying again does not help: the refusal
-// has no time to retry. Everywhere reports whether other rooms are affected too, because
-// this process is too old or has other keys than the one that wrote the record.
+// Unreadable returns the refusal for clients if err says that this process cannot read a
+// record of the log, and nil otherwise. The refusal has no time to retry, because another
+// try does not help. Everywhere reports whether other rooms are affected too, because this
+// process is too old or lacks a key.
 func Unreadable(err error) (why *proto.Refusal, everywhere bool) {
 	switch {
 	case errors.Is(err, proto.ErrNewerSchema):

@@ -18,7 +18,7 @@ func atOf(r *historytest.Room, seq uint64) time.Time {
 
 // A reader that continues the same log is not disturbed by saying what it saw last, for
 // every seq and whether or not the record is still there.
-func TestReaderNamesTheTimeOfItsEvent(t *testing.T) {
+func TestOtherTimeOfTheSameSeqIsAReset(t *testing.T) {
 	const n, kept = 300, 200
 	log, room := fixture(t, kept, n)
 	for since := uint64(0); since <= n; since++ {
@@ -42,7 +42,7 @@ func TestReaderNamesTheTimeOfItsEvent(t *testing.T) {
 
 // Where the log was restored from a copy and has grown past a reader in the same epoch,
 // only the time of the reader's last event tells that it is another history.
-func TestReaderOfAnotherHistory(t *testing.T) {
+func TestReaderOfAnotherHistoryReceivesAReset(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
 	room := s.Room("lobby", "e1")
@@ -76,7 +76,7 @@ func TestReaderOfAnotherHistory(t *testing.T) {
 }
 
 // What survived the loss of the log's end belongs to the new epoch, for every reader.
-func TestReadAcrossARenewedEpoch(t *testing.T) {
+func TestSurvivingRecordsBelongToTheNewEpoch(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
 	room := s.Room("lobby", "e1")
@@ -108,7 +108,7 @@ func TestReadAcrossARenewedEpoch(t *testing.T) {
 }
 
 // A closing that was undone before a reset is history, the one that counts is not.
-func TestResetSaysWhichClosingsAreUndone(t *testing.T) {
+func TestResetNamesTheUndoneCloses(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
 	room := s.Room("lobby", "e1")

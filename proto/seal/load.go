@@ -12,17 +12,17 @@ import (
 
 const (
 	minSecret = 32       // bytes
-	maxFile   = 16 << 10 // bytes; a file that is longer is no key
+	maxFile   = 16 << 10 // bytes; a longer file is not a key
 )
 
 const goodFile = "a key file holds at least 32 random bytes, as they are, in base64 or in hex; make one with: head -c 32 /dev/urandom | base64 > key"
 
-// Load reads one secret from each file. The first one seals, all of them open. Without
-// paths it returns nil keys, which seal nothing. See [Keys] for acceptPlain.
+// Load reads one secret from each file. Without paths it returns nil keys, which seal
+// nothing. See [Keys] for acceptPlain.
 func Load(paths []string, acceptPlain bool) (*Keys, error) {
 	if len(paths) == 0 {
 		if acceptPlain {
-			return nil, errors.New("there are no keys: give --encryption-key-file, or leave --encryption-accept-plain out")
+			return nil, errors.New("--encryption-accept-plain needs --encryption-key-file")
 		}
 		return nil, nil
 	}
@@ -59,9 +59,8 @@ func readSecret(path string) ([]byte, error) {
 	return secret, nil
 }
 
-// decodeSecret tells the three forms apart by what the file holds: a file that reads as
-// hex is hex, one that reads as base64 is base64, printable text that is neither is a
-// mistake, and everything else is the secret itself.
+// decodeSecret recognises three forms: valid hex, valid base64, and the bytes of the secret
+// itself. Printable text in neither encoding is a mistake.
 func decodeSecret(raw []byte) ([]byte, error) {
 	if len(raw) > maxFile {
 		return nil, fmt.Errorf("it is longer than %d bytes", maxFile)

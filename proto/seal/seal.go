@@ -1,16 +1,16 @@
-// Package seal keeps payloads unreadable to whoever runs the bus: what travels through
-// NATS and rests in the stream is an envelope of XChaCha20-Poly1305. Names of rooms,
-// subjects and headers stay readable.
+// Package seal encrypts payloads, so that operators of NATS cannot read them. NATS carries
+// and stores envelopes of XChaCha20-Poly1305. Names of rooms, subjects and headers stay
+// readable.
 //
 // An envelope is
 //
 //	0x02 | key id, 4 bytes | nonce, 24 bytes | ciphertext and tag
 //
-// 45 bytes longer than what it holds. The key is HKDF-SHA256 of the secret. The
-// additional data binds an envelope to its key, its room, its purpose and the headers
-// beside it. Therefore a sealed message cannot be replayed into another room, pass for a
-// record, or change its sender, its key or its seq. With random nonces of 192 bits one
-// key may seal as many messages as anybody will ever send.
+// 45 bytes longer than its content. The key is HKDF-SHA256 of the secret. The additional
+// data binds an envelope to its key, its room, its purpose and its headers. Therefore
+// nobody can replay a sealed message into another room, pass it off as a record, or change
+// its sender, its key or its seq. Nonces of 192 random bits do not limit the number of
+// messages that one key seals.
 package seal
 
 import (
@@ -35,12 +35,12 @@ const Version = 2
 // Mark is the value of [proto.HeaderEnc]: the version as text.
 const Mark = "2"
 
-// The purposes an envelope can have.
+// The purposes of an envelope.
 const (
-	In        = "in"  // what is said, on its way to roomsvc
+	In        = "in"  // a request to roomsvc
 	Log       = "log" // a committed record
 	Ephemeral = "eph" // signals, joins and leaves
-	Who       = "who" // the members of one gateway, in answer to a presence request
+	Who       = "who" // the members of one gateway, in answer to a question
 )
 
 const (
@@ -51,19 +51,19 @@ const (
 
 // Errors of [Keys.Open].
 var (
-	ErrNoKey    = errors.New("sealed with a key that is not here; give its file with --encryption-key-file")
+	ErrNoKey    = errors.New("sealed with an unknown key; give its file with --encryption-key-file")
 	ErrEnvelope = errors.New("not a sealed payload")
 	ErrTampered = errors.New("the payload or its headers were changed, or it was sealed for another room or purpose")
 	ErrPlain    = errors.New("not sealed, although this process has keys; start it with --encryption-accept-plain while a log is being changed to encryption")
 )
 
-// Keys seals with its first key and opens with all of them, so that keys can be
-// rotated: add the new one second everywhere, then move it first, then drop the old
-// one when the log no longer holds anything it sealed. A nil *Keys seals nothing. Keys
-// are safe for concurrent use once AcceptPlain is set.
+// Keys seals with its first key and opens with all of them. To rotate keys, add the new one
+// as the second everywhere, then move it to the first place. Remove the old one when the
+// log holds no record of it. A nil *Keys seals nothing. Keys are safe for concurrent use
+// once AcceptPlain is set.
 type Keys struct {
-	// AcceptPlain admits records and ephemerals that are not sealed. It is for the time
-	// in which a log is changed to encryption.
+	// AcceptPlain accepts records, signals and presence that are not sealed. It is for the
+	// time in which a log changes to encryption.
 	AcceptPlain bool
 
 	keys []key
@@ -75,7 +75,7 @@ type key struct {
 	digest [sha256.Size]byte // the key of digests
 }
 
-// New makes keys of secrets of at least 32 bytes each. Most callers want [Load].
+// New derives keys from secrets of at least 32 bytes each. Most callers need [Load].
 func New(secrets ...[]byte) (*Keys, error) {
 	if len(secrets) == 0 {
 		return nil, nil
@@ -106,8 +106,8 @@ func New(secrets ...[]byte) (*Keys, error) {
 	return k, nil
 }
 
-// Seal returns plain in an envelope that opens only for the same room, purpose and
-// headers. Nil keys return plain itself.
+// Seal returns an envelope of plain that opens only for the same room, purpose and headers.
+// Nil keys return plain.
 func (k *Keys) Seal(room proto.Room, purpose, headers string, plain []byte) []byte {
 	if k == nil {
 		return plain
@@ -121,7 +121,7 @@ func (k *Keys) Seal(room proto.Room, purpose, headers string, plain []byte) []by
 	return first.aead.Seal(b, nonce, plain, bound(b[:prefix], room, purpose, headers))
 }
 
-// Open returns the plain payload that Seal was given.
+// Open returns the payload in an envelope of [Keys.Seal].
 func (k *Keys) Open(room proto.Room, purpose, headers string, sealed []byte) ([]byte, error) {
 	if len(sealed) < overhead || sealed[0] != Version {
 		return nil, fmt.Errorf("open payload: %w", ErrEnvelope)
@@ -144,9 +144,8 @@ func (k *Keys) Open(room proto.Room, purpose, headers string, sealed []byte) ([]
 	return nil, fmt.Errorf("open payload: %w", ErrNoKey)
 }
 
-// OpenRecord makes a record's payload plain. Header is the value of
-// [proto.HeaderRecord] that the record came with. With keys, a record that is not
-// sealed is refused unless AcceptPlain is set.
+// OpenRecord opens the payload of a record. Header is the record's [proto.HeaderRecord].
+// With keys it refuses a record that is not sealed, unless AcceptPlain is set.
 func (k *Keys) OpenRecord(r *proto.Record, header string) error {
 	if !r.Sealed {
 		return k.CheckPlain()
@@ -162,7 +161,7 @@ func (k *Keys) OpenRecord(r *proto.Record, header string) error {
 	return nil
 }
 
-// CheckPlain returns [ErrPlain] if a payload that is not sealed must be refused.
+// CheckPlain returns [ErrPlain] if the keys refuse payloads that are not sealed.
 func (k *Keys) CheckPlain() error {
 	if k != nil && !k.AcceptPlain {
 		return ErrPlain
@@ -170,8 +169,8 @@ func (k *Keys) CheckPlain() error {
 	return nil
 }
 
-// Headers returns the headers that an envelope is bound to as one string: all that
-// begin with Rc-, sorted, without [proto.HeaderEnc].
+// Headers returns the headers that bind an envelope, as one string: all that begin with
+// Rc-, sorted, without [proto.HeaderEnc].
 func Headers(h map[string][]string) string {
 	names := make([]string, 0, 8)
 	for name := range h {
@@ -192,9 +191,9 @@ func Headers(h map[string][]string) string {
 	return b.String()
 }
 
-// Digests returns the digest of what a command asks for: the one to store first, then
-// those of older keys. Without keys it is a plain hash. With keys it is keyed, because a
-// hash of a short text in a readable header would tell the text.
+// Digests returns the digests of a request: first the one to store, then those of older
+// keys. Without keys a digest is a plain hash. With keys it is keyed, because a plain hash
+// in a readable header would reveal a short text.
 func (k *Keys) Digests(covered []byte) []proto.Digest {
 	if k == nil {
 		sum := sha256.Sum256(covered)
@@ -209,8 +208,8 @@ func (k *Keys) Digests(covered []byte) []proto.Digest {
 	return out
 }
 
-// bound is the additional data of an envelope. A room name holds no zero byte, and no
-// purpose does.
+// bound returns the additional data of an envelope. Neither room names nor purposes contain
+// zero bytes.
 func bound(head []byte, room proto.Room, purpose, headers string) []byte {
 	ad := make([]byte, 0, prefix+proto.MaxRoomBytes+2+len(purpose)+len(headers))
 	ad = append(ad, head...)

@@ -33,7 +33,7 @@ func keys(t *testing.T, fill ...byte) *seal.Keys {
 	return k
 }
 
-func TestSealed(t *testing.T) {
+func TestSealedPayloadOpensAgain(t *testing.T) {
 	k := keys(t, 1)
 	for _, plain := range [][]byte{nil, []byte("hi"), bytes.Repeat([]byte("long "), 20_000)} {
 		sealed := k.Seal(lobby, seal.In, "", plain)
@@ -53,7 +53,7 @@ func TestSealed(t *testing.T) {
 	}
 }
 
-func TestNoKeys(t *testing.T) {
+func TestNilKeysSealNothing(t *testing.T) {
 	var none *seal.Keys
 	if got := none.Seal(lobby, seal.In, "", []byte("hi")); string(got) != "hi" {
 		t.Errorf("nil keys sealed %q", got)
@@ -66,7 +66,7 @@ func TestNoKeys(t *testing.T) {
 	}
 }
 
-func TestRotation(t *testing.T) {
+func TestRotatedKeysOpenOldPayloads(t *testing.T) {
 	before, during, after := keys(t, 1), keys(t, 2, 1), keys(t, 2)
 	old := before.Seal(lobby, seal.Log, "", []byte("old"))
 	if got, err := during.Open(lobby, seal.Log, "", old); err != nil || string(got) != "old" {
@@ -81,7 +81,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-func TestOpenRefuses(t *testing.T) {
+func TestOpenRefusesChangedEnvelopes(t *testing.T) {
 	k := keys(t, 1)
 	sealed := k.Seal(lobby, seal.In, "", []byte("hello"))
 	for i := range sealed {
@@ -147,7 +147,7 @@ func TestRecordOpensOnlyUnderItsOwnHeader(t *testing.T) {
 	}
 }
 
-func TestPlainRecordIsRefusedWhereThereAreKeys(t *testing.T) {
+func TestKeysRefusePlainRecords(t *testing.T) {
 	k := keys(t, 1)
 	r := proto.Record{Room: lobby, Payload: []byte("{}")}
 	if err := k.OpenRecord(&r, ""); !errors.Is(err, seal.ErrPlain) {
@@ -163,7 +163,7 @@ func TestPlainRecordIsRefusedWhereThereAreKeys(t *testing.T) {
 	}
 }
 
-func TestDigestsFollowTheKeys(t *testing.T) {
+func TestDigestsDependOnTheKeys(t *testing.T) {
 	var none *seal.Keys
 	body := []byte("text\x00\x00hi")
 	old, both := keys(t, 1).Digests(body), keys(t, 2, 1).Digests(body)
@@ -178,7 +178,7 @@ func TestDigestsFollowTheKeys(t *testing.T) {
 	}
 }
 
-func TestLoad(t *testing.T) {
+func TestLoadReadsThreeForms(t *testing.T) {
 	secret := bytes.Repeat([]byte{0xfe, 1, 0x80, 7}, 8)
 	file := func(content string) string {
 		path := filepath.Join(t.TempDir(), "key")
