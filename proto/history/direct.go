@@ -65,6 +65,7 @@ type source struct {
 	nc      *nats.Conn
 	api     atomic.Pointer[string] // prefix of the JetStream API
 	replies replies
+	led     leadership
 }
 
 // UseAPI has later requests begin with another prefix than $JS.API., for a connection to

@@ -190,9 +190,12 @@ func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
 		return proto.Record{}, false, err
 	}
 	if r.Seq < q.Reach || q.contradicts(r) {
-		return l.Last(ctx, q.Room)
+		r, found, err = l.Last(ctx, q.Room)
 	}
-	return r, found, nil
+	if err == nil && q.contradicts(r) {
+		err = l.confirmLeader(ctx)
+	}
+	return r, found, err
 }
 
 // contradicts reports whether r, the newest record, shows that q continues another log.

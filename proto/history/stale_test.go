@@ -78,6 +78,48 @@ func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	}
 }
 
+// A leader that is cut off from the other replicas answers from a log that may end too early.
+// A reader that has seen more waits until a majority follows the leader again.
+func TestReaderOfALeaderWithoutFollowersIsToldOfNoReset(t *testing.T) {
+	old := historytest.Start(t, 1000)
+	room := old.Room("lobby", "e1")
+	room.Append(140)
+	front := bare(t)
+	forward(t, front, old.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
+	forward(t, front, old.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
+	silence := atomic.Int64{} // of both followers
+	silence.Store(int64(9 * time.Second))
+	asked := make(chan struct{}, 100)
+	if _, err := front.Subscribe("$JS.API.STREAM.INFO."+proto.StreamName, func(m *nats.Msg) {
+		info := fmt.Sprintf(`{"cluster":{"replicas":[{"current":false,"active":%d},{"current":true,"active":%[1]d}]}}`, silence.Load())
+		if err := m.Respond([]byte(info)); err != nil {
+			t.Error(err)
+		}
+		asked <- struct{}{}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	log := history.New(front, nil)
+	var p history.Page
+	read := make(chan error)
+	go func() {
+		var err error
+		p, err = log.Read(t.Context(), history.Query{Room: room.Name, Since: 145, HasSince: true, Epoch: "e1"})
+		read <- err
+	}()
+	for range 3 {
+		select {
+		case <-asked:
+		case err := <-read:
+			t.Fatalf("got %+v, %v from a leader without followers, want no answer", p, err)
+		}
+	}
+	silence.Store(int64(time.Second))
+	if err := <-read; err != nil || p.Gap == nil || p.Gap.Reason != proto.GapReset {
+		t.Errorf("got %+v, %v from a leader with followers, want a reset", p.Gap, err)
+	}
+}
+
 // An answer that comes slowly, but comes, is not asked for again: over a slow link it would
 // never be complete.
 func TestReadWaitsForASlowAnswer(t *testing.T) {

@@ -1,0 +1,83 @@
+package history
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+const streamInfo = "STREAM.INFO."
+
+const (
+	// ledWithin is how long ago a follower may have answered the leader. No other leader can
+	// be elected for 4 s after such an answer (minElectionTimeout of nats-server).
+	ledWithin = 3 * time.Second
+	// ledFor is how long a confirmation holds: together with ledWithin, no longer than an
+	// election takes.
+	ledFor = time.Second
+)
+
+// leadership remembers when the stream's leader was confirmed last. It is safe for
+// concurrent use.
+type leadership struct {
+	mu sync.Mutex
+	at time.Time // guarded by mu
+}
+
+func (l *leadership) fresh() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.at) < ledFor
+}
+
+func (l *leadership) confirmed(at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.at = at
+}
+
+// confirmLeader waits until a majority of the stream's replicas follows its leader. A leader
+// that is cut off from the others does not know that for up to 20 s, and answers from a log
+// that ends too early.
+func (s *source) confirmLeader(ctx context.Context) error {
+	if s.led.fresh() {
+		return nil
+	}
+	return s.ask(ctx, streamInfo+proto.StreamName, request{}, func(msgs []*nats.Msg) error {
+		var info struct {
+			Error struct {
+				Code        int    `json:"code"`
+				Description string `json:"description"`
+			} `json:"error"`
+			Cluster struct {
+				Replicas []struct {
+					Current bool          `json:"current"`
+					Active  time.Duration `json:"active"` // since its last answer; 0 = none or just now
+				} `json:"replicas"`
+			} `json:"cluster"`
+		}
+		if err := json.Unmarshal(msgs[0].Data, &info); err != nil {
+			return fmt.Errorf("stream info: %w", err)
+		}
+		if info.Error.Code != 0 {
+			return fmt.Errorf("stream info: %w: %s", errBusy, info.Error.Description)
+		}
+		follow := 0
+		for _, r := range info.Cluster.Replicas {
+			if (r.Current || r.Active > 0) && r.Active < ledWithin {
+				follow++
+			}
+		}
+		if 2*(follow+1) <= len(info.Cluster.Replicas)+1 {
+			return fmt.Errorf("%w: its leader has lost the other replicas", errBusy)
+		}
+		s.led.confirmed(time.Now())
+		return nil
+	})
+}
