@@ -65,7 +65,7 @@ func play(ctx context.Context, c config, path string) (troubles []string, err er
 		return nil, fmt.Errorf("start %s: %w", c.mode, err)
 	}
 	shape := machine.Shape()
-	shape.Processes[fault.Client] = c.clients
+	shape.Processes[fault.Client], shape.Length = c.clients, c.length
 	plan, err := planFor(c, shape)
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (c config) wants(k fault.Kind) bool {
 	case "none":
 		return false
 	case "", "usual":
-		return fault.Usually(k)
+		return fault.Usually(k, c.length)
 	}
 	return c.faults == "all" || strings.Contains(c.faults, string(k))
 }

@@ -59,14 +59,17 @@ type Step struct {
 }
 
 // usual reports whether a run without -faults does a fault. A build of programs whose clock
-// can be wrong takes minutes. Readers of one damaged replica among several receive a gap
-// although the other replicas have the record.
+// can be wrong takes minutes, so short runs leave it out. Readers of one damaged replica among
+// several receive a gap although the other replicas have the record.
 func (s Shape) usual(c Choice) bool {
-	return Usually(c.Kind) && (c.Kind != Flip || s.Processes[NATS] < 2)
+	return Usually(c.Kind, s.Length) && (c.Kind != Flip || s.Processes[NATS] < 2)
 }
 
-// Usually reports whether a run without -faults may do a kind of fault.
-func Usually(k Kind) bool { return k != Clock }
+// Usually reports whether a run of some length without -faults may do a kind of fault.
+func Usually(k Kind, length time.Duration) bool { return k != Clock || length >= clockLength }
+
+// clockLength is the least length of a run that sets clocks without being asked to.
+const clockLength = 5 * time.Minute
 
 // Process names the process that the step hits, as the rig does.
 func (s Step) Process() string { return fmt.Sprintf("%s%d", s.Role, s.Target+1) }
@@ -90,6 +93,7 @@ type Shape struct {
 	Root      bool         // network and disk faults can be done
 	Disks     bool         // disks can lose power
 	Synced    bool         // every record is synced to disk before it is acknowledged
+	Length    time.Duration
 }
 
 // alone reports whether one process does everything.

@@ -59,6 +59,7 @@ func TestSelect(t *testing.T) {
 		{Shape{Processes: map[Role]int{Gateway: 1}, Root: true}, "full disk", 1},
 		{Shape{Processes: cluster.Processes}, "cut", 0},
 		{Shape{Processes: cluster.Processes}, "usual", 15},
+		{Shape{Processes: cluster.Processes, Length: time.Hour}, "usual", 17},
 		{cluster, "purge", 1},
 		{cluster, "power loss", 0},
 		{Shape{Processes: map[Role]int{Gateway: 1}, Root: true}, "purge", 0},
