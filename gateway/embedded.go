@@ -110,7 +110,7 @@ func free(flag, address string) (host string, port int, err error) {
 // minPassword is the minimal length of a password in bytes.
 const minPassword = 16
 
-// password reads --nats-listen-password-file; nil = there is none.
+// password reads --nats-listen-password-file; nil = no file is set.
 func (e *standalone) password() ([]byte, error) {
 	if e.PasswordFile == "" {
 		return nil, nil

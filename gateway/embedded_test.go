@@ -68,7 +68,7 @@ func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 	heard := func(sub *nats.Subscription, patience time.Duration) (*nats.Msg, error) {
 		for {
 			m, err := sub.NextMsg(patience)
-			if err != nil || m.Subject != proto.MustRoom("attic").OutSubject() { // what was said there may still be on its way
+			if err != nil || m.Subject != proto.MustRoom("attic").OutSubject() { // messages there may still be on their way
 				return m, err
 			}
 		}

@@ -163,7 +163,7 @@ type flood struct {
 func startFlood(t *testing.T, address string, conns int) *flood {
 	ctx, cancel := context.WithCancel(t.Context())
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
-	first := []string{ // what each says, if anything
+	first := []string{ // the answer to each, if any
 		"", "", "GET /room/x/ HTTP/1.1\r\nHost:", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	}
 	var opened atomic.Int64

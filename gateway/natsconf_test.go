@@ -328,13 +328,13 @@ var protected = []string{
 	"$JS.API.STREAM.UPDATE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMSTATE", "$JS.API.CONSUMER.CREATE.ROOMS", "_INBOX_roomsvc.x", "_R_.x.y",
 }
 
-// guarded are protected subjects that a gateway can name as a reply subject, since that
-// is how it gets its own answers. Those of others end in a token that it cannot guess.
+// guarded are protected subjects that a gateway can name as a reply subject, because it
+// receives its own answers there. The subjects of others end in a token that it cannot guess.
 var guarded = []string{"room.ack.victim.x", "_INBOX_roomsvc.x"}
 
-// nothingIsHeard lets each attacker publish to each protected subject, name it as the
-// reply subject of each request, and as the destination of a message trace. Nothing of
-// that may be heard by observer, who is in the account ROOMS.
+// nothingIsHeard lets each attacker publish to each protected subject, name it as the reply
+// subject of each request, and as the destination of a message trace. The observer, in the
+// account ROOMS, must receive nothing of that.
 func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 	t.Helper()
 	heard := make(chan *nats.Msg, 1024)
@@ -390,8 +390,8 @@ func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 	}
 }
 
-// Neither as a subject nor as a reply subject can anybody but roomsvc write the log, a
-// fence, a lease, the secret or an answer.
+// Only roomsvc can write the log, a fence, a lease, the secret or an answer. Others can do so
+// neither with a subject nor with a reply subject.
 func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
 	t.Run("shipped", func(t *testing.T) {
 		ns := shippedServer(t)

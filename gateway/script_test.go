@@ -16,12 +16,12 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs the sessions in testdata, each as somebody would type it.
+// TestScripts runs the sessions in testdata as a user would type them.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			// What the one who runs the tests has set must not matter.
+			// The environment of the test must not matter.
 			env.Setenv("NATS_URL", "")
 			env.Setenv("NATS_CONTEXT", "")
 			return nil

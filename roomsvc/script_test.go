@@ -15,7 +15,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs the sessions in testdata, each as somebody would type it.
+// TestScripts runs the sessions in testdata as a user would type them.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",

@@ -121,7 +121,7 @@ func (p *Part) Add(n int) {
 }
 
 // Take takes n bytes and reports whether they fit. If not, it takes nothing. Parts
-// that take at the same moment may together exceed the budget by what they took.
+// that take at the same moment may together exceed the budget by as much.
 func (p *Part) Take(n int) bool {
 	if !p.budget.Has(p.use, p.held+n-p.reported) {
 		return false

@@ -163,7 +163,7 @@ func (t *talk) settle(limit time.Duration) error {
 	return nil
 }
 
-// number returns the decimal number behind the first name in b, 0 if there is none.
+// number returns the decimal number behind the first name in b; 0 = no such name.
 func number(b []byte, name string) (v uint64) {
 	at := bytes.Index(b, []byte(name))
 	if at < 0 {

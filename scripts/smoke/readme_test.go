@@ -25,9 +25,9 @@ import (
 const inNamespace = "ROOMCAST_README_NAMESPACE"
 
 // TestREADME runs the blocks of README.md as written, from the root of the repository. They
-// use fixed ports, so a process in a network namespace of its own runs them. Three things
-// differ from what a reader does: the log is in a temporary directory, wscat and nats are
-// stand-ins that this test contains, and a browser without a window runs the page.
+// use fixed ports, so a process in a network namespace of its own runs them. A reader does
+// three things differently: this test keeps the log in a temporary directory, contains
+// stand-ins for wscat and nats, and uses a browser without a window.
 func TestREADME(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		args := []string{"-n"}

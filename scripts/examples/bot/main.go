@@ -26,7 +26,7 @@ import (
 	"roomcast/proto"
 )
 
-// state is what the bot keeps between two runs.
+// state is the part of the bot that outlives a run.
 type state struct {
 	Resume string
 	Epoch  string
