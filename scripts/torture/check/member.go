@@ -87,12 +87,12 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 		r.Resets++
 		switch {
 		case !c.losses.between(0, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
-			r.add(Epoch, "%s is told of a reset of %s, although no fault took anything", e.Client, e.Room)
+			r.add(Epoch, "%s receives a reset of %s, although no fault took anything", e.Client, e.Room)
 		case m.reset > 0 && e.Epoch == m.epoch && !m.due && !c.losses.between(m.reset, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
-			r.add(Epoch, "%s is told a second time of a reset of %s to epoch %s", e.Client, e.Room, e.Epoch)
+			r.add(Epoch, "%s receives a second reset of %s to epoch %s", e.Client, e.Room, e.Epoch)
 		case e.Epoch == "" && l.begins[l.epoch()] > 1 && !c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
 			// A room that has lost all its records has no epoch until something is said.
-			r.add(Epoch, "%s is told of a reset of %s without its epoch", e.Client, e.Room)
+			r.add(Epoch, "%s receives a reset of %s without its epoch", e.Client, e.Room)
 		}
 		m.have, m.began, m.replay, m.due, m.fresh = 0, true, true, false, false
 		m.epoch, m.reset, m.head = e.Epoch, e.T, math.MaxUint64
@@ -103,13 +103,13 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 		from = *e.From
 	}
 	if from > m.have+1 && !c.losses.lacked(l, m.have+1, from-1, e.T) {
-		r.add(Skip, "%s is told that %s has lost %d to %d, after %d", e.Client, e.Room, from, e.Seq, m.have)
+		r.add(Skip, "%s receives a gap which says that %s has lost %d to %d, after %d", e.Client, e.Room, from, e.Seq, m.have)
 	}
 	if !c.losses.lacked(l, max(from, m.have+1), e.Seq, e.T) {
-		r.add(Skip, "%s is told that %s has lost %d to %d (%s), but the log has them", e.Client, e.Room, from, e.Seq, e.Why)
+		r.add(Skip, "%s receives a gap which says that %s has lost %d to %d (%s), but the log has them", e.Client, e.Room, from, e.Seq, e.Why)
 	}
 	if !c.losses.between(0, e.T, history.LossHole, history.LossStart, history.LossAll) {
-		r.add(Skip, "%s is told that %s has lost %d to %d (%s), although no fault took anything", e.Client, e.Room, from, e.Seq, e.Why)
+		r.add(Skip, "%s receives a gap which says that %s has lost %d to %d (%s), although no fault took anything", e.Client, e.Room, from, e.Seq, e.Why)
 	}
 	m.have = max(m.have, e.Seq)
 }
@@ -120,10 +120,10 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 	switch m.state {
 	case in:
 	case shut:
-		r.add(AfterClose, "%s is shown %d of %s after it was shown that the room is closed", e.Client, e.Seq, e.Room)
+		r.add(AfterClose, "%s receives event %d of %s after the closing", e.Client, e.Seq, e.Room)
 		return
 	default:
-		r.add(BadResume, "%s is shown %d of %s although it has not joined", e.Client, e.Seq, e.Room)
+		r.add(BadResume, "%s receives event %d of %s although it has not joined", e.Client, e.Seq, e.Room)
 		return
 	}
 	if m.epoch == "" {
@@ -138,22 +138,22 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 	truth, ok := l.at(e.Seq)
 	switch {
 	case m.due:
-		r.add(Epoch, "%s is shown %d of %s in epoch %s without having been told of a reset", e.Client, e.Seq, e.Room, e.Epoch)
+		r.add(Epoch, "%s receives event %d of %s in epoch %s without a reset", e.Client, e.Seq, e.Room, e.Epoch)
 		m.due = false
 	case ok && truth.key == e.Key && truth.at == e.At && l.later(truth.epoch, m.epoch):
-		r.add(Epoch, "%s is shown %d of %s, which belongs to epoch %s, and knows only %s", e.Client, e.Seq, e.Room, truth.epoch, m.epoch)
+		r.add(Epoch, "%s receives event %d of %s, which belongs to epoch %s, and knows only %s", e.Client, e.Seq, e.Room, truth.epoch, m.epoch)
 		m.epoch = truth.epoch
 	}
 	due := m.have + 1
 	switch {
 	case e.Seq == due:
 	case e.Seq == m.have:
-		r.add(repeated, "%s is shown %d of %s twice", e.Client, e.Seq, e.Room)
+		r.add(repeated, "%s receives event %d of %s twice", e.Client, e.Seq, e.Room)
 	case e.Seq < due:
-		r.add(misplaced, "%s is shown %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
+		r.add(misplaced, "%s receives event %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
 	case m.replay && c.losses.lacked(l, due, e.Seq-1, e.T): // a reset replays from the oldest record
 	default:
-		r.add(missing, "%s is shown %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
+		r.add(missing, "%s receives event %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
 	}
 	m.have, m.replay = max(m.have, e.Seq), false
 	if e.Kind == "closed" && e.Seq > m.head {
@@ -166,7 +166,7 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 func (c *checker) calm() {
 	for p, m := range c.cursors {
 		if l := c.room(p.room); m.state == in && m.have < l.acked && c.losses.era(math.MaxInt64) == l.era {
-			c.report.add(Stuck, "%s has been shown %s up to %d and is not shown %d", p.client, p.room, m.have, l.acked)
+			c.report.add(Stuck, "%s has received %s up to %d and does not receive %d", p.client, p.room, m.have, l.acked)
 		}
 	}
 }
@@ -179,10 +179,10 @@ func (c *checker) caughtUp(p seat, m *cursor) {
 	case m.state != in:
 		c.report.add(Stuck, "%s has not come back to %s", p.client, p.room)
 	case m.have < l.head():
-		c.report.add(Stuck, "%s has been shown %s up to %d of %d", p.client, p.room, m.have, l.head())
+		c.report.add(Stuck, "%s has received %s up to %d of %d", p.client, p.room, m.have, l.head())
 	case differ(m.epoch, l.epoch()):
 		c.report.add(Epoch, "%s is in epoch %s of %s, whose log has %s", p.client, m.epoch, p.room, l.epoch())
 	case m.have > l.head():
-		c.report.add(Epoch, "%s has been shown %s up to %d, the log ends with %d", p.client, p.room, m.have, l.head())
+		c.report.add(Epoch, "%s has received %s up to %d, the log ends with %d", p.client, p.room, m.have, l.head())
 	}
 }

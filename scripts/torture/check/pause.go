@@ -40,7 +40,7 @@ func (s *spell) end(now int64) {
 }
 
 // blame attributes a time without an ack, which ends now, to the faults at work in it. It
-// forgets the faults that ended before: no later time without an ack overlaps them.
+// forgets the faults that ended before it. No later time without an ack overlaps them.
 func (p *pauses) blame(now int64, report *Report) {
 	p.faults = slices.DeleteFunc(p.faults, func(s *spell) bool { return s.to < p.lastAck })
 	for _, s := range p.faults {

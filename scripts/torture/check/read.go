@@ -44,14 +44,14 @@ func (c *checker) textRecv(t *text, e history.Entry) {
 	switch {
 	case seq == 0 && c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart, history.LossShown):
 	case seq == 0:
-		r.add(Phantom, "the text session %s is shown %q in %s, which the log does not have", e.Client, e.Key, e.Room)
+		r.add(Phantom, "the text session %s receives %q in %s, which the log does not have", e.Client, e.Key, e.Room)
 	case truth.body != e.Body || truth.kind != "":
-		r.add(Phantom, "the text session %s is shown %s in %s, but not as the log has it", e.Client, e.Key, e.Room)
+		r.add(Phantom, "the text session %s receives %s in %s with another content than the log has", e.Client, e.Key, e.Room)
 	case last == 0:
 	case seq == last:
-		r.add(Duplicate, "the text session %s is shown %d of %s twice", e.Client, seq, e.Room)
+		r.add(Duplicate, "the text session %s receives event %d of %s twice", e.Client, seq, e.Room)
 	case seq < last:
-		r.add(Reorder, "the text session %s is shown %d of %s after %d", e.Client, seq, e.Room, last)
+		r.add(Reorder, "the text session %s receives event %d of %s after %d", e.Client, seq, e.Room, last)
 	default:
 		c.between(l, last, seq, e)
 	}
@@ -63,10 +63,10 @@ func (c *checker) between(l *log, last, seq uint64, e history.Entry) {
 	for at := last + 1; at < seq; at++ {
 		switch missed, ok := l.at(at); {
 		case ok && missed.kind == "closed":
-			c.report.add(AfterClose, "the text session %s is shown %d of %s, which %d had closed", e.Client, seq, e.Room, at)
+			c.report.add(AfterClose, "the text session %s receives event %d of %s, which %d had closed", e.Client, seq, e.Room, at)
 			return
 		case ok && missed.kind == "", !ok && !c.losses.after(0, history.LossHole, history.LossStart, history.LossAll):
-			c.report.add(Skip, "the text session %s is shown %d of %s after %d", e.Client, seq, e.Room, last)
+			c.report.add(Skip, "the text session %s receives event %d of %s after %d", e.Client, seq, e.Room, last)
 			return
 		}
 	}
@@ -80,7 +80,7 @@ func (c *checker) textCaughtUp(p seat, t *text) {
 	}
 	for seq := l.head(); seq > t.last; seq-- {
 		if e, ok := l.at(seq); ok && e.kind == "" {
-			c.report.add(Stuck, "the text session %s has been shown %s up to %d of %d", p.client, p.room, t.last, seq)
+			c.report.add(Stuck, "the text session %s has received %s up to %d of %d", p.client, p.room, t.last, seq)
 			return
 		}
 	}
@@ -134,7 +134,7 @@ func (c *checker) endOfPage(p *page) {
 func (c *checker) count(e history.Entry) {
 	c.report.Counts++
 	if want := present(c.cursors, c.texts)[e.Room]; e.Count != want {
-		c.report.add(Presence, "%s is told that %s has %d members, it has %d", e.Client, e.Room, e.Count, want)
+		c.report.add(Presence, "%s reads that %s has %d members, it has %d", e.Client, e.Room, e.Count, want)
 	}
 }
 
@@ -150,7 +150,7 @@ func (c *checker) told() {
 			continue // a member may miss its own join
 		}
 		if c.report.Counts++; m.told != present[p.room] {
-			c.report.add(Presence, "%s was told last that %s has %d members, it has %d", p.client, p.room, m.told, present[p.room])
+			c.report.add(Presence, "the last count that %s received for %s is %d, there are %d", p.client, p.room, m.told, present[p.room])
 		}
 	}
 }

@@ -131,7 +131,7 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 	if ok && truth.key == e.Key {
 		// A record that was lost and sent again has the same key and another time.
 		if truth.body != e.Body || truth.kind != e.Kind || truth.at != e.At && !c.losses.destroyed(l, e) {
-			r.add(Phantom, "%s is shown %s as %d of %s, but not as the log has it", e.Client, e.Key, e.Seq, e.Room)
+			r.add(Phantom, "%s receives %s as %d of %s with another content than the log has", e.Client, e.Key, e.Seq, e.Room)
 		}
 		return
 	}
@@ -145,19 +145,19 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 		if !known {
 			l.gone[at] = now
 		} else if first != now {
-			r.add(Reorder, "%s is shown %s as %d of %s in epoch %s, another was shown %s", e.Client, e.Key, e.Seq, e.Room, e.Epoch, first.key)
+			r.add(Reorder, "%s receives %s as %d of %s in epoch %s, another received %s", e.Client, e.Key, e.Seq, e.Room, e.Epoch, first.key)
 		}
 		return
 	}
 	at := l.byKey[e.Key]
 	switch {
 	case at != 0:
-		r.add(misplaced, "%s is shown %s as %d of %s, the log has it as %d", e.Client, e.Key, e.Seq, e.Room, at)
+		r.add(misplaced, "%s receives %s as %d of %s, the log has it as %d", e.Client, e.Key, e.Seq, e.Room, at)
 	case e.Seq > l.head() && c.losses.after(e.T, history.LossEnd, history.LossAll):
-		r.add(Lost, "%s is shown %s as %d of %s; the log ends with %d, in the same epoch", e.Client, e.Key, e.Seq, e.Room, l.head())
+		r.add(Lost, "%s receives %s as %d of %s; the log ends with %d, in the same epoch", e.Client, e.Key, e.Seq, e.Room, l.head())
 	case !ok:
-		r.add(Phantom, "%s is shown %q as %d of %s, where the log has nothing", e.Client, e.Key, e.Seq, e.Room)
+		r.add(Phantom, "%s receives %q as %d of %s, where the log has nothing", e.Client, e.Key, e.Seq, e.Room)
 	default:
-		r.add(Phantom, "%s is shown %q as %d of %s, the log has %q", e.Client, e.Key, e.Seq, e.Room, truth.key)
+		r.add(Phantom, "%s receives %q as %d of %s, the log has %q", e.Client, e.Key, e.Seq, e.Room, truth.key)
 	}
 }
