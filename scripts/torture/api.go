@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"roomcast/proto"
+	"roomcast/scripts/torture/history"
 	"roomcast/scripts/torture/rig"
 )
 
@@ -81,7 +82,7 @@ func (a *api) postUntil(ctx context.Context, room proto.Room, what, key string, 
 		switch {
 		case isRefusal(err) && try > 1:
 			// An earlier try may still be on its way to a room that will be open by then.
-			return reply, errors.New("refused, after a try whose outcome is not known")
+			return reply, errors.New(history.RefusedAgain)
 		case err == nil || isRefusal(err) || ctx.Err() != nil:
 			return reply, err
 		}

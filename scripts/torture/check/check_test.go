@@ -211,6 +211,18 @@ func TestMessageThatWaitsForAReopening(t *testing.T) {
 	}
 }
 
+// A message that is refused after a try without an answer has an answer.
+func TestMessageThatIsRefusedAgain(t *testing.T) {
+	h := cleanRun()
+	i := find(h, 0, op(history.Heal, ""))
+	e := history.Entry{Op: history.Invoke, Client: "ann", Room: "gavel", Key: "ann-again", T: h[i].T}
+	answer := e
+	answer.Op, answer.Why = history.Unknown, history.RefusedAgain
+	for _, v := range run(t, slices.Insert(h, i+1, e, answer)).Violations {
+		t.Error(v)
+	}
+}
+
 // find returns the nth entry that is.
 func find(h []history.Entry, n int, is func(history.Entry) bool) int {
 	for i, e := range h {

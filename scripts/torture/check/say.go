@@ -17,6 +17,7 @@ type say struct {
 	invoked int64
 	ended   int64      // when it was answered
 	shut    bool       // it was refused because the room was closed
+	again   bool       // it was refused, after a try without an answer
 	late    bool       // invoked after the last fault had ended
 	floor   uint64     // the highest seq of its room acknowledged before it was invoked
 	result  history.Op // "" before the answer
@@ -62,6 +63,7 @@ func (c *checker) answer(e history.Entry) {
 		return
 	case history.Unknown:
 		r.Unknown++
+		s.again = e.Why == history.RefusedAgain
 		return
 	}
 	r.OK++
@@ -112,7 +114,7 @@ func (c *checker) settle() {
 				c.report.add(Phantom, "%s was refused, yet it is stored in %s as %d", s.key, s.room, stored)
 			}
 		case history.Unknown:
-			if s.late {
+			if s.late && !s.again {
 				c.report.add(Stuck, "%s, said after the last fault had ended, has no answer", s.key)
 			}
 		default:

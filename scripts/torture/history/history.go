@@ -53,6 +53,10 @@ const (
 	Log   Op = "log"   // Seq, Key, Kind, Sender, At, Body, Epoch: the truth, in order; no Client
 )
 
+// RefusedAgain is the Why of an Unknown whose sender was refused in the end, after a try
+// without an answer, which may still be carried out.
+const RefusedAgain = "refused, after a try without an answer"
+
 // Loss lists the records that a fault may destroy, as words separated by spaces. Each loss
 // must be announced.
 type Loss string
