@@ -52,7 +52,7 @@ var order = []string{
 	"roomcast/proto",
 }
 
-// A pkg is what go list prints about a package without its tests.
+// A pkg is the output of go list for a package without its tests.
 type pkg struct {
 	ImportPath string
 	Dir        string

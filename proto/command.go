@@ -104,8 +104,8 @@ func (c *Command) read(frame []byte) error {
 	return nil
 }
 
-// findID returns the id of a frame that the reader refused before it reached the id, nil
-// if there is none. It follows strings and brackets only.
+// findID returns the id of a frame that the reader refused before it reached the id. It
+// returns nil if the frame has no id. It follows strings and brackets only.
 func findID(frame []byte) []byte {
 	depth, name := 0, false // name: the next string at depth 1 is a member's name
 	for i := 0; i < len(frame); i++ {

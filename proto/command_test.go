@@ -49,7 +49,7 @@ func TestParseCommandRefusesMalformedFrames(t *testing.T) {
 	for _, x := range []struct {
 		frame string
 		code  Code
-		id    string // what must be known of the id, to address the refusal
+		id    string // of the refusal
 	}{
 		{``, BadRequest, ""},
 		{`hello`, BadRequest, ""},
@@ -110,7 +110,7 @@ func TestParseCommandRefusesMalformedFrames(t *testing.T) {
 	}
 }
 
-// A refusal carries the id wherever it stands, for the members of an object have no order.
+// The members of an object have no order, so the id may come last.
 func TestRefusalCarriesTheIDWhereverItStands(t *testing.T) {
 	for _, verb := range []string{
 		`"join":{"room":".a"}`,
@@ -145,8 +145,7 @@ func TestRefusalCarriesTheIDWhereverItStands(t *testing.T) {
 	}
 }
 
-// The oldest time that can be written replays everything, and still is one of since, last
-// and after.
+// The oldest time replays everything. It still excludes since and last.
 func TestTimesBefore1970CountAs1970(t *testing.T) {
 	for _, after := range []string{"0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "1969-12-31T23:59:59Z"} {
 		c, err := ParseCommand([]byte(`{"join":{"room":"lobby","after":"` + after + `"}}`))
@@ -165,11 +164,11 @@ func TestTimesBefore1970CountAs1970(t *testing.T) {
 	}
 }
 
-// plainID is an id that is spelt the same everywhere.
+// plainID matches an id that all JSON encoders write alike.
 var plainID = regexp.MustCompile(`^(0|[1-9][0-9]{0,14}|"[ -~]{0,40}")$`)
 
-// FuzzParseCommand holds the reader against encoding/json: what it takes is valid JSON
-// that says the same, and what it refuses is refused with the id.
+// FuzzParseCommand compares the reader with encoding/json. Both read the same from accepted
+// frames, and a refusal carries the id.
 func FuzzParseCommand(f *testing.F) {
 	f.Add([]byte(`{"id":1,"say":{"room":"lobby","text":"h\u00e9\ud83d\ude00","key":"3f9c","type":"a.b"}}`))
 	f.Add([]byte(`{"join":{"room":"聊天室1","last":5}}`))

@@ -9,7 +9,7 @@
 //	command.go        a frame of a JSON session, from a client to a gateway
 //	request.go        a message or an act, from a gateway to the owner of a room
 //	reply.go          the owner's answer
-//	event.go          what members receive, and what the log keeps
+//	event.go          a stored message or act, for members and for the log
 //	record.go         an event in the log, with its header
 //	answer.go         the answers that WebSocket, HTTP and NATS share
 //	refusal.go        errors that a client can act on

@@ -151,7 +151,7 @@ func TestSnapshotKeepsUnknownFields(t *testing.T) {
 	}
 }
 
-// get looks headers up as nats.Header does: by the exact name.
+// get finds headers by their exact names, as nats.Header does.
 type get map[string][]string
 
 func (g get) Get(name string) string {

@@ -43,7 +43,7 @@ func TestParseFromReadsQueries(t *testing.T) {
 	}
 }
 
-// Whatever a query says, it is refused or means what the same join command means.
+// Each query is refused, or means the same as the join command with its parameters.
 func FuzzParseFrom(f *testing.F) {
 	f.Add("since=42&epoch=k3f9&at=2026-11-22T10:53:07.123Z")
 	f.Add("last=50")

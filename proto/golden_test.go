@@ -8,7 +8,7 @@ import (
 )
 
 // golden reads the rows of testdata/golden/name. The tests of room.js read the same
-// files, so that both sides of the wire are held to one set of examples.
+// files, so that both sides of the wire agree on one set of examples.
 func golden[Row any](t *testing.T, name string) []Row {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", "golden", name))

@@ -42,8 +42,8 @@ func TestEscapedIDsDiffer(t *testing.T) {
 	}
 }
 
-// A name is refused for control characters, for bidirectional controls, and if nothing of
-// it can be seen; for nothing else.
+// CheckName refuses control characters, bidirectional controls and names without a visible
+// character, and nothing else.
 func TestCheckNameRefusesInvisibleNames(t *testing.T) {
 	for _, name := range []string{
 		"a\nb", "\x1b[31m", "a\x00", "a\x7f", "a\u0085b", "a\u009fb", "\xff", "\xed\xa0\x80", strings.Repeat("a", 129),
@@ -68,8 +68,7 @@ func TestCheckNameRefusesInvisibleNames(t *testing.T) {
 	}
 }
 
-// Unicode counts 4174 code points that are not shown, unassigned ones that are kept for
-// this purpose included.
+// Unicode has 4174 invisible code points, with those that it reserves.
 func TestIgnorableMatchesDefaultIgnorableCodePoint(t *testing.T) {
 	n := 0
 	for r := rune(0); r <= utf8.MaxRune; r++ {

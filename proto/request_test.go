@@ -80,8 +80,7 @@ func TestRequestIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
-// Only a payload that names no kind is a typed line, so that only such a one can be a
-// close word.
+// Only a request without a kind is a typed line, which may be a close word.
 func TestLineIsTextThatNamesNoKind(t *testing.T) {
 	for _, c := range []struct {
 		header map[string][]string

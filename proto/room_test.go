@@ -42,7 +42,7 @@ func TestParseRoomAcceptsEveryScript(t *testing.T) {
 	}
 }
 
-// A NATS server's partition(256,1) answers the same, see gateway/natsconf_test.go.
+// gateway/natsconf_test.go compares it with partition(256,1) of a NATS server.
 func TestPartitionIsFNV1aOfTheToken(t *testing.T) {
 	for name, want := range map[string]uint32{
 		"lobby": fnv1a("lobby"), "a": 0xe40c292c, "foobar": 0xbf9cf968, "user.42": fnv1a("user%2E42"), "a.b.c": fnv1a("a%2Eb%2Ec"),

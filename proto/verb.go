@@ -61,7 +61,7 @@ var Verbs = []VerbRule{
 	{Verb: VerbPing},
 }
 
-// Rule returns the row of the table, nil if there is none.
+// Rule returns the row of v in the table, nil for an unknown verb.
 func (v Verb) Rule() *VerbRule {
 	for i := range Verbs {
 		if Verbs[i].Verb == v {

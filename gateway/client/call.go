@@ -21,7 +21,7 @@ type call struct {
 	done     chan answer // of 1
 }
 
-// answer is the ok of a command, or the reason for which there is none.
+// answer is the ok of a command, or an error.
 type answer struct {
 	ok  json.RawMessage
 	err error
@@ -55,7 +55,7 @@ type calls struct {
 	list []*call // those that belong to no room, in order
 }
 
-// add makes a call that can be answered. Whoever adds it puts it in line.
+// add registers a call for its answer. The caller decides when it is sent.
 func (c *calls) add(verb proto.Verb, f fields) *call {
 	c.last++
 	k := &call{id: c.last, verb: verb, fields: f, done: make(chan answer, 1)}

@@ -2,8 +2,8 @@
 // once and stores each message exactly once, across lost connections and restarts of
 // gateways.
 //
-// [Dial] opens a session. [Client.Join] follows a room, [Client.Next] returns what
-// happens there, and [Client.Say] stores a message:
+// [Dial] opens a session. [Client.Join] follows a room, and [Client.Next] returns its
+// events. [Client.Say] stores a message:
 //
 //	c, err := client.Dial(ctx, client.Config{URLs: []string{"ws://127.0.0.1:8000"}})
 //	defer c.Close()
@@ -28,9 +28,9 @@
 //
 // # Parts
 //
-// client.go, commands.go and say.go are the interface. state.go decides, without I/O, what
-// is sent and what is returned by Next; room.go and call.go are its parts. connect.go
-// keeps a session, link.go is one connection.
+// client.go, commands.go and say.go are the interface. state.go holds the rooms, the calls
+// and the notices; room.go and call.go are its parts. send.go and receive.go are the rules,
+// without I/O. connect.go keeps a session, and link.go is one connection.
 package client
 
 import (

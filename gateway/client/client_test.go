@@ -144,7 +144,7 @@ func TestClientLeavesAClosedRoom(t *testing.T) {
 	}
 }
 
-// lagged waits until the client has been sent more events than its buffer holds.
+// lagged waits until the client has received more events than its buffer holds.
 func lagged(t *testing.T, c *client.Client) {
 	t.Helper()
 	for ctx := within(t); c.Stats().Lags == 0; runtime.Gosched() {
@@ -185,7 +185,7 @@ func TestFullBufferLosesNothing(t *testing.T) {
 	}
 }
 
-// A new session is in no room, whatever the old one was waiting for.
+// A new session is in no room. The client joins its rooms again even if its buffer is full.
 func TestFullBufferLosesNothingWithItsConnection(t *testing.T) {
 	s := newScript(t)
 	cfg := s.config()

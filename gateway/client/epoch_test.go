@@ -60,7 +60,7 @@ func TestResetWhileConnectedBeginsAnotherHistory(t *testing.T) {
 	wantEvents(t, c, 10, 1, 2, 3)
 }
 
-// A reset that is still on its way when the connection breaks must not be taken for done.
+// If the connection breaks before a reset arrives, the next join names the old epoch again.
 func TestLostResetIsAskedForAgain(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
@@ -93,8 +93,8 @@ func TestEmptyRoomGetsItsEpochWithTheFirstEvent(t *testing.T) {
 	s.resumes(p, 1, "e1", 1)
 }
 
-// A closing that is numbered below the old head closes the room all the same. One that a
-// reset says to be undone does not.
+// After a reset, a close ends the membership even if its seq is below the old head. A close
+// that a reopening has undone does not.
 func TestCloseAfterAResetEndsTheMembership(t *testing.T) {
 	for past, left := range map[uint64]bool{0: true, 1: true, 2: false} {
 		s := newScript(t)

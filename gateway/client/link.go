@@ -31,7 +31,7 @@ type link struct {
 
 	// Owned by the writer.
 	ping time.Time // of our ping without a pong; zero = none
-	buf  []byte    // what flush writes
+	buf  []byte    // frames for flush
 }
 
 // next returns the next message, or nil after a control frame. After a close frame it
@@ -97,7 +97,7 @@ func (l *link) watch(now time.Time, quiet time.Duration) (alive bool, next time.
 	return since < quiet, max(quiet-since, time.Millisecond)
 }
 
-// frame appends f, masked, to what flush will write.
+// frame masks f and appends it to the buffer of flush.
 func (l *link) frame(f ws.Frame) {
 	w := appender{&l.buf}
 	f = ws.MaskFrame(f)

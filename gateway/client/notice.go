@@ -36,7 +36,7 @@ type Signal struct {
 	Data json.RawMessage // nil if none
 }
 
-// Presence says that a member has come or gone. Who is zero in big rooms.
+// Presence announces that a member has come or gone. In large rooms Who is zero.
 type Presence struct {
 	Who    proto.Identity
 	Count  int               // of members, as far as the sending gateway knows

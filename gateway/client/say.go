@@ -30,8 +30,8 @@ type Ack struct {
 
 // Say returns when the message is stored. Until then the client sends it again, with the
 // same key, as often as necessary. The client must have joined the room. It sends the
-// messages of one room one at a time, in the order of the calls, so that they keep their
-// order even if the server refuses one of them for a while.
+// messages of one room one at a time, in the order of the calls. So they keep their order
+// even if the server refuses one of them for a while.
 //
 // Errors: a [*proto.Refusal] if the server does not accept the message. After ctx's error,
 // [ErrClosed] or the error that ended the client, the message may have been stored: say it

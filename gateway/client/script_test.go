@@ -23,8 +23,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var lobby = proto.MustRoom("lobby")
 
-// script is a WebSocket server whose sessions are played by the test, frame by frame: it
-// can misbehave as no gateway would.
+// script is a WebSocket server. The test plays its sessions frame by frame, so that they can
+// misbehave as no gateway does.
 type script struct {
 	*httptest.Server
 	t        *testing.T
@@ -59,7 +59,7 @@ func newScript(t *testing.T) *script {
 	return s
 }
 
-// config connects to the script, fast.
+// config connects to the script, with short waits.
 func (s *script) config() client.Config {
 	return client.Config{
 		URLs: []string{s.URL}, MinBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond,
@@ -67,7 +67,7 @@ func (s *script) config() client.Config {
 	}
 }
 
-// dial opens a client and the session it gets, greeted.
+// dial opens a client and returns its first session, after the hello.
 func (s *script) dial(cfg client.Config) (*client.Client, *played) {
 	s.t.Helper()
 	greeted := make(chan *played, 1)
@@ -121,7 +121,7 @@ type asked struct {
 	At    string
 }
 
-// hear returns the client's next command, which must be of the given verb.
+// hear returns the client's next command. It fails if that has another verb.
 func (p *played) hear(verb string) asked {
 	p.t.Helper()
 	p.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
@@ -160,7 +160,7 @@ func (p *played) admitTo(epoch string, head uint64) asked {
 	return a
 }
 
-// at returns when an event of the script was stored.
+// at returns the time of an event of the script.
 func at(seq uint64) string { return fmt.Sprintf("2026-11-22T10:53:07.%03dZ", seq) }
 
 func (p *played) event(seq uint64) {
@@ -184,7 +184,7 @@ func join(t *testing.T, c *client.Client, p *played, from proto.From, head uint6
 	return <-got
 }
 
-// await returns the next notice that want says is it.
+// await returns the next notice that want accepts.
 func await(t *testing.T, c *client.Client, want func(client.Notice) bool) client.Notice {
 	t.Helper()
 	for {

@@ -9,9 +9,9 @@ import (
 	"roomcast/proto"
 )
 
-// state is what the client wants and knows: the rooms it follows, the commands without an
-// answer, and the notices that Next has not returned. It does no I/O. Its methods are safe
-// for concurrent use.
+// state holds the rooms that the client follows, the commands without an answer, and the
+// notices that Next has not returned. It does no I/O. Its methods are safe for concurrent
+// use, except those that say that their caller holds mu.
 type state struct {
 	buffer   int           // see Config
 	patience time.Duration // see Config

@@ -20,6 +20,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/coder/websocket"
+
+	"roomcast/proto/natstest"
 )
 
 // patience bounds every wait for a condition, for slow machines.
@@ -104,14 +106,7 @@ func (g *gateway) post(t *testing.T, path, body string) {
 	}
 }
 
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-	}
-}
+var until = natstest.Eventually
 
 // speaker is a member without a browser: a JSON session that sends one command at a time.
 type speaker struct {

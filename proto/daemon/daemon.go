@@ -1,4 +1,4 @@
-// Package daemon is what both programs share when they run: flags and their environment
+// Package daemon holds the parts that both programs share: flags and their environment
 // names, the connection to NATS, logs, signals, the listener for operators, and the
 // version. The flags for NATS have the names of the nats command line tool.
 package daemon

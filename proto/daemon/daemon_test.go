@@ -51,7 +51,7 @@ func TestEnvironmentSetsFlags(t *testing.T) {
 		args   []string
 		env    []string
 		check  func(s *service) bool
-		stderr string // part of what is said; "" = nothing is
+		stderr string // part of the output; "" = no output
 		fails  bool
 	}{
 		{name: "defaults", check: func(s *service) bool { return s.listen == ":8000" && slices.Equal(s.words, []string{"bye"}) }},
@@ -97,7 +97,7 @@ func TestEnvironmentSetsFlags(t *testing.T) {
 	}
 }
 
-// A page in an operator's browser neither reads what operators see nor starts profiles.
+// A page in an operator's browser can neither read metrics nor start profiles.
 func TestOpsRefusesPagesOfOtherSites(t *testing.T) {
 	for _, tt := range []struct {
 		listen, host, header, value string
@@ -141,7 +141,7 @@ func TestOpsRefusesPagesOfOtherSites(t *testing.T) {
 	}
 }
 
-// A health check cannot ask where nothing listens, which is no failure by itself.
+// Without a listener a health check learns nothing, which is not a failure.
 func TestReadyCommandWithoutOpsListener(t *testing.T) {
 	for _, tt := range []struct {
 		otherwise func(context.Context) error
@@ -219,7 +219,7 @@ func TestOpsServesMetricsAndReadiness(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// Who stops a service may send the signal twice in one go and wants it to end in order.
+// Some programs send a signal twice at once. The process still stops in order.
 func TestSecondSignalAtOnceCountsAsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, signal := context.WithCancel(t.Context())

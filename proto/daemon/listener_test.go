@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A flood of the listener for operators takes a few descriptors and no more. Once it has
-// ended, operators are answered again.
+// A flood of connections to the listener for operators takes only a few descriptors. After
+// the flood it answers operators again.
 func TestOpsListenerLimitsConnections(t *testing.T) {
 	ops, err := Ops{Listen: "127.0.0.1:0"}.Serve(slog.New(slog.DiscardHandler), NewRegistry())
 	if err != nil {

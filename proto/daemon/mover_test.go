@@ -26,7 +26,7 @@ func serve(t *testing.T, s *natstest.Server) (stop func()) {
 	return nc.Close
 }
 
-// A connection leaves a server over which nobody answers, and only for one that is of use.
+// A connection leaves a server that does not answer, but only for one that does.
 func TestConnectionsLeaveAServerThatDoesNotAnswer(t *testing.T) {
 	var servers []*natstest.Server
 	var urls []string
@@ -76,11 +76,11 @@ func TestConnectionsLeaveAServerThatDoesNotAnswer(t *testing.T) {
 	stop := serve(t, servers[0])
 	natstest.Eventually(t, "a beginning at the first", func() bool { return at("one") })
 	stop()
-	for range 2 { // nobody answers anywhere: they stay
+	for range 2 { // no server answers: they stay
 		<-asked
 	}
 	if !at("one") {
-		t.Error("a connection has left for a server that is of no use either")
+		t.Error("a connection has moved to a server that does not answer either")
 	}
 	serve(t, servers[2])
 	natstest.Eventually(t, "a move to the third", func() bool { return at("three") })

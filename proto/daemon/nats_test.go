@@ -34,8 +34,7 @@ func TestDialerNamesItsConnection(t *testing.T) {
 	}
 }
 
-// A flag beats a context, and who authenticates by flags does not also authenticate
-// by what the context says.
+// A flag overrides the context. Credentials in flags replace all credentials of the context.
 func TestFlagsOverrideContext(t *testing.T) {
 	ns := natstest.Start(t, func(o *server.Options) {
 		o.Users = []*server.User{{Username: "good", Password: "right"}, {Username: "other", Password: "right"}}
@@ -116,7 +115,7 @@ func (l *lines) String() string {
 }
 
 func TestAwaitLogsOneWarning(t *testing.T) {
-	// A port that is free now and gets its NATS once Await has complained.
+	// This port is free now. NATS listens there after the warning of Await.
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

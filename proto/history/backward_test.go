@@ -11,8 +11,8 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// sized appends records with texts of the given lengths, and small ones of another room
-// in between.
+// sized appends records with texts of the given lengths, and between them small records of
+// another room.
 func sized(t *testing.T, s *historytest.Server, sizes []int) *historytest.Room {
 	t.Helper()
 	room, other := s.Room("sized", "e1"), s.Room("noise", "e2")
@@ -26,7 +26,7 @@ func sized(t *testing.T, s *historytest.Server, sizes []int) *historytest.Room {
 	return room
 }
 
-// TestBackwardReadCostsAboutItsPage counts what the server sends for pages of large records.
+// TestBackwardReadCostsAboutItsPage counts the bytes that the server sends for large records.
 func TestBackwardReadCostsAboutItsPage(t *testing.T) {
 	const n, size, most = 300, 20 << 10, 96 << 10
 	s := historytest.Start(t, 1000)
@@ -69,8 +69,8 @@ func TestBackwardReadCostsAboutItsPage(t *testing.T) {
 	}
 }
 
-// TestBackwardPagesCoverTheLogForAnySize reads rooms of small and large records, some of them trimmed,
-// page by page from the end, and from everywhere.
+// TestBackwardPagesCoverTheLogForAnySize reads rooms of small and large records page by
+// page from the end, and from each seq. Some of the rooms are trimmed.
 func TestBackwardPagesCoverTheLogForAnySize(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -11,8 +11,7 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// walk reads a whole room by one way of reading, page by page, and returns the seqs and
-// the gaps.
+// walk reads a whole room page by page and returns the seqs and the gaps.
 func walk(t *testing.T, log *history.Log, q history.Query) (seqs []uint64, gaps []string) {
 	t.Helper()
 	for range 100 {
@@ -43,8 +42,8 @@ func walk(t *testing.T, log *history.Log, q history.Query) (seqs []uint64, gaps 
 	return seqs, gaps
 }
 
-// One flipped bit takes one record away from readers, and no other. A reader that asked
-// for every record is told which one is missing.
+// After one flipped bit, readers receive all other records. A reader that asked for every
+// record receives a gap for the missing one.
 func TestReadSkipsDamagedRecords(t *testing.T) {
 	const n = 150
 	s := historytest.Start(t, 1000)
@@ -112,7 +111,7 @@ func TestReadSkipsDamagedRecords(t *testing.T) {
 	}
 }
 
-// What NATS can still read of a damaged store, readers get, without an error.
+// Readers receive every record of a damaged store that NATS can read, without an error.
 func TestReadReturnsAllIntactRecordsOfADamagedStore(t *testing.T) {
 	const n = 150
 	text := `\{"room":"lobby","seq":100,`
@@ -134,7 +133,7 @@ func TestReadReturnsAllIntactRecordsOfADamagedStore(t *testing.T) {
 			s.Stop()
 			s.Store().Flip(proto.StreamName, text)
 		}, n, "[100-100 damaged]"},
-		// The server cuts the block off where it is damaged.
+		// The server truncates the block at the damage.
 		{"record after a crash", func(t *testing.T, s *historytest.Server) {
 			s.Stop()
 			s.Store().Crash()

@@ -44,7 +44,7 @@ func check(t *testing.T, name string, p history.Page, err error, from, to uint64
 	}
 }
 
-// fixture is a log with a room of n records, others in between them.
+// fixture returns a log with a room of n records, and records of other rooms between them.
 func fixture(t *testing.T, perRoom int64, n int) (*history.Log, *historytest.Room) {
 	t.Helper()
 	s := historytest.Start(t, perRoom)
@@ -205,7 +205,7 @@ func TestForeignMessagesAreSkipped(t *testing.T) {
 	check(t, "among foreign ones", p, err, 4, 70)
 }
 
-func TestReadsWaitForTheStream(t *testing.T) {
+func TestReadWithoutAStreamEndsWithItsContext(t *testing.T) {
 	s := historytest.Start(t, 10)
 	if err := s.JS.DeleteStream(t.Context(), proto.StreamName); err != nil {
 		t.Fatal(err)
@@ -222,8 +222,8 @@ func TestReadsWaitForTheStream(t *testing.T) {
 	}
 }
 
-// A page that ends because its records are large costs about as much as it holds, or the
-// whole room would be read again and again for it, page by page.
+// A page of large records costs about as much as it holds. Otherwise a reader of all pages
+// would fetch the room many times.
 func TestLargeRecordsAreFetchedOnce(t *testing.T) {
 	const n = 400
 	s := historytest.Start(t, 1000)
@@ -253,8 +253,8 @@ func TestLargeRecordsAreFetchedOnce(t *testing.T) {
 	}
 }
 
-// Whoever reads a long log from its beginning, page by page, reads every record about
-// once: each page says where the next one begins.
+// A reader of a long log, page by page from its beginning, fetches each record about once,
+// because each page names the place of the next one.
 func TestLongLogIsFetchedOnce(t *testing.T) {
 	const n, limit = 10_000, 64 // more pages than seek walks back
 	s := historytest.Start(t, n)
@@ -278,7 +278,7 @@ func TestLongLogIsFetchedOnce(t *testing.T) {
 	if read := nc.Stats().InMsgs - before; read > 2*n {
 		t.Errorf("got %d records by reading %d messages", n, read)
 	}
-	// A place that does not fit is searched.
+	// Read searches the place if the given one is wrong.
 	p, err := log.Read(t.Context(), history.Query{Room: room.Name, Since: 9000, HasSince: true, Stream: 9500, Limit: 1})
 	if err != nil || len(p.Records) != 1 || p.Records[0].Seq != 9001 || p.Gap != nil {
 		t.Errorf("behind 9000, said to be at 9500: got %v, gap %v, %v", p.Records, p.Gap, err)

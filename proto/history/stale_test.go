@@ -15,7 +15,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// forward has requests on the subject answered by another server.
+// forward makes another server answer the requests on the subject.
 func forward(t *testing.T, front, back *nats.Conn, subject string) {
 	t.Helper()
 	returns := back.NewInbox() + "."
@@ -46,8 +46,8 @@ func bare(t *testing.T) *nats.Conn {
 	return natstest.Start(t, func(o *server.Options) { o.JetStream = false }).Connect(t)
 }
 
-// Two streams with the same records stand for the leader and a follower that is behind;
-// a server without a stream asks the one or the other.
+// Two streams with the same records stand for the leader and a stale follower. A server
+// without a stream asks one of them.
 func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	leader, follower := historytest.Start(t, 1000), historytest.Start(t, 1000)
 	room, behind := leader.Room("lobby", "e1"), follower.Room("lobby", "e1")
@@ -80,7 +80,7 @@ func TestStaleFollowerIsAskedAgain(t *testing.T) {
 
 // A leader that is cut off from the other replicas answers from a log that may end too early.
 // A reader that has seen more waits until a majority follows the leader again.
-func TestReaderOfALeaderWithoutFollowersIsToldOfNoReset(t *testing.T) {
+func TestReadWaitsForALeaderWithFollowersBeforeAReset(t *testing.T) {
 	old := historytest.Start(t, 1000)
 	room := old.Room("lobby", "e1")
 	room.Append(140)
@@ -120,8 +120,8 @@ func TestReaderOfALeaderWithoutFollowersIsToldOfNoReset(t *testing.T) {
 	}
 }
 
-// An answer that comes slowly, but comes, is not asked for again: over a slow link it would
-// never be complete.
+// Read does not ask again while an answer arrives slowly: over a slow link no answer would
+// ever be complete.
 func TestReadWaitsForASlowAnswer(t *testing.T) {
 	behind := historytest.Start(t, 1000)
 	room := behind.Room("lobby", "e1")

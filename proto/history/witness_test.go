@@ -11,13 +11,13 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// atOf returns when the record numbered seq of a fixture was stored.
+// atOf returns the time of the record numbered seq of a fixture.
 func atOf(r *historytest.Room, seq uint64) time.Time {
 	return r.Begin.Add(time.Duration(seq) * time.Millisecond)
 }
 
-// A reader that continues the same log is not disturbed by saying what it saw last, for
-// every seq and whether or not the record is still there.
+// A reader that names the time of its last event continues the same log without a gap, for
+// every seq, even if a limit has removed the record.
 func TestOtherTimeOfTheSameSeqIsAReset(t *testing.T) {
 	const n, kept = 300, 200
 	log, room := fixture(t, kept, n)
@@ -40,8 +40,8 @@ func TestOtherTimeOfTheSameSeqIsAReset(t *testing.T) {
 	}
 }
 
-// Where the log was restored from a copy and has grown past a reader in the same epoch,
-// only the time of the reader's last event tells that it is another history.
+// A log was restored from a copy and has grown past a reader in the same epoch. Only the
+// time of the reader's last event shows that it is another history.
 func TestReaderOfAnotherHistoryReceivesAReset(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
@@ -75,7 +75,7 @@ func TestReaderOfAnotherHistoryReceivesAReset(t *testing.T) {
 	check(t, "without a time", p, err, 201, 240)
 }
 
-// What survived the loss of the log's end belongs to the new epoch, for every reader.
+// Records that survived the loss of the log's end belong to the new epoch.
 func TestSurvivingRecordsBelongToTheNewEpoch(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
@@ -107,7 +107,7 @@ func TestSurvivingRecordsBelongToTheNewEpoch(t *testing.T) {
 	}
 }
 
-// A closing that was undone before a reset is history, the one that counts is not.
+// A reset names the closes that a reopening has undone.
 func TestResetNamesTheUndoneCloses(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)

@@ -27,8 +27,8 @@ func (s Store) Crash() {
 	}
 }
 
-// Flip flips one bit of the newest message of a stream in which the pattern matches, right
-// behind the match. A second call restores the message.
+// Flip flips one bit behind the match of the pattern, in the newest message of the stream
+// that matches. A second call restores the message.
 func (s Store) Flip(stream, pattern string) {
 	s.TB.Helper()
 	expr := regexp.MustCompile(pattern)

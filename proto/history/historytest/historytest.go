@@ -26,8 +26,8 @@ type Server struct {
 	tb testing.TB
 }
 
-// Start runs a server with the stream in it. PerRoom is how many records of a room are
-// kept; change may set the stream up otherwise.
+// Start runs a server with the streams. The stream keeps perRoom records of a room; change
+// may alter its configuration.
 func Start(tb testing.TB, perRoom int64, change ...func(*jetstream.StreamConfig)) *Server {
 	tb.Helper()
 	s := &Server{Server: natstest.Start(tb, func(o *server.Options) { o.ServerName = "test" }), tb: tb}
@@ -93,7 +93,7 @@ func (r *Room) Next(text string) (*nats.Msg, proto.Record) {
 	return r.next(proto.Event{Content: proto.Content{Kind: proto.Text, Body: []byte(text)}})
 }
 
-// Act commits the closing or the reopening of the room.
+// Act commits a close or a reopening of the room.
 func (r *Room) Act(kind proto.EventKind, why string) {
 	r.s.tb.Helper()
 	if err := r.Commit(r.next(proto.Event{Kind: kind, Why: why})); err != nil {
@@ -130,8 +130,8 @@ func (r *Room) next(e proto.Event) (*nats.Msg, proto.Record) {
 	return m, rec
 }
 
-// Cut takes the newest records from the log, as a log that loses its end does. Last is
-// the newest that survives.
+// Cut deletes the n newest records, like the loss of the log's end. Last is then the newest
+// surviving record.
 func (r *Room) Cut(n int) {
 	r.s.tb.Helper()
 	stream, err := r.s.JS.Stream(r.s.tb.Context(), proto.StreamName)
@@ -153,7 +153,7 @@ func (r *Room) Cut(n int) {
 	}
 }
 
-// Renew has the next record begin another epoch, after the numbers that are there.
+// Renew makes the next record begin another epoch. The numbers continue.
 func (r *Room) Renew(epoch string) { r.Last.State.Epoch, r.renewed = epoch, true }
 
 // Append commits n messages.
@@ -167,7 +167,7 @@ func (r *Room) Append(n int) {
 	}
 }
 
-// Commit publishes what Next returned.
+// Commit publishes a message of Next.
 func (r *Room) Commit(m *nats.Msg, rec proto.Record) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
