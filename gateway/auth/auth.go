@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -18,18 +19,28 @@ import (
 // only pages of the same host and of loopback.
 type Config struct {
 	AllowOrigins []string      // exact additional origins, such as https://chat.example.org
-	KeyFile      string        // HMAC secret or PEM public key for checking tokens; "" = no tokens
+	KeyFiles     []string      // keys for checking tokens, each with or without the name of its issuer: acme=path
+	JWKSURLs     []string      // the same as URLs
+	Issuers      []string      // values of the claim iss, such as acme=https://id.example.org
+	Audiences    []string      // values of the claim aud, of which a token needs one
+	Rights       []string      // of tokens without the claim rooms, see GrantOf
+	GuestRights  []string      // of clients without a token; nil = Rights, or nothing if tokens are accepted
 	ResumeAge    time.Duration // maximal age of a resume string
 	HTTPS        bool          // the listener speaks TLS, so its own pages have the scheme https
 	Loopback     bool          // the listener is on loopback, so requests must name this machine as host
+	Log          *slog.Logger
 }
 
 // DefaultConfig returns the defaults of the flags.
 func DefaultConfig() Config {
-	return Config{ResumeAge: 30 * 24 * time.Hour}
+	return Config{ResumeAge: 30 * 24 * time.Hour, Rights: []string{"read say"}, Log: slog.Default()}
 }
 
-// Auth checks tokens, resume strings and origins. It is immutable after New and safe for
+// TakesTokens reports whether a gateway with this configuration accepts tokens.
+func (c *Config) TakesTokens() bool { return len(c.KeyFiles)+len(c.JWKSURLs) > 0 }
+
+// Auth checks tokens, resume strings and origins, and knows the rights of their holders.
+// Without Run, Check checks nothing and no keys are fetched. All methods are safe for
 // concurrent use.
 type Auth struct {
 	resumeKey [sha256.Size]byte
@@ -38,7 +49,11 @@ type Auth struct {
 	loopback  bool
 	origins   map[string]bool // of other sites, normalized
 	hosts     map[string]bool // of origins, without ports
-	tokens    *tokens         // nil = no tokens are accepted
+	issuers   []*issuer       // of tokens; none = no tokens are accepted
+	defaults  *Grant          // of tokens that do not say
+	guests    *Grant
+	grants    sharedGrants
+	checks    chan check
 	now       func() time.Time
 }
 
@@ -51,15 +66,27 @@ func New(secret []byte, cfg Config) (*Auth, error) {
 	a := &Auth{
 		resumeKey: deriveResumeKey(secret), resumeAge: cfg.ResumeAge,
 		https: cfg.HTTPS, loopback: cfg.Loopback, now: time.Now,
+		checks: make(chan check, maxChecks),
 	}
 	var err error
 	if a.origins, a.hosts, err = parseOrigins(cfg.AllowOrigins); err != nil {
 		return nil, fmt.Errorf("--allow-origin: %w", err)
 	}
-	if cfg.KeyFile != "" {
-		if a.tokens, err = loadTokens(cfg.KeyFile); err != nil {
-			return nil, fmt.Errorf("--auth-key-file: %w", err)
+	if a.issuers, err = newIssuers(&cfg, cfg.Log); err != nil {
+		return nil, err
+	}
+	if a.defaults, err = GrantOf(cfg.Rights); err != nil {
+		return nil, fmt.Errorf("--default-rights: %w", err)
+	}
+	switch {
+	case cfg.GuestRights != nil:
+		if a.guests, err = GrantOf(cfg.GuestRights); err != nil {
+			return nil, fmt.Errorf("--guest-rights: %w", err)
 		}
+	case a.TakesTokens():
+		a.guests = new(Grant)
+	default:
+		a.guests = a.defaults
 	}
 	return a, nil
 }
@@ -75,6 +102,9 @@ var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(
 
 // anonymous is the prefix of the ids of clients without a token.
 const anonymous = "anon-"
+
+// Guests returns the rights of clients without a token.
+func (a *Auth) Guests() *Grant { return a.guests }
 
 // Anonymous returns a new identity without a name. Its 80 random bits keep a billion
 // identities distinct.

@@ -216,8 +216,8 @@ func FuzzResume(f *testing.F) {
 	})
 }
 
-// keyFile writes a key for --auth-key-file.
-func keyFile(t *testing.T, b []byte) string {
+// writeKey writes a key for --auth-key-file.
+func writeKey(t *testing.T, b []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(path, b, 0o600); err != nil {
@@ -249,9 +249,9 @@ func TestTokenGivesItsIdentity(t *testing.T) {
 	pubPEM := publicPEM(t, pub)
 
 	byHMAC, byEd, byEC := DefaultConfig(), DefaultConfig(), DefaultConfig()
-	byHMAC.KeyFile = keyFile(t, append(secret, '\n'))
-	byEd.KeyFile = keyFile(t, pubPEM)
-	byEC.KeyFile = keyFile(t, publicPEM(t, ec.Public()))
+	byHMAC.KeyFiles = []string{writeKey(t, append(secret, '\n'))}
+	byEd.KeyFiles = []string{writeKey(t, pubPEM)}
+	byEC.KeyFiles = []string{writeKey(t, publicPEM(t, ec.Public()))}
 	hmacAuth, edAuth, ecAuth := newAuth(t, byHMAC), newAuth(t, byEd), newAuth(t, byEC)
 
 	soon := time.Now().Add(time.Hour).Unix()
@@ -301,7 +301,8 @@ func TestTokenGivesItsIdentity(t *testing.T) {
 		{"huge", hmacAuth, strings.Repeat("a", 1<<20), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			who, exp, err := tt.auth.Token(tt.token)
+			h, err := tt.auth.Token(tt.token)
+			who, exp := h.Who, h.Expires
 			if !tt.ok {
 				refusal, isRefusal := errors.AsType[*proto.Refusal](err)
 				if !isRefusal || refusal.Code != proto.Unauthorized {
@@ -326,12 +327,12 @@ func TestKeyFilesAreChecked(t *testing.T) {
 	}
 	for name, path := range map[string]string{
 		"missing":        filepath.Join(t.TempDir(), "none"),
-		"short":          keyFile(t, []byte("short")),
-		"damaged":        keyFile(t, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})),
-		"a curve unused": keyFile(t, publicPEM(t, private.Public())),
+		"short":          writeKey(t, []byte("short")),
+		"damaged":        writeKey(t, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})),
+		"a curve unused": writeKey(t, publicPEM(t, private.Public())),
 	} {
 		cfg := DefaultConfig()
-		cfg.KeyFile = path
+		cfg.KeyFiles = []string{path}
 		if _, err := New(testSecret, cfg); err == nil || !strings.Contains(err.Error(), "--auth-key-file") || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v, want an error that names flag and file", name, err)
 		}

@@ -1,15 +1,12 @@
 package auth
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -17,115 +14,287 @@ import (
 	"roomcast/proto"
 )
 
-// minHMAC is the minimal length of an HMAC secret in bytes. A shorter one could be guessed
-// from a token; RFC 7518, section 3.2, requires the length of the hash.
-const minHMAC = 32
+const (
+	maxToken = 12 << 10        // bytes
+	leeway   = 5 * time.Second // of the claims exp, nbf and iat, for clocks that differ
+)
 
-const maxToken = 4096 // bytes
-
-// tokens checks JSON Web Tokens with one key. It accepts only the algorithms of that key's
-// type, so a token cannot choose how it is checked. It is immutable.
-type tokens struct {
-	key    any
-	parser *jwt.Parser
+// A Holder is who a credential speaks for, and what they may do.
+type Holder struct {
+	Who     proto.Identity
+	Grant   *Grant
+	Expires time.Time // the time in exp; a session ends a little later, at End
 }
 
-// claims are the claims of a token: sub (required) is the identity's id, name is shown to
-// others, exp is required.
+// End returns when a session with this token ends.
+func (h *Holder) End() time.Time { return h.Expires.Add(leeway) }
+
+// Refusals of tokens that a client reacts to differently.
+var (
+	errExpired = proto.Refuse(proto.Unauthorized, "the token has expired; get a new one")
+	errNoKeys  = proto.Refuse(proto.Unavailable, "the keys that check this token cannot be read now; try again").After(time.Second)
+	errBusy    = proto.Refuse(proto.Overloaded, "this gateway checks too many tokens at once; try again").After(time.Second)
+)
+
+// CloseCode returns the close code for an error of Token or Check.
+func CloseCode(err error) proto.CloseCode {
+	switch {
+	case errors.Is(err, errExpired):
+		return proto.CloseTokenExpired
+	case errors.Is(err, errNoKeys):
+		return proto.CloseUnavailable
+	case errors.Is(err, errBusy):
+		return proto.CloseShed
+	}
+	return proto.CloseBadToken
+}
+
+// claims are the claims of a token that count. Their names are compared exactly and may not
+// be repeated.
 type claims struct {
-	Name string `json:"name"`
-	jwt.RegisteredClaims
+	sub   string // "" = absent
+	name  string
+	iss   string
+	aud   jwt.ClaimStrings
+	exp   *jwt.NumericDate
+	nbf   *jwt.NumericDate
+	iat   *jwt.NumericDate
+	rooms json.RawMessage // nil = absent
 }
 
-func loadTokens(path string) (*tokens, error) {
-	b, err := os.ReadFile(path)
+var _ jwt.Claims = (*claims)(nil)
+
+func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.exp, nil }
+func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.nbf, nil }
+func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.iat, nil }
+func (c *claims) GetIssuer() (string, error)                   { return c.iss, nil }
+func (c *claims) GetSubject() (string, error)                  { return c.sub, nil }
+func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.aud, nil }
+
+// UnmarshalJSON reads the claims.
+func (c *claims) UnmarshalJSON(b []byte) error {
+	members, err := objectMembers(b)
 	if err != nil {
-		return nil, err // an *fs.PathError, which names the file
+		return refuse("the token's claims: %v", err)
 	}
-	key, methods, err := parseKey(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	for _, m := range members {
+		switch m.name {
+		case "sub":
+			c.sub, err = parseSubject(m.value)
+		case "name":
+			err = json.Unmarshal(m.value, &c.name)
+		case "iss":
+			err = json.Unmarshal(m.value, &c.iss)
+		case "aud":
+			err = json.Unmarshal(m.value, &c.aud)
+		case "exp":
+			c.exp, err = parseDate(m.value)
+		case "nbf":
+			c.nbf, err = parseDate(m.value)
+		case "iat":
+			c.iat, err = parseDate(m.value)
+		case "rooms":
+			c.rooms = m.value
+		}
+		if err != nil {
+			return refuse("the token's %s is not valid", m.name)
+		}
 	}
-	return &tokens{key: key, parser: jwt.NewParser(
-		jwt.WithValidMethods(methods),
-		jwt.WithExpirationRequired(),
-		jwt.WithLeeway(5*time.Second),
-		jwt.WithStrictDecoding(),
-	)}, nil
+	return nil
 }
 
-func parseKey(b []byte) (key any, methods []string, err error) {
-	block, _ := pem.Decode(b)
-	if block == nil {
-		secret := bytes.TrimRight(b, "\r\n")
-		if len(secret) < minHMAC {
-			return nil, nil, fmt.Errorf("neither a PEM public key nor a secret of at least %d bytes", minHMAC)
+// parseSubject reads an id. Some services number their users.
+func parseSubject(value []byte) (string, error) {
+	var text string
+	if json.Unmarshal(value, &text) == nil {
+		if text == "" || strings.ContainsRune(text, '\uFFFD') { // what encoding/json writes for a half character
+			return "", errors.New("not text")
 		}
-		return secret, []string{"HS256", "HS384", "HS512"}, nil
+		return text, nil
 	}
-	key, err = x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return nil, nil, fmt.Errorf("PEM block %q is not a public key: %w", block.Type, err)
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil || n > 1<<53 || n < -1<<53 || strconv.FormatInt(n, 10) != string(value) {
+		return "", errors.New("neither text nor a whole number")
 	}
-	switch k := key.(type) {
-	case ed25519.PublicKey:
-		return k, []string{"EdDSA"}, nil
-	case *ecdsa.PublicKey:
-		name, ok := map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[k.Curve.Params().BitSize]
-		if !ok {
-			return nil, nil, errors.New("unsupported elliptic curve; use P-256, P-384 or P-521")
-		}
-		return k, []string{name}, nil
-	case *rsa.PublicKey:
-		if k.N.BitLen() < 2048 {
-			return nil, nil, fmt.Errorf("the RSA key has %d bits; it needs at least 2048", k.N.BitLen())
-		}
-		return k, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
-	}
-	return nil, nil, fmt.Errorf("unsupported type of public key: %T", key)
+	return string(value), nil
 }
 
-// Token checks a token and returns its identity and the time of its expiry. The error is a
-// *proto.Refusal with code unauthorized and never contains the token.
-func (a *Auth) Token(token string) (proto.Identity, time.Time, error) {
-	if a.tokens == nil {
-		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "this server accepts no tokens; connect without one")
+// parseDate reads a number of seconds since 1970, up to the year 9999.
+func parseDate(value []byte) (*jwt.NumericDate, error) {
+	seconds, err := strconv.ParseFloat(string(value), 64)
+	if err != nil || !(seconds >= 0 && seconds < 253402300800) {
+		return nil, errors.New("not a date")
+	}
+	return jwt.NewNumericDate(time.Unix(int64(seconds), 0)), nil
+}
+
+var parser = jwt.NewParser(
+	jwt.WithExpirationRequired(),
+	jwt.WithIssuedAt(),
+	jwt.WithLeeway(leeway),
+	jwt.WithStrictDecoding(),
+)
+
+// Token checks a token and returns its holder. The error is a *proto.Refusal and never
+// contains the token. Token may take a millisecond; loops call Check.
+func (a *Auth) Token(token string) (Holder, error) {
+	if len(a.issuers) == 0 {
+		return Holder{}, refuse("this server accepts no tokens; connect without one")
 	}
 	if len(token) > maxToken {
-		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "the token has %d bytes; the limit is %d", len(token), maxToken)
+		return Holder{}, refuse("the token has %d bytes; the limit is %d", len(token), maxToken)
+	}
+	if strings.ContainsAny(token, "\r\n") { // encoding/base64 would skip them
+		return Holder{}, refuse("the token is not a JSON Web Token")
 	}
 	var c claims
-	_, err := a.tokens.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return a.tokens.key, nil })
+	var from *issuer
+	_, err := parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
+		var public []any
+		var err error
+		from, public, err = a.findKeys(t, &c)
+		set := jwt.VerificationKeySet{}
+		for _, k := range public {
+			set.Keys = append(set.Keys, k)
+		}
+		return set, err
+	})
 	if err != nil {
-		return proto.Identity{}, time.Time{}, refuseToken(err)
+		return Holder{}, refuseToken(err)
 	}
-	if r := proto.CheckID(c.Subject); r != nil {
-		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "the token's sub is not a valid id: %s", r.Message)
+	if !from.accepts(c.aud) {
+		return Holder{}, refuse("the token is for another service; its aud must be one of --auth-audience")
 	}
-	if r := proto.CheckName(c.Name); r != nil {
-		return proto.Identity{}, time.Time{}, proto.Refuse(proto.Unauthorized, "the token's name is not valid: %s", r.Message)
+	h := Holder{Expires: c.exp.Time}
+	if h.Who, err = a.identityOf(from, &c); err != nil {
+		return Holder{}, err
 	}
-	return proto.Identity{ID: c.Subject, Name: c.Name}, c.ExpiresAt.Time, nil
+	if h.Grant = a.defaults; c.rooms != nil {
+		if h.Grant, err = a.grants.parse(c.rooms); err != nil {
+			return Holder{}, refuse("the token's %v", err)
+		}
+	}
+	return h, nil
+}
+
+// findKeys returns the issuer of a token and its keys for it. The claim iss only selects: a
+// token that names an issuer is checked with this issuer's keys alone.
+func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
+	if _, has := t.Header["crit"]; has {
+		return nil, nil, refuse("the token has a crit header, which this server does not know")
+	}
+	if typ, has := t.Header["typ"]; has {
+		if text, _ := typ.(string); !strings.EqualFold(text, "JWT") && !strings.EqualFold(text, "at+jwt") {
+			return nil, nil, refuse("the token's typ is neither JWT nor at+jwt")
+		}
+	}
+	kid, isText := t.Header["kid"].(string)
+	if _, has := t.Header["kid"]; has && !isText {
+		return nil, nil, refuse("the token's kid is not text")
+	}
+	candidates := a.candidates(c.iss)
+	later := false
+	for _, is := range candidates {
+		public, ready := is.find(kid, t.Method.Alg())
+		later = later || !ready
+		// With several issuers whose keys have no kid, only the signature tells whose it is.
+		if len(public) > 0 && (len(candidates) == 1 || verifies(t, public)) {
+			return is, public, nil
+		}
+	}
+	if len(candidates) == 0 {
+		return nil, nil, refuse("the token's iss is none of --auth-issuer")
+	}
+	for _, is := range candidates {
+		later = is.missed() || later
+	}
+	if later {
+		return nil, nil, errNoKeys
+	}
+	return nil, nil, refuse("the token's signature does not match this server's keys and algorithms")
+}
+
+// candidates returns the issuers that may have made a token with this iss: those that have
+// it in --auth-issuer, otherwise those without --auth-issuer.
+func (a *Auth) candidates(iss string) []*issuer {
+	var named, others []*issuer
+	for _, is := range a.issuers {
+		switch {
+		case slices.Contains(is.iss, iss):
+			named = append(named, is)
+		case len(is.iss) == 0:
+			others = append(others, is)
+		}
+	}
+	if len(named) > 0 {
+		return named
+	}
+	return others
+}
+
+func verifies(t *jwt.Token, public []any) bool {
+	text := t.Raw[:strings.LastIndexByte(t.Raw, '.')]
+	return slices.ContainsFunc(public, func(k any) bool { return t.Method.Verify(text, t.Signature, k) == nil })
+}
+
+// identityOf returns the identity in the claims.
+func (a *Auth) identityOf(from *issuer, c *claims) (proto.Identity, error) {
+	none := proto.Identity{}
+	if c.sub == "" {
+		return none, refuse("the token has no sub")
+	}
+	if r := proto.CheckID(c.sub); r != nil {
+		return none, refuse("the token's sub is not a valid id: %s", r.Message)
+	}
+	who := proto.Identity{ID: c.sub, Name: c.name}
+	if from.name != "" {
+		who.ID = from.name + ":" + c.sub
+		if r := proto.CheckID(who.ID); r != nil {
+			return none, refuse("the token's sub is not a valid id: %s", r.Message)
+		}
+	} else {
+		for _, is := range a.issuers {
+			if is.name != "" && strings.HasPrefix(c.sub, is.name+":") {
+				return none, refuse("the token's sub begins with the name of another issuer")
+			}
+		}
+	}
+	if proto.ReservedID(who.ID) {
+		return none, refuse("the token's sub is an id that only Roomcast itself uses")
+	}
+	if r := proto.CheckName(c.name); r != nil {
+		return none, refuse("the token's name is not valid: %s", r.Message)
+	}
+	return who, nil
+}
+
+func refuse(format string, args ...any) *proto.Refusal {
+	return proto.Refuse(proto.Unauthorized, "%s", fmt.Sprintf(format, args...))
 }
 
 func refuseToken(err error) *proto.Refusal {
+	if r, ok := errors.AsType[*proto.Refusal](err); ok {
+		return r
+	}
+	if errors.Is(err, jwt.ErrTokenExpired) {
+		return errExpired
+	}
 	for _, known := range []struct {
 		err error
 		say string
 	}{
-		{jwt.ErrTokenExpired, "the token has expired; get a new one"},
 		{jwt.ErrTokenNotValidYet, "the token is not valid yet; check its nbf and the clocks"},
 		{jwt.ErrTokenUsedBeforeIssued, "the token was issued in the future; check the clocks"},
 		{jwt.ErrTokenRequiredClaimMissing, "the token has no exp; tokens must expire"},
 		{jwt.ErrTokenMalformed, "the token is not a JSON Web Token"},
-		{jwt.ErrTokenSignatureInvalid, "the token's signature does not match this server's key and algorithm"},
+		{jwt.ErrTokenSignatureInvalid, "the token's signature does not match this server's keys and algorithms"},
 	} {
 		if errors.Is(err, known.err) {
-			return proto.Refuse(proto.Unauthorized, "%s", known.say)
+			return refuse("%s", known.say)
 		}
 	}
-	return proto.Refuse(proto.Unauthorized, "the token is not accepted")
+	return refuse("the token is not accepted")
 }
 
 // TakesTokens reports whether the gateway accepts tokens.
-func (a *Auth) TakesTokens() bool { return a.tokens != nil }
+func (a *Auth) TakesTokens() bool { return len(a.issuers) > 0 }

@@ -1,0 +1,145 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// anyAudience is the value of --auth-audience that switches the check off.
+const anyAudience = "any"
+
+// A keySource has the keys of an issuer. Its methods are safe for concurrent use.
+type keySource interface {
+	keys() (list []key, ok bool) // ok is false if the source has none now
+	missed() bool                // asks for newer keys; reports whether they may come soon
+}
+
+// An issuer makes tokens. It is immutable, apart from its keys.
+type issuer struct {
+	name      string   // the prefix of its ids; "" = none
+	iss       []string // values of the claim iss; empty = the issuer is not told from others by it
+	audiences []string // one of which a token must be for; empty or any = not checked
+	sources   []keySource
+}
+
+// issuerName is the form of an issuer's name in flags.
+var issuerName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
+
+// splitName cuts the name of an issuer off the value of a flag: acme=value.
+func splitName(text string) (name, value string) {
+	if name, value, ok := strings.Cut(text, "="); ok && issuerName.MatchString(name) {
+		return name, value
+	}
+	return "", text
+}
+
+// newIssuers makes the issuers that the flags name.
+func newIssuers(cfg *Config, log *slog.Logger) ([]*issuer, error) {
+	var list []*issuer
+	named := func(name string, make bool) *issuer {
+		i := slices.IndexFunc(list, func(is *issuer) bool { return is.name == name })
+		if i < 0 && !make {
+			return nil
+		}
+		if i < 0 {
+			list = append(list, &issuer{name: name})
+			i = len(list) - 1
+		}
+		return list[i]
+	}
+	seen := make(map[string]string)
+	add := func(flag string, values []string, open func(string) (keySource, error)) error {
+		for _, text := range values {
+			name, value := splitName(text)
+			if name == "api" || name == "anon" {
+				return fmt.Errorf("--%s: an issuer cannot be named %s", flag, name)
+			}
+			if other, again := seen[value]; again && other != name {
+				return fmt.Errorf("--%s: %s belongs to two issuers", flag, value)
+			}
+			seen[value] = name
+			source, err := open(value)
+			if err != nil {
+				return fmt.Errorf("--%s: %w", flag, err)
+			}
+			is := named(name, true)
+			is.sources = append(is.sources, source)
+		}
+		return nil
+	}
+	err := errors.Join(
+		add("auth-key-file", cfg.KeyFiles, func(path string) (keySource, error) { return newKeyFile(path, log) }),
+		add("auth-jwks-url", cfg.JWKSURLs, func(url string) (keySource, error) { return newKeyURL(url, log) }))
+	if err != nil {
+		return nil, err
+	}
+	for _, text := range cfg.Issuers {
+		name, iss := splitName(text)
+		is := named(name, false)
+		if is == nil {
+			return nil, fmt.Errorf("--auth-issuer %s: no --auth-key-file and no --auth-jwks-url belongs to this issuer", text)
+		}
+		is.iss = append(is.iss, iss)
+	}
+	for _, text := range cfg.Audiences {
+		name, audience := splitName(text)
+		is := named(name, false)
+		if is == nil {
+			return nil, fmt.Errorf("--auth-audience %s: no --auth-key-file and no --auth-jwks-url belongs to this issuer", text)
+		}
+		is.audiences = append(is.audiences, audience)
+	}
+	for _, is := range list {
+		if is.hasURL() && len(is.audiences) == 0 {
+			return nil, errors.New("--auth-jwks-url needs --auth-audience, or the gateway would accept tokens for other services of the same issuer; to accept them, set it to any")
+		}
+	}
+	return list, nil
+}
+
+func (is *issuer) hasURL() bool {
+	return slices.ContainsFunc(is.sources, func(s keySource) bool { _, ok := s.(*keyURL); return ok })
+}
+
+// accepts reports whether a token is for one of the issuer's audiences.
+func (is *issuer) accepts(audiences []string) bool {
+	return len(is.audiences) == 0 || slices.Contains(is.audiences, anyAudience) ||
+		slices.ContainsFunc(audiences, func(a string) bool { return a != anyAudience && slices.Contains(is.audiences, a) })
+}
+
+// find returns the keys that may check a token. ready is false if a source has no keys now.
+func (is *issuer) find(kid, algorithm string) (public []any, ready bool) {
+	ready = true
+	for _, source := range is.sources {
+		list, ok := source.keys()
+		ready = ready && ok
+		for i := range list {
+			if list[i].fits(kid, algorithm) {
+				public = append(public, list[i].public)
+			}
+		}
+	}
+	return public, ready
+}
+
+// missed asks the sources for newer keys, and reports whether one may soon have them.
+func (is *issuer) missed() (soon bool) {
+	for _, source := range is.sources {
+		soon = source.missed() || soon
+	}
+	return soon
+}
+
+// run fetches the issuer's keys until ctx ends.
+func (is *issuer) run(ctx context.Context, start func(func())) {
+	for _, source := range is.sources {
+		if k, ok := source.(*keyURL); ok {
+			start(func() { k.run(ctx) })
+		}
+	}
+}

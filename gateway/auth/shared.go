@@ -1,0 +1,41 @@
+package auth
+
+import (
+	"runtime"
+	"sync"
+	"weak"
+)
+
+// sharedGrants keeps one Grant for all tokens with the same claim, as long as a session has
+// it. It is safe for concurrent use.
+type sharedGrants struct {
+	mu      sync.Mutex
+	byClaim map[string]weak.Pointer[Grant]
+}
+
+// parse is ParseGrant with a memory.
+func (s *sharedGrants) parse(claim []byte) (*Grant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.byClaim[string(claim)].Value(); g != nil {
+		return g, nil
+	}
+	g, err := ParseGrant(claim)
+	if err != nil {
+		return nil, err
+	}
+	if s.byClaim == nil {
+		s.byClaim = make(map[string]weak.Pointer[Grant])
+	}
+	s.byClaim[string(claim)] = weak.Make(g)
+	runtime.AddCleanup(g, s.forget, string(claim))
+	return g, nil
+}
+
+func (s *sharedGrants) forget(claim string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byClaim[claim].Value() == nil {
+		delete(s.byClaim, claim)
+	}
+}
