@@ -13,8 +13,9 @@ import (
 type Hello struct {
 	Session string    `json:"session"`
 	You     Identity  `json:"you"`
-	Resume  string    `json:"resume"` // makes the next session the same sender
-	Time    time.Time `json:"time"`   // of the server
+	Resume  string    `json:"resume"`  // makes the next session the same sender
+	Time    time.Time `json:"time"`    // of the server
+	Expires time.Time `json:"expires"` // of the token; zero = the session has none
 	Joined            // where the session begins in a room
 }
 
@@ -79,6 +80,10 @@ func (h *Hello) AppendJSON(b []byte) []byte {
 	b = appendString(b, h.Resume)
 	b = append(b, `,"time":"`...)
 	b = append(AppendTime(b, h.Time), '"')
+	if !h.Expires.IsZero() {
+		b = append(b, `,"expires":"`...)
+		b = append(AppendTime(b, h.Expires), '"')
+	}
 	if !h.Room.IsZero() {
 		b = h.Joined.appendFields(append(b, ','))
 	}
@@ -102,6 +107,23 @@ func (j *Joined) appendFields(b []byte) []byte {
 		b = append(AppendTime(b, j.At), '"')
 	}
 	return b
+}
+
+// AppendAuth appends {"you":…,"expires":…}, the ok of auth.
+func AppendAuth(b []byte, you Identity, expires time.Time) []byte {
+	b = you.AppendJSON(append(b, `{"you":`...))
+	b = append(b, `,"expires":"`...)
+	return append(AppendTime(b, expires), `"}`...)
+}
+
+// AppendEnded appends {"room":…,"ended":{"code":…,"reason":…}}, which tells a session on /ws
+// that it is no longer a member.
+func AppendEnded(b []byte, room Room, code CloseCode, reason string) []byte {
+	b = appendString(append(b, `{"room":`...), room.String())
+	b = append(b, `,"ended":{"code":`...)
+	b = strconv.AppendUint(b, uint64(code), 10)
+	b = append(b, `,"reason":`...)
+	return append(appendString(b, reason), `}}`...)
 }
 
 // AppendLeave appends {"room":…}, the ok of a leave.

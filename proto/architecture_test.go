@@ -128,6 +128,7 @@ func TestOnlyTheListedPackagesImportALibrary(t *testing.T) {
 		"github.com/nats-io/nats-server": {"roomcast/gateway"},
 		"github.com/spf13/cobra":         {"roomcast/gateway", "roomcast/roomsvc", "roomcast/proto/daemon"},
 		"github.com/golang-jwt":          {"roomcast/gateway/auth"},
+		"github.com/go-jose":             {"roomcast/gateway/auth"},
 		"github.com/gobwas":              {"roomcast/gateway/wire", "roomcast/gateway/client"},
 		"golang.org/x/crypto":            {"roomcast/proto/seal"},
 	} {

@@ -26,8 +26,10 @@ const (
 	CloseRoomClosed CloseCode = 4100
 	CloseKicked     CloseCode = 4101 // not sent yet
 	CloseBanned     CloseCode = 4102 // not sent yet
-	CloseBadToken   CloseCode = 4103 // not sent yet
+	CloseBadToken   CloseCode = 4103
 	CloseFlood      CloseCode = 4105
+	CloseForbidden  CloseCode = 4106
+	CloseNoToken    CloseCode = 4107
 )
 
 // CloseMeaning is one row of the close-code table.
@@ -59,6 +61,8 @@ var CloseCodes = []CloseMeaning{
 	{CloseBanned, "banned", "a moderator banned you from the room", false},
 	{CloseBadToken, "bad_token", "the token is not accepted", false},
 	{CloseFlood, "flood", "the client kept sending faster than allowed", false},
+	{CloseForbidden, "forbidden", "you do not have the right to be in this room", false},
+	{CloseNoToken, "no_token", "a token is needed here", false},
 }
 
 // String returns the code's name in the table, "unknown" for others.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // golden reads the rows of testdata/golden/name. The tests of room.js read the same
@@ -114,6 +115,10 @@ func TestFramesMatchGoldenFile(t *testing.T) {
 			}
 			Joined, Left *presence
 			Gap          *Gap
+			Ended        *struct {
+				Code   CloseCode
+				Reason string
+			}
 		}
 		if err := json.Unmarshal([]byte(row.Frame), &f); err != nil {
 			t.Errorf("%s: %v", row.Name, err)
@@ -140,6 +145,17 @@ func TestFramesMatchGoldenFile(t *testing.T) {
 			got = append(reply.AppendAck(AppendOK(nil, f.ID)), '}')
 		case "ok of join":
 			got = ok(new(Joined))
+		case "ok of auth":
+			var auth struct {
+				You     Identity
+				Expires time.Time
+			}
+			if err := json.Unmarshal(f.OK, &auth); err != nil {
+				t.Errorf("%s: %v", row.Name, err)
+			}
+			got = append(AppendAuth(AppendOK(nil, f.ID), auth.You, auth.Expires), '}')
+		case "ended":
+			got = AppendEnded(nil, f.Room, f.Ended.Code, f.Ended.Reason)
 		case "ok of leave":
 			var left Joined
 			ok(&left)

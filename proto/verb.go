@@ -57,7 +57,7 @@ var Verbs = []VerbRule{
 	{Verb: VerbSignal, Room: true, Member: true, Right: RightSay, check: checkSignal, Fields: []string{"type", "data"}},
 	{Verb: VerbModerate, Room: true, Right: RightModerate, check: checkModerate,
 		Fields: []string{"act", "why"}, Answer: []string{"seq", "at", "duplicate"}},
-	{Verb: VerbAuth, check: checkAuth, Fields: []string{"token"}, Answer: []string{"you"}},
+	{Verb: VerbAuth, check: checkAuth, Fields: []string{"token"}, Answer: []string{"you", "expires"}},
 	{Verb: VerbPing},
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"roomcast/gateway/limit"
 	"roomcast/proto"
 )
 
@@ -53,6 +54,7 @@ type Auth struct {
 	defaults  *Grant          // of tokens that do not say
 	guests    *Grant
 	grants    sharedGrants
+	failures  limit.Failures
 	checks    chan check
 	now       func() time.Time
 }
@@ -102,6 +104,9 @@ var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(
 
 // anonymous is the prefix of the ids of clients without a token.
 const anonymous = "anon-"
+
+// Failures counts the credentials that were refused, by address.
+func (a *Auth) Failures() *limit.Failures { return &a.failures }
 
 // Guests returns the rights of clients without a token.
 func (a *Auth) Guests() *Grant { return a.guests }

@@ -44,13 +44,25 @@ func (a *Auth) CheckOrigin(origin, host string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrOrigin, err)
 	}
-	https := strings.HasPrefix(key, "https:")
-	// Without a certificate the scheme is unknown: a proxy may terminate TLS.
-	same := hostPort == withPort(strings.ToLower(host), https) && (https || !a.https)
-	if a.origins[key] || same || daemon.IsLoopback(hostPort) && daemon.IsLoopback(host) {
+	if a.origins[key] || a.same(key, hostPort, host) || daemon.IsLoopback(hostPort) && daemon.IsLoopback(host) {
 		return nil
 	}
 	return fmt.Errorf("%w; set --allow-origin %s to allow them", ErrOrigin, key)
+}
+
+// CookieCounts reports whether a cookie may authenticate a request with these headers. The
+// browser adds it to the requests of every page, so the page must have the scheme, host and
+// port of the gateway or be in --allow-origin; loopback is no exception.
+func (a *Auth) CookieCounts(origin, host string) bool {
+	key, hostPort, err := splitOrigin(origin)
+	return err == nil && (a.origins[key] || a.same(key, hostPort, host))
+}
+
+// same reports whether an origin in normal form is the host itself. Without a certificate the
+// scheme is unknown: a proxy may terminate TLS.
+func (a *Auth) same(key, hostPort, host string) bool {
+	https := strings.HasPrefix(key, "https:")
+	return hostPort == withPort(strings.ToLower(host), https) && (https || !a.https)
 }
 
 // parseOrigins returns the origins as browsers write them, and their host names.

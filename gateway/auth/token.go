@@ -15,8 +15,10 @@ import (
 )
 
 const (
-	maxToken = 12 << 10        // bytes
-	leeway   = 5 * time.Second // of the claims exp, nbf and iat, for clocks that differ
+	maxToken = 12 << 10 // bytes
+
+	// Leeway is how much the clocks of an issuer and a gateway may differ, in exp, nbf and iat.
+	Leeway = 5 * time.Second
 )
 
 // A Holder is who a credential speaks for, and what they may do.
@@ -27,7 +29,7 @@ type Holder struct {
 }
 
 // End returns when a session with this token ends.
-func (h *Holder) End() time.Time { return h.Expires.Add(leeway) }
+func (h *Holder) End() time.Time { return h.Expires.Add(Leeway) }
 
 // Refusals of tokens that a client reacts to differently.
 var (
@@ -131,7 +133,7 @@ func parseDate(value []byte) (*jwt.NumericDate, error) {
 var parser = jwt.NewParser(
 	jwt.WithExpirationRequired(),
 	jwt.WithIssuedAt(),
-	jwt.WithLeeway(leeway),
+	jwt.WithLeeway(Leeway),
 	jwt.WithStrictDecoding(),
 )
 

@@ -37,7 +37,7 @@ type api struct {
 }
 
 func (a *api) register(mux *http.ServeMux) {
-	for pattern, serve := range map[string]func(*http.Request) (answer, error){
+	for pattern, serve := range map[string]func(*http.Request, caller) (answer, error){
 		"GET /api/rooms":                  a.rooms,
 		"POST /api/rooms/{room}/messages": a.say,
 		"GET /api/rooms/{room}/messages":  a.history,
@@ -47,7 +47,7 @@ func (a *api) register(mux *http.ServeMux) {
 	} {
 		mux.HandleFunc(pattern, a.handler(serve))
 	}
-	mux.HandleFunc("/api/", a.handler(func(r *http.Request) (answer, error) {
+	mux.HandleFunc("/api/", a.handler(func(r *http.Request, _ caller) (answer, error) {
 		return nil, proto.Refuse(proto.NotFound, "there is no %s %s; PROTOCOL.md lists the requests", r.Method, r.URL.Path)
 	}))
 }
@@ -56,13 +56,13 @@ func (a *api) register(mux *http.ServeMux) {
 type answer []byte
 
 // handler returns the [http.HandlerFunc] of a function that returns an answer or a refusal.
-func (a *api) handler(serve func(*http.Request) (answer, error)) http.HandlerFunc {
+func (a *api) handler(serve func(*http.Request, caller) (answer, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		err := a.guard.check(r)
+		by, err := a.guard.check(r)
 		var body answer
 		if err == nil {
 			r.Body = http.MaxBytesReader(w, r.Body, int64(2*a.maxMessage)+4096)
-			body, err = serve(r)
+			body, err = serve(r, by)
 		}
 		if err == nil && !a.memory.Take(limit.Pages, len(body)) {
 			body, err = nil, proto.Refuse(proto.Overloaded, "the gateway has no memory left for this answer; ask again").After(time.Second)
@@ -91,8 +91,8 @@ func (a *api) handler(serve func(*http.Request) (answer, error)) http.HandlerFun
 }
 
 // say accepts a message: a say command as JSON, or plain text.
-func (a *api) say(r *http.Request) (answer, error) {
-	room, err := roomOf(r)
+func (a *api) say(r *http.Request, by caller) (answer, error) {
+	room, err := roomOf(r, by, proto.RightSay)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (a *api) say(r *http.Request) (answer, error) {
 		return nil, err
 	}
 	s := publish.Say{Room: room, Patience: apiPatience}
-	if s.From, err = senderOf(r); err != nil {
+	if s.From, err = senderOf(r, by); err != nil {
 		return nil, err
 	}
 	switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind {
@@ -140,9 +140,9 @@ func (a *api) say(r *http.Request) (answer, error) {
 }
 
 // moderate returns the function that serves an act. The body is {"why":"…"} or empty.
-func (a *api) moderate(act proto.Act) func(*http.Request) (answer, error) {
-	return func(r *http.Request) (answer, error) {
-		room, err := roomOf(r)
+func (a *api) moderate(act proto.Act) func(*http.Request, caller) (answer, error) {
+	return func(r *http.Request, by caller) (answer, error) {
+		room, err := roomOf(r, by, proto.RightModerate)
 		if err != nil {
 			return nil, err
 		}
@@ -163,7 +163,7 @@ func (a *api) moderate(act proto.Act) func(*http.Request) (answer, error) {
 		if refusal := proto.CheckWhy(asked.Why); refusal != nil {
 			return nil, refusal
 		}
-		from, err := senderOf(r)
+		from, err := senderOf(r, by)
 		if err != nil {
 			return nil, err
 		}
@@ -207,8 +207,8 @@ func await[T any](ctx context.Context, start func(done func(T, error))) (T, erro
 }
 
 // history returns a [proto.Page].
-func (a *api) history(r *http.Request) (answer, error) {
-	q, err := queryOf(r)
+func (a *api) history(r *http.Request, by caller) (answer, error) {
+	q, err := queryOf(r, by)
 	if err != nil {
 		return nil, err
 	}
@@ -225,8 +225,8 @@ func (a *api) history(r *http.Request) (answer, error) {
 }
 
 // members returns a [proto.Members].
-func (a *api) members(r *http.Request) (answer, error) {
-	room, err := roomOf(r)
+func (a *api) members(r *http.Request, by caller) (answer, error) {
+	room, err := roomOf(r, by, proto.RightRead)
 	if err != nil {
 		return nil, err
 	}
@@ -238,8 +238,9 @@ func (a *api) members(r *http.Request) (answer, error) {
 	})
 }
 
-// rooms returns {"rooms":[{"room":"lobby","messages":12},…]}.
-func (a *api) rooms(r *http.Request) (answer, error) {
+// rooms returns {"rooms":[{"room":"lobby","messages":12},…]}, of rooms that the caller may
+// read.
+func (a *api) rooms(r *http.Request, by caller) (answer, error) {
 	list, err := await(r.Context(), a.bridge.Rooms)
 	if err != nil {
 		return nil, err
@@ -248,25 +249,34 @@ func (a *api) rooms(r *http.Request) (answer, error) {
 		Room     string `json:"room"`
 		Messages uint64 `json:"messages"`
 	}
-	rooms := make([]room, len(list))
-	for i, info := range list {
-		rooms[i] = room{info.Name.String(), info.Messages}
+	rooms := make([]room, 0, len(list))
+	for _, info := range list {
+		if by.may(info.Name, proto.RightRead) == nil {
+			rooms = append(rooms, room{info.Name.String(), info.Messages})
+		}
 	}
 	return appendJSON(nil, map[string]any{"rooms": rooms}), nil
 }
 
-func roomOf(r *http.Request) (proto.Room, error) {
+// roomOf returns the room of a request whose caller has the right there.
+func roomOf(r *http.Request, by caller, right proto.Right) (proto.Room, error) {
 	room, err := proto.ParseRoom(r.PathValue("room"))
 	if err != nil {
 		return room, proto.Refuse(proto.BadRoom, "%v", err)
 	}
-	return room, nil
+	return room, by.may(room, right)
 }
 
-// senderOf returns the sender of a request. A client of the API may name any sender, with
-// from= (an id) and name=.
-func senderOf(r *http.Request) (proto.Identity, error) {
+// senderOf returns the sender of a request. An operator may name any sender, with from= (an
+// id) and name=; a user's token speaks only for its own id.
+func senderOf(r *http.Request, by caller) (proto.Identity, error) {
 	q := r.URL.Query()
+	if !by.operator {
+		if q.Has("from") || q.Has("name") {
+			return proto.Identity{}, proto.Refuse(proto.Forbidden, "your token speaks only for yourself; leave out from and name")
+		}
+		return by.who, nil
+	}
 	who := proto.Identity{ID: "api", Name: q.Get("name")}
 	if id := q.Get("from"); id != "" {
 		if proto.ReservedID(id) {
@@ -289,10 +299,10 @@ func idempotencyKey(r *http.Request) string {
 	return strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
 }
 
-func queryOf(r *http.Request) (history.Query, error) {
+func queryOf(r *http.Request, by caller) (history.Query, error) {
 	var q history.Query
 	var err error
-	if q.Room, err = roomOf(r); err != nil {
+	if q.Room, err = roomOf(r, by, proto.RightRead); err != nil {
 		return q, err
 	}
 	values := r.URL.Query()

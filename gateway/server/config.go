@@ -58,8 +58,9 @@ type Config struct {
 	APITokenFile             string        // "" = only this machine may use the HTTP API
 	LocalAPI                 bool          // without a token, this machine may use the HTTP API
 	Auth                     auth.Config
-	AllowQueryToken          bool // accept tokens in URLs, which proxies log
-	RequireToken             bool // refuse clients without a token
+	AuthCookie               string        // name of a cookie that may hold a token; "" = none
+	AuthTime                 time.Duration // for a client without rights to send a token
+	AllowQueryToken          bool          // accept tokens in URLs, which proxies log
 }
 
 // DefaultConfig returns the defaults of the flags.
@@ -81,6 +82,7 @@ func DefaultConfig() Config {
 		Burst:      40,
 		Memory:     256 << 20,
 		DrainTime:  10 * time.Second,
+		AuthTime:   10 * time.Second,
 		Auth:       auth.DefaultConfig(),
 	}
 }
@@ -103,11 +105,17 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.Int64Var(&c.Memory, "memory", c.Memory, "hold at most this number of `bytes` for members: pages of the log, queues, unfinished messages and requests, rooms; beyond it, requests wait or are refused as overloaded")
 	flags.IntVar(&c.MaxRooms, "max-rooms", c.MaxRooms, "follow at most this `number` of rooms that have members; 0 = as many as half of --memory holds, at 5 KiB each")
 	flags.StringSliceVar(&c.Auth.AllowOrigins, "allow-origin", nil, "accept connections from pages of this exact `origin`, such as https://chat.example.org; repeatable; pages of the same host, and of loopback on loopback, are always accepted")
-	flags.StringVar(&c.Auth.KeyFile, "auth-key-file", c.Auth.KeyFile, "accept JSON Web Tokens, checked with the secret or the PEM public key in this `file`")
+	flags.StringSliceVar(&c.Auth.KeyFiles, "auth-key-file", nil, "accept JSON Web Tokens, checked with the secret, the PEM public key or the JWKS in this `file`, which is read again when it changes; repeatable; acme=file gives the ids of these tokens the prefix acme:")
+	flags.StringSliceVar(&c.Auth.JWKSURLs, "auth-jwks-url", nil, "accept JSON Web Tokens, checked with the JWKS at this https `url`, which is fetched every 5 minutes; repeatable; acme=url as above; needs --auth-audience")
+	flags.StringSliceVar(&c.Auth.Issuers, "auth-issuer", nil, "accept only tokens with this `iss`; repeatable; acme=iss is for the keys named acme")
+	flags.StringSliceVar(&c.Auth.Audiences, "auth-audience", nil, "accept only tokens for this `aud`; repeatable; acme=aud is for the keys named acme; any accepts all")
+	flags.StringSliceVar(&c.Auth.Rights, "default-rights", c.Auth.Rights, "give tokens without the claim rooms these `rights`: read, say and moderate in all rooms, or team-*=read say; repeatable")
+	flags.StringSliceVar(&c.Auth.GuestRights, "guest-rights", nil, "give clients without a token these `rights`; the default is --default-rights, and nothing if tokens are accepted")
+	flags.StringVar(&c.AuthCookie, "auth-cookie", c.AuthCookie, "also accept a token in the cookie of this `name`, from pages of the same origin or of --allow-origin")
+	flags.DurationVar(&c.AuthTime, "auth-timeout", c.AuthTime, "close a connection that needs a token and does not send it within this `time`")
 	flags.BoolVar(&c.AllowQueryToken, "allow-query-token", c.AllowQueryToken, "also accept tokens as ?token=; danger: proxies write URLs to their logs")
-	flags.BoolVar(&c.RequireToken, "require-token", c.RequireToken, "refuse clients without a token")
 	flags.StringVar(&c.APITokenFile, "api-token-file", c.APITokenFile, "open the HTTP API to clients with the token in this `file`; without it the API serves only this machine, and only if --listen is loopback")
-	flags.BoolVar(&c.LocalAPI, "local-api", c.LocalAPI, "serve the HTTP API to programs of this machine if --listen is loopback and none of --api-token-file, --auth-key-file and --allow-origin is set; set it to false behind a proxy that does not send X-Forwarded-For")
+	flags.BoolVar(&c.LocalAPI, "local-api", c.LocalAPI, "serve the HTTP API to programs of this machine if --listen is loopback and none of --api-token-file, --auth-key-file, --auth-jwks-url and --allow-origin is set; set it to false behind a proxy that does not send X-Forwarded-For")
 	flags.StringVar(&c.Greeting, "greeting", c.Greeting, "send this `text` as the first frame of every text session")
 	flags.DurationVar(&c.DrainTime, "drain-time", c.DrainTime, "spread the closing of connections over this `time` when stopping; without --nats the default is 1s")
 	flags.BoolVar(&c.Compress, "compress", c.Compress, "offer permessage-deflate, which saves traffic and costs CPU")
@@ -139,8 +147,9 @@ func (c *Config) Check() error {
 		{c.Loops < 0 || c.Loops > 16*runtime.NumCPU(), "--loops must be 0 to 16 per core"},
 		{len(c.Greeting) > c.MaxMessage, "--greeting is longer than --max-message"},
 		{(c.CertFile == "") != (c.KeyFile == ""), "--https-cert and --https-key must be given together"},
-		{c.AllowQueryToken && c.Auth.KeyFile == "", "--allow-query-token needs --auth-key-file"},
-		{c.RequireToken && c.Auth.KeyFile == "", "--require-token needs --auth-key-file, or nobody could connect"},
+		{c.AllowQueryToken && !c.Auth.TakesTokens(), "--allow-query-token needs --auth-key-file or --auth-jwks-url"},
+		{c.AuthCookie != "" && !c.Auth.TakesTokens(), "--auth-cookie needs --auth-key-file or --auth-jwks-url"},
+		{c.AuthTime < time.Second || c.AuthTime > time.Minute, "--auth-timeout must be 1s to 1m"},
 	} {
 		if bad.is {
 			return errors.New(bad.message)
@@ -178,7 +187,7 @@ func (c *Config) sessions(name string, memory *limit.Budget) session.Config {
 	s.PathPrefix, s.PingAfter = c.PathPrefix, c.PingInterval
 	s.Rate = limit.Rate{PerSecond: c.Rate, Burst: c.Burst}
 	s.Greeting = c.Greeting
-	s.QueryToken, s.RequireToken = c.AllowQueryToken, c.RequireToken
+	s.QueryToken, s.Cookie, s.AuthTime = c.AllowQueryToken, c.AuthCookie, c.AuthTime
 	s.Compress, s.Conformance = c.Compress, c.Conformance
 	s.Log, s.Hub.Log = c.Log, c.Log
 	s.Hub.Name = name

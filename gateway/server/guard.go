@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"roomcast/gateway/auth"
 	"roomcast/gateway/wire"
@@ -15,8 +16,9 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// guard decides which requests may use the HTTP API. With a token file, every client needs
-// the token. Without one, every program of this machine may use the API, unless the gateway
+// guard decides which requests may use the HTTP API. The token of the token file may do
+// everything, as any sender; a user's own token has the user's rights. Without a token file
+// and without keys for tokens, every program of this machine may use the API, unless the gateway
 // is configured for other people too. A request through a proxy never counts as local,
 // although the proxy may be.
 //
@@ -53,7 +55,6 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	}{
 		{!daemon.IsLoopback(listen.String()), "or listen on a loopback address"},
 		{!cfg.LocalAPI, "or without --local-api=false"},
-		{cfg.Auth.KeyFile != "", "because --auth-key-file admits clients of other machines"},
 		{len(cfg.Auth.AllowOrigins) > 0, "because --allow-origin admits clients of other machines"},
 	} {
 		if c.is {
@@ -63,38 +64,82 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	return ""
 }
 
-// check returns nil or the refusal of the request.
-func (g *guard) check(r *http.Request) error {
-	origin := r.Header.Get("Origin")
-	if err := g.auth.CheckOrigin(origin, r.Host); err != nil {
-		return proto.Refuse(proto.Forbidden, "%v", err)
-	}
-	if origin == "" && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
-		return proto.Refuse(proto.Forbidden, "%v", auth.ErrOrigin)
-	}
-	if g.tokens {
-		shown, ok := auth.Bearer(r.Header.Get("Authorization"))
-		sum := sha256.Sum256([]byte(shown))
-		if !ok || subtle.ConstantTimeCompare(sum[:], g.token[:]) != 1 {
-			return proto.Refuse(proto.Unauthorized, "send the token of --api-token-file in the header Authorization: Bearer")
-		}
+// A caller is who uses the API.
+type caller struct {
+	who      proto.Identity // zero for an operator
+	grant    *auth.Grant
+	operator bool // may name any sender
+}
+
+var operator = caller{grant: auth.Everything(), operator: true}
+
+// may returns the refusal for a caller without the right in room, nil if it has it.
+func (c *caller) may(room proto.Room, right proto.Right) error {
+	if c.grant.Of(room, c.who.ID).Allow(right) {
 		return nil
 	}
+	return proto.Refuse(proto.Forbidden, "you do not have the right %s in this room", right)
+}
+
+// check returns the caller of the request or its refusal.
+func (g *guard) check(r *http.Request) (caller, error) {
+	origin := r.Header.Get("Origin")
+	if err := g.auth.CheckOrigin(origin, r.Host); err != nil {
+		return caller{}, proto.Refuse(proto.Forbidden, "%v", err)
+	}
+	if origin == "" && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+		return caller{}, proto.Refuse(proto.Forbidden, "%v", auth.ErrOrigin)
+	}
+	shown, ok := auth.Bearer(r.Header.Get("Authorization"))
+	sum := sha256.Sum256([]byte(shown))
+	switch {
+	case ok && g.tokens && subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1:
+		return operator, nil
+	case g.tokens || g.auth.TakesTokens():
+		if !ok {
+			return caller{}, proto.Refuse(proto.Unauthorized, "send a token in the header Authorization: Bearer")
+		}
+		return g.holder(r, shown)
+	}
 	if g.closed != "" {
-		return proto.Refuse(proto.Forbidden, "the HTTP API is off; start the gateway with --api-token-file, %s", g.closed)
+		return caller{}, proto.Refuse(proto.Forbidden, "the HTTP API is off; start the gateway with --api-token-file, %s", g.closed)
 	}
 	if wire.Proxied(r) {
-		return proto.Refuse(proto.Forbidden, "without --api-token-file only this machine may use the HTTP API, and this request came through a proxy")
+		return caller{}, proto.Refuse(proto.Forbidden, "without --api-token-file only this machine may use the HTTP API, and this request came through a proxy")
 	}
 	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !peer.Addr().Unmap().IsLoopback() {
-		return proto.Refuse(proto.Forbidden, "without --api-token-file only this machine may use the HTTP API")
+		return caller{}, proto.Refuse(proto.Forbidden, "without --api-token-file only this machine may use the HTTP API")
 	}
 	if !daemon.IsLoopback(r.Host) {
-		return proto.Refuse(proto.Forbidden, "without --api-token-file the HTTP API accepts only the hosts localhost and 127.0.0.1")
+		return caller{}, proto.Refuse(proto.Forbidden, "without --api-token-file the HTTP API accepts only the hosts localhost and 127.0.0.1")
 	}
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if r.Method == http.MethodPost && origin != "" && kind != "application/json" {
-		return proto.Refuse(proto.Forbidden, "a page must send Content-Type: application/json")
+		return caller{}, proto.Refuse(proto.Forbidden, "a page must send Content-Type: application/json")
 	}
-	return nil
+	return operator, nil
+}
+
+// holder returns the caller with a token that is not the one of --api-token-file.
+func (g *guard) holder(r *http.Request, token string) (caller, error) {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	// All clients of a proxy have its address; one that is near is not counted.
+	counts := err == nil && !(wire.Proxied(r) && (peer.Addr().Unmap().IsLoopback() || peer.Addr().Unmap().IsPrivate()))
+	if counts {
+		if wait := g.auth.Failures().Wait(peer.Addr(), time.Now()); wait > 0 {
+			return caller{}, proto.Refuse(proto.RateLimited, "too many tokens from your address were refused; try again later").After(wait)
+		}
+	}
+	var h auth.Holder
+	err = proto.Refuse(proto.Unauthorized, "the token is not the one of --api-token-file")
+	if g.auth.TakesTokens() {
+		h, err = g.auth.Token(token)
+	}
+	if err == nil {
+		return caller{who: h.Who, grant: h.Grant}, nil
+	}
+	if counts && auth.CloseCode(err) == proto.CloseBadToken {
+		g.auth.Failures().Add(peer.Addr(), time.Now())
+	}
+	return caller{}, err
 }

@@ -141,6 +141,7 @@ type listener struct {
 	addr     net.Addr
 	loops    []*loop.Loop
 	sessions []*session.Sessions
+	auth     *auth.Auth
 	handoff  *handoff
 	http     *http.Server
 	stop     context.CancelFunc // ends the loops
@@ -180,12 +181,12 @@ func (s *Server) open() (*listener, error) {
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	f.handoff = newHandoff(f.addr)
 	cfg.Auth.HTTPS, cfg.Auth.Loopback = cfg.CertFile != "", daemon.IsLoopback(f.addr.String())
-	who, err := auth.New(s.bridge.Secret(), cfg.Auth)
-	if err != nil {
+	cfg.Auth.Log = cfg.Log
+	if f.auth, err = auth.New(s.bridge.Secret(), cfg.Auth); err != nil {
 		f.close()
 		return nil, err
 	}
-	handler, err := routes(cfg, s.bridge, s.memory, who, f.addr)
+	handler, err := routes(cfg, s.bridge, s.memory, f.auth, f.addr)
 	if err != nil {
 		f.close()
 		return nil, err
@@ -202,7 +203,7 @@ func (s *Server) open() (*listener, error) {
 	for i, l := range f.loops {
 		sc := cfg.sessions(fmt.Sprintf("%s-%d", cfg.ID, i), s.memory)
 		sc.HTTP = func(c *session.CountedConn) { f.handoff.give(c) }
-		f.sessions = append(f.sessions, session.New(sc, l, s.bridge, who, caps))
+		f.sessions = append(f.sessions, session.New(sc, l, s.bridge, f.auth, caps))
 	}
 	s.stats.watch(f.sessions, caps)
 	return f, nil
@@ -218,6 +219,7 @@ func (f *listener) run(failed context.CancelCauseFunc) {
 			}
 		})
 	}
+	f.running.Go(func() { f.auth.Run(f.ctx) })
 	f.running.Go(func() { f.http.Serve(f.handoff) })
 }
 

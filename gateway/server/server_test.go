@@ -53,7 +53,6 @@ func TestGuardAdmitsOnlyThisMachineWithoutAToken(t *testing.T) {
 		{"0.0.0.0:8000", "127.0.0.1:5", "127.0.0.1:8000", nil, false},
 		{"[::]:8000", "[::1]:5", "localhost", nil, false},
 		{"127.0.0.1:8000", "127.0.0.1:5", "127.0.0.1:8000", func(c *Config, _ *http.Request) { c.LocalAPI = false }, false},
-		{"127.0.0.1:8000", "127.0.0.1:5", "127.0.0.1:8000", func(c *Config, _ *http.Request) { c.Auth.KeyFile = "key" }, false},
 		{"127.0.0.1:8000", "127.0.0.1:5", "127.0.0.1:8000", func(c *Config, _ *http.Request) { c.Auth.AllowOrigins = []string{"https://x"} }, false},
 		{"127.0.0.1:8000", "127.0.0.1:5", "localhost", with("X-Forwarded-For", "203.0.113.9"), false},
 		{"127.0.0.1:8000", "127.0.0.1:5", "localhost", with("X-Forwarded-Host", "chat.example.org"), false},
@@ -78,7 +77,7 @@ func TestGuardAdmitsOnlyThisMachineWithoutAToken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = g.check(r)
+		_, err = g.check(r)
 		if (err == nil) != tt.ok || err != nil && proto.AsRefusal(err).Code != proto.Forbidden {
 			t.Errorf("%s to %s as %s, %v, %s: got %v, want ok %v", tt.peer, tt.listen, tt.host, r.Header, r.Proto, err, tt.ok)
 		}
@@ -170,9 +169,15 @@ func TestErrorOfAWrongSettingNamesItsFlag(t *testing.T) {
 		"--loops":                       func(c *Config) { c.Loops = -1 },
 		"--greeting":                    func(c *Config) { c.Greeting = strings.Repeat("x", c.MaxMessage+1) },
 		"--allow-query-token":           func(c *Config) { c.AllowQueryToken = true },
-		"--require-token":               func(c *Config) { c.RequireToken = true },
+		"--auth-cookie":                 func(c *Config) { c.AuthCookie = "session" },
+		"--auth-timeout":                func(c *Config) { c.AuthTime = 0 },
+		"--auth-jwks-url":               func(c *Config) { c.Auth.JWKSURLs = []string{"https://id.example.org/keys"} },
+		"--auth-issuer":                 func(c *Config) { c.Auth.Issuers = []string{"x"} },
+		"--auth-audience":               func(c *Config) { c.Auth.Audiences = []string{"x"} },
+		"--default-rights":              func(c *Config) { c.Auth.Rights = []string{"write"} },
+		"--guest-rights":                func(c *Config) { c.Auth.GuestRights = []string{"lobby"} },
 		"--api-token-file":              func(c *Config) { c.APITokenFile = "none" },
-		"--auth-key-file":               func(c *Config) { c.Auth.KeyFile = "none" },
+		"--auth-key-file":               func(c *Config) { c.Auth.KeyFiles = []string{"none"} },
 		"--allow-origin":                func(c *Config) { c.Auth.AllowOrigins = []string{"x"} },
 		"--https-cert":                  func(c *Config) { c.CertFile, c.KeyFile = "none", "none" },
 	} {

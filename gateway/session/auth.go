@@ -1,20 +1,86 @@
 package session
 
-import "roomcast/proto"
+import (
+	"time"
 
-// authenticate takes a fresh token of the same identity, so that a session outlives the
-// token it began with.
-func (c *commands) authenticate(s *session, cmd *proto.Command) error {
-	who, expires, err := c.auth.Token(cmd.Token)
-	switch {
-	case err != nil:
-		return err
-	case who.ID != s.who.ID:
-		return proto.Refuse(proto.Forbidden, "the token is somebody else's; open another connection for it")
+	"roomcast/gateway/auth"
+	"roomcast/proto"
+)
+
+// authEvery is how often a session may present another token.
+const authEvery = 10 * time.Second
+
+// authenticate takes a token during a session. A guest can present one in its first command
+// only; a session with a token refreshes it, which the rooms do not notice.
+func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) error {
+	if s.flags&hasToken == 0 {
+		if !first {
+			return proto.Refuse(proto.Forbidden, "this session is a guest's; open another connection and begin with the token")
+		}
+		c.authenticateFirst(s, cmd.Token)
+		return nil
 	}
-	s.expires = secondOf(expires)
-	c.arm(s)
-	b := append(c.ok(cmd.ID), `{"you":`...)
-	c.send(s, append(s.who.AppendJSON(b), '}'))
+	now := secondOf(time.Now())
+	if since := time.Duration(now-s.issued) * time.Second; s.issued != 0 && now >= s.issued && since < authEvery {
+		return proto.Refuse(proto.RateLimited, "a session may send auth once in %v", authEvery).After(authEvery - since)
+	}
+	if refusal := c.tooManyFailures(s); refusal != nil {
+		c.close(s, proto.CloseShed, proto.AsRefusal(refusal).Message, proto.LeftServer)
+		return nil
+	}
+	s.issued = now
+	command := string(cmd.ID)
+	c.hold(s, pauseAuth)
+	c.verify(s, cmd.Token, func(s *session, h auth.Holder, err error) {
+		c.release(s, pauseAuth)
+		if err == nil && h.Who.ID != s.who.ID {
+			err = proto.Refuse(proto.Forbidden, "the token is of another id; open another connection for it")
+		}
+		if err != nil {
+			c.countFailure(s, err)
+			c.answerRefusal(s, []byte(command), proto.AsRefusal(err))
+			return
+		}
+		c.take(s, &h)
+		c.arm(s)
+		c.send(s, proto.AppendAuth(c.ok([]byte(command)), s.who, h.Expires))
+		c.expelLost(s)
+	})
 	return nil
+}
+
+// authenticateFirst takes the token of a session that has none. The answer is hello.
+func (c *commands) authenticateFirst(s *session, token string) {
+	if refusal := c.tooManyFailures(s); refusal != nil {
+		c.close(s, proto.CloseShed, proto.AsRefusal(refusal).Message, proto.LeftServer)
+		return
+	}
+	c.hold(s, pauseAuth)
+	c.verify(s, token, func(s *session, h auth.Holder, err error) {
+		if err != nil {
+			c.refuseToken(s, err)
+			return
+		}
+		guest := s.who
+		c.take(s, &h)
+		s.issued = 0
+		if from, waits := c.waiting[s.id]; waits {
+			delete(c.waiting, s.id)
+			c.handshakes.admit(s, from)
+			return
+		}
+		if c.forbidden(s, s.home, proto.RightRead) != nil && !s.home.IsZero() {
+			s.who = guest // that leaves
+			c.close(s, proto.CloseForbidden, "", proto.LeftServer)
+			return
+		}
+		c.release(s, pauseAuth)
+		c.arm(s)
+		head, in := c.hub.Head(s.id, s.home)
+		if in {
+			c.bridge.Left(s.home, guest, proto.LeftClient)
+			c.bridge.Joined(s.home, s.who)
+		}
+		c.handshakes.hello(s, head)
+	})
 }

@@ -91,7 +91,7 @@ func TestTokensEndByTheWallClock(t *testing.T) {
 	}
 	eachJump(t, func(t *testing.T, clock func(*settings), set func()) {
 		g := start(t, clock, func(s *settings) {
-			s.auth.KeyFile, s.session.QueryToken = path, true
+			s.auth.KeyFiles, s.session.QueryToken = []string{path}, true
 			s.session.PingAfter = time.Second // so that sessions are looked at soon
 		})
 		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{

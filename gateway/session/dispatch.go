@@ -10,6 +10,8 @@ import (
 // command came too early by that time and is refused.
 func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 	cmd, err := proto.ParseCommand(frame)
+	first := s.flags&commanded == 0
+	s.flags |= commanded
 	if wait > 0 {
 		why := proto.Refuse(proto.RateLimited,
 			"this is too fast; %v commands a second are taken, send this one again later", c.cfg.Rate.PerSecond).After(wait)
@@ -20,7 +22,7 @@ func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 		return
 	}
 	if err == nil {
-		err = c.dispatch(s, &cmd)
+		err = c.dispatch(s, &cmd, first)
 	}
 	if err != nil {
 		c.answerRefusal(s, cmd.ID, proto.AsRefusal(err))
@@ -28,23 +30,26 @@ func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 }
 
 // dispatch does what a command asks for. It returns a refusal, or the command is answered
-// now or later.
-func (c *commands) dispatch(s *session, cmd *proto.Command) error {
+// now or later. First is set for the first command of a session. The right is checked before
+// the membership, so that no refusal shows anything about the room.
+func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 	rule := cmd.Verb.Rule()
 	if rule.Room && cmd.Room.IsZero() {
 		if cmd.Room = s.home; s.home.IsZero() {
 			return proto.Refuse(proto.BadRequest, `name the room: {"%s":{"room":"lobby"}}`, cmd.Verb)
 		}
 	}
-	if rule.Right == proto.RightModerate {
-		return proto.Refuse(proto.Forbidden, "moderation is for the operator: POST /api/rooms/{room}/close or /reopen")
+	if rule.Room {
+		if refusal := c.forbidden(s, cmd.Room, rule.Right); refusal != nil {
+			return refusal
+		}
 	}
 	if rule.Member && !c.hub.In(s.id, cmd.Room) {
 		return proto.Refuse(proto.NotJoined, `join the room first: {"join":{"room":"%s"}}`, cmd.Room)
 	}
 	switch cmd.Verb {
 	case proto.VerbAuth:
-		return c.authenticate(s, cmd)
+		return c.authenticate(s, cmd, first)
 	case proto.VerbPing:
 		c.send(s, append(c.ok(cmd.ID), "{}"...))
 		return nil
@@ -60,6 +65,8 @@ func (c *commands) dispatch(s *session, cmd *proto.Command) error {
 		return c.history(s, cmd)
 	case proto.VerbMembers:
 		return c.members(s, cmd)
+	case proto.VerbModerate:
+		return c.moderate(s, cmd)
 	}
 	return proto.Refuse(proto.Unsupported, "%s is not supported here", cmd.Verb)
 }

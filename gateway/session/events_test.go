@@ -6,8 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -315,11 +313,7 @@ func TestReaderOfEventsIsPresentAndHearsSignals(t *testing.T) {
 }
 
 func TestReaderOfEventsNeedsWhatASessionNeeds(t *testing.T) {
-	key := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(key, []byte("0123456789abcdef0123456789abcdef"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	g := start(t, func(s *settings) { s.session.RequireToken, s.auth.KeyFile = true, key })
+	g := start(t, withTokens(t), func(s *settings) { s.session.Cookie = "login" })
 	open := start(t)
 	for name, test := range map[string]struct {
 		g      *gateway
@@ -329,6 +323,11 @@ func TestReaderOfEventsNeedsWhatASessionNeeds(t *testing.T) {
 	}{
 		"no token":             {g, "/room/lobby/events", "Accept: */*", 401},
 		"bad token":            {g, "/room/lobby/events", "Authorization: Bearer nonsense", 401},
+		"expired token":        {g, "/room/lobby/events", "Authorization: Bearer " + tokenOf("ann", "", -time.Minute), 401},
+		"no right":             {g, "/room/lobby/events", "Authorization: Bearer " + tokenOf("ann", "x=read", time.Hour), 403},
+		"token":                {g, "/room/lobby/events", "Authorization: Bearer " + tokenOf("ann", "", time.Hour), 200},
+		"cookie":               {g, "/room/lobby/events", "Sec-Fetch-Site: same-origin\r\nCookie: login=" + tokenOf("ann", "", time.Hour), 200},
+		"cookie, another site": {g, "/room/lobby/events", "Sec-Fetch-Site: same-site\r\nCookie: login=" + tokenOf("ann", "", time.Hour), 401},
 		"foreign page":         {open, "/room/lobby/events", "Origin: https://example.org", 403},
 		"bad room":             {open, "/room/a*b/events", "Accept: */*", 400},
 		"bad position":         {open, "/room/lobby/events", "Last-Event-ID: e", 400},

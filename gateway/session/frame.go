@@ -11,7 +11,8 @@ import (
 // commands handle what open sessions send. The loop owns them.
 type commands struct {
 	*lifecycle
-	inflater wire.Inflater
+	handshakes *handshakes
+	inflater   wire.Inflater
 }
 
 // frame handles one frame of an open session.
@@ -29,6 +30,10 @@ func (c *commands) frame(s *session, f *wire.Frame) {
 		c.end(s, f.Close, "", proto.LeftClient)
 	default:
 		c.stats.Messages.Add(1)
+		if s.phase == unnamed {
+			c.firstFrame(s, f)
+			return
+		}
 		wait, ok := c.charge(s)
 		if !ok { // before any work is done for the message
 			c.close(s, proto.CloseFlood, "", proto.LeftServer)

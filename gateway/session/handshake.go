@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"roomcast/gateway/auth"
 	"roomcast/gateway/hub"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
@@ -64,7 +63,8 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := h.identify(s, req); err != nil {
+	given, err := h.credential(s, req)
+	if err != nil {
 		return err
 	}
 	h.buf = h.appendAccept(h.buf[:0], s, req)
@@ -75,23 +75,10 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	h.hub.Open(s.id, formatOf(s))
 	h.stats.Sockets.Add(1)
 	h.stats.Opened.Add(1)
-	if h.verbose {
-		h.log(s).Debug("session opened", "room", s.home.String(), "name", s.who.Name)
-	}
-
-	if s.home.IsZero() {
-		h.hub.Send(s.id, h.buf)
-		s.phase = open
-		if s.kind == jsonKind {
-			h.hello(s, history.Head{})
-		}
-		h.arm(s)
-		return nil
-	}
 	s.phase = joiningIn
 	h.joins[memberKey{s.id, s.home}] = string(h.buf)
 	h.loop.SetDeadline(s.id, h.cfg.TextPatience)
-	h.hub.Join(s.id, s.home, from)
+	h.identify(s, given, from)
 	return nil
 }
 
@@ -167,53 +154,6 @@ func (h *handshakes) route(req *wire.Request) (kind, proto.Room, error) {
 	return k, room, nil
 }
 
-// identify gives the session its identity: by its token, by the resume string of an earlier
-// session, or a new one.
-func (h *handshakes) identify(s *session, req *wire.Request) error {
-	token, bearer := auth.Bearer(string(req.Authorization))
-	if !bearer {
-		token = req.Query("token")
-		if token != "" && !h.cfg.QueryToken {
-			return proto.Refuse(proto.Unauthorized, "tokens in the URL are not taken here; send Authorization: Bearer")
-		}
-	}
-	resume := req.Query("resume")
-	if s.kind == jsonKind {
-		if resume != "" {
-			return proto.Refuse(proto.BadRequest, "resume in the URL is for text sessions; offer the subprotocol %s<string> beside %s", resumeOffer, subprotocol)
-		}
-		resume = req.Offered(resumeOffer)
-	}
-	s.issued = secondOf(time.Now())
-	switch {
-	case token != "":
-		who, expires, err := h.auth.Token(token)
-		if err != nil {
-			return err
-		}
-		s.who, s.expires = who, secondOf(expires)
-		return nil // the name is the token's too
-	case h.cfg.RequireToken:
-		return proto.Refuse(proto.Unauthorized, "a token is needed; send Authorization: Bearer")
-	case resume != "":
-		who, issued, err := h.auth.Resume(resume)
-		if err != nil {
-			s.who = h.auth.Anonymous()
-		} else {
-			s.who, s.issued = who, secondOf(issued)
-		}
-	default:
-		s.who = h.auth.Anonymous()
-	}
-	if name := req.Query("name"); name != "" {
-		if r := proto.CheckName(name); r != nil {
-			return r
-		}
-		s.who.Name = name
-	}
-	return nil
-}
-
 // handOver gives a connection to net/http.
 func (h *handshakes) handOver(s *session) {
 	nc, err := h.loop.Detach(s.id)
@@ -230,6 +170,11 @@ func (h *handshakes) handOver(s *session) {
 // joined answers a join, whether a command or the path has asked for it.
 func (h *handshakes) joined(s *session, n hub.Notice) {
 	begins := s.phase == joiningIn && n.Room == s.home
+	lost := h.forbidden(s, n.Room, proto.RightRead) // since it asked
+	if begins && lost != nil {
+		h.close(s, proto.CloseForbidden, lost.Message, proto.LeftServer)
+		return
+	}
 	if begins && n.Head.Closed {
 		h.close(s, proto.CloseRoomClosed, closedReason(n.Head.Why), proto.LeftServer)
 		return
@@ -244,6 +189,9 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 	cmd, asked := h.joins[k]
 	delete(h.joins, k)
 	switch {
+	case lost != nil:
+		h.hub.Leave(s.id, n.Room)
+		h.answerRefusal(s, []byte(cmd), lost)
 	case n.Head.Closed:
 		h.hub.Leave(s.id, n.Room)
 		h.answerRefusal(s, []byte(cmd), proto.Refuse(proto.RoomClosed, "%s", closedReason(n.Head.Why)))
@@ -272,7 +220,7 @@ func (h *handshakes) begin(s *session, n hub.Notice) {
 func (h *handshakes) hello(s *session, head history.Head) {
 	hello := proto.Hello{
 		Session: h.hub.Session(s.id), You: s.who, Time: time.Now(),
-		Resume: h.auth.Sign(s.who, time.Unix(int64(s.issued), 0)),
+		Resume: h.auth.Sign(s.who, time.Unix(int64(s.issued), 0)), Expires: s.tokenEnd(),
 	}
 	if !s.home.IsZero() {
 		hello.Joined = joined(s.home, head)

@@ -30,7 +30,9 @@ func (c *commands) history(s *session, cmd *proto.Command) error {
 			if s == nil || s.phase != open {
 				return
 			}
-			if err != nil {
+			if refusal := c.forbidden(s, room, proto.RightRead); refusal != nil { // lost since it asked
+				c.answerRefusal(s, []byte(command), refusal)
+			} else if err != nil {
 				c.answerRefusal(s, []byte(command), unreadable(err))
 			} else {
 				c.send(s, page.Answer(room).AppendJSON(c.ok([]byte(command))))

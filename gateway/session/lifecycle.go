@@ -24,6 +24,7 @@ type lifecycle struct {
 
 	joins   map[memberKey]string         // what waits for a Joined notice: ids of commands, answers to handshakes
 	resends map[memberKey]*limit.Resends // messages that clients have to send again
+	waiting map[loop.ID]proto.From       // sessions that must send auth, and where their replay begins
 }
 
 // close sends what is due and then a close frame.
@@ -48,11 +49,11 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 		lc.stats.ByClient.Add(1)
 	}
 	joining := s.phase == joiningIn
-	if joining && s.kind == events && !code.Reconnect() {
+	if joining && s.kind == events && (!code.Reconnect() || code == proto.CloseTokenExpired) {
 		// Browsers reconnect after every stream that has begun, but not after a refusal.
 		delete(lc.joins, memberKey{s.id, s.home})
 		lc.hub.Gone(s.id)
-		lc.refuse(s, proto.Refuse(proto.RoomClosed, "%s", why))
+		lc.refuse(s, proto.Refuse(refusalOf(code), "%s", why))
 		return
 	}
 	if joining {
@@ -71,7 +72,18 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 	lc.loop.SetDeadline(s.id, lc.cfg.CloseTime)
 }
 
-// accept answers the handshake of a session that has waited for its room. So a client that
+// refusalOf returns the code of a refusal that stands for a close code.
+func refusalOf(code proto.CloseCode) proto.Code {
+	switch code {
+	case proto.CloseBadToken, proto.CloseTokenExpired, proto.CloseNoToken:
+		return proto.Unauthorized
+	case proto.CloseForbidden:
+		return proto.Forbidden
+	}
+	return proto.RoomClosed
+}
+
+// accept answers the handshake of a session that has waited for its token or its room. So a client that
 // reads the answer is shown everything that is said from then on. A text session has no
 // other way to learn that it is in the room.
 func (lc *lifecycle) accept(s *session) {

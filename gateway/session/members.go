@@ -8,8 +8,13 @@ func (c *commands) members(s *session, cmd *proto.Command) error {
 	c.bridge.Members(room, func(count int, list []proto.Identity, err error) {
 		c.hub.Post(func() {
 			s := c.get(id)
+			if s == nil || s.phase != open {
+				return
+			}
+			refusal := c.forbidden(s, room, proto.RightRead) // lost since it asked
 			switch {
-			case s == nil || s.phase != open:
+			case refusal != nil:
+				c.answerRefusal(s, []byte(command), refusal)
 			case err != nil:
 				c.answerRefusal(s, []byte(command), unreadable(err))
 			default:

@@ -136,6 +136,10 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
+	authCtx, stopAuth := context.WithCancel(context.Background())
+	var checking sync.WaitGroup
+	checking.Go(func() { a.Run(authCtx) })
+	t.Cleanup(func() { stopAuth(); checking.Wait() })
 	caps := limit.NewCaps(s.caps)
 	s.loop.Gate = session.NewGate(caps)
 	var addr net.Addr

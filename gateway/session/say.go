@@ -21,6 +21,10 @@ func (c *commands) sayText(s *session, content proto.Content) {
 			return
 		}
 	}
+	if refusal := c.forbidden(s, s.home, proto.RightSay); refusal != nil {
+		c.close(s, proto.CloseForbidden, refusal.Message, proto.LeftServer)
+		return
+	}
 	id := s.id
 	c.say(s, publish.Say{Room: s.home, Content: content, Line: content.Kind == proto.Text, Patience: c.cfg.TextPatience}, func(reply proto.Reply) {
 		s := c.get(id)
@@ -59,6 +63,8 @@ func outcome(reply proto.Reply) (proto.CloseCode, string) {
 		code = proto.CloseUnavailable
 	case proto.Internal:
 		code = proto.CloseInternal
+	case proto.Forbidden:
+		code = proto.CloseForbidden
 	}
 	return code, reply.Refusal.Message
 }
@@ -83,8 +89,14 @@ func (c *commands) sayJSON(s *session, cmd *proto.Command) error {
 			delete(c.resends, k)
 		}
 	}
-	id, command := s.id, string(cmd.ID)
-	c.say(s, publish.Say{Room: cmd.Room, Content: cmd.Content, Line: cmd.Line, Key: cmd.Key, Patience: c.cfg.JSONPatience}, func(reply proto.Reply) {
+	c.sayFor(s, cmd.ID, publish.Say{Room: cmd.Room, Content: cmd.Content, Line: cmd.Line, Key: cmd.Key, Patience: c.cfg.JSONPatience})
+	return nil
+}
+
+// sayFor stores what the command with this id says, and answers the command.
+func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
+	id, command := s.id, string(cmdID)
+	c.say(s, say, func(reply proto.Reply) {
 		s := c.get(id)
 		switch {
 		case s == nil || s.phase != open:
@@ -96,7 +108,6 @@ func (c *commands) sayJSON(s *session, cmd *proto.Command) error {
 			c.send(s, reply.AppendAck(c.ok([]byte(command))))
 		}
 	})
-	return nil
 }
 
 // resendLater returns the refusal of a message that the client has to send again, and makes

@@ -48,10 +48,12 @@ type Config struct {
 	TextPatience  time.Duration // how long a text message may wait to be stored
 	JSONPatience  time.Duration // the same for JSON, where the client resends
 
-	QueryToken   bool // accept tokens in the URL too, where logs may keep them
-	RequireToken bool // refuse clients without a token
-	Compress     bool // accept offers of permessage-deflate
-	Conformance  bool // serve /echo and /verbatim/<group>/ to protocol test suites
+	AuthTime   time.Duration // for a client without rights to send auth
+	Cookie     string        // name of the cookie that may hold a token; "" = none
+	QueryToken bool          // accept tokens in the URL too, where logs may keep them
+
+	Compress    bool // accept offers of permessage-deflate
+	Conformance bool // serve /echo and /verbatim/<group>/ to protocol test suites
 
 	// Wide are the limits of protocol test suites, which send large messages. The loop
 	// must let twice as much wait.
@@ -80,6 +82,7 @@ func DefaultConfig() Config {
 		CloseTime:     5 * time.Second,
 		TextPatience:  10 * time.Second,
 		JSONPatience:  2 * time.Second,
+		AuthTime:      10 * time.Second,
 		Wide:          wire.Limits{Message: 16 << 20, Fragments: 1 << 20},
 		Hub:           hub.DefaultConfig(),
 		Log:           slog.Default(),
@@ -109,8 +112,9 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, caps *limit.C
 		verbose:    cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 		parts:      cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
 	}
-	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends)}
+	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), waiting: make(map[loop.ID]proto.From)}
 	ss := &Sessions{lifecycle: lc, handshakes: handshakes{lifecycle: lc}, commands: commands{lifecycle: lc}}
+	ss.commands.handshakes = &ss.handshakes
 	cfg.Hub.Formats = formatConfigs(st.codecs)
 	st.hub = hub.New(cfg.Hub, l, b, ss)
 	return ss
@@ -140,7 +144,7 @@ func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
 		return len(p) // a reader has nothing to say after its request
 	}
 	limits := ss.limitsOf(s)
-	for s.phase == open && s.paused == 0 && used < len(p) {
+	for (s.phase == open || s.phase == unnamed) && s.paused == 0 && used < len(p) {
 		f, n, err := s.reader.Next(p[used:], limits)
 		used += n
 		if err != nil {
@@ -187,6 +191,8 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 		return
 	}
 	ss.forgetRest(s)
+	delete(ss.waiting, id)
+	delete(ss.joins, memberKey{id, s.home}) // the answer to its handshake
 	if s.flags&counted != 0 {
 		ss.caps.Close(netip.AddrFrom16(s.peer))
 	}
@@ -223,6 +229,8 @@ func (ss *Sessions) Due(id loop.ID) {
 		ss.loop.Close(id) // nothing is unread, so the refusal arrives, and the descriptor is free at once
 	case joiningIn:
 		ss.close(s, proto.CloseUnavailable, "the room cannot be reached now; reconnect later", proto.LeftServer)
+	case unnamed:
+		ss.close(s, proto.CloseNoToken, "", proto.LeftServer)
 	case ending:
 		ss.loop.Close(id)
 	case open:

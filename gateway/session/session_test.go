@@ -395,8 +395,6 @@ func TestHandshakeRefusals(t *testing.T) {
 		{handshakeOf("/room/x/?since=1&last=2", ""), 400},
 		{handshakeOf("/room/x/?name=%00", ""), 400},
 		{handshakeOf("/room/x/?name="+strings.Repeat("n", 129), ""), 413},
-		{handshakeOf("/room/x/?token=abc", ""), 401},
-		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "Authorization: Bearer abc\r\nHost:", 1), 401},
 		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "Origin: https://evil.example\r\nHost:", 1), 403},
 		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "Origin: null\r\nHost:", 1), 403},
 		{strings.Replace(handshakeOf("/room/x/", ""), "Version: 13", "Version: 8", 1), 426},

@@ -20,7 +20,8 @@ import (
 type session struct {
 	id     loop.ID // 0 = none
 	who    proto.Identity
-	home   proto.Room // of /room/<group>/; zero on /ws
+	grant  *auth.Grant // shared by sessions
+	home   proto.Room  // of /room/<group>/; zero on /ws
 	reader wire.Reader
 	bucket limit.Bucket // of commands and messages
 	errors limit.Bucket // of commands refused for going too fast
@@ -37,8 +38,8 @@ type session struct {
 	wakeMs uint32 // when reading continues, or continued last, after being held, in the loop's milliseconds
 
 	// Seconds of the wall clock since 1970; 0 = never.
-	expires uint32 // its token expires
-	issued  uint32 // its identity got its first resume string
+	expires uint32 // it ends, a little after its token expires
+	issued  uint32 // a guest got its first resume string; another session sent auth last
 
 	rest   uint32 // bytes of the memory budget for what it has sent that could not be used yet
 	saying uint8  // messages without an answer
@@ -54,7 +55,8 @@ type phase uint8
 
 const (
 	handshake phase = iota // until the whole request is there
-	joiningIn              // its handshake is answered when it is in its room; nothing is read
+	joiningIn              // its handshake is answered when it is in its room, or refused; nothing is read
+	unnamed                // its handshake is answered; only auth is read
 	open
 	ending // a close frame is on its way, or an HTTP refusal; what comes in is ignored
 )
@@ -80,16 +82,21 @@ const (
 	pauseQueue                   // it does not read what it asked for
 	pauseDrain                   // it waits for its last answers before it is closed
 	pausePage                    // it waits for a page of history
+	pauseAuth                    // its token is being checked
 )
 
 type sessionFlags uint8
 
 const (
-	counted  sessionFlags = 1 << iota // by the connection limits
-	upgraded                          // it is or was a session, not just a connection
-	noReplay                          // it asked for no replay when it began
-	slabSize = 512
+	counted   sessionFlags = 1 << iota // by the connection limits
+	upgraded                           // it is or was a session, not just a connection
+	noReplay                           // it asked for no replay when it began
+	hasToken                           // its identity came with a token
+	commanded                          // it has sent a command
+	proxied                            // a proxy passed its request on
 )
+
+const slabSize = 512
 
 // state is what all parts of the sessions of one loop share. The loop owns it.
 type state struct {
@@ -150,6 +157,8 @@ func (st *state) each(f func(*session)) {
 
 func (st *state) limitsOf(s *session) *wire.Limits {
 	switch {
+	case s.phase == unnamed:
+		return &unnamedLimits
 	case s.kind == jsonKind:
 		return &st.jsonLimits
 	case s.kind >= verbatim:

@@ -53,6 +53,8 @@ func (h *handshake) take(req *Request, name, value []byte) {
 	case "origin":
 		h.origins++
 		req.Origin = value
+	case "sec-fetch-site":
+		req.SameOrigin = string(value) == "same-origin"
 	case "last-event-id":
 		req.LastEventID = value
 	case "cookie":

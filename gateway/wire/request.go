@@ -27,6 +27,7 @@ type Request struct {
 	Authorization []byte
 	ForwardedFor  []byte // all X-Forwarded-For values, joined by commas
 	Proxied       bool   // a header says that a proxy passed the request on
+	SameOrigin    bool   // the browser says that the request comes from a page of the same origin
 	LastEventID   []byte // nil if none was sent
 
 	Deflate bool // the client offers permessage-deflate in a form this server takes

@@ -1,0 +1,66 @@
+package limit
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Bounds of failures.
+const (
+	maxFailures   = 20 // of one address a minute
+	failurePeriod = time.Minute
+	maxAddresses  = 1 << 16 // that are remembered; further ones are not limited
+)
+
+// Failures counts refused credentials by address, so that nobody can try many. An id is never
+// locked out: only its owner would suffer. It is safe for concurrent use.
+type Failures struct {
+	mu        sync.Mutex
+	byAddress map[netip.Addr]failures // guarded by mu
+}
+
+type failures struct {
+	began time.Time
+	n     int
+}
+
+// Wait returns how long the address must wait before it may try a credential; 0 = not at all.
+func (f *Failures) Wait(peer netip.Addr, now time.Time) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e := f.byAddress[group(peer)]; e.n >= maxFailures {
+		return max(0, e.began.Add(failurePeriod).Sub(now))
+	}
+	return 0
+}
+
+// Add counts a refused credential.
+func (f *Failures) Add(peer netip.Addr, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := group(peer)
+	e, known := f.byAddress[key]
+	if now.Sub(e.began) >= failurePeriod {
+		e = failures{began: now}
+	}
+	if !known && len(f.byAddress) >= maxAddresses {
+		f.sweep(now)
+		if len(f.byAddress) >= maxAddresses {
+			return
+		}
+	}
+	if f.byAddress == nil {
+		f.byAddress = make(map[netip.Addr]failures)
+	}
+	e.n++
+	f.byAddress[key] = e
+}
+
+func (f *Failures) sweep(now time.Time) {
+	for key, e := range f.byAddress {
+		if now.Sub(e.began) >= failurePeriod {
+			delete(f.byAddress, key)
+		}
+	}
+}

@@ -1,0 +1,201 @@
+package session
+
+import (
+	"net/http"
+	"time"
+
+	"roomcast/gateway/auth"
+	"roomcast/gateway/wire"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// bearerOffer begins the subprotocol offer that carries a token. Browsers can set no header
+// of a WebSocket handshake but this one.
+const bearerOffer = "bearer."
+
+// unnamedLimits bound what a client may send before its token is accepted: a token of 12 KiB
+// and what is around it.
+var unnamedLimits = wire.Limits{Message: 20 << 10, Fragments: 64}
+
+// given is what a handshake says about the identity of its client.
+type given struct {
+	token   string         // "" = none
+	refused *proto.Refusal // why the token is not accepted although it may be good
+	resume  string
+	name    string
+}
+
+// credential reads the best credential of a handshake. Its errors are malformed requests and
+// limits, which are answered by an HTTP status.
+func (h *handshakes) credential(s *session, req *wire.Request) (g given, err error) {
+	if req.Proxied {
+		s.flags |= proxied
+	}
+	g.name, g.resume = req.Query("name"), req.Query("resume")
+	if s.kind == jsonKind {
+		if g.resume != "" {
+			return g, proto.Refuse(proto.BadRequest, "resume in the URL is for text sessions; offer the subprotocol %s<string> beside %s", resumeOffer, subprotocol)
+		}
+		g.resume, g.token = req.Offered(resumeOffer), req.Offered(bearerOffer)
+	}
+	if g.token == "" {
+		if token, ok := auth.Bearer(string(req.Authorization)); ok {
+			g.token = token
+		}
+	}
+	if g.token == "" && h.cfg.Cookie != "" && h.cookieCounts(req) {
+		g.token = cookie(req.Cookie, h.cfg.Cookie)
+	}
+	if g.token == "" {
+		if g.token = req.Query("token"); g.token != "" && !h.cfg.QueryToken {
+			g.refused = proto.Refuse(proto.Unauthorized, "tokens in the URL are not accepted here; offer the subprotocol %s<token> or send Authorization: Bearer", bearerOffer)
+		}
+	}
+	if g.token != "" {
+		return g, h.tooManyFailures(s)
+	}
+	if g.name != "" {
+		if r := proto.CheckName(g.name); r != nil {
+			return g, r
+		}
+	}
+	return g, nil
+}
+
+// cookieCounts reports whether a cookie may authenticate a request: it needs an origin that
+// may use it, or as in requests for events of the same origin, the word of the browser.
+func (h *handshakes) cookieCounts(req *wire.Request) bool {
+	if len(req.Origin) == 0 {
+		return req.SameOrigin
+	}
+	return h.auth.CookieCounts(string(req.Origin), string(req.Host))
+}
+
+// cookie returns the value of the first cookie of that name.
+func cookie(header []byte, name string) string {
+	cookies, err := http.ParseCookie(string(header))
+	if err != nil {
+		return ""
+	}
+	for _, c := range cookies {
+		if c.Name == name {
+			return c.Value
+		}
+	}
+	return ""
+}
+
+// identify finds out who the session is, and goes on with admit.
+func (h *handshakes) identify(s *session, g given, from proto.From) {
+	switch {
+	case g.refused != nil:
+		h.refuseToken(s, g.refused)
+	case g.token != "":
+		h.verify(s, g.token, func(s *session, holder auth.Holder, err error) {
+			if err != nil {
+				h.refuseToken(s, err)
+				return
+			}
+			h.take(s, &holder)
+			h.admit(s, from)
+		})
+	default:
+		s.who, s.issued, s.grant = h.auth.Anonymous(), secondOf(time.Now()), h.auth.Guests()
+		if who, issued, err := h.auth.Resume(g.resume); err == nil {
+			s.who, s.issued = who, secondOf(issued)
+		}
+		if g.name != "" {
+			s.who.Name = g.name
+		}
+		h.admit(s, from)
+	}
+}
+
+// verify has a token checked outside of the loop. Done runs on the loop, unless the session
+// has ended by then.
+func (st *state) verify(s *session, token string, done func(*session, auth.Holder, error)) {
+	id := s.id
+	taken := st.auth.Check(token, func(h auth.Holder, err error) {
+		st.hub.Post(func() {
+			if s := st.get(id); s != nil && s.phase != ending {
+				done(s, h, err)
+			}
+		})
+	})
+	if !taken {
+		done(s, auth.Holder{}, auth.Busy())
+	}
+}
+
+// take makes the session that of a token's holder.
+func (st *state) take(s *session, h *auth.Holder) {
+	s.who, s.grant, s.expires = h.Who, h.Grant, secondOf(h.End())
+	s.flags |= hasToken
+}
+
+// tokenEnd returns the time in the token's exp, zero if there is no token.
+func (s *session) tokenEnd() time.Time {
+	if s.expires == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(s.expires), 0).Add(-auth.Leeway)
+}
+
+// admit lets a session begin that has an identity: in its room, or on /ws. A guest without
+// rights that can send auth gets the chance to; nothing is sent and no room is joined before.
+func (h *handshakes) admit(s *session, from proto.From) {
+	allowed := s.grant.Of(s.home, s.who.ID).Allow(proto.RightRead)
+	if s.home.IsZero() {
+		allowed = s.flags&hasToken != 0 || s.kind == echo || !s.grant.IsEmpty()
+	}
+	switch {
+	case allowed:
+	case s.flags&hasToken != 0:
+		h.close(s, proto.CloseForbidden, "", proto.LeftServer)
+		return
+	case s.kind != jsonKind || !h.auth.TakesTokens():
+		h.close(s, proto.CloseNoToken, "", proto.LeftServer)
+		return
+	default:
+		h.waiting[s.id] = from
+		h.accept(s)
+		s.phase = unnamed
+		h.release(s, pauseJoin)
+		h.loop.SetDeadline(s.id, h.cfg.AuthTime)
+		return
+	}
+	if h.verbose {
+		h.log(s).Debug("session opened", "room", s.home.String(), "name", s.who.Name)
+	}
+	if !s.home.IsZero() {
+		s.phase = joiningIn
+		h.hold(s, pauseJoin)
+		h.release(s, pauseAuth)
+		h.loop.SetDeadline(s.id, h.cfg.TextPatience)
+		h.hub.Join(s.id, s.home, from)
+		return
+	}
+	h.accept(s)
+	s.phase = open
+	if s.kind == jsonKind {
+		h.hello(s, history.Head{})
+	}
+	h.release(s, pauseJoin|pauseAuth)
+	h.arm(s)
+}
+
+// firstFrame takes what a session sends that must send auth. The answer is hello.
+func (c *commands) firstFrame(s *session, f *wire.Frame) {
+	if f.Deflated || f.Op != wire.OpText {
+		c.close(s, proto.CloseNoToken, "the first frame must be auth, as text and not compressed", proto.LeftServer)
+		return
+	}
+	cmd, err := proto.ParseCommand(f.Payload)
+	if err != nil || cmd.Verb != proto.VerbAuth {
+		c.close(s, proto.CloseNoToken, `a token is needed here; send {"auth":{"token":"…"}} first`, proto.LeftServer)
+		return
+	}
+	s.flags |= commanded
+	c.authenticateFirst(s, cmd.Token)
+}
