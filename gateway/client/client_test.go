@@ -325,3 +325,35 @@ func TestDialGivesUpWithItsContext(t *testing.T) {
 		t.Errorf("got %v, want deadline exceeded", err)
 	}
 }
+
+func TestALostRightEndsTheMembership(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(s.config())
+	join(t, c, p, proto.From{}, 3)
+	p.say(`{"room":"lobby","ended":{"code":4106,"reason":"no right"}}`)
+	n := await(t, c, func(n client.Notice) bool { return n.Refused != nil })
+	if n.Refused.Code != proto.Forbidden || n.Refused.Message != "no right" || n.Room != lobby {
+		t.Errorf("got %+v, want the refusal of the lobby", n)
+	}
+}
+
+func TestAnExpiredTokenIsTriedOnceAgain(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(s.config())
+	p.close(proto.CloseTokenExpired)
+	select {
+	case p = <-s.sessions:
+		p.close(proto.CloseTokenExpired)
+	case <-within(t).Done():
+		t.Fatal("the client did not come back")
+	}
+	for {
+		if _, err := c.Next(within(t)); err != nil {
+			var closed *client.CloseError
+			if !errors.As(err, &closed) || closed.Code != proto.CloseTokenExpired {
+				t.Errorf("got %v, want the end with 4003", err)
+			}
+			return
+		}
+	}
+}

@@ -28,7 +28,7 @@ func (c *connector) run(ctx context.Context) {
 			c.state.end(ErrClosed)
 			return
 		}
-		if !reconnect(err) {
+		if !reconnect(err) || !begun && expired(err) { // the token stays the same
 			c.state.end(err)
 			return
 		}

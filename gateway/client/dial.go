@@ -57,6 +57,12 @@ func reconnect(err error) bool {
 	return true
 }
 
+// expired reports whether the server closed the session because its token has expired.
+func expired(err error) bool {
+	var closed *CloseError
+	return errors.As(err, &closed) && closed.Code == proto.CloseTokenExpired
+}
+
 func retryAfter(err error) time.Duration {
 	var refused *RefusedError
 	if errors.As(err, &refused) {

@@ -21,6 +21,9 @@ type frame struct {
 	Signal *Signal         `json:"signal"`
 	Joined *memberFrame    `json:"joined"`
 	Left   *memberFrame    `json:"left"`
+	Ended  *struct {
+		Reason string `json:"reason"`
+	} `json:"ended"` // the session has lost the right to be in the room
 }
 
 type memberFrame struct {

@@ -39,6 +39,8 @@ func (s *state) receive(p []byte) error {
 		} else {
 			s.lag(r)
 		}
+	case in.Ended != nil:
+		s.expel(r, proto.Refuse(proto.Forbidden, "%s", in.Ended.Reason))
 	case in.Signal != nil:
 		s.notifyIfSpace(Notice{Room: r.name, Signal: in.Signal})
 	case in.Joined != nil:

@@ -91,7 +91,7 @@ export class Connection extends EventTarget {
   /** Our name; a change counts from the next connection on. */ name = "";
 
   #options; #url; #key; #ws = null; #rooms = new Map(); #outbox = []; #calls = new Map();
-  #ids = 0; #tries = 0; #opened = 0; #retry; #watch; #turn = 0;
+  #token; #expired; #ids = 0; #tries = 0; #opened = 0; #retry; #watch; #turn = 0;
 
   /** @param {string|Options} [options] */
   constructor(options = {}) {
@@ -124,9 +124,12 @@ export class Connection extends EventTarget {
       if (typeof token === "function") token = await token();
       if (turn !== this.#turn) return; // closed or restarted while the token was fetched
       const url = new URL(this.#url);
-      for (const [k, v] of Object.entries({ name: this.name, token })) if (v) url.searchParams.set(k, v);
-      // Logs contain URLs, so resume is sent as a subprotocol, which the server never selects.
-      const offers = this.resume ? [PROTOCOL, "resume." + this.resume] : [PROTOCOL];
+      if (this.name) url.searchParams.set("name", this.name);
+      // Logs keep URLs, so credentials travel as subprotocols that are never chosen.
+      const offers = [PROTOCOL];
+      if (this.resume) offers.push("resume." + this.resume);
+      if (token) offers.push("bearer." + token);
+      this.#token = token;
       this.#ws = new (this.#options.WebSocket ?? WebSocket)(url.href, offers);
     } catch (err) {
       if (turn === this.#turn) this.#lost(1006, String(err));
@@ -256,7 +259,9 @@ export class Connection extends EventTarget {
     const turn = this.#turn + 1;
     this.#drop(code in FINAL ? { code: FINAL[code], message: reason || "the message ended the connection" } : undefined);
     if (turn !== this.#turn) return; // a listener has reconnected
-    if (!reconnects(code)) return this.#enter("closed", { code, reason });
+    const again = code === 4003 && this.#token !== undefined && this.#token === this.#expired; // the same token has expired before
+    if (code === 4003) this.#expired = this.#token;
+    if (again || !reconnects(code)) return this.#enter("closed", { code, reason });
     if (this.#opened && Date.now() - this.#opened > BACKOFF.stable) this.#tries = 0;
     this.#opened = 0;
     const ms = Math.random() * Math.min(BACKOFF.most, BACKOFF.first * 2 ** this.#tries++);
@@ -296,6 +301,7 @@ export class Connection extends EventTarget {
     if (frame.hello) this.#welcome(frame.hello);
     else if (frame.seq) this.#show(frame);
     else if (frame.gap) this.#skip(room, frame.gap);
+    else if (frame.ended) this.#ended(room, frame.ended.reason);
     else if (frame.ok || frame.error) {
       const done = this.#calls.get(frame.id);
       this.#calls.delete(frame.id);
@@ -378,6 +384,14 @@ export class Connection extends EventTarget {
       this.#settle(saying, error ? "failed" : "sent", error ? { error } : { seq: ok.seq, at: ok.at });
       this.#flush(room);
     });
+  }
+
+  /** The server ended our membership: we have lost the right. */
+  #ended(name, message) {
+    const room = this.#rooms.get(name), error = { code: "forbidden", message };
+    if (!room) return;
+    this.#out(room, error);
+    this.#emit("refused", { room: name, ...error });
   }
 
   /** Handles the loss of a room: its unsent messages fail. */

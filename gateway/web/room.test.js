@@ -491,7 +491,8 @@ test("it calls a token function before every connection; a failure counts as a l
   let n = 0;
   const s = server({ room: "lobby", token: async () => { if (++n === 2) throw new Error("no"); return `t${n}`; } });
   await soon();
-  assert.equal(s.ws.url.searchParams.get("token"), "t1");
+  assert.deepEqual(s.ws.protocol, ["roomcast.v1", "bearer.t1"]);
+  assert.equal(s.ws.url.search, "");
   s.hello();
   s.end(4003);
   tick(20_000);
@@ -499,8 +500,31 @@ test("it calls a token function before every connection; a failure counts as a l
   assert.equal(s.c.state, "waiting");
   s.c.reconnect();
   await soon();
-  assert.equal(s.ws.url.searchParams.get("token"), "t3");
+  assert.equal(s.ws.protocol.at(-1), "bearer.t3");
   s.c.close();
+});
+
+test("a token that has expired twice is not tried again", async () => {
+  const s = server({ room: "lobby", token: "t" });
+  await soon();
+  s.hello();
+  s.end(4003, "the token has expired");
+  assert.equal(s.c.state, "waiting");
+  s.c.reconnect();
+  await soon();
+  s.end(4003, "the token has expired");
+  assert.equal(s.c.state, "closed");
+});
+
+test("a lost right ends the membership, and messages that wait there fail", async () => {
+  const s = await inLobby();
+  const refused = [];
+  s.c.addEventListener("refused", (e) => refused.push(e.detail));
+  const saying = s.c.say("hi");
+  s.push({ room: "lobby", ended: { code: 4106, reason: "no right" } });
+  assert.deepEqual(refused, [{ room: "lobby", code: "forbidden", message: "no right" }]);
+  assert.equal(saying.state, "failed");
+  assert.deepEqual(s.c.rooms, []);
 });
 
 test("state events come in order, also under a new name", async () => {

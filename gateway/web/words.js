@@ -20,6 +20,7 @@ const en = {
   closes: {
     1000: "The connection was closed.", 1009: "The message was too long.", 4100: "This room has been closed.", 4101: "You were removed from the room.",
     4102: "You were banned from the room.", 4103: "Your token is not accepted.", 4105: "You sent messages too fast for too long.",
+    4003: "Your token has expired.", 4106: "You do not have the right to be in this room.", 4107: "A token is needed here.",
   },
   ended: (reason) => `The connection was closed${reason ? `: ${reason}` : ""}.`,
 };
@@ -45,6 +46,7 @@ const zh = {
   },
   closes: {
     1000: "连接已关闭。", 1009: "消息太长。", 4100: "房间已关闭。", 4101: "你已被移出房间。", 4102: "你已被禁止进入。", 4103: "令牌无效。", 4105: "发送过于频繁。",
+    4003: "令牌已过期。", 4106: "你没有权限进入。", 4107: "需要令牌。",
   },
   ended: (reason) => `连接已关闭${reason ? `：${reason}` : ""}。`,
 };
