@@ -16,7 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
+	"roomcast/gateway/follow"
 	"roomcast/gateway/server"
+	"roomcast/proto"
 	"roomcast/proto/daemon"
 	"roomcast/roomsvc/service"
 )
@@ -30,6 +32,7 @@ type standalone struct {
 	Sync    string // always, or the interval at which the log is forced to disk
 	Monitor string // host:port of /varz, /connz, /jsz ..., or off
 	Listen  string // host:port for other NATS clients, or off
+	Carrier string // direct, or nats: how gateway and room service talk to each other
 	Service service.Config
 
 	PasswordFile string   // password of NATS clients, which are then trusted as backends
@@ -42,7 +45,7 @@ const standaloneDrain = time.Second
 
 func defaultStandalone() standalone {
 	return standalone{
-		DataDir: "./roomcast-data", Sync: "always", Monitor: "127.0.0.1:8222", Listen: "off",
+		DataDir: "./roomcast-data", Sync: "always", Monitor: "127.0.0.1:8222", Carrier: "direct", Listen: "off",
 		Service: service.DefaultConfig(),
 	}
 }
@@ -54,6 +57,7 @@ func (e *standalone) Bind(flags *pflag.FlagSet) {
 	flags.StringVar(&e.Listen, "nats-listen", e.Listen, "accept NATS clients on this `address`, such as 127.0.0.1:4222; they may send to rooms and follow them. Without a password or an nkey every client is a guest, and at most 1000 are admitted")
 	flags.StringVar(&e.PasswordFile, "nats-listen-password-file", e.PasswordFile, "admit only NATS clients with the password in this `file`; like a backend, they may name any sender and use every room")
 	flags.StringArrayVar(&e.NKeys, "nats-listen-nkey", e.NKeys, "admit the NATS client with this public `nkey`, with the same rights as the password gives; repeatable")
+	flags.StringVar(&e.Carrier, "carrier", e.Carrier, "carry messages between gateway and room service by `direct` calls, or over nats, where a NATS client can watch them on room.<group>; other NATS clients use room.<group> in both cases")
 	e.Service.Bind(flags)
 }
 
@@ -64,6 +68,9 @@ func (e *standalone) Check() error {
 	}
 	if _, err := e.password(); err != nil {
 		return err
+	}
+	if e.Carrier != "direct" && e.Carrier != "nats" {
+		return fmt.Errorf("--carrier: %q is neither direct nor nats", e.Carrier)
 	}
 	for _, key := range e.NKeys {
 		if !nkeys.IsValidPublicUserKey(key) {
@@ -138,6 +145,9 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 		return err
 	}
 	s.server.Dial = inside.dialer(userGateway)
+	if e.Carrier == "direct" {
+		s.server.Carrier = &directCarrier{svc: svc}
+	}
 	if e.Listen != "off" {
 		s.server.Descriptors = natsConnections()
 	}
@@ -187,4 +197,27 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	stopService()
 	// If another part failed, err is only the order to stop.
 	return cmp.Or(unwritable, <-ended, err)
+}
+
+// directCarrier carries requests and records by direct calls between the gateway and the
+// room service of this process. It implements [bridge.Carrier]. The room service is the
+// only one that writes to the log, so all committed records pass here.
+type directCarrier struct {
+	svc    *service.Service
+	answer func(token string, r proto.Reply)
+}
+
+// Records implements [bridge.Carrier].
+func (c *directCarrier) Records(feeds *follow.Feeds) { c.svc.Attach(feeds) }
+
+// Answers implements [bridge.Carrier].
+func (c *directCarrier) Answers(answer func(string, proto.Reply)) error {
+	c.answer = answer
+	return nil
+}
+
+// Send implements [bridge.Carrier].
+func (c *directCarrier) Send(token string, room proto.Room, r *proto.Request) error {
+	c.svc.Offer(room, r, func(reply proto.Reply) { c.answer(token, reply) })
+	return nil
 }

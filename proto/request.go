@@ -122,6 +122,29 @@ func (r *Request) read(kind string, payload []byte, limit int) *Refusal {
 	return r.Content.check(limit)
 }
 
+// Check refuses what [ParseRequest] would refuse of the same request on NATS.
+func (r *Request) Check(limit int) *Refusal {
+	for _, refusal := range []*Refusal{CheckID(r.From.ID), CheckName(r.From.Name)} {
+		if refusal != nil {
+			return refusal
+		}
+	}
+	if r.Key != "" {
+		if refusal := CheckKey(r.Key); refusal != nil {
+			return refusal
+		}
+	}
+	if r.Act != "" {
+		return CheckWhy(r.Why)
+	}
+	if r.Content.Type != "" {
+		if refusal := CheckType(r.Content.Type); refusal != nil {
+			return refusal
+		}
+	}
+	return r.Content.check(limit)
+}
+
 // check applies the rules for the body of a message.
 func (c *Content) check(limit int) *Refusal {
 	if refusal := CheckSize(len(c.Body), limit); refusal != nil {

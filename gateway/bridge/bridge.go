@@ -41,6 +41,7 @@ type Config struct {
 	Log     *slog.Logger
 	Memory  *limit.Budget // of the whole gateway
 	Stats   func() any    // what nats micro stats shows beside requests; may be nil
+	Carrier Carrier       // the way to the room service; nil = over NATS
 
 	Publish publish.Config
 	Follow  follow.Config
@@ -80,6 +81,7 @@ type Bridge struct {
 
 	// static
 	cfg     Config
+	carrier Carrier
 	damaged atomic.Uint64 // reads that found a damaged record
 
 	// set by Run before anything uses them
@@ -102,14 +104,19 @@ func New(cfg Config) (*Bridge, error) {
 		return nil, err
 	}
 	reader := reads.New(reads.Config{Log: cfg.Log, Memory: cfg.Memory})
-	cfg.Publish.ID, cfg.Publish.Keys, cfg.Publish.Log, cfg.Publish.Memory = cfg.ID, cfg.Keys, cfg.Log, cfg.Memory
+	cfg.Publish.Log, cfg.Publish.Memory = cfg.Log, cfg.Memory
 	cfg.Follow.Keys, cfg.Follow.Log, cfg.Follow.Memory, cfg.Follow.Reader = cfg.Keys, cfg.Log, cfg.Memory, reader
 	ephemeral := make(chan *nats.Msg, ephemeralBuffer)
 	feeds := follow.New(cfg.Follow, ephemeral)
+	carrier := cfg.Carrier
+	if carrier == nil {
+		carrier = newNATSCarrier(&cfg)
+	}
+	carrier.Records(feeds)
 	return &Bridge{
 		Publisher: publish.New(cfg.Publish), Feeds: feeds, Reader: reader,
 		Presence: presence.New(presence.Config{ID: cfg.ID, Keys: cfg.Keys, Log: cfg.Log, Memory: cfg.Memory}, feeds, ephemeral),
-		cfg:      cfg,
+		cfg:      cfg, carrier: carrier,
 	}, nil
 }
 
@@ -121,7 +128,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	}
 	defer b.disconnect()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return b.Publisher.Run(ctx, b.sayConn) })
+	group.Go(func() error { return b.Publisher.Run(ctx, b.carrier) })
 	group.Go(func() error { return b.Feeds.Run(ctx, b.feedConn) })
 	group.Go(func() error { b.Reader.Run(ctx, b.log, b.readConn); return nil })
 	group.Go(func() error { return b.Presence.Run(ctx, b.feedConn) })

@@ -44,6 +44,9 @@ func (b *Bridge) connect(ctx context.Context) (err error) {
 		b.disconnect()
 		return err
 	}
+	if c, ok := b.carrier.(*natsCarrier); ok {
+		c.nc = b.sayConn
+	}
 	b.log = history.New(b.readConn, b.cfg.Keys)
 	b.log.Damaged = func(room proto.Room) {
 		b.damaged.Add(1)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -28,8 +29,13 @@ type feed struct {
 	cfg       Config
 	stats     *Stats
 	box       *mailbox.Box[func()]
-	in        chan *nats.Msg
+	in        chan *nats.Msg // from NATS
 	ephemeral chan *nats.Msg
+	records   *mailbox.Box[proto.Record] // from the room service in this process
+	ring      chan struct{}              // holds a token while records may hold something
+	dropped   atomic.Bool                // records did not fit, and a check has been ordered
+
+	subscribes bool // to room.out; otherwise records come through receive. Set before run
 
 	// owned by run
 	ctx      context.Context
@@ -45,8 +51,14 @@ type feed struct {
 func newFeed(cfg Config, stats *Stats, ephemeral chan *nats.Msg) *feed {
 	f := &feed{
 		cfg: cfg, stats: stats, box: mailbox.New[func()](), in: make(chan *nats.Msg, cfg.Buffer), ephemeral: ephemeral,
-		rooms: &table{byToken: make(map[string]*room)},
+		rooms: &table{byToken: make(map[string]*room)}, ring: make(chan struct{}, 1),
 	}
+	f.records = mailbox.NewBounded[proto.Record](cfg.Buffer*recordBytes, func() {
+		select {
+		case f.ring <- struct{}{}:
+		default:
+		}
+	})
 	f.reports = reports{stats: stats}
 	f.repairs = repairs{rooms: f.rooms, reader: cfg.Reader, box: f.box, stats: stats, log: cfg.Log, reports: &f.reports}
 	f.checks = checker{rooms: f.rooms, reader: cfg.Reader, box: f.box, stats: stats, log: cfg.Log, reports: &f.reports, repairs: &f.repairs}
@@ -57,9 +69,11 @@ func newFeed(cfg Config, stats *Stats, ephemeral chan *nats.Msg) *feed {
 // run serves until ctx ends.
 func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 	f.ctx = ctx
-	f.interest = NewInterest(nc, f.cfg.Log,
-		Subjects{Room: proto.Room.OutSubject, Partition: proto.OutPartition, To: f.in},
-		Subjects{Room: proto.Room.EphemeralSubject, Partition: proto.EphemeralPartition, To: f.ephemeral})
+	subjects := []Subjects{{Room: proto.Room.EphemeralSubject, Partition: proto.EphemeralPartition, To: f.ephemeral}}
+	if f.subscribes {
+		subjects = append(subjects, Subjects{Room: proto.Room.OutSubject, Partition: proto.OutPartition, To: f.in})
+	}
+	f.interest = NewInterest(nc, f.cfg.Log, subjects...)
 	f.heads.nc, f.checks.nc, f.reports.nc = nc, nc, nc
 	f.reports.inbox = Inbox(nc)
 	if _, err := nc.ChanSubscribe(f.reports.inbox+"*", f.in); err != nil {
@@ -68,6 +82,7 @@ func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 	ticker := time.NewTicker(feedTick)
 	defer ticker.Stop()
 	var batch []func()
+	var records []proto.Record
 	for {
 		select {
 		case <-ctx.Done():
@@ -87,6 +102,13 @@ func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 			f.arrived(m)
 			for range len(f.in) {
 				f.arrived(<-f.in)
+			}
+		case <-f.ring:
+			records = f.records.Take(records)
+			for i := range records {
+				if r := f.rooms.get(records[i].Room); r != nil {
+					f.take(r, records[i])
+				}
 			}
 		case now := <-ticker.C:
 			f.tick(now)
@@ -249,6 +271,26 @@ func (f *feed) record(r *room, m *nats.Msg) {
 		}
 		return
 	}
+	f.take(r, rec)
+}
+
+// recordBytes is what a record of usual size weighs among those that wait, in bytes.
+const recordBytes = 1 << 10
+
+// receive accepts a record from any goroutine.
+func (f *feed) receive(rec proto.Record) {
+	if f.records.Offer(rec, max(recordBytes, len(rec.Payload))) || f.dropped.Swap(true) {
+		return
+	}
+	f.stats.Drops.Add(1)
+	f.box.Put(func() {
+		f.dropped.Store(false)
+		f.checks.all(func(*room) bool { return true })
+	})
+}
+
+// take accepts a committed record.
+func (f *feed) take(r *room, rec proto.Record) {
 	switch {
 	case !r.live && len(r.waiting) == 0 && !r.reading:
 		return

@@ -56,7 +56,7 @@ type Config struct {
 	Reader *reads.Reader
 
 	Feeds    int           // goroutines that follow rooms
-	Buffer   int           // messages that wait for one feed; NATS drops the rest, and the feed reads them from the log
+	Buffer   int           // records that wait for one feed; more are dropped, and the feed reads them from the log
 	Linger   time.Duration // how long a feed follows a room without members
 	MaxRooms int           // rooms that all feeds follow; 0 = only Memory limits them
 }
@@ -73,7 +73,7 @@ type Stats struct {
 	Repairs  atomic.Uint64 // pages read to fill holes
 	Repeats  atomic.Uint64 // records that arrived again
 	Gaps     atomic.Uint64 // holes that nothing could fill
-	Drops    atomic.Uint64 // times that NATS dropped messages, because they came too fast
+	Drops    atomic.Uint64 // times that records were dropped, because they came too fast
 	Refused  atomic.Uint64 // rooms refused because of a limit
 	Bad      atomic.Uint64 // messages that are no records, or that the gateway cannot open
 	Lost     atomic.Uint64 // rooms whose members had to leave because the gateway cannot read on
@@ -137,6 +137,25 @@ func (fs *Feeds) Deliver(d Delivery) bool {
 			r.hand(d)
 		}
 	})
+}
+
+// Subscribe makes the feeds subscribe to room.out.<p>.<g> of their rooms. The caller calls it
+// before Run, or else passes records to Receive.
+func (fs *Feeds) Subscribe() {
+	for _, f := range fs.feeds {
+		f.subscribes = true
+	}
+}
+
+// Receive accepts a record that the log holds. Records of one room come in their order. If
+// too many wait, the feed drops the record and reads it from the log later.
+func (fs *Feeds) Receive(rec proto.Record) { fs.of(rec.Room).receive(rec) }
+
+// Missed says that records of a partition may have been committed without a call of
+// Receive.
+func (fs *Feeds) Missed(partition int) {
+	f := fs.feeds[partition%len(fs.feeds)]
+	f.box.Put(func() { f.checks.all(func(r *room) bool { return r.name.Partition() == partition }) })
 }
 
 // CheckAll has all feeds compare their rooms with the log, because records may have been

@@ -8,18 +8,25 @@ package publish
 
 import (
 	"context"
-	"crypto/rand"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"roomcast/gateway/limit"
 	"roomcast/gateway/mailbox"
 	"roomcast/proto"
-	"roomcast/proto/seal"
 )
+
+// Carrier takes requests to the room service and brings the replies.
+type Carrier interface {
+	// Answers makes the carrier pass each reply to answer, with the token of its request.
+	// It calls answer from any goroutine, so answer must not block. Replies may be missing
+	// or come late.
+	Answers(answer func(token string, r proto.Reply)) error
+	// Send sends one try of a request. The carrier must not change it. A *proto.Refusal as
+	// error is final; after any other error the publisher tries again.
+	Send(token string, room proto.Room, r *proto.Request) error
+}
 
 // Say is one message or act for a room.
 type Say struct {
@@ -42,8 +49,6 @@ type Say struct {
 
 // Config sets the limits of a publisher.
 type Config struct {
-	ID     string     // of this gateway; part of the subjects of answers
-	Keys   *seal.Keys // nil = bodies travel in plain text
 	Log    *slog.Logger
 	Memory *limit.Budget // the bodies of waiting messages count as limit.Says
 
@@ -68,11 +73,10 @@ type Publisher struct {
 	cfg     Config
 	stats   *Stats
 	in      *mailbox.Box[*request] // bounded by MaxRequests and Memory
-	answers chan *nats.Msg         // when it is full, NATS drops answers, and their requests are sent again
+	answers *mailbox.Box[answer]   // at most one for each try
 
 	// owned by Run
-	nc      *nats.Conn
-	inbox   string // prefix of the reply subjects; a token follows. It is random, or others could acknowledge
+	carrier Carrier
 	queues  map[queueKey]*senderQueue
 	open    map[string]*request // sent and not answered, by token
 	resends map[queueKey]*limit.Resends
@@ -84,7 +88,7 @@ type Publisher struct {
 // New returns a publisher that sends nothing before Run.
 func New(cfg Config) *Publisher {
 	return &Publisher{
-		cfg: cfg, stats: new(Stats), in: mailbox.New[*request](), answers: make(chan *nats.Msg, 1<<14),
+		cfg: cfg, stats: new(Stats), in: mailbox.New[*request](), answers: mailbox.New[answer](),
 		queues: make(map[queueKey]*senderQueue), open: make(map[string]*request), resends: make(map[queueKey]*limit.Resends),
 	}
 }
@@ -129,18 +133,18 @@ func (p *Publisher) logging(s Say, done func(proto.Reply)) func(proto.Reply) {
 	}
 }
 
-// Run sends over nc until ctx ends. Then it refuses the requests that have no answer.
-func (p *Publisher) Run(ctx context.Context, nc *nats.Conn) error {
-	p.nc = nc
-	p.inbox = proto.AckPrefix(p.cfg.ID) + rand.Text() + "-"
-	sub, err := nc.ChanSubscribe(proto.AckPrefix(p.cfg.ID)+"*", p.answers)
+// Run sends through carrier until ctx ends. Then it refuses the requests that have no
+// answer.
+func (p *Publisher) Run(ctx context.Context, carrier Carrier) error {
+	p.carrier = carrier
+	err := carrier.Answers(func(token string, r proto.Reply) { p.answers.Put(answer{token, r}) })
 	if err != nil {
 		return err
 	}
-	defer sub.Unsubscribe()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	var batch []*request
+	var answers []answer
 	for {
 		if len(p.timers) > 0 {
 			timer.Reset(time.Until(p.timers[0].due))
@@ -154,10 +158,10 @@ func (p *Publisher) Run(ctx context.Context, nc *nats.Conn) error {
 			for _, r := range batch {
 				p.enter(r)
 			}
-		case m := <-p.answers:
-			p.answered(m)
-			for range len(p.answers) {
-				p.answered(<-p.answers)
+		case <-p.answers.Wake():
+			answers = p.answers.Take(answers)
+			for i := range answers {
+				p.answered(&answers[i])
 			}
 		case <-timer.C:
 		}

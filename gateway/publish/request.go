@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 
 	"roomcast/proto"
-	"roomcast/proto/seal"
 )
 
 // requestBytes is about what a request costs beside its body.
@@ -16,16 +14,17 @@ const requestBytes = 1 << 10
 
 // request is one Say until it is answered. After Say has made it, it is owned by Run.
 type request struct {
-	say      Say
-	key      string // as the sender gave it; "" = none
-	over     bool   // it exceeds the limits, and waits only to be refused in its turn
-	size     int    // bytes counted in the memory budget
+	room     proto.Room
+	body     proto.Request // what the carrier sends
+	stream   bool          // as in [Say]
+	key      string        // as the sender gave it; "" = none
+	over     bool          // it exceeds the limits, and waits only to be refused in its turn
+	size     int           // bytes counted in the memory budget
 	done     func(proto.Reply)
 	deadline time.Time
 
-	token    string
-	msg      *nats.Msg // made before the first try; each try has a Reply of its own
-	tries    uint64
+	token    string    // "" = it has not been sent
+	tries    uint64    // each has a token of its own, which begins with the request's
 	refused  int       // tries that no instance could accept
 	silent   int       // tries without an answer
 	due      time.Time // when to try again or give up
@@ -33,29 +32,19 @@ type request struct {
 }
 
 func newRequest(s Say, done func(proto.Reply)) *request {
-	r := &request{say: s, key: s.Key, done: done, deadline: time.Now().Add(s.Patience), position: -1}
-	r.say.Content.Body = nil
+	r := &request{
+		room: s.Room, stream: s.Stream, key: s.Key, done: done, deadline: time.Now().Add(s.Patience), position: -1,
+		body: proto.Request{From: s.From, Key: s.Key, Content: s.Content, Line: s.Line, Act: s.Act, Why: s.Why},
+	}
+	if r.body.Content.Body = nil; s.Key == "" {
+		r.body.Key, r.body.Hidden = nuid.Next(), true
+	}
 	return r
 }
 
-// keepBody copies the body, whose memory has been counted as size.
+// keepBody copies the body of the message, whose memory has been counted as size.
 func (r *request) keepBody(body []byte, size int) {
-	r.say.Content.Body, r.size = bytes.Clone(body), size
-}
-
-// encode makes the request's message.
-func (r *request) encode(keys *seal.Keys) *nats.Msg {
-	s := &r.say
-	req := proto.Request{From: s.From, Key: s.Key, Content: s.Content, Line: s.Line, Act: s.Act, Why: s.Why}
-	if s.Key == "" {
-		req.Key, req.Hidden = nuid.Next(), true
-	}
-	m := &nats.Msg{Subject: s.Room.Subject(), Header: req.Header()}
-	m.Data = keys.Seal(s.Room, seal.In, seal.Headers(m.Header), req.Payload())
-	if keys != nil {
-		m.Header.Set(proto.HeaderEnc, seal.Mark)
-	}
-	return m
+	r.body.Content.Body, r.size = bytes.Clone(body), size
 }
 
 // timers is a heap of requests; the one that is due first is on top. It implements

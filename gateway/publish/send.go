@@ -8,13 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"roomcast/proto"
 )
 
-// How long to wait before a request is sent again. NATS reports at once that a room has no
-// owner ("no responders"). A lost request or answer shows only by silence.
+// How long to wait before a request is sent again. The carrier reports at once that a room
+// has no owner. A lost request or answer shows only by silence.
 const (
 	refusedFirst = 50 * time.Millisecond // doubled each time
 	refusedMax   = 500 * time.Millisecond
@@ -24,40 +22,26 @@ const (
 
 // send sends the request, for the first time or again.
 func (p *Publisher) send(r *request) {
-	if r.msg == nil {
+	if r.token == "" {
 		p.tokens++
 		r.token = strconv.FormatUint(p.tokens, 36)
-		r.msg = r.encode(p.cfg.Keys)
 		p.open[r.token] = r
 	} else {
 		p.stats.Resends.Add(1)
 	}
 	r.tries++
-	r.msg.Reply = p.inbox + r.token + "-" + strconv.FormatUint(r.tries, 36)
-	if err := p.nc.PublishMsg(r.msg); err != nil {
-		if refusal := p.permanent(r, err); refusal != nil {
+	if err := p.carrier.Send(r.token+"-"+strconv.FormatUint(r.tries, 36), r.room, &r.body); err != nil {
+		if refusal, final := errors.AsType[*proto.Refusal](err); final {
+			p.cfg.Log.Warn("send message", "room", r.room.String(), "error", err)
 			p.finish(r, proto.Reply{Refusal: refusal})
 		} else {
-			p.retry(r) // not connected: no answer will come
+			p.retry(r) // the room service is out of reach: no answer will come
 		}
 		return
 	}
 	wait := min(silenceFirst<<min(r.silent, 8), silenceMax)
 	r.silent++
 	p.wakeAfter(r, wait)
-}
-
-// permanent returns the refusal for a request that NATS will never accept. It returns nil
-// if NATS may accept it over another connection.
-func (p *Publisher) permanent(r *request, err error) *proto.Refusal {
-	switch {
-	case errors.Is(err, nats.ErrMaxPayload):
-		return proto.Refuse(proto.TooLarge, "the message is larger than the NATS server accepts (%d bytes with its headers); send less", p.nc.MaxPayload())
-	case errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrInvalidMsg), errors.Is(err, nats.ErrBadHeaderMsg), errors.Is(err, nats.ErrHeadersNotSupported):
-		p.cfg.Log.Error("publish message", "room", r.say.Room.String(), "error", err)
-		return proto.AsRefusal(err)
-	}
-	return nil
 }
 
 // retry sends the request again later, because no instance could accept it. The jitter
@@ -90,32 +74,28 @@ func (p *Publisher) expired(r *request, now time.Time) {
 	p.finish(r, unavailable())
 }
 
-// answered handles one message to the inbox: an answer, a "no responders", or an answer to
-// a request that is over, perhaps of an earlier process with the same id.
-func (p *Publisher) answered(m *nats.Msg) {
-	token, try, _ := strings.Cut(strings.TrimPrefix(m.Subject, p.inbox), "-")
+// answer is one reply of the room service.
+type answer struct {
+	token string // of the try
+	reply proto.Reply
+}
+
+// answered handles one reply. The request may be over.
+func (p *Publisher) answered(a *answer) {
+	token, try, _ := strings.Cut(a.token, "-")
 	r := p.open[token]
 	if r == nil {
 		return
 	}
-	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
-		p.retry(r)
-		return
-	}
-	reply, err := proto.ParseReply(m.Data)
-	if err != nil {
-		p.cfg.Log.Error("parse answer of the room service", "room", r.say.Room.String(), "error", err)
-		reply = proto.Reply{Refusal: proto.AsRefusal(err)}
-	}
-	switch {
+	switch reply := a.reply; {
 	case reply.Refusal == nil:
+		p.finish(r, reply)
 	case reply.Refusal.Code == proto.Unavailable:
 		p.retry(r)
-		return
-	case try != strconv.FormatUint(r.tries, 36):
+	case try == strconv.FormatUint(r.tries, 36):
+		p.finish(r, reply)
+	default:
 		// A later try may have found the room open that this one found closed. Only the
 		// answer to the last try says what became of the message.
-		return
 	}
-	p.finish(r, reply)
 }

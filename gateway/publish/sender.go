@@ -19,13 +19,13 @@ type queueKey struct {
 // the first; the others wait for its answer.
 type senderQueue []*request
 
-func (r *request) queue() queueKey { return queueKey{r.say.From.ID, r.say.Room} }
+func (r *request) queue() queueKey { return queueKey{r.body.From.ID, r.room} }
 
 // enter appends a request to its queue, or refuses it for now.
 func (p *Publisher) enter(r *request) {
 	key := r.queue()
 	waiting, resends := p.queues[key], p.resends[key]
-	if r.say.Stream && resends != nil {
+	if r.stream && resends != nil {
 		if why := resends.Check(r.key, time.Now()); why != nil {
 			p.answer(r, proto.Reply{Refusal: why})
 			return
@@ -39,7 +39,7 @@ func (p *Publisher) enter(r *request) {
 		p.refuseEntry(r, overloaded("too many messages of yours are waiting in this room"))
 		return
 	}
-	if r.say.Stream && resends != nil {
+	if r.stream && resends != nil {
 		if resends.Taken(r.key); resends.Empty(time.Now()) {
 			delete(p.resends, key)
 		}
@@ -54,7 +54,7 @@ func (p *Publisher) enter(r *request) {
 
 // refuseEntry refuses for now a request that is in no queue.
 func (p *Publisher) refuseEntry(r *request, reply proto.Reply) {
-	if r.say.Stream && r.key != "" {
+	if r.stream && r.key != "" {
 		reply.Refusal = p.resendsOf(r.queue()).Refused(r.key, reply.Refusal, time.Now())
 	}
 	p.answer(r, reply)
@@ -118,7 +118,7 @@ func (p *Publisher) refuseRest(key queueKey, rest []*request, reply proto.Reply)
 	}
 	var keys []string
 	for _, r := range rest {
-		if r.say.Stream && r.key != "" {
+		if r.stream && r.key != "" {
 			keys = append(keys, r.key)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"roomcast/gateway/auth"
+	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/session"
 	"roomcast/gateway/wire"
@@ -27,7 +28,8 @@ import (
 type Config struct {
 	ID      string // unique among gateways: letters and digits
 	Dial    daemon.Dialer
-	Keys    *seal.Keys // nil = no encryption
+	Carrier bridge.Carrier // the way to the room service; nil = over NATS
+	Keys    *seal.Keys     // nil = no encryption
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 

@@ -40,6 +40,7 @@ func New(cfg Config) (*Server, error) {
 	s.set("waiting for NATS")
 	b := bridge.DefaultConfig()
 	b.ID, b.Version, b.Dial, b.Keys, b.Log = cfg.ID, daemon.Version, cfg.Dial, cfg.Keys, cfg.Log
+	b.Carrier = cfg.Carrier
 	b.Publish.LogMessages = cfg.LogMessages
 	b.Stats = s.stats.summary
 	b.Memory, b.Follow.MaxRooms = s.memory, cfg.MaxRooms

@@ -55,7 +55,11 @@ func New(opts *server.Options) (*Server, error) {
 	if err := s.run(); err != nil {
 		return nil, err
 	}
-	return s, s.ready()
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	s.opts.Port, s.url = s.Addr().(*net.TCPAddr).Port, s.ClientURL() // of every later run, too
+	return s, nil
 }
 
 func (s *Server) run() error {
@@ -74,8 +78,6 @@ func (s *Server) ready() error {
 		s.Stop()
 		return fmt.Errorf("start NATS: no connection is accepted within %v", startLimit)
 	}
-	s.opts.Port = s.Addr().(*net.TCPAddr).Port
-	s.url = s.ClientURL()
 	return nil
 }
 

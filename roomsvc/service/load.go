@@ -184,7 +184,7 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 		now := time.Now()
 		for _, c := range waiting {
 			if now.Sub(c.since) > maxWait {
-				p.s.refuse(c.msg, p.unavailable(stream.ErrUnavailable).Refusal)
+				p.s.refuse(c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
 				continue
 			}
 			p.apply(a, c)
@@ -207,6 +207,6 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 		refusal = why
 	}
 	for _, c := range waiting {
-		p.s.refuse(c.msg, refusal)
+		p.s.refuse(c.reply, refusal)
 	}
 }

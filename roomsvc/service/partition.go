@@ -76,15 +76,15 @@ func (p *partition) offer(c command) {
 	case absent:
 		return
 	case coming:
-		if c.msg.Header.Get(proto.HeaderKey) == "" && c.msg.Header.Get(proto.HeaderOnce) == "" {
+		if !c.keyed() {
 			return
 		}
 	case down:
-		p.s.refuse(c.msg, p.unavailable(stream.ErrUnavailable).Refusal)
+		p.s.refuse(c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
 		return
 	}
 	if !p.queue.put(c) {
-		p.s.refuse(c.msg, overloaded("too much is waiting to be stored"))
+		p.s.refuse(c.reply, overloaded("too much is waiting to be stored"))
 		return
 	}
 	p.stir()
@@ -152,6 +152,7 @@ func (p *partition) obey(o order) {
 			p.forget(stream.ErrLost)
 		}
 		p.tenure = o.take
+		p.missed() // the last tenure may have left records that it did not know to be stored
 		p.standing.Store(int32(present))
 	case o.done != nil:
 		if !o.keep {
@@ -172,7 +173,7 @@ func (p *partition) obey(o order) {
 // refuseKept refuses the commands whose turn has not come as unavailable, for err.
 func (p *partition) refuseKept(err error) {
 	refusal := p.unavailable(err).Refusal
-	p.empty(func(c command) { p.s.refuse(c.msg, refusal) })
+	p.empty(func(c command) { p.s.refuse(c.reply, refusal) })
 }
 
 // look sees whether the tenure is over, or may end because it is to be released and
@@ -221,7 +222,7 @@ func (p *partition) forget(why error) {
 	p.tenure.end(why)
 	for _, a := range p.tenure.rooms {
 		for _, c := range a.waiting {
-			p.s.refuse(c.msg, p.unavailable(why).Refusal)
+			p.s.refuse(c.reply, p.unavailable(why).Refusal)
 		}
 	}
 	p.tenure = nil
@@ -233,17 +234,17 @@ func (p *partition) forget(why error) {
 func (p *partition) begin(ctx context.Context, c command) {
 	now := time.Now()
 	if now.Sub(c.since) > maxWait {
-		p.s.refuse(c.msg, overloaded("the message has waited too long"))
+		p.s.refuse(c.reply, overloaded("the message has waited too long"))
 		return
 	}
 	a := p.open(ctx, c.to, now)
 	if a == nil {
-		p.s.refuse(c.msg, overloaded("too many rooms are being read from the log"))
+		p.s.refuse(c.reply, overloaded("too many rooms are being read from the log"))
 		return
 	}
 	if a.room == nil {
 		if len(a.waiting) >= maxWaiting {
-			p.s.refuse(c.msg, overloaded("the room is being read from the log and too much is waiting"))
+			p.s.refuse(c.reply, overloaded("the room is being read from the log and too much is waiting"))
 			return
 		}
 		a.waiting = append(a.waiting, c)
@@ -271,15 +272,12 @@ func (p *partition) open(ctx context.Context, to proto.Room, now time.Time) *act
 func (p *partition) apply(a *active, c command) {
 	t := p.tenure
 	if t == nil {
-		p.s.refuse(c.msg, p.unavailable(stream.ErrUnavailable).Refusal)
+		p.s.refuse(c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
 		return
 	}
-	cmd, refusal := readCommand(c.msg, c.to, p.s.cfg.Keys, p.s.cfg.MaxMessage)
-	if refusal == nil {
-		refusal = p.s.restrict(c.msg, &cmd)
-	}
+	cmd, refusal := p.s.read(&c)
 	if refusal != nil {
-		p.s.refuse(c.msg, refusal)
+		p.s.refuse(c.reply, refusal)
 		return
 	}
 	now := time.Now()
@@ -293,7 +291,7 @@ func (p *partition) apply(a *active, c command) {
 	if p.s.cfg.LogMessages {
 		p.s.logMessage(&cmd, c.to, &o)
 	}
-	ans := answer{to: c.msg.Reply, reply: o.Reply, record: o.Record != nil, since: c.since}
+	ans := answer{to: c.reply, reply: o.Reply, record: o.Record, since: c.since}
 	if o.Record != nil && o.Record.Kind != proto.Message {
 		snapshot := a.room.Snapshot()
 		ans.snapshot, ans.room = &snapshot, c.to

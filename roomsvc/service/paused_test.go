@@ -109,7 +109,7 @@ func TestTakeOverShedsWhatOthersMayHaveAnswered(t *testing.T) {
 		p.standing.Store(int32(coming))
 		m := message(room, "u", "k", "hi")
 		m.Reply = inbox
-		p.offer(command{m, to, time.Now().Add(time.Minute)}) // it never waits too long
+		p.offer(command{msg: m, reply: returnPath{subject: m.Reply}, to: to, since: time.Now().Add(time.Minute)}) // it never waits too long
 		kept++
 	}
 	if kept == 0 {
@@ -156,7 +156,7 @@ func TestLateMessageIsNotStored(t *testing.T) {
 		to := proto.MustRoom("lobby")
 		m := message("lobby", "u", "k", "hi")
 		m.Reply = inbox.Subject
-		s.parts[to.Partition()].offer(command{m, to, time.Now().Add(-late)})
+		s.parts[to.Partition()].offer(command{msg: m, reply: returnPath{subject: m.Reply}, to: to, since: time.Now().Add(-late)})
 		got, err := inbox.NextMsg(5 * time.Second)
 		if err != nil {
 			t.Fatal(err)

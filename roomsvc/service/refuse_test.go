@@ -37,7 +37,7 @@ func whatWaitsIsRefused(t *testing.T, o order) {
 	msg := message("lobby", "u", "1", "hi")
 	msg.Reply = replies.Subject
 	p.standing.Store(int32(coming))
-	p.offer(command{msg, to, time.Now()})
+	p.offer(command{msg: msg, reply: returnPath{subject: msg.Reply}, to: to, since: time.Now()})
 	p.orders <- o
 	got, err := replies.NextMsg(5 * time.Second)
 	if err != nil {

@@ -42,6 +42,7 @@ type Service struct {
 	// is full, nats.go drops and counts; whoever waits for the answer sends again.
 	arrivals chan *nats.Msg
 	barriers chan chan struct{}
+	local    Local         // a gateway in this process; nil = none. Set before Run
 	acts     chan struct{} // one token for each act of the micro API that is under way
 	readers  chan struct{} // one token for each room being read from the log
 	tasks    sync.WaitGroup
@@ -274,10 +275,10 @@ func (s *Service) dispatch(ctx context.Context) {
 			}
 			to, err := proto.RoomOfSubject(msg.Subject)
 			if err != nil {
-				s.refuse(msg, proto.Refuse(proto.BadRoom, "%v", err))
+				s.refuse(returnPath{subject: msg.Reply}, proto.Refuse(proto.BadRoom, "%v", err))
 				continue
 			}
-			s.parts[to.Partition()].offer(command{msg, to, time.Now()})
+			s.parts[to.Partition()].offer(command{msg: msg, reply: returnPath{subject: msg.Reply}, to: to, since: time.Now()})
 		}
 	}
 }
@@ -315,19 +316,23 @@ func (s *Service) barrier() error {
 // answer publishes the reply to a command that arrived at since. Nothing is published to
 // a subject that is not for answers: a sender may name any, and this instance may write
 // where the sender may not.
-func (s *Service) answer(to string, reply proto.Reply, since time.Time) {
+func (s *Service) answer(to returnPath, reply proto.Reply, since time.Time) {
 	s.metrics.answered(&reply, since)
-	if !proto.Answerable(to) {
+	if to.local != nil {
+		to.local(reply)
 		return
 	}
-	if err := s.nc.Publish(to, reply.AppendJSON(make([]byte, 0, 128))); err != nil {
+	if !proto.Answerable(to.subject) {
+		return
+	}
+	if err := s.nc.Publish(to.subject, reply.AppendJSON(make([]byte, 0, 128))); err != nil {
 		s.metrics.unsent.Inc() // the one who waits sends again
 	}
 }
 
 // refuse answers a command that was not taken in.
-func (s *Service) refuse(msg *nats.Msg, r *proto.Refusal) {
-	s.answer(msg.Reply, proto.Reply{Refusal: r}, time.Time{})
+func (s *Service) refuse(to returnPath, r *proto.Refusal) {
+	s.answer(to, proto.Reply{Refusal: r}, time.Time{})
 }
 
 func (s *Service) logMessage(c *room.Command, to proto.Room, o *room.Outcome) {

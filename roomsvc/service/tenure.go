@@ -25,12 +25,13 @@ type tenure struct {
 
 	mu       sync.Mutex // guards what follows
 	flight   flight
-	records  uint64 // applied so far
-	stored   uint64 // of these, committed
-	answered uint64 // of the stored ones, answered
-	saving   bool   // the snapshot of the first answer is being written
-	wake     int    // stir the partition when so many answers are left; -1 = no need
-	over     error  // why the tenure has ended; nil while it lasts
+	records  uint64   // applied so far
+	stored   uint64   // of these, committed
+	answered uint64   // of the stored ones, answered
+	seqs     []uint64 // in the stream, of the stored ones that are not answered; only for a gateway in this process
+	saving   bool     // the snapshot of the first answer is being written
+	wake     int      // stir the partition when so many answers are left; -1 = no need
+	over     error    // why the tenure has ended; nil while it lasts
 }
 
 // active is a room that was spoken in lately.
@@ -42,18 +43,27 @@ type active struct {
 	used    time.Time
 }
 
-// command is a message from NATS on its way through a partition.
+// command is a request on its way through a partition. It came from NATS as a message, or
+// from a gateway in this process.
 type command struct {
-	msg   *nats.Msg
+	msg   *nats.Msg      // nil = it came from this process
+	local *proto.Request // otherwise nil
+	reply returnPath
 	to    proto.Room
 	since time.Time // when it arrived
 }
 
+// returnPath is where the answer to a command goes.
+type returnPath struct {
+	subject string            // "" = nobody waits on NATS
+	local   func(proto.Reply) // to a gateway in this process; nil = the answer goes to the subject
+}
+
 // answer is what is to be said once everything before it is committed.
 type answer struct {
-	to     string // a reply subject; "" = nobody waits
+	to     returnPath
 	reply  proto.Reply
-	record bool // it has a record of its own to wait for
+	record *proto.Record // its own record, for which it waits; nil = it has none
 	since  time.Time
 
 	// snapshot of an act is written once its record is committed, and before the answer;
@@ -75,11 +85,11 @@ func (t *tenure) push(a answer) bool {
 		t.p.s.answer(a.to, t.p.unavailable(t.over), a.since)
 		return false
 	}
-	if !a.record && t.flight.len() == 0 {
+	if a.record == nil && t.flight.len() == 0 {
 		t.p.s.answer(a.to, a.reply, a.since)
 		return true
 	}
-	if a.record {
+	if a.record != nil {
 		t.records++
 	}
 	t.flight.push(a)
@@ -87,9 +97,12 @@ func (t *tenure) push(a answer) bool {
 }
 
 // Committed implements [stream.Sink].
-func (t *tenure) Committed(uint64) {
+func (t *tenure) Committed(seq uint64) {
 	t.mu.Lock()
 	t.stored++
+	if t.p.s.local != nil {
+		t.seqs = append(t.seqs, seq)
+	}
 	wake := t.giveAnswers()
 	t.mu.Unlock()
 	t.p.s.metrics.committed.Add(1)
@@ -103,7 +116,7 @@ func (t *tenure) Committed(uint64) {
 func (t *tenure) giveAnswers() (wake bool) {
 	for t.flight.len() > 0 && !t.saving {
 		a := t.flight.peek()
-		if a.record {
+		if a.record != nil {
 			if t.answered == t.stored {
 				break
 			}
@@ -113,6 +126,7 @@ func (t *tenure) giveAnswers() (wake bool) {
 				break
 			}
 			t.answered++
+			t.show(a.record)
 		}
 		t.p.s.answer(a.to, a.reply, a.since)
 		t.flight.pop()
@@ -121,6 +135,19 @@ func (t *tenure) giveAnswers() (wake bool) {
 		t.wake = -1
 	}
 	return wake
+}
+
+// show gives a committed record to the gateway in this process, before the answer to its
+// sender. The caller holds mu.
+func (t *tenure) show(rec *proto.Record) {
+	local := t.p.s.local
+	if local == nil {
+		return
+	}
+	shown := *rec
+	shown.Stream, shown.Sealed = t.seqs[0], false // the payload is plain here
+	t.seqs = t.seqs[1:]
+	local.Receive(shown)
 }
 
 // saved continues with the answers when the snapshot of the first one is written. If it
@@ -184,6 +211,7 @@ func (t *tenure) end(err error) {
 		return
 	}
 	t.over = err
+	t.p.missed()
 	refusal := t.p.unavailable(err)
 	for t.flight.len() > 0 {
 		a := t.flight.peek()

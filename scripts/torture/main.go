@@ -40,6 +40,7 @@ type config struct {
 	faults  string
 	hold    time.Duration
 	sync    string
+	carrier string
 	dir     string
 	keep    bool
 	race    bool
@@ -55,7 +56,7 @@ type config struct {
 func defaultConfig() config {
 	return config{
 		length: time.Minute, mode: "single", seed: rand.Uint64N(1e6), faults: "usual", sync: "always",
-		clients: 12, rooms: 6, rate: 150,
+		clients: 12, rooms: 6, rate: 150, carrier: "direct",
 	}
 }
 
@@ -66,6 +67,7 @@ func main() {
 	flag.Uint64Var(&c.seed, "seed", c.seed, "derive faults and messages from this `number`; random by default")
 	flag.StringVar(&c.faults, "faults", c.faults, "inject these `faults`, separated by commas, such as \"kill nats,split nats2,pause\"; or usual, all, none")
 	flag.DurationVar(&c.hold, "hold", c.hold, "let each fault last this `long`; 0 draws a time for each")
+	flag.StringVar(&c.carrier, "carrier", c.carrier, "in mode embedded, carry messages by `direct` calls or over nats")
 	flag.StringVar(&c.sync, "sync", c.sync, "when NATS syncs to disk: always, or an `interval`")
 	flag.StringVar(&c.dir, "dir", c.dir, "work in this `directory`; a temporary one by default")
 	flag.BoolVar(&c.keep, "keep", c.keep, "keep the history and logs of a run that passes too")

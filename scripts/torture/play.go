@@ -52,7 +52,7 @@ type run struct {
 // It returns the crashes of processes.
 func play(ctx context.Context, c config, path string) (troubles []string, err error) {
 	machine, err := rig.New(ctx, rig.Config{
-		Dir: c.dir, Mode: c.mode, Sync: c.sync, Race: c.race,
+		Dir: c.dir, Mode: c.mode, Sync: c.sync, Carrier: c.carrier, Race: c.race,
 		Disks: c.wants(fault.Full) || c.wants(fault.Power), Clock: c.wants(fault.Clock),
 	})
 	if err != nil {

@@ -29,12 +29,13 @@ import (
 
 // Config describes the system to run.
 type Config struct {
-	Dir   string // for binaries, data and logs; must exist
-	Mode  string // embedded, single or cluster
-	Sync  string // always, or an interval such as 2m
-	Race  bool   // build with the race detector
-	Disks bool   // NATS keeps its data on disks that can be filled and lose power, if this is root
-	Clock bool   // build programs whose clock can be wrong
+	Dir     string // for binaries, data and logs; must exist
+	Mode    string // embedded, single or cluster
+	Sync    string // always, or an interval such as 2m
+	Carrier string // of messages in mode embedded: direct or nats
+	Race    bool   // build with the race detector
+	Disks   bool   // NATS keeps its data on disks that can be filled and lose power, if this is root
+	Clock   bool   // build programs whose clock can be wrong
 }
 
 // Rig is a running system. Its methods may be called from any goroutine.
@@ -146,7 +147,8 @@ func (r *Rig) layout() error {
 	if r.cfg.Mode == "embedded" {
 		return r.add(fault.Gateway, func(p *Process) []string {
 			return append(r.gatewayFlags(p), "--data-dir", p.data, "--sync", r.cfg.Sync,
-				"--nats-monitor", p.addr(8222), "--history-per-room", keepAll, "--lease", "2s")
+				"--nats-monitor", p.addr(8222), "--history-per-room", keepAll, "--lease", "2s",
+				"--carrier", r.cfg.Carrier)
 		})
 	}
 	nodes, gateways := 1, 2

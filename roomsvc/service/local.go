@@ -1,0 +1,68 @@
+package service
+
+import (
+	"time"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/room"
+	"roomcast/roomsvc/stream"
+)
+
+// Local is a gateway in the same process. It receives committed records by direct calls,
+// which must not block. NATS clients receive the same records from the stream.
+type Local interface {
+	// Receive accepts a record that the stream has acknowledged, before its sender's answer.
+	// Records of one room come in their order.
+	Receive(rec proto.Record)
+	// Missed says that the log may hold records of a partition that Receive has not got.
+	Missed(partition int)
+}
+
+// Attach makes the service give its records to a gateway in this process. The caller calls
+// it before Run. This instance must be the only one that uses the stream: the records of
+// another would not arrive.
+func (s *Service) Attach(l Local) { s.local = l }
+
+// Offer accepts a request from a gateway in this process, as if it had come over NATS from
+// a trusted sender. It calls answer at most once, from any goroutine, which must not block.
+// Without an answer in time the gateway offers the request again.
+func (s *Service) Offer(to proto.Room, r *proto.Request, answer func(proto.Reply)) {
+	p := s.parts[to.Partition()]
+	c := command{local: r, reply: returnPath{local: answer}, to: to, since: time.Now()}
+	if standing(p.standing.Load()) == absent {
+		s.refuse(c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
+		return
+	}
+	p.offer(c)
+}
+
+// missed tells the gateway in this process that it may have missed records.
+func (p *partition) missed() {
+	if p.s.local != nil {
+		p.s.local.Missed(p.number)
+	}
+}
+
+// keyed reports whether the owner recognises the command when it comes again.
+func (c *command) keyed() bool {
+	if c.local != nil {
+		return c.local.Key != ""
+	}
+	return c.msg.Header.Get(proto.HeaderKey) != "" || c.msg.Header.Get(proto.HeaderOnce) != ""
+}
+
+// read returns the command of the rules, or why it is refused.
+func (s *Service) read(c *command) (cmd room.Command, refusal *proto.Refusal) {
+	if c.local == nil {
+		if cmd, refusal = readCommand(c.msg, c.to, s.cfg.Keys, s.cfg.MaxMessage); refusal == nil {
+			refusal = s.restrict(c.msg, &cmd)
+		}
+		return cmd, refusal
+	}
+	if refusal = c.local.Check(s.cfg.MaxMessage); refusal == nil {
+		if cmd.Request = *c.local; cmd.Key != "" {
+			cmd.Digests = s.cfg.Keys.Digests(cmd.Covered())
+		}
+	}
+	return cmd, refusal
+}
