@@ -1,6 +1,6 @@
-// Package bridge holds a gateway's connections to NATS and starts the parts that use them:
-// [publish.Publisher] sends what members say, [follow.Feeds] bring what rooms have
-// committed, [reads.Reader] reads the log, and [presence.Presence] knows who is where.
+// Package bridge holds a gateway's connections to NATS and starts the parts that use them.
+// [publish.Publisher] sends messages, [follow.Feeds] bring committed records, and
+// [reads.Reader] reads the log. [presence.Presence] knows the people of each room.
 //
 // # What a gateway may do on NATS
 //
@@ -32,7 +32,7 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Config is what a bridge needs. It sets the fields that its parts share.
+// Config configures a bridge. [New] copies the fields that its parts share.
 type Config struct {
 	ID      string        // of this gateway, unique among all; of [A-Za-z0-9_-]
 	Version string        // semantic, shown by nats micro ls
@@ -40,7 +40,7 @@ type Config struct {
 	Keys    *seal.Keys    // nil = payloads travel in plain text
 	Log     *slog.Logger
 	Memory  *limit.Budget // of the whole gateway
-	Stats   func() any    // what nats micro stats shows beside requests; may be nil
+	Stats   func() any    // shown by nats micro stats beside requests; may be nil
 	Carrier Carrier       // the way to the room service; nil = over NATS
 
 	Publish publish.Config

@@ -281,7 +281,7 @@ func TestSayAndFollow(t *testing.T) {
 	b.mu.Unlock()
 }
 
-func TestLaneKeepsOrderWithoutOwner(t *testing.T) {
+func TestOrderIsKeptWhileTheRoomHasNoOwner(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
 	a := open(t, s, "a")
@@ -337,7 +337,7 @@ func TestSayRefused(t *testing.T) {
 	}
 	wg.Wait()
 	if codes[proto.Unavailable] != 3 || codes[proto.Overloaded] != 2 {
-		t.Errorf("one lane: %v", codes)
+		t.Errorf("one sender: %v", codes)
 	}
 	clear(codes)
 	for i := range 15 {
@@ -347,6 +347,6 @@ func TestSayRefused(t *testing.T) {
 	}
 	wg.Wait()
 	if codes[proto.Unavailable] != 10 || codes[proto.Overloaded] != 5 {
-		t.Errorf("many lanes: %v", codes)
+		t.Errorf("many senders: %v", codes)
 	}
 }

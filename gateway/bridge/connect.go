@@ -87,8 +87,8 @@ func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*n
 }
 
 // OwnInbox makes the reply subjects of the gateway with this id begin with its name, or with
-// the prefix that the operator has set. They end in a random token, because whoever can
-// guess a reply subject can answer on it.
+// the prefix that the operator has set. They end in a random token, because a
+// client that guesses a reply subject can answer on it.
 func OwnInbox(id string) nats.Option {
 	return func(o *nats.Options) error {
 		if o.InboxPrefix == "" {
@@ -114,7 +114,7 @@ func (b *Bridge) feedError(_ *nats.Conn, sub *nats.Subscription, err error) {
 
 // keepMoving has the connections leave NATS servers over which no room service is in reach,
 // until ctx ends. The connection that reads goes first, because the others need it to read
-// what they have missed.
+// the records that they have missed.
 func (b *Bridge) keepMoving(ctx context.Context) {
 	mover := daemon.Mover{
 		Conns: []*nats.Conn{b.readConn, b.sayConn, b.feedConn}, Name: "gateway/" + b.cfg.ID + "/try", Log: b.cfg.Log,

@@ -79,7 +79,7 @@ func TestNewEpochContinuesTheNumbering(t *testing.T) {
 }
 
 // A log that was restored from a copy and written to again, in the same epoch, is another
-// history, also where it has come exactly as far as what has been shown.
+// history, even if it ends at the same seq as the shown one.
 func TestAnotherRecordUnderTheNewestSeq(t *testing.T) {
 	s := historytest.Start(t, 1000, byHand)
 	own(t, s).end(t)

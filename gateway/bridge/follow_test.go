@@ -56,8 +56,8 @@ func republish(t *testing.T, nc *nats.Conn, msgs []*nats.Msg) {
 	}
 }
 
-// Whatever is lost, repeated and reordered on the way, each follower sees all of it once
-// and in order.
+// NATS may lose, repeat and reorder republished records: each follower still sees all of
+// them once and in order.
 func TestBadRepublish(t *testing.T) {
 	s := historytest.Start(t, 10_000, byHand)
 	own(t, s).end(t)
@@ -90,7 +90,7 @@ func TestBadRepublish(t *testing.T) {
 	}
 }
 
-// What comes faster than a loop takes it is dropped, and read from the log later.
+// NATS drops records that come too fast for a loop; the feed reads them from the log.
 func TestSlowLoop(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
@@ -147,7 +147,7 @@ func TestTrimmedHole(t *testing.T) {
 	a.seesThese(t, room.Name, want...)
 }
 
-// Whoever follows later, from this gateway or another, finds the room closed.
+// Later followers find the room closed, on this gateway and on another.
 func TestClosedHead(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
@@ -350,7 +350,7 @@ func TestSealedEndToEnd(t *testing.T) {
 		t.Errorf("the spy saw %d messages, want 4: in, log, out, eph", seen)
 	}
 
-	// Who has not got the key is not ready, and says why.
+	// A gateway without the key is not ready and names the reason.
 	c := begin(t, s, "c")
 	eventually(t, "the gateway without the key to say so", func() bool { return errors.Is(c.Ready(), seal.ErrNoKey) })
 }
@@ -392,7 +392,7 @@ func TestRecordOfAnotherRoomIsNotShown(t *testing.T) {
 type late struct {
 	net.Conn
 	shut *sync.Mutex
-	here chan struct{} // hears of each answer that comes meanwhile; one in it is enough
+	here chan struct{} // receives a token when an answer comes meanwhile
 }
 
 func (c late) Read(p []byte) (int, error) {
@@ -416,7 +416,7 @@ func TestFollowerTakesOverTheReadOfAnother(t *testing.T) {
 	var shut sync.Mutex
 	here := make(chan struct{}, 1)
 	a := open(t, s, "a", func(c *bridge.Config) {
-		c.Follow.Feeds = 1 // which takes in what arrives in order
+		c.Follow.Feeds = 1 // one feed handles messages in the order of their arrival
 		c.Dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
 			if strings.HasSuffix(name, "/read") {
 				opts = append(opts, nats.SetCustomDialer(dialer(func(network, addr string) (net.Conn, error) {

@@ -180,7 +180,7 @@ func TestMissedJoinsAndLeavesAreTold(t *testing.T) {
 	a.exit(lobby, "second0")
 	b.enter(lobby, "dave")
 	b.exit(lobby, "second1")
-	time.Sleep(2 * time.Second) // how long the cut lasts is what is tested
+	time.Sleep(2 * time.Second) // the test is about a cut of this length
 	network.set(false)
 	eventually(t, "b to be connected", func() bool { return b.Ready() == nil })
 	begun := time.Now()

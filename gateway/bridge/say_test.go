@@ -17,9 +17,9 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// What waits behind a message that was given up is given up too, or it would be stored
-// before that one, which its sender will say again.
-func TestGivenUpWithThoseBehind(t *testing.T) {
+// Requests behind one that timed out fail too. Otherwise the log would hold them before that
+// one, which its sender sends again.
+func TestRequestsBehindATimeoutFailToo(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
 	a := open(t, s, "a")
@@ -239,8 +239,8 @@ func TestLaterMessagesWaitForTheRefusedOne(t *testing.T) {
 	}
 }
 
-// What does not fit into a lane is refused in its turn, and comes again before the next.
-func TestFullLaneKeepsTheOrder(t *testing.T) {
+// A full queue refuses a message in its turn; the message comes again before the next one.
+func TestFullQueueKeepsTheOrder(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
 	a := open(t, s, "a", func(c *bridge.Config) { c.Publish.MaxPerSender = 2 })
@@ -280,8 +280,8 @@ func TestFullLaneKeepsTheOrder(t *testing.T) {
 	}
 }
 
-// What NATS never takes is refused at once, and the lane goes on.
-func TestLargerThanNATSTakes(t *testing.T) {
+// A message that NATS never accepts is refused at once, and the next one is sent.
+func TestMessageAboveTheLimitOfNATSIsRefused(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
 	a := open(t, s, "a")

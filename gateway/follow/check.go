@@ -13,9 +13,9 @@ import (
 	"roomcast/proto/history"
 )
 
-// When a feed compares a room's newest record with what it has shown.
+// The times at which a feed compares a room with the log.
 const (
-	openedCheck = time.Second            // after the room was opened: the stream's leader may have learned of the subscription late
+	openedCheck = time.Second            // after the room was opened: the subscription may have reached the stream's leader late.
 	firstCheck  = 200 * time.Millisecond // after an event that may have cost records
 	secondCheck = 2 * time.Second        // once more, for records that were still on their way at the first check
 	someRooms   = 16                     // rooms compared by turns, for losses that nothing reports

@@ -18,7 +18,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// feedTick is how often a feed looks at what it has put off.
+// feedTick is the time between two rounds of postponed work.
 const feedTick = 250 * time.Millisecond
 
 // feed follows the rooms of its partitions. Everything happens on the goroutine of run;
@@ -274,7 +274,7 @@ func (f *feed) record(r *room, m *nats.Msg) {
 	f.take(r, rec)
 }
 
-// recordBytes is what a record of usual size weighs among those that wait, in bytes.
+// recordBytes is the least weight of a waiting record, in bytes.
 const recordBytes = 1 << 10
 
 // receive accepts a record from any goroutine.

@@ -20,7 +20,7 @@ const (
 type Subjects struct {
 	Room      func(proto.Room) string // the subject of one room
 	Partition func(int) string        // the subject of all rooms of a partition
-	To        chan *nats.Msg          // what arrives
+	To        chan *nats.Msg          // receives the messages
 }
 
 // Interest holds the NATS subscriptions of a set of rooms. It belongs to one goroutine.

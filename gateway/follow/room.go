@@ -20,7 +20,7 @@ type room struct {
 	opens     int       // reads of the head that failed, in a row
 	failures  int       // repairs that failed while the log was in reach, in a row
 	checks    int       // entries in checker.soon
-	lost      *lost     // what members have seen and the log does not hold; nil = nothing
+	lost      *lost     // a record that members have seen and the log lacks; nil = none
 	emptied   time.Time // when the last follower left; zero = the room has followers
 }
 
