@@ -15,14 +15,14 @@ const anyAudience = "any"
 
 // A keySource has the keys of an issuer. Its methods are safe for concurrent use.
 type keySource interface {
-	keys() (list []key, ok bool) // ok is false if the source has none now
+	keys() (list []key, ok bool) // ok is false if the source has no keys now
 	missed() bool                // asks for newer keys; reports whether they may come soon
 }
 
 // An issuer makes tokens. It is immutable, apart from its keys.
 type issuer struct {
 	name      string   // the prefix of its ids; "" = none
-	iss       []string // values of the claim iss; empty = the issuer is not told from others by it
+	iss       []string // values of the claim iss; empty = iss does not select the issuer
 	audiences []string // one of which a token must be for; empty or any = not checked
 	sources   []keySource
 }

@@ -45,7 +45,7 @@ func (f *keyFile) keys() ([]key, bool) {
 	return f.current, true
 }
 
-// missed implements keySource: a file has no key that it does not tell.
+// missed implements keySource: a file is read when it changes, not on demand.
 func (f *keyFile) missed() bool { return false }
 
 // read reads the file. The caller holds mu, or no other goroutine has f.

@@ -199,7 +199,7 @@ func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
 	for _, is := range candidates {
 		public, ready := is.find(kid, t.Method.Alg())
 		later = later || !ready
-		// With several issuers whose keys have no kid, only the signature tells whose it is.
+		// With several issuers whose keys have no kid, only the signature identifies the issuer.
 		if len(public) > 0 && (len(candidates) == 1 || verifies(t, public)) {
 			return is, public, nil
 		}
