@@ -29,6 +29,11 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 		p.fault.Lock()
 		defer p.fault.Unlock()
 	}
+	switch s.Kind {
+	case fault.Edit, fault.Restore, fault.Power:
+		r.settings.Lock()
+		defer r.settings.Unlock()
+	}
 	p := targets[0]
 	switch s.Kind {
 	case fault.Kill, fault.Outage:

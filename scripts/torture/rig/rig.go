@@ -47,6 +47,10 @@ type Rig struct {
 	root   string // directory of the module
 	token  string // file with the token of the HTTP API
 
+	// settings is held while the log has other settings, and while a fault brings old ones back:
+	// a copy of the edited log would keep its settings for good.
+	settings sync.Mutex
+
 	mu      sync.Mutex // guards crashes
 	crashes []string
 }
