@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,8 +28,6 @@ type leases struct {
 	lease    time.Duration
 	replicas int
 	log      *slog.Logger
-	start    time.Time
-	until    atomic.Int64 // when the lease may be over, in nanoseconds since start
 
 	key key // owned by the look that is under way
 }
@@ -123,7 +120,7 @@ func openLeases(ctx context.Context, nc *nats.Conn, cfg Config) (*leases, error)
 		return nil, fmt.Errorf("use JetStream: %w", err)
 	}
 	l := &leases{
-		js: js, id: cfg.ID, lease: cfg.Lease, replicas: cfg.Replicas, log: cfg.Log, start: time.Now(),
+		js: js, id: cfg.ID, lease: cfg.Lease, replicas: cfg.Replicas, log: cfg.Log,
 		key: key{js: js, subject: keyPrefix + cfg.ID},
 	}
 	return l, l.make(ctx)
@@ -142,14 +139,12 @@ func (l *leases) make(ctx context.Context) error {
 	return err
 }
 
-// renew makes the lease last from now on. It reports whether the lease was over before
-// that, and calls lapsed then, before the lease counts as fresh again.
-func (l *leases) renew(ctx context.Context, leaving bool, lapsed func()) (over bool, err error) {
+// renew makes the lease last from now on.
+func (l *leases) renew(ctx context.Context, leaving bool) error {
 	body, err := json.Marshal(instance{ID: l.id, Leaving: leaving, Lease: l.lease})
 	if err != nil {
-		return false, fmt.Errorf("encode lease: %w", err)
+		return fmt.Errorf("encode lease: %w", err)
 	}
-	from := time.Since(l.start)
 	err = l.key.put(ctx, body)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
 		// A bucket in memory is gone when its only server was started again.
@@ -158,21 +153,13 @@ func (l *leases) renew(ctx context.Context, leaving bool, lapsed func()) (over b
 		}
 	}
 	if err != nil {
-		return false, fmt.Errorf("renew lease: %w", err)
+		return fmt.Errorf("renew lease: %w", err)
 	}
-	if over = !l.fresh(); over {
-		lapsed()
-	}
-	l.until.Store(int64(from + l.lease))
-	return over, nil
+	return nil
 }
-
-// fresh reports whether the lease cannot have run out yet.
-func (l *leases) fresh() bool { return int64(time.Since(l.start)) < l.until.Load() }
 
 // end gives the lease up.
 func (l *leases) end(ctx context.Context) error {
-	l.until.Store(0)
 	kv, err := l.js.KeyValue(ctx, proto.LeaseBucket)
 	if err != nil {
 		return err

@@ -1,19 +1,27 @@
 // Package owner decides which instance owns which partition.
 //
-// Liveness is a lease: a key per instance in the bucket ROOMSVC that vanishes unless it is
-// renewed. Each partition belongs to the live instance that rendezvous hashing names, so
-// that an instance that comes or goes moves its share and nothing else. Who should own a
-// partition and does not asks the one who does to release it, and takes the fence; who does
-// not answer is not waited for. Instances may disagree for a moment about who is alive:
-// then a partition changes hands once too often, but never has two owners, for safety rests
-// on the fence alone (see package stream) and on no clock.
+// Liveness is a lease: a key per instance in the bucket ROOMSVC that must be renewed. Each
+// partition belongs to the live instance that rendezvous hashing names, so that an instance
+// that comes or goes moves its share and nothing else. An instance that should own a partition
+// asks the owner to release it, and takes the fence. It does not wait for an owner that gives
+// no answer. Instances may disagree for a moment about which are alive. A partition then changes
+// hands once too often, but never has two owners, because safety rests on the fence alone (see
+// package stream) and on no clock.
+//
+// The rules are in ownership.go and step.go and do no I/O. The rest of the package carries out
+// what they decide:
+//
+//	leases, asks, markers, results -> step -> look, acquire, renew, release, refuse
 package owner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,82 +35,66 @@ import (
 // Config says who an instance is and how long its lease lasts.
 type Config struct {
 	ID       string        // of the instance: a NATS subject token
-	Lease    time.Duration // at least a second, which is as fine as the server counts
+	Lease    time.Duration // at least a second
 	Replicas int           // of the bucket of leases
-	Renew    time.Duration // how often a fence is taken anew, well before its marker ages out
+	Renew    time.Duration // how long a marker serves, well before it ages out
 	Log      *slog.Logger
 }
 
-// Keeper is what owns partitions: it is told what to do with them. Calls about one
-// partition never overlap.
-type Keeper interface {
-	// Prepare listens to the partition's commands and keeps them, for it is about to be
-	// taken; alone if no other instance answers them any more, and shed if one may have
-	// answered those that have been kept until now. The sink is for the fence.
-	Prepare(p int, alone, shed bool) (stream.Sink, error)
-	// Pause stops answering and keeps what comes, for the fence is about to be taken anew.
+// Before says which instance answered a partition's commands until now.
+type Before int8
+
+const (
+	ThisInstance    Before = iota // commands that wait here have no answer yet
+	AnotherInstance               // it may still answer; senders try again with the same key
+	Nobody                        // an instance that is gone may have answered commands that wait here
+)
+
+// Partitions serves the commands of partitions. Calls about one partition never overlap.
+type Partitions interface {
+	// Prepare begins to receive a partition's commands and keeps them, because it is about to be
+	// taken. The sink is for its fence.
+	Prepare(p int, before Before) (stream.Sink, error)
+	// Pause stops answering and keeps what comes, because the fence is about to be renewed.
 	Pause(p int) stream.Sink
 	// Take begins to answer, under the fence whose sink the last Prepare or Pause returned.
 	Take(p int, f *stream.Fence)
-	// Fail is told that the partition cannot be taken now, and will be tried again; and
-	// whether it is ours all the same, since nobody else is known to own it.
+	// Fail says that the partition cannot be taken now, and will be tried again. With ours, no
+	// other instance is known to own it.
 	Fail(p int, ours bool)
-	// Release stops answering, and returns when nothing is on its way any more, which is
-	// when the commit deadline has passed at the latest.
+	// Release stops answering, and returns when nothing is under way any more. The commit deadline
+	// bounds that.
 	Release(p int)
 }
 
 // Owner keeps this instance's share of the partitions. Its methods are safe for concurrent
-// use.
+// use; Open and Run are called once, in this order.
 type Owner struct {
-	cfg     Config
-	nc      *nats.Conn
-	commits *stream.Committer
-	keeper  Keeper
-	leases  *leases
+	// Static after Open.
+	cfg        Config
+	nc         *nats.Conn
+	commits    *stream.Committer
+	partitions Partitions
+	leases     *leases
+	start      time.Time // origin of the times in trusted and lease
 
 	lost   chan loss
-	done   chan result
-	looked chan sight
+	done   chan any // result, or released
+	looked chan looked
 	tasks  sync.WaitGroup
-	held   atomic.Int32 // partitions
-	doubt  atomic.Bool  // others may have taken partitions while the lease was over
-	fault  atomic.Pointer[error]
+
+	// What Run publishes.
+	held    atomic.Int32
+	lease   atomic.Int64 // end of the lease, in nanoseconds since start
+	trusted atomic.Int64 // until when no other instance can have taken what is owned here, likewise
+	trouble atomic.Pointer[error]
 
 	// Owned by Run.
-	parts      [proto.Partitions]part
-	members    members
-	chosen     [proto.Partitions]bool // by members: they should be this instance's
-	busy       int                    // partitions that are being taken or released
-	dropping   int                    // of these, partitions released because the lease was over
-	looking    bool                   // a look is under way
-	again      bool                   // another look must follow it
-	announce   bool                   // the look after the present one must be announced
-	said       bool                   // a look has told that this instance leaves, or could not
+	state      *ownership
+	fences     [proto.Partitions]*stream.Fence // of partitions that were acquired
+	replies    [proto.Partitions]string        // to the instances that asked for partitions
 	reconnects uint64
 }
-
-// part is what is known of one partition.
-type part struct {
-	phase    phase
-	fence    *stream.Fence // of a part that is held
-	since    time.Time     // of the fence
-	next     time.Time     // not to be tried before
-	pause    time.Duration // before the next try
-	ours     bool          // as far as is known nobody else owns it
-	heard    bool          // the keeper has been told to prepare it and not to release it since
-	failed   bool          // the keeper has been told since that it cannot be taken now
-	renewing bool          // it is taken anew from ourselves
-}
-
-type phase int8
-
-const (
-	idle phase = iota
-	taking
-	held
-	releasing
-)
 
 type loss struct {
 	p     int
@@ -110,78 +102,58 @@ type loss struct {
 	err   error
 }
 
-type result struct {
-	p     int
-	fence *stream.Fence // what was taken
-	ours  bool
-	err   error
-	then  func() // for a release: tells the one who asked
-}
-
-// sight is what a look at the leases has found.
-type sight struct {
-	at       time.Time
-	seen     []lease
-	lapsed   bool // the lease was over before it was renewed
-	announce bool
-	leaving  bool
-	err      error
-}
-
 // New returns an owner that owns nothing until Run.
-func New(nc *nats.Conn, commits *stream.Committer, keeper Keeper, cfg Config) *Owner {
+func New(nc *nats.Conn, commits *stream.Committer, partitions Partitions, cfg Config) *Owner {
 	o := &Owner{
-		cfg: cfg, nc: nc, commits: commits, keeper: keeper,
-		lost: make(chan loss, proto.Partitions), done: make(chan result, proto.Partitions),
-		looked: make(chan sight, 1),
+		cfg: cfg, nc: nc, commits: commits, partitions: partitions, start: time.Now(),
+		lost: make(chan loss, proto.Partitions), done: make(chan any, proto.Partitions),
+		looked: make(chan looked, 1), state: newOwnership(cfg, proto.Partitions),
 	}
-	for p := range o.chosen {
-		o.chosen[p] = true
-	}
-	o.fault.Store(&errStarting)
+	o.publish()
 	return o
 }
 
-var errStarting = errors.New("the partitions are being taken")
-
-// Lost tells that a partition's fence is void. It is called at most once for each Take.
-func (o *Owner) Lost(p int, f *stream.Fence, err error) { o.lost <- loss{p, f, err} }
-
-// Held returns how many partitions this instance owns.
-func (o *Owner) Held() int { return int(o.held.Load()) }
-
-// Fresh reports whether the lease has certainly not run out. If it may have, this instance
-// may have been paused, and another may know better.
-func (o *Owner) Fresh() bool { return o.leases.fresh() && !o.doubt.Load() }
-
-// Err returns why a partition of this instance cannot be owned now, nil if all are.
-func (o *Owner) Err() error {
-	if err := o.fault.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-// Open makes the bucket of leases. It comes before Run.
+// Open makes the bucket of leases.
 func (o *Owner) Open(ctx context.Context) (err error) {
 	o.leases, err = openLeases(ctx, o.nc, o.cfg)
 	return err
 }
 
+// Lost says that a partition's fence is void. It is called at most once for each Take.
+func (o *Owner) Lost(p int, f *stream.Fence, err error) { o.lost <- loss{p, f, err} }
+
+// Held returns how many partitions this instance owns.
+func (o *Owner) Held() int { return int(o.held.Load()) }
+
+// Trusted reports whether no other instance can have taken a partition that is owned here.
+// Otherwise this instance may have been paused, and another one may know better.
+func (o *Owner) Trusted() bool { return int64(time.Since(o.start)) < o.trusted.Load() }
+
+// leased reports whether the lease cannot have run out yet.
+func (o *Owner) leased() bool { return int64(time.Since(o.start)) < o.lease.Load() }
+
+// Err returns why a partition of this instance cannot be owned now, nil if all are.
+func (o *Owner) Err() error {
+	if err := o.trouble.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // Run takes this instance's share of the partitions and keeps it until ctx ends. Then it
-// hands everything over to those who stay, and returns when nothing is on its way.
+// hands everything over to the other instances, and returns when nothing is under way.
 func (o *Owner) Run(ctx context.Context) error {
-	// What is still to be done when ctx has ended is bounded by a lease's time.
+	// What is still to be done when ctx has ended takes a lease's time at most.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	changed := make(chan *nats.Msg, 16)
-	asked := make(chan *nats.Msg, proto.Partitions)
+	notices := make(chan *nats.Msg, 16)
+	requests := make(chan *nats.Msg, proto.Partitions)
 	markers := make(chan *nats.Msg, 4*proto.Partitions)
-	alive := make(chan *nats.Msg, 256)
+	probes := make(chan *nats.Msg, 256)
 	for subject, ch := range map[string]chan *nats.Msg{
-		proto.SubjectServiceAlive:      alive,
-		proto.SubjectServiceChanged:    changed,
-		proto.ReleaseSubject(o.cfg.ID): asked,
+		proto.SubjectServiceAlive:      probes,
+		proto.SubjectServiceChanged:    notices,
+		proto.ReleaseSubject(o.cfg.ID): requests,
 		proto.SubjectAnyOwn:            markers,
 	} {
 		sub, err := o.nc.ChanSubscribe(subject, ch)
@@ -192,148 +164,210 @@ func (o *Owner) Run(ctx context.Context) error {
 	}
 	beat := time.NewTicker(o.cfg.Lease / 4)
 	defer beat.Stop()
-	soon := time.NewTicker(firstPause)
-	defer soon.Stop()
-	o.announce = true
-	o.look(work, false)
+	tick := time.NewTicker(firstPause)
+	defer tick.Stop()
 	stop := ctx.Done()
-	var leave <-chan time.Time
-	for {
-		o.share(work, leave != nil)
-		if leave != nil && o.said && o.busy == 0 && (o.Held() == 0 || o.members.alone(o.cfg.ID) || !o.nc.IsConnected()) {
-			break
-		}
+	var late <-chan time.Time
+	for o.step(work, started{}); !o.state.handedOver(o.nc.IsConnected()); {
 		select {
 		case <-stop:
-			stop, leave = nil, time.After(o.cfg.Lease)
-			o.announce = true
-			o.look(work, true)
-			continue
-		case <-leave:
+			stop, late = nil, time.After(o.cfg.Lease)
+			o.step(work, stopped{})
+		case <-late:
 			o.cfg.Log.Warn("partitions were not asked for in time", "partitions", o.Held())
+			o.close(work)
+			return nil
 		case <-beat.C:
-			o.look(work, leave != nil)
-			continue
-		case <-changed:
-			o.look(work, leave != nil)
-			continue
+			o.step(work, ticked{beat: true})
+		case <-tick.C:
+			o.measure(work)
+			o.step(work, ticked{})
+		case <-notices:
+			o.step(work, changed{})
 		case found := <-o.looked:
-			o.found(found)
-			if o.again {
-				o.look(work, leave != nil)
+			if n := o.nc.Stats().Reconnects; n != o.reconnects {
+				o.reconnects = n
+				o.step(work, reconnected{})
 			}
-			continue
-		case msg := <-alive:
+			o.step(work, found)
+		case msg := <-probes:
 			// Only an instance that can renew its lease answers: it reaches a majority of the
-			// servers, and so does everybody who hears it.
-			if o.leases.fresh() && proto.Answerable(msg.Reply) {
+			// servers, and so does everybody that receives the answer.
+			if o.leased() && proto.Answerable(msg.Reply) {
 				o.nc.Publish(msg.Reply, nil)
 			}
-			continue
-		case <-soon.C:
-			continue
 		case l := <-o.lost:
-			o.give(work, l, leave != nil)
-			continue
-		case msg := <-asked:
-			o.asked(msg)
-			continue
+			if o.fences[l.p] == l.fence {
+				o.step(work, lost{l.p, l.err})
+			}
+		case msg := <-requests:
+			o.asked(work, msg)
 		case msg := <-markers:
-			o.overheard(msg)
-			continue
+			o.marked(work, msg)
 		case r := <-o.done:
-			o.finished(work, r, leave != nil)
-			continue
+			o.finished(work, r)
 		}
-		break
 	}
 	o.close(work)
 	return nil
 }
 
-// close releases what is left, and the lease last: until then nobody takes a fence by
-// force.
+// step lets the rules decide about an event, publishes what is true from then on, and carries
+// out what they want.
+func (o *Owner) step(ctx context.Context, e event) {
+	actions := o.state.step(e, time.Now())
+	o.publish()
+	for _, a := range actions {
+		o.do(ctx, a)
+	}
+}
+
+func (o *Owner) publish() {
+	o.held.Store(int32(o.state.held()))
+	until := int64(0)
+	if !o.state.until.IsZero() {
+		until = int64(o.state.until.Sub(o.start))
+	}
+	if o.state.doubted == 0 {
+		o.trusted.Store(until)
+	} else {
+		o.trusted.Store(0)
+	}
+	o.lease.Store(until)
+	if err := o.state.trouble; err != nil {
+		o.trouble.Store(&err)
+	} else {
+		o.trouble.Store(nil)
+	}
+}
+
+func (o *Owner) do(ctx context.Context, a action) {
+	switch a := a.(type) {
+	case look:
+		o.tasks.Go(func() { o.looked <- o.look(ctx, a) })
+	case acquire:
+		alive := o.state.members.snapshot()
+		if !o.state.members.sighted() {
+			alive = func(string) bool { return true } // an owner that is gone gives no answer
+		}
+		o.tasks.Go(func() { o.done <- o.take(ctx, a.p, a.ours, alive) })
+	case renew:
+		o.tasks.Go(func() { o.done <- o.renew(ctx, a.p) })
+	case release:
+		o.tasks.Go(func() {
+			o.partitions.Release(a.p)
+			o.done <- released(a)
+		})
+	case refuse:
+		o.partitions.Fail(a.p, a.ours)
+	case answer:
+		o.nc.Publish(o.replies[a.p], nil)
+	case report:
+		o.report(a)
+	}
+}
+
+func (o *Owner) report(r report) {
+	attrs := []any{}
+	level := slog.LevelInfo
+	if r.p >= 0 {
+		attrs, level = append(attrs, "partition", r.p), slog.LevelWarn
+	}
+	if r.by != "" {
+		attrs = append(attrs, "instance", r.by)
+	}
+	if r.err != nil {
+		attrs, level = append(attrs, "error", r.err), slog.LevelWarn
+	}
+	o.cfg.Log.Log(context.Background(), level, r.what, append(attrs, "owned", o.Held())...)
+}
+
+// look renews the lease and reads those of the other instances.
+func (o *Owner) look(ctx context.Context, a look) looked {
+	ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease/2)
+	defer cancel()
+	found := looked{sent: time.Now(), leaving: a.leaving}
+	found.err = o.leases.renew(ctx, a.leaving)
+	if found.renewed = found.err == nil; found.renewed {
+		found.leases, found.err = o.leases.list(ctx)
+	}
+	if a.tell {
+		o.nc.Publish(proto.SubjectServiceChanged, nil)
+	}
+	return found
+}
+
+// measure looks for markers that the stream may soon drop for space.
+func (o *Owner) measure(ctx context.Context) {
+	for p, f := range o.fences {
+		if f != nil && o.state.parts[p].state == owned && f.Worn() {
+			o.step(ctx, worn{p})
+		}
+	}
+}
+
+func (o *Owner) finished(ctx context.Context, r any) {
+	switch r := r.(type) {
+	case released:
+		o.fences[r.p] = nil
+		o.step(ctx, r)
+	case result:
+		if r.err != nil {
+			o.step(ctx, failed{r.p, r.ours, r.err})
+			return
+		}
+		o.fences[r.p] = r.fence
+		o.step(ctx, acquired{r.p})
+		// The fence may have become void before it was known here that it was taken.
+		if err := r.fence.Void(); err != nil {
+			o.step(ctx, lost{r.p, err})
+		}
+	}
+}
+
+// asked handles the request of another instance for a partition.
+func (o *Owner) asked(ctx context.Context, msg *nats.Msg) {
+	p, err := strconv.Atoi(string(msg.Data))
+	if err != nil || p < 0 || p >= proto.Partitions {
+		return
+	}
+	if o.state.parts[p].state != releasing {
+		o.replies[p] = msg.Reply
+	}
+	o.step(ctx, asked{p})
+}
+
+// ownPrefix is the beginning of every [proto.OwnSubject].
+const ownPrefix = "room.own."
+
+// marked handles a marker that some instance has written. If the partition is owned here, its
+// fence is lost, or will be soon, and the next command need not find out. This may be missed.
+func (o *Owner) marked(ctx context.Context, msg *nats.Msg) {
+	p, err := strconv.Atoi(strings.TrimPrefix(msg.Subject, ownPrefix))
+	var m stream.Marker
+	if err != nil || p < 0 || p >= proto.Partitions || json.Unmarshal(msg.Data, &m) != nil || m.Owner == o.cfg.ID {
+		return
+	}
+	o.step(ctx, taken{p, m.Owner})
+}
+
+// close releases what is left, and gives up the lease last: until then no other instance takes
+// a fence by force.
 func (o *Owner) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease)
 	defer cancel()
-	for p := range o.parts {
-		if o.parts[p].phase == held {
-			o.tasks.Go(func() { o.keeper.Release(p) })
+	for p := range o.state.parts {
+		if o.state.parts[p].state == owned {
+			o.tasks.Go(func() { o.partitions.Release(p) })
 		}
 	}
 	o.tasks.Wait()
 	o.held.Store(0)
-	if err := o.leases.end(ctx); err != nil {
+	o.trusted.Store(0)
+	o.lease.Store(0)
+	if err := o.leases.end(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		o.cfg.Log.Warn("lease is left to run out", "error", err)
 	}
 	o.nc.Publish(proto.SubjectServiceChanged, nil)
 	o.nc.FlushWithContext(ctx)
-}
-
-// look begins to renew the lease and to read who else is alive. One look is under way at a
-// time; a call during it has another follow.
-func (o *Owner) look(ctx context.Context, leaving bool) {
-	if o.again = o.looking; o.looking {
-		return
-	}
-	o.looking = true
-	found := sight{at: time.Now(), announce: o.announce, leaving: leaving}
-	o.announce = false
-	o.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease/2)
-		defer cancel()
-		if found.lapsed, found.err = o.leases.renew(ctx, leaving, o.lapsed); found.err == nil {
-			found.seen, found.err = o.leases.list(ctx)
-		}
-		o.looked <- found
-	})
-}
-
-// lapsed is called before a lease that was over counts as fresh again.
-func (o *Owner) lapsed() { o.doubt.Store(true) }
-
-// found applies what a look has found.
-func (o *Owner) found(s sight) {
-	o.looking = false
-	o.said = o.said || s.leaving
-	if s.lapsed {
-		o.drop()
-	}
-	o.doubt.Store(o.dropping > 0)
-	if n := o.nc.Stats().Reconnects; n != o.reconnects {
-		o.reconnects = n
-		o.members.lostView()
-	}
-	if s.announce {
-		o.nc.Publish(proto.SubjectServiceChanged, nil)
-	}
-	if s.err != nil {
-		o.members.lostView()
-		o.note(s.err)
-		return
-	}
-	for _, change := range o.members.see(s.seen, s.at) {
-		if change.id != o.cfg.ID {
-			o.cfg.Log.Info("instances changed", "instance", change.id, "alive", change.alive)
-		}
-	}
-	for p := range o.chosen {
-		o.chosen[p] = o.members.chosen(p, o.cfg.ID)
-	}
-}
-
-// note keeps the newest trouble for Err, and logs when it begins and ends.
-func (o *Owner) note(err error) {
-	before := o.fault.Load()
-	if err == nil {
-		if before != nil {
-			o.fault.Store(nil)
-			o.cfg.Log.Info("all partitions of this instance are owned", "partitions", o.Held())
-		}
-		return
-	}
-	o.fault.Store(&err)
-	if before == nil {
-		o.cfg.Log.Warn("partitions cannot be owned", "error", err)
-	}
 }

@@ -25,7 +25,7 @@ type keeper struct {
 	taken    [proto.Partitions][]*stream.Fence
 	released [proto.Partitions]int
 	prepared [proto.Partitions]int
-	shed     [proto.Partitions]bool // what the last Prepare was told
+	before   [proto.Partitions]Before // of the last Prepare
 	take     func(p int, f *stream.Fence)
 }
 
@@ -34,11 +34,11 @@ type deaf struct{}
 func (deaf) Committed(uint64) {}
 func (deaf) Failed(error)     {}
 
-func (k *keeper) Prepare(p int, alone, shed bool) (stream.Sink, error) {
+func (k *keeper) Prepare(p int, before Before) (stream.Sink, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.prepared[p]++
-	k.shed[p] = shed
+	k.before[p] = before
 	return deaf{}, k.prepare
 }
 
@@ -204,9 +204,9 @@ func TestPartitionThatWentElsewhereIsLetGo(t *testing.T) {
 	})
 }
 
-// What has been kept may have been answered where somebody else had the partition before,
-// and is shed; where it was ours nobody can have answered it.
-func TestWhatOthersMayHaveAnsweredIsShed(t *testing.T) {
+// Commands that wait may have been answered by an instance that owned their partition before. If
+// this instance owned it, they cannot have been.
+func TestPartitionsLearnWhoseCommandsWaited(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
 	const theirs, ours = 7, 8
@@ -219,8 +219,8 @@ func TestWhatOthersMayHaveAnsweredIsShed(t *testing.T) {
 	natstest.Eventually(t, "all partitions", func() bool { return r.owner.Held() == proto.Partitions })
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.shed[theirs] || k.shed[ours] {
-		t.Errorf("got %v for the other's and %v for ours, want only the first to be shed", k.shed[theirs], k.shed[ours])
+	if k.before[theirs] != Nobody || k.before[ours] != ThisInstance {
+		t.Errorf("got %v for the other's and %v for ours", k.before[theirs], k.before[ours])
 	}
 }
 
@@ -248,7 +248,7 @@ func TestNothingIsTakenWithoutALease(t *testing.T) {
 		}
 	}
 	leases(1) // no lease fits
-	natstest.Eventually(t, "the lease to run out", func() bool { return !r.owner.Fresh() })
+	natstest.Eventually(t, "the lease to run out", func() bool { return !r.owner.Trusted() })
 	for p := range proto.Partitions {
 		r.owner.Lost(p, k.last(p), stream.ErrUnavailable)
 	}

@@ -7,10 +7,11 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"roomcast/proto"
+	"roomcast/roomsvc/owner"
 	"roomcast/roomsvc/stream"
 )
 
-// The methods by which package owner says what to do with a partition: [owner.Keeper].
+// The methods by which package owner says what to do with a partition: [owner.Partitions].
 
 // hearing is the subscription of a partition, and the tenure that is being prepared.
 type hearing struct {
@@ -24,7 +25,7 @@ type hearing struct {
 // is sent again by those who still wait for it: the instance that may have answered it may
 // have refused it, because the room was closed, say, which the log does not tell, and by now
 // the room may have been reopened.
-func (s *Service) Prepare(number int, alone, shed bool) (stream.Sink, error) {
+func (s *Service) Prepare(number int, before owner.Before) (stream.Sink, error) {
 	p := s.parts[number]
 	t := newTenure(p)
 	if err := s.hear(p, t); err != nil {
@@ -35,11 +36,11 @@ func (s *Service) Prepare(number int, alone, shed bool) (stream.Sink, error) {
 	if err := s.barrier(); err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", proto.InSubject(number), err)
 	}
-	if shed {
+	if before == owner.Nobody {
 		p.orders <- order{shed: true}
 	}
 	p.standing.CompareAndSwap(int32(absent), int32(coming))
-	if alone {
+	if before != owner.AnotherInstance {
 		p.standing.CompareAndSwap(int32(coming), int32(waiting))
 	}
 	return t, nil

@@ -283,7 +283,7 @@ func (p *partition) apply(a *active, c command) {
 	now := time.Now()
 	a.used = now
 	o := a.room.Apply(&cmd, room.Moment{Now: now, Stream: t.fence.Floor(), MaxRecord: t.fence.MaxRecord()})
-	if o.Record == nil && o.Reply.Close == 0 && !p.s.owner.Fresh() {
+	if o.Record == nil && o.Reply.Close == 0 && !p.s.owner.Trusted() {
 		// Another instance may own the room by now and know better, for example that it has
 		// been reopened. A record needs no such doubt: the fence decides.
 		o.Reply = p.unavailable(stream.ErrLost)

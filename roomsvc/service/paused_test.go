@@ -219,14 +219,14 @@ func TestOwnerWithoutLeaseDoesNotAnswerFromMemory(t *testing.T) {
 		}
 	}
 	leases(1) // no lease fits
-	natstest.Eventually(t, "the lease to run out", func() bool { return !s.owner.Fresh() })
+	natstest.Eventually(t, "the lease to run out", func() bool { return !s.owner.Trusted() })
 	for room, key := range map[string]string{"lobby": "x", "hall": "k"} {
 		if r := say(t, nc, room, "u", key, "hi"); r.Refusal == nil || r.Refusal.Code != proto.Unavailable {
 			t.Errorf("%s without a lease: got %+v, want unavailable", room, r)
 		}
 	}
 	leases(-1)
-	natstest.Eventually(t, "a lease and the partitions", func() bool { return s.owner.Fresh() && s.owner.Held() == proto.Partitions })
+	natstest.Eventually(t, "a lease and the partitions", func() bool { return s.owner.Trusted() && s.owner.Held() == proto.Partitions })
 	natstest.Eventually(t, "the duplicate", func() bool { return say(t, nc, "hall", "u", "k", "hi").Duplicate })
 	natstest.Eventually(t, "that the room is closed", func() bool {
 		r := say(t, nc, "lobby", "u", "x", "hi")

@@ -77,6 +77,6 @@ func TestFromOneReplicaToThree(t *testing.T) {
 			return false
 		}
 		r, err := proto.ParseReply(got.Data)
-		return err == nil && r.Seq == 3 && a.owner.Fresh() && a.Ready() == nil
+		return err == nil && r.Seq == 3 && a.owner.Trusted() && a.Ready() == nil
 	})
 }

@@ -1,0 +1,116 @@
+package owner
+
+import (
+	"math/rand"
+	"testing"
+	"time"
+
+	"roomcast/roomsvc/stream"
+)
+
+// TestRandomEvents plays random events and checks what must hold after each: nothing is acquired
+// without a lease, no partition has two results to wait for, and an instance whose lease was over
+// trusts its memory only when it has released what it owned.
+func TestRandomEvents(t *testing.T) {
+	for seed := range int64(200) {
+		rnd := rand.New(rand.NewSource(seed))
+		now := time.Unix(0, 0)
+		own := newOwnership(Config{ID: "a", Lease: 2 * time.Second, Renew: 5 * time.Second}, 4)
+		waits := map[int]state{} // partitions with a result to come
+		looks := 0
+		seqs := map[string]uint64{}
+		next := uint64(0)
+		step := func(e event) {
+			since := own.until
+			for _, a := range own.step(e, now) {
+				p, is := -1, foreign
+				switch a := a.(type) {
+				case look:
+					if looks++; looks > 1 {
+						t.Fatalf("seed %d: two looks at a time", seed)
+					}
+				case acquire:
+					p, is = a.p, acquiring
+					if !now.Before(own.until) {
+						t.Fatalf("seed %d: %d is acquired without a lease", seed, p)
+					}
+				case renew:
+					p, is = a.p, renewing
+				case release:
+					p, is = a.p, releasing
+				}
+				if p < 0 {
+					continue
+				}
+				if waits[p] != foreign {
+					t.Fatalf("seed %d: %d is %s, and to be %s", seed, p, waits[p], is)
+				}
+				waits[p] = is
+			}
+			if own.pending != len(waits) {
+				t.Fatalf("seed %d: %d results are awaited, counted are %d", seed, len(waits), own.pending)
+			}
+			if _, is := e.(looked); is && !now.Before(since) && own.trusted(now) && own.held() > 0 && !since.IsZero() {
+				t.Fatalf("seed %d: the lease was over, and what is owned is trusted", seed)
+			}
+		}
+		result := func() (int, state) {
+			for p, is := range waits {
+				return p, is
+			}
+			return -1, foreign
+		}
+		step(started{})
+		for range 300 {
+			err := stream.ErrUnavailable
+			if rnd.Intn(2) == 0 {
+				err = stream.ErrLost
+			}
+			p := rnd.Intn(4)
+			switch n := rnd.Intn(14); {
+			case n < 3 && looks > 0:
+				looks--
+				e := looked{sent: now, renewed: rnd.Intn(4) > 0, leaving: own.leaving}
+				if !e.renewed || rnd.Intn(4) == 0 {
+					e.err = err
+				}
+				for _, id := range []string{"a", "b", "c"}[:1+rnd.Intn(3)] {
+					if next++; id == "a" || rnd.Intn(2) == 0 {
+						seqs[id] = next
+					}
+					e.leases = append(e.leases, lease{instance{ID: id, Lease: 2 * time.Second}, seqs[id], now})
+				}
+				step(e)
+			case n < 7:
+				p, is := result()
+				if p < 0 {
+					continue
+				}
+				delete(waits, p)
+				switch {
+				case is == releasing:
+					step(released{p})
+				case rnd.Intn(3) == 0:
+					step(failed{p, rnd.Intn(2) == 0, err})
+				default:
+					step(acquired{p})
+				}
+			case n < 8:
+				step(lost{p, err})
+			case n < 9:
+				step(asked{p})
+			case n < 10:
+				step(taken{p, "b"})
+			case n < 11:
+				step(worn{p})
+			case n < 12:
+				step(changed{})
+			case n == 12 && rnd.Intn(50) == 0:
+				step(stopped{})
+			default:
+				now = now.Add(time.Duration(rnd.Intn(1500)) * time.Millisecond)
+				step(ticked{beat: true})
+			}
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package owner
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"roomcast/roomsvc/stream"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what the rules say now into testdata; commit it only if you know what caused each change")
+
+// TestScenarios plays testdata/*.txt. Each event is followed by a line "----", by what the
+// instance does, and by the state of its partitions. Lines that begin with # are for the reader.
+//
+// The instance is called a, its lease lasts 2 s, and there are four partitions: when a and b are
+// alive, 1 and 3 should be a's.
+func TestScenarios(t *testing.T) {
+	files, _ := filepath.Glob("testdata/*.txt")
+	if len(files) == 0 {
+		t.Fatal("testdata holds no scenario")
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := play(t, string(want))
+			if *rewrite {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(want) {
+				t.Errorf("%s: got\n%s", file, got)
+			}
+		})
+	}
+}
+
+// play returns the text with the consequences of each event as the rules have them now.
+func play(t *testing.T, text string) string {
+	s := &stage{now: time.Unix(0, 0), renewals: map[string]uint64{}}
+	s.own = newOwnership(Config{ID: "a", Lease: 2 * time.Second, Renew: time.Hour}, 4)
+	var out strings.Builder
+	skip := false
+	for line := range strings.Lines(text) {
+		switch line = strings.TrimSuffix(line, "\n"); {
+		case line == "":
+			skip = false
+		case skip || line == "----":
+			continue
+		case line[0] != '#':
+			fmt.Fprintf(&out, "%s\n----\n%s", line, s.play(t, strings.Fields(line)))
+			skip = true
+			continue
+		}
+		fmt.Fprintln(&out, line)
+	}
+	return out.String()
+}
+
+// stage is an instance in a scenario.
+type stage struct {
+	own      *ownership
+	now      time.Time
+	renewals map[string]uint64 // newest of each instance
+	stored   uint64
+}
+
+// play applies one line and returns the actions and the state that follow.
+func (s *stage) play(t *testing.T, words []string) string {
+	var actions []action
+	for _, e := range s.events(t, words) {
+		actions = append(actions, s.own.step(e, s.now)...)
+	}
+	var out strings.Builder
+	for _, a := range actions {
+		fmt.Fprintln(&out, describe(a))
+	}
+	for p := range s.own.parts {
+		if p > 0 {
+			out.WriteString(", ")
+		}
+		fmt.Fprint(&out, p, " ", s.own.parts[p].state)
+	}
+	if !s.own.trusted(s.now) {
+		out.WriteString("; answers nothing from memory")
+	}
+	return out.String() + "\n"
+}
+
+func (s *stage) events(t *testing.T, words []string) (events []event) {
+	t.Helper()
+	args := words[1:]
+	numbers := func() (ps []int) {
+		for _, arg := range args {
+			if p, err := strconv.Atoi(arg); err == nil {
+				ps = append(ps, p)
+			}
+		}
+		return ps
+	}
+	err := stream.ErrUnavailable
+	if len(args) > 0 && args[len(args)-1] == "lost" {
+		err = stream.ErrLost
+	}
+	switch words[0] {
+	case "start":
+		return []event{started{}}
+	case "stop":
+		return []event{stopped{}}
+	case "wait":
+		d, err := time.ParseDuration(args[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.now = s.now.Add(d)
+		return []event{ticked{}}
+	case "beat":
+		return []event{ticked{beat: true}}
+	case "changed":
+		return []event{changed{}}
+	case "reconnected":
+		return []event{reconnected{}}
+	case "looked":
+		return []event{s.looked(args)}
+	case "acquired", "released", "worn":
+		for _, p := range numbers() {
+			s.possible(t, words[0], p)
+			events = append(events, map[string]event{"acquired": acquired{p}, "released": released{p}, "worn": worn{p}}[words[0]])
+		}
+	case "failed":
+		for _, p := range numbers() {
+			s.possible(t, words[0], p)
+			events = append(events, failed{p, err != stream.ErrLost, err})
+		}
+	case "lost":
+		for _, p := range numbers() {
+			events = append(events, lost{p, err})
+		}
+	case "taken":
+		return []event{taken{numbers()[0], args[1]}}
+	case "asked":
+		return []event{asked{numbers()[0]}}
+	default:
+		t.Fatalf("%q is no event", words[0])
+	}
+	return events
+}
+
+// possible fails the test if no action of the instance can have had this result.
+func (s *stage) possible(t *testing.T, result string, p int) {
+	t.Helper()
+	is := s.own.parts[p].state
+	if result == "released" && is != releasing || result != "worn" && result != "released" && is != acquiring && is != renewing {
+		t.Fatalf("partition %d is %s: it cannot be %s", p, is, result)
+	}
+}
+
+// looked makes the result of a look. "a b" are the instances that have renewed their leases,
+// "b?" is one that has not, and "b!" one that is about to leave. "renewal fails" and "list fails"
+// are the failures.
+func (s *stage) looked(args []string) looked {
+	e := looked{sent: s.now, renewed: true, leaving: s.own.leaving}
+	if len(args) == 2 && args[1] == "fails" {
+		e.renewed, e.err = args[0] == "list", errors.New(args[0]+" fails")
+		return e
+	}
+	for _, name := range args {
+		id := strings.TrimRight(name, "?!")
+		if !strings.HasSuffix(name, "?") {
+			s.stored++
+			s.renewals[id] = s.stored
+		}
+		leaving := strings.HasSuffix(name, "!")
+		e.leases = append(e.leases, lease{instance{ID: id, Leaving: leaving, Lease: 2 * time.Second}, s.renewals[id], s.now})
+	}
+	return e
+}
+
+func describe(a action) string {
+	switch a := a.(type) {
+	case look:
+		out := "look at the leases"
+		if a.leaving {
+			out += ", say that a leaves"
+		}
+		if a.tell {
+			out += ", tell the others to look"
+		}
+		return out
+	case acquire:
+		return fmt.Sprint("acquire ", a.p)
+	case renew:
+		return fmt.Sprint("renew the marker of ", a.p)
+	case release:
+		return fmt.Sprint("release ", a.p)
+	case refuse:
+		if a.ours {
+			return fmt.Sprint("refuse the commands of ", a.p)
+		}
+		return fmt.Sprintf("pass over the commands of %d, which another instance may answer", a.p)
+	case answer:
+		return fmt.Sprintf("answer that %d is free", a.p)
+	case report:
+		out := "report: " + a.what
+		if a.by != "" {
+			out += " (" + a.by + ")"
+		}
+		if a.err != nil {
+			out += ": " + a.err.Error()
+		}
+		return out
+	}
+	return "?"
+}

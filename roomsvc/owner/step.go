@@ -1,0 +1,227 @@
+package owner
+
+import "time"
+
+// step applies one event and returns what is to be done, in this order.
+func (o *ownership) step(e event, now time.Time) []action {
+	var out []action
+	do := func(a ...action) { out = append(out, a...) }
+	switch e := e.(type) {
+	case started:
+		o.tell = true
+		o.look(do)
+	case stopped:
+		o.leaving, o.tell = true, true
+		o.look(do)
+	case ticked:
+		if e.beat {
+			o.look(do)
+		}
+	case changed:
+		o.look(do)
+	case reconnected:
+		o.members.lostView()
+	case looked:
+		o.looked(e, now, do)
+	case acquired:
+		part := &o.parts[e.p]
+		part.state, part.ours, part.pause, part.due = owned, true, 0, now.Add(o.renew)
+		o.pending--
+	case failed:
+		o.failed(e, now, do)
+	case released:
+		o.released(e, now, do)
+	case lost:
+		o.lost(e, now, do)
+	case worn:
+		if o.parts[e.p].state == owned {
+			o.parts[e.p].due = now
+		}
+	case taken:
+		if e.by != o.id && o.parts[e.p].state == owned {
+			do(report{p: e.p, what: "partition was taken by force", by: e.by})
+			o.release(e.p, yielded, do)
+		}
+	case asked:
+		switch o.parts[e.p].state {
+		case owned:
+			o.release(e.p, requested, do)
+		case releasing:
+			// The instance that asks waits, or finds out by the fence.
+		default:
+			do(answer{e.p}) // the first to take it has it
+		}
+	}
+	o.share(now, do)
+	return out
+}
+
+// look begins a look at the leases, or has one follow that which is under way.
+func (o *ownership) look(do func(...action)) {
+	if o.again = o.looking; o.looking {
+		return
+	}
+	o.looking = true
+	do(look{leaving: o.leaving, tell: o.tell})
+	o.tell = false
+}
+
+func (o *ownership) looked(e looked, now time.Time, do func(...action)) {
+	o.looking = false
+	o.said = o.said || e.leaving // or tried in vain
+	if e.renewed {
+		if !now.Before(o.until) {
+			o.distrust(do)
+		}
+		o.until = e.sent.Add(o.lease)
+	}
+	if e.err != nil {
+		o.members.lostView()
+		o.note(e.err, do)
+	} else {
+		for _, c := range o.members.see(e.leases, e.sent) {
+			if c.id != o.id {
+				what := "instance is gone"
+				if c.alive {
+					what = "instance has come"
+				}
+				do(report{p: -1, what: what, by: c.id})
+			}
+		}
+		for p := range o.chosen {
+			o.chosen[p] = o.members.chosen(p, o.id)
+		}
+	}
+	if o.again {
+		o.look(do)
+	}
+}
+
+// distrust releases everything, because the lease was over: another instance may have taken a
+// partition, which would go unnoticed until the next commit. The others are acquired again.
+func (o *ownership) distrust(do func(...action)) {
+	for p := range o.parts {
+		if o.parts[p].state == owned {
+			o.release(p, leaseOver, do)
+			o.doubted++
+		}
+	}
+	if o.doubted > 0 {
+		do(report{p: -1, what: "lease was over; its partitions are acquired again"})
+	}
+}
+
+func (o *ownership) release(p int, why cause, do func(...action)) {
+	o.parts[p].state, o.parts[p].cause = releasing, why
+	o.pending++
+	do(release{p})
+}
+
+// share begins to acquire the partitions that should be this instance's, and to renew the
+// markers that are getting old.
+//
+// Nothing is acquired without a lease: an instance that cannot renew its lease may be cut off
+// from a majority of the servers, and would take partitions over and over from instances that
+// are not. A partition that it failed to acquire and that should be another's by now is
+// released, because this instance would refuse commands before the owner could answer them.
+func (o *ownership) share(now time.Time, do func(...action)) {
+	all, leased := o.members.sighted(), now.Before(o.until)
+	for p := range o.parts {
+		part := &o.parts[p]
+		stuck := part.state == interrupted || part.state == unavailable
+		elsewhere := !o.chosen[p] || o.leaving && !o.members.alone(o.id)
+		switch {
+		case stuck && elsewhere:
+			o.release(p, yielded, do)
+		case o.leaving:
+		case part.state == owned:
+			if o.pending < maxPending && !now.Before(part.due) {
+				part.state = renewing
+				o.pending++
+				do(renew{p})
+			}
+		case !o.chosen[p] || part.state == renewing:
+		case part.state != foreign && !stuck:
+			all = false // under way
+		case !leased:
+			all = false
+			if part.state == interrupted { // what comes meanwhile is refused and not kept
+				o.refuse(p, do)
+			}
+		default:
+			all = false
+			if o.pending < maxPending && !now.Before(part.due) {
+				part.state = acquiring
+				o.pending++
+				do(acquire{p, part.ours})
+			}
+		}
+	}
+	if all && !o.leaving {
+		o.note(nil, do)
+	}
+}
+
+func (o *ownership) failed(e failed, now time.Time, do func(...action)) {
+	o.pending--
+	o.parts[e.p].ours = e.ours
+	o.wait(e.p, now)
+	o.refuse(e.p, do)
+	o.note(e.err, do)
+}
+
+// refuse makes a partition unavailable.
+func (o *ownership) refuse(p int, do func(...action)) {
+	o.parts[p].state = unavailable
+	do(refuse{p, o.parts[p].ours})
+}
+
+func (o *ownership) released(e released, now time.Time, do func(...action)) {
+	part := &o.parts[e.p]
+	o.pending--
+	part.state, part.ours = foreign, false
+	if part.cause == leaseOver {
+		part.due = now
+		o.doubted--
+		return
+	}
+	// The instance that takes it knows something that this one does not. Until this one knows it
+	// too, it leaves the partition alone.
+	part.due = now.Add(o.lease / 2)
+	if part.cause == requested {
+		do(answer{e.p})
+	}
+}
+
+func (o *ownership) lost(e lost, now time.Time, do func(...action)) {
+	part := &o.parts[e.p]
+	if part.state != owned {
+		return // it is being released or renewed anyway
+	}
+	part.state, part.due = interrupted, now
+	if isLost(e.err) {
+		part.ours = false
+		do(report{p: e.p, what: "partition lost", err: e.err})
+		o.wait(e.p, now)
+		o.look(do) // the instance that has it knows something that this one does not
+	}
+}
+
+// wait puts the next attempt off, longer each time.
+func (o *ownership) wait(p int, now time.Time) {
+	part := &o.parts[p]
+	part.pause = min(lastPause, max(firstPause, 2*part.pause))
+	part.due = now.Add(part.pause)
+}
+
+// note keeps the newest trouble, and reports when trouble begins and ends.
+func (o *ownership) note(err error, do func(...action)) {
+	before := o.trouble
+	o.trouble = err
+	switch {
+	case err == nil && before != nil:
+		do(report{p: -1, what: "all partitions of this instance are owned"})
+	case err != nil && before == nil:
+		do(report{p: -1, what: "partitions cannot be owned", err: err})
+	}
+}
