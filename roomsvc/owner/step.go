@@ -49,7 +49,7 @@ func (o *ownership) step(e event, now time.Time) []action {
 		case releasing:
 			// The instance that asks waits, or finds out by the fence.
 		default:
-			do(answer{e.p}) // the first to take it has it
+			do(answer(e)) // the first to take it has it
 		}
 	}
 	o.share(now, do)
@@ -189,7 +189,7 @@ func (o *ownership) released(e released, now time.Time, do func(...action)) {
 	// too, it leaves the partition alone.
 	part.due = now.Add(o.lease / 2)
 	if part.cause == requested {
-		do(answer{e.p})
+		do(answer(e))
 	}
 }
 

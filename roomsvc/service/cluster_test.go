@@ -40,19 +40,19 @@ func TestClusterLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	c := singOver(t, nc, 20, rooms...)
-	c.sung(t, 500)
+	c := startSendersOver(t, nc, 20, rooms...)
+	c.waitAcks(t, 500)
 
 	if _, err := nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+proto.StreamName, nil, 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	c.sung(t, 500)
+	c.waitAcks(t, 500)
 	t.Logf("leader steps down: longest wait for an ack %s", c.longest())
 
 	leader := leaderOf(t, nc, servers)
 	leader.Shutdown()
 	leader.WaitForShutdown()
-	c.sung(t, 500)
+	c.waitAcks(t, 500)
 	t.Logf("leader stops: longest wait for an ack %s", c.longest())
 	natstest.Eventually(t, "both instances to be ready", func() bool { return a.Ready() == nil && b.Ready() == nil })
 	for _, s := range servers {

@@ -38,8 +38,8 @@ func TestWhoCannotCommitDoesNotAnswerForOthers(t *testing.T) {
 		natstest.Eventually(t, "b to own its share, and a to pass over it", func() bool {
 			n := 0
 			for p := range proto.Partitions {
-				if standing(b.parts[p].standing.Load()) == present {
-					if standing(a.parts[p].standing.Load()) != absent {
+				if intake(b.parts[p].intake.Load()) == serving {
+					if intake(a.parts[p].intake.Load()) != foreign {
 						return false
 					}
 					n++
@@ -49,7 +49,7 @@ func TestWhoCannotCommitDoesNotAnswerForOthers(t *testing.T) {
 		})
 		nc := srv.Connect(t)
 		for _, room := range rooms {
-			if standing(b.parts[proto.MustRoom(room).Partition()].standing.Load()) != present {
+			if intake(b.parts[proto.MustRoom(room).Partition()].intake.Load()) != serving {
 				continue
 			}
 			if r := say(t, nc, room, "u", "1", "hi"); r.Refusal != nil {

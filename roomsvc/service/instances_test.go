@@ -58,19 +58,19 @@ func TestInstancesComeAndGo(t *testing.T) {
 	modes(t, func(t *testing.T, mapped bool) {
 		srv := startNATS(t, mapped)
 		a, stopA := startService(t, srv, keepAll)
-		c := sing(t, srv, 20, rooms...)
-		c.sung(t, 500)
+		c := startSenders(t, srv, 20, rooms...)
+		c.waitAcks(t, 500)
 		c.longest()
 
 		b, stopB := startService(t, srv, keepAll)
 		natstest.Eventually(t, "the partitions to be shared", func() bool {
 			return a.owner.Held()+b.owner.Held() == proto.Partitions && a.owner.Held() > 15 && b.owner.Held() > 15
 		})
-		c.sung(t, 500)
+		c.waitAcks(t, 500)
 		t.Logf("b joins: longest wait for an ack %s", c.longest())
 
 		stopA()
-		c.sung(t, 500)
+		c.waitAcks(t, 500)
 		t.Logf("a leaves: longest wait for an ack %s", c.longest())
 		if b.owner.Held() != proto.Partitions {
 			t.Errorf("b owns %d partitions, want all", b.owner.Held())
@@ -78,10 +78,10 @@ func TestInstancesComeAndGo(t *testing.T) {
 
 		_, stopC := startService(t, srv, keepAll)
 		_, stopD := startService(t, srv, keepAll)
-		c.sung(t, 500)
+		c.waitAcks(t, 500)
 		stopB()
 		stopC()
-		c.sung(t, 500)
+		c.waitAcks(t, 500)
 		c.check(t, srv)
 		stopD()
 	})
@@ -90,16 +90,16 @@ func TestInstancesComeAndGo(t *testing.T) {
 func TestHandOverTakesNoTime(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv, keepAll)
-	c := sing(t, srv, 20, rooms...)
-	c.sung(t, 200)
+	c := startSenders(t, srv, 20, rooms...)
+	c.waitAcks(t, 200)
 	c.longest()
-	c.sung(t, 1000)
+	c.waitAcks(t, 1000)
 	quiet := c.longest() // what this machine makes of it without any hand-over
 	for range 3 {
 		_, next := startService(t, srv, keepAll)
-		c.sung(t, 200)
+		c.waitAcks(t, 200)
 		stop()
-		c.sung(t, 200)
+		c.waitAcks(t, 200)
 		stop = next
 	}
 	if p := c.longest(); p > 200*time.Millisecond*slow+2*quiet {

@@ -50,14 +50,14 @@ func (s *Service) openSecret(ctx context.Context) error {
 	return nil
 }
 
-// tellKeys answers a gateway. Only the account of the gateways, or whoever shares the
+// answerKeys answers a gateway. Only the account of the gateways, or whoever shares the
 // account of this service, can ask.
-func (s *Service) tellKeys(r micro.Request) {
-	body, err := json.Marshal(proto.Keys{Resume: s.secret, Imported: r.Headers().Get(proto.HeaderAccount) != ""})
+func (a api) answerKeys(r micro.Request) {
+	body, err := json.Marshal(proto.Keys{Resume: a.s.secret, Imported: r.Headers().Get(proto.HeaderAccount) != ""})
 	if err == nil {
 		err = r.Respond(body)
 	}
 	if err != nil {
-		s.metrics.unsent.Inc()
+		a.s.metrics.unsent.Inc()
 	}
 }

@@ -20,21 +20,22 @@ const (
 	readers    = 32  // of one instance, at a time
 )
 
-// reading is a room as it was read from the log for a tenure.
+// reading is a room as it was read from the log for a term.
 type reading struct {
-	tenure *tenure
-	to     proto.Room
-	room   *room.Room
-	err    error
+	term *term
+	to   proto.Room
+	room *room.Room
+	err  error
 }
 
 // load reads a room from the log and hands it to the partition's goroutine.
-func (s *Service) load(ctx context.Context, p *partition, t *tenure, to proto.Room) {
+func (t *term) load(ctx context.Context, to proto.Room) {
+	p, s := t.p, t.p.s
 	s.tasks.Go(func() {
-		r := reading{tenure: t, to: to}
+		r := reading{term: t, to: to}
 		select {
 		case s.readers <- struct{}{}:
-			r.room, r.err = s.readRoom(ctx, t, to)
+			r.room, r.err = t.readRoom(ctx, to)
 			<-s.readers
 		case <-ctx.Done():
 			return
@@ -47,19 +48,19 @@ func (s *Service) load(ctx context.Context, p *partition, t *tenure, to proto.Ro
 }
 
 // readRoom rebuilds a room from its newest record, its snapshot and the keys of the
-// records of the last minutes, each confirmed by the tenure's fence.
-func (s *Service) readRoom(ctx context.Context, t *tenure, to proto.Room) (*room.Room, error) {
-	newest, err := s.readNewest(ctx, t, to)
+// records of the last minutes, each confirmed by the term's fence.
+func (t *term) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) {
+	newest, err := t.readNewest(ctx, to)
 	if err != nil {
 		return nil, fmt.Errorf("read room: %w", err)
 	}
-	fence, err := s.takeSnapshots(ctx, t)
+	fence, err := t.takeSnapshots(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read room: %w", err)
 	}
-	r := room.New(to, s.rules)
+	r := room.New(to, t.p.s.rules)
 	if newest.Found {
-		r = room.Restore(&newest.Record, s.rules)
+		r = room.Restore(&newest.Record, t.p.s.rules)
 	}
 	// What stood behind the newest record may be lost.
 	shorter := newest.Damaged || newest.Record.Stream <= t.fence.Cut()
@@ -67,20 +68,20 @@ func (s *Service) readRoom(ctx context.Context, t *tenure, to proto.Room) (*room
 		r.Renew()
 	}
 	if !newest.Found || shorter || newest.Record.State.Act > 0 {
-		if err := s.recall(ctx, t, fence, r, to, &newest); err != nil {
+		if err := t.recall(ctx, fence, r, to, &newest); err != nil {
 			return nil, fmt.Errorf("read room: %w", err)
 		}
 	}
 	if newest.Found {
-		if err := s.readKeys(ctx, t, r, to, &newest); err != nil {
+		if err := t.readKeys(ctx, r, to, &newest); err != nil {
 			return nil, fmt.Errorf("read keys: %w", err)
 		}
 	}
 	return r, nil
 }
 
-func (s *Service) readNewest(ctx context.Context, t *tenure, to proto.Room) (history.Newest, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
+func (t *term) readNewest(ctx context.Context, to proto.Room) (history.Newest, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.p.s.cfg.Commit)
 	defer cancel()
 	f := history.Fence{Marker: t.fence.Marker(), Floor: t.fence.Floor(), Age: t.fence.Age()}
 	newest, err := t.fence.Log().Newest(ctx, to, f)
@@ -98,12 +99,12 @@ func lost(err error) error {
 // recall compares the room with its snapshot. An act that only the snapshot knows was
 // acknowledged, and the log has lost its record. An act that only the log knows was not
 // acknowledged, because its owner died between the two writes; its snapshot is written now.
-func (s *Service) recall(ctx context.Context, t *tenure, fence *stream.StateFence, r *room.Room, to proto.Room, newest *history.Newest) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
+func (t *term) recall(ctx context.Context, fence *stream.StateFence, r *room.Room, to proto.Room, newest *history.Newest) error {
+	ctx, cancel := context.WithTimeout(ctx, t.p.s.cfg.Commit)
 	defer cancel()
 	snapshot, found, err := t.fence.Log().SnapshotBehind(ctx, to, fence.Marker())
 	if errors.Is(err, history.ErrDamaged) {
-		s.damagedSnapshot(to)
+		t.p.s.damagedSnapshot(to)
 		if !newest.Found || newest.Damaged { // the log does not tell whether the room is closed
 			snapshot = history.LostSnapshot()
 			r.Recall(&snapshot)
@@ -129,14 +130,15 @@ func (s *Service) recall(ctx context.Context, t *tenure, fence *stream.StateFenc
 
 // readKeys has the room remember the keys of its records that are younger than the window,
 // by the clock of the NATS server, which all owners share. It reads the room backwards.
-func (s *Service) readKeys(ctx context.Context, t *tenure, r *room.Room, to proto.Room, newest *history.Newest) error {
+func (t *term) readKeys(ctx context.Context, r *room.Room, to proto.Room, newest *history.Newest) error {
 	type keyed struct {
 		rec proto.Record
 		age time.Duration
 	}
+	window := t.p.s.rules.Window
 	var records []keyed // newest first
 	for before := newest.Record.Seq + 1; before > 1; {
-		page, err := s.readPage(ctx, t, history.Query{Room: to, Before: before, Limit: proto.MaxHistory, Reach: newest.Record.Seq})
+		page, err := t.readPage(ctx, history.Query{Room: to, Before: before, Limit: proto.MaxHistory, Reach: newest.Record.Seq})
 		if err != nil {
 			return err
 		}
@@ -144,12 +146,12 @@ func (s *Service) readKeys(ctx context.Context, t *tenure, r *room.Room, to prot
 			break
 		}
 		for _, rec := range slices.Backward(page.Records) {
-			if age := newest.Now.Sub(rec.Stored); age <= s.rules.Window {
+			if age := newest.Now.Sub(rec.Stored); age <= window {
 				rec.Payload = nil // it is not needed, and may be long
 				records = append(records, keyed{rec, age})
 			}
 		}
-		if newest.Now.Sub(page.Records[0].Stored) > s.rules.Window {
+		if newest.Now.Sub(page.Records[0].Stored) > window {
 			break
 		}
 		before = page.Records[0].Seq
@@ -161,8 +163,8 @@ func (s *Service) readKeys(ctx context.Context, t *tenure, r *room.Room, to prot
 	return nil
 }
 
-func (s *Service) readPage(ctx context.Context, t *tenure, q history.Query) (history.Page, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
+func (t *term) readPage(ctx context.Context, q history.Query) (history.Page, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.p.s.cfg.Commit)
 	defer cancel()
 	return t.fence.Log().Read(ctx, q)
 }
@@ -170,10 +172,10 @@ func (s *Service) readPage(ctx context.Context, t *tenure, q history.Query) (his
 // loaded takes a room that was read, and what waited for it.
 func (p *partition) loaded(ctx context.Context, r reading) {
 	p.loading--
-	if p.tenure != r.tenure {
+	if p.term != r.term {
 		return
 	}
-	a := p.tenure.rooms[r.to]
+	a := p.term.rooms[r.to]
 	waiting := a.waiting
 	a.room, a.waiting = r.room, nil
 	if r.err == nil {
@@ -193,15 +195,15 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 	}
 	switch { // the partition is taken again
 	case errors.Is(r.err, history.ErrGone):
-		p.tenure.end(fmt.Errorf("%w: %w", stream.ErrUnavailable, r.err))
+		p.term.end(fmt.Errorf("%w: %w", stream.ErrUnavailable, r.err))
 	case errors.Is(r.err, stream.ErrLost): // another instance has the fence, or the marker is damaged
-		p.tenure.end(r.err)
+		p.term.end(r.err)
 	}
 	if ctx.Err() == nil {
 		p.s.cfg.Log.Error("room cannot be read from the log", "room", r.to.String(), "error", r.err)
 	}
-	delete(p.tenure.rooms, r.to)
-	p.active.Store(int64(len(p.tenure.rooms)))
+	delete(p.term.rooms, r.to)
+	p.active.Store(int64(len(p.term.rooms)))
 	refusal := p.unavailable(r.err).Refusal
 	if why, _ := history.Unreadable(r.err); why != nil {
 		refusal = why

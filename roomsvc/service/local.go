@@ -29,7 +29,7 @@ func (s *Service) Attach(l Local) { s.local = l }
 func (s *Service) Offer(to proto.Room, r *proto.Request, answer func(proto.Reply)) {
 	p := s.parts[to.Partition()]
 	c := command{local: r, reply: returnPath{local: answer}, to: to, since: time.Now()}
-	if standing(p.standing.Load()) == absent {
+	if intake(p.intake.Load()) == foreign {
 		s.refuse(c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
 		return
 	}

@@ -19,21 +19,21 @@ const maxReports = 64
 type report struct {
 	proto.Lost
 	from   micro.Request
-	tenure *tenure // in which the log was asked; nil = it was not
-	absent bool    // the log does not hold the record; only with tenure
+	term   *term // in which the log was asked; nil = it was not
+	absent bool  // the log does not hold the record; only with term
 }
 
 // hearLost passes a report on to its partition. The gateway repeats it until the owner
 // answers, so that it may be dropped here. Only the account of the gateways, or whoever
 // shares the account of this service, can send one.
-func (s *Service) hearLost(r micro.Request) {
+func (a api) hearLost(r micro.Request) {
 	l, err := proto.ParseLost(r.Data())
 	if err != nil {
-		s.cfg.Log.Debug("report of a gateway cannot be read", "error", err)
+		a.s.cfg.Log.Debug("report of a gateway cannot be read", "error", err)
 		return
 	}
-	p := s.parts[l.Room.Partition()]
-	if standing(p.standing.Load()) != present {
+	p := a.s.parts[l.Room.Partition()]
+	if intake(p.intake.Load()) != serving {
 		return
 	}
 	select {
@@ -46,7 +46,7 @@ func (s *Service) hearLost(r micro.Request) {
 // answers the gateway. A report is not believed but compared: the gateway may have asked a
 // replica that is behind.
 func (p *partition) compare(ctx context.Context, r report) {
-	if p.tenure == nil || r.tenure != nil && r.tenure != p.tenure {
+	if p.term == nil || r.term != nil && r.term != p.term {
 		return
 	}
 	a := p.open(ctx, r.Room, time.Now())
@@ -61,8 +61,8 @@ func (p *partition) compare(ctx context.Context, r report) {
 	case room.Missing:
 		p.renew(a, r.Lost)
 	case room.Unsure:
-		if r.tenure == nil {
-			p.s.compare(ctx, p, r)
+		if r.term == nil {
+			p.askLog(ctx, r)
 			return
 		}
 		if r.absent {
@@ -84,20 +84,20 @@ func (p *partition) renew(a *active, l proto.Lost) {
 	}
 }
 
-// compare asks the log whether it holds the record of a report, and hands the report back
+// askLog asks the log whether it holds the record of a report, and hands the report back
 // to the partition. What cannot be read now is reported again.
-func (s *Service) compare(ctx context.Context, p *partition, r report) {
-	r.tenure = p.tenure
+func (p *partition) askLog(ctx context.Context, r report) {
+	r.term = p.term
 	select {
-	case s.readers <- struct{}{}:
+	case p.s.readers <- struct{}{}:
 	default:
 		return
 	}
-	s.tasks.Go(func() {
-		page, err := s.readPage(ctx, r.tenure, history.Query{
+	p.s.tasks.Go(func() {
+		page, err := r.term.readPage(ctx, history.Query{
 			Room: r.Room, Since: r.Seq, HasSince: true, Epoch: r.Epoch, At: r.At, Stream: r.Stream, Limit: 1,
 		})
-		<-s.readers
+		<-p.s.readers
 		if err != nil || page.Head.Seq < r.Seq { // the owner knows of more
 			return
 		}

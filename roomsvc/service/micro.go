@@ -17,7 +17,10 @@ import (
 // maxActs is how many acts of the micro API are under way at a time; more are overloaded.
 const maxActs = 64
 
-// serveAPI announces the instance as a NATS micro service, for operators:
+// api is the micro API of a service.
+type api struct{ s *Service }
+
+// serve announces the instance as a NATS micro service, for operators:
 //
 //	nats micro ls · nats micro info roomsvc · nats micro stats roomsvc
 //	nats req room.svc.close '{"room":"lobby","why":"done for today"}'
@@ -26,7 +29,8 @@ const maxActs = 64
 //
 // Gateways ask it for the signing keys, and report what the log has lost. Commands of members do not come this way: its
 // queue group would break their order.
-func (s *Service) serveAPI() (micro.Service, error) {
+func (a api) serve() (micro.Service, error) {
+	s := a.s
 	api, err := micro.AddService(s.nc, micro.Config{
 		Name:        "roomsvc",
 		Version:     s.cfg.Version,
@@ -46,15 +50,15 @@ func (s *Service) serveAPI() (micro.Service, error) {
 		name, subject, payload string
 		handle                 micro.HandlerFunc
 	}{
-		{"close", proto.SubjectClose, `{"room":"...","why":"..."}`, s.moderate(proto.ActClose)},
-		{"reopen", proto.SubjectReopen, `{"room":"...","why":"..."}`, s.moderate(proto.ActReopen)},
+		{"close", proto.SubjectClose, `{"room":"...","why":"..."}`, a.moderate(proto.ActClose)},
+		{"reopen", proto.SubjectReopen, `{"room":"...","why":"..."}`, a.moderate(proto.ActReopen)},
 		{"info", proto.SubjectInfo, "none", func(r micro.Request) {
 			if err := r.RespondJSON(s.info()); err != nil {
 				s.metrics.unsent.Inc()
 			}
 		}},
-		{"keys", proto.SubjectKeys, "none", s.tellKeys},
-		{"lost", proto.SubjectLost, `{"room":"...","epoch":"...","seq":...,"stream":...,"at":"..."}`, s.hearLost},
+		{"keys", proto.SubjectKeys, "none", a.answerKeys},
+		{"lost", proto.SubjectLost, `{"room":"...","epoch":"...","seq":...,"stream":...,"at":"..."}`, a.hearLost},
 	} {
 		opts := []micro.EndpointOpt{
 			micro.WithEndpointSubject(e.subject), micro.WithEndpointMetadata(map[string]string{"payload": e.payload}),
@@ -100,7 +104,8 @@ func (s *Service) info() info {
 
 // moderate passes an act on to the owner of its room, by the way every command goes, and
 // its reply back.
-func (s *Service) moderate(act proto.Act) micro.HandlerFunc {
+func (a api) moderate(act proto.Act) micro.HandlerFunc {
+	s := a.s
 	return func(r micro.Request) {
 		var ask struct {
 			Room string `json:"room"`

@@ -22,14 +22,14 @@ func TestServerRestartLosesNothing(t *testing.T) {
 		port := srv.Addr().String()
 		a, stopA := startService(t, srv, keepAll)
 		b, stopB := startService(t, srv, keepAll)
-		c := sing(t, srv, 20, rooms...)
+		c := startSenders(t, srv, 20, rooms...)
 		for range 2 {
-			c.sung(t, 300)
+			c.waitAcks(t, 300)
 			srv.Shutdown()
 			srv.WaitForShutdown()
 			natstest.Eventually(t, "the loss to be noticed", func() bool { return a.Ready() != nil && b.Ready() != nil })
 			srv = startNATS(t, mapped, keep, at(t, port))
-			c.sung(t, 300)
+			c.waitAcks(t, 300)
 		}
 		natstest.Eventually(t, "the partitions to be shared again", func() bool {
 			return a.Ready() == nil && b.Ready() == nil && a.owner.Held()+b.owner.Held() == proto.Partitions

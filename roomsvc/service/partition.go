@@ -11,75 +11,84 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// standing is what a partition does with the commands that arrive for it.
-type standing int32
+// intake says what a partition does with the commands that arrive for it.
+type intake int32
 
 const (
-	absent  standing = iota // another instance's: passed over
-	coming                  // about to be owned: those with a key are kept; the old owner may still answer the others
-	waiting                 // about to be owned, and nobody else answers: all are kept
-	down                    // cannot be owned now: refused
-	present                 // owned
+	foreign        intake = iota // another instance's: they are passed over
+	acquiring                    // commands with a key wait; the old owner may still answer the others
+	acquiringAlone               // all wait, because no other instance answers them
+	refusing                     // the partition cannot be owned now
+	serving                      // owned
 )
 
 // partition is one of the [proto.Partitions] slices of all rooms, whether this instance
 // owns it or not. Its goroutine applies the commands of all its rooms, one after the other.
 type partition struct {
-	s        *Service
-	number   int
-	queue    queue         // a command that does not fit is refused as overloaded
-	orders   chan order    // from the owner
-	read     chan reading  // rooms that were read from the log
-	lost     chan report   // from gateways; what does not fit is dropped, and sent again
-	poke     chan struct{} // something has changed in the queue or the tenure
-	standing atomic.Int32
-	active   atomic.Int64 // rooms in memory, for metrics
-	hearing  hearing
+	// Safe for concurrent use.
+	s            *Service
+	number       int
+	queue        queue         // a command that does not fit is refused as overloaded
+	orders       chan order    // from the owner
+	read         chan reading  // rooms that were read from the log
+	lost         chan report   // from gateways; they repeat a report that does not fit
+	woken        chan struct{} // something has changed in the queue or the term
+	intake       atomic.Int32
+	active       atomic.Int64 // rooms in memory, for metrics
+	subscription subscription
 
 	// Owned by run.
-	tenure  *tenure         // nil while another instance owns the partition
+	term    *term           // nil while another instance owns the partition
 	loading int             // rooms being read from the log
-	release chan<- struct{} // to be closed when nothing is on its way; nil if nobody waits for that
-	keep    bool            // what is in the queue, after the release
+	release chan<- struct{} // closed when nothing is under way; nil if nobody waits for that
+	keep    bool            // commands stay in the queue after the release
 }
 
-// order is what the owner wants of a partition: to take it, with a tenure; to release it,
-// which is told when it is done, or only to pause and keep what comes; to shed what has been
-// kept; or to refuse what comes, or pass over it, until it is taken after all.
-type order struct {
-	take   *tenure
-	done   chan<- struct{}
-	keep   bool
-	shed   bool
-	refuse bool
-}
+// order is what the owner wants of a partition. Exactly one of these types.
+type order interface{ order() }
+
+type (
+	begin         struct{ term *term }           // answers commands
+	release       struct{ done chan<- struct{} } // finishes what is under way, then closes done
+	pause         struct{ done chan<- struct{} } // the same, and keeps the commands that wait
+	refuseWaiting struct{}                       // refuses the commands that wait
+	refuseAll     struct{}                       // refuses them, and those that arrive
+	passOver      struct{}                       // leaves all commands to another instance
+)
+
+func (begin) order()         {}
+func (release) order()       {}
+func (pause) order()         {}
+func (refuseWaiting) order() {}
+func (refuseAll) order()     {}
+func (passOver) order()      {}
 
 func newPartition(s *Service, number int) *partition {
 	return &partition{
 		s: s, number: number,
 		queue: queue{bound: s.cfg.Queue}, orders: make(chan order),
-		read: make(chan reading), lost: make(chan report, maxReports), poke: make(chan struct{}, 1),
+		read: make(chan reading), lost: make(chan report, maxReports), woken: make(chan struct{}, 1),
 	}
 }
 
-// stir makes the goroutine look at its queue and its tenure.
-func (p *partition) stir() {
+// wake makes the goroutine look at its queue and its term.
+func (p *partition) wake() {
 	select {
-	case p.poke <- struct{}{}:
+	case p.woken <- struct{}{}:
 	default:
 	}
 }
 
 // offer takes a command that arrived for the partition.
 func (p *partition) offer(c command) {
-	switch standing(p.standing.Load()) {
-	case absent:
+	switch intake(p.intake.Load()) {
+	case foreign:
 		return
-	case coming:
+	case acquiring:
 		if !c.keyed() {
 			return
 		}
-	case down:
+	case refusing:
 		p.s.refuse(c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
 		return
 	}
@@ -87,7 +96,7 @@ func (p *partition) offer(c command) {
 		p.s.refuse(c.reply, overloaded("too much is waiting to be stored"))
 		return
 	}
-	p.stir()
+	p.wake()
 }
 
 func overloaded(why string) *proto.Refusal {
@@ -126,7 +135,7 @@ func (p *partition) run(ctx context.Context) {
 			p.loaded(ctx, r)
 		case r := <-p.lost:
 			p.compare(ctx, r)
-		case <-p.poke:
+		case <-p.woken:
 		case now := <-sweep.C:
 			p.sweep(now)
 		}
@@ -135,10 +144,10 @@ func (p *partition) run(ctx context.Context) {
 	}
 }
 
-// work applies the commands that are queued now, while the tenure is free to take them.
+// work applies the commands that are queued now, while the term is free to take them.
 // What comes meanwhile has its turn after orders and reads.
 func (p *partition) work(ctx context.Context) {
-	for n := p.queue.len(); n > 0 && p.tenure != nil && !p.keep && p.tenure.free(); n-- {
+	for n := p.queue.len(); n > 0 && p.term != nil && !p.keep && p.term.free(); n-- {
 		if c, ok := p.queue.take(); ok {
 			p.begin(ctx, c)
 		}
@@ -146,26 +155,26 @@ func (p *partition) work(ctx context.Context) {
 }
 
 func (p *partition) obey(o order) {
-	switch {
-	case o.take != nil:
-		if p.tenure != nil { // it is over, and the owner knew first
+	switch o := o.(type) {
+	case begin:
+		if p.term != nil { // it is over, and the owner knew first
 			p.forget(stream.ErrLost)
 		}
-		p.tenure = o.take
-		p.missed() // the last tenure may have left records that it did not know to be stored
-		p.standing.Store(int32(present))
-	case o.done != nil:
-		if !o.keep {
-			p.standing.Store(int32(absent))
-		}
-		p.release, p.keep = o.done, o.keep
-	case o.shed:
+		p.term = o.term
+		p.missed() // the last term may have left records that it did not know to be stored
+		p.intake.Store(int32(serving))
+	case release:
+		p.intake.Store(int32(foreign))
+		p.release, p.keep = o.done, false
+	case pause:
+		p.release, p.keep = o.done, true
+	case refuseWaiting:
 		p.refuseKept(stream.ErrLost)
-	case o.refuse:
-		p.standing.Store(int32(down))
+	case refuseAll:
+		p.intake.Store(int32(refusing))
 		p.refuseKept(stream.ErrUnavailable) // nobody else answers them
-	default:
-		p.standing.Store(int32(absent))
+	case passOver:
+		p.intake.Store(int32(foreign))
 		p.empty(func(command) {})
 	}
 }
@@ -176,12 +185,12 @@ func (p *partition) refuseKept(err error) {
 	p.empty(func(c command) { p.s.refuse(c.reply, refusal) })
 }
 
-// look sees whether the tenure is over, or may end because it is to be released and
+// look sees whether the term is over, or may end because it is to be released and
 // nothing is on its way.
 func (p *partition) look() {
-	if p.tenure != nil {
-		if _, _, over := p.tenure.status(); over != nil {
-			fence := p.tenure.fence
+	if p.term != nil {
+		if _, _, over := p.term.status(); over != nil {
+			fence := p.term.fence
 			p.forget(over)
 			p.s.owner.Lost(p.number, fence, over)
 		}
@@ -189,18 +198,18 @@ func (p *partition) look() {
 	if p.release == nil {
 		return
 	}
-	if p.tenure != nil {
+	if p.term != nil {
 		// The next owner may not have heard what waits.
-		if !p.keep && p.queue.len() > 0 || !p.tenure.settled() {
+		if !p.keep && p.queue.len() > 0 || !p.term.settled() {
 			return
 		}
 		if p.keep { // nobody else answers meanwhile, so messages without a key are kept too
-			p.standing.CompareAndSwap(int32(present), int32(waiting))
+			p.intake.CompareAndSwap(int32(serving), int32(acquiringAlone))
 		}
 		p.forget(stream.ErrLost)
 	}
 	if p.keep {
-		p.standing.CompareAndSwap(int32(coming), int32(waiting))
+		p.intake.CompareAndSwap(int32(acquiring), int32(acquiringAlone))
 	} else {
 		p.empty(func(command) {})
 	}
@@ -217,17 +226,17 @@ func (p *partition) empty(each func(command)) {
 	}
 }
 
-// forget ends the tenure.
+// forget ends the term.
 func (p *partition) forget(why error) {
-	p.tenure.end(why)
-	for _, a := range p.tenure.rooms {
+	p.term.end(why)
+	for _, a := range p.term.rooms {
 		for _, c := range a.waiting {
 			p.s.refuse(c.reply, p.unavailable(why).Refusal)
 		}
 	}
-	p.tenure = nil
+	p.term = nil
 	p.active.Store(0)
-	p.standing.CompareAndSwap(int32(present), int32(coming))
+	p.intake.CompareAndSwap(int32(serving), int32(acquiring))
 }
 
 // begin takes a command in hand: it applies it, or has its room read from the log first.
@@ -256,13 +265,13 @@ func (p *partition) begin(ctx context.Context, c command) {
 // open returns a room, which is read from the log first if it is not in memory; nil if too
 // many are being read.
 func (p *partition) open(ctx context.Context, to proto.Room, now time.Time) *active {
-	a := p.tenure.rooms[to]
+	a := p.term.rooms[to]
 	if a == nil && p.loading < maxLoading {
 		a = &active{used: now}
-		p.tenure.rooms[to] = a
-		p.active.Store(int64(len(p.tenure.rooms)))
+		p.term.rooms[to] = a
+		p.active.Store(int64(len(p.term.rooms)))
 		p.loading++
-		p.s.load(ctx, p, p.tenure, to)
+		p.term.load(ctx, to)
 	}
 	return a
 }
@@ -270,7 +279,7 @@ func (p *partition) open(ctx context.Context, to proto.Room, now time.Time) *act
 // apply lets the rules decide, sends the record on its way and keeps the answer until it
 // may be given.
 func (p *partition) apply(a *active, c command) {
-	t := p.tenure
+	t := p.term
 	if t == nil {
 		p.s.refuse(c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
 		return
@@ -301,7 +310,7 @@ func (p *partition) apply(a *active, c command) {
 	}
 	records, _, _ := t.status()
 	a.last = records
-	// An error has been told to the tenure, which refuses what is on its way.
+	// An error has been told to the term, which refuses what is on its way.
 	_ = t.fence.Append(o.Record)
 }
 
@@ -309,11 +318,11 @@ func (p *partition) apply(a *active, c command) {
 // if there are too many. A room with records on their way stays, for the log does not
 // know them yet, and so does one that begins a new epoch.
 func (p *partition) sweep(now time.Time) {
-	if p.tenure == nil {
+	if p.term == nil {
 		return
 	}
-	_, stored, _ := p.tenure.status()
-	rooms := p.tenure.rooms
+	_, stored, _ := p.term.status()
+	rooms := p.term.rooms
 	surplus := len(rooms) - p.s.cfg.RoomsKept
 	for name, a := range rooms {
 		if a.room == nil || a.last > stored || a.room.Renewing() {

@@ -102,11 +102,11 @@ func TestTakeOverShedsWhatOthersMayHaveAnswered(t *testing.T) {
 	for _, room := range rooms {
 		to := proto.MustRoom(room)
 		p := a.parts[to.Partition()]
-		if standing(b.parts[to.Partition()].standing.Load()) != present {
+		if intake(b.parts[to.Partition()].intake.Load()) != serving {
 			continue
 		}
 		// As when the fence of this partition is about to be taken from its owner.
-		p.standing.Store(int32(coming))
+		p.intake.Store(int32(acquiring))
 		m := message(room, "u", "k", "hi")
 		m.Reply = inbox
 		p.offer(command{msg: m, reply: returnPath{subject: m.Reply}, to: to, since: time.Now().Add(time.Minute)}) // it never waits too long

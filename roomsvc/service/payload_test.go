@@ -51,8 +51,8 @@ func TestRecordAboveALoweredMaxPayloadIsRefused(t *testing.T) {
 	var logged logBuffer
 	_, stop := startService(t, srv, keepAll, logTo(t, &logged))
 	defer stop()
-	c := sing(t, srv, 4, "hall", "lobby")
-	c.sung(t, 100)
+	c := startSenders(t, srv, 4, "hall", "lobby")
+	c.waitAcks(t, 100)
 
 	opts.MaxPayload = 32 << 10
 	opts.Host, opts.NoSigs, opts.NoLog = "127.0.0.1", true, true
@@ -66,7 +66,7 @@ func TestRecordAboveALoweredMaxPayloadIsRefused(t *testing.T) {
 		if r := askUntil(t, nc, large, final); r.Refusal == nil || r.Refusal.Code != proto.TooLarge {
 			t.Fatalf("got %+v, want too_large", r)
 		}
-		c.sung(t, 50)
+		c.waitAcks(t, 50)
 	}
 	c.check(t, srv)
 	if n := logged.count("commit connection is given up"); n > 1 {

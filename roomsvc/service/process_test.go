@@ -101,8 +101,8 @@ func TestKilledInstanceIsReplaced(t *testing.T) {
 		s, stop := startService(t, srv, keepAll)
 		victim := startProcess(t, srv, "victim")
 		owned(t, s, s.Instance(), "victim")
-		c := sing(t, srv, 20, rooms...)
-		c.sung(t, 500)
+		c := startSenders(t, srv, 20, rooms...)
+		c.waitAcks(t, 500)
 		c.longest()
 		begun := time.Now()
 		if err := victim.Kill(); err != nil {
@@ -110,7 +110,7 @@ func TestKilledInstanceIsReplaced(t *testing.T) {
 		}
 		owned(t, s, s.Instance())
 		t.Logf("everything taken over after %s", time.Since(begun))
-		c.sung(t, 500)
+		c.waitAcks(t, 500)
 		if p := c.longest(); p > 5*time.Second {
 			t.Errorf("a sender waited %s, want at most 5s", p)
 		}
@@ -125,18 +125,18 @@ func TestPausedInstanceAppendsNothingAndRejoins(t *testing.T) {
 		s, stop := startService(t, srv, keepAll)
 		paused := startProcess(t, srv, "paused")
 		owned(t, s, s.Instance(), "paused")
-		c := sing(t, srv, 20, rooms...)
-		c.sung(t, 500)
+		c := startSenders(t, srv, 20, rooms...)
+		c.waitAcks(t, 500)
 		if err := paused.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 		owned(t, s, s.Instance())
-		c.sung(t, 500)
+		c.waitAcks(t, 500)
 		if err := paused.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
 		owned(t, s, s.Instance(), "paused")
-		c.sung(t, 500)
+		c.waitAcks(t, 500)
 		c.check(t, srv)
 		stop()
 	})

@@ -8,15 +8,15 @@ import (
 	"roomcast/proto"
 )
 
-// What has been kept is refused, and does not wait for its sender to give up, if the
-// partition cannot be taken after all, or if the one who had it may have answered.
-func TestWhatWaitsIsRefused(t *testing.T) {
-	for name, o := range map[string]order{"cannot be taken": {refuse: true}, "was another's": {shed: true}} {
-		t.Run(name, func(t *testing.T) { whatWaitsIsRefused(t, o) })
+// The commands that wait are refused before their senders give up, if the partition cannot be
+// taken after all, or if the instance that owned it may have answered them.
+func TestWaitingCommandsAreRefused(t *testing.T) {
+	for name, o := range map[string]order{"the partition cannot be taken": refuseAll{}, "another instance owned it": refuseWaiting{}} {
+		t.Run(name, func(t *testing.T) { waitingCommandsAreRefused(t, o) })
 	}
 }
 
-func whatWaitsIsRefused(t *testing.T, o order) {
+func waitingCommandsAreRefused(t *testing.T, o order) {
 	srv := startNATS(t, true)
 	s, _ := startService(t, srv)
 	nc := srv.Connect(t)
@@ -36,7 +36,7 @@ func whatWaitsIsRefused(t *testing.T, o order) {
 	}
 	msg := message("lobby", "u", "1", "hi")
 	msg.Reply = replies.Subject
-	p.standing.Store(int32(coming))
+	p.intake.Store(int32(acquiring))
 	p.offer(command{msg: msg, reply: returnPath{subject: msg.Reply}, to: to, since: time.Now()})
 	p.orders <- o
 	got, err := replies.NextMsg(5 * time.Second)

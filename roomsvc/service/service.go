@@ -54,8 +54,6 @@ type Service struct {
 
 	renewed atomic.Int64 // the minute in which a report of a gateway was last logged
 
-	filed proto.Witness // what the witness file holds; owned by keepWitness
-
 	everything atomic.Pointer[nats.Subscription] // to room.*
 	ready      atomic.Bool                       // Run has begun to serve and has not ended
 	waits      atomic.Pointer[error]             // why Run has not begun to serve; nil = it does not wait
@@ -144,7 +142,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("subscribe to %s: %w", proto.SubjectAnyRoom, err)
 	}
 	s.everything.Store(everything)
-	api, err := s.serveAPI()
+	endpoints, err := api{s}.serve()
 	if err != nil {
 		return err
 	}
@@ -156,7 +154,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		s.tasks.Go(func() { p.run(serving) })
 	}
 	s.tasks.Go(func() { s.dispatch(serving) })
-	s.tasks.Go(func() { s.keepWitness(serving) })
+	s.tasks.Go(func() { newWitness(s).keep(serving) })
 	s.cfg.Log.Info("room service started", "instance", s.cfg.Instance,
 		"replicas", s.cfg.Replicas, "sync", s.cfg.Sync, "server", s.nc.ConnectedServerName())
 	s.ready.Store(true)
@@ -164,7 +162,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	s.ready.Store(false)
 
 	if s.nc.IsConnected() {
-		err = errors.Join(err, api.Stop(), everything.Unsubscribe(), s.nc.FlushTimeout(s.cfg.Commit))
+		err = errors.Join(err, endpoints.Stop(), everything.Unsubscribe(), s.nc.FlushTimeout(s.cfg.Commit))
 	}
 	stop()
 	s.tasks.Wait()
@@ -191,7 +189,7 @@ func (s *Service) keepMoving() (stop func()) {
 // open makes or checks everything the service needs in JetStream. It waits for a JetStream
 // that is away: starting the service again would not bring it back.
 func (s *Service) open(ctx context.Context) error {
-	s.owner = owner.New(s.nc, s.commits, s, owner.Config{
+	s.owner = owner.New(s.nc, s.commits, partitions{s}, owner.Config{
 		ID: s.cfg.Instance, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas,
 		Renew: min(24*time.Hour, s.cfg.HistoryAge/4), Log: s.cfg.Log,
 	})
@@ -287,9 +285,9 @@ func (s *Service) dispatch(ctx context.Context) {
 func (s *Service) dropped() (n int) {
 	subs := []*nats.Subscription{s.everything.Load()}
 	for _, p := range s.parts {
-		p.hearing.mu.Lock()
-		subs = append(subs, p.hearing.sub)
-		p.hearing.mu.Unlock()
+		p.subscription.mu.Lock()
+		subs = append(subs, p.subscription.sub)
+		p.subscription.mu.Unlock()
 	}
 	for _, sub := range subs {
 		if sub != nil {

@@ -11,20 +11,20 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// snapshots is a tenure's right to write the snapshots of its partition. The tenure takes
+// snapshots is a term's right to write the snapshots of its partition. The term takes
 // it when it reads its first room, before any act of the room can be appended. It is not
-// taken twice: a late snapshot of this tenure would hide a newer one of the next owner.
+// taken twice: a late snapshot of this term would hide a newer one of the next owner.
 // It is safe for concurrent use.
 type snapshots struct {
 	mu    sync.Mutex
 	fence *stream.StateFence // nil until it is taken
 }
 
-func (s *Service) takeSnapshots(ctx context.Context, t *tenure) (*stream.StateFence, error) {
+func (t *term) takeSnapshots(ctx context.Context) (*stream.StateFence, error) {
 	t.state.mu.Lock()
 	defer t.state.mu.Unlock()
 	if t.state.fence == nil {
-		fence, err := t.fence.TakeState(ctx, s.cfg.Instance)
+		fence, err := t.fence.TakeState(ctx, t.p.s.cfg.Instance)
 		if err != nil {
 			return nil, err
 		}
@@ -34,23 +34,23 @@ func (s *Service) takeSnapshots(ctx context.Context, t *tenure) (*stream.StateFe
 }
 
 // saveSnapshot writes the snapshot of an act whose record is committed, and tells the
-// tenure. A snapshot keeps the fields that a newer version wrote.
-func (s *Service) saveSnapshot(t *tenure, room proto.Room, snapshot *proto.Snapshot) {
-	s.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Commit)
+// term. A snapshot keeps the fields that a newer version wrote.
+func (t *term) saveSnapshot(room proto.Room, snapshot *proto.Snapshot) {
+	t.p.s.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), t.p.s.cfg.Commit)
 		defer cancel()
-		t.saved(s.writeSnapshot(ctx, t, room, snapshot))
+		t.saved(t.writeSnapshot(ctx, room, snapshot))
 	})
 }
 
-func (s *Service) writeSnapshot(ctx context.Context, t *tenure, room proto.Room, snapshot *proto.Snapshot) error {
-	fence, err := s.takeSnapshots(ctx, t)
+func (t *term) writeSnapshot(ctx context.Context, room proto.Room, snapshot *proto.Snapshot) error {
+	fence, err := t.takeSnapshots(ctx)
 	if err != nil {
 		return err
 	}
 	older, _, err := t.fence.Log().SnapshotBehind(ctx, room, fence.Marker())
 	if errors.Is(err, history.ErrDamaged) {
-		s.damagedSnapshot(room) // what a newer version wrote in it is lost
+		t.p.s.damagedSnapshot(room) // what a newer version wrote in it is lost
 	} else if err != nil {
 		return fmt.Errorf("%w: %w", stream.ErrUnavailable, lost(err))
 	}

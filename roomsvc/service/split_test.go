@@ -155,18 +155,18 @@ func TestLogDoesNotForkInASplitNetwork(t *testing.T) {
 		}
 		return leaderOf(t, ncOld, servers) == servers[old]
 	})
-	minority := singAs(t, ncOld, 100, 10, time.Minute, rooms...)
-	majority := singAs(t, two.Connect(t), 0, 10, time.Minute, rooms...)
-	minority.sung(t, 100)
-	majority.sung(t, 100)
+	minority := startSendersAs(t, ncOld, 100, 10, time.Minute, rooms...)
+	majority := startSendersAs(t, two.Connect(t), 0, 10, time.Minute, rooms...)
+	minority.waitAcks(t, 100)
+	majority.waitAcks(t, 100)
 
 	cut(old, true)
 	begun := time.Now()
-	majority.sung(t, 300) // the others have elected leaders
+	majority.waitAcks(t, 300) // the others have elected leaders
 	natstest.Eventually(t, "the old leaders to step down", func() bool { return !servers[old].JetStreamIsLeader() && time.Since(begun) > 10*time.Second })
 	cut(old, false)
-	minority.sung(t, 100)
-	majority.sung(t, 100)
+	minority.waitAcks(t, 100)
+	majority.waitAcks(t, 100)
 	js, err := jetstream.New(two.Connect(t))
 	if err != nil {
 		t.Fatal(err)

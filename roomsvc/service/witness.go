@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"roomcast/proto"
 	"roomcast/roomsvc/stream"
@@ -29,34 +32,48 @@ func (s *Service) lostEnd(l stream.Loss) {
 	s.cfg.Log.Error(what, "stream", proto.StreamName, "missing_sequences", l.Missing, "last_sequence", l.Cut)
 }
 
-// keepWitness stores how far the log has come, in the stream of snapshots and in the
+// witness stores how far the log has come. It belongs to one goroutine.
+type witness struct {
+	file     string // "" = none
+	commits  *stream.Committer
+	nc       *nats.Conn
+	deadline time.Duration
+	log      *slog.Logger
+	filed    proto.Witness // in the file
+}
+
+func newWitness(s *Service) *witness {
+	return &witness{file: s.cfg.WitnessFile, commits: s.commits, nc: s.nc, deadline: s.cfg.Commit, log: s.cfg.Log}
+}
+
+// keep stores how far the log has come, in the stream of snapshots and in the
 // witness file if there is one, until ctx ends.
-func (s *Service) keepWitness(ctx context.Context) {
+func (w *witness) keep(ctx context.Context) {
 	tick := time.NewTicker(witnessEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			s.storeWitness(context.WithoutCancel(ctx)) // a clean stop leaves nothing out
+			w.store(context.WithoutCancel(ctx)) // a clean stop leaves nothing out
 			return
 		case <-tick.C:
-			s.storeWitness(ctx)
+			w.store(ctx)
 		}
 	}
 }
 
-func (s *Service) storeWitness(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Commit)
+func (w *witness) store(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, w.deadline)
 	defer cancel()
-	if err := s.writeWitnessFile(s.commits.Witness()); err != nil {
-		s.cfg.Log.Warn("write witness file", "error", err)
+	if err := w.writeFile(w.commits.Witness()); err != nil {
+		w.log.Warn("write witness file", "error", err)
 	}
-	if !s.nc.IsConnected() {
+	if !w.nc.IsConnected() {
 		return
 	}
 	// Another instance that writes at the same time is no error: one of the two has written.
-	if err := s.commits.KeepWitness(ctx, s.nc); err != nil && !errors.Is(err, stream.ErrLost) {
-		s.cfg.Log.Debug("store witness", "error", err)
+	if err := w.commits.KeepWitness(ctx, w.nc); err != nil && !errors.Is(err, stream.ErrLost) {
+		w.log.Debug("store witness", "error", err)
 	}
 }
 
@@ -75,16 +92,16 @@ func readWitnessFile(path string) (w proto.Witness, err error) {
 	return w, nil
 }
 
-// writeWitnessFile replaces the file if something has changed, and syncs it.
-func (s *Service) writeWitnessFile(w proto.Witness) error {
-	if s.cfg.WitnessFile == "" || w == s.filed || w.Created.IsZero() {
+// writeFile replaces the file if something has changed, and syncs it.
+func (w *witness) writeFile(known proto.Witness) error {
+	if w.file == "" || known == w.filed || known.Created.IsZero() {
 		return nil
 	}
-	data, err := json.Marshal(w)
+	data, err := json.Marshal(known)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(s.cfg.WitnessFile), ".witness-*")
+	f, err := os.CreateTemp(filepath.Dir(w.file), ".witness-*")
 	if err != nil {
 		return err
 	}
@@ -92,10 +109,10 @@ func (s *Service) writeWitnessFile(w proto.Witness) error {
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), s.cfg.WitnessFile)
+		err = os.Rename(f.Name(), w.file)
 	}
 	if err == nil {
-		s.filed = w
+		w.filed = known
 	}
 	return err
 }

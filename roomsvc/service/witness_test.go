@@ -100,12 +100,12 @@ func TestALogThatLostItsEndBeginsNewEpochs(t *testing.T) {
 				sayUntil(t, nc, "lobby", fmt.Sprint("a", i), fmt.Sprint("old ", i+1))
 			}
 			sayUntil(t, nc, "quiet", "q", "hi")
-			s.storeWitness(t.Context())
+			newWitness(s).store(t.Context())
 			g.keep(t)
 			for i := range 10 {
 				sayUntil(t, nc, "lobby", fmt.Sprint("b", i), fmt.Sprint("old ", i+11))
 			}
-			s.storeWitness(t.Context())
+			newWitness(s).store(t.Context())
 			epoch := readSince(t, nc, "lobby", 0, "").Head.Epoch
 			if how.restart {
 				stop()

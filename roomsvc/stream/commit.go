@@ -13,7 +13,7 @@ import (
 )
 
 // Committer appends records to the stream. All it appends at one time leaves by one
-// connection (see line), which never reconnects: when it breaks, or the stream does not
+// connection (see commitConn), which never reconnects: when it breaks, or the stream does not
 // answer in time, every fence taken over it is void, and a new connection takes new fences,
 // so that no straggler can slip in behind a lost one.
 //
@@ -23,8 +23,8 @@ type Committer struct {
 	replicated atomic.Bool // the stream has other replicas, whatever cfg says
 	witness    witness
 
-	mu     sync.Mutex // guards line and closed; held while a connection is opened
-	line   *line      // nil before the first one
+	mu     sync.Mutex  // guards conn and closed; held while a connection is opened
+	conn   *commitConn // nil before the first one
 	closed bool
 
 	memory sync.Mutex // guards avoid
@@ -42,7 +42,7 @@ func NewCommitter(cfg Config) *Committer {
 // Close breaks the connection and returns when all goroutines have ended.
 func (c *Committer) Close() {
 	c.mu.Lock()
-	l := c.line
+	l := c.conn
 	c.closed = true
 	c.mu.Unlock()
 	if l != nil {
@@ -52,20 +52,20 @@ func (c *Committer) Close() {
 }
 
 // open returns the connection, a new one if the last one broke.
-func (c *Committer) open() (*line, error) {
+func (c *Committer) open() (*commitConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, errClosed
 	}
-	if c.line != nil && !c.line.broken() {
-		return c.line, nil
+	if c.conn != nil && !c.conn.broken() {
+		return c.conn, nil
 	}
-	l, err := newLine(c, c.shunned())
+	l, err := newCommitConn(c, c.shunned())
 	if err != nil {
 		return nil, fmt.Errorf("open commit connection: %w", unavailable(err))
 	}
-	c.line = l
+	c.conn = l
 	return l, nil
 }
 
@@ -105,7 +105,7 @@ type Fence struct {
 	seq       string    // the marker's stream sequence, in decimal
 	subject   string    // of the marker
 	born      wear      // of the log, when the marker was written
-	line      *line
+	conn      *commitConn
 	sink      Sink
 	floor     atomic.Uint64 // stream sequence of the marker, then of the last record
 
@@ -114,7 +114,7 @@ type Fence struct {
 }
 
 // Append sends rec on its way; its payload is sealed there if keys are set. It waits while
-// the records of all partitions together fill the next commit. An error means that the fence
+// the records of all partitions asBatch fill the next commit. An error means that the fence
 // is void and that the sink hears Failed; rec was not appended.
 //
 // The caller must not hold a lock that its sink takes.
@@ -123,10 +123,10 @@ func (f *Fence) Append(rec *proto.Record) error {
 		return err
 	}
 	select {
-	case f.line.queue <- entry{f, rec}:
+	case f.conn.queue <- entry{f, rec}:
 		return nil
-	case <-f.line.broke:
-		return f.line.err
+	case <-f.conn.broke:
+		return f.conn.err
 	}
 }
 
@@ -138,20 +138,20 @@ func (f *Fence) Marker() uint64 { return f.marker }
 
 // MaxRecord returns how many bytes the payload of a record may have now: an operator may lower
 // max_payload of the NATS server at any time.
-func (f *Fence) MaxRecord() int { return int(f.line.maxPayload.Load()) - headerRoom }
+func (f *Fence) MaxRecord() int { return int(f.conn.maxPayload.Load()) - headerBytes }
 
 // Age returns how long ago the marker was acknowledged.
 func (f *Fence) Age() time.Duration { return time.Since(f.taken) }
 
 // Log reads over the connection that the fence was taken over. Another connection may have
 // a server that is cut off from its peers, and whose replica does not hold the marker.
-func (f *Fence) Log() *history.Log { return f.line.log }
+func (f *Fence) Log() *history.Log { return f.conn.log }
 
 // Worn reports whether so much was written behind the fence's marker that the stream may
 // soon drop it for space.
 func (f *Fence) Worn() bool {
-	limit := f.line.c.cfg.MaxBytes
-	return limit > 0 && f.line.worn.since(f.born) > limit/wornPart
+	limit := f.conn.c.cfg.MaxBytes
+	return limit > 0 && f.conn.worn.since(f.born) > limit/wornPart
 }
 
 // committed tells the sink that the next record is at stream.
@@ -160,7 +160,7 @@ func (f *Fence) committed(stream uint64) {
 	defer f.mu.Unlock()
 	if f.err == nil {
 		f.floor.Store(stream)
-		f.line.c.witness.saw(stream)
+		f.conn.c.witness.saw(stream)
 		f.sink.Committed(stream)
 	}
 }

@@ -44,7 +44,7 @@ func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
 
 // marker asks any replica: the stream's leader would not answer while the servers as a whole
 // have none (error 10008), though it can store what it is given.
-func (l *line) marker(ctx context.Context, p int) (Marker, error) {
+func (l *commitConn) marker(ctx context.Context, p int) (Marker, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.c.attempt())
 	defer cancel()
 	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+proto.StreamName+"."+proto.OwnSubject(p), nil)
@@ -88,7 +88,7 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 	return f, nil
 }
 
-func (l *line) take(ctx context.Context, p int, after Marker, owner string, sink Sink) (*Fence, error) {
+func (l *commitConn) take(ctx context.Context, p int, after Marker, owner string, sink Sink) (*Fence, error) {
 	body, err := json.Marshal(Marker{Owner: owner})
 	if err != nil {
 		return nil, err
@@ -115,17 +115,17 @@ func (l *line) take(ctx context.Context, p int, after Marker, owner string, sink
 	if err != nil {
 		return nil, err
 	}
-	f := &Fence{Partition: p, line: l, sink: sink, marker: seq, taken: taken, cut: cut, seq: strconv.FormatUint(seq, 10), subject: msg.Subject}
+	f := &Fence{Partition: p, conn: l, sink: sink, marker: seq, taken: taken, cut: cut, seq: strconv.FormatUint(seq, 10), subject: msg.Subject}
 	f.floor.Store(seq)
 	f.born = l.worn.wrote(seq, len(body))
 	return f, l.admit(f)
 }
 
 // missed is told of a marker that was asked for at begun and could not be read or written.
-// Nothing else breaks a line without records on their way, whose server is cut off from its
-// peers or has no JetStream. So the line is given up when the stream has stored nothing over
+// Nothing else breaks a connection without records on their way, whose server is cut off from its
+// peers or has no JetStream. So the connection is given up when the stream has stored nothing over
 // it for two such attempts.
-func (l *line) missed(begun time.Time, err error) {
+func (l *commitConn) missed(begun time.Time, err error) {
 	if !away(err) {
 		return
 	}
@@ -140,8 +140,8 @@ func (l *line) missed(begun time.Time, err error) {
 	}
 }
 
-// useful is told that the stream has stored something that came over the line.
-func (l *line) useful() {
+// useful is told that the stream has stored something that came over the connection.
+func (l *commitConn) useful() {
 	l.mu.Lock()
 	l.missing = time.Time{}
 	l.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 // fence: an instance that lost the partition then holds an outdated one, and its late
 // snapshots are refused. It is safe for concurrent use.
 type StateFence struct {
-	line     *line
+	conn     *commitConn
 	owner    string // subject of the marker
 	marker   uint64
 	deadline time.Duration
@@ -28,8 +28,8 @@ type StateFence struct {
 
 // TakeState takes the partition's snapshots for owner.
 func (f *Fence) TakeState(ctx context.Context, owner string) (*StateFence, error) {
-	cfg := &f.line.c.cfg
-	s := &StateFence{line: f.line, owner: proto.StateOwnSubject(f.Partition), deadline: cfg.Deadline}
+	cfg := &f.conn.c.cfg
+	s := &StateFence{conn: f.conn, owner: proto.StateOwnSubject(f.Partition), deadline: cfg.Deadline}
 	msg := nats.NewMsg(s.owner)
 	msg.Data = []byte(strconv.Quote(owner))
 	var err error
@@ -63,19 +63,19 @@ func (s *StateFence) Write(ctx context.Context, room proto.Room, snapshot *proto
 
 // Sweep deletes, some time later, older snapshots of a room that an owner has left when it
 // died.
-func (s *StateFence) Sweep(room proto.Room) { s.line.sweepLater(sweep{subject: room.StateSubject()}) }
+func (s *StateFence) Sweep(room proto.Room) { s.conn.sweepLater(sweep{subject: room.StateSubject()}) }
 
 func (s *StateFence) publish(ctx context.Context, msg *nats.Msg) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.deadline)
 	defer cancel()
 	for {
-		reply, err := s.line.nc.RequestMsgWithContext(ctx, msg)
+		reply, err := s.conn.nc.RequestMsgWithContext(ctx, msg)
 		if err != nil {
 			return 0, unavailable(err)
 		}
 		seq, err := parseStateAck(reply)
 		if err == nil {
-			s.line.sweepLater(sweep{msg.Subject, seq})
+			s.conn.sweepLater(sweep{msg.Subject, seq})
 		}
 		if !errors.Is(err, errRetry) {
 			return seq, err

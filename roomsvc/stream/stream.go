@@ -55,15 +55,15 @@ func DefaultConfig() Config {
 	}
 }
 
-// headerRoom is what a record takes beside its payload at most: our own headers, the
+// headerBytes is what a record takes beside its payload at most: our own headers, the
 // fence, the batch, the envelope it is sealed in.
-const headerRoom = 2 << 10
+const headerBytes = 2 << 10
 
 // MaxPayload returns how long the JSON of an event may be whose body has maxMessage bytes:
 // twice that, for the escapes of text and the base64 of bytes, and what goes around it.
 func MaxPayload(maxMessage int) int { return 2*maxMessage + 2<<10 }
 
-func (c *Config) maxMsgSize() int32 { return int32(MaxPayload(c.MaxMessage) + headerRoom) }
+func (c *Config) maxMsgSize() int32 { return int32(MaxPayload(c.MaxMessage) + headerBytes) }
 
 // Names of the stream's metadata.
 const (

@@ -26,14 +26,14 @@ type sweep struct {
 const maxSweeps = 256
 
 // sweepLater deletes what a message has replaced, beside everything else.
-func (l *line) sweepLater(s sweep) {
+func (l *commitConn) sweepLater(s sweep) {
 	select {
 	case l.sweeps <- s:
 	default:
 	}
 }
 
-func (l *line) runSweeps() {
+func (l *commitConn) runSweeps() {
 	for {
 		select {
 		case <-l.broke:

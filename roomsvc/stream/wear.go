@@ -16,13 +16,13 @@ const (
 	measurePause = 2 * time.Second
 )
 
-// wear is a place in the log, as one line knows it.
+// wear is a place in the log, as one connection knows it.
 type wear struct {
 	seq   uint64 // in the stream
-	bytes int64  // that this line had written then
+	bytes int64  // that this connection had written then
 }
 
-// wearMeter estimates how much was written since a place in the log: by this line, which
+// wearMeter estimates how much was written since a place in the log: by this connection, which
 // counts bytes, and by everybody, of whom it knows stream sequences and the average size.
 // It is safe for concurrent use.
 type wearMeter struct {
@@ -31,7 +31,7 @@ type wearMeter struct {
 	average atomic.Int64 // bytes of a message; 0 = not known
 }
 
-// wrote adds a message of this line and returns its place.
+// wrote adds a message of this connection and returns its place.
 func (m *wearMeter) wrote(seq uint64, payload int) wear {
 	m.last.Store(seq)
 	return wear{seq, m.bytes.Add(int64(payload) + overhead)}
@@ -47,7 +47,7 @@ func (m *wearMeter) since(w wear) int64 {
 
 // measure reads now and then how far the stream is and how big its messages are, until the
 // line breaks: an instance that writes little cannot know from its own acks.
-func (l *line) measure() {
+func (l *commitConn) measure() {
 	tick := time.NewTicker(measurePause)
 	defer tick.Stop()
 	for {

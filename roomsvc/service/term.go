@@ -11,27 +11,27 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// tenure is one time of owning a partition: it begins with a fence, and ends when the
-// partition is released or a commit fails. All that is known of rooms belongs to a tenure
+// term is one time of owning a partition: it begins with a fence, and ends when the
+// partition is released or a commit fails. All that is known of rooms belongs to a term
 // and ends with it, for what was applied and not committed must not be believed.
 //
 // Answers leave in the order of the commands, each when everything applied before it is
 // committed: an answer may rest on a record that is still on its way, as a duplicate's does.
-type tenure struct {
+type term struct {
 	p     *partition
 	fence *stream.Fence
 	rooms map[proto.Room]*active // owned by the partition's goroutine
 	state snapshots
 
 	mu       sync.Mutex // guards what follows
-	flight   flight
+	pending  pendingReplies
 	records  uint64   // applied so far
 	stored   uint64   // of these, committed
 	answered uint64   // of the stored ones, answered
 	seqs     []uint64 // in the stream, of the stored ones that are not answered; only for a gateway in this process
 	saving   bool     // the snapshot of the first answer is being written
-	wake     int      // stir the partition when so many answers are left; -1 = no need
-	over     error    // why the tenure has ended; nil while it lasts
+	wakeAt   int      // wake the partition when this number of answers is left; -1 = never
+	over     error    // why the term has ended; nil while it lasts
 }
 
 // active is a room that was spoken in lately.
@@ -39,7 +39,7 @@ type active struct {
 	room    *room.Room // nil while it is being read from the log
 	waiting []command  // came meanwhile
 	report  *report    // the newest that came meanwhile
-	last    uint64     // number, within the tenure, of the last record applied
+	last    uint64     // number, within the term, of the last record applied
 	used    time.Time
 }
 
@@ -72,32 +72,32 @@ type answer struct {
 	room     proto.Room // of the snapshot
 }
 
-func newTenure(p *partition) *tenure {
-	return &tenure{p: p, rooms: make(map[proto.Room]*active), wake: -1}
+func newTerm(p *partition) *term {
+	return &term{p: p, rooms: make(map[proto.Room]*active), wakeAt: -1}
 }
 
 // push appends an answer, and sends it at once if nothing is before it. It reports false,
-// having refused the command, if the tenure is over.
-func (t *tenure) push(a answer) bool {
+// having refused the command, if the term is over.
+func (t *term) push(a answer) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over != nil {
 		t.p.s.answer(a.to, t.p.unavailable(t.over), a.since)
 		return false
 	}
-	if a.record == nil && t.flight.len() == 0 {
+	if a.record == nil && t.pending.len() == 0 {
 		t.p.s.answer(a.to, a.reply, a.since)
 		return true
 	}
 	if a.record != nil {
 		t.records++
 	}
-	t.flight.push(a)
+	t.pending.push(a)
 	return true
 }
 
 // Committed implements [stream.Sink].
-func (t *tenure) Committed(seq uint64) {
+func (t *term) Committed(seq uint64) {
 	t.mu.Lock()
 	t.stored++
 	if t.p.s.local != nil {
@@ -107,39 +107,39 @@ func (t *tenure) Committed(seq uint64) {
 	t.mu.Unlock()
 	t.p.s.metrics.committed.Add(1)
 	if wake {
-		t.p.stir()
+		t.p.wake()
 	}
 }
 
 // giveAnswers gives the answers whose records are committed and whose snapshots are
 // written, in order. It reports whether the partition waits for that. The caller holds mu.
-func (t *tenure) giveAnswers() (wake bool) {
-	for t.flight.len() > 0 && !t.saving {
-		a := t.flight.peek()
+func (t *term) giveAnswers() (wake bool) {
+	for t.pending.len() > 0 && !t.saving {
+		a := t.pending.peek()
 		if a.record != nil {
 			if t.answered == t.stored {
 				break
 			}
 			if a.snapshot != nil {
 				t.saving = true
-				t.p.s.saveSnapshot(t, a.room, a.snapshot)
+				t.saveSnapshot(a.room, a.snapshot)
 				break
 			}
 			t.answered++
 			t.show(a.record)
 		}
 		t.p.s.answer(a.to, a.reply, a.since)
-		t.flight.pop()
+		t.pending.pop()
 	}
-	if wake = t.flight.len() <= t.wake; wake {
-		t.wake = -1
+	if wake = t.pending.len() <= t.wakeAt; wake {
+		t.wakeAt = -1
 	}
 	return wake
 }
 
 // show gives a committed record to the gateway in this process, before the answer to its
 // sender. The caller holds mu.
-func (t *tenure) show(rec *proto.Record) {
+func (t *term) show(rec *proto.Record) {
 	local := t.p.s.local
 	if local == nil {
 		return
@@ -151,9 +151,9 @@ func (t *tenure) show(rec *proto.Record) {
 }
 
 // saved continues with the answers when the snapshot of the first one is written. If it
-// could not be written, the tenure ends: the sender sends the act again, and the next
-// tenure reads the act from the log and writes the snapshot.
-func (t *tenure) saved(err error) {
+// could not be written, the term ends: the sender sends the act again, and the next
+// term reads the act from the log and writes the snapshot.
+func (t *term) saved(err error) {
 	if err != nil {
 		t.Failed(err)
 		return
@@ -161,50 +161,50 @@ func (t *tenure) saved(err error) {
 	t.mu.Lock()
 	t.saving = false
 	wake := false
-	if t.flight.len() > 0 { // the tenure has not ended meanwhile
-		t.flight.peek().snapshot = nil
+	if t.pending.len() > 0 { // the term has not ended meanwhile
+		t.pending.peek().snapshot = nil
 		wake = t.giveAnswers()
 	}
 	t.mu.Unlock()
 	if wake {
-		t.p.stir()
+		t.p.wake()
 	}
 }
 
-// free reports whether more may be applied; if not, the partition is stirred when half of
+// free reports whether more may be applied; if not, the partition is woken when half of
 // what is on its way has arrived.
-func (t *tenure) free() bool {
+func (t *term) free() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	limit := t.p.s.cfg.Window
-	if t.records-t.stored < uint64(limit) && t.flight.len() < 4*limit {
+	if t.records-t.stored < uint64(limit) && t.pending.len() < 4*limit {
 		return true
 	}
-	t.wake = limit / 2
+	t.wakeAt = limit / 2
 	return false
 }
 
-// settled reports whether nothing is on its way; if something is, the partition is stirred
+// settled reports whether nothing is on its way; if something is, the partition is woken
 // when nothing is any more.
-func (t *tenure) settled() bool {
+func (t *term) settled() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.flight.len() == 0 {
+	if t.pending.len() == 0 {
 		return true
 	}
-	t.wake = 0
+	t.wakeAt = 0
 	return false
 }
 
 // Failed implements [stream.Sink].
-func (t *tenure) Failed(err error) {
+func (t *term) Failed(err error) {
 	t.end(err)
-	t.p.stir()
+	t.p.wake()
 }
 
-// end makes the tenure useless: whoever waits is told to send again, and the next owner's
+// end makes the term useless: whoever waits is told to send again, and the next owner's
 // memory of keys decides what was stored.
-func (t *tenure) end(err error) {
+func (t *term) end(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over != nil {
@@ -213,35 +213,35 @@ func (t *tenure) end(err error) {
 	t.over = err
 	t.p.missed()
 	refusal := t.p.unavailable(err)
-	for t.flight.len() > 0 {
-		a := t.flight.peek()
+	for t.pending.len() > 0 {
+		a := t.pending.peek()
 		t.p.s.answer(a.to, refusal, a.since)
-		t.flight.pop()
+		t.pending.pop()
 	}
 }
 
-// status returns how many records are applied and committed, and why the tenure is over.
-func (t *tenure) status() (records, stored uint64, over error) {
+// status returns how many records are applied and committed, and why the term is over.
+func (t *term) status() (records, stored uint64, over error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.records, t.stored, t.over
 }
 
-// flight is a queue of answers; its bound is the partition's window and queue.
-type flight struct {
+// pendingReplies is a queue of answers; its bound is the partition's window and queue.
+type pendingReplies struct {
 	ring       []answer // length is a power of two
 	head, tail uint
 }
 
-func (f *flight) len() int      { return int(f.tail - f.head) }
-func (f *flight) peek() *answer { return &f.ring[f.head&uint(len(f.ring)-1)] }
+func (f *pendingReplies) len() int      { return int(f.tail - f.head) }
+func (f *pendingReplies) peek() *answer { return &f.ring[f.head&uint(len(f.ring)-1)] }
 
-func (f *flight) pop() {
+func (f *pendingReplies) pop() {
 	*f.peek() = answer{}
 	f.head++
 }
 
-func (f *flight) push(a answer) {
+func (f *pendingReplies) push(a answer) {
 	if f.len() == len(f.ring) {
 		bigger := make([]answer, max(16, 2*len(f.ring)))
 		n := 0

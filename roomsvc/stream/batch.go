@@ -32,15 +32,15 @@ const (
 	electedGrace = 50 * time.Millisecond
 )
 
-// run commits what has gathered since the last commit, of all partitions together, until
-// the line breaks. One commit is under way at a time: a replicated stream demands that of
+// run commits what has gathered since the last commit, of all partitions asBatch, until
+// the connection breaks. One commit is under way at a time: a replicated stream demands that of
 // everybody who uses fences (error 10164), and no record can be stored after one of the same
 // room was refused.
 //
 // A commit is an atomic batch, or, where a single server makes that cheaper, rounds of
 // single records in which no room occurs twice. The server stages a batch for about 2 ms,
 // whatever its size.
-func (l *line) run() {
+func (l *commitConn) run() {
 	batch := make([]entry, 0, l.most)
 	pause := time.Duration(0)
 	for {
@@ -63,7 +63,7 @@ func (l *line) run() {
 }
 
 // gather adds to batch what is there, and what comes within the pause.
-func (l *line) gather(batch []entry, pause time.Duration) []entry {
+func (l *commitConn) gather(batch []entry, pause time.Duration) []entry {
 	var over <-chan time.Time
 	for size := len(batch[0].rec.Payload); len(batch) < l.most && size < maxBatchBytes; {
 		var next entry
@@ -93,7 +93,7 @@ func (l *line) gather(batch []entry, pause time.Duration) []entry {
 }
 
 // single reports whether to commit batch by rounds of single records.
-func (l *line) single(batch []entry) bool {
+func (l *commitConn) single(batch []entry) bool {
 	switch {
 	case l.c.cfg.Replicas > 1 || l.c.replicated.Load() || len(batch) == 1:
 		return false
@@ -113,7 +113,7 @@ func (l *line) single(batch []entry) bool {
 
 // commit makes batch durable and tells its sinks. It reports whether that took an atomic
 // batch.
-func (l *line) commit(batch []entry) (staged bool) {
+func (l *commitConn) commit(batch []entry) (staged bool) {
 	// Fences that are void by now would spoil the rest.
 	live := make([]entry, 0, len(batch))
 	for _, e := range batch {
@@ -124,17 +124,17 @@ func (l *line) commit(batch []entry) (staged bool) {
 	switch {
 	case len(live) == 0:
 	case l.single(live):
-		l.singly(live)
+		l.oneByOne(live)
 	default:
-		l.together(live)
+		l.asBatch(live)
 		staged = len(live) > 1
 	}
 	return staged
 }
 
-// singly commits each record of batch by itself. A round has no room twice, so a record
+// oneByOne commits each record of batch by itself. A round has no room twice, so a record
 // that is refused leaves no hole.
-func (l *line) singly(batch []entry) {
+func (l *commitConn) oneByOne(batch []entry) {
 	stored := make([]uint64, len(batch)) // stream sequences
 	told := 0                            // records of which the sinks have heard
 	round := make([]int, 0, len(batch))  // records by their place in batch
@@ -194,14 +194,14 @@ func (l *line) singly(batch []entry) {
 	l.useful()
 }
 
-// together commits batch as one atomic batch, which is stored as a whole or not at all. On a
+// asBatch commits batch as one atomic batch, which is stored as a whole or not at all. On a
 // single server, a batch that one lost fence spoils is tried again partition by partition.
 //
 // With replicas, a refused batch is never sent again under the same fences. A server that was cut
 // off from its peers believes for some seconds that it still leads. When it is back, it receives
 // what the real leader receives, and refuses what that one stores: the records would be stored
 // twice. New fences make sure, because the rooms are then read from the log.
-func (l *line) together(batch []entry) {
+func (l *commitConn) asBatch(batch []entry) {
 	seq, err := l.publish(batch)
 	switch {
 	case err == nil:
@@ -214,7 +214,7 @@ func (l *line) together(batch []entry) {
 	case !errors.Is(err, ErrLost) && !errors.Is(err, errRetry):
 		l.fail(err)
 	case l.c.cfg.Replicas == 1 && !l.c.replicated.Load():
-		l.apart(batch, err)
+		l.byPartition(batch, err)
 	default:
 		if len(batch) > 1 { // it is not known which fence is lost
 			err = fmt.Errorf("%w: a batch was refused: %v", ErrUnavailable, err)
@@ -225,9 +225,9 @@ func (l *line) together(batch []entry) {
 	}
 }
 
-// apart commits each partition's part of a batch that was refused, or gives the partition
+// byPartition commits each partition's part of a batch that was refused, or gives the partition
 // up if it stood alone.
-func (l *line) apart(batch []entry, err error) {
+func (l *commitConn) byPartition(batch []entry, err error) {
 	parts := make(map[*Fence][]entry)
 	for _, e := range batch {
 		parts[e.f] = append(parts[e.f], e)
@@ -242,7 +242,7 @@ func (l *line) apart(batch []entry, err error) {
 }
 
 // publish sends the batch and returns the stream sequence of its last record.
-func (l *line) publish(batch []entry) (last uint64, err error) {
+func (l *commitConn) publish(batch []entry) (last uint64, err error) {
 	l.count++
 	id := l.id + strconv.FormatUint(l.count, 36)
 	fenced := make(map[*Fence]bool, 1)
@@ -276,7 +276,7 @@ func (l *line) publish(batch []entry) (last uint64, err error) {
 // await takes n answers and gives each with the number of its reply subject. It fails if
 // the stream owes one for too long: a server whose disk is full, or that has lost its
 // quorum, answers nothing, and neither does a leader that is none any more.
-func (l *line) await(n int, each func(number int, seq uint64, err error)) error {
+func (l *commitConn) await(n int, each func(number int, seq uint64, err error)) error {
 	select {
 	case <-l.elected: // before anything was sent
 	default:

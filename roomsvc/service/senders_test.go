@@ -15,9 +15,9 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// chorus is senders that say one message after the other, each again under its key until
+// senders is senders that say one message after the other, each again under its key until
 // it is acknowledged, as a gateway does; and what they were told.
-type chorus struct {
+type senders struct {
 	nc       *nats.Conn
 	patience time.Duration
 	cancel   context.CancelFunc
@@ -30,24 +30,24 @@ type chorus struct {
 	err   error
 }
 
-// sing starts senders in rooms, each in all of them in turn.
-func sing(t testing.TB, srv *natstest.Server, senders int, rooms ...string) *chorus {
-	return singOver(t, srv.Connect(t), senders, rooms...)
+// startSenders starts senders in rooms, each in all of them in turn.
+func startSenders(t testing.TB, srv *natstest.Server, count int, rooms ...string) *senders {
+	return startSendersOver(t, srv.Connect(t), count, rooms...)
 }
 
-func singOver(t testing.TB, nc *nats.Conn, senders int, rooms ...string) *chorus {
-	return singAs(t, nc, 0, senders, 20*time.Second, rooms...)
+func startSendersOver(t testing.TB, nc *nats.Conn, count int, rooms ...string) *senders {
+	return startSendersAs(t, nc, 0, count, 20*time.Second, rooms...)
 }
 
-// singAs starts senders with the numbers from first on. Each waits for an ack for as long as
+// startSendersAs starts senders with the numbers from first on. Each waits for an ack for as long as
 // patience lasts.
-func singAs(t testing.TB, nc *nats.Conn, first, senders int, patience time.Duration, rooms ...string) *chorus {
+func startSendersAs(t testing.TB, nc *nats.Conn, first, count int, patience time.Duration, rooms ...string) *senders {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &chorus{nc: nc, cancel: cancel, patience: patience, acks: map[proto.Room]map[string]uint64{}}
+	c := &senders{nc: nc, cancel: cancel, patience: patience, acks: map[proto.Room]map[string]uint64{}}
 	for _, name := range rooms {
 		c.acks[proto.MustRoom(name)] = map[string]uint64{}
 	}
-	for i := first; i < first+senders; i++ {
+	for i := first; i < first+count; i++ {
 		c.tasks.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				c.say(rooms[(i+n)%len(rooms)], fmt.Sprintf("s%d", i), fmt.Sprintf("%d-%d", i, n))
@@ -58,7 +58,7 @@ func singAs(t testing.TB, nc *nats.Conn, first, senders int, patience time.Durat
 	return c
 }
 
-func (c *chorus) say(room, from, key string) {
+func (c *senders) say(room, from, key string) {
 	for begun := time.Now(); ; {
 		got, err := c.nc.RequestMsg(message(room, from, key, key), 300*time.Millisecond)
 		if err == nil {
@@ -80,7 +80,7 @@ func (c *chorus) say(room, from, key string) {
 	}
 }
 
-func (c *chorus) ack(room proto.Room, key string, seq uint64, took time.Duration) {
+func (c *senders) ack(room proto.Room, key string, seq uint64, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.acks[room][key] = seq
@@ -89,14 +89,14 @@ func (c *chorus) ack(room proto.Room, key string, seq uint64, took time.Duration
 	}
 }
 
-func (c *chorus) fail(err error) {
+func (c *senders) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.err = errors.Join(c.err, err)
 }
 
 // longest returns how long a sender had to wait at most since the last call.
-func (c *chorus) longest() time.Duration {
+func (c *senders) longest() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.pause
@@ -104,7 +104,7 @@ func (c *chorus) longest() time.Duration {
 	return p
 }
 
-func (c *chorus) count() (n int) {
+func (c *senders) count() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, acks := range c.acks {
@@ -113,8 +113,8 @@ func (c *chorus) count() (n int) {
 	return n
 }
 
-// sung waits for so many more acks.
-func (c *chorus) sung(t testing.TB, more int) {
+// waitAcks waits for so many more acks.
+func (c *senders) waitAcks(t testing.TB, more int) {
 	t.Helper()
 	goal := c.count() + more
 	natstest.Eventually(t, fmt.Sprintf("%d acks", goal), func() bool { return c.count() >= goal })
@@ -122,7 +122,7 @@ func (c *chorus) sung(t testing.TB, more int) {
 
 // check ends the singing and holds the log against what the senders were told: nothing
 // lost, nothing twice, no hole, every sender's order kept.
-func (c *chorus) check(t testing.TB, srv *natstest.Server) {
+func (c *senders) check(t testing.TB, srv *natstest.Server) {
 	t.Helper()
 	c.cancel()
 	c.tasks.Wait()

@@ -17,9 +17,9 @@ import (
 	"roomcast/proto/history"
 )
 
-// line is one connection to the stream's server, and the fences that were taken over it.
+// commitConn is one connection to the stream's server, and the fences that were taken over it.
 // Its goroutine commits what the fences append, see group.go.
-type line struct {
+type commitConn struct {
 	c       *Committer
 	nc      *nats.Conn
 	log     *history.Log   // reads over nc
@@ -40,7 +40,7 @@ type line struct {
 	maxPayload atomic.Int64 // of the NATS server, as it last said
 
 	out   envelope // owned by run
-	id    string   // of the line's batches
+	id    string   // of the connection's batches
 	count uint64   // of them, owned by run
 
 	mu      sync.Mutex               // guards what follows
@@ -58,13 +58,13 @@ type entry struct {
 // dials is how often a connection is opened in the hope of another server.
 const dials = 4
 
-// newLine opens a connection, to none of the servers to avoid if there is another.
-func newLine(c *Committer, avoid []string) (*line, error) {
+// newCommitConn opens a connection, to none of the servers to avoid if there is another.
+func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 	most := maxBatch
 	if c.cfg.Replicas > 1 {
 		most = maxReplicated
 	}
-	l := &line{
+	l := &commitConn{
 		c: c, most: most, id: rand.Text()[:10], broke: make(chan struct{}), elected: make(chan *nats.Msg, 1),
 		acks: make(chan *nats.Msg, 2*most), queue: make(chan entry, most), sweeps: make(chan sweep, maxSweeps),
 	}
@@ -117,8 +117,8 @@ func newLine(c *Committer, avoid []string) (*line, error) {
 }
 
 // before returns what is known of the log before a marker is sent. The first call on a
-// line asks the stream and the other instances.
-func (l *line) before(ctx context.Context) (known proto.Witness, created time.Time, err error) {
+// connection asks the stream and the other instances.
+func (l *commitConn) before(ctx context.Context) (known proto.Witness, created time.Time, err error) {
 	l.mu.Lock()
 	created = l.created
 	l.mu.Unlock()
@@ -139,7 +139,7 @@ func (l *line) before(ctx context.Context) (known proto.Witness, created time.Ti
 }
 
 // admit makes f the fence of its partition.
-func (l *line) admit(f *Fence) error {
+func (l *commitConn) admit(f *Fence) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -149,7 +149,7 @@ func (l *line) admit(f *Fence) error {
 	return nil
 }
 
-func (l *line) broken() bool {
+func (l *commitConn) broken() bool {
 	select {
 	case <-l.broke:
 		return true
@@ -163,8 +163,8 @@ var (
 	errSilent = fmt.Errorf("%w: no answer in time", ErrUnavailable)
 )
 
-// fail breaks the line: every fence is void from now on.
-func (l *line) fail(err error) {
+// fail breaks the connection: every fence is void from now on.
+func (l *commitConn) fail(err error) {
 	l.once.Do(func() {
 		l.mu.Lock()
 		l.err = err

@@ -1,0 +1,115 @@
+package service
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/owner"
+	"roomcast/roomsvc/stream"
+)
+
+// partitions carries out what package owner decides. It implements [owner.Partitions].
+type partitions struct{ s *Service }
+
+// subscription is a partition's subscription, and the term that is being prepared. It is safe
+// for concurrent use.
+type subscription struct {
+	mu   sync.Mutex // guards what follows
+	sub  *nats.Subscription
+	next *term
+}
+
+// Prepare subscribes to the partition's own subject, where commands arrive if the account maps
+// room.* to it. If an instance that is gone may have answered the commands that wait here, they
+// are refused, and their senders try again: that instance may have refused them, for example
+// because the room was closed, and the log does not record refusals.
+func (ps partitions) Prepare(number int, before owner.Before) (stream.Sink, error) {
+	p := ps.s.parts[number]
+	t := newTerm(p)
+	err := p.subscribe(t)
+	if err == nil {
+		// What arrived until now is the old owner's, or so old that its sender has given it up: an
+		// instance that was paused receives everything that it missed at once.
+		err = ps.s.barrier()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to %s: %w", proto.InSubject(number), err)
+	}
+	if before == owner.Nobody {
+		p.orders <- refuseWaiting{}
+	}
+	p.intake.CompareAndSwap(int32(foreign), int32(acquiring))
+	if before != owner.AnotherInstance {
+		p.intake.CompareAndSwap(int32(acquiring), int32(acquiringAlone))
+	}
+	return t, nil
+}
+
+// Pause ends the partition's term, and keeps what arrives for the next one.
+func (ps partitions) Pause(number int) stream.Sink {
+	p := ps.s.parts[number]
+	t := newTerm(p)
+	p.subscription.mu.Lock()
+	p.subscription.next = t
+	p.subscription.mu.Unlock()
+	done := make(chan struct{})
+	p.orders <- pause{done}
+	<-done
+	return t
+}
+
+// Take begins the term that was prepared.
+func (ps partitions) Take(number int, f *stream.Fence) {
+	p := ps.s.parts[number]
+	p.subscription.mu.Lock()
+	t := p.subscription.next
+	p.subscription.mu.Unlock()
+	t.fence = f
+	p.orders <- begin{t}
+	ps.s.cfg.Log.Debug("partition taken", "partition", number)
+}
+
+// Fail has commands refused until the partition is taken after all, or passed over if another
+// instance may answer them.
+func (ps partitions) Fail(number int, ours bool) {
+	if ours {
+		ps.s.parts[number].orders <- refuseAll{}
+	} else {
+		ps.s.parts[number].orders <- passOver{}
+	}
+}
+
+// Release ends the partition's term when nothing is under way.
+func (ps partitions) Release(number int) {
+	p := ps.s.parts[number]
+	done := make(chan struct{})
+	p.orders <- release{done}
+	<-done
+	p.unsubscribe()
+	ps.s.cfg.Log.Debug("partition released", "partition", number)
+}
+
+func (p *partition) subscribe(t *term) (err error) {
+	p.subscription.mu.Lock()
+	defer p.subscription.mu.Unlock()
+	p.subscription.next = t
+	if p.subscription.sub == nil || !p.subscription.sub.IsValid() {
+		p.subscription.sub, err = p.s.nc.ChanSubscribe(proto.InSubject(p.number), p.s.arrivals)
+	}
+	return err
+}
+
+func (p *partition) unsubscribe() {
+	p.subscription.mu.Lock()
+	defer p.subscription.mu.Unlock()
+	if p.subscription.sub == nil {
+		return
+	}
+	if err := p.subscription.sub.Unsubscribe(); err != nil && p.s.nc.IsConnected() {
+		p.s.cfg.Log.Warn("unsubscribe from partition", "partition", p.number, "error", err)
+	}
+	p.subscription.sub = nil
+}
