@@ -27,8 +27,9 @@ type Committer struct {
 	conn   *commitConn // nil before the first one
 	closed bool
 
-	memory sync.Mutex // guards avoid
-	avoid  []string   // ids of servers that were of no use, the newest last
+	memory  sync.Mutex // guards what follows
+	avoid   []string   // ids of servers that were of no use, the newest last
+	created time.Time  // the stream, as a connection has last read it; zero = not read yet
 }
 
 // NewCommitter returns a committer; its connection is opened when the first fence is taken.

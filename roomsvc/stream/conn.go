@@ -36,6 +36,8 @@ type commitConn struct {
 	wait    sync.WaitGroup
 	once    sync.Once
 	worn    wearMeter
+	first   chan struct{} // holds a token while a marker is written before stored is set
+	stored  atomic.Bool   // the stream has stored something that came over the connection
 
 	maxPayload atomic.Int64 // of the NATS server, as it last said
 
@@ -65,7 +67,7 @@ func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 		most = maxReplicated
 	}
 	l := &commitConn{
-		c: c, most: most, id: rand.Text()[:10], broke: make(chan struct{}), elected: make(chan *nats.Msg, 1),
+		c: c, most: most, id: rand.Text()[:10], broke: make(chan struct{}), first: make(chan struct{}, 1), elected: make(chan *nats.Msg, 1),
 		acks: make(chan *nats.Msg, 2*most), queue: make(chan entry, most), sweeps: make(chan sweep, maxSweeps),
 	}
 	for try := 1; ; try++ {
@@ -127,7 +129,7 @@ func (l *commitConn) before(ctx context.Context) (known proto.Witness, created t
 		if err != nil {
 			return known, created, err
 		}
-		if created, err = createdAt(ctx, l.nc); err != nil {
+		if created, err = l.c.createdAt(ctx, l.nc); err != nil {
 			return known, created, err
 		}
 		l.c.witness.merge(stored)

@@ -78,6 +78,11 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 	if err != nil {
 		return nil, err
 	}
+	done, err := l.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	begun := time.Now()
 	f, err := l.take(ctx, p, after, owner, sink)
 	if err != nil {
@@ -86,6 +91,24 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 	}
 	l.useful()
 	return f, nil
+}
+
+// enter waits until a marker may be written. Until the stream has stored something over the
+// connection, one marker is written at a time: the server may be cut off from its peers and
+// believe that it leads, and nats-server 2.15.2 repairs the log of such a server at a rate of one
+// or two writes every two seconds.
+func (l *commitConn) enter(ctx context.Context) (done func(), err error) {
+	if l.stored.Load() {
+		return func() {}, nil
+	}
+	select {
+	case l.first <- struct{}{}:
+		return func() { <-l.first }, nil
+	case <-l.broke:
+		return nil, l.err
+	case <-ctx.Done():
+		return nil, unavailable(ctx.Err())
+	}
 }
 
 func (l *commitConn) take(ctx context.Context, p int, after Marker, owner string, sink Sink) (*Fence, error) {
@@ -142,6 +165,7 @@ func (l *commitConn) missed(begun time.Time, err error) {
 
 // useful is told that the stream has stored something that came over the connection.
 func (l *commitConn) useful() {
+	l.stored.Store(true)
 	l.mu.Lock()
 	l.missing = time.Time{}
 	l.mu.Unlock()

@@ -165,7 +165,12 @@ func (c *Committer) KeepWitness(ctx context.Context, nc *nats.Conn) error {
 
 // readWitness returns what is stored on the subject, and its sequence; 0 = nothing.
 func readWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint64, err error) {
-	data, seq, err := lastMessage(ctx, nc, proto.StateStream, proto.SubjectWitness)
+	brief, cancel := context.WithTimeout(ctx, apiTime(ctx))
+	defer cancel()
+	data, seq, err := lastMessage(brief, nc, proto.StateStream, proto.SubjectWitness)
+	if away(err) {
+		return confirmWitness(ctx, nc)
+	}
 	if err != nil || seq == 0 {
 		return w, 0, err
 	}
@@ -173,6 +178,44 @@ func readWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint6
 		return w, seq, fmt.Errorf("%w: read witness: %w", ErrUnavailable, err)
 	}
 	return w, seq, nil
+}
+
+// apiTime returns how long to wait for an answer of the JetStream API. The servers give none while
+// they have no leader in common, and something else must be tried in time.
+func apiTime(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return time.Second
+	}
+	return time.Until(deadline) / 3
+}
+
+// confirmWitness reads the witness from any replica, and then stores it again in its place. That
+// succeeds only if no newer one exists. It needs the stream's leader, but not one of JetStream.
+func confirmWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint64, err error) {
+	reply, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+proto.StateStream+"."+proto.SubjectWitness, nil)
+	if err != nil {
+		return w, 0, unavailable(err)
+	}
+	switch status := reply.Header.Get("Status"); status {
+	case "":
+	case "404":
+		return w, 0, nil // the first write of a witness fails if there is one
+	default:
+		return w, 0, fmt.Errorf("%w: read witness: status %s", ErrUnavailable, status)
+	}
+	seq, err = strconv.ParseUint(reply.Header.Get("Nats-Sequence"), 10, 64)
+	if err == nil {
+		err = json.Unmarshal(reply.Data, &w)
+	}
+	if err != nil {
+		return w, 0, fmt.Errorf("%w: read witness: %w", ErrUnavailable, err)
+	}
+	seq, err = writeWitness(ctx, nc, w, seq)
+	if errors.Is(err, ErrLost) {
+		err = fmt.Errorf("%w: read witness: the replica that answers is behind", ErrUnavailable)
+	}
+	return w, seq, err
 }
 
 // writeWitness stores w behind the message of the sequence after. It fails with [ErrLost]
@@ -195,7 +238,23 @@ func writeWitness(ctx context.Context, nc *nats.Conn, w proto.Witness, after uin
 	return seq, nil
 }
 
-// createdAt returns when the stream of the log was made.
+// createdAt returns when the stream of the log was made. While the servers have no leader in
+// common, which no stream can be made without, it returns what it has returned last.
+func (c *Committer) createdAt(ctx context.Context, nc *nats.Conn) (time.Time, error) {
+	brief, cancel := context.WithTimeout(ctx, apiTime(ctx))
+	defer cancel()
+	created, err := createdAt(brief, nc)
+	c.memory.Lock()
+	defer c.memory.Unlock()
+	if away(err) && !c.created.IsZero() {
+		return c.created, nil
+	}
+	if err == nil {
+		c.created = created
+	}
+	return created, err
+}
+
 func createdAt(ctx context.Context, nc *nats.Conn) (time.Time, error) {
 	reply, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+proto.StreamName, nil)
 	if err != nil {
