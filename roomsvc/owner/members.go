@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// instance is what a lease says.
+// instance is the content of a lease.
 type instance struct {
 	ID      string        `json:"id"`
 	Leaving bool          `json:"leaving,omitempty"`

@@ -9,7 +9,7 @@
 // package stream) and on no clock.
 //
 // The rules are in ownership.go and step.go and do no I/O. The rest of the package carries out
-// what they decide:
+// their decisions:
 //
 //	leases, asks, markers, results -> step -> look, acquire, renew, release, refuse
 package owner
@@ -83,7 +83,7 @@ type Owner struct {
 	looked chan looked
 	tasks  sync.WaitGroup
 
-	// What Run publishes.
+	// Published by Run.
 	held    atomic.Int32
 	lease   atomic.Int64 // end of the lease, in nanoseconds since start
 	trusted atomic.Int64 // until when no other instance can have taken what is owned here, likewise
@@ -143,7 +143,7 @@ func (o *Owner) Err() error {
 // Run takes this instance's share of the partitions and keeps it until ctx ends. Then it
 // hands everything over to the other instances, and returns when nothing is under way.
 func (o *Owner) Run(ctx context.Context) error {
-	// What is still to be done when ctx has ended takes a lease's time at most.
+	// After ctx has ended, the work that remains takes a lease's time at most.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	notices := make(chan *nats.Msg, 16)

@@ -34,7 +34,7 @@ type ownership struct {
 	trouble error
 }
 
-// partition is what is known of one partition.
+// partition is the state of one partition.
 type partition struct {
 	state state
 	due   time.Time     // not to be acquired before, or to be renewed from then on
@@ -53,7 +53,7 @@ const (
 	renewing                 // its marker is written again; commands wait meanwhile
 	interrupted              // its fence is void; commands wait until it is acquired again
 	unavailable              // it cannot be acquired now; commands are refused, or left to another instance
-	releasing                // what is under way is finished before another instance takes it
+	releasing                // commits under way end before another instance takes it
 )
 
 func (s state) String() string {
@@ -76,7 +76,7 @@ const (
 	lastPause  = time.Second
 )
 
-// event is what happened. Exactly one of these types.
+// event is one of these types.
 type event interface{ event() }
 
 type (
@@ -136,7 +136,7 @@ func (worn) event()        {}
 func (taken) event()       {}
 func (asked) event()       {}
 
-// action is what the instance is to do. Exactly one of these types.
+// action is one of these types. The instance carries it out.
 type action interface{ action() }
 
 type (
@@ -177,7 +177,7 @@ func (report) action()  {}
 
 var (
 	errStarting = errors.New("the partitions are being taken")
-	// errNoLease: what should be taken is left to the instances that have a lease.
+	// errNoLease: only an instance that has a lease takes partitions.
 	errNoLease = errors.New("the lease cannot be renewed")
 )
 

@@ -120,8 +120,8 @@ func (o *ownership) release(p int, why cause, do func(...action)) {
 // share begins to acquire the partitions that should be this instance's, and to renew the
 // markers that are getting old.
 //
-// Nothing is acquired without a lease: an instance that cannot renew its lease may be cut off
-// from a majority of the servers, and would take partitions over and over from instances that
+// Nothing is acquired without a lease. An instance that cannot renew its lease may be cut off
+// from a majority of the servers. It would take partitions over and over from instances that
 // are not. A partition that it failed to acquire and that should be another's by now is
 // released, because this instance would refuse commands before the owner could answer them.
 func (o *ownership) share(now time.Time, do func(...action)) {
@@ -145,7 +145,7 @@ func (o *ownership) share(now time.Time, do func(...action)) {
 			all = false // under way
 		case !leased:
 			all = false
-			if part.state == interrupted { // what comes meanwhile is refused and not kept
+			if part.state == interrupted { // commands are refused, and wait no longer
 				o.refuse(p, do)
 			}
 		default:

@@ -16,7 +16,7 @@ import (
 // partition is taken by force.
 const askTimeout = 500 * time.Millisecond
 
-// result is what an attempt to take a fence has come to.
+// result is the result of an attempt to take a fence.
 type result struct {
 	p     int
 	fence *stream.Fence // nil with err

@@ -36,7 +36,7 @@ type stored struct {
 	seq    uint64
 	at     int64         // its time, in milliseconds since 1970
 	seen   time.Duration // since born
-	digest proto.Digest  // of what the key covers
+	digest proto.Digest  // of the content that the key stands for
 }
 
 func (k *keys) clock(now time.Time) time.Duration {

@@ -21,7 +21,7 @@ import (
 	"roomcast/proto"
 )
 
-// Rules are what an operator decides for all rooms. They do not change while rooms use
+// Rules are an operator's decisions for all rooms. They do not change while rooms use
 // them, and may be shared by goroutines.
 type Rules struct {
 	CloseWords []string       // texts that close their sender's connection and are never stored
@@ -66,7 +66,7 @@ func DefaultRules() *Rules {
 // Command is a request that package service has checked.
 type Command struct {
 	proto.Request
-	Digests []proto.Digest // of what the key covers; the first is stored, any of them matches
+	Digests []proto.Digest // of the content that the key stands for; the first is stored, any of them matches
 }
 
 // Moment is when a command is applied, in time and in the stream.
@@ -77,7 +77,7 @@ type Moment struct {
 	MaxRecord int // bytes of an event as JSON that the log takes now, if fewer than Rules.MaxRecord; 0 = not known
 }
 
-// Outcome is what became of a command. The reply holds once everything applied before
+// Outcome is the result of a command. The reply holds once everything applied before
 // it and the record, if there is one, are committed.
 type Outcome struct {
 	Reply  proto.Reply
@@ -180,7 +180,7 @@ func (r *Room) Remember(rec *proto.Record, now time.Time, age time.Duration) {
 	}
 }
 
-// Seq returns the number of the last record applied, 0 if there is none.
+// Seq returns the number of the last record applied; 0 before the first.
 func (r *Room) Seq() uint64 { return r.seq }
 
 // Keys returns how many keys are remembered.
@@ -235,7 +235,7 @@ func (r *Room) say(c *Command, m Moment) Outcome {
 // record makes the next record of the room out of e.
 func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	seq, next := r.seq+1, r.state
-	// Milliseconds are what the wire has: a finer time would not survive a change of owner.
+	// The wire carries milliseconds. A finer time would not survive a change of owner.
 	if at := m.Now.UTC().Truncate(time.Millisecond); at.After(next.At) {
 		next.At = at
 	}

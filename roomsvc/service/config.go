@@ -22,12 +22,12 @@ type Config struct {
 	Dial     daemon.Dialer         // opens connections to NATS; needed
 	Keys     *seal.Keys            // seals what is stored and opens what comes sealed; nil = nothing is sealed
 	Instance string                // names this instance among others: letters and digits; "" = a random name
-	Version  string                // what the micro API states, three numbers as in semver
+	Version  string                // of the program, for the micro API: three numbers as in semver
 	Log      *slog.Logger          // nil = slog.Default()
 	Metrics  prometheus.Registerer // where metrics are registered; nil = nowhere
 
 	Replicas       int           // of the stream, 1 to 5
-	Sync           string        // what the NATS server does before it acknowledges: "always", or the interval at which it syncs to disk
+	Sync           string        // when the NATS server syncs to disk: "always" before it acknowledges, or an interval
 	HistoryPerRoom int           // records kept of one room, at least proto.PageSize
 	HistoryAge     time.Duration // how long records are kept, at least a second
 	MaxBytes       int64         // of the stream; 0 = no limit of its own
@@ -47,7 +47,7 @@ type Config struct {
 	WitnessFile string
 
 	Lease      time.Duration // how long an instance counts as alive without a sign of life, at least a second
-	CloseWords []string      // texts that close their sender's connection and are never stored; an empty one is none
+	CloseWords []string      // texts that close their sender's connection and are never stored; empty ones do not count
 	TimeZone   string        // of stamps: "Local", "UTC" or a name such as "Asia/Shanghai"
 	TimeLayout string        // of stamps, as Go's package time writes layouts
 
@@ -98,7 +98,7 @@ func (c *Config) Check() error {
 		{c.Commit < 100*time.Millisecond, "the commit deadline is at least 100ms"},
 		{c.Lease < time.Second || c.Lease > time.Minute, "--lease is 1s to 1m"},
 		{c.TimeLayout == "", `--time-layout is empty; write for example "2006-01-02 15:04:05"`},
-		// As of whoever writes %Y-%m-%d: stamps would all be that text.
+		// A layout such as %Y-%m-%d would make all stamps equal.
 		{time.Unix(0, 0).Format(c.TimeLayout) == time.Unix(1e9, 1).Format(c.TimeLayout), fmt.Sprintf("--time-layout %q holds no part of the time; write it as 2006-01-02 15:04:05 would look", c.TimeLayout)},
 		{c.KeyWindow <= 0 || c.KeysKept < 1, "the window of keys must not be empty"},
 		{c.Queue < 1 || c.Window < 1 || c.RoomsKept < 1 || c.Idle <= 0, "queue, window, rooms kept and idle time must be more than 0"},

@@ -14,7 +14,7 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// openSecret reads the key that signs resume strings, and makes it if there is none.
+// openSecret reads the key that signs resume strings, and makes it if it does not exist.
 func (s *Service) openSecret(ctx context.Context) error {
 	js, err := jetstream.New(s.nc)
 	if err != nil {

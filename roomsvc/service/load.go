@@ -62,7 +62,7 @@ func (t *term) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) 
 	if newest.Found {
 		r = room.Restore(&newest.Record, t.p.s.rules)
 	}
-	// What stood behind the newest record may be lost.
+	// Records behind the newest one may be lost.
 	shorter := newest.Damaged || newest.Record.Stream <= t.fence.Cut()
 	if shorter {
 		r.Renew()
@@ -169,7 +169,7 @@ func (t *term) readPage(ctx context.Context, q history.Query) (history.Page, err
 	return t.fence.Log().Read(ctx, q)
 }
 
-// loaded takes a room that was read, and what waited for it.
+// loaded takes a room that was read, and applies the commands that waited for it.
 func (p *partition) loaded(ctx context.Context, r reading) {
 	p.loading--
 	if p.term != r.term {
@@ -179,7 +179,7 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 	waiting := a.waiting
 	a.room, a.waiting = r.room, nil
 	if r.err == nil {
-		if a.report != nil { // before what waits: it belongs to the new epoch
+		if a.report != nil { // before the commands that wait, because they belong to the new epoch
 			p.compare(ctx, *a.report)
 			a.report = nil
 		}

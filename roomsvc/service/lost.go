@@ -14,7 +14,7 @@ import (
 // maxReports is how many reports of gateways may wait for one partition.
 const maxReports = 64
 
-// report is what a gateway tells of a record that the log does not hold, on its way
+// report is a gateway's report of a record that the log does not hold, on its way
 // through a partition.
 type report struct {
 	proto.Lost
@@ -85,7 +85,7 @@ func (p *partition) renew(a *active, l proto.Lost) {
 }
 
 // askLog asks the log whether it holds the record of a report, and hands the report back
-// to the partition. What cannot be read now is reported again.
+// to the partition. The gateway repeats a report whose record cannot be read now.
 func (p *partition) askLog(ctx context.Context, r report) {
 	r.term = p.term
 	select {

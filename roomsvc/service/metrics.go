@@ -21,7 +21,7 @@ type metrics struct {
 	renewed    prometheus.Counter
 	refusals   *prometheus.CounterVec
 	latency    prometheus.Histogram
-	read       []prometheus.Collector // what is asked for when it is wanted
+	read       []prometheus.Collector // read when somebody asks for the metrics
 }
 
 func newMetrics(s *Service) *metrics {

@@ -84,7 +84,7 @@ func answerable(handle micro.HandlerFunc) micro.HandlerFunc {
 	}
 }
 
-// info is what an operator sees of an instance.
+// info describes an instance to an operator.
 type info struct {
 	Instance   string `json:"instance"`
 	Partitions int    `json:"partitions"` // owned

@@ -44,7 +44,7 @@ type partition struct {
 	keep    bool            // commands stay in the queue after the release
 }
 
-// order is what the owner wants of a partition. Exactly one of these types.
+// order is one of these types. The owner gives it to a partition.
 type order interface{ order() }
 
 type (
@@ -104,7 +104,7 @@ func overloaded(why string) *proto.Refusal {
 }
 
 // maxWait is how long a command may wait for its turn. It is shorter than a gateway's
-// patience: what the sender has given up must not be stored behind what it said later.
+// patience: a message that its sender has given up must not be stored behind a later one.
 const maxWait = time.Second
 
 // How long to wait before a refused command is worth sending again.
@@ -145,7 +145,7 @@ func (p *partition) run(ctx context.Context) {
 }
 
 // work applies the commands that are queued now, while the term is free to take them.
-// What comes meanwhile has its turn after orders and reads.
+// Commands that arrive meanwhile have their turn after orders and reads.
 func (p *partition) work(ctx context.Context) {
 	for n := p.queue.len(); n > 0 && p.term != nil && !p.keep && p.term.free(); n-- {
 		if c, ok := p.queue.take(); ok {

@@ -29,7 +29,7 @@ func (q *queue) put(c command) bool {
 	return true
 }
 
-// take removes the oldest command, and reports false if there is none.
+// take removes the oldest command, and reports false if the queue is empty.
 func (q *queue) take() (c command, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

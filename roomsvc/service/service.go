@@ -39,7 +39,7 @@ type Service struct {
 	commits *stream.Committer
 	parts   [proto.Partitions]*partition
 	// arrivals holds what NATS has brought and not been given to a partition yet. When it
-	// is full, nats.go drops and counts; whoever waits for the answer sends again.
+	// is full, nats.go drops messages and counts them; their senders send them again.
 	arrivals chan *nats.Msg
 	barriers chan chan struct{}
 	local    Local         // a gateway in this process; nil = none. Set before Run
@@ -73,7 +73,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	// A new owner learns the keys of what was on its way from what the log keeps.
+	// A new owner learns recent keys from the log, which must still hold their records.
 	cfg.Window = min(cfg.Window, cfg.HistoryPerRoom/2)
 	always, _ := cfg.syncAlways()
 	zone, _ := cfg.zone()

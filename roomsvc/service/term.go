@@ -13,7 +13,7 @@ import (
 
 // term is one time of owning a partition: it begins with a fence, and ends when the
 // partition is released or a commit fails. All that is known of rooms belongs to a term
-// and ends with it, for what was applied and not committed must not be believed.
+// and ends with it, because records that were applied and not committed may not exist.
 //
 // Answers leave in the order of the commands, each when everything applied before it is
 // committed: an answer may rest on a record that is still on its way, as a duplicate's does.
@@ -202,8 +202,8 @@ func (t *term) Failed(err error) {
 	t.p.wake()
 }
 
-// end makes the term useless: whoever waits is told to send again, and the next owner's
-// memory of keys decides what was stored.
+// end ends the term. Senders that wait are told to send again, and the next owner's memory of
+// keys decides which messages were stored.
 func (t *term) end(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// witnessEvery is how often the service stores how far the log has come. What the log
-// loses of the time since then is not noticed, unless a process remembers it.
+// witnessEvery is how often the service stores how far the log has come. If the log loses only
+// records of the time since then, nobody notices, unless a process remembers them.
 const witnessEvery = time.Second
 
 // lostEnd reports a log that has lost its end. The committer calls it once for each loss.

@@ -62,7 +62,7 @@ func (l *commitConn) run() {
 	}
 }
 
-// gather adds to batch what is there, and what comes within the pause.
+// gather adds the records to batch that wait, and those that arrive within the pause.
 func (l *commitConn) gather(batch []entry, pause time.Duration) []entry {
 	var over <-chan time.Time
 	for size := len(batch[0].rec.Payload); len(batch) < l.most && size < maxBatchBytes; {
@@ -199,8 +199,8 @@ func (l *commitConn) oneByOne(batch []entry) {
 //
 // With replicas, a refused batch is never sent again under the same fences. A server that was cut
 // off from its peers believes for some seconds that it still leads. When it is back, it receives
-// what the real leader receives, and refuses what that one stores: the records would be stored
-// twice. New fences make sure, because the rooms are then read from the log.
+// the same records as the real leader, and refuses them while that one stores them: they would
+// be stored twice. New fences make sure, because the rooms are then read from the log.
 func (l *commitConn) asBatch(batch []entry) {
 	seq, err := l.publish(batch)
 	switch {
@@ -275,7 +275,7 @@ func (l *commitConn) publish(batch []entry) (last uint64, err error) {
 
 // await takes n answers and gives each with the number of its reply subject. It fails if
 // the stream owes one for too long: a server whose disk is full, or that has lost its
-// quorum, answers nothing, and neither does a leader that is none any more.
+// quorum, answers nothing, and neither does a former leader.
 func (l *commitConn) await(n int, each func(number int, seq uint64, err error)) error {
 	select {
 	case <-l.elected: // before anything was sent

@@ -10,8 +10,8 @@ import (
 )
 
 // Bucket opens a key-value bucket, and makes it if it is not there. A bucket that has other
-// replicas than want is given those of want, since the log has them too: whoever changes the
-// log's replicas need not know of the buckets. One that cannot be changed now is reported and
+// replicas than want gets those of want, which are the log's. So an operator who changes the
+// log's replicas need not know the buckets. One that cannot be changed now is reported and
 // used as it is.
 func Bucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValueConfig, log *slog.Logger) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, want.Bucket)

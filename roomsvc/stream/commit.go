@@ -20,7 +20,7 @@ import (
 // It is safe for concurrent use.
 type Committer struct {
 	cfg        Config
-	replicated atomic.Bool // the stream has other replicas, whatever cfg says
+	replicated atomic.Bool // the stream has several replicas, although cfg has one
 	witness    witness
 
 	mu     sync.Mutex  // guards conn and closed; held while a connection is opened
@@ -70,8 +70,8 @@ func (c *Committer) open() (*commitConn, error) {
 	return l, nil
 }
 
-// shun has the next connection go to another server than the one of this id, and to none of
-// those shunned before it as long as one of the known servers remains.
+// shun keeps the next connection away from the server with this id. It also keeps it away from
+// those shunned before, as long as one of the known servers remains.
 func (c *Committer) shun(id string, known int) {
 	c.memory.Lock()
 	defer c.memory.Unlock()
@@ -87,8 +87,8 @@ func (c *Committer) shunned() []string {
 }
 
 // Sink hears what becomes of the records appended under one fence, in the order they were
-// appended: Committed once for each, or, at some point, Failed once and nothing more; what
-// was not committed by then may be in the log or not. Calls come from the committer's
+// appended: Committed once for each, or, at some point, Failed once and nothing more. Records
+// that were not committed by then may be in the log or not. Calls come from the committer's
 // goroutines and must not block.
 type Sink interface {
 	Committed(stream uint64)

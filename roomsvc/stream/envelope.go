@@ -25,7 +25,7 @@ const (
 // belongs to one goroutine.
 type envelope struct {
 	msg    nats.Msg
-	values [8]string // what the header's slices point into
+	values [8]string // the header's slices point into them
 	used   int
 }
 
@@ -60,10 +60,10 @@ func (e *envelope) put(name, value string) {
 // Errors that say what to do. All that the package returns about appending and fences wrap
 // one of the first two.
 var (
-	// ErrLost: somebody else has taken the partition. What was on its way is not stored.
+	// ErrLost: another instance has taken the partition. Records on their way are not stored.
 	ErrLost = errors.New("another instance has taken the partition")
-	// ErrUnavailable: the stream cannot be reached or does not take anything now. What was
-	// on its way may be stored or not.
+	// ErrUnavailable: the stream cannot be reached or does not take anything now. Records on
+	// their way may be stored or not.
 	ErrUnavailable = errors.New("the log cannot be written")
 	errClosed      = fmt.Errorf("%w: closed", ErrUnavailable)
 	// errRetry: not stored because a fence is just being taken; the same may be sent again.
@@ -102,7 +102,7 @@ func (e *apiError) Unwrap() error {
 }
 
 // lastMessage returns the newest message of a subject as the stream's leader knows it,
-// and its sequence; 0 = there is none.
+// and its sequence; 0 if it does not exist.
 func lastMessage(ctx context.Context, nc *nats.Conn, stream, subject string) (data []byte, seq uint64, err error) {
 	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
 	if err != nil {

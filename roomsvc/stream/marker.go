@@ -15,12 +15,12 @@ import (
 
 // Marker is the newest ownership marker of a partition.
 type Marker struct {
-	Seq   uint64 `json:"-"` // 0 = there is none
+	Seq   uint64 `json:"-"` // 0 = no marker
 	Owner string `json:"owner"`
 }
 
-// attempts is how often a marker can be read or written within the deadline: who takes a
-// partition tries again anyway, and a server that has just lost its leader answers nothing.
+// attempts is how often a marker can be read or written within the deadline. An instance that
+// takes a partition tries again anyway, and a server that has just lost its leader is silent.
 const attempts = 4
 
 func (c *Committer) attempt() time.Duration {
@@ -71,7 +71,7 @@ func (l *commitConn) marker(ctx context.Context, p int) (Marker, error) {
 }
 
 // Fence takes the partition for owner, by a new marker in the place of after. It fails with
-// [ErrLost] if after is not the newest one any more. What was appended under older fences is
+// [ErrLost] if after is not the newest one any more. Records appended under older fences are
 // in the log by then, or never will be.
 func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string, sink Sink) (*Fence, error) {
 	l, err := c.open()

@@ -5,7 +5,7 @@
 // Safety rests on the fence. Every append carries the stream sequence of its partition's
 // newest ownership marker, on room.own.<p>; the server refuses it when there is a newer
 // marker (error 10071). An owner that was paused, cut off or outvoted can therefore
-// append nothing, whatever it believes.
+// append nothing.
 package stream
 
 import (
@@ -34,9 +34,8 @@ type Config struct {
 	MaxBytes       int64         // of the whole stream; 0 = no limit of its own
 	MaxMessage     int           // bytes of a message's body
 
-	// Change says whether somebody asked by its flag for a limit that may be changed on the
-	// stream, since no other instance is there; nil = another may be. Who did not ask must
-	// not lose messages because the default is lower.
+	// Change reports whether the operator has set this limit by its flag, so that the stream may
+	// be changed; nil = another instance may be running. Defaults never shrink a stream.
 	Change func(flag string) bool
 
 	Deadline time.Duration // for the stream to acknowledge a record
@@ -55,12 +54,12 @@ func DefaultConfig() Config {
 	}
 }
 
-// headerBytes is what a record takes beside its payload at most: our own headers, the
-// fence, the batch, the envelope it is sealed in.
+// headerBytes is the most that a record takes beside its payload: our own headers, the fence,
+// the batch, and the envelope that it is sealed in.
 const headerBytes = 2 << 10
 
-// MaxPayload returns how long the JSON of an event may be whose body has maxMessage bytes:
-// twice that, for the escapes of text and the base64 of bytes, and what goes around it.
+// MaxPayload returns how long the JSON of an event may be whose body has maxMessage bytes. It
+// allows twice that for the escapes of text and the base64 of bytes, and 2 KiB around them.
 func MaxPayload(maxMessage int) int { return 2*maxMessage + 2<<10 }
 
 func (c *Config) maxMsgSize() int32 { return int32(MaxPayload(c.MaxMessage) + headerBytes) }
@@ -108,7 +107,7 @@ func metadata() map[string]string {
 func (c *Config) stateSettings() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              proto.StateStream,
-		Description:       "what outlives the logs of rooms of roomcast: whether a room is closed",
+		Description:       "state of rooms of roomcast that outlives their logs: whether a room is closed",
 		Subjects:          []string{proto.SubjectStates, proto.SubjectStateOwn}, // SubjectWitness is one of the second
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
@@ -181,7 +180,7 @@ func withLimits(have, want jetstream.StreamConfig) jetstream.StreamConfig {
 	return have
 }
 
-// explain adds what to do to what JetStream says.
+// explain adds advice to an error of JetStream.
 func explain(want jetstream.StreamConfig, err error) error {
 	switch {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
@@ -194,8 +193,8 @@ func explain(want jetstream.StreamConfig, err error) error {
 	return fmt.Errorf("open stream %s: %w", want.Name, err)
 }
 
-// check compares what is there with what is wanted: whether it is the same, or differs
-// only in limits that may be changed.
+// check compares the settings of a stream with those that are wanted. It reports whether they
+// are the same; otherwise they differ only in limits that may be changed.
 func check(have, want jetstream.StreamConfig, change func(flag string) bool) (same bool, err error) {
 	p, schema := have.Metadata[metaPartitions], have.Metadata[metaSchema]
 	if p == "" || schema == "" {

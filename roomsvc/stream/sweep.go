@@ -13,8 +13,8 @@ import (
 
 // The stream of snapshots keeps one message of each subject. The server could see to that, but
 // nats-server 2.15.2 hangs when it must drop a damaged message because its subject holds too
-// many. So the writer of a message deletes what it has replaced. What a crash leaves costs only
-// space, because readers take the newest; the next writer or owner deletes it.
+// many. So the writer of a message deletes those that it has replaced. Messages that a crash leaves
+// cost only space, because readers take the newest. The next writer or owner deletes them.
 
 // sweep is a message that has replaced the older ones of its subject.
 type sweep struct {
@@ -71,7 +71,7 @@ func (s sweep) do(ctx context.Context, nc *nats.Conn) error {
 }
 
 // getMessage returns the sequence of a message in the stream of snapshots, as any replica knows
-// it; 0 = there is none.
+// it; 0 if it does not exist.
 func getMessage(ctx context.Context, nc *nats.Conn, query map[string]any) (uint64, error) {
 	ask, err := json.Marshal(query)
 	if err != nil {

@@ -23,7 +23,7 @@ type wear struct {
 }
 
 // wearMeter estimates how much was written since a place in the log: by this connection, which
-// counts bytes, and by everybody, of whom it knows stream sequences and the average size.
+// counts bytes, and by all, whose stream sequences and average size it knows.
 // It is safe for concurrent use.
 type wearMeter struct {
 	last    atomic.Uint64

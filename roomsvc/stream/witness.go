@@ -35,7 +35,7 @@ type witness struct {
 
 // Loss is the end that the log has lost.
 type Loss struct {
-	Created bool   // the stream was made anew
+	Created bool   // the stream was made again
 	Missing uint64 // stream sequences
 	Cut     uint64 // the last stream sequence that is left
 }
@@ -81,8 +81,8 @@ func newer(a, b proto.Witness) proto.Witness {
 	return a
 }
 
-// judge compares a new marker, in a stream made at created, with what is known. It
-// returns what is known from now on, and the loss if there is one.
+// judge compares a new marker, in a stream made at created, with the witness. It returns the
+// witness from now on, and the loss or nil.
 func judge(known proto.Witness, created time.Time, marker uint64) (proto.Witness, *Loss) {
 	anew := !known.Created.IsZero() && !known.Created.Equal(created)
 	if !anew && marker > known.Last {
@@ -103,8 +103,8 @@ func (w *witness) view() proto.Witness {
 	return w.known
 }
 
-// check judges a marker that was just acknowledged, by what was known before it was sent,
-// and before anything is appended behind it. A loss is stored for all instances first.
+// check judges a marker that was just acknowledged, by the witness of the time before it was
+// sent. Nothing is appended behind the marker until then. A loss is stored for all instances first.
 func (w *witness) check(ctx context.Context, nc *nats.Conn, before proto.Witness, created time.Time, marker uint64) (cut uint64, err error) {
 	w.checking.Lock()
 	defer w.checking.Unlock()
