@@ -59,7 +59,7 @@ type returnPath struct {
 	local   func(proto.Reply) // to a gateway in this process; nil = the answer goes to the subject
 }
 
-// answer is what is to be said once everything before it is committed.
+// answer is a reply that is sent once everything before it is committed.
 type answer struct {
 	to     returnPath
 	reply  proto.Reply
