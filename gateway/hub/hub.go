@@ -192,6 +192,9 @@ func (h *Hub) Flush(budget int) (busy bool) {
 
 // receive handles everything that has come since the last turn.
 func (h *Hub) receive() {
+	if h.intake.box.Empty() {
+		return
+	}
 	b := h.intake.take()
 	for i := range b.items {
 		switch it := &b.items[i]; {

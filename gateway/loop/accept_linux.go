@@ -26,19 +26,19 @@ func (e *epoll) listen() {
 	}
 }
 
-// holdAccepting leaves the listener alone for a while: being readable all the
-// time it would keep the loop spinning.
+// holdAccepting ignores the listener for a while. It stays readable and would keep the loop
+// spinning.
 func (e *epoll) holdAccepting(why error) {
 	e.l.stats.AcceptFails++
 	if !e.scarce {
 		e.scarce = true
-		e.l.cfg.Log.Warn("accepting held until there is room again", "error", why, "connections", e.l.stats.Open)
+		e.l.cfg.Log.Warn("cannot accept connections; trying again", "error", why, "connections", e.l.stats.Open)
 	}
 	unix.EpollCtl(e.fd, unix.EPOLL_CTL_DEL, e.listener, nil)
 	e.held = time.Now().Add(acceptPause)
 }
 
-// acceptAgain ends a pause whose time has come, or shortens wait to its end.
+// acceptAgain ends a pause whose time is over, or shortens wait to the end of the pause.
 func (e *epoll) acceptAgain(wait time.Duration) time.Duration {
 	if e.held.IsZero() {
 		return wait
@@ -54,8 +54,8 @@ func (e *epoll) acceptAgain(wait time.Duration) time.Duration {
 	return min(wait, left)
 }
 
-// accept takes what waits in the backlog, up to a turn's share; more says that
-// it ended at that.
+// accept takes connections from the backlog, at most one turn's share. It reports whether
+// more may wait.
 func (e *epoll) accept() (more bool) {
 	for range acceptsPerTurn {
 		if e.listener < 0 { // closed by the handler
@@ -82,9 +82,9 @@ func (e *epoll) accept() (more bool) {
 	return true
 }
 
-// refuse closes a connection that the gate does not let in. What the peer has sent
-// is read first: with unread bytes, closing would reset the connection, and the peer
-// might not see the refusal. Nothing here waits.
+// refuse closes a connection that the gate refuses. It first reads the bytes that the peer
+// has sent: closing with unread bytes would reset the connection, and the peer might not see
+// the refusal. Nothing here waits.
 func (e *epoll) refuse(fd int, refusal []byte) {
 	var request [2048]byte
 	if len(refusal) > 0 {
@@ -143,13 +143,13 @@ func (e *epoll) adopt(nc net.Conn, unread []byte) (ID, error) {
 		return 0, err
 	}
 	nc.Close()
-	e.tails.keep(c, unread)
+	e.partials.keep(c, unread)
 	e.resumed = append(e.resumed, id)
 	return id, nil
 }
 
-// stopAccepting first accepts what has been queued: closing the listener would
-// reset those connections.
+// stopAccepting first accepts the queued connections, which closing the listener would
+// reset.
 func (e *epoll) stopAccepting() {
 	if e.listener < 0 {
 		return

@@ -13,8 +13,8 @@ import (
 	"roomcast/gateway/limit"
 )
 
-// Config says how loops listen and how much they keep. Zero values but those of
-// Address and TLS stand for the ones of DefaultConfig.
+// Config says how loops listen and how much they keep. A zero value stands for the one of
+// DefaultConfig, except in Address and TLS.
 type Config struct {
 	// Address is host:port; an empty host is all of them, port 0 any free one.
 	Address string
@@ -25,49 +25,49 @@ type Config struct {
 	// TLS encrypts every connection; it needs the portable backend.
 	TLS *tls.Config
 
-	// Portable chooses the goroutine backend also where epoll would do.
+	// Portable chooses the goroutine backend even where epoll is available.
 	Portable bool
 
-	// Gate decides which connections are accepted. Nil lets all in.
+	// Gate decides which connections are accepted. Nil accepts all.
 	Gate Gate
 
-	// MaxPending bounds, in bytes, what Received may leave unused of one
-	// connection; one whose handler leaves as much is closed with ErrPending. A
-	// wire.Reader leaves up to twice the longest message and a little.
+	// MaxPending bounds the bytes of one connection that Received may leave unused. A
+	// connection with as many is closed with ErrPending. A wire.Reader leaves little more
+	// than twice the longest message.
 	MaxPending int
 
-	// MaxPosted bounds the functions that wait in Post, each loop.
+	// MaxPosted bounds the functions that wait in Post, in each loop.
 	MaxPosted int
 
-	// SendBuffer bounds, in bytes, what the kernel (the portable backend: also
-	// the loop) holds for a peer that does not read.
+	// SendBuffer bounds the bytes that the kernel holds for a peer that does not read. With
+	// the portable backend the loop holds as many.
 	SendBuffer int
 
-	// Memory is what TLS handshakes and the portable backend's unwritten bytes are
-	// taken from; nil stands for a budget without a bound. While there is none left
-	// for another handshake, the oldest one is closed.
+	// Memory is the budget of TLS handshakes and of the portable backend's unwritten bytes;
+	// nil stands for one without a bound. If nothing is left for another handshake, the
+	// oldest handshake is closed.
 	Memory *limit.Budget
 
-	// Clock returns the time. What it returns needs a monotonic reading, which the
-	// loop measures with; only the wall reading may jump. Nil is time.Now.
+	// Clock returns the time, with a monotonic reading, which the loop measures with. Only
+	// the wall reading may jump. Nil is time.Now.
 	Clock func() time.Time
 
-	// Log tells of accepting that fails and goes on again, and of panics.
+	// Log gets failures to accept, and panics.
 	Log *slog.Logger
 }
 
 // Gate decides about a new connection before the loop spends more than its
 // descriptor on it. Its methods are called from any goroutine and must not block.
 type Gate interface {
-	// Enter lets a connection in, or returns the bytes that its peer is sent before
-	// the connection is closed at once.
+	// Enter accepts a connection, or returns the bytes that its peer is sent before the
+	// connection is closed at once.
 	Enter(peer netip.Addr, now time.Time) (refusal []byte, ok bool)
 
-	// Leave is called for each connection that was let in and ended before Opened.
+	// Leave is called for each accepted connection that ends before Opened.
 	Leave(peer netip.Addr)
 }
 
-// openGate lets everybody in.
+// openGate accepts every connection.
 type openGate struct{}
 
 func (openGate) Enter(netip.Addr, time.Time) ([]byte, bool) { return nil, true }
@@ -105,7 +105,7 @@ func (c *Config) setDefaults() {
 // or memory ran out.
 const acceptPause = 100 * time.Millisecond
 
-// Why a connection is gone, where it was this side's doing.
+// Why a connection is gone, if this side ended it.
 var (
 	ErrClosed   = errors.New("closed by this side")
 	ErrDetached = errors.New("detached")

@@ -16,22 +16,21 @@ const (
 	eventsPerTurn  = 256      // handled before posted functions, deadlines and Turn get their turn
 	acceptsPerTurn = 64       // so that a storm of new connections does not starve the old
 	scratchSize    = 64 << 10 // bytes read at once
-	smallTail      = 16 << 10 // bytes up to which a tail is copied in front of what is read next
+	smallPartial   = 16 << 10 // bytes of the largest partial that is copied in front of the next bytes
 
-	// What epoll events carry instead of a slot.
+	// Events of the loop itself carry these instead of a slot.
 	wakeSlot   = -1
 	acceptSlot = -2
 )
 
-// epoll is the backend for Linux: level-triggered, one read an event, so that
-// whoever sends more waits behind the others. An event names slot and generation,
-// so one that was meant for a closed connection is told from its successor's.
+// epoll is the backend for Linux. It is level-triggered and reads once for each event, so a
+// peer that sends more waits behind the others. An event names slot and generation, so an
+// event of a closed connection is not taken for one of its successor.
 //
-// The loop never blocks in epoll_wait: it looks, and if there is nothing it has
-// Go's own poller watch the epoll descriptor and is parked like any goroutine. A
-// blocking call would keep the processor it ran on, with whatever the loop had
-// just handed to other goroutines there, until the runtime takes it away after up
-// to 10 ms, and again and again if the loop wakes up more often than that.
+// The loop never blocks in epoll_wait. It looks, and if there is nothing, Go's own poller
+// watches the epoll descriptor and the loop is parked like any goroutine. A blocking call
+// would keep the processor that it runs on, and with it the goroutines that the loop has just
+// woken there. The runtime takes the processor away only after up to 10 ms.
 type epoll struct {
 	l        *Loop
 	fd       int
@@ -42,15 +41,15 @@ type epoll struct {
 	held     time.Time // when to accept again after descriptors ran out; zero: accepting
 	scarce   bool      // nothing has been accepted since they ran out
 
-	events  [eventsPerTurn]unix.EpollEvent
-	found   int        // of them, by the last look
-	failed  unix.Errno // the last look
-	wakes   time.Time  // when the poller ends a wait at the latest; zero: not set
-	look    func(uintptr) bool
-	peer    unix.RawSockaddrAny // of the connection being accepted
-	scratch []byte              // what is read lies here during Received
-	tails   tails
-	resumed []ID // to be given their tails
+	events   [eventsPerTurn]unix.EpollEvent
+	found    int        // of them, by the last look
+	failed   unix.Errno // the last look
+	wakes    time.Time  // poll deadline; zero: not set
+	look     func(uintptr) bool
+	peer     unix.RawSockaddrAny // of the connection being accepted
+	scratch  []byte              // holds the bytes of the present Received
+	partials partials
+	resumed  []ID // connections whose leftover bytes must be delivered again
 }
 
 func newEpoll(l *Loop, listener int) (*epoll, error) {
@@ -63,7 +62,7 @@ func newEpoll(l *Loop, listener int) (*epoll, error) {
 		unix.Close(e.fd)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	if err = unix.SetNonblock(e.fd, true); err != nil { // which is what Go's poller asks for
+	if err = unix.SetNonblock(e.fd, true); err != nil { // Go's poller requires it
 		unix.Close(e.fd)
 		unix.Close(e.wakefd)
 		return nil, os.NewSyscallError("fcntl", err)
@@ -92,8 +91,8 @@ func (e *epoll) wake() {
 }
 
 func (e *epoll) poll(wait time.Duration) error {
-	// Before anything is read: an end must not overtake it. The turn that follows must
-	// not wait, for the handler may have something to write now.
+	// Redeliver before reading: an end must not overtake these bytes. The turn that follows
+	// must not wait, because the handler may have something to write now.
 	if e.redeliver() || len(e.resumed) > 0 {
 		wait = 0
 	}
@@ -113,8 +112,8 @@ func (e *epoll) poll(wait time.Duration) error {
 	return nil
 }
 
-// wait looks for events, and waits for some if there are none: not at all if wait
-// is 0, for ever if it is negative.
+// wait looks for events. If there are none it waits for some, for the given time: not at all
+// if that is 0, for ever if it is negative.
 func (e *epoll) wait(wait time.Duration) (err error) {
 	e.found, e.failed = 0, 0
 	if wait == 0 {
@@ -143,9 +142,8 @@ func (e *epoll) wait(wait time.Duration) (err error) {
 	return nil
 }
 
-// ready serves one connection's event: first what it waits to write, then one
-// read. An end or an error of the peer is found by reading, after the data
-// before it.
+// ready serves one connection's event: it writes first, then reads once. Reading finds an end
+// or an error of the peer, after the data before it.
 func (e *epoll) ready(id ID, events uint32) {
 	c := e.l.conns.get(id)
 	if c == nil {
@@ -170,10 +168,10 @@ func (e *epoll) ready(id ID, events uint32) {
 
 func (e *epoll) read(id ID, c *conn) {
 	into, have := e.scratch, 0
-	if t := e.tails.of(c); t != nil && len(t.b) <= smallTail {
+	if t := e.partials.of(c); t != nil && len(t.b) <= smallPartial {
 		have = copy(into, t.b)
 	} else if t != nil {
-		t = e.tails.grow(c)
+		t = e.partials.grow(c)
 		into, have = t.b[:cap(t.b)], len(t.b)
 	}
 	n, errno := rawRead(int(c.fd), into[have:])
@@ -192,22 +190,22 @@ func (e *epoll) read(id ID, c *conn) {
 	e.settle(c, e.l.receive(id, c, into[:have+n]))
 }
 
-// settle keeps what the handler has left, unless the connection is dying.
+// settle keeps the bytes that the handler has left, unless the connection has ended.
 func (e *epoll) settle(c *conn, rest []byte) {
 	if c.open {
-		e.tails.keep(c, rest)
+		e.partials.keep(c, rest)
 	}
 }
 
-// redeliver gives resumed connections what they had left unused, and reports whether
-// there was something.
+// redeliver gives the handler the leftover bytes of resumed connections, and reports whether
+// there were any.
 func (e *epoll) redeliver() (some bool) {
 	resumed := e.resumed
 	e.resumed = nil
 	for _, id := range resumed {
-		if c := e.l.conns.get(id); c != nil && !c.paused && c.tail != 0 {
+		if c := e.l.conns.get(id); c != nil && !c.paused && c.partial != 0 {
 			some = true
-			e.settle(c, e.l.receive(id, c, e.tails.of(c).b))
+			e.settle(c, e.l.receive(id, c, e.partials.of(c).b))
 		}
 	}
 	if e.resumed == nil {
@@ -218,7 +216,7 @@ func (e *epoll) redeliver() (some bool) {
 
 func (e *epoll) write(id ID, c *conn, p []byte) int {
 	if c.short {
-		return 0 // epoll will tell
+		return 0 // epoll reports when the socket is writable
 	}
 	n, errno := rawSend(int(c.fd), p)
 	if errno != 0 {
@@ -241,13 +239,13 @@ func (e *epoll) write(id ID, c *conn, p []byte) int {
 }
 
 func (e *epoll) interest(id ID, c *conn) {
-	if !c.paused && c.tail != 0 {
+	if !c.paused && c.partial != 0 {
 		e.resumed = append(e.resumed, id)
 	}
 	e.await(id, c)
 }
 
-// await tells epoll what to report of c.
+// await sets the events of c that epoll reports.
 func (e *epoll) await(id ID, c *conn) {
 	ev := unix.EpollEvent{Fd: int32(id.Slot()), Pad: int32(id >> 32)}
 	if !c.paused {
@@ -271,9 +269,8 @@ func (e *epoll) detach(id ID, c *conn) (net.Conn, error) {
 	if c.short {
 		return nil, unix.EBUSY
 	}
-	// Only what can fail comes first: until the caller has a descriptor of its own,
-	// c.fd stays open and watched, and exactly one close of it follows, here or in
-	// release.
+	// The steps that can fail come first. Until the caller has a descriptor of its own, c.fd
+	// stays open and watched. Exactly one close of it follows, here or in release.
 	fd, err := unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
@@ -289,12 +286,12 @@ func (e *epoll) detach(id ID, c *conn) (net.Conn, error) {
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
 	unix.Close(int(c.fd))
-	e.tails.drop(c)
+	e.partials.drop(c)
 	return nc, nil
 }
 
 func (e *epoll) release(_ ID, c *conn, _ bool) {
-	e.tails.drop(c)
+	e.partials.drop(c)
 	unix.Close(int(c.fd)) // also takes it out of epoll: there is no duplicate
 }
 

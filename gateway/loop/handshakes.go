@@ -6,18 +6,18 @@ import (
 	"sync"
 )
 
-// maxHandshakes is how many TLS handshakes a loop has under way.
+// maxHandshakes bounds the TLS handshakes that a loop has under way.
 const maxHandshakes = 1024
 
 // handshakes are the connections whose TLS handshake is under way, the oldest first. When
-// there are too many the oldest is closed: whoever speaks TLS is through long before, and
-// whoever says nothing keeps nobody else out. It is safe for concurrent use.
+// there are too many, the oldest is closed: a real TLS client has finished long before, and
+// silent peers cannot keep others out. It is safe for concurrent use.
 type handshakes struct {
 	mu    sync.Mutex
 	under list.List
 }
 
-// begin counts a connection in; the result is for end.
+// begin adds a connection; end takes the result.
 func (h *handshakes) begin(nc net.Conn) *list.Element {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -27,7 +27,7 @@ func (h *handshakes) begin(nc net.Conn) *list.Element {
 	return h.under.PushBack(nc)
 }
 
-// closeOldest makes room for another handshake; false if none is under way.
+// closeOldest makes room for another handshake. It returns false if none is under way.
 func (h *handshakes) closeOldest() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -44,7 +44,7 @@ func (h *handshakes) close() bool {
 	return true
 }
 
-// end counts a connection out, if it has not been closed.
+// end removes a connection, if it has not been closed.
 func (h *handshakes) end(e *list.Element) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

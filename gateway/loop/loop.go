@@ -1,16 +1,16 @@
 // Package loop runs event loops: each owns a listener, the connections it
-// accepted and their deadlines, and tells one [Handler] what happens to them.
-// Whatever a loop owns is touched by its own goroutine alone, so there is no
-// lock, no goroutine, no timer and no buffer per connection.
+// accepted and their deadlines, and calls one [Handler] with their events. Only
+// the loop's own goroutine touches its state, so there is no lock, no goroutine,
+// no timer and no buffer per connection.
 //
-// Two backends stand behind the same [Loop]: epoll on Linux, and a portable one
-// with goroutines per connection for other systems and for TLS. They differ in
-// cost, not in what a Handler sees.
+// Two backends implement the same [Loop]: epoll on Linux, and a portable one with
+// goroutines per connection for other systems and for TLS. They differ in cost; a
+// Handler sees no difference.
 //
 // # Reading order
 //
-// This file: what a loop promises, and its one iteration in [Loop.Run]. slab.go:
-// what is kept of a connection. epoll_linux.go: how bytes come and go.
+// This file: the contract of a loop, and its one iteration in [Loop.Run]. slab.go:
+// the state of a connection. epoll_linux.go: how bytes come and go.
 // wheel.go: deadlines. waker.go: how other goroutines wake a loop.
 package loop
 
@@ -35,18 +35,18 @@ type ID uint64
 // used again once the connection is gone. Handlers index their own slabs by it.
 func (id ID) Slot() uint32 { return uint32(id) }
 
-// Handler is told what happens on a loop. All calls come from the loop's
+// Handler serves the connections of a loop. All calls come from the loop's
 // goroutine, one at a time; none may block. A handler may call the loop's
 // methods from any of them.
 type Handler interface {
 	// Opened says that a connection has been accepted.
 	Opened(id ID, peer netip.AddrPort)
 
-	// Received gives all bytes that have not been used yet and returns how many
+	// Received passes all bytes that have not been used yet. It returns how many
 	// of them, from the front, are now used; the rest comes back in front of the
-	// next bytes. p may be changed in place, also where it is not used yet, and
-	// is valid only during the call. It is never called for a paused connection.
-	// A panic in it closes this connection only.
+	// next bytes. The handler may change p in place, also the rest. p is valid
+	// only during the call. It is never called for a paused connection. A panic
+	// in it closes this connection only.
 	Received(id ID, p []byte) (used int)
 
 	// Writable says that a connection takes bytes again whose Write took less
@@ -56,13 +56,14 @@ type Handler interface {
 	// Due says that the time given to SetDeadline has passed.
 	Due(id ID)
 
-	// Gone is the last call for a connection, exactly once for every Opened
-	// and every Adopt, no matter who closed it; never from inside another call of the handler. why is
+	// Gone is the last call for a connection, exactly once for every Opened and
+	// every Adopt, no matter who closed it; never from inside another call of the
+	// handler. why is
 	// [ErrClosed] after Close, [ErrDetached] after Detach, io.EOF if the peer has
 	// closed and everything it sent has been received, otherwise what went wrong.
 	Gone(id ID, why error)
 
-	// Turn ends an iteration: the time to write what has been gathered. busy
+	// Turn ends an iteration. The handler writes the bytes that it has gathered. busy
 	// asks for the next iteration at once instead of waiting for an event.
 	Turn() (busy bool)
 }
@@ -85,9 +86,9 @@ type Loop struct {
 	now     time.Time // when this iteration began
 	conns   slab
 	wheel   wheel
-	dying   []death // closed in this turn, Gone not yet called
+	ended   []death // closed in this turn, Gone not yet called
 	reading ID      // whose Received is running, 0 if nobody's
-	unread  []byte  // what that call was given
+	unread  []byte  // the bytes of that call
 	stats   Stats
 }
 
@@ -99,15 +100,15 @@ type backend interface {
 	wake()                         // ends a poll early; any goroutine
 	write(id ID, c *conn, p []byte) int
 	interest(id ID, c *conn)                      // c.paused has changed
-	closeWrite(id ID, c *conn)                    // after what write took
+	closeWrite(id ID, c *conn)                    // after the bytes that write took
 	detach(id ID, c *conn) (net.Conn, error)      // the socket is the caller's now
 	adopt(nc net.Conn, unread []byte) (ID, error) // after success nc is the loop's
-	release(id ID, c *conn, orderly bool)         // ends the socket; orderly: after what write took
+	release(id ID, c *conn, orderly bool)         // ends the socket; orderly: after the bytes that write took
 	stopAccepting()
 	close() // after all connections; returns when everything started has ended
 }
 
-// death is a connection whose handler has not been told yet that it is gone.
+// death is the end of a connection that the handler has not been told yet.
 type death struct {
 	id  ID
 	why error
@@ -164,10 +165,10 @@ func (l *Loop) Run(ctx context.Context, h Handler) (err error) {
 		more := l.runPosted()
 		l.wheel.advance(l)
 		busy = h.Turn() || more
-		l.bury()
+		l.reportGone()
 		l.stats.Turns++
 		if busy {
-			runtime.Gosched() // what others have for this loop may join the next turn
+			runtime.Gosched() // others may have work for the next turn
 		}
 	}
 
@@ -175,13 +176,13 @@ func (l *Loop) Run(ctx context.Context, h Handler) (err error) {
 	l.waker.stop()
 	l.posts.Close()
 	l.conns.each(func(id ID, c *conn) { l.kill(id, c, ErrStopped) })
-	l.bury()
+	l.reportGone()
 	l.back.close()
 	return err
 }
 
-// patience returns how long the next poll may wait: not at all if there is work
-// left, for ever (negative) if there is no deadline.
+// patience returns how long the next poll may wait: 0 if there is work left, negative
+// (for ever) if there is no deadline.
 func (l *Loop) patience(busy bool) time.Duration {
 	if busy || !l.waker.sleep() {
 		return 0
@@ -192,6 +193,9 @@ func (l *Loop) patience(busy bool) time.Duration {
 // runPosted runs the first of the posted functions and reports whether more may wait.
 func (l *Loop) runPosted() (more bool) {
 	fresh := len(l.posted) == 0
+	if fresh && l.posts.Empty() {
+		return false
+	}
 	if fresh {
 		l.batch = l.posts.Take(l.batch)
 		l.posted = l.batch
@@ -204,8 +208,8 @@ func (l *Loop) runPosted() (more bool) {
 	return !fresh || len(l.posted) > 0
 }
 
-// receive hands p to the handler and returns what it leaves unused. A panic over
-// what one peer sent costs that peer its connection and nobody else.
+// receive passes p to the handler and returns the bytes that it leaves unused. A panic
+// in the handler costs this peer its connection, and no other.
 func (l *Loop) receive(id ID, c *conn, p []byte) (rest []byte) {
 	l.reading, l.unread = id, p
 	defer func() {
@@ -223,19 +227,19 @@ func (l *Loop) receive(id ID, c *conn, p []byte) (rest []byte) {
 	return rest
 }
 
-// kill ends a connection for the handler; what is left of it is buried at the
-// end of the turn. It does nothing to one that is dying already.
+// kill ends a connection for the handler. The end of the turn reports it as gone and frees
+// it. It does nothing to a connection that has ended already.
 func (l *Loop) kill(id ID, c *conn, why error) {
 	if c.open {
 		c.open = false
-		l.dying = append(l.dying, death{id, why})
+		l.ended = append(l.ended, death{id, why})
 	}
 }
 
-// bury tells the handler of every connection that has died and frees its slot.
-func (l *Loop) bury() {
-	for i := 0; i < len(l.dying); i++ { // Gone may close others
-		d := l.dying[i]
+// reportGone tells the handler which connections have ended, and frees their slots.
+func (l *Loop) reportGone() {
+	for i := 0; i < len(l.ended); i++ { // Gone may close others
+		d := l.ended[i]
 		c := l.conns.at(d.id.Slot())
 		l.wheel.remove(&l.conns, d.id.Slot())
 		if d.why != ErrDetached {
@@ -245,8 +249,8 @@ func (l *Loop) bury() {
 		l.conns.free(d.id.Slot())
 		l.stats.Open--
 	}
-	clear(l.dying)
-	l.dying = l.dying[:0]
+	clear(l.ended)
+	l.ended = l.ended[:0]
 }
 
 // Post has f run on the loop soon, after everything posted before by the same
@@ -286,7 +290,7 @@ func (l *Loop) Pause(id ID) {
 	}
 }
 
-// Resume reads again, beginning with what Received left unused before Pause.
+// Resume reads again, beginning with the bytes that Received left unused before Pause.
 func (l *Loop) Resume(id ID) {
 	if c := l.conns.get(id); c != nil && c.paused {
 		c.paused = false
@@ -303,9 +307,9 @@ func (l *Loop) CloseWrite(id ID) {
 	}
 }
 
-// Close ends a connection: what Write took is still delivered to a peer that
-// reads, but not if bytes of the peer lie unread: then TCP resets, see
-// CloseWrite. Of the handler's methods only Gone is called after this, soon.
+// Close ends a connection. A peer that reads still receives the bytes that Write took,
+// unless bytes of the peer are unread: then TCP resets, see CloseWrite. Of the handler's
+// methods only Gone is called after this, soon.
 func (l *Loop) Close(id ID) {
 	if c := l.conns.get(id); c != nil {
 		l.kill(id, c, ErrClosed)

@@ -14,10 +14,10 @@ type peer struct {
 	nc net.Conn
 	id ID // set before the first read
 
-	// Handed to and fro: the reader's from next to its post, else the loop's.
+	// The reader owns these from a receive on next to its post, otherwise the loop does.
 	buf  []byte
 	have int           // bytes of buf the handler has not used
-	next chan struct{} // lends buf to the reader; closed when it shall end
+	next chan struct{} // lends buf to the reader; closed to end the reader
 
 	// Owned by the loop.
 	lent  bool  // buf is the reader's
@@ -31,10 +31,10 @@ type peer struct {
 	writing bool       // a writer is at work
 	owed    bool       // a write was short: Writable must follow
 	broken  bool       // writing has failed
-	ending  ending     // what to do once all is written
+	ending  ending     // how to end once all is written
 }
 
-// ending is how a connection shall end; a later one takes precedence.
+// ending is how a connection ends; a later one takes precedence.
 type ending int
 
 const (
@@ -77,7 +77,7 @@ func (p *peer) readLoop() {
 		}
 		n, err := p.nc.Read(p.buf[p.have:])
 		if !p.b.post(func() { p.b.got(p, n, err) }) {
-			return // released: whoever did that closes
+			return // released, and closed by release
 		}
 	}
 }
@@ -112,7 +112,7 @@ func (p *peer) idle() bool {
 	return !p.writing
 }
 
-// end has the connection ended, after what has been written if it may linger.
+// end ends the connection, after the written bytes if it may linger.
 func (p *peer) end(how ending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,19 +16,18 @@ import (
 
 const (
 	handshakeTime = 5 * time.Second // for a TLS handshake
-	lingerTime    = time.Second     // for what Write took before Close
+	lingerTime    = time.Second     // to deliver the bytes that Write took before Close
 
 	handshakeBytes = 32 << 10 // about what a TLS handshake takes while it is under way
 	refuseTime     = 100 * time.Millisecond
 )
 
-// portable is the backend over package net: for each connection a goroutine
-// that reads and, while there is something to write, one that writes. They
-// touch nothing of the loop's but by posting to it.
+// portable is the backend over package net. Each connection has a goroutine that reads and,
+// while there is something to write, one that writes. They reach the loop only by posting.
 type portable struct {
 	l          *Loop
-	mates      *mates
-	intake     chan net.Conn // from the mates' acceptors
+	group      *listenerGroup
+	intake     chan net.Conn // from the acceptors of the group
 	wakes      chan struct{}
 	timer      *time.Timer
 	peers      []*peer // by slot; owned by the loop
@@ -38,9 +37,9 @@ type portable struct {
 	wg         sync.WaitGroup // accept, take and every goroutine of a connection
 }
 
-// mates are the loops of one Listen. They share a listener, and whoever accepts
-// gives the connection to the next in turn.
-type mates struct {
+// listenerGroup is the loops of one Listen. They share a listener: the loop that accepts a
+// connection gives it to the next one in turn.
+type listenerGroup struct {
 	ln    net.Listener
 	loops []*portable
 	turn  atomic.Uint32
@@ -51,13 +50,13 @@ func listenPortable(cfg Config) ([]*Loop, net.Addr, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	m := &mates{ln: ln}
+	m := &listenerGroup{ln: ln}
 	var loops []*Loop
 	for range cfg.Loops {
 		l := newLoop(cfg)
 		ctx, stop := context.WithCancel(context.Background())
 		b := &portable{
-			l: l, mates: m,
+			l: l, group: m,
 			intake: make(chan net.Conn),
 			wakes:  make(chan struct{}, 1),
 			timer:  time.NewTimer(time.Hour),
@@ -97,20 +96,20 @@ func (b *portable) wake() {
 	}
 }
 
-// post is Post without a bound: every connection has at most three of these
-// under way. It returns false once the loop has ended.
+// post is Post without a bound: every connection has at most three of these functions
+// waiting. It returns false once the loop has ended.
 func (b *portable) post(f func()) bool { return b.l.posts.Put(f) }
 
 func (b *portable) accept() {
 	for scarce := false; ; {
-		nc, err := b.mates.ln.Accept()
+		nc, err := b.group.ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil { // descriptors ran out
 			if !scarce {
 				scarce = true
-				b.l.cfg.Log.Warn("accepting held until there is room again", "error", err)
+				b.l.cfg.Log.Warn("cannot accept connections; trying again", "error", err)
 			}
 			select {
 			case <-time.After(acceptPause):
@@ -125,7 +124,7 @@ func (b *portable) accept() {
 			b.refuse(nc, refusal)
 			continue
 		}
-		next := b.mates.loops[b.mates.turn.Add(1)%uint32(len(b.mates.loops))]
+		next := b.group.loops[b.group.turn.Add(1)%uint32(len(b.group.loops))]
 		select {
 		case next.intake <- nc:
 		case <-next.ctx.Done():
@@ -137,8 +136,8 @@ func (b *portable) accept() {
 	}
 }
 
-// refuse closes a connection that the gate does not let in. The buffer of a new
-// socket takes the refusal at once; a peer that speaks TLS could not read it.
+// refuse closes a connection that the gate refuses. The buffer of a new socket takes the
+// refusal at once; a peer that speaks TLS could not read it.
 func (b *portable) refuse(nc net.Conn, refusal []byte) {
 	if b.l.cfg.TLS == nil && len(refusal) > 0 {
 		nc.SetWriteDeadline(time.Now().Add(refuseTime))
@@ -147,13 +146,13 @@ func (b *portable) refuse(nc net.Conn, refusal []byte) {
 	nc.Close()
 }
 
-// turnAway ends a connection that the gate let in and no handler has heard of.
+// turnAway ends a connection that the gate has accepted and the handler does not know.
 func (b *portable) turnAway(nc net.Conn, peer netip.Addr) {
 	nc.Close()
 	b.l.cfg.Gate.Leave(peer)
 }
 
-// take serves what the acceptors give to this loop.
+// take serves the connections that the acceptors give to this loop.
 func (b *portable) take() {
 	for {
 		select {
@@ -180,8 +179,8 @@ func tellPlain(nc net.Conn) {
 	io.Copy(io.Discard, io.LimitReader(nc, 64<<10))
 }
 
-// isHTTP reports whether a connection that should begin with TLS begins with the name
-// of an HTTP method instead.
+// isHTTP reports whether a connection begins with the name of an HTTP method where it
+// should begin with TLS.
 func isHTTP(first []byte) bool {
 	for _, c := range first[:3] {
 		if c < 'A' || c > 'Z' {
@@ -228,7 +227,7 @@ func (b *portable) serve(nc net.Conn) {
 	p.readLoop()
 }
 
-// put gives a connection a place on the loop.
+// put gives a connection a slot of the loop.
 func (b *portable) put(p *peer) ID {
 	p.id, _ = b.l.conns.alloc()
 	slot := int(p.id.Slot())
@@ -261,7 +260,7 @@ func (b *portable) adopt(nc net.Conn, unread []byte) (ID, error) {
 	return id, nil
 }
 
-// got takes the buffer back from a reader: n more bytes, then perhaps err.
+// got takes the buffer back from a reader, with n more bytes and perhaps an error.
 func (b *portable) got(p *peer, n int, err error) {
 	p.lent = false
 	c := b.l.conns.get(p.id)
@@ -278,8 +277,8 @@ func (b *portable) got(p *peer, n int, err error) {
 	b.deliver(p, c)
 }
 
-// deliver hands p's bytes to the handler, and the buffer back to the reader; not
-// while the connection is paused.
+// deliver gives p's bytes to the handler, and the buffer back to the reader. It does
+// nothing while the connection is paused.
 func (b *portable) deliver(p *peer, c *conn) {
 	if c.paused {
 		return
@@ -340,7 +339,7 @@ func (b *portable) closeWrite(id ID, _ *conn) { b.peers[id.Slot()].end(endWrite)
 func (b *portable) detach(id ID, _ *conn) (net.Conn, error) {
 	p := b.peers[id.Slot()]
 	if !p.idle() {
-		return nil, errors.New("not all that was written has been sent")
+		return nil, errors.New("written bytes have not been sent yet")
 	}
 	b.peers[id.Slot()] = nil
 	close(p.next)
@@ -358,7 +357,7 @@ func (b *portable) release(id ID, _ *conn, orderly bool) {
 	close(p.next)
 }
 
-func (b *portable) stopAccepting() { b.mates.ln.Close() }
+func (b *portable) stopAccepting() { b.group.ln.Close() }
 
 func (b *portable) close() {
 	b.stop()

@@ -1,15 +1,15 @@
 package loop
 
-// conn is what a loop keeps of a connection: 32 bytes and no pointer, so that
-// the garbage collector never looks at the slab.
+// conn is the state of a connection: 32 bytes and no pointer, so that the garbage
+// collector never looks at the slab.
 type conn struct {
-	gen    uint32 // generation of the slot; counts up when the connection is gone
-	fd     int32  // epoll backend
-	tail   uint32 // epoll backend: 1 + index of the bytes not used yet, 0 for none
-	open   bool   // accepted and not yet closed
-	paused bool   // not read from
-	short  bool   // a write was short; writable is awaited
-	armed  bool   // epoll backend: epoll reports writable
+	gen     uint32 // generation of the slot; counts up when the connection is gone
+	fd      int32  // epoll backend
+	partial uint32 // epoll backend: 1 + index of the bytes not used yet, 0 for none
+	open    bool   // accepted and not yet closed
+	paused  bool   // not read from
+	short   bool   // a write was short; writable is awaited
+	armed   bool   // epoll backend: epoll reports writable
 
 	// The wheel's.
 	due    uint32 // tick of the deadline, 0 for none
@@ -52,7 +52,7 @@ func (s *slab) free(slot uint32) {
 	s.unused = slot + 1
 }
 
-// get returns the open connection of an ID, nil if there is none any more.
+// get returns the open connection of an ID, or nil.
 func (s *slab) get(id ID) *conn {
 	if id.Slot() >= s.size {
 		return nil

@@ -19,7 +19,7 @@ func (c *unreadConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// CloseWrite is what net/http looks for to end a connection politely.
+// CloseWrite lets net/http end its side of the connection first.
 func (c *unreadConn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()

@@ -47,8 +47,8 @@ func (w *waker) sleep() bool {
 	return w.asleep
 }
 
-// rise begins the loop's work. The loop looks into its mailboxes after this, so it finds
-// what earlier wake-ups were for.
+// rise begins the loop's work. The loop looks into its mailboxes after this, so no work of
+// an earlier wake-up is missed.
 func (w *waker) rise() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

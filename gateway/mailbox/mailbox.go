@@ -3,7 +3,10 @@
 // through a [Box].
 package mailbox
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Box is a queue with many writers and one reader. Put and Offer never block, and items of
 // one writer keep their order. Put, Offer and Close are safe for concurrent use.
@@ -16,7 +19,9 @@ type Box[T any] struct {
 	wake  func()        // called when the first item arrives after a Take
 	bell  chan struct{} // holds a token while there may be something to take; nil if wake is the user's
 
-	mu     sync.Mutex // guards what follows
+	some atomic.Bool // items is not empty; changed under mu
+
+	mu     sync.Mutex // guards the fields below
 	items  []T
 	weight int // of items
 	closed bool
@@ -44,16 +49,17 @@ func NewBounded[T any](limit int, wake func()) *Box[T] { return &Box[T]{limit: l
 func (b *Box[T]) Put(item T) bool { return b.Offer(item, 0) }
 
 // Offer adds an item. It keeps nothing and reports false if the item's weight does not fit,
-// or after Close.
+// or after Close. One item always fits, so a box that refuses is never empty.
 func (b *Box[T]) Offer(item T, weight int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed || weight > 0 && b.weight+weight > b.limit {
+	if b.closed || b.weight > 0 && weight > 0 && b.weight+weight > b.limit {
 		return false
 	}
 	b.weight += weight
 	b.items = append(b.items, item)
 	if len(b.items) == 1 {
+		b.some.Store(true)
 		b.wake() // under the lock, so that no wake-up comes after Close
 	}
 	return true
@@ -62,6 +68,9 @@ func (b *Box[T]) Offer(item T, weight int) bool {
 // Wake returns a channel that delivers a value when there may be something to take. It is
 // nil for a bounded box, which has a wake function.
 func (b *Box[T]) Wake() <-chan struct{} { return b.bell }
+
+// Empty reports whether there is nothing to take. It costs the reader less than Take.
+func (b *Box[T]) Empty() bool { return !b.some.Load() }
 
 // keep is the largest number of items whose memory a box uses again. The memory of a burst
 // is not kept.
@@ -78,6 +87,7 @@ func (b *Box[T]) Take(spare []T) []T {
 	defer b.mu.Unlock()
 	items := b.items
 	b.items, b.weight = spare[:0], 0
+	b.some.Store(false)
 	return items
 }
 

@@ -65,8 +65,8 @@ func TestOfferRefusesWhatExceedsTheLimit(t *testing.T) {
 	if got, want := box.Take(nil), []string{"a", "c", "e"}; !slices.Equal(got, want) {
 		t.Errorf("Take returned %v, want %v", got, want)
 	}
-	if !box.Offer("f", 10) {
-		t.Error("after Take nothing waits, but Offer refuses a full load")
+	if !box.Offer("f", 11) {
+		t.Error("an empty box refuses a heavy item, and nothing would wake its reader")
 	}
 }
 
@@ -77,7 +77,13 @@ func TestOnlyTheFirstItemWakesTheReader(t *testing.T) {
 		box.Offer(1, 1)
 	}
 	box.Take(nil)
+	if !box.Empty() {
+		t.Error("a box that was taken is not empty")
+	}
 	box.Offer(1, 1)
+	if box.Empty() {
+		t.Error("a box with an item is empty")
+	}
 	if wakes != 2 {
 		t.Errorf("got %d wake-ups for two batches", wakes)
 	}

@@ -45,7 +45,7 @@ type Text struct {
 	Verbatim bool // leave out the stamp, for protocol test suites
 }
 
-// AppendEvent appends a message, and nothing for what is no message.
+// AppendEvent appends a message. It appends nothing for other events.
 func (c Text) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
 	if e.Text.Form == proto.SpanNone || e.Text.Form == 0 {
 		return b, nil

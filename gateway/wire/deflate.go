@@ -73,7 +73,7 @@ type Inflater struct {
 	out []byte
 }
 
-// inflateInput reads a payload and then the end that was left out on the wire.
+// inflateInput reads a payload and then its end, which is omitted on the wire.
 type inflateInput struct {
 	payload bytes.Reader
 	end     strings.Reader
@@ -130,10 +130,9 @@ func (i *Inflater) Inflate(f Frame, limits *Limits) ([]byte, error) {
 	return out, nil
 }
 
-// deflateOffer reads Sec-WebSocket-Extensions and returns the first offer of
-// permessage-deflate that can be met: any but one that wants the server to use a
-// smaller window than Go's deflate has. bits says that the offer names the
-// server's window, so that the answer must.
+// deflateOffer reports whether Sec-WebSocket-Extensions has an offer of permessage-deflate
+// that can be met: any but one for a smaller window of the server than Go's deflate has.
+// bits says that the offer names the server's window, so the answer must name it too.
 func deflateOffer(offers []byte) (ok, bits bool) {
 	options, valid := httphead.ParseOptions(offers, nil)
 	if !valid {

@@ -78,7 +78,7 @@ func (h *handshake) take(req *Request, name, value []byte) {
 	}
 }
 
-// join adds a header's further line to what the first had.
+// join adds another line of a header to its value so far.
 func join(list, value []byte, sep string) []byte {
 	if list == nil {
 		return value
@@ -117,9 +117,8 @@ func WantsWebSocket(r *http.Request) bool {
 	return false
 }
 
-// AppendHead appends the head of a request that net/http has parsed, as it could
-// have come. It returns what ParseRequest decides about in the same way as about the
-// head that came.
+// AppendHead appends the head of a request that net/http has parsed, in a form that
+// ParseRequest treats like the original.
 func AppendHead(b []byte, r *http.Request) []byte {
 	b = fmt.Appendf(b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Proto, r.Host)
 	for name, values := range r.Header {

@@ -13,8 +13,8 @@ import (
 // Reader splits what a client sends into frames. The zero Reader is ready. It
 // holds no pointer and is small, to be kept in a slab.
 //
-// A message that arrives in parts is gathered at the front of the very buffer it
-// arrived in, behind it a hole where headers and control frames have been:
+// A message that arrives in parts is gathered at the front of the buffer it arrived in.
+// Behind it is a hole where headers and control frames have been:
 //
 //	| have: unmasked, checked | hole | at: not looked at yet ... |
 type Reader struct {
@@ -33,10 +33,10 @@ type Reader struct {
 }
 
 // Next returns the next frame in buf and how many bytes of buf, from the front,
-// are done with; buf must begin where the last call ended. Frame.Op is 0 if more
-// bytes are needed. A message in parts is gathered in buf itself, so bytes that
-// are not yet done with are changed as well and must be given again as they
-// were left. At most twice limits.Message and a frame are ever left.
+// are used; buf must begin where the last call ended. Frame.Op is 0 if more bytes
+// are needed. A message in parts is gathered in buf itself, so Next also changes
+// unused bytes, and the next call needs them as they were left. At most twice
+// limits.Message and a frame are ever left.
 //
 // The frame's payload is valid until buf is reused or Next called again. An
 // error is always an *Error and final; it comes as soon as the bytes at hand
@@ -87,7 +87,7 @@ func (r *Reader) begin(h ws.Header, limits *Limits) error {
 func (r *Reader) part(h ws.Header, limits *Limits) error {
 	limit := int64(limits.Message)
 	if r.deflated {
-		limit += limit/64 + 64 // what deflate may add to what cannot be compressed
+		limit += limit/64 + 64 // deflate may add this to bytes that cannot be compressed
 	}
 	if h.Length > limit-int64(r.have) {
 		return &Error{proto.CloseTooBig, "the message is too long"}
@@ -99,8 +99,8 @@ func (r *Reader) part(h ws.Header, limits *Limits) error {
 	return nil
 }
 
-// gather goes on with a message in parts until it is whole, a control frame
-// comes, or buf ends.
+// gather continues a message in parts until it is whole, a control frame comes, or
+// buf ends.
 func (r *Reader) gather(buf []byte, limits *Limits) (Frame, int, error) {
 	for {
 		if err := r.move(buf); err != nil {
@@ -137,8 +137,7 @@ func (r *Reader) gather(buf []byte, limits *Limits) (Frame, int, error) {
 	}
 }
 
-// move unmasks what has come of the present frame, and puts it behind what has
-// been gathered.
+// move unmasks the bytes of the present frame, and puts them behind the gathered ones.
 func (r *Reader) move(buf []byte) error {
 	part := buf[r.at:]
 	part = part[:min(len(part), int(r.left))]
@@ -208,8 +207,8 @@ func control(h ws.Header, b []byte, size int) (Frame, int, error) {
 	return f, end, nil
 }
 
-// mayBeSent reports whether an endpoint may put c into a close frame: RFC 6455,
-// 7.4, and what has been registered since.
+// mayBeSent reports whether an endpoint may put c into a close frame: RFC 6455, 7.4, and
+// later registrations.
 func mayBeSent(c proto.CloseCode) bool {
 	switch {
 	case c >= 1000 && c <= 1014:
@@ -225,8 +224,8 @@ func rotate(mask [4]byte, n int) [4]byte {
 	return mask
 }
 
-// validPrefix returns how many bytes at the front of p are whole runes; ok is
-// false if what follows can no longer become one.
+// validPrefix returns how many bytes at the front of p are whole runes. ok is false if the
+// bytes after them can no longer become one.
 func validPrefix(p []byte) (n uint32, ok bool) {
 	whole := len(p)
 	for i := 1; i <= min(len(p), utf8.UTFMax-1); i++ {

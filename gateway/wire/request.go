@@ -14,7 +14,7 @@ const MaxRequest = 16 << 10
 // Request is the head of an HTTP request. Its byte slices point into the buffer
 // that was parsed; only Path may be kept longer than that buffer.
 type Request struct {
-	// What the request begins; net/http answers all others.
+	// The request begins one of these, or net/http answers it.
 	Upgrade bool // a WebSocket handshake without fault
 	Events  bool // a reader of a room's Server-Sent Events, see [WantsEvents]
 
@@ -165,7 +165,7 @@ func isToken(p []byte) bool {
 	return len(p) > 0
 }
 
-// hasToken reports whether a comma-separated list has token, whatever its case.
+// hasToken reports whether a comma-separated list has token, in any case of letters.
 func hasToken(list []byte, token string) bool {
 	for item := range bytes.SplitSeq(list, []byte(",")) {
 		if strings.EqualFold(string(bytes.Trim(item, " \t")), token) {
@@ -175,8 +175,8 @@ func hasToken(list []byte, token string) bool {
 	return false
 }
 
-// Query returns the first value of a query parameter, decoded; "" if there is
-// none or it is malformed.
+// Query returns the first value of a query parameter, decoded; "" if it is missing or
+// malformed.
 func (r *Request) Query(name string) string {
 	for pair := range bytes.SplitSeq(r.query, []byte("&")) {
 		key, value, _ := bytes.Cut(pair, []byte("="))
@@ -188,8 +188,7 @@ func (r *Request) Query(name string) string {
 	return ""
 }
 
-// Offered returns what follows prefix in the first subprotocol offer that begins with it,
-// "" if there is none.
+// Offered returns the rest of the first subprotocol offer that begins with prefix, or "".
 func (r *Request) Offered(prefix string) string {
 	for item := range bytes.SplitSeq(r.protocols, []byte(",")) {
 		if rest, ok := bytes.CutPrefix(bytes.Trim(item, " \t"), []byte(prefix)); ok {

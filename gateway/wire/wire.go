@@ -1,13 +1,13 @@
-// Package wire turns bytes into WebSocket frames and back: the handshake, the
-// frames of RFC 6455, permessage-deflate of RFC 7692. It does no I/O and owns no
-// buffer: it reads in place from the one it is given and appends to the one it is
-// given.
+// Package wire knows the bytes of both transports. It turns bytes into WebSocket
+// frames and back: the handshake, the frames of RFC 6455, permessage-deflate of
+// RFC 7692. It also makes Server-Sent Events. It does no I/O and owns no buffer: it
+// reads in place from the caller's buffer and appends to the caller's buffer.
 //
 // # Reading order
 //
-// reader.go: from bytes to messages. header.go: what a frame's header may say.
-// frame.go: frames to be sent. request.go and handshake.go: how a connection
-// begins. deflate.go: compression.
+// reader.go: from bytes to messages. header.go: the header of a frame. frame.go:
+// frames to be sent. codec.go and events.go: from events to bytes. request.go and
+// handshake.go: how a connection begins. deflate.go: compression.
 package wire
 
 import "roomcast/proto"
@@ -41,7 +41,7 @@ type Limits struct {
 	Fragments int // of one message; 1008 above
 }
 
-// Error is what a peer did wrong and the close frame that tells it so.
+// Error is a fault of the peer, with the close frame that reports it.
 type Error struct {
 	Close  proto.CloseCode
 	Reason string // at most 123 bytes

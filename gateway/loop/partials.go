@@ -1,0 +1,95 @@
+package loop
+
+import "sync"
+
+const (
+	minPartial = 256 // bytes of the smallest buffer; each size is twice the one before
+	sizes      = 19  // up to 64 MiB
+)
+
+// partials holds received bytes that are not used yet, mostly the beginning of a frame. Few
+// connections have any. Buffers come in sizes and return to their pools at once; the pools
+// leave them to the garbage collector.
+type partials struct {
+	held   []*partial // by conn.partial - 1
+	unused []uint32   // indexes of held
+	pools  [sizes]sync.Pool
+}
+
+type partial struct {
+	b    []byte
+	size int // index of its pool
+}
+
+// of returns c's bytes, nil if it has none.
+func (t *partials) of(c *conn) *partial {
+	if c.partial == 0 {
+		return nil
+	}
+	return t.held[c.partial-1]
+}
+
+// keep makes rest c's bytes. rest may lie in the bytes it has.
+func (t *partials) keep(c *conn, rest []byte) {
+	old := t.of(c)
+	switch {
+	case len(rest) == 0:
+		t.drop(c)
+	case old == nil:
+		if n := len(t.unused); n > 0 {
+			c.partial = t.unused[n-1] + 1
+			t.unused = t.unused[:n-1]
+		} else {
+			t.held = append(t.held, nil)
+			c.partial = uint32(len(t.held))
+		}
+		t.held[c.partial-1] = t.take(rest, len(rest))
+	case len(rest) <= cap(old.b) && (old.size == 0 || len(rest) > cap(old.b)/8):
+		if &rest[0] != &old.b[0] {
+			copy(old.b[:len(rest)], rest)
+		}
+		old.b = old.b[:len(rest)]
+	default:
+		t.held[c.partial-1] = t.take(rest, len(rest))
+		t.put(old)
+	}
+}
+
+// grow returns c's bytes, with room behind them.
+func (t *partials) grow(c *conn) *partial {
+	old := t.of(c)
+	if len(old.b) < cap(old.b) {
+		return old
+	}
+	bigger := t.take(old.b, 2*len(old.b))
+	t.held[c.partial-1] = bigger
+	t.put(old)
+	return bigger
+}
+
+// drop forgets c's bytes.
+func (t *partials) drop(c *conn) {
+	if c.partial == 0 {
+		return
+	}
+	t.put(t.held[c.partial-1])
+	t.held[c.partial-1] = nil
+	t.unused = append(t.unused, c.partial-1)
+	c.partial = 0
+}
+
+// take returns a buffer of at least n bytes that holds b.
+func (t *partials) take(b []byte, n int) *partial {
+	size, bytes := 0, minPartial
+	for bytes < n && size < sizes-1 {
+		size, bytes = size+1, bytes*2
+	}
+	tl, _ := t.pools[size].Get().(*partial)
+	if tl == nil {
+		tl = &partial{b: make([]byte, 0, max(bytes, n)), size: size}
+	}
+	tl.b = append(tl.b[:0], b...)
+	return tl
+}
+
+func (t *partials) put(tl *partial) { t.pools[tl.size].Put(tl) }
