@@ -14,7 +14,7 @@ import (
 // catchup is a member that is served from the log.
 type catchup struct {
 	*replay.Replay
-	page    reads.Page // what the replay's records stand in
+	page    reads.Page // holds the memory of the replay's records
 	holds   bool       // it is the one of its connection that has a page, or waits for one
 	reading bool       // a read of the log is under way, or put off
 }

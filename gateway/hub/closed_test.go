@@ -10,9 +10,9 @@ import (
 	"roomcast/proto"
 )
 
-// A member that has seen the closing through another gateway, and then joined through this
-// one before it heard of it, is not left in a room that goes on without it.
-func TestClosingSeenElsewhere(t *testing.T) {
+// A client has seen the closing through another gateway and joins through this one, which does
+// not know it yet. The client has to ask again; it does not stay in the room.
+func TestClosingThatTheClientKnowsBeforeTheGateway(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
 	enter := func(slot loop.ID, from proto.From) *peer {
@@ -43,9 +43,8 @@ func TestClosingSeenElsewhere(t *testing.T) {
 	}
 }
 
-// A closing that came when too much was waiting closes the room for its members all the
-// same.
-func TestClosingThatWasLetGo(t *testing.T) {
+// A closing that did not fit into the inbox closes the room for its members all the same.
+func TestDroppedClosingClosesTheRoom(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10
 	w := newWorld(t, 1, cfg)
@@ -58,7 +57,7 @@ func TestClosingThatWasLetGo(t *testing.T) {
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
 	w.settle()
 	if w.hub.Stats().InboxDrops.Load() == 0 {
-		t.Fatal("nothing was let go")
+		t.Fatal("nothing was dropped")
 	}
 	for _, c := range members {
 		if c.shut != closing.Why {
@@ -67,8 +66,8 @@ func TestClosingThatWasLetGo(t *testing.T) {
 	}
 }
 
-// A closing that is newer than the join is the last a member is shown, also if it comes
-// from the log, and the room was opened again by then.
+// A closing after the join is the last event that a member is shown, even if it comes from
+// the log and the room is open again by then.
 func TestNothingIsShownAfterClosing(t *testing.T) {
 	for name, quiet := range map[string]bool{"in the ring": false, "in the log": true} {
 		t.Run(name, func(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// conn is what a hub knows of one connection: 32 bytes and no pointer.
+// conn is a hub's state of one connection: 32 bytes and no pointer.
 type conn struct {
 	out    outbox.Conn
 	one    [1]membership // its only membership, if rooms is 1

@@ -10,7 +10,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// deliver takes one thing that the bridge hands on. Skip is slot+1 of the connection that
+// deliver handles one delivery of the feeds. Skip is slot+1 of the connection that
 // is not shown it; 0 = every member is.
 func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 	rm := rs.byName[d.Room]

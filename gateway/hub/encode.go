@@ -11,7 +11,8 @@ import (
 
 // Codec makes the bytes of one transport. A hub calls it on its loop only.
 type Codec interface {
-	// AppendEvent appends what is shown of an event, signal or gap, which may be nothing.
+	// AppendEvent appends the form of an event, signal or gap. It appends nothing if the
+	// format does not show it.
 	AppendEvent(b []byte, e *proto.Record) ([]byte, error)
 	// AppendText appends a message for one connection alone.
 	AppendText(b, text []byte) []byte
@@ -22,11 +23,11 @@ type Codec interface {
 // Format is an index of Config.Formats: one way in which connections are shown events.
 type Format uint8
 
-// FormatConfig is what a hub knows of a format.
+// FormatConfig describes a format.
 type FormatConfig struct {
 	Codec
-	// Full says that the format shows signals and gaps. Members of the others see messages
-	// only: if they miss one, their session has to end.
+	// Full says that the format shows signals and gaps. Members of other formats see only
+	// messages: if they miss one, their session has to end.
 	Full bool
 }
 

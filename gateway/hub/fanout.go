@@ -65,10 +65,10 @@ const (
 	maxPause = 2 * time.Millisecond
 )
 
-// pause returns how long a ring waits that has just ended a long pass and has more to send:
-// a quarter of what the pass took. Members that answer a message of this pass are then in
-// the next one. Without the pause a busy room alternates between passes with one message
-// and passes with all the answers, and needs twice as many writes.
+// pause returns how long a ring waits after a long pass if it has more to send: a quarter of
+// the pass. Then the answers of members to this pass leave with the next one. Without the
+// pause a busy room alternates between passes with one message and passes with all the
+// answers, and needs twice as many writes.
 func (f *fanout) pause(a *audience) time.Duration {
 	if a.Passing() {
 		return 0

@@ -19,8 +19,8 @@ func (w *world) enter(slot loop.ID, format Format, from proto.From) *peer {
 	return c
 }
 
-// A text session cannot be told of a gap. It is closed, as one is that meets the gap in
-// the log, and does not go on as if it had seen everything.
+// A text session cannot be told of a gap. It is closed, whether the gap is delivered or in the
+// log.
 func TestGapClosesTextSessions(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
@@ -47,8 +47,8 @@ func (e emptied) Read(q history.Query, done func(reads.Page, error)) {
 	e.later = append(e.later, func() { done(reads.Page{}, nil) })
 }
 
-// Whoever comes into a room whose log has aged out under those who are in it is not kept
-// waiting for what the log will never tell.
+// A room's log has aged out while it has members. A client that joins then does not wait for
+// the log.
 func TestJoinOfRoomThatAgedOut(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
@@ -68,9 +68,9 @@ func TestJoinOfRoomThatAgedOut(t *testing.T) {
 	}
 }
 
-// What came when too much was waiting may have been the beginning of another epoch: no seq
-// tells then where to go on, and members ask anew.
-func TestResetThatWasLetGo(t *testing.T) {
+// Dropped deliveries may have begun another epoch. Then no seq says where to continue, and
+// members have to resume.
+func TestDroppedResetEndsSessions(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10
 	for name, lost := range map[string][]follow.Delivery{
@@ -85,14 +85,14 @@ func TestResetThatWasLetGo(t *testing.T) {
 			w.say(r, 10)
 			members := []*peer{w.enter(1, Text, proto.From{}), w.enter(2, JSON, proto.From{})}
 			w.settle()
-			w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: make([]byte, 850)}) // a signal that fills it
+			w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: make([]byte, 850)}) // a signal that fills the inbox
 			for _, d := range lost {
 				d.Room = r.name
 				w.hub.intake.Deliver(d)
 			}
 			w.settle()
 			if got := w.hub.Stats().InboxDrops.Load(); got != uint64(len(lost)) {
-				t.Fatalf("%d deliveries were let go, want %d", got, len(lost))
+				t.Fatalf("%d deliveries were dropped, want %d", got, len(lost))
 			}
 			for _, c := range members {
 				if !c.slow {
@@ -103,9 +103,9 @@ func TestResetThatWasLetGo(t *testing.T) {
 	}
 }
 
-// A page that was read before something was delivered does not know of it. A member that
-// had seen all of the page's log elsewhere is shown what was delivered since.
-func TestDeliveredWhileReading(t *testing.T) {
+// An event is delivered after a page was read, and before the page arrives. A client that has
+// seen the whole page through another gateway is shown the event.
+func TestEventDeliveredDuringAReadIsShown(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
 	w.enter(1, JSON, proto.From{})
@@ -130,8 +130,8 @@ func TestDeliveredWhileReading(t *testing.T) {
 	w.settle()
 }
 
-// A connection may be pumped for another room between a join and its answer. The member
-// then still gets what comes after the head that it is told.
+// A connection may be written to for another room between a join and its answer. Its member
+// still gets the events after the head that the answer names.
 func TestJoinIsAnsweredBeforeTheLogIsRead(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]

@@ -18,9 +18,9 @@
 //
 // # Reading order
 //
-// This file: what a hub needs and its turn in Flush. member.go: what sessions call. room.go
-// and deliver.go: rooms and what happens in them. fanout.go: from rings to members.
-// catchup.go: from the log to members. intake.go: what other goroutines bring.
+// This file: the hub and its turn in Flush. member.go: the methods for sessions. room.go
+// and deliver.go: rooms and their events. fanout.go: from rings to members.
+// catchup.go: from the log to members. intake.go: from other goroutines to the loop.
 package hub
 
 import (
@@ -49,8 +49,7 @@ type Config struct {
 	// connection is slow.
 	QueueBytes int
 
-	// Memory is what rings, queues, pages and deliveries are taken from, shared with other
-	// hubs. While it is full, rings shrink, so members fall behind sooner, and a connection
+	// Memory is the budget of rings, queues, pages and deliveries, shared with other hubs. While it is full, rings shrink, so members fall behind sooner, and a connection
 	// that takes nothing is slow at once.
 	Memory *limit.Budget
 
@@ -170,7 +169,7 @@ func (h *Hub) Stats() *Stats { return h.stats }
 // goroutine; any goroutine may call it.
 func (h *Hub) Post(f func()) { h.intake.post(f) }
 
-// Flush takes what other goroutines have brought and writes what has gathered, with at most
+// Flush handles the work of other goroutines and writes the gathered bytes, with at most
 // about budget writes. It reports whether there is more to do at once. The loop calls it at
 // the end of each iteration.
 func (h *Hub) Flush(budget int) (busy bool) {

@@ -28,8 +28,9 @@ const (
 	JSON
 )
 
-// TestModel lets clients of all kinds do anything in any order against small bounds,
-// and then holds what each was sent against the rooms.
+// TestModel lets clients of all kinds do anything in any order against small bounds. Then it
+// compares the bytes of each client with the rooms. All along, the hub writes only in Flush
+// and Writable.
 func TestModel(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -215,8 +216,8 @@ func (w *world) crowd(n int, r *modelRoom) (members []*peer) {
 	return members
 }
 
-// A message for a small room is written in the turn it comes in, however long the pass
-// over a big one takes.
+// A message for a small room is written in the turn in which it arrives, however long the
+// pass over a big room takes.
 func TestSmallRoomDoesNotWaitForBig(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	crowd := w.crowd(1000, w.rooms[0])
@@ -239,8 +240,8 @@ func TestSmallRoomDoesNotWaitForBig(t *testing.T) {
 	w.verify(small)
 }
 
-// Those who only wait for their turn in a big pass are never overtaken.
-func TestNobodyIsSlowForWaiting(t *testing.T) {
+// Members that only wait for their turn in a big pass do not fall behind.
+func TestMemberThatWaitsForItsTurnIsNotSlow(t *testing.T) {
 	cfg := testConfig()
 	cfg.RoomBytes = 16 << 10
 	w := newWorld(t, 1, cfg)
@@ -262,8 +263,7 @@ func TestNobodyIsSlowForWaiting(t *testing.T) {
 	}
 }
 
-// An idle room holds no buffer.
-func TestMemoryIsGivenBack(t *testing.T) {
+func TestIdleRoomHoldsNoBuffer(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	c := w.open()
 	w.hub.Join(c.id, w.rooms[0].name, proto.From{})
@@ -274,7 +274,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	}
 	w.settle()
 	if w.hub.fanout.held.Held() == 0 {
-		t.Error("got no bytes held right after traffic, want some for whoever resumes")
+		t.Error("got no bytes held right after traffic, want some for clients that resume")
 	}
 	w.now = w.now.Add(w.hub.cfg.Quiet * 2)
 	w.turn(10)

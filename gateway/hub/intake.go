@@ -9,7 +9,7 @@ import (
 	"roomcast/proto"
 )
 
-// intake takes what other goroutines have for a hub's loop, in order. It is the hub's
+// intake takes the work of other goroutines for a hub's loop, in order. It is the hub's
 // [follow.Follower]. Deliveries are bounded in bytes. The intake drops those that do not
 // fit and notes their rooms, whose members then read the log. It is safe for concurrent use.
 type intake struct {
@@ -24,11 +24,11 @@ type intake struct {
 	spare []item // owned by the loop: the last batch
 }
 
-// dropped is what a room must know of deliveries that were dropped; the log has the rest.
+// dropped summarizes the dropped deliveries of a room; the log has their content.
 type dropped struct {
 	seq   uint64          // the newest
 	epoch string          // of seq
-	act   follow.Delivery // the newest closing or reopening; its Seq is 0 if there is none
+	act   follow.Delivery // the newest closing or reopening; Seq 0 = there was neither
 	reset bool            // there was a gap among them, or another epoch began
 }
 
@@ -38,7 +38,7 @@ type item struct {
 	delivery follow.Delivery
 }
 
-// itemBytes is what an item costs beside its payload.
+// itemBytes is the cost of an item beside its payload.
 const itemBytes = 128
 
 func newIntake(most int, memory *limit.Budget, wake func()) *intake {
@@ -76,7 +76,7 @@ func (in *intake) Deliver(d follow.Delivery) {
 // these than there are connections and rooms, so they are not bounded.
 func (in *intake) post(f func()) { in.box.Put(item{do: f}) }
 
-// batch is what has come since the last one.
+// batch is the work that has come since the last batch.
 type batch struct {
 	items   []item
 	dropped map[proto.Room]dropped

@@ -7,9 +7,9 @@ import (
 	"roomcast/proto"
 )
 
-// Once a reset was let go, an event of the new epoch that fits is not shown before the
-// members have left, although it is numbered as if it came next.
-func TestNothingIsShownBehindWhatWasLetGo(t *testing.T) {
+// After a dropped reset, an event of the new epoch fits into the inbox. It is not shown, although
+// its number is the next one, before the members have left.
+func TestNothingIsShownAfterADroppedReset(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10
 	w := newWorld(t, 1, cfg)

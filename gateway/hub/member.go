@@ -48,7 +48,7 @@ func (h *Hub) Join(id loop.ID, name proto.Room, from proto.From) {
 	}
 }
 
-// Leave ends a membership. What was due to the member before is still sent.
+// Leave ends a membership. Bytes that were due to the member before are still sent.
 func (h *Hub) Leave(id loop.ID, name proto.Room) {
 	c, rm := h.conns.live(id), h.rooms.byName[name]
 	if c == nil || rm == nil {

@@ -43,8 +43,8 @@ func (w *world) onePage() {
 	}
 }
 
-// Members that ask for whole rooms and read nothing hold little more than what they were
-// written, however many rooms they ask for.
+// Members that ask for whole rooms and read nothing hold little memory beside the bytes that
+// were written to them, however many rooms they ask for.
 func TestCatchUpOfConnectionsThatDoNotRead(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	for _, r := range w.rooms {

@@ -20,9 +20,9 @@ import (
 	"roomcast/proto/history"
 )
 
-// world is what surrounds a hub, in memory and driven by one seed: sockets that take
-// few bytes at a time, a log that answers late, clients that come and go. It keeps what
-// every client was sent, to be held against what it had to be sent.
+// world surrounds a hub, in memory and driven by one seed. Its sockets take few bytes at a
+// time, its log answers late, and its clients come and go. It keeps the bytes of every client,
+// to compare them with the rooms.
 type world struct {
 	t        *testing.T
 	rand     *rand.Rand
@@ -44,7 +44,7 @@ type modelRoom struct {
 	epoch    string
 	renewed  bool // the next event is the first of its epoch
 	events   [][]byte
-	trimmed  int // the oldest so many are not in the log any more
+	trimmed  int // number of the oldest events that the log has lost
 	followed bool
 }
 
@@ -143,7 +143,7 @@ func (w *world) Read(q history.Query, done func(reads.Page, error)) {
 	})
 }
 
-// read is what history.Read promises.
+// read keeps the promise of history.Read.
 func (r *modelRoom) read(q history.Query) history.Page {
 	p := history.Page{Head: r.head()}
 	head := p.Head.Seq
@@ -383,10 +383,10 @@ func (w *world) verify(c *peer) {
 	}
 }
 
-// What a client joins from where it is no seq.
+// Values of peer.joined that are no seq.
 const (
 	anywhere = ^uint64(0)
-	fromHead = anywhere - 1 // what the ok says is the newest
+	fromHead = anywhere - 1 // the newest seq as the ok says
 )
 
 func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -29,7 +29,7 @@ const (
 	Drained                   // the connection's queue is empty: after Close, or as TellDrained asked for
 )
 
-// notices are what sessions have not been told yet.
+// notices wait to be passed to the sessions.
 type notices struct{ list []notice }
 
 type notice struct {
@@ -46,7 +46,7 @@ func (ns *notices) joined(id loop.ID, a *audience) {
 	ns.list = append(ns.list, notice{n, id, a.self})
 }
 
-// dispatcher tells the sessions what has happened. Notices wait until run is called, so that
+// dispatcher passes notices to the sessions. They wait until run is called, so that
 // no session acts while the hub is in the midst of something.
 type dispatcher struct {
 	*notices

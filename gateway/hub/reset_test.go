@@ -13,7 +13,7 @@ import (
 	"roomcast/proto"
 )
 
-// snapshot is a room's log as somebody has seen it.
+// snapshot is an earlier state of a room's log.
 type snapshot struct {
 	epoch  string
 	events [][]byte
@@ -43,9 +43,9 @@ func (w *world) renew(r *modelRoom, lost int, epoch string) {
 	}
 }
 
-// TestModelOfResets lets logs lose their ends while clients of all kinds come, resume from
-// what they have seen of any history, fall behind and leave. Whatever a client has been
-// shown since its last reset is then what the log holds, and it knows the epoch.
+// TestModelOfResets lets logs lose their ends while clients of all kinds come, resume from any
+// history, fall behind and leave. In the end each client has, since its last reset, exactly
+// the events of the log, and it knows the epoch.
 func TestModelOfResets(t *testing.T) {
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -109,7 +109,7 @@ func (w *world) resume(c *peer, r *modelRoom, histories []snapshot, seen map[*pe
 	w.hub.Join(c.id, r.name, from)
 }
 
-// verifyHistory holds what a client has put together against the rooms' logs.
+// verifyHistory compares the events of a client with the rooms' logs.
 func (w *world) verifyHistory(c *peer, begin map[string][][]byte) {
 	type view struct {
 		epoch  string

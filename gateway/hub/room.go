@@ -8,17 +8,17 @@ import (
 	"roomcast/proto/history"
 )
 
-// room is what one loop knows of a room some of its connections are in.
+// room is the state of a room that connections of the loop are in.
 type room struct {
 	replay.Room
 	ready     bool        // followed: the head is known and deliveries count
-	began     bool        // a reset has been announced: the next event is the first one, whatever its seq
+	began     bool        // a reset has been announced: the next event is the first one and may have any seq
 	undone    uint64      // closings up to this seq are of the time before a reset
 	count     int         // members of all audiences
 	audiences []*audience // one for each format in use
 }
 
-// rooms are the rooms of a loop, and what happens in them. They are owned by the loop.
+// rooms are the rooms of a loop and handle their deliveries. They are owned by the loop.
 type rooms struct {
 	// static
 	cfg      Config

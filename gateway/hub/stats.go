@@ -8,7 +8,7 @@ type Stats struct {
 
 	Deliveries atomic.Uint64 // frames of rooms given to a member
 	Replayed   atomic.Uint64 // events served from the log
-	Writes     atomic.Uint64 // system calls, or what the portable backend has instead
+	Writes     atomic.Uint64 // system calls, or their equivalent in the portable backend
 	Bytes      atomic.Uint64 // written
 	FellBehind atomic.Uint64 // members that a ring has dropped frames of
 	Gaps       atomic.Uint64 // announced
@@ -17,8 +17,8 @@ type Stats struct {
 	Unreadable atomic.Uint64 // events that could not be shown
 }
 
-// add adds what a loop has counted in plain numbers, because these change with every write,
-// and clears them.
+// add adds the counts of a turn, which are plain numbers because they change with every
+// write, and clears them.
 func (s *Stats) add(deliveries, writes, bytes *uint64) {
 	if *writes == 0 && *deliveries == 0 {
 		return

@@ -12,9 +12,9 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// A connection goes on as if it had never left: what was read and not used comes first, then
-// what the peer sends, and no deadline of the time outside is left.
-func TestAdoptedConnectionGoesOn(t *testing.T) {
+// An adopted connection continues as if it had never left. Its unused bytes come first, then
+// the peer's next bytes, and no deadline from outside remains.
+func TestAdoptedConnectionContinues(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		outside, adopted := make(chan net.Conn, 1), make(chan loop.ID, 1)
 		h := &script{}

@@ -98,7 +98,7 @@ func TestShortWriteThenWritable(t *testing.T) {
 	})
 }
 
-func TestPauseHoldsAndResumeGoesOn(t *testing.T) {
+func TestPauseHoldsAndResumeContinues(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		got := make(chan string, 10)
 		h := &script{}
@@ -132,9 +132,9 @@ func TestPauseHoldsAndResumeGoesOn(t *testing.T) {
 	})
 }
 
-// What a handler gathers from bytes that a resumed connection had left is written in
-// the same turn, also if nothing else happens on the loop.
-func TestTurnFollowsWhatWasLeft(t *testing.T) {
+// A resumed connection has leftover bytes. The handler's answer to them is written in the same
+// turn, even if nothing else happens on the loop.
+func TestTurnFollowsRedelivery(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		paused := make(chan bool, 1)
 		var due []byte
@@ -187,7 +187,7 @@ func TestHowConnectionsEnd(t *testing.T) {
 		addr := serve(t, cfg, h)
 		for _, tt := range []struct {
 			send  string
-			end   string // what the client does then
+			end   string // the client's next step
 			want  error
 			reads string
 		}{
@@ -229,7 +229,7 @@ func TestHowConnectionsEnd(t *testing.T) {
 	})
 }
 
-func TestCloseWriteGoesOnReading(t *testing.T) {
+func TestCloseWriteContinuesReading(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		var got []byte
 		h := &script{}

@@ -27,7 +27,7 @@ func (g *turnstile) Enter(peer netip.Addr, _ time.Time) ([]byte, bool) {
 func (g *turnstile) Leave(netip.Addr) { g.in.Add(-1); g.left.Add(1) }
 
 // A connection that the gate refuses gets the gate's answer and is closed at once; the
-// handler never hears of it.
+// handler is not called.
 func TestGateClosesAtOnce(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		gate := new(turnstile)

@@ -9,8 +9,8 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// Those who connect and then say nothing do not keep out those who speak TLS.
-func TestMuteHandshakesKeepNobodyOut(t *testing.T) {
+// Peers that connect and stay silent do not keep out TLS clients.
+func TestSilentPeersDoNotBlockHandshakes(t *testing.T) {
 	cfg := loop.DefaultConfig()
 	cfg.Address, cfg.Loops = "127.0.0.1:0", 1
 	cfg.TLS = &tls.Config{Certificates: []tls.Certificate{newCertificate(t)}}

@@ -167,7 +167,7 @@ func TestPostIsBounded(t *testing.T) {
 	})
 }
 
-func TestIDsOfTheGoneDoNothing(t *testing.T) {
+func TestIDsOfGoneConnectionsDoNothing(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		h := &script{}
 		addr := serve(t, cfg, h)
@@ -196,7 +196,7 @@ func TestIDsOfTheGoneDoNothing(t *testing.T) {
 	})
 }
 
-// A turn serves everybody who has sent something: who floods gets no more.
+// A turn serves every peer that has sent something. A peer that floods gets no more.
 func TestFloodDoesNotStarveOthers(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		h := &script{}

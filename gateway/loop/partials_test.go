@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestTailsAgainstModel lets connections keep, grow and use up bytes at random,
+// TestPartialsAgainstModel lets connections keep, grow and use up bytes at random,
 // and finds in the end that nothing is held.
-func TestTailsAgainstModel(t *testing.T) {
+func TestPartialsAgainstModel(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	var partials partials
 	conns := make([]conn, 20)
@@ -80,8 +80,8 @@ func fill(b []byte, rnd *rand.Rand) {
 	}
 }
 
-// A buffer is at most twice as large as what it was taken for.
-func TestTailsWasteAtMostHalf(t *testing.T) {
+// A buffer is at most twice as large as the bytes it was taken for.
+func TestPartialsWasteAtMostHalf(t *testing.T) {
 	var ts partials
 	for n := minPartial; n < 1<<20; n += n/7 + 1 {
 		c := new(conn)

@@ -101,7 +101,7 @@ func TestIdleTLSConnectionsKeepNoLargeBuffer(t *testing.T) {
 
 func liveHeap() int64 {
 	runtime.GC()
-	runtime.GC() // what pools gave up in the first
+	runtime.GC() // frees the buffers that pools gave up in the first
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)

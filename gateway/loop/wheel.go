@@ -87,8 +87,8 @@ func (w *wheel) advance(l *Loop) {
 	}
 }
 
-// next returns how long after now the next bucket with an entry comes up,
-// negative if there is none.
+// next returns how long after now the next bucket with an entry comes up, negative if all
+// buckets are empty.
 func (w *wheel) next(now time.Duration) time.Duration {
 	for i := uint32(1); i < buckets; {
 		b := (w.at + i) % buckets

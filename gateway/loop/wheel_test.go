@@ -17,8 +17,8 @@ func (d *dues) Due(id ID)                 { d.ids = append(d.ids, id) }
 func (d *dues) Gone(ID, error)            {}
 func (d *dues) Turn() bool                { return false }
 
-// TestWheelAgainstModel sets and moves deadlines at random and compares
-// what comes due with a plain list.
+// TestWheelAgainstModel sets and moves deadlines at random and compares the due ones with a
+// plain list.
 func TestWheelAgainstModel(t *testing.T) {
 	for seed := range uint64(8) {
 		rnd := rand.New(rand.NewPCG(seed, 0))

@@ -99,7 +99,7 @@ func (m message) String() string {
 	return m.body
 }
 
-// read returns the next frame, whatever it is, or the error that ended the connection.
+// read returns the next frame, or the error that ended the connection.
 func (c *client) read() (m message, err error) {
 	first, body, err := wstest.Read(c.r)
 	if err == nil && first&0xF0 != wstest.Fin {

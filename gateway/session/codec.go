@@ -8,7 +8,7 @@ import (
 // codec makes all bytes that leave for sessions of one format, once they are open.
 type codec interface {
 	hub.Codec
-	// AppendPing appends what keeps an idle connection alive.
+	// AppendPing appends the bytes that keep an idle connection alive.
 	AppendPing(b []byte) []byte
 }
 
@@ -33,7 +33,7 @@ func newCodecs() []codec {
 	return append(list, wire.Events{})
 }
 
-// formatConfigs returns what the hub knows of the codecs.
+// formatConfigs returns the codecs with their properties, for the hub.
 func formatConfigs(codecs []codec) (list []hub.FormatConfig) {
 	for i, c := range codecs {
 		list = append(list, hub.FormatConfig{Codec: c, Full: hub.Format(i)&^1 == formatJSON || hub.Format(i) == formatEvents})

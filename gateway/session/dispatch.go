@@ -6,7 +6,7 @@ import (
 	"roomcast/proto"
 )
 
-// command answers one frame of a JSON session, whatever it holds. If wait is not 0, the
+// command answers one frame of a JSON session, even an invalid one. If wait is not 0, the
 // command came too early by that time and is refused.
 func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 	cmd, err := proto.ParseCommand(frame)
@@ -29,8 +29,7 @@ func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 	}
 }
 
-// dispatch does what a command asks for. It returns a refusal, or the command is answered
-// now or later. First is set for the first command of a session. The right is checked before
+// dispatch executes a command. It returns a refusal, or answers the command now or later. First is set for the first command of a session. The right is checked before
 // the membership, so that no refusal shows anything about the room.
 func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 	rule := cmd.Verb.Rule()

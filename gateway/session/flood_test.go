@@ -139,7 +139,7 @@ func TestMessageThatNeverEnds(t *testing.T) {
 }
 
 // The close codes that clients choose are one series, and no log line depends on them.
-func TestClientsChooseNoMetric(t *testing.T) {
+func TestCloseCodesOfClientsMakeNoMetric(t *testing.T) {
 	var log bytes.Buffer
 	g := start(t, func(s *settings) {
 		s.loop.Loops = 1

@@ -8,7 +8,7 @@ import (
 	"roomcast/proto"
 )
 
-// commands handle what open sessions send. The loop owns them.
+// commands handle the frames of open sessions. The loop owns them.
 type commands struct {
 	*lifecycle
 	handshakes *handshakes

@@ -11,7 +11,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// subprotocol is what a client offers to get a JSON session.
+// subprotocol is the offer that gets a JSON session.
 const subprotocol = "roomcast.v1"
 
 // resumeOffer begins the subprotocol offer that carries a resume string beside it. The
@@ -113,7 +113,7 @@ func (h *handshakes) logRefusedPage(req *wire.Request, err error) {
 	}
 }
 
-// route returns what a path leads to.
+// route returns the kind of session and the room that a path names.
 func (h *handshakes) route(req *wire.Request) (kind, proto.Room, error) {
 	k := text
 	switch {

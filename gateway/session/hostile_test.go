@@ -137,7 +137,7 @@ func TestBadJSON(t *testing.T) {
 	c.silent()
 }
 
-// What breaks RFC 6455 or a limit of frames closes the connection with its code.
+// A frame that breaks RFC 6455 or a limit closes the connection with the code of the fault.
 func TestBadFrames(t *testing.T) {
 	g := start(t)
 	big := strings.Repeat("x", 64<<10+1)

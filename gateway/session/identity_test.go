@@ -113,7 +113,7 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
-// A message is compressed once for all who agreed to it; short ones are not.
+// A message is compressed once for all members that accept it. Short messages are not.
 func TestCompressedRoom(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Compress = true })
 	c := g.connect()

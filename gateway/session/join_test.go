@@ -51,9 +51,9 @@ func (g *gateway) say(room, text string) uint64 {
 	return r.Seq
 }
 
-// Whoever reads the answer to the handshake is in the room: what is said from then on is
+// A client that reads the answer to its handshake is in the room: every later message is
 // shown, in a new room, in a closed one that has been reopened, and by another gateway.
-func TestAnswerToHandshakeMeansToBeInTheRoom(t *testing.T) {
+func TestClientIsInTheRoomWhenItsHandshakeIsAnswered(t *testing.T) {
 	g, other := startFar(t), start(t)
 	for _, protocol := range []string{"", "roomcast.v1"} {
 		room := "answered" + protocol
@@ -77,7 +77,7 @@ func TestAnswerToHandshakeMeansToBeInTheRoom(t *testing.T) {
 
 // A refusal, an unreachable log and a stop end a session that waits for its room with the
 // answer to its handshake and a close code.
-func TestHandshakeThatWaitsForItsRoomIsAnsweredInAnyCase(t *testing.T) {
+func TestHandshakeThatWaitsForItsRoomIsAlwaysAnswered(t *testing.T) {
 	var away atomic.Bool
 	g := start(t, func(s *settings) {
 		s.session.TextPatience = time.Second
@@ -120,7 +120,7 @@ func (c mute) Write(p []byte) (int, error) {
 
 // Members come to new rooms at any moment of a conversation that ends with a closing. Each
 // is shown everything from its coming on, in order and once, and then the closing.
-func TestMembersWhoComeInTheMidstMissNothing(t *testing.T) {
+func TestMembersThatJoinDuringTrafficMissNothing(t *testing.T) {
 	const rooms, messages, members = 16, 40, 4
 	g, other := startFar(t), start(t)
 	for n := range rooms {
@@ -143,7 +143,7 @@ func TestMembersWhoComeInTheMidstMissNothing(t *testing.T) {
 		other.act(room, proto.ActClose, "")
 		for i, c := range came {
 			shown := c.next()
-			from := first[i] // what was said in the moment of coming may be shown
+			from := first[i] // a message of the moment of joining may be shown
 			if _, n, ok := strings.Cut(shown, " said "); ok {
 				if fmt.Sscan(n, &from); from > first[i] {
 					t.Fatalf("member %d of %s was shown %s first, want message %d", i, room, shown, first[i])

@@ -24,7 +24,7 @@ func (c *client) presence() string {
 	}
 }
 
-// Who joins and leaves in one breath is not shown as present for ever after.
+// A client that joins and leaves at once does not stay present.
 func TestLeaveBeforeJoined(t *testing.T) {
 	g := start(t, func(s *settings) { s.loop.Loops = 1 })
 	a := g.json("/room/breath/")

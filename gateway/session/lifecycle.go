@@ -22,12 +22,12 @@ type memberKey struct {
 type lifecycle struct {
 	*state
 
-	joins   map[memberKey]string         // what waits for a Joined notice: ids of commands, answers to handshakes
+	joins   map[memberKey]string         // ids of commands and answers to handshakes that wait for a Joined notice
 	resends map[memberKey]*limit.Resends // messages that clients have to send again
 	waiting map[loop.ID]proto.From       // sessions that must send auth, and where their replay begins
 }
 
-// close sends what is due and then a close frame.
+// close sends the bytes that are due and then a close frame.
 func (lc *lifecycle) close(s *session, code proto.CloseCode, why string, reason proto.LeaveReason) {
 	if why == "" {
 		why = code.Meaning()
@@ -57,7 +57,7 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 		return
 	}
 	if joining {
-		lc.accept(s) // a browser shows its page no other answer than a close code
+		lc.accept(s) // a browser shows its page only close codes
 	}
 	lc.leaveAll(s, reason)
 	if lc.verbose || own && (code == proto.CloseFlood || code == proto.CloseSlow) {
@@ -111,8 +111,8 @@ func (lc *lifecycle) refuse(s *session, err error) {
 }
 
 // closeWrite ends our side once everything has been written. The peer ends its own side, or
-// the deadline ends the connection. What the peer still sends is read, even after its close
-// frame: unread bytes would make TCP reset the connection and could discard our close frame.
+// the deadline ends the connection. The loop still reads, even after the peer's close frame:
+// unread bytes would make TCP reset the connection and could discard our close frame.
 func (lc *lifecycle) closeWrite(s *session) {
 	s.phase = ending
 	lc.loop.CloseWrite(s.id)
@@ -214,7 +214,7 @@ func (lc *lifecycle) check(s *session) {
 	lc.arm(s)
 }
 
-// ping sends a ping, or to a reader of events, who cannot answer, a heartbeat.
+// ping sends a ping. A reader of events cannot answer and gets a heartbeat.
 func (lc *lifecycle) ping(s *session, now uint32) {
 	if s.kind == events {
 		s.heard = now

@@ -224,8 +224,8 @@ func TestStuckReader(t *testing.T) {
 	})
 }
 
-// A JSON member that the ring overtakes goes on from the log without a hole or a repeat.
-func TestOvertakenGoesOn(t *testing.T) {
+// A JSON member that falls behind the ring continues from the log without a hole or a repeat.
+func TestMemberThatFallsBehindMissesNothing(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {
 			s.session.Rate.PerSecond = 0

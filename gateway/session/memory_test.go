@@ -12,9 +12,9 @@ import (
 	"roomcast/proto"
 )
 
-// Pages that are asked for together come one after the other. Whoever reads them is not
+// Pages that are requested together come one after the other. A client that reads them is not
 // slow, however many they are.
-func TestHistoryAskedTogether(t *testing.T) {
+func TestManyPagesRequestedAtOnceAreAnswered(t *testing.T) {
 	g := start(t, func(s *settings) { s.loop.Loops = 1; s.session.Rate.PerSecond = 0 })
 	room := fmt.Sprintf("pages_%d", time.Now().UnixNano())
 	sender := g.json("/room/" + room + "/")
@@ -40,8 +40,8 @@ func TestHistoryAskedTogether(t *testing.T) {
 	}
 }
 
-// Unfinished messages and requests are counted, and those that would take more than their
-// share end with a reason. What the others do is not touched.
+// Unfinished messages and requests are bounded in memory. A connection beyond the bound ends
+// with a reason, and the others continue.
 func TestUnfinishedMessagesAreBounded(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		memory := limit.NewBudget(8 << 20)

@@ -86,7 +86,7 @@ type gateway struct {
 	http     chan net.Conn // connections that were no WebSocket handshake
 }
 
-// settings are what a test may change.
+// settings may be changed by a test.
 type settings struct {
 	session session.Config
 	loop    loop.Config

@@ -8,9 +8,9 @@
 //
 // # Reading order
 //
-// handshake.go: how a session begins. frame.go and dispatch.go: what a client sends. Then one
+// handshake.go: how a session begins. frame.go and dispatch.go: frames of clients. Then one
 // file for each verb: say.go, join.go, leave.go, history.go, members.go, signal.go, auth.go.
-// lifecycle.go: how sessions end. state.go: what is kept of a session.
+// lifecycle.go: how sessions end. state.go: the state of a session.
 package session
 
 import (
@@ -42,7 +42,7 @@ type Config struct {
 	MessageTime   time.Duration // from the first byte of a message to its last
 	PingAfter     time.Duration // how long a session is silent before it is sent a ping
 	PongTime      time.Duration // to answer a ping
-	SlowTime      time.Duration // how long a client may take nothing of what is due to it
+	SlowTime      time.Duration // how long a client may take none of the bytes that are due to it
 	FloodTime     time.Duration // how long a text session may be held back over and over
 	CloseTime     time.Duration // for the peer to end its side after a close frame
 	TextPatience  time.Duration // how long a text message may wait to be stored

@@ -140,7 +140,7 @@ func TestEveryVerbIsAnswered(t *testing.T) {
 	}
 }
 
-// What a client sends is taken byte by byte as well as together with its handshake.
+// The bytes of a client may come one by one, or together with its handshake.
 func TestChoppedAndPipelined(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable)

@@ -6,7 +6,7 @@ import (
 )
 
 // An idle session costs what its struct costs and the text of its id, and the struct
-// is what a million of them make dear.
+// decides the memory of a million of them.
 func TestSessionIsSmall(t *testing.T) {
 	const most = 176 // bytes
 	if got := unsafe.Sizeof(session{}); got > most {

@@ -41,7 +41,7 @@ type session struct {
 	expires uint32 // it ends, a little after its token expires
 	issued  uint32 // a guest got its first resume string; another session sent auth last
 
-	rest   uint32 // bytes of the memory budget for what it has sent that could not be used yet
+	rest   uint32 // bytes of the memory budget for its unused input
 	saying uint8  // messages without an answer
 
 	phase  phase
@@ -58,7 +58,7 @@ const (
 	joiningIn              // its handshake is answered when it is in its room, or refused; nothing is read
 	unnamed                // its handshake is answered; only auth is read
 	open
-	ending // a close frame is on its way, or an HTTP refusal; what comes in is ignored
+	ending // a close frame is on its way, or an HTTP refusal; input is ignored
 )
 
 // kind is the protocol of a session.
@@ -98,7 +98,7 @@ const (
 
 const slabSize = 512
 
-// state is what all parts of the sessions of one loop share. The loop owns it.
+// state is shared by all parts of the sessions of one loop. The loop owns it.
 type state struct {
 	// static
 	cfg        Config

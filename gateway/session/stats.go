@@ -16,7 +16,7 @@ type Stats struct {
 	Messages     atomic.Uint64 // data frames that came in
 	Pings        atomic.Uint64 // sent
 	Slow         atomic.Uint64 // sessions that did not read
-	MemoryCloses atomic.Uint64 // connections ended because there was no memory for what they had sent in part
+	MemoryCloses atomic.Uint64 // connections ended because there was no memory for their unfinished messages
 	Lost         atomic.Uint64 // connections that broke without a close frame
 	ByClient     atomic.Uint64 // sessions that the client closed, with whatever code
 

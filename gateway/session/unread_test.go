@@ -11,7 +11,7 @@ import (
 )
 
 // A record that this gateway cannot read ends the sessions of the room's members, with
-// the reason. Whoever comes later is told the reason too, and is not left waiting.
+// the reason. A client that comes later is told the reason at once.
 func TestUnreadableRecordEndsSessions(t *testing.T) {
 	g := start(t)
 	room := proto.MustRoom("unreadable")

@@ -15,15 +15,15 @@ import (
 	"roomcast/gateway/wire/wiretest"
 )
 
-// result is what a reader makes of a stream: frames as text, then perhaps an error.
+// result holds the frames of a reader as text, and its error.
 type result struct {
 	frames []string
 	err    wire.Error
 	left   int // most bytes that were ever left in the buffer
 }
 
-// read feeds a reader the pieces as a loop would: what is left comes back in
-// front of the next piece, in another buffer.
+// read feeds a reader the pieces as a loop would: unused bytes come back in front of the next
+// piece, in another buffer.
 func read(pieces [][]byte, deflate bool, limits wire.Limits) (res result) {
 	r := wire.Reader{Deflate: deflate}
 	var rest []byte
@@ -63,9 +63,9 @@ func same(a, b result) bool {
 	return fmt.Sprint(a.frames) == fmt.Sprint(b.frames) && a.err == b.err
 }
 
-// What a reader returns does not depend on how the bytes arrive, and what it
-// leaves is bounded.
-func TestReaderDoesNotCareAboutChopping(t *testing.T) {
+// The frames of a reader do not depend on how the bytes arrive, and it leaves a bounded number
+// of bytes.
+func TestReaderGivesTheSameForChoppedInput(t *testing.T) {
 	limits := wire.Limits{Message: 4096, Fragments: 100}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, c := range wiretest.Cases(limits) {
@@ -103,9 +103,9 @@ func TestReaderDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzReader compares the reader with itself on chopped input, and with gobwas
-// reading frame by frame: whatever gobwas takes for a sequence of whole messages
-// the reader must return, up to the first fault either of them finds.
+// FuzzReader compares the reader with itself on chopped input, and with gobwas, which reads
+// frame by frame. The reader must return all messages that gobwas finds, up to the first fault
+// that either of them finds.
 func FuzzReader(f *testing.F) {
 	limits := wire.Limits{Message: 4096, Fragments: 100}
 	for _, c := range wiretest.Cases(limits) {

@@ -1,5 +1,5 @@
-// Package outbox holds what waits for single connections: answers, replays, close frames
-// and the rest of frames that a write has cut. All bytes of a connection leave through it,
+// Package outbox holds the bytes that wait for single connections: answers, replays, close
+// frames and the rest of frames that a write has cut. All bytes of a connection leave through it,
 // in order.
 package outbox
 
@@ -45,7 +45,7 @@ func (c *Conn) Closing() bool { return c.flags&closing != 0 }
 // Queued reports whether bytes wait for the connection.
 func (c *Conn) Queued() bool { return c.flags&queued != 0 }
 
-// SetClosing says that nothing follows what is in the queue.
+// SetClosing says that nothing follows the bytes in the queue.
 func (c *Conn) SetClosing() { c.flags |= closing }
 
 // NotifyDrained has Drained report the moment when the queue is empty.
@@ -59,7 +59,7 @@ func (c *Conn) Drained() bool {
 	return tell
 }
 
-// queue holds what waits for one connection. A blocked connection always has one.
+// queue holds the bytes that wait for one connection. A blocked connection always has one.
 type queue struct {
 	buf   []byte
 	off   int    // how much of buf has been written

@@ -12,7 +12,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// Room is what a loop knows of a room.
+// Room is the state of a room as one loop knows it.
 type Room struct {
 	Name proto.Room
 	Head history.Head // Seq is that of the newest event delivered to this loop
@@ -23,16 +23,16 @@ type Room struct {
 
 // Replay is where one member stands. It is owned by the loop's goroutine.
 type Replay struct {
-	from    proto.From     // what the client asked for; until the first page is there
+	from    proto.From     // the client's request, until the first page is there
 	started bool           // the client knows that it has joined, so events may be sent
 	asked   bool           // from has been turned into next
 	next    uint64         // seq of the record that is needed next
 	epoch   string         // that next is counted in
 	known   string         // the epoch that the client has been told
 	behind  uint64         // stream sequence of the record before next; 0 = not known
-	records []proto.Record // what is left of the page
+	records []proto.Record // the rest of the page
 	size    int            // bytes of the next page
-	joined  uint64         // a closing up to this seq is past: the head at the join, or what a reset says
+	joined  uint64         // a closing up to this seq is past: the head at the join, or the seq of a reset
 	served  bool           // the client has been shown events of the room before
 	tries   int            // in a row that did not help
 }
@@ -120,7 +120,7 @@ func (r *Replay) Ends(rec *proto.Record) bool {
 	return rec.Kind == proto.Closed && rec.Seq > r.joined
 }
 
-// Query returns what to ask the log for.
+// Query returns the query for the next page.
 func (r *Replay) Query(room *Room) history.Query {
 	q := history.Query{Room: room.Name, Limit: pageRecords, Bytes: r.size, Reach: room.Head.Seq}
 	if r.asked {
@@ -135,7 +135,7 @@ func (r *Replay) Query(room *Room) history.Query {
 	return q
 }
 
-// Outcome is what follows from a page.
+// Outcome is the result of a page.
 type Outcome struct {
 	Gap   *proto.Gap // announce this to the client
 	Lost  bool       // the client cannot be told of the gap: end its session
@@ -147,7 +147,7 @@ type Outcome struct {
 func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	head := room.Head
 	if p.Head.Epoch != head.Epoch && head.Epoch != "" {
-		return Outcome{Retry: true} // the log is a whole epoch ahead of what has been delivered
+		return Outcome{Retry: true} // the log is a whole epoch ahead of the deliveries
 	}
 	o.Gap = p.Gap
 	records := p.Records
@@ -221,7 +221,7 @@ func (r *Replay) Failed(err error) (lost bool, why *proto.Refusal) {
 func (r *Replay) Grow()   { r.size = min(2*r.size, largePage) }
 func (r *Replay) Shrink() { r.size = max(r.size/2, smallPage) }
 
-// Forget drops what is left of the page.
+// Forget drops the rest of the page.
 func (r *Replay) Forget() { r.records = nil }
 
 // Holds returns how many records are left of the page.

@@ -47,7 +47,7 @@ func (l *Log) Cap() int { return cap(l.buf) }
 // Head returns the offset behind the newest frame.
 func (l *Log) Head() uint64 { return l.base + uint64(len(l.buf)) }
 
-// Bytes returns what stands between two offsets.
+// Bytes returns the bytes between two offsets.
 func (l *Log) Bytes(from, to uint64) []byte { return l.buf[from-l.base : to-l.base] }
 
 // Append adds a frame: encode appends its bytes to the buffer. It reports whether there
@@ -78,7 +78,7 @@ func (l *Log) edge(i int) uint64 {
 // Edge returns the first frame boundary at or behind the offset.
 func (l *Log) Edge(at uint64) uint64 { return l.edge(l.index(at)) }
 
-// Half returns the frame boundary at or behind the middle of what the ring holds.
+// Half returns the frame boundary at or behind the middle of the buffer.
 func (l *Log) Half() uint64 { return l.Edge(l.base + uint64(len(l.buf))/2) }
 
 // NextSeq returns the seq of the first event at or behind the offset. Newest is the seq of
@@ -116,8 +116,8 @@ func (l *Log) event(seq uint64) *Frame {
 	return &l.frames[i]
 }
 
-// Continues reports whether the room's head and the ring prove that the log continues what
-// a client has seen. If they do not, only the log can decide.
+// Continues reports whether the room's head and the ring prove that the log continues the
+// history that a client has seen. If they do not, only the log can decide.
 func (l *Log) Continues(from proto.From, head history.Head) bool {
 	switch {
 	case from.Since == 0:

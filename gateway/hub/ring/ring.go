@@ -56,8 +56,8 @@ func (r *Ring) Leave(pos uint32, moved func(slot, pos uint32)) {
 	r.members = r.members[:last]
 }
 
-// Begin starts a pass over the members, unless one is under way. The pass serves what the
-// ring holds now; what comes later is for the next one. It reports whether it started.
+// Begin starts a pass over the members, unless one is under way. The pass serves the frames
+// that the ring holds now; later ones are for the next pass. It reports whether it started.
 func (r *Ring) Begin() bool {
 	if r.pos > 0 {
 		return false
@@ -94,7 +94,7 @@ func (r *Ring) End() (ended, more bool) {
 // Passing reports whether a pass is under way.
 func (r *Ring) Passing() bool { return r.pos > 0 }
 
-// Needed returns the lowest cursor: members need what stands behind it.
+// Needed returns the lowest cursor: members need the frames behind it.
 func (r *Ring) Needed() uint64 {
 	low := r.Head()
 	for i := range r.members {

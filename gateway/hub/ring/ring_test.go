@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// frame appends a frame of so many bytes.
+// frame appends a frame of the given size.
 func frame(r *Ring, f Frame, bytes int) {
 	r.Append(f, func(b []byte) []byte { return append(b, make([]byte, bytes)...) })
 }
@@ -80,7 +80,7 @@ func TestFindKnowsEventsOfTheRingAndTheNextOne(t *testing.T) {
 	}
 }
 
-func TestRunsLeaveOutWhatAMemberMustNotGet(t *testing.T) {
+func TestRunsOmitFramesThatSkipTheMember(t *testing.T) {
 	r := live(2)
 	frame(r, Frame{Seq: 1}, 10)
 	frame(r, Frame{Seq: 1, Ephemeral: true, Skip: 1 + 1}, 5)

@@ -108,7 +108,7 @@ func (e *Echo) flush(id loop.ID, c *echoConn) {
 	case len(c.out) > maxOut:
 		e.Loop.Pause(id)
 	case len(c.out) > 0:
-	case c.ending: // what still comes is read, so that our last frame is not lost to a reset
+	case c.ending: // read on, so that a reset does not discard our last frame
 		e.Loop.CloseWrite(id)
 		e.Loop.SetDeadline(id, lastChance)
 	default:

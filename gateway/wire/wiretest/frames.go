@@ -40,8 +40,8 @@ func frame(op byte, payload []byte) []byte { return raw(fin|op, payload) }
 
 func text(s string) []byte { return frame(opText, []byte(s)) }
 
-// masked builds a frame from its parts; length is the second byte without the
-// mask bit, and what follows it.
+// masked builds a frame from its parts. Length is the second byte without the mask bit, and
+// the extended length.
 func masked(bits byte, length []byte, key [4]byte, payload []byte) []byte {
 	b := append([]byte{bits}, length...)
 	b[1] |= 0x80

@@ -1,7 +1,6 @@
-// Package wiretest holds the protocol suite: what RFC 6455 and RFC 7692 ask of a
-// server, as a table of bytes to send and of what must come back. It is written
-// from the RFCs and runs over a real connection against any server that echoes
-// messages. Every case is sent whole, byte by byte, and split inside headers.
+// Package wiretest holds the protocol suite: the requirements of RFC 6455 and RFC
+// 7692 for a server, as a table of bytes to send and of messages that must come
+// back. It runs over a real connection against any server that echoes messages. Every case is sent whole, byte by byte, and split inside headers.
 package wiretest
 
 import (
