@@ -3,63 +3,66 @@ package server
 import (
 	"net"
 	"sync"
+
+	"roomcast/gateway/mailbox"
 )
 
+// maxHandoffs bounds the connections that wait to be accepted.
+const maxHandoffs = 256
+
 // handoff is a [net.Listener] without a socket. It accepts the connections that event loops
-// give away because their request is plain HTTP. It is safe for concurrent use.
+// give away because their request is plain HTTP. It is safe for concurrent use, but only one
+// goroutine may call Accept.
 type handoff struct {
 	addr   net.Addr
-	conns  chan net.Conn // never closed; when it is full, give closes the connection
+	box    *mailbox.Box[net.Conn]
+	bell   chan struct{} // holds a token while there may be something in box
 	closed chan struct{}
 	once   sync.Once
+
+	batch []net.Conn // owned by the goroutine that calls Accept: taken from box
 }
 
 func newHandoff(addr net.Addr) *handoff {
-	return &handoff{addr: addr, conns: make(chan net.Conn, 256), closed: make(chan struct{})}
+	h := &handoff{addr: addr, bell: make(chan struct{}, 1), closed: make(chan struct{})}
+	h.box = mailbox.NewBounded[net.Conn](maxHandoffs, func() {
+		select {
+		case h.bell <- struct{}{}:
+		default:
+		}
+	})
+	return h
 }
 
-// give hands a connection over without blocking. It closes the connection if the queue is
-// full or the listener is closed.
+// give hands over a connection; it never blocks. A connection that finds the mailbox full
+// or the listener closed is closed.
 func (h *handoff) give(c net.Conn) {
-	select {
-	case <-h.closed:
+	if !h.box.Offer(c, 1) {
 		c.Close()
-		return
-	default:
-	}
-	select {
-	case h.conns <- c:
-	default:
-		c.Close()
-		return
-	}
-	select {
-	case <-h.closed: // Close may have missed c
-		h.Close()
-	default:
 	}
 }
 
 func (h *handoff) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close ends Accept and closes the connections that were not accepted.
-func (h *handoff) Close() error {
-	h.once.Do(func() { close(h.closed) })
-	for {
+	for len(h.batch) == 0 {
 		select {
-		case c := <-h.conns:
-			c.Close()
-		default:
-			return nil
+		case <-h.bell:
+			h.batch = h.box.Take(nil)
+		case <-h.closed:
+			return nil, net.ErrClosed
 		}
 	}
+	c := h.batch[0]
+	h.batch = h.batch[1:]
+	return c, nil
+}
+
+// Close ends Accept, and closes the connections that it has not taken.
+func (h *handoff) Close() error {
+	h.once.Do(func() { close(h.closed) })
+	for _, c := range h.box.Close() {
+		c.Close()
+	}
+	return nil
 }
 
 func (h *handoff) Addr() net.Addr { return h.addr }
