@@ -97,7 +97,8 @@ func (list losses) destroyed(l *log, e history.Entry) bool {
 	truth, ok := l.at(e.Seq)
 	switch {
 	case !ok && e.Seq <= l.head():
-		return list.after(e.T, history.LossHole, history.LossStart, history.LossAll)
+		// A server whose disk was full when the log was trimmed may keep the oldest records.
+		return list.after(e.T, history.LossHole, history.LossAll) || list.after(0, history.LossStart)
 	case !list.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
 		return false
 	case ok:

@@ -90,7 +90,7 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 			r.add(Epoch, "%s receives a reset of %s, although no fault took anything", e.Client, e.Room)
 		case m.reset > 0 && e.Epoch == m.epoch && !m.due && !c.losses.between(m.reset, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
 			r.add(Epoch, "%s receives a second reset of %s to epoch %s", e.Client, e.Room, e.Epoch)
-		case e.Epoch == "" && l.begins[l.epoch()] > 1 && !c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
+		case e.Epoch == "" && l.epoch() != "" && l.begins[l.epoch()] > 1 && !c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
 			// A room that has lost all its records has no epoch until something is said.
 			r.add(Epoch, "%s receives a reset of %s without its epoch", e.Client, e.Room)
 		}

@@ -136,6 +136,9 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 		return
 	}
 	if c.losses.destroyed(l, e) {
+		if s := c.says[e.Key]; s == nil || s.room != e.Room || s.body != e.Body {
+			r.add(Phantom, "%s receives %q as %d of %s, which nobody said", e.Client, e.Key, e.Seq, e.Room)
+		}
 		if e.Epoch == "" {
 			return
 		}
