@@ -164,7 +164,7 @@ func (f *feed) follow(name proto.Room, who Follower, ready func(history.Head, er
 
 func tooManyRooms(n int64) error {
 	return proto.Refuse(proto.Overloaded,
-		"members of this gateway are in %d rooms, and it accepts no more; join one of these, or try again later", n).After(time.Second)
+		"this gateway already serves %d rooms and opens no other; join a room that it serves, or try again later", n).After(time.Second)
 }
 
 func (f *feed) unfollow(name proto.Room, who Follower) {

@@ -14,8 +14,8 @@ import (
 // catchup is a member that is served from the log.
 type catchup struct {
 	*replay.Replay
-	page    reads.Page // holds the memory of the replay's records
-	holds   bool       // it is the one of its connection that has a page, or waits for one
+	page    reads.Page // the buffer of the records being replayed
+	holds   bool       // it has its connection's only page, or waits for it
 	reading bool       // a read of the log is under way, or put off
 }
 

@@ -98,7 +98,8 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 	}
 }
 
-// acted records whether a closing or reopening has left the room closed.
+// acted remembers whether a closing or reopening leaves the room closed. It ignores an act
+// that a reset has undone.
 func (rm *room) acted(d *follow.Delivery) {
 	if d.Seq <= rm.undone {
 		return

@@ -33,7 +33,7 @@ func (b *Bucket) Take(now uint32, r Rate) (wait time.Duration) {
 }
 
 func (b *Bucket) refill(now uint32, r Rate) {
-	// A token a second is a thousandth of a token a millisecond.
+	// Spent is in thousandths of a token and the clock in milliseconds: no factor is needed.
 	b.spent = max(0, b.spent-float32(float64(now-b.at)*r.PerSecond))
 	b.at = now
 }

@@ -42,8 +42,8 @@ type epoll struct {
 	scarce   bool      // nothing has been accepted since they ran out
 
 	events   [eventsPerTurn]unix.EpollEvent
-	found    int        // of them, by the last look
-	failed   unix.Errno // the last look
+	found    int        // entries of events that the last epoll_wait filled
+	failed   unix.Errno // of the last epoll_wait
 	wakes    time.Time  // poll deadline; zero: not set
 	look     func(uintptr) bool
 	peer     unix.RawSockaddrAny // of the connection being accepted

@@ -2,8 +2,8 @@
 // also carries what rooms do not store: signals.
 //
 // A tracker (tracker.go) holds the rules of one room and does no I/O. Presence feeds it with
-// the joins and leaves of this gateway and with the messages of the others on
-// room.eph.<p>.<g>, and sends what follows. Heartbeats on room.gw.<id> show which gateways
+// this gateway's joins and leaves and with the messages of other gateways on
+// room.eph.<p>.<g>, and sends the messages that the tracker returns. Heartbeats on room.gw.<id> show which gateways
 // live (peers.go). Anybody may ask on room.who.<p>.<g> who is in a room (inquiry.go).
 package presence
 

@@ -59,8 +59,8 @@ type Partitions interface {
 	Pause(p int) stream.Sink
 	// Take begins to answer, under the fence whose sink the last Prepare or Pause returned.
 	Take(p int, f *stream.Fence)
-	// Fail says that the partition cannot be taken now, and will be tried again. With ours, no
-	// other instance is known to own it.
+	// Fail says that the partition cannot be taken now; the owner will try again. If ours is
+	// true, no other instance is known to own it.
 	Fail(p int, ours bool)
 	// Release stops answering, and returns when nothing is under way any more. The commit deadline
 	// bounds that.

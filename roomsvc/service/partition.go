@@ -157,7 +157,7 @@ func (p *partition) work(ctx context.Context) {
 func (p *partition) obey(o order) {
 	switch o := o.(type) {
 	case begin:
-		if p.term != nil { // it is over, and the owner knew first
+		if p.term != nil { // the owner has seen the old term end before this partition did
 			p.forget(stream.ErrLost)
 		}
 		p.term = o.term

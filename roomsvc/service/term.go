@@ -13,7 +13,7 @@ import (
 
 // term is one time of owning a partition: it begins with a fence, and ends when the
 // partition is released or a commit fails. All that is known of rooms belongs to a term
-// and ends with it, because records that were applied and not committed may not exist.
+// and ends with it, because an applied record that is not committed might never be stored.
 //
 // Answers leave in the order of the commands, each when everything applied before it is
 // committed: an answer may rest on a record that is still on its way, as a duplicate's does.
@@ -171,8 +171,8 @@ func (t *term) saved(err error) {
 	}
 }
 
-// free reports whether more may be applied; if not, the partition is woken when half of
-// what is on its way has arrived.
+// free reports whether the window has space for another command. If not, it arranges to wake
+// the partition when half a window of answers is left.
 func (t *term) free() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

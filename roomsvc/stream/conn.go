@@ -60,7 +60,8 @@ type entry struct {
 // dials is how often a connection is opened in the hope of another server.
 const dials = 4
 
-// newCommitConn opens a connection, to none of the servers to avoid if there is another.
+// newCommitConn opens a connection. It prefers servers that are not in avoid, and takes one of
+// those if it finds no other.
 func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 	most := maxBatch
 	if c.cfg.Replicas > 1 {

@@ -179,7 +179,7 @@ func (a *asker) acked() int64 {
 	return a.oks
 }
 
-// mark does the same and resets the delays.
+// mark returns the number of acknowledged messages and clears the delays.
 func (a *asker) mark() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -180,7 +180,7 @@ func fill(rooms int) (uint64, error) {
 	return top, nil
 }
 
-// speak sends one message to each of n rooms, beginning with the first-th.
+// speak sends one message to each of n rooms, beginning with index first.
 func speak(nc *nats.Conn, first, n int) error {
 	a, err := newAsker(nc, 0, 0)
 	if err != nil {

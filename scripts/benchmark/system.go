@@ -166,7 +166,7 @@ func (b *bench) startRoomsvc(i int, nats []*process, replicas int, sync string) 
 	return p, p.ready(addr(9200 + i))
 }
 
-// cpu returns the CPU time of the processes from the first-th on.
+// cpu returns the CPU time of the processes from index first on.
 func (s *system) cpu(first int) (sum time.Duration) {
 	for _, p := range s.procs[first:] {
 		sum += p.cpu()
@@ -229,7 +229,7 @@ type outcome struct {
 }
 
 // measure lets the members send for a window: every speaker when its last message has reached
-// all, or one speaker every interval. CPU time counts from the first-th process on.
+// all, or one speaker every interval. CPU time counts from the process of index first on.
 func (s *system) measure(window, interval time.Duration, first int) (outcome, error) {
 	t := s.t
 	if t.closedLoop = interval == 0; t.closedLoop {
