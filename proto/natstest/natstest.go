@@ -58,8 +58,13 @@ func New(opts *server.Options) (*Server, error) {
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
-	s.opts.Port, s.url = s.Addr().(*net.TCPAddr).Port, s.ClientURL() // of every later run, too
+	s.keepAddress()
 	return s, nil
+}
+
+// keepAddress makes the port of the first run that of all later ones.
+func (s *Server) keepAddress() {
+	s.opts.Port, s.url = s.Addr().(*net.TCPAddr).Port, s.ClientURL()
 }
 
 func (s *Server) run() error {
@@ -156,6 +161,7 @@ func Cluster(tb testing.TB, n int, change ...func(*server.Options)) []*Server {
 		if err := s.ready(); err != nil {
 			tb.Fatal(err)
 		}
+		s.keepAddress()
 	}
 	return servers
 }
