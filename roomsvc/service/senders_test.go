@@ -163,7 +163,8 @@ func (c *senders) check(t testing.TB, srv *natstest.Server) {
 	t.Logf("%d messages acknowledged and found", c.count())
 }
 
-// readLog reads all records of a room from the stream.
+// readLog reads all records of a room from the stream's leader: another replica may have got
+// less after a split.
 func readLog(t testing.TB, srv *natstest.Server, room proto.Room) (records []proto.Record) {
 	t.Helper()
 	js, err := jetstream.New(srv.Connect(t))
@@ -172,10 +173,19 @@ func readLog(t testing.TB, srv *natstest.Server, room proto.Room) (records []pro
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	cons, err := js.OrderedConsumer(ctx, proto.StreamName, jetstream.OrderedConsumerConfig{FilterSubjects: []string{room.LogSubject()}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var cons jetstream.Consumer
+	natstest.Eventually(t, "a consumer on the leader", func() bool { // NATS places it on any replica
+		log, err := js.Stream(ctx, proto.StreamName)
+		if err != nil {
+			return false
+		}
+		cons, err = log.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{FilterSubjects: []string{room.LogSubject()}})
+		if err != nil {
+			return false
+		}
+		leader, mine := log.CachedInfo().Cluster, cons.CachedInfo().Cluster
+		return leader == nil || mine == nil || leader.Leader == mine.Leader
+	})
 	left := cons.CachedInfo().NumPending
 	if left == 0 {
 		return nil
