@@ -32,7 +32,6 @@ type feed struct {
 	in        chan *nats.Msg // from NATS
 	ephemeral chan *nats.Msg
 	records   *mailbox.Box[proto.Record] // from the room service in this process
-	ring      chan struct{}              // holds a token while records may hold something
 	dropped   atomic.Bool                // records did not fit, and a check has been ordered
 
 	subscribes bool // to room.out; otherwise records come through receive. Set before run
@@ -51,14 +50,9 @@ type feed struct {
 func newFeed(cfg Config, stats *Stats, ephemeral chan *nats.Msg) *feed {
 	f := &feed{
 		cfg: cfg, stats: stats, box: mailbox.New[func()](), in: make(chan *nats.Msg, cfg.Buffer), ephemeral: ephemeral,
-		rooms: &table{byToken: make(map[string]*room)}, ring: make(chan struct{}, 1),
+		records: mailbox.NewBounded[proto.Record](cfg.Buffer*recordBytes, nil),
+		rooms:   &table{byToken: make(map[string]*room)},
 	}
-	f.records = mailbox.NewBounded[proto.Record](cfg.Buffer*recordBytes, func() {
-		select {
-		case f.ring <- struct{}{}:
-		default:
-		}
-	})
 	f.reports = reports{stats: stats}
 	f.repairs = repairs{rooms: f.rooms, reader: cfg.Reader, box: f.box, stats: stats, log: cfg.Log, reports: &f.reports}
 	f.checks = checker{rooms: f.rooms, reader: cfg.Reader, box: f.box, stats: stats, log: cfg.Log, reports: &f.reports, repairs: &f.repairs}
@@ -103,7 +97,7 @@ func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 			for range len(f.in) {
 				f.arrived(<-f.in)
 			}
-		case <-f.ring:
+		case <-f.records.Wake():
 			records = f.records.Take(records)
 			for i := range records {
 				if r := f.rooms.get(records[i].Room); r != nil {

@@ -17,7 +17,7 @@ type Box[T any] struct {
 	// static
 	limit int           // of weight
 	wake  func()        // called when the first item arrives after a Take
-	bell  chan struct{} // holds a token while there may be something to take; nil if wake is the user's
+	bell  chan struct{} // holds a token while there may be something to take; nil if the user gave wake
 
 	some atomic.Bool // items is not empty; changed under mu
 
@@ -28,21 +28,26 @@ type Box[T any] struct {
 }
 
 // New returns an empty box without a bound, whose reader waits on Wake.
-func New[T any]() *Box[T] {
-	b := &Box[T]{bell: make(chan struct{}, 1)}
-	b.wake = func() {
-		select {
-		case b.bell <- struct{}{}:
-		default:
-		}
+func New[T any]() *Box[T] { return NewBounded[T](0, nil) }
+
+// NewBounded returns an empty box that refuses offers beyond a weight. It calls wake, from
+// the writer's goroutine, when the first item arrives after a Take; wake must not block and
+// must not use the box. Without wake, the reader waits on Wake.
+func NewBounded[T any](limit int, wake func()) *Box[T] {
+	b := &Box[T]{limit: limit, wake: wake}
+	if wake == nil {
+		b.bell = make(chan struct{}, 1)
+		b.wake = b.ring
 	}
 	return b
 }
 
-// NewBounded returns an empty box that refuses offers beyond a weight. It calls wake, from
-// the writer's goroutine, when the first item arrives after a Take; wake must not block and
-// must not use the box.
-func NewBounded[T any](limit int, wake func()) *Box[T] { return &Box[T]{limit: limit, wake: wake} }
+func (b *Box[T]) ring() {
+	select {
+	case b.bell <- struct{}{}:
+	default:
+	}
+}
 
 // Put adds an item of no weight, which always fits. After Close it keeps nothing and
 // reports false.
@@ -66,7 +71,7 @@ func (b *Box[T]) Offer(item T, weight int) bool {
 }
 
 // Wake returns a channel that delivers a value when there may be something to take. It is
-// nil for a bounded box, which has a wake function.
+// nil for a box with a wake function.
 func (b *Box[T]) Wake() <-chan struct{} { return b.bell }
 
 // Empty reports whether there is nothing to take. It costs the reader less than Take.

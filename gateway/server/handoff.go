@@ -16,7 +16,6 @@ const maxHandoffs = 256
 type handoff struct {
 	addr   net.Addr
 	box    *mailbox.Box[net.Conn]
-	bell   chan struct{} // holds a token while there may be something in box
 	closed chan struct{}
 	once   sync.Once
 
@@ -24,14 +23,7 @@ type handoff struct {
 }
 
 func newHandoff(addr net.Addr) *handoff {
-	h := &handoff{addr: addr, bell: make(chan struct{}, 1), closed: make(chan struct{})}
-	h.box = mailbox.NewBounded[net.Conn](maxHandoffs, func() {
-		select {
-		case h.bell <- struct{}{}:
-		default:
-		}
-	})
-	return h
+	return &handoff{addr: addr, box: mailbox.NewBounded[net.Conn](maxHandoffs, nil), closed: make(chan struct{})}
 }
 
 // give hands over a connection; it never blocks. A connection that finds the mailbox full
@@ -45,7 +37,7 @@ func (h *handoff) give(c net.Conn) {
 func (h *handoff) Accept() (net.Conn, error) {
 	for len(h.batch) == 0 {
 		select {
-		case <-h.bell:
+		case <-h.box.Wake():
 			h.batch = h.box.Take(nil)
 		case <-h.closed:
 			return nil, net.ErrClosed
