@@ -105,9 +105,6 @@ var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(
 // anonymous is the prefix of the ids of clients without a token.
 const anonymous = "anon-"
 
-// Failures counts the credentials that were refused, by address.
-func (a *Auth) Failures() *limit.Failures { return &a.failures }
-
 // Guests returns the rights of clients without a token.
 func (a *Auth) Guests() *Grant { return a.guests }
 

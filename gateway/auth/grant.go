@@ -105,6 +105,14 @@ func (g *Grant) Of(room proto.Room, id string) Rights {
 	return rights
 }
 
+// Check returns the refusal for a holder without the right in room, nil if it has it.
+func (g *Grant) Check(room proto.Room, id string, right proto.Right) *proto.Refusal {
+	if right == "" || g.Of(room, id).Allow(right) {
+		return nil
+	}
+	return proto.Refuse(proto.Forbidden, "you do not have the right %s in this room", right)
+}
+
 // match reports whether p matches the room's name, and how much of it. An exact pattern
 // counts as one byte longer than its name.
 func (p *pattern) match(name, id string) (n int, ok bool) {

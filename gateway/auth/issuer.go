@@ -41,17 +41,7 @@ func splitName(text string) (name, value string) {
 // newIssuers makes the issuers that the flags name.
 func newIssuers(cfg *Config, log *slog.Logger) ([]*issuer, error) {
 	var list []*issuer
-	named := func(name string, make bool) *issuer {
-		i := slices.IndexFunc(list, func(is *issuer) bool { return is.name == name })
-		if i < 0 && !make {
-			return nil
-		}
-		if i < 0 {
-			list = append(list, &issuer{name: name})
-			i = len(list) - 1
-		}
-		return list[i]
-	}
+	find := func(name string) int { return slices.IndexFunc(list, func(is *issuer) bool { return is.name == name }) }
 	seen := make(map[string]string)
 	add := func(flag string, values []string, open func(string) (keySource, error)) error {
 		for _, text := range values {
@@ -67,8 +57,12 @@ func newIssuers(cfg *Config, log *slog.Logger) ([]*issuer, error) {
 			if err != nil {
 				return fmt.Errorf("--%s: %w", flag, err)
 			}
-			is := named(name, true)
-			is.sources = append(is.sources, source)
+			i := find(name)
+			if i < 0 {
+				i = len(list)
+				list = append(list, &issuer{name: name})
+			}
+			list[i].sources = append(list[i].sources, source)
 		}
 		return nil
 	}
@@ -78,21 +72,22 @@ func newIssuers(cfg *Config, log *slog.Logger) ([]*issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, text := range cfg.Issuers {
-		name, iss := splitName(text)
-		is := named(name, false)
-		if is == nil {
-			return nil, fmt.Errorf("--auth-issuer %s: no --auth-key-file and no --auth-jwks-url belongs to this issuer", text)
+	assign := func(flag string, values []string, to func(is *issuer, value string)) error {
+		for _, text := range values {
+			name, value := splitName(text)
+			i := find(name)
+			if i < 0 {
+				return fmt.Errorf("--%s %s: no --auth-key-file and no --auth-jwks-url belongs to this issuer", flag, text)
+			}
+			to(list[i], value)
 		}
-		is.iss = append(is.iss, iss)
+		return nil
 	}
-	for _, text := range cfg.Audiences {
-		name, audience := splitName(text)
-		is := named(name, false)
-		if is == nil {
-			return nil, fmt.Errorf("--auth-audience %s: no --auth-key-file and no --auth-jwks-url belongs to this issuer", text)
-		}
-		is.audiences = append(is.audiences, audience)
+	if err := assign("auth-issuer", cfg.Issuers, func(is *issuer, iss string) { is.iss = append(is.iss, iss) }); err != nil {
+		return nil, err
+	}
+	if err := assign("auth-audience", cfg.Audiences, func(is *issuer, a string) { is.audiences = append(is.audiences, a) }); err != nil {
+		return nil, err
 	}
 	for _, is := range list {
 		if is.hasURL() && len(is.audiences) == 0 {

@@ -64,7 +64,7 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	return ""
 }
 
-// A caller is who uses the API.
+// A caller is a user of the API, with its rights.
 type caller struct {
 	who      proto.Identity // zero for an operator
 	grant    *auth.Grant
@@ -75,10 +75,10 @@ var operator = caller{grant: auth.Everything(), operator: true}
 
 // may returns the refusal for a caller without the right in room, nil if it has it.
 func (c *caller) may(room proto.Room, right proto.Right) error {
-	if c.grant.Of(room, c.who.ID).Allow(right) {
-		return nil
+	if refusal := c.grant.Check(room, c.who.ID, right); refusal != nil {
+		return refusal
 	}
-	return proto.Refuse(proto.Forbidden, "you do not have the right %s in this room", right)
+	return nil
 }
 
 // check returns the caller of the request or its refusal.
@@ -122,24 +122,18 @@ func (g *guard) check(r *http.Request) (caller, error) {
 
 // holder returns the caller with a token that is not the one of --api-token-file.
 func (g *guard) holder(r *http.Request, token string) (caller, error) {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	// All clients of a proxy have its address; one that is near is not counted.
-	counts := err == nil && !(wire.Proxied(r) && (peer.Addr().Unmap().IsLoopback() || peer.Addr().Unmap().IsPrivate()))
-	if counts {
-		if wait := g.auth.Failures().Wait(peer.Addr(), time.Now()); wait > 0 {
-			return caller{}, proto.Refuse(proto.RateLimited, "too many tokens from your address were refused; try again later").After(wait)
-		}
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // an address that is no IP address is not counted
+	if err := g.auth.CheckPeer(peer.Addr(), wire.Proxied(r), time.Now()); err != nil {
+		return caller{}, err
 	}
 	var h auth.Holder
-	err = proto.Refuse(proto.Unauthorized, "the token is not the one of --api-token-file")
+	var err error = proto.Refuse(proto.Unauthorized, "the token is not the one of --api-token-file")
 	if g.auth.TakesTokens() {
 		h, err = g.auth.Token(token)
 	}
 	if err == nil {
 		return caller{who: h.Who, grant: h.Grant}, nil
 	}
-	if counts && auth.CloseCode(err) == proto.CloseBadToken {
-		g.auth.Failures().Add(peer.Addr(), time.Now())
-	}
+	g.auth.CountFailure(peer.Addr(), wire.Proxied(r), err, time.Now())
 	return caller{}, err
 }

@@ -10,10 +10,7 @@ import (
 
 // forbidden returns the refusal for a session without the right in room, nil if it has it.
 func (st *state) forbidden(s *session, room proto.Room, right proto.Right) *proto.Refusal {
-	if right == "" || s.grant.Of(room, s.who.ID).Allow(right) {
-		return nil
-	}
-	return proto.Refuse(proto.Forbidden, "you do not have the right %s in this room", right)
+	return s.grant.Check(room, s.who.ID, right)
 }
 
 // expelLost ends the memberships for which a session no longer has the right. Joins that have
@@ -43,28 +40,12 @@ func (lc *lifecycle) refuseToken(s *session, err error) {
 	lc.loop.SetDeadline(s.id, time.Second)
 }
 
-// countFailure counts a token that is not accepted. One that has expired was good, and many
-// clients of one address may have such.
+// countFailure counts a token that is not accepted.
 func (st *state) countFailure(s *session, err error) {
-	if st.limitsFailures(s) && auth.CloseCode(err) == proto.CloseBadToken {
-		st.auth.Failures().Add(netip.AddrFrom16(s.peer), st.loop.Now())
-	}
+	st.auth.CountFailure(netip.AddrFrom16(s.peer), s.flags&proxied != 0, err, st.loop.Now())
 }
 
 // tooManyFailures refuses a credential from an address with too many bad ones.
 func (st *state) tooManyFailures(s *session) error {
-	if !st.limitsFailures(s) {
-		return nil
-	}
-	if wait := st.auth.Failures().Wait(netip.AddrFrom16(s.peer), st.loop.Now()); wait > 0 {
-		return proto.Refuse(proto.RateLimited, "too many tokens from your address were refused; try again later").After(wait)
-	}
-	return nil
-}
-
-// limitsFailures reports whether refused credentials count for the peer's addrelc. All
-// clients of a proxy have its address; one that is near is not counted.
-func (st *state) limitsFailures(s *session) bool {
-	peer := netip.AddrFrom16(s.peer).Unmap()
-	return s.flags&proxied == 0 || !peer.IsLoopback() && !peer.IsPrivate()
+	return st.auth.CheckPeer(netip.AddrFrom16(s.peer), s.flags&proxied != 0, st.loop.Now())
 }
