@@ -2,68 +2,27 @@ package owner
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"roomcast/roomsvc/scenariotest"
 	"roomcast/roomsvc/stream"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write what the rules say now into testdata; commit it only if you know what caused each change")
-
-// TestScenarios plays testdata/*.txt. Each event is followed by a line "----", by what the
-// instance does, and by the state of its partitions. Lines that begin with # are for the reader.
+// TestScenarios plays testdata/*.txt; see [scenariotest.Play]. A command is an event. Its outcome
+// is the actions of the instance, and the state of its partitions.
 //
 // The instance is called a, its lease lasts 2 s, and there are four partitions: when a and b are
 // alive, 1 and 3 should be a's.
 func TestScenarios(t *testing.T) {
-	files, _ := filepath.Glob("testdata/*.txt")
-	if len(files) == 0 {
-		t.Fatal("testdata holds no scenario")
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(want))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(want) {
-				t.Errorf("%s: got\n%s", file, got)
-			}
-		})
-	}
-}
-
-// play returns the text with the consequences of each event as the rules have them now.
-func play(t *testing.T, text string) string {
-	s := &stage{now: time.Unix(0, 0), renewals: map[string]uint64{}}
-	s.own = newOwnership(Config{ID: "a", Lease: 2 * time.Second, Renew: time.Hour}, 4)
-	var out strings.Builder
-	skip := false
-	for line := range strings.Lines(text) {
-		switch line = strings.TrimSuffix(line, "\n"); {
-		case line == "":
-			skip = false
-		case skip || line == "----":
-			continue
-		case line[0] != '#':
-			fmt.Fprintf(&out, "%s\n----\n%s", line, s.play(t, strings.Fields(line)))
-			skip = true
-			continue
-		}
-		fmt.Fprintln(&out, line)
-	}
-	return out.String()
+	scenariotest.Play(t, func(t *testing.T) func(string) string {
+		s := &stage{now: time.Unix(0, 0), renewals: map[string]uint64{}}
+		s.own = newOwnership(Config{ID: "a", Lease: 2 * time.Second, Renew: time.Hour}, 4)
+		return func(line string) string { return s.play(t, strings.Fields(line)) }
+	})
 }
 
 // stage is an instance in a scenario.
@@ -93,7 +52,7 @@ func (s *stage) play(t *testing.T, words []string) string {
 	if !s.own.trusted(s.now) {
 		out.WriteString("; answers nothing from memory")
 	}
-	return out.String() + "\n"
+	return out.String()
 }
 
 func (s *stage) events(t *testing.T, words []string) (events []event) {

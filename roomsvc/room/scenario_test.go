@@ -2,67 +2,27 @@ package room
 
 import (
 	"crypto/sha256"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"roomcast/proto"
+	"roomcast/roomsvc/scenariotest"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write what the rules say now into testdata; commit it only if you know what caused each change")
-
-// TestScenarios plays testdata/*.txt: a line with a command, a line "----", and what is
-// to come of it up to an empty line. Lines that begin with # are for the reader.
+// TestScenarios plays testdata/*.txt; see [scenariotest.Play].
 func TestScenarios(t *testing.T) {
-	files, _ := filepath.Glob("testdata/*.txt")
-	if len(files) == 0 {
-		t.Fatal("testdata holds no scenario")
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(want))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(want) {
-				t.Errorf("%s: got\n%s", file, got)
-			}
-		})
-	}
-}
-
-// play returns the text with what came of each command in the place of what was to come.
-func play(t *testing.T, text string) string {
-	s := &stage{rules: DefaultRules(), now: time.Date(2026, 11, 22, 10, 53, 7, 0, time.UTC)}
-	s.rules.Zone = time.UTC
-	s.room = New(proto.MustRoom("lobby"), s.rules)
-	var out strings.Builder
-	skip := false
-	for line := range strings.Lines(text) {
-		switch line = strings.TrimSuffix(line, "\n"); {
-		case line == "":
-			skip = false
-		case skip || line == "----":
-			continue
-		case line[0] != '#':
+	scenariotest.Play(t, func(t *testing.T) func(string) string {
+		s := &stage{rules: DefaultRules(), now: time.Date(2026, 11, 22, 10, 53, 7, 0, time.UTC)}
+		s.rules.Zone = time.UTC
+		s.room = New(proto.MustRoom("lobby"), s.rules)
+		return func(line string) string {
 			words := split(line)
-			fmt.Fprintf(&out, "%s\n----\n%s\n", line, s.do(t, words[0], words[1:]))
-			skip = true
-			continue
+			return s.do(t, words[0], words[1:])
 		}
-		fmt.Fprintln(&out, line)
-	}
-	return out.String()
+	})
 }
 
 // stage is a room, its log and a clock that the scenario moves.
