@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -50,28 +49,8 @@ func (s *shown) newest() (follow.Delivery, []proto.Gap) {
 	return s.got[len(s.got)-1], s.gaps
 }
 
-// runRooms runs a room service until stop is called.
-func runRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error)) (stop func()) {
-	t.Helper()
-	cfg := service.DefaultConfig()
-	cfg.Dial, cfg.Log = dial, quiet()
-	svc, err := service.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- svc.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the room service ended with %v", err)
-		}
-	})
-	t.Cleanup(stop)
-	natstest.Eventually(t, "the room service", func() bool { return svc.Ready() == nil })
-	return stop
-}
+// lazily has NATS sync the log now and then, so that a power loss takes its end.
+func lazily(cfg *service.Config) { cfg.Sync = service.DefaultConfig().Sync }
 
 // runBridge runs the NATS side of a gateway until the test ends.
 func runBridge(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error)) *bridge.Bridge {
@@ -82,15 +61,7 @@ func runBridge(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, erro
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- b.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the bridge ended with %v", err)
-		}
-	})
+	natstest.Run(t, "the bridge", b.Run)
 	natstest.Eventually(t, "the bridge", func() bool { return b.Ready() == nil })
 	return b
 }
@@ -131,7 +102,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 			dial := func(name string, more ...nats.Option) (*nats.Conn, error) {
 				return nats.Connect(fmt.Sprintf("nats://127.0.0.1:%d", port), append([]nats.Option{nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, more...)...)
 			}
-			stop := runRooms(t, dial)
+			stop := serveRooms(t, dial, lazily)
 			nc, err := dial("test")
 			if err != nil {
 				t.Fatal(err)
@@ -171,7 +142,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 				there := func(name string, more ...nats.Option) (*nats.Conn, error) {
 					return nats.Connect(ns.ClientURL(), append([]nats.Option{nats.Name(name)}, more...)...)
 				}
-				stop := runRooms(t, there)
+				stop := serveRooms(t, there, lazily)
 				nc, err := there("test")
 				if err != nil {
 					t.Fatal(err)
@@ -190,7 +161,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 				d, gaps := members.newest()
 				return len(gaps) > 0 && d.Seq == left
 			})
-			runRooms(t, dial) // later than the gateway noticed
+			serveRooms(t, dial, lazily) // later than the gateway noticed
 			n := 0
 			natstest.Eventually(t, "a new epoch", func() bool {
 				n++

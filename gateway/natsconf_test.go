@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,31 +93,21 @@ func connectTo(t *testing.T, ns interface{ ClientURL() string }, opts ...nats.Op
 	return nc
 }
 
-// serveRooms runs a room service over dial until the test ends.
-func serveRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error)) {
+// serveRooms runs a room service over dial until the test ends, or until stop is called.
+func serveRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error), change ...func(*service.Config)) (stop func()) {
 	t.Helper()
 	cfg := service.DefaultConfig()
 	cfg.Dial, cfg.Log, cfg.Sync = dial, quiet(), "always"
+	for _, f := range change {
+		f(&cfg)
+	}
 	svc, err := service.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- svc.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the room service ended with %v", err)
-		}
-	})
-	for svc.Ready() != nil {
-		select {
-		case err := <-ended:
-			t.Fatal(err)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+	stop = natstest.Run(t, "the room service", svc.Run)
+	natstest.Eventually(t, "the room service", func() bool { return svc.Ready() == nil })
+	return stop
 }
 
 // The configuration allows each user what it needs. The permissions are less than half of the

@@ -1,7 +1,6 @@
 package bridge_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -60,22 +59,12 @@ func begin(t testing.TB, s *historytest.Server, id string, change ...func(*bridg
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- b.Run(ctx) }()
-	g := &gateway{Bridge: b}
-	g.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("bridge %s: %v", id, err)
-		}
-	})
+	g := &gateway{Bridge: b, stop: natstest.Run(t, "bridge "+id, b.Run)}
 	g.die = func() {
 		for _, nc := range conns {
 			nc.Close()
 		}
 	}
-	t.Cleanup(g.stop)
 	return g
 }
 

@@ -3,9 +3,11 @@
 package natstest
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -164,6 +166,23 @@ func Cluster(tb testing.TB, n int, change ...func(*server.Options)) []*Server {
 		s.keepAddress()
 	}
 	return servers
+}
+
+// Run runs a part of Roomcast until the test ends, or until stop is called. The test fails if
+// the part ends with an error.
+func Run(tb testing.TB, part string, run func(context.Context) error) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			tb.Errorf("%s ended with %v", part, err)
+		}
+	})
+	tb.Cleanup(stop)
+	return stop
 }
 
 // Eventually waits until cond holds. The test fails if it takes longer than a minute.

@@ -1,7 +1,6 @@
 package owner
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"slices"
@@ -108,15 +107,7 @@ func (r *rig) run(t *testing.T) {
 	if err := r.owner.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- r.owner.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	natstest.Run(t, "the owner", r.owner.Run)
 }
 
 // other gives another instance a lease that lasts, and returns the partitions that are

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -23,15 +22,7 @@ func TestServiceWaitsForJetStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	natstest.Run(t, "the service", s.Run)
 	natstest.Eventually(t, "the reason", func() bool {
 		err := s.Ready()
 		return err != nil && strings.Contains(err.Error(), "JetStream")

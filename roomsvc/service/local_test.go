@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"log/slog"
 	"slices"
 	"strings"
@@ -51,15 +50,7 @@ func startLocal(t *testing.T, srv *natstest.Server) (*Service, *witnessed) {
 	}
 	w := &witnessed{seqs: make(map[proto.Room][]uint64), stream: make(map[uint64]bool)}
 	s.Attach(w)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("the service ended with %v", err)
-		}
-	})
+	natstest.Run(t, "the service", s.Run)
 	natstest.Eventually(t, "the service to own all rooms", func() bool { return s.Ready() == nil && s.owner.Held() == proto.Partitions })
 	return s, w
 }

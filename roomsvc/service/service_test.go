@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -48,21 +47,7 @@ func startService(t testing.TB, srv *natstest.Server, change ...func(*Config)) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	}
-	t.Cleanup(stop)
+	stop = natstest.Run(t, "the service", s.Run)
 	natstest.Eventually(t, "the service to be ready", func() bool { return s.Ready() == nil && s.owner.Held() > 0 })
 	return s, stop
 }
