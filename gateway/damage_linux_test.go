@@ -103,9 +103,9 @@ func TestDamageIsAnnounced(t *testing.T) {
 		name   string
 		crash  bool
 		damage func(s historytest.Store)
-		fresh  []stretch // what a member sees that joins from the beginning
-		old    []stretch // what a member sees that has seen everything before
-		log    string    // what the operator is told
+		fresh  []stretch // shown to a member that joins from the beginning
+		old    []stretch // shown to a member that has seen everything before
+		log    string    // of the operator
 	}{
 		{"a middle record after a stop", false, record(10), []stretch{{"", 1, 9}, {proto.GapDamaged, 10, 10}, {"", 11, 20}}, nil, damaged},
 		{"a middle record after a kill", true, record(10), []stretch{{"", 1, 9}}, []stretch{reset, {"", 1, 9}}, lostEnd},

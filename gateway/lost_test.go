@@ -22,7 +22,7 @@ import (
 	"roomcast/roomsvc/service"
 )
 
-// shown is what the members of one room were shown.
+// shown records the deliveries to the members of one room.
 type shown struct {
 	mu   sync.Mutex
 	got  []follow.Delivery
@@ -84,7 +84,7 @@ func sayTo(t *testing.T, nc *nats.Conn, room proto.Room, key string) (r proto.Re
 }
 
 // A power loss takes the room service and the end of the NATS server's disk, and with both
-// every memory of what was there. A gateway that lived on still knows what it has shown:
+// every memory of what was there. A gateway that lived on still knows the records it has shown:
 // its members are shown what is left, and the room begins a new epoch.
 func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 	for name, before := range map[string]int{

@@ -114,7 +114,7 @@ func TestSampleLogsOfEachVersionAreRead(t *testing.T) {
 			s.checkActs(t, base)
 			stop()
 
-			// What was said now is there with the old records after another start.
+			// After another start, the log holds the new messages beside the old ones.
 			base, _ = s.serve(t, dir)
 			for _, room := range want {
 				if room.Closed {

@@ -20,7 +20,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			// What the one who runs the tests has set must not matter.
+			// Settings of the person that runs the tests must not matter.
 			env.Setenv("NATS_URL", "")
 			env.Setenv("NATS_CONTEXT", "")
 			return nil

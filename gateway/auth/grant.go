@@ -96,7 +96,7 @@ func (g *Grant) Of(room proto.Room, id string) Rights {
 		}
 		switch n, ok := p.match(name, escaped); {
 		case !ok || n < best:
-		case n == best: // {id} made two patterns of one length match: what both allow
+		case n == best: // {id} made two patterns of one length match: only the rights of both
 			rights &= p.rights
 		default:
 			best, rights = n, p.rights

@@ -21,7 +21,7 @@ const (
 	Leeway = 5 * time.Second
 )
 
-// A Holder is who a credential speaks for, and what they may do.
+// A Holder is the identity that a credential proves, with its rights.
 type Holder struct {
 	Who     proto.Identity
 	Grant   *Grant
@@ -109,7 +109,7 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 func parseSubject(value []byte) (string, error) {
 	var text string
 	if json.Unmarshal(value, &text) == nil {
-		if text == "" || strings.ContainsRune(text, '\uFFFD') { // what encoding/json writes for a half character
+		if text == "" || strings.ContainsRune(text, '\uFFFD') { // encoding/json writes this for half a character
 			return "", errors.New("not text")
 		}
 		return text, nil

@@ -8,7 +8,7 @@ import (
 	"roomcast/proto"
 )
 
-// Join follows a room from the given place on. It returns the newest seq at that moment.
+// Join follows a room from the given place on. It returns the room's newest seq.
 // [Client.Next] returns the events. Errors: a [*proto.Refusal], for example if the room is
 // closed; ctx's, after which the client has left the room.
 func (c *Client) Join(ctx context.Context, room proto.Room, from proto.From) (head uint64, err error) {

@@ -81,8 +81,8 @@ type Stats struct {
 	Checks   atomic.Uint64 // rooms compared with the log
 }
 
-// Feeds follow rooms. Each feed follows the rooms of its own partitions. Their methods are safe for
-// concurrent use and do not block.
+// Feeds follow rooms. Each feed follows the rooms of its own partitions. Their methods are
+// safe for concurrent use and do not block.
 type Feeds struct {
 	stats *Stats
 	feeds []*feed

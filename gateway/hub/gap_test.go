@@ -32,7 +32,7 @@ func TestGapClosesTextSessions(t *testing.T) {
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 41, Epoch: "e", Stamp: "T", JSON: r.events[0], Text: spanOf(r.events[0])})
 	w.settle()
-	if list, _ := frames(t, text.got); !text.slow || len(list) != 2 { // of Joined, and what was said before
+	if list, _ := frames(t, text.got); !text.slow || len(list) != 2 { // the test's frame for Joined, and the message before the gap
 		t.Errorf("the text session goes on behind a gap: got %q", list)
 	}
 	if list, _ := frames(t, json.got); json.slow || len(list) != 4 || string(list[2]) != string(gap.AppendJSON(nil)) {

@@ -80,8 +80,7 @@ func (p *Presence) arrived(m *nats.Msg) {
 	}
 	if _, told := c.Known[p.cfg.ID]; told && c.Ask && c.Gateway != p.cfg.ID {
 		// That gateway has missed that the last member here has left.
-		p.run = max(p.run+1, time.Now().UnixNano())
-		p.publish(room, p.message(reply, &Share{Gateway: p.cfg.ID, Mark: Mark{Run: p.run}}))
+		p.publish(room, p.message(reply, &Share{Gateway: p.cfg.ID, Mark: Mark{Run: p.nextRun(time.Now())}}))
 	}
 }
 

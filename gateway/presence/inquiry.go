@@ -19,7 +19,7 @@ const (
 	answerTime = time.Second            // to wait for all answers
 )
 
-// answer is what one gateway says about a room on room.who.<p>.<g>.
+// answer is the message of one gateway about a room on room.who.<p>.<g>.
 type answer struct {
 	Gateway string           `json:"gateway"`
 	Count   int              `json:"count"`           // people on this gateway

@@ -45,7 +45,7 @@ type peer struct {
 
 func newPeers() *peers { return &peers{alive: make(map[string]peer), expired: make(map[string]bool)} }
 
-// news is what a heartbeat shows.
+// news holds the conclusions from a heartbeat.
 type news struct {
 	gone  bool // the gateway has stopped, or another process has taken its place
 	doubt bool // messages of the gateway may have been lost

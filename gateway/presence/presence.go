@@ -3,8 +3,9 @@
 //
 // A tracker (tracker.go) holds the rules of one room and does no I/O. Presence feeds it with
 // this gateway's joins and leaves and with the messages of other gateways on
-// room.eph.<p>.<g>, and sends the messages that the tracker returns. Heartbeats on room.gw.<id> show which gateways
-// live (peers.go). Anybody may ask on room.who.<p>.<g> who is in a room (inquiry.go).
+// room.eph.<p>.<g>, and sends the messages that the tracker returns. Heartbeats on
+// room.gw.<id> show which gateways live (peers.go). Anybody may ask on room.who.<p>.<g> who
+// is in a room (inquiry.go).
 package presence
 
 import (
@@ -72,7 +73,7 @@ type Presence struct {
 	beats     uint64
 	nextBeat  time.Time
 	ticked    time.Time
-	run       int64 // of the newest tracker
+	run       int64 // the newest, see nextRun
 }
 
 // New returns a presence that does nothing before Run. The caller passes what arrives on
@@ -118,12 +119,17 @@ func (p *Presence) Joined(room proto.Room, who proto.Identity) {
 		t := p.rooms[room]
 		if t == nil {
 			now := time.Now()
-			p.run = max(p.run+1, now.UnixNano())
-			t = NewTracker(p.cfg.ID, p.run, now)
+			t = NewTracker(p.cfg.ID, p.nextRun(now), now)
 			p.rooms[room] = t
 		}
 		p.apply(room, t, Join{who}, "")
 	})
+}
+
+// nextRun returns a run that is larger than all before, also if the clock is set back.
+func (p *Presence) nextRun(now time.Time) int64 {
+	p.run = max(p.run+1, now.UnixNano())
+	return p.run
 }
 
 // Left says that a session of a person has left the room.

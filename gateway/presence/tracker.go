@@ -45,7 +45,7 @@ type Tracker struct {
 	notices notices
 }
 
-// share is what a tracker knows about another gateway's people.
+// share is a tracker's knowledge of another gateway's people.
 type share struct {
 	people roster
 	mark   Mark // of people
@@ -85,7 +85,7 @@ func (Tick) event()   {}
 func (Change) event() {}
 func (Share) event()  {}
 
-// Output is what follows from an event.
+// Output holds the consequences of an event.
 type Output struct {
 	Notices []Notice // for the members here
 	Send    []Change // to all other gateways

@@ -120,7 +120,7 @@ func (w *world) act() {
 				n.told = -1
 			}
 		}
-	case k < 92: // its connection breaks, and what was on its way is lost
+	case k < 92: // its connection breaks, and the messages in flight are lost
 		n.cut, n.inbox = true, nil
 		w.lose(n)
 	case k < 98:

@@ -18,7 +18,7 @@ const bearerOffer = "bearer."
 // and what is around it.
 var unnamedLimits = wire.Limits{Message: 20 << 10, Fragments: 64}
 
-// given is what a handshake says about the identity of its client.
+// given holds the credentials in a handshake.
 type given struct {
 	token   string         // "" = none
 	refused *proto.Refusal // why the token is not accepted although it may be good

@@ -153,8 +153,8 @@ func TestLossDuringTakeIsNoticed(t *testing.T) {
 	})
 }
 
-// What is kept for a partition that another instance has got meanwhile must not be kept,
-// and above all not be refused: its owner answers.
+// A partition went to another instance while commands waited here. They are not kept, and
+// above all not refused, because the new owner answers them.
 func TestPartitionThatWentElsewhereIsLetGo(t *testing.T) {
 	t.Run("lost", func(t *testing.T) {
 		k := new(keeper)
@@ -215,8 +215,8 @@ func TestPartitionsLearnWhoseCommandsWaited(t *testing.T) {
 	}
 }
 
-// An instance that cannot renew its lease may be cut off from the others, who take over
-// what is its own. It must not take that back from them, over and over.
+// An instance that cannot renew its lease may be cut off from the others, which then own its
+// partitions. It must not take these back over and over.
 func TestNothingIsTakenWithoutALease(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)

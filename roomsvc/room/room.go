@@ -84,7 +84,7 @@ type Outcome struct {
 	Record *proto.Record // to commit; nil if nothing is to be stored
 }
 
-// Room is the state of one room: what its last record says, and the keys of the recent
+// Room is the state of one room: the state in its last record, and the keys of the recent
 // ones. It belongs to the goroutine that owns its partition.
 type Room struct {
 	name   proto.Room

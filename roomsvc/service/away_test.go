@@ -33,7 +33,7 @@ func TestServiceWaitsForJetStream(t *testing.T) {
 	natstest.Eventually(t, "the service to be ready", func() bool { return s.Ready() == nil })
 }
 
-// What NATS says of servers that are away passes, and what it says of settings does not.
+// Errors about servers that are away pass by themselves. Errors about settings do not.
 func TestTemporary(t *testing.T) {
 	for _, c := range []struct {
 		err  jetstream.APIError

@@ -93,7 +93,7 @@ func TestSealedMessages(t *testing.T) {
 		t.Errorf("got %+v, want a close", r)
 	}
 
-	// Who has not got the key is told so at the start, and not everybody who comes.
+	// A service without the key fails at its start, and not at each message.
 	stop()
 	cfg := DefaultConfig()
 	cfg.Dial = srv.Dial

@@ -172,8 +172,8 @@ func TestKeysAgeByTheServersClock(t *testing.T) {
 	}
 }
 
-// The NATS server loses power and comes back with less, while the service runs. What is
-// stored afterwards can be read, from every position.
+// The NATS server loses power and comes back with less, while the service runs. Every
+// record that is stored afterwards can be read, from every position.
 func TestWhatIsStoredAfterALossCanBeRead(t *testing.T) {
 	g := newGround(t)
 	nc := g.srv.Connect(t)

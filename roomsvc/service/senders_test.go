@@ -113,7 +113,7 @@ func (c *senders) count() (n int) {
 	return n
 }
 
-// waitAcks waits for so many more acks.
+// waitAcks waits for that number of further acks.
 func (c *senders) waitAcks(t testing.TB, more int) {
 	t.Helper()
 	goal := c.count() + more

@@ -128,8 +128,8 @@ func dialTwo(main, commit *natstest.Server) daemon.Dialer {
 }
 
 // The server that leads the log and JetStream is cut off from its peers, and believes for a while
-// that it still leads. An instance commits over another server, and must not continue a room from
-// what the first one knows: the log would fork.
+// that it still leads. An instance commits over another server. It must not continue a room from
+// the answer of the first one, or the log would fork.
 func TestLogDoesNotForkInASplitNetwork(t *testing.T) {
 	servers, cut := startSplitCluster(t)
 	old := -1

@@ -117,7 +117,7 @@ func play(t *testing.T, target Target, c Case, deflate bool, chop func([]byte) [
 		defer close(sent)
 		for _, piece := range chop(c.Send) {
 			if _, err := conn.Write(piece); err != nil {
-				return // the server may hang up early; what it said counts
+				return // the server may hang up early; its answer counts
 			}
 		}
 	}()

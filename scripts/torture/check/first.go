@@ -6,7 +6,7 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// first is what the first reading finds out for the second.
+// first holds the findings of the first reading for the second.
 type first struct {
 	known  map[string]map[string]bool // by room: the epochs that members were told
 	places map[string]uint64          // by key: the seq that a client was told first, 0 = another was told later
