@@ -96,7 +96,9 @@ func TestDamageIsAnnounced(t *testing.T) {
 	record := func(seq int) func(historytest.Store) {
 		return func(s historytest.Store) { s.Flip(proto.StreamName, fmt.Sprintf(`"text":"message %d`, seq)) }
 	}
-	header := func(s historytest.Store) { s.FlipByte(s.Block(proto.StreamName), 0) }
+	// The length of the first record becomes larger than the block. With a lower bit, nats-server
+	// 2.15.2 may count later records as deleted; see the known faults in reliability.md.
+	header := func(s historytest.Store) { s.FlipByte(s.Block(proto.StreamName), 2) }
 	index := func(s historytest.Store) { s.FlipByte(s.Index(proto.StreamName), 20) }
 	reset := stretch{proto.GapReset, messages + 1, 0}
 	tests := []struct {
