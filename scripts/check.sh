@@ -11,7 +11,8 @@
 #
 # As root on Debian the script installs missing programs; otherwise it names them.
 # FUZZ=1000000 is how many inputs the fuzzers get that parse what clients send; the others get
-# a tenth. A limit of time would fail now and then: golang.org/issue/75804. TORTURE=40s is the time of each of the three torture runs.
+# a tenth. A limit of time would fail now and then: golang.org/issue/75804.
+# TORTURE=40s is the time of each of the three torture runs.
 set -eu
 cd "$(dirname "$0")/.."
 : "${FUZZ:=1000000}" "${TORTURE:=40s}"
