@@ -55,6 +55,42 @@ func TestEachPartitionOfABatchIsFenced(t *testing.T) {
 	}
 }
 
+// After a split of the network, the former leader of the stream refuses what the real one has
+// stored. Its late answer does not count for the next commit.
+func TestSecondAnswerToACommitIsIgnored(t *testing.T) {
+	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
+		c := NewCommitter(cfg)
+		defer c.Close()
+		former := s.Connect(t)
+		records, err := former.SubscribeSync(proto.SubjectAnyLog)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sink := new(heard)
+		f := take(t, c, lobby.Partition(), "a", sink)
+		const refusal = `{"error":{"code":400,"err_code":10071,"description":"wrong last sequence"},"stream":"ROOMS","seq":0}`
+		for seq := range 20 {
+			if err := f.Append(record(lobby, uint64(seq+1))); err != nil {
+				t.Fatal(err)
+			}
+			natstest.Eventually(t, "the ack", func() bool { n, err := sink.state(); return n == seq+1 || err != nil })
+			if _, err := sink.state(); err != nil {
+				t.Fatalf("record %d: %v", seq+1, err)
+			}
+			msg, err := records.NextMsgWithContext(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := former.Publish(msg.Reply, []byte(refusal)); err != nil {
+				t.Fatal(err)
+			}
+			if err := former.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // thief is a connection that drops the n-th ack on its way to us.
 type thief struct {
 	net.Conn

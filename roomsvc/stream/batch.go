@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"roomcast/proto"
@@ -147,6 +148,7 @@ func (l *commitConn) oneByOne(batch []entry) {
 		clear(busy)
 		round = round[:0]
 		later := rest[:0]
+		answers := l.answers()
 		for _, i := range rest {
 			e := batch[i]
 			switch {
@@ -159,7 +161,7 @@ func (l *commitConn) oneByOne(batch []entry) {
 			busy[e.rec.Room] = true
 			msg := l.out.write(e.rec, l.c.cfg.Keys)
 			l.out.fence(e.f)
-			msg.Reply = l.replies[len(round)]
+			msg.Reply = answers + strconv.Itoa(len(round))
 			if err := l.nc.PublishMsg(msg); err != nil {
 				l.fail(unavailable(err))
 				return
@@ -168,7 +170,7 @@ func (l *commitConn) oneByOne(batch []entry) {
 		}
 		rest = later
 		var gone error
-		err := l.await(len(round), func(number int, seq uint64, err error) {
+		err := l.await(answers, len(round), func(number int, seq uint64, err error) {
 			switch {
 			case err == nil:
 				stored[round[number]] = seq
@@ -243,7 +245,7 @@ func (l *commitConn) byPartition(batch []entry, err error) {
 
 // publish sends the batch and returns the stream sequence of its last record.
 func (l *commitConn) publish(batch []entry) (last uint64, err error) {
-	l.count++
+	answers := l.answers()
 	id := l.id + strconv.FormatUint(l.count, 36)
 	fenced := make(map[*Fence]bool, 1)
 	for i, e := range batch {
@@ -260,37 +262,48 @@ func (l *commitConn) publish(batch []entry) (last uint64, err error) {
 			}
 		}
 		if i+1 == len(batch) {
-			msg.Reply = l.replies[0]
+			msg.Reply = answers + "0"
 		}
 		if err := l.nc.PublishMsg(msg); err != nil {
 			return 0, unavailable(err)
 		}
 	}
-	silent := l.await(1, func(_ int, seq uint64, no error) { last, err = seq, no })
+	silent := l.await(answers, 1, func(_ int, seq uint64, no error) { last, err = seq, no })
 	if silent != nil {
 		return 0, silent
 	}
 	return last, err
 }
 
-// await takes n answers and gives each with the number of its reply subject. It fails if
-// the stream owes one for too long: a server whose disk is full, or that has lost its
-// quorum, answers nothing, and neither does a former leader.
-func (l *commitConn) await(n int, each func(number int, seq uint64, err error)) error {
+// answers returns the prefix of the subjects that the answers to the next commit come to. Each
+// commit has its own. A commit can be answered twice: after a split of the network, the former
+// leader refuses what the real one has stored. The second answer must not count for a later commit.
+func (l *commitConn) answers() string {
+	l.count++
+	return l.inbox + strconv.FormatUint(l.count, 36) + "."
+}
+
+// await takes the n answers to a commit and gives each with its number. It fails if the stream
+// owes one for too long: a server whose disk is full, or that has lost its quorum, answers
+// nothing, and neither does a former leader.
+func (l *commitConn) await(answers string, n int, each func(number int, seq uint64, err error)) error {
 	select {
 	case <-l.elected: // before anything was sent
 	default:
 	}
 	late := time.NewTimer(l.c.cfg.Deadline)
 	defer late.Stop()
-	for due := 0; due < n; {
+	answered := make([]bool, n)
+	for due := n; due > 0; {
 		select {
 		case msg := <-l.acks:
-			number, err := strconv.Atoi(msg.Subject[len(l.inbox):])
-			if err != nil || number < 0 || number >= n {
+			digits, ours := strings.CutPrefix(msg.Subject, answers)
+			number, err := strconv.Atoi(digits)
+			if !ours || err != nil || number < 0 || number >= n || answered[number] {
 				continue
 			}
-			due++
+			answered[number] = true
+			due--
 			seq, err := parseAck(msg)
 			each(number, seq, err)
 		case <-l.elected:

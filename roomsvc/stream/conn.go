@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +25,6 @@ type commitConn struct {
 	server  string         // its id
 	most    int            // records of one commit
 	inbox   string         // prefix of the subjects that acks come to
-	replies []string       // these subjects, by the number of the record in a commit
 	acks    chan *nats.Msg // holds what one commit is answered
 	queue   chan entry     // holds what the next commit takes; a partition that fills it waits
 	sweeps  chan sweep     // of the stream of snapshots
@@ -41,9 +39,9 @@ type commitConn struct {
 
 	maxPayload atomic.Int64 // of the NATS server, as it last said
 
-	out   envelope // owned by run
-	id    string   // of the connection's batches
-	count uint64   // of them, owned by run
+	id    string // of the connection's batches
+	out   envelope
+	count uint64 // of commits and rounds; run owns these two
 
 	mu      sync.Mutex               // guards what follows
 	err     error                    // set before broke is closed
@@ -97,10 +95,7 @@ func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 	l.log = history.New(l.nc, c.cfg.Keys)
 	l.log.Damaged = c.cfg.Damaged
 	l.inbox = l.nc.NewRespInbox() + "."
-	for i := range most {
-		l.replies = append(l.replies, l.inbox+strconv.Itoa(i))
-	}
-	_, err := l.nc.ChanSubscribe(l.inbox+"*", l.acks)
+	_, err := l.nc.ChanSubscribe(l.inbox+">", l.acks)
 	if err == nil && c.cfg.Replicas > 1 {
 		_, err = l.nc.ChanSubscribe("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED."+proto.StreamName, l.elected)
 	}
