@@ -66,6 +66,8 @@ tools() {
         need caddy caddy
         need mkfs.ext4 e2fsprogs
         need gcc gcc # for the race detector
+        need python3 python3
+        python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
     fi
     if [ -n "$missing" ]; then
         if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
@@ -120,7 +122,7 @@ if [ "${1-}" = quick ]; then
     # shellcheck disable=SC2046 # none of the names has a space
     go test -timeout 2m -skip "$slowTests" $(go list ./... | grep -Ev "^roomcast/($slow)\$")
     report
-    echo "left out: the race detector, fuzzers, torture, Compose, other systems,"
+    echo "left out: the race detector, fuzzers, torture, Compose, other systems, Python,"
     echo "  the packages $slow and the tests $slowTests"
     exit
 fi
@@ -173,6 +175,9 @@ torture() { # flags
 torture -mode single -sync always -seed 20
 torture -mode single -sync 2m -seed 1
 torture -mode cluster -seed 1
+
+step python 'the Python client is typed, keeps its promises and installs as a wheel'
+scripts/python.sh
 
 # One package at a time: many of them start processes and watch the clock.
 step 'go test -race' 'all tests, with the race detector'

@@ -1,0 +1,24 @@
+"""A client of Roomcast: rooms over WebSockets, every message once and in order.
+
+    async with roomcast.connect("ws://127.0.0.1:8000") as client:
+        room = await client.join("lobby", last=10)
+        await room.say("hi")
+        async for item in room:
+            match item:
+                case roomcast.Event(text=str(text)):
+                    print(item.seq, item.sender.name, text)
+                case roomcast.Gap():
+                    print("messages", item.first, "to", item.last, "are gone")
+
+values.py holds what an application sees, rules.py the rules without I/O, link.py the
+connections, and client.py the interface.
+"""
+
+from .client import Client, Room, connect
+from .values import Ack, Closed, Error, Event, Full, Gap, HandshakeRefused, Item, Joined, Left, Lost
+from .values import Members, Page, Person, Position, Refused, Signal, close_name, reconnects
+
+__all__ = [
+    "Ack", "Client", "Closed", "Error", "Event", "Full", "Gap", "HandshakeRefused", "Item", "Joined", "Left", "Lost",
+    "Members", "Page", "Person", "Position", "Refused", "Room", "Signal", "close_name", "connect", "reconnects",
+]  # fmt: skip

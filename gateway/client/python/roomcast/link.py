@@ -1,0 +1,185 @@
+"""One connection after the other: the I/O around rules.State."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Union
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import websockets.asyncio.client as ws
+from websockets.exceptions import ConnectionClosed, InvalidStatus, NegotiationError
+from websockets.typing import Subprotocol
+
+from .rules import State, backoff
+from .values import TOKEN_EXPIRED, Closed, Frame, HandshakeRefused, Refused, read_time, reconnects
+
+log = logging.getLogger("roomcast")
+
+SUBPROTOCOL = "roomcast.v1"
+OPEN_TIMEOUT = 10.0  # seconds for the handshake, and as many for the hello
+MAX_FRAME = 16 << 20  # bytes; more than any gateway sends
+
+Token = Union[str, Callable[[], Awaitable[str]]]
+
+
+def session_url(base: str, name: str) -> str:
+    """The address of a session that is in no room yet."""
+    parts = urlsplit(base)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    if scheme not in ("ws", "wss"):
+        raise ValueError(f"the URL {base!r} is not one of ws, wss, http and https")
+    query = f"name={quote(name, safe='')}" if name else ""
+    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/ws", query, ""))
+
+
+class Linker:
+    """Keeps the client connected. It belongs to the task of run."""
+
+    def __init__(self, state: State, wake: asyncio.Event, urls: list[str], token: Token | None) -> None:
+        self.state = state
+        self.wake = wake
+        self.urls = urls
+        self.token = token
+        self.min_wait, self.max_wait = 0.5, 20.0  # seconds
+        self.begun = asyncio.Event()  # the first session has begun
+        self.connected = False
+
+    async def run(self) -> None:
+        """Hold one session after the other until no other try makes sense."""
+        turn, failures = random.randrange(len(self.urls)), 0
+        while True:
+            self.connected = False
+            try:
+                await self._session(self.urls[turn % len(self.urls)])
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                if self.connected:
+                    failures = 0
+                if not self._again(error):
+                    self.state.end(error)
+                    return
+                asked = min(error.retry, 60) if isinstance(error, HandshakeRefused) else 0
+                wait = max(backoff(failures, self.min_wait, self.max_wait), asked)
+                log.warning("not connected: %s; next try in %.1f s", error, wait)
+            turn, failures = turn + 1, failures + 1
+            self.connected = False
+            await asyncio.sleep(wait)
+
+    def _again(self, error: Exception) -> bool:
+        if isinstance(error, HandshakeRefused):
+            return error.status >= 500 or error.status in (408, 429)
+        if isinstance(error, Closed):
+            renews = self.connected or callable(self.token)  # otherwise the token stays the same
+            return reconnects(error.code) and (error.code != TOKEN_EXPIRED or renews)
+        return True
+
+    async def _session(self, url: str) -> None:
+        """Hold one session. It always ends with an exception."""
+        connection = await self._open(url)
+        try:
+            with _within(OPEN_TIMEOUT, connection):
+                hello = json.loads(await connection.recv())["hello"]
+            self.state.attach(hello, asyncio.get_running_loop().time())
+            self.connected = True
+            self.begun.set()
+            log.info("connected to %s", url)
+            tasks = [asyncio.create_task(self._read(connection)), asyncio.create_task(self._write(connection))]
+            if callable(self.token) and "expires" in hello:
+                tasks.append(asyncio.create_task(self._refresh(self.token, hello)))
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                self.state.detach()
+            for task in done:
+                task.result()
+        except ConnectionClosed as error:
+            if error.rcvd is not None and error.rcvd_then_sent is not False:
+                raise Closed(error.rcvd.code, error.rcvd.reason) from None
+            raise
+        except asyncio.CancelledError:
+            await connection.close()
+            raise
+        finally:
+            connection.transport.abort()
+
+    async def _open(self, url: str) -> ws.ClientConnection:
+        offers = [Subprotocol(SUBPROTOCOL)]
+        if self.state.hello["resume"]:  # not in the URL, which logs keep
+            offers.append(Subprotocol("resume." + self.state.hello["resume"]))
+        token = await self.token() if callable(self.token) else self.token
+        try:
+            return await ws.connect(
+                url,
+                subprotocols=offers,
+                additional_headers={"Authorization": f"Bearer {token}"} if token else None,
+                open_timeout=OPEN_TIMEOUT,
+                ping_interval=None,  # State pings
+                close_timeout=2,
+                max_size=MAX_FRAME,
+            )
+        except InvalidStatus as error:
+            text = (error.response.body or b"").decode(errors="replace").strip()
+            after = error.response.headers.get("Retry-After", "")
+            raise HandshakeRefused(error.response.status_code, text, float(after) if after.isdigit() else 0) from error
+        except NegotiationError as error:
+            raise HandshakeRefused(404, f"the server does not speak {SUBPROTOCOL}") from error
+
+    async def _read(self, connection: ws.ClientConnection) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            self.state.receive(await connection.recv(), clock())
+
+    async def _write(self, connection: ws.ClientConnection) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self.wake.clear()
+            frames, wait = self.state.due(loop.time())
+            for frame in frames:
+                with _within(self.state.patience, connection):
+                    try:
+                        await connection.send(frame, text=True)
+                    except ConnectionClosed:
+                        return  # the reader learns why, behind all that came before
+            timer = loop.call_later(max(wait, 0.001), self.wake.set)
+            try:
+                await self.wake.wait()
+            finally:
+                timer.cancel()
+
+    async def _refresh(self, token: Callable[[], Awaitable[str]], hello: Frame) -> None:
+        """Send a fresh token before the old one expires, by the server's clock."""
+        clock = asyncio.get_running_loop().time
+        ahead = read_time(hello["time"]).timestamp() - clock()  # of the server's clock
+        expires = read_time(hello["expires"]).timestamp()
+        while True:
+            left = expires - ahead - clock()
+            await asyncio.sleep(max(1, left - min(60, left / 4)))
+            for failures in itertools.count():  # the server closes with 4003 if none succeeds in time
+                try:
+                    ok = await self.state.call("auth", {"token": await token()}).answer
+                    break
+                except Exception as error:
+                    asked = error.retry or 0 if isinstance(error, Refused) else 0
+                    log.warning("refresh token: %s", error)
+                    await asyncio.sleep(max(asked, backoff(failures, 1, 20)))
+            expires = read_time(ok["expires"]).timestamp()
+
+
+@contextmanager
+def _within(seconds: float, connection: ws.ClientConnection) -> Iterator[None]:
+    """Abort the connection unless the body ends in time."""
+    timer = asyncio.get_running_loop().call_later(seconds, connection.transport.abort)
+    try:
+        yield
+    finally:
+        timer.cancel()

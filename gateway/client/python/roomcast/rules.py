@@ -1,0 +1,383 @@
+"""The rules of a session, without I/O: rooms, commands that wait for answers, and items.
+
+State belongs to one event loop. link.py sends what State.due returns, gives State.receive
+what arrives, and calls attach and detach at the ends of a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+
+from .values import Ack, Error, Event, Frame, Full, Gap, Item, Lost, Position, Refused
+from .values import read_item, read_time
+
+MAX_PENDING = 1024  # commands without an answer, of which one client keeps no more
+
+
+class Silent(Error):
+    """The server leaves a command unanswered for too long."""
+
+
+def backoff(failures: int, low: float, high: float) -> float:
+    """A random wait below a bound that doubles with each failure ("full jitter")."""
+    return random.uniform(0, min(high, low * 2 ** min(failures, 16)))
+
+
+def encode(id: int, verb: str, fields: Frame) -> bytes:
+    """One frame of a command. It raises TypeError or ValueError if a field is not JSON."""
+    text = json.dumps({"id": id, verb: fields}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()  # lone surrogates raise here, in the caller
+
+
+class Call:
+    """A command that waits for its answer."""
+
+    def __init__(self, id: int, verb: str, frame: bytes, again: bool) -> None:
+        self.id = id
+        self.verb = verb
+        self.frame = frame
+        self.again = again  # it may be sent on the next connection too
+        self.sent_at: float | None = None  # on the connection of now
+        self.answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self.answer.add_done_callback(_retrieve)
+
+    def succeed(self, ok: Frame) -> None:
+        if not self.answer.done():
+            self.answer.set_result(ok)
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+def _retrieve(answer: asyncio.Future[Frame]) -> None:
+    if not answer.cancelled():
+        answer.exception()  # nobody may wait for it; asyncio would complain
+
+
+class Phase(Enum):
+    ABSENT = 1  # a join is due
+    JOINING = 2  # what comes before the ok belongs to an earlier join
+    JOINED = 3
+    LAGGING = 4  # events are dropped until the application has emptied the queue; then a leave is due
+    LEAVING = 5  # only a join after a leave begins a replay
+
+
+class Membership:
+    """A room that the client follows, and the queue of what the application has not taken.
+
+    The queue holds at most `buffer` items. When it is full, signals, joins and leaves are
+    dropped and counted. An event is dropped too, but then the client joins the room again from
+    the last event in the queue, once the application has emptied it.
+    """
+
+    def __init__(self, name: str, start: Frame, buffer: int) -> None:
+        self.name = name
+        self.start = start  # of the first join; it counts until have does
+        self.buffer = buffer
+        self.have: int | None = None  # seq of the last event or gap in the queue; None = not known
+        self.at = ""  # the time of that event; "" = not known
+        self.epoch = ""  # of have
+        self.position: Position | None = None  # of the last event or gap that the application took
+        self.head = 0  # seq up to which a reopening has undone each close
+        self.phase = Phase.ABSENT
+        self.move: Call | None = None  # the join or leave that has been sent and not answered
+        self.asked: Call | None = None  # answers the caller of join; None once it has
+        self.says: deque[Call] = deque()  # in order; only the first one is sent
+        self.refusals = 0  # temporary ones in a row
+        self.not_before = 0.0  # when the refused command may be sent again
+        self.queue: deque[tuple[Item, Position | None]] = deque()
+        self.arrived = asyncio.Event()  # the queue or `error` has something
+        self.error: Exception | None = None  # for which the membership has ended
+        self.dropped = 0  # signals, joins and leaves
+
+    def where(self) -> Frame:
+        """The place from which the next join reads."""
+        if self.have is None:
+            return self.start
+        place: Frame = {"since": self.have}
+        if self.epoch:
+            place["epoch"] = self.epoch
+        if self.at:
+            place["at"] = self.at
+        return place
+
+    def entered(self, ok: Frame) -> None:
+        """Take the ok of a join."""
+        self.phase, self.refusals, self.head = Phase.JOINED, 0, ok["seq"]
+        if self.have is None:
+            if not self.start:
+                self.have, self.at, self.epoch = ok["seq"], ok.get("at", ""), ok["epoch"]
+            elif "since" in self.start:
+                self.have, self.at, self.epoch = self.start["since"], self.start.get("at", ""), self.start.get("epoch", "")
+            elif "last" in self.start:
+                # The replay begins at its first event. If the connection breaks before that
+                # comes, a second `last` could leave out events of the meantime.
+                self.start = {"since": max(0, ok["seq"] - self.start["last"]), "epoch": ok["epoch"]}
+        if self.position is None and self.have is not None:
+            self.position = Position(self.have, self.epoch, self.at)
+        if not self.have or not self.epoch:
+            self.epoch = ok["epoch"]
+        # Otherwise a reset brings another epoch. If the connection breaks before it comes, the
+        # next join must name the old epoch again.
+
+    def take(self, frame: Frame) -> None:
+        """Take a frame of the room."""
+        item = read_item(frame)
+        if isinstance(item, Event):
+            if self._follows(item.seq, item.seq):
+                self._put(item, Position(item.seq, item.epoch or self.epoch, frame["at"]))
+        elif isinstance(item, Gap) and item.reason == "reset":
+            if self._put(item, Position(0, item.epoch)):
+                self.have, self.start, self.head = None, {"since": 0}, frame["gap"].get("seq", 0)
+        elif isinstance(item, Gap):
+            if self._follows(item.first, item.last):
+                self._put(item, Position(item.last, self.epoch))
+        elif item is not None and not self._put(item, None):
+            self.dropped += 1
+
+    def _follows(self, first: int, last: int) -> bool:
+        """Whether the numbers come next. They may repeat, or others may be missing before them."""
+        if self.have is not None and first > self.have + 1:
+            self.phase = Phase.LAGGING  # the log has what is missing
+            return False
+        return self.have is None or last > self.have
+
+    def _put(self, item: Item, place: Position | None) -> bool:
+        if len(self.queue) >= self.buffer:
+            if place is not None:
+                self.phase = Phase.LAGGING
+            return False
+        self.queue.append((item, place))
+        if place is not None:
+            self.have, self.epoch, self.at = place.seq, place.epoch, place.at
+        self.arrived.set()
+        return True
+
+    def later(self, refusal: Refused, now: float) -> None:
+        """Delay the room's commands after a temporary refusal."""
+        self.not_before = now + (refusal.retry or 0) + backoff(self.refusals, 0.02, 1)
+        self.refusals += 1
+
+    def end(self, error: Exception) -> None:
+        """Answer all callers that wait for the room."""
+        self.error = error
+        for call in (*self.says, *filter(None, [self.asked])):
+            call.fail(error)
+        self.says.clear()
+        self.arrived.set()
+
+
+class State:
+    """The rooms of a client and its commands without an answer. `wake` asks for a look at due."""
+
+    def __init__(self, wake: Callable[[], None], quiet: float, patience: float, resume: str) -> None:
+        self.wake = wake
+        self.quiet = quiet  # seconds of silence, after which the server is asked for a sign
+        self.patience = patience  # seconds for an answer
+        self.hello: Frame = {"resume": resume}  # of the newest session
+        self.rooms: dict[str, Membership] = {}  # in the order of their joins
+        self.calls: dict[int, Call] = {}  # all that wait for an answer
+        self.line: list[Call] = []  # those that belong to no room's line, in order
+        self.ping: Call | None = None
+        self.heard = 0.0
+        self.error: Exception | None = None  # for which the client has ended
+        self._last_id = 0
+
+    def call(self, verb: str, fields: Frame, room: Membership | None = None, again: bool = True) -> Call:
+        """Queue a command, in a room's line if one is given."""
+        if self.error is not None:
+            raise self.error
+        if room is not None and room.error is not None:
+            raise room.error
+        if len(self.calls) >= MAX_PENDING:
+            raise Full(f"{verb}: {MAX_PENDING} commands wait for their answers; try again when some have been answered")
+        call = self._new(verb, fields, again)
+        (self.line if room is None else room.says).append(call)
+        self.wake()
+        return call
+
+    def _new(self, verb: str, fields: Frame, again: bool = True) -> Call:
+        self._last_id += 1
+        call = Call(self._last_id, verb, encode(self._last_id, verb, fields), again)
+        self.calls[call.id] = call
+        return call
+
+    def forget(self, call: Call) -> None:
+        """Drop a call for which nobody waits any more. It may have been sent."""
+        self.calls.pop(call.id, None)
+        for line in (self.line, *(r.says for r in self.rooms.values())):
+            if call in line:
+                line.remove(call)
+        self.wake()
+
+    def follow(self, room: Membership) -> Call:
+        """Begin to follow a room. The returned call is answered with the first join."""
+        if self.error is not None:
+            raise self.error
+        if room.name in self.rooms:
+            raise ValueError(f"the client has joined the room {room.name!r} already")
+        room.asked = Call(0, "join", b"", again=True)
+        self.rooms[room.name] = room
+        self.wake()
+        return room.asked
+
+    def unfollow(self, room: Membership, error: Exception) -> None:
+        if self.rooms.get(room.name) is room:
+            del self.rooms[room.name]
+            if room.move is not None:
+                self.calls.pop(room.move.id, None)
+        for say in room.says:
+            self.calls.pop(say.id, None)
+        room.end(error)
+
+    def attach(self, hello: Frame, now: float) -> None:
+        """Begin a session: all that waits for an answer is due."""
+        self.hello, self.heard = hello, now
+        self.wake()
+
+    def detach(self) -> None:
+        """End a session. What may not be sent twice fails."""
+        for room in self.rooms.values():
+            if room.move is not None:
+                self.calls.pop(room.move.id, None)
+            room.phase, room.move, room.refusals, room.not_before = Phase.ABSENT, None, 0, 0.0
+        for call in list(self.calls.values()):
+            if call.verb == "leave":
+                call.succeed({})  # a new session is in no room
+            elif call.sent_at is not None and not call.again:
+                call.fail(Lost(f"{call.verb}: the connection was lost before the answer came"))
+            call.sent_at = None
+            if call.answer.done():
+                self.forget(call)
+        self.ping = None
+
+    def end(self, error: Exception) -> None:
+        """Fail all that waits. Later calls fail at once."""
+        self.error = error
+        for call in self.line:
+            call.fail(error)
+        for room in self.rooms.values():
+            room.end(error)
+        self.calls.clear()
+        self.line.clear()
+        self.rooms.clear()
+
+    def due(self, now: float) -> tuple[list[bytes], float]:
+        """What is to be sent now, and the seconds until the next look. It raises Silent."""
+        frames: list[bytes] = []
+        waits = [self.heard + self.quiet - now]
+        if self.ping is None and waits[0] <= 0:
+            self.ping = self._new("ping", {}, again=False)
+            self.line.append(self.ping)
+        if self.ping is not None:
+            waits.clear()
+
+        def send(call: Call) -> None:
+            if call.sent_at is None:
+                call.sent_at = now
+                frames.append(call.frame)
+            waits.append(call.sent_at + self.patience - now)
+            if waits[-1] <= 0:
+                raise Silent(f"the server left a command unanswered for {self.patience:g} s: {call.verb}")
+
+        for call in self.line:
+            send(call)
+        for room in self.rooms.values():
+            if now < room.not_before:
+                waits.append(room.not_before - now)
+                continue
+            if room.phase is Phase.ABSENT:
+                room.phase, room.move = Phase.JOINING, self._new("join", {"room": room.name, **room.where()})
+            elif room.phase is Phase.LAGGING and not room.queue:
+                room.phase, room.move = Phase.LEAVING, self._new("leave", {"room": room.name})
+            elif room.phase in (Phase.JOINED, Phase.LAGGING) and room.says:
+                # The session is still in a room that lags: messages do not wait for the reader.
+                send(room.says[0])
+            if room.move is not None:
+                send(room.move)
+        return frames, min(waits)
+
+    def receive(self, text: str | bytes, now: float) -> None:
+        """Take a frame of the server. ValueError, KeyError and TypeError mean that it is broken."""
+        self.heard = now
+        frame = json.loads(text)
+        if "id" in frame:
+            call = self.calls.pop(frame["id"], None)
+            if call is not None:
+                self._answered(call, frame, now)
+            return
+        room = self.rooms.get(frame.get("room", ""))
+        if room is None or room.phase is not Phase.JOINED:
+            return
+        if "ended" in frame:  # the session has lost the right to be in the room
+            self.unfollow(room, Refused("forbidden", frame["ended"].get("reason", "")))
+            return
+        room.take(frame)
+        if frame.get("kind") == "closed" and room.have == frame["seq"] > room.head:
+            # The join would have been refused if no reopening had undone an earlier close.
+            self.unfollow(room, Refused("room_closed", frame.get("why", "")))
+        self.wake()
+
+    def _answered(self, call: Call, frame: Frame, now: float) -> None:
+        refusal = None
+        if "error" in frame:
+            refusal = _refusal(frame["error"])
+        self.wake()
+        if call is self.ping:
+            self.ping = None
+        for room in self.rooms.values():
+            if room.move is call:
+                self._moved(room, frame, refusal, now)
+                return
+            if room.says and room.says[0] is call:
+                if refusal is not None and (_temporary(refusal) or refusal.code == "not_joined"):
+                    call.sent_at = None
+                    self.calls[call.id] = call  # it stays the first of its line
+                    if refusal.code == "not_joined":
+                        room.phase = Phase.ABSENT
+                    else:
+                        room.later(refusal, now)
+                    return
+                room.says.popleft()
+                room.refusals = 0
+                break
+        if call in self.line:
+            self.line.remove(call)
+        if refusal is not None:
+            call.fail(refusal)
+        else:
+            call.succeed(frame["ok"])
+
+    def _moved(self, room: Membership, frame: Frame, refusal: Refused | None, now: float) -> None:
+        leaving, room.move = room.phase is Phase.LEAVING, None
+        if refusal is not None and _temporary(refusal):
+            room.phase = Phase.LAGGING if leaving else Phase.ABSENT
+            room.later(refusal, now)
+        elif leaving:
+            room.phase = Phase.ABSENT
+        elif refusal is not None:
+            self.unfollow(room, refusal)
+        else:
+            room.entered(frame["ok"])
+            if room.asked is not None:
+                room.asked.succeed(frame["ok"])
+                room.asked = None
+
+
+def _refusal(f: Frame) -> Refused:
+    retry = f.get("retry_ms")
+    return Refused(f["code"], f.get("message", ""), None if retry is None else retry / 1000)
+
+
+def _temporary(refusal: Refused) -> bool:
+    return refusal.retry is not None or refusal.code in ("unavailable", "overloaded")
+
+
+def read_ack(ok: Frame) -> Ack:
+    return Ack(ok["seq"], read_time(ok["at"]), ok.get("duplicate", False))

@@ -1,0 +1,129 @@
+"""The rules without I/O, and the golden files of the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import unittest
+from typing import Any
+
+import roomcast
+from roomcast.rules import MAX_PENDING, Membership, Silent, State, encode
+from roomcast.values import read_item
+
+from harness import ROOT
+
+
+def golden(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((ROOT / "proto/testdata/golden" / name).read_text())["rows"]
+    return rows
+
+
+class GoldenTest(unittest.TestCase):
+    def test_close_codes(self) -> None:
+        for row in golden("closes.json"):
+            got = roomcast.close_name(row["code"]), roomcast.reconnects(row["code"])
+            self.assertEqual(got, (row["name"], row["reconnect"]), row)
+
+    def test_every_event_is_read(self) -> None:
+        for row in golden("events.json"):
+            frame = json.loads(row["frame"])
+            event = read_item(frame)
+            assert isinstance(event, roomcast.Event), row
+            self.assertEqual((event.room, event.seq, event.kind), (frame["room"], frame["seq"], frame.get("kind", "message")))
+
+    def test_every_frame_of_a_room_is_read(self) -> None:
+        kinds = {"gap": roomcast.Gap, "signal": roomcast.Signal, "joined": roomcast.Joined, "left": roomcast.Left}
+        for row in golden("frames.json"):
+            frame = json.loads(row["frame"])
+            for name, kind in kinds.items():
+                if name in frame:
+                    self.assertIsInstance(read_item(frame), kind, row)
+
+    def test_commands_are_written_as_in_the_golden_file(self) -> None:
+        frames = {row["name"]: row["frame"] for row in golden("commands.json")}
+        say = {"room": "lobby", "text": "hi", "key": "3f9c"}
+        self.assertEqual(encode(1, "say", say).decode(), frames["say text"])
+
+
+class RulesTest(unittest.IsolatedAsyncioTestCase):
+    def setUp(self) -> None:
+        self.state = State(lambda: None, 15, 15, "")
+
+    def sent(self, now: float = 0) -> list[dict[str, Any]]:
+        return [json.loads(frame) for frame in self.state.due(now)[0]]
+
+    async def joined(self, start: dict[str, Any] | None = None, seq: int = 0, buffer: int = 100) -> Membership:
+        room = Membership("lobby", start or {}, buffer)
+        self.state.attach({"resume": ""}, 0)
+        self.state.follow(room)
+        self.answer(self.sent()[0], {"room": "lobby", "seq": seq, "epoch": "e1"})
+        return room
+
+    def answer(self, command: dict[str, Any], ok: dict[str, Any]) -> None:
+        self.state.receive(json.dumps({"id": command["id"], "ok": ok}), 0)
+
+    def event(self, seq: int, **more: Any) -> None:
+        self.state.receive(json.dumps({"room": "lobby", "seq": seq, "at": "2026-11-22T10:53:07.123Z", "text": "", **more}), 0)
+
+    def rejoin(self) -> dict[str, Any]:
+        self.state.detach()
+        self.state.attach({"resume": ""}, 0)
+        join: dict[str, Any] = self.sent()[0]["join"]
+        return join
+
+    async def test_last_is_asked_for_once(self) -> None:
+        await self.joined({"last": 10}, seq=57)
+        self.assertEqual(self.rejoin(), {"room": "lobby", "since": 47, "epoch": "e1"})
+
+    async def test_a_reset_begins_a_new_history(self) -> None:
+        await self.joined({"since": 42, "epoch": "e0"}, seq=3)
+        self.assertEqual(self.rejoin()["epoch"], "e0", "the reset has not come yet")
+        self.answer({"id": max(self.state.calls)}, {"room": "lobby", "seq": 3, "epoch": "e1"})
+        self.state.receive('{"room":"lobby","gap":{"from":43,"to":0,"reason":"reset","epoch":"e1"}}', 0)
+        self.assertEqual(self.rejoin(), {"room": "lobby", "since": 0})
+        self.answer({"id": max(self.state.calls)}, {"room": "lobby", "seq": 3, "epoch": "e1"})
+        self.event(1)
+        self.assertEqual(self.rejoin(), {"room": "lobby", "since": 1, "epoch": "e1", "at": "2026-11-22T10:53:07.123Z"})
+
+    async def test_a_hole_makes_the_room_join_again(self) -> None:
+        room = await self.joined()
+        self.event(1)
+        self.event(3)
+        self.assertEqual([i.seq for i, _ in room.queue if isinstance(i, roomcast.Event)], [1])
+        self.assertEqual(self.sent(), [], "the queue is not empty")
+        room.queue.clear()
+        (leave,) = self.sent()
+        refusal = {"code": "rate_limited", "message": "slow down", "retry_ms": 1}
+        self.state.receive(json.dumps({"id": leave["id"], "error": refusal}), 0)
+        (leave,) = self.sent(5)
+        self.assertEqual(leave["leave"], {"room": "lobby"}, "without it the join would begin no replay")
+        self.answer(leave, {"room": "lobby"})
+        self.assertEqual(self.sent(5)[0]["join"]["since"], 1)
+
+    async def test_the_wait_for_answers_has_a_bound(self) -> None:
+        room = await self.joined()
+        for _ in range(MAX_PENDING):
+            self.state.call("say", {"room": "lobby"}, room)
+        with self.assertRaises(roomcast.Full):
+            self.state.call("say", {"room": "lobby"}, room)
+
+    async def test_a_silent_server_is_asked_and_given_up(self) -> None:
+        await self.joined()
+        self.assertEqual(self.state.due(14), ([], 1))
+        self.assertEqual(list(self.sent(15)[0])[1], "ping")
+        self.state.due(29)
+        with self.assertRaises(Silent):
+            self.state.due(30)
+
+    async def test_a_signal_is_not_sent_twice(self) -> None:
+        await self.joined()
+        call = self.state.call("signal", {"room": "lobby", "type": "t"}, again=False)
+        self.sent()
+        self.rejoin()
+        with self.assertRaises(roomcast.Lost):
+            await asyncio.wait_for(call.answer, 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
