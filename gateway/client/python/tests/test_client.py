@@ -16,7 +16,7 @@ from harness import ROOT, Gateway, token
 
 logging.getLogger("roomcast").setLevel(logging.ERROR)  # the tests break many connections
 
-LIMIT = 60  # seconds for anything; generous, because the machine may be busy
+LIMIT = 120  # seconds for anything; generous, because the machine may be busy
 
 
 class Proxy:
