@@ -24,7 +24,7 @@ func TestConnectionFloodStopsNobody(t *testing.T) {
 	for _, c := range []struct{ sync, perAddress string }{{"always", "0"}, {"1s", "0"}, {"always", "50"}, {"1s", "50"}} {
 		t.Run(c.sync+", "+c.perAddress+" an address", func(t *testing.T) {
 			p := launch(t, nil, fmt.Sprintf(`ulimit -n %d; exec "$@"`, files), "--data-dir", t.TempDir(), "--sync", c.sync,
-				"--max-connections-per-address", c.perAddress, "--rate", "0", "--api-token-file", servertest.File(t, "a token for this test"))
+				"--max-connections-per-address", c.perAddress, "--rate", "0", "--api-token-file", servertest.File(t, "a-token-for-this-test"))
 			ctx, stop := context.WithCancel(t.Context())
 			var talking sync.WaitGroup
 			defer func() { stop(); talking.Wait() }()

@@ -361,7 +361,7 @@ func TestKeysRotate(t *testing.T) {
 			if err := os.Chtimes(path, later, later); err != nil {
 				t.Fatal(err)
 			}
-			f := a.issuers[0].sources[0].(*keyFile)
+			f := a.issuers[0].sources[0].(keyFile)
 			f.mu.Lock()
 			f.checked = time.Time{}
 			f.mu.Unlock()

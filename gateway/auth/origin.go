@@ -58,6 +58,12 @@ func (a *Auth) CookieCounts(origin, host string) bool {
 	return err == nil && (a.origins[key] || a.same(key, hostPort, host))
 }
 
+// OwnPage reports whether a page with this origin comes from the gateway itself.
+func (a *Auth) OwnPage(origin, host string) bool {
+	key, hostPort, err := splitOrigin(origin)
+	return err == nil && a.same(key, hostPort, host)
+}
+
 // same reports whether an origin in normal form is the host itself. Without a certificate the
 // scheme is unknown: a proxy may terminate TLS.
 func (a *Auth) same(key, hostPort, host string) bool {

@@ -267,22 +267,25 @@ func roomOf(r *http.Request, by caller, right proto.Right) (proto.Room, error) {
 	return room, by.may(room, right)
 }
 
-// senderOf returns the sender of a request. An operator may name any sender, with from= (an
-// id) and name=; a user's token speaks only for its own id.
+// senderOf returns the sender of a request: the caller, or the id from= with the name name=
+// if the caller may speak for others.
 func senderOf(r *http.Request, by caller) (proto.Identity, error) {
 	q := r.URL.Query()
-	if !by.operator {
-		if q.Has("from") || q.Has("name") {
-			return proto.Identity{}, proto.Refuse(proto.Forbidden, "your token speaks only for yourself; leave out from and name")
-		}
-		return by.who, nil
+	who := by.who
+	if !q.Has("from") && !q.Has("name") {
+		return who, nil
 	}
-	who := proto.Identity{ID: "api", Name: q.Get("name")}
+	who.Name = q.Get("name")
 	if id := q.Get("from"); id != "" {
 		if proto.ReservedID(id) {
 			return who, proto.Refuse(proto.Forbidden, "from=%.80s is an id that only Roomcast itself uses; choose another", id)
 		}
 		who.ID = id
+	}
+	if by.token == nil || who.ID != by.who.ID { // a program may give itself a name
+		if err := by.mayBe(who.ID); err != nil {
+			return who, err
+		}
 	}
 	if refusal := proto.CheckID(who.ID); refusal != nil {
 		return who, refusal

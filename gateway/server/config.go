@@ -1,11 +1,9 @@
 package server
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path"
 	"regexp"
 	"runtime"
@@ -116,7 +114,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.StringVar(&c.AuthCookie, "auth-cookie", c.AuthCookie, "also accept a token in the cookie of this `name`, from pages of the same origin or of --allow-origin")
 	flags.DurationVar(&c.AuthTime, "auth-timeout", c.AuthTime, "close a connection that needs a token and does not send it within this `time`")
 	flags.BoolVar(&c.AllowQueryToken, "allow-query-token", c.AllowQueryToken, "also accept tokens as ?token=; danger: proxies write URLs to their logs")
-	flags.StringVar(&c.APITokenFile, "api-token-file", c.APITokenFile, "open the HTTP API to clients with the token in this `file`; without it the API serves only this machine, and only if --listen is loopback")
+	flags.StringVar(&c.APITokenFile, "api-token-file", c.APITokenFile, "open the HTTP API to clients with a token in this `file`, which is read again when it changes: lines of a name, a token and its rights (read say moderate tickets revoke as admin), such as shop 0123456789abcdef read:shop-* as; or one token with all rights; without it the API serves only this machine, and only if --listen is loopback")
 	flags.BoolVar(&c.LocalAPI, "local-api", c.LocalAPI, "serve the HTTP API to programs of this machine if --listen is loopback and none of --api-token-file, --auth-key-file, --auth-jwks-url and --allow-origin is set; set it to false behind a proxy that does not send X-Forwarded-For")
 	flags.StringVar(&c.Greeting, "greeting", c.Greeting, "send this `text` as the first frame of every text session")
 	flags.DurationVar(&c.DrainTime, "drain-time", c.DrainTime, "spread the closing of connections over this `time` when stopping; without --nats the default is 1s")
@@ -158,7 +156,7 @@ func (c *Config) Check() error {
 		}
 	}
 	if c.APITokenFile != "" {
-		if _, err := readToken(c.APITokenFile); err != nil {
+		if _, err := auth.OpenAPITokens(c.APITokenFile, c.Log); err != nil {
 			return fmt.Errorf("--api-token-file: %w", err)
 		}
 	}
@@ -195,17 +193,4 @@ func (c *Config) sessions(name string, memory *limit.Budget) session.Config {
 	s.Hub.Name = name
 	s.Hub.Memory = memory
 	return s
-}
-
-// readToken returns the token in a file, without the end of the line.
-func readToken(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	token := bytes.TrimSpace(b)
-	if len(token) < 16 {
-		return nil, fmt.Errorf("%s: the token has %d characters and could be guessed; it needs at least 16", path, len(token))
-	}
-	return token, nil
 }

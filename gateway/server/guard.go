@@ -1,8 +1,6 @@
 package server
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"mime"
 	"net"
@@ -16,10 +14,10 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// guard decides which requests may use the HTTP API. The token of the token file may do
-// everything, as any sender; a user's own token has the user's rights. Without a token file
-// and without keys for tokens, every program of this machine may use the API, unless the gateway
-// is configured for other people too. A request through a proxy never counts as local,
+// guard decides which requests may use the HTTP API. A token of the token file has the rights
+// of its line; a user's own token has the user's rights. Without a token file and without keys
+// for tokens, every program of this machine may use the API, unless the gateway is configured
+// for other people too. A request through a proxy never counts as local,
 // although the proxy may be.
 //
 // A page in a browser of this machine has the browser's place in the network. So the Host
@@ -27,9 +25,8 @@ import (
 // rebinding). And a request from a page must be of a kind that browsers do not send across
 // origins without asking first. A guard is immutable and safe for concurrent use.
 type guard struct {
-	token  [sha256.Size]byte // of the token: hashes have one length, so comparing takes constant time
-	tokens bool              // there is a token
-	closed string            // how to open the API without a token; "" = this machine may use it
+	tokens *auth.APITokens // nil = none
+	closed string          // how to open the API without a token; "" = this machine may use it
 	auth   *auth.Auth
 }
 
@@ -38,11 +35,10 @@ func newGuard(cfg *Config, listen net.Addr, a *auth.Auth) (guard, error) {
 	if cfg.APITokenFile == "" {
 		return g, nil
 	}
-	token, err := readToken(cfg.APITokenFile)
-	if err != nil {
+	var err error
+	if g.tokens, err = auth.OpenAPITokens(cfg.APITokenFile, cfg.Log); err != nil {
 		return g, fmt.Errorf("--api-token-file: %w", err)
 	}
-	g.token, g.tokens = sha256.Sum256(token), true
 	return g, nil
 }
 
@@ -64,19 +60,41 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	return ""
 }
 
-// A caller is a user of the API, with its rights.
+// A caller is a user of the API, with its rights. It has a token of the token file, a token
+// of its own, or it is a program of this machine, which may do everything.
 type caller struct {
-	who      proto.Identity // zero for an operator
-	grant    *auth.Grant
-	operator bool // may name any sender
+	who   proto.Identity
+	token *auth.APIToken // nil = the caller has grant
+	grant *auth.Grant
+	local bool // a program of this machine
 }
 
-var operator = caller{grant: auth.Everything(), operator: true}
+var local = caller{who: proto.Identity{ID: "api"}, grant: auth.Everything(), local: true}
 
 // may returns the refusal for a caller without the right in room, nil if it has it.
 func (c *caller) may(room proto.Room, right proto.Right) error {
-	if refusal := c.grant.Check(room, c.who.ID, right); refusal != nil {
+	var refusal *proto.Refusal
+	if c.token != nil {
+		refusal = c.token.Check(room, right)
+	} else {
+		refusal = c.grant.Check(room, c.who.ID, right)
+	}
+	if refusal != nil {
 		return refusal
+	}
+	return nil
+}
+
+// mayBe returns the refusal for a caller that may not speak for an id.
+func (c *caller) mayBe(id string) error {
+	switch {
+	case c.local:
+	case c.token == nil:
+		return proto.Refuse(proto.Forbidden, "your token speaks only for yourself; leave out from and name")
+	default:
+		if refusal := c.token.CheckID(id, auth.RightAs); refusal != nil {
+			return refusal
+		}
 	}
 	return nil
 }
@@ -91,11 +109,16 @@ func (g *guard) check(r *http.Request) (caller, error) {
 		return caller{}, proto.Refuse(proto.Forbidden, "%v", auth.ErrOrigin)
 	}
 	shown, ok := auth.Bearer(r.Header.Get("Authorization"))
-	sum := sha256.Sum256([]byte(shown))
+	if ok && g.tokens != nil {
+		if t := g.tokens.Find(shown); t != nil {
+			if origin != "" && !g.auth.OwnPage(origin, r.Host) {
+				return caller{}, proto.Refuse(proto.Forbidden, "a page of another origin must not have a token of --api-token-file; use a user's token there")
+			}
+			return caller{who: proto.Identity{ID: t.ID()}, token: t}, nil
+		}
+	}
 	switch {
-	case ok && g.tokens && subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1:
-		return operator, nil
-	case g.tokens || g.auth.TakesTokens():
+	case g.tokens != nil || g.auth.TakesTokens():
 		if !ok {
 			return caller{}, proto.Refuse(proto.Unauthorized, "send a token in the header Authorization: Bearer")
 		}
@@ -117,17 +140,17 @@ func (g *guard) check(r *http.Request) (caller, error) {
 	if r.Method == http.MethodPost && origin != "" && kind != "application/json" {
 		return caller{}, proto.Refuse(proto.Forbidden, "a page must send Content-Type: application/json")
 	}
-	return operator, nil
+	return local, nil
 }
 
-// holder returns the caller with a token that is not the one of --api-token-file.
+// holder returns the caller with a token that is not in --api-token-file.
 func (g *guard) holder(r *http.Request, token string) (caller, error) {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // an address that is no IP address is not counted
 	if err := g.auth.CheckPeer(peer.Addr(), wire.Proxied(r), time.Now()); err != nil {
 		return caller{}, err
 	}
 	var h auth.Holder
-	var err error = proto.Refuse(proto.Unauthorized, "the token is not the one of --api-token-file")
+	var err error = proto.Refuse(proto.Unauthorized, "the token is not in --api-token-file")
 	if g.auth.TakesTokens() {
 		h, err = g.auth.Token(token)
 	}

@@ -1,0 +1,199 @@
+package auth
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strings"
+
+	"roomcast/proto"
+)
+
+// The rights that only API tokens can have, beside those of a Grant.
+const (
+	RightTickets proto.Right = "tickets" // to make tickets
+	RightRevoke  proto.Right = "revoke"  // to revoke credentials of an id
+	RightAs      proto.Right = "as"      // to speak for another id
+	rightAdmin   proto.Right = "admin"   // all of them
+)
+
+// apiRights are the rights in a line of an API token file. The pattern behind as and revoke
+// is one of ids; the pattern behind another right is one of rooms.
+var apiRights = []proto.Right{proto.RightRead, proto.RightSay, proto.RightModerate, RightTickets, RightRevoke, RightAs, rightAdmin}
+
+// Bounds of an API token file.
+const (
+	minAPIToken  = 16 // bytes of a token; a shorter one could be guessed
+	maxAPITokens = 1000
+)
+
+// An APIToken opens the HTTP API to a program. It is immutable and safe for concurrent use.
+type APIToken struct {
+	name   string            // "" = the only token of its file
+	hash   [sha256.Size]byte // of the token: hashes have one length, so comparing takes constant time
+	rights []apiRight
+}
+
+type apiRight struct {
+	right   proto.Right
+	pattern string // * matches everything
+}
+
+// ID returns the id that speaks for the token.
+func (t *APIToken) ID() string {
+	if t.name == "" {
+		return "api"
+	}
+	return "api:" + t.name
+}
+
+// Check returns the refusal for a token without the right in room, nil if it has it. Each
+// right counts where one of its patterns matches.
+func (t *APIToken) Check(room proto.Room, right proto.Right) *proto.Refusal {
+	if t.holds(right, room.String()) {
+		return nil
+	}
+	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in this room", right)
+}
+
+// CheckID returns the refusal for a token without the right as or revoke for an id.
+func (t *APIToken) CheckID(id string, right proto.Right) *proto.Refusal {
+	if t.holds(right, id) {
+		return nil
+	}
+	return proto.Refuse(proto.Forbidden, "your token does not have the right %s for this id", right)
+}
+
+// holds reports whether the token has a right for everything that matches pattern, which is
+// a name or a name that ends in *.
+func (t *APIToken) holds(right proto.Right, pattern string) bool {
+	return slices.ContainsFunc(t.rights, func(r apiRight) bool { return r.gives(right) && covers(r.pattern, pattern) })
+}
+
+// gives reports whether a word of a line stands for a right. With a pattern of rooms, admin
+// cannot stand for a right that has a pattern of ids.
+func (r *apiRight) gives(right proto.Right) bool {
+	switch r.right {
+	case right:
+		return true
+	case rightAdmin:
+		return r.pattern == "*" || right != RightAs && right != RightRevoke
+	case proto.RightModerate:
+		return right == proto.RightRead
+	}
+	return false
+}
+
+// covers reports whether a pattern matches everything that another one matches.
+func covers(pattern, other string) bool {
+	prefix, open := strings.CutSuffix(pattern, "*")
+	return pattern == other || open && strings.HasPrefix(other, prefix)
+}
+
+// APITokens are the tokens in a file. They are safe for concurrent use.
+type APITokens struct{ file *File[[]*APIToken] }
+
+// OpenAPITokens reads the tokens in a file.
+func OpenAPITokens(path string, log *slog.Logger) (*APITokens, error) {
+	f, err := OpenFile(path, parseAPITokens, log)
+	return &APITokens{f}, err
+}
+
+// Find returns the token that a client shows, or nil.
+func (a *APITokens) Find(shown string) (found *APIToken) {
+	hash := sha256.Sum256([]byte(shown))
+	for _, t := range a.file.Get() {
+		if subtle.ConstantTimeCompare(hash[:], t.hash[:]) == 1 {
+			found = t
+		}
+	}
+	return found
+}
+
+// apiTokenName is the form of a token's name, which becomes a part of an id.
+var apiTokenName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// parseAPITokens reads lines of a name, a token and its rights. Empty lines and lines that
+// begin with # do not count. A file with a single word is one token with all rights.
+func parseAPITokens(b []byte) (list []*APIToken, err error) {
+	if words := bytes.Fields(b); len(words) == 1 {
+		t, err := newAPIToken("", string(words[0]), []string{string(rightAdmin)})
+		return []*APIToken{t}, err
+	}
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	for n := 1; lines.Scan(); n++ {
+		words := strings.Fields(lines.Text())
+		if len(words) == 0 || words[0][0] == '#' {
+			continue
+		}
+		if len(words) < 3 {
+			return nil, fmt.Errorf("line %d: a line has a name, a token and rights: shop 0123456789abcdef read:shop-* say:shop-*", n)
+		}
+		t, err := newAPIToken(words[0], words[1], words[2:])
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		if slices.ContainsFunc(list, func(other *APIToken) bool { return other.hash == t.hash }) {
+			return nil, fmt.Errorf("line %d: another line has the same token", n)
+		}
+		if list = append(list, t); len(list) > maxAPITokens {
+			return nil, fmt.Errorf("there are more than %d tokens", maxAPITokens)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, errors.New("there is no token in it")
+	}
+	return list, nil
+}
+
+func newAPIToken(name, token string, rights []string) (*APIToken, error) {
+	if len(token) < minAPIToken {
+		return nil, fmt.Errorf("the token has %d characters and could be guessed; it needs at least %d", len(token), minAPIToken)
+	}
+	if name != "" && !apiTokenName.MatchString(name) {
+		return nil, fmt.Errorf("the name %.80q is not 1 to 64 of A-Z a-z 0-9 _ . and -", name)
+	}
+	t := &APIToken{name: name, hash: sha256.Sum256([]byte(token))}
+	for _, word := range rights {
+		right, pattern, limited := strings.Cut(word, ":")
+		r := apiRight{proto.Right(right), pattern}
+		if !limited {
+			r.pattern = "*"
+		}
+		if !slices.Contains(apiRights, r.right) {
+			return nil, fmt.Errorf("there is no right %.40q; there are read, say, moderate, tickets, revoke, as and admin", right)
+		}
+		if err := r.check(); err != nil {
+			return nil, fmt.Errorf("%.80q: %w", word, err)
+		}
+		t.rights = append(t.rights, r)
+	}
+	return t, nil
+}
+
+// check checks the pattern.
+func (r *apiRight) check() error {
+	if r.pattern == "*" {
+		return nil
+	}
+	name, prefix := strings.CutSuffix(r.pattern, "*")
+	if r.right != RightAs && r.right != RightRevoke {
+		return checkPattern(name, prefix)
+	}
+	if strings.Contains(name, "*") {
+		return errors.New("a * stands only at the end of a pattern")
+	}
+	if refusal := proto.CheckID(name); refusal != nil {
+		return errors.New(refusal.Message)
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+package auth
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// A File holds what a file says. It reads the file again when it has changed, so a changed
+// secret needs no restart. It is safe for concurrent use.
+type File[T any] struct {
+	path  string
+	parse func([]byte) (T, error)
+	log   *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	current T
+	changed time.Time // of the file, when it was read
+	checked time.Time // of the last look at the file
+}
+
+// lookEvery is the minimal time between two looks at a file.
+const lookEvery = time.Second
+
+// OpenFile reads a file with parse. Errors name the file.
+func OpenFile[T any](path string, parse func([]byte) (T, error), log *slog.Logger) (*File[T], error) {
+	f := &File[T]{path: path, parse: parse, log: log}
+	return f, f.read()
+}
+
+// Get returns the content. If the changed file cannot be used, the old content remains.
+func (f *File[T]) Get() T {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.checked) < lookEvery {
+		return f.current
+	}
+	f.checked = time.Now()
+	if info, err := os.Stat(f.path); err == nil && !info.ModTime().Equal(f.changed) {
+		f.changed = info.ModTime() // a bad file is logged once
+		if err := f.read(); err != nil {
+			f.log.Warn("cannot read the changed file; its old content stays in use", "error", err)
+		}
+	}
+	return f.current
+}
+
+// read reads the file. The caller holds mu, or no other goroutine has f.
+func (f *File[T]) read() error {
+	b, err := os.ReadFile(f.path)
+	if err != nil {
+		return err // an *fs.PathError, which names the file
+	}
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return err
+	}
+	content, err := f.parse(b)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.path, err)
+	}
+	f.current, f.changed, f.checked = content, info.ModTime(), time.Now()
+	return nil
+}
+
+// A keyFile is a file with keys.
+type keyFile struct{ *File[[]key] }
+
+func newKeyFile(path string, log *slog.Logger) (keyFile, error) {
+	f, err := OpenFile(path, parseKeys, log)
+	return keyFile{f}, err
+}
+
+// keys implements keySource.
+func (f keyFile) keys() ([]key, bool) { return f.Get(), true }
+
+// missed implements keySource: a file is read when it changes, not on demand.
+func (f keyFile) missed() bool { return false }
