@@ -287,7 +287,11 @@ func (d *door) admit(c natsserver.ClientAuthentication, user, account string) bo
 	if err != nil {
 		return false
 	}
-	c.RegisterUser(&natsserver.User{Username: user, Account: a})
+	u := &natsserver.User{Username: user, Account: a}
+	if account == "APPS" { // only gateways ask
+		u.Permissions = &natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{proto.PrefixAsk + ">"}}}
+	}
+	c.RegisterUser(u)
 	return true
 }
 

@@ -197,6 +197,9 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"roomsvc", subscribe, ">", false},
 
 		{"operator", publish, "room.lobby", true},
+		{"operator", publish, "room.ask.join", false},
+		{"operator", subscribe, "room.ask.>", true},
+		{"roomsvc", publish, "room.ask.join", false},
 		{"operator", subscribe, "room.out.>", true},
 		{"operator", subscribe, "$SYS.>", true}, // of its own account only: there is nothing
 		{"admin", publish, "$JS.API.STREAM.PURGE.ROOMS", true},
@@ -495,5 +498,41 @@ func TestOnlyGatewaysObtainKeys(t *testing.T) {
 				t.Errorf("%s reads the bucket: %q", user, m.Data)
 			}
 		}
+	}
+}
+
+// Only a backend answers a gateway's question. A guest neither sees it nor asks one, and what
+// roomsvc's account holds is not reached by it.
+func TestOnlyBackendsAnswerQuestions(t *testing.T) {
+	ns := shippedServer(t)
+	gateway := connectAs(t, ns, "gateway")
+	var strangers []*nats.Subscription
+	for _, user := range []string{"guest", "admin"} {
+		nc := connectAs(t, ns, user)
+		sub, err := nc.SubscribeSync("room.ask.>")
+		if err != nil || nc.Flush() != nil {
+			t.Fatal(err)
+		}
+		strangers = append(strangers, sub)
+	}
+	if _, err := gateway.Request("room.ask.join", []byte("question"), 200*time.Millisecond); err == nil {
+		t.Error("somebody answered without a backend")
+	}
+	backend := connectAs(t, ns, "operator")
+	if _, err := backend.QueueSubscribe("room.ask.*", "app", func(m *nats.Msg) { m.Respond([]byte(m.Subject)) }); err != nil || backend.Flush() != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, "the backend to answer", func() bool {
+		m, err := gateway.Request("room.ask.join", []byte("question"), time.Second)
+		return err == nil && string(m.Data) == "room.ask.join"
+	})
+	for _, sub := range strangers {
+		if n, _, _ := sub.Pending(); n > 0 {
+			t.Errorf("a stranger received %d questions", n)
+		}
+	}
+	guest := connectAs(t, ns, "guest")
+	if _, err := guest.Request("room.ask.join", []byte("question"), 200*time.Millisecond); err == nil {
+		t.Error("a guest asked the backend")
 	}
 }

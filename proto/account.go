@@ -37,3 +37,7 @@ const (
 	DirectAPI   = "$JS.API."
 	ImportedAPI = "room.js."
 )
+
+// PrefixAsk begins the subjects on which gateways ask the application's backend: connect, join
+// and say follow. Only gateways may publish there, and only backends may subscribe.
+const PrefixAsk = "room.ask."

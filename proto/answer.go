@@ -25,6 +25,8 @@ type Joined struct {
 	Seq   uint64    `json:"seq"`
 	Epoch string    `json:"epoch"`
 	At    time.Time `json:"at"` // of the event; zero = not known
+
+	Resume string `json:"resume,omitempty"` // replaces that of hello; "" = it stays
 }
 
 // Page is the ok of history: events of one room, oldest first.
@@ -105,6 +107,9 @@ func (j *Joined) appendFields(b []byte) []byte {
 	if !j.At.IsZero() {
 		b = append(b, `,"at":"`...)
 		b = append(AppendTime(b, j.At), '"')
+	}
+	if j.Resume != "" {
+		b = appendString(append(b, `,"resume":`...), j.Resume)
 	}
 	return b
 }

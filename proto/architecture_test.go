@@ -34,6 +34,7 @@ var order = []string{
 	"roomcast/gateway/follow",
 	"roomcast/gateway/publish",
 	"roomcast/gateway/reads",
+	"roomcast/gateway/backend",
 	"roomcast/gateway/loop",
 	"roomcast/gateway/mailbox",
 	"roomcast/gateway/wire",

@@ -45,7 +45,8 @@ type Command struct {
 	Act Act    // moderate
 	Why string // moderate
 
-	Token string // auth
+	Token  string // auth
+	Resume string // auth; "" = none
 }
 
 // ParseCommand reads one JSON text frame. Its error is always a [*Refusal]. The returned

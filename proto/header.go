@@ -15,6 +15,7 @@ const (
 	HeaderKey  = "Rc-Key"  // the sender's key; members see it in the event
 	HeaderOnce = "Rc-Once" // a key that a gateway makes for a sender without one; members do not see it
 	HeaderType = "Rc-Type" // of an application event
+	HeaderSent = "Rc-Sent" // a hash of what the sender sent, in place of which the backend gave the payload; the key stands for it
 	HeaderEnc  = "Rc-Enc"  // the payload is sealed; the value is the version of the seal
 )
 

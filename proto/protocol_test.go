@@ -33,7 +33,7 @@ func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 			t.Errorf("%s has no HTTP status of its own", c)
 		}
 	}
-	for _, h := range []string{HeaderKind, HeaderFrom, HeaderName, HeaderKey, HeaderOnce, HeaderType, HeaderEnc, HeaderRecord} {
+	for _, h := range []string{HeaderKind, HeaderFrom, HeaderName, HeaderKey, HeaderOnce, HeaderType, HeaderSent, HeaderEnc, HeaderRecord} {
 		if !strings.Contains(doc, "`"+h+"`") {
 			t.Errorf("header %s is not described", h)
 		}

@@ -13,6 +13,7 @@ type Request struct {
 	Key     string  // "" = the owner cannot recognise the request when it is sent again
 	Hidden  bool    // a gateway made the key because the sender gave none; members do not see it
 	Content Content // of a message
+	Sent    string  // a hash, if a backend was asked about the message: the key stands for what has this hash
 	Line    bool    // the content is a line that a person typed: a close word closes the connection
 	Act     Act     // "" = a message
 	Why     string  // of an act
@@ -58,6 +59,7 @@ func (r *Request) Header() map[string][]string {
 		set(HeaderKey, r.Key)
 	}
 	set(HeaderType, r.Content.Type)
+	set(HeaderSent, r.Sent)
 	return h
 }
 
@@ -92,6 +94,8 @@ func ParseRequest(header map[string][]string, payload []byte, limit int) (Reques
 			once, bad = value, CheckKey(value)
 		case HeaderType:
 			r.Content.Type, bad = value, CheckType(value)
+		case HeaderSent:
+			r.Sent, bad = value, checkToken("hash", value, 64)
 		case HeaderKind:
 			kind = value
 		}
@@ -185,9 +189,12 @@ func CheckWhy(why string) *Refusal {
 	return nil
 }
 
-// Covered returns the content that the key stands for: kind, type and payload. The owner
-// refuses the same key with other content; see [Digest].
+// Covered returns the content that the key stands for: kind, type and payload, or the hash of
+// what the sender sent. The owner refuses the same key with other content; see [Digest].
 func (r *Request) Covered() []byte {
+	if r.Sent != "" {
+		return []byte("sent\x00\x00" + r.Sent)
+	}
 	kind, payload := r.Kind(), r.Payload()
 	b := make([]byte, 0, len(kind)+len(r.Content.Type)+len(payload)+2)
 	b = append(b, kind...)

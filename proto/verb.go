@@ -48,7 +48,7 @@ var Verbs = []VerbRule{
 	{Verb: VerbSay, Room: true, Member: true, Right: RightSay, check: checkSay,
 		Fields: []string{"text", "data", "bin", "line", "type", "key"}, Answer: []string{"seq", "at", "duplicate"}},
 	{Verb: VerbJoin, Room: true, Right: RightRead,
-		Fields: []string{"since", "last", "after", "epoch", "at"}, Answer: []string{"room", "seq", "epoch", "at"}},
+		Fields: []string{"since", "last", "after", "epoch", "at"}, Answer: []string{"room", "seq", "epoch", "at", "resume"}},
 	{Verb: VerbLeave, Room: true, Member: true, Answer: []string{"room"}},
 	{Verb: VerbHistory, Room: true, Member: true, Right: RightRead, check: checkHistory,
 		Fields: []string{"before", "since", "epoch", "at", "limit"},
@@ -57,7 +57,7 @@ var Verbs = []VerbRule{
 	{Verb: VerbSignal, Room: true, Member: true, Right: RightSay, check: checkSignal, Fields: []string{"type", "data"}},
 	{Verb: VerbModerate, Room: true, Right: RightModerate, check: checkModerate,
 		Fields: []string{"act", "why"}, Answer: []string{"seq", "at", "duplicate"}},
-	{Verb: VerbAuth, check: checkAuth, Fields: []string{"token"}, Answer: []string{"you", "expires"}},
+	{Verb: VerbAuth, check: checkAuth, Fields: []string{"token", "resume"}, Answer: []string{"you", "expires"}},
 	{Verb: VerbPing},
 }
 
@@ -124,8 +124,9 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 		c.Act = Act(s)
 		return err
 	},
-	"why":   func(c *Command, r *jsonReader) (err error) { c.Why, err = r.str(); return err },
-	"token": func(c *Command, r *jsonReader) (err error) { c.Token, err = r.str(); return err },
+	"why":    func(c *Command, r *jsonReader) (err error) { c.Why, err = r.str(); return err },
+	"token":  func(c *Command, r *jsonReader) (err error) { c.Token, err = r.str(); return err },
+	"resume": func(c *Command, r *jsonReader) (err error) { c.Resume, err = r.str(); return err },
 }
 
 func (c *Command) readBody(r *jsonReader, kind Kind) (err error) {

@@ -25,7 +25,8 @@ type Config struct {
 	Issuers      []string      // values of the claim iss, such as acme=https://id.example.org
 	Audiences    []string      // values of the claim aud, of which a token needs one
 	Rights       []string      // of tokens without the claim rooms, see GrantOf
-	GuestRights  []string      // of clients without a token; nil = Rights, or nothing if tokens are accepted
+	GuestRights  []string      // of clients without a token; nil = Rights, or nothing if tokens are accepted or Asked is set
+	Asked        bool          // the backend decides who may connect; guests have no rights unless GuestRights says so
 	ResumeAge    time.Duration // maximal age of a resume string
 	HTTPS        bool          // the listener speaks TLS, so its own pages have the scheme https
 	Loopback     bool          // the listener is on loopback, so requests must name this machine as host
@@ -85,7 +86,7 @@ func New(secret []byte, cfg Config) (*Auth, error) {
 		if a.guests, err = GrantOf(cfg.GuestRights); err != nil {
 			return nil, fmt.Errorf("--guest-rights: %w", err)
 		}
-	case a.TakesTokens():
+	case a.TakesTokens() || cfg.Asked:
 		a.guests = new(Grant)
 	default:
 		a.guests = a.defaults

@@ -68,6 +68,7 @@ type Grant struct {
 	all      Rights            // of the pattern *
 	exact    map[string]Rights // of patterns that name one room
 	patterns []pattern         // all others
+	limit    *Grant            // has these rights too; nil = there is no limit
 }
 
 // A pattern has a * at its end or holds {id}.
@@ -80,9 +81,30 @@ type pattern struct {
 // Everything returns a Grant of all rights in all rooms.
 func Everything() *Grant { return &Grant{all: Read | Say | Moderate} }
 
+// Within returns a Grant of the rights that both g and limit give.
+func (g *Grant) Within(limit *Grant) *Grant {
+	both := *g
+	if both.limit = limit; g.limit != nil {
+		both.limit = g.limit.Within(limit)
+	}
+	return &both
+}
+
+// Members returns a Grant of all rights but moderate.
+func Members() *Grant { return &Grant{all: Read | Say} }
+
 // Of returns the rights in room of a holder with the given id. The longest pattern decides
 // alone; a room name is longer than any prefix of it.
 func (g *Grant) Of(room proto.Room, id string) Rights {
+	rights := g.own(room, id)
+	if g.limit != nil {
+		rights &= g.limit.Of(room, id)
+	}
+	return rights
+}
+
+// own is Of without the limit.
+func (g *Grant) own(room proto.Room, id string) Rights {
 	name := room.String()
 	if rights, ok := g.exact[name]; ok {
 		return rights
@@ -189,16 +211,16 @@ func ParseGrant(claim []byte) (*Grant, error) {
 	var list []*string
 	switch claim = bytes.TrimSpace(claim); {
 	case len(claim) > 0 && claim[0] == '{':
-		members, err := objectMembers(claim)
+		members, err := ObjectMembers(claim)
 		if err != nil {
 			return nil, fmt.Errorf("rooms: %w", err)
 		}
 		for _, m := range members {
 			var rights *string
-			if err := json.Unmarshal(m.value, &rights); err != nil || rights == nil {
-				return nil, fmt.Errorf("rooms: the rights of %.80q must be text", m.name)
+			if err := json.Unmarshal(m.Value, &rights); err != nil || rights == nil {
+				return nil, fmt.Errorf("rooms: the rights of %.80q must be text", m.Name)
 			}
-			if err := b.add(m.name, *rights); err != nil {
+			if err := b.add(m.Name, *rights); err != nil {
 				return nil, fmt.Errorf("rooms: %w", err)
 			}
 		}
@@ -253,32 +275,32 @@ func (b *builder) add(text, rights string) error {
 	return b.grant.add(text, set)
 }
 
-// member is one member of a JSON object.
-type member struct {
-	name  string
-	value json.RawMessage
+// A Member is one member of a JSON object.
+type Member struct {
+	Name  string
+	Value json.RawMessage
 }
 
-// objectMembers returns the members of a JSON object in their order. It refuses repeated
+// ObjectMembers returns the members of a JSON object in their order. It refuses repeated
 // names, of which encoding/json would take the last without a word.
-func objectMembers(object []byte) ([]member, error) {
+func ObjectMembers(object []byte) ([]Member, error) {
 	dec := json.NewDecoder(bytes.NewReader(object))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return nil, errors.New("not a JSON object")
 	}
-	var list []member
+	var list []Member
 	seen := make(map[string]bool)
 	for dec.More() {
 		t, err := dec.Token()
 		if err != nil {
 			return nil, errors.New("not a JSON object")
 		}
-		m := member{name: t.(string)} // the decoder accepts nothing else as a name
-		if seen[m.name] {
-			return nil, fmt.Errorf("%.80q is repeated", m.name)
+		m := Member{Name: t.(string)} // the decoder accepts nothing else as a name
+		if seen[m.Name] {
+			return nil, fmt.Errorf("%.80q is repeated", m.Name)
 		}
-		seen[m.name] = true
-		if err := dec.Decode(&m.value); err != nil {
+		seen[m.Name] = true
+		if err := dec.Decode(&m.Value); err != nil {
 			return nil, errors.New("not a JSON object")
 		}
 		list = append(list, m)

@@ -75,31 +75,31 @@ func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.aud, n
 
 // UnmarshalJSON reads the claims.
 func (c *claims) UnmarshalJSON(b []byte) error {
-	members, err := objectMembers(b)
+	members, err := ObjectMembers(b)
 	if err != nil {
 		return refuse("the token's claims: %v", err)
 	}
 	for _, m := range members {
-		switch m.name {
+		switch m.Name {
 		case "sub":
-			c.sub, err = parseSubject(m.value)
+			c.sub, err = parseSubject(m.Value)
 		case "name":
-			err = json.Unmarshal(m.value, &c.name)
+			err = json.Unmarshal(m.Value, &c.name)
 		case "iss":
-			err = json.Unmarshal(m.value, &c.iss)
+			err = json.Unmarshal(m.Value, &c.iss)
 		case "aud":
-			err = json.Unmarshal(m.value, &c.aud)
+			err = json.Unmarshal(m.Value, &c.aud)
 		case "exp":
-			c.exp, err = parseDate(m.value)
+			c.exp, err = parseDate(m.Value)
 		case "nbf":
-			c.nbf, err = parseDate(m.value)
+			c.nbf, err = parseDate(m.Value)
 		case "iat":
-			c.iat, err = parseDate(m.value)
+			c.iat, err = parseDate(m.Value)
 		case "rooms":
-			c.rooms = m.value
+			c.rooms = m.Value
 		}
 		if err != nil {
-			return refuse("the token's %s is not valid", m.name)
+			return refuse("the token's %s is not valid", m.Name)
 		}
 	}
 	return nil

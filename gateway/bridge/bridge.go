@@ -104,7 +104,7 @@ func New(cfg Config) (*Bridge, error) {
 		return nil, err
 	}
 	reader := reads.New(reads.Config{Log: cfg.Log, Memory: cfg.Memory})
-	cfg.Publish.Log, cfg.Publish.Memory = cfg.Log, cfg.Memory
+	cfg.Publish.Log, cfg.Publish.Memory, cfg.Publish.Keys = cfg.Log, cfg.Memory, cfg.Keys
 	cfg.Follow.Keys, cfg.Follow.Log, cfg.Follow.Memory, cfg.Follow.Reader = cfg.Keys, cfg.Log, cfg.Memory, reader
 	ephemeral := make(chan *nats.Msg, ephemeralBuffer)
 	feeds := follow.New(cfg.Follow, ephemeral)

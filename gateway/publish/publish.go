@@ -8,6 +8,7 @@ package publish
 
 import (
 	"context"
+	"encoding/hex"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"roomcast/gateway/limit"
 	"roomcast/gateway/mailbox"
 	"roomcast/proto"
+	"roomcast/proto/seal"
 )
 
 // Carrier takes requests to the room service and brings the replies.
@@ -38,6 +40,10 @@ type Say struct {
 	Why     string    // of an act
 	Key     string    // "" = the publisher makes one
 
+	// Sent is what the sender sent, if the backend has been asked; nil = Content. The key stands
+	// for it, because the backend may answer a resent message with other content.
+	Sent *proto.Content
+
 	// Stream says that the sender sends more before this is answered. While one message of
 	// such a sender must be sent again, the publisher refuses the later ones, so that they
 	// cannot be stored before it. See [limit.Resends].
@@ -50,6 +56,7 @@ type Say struct {
 // Config sets the limits of a publisher.
 type Config struct {
 	Log    *slog.Logger
+	Keys   *seal.Keys    // hash what Say.Sent holds
 	Memory *limit.Budget // the bodies of waiting messages count as limit.Says
 
 	MaxRequests  int  // waiting messages of all senders; more are refused as overloaded
@@ -103,6 +110,11 @@ func (p *Publisher) Say(s Say, done func(proto.Reply)) {
 		done = p.logging(s, done)
 	}
 	r := newRequest(s, done)
+	if s.Sent != nil {
+		sent := proto.Request{Content: *s.Sent}
+		digest := p.cfg.Keys.Digests(sent.Covered())[0]
+		r.body.Sent = hex.EncodeToString(digest[:])
+	}
 	size := 2*len(s.Content.Body) + requestBytes // sealing makes a second copy of the body
 	if r.over = p.stats.Waiting.Add(1) > int64(p.cfg.MaxRequests) || !p.cfg.Memory.Take(limit.Says, size); !r.over {
 		r.keepBody(s.Content.Body, size)

@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"roomcast/gateway/backend"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/publish"
@@ -32,6 +33,7 @@ type api struct {
 	bridge     *bridge.Bridge
 	memory     *limit.Budget // holds answers while they are written
 	guard      guard
+	backend    *backend.Backend // nil = nothing is asked
 	maxMessage int
 	log        *slog.Logger
 }
@@ -136,7 +138,29 @@ func (a *api) say(r *http.Request, by caller) (answer, error) {
 			return nil, refusal
 		}
 	}
+	if by.token == nil && !by.local {
+		if err := a.askSay(r, by, &s); err != nil {
+			return nil, err
+		}
+	}
 	return a.ask(r.Context(), s)
+}
+
+// askSay asks the backend about a user's message.
+func (a *api) askSay(r *http.Request, by caller, s *publish.Say) error {
+	if !a.backend.Asks(backend.Say) {
+		return nil
+	}
+	q := backend.Question{Kind: backend.Say, Who: s.From, Room: s.Room, Headers: by.headers, Content: s.Content}
+	answer, err := await(r.Context(), func(done func(backend.Answer, error)) { a.backend.Ask(&q, done) })
+	if err != nil {
+		return err
+	}
+	sent := s.Content
+	if s.Sent = &sent; answer.Content != nil {
+		s.Content = *answer.Content
+	}
+	return nil
 }
 
 // moderate returns the function that serves an act. The body is {"why":"…"} or empty.

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"roomcast/gateway/auth"
+	"roomcast/gateway/backend"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/session"
@@ -58,6 +59,7 @@ type Config struct {
 	APITokenFile             string        // "" = only this machine may use the HTTP API
 	LocalAPI                 bool          // without a token, this machine may use the HTTP API
 	Auth                     auth.Config
+	Ask                      backend.Config
 	AuthCookie               string        // name of a cookie that may hold a token; "" = none
 	AuthTime                 time.Duration // for a client without rights to send a token
 	AllowQueryToken          bool          // accept tokens in URLs, which proxies log
@@ -84,6 +86,7 @@ func DefaultConfig() Config {
 		DrainTime:  10 * time.Second,
 		AuthTime:   10 * time.Second,
 		Auth:       auth.DefaultConfig(),
+		Ask:        backend.DefaultConfig(),
 	}
 }
 
@@ -110,10 +113,19 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.Auth.Issuers, "auth-issuer", nil, "accept only tokens with this `iss`; repeatable; acme=iss is for the keys named acme")
 	flags.StringSliceVar(&c.Auth.Audiences, "auth-audience", nil, "accept only tokens for this `aud`; repeatable; acme=aud is for the keys named acme; any accepts all")
 	flags.StringSliceVar(&c.Auth.Rights, "default-rights", c.Auth.Rights, "give tokens without the claim rooms these `rights`: read, say and moderate in all rooms, or team-*=read say; repeatable")
-	flags.StringSliceVar(&c.Auth.GuestRights, "guest-rights", nil, "give clients without a token these `rights`; the default is --default-rights, and nothing if tokens are accepted")
+	flags.StringSliceVar(&c.Auth.GuestRights, "guest-rights", nil, "give clients without a token these `rights`; the default is --default-rights, and nothing if tokens are accepted or --ask connect is set")
 	flags.StringVar(&c.AuthCookie, "auth-cookie", c.AuthCookie, "also accept a token in the cookie of this `name`, from pages of the same origin or of --allow-origin")
 	flags.DurationVar(&c.AuthTime, "auth-timeout", c.AuthTime, "close a connection that needs a token and does not send it within this `time`")
 	flags.BoolVar(&c.AllowQueryToken, "allow-query-token", c.AllowQueryToken, "also accept tokens as ?token=; danger: proxies write URLs to their logs")
+	flags.StringSliceVar(&c.Ask.Ask, "ask", nil, "ask the application's backend these `questions`: connect, join, say; repeatable; by NATS request on room.ask.connect, room.ask.join and room.ask.say, or by --ask-url")
+	flags.StringVar(&c.Ask.URL, "ask-url", c.Ask.URL, "post the questions of --ask as JSON to this https `url`")
+	flags.StringVar(&c.Ask.CAFile, "ask-ca", c.Ask.CAFile, "accept only certificates of --ask-url that those in this PEM `file` have signed; default: those that the system trusts")
+	flags.BoolVar(&c.Ask.Insecure, "ask-insecure", c.Ask.Insecure, "let --ask-url be http on another machine; danger: questions carry cookies and messages")
+	flags.StringVar(&c.Ask.SecretFile, "ask-secret-file", c.Ask.SecretFile, "sign the posts to --ask-url with the secret in this `file`, as Standard Webhooks says; two secrets both sign")
+	flags.StringSliceVar(&c.Ask.Headers, "ask-header", nil, "tell the backend this `header` of a client's request, such as Cookie; repeatable; a cookie only from pages of the same origin or of --allow-origin")
+	flags.DurationVar(&c.Ask.Timeout, "ask-timeout", c.Ask.Timeout, "wait this `time` for the backend's answer")
+	flags.IntVar(&c.Ask.Inflight, "ask-inflight", c.Ask.Inflight, "ask at most this `number` of questions at a time; clients with further ones try again later")
+	flags.StringVar(&c.Ask.Fail, "ask-fail", c.Ask.Fail, "deny or allow when the backend does not answer; `allow` admits clients with the rights of their own token, without moderate")
 	flags.StringVar(&c.APITokenFile, "api-token-file", c.APITokenFile, "open the HTTP API to clients with a token in this `file`, which is read again when it changes: lines of a name, a token and its rights (read say moderate tickets revoke as admin), such as shop 0123456789abcdef read:shop-* as; or one token with all rights; without it the API serves only this machine, and only if --listen is loopback")
 	flags.BoolVar(&c.LocalAPI, "local-api", c.LocalAPI, "serve the HTTP API to programs of this machine if --listen is loopback and none of --api-token-file, --auth-key-file, --auth-jwks-url and --allow-origin is set; set it to false behind a proxy that does not send X-Forwarded-For")
 	flags.StringVar(&c.Greeting, "greeting", c.Greeting, "send this `text` as the first frame of every text session")
@@ -164,6 +176,9 @@ func (c *Config) Check() error {
 		if _, err := newCertificate(c.CertFile, c.KeyFile, c.Log); err != nil {
 			return err
 		}
+	}
+	if err := c.Ask.Check(); err != nil {
+		return err
 	}
 	_, err := auth.New(make([]byte, 32), c.Auth)
 	return err

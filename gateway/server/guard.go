@@ -1,14 +1,17 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"mime"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"roomcast/gateway/auth"
+	"roomcast/gateway/backend"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
 	"roomcast/proto/daemon"
@@ -28,10 +31,12 @@ type guard struct {
 	tokens *auth.APITokens // nil = none
 	closed string          // how to open the API without a token; "" = this machine may use it
 	auth   *auth.Auth
+
+	backend *backend.Backend // nil = nothing is asked
 }
 
-func newGuard(cfg *Config, listen net.Addr, a *auth.Auth) (guard, error) {
-	g := guard{auth: a, closed: whyClosed(cfg, listen)}
+func newGuard(cfg *Config, listen net.Addr, a *auth.Auth, ask *backend.Backend) (guard, error) {
+	g := guard{auth: a, backend: ask, closed: whyClosed(cfg, listen)}
 	if cfg.APITokenFile == "" {
 		return g, nil
 	}
@@ -51,6 +56,7 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	}{
 		{!daemon.IsLoopback(listen.String()), "or listen on a loopback address"},
 		{!cfg.LocalAPI, "or without --local-api=false"},
+		{len(cfg.Ask.Ask) > 0, "because --ask admits clients of other machines"},
 		{len(cfg.Auth.AllowOrigins) > 0, "because --allow-origin admits clients of other machines"},
 	} {
 		if c.is {
@@ -67,6 +73,8 @@ type caller struct {
 	token *auth.APIToken // nil = the caller has grant
 	grant *auth.Grant
 	local bool // a program of this machine
+
+	headers map[string]string // for the backend
 }
 
 var local = caller{who: proto.Identity{ID: "api"}, grant: auth.Everything(), local: true}
@@ -154,9 +162,42 @@ func (g *guard) holder(r *http.Request, token string) (caller, error) {
 	if g.auth.TakesTokens() {
 		h, err = g.auth.Token(token)
 	}
-	if err == nil {
-		return caller{who: h.Who, grant: h.Grant}, nil
+	if err != nil {
+		g.auth.CountFailure(peer.Addr(), wire.Proxied(r), err, time.Now())
+		return caller{}, err
 	}
-	g.auth.CountFailure(peer.Addr(), wire.Proxied(r), err, time.Now())
-	return caller{}, err
+	by := caller{who: h.Who, grant: h.Grant, headers: g.headers(r)}
+	if g.backend.Asks(backend.Connect) {
+		return by, g.ask(r, &by)
+	}
+	return by, nil
+}
+
+// headers returns the headers of a request that the backend is told. A cookie does not count
+// on the HTTP API.
+func (g *guard) headers(r *http.Request) map[string]string {
+	headers := make(map[string]string)
+	for _, name := range g.backend.Headers() {
+		if value := strings.Join(r.Header.Values(name), ", "); value != "" && !strings.EqualFold(name, "cookie") {
+			headers[name] = strings.ToValidUTF8(value, "\uFFFD")
+		}
+	}
+	return headers
+}
+
+// ask asks the backend whether the holder of a token may connect. Each request is a session of
+// its own.
+func (g *guard) ask(r *http.Request, by *caller) error {
+	q := backend.Question{Kind: backend.Connect, Who: by.who, Headers: by.headers}
+	answer, err := await(r.Context(), func(done func(backend.Answer, error)) { g.backend.Ask(&q, done) })
+	switch {
+	case err != nil:
+		return err
+	case answer.Unasked:
+		by.grant = by.grant.Within(auth.Members())
+		return nil
+	}
+	by.who.ID, by.who.Name = cmp.Or(answer.Who.ID, by.who.ID), cmp.Or(answer.Who.Name, by.who.Name)
+	by.grant, err = g.auth.GrantOf(answer.Rooms, by.grant)
+	return err
 }

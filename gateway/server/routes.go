@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"roomcast/gateway/auth"
+	"roomcast/gateway/backend"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/session"
@@ -19,13 +20,13 @@ import (
 
 // routes returns the handler of everything on the public port except handshakes that begin
 // a connection.
-func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, who *auth.Auth, listen net.Addr) (http.Handler, error) {
-	guard, err := newGuard(cfg, listen, who)
+func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, who *auth.Auth, ask *backend.Backend, listen net.Addr) (http.Handler, error) {
+	guard, err := newGuard(cfg, listen, who, ask)
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	(&api{bridge: b, memory: memory, guard: guard, maxMessage: cfg.MaxMessage, log: cfg.Log}).register(mux)
+	(&api{bridge: b, memory: memory, guard: guard, backend: ask, maxMessage: cfg.MaxMessage, log: cfg.Log}).register(mux)
 	page := web.New()
 	mux.Handle("/", page)
 	room := room(page)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"roomcast/gateway/auth"
+	"roomcast/gateway/backend"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/loop"
@@ -26,6 +27,7 @@ type Server struct {
 	cfg    Config
 	memory *limit.Budget // shared by the loops and the bridge
 	bridge *bridge.Bridge
+	ask    *backend.Backend // nil = nothing is asked
 	stats  stats
 	phase  atomic.Pointer[string] // why the server is not ready; nil = it is ready
 }
@@ -46,6 +48,10 @@ func New(cfg Config) (*Server, error) {
 	b.Memory, b.Follow.MaxRooms = s.memory, cfg.MaxRooms
 	var err error
 	if s.bridge, err = bridge.New(b); err != nil {
+		return nil, err
+	}
+	cfg.Ask.Log, cfg.Ask.MaxMessage = cfg.Log, cfg.MaxMessage
+	if s.ask, err = backend.New(cfg.Ask, asker{s.bridge}); err != nil {
 		return nil, err
 	}
 	if cfg.Metrics != nil {
@@ -143,6 +149,7 @@ type listener struct {
 	loops    []*loop.Loop
 	sessions []*session.Sessions
 	auth     *auth.Auth
+	ask      *backend.Backend
 	handoff  *handoff
 	http     *http.Server
 	stop     context.CancelFunc // ends the loops
@@ -175,19 +182,19 @@ func (s *Server) open() (*listener, error) {
 		lc.TLS = pair.config()
 	}
 	var err error
-	f := &listener{broken: make(chan struct{})}
+	f := &listener{ask: s.ask, broken: make(chan struct{})}
 	if f.loops, f.addr, err = loop.Listen(lc); err != nil {
 		return nil, fmt.Errorf("--listen: %w", err)
 	}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	f.handoff = newHandoff(f.addr)
 	cfg.Auth.HTTPS, cfg.Auth.Loopback = cfg.CertFile != "", daemon.IsLoopback(f.addr.String())
-	cfg.Auth.Log = cfg.Log
+	cfg.Auth.Log, cfg.Auth.Asked = cfg.Log, cfg.Ask.Asks(backend.Connect)
 	if f.auth, err = auth.New(s.bridge.Secret(), cfg.Auth); err != nil {
 		f.close()
 		return nil, err
 	}
-	handler, err := routes(cfg, s.bridge, s.memory, f.auth, f.addr)
+	handler, err := routes(cfg, s.bridge, s.memory, f.auth, s.ask, f.addr)
 	if err != nil {
 		f.close()
 		return nil, err
@@ -204,7 +211,7 @@ func (s *Server) open() (*listener, error) {
 	for i, l := range f.loops {
 		sc := cfg.sessions(fmt.Sprintf("%s-%d", cfg.ID, i), s.memory)
 		sc.HTTP = func(c *session.CountedConn) { f.handoff.give(c) }
-		f.sessions = append(f.sessions, session.New(sc, l, s.bridge, f.auth, caps))
+		f.sessions = append(f.sessions, session.New(sc, l, s.bridge, f.auth, s.ask, caps))
 	}
 	s.stats.watch(f.sessions, caps)
 	return f, nil
@@ -221,7 +228,16 @@ func (f *listener) run(failed context.CancelCauseFunc) {
 		})
 	}
 	f.running.Go(func() { f.auth.Run(f.ctx) })
+	f.running.Go(func() { f.ask.Run(f.ctx) })
 	f.running.Go(func() { f.http.Serve(f.handoff) })
+}
+
+// asker carries questions over NATS. It implements [backend.Transport].
+type asker struct{ bridge *bridge.Bridge }
+
+// Ask implements [backend.Transport].
+func (a asker) Ask(ctx context.Context, kind backend.Kind, question []byte) ([]byte, error) {
+	return a.bridge.Ask(ctx, string(kind), question)
 }
 
 // close releases loops that never ran.

@@ -98,17 +98,20 @@ func (h *handshakes) identify(s *session, g given, from proto.From) {
 				return
 			}
 			h.take(s, &holder)
-			h.admit(s, from)
+			h.usePass(s, g.resume)
+			h.permit(s, func(s *session) { h.admit(s, from) })
 		})
 	default:
 		s.who, s.issued, s.grant = h.auth.Anonymous(), secondOf(time.Now()), h.auth.Guests()
-		if who, issued, err := h.auth.Resume(g.resume); err == nil {
-			s.who, s.issued = who, secondOf(issued)
-		}
-		if g.name != "" {
+		h.usePass(s, g.resume)
+		if g.name != "" && s.flags&admitted == 0 {
 			s.who.Name = g.name
 		}
-		h.admit(s, from)
+		if h.mayAuthenticate(s) && !h.allowed(s) && !h.introduced(s) {
+			h.admit(s, from)
+			return
+		}
+		h.permit(s, func(s *session) { h.admit(s, from) })
 	}
 }
 
@@ -142,19 +145,28 @@ func (s *session) tokenEnd() time.Time {
 	return time.Unix(int64(s.expires), 0).Add(-auth.Leeway)
 }
 
+// allowed reports whether the session has the right to begin where it wants to.
+func (st *state) allowed(s *session) bool {
+	if s.home.IsZero() {
+		return s.flags&(hasToken|admitted) != 0 || s.kind == echo || !s.grant.IsEmpty()
+	}
+	return s.grant.Of(s.home, s.who.ID).Allow(proto.RightRead)
+}
+
+// mayAuthenticate reports whether a session that shows nobody who it is can send auth.
+func (st *state) mayAuthenticate(s *session) bool {
+	return s.kind == jsonKind && s.flags&(hasToken|admitted) == 0 && st.auth.TakesTokens()
+}
+
 // admit lets a session begin that has an identity: in its room, or on /ws. A guest without
 // rights that can send auth gets the chance to; nothing is sent and no room is joined before.
 func (h *handshakes) admit(s *session, from proto.From) {
-	allowed := s.grant.Of(s.home, s.who.ID).Allow(proto.RightRead)
-	if s.home.IsZero() {
-		allowed = s.flags&hasToken != 0 || s.kind == echo || !s.grant.IsEmpty()
-	}
 	switch {
-	case allowed:
-	case s.flags&hasToken != 0:
+	case h.allowed(s):
+	case s.flags&(hasToken|admitted) != 0:
 		h.close(s, proto.CloseForbidden, "", proto.LeftServer)
 		return
-	case s.kind != jsonKind || !h.auth.TakesTokens():
+	case !h.mayAuthenticate(s):
 		h.close(s, proto.CloseNoToken, "", proto.LeftServer)
 		return
 	default:
@@ -173,7 +185,13 @@ func (h *handshakes) admit(s *session, from proto.From) {
 		h.hold(s, pauseJoin)
 		h.release(s, pauseAuth)
 		h.loop.SetDeadline(s.id, h.cfg.TextPatience)
-		h.hub.Join(s.id, s.home, from)
+		h.askJoin(s, s.home, func(s *session, refusal *proto.Refusal) {
+			if refusal != nil {
+				h.refuseAsked(s, refusal)
+				return
+			}
+			h.hub.Join(s.id, s.home, from)
+		})
 		return
 	}
 	h.accept(s)
@@ -197,5 +215,27 @@ func (c *commands) firstFrame(s *session, f *wire.Frame) {
 		return
 	}
 	s.flags |= commanded
-	c.authenticateFirst(s, cmd.Token)
+	c.authenticateFirst(s, &cmd)
+}
+
+// replaceGuest continues a session as the holder of its token.
+func (h *handshakes) replaceGuest(s *session, guest proto.Identity) {
+	if from, waits := h.waiting[s.id]; waits {
+		delete(h.waiting, s.id)
+		h.admit(s, from)
+		return
+	}
+	if h.forbidden(s, s.home, proto.RightRead) != nil && !s.home.IsZero() {
+		s.who = guest // that leaves
+		h.close(s, proto.CloseForbidden, "", proto.LeftServer)
+		return
+	}
+	h.release(s, pauseAuth)
+	h.arm(s)
+	head, in := h.hub.Head(s.id, s.home)
+	if in {
+		h.bridge.Left(s.home, guest, proto.LeftClient)
+		h.bridge.Joined(s.home, s.who)
+	}
+	h.hello(s, head)
 }

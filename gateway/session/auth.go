@@ -14,10 +14,10 @@ const authEvery = 10 * time.Second
 // only; a session with a token refreshes it, which the rooms do not notice.
 func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) error {
 	if s.flags&hasToken == 0 {
-		if !first {
+		if !first || s.flags&admitted != 0 {
 			return proto.Refuse(proto.Forbidden, "this session is a guest's; open another connection and begin with the token")
 		}
-		c.authenticateFirst(s, cmd.Token)
+		c.authenticateFirst(s, cmd)
 		return nil
 	}
 	now := secondOf(time.Now())
@@ -33,7 +33,7 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 	c.hold(s, pauseAuth)
 	c.verify(s, cmd.Token, func(s *session, h auth.Holder, err error) {
 		c.release(s, pauseAuth)
-		if err == nil && h.Who.ID != s.who.ID {
+		if err == nil && h.Who.ID != c.tokenID(s) {
 			err = proto.Refuse(proto.Forbidden, "the token is of another id; open another connection for it")
 		}
 		if err != nil {
@@ -42,6 +42,7 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 			return
 		}
 		c.take(s, &h)
+		c.keepAnswer(s)
 		c.arm(s)
 		c.send(s, proto.AppendAuth(c.ok([]byte(command)), s.who, h.Expires))
 		c.expelLost(s)
@@ -50,13 +51,14 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 }
 
 // authenticateFirst takes the token of a session that has none. The answer is hello.
-func (c *commands) authenticateFirst(s *session, token string) {
+func (c *commands) authenticateFirst(s *session, cmd *proto.Command) {
 	if refusal := c.tooManyFailures(s); refusal != nil {
 		c.close(s, proto.CloseShed, proto.AsRefusal(refusal).Message, proto.LeftServer)
 		return
 	}
+	resume := cmd.Resume
 	c.hold(s, pauseAuth)
-	c.verify(s, token, func(s *session, h auth.Holder, err error) {
+	c.verify(s, cmd.Token, func(s *session, h auth.Holder, err error) {
 		if err != nil {
 			c.refuseToken(s, err)
 			return
@@ -64,23 +66,7 @@ func (c *commands) authenticateFirst(s *session, token string) {
 		guest := s.who
 		c.take(s, &h)
 		s.issued = 0
-		if from, waits := c.waiting[s.id]; waits {
-			delete(c.waiting, s.id)
-			c.handshakes.admit(s, from)
-			return
-		}
-		if c.forbidden(s, s.home, proto.RightRead) != nil && !s.home.IsZero() {
-			s.who = guest // that leaves
-			c.close(s, proto.CloseForbidden, "", proto.LeftServer)
-			return
-		}
-		c.release(s, pauseAuth)
-		c.arm(s)
-		head, in := c.hub.Head(s.id, s.home)
-		if in {
-			c.bridge.Left(s.home, guest, proto.LeftClient)
-			c.bridge.Joined(s.home, s.who)
-		}
-		c.handshakes.hello(s, head)
+		c.usePass(s, resume)
+		c.permit(s, func(s *session) { c.handshakes.replaceGuest(s, guest) })
 	})
 }

@@ -10,7 +10,7 @@ import (
 
 // commands handle the frames of open sessions. The loop owns them.
 type commands struct {
-	*lifecycle
+	*questions
 	handshakes *handshakes
 	inflater   wire.Inflater
 }

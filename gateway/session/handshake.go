@@ -20,7 +20,7 @@ const resumeOffer = "resume."
 
 // handshakes turn connections into sessions. The loop owns them.
 type handshakes struct {
-	*lifecycle
+	*questions
 	refusedPage time.Time // when a refused page was logged last
 }
 
@@ -77,6 +77,9 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	h.stats.Opened.Add(1)
 	s.phase = joiningIn
 	h.joins[memberKey{s.id, s.home}] = string(h.buf)
+	if h.backend != nil {
+		h.asked[s.id] = &asked{headers: h.askHeaders(req)}
+	}
 	h.loop.SetDeadline(s.id, h.cfg.TextPatience)
 	h.identify(s, given, from)
 	return nil
@@ -196,7 +199,9 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 		h.hub.Leave(s.id, n.Room)
 		h.answerRefusal(s, []byte(cmd), proto.Refuse(proto.RoomClosed, "%s", closedReason(n.Head.Why)))
 	case asked:
-		h.send(s, appendJoined(h.ok([]byte(cmd)), n.Room, n.Head))
+		j := joined(n.Room, n.Head)
+		j.Resume = h.passedRoom(s, n.Room)
+		h.send(s, j.AppendJSON(h.ok([]byte(cmd))))
 		h.bridge.Joined(n.Room, s.who)
 	}
 }
@@ -220,7 +225,7 @@ func (h *handshakes) begin(s *session, n hub.Notice) {
 func (h *handshakes) hello(s *session, head history.Head) {
 	hello := proto.Hello{
 		Session: h.hub.Session(s.id), You: s.who, Time: time.Now(),
-		Resume: h.auth.Sign(s.who, time.Unix(int64(s.issued), 0)), Expires: s.tokenEnd(),
+		Resume: h.resumeOf(s), Expires: s.tokenEnd(),
 	}
 	if !s.home.IsZero() {
 		hello.Joined = joined(s.home, head)

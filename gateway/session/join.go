@@ -20,7 +20,16 @@ func (c *commands) join(s *session, cmd *proto.Command) error {
 		return proto.Refuse(proto.TooMany, "a session is in at most %d rooms; leave one, or open another connection", c.cfg.MaxRooms)
 	}
 	c.joins[k] = string(cmd.ID)
-	c.hub.Join(s.id, cmd.Room, cmd.From)
+	from := cmd.From
+	c.askJoin(s, cmd.Room, func(s *session, refusal *proto.Refusal) {
+		if refusal != nil {
+			command := c.joins[k]
+			delete(c.joins, k)
+			c.answerRefusal(s, []byte(command), refusal)
+			return
+		}
+		c.hub.Join(s.id, k.room, from)
+	})
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"roomcast/gateway/auth"
+	asking "roomcast/gateway/backend"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/loop"
@@ -92,6 +93,7 @@ type settings struct {
 	loop    loop.Config
 	caps    limit.CapsConfig
 	auth    auth.Config
+	ask     asking.Config
 	bridge  bridge.Config
 	dial    func(string, ...nats.Option) (*nats.Conn, error)
 }
@@ -109,7 +111,7 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	gateways.Unlock()
 
 	log := slog.New(slog.DiscardHandler)
-	s := settings{session: session.DefaultConfig(), loop: loop.DefaultConfig(), auth: auth.DefaultConfig(), bridge: bridge.DefaultConfig(), dial: dialNATS}
+	s := settings{session: session.DefaultConfig(), loop: loop.DefaultConfig(), auth: auth.DefaultConfig(), ask: asking.DefaultConfig(), bridge: bridge.DefaultConfig(), dial: dialNATS}
 	s.loop.Address, s.loop.Loops, s.loop.Log = "127.0.0.1:0", 2, log
 	s.session.Log, s.session.Hub.Log, s.bridge.Log = log, log, log
 	for _, f := range change {
@@ -132,13 +134,19 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	t.Cleanup(func() { cancel(); running.Wait() })
 	eventually(t, "the bridge to be ready", func() bool { return g.bridge.Ready() == nil })
 
+	s.auth.Asked, s.ask.Log = s.ask.Asks(asking.Connect), log
 	a, err := auth.New(g.bridge.Secret(), s.auth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask, err := asking.New(s.ask, asker{g.bridge})
 	if err != nil {
 		t.Fatal(err)
 	}
 	authCtx, stopAuth := context.WithCancel(context.Background())
 	var checking sync.WaitGroup
 	checking.Go(func() { a.Run(authCtx) })
+	checking.Go(func() { ask.Run(authCtx) })
 	t.Cleanup(func() { stopAuth(); checking.Wait() })
 	caps := limit.NewCaps(s.caps)
 	s.loop.Gate = session.NewGate(caps)
@@ -153,7 +161,7 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 		cfg := s.session
 		cfg.Hub.Name = fmt.Sprintf("%s-%d", name, i)
 		cfg.HTTP = func(c *session.CountedConn) { g.http <- c }
-		ss := session.New(cfg, l, g.bridge, a, caps)
+		ss := session.New(cfg, l, g.bridge, a, ask, caps)
 		g.sessions = append(g.sessions, ss)
 		looping.Go(func() {
 			if err := l.Run(loopCtx, ss); err != nil {
@@ -163,6 +171,13 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	}
 	t.Cleanup(func() { stopLoops(); looping.Wait() })
 	return g
+}
+
+// asker asks over NATS.
+type asker struct{ bridge *bridge.Bridge }
+
+func (a asker) Ask(ctx context.Context, kind asking.Kind, question []byte) ([]byte, error) {
+	return a.bridge.Ask(ctx, string(kind), question)
 }
 
 // act closes or reopens a room.

@@ -3,7 +3,9 @@ package session
 import (
 	"time"
 
+	"roomcast/gateway/backend"
 	"roomcast/gateway/limit"
+	"roomcast/gateway/loop"
 	"roomcast/gateway/publish"
 	"roomcast/proto"
 )
@@ -113,11 +115,17 @@ func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
 // resendLater returns the refusal of a message that the client has to send again, and makes
 // its later messages in the room wait for it.
 func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusal) *proto.Refusal {
-	k := memberKey{s.id, cmd.Room}
-	if cmd.Room.IsZero() {
-		k.room = s.home
+	room := cmd.Room
+	if room.IsZero() {
+		room = s.home
 	}
-	if cmd.Key == "" || !c.hub.In(s.id, k.room) {
+	return c.resendIn(s, room, cmd.Key, why)
+}
+
+// resendIn is resendLater for a message with a key in a room.
+func (c *commands) resendIn(s *session, room proto.Room, key string, why *proto.Refusal) *proto.Refusal {
+	k := memberKey{s.id, room}
+	if key == "" || !c.hub.In(s.id, room) {
 		return why
 	}
 	r := c.resends[k]
@@ -125,23 +133,35 @@ func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusa
 		r = new(limit.Resends)
 		c.resends[k] = r
 	}
-	return r.Refused(cmd.Key, why, c.loop.Now())
+	return r.Refused(key, why, c.loop.Now())
 }
 
-// say has the room's owner store a message. Done runs on the loop with the outcome.
+// say has the room's owner store a message, once the backend allows it. Done runs on the loop
+// with the outcome.
 func (c *commands) say(s *session, say publish.Say, done func(proto.Reply)) {
-	id := s.id
 	s.saying++
 	say.From, say.Stream = s.who, s.kind == jsonKind
+	if say.Act == "" && c.backend.Asks(backend.Say) {
+		c.askSay(s, say, done)
+		return
+	}
+	c.publish(s.id, say, done)
+}
+
+// publish sends a message or act to the room's owner.
+func (c *commands) publish(id loop.ID, say publish.Say, done func(proto.Reply)) {
 	c.bridge.Say(say, func(reply proto.Reply) {
-		c.hub.Post(func() {
-			if s := c.get(id); s != nil {
-				s.saying--
-			}
-			if reply.Refusal != nil {
-				c.stats.refusal(reply.Refusal.Code)
-			}
-			done(reply)
-		})
+		c.hub.Post(func() { c.said(id, reply, done) })
 	})
+}
+
+// said reports the outcome of a message or act.
+func (c *commands) said(id loop.ID, reply proto.Reply, done func(proto.Reply)) {
+	if s := c.get(id); s != nil {
+		s.saying--
+	}
+	if reply.Refusal != nil {
+		c.stats.refusal(reply.Refusal.Code)
+	}
+	done(reply)
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"roomcast/gateway/auth"
+	"roomcast/gateway/backend"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/hub"
 	"roomcast/gateway/limit"
@@ -93,6 +94,7 @@ func DefaultConfig() Config {
 // goroutine owns them; only Stats may be used from elsewhere.
 type Sessions struct {
 	*lifecycle
+	questions  *questions
 	handshakes handshakes
 	commands   commands
 }
@@ -102,10 +104,10 @@ var (
 	_ hub.Sessions = (*Sessions)(nil)
 )
 
-// New makes the sessions of l.
-func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, caps *limit.Caps) *Sessions {
+// New makes the sessions of l. Ask may be nil.
+func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, ask *backend.Backend, caps *limit.Caps) *Sessions {
 	st := &state{
-		cfg: cfg, loop: l, bridge: b, auth: a, caps: caps, stats: newStats(), codecs: newCodecs(),
+		cfg: cfg, loop: l, bridge: b, auth: a, backend: ask, caps: caps, stats: newStats(), codecs: newCodecs(),
 		textLimits: wire.Limits{Message: cfg.MaxMessage, Fragments: 1024},
 		// Base64 makes four bytes of three, and there are names around it.
 		jsonLimits: wire.Limits{Message: cfg.MaxMessage*4/3 + 4096, Fragments: 1024},
@@ -113,7 +115,8 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, caps *limit.C
 		parts:      cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
 	}
 	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), waiting: make(map[loop.ID]proto.From)}
-	ss := &Sessions{lifecycle: lc, handshakes: handshakes{lifecycle: lc}, commands: commands{lifecycle: lc}}
+	qs := &questions{lifecycle: lc, asked: make(map[loop.ID]*asked)}
+	ss := &Sessions{lifecycle: lc, questions: qs, handshakes: handshakes{questions: qs}, commands: commands{questions: qs}}
 	ss.commands.handshakes = &ss.handshakes
 	cfg.Hub.Formats = formatConfigs(st.codecs)
 	st.hub = hub.New(cfg.Hub, l, b, ss)
@@ -192,6 +195,7 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 	}
 	ss.forgetRest(s)
 	delete(ss.waiting, id)
+	delete(ss.questions.asked, id)
 	delete(ss.joins, memberKey{id, s.home}) // the answer to its handshake
 	if s.flags&counted != 0 {
 		ss.caps.Close(netip.AddrFrom16(s.peer))

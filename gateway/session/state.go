@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"roomcast/gateway/auth"
+	"roomcast/gateway/backend"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/hub"
 	"roomcast/gateway/limit"
@@ -94,6 +95,7 @@ const (
 	hasToken                           // its identity came with a token
 	commanded                          // it has sent a command
 	proxied                            // a proxy passed its request on
+	admitted                           // the backend has decided who it is
 )
 
 const slabSize = 512
@@ -105,6 +107,7 @@ type state struct {
 	loop       *loop.Loop
 	bridge     *bridge.Bridge
 	auth       *auth.Auth
+	backend    *backend.Backend // nil = nothing is asked
 	caps       *limit.Caps
 	hub        *hub.Hub
 	stats      *Stats

@@ -20,6 +20,7 @@ type Request struct {
 
 	Path  string // percent-decoded
 	query []byte // raw, without the question mark
+	head  []byte // the lines of the headers
 
 	Host          []byte
 	Origin        []byte // nil if none was sent
@@ -70,6 +71,7 @@ func ParseRequest(buf []byte, limit int) (req Request, n int, err error) {
 	if !ok {
 		return req, n, bad("the request line is malformed")
 	}
+	req.head = head
 	var h handshake
 	for len(head) > 0 {
 		line, head, _ = bytes.Cut(head, []byte("\r\n"))
@@ -173,6 +175,24 @@ func hasToken(list []byte, token string) bool {
 		}
 	}
 	return false
+}
+
+// Header returns the values of a header, joined as RFC 9110 and RFC 6265 say; "" if there is
+// none. It looks through the whole head.
+func (r *Request) Header(name string) string {
+	var list []byte
+	for head := r.head; len(head) > 0; {
+		var line []byte
+		line, head, _ = bytes.Cut(head, []byte("\r\n"))
+		if is, value, ok := headerLine(line); ok && strings.EqualFold(string(is), name) {
+			sep := ", "
+			if strings.EqualFold(name, "cookie") {
+				sep = "; "
+			}
+			list = join(list, value, sep)
+		}
+	}
+	return string(list)
 }
 
 // Query returns the first value of a query parameter, decoded; "" if it is missing or

@@ -1,0 +1,179 @@
+package auth
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"strings"
+	"time"
+
+	"roomcast/proto"
+)
+
+// A Pass is what the application's backend has allowed a client. The client's resume string
+// carries it, so that a client that comes back causes no question. A Pass without a time in
+// Until only says who a guest is.
+type Pass struct {
+	Who    proto.Identity
+	Issued time.Time            // of the first string of a guest
+	Token  string               // the id in the client's token, without which the pass counts nothing; "" = it had none
+	Rooms  json.RawMessage      // the backend's grant; nil = it gave none
+	Until  time.Time            // when the answer to connect ends; zero = there is none, or it held for its session
+	Joins  map[string]time.Time // rooms that the client may join, and until when
+}
+
+// maxJoins bounds the rooms of one Pass.
+const maxJoins = 64
+
+// passText is a pass as JSON. The times are seconds since 1970.
+type passText struct {
+	ID     string           `json:"i"`
+	Name   string           `json:"n,omitempty"`
+	Issued int64            `json:"t"`
+	Token  string           `json:"o,omitempty"`
+	Rooms  json.RawMessage  `json:"r,omitempty"`
+	Until  int64            `json:"u,omitempty"`
+	Joins  map[string]int64 `json:"j,omitempty"`
+}
+
+// A pass in a resume string is base64url of
+//
+//	1 B version | JSON | 16 B tag
+//
+// with the same tag as other resume strings.
+const (
+	passVersion = 2
+	maxPass     = 2 << 10 // characters
+	maxPassAge  = 24 * time.Hour
+)
+
+// Empty reports whether the pass allows nothing at that time.
+func (p *Pass) Empty(now time.Time) bool {
+	if p.Until.After(now) {
+		return false
+	}
+	for _, until := range p.Joins {
+		if until.After(now) {
+			return false
+		}
+	}
+	return true
+}
+
+// Allow remembers that the client may join a room.
+func (p *Pass) Allow(room proto.Room, until, now time.Time) {
+	maps.DeleteFunc(p.Joins, func(_ string, until time.Time) bool { return !until.After(now) })
+	if p.Joins == nil {
+		p.Joins = make(map[string]time.Time)
+	}
+	if _, known := p.Joins[room.String()]; known || len(p.Joins) < maxJoins {
+		p.Joins[room.String()] = until
+	}
+}
+
+// MayJoin reports whether the backend has allowed the room.
+func (p *Pass) MayJoin(room proto.Room, now time.Time) bool { return p.Joins[room.String()].After(now) }
+
+// SignPass returns a resume string with the pass. A grant or rooms that would make it too long
+// are left out: the backend is asked again.
+func (a *Auth) SignPass(p *Pass) string {
+	now := a.now()
+	until := func(t time.Time) int64 {
+		if latest := now.Add(maxPassAge); t.After(latest) {
+			t = latest
+		}
+		if t.After(now) {
+			return t.Unix()
+		}
+		return 0
+	}
+	text := passText{ID: p.Who.ID, Name: p.Who.Name, Issued: p.Issued.Unix(), Token: p.Token}
+	if text.Until = until(p.Until); text.Until != 0 {
+		text.Rooms = p.Rooms
+	}
+	for room, t := range p.Joins {
+		if t := until(t); t != 0 {
+			if text.Joins == nil {
+				text.Joins = make(map[string]int64)
+			}
+			text.Joins[room] = t
+		}
+	}
+	s := a.seal(&text)
+	if len(s) > maxPass {
+		text.Joins = nil
+		s = a.seal(&text)
+	}
+	if len(s) > maxPass {
+		text.Until, text.Rooms = 0, nil
+		s = a.seal(&text)
+	}
+	return s
+}
+
+func (a *Auth) seal(text *passText) string {
+	j, err := json.Marshal(text)
+	if err != nil {
+		panic(err) // cannot happen: the grant is checked JSON
+	}
+	b := append([]byte{passVersion}, j...)
+	return base64.RawURLEncoding.EncodeToString(append(b, a.tag(b)...))
+}
+
+// ReadPass returns the pass in a resume string of either form, or ErrResume. Token is the id
+// in the client's token; "" = it has none. Without a token, a pass tells who the client is:
+// a guest, or whom the backend named, as long as its answer holds.
+func (a *Auth) ReadPass(s, token string) (*Pass, error) {
+	if who, issued, err := a.Resume(s); err == nil {
+		if token != "" {
+			return nil, ErrResume
+		}
+		return &Pass{Who: who, Issued: issued}, nil
+	}
+	if len(s) > maxPass || strings.ContainsAny(s, "\r\n") {
+		return nil, ErrResume
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) < 1+resumeTag || b[0] != passVersion {
+		return nil, ErrResume
+	}
+	body := b[:len(b)-resumeTag]
+	var text passText
+	if !a.tagged(body, b[len(body):]) || json.Unmarshal(body[1:], &text) != nil || text.Token != token {
+		return nil, ErrResume
+	}
+	p := &Pass{Who: proto.Identity{ID: text.ID, Name: text.Name}, Issued: time.Unix(text.Issued, 0), Token: text.Token, Rooms: text.Rooms}
+	now := a.now()
+	if until := time.Unix(text.Until, 0); until.After(now) {
+		p.Until = until
+	}
+	for name, seconds := range text.Joins {
+		room, err := proto.ParseRoom(name)
+		if until := time.Unix(seconds, 0); err == nil && until.After(now) {
+			p.Allow(room, until, now)
+		}
+	}
+	guest := strings.HasPrefix(p.Who.ID, anonymous)
+	switch age := now.Sub(p.Issued); {
+	case guest && (age < -resumeAhead || age > a.resumeAge),
+		!guest && token == "" && p.Until.IsZero():
+		return nil, ErrResume
+	}
+	return p, nil
+}
+
+// GrantOf returns the rights of a client to which the backend gave the grant rooms; nil = the
+// backend named none. Own are the rights in the client's token; nil = it has none.
+func (a *Auth) GrantOf(rooms json.RawMessage, own *Grant) (*Grant, error) {
+	if rooms == nil && own == nil {
+		return a.defaults, nil
+	}
+	if rooms == nil {
+		return own, nil
+	}
+	g, err := a.grants.parse(rooms)
+	if err == nil && own != nil {
+		g = g.Within(own)
+	}
+	return g, err
+}

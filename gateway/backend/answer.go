@@ -1,0 +1,135 @@
+package backend
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"roomcast/gateway/auth"
+	"roomcast/proto"
+)
+
+// An Answer allows what was asked.
+type Answer struct {
+	Unasked bool // nobody answered, and --ask-fail allows that; all other fields are zero
+
+	Who     proto.Identity  // of connect: replaces the client's where it is not empty
+	Rooms   json.RawMessage // of connect: a grant as in tokens; nil = none
+	Grant   *auth.Grant     // of Rooms
+	Until   time.Time       // how long the answer to connect or join holds; zero = for this session
+	Content *proto.Content  // of say: is said instead; nil = what the client said
+}
+
+// maxAnswer is the limit of an answer in bytes.
+const maxAnswer = 64 << 10
+
+// parseAnswer reads an answer. A *proto.Refusal as error denies what was asked. Any other
+// error is for the log: an answer that breaks a rule is no answer. Names that have no meaning
+// are ignored, but no name may be repeated.
+func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answer, err error) {
+	if len(body) > maxAnswer {
+		return a, fmt.Errorf("it has more than %d bytes", maxAnswer)
+	}
+	members, err := auth.ObjectMembers(body)
+	if err != nil {
+		return a, err
+	}
+	allow, why := "", ""
+	for _, m := range members {
+		switch {
+		case m.Name == "allow":
+			allow = string(m.Value)
+		case m.Name == "why":
+			why, err = text(m.Value)
+		case m.Name == "until" && kind != Say:
+			a.Until, err = until(m.Value)
+		case m.Name == "id" && kind == Connect:
+			a.Who.ID, err = text(m.Value)
+		case m.Name == "name" && kind == Connect:
+			a.Who.Name, err = text(m.Value)
+		case m.Name == "rooms" && kind == Connect:
+			if a.Grant, err = auth.ParseGrant(m.Value); err == nil {
+				a.Rooms = m.Value
+			}
+		case m.Name == "content" && kind == Say:
+			a.Content, err = parseContent(m.Value)
+		}
+		if err != nil {
+			return Answer{}, fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	switch {
+	case allow == "false":
+		return Answer{}, deny(why)
+	case allow != "true":
+		return Answer{}, errors.New("allow is neither true nor false")
+	case !a.Until.IsZero() && !a.Until.After(now):
+		return Answer{}, deny("the application's permission has expired")
+	}
+	return a, a.check(maxMessage)
+}
+
+// check checks the identity and the content.
+func (a *Answer) check(maxMessage int) error {
+	if a.Content != nil && len(a.Content.Body) > maxMessage {
+		return fmt.Errorf("content: it has %d bytes; the limit is %d", len(a.Content.Body), maxMessage)
+	}
+	if id := a.Who.ID; id != "" {
+		if refusal := proto.CheckID(id); refusal != nil {
+			return fmt.Errorf("id: %s", refusal.Message)
+		}
+		if proto.ReservedID(id) {
+			return errors.New("id: only Roomcast itself uses it")
+		}
+	}
+	if refusal := proto.CheckName(a.Who.Name); refusal != nil {
+		return fmt.Errorf("name: %s", refusal.Message)
+	}
+	return nil
+}
+
+// maxWhy bounds a reason in bytes, so that it fits into a close frame.
+const maxWhy = 120
+
+// deny returns the refusal of a backend.
+func deny(why string) *proto.Refusal {
+	if why = strings.ToValidUTF8(why[:min(len(why), maxWhy)], ""); why == "" {
+		why = "the application does not allow this"
+	}
+	return proto.Refuse(proto.Forbidden, "%s", why)
+}
+
+func text(value []byte) (string, error) {
+	var s *string
+	if err := json.Unmarshal(value, &s); err != nil || s == nil || strings.ContainsRune(*s, '\uFFFD') {
+		return "", errors.New("not text") // encoding/json writes U+FFFD for half a character
+	}
+	return *s, nil
+}
+
+func until(value []byte) (time.Time, error) {
+	s, err := text(value)
+	if err != nil {
+		return time.Time{}, err
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.Year() > 9999 {
+		return time.Time{}, errors.New("not a time of RFC 3339")
+	}
+	return t, nil
+}
+
+// parseContent reads content by the rules of the verb say.
+func parseContent(value []byte) (*proto.Content, error) {
+	frame := append(append([]byte(`{"say":`), value...), '}')
+	cmd, err := proto.ParseCommand(frame)
+	if err != nil {
+		return nil, err
+	}
+	if !cmd.Room.IsZero() || cmd.Key != "" || cmd.Line {
+		return nil, errors.New("it may hold only type and one of text, data and bin")
+	}
+	return &cmd.Content, nil
+}

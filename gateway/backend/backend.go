@@ -1,0 +1,287 @@
+// Package backend asks the application's backend whether a client may connect, join a room or
+// say something. It asks by HTTP, or by whatever transport the gateway gives it.
+//
+// The decisions are pure: answer.go reads answers, breaker.go decides when a backend that does
+// not answer is left alone. Nothing here blocks its caller.
+package backend
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"roomcast/proto"
+)
+
+// A Kind is a kind of question.
+type Kind string
+
+// The kinds.
+const (
+	Connect Kind = "connect" // may this client begin a session, as whom and with which rights?
+	Join    Kind = "join"    // may it join this room?
+	Say     Kind = "say"     // may it say this, and in which words?
+)
+
+// Config configures a Backend.
+type Config struct {
+	Ask        []string      // kinds of questions
+	URL        string        // where questions are posted; "" = the transport of New
+	CAFile     string        // PEM certificates that the backend's certificate may be signed by; "" = the system's
+	Insecure   bool          // URL may be http
+	SecretFile string        // signs the posts; "" = they are not signed
+	Headers    []string      // of a client's request, which the backend is told
+	Timeout    time.Duration // of a question
+	Inflight   int           // open questions; further ones are not asked
+	Fail       string        // deny or allow: what holds when no answer comes
+	MaxMessage int           // bytes that an answer to say may hold
+	Log        *slog.Logger
+}
+
+// DefaultConfig returns the defaults of the flags.
+func DefaultConfig() Config {
+	return Config{Timeout: 2 * time.Second, Inflight: 1000, Fail: "deny", MaxMessage: 64 << 10, Log: slog.Default()}
+}
+
+// Check returns an error that names the flag of a wrong setting.
+func (c *Config) Check() error {
+	for _, kind := range c.Ask {
+		if !slices.Contains([]Kind{Connect, Join, Say}, Kind(kind)) {
+			return fmt.Errorf("--ask: %q is none of connect, join and say", kind)
+		}
+	}
+	for i, name := range c.Headers {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+		}) {
+			return fmt.Errorf("--ask-header: %q is not the name of a header", name)
+		}
+		if slices.ContainsFunc(c.Headers[:i], func(other string) bool { return strings.EqualFold(other, name) }) {
+			return fmt.Errorf("--ask-header: %s is given twice", name)
+		}
+	}
+	switch {
+	case len(c.Ask) == 0 && (c.URL != "" || len(c.Headers) > 0):
+		return errors.New("--ask-url and --ask-header need --ask")
+	case c.URL == "" && (c.CAFile != "" || c.Insecure || c.SecretFile != ""):
+		return errors.New("--ask-ca, --ask-insecure and --ask-secret-file need --ask-url")
+	case c.Timeout < 10*time.Millisecond || c.Timeout > 8*time.Second:
+		return errors.New("--ask-timeout must be 10ms to 8s")
+	case c.Inflight < 1:
+		return errors.New("--ask-inflight must be at least 1")
+	case c.Fail != "deny" && c.Fail != "allow":
+		return fmt.Errorf("--ask-fail: %q is neither deny nor allow", c.Fail)
+	}
+	if c.URL == "" {
+		return nil
+	}
+	_, err := newPoster(c)
+	return err
+}
+
+// Asks reports whether questions of a kind are asked.
+func (c *Config) Asks(kind Kind) bool { return slices.Contains(c.Ask, string(kind)) }
+
+// A Transport carries questions to the backend. It is safe for concurrent use.
+type Transport interface {
+	// Ask sends a question and returns the answer. A *proto.Refusal as error is the backend's
+	// refusal; any other error means that there is no answer.
+	Ask(ctx context.Context, kind Kind, question []byte) ([]byte, error)
+}
+
+// A Question is about one client. Ask copies what it keeps.
+type Question struct {
+	Kind    Kind
+	Session string // "" = a request of the HTTP API
+	Who     proto.Identity
+	Room    proto.Room // zero for connect
+	Headers map[string]string
+	Content proto.Content // of say
+	Signal  bool          // the content is a signal's
+}
+
+// noAnswerRetry is how long a client waits before it tries again.
+const noAnswerRetry = time.Second
+
+// The refusals of questions without an answer.
+var (
+	errNoAnswer = proto.Refuse(proto.Unavailable, "the application cannot be asked now; try again").After(noAnswerRetry)
+	errBusy     = proto.Refuse(proto.Overloaded, "the application is asked too much at once; try again").After(noAnswerRetry)
+)
+
+// Backend asks questions. Only Run blocks. Its methods are safe for concurrent use; those of
+// a nil Backend ask nothing.
+type Backend struct {
+	// static
+	cfg       Config
+	transport Transport
+	queue     chan request // bounded by open
+
+	open    atomic.Int64 // questions without an answer; at most Inflight
+	breaker breaker
+}
+
+type request struct {
+	kind     Kind
+	question []byte
+	deadline time.Time
+	done     func(Answer, error)
+}
+
+// New returns a backend that is asked over transport, or at the URL in cfg. It is nil if cfg
+// names no questions.
+func New(cfg Config, transport Transport) (*Backend, error) {
+	if err := cfg.Check(); err != nil || len(cfg.Ask) == 0 {
+		return nil, err
+	}
+	if cfg.URL != "" {
+		p, err := newPoster(&cfg)
+		if err != nil {
+			return nil, err
+		}
+		transport = p
+	}
+	return &Backend{cfg: cfg, transport: transport, queue: make(chan request, cfg.Inflight)}, nil
+}
+
+// Asks reports whether questions of a kind are asked.
+func (b *Backend) Asks(kind Kind) bool { return b != nil && b.cfg.Asks(kind) }
+
+// Headers returns the names of the headers that the backend is told.
+func (b *Backend) Headers() []string {
+	if b == nil {
+		return nil
+	}
+	return b.cfg.Headers
+}
+
+// Ask asks a question. It calls done once: before it returns, or from a goroutine of Run. The
+// error is a *proto.Refusal: the backend refuses (forbidden), no answer has come (unavailable)
+// or too many questions are open (overloaded). Done must not block.
+func (b *Backend) Ask(q *Question, done func(Answer, error)) {
+	now := time.Now()
+	if b.open.Add(1) > int64(b.cfg.Inflight) {
+		b.open.Add(-1)
+		b.fail(errBusy, done)
+		return
+	}
+	if !b.breaker.allow(now) {
+		b.open.Add(-1)
+		b.fail(errNoAnswer, done)
+		return
+	}
+	b.queue <- request{q.Kind, q.appendJSON(nil), now.Add(b.cfg.Timeout), done} // there is room: open is the bound
+}
+
+// fail ends a question without an answer.
+func (b *Backend) fail(why *proto.Refusal, done func(Answer, error)) {
+	if b.cfg.Fail == "allow" {
+		done(Answer{Unasked: true}, nil)
+		return
+	}
+	done(Answer{}, why)
+}
+
+// Run asks the questions until ctx ends.
+func (b *Backend) Run(ctx context.Context) {
+	if b == nil {
+		return
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-b.queue:
+			running.Go(func() { b.serve(ctx, &r) })
+		}
+	}
+}
+
+// serve asks one question.
+func (b *Backend) serve(ctx context.Context, r *request) {
+	ctx, cancel := context.WithDeadline(ctx, r.deadline)
+	defer cancel()
+	body, err := b.transport.Ask(ctx, r.kind, r.question)
+	b.open.Add(-1)
+	denied, refused := errors.AsType[*proto.Refusal](err)
+	if opened := b.breaker.count(err == nil || refused, time.Now()); opened {
+		b.cfg.Log.Error("backend does not answer; it is left alone for a while", "question", string(r.kind), "error", err)
+	}
+	switch {
+	case refused:
+		r.done(Answer{}, denied)
+		return
+	case err != nil:
+		b.fail(errNoAnswer, r.done)
+		return
+	}
+	a, err := parseAnswer(r.kind, body, b.cfg.MaxMessage, time.Now())
+	switch denied, refused = errors.AsType[*proto.Refusal](err); {
+	case refused:
+		r.done(Answer{}, denied)
+	case err != nil:
+		b.cfg.Log.Error("read answer of the backend", "question", string(r.kind), "error", err)
+		b.fail(errNoAnswer, r.done)
+	default:
+		r.done(a, nil)
+	}
+}
+
+// appendJSON appends the question as the backend receives it.
+func (q *Question) appendJSON(b []byte) []byte {
+	form := struct {
+		Ask     Kind              `json:"ask"`
+		Session string            `json:"session,omitempty"`
+		ID      string            `json:"id,omitempty"`
+		Name    string            `json:"name,omitempty"`
+		Room    string            `json:"room,omitempty"`
+		Headers map[string]string `json:"headers,omitempty"`
+		Signal  bool              `json:"signal,omitempty"`
+		Content *content          `json:"content,omitempty"`
+	}{Ask: q.Kind, Session: q.Session, ID: q.Who.ID, Name: q.Who.Name, Headers: q.Headers, Signal: q.Signal}
+	if !q.Room.IsZero() {
+		form.Room = q.Room.String()
+	}
+	if q.Kind == Say {
+		form.Content = contentOf(q.Content)
+	}
+	out := bytes.NewBuffer(b)
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(form); err != nil {
+		panic(err) // cannot happen: data is checked JSON
+	}
+	return out.Bytes()
+}
+
+// content is the content of a message in a question.
+type content struct {
+	Type string          `json:"type,omitempty"`
+	Text *string         `json:"text,omitempty"`
+	Data json.RawMessage `json:"data,omitempty"`
+	Bin  []byte          `json:"bin,omitempty"`
+}
+
+func contentOf(c proto.Content) *content {
+	f := &content{Type: c.Type}
+	switch c.Kind {
+	case proto.Text:
+		text := string(c.Body)
+		f.Text = &text
+	case proto.Bin:
+		f.Bin = c.Body
+	default: // a signal's data may be missing
+		f.Data = c.Body
+	}
+	return f
+}

@@ -1,0 +1,303 @@
+package session_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+)
+
+// application is the backend of a test. It answers questions over HTTP.
+type application struct {
+	url string
+
+	mu     sync.Mutex
+	asked  []map[string]any
+	answer func(q map[string]any) (status int, body string)
+}
+
+func startApplication(t *testing.T, answer func(q map[string]any) (int, string)) *application {
+	t.Helper()
+	app := &application{answer: answer}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		var q map[string]any
+		if err != nil || json.Unmarshal(body, &q) != nil {
+			t.Errorf("got the question %q, %v", body, err)
+		}
+		app.mu.Lock()
+		app.asked = append(app.asked, q)
+		answer := app.answer
+		app.mu.Unlock()
+		status, text := answer(q)
+		w.WriteHeader(status)
+		io.WriteString(w, text)
+	}))
+	t.Cleanup(server.Close)
+	app.url = server.URL
+	return app
+}
+
+// answers replaces the answers and forgets the questions.
+func (app *application) answers(answer func(q map[string]any) (int, string)) {
+	app.mu.Lock()
+	defer app.mu.Unlock()
+	app.answer, app.asked = answer, nil
+}
+
+func always(status int, body string) func(map[string]any) (int, string) {
+	return func(map[string]any) (int, string) { return status, body }
+}
+
+// questions returns the questions of a kind so far.
+func (app *application) questions(kind string) (list []map[string]any) {
+	app.mu.Lock()
+	defer app.mu.Unlock()
+	for _, q := range app.asked {
+		if q["ask"] == kind {
+			list = append(list, q)
+		}
+	}
+	return list
+}
+
+func (app *application) of(kinds ...string) func(*settings) {
+	return func(s *settings) { s.ask.Ask, s.ask.URL = kinds, app.url }
+}
+
+func resumeIn(t *testing.T, frame string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(frame, `"resume":"`)
+	resume, _, _ := strings.Cut(rest, `"`)
+	if !ok {
+		t.Fatalf("got %s without resume", frame)
+	}
+	return resume
+}
+
+func inAnHour() string { return time.Now().Add(time.Hour).UTC().Format(time.RFC3339) }
+
+// The backend knows the client by a header of its handshake and says who it is. A client that
+// comes back with resume causes no question.
+func TestBackendDecidesWhoMayConnect(t *testing.T) {
+	room := fmt.Sprintf("asked_%d", time.Now().UnixNano())
+	app := startApplication(t, nil)
+	app.answers(func(q map[string]any) (int, string) {
+		if headers, _ := q["headers"].(map[string]any); headers["X-Session"] == "ann's" {
+			return 200, `{"allow":true,"id":"ann","name":"Ann","rooms":{"` + room + `":"read say"},"until":"` + inAnHour() + `"}`
+		}
+		return 200, `{"allow":false,"why":"log in first"}`
+	})
+	g := start(t, app.of("connect"), func(s *settings) { s.ask.Headers = []string{"X-Session"} })
+	open := func(path, protocols, header string) *client {
+		c := g.connect()
+		c.write([]byte(strings.Replace(handshakeOf(path, protocols), "Host:", header+"Host:", 1)))
+		if got := c.status(); got != 101 {
+			t.Fatalf("got status %d, want 101", got)
+		}
+		return c
+	}
+	ann := open("/room/"+room+"/", "roomcast.v1", "X-Session: ann's\r\n")
+	resume := resumeIn(t, ann.want(`{"hello":{*"you":{"id":"ann","name":"Ann"}*"expires":"*`))
+	if q := app.questions("connect"); len(q) != 1 || !strings.HasPrefix(q[0]["id"].(string), "anon-") || q[0]["session"] == "" {
+		t.Errorf("got the questions %v, want one about a guest's session", q)
+	}
+	ann.send(`{"id":1,"say":{"text":"hi"}}`)
+	if frames := ann.next() + ann.next(); !strings.Contains(frames, `"from":{"id":"ann","name":"Ann"}`) {
+		t.Errorf("got %s, want a message of ann", frames)
+	}
+	for range 3 {
+		again := open("/room/"+room+"/", "roomcast.v1, resume."+resume, "")
+		resume = resumeIn(t, again.want(`{"hello":{*"you":{"id":"ann","name":"Ann"}*`))
+		again.send(`{"id":1,"say":{"text":"hi"}}`)
+		again.next()
+		again.next()
+	}
+	if q := app.questions("connect"); len(q) != 1 {
+		t.Errorf("got %d questions after three sessions with resume, want 1", len(q))
+	}
+	open("/room/other_"+room+"/", "roomcast.v1, resume."+resume, "").want("close 4106 *")
+	open("/room/"+room+"/", "roomcast.v1", "").want("close 4106 log in first")
+	open("/room/"+room+"/", "roomcast.v1, resume."+resume[:len(resume)-2]+"AA", "").want("close 4106 log in first")
+	open("/room/"+room+"/", "", "X-Session: ann's\r\n").write([]byte{0x88, 0x80, 0, 0, 0, 0})
+}
+
+// The token's rights and the backend's must both allow. The id of the answer replaces that of
+// the token, which a later auth must still name.
+func TestBackendNeverGrantsMoreThanTheToken(t *testing.T) {
+	run := time.Now().UnixNano()
+	both, token, backend := fmt.Sprintf("both_%d", run), fmt.Sprintf("token_%d", run), fmt.Sprintf("backend_%d", run)
+	app := startApplication(t, always(200, `{"allow":true,"id":"nick","until":"`+inAnHour()+`","rooms":{"`+both+`":"read say moderate","`+backend+`":"read"}}`))
+	g := start(t, withTokens(t), app.of("connect"))
+	grant := both + "=read," + token + "=read"
+	check := func(c *client) {
+		t.Helper()
+		for i, tt := range []struct{ room, answer string }{
+			{both, `"ok":*`}, {token, `"error":{"code":"forbidden"*`}, {backend, `"error":{"code":"forbidden"*`},
+		} {
+			c.send(fmt.Sprintf(`{"id":%d,"join":{"room":"%s"}}`, i, tt.room))
+			c.want(fmt.Sprintf(`{"id":%d,`, i) + tt.answer)
+		}
+		c.send(`{"id":7,"say":{"room":"` + both + `","text":"x"}}`)
+		c.want(`{"id":7,"error":{"code":"forbidden"*`)
+	}
+	c := g.bearer("/ws", tokenOf("ann", grant, time.Hour))
+	resume := resumeIn(t, c.want(`{"hello":{*"you":{"id":"nick","name":"N ann"}*`))
+	if q := app.questions("connect"); len(q) != 1 || q[0]["id"] != "ann" {
+		t.Errorf("got the questions %v, want one about ann", q)
+	}
+	check(c)
+	c.send(`{"id":8,"auth":{"token":"` + tokenOf("ann", grant, time.Hour) + `"}}`)
+	c.want(`{"id":8,"ok":{"you":{"id":"nick"*`)
+	check(c)
+	c.send(`{"id":9,"auth":{"token":"` + tokenOf("nick", "*=read say moderate", time.Hour) + `"}}`)
+	c.want(`{"id":9,"error":*`)
+
+	// The resume string carries the answer, but only beside a token of the same id.
+	again := g.open("/ws", "roomcast.v1, bearer."+tokenOf("ann", grant, time.Hour)+", resume."+resume)
+	again.want(`{"hello":{*"you":{"id":"nick"*`)
+	check(again)
+	first := g.json("/ws")
+	first.send(`{"id":1,"auth":{"token":"` + tokenOf("ann", grant, time.Hour) + `","resume":"` + resume + `"}}`)
+	first.want(`{"hello":{*"you":{"id":"nick"*`)
+	if q := app.questions("connect"); len(q) != 1 {
+		t.Errorf("got %d questions, want 1", len(q))
+	}
+	app.answers(always(200, `{"allow":false,"why":"not you"}`))
+	g.open("/ws", "roomcast.v1, bearer."+tokenOf("ben", "*=read say", time.Hour)+", resume."+resume).want("close 4106 not you")
+	if q := app.questions("connect"); len(q) != 1 || q[0]["id"] != "ben" {
+		t.Errorf("got the questions %v, want one about ben", q)
+	}
+	alone := g.open("/ws", "roomcast.v1, resume."+resume) // it admits nobody without the token
+	alone.send(`{"id":1,"ping":{}}`)
+	alone.want("close 4107 *")
+}
+
+// An allowed join adds its room to resume; a refused one reveals nothing and can be repeated.
+func TestBackendDecidesWhoMayJoin(t *testing.T) {
+	room := fmt.Sprintf("joins_%d", time.Now().UnixNano())
+	app := startApplication(t, always(200, `{"allow":true,"until":"`+inAnHour()+`"}`))
+	g := start(t, app.of("join"))
+	c := g.json("/ws")
+	c.want(`{"hello":*`)
+	c.send(`{"id":1,"join":{"room":"` + room + `"}}`)
+	ok := c.want(`{"id":1,"ok":{*"resume":"*`)
+	again := g.open("/room/"+room+"/", "roomcast.v1, resume."+resumeIn(t, ok))
+	again.want(`{"hello":*`)
+	if q := app.questions("join"); len(q) != 1 || q[0]["room"] != room {
+		t.Errorf("got the questions %v, want one about the room", q)
+	}
+	app.answers(always(200, `{"allow":false,"why":"members only"}`))
+	c.send(`{"id":2,"join":{"room":"other_` + room + `"}}`)
+	c.want(`{"id":2,"error":{"code":"forbidden","message":"members only"}}`)
+	g.json("/room/other_" + room + "/").want("close 4106 members only")
+	app.answers(always(200, `{"allow":true}`))
+	c.send(`{"id":3,"join":{"room":"other_` + room + `"}}`)
+	c.want(`{"id":3,"ok":{"room":"other_` + room + `","seq":0,"epoch":""}}`)
+}
+
+// Messages keep their order while one waits for an answer. The backend changes, refuses and
+// does not answer; a resent message with a key is stored once although the answer differs.
+func TestBackendDecidesWhatIsSaid(t *testing.T) {
+	room := fmt.Sprintf("says_%d", time.Now().UnixNano())
+	asked := 0
+	app := startApplication(t, func(q map[string]any) (int, string) {
+		asked++ // one question at a time
+		text := q["content"].(map[string]any)["text"].(string)
+		switch {
+		case text == "bad":
+			return 200, `{"allow":false,"why":"mind your words"}`
+		case text == "rude":
+			return 200, fmt.Sprintf(`{"allow":true,"content":{"text":"%d stars"}}`, asked)
+		case text == "silence":
+			return 500, ""
+		}
+		return 200, `{"allow":true}`
+	})
+	g := start(t, app.of("say"))
+	c := g.json("/room/" + room + "/")
+	c.want(`{"hello":*`)
+	for i, text := range []string{"one", "bad", "rude", "two"} {
+		c.send(fmt.Sprintf(`{"id":%d,"say":{"text":"%s","key":"k%d"}}`, i, text, i))
+	}
+	var texts, answers []string
+	for len(texts) < 3 || len(answers) < 4 {
+		frame := c.next()
+		if _, rest, is := strings.Cut(frame, `"text":"`); is {
+			text, _, _ := strings.Cut(rest, `"`)
+			texts = append(texts, text)
+		} else {
+			answers = append(answers, frame)
+		}
+	}
+	if got := strings.Join(texts, ","); got != "one,3 stars,two" {
+		t.Errorf("got the messages %s, want one,3 stars,two", got)
+	}
+	if got := strings.Join(answers, " "); !strings.Contains(got, `{"id":1,"error":{"code":"forbidden","message":"mind your words"}}`) {
+		t.Errorf("got the answers %s", got)
+	}
+	c.send(`{"id":8,"say":{"text":"rude","key":"k2"}}`)
+	c.want(`{"id":8,"ok":{"seq":2,*"duplicate":true}}`)
+	c.send(`{"id":9,"say":{"text":"two","key":"k2"}}`)
+	c.want(`{"id":9,"error":{"code":"bad_request"*`)
+	c.send(`{"id":10,"say":{"text":"silence","key":"s"}}`)
+	c.send(`{"id":11,"say":{"text":"after","key":"a"}}`)
+	c.want(`{"id":10,"error":{"code":"unavailable"*"retry_ms":*`)
+	c.want(`{"id":11,"error":{"code":"unavailable"*"retry_ms":*`)
+
+	text := g.open("/room/"+room+"/", "")
+	text.send("bad")
+	text.want("close 4106 mind your words")
+}
+
+// Without an answer the gateway refuses with a code that lets the client come back, or with
+// --ask-fail allow admits it without moderate and signs nothing.
+func TestBackendThatDoesNotAnswer(t *testing.T) {
+	app := startApplication(t, always(302, ""))
+	g := start(t, withTokens(t), app.of("connect"))
+	g.bearer("/ws", tokenOf("ann", "", time.Hour)).want("close 4004 *")
+	g.bearer("/room/x/", tokenOf("ann", "", time.Hour)).want("close 4004 *")
+	allows := start(t, withTokens(t), app.of("connect"), func(s *settings) { s.ask.Fail = "allow" })
+	room := fmt.Sprintf("fail_%d", time.Now().UnixNano())
+	c := allows.bearer("/room/"+room+"/", tokenOf("ann", "*=read say moderate", time.Hour))
+	resume := resumeIn(t, c.want(`{"hello":{*"you":{"id":"ann"*`))
+	c.send(`{"id":1,"moderate":{"act":"close"}}`)
+	c.want(`{"id":1,"error":{"code":"forbidden"*`)
+	c.send(`{"id":2,"say":{"text":"hi"}}`)
+	c.next()
+	c.next()
+	app.answers(always(403, ""))
+	allows.open("/ws", "roomcast.v1, bearer."+tokenOf("ann", "", time.Hour)+", resume."+resume).want("close 4106 *")
+}
+
+// Any NATS client of the backend's account answers, without a URL.
+func TestBackendAnswersOverNATS(t *testing.T) {
+	nc, err := dialNATS("application")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	subject := make(chan string, 8)
+	_, err = nc.QueueSubscribe(proto.PrefixAsk+"*", "application", func(m *nats.Msg) {
+		subject <- m.Subject
+		m.Respond([]byte(`{"allow":true,"id":"ann"}`))
+	})
+	if err != nil || nc.Flush() != nil {
+		t.Fatal(err)
+	}
+	g := start(t, func(s *settings) { s.ask.Ask = []string{"connect", "join"} })
+	c := g.json("/room/nats/")
+	c.want(`{"hello":{*"you":{"id":"ann"}*`)
+	if first, second := <-subject, <-subject; first != "room.ask.connect" || second != "room.ask.join" {
+		t.Errorf("got the subjects %s and %s", first, second)
+	}
+}
