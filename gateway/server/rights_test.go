@@ -1,7 +1,10 @@
 package server_test
 
 import (
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +127,64 @@ mod  mod-0123456789abcdef  moderate:shop-1
 		status, got := servertest.Call(t, tt.method, rooms+tt.path, body, header...)
 		if status != tt.status || !strings.Contains(got, tt.part) {
 			t.Errorf("%s: got %d %s, want %d with %s", tt.name, status, got, tt.status, tt.part)
+		}
+	}
+}
+
+// The backend is asked about a user's requests, and not about those of an API token.
+func TestAPIAsksTheBackend(t *testing.T) {
+	asked := make(chan string, 100)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		question, _ := io.ReadAll(r.Body)
+		asked <- strings.TrimSpace(string(question))
+		switch text := string(question); {
+		case strings.Contains(text, `"id":"ben"`):
+			io.WriteString(w, `{"allow":false,"why":"not ben"}`)
+		case strings.Contains(text, `"ask":"connect"`):
+			io.WriteString(w, `{"allow":true,"id":"nick","rooms":{"lobby":"say read"}}`)
+		default:
+			io.WriteString(w, `{"allow":true,"content":{"text":"***"}}`)
+		}
+	}))
+	defer app.Close()
+	secret := strings.Repeat("0123456789abcdef", 2)
+	base := servertest.Serve(t, "--ask", "connect,say", "--ask-url", app.URL, "--ask-header", "X-App", "--ask-header", "Cookie",
+		"--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, "0123456789abcdef"))
+	call := func(sub, method, path string) (int, string) {
+		t.Helper()
+		token := "0123456789abcdef"
+		if sub != "" {
+			var err error
+			if token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": sub, "exp": time.Now().Add(time.Hour).Unix()}).SignedString([]byte(secret)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return servertest.Call(t, method, base+"api/rooms"+path, "damn", "Authorization", "Bearer "+token, "Content-Type", "text/plain", "X-App", "7", "Cookie", "a=b")
+	}
+	for _, tt := range []struct {
+		sub, method, path string
+		status            int
+		part              string
+		asked             []string
+	}{
+		{"", "POST", "/lobby/messages", 200, `"seq":1`, nil},
+		{"ann", "POST", "/lobby/messages", 200, `"seq":2`, []string{
+			`{"ask":"connect","id":"ann","headers":{"X-App":"7"}}`,
+			`{"ask":"say","id":"nick","room":"lobby","headers":{"X-App":"7"},"content":{"text":"damn"}}`}},
+		{"ann", "GET", "/lobby/messages", 200, `"from":{"id":"nick"},"text":"***"`, []string{`{"ask":"connect","id":"ann","headers":{"X-App":"7"}}`}},
+		{"ann", "GET", "/other/messages", 403, "the right read", []string{`{"ask":"connect","id":"ann","headers":{"X-App":"7"}}`}},
+		{"ben", "GET", "/lobby/messages", 403, "not ben", []string{`{"ask":"connect","id":"ben","headers":{"X-App":"7"}}`}},
+	} {
+		status, got := call(tt.sub, tt.method, tt.path)
+		if status != tt.status || !strings.Contains(got, tt.part) {
+			t.Errorf("%s %s %s: got %d %s, want %d with %s", tt.sub, tt.method, tt.path, status, got, tt.status, tt.part)
+		}
+		var questions []string
+		for len(asked) > 0 {
+			questions = append(questions, <-asked)
+		}
+		if !slices.Equal(questions, tt.asked) {
+			t.Errorf("%s %s %s: got the questions %q, want %q", tt.sub, tt.method, tt.path, questions, tt.asked)
 		}
 	}
 }

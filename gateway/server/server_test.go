@@ -73,7 +73,7 @@ func TestGuardAdmitsOnlyThisMachineWithoutAToken(t *testing.T) {
 		if tt.change != nil {
 			tt.change(&cfg, r)
 		}
-		g, err := newGuard(&cfg, addr, who)
+		g, err := newGuard(&cfg, addr, who, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
