@@ -85,7 +85,7 @@ that may be repeated, separate the values in the variable by commas.`,
 	flags.AddFlagSet(own)
 	s.ops.Bind(flags)
 	s.log.Bind(flags)
-	cmd.AddCommand(s.checkCommand(), daemon.ReadyCommand(&s.ops, s.askPage))
+	cmd.AddCommand(s.checkCommand(), tokenCommand(), daemon.ReadyCommand(&s.ops, s.askPage))
 	return cmd
 }
 

@@ -244,10 +244,7 @@ func ParseGrant(claim []byte) (*Grant, error) {
 func GrantOf(values []string) (*Grant, error) {
 	b := builder{seen: make(map[string]bool)}
 	for _, value := range values {
-		text, rights := "*", value
-		if i := strings.LastIndexByte(value, '='); i >= 0 { // a room name may hold =
-			text, rights = value[:i], value[i+1:]
-		}
+		text, rights := splitRule(value)
 		if err := b.add(text, rights); err != nil {
 			return nil, fmt.Errorf("%w; a value is a pattern and rights, such as 'team-*=read say', or rights alone for all rooms", err)
 		}
