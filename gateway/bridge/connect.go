@@ -58,9 +58,14 @@ func (b *Bridge) connect(ctx context.Context) (err error) {
 
 func (b *Bridge) disconnect() {
 	for _, nc := range []*nats.Conn{b.feedConn, b.sayConn, b.readConn} {
-		if nc != nil {
-			nc.Close()
+		if nc == nil {
+			continue
 		}
+		if nc.IsConnected() {
+			// An interruption at this moment loses no more than one before it.
+			_ = nc.FlushTimeout(writeTime)
+		}
+		nc.Close()
 	}
 }
 

@@ -138,7 +138,8 @@ func Options(log *slog.Logger, name string) []nats.Option {
 	log = log.With("conn", name)
 	return []nats.Option{
 		nats.Name(name),
-		nats.Timeout(3 * time.Second),
+		nats.Timeout(dialTime),
+		nats.SetCustomDialer(newDialer()),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),

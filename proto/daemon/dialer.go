@@ -1,0 +1,35 @@
+package daemon
+
+import (
+	"net"
+	"time"
+)
+
+// dialer opens the TCP connections to NATS. It is safe for concurrent use.
+type dialer struct{ net.Dialer }
+
+// dialTime bounds the opening of a connection.
+const dialTime = 3 * time.Second
+
+func newDialer() *dialer { return &dialer{net.Dialer{Timeout: dialTime}} }
+
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := d.Dialer.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		return abortive{tcp}, nil
+	}
+	return conn, nil
+}
+
+// abortive is a connection that takes with it what its peer has not received, when it is closed.
+// The kernel would go on to deliver that for minutes. So a command that was refused over the next
+// connection could be carried out later, when a cut in the network ends.
+type abortive struct{ *net.TCPConn }
+
+func (c abortive) Close() error {
+	c.SetLinger(0)
+	return c.TCPConn.Close()
+}
