@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"roomcast/gateway/console"
 	"roomcast/gateway/server"
 	"roomcast/proto/daemon"
 	"roomcast/proto/seal"
@@ -66,7 +67,7 @@ that may be repeated, separate the values in the variable by commas.`,
 			return s.run(cmd.Context(), cmd)
 		},
 	}
-	flags := cmd.PersistentFlags()
+	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError) // of the commands that concern a server
 	flags.SortFlags = false
 	s.server.Listen = "" // see listen
 	s.server.Bind(flags)
@@ -85,7 +86,13 @@ that may be repeated, separate the values in the variable by commas.`,
 	flags.AddFlagSet(own)
 	s.ops.Bind(flags)
 	s.log.Bind(flags)
-	cmd.AddCommand(s.checkCommand(), tokenCommand(), daemon.ReadyCommand(&s.ops, s.askPage))
+	check, ready := s.checkCommand(), daemon.ReadyCommand(&s.ops, s.askPage)
+	for _, c := range []*cobra.Command{cmd, check, ready} {
+		c.Flags().SortFlags = false
+		c.Flags().AddFlagSet(flags)
+	}
+	cmd.AddCommand(check, ready, tokenCommand())
+	cmd.AddCommand(console.Commands()...)
 	return cmd
 }
 

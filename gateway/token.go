@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"roomcast/gateway/auth"
+	"roomcast/proto/daemon"
 )
 
 // tokenCommand makes tokens for tests and scripts; an application makes its own.
@@ -48,5 +49,6 @@ it expires.`,
 	flags.StringVar(&m.Issuer, "iss", "", "set the claim `iss`")
 	flags.StringVar(&m.Audience, "aud", "", "set the claim `aud`")
 	flags.StringVar(&m.KeyID, "kid", "", "name the `key`, for a gateway with a JWKS")
+	daemon.NoEnv(flags)
 	return cmd
 }

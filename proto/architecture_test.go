@@ -22,6 +22,7 @@ import (
 // packages that stand below it.
 var order = []string{
 	"roomcast/gateway",
+	"roomcast/gateway/console",
 	"roomcast/gateway/server",
 	"roomcast/gateway/session",
 	"roomcast/gateway/hub",
@@ -127,7 +128,7 @@ func TestOnlyTheListedPackagesImportALibrary(t *testing.T) {
 			"roomcast/roomsvc/service", "roomcast/roomsvc/owner", "roomcast/roomsvc/stream",
 		},
 		"github.com/nats-io/nats-server": {"roomcast/gateway"},
-		"github.com/spf13/cobra":         {"roomcast/gateway", "roomcast/roomsvc", "roomcast/proto/daemon"},
+		"github.com/spf13/cobra":         {"roomcast/gateway", "roomcast/gateway/console", "roomcast/roomsvc", "roomcast/proto/daemon"},
 		"github.com/golang-jwt":          {"roomcast/gateway/auth"},
 		"github.com/go-jose":             {"roomcast/gateway/auth"},
 		"github.com/gobwas":              {"roomcast/gateway/wire", "roomcast/gateway/client"},

@@ -95,7 +95,7 @@ type Stats struct {
 
 // Dial connects and returns when the first session has begun. It tries again, as long as
 // ctx allows, if another try makes sense. The client outlives ctx. Errors:
-// [*RefusedError], [*CloseError], ctx's.
+// [*RefusedError], [*CloseError], ctx's together with that of the last try.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	if len(cfg.URLs) == 0 {
 		return nil, errors.New("dial: the config names no gateway")
@@ -118,9 +118,9 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Client{state: newState(&cfg), stop: stop, done: make(chan struct{})}
 	begun := make(chan struct{})
+	k := connector{cfg: &cfg, state: c.state, begun: begun}
 	go func() {
 		defer close(c.done)
-		k := connector{cfg: &cfg, state: c.state, begun: begun}
 		k.run(life)
 	}()
 	select {
@@ -130,6 +130,9 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("dial: %w", c.Err())
 	case <-ctx.Done():
 		c.Close()
+		if k.failure != nil {
+			return nil, fmt.Errorf("dial: %w: %w", ctx.Err(), k.failure)
+		}
 		return nil, fmt.Errorf("dial: %w", ctx.Err())
 	}
 }

@@ -16,6 +16,8 @@ type connector struct {
 	cfg   *Config
 	state *state
 	begun chan struct{} // closed and set to nil when the first session begins
+
+	failure error // of the last try
 }
 
 // run holds one session after the other until ctx ends or no other try makes sense.
@@ -28,6 +30,7 @@ func (c *connector) run(ctx context.Context) {
 			c.state.end(ErrClosed)
 			return
 		}
+		c.failure = err
 		if !reconnect(err) || !begun && expired(err) { // the token stays the same
 			c.state.end(err)
 			return

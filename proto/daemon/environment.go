@@ -21,8 +21,18 @@ func Env(flags *pflag.FlagSet, flag, name string) {
 	}
 }
 
+// NoEnv leaves the flags without an environment name, except those to which Env gave one.
+// Such flags are part of one command and not a setting.
+func NoEnv(flags *pflag.FlagSet) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Annotations[envAnnotation] == nil {
+			Env(flags, f.Name, "")
+		}
+	})
+}
+
 // envName returns the environment name of a flag: GATEWAY_MAX_MESSAGE for
-// --max-message of gateway, unless Env gave it another.
+// --max-message of gateway, unless Env or NoEnv gave it another; "" = none.
 func envName(service string, f *pflag.Flag) string {
 	if own := f.Annotations[envAnnotation]; len(own) == 1 {
 		return own[0]
@@ -86,7 +96,7 @@ func describeEnvironment(root *cobra.Command) {
 func each(root *cobra.Command, do func(*pflag.Flag)) {
 	seen := map[*pflag.Flag]bool{}
 	once := func(f *pflag.Flag) {
-		if f.Name != "help" && f.Name != "version" && !seen[f] {
+		if f.Name != "help" && f.Name != "version" && !seen[f] && envName(root.Name(), f) != "" {
 			seen[f] = true
 			do(f)
 		}

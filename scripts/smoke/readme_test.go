@@ -96,6 +96,7 @@ type follower struct {
 var followers = []follower{
 	{"wscat ", "connected", " hello"},
 	{"curl -N ", "event: hello", `"name":"bot"`},
+	{"go run ./gateway tail ", ": hello", " bot: hello"},
 	{"nats sub ", "connected", `"name":"bot"`},
 }
 

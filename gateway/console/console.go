@@ -1,0 +1,162 @@
+// Package console has the commands for people at a terminal: they say something in a room,
+// follow it, read its log and close it, as a client of a running gateway.
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"roomcast/gateway/client"
+	"roomcast/proto"
+	"roomcast/proto/daemon"
+)
+
+// target is the gateway that a command talks to, and the person who talks. The command owns it.
+type target struct {
+	url   string
+	token string
+	name  string
+	json  bool // print JSON lines
+}
+
+// answerTime bounds the opening of a session, and one request with its answer.
+const answerTime = 5 * time.Second
+
+// Commands returns the commands.
+func Commands() []*cobra.Command {
+	commands := []*cobra.Command{
+		sayCommand(), tailCommand(), historyCommand(), membersCommand(), roomsCommand(),
+		actCommand("close", "close a room: nobody can say anything there until it is reopened"),
+		actCommand("reopen", "open a closed room again"),
+	}
+	for _, cmd := range commands {
+		daemon.NoEnv(cmd.Flags())
+	}
+	return commands
+}
+
+// bind makes the flags that the commands share.
+func (t *target) bind(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&t.url, "url", "http://127.0.0.1:8000", "talk to the gateway at this `URL`, with its path prefix")
+	daemon.Env(flags, "url", "ROOMCAST_URL")
+	flags.StringVar(&t.token, "token", "", "use this `token`: of a user, or of the API; prefer the variable, because other users of the machine can read flags")
+	daemon.Env(flags, "token", "ROOMCAST_TOKEN")
+}
+
+func (t *target) bindName(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&t.name, "name", "", "show this `name` to others, if no token names you")
+}
+
+func (t *target) bindJSON(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&t.json, "json", false, "print JSON, one object a line")
+}
+
+// dial opens a session.
+func (t *target) dial(ctx context.Context) (*client.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	c, err := client.Dial(ctx, client.Config{URLs: []string{t.url}, Name: t.name, Token: t.token})
+	if err != nil {
+		return nil, fmt.Errorf("--url %s: %w", t.url, err)
+	}
+	return c, nil
+}
+
+// call sends a request to the HTTP API and decodes its answer into the given value.
+func (t *target) call(ctx context.Context, method string, path []string, body io.Reader, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	base := t.url
+	if rest, ok := strings.CutPrefix(base, "ws"); ok { // ws:// and wss://
+		base = "http" + rest
+	}
+	u, err := url.JoinPath(base, append([]string{"api"}, path...)...)
+	if err != nil {
+		return fmt.Errorf("--url: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u, body)
+	if err != nil {
+		return fmt.Errorf("--url: %w", err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if t.token != "" {
+		req.Header.Set("Authorization", "Bearer "+t.token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("--url: %w", err)
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Error *proto.Refusal  `json:"error"`
+		OK    json.RawMessage `json:"ok"`
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		return fmt.Errorf("--url %s: the answer is not Roomcast's: %s", t.url, resp.Status)
+	}
+	if answer.Error != nil {
+		return answer.Error
+	}
+	if answer.OK != nil {
+		raw = answer.OK
+	}
+	return json.Unmarshal(raw, into)
+}
+
+// listed is a room of the list of rooms.
+type listed struct {
+	Room     string `json:"room"`
+	Messages int64  `json:"messages"` // in its log
+}
+
+// rooms returns the rooms that have a log.
+func (t *target) rooms(ctx context.Context) ([]listed, error) {
+	var answer struct{ Rooms []listed }
+	err := t.call(ctx, http.MethodGet, []string{"rooms"}, nil, &answer)
+	return answer.Rooms, err
+}
+
+// complete suggests the rooms that begin with what is typed.
+func (t *target) complete(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	err := cmd.Root().PersistentPreRunE(cmd, nil) // reads the environment; cobra leaves it out here
+	var rooms []listed
+	if err == nil {
+		rooms, err = t.rooms(cmd.Context())
+	}
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, r := range rooms {
+		if strings.HasPrefix(r.Room, typed) && !slices.Contains(args, r.Room) {
+			names = append(names, r.Room)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// parseRoom returns an error that shows the wrong name.
+func parseRoom(name string) (proto.Room, error) {
+	room, err := proto.ParseRoom(name)
+	if err != nil {
+		return room, fmt.Errorf("room %q: %w", name, err)
+	}
+	return room, nil
+}
