@@ -1,5 +1,11 @@
 package proto
 
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
 // Act is a moderator's change of a room. The owner commits it to the log as an event.
 type Act string
 
@@ -7,29 +13,46 @@ type Act string
 const (
 	ActClose  Act = "close"
 	ActReopen Act = "reopen"
+	ActKick   Act = "kick"
+	ActBan    Act = "ban"
+	ActUnban  Act = "unban"
+	ActMute   Act = "mute"
+	ActUnmute Act = "unmute"
+	ActSlow   Act = "slow"
 )
 
-// Acts is the table of the acts and of the events they become.
-var Acts = []struct {
-	Act  Act
-	Kind EventKind
-}{
-	{ActClose, Closed},
-	{ActReopen, Reopened},
+// ActRule describes an act.
+type ActRule struct {
+	Act   Act
+	Kind  EventKind // of the event that the act becomes
+	Needs string    // the field that the act needs beside its reason; "" = none
+	Takes string    // another field that it takes; "" = none
+}
+
+// Acts is the table of all acts.
+var Acts = []ActRule{
+	{Act: ActClose, Kind: Closed},
+	{Act: ActReopen, Kind: Reopened},
+	{Act: ActKick, Kind: Kicked, Needs: "member"},
+	{Act: ActBan, Kind: Banned, Needs: "member", Takes: "for"},
+	{Act: ActUnban, Kind: Unbanned, Needs: "member"},
+	{Act: ActMute, Kind: Muted, Needs: "member", Takes: "for"},
+	{Act: ActUnmute, Kind: Unmuted, Needs: "member"},
+	{Act: ActSlow, Kind: Slowed, Needs: "every"},
+}
+
+// Rule returns the row of a in the table, nil for an unknown act.
+func (a Act) Rule() *ActRule {
+	for i := range Acts {
+		if Acts[i].Act == a {
+			return &Acts[i]
+		}
+	}
+	return nil
 }
 
 // Known reports whether a is in the table.
-func (a Act) Known() bool { return a.Kind() != Message }
-
-// Kind returns the kind of the event that a becomes; [Message] if a is not in the table.
-func (a Act) Kind() EventKind {
-	for i := range Acts {
-		if Acts[i].Act == a {
-			return Acts[i].Kind
-		}
-	}
-	return Message
-}
+func (a Act) Known() bool { return a.Rule() != nil }
 
 // listActs returns the acts as a sentence lists them.
 func listActs() string {
@@ -38,4 +61,107 @@ func listActs() string {
 		names[i] = string(Acts[i].Act)
 	}
 	return enumerate(names)
+}
+
+// Guests is the member of a ban or a mute that holds for all guests of a room.
+const Guests = "*guests"
+
+// IsGuest reports whether a gateway made the id for a client without a token.
+func IsGuest(id string) bool { return strings.HasPrefix(id, "anon-") }
+
+// Terms are what an act needs beside its reason; see [Acts].
+type Terms struct {
+	Member string        // an id, or [Guests]
+	For    time.Duration // from the act on; 0 = until it is undone
+	Every  time.Duration // in which a member may say one message; 0 ends slow
+
+	given []string // names of the fields that a client has sent
+}
+
+// Bounds of the times of acts.
+const (
+	minFor   = time.Second
+	maxFor   = 10 * 366 * 24 * time.Hour // 10 years
+	minEvery = time.Second
+	maxEvery = 24 * time.Hour
+)
+
+// read reads the text of one field. JSON and NATS headers have the same text.
+func (t *Terms) read(name, value string) *Refusal {
+	t.given = append(t.given, name)
+	var err error
+	switch name {
+	case "member":
+		t.Member = value
+	case "for":
+		if t.For, err = time.ParseDuration(value); err != nil || t.For < minFor || t.For > maxFor {
+			return Refuse(BadRequest, `for is a time such as "10m", from 1s to 10 years (87600h)`)
+		}
+	case "every":
+		t.Every, err = time.ParseDuration(value)
+		if err != nil || t.Every != 0 && t.Every < minEvery || t.Every > maxEvery {
+			return Refuse(BadRequest, `every is a time such as "10s", from 1s to 24h; "0" ends slow`)
+		}
+	}
+	return nil
+}
+
+// parsed refuses an act without the field that it needs, or with one that it does not take.
+func (t *Terms) parsed(act Act) *Refusal {
+	rule := act.Rule()
+	if rule.Needs != "" && !slices.Contains(t.given, rule.Needs) {
+		return Refuse(BadRequest, "%s needs %s", act, rule.Needs)
+	}
+	for _, name := range t.given {
+		if name != rule.Needs && name != rule.Takes {
+			return Refuse(BadRequest, "%s takes no %s", act, name)
+		}
+	}
+	t.given = nil
+	return t.check(act)
+}
+
+// check refuses the terms of an act that no client could have sent.
+func (t *Terms) check(act Act) *Refusal {
+	rule := act.Rule()
+	switch {
+	case rule == nil:
+		return Refuse(BadRequest, "there is no act %s; there are %s", clip(string(act)), listActs())
+	case rule.Needs != "member":
+		return nil
+	case t.Member == Guests && act == ActKick:
+		return Refuse(BadRequest, "kick names one member")
+	case t.Member == Guests:
+		return nil
+	case strings.HasPrefix(t.Member, "*"):
+		return Refuse(BadRequest, "member is an id, or %s in a ban and a mute", Guests)
+	}
+	return CheckID(t.Member)
+}
+
+// headers returns the terms of an act as NATS headers, by their names.
+func (t *Terms) headers(act Act) map[string]string {
+	h := make(map[string]string)
+	if t.Member != "" {
+		h[HeaderMember] = EscapeHeader(t.Member)
+	}
+	if t.For != 0 {
+		h[HeaderFor] = formatSpan(t.For)
+	}
+	if act == ActSlow {
+		h[HeaderEvery] = formatSpan(t.Every)
+	}
+	return h
+}
+
+// formatSpan returns a duration as [time.ParseDuration] reads it, without zero parts.
+func formatSpan(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }

@@ -24,8 +24,8 @@ const (
 	CloseNoPong       CloseCode = 4005
 
 	CloseRoomClosed CloseCode = 4100
-	CloseKicked     CloseCode = 4101 // not sent yet
-	CloseBanned     CloseCode = 4102 // not sent yet
+	CloseKicked     CloseCode = 4101
+	CloseBanned     CloseCode = 4102
 	CloseBadToken   CloseCode = 4103
 	CloseFlood      CloseCode = 4105
 	CloseForbidden  CloseCode = 4106

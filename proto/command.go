@@ -35,15 +35,16 @@ type Command struct {
 
 	Content Content // say; for a signal, Type and Body (JSON, may be nil)
 	Line    bool    // say: see [Request]
-	Key     string  // say; "" if none
+	Key     string  // say, moderate; "" if none
 
 	From   From   // join; history uses Since, Epoch and At
 	begins bool   // since, last or after was given
 	Before uint64 // history: events below this seq; 0 = the newest page
 	Limit  int    // history; 0 = the default
 
-	Act Act    // moderate
-	Why string // moderate
+	Act   Act    // moderate
+	Why   string // moderate
+	Terms Terms  // moderate
 
 	Token  string // auth
 	Resume string // auth; "" = none

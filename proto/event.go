@@ -15,6 +15,12 @@ const (
 	Message  EventKind = ""
 	Closed   EventKind = "closed"
 	Reopened EventKind = "reopened"
+	Kicked   EventKind = "kicked"
+	Banned   EventKind = "banned"
+	Unbanned EventKind = "unbanned"
+	Muted    EventKind = "muted"
+	Unmuted  EventKind = "unmuted"
+	Slowed   EventKind = "slowed"
 )
 
 // Event is a stored message or act of a room, as every member receives it.
@@ -28,6 +34,11 @@ type Event struct {
 	Key     string  // "" = the sender gave none
 	Content Content // of a message
 	Why     string  // of an act
+
+	// Of an act, by its kind; see [Terms]:
+	Member string
+	Until  time.Time // zero = until it is undone
+	Every  time.Duration
 }
 
 // timeLayout is RFC 3339 in UTC with milliseconds, the only form times have on the wire.
@@ -119,6 +130,9 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 		span = Span{Form: SpanBase64, At: at, Len: len(b) - at}
 		b = append(b, '"')
 	}
+	if e.Kind != Message {
+		b = e.appendTerms(b)
+	}
 	if e.Why != "" {
 		b = append(b, `,"why":`...)
 		b = appendString(b, e.Why)
@@ -127,6 +141,23 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 		span = Span{Form: SpanNone}
 	}
 	return append(b, '}'), span
+}
+
+// appendTerms appends what an act has beside its reason.
+func (e *Event) appendTerms(b []byte) []byte {
+	if e.Member != "" {
+		b = append(b, `,"member":`...)
+		b = appendString(b, e.Member)
+	}
+	if !e.Until.IsZero() {
+		b = append(b, `,"until":"`...)
+		b = append(AppendTime(b, e.Until), '"')
+	}
+	if e.Kind == Slowed {
+		b = append(b, `,"every":`...)
+		b = appendString(b, formatSpan(e.Every))
+	}
+	return b
 }
 
 // Text returns the content as text sessions receive it, and whether it is binary. It fails
@@ -193,6 +224,16 @@ func ParseEvent(b []byte) (Event, error) {
 			e.Content.Body, err = r.body(e.Content.Kind)
 		case "why":
 			e.Why, err = r.str()
+		case "member":
+			e.Member, err = r.str()
+		case "until":
+			if s, err = r.str(); err == nil {
+				e.Until, err = ParseTime(s)
+			}
+		case "every":
+			if s, err = r.str(); err == nil {
+				e.Every, err = time.ParseDuration(s)
+			}
 		default:
 			_, err = r.value()
 		}

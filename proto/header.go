@@ -7,7 +7,7 @@ import (
 
 // Headers of a request to roomsvc on room.<g>. All are optional: a payload without headers
 // is a typed line of the client that holds the NATS connection. [EscapeHeader] writes the
-// values of From and Name.
+// values of From, Name and Member.
 const (
 	HeaderKind = "Rc-Kind" // text, data, bin, or an act; missing = a typed line
 	HeaderFrom = "Rc-From" // the sender's id
@@ -17,6 +17,11 @@ const (
 	HeaderType = "Rc-Type" // of an application event
 	HeaderSent = "Rc-Sent" // a hash of what the sender sent, in place of which the backend gave the payload; the key stands for it
 	HeaderEnc  = "Rc-Enc"  // the payload is sealed; the value is the version of the seal
+
+	HeaderRights = "Rc-Rights" // the sender's rights in the room, with spaces between them; missing = all
+	HeaderMember = "Rc-Member" // of an act: the id of a member, written by [EscapeHeader]
+	HeaderFor    = "Rc-For"    // of an act: how long it holds
+	HeaderEvery  = "Rc-Every"  // of slow
 )
 
 // EscapeHeader returns text as a NATS header holds it: it writes every byte outside of

@@ -21,6 +21,8 @@ const (
 	TooMany      Code = "too_many"       // a limit of rooms, members or connections is reached
 	RateLimited  Code = "rate_limited"   // slow down; retry_ms says for how long
 	RoomClosed   Code = "room_closed"    // the room has been closed; the message says why
+	CodeBanned   Code = "banned"         // a moderator has banned this identity from the room
+	CodeMuted    Code = "muted"          // a moderator has muted this identity in the room
 	Unauthorized Code = "unauthorized"   // no token, or one that is not accepted
 	Forbidden    Code = "forbidden"      // this identity may not do this
 	NotFound     Code = "not_found"      // there is nothing here
@@ -92,7 +94,7 @@ func (c Code) Status() int {
 		return http.StatusConflict
 	case Unauthorized:
 		return http.StatusUnauthorized
-	case Forbidden:
+	case Forbidden, CodeBanned, CodeMuted:
 		return http.StatusForbidden
 	case NotFound:
 		return http.StatusNotFound

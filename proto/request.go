@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -17,6 +18,8 @@ type Request struct {
 	Line    bool    // the content is a line that a person typed: a close word closes the connection
 	Act     Act     // "" = a message
 	Why     string  // of an act
+	Terms   Terms   // of an act
+	Rights  Rights  // of the sender in the room
 }
 
 // NATSSender is the id of a sender that a request does not name, or must not name: the
@@ -42,7 +45,7 @@ func (r *Request) Payload() []byte {
 // Header returns the request's NATS headers, without [HeaderEnc]: the caller that seals
 // the payload adds it.
 func (r *Request) Header() map[string][]string {
-	h := make(map[string][]string, 6)
+	h := make(map[string][]string, 8)
 	set := func(name, value string) {
 		if value != "" {
 			h[name] = []string{value}
@@ -60,13 +63,19 @@ func (r *Request) Header() map[string][]string {
 	}
 	set(HeaderType, r.Content.Type)
 	set(HeaderSent, r.Sent)
+	h[HeaderRights] = rightsHeaders[r.Rights&AllRights]
+	if r.Act != "" {
+		for name, value := range r.Terms.headers(r.Act) {
+			set(name, value)
+		}
+	}
 	return h
 }
 
 // ParseRequest reads a request from any NATS client. Each header may be missing or forged;
 // payload is no longer sealed and is not copied. The limit is for the body of a message.
 func ParseRequest(header map[string][]string, payload []byte, limit int) (Request, *Refusal) {
-	r := Request{From: Identity{ID: NATSSender}}
+	r := Request{From: Identity{ID: NATSSender}, Rights: AllRights}
 	kind, once := "", ""
 	for name, values := range header {
 		if !strings.HasPrefix(name, "Rc-") {
@@ -98,6 +107,17 @@ func ParseRequest(header map[string][]string, payload []byte, limit int) (Reques
 			r.Sent, bad = value, checkToken("hash", value, 64)
 		case HeaderKind:
 			kind = value
+		case HeaderRights:
+			r.Rights, bad = parseRightsHeader(value)
+		case HeaderMember:
+			var member string
+			if member, bad = unescape(name, value); bad == nil {
+				bad = r.Terms.read("member", member)
+			}
+		case HeaderFor:
+			bad = r.Terms.read("for", value)
+		case HeaderEvery:
+			bad = r.Terms.read("every", value)
 		}
 		if bad != nil {
 			return r, bad
@@ -118,11 +138,14 @@ func (r *Request) read(kind string, payload []byte, limit int) *Refusal {
 		r.Content.Kind = Kind(kind)
 	case Act(kind).Known():
 		r.Act, r.Why, r.Content = Act(kind), string(payload), Content{}
+		if refusal := r.Terms.parsed(r.Act); refusal != nil {
+			return refusal
+		}
 		return CheckWhy(r.Why)
 	default:
 		return Refuse(BadRequest, "%s is text, data, bin or an act", HeaderKind)
 	}
-	r.Content.Body = payload
+	r.Content.Body, r.Terms = payload, Terms{}
 	return r.Content.check(limit)
 }
 
@@ -139,6 +162,9 @@ func (r *Request) Check(limit int) *Refusal {
 		}
 	}
 	if r.Act != "" {
+		if refusal := r.Terms.check(r.Act); refusal != nil {
+			return refusal
+		}
 		return CheckWhy(r.Why)
 	}
 	if r.Content.Type != "" {
@@ -190,7 +216,8 @@ func CheckWhy(why string) *Refusal {
 }
 
 // Covered returns the content that the key stands for: kind, type and payload, or the hash of
-// what the sender sent. The owner refuses the same key with other content; see [Digest].
+// what the sender sent, and the terms of an act. The owner refuses the same key with other
+// content; see [Digest].
 func (r *Request) Covered() []byte {
 	if r.Sent != "" {
 		return []byte("sent\x00\x00" + r.Sent)
@@ -201,7 +228,11 @@ func (r *Request) Covered() []byte {
 	b = append(b, 0)
 	b = append(b, r.Content.Type...)
 	b = append(b, 0)
-	return append(b, payload...)
+	b = append(b, payload...)
+	if t := &r.Terms; t.Member != "" || t.For != 0 || t.Every != 0 {
+		b = fmt.Appendf(b, "\x00%s\x00%d\x00%d", t.Member, t.For, t.Every)
+	}
+	return b
 }
 
 func unescape(name, value string) (string, *Refusal) {

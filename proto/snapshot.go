@@ -19,6 +19,8 @@ type Snapshot struct {
 	Why    string    `json:"why,omitempty"`    // the room was closed
 	At     time.Time `json:"at"`               // of that act
 
+	Limits *Restrictions `json:"-"` // survive a new epoch; nil = none
+
 	// other holds unknown fields, which a newer version wrote.
 	other map[string]json.RawMessage
 }
@@ -35,7 +37,7 @@ func (s *Snapshot) Behind(r *Record) bool {
 func (s *Snapshot) Keep(older *Snapshot) { s.other = older.other }
 
 // known lists the fields that this version writes.
-var known = [...]string{"version", "epoch", "seq", "closed", "why", "at"}
+var known = [...]string{"version", "epoch", "seq", "closed", "why", "at", "bans", "mutes", "slow_ms"}
 
 // AppendJSON appends the snapshot as it is stored.
 func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
@@ -48,6 +50,17 @@ func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
 	if s.Why != "" {
 		fields["why"] = s.Why
 	}
+	if l := s.Limits; l != nil {
+		if len(l.Bans) > 0 {
+			fields["bans"] = l.Bans
+		}
+		if len(l.Mutes) > 0 {
+			fields["mutes"] = l.Mutes
+		}
+		if l.Slow > 0 {
+			fields["slow_ms"] = l.Slow.Milliseconds()
+		}
+	}
 	out, err := json.Marshal(fields)
 	if err != nil {
 		return b, fmt.Errorf("write snapshot: %w", err)
@@ -59,7 +72,10 @@ func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
 // returns [ErrNewerSchema] for a newer version.
 func ParseSnapshot(b []byte) (Snapshot, error) {
 	var head struct {
-		Version int `json:"version"`
+		Version int              `json:"version"`
+		Bans    map[string]int64 `json:"bans"`  // see Restrictions
+		Mutes   map[string]int64 `json:"mutes"` // see Restrictions
+		Slow    int64            `json:"slow_ms"`
 		Snapshot
 	}
 	if err := json.Unmarshal(b, &head); err != nil {
@@ -69,6 +85,9 @@ func ParseSnapshot(b []byte) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("parse snapshot: %w", ErrNewerSchema)
 	}
 	s := head.Snapshot
+	s.Limits = &Restrictions{
+		Epoch: s.Epoch, Seq: s.Seq, Bans: head.Bans, Mutes: head.Mutes, Slow: time.Duration(head.Slow) * time.Millisecond,
+	}
 	if err := json.Unmarshal(b, &s.other); err != nil {
 		return Snapshot{}, fmt.Errorf("parse snapshot: %w", err)
 	}

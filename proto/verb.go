@@ -56,7 +56,7 @@ var Verbs = []VerbRule{
 	{Verb: VerbMembers, Room: true, Member: true, Right: RightRead, Answer: []string{"room", "count", "members", "more"}},
 	{Verb: VerbSignal, Room: true, Member: true, Right: RightSay, check: checkSignal, Fields: []string{"type", "data"}},
 	{Verb: VerbModerate, Room: true, Right: RightModerate, check: checkModerate,
-		Fields: []string{"act", "why"}, Answer: []string{"seq", "at", "duplicate"}},
+		Fields: []string{"act", "member", "for", "every", "why", "key"}, Answer: []string{"seq", "at", "duplicate"}},
 	{Verb: VerbAuth, check: checkAuth, Fields: []string{"token", "resume"}, Answer: []string{"you", "expires"}},
 	{Verb: VerbPing},
 }
@@ -124,6 +124,9 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 		c.Act = Act(s)
 		return err
 	},
+	"member": func(c *Command, r *jsonReader) error { return c.readTerm(r, "member") },
+	"for":    func(c *Command, r *jsonReader) error { return c.readTerm(r, "for") },
+	"every":  func(c *Command, r *jsonReader) error { return c.readTerm(r, "every") },
 	"why":    func(c *Command, r *jsonReader) (err error) { c.Why, err = r.str(); return err },
 	"token":  func(c *Command, r *jsonReader) (err error) { c.Token, err = r.str(); return err },
 	"resume": func(c *Command, r *jsonReader) (err error) { c.Resume, err = r.str(); return err },
@@ -144,6 +147,17 @@ func (c *Command) readFrom(r *jsonReader, name string) error {
 	}
 	c.begins = true
 	return c.From.read(r, name)
+}
+
+func (c *Command) readTerm(r *jsonReader, name string) error {
+	s, err := r.str()
+	if err != nil {
+		return err
+	}
+	if refusal := c.Terms.read(name, s); refusal != nil {
+		return refusal
+	}
+	return nil
 }
 
 func checkSay(c *Command) *Refusal {
@@ -176,6 +190,14 @@ func checkSignal(c *Command) *Refusal { return CheckType(c.Content.Type) }
 func checkModerate(c *Command) *Refusal {
 	if !c.Act.Known() {
 		return Refuse(BadRequest, "there is no act %s; there are %s", clip(string(c.Act)), listActs())
+	}
+	if refusal := c.Terms.parsed(c.Act); refusal != nil {
+		return refusal
+	}
+	if c.Key != "" {
+		if refusal := CheckKey(c.Key); refusal != nil {
+			return refusal
+		}
 	}
 	return CheckWhy(c.Why)
 }

@@ -61,6 +61,7 @@ type Query struct {
 	Limit    int       // records in the page; 0 = DefaultLimit, at most MaxLimit
 	Bytes    int       // payload bytes in the page, unless one record has more; 0 = MaxPageBytes, which is the limit
 	Reach    uint64    // a seq that the room has reached: an answer below it is stale
+	own      bool      // keep the epochs of records that are older than the room's
 }
 
 // Head describes the newest record of a room. The zero Head is that of a room without
@@ -72,7 +73,13 @@ type Head struct {
 	Stream uint64    // stream sequence of the record; 0 = not known
 	Closed bool
 	Why    string // of the close, if the close is the newest record
-	Err    error  // of Heads: the newest record exists and cannot be read; see [Unreadable]
+	Act    uint64 // seq of the newest act in this epoch, or of the first record of an epoch that began with restrictions; 0 = none
+
+	// Limits are the bans, mutes and the slow mode after the newest record or a later one.
+	// Only [Log.Complete] sets them, and reads of a room without records. Nil = none.
+	Limits *proto.Restrictions
+
+	Err error // of Heads: the newest record exists and cannot be read; see [Unreadable]
 }
 
 // Differs reports whether h and other, heads of one seq and epoch, are different records.

@@ -64,8 +64,10 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 			return Page{}, fmt.Errorf("read log: %w", err)
 		}
 	}
-	for i := range p.Records {
-		adopt(&p.Records[i], p.Head.Epoch)
+	if !q.own {
+		for i := range p.Records {
+			adopt(&p.Records[i], p.Head.Epoch)
+		}
 	}
 	return p, nil
 }

@@ -47,7 +47,7 @@ func HeadOf(r proto.Record) Head {
 
 // headOf is HeadOf for a record that may be sealed. Why is empty.
 func headOf(r proto.Record) Head {
-	return Head{Seq: r.Seq, Epoch: r.State.Epoch, At: r.State.At, Stream: r.Stream, Closed: r.State.Closed}
+	return Head{Seq: r.Seq, Epoch: r.State.Epoch, At: r.State.At, Stream: r.Stream, Closed: r.State.Closed, Act: r.State.Act}
 }
 
 // adopt makes r a record of the room's current epoch. Records that survived the loss of the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"roomcast/proto"
 )
@@ -100,13 +101,98 @@ func (s *snapshots) SnapshotBehind(ctx context.Context, room proto.Room, marker 
 	return snapshot, found, nil
 }
 
-// emptyHead returns the head of a room without records, which only shows a close.
+// emptyHead returns the head of a room without records: what has outlived its log.
 func (s *snapshots) emptyHead(ctx context.Context, room proto.Room) (Head, error) {
 	snapshot, found, err := s.snapshotOrLost(ctx, room)
-	if err != nil || !found || !snapshot.Closed {
+	if err != nil || !found {
 		return Head{}, err
 	}
-	return Head{Closed: true, Why: snapshot.Why}, nil
+	return outlived(&snapshot), nil
+}
+
+func outlived(s *proto.Snapshot) Head {
+	head := Head{Closed: s.Closed}
+	if s.Closed {
+		head.Why = s.Why
+	}
+	if !s.Limits.IsEmpty(time.Now()) {
+		head.Limits = s.Limits
+	}
+	return head
+}
+
+// Complete adds the restrictions to the head of a room, and the state of a room without
+// records. A snapshot that any replica returns is good if it includes the newest act that
+// the head names, or if the log holds the acts between.
+func (l *Log) Complete(ctx context.Context, room proto.Room, head *Head) error {
+	if head.Seq == 0 {
+		empty, err := l.emptyHead(ctx, room)
+		if err == nil {
+			*head = empty
+		}
+		return err
+	}
+	if head.Act == 0 {
+		return nil
+	}
+	snapshot, found, err := l.Snapshot(ctx, room)
+	damaged := errors.Is(err, ErrDamaged)
+	if err != nil && !damaged {
+		return err
+	}
+	limits := snapshot.Limits
+	if found && (snapshot.Epoch == head.Epoch && snapshot.Seq >= head.Act || snapshot.Epoch != head.Epoch && snapshot.At.After(head.At)) {
+		head.Limits = limits
+		return nil
+	}
+	limits, whole, err := l.Restrict(ctx, room, limits, *head)
+	if err != nil {
+		return err
+	}
+	// A ban is acknowledged after its snapshot is stored. So a room without a snapshot has no
+	// ban that an old part of the log held.
+	if !whole && (found || damaged) {
+		return proto.Refuse(proto.Unavailable, "the acts of the moderators cannot be read now; try again").After(time.Second)
+	}
+	head.Limits = limits
+	return nil
+}
+
+// Restrict returns the restrictions after the acts that the log holds behind those included
+// in limits, up to the head. Whole says that the log holds all of them.
+func (l *Log) Restrict(ctx context.Context, room proto.Room, limits *proto.Restrictions, head Head) (after *proto.Restrictions, whole bool, err error) {
+	from := uint64(0)
+	if limits != nil && limits.Epoch == head.Epoch {
+		from = limits.Seq
+	}
+	whole = true
+	for from < head.Act {
+		page, err := l.Read(ctx, Query{Room: room, Since: from, HasSince: true, Reach: head.Act, Limit: MaxLimit, own: true})
+		if err != nil {
+			return nil, false, err
+		}
+		whole = whole && page.Gap == nil
+		for i := range page.Records {
+			r := &page.Records[i]
+			if from = r.Seq; from > head.Act {
+				break
+			}
+			// Records that survived the loss of the log's end have an older epoch. The snapshot
+			// includes their acts.
+			if r.Kind == proto.Message || r.State.Epoch != head.Epoch {
+				continue
+			}
+			e, err := proto.ParseEvent(r.Payload)
+			if err != nil {
+				return nil, false, fmt.Errorf("read act: %w", err)
+			}
+			limits = limits.After(&e, head.Epoch)
+		}
+		if len(page.Records) == 0 {
+			return limits, false, nil
+		}
+	}
+	return limits, whole, nil
 }
 
 // addSnapshots adds the heads of those rooms without records that are closed.
@@ -126,7 +212,7 @@ func (s *snapshots) addSnapshots(ctx context.Context, rooms []proto.Room, heads 
 			if err != nil {
 				return err
 			}
-			if head.Closed {
+			if head != (Head{}) {
 				heads[room] = head
 			}
 		}
@@ -144,8 +230,8 @@ func (s *snapshots) addSnapshots(ctx context.Context, rooms []proto.Room, heads 
 		if err != nil {
 			return fmt.Errorf("read snapshots: %w", err)
 		}
-		if snapshot.Closed {
-			heads[room] = Head{Closed: true, Why: snapshot.Why}
+		if head := outlived(&snapshot); head != (Head{}) {
+			heads[room] = head
 		}
 	}
 	return nil

@@ -25,7 +25,7 @@ func TestRandomHistories(t *testing.T) {
 		for range 400 {
 			now = now.Add(time.Duration(r.IntN(200)-20) * time.Millisecond)
 			from := fmt.Sprint("u", r.IntN(3))
-			c := Command{Request: proto.Request{From: proto.Identity{ID: from}, Content: proto.Content{Kind: proto.Text, Body: []byte("x")}}}
+			c := Command{Request: proto.Request{From: proto.Identity{ID: from}, Rights: proto.AllRights, Content: proto.Content{Kind: proto.Text, Body: []byte("x")}}}
 			switch n := r.IntN(20); {
 			case n == 0:
 				c.Act = proto.ActClose

@@ -67,6 +67,7 @@ func DefaultRules() *Rules {
 type Command struct {
 	proto.Request
 	Digests []proto.Digest // of the content that the key stands for; the first is stored, any of them matches
+	Guest   bool           // the sender is a NATS client without an identity of its own
 }
 
 // Moment is when a command is applied, in time and in the stream.
@@ -93,6 +94,8 @@ type Room struct {
 	state  proto.State
 	renew  bool // the next record begins a new epoch
 	closed closing
+	limits *proto.Restrictions // nil = none
+	spoke  spoken
 	keys   keys
 }
 
@@ -131,7 +134,14 @@ func (r *Room) Recall(s *proto.Snapshot) {
 	if s.Closed {
 		r.closed = closing{seq: s.Seq, at: s.At, why: s.Why}
 	}
+	r.limits = s.Limits
 }
+
+// Restrict sets the restrictions that hold after the room's newest record.
+func (r *Room) Restrict(limits *proto.Restrictions) { r.limits = limits }
+
+// Slow returns the time in which a member may say one message; 0 = there is no limit.
+func (r *Room) Slow() time.Duration { return r.limits.Interval() }
 
 // Renew has the next record begin a new epoch, because the room's log has lost its end.
 // The numbering continues after the records that survived.
@@ -164,7 +174,7 @@ func (r *Room) Compare(epoch string, seq uint64, at time.Time) Standing {
 
 // Snapshot returns what must outlive the room's log.
 func (r *Room) Snapshot() proto.Snapshot {
-	s := proto.Snapshot{Epoch: r.state.Epoch, Seq: r.state.Act, Closed: r.state.Closed, At: r.state.At}
+	s := proto.Snapshot{Epoch: r.state.Epoch, Seq: r.state.Act, Closed: r.state.Closed, At: r.state.At, Limits: r.limits}
 	if s.Closed {
 		s.Why, s.At = r.closed.why, r.closed.at
 	}
@@ -174,6 +184,9 @@ func (r *Room) Snapshot() proto.Snapshot {
 // Remember adds the key of a record that is in the log, oldest record first, so that it
 // is recognised when it is resent. Age is how long ago the record was stored.
 func (r *Room) Remember(rec *proto.Record, now time.Time, age time.Duration) {
+	if rec.Kind == proto.Message {
+		r.spoke.add(rec.From, r.keys.clock(now)-max(0, age), r.limits)
+	}
 	if rec.Key != "" {
 		s := stored{rec.Seq, rec.State.At.UnixMilli(), r.keys.clock(now) - max(0, age), rec.Digest}
 		r.keys.add(rec.From, rec.Key, s, r.rules)
@@ -187,7 +200,10 @@ func (r *Room) Seq() uint64 { return r.seq }
 func (r *Room) Keys() int { return r.keys.len() }
 
 // Expire drops the keys that are older than the window.
-func (r *Room) Expire(now time.Time) { r.keys.expire(now, r.rules.Window) }
+func (r *Room) Expire(now time.Time) {
+	r.keys.expire(now, r.rules.Window)
+	r.spoke.expire(r.keys.clock(now), r.limits)
+}
 
 // Apply decides what becomes of c.
 func (r *Room) Apply(c *Command, m Moment) Outcome {
@@ -196,27 +212,27 @@ func (r *Room) Apply(c *Command, m Moment) Outcome {
 			if !slices.Contains(c.Digests, s.digest) {
 				return refuse(proto.BadRequest, "this key was used for another message or act, stored as seq %d; use a new key", s.seq)
 			}
-			if c.Act == proto.ActClose && !r.state.Closed || c.Act == proto.ActReopen && r.state.Closed {
+			if r.undone(c, m.Now) {
 				return refuse(proto.BadRequest, "this key was used for the same act, stored as seq %d and undone since; use a new key", s.seq)
 			}
 			return duplicate(s.seq, time.UnixMilli(s.at).UTC())
 		}
 	}
-	switch c.Act {
-	case "":
-		return r.say(c, m)
-	case proto.ActClose:
-		if r.state.Closed && r.closed.seq > 0 {
-			return duplicate(r.closed.seq, r.closed.at)
-		}
-		return r.record(&proto.Event{Kind: proto.Closed, Why: c.Why}, c, m)
-	case proto.ActReopen:
-		if !r.state.Closed {
-			return refuse(proto.BadRequest, "the room is not closed")
-		}
-		return r.record(&proto.Event{Kind: proto.Reopened, Why: c.Why}, c, m)
+	right := proto.RightSay
+	if c.Act != "" {
+		right = proto.RightModerate
 	}
-	return refuse(proto.Unsupported, "this server does not know how to %s; it knows close and reopen", c.Act)
+	switch {
+	case !c.Rights.Allow(right):
+		return refuse(proto.Forbidden, "you do not have the right %s in this room", right)
+	case r.limits.Banned(c.From.ID, m.Now) || c.Guest && r.limits.Banned(proto.Guests, m.Now):
+		return refuse(proto.CodeBanned, "a moderator has banned you from this room")
+	case c.Act != "":
+		return r.moderate(c, m)
+	case r.limits.Muted(c.From.ID, m.Now) || c.Guest && r.limits.Muted(proto.Guests, m.Now):
+		return refuse(proto.CodeMuted, "a moderator has muted you in this room")
+	}
+	return r.say(c, m)
 }
 
 func (r *Room) say(c *Command, m Moment) Outcome {
@@ -228,6 +244,10 @@ func (r *Room) say(c *Command, m Moment) Outcome {
 			return refuse(proto.RoomClosed, "the room is closed (%s); nothing can be said in it until it is reopened", r.closed.why)
 		}
 		return refuse(proto.RoomClosed, "the room is closed; nothing can be said in it until it is reopened")
+	}
+	if wait := r.wait(c, m.Now); wait > 0 {
+		refusal := proto.Refuse(proto.RateLimited, "this room is slow: a member may say one message in %v; send this one again later", r.limits.Slow)
+		return Outcome{Reply: proto.Reply{Refusal: refusal.After(wait)}}
 	}
 	return r.record(&proto.Event{Content: c.Content}, c, m)
 }
@@ -242,6 +262,9 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	if seq == 1 || r.renew {
 		next.Epoch = newEpoch(next.At, r.state.Epoch)
 		next.Act = 0
+		if !r.limits.IsEmpty(m.Now) { // readers have to look for the snapshot
+			next.Act = seq
+		}
 		e.Epoch = next.Epoch
 	}
 	if (seq-1)%proto.PageSize == 0 {
@@ -249,7 +272,12 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	}
 	if e.Kind != proto.Message {
 		next.Act = seq
-		next.Closed = e.Kind == proto.Closed
+	}
+	switch e.Kind {
+	case proto.Closed:
+		next.Closed = true
+	case proto.Reopened:
+		next.Closed = false
 	}
 
 	e.Room, e.Seq, e.At, e.From = r.name, seq, next.At, c.From
@@ -265,8 +293,14 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 		return refuse(proto.TooLarge, "the message needs %d bytes in the log, at most %d are allowed", len(payload), limit)
 	}
 	r.seq, r.state, r.renew = seq, next, false
-	if e.Kind == proto.Closed {
+	switch e.Kind {
+	case proto.Message:
+		r.spoke.add(c.From.ID, r.keys.clock(m.Now), r.limits)
+	case proto.Closed:
 		r.closed = closing{seq: seq, at: next.At, why: c.Why}
+	}
+	if next.Act == seq {
+		r.limits = r.limits.After(e, next.Epoch)
 	}
 	rec := &proto.Record{
 		Room: r.name, Seq: seq, Kind: e.Kind, From: c.From.ID, Key: c.Key,

@@ -36,7 +36,10 @@ type stage struct {
 }
 
 func (s *stage) do(t *testing.T, verb string, args []string) string {
-	c := Command{Request: proto.Request{From: proto.Identity{ID: "u1"}}}
+	c := Command{Request: proto.Request{From: proto.Identity{ID: "u1"}, Rights: proto.MayRead | proto.MaySay}}
+	if verb == "act" {
+		c.Rights = proto.AllRights
+	}
 	for i, arg := range args {
 		name, value, _ := strings.Cut(arg, "=")
 		switch name {
@@ -56,6 +59,16 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			c.Content.Type = value
 		case "act":
 			c.Act = proto.Act(value)
+		case "member":
+			c.Terms.Member = value
+		case "for":
+			c.Terms.For, _ = time.ParseDuration(value)
+		case "every":
+			c.Terms.Every, _ = time.ParseDuration(value)
+		case "rights":
+			c.Rights, _ = proto.ParseRights(value)
+		case "guest":
+			c.Guest = value == "true"
 		case "window":
 			s.rules.Window, _ = time.ParseDuration(value)
 		case "keys":
@@ -63,7 +76,7 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 		case "max":
 			s.rules.MaxRecord, _ = strconv.Atoi(value)
 		default:
-			if verb != "clock" && verb != "times" && verb != "lose-end" || i > 0 && verb != "times" {
+			if verb != "clock" && verb != "times" && verb != "lose-end" && verb != "ban-many" || i > 0 && verb != "times" {
 				t.Fatalf("%s takes no %s", verb, arg)
 			}
 		}
@@ -88,6 +101,9 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			return fmt.Sprintf("nothing in the log, snapshot covers seq=%d closed=%v", s.snapshot.Seq, s.snapshot.Closed)
 		}
 		s.room = Restore(s.log[len(s.log)-1], s.rules)
+		if s.snapshot != nil {
+			s.room.Restrict(s.snapshot.Limits)
+		}
 		for _, rec := range s.log {
 			s.room.Remember(rec, s.now, s.now.Sub(rec.State.At))
 		}
@@ -108,6 +124,13 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			out = s.do(t, args[1], args[2:])
 		}
 		return out
+	case "ban-many": // so many members, showing the last outcome
+		n, _ := strconv.Atoi(args[0])
+		out := ""
+		for i := range n {
+			out = s.do(t, "act", []string{"act=ban", "from=mod", fmt.Sprint("member=m", i)})
+		}
+		return out
 	case "say", "act":
 		return s.apply(&c)
 	}
@@ -117,7 +140,11 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 
 func (s *stage) apply(c *Command) string {
 	if c.Key != "" {
-		sum := sha256.Sum256(fmt.Append(nil, c.Act, c.Why, c.Content.Kind, c.Content.Type, string(c.Content.Body)))
+		content := fmt.Append(nil, c.Act, c.Why, c.Content.Kind, c.Content.Type, string(c.Content.Body))
+		if c.Terms.Member != "" {
+			content = fmt.Append(content, c.Terms.Member, c.Terms.For)
+		}
+		sum := sha256.Sum256(content)
 		c.Digests = []proto.Digest{proto.Digest(sum[:8])}
 	}
 	o := s.room.Apply(c, Moment{Now: s.now, Stream: s.stream})
@@ -125,7 +152,7 @@ func (s *stage) apply(c *Command) string {
 	if rec := o.Record; rec != nil {
 		s.log = append(s.log, rec)
 		s.stream += 10 // other rooms' records lie between
-		if rec.Kind != proto.Message {
+		if rec.State.Act == rec.Seq {
 			snapshot := s.room.Snapshot()
 			s.snapshot = &snapshot
 		}

@@ -1,0 +1,82 @@
+package proto
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Rights is a set of rights in one room.
+type Rights uint8
+
+// The rights as bits. MayModerate comes with MayRead.
+const (
+	MayRead Rights = 1 << iota
+	MaySay
+	MayModerate
+
+	AllRights = MayRead | MaySay | MayModerate
+)
+
+// Allow reports whether the set holds right. Every set allows "", which needs no right.
+func (r Rights) Allow(right Right) bool {
+	switch right {
+	case "":
+		return true
+	case RightRead:
+		return r&MayRead != 0
+	case RightSay:
+		return r&MaySay != 0
+	case RightModerate:
+		return r&MayModerate != 0
+	}
+	return false
+}
+
+// ParseRights reads rights with spaces between them; "" is no right.
+func ParseRights(text string) (Rights, error) {
+	var set Rights
+	for word := range strings.FieldsSeq(text) {
+		switch Right(word) {
+		case RightRead:
+			set |= MayRead
+		case RightSay:
+			set |= MaySay
+		case RightModerate:
+			set |= MayModerate | MayRead
+		default:
+			return 0, fmt.Errorf("there is no right %.40q; there are read, say and moderate", word)
+		}
+	}
+	return set, nil
+}
+
+// noRights is the value of [HeaderRights] for a sender without rights.
+const noRights = "none"
+
+// rightsHeaders are the values of [HeaderRights] by Rights. Requests share them.
+var rightsHeaders = func() (all [AllRights + 1][]string) {
+	for set := range all {
+		var words []string
+		for _, right := range []Right{RightRead, RightSay, RightModerate} {
+			if Rights(set).Allow(right) {
+				words = append(words, string(right))
+			}
+		}
+		if len(words) == 0 {
+			words = []string{noRights}
+		}
+		all[set] = []string{strings.Join(words, " ")}
+	}
+	return all
+}()
+
+func parseRightsHeader(value string) (Rights, *Refusal) {
+	if value == noRights {
+		return 0, nil
+	}
+	rights, err := ParseRights(value)
+	if err != nil {
+		return 0, Refuse(BadRequest, "header %s: %v", HeaderRights, err)
+	}
+	return rights, nil
+}

@@ -1,0 +1,113 @@
+package room
+
+import (
+	"maps"
+	"strings"
+	"time"
+
+	"roomcast/proto"
+)
+
+// moderate decides what becomes of an act.
+func (r *Room) moderate(c *Command, m Moment) Outcome {
+	e := proto.Event{Kind: c.Act.Rule().Kind, Why: c.Why, Member: c.Terms.Member}
+	named := r.memberOf(&e, m.Now)
+	if e.Member != "" && e.Member == c.From.ID {
+		return refuse(proto.BadRequest, "you cannot %s yourself", c.Act)
+	}
+	switch c.Act {
+	case proto.ActClose:
+		if r.state.Closed && r.closed.seq > 0 {
+			return duplicate(r.closed.seq, r.closed.at)
+		}
+	case proto.ActReopen:
+		if !r.state.Closed {
+			return refuse(proto.BadRequest, "the room is not closed")
+		}
+	case proto.ActBan, proto.ActMute:
+		if !named && r.limits.Count(m.Now) >= proto.MaxRestricted {
+			return refuse(proto.TooMany, "a room has at most %d bans and mutes; undo some of them first", proto.MaxRestricted)
+		}
+		if c.Terms.For > 0 {
+			e.Until = m.Now.Add(c.Terms.For).UTC().Truncate(time.Millisecond)
+		}
+	case proto.ActUnban, proto.ActUnmute:
+		if !named {
+			return refuse(proto.NotFound, "there is nothing to undo: no such act of this member holds")
+		}
+	case proto.ActSlow:
+		e.Every = c.Terms.Every
+	}
+	return r.record(&e, c, m)
+}
+
+// memberOf reports whether a ban or a mute names the member of e: bans for a ban and its
+// end, mutes for a mute and its end. A ban of all guests does not name one of them.
+func (r *Room) memberOf(e *proto.Event, now time.Time) bool {
+	if r.limits == nil {
+		return false
+	}
+	list := r.limits.Mutes
+	if e.Kind == proto.Banned || e.Kind == proto.Unbanned {
+		list = r.limits.Bans
+	}
+	end, found := list[e.Member]
+	return found && (end == 0 || now.UnixMilli() < end)
+}
+
+// undone reports whether a later act has undone the act of c, which is stored.
+func (r *Room) undone(c *Command, now time.Time) bool {
+	holds := func(kind proto.EventKind) bool {
+		return r.memberOf(&proto.Event{Kind: kind, Member: c.Terms.Member}, now)
+	}
+	switch c.Act {
+	case proto.ActClose:
+		return !r.state.Closed
+	case proto.ActReopen:
+		return r.state.Closed
+	case proto.ActBan:
+		return !holds(proto.Banned)
+	case proto.ActUnban:
+		return holds(proto.Banned)
+	case proto.ActMute:
+		return !holds(proto.Muted)
+	case proto.ActUnmute:
+		return holds(proto.Muted)
+	case proto.ActSlow:
+		return r.limits.Interval() != c.Terms.Every
+	}
+	return false
+}
+
+// wait returns how long the sender of a message has to wait in a slow room; 0 = not at all.
+func (r *Room) wait(c *Command, now time.Time) time.Duration {
+	every := r.limits.Interval()
+	if every == 0 || c.Rights.Allow(proto.RightModerate) {
+		return 0
+	}
+	last, found := r.spoke[c.From.ID]
+	if !found {
+		return 0
+	}
+	return max(0, every-(r.keys.clock(now)-last))
+}
+
+// spoken holds when senders said their last message, in a slow room only. It measures time
+// as keys do.
+type spoken map[string]time.Duration
+
+func (s *spoken) add(from string, at time.Duration, limits *proto.Restrictions) {
+	if limits.Interval() == 0 {
+		return
+	}
+	if *s == nil {
+		*s = make(spoken)
+	}
+	(*s)[strings.Clone(from)] = at // it is a part of a message's whole header
+}
+
+// expire forgets the senders that need not wait any more.
+func (s *spoken) expire(now time.Duration, limits *proto.Restrictions) {
+	every := limits.Interval()
+	maps.DeleteFunc(*s, func(_ string, at time.Duration) bool { return every == 0 || now-at >= every })
+}
