@@ -1,6 +1,10 @@
 package proto
 
-import "encoding/base64"
+import (
+	"bytes"
+	"encoding/base64"
+	"slices"
+)
 
 // Kind is the form of a message's body.
 type Kind string
@@ -39,6 +43,7 @@ type Command struct {
 
 	From   From   // join; history uses Since, Epoch and At
 	begins bool   // since, last or after was given
+	act    bool   // the act is not in the frame
 	Before uint64 // history: events below this seq; 0 = the newest page
 	Limit  int    // history; 0 = the default
 
@@ -104,6 +109,22 @@ func (c *Command) read(frame []byte) error {
 		return refusal
 	}
 	return nil
+}
+
+// ParseAct reads the fields of a moderate command without its act and room, from one JSON
+// object; nothing is an empty object. Its error is always a [*Refusal].
+func ParseAct(act Act, fields []byte) (Command, error) {
+	fields = bytes.TrimSpace(fields)
+	if len(fields) == 0 {
+		fields = []byte("{}")
+	}
+	frame := slices.Concat([]byte(`{"moderate":`), fields, []byte("}"))
+	c := Command{Act: act, act: true}
+	err := c.read(frame)
+	if err != nil && !asRefusal(err) {
+		err = Refuse(BadRequest, "the body is %v", err)
+	}
+	return c, err
 }
 
 // findID returns the id of a frame that the reader refused before it reached the id. It

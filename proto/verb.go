@@ -120,6 +120,9 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 		return err
 	},
 	"act": func(c *Command, r *jsonReader) error {
+		if c.act {
+			return Refuse(BadRequest, "the path names the act; leave it out of the body")
+		}
 		s, err := r.str()
 		c.Act = Act(s)
 		return err

@@ -11,47 +11,14 @@ import (
 )
 
 // Rights is a set of rights in one room.
-type Rights uint8
+type Rights = proto.Rights
 
-// The rights as bits. Moderate comes with Read.
+// The rights as bits.
 const (
-	Read Rights = 1 << iota
-	Say
-	Moderate
+	Read     = proto.MayRead
+	Say      = proto.MaySay
+	Moderate = proto.MayModerate
 )
-
-// Allow reports whether the set holds right. Every set allows "", which needs no right.
-func (r Rights) Allow(right proto.Right) bool {
-	switch right {
-	case "":
-		return true
-	case proto.RightRead:
-		return r&Read != 0
-	case proto.RightSay:
-		return r&Say != 0
-	case proto.RightModerate:
-		return r&Moderate != 0
-	}
-	return false
-}
-
-// parseRights reads rights with spaces between them; "" is no right.
-func parseRights(text string) (Rights, error) {
-	var set Rights
-	for word := range strings.FieldsSeq(text) {
-		switch proto.Right(word) {
-		case proto.RightRead:
-			set |= Read
-		case proto.RightSay:
-			set |= Say
-		case proto.RightModerate:
-			set |= Moderate | Read
-		default:
-			return 0, fmt.Errorf("there is no right %.40q; there are read, say and moderate", word)
-		}
-	}
-	return set, nil
-}
 
 // Bounds of a grant.
 const (
@@ -259,7 +226,7 @@ type builder struct {
 }
 
 func (b *builder) add(text, rights string) error {
-	set, err := parseRights(rights)
+	set, err := proto.ParseRights(rights)
 	switch {
 	case err != nil:
 		return err

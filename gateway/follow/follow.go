@@ -43,9 +43,10 @@ type Delivery struct {
 	Stamp  string
 	Text   proto.Span // where the content stands in JSON
 	JSON   []byte
-	Origin string         // of a signal: the session that sent it and does not want it back
-	Gap    *proto.Gap     // not nil: the next delivery does not follow the last one; JSON announces it
-	Lost   *proto.Refusal // not nil: the room brings nothing more, for this reason
+	Origin string              // of a signal: the session that sent it and does not want it back
+	Limits *proto.Restrictions // of the room after a numbered delivery or a gap; nil = none
+	Gap    *proto.Gap          // not nil: the next delivery does not follow the last one; JSON announces it
+	Lost   *proto.Refusal      // not nil: the room brings nothing more, for this reason
 }
 
 // Config sets the limits of the feeds.

@@ -75,10 +75,16 @@ func (h *heads) readSome(ctx context.Context, rooms []*room) (map[proto.Room]his
 		return nil, err
 	}
 	for name, head := range found {
-		if head.Closed { // only the record itself has the reason
-			if found[name], err = h.reader.Head(ctx, name); err != nil {
-				return nil, err
-			}
+		switch {
+		case head.Closed: // only the record itself has the reason
+			head, err = h.reader.Head(ctx, name)
+		case head.Act > 0:
+			err = h.reader.Complete(ctx, name, &head)
+		default:
+			continue
+		}
+		if found[name] = head; err != nil {
+			return nil, err
 		}
 	}
 	return found, nil

@@ -95,8 +95,8 @@ func (p *repairs) skip(r *room, gap proto.Gap, page history.Page) {
 	} else {
 		gap.From = max(gap.From, r.tail.head.Seq+1) // records that arrived during the read have been shown
 	}
-	r.hand(Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
-	shown := history.Head{Seq: gap.To, Epoch: page.Head.Epoch}
+	r.hand(Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap, Limits: page.Head.Limits})
+	shown := history.Head{Seq: gap.To, Epoch: page.Head.Epoch, Limits: page.Head.Limits}
 	if len(page.Records) > 0 {
 		shown.Seq = page.Records[0].Seq - 1
 	}

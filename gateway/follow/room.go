@@ -33,7 +33,7 @@ type waiter struct {
 func (r *room) show(rec proto.Record) {
 	r.hand(Delivery{
 		Room: r.name, Seq: rec.Seq, Epoch: rec.State.Epoch, At: rec.State.At, Kind: rec.Kind,
-		Stamp: rec.Stamp, Text: rec.Text, JSON: rec.Payload,
+		Stamp: rec.Stamp, Text: rec.Text, JSON: rec.Payload, Limits: r.tail.head.Limits,
 	})
 }
 

@@ -65,7 +65,12 @@ func (t *sequencer) advance(r proto.Record, show func(proto.Record)) {
 	if r.Kind == proto.Message {
 		t.head.Seq, t.head.At, t.head.Stream, t.head.Closed = r.Seq, r.State.At, r.Stream, r.State.Closed
 	} else {
+		limits := t.head.Limits
+		if e, err := proto.ParseEvent(r.Payload); err == nil {
+			limits = limits.After(&e, r.State.Epoch)
+		}
 		t.head = history.HeadOf(r)
+		t.head.Limits = limits
 	}
 	show(r)
 }

@@ -21,7 +21,7 @@ func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 	case d.Lost != nil:
 		rs.lose(rm, d.Lost)
 	case d.Gap != nil:
-		rs.deliverGap(rm, d.Gap)
+		rs.deliverGap(rm, d)
 	case d.Seq == 0:
 		rs.record = proto.Record{Room: d.Room, Payload: d.JSON}
 		rs.pushEphemeral(rm, skip)
@@ -32,7 +32,8 @@ func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 
 // deliverGap announces events that this loop will never be given. It ends the sessions that
 // cannot be told.
-func (rs *rooms) deliverGap(rm *room, g *proto.Gap) {
+func (rs *rooms) deliverGap(rm *room, d *follow.Delivery) {
+	g := d.Gap
 	rs.dispatch.run() // members that have just joined begin in the history that they were told of
 	rs.stats.Gaps.Add(1)
 	epoch := rm.Head.Epoch
@@ -50,6 +51,9 @@ func (rs *rooms) deliverGap(rm *room, g *proto.Gap) {
 		rs.reset(rm, g)
 	} else if g.To > rm.Head.Seq {
 		rm.Head.Seq, rm.Head.At = g.To, time.Time{}
+	}
+	if rm.Head.Limits = d.Limits; d.Limits != nil { // a ban may be in the gap
+		rs.tellAll(rm, Notice{Kind: Barred, Room: rm.Name, Head: rm.Head})
 	}
 	rs.dispatch.run() // now: members that leave are not shown what comes after
 }
@@ -77,7 +81,7 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 	case d.Seq > next:
 		rs.skipTo(rm, d.Seq-1)
 	}
-	rm.Head.Seq, rm.Head.At = d.Seq, d.At
+	rm.Head.Seq, rm.Head.At, rm.Head.Limits = d.Seq, d.At, d.Limits
 	if d.Epoch != "" {
 		rm.Head.Epoch = d.Epoch
 	}
@@ -89,6 +93,10 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 	for _, a := range rm.audiences {
 		rs.push(a, f)
 	}
+	if d.Kind == proto.Message {
+		return
+	}
+	rs.expel(rm, d)
 	if rm.acted(d); d.Kind == proto.Closed && d.Seq > rm.undone {
 		for _, a := range rm.audiences {
 			// Members that are served from the log are told when they have been shown what came before.
@@ -96,6 +104,25 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 		}
 		rs.dispatch.run() // now: members that leave are not shown what comes after
 	}
+}
+
+// expel ends the memberships of those whom a kick or a ban names, and which all began before.
+func (rs *rooms) expel(rm *room, d *follow.Delivery) {
+	n := Notice{Kind: Barred, Room: rm.Name, Head: rm.Head}
+	switch d.Kind {
+	case proto.Kicked:
+		n.Kind = Kicked
+	case proto.Banned:
+	default:
+		return
+	}
+	e, err := proto.ParseEvent(d.JSON)
+	if err != nil {
+		return
+	}
+	n.Member, n.Why = e.Member, e.Why
+	rs.tellAll(rm, n)
+	rs.dispatch.run() // now: members that leave are not shown what comes after
 }
 
 // acted remembers whether a closing or reopening leaves the room closed. It ignores an act
@@ -128,6 +155,7 @@ func (rs *rooms) deliverDropped(name proto.Room, m *dropped) {
 	}
 	was := rm.Head.Seq
 	rs.skipTo(rm, m.seq)
+	rm.Head.Limits = m.limits
 	if rm.Head.Epoch == "" {
 		rm.Head.Epoch = m.epoch
 	}
@@ -145,13 +173,18 @@ func (rs *rooms) tellServed(a *audience, n Notice) {
 	}
 }
 
+// tellAll notifies all members.
+func (rs *rooms) tellAll(rm *room, n Notice) {
+	rm.members(func(a *audience, pos int) { rs.dispatch.add(rs.idOf(a, pos), n) })
+}
+
 // lose tells all members that nothing more of the room comes.
 func (rs *rooms) lose(rm *room, why *proto.Refusal) {
 	n := Notice{Kind: Lost, Room: rm.Name}
 	if why != nil {
 		n.Err = why
 	}
-	rm.members(func(a *audience, pos int) { rs.dispatch.add(rs.idOf(a, pos), n) })
+	rs.tellAll(rm, n)
 	rs.dispatch.run() // now: they leave, and the next member has the room followed again
 }
 

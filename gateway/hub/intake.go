@@ -29,7 +29,9 @@ type dropped struct {
 	seq   uint64          // the newest
 	epoch string          // of seq
 	act   follow.Delivery // the newest closing or reopening; Seq 0 = there was neither
-	reset bool            // there was a gap among them, or another epoch began
+	reset bool            // there was a gap, a kick or a ban among them, or another epoch began
+
+	limits *proto.Restrictions // after seq
 }
 
 // item is one thing to do: a function to run, or a delivery.
@@ -63,8 +65,9 @@ func (in *intake) Deliver(d follow.Delivery) {
 	}
 	m.reset = m.reset || d.Gap != nil || d.Lost != nil || m.seq > 0 && d.Seq > 0 && d.Epoch != m.epoch
 	if d.Seq > 0 {
-		m.seq, m.epoch = max(m.seq, d.Seq), d.Epoch
+		m.seq, m.epoch, m.limits = max(m.seq, d.Seq), d.Epoch, d.Limits
 	}
+	m.reset = m.reset || d.Kind == proto.Kicked || d.Kind == proto.Banned
 	if d.Kind == proto.Closed || d.Kind == proto.Reopened {
 		m.act = d
 	}

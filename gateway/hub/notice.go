@@ -8,11 +8,12 @@ import (
 
 // Notice reports one thing about one connection.
 type Notice struct {
-	Kind NoticeKind
-	Room proto.Room
-	Head history.Head // of Joined
-	Why  string       // of Closed
-	Err  error        // of Refused, and of Lost if it makes no sense to try again
+	Kind   NoticeKind
+	Room   proto.Room
+	Head   history.Head // of Joined and Barred
+	Member string       // of Kicked
+	Why    string       // of Closed, Kicked and Barred
+	Err    error        // of Refused, and of Lost if it makes no sense to try again
 }
 
 // NoticeKind is the kind of a notice.
@@ -23,6 +24,8 @@ const (
 	Joined  NoticeKind = iota // the connection is a member; the replay follows what is sent now
 	Refused                   // the room cannot be followed; the connection is no member
 	Closed                    // the room has been closed, and the connection been shown that; it is still a member
+	Kicked                    // a moderator has removed Member from the room, if that is this member
+	Barred                    // the bans of the room have changed; the head has them
 	Lost                      // the log cannot be read on; the member would miss events
 	Slow                      // the connection does not read, and the bound is reached
 	Blocked                   // the connection takes no more bytes for now; ask Stuck later

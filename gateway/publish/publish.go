@@ -38,6 +38,8 @@ type Say struct {
 	Line    bool      // Content is a line that a person typed; see [proto.Request]
 	Act     proto.Act // "" = a message
 	Why     string    // of an act
+	Terms   proto.Terms
+	Rights  proto.Rights // of the sender in the room
 	Key     string    // "" = the publisher makes one
 
 	// Sent is what the sender sent, if the backend has been asked; nil = Content. The key stands

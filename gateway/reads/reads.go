@@ -176,7 +176,11 @@ func (r *Reader) Page(ctx context.Context, q history.Query) (history.Page, error
 		return history.Page{}, errNoMemory()
 	}
 	defer r.cfg.Memory.Add(limit.Pages, -n)
-	return r.log.Read(ctx, q)
+	p, err := r.log.Read(ctx, q)
+	if err == nil { // the snapshot comes second: it is not older than the page
+		err = r.log.Complete(ctx, q.Room, &p.Head)
+	}
+	return p, err
 }
 
 // Heads reads the newest records of rooms from any replica; it is for jobs. Joins depend on
@@ -198,11 +202,20 @@ func (r *Reader) Head(ctx context.Context, room proto.Room) (history.Head, error
 		return history.Head{}, err
 	}
 	defer free()
-	last, _, err := r.log.Last(ctx, room)
+	last, found, err := r.log.Last(ctx, room)
 	if err != nil {
 		return history.Head{}, err
 	}
-	return history.HeadOf(last), nil
+	head := history.Head{}
+	if found {
+		head = history.HeadOf(last)
+	}
+	return head, r.log.Complete(ctx, room, &head)
+}
+
+// Complete adds the restrictions to a head that Heads has returned; it is for jobs.
+func (r *Reader) Complete(ctx context.Context, room proto.Room, head *history.Head) error {
+	return r.log.Complete(ctx, room, head)
 }
 
 func (r *Reader) awaitMemory(ctx context.Context) (free func(), err error) {

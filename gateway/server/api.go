@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,8 +43,7 @@ func (a *api) register(mux *http.ServeMux) {
 		"POST /api/rooms/{room}/messages": a.say,
 		"GET /api/rooms/{room}/messages":  a.history,
 		"GET /api/rooms/{room}/members":   a.members,
-		"POST /api/rooms/{room}/close":    a.moderate(proto.ActClose),
-		"POST /api/rooms/{room}/reopen":   a.moderate(proto.ActReopen),
+		"POST /api/rooms/{room}/{act}":    a.moderate,
 	} {
 		mux.HandleFunc(pattern, a.handler(serve))
 	}
@@ -102,7 +100,7 @@ func (a *api) say(r *http.Request, by caller) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := publish.Say{Room: room, Patience: apiPatience}
+	s := publish.Say{Room: room, Patience: apiPatience, Rights: by.rights(room)}
 	if s.From, err = senderOf(r, by); err != nil {
 		return nil, err
 	}
@@ -112,8 +110,8 @@ func (a *api) say(r *http.Request, by caller) (answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !cmd.Room.IsZero() && cmd.Room != room {
-			return nil, proto.Refuse(proto.BadRequest, "the body and the path name different rooms; leave room out of the body")
+		if err := sameRoom(&cmd, room); err != nil {
+			return nil, err
 		}
 		s.Content, s.Line, s.Key = cmd.Content, cmd.Line, cmd.Key
 	case "text/plain":
@@ -127,16 +125,8 @@ func (a *api) say(r *http.Request, by caller) (answer, error) {
 	if refusal := proto.CheckSize(len(s.Content.Body), a.maxMessage); refusal != nil {
 		return nil, refusal
 	}
-	if key := idempotencyKey(r); key != "" {
-		if s.Key != "" && s.Key != key {
-			return nil, proto.Refuse(proto.BadRequest, "the key in the body and the Idempotency-Key differ; send only one")
-		}
-		s.Key = key
-	}
-	if s.Key != "" {
-		if refusal := proto.CheckKey(s.Key); refusal != nil {
-			return nil, refusal
-		}
+	if s.Key, err = keyOf(r, s.Key); err != nil {
+		return nil, err
 	}
 	if by.token == nil && !by.local {
 		if err := a.askSay(r, by, &s); err != nil {
@@ -163,44 +153,53 @@ func (a *api) askSay(r *http.Request, by caller, s *publish.Say) error {
 	return nil
 }
 
-// moderate returns the function that serves an act. The body is {"why":"…"} or empty.
-func (a *api) moderate(act proto.Act) func(*http.Request, caller) (answer, error) {
-	return func(r *http.Request, by caller) (answer, error) {
-		room, err := roomOf(r, by, proto.RightModerate)
-		if err != nil {
-			return nil, err
-		}
-		body, err := readBody(r)
-		if err != nil {
-			return nil, err
-		}
-		var asked struct {
-			Why string `json:"why"`
-		}
-		if len(bytes.TrimSpace(body)) > 0 {
-			dec := json.NewDecoder(bytes.NewReader(body))
-			dec.DisallowUnknownFields()
-			if err := dec.Decode(&asked); err != nil {
-				return nil, proto.Refuse(proto.BadRequest, `the body must be {"why":"…"} or empty`)
-			}
-		}
-		if refusal := proto.CheckWhy(asked.Why); refusal != nil {
-			return nil, refusal
-		}
-		from, err := senderOf(r, by)
-		if err != nil {
-			return nil, err
-		}
-		return a.ask(r.Context(), publish.Say{
-			Room: room, From: from, Act: act, Why: asked.Why, Key: idempotencyKey(r), Patience: apiPatience,
-		})
+// moderate carries out an act. The body holds the fields of a moderate command, or is empty.
+func (a *api) moderate(r *http.Request, by caller) (answer, error) {
+	act := proto.Act(r.PathValue("act"))
+	if !act.Known() {
+		return nil, proto.Refuse(proto.NotFound, "there is no %s %s; PROTOCOL.md lists the requests", r.Method, r.URL.Path)
 	}
+	room, err := roomOf(r, by, proto.RightModerate)
+	if err != nil {
+		return nil, err
+	}
+	body, err := readBody(r)
+	if err != nil {
+		return nil, err
+	}
+	cmd, err := proto.ParseAct(act, body)
+	if err == nil {
+		err = sameRoom(&cmd, room)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := publish.Say{Room: room, Act: act, Terms: cmd.Terms, Why: cmd.Why, Patience: apiPatience, Rights: by.rights(room)}
+	if s.Key, err = keyOf(r, cmd.Key); err != nil {
+		return nil, err
+	}
+	if s.From, err = senderOf(r, by); err != nil {
+		return nil, err
+	}
+	return a.ask(r.Context(), s)
+}
+
+// sameRoom refuses a body that names another room than the path.
+func sameRoom(cmd *proto.Command, room proto.Room) error {
+	if !cmd.Room.IsZero() && cmd.Room != room {
+		return proto.Refuse(proto.BadRequest, "the body and the path name different rooms; leave room out of the body")
+	}
+	return nil
 }
 
 // ask sends s to the room's owner and waits for the answer.
 func (a *api) ask(ctx context.Context, s publish.Say) (answer, error) {
 	reply, err := await(ctx, func(done func(proto.Reply, error)) {
-		a.bridge.Say(s, func(r proto.Reply) { done(r, nil) })
+		send := a.bridge.Say
+		if s.Act != "" {
+			send = a.bridge.Moderate
+		}
+		send(s, func(r proto.Reply) { done(r, nil) })
 	})
 	switch {
 	case err != nil:
@@ -239,6 +238,9 @@ func (a *api) history(r *http.Request, by caller) (answer, error) {
 	return await(r.Context(), func(done func(answer, error)) {
 		a.bridge.Read(q, func(page reads.Page, err error) {
 			defer page.Release()
+			if err == nil {
+				err = by.banned(page.Head.Limits)
+			}
 			if err != nil {
 				done(nil, err)
 				return
@@ -257,7 +259,16 @@ func (a *api) members(r *http.Request, by caller) (answer, error) {
 	return await(r.Context(), func(done func(answer, error)) {
 		a.bridge.Members(room, func(count int, list []proto.Identity, err error) {
 			m := proto.Members{Room: room, Count: count, List: list}
-			done(m.AppendJSON(nil), err)
+			if err != nil || by.local {
+				done(m.AppendJSON(nil), err)
+				return
+			}
+			a.bridge.Restrictions(room, func(limits *proto.Restrictions, err error) {
+				if err == nil {
+					err = by.banned(limits)
+				}
+				done(m.AppendJSON(nil), err)
+			})
 		})
 	})
 }
@@ -320,10 +331,23 @@ func senderOf(r *http.Request, by caller) (proto.Identity, error) {
 	return who, nil
 }
 
-// idempotencyKey returns the header's value without quotes, which
-// draft-ietf-httpapi-idempotency-key-header requires and many clients leave out.
-func idempotencyKey(r *http.Request) string {
-	return strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
+// keyOf returns the key in the body of a request, or that of the header Idempotency-Key, whose
+// quotes draft-ietf-httpapi-idempotency-key-header requires and many clients leave out.
+func keyOf(r *http.Request, inBody string) (string, error) {
+	key := strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
+	switch {
+	case key == "":
+		key = inBody
+	case inBody != "" && inBody != key:
+		return "", proto.Refuse(proto.BadRequest, "the key in the body and the Idempotency-Key differ; send only one")
+	}
+	if key == "" {
+		return "", nil
+	}
+	if refusal := proto.CheckKey(key); refusal != nil {
+		return "", refusal
+	}
+	return key, nil
 }
 
 func queryOf(r *http.Request, by caller) (history.Query, error) {

@@ -107,6 +107,29 @@ func (c *caller) mayBe(id string) error {
 	return nil
 }
 
+// rights returns the rights of the caller in room.
+func (c *caller) rights(room proto.Room) (rights proto.Rights) {
+	if c.token == nil {
+		return c.grant.Of(room, c.who.ID)
+	}
+	for right, bit := range map[proto.Right]proto.Rights{
+		proto.RightRead: proto.MayRead, proto.RightSay: proto.MaySay, proto.RightModerate: proto.MayModerate,
+	} {
+		if c.token.Check(room, right) == nil {
+			rights |= bit
+		}
+	}
+	return rights
+}
+
+// banned returns the refusal for a caller that is banned from a room, nil if it is not.
+func (c *caller) banned(limits *proto.Restrictions) error {
+	if limits.Banned(c.who.ID, time.Now()) {
+		return proto.Refuse(proto.CodeBanned, "%s", proto.CloseBanned.Meaning())
+	}
+	return nil
+}
+
 // check returns the caller of the request or its refusal.
 func (g *guard) check(r *http.Request) (caller, error) {
 	origin := r.Header.Get("Origin")

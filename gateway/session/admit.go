@@ -230,9 +230,14 @@ func (h *handshakes) replaceGuest(s *session, guest proto.Identity) {
 		h.close(s, proto.CloseForbidden, "", proto.LeftServer)
 		return
 	}
+	head, in := h.hub.Head(s.id, s.home)
+	if in && h.banned(s, head.Limits) != nil {
+		s.who = guest // that leaves
+		h.close(s, proto.CloseBanned, "", proto.LeftServer)
+		return
+	}
 	h.release(s, pauseAuth)
 	h.arm(s)
-	head, in := h.hub.Head(s.id, s.home)
 	if in {
 		h.bridge.Left(s.home, guest, proto.LeftClient)
 		h.bridge.Joined(s.home, s.who)

@@ -178,6 +178,11 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 		h.close(s, proto.CloseForbidden, lost.Message, proto.LeftServer)
 		return
 	}
+	barred := h.banned(s, n.Head.Limits)
+	if begins && barred != nil {
+		h.close(s, proto.CloseBanned, "", proto.LeftServer)
+		return
+	}
 	if begins && n.Head.Closed {
 		h.close(s, proto.CloseRoomClosed, closedReason(n.Head.Why), proto.LeftServer)
 		return
@@ -195,6 +200,9 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 	case lost != nil:
 		h.hub.Leave(s.id, n.Room)
 		h.answerRefusal(s, []byte(cmd), lost)
+	case barred != nil:
+		h.hub.Leave(s.id, n.Room)
+		h.answerRefusal(s, []byte(cmd), barred)
 	case n.Head.Closed:
 		h.hub.Leave(s.id, n.Room)
 		h.answerRefusal(s, []byte(cmd), proto.Refuse(proto.RoomClosed, "%s", closedReason(n.Head.Why)))

@@ -30,7 +30,7 @@ func (c *commands) history(s *session, cmd *proto.Command) error {
 			if s == nil || s.phase != open {
 				return
 			}
-			if refusal := c.forbidden(s, room, proto.RightRead); refusal != nil { // lost since it asked
+			if refusal := c.expelled(s, room); refusal != nil {
 				c.answerRefusal(s, []byte(command), refusal)
 			} else if err != nil {
 				c.answerRefusal(s, []byte(command), unreadable(err))

@@ -10,7 +10,7 @@ func (c *commands) leave(s *session, cmd *proto.Command) error {
 		return proto.Refuse(proto.NotJoined, "the room is still being joined; leave it when that has been answered")
 	}
 	c.hub.Leave(s.id, cmd.Room)
-	delete(c.resends, k)
+	c.forget(s, cmd.Room)
 	c.bridge.Left(cmd.Room, s.who, proto.LeftClient)
 	c.send(s, proto.AppendLeave(c.ok(cmd.ID), cmd.Room))
 	return nil

@@ -23,6 +23,7 @@ type lifecycle struct {
 	*state
 
 	joins   map[memberKey]string         // ids of commands and answers to handshakes that wait for a Joined notice
+	signals map[memberKey]time.Time      // when members of slow rooms sent their last signal
 	resends map[memberKey]*limit.Resends // messages that clients have to send again
 	waiting map[loop.ID]proto.From       // sessions that must send auth, and where their replay begins
 }
@@ -79,6 +80,8 @@ func refusalOf(code proto.CloseCode) proto.Code {
 		return proto.Unauthorized
 	case proto.CloseForbidden:
 		return proto.Forbidden
+	case proto.CloseBanned:
+		return proto.CodeBanned
 	}
 	return proto.RoomClosed
 }
@@ -125,11 +128,18 @@ func (lc *lifecycle) leaveAll(s *session, reason proto.LeaveReason) {
 		k := memberKey{s.id, room}
 		_, waits := lc.joins[k]
 		delete(lc.joins, k)
-		delete(lc.resends, k)
+		lc.forget(s, room)
 		if !waits && s.phase == open {
 			lc.bridge.Left(room, s.who, reason)
 		}
 	}
+}
+
+// forget drops what is kept of a membership that ends.
+func (lc *lifecycle) forget(s *session, room proto.Room) {
+	k := memberKey{s.id, room}
+	delete(lc.resends, k)
+	delete(lc.signals, k)
 }
 
 // fail closes a session whose peer broke the protocol.
@@ -164,16 +174,11 @@ func (lc *lifecycle) roomClosed(s *session, n hub.Notice) {
 		return
 	}
 	lc.hub.Leave(s.id, n.Room)
-	delete(lc.resends, memberKey{s.id, n.Room})
+	lc.forget(s, n.Room)
 	lc.bridge.Left(n.Room, s.who, proto.LeftServer)
 }
 
-func closedReason(why string) string {
-	if why == "" {
-		return "the room has been closed"
-	}
-	return "the room has been closed: " + why
-}
+func closedReason(why string) string { return because(proto.CloseRoomClosed.Meaning(), why) }
 
 // unreadable returns the refusal for a log that could not be read.
 func unreadable(err error) *proto.Refusal {

@@ -11,7 +11,7 @@ func (c *commands) members(s *session, cmd *proto.Command) error {
 			if s == nil || s.phase != open {
 				return
 			}
-			refusal := c.forbidden(s, room, proto.RightRead) // lost since it asked
+			refusal := c.expelled(s, room)
 			switch {
 			case refusal != nil:
 				c.answerRefusal(s, []byte(command), refusal)

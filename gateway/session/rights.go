@@ -21,16 +21,51 @@ func (lc *lifecycle) expelLost(s *session) {
 		if _, waits := lc.joins[memberKey{s.id, room}]; waits || lost == nil {
 			continue
 		}
-		if room == s.home {
-			lc.close(s, proto.CloseForbidden, lost.Message, proto.LeftServer)
+		if lc.expel(s, room, proto.CloseForbidden, lost.Message); room == s.home {
 			return
 		}
-		lc.hub.Leave(s.id, room)
-		delete(lc.resends, memberKey{s.id, room})
-		lc.bridge.Left(room, s.who, proto.LeftServer)
-		lc.buf = proto.AppendEnded(lc.buf[:0], room, proto.CloseForbidden, lost.Message)
-		lc.hub.Text(s.id, lc.buf)
 	}
+}
+
+// expel ends a membership. It closes a session that began in the room.
+func (lc *lifecycle) expel(s *session, room proto.Room, code proto.CloseCode, why string) {
+	if room == s.home {
+		lc.close(s, code, why, proto.LeftServer)
+		return
+	}
+	lc.hub.Leave(s.id, room)
+	lc.forget(s, room)
+	lc.bridge.Left(room, s.who, proto.LeftServer)
+	lc.buf = proto.AppendEnded(lc.buf[:0], room, code, why)
+	lc.hub.Text(s.id, lc.buf)
+}
+
+// banned returns the refusal for a session that is banned from a room, nil if it is not.
+func (st *state) banned(s *session, limits *proto.Restrictions) *proto.Refusal {
+	if limits.Banned(s.who.ID, st.loop.Now()) {
+		return proto.Refuse(proto.CodeBanned, "%s", proto.CloseBanned.Meaning())
+	}
+	return nil
+}
+
+// expelled returns the refusal for a session that has lost its membership since it asked, nil
+// if it is still a member.
+func (lc *lifecycle) expelled(s *session, room proto.Room) *proto.Refusal {
+	if refusal := lc.forbidden(s, room, proto.RightRead); refusal != nil {
+		return refusal
+	}
+	if !lc.hub.In(s.id, room) {
+		return proto.Refuse(proto.NotJoined, "you are no longer in the room")
+	}
+	return nil
+}
+
+// because adds a moderator's reason to a sentence.
+func because(sentence, why string) string {
+	if why == "" {
+		return sentence
+	}
+	return sentence + ": " + why
 }
 
 // refuseToken closes a session whose token is not accepted.

@@ -67,6 +67,8 @@ func outcome(reply proto.Reply) (proto.CloseCode, string) {
 		code = proto.CloseInternal
 	case proto.Forbidden:
 		code = proto.CloseForbidden
+	case proto.CodeBanned:
+		code = proto.CloseBanned
 	}
 	return code, reply.Refusal.Message
 }
@@ -140,7 +142,7 @@ func (c *commands) resendIn(s *session, room proto.Room, key string, why *proto.
 // with the outcome.
 func (c *commands) say(s *session, say publish.Say, done func(proto.Reply)) {
 	s.saying++
-	say.From, say.Stream = s.who, s.kind == jsonKind
+	say.From, say.Rights, say.Stream = s.who, s.grant.Of(say.Room, s.who.ID), s.kind == jsonKind
 	if say.Act == "" && c.backend.Asks(backend.Say) {
 		c.askSay(s, say, done)
 		return
@@ -150,7 +152,11 @@ func (c *commands) say(s *session, say publish.Say, done func(proto.Reply)) {
 
 // publish sends a message or act to the room's owner.
 func (c *commands) publish(id loop.ID, say publish.Say, done func(proto.Reply)) {
-	c.bridge.Say(say, func(reply proto.Reply) {
+	send := c.bridge.Say
+	if say.Act != "" {
+		send = c.bridge.Moderate
+	}
+	send(say, func(reply proto.Reply) {
 		c.hub.Post(func() { c.said(id, reply, done) })
 	})
 }

@@ -114,7 +114,7 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, ask *backend.
 		verbose:    cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 		parts:      cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
 	}
-	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), waiting: make(map[loop.ID]proto.From)}
+	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), signals: make(map[memberKey]time.Time), waiting: make(map[loop.ID]proto.From)}
 	qs := &questions{lifecycle: lc, asked: make(map[loop.ID]*asked)}
 	ss := &Sessions{lifecycle: lc, questions: qs, handshakes: handshakes{questions: qs}, commands: commands{questions: qs}}
 	ss.commands.handshakes = &ss.handshakes
@@ -262,6 +262,14 @@ func (ss *Sessions) OnNotice(id loop.ID, n hub.Notice) {
 		ss.notJoined(s, n)
 	case hub.Closed:
 		ss.roomClosed(s, n)
+	case hub.Kicked:
+		if n.Member == s.who.ID {
+			ss.expel(s, n.Room, proto.CloseKicked, because(proto.CloseKicked.Meaning(), n.Why))
+		}
+	case hub.Barred:
+		if n.Head.Limits.Banned(s.who.ID, ss.loop.Now()) {
+			ss.expel(s, n.Room, proto.CloseBanned, because(proto.CloseBanned.Meaning(), n.Why))
+		}
 	case hub.Lost:
 		ss.lost(s, n.Err)
 	case hub.Slow:

@@ -15,6 +15,9 @@ func (c *commands) signal(s *session, cmd *proto.Command) error {
 	if refusal := proto.CheckSize(len(cmd.Content.Body), c.cfg.MaxMessage); refusal != nil {
 		return refusal
 	}
+	if refusal := c.silenced(s, cmd.Room); refusal != nil {
+		return refusal
+	}
 	room, command := cmd.Room, cmd.ID
 	send := func(s *session, content proto.Content) {
 		c.bridge.Signal(room, proto.AppendSignal(nil, room, content.Type, s.who, content.Body), c.hub.Session(s.id))
@@ -44,11 +47,39 @@ func (c *commands) signal(s *session, cmd *proto.Command) error {
 				c.answerRefusal(s, command, proto.Refuse(proto.Unavailable, "the application answered a signal with a message"))
 				return
 			}
+			if refusal := c.expelled(s, room); refusal != nil {
+				c.answerRefusal(s, command, refusal)
+				return
+			}
 			answer.Type = cmp.Or(answer.Type, content.Type)
 			send(s, answer)
 		})
 	}, func(refusal *proto.Refusal) {
 		after(func(s *session) { c.answerRefusal(s, command, refusal) })
 	})
+	return nil
+}
+
+// silenced returns the refusal for a member that may not send a signal now. Signals do not
+// reach the room's owner, so the gateway applies bans, mutes and the slow mode.
+func (c *commands) silenced(s *session, room proto.Room) *proto.Refusal {
+	head, _ := c.hub.Head(s.id, room)
+	now := c.loop.Now()
+	if refusal := c.banned(s, head.Limits); refusal != nil {
+		return refusal
+	}
+	if head.Limits.Muted(s.who.ID, now) {
+		return proto.Refuse(proto.CodeMuted, "a moderator has muted you in this room")
+	}
+	every := head.Limits.Interval()
+	if every == 0 || s.grant.Of(room, s.who.ID).Allow(proto.RightModerate) {
+		return nil
+	}
+	k := memberKey{s.id, room}
+	last, sent := c.signals[k]
+	if wait := every - now.Sub(last); sent && wait > 0 {
+		return proto.Refuse(proto.RateLimited, "this room is slow: a member may send one signal in %v", every).After(wait)
+	}
+	c.signals[k] = now
 	return nil
 }

@@ -10,7 +10,11 @@ import (
 
 // moderate decides what becomes of an act.
 func (r *Room) moderate(c *Command, m Moment) Outcome {
-	e := proto.Event{Kind: c.Act.Rule().Kind, Why: c.Why, Member: c.Terms.Member}
+	rule := c.Act.Rule()
+	if rule == nil {
+		return refuse(proto.Unsupported, "this server does not know how to %s", c.Act)
+	}
+	e := proto.Event{Kind: rule.Kind, Why: c.Why, Member: c.Terms.Member}
 	named := r.memberOf(&e, m.Now)
 	if e.Member != "" && e.Member == c.From.ID {
 		return refuse(proto.BadRequest, "you cannot %s yourself", c.Act)

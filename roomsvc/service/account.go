@@ -10,15 +10,18 @@ import (
 	"roomcast/roomsvc/room"
 )
 
-// restrict takes a guest's identity from its command, and refuses a guest's act.
+// guestRights are the rights of a NATS client that is not trusted.
+const guestRights = proto.MayRead | proto.MaySay
+
+// restrict takes a guest's identity and rights from its command, and refuses a guest's act.
 func (s *Service) restrict(msg *nats.Msg, c *room.Command) *proto.Refusal {
 	if s.trusts(msg) {
 		return nil
 	}
 	if c.Act != "" {
-		return proto.Refuse(proto.Forbidden, "a guest cannot %s a room; connect as a user of a trusted account", c.Act)
+		return proto.Refuse(proto.Forbidden, "a guest cannot %s; connect as a user of a trusted account", c.Act)
 	}
-	c.From = proto.Identity{ID: proto.NATSSender}
+	c.From, c.Rights, c.Guest = proto.Identity{ID: proto.NATSSender}, guestRights, true
 	return nil
 }
 

@@ -103,29 +103,40 @@ func (t *term) recall(ctx context.Context, fence *stream.StateFence, r *room.Roo
 	ctx, cancel := context.WithTimeout(ctx, t.p.s.cfg.Commit)
 	defer cancel()
 	snapshot, found, err := t.fence.Log().SnapshotBehind(ctx, to, fence.Marker())
-	if errors.Is(err, history.ErrDamaged) {
+	damaged := errors.Is(err, history.ErrDamaged)
+	if damaged {
 		t.p.s.damagedSnapshot(to)
 		if !newest.Found || newest.Damaged { // the log does not tell whether the room is closed
 			snapshot = history.LostSnapshot()
 			r.Recall(&snapshot)
+			return nil
 		}
-		return nil
-	}
-	if err != nil {
+	} else if err != nil {
 		return lost(err)
 	}
 	if found {
 		fence.Sweep(to)
 	}
-	mine := r.Snapshot()
-	switch {
-	case found && (!newest.Found || snapshot.Behind(&newest.Record)):
+	if found && (!newest.Found || snapshot.Behind(&newest.Record)) {
 		r.Recall(&snapshot)
-	case mine.Seq > 0 && (!found || snapshot.Epoch != mine.Epoch || snapshot.Seq < mine.Seq):
-		mine.Keep(&snapshot)
-		return fence.Write(ctx, to, &mine)
+		return nil
 	}
-	return nil
+	mine := r.Snapshot()
+	if found && snapshot.Epoch == mine.Epoch && snapshot.Seq >= mine.Seq {
+		r.Restrict(snapshot.Limits)
+		return nil
+	}
+	limits, _, err := t.fence.Log().Restrict(ctx, to, snapshot.Limits, history.HeadOf(newest.Record))
+	if err != nil {
+		return lost(err)
+	}
+	r.Restrict(limits)
+	if mine.Seq == 0 || damaged { // the next act writes another snapshot
+		return nil
+	}
+	mine = r.Snapshot()
+	mine.Keep(&snapshot)
+	return fence.Write(ctx, to, &mine)
 }
 
 // readKeys has the room remember the keys of its records that are younger than the window,
@@ -135,7 +146,7 @@ func (t *term) readKeys(ctx context.Context, r *room.Room, to proto.Room, newest
 		rec proto.Record
 		age time.Duration
 	}
-	window := t.p.s.rules.Window
+	window := max(t.p.s.rules.Window, r.Slow())
 	var records []keyed // newest first
 	for before := newest.Record.Seq + 1; before > 1; {
 		page, err := t.readPage(ctx, history.Query{Room: to, Before: before, Limit: proto.MaxHistory, Reach: newest.Record.Seq})

@@ -74,7 +74,7 @@ func offer(t *testing.T, s *Service, room proto.Room, r proto.Request) proto.Rep
 }
 
 func text(key, body string) proto.Request {
-	return proto.Request{From: proto.Identity{ID: "alice"}, Key: key, Content: proto.Content{Kind: proto.Text, Body: []byte(body)}}
+	return proto.Request{From: proto.Identity{ID: "alice"}, Rights: proto.AllRights, Key: key, Content: proto.Content{Kind: proto.Text, Body: []byte(body)}}
 }
 
 // The gateway in this process has each record before its sender has the answer, in the
@@ -94,10 +94,10 @@ func TestLocalGatewayReceivesEachRecordBeforeItsAnswer(t *testing.T) {
 		var r proto.Reply
 		switch {
 		case seq%10 == 0:
-			r = offer(t, s, lobby, proto.Request{From: proto.Identity{ID: "alice"}, Act: proto.ActClose})
+			r = offer(t, s, lobby, proto.Request{From: proto.Identity{ID: "alice"}, Rights: proto.AllRights, Act: proto.ActClose})
 			want = append(want, seq)
 			seq++
-			r = offer(t, s, lobby, proto.Request{From: proto.Identity{ID: "alice"}, Act: proto.ActReopen})
+			r = offer(t, s, lobby, proto.Request{From: proto.Identity{ID: "alice"}, Rights: proto.AllRights, Act: proto.ActReopen})
 		case seq%2 == 0:
 			r = say(t, nc, "lobby", "bob", "", "over NATS")
 		default:
@@ -161,7 +161,7 @@ func TestLocalGatewayLearnsThatItMayHaveMissedRecords(t *testing.T) {
 	w.mu.Unlock()
 	srv.Stop()
 	got := make(chan proto.Reply, 1)
-	s.Offer(lobby, &proto.Request{From: proto.Identity{ID: "alice"}, Key: "k", Content: proto.Content{Kind: proto.Text, Body: []byte("while NATS is away")}},
+	s.Offer(lobby, &proto.Request{From: proto.Identity{ID: "alice"}, Rights: proto.AllRights, Key: "k", Content: proto.Content{Kind: proto.Text, Body: []byte("while NATS is away")}},
 		func(r proto.Reply) { got <- r })
 	if r := <-got; r.Refusal == nil || r.Refusal.Code != proto.Unavailable {
 		t.Errorf("got %+v, want unavailable", r)

@@ -54,7 +54,7 @@ func TestMemoryOfARoom(t *testing.T) {
 	for i := range n {
 		name := proto.MustRoom(fmt.Sprintf("room%d", i))
 		rooms[name] = &active{room: room.New(name, rules)}
-		rooms[name].room.Apply(&room.Command{Request: proto.Request{From: proto.Identity{ID: fmt.Sprintf("u%d", i)}, Key: fmt.Sprintf("k%d", i)}},
+		rooms[name].room.Apply(&room.Command{Request: proto.Request{Rights: proto.AllRights, From: proto.Identity{ID: fmt.Sprintf("u%d", i)}, Key: fmt.Sprintf("k%d", i)}},
 			room.Moment{Now: time.Now()})
 	}
 	bytes := (heap() - before) / n

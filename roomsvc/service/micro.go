@@ -126,7 +126,7 @@ func (a api) moderate(act proto.Act) micro.HandlerFunc {
 			return
 		}
 		// Gateways see the key: it must not resemble a reply subject of this process.
-		act := proto.Request{Act: act, Why: ask.Why, Key: rand.Text(), Hidden: true}
+		act := proto.Request{Act: act, Why: ask.Why, Rights: proto.AllRights, Key: rand.Text(), Hidden: true}
 		msg := &nats.Msg{Subject: to.Subject(), Header: act.Header(), Data: act.Payload()}
 		if from := r.Headers().Get(proto.HeaderFrom); from != "" {
 			msg.Header.Set(proto.HeaderFrom, from)

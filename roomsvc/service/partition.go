@@ -301,7 +301,7 @@ func (p *partition) apply(a *active, c command) {
 		p.s.logMessage(&cmd, c.to, &o)
 	}
 	ans := answer{to: c.reply, reply: o.Reply, record: o.Record, since: c.since}
-	if o.Record != nil && o.Record.Kind != proto.Message {
+	if o.Record != nil && o.Record.State.Act == o.Record.Seq {
 		snapshot := a.room.Snapshot()
 		ans.snapshot, ans.room = &snapshot, c.to
 	}

@@ -1,0 +1,40 @@
+package bridge
+
+import (
+	"context"
+	"slices"
+
+	"roomcast/gateway/publish"
+	"roomcast/gateway/reads"
+	"roomcast/proto"
+)
+
+// Moderate has the room's owner store an act. A kick of somebody who is not in the room is
+// refused here, because owners do not know who is present. A kick goes to the owner anyway if
+// the gateways do not answer, or if they list only some of the members.
+func (b *Bridge) Moderate(s publish.Say, done func(proto.Reply)) {
+	if s.Act != proto.ActKick {
+		b.Say(s, done)
+		return
+	}
+	b.Members(s.Room, func(count int, list []proto.Identity, err error) {
+		present := slices.ContainsFunc(list, func(who proto.Identity) bool { return who.ID == s.Terms.Member })
+		if err == nil && !present && count <= len(list) {
+			done(proto.Reply{Refusal: proto.Refuse(proto.NotFound, "this member is not in the room; ban keeps somebody out")})
+			return
+		}
+		b.Say(s, done)
+	})
+}
+
+// Restrictions reads the bans, the mutes and the slow mode of a room.
+func (b *Bridge) Restrictions(room proto.Room, done func(*proto.Restrictions, error)) {
+	b.Do(func(ctx context.Context) {
+		head, err := b.Reader.Head(ctx, room)
+		if err != nil {
+			b.cfg.Log.Warn("read restrictions", "room", room.String(), "error", err)
+			err = reads.Refusal(err)
+		}
+		done(head.Limits, err)
+	}, func() { done(nil, reads.Overloaded()) })
+}
