@@ -32,7 +32,7 @@ func ExampleParseCommand() {
 // A gateway sends a request to the owner of a room as a NATS message.
 func ExampleRequest() {
 	sent := proto.Request{
-		From: proto.Identity{ID: "u1", Name: "安娜"}, Key: "3f9c",
+		From: proto.Identity{ID: "u1", Name: "安娜"}, Key: "3f9c", Rights: proto.MaySay,
 		Content: proto.Content{Kind: proto.Text, Body: []byte("hi")},
 	}
 	header, payload := sent.Header(), sent.Payload()
@@ -40,7 +40,7 @@ func ExampleRequest() {
 	got, refusal := proto.ParseRequest(header, payload, 64<<10)
 	fmt.Println(got.From.Name, string(got.Content.Body), refusal == nil)
 	// Output:
-	// map[Rc-From:[u1] Rc-Key:[3f9c] Rc-Kind:[text] Rc-Name:[%E5%AE%89%E5%A8%9C]] hi
+	// map[Rc-From:[u1] Rc-Key:[3f9c] Rc-Kind:[text] Rc-Name:[%E5%AE%89%E5%A8%9C] Rc-Rights:[say]] hi
 	// 安娜 hi true
 }
 

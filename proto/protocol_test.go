@@ -24,7 +24,7 @@ func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 			t.Errorf("no row %q", row)
 		}
 	}
-	for _, c := range []Code{BadRequest, BadRoom, TooLarge, NotJoined, TooMany, RateLimited, RoomClosed, Unauthorized,
+	for _, c := range []Code{BadRequest, BadRoom, TooLarge, NotJoined, TooMany, RateLimited, RoomClosed, CodeBanned, CodeMuted, Unauthorized,
 		Forbidden, NotFound, Unsupported, Overloaded, Unavailable, Internal, ClosedByWord} {
 		if row := fmt.Sprintf("| `%s` |", c); !strings.Contains(doc, row) {
 			t.Errorf("no row %q", row)
@@ -33,7 +33,8 @@ func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 			t.Errorf("%s has no HTTP status of its own", c)
 		}
 	}
-	for _, h := range []string{HeaderKind, HeaderFrom, HeaderName, HeaderKey, HeaderOnce, HeaderType, HeaderSent, HeaderEnc, HeaderRecord} {
+	for _, h := range []string{HeaderKind, HeaderFrom, HeaderName, HeaderKey, HeaderOnce, HeaderType, HeaderSent, HeaderEnc, HeaderRecord,
+		HeaderRights, HeaderMember, HeaderFor, HeaderEvery} {
 		if !strings.Contains(doc, "`"+h+"`") {
 			t.Errorf("header %s is not described", h)
 		}
@@ -55,7 +56,7 @@ func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 		}
 	}
 	for _, act := range Acts {
-		if !strings.Contains(doc, "/api/rooms/{room}/"+string(act.Act)) && !strings.Contains(doc, "…/"+string(act.Act)) {
+		if !strings.Contains(doc, "`"+string(act.Act)+"`") || !strings.Contains(doc, "`"+string(act.Kind)+"`") {
 			t.Errorf("act %s is not described", act.Act)
 		}
 	}

@@ -45,7 +45,7 @@ type VerbRule struct {
 
 // Verbs is the table of all verbs.
 var Verbs = []VerbRule{
-	{Verb: VerbSay, Room: true, Member: true, Right: RightSay, check: checkSay,
+	{Verb: VerbSay, Room: true, Right: RightSay, check: checkSay,
 		Fields: []string{"text", "data", "bin", "line", "type", "key"}, Answer: []string{"seq", "at", "duplicate"}},
 	{Verb: VerbJoin, Room: true, Right: RightRead,
 		Fields: []string{"since", "last", "after", "epoch", "at"}, Answer: []string{"room", "seq", "epoch", "at", "resume"}},

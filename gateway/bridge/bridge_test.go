@@ -147,7 +147,7 @@ func (g *gateway) say(s publish.Say) proto.Reply {
 }
 
 func text(room proto.Room, from, body string) publish.Say {
-	return publish.Say{Room: room, From: proto.Identity{ID: from}, Content: proto.Content{Kind: proto.Text, Body: []byte(body)}, Patience: 10 * time.Second}
+	return publish.Say{Rights: proto.AllRights, Room: room, From: proto.Identity{ID: from}, Content: proto.Content{Kind: proto.Text, Body: []byte(body)}, Patience: 10 * time.Second}
 }
 
 // owner is the simplest room service there can be: it owns everything.

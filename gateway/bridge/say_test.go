@@ -313,7 +313,7 @@ func TestLogMessages(t *testing.T) {
 	})
 	for _, m := range []publish.Say{
 		text(proto.MustRoom("lobby"), "api", "CANARY"),
-		{Room: proto.MustRoom("lobby"), From: proto.Identity{ID: "api"}, Act: proto.ActClose, Why: "CANARY"},
+		{Rights: proto.AllRights, Room: proto.MustRoom("lobby"), From: proto.Identity{ID: "api"}, Act: proto.ActClose, Why: "CANARY"},
 	} {
 		done := make(chan proto.Reply, 1)
 		a.Say(m, func(r proto.Reply) { done <- r })

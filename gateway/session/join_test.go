@@ -42,7 +42,7 @@ func startFar(t *testing.T) *gateway {
 // say says something from outside of all sessions, as HTTP does, and returns its seq.
 func (g *gateway) say(room, text string) uint64 {
 	done := make(chan proto.Reply, 1)
-	g.bridge.Say(publish.Say{Room: proto.MustRoom(room), From: proto.Identity{ID: "api"},
+	g.bridge.Say(publish.Say{Rights: proto.AllRights, Room: proto.MustRoom(room), From: proto.Identity{ID: "api"},
 		Content: proto.Content{Kind: proto.Text, Body: []byte(text)}, Patience: 10 * time.Second}, func(r proto.Reply) { done <- r })
 	r := <-done
 	if r.Seq == 0 {

@@ -184,7 +184,7 @@ func (a asker) Ask(ctx context.Context, kind asking.Kind, question []byte) ([]by
 func (g *gateway) act(room string, act proto.Act, why string) uint64 {
 	g.t.Helper()
 	done := make(chan proto.Reply, 1)
-	g.bridge.Say(publish.Say{Room: proto.MustRoom(room), From: proto.Identity{ID: "api"}, Act: act,
+	g.bridge.Say(publish.Say{Rights: proto.AllRights, Room: proto.MustRoom(room), From: proto.Identity{ID: "api"}, Act: act,
 		Why: why, Patience: 5 * time.Second}, func(r proto.Reply) { done <- r })
 	r := <-done
 	if r.Seq == 0 {

@@ -78,7 +78,7 @@ func (c *commands) sayJSON(s *session, cmd *proto.Command) error {
 	if refusal := proto.CheckSize(len(cmd.Content.Body), c.cfg.MaxMessage); refusal != nil {
 		return refusal
 	}
-	k := memberKey{s.id, cmd.Room}
+	k := c.resendKey(s, cmd.Room)
 	if r := c.resends[k]; r != nil {
 		if why := r.Check(cmd.Key, c.loop.Now()); why != nil {
 			return why
@@ -126,16 +126,25 @@ func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusa
 
 // resendIn is resendLater for a message with a key in a room.
 func (c *commands) resendIn(s *session, room proto.Room, key string, why *proto.Refusal) *proto.Refusal {
-	k := memberKey{s.id, room}
-	if key == "" || !c.hub.In(s.id, room) {
+	if key == "" {
 		return why
 	}
+	k := c.resendKey(s, room)
 	r := c.resends[k]
 	if r == nil {
 		r = new(limit.Resends)
 		c.resends[k] = r
 	}
 	return r.Refused(key, why, c.loop.Now())
+}
+
+// resendKey returns the key in resends of a session's messages for a room. The rooms that a
+// session is not in share one, so that its memory is bounded.
+func (c *commands) resendKey(s *session, room proto.Room) memberKey {
+	if !c.hub.In(s.id, room) {
+		room = proto.Room{}
+	}
+	return memberKey{s.id, room}
 }
 
 // say has the room's owner store a message, once the backend allows it. Done runs on the loop

@@ -196,6 +196,7 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 	ss.forgetRest(s)
 	delete(ss.waiting, id)
 	delete(ss.questions.asked, id)
+	delete(ss.resends, memberKey{id: id})
 	delete(ss.joins, memberKey{id, s.home}) // the answer to its handshake
 	if s.flags&counted != 0 {
 		ss.caps.Close(netip.AddrFrom16(s.peer))

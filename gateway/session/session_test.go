@@ -243,7 +243,7 @@ func TestTextSessionWhoseSinceCannotBeServed(t *testing.T) {
 	var stored sync.WaitGroup
 	for i := range 1005 { // the log keeps 1000
 		stored.Add(1)
-		g.bridge.Say(publish.Say{
+		g.bridge.Say(publish.Say{Rights: proto.AllRights,
 			Room: room, From: proto.Identity{ID: fmt.Sprint("u", i%50)}, Patience: 20 * time.Second,
 			Content: proto.Content{Kind: proto.Text, Body: []byte("hi")},
 		}, func(r proto.Reply) {
@@ -368,7 +368,7 @@ func TestRoomIsClosed(t *testing.T) {
 	w.want(`{*"text":"last words"}`)
 	w.want(`{*"kind":"closed"*}`)
 	w.send(`{"id":2,"say":{"room":"shut","text":"more"}}`)
-	w.want(`{"id":2,"error":{"code":"not_joined",*`)
+	w.want(`{"id":2,"error":{"code":"room_closed",*`)
 	w.send(`{"id":3,"join":{"room":"shut"}}`)
 	w.want(`{"id":3,"error":{"code":"room_closed","message":"the room has been closed: done for today"}}`)
 	g.text("/room/shut/").want("close 4100 *done for today")

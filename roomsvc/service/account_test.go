@@ -107,7 +107,16 @@ func TestGuestsAreNotBelieved(t *testing.T) {
 		if r := ask(t, nc, msg); code(r.Refusal) != tt.act {
 			t.Errorf("%+v: close: got %+v, want %q", tt, r, tt.act)
 		}
+		msg.Header.Set(proto.HeaderKind, string(proto.ActBan))
+		msg.Header.Set(proto.HeaderMember, "bob")
+		msg.Header.Set(proto.HeaderRights, "read moderate")
+		if r := ask(t, nc, msg); code(r.Refusal) != tt.act {
+			t.Errorf("%+v: ban: got %+v, want %q", tt, r, tt.act)
+		}
 		if tt.act == "" {
+			if _, err := out.NextMsg(5 * time.Second); err != nil {
+				t.Fatal(err)
+			}
 			if _, err := out.NextMsg(5 * time.Second); err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,160 @@
+package session_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// moderated is a room with a moderator on /ws and members on two gateways.
+type moderated struct {
+	*testing.T
+	a, b *gateway
+	room string
+	mod  *client // on /ws of a, and a member
+	acts int
+}
+
+func startModerated(t *testing.T) *moderated {
+	keys := withTokens(t)
+	m := &moderated{T: t, a: start(t, keys), b: start(t, keys), room: fmt.Sprintf("acts_%d", time.Now().UnixNano())}
+	m.mod = m.a.bearer("/ws", tokenOf("mod", "*=read say moderate", time.Hour))
+	m.mod.want(`{"hello":*`)
+	m.mod.send(`{"id":"j","join":{"room":"` + m.room + `"}}`)
+	m.mod.wantSoon(`{"id":"j","ok":*`)
+	return m
+}
+
+// member opens a session of id in the room.
+func (m *moderated) member(g *gateway, id string) *client {
+	m.Helper()
+	c := g.bearer("/room/"+m.room+"/", tokenOf(id, "*=read say", time.Hour))
+	c.wantSoon(`{"hello":*`)
+	return c
+}
+
+// act carries out an act with the given fields, and waits until it is acknowledged.
+func (m *moderated) act(fields string) {
+	m.Helper()
+	m.acts++
+	m.mod.send(fmt.Sprintf(`{"id":%d,"moderate":{"room":"%s",%s}}`, m.acts, m.room, fields))
+	m.mod.wantSoon(fmt.Sprintf(`{"id":%d,"ok":{"seq":*`, m.acts))
+}
+
+// wantSoon skips frames until one matches.
+func (c *client) wantSoon(pattern string) string {
+	c.t.Helper()
+	for {
+		got := c.next()
+		if matches(pattern, got) {
+			return got
+		}
+		if matches("close *", got) {
+			c.t.Fatalf("got %s, want %s", got, pattern)
+		}
+	}
+}
+
+func TestKickEndsTheMembershipsThatBeganBefore(t *testing.T) {
+	m := startModerated(t)
+	here, there, bob := m.member(m.a, "ann"), m.member(m.b, "ann"), m.member(m.b, "bob")
+	ws := m.b.bearer("/ws", tokenOf("ann", "*=read say", time.Hour))
+	ws.wantSoon(`{"hello":*`)
+	ws.send(`{"id":1,"join":{"room":"` + m.room + `"}}`)
+	ws.wantSoon(`{"id":1,"ok":*`)
+	m.act(`"act":"kick","member":"ann","why":"come back later"`)
+	for _, c := range []*client{here, there} {
+		c.wantSoon(`{"room":*"kind":"kicked","from":{"id":"mod",*},"member":"ann","why":"come back later"}`)
+		c.wantSoon("close 4101 a moderator removed you from the room: come back later")
+	}
+	ws.wantSoon(`{"room":"` + m.room + `","ended":{"code":4101,"reason":"*come back later"}}`)
+	bob.send(`{"id":1,"say":{"text":"is ann gone?"}}`)
+	bob.wantSoon(`{"id":1,"ok":*`)
+	back := m.member(m.a, "ann")
+	back.send(`{"id":1,"history":{}}`) // the kick in it ends nothing
+	back.wantSoon(`{"id":1,"ok":*"kind":"kicked"*`)
+	back.send(`{"id":2,"say":{"text":"I am back"}}`)
+	back.wantSoon(`{"id":2,"ok":*`)
+	m.mod.send(`{"id":"k","moderate":{"room":"` + m.room + `","act":"kick","member":"nobody"}}`)
+	m.mod.wantSoon(`{"id":"k","error":{"code":"not_found",*`)
+}
+
+func TestBanRefusesEveryWayIn(t *testing.T) {
+	m := startModerated(t)
+	ann := m.member(m.b, "ann")
+	m.act(`"act":"ban","member":"ann","for":"1h","why":"spam"`)
+	ann.wantSoon(`{"room":*"kind":"banned",*"member":"ann","until":"*Z","why":"spam"}`)
+	ann.wantSoon("close 4102 a moderator banned you from the room: spam")
+	third := start(t, withTokens(t)) // reads the ban from the snapshot
+	for _, g := range []*gateway{m.a, m.b, third} {
+		c := g.bearer("/room/"+m.room+"/", tokenOf("ann", "*=read say", time.Hour))
+		c.wantSoon("close 4102 a moderator banned you from the room")
+		ws := g.bearer("/ws", tokenOf("ann", "*=read say moderate", time.Hour))
+		ws.want(`{"hello":*`)
+		for id, verb := range []string{
+			`"join":{"room":"%s"}`, `"say":{"room":"%s","text":"hi"}`, `"moderate":{"room":"%s","act":"unban","member":"bob"}`,
+		} {
+			ws.send(fmt.Sprintf(`{"id":%d,`+verb+`}`, id, m.room))
+			ws.wantSoon(fmt.Sprintf(`{"id":%d,"error":{"code":"banned",*`, id))
+		}
+	}
+	m.act(`"act":"unban","member":"ann"`)
+	for _, g := range []*gateway{m.a, m.b, third} {
+		c := m.member(g, "ann")
+		c.send(`{"id":1,"say":{"text":"hi"}}`)
+		c.wantSoon(`{"id":1,"ok":*`)
+	}
+}
+
+func TestAMutedMemberHearsTheRoomOnly(t *testing.T) {
+	m := startModerated(t)
+	ann, bob := m.member(m.b, "ann"), m.member(m.a, "bob")
+	m.act(`"act":"mute","member":"ann"`)
+	ann.wantSoon(`{"room":*"kind":"muted",*"member":"ann"}`)
+	ann.send(`{"id":1,"say":{"text":"hi"}}`)
+	ann.wantSoon(`{"id":1,"error":{"code":"muted",*`)
+	ann.send(`{"id":2,"signal":{"type":"typing","data":{}}}`)
+	ann.wantSoon(`{"id":2,"error":{"code":"muted",*`)
+	bob.send(`{"id":1,"say":{"text":"ann hears this"}}`)
+	ann.wantSoon(`{*"text":"ann hears this"}`)
+	m.act(`"act":"unmute","member":"ann"`)
+	ann.wantSoon(`{"room":*"kind":"unmuted",*`)
+	ann.send(`{"id":3,"signal":{"type":"typing","data":{}}}`)
+	ann.wantSoon(`{"id":3,"ok":*`)
+	ann.send(`{"id":4,"say":{"text":"hi"}}`)
+	ann.wantSoon(`{"id":4,"ok":*`)
+}
+
+func TestASlowRoomTakesOneMessageOfEachMember(t *testing.T) {
+	m := startModerated(t)
+	ann := m.member(m.b, "ann")
+	m.act(`"act":"slow","every":"1h"`)
+	ann.wantSoon(`{"room":*"kind":"slowed",*"every":"1h"}`)
+	ann.send(`{"id":1,"say":{"text":"one"}}`)
+	ann.wantSoon(`{"id":1,"ok":*`)
+	ann.send(`{"id":2,"say":{"text":"two"}}`)
+	ann.wantSoon(`{"id":2,"error":{"code":"rate_limited",*"retry_ms":3*`)
+	ann.send(`{"id":3,"signal":{"type":"typing","data":{}}}`)
+	ann.wantSoon(`{"id":3,"ok":*`)
+	ann.send(`{"id":4,"signal":{"type":"typing","data":{}}}`)
+	ann.wantSoon(`{"id":4,"error":{"code":"rate_limited",*`)
+	for id := range 3 {
+		m.mod.send(fmt.Sprintf(`{"id":"m%d","say":{"room":"%s","text":"I moderate"}}`, id, m.room))
+		m.mod.wantSoon(fmt.Sprintf(`{"id":"m%d","ok":*`, id))
+	}
+	m.act(`"act":"slow","every":"0"`)
+	ann.wantSoon(`{"room":*"kind":"slowed",*"every":"0s"}`)
+	ann.send(`{"id":5,"say":{"text":"two"}}`)
+	ann.wantSoon(`{"id":5,"ok":*`)
+}
+
+func TestSayNeedsNoMembership(t *testing.T) {
+	m := startModerated(t)
+	c := m.b.bearer("/ws", tokenOf("ann", m.room+"=say,*=", time.Hour))
+	c.want(`{"hello":*`)
+	c.send(`{"id":1,"say":{"room":"` + m.room + `","text":"from outside"}}`)
+	c.want(`{"id":1,"ok":{"seq":*`) // and no event: it is no member
+	c.send(`{"id":2,"say":{"room":"` + m.room + `x","text":"elsewhere"}}`)
+	c.want(`{"id":2,"error":{"code":"forbidden",*`)
+	m.mod.wantSoon(`{*"from":{"id":"ann",*"text":"from outside"}`)
+}

@@ -1,0 +1,168 @@
+package service
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+	"roomcast/proto/natstest"
+)
+
+// restrict carries out an act on a member.
+func restrict(t *testing.T, nc *nats.Conn, act proto.Act, member string) {
+	t.Helper()
+	m := actOn("lobby", "mod", "", act)
+	m.Header.Set(proto.HeaderMember, member)
+	if r := askUntil(t, nc, m, final); r.Refusal != nil {
+		t.Fatalf("%s %s: %v", act, member, r.Refusal)
+	}
+}
+
+// dropSnapshot removes the snapshot of the lobby, as if its owner had died before it wrote it.
+func dropSnapshot(t *testing.T, nc *nats.Conn) {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	states, err := js.Stream(t.Context(), proto.StateStream)
+	if err == nil {
+		err = states.Purge(t.Context(), jetstream.WithPurgeSubject(proto.MustRoom("lobby").StateSubject()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refusedAs checks that a message of the sender is refused with the code; "" = it is stored.
+func refusedAs(t *testing.T, nc *nats.Conn, from string, want proto.Code) {
+	t.Helper()
+	if r := askUntil(t, nc, message("lobby", from, "", "hi"), final); code(r.Refusal) != want {
+		t.Errorf("%s says hi: got %+v, want %q", from, r, want)
+	}
+}
+
+// limitsOf returns the restrictions of the lobby as gateways read them.
+func limitsOf(t *testing.T, nc *nats.Conn) *proto.Restrictions {
+	t.Helper()
+	log := history.New(nc, nil)
+	page, err := log.Read(t.Context(), history.Query{Room: proto.MustRoom("lobby")})
+	if err == nil {
+		err = log.Complete(t.Context(), proto.MustRoom("lobby"), &page.Head)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page.Head.Limits
+}
+
+func TestRestrictionsSurviveTheirOwner(t *testing.T) {
+	for name, lost := range map[string]bool{"snapshot written": false, "owner died before the snapshot": true} {
+		t.Run(name, func(t *testing.T) {
+			srv := startNATS(t, true)
+			nc := srv.Connect(t)
+			_, stop := startService(t, srv)
+			say(t, nc, "lobby", "ann", "", "hi")
+			restrict(t, nc, proto.ActBan, "ann")
+			restrict(t, nc, proto.ActMute, "bob")
+			restrict(t, nc, proto.ActBan, "cid")
+			restrict(t, nc, proto.ActUnban, "cid")
+			refusedAs(t, nc, "ann", proto.CodeBanned)
+			stop()
+			if lost {
+				dropSnapshot(t, nc)
+			}
+			check := func(who string) {
+				now := time.Now()
+				if l := limitsOf(t, nc); !l.Banned("ann", now) || l.Banned("cid", now) || !l.Muted("bob", now) || l.Seq != 5 {
+					t.Errorf("%s: readers see %+v", who, l)
+				}
+			}
+			check("without an owner")
+			_, stop = startService(t, srv)
+			defer stop()
+			refusedAs(t, nc, "ann", proto.CodeBanned)
+			refusedAs(t, nc, "bob", proto.CodeMuted)
+			refusedAs(t, nc, "cid", "")
+			check("with the next owner")
+		})
+	}
+}
+
+// The whole log of the room ages out. The next message begins a new epoch, and readers find
+// the ban although the new epoch has no act.
+func TestRestrictionsSurviveTheLog(t *testing.T) {
+	srv := startNATS(t, true)
+	nc := srv.Connect(t)
+	_, stop := startService(t, srv)
+	restrict(t, nc, proto.ActBan, "ann")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := js.Stream(t.Context(), proto.StreamName)
+	if err == nil {
+		err = log.Purge(t.Context(), jetstream.WithPurgeSubject(proto.MustRoom("lobby").LogSubject()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	natstest.Eventually(t, "the log of the room to be empty", func() bool { return logOf(t, nc, "lobby") == 0 })
+	if l := limitsOf(t, nc); !l.Banned("ann", time.Now()) {
+		t.Errorf("without records readers see %+v", l)
+	}
+	_, stop = startService(t, srv)
+	defer stop()
+	refusedAs(t, nc, "ann", proto.CodeBanned)
+	refusedAs(t, nc, "bob", "")
+	if l := limitsOf(t, nc); !l.Banned("ann", time.Now()) {
+		t.Errorf("in the new epoch readers see %+v", l)
+	}
+	refusedAs(t, nc, "ann", proto.CodeBanned)
+}
+
+// Acts reach the owner over NATS with all their terms.
+func TestActsOverNATSCarryTheirTerms(t *testing.T) {
+	srv := startNATS(t, true)
+	nc := srv.Connect(t)
+	_, stop := startService(t, srv)
+	defer stop()
+	for _, tt := range []struct {
+		act    proto.Act
+		header map[string]string
+		want   proto.Code
+	}{
+		{proto.ActBan, map[string]string{proto.HeaderMember: "%E5%AE%89", proto.HeaderFor: "10m"}, ""},
+		{proto.ActBan, map[string]string{proto.HeaderMember: "ann", proto.HeaderFor: "0"}, proto.BadRequest},
+		{proto.ActBan, map[string]string{proto.HeaderMember: "ann", proto.HeaderFor: "100000h"}, proto.BadRequest},
+		{proto.ActBan, map[string]string{proto.HeaderFor: "10m"}, proto.BadRequest},
+		{proto.ActBan, map[string]string{proto.HeaderMember: "*all"}, proto.BadRequest},
+		{proto.ActBan, map[string]string{proto.HeaderMember: "mod"}, proto.BadRequest},
+		{proto.ActKick, map[string]string{proto.HeaderMember: proto.EscapeHeader(proto.Guests)}, proto.BadRequest},
+		{proto.ActKick, map[string]string{proto.HeaderMember: "ann", proto.HeaderFor: "10m"}, proto.BadRequest},
+		{proto.ActUnmute, map[string]string{proto.HeaderMember: "ann"}, proto.NotFound},
+		{proto.ActSlow, map[string]string{proto.HeaderEvery: "30s"}, ""},
+		{proto.ActSlow, nil, proto.BadRequest},
+		{proto.ActSlow, map[string]string{proto.HeaderEvery: "0"}, ""},
+		{proto.ActBan, map[string]string{proto.HeaderMember: "ann", proto.HeaderRights: "read say"}, proto.Forbidden},
+		{proto.ActBan, map[string]string{proto.HeaderMember: "ann", proto.HeaderRights: "none"}, proto.Forbidden},
+		{proto.ActBan, map[string]string{proto.HeaderMember: "ann", proto.HeaderRights: "all"}, proto.BadRequest},
+	} {
+		m := actOn("lobby", "mod", "", tt.act)
+		for name, value := range tt.header {
+			m.Header.Set(name, value)
+		}
+		if r := askUntil(t, nc, m, final); code(r.Refusal) != tt.want {
+			t.Errorf("%s with %v: got %+v, want %q", tt.act, tt.header, r, tt.want)
+		}
+	}
+	m := message("lobby", "%E5%AE%89", "", "hi")
+	if r := askUntil(t, nc, m, final); code(r.Refusal) != proto.CodeBanned {
+		t.Errorf("got %+v, want the member whose id was escaped to be banned", r)
+	}
+}
