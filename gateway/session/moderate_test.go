@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"roomcast/gateway/publish"
+	"roomcast/proto"
 )
 
 // moderated is a room with a moderator on /ws and members on two gateways.
@@ -157,4 +160,34 @@ func TestSayNeedsNoMembership(t *testing.T) {
 	c.send(`{"id":2,"say":{"room":"` + m.room + `x","text":"elsewhere"}}`)
 	c.want(`{"id":2,"error":{"code":"forbidden",*`)
 	m.mod.wantSoon(`{*"from":{"id":"ann",*"text":"from outside"}`)
+}
+
+// A ban of all guests ends the sessions of every kind, and those with a token stay.
+func TestABanOfGuestsEndsSessionsOfEveryKind(t *testing.T) {
+	g := start(t)
+	room := fmt.Sprintf("guests_%d", time.Now().UnixNano())
+	text, ws := g.text("/room/"+room+"/"), g.json("/room/"+room+"/")
+	ws.want(`{"hello":*`)
+	g.moderate(room, proto.ActBan, proto.Guests)
+	text.want("close 4102 a moderator banned you from the room")
+	ws.wantSoon("close 4102 a moderator banned you from the room")
+	g.text("/room/" + room + "/").want("close 4102 a moderator banned you from the room")
+	reader := g.connect()
+	reader.write([]byte("GET /room/" + room + "/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"))
+	if got := reader.status(); got != 403 {
+		t.Errorf("a reader of events: got status %d, want 403", got)
+	}
+	g.moderate(room, proto.ActUnban, proto.Guests)
+	g.json("/room/" + room + "/").want(`{"hello":*`)
+}
+
+// moderate carries out an act on a member.
+func (g *gateway) moderate(room string, act proto.Act, member string) {
+	g.t.Helper()
+	done := make(chan proto.Reply, 1)
+	g.bridge.Moderate(publish.Say{Rights: proto.AllRights, Room: proto.MustRoom(room), From: proto.Identity{ID: "api"}, Act: act,
+		Terms: proto.Terms{Member: member}, Patience: 5 * time.Second}, func(r proto.Reply) { done <- r })
+	if r := <-done; r.Seq == 0 {
+		g.t.Fatalf("%s %s: %v", act, member, r.Refusal)
+	}
 }

@@ -1,0 +1,70 @@
+package server_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"roomcast/gateway/server/servertest"
+)
+
+func TestActsOverHTTP(t *testing.T) {
+	secret := strings.Repeat("0123456789abcdef", 2)
+	base := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, "the operator's token"))
+	token := func(id, rights string) string {
+		s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+			"sub": id, "exp": time.Now().Add(time.Hour).Unix(), "rooms": map[string]string{"*": rights},
+		}).SignedString([]byte(secret))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "Bearer " + s
+	}
+	const operator = "Bearer the operator's token"
+	ann, mod := token("ann", "read say"), token("mod", "moderate")
+	lobby := base + "api/rooms/lobby"
+	for _, tt := range []struct {
+		name, auth, method, path, body string
+		status                         int
+		part                           string
+	}{
+		{"a ban without the right", ann, "POST", "/ban", `{"member":"bob"}`, 403, "the right moderate"},
+		{"an act that does not exist", operator, "POST", "/dance", "", 404, "not_found"},
+		{"a ban of nobody", operator, "POST", "/ban", "", 400, "ban needs member"},
+		{"a ban of a group that does not exist", operator, "POST", "/ban", `{"member":"*all"}`, 400, "bad_request"},
+		{"a ban without an end that is a time", operator, "POST", "/ban", `{"member":"ann","for":"soon"}`, 400, "bad_request"},
+		{"a ban for too short a time", operator, "POST", "/ban", `{"member":"ann","for":"10ms"}`, 400, "bad_request"},
+		{"a ban for too long a time", operator, "POST", "/ban", `{"member":"ann","for":"99999h"}`, 400, "bad_request"},
+		{"a ban that names another act", operator, "POST", "/ban", `{"member":"ann","act":"mute"}`, 400, "the path names the act"},
+		{"a ban in another room", operator, "POST", "/ban", `{"member":"ann","room":"other"}`, 400, "different rooms"},
+		{"a ban of oneself", mod, "POST", "/ban", `{"member":"mod"}`, 400, "yourself"},
+		{"a kick that lasts", operator, "POST", "/kick", `{"member":"ann","for":"10m"}`, 400, "kick takes no for"},
+		{"a kick of somebody who is not there", operator, "POST", "/kick", `{"member":"ann"}`, 404, "not_found"},
+		{"a kick of all guests", operator, "POST", "/kick", `{"member":"*guests"}`, 400, "one member"},
+		{"an end of no ban", operator, "POST", "/unban", `{"member":"ann"}`, 404, "not_found"},
+		{"slow without a time", operator, "POST", "/slow", `{}`, 400, "slow needs every"},
+		{"slow that is too slow", operator, "POST", "/slow", `{"every":"25h"}`, 400, "bad_request"},
+
+		{"a message before", ann, "POST", "/messages", "hi", 200, `"seq":1,`},
+		{"a mute", mod, "POST", "/mute", `{"member":"ann","for":"10m","why":"loud"}`, 200, `"seq":2,`},
+		{"a message of a muted member", ann, "POST", "/messages", "hi", 403, "muted"},
+		{"what a muted member reads", ann, "GET", "/messages", "", 200, `"kind":"muted","from":{"id":"mod"},"member":"ann","until":"`},
+		{"a ban", mod, "POST", "/ban", `{"member":"ann","key":"b1"}`, 200, `"seq":3,`},
+		{"the ban again", mod, "POST", "/ban", `{"member":"ann","key":"b1"}`, 200, `"seq":3,`},
+		{"another ban under its key", mod, "POST", "/ban", `{"member":"bob","key":"b1"}`, 400, "bad_request"},
+		{"a message of a banned member", ann, "POST", "/messages", "hi", 403, "banned"},
+		{"what a banned member reads", ann, "GET", "/messages", "", 403, "banned"},
+		{"whom a banned member sees", ann, "GET", "/members", "", 403, "banned"},
+		{"what others read", mod, "GET", "/messages", "", 200, `"seq":3,`},
+		{"the end of the ban", operator, "POST", "/unban", `{"member":"ann"}`, 200, `"seq":4,`},
+		{"what ann reads then", ann, "GET", "/messages", "", 200, `"kind":"unbanned"`},
+		{"a message while still muted", ann, "POST", "/messages", "hi", 403, "muted"},
+	} {
+		header := []string{"Content-Type", "text/plain", "Authorization", tt.auth}
+		if status, got := servertest.Call(t, tt.method, lobby+tt.path, tt.body, header...); status != tt.status || !strings.Contains(got, tt.part) {
+			t.Errorf("%s: got %d %s, want %d with %s", tt.name, status, got, tt.status, tt.part)
+		}
+	}
+}
