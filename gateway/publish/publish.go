@@ -40,7 +40,7 @@ type Say struct {
 	Why     string    // of an act
 	Terms   proto.Terms
 	Rights  proto.Rights // of the sender in the room
-	Key     string    // "" = the publisher makes one
+	Key     string       // "" = the publisher makes one
 
 	// Sent is what the sender sent, if the backend has been asked; nil = Content. The key stands
 	// for it, because the backend may answer a resent message with other content.
