@@ -120,7 +120,7 @@ func TestBadJSON(t *testing.T) {
 		{`{"id":1,"join":{"room":"x","since":1,"last":1}}`, `{"id":1,"error":{"code":"bad_request",*}}`},
 		{`{"id":1,"say":{"data":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}}`, `{"id":1,"error":{"code":"bad_request",*}}`},
 		{`{"id":1,"say":{"text":"` + strings.Repeat("x", 65<<10) + `"}}`, `{"id":1,"error":{"code":"too_large",*}}`},
-		{`{"id":1,"say":{"room":"other","text":"a"}}`, `{"id":1,"error":{"code":"not_joined",*}}`},
+		{`{"id":1,"signal":{"room":"other","type":"t"}}`, `{"id":1,"error":{"code":"not_joined",*}}`},
 		{`{"id":1,"leave":{"room":"other"}}`, `{"id":1,"error":{"code":"not_joined",*}}`},
 		{`{"id":1,"moderate":{"act":"close"}}`, `{"id":1,"error":{"code":"forbidden",*}}`},
 		{`{"id":1,"auth":{"token":"x"}}`, `{"id":1,"error":{"code":"forbidden",*}}`},
