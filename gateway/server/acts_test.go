@@ -12,7 +12,7 @@ import (
 
 func TestActsOverHTTP(t *testing.T) {
 	secret := strings.Repeat("0123456789abcdef", 2)
-	base := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, "the operator's token"))
+	base := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, "the-operators-token"))
 	token := func(id, rights string) string {
 		s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
 			"sub": id, "exp": time.Now().Add(time.Hour).Unix(), "rooms": map[string]string{"*": rights},
@@ -22,7 +22,7 @@ func TestActsOverHTTP(t *testing.T) {
 		}
 		return "Bearer " + s
 	}
-	const operator = "Bearer the operator's token"
+	const operator = "Bearer the-operators-token"
 	ann, mod := token("ann", "read say"), token("mod", "moderate")
 	lobby := base + "api/rooms/lobby"
 	for _, tt := range []struct {

@@ -62,10 +62,10 @@ func (c *commands) signal(s *session, cmd *proto.Command) error {
 
 // silenced returns the refusal for a member that may not send a signal now. Signals do not
 // reach the room's owner, so the gateway applies bans, mutes and the slow mode.
-func (c *commands) silenced(s *session, room proto.Room) *proto.Refusal {
-	head, _ := c.hub.Head(s.id, room)
-	now := c.loop.Now()
-	if refusal := c.banned(s, head.Limits); refusal != nil {
+func (lc *lifecycle) silenced(s *session, room proto.Room) *proto.Refusal {
+	head, _ := lc.hub.Head(s.id, room)
+	now := lc.loop.Now()
+	if refusal := lc.banned(s, head.Limits); refusal != nil {
 		return refusal
 	}
 	if head.Limits.Muted(s.who.ID, now) {
@@ -76,10 +76,10 @@ func (c *commands) silenced(s *session, room proto.Room) *proto.Refusal {
 		return nil
 	}
 	k := memberKey{s.id, room}
-	last, sent := c.signals[k]
+	last, sent := lc.signals[k]
 	if wait := every - now.Sub(last); sent && wait > 0 {
 		return proto.Refuse(proto.RateLimited, "this room is slow: a member may send one signal in %v", every).After(wait)
 	}
-	c.signals[k] = now
+	lc.signals[k] = now
 	return nil
 }
