@@ -1,8 +1,3 @@
-//go:build split
-
-// This test is known to fail in about one run of four: proto/docs/reliability.md names the fault.
-// It needs `go test -tags split` until that is fixed.
-
 package service
 
 import (
