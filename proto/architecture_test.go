@@ -43,6 +43,7 @@ var order = []string{
 	"roomcast/gateway/limit",
 	"roomcast/gateway/web",
 	"roomcast/gateway/client",
+	"roomcast/gateway/client/js",
 	"roomcast/roomsvc",
 	"roomcast/roomsvc/service",
 	"roomcast/roomsvc/owner",
@@ -289,7 +290,10 @@ func sources(t *testing.T) (paths []string) {
 	t.Helper()
 	root := os.DirFS("..")
 	for _, dir := range []string{"gateway", "roomsvc", "proto", "scripts"} {
-		err := fs.WalkDir(root, dir, func(path string, _ fs.DirEntry, err error) error {
+		err := fs.WalkDir(root, dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Name() == "node_modules" {
+				return fs.SkipDir
+			}
 			if slices.Contains([]string{".go", ".js", ".css", ".html", ".sh"}, filepath.Ext(path)) {
 				paths = append(paths, path)
 			}

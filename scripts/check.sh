@@ -52,6 +52,7 @@ tools() {
     missing=
     PATH=$PATH:/usr/sbin:/sbin # where Debian keeps servers
     need node nodejs
+    [ -n "${quick-}" ] || need npm npm
     need shellcheck shellcheck
     if [ -z "${quick-}" ]; then
         need chromium chromium
@@ -108,7 +109,7 @@ static() {
     shellcheck -S warning .ci/run $(grep -rlE '^#!/bin/sh' scripts)
 
     step 'node --test' 'the JavaScript client keeps the protocol and its golden files'
-    node --test gateway/web/
+    node --test gateway/client/js/*.test.js gateway/web/*.test.js
 }
 
 if [ "${1-}" = quick ]; then
@@ -135,6 +136,9 @@ step 'other systems' 'the portable code compiles for macOS and Windows'
 go mod verify >/dev/null
 GOOS=darwin go vet ./gateway/loop
 GOOS=windows go vet ./gateway
+
+step npm 'the npm package works in an empty folder, and its examples compile'
+scripts/npm.sh "$(mktemp -d)"
 
 step fuzz 'what parses hostile bytes neither crashes nor disagrees with its model'
 grep -rl '^func Fuzz' --include='*_test.go' gateway roomsvc proto scripts | while read -r file; do

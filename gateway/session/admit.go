@@ -24,6 +24,7 @@ type given struct {
 	refused *proto.Refusal // why the token is not accepted although it may be good
 	resume  string
 	name    string
+	named   bool // the request has a name, which may be empty
 }
 
 // credential reads the best credential of a handshake. Its errors are malformed requests and
@@ -32,7 +33,8 @@ func (h *handshakes) credential(s *session, req *wire.Request) (g given, err err
 	if req.Proxied {
 		s.flags |= proxied
 	}
-	g.name, g.resume = req.Query("name"), req.Query("resume")
+	g.resume = req.Query("resume")
+	g.name, g.named = req.Lookup("name")
 	if s.kind == jsonKind {
 		if g.resume != "" {
 			return g, proto.Refuse(proto.BadRequest, "resume in the URL is for text sessions; offer the subprotocol %s<string> beside %s", resumeOffer, subprotocol)
@@ -104,7 +106,7 @@ func (h *handshakes) identify(s *session, g given, from proto.From) {
 	default:
 		s.who, s.issued, s.grant = h.auth.Anonymous(), secondOf(time.Now()), h.auth.Guests()
 		h.usePass(s, g.resume)
-		if g.name != "" && s.flags&admitted == 0 {
+		if g.named && s.flags&admitted == 0 {
 			s.who.Name = g.name
 		}
 		if h.mayAuthenticate(s) && !h.allowed(s) && !h.introduced(s) {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
@@ -346,4 +347,13 @@ func (p *tab) shows(text string) {
 	p.t.Helper()
 	quoted, _ := json.Marshal(text)
 	p.wait(fmt.Sprintf(`[...document.querySelectorAll("#log .bubble")].at(-1)?.textContent === %s`, quoted))
+}
+
+// dark makes the page believe that the reader prefers dark colours.
+func (p *tab) dark() {
+	p.t.Helper()
+	features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}
+	if _, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features}); err != nil {
+		p.t.Fatal(err)
+	}
 }

@@ -170,6 +170,10 @@ func TestPageFitsAPhone(t *testing.T) {
 	}
 	p.do(chromedp.Click(chromedp.CSS("#menu")))
 	p.wait(`document.querySelector("#side").getBoundingClientRect().left === 0`)
+	if !eval[bool](p, `document.querySelector("main").inert && document.activeElement.closest("#rooms") !== null`) {
+		t.Error("the page behind the drawer can be reached, or the focus is not on the rooms")
+	}
+	p.do(chromedp.Click(chromedp.CSS("#room")))
 	p.insert("elsewhere")
 	p.enter()
 	p.wait(`document.querySelector("#title").textContent === "elsewhere" && document.querySelector("#side").getBoundingClientRect().right <= 0`)
@@ -185,7 +189,7 @@ func TestPageFitsAPhone(t *testing.T) {
 		t.Error("the page is wider or higher than the phone after using the menu")
 	}
 	s.say("meanwhile")
-	p.wait(`!document.querySelector("#elsewhere").hidden && document.querySelector("#rooms b").textContent === "1"`)
+	p.wait(`!document.querySelector("#elsewhere").hidden && document.querySelector("#rooms b:not([hidden])").textContent === "1"`)
 	eval[chromedp.Void](p, `history.back()`)
 	p.shows("meanwhile")
 }

@@ -1,23 +1,18 @@
-// page.js: the chat page. It connects the parts: room.js talks to the server, timeline.js
-// shows the messages, words.js holds the texts.
+// page.js: the chat page. It connects the parts: room.js talks to the server, timeline.js shows
+// the messages, rooms.js the rooms, people.js the people, welcome.js helps at the first visit, and
+// words.js holds the texts.
 
 import { connect } from "./room.js";
+import { Announcer, People, face } from "./people.js";
+import { Rooms, keep, recall, roomName, session } from "./rooms.js";
 import { Timeline } from "./timeline.js";
-import { hueOf, initialOf, nameOf, refusalText, translate, words } from "./words.js";
+import { Facts, welcome } from "./welcome.js";
+import { nameOf, refusalText, translate, words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const encoder = new TextEncoder();
 const home = new URL(".", import.meta.url); // the server's root, which may be below a path
-const MOST_ROOMS = 12; // in the list, and joined; a new room removes the oldest
-
-// Storage of the browser. A browser that forbids it remembers nothing.
-
-const area = (name) => { try { return window[name]; } catch { return null; } };
-const [local, session] = [area("localStorage"), area("sessionStorage")];
-const recall = (key, otherwise) => {
-  try { return JSON.parse(local.getItem(`roomcast.${key}`)) ?? otherwise; } catch { return otherwise; }
-};
-const keep = (key, value) => { try { local.setItem(`roomcast.${key}`, JSON.stringify(value)); } catch {} };
+const REJOIN = 10_000; // ms between two attempts to enter a closed room
 
 /** The room in the page's URL: /room/NAME/ or /?group=NAME, below home. */
 function addressed() {
@@ -34,152 +29,177 @@ function cleanName(name) {
   return /[^\p{Z}\p{Default_Ignorable_Code_Point}]/u.test(name) ? name : "";
 }
 
-/**
- * Whether this tab has the browser's identity. One open tab at a time has it; every other
- * tab gets an identity of its own, so that two tabs can talk.
- */
-const keeper = await new Promise((resolve) => {
-  if (!navigator.locks) return resolve(true); // on plain http
-  navigator.locks.request("roomcast.identity", { ifAvailable: true }, (lock) => {
-    resolve(!!lock);
-    return lock && new Promise(() => {});
-  }).catch(() => resolve(false));
+// Who this tab is
+
+/** Holds a lock until the page ends. Reports whether it got the lock; on plain http there are none. */
+const lock = (name, options) => new Promise((resolve) => {
+  if (!navigator.locks) return resolve(true);
+  navigator.locks.request(name, options, (held) => { resolve(!!held); return held && new Promise(() => {}); }).catch(() => resolve(false));
 });
 
-/** After a reload a tab keeps its identity, from its own storage. */
-const reloaded = (() => {
-  try { return !!session.getItem("roomcast.tab"); } catch { return false; } finally {
-    try { session.setItem("roomcast.tab", "1"); } catch {}
-  }
-})();
+/** After a reload a tab keeps its identity, from its own storage. A copy of a tab has a copy of the storage, and becomes somebody else. */
+const before = recall("tab", "", session);
+const copied = before && !(await lock(`roomcast.tab.${before}`, { signal: AbortSignal.timeout(500) }));
+if (copied) for (const key of Object.keys(session)) if (key.startsWith("roomcast")) session.removeItem(key);
+const reloaded = before && !copied;
+if (!reloaded) {
+  const tab = Math.random().toString(36).slice(2);
+  keep("tab", tab, session);
+  lock(`roomcast.tab.${tab}`);
+}
+/** Whether this tab has the browser's identity: one open tab at a time. Every other one has its own, so that two tabs can talk. */
+const keeper = await lock("roomcast.identity", { ifAvailable: true });
+
+/** A login in the fragment, which no server sees. */
+const login = new URLSearchParams(location.hash.slice(1));
+if (login.has("token")) keep("token", login.get("token"), session);
+if (login.has("token") || login.has("ticket")) history.replaceState(null, "", location.pathname + location.search);
+addEventListener("hashchange", () => location.reload());
 
 translate();
-let room = addressed();
-let rooms = recall("rooms", []).filter((name) => typeof name === "string");
-const read = recall("read", {}); // room -> the last seq that was in view
-const elsewhere = new Map(); // room -> number of messages while another room was shown
-const typers = new Map(); // id -> {name, timer}
 const c = connect({
   name: cleanName(recall("name", "")),
   storage: session,
+  token: recall("token", "", session) || undefined,
+  ticket: login.get("ticket") ?? undefined,
   ...(keeper && !reloaded && { resume: recall("resume", "") }),
 });
 
+let room; // the one that is shown
+const rooms = new Rooms($("rooms"), {
+  go(name) { drawer(false); if (name !== room.name) show(name, { push: true }); $("text").focus(); },
+  left(name) { c.rooms.find((r) => r.name === name)?.leave(); },
+  changed,
+});
+const people = new People($("people"), $("count"), $("present"), $("typing"));
+const announcer = new Announcer($("announce"));
+const facts = new Facts($("facts"), $("factsButton"), c);
 const timeline = new Timeline($("scroll"), $("log"), $("outbox"), {
-  read: (page) => c.history(page, room),
+  read: (page) => room.history(page),
   isMine: (event) => event.from.id === c.you?.id,
-  seen: (seq) => { if (read[room] !== seq) { read[room] = seq; keepRead(); } },
-  retry: (saying) => { if (!c.rooms.includes(room)) c.join(room); c.retry(saying); },
+  seen: (seq) => rooms.seen(room.name, seq),
+  retry: (message) => { room.join(); room.retry(message); },
   changed,
 });
 
-let keptRead = 0;
-function keepRead() { keptRead ||= setTimeout(() => { keptRead = 0; keep("read", read); }, 500); }
-addEventListener("pagehide", () => keep("read", read));
-
 // Rooms
 
-/** Shows a room. Rooms that were shown before stay joined, and their new messages are counted. */
+/** The object of a room, which is joined. Rooms that were shown before stay joined, and their new messages are counted. */
+function joined(name) {
+  const known = c.rooms.find((r) => r.name === name);
+  if (known) return known;
+  const r = c.room(name), here = (f) => (detail) => { if (r === room) f(detail); };
+  let counted = false;
+  r.on("state", ({ state, seq }) => {
+    if (state === "joined" && r !== room && !counted && r.seq > rooms.readTo(name)) rooms.count(name, seq - rooms.readTo(name));
+    counted ||= state === "joined";
+  });
+  r.on("state", here(({ state }) => {
+    document.body.dataset.room = state;
+    if (state !== "joined") return;
+    ended();
+    people.show(r.members, c.you);
+    if (!timeline.loaded) timeline.jump().catch(report);
+  }));
+  r.on("refused", here(refused));
+  r.on("event", (event) => {
+    if (r !== room) return event.kind || event.from.id === c.you?.id || rooms.count(name, 1);
+    people.stopTyping(event.from.id);
+    timeline.add(event);
+    facts.show(room);
+    if (!event.kind && event.from.id !== c.you?.id) announcer.said(event);
+  });
+  r.on("replayed", here((replay) => {
+    facts.replayed(replay);
+    if (replay.resumed && (replay.events || !replay.exact)) timeline.note(words.resumed(replay.events, replay.exact));
+  }));
+  r.on("gap", here(({ reason, from, to }) => {
+    if (reason !== "reset") return timeline.note((reason === "damaged" ? words.damaged : words.gap)(to - from + 1));
+    timeline.begin();
+    timeline.note(words.reset);
+    timeline.jump().catch(report);
+  }));
+  r.on("message", (message) => {
+    showBar();
+    if (r !== room) return;
+    timeline.outgoing(message);
+    if (message.state === "failed" && message.error.code !== "closed_by_word") announcer.say(words.notSent(refusalText(message.error)));
+    if (message.took) facts.stored(message.took);
+    facts.show(room);
+  });
+  r.on("members", here((members) => people.show(members, c.you)));
+  r.on("left", here(({ id }) => people.stopTyping(id)));
+  r.on("signal", here(({ type, from }) => { if (type === "typing" && from.id !== c.you?.id) people.typing(from); }));
+  return r;
+}
+
 function show(name, { push = false } = {}) {
-  room = name;
-  if (!rooms.includes(name)) rooms.push(name);
-  for (const old of rooms.splice(0, Math.max(0, rooms.length - MOST_ROOMS))) c.leave(old);
-  keep("rooms", rooms);
-  elsewhere.delete(name);
+  if (room) rooms.setDraft(room.name, $("text").value);
   if (push) history.pushState(null, "", new URL(`?group=${encodeURIComponent(name)}`, home));
-  for (const { timer } of typers.values()) clearTimeout(timer);
-  typers.clear();
+  const read = rooms.readTo(name);
+  for (const gone of rooms.add(name)) c.rooms.find((r) => r.name === gone)?.leave();
+  rooms.unread.delete(name);
   $("title").textContent = name;
   if (c.state !== "closed" || !c.you) ended();
-  timeline.begin(read[name]);
-  for (const saying of c.pending(name)) timeline.outgoing(saying);
-  if (c.rooms.includes(name)) timeline.jump().catch(report);
-  else c.join(name);
-  people(new Map(), 0);
-  showTyping();
-  showRooms();
-  whoIsHere(true);
+  room = joined(name);
+  document.body.dataset.room = room.state;
+  timeline.begin(read);
+  for (const message of room.pending) timeline.outgoing(message);
+  if (room.state === "refused") room.join();
+  else if (room.state === "joined") timeline.jump().catch(report);
+  people.begin(room.members, c.you);
+  rooms.show(name);
+  facts.show(room);
+  $("text").value = rooms.draft(name);
+  grow();
+  showBar();
   changed();
 }
 
-function showRooms() {
-  $("rooms").replaceChildren(...rooms.map((name) => {
-    const item = document.createElement("li"), go = document.createElement("button");
-    go.append(Object.assign(document.createElement("bdi"), { textContent: name }));
-    go.ariaCurrent = name === room ? "page" : null;
-    go.onclick = () => { drawer(false); if (name !== room) show(name, { push: true }); $("text").focus(); };
-    item.append(go);
-    const count = elsewhere.get(name);
-    if (count) go.append(Object.assign(document.createElement("b"), { textContent: count > 99 ? "99+" : count }));
-    if (name !== room) {
-      const remove = Object.assign(document.createElement("button"), { className: "remove", textContent: "×", ariaLabel: words.remove(name) });
-      remove.onclick = () => {
-        rooms = rooms.filter((r) => r !== name);
-        keep("rooms", rooms);
-        c.leave(name);
-        elsewhere.delete(name);
-        showRooms();
-        changed();
-      };
-      item.append(remove);
-    }
-    return item;
-  }));
+let rejoin = 0;
+function refused(error) {
+  clearTimeout(rejoin);
+  if (room.state !== "refused") return;
+  const here = room, again = () => { if (here === room) here.join(); };
+  const never = error.code === "bad_room"; // the name is not valid, so neither retry nor remember it
+  if (never) {
+    rooms.remove(here.name);
+    rooms.show();
+    badRoom(here.name);
+  }
+  if (error.code === "room_closed") rejoin = setTimeout(again, REJOIN); // nobody tells us when it is open again
+  ended(refusalText(error), never ? "" : words.retry, again);
 }
 
+/** Says at the field why a name is not one of a room, and offers a similar one. */
+function badRoom(name) {
+  const better = roomName(name);
+  $("room").value = better === name ? "" : better;
+  $("room").ariaInvalid = "true";
+  $("badRoom").textContent = words.badRoom($("room").value);
+}
+const goodRoom = () => { $("room").ariaInvalid = null; $("badRoom").textContent = ""; };
+$("room").oninput = goodRoom;
 $("enter").onsubmit = (e) => {
   e.preventDefault();
   const name = $("room").value.trim();
-  if (!name) return;
+  if (!name) return $("room").focus();
+  if (name !== roomName(name)) return badRoom(name);
   $("room").value = "";
+  goodRoom();
   drawer(false);
   show(name, { push: true });
   $("text").focus();
 };
 addEventListener("popstate", () => show(addressed()));
 
-// Members
-
-let here = new Map(); // id -> identity; empty in rooms that are too large for a list
-let asking = 0;
-
-/** Asks for the members soon, at a random time: after a join all members of a room ask. */
-function whoIsHere(soon) {
-  clearTimeout(asking);
-  asking = setTimeout(askWho, soon ? 50 : 1000 + Math.random() * Math.min(30_000, here.size * 100));
-}
-async function askWho() {
-  const asked = room;
-  try {
-    const { count, members } = await c.members(asked);
-    if (asked === room) people(new Map((members ?? []).map((who) => [who.id, who])), count);
-  } catch {} // the next join, leave or connection asks again
-}
-
-function people(members, count) {
-  here = members;
-  const list = [...members.values()].sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
-  $("people").replaceChildren(...list.map((who) => {
-    const item = document.createElement("li");
-    item.append(face(who), Object.assign(document.createElement("bdi"), { textContent: nameOf(who) }));
-    if (who.id === c.you?.id) item.append(Object.assign(document.createElement("small"), { textContent: words.you }));
-    return item;
-  }));
-  const n = list.length || count; // a person with several tabs counts once
-  $("count").textContent = n || "";
-  $("present").textContent = n ? words.present(n) : "";
-}
-
-function face(who, el = Object.assign(document.createElement("span"), { className: "face", ariaHidden: "true" })) {
-  el.textContent = initialOf(nameOf(who));
-  el.style.setProperty("--hue", hueOf(who.id));
-  return el;
-}
+// Me
 
 function showMe() {
-  const me = { id: c.you?.id ?? "", name: c.name };
+  const me = { id: c.you?.id ?? "", name: c.state === "open" ? c.you.name : c.name };
   face(me, $("face"));
-  $("name").value = c.name;
+  $("name").value = me.name ?? "";
+  $("name").placeholder = me.id ? nameOf(me) : words.yourName;
   $("text").placeholder = me.id ? words.writeAs(nameOf(me)) : words.write;
 }
 
@@ -194,45 +214,50 @@ $("name").onchange = () => {
   if (c.state !== "closed") c.reconnect(); // the server learns a name when a session begins
 };
 
-function showTyping() {
-  const names = [...typers.values()].map(({ name }) => name);
-  $("typing").textContent = names.length ? words.typing(names) : "";
-}
-function stopTyping(id) {
-  clearTimeout(typers.get(id)?.timer);
-  if (typers.delete(id)) showTyping();
-}
-
 // The connection
 
-let shownOpen = false; // the last line about the connection said "connected"
+let shownOpen = true; // no line has said "disconnected"
 let countdown = 0;
 
-c.addEventListener("state", ({ detail: { state, code, reason, ms } }) => {
+c.on("state", ({ state, code, reason, ms }) => {
   clearInterval(countdown);
   document.body.dataset.state = state;
-  const say = (text) => { $("state").lastElementChild.textContent = text; };
+  const tell = (text, seconds = "") => { $("stateText").textContent = text; $("seconds").textContent = seconds; };
+  tell(words.states[state] ?? words.waiting);
   if (state === "waiting") {
-    const until = Date.now() + ms;
-    const tick = () => say(words.waiting(Math.ceil((until - Date.now()) / 1000)));
+    const until = performance.now() + ms;
+    const tick = () => tell(words.waiting, words.seconds(Math.ceil((until - performance.now()) / 1000)));
     tick();
     countdown = setInterval(tick, 1000);
-  } else {
-    say(words.states[state]);
   }
   if (state === "open") {
     if (!shownOpen) timeline.note(words.connected);
     shownOpen = true;
     if (keeper) keep("resume", c.resume);
+    facts.opened();
     showMe();
-  } else if (shownOpen && state !== "connecting") {
+  } else if (shownOpen && state !== "connecting" && c.you) {
     timeline.note(words.disconnected);
     shownOpen = false;
   }
   const closed = state === "closed";
   $("close").hidden = closed;
-  ended(closed && (words.closes[code] ?? words.ended(reason)), words.again, () => c.reconnect());
+  showBar();
+  if (closed || room?.state !== "refused") ended(closed && [words.closes[code] ?? words.ended(), code === 1000 ? "" : reason].filter(Boolean).join(" "), words.again, () => c.reconnect());
 });
+c.on("fatal", () => {}); // the state tells it
+c.on("unstored", () => { $("bar").dataset.unstored = words.unstored; });
+
+/** Shows above the composer an outage, and what waits to be sent. */
+function showBar() {
+  const down = (c.state === "waiting" || c.state === "connecting") && !!c.you;
+  const waiting = room?.pending.length ?? 0, others = c.pending.length - waiting;
+  $("bar").hidden = !down && !(others && c.state === "open");
+  const parts = [down && (navigator.onLine === false ? words.stillOffline : words.outage), down && waiting && words.queue(waiting), others && words.elsewhereQueued(others)];
+  $("barText").textContent = parts.filter(Boolean).join(" ");
+  $("now").hidden = c.state !== "waiting";
+}
+$("now").onclick = () => c.reconnect();
 
 /** Shows above the composer why messages cannot be sent, and a button that helps. */
 function ended(why, word, act) {
@@ -247,87 +272,16 @@ function ended(why, word, act) {
 
 $("close").onclick = () => { c.close(); $("again").focus(); };
 
-c.addEventListener("join", ({ detail }) => {
-  if (detail.room !== room) return;
-  ended();
-  if (!timeline.loaded) timeline.jump().catch(report);
-  whoIsHere(true);
-});
-
-c.addEventListener("refused", ({ detail }) => {
-  if (detail.room === room && !c.rooms.includes(room)) {
-    const never = detail.code === "bad_room"; // the name is not valid, so neither retry nor remember it
-    if (never) {
-      rooms = rooms.filter((name) => name !== room);
-      keep("rooms", rooms);
-      showRooms();
-    }
-    ended(refusalText(detail), never ? "" : words.retry, () => { if (!c.rooms.includes(room)) c.join(room); });
-  }
-});
-
-c.addEventListener("event", ({ detail: event }) => {
-  if (event.room !== room) {
-    if (!event.kind) elsewhere.set(event.room, (elsewhere.get(event.room) ?? 0) + 1);
-    laterRooms();
-    return;
-  }
-  stopTyping(event.from.id);
-  timeline.add(event);
-  if (!event.kind && event.from.id !== c.you?.id && event.text) announce(`${nameOf(event.from)}: ${event.text.slice(0, 300)}`);
-});
-
-let roomsDue = 0;
-function laterRooms() { roomsDue ||= setTimeout(() => { roomsDue = 0; showRooms(); changed(); }, 100); }
-
-let announced = 0;
-function announce(text) { // at most one a second, so that a screen reader can keep up
-  announced ||= setTimeout(() => { announced = 0; $("announce").textContent = text; }, 1000);
-}
-
-c.addEventListener("gap", ({ detail }) => {
-  if (detail.room !== room) return;
-  if (detail.reason === "reset") {
-    timeline.begin();
-    timeline.note(words.reset);
-    timeline.jump().catch(report);
-  } else {
-    timeline.note((detail.reason === "damaged" ? words.damaged : words.gap)(detail.to - detail.from + 1));
-  }
-});
-
-c.addEventListener("saying", ({ detail }) => { if (detail.room === room) timeline.outgoing(detail); });
-c.addEventListener("joined", ({ detail: { room: where, id, name, count } }) => {
-  if (where !== room) return;
-  people(id && here.size ? new Map(here).set(id, { id, name }) : here, count);
-  whoIsHere();
-});
-c.addEventListener("left", ({ detail: { room: where, id, count } }) => {
-  if (where !== room) return;
-  stopTyping(id);
-  if (id !== c.you?.id) here.delete(id);
-  people(here, count);
-  whoIsHere();
-});
-
-c.addEventListener("signal", ({ detail }) => {
-  const { from, type } = detail;
-  if (detail.room !== room || type !== "typing" || from.id === c.you?.id) return;
-  clearTimeout(typers.get(from.id)?.timer);
-  typers.set(from.id, { name: nameOf(from), timer: setTimeout(stopTyping, 5000, from.id) });
-  showTyping();
-});
-
 // Writing
 
 function grow() {
   $("text").style.height = "auto";
   $("text").style.height = `${$("text").scrollHeight}px`;
 }
-$("text").oninput = () => { grow(); if ($("text").value) c.typing(room); };
+$("text").oninput = () => { grow(); rooms.setDraft(room.name, $("text").value); if ($("text").value) room.typing(); };
+const composing = (e) => e.isComposing || e.keyCode === 229; // the key belongs to an input method
 $("text").onkeydown = (e) => {
-  // 229: the key belongs to an input method that is composing.
-  if (e.key === "Enter" && !e.shiftKey && !e.isComposing && e.keyCode !== 229) { e.preventDefault(); send(); }
+  if (e.key === "Enter" && !e.shiftKey && !composing(e)) { e.preventDefault(); send(); }
 };
 $("composer").onsubmit = (e) => { e.preventDefault(); send(); };
 
@@ -335,9 +289,10 @@ function send() {
   const text = $("text").value;
   if (!text.trim() || !$("ended").hidden) return;
   $("text").value = "";
+  rooms.setDraft(room.name, "");
   grow();
   timeline.caughtUp();
-  c.say({ text, line: true }, room);
+  room.send({ text, line: true });
   timeline.jump().catch(report);
   $("text").focus();
 }
@@ -345,24 +300,39 @@ function send() {
 // The rest of the page
 
 function changed() {
-  const away = [...elsewhere.values()].reduce((sum, n) => sum + n, 0);
-  document.title = `${timeline?.unread ? `(${timeline.unread}) ` : ""}${room} · Roomcast`;
+  const away = [...rooms.unread.values()].reduce((sum, n) => sum + n, 0), unread = timeline.unread + away;
+  document.title = `${unread ? `(${unread}) ` : ""}${room?.name ?? ""} · Roomcast`;
+  const icon = new URL(unread ? "icon-unread.svg" : "icon.svg", home).href;
+  if ($("icon").href !== icon) $("icon").href = icon;
   $("jump").hidden = timeline.stuck;
   $("jump").firstElementChild.textContent = words.newest(timeline.unread);
   $("elsewhere").hidden = !away;
   $("top").textContent = words[timeline.top] ?? "";
+  const above = timeline.above, day = timeline.stuck && !above ? "" : timeline.day;
+  $("toUnread").hidden = !above;
+  if (above) $("toUnread").lastElementChild.textContent = words.toUnread(above);
+  $("day").hidden = !day;
+  if ($("day").textContent !== day) $("day").textContent = day;
+  if (room) greet();
 }
+const greet = welcome($("welcome"), { home, room: () => room.name, me: () => nameOf({ id: c.you?.id, name: c.name }), wanted: () => timeline.empty && !!c.you, name() { if (narrow.matches) drawer(true); $("name").focus(); } });
 $("jump").onclick = () => { timeline.jump().catch(report); $("text").focus(); };
+$("toUnread").onclick = () => { timeline.toUnread().catch(report); $("scroll").focus(); };
 
+const narrow = matchMedia("(max-width: 760px)");
 function drawer(open) {
+  const was = document.body.classList.contains("drawer");
   document.body.classList.toggle("drawer", open);
   $("menu").ariaExpanded = open;
-  if (open) $("room").focus({ preventScroll: true });
+  document.querySelector("main").inert = open && narrow.matches;
+  if (open) ($("rooms").querySelector("[aria-current]") ?? $("room")).focus({ preventScroll: true });
+  else if (was && document.activeElement === document.body) $("menu").focus();
 }
 $("menu").onclick = () => drawer(!document.body.classList.contains("drawer"));
 $("shade").onclick = () => drawer(false);
 
 addEventListener("keydown", (e) => {
+  if (composing(e)) return;
   if (e.key === "Escape") {
     if (document.body.classList.contains("drawer")) { drawer(false); $("menu").focus(); return; }
     if (document.activeElement === $("text") && !timeline.stuck) timeline.jump().catch(report);
@@ -372,17 +342,18 @@ addEventListener("keydown", (e) => {
   }
 });
 
-document.addEventListener("visibilitychange", () => { if (!document.hidden) whoIsHere(true); });
-
 // On some phones the keyboard covers the page instead of shrinking it.
 visualViewport?.addEventListener("resize", () => {
   const { scale, height } = visualViewport;
   document.documentElement.style.setProperty("--height", scale === 1 && height < innerHeight - 1 ? `${height}px` : "100dvh");
 });
 
-function report(error) { console.error(error); }
+function report(error) { if (!error.code) console.error(error); }
 
-show(room);
+for (const { room: name } of c.pending) rooms.add(name, { shown: false }); // their unsent messages go out too
+show(addressed());
+for (const name of rooms.names) joined(name);
 showMe();
+if (copied) timeline.note(words.newIdentity);
 document.body.dataset.state = c.state;
 if (matchMedia("(hover: hover)").matches) $("text").focus(); // not on a phone, where it would open the keyboard

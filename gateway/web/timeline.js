@@ -2,6 +2,7 @@
 // contiguous seqs. When the reader scrolls, it reads messages above and below from the
 // server. So ten thousand messages need no more memory than MOST.
 
+import { bubble, make } from "./bubble.js";
 import { dayOf, fullTime, hueOf, initialOf, nameOf, refusalText, timeOf, words } from "./words.js";
 
 const MOST = 250; // rows at any time
@@ -9,16 +10,8 @@ const KEPT = 150; // rows that remain after a flood has filled the window
 const PAGE = 60; // events read at once
 const NEAR = 600; // px from an end; closer, the next page is read
 const GROUP = 5 * 60_000; // ms within which messages of one sender form a group
-const LONG = { chars: 1200, lines: 24 }; // a longer message is folded
 
-const make = (tag, className, text) => {
-  const el = document.createElement(tag);
-  if (className) el.className = className;
-  if (text !== undefined) el.textContent = text;
-  return el;
-};
-
-/** @typedef {import("./room.js").Event} Event @typedef {import("./room.js").Saying} Saying */
+/** @typedef {import("../client/js/room.js").Event} Event @typedef {import("../client/js/room.js").Message} Message */
 
 /**
  * The messages of one room in a scroller. It calls read(page) for more of the log, isMine(event),
@@ -38,9 +31,12 @@ export class Timeline {
   #newest = 0; // the highest known seq
   #read = 0; // the highest seq that was visible
   #mark = 0; // the first unread seq, below the divider; 0 = none
+  #unseen = 0; // the first unread seq when the room was entered, until the reader goes there; 0 = none
   #loading = 0; // a page is being read: +1 down, -1 up, 2 the newest
   #era = 0; // changes with the room, so that a late answer for another room is dropped
-  #sayings = new Map(); // Saying -> its row in the outbox
+  #messages = new Map(); // Message -> its row in the outbox
+  #noted = new Date(); // the time of the newest event, by the server's clock
+  #took = new Map(); // seq -> ms until our message was stored
 
   constructor(scroll, log, outbox, host) {
     [this.#scroll, this.#log, this.#outbox, this.#host] = [scroll, log, outbox, host];
@@ -58,16 +54,31 @@ export class Timeline {
     clearTimeout(this.#due);
     this.#log.replaceChildren();
     this.#outbox.replaceChildren();
-    this.#sayings.clear();
+    this.#messages.clear();
     Object.assign(this, { unread: 0, stuck: true, loaded: false });
     this.#queue = [];
-    this.#due = this.#newest = this.#mark = this.#loading = 0;
+    this.#due = this.#newest = this.#mark = this.#loading = this.#unseen = 0;
     this.#live = this.#older = true;
     this.#read = read ?? Infinity;
   }
 
   /** Why there are no rows above the first one: "begin" of the room, "trimmed" log; "" if there may be some. */
-  get top() { return !this.loaded || this.#older ? "" : this.#first > 1 ? "trimmed" : "begin"; }
+  get top() { return this.#loading === -1 ? "loadingOlder" : !this.loaded || this.#older ? "" : this.#first > 1 ? "trimmed" : "begin"; }
+
+  /** Whether the room has no messages. */
+  get empty() { return this.loaded && !this.#older && !this.#last && !this.#messages.size; }
+
+  /** The number of messages from the first unread one on, if that is above what is visible; otherwise 0. */
+  get above() {
+    const row = this.#unseen && this.#rowAt(this.#scroll.getBoundingClientRect().top);
+    return row?.event && row.event.seq > this.#unseen ? this.#newest - this.#unseen + 1 : 0;
+  }
+
+  /** The day of the first visible message, unless a divider there shows it. */
+  get day() {
+    const top = this.#scroll.getBoundingClientRect().top, row = this.#rowAt(top + 8);
+    return row && !(row.firstElementChild?.className === "day" && row.getBoundingClientRect().top >= top - 8) ? dayOf(row.at) : "";
+  }
 
   /** Adds the room's next event. @param {Event} event */
   add(event) {
@@ -88,35 +99,76 @@ export class Timeline {
     await this.#page(2, {}, ({ events, more }) => {
       if (away) this.#log.replaceChildren(); // otherwise there are only notes
       this.loaded = true;
+      const read = this.#read; // before this page is in view
       this.#prepend(events);
       this.#older = more;
-      if (this.#read === Infinity) this.#read = this.#last;
-      const fresh = events.find((e) => e.seq > this.#read && !this.#host.isMine(e));
-      if (fresh && !this.#mark) this.#setMark(fresh.seq);
+      if (read === Infinity) this.#read = this.#last;
+      const fresh = events.find((e) => e.seq > read && !this.#host.isMine(e));
+      if (!fresh || this.#mark) return;
+      this.#setMark(fresh.seq);
+      this.#unseen = fresh === events[0] ? read + 1 : fresh.seq;
+      this.#host.changed();
     }, () => { this.#live = !away; this.#queue = away ? [] : this.#queue; });
   }
 
-  /** Shows the state of one of our messages. @param {Saying} saying */
-  outgoing(saying) {
-    const old = this.#sayings.get(saying);
-    if (saying.state === "sent" && (saying.seq <= this.#last || !this.#live) || saying.error?.code === "closed_by_word") {
-      return this.discard(saying);
+  /** Goes to the first message that was unread when the room was entered. */
+  async toUnread() {
+    const seq = this.#unseen;
+    if (!seq) return;
+    this.stuck = false;
+    if (this.#first > seq) {
+      this.#live = false;
+      this.#queue = [];
+      await this.#page(2, { since: seq - 1, limit: PAGE }, ({ events }) => {
+        this.#log.replaceChildren();
+        this.#older = seq > 1;
+        this.#append(events);
+        this.#live = this.#last >= this.#newest;
+      });
     }
-    const row = this.#outgoingRow(saying);
-    this.#sayings.set(saying, row);
+    this.#unseen = 0;
+    this.#setMark(seq);
+    this.#log.querySelector(".unread")?.scrollIntoView({ block: "start" });
+    this.#host.changed();
+  }
+
+  /** Shows the state of one of our messages. @param {Message} message */
+  outgoing(message) {
+    const old = this.#messages.get(message);
+    if (message.state === "sent") this.#remember(message);
+    if (message.state === "sent" && (message.seq <= this.#last || !this.#live) || message.error?.code === "closed_by_word") {
+      return this.discard(message);
+    }
+    const row = this.#outgoingRow(message);
+    this.#messages.set(message, row);
     if (old) old.replaceWith(row);
     else this.#outbox.append(row);
     this.#settle();
   }
 
-  /** Removes one of our messages from the page. @param {Saying} saying */
-  discard(saying) {
-    this.#sayings.get(saying)?.remove();
-    this.#sayings.delete(saying);
+  /** Removes one of our messages from the page. @param {Message} message */
+  discard(message) {
+    this.#messages.get(message)?.remove();
+    this.#messages.delete(message);
+  }
+
+  #remember({ seq, took }) {
+    if (took === undefined) return;
+    this.#took.set(seq, Math.round(took));
+    if (this.#took.size > MOST) this.#took.delete(this.#took.keys().next().value);
+    for (const row of this.#rows) if (row.event?.seq === seq) this.#fact(row);
+  }
+
+  #fact(row) {
+    const { seq } = row.event, took = this.#took.get(seq);
+    row.dataset.fact = `#${seq}${took === undefined ? "" : ` · ${words.stored(took)}`}`;
   }
 
   /** Removes the divider, after the reader has seen the messages below it. */
-  caughtUp() { this.#setMark(0); }
+  caughtUp() {
+    this.#unseen = 0;
+    this.#setMark(0);
+  }
 
   get #rows() { return this.#log.children; }
   get #first() { return this.#edge(this.#log.firstElementChild, "nextElementSibling"); }
@@ -190,10 +242,20 @@ export class Timeline {
     });
   }
 
+  /** The first row that reaches below a height of the window. */
+  #rowAt(y) {
+    let low = 0, high = this.#rows.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#rows[middle].getBoundingClientRect().bottom > y) high = middle;
+      else low = middle + 1;
+    }
+    return this.#rows[low];
+  }
+
   /** Changes the rows without moving the visible ones. */
   #hold(change) {
-    const top = this.#scroll.getBoundingClientRect().top;
-    const anchor = this.stuck ? null : Array.prototype.find.call(this.#rows, (row) => row.getBoundingClientRect().bottom > top);
+    const anchor = this.stuck ? null : this.#rowAt(this.#scroll.getBoundingClientRect().top);
     const before = anchor?.getBoundingClientRect().bottom;
     change();
     if (anchor?.isConnected) this.#scroll.scrollTop += anchor.getBoundingClientRect().bottom - before;
@@ -235,6 +297,7 @@ export class Timeline {
     if (this.#loading === 2 || (this.#loading && way !== 2)) return;
     const era = way === 2 ? ++this.#era : this.#era;
     this.#loading = way;
+    this.#host.changed();
     try {
       const answer = await this.#host.read(page);
       if (era !== this.#era) return;
@@ -260,13 +323,15 @@ export class Timeline {
     this.#hold(() => { for (const row of this.#rows) { this.#dress(row, prev); prev = row; } });
   }
 
-  /** Removes a message from the outbox when its event has arrived. */
+  /** Removes a message from the outbox when its event has arrived, and does what later events say. */
   #arrived(rows) {
-    const events = rows.map((row) => row.event).filter((event) => event && this.#host.isMine(event));
-    for (const [saying, row] of this.#sayings) {
-      if (events.some((e) => e.seq === saying.seq)) this.discard(saying);
-      // The event may arrive before the ack. If it was another message, the ack shows this one again.
-      else if (saying.state === "pending") row.hidden ||= events.some((e) => e.text === saying.content.text);
+    const events = rows.flatMap((row) => row.event ?? []), keys = new Set(events.map((e) => e.key));
+    for (const message of this.#messages.keys()) if (keys.has(message.key)) this.discard(message);
+    for (const { kind, of, ...change } of events) {
+      const row = (kind === "deleted" || kind === "edited") && Array.prototype.find.call(this.#rows, (r) => r.event?.seq === of);
+      if (!row) continue;
+      row.event = kind === "deleted" ? { ...row.event, deleted: true } : { ...row.event, text: change.text ?? row.event.text, edited: change.at };
+      row.querySelector(".bubble")?.replaceWith(bubble(row.event));
     }
   }
 
@@ -286,23 +351,27 @@ export class Timeline {
   #row(item) {
     if (item.note) {
       const row = make("li", "note", item.note);
-      row.at = new Date();
+      row.at = this.#noted; // the reader's clock may be wrong
       return row;
     }
     const row = make("li", item.kind ? "act" : this.#host.isMine(item) ? "mine" : "theirs");
     Object.assign(row, { event: item, at: new Date(item.at) });
-    row.title = fullTime(row.at);
-    if (item.kind) {
+    if (item.seq >= this.#newest) this.#noted = row.at;
+    this.#fact(row);
+    if (item.kind === "deleted" || item.kind === "edited") row.className = "change"; // its message shows it
+    else if (item.kind) {
       row.append(make("p", "", item.kind === "closed" ? words.closedRoom(item.why) : item.kind === "reopened" ? words.reopenedRoom : words.act(item.kind, item.why)));
-      return row;
+    } else {
+      row.append(this.#head(item.from, row.at), bubble(item));
+      if (row.className === "mine") row.append(make("span", "unseen", words.sent));
     }
-    row.append(this.#head(item.from, row.at), bubble(item));
     return row;
   }
 
   #head(from, at) {
     const head = make("div", "head"), name = nameOf(from), time = make("time", "", timeOf(at));
     time.dateTime = at.toISOString();
+    time.title = fullTime(at);
     const face = make("span", "face", initialOf(name));
     face.ariaHidden = "true";
     head.append(face, make("bdi", "name", name), time);
@@ -310,51 +379,17 @@ export class Timeline {
     return head;
   }
 
-  #outgoingRow(saying) {
-    const row = make("li", `mine first ${saying.state}`);
-    row.append(bubble(saying.content));
-    if (saying.state === "failed") {
-      const line = make("p", "fate", words.failed(refusalText(saying.error)) + " ");
+  #outgoingRow(message) {
+    const row = make("li", `mine first ${message.state}`), line = make("p", "fate");
+    row.append(bubble(message.content), line);
+    if (message.state === "failed") {
       const retry = make("button", "", words.retry), discard = make("button", "", words.discard);
-      retry.onclick = () => this.#host.retry(saying);
-      discard.onclick = () => this.discard(saying);
-      line.append(retry, discard);
-      row.append(line);
-    } else {
-      const line = make("p", "fate");
-      if (saying.state === "pending") line.append(make("span", "there", words.sending), make("span", "away", words.queued));
-      row.append(line);
+      retry.onclick = () => this.#host.retry(message);
+      discard.onclick = () => this.discard(message);
+      line.append(words.failed(refusalText(message.error)) + " ", retry, discard);
+    } else if (message.state === "pending") {
+      line.append(make("span", "there", words.sending), make("span", "away", words.queued));
     }
     return row;
   }
-}
-
-/** The content of a message, always shown as text. @param {import("./room.js").Content} content */
-function bubble({ text, data, bin, type }) {
-  const el = make("div", "bubble");
-  el.dir = "auto";
-  if (type) el.append(make("span", "type", type));
-  if (text !== undefined) el.append(linked(text));
-  else if (bin !== undefined) el.append(make("code", "", words.binary(Math.floor((bin.replace(/=+$/, "").length * 3) / 4))));
-  else el.append(make("code", "", JSON.stringify(data, null, 2)));
-  const shown = el.textContent;
-  if (shown.length > LONG.chars || shown.split("\n").length > LONG.lines) {
-    el.classList.add("long");
-    const more = make("button", "", words.more);
-    more.onclick = () => { el.classList.remove("long"); more.remove(); };
-    el.append(more);
-  }
-  return el;
-}
-
-/** Text with web addresses as links. @param {string} text */
-function linked(text) {
-  const parts = document.createDocumentFragment();
-  text.split(/(https?:\/\/[^\s<>"'，。；：！？、（）【】《》“”]*[^\s<>"'，。；：！？、（）【】《》“”.,;:!?)\]])/).forEach((part, i) => {
-    if (i % 2 === 0 || !URL.canParse?.(part)) return parts.append(part);
-    const a = make("a", "", part);
-    Object.assign(a, { href: part, target: "_blank", rel: "noopener noreferrer nofollow" });
-    parts.append(a);
-  });
-  return parts;
 }

@@ -1,9 +1,11 @@
-// Package web serves the page at / and its client, room.js. The files are embedded in the
-// binary and need no build step; the page loads nothing from other servers.
+// Package web serves the page at / and the JavaScript client, which begins at /room.js. The
+// files are embedded in the binary and need no build step; the page loads nothing from other
+// servers.
 package web
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
@@ -11,9 +13,11 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"roomcast/gateway/client/js"
 )
 
-//go:embed index.html page.js timeline.js words.js room.js style.css icon.svg
+//go:embed index.html style.css icon.svg icon-unread.svg page.js people.js rooms.js timeline.js bubble.js welcome.js words.js
 var files embed.FS
 
 // policy is the Content-Security-Policy of the page: it loads and connects only to its own
@@ -41,30 +45,27 @@ type Handler struct {
 }
 
 type file struct {
-	name string
-	body []byte
-	etag string
+	name   string
+	body   []byte
+	zipped []byte // body, compressed once for all
+	etag   string
+	client bool // pages of other sites may import it; --allow-origin decides about connecting
 }
 
 func newFile(name string, body []byte) file {
 	sum := sha256.Sum256(body)
-	return file{name, body, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
+	var zipped bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&zipped, gzip.BestCompression) // the level is valid
+	w.Write(body)                                              // a Buffer takes everything
+	w.Close()
+	return file{name: name, body: body, zipped: zipped.Bytes(), etag: `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
 }
 
 // New returns a Handler of the embedded files.
 func New() *Handler {
 	h := &Handler{files: make(map[string]file)}
-	entries, err := files.ReadDir(".")
-	if err != nil {
-		panic(err) // cannot happen: the files are embedded
-	}
-	for _, e := range entries {
-		body, err := files.ReadFile(e.Name())
-		if err != nil {
-			panic(err)
-		}
-		h.files["/"+e.Name()] = newFile(e.Name(), body)
-	}
+	h.add(files, false)
+	h.add(js.Files, true)
 	page := h.files["/index.html"].body
 	for depth := range h.pages {
 		up := strings.Repeat("../", depth)
@@ -73,6 +74,22 @@ func New() *Handler {
 	h.files["/"] = h.pages[0]
 	delete(h.files, "/index.html")
 	return h
+}
+
+func (h *Handler) add(from embed.FS, client bool) {
+	entries, err := from.ReadDir(".")
+	if err != nil {
+		panic(err) // cannot happen: the files are embedded
+	}
+	for _, e := range entries {
+		body, err := from.ReadFile(e.Name())
+		if err != nil {
+			panic(err)
+		}
+		f := newFile(e.Name(), body)
+		f.client = client
+		h.files["/"+e.Name()] = f
+	}
 }
 
 // ServeHTTP serves the file at the request's path.
@@ -106,10 +123,27 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cross-Origin-Opener-Policy", "same-origin")
 	// The names have no version, so a browser must revalidate its copy each time.
 	header.Set("Cache-Control", "no-cache")
-	header.Set("ETag", f.etag)
-	if f.name == "room.js" {
-		// Pages of other sites may import the client; --allow-origin decides about connecting.
+	header.Set("Vary", "Accept-Encoding")
+	if f.client {
 		header.Set("Access-Control-Allow-Origin", "*")
 	}
-	http.ServeContent(w, r, f.name, time.Time{}, bytes.NewReader(f.body))
+	body, etag := f.body, f.etag
+	if r.Header.Get("Range") == "" && takesGzip(r.Header.Get("Accept-Encoding")) {
+		header.Set("Content-Encoding", "gzip")
+		body, etag = f.zipped, strings.TrimSuffix(f.etag, `"`)+`-z"`
+	}
+	header.Set("ETag", etag)
+	http.ServeContent(w, r, f.name, time.Time{}, bytes.NewReader(body))
+}
+
+// takesGzip reports whether a browser that accepts these encodings reads gzip.
+func takesGzip(accept string) bool {
+	for part := range strings.SplitSeq(accept, ",") {
+		name, q, _ := strings.Cut(part, ";")
+		if strings.TrimSpace(name) == "gzip" {
+			q = strings.ReplaceAll(q, " ", "")
+			return !strings.HasPrefix(q, "q=0") || strings.Trim(q, "q=0.") != ""
+		}
+	}
+	return false
 }

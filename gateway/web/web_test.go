@@ -1,6 +1,7 @@
 package web
 
 import (
+	"compress/gzip"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -24,14 +25,16 @@ func get(t *testing.T, h http.Handler, method, path string, header ...string) *h
 func TestFilesAreServedWithTheirHeaders(t *testing.T) {
 	h := New()
 	for path, kind := range map[string]string{
-		"/":            "text/html; charset=utf-8",
-		"/?group=x":    "text/html; charset=utf-8",
-		"/page.js":     "text/javascript; charset=utf-8",
-		"/timeline.js": "text/javascript; charset=utf-8",
-		"/words.js":    "text/javascript; charset=utf-8",
-		"/room.js":     "text/javascript; charset=utf-8",
-		"/style.css":   "text/css; charset=utf-8",
-		"/icon.svg":    "image/svg+xml",
+		"/":              "text/html; charset=utf-8",
+		"/?group=x":      "text/html; charset=utf-8",
+		"/page.js":       "text/javascript; charset=utf-8",
+		"/timeline.js":   "text/javascript; charset=utf-8",
+		"/words.js":      "text/javascript; charset=utf-8",
+		"/room.js":       "text/javascript; charset=utf-8",
+		"/membership.js": "text/javascript; charset=utf-8",
+		"/message.js":    "text/javascript; charset=utf-8",
+		"/style.css":     "text/css; charset=utf-8",
+		"/icon.svg":      "image/svg+xml",
 	} {
 		r := get(t, h, "GET", path)
 		if r.StatusCode != 200 || r.Header.Get("Content-Type") != kind {
@@ -52,16 +55,50 @@ func TestFilesAreServedWithTheirHeaders(t *testing.T) {
 			t.Errorf("%s asked again with its ETag: got %d, want 304", path, again.StatusCode)
 		}
 	}
-	if got := get(t, h, "GET", "/room.js").Header.Get("Access-Control-Allow-Origin"); got != "*" {
-		t.Errorf("room.js for other origins: got %q, want *", got)
+	for path, want := range map[string]string{"/room.js": "*", "/membership.js": "*", "/message.js": "*", "/page.js": "", "/": ""} {
+		if got := get(t, h, "GET", path).Header.Get("Access-Control-Allow-Origin"); got != want {
+			t.Errorf("%s for other origins: got %q, want %q", path, got, want)
+		}
 	}
-	for _, path := range []string{"/index.html", "/web.go", "/room.test.js", "/package.json", "/..", "/x"} {
+	for _, path := range []string{"/index.html", "/web.go", "/room.test.js", "/room.d.ts", "/package.json", "/..", "/x"} {
 		if r := get(t, h, "GET", path); r.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: got %d, want 404", path, r.StatusCode)
 		}
 	}
 	if r := get(t, h, "POST", "/"); r.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST /: got %d, want 405", r.StatusCode)
+	}
+}
+
+func TestFilesAreCompressedForBrowsersThatTakeIt(t *testing.T) {
+	h := New()
+	plain := get(t, h, "GET", "/page.js")
+	want, _ := io.ReadAll(plain.Body)
+	for accept, zipped := range map[string]bool{
+		"": false, "gzip": true, "gzip, deflate, br": true, "br;q=1, gzip;q=0.5": true, "identity": false, "gzip;q=0": false, "gzip; q=0.0, br": false, "xgzip": false,
+	} {
+		r := get(t, h, "GET", "/page.js", "Accept-Encoding", accept)
+		if got := r.Header.Get("Content-Encoding") == "gzip"; got != zipped {
+			t.Errorf("%q: compressed %v, want %v", accept, got, zipped)
+			continue
+		}
+		if r.Header.Get("Vary") != "Accept-Encoding" || (r.Header.Get("ETag") != plain.Header.Get("ETag")) != zipped {
+			t.Errorf("%q: got Vary %q and ETag %s", accept, r.Header.Get("Vary"), r.Header.Get("ETag"))
+		}
+		body := io.Reader(r.Body)
+		if zipped {
+			var err error
+			if body, err = gzip.NewReader(r.Body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := io.ReadAll(body); err != nil || string(got) != string(want) {
+			t.Errorf("%q: the body differs: %v", accept, err)
+		}
+		again := get(t, h, "GET", "/page.js", "Accept-Encoding", accept, "If-None-Match", r.Header.Get("ETag"))
+		if again.StatusCode != http.StatusNotModified {
+			t.Errorf("%q: asked again with its ETag: got %d, want 304", accept, again.StatusCode)
+		}
 	}
 }
 
@@ -96,8 +133,8 @@ func TestPageFindsItsFilesBelowAnyPath(t *testing.T) {
 				found++
 			}
 		}
-		if found != 3*4 {
-			t.Errorf("%s: got %d addresses, want 12", path, found)
+		if found != 3*13 {
+			t.Errorf("%s: got %d addresses, want 39", path, found)
 		}
 	}
 }

@@ -3,13 +3,27 @@
 const en = {
   rooms: "Rooms", people: "Here now", enterRoom: "Go to a room…", yourName: "Your name", menu: "Rooms and people", side: "Rooms and people",
   messages: "Messages", write: "Write a message", writeAs: (name) => `Message as ${name}`, send: "Send", close: "Disconnect", again: "Reconnect", retry: "Try again",
-  discard: "Discard", remove: (room) => `Remove ${room}`, more: "Show all", you: "you", guest: "Guest",
-  connected: "【Connected】", disconnected: "【Disconnected】",
+  discard: "Discard", remove: (room) => `Remove ${room}`, more: "Show all", less: "Show less", you: "you", guest: "Guest",
+  connected: "Connected again", disconnected: "Disconnected", deleted: "This message was deleted", edited: "edited", sent: "sent",
   states: { connecting: "Connecting…", open: "Connected", closed: "Disconnected" },
-  waiting: (s) => (s > 0 ? `Reconnecting in ${s} s` : "Reconnecting…"),
+  waiting: "Reconnecting", seconds: (s) => (s > 0 ? ` in ${s} s` : "…"), now: "Now",
+  outage: "There is no connection.", stillOffline: "Your device is offline.",
+  queue: (n) => (n === 1 ? "1 message waits to be sent." : `${n} messages wait to be sent.`),
+  elsewhereQueued: (n) => (n === 1 ? "1 message waits in another room." : `${n} messages wait in other rooms.`),
+  roomSaid: (who, n) => (n > 1 ? `${who} and ${n - 1} more` : who), notSent: (text) => `Not sent: ${text}`,
+  loadingOlder: "Loading older messages…", toUnread: (n) => (n > 1 ? `${n} unread messages` : "1 unread message"),
+  badRoom: (name) => (name ? `Room names have no spaces and few signs. Try ${name}` : "This is no room name: use letters, digits and _ - : @ + ~ ="),
+  partial: (shown, n) => `${shown} of ${n}`, facts: "Details",
+  stored: (ms) => `stored after ${ms} ms`, resumed: (n, exact) => (exact ? `Resumed: exactly ${n} ${n === 1 ? "message" : "messages"} missed, all here` : `Resumed with a gap: ${n} ${n === 1 ? "message" : "messages"} received`),
+  fact: { gateway: "Gateway", seq: "Newest message", ack: "Last message stored after", links: "Connections", resumed: "Last resume", pending: "Waiting" },
+  exactly: (n, exact) => (exact ? `exactly ${n}` : `${n}, with a gap`), unstored: "This browser cannot store what waits to be sent: keep the page open.",
+  welcome: "This room is yours", hello: (name) => `You are ${name}.`, chooseName: "Choose a name",
+  invite: "Everybody who opens the link is in the room. Nothing is lost: kill the server, start it again, and both windows continue.",
+  copyLink: "Copy link", copied: "Copied", second: "Open a second window", dismiss: "Close", copy: "Copy",
+  terminal: "From a terminal:", newIdentity: "This tab is a copy of another one. It has a name of its own now.",
   present: (n) => (n === 1 ? "Just you" : `${n} people here`),
   newest: (n) => (n ? (n === 1 ? "1 new message" : `${n} new messages`) : "Newest"),
-  unread: "New", sending: "sending…", queued: "waiting for the connection",
+  unread: "New", sending: "sending…", queued: "waiting",
   typing: (names) => (names.length > 2 ? `${names.length} people are typing…` : `${names.join(" and ")} ${names.length > 1 ? "are" : "is"} typing…`),
   closedRoom: (why) => `The room was closed${why ? `: ${why}` : ""}`, reopenedRoom: "The room is open again", act: (kind, why) => `${kind}${why ? `: ${why}` : ""}`,
   gap: (n) => (n === 1 ? "1 message is no longer available" : `${n} messages are no longer available`),
@@ -28,13 +42,26 @@ const en = {
 const zh = {
   rooms: "房间", people: "在线", enterRoom: "进入房间…", yourName: "你的名字", menu: "房间与成员", side: "房间与成员",
   messages: "消息", write: "输入消息", writeAs: (name) => `以“${name}”的名义发言`, send: "发送", close: "关闭连接", again: "重新连接", retry: "重试",
-  discard: "放弃", remove: (room) => `移除 ${room}`, more: "展开全文", you: "你", guest: "访客",
-  connected: "【连接成功】", disconnected: "【断开连接】",
+  discard: "放弃", remove: (room) => `移除 ${room}`, more: "展开全文", less: "收起", you: "你", guest: "访客",
+  connected: "【连接成功】", disconnected: "【断开连接】", deleted: "此消息已删除", edited: "已编辑", sent: "已发送",
   states: { connecting: "连接中…", open: "已连接", closed: "已断开" },
-  waiting: (s) => (s > 0 ? `${s} 秒后重连` : "重连中…"),
+  waiting: "重连中", seconds: (s) => (s > 0 ? `，${s} 秒后` : "…"), now: "立即",
+  outage: "连接已断开。", stillOffline: "设备处于离线状态。",
+  queue: (n) => `${n} 条消息等待发送。`, elsewhereQueued: (n) => `其他房间有 ${n} 条消息等待发送。`,
+  roomSaid: (who, n) => (n > 1 ? `${who} 等 ${n} 条消息` : who), notSent: (text) => `未发送：${text}`,
+  loadingOlder: "正在加载更早的消息…", toUnread: (n) => `${n} 条未读消息`,
+  badRoom: (name) => (name ? `房间名不能有空格和多数符号。试试 ${name}` : "这不是房间名：请用文字、数字和 _ - : @ + ~ ="),
+  partial: (shown, n) => `${shown} / ${n}`, facts: "详情",
+  stored: (ms) => `${ms} 毫秒后已存储`, resumed: (n, exact) => (exact ? `已恢复：错过的 ${n} 条消息全部补齐` : `已恢复，但有缺失：收到 ${n} 条消息`),
+  fact: { gateway: "网关", seq: "最新消息", ack: "最近一条存储用时", links: "连接次数", resumed: "最近一次恢复", pending: "等待发送" },
+  exactly: (n, exact) => (exact ? `恰好 ${n} 条` : `${n} 条，有缺失`), unstored: "浏览器无法保存等待发送的消息：请不要关闭页面。",
+  welcome: "这个房间是你的", hello: (name) => `你是${name}。`, chooseName: "取个名字",
+  invite: "打开链接的人都会进入这个房间。消息不会丢失：即使服务器被强制结束，重新启动后两个窗口都会继续。",
+  copyLink: "复制链接", copied: "已复制", second: "打开第二个窗口", dismiss: "关闭", copy: "复制",
+  terminal: "在终端中：", newIdentity: "此标签页是另一个标签页的副本，现在有了自己的身份。",
   present: (n) => (n === 1 ? "只有你" : `${n} 人在线`),
   newest: (n) => (n ? `${n} 条新消息` : "最新消息"),
-  unread: "新消息", sending: "发送中…", queued: "等待连接",
+  unread: "新消息", sending: "发送中…", queued: "等待",
   typing: (names) => (names.length > 2 ? `${names.length} 人正在输入…` : `${names.join("、")} 正在输入…`),
   closedRoom: (why) => `房间已关闭${why ? `：${why}` : ""}`, reopenedRoom: "房间已重新开放", act: (kind, why) => `${kind}${why ? `：${why}` : ""}`,
   gap: (n) => `有 ${n} 条消息已不再保留`, damaged: (n) => `有 ${n} 条消息已损坏，无法显示`, trimmed: "更早的消息已不再保留", reset: "房间已重新开始", begin: "房间从这里开始",
@@ -86,7 +113,7 @@ export function nameOf({ id = "", name }) {
 }
 
 const graphemes = Intl.Segmenter && new Intl.Segmenter(lang, { granularity: "grapheme" });
-/** The first letter of a name, for its circle. @param {string} name */
+/** The letter of a name for its circle: the first one, or of a guest the last one of the id. @param {string} name */
 export function initialOf(name) {
   const first = graphemes ? graphemes.segment(name)[Symbol.iterator]().next().value?.segment : Array.from(name)[0];
   return (first ?? "·").toUpperCase();
@@ -99,5 +126,5 @@ export function hueOf(id) {
   return (h >>> 0) % 360;
 }
 
-/** A refusal in the reader's language. @param {import("./room.js").Refusal} refusal */
+/** A refusal in the reader's language. @param {{code: string, message: string}} refusal */
 export const refusalText = ({ code, message }) => words.codes[code] ?? message;

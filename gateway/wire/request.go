@@ -198,14 +198,20 @@ func (r *Request) Header(name string) string {
 // Query returns the first value of a query parameter, decoded; "" if it is missing or
 // malformed.
 func (r *Request) Query(name string) string {
+	value, _ := r.Lookup(name)
+	return value
+}
+
+// Lookup is like Query, and reports whether the parameter is there.
+func (r *Request) Lookup(name string) (string, bool) {
 	for pair := range bytes.SplitSeq(r.query, []byte("&")) {
 		key, value, _ := bytes.Cut(pair, []byte("="))
 		if k, err := url.QueryUnescape(string(key)); err == nil && k == name {
 			v, _ := url.QueryUnescape(string(value)) // "" if malformed
-			return v
+			return v, true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // Offered returns the rest of the first subprotocol offer that begins with prefix, or "".

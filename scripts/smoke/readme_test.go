@@ -176,7 +176,7 @@ func (r *reader) page(b block) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.inTab("http://localhost:"+port, `lines.includes("sent") && lines.some((l) => / Ann hello$/.test(l))`)
+	r.inTab("http://localhost:"+port, `lines.some((l) => /^stored as \d+$/.test(l)) && lines.some((l) => / Ann hello$/.test(l))`)
 }
 
 // browse opens the page of Roomcast and waits for the messages of the other blocks.

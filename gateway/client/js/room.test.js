@@ -1,96 +1,39 @@
-// The tests of room.js: node --test gateway/web/
+// The tests of room.js against a scripted server: node --test gateway/client/js/
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { afterEach, beforeEach, mock, test } from "node:test";
+import { test } from "node:test";
+import { at, comeBack, golden, inLobby, server, Shelf, soon, tick } from "./scripted.js";
 import { connect, reconnects } from "./room.js";
 
-const golden = (name) => JSON.parse(readFileSync(new URL(`../../proto/testdata/golden/${name}`, import.meta.url))).rows;
-const soon = () => new Promise((resolve) => setImmediate(resolve));
-const at = "2026-11-22T10:53:07.123Z";
-
-const clients = [];
-const tick = (ms) => mock.timers.tick(ms);
-beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"] }));
-afterEach(() => {
-  for (const c of clients.splice(0)) c.close();
-  mock.timers.reset();
-});
-
-/** The other end of the connection: sent frames are in frames, the newest socket is ws. */
-function server(options = {}) {
-  const s = { sockets: [], frames: [], log: [], timers: 0 };
-  s.WebSocket = class {
-    constructor(url, protocol) {
-      Object.assign(this, { url: new URL(url), protocol, open: true });
-      s.ws = this;
-      s.sockets.push(this);
-    }
-    send(text) { if (this.open) s.frames.push(JSON.parse(text)); }
-    close(code) { this.open = false; this.closed = code; }
-  };
-  s.push = (frame) => s.ws.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });
-  s.end = (code, reason = "") => { s.ws.open = false; s.ws.onclose?.({ code, reason }); };
-  s.hello = () => s.push({ hello: { session: "s", you: { id: "me" }, resume: "r1", time: at } });
-  s.take = (verb) => { // the oldest frame of that verb that nobody has looked at
-    const i = s.frames.findIndex((f) => verb in f);
-    assert.notEqual(i, -1, `no ${verb} was sent: ${JSON.stringify(s.frames)}`);
-    return s.frames.splice(i, 1)[0];
-  };
-  s.answer = (verb, ok) => { const f = s.take(verb); s.push({ id: f.id, ok }); return f[verb]; };
-  s.refuse = (verb, error) => { const f = s.take(verb); s.push({ id: f.id, error }); return f[verb]; };
-  s.event = (seq, more = {}) => s.push({ room: "lobby", seq, at, from: { id: "u" }, text: `m${seq}`, ...more });
-  s.c = connect({ url: "http://h:8000/", WebSocket: s.WebSocket, ...options });
-  clients.push(s.c);
-  for (const type of ["state", "event", "saying", "joined", "left", "signal", "gap", "join", "refused"]) {
-    s.c.addEventListener(type, (e) => s.log.push([type, structuredClone(e.detail)]));
-  }
-  s.all = (type) => s.log.filter(([t]) => t === type).map(([, d]) => d);
-  return s;
-}
-
-/** A server with a client in the room lobby, at seq 10. */
-async function inLobby(options) {
-  const s = server({ room: "lobby", ...options });
-  await soon();
-  s.hello();
-  s.answer("join", { room: "lobby", seq: 10, epoch: "e1" });
-  return s;
-}
-
-/** Ends the connection with code and waits for the next one to say hello. */
-function comeBack(s, code = 1006) {
-  const before = s.sockets.length;
-  s.end(code);
-  tick(20_000);
-  assert.equal(s.sockets.length, before + 1, "it did not reconnect");
-  s.hello();
-}
-
-test("URLs lead to /ws; a room in the path is joined", async () => {
-  for (const [url, want, room] of [
+test("URLs lead to /ws; room() enters the room in the URL", async () => {
+  for (const [url, want, room, from] of [
     ["http://h:8000/", "ws://h:8000/ws"],
     ["https://h/", "wss://h/ws"],
     ["wss://h/ws", "wss://h/ws"],
     ["https://h/chat/", "wss://h/chat/ws"],
     ["https://h/chat", "wss://h/chat/ws"],
     ["wss://h/chat/ws", "wss://h/chat/ws"],
+    ["ws://h/?group=a.b", "ws://h/ws", "a.b"],
+    ["https://h/chat/?group=x&last=7", "wss://h/chat/ws", "x", { last: 7 }],
     ["ws://h/room/lobby", "ws://h/ws", "lobby"],
-    ["ws://h/chat/room/%E8%81%8A%E5%A4%A9/?last=5", "ws://h/chat/ws", "聊天"],
-    ["ws://h/room/a.b:c@d+e~f=g-h_1/", "ws://h/ws", "a.b:c@d+e~f=g-h_1"],
-    ["ws://h/room/a%2Bb%3Ac%40d%3De%7Ef%2Eg", "ws://h/ws", "a+b:c@d=e~f.g"],
+    ["ws://h/chat/room/%E8%81%8A%E5%A4%A9/?last=5&timeout=1", "ws://h/chat/ws", "聊天", { last: 5 }],
+    ["ws://h/room/a.b:c@d+e~f=g-h_1/?since=4", "ws://h/ws", "a.b:c@d+e~f=g-h_1", { since: 4 }],
     ["ws://h/room/re\u0301sume\u0301/", "ws://h/ws", "re\u0301sume\u0301"],
     ["ws://h/room/%252E/", "ws://h/ws", "%2E"],
   ]) {
-    const s = server({ url, ...(room ? {} : { name: "Ann" }) });
+    const s = server({ url, name: "Ann" });
     await soon();
-    assert.equal(s.ws.url.href.split("?")[0], want);
+    assert.equal(s.ws.url.href, want + "?name=Ann");
     assert.deepEqual(s.ws.protocol, ["roomcast.v1"]);
-    if (!room) { assert.equal(s.ws.url.searchParams.get("name"), "Ann"); continue; }
+    if (!room) { assert.throws(() => s.c.room(), TypeError); continue; }
     s.hello();
-    assert.equal(s.take("join").join.room, room);
+    s.c.room();
+    assert.deepEqual(s.take("join").join, { room, ...from });
   }
 });
 
+test("a URL that leads to no server is refused at once", () => {
+  for (const url of ["file:///tmp/page.html", "mailto:x"]) assert.throws(() => server({ url }), /give connect the url of a server/);
+});
 test("the client sends the golden commands", async () => {
   const s = await inLobby();
   const want = Object.fromEntries(golden("commands.json").filter((r) => r.want).map((r) => [r.name, r]));
@@ -101,28 +44,30 @@ test("the client sends the golden commands", async () => {
   for (const [name, content] of [
     ["say text", "hi"], ["say data with a type", { type: "xx.oo", data: { a: [1, null, true] } }], ["say bin", { bin: "aGk=" }],
   ]) {
-    s.c.say(content);
+    s.room.send(content);
     const f = s.frames.at(-1);
     sent(name, "say", { key: "3f9c" });
     s.push({ id: f.id, ok: { seq: 1, at } });
   }
-  s.c.join("聊天室1");
+  s.enter("聊天室1");
   sent("join", "join");
-  const asked = [s.c.history({ before: 43, limit: 50 })];
+  const asked = [s.room.history({ before: 43, limit: 50 })];
   sent("history before", "history");
-  asked.push(s.c.history({ since: 43 }));
+  asked.push(s.room.history({ since: 43 }));
   sent("history since", "history");
-  asked.push(s.c.history());
+  asked.push(s.room.history());
   sent("history newest", "history");
-  asked.push(s.c.members());
+  asked.push(s.c.ask("members", { room: "lobby" }));
   sent("members", "members");
-  s.c.signal("typing", {});
+  s.room.signal("typing", {});
   sent("signal", "signal");
-  s.c.typing();
-  s.c.typing();
+  s.room.typing();
+  s.room.typing();
   sent("signal without data", "signal");
   assert.deepEqual(s.frames, [], "typing is signalled once in a while");
-  s.c.leave("lobby");
+  asked.push(s.room.moderate("close", { why: "done for today" }));
+  sent("moderate", "moderate");
+  s.room.leave();
   sent("leave", "leave");
   s.c.close();
   for (const { reason } of await Promise.allSettled(asked)) assert.equal(reason.code, "disconnected");
@@ -134,14 +79,14 @@ test("golden frames become the right events", async () => {
     const s = await inLobby();
     s.push(frame);
     const { room, [is]: body } = JSON.parse(frame);
-    assert.deepEqual(s.all(is), [{ room, ...body }], name);
+    if (room === "lobby") assert.deepEqual(s.all(is), [body], name);
   }
   for (const { name, frame } of golden("events.json")) {
     const event = JSON.parse(frame);
     const s = server({ room: event.room, since: event.seq - 1 });
     await soon();
     s.hello();
-    s.answer("join", { room: event.room, seq: event.seq, epoch: "e" });
+    s.answer("join", { room: event.room, seq: event.seq - 1, epoch: "e" });
     s.push(frame);
     assert.deepEqual(s.all("event"), [event], name);
   }
@@ -274,16 +219,6 @@ test("an empty room gets its epoch with the first event", async () => {
   assert.deepEqual(s.take("join").join, { room: "lobby", since: 2, epoch: "e1", at });
 });
 
-test("a close after a reset ends the membership, even below the old head; a past one does not", async () => {
-  for (const [past, out] of [[undefined, true], [2, false], [1, true]]) {
-    const s = await inLobby();
-    s.push({ room: "lobby", gap: { from: 11, to: 0, reason: "reset", epoch: "e2", seq: past } });
-    s.event(1);
-    s.event(2, { kind: "closed" });
-    assert.equal(s.c.rooms.length, out ? 0 : 1, `closings up to ${past} are undone`);
-  }
-});
-
 test("after a gap it resumes without the time of the last event", async () => {
   for (const reason of ["trimmed", "damaged"]) {
     const s = await inLobby();
@@ -296,24 +231,36 @@ test("after a gap it resumes without the time of the last event", async () => {
 
 test("it sends messages one at a time, in order, with the same key until the ack", async () => {
   const s = await inLobby();
-  const [a, b] = ["a", "b"].map((text) => s.c.say(text));
+  const [a, b] = ["a", "b"].map((text) => s.room.send(text));
   const first = s.take("say").say;
   assert.equal(s.frames.length, 0, "b waits for a");
   comeBack(s); // a's answer never came
   assert.equal(s.frames.some((f) => f.say), false, "first the join");
   s.answer("join", { room: "lobby", seq: 11, epoch: "e1" });
-  assert.deepEqual(s.answer("say", { seq: 11, at, duplicate: true }), first);
-  assert.deepEqual([a.state, a.seq, b.state], ["sent", 11, "pending"]);
+  assert.deepEqual(s.frames, [], "the replay may have it");
+  s.event(11);
+  assert.deepEqual(s.answer("say", { seq: 9, at, duplicate: true }), first);
+  assert.deepEqual([a.state, a.seq, b.state], ["sent", 9, "pending"]);
   assert.equal(s.answer("say", { seq: 12, at }).text, "b");
   assert.deepEqual([b.state, b.seq], ["sent", 12]);
   assert.notEqual(a.key, b.key);
-  assert.deepEqual(s.c.pending("lobby"), []);
+  assert.deepEqual(s.c.pending, []);
+});
+
+test("a message that the replay contains is not sent again", async () => {
+  const s = await inLobby();
+  const a = s.room.send("a"), { key } = s.take("say").say;
+  comeBack(s);
+  s.answer("join", { room: "lobby", seq: 12, epoch: "e1" });
+  s.event(11, { from: { id: "me" }, key });
+  s.event(12);
+  assert.deepEqual([a.state, a.seq, s.frames], ["sent", 11, []]);
 });
 
 test("it sends nothing on a closing socket, and sends it on the next", async () => {
   const s = await inLobby();
   s.ws.readyState = 2;
-  s.c.say("a");
+  s.room.send("a");
   assert.equal(s.frames.length, 0);
   comeBack(s);
   s.answer("join", { room: "lobby", seq: 10, epoch: "e1" });
@@ -322,8 +269,8 @@ test("it sends nothing on a closing socket, and sends it on the next", async () 
 
 test("it waits for retry_ms, and no message overtakes", async () => {
   const s = await inLobby();
-  const a = s.c.say("a");
-  s.c.say("b");
+  const a = s.room.send("a");
+  s.room.send("b");
   const first = s.refuse("say", { code: "rate_limited", message: "slow down", retry_ms: 500 });
   tick(499);
   assert.deepEqual([a.state, s.frames.length], ["pending", 0]);
@@ -334,197 +281,20 @@ test("it waits for retry_ms, and no message overtakes", async () => {
 
 test("a refusal without retry_ms fails the message; retry() keeps the key", async () => {
   const s = await inLobby();
-  const a = s.c.say("a"), b = s.c.say("b");
+  const a = s.room.send("a"), b = s.room.send("b");
   const { key } = s.refuse("say", { code: "forbidden", message: "no" });
   assert.deepEqual([a.state, a.error.code], ["failed", "forbidden"]);
   s.answer("say", { seq: 11, at });
   assert.equal(b.state, "sent");
-  s.c.retry(a);
+  s.room.retry(a);
   assert.equal(s.answer("say", { seq: 12, at }).key, key);
   assert.deepEqual([a.state, a.seq, a.error], ["sent", 12, undefined]);
 });
 
-test("it does not resend a close word after reconnecting", async () => {
-  const s = await inLobby();
-  const word = s.c.say("关闭"), next = s.c.say("later");
-  s.take("say");
-  s.end(1000, "closed by a close word");
-  assert.deepEqual([word.state, word.error.code, next.state, s.c.state], ["failed", "closed_by_word", "pending", "closed"]);
-  s.c.reconnect();
-  s.hello();
-  s.answer("join", { room: "lobby", seq: 10, epoch: "e1" });
-  assert.equal(s.take("say").say.text, "later");
-});
-
-test("it sends messages of an interruption afterwards, and refuses too many", async () => {
-  const s = await inLobby();
-  s.c.close();
-  assert.equal(s.ws.closed, 1000);
-  const said = Array.from({ length: 300 }, (_, i) => s.c.say(`m${i}`));
-  assert.deepEqual([said[255].state, said[256].state, said[256].error.code], ["pending", "failed", "overloaded"]);
-  s.c.reconnect();
-  s.hello();
-  s.answer("join", { room: "lobby", seq: 10, epoch: "e1" });
-  for (let i = 0; i < 256; i++) assert.equal(s.answer("say", { seq: 11 + i, at }).text, `m${i}`);
-});
-
-test("several rooms on one connection resume independently", async () => {
-  const s = await inLobby();
-  s.c.join("other", { last: 2 });
-  assert.deepEqual(s.answer("join", { room: "other", seq: 3, epoch: "x" }), { room: "other", last: 2 });
-  s.event(2, { room: "other" });
-  s.event(11);
-  s.c.say("to other", "other");
-  s.c.say("to lobby");
-  assert.deepEqual([s.take("say").say.room, s.take("say").say.room], ["other", "lobby"]);
-  comeBack(s);
-  assert.deepEqual([s.take("join").join, s.take("join").join], [
-    { room: "lobby", since: 11, epoch: "e1", at }, { room: "other", since: 2, epoch: "x", at },
-  ]);
-  s.c.leave("other");
-  assert.deepEqual(s.c.rooms, ["lobby"]);
-  s.event(3, { room: "other" });
-  assert.equal(s.all("event").length, 2);
-  assert.equal(s.all("saying").at(-1).error.code, "not_joined");
-});
-
-test("a refused join fails the waiting messages; with retry_ms it is repeated", async () => {
-  const s = server({ room: "lobby" });
-  await soon();
-  const m = s.c.say("hi");
-  s.hello();
-  s.refuse("join", { code: "unavailable", message: "wait", retry_ms: 100 });
-  tick(100);
-  s.refuse("join", { code: "room_closed", message: "done for today" });
-  assert.deepEqual(s.all("refused"), [{ room: "lobby", code: "room_closed", message: "done for today" }]);
-  assert.deepEqual([m.state, m.error.code, s.c.rooms.length], ["failed", "room_closed", 0]);
-});
-
-test("a close ends the membership; joining again continues at the last event", async () => {
-  const s = await inLobby();
-  const m = s.c.say("too late");
-  s.take("say");
-  s.event(11, { kind: "closed", text: undefined, why: "done" });
-  assert.deepEqual(s.all("refused"), [{ room: "lobby", code: "room_closed", message: "the room has been closed: done" }]);
-  assert.deepEqual([m.state, m.error.code, s.c.rooms], ["failed", "room_closed", []]);
-  assert.equal(s.c.say("now?", "lobby").error.code, "room_closed");
-  s.c.join("lobby");
-  assert.deepEqual(s.answer("join", { room: "lobby", seq: 13, epoch: "e1" }), { room: "lobby", since: 11, epoch: "e1", at });
-  s.event(12, { kind: "reopened" });
-  s.event(13);
-  s.c.retry(m);
-  assert.equal(s.take("say").say.text, "too late");
-});
-
-test("a past close in a replay does not end the membership", async () => {
-  const s = await inLobby();
-  s.c.join("other", { since: 3 });
-  s.answer("join", { room: "other", seq: 6, epoch: "x" });
-  const m = s.c.say("hi", "other");
-  for (const [seq, kind] of [[4, "closed"], [5, "reopened"], [6]]) s.event(seq, { room: "other", kind });
-  assert.deepEqual([m.state, s.all("refused").length, s.c.rooms.length], ["pending", 0, 2]);
-});
-
-test("history and members resolve, or reject with the refusal", async () => {
-  const s = await inLobby();
-  const page = s.c.history({ before: 5 }), who = s.c.members(), no = s.c.members(), cut = s.c.history();
-  s.answer("history", { room: "lobby", events: [], more: false });
-  s.answer("members", { room: "lobby", count: 1, members: [{ id: "me" }] });
-  s.refuse("members", { code: "overloaded", message: "later", retry_ms: 50 });
-  s.end(1006);
-  assert.deepEqual(await page, { room: "lobby", events: [], more: false });
-  assert.equal((await who).count, 1);
-  await assert.rejects(no, { code: "overloaded" });
-  await assert.rejects(cut, { code: "disconnected" });
-  await assert.rejects(s.c.members(), { code: "disconnected" });
-  s.c.close();
-});
-
-test("it drops a silent server that owes an answer", async () => {
-  const s = await inLobby({ timeout: 1000 });
-  tick(5000);
-  assert.equal(s.c.state, "open", "nothing is owed");
-  s.c.say("hi");
-  tick(999);
-  s.event(11); // it is alive
-  tick(999);
-  assert.equal(s.c.state, "open");
-  tick(1);
-  assert.equal(s.c.state, "waiting");
-});
-
-test("storage keeps the identity and unsent messages over a reload", async () => {
-  const kept = new Map();
-  const storage = { getItem: (k) => kept.get(k) ?? null, setItem: (k, v) => kept.set(k, v) };
-  const before = await inLobby({ storage });
-  before.c.say("a");
-  before.c.say("b");
-  const { key } = before.take("say").say;
-  const s = server({ storage, room: "lobby" });
-  assert.deepEqual(s.c.pending("lobby").map((m) => m.content.text), ["a", "b"]);
-  await soon();
-  assert.deepEqual(s.ws.protocol, ["roomcast.v1", "resume.r1"]);
-  assert.equal(s.ws.url.searchParams.get("resume"), null);
-  s.hello();
-  s.answer("join", { room: "lobby", seq: 11, epoch: "e1" });
-  assert.equal(s.answer("say", { seq: 11, at, duplicate: true }).key, key);
-  assert.equal(s.take("say").say.text, "b");
-});
-
-test("it works with storage that is forbidden, full or damaged", async () => {
-  const no = () => { throw new Error("denied"); };
-  for (const storage of [{ getItem: no, setItem: no }, { getItem: () => "{", setItem: no }, undefined, null]) {
-    const s = await inLobby({ storage });
-    const m = s.c.say("hi");
-    s.answer("say", { seq: 11, at });
-    assert.equal(m.state, "sent");
-  }
-});
-
 test("half a surrogate pair becomes U+FFFD, not a refusal", async () => {
   const s = await inLobby();
-  s.c.say("a\ud800b");
+  s.room.send("a\ud800b");
   assert.equal(s.take("say").say.text, "a\ufffdb");
-});
-
-test("it calls a token function before every connection; a failure counts as a lost connection", async () => {
-  let n = 0;
-  const s = server({ room: "lobby", token: async () => { if (++n === 2) throw new Error("no"); return `t${n}`; } });
-  await soon();
-  assert.deepEqual(s.ws.protocol, ["roomcast.v1", "bearer.t1"]);
-  assert.equal(s.ws.url.search, "");
-  s.hello();
-  s.end(4003);
-  tick(20_000);
-  await soon();
-  assert.equal(s.c.state, "waiting");
-  s.c.reconnect();
-  await soon();
-  assert.equal(s.ws.protocol.at(-1), "bearer.t3");
-  s.c.close();
-});
-
-test("a token that has expired twice is not tried again", async () => {
-  const s = server({ room: "lobby", token: "t" });
-  await soon();
-  s.hello();
-  s.end(4003, "the token has expired");
-  assert.equal(s.c.state, "waiting");
-  s.c.reconnect();
-  await soon();
-  s.end(4003, "the token has expired");
-  assert.equal(s.c.state, "closed");
-});
-
-test("a lost right ends the membership, and messages that wait there fail", async () => {
-  const s = await inLobby();
-  const refused = [];
-  s.c.addEventListener("refused", (e) => refused.push(e.detail));
-  const saying = s.c.say("hi");
-  s.push({ room: "lobby", ended: { code: 4106, reason: "no right" } });
-  assert.deepEqual(refused, [{ room: "lobby", code: "forbidden", message: "no right" }]);
-  assert.equal(saying.state, "failed");
-  assert.deepEqual(s.c.rooms, []);
 });
 
 test("state events come in order, also under a new name", async () => {
@@ -553,4 +323,217 @@ test("socket errors are handled, also after the client has dropped the socket", 
   const { ws } = s;
   s.c.close();
   assert.equal(typeof ws.onerror, "function");
+});
+
+test("it does not resend a close word after reconnecting", async () => {
+  const s = await inLobby();
+  const word = s.room.send("关闭"), next = s.room.send("later");
+  s.take("say");
+  s.end(1000, "closed by a close word");
+  assert.deepEqual([word.state, word.error.code, next.state, s.c.state], ["failed", "closed_by_word", "pending", "closed"]);
+  assert.equal(s.all("fatal")[0].code, "normal");
+  s.c.reconnect();
+  s.hello();
+  s.answer("join", { room: "lobby", seq: 10, epoch: "e1" });
+  assert.equal(s.take("say").say.text, "later");
+});
+
+test("it sends messages of an interruption afterwards, and refuses too many", async () => {
+  const s = await inLobby();
+  s.c.close();
+  assert.equal(s.ws.closed, 1000);
+  const said = Array.from({ length: 300 }, (_, i) => s.room.send(`m${i}`));
+  assert.deepEqual([said[255].state, said[256].state, said[256].error.code], ["pending", "failed", "overloaded"]);
+  s.c.reconnect();
+  s.hello();
+  s.answer("join", { room: "lobby", seq: 10, epoch: "e1" });
+  for (let i = 0; i < 256; i++) assert.equal(s.answer("say", { seq: 11 + i, at }).text, `m${i}`);
+});
+
+test("several rooms on one connection resume independently", async () => {
+  const s = await inLobby();
+  const other = s.enter("other", { last: 2 });
+  assert.equal(s.c.room("other"), other, "one object per room");
+  assert.deepEqual(s.answer("join", { room: "other", seq: 3, epoch: "x" }), { room: "other", last: 2 });
+  s.event(2, { room: "other" });
+  s.event(11);
+  other.send("to other");
+  s.room.send("to lobby");
+  assert.deepEqual([s.take("say").say.room, s.take("say").say.room], ["other", "lobby"]);
+  comeBack(s);
+  assert.deepEqual([s.take("join").join, s.take("join").join], [
+    { room: "lobby", since: 11, epoch: "e1", at }, { room: "other", since: 2, epoch: "x", at },
+  ]);
+  other.leave();
+  assert.deepEqual(s.c.rooms, [s.room]);
+  s.event(3, { room: "other" });
+  assert.equal(s.all("event").length, 2);
+  assert.equal(s.all("message").at(-1).error.code, "not_joined");
+  assert.equal(other.send("more").error.code, "not_joined");
+});
+
+test("a refused join fails the waiting messages; with retry_ms it is repeated", async () => {
+  const s = server({ room: "lobby" });
+  await soon();
+  const m = s.room.send("hi"), ready = s.room.ready();
+  s.hello();
+  s.refuse("join", { code: "unavailable", message: "wait", retry_ms: 100 });
+  tick(100);
+  s.refuse("join", { code: "room_closed", message: "done for today" });
+  assert.deepEqual(s.all("refused").map((e) => [e.code, e.message, e instanceof Error]), [["room_closed", "done for today", true]]);
+  assert.deepEqual([m.state, m.error.code, s.room.state], ["failed", "room_closed", "refused"]);
+  await assert.rejects(ready, { code: "room_closed" });
+});
+
+test("a close ends the membership; joining again continues at the last event", async () => {
+  const s = await inLobby();
+  const m = s.room.send("too late");
+  s.take("say");
+  s.event(11, { kind: "closed", text: undefined, why: "done" });
+  assert.equal(s.all("refused")[0].message, "the room has been closed: done");
+  assert.deepEqual([m.state, m.error.code, s.room.state], ["failed", "room_closed", "refused"]);
+  assert.equal(s.room.send("now?").error.code, "room_closed");
+  s.room.join();
+  assert.deepEqual(s.answer("join", { room: "lobby", seq: 13, epoch: "e1" }), { room: "lobby", since: 11, epoch: "e1", at });
+  s.event(12, { kind: "reopened" });
+  s.event(13);
+  s.room.retry(m);
+  assert.equal(s.take("say").say.text, "too late");
+});
+
+test("a close after a reset ends the membership, even below the old head; a past one does not", async () => {
+  for (const [past, state] of [[undefined, "refused"], [2, "joined"], [1, "refused"]]) {
+    const s = await inLobby();
+    s.push({ room: "lobby", gap: { from: 11, to: 0, reason: "reset", epoch: "e2", seq: past } });
+    s.event(1);
+    s.event(2, { kind: "closed" });
+    assert.equal(s.room.state, state, `closings up to ${past} are undone`);
+  }
+});
+
+test("a past close in a replay does not end the membership", async () => {
+  const s = await inLobby();
+  const other = s.enter("other", { since: 3 });
+  s.answer("join", { room: "other", seq: 6, epoch: "x" });
+  const m = other.send("hi");
+  for (const [seq, kind] of [[4, "closed"], [5, "reopened"], [6]]) s.event(seq, { room: "other", kind });
+  assert.deepEqual([m.state, s.all("refused").length, other.state], ["pending", 0, "joined"]);
+});
+
+test("a lost right ends the membership, and messages that wait there fail", async () => {
+  for (const [code, name] of [[4106, "forbidden"], [4101, "kicked"], [4102, "banned"]]) {
+    const s = await inLobby();
+    const message = s.room.send("hi");
+    s.push({ room: "lobby", ended: { code, reason: "no right" } });
+    assert.deepEqual(s.all("refused").map((e) => [e.code, e.message]), [[name, "no right"]]);
+    assert.deepEqual([message.state, s.room.state], ["failed", "refused"]);
+  }
+});
+
+test("answers resolve, or reject with an Error that has the code", async () => {
+  const s = await inLobby();
+  const page = s.room.history({ before: 5 }), no = s.room.moderate("kick", { member: "u" }), cut = s.room.history();
+  s.answer("history", { room: "lobby", events: [], more: false });
+  assert.deepEqual(s.refuse("moderate", { code: "overloaded", message: "later", retry_ms: 50 }), { room: "lobby", act: "kick", member: "u" });
+  s.end(1006);
+  assert.deepEqual(await page, { room: "lobby", events: [], more: false });
+  await assert.rejects(no, (err) => err instanceof Error && err.code === "overloaded" && err.retry_ms === 50 && err.message === "later");
+  await assert.rejects(cut, { code: "disconnected" });
+  const later = s.room.history(); // waits for the connection
+  s.frames.length = 0;
+  tick(20_000);
+  s.hello();
+  await soon();
+  s.answer("history", { room: "lobby", events: [], more: true });
+  assert.equal((await later).more, true);
+  s.c.close();
+  await assert.rejects(s.room.history(), { code: "closed" });
+});
+
+test("say resolves with the seq, and rejects with the refusal", async () => {
+  const s = await inLobby();
+  const [a, b] = [s.room.say("a"), s.room.say({ type: "x.y", data: { n: 1 } })];
+  s.answer("say", { seq: 11, at });
+  assert.equal(await a, 11);
+  assert.deepEqual(s.refuse("say", { code: "forbidden", message: "no" }).data, { n: 1 });
+  await assert.rejects(b, (err) => err instanceof Error && err.code === "forbidden");
+  assert.equal(await s.all("message").length, 4);
+});
+
+test("the event of our own message settles it, even without the ack", async () => {
+  const s = await inLobby();
+  const m = s.room.send("a"), { key } = s.take("say").say;
+  s.event(11, { from: { id: "somebody" }, key });
+  assert.equal(m.state, "pending", "it is of somebody else");
+  s.event(12, { from: { id: "me" }, key });
+  assert.deepEqual([m.state, m.seq, await m.done], ["sent", 12, 12]);
+});
+
+test("a loop over a room gets its events, ends with leave and throws after a refusal", async () => {
+  const s = await inLobby();
+  const got = [];
+  const loop = (async () => { for await (const { seq } of s.room) { got.push(seq); if (seq === 13) s.room.leave(); } })();
+  await soon();
+  for (const seq of [11, 12, 13]) s.event(seq);
+  await loop;
+  assert.deepEqual(got, [11, 12, 13]);
+  const other = s.enter("other");
+  const failing = (async () => { for await (const event of other) got.push(event.seq); })();
+  await soon();
+  s.take("join"); // of other
+  s.push({ room: "other", ended: { code: 4106, reason: "no" } });
+  s.end(4103, "no");
+  await assert.rejects(failing, { code: "bad_token" });
+});
+
+test("the end of a replay is reported once, with its events", async () => {
+  const s = await inLobby({ since: 8 });
+  s.event(9);
+  s.event(10);
+  s.event(11);
+  assert.deepEqual(s.all("event").map((e) => e.replay), [true, true, undefined]);
+  comeBack(s);
+  s.answer("join", { room: "lobby", seq: 13, epoch: "e1" });
+  s.event(12);
+  s.event(13);
+  comeBack(s);
+  s.answer("join", { room: "lobby", seq: 20, epoch: "e1" });
+  s.push({ room: "lobby", gap: { from: 14, to: 19, reason: "trimmed" } });
+  s.event(20);
+  assert.deepEqual(s.all("replayed"), [
+    { events: 2, resumed: true, exact: true }, { events: 2, resumed: true, exact: true }, { events: 1, resumed: true, exact: false },
+  ]);
+});
+
+test("members are asked for once, and kept up to date", async () => {
+  const s = await inLobby();
+  assert.deepEqual(s.frames, [], "nobody wants them yet");
+  assert.deepEqual(s.room.members, { count: 0, list: [], more: false });
+  tick(0);
+  s.answer("members", { room: "lobby", count: 1, members: [{ id: "me" }] });
+  await soon();
+  for (let i = 0; i < 50; i++) s.push({ room: "lobby", joined: { id: `u${i}`, name: "U", count: i + 2 } });
+  s.push({ room: "lobby", left: { id: "u7", reason: "client", count: 50 } });
+  tick(60_000);
+  assert.equal(s.frames.filter((f) => f.members).length, 0, "all are named");
+  assert.deepEqual([s.room.members.count, s.room.members.list.length, s.room.members.list.some((m) => m.id === "u7")], [50, 50, false]);
+  s.push({ room: "lobby", joined: { count: 300 } });
+  assert.deepEqual([s.room.members.count, s.room.members.list.length, s.room.members.more], [300, 50, true]);
+  for (let i = 0; i < 100; i++) s.push({ room: "lobby", joined: { count: 301 + i } }); // no storm of questions
+  tick(0);
+  assert.equal(s.frames.filter((f) => f.members).length, 0);
+  tick(60_000);
+  s.answer("members", { room: "lobby", count: 400, members: [{ id: "me" }, { id: "u1" }], more: true });
+  await soon();
+  assert.deepEqual([s.room.members.count, s.room.members.list.length, s.room.members.more], [400, 2, true]);
+});
+
+test("members appear at once in a room where others keep coming and going", async () => {
+  const s = await inLobby();
+  s.room.on("members", () => {});
+  for (let i = 0; i < 20; i++) s.push({ room: "lobby", joined: { id: "u", count: 9 } });
+  tick(0);
+  s.answer("members", { room: "lobby", count: 2, members: [{ id: "me" }, { id: "u" }] });
+  await soon();
+  assert.equal(s.room.members.list.length, 2);
 });

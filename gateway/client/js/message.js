@@ -1,0 +1,107 @@
+// message.js: our messages and where they are kept, and what the other files of the client share:
+// errors and listeners.
+
+export const now = () => performance.now(); // ms; nobody sets this clock
+
+// The names of close codes after which the client does not reconnect. They are codes of errors.
+export const CLOSES = {
+  1000: "normal", 1002: "protocol", 1003: "unsupported", 1007: "invalid_data", 1008: "policy", 1009: "too_big", 4003: "token_expired",
+  4100: "room_closed", 4101: "kicked", 4102: "banned", 4103: "bad_token", 4105: "flood", 4106: "forbidden", 4107: "no_token",
+};
+
+/** What a promise of this client rejects with. Its code is one of the protocol or of the client. */
+export class RoomcastError extends Error {
+  constructor({ code, message, ...more }) {
+    super(message || code);
+    Object.assign(this, more, { name: "RoomcastError", code });
+  }
+}
+export const failure = (code, message, more) => new RoomcastError({ code, message, ...more });
+
+export class Emitter {
+  #listeners = new Map();
+
+  /** Calls listener for each event of a type, until the function that it returns is called. */
+  on(type, listener) {
+    if (!this.#listeners.has(type)) this.#listeners.set(type, new Set());
+    this.#listeners.get(type).add(listener);
+    return () => { this.#listeners.get(type).delete(listener); };
+  }
+
+  _has(type) { return this.#listeners.get(type)?.size > 0; }
+
+  _emit(type, detail) {
+    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
+      try { listener(detail); } catch (err) { queueMicrotask(() => { throw err; }); } // a listener's fault must not stop the client
+    }
+  }
+}
+
+/** One of our messages: the same object from sending to the final state. */
+export class Message {
+  state = "failed";
+  #waiting = [];
+
+  constructor(room, key, content) {
+    Object.assign(this, { room, key, content });
+    Object.defineProperty(this, "_sent", { writable: true }); // the first time it was written to a socket: {as, time, seq, epoch, at}
+    Object.defineProperty(this, "_began", { writable: true, value: now() });
+  }
+
+  /** Resolves with the seq when the message is stored; rejects when it is refused. */
+  get done() {
+    if (this.state === "sent") return Promise.resolve(this.seq);
+    if (this.state === "failed") return Promise.reject(this.error);
+    return new Promise((...both) => this.#waiting.push(both));
+  }
+
+  _settle() {
+    for (const [resolve, reject] of this.state === "pending" ? [] : this.#waiting.splice(0)) this.state === "sent" ? resolve(this.seq) : reject(this.error);
+  }
+}
+
+/** The content of a message as JSON can represent it. */
+export function contentOf(content) {
+  if (typeof content === "string") content = { text: content };
+  if (content?.text?.toWellFormed) content = { ...content, text: content.text.toWellFormed() };
+  if (content?.bin instanceof Uint8Array) content = { ...content, bin: btoa(Array.from(content.bin, (b) => String.fromCharCode(b)).join("")) };
+  content = JSON.parse(JSON.stringify(content ?? null)); // a later change of the object changes nothing; a BigInt or a cycle throws
+  if (!["text", "data", "bin"].some((kind) => content?.[kind] !== undefined)) throw new TypeError("a message is a string, or an object with text, data or bin");
+  return content;
+}
+
+/** A store of the records of a storage such as sessionStorage; a store is left as it is. */
+export function storeOf(storage) {
+  if (!storage.getItem) return storage;
+  return {
+    load: (prefix) => Array.from({ length: storage.length }, (_, i) => storage.key(i)).filter((key) => key?.startsWith(prefix)).map((key) => [key, storage.getItem(key)]),
+    put: (key, text) => storage.setItem(key, text),
+    delete: (key) => storage.removeItem(key),
+  };
+}
+
+/** A store of records in IndexedDB. */
+export function indexedDBStore(name = "roomcast") {
+  const result = (request) => new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+  let opened;
+  const records = async (mode) => {
+    if (!opened) {
+      const request = indexedDB.open(name);
+      request.onupgradeneeded = () => request.result.createObjectStore("records");
+      opened = result(request);
+    }
+    return (await opened).transaction("records", mode).objectStore("records");
+  };
+  return {
+    load: async (prefix) => {
+      const store = await records("readonly"), range = IDBKeyRange.bound(prefix, prefix + "\uffff");
+      const [keys, values] = await Promise.all([result(store.getAllKeys(range)), result(store.getAll(range))]);
+      return keys.map((key, i) => [key, values[i]]);
+    },
+    put: async (key, text) => result((await records("readwrite")).put(text, key)),
+    delete: async (key) => result((await records("readwrite")).delete(key)),
+  };
+}

@@ -1,0 +1,104 @@
+// react.js: hooks for React. Components that use the same room share it; the last one that goes
+// leaves it. React's strict mode runs each effect twice, which neither connects nor joins twice.
+
+import { useEffect, useState, useSyncExternalStore } from "react";
+import { Connection, connect } from "@roomcast/client";
+
+const NOBODY = Object.freeze({ count: 0, list: Object.freeze([]), more: false });
+const NOTHING = Object.freeze({ room: null, state: "joining", error: null, events: Object.freeze([]), pending: Object.freeze([]) });
+const OFFLINE = Object.freeze({ connection: null, state: "connecting", you: null, error: null });
+const KEPT = 500; // events that useRoom shows
+
+/** What components see of something with events: an object that changes with each of them. */
+class View {
+  users = 0;
+  #listeners = new Set(); #offs = [];
+
+  constructor(now) { this.now = now; }
+
+  get = () => this.now;
+  subscribe = (listener) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+  set(change) {
+    this.now = Object.freeze({ ...this.now, ...change });
+    for (const listener of this.#listeners) listener();
+  }
+  follow(source, type, f) { this.#offs.push(source.on(type, f)); }
+  end() { for (const off of this.#offs.splice(0)) off(); }
+}
+
+const views = new WeakMap(); // Room -> its View
+
+function viewOf(connection, name, from, limit) {
+  const room = connection.room(name, from);
+  let view = views.get(room);
+  if (!view) {
+    view = new View(Object.freeze({ ...NOTHING, room, state: room.state, error: room.error, pending: room.pending }));
+    view.follow(room, "event", (event) => view.set({ events: [...view.now.events, event].slice(-limit) }));
+    view.follow(room, "gap", ({ reason }) => { if (reason === "reset") view.set({ events: [] }); });
+    view.follow(room, "message", () => view.set({ pending: room.pending }));
+    view.follow(room, "state", ({ state }) => view.set({ state, error: room.error, pending: room.pending }));
+    views.set(room, view);
+  }
+  return view;
+}
+
+/** Lets a room go, unless a component takes it again in the same task. */
+function release(view) {
+  view.users--;
+  setTimeout(() => {
+    if (view.users) return;
+    view.end();
+    views.delete(view.now.room);
+    view.now.room.leave();
+  });
+}
+
+const useView = (view, otherwise) => useSyncExternalStore(view?.subscribe ?? idle, view?.get ?? (() => otherwise), () => otherwise);
+const idle = () => () => {};
+
+/** A connection, which closes with the component; or the state of one that the app has opened. */
+export function useConnection(options) {
+  const [view, setView] = useState(null);
+  const given = options instanceof Connection ? options : null;
+  const url = String((given ? "" : options?.url ?? options) ?? "");
+  useEffect(() => {
+    const connection = given ?? connect(options);
+    const next = new View(Object.freeze({ ...OFFLINE, connection, state: connection.state, you: connection.you }));
+    next.follow(connection, "state", ({ state }) => next.set({ state, you: connection.you, ...(state === "open" && { error: null }) }));
+    next.follow(connection, "fatal", (error) => next.set({ error }));
+    setView(next);
+    return () => {
+      next.end();
+      if (!given) connection.close();
+    };
+  }, [given, url]); // other options count at the first time
+  return useView(view, OFFLINE);
+}
+
+/** A room, which the component is in: its newest events, and our messages that are not answered yet. */
+export function useRoom(connection, name, { limit = KEPT, ...from } = {}) {
+  const [view, setView] = useState(null);
+  useEffect(() => {
+    if (!connection) return;
+    const next = viewOf(connection, name, from, limit);
+    next.users++;
+    setView(next);
+    return () => {
+      setView(null);
+      release(next);
+    };
+  }, [connection, name]); // from and limit count when the room is joined first
+  return useView(view, NOTHING);
+}
+
+/** The members of a room, kept up to date. */
+export function useMembers(room) {
+  return useSyncExternalStore(
+    (listener) => room?.on("members", listener) ?? (() => {}),
+    () => room?.members ?? NOBODY,
+    () => NOBODY,
+  );
+}

@@ -1,0 +1,94 @@
+// people.js: who is in the room, who is typing, and what a screen reader announces.
+
+import { make } from "./bubble.js";
+import { hueOf, initialOf, nameOf, words } from "./words.js";
+
+const TYPING = 5_000; // ms after a signal for which somebody counts as typing
+
+/** Fills in or makes the circle of a person. */
+export function face(who, el = make("span", "face")) {
+  el.ariaHidden = "true";
+  el.textContent = initialOf(nameOf(who));
+  el.style.setProperty("--hue", hueOf(who.id));
+  return el;
+}
+
+/** The list of people. */
+export class People {
+  #list; #count; #present; #line; #typers = new Map(); // id -> {name, timer}
+  #due = 0; #members; #you;
+
+  constructor(list, count, present, line) { [this.#list, this.#count, this.#present, this.#line] = [list, count, present, line]; }
+
+  /** Shows the people of another room. */
+  begin(members, you) {
+    for (const { timer } of this.#typers.values()) clearTimeout(timer);
+    this.#typers.clear();
+    this.#tell();
+    [this.#members, this.#you] = [members, you];
+    this.#draw();
+  }
+
+  /** Shows that the people have changed, soon. */
+  show(members, you) {
+    [this.#members, this.#you] = [members, you];
+    this.#due ||= setTimeout(() => { this.#due = 0; this.#draw(); }, 50);
+  }
+
+  #draw() {
+    const { count, list } = this.#members, you = this.#you;
+    const known = list.length || !you ? list : [you]; // until the server has answered
+    const people = [...known].sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
+    this.#list.replaceChildren(...people.map((who) => {
+      const item = make("li");
+      item.append(face(who), make("bdi", "", nameOf(who)));
+      if (who.id === you?.id) item.append(make("small", "", words.you));
+      return item;
+    }));
+    this.#count.textContent = count > list.length && list.length ? words.partial(list.length, count) : count || "";
+    this.#present.textContent = count ? words.present(count) : "";
+  }
+
+  typing(who) {
+    clearTimeout(this.#typers.get(who.id)?.timer);
+    this.#typers.set(who.id, { name: nameOf(who), timer: setTimeout(() => this.stopTyping(who.id), TYPING) });
+    this.#tell();
+  }
+
+  stopTyping(id) {
+    clearTimeout(this.#typers.get(id)?.timer);
+    if (this.#typers.delete(id)) this.#tell();
+  }
+
+  #tell() {
+    const names = [...this.#typers.values()].map(({ name }) => name);
+    this.#line.textContent = names.length ? words.typing(names) : "";
+  }
+}
+
+/** Announces messages to a screen reader, at most once a second: one with its text, several with their number. */
+export class Announcer {
+  #element; #due = 0; #events = []; #texts = [];
+
+  constructor(element) { this.#element = element; }
+
+  said(event) {
+    this.#events.push(event);
+    this.#later();
+  }
+
+  say(text) {
+    this.#texts.push(text);
+    this.#later();
+  }
+
+  #later() {
+    this.#due ||= setTimeout(() => {
+      const [events, texts] = [this.#events.splice(0), this.#texts.splice(0)];
+      this.#due = 0;
+      const last = events.at(-1);
+      if (last) texts.push(events.length > 1 ? words.roomSaid(nameOf(last.from), events.length) : `${nameOf(last.from)}: ${(last.text ?? "").slice(0, 300)}`);
+      this.#element.textContent = texts.join(". ");
+    }, 1000);
+  }
+}

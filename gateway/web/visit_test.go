@@ -1,0 +1,428 @@
+// The tests in this file follow a reader who comes, goes and comes back: what is unread, who is
+// there, what waits, and what the page remembers.
+package web_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/chromedp"
+)
+
+// enterRoom types the name of a room into the field.
+func (p *tab) enterRoom(name string) {
+	p.t.Helper()
+	p.do(chromedp.Focus(chromedp.CSS("#room")))
+	eval[chromedp.Void](p, `document.activeElement.select()`)
+	p.insert(name)
+	p.enter()
+}
+
+// back shows a room of the list again.
+func (p *tab) back(name string) {
+	p.t.Helper()
+	quoted, _ := json.Marshal(name)
+	eval[chromedp.Void](p, fmt.Sprintf(`[...document.querySelectorAll("#rooms li button")].find((b) => b.querySelector("bdi")?.textContent === %s).click()`, quoted))
+	p.wait(fmt.Sprintf(`document.querySelector("#title").textContent === %s`, quoted))
+}
+
+const divider = `document.querySelector("#log .unread")?.parentElement.querySelector(".bubble").textContent`
+
+func TestDividerStandsAboveWhatWasMissed(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p, bob := openTab(t).open(g, "/?group=d"), g.speaker(t, "d", "Bob")
+	bob.say("seen")
+	p.shows("seen")
+	p.enterRoom("elsewhere")
+	bob.say("m1", "m2", "m3", "m4", "m5", "m6")
+	p.wait(`document.querySelector("#rooms b:not([hidden])")?.textContent === "6" && document.title.startsWith("(6) ") && document.querySelector("#icon").href.endsWith("unread.svg")`)
+	p.back("d")
+	p.shows("m6")
+	p.wait(divider + ` === "m1" && !document.title.startsWith("(") && document.querySelector("#icon").href.endsWith("/icon.svg")`)
+	p.do(chromedp.Navigate("about:blank"))
+	bob.say("n1", "n2")
+	p.open(g, "/?group=d")
+	p.wait(divider + ` === "n1"`)
+	// More than a page: a button leads to the first one.
+	p.back("elsewhere")
+	for i := range 150 {
+		bob.say(fmt.Sprint("long ", i))
+	}
+	p.wait(`document.querySelector("#rooms b:not([hidden])")?.textContent === "99+"`)
+	p.back("d")
+	p.wait(`document.querySelector("#toUnread").innerText.trim() === "150 unread messages" && !document.querySelector("#day").hidden`)
+	p.do(chromedp.Click(chromedp.CSS("#toUnread")))
+	p.wait(divider + ` === "long 0" && document.querySelector("#toUnread").hidden && document.activeElement.id === "scroll"`)
+	if got := eval[float64](p, `document.querySelector("#log .unread").getBoundingClientRect().top - document.querySelector("#scroll").getBoundingClientRect().top`); got < -30 || got > 100 {
+		t.Errorf("the divider is %v px below the top", got)
+	}
+	p.do(chromedp.Click(chromedp.CSS("#jump")))
+	p.shows("long 149")
+}
+
+func TestPeopleAreListedAtOnceAndCountedExactly(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=many")
+	p.wait(`document.querySelectorAll("#people li").length === 1 && document.querySelector("#present").textContent === "Just you"`)
+	var speakers []*speaker
+	var reading sync.WaitGroup
+	t.Cleanup(reading.Wait) // the test's context ends before
+	for i := range 205 {
+		s := g.speaker(t, "many", fmt.Sprint("speaker ", i))
+		speakers = append(speakers, s)
+		reading.Go(func() { // which answers pings
+			for err := error(nil); err == nil; {
+				_, _, err = s.conn.Read(t.Context())
+			}
+		})
+	}
+	p.wait(`document.querySelector("#present").textContent === "206 people here" && document.querySelector("#count").textContent === "200 of 206"`)
+	for _, s := range speakers[:100] {
+		s.conn.CloseNow()
+	}
+	p.wait(`document.querySelector("#present").textContent === "106 people here" && document.querySelector("#count").textContent === "106" && document.querySelectorAll("#people li").length === 106`)
+	late := openTab(t)
+	var going sync.WaitGroup
+	for _, s := range speakers[100:] {
+		going.Go(func() { s.conn.CloseNow() })
+	}
+	late.open(g, "/?group=many") // while others go
+	going.Wait()
+	late.wait(`document.querySelectorAll("#people li").length === 2 && document.querySelector("#present").textContent === "2 people here"`)
+}
+
+func TestRoomsAreCountedAfterAReload(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=r0")
+	p.say("here")
+	p.shows("here")
+	for i := 1; i < 12; i++ {
+		p.enterRoom(fmt.Sprint("r", i))
+		p.wait(fmt.Sprintf(`document.querySelector("#title").textContent === "r%d"`, i))
+	}
+	p.do(chromedp.Navigate("about:blank"))
+	bob := g.speaker(t, "r0", "Bob")
+	bob.say("one", "two")
+	p.open(g, "/?group=r5")
+	p.wait(`document.querySelector("#rooms li b:not([hidden])")?.textContent === "2" && document.title.startsWith("(2) ")`)
+	bob.say("three")
+	p.wait(`document.querySelector("#rooms li b:not([hidden])")?.textContent === "3"`)
+	p.back("r0") // the room that was shown the longest ago is r1 now
+	p.enterRoom("r12")
+	p.wait(`(([...n]) => n.length === 12 && !n.includes("r1") && n.includes("r0"))([...document.querySelectorAll("#rooms bdi")].map((b) => b.textContent))`)
+}
+
+func TestDraftStaysInItsRoom(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=private")
+	p.do(chromedp.Focus(chromedp.CSS("#text")))
+	p.insert("a secret")
+	p.enterRoom("public")
+	p.wait(`document.querySelector("#title").textContent === "public" && document.querySelector("#text").value === ""`)
+	p.enter()
+	p.do(chromedp.Focus(chromedp.CSS("#text")))
+	p.insert("half")
+	p.do(chromedp.Reload())
+	p.wait(`document.body.dataset.state === "open" && document.querySelector("#text").value === "half"`)
+	p.back("private")
+	p.wait(`document.querySelector("#text").value === "a secret"`)
+	p.do(chromedp.Focus(chromedp.CSS("#text")))
+	p.enter()
+	p.shows("a secret")
+	p.back("public")
+	wantSaid(t, p)
+}
+
+func TestOutageIsShownWithWhatWaits(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p, bob := openTab(t).open(g, "/?group=o"), openTab(t).open(g, "/?group=other")
+	p.mayFail()
+	bob.mayFail()
+	p.say("before")
+	p.shows("before")
+	g.kill()
+	p.wait(`!document.querySelector("#bar").hidden`)
+	p.say("1")
+	p.say("2")
+	p.wait(`document.querySelector("#barText").textContent === "There is no connection. 2 messages wait to be sent."`)
+	if got := eval[string](p, `document.querySelector("[role=status]").textContent + document.querySelector("#seconds").ariaHidden`); got != "Reconnectingtrue" && got != "Connecting…true" {
+		t.Errorf("a screen reader is told %q", got)
+	}
+	// A message of another room is sent after a reload, too.
+	p.enterRoom("other")
+	p.wait(`document.querySelector("#barText").textContent.includes("2 messages wait in other rooms")`)
+	p.say("3")
+	g.start()
+	p.do(chromedp.Reload())
+	p.wait(`document.body.dataset.state === "open" && document.querySelector("#bar").hidden`)
+	bob.shows("3")
+	p.back("o")
+	p.shows("2")
+	wantSaid(t, p, "before", "1", "2")
+}
+
+// A stopped gateway keeps its connections, as a network does that went silent.
+func TestSilentServerIsNoticedWhenTheNetworkComesBack(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=s")
+	p.mayFail()
+	g.cmd.Process.Signal(syscall.SIGSTOP)
+	eval[chromedp.Void](p, `dispatchEvent(new Event("online"))`)
+	p.wait(`document.body.dataset.state !== "open"`)
+	p.say("meanwhile")
+	g.cmd.Process.Signal(syscall.SIGCONT)
+	p.wait(`document.body.dataset.state === "open"`)
+	p.shows("meanwhile")
+	if got := eval[int](p, `document.querySelectorAll("#log .note").length`); got < 2 {
+		t.Errorf("%d notes tell about the connection, want 2", got)
+	}
+}
+
+func TestFirstVisitExplainsItself(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=聊天")
+	address := "http://" + g.addr + "/room/%E8%81%8A%E5%A4%A9/"
+	p.wait(`!document.querySelector("#welcome").hidden`)
+	card := eval[string](p, `document.querySelector("#welcome").innerText`)
+	for _, want := range []string{"You are Guest ", address, "wscat -c 'ws" + strings.TrimPrefix(address, "http") + "?last=10'", "curl -N '" + address + "events'"} {
+		if !strings.Contains(card, want) {
+			t.Errorf("the card lacks %q: %s", want, card)
+		}
+	}
+	p.do(chromedp.Click(chromedp.CSS("#welcome .link")))
+	p.wait(`document.activeElement.id === "name"`)
+	rename(p, "Ann")
+	p.wait(`document.querySelector("#welcome").innerText.includes("You are Ann.")`)
+	p.say("hello")
+	p.wait(`document.querySelector("#welcome").hidden`)
+}
+
+func TestDetailsShowWhatTheServerGuarantees(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=x")
+	p.mayFail()
+	p.do(chromedp.Click(chromedp.CSS("#factsButton")))
+	p.say("one")
+	p.wait(`/#1 · stored after \d+ ms/.test(document.querySelector("#log .mine")?.dataset.fact)`)
+	p.wait(`/Newest message\s*#1\b/.test(document.querySelector("#facts").innerText)`)
+	g.kill()
+	g.start()
+	bob := g.speaker(t, "x", "Bob")
+	bob.say("two", "three")
+	p.wait(`/Last resume\s*exactly \d/.test(document.querySelector("#facts").innerText) && /Connections\s*[2-9]/.test(document.querySelector("#facts").innerText)`)
+	p.shows("three")
+}
+
+func TestCodeLinksAndLongTextsAreNodes(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p, bob := openTab(t).open(g, "/?group=code"), g.speaker(t, "code", "Bob")
+	bob.say("see:\n```go\nx := a[1]\n\n<b>\n```\nand `y` or ``z``")
+	p.wait(`document.querySelector("#log pre code")?.textContent === "x := a[1]\n\n<b>"`)
+	if got := eval[string](p, `[...document.querySelectorAll("#log .inline")].map((c) => c.textContent).join()`); got != "y" {
+		t.Errorf("code in the line is %q, want y", got)
+	}
+	for text, want := range map[string]string{
+		"https://en.wikipedia.org/wiki/Go_(programming_language)": "https://en.wikipedia.org/wiki/Go_(programming_language)",
+		"(see https://a.example/b)":                               "https://a.example/b",
+		"https://a.example/it's, HTTPS://B.example/x[1].":         "https://a.example/it's HTTPS://B.example/x[1]",
+		"https://a.example/?q=(1)).":                              "https://a.example/?q=(1)",
+		"看https://a.example/页。":                                   "https://a.example/页",
+	} {
+		bob.say(text)
+		p.shows(text)
+		if got := eval[string](p, `[...[...document.querySelectorAll("#log .bubble")].at(-1).querySelectorAll("a")].map((a) => a.textContent).join(" ")`); got != want {
+			t.Errorf("%q has the links %q, want %q", text, got, want)
+		}
+	}
+	bob.say(strings.Repeat("a\n", 1000))
+	p.wait(`document.querySelector("#log .long button")`)
+	height := `document.querySelector("#log .long, #log .open").getBoundingClientRect()`
+	if w := eval[float64](p, height+`.width`); w < 80 {
+		t.Errorf("the folded message is %v px wide", w)
+	}
+	eval[chromedp.Void](p, `document.querySelector("#log .long button").click()`)
+	p.wait(height + `.height > 10000`)
+	eval[chromedp.Void](p, `document.querySelector("#log .open button").click()`)
+	p.wait(height + `.height < 1000`)
+}
+
+func TestBadRoomNameIsExplainedAtTheField(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=good")
+	for name, want := range map[string]string{"my room": "my_room", "a..b/": "a.b", "?": ""} {
+		p.enterRoom(name)
+		quoted, _ := json.Marshal(want)
+		p.wait(fmt.Sprintf(`document.querySelector("#room").value === %s && document.querySelector("#badRoom").textContent !== "" && document.querySelector("#room").ariaInvalid === "true"`, quoted))
+		if got := eval[string](p, `document.querySelector("#title").textContent + location.search`); got != "good?group=good" {
+			t.Errorf("%q leads to %s", name, got)
+		}
+	}
+	p.enterRoom("my_room")
+	p.wait(`document.querySelector("#title").textContent === "my_room" && document.querySelector("#badRoom").textContent === ""`)
+}
+
+func TestReopenedRoomIsEnteredWithoutAClick(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=c2")
+	p.say("before")
+	p.shows("before")
+	g.post(t, "/api/rooms/c2/close", `{}`)
+	p.wait(`document.body.dataset.room === "refused" && !document.querySelector("#ended").hidden`)
+	g.post(t, "/api/rooms/c2/reopen", `{}`)
+	p.wait(`document.body.dataset.room === "joined" && document.querySelector("#ended").hidden`)
+	p.say("after")
+	p.shows("after")
+}
+
+func TestDamagedMemoryIsIgnored(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=m")
+	eval[chromedp.Void](p, `for (const key of ["rooms", "read", "used", "name", "resume", "facts"]) localStorage["roomcast." + key] = '"text"'`)
+	eval[chromedp.Void](p, `sessionStorage["roomcast.drafts"] = "[1]"`)
+	p.do(chromedp.Reload())
+	p.wait(`document.body.dataset.state === "open"`)
+	p.say("fine")
+	p.shows("fine")
+}
+
+func TestCopiedTabBecomesSomebodyElse(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=twin")
+	p.say("from the first")
+	p.shows("from the first")
+	twin := p.beside().open(g, "/?group=twin")
+	eval[chromedp.Void](twin, fmt.Sprintf(`Object.assign(sessionStorage, %s)`, eval[string](p, `JSON.stringify(sessionStorage)`))) // what duplicating a tab does
+	twin.do(chromedp.Reload())
+	twin.wait(`document.body.dataset.state === "open"`)
+	twin.say("from the copy")
+	p.shows("from the copy")
+	for q, want := range map[*tab]string{p: "from the first", twin: "from the copy"} {
+		q.wait(`document.querySelectorAll("#people li").length === 2`)
+		if got := eval[string](q, `[...document.querySelectorAll("#log .mine .bubble")].map((b) => b.textContent).join()`); got != want {
+			t.Errorf("a tab takes %q for its own, want %q", got, want)
+		}
+	}
+}
+
+// Escape ends the composition of an input method, and nothing else.
+func TestEscapeInACompositionStaysThere(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p := openTab(t).open(g, "/?group=ime")
+	p.do(chromedp.Focus(chromedp.CSS("#name")))
+	if _, err := chromedp.Call(p.ctx, input.ImeSetComposition, input.ImeSetCompositionParams{Text: "zhang'san", SelectionStart: 9, SelectionEnd: 9}); err != nil {
+		t.Fatal(err)
+	}
+	got := eval[string](p, `(() => {
+		const el = document.activeElement;
+		el.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", keyCode: 229, isComposing: true, bubbles: true, cancelable: true }));
+		return document.activeElement.id;
+	})()`)
+	if got != "name" {
+		t.Errorf("the focus moved to %q", got)
+	}
+}
+
+func TestScreenReaderIsToldEachThingOnce(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t)
+	p, bob := openTab(t).open(g, "/?group=sr"), g.speaker(t, "sr", "Bob")
+	eval[chromedp.Void](p, `(window.told = [], new MutationObserver(() => told.push(document.querySelector("#announce").textContent)).observe(document.querySelector("#announce"), { childList: true }))`)
+	bob.say("1", "2", "3", "4", "5")
+	p.wait(`told.some((text) => /^Bob and [1-4] more$/.test(text)) || told.filter((text) => text.startsWith("Bob: ")).length === 5`)
+	// The focus in the list stays when another room gets a message.
+	p.enterRoom("second")
+	p.wait(`document.querySelectorAll("#rooms li").length === 2`)
+	eval[chromedp.Void](p, `document.querySelector("#rooms li:last-child button").focus()`)
+	bob.say("6")
+	p.wait(`document.querySelector("#rooms b:not([hidden])")?.textContent === "1"`)
+	if got := eval[bool](p, `document.activeElement === document.querySelector("#rooms li:last-child button")`); !got {
+		t.Error("the focus has left the list of rooms")
+	}
+	p.back("sr")
+	p.say("mine")
+	p.shows("mine")
+	if got := eval[string](p, `(([a, b]) => a.title + b.title + b.querySelector(".name").textContent.slice(0, 5) + b.textContent.slice(-4))([...document.querySelectorAll("#log > li")].slice(-2))`); got != "Guestsent" {
+		t.Errorf("a message tells a screen reader %q", got)
+	}
+	// A failure is announced.
+	eval[chromedp.Void](p, `void (document.querySelector("#text").value = "x".repeat(70000))`)
+	p.do(chromedp.Focus(chromedp.CSS("#text")))
+	p.enter()
+	p.wait(`told.some((text) => text.startsWith("Not sent: ")) && document.querySelector("#outbox .failed")`)
+}
+
+// installed runs npm ci for the tools of the JavaScript package, once.
+var installed = sync.OnceValue(func() error {
+	const dir = "../client/js"
+	if _, err := os.Stat(dir + "/node_modules/axe-core/axe.min.js"); err == nil {
+		return nil
+	}
+	cmd := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--silent")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("npm ci: %w\n%s", err, out)
+	}
+	return nil
+})
+
+func TestAxeFindsNothing(t *testing.T) {
+	t.Parallel()
+	if err := installed(); err != nil {
+		t.Fatal(err)
+	}
+	axe, err := os.ReadFile("../client/js/node_modules/axe-core/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := startGateway(t)
+	check := func(p *tab, name string) {
+		t.Helper()
+		got := eval[[]string](p, string(axe)+`;axe.run().then(({ violations }) => violations.flatMap((v) => v.nodes.map((n) => v.id + " " + n.target + " " + n.failureSummary)))`)
+		for _, line := range got {
+			t.Errorf("%s: %s", name, line)
+		}
+	}
+	for _, name := range []string{"light", "dark", "phone"} {
+		p := openTab(t)
+		switch name {
+		case "dark":
+			p.dark()
+		case "phone":
+			p.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulatePortrait))
+		}
+		p.open(g, "/?group="+name)
+		p.wait(`!document.querySelector("#welcome").hidden`)
+		check(p, name+", empty")
+		bob := g.speaker(t, name, "Bob")
+		bob.say("hello", "```\ncode\n```\nhttps://a.example/", "a\n"+strings.Repeat("b\n", 40))
+		p.say("mine")
+		p.shows("mine")
+		eval[chromedp.Void](p, `document.querySelector("#factsButton").click()`)
+		eval[chromedp.Void](p, `void (document.querySelector("#text").value = "x".repeat(70000))`)
+		p.do(chromedp.Focus(chromedp.CSS("#text")))
+		p.enter()
+		p.wait(`document.querySelector("#outbox .failed")`)
+		check(p, name+", busy")
+	}
+}

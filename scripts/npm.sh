@@ -1,0 +1,12 @@
+#!/bin/sh
+# usage: scripts/npm.sh [DIRECTORY]
+#
+# Builds and checks the npm package @roomcast/client, and packs it into DIRECTORY (default:
+# the current one). It is not published.
+set -eu
+to=$(cd "${1-.}" && pwd)
+cd "$(dirname "$0")/../gateway/client/js"
+npm ci --no-audit --no-fund --silent
+npm run --silent build
+npm run --silent check
+npm pack --silent --ignore-scripts --pack-destination "$to"
