@@ -78,13 +78,14 @@ func (c *calls) remove(k *call) {
 }
 
 // detach prepares the calls for the next connection. All are sent again there, except
-// signals, and except leaves, since a new session is in no room.
+// signals, tokens, which each session has of its own, and leaves, since a new session is in no
+// room.
 func (c *calls) detach() {
 	for _, k := range slices.Clone(c.list) {
 		switch {
 		case k.verb == proto.VerbLeave:
 			k.finish(answer{})
-		case k.verb == proto.VerbSignal && k.sent:
+		case k.verb == proto.VerbSignal && k.sent, k.verb == proto.VerbAuth:
 			k.finish(answer{err: ErrLost})
 		}
 		k.sent = false

@@ -54,8 +54,12 @@ var ErrLost = errors.New("the connection was lost")
 type Config struct {
 	URLs   []string // of gateways, such as ws://127.0.0.1:8000; the client tries them in turn, from a random one on
 	Name   string   // shown to others
-	Token  string   // sent as "Authorization: Bearer"
 	Resume string   // of an earlier [Hello]: makes this client the same sender
+
+	// Token returns a JSON Web Token, "" for a guest; nil = always a guest. The client calls it for
+	// each connection and before the token expires. After an error it tries again later. It ends
+	// if Token returns a token that has expired, according to the server.
+	Token func(ctx context.Context) (string, error)
 
 	MinBackoff time.Duration // bound of the first wait before another try; 0 = 500 ms
 	MaxBackoff time.Duration // limit of that bound, which doubles; 0 = 20 s

@@ -97,7 +97,7 @@ func TestNextReturnsEachEventOnce(t *testing.T) {
 	p.event(11) // 10 is missing
 	p.event(12)
 	wantEvents(t, c, 7, 8, 9)
-	p.hear("leave")
+	p.leave()
 	p.event(13)
 	if a := p.admit(13); a.Since == nil || *a.Since != 9 {
 		t.Errorf("got %+v, want since 9", a)
@@ -174,7 +174,7 @@ func TestFullBufferLosesNothing(t *testing.T) {
 		t.Fatal(got.err)
 	}
 	wantEvents(t, c, 1, 2, 3)
-	p.hear("leave")
+	p.leave()
 	if a := p.admit(7); *a.Since != 3 {
 		t.Errorf("got since %d, want 3", *a.Since)
 	}
@@ -289,7 +289,7 @@ func TestCallsEndWithContextOrClient(t *testing.T) {
 	if err := <-joined; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want canceled", err)
 	}
-	p.hear("leave")
+	p.leave()
 
 	signalled := make(chan error, 1)
 	go func() { signalled <- c.Signal(t.Context(), lobby, "typing", nil) }()
@@ -334,26 +334,5 @@ func TestALostRightEndsTheMembership(t *testing.T) {
 	n := await(t, c, func(n client.Notice) bool { return n.Refused != nil })
 	if n.Refused.Code != proto.Forbidden || n.Refused.Message != "no right" || n.Room != lobby {
 		t.Errorf("got %+v, want the refusal of the lobby", n)
-	}
-}
-
-func TestAnExpiredTokenIsTriedOnceAgain(t *testing.T) {
-	s := newScript(t)
-	c, p := s.dial(s.config())
-	p.close(proto.CloseTokenExpired)
-	select {
-	case p = <-s.sessions:
-		p.close(proto.CloseTokenExpired)
-	case <-within(t).Done():
-		t.Fatal("the client did not come back")
-	}
-	for {
-		if _, err := c.Next(within(t)); err != nil {
-			var closed *client.CloseError
-			if !errors.As(err, &closed) || closed.Code != proto.CloseTokenExpired {
-				t.Errorf("got %v, want the end with 4003", err)
-			}
-			return
-		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -17,7 +19,9 @@ type connector struct {
 	state *state
 	begun chan struct{} // closed and set to nil when the first session begins
 
-	failure error // of the last try
+	failure   error                  // of the last try
+	presented atomic.Pointer[string] // the newest token
+	expired   *CloseError            // of the server that called it expired; nil = none has
 }
 
 // run holds one session after the other until ctx ends or no other try makes sense.
@@ -31,7 +35,7 @@ func (c *connector) run(ctx context.Context) {
 			return
 		}
 		c.failure = err
-		if !reconnect(err) || !begun && expired(err) { // the token stays the same
+		if c.noteExpired(err); !reconnect(err) {
 			c.state.end(err)
 			return
 		}
@@ -86,14 +90,16 @@ func (c *connector) session(ctx context.Context, base string) (begun bool, err e
 		close(c.begun)
 		c.begun = nil
 	}
-	quit, written := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(written)
-		c.write(ctx, l, quit)
-	}()
+	quit := make(chan struct{})
+	held, end := context.WithCancel(ctx)
+	defer end()
+	var tasks sync.WaitGroup
+	tasks.Go(func() { c.write(ctx, l, quit) })
+	tasks.Go(func() { c.refresh(held, in.Hello) })
 	err = c.read(l)
 	close(quit)
-	<-written
+	end()
+	tasks.Wait()
 	c.state.detach()
 	if c.cfg.Trace.Ended != nil {
 		c.cfg.Trace.Ended(number, err)

@@ -45,6 +45,10 @@ func (e *RefusedError) Error() string {
 
 // reconnect reports whether it makes sense to dial again after err.
 func reconnect(err error) bool {
+	var expired *expiredError
+	if errors.As(err, &expired) {
+		return false
+	}
 	var closed *CloseError
 	if errors.As(err, &closed) {
 		return closed.Code.Reconnect()
@@ -55,12 +59,6 @@ func reconnect(err error) bool {
 			refused.Status == http.StatusRequestTimeout
 	}
 	return true
-}
-
-// expired reports whether the server closed the session because its token has expired.
-func expired(err error) bool {
-	var closed *CloseError
-	return errors.As(err, &closed) && closed.Code == proto.CloseTokenExpired
 }
 
 func retryAfter(err error) time.Duration {
@@ -109,8 +107,10 @@ func (c *connector) open(ctx context.Context, number int, base, resume string) (
 	if resume != "" { // not in the URL, which logs keep
 		d.Protocols = append(d.Protocols, "resume."+resume)
 	}
-	if c.cfg.Token != "" {
-		d.Header = ws.HandshakeHeaderHTTP{"Authorization": {"Bearer " + c.cfg.Token}}
+	if token, err := c.token(ctx); err != nil {
+		return nil, err
+	} else if token != "" {
+		d.Header = ws.HandshakeHeaderHTTP{"Authorization": {"Bearer " + token}}
 	}
 	conn, r, shake, err := d.Dial(ctx, addr)
 	switch {

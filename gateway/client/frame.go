@@ -66,6 +66,7 @@ type fields struct {
 	At     string          `json:"at,omitempty"`
 	Before uint64          `json:"before,omitempty"`
 	Limit  int             `json:"limit,omitempty"`
+	Token  string          `json:"token,omitempty"`
 }
 
 func (f *fields) content(content proto.Content) {

@@ -93,9 +93,9 @@ func (s *state) answered(k *call, in *frame) error {
 	now := time.Now()
 	for _, r := range s.order {
 		switch {
-		case r.join == k:
+		case r.move == k:
 			s.calls.remove(k)
-			return s.entered(r, in, now)
+			return s.moved(r, in, now)
 		case len(r.says) > 0 && r.says[0] == k:
 			r.said(k, in, now)
 			return nil
@@ -106,10 +106,20 @@ func (s *state) answered(k *call, in *frame) error {
 	return nil
 }
 
-// entered takes over the answer to a join.
-func (s *state) entered(r *room, in *frame, now time.Time) error {
-	r.join = nil
-	if in.Error == nil {
+// moved takes over the answer to a join or a leave.
+func (s *state) moved(r *room, in *frame, now time.Time) error {
+	r.move = nil
+	left := r.state == leaving
+	switch {
+	case in.Error != nil && temporary(in.Error):
+		r.state = absent
+		if left {
+			r.state = lagging
+		}
+		r.later(in.Error, now)
+	case left: // if it was refused, the session was in the room no longer
+		r.state = absent
+	case in.Error == nil:
 		a := in.answer()
 		var head proto.Joined
 		if err := a.decode(&head); err != nil {
@@ -120,12 +130,6 @@ func (s *state) entered(r *room, in *frame, now time.Time) error {
 			r.asked.finish(a)
 			r.asked = nil
 		}
-		return nil
-	}
-	switch {
-	case temporary(in.Error):
-		r.state = absent
-		r.later(in.Error, now)
 	case r.asked == nil:
 		s.expel(r, in.Error)
 	default:

@@ -18,7 +18,7 @@ type room struct {
 	head  uint64     // seq up to which a reopening has undone each close
 
 	state roomState
-	join  *call   // sent and not answered; nil = none
+	move  *call   // the join or leave that has been sent and not answered; nil = none
 	asked *call   // answers the caller of Join; nil once it has
 	says  []*call // in order; only the first one is sent, see Client.Say
 
@@ -32,7 +32,8 @@ const (
 	absent  roomState = iota // a join is due
 	joining                  // events before the ok belong to an earlier join
 	joined
-	lagging // events are dropped until the queue is empty; then a join is due
+	lagging // events are dropped until the queue is empty; then a leave is due
+	leaving // only a join after a leave begins a replay
 )
 
 // verdict says what to do with an event.
@@ -73,8 +74,11 @@ func (r *room) entered(ok *proto.Joined) {
 			r.have, r.at, r.epoch, r.began = r.from.Since, r.from.At, r.from.Epoch, true
 		case r.from.None():
 			r.have, r.at, r.epoch, r.began = ok.Seq, ok.At, ok.Epoch, true
+		case r.from.Last > 0:
+			// The replay begins at its first event. If the connection breaks before that comes,
+			// a second last could leave out events of the meantime.
+			r.from = proto.From{Since: ok.Seq - min(ok.Seq, uint64(r.from.Last)), HasSince: true, Epoch: ok.Epoch}
 		}
-		// With last and after, the replay begins at its first event.
 	}
 	if r.have == 0 || r.epoch == "" {
 		r.epoch = ok.Epoch
@@ -104,7 +108,7 @@ func (r *room) passed(g *proto.Gap) {
 
 // detached prepares the room for the next connection.
 func (r *room) detached() {
-	r.state, r.join, r.refusals, r.notYet = absent, nil, 0, time.Time{}
+	r.state, r.move, r.refusals, r.notYet = absent, nil, 0, time.Time{}
 	for _, say := range r.says {
 		say.sent = false
 	}

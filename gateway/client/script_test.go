@@ -37,6 +37,7 @@ type played struct {
 	conn   net.Conn
 	query  url.Values
 	offers string // the subprotocols that the client offers
+	token  string // the header Authorization
 }
 
 func newScript(t *testing.T) *script {
@@ -53,7 +54,7 @@ func newScript(t *testing.T) *script {
 		if err != nil {
 			return
 		}
-		s.sessions <- &played{t: t, conn: conn, query: r.URL.Query(), offers: r.Header.Get("Sec-WebSocket-Protocol")}
+		s.sessions <- &played{t: t, conn: conn, query: r.URL.Query(), offers: r.Header.Get("Sec-WebSocket-Protocol"), token: r.Header.Get("Authorization")}
 	}))
 	t.Cleanup(s.Close)
 	return s
@@ -145,6 +146,12 @@ func (p *played) hear(verb string) asked {
 		p.t.Fatalf("got %s, want %s", b, verb)
 	}
 	return a
+}
+
+// leave answers a leave.
+func (p *played) leave() {
+	p.t.Helper()
+	p.say(`{"id":%d,"ok":{"room":"lobby"}}`, p.hear("leave").ID)
 }
 
 // admit answers a join.

@@ -28,15 +28,17 @@ func (s *state) due(now time.Time) pass {
 		case now.Before(r.notYet):
 			p.wait = min(p.wait, r.notYet.Sub(now))
 			continue
-		case r.state == lagging && len(s.queue) == 0, r.state == absent:
+		case r.state == absent:
 			p.join(r)
+		case r.state == lagging && len(s.queue) == 0:
+			r.state, r.move = leaving, s.calls.add(proto.VerbLeave, fields{Room: r.name.String()})
 		case (r.state == joined || r.state == lagging) && len(r.says) > 0:
 			// The session is still in a room that lags: messages do not wait for the caller
 			// of Next.
 			p.call(r.says[0])
 		}
-		if r.join != nil {
-			p.call(r.join)
+		if r.move != nil {
+			p.call(r.move)
 		}
 	}
 	return p
@@ -55,13 +57,9 @@ func (p *pass) call(k *call) {
 
 // join asks for a room from the last event on that Next has returned.
 func (p *pass) join(r *room) {
-	if r.state == lagging {
-		// The session is still in the room. Only a join after a leave begins a replay.
-		p.send(0, proto.VerbLeave, fields{Room: r.name.String()})
-	}
 	f := fields{Room: r.name.String()}
 	f.from(r.since())
-	r.state, r.join = joining, p.s.calls.add(proto.VerbJoin, f)
+	r.state, r.move = joining, p.s.calls.add(proto.VerbJoin, f)
 }
 
 func (p *pass) send(id uint64, verb proto.Verb, f fields) {

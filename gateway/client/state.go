@@ -174,7 +174,7 @@ func (s *state) detach() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.order {
-		s.calls.remove(r.join)
+		s.calls.remove(r.move)
 		r.detached()
 	}
 	s.calls.detach()
@@ -203,7 +203,7 @@ func (s *state) end(err error) {
 // forget stops following a room; err answers its callers. mu is held.
 func (s *state) forget(r *room, err error) {
 	r.fail(err)
-	s.calls.remove(r.join)
+	s.calls.remove(r.move)
 	delete(s.rooms, r.name)
 	s.order = slices.DeleteFunc(s.order, func(o *room) bool { return o == r })
 }

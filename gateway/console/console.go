@@ -66,7 +66,8 @@ func (t *target) bindJSON(cmd *cobra.Command) {
 func (t *target) dial(ctx context.Context) (*client.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	c, err := client.Dial(ctx, client.Config{URLs: []string{t.url}, Name: t.name, Token: t.token})
+	token := func(context.Context) (string, error) { return t.token, nil }
+	c, err := client.Dial(ctx, client.Config{URLs: []string{t.url}, Name: t.name, Token: token})
 	if err != nil {
 		return nil, fmt.Errorf("--url %s: %w", t.url, err)
 	}

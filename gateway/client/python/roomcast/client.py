@@ -34,7 +34,8 @@ def connect(
 
     url: of a gateway, such as ws://127.0.0.1:8000, or of several, which the client tries in turn.
     token: a JSON Web Token, or a coroutine function that returns a fresh one. The client calls it
-        for each connection and before the token expires.
+        for each connection and before the token expires. It ends if there is none but a token
+        that has expired, according to the server.
     name: what others see, for guests.
     resume: of an earlier client, which makes this one the same sender.
     buffer: how many items of a room wait for the application; Room says what happens then.
@@ -93,6 +94,13 @@ class Client:
                 raise bug
         if self._state.error is None:
             self._state.end(Closed(1000, "the application has closed the client"))
+
+    async def wait_closed(self) -> None:
+        """Return, or rather raise the reason, when the client has ended."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        if self._state.error is not None:
+            raise self._state.error
 
     @property
     def connected(self) -> bool:

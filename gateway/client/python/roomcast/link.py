@@ -49,6 +49,8 @@ class Linker:
         self.min_wait, self.max_wait = 0.5, 20.0  # seconds
         self.begun = asyncio.Event()  # the first session has begun
         self.connected = False
+        self.presented: str | None = None  # the newest token
+        self.expired: Closed | None = None  # with it the server called the token expired
 
     async def run(self) -> None:
         """Hold one session after the other until no other try makes sense."""
@@ -76,8 +78,10 @@ class Linker:
         if isinstance(error, HandshakeRefused):
             return error.status >= 500 or error.status in (408, 429)
         if isinstance(error, Closed):
-            renews = self.connected or callable(self.token)  # otherwise the token stays the same
-            return reconnects(error.code) and (error.code != TOKEN_EXPIRED or renews)
+            if error is self.expired:
+                return False  # there is no fresh token
+            self.expired = error if error.code == TOKEN_EXPIRED else None
+            return reconnects(error.code)
         return True
 
     async def _session(self, url: str) -> None:
@@ -117,6 +121,9 @@ class Linker:
         if self.state.hello["resume"]:  # not in the URL, which logs keep
             offers.append(Subprotocol("resume." + self.state.hello["resume"]))
         token = await self.token() if callable(self.token) else self.token
+        if self.expired is not None and token == self.presented:
+            raise self.expired
+        self.presented, self.expired = token, None
         try:
             return await ws.connect(
                 url,
@@ -166,7 +173,11 @@ class Linker:
             await asyncio.sleep(max(1, left - min(60, left / 4)))
             for failures in itertools.count():  # the server closes with 4003 if none succeeds in time
                 try:
-                    ok = await self.state.call("auth", {"token": await token()}).answer
+                    fresh = await token()
+                    if fresh == self.presented:
+                        raise ValueError("the token is not fresh")
+                    ok = await self.state.call("auth", {"token": fresh}).answer
+                    self.presented = fresh
                     break
                 except Exception as error:
                     asked = error.retry or 0 if isinstance(error, Refused) else 0

@@ -248,7 +248,9 @@ class State:
                 self.calls.pop(room.move.id, None)
             room.phase, room.move, room.refusals, room.not_before = Phase.ABSENT, None, 0, 0.0
         for call in list(self.calls.values()):
-            if call.verb == "leave":
+            if call.verb == "auth":
+                call.fail(Lost("auth: the connection was lost"))  # each session has a token of its own
+            elif call.verb == "leave":
                 call.succeed({})  # a new session is in no room
             elif call.sent_at is not None and not call.again:
                 call.fail(Lost(f"{call.verb}: the connection was lost before the answer came"))

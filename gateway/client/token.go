@@ -1,0 +1,94 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"roomcast/proto"
+)
+
+// token returns the token for the next connection, "" for a guest.
+func (c *connector) token(ctx context.Context) (string, error) {
+	if c.cfg.Token == nil {
+		return "", nil
+	}
+	token, err := c.cfg.Token(ctx)
+	if err != nil {
+		return "", fmt.Errorf("get token: %w", err)
+	}
+	if last := c.presented.Load(); c.expired != nil && *last == token {
+		return "", &expiredError{c.expired}
+	}
+	c.expired = nil
+	c.presented.Store(&token)
+	return token, nil
+}
+
+// expiredError ends the client: it has no token but the one that has expired.
+type expiredError struct{ *CloseError }
+
+func (e *expiredError) Unwrap() error { return e.CloseError }
+
+// noteExpired keeps the error of a server that called the newest token expired.
+func (c *connector) noteExpired(err error) {
+	var closed *CloseError
+	if errors.As(err, &closed) && closed.Code == proto.CloseTokenExpired {
+		c.expired = closed
+	}
+}
+
+// refresh sends a fresh token before the old one expires, by the server's clock, until ctx
+// ends. If none comes in time, the server closes the session with 4003.
+func (c *connector) refresh(ctx context.Context, h *Hello) {
+	if c.cfg.Token == nil || h.Expires.IsZero() {
+		return
+	}
+	began, expires := time.Now(), h.Expires
+	for failures := 0; ; {
+		left := expires.Sub(h.Time) - time.Since(began)
+		wait := max(time.Second, left-min(time.Minute, left/4))
+		if failures > 0 {
+			wait = time.Second + backoff(failures, time.Second, 20*time.Second)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		failures++
+		if fresh, err := c.present(ctx); err == nil {
+			expires, failures = fresh, 0
+		}
+	}
+}
+
+// present sends a token on the session and returns when it expires.
+func (c *connector) present(ctx context.Context) (expires time.Time, err error) {
+	token, err := c.cfg.Token(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if *c.presented.Load() == token {
+		return time.Time{}, errors.New("the token is not fresh")
+	}
+	k, err := c.state.addCall(proto.VerbAuth, fields{Token: token})
+	if err != nil {
+		return time.Time{}, err
+	}
+	select {
+	case a := <-k.done:
+		var ok struct{ Expires time.Time }
+		if a.err == nil {
+			a.err = a.decode(&ok)
+		}
+		if a.err == nil {
+			c.presented.Store(&token)
+		}
+		return ok.Expires, a.err
+	case <-ctx.Done():
+		c.state.forgetCall(k)
+		return time.Time{}, ctx.Err()
+	}
+}

@@ -1,0 +1,73 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"roomcast/gateway/client"
+	"roomcast/proto"
+)
+
+// tokens returns one token after the other. The last one stays.
+func tokens(all ...string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) {
+		token := all[0]
+		all = all[min(1, len(all)-1):]
+		return token, nil
+	}
+}
+
+func TestATokenIsNotPresentedAgainAfterItExpired(t *testing.T) {
+	s := newScript(t)
+	cfg := s.config()
+	cfg.Token = tokens("t1", "t2")
+	c, p := s.dial(cfg)
+	p.close(proto.CloseTokenExpired)
+	p = s.again()
+	if p.token != "Bearer t2" {
+		t.Errorf("got %q, want the fresh token", p.token)
+	}
+	p.close(proto.CloseTokenExpired)
+	for {
+		if _, err := c.Next(within(t)); err != nil {
+			var closed *client.CloseError
+			if !errors.As(err, &closed) || closed.Code != proto.CloseTokenExpired {
+				t.Errorf("got %v, want the end with 4003", err)
+			}
+			return
+		}
+	}
+}
+
+func TestAFailureToGetATokenIsTriedAgain(t *testing.T) {
+	s := newScript(t)
+	cfg := s.config()
+	fails, good := 2, tokens("t1")
+	cfg.Token = func(ctx context.Context) (string, error) {
+		if fails--; fails >= 0 {
+			return "", errors.New("the issuer is away")
+		}
+		return good(ctx)
+	}
+	if _, p := s.dial(cfg); p.token != "Bearer t1" {
+		t.Errorf("got %q, want the token", p.token)
+	}
+}
+
+func TestALeaveThatIsRefusedIsSentAgainBeforeTheJoin(t *testing.T) {
+	s := newScript(t)
+	c, p := s.dial(s.config())
+	join(t, c, p, proto.From{}, 5)
+	p.event(7) // 6 is missing
+	await(t, c, func(n client.Notice) bool { return n.Hello != nil })
+	a := p.hear("leave")
+	p.say(`{"id":%d,"error":{"code":"rate_limited","message":"slow down","retry_ms":1}}`, a.ID)
+	p.leave()
+	if a := p.admit(7); a.Since == nil || *a.Since != 5 {
+		t.Errorf("got %+v, want since 5", a)
+	}
+	p.event(6)
+	p.event(7)
+	wantEvents(t, c, 6, 7)
+}
