@@ -1,0 +1,90 @@
+// Command conformance tests a client of Roomcast. It plays the server of scenario files, which
+// misbehaves as no gateway does, and drives the client through a small program, the driver.
+// proto/docs/conformance.md explains both.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+func main() {
+	run := flag.String("run", "", "play only the scenarios whose name matches this `expression`")
+	limit := flag.Duration("limit", time.Minute, "wait this `long` for what the client must do; it has 35 s to notice a dead connection")
+	verbose := flag.Bool("v", false, "print what happened in each scenario, not only in those that fail")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: conformance [flags] driver [argument ...]")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	only, err := regexp.Compile(*run)
+	if err != nil || flag.NArg() == 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	failed := 0
+	for _, r := range playAll(scenarios(), only, flag.Args(), *limit) {
+		switch {
+		case r.err != nil:
+			failed++
+			fmt.Printf("FAIL %s\n     %v\n%s", r.name, r.err, r.transcript)
+		case *verbose:
+			fmt.Printf("ok   %s\n%s", r.name, r.transcript)
+		default:
+			fmt.Printf("ok   %s\n", r.name)
+		}
+	}
+	if failed > 0 {
+		fmt.Printf("%d scenarios failed\n", failed)
+		os.Exit(1)
+	}
+}
+
+// result says how a scenario ended.
+type result struct {
+	name       string
+	err        error
+	transcript string
+}
+
+// atOnce is the number of scenarios that are played at the same time. They mostly wait.
+const atOnce = 6
+
+// playAll plays the scenarios that match and returns the results in their order.
+func playAll(all []scenario, only *regexp.Regexp, driver []string, limit time.Duration) []result {
+	all = selected(all, only)
+	results := make([]result, len(all))
+	var group sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for i, s := range all {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			transcript, err := play(s, driver, limit)
+			results[i] = result{s.name, err, indent(transcript)}
+		})
+	}
+	group.Wait()
+	return results
+}
+
+func selected(all []scenario, only *regexp.Regexp) (some []scenario) {
+	for _, s := range all {
+		if only.MatchString(s.name) {
+			some = append(some, s)
+		}
+	}
+	return some
+}
+
+func indent(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	return "     " + strings.Join(lines, "\n     ") + "\n"
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"roomcast/proto"
+)
+
+// player plays one scenario. It belongs to one goroutine.
+type player struct {
+	limit  time.Duration
+	board  *board
+	server *server
+	driver *driver
+
+	links int            // connections so far
+	link  *link          // the newest one
+	last  map[string]any // the command of the client that was taken last
+}
+
+// play plays a scenario with a new client. The transcript says what happened.
+func play(s scenario, command []string, limit time.Duration) (transcript []string, err error) {
+	p := &player{limit: limit, board: newBoard()}
+	defer func() { transcript = p.board.transcript }()
+	p.server = newServer(p.board)
+	defer func() {
+		close(p.server.ended)
+		p.server.CloseClientConnections()
+		if p.link != nil {
+			p.link.conn.Close()
+		}
+		p.server.Close()
+		p.server.links.Wait()
+	}()
+	if p.driver, err = startDriver(command, p.board); err != nil {
+		return nil, err
+	}
+	for _, step := range s.steps {
+		if err := p.step(step); err != nil {
+			p.driver.kill()
+			return nil, fmt.Errorf("%s\n     %w", step.line, err)
+		}
+	}
+	if err := p.driver.close(limit); err != nil {
+		return nil, err
+	}
+	return nil, p.board.rest()
+}
+
+func (p *player) step(s step) error {
+	p.board.note("> " + s.line)
+	object := map[string]any{}
+	if s.json != "" {
+		var err error
+		if object, err = parseObject(s.json); err != nil {
+			return err
+		}
+	}
+	verb, argument, _ := strings.Cut(s.verb, " ")
+	switch s.actor + " " + verb {
+	case "app ":
+		return p.app(object)
+	case "sees ":
+		_, err := p.board.take("sees", object, p.limit)
+		return err
+	case "client ":
+		return p.hear(object)
+	case "client connects":
+		return p.accept(object)
+	case "client joins": // "joins again", by a leave and a join or on a new connection
+		return p.rejoin(object)
+	case "server ":
+		return p.answer(object)
+	case "server hello":
+		p.hello(object)
+	case "server closes":
+		code, err := strconv.ParseUint(argument, 10, 16)
+		p.link.close(proto.CloseCode(code), "because")
+		p.board.begin(nil)
+		return err
+	case "server drops":
+		p.board.begin(nil)
+		return p.link.conn.Close()
+	case "server falls": // "falls silent"
+		close(p.link.silent)
+		p.board.begin(nil)
+	case "server refuses":
+		return p.refuse(argument)
+	default:
+		return errors.New("the scenario has a line that the kit does not know")
+	}
+	return nil
+}
+
+// app gives the driver a command.
+func (p *player) app(command map[string]any) error {
+	if connect, ok := command["connect"].(map[string]any); ok {
+		connect["url"] = "ws" + strings.TrimPrefix(p.server.URL, "http")
+	}
+	return p.driver.do(command)
+}
+
+// hear takes a frame of the client.
+func (p *player) hear(pattern map[string]any) error {
+	frame, err := p.board.take("client", pattern, p.limit)
+	if err == nil {
+		p.last = frame
+	}
+	return err
+}
+
+func (p *player) next(limit time.Duration) (*attempt, error) {
+	select {
+	case a := <-p.server.attempts:
+		return a, nil
+	case <-time.After(limit):
+		return nil, fmt.Errorf("waited %v for a connection", limit)
+	}
+}
+
+// accept waits for a connection that presents what the pattern says.
+func (p *player) accept(pattern map[string]any) error {
+	a, err := p.next(p.limit)
+	if err != nil {
+		return err
+	}
+	return p.take(a, pattern)
+}
+
+func (p *player) take(a *attempt, pattern map[string]any) error {
+	p.board.note("client connects " + compact(a.given))
+	pattern["secrets_in_url"] = nil
+	if why := match(pattern, a.given); why != "" {
+		a.status <- 400
+		return fmt.Errorf("the connection presents %s: %s", compact(a.given), why)
+	}
+	a.status <- 0
+	if p.link = <-a.link; p.link == nil {
+		return errors.New("the client does not offer roomcast.v1")
+	}
+	p.links++
+	return nil
+}
+
+func (p *player) refuse(status string) error {
+	code, err := strconv.Atoi(status)
+	if err != nil {
+		return err
+	}
+	a, err := p.next(p.limit)
+	if err == nil {
+		a.status <- code
+	}
+	return err
+}
+
+// hello greets with an identity that stays the same and a resume string that does not.
+func (p *player) hello(more map[string]any) {
+	now := time.Now()
+	hello := map[string]any{
+		"session": fmt.Sprint("s", p.links), "resume": fmt.Sprint("r", p.links), "you": map[string]any{"id": "ann"},
+		"time": string(proto.AppendTime(nil, now)),
+	}
+	maps.Copy(hello, more)
+	if seconds, ok := hello["expires"].(float64); ok {
+		hello["expires"] = string(proto.AppendTime(nil, now.Add(time.Duration(seconds*float64(time.Second)))))
+	}
+	p.link.send(map[string]any{"hello": hello})
+}
+
+// answer sends a frame. An ok or an error answers the command that was taken last.
+func (p *player) answer(frame map[string]any) error {
+	ok, isOK := frame["ok"].(map[string]any)
+	if isOK || frame["error"] != nil {
+		if p.last["id"] == nil {
+			return errors.New("there is no command to answer")
+		}
+		frame["id"] = p.last["id"]
+	}
+	if seconds, timed := ok["expires"].(float64); timed {
+		ok["expires"] = string(proto.AppendTime(nil, time.Now().Add(time.Duration(seconds*float64(time.Second)))))
+	}
+	p.link.send(frame)
+	return nil
+}
+
+// rejoin waits for a join after a leave, or on a new connection.
+func (p *player) rejoin(join map[string]any) error {
+	pattern := map[string]any{"join": join}
+	for began := time.Now(); time.Since(began) < p.limit; {
+		if leave, err := p.board.take("client", map[string]any{"leave": map[string]any{}}, 10*time.Millisecond); err == nil {
+			p.link.send(map[string]any{"id": leave["id"], "ok": map[string]any{"room": "lobby"}})
+		}
+		if a, err := p.next(10 * time.Millisecond); err == nil {
+			if err := p.take(a, map[string]any{}); err != nil {
+				return err
+			}
+			p.hello(nil)
+		}
+		if p.board.has("client", pattern) {
+			return p.hear(pattern)
+		}
+	}
+	return fmt.Errorf("waited %v for another join", p.limit)
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"strings"
+)
+
+//go:embed scenarios
+var files embed.FS
+
+// scenario is a test: who does what, in order.
+type scenario struct {
+	name  string
+	steps []step
+}
+
+// step is one line of a scenario.
+type step struct {
+	line  string // as the file has it
+	actor string // app, sees, client or server
+	verb  string // such as "closes 4000"; "" if the line is only JSON
+	json  string // "" if there is none
+}
+
+// scenarios returns those of all files, in the order of their names.
+func scenarios() (all []scenario) {
+	err := fs.WalkDir(files, "scenarios", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := files.ReadFile(name)
+		if err == nil {
+			all = append(all, parse(strings.TrimSuffix(path.Base(name), ".txt"), string(text))...)
+		}
+		return err
+	})
+	if err != nil {
+		panic(err) // the files are part of the program
+	}
+	return all
+}
+
+// parse reads a file. With a line "codes 1001 4000" it is one scenario for each code, in
+// which $code stands for it.
+func parse(name, text string) (all []scenario) {
+	var codes []string
+	s := scenario{name: name}
+	text = beginLine.ReplaceAllString(text, beginning)
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if list, ok := strings.CutPrefix(line, "codes "); ok {
+			codes = strings.Fields(list)
+		} else if line != "" && !strings.HasPrefix(line, "#") {
+			s.steps = append(s.steps, parseStep(line))
+		}
+	}
+	if codes == nil {
+		return []scenario{s}
+	}
+	for _, code := range codes {
+		one := scenario{name: name + "-" + code}
+		for _, step := range s.steps {
+			one.steps = append(one.steps, parseStep(strings.ReplaceAll(step.line, "$code", code)))
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+var beginLine = regexp.MustCompile(`(?m)^begin ([0-9]+)$`)
+
+// beginning is what most scenarios begin with: "begin 5" joins a room with five events.
+const beginning = `
+	app    {"connect":{}}
+	client connects
+	server hello
+	app    {"join":{"room":"lobby"}}
+	client {"join":{"room":"lobby","since":null,"last":null}}
+	server {"ok":{"room":"lobby","seq":$1,"epoch":"e1","at":"@$1"}}
+	sees   {"joined":{"room":"lobby","seq":$1}}`
+
+func parseStep(line string) step {
+	s := step{line: line}
+	rest := line
+	if i := strings.IndexByte(line, '{'); i >= 0 {
+		rest, s.json = line[:i], eventTime.ReplaceAllStringFunc(line[i:], func(m string) string {
+			return fmt.Sprintf(`"2026-11-22T10:53:07.%03sZ"`, m[2:len(m)-1])
+		})
+	}
+	s.actor, s.verb, _ = strings.Cut(strings.TrimSpace(rest), " ")
+	s.verb = strings.TrimSpace(s.verb)
+	return s
+}
+
+// eventTime is the time of an event: "@5" is that of event 5.
+var eventTime = regexp.MustCompile(`"@[0-9]+"`)
