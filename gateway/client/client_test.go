@@ -262,6 +262,7 @@ func TestSilentConnectionIsReplaced(t *testing.T) {
 	s.dial(cfg)
 	s.again() // a server that does not answer pings is given up
 
+	s = newScript(t) // the client above goes on to connect
 	cfg = s.config()
 	cfg.Patience = 2 * time.Second // the test must answer faster
 	c, p := s.dial(cfg)
