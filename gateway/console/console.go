@@ -1,5 +1,5 @@
 // Package console has the commands for people at a terminal: they say something in a room,
-// follow it, read its log and close it, as a client of a running gateway.
+// follow it, read its log and moderate it, as a client of a running gateway.
 package console
 
 import (
@@ -33,10 +33,9 @@ const answerTime = 5 * time.Second
 
 // Commands returns the commands.
 func Commands() []*cobra.Command {
-	commands := []*cobra.Command{
-		sayCommand(), tailCommand(), historyCommand(), membersCommand(), roomsCommand(),
-		actCommand("close", "close a room: nobody can say anything there until it is reopened"),
-		actCommand("reopen", "open a closed room again"),
+	commands := []*cobra.Command{sayCommand(), tailCommand(), historyCommand(), membersCommand(), roomsCommand()}
+	for i := range proto.Acts {
+		commands = append(commands, actCommand(&proto.Acts[i]))
 	}
 	for _, cmd := range commands {
 		daemon.NoEnv(cmd.Flags())

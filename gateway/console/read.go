@@ -116,37 +116,6 @@ func roomsCommand() *cobra.Command {
 	return cmd
 }
 
-func actCommand(act, short string) *cobra.Command {
-	var t target
-	var why string
-	cmd := &cobra.Command{
-		Use:               act + " room",
-		Short:             short,
-		Example:           "  gateway " + act + ` --why "done for today" lobby`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: t.complete,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			room, err := parseRoom(args[0])
-			if err != nil {
-				return err
-			}
-			body, err := json.Marshal(map[string]string{"why": why})
-			if err != nil {
-				return err
-			}
-			var ok struct{ Seq uint64 }
-			if err := t.call(cmd.Context(), http.MethodPost, []string{"rooms", room.String(), act}, strings.NewReader(string(body)), &ok); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), ok.Seq)
-			return err
-		},
-	}
-	t.bind(cmd)
-	cmd.Flags().StringVar(&why, "why", "", "tell the members this `reason`")
-	return cmd
-}
-
 // print prints a value as JSON, or the line that stands for it.
 func (t *target) print(cmd *cobra.Command, value any, line string) error {
 	if t.json {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -96,6 +98,9 @@ func (p *printer) notice(n client.Notice) error {
 	return nil
 }
 
+// timeLayout is that of text sessions, in the time zone of the person.
+const timeLayout = time.DateTime
+
 // printer prints events. One goroutine uses it.
 type printer struct {
 	out   io.Writer
@@ -126,15 +131,32 @@ func (p *printer) event(e *proto.Event) error {
 	}
 	body := string(e.Content.Body)
 	switch {
-	case e.Kind != proto.Message && e.Why != "":
-		body = fmt.Sprintf("[%s: %s]", e.Kind, e.Why)
 	case e.Kind != proto.Message:
-		body = fmt.Sprintf("[%s]", e.Kind)
+		body = act(e)
 	case e.Content.Kind == proto.Bin:
 		body = fmt.Sprintf("[%d bytes]", len(e.Content.Body))
 	}
-	_, err := fmt.Fprintf(p.out, "%s%d %s %s: %s\n", p.label(e.Room), e.Seq, e.At.Local().Format("2006-01-02 15:04:05"), printable(name), printable(body))
+	_, err := fmt.Fprintf(p.out, "%s%d %s %s: %s\n", p.label(e.Room), e.Seq, e.At.Local().Format(timeLayout), printable(name), printable(body))
 	return err
+}
+
+// act describes an act, as "[muted bob until 2026-11-27 12:00:00: spam]".
+func act(e *proto.Event) string {
+	words := []string{string(e.Kind)}
+	if e.Member != "" {
+		words = append(words, e.Member)
+	}
+	if !e.Until.IsZero() {
+		words = append(words, "until", e.Until.Local().Format(timeLayout))
+	}
+	if e.Kind == proto.Slowed {
+		words = append(words, "to one message in", e.Every.String())
+	}
+	why := ""
+	if e.Why != "" {
+		why = ": " + e.Why
+	}
+	return "[" + strings.Join(words, " ") + why + "]"
 }
 
 func (p *printer) gap(room proto.Room, g *proto.Gap) error {
