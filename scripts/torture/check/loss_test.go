@@ -182,6 +182,38 @@ func TestJoinThatNamesAnotherEpoch(t *testing.T) {
 	}
 }
 
+// TestResetOfAGatewayThatNoticesLate has a member move to a gateway that notices the loss later, and
+// announces it again. A gateway must not announce the same loss twice.
+func TestResetOfAGatewayThatNoticesLate(t *testing.T) {
+	h := lossyRun()
+	i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Recv && e.Client == "ann" && e.Key == "new601" })
+	from, next := uint64(601), uint64(602)
+	at := func(e history.Entry) history.Entry {
+		e.Client, e.Room, e.T = "ann", "lobby", h[i].T
+		return e
+	}
+	reset := []history.Entry{at(history.Entry{Op: history.Gap, From: &next, Why: "reset", Epoch: "e2"})}
+	for seq := uint64(1); seq <= 601; seq++ {
+		key := fmt.Sprint("old", seq)
+		if seq == 601 {
+			key = "new601"
+		}
+		reset = append(reset, at(history.Entry{Op: history.Recv, Seq: seq, Key: key, Epoch: "e2", Body: history.Sum(key), At: 1}))
+	}
+	move := []history.Entry{
+		at(history.Entry{Op: history.Ended}),
+		at(history.Entry{Op: history.Hello, Sender: "ann"}),
+		at(history.Entry{Op: history.Join, From: &from}),
+		at(history.Entry{Op: history.Joined, Seq: 601, Epoch: "e2"}),
+	}
+	for _, v := range run(t, slices.Insert(slices.Clone(h), i+1, slices.Concat(move, reset)...)).Violations {
+		t.Error(v)
+	}
+	if r := run(t, slices.Insert(slices.Clone(h), i+1, reset...)); r.Broken[Epoch] == 0 {
+		t.Errorf("got %v, want %q among them", r.Broken, Epoch)
+	}
+}
+
 // TestMutantsOfLoss breaks the announcements of a history with losses: each must be found.
 func TestMutantsOfLoss(t *testing.T) {
 	isReset := func(client string) func(history.Entry) bool {

@@ -85,10 +85,14 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 	r.Gaps++
 	if e.Why == "reset" {
 		r.Resets++
+		since := m.reset // the fault that explains this reset came later
+		if m.joined > m.reset {
+			since = min(since, e.T-shownSlack) // a gateway that noticed the loss last may have shown its records again
+		}
 		switch {
 		case !c.losses.between(0, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
 			r.add(Epoch, "%s receives a reset of %s, although no fault took anything", e.Client, e.Room)
-		case m.reset > 0 && e.Epoch == m.epoch && !m.due && !c.losses.between(m.reset, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
+		case m.reset > 0 && e.Epoch == m.epoch && !m.due && !c.losses.between(since, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
 			r.add(Epoch, "%s receives a second reset of %s to epoch %s", e.Client, e.Room, e.Epoch)
 		case e.Epoch == "" && l.epoch() != "" && l.begins[l.epoch()] > 1 && !c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
 			// A room that has lost all its records has no epoch until something is said.
