@@ -5,8 +5,10 @@ package console
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -67,10 +69,14 @@ func (t *target) dial(ctx context.Context) (*client.Client, error) {
 	defer cancel()
 	token := func(context.Context) (string, error) { return t.token, nil }
 	c, err := client.Dial(ctx, client.Config{URLs: []string{t.url}, Name: t.name, Token: token})
-	if err != nil {
-		return nil, fmt.Errorf("--url %s: %w", t.url, err)
+	var network *net.OpError
+	switch {
+	case err == nil:
+		return c, nil
+	case t.token == "" && errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &network):
+		return nil, fmt.Errorf("--url %s: nothing came within %s; a gateway that does not admit guests waits for a --token", t.url, answerTime)
 	}
-	return c, nil
+	return nil, fmt.Errorf("--url %s: %w", t.url, err)
 }
 
 // call sends a request to the HTTP API and decodes its answer into the given value.
