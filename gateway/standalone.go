@@ -144,7 +144,7 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	if err != nil {
 		return err
 	}
-	s.server.Dial = inside.dialer(userGateway)
+	s.server.Dial, s.server.KeyWindow = inside.dialer(userGateway), e.Service.KeyWindow
 	if e.Carrier == "direct" {
 		s.server.Carrier = &directCarrier{svc: svc}
 	}

@@ -16,7 +16,15 @@ type Hello struct {
 	Resume  string    `json:"resume"`  // makes the next session the same sender
 	Time    time.Time `json:"time"`    // of the server
 	Expires time.Time `json:"expires"` // of the token; zero = the session has none
+	Limits  Limits    `json:"limits"`  // zero = not told
 	Joined            // where the session begins in a room
+}
+
+// Limits are what a session may do, and how long a message may be sent again.
+type Limits struct {
+	Message     int   `json:"message"`       // bytes of a message
+	Rooms       int   `json:"rooms"`         // at once
+	KeyWindowMS int64 `json:"key_window_ms"` // for which the owner of a room remembers keys; 0 = not known
 }
 
 // Joined is the ok of a join: the newest event of the room.
@@ -86,10 +94,22 @@ func (h *Hello) AppendJSON(b []byte) []byte {
 		b = append(b, `,"expires":"`...)
 		b = append(AppendTime(b, h.Expires), '"')
 	}
+	if h.Limits != (Limits{}) {
+		b = h.Limits.appendJSON(append(b, `,"limits":`...))
+	}
 	if !h.Room.IsZero() {
 		b = h.Joined.appendFields(append(b, ','))
 	}
 	return append(b, "}}"...)
+}
+
+func (l *Limits) appendJSON(b []byte) []byte {
+	b = strconv.AppendInt(append(b, `{"message":`...), int64(l.Message), 10)
+	b = strconv.AppendInt(append(b, `,"rooms":`...), int64(l.Rooms), 10)
+	if l.KeyWindowMS > 0 {
+		b = strconv.AppendInt(append(b, `,"key_window_ms":`...), l.KeyWindowMS, 10)
+	}
+	return append(b, '}')
 }
 
 // AppendJSON appends {"room":…,"seq":…,"epoch":…,"at":…}, without an unknown time.

@@ -39,6 +39,7 @@ type Config struct {
 	Portable bool // goroutines instead of epoll
 
 	MaxMessage               int           // bytes
+	KeyWindow                time.Duration // of the room service, which clients are told; 0 = not known
 	MaxConnections           int           // 0 = as many as the file descriptors allow
 	Descriptors              int           // file descriptors that other parts of the process need
 	MaxConnectionsPerAddress int           // 0 = no limit
@@ -198,7 +199,7 @@ const conformancePending = 20 << 20
 // connections from those of other loops; all loops share memory.
 func (c *Config) sessions(name string, memory *limit.Budget) session.Config {
 	s := session.DefaultConfig()
-	s.MaxMessage, s.MaxRequest = c.MaxMessage, c.MaxRequestHead
+	s.MaxMessage, s.MaxRequest, s.KeyWindow = c.MaxMessage, c.MaxRequestHead, c.KeyWindow
 	s.PathPrefix, s.PingAfter = c.PathPrefix, c.PingInterval
 	s.Rate = limit.Rate{PerSecond: c.Rate, Burst: c.Burst}
 	s.Greeting = c.Greeting

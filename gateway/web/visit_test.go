@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -424,5 +425,35 @@ func TestAxeFindsNothing(t *testing.T) {
 		p.enter()
 		p.wait(`document.querySelector("#outbox .failed")`)
 		check(p, name+", busy")
+	}
+}
+
+func TestFragmentLogsIn(t *testing.T) {
+	t.Parallel()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := startGateway(t, "--auth-key-file", secret)
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := exec.Command(bin, "token", "--key-file", secret, "--sub", "ann", "--name", "Ann", "--rooms", "read say").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := openTab(t)
+	p.do(chromedp.Navigate("http://" + g.addr + "/room/in/"))
+	p.wait(`document.body.dataset.state === "closed" && document.querySelector("#ended span").textContent.startsWith("A token is needed here.")`)
+	p.do(chromedp.Navigate("about:blank"), chromedp.Navigate("http://"+g.addr+"/room/in/#token=nonsense"))
+	p.wait(`document.body.dataset.state === "closed" && /^Your token is not accepted\. .{5}/.test(document.querySelector("#ended span").textContent)`)
+	for range 2 { // the second time after a reload
+		p.do(chromedp.Navigate("about:blank"), chromedp.Navigate("http://"+g.addr+"/room/in/#token="+strings.TrimSpace(string(token))))
+		p.wait(`document.body.dataset.state === "open" && location.hash === "" && document.querySelector("#people").innerText.includes("Ann")`)
+		p.do(chromedp.Reload())
+		p.wait(`document.body.dataset.state === "open"`)
+		p.say("hello")
+		p.shows("hello")
 	}
 }
