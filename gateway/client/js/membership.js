@@ -21,7 +21,7 @@ export class Room extends Emitter {
   // _seq, _at and _epoch are of the last event shown; undefined = none yet, so a new connection asks
   // for _from again. A close up to _head is a past one. The replay ends at _until.
   _seq; _at; _epoch; _head = 0; _until = 0; #from; #busy = null; #timer = 0; #typed = -Infinity; #replay = null;
-  #people = { count: 0, list: [], more: false }; #watched = false; #asking = 0; #asked = -Infinity; #due = 0; #connection;
+  #people = { count: 0, list: [], more: false }; #watched = false; #asking = 0; #asked = -Infinity; #due = 0; #moved = false; #connection;
 
   constructor(connection, name, { since, epoch, at, last, after } = {}) {
     super();
@@ -327,12 +327,14 @@ export class Room extends Emitter {
     this.#asking = setTimeout(async () => {
       this.#asked = now();
       this.#due = -Infinity; // the question is asked
+      this.#moved = false;
       try {
         const { count, members = [], more = false } = await this.#connection.ask("members", { room: this.name });
-        this.#setPeople({ count, list: members, more });
+        const newest = this.#moved ? this.#people.count : count; // the answer may be older than what came meanwhile
+        this.#setPeople({ count: newest, list: members, more: more && newest > MOST_LISTED });
       } catch {} // the next join asks again
       this.#asking = 0;
-      if (!this.#people.more) this.#check();
+      if (this.#moved) this.#askWho();
     }, due - now());
   }
 
@@ -345,6 +347,7 @@ export class Room extends Emitter {
 
   #came(who) {
     this._emit("joined", who);
+    this.#moved = true;
     if (!this.#watched) return;
     const { id, name, count } = who, { list, more } = this.#people;
     this.#setPeople({ count, more: more || !id, list: id && !more ? [...list.filter((m) => m.id !== id), { id, name }] : list });
@@ -353,6 +356,7 @@ export class Room extends Emitter {
 
   #went(who) {
     this._emit("left", who);
+    this.#moved = true;
     if (!this.#watched) return;
     const { id, count } = who, { list, more } = this.#people;
     this.#setPeople({ count, more: more && count > MOST_LISTED, list: list.filter((m) => m.id !== id) });
