@@ -51,7 +51,7 @@ func TestConversation(t *testing.T) {
 		room := fmt.Sprintf("聊天室_%d", len(g.addr)+int(time.Now().UnixNano()%1e9))
 		a, b, other := g.text("/room/"+room+"/"), g.text("/room/"+room), g.text("/room/elsewhere/")
 		j := g.json("/ws")
-		hello := j.want(`{"hello":{"session":"*","you":{"id":"anon-*"},"resume":"*","time":"*"}}`)
+		hello := j.want(`{"hello":{"session":"*","you":{"id":"anon-*"},"resume":"*","time":"*","limits":{"message":65536,"rooms":64}}}`)
 		if strings.Contains(hello, `"room"`) {
 			t.Errorf("got %s, want no room in the hello of /ws", hello)
 		}

@@ -317,6 +317,7 @@ func TestCopiedTabBecomesSomebodyElse(t *testing.T) {
 	twin.wait(`document.body.dataset.state === "open"`)
 	twin.say("from the copy")
 	p.shows("from the copy")
+	twin.shows("from the copy")
 	for q, want := range map[*tab]string{p: "from the first", twin: "from the copy"} {
 		q.wait(`document.querySelectorAll("#people li").length === 2`)
 		if got := eval[string](q, `[...document.querySelectorAll("#log .mine .bubble")].map((b) => b.textContent).join()`); got != want {
