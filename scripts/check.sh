@@ -183,6 +183,9 @@ torture -mode cluster -seed 1
 step python 'the Python client is typed, keeps its promises and installs as a wheel'
 scripts/python.sh
 
+step foreign 'clients that know nothing of Roomcast are members'
+scripts/foreign.sh
+
 # One package at a time: many of them start processes and watch the clock.
 step 'go test -race' 'all tests, with the race detector'
 go build -race ./...

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from .values import Ack, Error, Event, Frame, Full, Gap, Item, Lost, Position, Refused
-from .values import read_item, read_time
+from .values import close_name, read_item, read_time
 
 MAX_PENDING = 1024  # commands without an answer, of which one client keeps no more
 
@@ -317,8 +317,9 @@ class State:
         room = self.rooms.get(frame.get("room", ""))
         if room is None or room.phase is not Phase.JOINED:
             return
-        if "ended" in frame:  # the session has lost the right to be in the room
-            self.unfollow(room, Refused("forbidden", frame["ended"].get("reason", "")))
+        if "ended" in frame:  # a kick, a ban, or a lost right
+            ended = frame["ended"]
+            self.unfollow(room, Refused(close_name(ended["code"]), ended.get("reason", "")))
             return
         room.take(frame)
         if frame.get("kind") == "closed" and room.have == frame["seq"] > room.head:
