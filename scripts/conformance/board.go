@@ -18,10 +18,14 @@ type board struct {
 	lanes      map[string][]map[string]any
 	failure    error // the scenario has failed, whatever comes
 	transcript []string
+
+	said  map[string]string // the text of each message that the application says → its key in the scenario
+	given map[string]string // a key in the scenario → the key that the client gave the message
 }
 
 func newBoard() *board {
-	return &board{changed: make(chan struct{}), lanes: map[string][]map[string]any{}}
+	return &board{changed: make(chan struct{}), lanes: map[string][]map[string]any{},
+		said: map[string]string{}, given: map[string]string{}}
 }
 
 // laneOf names the line in which an object waits. The order counts within a lane only: a
@@ -48,10 +52,48 @@ func (b *board) put(actor string, from *link, object map[string]any) {
 	if from != nil && from != b.current {
 		return
 	}
+	if say, ok := object["say"].(map[string]any); ok {
+		b.named(say)
+	}
 	lane := laneOf(actor, object)
 	b.lanes[lane] = append(b.lanes[lane], object)
 	b.transcript = append(b.transcript, actor+" "+compact(object))
 	b.change()
+}
+
+// named replaces the key of a message by that of the scenario, for clients that make their
+// own keys. A message that comes again with another key keeps that. mu is held.
+func (b *board) named(say map[string]any) {
+	text, _ := say["text"].(string)
+	key, _ := say["key"].(string)
+	name, known := b.said[text]
+	if !known || key == "" {
+		return
+	}
+	if b.given[name] == "" {
+		b.given[name] = key
+	}
+	if b.given[name] == key {
+		say["key"] = name
+	}
+}
+
+// keyOf returns the key that the client gave a message.
+func (b *board) keyOf(name string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if key, ok := b.given[name]; ok {
+		return key
+	}
+	return name
+}
+
+// says notes what the application is about to say.
+func (b *board) says(say map[string]any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	text, _ := say["text"].(string)
+	b.said[text], _ = say["key"].(string)
 }
 
 func (b *board) change() {

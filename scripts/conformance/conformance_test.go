@@ -36,7 +36,7 @@ func goDriver(t *testing.T) string {
 }
 
 func TestTheGoClientPasses(t *testing.T) {
-	for _, r := range playAll(scenarios(), regexp.MustCompile(""), []string{goDriver(t)}, time.Minute) {
+	for _, r := range playAll(scenarios(), []string{goDriver(t)}, time.Minute) {
 		if r.err != nil {
 			t.Errorf("%s: %v\n%s", r.name, r.err, r.transcript)
 		}
@@ -108,7 +108,11 @@ func TestAClientThatBreaksAPromiseFails(t *testing.T) {
 			t.Parallel()
 			only := regexp.MustCompile("^" + m.scenario + "$")
 			command := []string{"env", "CONFORMANCE_MUTANT=" + name, os.Args[0], driver}
-			for _, r := range playAll(scenarios(), only, command, 3*time.Second) {
+			some := selected(scenarios(), only, regexp.MustCompile("^$"))
+			if len(some) != 1 {
+				t.Fatalf("got %d scenarios, want one", len(some))
+			}
+			for _, r := range playAll(some, command, 3*time.Second) {
 				if r.err == nil {
 					t.Errorf("the kit does not notice\n%s", r.transcript)
 				}

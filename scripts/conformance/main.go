@@ -15,6 +15,7 @@ import (
 
 func main() {
 	run := flag.String("run", "", "play only the scenarios whose name matches this `expression`")
+	skip := flag.String("skip", "^$", "leave out the scenarios whose name matches this `expression`")
 	limit := flag.Duration("limit", time.Minute, "wait this `long` for what the client must do; it has 35 s to notice a dead connection")
 	verbose := flag.Bool("v", false, "print what happened in each scenario, not only in those that fail")
 	flag.Usage = func() {
@@ -23,12 +24,13 @@ func main() {
 	}
 	flag.Parse()
 	only, err := regexp.Compile(*run)
-	if err != nil || flag.NArg() == 0 {
+	not, err2 := regexp.Compile(*skip)
+	if err != nil || err2 != nil || flag.NArg() == 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
 	failed := 0
-	for _, r := range playAll(scenarios(), only, flag.Args(), *limit) {
+	for _, r := range playAll(selected(scenarios(), only, not), flag.Args(), *limit) {
 		switch {
 		case r.err != nil:
 			failed++
@@ -55,9 +57,8 @@ type result struct {
 // atOnce is the number of scenarios that are played at the same time. They mostly wait.
 const atOnce = 6
 
-// playAll plays the scenarios that match and returns the results in their order.
-func playAll(all []scenario, only *regexp.Regexp, driver []string, limit time.Duration) []result {
-	all = selected(all, only)
+// playAll plays scenarios and returns the results in their order.
+func playAll(all []scenario, driver []string, limit time.Duration) []result {
 	results := make([]result, len(all))
 	var group sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
@@ -73,9 +74,10 @@ func playAll(all []scenario, only *regexp.Regexp, driver []string, limit time.Du
 	return results
 }
 
-func selected(all []scenario, only *regexp.Regexp) (some []scenario) {
+// selected returns the scenarios whose names match only and do not match not.
+func selected(all []scenario, only, not *regexp.Regexp) (some []scenario) {
 	for _, s := range all {
-		if only.MatchString(s.name) {
+		if only.MatchString(s.name) && !not.MatchString(s.name) {
 			some = append(some, s)
 		}
 	}

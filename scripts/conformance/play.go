@@ -102,6 +102,9 @@ func (p *player) app(command map[string]any) error {
 	if connect, ok := command["connect"].(map[string]any); ok {
 		connect["url"] = "ws" + strings.TrimPrefix(p.server.URL, "http")
 	}
+	if say, ok := command["say"].(map[string]any); ok {
+		p.board.says(say)
+	}
 	return p.driver.do(command)
 }
 
@@ -134,16 +137,21 @@ func (p *player) accept(pattern map[string]any) error {
 
 func (p *player) take(a *attempt, pattern map[string]any) error {
 	p.board.note("client connects " + compact(a.given))
-	pattern["secrets_in_url"] = nil
-	if why := match(pattern, a.given); why != "" {
-		a.status <- 400
-		return fmt.Errorf("the connection presents %s: %s", compact(a.given), why)
-	}
 	a.status <- 0
 	if p.link = <-a.link; p.link == nil {
 		return errors.New("the client does not offer roomcast.v1")
 	}
 	p.links++
+	if token := pattern["token"]; token != nil && a.given["token"] == nil { // in the first frame
+		if _, err := p.board.take("client", map[string]any{"auth": map[string]any{"token": token}}, p.limit); err != nil {
+			return err
+		}
+		delete(pattern, "token")
+	}
+	pattern["secrets_in_url"] = nil
+	if why := match(pattern, a.given); why != "" {
+		return fmt.Errorf("the connection presents %s: %s", compact(a.given), why)
+	}
 	return nil
 }
 
@@ -184,6 +192,9 @@ func (p *player) answer(frame map[string]any) error {
 	}
 	if seconds, timed := ok["expires"].(float64); timed {
 		ok["expires"] = string(proto.AppendTime(nil, time.Now().Add(time.Duration(seconds*float64(time.Second)))))
+	}
+	if key, ok := frame["key"].(string); ok {
+		frame["key"] = p.board.keyOf(key)
 	}
 	p.link.send(frame)
 	return nil

@@ -19,7 +19,7 @@ export class Room extends Emitter {
   error = null;
 
   // _seq, _at and _epoch are of the last event shown; undefined = none yet, so a new connection asks
-  // for _from again. A close up to _head is a past one. The replay ends at _until.
+  // for #from. A close up to _head is a past one. The replay ends at _until.
   _seq; _at; _epoch; _head = 0; _until = 0; #from; #busy = null; #timer = 0; #typed = -Infinity; #replay = null;
   #people = { count: 0, list: [], more: false }; #watched = false; #asking = 0; #asked = -Infinity; #due = 0; #moved = false; #connection;
 
@@ -159,6 +159,8 @@ export class Room extends Emitter {
       }
       if (error) return this.#refused(error);
       if (!resumed && (!ok.seq || !Object.keys(from).length)) Object.assign(this, { _seq: ok.seq, _at: ok.at, _epoch: ok.epoch });
+      // If the connection ends before the replay has begun, another last could leave out events of the meantime.
+      else if (!resumed && from.last) this.#from = { since: Math.max(0, ok.seq - from.last), epoch: ok.epoch };
       // A reset announces another epoch. If the connection ends before it, the next join must ask again.
       if (!this._seq || !this._epoch) this._epoch = ok.epoch;
       this._head = ok.seq;
