@@ -61,8 +61,9 @@ for i in 0 1 2 3 4 5 6 7 8 9; do
     curl -sSf -o "$work/answer" -H 'Content-Type: application/json' -d "{\"data\":\"msg-$i\"}" "$http/api/rooms/curl-json/messages"
 done
 for room in curl curl-json; do
-    # awk ends the stream behind the tenth message.
-    timeout 60 curl -sSN "$http/room/$room/events?since=0" 2>"$work/log" | awk '/^data:.*msg-/ { print; if (++n == 10) exit }' >"$work/events"
+    curl -sSN "$http/room/$room/events?since=0" >"$work/events" &
+    until_true grep -q 'msg-9' "$work/events"
+    kill $!
     ten "$work/events"
 done
 echo 'ok   curl'
