@@ -536,3 +536,24 @@ func TestOnlyBackendsAnswerQuestions(t *testing.T) {
 		t.Error("a guest asked the backend")
 	}
 }
+
+// With the shipped permissions roomsvc marks a ticket for gateways only, and once.
+func TestTicketIsUsedOnceWithTheShippedConfiguration(t *testing.T) {
+	ns := shippedServer(t)
+	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
+		return nats.Connect(ns.ClientURL(), append([]nats.Option{nats.Name(name), nats.CustomInboxPrefix("_INBOX_roomsvc"), nats.UserInfo("roomsvc", "right-ROOMSVC")}, more...)...)
+	})
+	for i, want := range []string{`{"first":true}`, `{}`, `{}`} {
+		m, err := connectAs(t, ns, "gateway").Request(proto.SubjectTicket, []byte(`{"number":"ABCDEFGHIJKLMNOPQRST"}`), 20*time.Second)
+		if err != nil || string(m.Data) != want {
+			t.Errorf("use %d: got %+v, %v, want %s", i+1, m, err, want)
+		}
+	}
+	m, err := connectAs(t, ns, "gateway").Request(proto.SubjectTicket, []byte(`{"number":"a.b > *"}`), 20*time.Second)
+	if err != nil || !strings.Contains(string(m.Data), "error") {
+		t.Errorf("a bad number: got %+v, %v", m, err)
+	}
+	if _, err := connectAs(t, ns, "operator").Request(proto.SubjectTicket, []byte(`{"number":"BBCDEFGHIJKLMNOPQRST"}`), time.Second); err == nil {
+		t.Error("a backend marked a ticket")
+	}
+}

@@ -51,7 +51,8 @@ type Command struct {
 	Why   string // moderate
 	Terms Terms  // moderate
 
-	Token  string // auth
+	Token  string // auth; "" with a ticket
+	Ticket string // auth; "" with a token
 	Resume string // auth; "" = none
 }
 

@@ -33,7 +33,7 @@ func TestCommandsMatchGoldenFile(t *testing.T) {
 		Epoch, At, After                      string
 		Last, Limit                           int
 		Before                                uint64
-		Act, Why, Token, Resume               string
+		Act, Why, Token, Ticket, Resume       string
 		Line                                  bool
 	}
 	for _, row := range golden[struct {
@@ -58,7 +58,7 @@ func TestCommandsMatchGoldenFile(t *testing.T) {
 				ID: string(c.ID), Verb: string(c.Verb), Room: c.Room.String(),
 				Kind: string(c.Content.Kind), Type: c.Content.Type, Body: string(c.Content.Body), Key: c.Key,
 				Epoch: c.From.Epoch, Last: c.From.Last, Before: c.Before, Limit: c.Limit,
-				Act: string(c.Act), Why: c.Why, Token: c.Token, Resume: c.Resume, Line: c.Line,
+				Act: string(c.Act), Why: c.Why, Token: c.Token, Ticket: c.Ticket, Resume: c.Resume, Line: c.Line,
 			}
 			if c.Verb == VerbSignal {
 				got.Kind = "" // a signal's data is JSON, never anything else

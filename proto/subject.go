@@ -24,6 +24,9 @@ const (
 	SecretKey    = "resume"
 )
 
+// TicketBucket is the key-value bucket, on disk, with the numbers of used tickets.
+const TicketBucket = "ROOMTICKET"
+
 // Wildcards over all rooms.
 const (
 	SubjectAnyRoom  = "room.*"             // requests, if the account has no mapping
@@ -44,6 +47,7 @@ const (
 	SubjectReopen         = "room.svc.reopen"
 	SubjectInfo           = "room.svc.info"
 	SubjectKeys           = "room.svc.keys"     // for gateways: the key that signs resume strings
+	SubjectTicket         = "room.svc.ticket"   // for gateways: see [UseTicket]
 	SubjectLost           = "room.svc.lost"     // for gateways: see [Lost]
 	SubjectServiceAlive   = "room.svc.alive"    // for gateways: every instance with a fresh lease answers
 	SubjectServiceChanged = "room.peer.changed" // an instance has started, or is about to stop

@@ -57,7 +57,7 @@ var Verbs = []VerbRule{
 	{Verb: VerbSignal, Room: true, Member: true, Right: RightSay, check: checkSignal, Fields: []string{"type", "data"}},
 	{Verb: VerbModerate, Room: true, Right: RightModerate, check: checkModerate,
 		Fields: []string{"act", "member", "for", "every", "why", "key"}, Answer: []string{"seq", "at", "duplicate"}},
-	{Verb: VerbAuth, check: checkAuth, Fields: []string{"token", "resume"}, Answer: []string{"you", "expires"}},
+	{Verb: VerbAuth, check: checkAuth, Fields: []string{"token", "ticket", "resume"}, Answer: []string{"you", "expires"}},
 	{Verb: VerbPing},
 }
 
@@ -132,6 +132,7 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 	"every":  func(c *Command, r *jsonReader) error { return c.readTerm(r, "every") },
 	"why":    func(c *Command, r *jsonReader) (err error) { c.Why, err = r.str(); return err },
 	"token":  func(c *Command, r *jsonReader) (err error) { c.Token, err = r.str(); return err },
+	"ticket": func(c *Command, r *jsonReader) (err error) { c.Ticket, err = r.str(); return err },
 	"resume": func(c *Command, r *jsonReader) (err error) { c.Resume, err = r.str(); return err },
 }
 
@@ -206,8 +207,8 @@ func checkModerate(c *Command) *Refusal {
 }
 
 func checkAuth(c *Command) *Refusal {
-	if c.Token == "" {
-		return Refuse(BadRequest, "auth needs a token")
+	if (c.Token == "") == (c.Ticket == "") {
+		return Refuse(BadRequest, "auth needs a token or a ticket")
 	}
 	return nil
 }

@@ -62,6 +62,14 @@ func (t *APIToken) Check(room proto.Room, right proto.Right) *proto.Refusal {
 	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in this room", right)
 }
 
+// CheckPattern is Check for all rooms that a pattern matches.
+func (t *APIToken) CheckPattern(pattern string, right proto.Right) *proto.Refusal {
+	if t.holds(right, pattern) {
+		return nil
+	}
+	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in %.80s", right, pattern)
+}
+
 // CheckID returns the refusal for a token without the right as or revoke for an id.
 func (t *APIToken) CheckID(id string, right proto.Right) *proto.Refusal {
 	if t.holds(right, id) {

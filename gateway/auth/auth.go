@@ -5,7 +5,6 @@ package auth
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
 	"log/slog"
@@ -26,6 +25,7 @@ type Config struct {
 	Audiences    []string      // values of the claim aud, of which a token needs one
 	Rights       []string      // of tokens without the claim rooms, see GrantOf
 	GuestRights  []string      // of clients without a token; nil = Rights, or nothing if tokens are accepted or Asked is set
+	Tickets      bool          // the HTTP API may make tickets, so a client without rights may send one
 	Asked        bool          // the backend decides who may connect; guests have no rights unless GuestRights says so
 	ResumeAge    time.Duration // maximal age of a resume string
 	HTTPS        bool          // the listener speaks TLS, so its own pages have the scheme https
@@ -45,19 +45,18 @@ func (c *Config) TakesTokens() bool { return len(c.KeyFiles)+len(c.JWKSURLs) > 0
 // Without Run, Check checks nothing and no keys are fetched. All methods are safe for
 // concurrent use.
 type Auth struct {
-	resumeKey [sha256.Size]byte
-	resumeAge time.Duration
-	https     bool
-	loopback  bool
-	origins   map[string]bool // of other sites, normalized
-	hosts     map[string]bool // of origins, without ports
-	issuers   []*issuer       // of tokens; none = no tokens are accepted
-	defaults  *Grant          // of tokens that do not say
-	guests    *Grant
-	grants    sharedGrants
-	failures  limit.Failures
-	checks    chan check
-	now       func() time.Time
+	signer
+	https    bool
+	loopback bool
+	origins  map[string]bool // of other sites, normalized
+	hosts    map[string]bool // of origins, without ports
+	issuers  []*issuer       // of tokens; none = no tokens are accepted
+	defaults *Grant          // of tokens that do not say
+	guests   *Grant
+	grants   sharedGrants
+	failures limit.Failures
+	tickets  bool
+	checks   chan check
 }
 
 // New returns an Auth. Secret signs resume strings; gateways with the same secret accept
@@ -67,8 +66,8 @@ func New(secret []byte, cfg Config) (*Auth, error) {
 		return nil, fmt.Errorf("the resume secret has %d bytes; it needs at least 16", len(secret))
 	}
 	a := &Auth{
-		resumeKey: deriveResumeKey(secret), resumeAge: cfg.ResumeAge,
-		https: cfg.HTTPS, loopback: cfg.Loopback, now: time.Now,
+		signer: signer{key: deriveResumeKey(secret), resumeAge: cfg.ResumeAge, now: time.Now}, tickets: cfg.Tickets,
+		https: cfg.HTTPS, loopback: cfg.Loopback,
 		checks: make(chan check, maxChecks),
 	}
 	var err error

@@ -206,6 +206,32 @@ func ParseGrant(claim []byte) (*Grant, error) {
 	return &b.grant, nil
 }
 
+// Rules returns the patterns and rights in the claim rooms.
+func Rules(claim []byte) (map[string][]proto.Right, error) {
+	if _, err := ParseGrant(claim); err != nil {
+		return nil, err
+	}
+	rules := make(map[string][]proto.Right)
+	var list []string
+	if json.Unmarshal(claim, &list) == nil {
+		for _, pattern := range list {
+			rules[pattern] = []proto.Right{proto.RightRead, proto.RightSay}
+		}
+		return rules, nil
+	}
+	var object map[string]string
+	if err := json.Unmarshal(claim, &object); err != nil {
+		return nil, err
+	}
+	for pattern, rights := range object {
+		rules[pattern] = nil
+		for right := range strings.FieldsSeq(rights) {
+			rules[pattern] = append(rules[pattern], proto.Right(right))
+		}
+	}
+	return rules, nil
+}
+
 // GrantOf reads a grant from the values of a flag: pattern=rights, or rights alone for all
 // rooms. No values, or one that is empty, grant nothing.
 func GrantOf(values []string) (*Grant, error) {

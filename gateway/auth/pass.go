@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"strings"
@@ -10,7 +9,7 @@ import (
 	"roomcast/proto"
 )
 
-// A Pass is what the application's backend has allowed a client. The client's resume string
+// A Pass is what the application's backend, or its ticket, has allowed a client. The client's resume string
 // carries it, so that a client that comes back causes no question. A Pass without a time in
 // Until only says who a guest is.
 type Pass struct {
@@ -20,6 +19,8 @@ type Pass struct {
 	Rooms  json.RawMessage      // the backend's grant; nil = it gave none
 	Until  time.Time            // when the answer to connect ends; zero = there is none, or it held for its session
 	Joins  map[string]time.Time // rooms that the client may join, and until when
+	Ticket bool                 // a ticket said so, not an answer to connect
+	Issuer string               // of the ticket
 }
 
 // maxJoins bounds the rooms of one Pass.
@@ -34,6 +35,8 @@ type passText struct {
 	Rooms  json.RawMessage  `json:"r,omitempty"`
 	Until  int64            `json:"u,omitempty"`
 	Joins  map[string]int64 `json:"j,omitempty"`
+	Ticket bool             `json:"k,omitempty"`
+	Issuer string           `json:"s,omitempty"`
 }
 
 // A pass in a resume string is base64url of
@@ -76,8 +79,8 @@ func (p *Pass) MayJoin(room proto.Room, now time.Time) bool { return p.Joins[roo
 
 // SignPass returns a resume string with the pass. A grant or rooms that would make it too long
 // are left out: the backend is asked again.
-func (a *Auth) SignPass(p *Pass) string {
-	now := a.now()
+func (g *signer) SignPass(p *Pass) string {
+	now := g.now()
 	until := func(t time.Time) int64 {
 		if latest := now.Add(maxPassAge); t.After(latest) {
 			t = latest
@@ -87,7 +90,7 @@ func (a *Auth) SignPass(p *Pass) string {
 		}
 		return 0
 	}
-	text := passText{ID: p.Who.ID, Name: p.Who.Name, Issued: p.Issued.Unix(), Token: p.Token}
+	text := passText{ID: p.Who.ID, Name: p.Who.Name, Issued: p.Issued.Unix(), Token: p.Token, Ticket: p.Ticket, Issuer: p.Issuer}
 	if text.Until = until(p.Until); text.Until != 0 {
 		text.Rooms = p.Rooms
 	}
@@ -99,51 +102,34 @@ func (a *Auth) SignPass(p *Pass) string {
 			text.Joins[room] = t
 		}
 	}
-	s := a.seal(&text)
+	s := g.sealJSON(passVersion, &text)
 	if len(s) > maxPass {
 		text.Joins = nil
-		s = a.seal(&text)
+		s = g.sealJSON(passVersion, &text)
 	}
 	if len(s) > maxPass {
 		text.Until, text.Rooms = 0, nil
-		s = a.seal(&text)
+		s = g.sealJSON(passVersion, &text)
 	}
 	return s
-}
-
-func (a *Auth) seal(text *passText) string {
-	j, err := json.Marshal(text)
-	if err != nil {
-		panic(err) // cannot happen: the grant is checked JSON
-	}
-	b := append([]byte{passVersion}, j...)
-	return base64.RawURLEncoding.EncodeToString(append(b, a.tag(b)...))
 }
 
 // ReadPass returns the pass in a resume string of either form, or ErrResume. Token is the id
 // in the client's token; "" = it has none. Without a token, a pass tells who the client is:
 // a guest, or whom the backend named, as long as its answer holds.
-func (a *Auth) ReadPass(s, token string) (*Pass, error) {
-	if who, issued, err := a.Resume(s); err == nil {
+func (g *signer) ReadPass(s, token string) (*Pass, error) {
+	if who, issued, err := g.Resume(s); err == nil {
 		if token != "" {
 			return nil, ErrResume
 		}
 		return &Pass{Who: who, Issued: issued}, nil
 	}
-	if len(s) > maxPass || strings.ContainsAny(s, "\r\n") {
-		return nil, ErrResume
-	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) < 1+resumeTag || b[0] != passVersion {
-		return nil, ErrResume
-	}
-	body := b[:len(b)-resumeTag]
 	var text passText
-	if !a.tagged(body, b[len(body):]) || json.Unmarshal(body[1:], &text) != nil || text.Token != token {
+	if len(s) > maxPass || !g.openJSON(passVersion, s, &text) || text.Token != token {
 		return nil, ErrResume
 	}
-	p := &Pass{Who: proto.Identity{ID: text.ID, Name: text.Name}, Issued: time.Unix(text.Issued, 0), Token: text.Token, Rooms: text.Rooms}
-	now := a.now()
+	p := &Pass{Who: proto.Identity{ID: text.ID, Name: text.Name}, Issued: time.Unix(text.Issued, 0), Token: text.Token, Rooms: text.Rooms, Ticket: text.Ticket, Issuer: text.Issuer}
+	now := g.now()
 	if until := time.Unix(text.Until, 0); until.After(now) {
 		p.Until = until
 	}
@@ -155,7 +141,7 @@ func (a *Auth) ReadPass(s, token string) (*Pass, error) {
 	}
 	guest := strings.HasPrefix(p.Who.ID, anonymous)
 	switch age := now.Sub(p.Issued); {
-	case guest && (age < -resumeAhead || age > a.resumeAge),
+	case guest && (age < -resumeAhead || age > g.resumeAge),
 		!guest && token == "" && p.Until.IsZero():
 		return nil, ErrResume
 	}

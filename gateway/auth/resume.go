@@ -34,6 +34,14 @@ const (
 // continues with a new identity.
 var ErrResume = errors.New("resume string is invalid or too old")
 
+// signer signs resume strings and tickets, and reads them. It is immutable and safe for
+// concurrent use.
+type signer struct {
+	key       [sha256.Size]byte
+	resumeAge time.Duration
+	now       func() time.Time
+}
+
 func deriveResumeKey(secret []byte) (key [sha256.Size]byte) {
 	k, err := hkdf.Key(sha256.New, secret, nil, "roomcast resume v1", len(key))
 	if err != nil {
@@ -46,20 +54,20 @@ func deriveResumeKey(secret []byte) (key [sha256.Size]byte) {
 // Sign returns an opaque string. A client that shows it gets the identity who again, at any
 // gateway with the same secret, until [Config.ResumeAge] after issued. Issued is the time of
 // the identity's first string, so renewing a string does not extend its life.
-func (a *Auth) Sign(who proto.Identity, issued time.Time) string {
+func (g *signer) Sign(who proto.Identity, issued time.Time) string {
 	b := make([]byte, 0, resumeHead+len(who.ID)+len(who.Name)+resumeTag)
 	b = append(b, resumeVersion)
 	b = binary.BigEndian.AppendUint64(b, uint64(issued.Unix()))
 	b = append(b, byte(len(who.ID)))
 	b = append(b, who.ID...)
 	b = append(b, who.Name...)
-	b = append(b, a.tag(b)...)
+	b = append(b, g.tag(b)...)
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 // Resume returns the identity and the time of issue of a string from Sign, or ErrResume. It
 // accepts only anonymous identities: a client with a token must present its token again.
-func (a *Auth) Resume(s string) (who proto.Identity, issued time.Time, err error) {
+func (g *signer) Resume(s string) (who proto.Identity, issued time.Time, err error) {
 	if len(s) > maxResume || strings.ContainsAny(s, "\r\n") {
 		return proto.Identity{}, time.Time{}, ErrResume
 	}
@@ -68,13 +76,13 @@ func (a *Auth) Resume(s string) (who proto.Identity, issued time.Time, err error
 		return proto.Identity{}, time.Time{}, ErrResume
 	}
 	body, tag := b[:len(b)-resumeTag], b[len(b)-resumeTag:]
-	if !a.tagged(body, tag) {
+	if !g.tagged(body, tag) {
 		return proto.Identity{}, time.Time{}, ErrResume
 	}
 	issued = time.Unix(int64(binary.BigEndian.Uint64(body[1:])), 0)
-	age := a.now().Sub(issued)
+	age := g.now().Sub(issued)
 	idEnd := resumeHead + int(body[resumeHead-1])
-	if age < -resumeAhead || age > a.resumeAge || idEnd > len(body) {
+	if age < -resumeAhead || age > g.resumeAge || idEnd > len(body) {
 		return proto.Identity{}, time.Time{}, ErrResume
 	}
 	who = proto.Identity{ID: string(body[resumeHead:idEnd]), Name: string(body[idEnd:])}
@@ -85,10 +93,10 @@ func (a *Auth) Resume(s string) (who proto.Identity, issued time.Time, err error
 }
 
 // tagged reports whether a gateway has made the tag.
-func (a *Auth) tagged(body, tag []byte) bool { return hmac.Equal(tag, a.tag(body)) }
+func (g *signer) tagged(body, tag []byte) bool { return hmac.Equal(tag, g.tag(body)) }
 
-func (a *Auth) tag(body []byte) []byte {
-	mac := hmac.New(sha256.New, a.resumeKey[:])
+func (g *signer) tag(body []byte) []byte {
+	mac := hmac.New(sha256.New, g.key[:])
 	mac.Write(body)
 	return mac.Sum(nil)[:resumeTag]
 }

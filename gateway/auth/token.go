@@ -41,9 +41,9 @@ var (
 // CloseCode returns the close code for an error of Token or Check.
 func CloseCode(err error) proto.CloseCode {
 	switch {
-	case errors.Is(err, errExpired):
+	case errors.Is(err, errExpired), errors.Is(err, errTicketExpired), errors.Is(err, errTicketUsed):
 		return proto.CloseTokenExpired
-	case errors.Is(err, errNoKeys):
+	case errors.Is(err, errNoKeys), errors.Is(err, errTicketUnknown):
 		return proto.CloseUnavailable
 	case errors.Is(err, errBusy):
 		return proto.CloseShed
@@ -297,6 +297,9 @@ func refuseToken(err error) *proto.Refusal {
 	}
 	return refuse("the token is not accepted")
 }
+
+// TakesAuth reports whether a client without rights may get some by a token or a ticket.
+func (a *Auth) TakesAuth() bool { return a.tickets || a.TakesTokens() }
 
 // TakesTokens reports whether the gateway accepts tokens.
 func (a *Auth) TakesTokens() bool { return len(a.issuers) > 0 }

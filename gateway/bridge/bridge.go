@@ -82,6 +82,7 @@ type Bridge struct {
 	// static
 	cfg     Config
 	carrier Carrier
+	tickets chan ticket   // to mark as used; at most maxTickets
 	damaged atomic.Uint64 // reads that found a damaged record
 
 	// set by Run before anything uses them
@@ -116,7 +117,7 @@ func New(cfg Config) (*Bridge, error) {
 	return &Bridge{
 		Publisher: publish.New(cfg.Publish), Feeds: feeds, Reader: reader,
 		Presence: presence.New(presence.Config{ID: cfg.ID, Keys: cfg.Keys, Log: cfg.Log, Memory: cfg.Memory}, feeds, ephemeral),
-		cfg:      cfg, carrier: carrier,
+		cfg:      cfg, carrier: carrier, tickets: make(chan ticket, maxTickets),
 	}, nil
 }
 
@@ -135,6 +136,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group.Go(func() error { return b.watch(ctx) })
 	group.Go(func() error { b.fetchSecret(ctx); return nil })
 	group.Go(func() error { b.keepMoving(ctx); return nil })
+	group.Go(func() error { b.markTickets(ctx); return nil })
 	group.Go(func() error { return b.serveStatus(ctx) })
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("run bridge: %w", err)

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"roomcast/gateway/auth"
 	"roomcast/gateway/backend"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
@@ -32,6 +33,7 @@ type api struct {
 	bridge     *bridge.Bridge
 	memory     *limit.Budget // holds answers while they are written
 	guard      guard
+	auth       *auth.Auth
 	backend    *backend.Backend // nil = nothing is asked
 	maxMessage int
 	log        *slog.Logger
@@ -40,6 +42,7 @@ type api struct {
 func (a *api) register(mux *http.ServeMux) {
 	for pattern, serve := range map[string]func(*http.Request, caller) (answer, error){
 		"GET /api/rooms":                  a.rooms,
+		"POST /api/tickets":               a.ticket,
 		"POST /api/rooms/{room}/messages": a.say,
 		"GET /api/rooms/{room}/messages":  a.history,
 		"GET /api/rooms/{room}/members":   a.members,
@@ -385,6 +388,20 @@ func queryOf(r *http.Request, by caller) (history.Query, error) {
 		}
 	}
 	return q, nil
+}
+
+// readObject reads the body as JSON into v, whose fields are all that it may hold.
+func readObject(r *http.Request, v any, example string) error {
+	body, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil || dec.More() {
+		return proto.Refuse(proto.BadRequest, "the body must be such as %s", example)
+	}
+	return nil
 }
 
 func readBody(r *http.Request) ([]byte, error) {

@@ -188,3 +188,66 @@ func TestAPIAsksTheBackend(t *testing.T) {
 		}
 	}
 }
+
+// A program makes tickets for what its token may do itself, and a ticket opens one session.
+func TestAPITickets(t *testing.T) {
+	secret := strings.Repeat("0123456789abcdef", 2)
+	base := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, `
+root root-0123456789abcdef admin
+shop shop-0123456789abcdef read:shop-* say:shop-* tickets:shop-*
+read read-0123456789abcdef read say
+`))
+	user, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()}).SignedString([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		token, body string
+		status      int
+		part        string
+	}{
+		{"shop", `{"id":"ann","rooms":{"shop-1":"read say"}}`, 200, `"ticket":"`},
+		{"shop", `{"id":"ann","name":"Ann","rooms":{"shop-1*":"read","shop-2":""},"ttl":"5s","until":"` + time.Now().Add(time.Minute).Format(time.RFC3339) + `"}`, 200, `"expires":"`},
+		{"shop", `{"id":"ann","rooms":["shop-1"]}`, 200, `"ticket":"`},
+		{"root", `{"id":"ann","rooms":{"*":"moderate"}}`, 200, `"ticket":"`},
+		{"shop", `{"id":"ann","rooms":{"*":"read"}}`, 403, "the right read in *"},
+		{"shop", `{"id":"ann","rooms":{"shop*":"read"}}`, 403, "the right read"},
+		{"shop", `{"id":"ann","rooms":{"shop-1":"moderate"}}`, 403, "the right moderate"},
+		{"shop", `{"id":"ann","rooms":{"lobby":""}}`, 403, "the right tickets"},
+		{"read", `{"id":"ann","rooms":{"lobby":"read"}}`, 403, "the right tickets"},
+		{"user", `{"id":"ann","rooms":{"lobby":"read"}}`, 403, "only a token of --api-token-file"},
+		{"none", `{"id":"ann","rooms":{"lobby":"read"}}`, 401, "unauthorized"},
+		{"root", `{"id":"anon-x","rooms":{"lobby":"read"}}`, 403, "only Roomcast itself uses"},
+		{"root", `{"id":"","rooms":{"lobby":"read"}}`, 413, "an id has"},
+		{"root", `{"id":7,"rooms":{"lobby":"read"}}`, 400, "the body must be"},
+		{"root", `{"id":"ann"}`, 400, "name the rooms"},
+		{"root", `{"id":"ann","rooms":null}`, 400, "rooms"},
+		{"root", `{"id":"ann","rooms":{"lobby":"own"}}`, 400, "there is no right"},
+		{"root", `{"id":"ann","rooms":{"lobby":"read"},"ttl":"2m"}`, 400, "ttl is from 1s to 60s"},
+		{"root", `{"id":"ann","rooms":{"lobby":"read"},"ttl":30}`, 400, "the body must be"},
+		{"root", `{"id":"ann","rooms":{"lobby":"read"},"until":"2020-01-01T00:00:00Z"}`, 400, "in the next 24 hours"},
+		{"root", `{"id":"ann","rooms":{"lobby":"read"},"until":"2099-01-01T00:00:00Z"}`, 400, "in the next 24 hours"},
+		{"root", `{"id":"ann","rooms":{"lobby":"read"},"admin":true}`, 400, "the body must be"},
+		{"root", `{"id":"ann","rooms":{"lobby":"read"}}{}`, 400, "the body must be"},
+	} {
+		token := tt.token + "-0123456789abcdef"
+		if tt.token == "user" {
+			token = user
+		}
+		status, got := servertest.Call(t, "POST", base+"api/tickets", tt.body, "Authorization", "Bearer "+token, "Content-Type", "application/json")
+		if status != tt.status || !strings.Contains(got, tt.part) {
+			t.Errorf("%s %s: got %d %s, want %d with %s", tt.token, tt.body, status, got, tt.status, tt.part)
+		}
+		if status != 200 || tt.token != "shop" {
+			continue
+		}
+		_, rest, _ := strings.Cut(got, `"ticket":"`)
+		ticket, _, _ := strings.Cut(rest, `"`)
+		if frame, code := servertest.Next(t, servertest.Join(t, base, "room/shop-1/?ticket="+ticket, "roomcast.v1")); code != 0 || !strings.Contains(frame, `"you":{"id":"ann"`) {
+			t.Errorf("%s: got %s, close code %d", tt.body, frame, code)
+		}
+		if frame, code := servertest.Next(t, servertest.Join(t, base, "room/shop-1/?ticket="+ticket, "roomcast.v1")); code != 4003 {
+			t.Errorf("%s again: got %s, close code %d, want 4003", tt.body, frame, code)
+		}
+	}
+}

@@ -26,7 +26,7 @@ func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, who *auth.Auth,
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	(&api{bridge: b, memory: memory, guard: guard, backend: ask, maxMessage: cfg.MaxMessage, log: cfg.Log}).register(mux)
+	(&api{bridge: b, memory: memory, guard: guard, auth: who, backend: ask, maxMessage: cfg.MaxMessage, log: cfg.Log}).register(mux)
 	page := web.New()
 	mux.Handle("/", page)
 	room := room(page)

@@ -190,6 +190,7 @@ func (s *Server) open() (*listener, error) {
 	f.handoff = newHandoff(f.addr)
 	cfg.Auth.HTTPS, cfg.Auth.Loopback = cfg.CertFile != "", daemon.IsLoopback(f.addr.String())
 	cfg.Auth.Log, cfg.Auth.Asked = cfg.Log, cfg.Ask.Asks(backend.Connect)
+	cfg.Auth.Tickets = cfg.APITokenFile != ""
 	if f.auth, err = auth.New(s.bridge.Secret(), cfg.Auth); err != nil {
 		f.close()
 		return nil, err

@@ -20,7 +20,8 @@ var unnamedLimits = wire.Limits{Message: 20 << 10, Fragments: 64}
 
 // given holds the credentials in a handshake.
 type given struct {
-	token   string         // "" = none
+	token   string // "" = none
+	ticket  string
 	refused *proto.Refusal // why the token is not accepted although it may be good
 	resume  string
 	name    string
@@ -50,11 +51,14 @@ func (h *handshakes) credential(s *session, req *wire.Request) (g given, err err
 		g.token = cookie(req.Cookie, h.cfg.Cookie)
 	}
 	if g.token == "" {
+		g.ticket = req.Query("ticket")
+	}
+	if g.token == "" && g.ticket == "" {
 		if g.token = req.Query("token"); g.token != "" && !h.cfg.QueryToken {
 			g.refused = proto.Refuse(proto.Unauthorized, "tokens in the URL are not accepted here; offer the subprotocol %s<token> or send Authorization: Bearer", bearerOffer)
 		}
 	}
-	if g.token != "" {
+	if g.token != "" || g.ticket != "" {
 		return g, h.tooManyFailures(s)
 	}
 	if g.name != "" {
@@ -102,6 +106,14 @@ func (h *handshakes) identify(s *session, g given, from proto.From) {
 			h.take(s, &holder)
 			h.usePass(s, g.resume)
 			h.permit(s, func(s *session) { h.admit(s, from) })
+		})
+	case g.ticket != "":
+		h.redeem(s, g.ticket, func(s *session, err error) {
+			if err != nil {
+				h.refuseToken(s, err)
+				return
+			}
+			h.admit(s, from)
 		})
 	default:
 		s.who, s.issued, s.grant = h.auth.Anonymous(), secondOf(time.Now()), h.auth.Guests()
@@ -157,7 +169,7 @@ func (st *state) allowed(s *session) bool {
 
 // mayAuthenticate reports whether a session that shows nobody who it is can send auth.
 func (st *state) mayAuthenticate(s *session) bool {
-	return s.kind == jsonKind && s.flags&(hasToken|admitted) == 0 && st.auth.TakesTokens()
+	return s.kind == jsonKind && s.flags&(hasToken|admitted) == 0 && st.auth.TakesAuth()
 }
 
 // admit lets a session begin that has an identity: in its room, or on /ws. A guest without

@@ -53,7 +53,7 @@ func (h *handshakes) askHeaders(req *wire.Request) (headers map[string]string) {
 // introduced reports whether a session without a token can show the backend who it is.
 func (qs *questions) introduced(s *session) bool {
 	a := qs.asked[s.id]
-	return a != nil && (len(a.headers) > 0 || s.flags&admitted != 0)
+	return a != nil && (len(a.headers) > 0 || !a.pass.Until.IsZero())
 }
 
 // usePass reads what an earlier session was allowed out of a resume string. A guest's string
@@ -63,27 +63,79 @@ func (qs *questions) usePass(s *session, resume string) {
 	if s.flags&hasToken != 0 {
 		token = s.who.ID
 	}
-	a := qs.asked[s.id]
-	if a != nil {
+	if a := qs.asked[s.id]; a != nil {
 		a.pass.Token = token
 	}
 	pass, err := qs.auth.ReadPass(resume, token)
 	if err != nil {
 		return
 	}
-	guest := strings.HasPrefix(pass.Who.ID, "anon-")
-	if token == "" && (guest || qs.backend.Asks(backend.Connect)) {
+	holds := pass.Ticket || qs.backend.Asks(backend.Connect)
+	if token == "" && (holds || isGuest(pass.Who)) {
 		s.who, s.issued = pass.Who, secondOf(pass.Issued)
 	}
-	if a != nil {
-		a.pass = *pass
-		if !qs.backend.Asks(backend.Connect) {
-			a.pass.Until, a.pass.Rooms = time.Time{}, nil
-		}
+	if !holds {
+		pass.Until, pass.Rooms = time.Time{}, nil
 	}
-	if a != nil && !a.pass.Until.IsZero() && token == "" {
+	if pass.Empty(qs.loop.Now()) {
+		return
+	}
+	qs.remember(s).pass = *pass
+	if !pass.Until.IsZero() && token == "" && !isGuest(pass.Who) {
 		s.flags |= admitted
 	}
+}
+
+// isGuest reports whether a gateway made the identity.
+func isGuest(who proto.Identity) bool { return strings.HasPrefix(who.ID, "anon-") }
+
+// remember returns what is kept about the session.
+func (qs *questions) remember(s *session) *asked {
+	a := qs.asked[s.id]
+	if a == nil {
+		a = new(asked)
+		qs.asked[s.id] = a
+	}
+	return a
+}
+
+// redeem uses a ticket, which decides who the session is, with which rights and until when.
+// Done runs on the loop, unless the session has ended by then.
+func (qs *questions) redeem(s *session, ticket string, done func(*session, error)) {
+	t, err := qs.auth.ReadTicket(ticket)
+	if err != nil {
+		done(s, err)
+		return
+	}
+	id := s.id
+	qs.bridge.UseTicket(t.Number, func(first bool, err error) {
+		qs.hub.Post(func() {
+			s := qs.get(id)
+			switch {
+			case s == nil || s.phase == ending:
+			case err != nil || !first:
+				done(s, auth.TicketRefusal(err == nil))
+			default:
+				done(s, qs.useTicket(s, t))
+			}
+		})
+	})
+}
+
+// useTicket makes the session that of the ticket. A ticket for a running session renews it.
+func (qs *questions) useTicket(s *session, t *auth.Ticket) error {
+	a := qs.remember(s)
+	if s.flags&admitted != 0 && (!a.pass.Ticket || a.pass.Issuer != t.Issuer || s.who.ID != t.Who.ID) || s.flags&hasToken != 0 {
+		return proto.Refuse(proto.Forbidden, "the ticket is of another id or issuer; open another connection for it")
+	}
+	joins := a.pass.Joins
+	a.pass, a.answered = t.Pass(qs.loop.Now()), true
+	a.pass.Joins = joins
+	if s.expires = 0; s.flags&admitted == 0 {
+		s.issued = 0
+	}
+	qs.keepAnswer(s)
+	return nil
 }
 
 // permit asks the backend whether the session may begin, unless its pass says so, and calls
@@ -91,12 +143,12 @@ func (qs *questions) usePass(s *session, resume string) {
 func (qs *questions) permit(s *session, then func(*session)) {
 	a := qs.asked[s.id]
 	switch {
-	case !qs.backend.Asks(backend.Connect):
-		then(s)
-		return
-	case !a.pass.Until.IsZero():
+	case a != nil && !a.pass.Until.IsZero():
 		s.who, a.answered = a.pass.Who, true
 		qs.keepAnswer(s)
+		then(s)
+		return
+	case !qs.backend.Asks(backend.Connect):
 		then(s)
 		return
 	}
@@ -112,7 +164,7 @@ func (qs *questions) permit(s *session, then func(*session)) {
 			s.who.Name = answer.Who.Name
 		}
 		a.pass.Who, a.pass.Rooms, a.pass.Until = s.who, answer.Rooms, answer.Until
-		a.answered, a.unasked = true, answer.Unasked
+		a.answered, a.unasked, a.pass.Issued = true, answer.Unasked, qs.loop.Now()
 		qs.keepAnswer(s)
 		then(s)
 	})
@@ -133,8 +185,9 @@ func (qs *questions) keepAnswer(s *session) {
 	if s.flags&hasToken != 0 {
 		own = s.grant
 	}
-	s.flags |= admitted
-	s.who = a.pass.Who
+	if s.who = a.pass.Who; own == nil && !isGuest(s.who) {
+		s.flags |= admitted
+	}
 	s.grant, _ = qs.auth.GrantOf(a.pass.Rooms, own) // it has been parsed before
 	if until := secondOf(a.pass.Until); !a.pass.Until.IsZero() && (s.expires == 0 || until < s.expires) {
 		s.expires = until
@@ -157,7 +210,9 @@ func (qs *questions) resumeOf(s *session) string {
 	if a == nil || a.pass.Empty(qs.loop.Now()) {
 		return qs.auth.Sign(s.who, issued)
 	}
-	a.pass.Who, a.pass.Issued = s.who, issued
+	if a.pass.Who = s.who; isGuest(s.who) {
+		a.pass.Issued = issued
+	}
 	return qs.auth.SignPass(&a.pass)
 }
 

@@ -13,12 +13,14 @@ const authEvery = 10 * time.Second
 // authenticate takes a token during a session. A guest can present one in its first command
 // only; a session with a token refreshes it, which the rooms do not notice.
 func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) error {
-	if s.flags&hasToken == 0 {
-		if !first || s.flags&admitted != 0 {
-			return proto.Refuse(proto.Forbidden, "this session is a guest's; open another connection and begin with the token")
-		}
+	switch {
+	case s.flags&(hasToken|admitted) == 0 && first:
 		c.authenticateFirst(s, cmd)
 		return nil
+	case s.flags&(hasToken|admitted) == 0:
+		return proto.Refuse(proto.Forbidden, "this session is a guest's; open another connection and begin with the token or ticket")
+	case (s.flags&hasToken == 0) == (cmd.Token != ""):
+		return proto.Refuse(proto.Forbidden, "this session is not renewed in this way; open another connection")
 	}
 	now := secondOf(time.Now())
 	if since := time.Duration(now-s.issued) * time.Second; s.issued != 0 && now >= s.issued && since < authEvery {
@@ -31,6 +33,18 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 	s.issued = now
 	command := string(cmd.ID)
 	c.hold(s, pauseAuth)
+	if cmd.Ticket != "" {
+		c.redeem(s, cmd.Ticket, func(s *session, err error) {
+			c.release(s, pauseAuth)
+			if err != nil {
+				c.countFailure(s, err)
+				c.answerRefusal(s, []byte(command), proto.AsRefusal(err))
+				return
+			}
+			c.renewed(s, command)
+		})
+		return nil
+	}
 	c.verify(s, cmd.Token, func(s *session, h auth.Holder, err error) {
 		c.release(s, pauseAuth)
 		if err == nil && h.Who.ID != c.tokenID(s) {
@@ -43,11 +57,16 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 		}
 		c.take(s, &h)
 		c.keepAnswer(s)
-		c.arm(s)
-		c.send(s, proto.AppendAuth(c.ok([]byte(command)), s.who, h.Expires))
-		c.expelLost(s)
+		c.renewed(s, command)
 	})
 	return nil
+}
+
+// renewed answers an auth that has renewed the session.
+func (c *commands) renewed(s *session, command string) {
+	c.arm(s)
+	c.send(s, proto.AppendAuth(c.ok([]byte(command)), s.who, s.tokenEnd()))
+	c.expelLost(s)
 }
 
 // authenticateFirst takes the token of a session that has none. The answer is hello.
@@ -56,14 +75,23 @@ func (c *commands) authenticateFirst(s *session, cmd *proto.Command) {
 		c.close(s, proto.CloseShed, proto.AsRefusal(refusal).Message, proto.LeftServer)
 		return
 	}
-	resume := cmd.Resume
+	resume, guest := cmd.Resume, s.who
 	c.hold(s, pauseAuth)
+	if cmd.Ticket != "" {
+		c.redeem(s, cmd.Ticket, func(s *session, err error) {
+			if err != nil {
+				c.refuseToken(s, err)
+				return
+			}
+			c.handshakes.replaceGuest(s, guest)
+		})
+		return
+	}
 	c.verify(s, cmd.Token, func(s *session, h auth.Holder, err error) {
 		if err != nil {
 			c.refuseToken(s, err)
 			return
 		}
-		guest := s.who
 		c.take(s, &h)
 		s.issued = 0
 		c.usePass(s, resume)

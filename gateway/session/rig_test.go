@@ -82,6 +82,7 @@ type gateway struct {
 	t        testing.TB
 	addr     string
 	bridge   *bridge.Bridge
+	auth     *auth.Auth
 	loops    []*loop.Loop
 	sessions []*session.Sessions
 	http     chan net.Conn // connections that were no WebSocket handshake
@@ -139,6 +140,7 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
+	g.auth = a
 	ask, err := asking.New(s.ask, asker{g.bridge})
 	if err != nil {
 		t.Fatal(err)

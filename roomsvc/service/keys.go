@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -53,11 +52,5 @@ func (s *Service) openSecret(ctx context.Context) error {
 // answerKeys answers a gateway. Only the account of the gateways, or whoever shares the
 // account of this service, can ask.
 func (a api) answerKeys(r micro.Request) {
-	body, err := json.Marshal(proto.Keys{Resume: a.s.secret, Imported: r.Headers().Get(proto.HeaderAccount) != ""})
-	if err == nil {
-		err = r.Respond(body)
-	}
-	if err != nil {
-		a.s.metrics.unsent.Inc()
-	}
+	a.respond(r, proto.Keys{Resume: a.s.secret, Imported: r.Headers().Get(proto.HeaderAccount) != ""})
 }

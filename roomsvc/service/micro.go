@@ -58,6 +58,7 @@ func (a api) serve() (micro.Service, error) {
 			}
 		}},
 		{"keys", proto.SubjectKeys, "none", a.answerKeys},
+		{"ticket", proto.SubjectTicket, `{"number":"..."}`, a.answerTicket},
 		{"lost", proto.SubjectLost, `{"room":"...","epoch":"...","seq":...,"stream":...,"at":"..."}`, a.hearLost},
 	} {
 		opts := []micro.EndpointOpt{

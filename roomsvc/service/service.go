@@ -52,6 +52,8 @@ type Service struct {
 	owner  *owner.Owner
 	secret []byte // signs resume strings
 
+	tickets jetstream.KeyValue // that were used
+
 	renewed atomic.Int64 // the minute in which a report of a gateway was last logged
 
 	everything atomic.Pointer[nats.Subscription] // to room.*
@@ -232,7 +234,7 @@ func (s *Service) tryOpen(ctx context.Context, log *history.Log) error {
 	if err := log.Readable(ctx); err != nil {
 		return err
 	}
-	if err := s.openSecret(ctx); err != nil {
+	if err := errors.Join(s.openSecret(ctx), s.openTickets(ctx)); err != nil {
 		return err
 	}
 	return s.owner.Open(ctx)

@@ -1,0 +1,110 @@
+package auth
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"roomcast/proto"
+)
+
+// A Ticket opens one session for one user. The application asks the HTTP API for it and hands
+// it to the user's client.
+type Ticket struct {
+	Number  string // random: a ticket is used once
+	Issuer  string // the id of the API token that made it
+	Who     proto.Identity
+	Rooms   json.RawMessage // the grant
+	Expires time.Time       // until when it may be used
+	Until   time.Time       // bounds the session and its resume
+}
+
+// A ticket is base64url of
+//
+//	1 B version | JSON | 16 B tag
+//
+// with the same tag as resume strings. The times are seconds since 1970.
+type ticketText struct {
+	Number  string          `json:"x"`
+	Issuer  string          `json:"s"`
+	ID      string          `json:"i"`
+	Name    string          `json:"n,omitempty"`
+	Rooms   json.RawMessage `json:"r"`
+	Expires int64           `json:"e"`
+	Until   int64           `json:"u"`
+}
+
+const (
+	ticketVersion = 3
+	maxTicket     = 8 << 10 // characters; a grant has at most 4 KiB
+)
+
+// Refusals of tickets.
+var (
+	errTicketExpired = proto.Refuse(proto.Unauthorized, "the ticket has expired; get a new one")
+	errTicketUsed    = proto.Refuse(proto.Unauthorized, "the ticket has been used before; get a new one")
+	errTicketUnknown = proto.Refuse(proto.Unavailable, "the ticket cannot be checked now; get a new one").After(time.Second)
+)
+
+// SignTicket returns a ticket as a string, with a new number.
+func (g *signer) SignTicket(t *Ticket) string {
+	return g.sealJSON(ticketVersion, ticketText{
+		Number: rand.Text(), Issuer: t.Issuer, ID: t.Who.ID, Name: t.Who.Name, Rooms: t.Rooms,
+		Expires: t.Expires.Unix(), Until: t.Until.Unix(),
+	})
+}
+
+// ReadTicket checks a ticket, without knowing whether it has been used. The error is a
+// *proto.Refusal.
+func (g *signer) ReadTicket(s string) (*Ticket, error) {
+	var text ticketText
+	if len(s) > maxTicket || !g.openJSON(ticketVersion, s, &text) {
+		return nil, refuse("this is not a ticket of this server")
+	}
+	t := &Ticket{
+		Number: text.Number, Issuer: text.Issuer, Who: proto.Identity{ID: text.ID, Name: text.Name}, Rooms: text.Rooms,
+		Expires: time.Unix(text.Expires, 0), Until: time.Unix(text.Until, 0),
+	}
+	if now := g.now(); !t.Expires.After(now) || !t.Until.After(now) || t.Expires.Sub(now) > proto.MaxTicket+Leeway {
+		return nil, errTicketExpired
+	}
+	return t, nil
+}
+
+// TicketRefusal returns the refusal of a ticket that has been used, or that nobody could check.
+func TicketRefusal(used bool) error {
+	if used {
+		return errTicketUsed
+	}
+	return errTicketUnknown
+}
+
+// Pass returns what the ticket allows, as resume strings carry it.
+func (t *Ticket) Pass(now time.Time) Pass {
+	return Pass{Who: t.Who, Rooms: t.Rooms, Until: t.Until, Issued: now, Issuer: t.Issuer, Ticket: true}
+}
+
+// sealJSON returns a signed string of a version.
+func (g *signer) sealJSON(version byte, v any) string {
+	j, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // cannot happen: the grant is checked JSON
+	}
+	b := append([]byte{version}, j...)
+	return base64.RawURLEncoding.EncodeToString(append(b, g.tag(b)...))
+}
+
+// openJSON reads the output of sealJSON. It returns false for every other string.
+func (g *signer) openJSON(version byte, s string, v any) bool {
+	if strings.ContainsAny(s, "\r\n") { // encoding/base64 would skip them
+		return false
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) < 1+resumeTag || b[0] != version {
+		return false
+	}
+	body := b[:len(b)-resumeTag]
+	return g.tagged(body, b[len(body):]) && json.Unmarshal(body[1:], v) == nil
+}

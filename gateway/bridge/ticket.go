@@ -1,0 +1,83 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"roomcast/proto"
+)
+
+// maxTickets is how many tickets may wait to be marked as used. Further ones are refused.
+const maxTickets = 1024
+
+// ticketTime is how long a gateway waits for a ticket to be marked.
+const ticketTime = 2 * time.Second
+
+// A ticket waits to be marked as used.
+type ticket struct {
+	number string
+	done   func(first bool, err error)
+}
+
+// UseTicket marks a ticket as used and tells done whether nobody has used it before, on any
+// gateway. It never blocks; done runs on another goroutine, or before UseTicket returns if too
+// many tickets wait.
+func (b *Bridge) UseTicket(number string, done func(first bool, err error)) {
+	select {
+	case b.tickets <- ticket{number, done}:
+	default:
+		done(false, errors.New("too many tickets wait"))
+	}
+}
+
+// markTickets marks tickets until ctx ends.
+func (b *Bridge) markTickets(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	open := make(chan struct{}, maxTickets)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case t := <-b.tickets:
+			open <- struct{}{}
+			running.Go(func() {
+				defer func() { <-open }()
+				t.done(b.markTicket(ctx, t.number))
+			})
+		}
+	}
+}
+
+func (b *Bridge) markTicket(ctx context.Context, number string) (first bool, err error) {
+	var used proto.Used
+	if err := b.askService(ctx, proto.SubjectTicket, proto.UseTicket{Number: number}, &used); err != nil {
+		return false, err
+	}
+	if used.Error != "" {
+		return false, errors.New(used.Error)
+	}
+	return used.First, nil
+}
+
+// askService sends a request to any instance of the room service and reads the answer.
+func (b *Bridge) askService(ctx context.Context, subject string, request, answer any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, ticketTime)
+	defer cancel()
+	m, err := b.sayConn.RequestWithContext(ctx, subject, body)
+	if err != nil {
+		return fmt.Errorf("ask on %s: %w", subject, err)
+	}
+	if err := json.Unmarshal(m.Data, answer); err != nil {
+		return fmt.Errorf("read answer on %s: %w", subject, err)
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"roomcast/gateway/auth"
+	"roomcast/proto"
+)
+
+// Limits of a ticket's session.
+const (
+	ticketSession    = time.Hour // without until
+	maxTicketSession = 24 * time.Hour
+)
+
+// ticket makes a ticket: {"id":"ann","name":"Ann","rooms":{"lobby":"read say"},"ttl":"30s",
+// "until":"…"}. The answer is {"ok":{"ticket":"…","expires":"…"}}.
+func (a *api) ticket(r *http.Request, by caller) (answer, error) {
+	var asked struct {
+		ID    string          `json:"id"`
+		Name  string          `json:"name"`
+		Rooms json.RawMessage `json:"rooms"`
+		TTL   string          `json:"ttl"`
+		Until time.Time       `json:"until"`
+	}
+	if err := readObject(r, &asked, `{"id":"ann","rooms":{"lobby":"read say"}}`); err != nil {
+		return nil, err
+	}
+	if refusal := proto.CheckID(asked.ID); refusal != nil {
+		return nil, refusal
+	}
+	if proto.ReservedID(asked.ID) {
+		return nil, proto.Refuse(proto.Forbidden, "%.80s is an id that only Roomcast itself uses; choose another", asked.ID)
+	}
+	if refusal := proto.CheckName(asked.Name); refusal != nil {
+		return nil, refusal
+	}
+	if asked.Rooms == nil {
+		return nil, proto.Refuse(proto.BadRequest, `name the rooms and rights: "rooms":{"lobby":"read say"}`)
+	}
+	if err := by.mayGrant(asked.Rooms); err != nil {
+		return nil, err
+	}
+	now, ttl := time.Now(), proto.MaxTicket
+	if asked.TTL != "" {
+		var err error
+		if ttl, err = time.ParseDuration(asked.TTL); err != nil || ttl < time.Second || ttl > proto.MaxTicket {
+			return nil, proto.Refuse(proto.BadRequest, "ttl is from 1s to 60s, such as 30s")
+		}
+	}
+	if asked.Until.IsZero() {
+		asked.Until = now.Add(ticketSession)
+	}
+	if !asked.Until.After(now) || asked.Until.After(now.Add(maxTicketSession)) {
+		return nil, proto.Refuse(proto.BadRequest, "until is a time in the next 24 hours")
+	}
+	t := auth.Ticket{
+		Issuer: by.who.ID, Who: proto.Identity{ID: asked.ID, Name: asked.Name}, Rooms: asked.Rooms,
+		Expires: now.Add(ttl), Until: asked.Until,
+	}
+	a.log.Info("audit", "act", "ticket", "by", by.who.ID, "peer", r.RemoteAddr, "target", asked.ID)
+	return appendJSON(nil, map[string]any{"ok": map[string]any{
+		"ticket": a.auth.SignTicket(&t), "expires": t.Expires.UTC().Truncate(time.Second),
+	}}), nil
+}
+
+// mayGrant returns the refusal for a caller that may not put this grant into a ticket.
+func (c *caller) mayGrant(rooms json.RawMessage) error {
+	rules, err := auth.Rules(rooms)
+	switch {
+	case err != nil:
+		return proto.Refuse(proto.BadRequest, "%v", err)
+	case c.local:
+		return nil
+	case c.token == nil:
+		return proto.Refuse(proto.Forbidden, "only a token of --api-token-file can make tickets")
+	}
+	for pattern, rights := range rules {
+		for _, right := range append(rights, auth.RightTickets) {
+			if refusal := c.token.CheckPattern(pattern, right); refusal != nil {
+				return refusal
+			}
+		}
+	}
+	return nil
+}

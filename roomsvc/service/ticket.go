@@ -1,0 +1,79 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/stream"
+)
+
+// openTickets opens the bucket of used tickets. It is on disk, because a ticket must not work
+// a second time after a restart.
+func (s *Service) openTickets(ctx context.Context) error {
+	js, err := jetstream.New(s.nc)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	s.tickets, err = stream.Bucket(ctx, js, jetstream.KeyValueConfig{
+		Bucket:      proto.TicketBucket,
+		Description: "the tickets of roomcast that were used in the last minutes",
+		Storage:     jetstream.FileStorage,
+		History:     1,
+		TTL:         proto.TicketMark,
+		Replicas:    s.cfg.Replicas,
+	}, s.cfg.Log)
+	return err
+}
+
+// answerTicket tells a gateway whether it is the first to use a ticket. The create-only write
+// decides, so two gateways cannot both be.
+func (a api) answerTicket(r micro.Request) {
+	var use proto.UseTicket
+	if err := json.Unmarshal(r.Data(), &use); err != nil || !use.Valid() {
+		a.respond(r, proto.Used{Error: "the request names no ticket"})
+		return
+	}
+	a.run(r, func(ctx context.Context) any {
+		_, err := a.s.tickets.Create(ctx, use.Number, nil)
+		switch {
+		case err == nil:
+			return proto.Used{First: true}
+		case errors.Is(err, jetstream.ErrKeyExists):
+			return proto.Used{}
+		}
+		a.s.cfg.Log.Warn("mark ticket as used", "error", err)
+		return proto.Used{Error: "the mark cannot be stored now"}
+	})
+}
+
+// run answers a request by what do returns, outside of the handler: a handler must not wait.
+func (a api) run(r micro.Request, do func(context.Context) any) {
+	select {
+	case a.s.acts <- struct{}{}:
+	default:
+		a.respond(r, proto.Used{Error: "too many requests are under way"})
+		return
+	}
+	a.s.tasks.Go(func() {
+		defer func() { <-a.s.acts }()
+		ctx, cancel := context.WithTimeout(context.Background(), a.s.cfg.Commit)
+		defer cancel()
+		a.respond(r, do(ctx))
+	})
+}
+
+func (a api) respond(r micro.Request, answer any) {
+	body, err := json.Marshal(answer)
+	if err == nil {
+		err = r.Respond(body)
+	}
+	if err != nil {
+		a.s.metrics.unsent.Inc()
+	}
+}
