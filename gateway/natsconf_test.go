@@ -537,8 +537,9 @@ func TestOnlyBackendsAnswerQuestions(t *testing.T) {
 	}
 }
 
-// With the shipped permissions roomsvc marks a ticket for gateways only, and once.
-func TestTicketIsUsedOnceWithTheShippedConfiguration(t *testing.T) {
+// With the shipped permissions roomsvc marks a ticket for gateways only, and once. It stores
+// revocations and lists them.
+func TestTicketsAndRevocationsWithTheShippedConfiguration(t *testing.T) {
 	ns := shippedServer(t)
 	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
 		return nats.Connect(ns.ClientURL(), append([]nats.Option{nats.Name(name), nats.CustomInboxPrefix("_INBOX_roomsvc"), nats.UserInfo("roomsvc", "right-ROOMSVC")}, more...)...)
@@ -555,5 +556,24 @@ func TestTicketIsUsedOnceWithTheShippedConfiguration(t *testing.T) {
 	}
 	if _, err := connectAs(t, ns, "operator").Request(proto.SubjectTicket, []byte(`{"number":"BBCDEFGHIJKLMNOPQRST"}`), time.Second); err == nil {
 		t.Error("a backend marked a ticket")
+	}
+	gateway := connectAs(t, ns, "gateway")
+	told, err := gateway.SubscribeSync(proto.SubjectRevoked)
+	if err != nil || gateway.Flush() != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"ann", "ben"} {
+		if m, err := gateway.Request(proto.SubjectRevoke, []byte(`{"id":"`+id+`"}`), 20*time.Second); err != nil || !strings.HasPrefix(string(m.Data), `{"at":`) {
+			t.Errorf("revoke: got %+v, %v", m, err)
+		}
+		if m, err := told.NextMsg(20 * time.Second); err != nil || !strings.Contains(string(m.Data), id) {
+			t.Errorf("told: got %+v, %v", m, err)
+		}
+	}
+	if m, err := gateway.Request(proto.SubjectRevocations, []byte(`{"after":0}`), 20*time.Second); err != nil || !strings.Contains(string(m.Data), `"ann"`) || !strings.Contains(string(m.Data), `"ben"`) {
+		t.Errorf("list: got %+v, %v", m, err)
+	}
+	if m, err := gateway.Request(proto.SubjectRevocations, []byte(`{"after":1}`), 20*time.Second); err != nil || strings.Contains(string(m.Data), `"ann"`) || !strings.Contains(string(m.Data), `"ben"`) {
+		t.Errorf("list after 1: got %+v, %v", m, err)
 	}
 }

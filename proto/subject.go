@@ -27,6 +27,12 @@ const (
 // TicketBucket is the key-value bucket, on disk, with the numbers of used tickets.
 const TicketBucket = "ROOMTICKET"
 
+// RevokedBucket is the key-value bucket, on disk, with one [Revocation] for each id or session.
+const RevokedBucket = "ROOMREVOKED"
+
+// SubjectRevoked is where roomsvc tells all gateways a [Revocation].
+const SubjectRevoked = "room.sys.revoked"
+
 // Wildcards over all rooms.
 const (
 	SubjectAnyRoom  = "room.*"             // requests, if the account has no mapping
@@ -48,6 +54,8 @@ const (
 	SubjectInfo           = "room.svc.info"
 	SubjectKeys           = "room.svc.keys"     // for gateways: the key that signs resume strings
 	SubjectTicket         = "room.svc.ticket"   // for gateways: see [UseTicket]
+	SubjectRevoke         = "room.svc.revoke"   // for gateways: stores a [Revocation]
+	SubjectRevocations    = "room.svc.revoked"  // for gateways: see [ListRevocations]
 	SubjectLost           = "room.svc.lost"     // for gateways: see [Lost]
 	SubjectServiceAlive   = "room.svc.alive"    // for gateways: every instance with a fresh lease answers
 	SubjectServiceChanged = "room.peer.changed" // an instance has started, or is about to stop

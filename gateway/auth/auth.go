@@ -25,6 +25,8 @@ type Config struct {
 	Audiences    []string      // values of the claim aud, of which a token needs one
 	Rights       []string      // of tokens without the claim rooms, see GrantOf
 	GuestRights  []string      // of clients without a token; nil = Rights, or nothing if tokens are accepted or Asked is set
+	Revoked      *Revocations  // nil = none
+	MaxAge       time.Duration // of a token, from iat to exp
 	Tickets      bool          // the HTTP API may make tickets, so a client without rights may send one
 	Asked        bool          // the backend decides who may connect; guests have no rights unless GuestRights says so
 	ResumeAge    time.Duration // maximal age of a resume string
@@ -35,7 +37,7 @@ type Config struct {
 
 // DefaultConfig returns the defaults of the flags.
 func DefaultConfig() Config {
-	return Config{ResumeAge: 30 * 24 * time.Hour, Rights: []string{"read say"}, Log: slog.Default()}
+	return Config{ResumeAge: proto.MaxCredential, MaxAge: proto.MaxCredential, Rights: []string{"read say"}, Log: slog.Default()}
 }
 
 // TakesTokens reports whether a gateway with this configuration accepts tokens.
@@ -56,6 +58,8 @@ type Auth struct {
 	grants   sharedGrants
 	failures limit.Failures
 	tickets  bool
+	revoked  *Revocations
+	maxAge   time.Duration
 	checks   chan check
 }
 
@@ -66,7 +70,7 @@ func New(secret []byte, cfg Config) (*Auth, error) {
 		return nil, fmt.Errorf("the resume secret has %d bytes; it needs at least 16", len(secret))
 	}
 	a := &Auth{
-		signer: signer{key: deriveResumeKey(secret), resumeAge: cfg.ResumeAge, now: time.Now}, tickets: cfg.Tickets,
+		signer: signer{key: deriveResumeKey(secret), resumeAge: cfg.ResumeAge, now: time.Now}, tickets: cfg.Tickets, revoked: cfg.Revoked, maxAge: cfg.MaxAge,
 		https: cfg.HTTPS, loopback: cfg.Loopback,
 		checks: make(chan check, maxChecks),
 	}
@@ -104,6 +108,9 @@ var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(
 
 // anonymous is the prefix of the ids of clients without a token.
 const anonymous = "anon-"
+
+// Revoked are the credentials that are refused; nil = none.
+func (a *Auth) Revoked() *Revocations { return a.revoked }
 
 // Guests returns the rights of clients without a token.
 func (a *Auth) Guests() *Grant { return a.guests }

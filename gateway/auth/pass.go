@@ -21,12 +21,13 @@ type Pass struct {
 	Joins  map[string]time.Time // rooms that the client may join, and until when
 	Ticket bool                 // a ticket said so, not an answer to connect
 	Issuer string               // of the ticket
+	Family string               // the session of the first string, from which the later ones follow
 }
 
 // maxJoins bounds the rooms of one Pass.
 const maxJoins = 64
 
-// passText is a pass as JSON. The times are seconds since 1970.
+// passText is a pass as JSON. The times are seconds since 1970, and milliseconds in Issued.
 type passText struct {
 	ID     string           `json:"i"`
 	Name   string           `json:"n,omitempty"`
@@ -37,6 +38,7 @@ type passText struct {
 	Joins  map[string]int64 `json:"j,omitempty"`
 	Ticket bool             `json:"k,omitempty"`
 	Issuer string           `json:"s,omitempty"`
+	Family string           `json:"f,omitempty"`
 }
 
 // A pass in a resume string is base64url of
@@ -90,7 +92,7 @@ func (g *signer) SignPass(p *Pass) string {
 		}
 		return 0
 	}
-	text := passText{ID: p.Who.ID, Name: p.Who.Name, Issued: p.Issued.Unix(), Token: p.Token, Ticket: p.Ticket, Issuer: p.Issuer}
+	text := passText{ID: p.Who.ID, Name: p.Who.Name, Issued: p.Issued.UnixMilli(), Token: p.Token, Ticket: p.Ticket, Issuer: p.Issuer, Family: p.Family}
 	if text.Until = until(p.Until); text.Until != 0 {
 		text.Rooms = p.Rooms
 	}
@@ -128,7 +130,7 @@ func (g *signer) ReadPass(s, token string) (*Pass, error) {
 	if len(s) > maxPass || !g.openJSON(passVersion, s, &text) || text.Token != token {
 		return nil, ErrResume
 	}
-	p := &Pass{Who: proto.Identity{ID: text.ID, Name: text.Name}, Issued: time.Unix(text.Issued, 0), Token: text.Token, Rooms: text.Rooms, Ticket: text.Ticket, Issuer: text.Issuer}
+	p := &Pass{Who: proto.Identity{ID: text.ID, Name: text.Name}, Issued: time.UnixMilli(text.Issued), Token: text.Token, Rooms: text.Rooms, Ticket: text.Ticket, Issuer: text.Issuer, Family: text.Family}
 	now := g.now()
 	if until := time.Unix(text.Until, 0); until.After(now) {
 		p.Until = until

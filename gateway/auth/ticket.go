@@ -17,8 +17,9 @@ type Ticket struct {
 	Issuer  string // the id of the API token that made it
 	Who     proto.Identity
 	Rooms   json.RawMessage // the grant
-	Expires time.Time       // until when it may be used
-	Until   time.Time       // bounds the session and its resume
+	Issued  time.Time
+	Expires time.Time // until when it may be used
+	Until   time.Time // bounds the session and its resume
 }
 
 // A ticket is base64url of
@@ -32,6 +33,7 @@ type ticketText struct {
 	ID      string          `json:"i"`
 	Name    string          `json:"n,omitempty"`
 	Rooms   json.RawMessage `json:"r"`
+	Issued  int64           `json:"t"` // in milliseconds
 	Expires int64           `json:"e"`
 	Until   int64           `json:"u"`
 }
@@ -52,7 +54,7 @@ var (
 func (g *signer) SignTicket(t *Ticket) string {
 	return g.sealJSON(ticketVersion, ticketText{
 		Number: rand.Text(), Issuer: t.Issuer, ID: t.Who.ID, Name: t.Who.Name, Rooms: t.Rooms,
-		Expires: t.Expires.Unix(), Until: t.Until.Unix(),
+		Issued: t.Issued.UnixMilli(), Expires: t.Expires.Unix(), Until: t.Until.Unix(),
 	})
 }
 
@@ -65,7 +67,7 @@ func (g *signer) ReadTicket(s string) (*Ticket, error) {
 	}
 	t := &Ticket{
 		Number: text.Number, Issuer: text.Issuer, Who: proto.Identity{ID: text.ID, Name: text.Name}, Rooms: text.Rooms,
-		Expires: time.Unix(text.Expires, 0), Until: time.Unix(text.Until, 0),
+		Issued: time.UnixMilli(text.Issued), Expires: time.Unix(text.Expires, 0), Until: time.Unix(text.Until, 0),
 	}
 	if now := g.now(); !t.Expires.After(now) || !t.Until.After(now) || t.Expires.Sub(now) > proto.MaxTicket+Leeway {
 		return nil, errTicketExpired
@@ -82,8 +84,8 @@ func TicketRefusal(used bool) error {
 }
 
 // Pass returns what the ticket allows, as resume strings carry it.
-func (t *Ticket) Pass(now time.Time) Pass {
-	return Pass{Who: t.Who, Rooms: t.Rooms, Until: t.Until, Issued: now, Issuer: t.Issuer, Ticket: true}
+func (t *Ticket) Pass() Pass {
+	return Pass{Who: t.Who, Rooms: t.Rooms, Until: t.Until, Issued: t.Issued, Issuer: t.Issuer, Ticket: true}
 }
 
 // sealJSON returns a signed string of a version.

@@ -25,6 +25,7 @@ const (
 type Holder struct {
 	Who     proto.Identity
 	Grant   *Grant
+	Issued  time.Time // the time in iat; without iat, before every revocation
 	Expires time.Time // the time in exp; a session ends a little later, at End
 }
 
@@ -41,7 +42,7 @@ var (
 // CloseCode returns the close code for an error of Token or Check.
 func CloseCode(err error) proto.CloseCode {
 	switch {
-	case errors.Is(err, errExpired), errors.Is(err, errTicketExpired), errors.Is(err, errTicketUsed):
+	case errors.Is(err, errExpired), errors.Is(err, errRenew), errors.Is(err, errTicketExpired), errors.Is(err, errTicketUsed):
 		return proto.CloseTokenExpired
 	case errors.Is(err, errNoKeys), errors.Is(err, errTicketUnknown):
 		return proto.CloseUnavailable
@@ -167,8 +168,16 @@ func (a *Auth) Token(token string) (Holder, error) {
 	if !from.accepts(c.aud) {
 		return Holder{}, refuse("the token is for another service; its aud must be one of --auth-audience")
 	}
-	h := Holder{Expires: c.exp.Time}
+	h := Holder{Expires: c.exp.Time, Issued: time.Unix(0, 0)}
+	if c.iat != nil {
+		if h.Issued = c.iat.Time; h.Expires.Sub(h.Issued) > a.maxAge {
+			return Holder{}, refuse("the token lives longer than this server accepts, which is %v from iat to exp", a.maxAge)
+		}
+	}
 	if h.Who, err = a.identityOf(from, &c); err != nil {
+		return Holder{}, err
+	}
+	if err := a.revoked.Check(h.Who.ID, "", h.Issued); err != nil {
 		return Holder{}, err
 	}
 	if h.Grant = a.defaults; c.rooms != nil {

@@ -41,6 +41,7 @@ type Config struct {
 	Log     *slog.Logger
 	Memory  *limit.Budget // of the whole gateway
 	Stats   func() any    // shown by nats micro stats beside requests; may be nil
+	Revoked Revocations   // nil = revocations do not matter
 	Carrier Carrier       // the way to the room service; nil = over NATS
 
 	Publish publish.Config
@@ -91,6 +92,8 @@ type Bridge struct {
 	readConn *nats.Conn
 	log      *history.Log
 
+	revocations atomic.Bool // they have been read
+
 	connected atomic.Bool // Run has made the connections
 	secret    atomic.Pointer[[]byte]
 	noSecret  atomic.Pointer[error] // why the secret is not known yet
@@ -137,6 +140,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group.Go(func() error { b.fetchSecret(ctx); return nil })
 	group.Go(func() error { b.keepMoving(ctx); return nil })
 	group.Go(func() error { b.markTickets(ctx); return nil })
+	group.Go(func() error { return b.followRevocations(ctx) })
 	group.Go(func() error { return b.serveStatus(ctx) })
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("run bridge: %w", err)
@@ -155,6 +159,9 @@ func (b *Bridge) Ready() error {
 			return *err
 		}
 		return errors.New("the secret of resume strings is not known yet; is a roomsvc running?")
+	}
+	if !b.revocations.Load() {
+		return errors.New("the revocations are not known yet; is a roomsvc of this version running?")
 	}
 	return b.Readable()
 }

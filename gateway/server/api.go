@@ -43,6 +43,7 @@ func (a *api) register(mux *http.ServeMux) {
 	for pattern, serve := range map[string]func(*http.Request, caller) (answer, error){
 		"GET /api/rooms":                  a.rooms,
 		"POST /api/tickets":               a.ticket,
+		"POST /api/revoke":                a.revoke,
 		"POST /api/rooms/{room}/messages": a.say,
 		"GET /api/rooms/{room}/messages":  a.history,
 		"GET /api/rooms/{room}/members":   a.members,

@@ -19,6 +19,7 @@ import (
 	"roomcast/gateway/limit"
 	"roomcast/gateway/session"
 	"roomcast/gateway/wire"
+	"roomcast/proto"
 	"roomcast/proto/daemon"
 	"roomcast/proto/seal"
 )
@@ -113,6 +114,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.Auth.JWKSURLs, "auth-jwks-url", nil, "accept JSON Web Tokens, checked with the JWKS at this https `url`, which is fetched every 5 minutes; repeatable; acme=url as above; needs --auth-audience")
 	flags.StringSliceVar(&c.Auth.Issuers, "auth-issuer", nil, "accept only tokens with this `iss`; repeatable; acme=iss is for the keys named acme")
 	flags.StringSliceVar(&c.Auth.Audiences, "auth-audience", nil, "accept only tokens for this `aud`; repeatable; acme=aud is for the keys named acme; any accepts all")
+	flags.DurationVar(&c.Auth.MaxAge, "auth-max-age", c.Auth.MaxAge, "refuse tokens that live longer than this `time` from iat to exp; at most 720h, for which a revocation holds")
 	flags.StringSliceVar(&c.Auth.Rights, "default-rights", c.Auth.Rights, "give tokens without the claim rooms these `rights`: read, say and moderate in all rooms, or team-*=read say; repeatable")
 	flags.StringSliceVar(&c.Auth.GuestRights, "guest-rights", nil, "give clients without a token these `rights`; the default is --default-rights, and nothing if tokens are accepted or --ask connect is set")
 	flags.StringVar(&c.AuthCookie, "auth-cookie", c.AuthCookie, "also accept a token in the cookie of this `name`, from pages of the same origin or of --allow-origin")
@@ -162,6 +164,7 @@ func (c *Config) Check() error {
 		{(c.CertFile == "") != (c.KeyFile == ""), "--https-cert and --https-key must be given together"},
 		{c.AllowQueryToken && !c.Auth.TakesTokens(), "--allow-query-token needs --auth-key-file or --auth-jwks-url"},
 		{c.AuthCookie != "" && !c.Auth.TakesTokens(), "--auth-cookie needs --auth-key-file or --auth-jwks-url"},
+		{c.Auth.MaxAge < time.Minute || c.Auth.MaxAge > proto.MaxCredential, "--auth-max-age must be 1m to 720h"},
 		{c.AuthTime < time.Second || c.AuthTime > time.Minute, "--auth-timeout must be 1s to 1m"},
 	} {
 		if bad.is {

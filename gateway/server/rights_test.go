@@ -251,3 +251,39 @@ read read-0123456789abcdef read say
 		}
 	}
 }
+
+// Revoking needs the right, for ids that match its pattern; a session has none.
+func TestAPIRevokes(t *testing.T) {
+	base := servertest.Serve(t, "--guest-rights", "read say", "--api-token-file", servertest.File(t, `
+root root-0123456789abcdef admin
+acme acme-0123456789abcdef revoke:acme:*
+`))
+	guest := servertest.Join(t, base, "ws", "roomcast.v1")
+	frame, _ := servertest.Next(t, guest)
+	_, rest, _ := strings.Cut(frame, `"session":"`)
+	session, _, _ := strings.Cut(rest, `"`)
+	for _, tt := range []struct {
+		token, body string
+		status      int
+		part        string
+	}{
+		{"acme", `{"id":"acme:ann"}`, 200, `{"ok":{"at":"`},
+		{"root", `{"id":"ann","reconnect":true}`, 200, `{"ok":{"at":"`},
+		{"acme", `{"id":"ann"}`, 403, "the right revoke"},
+		{"acme", `{"session":"` + session + `"}`, 403, "the right revoke"},
+		{"none", `{"id":"ann"}`, 401, "unauthorized"},
+		{"root", `{}`, 400, "name an id or a session"},
+		{"root", `{"id":"ann","session":"x"}`, 400, "name an id or a session"},
+		{"root", `{"id":"a\u0000"}`, 400, "cannot be printed"},
+		{"root", `{"ids":["ann"]}`, 400, "the body must be"},
+		{"root", `{"session":"` + session + `"}`, 200, `{"ok":{"at":"`},
+	} {
+		status, got := servertest.Call(t, "POST", base+"api/revoke", tt.body, "Authorization", "Bearer "+tt.token+"-0123456789abcdef", "Content-Type", "application/json")
+		if status != tt.status || !strings.Contains(got, tt.part) {
+			t.Errorf("%s %s: got %d %s, want %d with %s", tt.token, tt.body, status, got, tt.status, tt.part)
+		}
+	}
+	if frame, code := servertest.Next(t, guest); code != 4103 {
+		t.Errorf("got %s, close code %d, want 4103", frame, code)
+	}
+}

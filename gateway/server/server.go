@@ -24,12 +24,13 @@ import (
 
 // Server is one gateway. Call Run once. Ready is safe for concurrent use.
 type Server struct {
-	cfg    Config
-	memory *limit.Budget // shared by the loops and the bridge
-	bridge *bridge.Bridge
-	ask    *backend.Backend // nil = nothing is asked
-	stats  stats
-	phase  atomic.Pointer[string] // why the server is not ready; nil = it is ready
+	cfg     Config
+	memory  *limit.Budget // shared by the loops and the bridge
+	bridge  *bridge.Bridge
+	revoked auth.Revocations
+	ask     *backend.Backend // nil = nothing is asked
+	stats   stats
+	phase   atomic.Pointer[string] // why the server is not ready; nil = it is ready
 }
 
 // New checks cfg and makes a server that does nothing until Run.
@@ -42,7 +43,7 @@ func New(cfg Config) (*Server, error) {
 	s.set("waiting for NATS")
 	b := bridge.DefaultConfig()
 	b.ID, b.Version, b.Dial, b.Keys, b.Log = cfg.ID, daemon.Version, cfg.Dial, cfg.Keys, cfg.Log
-	b.Carrier = cfg.Carrier
+	b.Carrier, b.Revoked = cfg.Carrier, &s.revoked
 	b.Publish.LogMessages = cfg.LogMessages
 	b.Stats = s.stats.summary
 	b.Memory, b.Follow.MaxRooms = s.memory, cfg.MaxRooms
@@ -190,6 +191,7 @@ func (s *Server) open() (*listener, error) {
 	f.handoff = newHandoff(f.addr)
 	cfg.Auth.HTTPS, cfg.Auth.Loopback = cfg.CertFile != "", daemon.IsLoopback(f.addr.String())
 	cfg.Auth.Log, cfg.Auth.Asked = cfg.Log, cfg.Ask.Asks(backend.Connect)
+	cfg.Auth.Revoked = &s.revoked
 	cfg.Auth.Tickets = cfg.APITokenFile != ""
 	if f.auth, err = auth.New(s.bridge.Secret(), cfg.Auth); err != nil {
 		f.close()

@@ -58,7 +58,7 @@ func (a *api) ticket(r *http.Request, by caller) (answer, error) {
 	}
 	t := auth.Ticket{
 		Issuer: by.who.ID, Who: proto.Identity{ID: asked.ID, Name: asked.Name}, Rooms: asked.Rooms,
-		Expires: now.Add(ttl), Until: asked.Until,
+		Issued: now, Expires: now.Add(ttl), Until: asked.Until,
 	}
 	a.log.Info("audit", "act", "ticket", "by", by.who.ID, "peer", r.RemoteAddr, "target", asked.ID)
 	return appendJSON(nil, map[string]any{"ok": map[string]any{

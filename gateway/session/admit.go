@@ -117,7 +117,11 @@ func (h *handshakes) identify(s *session, g given, from proto.From) {
 		})
 	default:
 		s.who, s.issued, s.grant = h.auth.Anonymous(), secondOf(time.Now()), h.auth.Guests()
-		h.usePass(s, g.resume)
+		s.iat = s.issued
+		if err := h.usePass(s, g.resume); err != nil {
+			h.refuseToken(s, err)
+			return
+		}
 		if g.named && s.flags&admitted == 0 {
 			s.who.Name = g.name
 		}
@@ -136,6 +140,9 @@ func (st *state) verify(s *session, token string, done func(*session, auth.Holde
 	taken := st.auth.Check(token, func(h auth.Holder, err error) {
 		st.hub.Post(func() {
 			if s := st.get(id); s != nil && s.phase != ending {
+				if err == nil { // since it was checked: a sweep that came before has not found this session
+					err = st.auth.Revoked().Check(h.Who.ID, "", h.Issued)
+				}
 				done(s, h, err)
 			}
 		})
@@ -147,7 +154,7 @@ func (st *state) verify(s *session, token string, done func(*session, auth.Holde
 
 // take makes the session that of a token's holder.
 func (st *state) take(s *session, h *auth.Holder) {
-	s.who, s.grant, s.expires = h.Who, h.Grant, secondOf(h.End())
+	s.who, s.grant, s.expires, s.iat = h.Who, h.Grant, secondOf(h.End()), secondOf(h.Issued)
 	s.flags |= hasToken
 }
 

@@ -26,7 +26,8 @@ type asked struct {
 // questions ask the backend and keep its answers. The loop owns them.
 type questions struct {
 	*lifecycle
-	asked map[loop.ID]*asked // by session; empty without a backend
+	asked    map[loop.ID]*asked // by session; empty without a backend and tickets
+	families map[loop.ID]string // the session of the first resume string, of sessions that came with one
 }
 
 // maxAskHeaders bounds the headers that a session keeps for the backend, in bytes.
@@ -56,9 +57,9 @@ func (qs *questions) introduced(s *session) bool {
 	return a != nil && (len(a.headers) > 0 || !a.pass.Until.IsZero())
 }
 
-// usePass reads what an earlier session was allowed out of a resume string. A guest's string
-// also says who it is.
-func (qs *questions) usePass(s *session, resume string) {
+// usePass reads what an earlier session was allowed out of a resume string. Without a token it
+// also says who the client is; the error is the refusal of one that has been revoked.
+func (qs *questions) usePass(s *session, resume string) error {
 	token := ""
 	if s.flags&hasToken != 0 {
 		token = s.who.ID
@@ -68,22 +69,35 @@ func (qs *questions) usePass(s *session, resume string) {
 	}
 	pass, err := qs.auth.ReadPass(resume, token)
 	if err != nil {
-		return
+		return nil
+	}
+	for _, id := range []string{pass.Who.ID, pass.Token} {
+		if err := qs.auth.Revoked().Check(id, pass.Family, pass.Issued); err != nil {
+			if token != "" { // the token still counts
+				err = nil
+			}
+			return err
+		}
+	}
+	if pass.Family != "" {
+		qs.families[s.id] = pass.Family
 	}
 	holds := pass.Ticket || qs.backend.Asks(backend.Connect)
 	if token == "" && (holds || isGuest(pass.Who)) {
 		s.who, s.issued = pass.Who, secondOf(pass.Issued)
+		s.iat = s.issued
 	}
 	if !holds {
 		pass.Until, pass.Rooms = time.Time{}, nil
 	}
 	if pass.Empty(qs.loop.Now()) {
-		return
+		return nil
 	}
 	qs.remember(s).pass = *pass
 	if !pass.Until.IsZero() && token == "" && !isGuest(pass.Who) {
 		s.flags |= admitted
 	}
+	return nil
 }
 
 // isGuest reports whether a gateway made the identity.
@@ -124,13 +138,17 @@ func (qs *questions) redeem(s *session, ticket string, done func(*session, error
 
 // useTicket makes the session that of the ticket. A ticket for a running session renews it.
 func (qs *questions) useTicket(s *session, t *auth.Ticket) error {
+	if err := qs.auth.Revoked().Check(t.Who.ID, "", t.Issued); err != nil {
+		return err
+	}
 	a := qs.remember(s)
 	if s.flags&admitted != 0 && (!a.pass.Ticket || a.pass.Issuer != t.Issuer || s.who.ID != t.Who.ID) || s.flags&hasToken != 0 {
 		return proto.Refuse(proto.Forbidden, "the ticket is of another id or issuer; open another connection for it")
 	}
 	joins := a.pass.Joins
-	a.pass, a.answered = t.Pass(qs.loop.Now()), true
+	a.pass, a.answered = t.Pass(), true
 	a.pass.Joins = joins
+	s.iat = secondOf(t.Issued)
 	if s.expires = 0; s.flags&admitted == 0 {
 		s.issued = 0
 	}
@@ -162,6 +180,10 @@ func (qs *questions) permit(s *session, then func(*session)) {
 		}
 		if answer.Who.Name != "" {
 			s.who.Name = answer.Who.Name
+		}
+		if err := qs.auth.Revoked().Check(s.who.ID, "", time.Unix(int64(s.iat), 0)); err != nil {
+			qs.refuseToken(s, err)
+			return
 		}
 		a.pass.Who, a.pass.Rooms, a.pass.Until = s.who, answer.Rooms, answer.Until
 		a.answered, a.unasked, a.pass.Issued = true, answer.Unasked, qs.loop.Now()
@@ -205,15 +227,58 @@ func (qs *questions) tokenID(s *session) string {
 // resumeOf returns the string with which the client is the same sender in its next session,
 // and need not ask again.
 func (qs *questions) resumeOf(s *session) string {
-	issued := time.Unix(int64(s.issued), 0)
-	a := qs.asked[s.id]
-	if a == nil || a.pass.Empty(qs.loop.Now()) {
-		return qs.auth.Sign(s.who, issued)
+	p := auth.Pass{Issued: time.Unix(int64(s.issued), 0)}
+	if a := qs.asked[s.id]; a != nil {
+		issued := p.Issued
+		if p = a.pass; isGuest(s.who) {
+			p.Issued = issued
+		}
 	}
-	if a.pass.Who = s.who; isGuest(s.who) {
-		a.pass.Issued = issued
+	if p.Who, p.Family = s.who, qs.family(s); s.flags&hasToken != 0 {
+		p.Token = qs.tokenID(s)
 	}
-	return qs.auth.SignPass(&a.pass)
+	return qs.auth.SignPass(&p)
+}
+
+// family returns the session of the first string from which the client's resume string follows.
+func (qs *questions) family(s *session) string {
+	if family, has := qs.families[s.id]; has {
+		return family
+	}
+	return qs.hub.Session(s.id)
+}
+
+// revoke ends the sessions whose credentials have been revoked.
+func (qs *questions) revoke(list []proto.Revocation) {
+	ids, families := make(map[string]*proto.Revocation), make(map[string]*proto.Revocation)
+	for i := range list {
+		if e := &list[i]; e.ID != "" {
+			ids[e.ID] = e
+		} else {
+			families[e.Session] = e
+		}
+	}
+	qs.each(func(s *session) {
+		if s.flags&upgraded == 0 || s.phase == ending {
+			return
+		}
+		e := ids[s.who.ID]
+		if e == nil && len(ids) > 0 {
+			e = ids[qs.tokenID(s)]
+		}
+		if e != nil && int64(s.iat)*1000 >= e.At {
+			e = nil
+		}
+		if e == nil && len(families) > 0 {
+			if e = families[qs.family(s)]; e == nil {
+				e = families[qs.hub.Session(s.id)]
+			}
+		}
+		if e != nil {
+			err := auth.RevokedRefusal(e)
+			qs.close(s, auth.CloseCode(err), proto.AsRefusal(err).Message, proto.LeftServer)
+		}
+	})
 }
 
 // passedRoom returns the new resume string after a join that the backend allowed until some

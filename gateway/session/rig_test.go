@@ -120,6 +120,8 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	}
 	g := &gateway{t: t, http: make(chan net.Conn, 16)}
 	bc := s.bridge
+	revoked := new(auth.Revocations)
+	bc.Revoked, s.auth.Revoked = revoked, revoked
 	bc.ID, bc.Dial, bc.Memory = name, s.dial, s.session.Hub.Memory
 	var err error
 	if g.bridge, err = bridge.New(bc); err != nil {

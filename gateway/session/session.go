@@ -116,11 +116,12 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, ask *backend.
 		parts:      cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
 	}
 	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), signals: make(map[memberKey]time.Time), waiting: make(map[loop.ID]proto.From)}
-	qs := &questions{lifecycle: lc, asked: make(map[loop.ID]*asked)}
+	qs := &questions{lifecycle: lc, asked: make(map[loop.ID]*asked), families: make(map[loop.ID]string)}
 	ss := &Sessions{lifecycle: lc, questions: qs, handshakes: handshakes{questions: qs}, commands: commands{questions: qs}}
 	ss.commands.handshakes = &ss.handshakes
 	cfg.Hub.Formats = formatConfigs(st.codecs)
 	st.hub = hub.New(cfg.Hub, l, b, ss)
+	a.Revoked().Watch(func(list []proto.Revocation) { st.hub.Post(func() { qs.revoke(list) }) })
 	return ss
 }
 
@@ -198,6 +199,7 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 	delete(ss.waiting, id)
 	delete(ss.questions.asked, id)
 	delete(ss.resends, memberKey{id: id})
+	delete(ss.questions.families, id)
 	delete(ss.joins, memberKey{id, s.home}) // the answer to its handshake
 	if s.flags&counted != 0 {
 		ss.caps.Close(netip.AddrFrom16(s.peer))

@@ -41,6 +41,7 @@ type session struct {
 	// Seconds of the wall clock since 1970; 0 = never.
 	expires uint32 // it ends, a little after its token expires
 	issued  uint32 // a guest got its first resume string; another session sent auth last
+	iat     uint32 // its credential was issued
 
 	rest   uint32 // bytes of the memory budget for its unused input
 	saying uint8  // messages without an answer

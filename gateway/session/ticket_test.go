@@ -13,7 +13,7 @@ import (
 // ticket returns a ticket for ann.
 func (g *gateway) ticket(id, rooms string, change ...func(*auth.Ticket)) string {
 	t := auth.Ticket{Issuer: "api:shop", Who: proto.Identity{ID: id, Name: "N " + id}, Rooms: []byte(rooms),
-		Expires: time.Now().Add(time.Minute), Until: time.Now().Add(time.Hour)}
+		Issued: time.Now(), Expires: time.Now().Add(time.Minute), Until: time.Now().Add(time.Hour)}
 	for _, f := range change {
 		f(&t)
 	}

@@ -58,6 +58,8 @@ func (a api) serve() (micro.Service, error) {
 			}
 		}},
 		{"keys", proto.SubjectKeys, "none", a.answerKeys},
+		{"revoke", proto.SubjectRevoke, `{"id":"..."} or {"session":"..."}`, a.answerRevoke},
+		{"revocations", proto.SubjectRevocations, `{"after":...}`, a.answerRevocations},
 		{"ticket", proto.SubjectTicket, `{"number":"..."}`, a.answerTicket},
 		{"lost", proto.SubjectLost, `{"room":"...","epoch":"...","seq":...,"stream":...,"at":"..."}`, a.hearLost},
 	} {

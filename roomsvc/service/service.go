@@ -53,6 +53,7 @@ type Service struct {
 	secret []byte // signs resume strings
 
 	tickets jetstream.KeyValue // that were used
+	revoked jetstream.KeyValue // credentials
 
 	renewed atomic.Int64 // the minute in which a report of a gateway was last logged
 
@@ -234,7 +235,7 @@ func (s *Service) tryOpen(ctx context.Context, log *history.Log) error {
 	if err := log.Readable(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(s.openSecret(ctx), s.openTickets(ctx)); err != nil {
+	if err := errors.Join(s.openSecret(ctx), s.openTickets(ctx), s.openRevoked(ctx)); err != nil {
 		return err
 	}
 	return s.owner.Open(ctx)

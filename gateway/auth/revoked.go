@@ -1,0 +1,95 @@
+package auth
+
+import (
+	"sync"
+	"time"
+
+	"roomcast/proto"
+)
+
+// Revocations are the credentials that are refused although they have not expired. The bridge
+// adds to them, and each loop watches them to end its sessions. They are safe for concurrent
+// use; those of a nil pointer refuse nothing.
+type Revocations struct {
+	mu       sync.RWMutex // guards what follows
+	ids      map[string]proto.Revocation
+	sessions map[string]proto.Revocation
+	watchers []func([]proto.Revocation)
+}
+
+// Refusals of revoked credentials.
+var (
+	errRevoked = proto.Refuse(proto.Unauthorized, "this credential has been revoked")
+	errRenew   = proto.Refuse(proto.Unauthorized, "this credential has been revoked; get a new one")
+)
+
+// Watch calls f with all revocations that are new from now on. It must not block.
+func (r *Revocations) Watch(f func([]proto.Revocation)) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watchers = append(r.watchers, f)
+}
+
+// Add adds revocations, of which some may be known.
+func (r *Revocations) Add(list []proto.Revocation) {
+	r.mu.Lock()
+	if r.ids == nil {
+		r.ids, r.sessions = make(map[string]proto.Revocation), make(map[string]proto.Revocation)
+	}
+	var added []proto.Revocation
+	for _, e := range list {
+		to, name := r.ids, e.ID
+		if name == "" {
+			to, name = r.sessions, e.Session
+		}
+		if old, known := to[name]; !known || old.At < e.At {
+			to[name] = e
+			added = append(added, e)
+		}
+	}
+	oldest := time.Now().Add(-proto.RevocationAge).UnixMilli()
+	if len(r.ids)+len(r.sessions) > proto.MaxRevocations {
+		for _, m := range []map[string]proto.Revocation{r.ids, r.sessions} {
+			for name, e := range m {
+				if e.At < oldest {
+					delete(m, name)
+				}
+			}
+		}
+	}
+	watchers := r.watchers
+	r.mu.Unlock()
+	if len(added) == 0 {
+		return
+	}
+	for _, f := range watchers {
+		f(added)
+	}
+}
+
+// Check returns the refusal for a credential of an id that was issued at that time, and that
+// belongs to the family of a session; "" = to none. It is nil if the credential is good.
+func (r *Revocations) Check(id, family string, issued time.Time) error {
+	if r == nil {
+		return nil
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, e := range []proto.Revocation{r.ids[id], r.sessions[family]} {
+		if issued.UnixMilli() < e.At {
+			return RevokedRefusal(&e)
+		}
+	}
+	return nil
+}
+
+// RevokedRefusal returns the refusal for a credential that e revokes.
+func RevokedRefusal(e *proto.Revocation) error {
+	if e.Reconnect {
+		return errRenew
+	}
+	return errRevoked
+}

@@ -1,0 +1,58 @@
+package server
+
+import (
+	"net/http"
+	"time"
+
+	"roomcast/gateway/auth"
+	"roomcast/proto"
+)
+
+// revoke refuses the credentials of an id or a session from now on: {"id":"ann"} or
+// {"session":"…"}, and perhaps "reconnect":true. The answer is {"ok":{"at":"…"}}.
+func (a *api) revoke(r *http.Request, by caller) (answer, error) {
+	var asked struct {
+		ID        string `json:"id"`
+		Session   string `json:"session"`
+		Reconnect bool   `json:"reconnect"`
+	}
+	if err := readObject(r, &asked, `{"id":"ann"} or {"session":"…"}`); err != nil {
+		return nil, err
+	}
+	if (asked.ID == "") == (asked.Session == "") || len(asked.Session) > proto.MaxIDBytes {
+		return nil, proto.Refuse(proto.BadRequest, "name an id or a session")
+	}
+	target := asked.Session
+	if asked.ID != "" {
+		target = asked.ID
+		if refusal := proto.CheckID(asked.ID); refusal != nil {
+			return nil, refusal
+		}
+	}
+	if err := by.mayRevoke(asked.ID); err != nil {
+		return nil, err
+	}
+	at, err := a.bridge.Revoke(r.Context(), proto.Revocation{ID: asked.ID, Session: asked.Session, Reconnect: asked.Reconnect})
+	if err != nil {
+		return nil, err
+	}
+	a.log.Info("audit", "act", "revoke", "by", by.who.ID, "peer", r.RemoteAddr, "target", target, "reconnect", asked.Reconnect)
+	return appendJSON(nil, map[string]any{"ok": map[string]time.Time{"at": at.UTC()}}), nil
+}
+
+// mayRevoke returns the refusal for a caller that may not revoke an id, or a session if id is
+// "": nobody knows whose it is, so the right may have no pattern.
+func (c *caller) mayRevoke(id string) error {
+	switch {
+	case c.local:
+		return nil
+	case c.token == nil:
+		return proto.Refuse(proto.Forbidden, "only a token of --api-token-file can revoke")
+	case id == "":
+		id = "*"
+	}
+	if refusal := c.token.CheckID(id, auth.RightRevoke); refusal != nil {
+		return refusal
+	}
+	return nil
+}

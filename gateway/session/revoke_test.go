@@ -1,0 +1,101 @@
+package session_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"roomcast/gateway/auth"
+	"roomcast/proto"
+)
+
+// issuedToken returns a token for an hour with iat.
+func issuedToken(sub string, issued time.Time) string {
+	s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"sub": sub, "iat": issued.Unix(), "exp": issued.Add(time.Hour).Unix(), "rooms": map[string]string{"*": "read say"},
+	}).SignedString(tokenSecret)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+func (g *gateway) revoke(e proto.Revocation) {
+	g.t.Helper()
+	if _, err := g.bridge.Revoke(g.t.Context(), e); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// A revocation ends the sessions of an id on every gateway, and each gateway refuses the older
+// credentials, one that starts later too. Newer credentials and other ids are not concerned.
+func TestRevocationHoldsOnEveryGateway(t *testing.T) {
+	run := time.Now().UnixNano()
+	ann, ben, room := fmt.Sprintf("ann_%d", run), fmt.Sprintf("ben_%d", run), fmt.Sprintf("revoked_%d", run)
+	gateways := []*gateway{start(t, withTokens(t)), start(t, withTokens(t)), start(t, withTokens(t))}
+	old := issuedToken(ann, time.Now().Add(-time.Minute))
+	var sessions []*client
+	for _, g := range gateways {
+		for _, path := range []string{"/ws", "/room/" + room + "/"} {
+			c := g.bearer(path, old)
+			c.want(`{"hello":*`)
+			sessions = append(sessions, c)
+		}
+	}
+	other := gateways[1].bearer("/ws", issuedToken(ben, time.Now().Add(-time.Minute)))
+	other.want(`{"hello":*`)
+	gateways[0].revoke(proto.Revocation{ID: ann})
+	for _, c := range sessions {
+		for frame := ""; !matches("close 4103 *revoked*", frame); {
+			if frame = c.next(); strings.HasPrefix(frame, "close") && !matches("close 4103 *revoked*", frame) {
+				t.Fatalf("got %s, want 4103", frame)
+			}
+		}
+	}
+	other.send(`{"id":1,"ping":{}}`)
+	other.want(`{"id":1,"ok":{}}`)
+	other.send(`{"id":2,"auth":{"token":"` + issuedToken(ben, time.Now()) + `"}}`)
+	other.want(`{"id":2,"ok":*`)
+	for _, g := range append(gateways, start(t, withTokens(t))) {
+		g.bearer("/ws", old).want("close 4103 *revoked*")
+		g.bearer("/ws", tokenOf(ann, "", time.Hour)).want("close 4103 *revoked*") // without iat
+		g.bearer("/ws", issuedToken(ann, time.Now().Add(2*time.Second))).want(`{"hello":*`)
+	}
+}
+
+// The resume strings of a revoked session, and those that follow from them, admit nobody. With
+// reconnect the client may come back with a newer credential.
+func TestRevokedSessionCannotResume(t *testing.T) {
+	g, other := start(t), start(t)
+	sessionIn := func(frame string) string {
+		_, rest, _ := strings.Cut(frame, `"session":"`)
+		session, _, _ := strings.Cut(rest, `"`)
+		return session
+	}
+	bystander := resumeIn(t, g.json("/ws").want(`{"hello":*`))
+	first := g.json("/ws").want(`{"hello":*`)
+	resume := resumeIn(t, first)
+	second := other.open("/ws", "roomcast.v1, resume."+resume)
+	following := resumeIn(t, second.want(`{"hello":*`))
+	g.revoke(proto.Revocation{Session: sessionIn(first)})
+	second.want("close 4103 *revoked*")
+	for _, s := range []string{resume, following} {
+		g.open("/ws", "roomcast.v1, resume."+s).want("close 4103 *revoked*")
+		other.open("/ws", "roomcast.v1, resume."+s).want("close 4103 *revoked*")
+	}
+	g.open("/ws", "roomcast.v1, resume."+bystander).want(`{"hello":*`)
+
+	id := fmt.Sprintf("tina_%d", time.Now().UnixNano())
+	shop := start(t, noGuests)
+	c := shop.json("/ws?ticket=" + shop.ticket(id, `{"*":"read"}`))
+	resume = resumeIn(t, c.want(`{"hello":*`))
+	unused := shop.ticket(id, `{"*":"read"}`, func(t *auth.Ticket) { t.Issued = t.Issued.Add(-time.Second) })
+	shop.revoke(proto.Revocation{ID: id, Reconnect: true})
+	c.want("close 4003 *revoked; get a new one")
+	shop.open("/ws", "roomcast.v1, resume."+resume).want("close 4003 *revoked*")
+	shop.json("/ws?ticket=" + unused).want("close 4003 *revoked*")
+	shop.json("/ws?ticket=" + shop.ticket(id, `{"*":"read"}`)).want(`{"hello":*`)
+}

@@ -1,0 +1,116 @@
+package service
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/stream"
+)
+
+// openRevoked opens the bucket of revocations.
+func (s *Service) openRevoked(ctx context.Context) error {
+	js, err := jetstream.New(s.nc)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	s.revoked, err = stream.Bucket(ctx, js, jetstream.KeyValueConfig{
+		Bucket:      proto.RevokedBucket,
+		Description: "the credentials that roomcast refuses",
+		Storage:     jetstream.FileStorage,
+		History:     1,
+		TTL:         proto.RevocationAge,
+		Replicas:    s.cfg.Replicas,
+	}, s.cfg.Log)
+	return err
+}
+
+// answerRevoke stores a revocation, tells the gateways and answers.
+func (a api) answerRevoke(r micro.Request) {
+	var e proto.Revocation
+	if err := json.Unmarshal(r.Data(), &e); err != nil || (e.ID == "") == (e.Session == "") || len(e.ID)+len(e.Session) > proto.MaxIDBytes {
+		a.respond(r, proto.Revoked{Error: &proto.Refused{Code: proto.BadRequest, Message: "a revocation names an id or a session"}})
+		return
+	}
+	a.run(r, func(ctx context.Context) any {
+		refused, err := a.s.revoke(ctx, &e)
+		if err != nil {
+			a.s.cfg.Log.Warn("store revocation", "error", err)
+			refused = &proto.Refused{Code: proto.Unavailable, Message: "the revocation cannot be stored now; try again"}
+		}
+		return proto.Revoked{At: e.At, Error: refused}
+	})
+}
+
+// revoke stores e, whose time it sets.
+func (s *Service) revoke(ctx context.Context, e *proto.Revocation) (*proto.Refused, error) {
+	status, err := s.revoked.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("count revocations: %w", err)
+	}
+	if status.Values() >= proto.MaxRevocations {
+		return &proto.Refused{Code: proto.Overloaded, Message: "there are too many revocations; change the key of the tokens instead"}, nil
+	}
+	e.At = time.Now().UnixMilli()
+	body, err := json.Marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	hash := sha256.Sum256([]byte(e.ID + "\x00" + e.Session))
+	if _, err := s.revoked.Put(ctx, hex.EncodeToString(hash[:16]), body); err != nil {
+		return nil, err
+	}
+	return nil, s.nc.Publish(proto.SubjectRevoked, body)
+}
+
+// answerRevocations lists the revocations to a gateway.
+func (a api) answerRevocations(r micro.Request) {
+	var ask proto.ListRevocations
+	if err := json.Unmarshal(r.Data(), &ask); err != nil {
+		a.respond(r, proto.Revocations{Error: "the request names no revision"})
+		return
+	}
+	a.run(r, func(ctx context.Context) any {
+		page, err := a.s.revocations(ctx, ask.After)
+		if err != nil {
+			a.s.cfg.Log.Warn("list revocations", "error", err)
+			return proto.Revocations{Error: "the revocations cannot be read now"}
+		}
+		return page
+	})
+}
+
+func (s *Service) revocations(ctx context.Context, after uint64) (page proto.Revocations, err error) {
+	page.Last = after
+	watcher, err := s.revoked.WatchAll(ctx, jetstream.ResumeFromRevision(after+1))
+	if err != nil {
+		return page, err
+	}
+	defer watcher.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return page, ctx.Err()
+		case entry := <-watcher.Updates():
+			if entry == nil { // all have come
+				return page, nil
+			}
+			var e proto.Revocation
+			page.Last = entry.Revision()
+			if entry.Operation() == jetstream.KeyValuePut && json.Unmarshal(entry.Value(), &e) == nil {
+				page.List = append(page.List, e)
+			}
+			if len(page.List) == proto.RevocationsPage {
+				page.More = true
+				return page, nil
+			}
+		}
+	}
+}
