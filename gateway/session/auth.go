@@ -63,10 +63,10 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 }
 
 // renewed answers an auth that has renewed the session.
-func (c *commands) renewed(s *session, command string) {
-	c.arm(s)
-	c.send(s, proto.AppendAuth(c.ok([]byte(command)), s.who, s.tokenEnd()))
-	c.expelLost(s)
+func (qs *questions) renewed(s *session, command string) {
+	qs.arm(s)
+	qs.send(s, proto.AppendAuth(qs.ok([]byte(command)), s.who, s.tokenEnd()))
+	qs.expelLost(s)
 }
 
 // authenticateFirst takes the token of a session that has none. The answer is hello.

@@ -12,25 +12,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"roomcast/proto"
-	"roomcast/roomsvc/stream"
 )
-
-// openRevoked opens the bucket of revocations.
-func (s *Service) openRevoked(ctx context.Context) error {
-	js, err := jetstream.New(s.nc)
-	if err != nil {
-		return fmt.Errorf("use JetStream: %w", err)
-	}
-	s.revoked, err = stream.Bucket(ctx, js, jetstream.KeyValueConfig{
-		Bucket:      proto.RevokedBucket,
-		Description: "the credentials that roomcast refuses",
-		Storage:     jetstream.FileStorage,
-		History:     1,
-		TTL:         proto.RevocationAge,
-		Replicas:    s.cfg.Replicas,
-	}, s.cfg.Log)
-	return err
-}
 
 // answerRevoke stores a revocation, tells the gateways and answers.
 func (a api) answerRevoke(r micro.Request) {
@@ -40,7 +22,7 @@ func (a api) answerRevoke(r micro.Request) {
 		return
 	}
 	a.run(r, func(ctx context.Context) any {
-		refused, err := a.s.revoke(ctx, &e)
+		refused, err := a.s.credentials.revoke(ctx, &e)
 		if err != nil {
 			a.s.cfg.Log.Warn("store revocation", "error", err)
 			refused = &proto.Refused{Code: proto.Unavailable, Message: "the revocation cannot be stored now; try again"}
@@ -50,8 +32,8 @@ func (a api) answerRevoke(r micro.Request) {
 }
 
 // revoke stores e, whose time it sets.
-func (s *Service) revoke(ctx context.Context, e *proto.Revocation) (*proto.Refused, error) {
-	status, err := s.revoked.Status(ctx)
+func (c *credentials) revoke(ctx context.Context, e *proto.Revocation) (*proto.Refused, error) {
+	status, err := c.revoked.Status(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("count revocations: %w", err)
 	}
@@ -64,10 +46,10 @@ func (s *Service) revoke(ctx context.Context, e *proto.Revocation) (*proto.Refus
 		return nil, err
 	}
 	hash := sha256.Sum256([]byte(e.ID + "\x00" + e.Session))
-	if _, err := s.revoked.Put(ctx, hex.EncodeToString(hash[:16]), body); err != nil {
+	if _, err := c.revoked.Put(ctx, hex.EncodeToString(hash[:16]), body); err != nil {
 		return nil, err
 	}
-	return nil, s.nc.Publish(proto.SubjectRevoked, body)
+	return nil, c.nc.Publish(proto.SubjectRevoked, body)
 }
 
 // answerRevocations lists the revocations to a gateway.
@@ -78,7 +60,7 @@ func (a api) answerRevocations(r micro.Request) {
 		return
 	}
 	a.run(r, func(ctx context.Context) any {
-		page, err := a.s.revocations(ctx, ask.After)
+		page, err := a.s.credentials.revocations(ctx, ask.After)
 		if err != nil {
 			a.s.cfg.Log.Warn("list revocations", "error", err)
 			return proto.Revocations{Error: "the revocations cannot be read now"}
@@ -87,9 +69,9 @@ func (a api) answerRevocations(r micro.Request) {
 	})
 }
 
-func (s *Service) revocations(ctx context.Context, after uint64) (page proto.Revocations, err error) {
+func (c *credentials) revocations(ctx context.Context, after uint64) (page proto.Revocations, err error) {
 	page.Last = after
-	watcher, err := s.revoked.WatchAll(ctx, jetstream.ResumeFromRevision(after+1))
+	watcher, err := c.revoked.WatchAll(ctx, jetstream.ResumeFromRevision(after+1))
 	if err != nil {
 		return page, err
 	}

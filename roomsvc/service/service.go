@@ -52,8 +52,7 @@ type Service struct {
 	owner  *owner.Owner
 	secret []byte // signs resume strings
 
-	tickets jetstream.KeyValue // that were used
-	revoked jetstream.KeyValue // credentials
+	credentials credentials
 
 	renewed atomic.Int64 // the minute in which a report of a gateway was last logged
 
@@ -235,7 +234,7 @@ func (s *Service) tryOpen(ctx context.Context, log *history.Log) error {
 	if err := log.Readable(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(s.openSecret(ctx), s.openTickets(ctx), s.openRevoked(ctx)); err != nil {
+	if err := errors.Join(s.openSecret(ctx), s.credentials.open(ctx, s.nc, s.cfg.Replicas, s.cfg.Log)); err != nil {
 		return err
 	}
 	return s.owner.Open(ctx)

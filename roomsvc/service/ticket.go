@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
@@ -13,21 +16,30 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// openTickets opens the bucket of used tickets. It is on disk, because a ticket must not work
-// a second time after a restart.
-func (s *Service) openTickets(ctx context.Context) error {
-	js, err := jetstream.New(s.nc)
+// credentials are what roomsvc knows about tickets and revocations. Its methods are safe for
+// concurrent use after open.
+type credentials struct {
+	nc      *nats.Conn
+	tickets jetstream.KeyValue // that were used
+	revoked jetstream.KeyValue // ids and sessions
+}
+
+// open opens the buckets. They are on disk, because a restart must not forget them.
+func (c *credentials) open(ctx context.Context, nc *nats.Conn, replicas int, log *slog.Logger) error {
+	js, err := jetstream.New(nc)
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	s.tickets, err = stream.Bucket(ctx, js, jetstream.KeyValueConfig{
-		Bucket:      proto.TicketBucket,
-		Description: "the tickets of roomcast that were used in the last minutes",
-		Storage:     jetstream.FileStorage,
-		History:     1,
-		TTL:         proto.TicketMark,
-		Replicas:    s.cfg.Replicas,
-	}, s.cfg.Log)
+	bucket := func(name, description string, age time.Duration) (jetstream.KeyValue, error) {
+		return stream.Bucket(ctx, js, jetstream.KeyValueConfig{
+			Bucket: name, Description: description, TTL: age,
+			Storage: jetstream.FileStorage, History: 1, Replicas: replicas,
+		}, log)
+	}
+	c.nc = nc
+	if c.tickets, err = bucket(proto.TicketBucket, "the tickets of roomcast that were used in the last minutes", proto.TicketMark); err == nil {
+		c.revoked, err = bucket(proto.RevokedBucket, "the credentials that roomcast refuses", proto.RevocationAge)
+	}
 	return err
 }
 
@@ -40,7 +52,7 @@ func (a api) answerTicket(r micro.Request) {
 		return
 	}
 	a.run(r, func(ctx context.Context) any {
-		_, err := a.s.tickets.Create(ctx, use.Number, nil)
+		_, err := a.s.credentials.tickets.Create(ctx, use.Number, nil)
 		switch {
 		case err == nil:
 			return proto.Used{First: true}
