@@ -1,0 +1,69 @@
+// Command login is a backend that tells gateways who is logged in. It answers their question
+// connect over NATS by the cookie of the application:
+//
+//	gateway --nats-listen 127.0.0.1:4222 --nats-listen-password-file password --ask connect --ask-header Cookie
+//	go run ./scripts/examples/login -password-file password
+//
+// A real application looks the cookie up in its store of sessions. Any number of these programs
+// may run: the queue group login gives each question to one of them.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// users are the users who are logged in, by their cookie session.
+var users = map[string]string{"a1": "ann", "b2": "ben"}
+
+func main() {
+	url := flag.String("nats", nats.DefaultURL, "connect to this NATS `server`")
+	file := flag.String("password-file", "password", "log in to NATS with the password in this `file`")
+	flag.Parse()
+	password, err := os.ReadFile(*file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	nc, err := nats.Connect(*url, nats.UserInfo("login", string(bytes.TrimSpace(password))), nats.MaxReconnects(-1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := nc.QueueSubscribe("room.ask.connect", "login", answer); err != nil {
+		log.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("login answers")
+	select {}
+}
+
+// answer answers one question. Each user may read and say in the lobby and in a
+// room of their own, for an hour: a client that comes back meanwhile causes no question.
+func answer(m *nats.Msg) {
+	var question struct{ Headers map[string]string }
+	if err := json.Unmarshal(m.Data, &question); err != nil {
+		return
+	}
+	reply := map[string]any{"allow": false, "why": "log in first"}
+	cookies, _ := http.ParseCookie(question.Headers["Cookie"])
+	for _, c := range cookies {
+		if user := users[c.Value]; c.Name == "session" && user != "" {
+			reply = map[string]any{
+				"allow": true, "id": user, "until": time.Now().Add(time.Hour),
+				"rooms": map[string]string{"lobby": "read say", "user:{id}": "read say"},
+			}
+		}
+	}
+	if b, err := json.Marshal(reply); err == nil {
+		m.Respond(b)
+	}
+}
