@@ -152,6 +152,9 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"gateway", publish, "$JS.API.CONSUMER.CREATE.ROOMS", false},
 		{"gateway", publish, "$KV.ROOMSVC.svc.x", false},
 		{"gateway", publish, "$KV.ROOMSECRET.x", false},
+		{"gateway", publish, "$KV.ROOMTICKET.x", false},
+		{"gateway", publish, "$KV.ROOMREVOKED.x", false},
+		{"gateway", publish, "room.sys.revoked", false},
 		{"gateway", publish, "room.peer.release.x", false},
 		{"gateway", publish, "_INBOX_roomsvc.x", false},
 		{"gateway", publish, "_INBOX_gw.other.x", false},
@@ -316,7 +319,7 @@ func asks(some ...map[string]string) map[string]string {
 var protected = []string{
 	"room.log.19.victim", "room.own.19", "room.state.19.victim", "room.state.19", "room.witness",
 	"room.out.19.victim", "room.sys.19.victim", "room.ack.victim.x", "room.peer.release.x", "room.peer.changed",
-	"$KV.ROOMSVC.svc.nobody", "$KV.ROOMSECRET.resume", "$JS.API.STREAM.DELETE.ROOMS", "$JS.API.STREAM.PURGE.ROOMS",
+	"$KV.ROOMSVC.svc.nobody", "$KV.ROOMSECRET.resume", "$KV.ROOMTICKET.x", "$KV.ROOMREVOKED.x", "room.sys.revoked", "$JS.API.STREAM.DELETE.ROOMS", "$JS.API.STREAM.PURGE.ROOMS",
 	"$JS.API.STREAM.UPDATE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMSTATE", "$JS.API.CONSUMER.CREATE.ROOMS", "_INBOX_roomsvc.x", "_R_.x.y",
 }
 
