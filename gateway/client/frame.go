@@ -22,8 +22,9 @@ type frame struct {
 	Joined *memberFrame    `json:"joined"`
 	Left   *memberFrame    `json:"left"`
 	Ended  *struct {
-		Reason string `json:"reason"`
-	} `json:"ended"` // the session has lost the right to be in the room
+		Code   proto.CloseCode `json:"code"`
+		Reason string          `json:"reason"`
+	} `json:"ended"` // the session is in the room no longer: a kick, a ban, or a lost right
 }
 
 type memberFrame struct {

@@ -15,7 +15,7 @@ type Notice struct {
 	Gap      *proto.Gap
 	Signal   *Signal
 	Presence *Presence
-	Refused  *proto.Refusal // the client has left the room: it was closed, or could not be joined again
+	Refused  *proto.Refusal // the client is in the room no longer: it was closed, or could not be joined again; a kick has the code "kicked"
 	Hello    *Hello         // a session has begun
 	Link     *Link          // a connection has ended
 }

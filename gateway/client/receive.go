@@ -40,7 +40,7 @@ func (s *state) receive(p []byte) error {
 			s.lag(r)
 		}
 	case in.Ended != nil:
-		s.expel(r, proto.Refuse(proto.Forbidden, "%s", in.Ended.Reason))
+		s.expel(r, proto.Refuse(proto.Code(in.Ended.Code.String()), "%s", in.Ended.Reason))
 	case in.Signal != nil:
 		s.notifyIfSpace(Notice{Room: r.name, Signal: in.Signal})
 	case in.Joined != nil:
