@@ -16,9 +16,9 @@ connections, and client.py the interface.
 
 from .client import Client, Room, connect
 from .values import Ack, Closed, Error, Event, Full, Gap, HandshakeRefused, Item, Joined, Left, Lost
-from .values import Members, Page, Person, Position, Refused, Signal, close_name, reconnects
+from .values import Members, Page, Person, Position, Refused, Signal, Uncertain, close_name, reconnects
 
 __all__ = [
     "Ack", "Client", "Closed", "Error", "Event", "Full", "Gap", "HandshakeRefused", "Item", "Joined", "Left", "Lost",
-    "Members", "Page", "Person", "Position", "Refused", "Room", "Signal", "close_name", "connect", "reconnects",
+    "Members", "Page", "Person", "Position", "Refused", "Room", "Signal", "Uncertain", "close_name", "connect", "reconnects",
 ]  # fmt: skip

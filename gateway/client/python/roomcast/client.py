@@ -223,8 +223,8 @@ class Room(AsyncIterator[Item]):
 
         Until then the client sends it again, with the same key, as often as necessary. It sends
         the messages of a room one at a time, in the order of the calls. Give a key of your own if
-        the program may have to say the same message again after a restart. After Closed or a
-        cancellation the message may have been stored.
+        the program may have to say the same message again after a restart. After Closed, Uncertain
+        or a cancellation the message may have been stored.
         """
         fields: Frame = {"room": self.name, "key": key or secrets.token_urlsafe(16)}
         if text is not None:

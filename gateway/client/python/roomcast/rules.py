@@ -14,8 +14,9 @@ from collections.abc import Callable
 from enum import Enum
 
 from .values import Ack, Error, Event, Frame, Full, Gap, Item, Lost, Position, Refused
-from .values import close_name, read_item, read_time
+from .values import Uncertain, close_name, read_item, read_time
 
+KEY_WINDOW = 120_000  # milliseconds for which a server remembers keys, unless hello says otherwise
 MAX_PENDING = 1024  # commands without an answer, of which one client keeps no more
 
 
@@ -43,6 +44,7 @@ class Call:
         self.frame = frame
         self.again = again  # it may be sent on the next connection too
         self.sent_at: float | None = None  # on the connection of now
+        self.first_sent: float | None = None  # on any connection; None = it is certainly not stored
         self.answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         self.answer.add_done_callback(_retrieve)
 
@@ -283,6 +285,7 @@ class State:
         def send(call: Call) -> None:
             if call.sent_at is None:
                 call.sent_at = now
+                call.first_sent = call.first_sent or now
                 frames.append(call.frame)
             waits.append(call.sent_at + self.patience - now)
             if waits[-1] <= 0:
@@ -291,6 +294,7 @@ class State:
         for call in self.line:
             send(call)
         for room in self.rooms.values():
+            self._forgotten(room, now)
             if now < room.not_before:
                 waits.append(room.not_before - now)
                 continue
@@ -304,6 +308,14 @@ class State:
             if room.move is not None:
                 send(room.move)
         return frames, min(waits)
+
+    def _forgotten(self, room: Membership, now: float) -> None:
+        """Give up the first message if it may be stored and its key may have been forgotten."""
+        window = self.hello.get("limits", {}).get("key_window_ms", KEY_WINDOW) / 1000
+        say = room.says[0] if room.says else None
+        if say is not None and say.sent_at is None and say.first_sent is not None and now - say.first_sent > window:
+            say.fail(Uncertain("say: the connection was lost for longer than the server remembers keys"))
+            self.forget(say)
 
     def receive(self, text: str | bytes, now: float) -> None:
         """Take a frame of the server. ValueError, KeyError and TypeError mean that it is broken."""
@@ -340,7 +352,7 @@ class State:
                 return
             if room.says and room.says[0] is call:
                 if refusal is not None and (_temporary(refusal) or refusal.code == "not_joined"):
-                    call.sent_at = None
+                    call.sent_at = call.first_sent = None
                     self.calls[call.id] = call  # it stays the first of its line
                     if refusal.code == "not_joined":
                         room.phase = Phase.ABSENT

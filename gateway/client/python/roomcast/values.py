@@ -47,6 +47,13 @@ class Lost(Error):
     """The connection broke before a command was answered that must not be sent twice."""
 
 
+class Uncertain(Error):
+    """The connection broke before a message was answered, and the server may have forgotten its key.
+
+    It may have been stored. Look for it in Room.history before you say it again.
+    """
+
+
 class Full(Error):
     """Too many commands wait for their answers. This one has not been sent."""
 

@@ -116,6 +116,19 @@ class RulesTest(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(Silent):
             self.state.due(30)
 
+    async def test_a_message_whose_key_may_be_forgotten_is_not_sent_again(self) -> None:
+        room = await self.joined()
+        first, second = (self.state.call("say", {"room": "lobby", "key": key}, room) for key in "ab")
+        self.assertEqual([f["say"]["key"] for f in self.sent(10)], ["a"])
+        for now, key in ((129, "a"), (131, "b")):
+            self.state.detach()
+            self.state.attach({"resume": ""}, now)
+            self.answer(self.sent(now)[0], {"room": "lobby", "seq": 0, "epoch": "e1"})
+            self.assertEqual([f["say"]["key"] for f in self.sent(now) if "say" in f], [key])
+        with self.assertRaises(roomcast.Uncertain):
+            await asyncio.wait_for(first.answer, 1)
+        self.assertFalse(second.answer.done())
+
     async def test_a_signal_is_not_sent_twice(self) -> None:
         await self.joined()
         call = self.state.call("signal", {"room": "lobby", "type": "t"}, again=False)
