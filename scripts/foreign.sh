@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/roomcast
 work=$(mktemp -d)
-trap '[ -z "${gateway-}" ] || kill "$gateway"; rm -rf "$work"' EXIT
+trap '[ -z "${gateway-}" ] || { kill "$gateway"; wait "$gateway" || :; }; rm -rf "$work"' EXIT
 
 # until_true waits up to a minute for a command to succeed.
 until_true() {
@@ -61,9 +61,9 @@ for i in 0 1 2 3 4 5 6 7 8 9; do
     curl -sSf -o "$work/answer" -H 'Content-Type: application/json' -d "{\"data\":\"msg-$i\"}" "$http/api/rooms/curl-json/messages"
 done
 for room in curl curl-json; do
-    curl -sSN "$http/room/$room/events?since=0" >"$work/events" &
-    until_true grep -q 'msg-9' "$work/events"
+    curl -sSN "$http/room/$room/events?since=0" >"$work/$room" &
+    until_true grep -qs 'msg-9' "$work/$room"
     kill $!
-    ten "$work/events"
+    ten "$work/$room"
 done
 echo 'ok   curl'
