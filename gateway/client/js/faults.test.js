@@ -98,6 +98,13 @@ test("what JSON cannot represent is refused at once and blocks nothing", async (
   assert.equal(s.answer("say", { seq: 12, at }).bin, "aGk=");
 });
 
+test("the app may choose the key of a message", async () => {
+  const s = await inLobby();
+  const m = s.room.send({ text: "a", key: "order-7" });
+  assert.deepEqual(s.answer("say", { seq: 11, at }), { room: "lobby", text: "a", key: "order-7" });
+  assert.deepEqual([m.key, m.content], ["order-7", { text: "a" }]);
+});
+
 test("a lost ack within the key window: the message is sent again under its key", async () => {
   const s = await inLobby({ hello: { limits: { key_window_ms: 60_000 } } });
   const m = s.room.send("a"), first = s.take("say").say;
@@ -318,6 +325,13 @@ test("a message that is too long is refused by the client; 1009 costs one messag
   s.hello();
   s.end(1009); // without a message as its cause
   assert.equal(s.c.state, "closed");
+});
+
+test("a signal that is lost with the connection is no refusal", async () => {
+  const s = await inLobby();
+  s.room.signal("wave", { n: 1 });
+  comeBack(s);
+  assert.deepEqual([s.all("refused"), s.frames.some((f) => f.signal)], [[], false]);
 });
 
 test("a clock that is set back stops neither typing signals nor the backoff", async () => {

@@ -41,7 +41,10 @@ export class Room extends Emitter {
   say(content) { return this.send(content).done; }
 
   /** Like say, but returns the message, which tells its state. */
-  send(content) { return this.#queue(new Message(this.name, random(), contentOf(content))); }
+  send(content) {
+    const { key = random(), ...rest } = contentOf(content);
+    return this.#queue(new Message(this.name, key, rest));
+  }
 
   /** Sends a failed message again, under its old key. */
   retry(message) {
@@ -73,7 +76,7 @@ export class Room extends Emitter {
 
   /** Sends the members a signal, which is not stored, if there is a connection. */
   signal(type, data) {
-    if (this.state === "joined") this.#connection._call("signal", { room: this.name, type, data }, (error) => error && this._emit("refused", error));
+    if (this.state === "joined") this.#connection._call("signal", { room: this.name, type, data }, (error) => error && error.code !== "disconnected" && this._emit("refused", error));
   }
 
   /** Tells the members that we are typing. Call it on every key; it sends few signals. */

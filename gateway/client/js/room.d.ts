@@ -38,11 +38,11 @@ export interface Event<D = unknown> {
   replay?: true;
 }
 
-/** What a message contains: one of text, data and bin. */
+/** What a message contains: one of text, data and bin. A key of the app makes it harmless to send the message twice. */
 export type Content<D = unknown> =
-  | { text: string; type?: string; /** A person typed it, so a close word counts. */ line?: boolean }
-  | { data: D; type?: string }
-  | { bin: Uint8Array | string; type?: string };
+  | { text: string; type?: string; key?: string; /** A person typed it, so a close word counts. */ line?: boolean }
+  | { data: D; type?: string; key?: string }
+  | { bin: Uint8Array | string; type?: string; key?: string };
 
 /** One of our messages; the same object from sending to the final state. */
 export interface Message {
