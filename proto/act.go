@@ -2,6 +2,7 @@ package proto
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -19,6 +20,8 @@ const (
 	ActMute   Act = "mute"
 	ActUnmute Act = "unmute"
 	ActSlow   Act = "slow"
+	ActDelete Act = "delete"
+	ActEdit   Act = "edit" // of one's own message; clients send the verb edit
 )
 
 // ActRule describes an act.
@@ -27,18 +30,21 @@ type ActRule struct {
 	Kind  EventKind // of the event that the act becomes
 	Needs string    // the field that the act needs beside its reason; "" = none
 	Takes string    // another field that it takes; "" = none
+	Right Right     // the least right that it needs; the author of a message needs no other
 }
 
 // Acts is the table of all acts.
 var Acts = []ActRule{
-	{Act: ActClose, Kind: Closed},
-	{Act: ActReopen, Kind: Reopened},
-	{Act: ActKick, Kind: Kicked, Needs: "member"},
-	{Act: ActBan, Kind: Banned, Needs: "member", Takes: "for"},
-	{Act: ActUnban, Kind: Unbanned, Needs: "member"},
-	{Act: ActMute, Kind: Muted, Needs: "member", Takes: "for"},
-	{Act: ActUnmute, Kind: Unmuted, Needs: "member"},
-	{Act: ActSlow, Kind: Slowed, Needs: "every"},
+	{Act: ActClose, Kind: Closed, Right: RightModerate},
+	{Act: ActReopen, Kind: Reopened, Right: RightModerate},
+	{Act: ActKick, Kind: Kicked, Needs: "member", Right: RightModerate},
+	{Act: ActBan, Kind: Banned, Needs: "member", Takes: "for", Right: RightModerate},
+	{Act: ActUnban, Kind: Unbanned, Needs: "member", Right: RightModerate},
+	{Act: ActMute, Kind: Muted, Needs: "member", Takes: "for", Right: RightModerate},
+	{Act: ActUnmute, Kind: Unmuted, Needs: "member", Right: RightModerate},
+	{Act: ActSlow, Kind: Slowed, Needs: "every", Right: RightModerate},
+	{Act: ActDelete, Kind: Deleted, Needs: "seq", Takes: "epoch", Right: RightSay},
+	{Act: ActEdit, Kind: Edited, Needs: "seq", Takes: "epoch", Right: RightSay},
 }
 
 // Rule returns the row of a in the table, nil for an unknown act.
@@ -49,6 +55,15 @@ func (a Act) Rule() *ActRule {
 		}
 	}
 	return nil
+}
+
+// Permits returns the least of the rights that permit the act: the right to moderate, or the
+// one of the table.
+func (a Act) Permits(rights Rights) Right {
+	if rights.Allow(RightModerate) && a != ActEdit {
+		return RightModerate
+	}
+	return a.Rule().Right
 }
 
 // Known reports whether a is in the table.
@@ -74,6 +89,8 @@ type Terms struct {
 	Member string        // an id, or [Guests]
 	For    time.Duration // from the act on; 0 = until it is undone
 	Every  time.Duration // in which a member may say one message; 0 ends slow
+	Seq    uint64        // of a message
+	Epoch  string        // of Seq; "" = the present one of the room
 
 	given []string // names of the fields that a client has sent
 }
@@ -96,6 +113,14 @@ func (t *Terms) read(name, value string) *Refusal {
 	case "for":
 		if t.For, err = time.ParseDuration(value); err != nil || t.For < minFor || t.For > maxFor {
 			return Refuse(BadRequest, `for is a time such as "10m", from 1s to 10 years (87600h)`)
+		}
+	case "seq":
+		if t.Seq, err = strconv.ParseUint(value, 10, 53); err != nil || t.Seq == 0 {
+			return Refuse(BadRequest, "seq is the number of a message")
+		}
+	case "epoch":
+		if t.Epoch = value; len(value) > maxEpoch {
+			return Refuse(BadRequest, "an epoch has at most %d bytes, this one has %d", maxEpoch, len(value))
 		}
 	case "every":
 		t.Every, err = time.ParseDuration(value)
@@ -127,6 +152,8 @@ func (t *Terms) check(act Act) *Refusal {
 	switch {
 	case rule == nil:
 		return Refuse(BadRequest, "there is no act %s; there are %s", clip(string(act)), listActs())
+	case rule.Needs == "seq" && t.Seq == 0:
+		return Refuse(BadRequest, "%s needs seq", act)
 	case rule.Needs != "member":
 		return nil
 	case t.Member == Guests && act == ActKick:
@@ -150,6 +177,9 @@ func (t *Terms) headers(act Act) map[string]string {
 	}
 	if act == ActSlow {
 		h[HeaderEvery] = formatSpan(t.Every)
+	}
+	if t.Seq != 0 {
+		h[HeaderSeq], h[HeaderEpoch] = strconv.FormatUint(t.Seq, 10), t.Epoch
 	}
 	return h
 }

@@ -39,7 +39,7 @@ type Command struct {
 
 	Content Content // say; for a signal, Type and Body (JSON, may be nil)
 	Line    bool    // say: see [Request]
-	Key     string  // say, moderate; "" if none
+	Key     string  // say, moderate, edit; "" if none
 
 	From   From   // join; history uses Since, Epoch and At
 	begins bool   // since, last or after was given
@@ -47,9 +47,9 @@ type Command struct {
 	Before uint64 // history: events below this seq; 0 = the newest page
 	Limit  int    // history; 0 = the default
 
-	Act   Act    // moderate
+	Act   Act    // moderate, edit
 	Why   string // moderate
-	Terms Terms  // moderate
+	Terms Terms  // moderate, edit
 
 	Token  string // auth; "" with a ticket
 	Ticket string // auth; "" with a token
@@ -112,14 +112,19 @@ func (c *Command) read(frame []byte) error {
 	return nil
 }
 
-// ParseAct reads the fields of a moderate command without its act and room, from one JSON
-// object; nothing is an empty object. Its error is always a [*Refusal].
+// ParseAct reads the fields of a moderate command without its act and room, or those of an
+// edit command, from one JSON object; nothing is an empty object. Its error is always a
+// [*Refusal].
 func ParseAct(act Act, fields []byte) (Command, error) {
 	fields = bytes.TrimSpace(fields)
 	if len(fields) == 0 {
 		fields = []byte("{}")
 	}
-	frame := slices.Concat([]byte(`{"moderate":`), fields, []byte("}"))
+	verb := VerbModerate
+	if act == ActEdit {
+		verb = VerbEdit
+	}
+	frame := slices.Concat([]byte(`{"`+verb+`":`), fields, []byte("}"))
 	c := Command{Act: act, act: true}
 	err := c.read(frame)
 	if err != nil && !asRefusal(err) {

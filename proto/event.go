@@ -21,6 +21,8 @@ const (
 	Muted    EventKind = "muted"
 	Unmuted  EventKind = "unmuted"
 	Slowed   EventKind = "slowed"
+	Deleted  EventKind = "deleted"
+	Edited   EventKind = "edited"
 )
 
 // Event is a stored message or act of a room, as every member receives it.
@@ -32,13 +34,25 @@ type Event struct {
 	Kind    EventKind
 	From    Identity
 	Key     string  // "" = the sender gave none
-	Content Content // of a message
+	Content Content // of a message; the new one of an edit
 	Why     string  // of an act
 
 	// Of an act, by its kind; see [Terms]:
 	Member string
 	Until  time.Time // zero = until it is undone
 	Every  time.Duration
+	Of     uint64 // seq of the message that was deleted or edited
+	Author Author // of a deleted message
+
+	Changed time.Time // of a message that was edited: when it was edited last
+	Removed bool      // a moderator or its author has deleted the message; only Room, Seq, At and From are known
+}
+
+// Author is what remains known of a deleted message, so that the owner recognises a resend.
+type Author struct {
+	ID  string
+	Key string
+	At  time.Time // of the message
 }
 
 // timeLayout is RFC 3339 in UTC with milliseconds, the only form times have on the wire.
@@ -133,6 +147,10 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 	if e.Kind != Message {
 		b = e.appendTerms(b)
 	}
+	if !e.Changed.IsZero() {
+		b = append(b, `,"edited":"`...)
+		b = append(AppendTime(b, e.Changed), '"')
+	}
 	if e.Why != "" {
 		b = append(b, `,"why":`...)
 		b = appendString(b, e.Why)
@@ -152,6 +170,20 @@ func (e *Event) appendTerms(b []byte) []byte {
 	if !e.Until.IsZero() {
 		b = append(b, `,"until":"`...)
 		b = append(AppendTime(b, e.Until), '"')
+	}
+	if e.Of != 0 {
+		b = append(b, `,"of":`...)
+		b = strconv.AppendUint(b, e.Of, 10)
+	}
+	if a := &e.Author; a.ID != "" {
+		b = append(b, `,"author":{"id":`...)
+		b = appendString(b, a.ID)
+		if a.Key != "" {
+			b = append(b, `,"key":`...)
+			b = appendString(b, a.Key)
+		}
+		b = append(b, `,"at":"`...)
+		b = append(AppendTime(b, a.At), `"}`...)
 	}
 	if e.Kind == Slowed {
 		b = append(b, `,"every":`...)
@@ -226,6 +258,16 @@ func ParseEvent(b []byte) (Event, error) {
 			e.Why, err = r.str()
 		case "member":
 			e.Member, err = r.str()
+		case "of":
+			e.Of, err = r.integer()
+		case "author":
+			err = e.Author.read(&r)
+		case "deleted":
+			e.Removed, err = r.boolean()
+		case "edited":
+			if s, err = r.str(); err == nil {
+				e.Changed, err = ParseTime(s)
+			}
 		case "until":
 			if s, err = r.str(); err == nil {
 				e.Until, err = ParseTime(s)
@@ -249,6 +291,38 @@ func ParseEvent(b []byte) (Event, error) {
 		return e, fmt.Errorf("parse event: %w", err)
 	}
 	return e, nil
+}
+
+func (a *Author) read(r *jsonReader) error {
+	return r.object(func(name string) (err error) {
+		var s string
+		switch name {
+		case "id":
+			a.ID, err = r.str()
+		case "key":
+			a.Key, err = r.str()
+		case "at":
+			if s, err = r.str(); err == nil {
+				a.At, err = ParseTime(s)
+			}
+		default:
+			_, err = r.value()
+		}
+		return err
+	})
+}
+
+// AppendStub appends what remains of a deleted record:
+// {"room":…,"seq":…,"at":…,"from":{"id":…},"deleted":true}. An edit has no time.
+func (s Stub) AppendStub(b []byte, room Room, seq uint64) []byte {
+	b = appendString(append(b, `{"room":`...), room.String())
+	b = strconv.AppendUint(append(b, `,"seq":`...), seq, 10)
+	if s.At != 0 {
+		b = append(b, `,"at":"`...)
+		b = append(AppendTime(b, time.UnixMilli(s.At)), '"')
+	}
+	b = Identity{ID: s.Author}.AppendJSON(append(b, `,"from":`...))
+	return append(b, `,"deleted":true}`...)
 }
 
 func (r *jsonReader) identity() (w Identity, err error) {

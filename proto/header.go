@@ -22,6 +22,8 @@ const (
 	HeaderMember = "Rc-Member" // of an act: the id of a member, written by [EscapeHeader]
 	HeaderFor    = "Rc-For"    // of an act: how long it holds
 	HeaderEvery  = "Rc-Every"  // of slow
+	HeaderSeq    = "Rc-Seq"    // of delete and edit: of the message
+	HeaderEpoch  = "Rc-Epoch"  // of Rc-Seq; missing = the room's present one
 )
 
 // EscapeHeader returns text as a NATS header holds it: it writes every byte outside of

@@ -36,7 +36,7 @@ func (r *Request) Kind() string {
 
 // Payload returns the payload before it is sealed.
 func (r *Request) Payload() []byte {
-	if r.Act != "" {
+	if r.Act != "" && r.Act != ActEdit {
 		return []byte(r.Why)
 	}
 	return r.Content.Body
@@ -118,6 +118,10 @@ func ParseRequest(header map[string][]string, payload []byte, limit int) (Reques
 			bad = r.Terms.read("for", value)
 		case HeaderEvery:
 			bad = r.Terms.read("every", value)
+		case HeaderSeq:
+			bad = r.Terms.read("seq", value)
+		case HeaderEpoch:
+			bad = r.Terms.read("epoch", value)
 		}
 		if bad != nil {
 			return r, bad
@@ -137,10 +141,15 @@ func (r *Request) read(kind string, payload []byte, limit int) *Refusal {
 	case Kind(kind) == Text, Kind(kind) == Data, Kind(kind) == Bin:
 		r.Content.Kind = Kind(kind)
 	case Act(kind).Known():
-		r.Act, r.Why, r.Content = Act(kind), string(payload), Content{}
+		r.Act = Act(kind)
 		if refusal := r.Terms.parsed(r.Act); refusal != nil {
 			return refusal
 		}
+		if r.Act == ActEdit {
+			r.Content = Content{Kind: Text, Body: payload}
+			return r.Content.check(limit)
+		}
+		r.Why, r.Content = string(payload), Content{}
 		return CheckWhy(r.Why)
 	default:
 		return Refuse(BadRequest, "%s is text, data, bin or an act", HeaderKind)
@@ -165,7 +174,9 @@ func (r *Request) Check(limit int) *Refusal {
 		if refusal := r.Terms.check(r.Act); refusal != nil {
 			return refusal
 		}
-		return CheckWhy(r.Why)
+		if refusal := CheckWhy(r.Why); refusal != nil || r.Act != ActEdit {
+			return refusal
+		}
 	}
 	if r.Content.Type != "" {
 		if refusal := CheckType(r.Content.Type); refusal != nil {
@@ -229,8 +240,8 @@ func (r *Request) Covered() []byte {
 	b = append(b, r.Content.Type...)
 	b = append(b, 0)
 	b = append(b, payload...)
-	if t := &r.Terms; t.Member != "" || t.For != 0 || t.Every != 0 {
-		b = fmt.Appendf(b, "\x00%s\x00%d\x00%d", t.Member, t.For, t.Every)
+	if t := &r.Terms; t.Member != "" || t.For != 0 || t.Every != 0 || t.Seq != 0 {
+		b = fmt.Appendf(b, "\x00%s\x00%d\x00%d\x00%d", t.Member, t.For, t.Every, t.Seq)
 	}
 	return b
 }

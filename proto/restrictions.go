@@ -2,14 +2,23 @@ package proto
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
 // MaxRestricted is the number of bans and mutes that a room holds together.
 const MaxRestricted = 500
 
-// Restrictions are the bans, the mutes and the slow mode of a room. They are immutable, and
-// safe for concurrent use. A nil Restrictions restricts nobody.
+// MaxEdits is the number of edits that one message can have.
+const MaxEdits = 20
+
+// maxChanged is the number of deleted messages and edits, and that of edited messages, that
+// Restrictions remember. It is far above what the log of a room holds by default.
+const maxChanged = 4096
+
+// Restrictions are the bans, the mutes and the slow mode of a room, and the changes of its
+// messages. They are immutable, and safe for concurrent use. A nil Restrictions restricts
+// nobody and changes nothing.
 type Restrictions struct {
 	Epoch string // that Seq belongs to
 	Seq   uint64 // of the newest act that they include
@@ -18,6 +27,55 @@ type Restrictions struct {
 	// 0 = it has no end.
 	Bans, Mutes map[string]int64
 	Slow        time.Duration // in which a member may say one message; 0 = no limit
+
+	// Deleted holds the deleted messages and their edits by seq, Edits the seqs of the edits of a
+	// message, oldest first, by its seq. Both are of Epoch.
+	Deleted map[uint64]Stub
+	Edits   map[uint64][]uint64
+}
+
+// Stub is what a snapshot keeps of a deleted record.
+type Stub struct {
+	Author string `json:"id"`
+	At     int64  `json:"at,omitempty"` // of a message, in milliseconds since 1970; 0 = it was an edit
+}
+
+// In returns the restrictions without the changes of another epoch.
+func (r *Restrictions) In(epoch string) *Restrictions {
+	if r == nil || r.Epoch == epoch {
+		return r
+	}
+	next := *r
+	next.Epoch, next.Seq, next.Deleted, next.Edits = epoch, 0, nil, nil
+	return &next
+}
+
+// IsDeleted reports whether the record numbered seq was deleted.
+func (r *Restrictions) IsDeleted(seq uint64) bool {
+	if r == nil {
+		return false
+	}
+	_, deleted := r.Deleted[seq]
+	return deleted
+}
+
+// Edit returns the seq of the newest edit of the message numbered seq; 0 = it has none.
+func (r *Restrictions) Edit(seq uint64) uint64 {
+	if r == nil || len(r.Edits[seq]) == 0 {
+		return 0
+	}
+	edits := r.Edits[seq]
+	return edits[len(edits)-1]
+}
+
+// Forget returns the restrictions without the changes of messages below the oldest one that
+// the log may hold.
+func (r *Restrictions) Forget(oldest uint64) *Restrictions {
+	next := *r
+	next.Deleted, next.Edits = maps.Clone(r.Deleted), maps.Clone(r.Edits)
+	maps.DeleteFunc(next.Deleted, func(seq uint64, _ Stub) bool { return seq < oldest })
+	maps.DeleteFunc(next.Edits, func(seq uint64, _ []uint64) bool { return seq < oldest })
+	return &next
 }
 
 // Banned reports whether a ban of the id, or one of all guests, holds at a time.
@@ -73,14 +131,14 @@ func (r *Restrictions) Count(now time.Time) (n int) {
 // After returns the restrictions after an event of the given epoch. It changes nothing if
 // they include the event already.
 func (r *Restrictions) After(e *Event, epoch string) *Restrictions {
-	next := &Restrictions{}
+	next := &Restrictions{Epoch: epoch}
 	if r != nil {
 		if r.Epoch == epoch && e.Seq <= r.Seq {
 			return r
 		}
-		*next = *r
+		*next = *r.In(epoch)
 	}
-	next.Epoch, next.Seq = epoch, e.Seq
+	next.Seq = e.Seq
 	switch e.Kind {
 	case Banned:
 		next.Bans = with(next.Bans, e)
@@ -92,8 +150,38 @@ func (r *Restrictions) After(e *Event, epoch string) *Restrictions {
 		next.Mutes = without(next.Mutes, e)
 	case Slowed:
 		next.Slow = e.Every
+	case Deleted:
+		next.remove(e)
+	case Edited:
+		next.edit(e)
 	}
 	return next
+}
+
+// remove adds a message and its edits to the deleted records of r, which is new.
+func (r *Restrictions) remove(e *Event) {
+	deleted := make(map[uint64]Stub, len(r.Deleted)+1+len(r.Edits[e.Of]))
+	maps.Copy(deleted, r.Deleted)
+	deleted[e.Of] = Stub{e.Author.ID, e.Author.At.UnixMilli()}
+	for _, edit := range r.Edits[e.Of] {
+		deleted[edit] = Stub{Author: e.Author.ID}
+	}
+	for len(deleted) > maxChanged {
+		delete(deleted, slices.Min(slices.Collect(maps.Keys(deleted))))
+	}
+	r.Deleted, r.Edits = deleted, maps.Clone(r.Edits)
+	delete(r.Edits, e.Of)
+}
+
+// edit adds an edit to the edits of r, which is new.
+func (r *Restrictions) edit(e *Event) {
+	edits := make(map[uint64][]uint64, len(r.Edits)+1)
+	maps.Copy(edits, r.Edits)
+	edits[e.Of] = append(slices.Clip(edits[e.Of]), e.Seq)
+	for len(edits) > maxChanged {
+		delete(edits, slices.Min(slices.Collect(maps.Keys(edits))))
+	}
+	r.Edits = edits
 }
 
 // with returns the list with the member of e, and without the entries that have ended.

@@ -37,7 +37,7 @@ func (s *Snapshot) Behind(r *Record) bool {
 func (s *Snapshot) Keep(older *Snapshot) { s.other = older.other }
 
 // known lists the fields that this version writes.
-var known = [...]string{"version", "epoch", "seq", "closed", "why", "at", "bans", "mutes", "slow_ms"}
+var known = [...]string{"version", "epoch", "seq", "closed", "why", "at", "bans", "mutes", "slow_ms", "deleted", "edits"}
 
 // AppendJSON appends the snapshot as it is stored.
 func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
@@ -60,6 +60,12 @@ func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
 		if l.Slow > 0 {
 			fields["slow_ms"] = l.Slow.Milliseconds()
 		}
+		if len(l.Deleted) > 0 {
+			fields["deleted"] = l.Deleted
+		}
+		if len(l.Edits) > 0 {
+			fields["edits"] = l.Edits
+		}
 	}
 	out, err := json.Marshal(fields)
 	if err != nil {
@@ -72,10 +78,12 @@ func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
 // returns [ErrNewerSchema] for a newer version.
 func ParseSnapshot(b []byte) (Snapshot, error) {
 	var head struct {
-		Version int              `json:"version"`
-		Bans    map[string]int64 `json:"bans"`  // see Restrictions
-		Mutes   map[string]int64 `json:"mutes"` // see Restrictions
-		Slow    int64            `json:"slow_ms"`
+		Version int                 `json:"version"`
+		Bans    map[string]int64    `json:"bans"`  // see Restrictions
+		Mutes   map[string]int64    `json:"mutes"` // see Restrictions
+		Slow    int64               `json:"slow_ms"`
+		Deleted map[uint64]Stub     `json:"deleted"` // see Restrictions
+		Edits   map[uint64][]uint64 `json:"edits"`   // see Restrictions
 		Snapshot
 	}
 	if err := json.Unmarshal(b, &head); err != nil {
@@ -87,6 +95,7 @@ func ParseSnapshot(b []byte) (Snapshot, error) {
 	s := head.Snapshot
 	s.Limits = &Restrictions{
 		Epoch: s.Epoch, Seq: s.Seq, Bans: head.Bans, Mutes: head.Mutes, Slow: time.Duration(head.Slow) * time.Millisecond,
+		Deleted: head.Deleted, Edits: head.Edits,
 	}
 	if err := json.Unmarshal(b, &s.other); err != nil {
 		return Snapshot{}, fmt.Errorf("parse snapshot: %w", err)

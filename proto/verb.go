@@ -2,6 +2,7 @@ package proto
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -17,6 +18,7 @@ const (
 	VerbMembers  Verb = "members"
 	VerbSignal   Verb = "signal"
 	VerbModerate Verb = "moderate"
+	VerbEdit     Verb = "edit"
 	VerbAuth     Verb = "auth"
 	VerbPing     Verb = "ping"
 )
@@ -55,8 +57,10 @@ var Verbs = []VerbRule{
 		Answer: []string{"room", "events", "more", "seq", "epoch", "gap", "closed", "why"}},
 	{Verb: VerbMembers, Room: true, Member: true, Right: RightRead, Answer: []string{"room", "count", "members", "more"}},
 	{Verb: VerbSignal, Room: true, Member: true, Right: RightSay, check: checkSignal, Fields: []string{"type", "data"}},
+	{Verb: VerbEdit, Room: true, Right: RightSay, check: checkEdit,
+		Fields: []string{"seq", "text", "epoch", "key"}, Answer: []string{"seq", "at", "duplicate"}},
 	{Verb: VerbModerate, Room: true, Right: RightModerate, check: checkModerate,
-		Fields: []string{"act", "member", "for", "every", "why", "key"}, Answer: []string{"seq", "at", "duplicate"}},
+		Fields: []string{"act", "member", "for", "every", "seq", "epoch", "why", "key"}, Answer: []string{"seq", "at", "duplicate"}},
 	{Verb: VerbAuth, check: checkAuth, Fields: []string{"token", "ticket", "resume"}, Answer: []string{"you", "expires"}},
 	{Verb: VerbPing},
 }
@@ -102,16 +106,31 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 		}
 		return nil
 	},
-	"text":   func(c *Command, r *jsonReader) error { return c.readBody(r, Text) },
-	"data":   func(c *Command, r *jsonReader) error { return c.readBody(r, Data) },
-	"bin":    func(c *Command, r *jsonReader) error { return c.readBody(r, Bin) },
-	"line":   func(c *Command, r *jsonReader) (err error) { c.Line, err = r.boolean(); return err },
-	"type":   func(c *Command, r *jsonReader) (err error) { c.Content.Type, err = r.str(); return err },
-	"key":    func(c *Command, r *jsonReader) (err error) { c.Key, err = r.str(); return err },
-	"since":  func(c *Command, r *jsonReader) error { return c.readFrom(r, "since") },
-	"last":   func(c *Command, r *jsonReader) error { return c.readFrom(r, "last") },
-	"after":  func(c *Command, r *jsonReader) error { return c.readFrom(r, "after") },
-	"epoch":  func(c *Command, r *jsonReader) error { return c.From.read(r, "epoch") },
+	"text":  func(c *Command, r *jsonReader) error { return c.readBody(r, Text) },
+	"data":  func(c *Command, r *jsonReader) error { return c.readBody(r, Data) },
+	"bin":   func(c *Command, r *jsonReader) error { return c.readBody(r, Bin) },
+	"line":  func(c *Command, r *jsonReader) (err error) { c.Line, err = r.boolean(); return err },
+	"type":  func(c *Command, r *jsonReader) (err error) { c.Content.Type, err = r.str(); return err },
+	"key":   func(c *Command, r *jsonReader) (err error) { c.Key, err = r.str(); return err },
+	"since": func(c *Command, r *jsonReader) error { return c.readFrom(r, "since") },
+	"last":  func(c *Command, r *jsonReader) error { return c.readFrom(r, "last") },
+	"after": func(c *Command, r *jsonReader) error { return c.readFrom(r, "after") },
+	"epoch": func(c *Command, r *jsonReader) error {
+		if c.Verb == VerbModerate || c.Verb == VerbEdit {
+			return c.readTerm(r, "epoch")
+		}
+		return c.From.read(r, "epoch")
+	},
+	"seq": func(c *Command, r *jsonReader) error {
+		n, err := r.integer()
+		if err != nil {
+			return err
+		}
+		if refusal := c.Terms.read("seq", strconv.FormatUint(n, 10)); refusal != nil {
+			return refusal
+		}
+		return nil
+	},
 	"at":     func(c *Command, r *jsonReader) error { return c.From.read(r, "at") },
 	"before": func(c *Command, r *jsonReader) (err error) { c.Before, err = r.integer(); return err },
 	"limit": func(c *Command, r *jsonReader) error {
@@ -191,7 +210,22 @@ func checkHistory(c *Command) *Refusal {
 
 func checkSignal(c *Command) *Refusal { return CheckType(c.Content.Type) }
 
+func checkEdit(c *Command) *Refusal {
+	if c.Act = ActEdit; c.Content.Kind == "" {
+		return Refuse(BadRequest, "edit needs text")
+	}
+	if c.Key != "" {
+		if refusal := CheckKey(c.Key); refusal != nil {
+			return refusal
+		}
+	}
+	return c.Terms.parsed(ActEdit)
+}
+
 func checkModerate(c *Command) *Refusal {
+	if c.Act == ActEdit {
+		return Refuse(BadRequest, `edit is a command of its own: {"edit":{"seq":42,"text":"…"}}`)
+	}
 	if !c.Act.Known() {
 		return Refuse(BadRequest, "there is no act %s; there are %s", clip(string(c.Act)), listActs())
 	}

@@ -85,6 +85,20 @@ func (cs *catchups) forget(c *conn, m membership) {
 	}
 }
 
+// retract has the members of a room that hold a page with records of these seqs read it again.
+func (cs *catchups) retract(rm *room, from, to uint64) {
+	rm.members(func(a *audience, pos int) {
+		m := a.Members()[pos]
+		if m.Cursor != away {
+			return
+		}
+		c := cs.conns.at(m.Slot)
+		if cu := cs.members[memberKey{c.id(), a.self}]; cu != nil && cu.Retract(from, to) {
+			cs.schedule(c)
+		}
+	})
+}
+
 // schedule has the hub advance the connection's replays.
 func (cs *catchups) schedule(c *conn) {
 	c.flags |= paging

@@ -81,6 +81,7 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 	case d.Seq > next:
 		rs.skipTo(rm, d.Seq-1)
 	}
+	before := rm.Head.Limits
 	rm.Head.Seq, rm.Head.At, rm.Head.Limits = d.Seq, d.At, d.Limits
 	if d.Epoch != "" {
 		rm.Head.Epoch = d.Epoch
@@ -96,6 +97,7 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 	if d.Kind == proto.Message {
 		return
 	}
+	rs.change(rm, d, before)
 	rs.expel(rm, d)
 	if rm.acted(d); d.Kind == proto.Closed && d.Seq > rm.undone {
 		for _, a := range rm.audiences {
@@ -103,6 +105,36 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 			rs.tellServed(a, Notice{Kind: Closed, Room: rm.Name, Why: rm.Head.Why})
 		}
 		rs.dispatch.run() // now: members that leave are not shown what comes after
+	}
+}
+
+// change drops a message that was deleted or edited from the rings, and its edits. Members
+// that still need them read them from the log, as all who come later do.
+func (rs *rooms) change(rm *room, d *follow.Delivery, before *proto.Restrictions) {
+	if d.Kind != proto.Deleted && d.Kind != proto.Edited {
+		return
+	}
+	e, err := proto.ParseEvent(d.JSON)
+	if err != nil {
+		return
+	}
+	last := e.Of
+	if d.Kind == proto.Deleted {
+		last = max(last, before.Edit(e.Of))
+	}
+	rs.catchups.retract(rm, e.Of, last)
+	for _, a := range rm.audiences {
+		to, found := a.Behind(last)
+		if !found {
+			continue
+		}
+		rs.fanout.finish(a)
+		for i, m := range a.Members() {
+			if m.Cursor < to {
+				rs.catchups.schedule(rs.catchups.fallBehind(a, i, a.NextSeq(m.Cursor, rm.Head.Seq)))
+			}
+		}
+		a.Drop(to)
 	}
 }
 
@@ -156,6 +188,7 @@ func (rs *rooms) deliverDropped(name proto.Room, m *dropped) {
 	was := rm.Head.Seq
 	rs.skipTo(rm, m.seq)
 	rm.Head.Limits = m.limits
+	rs.catchups.retract(rm, 0, m.seq)
 	if rm.Head.Epoch == "" {
 		rm.Head.Epoch = m.epoch
 	}

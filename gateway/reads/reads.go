@@ -128,8 +128,7 @@ func (r *Reader) Read(q history.Query, done func(Page, error)) {
 		r.stats.Shared.Add(1)
 		return
 	}
-	answer := func(p history.Page, err error) {
-		waiting := r.leave(q)
+	answer := func(p history.Page, waiting []func(Page, error), err error) {
 		page := NewPage(p, r.cfg.Memory, len(waiting))
 		for _, done := range waiting {
 			done(page, err)
@@ -144,8 +143,17 @@ func (r *Reader) Read(q history.Query, done func(Page, error)) {
 			r.PageFailed(q, err)
 			err = Refusal(err)
 		}
-		answer(p, err)
-	}, func() { answer(history.Page{}, Overloaded()) })
+		waiting := r.leave(q)
+		if err == nil && len(waiting) > 1 {
+			// Some have come while the page was being read. What was deleted before they came is
+			// not for them.
+			if err = r.log.Refresh(ctx, q.Room, &p); err != nil {
+				r.cfg.Log.Warn("read changes", "room", q.Room.String(), "error", err)
+				err = Refusal(err)
+			}
+		}
+		answer(p, waiting, err)
+	}, func() { answer(history.Page{}, r.leave(q), Overloaded()) })
 }
 
 // join adds done to the callers that wait for the query, and reports whether it is the
@@ -176,11 +184,7 @@ func (r *Reader) Page(ctx context.Context, q history.Query) (history.Page, error
 		return history.Page{}, errNoMemory()
 	}
 	defer r.cfg.Memory.Add(limit.Pages, -n)
-	p, err := r.log.Read(ctx, q)
-	if err == nil { // the snapshot comes second: it is not older than the page
-		err = r.log.Complete(ctx, q.Room, &p.Head)
-	}
-	return p, err
+	return r.log.Read(ctx, q)
 }
 
 // Heads reads the newest records of rooms from any replica; it is for jobs. Joins depend on

@@ -164,7 +164,10 @@ func (a *api) moderate(r *http.Request, by caller) (answer, error) {
 	if !act.Known() {
 		return nil, proto.Refuse(proto.NotFound, "there is no %s %s; PROTOCOL.md lists the requests", r.Method, r.URL.Path)
 	}
-	room, err := roomOf(r, by, proto.RightModerate)
+	room, err := roomOf(r, by, "")
+	if err == nil {
+		err = by.may(room, act.Permits(by.rights(room)))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -176,10 +179,13 @@ func (a *api) moderate(r *http.Request, by caller) (answer, error) {
 	if err == nil {
 		err = sameRoom(&cmd, room)
 	}
+	if refusal := proto.CheckSize(len(cmd.Content.Body), a.maxMessage); err == nil && refusal != nil {
+		err = refusal
+	}
 	if err != nil {
 		return nil, err
 	}
-	s := publish.Say{Room: room, Act: act, Terms: cmd.Terms, Why: cmd.Why, Patience: apiPatience, Rights: by.rights(room)}
+	s := publish.Say{Room: room, Act: act, Terms: cmd.Terms, Content: cmd.Content, Why: cmd.Why, Patience: apiPatience, Rights: by.rights(room)}
 	if s.Key, err = keyOf(r, cmd.Key); err != nil {
 		return nil, err
 	}

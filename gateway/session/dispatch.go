@@ -39,7 +39,11 @@ func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 		}
 	}
 	if rule.Room {
-		if refusal := c.forbidden(s, cmd.Room, rule.Right); refusal != nil {
+		right := rule.Right
+		if cmd.Verb == proto.VerbModerate {
+			right = cmd.Act.Permits(s.grant.Of(cmd.Room, s.who.ID))
+		}
+		if refusal := c.forbidden(s, cmd.Room, right); refusal != nil {
 			return refusal
 		}
 	}
@@ -64,7 +68,7 @@ func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 		return c.history(s, cmd)
 	case proto.VerbMembers:
 		return c.members(s, cmd)
-	case proto.VerbModerate:
+	case proto.VerbModerate, proto.VerbEdit:
 		return c.moderate(s, cmd)
 	}
 	return proto.Refuse(proto.Unsupported, "%s is not supported here", cmd.Verb)

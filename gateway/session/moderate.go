@@ -7,11 +7,18 @@ import (
 	"roomcast/proto"
 )
 
-// moderate has the room's owner store an act. It needs the right, not a membership.
+// moderate has the room's owner store an act or an edit. It needs the right, not a membership.
 func (c *commands) moderate(s *session, cmd *proto.Command) error {
 	if s.saying >= maxSaying {
 		return proto.Refuse(proto.Overloaded, "%d messages wait to be stored; send this again when they have been answered", s.saying).After(time.Second)
 	}
-	c.sayFor(s, cmd.ID, publish.Say{Room: cmd.Room, Act: cmd.Act, Terms: cmd.Terms, Why: cmd.Why, Key: cmd.Key, Patience: c.cfg.JSONPatience})
+	if refusal := proto.CheckSize(len(cmd.Content.Body), c.cfg.MaxMessage); refusal != nil {
+		return refusal
+	}
+	if cmd.Terms.Seq > 0 && cmd.Terms.Epoch == "" { // the client has counted in the epoch of its membership
+		head, _ := c.hub.Head(s.id, cmd.Room)
+		cmd.Terms.Epoch = head.Epoch
+	}
+	c.sayFor(s, cmd.ID, publish.Say{Room: cmd.Room, Act: cmd.Act, Terms: cmd.Terms, Content: cmd.Content, Why: cmd.Why, Key: cmd.Key, Patience: c.cfg.JSONPatience})
 	return nil
 }

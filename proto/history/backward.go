@@ -22,6 +22,7 @@ type mark struct{ seq, stream uint64 }
 // belongs to one call of Read.
 type backward struct {
 	room     proto.Room
+	limits   *proto.Restrictions
 	next     reader
 	byLeader bool
 
@@ -35,7 +36,7 @@ type backward struct {
 // readBack returns the newest records of w. It raises w.from to the first of them if there
 // are more before it.
 func readBack(ctx context.Context, w *want, head proto.Record, next reader, byLeader bool) (out []proto.Record, err error) {
-	b := backward{room: w.room, next: next, byLeader: byLeader, marks: []mark{{1, 1}}}
+	b := backward{room: w.room, limits: w.limits, next: next, byLeader: byLeader, marks: []mark{{1, 1}}}
 	b.learn(head)
 	b.bytes, b.count, b.guess = len(head.Payload), 1, true
 	b.large = b.bytes*w.limit > 2*w.bytes
@@ -179,7 +180,7 @@ func (b *backward) read(ctx context.Context, low mark, from, to uint64, most int
 		if err != nil {
 			return nil, seen, err
 		}
-		for _, r := range records {
+		for _, r := range withStubs(records, seen, b.limits) {
 			bytes += len(r.Payload)
 			seen = r.Seq
 			if r.Seq < from || r.Seq > to {

@@ -56,12 +56,13 @@ type Query struct {
 	Before   uint64 // records below this seq; 0 = no bound
 	Last     int    // this number of the newest records
 	After    time.Time
-	Epoch    string    // of Since; "" = not known
-	At       time.Time // of the record numbered Since, as the reader saw it; zero = not known
-	Limit    int       // records in the page; 0 = DefaultLimit, at most MaxLimit
-	Bytes    int       // payload bytes in the page, unless one record has more; 0 = MaxPageBytes, which is the limit
-	Reach    uint64    // a seq that the room has reached: an answer below it is stale
-	own      bool      // keep the epochs of records that are older than the room's
+	Epoch    string              // of Since; "" = not known
+	At       time.Time           // of the record numbered Since, as the reader saw it; zero = not known
+	Limit    int                 // records in the page; 0 = DefaultLimit, at most MaxLimit
+	Bytes    int                 // payload bytes in the page, unless one record has more; 0 = MaxPageBytes, which is the limit
+	Reach    uint64              // a seq that the room has reached: an answer below it is stale
+	own      bool                // keep the epochs of records that are older than the room's, and show no edits
+	limits   *proto.Restrictions // of own: deleted records are read as stubs
 }
 
 // Head describes the newest record of a room. The zero Head is that of a room without

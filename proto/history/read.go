@@ -47,13 +47,24 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		return p, err
 	}
 	p.Head = HeadOf(head)
+	if !q.own {
+		if err := l.Complete(ctx, q.Room, &p.Head); err != nil {
+			return Page{}, err
+		}
+	}
+	limits := q.limits
+	if !q.own {
+		limits = p.Head.Limits.In(p.Head.Epoch)
+	}
 	w := q.want(head)
+	w.limits = limits
 	if err := l.fill(ctx, &p, &w, head); err != nil {
 		return Page{}, err
 	}
-	if w.before != nil && q.differs(*w.before) {
+	if w.before != nil && w.before.Stream > 0 && q.differs(*w.before) {
 		p.Gap = q.reset(head)
 		w = q.want(head)
+		w.limits = limits
 		if err := l.fill(ctx, &p, &w, head); err != nil {
 			return Page{}, err
 		}
@@ -64,12 +75,13 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 			return Page{}, fmt.Errorf("read log: %w", err)
 		}
 	}
-	if !q.own {
-		for i := range p.Records {
-			adopt(&p.Records[i], p.Head.Epoch)
-		}
+	if q.own {
+		return p, nil
 	}
-	return p, nil
+	for i := range p.Records {
+		adopt(&p.Records[i], p.Head.Epoch)
+	}
+	return p, l.showEdits(ctx, q.Room, &p)
 }
 
 // missing returns the reason for which the log lacks the record numbered seq. A limit
@@ -133,9 +145,10 @@ func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (er
 // want is the part of a room's log that belongs on a page.
 type want struct {
 	room     proto.Room
-	from, to uint64 // seqs, both included; a limit may have removed from
-	behind   uint64 // stream sequence of the record before from; 0 = not known
-	check    bool   // read the record before from too, if it exists
+	limits   *proto.Restrictions // of the room: deleted records are read as stubs
+	from, to uint64              // seqs, both included; a limit may have removed from
+	behind   uint64              // stream sequence of the record before from; 0 = not known
+	check    bool                // read the record before from too, if it exists
 	before   *proto.Record
 	after    time.Time // only records after this time
 	limit    int
@@ -218,7 +231,7 @@ var errStale = errors.New("the answering replica is behind")
 // before the hole, and the next page begins with a gap.
 func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader bool) ([]proto.Record, error) {
 	if w.from == head.Seq && w.to == head.Seq && !w.check {
-		return []proto.Record{head}, nil
+		return withStubs([]proto.Record{head}, head.Seq-1, w.limits), nil
 	}
 	next := l.batch
 	if byLeader {
@@ -240,7 +253,7 @@ func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader boo
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range records {
+		for _, r := range withStubs(records, seen, w.limits) {
 			if seen = r.Seq; w.check && r.Seq == w.from-1 {
 				w.before = &r
 			}

@@ -162,12 +162,12 @@ func (l *Log) Complete(ctx context.Context, room proto.Room, head *Head) error {
 // in limits, up to the head. Whole says that the log holds all of them.
 func (l *Log) Restrict(ctx context.Context, room proto.Room, limits *proto.Restrictions, head Head) (after *proto.Restrictions, whole bool, err error) {
 	from := uint64(0)
-	if limits != nil && limits.Epoch == head.Epoch {
+	if limits = limits.In(head.Epoch); limits != nil {
 		from = limits.Seq
 	}
 	whole = true
 	for from < head.Act {
-		page, err := l.Read(ctx, Query{Room: room, Since: from, HasSince: true, Reach: head.Act, Limit: MaxLimit, own: true})
+		page, err := l.Read(ctx, Query{Room: room, Since: from, HasSince: true, Reach: head.Act, Limit: MaxLimit, own: true, limits: limits})
 		if err != nil {
 			return nil, false, err
 		}

@@ -10,11 +10,10 @@ import (
 
 // moderate decides what becomes of an act.
 func (r *Room) moderate(c *Command, m Moment) Outcome {
-	rule := c.Act.Rule()
-	if rule == nil {
-		return refuse(proto.Unsupported, "this server does not know how to %s", c.Act)
+	if c.Act == proto.ActDelete {
+		return r.change(c, m)
 	}
-	e := proto.Event{Kind: rule.Kind, Why: c.Why, Member: c.Terms.Member}
+	e := proto.Event{Kind: c.Act.Rule().Kind, Why: c.Why, Member: c.Terms.Member}
 	named := r.memberOf(&e, m.Now)
 	if e.Member != "" && e.Member == c.From.ID {
 		return refuse(proto.BadRequest, "you cannot %s yourself", c.Act)
@@ -43,6 +42,42 @@ func (r *Room) moderate(c *Command, m Moment) Outcome {
 		e.Every = c.Terms.Every
 	}
 	return r.record(&e, c, m)
+}
+
+// change decides what becomes of the edit or the delete of a message.
+func (r *Room) change(c *Command, m Moment) Outcome {
+	seq, target := c.Terms.Seq, c.Target
+	switch {
+	case c.Terms.Epoch != "" && c.Terms.Epoch != r.state.Epoch, r.renew, r.limits.IsDeleted(seq),
+		target == nil, target.Seq != seq, target.Kind != proto.Message:
+		return refuse(proto.NotFound, "the room has no message numbered %d, or no longer", seq)
+	case target.From != c.From.ID && (c.Act == proto.ActEdit || !c.Rights.Allow(proto.RightModerate)):
+		return refuse(proto.Forbidden, "message %d is somebody else's", seq)
+	case c.Act == proto.ActDelete:
+		author := proto.Author{ID: target.From, Key: target.Key, At: target.State.At}
+		return r.record(&proto.Event{Kind: proto.Deleted, Of: seq, Author: author, Why: c.Why}, c, m)
+	case len(r.edits(seq)) >= proto.MaxEdits:
+		return refuse(proto.TooMany, "message %d has been edited %d times, which is the most", seq, proto.MaxEdits)
+	}
+	return r.record(&proto.Event{Kind: proto.Edited, Of: seq, Content: c.Content}, c, m)
+}
+
+func (r *Room) edits(seq uint64) []uint64 {
+	if r.limits == nil {
+		return nil
+	}
+	return r.limits.Edits[seq]
+}
+
+// Records returns the seqs of a message and of its edits.
+func (r *Room) Records(seq uint64) []uint64 { return append([]uint64{seq}, r.edits(seq)...) }
+
+// Deleted returns the room's restrictions if some of its records were deleted, nil otherwise.
+func (r *Room) Deleted() *proto.Restrictions {
+	if r.limits == nil || len(r.limits.Deleted) == 0 {
+		return nil
+	}
+	return r.limits
 }
 
 // memberOf reports whether a ban or a mute names the member of e: bans for a ban and its

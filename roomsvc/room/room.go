@@ -30,6 +30,7 @@ type Rules struct {
 	Window     time.Duration  // how long a sender's key is remembered
 	Keys       int            // how many keys are remembered for one sender in one room; the oldest goes first
 	MaxRecord  int            // bytes of an event as JSON
+	History    int            // records of a room that the log keeps; 0 = not known
 
 	// stamp is the last one made, for making one takes a tenth of all the rules' time.
 	stamp atomic.Pointer[stamp]
@@ -67,6 +68,7 @@ func DefaultRules() *Rules {
 type Command struct {
 	proto.Request
 	Digests []proto.Digest // of the content that the key stands for; the first is stored, any of them matches
+	Target  *proto.Record  // the record that Terms.Seq names, without its payload; nil = the log does not hold it
 	Guest   bool           // the sender is a NATS client without an identity of its own
 }
 
@@ -184,8 +186,14 @@ func (r *Room) Snapshot() proto.Snapshot {
 // Remember adds the key of a record that is in the log, oldest record first, so that it
 // is recognised when it is resent. Age is how long ago the record was stored.
 func (r *Room) Remember(rec *proto.Record, now time.Time, age time.Duration) {
-	if rec.Kind == proto.Message {
+	switch rec.Kind {
+	case proto.Message, proto.Edited:
 		r.spoke.add(rec.From, r.keys.clock(now)-max(0, age), r.limits)
+	case proto.Deleted: // the log has lost the key with the message, and its digest
+		if e, err := proto.ParseEvent(rec.Payload); err == nil && e.Author.Key != "" {
+			s := stored{seq: e.Of, at: e.Author.At.UnixMilli(), seen: r.keys.clock(now) - max(0, age)}
+			r.keys.add(e.Author.ID, e.Author.Key, s, r.rules)
+		}
 	}
 	if rec.Key != "" {
 		s := stored{rec.Seq, rec.State.At.UnixMilli(), r.keys.clock(now) - max(0, age), rec.Digest}
@@ -209,7 +217,7 @@ func (r *Room) Expire(now time.Time) {
 func (r *Room) Apply(c *Command, m Moment) Outcome {
 	if c.Key != "" {
 		if s, ok := r.keys.find(c.From.ID, c.Key, m.Now, r.rules.Window); ok {
-			if !slices.Contains(c.Digests, s.digest) {
+			if s.digest != (proto.Digest{}) && !slices.Contains(c.Digests, s.digest) {
 				return refuse(proto.BadRequest, "this key was used for another message or act, stored as seq %d; use a new key", s.seq)
 			}
 			if r.undone(c, m.Now) {
@@ -220,14 +228,17 @@ func (r *Room) Apply(c *Command, m Moment) Outcome {
 	}
 	right := proto.RightSay
 	if c.Act != "" {
-		right = proto.RightModerate
+		if !c.Act.Known() {
+			return refuse(proto.Unsupported, "this server does not know how to %s", c.Act)
+		}
+		right = c.Act.Permits(c.Rights)
 	}
 	switch {
 	case !c.Rights.Allow(right):
 		return refuse(proto.Forbidden, "you do not have the right %s in this room", right)
 	case r.limits.Banned(c.From.ID, m.Now) || c.Guest && r.limits.Banned(proto.Guests, m.Now):
 		return refuse(proto.CodeBanned, "a moderator has banned you from this room")
-	case c.Act != "":
+	case c.Act != "" && right == proto.RightModerate:
 		return r.moderate(c, m)
 	case r.limits.Muted(c.From.ID, m.Now) || c.Guest && r.limits.Muted(proto.Guests, m.Now):
 		return refuse(proto.CodeMuted, "a moderator has muted you in this room")
@@ -235,6 +246,7 @@ func (r *Room) Apply(c *Command, m Moment) Outcome {
 	return r.say(c, m)
 }
 
+// say decides what becomes of a message, and of the edit or the delete of one's own.
 func (r *Room) say(c *Command, m Moment) Outcome {
 	if c.Line && slices.Contains(r.rules.CloseWords, string(c.Content.Body)) {
 		return Outcome{Reply: proto.Reply{Close: proto.CloseNormal}}
@@ -245,9 +257,15 @@ func (r *Room) say(c *Command, m Moment) Outcome {
 		}
 		return refuse(proto.RoomClosed, "the room is closed; nothing can be said in it until it is reopened")
 	}
+	if c.Act == proto.ActDelete {
+		return r.change(c, m)
+	}
 	if wait := r.wait(c, m.Now); wait > 0 {
 		refusal := proto.Refuse(proto.RateLimited, "this room is slow: a member may say one message in %v; send this one again later", r.limits.Slow)
 		return Outcome{Reply: proto.Reply{Refusal: refusal.After(wait)}}
+	}
+	if c.Act == proto.ActEdit {
+		return r.change(c, m)
 	}
 	return r.record(&proto.Event{Content: c.Content}, c, m)
 }
@@ -294,13 +312,17 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	}
 	r.seq, r.state, r.renew = seq, next, false
 	switch e.Kind {
-	case proto.Message:
+	case proto.Message, proto.Edited:
 		r.spoke.add(c.From.ID, r.keys.clock(m.Now), r.limits)
 	case proto.Closed:
 		r.closed = closing{seq: seq, at: next.At, why: c.Why}
 	}
 	if next.Act == seq {
 		r.limits = r.limits.After(e, next.Epoch)
+		if changed := len(r.limits.Deleted) + len(r.limits.Edits); changed > 0 && r.rules.History > 0 {
+			// Deleted records leave places for older ones.
+			r.limits = r.limits.Forget(seq - min(seq, uint64(r.rules.History+len(r.limits.Deleted))))
+		}
 	}
 	rec := &proto.Record{
 		Room: r.name, Seq: seq, Kind: e.Kind, From: c.From.ID, Key: c.Key,

@@ -132,7 +132,7 @@ func (c *Config) rules(zone *time.Location) *room.Rules {
 	words := slices.DeleteFunc(slices.Clone(c.CloseWords), func(w string) bool { return w == "" })
 	return &room.Rules{
 		CloseWords: words, Zone: zone, Layout: c.TimeLayout,
-		Window: c.KeyWindow, Keys: c.KeysKept, MaxRecord: stream.MaxPayload(c.MaxMessage),
+		Window: c.KeyWindow, Keys: c.KeysKept, MaxRecord: stream.MaxPayload(c.MaxMessage), History: c.HistoryPerRoom,
 	}
 }
 

@@ -72,6 +72,9 @@ func (t *term) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) 
 			return nil, fmt.Errorf("read room: %w", err)
 		}
 	}
+	if limits := r.Deleted(); limits != nil && newest.Found {
+		t.eraseLeft(to, limits)
+	}
 	if newest.Found {
 		if err := t.readKeys(ctx, r, to, &newest); err != nil {
 			return nil, fmt.Errorf("read keys: %w", err)
@@ -158,7 +161,9 @@ func (t *term) readKeys(ctx context.Context, r *room.Room, to proto.Room, newest
 		}
 		for _, rec := range slices.Backward(page.Records) {
 			if age := newest.Now.Sub(rec.Stored); age <= window {
-				rec.Payload = nil // it is not needed, and may be long
+				if rec.Kind != proto.Deleted { // it has the key of what was deleted
+					rec.Payload = nil // it is not needed, and may be long
+				}
 				records = append(records, keyed{rec, age})
 			}
 		}
@@ -200,7 +205,7 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 				p.s.refuse(c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
 				continue
 			}
-			p.apply(a, c)
+			p.apply(ctx, a, c)
 		}
 		return
 	}

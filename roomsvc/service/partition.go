@@ -31,6 +31,7 @@ type partition struct {
 	queue        queue         // a command that does not fit is refused as overloaded
 	orders       chan order    // from the owner
 	read         chan reading  // rooms that were read from the log
+	found        chan lookup   // commands whose messages were read from the log
 	lost         chan report   // from gateways; they repeat a report that does not fit
 	woken        chan struct{} // something has changed in the queue or the term
 	intake       atomic.Int32
@@ -40,6 +41,7 @@ type partition struct {
 	// Owned by run.
 	term    *term           // nil while another instance owns the partition
 	loading int             // rooms being read from the log
+	finding int             // messages being read from the log
 	release chan<- struct{} // closed when nothing is under way; nil if nobody waits for that
 	keep    bool            // commands stay in the queue after the release
 }
@@ -67,7 +69,7 @@ func newPartition(s *Service, number int) *partition {
 	return &partition{
 		s: s, number: number,
 		queue: queue{bound: s.cfg.Queue}, orders: make(chan order),
-		read: make(chan reading), lost: make(chan report, maxReports), woken: make(chan struct{}, 1),
+		read: make(chan reading), found: make(chan lookup), lost: make(chan report, maxReports), woken: make(chan struct{}, 1),
 	}
 }
 
@@ -133,6 +135,8 @@ func (p *partition) run(ctx context.Context) {
 			p.obey(o)
 		case r := <-p.read:
 			p.loaded(ctx, r)
+		case l := <-p.found:
+			p.lookedUp(ctx, l)
 		case r := <-p.lost:
 			p.compare(ctx, r)
 		case <-p.woken:
@@ -259,7 +263,7 @@ func (p *partition) begin(ctx context.Context, c command) {
 		a.waiting = append(a.waiting, c)
 		return
 	}
-	p.apply(a, c)
+	p.apply(ctx, a, c)
 }
 
 // open returns a room, which is read from the log first if it is not in memory; nil if too
@@ -278,7 +282,7 @@ func (p *partition) open(ctx context.Context, to proto.Room, now time.Time) *act
 
 // apply lets the rules decide, sends the record on its way and keeps the answer until it
 // may be given.
-func (p *partition) apply(a *active, c command) {
+func (p *partition) apply(ctx context.Context, a *active, c command) {
 	t := p.term
 	if t == nil {
 		p.s.refuse(c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
@@ -288,6 +292,17 @@ func (p *partition) apply(a *active, c command) {
 	if refusal != nil {
 		p.s.refuse(c.reply, refusal)
 		return
+	}
+	if seq := cmd.Terms.Seq; seq > 0 && seq <= a.room.Seq() {
+		if c.found == nil {
+			p.find(ctx, c, seq)
+			return
+		}
+		cmd.Target = c.found.record
+	}
+	var erase []uint64
+	if cmd.Act == proto.ActDelete {
+		erase = a.room.Records(cmd.Terms.Seq)
 	}
 	now := time.Now()
 	a.used = now
@@ -303,7 +318,7 @@ func (p *partition) apply(a *active, c command) {
 	ans := answer{to: c.reply, reply: o.Reply, record: o.Record, since: c.since}
 	if o.Record != nil && o.Record.State.Act == o.Record.Seq {
 		snapshot := a.room.Snapshot()
-		ans.snapshot, ans.room = &snapshot, c.to
+		ans.snapshot, ans.room, ans.erase = &snapshot, c.to, erase
 	}
 	if !t.push(ans) || o.Record == nil {
 		return

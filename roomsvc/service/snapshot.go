@@ -33,13 +33,18 @@ func (t *term) takeSnapshots(ctx context.Context) (*stream.StateFence, error) {
 	return t.state.fence, nil
 }
 
-// saveSnapshot writes the snapshot of an act whose record is committed, and tells the
-// term. A snapshot keeps the fields that a newer version wrote.
-func (t *term) saveSnapshot(room proto.Room, snapshot *proto.Snapshot) {
+// saveSnapshot writes the snapshot of an act whose record is committed, erases the records
+// that the act has deleted, and tells the term. A snapshot keeps the fields that a newer
+// version wrote.
+func (t *term) saveSnapshot(room proto.Room, snapshot *proto.Snapshot, erase []uint64) {
 	t.p.s.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), t.p.s.cfg.Commit)
 		defer cancel()
-		t.saved(t.writeSnapshot(ctx, room, snapshot))
+		err := t.writeSnapshot(ctx, room, snapshot)
+		for i := 0; i < len(erase) && err == nil; i++ {
+			err = t.erase(ctx, room, erase[i])
+		}
+		t.saved(err)
 	})
 }
 

@@ -48,6 +48,7 @@ type active struct {
 type command struct {
 	msg   *nats.Msg      // nil = it came from this process
 	local *proto.Request // otherwise nil
+	found *found         // the message that it edits or deletes; nil = not read yet, or no such command
 	reply returnPath
 	to    proto.Room
 	since time.Time // when it arrived
@@ -70,6 +71,7 @@ type answer struct {
 	// nil = none is to be written.
 	snapshot *proto.Snapshot
 	room     proto.Room // of the snapshot
+	erase    []uint64   // seqs of records that are erased after that
 }
 
 func newTerm(p *partition) *term {
@@ -122,7 +124,7 @@ func (t *term) giveAnswers() (wake bool) {
 			}
 			if a.snapshot != nil {
 				t.saving = true
-				t.saveSnapshot(a.room, a.snapshot)
+				t.saveSnapshot(a.room, a.snapshot, a.erase)
 				break
 			}
 			t.answered++

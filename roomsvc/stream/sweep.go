@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -63,7 +64,7 @@ func (s sweep) do(ctx context.Context, nc *nats.Conn) error {
 		if err != nil || old == 0 || old >= s.seq {
 			return err
 		}
-		if err := deleteMessage(ctx, nc, old); err != nil {
+		if err := deleteMessage(ctx, nc, proto.StateStream, old, false); err != nil {
 			return err
 		}
 		from = old + 1
@@ -91,12 +92,29 @@ func getMessage(ctx context.Context, nc *nats.Conn, query map[string]any) (uint6
 	}
 }
 
-func deleteMessage(ctx context.Context, nc *nats.Conn, seq uint64) error {
-	ask, err := json.Marshal(map[string]any{"seq": seq, "no_erase": true})
+// How nats-server 2.15 answers the delete of a message that does not exist.
+const (
+	codeNoSequence = 10043
+	noMessage      = "no message found"
+)
+
+// Erase removes a record from the log and overwrites its bytes. A record that does not exist
+// any more is no error.
+func (f *Fence) Erase(ctx context.Context, seq uint64) error {
+	err := deleteMessage(ctx, f.conn.nc, proto.StreamName, seq, true)
+	if api, ok := errors.AsType[*apiError](err); ok && (api.ErrCode == codeNoSequence || api.Description == noMessage) {
+		return nil
+	}
+	return err
+}
+
+// deleteMessage deletes a message of a stream. Erase says that its bytes are overwritten.
+func deleteMessage(ctx context.Context, nc *nats.Conn, name string, seq uint64, erase bool) error {
+	ask, err := json.Marshal(map[string]any{"seq": seq, "no_erase": !erase})
 	if err != nil {
 		return err
 	}
-	reply, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.DELETE."+proto.StateStream, ask)
+	reply, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.DELETE."+name, ask)
 	if err != nil {
 		return unavailable(err)
 	}

@@ -224,6 +224,16 @@ func (r *Replay) Shrink() { r.size = max(r.size/2, smallPage) }
 // Forget drops the rest of the page.
 func (r *Replay) Forget() { r.records = nil }
 
+// Retract drops the rest of the page if it holds a record between two seqs, and reports
+// whether it did: the log has changed them.
+func (r *Replay) Retract(from, to uint64) bool {
+	if n := len(r.records); n == 0 || r.records[0].Seq > to || r.records[n-1].Seq < from {
+		return false
+	}
+	r.records = nil
+	return true
+}
+
 // Holds returns how many records are left of the page.
 func (r *Replay) Holds() int { return len(r.records) }
 

@@ -106,6 +106,13 @@ func (l *Log) Find(seq, newest uint64) (at uint64, ok bool) {
 	return 0, false
 }
 
+// Behind returns the offset behind the event with the given seq, and everything that came
+// before it, if the ring holds anything of that.
+func (l *Log) Behind(seq uint64) (at uint64, some bool) {
+	i := sort.Search(len(l.frames), func(i int) bool { return l.frames[i].Seq > seq || l.frames[i].Seq == seq && l.frames[i].Ephemeral })
+	return l.edge(i), i > 0
+}
+
 // event returns the frame of the event with the given seq, or nil if the ring does not
 // hold it.
 func (l *Log) event(seq uint64) *Frame {

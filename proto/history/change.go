@@ -1,0 +1,128 @@
+package history
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"roomcast/proto"
+)
+
+// withStubs returns the records with a stub for each deleted one before them. After is the seq
+// of the record that was read before these.
+func withStubs(records []proto.Record, after uint64, limits *proto.Restrictions) []proto.Record {
+	if limits == nil || len(limits.Deleted) == 0 {
+		return records
+	}
+	out := make([]proto.Record, 0, len(records))
+	for _, r := range records {
+		first := r.Seq
+		for first > after+1 && limits.IsDeleted(first-1) {
+			first--
+		}
+		for ; first < r.Seq; first++ {
+			out = append(out, stub(&r, first, limits.Deleted[first]))
+		}
+		if after = r.Seq; limits.IsDeleted(r.Seq) { // it is not erased yet
+			at := r.Stream
+			r = stub(&r, r.Seq, limits.Deleted[r.Seq])
+			r.Stream = at
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// stub returns what remains of the record numbered seq, which is at or before r. Its stream
+// sequence is 0; withStubs sets that of a record that is not erased yet.
+func stub(r *proto.Record, seq uint64, s proto.Stub) proto.Record {
+	at := r.State.At
+	if s.At != 0 {
+		at = time.UnixMilli(s.At).UTC()
+	}
+	return proto.Record{
+		Room: r.Room, Seq: seq, Stored: r.Stored, Payload: s.AppendStub(nil, r.Room, seq), Text: proto.Span{Form: proto.SpanNone},
+		State: proto.State{Epoch: r.State.Epoch, At: at, Closed: r.State.Closed, Act: r.State.Act},
+	}
+}
+
+// Refresh reads the changes of a page again, for readers that came while it was being read.
+func (l *Log) Refresh(ctx context.Context, room proto.Room, p *Page) error {
+	snapshot, found, err := l.Snapshot(ctx, room)
+	if err != nil || !found || snapshot.Epoch != p.Head.Epoch || p.Head.Limits != nil && snapshot.Seq <= p.Head.Limits.Seq {
+		return err
+	}
+	p.Head.Limits = snapshot.Limits
+	p.Records = withStubs(p.Records, 0, p.Head.Limits)
+	return l.showEdits(ctx, room, p)
+}
+
+// showEdits gives the edited messages of a page their newest text.
+func (l *Log) showEdits(ctx context.Context, room proto.Room, p *Page) error {
+	limits := p.Head.Limits
+	if limits == nil || len(limits.Edits) == 0 || limits.Epoch != p.Head.Epoch {
+		return nil
+	}
+	var wanted []uint64
+	for i := range p.Records {
+		if edit := limits.Edit(p.Records[i].Seq); edit > 0 {
+			wanted = append(wanted, edit)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	edits, err := l.edits(ctx, room, p, wanted)
+	if err != nil {
+		return err
+	}
+	for i := range p.Records {
+		r := &p.Records[i]
+		edit, found := edits[limits.Edit(r.Seq)]
+		if !found { // the log lost it, or the message was deleted meanwhile
+			continue
+		}
+		e, err := proto.ParseEvent(r.Payload)
+		if err != nil {
+			return fmt.Errorf("read edited message: %w", err)
+		}
+		e.Content.Kind, e.Content.Body, e.Changed = edit.Content.Kind, edit.Content.Body, edit.At
+		r.Payload, r.Text = e.AppendRecord(nil)
+	}
+	return nil
+}
+
+// edits returns the events of edits by their seqs.
+func (l *Log) edits(ctx context.Context, room proto.Room, p *Page, wanted []uint64) (map[uint64]proto.Event, error) {
+	slices.Sort(wanted)
+	found := make(map[uint64]proto.Event, len(wanted))
+	add := func(records []proto.Record) error {
+		for i := range records {
+			if r := &records[i]; r.Kind == proto.Edited {
+				e, err := proto.ParseEvent(r.Payload)
+				if err != nil {
+					return fmt.Errorf("read edit: %w", err)
+				}
+				found[r.Seq] = e
+			}
+		}
+		return nil
+	}
+	if err := add(p.Records); err != nil {
+		return nil, err
+	}
+	for _, seq := range wanted {
+		if _, have := found[seq]; have {
+			continue
+		}
+		page, err := l.Read(ctx, Query{Room: room, Since: seq - 1, HasSince: true, Reach: seq, Limit: DefaultLimit, own: true, limits: p.Head.Limits})
+		if err != nil {
+			return nil, err
+		}
+		if err := add(page.Records); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,118 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+	"roomcast/roomsvc/stream"
+)
+
+// found is what the log holds of the message that a command edits or deletes.
+type found struct {
+	record *proto.Record // without its payload; nil = the log does not hold it
+}
+
+// lookup is a command whose message was read from the log for a term.
+type lookup struct {
+	term *term
+	c    command
+	err  error
+}
+
+// find reads the message that a command edits or deletes, and hands the command back to the
+// partition.
+func (p *partition) find(ctx context.Context, c command, seq uint64) {
+	if p.finding >= maxLoading {
+		p.s.refuse(c.reply, overloaded("too many messages are being read from the log"))
+		return
+	}
+	p.finding++
+	t := p.term
+	p.s.tasks.Go(func() {
+		l := lookup{term: t, c: c}
+		select {
+		case p.s.readers <- struct{}{}:
+			l.c.found, l.err = t.findRecord(ctx, c.to, seq)
+			<-p.s.readers
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case p.found <- l:
+		case <-ctx.Done():
+		}
+	})
+}
+
+func (t *term) findRecord(ctx context.Context, room proto.Room, seq uint64) (*found, error) {
+	page, err := t.readPage(ctx, history.Query{Room: room, Since: seq - 1, HasSince: true, Reach: seq, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(page.Records) == 0 || page.Records[0].Seq != seq || page.Records[0].Stream == 0 {
+		return &found{}, nil
+	}
+	rec := page.Records[0]
+	rec.Payload = nil // it is not needed, and may be long
+	return &found{record: &rec}, nil
+}
+
+// lookedUp goes on with a command whose message was read.
+func (p *partition) lookedUp(ctx context.Context, l lookup) {
+	p.finding--
+	switch {
+	case l.err != nil:
+		p.s.cfg.Log.Warn("read message to be changed", "room", l.c.to.String(), "error", l.err)
+		p.s.refuse(l.c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
+	case p.term != l.term:
+		p.s.refuse(l.c.reply, p.unavailable(stream.ErrLost).Refusal)
+	default:
+		p.begin(ctx, l.c)
+	}
+}
+
+// erase removes a deleted record from the stream, and its bytes from the files. Nothing
+// happens if the log no longer holds it.
+func (t *term) erase(ctx context.Context, room proto.Room, seq uint64) error {
+	page, err := t.fence.Log().Read(ctx, history.Query{Room: room, Since: seq - 1, HasSince: true, Reach: seq, Limit: 1})
+	if err == nil && len(page.Records) > 0 && page.Records[0].Seq == seq && page.Records[0].Stream > 0 {
+		err = t.fence.Erase(ctx, page.Records[0].Stream)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: erase record: %w", stream.ErrUnavailable, lost(err))
+	}
+	return nil
+}
+
+// eraseLeft erases, beside everything else, the deleted records of a room that an owner has
+// left when it died.
+func (t *term) eraseLeft(room proto.Room, limits *proto.Restrictions) {
+	t.p.s.tasks.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		deleted := slices.Sorted(maps.Keys(limits.Deleted))
+		for from := deleted[0]; ; {
+			page, err := t.fence.Log().Read(ctx, history.Query{Room: room, Since: from - 1, HasSince: true, Limit: proto.MaxHistory})
+			for i := 0; i < len(page.Records) && err == nil; i++ {
+				if r := &page.Records[i]; limits.IsDeleted(r.Seq) && r.Stream > 0 {
+					err = t.fence.Erase(ctx, r.Stream)
+				}
+			}
+			if err != nil {
+				t.p.s.cfg.Log.Warn("erase deleted records", "room", room.String(), "error", err)
+				return
+			}
+			if !page.More || len(page.Records) == 0 {
+				return
+			}
+			if from = page.Records[len(page.Records)-1].Seq + 1; from > deleted[len(deleted)-1] {
+				return
+			}
+		}
+	})
+}
