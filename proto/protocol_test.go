@@ -34,7 +34,7 @@ func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 		}
 	}
 	for _, h := range []string{HeaderKind, HeaderFrom, HeaderName, HeaderKey, HeaderOnce, HeaderType, HeaderSent, HeaderEnc, HeaderRecord,
-		HeaderRights, HeaderMember, HeaderFor, HeaderEvery} {
+		HeaderRights, HeaderMember, HeaderFor, HeaderEvery, HeaderSeq, HeaderEpoch} {
 		if !strings.Contains(doc, "`"+h+"`") {
 			t.Errorf("header %s is not described", h)
 		}

@@ -113,7 +113,7 @@ func (p *Publisher) Say(s Say, done func(proto.Reply)) {
 	}
 	r := newRequest(s, done)
 	if s.Sent != nil {
-		sent := proto.Request{Content: *s.Sent}
+		sent := proto.Request{Content: *s.Sent, Act: s.Act, Terms: s.Terms}
 		digest := p.cfg.Keys.Digests(sent.Covered())[0]
 		r.body.Sent = hex.EncodeToString(digest[:])
 	}

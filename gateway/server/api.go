@@ -192,6 +192,14 @@ func (a *api) moderate(r *http.Request, by caller) (answer, error) {
 	if s.From, err = senderOf(r, by); err != nil {
 		return nil, err
 	}
+	if act == proto.ActEdit && by.token == nil && !by.local {
+		if err := a.askSay(r, by, &s); err != nil {
+			return nil, err
+		}
+		if s.Content.Kind != proto.Text {
+			return nil, proto.Refuse(proto.Unavailable, "the application answered an edit without a text")
+		}
+	}
 	return a.ask(r.Context(), s)
 }
 

@@ -353,6 +353,10 @@ func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 	sent := say.Content
 	sent.Body = bytes.Clone(sent.Body)
 	c.enqueue(s, say.Room, sent, false, func(content proto.Content) {
+		if say.Act == proto.ActEdit && content.Kind != proto.Text {
+			c.said(id, proto.Reply{Refusal: proto.Refuse(proto.Unavailable, "the application answered an edit without a text")}, done)
+			return
+		}
 		say.Content, say.Sent = content, &sent
 		c.publish(id, say, done)
 	}, func(refusal *proto.Refusal) {

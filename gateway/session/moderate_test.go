@@ -191,3 +191,71 @@ func (g *gateway) moderate(room string, act proto.Act, member string) {
 		g.t.Fatalf("%s %s: %v", act, member, r.Refusal)
 	}
 }
+
+// do sends a command of a member and waits for its ok.
+func (c *client) do(id, command string) {
+	c.t.Helper()
+	c.send(fmt.Sprintf(`{"id":"%s",%s}`, id, command))
+	c.wantSoon(fmt.Sprintf(`{"id":"%s","ok":*`, id))
+}
+
+// A deleted message is a stub for all who come later, whether a ring or the log answers, and
+// an edited one has its newest text.
+func TestEditAndDeleteShowInEveryLaterRead(t *testing.T) {
+	m := startModerated(t)
+	ann, bob := m.member(m.a, "ann"), m.member(m.b, "bob")
+	ann.do("1", `"say":{"text":"first"}`)
+	ann.do("2", `"say":{"text":"SECRET"}`)
+	ann.do("3", `"say":{"text":"last"}`)
+	bob.send(`{"id":"no","edit":{"seq":1,"text":"mine"}}`)
+	bob.wantSoon(`{"id":"no","error":{"code":"forbidden",*`)
+	bob.send(`{"id":"no","moderate":{"act":"delete","seq":1}}`)
+	bob.wantSoon(`{"id":"no","error":{"code":"forbidden",*`)
+	ann.do("4", `"edit":{"seq":1,"text":"first, corrected","key":"e1"}`)
+	bob.wantSoon(`{"room":*"seq":4,*"kind":"edited",*"text":"first, corrected","of":1}`)
+	ann.do("5", `"moderate":{"act":"delete","seq":2}`)
+	bob.wantSoon(`{"room":*"seq":5,*"kind":"deleted",*"of":2,"author":{"id":"ann",*"at":"*"}}`)
+	m.mod.send(`{"id":"e","moderate":{"room":"` + m.room + `","act":"edit","seq":1}}`)
+	m.mod.wantSoon(`{"id":"e","error":{"code":"bad_request",*`)
+
+	check := func(where string, c *client) {
+		t.Helper()
+		for _, want := range []string{
+			`{"room":*"seq":1,*"text":"first, corrected","edited":"*"}`,
+			`{"room":*"seq":2,"at":"*","from":{"id":"ann"},"deleted":true}`,
+			`{"room":*"seq":3,*"text":"last"}`,
+		} {
+			for got := c.next(); !matches(want, got); got = c.next() {
+				if !matches(`*"joined":*`, got) && !matches(`*"left":*`, got) {
+					t.Fatalf("%s: got %s, want %s", where, got, want)
+				}
+			}
+		}
+	}
+	third := start(t, withTokens(t))
+	for where, g := range map[string]*gateway{"the gateway of the author": m.a, "another gateway": m.b, "a new gateway": third} {
+		for _, query := range []string{"since=0", "last=5"} {
+			c := g.bearer("/room/"+m.room+"/?"+query, tokenOf("cid", "*=read", time.Hour))
+			c.want(`{"hello":*`)
+			check(where+" with "+query, c)
+			c.send(`{"id":"h","history":{"limit":10}}`)
+			if got := c.wantSoon(`{"id":"h",*`); matches(`*SECRET*`, got) || !matches(`*"text":"first, corrected","edited":*"deleted":true*`, got) {
+				t.Errorf("%s: history is %s", where, got)
+			}
+		}
+		plain := g.connect()
+		plain.write([]byte("GET /room/" + m.room + "/?since=0 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer " + tokenOf("dan", "*=read", time.Hour) + "\r\n\r\n"))
+		if got := plain.status(); got != 101 {
+			t.Fatalf("%s: a text session: got status %d", where, got)
+		}
+		plain.hears("first, corrected", "last")
+	}
+	// A resume from the ring, by somebody who was there: the stub and the edit come again.
+	bob.do("6", `"say":{"text":"more"}`)
+	ann.wantSoon(`*"text":"more"}`)
+	again := m.b.bearer("/room/"+m.room+"/?since=1", tokenOf("bob", "*=read say", time.Hour))
+	again.want(`{"hello":*`)
+	again.wantSoon(`{"room":*"seq":2,*"deleted":true}`)
+	again.wantSoon(`{"room":*"seq":6,*"text":"more"}`)
+}

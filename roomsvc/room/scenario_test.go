@@ -37,8 +37,13 @@ type stage struct {
 
 func (s *stage) do(t *testing.T, verb string, args []string) string {
 	c := Command{Request: proto.Request{From: proto.Identity{ID: "u1"}, Rights: proto.MayRead | proto.MaySay}}
-	if verb == "act" {
+	switch verb {
+	case "act":
 		c.Rights = proto.AllRights
+	case "edit":
+		c.Act = proto.ActEdit
+	case "delete":
+		c.Act = proto.ActDelete
 	}
 	for i, arg := range args {
 		name, value, _ := strings.Cut(arg, "=")
@@ -65,6 +70,12 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			c.Terms.For, _ = time.ParseDuration(value)
 		case "every":
 			c.Terms.Every, _ = time.ParseDuration(value)
+		case "seq":
+			c.Terms.Seq, _ = strconv.ParseUint(value, 10, 64)
+		case "epoch":
+			c.Terms.Epoch = value
+		case "history":
+			s.rules.History, _ = strconv.Atoi(value)
 		case "rights":
 			c.Rights, _ = proto.ParseRights(value)
 		case "guest":
@@ -105,6 +116,11 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			s.room.Restrict(s.snapshot.Limits)
 		}
 		for _, rec := range s.log {
+			if s.snapshot != nil && s.snapshot.Limits.IsDeleted(rec.Seq) { // it is erased
+				rec.Key = ""
+			}
+		}
+		for _, rec := range s.log {
 			s.room.Remember(rec, s.now, s.now.Sub(rec.State.At))
 		}
 		return fmt.Sprintf("seq=%d keys=%d", s.room.Seq(), s.room.Keys())
@@ -131,7 +147,7 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			out = s.do(t, "act", []string{"act=ban", "from=mod", fmt.Sprint("member=m", i)})
 		}
 		return out
-	case "say", "act":
+	case "say", "act", "edit", "delete":
 		return s.apply(&c)
 	}
 	t.Fatalf("there is no command %s", verb)
@@ -144,8 +160,16 @@ func (s *stage) apply(c *Command) string {
 		if c.Terms.Member != "" {
 			content = fmt.Append(content, c.Terms.Member, c.Terms.For)
 		}
+		if c.Terms.Seq != 0 {
+			content = fmt.Append(content, c.Terms.Seq)
+		}
 		sum := sha256.Sum256(content)
 		c.Digests = []proto.Digest{proto.Digest(sum[:8])}
+	}
+	for _, rec := range s.log {
+		if rec.Seq == c.Terms.Seq {
+			c.Target = rec
+		}
 	}
 	o := s.room.Apply(c, Moment{Now: s.now, Stream: s.stream})
 	out := string(o.Reply.AppendJSON(nil))

@@ -1,0 +1,175 @@
+package service
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+	"roomcast/proto/natstest"
+)
+
+func change(t *testing.T, nc *nats.Conn, act proto.Act, from, key string, seq uint64, text string) proto.Reply {
+	t.Helper()
+	m := message("lobby", from, key, text)
+	m.Header.Set(proto.HeaderKind, string(act))
+	m.Header.Set(proto.HeaderSeq, fmt.Sprint(seq))
+	m.Header.Set(proto.HeaderRights, "read say")
+	return askUntil(t, nc, m, final)
+}
+
+// shown returns the events of the lobby behind since as one line of text, as readers of every
+// kind of page see them.
+func shown(t *testing.T, nc *nats.Conn) string {
+	t.Helper()
+	log := history.New(nc, nil)
+	first := ""
+	for _, q := range []history.Query{{HasSince: true, Limit: 200}, {Limit: 200}, {Last: 200, Limit: 200}, {Before: 1000, Limit: 200}, {HasSince: true, Limit: 1}, {Limit: 1}} {
+		q.Room = proto.MustRoom("lobby")
+		var all []string
+		for single := q.Limit == 1; ; {
+			page, err := log.Read(t.Context(), q)
+			if err != nil || page.Gap != nil {
+				t.Fatalf("%+v: gap %v, %v", q, page.Gap, err)
+			}
+			var some []string
+			for i := range page.Records {
+				some = append(some, string(page.Records[i].Payload))
+			}
+			if !q.HasSince {
+				all = append(some, all...)
+			} else {
+				all = append(all, some...)
+			}
+			if !single || len(page.Records) == 0 || !page.More {
+				break
+			}
+			if q.HasSince {
+				q.Since = page.Records[0].Seq
+			} else {
+				q.Before = page.Records[0].Seq
+			}
+		}
+		if got := strings.Join(all, "\n"); first == "" {
+			first = got
+		} else if got != first {
+			t.Fatalf("%+v: got\n%.500s\nwant\n%.500s", q, got, first)
+		}
+	}
+	return first
+}
+
+// holdsText reports whether a file below dir holds the text.
+func holdsText(t *testing.T, dir, text string) (holds bool) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil // the server removes files at any time
+		}
+		b, err := os.ReadFile(path)
+		holds = holds || err == nil && bytes.Contains(b, []byte(text))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return holds
+}
+
+// A deleted message is a stub in every read, its bytes leave the files, and the next owner
+// recognises it when it is sent again.
+func TestDeletedMessageIsErased(t *testing.T) {
+	srv := startNATS(t, true)
+	nc := srv.Connect(t)
+	_, stop := startService(t, srv)
+	say(t, nc, "lobby", "ann", "k0", "before")
+	say(t, nc, "lobby", "ann", "k1", "CANARY-one")
+	say(t, nc, "lobby", "bob", "", "between")
+	for i := range 3 {
+		if r := change(t, nc, proto.ActEdit, "ann", "", 2, fmt.Sprint("CANARY-edit-", i)); r.Refusal != nil {
+			t.Fatalf("edit: %v", r.Refusal)
+		}
+	}
+	if got := shown(t, nc); !strings.Contains(got, `"seq":2,`) || !strings.Contains(got, `"text":"CANARY-edit-2","edited":"`) || strings.Contains(got, "CANARY-one") {
+		t.Errorf("after the edits readers see\n%s", got)
+	}
+	if r := change(t, nc, proto.ActDelete, "bob", "", 2, ""); code(r.Refusal) != proto.Forbidden {
+		t.Errorf("bob deletes a message of ann: got %+v", r)
+	}
+	if r := change(t, nc, proto.ActDelete, "ann", "d", 2, "oops"); r.Refusal != nil {
+		t.Fatalf("delete: %v", r.Refusal)
+	}
+	check := func(when string) {
+		t.Helper()
+		got := shown(t, nc)
+		if strings.Contains(got, "CANARY") || strings.Count(got, `"deleted":true`) != 4 || !strings.Contains(got, `"seq":2,"at":"`) ||
+			!strings.Contains(got, `"from":{"id":"ann"},"deleted":true}`) || !strings.Contains(got, `"kind":"deleted"`) {
+			t.Errorf("%s readers see\n%s", when, got)
+		}
+	}
+	check("after the delete")
+	natstest.Eventually(t, "the bytes to leave the files", func() bool { return !holdsText(t, srv.Dir(), "CANARY") })
+	if !holdsText(t, srv.Dir(), "between") {
+		t.Error("the files do not hold what was not deleted, so this test finds nothing")
+	}
+	stop()
+	_, stop = startService(t, srv)
+	defer stop()
+	if r := say(t, nc, "lobby", "ann", "k1", "CANARY-one"); !r.Duplicate || r.Seq != 2 {
+		t.Errorf("the deleted message comes again: got %+v, want a duplicate of 2", r)
+	}
+	if r := change(t, nc, proto.ActEdit, "ann", "", 2, "again"); code(r.Refusal) != proto.NotFound {
+		t.Errorf("an edit of the deleted message: got %+v", r)
+	}
+	if r := change(t, nc, proto.ActEdit, "ann", "", 1, "still there"); r.Refusal != nil {
+		t.Errorf("an edit of another message: got %+v", r)
+	}
+	check("with the next owner")
+	if r := change(t, nc, proto.ActDelete, "ann", "d", 2, "oops"); !r.Duplicate {
+		t.Errorf("the delete comes again: got %+v", r)
+	}
+}
+
+// The owner died between the snapshot of a delete and the erasure. Readers see stubs at once,
+// and the next owner erases.
+func TestNextOwnerErasesWhatIsLeft(t *testing.T) {
+	srv := startNATS(t, true)
+	nc := srv.Connect(t)
+	s, stop := startService(t, srv)
+	for i := range 70 {
+		say(t, nc, "lobby", "ann", "", fmt.Sprint("message ", i))
+	}
+	say(t, nc, "lobby", "ann", "", "CANARY")
+	if r := change(t, nc, proto.ActDelete, "ann", "", 3, ""); r.Refusal != nil {
+		t.Fatalf("delete: %v", r.Refusal)
+	}
+	stop()
+	// What such an owner leaves is a snapshot that names a record which still exists.
+	log := history.New(nc, nil)
+	snapshot, found, err := log.Snapshot(t.Context(), proto.MustRoom("lobby"))
+	if err != nil || !found {
+		t.Fatalf("got no snapshot: %v", err)
+	}
+	snapshot.Limits.Deleted[71] = proto.Stub{Author: "ann"}
+	body, err := snapshot.AppendJSON(nil)
+	if err == nil {
+		_, err = nc.Request(proto.MustRoom("lobby").StateSubject(), body, s.cfg.Commit)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := shown(t, nc); strings.Contains(got, "CANARY") || strings.Count(got, `"deleted":true`) != 2 {
+		t.Errorf("readers see\n%s", got)
+	}
+	_, stop = startService(t, srv)
+	defer stop()
+	say(t, nc, "lobby", "bob", "", "hi")
+	natstest.Eventually(t, "the bytes to leave the files", func() bool { return !holdsText(t, srv.Dir(), "CANARY") })
+}
