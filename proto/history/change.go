@@ -55,11 +55,11 @@ func (l *Log) Refresh(ctx context.Context, room proto.Room, p *Page) error {
 	}
 	p.Head.Limits = snapshot.Limits
 	p.Records = withStubs(p.Records, 0, p.Head.Limits)
-	return l.showEdits(ctx, room, p)
+	return showEdits(ctx, l, room, p)
 }
 
 // showEdits gives the edited messages of a page their newest text.
-func (l *Log) showEdits(ctx context.Context, room proto.Room, p *Page) error {
+func showEdits(ctx context.Context, l *Log, room proto.Room, p *Page) error {
 	limits := p.Head.Limits
 	if limits == nil || len(limits.Edits) == 0 || limits.Epoch != p.Head.Epoch {
 		return nil
@@ -73,7 +73,7 @@ func (l *Log) showEdits(ctx context.Context, room proto.Room, p *Page) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	edits, err := l.edits(ctx, room, p, wanted)
+	edits, err := findEdits(ctx, l, room, p, wanted)
 	if err != nil {
 		return err
 	}
@@ -93,8 +93,8 @@ func (l *Log) showEdits(ctx context.Context, room proto.Room, p *Page) error {
 	return nil
 }
 
-// edits returns the events of edits by their seqs.
-func (l *Log) edits(ctx context.Context, room proto.Room, p *Page, wanted []uint64) (map[uint64]proto.Event, error) {
+// findEdits returns the events of edits by their seqs.
+func findEdits(ctx context.Context, l *Log, room proto.Room, p *Page, wanted []uint64) (map[uint64]proto.Event, error) {
 	slices.Sort(wanted)
 	found := make(map[uint64]proto.Event, len(wanted))
 	add := func(records []proto.Record) error {

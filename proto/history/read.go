@@ -81,7 +81,7 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	for i := range p.Records {
 		adopt(&p.Records[i], p.Head.Epoch)
 	}
-	return p, l.showEdits(ctx, q.Room, &p)
+	return p, showEdits(ctx, l, q.Room, &p)
 }
 
 // missing returns the reason for which the log lacks the record numbered seq. A limit
