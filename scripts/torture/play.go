@@ -150,6 +150,9 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 		speaking.Go(func() { r.plead(talking, life, i) })
 		speaking.Go(func() { r.preside(talking, life, i) })
 	}
+	for i := range moderators {
+		speaking.Go(func() { r.moderate(talking, life, i) })
+	}
 	speaking.Go(func() { r.whisper(talking, life) })
 	speaking.Go(func() { r.forget(talking, life) })
 	for i := range 2 {

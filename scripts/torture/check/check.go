@@ -38,6 +38,7 @@ const (
 	Stale      Rule = "stale order"      // said after another's ack, stored before it
 	Stuck      Rule = "stuck"            // a client or a message did not recover
 	Vacuous    Rule = "vacuous"          // the run proves nothing
+	Moderated  Rule = "moderation"       // an act had no effect: a message of a muted sender, or deleted content
 	Broken     Rule = "broken history"   // the harness made a mistake
 )
 
@@ -152,6 +153,7 @@ type checker struct {
 	first   first             // likewise
 	senders map[string]string // client -> sender
 	pauses  pauses
+	acts    moderation
 	healed  bool
 	ended   bool
 }
@@ -201,6 +203,8 @@ func (c *checker) entry(e history.Entry) {
 		c.page(e)
 	case history.Count:
 		c.count(e)
+	case history.Moderate, history.Moderated, history.Look, history.Looked, history.Seen:
+		c.acts.entry(e)
 	case history.Calm:
 		c.calm()
 	case history.Heal:
@@ -217,6 +221,9 @@ func (c *checker) entry(e history.Entry) {
 // finish checks the rules that need the whole history.
 func (c *checker) finish() {
 	c.settle()
+	if !c.losses.after(0, history.LossEnd, history.LossShown, history.LossState, history.LossHole, history.LossStart, history.LossAll) {
+		c.acts.check(c.report)
+	}
 	for _, s := range c.pauses.spells {
 		c.report.Spells = append(c.report.Spells, s.shown)
 	}

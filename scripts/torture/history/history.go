@@ -45,6 +45,12 @@ const (
 	Count    Op = "count"     // Count: the client asked how many members the room has
 	Told     Op = "told"      // Link, Count: a join or a leave told the member how many the room has
 
+	Moderate  Op = "moderate"  // Key, Kind, Sender, From: an act, an edit or a message of a moderated room is about to be sent
+	Moderated Op = "moderated" // Key, Seq, Body: it was acknowledged; or Why: it was refused
+	Look      Op = "look"      // Key, Count: a page of a moderated room is about to be read, from Count replicas
+	Looked    Op = "looked"    // Key, From, Seq: the page holds the seqs from From to Seq
+	Seen      Op = "seen"      // Key, Seq, Kind, Body, Dup: an event of that page; Dup: it is a stub
+
 	Fault Op = "fault" // Why, Key, Loss: a fault hits Client, a process; no Room
 	Mend  Op = "mend"  // Key: that fault is over, and the processes run again
 	Heal  Op = "heal"  // the last fault is over, and all processes run
