@@ -32,7 +32,7 @@ type moderation struct {
 }
 
 // moderate works in one room until ctx ends.
-func (r *run) moderate(ctx, life context.Context, i int) {
+func moderate(ctx, life context.Context, r *run, i int) {
 	m := &moderation{run: r, name: fmt.Sprintf("moderator%d", i), room: proto.MustRoom(fmt.Sprintf("moderated_%d", i)), sender: fmt.Sprintf("talker%d", i)}
 	var group sync.WaitGroup
 	defer group.Wait()

@@ -151,7 +151,7 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 		speaking.Go(func() { r.preside(talking, life, i) })
 	}
 	for i := range moderators {
-		speaking.Go(func() { r.moderate(talking, life, i) })
+		speaking.Go(func() { moderate(talking, life, r, i) })
 	}
 	speaking.Go(func() { r.whisper(talking, life) })
 	speaking.Go(func() { r.forget(talking, life) })
