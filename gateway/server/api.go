@@ -164,11 +164,11 @@ func (a *api) moderate(r *http.Request, by caller) (answer, error) {
 	if !act.Known() {
 		return nil, proto.Refuse(proto.NotFound, "there is no %s %s; PROTOCOL.md lists the requests", r.Method, r.URL.Path)
 	}
-	room, err := roomOf(r, by, "")
-	if err == nil {
-		err = by.may(room, act.Permits(by.rights(room)))
-	}
+	room, err := proto.ParseRoom(r.PathValue("room"))
 	if err != nil {
+		return nil, proto.Refuse(proto.BadRoom, "%v", err)
+	}
+	if err := by.may(room, act.Permits(by.rights(room))); err != nil {
 		return nil, err
 	}
 	body, err := readBody(r)

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -56,6 +57,20 @@ func (l *Log) Refresh(ctx context.Context, room proto.Room, p *Page) error {
 	p.Head.Limits = snapshot.Limits
 	p.Records = withStubs(p.Records, 0, p.Head.Limits)
 	return showEdits(ctx, l, room, p)
+}
+
+// newer reads the changes of the room again, while records of a page are read, and reports
+// whether there are others.
+func newer(ctx context.Context, l *Log, p *Page, w *want) (changed bool, err error) {
+	snapshot, found, err := l.Snapshot(ctx, w.room)
+	if errors.Is(err, ErrDamaged) {
+		return false, nil
+	}
+	if err != nil || !found || snapshot.Epoch != p.Head.Epoch || w.limits != nil && snapshot.Seq <= w.limits.Seq {
+		return false, err
+	}
+	p.Head.Limits, w.limits = snapshot.Limits, snapshot.Limits
+	return true, nil
 }
 
 // showEdits gives the edited messages of a page their newest text.

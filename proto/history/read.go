@@ -61,10 +61,23 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	if err := l.fill(ctx, &p, &w, head); err != nil {
 		return Page{}, err
 	}
+	for q.HasSince && len(p.Records) > 0 && p.Records[0].Seq > w.from {
+		// A limit has removed the records, or they were deleted since the snapshot was read.
+		changed, err := newer(ctx, l, &p, &w)
+		if err != nil {
+			return Page{}, err
+		}
+		if !changed {
+			break
+		}
+		if err := l.fill(ctx, &p, &w, head); err != nil {
+			return Page{}, err
+		}
+	}
 	if w.before != nil && w.before.Stream > 0 && q.differs(*w.before) {
 		p.Gap = q.reset(head)
 		w = q.want(head)
-		w.limits = limits
+		w.limits = p.Head.Limits.In(p.Head.Epoch)
 		if err := l.fill(ctx, &p, &w, head); err != nil {
 			return Page{}, err
 		}
@@ -138,6 +151,9 @@ func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (er
 		case <-ctx.Done():
 			return fmt.Errorf("read log: %w: %w", ctx.Err(), err)
 		case <-time.After(staleWait << try):
+		}
+		if _, err := newer(ctx, l, p, w); err != nil { // a hole may be a record that was just deleted
+			return err
 		}
 	}
 }

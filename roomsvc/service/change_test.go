@@ -173,3 +173,46 @@ func TestNextOwnerErasesWhatIsLeft(t *testing.T) {
 	say(t, nc, "lobby", "bob", "", "hi")
 	natstest.Eventually(t, "the bytes to leave the files", func() bool { return !holdsText(t, srv.Dir(), "CANARY") })
 }
+
+// Records are deleted while readers go through the log. No reader takes the hole for damage.
+func TestDeletesDuringReadsLeaveNoGap(t *testing.T) {
+	srv := startNATS(t, true)
+	nc := srv.Connect(t)
+	_, stop := startService(t, srv)
+	defer stop()
+	for i := range 60 {
+		say(t, nc, "lobby", "ann", "", fmt.Sprint("message ", i))
+	}
+	log, done := history.New(srv.Connect(t), nil), make(chan error)
+	stopped := make(chan struct{})
+	go func() {
+		for since := uint64(0); ; since = (since + 1) % 60 {
+			page, err := log.Read(t.Context(), history.Query{Room: proto.MustRoom("lobby"), Since: since, HasSince: true})
+			if err == nil && page.Gap != nil {
+				err = fmt.Errorf("since=%d: got the gap %+v", since, *page.Gap)
+			}
+			if err == nil && page.Records[0].Seq != since+1 {
+				err = fmt.Errorf("since=%d: the page begins with %d", since, page.Records[0].Seq)
+			}
+			select {
+			case <-stopped:
+				done <- err
+				return
+			default:
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	for seq := uint64(1); seq <= 60; seq++ {
+		if r := change(t, nc, proto.ActDelete, "ann", "", seq, ""); r.Refusal != nil {
+			t.Fatalf("delete: %v", r.Refusal)
+		}
+	}
+	close(stopped)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
