@@ -122,7 +122,7 @@ func TestEveryVerbIsAnswered(t *testing.T) {
 	c.want(`{"hello":*}`)
 	frames := map[proto.Verb]string{
 		proto.VerbSay: `"text":"hi"`, proto.VerbJoin: "", proto.VerbHistory: "", proto.VerbMembers: "", proto.VerbPing: "",
-		proto.VerbSignal: `"type":"typing"`, proto.VerbModerate: `"act":"close"`, proto.VerbAuth: `"token":"none"`, proto.VerbLeave: "",
+		proto.VerbSignal: `"type":"typing"`, proto.VerbEdit: `"seq":1,"text":"ho"`, proto.VerbModerate: `"act":"close"`, proto.VerbAuth: `"token":"none"`, proto.VerbLeave: "",
 	}
 	for _, rule := range proto.Verbs {
 		fields, ok := frames[rule.Verb]
