@@ -91,9 +91,9 @@ func (t *term) erase(ctx context.Context, room proto.Room, seq uint64) error {
 
 // eraseLeft erases, beside everything else, the deleted records of a room that an owner has
 // left when it died.
-func (t *term) eraseLeft(room proto.Room, limits *proto.Restrictions) {
+func (t *term) eraseLeft(ctx context.Context, room proto.Room, limits *proto.Restrictions) {
 	t.p.s.tasks.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		deleted := slices.Sorted(maps.Keys(limits.Deleted))
 		for from := deleted[0]; ; {

@@ -73,7 +73,7 @@ func (t *term) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) 
 		}
 	}
 	if limits := r.Deleted(); limits != nil && newest.Found {
-		t.eraseLeft(to, limits)
+		t.eraseLeft(ctx, to, limits)
 	}
 	if newest.Found {
 		if err := t.readKeys(ctx, r, to, &newest); err != nil {
