@@ -57,6 +57,7 @@ func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	front := bare(t)
 	forward(t, front, leader.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
 	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
+	forward(t, front, follower.Conn(), "$JS.API.DIRECT.GET."+proto.StateStream)
 	log := history.New(front, nil)
 
 	p, err := log.Read(t.Context(), history.Query{Room: room.Name, Since: 120, HasSince: true, Limit: 256})
@@ -87,6 +88,7 @@ func TestReadWaitsForALeaderWithFollowersBeforeAReset(t *testing.T) {
 	front := bare(t)
 	forward(t, front, old.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
 	forward(t, front, old.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
+	forward(t, front, old.Conn(), "$JS.API.DIRECT.GET."+proto.StateStream)
 	silence := atomic.Int64{} // of both followers
 	silence.Store(int64(9 * time.Second))
 	asked := make(chan struct{}, 100)
