@@ -21,6 +21,8 @@ var purposes = map[proto.Act]string{
 	proto.ActMute:   "refuse a member's messages in a room",
 	proto.ActUnmute: "end a mute",
 	proto.ActSlow:   "let each member say only one message in a time such as 10s; 0 ends it",
+	proto.ActDelete: "delete a message: later readers see a stub, and its bytes leave the log",
+	proto.ActEdit:   "give a message of your own another text",
 }
 
 // actCommand returns the command for an act. The field that the act needs is its second argument.
@@ -36,6 +38,9 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 		use, example, count = use+" seq", example+" 42", 2
 	case "every":
 		use, example, count = use+" time", example+" 10s", 2
+	}
+	if rule.Act == proto.ActEdit {
+		use, example, count = use+" text", `  gateway edit lobby 42 "hello, all"`, 3
 	}
 	cmd := &cobra.Command{
 		Use:     use,
@@ -64,6 +69,9 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 			default:
 				fields[rule.Needs] = args[1]
 			}
+			if rule.Act == proto.ActEdit {
+				fields["text"] = args[2]
+			}
 			if lasts != "" {
 				fields["for"] = lasts
 			}
@@ -81,6 +89,9 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 		},
 	}
 	t.bind(cmd)
+	if rule.Act == proto.ActEdit {
+		return cmd
+	}
 	cmd.Flags().StringVar(&why, "why", "", "tell the members this `reason`")
 	if rule.Takes == "for" {
 		cmd.Flags().StringVar(&lasts, "for", "", "let it end after this `time`, such as 10m or 24h; without it, it holds until it is undone")
