@@ -360,7 +360,7 @@ export class Timeline {
     this.#fact(row);
     if (item.kind === "deleted" || item.kind === "edited") row.className = "change"; // its message shows it
     else if (item.kind) {
-      row.append(make("p", "", item.kind === "closed" ? words.closedRoom(item.why) : item.kind === "reopened" ? words.reopenedRoom : words.act(item.kind, item.why)));
+      row.append(make("p", "", item.kind === "closed" ? words.closedRoom(item.why) : item.kind === "reopened" ? words.reopenedRoom : words.act(item)));
     } else {
       row.append(this.#head(item.from, row.at), bubble(item));
       if (row.className === "mine") row.append(make("span", "unseen", words.sent));

@@ -25,7 +25,15 @@ const en = {
   newest: (n) => (n ? (n === 1 ? "1 new message" : `${n} new messages`) : "Newest"),
   unread: "New", sending: "sending…", queued: "waiting",
   typing: (names) => (names.length > 2 ? `${names.length} people are typing…` : `${names.join(" and ")} ${names.length > 1 ? "are" : "is"} typing…`),
-  closedRoom: (why) => `The room was closed${why ? `: ${why}` : ""}`, reopenedRoom: "The room is open again", act: (kind, why) => `${kind}${why ? `: ${why}` : ""}`,
+  closedRoom: (why) => `The room was closed${why ? `: ${why}` : ""}`, reopenedRoom: "The room is open again",
+  act({ kind, member, every, why }) {
+    const who = member === "*guests" ? "Guests" : member;
+    const said = {
+      kicked: `${who}: removed from the room`, banned: `${who}: banned`, unbanned: `${who}: no longer banned`, muted: `${who}: muted`,
+      unmuted: `${who}: no longer muted`, slowed: every === "0s" ? "The room is no longer slow" : `One message in ${every}`,
+    };
+    return (said[kind] ?? kind) + (why ? ` (${why})` : "");
+  },
   gap: (n) => (n === 1 ? "1 message is no longer available" : `${n} messages are no longer available`),
   damaged: (n) => (n === 1 ? "1 message is damaged and cannot be shown" : `${n} messages are damaged and cannot be shown`),
   trimmed: "Older messages are no longer available", reset: "This room has a new history", begin: "This is the beginning of the room",
@@ -63,7 +71,15 @@ const zh = {
   newest: (n) => (n ? `${n} 条新消息` : "最新消息"),
   unread: "新消息", sending: "发送中…", queued: "等待",
   typing: (names) => (names.length > 2 ? `${names.length} 人正在输入…` : `${names.join("、")} 正在输入…`),
-  closedRoom: (why) => `房间已关闭${why ? `：${why}` : ""}`, reopenedRoom: "房间已重新开放", act: (kind, why) => `${kind}${why ? `：${why}` : ""}`,
+  closedRoom: (why) => `房间已关闭${why ? `：${why}` : ""}`, reopenedRoom: "房间已重新开放",
+  act({ kind, member, every, why }) {
+    const who = member === "*guests" ? "访客" : member;
+    const said = {
+      kicked: `${who}：已被移出房间`, banned: `${who}：已被封禁`, unbanned: `${who}：已解除封禁`, muted: `${who}：已被禁言`,
+      unmuted: `${who}：已解除禁言`, slowed: every === "0s" ? "房间已取消慢速模式" : `每 ${every} 限一条消息`,
+    };
+    return (said[kind] ?? kind) + (why ? `（${why}）` : "");
+  },
   gap: (n) => `有 ${n} 条消息已不再保留`, damaged: (n) => `有 ${n} 条消息已损坏，无法显示`, trimmed: "更早的消息已不再保留", reset: "房间已重新开始", begin: "房间从这里开始",
   binary: (n) => `${n} 字节`, failed: (why) => `未发送：${why}`,
   codes: {

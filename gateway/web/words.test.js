@@ -39,3 +39,16 @@ test("every gap has a text in every language", async () => {
     for (const n of [1, 3]) for (const say of [words.gap, words.damaged]) assert.match(say(n), new RegExp(n));
   }
 });
+
+test("every act has a text in every language, with the member and the reason", async () => {
+  for (const lang of ["en", "zh"]) {
+    const { words } = await load(`?lang=${lang}`);
+    for (const kind of ["kicked", "banned", "unbanned", "muted", "unmuted", "slowed"]) {
+      const said = words.act({ kind, member: "bob", every: "10s", why: "spam" });
+      assert.match(said, kind === "slowed" ? /10s.*spam/ : /^bob.*spam/, lang);
+      assert.doesNotMatch(said, new RegExp(kind === "banned" || kind === "muted" ? "undefined" : kind), lang);
+    }
+    assert.doesNotMatch(words.act({ kind: "banned", member: "*guests" }), /\*|undefined/, lang);
+    assert.doesNotMatch(words.act({ kind: "slowed", every: "0s" }), /0s|undefined/, lang);
+  }
+});
