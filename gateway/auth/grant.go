@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"roomcast/proto"
@@ -298,7 +299,7 @@ func ObjectMembers(object []byte) ([]Member, error) {
 	if _, err := dec.Token(); err != nil {
 		return nil, errors.New("not a JSON object")
 	}
-	if dec.More() {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) { // More does not count a closing brace
 		return nil, errors.New("more follows the JSON object")
 	}
 	return list, nil

@@ -53,6 +53,8 @@ func TestAnswersAreReadStrictly(t *testing.T) {
 		{Connect, `{"allow":null}`, none},
 		{Connect, `{"Allow":true}`, none},
 		{Connect, `{"allow":true`, none},
+		{Connect, `{"allow":true}}`, none},
+		{Connect, `{"allow":true}]`, none},
 		{Connect, `{"allow":true} {"allow":true}`, none},
 		{Connect, `{"allow":false,"allow":true}`, none},
 		{Connect, `<html>allow</html>`, none},
