@@ -48,12 +48,12 @@ func (r *run) read(ctx context.Context) (*member, error) {
 func (r *run) writeTruth(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
-	t := &truth{r.history, map[proto.Room]string{}}
+	t := &truth{r.history, r.all(), map[proto.Room]string{}}
 	var err error
 	if servers := r.rig.Servers(); len(servers) > 0 {
 		err = t.readStream(ctx, servers)
 	} else {
-		err = t.readRooms(ctx, r.api(), r.all())
+		err = t.readRooms(ctx, r.api())
 	}
 	if err != nil {
 		return fmt.Errorf("read logs: %w", err)
@@ -64,6 +64,7 @@ func (r *run) writeTruth(ctx context.Context) error {
 // truth writes the log into the history.
 type truth struct {
 	history *history.Writer
+	rooms   []proto.Room          // what moderators did in other rooms is checked by the pages that they read
 	epochs  map[proto.Room]string // of each room so far: the first event of an epoch names it
 }
 
@@ -139,11 +140,14 @@ func readRecords(ctx context.Context, js jetstream.JetStream, newest uint64) (re
 	}
 }
 
-// write writes one record.
+// write writes one record, if it is of one of the rooms.
 func (t *truth) write(payload []byte) (seq uint64, err error) {
 	event, err := proto.ParseEvent(payload)
 	if err != nil {
 		return 0, err
+	}
+	if !slices.Contains(t.rooms, event.Room) {
+		return event.Seq, nil
 	}
 	var first struct{ Epoch string }
 	if err := json.Unmarshal(payload, &first); err != nil {
@@ -160,8 +164,8 @@ func (t *truth) write(payload []byte) (seq uint64, err error) {
 }
 
 // readRooms reads every room page by page, as anybody can.
-func (t *truth) readRooms(ctx context.Context, a *api, rooms []proto.Room) error {
-	for _, room := range rooms {
+func (t *truth) readRooms(ctx context.Context, a *api) error {
+	for _, room := range t.rooms {
 		for since, more := uint64(0), true; more; {
 			var page answerPage
 			if err := a.get(ctx, 0, roomPath(room, fmt.Sprintf("messages?since=%d", since)), &page); err != nil {
