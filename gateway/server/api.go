@@ -414,10 +414,12 @@ func readObject(r *http.Request, v any, example string) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil || dec.More() {
-		return proto.Refuse(proto.BadRequest, "the body must be such as %s", example)
+	if dec.Decode(v) == nil {
+		if _, err := dec.Token(); errors.Is(err, io.EOF) { // More does not count a closing brace
+			return nil
+		}
 	}
-	return nil
+	return proto.Refuse(proto.BadRequest, "the body must be such as %s", example)
 }
 
 func readBody(r *http.Request) ([]byte, error) {

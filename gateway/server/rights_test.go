@@ -210,6 +210,8 @@ read read-0123456789abcdef read say
 		{"shop", `{"id":"ann","name":"Ann","rooms":{"shop-1*":"read","shop-2":""},"ttl":"5s","until":"` + time.Now().Add(time.Minute).Format(time.RFC3339) + `"}`, 200, `"expires":"`},
 		{"shop", `{"id":"ann","rooms":["shop-1"]}`, 200, `"ticket":"`},
 		{"root", `{"id":"ann","rooms":{"*":"moderate"}}`, 200, `"ticket":"`},
+		{"root", `{"id":"ann","rooms":{"*":"moderate"}}}`, 400, "the body must be such as"},
+		{"root", ``, 400, "the body must be such as"},
 		{"shop", `{"id":"ann","rooms":{"*":"read"}}`, 403, "the right read in *"},
 		{"shop", `{"id":"ann","rooms":{"shop*":"read"}}`, 403, "the right read"},
 		{"shop", `{"id":"ann","rooms":{"shop-1":"moderate"}}`, 403, "the right moderate"},
