@@ -19,7 +19,7 @@ type breaker struct {
 	mu       sync.Mutex // guards what follows
 	failures int        // in succession
 	pause    time.Duration
-	until    time.Time // the end of the pause; zero = there is none
+	until    time.Time // the end of the pause; zero = no pause
 	trying   bool      // one question after the pause has no outcome yet
 }
 

@@ -109,7 +109,7 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 }
 
 // change drops a message that was deleted or edited from the rings, and its edits. Members
-// that still need them read them from the log, as all who come later do.
+// that still need them read them from the log, like later members.
 func (rs *rooms) change(rm *room, d *follow.Delivery, before *proto.Restrictions) {
 	if d.Kind != proto.Deleted && d.Kind != proto.Edited {
 		return

@@ -26,7 +26,7 @@ const (
 	readTime = 5 * time.Second // for one read, including the wait for a stream without a leader
 )
 
-// Config is what a reader needs.
+// Config configures the reads.
 type Config struct {
 	Log    *slog.Logger
 	Memory *limit.Budget // pages count as limit.Pages

@@ -1,5 +1,5 @@
 // bubble.js: the content of a message as nodes. Nothing in it becomes HTML: texts become text
-// nodes, web addresses links, and what stands between backquotes code.
+// nodes, web addresses links, and text between backquotes code.
 
 import { words } from "./words.js";
 

@@ -177,7 +177,7 @@ func (b *board) rest() error {
 	return nil
 }
 
-// has reports whether something waits in the pattern's lane.
+// has reports whether an object waits in the lane of the pattern.
 func (b *board) has(actor string, pattern map[string]any) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -64,7 +64,7 @@ export interface Message {
   readonly done: Promise<number>;
 }
 
-/** What a promise of this client rejects with. */
+/** The error with which a promise of this client is rejected. */
 export class RoomcastError extends Error {
   constructor(refusal: { code: string; message?: string; retry_ms?: number; close?: number });
   /** A code of the protocol, the name of a close code, or "disconnected", "closed", "uncertain", "not_stored". */
