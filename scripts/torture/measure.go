@@ -24,7 +24,8 @@ const (
 
 // measure splits one NATS server after the other off from its peers, n times in all, while
 // senders post over HTTP. It prints how long no message was acknowledged in each split, and
-// the rate of acks before it and after that pause.
+// the rate of acks before it and after that pause. A pause ends with the first ack in any
+// room; the slowest room shows how long some senders waited.
 func measure(ctx context.Context, c config, n int) (err error) {
 	machine, err := rig.New(ctx, rig.Config{Dir: c.dir, Mode: "cluster", Sync: c.sync})
 	if err != nil {
@@ -41,7 +42,7 @@ func measure(ctx context.Context, c config, n int) (err error) {
 	}
 	r := &run{config: c, rig: machine}
 	var mu sync.Mutex // guards acks
-	var acks []time.Time
+	acks := make([][]time.Time, measureSenders)
 	var keys atomic.Uint64
 	talking, silence := context.WithCancel(ctx)
 	var senders sync.WaitGroup
@@ -56,48 +57,48 @@ func measure(ctx context.Context, c config, n int) (err error) {
 				key := fmt.Sprint("m", keys.Add(1))
 				if _, err := a.postUntil(talking, room, "messages", key, map[string]string{"text": key}); err == nil {
 					mu.Lock()
-					acks = append(acks, time.Now())
+					acks[i] = append(acks[i], time.Now())
 					mu.Unlock()
 				}
 			}
 		})
 	}
-	// taken returns the acks since the last call.
-	taken := func() []time.Time {
+	// taken returns the acks of each room since the last call.
+	taken := func() [][]time.Time {
 		mu.Lock()
 		defer mu.Unlock()
 		got := acks
-		acks = nil
+		acks = make([][]time.Time, measureSenders)
 		return got
 	}
-	fmt.Println("| split | pause (s) | acks/s before | acks/s after the pause | of before |")
-	fmt.Println("| --- | --- | --- | --- | --- |")
+	fmt.Println("| split | pause (s) | slowest room (s) | acks/s before | acks/s after the pause | of before |")
+	fmt.Println("| --- | --- | --- | --- | --- | --- |")
 	var pauses []time.Duration
 	for i := range n {
 		for steady := 0; steady < 3 && ctx.Err() == nil; { // the servers have found together again
 			taken()
-			if sleep(ctx, time.Second); len(taken()) > measureSenders {
+			if sleep(ctx, time.Second); !slices.ContainsFunc(taken(), func(room []time.Time) bool { return len(room) == 0 }) {
 				steady++
 			} else {
 				steady = 0
 			}
 		}
 		sleep(ctx, measureBefore)
-		before := float64(len(taken())) / measureBefore.Seconds()
+		before := float64(len(slices.Concat(taken()...))) / measureBefore.Seconds()
 		begun := time.Now()
 		step := fault.Step{Kind: fault.Split, Role: fault.NATS, Target: i % 3, For: measureSplit}
 		if err := machine.Do(ctx, step); err != nil {
 			return err
 		}
-		during := taken()
+		rooms := taken()
+		during := slices.Concat(rooms...)
 		slices.SortFunc(during, time.Time.Compare)
 		ended := begun.Add(measureSplit)
-		last, pause, resumed := begun, time.Duration(0), begun
-		for _, at := range append(during, ended) {
-			if gap := at.Sub(last); gap > pause {
-				pause, resumed = gap, at
-			}
-			last = at
+		pause, resumed := longestPause(begun, ended, during)
+		var slowest time.Duration
+		for _, room := range rooms {
+			p, _ := longestPause(begun, ended, room)
+			slowest = max(slowest, p)
 		}
 		rest := 0
 		for _, at := range during {
@@ -106,7 +107,7 @@ func measure(ctx context.Context, c config, n int) (err error) {
 			}
 		}
 		after := float64(rest) / max(0.001, ended.Sub(resumed).Seconds())
-		fmt.Printf("| nats%d | %.1f | %.0f | %.0f | %.2f |\n", step.Target+1, pause.Seconds(), before, after, after/before)
+		fmt.Printf("| nats%d | %.1f | %.1f | %.0f | %.0f | %.2f |\n", step.Target+1, pause.Seconds(), slowest.Seconds(), before, after, after/before)
 		pauses = append(pauses, pause)
 		healing, cancel := context.WithTimeout(ctx, healTime)
 		err := machine.Ready(healing)
@@ -122,4 +123,17 @@ func measure(ctx context.Context, c config, n int) (err error) {
 		return fmt.Errorf("processes ended: %v", crashes)
 	}
 	return nil
+}
+
+// longestPause returns the longest time without an ack between begun and ended, and when it
+// ended. Acks are sorted.
+func longestPause(begun, ended time.Time, acks []time.Time) (longest time.Duration, until time.Time) {
+	last, until := begun, begun
+	for _, at := range append(slices.Clip(acks), ended) {
+		if pause := at.Sub(last); pause > longest {
+			longest, until = pause, at
+		}
+		last = at
+	}
+	return longest, until
 }

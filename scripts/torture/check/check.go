@@ -117,7 +117,7 @@ func Check(entries iter.Seq2[history.Entry, error]) (*Report, error) {
 		cursors: map[seat]*cursor{},
 		texts:   map[seat]*text{},
 		pages:   map[string]*page{},
-		first:   first{known: map[string]map[string]bool{}, places: map[string]uint64{}},
+		first:   first{known: map[string]map[string]int64{}, places: map[string]uint64{}},
 		senders: map[string]string{},
 	}
 	for e, err := range entries {

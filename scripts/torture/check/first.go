@@ -8,8 +8,8 @@ import (
 
 // first holds the findings of the first reading for the second.
 type first struct {
-	known  map[string]map[string]bool // by room: the epochs that members were told
-	places map[string]uint64          // by key: the seq that a client was told first, 0 = another was told later
+	known  map[string]map[string]int64 // by room and epoch: when a member was first told it
+	places map[string]uint64           // by key: the seq that a client was told first, 0 = another was told later
 }
 
 // learn processes the epochs and the places of messages.
@@ -24,9 +24,11 @@ func (f *first) learn(e history.Entry) {
 	}
 	if e.Epoch != "" {
 		if f.known[e.Room] == nil {
-			f.known[e.Room] = map[string]bool{}
+			f.known[e.Room] = map[string]int64{}
 		}
-		f.known[e.Room][e.Epoch] = true
+		if _, ok := f.known[e.Room][e.Epoch]; !ok {
+			f.known[e.Room][e.Epoch] = e.T
+		}
 	}
 }
 
@@ -37,15 +39,19 @@ func (f *first) moved(key string, seq uint64) bool {
 	return ok && place != seq
 }
 
-// renewed reports whether epoch, which is in the log of a room, followed another one.
-func (f *first) renewed(room string, l *log, epoch string) bool {
+// replaced reports whether epoch, which is in the log of a room, may have replaced the epoch
+// in which a message was acknowledged at time t. An ack does not name its epoch.
+func (c *checker) replaced(room string, l *log, epoch string, t int64) bool {
 	if slices.Index(l.epochs, epoch) > 0 {
 		return true
 	}
-	for known := range f.known[room] {
+	for known := range c.first.known[room] {
 		if !slices.Contains(l.epochs, known) {
 			return true // nothing is left of it
 		}
 	}
-	return false
+	// No member may have been told the epoch that a fault destroyed: it began and ended
+	// before the log's epoch was first told.
+	told, ok := c.first.known[room][epoch]
+	return !ok || told > t && c.losses.between(t, told, history.LossEnd, history.LossAll)
 }

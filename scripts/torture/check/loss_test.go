@@ -214,6 +214,31 @@ func TestResetOfAGatewayThatNoticesLate(t *testing.T) {
 	}
 }
 
+// TestEpochThatNobodyWasTold lets a fault destroy a room before any client is told its epoch. The
+// epoch that follows is the first that clients know, so nothing can announce the loss.
+func TestEpochThatNobodyWasTold(t *testing.T) {
+	h := lossyRun()
+	fault := find(h, 0, func(e history.Entry) bool { return e.Op == history.Fault && e.Key == "f1" })
+	again := find(h, 0, func(e history.Entry) bool { return e.Op == history.Invoke && e.Key == "new601" })
+	say := func(at int64, key string, seq uint64) []history.Entry {
+		return []history.Entry{
+			{T: at, Op: history.Invoke, Client: "sam", Room: "hall", Key: key, Body: history.Sum(key)},
+			{T: at, Op: history.OK, Client: "sam", Room: "hall", Key: key, Seq: seq},
+		}
+	}
+	stored := history.Entry{T: h[len(h)-1].T, Op: history.Log, Room: "hall", Seq: 1, Key: "after", Epoch: "e9", Body: history.Sum("after"), At: 1}
+	before, after := h[fault].T, h[again].T
+	h = slices.Concat(h[:fault], say(before, "before", 1), h[fault:again], say(after, "after", 1), h[again:], []history.Entry{stored})
+	for _, v := range run(t, h).Violations {
+		t.Error(v)
+	}
+	// The log loses an acknowledged message silently if its epoch was known before.
+	known := history.Entry{T: before, Op: history.Joined, Client: "ann", Room: "hall", Epoch: "e9"}
+	if r := run(t, slices.Insert(slices.Clone(h), fault, known)); r.Broken[Lost] == 0 {
+		t.Errorf("got %v, want %q among them", r.Broken, Lost)
+	}
+}
+
 // TestMutantsOfLoss breaks the announcements of a history with losses: each must be found.
 func TestMutantsOfLoss(t *testing.T) {
 	isReset := func(client string) func(history.Entry) bool {

@@ -140,12 +140,12 @@ func (c *checker) acked(s *say, l *log, stored uint64) {
 	case stored != 0:
 		c.report.add(Reorder, "%s was acknowledged as %d, the log of %s has it as %d", s.key, s.seq, s.room, stored)
 	case s.seq > l.head():
-		if !end || !c.first.renewed(s.room, l, l.epoch()) {
+		if !end || !c.replaced(s.room, l, l.epoch(), s.ended) {
 			c.report.add(Lost, "%s was acknowledged as %d, the log of %s ends with %d", s.key, s.seq, s.room, l.head())
 			return
 		}
 		c.report.Destroyed++
-	case ok && end && c.first.renewed(s.room, l, e.epoch), !ok && hole:
+	case ok && end && c.replaced(s.room, l, e.epoch, s.ended), !ok && hole:
 		c.report.Destroyed++
 	default:
 		c.report.add(Lost, "%s was acknowledged as %d, the log of %s has %q there", s.key, s.seq, s.room, e.key)
