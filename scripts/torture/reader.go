@@ -43,17 +43,14 @@ func (r *run) read(ctx context.Context) (*member, error) {
 	return m, nil
 }
 
-// writeTruth writes down what is in the logs: read from the stream itself where NATS can
-// be reached, otherwise as a client sees it.
+// writeTruth writes the logs into the history, as the stream has them.
 func (r *run) writeTruth(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
-	t := &truth{r.history, r.all(), map[proto.Room]string{}}
-	var err error
-	if servers := r.rig.Servers(); len(servers) > 0 {
+	servers, err := r.rig.ServeLog(ctx)
+	if err == nil {
+		t := &truth{r.history, r.all(), map[proto.Room]string{}}
 		err = t.readStream(ctx, servers)
-	} else {
-		err = t.readRooms(ctx, r.api())
 	}
 	if err != nil {
 		return fmt.Errorf("read logs: %w", err)
@@ -95,7 +92,7 @@ func (t *truth) readStream(ctx context.Context, servers []string) error {
 		}
 		if last >= newest.Sequence {
 			for _, record := range records {
-				if _, err := t.write(record); err != nil {
+				if err := t.write(record); err != nil {
 					return err
 				}
 			}
@@ -141,17 +138,17 @@ func readRecords(ctx context.Context, js jetstream.JetStream, newest uint64) (re
 }
 
 // write writes one record, if it is of one of the rooms.
-func (t *truth) write(payload []byte) (seq uint64, err error) {
+func (t *truth) write(payload []byte) error {
 	event, err := proto.ParseEvent(payload)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if !slices.Contains(t.rooms, event.Room) {
-		return event.Seq, nil
+		return nil
 	}
 	var first struct{ Epoch string }
 	if err := json.Unmarshal(payload, &first); err != nil {
-		return 0, err
+		return err
 	}
 	if first.Epoch != "" {
 		t.epochs[event.Room] = first.Epoch
@@ -160,26 +157,5 @@ func (t *truth) write(payload []byte) (seq uint64, err error) {
 	record(&e, history.Log, &event)
 	e.Epoch = t.epochs[event.Room]
 	t.history.Add(e)
-	return event.Seq, nil
-}
-
-// readRooms reads every room page by page, as anybody can.
-func (t *truth) readRooms(ctx context.Context, a *api) error {
-	for _, room := range t.rooms {
-		for since, more := uint64(0), true; more; {
-			var page answerPage
-			if err := a.get(ctx, 0, roomPath(room, fmt.Sprintf("messages?since=%d", since)), &page); err != nil {
-				return fmt.Errorf("%s after %d: %w", room, since, err)
-			}
-			for _, raw := range page.Events {
-				seq, err := t.write(raw)
-				if err != nil {
-					return err
-				}
-				since = seq
-			}
-			more = page.More && len(page.Events) > 0
-		}
-	}
 	return nil
 }

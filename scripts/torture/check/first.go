@@ -53,5 +53,5 @@ func (c *checker) replaced(room string, l *log, epoch string, t int64) bool {
 	// No member may have been told the epoch that a fault destroyed: it began and ended
 	// before the log's epoch was first told.
 	told, ok := c.first.known[room][epoch]
-	return !ok || told > t && c.losses.between(t, told, history.LossEnd, history.LossAll)
+	return !ok || c.losses.after(t, history.LossLast) || told > t && c.losses.between(t, told, history.LossEnd, history.LossAll)
 }

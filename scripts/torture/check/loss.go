@@ -101,6 +101,8 @@ func (list losses) destroyed(l *log, e history.Entry) bool {
 		return list.after(e.T, history.LossHole, history.LossAll) || list.after(0, history.LossStart)
 	case !list.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
 		return false
+	case list.after(e.T, history.LossLast):
+		return true
 	case ok:
 		return e.Epoch == "" || truth.epoch == "" || e.Epoch != truth.epoch
 	}

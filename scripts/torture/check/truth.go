@@ -147,7 +147,7 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 		now := event{e.Key, e.Body, e.At, e.Kind, ""}
 		if !known {
 			l.gone[at] = now
-		} else if first != now {
+		} else if first != now && !c.losses.between(0, e.T, history.LossLast) {
 			r.add(Reorder, "%s receives %s as %d of %s in epoch %s, another received %s", e.Client, e.Key, e.Seq, e.Room, e.Epoch, first.key)
 		}
 		return

@@ -145,7 +145,9 @@ func (s Shape) Loss(k Kind) history.Loss {
 		}
 		return history.LossShown // the server shows a record before it has synced it
 	case Flip:
-		if s.Processes[NATS] < 2 {
+		if s.Processes[NATS] == 0 {
+			return history.LossEnd + " " + history.LossHole + " " + history.LossAll + " " + history.LossLast
+		} else if s.Processes[NATS] < 2 {
 			return history.LossEnd + " " + history.LossHole + " " + history.LossAll
 		}
 	case Trim, Edit:

@@ -75,6 +75,9 @@ const (
 	LossHole  Loss = "hole"  // single records: a gap announces it
 	LossStart Loss = "start" // the oldest records: a gap announces it
 	LossAll   Loss = "all"   // all records: a new epoch announces it
+	// LossLast is the newest record of a log whose witness dies with it before it has noticed the
+	// record. The epoch stays: only clients that give the time of the record are told.
+	LossLast Loss = "last"
 )
 
 // Any reports whether l has one of the words.

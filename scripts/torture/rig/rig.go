@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,6 +100,35 @@ func (r *Rig) Servers() []string {
 		urls = append(urls, "nats://admin:"+Token+"@"+p.public)
 	}
 	return urls
+}
+
+// ServeLog returns the URLs of NATS servers that have the log, for the user admin. In mode embedded it
+// stops the gateway and starts a server on its data directory.
+func (r *Rig) ServeLog(ctx context.Context) ([]string, error) {
+	if urls := r.Servers(); len(urls) > 0 {
+		return urls, nil
+	}
+	gateway := r.byRole[fault.Gateway][0]
+	gateway.stop()
+	p := &Process{Name: "reader", Role: fault.NATS, rig: r, log: filepath.Join(r.cfg.Dir, "reader.log"),
+		path: filepath.Join(r.cfg.Dir, "bin", string(fault.NATS)), space: gateway.space, ip: gateway.ip}
+	p.public, p.ops = p.addr(4222), p.addr(8223)
+	path := filepath.Join(r.cfg.Dir, "reader.conf")
+	p.args = []string{"-c", path}
+	conf := fmt.Sprintf("listen: %q\nhttp: %q\njetstream { store_dir: %q }\naccounts { ROOMS { jetstream: enabled, users: [{ user: admin, password: %q }] } }\n",
+		p.public, p.ops, gateway.data, Token)
+	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	r.all = slices.Insert(r.all, 0, p) // Close kills it before it takes the disk away
+	r.byRole[fault.NATS] = append(r.byRole[fault.NATS], p)
+	if err := p.Start(); err != nil {
+		return nil, err
+	}
+	if err := p.ready(ctx); err != nil {
+		return nil, fmt.Errorf("wait for the server that reads the log: %w; its log is %s", err, p.log)
+	}
+	return r.Servers(), nil
 }
 
 // Shape returns what faults can be planned for.
