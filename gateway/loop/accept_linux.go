@@ -26,8 +26,8 @@ func (e *epoll) listen() {
 	}
 }
 
-// holdAccepting ignores the listener for a while. It stays readable and would keep the loop
-// spinning.
+// holdAccepting ignores the listener for a while. The listener stays readable, so the loop
+// would otherwise never sleep.
 func (e *epoll) holdAccepting(why error) {
 	e.l.stats.AcceptFails++
 	if !e.scarce {
@@ -38,7 +38,8 @@ func (e *epoll) holdAccepting(why error) {
 	e.held = time.Now().Add(acceptPause)
 }
 
-// acceptAgain ends a pause whose time is over, or shortens wait to the end of the pause.
+// acceptAgain ends a pause of accepting that is over. Otherwise it shortens wait to the end
+// of the pause.
 func (e *epoll) acceptAgain(wait time.Duration) time.Duration {
 	if e.held.IsZero() {
 		return wait
@@ -54,8 +55,7 @@ func (e *epoll) acceptAgain(wait time.Duration) time.Duration {
 	return min(wait, left)
 }
 
-// accept takes connections from the backlog, at most one turn's share. It reports whether
-// more may wait.
+// accept accepts up to acceptsPerTurn connections. It reports whether more may wait.
 func (e *epoll) accept() (more bool) {
 	for range acceptsPerTurn {
 		if e.listener < 0 { // closed by the handler
@@ -83,8 +83,8 @@ func (e *epoll) accept() (more bool) {
 }
 
 // refuse closes a connection that the gate refuses. It first reads the bytes that the peer
-// has sent: closing with unread bytes would reset the connection, and the peer might not see
-// the refusal. Nothing here waits.
+// has sent. With unread bytes a close resets the connection, and the peer might not receive
+// the refusal. No call here blocks.
 func (e *epoll) refuse(fd int, refusal []byte) {
 	var request [2048]byte
 	if len(refusal) > 0 {
@@ -94,7 +94,8 @@ func (e *epoll) refuse(fd int, refusal []byte) {
 	unix.Close(fd)
 }
 
-// add makes a connection of a descriptor. After an error the descriptor is as it was.
+// add makes a connection of a descriptor. After an error the caller still owns the
+// descriptor.
 func (e *epoll) add(fd int) (ID, *conn, error) {
 	id, c := e.l.conns.alloc()
 	c.fd = int32(fd)
@@ -106,7 +107,7 @@ func (e *epoll) add(fd int) (ID, *conn, error) {
 	return id, c, nil
 }
 
-// open serves a connection. It returns false if epoll cannot watch it.
+// open begins to serve a connection. It returns false if epoll cannot watch it.
 func (e *epoll) open(fd int, peer netip.AddrPort) bool {
 	id, _, err := e.add(fd)
 	if err != nil {
@@ -121,7 +122,8 @@ func (e *epoll) open(fd int, peer netip.AddrPort) bool {
 	return true
 }
 
-// adopt needs a second descriptor for a moment: nc keeps its own until it is closed.
+// adopt takes over the connection with a duplicate of its descriptor, because nc closes its
+// own.
 func (e *epoll) adopt(nc net.Conn, unread []byte) (ID, error) {
 	socket, ok := nc.(syscall.Conn)
 	if !ok {
@@ -148,8 +150,7 @@ func (e *epoll) adopt(nc net.Conn, unread []byte) (ID, error) {
 	return id, nil
 }
 
-// stopAccepting first accepts the queued connections, which closing the listener would
-// reset.
+// stopAccepting first accepts the connections in the backlog. The kernel would reset them.
 func (e *epoll) stopAccepting() {
 	if e.listener < 0 {
 		return

@@ -13,13 +13,14 @@ import (
 	"roomcast/gateway/limit"
 )
 
-// Config says how loops listen and how much they keep. A zero value stands for the one of
-// DefaultConfig, except in Address and TLS.
+// Config says how loops listen and how much they keep. A zero field stands for its value in
+// DefaultConfig, except Address and TLS.
 type Config struct {
-	// Address is host:port; an empty host is all of them, port 0 any free one.
+	// Address is host:port. Without a host, loops listen on all addresses of the machine. For
+	// port 0 the system chooses a free port.
 	Address string
 
-	// Loops is how many loops share the address, one per core if 0.
+	// Loops is the number of loops that share the address; 0 = one for each core.
 	Loops int
 
 	// TLS encrypts every connection; it needs the portable backend.
@@ -31,39 +32,40 @@ type Config struct {
 	// Gate decides which connections are accepted. Nil accepts all.
 	Gate Gate
 
-	// MaxPending bounds the bytes of one connection that Received may leave unused. A
-	// connection with as many is closed with ErrPending. A wire.Reader leaves little more
+	// MaxPending bounds the bytes of one connection that Received may leave unused. The loop
+	// closes a connection that reaches it, with ErrPending. A wire.Reader leaves little more
 	// than twice the longest message.
 	MaxPending int
 
 	// MaxPosted bounds the functions that wait in Post, in each loop.
 	MaxPosted int
 
-	// SendBuffer bounds the bytes that the kernel holds for a peer that does not read. With
-	// the portable backend the loop holds as many.
+	// SendBuffer bounds the bytes that the kernel holds for a peer that does not read. The
+	// portable backend holds as many again.
 	SendBuffer int
 
 	// Memory is the budget of TLS handshakes and of the portable backend's unwritten bytes;
-	// nil stands for one without a bound. If nothing is left for another handshake, the
-	// oldest handshake is closed.
+	// nil stands for a budget without a bound. If it has no space for a handshake, the loop
+	// closes the oldest handshake.
 	Memory *limit.Budget
 
-	// Clock returns the time, with a monotonic reading, which the loop measures with. Only
-	// the wall reading may jump. Nil is time.Now.
+	// Clock returns the time with a monotonic reading; nil stands for time.Now. The loop
+	// measures with the monotonic reading, because the wall reading may jump.
 	Clock func() time.Time
 
-	// Log gets failures to accept, and panics.
+	// Log receives failures to accept, and panics.
 	Log *slog.Logger
 }
 
-// Gate decides about a new connection before the loop spends more than its
-// descriptor on it. Its methods are called from any goroutine and must not block.
+// Gate decides about a new connection when only its descriptor exists. Its methods must be
+// safe for concurrent use and must not block.
 type Gate interface {
-	// Enter accepts a connection, or returns the bytes that its peer is sent before the
-	// connection is closed at once.
+	// Enter reports whether to accept a connection. If not, the loop sends refusal to the
+	// peer and closes the connection.
 	Enter(peer netip.Addr, now time.Time) (refusal []byte, ok bool)
 
-	// Leave is called for each accepted connection that ends before Opened.
+	// Leave reports the end of a connection that was accepted and for which the loop has not
+	// called Opened.
 	Leave(peer netip.Addr)
 }
 
@@ -101,11 +103,11 @@ func (c *Config) setDefaults() {
 	}
 }
 
-// acceptPause is how long new connections stay in the backlog after descriptors
-// or memory ran out.
+// acceptPause is how long a loop leaves new connections in the backlog after descriptors or
+// memory ran out.
 const acceptPause = 100 * time.Millisecond
 
-// Why a connection is gone, if this side ended it.
+// The reasons of Gone for a connection that this side has ended.
 var (
 	ErrClosed   = errors.New("closed by this side")
 	ErrDetached = errors.New("detached")

@@ -13,40 +13,40 @@ import (
 )
 
 const (
-	eventsPerTurn  = 256      // handled before posted functions, deadlines and Turn get their turn
-	acceptsPerTurn = 64       // so that a storm of new connections does not starve the old
-	scratchSize    = 64 << 10 // bytes read at once
-	smallPartial   = 16 << 10 // bytes of the largest partial that is copied in front of the next bytes
+	eventsPerTurn  = 256      // events before posted functions, deadlines and Turn
+	acceptsPerTurn = 64       // many new connections must not delay the older ones
+	scratchSize    = 64 << 10 // bytes of one read
+	smallPartial   = 16 << 10 // a partial of at most this many bytes is copied before the next bytes
 
 	// Events of the loop itself carry these instead of a slot.
 	wakeSlot   = -1
 	acceptSlot = -2
 )
 
-// epoll is the backend for Linux. It is level-triggered and reads once for each event, so a
-// peer that sends more waits behind the others. An event names slot and generation, so an
-// event of a closed connection is not taken for one of its successor.
+// epoll is the backend for Linux. It is level-triggered and reads once for each event: a
+// peer that sends more must wait for the others. An event names slot and generation, so an
+// event of a closed connection does not reach the next connection in its slot.
 //
-// The loop never blocks in epoll_wait. It looks, and if there is nothing, Go's own poller
-// watches the epoll descriptor and the loop is parked like any goroutine. A blocking call
-// would keep the processor that it runs on, and with it the goroutines that the loop has just
-// woken there. The runtime takes the processor away only after up to 10 ms.
+// The loop never blocks in epoll_wait. If there are no events, Go's poller watches the epoll
+// descriptor, and the loop sleeps like any goroutine. A blocking call would keep a processor
+// of the Go runtime for up to 10 ms, and the goroutines that the loop has just woken would
+// wait for that processor.
 type epoll struct {
 	l        *Loop
 	fd       int
-	file     *os.File // the same, as Go's poller knows it
+	file     *os.File // fd, for Go's poller
 	raw      syscall.RawConn
 	wakefd   int
 	listener int       // -1 once closed
-	held     time.Time // when to accept again after descriptors ran out; zero: accepting
-	scarce   bool      // nothing has been accepted since they ran out
+	held     time.Time // when to accept again after descriptors ran out; zero = now
+	scarce   bool      // descriptors ran out, and no connection was accepted since
 
 	events   [eventsPerTurn]unix.EpollEvent
 	found    int        // entries of events that the last epoll_wait filled
 	failed   unix.Errno // of the last epoll_wait
-	wakes    time.Time  // poll deadline; zero: not set
+	wakes    time.Time  // poll deadline; zero = none
 	look     func(uintptr) bool
-	peer     unix.RawSockaddrAny // of the connection being accepted
+	peer     unix.RawSockaddrAny // address of the connection that is being accepted
 	scratch  []byte              // holds the bytes of the present Received
 	partials partials
 	resumed  []ID // connections whose leftover bytes must be delivered again
@@ -76,7 +76,7 @@ func newEpoll(l *Loop, listener int) (*epoll, error) {
 		e.found, e.failed = rawEpollWait(e.fd, e.events[:])
 		return e.found > 0 || e.failed != 0
 	}
-	// Edge-triggered: every wake-up counts once and nothing has to be read.
+	// Edge-triggered: epoll reports each wake-up once, and the loop need not read it.
 	wake := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: wakeSlot}
 	if err = unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, e.wakefd, &wake); err != nil {
 		e.close()
@@ -91,8 +91,8 @@ func (e *epoll) wake() {
 }
 
 func (e *epoll) poll(wait time.Duration) error {
-	// Redeliver before reading: an end must not overtake these bytes. The turn that follows
-	// must not wait, because the handler may have something to write now.
+	// Redeliver before reading, so that the end of a connection does not overtake these bytes.
+	// Do not wait afterwards, because the handler may have something to write now.
 	if e.redeliver() || len(e.resumed) > 0 {
 		wait = 0
 	}
@@ -112,8 +112,8 @@ func (e *epoll) poll(wait time.Duration) error {
 	return nil
 }
 
-// wait looks for events. If there are none it waits for some, for the given time: not at all
-// if that is 0, for ever if it is negative.
+// wait looks for events. If there are none, it waits for the given time; a negative time has
+// no end.
 func (e *epoll) wait(wait time.Duration) (err error) {
 	e.found, e.failed = 0, 0
 	if wait == 0 {
@@ -142,8 +142,8 @@ func (e *epoll) wait(wait time.Duration) (err error) {
 	return nil
 }
 
-// ready serves one connection's event: it writes first, then reads once. Reading finds an end
-// or an error of the peer, after the data before it.
+// ready serves one connection's event: it writes first, then reads once. A read returns the
+// data of the peer before its end or error.
 func (e *epoll) ready(id ID, events uint32) {
 	c := e.l.conns.get(id)
 	if c == nil {
@@ -190,7 +190,7 @@ func (e *epoll) read(id ID, c *conn) {
 	e.settle(c, e.l.receive(id, c, into[:have+n]))
 }
 
-// settle keeps the bytes that the handler has left, unless the connection has ended.
+// settle keeps the bytes that the handler has not used, unless the connection has ended.
 func (e *epoll) settle(c *conn, rest []byte) {
 	if c.open {
 		e.partials.keep(c, rest)
@@ -269,14 +269,14 @@ func (e *epoll) detach(id ID, c *conn) (net.Conn, error) {
 	if c.short {
 		return nil, unix.EBUSY
 	}
-	// The steps that can fail come first. Until the caller has a descriptor of its own, c.fd
-	// stays open and watched. Exactly one close of it follows, here or in release.
+	// The steps that can fail come first. Meanwhile c.fd stays open, and epoll watches it.
+	// Either this function or release closes it.
 	fd, err := unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	f := os.NewFile(uintptr(fd), "connection")
-	defer f.Close() // net makes a duplicate once more
+	defer f.Close() // FileConn makes another duplicate
 	nc, err := net.FileConn(f)
 	if err != nil {
 		return nil, err
@@ -292,7 +292,7 @@ func (e *epoll) detach(id ID, c *conn) (net.Conn, error) {
 
 func (e *epoll) release(_ ID, c *conn, _ bool) {
 	e.partials.drop(c)
-	unix.Close(int(c.fd)) // also takes it out of epoll: there is no duplicate
+	unix.Close(int(c.fd)) // epoll forgets it, because there is no duplicate
 }
 
 func (e *epoll) close() {

@@ -6,18 +6,18 @@ import (
 	"sync"
 )
 
-// maxHandshakes bounds the TLS handshakes that a loop has under way.
+// maxHandshakes bounds the TLS handshakes that a loop has in progress.
 const maxHandshakes = 1024
 
-// handshakes are the connections whose TLS handshake is under way, the oldest first. When
-// there are too many, the oldest is closed: a real TLS client has finished long before, and
+// handshakes are the connections whose TLS handshake is in progress, the oldest first. If
+// there are too many, begin closes the oldest: a real TLS client has finished long before. So
 // silent peers cannot keep others out. It is safe for concurrent use.
 type handshakes struct {
 	mu    sync.Mutex
 	under list.List
 }
 
-// begin adds a connection; end takes the result.
+// begin adds a connection. The caller passes the result to end.
 func (h *handshakes) begin(nc net.Conn) *list.Element {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -27,14 +27,14 @@ func (h *handshakes) begin(nc net.Conn) *list.Element {
 	return h.under.PushBack(nc)
 }
 
-// closeOldest makes room for another handshake. It returns false if none is under way.
+// closeOldest frees the memory of the oldest handshake. It returns false if there is none.
 func (h *handshakes) closeOldest() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.close()
 }
 
-// close closes the oldest; mu is held.
+// close closes the oldest connection. The caller holds mu.
 func (h *handshakes) close() bool {
 	oldest := h.under.Front()
 	if oldest == nil {
@@ -44,7 +44,7 @@ func (h *handshakes) close() bool {
 	return true
 }
 
-// end removes a connection, if it has not been closed.
+// end removes a connection that begin has not closed.
 func (h *handshakes) end(e *list.Element) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notSent is how many bytes, beyond those on their way, the kernel takes for a
-// peer before it calls its socket full (TCP_NOTSENT_LOWAT).
+// notSent is the number of unsent bytes at which the kernel calls a socket full
+// (TCP_NOTSENT_LOWAT).
 const notSent = 16 << 10
 
-// listenNative opens cfg.Loops epoll loops, each with a listener of its own
-// among which the kernel spreads new connections.
+// listenNative opens cfg.Loops epoll loops. Each has a listener of its own, and the kernel
+// distributes new connections among them.
 func listenNative(cfg Config) ([]*Loop, net.Addr, error) {
-	// With SO_REUSEPORT a second gateway on the same address would silently
-	// take half of its connections. Without it the address must be free.
+	// The listeners use SO_REUSEPORT. With that alone, a second gateway on the same address
+	// would silently take half of the connections. This one requires that the address is free.
 	probe, err := net.Listen("tcp", cfg.Address)
 	if err != nil {
 		return nil, nil, err
@@ -55,9 +55,8 @@ func listenEpoll(l *Loop, address string) (*epoll, error) {
 	return e, err
 }
 
-// listener returns a listening socket. Package net resolves the address and
-// chooses families; the options set here are inherited by every accepted
-// socket, which saves a call each.
+// listener returns a listening socket. Package net resolves the address and chooses the
+// address families. Accepted sockets inherit the options, which saves a call for each.
 func listener(address string, cfg Config) (int, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		ctlErr := raw.Control(func(fd uintptr) {

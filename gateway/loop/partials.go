@@ -3,16 +3,16 @@ package loop
 import "sync"
 
 const (
-	minPartial = 256 // bytes of the smallest buffer; each size is twice the one before
+	minPartial = 256 // bytes of the smallest buffer; each size is twice the previous one
 	sizes      = 19  // up to 64 MiB
 )
 
-// partials holds received bytes that are not used yet, mostly the beginning of a frame. Few
-// connections have any. Buffers come in sizes and return to their pools at once; the pools
-// leave them to the garbage collector.
+// partials holds received bytes that the handler has not used yet, mostly the beginning of a
+// frame. Few connections have any. A buffer returns to the pool of its size as soon as it is
+// empty, and the garbage collector may take it from there. The loop owns partials.
 type partials struct {
 	held   []*partial // by conn.partial - 1
-	unused []uint32   // indexes of held
+	unused []uint32   // free indexes of held
 	pools  [sizes]sync.Pool
 }
 
@@ -21,7 +21,7 @@ type partial struct {
 	size int // index of its pool
 }
 
-// of returns c's bytes, nil if it has none.
+// of returns c's bytes, or nil.
 func (t *partials) of(c *conn) *partial {
 	if c.partial == 0 {
 		return nil
@@ -29,7 +29,7 @@ func (t *partials) of(c *conn) *partial {
 	return t.held[c.partial-1]
 }
 
-// keep makes rest c's bytes. rest may lie in the bytes it has.
+// keep stores rest as c's bytes. Rest may be a part of the present ones.
 func (t *partials) keep(c *conn, rest []byte) {
 	old := t.of(c)
 	switch {
@@ -55,7 +55,7 @@ func (t *partials) keep(c *conn, rest []byte) {
 	}
 }
 
-// grow returns c's bytes, with room behind them.
+// grow returns c's bytes in a buffer with space behind them.
 func (t *partials) grow(c *conn) *partial {
 	old := t.of(c)
 	if len(old.b) < cap(old.b) {
@@ -78,7 +78,7 @@ func (t *partials) drop(c *conn) {
 	c.partial = 0
 }
 
-// take returns a buffer of at least n bytes that holds b.
+// take returns a buffer with a copy of b and a capacity of at least n bytes.
 func (t *partials) take(b []byte, n int) *partial {
 	size, bytes := 0, minPartial
 	for bytes < n && size < sizes-1 {

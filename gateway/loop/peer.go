@@ -14,27 +14,28 @@ type peer struct {
 	nc net.Conn
 	id ID // set before the first read
 
-	// The reader owns these from a receive on next to its post, otherwise the loop does.
+	// The reader owns these from a receive on next until it posts the result; otherwise the
+	// loop owns them.
 	buf  []byte
-	have int           // bytes of buf the handler has not used
+	have int           // bytes of buf that the handler has not used
 	next chan struct{} // lends buf to the reader; closed to end the reader
 
 	// Owned by the loop.
-	lent  bool  // buf is the reader's
-	fresh bool  // there are bytes the handler has not seen
+	lent  bool  // the reader owns buf
+	fresh bool  // buf has bytes that the handler has not seen
 	err   error // of the last read
 
-	mu      sync.Mutex // guards what follows
-	out     []byte     // to be written
+	mu      sync.Mutex // guards the fields below
+	out     []byte     // bytes to write
 	spare   []byte     // the other half of a double buffer
-	held    int        // bytes in out and under way
-	writing bool       // a writer is at work
+	held    int        // bytes in out, and those that the writer is writing
+	writing bool       // the writer's goroutine runs
 	owed    bool       // a write was short: Writable must follow
 	broken  bool       // writing has failed
-	ending  ending     // how to end once all is written
+	ending  ending     // what to do when all bytes are written
 }
 
-// ending is how a connection ends; a later one takes precedence.
+// ending is how a connection ends. A later constant overrides an earlier one.
 type ending int
 
 const (
@@ -44,20 +45,20 @@ const (
 	endNow
 )
 
-const readSize = 4 << 10 // bytes of a reader's buffer to begin with
+const readSize = 4 << 10 // bytes of a new reader's buffer
 
 func newPeer(b *portable, nc net.Conn) *peer {
 	return &peer{b: b, nc: nc, buf: make([]byte, readSize), next: make(chan struct{}, 1)}
 }
 
-// readOn lends the buffer to the reader, with room in it.
+// readOn lends the buffer to the reader, with space in it.
 func (p *peer) readOn() {
 	switch {
 	case p.have == len(p.buf):
 		bigger := make([]byte, 2*len(p.buf))
 		copy(bigger, p.buf)
 		p.buf = bigger
-	case p.have == 0 && len(p.buf) > readSize: // most connections are idle: a large message must not cost one for ever
+	case p.have == 0 && len(p.buf) > readSize: // an idle connection does not keep the buffer of a large message
 		p.buf = make([]byte, readSize)
 	}
 	p.lent = true
@@ -77,7 +78,7 @@ func (p *peer) readLoop() {
 		}
 		n, err := p.nc.Read(p.buf[p.have:])
 		if !p.b.post(func() { p.b.got(p, n, err) }) {
-			return // released, and closed by release
+			return // the loop has ended, and release closes the connection
 		}
 	}
 }
@@ -99,7 +100,8 @@ func (p *peer) write(data []byte) int {
 	return n
 }
 
-// hold counts n more bytes as held, twice: there are two buffers. mu is held.
+// hold counts n more bytes as held. Each counts twice in the memory, because there are two
+// buffers. The caller holds mu.
 func (p *peer) hold(n int) {
 	p.held += n
 	p.b.l.cfg.Memory.Add(limit.Queues, 2*n)
@@ -112,7 +114,8 @@ func (p *peer) idle() bool {
 	return !p.writing
 }
 
-// end ends the connection, after the written bytes if it may linger.
+// end makes the writer end the connection: with endNow at once, otherwise after the bytes of
+// write.
 func (p *peer) end(how ending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,12 +131,11 @@ func (p *peer) end(how ending) {
 	}
 	if !p.writing {
 		p.writing = true
-		p.b.wg.Go(p.writeLoop) // not here: to close TLS is to write
+		p.b.wg.Go(p.writeLoop) // closing TLS writes, and the loop must not block
 	}
 }
 
-// writeLoop writes until nothing is left, then ends the connection if that has
-// been asked for.
+// writeLoop writes until no bytes are left. Then it ends the connection if end was called.
 func (p *peer) writeLoop() {
 	for {
 		p.mu.Lock()
@@ -162,7 +164,7 @@ func (p *peer) writeLoop() {
 			p.b.post(func() { p.b.writable(p) })
 		}
 	}
-	p.out, p.spare, p.writing = nil, nil, false // nothing is kept of an idle connection
+	p.out, p.spare, p.writing = nil, nil, false // an idle connection has no buffers
 	p.hold(-p.held)
 	how := p.ending
 	p.mu.Unlock()

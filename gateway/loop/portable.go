@@ -18,12 +18,13 @@ const (
 	handshakeTime = 5 * time.Second // for a TLS handshake
 	lingerTime    = time.Second     // to deliver the bytes that Write took before Close
 
-	handshakeBytes = 32 << 10 // about what a TLS handshake takes while it is under way
+	handshakeBytes = 32 << 10 // memory of a TLS handshake, about
 	refuseTime     = 100 * time.Millisecond
 )
 
 // portable is the backend over package net. Each connection has a goroutine that reads and,
-// while there is something to write, one that writes. They reach the loop only by posting.
+// while there are bytes to write, another one that writes. They post their results to the
+// loop.
 type portable struct {
 	l          *Loop
 	group      *listenerGroup
@@ -37,8 +38,8 @@ type portable struct {
 	wg         sync.WaitGroup // accept, take and every goroutine of a connection
 }
 
-// listenerGroup is the loops of one Listen. They share a listener: the loop that accepts a
-// connection gives it to the next one in turn.
+// listenerGroup holds the loops of one Listen, which share a listener. Any of them accepts a
+// connection and gives it to the next loop in turn.
 type listenerGroup struct {
 	ln    net.Listener
 	loops []*portable
@@ -96,8 +97,8 @@ func (b *portable) wake() {
 	}
 }
 
-// post is Post without a bound: every connection has at most three of these functions
-// waiting. It returns false once the loop has ended.
+// post is [Loop.Post] without a bound, because at most three of these functions wait for each
+// connection. It returns false after the end of the loop.
 func (b *portable) post(f func()) bool { return b.l.posts.Put(f) }
 
 func (b *portable) accept() {
@@ -146,7 +147,7 @@ func (b *portable) refuse(nc net.Conn, refusal []byte) {
 	nc.Close()
 }
 
-// turnAway ends a connection that the gate has accepted and the handler does not know.
+// turnAway ends a connection that the gate has accepted, before the handler knows it.
 func (b *portable) turnAway(nc net.Conn, peer netip.Addr) {
 	nc.Close()
 	b.l.cfg.Gate.Leave(peer)
@@ -168,8 +169,8 @@ func (b *portable) take() {
 const wantsTLS = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
 	"this port speaks https and wss; the request was plain http\n"
 
-// tellPlain answers and waits for the client's end: to close with bytes of the client
-// unread would reset the connection and could take the answer away.
+// tellPlain sends wantsTLS and waits until the client closes. With unread bytes a close
+// resets the connection, and the client might not receive the answer.
 func tellPlain(nc net.Conn) {
 	nc.SetDeadline(time.Now().Add(lingerTime))
 	io.WriteString(nc, wantsTLS)
@@ -179,8 +180,7 @@ func tellPlain(nc net.Conn) {
 	io.Copy(io.Discard, io.LimitReader(nc, 64<<10))
 }
 
-// isHTTP reports whether a connection begins with the name of an HTTP method where it
-// should begin with TLS.
+// isHTTP reports whether the first bytes of a connection are the name of an HTTP method.
 func isHTTP(first []byte) bool {
 	for _, c := range first[:3] {
 		if c < 'A' || c > 'Z' {
@@ -202,7 +202,7 @@ func (b *portable) serve(nc net.Conn) {
 				b.turnAway(nc, peer.Addr())
 				return
 			}
-			b.l.cfg.Memory.Add(limit.Handshakes, handshakeBytes) // the other gives back as much
+			b.l.cfg.Memory.Add(limit.Handshakes, handshakeBytes) // the closed handshake returns as much
 		}
 		secure, under := tls.Server(nc, b.l.cfg.TLS), b.handshakes.begin(nc)
 		ctx, cancel := context.WithTimeout(b.ctx, handshakeTime)
@@ -227,7 +227,7 @@ func (b *portable) serve(nc net.Conn) {
 	p.readLoop()
 }
 
-// put gives a connection a slot of the loop.
+// put gives a connection a slot in the loop's slab.
 func (b *portable) put(p *peer) ID {
 	p.id, _ = b.l.conns.alloc()
 	slot := int(p.id.Slot())

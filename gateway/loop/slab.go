@@ -3,32 +3,32 @@ package loop
 // conn is the state of a connection: 32 bytes and no pointer, so that the garbage
 // collector never looks at the slab.
 type conn struct {
-	gen     uint32 // generation of the slot; counts up when the connection is gone
+	gen     uint32 // generation of the slot; free raises it
 	fd      int32  // epoll backend
-	partial uint32 // epoll backend: 1 + index of the bytes not used yet, 0 for none
-	open    bool   // accepted and not yet closed
-	paused  bool   // not read from
-	short   bool   // a write was short; writable is awaited
+	partial uint32 // epoll backend: 1 + index of the bytes not used yet; 0 = none
+	open    bool   // accepted and not closed
+	paused  bool   // the loop does not read from it
+	short   bool   // a write was short, and Writable must follow
 	armed   bool   // epoll backend: epoll reports writable
 
-	// The wheel's.
-	due    uint32 // tick of the deadline, 0 for none
-	queued uint32 // tick under which it is in the wheel, 0 if it is not; at most due
-	next   uint32 // neighbours in the bucket: 1 + slot, 0 for none;
-	prev   uint32 // in a free slot next leads to the next free one
+	// Owned by the wheel.
+	due    uint32 // tick of the deadline; 0 = none
+	queued uint32 // tick of its bucket in the wheel, at most due; 0 = it is in no bucket
+	next   uint32 // 1 + slot of the next one in the bucket or the list of free slots; 0 = none
+	prev   uint32 // 1 + slot of the previous one in the bucket; 0 = none
 }
 
 const chunkSize = 4096 // slots
 
-// slab holds connections by slot. It grows by chunks, which never move, and
-// gives out the slot that was freed last first.
+// slab holds connections by slot. It grows by chunks, which never move. A new connection gets
+// the slot that was freed last. The loop owns it.
 type slab struct {
 	chunks []*[chunkSize]conn
-	size   uint32 // slots ever used
-	unused uint32 // head of the free slots: 1 + slot, 0 for none
+	size   uint32 // slots that were ever used
+	unused uint32 // 1 + slot of the first free one; 0 = none
 }
 
-// alloc returns a fresh connection and its ID.
+// alloc returns a new connection and its ID.
 func (s *slab) alloc() (ID, *conn) {
 	slot := s.size
 	if s.unused != 0 {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Calls on sockets that never block go past the scheduler (RawSyscall), which
-// saves about a tenth of a microsecond each. p must not be empty.
+// These calls never block, so they bypass the scheduler with RawSyscall. That saves about a
+// tenth of a microsecond each. Byte slices must not be empty.
 
 func rawRead(fd int, p []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
@@ -20,7 +20,7 @@ func rawWrite(fd int, p []byte) (int, unix.Errno) {
 	return int(n), errno
 }
 
-// rawSend is a write that raises no SIGPIPE when the peer is gone.
+// rawSend writes, and raises no SIGPIPE if the connection is broken.
 func rawSend(fd int, p []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
 	return int(n), errno
@@ -46,7 +46,7 @@ func asInet6(sa *unix.RawSockaddrAny) *unix.RawSockaddrInet6 {
 	return (*unix.RawSockaddrInet6)(unsafe.Pointer(sa))
 }
 
-// swap turns a port from network order into this machine's.
+// swap converts a port from network byte order to that of this machine.
 func swap(port uint16) uint16 {
 	var b [2]byte
 	binary.NativeEndian.PutUint16(b[:], port)

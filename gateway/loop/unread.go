@@ -2,7 +2,7 @@ package loop
 
 import "net"
 
-// unreadConn is a detached connection: bytes the loop had read come first.
+// unreadConn is a detached connection. It returns the bytes that the loop has read first.
 type unreadConn struct {
 	net.Conn
 	unread []byte
@@ -19,7 +19,7 @@ func (c *unreadConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// CloseWrite lets net/http end its side of the connection first.
+// CloseWrite is for net/http, which ends its side of a connection before it closes it.
 func (c *unreadConn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()

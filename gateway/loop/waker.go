@@ -6,13 +6,13 @@ import "sync"
 // Turn get their turn again.
 const postsPerTurn = 4096
 
-// waker ends a loop's sleep, and only then costs a system call. A wake-up that comes while
-// the loop works keeps it from going to sleep afterwards. It is safe for concurrent use.
+// waker ends a loop's sleep. It makes a system call only if the loop sleeps. A wake-up while
+// the loop works makes the next sleep fail. It is safe for concurrent use.
 type waker struct {
-	mu     sync.Mutex // guards what follows
-	end    func()     // ends the loop's poll; nil if the loop does not run
-	asleep bool       // or about to be
-	due    bool       // somebody has called wake since the last rise
+	mu     sync.Mutex // guards the fields below
+	end    func()     // ends the loop's poll; nil = the loop does not run
+	asleep bool       // the loop sleeps, or will in a moment
+	due    bool       // wake was called since the last rise
 }
 
 // start gives the waker the function that ends a poll from any goroutine.
@@ -35,11 +35,11 @@ func (w *waker) wake() {
 	w.due = true
 	if w.asleep && w.end != nil {
 		w.asleep = false
-		w.end() // under the lock: the descriptor that it writes to may be closed after stop
+		w.end() // under the lock, because it writes to a descriptor that is closed after stop
 	}
 }
 
-// sleep announces that the loop is about to wait. It returns false if there is work.
+// sleep announces that the loop will wait. It returns false if there is work.
 func (w *waker) sleep() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -47,8 +47,8 @@ func (w *waker) sleep() bool {
 	return w.asleep
 }
 
-// rise begins the loop's work. The loop looks into its mailboxes after this, so no work of
-// an earlier wake-up is missed.
+// rise begins the loop's work. The loop looks into its mailboxes after this, so it finds the
+// work of every earlier wake-up.
 func (w *waker) rise() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -7,22 +7,22 @@ const (
 	buckets = 1024 // ticks ahead that the wheel reaches; later deadlines wait in its last bucket
 )
 
-// wheel keeps the deadlines of all connections of a loop in a hashed timing
-// wheel (Varghese and Lauck, 1987), its lists threaded through the slab.
+// wheel holds the deadlines of all connections of a loop. It is a hashed timing wheel
+// (Varghese and Lauck, 1987) whose lists run through the slab. The loop owns it.
 //
-// Most deadlines are put off again and again (the peer was heard), so putting
-// off only notes the new tick; the entry moves when its bucket comes up. A
-// quiet connection costs one visit per deadline, a busy one no more.
+// Each frame of a peer puts its deadline off, so that must be cheap: set only notes the new
+// tick, and advance moves the entry when its bucket is due. A busy connection costs one visit
+// for each deadline, as a quiet one does.
 //
-// Its clock is the loop's: the time since the loop was made, which setting the
-// system's clock does not move.
+// It measures the time since the loop was made. A change of the system's clock does not
+// affect that.
 type wheel struct {
-	at   uint32               // the last tick that has been handled
-	head [buckets]uint32      // 1 + slot of the first in the bucket, 0 for none
-	some [buckets / 64]uint64 // which buckets have one
+	at   uint32               // the last tick that advance has handled
+	head [buckets]uint32      // 1 + slot of the first one in the bucket; 0 = none
+	some [buckets / 64]uint64 // one bit for each bucket: it is not empty
 }
 
-// set gives slot the deadline t.
+// set gives a slot the deadline t.
 func (w *wheel) set(s *slab, slot uint32, t time.Duration) {
 	c := s.at(slot)
 	c.due = w.at + 1
@@ -36,7 +36,7 @@ func (w *wheel) set(s *slab, slot uint32, t time.Duration) {
 	w.insert(s, slot)
 }
 
-// insert puts slot into the bucket of its deadline, or the farthest one.
+// insert puts a slot into the bucket of its deadline, or into the last bucket.
 func (w *wheel) insert(s *slab, slot uint32) {
 	c := s.at(slot)
 	c.queued = min(c.due, w.at+buckets-1)
@@ -49,7 +49,7 @@ func (w *wheel) insert(s *slab, slot uint32) {
 	w.some[b/64] |= 1 << (b % 64)
 }
 
-// remove takes slot out of its bucket if it is in one.
+// remove takes a slot out of its bucket, if it is in any.
 func (w *wheel) remove(s *slab, slot uint32) {
 	c := s.at(slot)
 	if c.queued == 0 {
@@ -71,7 +71,7 @@ func (w *wheel) remove(s *slab, slot uint32) {
 func (w *wheel) advance(l *Loop) {
 	for now := uint32(l.Elapsed() / tick); w.at < now; {
 		w.at++
-		for b := w.at % buckets; w.head[b] != 0; { // nothing is ever inserted into this bucket
+		for b := w.at % buckets; w.head[b] != 0; { // insert never uses this bucket
 			slot := w.head[b] - 1
 			c := l.conns.at(slot)
 			w.remove(&l.conns, slot)
@@ -87,7 +87,7 @@ func (w *wheel) advance(l *Loop) {
 	}
 }
 
-// next returns how long after now the next bucket with an entry comes up, negative if all
+// next returns the time from now to the next bucket with an entry. It is negative if all
 // buckets are empty.
 func (w *wheel) next(now time.Duration) time.Duration {
 	for i := uint32(1); i < buckets; {
