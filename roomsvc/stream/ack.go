@@ -8,18 +8,17 @@ import (
 	"roomcast/proto"
 )
 
-// The beginnings of acks that are no errors.
+// The beginning of each ack without an error, by stream.
 var (
 	ackStart      = []byte(`{"stream":"` + proto.StreamName + `"`)
 	stateAckStart = []byte(`{"stream":"` + proto.StateStream + `"`)
 	ackSeq        = []byte(`"seq":`)
 )
 
-// parseAck returns the stream sequence of an ack of the log, or the error it carries.
+// parseAck returns the stream sequence in an ack of the log, or the error in it.
 func parseAck(msg *nats.Msg) (uint64, error) { return parseAckOf(ackStart, msg) }
 
-// parseStateAck returns the stream sequence of an ack of the stream of snapshots, or the
-// error it carries.
+// parseStateAck does the same for the stream of snapshots.
 func parseStateAck(msg *nats.Msg) (uint64, error) { return parseAckOf(stateAckStart, msg) }
 
 func parseAckOf(start []byte, msg *nats.Msg) (uint64, error) {

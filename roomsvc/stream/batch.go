@@ -12,35 +12,35 @@ import (
 )
 
 const (
-	// maxBatch is how many records one commit takes on a single server, which allows 1000;
-	// maxReplicated on several.
+	// maxBatch limits the records of one commit on a single server, which allows 1000.
+	// maxReplicated limits them on several servers.
 	maxBatch      = 512
 	maxReplicated = 256
-	// maxBatchBytes bounds what one commit holds, for the server stages it in memory.
+	// maxBatchBytes limits the bytes of one commit, because the server stages them in memory.
 	maxBatchBytes = 4 << 20
-	// retryPause is how long to wait when another fence is just being taken.
+	// retryPause is how long to wait while another instance takes a fence.
 	retryPause = 2 * time.Millisecond
 	// maxPause bounds how long a commit waits for more records.
 	maxPause = 20 * time.Millisecond
-	// maxSynced is how many records are committed one by one on a server that syncs each. An
-	// atomic batch costs it about as much as eight of them.
+	// maxSynced limits the records that a commit sends one by one to a server that syncs each.
+	// An atomic batch costs that server about as much as eight of them.
 	maxSynced = 8
-	// maxRounds is how many rounds of single records a commit takes on a server that does not
-	// sync them, where a batch costs as much as at least 64 rounds.
+	// maxRounds limits the rounds of single records that a commit sends to a server that does
+	// not sync them. There a batch costs at least as much as 64 rounds.
 	maxRounds = 64
-	// electedGrace is how long answers of the old leader may still take to arrive when there
-	// is a new one.
+	// electedGrace is how long await still accepts answers of the old leader after the election
+	// of another one.
 	electedGrace = 50 * time.Millisecond
 )
 
-// run commits what has gathered since the last commit, of all partitions asBatch, until
-// the connection breaks. One commit is under way at a time: a replicated stream demands that of
-// everybody who uses fences (error 10164), and no record can be stored after one of the same
-// room was refused.
+// run commits the waiting records of all partitions together, again and again, until the
+// connection breaks. It waits for one commit before the next. A replicated stream demands
+// that of everybody who uses fences (error 10164). It also ensures that no record is stored
+// after the refusal of an earlier one of the same room.
 //
-// A commit is an atomic batch, or, where a single server makes that cheaper, rounds of
-// single records in which no room occurs twice. The server stages a batch for about 2 ms,
-// whatever its size.
+// A commit is an atomic batch. Where a single server makes that cheaper, it is a sequence of
+// rounds of single records; a round has at most one record of a room. The server stages a
+// batch for about 2 ms, whatever its size.
 func (l *commitConn) run() {
 	batch := make([]entry, 0, l.most)
 	pause := time.Duration(0)
@@ -55,15 +55,15 @@ func (l *commitConn) run() {
 		begun := time.Now()
 		staged := l.commit(batch)
 		l.maxPayload.Store(l.nc.MaxPayload())
-		// Those whose messages were just stored are about to send the next. Without a pause a
-		// commit would take the first of them, and the others wait for a commit of their own.
+		// The senders of the stored messages are about to send more. Without a pause, the next
+		// commit would take only the first of these.
 		if pause = 0; len(batch) > 1 && (staged || l.c.cfg.SyncAlways) {
 			pause = min(maxPause, time.Since(begun))
 		}
 	}
 }
 
-// gather adds the records to batch that wait, and those that arrive within the pause.
+// gather adds to batch the records that wait, and those that arrive within the pause.
 func (l *commitConn) gather(batch []entry, pause time.Duration) []entry {
 	var over <-chan time.Time
 	for size := len(batch[0].rec.Payload); len(batch) < l.most && size < maxBatchBytes; {
@@ -93,7 +93,7 @@ func (l *commitConn) gather(batch []entry, pause time.Duration) []entry {
 	return batch
 }
 
-// single reports whether to commit batch by rounds of single records.
+// single reports whether to commit batch in rounds of single records.
 func (l *commitConn) single(batch []entry) bool {
 	switch {
 	case l.c.cfg.Replicas > 1 || l.c.replicated.Load() || len(batch) == 1:
@@ -112,10 +112,9 @@ func (l *commitConn) single(batch []entry) bool {
 	return most <= maxRounds
 }
 
-// commit makes batch durable and tells its sinks. It reports whether that took an atomic
-// batch.
+// commit stores batch and tells its sinks. It reports whether that took an atomic batch.
 func (l *commitConn) commit(batch []entry) (staged bool) {
-	// Fences that are void by now would spoil the rest.
+	// The server would refuse the whole batch for one void fence.
 	live := make([]entry, 0, len(batch))
 	for _, e := range batch {
 		if e.f.Void() == nil {
@@ -133,13 +132,13 @@ func (l *commitConn) commit(batch []entry) (staged bool) {
 	return staged
 }
 
-// oneByOne commits each record of batch by itself. A round has no room twice, so a record
-// that is refused leaves no hole.
+// oneByOne commits each record of batch by itself. A round has at most one record of a room,
+// so the refusal of a record leaves no hole.
 func (l *commitConn) oneByOne(batch []entry) {
 	stored := make([]uint64, len(batch)) // stream sequences
-	told := 0                            // records of which the sinks have heard
-	round := make([]int, 0, len(batch))  // records by their place in batch
-	rest := make([]int, len(batch))      // of the following rounds
+	told := 0                            // number of records that the sinks know of
+	round := make([]int, 0, len(batch))  // places in batch
+	rest := make([]int, len(batch))      // places in batch, for the following rounds
 	for i := range rest {
 		rest[i] = i
 	}
@@ -175,7 +174,7 @@ func (l *commitConn) oneByOne(batch []entry) {
 			case err == nil:
 				stored[round[number]] = seq
 				return
-			case errors.Is(err, errRetry): // only a replicated stream answers so
+			case errors.Is(err, errRetry): // only a replicated stream gives this answer
 				l.c.replicated.Store(true)
 			case away(err):
 				gone = err
@@ -196,13 +195,14 @@ func (l *commitConn) oneByOne(batch []entry) {
 	l.useful()
 }
 
-// asBatch commits batch as one atomic batch, which is stored as a whole or not at all. On a
-// single server, a batch that one lost fence spoils is tried again partition by partition.
+// asBatch commits batch as one atomic batch: the server stores all of it or nothing. If a
+// single server refuses it for one lost fence, asBatch tries again, partition by partition.
 //
-// With replicas, a refused batch is never sent again under the same fences. A server that was cut
-// off from its peers believes for some seconds that it still leads. When it is back, it receives
-// the same records as the real leader, and refuses them while that one stores them: they would
-// be stored twice. New fences make sure, because the rooms are then read from the log.
+// With replicas it never sends a refused batch again under the same fences. A server that was
+// cut off from its peers believes for some seconds that it still leads. After the cut, both it
+// and the real leader receive the batch. It refuses the batch while the real leader stores it,
+// so a second try would store the records twice. Under new fences that cannot happen, because
+// the owner reads the rooms from the log first.
 func (l *commitConn) asBatch(batch []entry) {
 	seq, err := l.publish(batch)
 	switch {
@@ -218,7 +218,7 @@ func (l *commitConn) asBatch(batch []entry) {
 	case l.c.cfg.Replicas == 1 && !l.c.replicated.Load():
 		l.byPartition(batch, err)
 	default:
-		if len(batch) > 1 { // it is not known which fence is lost
+		if len(batch) > 1 { // the answer does not say which fence is lost
 			err = fmt.Errorf("%w: a batch was refused: %v", ErrUnavailable, err)
 		}
 		for _, e := range batch {
@@ -227,8 +227,8 @@ func (l *commitConn) asBatch(batch []entry) {
 	}
 }
 
-// byPartition commits each partition's part of a batch that was refused, or gives the partition
-// up if it stood alone.
+// byPartition commits the parts of a refused batch, one for each partition. If the batch has
+// only one partition, that one's fence is lost.
 func (l *commitConn) byPartition(batch []entry, err error) {
 	parts := make(map[*Fence][]entry)
 	for _, e := range batch {
@@ -250,7 +250,7 @@ func (l *commitConn) publish(batch []entry) (last uint64, err error) {
 	fenced := make(map[*Fence]bool, 1)
 	for i, e := range batch {
 		msg := l.out.write(e.rec, l.c.cfg.Keys)
-		if !fenced[e.f] { // the first record of a partition speaks for all
+		if !fenced[e.f] { // the server checks a fence once for each batch
 			fenced[e.f] = true
 			l.out.fence(e.f)
 		}
@@ -275,20 +275,21 @@ func (l *commitConn) publish(batch []entry) (last uint64, err error) {
 	return last, err
 }
 
-// answers returns the prefix of the subjects that the answers to the next commit come to. Each
-// commit has its own. A commit can be answered twice: after a split of the network, the former
-// leader refuses what the real one has stored. The second answer must not count for a later commit.
+// answers returns the prefix of the reply subjects of the next commit. Each commit has its own,
+// because a commit can have two answers: after a split of the network, the former leader
+// refuses the records that the real one has stored. The second answer must not count for a
+// later commit.
 func (l *commitConn) answers() string {
 	l.count++
 	return l.inbox + strconv.FormatUint(l.count, 36) + "."
 }
 
-// await takes the n answers to a commit and gives each with its number. It fails if the stream
-// owes one for too long: a server whose disk is full, or that has lost its quorum, answers
-// nothing, and neither does a former leader.
+// await waits for the n answers to a commit and calls each for every one. It fails if an answer
+// does not arrive in time: a server does not answer if its disk is full, if it has lost its
+// quorum, or if it no longer leads.
 func (l *commitConn) await(answers string, n int, each func(number int, seq uint64, err error)) error {
 	select {
-	case <-l.elected: // before anything was sent
+	case <-l.elected: // an election before this commit
 	default:
 	}
 	late := time.NewTimer(l.c.cfg.Deadline)

@@ -9,10 +9,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Bucket opens a key-value bucket, and makes it if it is not there. A bucket that has other
-// replicas than want gets those of want, which are the log's. So an operator who changes the
-// log's replicas need not know the buckets. One that cannot be changed now is reported and
-// used as it is.
+// Bucket opens a key-value bucket, or makes it. If its number of replicas differs from that of
+// want, which is the log's, Bucket changes it: an operator who changes the replicas of the log
+// need not know the buckets. If the change fails, Bucket logs that and uses the bucket as it
+// is.
 func Bucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValueConfig, log *slog.Logger) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, want.Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
@@ -29,12 +29,12 @@ func Bucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValue
 		return nil, fmt.Errorf("open bucket %s: %w", want.Bucket, err)
 	}
 	if err := follow(ctx, js, s.CachedInfo().Config, want.Replicas, log); err != nil {
-		log.Warn("bucket does not have the replicas of the log", "error", err)
+		log.Warn("cannot give bucket the replicas of the log", "error", err)
 	}
 	return kv, nil
 }
 
-// follow gives a stream that belongs to the log the replicas that the log has.
+// follow gives another stream as many replicas as the log has.
 func follow(ctx context.Context, js jetstream.JetStream, have jetstream.StreamConfig, replicas int, log *slog.Logger) error {
 	if have.Replicas == replicas {
 		return nil
@@ -44,6 +44,6 @@ func follow(ctx context.Context, js jetstream.JetStream, have jetstream.StreamCo
 	if _, err := js.UpdateStream(ctx, have); err != nil {
 		return fmt.Errorf("change stream %s from %d to %d replicas: %w", have.Name, was, replicas, err)
 	}
-	log.Info("stream has the replicas of the log from now on", "stream", have.Name, "replicas", replicas)
+	log.Info("changed replicas of stream to those of the log", "stream", have.Name, "replicas", replicas)
 	return nil
 }

@@ -12,10 +12,10 @@ import (
 	"roomcast/proto/history"
 )
 
-// Committer appends records to the stream. All it appends at one time leaves by one
-// connection (see commitConn), which never reconnects: when it breaks, or the stream does not
-// answer in time, every fence taken over it is void, and a new connection takes new fences,
-// so that no straggler can slip in behind a lost one.
+// Committer appends records to the stream over one connection, a commitConn. The connection
+// never reconnects. When it breaks, or the stream does not answer in time, all fences taken
+// over it are void. The next fence is taken over a new connection. So no late record of the old
+// connection can follow a lost one.
 //
 // It is safe for concurrent use.
 type Committer struct {
@@ -23,16 +23,16 @@ type Committer struct {
 	replicated atomic.Bool // the stream has several replicas, although cfg has one
 	witness    witness
 
-	mu     sync.Mutex  // guards conn and closed; held while a connection is opened
-	conn   *commitConn // nil before the first one
+	mu     sync.Mutex  // guards conn and closed; held while a connection is being opened
+	conn   *commitConn // nil before the first connection
 	closed bool
 
-	memory  sync.Mutex // guards what follows
-	avoid   []string   // ids of servers that were of no use, the newest last
-	created time.Time  // the stream, as a connection has last read it; zero = not read yet
+	memory  sync.Mutex // guards the fields below
+	avoid   []string   // ids of servers whose connections failed, the newest last
+	created time.Time  // when the stream was made; zero = not known
 }
 
-// NewCommitter returns a committer; its connection is opened when the first fence is taken.
+// NewCommitter returns a committer. The first fence opens its connection.
 func NewCommitter(cfg Config) *Committer {
 	if cfg.Lost == nil {
 		cfg.Lost = func(Loss) {}
@@ -52,7 +52,7 @@ func (c *Committer) Close() {
 	}
 }
 
-// open returns the connection, a new one if the last one broke.
+// open returns the connection. It opens another one if the last one is broken.
 func (c *Committer) open() (*commitConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,8 +70,8 @@ func (c *Committer) open() (*commitConn, error) {
 	return l, nil
 }
 
-// shun keeps the next connection away from the server with this id. It also keeps it away from
-// those shunned before, as long as one of the known servers remains.
+// shun makes the next connection avoid the server with this id. It forgets the oldest of the
+// avoided servers if the known servers would all be avoided.
 func (c *Committer) shun(id string, known int) {
 	c.memory.Lock()
 	defer c.memory.Unlock()
@@ -86,37 +86,37 @@ func (c *Committer) shunned() []string {
 	return slices.Clone(c.avoid)
 }
 
-// Sink hears what becomes of the records appended under one fence, in the order they were
-// appended: Committed once for each, or, at some point, Failed once and nothing more. Records
-// that were not committed by then may be in the log or not. Calls come from the committer's
-// goroutines and must not block.
+// Sink receives the results of the records appended under one fence. The committer calls
+// Committed once for each record, in the order of Append. If the fence becomes void, it calls
+// Failed once and nothing more; the log may hold the other records or not. The calls come from
+// the committer's goroutines and must not block.
 type Sink interface {
 	Committed(stream uint64)
 	Failed(err error)
 }
 
-// Fence is the right to append to a partition, until somebody else takes it or the
-// connection it was taken over breaks. Append is for one goroutine, the other methods for
-// any.
+// Fence is the right to append to a partition. It ends when another instance takes the
+// partition or its connection breaks. One goroutine may call Append. The other methods are safe
+// for concurrent use.
 type Fence struct {
 	Partition int
-	marker    uint64    // its stream sequence
+	marker    uint64    // stream sequence of the marker
 	taken     time.Time // when the marker was acknowledged
 	cut       uint64    // see Cut
-	seq       string    // the marker's stream sequence, in decimal
+	seq       string    // marker, in decimal
 	subject   string    // of the marker
-	born      wear      // of the log, when the marker was written
+	born      wear      // the place of the marker in the log
 	conn      *commitConn
 	sink      Sink
 	floor     atomic.Uint64 // stream sequence of the marker, then of the last record
 
-	mu  sync.Mutex // guards what follows
-	err error      // why the fence is void
+	mu  sync.Mutex // guards err
+	err error      // why the fence is void; nil = it is valid
 }
 
-// Append sends rec on its way; its payload is sealed there if keys are set. It waits while
-// the records of all partitions asBatch fill the next commit. An error means that the fence
-// is void and that the sink hears Failed; rec was not appended.
+// Append adds rec to the next commit, which seals the payload if there are keys. It waits while
+// that commit is full. After an error rec is not in the log, the fence is void, and the sink
+// receives Failed.
 //
 // The caller must not hold a lock that its sink takes.
 func (f *Fence) Append(rec *proto.Record) error {
@@ -131,31 +131,30 @@ func (f *Fence) Append(rec *proto.Record) error {
 	}
 }
 
-// Floor returns a stream sequence that every record not yet committed will exceed.
+// Floor returns a stream sequence below that of every later record of the fence.
 func (f *Fence) Floor() uint64 { return f.floor.Load() }
 
 // Marker returns the stream sequence of the fence's marker.
 func (f *Fence) Marker() uint64 { return f.marker }
 
-// MaxRecord returns how many bytes the payload of a record may have now: an operator may lower
+// MaxRecord returns how many bytes the payload of a record may have now. An operator may change
 // max_payload of the NATS server at any time.
 func (f *Fence) MaxRecord() int { return int(f.conn.maxPayload.Load()) - headerBytes }
 
 // Age returns how long ago the marker was acknowledged.
 func (f *Fence) Age() time.Duration { return time.Since(f.taken) }
 
-// Log reads over the connection that the fence was taken over. Another connection may have
-// a server that is cut off from its peers, and whose replica does not hold the marker.
+// Log reads the log over the fence's connection. Another connection may use a server that is
+// cut off from its peers and does not hold the marker.
 func (f *Fence) Log() *history.Log { return f.conn.log }
 
-// Worn reports whether so much was written behind the fence's marker that the stream may
-// soon drop it for space.
+// Worn reports whether the stream may soon drop the fence's marker for space.
 func (f *Fence) Worn() bool {
 	limit := f.conn.c.cfg.MaxBytes
 	return limit > 0 && f.conn.worn.since(f.born) > limit/wornPart
 }
 
-// committed tells the sink that the next record is at stream.
+// committed tells the sink the stream sequence of the next record.
 func (f *Fence) committed(stream uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -175,15 +174,14 @@ func (f *Fence) fail(err error) {
 	}
 }
 
-// Void returns why the fence is of no use any more, nil if it still is.
+// Void returns nil while the fence is valid, and then the reason why it is void.
 func (f *Fence) Void() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
 }
 
-// unavailable wraps what NATS says about a connection or a request, so that callers need
-// to know one error only.
+// unavailable wraps an error of NATS, so that callers need to know only ErrUnavailable.
 func unavailable(err error) error {
 	if errors.Is(err, ErrUnavailable) {
 		return err

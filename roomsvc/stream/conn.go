@@ -16,50 +16,52 @@ import (
 	"roomcast/proto/history"
 )
 
-// commitConn is one connection to the stream's server, and the fences that were taken over it.
-// Its goroutine commits what the fences append, see group.go.
+// commitConn is one connection to a NATS server, with the fences that were taken over it. Its
+// goroutine commits the records of those fences; see batch.go.
 type commitConn struct {
+	// static
 	c       *Committer
 	nc      *nats.Conn
 	log     *history.Log   // reads over nc
-	server  string         // its id
+	server  string         // id of the NATS server
 	most    int            // records of one commit
-	inbox   string         // prefix of the subjects that acks come to
-	acks    chan *nats.Msg // holds what one commit is answered
-	queue   chan entry     // holds what the next commit takes; a partition that fills it waits
-	sweeps  chan sweep     // of the stream of snapshots
-	elected chan *nats.Msg // hears that the stream has another leader; one in it is enough
-	created time.Time      // the stream, see before; guarded by mu
+	inbox   string         // prefix of the reply subjects of commits
+	id      string         // prefix of the ids of batches
+	acks    chan *nats.Msg // holds the answers to one commit
+	queue   chan entry     // holds the records of the next commit; Append waits while it is full
+	sweeps  chan sweep     // holds maxSweeps; see sweepLater
+	elected chan *nats.Msg // holds one notice that the stream has another leader; more are dropped
 	broke   chan struct{}  // closed by fail
 	wait    sync.WaitGroup
 	once    sync.Once
-	worn    wearMeter
-	first   chan struct{} // holds a token while a marker is written before stored is set
-	stored  atomic.Bool   // the stream has stored something that came over the connection
 
-	maxPayload atomic.Int64 // of the NATS server, as it last said
+	// safe for concurrent use
+	worn       wearMeter
+	first      chan struct{} // holds a token while enter admits only one marker
+	stored     atomic.Bool   // the stream has stored a message that came over this connection
+	maxPayload atomic.Int64  // max_payload of the NATS server
 
-	id    string // of the connection's batches
+	// owned by run
 	out   envelope
-	count uint64 // of commits and rounds; run owns these two
+	count uint64 // commits and rounds so far
 
-	mu      sync.Mutex               // guards what follows
-	err     error                    // set before broke is closed
-	missing time.Time                // since when nothing was stored that was to be; zero = that is not so
+	mu      sync.Mutex               // guards the fields below
+	err     error                    // why the connection broke; set before broke is closed
+	created time.Time                // when the stream was made; zero = not read yet
+	missing time.Time                // of the first failed attempt since the stream last stored a message; zero = none
 	fences  [proto.Partitions]*Fence // the newest of each partition
 }
 
-// entry is a record on its way.
+// entry is a record that waits for its commit.
 type entry struct {
 	f   *Fence
 	rec *proto.Record
 }
 
-// dials is how often a connection is opened in the hope of another server.
+// dials is how many connections newCommitConn opens to find a server that is not in avoid.
 const dials = 4
 
-// newCommitConn opens a connection. It prefers servers that are not in avoid, and takes one of
-// those if it finds no other.
+// newCommitConn opens a connection, to a server in avoid only if it finds no other one.
 func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 	most := maxBatch
 	if c.cfg.Replicas > 1 {
@@ -70,11 +72,11 @@ func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 		acks: make(chan *nats.Msg, 2*most), queue: make(chan entry, most), sweeps: make(chan sweep, maxSweeps),
 	}
 	for try := 1; ; try++ {
-		var ours atomic.Bool // and not just a try
+		var ours atomic.Bool // this try became the connection
 		nc, err := c.cfg.Dial(
 			nats.NoReconnect(),
 			nats.Timeout(c.cfg.Deadline),
-			nats.SkipSubjectValidation(), // subjects are made of rooms that were checked
+			nats.SkipSubjectValidation(), // a proto.Room makes every subject
 			nats.ClosedHandler(func(*nats.Conn) {
 				if ours.Load() {
 					l.fail(errGone)
@@ -114,8 +116,8 @@ func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 	return l, nil
 }
 
-// before returns what is known of the log before a marker is sent. The first call on a
-// connection asks the stream and the other instances.
+// before returns what is known of the log before a marker is written. The first call on a
+// connection reads it from the streams.
 func (l *commitConn) before(ctx context.Context) (known proto.Witness, created time.Time, err error) {
 	l.mu.Lock()
 	created = l.created
@@ -161,7 +163,7 @@ var (
 	errSilent = fmt.Errorf("%w: no answer in time", ErrUnavailable)
 )
 
-// fail breaks the connection: every fence is void from now on.
+// fail breaks the connection and makes all its fences void.
 func (l *commitConn) fail(err error) {
 	l.once.Do(func() {
 		l.mu.Lock()
@@ -173,7 +175,7 @@ func (l *commitConn) fail(err error) {
 		}
 		close(l.broke)
 		if !errors.Is(err, errClosed) {
-			l.c.cfg.Log.Warn("commit connection is given up", "server", l.nc.ConnectedServerName(), "error", err)
+			l.c.cfg.Log.Warn("gave up commit connection", "server", l.nc.ConnectedServerName(), "error", err)
 		}
 		for _, f := range fences {
 			if f != nil {

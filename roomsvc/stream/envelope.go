@@ -21,15 +21,15 @@ const (
 	headerBatchCommit   = "Nats-Batch-Commit"
 )
 
-// envelope is a message that is written again and again, for publishing copies it. It
-// belongs to one goroutine.
+// envelope is the message of a record. One envelope serves for all records, because publishing
+// copies the message. It belongs to one goroutine.
 type envelope struct {
 	msg    nats.Msg
-	values [8]string // the header's slices point into them
+	values [8]string // the slices of msg.Header point into them
 	used   int
 }
 
-// write makes the message of rec.
+// write makes the message of rec, without a fence. The next write overwrites it.
 func (e *envelope) write(rec *proto.Record, keys *seal.Keys) *nats.Msg {
 	if e.msg.Header == nil {
 		e.msg.Header = make(nats.Header, len(e.values))
@@ -45,7 +45,7 @@ func (e *envelope) write(rec *proto.Record, keys *seal.Keys) *nats.Msg {
 	return &e.msg
 }
 
-// fence makes the server refuse the message unless f is its partition's newest fence.
+// fence makes the server refuse the message unless f is the newest fence of its partition.
 func (e *envelope) fence(f *Fence) {
 	e.put(headerExpect, f.seq)
 	e.put(headerExpectSubject, f.subject)
@@ -57,31 +57,32 @@ func (e *envelope) put(name, value string) {
 	e.used++
 }
 
-// Errors that say what to do. All that the package returns about appending and fences wrap
-// one of the first two.
+// Every error about fences and appends wraps one of the first two.
 var (
-	// ErrLost: another instance has taken the partition. Records on their way are not stored.
+	// ErrLost: another instance has taken the partition. The log does not hold the records
+	// without a result.
 	ErrLost = errors.New("another instance has taken the partition")
-	// ErrUnavailable: the stream cannot be reached or does not take anything now. Records on
-	// their way may be stored or not.
+	// ErrUnavailable: the stream cannot be reached, or stores nothing now. The log may hold the
+	// records without a result.
 	ErrUnavailable = errors.New("the log cannot be written")
 	errClosed      = fmt.Errorf("%w: closed", ErrUnavailable)
-	// errRetry: not stored because a fence is just being taken; the same may be sent again.
+	// errRetry: the server has stored nothing, because it is storing a marker. The same message
+	// may be sent again.
 	errRetry = fmt.Errorf("%w: the fence is being changed", ErrUnavailable)
 )
 
 // Error codes of JetStream.
 const (
 	codeLost     = 10071 // wrong last sequence
-	codeRetry    = 10164 // wrong last sequence, for another message on the fence is under way
+	codeRetry    = 10164 // wrong last sequence: the server is storing another message on the fence
 	codeNotFound = 10037 // no message found
 
 	codeNoCluster = 10008 // the servers have no leader, or this one is cut off from it
 	codeNotLeader = 10009
-	codeOffline   = 10118 // the servers that hold the stream are away
+	codeOffline   = 10118 // no server that holds the stream can be reached
 )
 
-// apiError is how JetStream says no.
+// apiError is the error in an answer of JetStream.
 type apiError struct {
 	Code        int    `json:"code"`
 	ErrCode     int    `json:"err_code"`
@@ -90,7 +91,7 @@ type apiError struct {
 
 func (e *apiError) Error() string { return fmt.Sprintf("%s (%d)", e.Description, e.ErrCode) }
 
-// Unwrap sorts the codes into what the caller has to know.
+// Unwrap returns the error of this package that stands for the code.
 func (e *apiError) Unwrap() error {
 	switch e.ErrCode {
 	case codeLost:
@@ -101,8 +102,8 @@ func (e *apiError) Unwrap() error {
 	return ErrUnavailable
 }
 
-// lastMessage returns the newest message of a subject as the stream's leader knows it,
-// and its sequence; 0 if it does not exist.
+// lastMessage asks the stream's leader for the newest message of a subject. It returns the
+// message's sequence too; 0 = there is none.
 func lastMessage(ctx context.Context, nc *nats.Conn, stream, subject string) (data []byte, seq uint64, err error) {
 	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
 	if err != nil {
@@ -131,7 +132,7 @@ func lastMessage(ctx context.Context, nc *nats.Conn, stream, subject string) (da
 	return got.Message.Data, got.Message.Seq, nil
 }
 
-// refused returns the error in an answer that is no ack.
+// refused returns the error in an answer that is not an ack.
 func refused(msg *nats.Msg) error {
 	if msg.Header.Get("Status") == "503" {
 		return unavailable(nats.ErrNoResponders)

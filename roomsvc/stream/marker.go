@@ -19,15 +19,16 @@ type Marker struct {
 	Owner string `json:"owner"`
 }
 
-// attempts is how often a marker can be read or written within the deadline. An instance that
-// takes a partition tries again anyway, and a server that has just lost its leader is silent.
+// attempts is how many reads or writes of a marker fit into the deadline. A server that has
+// just lost its leader does not answer, and the owner tries again.
 const attempts = 4
 
+// attempt returns the time for one read or write of a marker.
 func (c *Committer) attempt() time.Duration {
 	return max(200*time.Millisecond, c.cfg.Deadline/attempts)
 }
 
-// Marker reads a partition's newest marker. The answer may be old: only Fence tells.
+// Marker reads a partition's newest marker. The answer may be outdated: Fence then fails.
 func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
 	l, err := c.open()
 	if err != nil {
@@ -42,8 +43,8 @@ func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
 	return m, nil
 }
 
-// marker asks any replica: the stream's leader would not answer while the servers as a whole
-// have none (error 10008), though it can store what it is given.
+// marker asks any replica. The stream's leader would not answer while the cluster has no leader
+// (error 10008), although it can store messages.
 func (l *commitConn) marker(ctx context.Context, p int) (Marker, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.c.attempt())
 	defer cancel()
@@ -63,16 +64,16 @@ func (l *commitConn) marker(ctx context.Context, p int) (Marker, error) {
 		return Marker{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	m := Marker{Seq: seq}
-	// A marker that cannot be read is still a fence; its owner is then nobody.
+	// A marker that cannot be read is still a fence, with an unknown owner.
 	if json.Unmarshal(reply.Data, &m) != nil {
 		m.Owner = ""
 	}
 	return m, nil
 }
 
-// Fence takes the partition for owner, by a new marker in the place of after. It fails with
-// [ErrLost] if after is not the newest one any more. Records appended under older fences are
-// in the log by then, or never will be.
+// Fence takes the partition for owner: it writes a marker that follows after. It fails with
+// [ErrLost] if a newer marker than after exists. Without an error, no record of an older fence
+// can reach the log any more.
 func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string, sink Sink) (*Fence, error) {
 	l, err := c.open()
 	if err != nil {
@@ -93,10 +94,10 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 	return f, nil
 }
 
-// enter waits until a marker may be written. Until the stream has stored something over the
-// connection, one marker is written at a time: the server may be cut off from its peers and
-// believe that it leads, and nats-server 2.15.2 repairs the log of such a server at a rate of one
-// or two writes every two seconds.
+// enter waits until a marker may be written. Until the stream has stored a message over this
+// connection, enter admits one marker at a time. The server may be cut off from its peers and
+// believe that it leads. After the cut, nats-server 2.15.2 removes only one or two of its writes
+// every two seconds.
 func (l *commitConn) enter(ctx context.Context) (done func(), err error) {
 	if l.stored.Load() {
 		return func() {}, nil
@@ -144,10 +145,9 @@ func (l *commitConn) take(ctx context.Context, p int, after Marker, owner string
 	return f, l.admit(f)
 }
 
-// missed is told of a marker that was asked for at begun and could not be read or written.
-// Nothing else breaks a connection without records on their way, whose server is cut off from its
-// peers or has no JetStream. So the connection is given up when the stream has stored nothing over
-// it for two such attempts.
+// missed records that a read or write of a marker, begun at a time, has failed. The server may
+// be cut off from its peers, or have no JetStream. Without records to commit, nothing else would
+// show that. So missed breaks the connection after two such attempts in a row.
 func (l *commitConn) missed(begun time.Time, err error) {
 	if !away(err) {
 		return
@@ -163,7 +163,7 @@ func (l *commitConn) missed(begun time.Time, err error) {
 	}
 }
 
-// useful is told that the stream has stored something that came over the connection.
+// useful records that the stream has stored a message that came over the connection.
 func (l *commitConn) useful() {
 	l.stored.Store(true)
 	l.mu.Lock()
@@ -171,7 +171,7 @@ func (l *commitConn) useful() {
 	l.mu.Unlock()
 }
 
-// away reports whether err says that the stream cannot be reached over this server, now.
+// away reports whether err says that this server does not reach the stream now.
 func away(err error) bool {
 	var api *apiError
 	if errors.As(err, &api) {

@@ -13,17 +13,17 @@ import (
 	"roomcast/proto"
 )
 
-// StateFence is the right to write the snapshots of a partition, until another instance
-// takes it. It is taken behind a [Fence] and before any act is appended under that
-// fence: an instance that lost the partition then holds an outdated one, and its late
-// snapshots are refused. It is safe for concurrent use.
+// StateFence is the right to write the snapshots of a partition. It ends when another instance
+// takes it. An instance takes it after its [Fence], and before it appends any act under that
+// fence. So the stream refuses the late snapshots of a former owner. It is safe for concurrent
+// use.
 type StateFence struct {
 	conn     *commitConn
 	owner    string // subject of the marker
 	marker   uint64
 	deadline time.Duration
 
-	mu sync.Mutex // one write at a time: a replicated stream takes no more for one marker
+	mu sync.Mutex // held over a write: a replicated stream accepts one at a time for a marker
 }
 
 // TakeState takes the partition's snapshots for owner.
@@ -61,8 +61,7 @@ func (s *StateFence) Write(ctx context.Context, room proto.Room, snapshot *proto
 	return nil
 }
 
-// Sweep deletes, some time later, older snapshots of a room that an owner has left when it
-// died.
+// Sweep deletes later the older snapshots of a room that an owner left when it died.
 func (s *StateFence) Sweep(room proto.Room) { s.conn.sweepLater(sweep{subject: room.StateSubject()}) }
 
 func (s *StateFence) publish(ctx context.Context, msg *nats.Msg) (uint64, error) {

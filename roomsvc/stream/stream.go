@@ -1,11 +1,14 @@
-// Package stream is the one JetStream stream that holds the logs of all rooms: its
-// settings, and the appending of records to it so that only the owner of a partition
-// can.
+// Package stream makes the JetStream stream that holds the logs of all rooms, and appends
+// records to it. Only the owner of a partition can append the records of that partition.
 //
-// Safety rests on the fence. Every append carries the stream sequence of its partition's
-// newest ownership marker, on room.own.<p>; the server refuses it when there is a newer
-// marker (error 10071). An owner that was paused, cut off or outvoted can therefore
-// append nothing.
+// Safety rests on the fence. An owner writes a marker on room.own.<p>. Each later append of
+// its records names the stream sequence of that marker. If a newer marker exists, the server
+// refuses the append (error 10071). So a former owner can append nothing, even if it was
+// paused or cut off and does not know its successor.
+//
+// marker.go takes fences, commit.go appends under them, and batch.go commits what was
+// appended. conn.go is the connection that carries both. witness.go notices that the log has
+// lost its end.
 package stream
 
 import (
@@ -29,24 +32,25 @@ import (
 type Config struct {
 	Replicas       int           // 1, or more in a cluster of at least as many servers
 	SyncAlways     bool          // the server syncs to disk before it acknowledges
-	HistoryPerRoom int           // records kept of one room
-	HistoryAge     time.Duration // how long records are kept
-	MaxBytes       int64         // of the whole stream; 0 = no limit of its own
+	HistoryPerRoom int           // records that the stream keeps of one room
+	HistoryAge     time.Duration // how long the stream keeps records
+	MaxBytes       int64         // of the whole stream; 0 = no limit
 	MaxMessage     int           // bytes of a message's body
 
-	// Change reports whether the operator has set this limit by its flag, so that the stream may
-	// be changed; nil = another instance may be running. Defaults never shrink a stream.
+	// Change reports whether the operator has set a limit by its flag, so that Ensure may change
+	// the stream. Nil = Ensure changes no limit, because other instances may run. A default
+	// never shrinks a stream.
 	Change func(flag string) bool
 
 	Deadline time.Duration // for the stream to acknowledge a record
-	Keys     *seal.Keys    // seal what is stored; nil = as it is
+	Keys     *seal.Keys    // seal the payloads of records; nil = they stay plain
 	Log      *slog.Logger
-	Lost     func(Loss)                                    // is called for each loss that this instance notices; nil = nothing is
+	Lost     func(Loss)                                    // called for each loss that this instance notices; may be nil
 	Damaged  func(proto.Room)                              // see [history.Log]
-	Dial     func(opts ...nats.Option) (*nats.Conn, error) // opens the connection records leave by
+	Dial     func(opts ...nats.Option) (*nats.Conn, error) // opens a commit connection
 }
 
-// DefaultConfig returns the defaults; Log and Dial are left to set.
+// DefaultConfig returns the defaults; the caller sets Log and Dial.
 func DefaultConfig() Config {
 	return Config{
 		Replicas: 1, HistoryPerRoom: 1000, HistoryAge: 7 * 24 * time.Hour, MaxMessage: 64 << 10,
@@ -54,12 +58,13 @@ func DefaultConfig() Config {
 	}
 }
 
-// headerBytes is the most that a record takes beside its payload: our own headers, the fence,
-// the batch, and the envelope that it is sealed in.
+// headerBytes bounds what a record adds to its payload: the headers of Roomcast, of the fence
+// and of the batch, and the envelope of a sealed payload.
 const headerBytes = 2 << 10
 
-// MaxPayload returns how long the JSON of an event may be whose body has maxMessage bytes. It
-// allows twice that for the escapes of text and the base64 of bytes, and 2 KiB around them.
+// MaxPayload returns the greatest length of an event's JSON if the body has up to maxMessage
+// bytes. The escapes of text or the base64 of bytes may double the body, and the other fields
+// have 2 KiB.
 func MaxPayload(maxMessage int) int { return 2*maxMessage + 2<<10 }
 
 func (c *Config) maxMsgSize() int32 { return int32(MaxPayload(c.MaxMessage) + headerBytes) }
@@ -87,7 +92,7 @@ func (c *Config) settings() jetstream.StreamConfig {
 		MaxAge:             c.HistoryAge,
 		MaxBytes:           maxBytes,
 		MaxMsgSize:         c.maxMsgSize(),
-		Duplicates:         min(time.Minute, c.HistoryAge), // unused: the owner recognises keys itself
+		Duplicates:         min(time.Minute, c.HistoryAge), // unused: the owner recognises keys
 		AllowDirect:        true,
 		AllowAtomicPublish: true,
 		RePublish:          &jetstream.RePublish{Source: proto.SubjectAnyLog, Destination: proto.RepublishTo},
@@ -102,13 +107,13 @@ func metadata() map[string]string {
 	}
 }
 
-// stateSettings returns the settings of [proto.StateStream]: one snapshot per room,
-// without any limit of age or size, because it must outlive the log.
+// stateSettings returns the settings of [proto.StateStream], which holds one snapshot of each
+// room. It has no limit of age or size, because a snapshot must outlive the room's log.
 func (c *Config) stateSettings() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              proto.StateStream,
 		Description:       "state of rooms of roomcast that outlives their logs: whether a room is closed",
-		Subjects:          []string{proto.SubjectStates, proto.SubjectStateOwn}, // SubjectWitness is one of the second
+		Subjects:          []string{proto.SubjectStates, proto.SubjectStateOwn}, // the second matches SubjectWitness too
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
 		Storage:           jetstream.FileStorage,
@@ -116,15 +121,15 @@ func (c *Config) stateSettings() jetstream.StreamConfig {
 		MaxMsgsPerSubject: -1, // see sweep
 		MaxBytes:          -1,
 		MaxMsgSize:        -1,
-		Duplicates:        time.Minute, // unused: every write names the sequence it follows
+		Duplicates:        time.Minute, // unused: each write names the sequence that it follows
 		AllowDirect:       true,
 		Metadata:          metadata(),
 	}
 }
 
-// Ensure makes the two streams, or checks that those that exist have the settings of
-// cfg. It refuses what does not fit in words that say what to do: an instance with other
-// settings than the rest must not change a stream under them.
+// Ensure makes the two streams. If they exist, it checks their settings, and changes only
+// those that cfg.Change allows: an instance must not change a stream that others use with
+// other settings. Its errors say what the operator can do.
 func Ensure(ctx context.Context, nc *nats.Conn, cfg Config) error {
 	if err := ensure(ctx, nc, cfg, cfg.settings()); err != nil {
 		return err
@@ -144,7 +149,7 @@ func ensure(ctx context.Context, nc *nats.Conn, cfg Config, want jetstream.Strea
 	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		s, err = js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance made it just now
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance has just made it
 			s, err = js.Stream(ctx, want.Name)
 		}
 	}
@@ -154,7 +159,7 @@ func ensure(ctx context.Context, nc *nats.Conn, cfg Config, want jetstream.Strea
 	have := s.CachedInfo().Config
 	mayChange := cfg.Change
 	if want.Name != proto.StreamName && have.Metadata[metaSchema] != "" {
-		// It follows the log, which has been checked before.
+		// The replicas follow those of the log, which ensure has checked before.
 		if err := follow(ctx, js, have, want.Replicas, cfg.Log); err != nil {
 			return err
 		}
@@ -168,7 +173,7 @@ func ensure(ctx context.Context, nc *nats.Conn, cfg Config, want jetstream.Strea
 	if _, err := js.UpdateStream(ctx, withLimits(have, want)); err != nil {
 		return fmt.Errorf("change the limits of stream %s: %w", want.Name, err)
 	}
-	cfg.Log.Info("stream has other limits from now on", "stream", want.Name,
+	cfg.Log.Info("changed limits of stream", "stream", want.Name,
 		"per_subject", want.MaxMsgsPerSubject, "age", want.MaxAge, "bytes", want.MaxBytes, "message_bytes", want.MaxMsgSize)
 	return nil
 }
@@ -193,8 +198,8 @@ func explain(want jetstream.StreamConfig, err error) error {
 	return fmt.Errorf("open stream %s: %w", want.Name, err)
 }
 
-// check compares the settings of a stream with those that are wanted. It reports whether they
-// are the same; otherwise they differ only in limits that may be changed.
+// check compares the settings of a stream with the wanted ones. Without an error they are the
+// same, or differ only in limits that change allows.
 func check(have, want jetstream.StreamConfig, change func(flag string) bool) (same bool, err error) {
 	p, schema := have.Metadata[metaPartitions], have.Metadata[metaSchema]
 	if p == "" || schema == "" {
@@ -212,8 +217,8 @@ func check(have, want jetstream.StreamConfig, change func(flag string) bool) (sa
 	type setting struct {
 		name       string
 		have, want any
-		mend       string // arguments of "nats stream edit ROOMS", or ""
-		limit      string // its flag, if it is one of withLimits
+		repair     string // arguments of "nats stream edit ROOMS", or ""
+		limit      string // flag of a setting that withLimits changes, or ""
 	}
 	for _, s := range []setting{
 		{"subjects", fmt.Sprint(slices.Sorted(slices.Values(have.Subjects))), fmt.Sprint(slices.Sorted(slices.Values(want.Subjects))), "", ""},
@@ -238,13 +243,13 @@ func check(have, want jetstream.StreamConfig, change func(flag string) bool) (sa
 			same = false
 			continue
 		}
-		mend := "use another account, or remove it with: nats stream rm " + have.Name
+		advice := "use another account, or remove it with: nats stream rm " + have.Name
 		if alone {
-			mend = fmt.Sprintf("start with the setting the log has, or give --%s to change the log", s.limit)
-		} else if s.mend != "" {
-			mend = fmt.Sprintf("start all instances with the setting the stream has, or change it with: nats stream edit %s %s", have.Name, s.mend)
+			advice = fmt.Sprintf("start with the setting the log has, or give --%s to change the log", s.limit)
+		} else if s.repair != "" {
+			advice = fmt.Sprintf("start all instances with the setting the stream has, or change it with: nats stream edit %s %s", have.Name, s.repair)
 		}
-		return false, fmt.Errorf("stream %s has other settings: %s is %v, not %v; %s", have.Name, s.name, s.have, s.want, mend)
+		return false, fmt.Errorf("stream %s has other settings: %s is %v, not %v; %s", have.Name, s.name, s.have, s.want, advice)
 	}
 	return same, nil
 }

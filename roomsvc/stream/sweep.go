@@ -12,21 +12,21 @@ import (
 	"roomcast/proto"
 )
 
-// The stream of snapshots keeps one message of each subject. The server could see to that, but
-// nats-server 2.15.2 hangs when it must drop a damaged message because its subject holds too
-// many. So the writer of a message deletes those that it has replaced. Messages that a crash leaves
-// cost only space, because readers take the newest. The next writer or owner deletes them.
+// The stream of snapshots keeps one message of each subject. A limit of the stream could ensure
+// that, but nats-server 2.15.2 hangs when a limit removes a damaged message. So the writer of a
+// message deletes the older ones. A crash may leave some of them. They cost only space, because
+// readers take the newest message, and the next writer or owner deletes them.
 
-// sweep is a message that has replaced the older ones of its subject.
+// sweep deletes the messages of a subject that are older than one of them.
 type sweep struct {
 	subject string
-	seq     uint64 // of the message; 0 = the newest one that the replica that answers knows
+	seq     uint64 // of the message that stays; 0 = the newest one that a replica knows
 }
 
-// maxSweeps is how many sweeps may wait on one connection. One that does not fit is dropped.
+// maxSweeps is how many sweeps may wait on one connection. More are dropped.
 const maxSweeps = 256
 
-// sweepLater deletes what a message has replaced, beside everything else.
+// sweepLater does a sweep in the background.
 func (l *commitConn) sweepLater(s sweep) {
 	select {
 	case l.sweeps <- s:
@@ -42,15 +42,14 @@ func (l *commitConn) runSweeps() {
 		case s := <-l.sweeps:
 			ctx, cancel := context.WithTimeout(context.Background(), l.c.attempt())
 			if err := s.do(ctx, l.nc); err != nil {
-				l.c.cfg.Log.Debug("delete what a message has replaced", "subject", s.subject, "error", err)
+				l.c.cfg.Log.Debug("delete replaced messages", "subject", s.subject, "error", err)
 			}
 			cancel()
 		}
 	}
 }
 
-// do deletes the older messages of the subject. A damaged one ends it: the server does not
-// delete that.
+// do deletes the older messages. It fails at a damaged one, which the server does not delete.
 func (s sweep) do(ctx context.Context, nc *nats.Conn) error {
 	if s.seq == 0 {
 		newest, err := getMessage(ctx, nc, map[string]any{"last_by_subj": s.subject})
@@ -71,8 +70,8 @@ func (s sweep) do(ctx context.Context, nc *nats.Conn) error {
 	}
 }
 
-// getMessage returns the sequence of a message in the stream of snapshots, as any replica knows
-// it; 0 if it does not exist.
+// getMessage asks any replica for a message in the stream of snapshots, and returns its
+// sequence; 0 = there is none.
 func getMessage(ctx context.Context, nc *nats.Conn, query map[string]any) (uint64, error) {
 	ask, err := json.Marshal(query)
 	if err != nil {
@@ -92,14 +91,14 @@ func getMessage(ctx context.Context, nc *nats.Conn, query map[string]any) (uint6
 	}
 }
 
-// How nats-server 2.15 answers the delete of a message that does not exist.
+// The answer of nats-server 2.15 to the delete of a message that does not exist.
 const (
 	codeNoSequence = 10043
 	noMessage      = "no message found"
 )
 
-// Erase removes a record from the log and overwrites its bytes. A record that does not exist
-// any more is no error.
+// Erase removes a record from the log and overwrites its bytes. It succeeds if the record does
+// not exist any more.
 func (f *Fence) Erase(ctx context.Context, seq uint64) error {
 	err := deleteMessage(ctx, f.conn.nc, proto.StreamName, seq, true)
 	if api, ok := errors.AsType[*apiError](err); ok && (api.ErrCode == codeNoSequence || api.Description == noMessage) {
@@ -108,7 +107,7 @@ func (f *Fence) Erase(ctx context.Context, seq uint64) error {
 	return err
 }
 
-// deleteMessage deletes a message of a stream. Erase says that its bytes are overwritten.
+// deleteMessage deletes a message of a stream. With erase the server overwrites its bytes.
 func deleteMessage(ctx context.Context, nc *nats.Conn, name string, seq uint64, erase bool) error {
 	ask, err := json.Marshal(map[string]any{"seq": seq, "no_erase": !erase})
 	if err != nil {

@@ -8,23 +8,23 @@ import (
 	"roomcast/proto"
 )
 
-// A stream of limited size drops its oldest messages, markers among them. A marker is
-// written again when a quarter of the limit has been written since.
+// A stream of limited size drops its oldest messages, and a marker may be one of them. So the
+// owner writes a marker again when the stream has stored a quarter of the limit after it.
 const (
 	wornPart     = 4
-	overhead     = 256 // bytes that a message takes beside its payload, about
+	overhead     = 256 // bytes of a message beside its payload, about
 	measurePause = 2 * time.Second
 )
 
 // wear is a place in the log, as one connection knows it.
 type wear struct {
-	seq   uint64 // in the stream
-	bytes int64  // that this connection had written then
+	seq   uint64 // stream sequence
+	bytes int64  // written by this connection before
 }
 
-// wearMeter estimates how much was written since a place in the log: by this connection, which
-// counts bytes, and by all, whose stream sequences and average size it knows.
-// It is safe for concurrent use.
+// wearMeter estimates how many bytes the stream has stored after a place in the log. It counts
+// the bytes of its own connection. For those of all instances it multiplies the stream sequences
+// by the average size of a message. It takes the larger result. It is safe for concurrent use.
 type wearMeter struct {
 	last    atomic.Uint64
 	bytes   atomic.Int64
@@ -45,8 +45,9 @@ func (m *wearMeter) since(w wear) int64 {
 	return max(all, m.bytes.Load()-w.bytes)
 }
 
-// measure reads now and then how far the stream is and how big its messages are, until the
-// line breaks: an instance that writes little cannot know from its own acks.
+// measure reads the stream's last sequence and the average size of its messages every
+// measurePause, until the connection breaks. An instance that writes little does not learn them
+// from its own acks.
 func (l *commitConn) measure() {
 	tick := time.NewTicker(measurePause)
 	defer tick.Stop()

@@ -14,42 +14,40 @@ import (
 	"roomcast/proto"
 )
 
-// witness remembers how far the log has come. NATS does not report a log that has lost
-// its end: after a power loss with a sync interval, a restored backup or a damaged block
-// the stream just continues at a lower sequence. The witness notices that, because a new
-// ownership marker then gets a sequence that was given before. It is safe for concurrent
-// use.
+// witness remembers the newest stream sequence of the log. NATS does not report that a log has
+// lost its end: after a power failure with a sync interval, a restored backup or a damaged
+// block, the stream continues at a lower sequence. A new ownership marker then gets a sequence
+// that an older message had, and the witness notices that. It is safe for concurrent use.
 //
-// Three memories are compared, and the most recent one counts: that of this process, that
-// of all instances on [proto.SubjectWitness], and, in the standalone form, a file beside
-// the log.
+// It has three sources, and the newest counts: this process, [proto.SubjectWitness] for all
+// instances, and in the standalone form a file beside the log.
 type witness struct {
 	lost func(Loss)
 
-	checking sync.Mutex // one check at a time
+	checking sync.Mutex // held over a check
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	known  proto.Witness
-	stored proto.Witness // on the subject, as far as this instance knows
+	stored proto.Witness // on SubjectWitness, as far as this instance knows
 }
 
-// Loss is the end that the log has lost.
+// Loss describes the loss of the log's end.
 type Loss struct {
 	Created bool   // the stream was made again
-	Missing uint64 // stream sequences
+	Missing uint64 // number of lost stream sequences
 	Cut     uint64 // the last stream sequence that is left
 }
 
-// Recall adds what an earlier process knew.
+// Recall adds the witness of an earlier process.
 func (c *Committer) Recall(w proto.Witness) { c.witness.merge(w) }
 
-// Witness returns how far the log has come.
+// Witness returns what this process knows of the log.
 func (c *Committer) Witness() proto.Witness {
 	return c.witness.view()
 }
 
-// Cut returns the stream sequence at or before which a room's newest record must stand
-// for the room to begin a new epoch; 0 = the log has lost nothing.
+// Cut returns the last stream sequence before a loss of the log's end; 0 = there was no loss. A
+// room begins a new epoch if its newest record is at or before the cut.
 func (f *Fence) Cut() uint64 { return f.cut }
 
 func (w *witness) merge(other proto.Witness) {
@@ -58,15 +56,15 @@ func (w *witness) merge(other proto.Witness) {
 	w.known = newer(w.known, other)
 }
 
-// saw raises what is known by a sequence that the stream has acknowledged.
+// saw records a sequence that the stream has acknowledged.
 func (w *witness) saw(seq uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.known.Last = max(w.known.Last, seq)
 }
 
-// newer returns which of two memories to believe. The one that knows of more losses does,
-// and otherwise the one that saw the log longer.
+// newer joins two witnesses. The one that knows of more losses counts alone; after the same
+// number of losses, the later sequence counts.
 func newer(a, b proto.Witness) proto.Witness {
 	if a.Losses != b.Losses {
 		if b.Losses > a.Losses {
@@ -82,29 +80,30 @@ func newer(a, b proto.Witness) proto.Witness {
 }
 
 // judge compares a new marker, in a stream made at created, with the witness. It returns the
-// witness from now on, and the loss or nil.
+// updated witness, and the loss or nil.
 func judge(known proto.Witness, created time.Time, marker uint64) (proto.Witness, *Loss) {
-	anew := !known.Created.IsZero() && !known.Created.Equal(created)
-	if !anew && marker > known.Last {
+	other := !known.Created.IsZero() && !known.Created.Equal(created)
+	if !other && marker > known.Last {
 		known.Created, known.Last = created, marker
 		return known, nil
 	}
-	loss := Loss{Created: anew, Cut: marker - 1}
+	loss := Loss{Created: other, Cut: marker - 1}
 	if known.Last >= marker {
 		loss.Missing = known.Last - marker + 1
 	}
 	return proto.Witness{Created: created, Last: marker, Cut: marker - 1, Losses: known.Losses + 1}, &loss
 }
 
-// view returns what is known now.
+// view returns the present witness.
 func (w *witness) view() proto.Witness {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.known
 }
 
-// check judges a marker that was just acknowledged, by the witness of the time before it was
-// sent. Nothing is appended behind the marker until then. A loss is stored for all instances first.
+// check judges a marker that was just acknowledged, by the witness from before it was sent. No
+// record follows the marker before check returns. If there is a loss, check first stores it for
+// all instances.
 func (w *witness) check(ctx context.Context, nc *nats.Conn, before proto.Witness, created time.Time, marker uint64) (cut uint64, err error) {
 	w.checking.Lock()
 	defer w.checking.Unlock()
@@ -115,7 +114,7 @@ func (w *witness) check(ctx context.Context, nc *nats.Conn, before proto.Witness
 			return 0, err
 		}
 		if stored.Losses > before.Losses {
-			// Another instance has noticed the loss, and has stored it before it appended anything.
+			// Another instance has noticed the loss, and has stored it before any record.
 			w.merge(stored)
 			return stored.Cut, nil
 		}
@@ -136,7 +135,7 @@ func (w *witness) check(ctx context.Context, nc *nats.Conn, before proto.Witness
 	}
 }
 
-// KeepWitness stores how far the log has come, if that has changed since the last time.
+// KeepWitness stores the witness for all instances, if it has changed since the last time.
 func (c *Committer) KeepWitness(ctx context.Context, nc *nats.Conn) error {
 	w := &c.witness
 	w.mu.Lock()
@@ -163,7 +162,7 @@ func (c *Committer) KeepWitness(ctx context.Context, nc *nats.Conn) error {
 	return nil
 }
 
-// readWitness returns what is stored on the subject, and its sequence; 0 = nothing.
+// readWitness returns the stored witness and its sequence; 0 = there is none.
 func readWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint64, err error) {
 	brief, cancel := context.WithTimeout(ctx, apiTime(ctx))
 	defer cancel()
@@ -180,8 +179,8 @@ func readWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint6
 	return w, seq, nil
 }
 
-// apiTime returns how long to wait for an answer of the JetStream API. The servers give none while
-// they have no leader in common, and something else must be tried in time.
+// apiTime returns how long to wait for an answer of the JetStream API. A cluster without a leader
+// does not answer. Then two thirds of the time remain for another way.
 func apiTime(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -190,8 +189,8 @@ func apiTime(ctx context.Context) time.Duration {
 	return time.Until(deadline) / 3
 }
 
-// confirmWitness reads the witness from any replica, and then stores it again in its place. That
-// succeeds only if no newer one exists. It needs the stream's leader, but not one of JetStream.
+// confirmWitness reads the witness from any replica and stores it again. The write succeeds only
+// if no newer witness exists. This needs the stream's leader, but no leader of the cluster.
 func confirmWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint64, err error) {
 	reply, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+proto.StateStream+"."+proto.SubjectWitness, nil)
 	if err != nil {
@@ -200,7 +199,7 @@ func confirmWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq ui
 	switch status := reply.Header.Get("Status"); status {
 	case "":
 	case "404":
-		return w, 0, nil // the first write of a witness fails if there is one
+		return w, 0, nil // if there is a witness, the write of a first one fails
 	default:
 		return w, 0, fmt.Errorf("%w: read witness: status %s", ErrUnavailable, status)
 	}
@@ -218,8 +217,8 @@ func confirmWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq ui
 	return w, seq, err
 }
 
-// writeWitness stores w behind the message of the sequence after. It fails with [ErrLost]
-// if that is not the newest one any more.
+// writeWitness stores w. It fails with [ErrLost] if the newest message of the subject is not the
+// one with the sequence after.
 func writeWitness(ctx context.Context, nc *nats.Conn, w proto.Witness, after uint64) (seq uint64, err error) {
 	body, err := json.Marshal(w)
 	if err != nil {
@@ -238,8 +237,8 @@ func writeWitness(ctx context.Context, nc *nats.Conn, w proto.Witness, after uin
 	return seq, nil
 }
 
-// createdAt returns when the stream of the log was made. While the servers have no leader in
-// common, which no stream can be made without, it returns what it has returned last.
+// createdAt returns when the stream of the log was made. Without a leader of the cluster, nobody
+// can make a stream: createdAt then returns its last result again.
 func (c *Committer) createdAt(ctx context.Context, nc *nats.Conn) (time.Time, error) {
 	brief, cancel := context.WithTimeout(ctx, apiTime(ctx))
 	defer cancel()
