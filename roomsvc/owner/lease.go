@@ -16,12 +16,13 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// leases is the bucket ROOMSVC: one key per instance, which the instance writes again several
-// times in a lease's length. An instance whose key does not change for that long is dead. Each
-// reader measures this by its own clock, from the moment when it saw the last change, so that
-// no clocks are compared and the server deletes nothing.
+// leases is the bucket ROOMSVC: one key for each instance, which writes it again several times
+// during a lease. An instance counts as dead if its key does not change for the length of the
+// lease. Each reader measures that by its own clock, from the time when it saw the last change. So
+// no two clocks are compared, and the server need not delete keys.
 //
-// Leases are read by asking, because a watch would be one more thing to lose in an outage.
+// An instance asks for the leases and does not watch the bucket, because it could lose the watch
+// in an outage.
 type leases struct {
 	js       jetstream.JetStream
 	id       string
@@ -29,36 +30,36 @@ type leases struct {
 	replicas int
 	log      *slog.Logger
 
-	key key // owned by the look that is under way
+	key key // owned by the goroutine of the present look
 }
 
 // Prefixes of the subjects of the bucket's keys.
 const (
 	keyPrefix = "$KV." + proto.LeaseBucket + ".svc."
-	tryPrefix = "$KV." + proto.LeaseBucket + ".try." // keys that only show that one can be stored
+	tryPrefix = "$KV." + proto.LeaseBucket + ".try." // keys of Try
 )
 
-// keyAge is how long the bucket keeps a key that nobody writes any more.
+// keyAge is how long the bucket keeps a key after its last write.
 const keyAge = 10 * time.Minute
 
-// codeWrongLast is the error code of JetStream for a write that expects another sequence.
+// codeWrongLast is the error code of JetStream for a write after another sequence than it names.
 const codeWrongLast = jetstream.JSErrCodeStreamWrongLastSequence
 
-// key is a key of the bucket that one instance alone writes. Every write names the sequence of
-// the one before it. A leader that is cut off from its peers therefore takes one write of each
-// key and refuses the others: nats-server 2.15.2 repairs the log of such a server at a rate of
-// one or two writes every two seconds, and the bucket has one replica less until it has.
+// key is a key of the bucket that only one instance writes. Each write names the sequence of the
+// previous one. So a leader that is cut off from its peers accepts one write of each key and
+// refuses the others. That keeps its log short: after the cut, nats-server 2.15.2 removes only one
+// or two of these writes every two seconds, and the bucket lacks a replica meanwhile.
 type key struct {
 	js      jetstream.JetStream
 	subject string
-	last    uint64 // stream sequence of the last write, as far as it is known
+	last    uint64 // stream sequence of the last acknowledged write
 }
 
 func (k *key) put(ctx context.Context, body []byte) error {
 	err := k.tryPut(ctx, body)
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == codeWrongLast {
-		// A write that was not answered has been stored, or the bucket was made again.
+		// The bucket holds a write that was not acknowledged, or it was made again.
 		found, readErr := readKeys(ctx, k.js, k.subject)
 		if readErr != nil {
 			return readErr
@@ -100,8 +101,8 @@ func readKeys(ctx context.Context, js jetstream.JetStream, subject string) ([]*j
 	return msgs, nil
 }
 
-// Try stores a key in the bucket of leases over nc. It fails if nc's server does not reach a
-// majority of the servers that hold the bucket.
+// Try stores a key in the bucket of leases over nc. It fails if the server of nc does not reach
+// a majority of the servers that hold the bucket.
 func Try(ctx context.Context, nc *nats.Conn, id string) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -126,7 +127,7 @@ func openLeases(ctx context.Context, nc *nats.Conn, cfg Config) (*leases, error)
 	return l, l.make(ctx)
 }
 
-// make makes the bucket if it does not exist. A bucket with other settings serves as well.
+// make makes the bucket if it does not exist. Other settings of an existing one do no harm.
 func (l *leases) make(ctx context.Context) error {
 	_, err := stream.Bucket(ctx, l.js, jetstream.KeyValueConfig{
 		Bucket:      proto.LeaseBucket,
@@ -139,7 +140,7 @@ func (l *leases) make(ctx context.Context) error {
 	return err
 }
 
-// renew makes the lease last from now on.
+// renew writes the lease again.
 func (l *leases) renew(ctx context.Context, leaving bool) error {
 	body, err := json.Marshal(instance{ID: l.id, Leaving: leaving, Lease: l.lease})
 	if err != nil {
@@ -147,7 +148,7 @@ func (l *leases) renew(ctx context.Context, leaving bool) error {
 	}
 	err = l.key.put(ctx, body)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
-		// A bucket in memory is gone when its only server was started again.
+		// A restart of its only server has removed the bucket, which is in memory.
 		if err = l.make(ctx); err == nil {
 			err = l.key.put(ctx, body)
 		}
@@ -158,7 +159,7 @@ func (l *leases) renew(ctx context.Context, leaving bool) error {
 	return nil
 }
 
-// end gives the lease up.
+// end deletes the lease.
 func (l *leases) end(ctx context.Context) error {
 	kv, err := l.js.KeyValue(ctx, proto.LeaseBucket)
 	if err != nil {
@@ -170,8 +171,8 @@ func (l *leases) end(ctx context.Context) error {
 // staleWait is the pause before a replica that is behind is asked again.
 const staleWait = 20 * time.Millisecond
 
-// list returns the leases in the bucket, our own as it was renewed last among them. A replica
-// that does not have that one yet is asked again, until ctx ends.
+// list returns the leases in the bucket. A replica that lacks this instance's last renewal is
+// behind: list asks again, until ctx ends.
 func (l *leases) list(ctx context.Context) ([]lease, error) {
 	for {
 		found, err := readKeys(ctx, l.js, keyPrefix+"*")

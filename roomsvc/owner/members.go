@@ -10,26 +10,26 @@ import (
 type instance struct {
 	ID      string        `json:"id"`
 	Leaving bool          `json:"leaving,omitempty"`
-	Lease   time.Duration `json:"lease"` // nanoseconds that the instance counts as alive without a renewal
+	Lease   time.Duration `json:"lease"` // how long the instance counts as alive without a renewal
 }
 
 // lease is an instance's key in the bucket.
 type lease struct {
 	instance
 	seq uint64    // stream sequence of the newest renewal
-	at  time.Time // of the renewal, by the clock of the NATS server that stored it
+	at  time.Time // of that renewal, by the clock of the NATS server that stored it
 }
 
 // members holds which instances are alive, as far as one instance can see. It belongs to one
 // goroutine.
 type members struct {
 	seen    []member  // sorted by id
-	visible time.Time // since when the leases have been readable without a break; zero = they are not
+	visible time.Time // begin of the time in which every read of the leases succeeded; zero = the last one failed
 }
 
 type member struct {
 	lease
-	renewed time.Time // when a renewal was last seen
+	renewed time.Time // when this instance last saw a renewal
 	alive   bool
 }
 
@@ -38,20 +38,20 @@ type change struct {
 	alive bool
 }
 
-// lostView records that the leases could not be read. An outage of the bucket keeps all
-// instances from renewing theirs, so an instance that was alive before it stays so until the
-// leases have been readable for as long as a lease lasts.
+// lostView records that the leases could not be read. In an outage of the bucket no instance can
+// renew its lease. So instances that were alive before it count as alive until the leases have
+// been readable for the length of a lease.
 func (m *members) lostView() { m.visible = time.Time{} }
 
-// sighted reports whether the leases could be read the last time.
+// sighted reports whether the last read of the leases succeeded.
 func (m *members) sighted() bool { return !m.visible.IsZero() }
 
-// see takes in the leases that are in the bucket now and returns what has changed.
+// see takes the leases that are in the bucket now and returns the changes.
 func (m *members) see(there []lease, now time.Time) (changes []change) {
 	if m.visible.IsZero() {
 		m.visible = now
 	}
-	var newest time.Time // as the server's clock has it; our own lease was just renewed
+	var newest time.Time // by the server's clock; this instance has just renewed its own lease
 	for _, l := range there {
 		if l.at.After(newest) {
 			newest = l.at
@@ -71,8 +71,8 @@ func (m *members) see(there []lease, now time.Time) (changes []change) {
 		next = append(next, k)
 	}
 	for _, k := range m.seen {
-		// An instance announces that it leaves before it deletes its key. Any other key that is
-		// gone was lost with the bucket.
+		// An instance announces that it leaves before it deletes its key. Any other missing key
+		// was lost with the bucket.
 		gone := !slices.ContainsFunc(there, func(l lease) bool { return l.ID == k.ID })
 		if gone && k.alive && !k.Leaving && m.lasts(k, now) {
 			next = append(next, k)
@@ -119,13 +119,13 @@ func (m *members) snapshot() func(id string) bool {
 	return now.alive
 }
 
-// alone reports whether nobody but id is there to take anything over.
+// alone reports whether no other instance can take over partitions of id.
 func (m *members) alone(id string) bool {
 	return !slices.ContainsFunc(m.seen, func(k member) bool { return k.alive && k.ID != id && !k.Leaving })
 }
 
-// chosen reports whether partition p should be owned by id: rendezvous hashing, the
-// highest weight among those who stay.
+// chosen reports whether id should own partition p. By rendezvous hashing, the owner is the live
+// instance with the highest weight that does not leave.
 func (m *members) chosen(p int, id string) bool {
 	mine := weight(p, id)
 	for _, k := range m.seen {
@@ -139,8 +139,8 @@ func (m *members) chosen(p int, id string) bool {
 	return true
 }
 
-// weight is FNV-1a of id and p, mixed as MurmurHash3 ends, since FNV alone hardly spreads
-// short strings that differ in one place.
+// weight is FNV-1a of id and p, followed by the last step of MurmurHash3. FNV alone gives
+// similar hashes to short strings that differ in one place.
 func weight(p int, id string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(id) {

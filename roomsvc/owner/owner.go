@@ -1,12 +1,11 @@
 // Package owner decides which instance owns which partition.
 //
-// Liveness is a lease: a key per instance in the bucket ROOMSVC that must be renewed. Each
-// partition belongs to the live instance that rendezvous hashing names, so that an instance
-// that comes or goes moves its share and nothing else. An instance that should own a partition
-// asks the owner to release it, and takes the fence. It does not wait for an owner that gives
-// no answer. Instances may disagree for a moment about which are alive. A partition then changes
-// hands once too often, but never has two owners, because safety rests on the fence alone (see
-// package stream) and on no clock.
+// An instance is alive while it renews its lease, a key in the bucket ROOMSVC. Rendezvous hashing
+// names one live instance for each partition. So an instance that starts or stops moves only its
+// own share. An instance that should own a partition asks the owner to release it, and then takes
+// the fence. If the owner does not answer, the instance takes the fence by force. Instances may
+// disagree for a moment about who is alive. A partition then changes its owner once too often, but
+// never has two. Safety rests on the fence alone (see package stream), and on no clock.
 //
 // The rules are in ownership.go and step.go and do no I/O. The rest of the package carries out
 // their decisions:
@@ -32,38 +31,39 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// Config says who an instance is and how long its lease lasts.
+// Config names an instance and sets the times of its lease and markers.
 type Config struct {
 	ID       string        // of the instance: a NATS subject token
 	Lease    time.Duration // at least a second
 	Replicas int           // of the bucket of leases
-	Renew    time.Duration // how long a marker serves, well before it ages out
+	Renew    time.Duration // age at which an owner writes its marker again, before the stream drops it
 	Log      *slog.Logger
 }
 
-// Before says which instance answered a partition's commands until now.
+// Before says which instance has answered a partition's commands so far.
 type Before int8
 
 const (
-	ThisInstance    Before = iota // commands that wait here have no answer yet
-	AnotherInstance               // it may still answer; senders try again with the same key
-	Nobody                        // an instance that is gone may have answered commands that wait here
+	ThisInstance    Before = iota // the commands that wait here have no answer yet
+	AnotherInstance               // a live instance may still answer; senders try again with the same key
+	Nobody                        // a dead instance may have answered commands that wait here
 )
 
-// Partitions serves the commands of partitions. Calls about one partition never overlap.
+// Partitions serves the commands of partitions. The owner makes one call at a time for each
+// partition.
 type Partitions interface {
-	// Prepare begins to receive a partition's commands and keeps them, because it is about to be
-	// taken. The sink is for its fence.
+	// Prepare begins to receive a partition's commands and queues them, because the owner is
+	// about to take its fence. The fence reports to the returned sink.
 	Prepare(p int, before Before) (stream.Sink, error)
-	// Pause stops answering and keeps what comes, because the fence is about to be renewed.
+	// Pause stops answering and queues commands, because the owner is about to renew the fence.
 	Pause(p int) stream.Sink
-	// Take begins to answer, under the fence whose sink the last Prepare or Pause returned.
+	// Take begins to answer. F reports to the sink that the last Prepare or Pause returned.
 	Take(p int, f *stream.Fence)
-	// Fail says that the partition cannot be taken now; the owner will try again. If ours is
-	// true, no other instance is known to own it.
+	// Fail says that the owner could not take the partition and will try again. Ours means that
+	// no other instance is known to own it.
 	Fail(p int, ours bool)
-	// Release stops answering, and returns when nothing is under way any more. The commit deadline
-	// bounds that.
+	// Release stops answering, and returns when all commits have a result. The commit deadline
+	// bounds that wait.
 	Release(p int)
 }
 
@@ -83,16 +83,16 @@ type Owner struct {
 	looked chan looked
 	tasks  sync.WaitGroup
 
-	// Published by Run.
+	// Set by Run, safe for concurrent use.
 	held    atomic.Int32
 	lease   atomic.Int64 // end of the lease, in nanoseconds since start
-	trusted atomic.Int64 // until when no other instance can have taken what is owned here, likewise
+	trusted atomic.Int64 // end of the time in which no other instance can have taken a partition, likewise
 	trouble atomic.Pointer[error]
 
 	// Owned by Run.
 	state      *ownership
-	fences     [proto.Partitions]*stream.Fence // of partitions that were acquired
-	replies    [proto.Partitions]string        // to the instances that asked for partitions
+	fences     [proto.Partitions]*stream.Fence // of the acquired partitions
+	replies    [proto.Partitions]string        // reply subjects of the instances that asked for partitions
 	reconnects uint64
 }
 
@@ -119,20 +119,20 @@ func (o *Owner) Open(ctx context.Context) (err error) {
 	return err
 }
 
-// Lost says that a partition's fence is void. It is called at most once for each Take.
+// Lost says that a partition's fence is void. The caller calls it at most once for each Take.
 func (o *Owner) Lost(p int, f *stream.Fence, err error) { o.lost <- loss{p, f, err} }
 
 // Held returns how many partitions this instance owns.
 func (o *Owner) Held() int { return int(o.held.Load()) }
 
-// Trusted reports whether no other instance can have taken a partition that is owned here.
-// Otherwise this instance may have been paused, and another one may know better.
+// Trusted reports whether no other instance can have taken a partition of this one. That is not
+// certain after a pause of this process that was longer than the lease.
 func (o *Owner) Trusted() bool { return int64(time.Since(o.start)) < o.trusted.Load() }
 
-// leased reports whether the lease cannot have run out yet.
+// leased reports whether the lease still holds.
 func (o *Owner) leased() bool { return int64(time.Since(o.start)) < o.lease.Load() }
 
-// Err returns why a partition of this instance cannot be owned now, nil if all are.
+// Err returns nil if this instance owns all of its share, and otherwise why it cannot.
 func (o *Owner) Err() error {
 	if err := o.trouble.Load(); err != nil {
 		return *err
@@ -140,10 +140,10 @@ func (o *Owner) Err() error {
 	return nil
 }
 
-// Run takes this instance's share of the partitions and keeps it until ctx ends. Then it
-// hands everything over to the other instances, and returns when nothing is under way.
+// Run takes this instance's share of the partitions and keeps it until ctx ends. Then it hands
+// its partitions over to the other instances and waits for its own tasks.
 func (o *Owner) Run(ctx context.Context) error {
-	// After ctx has ended, the work that remains takes a lease's time at most.
+	// After the end of ctx, the handover may take as long as a lease.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	notices := make(chan *nats.Msg, 16)
@@ -174,7 +174,7 @@ func (o *Owner) Run(ctx context.Context) error {
 			stop, late = nil, time.After(o.cfg.Lease)
 			o.step(work, stopped{})
 		case <-late:
-			o.cfg.Log.Warn("partitions were not asked for in time", "partitions", o.Held())
+			o.cfg.Log.Warn("no instance asked for the last partitions in time", "partitions", o.Held())
 			o.close(work)
 			return nil
 		case <-beat.C:
@@ -191,8 +191,8 @@ func (o *Owner) Run(ctx context.Context) error {
 			}
 			o.step(work, found)
 		case msg := <-probes:
-			// Only an instance that can renew its lease answers: it reaches a majority of the
-			// servers, and so does everybody that receives the answer.
+			// An instance that renews its lease reaches a majority of the servers. So does a
+			// gateway that receives its answer. Therefore no other instance answers.
 			if o.leased() && proto.Answerable(msg.Reply) {
 				o.nc.Publish(msg.Reply, nil)
 			}
@@ -212,8 +212,7 @@ func (o *Owner) Run(ctx context.Context) error {
 	return nil
 }
 
-// step lets the rules decide about an event, publishes what is true from then on, and carries
-// out what they want.
+// step applies the rules to an event, publishes the new state, and carries out the actions.
 func (o *Owner) step(ctx context.Context, e event) {
 	actions := o.state.step(e, time.Now())
 	o.publish()
@@ -248,7 +247,7 @@ func (o *Owner) do(ctx context.Context, a action) {
 	case acquire:
 		alive := o.state.members.snapshot()
 		if !o.state.members.sighted() {
-			alive = func(string) bool { return true } // an owner that is gone gives no answer
+			alive = func(string) bool { return true } // ask any owner; a dead one does not answer
 		}
 		o.tasks.Go(func() { o.done <- o.take(ctx, a.p, a.ours, alive) })
 	case renew:
@@ -297,7 +296,7 @@ func (o *Owner) look(ctx context.Context, a look) looked {
 	return found
 }
 
-// measure looks for markers that the stream may soon drop for space.
+// measure finds the markers that the stream may soon drop for space.
 func (o *Owner) measure(ctx context.Context) {
 	for p, f := range o.fences {
 		if f != nil && o.state.parts[p].state == owned && f.Worn() {
@@ -318,7 +317,7 @@ func (o *Owner) finished(ctx context.Context, r any) {
 		}
 		o.fences[r.p] = r.fence
 		o.step(ctx, acquired{r.p})
-		// The fence may have become void before it was known here that it was taken.
+		// The fence may have become void before Run received this result.
 		if err := r.fence.Void(); err != nil {
 			o.step(ctx, lost{r.p, err})
 		}
@@ -340,8 +339,8 @@ func (o *Owner) asked(ctx context.Context, msg *nats.Msg) {
 // ownPrefix is the beginning of every [proto.OwnSubject].
 const ownPrefix = "room.own."
 
-// marked handles a marker that some instance has written. If the partition is owned here, its
-// fence is lost, or will be soon, and the next command need not find out. This may be missed.
+// marked handles a marker that any instance has written. If this instance owns the partition,
+// its fence is lost or will be soon. NATS may lose the message; the next commit then fails.
 func (o *Owner) marked(ctx context.Context, msg *nats.Msg) {
 	p, err := strconv.Atoi(strings.TrimPrefix(msg.Subject, ownPrefix))
 	var m stream.Marker
@@ -351,8 +350,8 @@ func (o *Owner) marked(ctx context.Context, msg *nats.Msg) {
 	o.step(ctx, taken{p, m.Owner})
 }
 
-// close releases what is left, and gives up the lease last: until then no other instance takes
-// a fence by force.
+// close releases the remaining partitions. It ends the lease last, because no other instance
+// takes a fence by force before that.
 func (o *Owner) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease)
 	defer cancel()
@@ -366,7 +365,7 @@ func (o *Owner) close(ctx context.Context) {
 	o.trusted.Store(0)
 	o.lease.Store(0)
 	if err := o.leases.end(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		o.cfg.Log.Warn("lease is left to run out", "error", err)
+		o.cfg.Log.Warn("cannot end the lease; it will expire", "error", err)
 	}
 	o.nc.Publish(proto.SubjectServiceChanged, nil)
 	o.nc.FlushWithContext(ctx)

@@ -7,13 +7,13 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// ownership decides which partitions one instance takes, keeps and releases. It is pure: every
-// event comes in by step together with the time, and every consequence leaves as an action. The
-// scenarios in testdata show its rules. It belongs to one goroutine; see [Owner] for the I/O.
+// ownership decides which partitions one instance takes, keeps and releases. It is pure: step
+// receives an event and the time, and returns actions. The scenarios in testdata show its rules.
+// It belongs to one goroutine; see [Owner] for the I/O.
 //
-// Safety does not rest on it but on the fence of each partition (see package stream). It is
-// responsible for progress, and for one promise: while trusted is true, no other instance has
-// taken a partition that counts as owned here.
+// Safety rests on the fence of each partition (see package stream). This type is responsible for
+// progress, and for one promise: while trusted returns true, no other instance has taken a
+// partition that is owned here.
 type ownership struct {
 	// Static.
 	id    string
@@ -21,57 +21,57 @@ type ownership struct {
 	renew time.Duration // how long a marker serves before it is written again
 
 	parts   []partition
-	chosen  []bool // by members: the partitions that should be this instance's
+	chosen  []bool // the partitions that this instance should own, according to members
 	members members
-	until   time.Time // the lease is valid before this time
+	until   time.Time // end of the lease
 	leaving bool
-	said    bool // the others can know that this instance leaves
-	looking bool // a look at the leases is under way
-	again   bool // another look must follow it
+	said    bool // the other instances can know that this one leaves
+	looking bool // a look has begun and has no result yet
+	again   bool // another look must follow
 	tell    bool // the next look must be announced to the other instances
-	pending int  // partitions that are being acquired, renewed or released
-	doubted int  // partitions to be released because the lease was over while they were owned
+	pending int  // partitions that are acquiring, renewing or releasing
+	doubted int  // partitions that were owned when the lease expired, and are not released yet
 	trouble error
 }
 
 // partition is the state of one partition.
 type partition struct {
 	state state
-	due   time.Time     // not to be acquired before, or to be renewed from then on
+	due   time.Time     // foreign, interrupted, unavailable: when to acquire it; owned: when to renew it
 	pause time.Duration // before the next attempt to acquire it
-	ours  bool          // as far as is known, no other instance owns it
-	cause cause         // of the release that is under way
+	ours  bool          // no other instance is known to own it
+	cause cause         // releasing: why
 }
 
-// state is where a partition stands.
+// state is the state of a partition for one instance.
 type state int8
 
 const (
-	foreign     state = iota // its commands are passed over, because they are another instance's
-	acquiring                // its fence is being taken
-	owned                    // its commands are answered
-	renewing                 // its marker is written again; commands wait meanwhile
-	interrupted              // its fence is void; commands wait until it is acquired again
-	unavailable              // it cannot be acquired now; commands are refused, or left to another instance
-	releasing                // commits under way end before another instance takes it
+	foreign     state = iota // the instance ignores its commands, because another one serves them
+	acquiring                // the instance takes its fence; commands wait
+	owned                    // the instance answers its commands
+	renewing                 // the instance writes its marker again; commands wait
+	interrupted              // its fence is void; commands wait until the instance has a new one
+	unavailable              // the instance could not take it: it refuses commands, or ignores those of another owner
+	releasing                // the instance waits for the last commits; then another one may take it
 )
 
 func (s state) String() string {
 	return [...]string{"foreign", "acquiring", "owned", "renewing", "interrupted", "unavailable", "releasing"}[s]
 }
 
-// cause is why a partition is released. It decides what follows.
+// cause is the reason of a release. It decides what follows.
 type cause int8
 
 const (
-	leaseOver cause = iota // it is acquired again at once, unless another instance has taken it
-	yielded                // another instance should have it, and is left alone for a while
+	leaseOver cause = iota // the lease expired: the instance acquires the partition again at once
+	yielded                // another instance should own it: this one waits for half a lease
 	requested              // another instance asked for it and waits for the answer
 )
 
 // Bounds of acquiring partitions.
 const (
-	maxPending = 16 // partitions acquired, renewed or released at a time
+	maxPending = 16 // partitions that are acquiring, renewing or releasing
 	firstPause = 50 * time.Millisecond
 	lastPause  = time.Second
 )
@@ -80,20 +80,20 @@ const (
 type event interface{ event() }
 
 type (
-	// started begins, and stopped ends what the instance takes part in.
+	// started is the first event; stopped says that the instance must leave.
 	started struct{}
 	stopped struct{}
-	// ticked lets time pass. With beat, it is time for the regular look at the leases.
+	// ticked says that time has passed. With beat, the regular look at the leases is due.
 	ticked struct{ beat bool }
-	// changed says that another instance has come or is about to leave.
+	// changed says that another instance has started or is about to leave.
 	changed struct{}
-	// reconnected says that the connection was away, and messages may be missed.
+	// reconnected says that the connection was broken, so the instance may have missed messages.
 	reconnected struct{}
 	// looked is the result of a look.
 	looked struct {
 		sent    time.Time // when the renewal of the lease was sent
 		renewed bool
-		leaving bool    // the renewal says that this instance leaves
+		leaving bool    // the renewal announced that this instance leaves
 		leases  []lease // in the bucket; only without err
 		err     error
 	}
@@ -142,16 +142,16 @@ type action interface{ action() }
 type (
 	// look renews the lease, and reads those of the other instances.
 	look struct{ leaving, tell bool }
-	// acquire takes the fence of a partition. Its owner is asked first if it may be alive.
+	// acquire takes the fence of a partition. It first asks the owner, if that may be alive.
 	acquire struct {
 		p    int
 		ours bool
 	}
 	// renew writes the marker of an owned partition again.
 	renew struct{ p int }
-	// release stops answering, and finishes what is under way.
+	// release stops answering and waits for the last commits.
 	release struct{ p int }
-	// refuse has the commands of a partition refused, or passed over if it is not ours.
+	// refuse refuses the commands of a partition. If it is not ours, it ignores them.
 	refuse struct {
 		p    int
 		ours bool
@@ -162,7 +162,7 @@ type (
 	report struct {
 		p    int // -1 = all
 		what string
-		by   string // another instance, if it is about one
+		by   string // another instance; may be ""
 		err  error
 	}
 )
@@ -177,7 +177,7 @@ func (report) action()  {}
 
 var (
 	errStarting = errors.New("the partitions are being taken")
-	// errNoLease: only an instance that has a lease takes partitions.
+	// errNoLease: an instance without a lease takes no partitions.
 	errNoLease = errors.New("the lease cannot be renewed")
 )
 
@@ -192,7 +192,7 @@ func newOwnership(cfg Config, partitions int) *ownership {
 	return o
 }
 
-// trusted reports whether no other instance can have taken a partition that is owned here.
+// trusted reports whether no other instance can have taken a partition of this one.
 func (o *ownership) trusted(now time.Time) bool { return now.Before(o.until) && o.doubted == 0 }
 
 // held returns how many partitions are owned.
@@ -205,8 +205,8 @@ func (o *ownership) held() (n int) {
 	return n
 }
 
-// handedOver reports whether an instance that leaves has nothing left that another one could
-// ask for.
+// handedOver reports whether an instance that leaves need not wait any longer: it owns nothing,
+// or nobody can ask for its partitions.
 func (o *ownership) handedOver(connected bool) bool {
 	return o.leaving && o.said && o.pending == 0 && (o.held() == 0 || o.members.alone(o.id) || !connected)
 }

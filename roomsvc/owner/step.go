@@ -2,7 +2,7 @@ package owner
 
 import "time"
 
-// step applies one event and returns what is to be done, in this order.
+// step applies one event and returns the actions that follow, in their order.
 func (o *ownership) step(e event, now time.Time) []action {
 	var out []action
 	do := func(a ...action) { out = append(out, a...) }
@@ -47,16 +47,16 @@ func (o *ownership) step(e event, now time.Time) []action {
 		case owned:
 			o.release(e.p, requested, do)
 		case releasing:
-			// The instance that asks waits, or finds out by the fence.
+			// The instance that asked waits, or takes the fence by force.
 		default:
-			do(answer(e)) // the first to take it has it
+			do(answer(e)) // the first instance that takes the fence owns the partition
 		}
 	}
 	o.share(now, do)
 	return out
 }
 
-// look begins a look at the leases, or has one follow that which is under way.
+// look begins a look at the leases. If one has begun already, another one follows it.
 func (o *ownership) look(do func(...action)) {
 	if o.again = o.looking; o.looking {
 		return
@@ -68,7 +68,7 @@ func (o *ownership) look(do func(...action)) {
 
 func (o *ownership) looked(e looked, now time.Time, do func(...action)) {
 	o.looking = false
-	o.said = o.said || e.leaving // or tried in vain
+	o.said = o.said || e.leaving // also after a failure: do not wait for ever
 	if e.renewed {
 		if !now.Before(o.until) {
 			o.distrust(do)
@@ -81,9 +81,9 @@ func (o *ownership) looked(e looked, now time.Time, do func(...action)) {
 	} else {
 		for _, c := range o.members.see(e.leases, e.sent) {
 			if c.id != o.id {
-				what := "instance is gone"
+				what := "instance has left or died"
 				if c.alive {
-					what = "instance has come"
+					what = "instance has started"
 				}
 				do(report{p: -1, what: what, by: c.id})
 			}
@@ -97,8 +97,9 @@ func (o *ownership) looked(e looked, now time.Time, do func(...action)) {
 	}
 }
 
-// distrust releases everything, because the lease was over: another instance may have taken a
-// partition, which would go unnoticed until the next commit. The others are acquired again.
+// distrust releases all owned partitions, because the lease expired. Another instance may have
+// taken some of them, and this one would notice that only at the next commit. It acquires the
+// others again.
 func (o *ownership) distrust(do func(...action)) {
 	for p := range o.parts {
 		if o.parts[p].state == owned {
@@ -107,7 +108,7 @@ func (o *ownership) distrust(do func(...action)) {
 		}
 	}
 	if o.doubted > 0 {
-		do(report{p: -1, what: "lease was over; its partitions are acquired again"})
+		do(report{p: -1, what: "lease expired; acquiring its partitions again"})
 	}
 }
 
@@ -117,13 +118,12 @@ func (o *ownership) release(p int, why cause, do func(...action)) {
 	do(release{p})
 }
 
-// share begins to acquire the partitions that should be this instance's, and to renew the
-// markers that are getting old.
+// share acquires the partitions that this instance should own, and renews the old markers.
 //
-// Nothing is acquired without a lease. An instance that cannot renew its lease may be cut off
-// from a majority of the servers. It would take partitions over and over from instances that
-// are not. A partition that it failed to acquire and that should be another's by now is
-// released, because this instance would refuse commands before the owner could answer them.
+// An instance without a lease acquires nothing. It may be cut off from a majority of the
+// servers, and would take partitions again and again from instances that are not. An instance
+// that could not acquire a partition releases it if another one should own it by now. Otherwise
+// it would refuse commands before that owner could answer them.
 func (o *ownership) share(now time.Time, do func(...action)) {
 	all, leased := o.members.sighted(), now.Before(o.until)
 	for p := range o.parts {
@@ -142,10 +142,10 @@ func (o *ownership) share(now time.Time, do func(...action)) {
 			}
 		case !o.chosen[p] || part.state == renewing:
 		case part.state != foreign && !stuck:
-			all = false // under way
+			all = false // it is acquiring or releasing
 		case !leased:
 			all = false
-			if part.state == interrupted { // commands are refused, and wait no longer
+			if part.state == interrupted { // refuse the commands that wait
 				o.refuse(p, do)
 			}
 		default:
@@ -185,8 +185,7 @@ func (o *ownership) released(e released, now time.Time, do func(...action)) {
 		o.doubted--
 		return
 	}
-	// The instance that takes it knows something that this one does not. Until this one knows it
-	// too, it leaves the partition alone.
+	// The instance that takes the partition has newer leases. Wait until this one has read them.
 	part.due = now.Add(o.lease / 2)
 	if part.cause == requested {
 		do(answer(e))
@@ -196,25 +195,25 @@ func (o *ownership) released(e released, now time.Time, do func(...action)) {
 func (o *ownership) lost(e lost, now time.Time, do func(...action)) {
 	part := &o.parts[e.p]
 	if part.state != owned {
-		return // it is being released or renewed anyway
+		return // it is releasing or renewing already
 	}
 	part.state, part.due = interrupted, now
 	if isLost(e.err) {
 		part.ours = false
 		do(report{p: e.p, what: "partition lost", err: e.err})
 		o.wait(e.p, now)
-		o.look(do) // the instance that has it knows something that this one does not
+		o.look(do) // the instance that took it has newer leases
 	}
 }
 
-// wait puts the next attempt off, longer each time.
+// wait delays the next attempt, longer each time.
 func (o *ownership) wait(p int, now time.Time) {
 	part := &o.parts[p]
 	part.pause = min(lastPause, max(firstPause, 2*part.pause))
 	part.due = now.Add(part.pause)
 }
 
-// note keeps the newest trouble, and reports when trouble begins and ends.
+// note keeps the newest error, and reports when errors begin and end.
 func (o *ownership) note(err error, do func(...action)) {
 	before := o.trouble
 	o.trouble = err

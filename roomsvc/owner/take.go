@@ -12,8 +12,8 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// askTimeout is how long the old owner may take to release a partition. After that the
-// partition is taken by force.
+// askTimeout is how long the old owner may take to release a partition. After that the new one
+// takes it by force.
 const askTimeout = 500 * time.Millisecond
 
 // result is the result of an attempt to take a fence.
@@ -24,7 +24,7 @@ type result struct {
 	err   error
 }
 
-// take takes the fence of p, from its owner if that one may be alive.
+// take takes the fence of p. It first asks the owner to release p, if that may be alive.
 func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string) bool) result {
 	r := result{p: p, ours: ours}
 	for range 3 {
@@ -56,7 +56,7 @@ func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string
 		}
 		r.fence, r.err = o.commits.Fence(ctx, p, marker, o.cfg.ID, sink)
 		if errors.Is(r.err, stream.ErrLost) {
-			continue // another instance was faster, or has just renewed its marker
+			continue // another instance has taken the fence, or has just renewed it
 		}
 		if r.err == nil {
 			o.partitions.Take(p, r.fence)
@@ -67,7 +67,7 @@ func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string
 	return r
 }
 
-// ask asks the owner of p to release it, and waits until it has, or too long.
+// ask asks the owner of p to release it, and waits for the answer, up to askTimeout.
 func (o *Owner) ask(ctx context.Context, p int, owner string) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -77,7 +77,7 @@ func (o *Owner) ask(ctx context.Context, p int, owner string) {
 	}
 }
 
-// renew takes the fence of p again, from this instance itself.
+// renew takes a new fence of p, which this instance owns.
 func (o *Owner) renew(ctx context.Context, p int) result {
 	r := result{p: p, ours: true}
 	sink := o.partitions.Pause(p)

@@ -8,7 +8,7 @@ import (
 	"roomcast/proto"
 )
 
-// moderate decides what becomes of an act.
+// moderate decides an act of a sender with the right to moderate.
 func (r *Room) moderate(c *Command, m Moment) Outcome {
 	if c.Act == proto.ActDelete {
 		return r.change(c, m)
@@ -44,7 +44,7 @@ func (r *Room) moderate(c *Command, m Moment) Outcome {
 	return r.record(&e, c, m)
 }
 
-// change decides what becomes of the edit or the delete of a message.
+// change decides the edit or the delete of a message.
 func (r *Room) change(c *Command, m Moment) Outcome {
 	seq, target := c.Terms.Seq, c.Target
 	switch {
@@ -72,7 +72,7 @@ func (r *Room) edits(seq uint64) []uint64 {
 // Records returns the seqs of a message and of its edits.
 func (r *Room) Records(seq uint64) []uint64 { return append([]uint64{seq}, r.edits(seq)...) }
 
-// Deleted returns the room's restrictions if some of its records were deleted, nil otherwise.
+// Deleted returns the room's restrictions if some of its records were deleted, otherwise nil.
 func (r *Room) Deleted() *proto.Restrictions {
 	if r.limits == nil || len(r.limits.Deleted) == 0 {
 		return nil
@@ -80,8 +80,8 @@ func (r *Room) Deleted() *proto.Restrictions {
 	return r.limits
 }
 
-// memberOf reports whether a ban or a mute names the member of e: bans for a ban and its
-// end, mutes for a mute and its end. A ban of all guests does not name one of them.
+// memberOf reports whether a valid ban or mute names the member of e. The kind of e decides
+// which of the two. A ban of all guests does not name any of them.
 func (r *Room) memberOf(e *proto.Event, now time.Time) bool {
 	if r.limits == nil {
 		return false
@@ -94,7 +94,7 @@ func (r *Room) memberOf(e *proto.Event, now time.Time) bool {
 	return found && (end == 0 || now.UnixMilli() < end)
 }
 
-// undone reports whether a later act has undone the act of c, which is stored.
+// undone reports whether a later act has undone the stored act of c.
 func (r *Room) undone(c *Command, now time.Time) bool {
 	holds := func(kind proto.EventKind) bool {
 		return r.memberOf(&proto.Event{Kind: kind, Member: c.Terms.Member}, now)
@@ -118,7 +118,7 @@ func (r *Room) undone(c *Command, now time.Time) bool {
 	return false
 }
 
-// wait returns how long the sender of a message has to wait in a slow room; 0 = not at all.
+// wait returns how long the sender of a message must wait in a slow room; 0 = not at all.
 func (r *Room) wait(c *Command, now time.Time) time.Duration {
 	every := r.limits.Interval()
 	if every == 0 || c.Rights.Allow(proto.RightModerate) {
@@ -131,7 +131,7 @@ func (r *Room) wait(c *Command, now time.Time) time.Duration {
 	return max(0, every-(r.keys.clock(now)-last))
 }
 
-// spoken holds when senders said their last message, in a slow room only. It measures time
+// spoken holds the times of the senders' last messages, in a slow room only. It measures time
 // as keys do.
 type spoken map[string]time.Duration
 
@@ -142,10 +142,10 @@ func (s *spoken) add(from string, at time.Duration, limits *proto.Restrictions) 
 	if *s == nil {
 		*s = make(spoken)
 	}
-	(*s)[strings.Clone(from)] = at // it is a part of a message's whole header
+	(*s)[strings.Clone(from)] = at // from is a part of a header, which must not stay in memory
 }
 
-// expire forgets the senders that need not wait any more.
+// expire forgets the senders that need not wait.
 func (s *spoken) expire(now time.Duration, limits *proto.Restrictions) {
 	every := limits.Interval()
 	maps.DeleteFunc(*s, func(_ string, at time.Duration) bool { return every == 0 || now-at >= every })

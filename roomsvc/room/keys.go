@@ -7,17 +7,16 @@ import (
 	"roomcast/proto"
 )
 
-// keys remembers which key of which sender was stored under which seq, for a window of
-// time and a number of keys per sender. It measures age by the distance of two Now, which
-// is monotonic when they come from time.Now, so that a clock that steps neither forgets
-// early nor keeps for ever.
+// keys remembers the seq of each recent key of each sender, for a window of time and up to a
+// number of keys for each sender. It measures ages by the monotonic readings of the times. So a
+// jump of the clock makes it neither forget a key early nor keep one for ever.
 type keys struct {
-	born    time.Time // what ages are counted from; the first time that was seen
+	born    time.Time // the first time that was seen; ages count from it
 	senders map[string]*sender
-	swept   time.Duration // when senders were last looked through
+	swept   time.Duration // time of the last sweep, since born
 }
 
-// sender is what one sender said lately. The keys in byKey are those in order[first:],
+// sender holds the recent keys of one sender. The keys in byKey are those in order[first:],
 // oldest first.
 type sender struct {
 	byKey map[string]stored
@@ -25,13 +24,13 @@ type sender struct {
 	first int
 }
 
-// aged is a key and when it was seen, which is asked of the oldest key with every message.
+// aged is a key with its time. Each message compares the time of the oldest key.
 type aged struct {
 	key  string
 	seen time.Duration // since born
 }
 
-// stored is where a message went.
+// stored is the record of a key.
 type stored struct {
 	seq    uint64
 	at     int64         // its time, in milliseconds since 1970
@@ -59,7 +58,7 @@ func (k *keys) add(from, key string, s stored, rules *Rules) {
 	if k.senders == nil {
 		k.senders = make(map[string]*sender)
 	}
-	// A room with ever new senders would otherwise keep those that never come again.
+	// A sender that never returns is removed here.
 	if s.seen-k.swept > rules.Window {
 		k.sweep(s.seen, rules.Window)
 	}
@@ -73,13 +72,13 @@ func (k *keys) add(from, key string, s stored, rules *Rules) {
 		who.oldest()
 	}
 	if _, again := who.byKey[key]; !again {
-		key = strings.Clone(key) // it is a part of a message's whole header, which need not be kept
+		key = strings.Clone(key) // key is a part of a header, which must not stay in memory
 		who.order = append(who.order, aged{key, s.seen})
 	}
 	who.byKey[key] = s
 }
 
-// expire drops what is older than the window.
+// expire forgets the keys that are older than the window.
 func (k *keys) expire(now time.Time, window time.Duration) { k.sweep(k.clock(now), window) }
 
 func (k *keys) sweep(at, window time.Duration) {
@@ -98,15 +97,14 @@ func (k *keys) len() (n int) {
 	return n
 }
 
-// drop forgets the keys seen before the given age.
+// drop forgets the keys that were seen before a time.
 func (s *sender) drop(before time.Duration) {
 	for s.first < len(s.order) && s.order[s.first].seen < before {
 		s.oldest()
 	}
 }
 
-// oldest forgets the oldest key, and gives the room of forgotten ones back once they are
-// the greater part.
+// oldest forgets the oldest key. When most of order is forgotten, it frees that part.
 func (s *sender) oldest() {
 	if s.first == len(s.order) {
 		return

@@ -1,13 +1,12 @@
 // Package room holds the rules of one room, and nothing else: no goroutine, no I/O, no
-// clock. The owner of a partition feeds it commands in the order they arrived and
-// commits the records it returns, in that order:
+// clock. The owner of a partition passes commands in the order of their arrival, and commits
+// the resulting records in the same order:
 //
 //	command -> Apply -> event (a record to commit) | duplicate | refusal | close
 //
-// Apply already counts a record as part of the room before it is committed. An owner
-// whose commit fails must therefore forget the room and rebuild it from the log with
-// [Restore], and must not let an answer out before the records applied earlier are
-// committed.
+// For Apply, a record is a part of the room before it is committed. So the owner must not send
+// an answer before it has committed all records of earlier commands. If a commit fails, it must
+// forget the room and rebuild it from the log with [Restore].
 //
 // testdata holds the rules as scenarios that can be read without reading Go.
 package room
@@ -21,18 +20,18 @@ import (
 	"roomcast/proto"
 )
 
-// Rules are an operator's decisions for all rooms. They do not change while rooms use
-// them, and may be shared by goroutines.
+// Rules are an operator's settings for all rooms. They must not change while rooms use them.
+// They are safe for concurrent use.
 type Rules struct {
 	CloseWords []string       // texts that close their sender's connection and are never stored
 	Zone       *time.Location // of stamps
-	Layout     string         // of stamps, as package time has it
-	Window     time.Duration  // how long a sender's key is remembered
-	Keys       int            // how many keys are remembered for one sender in one room; the oldest goes first
+	Layout     string         // of stamps, for package time
+	Window     time.Duration  // how long a room remembers a sender's key
+	Keys       int            // keys that a room remembers for one sender; it forgets the oldest first
 	MaxRecord  int            // bytes of an event as JSON
 	History    int            // records of a room that the log keeps; 0 = not known
 
-	// stamp is the last one made, for making one takes a tenth of all the rules' time.
+	// stamp is the newest stamp. To format one takes a tenth of the time of Apply.
 	stamp atomic.Pointer[stamp]
 }
 
@@ -50,9 +49,8 @@ func (r *Rules) stampOf(at time.Time) string {
 	return s.text
 }
 
-// DefaultRules returns what holds unless an operator says otherwise: the promise that a
-// message resent within 2 minutes, and no more than 1000 messages of its sender later,
-// is stored once.
+// DefaultRules returns the default settings. They promise that a resent message is stored once
+// if it comes within 2 minutes, and before 1000 further messages of its sender.
 func DefaultRules() *Rules {
 	return &Rules{
 		CloseWords: []string{"关闭"},
@@ -72,16 +70,16 @@ type Command struct {
 	Guest   bool           // the sender is a NATS client without an identity of its own
 }
 
-// Moment is when a command is applied, in time and in the stream.
+// Moment is the time of a command, by the clock and in the stream.
 type Moment struct {
-	Now    time.Time // may step back; stamps do not
-	Stream uint64    // a stream sequence that every record not yet committed will exceed
+	Now    time.Time // may go back; the times of records do not
+	Stream uint64    // a stream sequence below that of every later record
 
-	MaxRecord int // bytes of an event as JSON that the log takes now, if fewer than Rules.MaxRecord; 0 = not known
+	MaxRecord int // bytes of an event as JSON that the log accepts now, besides Rules.MaxRecord; 0 = not known
 }
 
-// Outcome is the result of a command. The reply holds once everything applied before
-// it and the record, if there is one, are committed.
+// Outcome is the result of a command. The owner sends the reply when it has committed the
+// record, if there is one, and all earlier records.
 type Outcome struct {
 	Reply  proto.Reply
 	Record *proto.Record // to commit; nil if nothing is to be stored
@@ -92,7 +90,7 @@ type Outcome struct {
 type Room struct {
 	name   proto.Room
 	rules  *Rules
-	seq    uint64 // of the last record, 0 = none yet
+	seq    uint64 // of the last record; 0 = there is none
 	state  proto.State
 	renew  bool // the next record begins a new epoch
 	closed closing
@@ -113,8 +111,8 @@ func New(name proto.Room, rules *Rules) *Room {
 	return &Room{name: name, rules: rules}
 }
 
-// Restore returns the room as last, the newest record of its log, left it. The keys of
-// recent records are told with [Room.Remember].
+// Restore returns the room after last, the newest record of its log. The caller adds the keys
+// of recent records with [Room.Remember].
 func Restore(last *proto.Record, rules *Rules) *Room {
 	r := &Room{name: last.Room, rules: rules, seq: last.Seq, state: last.State}
 	if last.Kind == proto.Closed {
@@ -126,8 +124,7 @@ func Restore(last *proto.Record, rules *Rules) *Room {
 	return r
 }
 
-// Recall applies a snapshot to a room whose log no longer holds the newest act: whether
-// the room is closed outlives the log.
+// Recall applies a snapshot to a room whose log no longer holds the newest act.
 func (r *Room) Recall(s *proto.Snapshot) {
 	r.state.Closed = s.Closed
 	if r.seq == 0 {
@@ -145,23 +142,23 @@ func (r *Room) Restrict(limits *proto.Restrictions) { r.limits = limits }
 // Slow returns the time in which a member may say one message; 0 = there is no limit.
 func (r *Room) Slow() time.Duration { return r.limits.Interval() }
 
-// Renew has the next record begin a new epoch, because the room's log has lost its end.
-// The numbering continues after the records that survived.
+// Renew makes the next record begin a new epoch, because the room's log has lost its end.
+// The seqs continue after those of the remaining records.
 func (r *Room) Renew() { r.renew = r.seq > 0 }
 
-// Renewing reports whether the next record begins a new epoch. Only the room remembers it.
+// Renewing reports whether the next record begins a new epoch. The log does not show that.
 func (r *Room) Renewing() bool { return r.renew }
 
-// Standing is how a room stands to a record that members were shown.
+// Standing says whether a room holds a record that members have received.
 type Standing int
 
 const (
-	Settled Standing = iota // the record is the room's newest one or of another epoch, or a new epoch is due
-	Unsure                  // the room has newer records: only the log shows whether the record is in it
-	Missing                 // the room does not hold the record
+	Settled Standing = iota // it is the newest record, it has another epoch, or the room begins a new one next
+	Unsure                  // the room has newer records, and only the log shows whether it holds this one
+	Missing                 // the room does not hold it
 )
 
-// Compare returns how the room stands to a record of the given epoch, seq and time.
+// Compare says whether the room holds the record of the given epoch, seq and time.
 func (r *Room) Compare(epoch string, seq uint64, at time.Time) Standing {
 	switch {
 	case epoch != r.state.Epoch || r.seq == 0 || r.renew:
@@ -183,13 +180,13 @@ func (r *Room) Snapshot() proto.Snapshot {
 	return s
 }
 
-// Remember adds the key of a record that is in the log, oldest record first, so that it
-// is recognised when it is resent. Age is how long ago the record was stored.
+// Remember adds the key of a record in the log, so that the room recognises a resend. The
+// caller adds the oldest record first. Age is the time since the record was stored.
 func (r *Room) Remember(rec *proto.Record, now time.Time, age time.Duration) {
 	switch rec.Kind {
 	case proto.Message, proto.Edited:
 		r.spoke.add(rec.From, r.keys.clock(now)-max(0, age), r.limits)
-	case proto.Deleted: // the log has lost the key with the message, and its digest
+	case proto.Deleted: // with the message, its key and digest were removed from the log
 		if e, err := proto.ParseEvent(rec.Payload); err == nil && e.Author.Key != "" {
 			s := stored{seq: e.Of, at: e.Author.At.UnixMilli(), seen: r.keys.clock(now) - max(0, age)}
 			r.keys.add(e.Author.ID, e.Author.Key, s, r.rules)
@@ -201,10 +198,10 @@ func (r *Room) Remember(rec *proto.Record, now time.Time, age time.Duration) {
 	}
 }
 
-// Seq returns the number of the last record applied; 0 before the first.
+// Seq returns the seq of the newest record; 0 before the first one.
 func (r *Room) Seq() uint64 { return r.seq }
 
-// Keys returns how many keys are remembered.
+// Keys returns the number of remembered keys.
 func (r *Room) Keys() int { return r.keys.len() }
 
 // Expire drops the keys that are older than the window.
@@ -213,7 +210,7 @@ func (r *Room) Expire(now time.Time) {
 	r.spoke.expire(r.keys.clock(now), r.limits)
 }
 
-// Apply decides what becomes of c.
+// Apply decides a command.
 func (r *Room) Apply(c *Command, m Moment) Outcome {
 	if c.Key != "" {
 		if s, ok := r.keys.find(c.From.ID, c.Key, m.Now, r.rules.Window); ok {
@@ -246,7 +243,7 @@ func (r *Room) Apply(c *Command, m Moment) Outcome {
 	return r.say(c, m)
 }
 
-// say decides what becomes of a message, and of the edit or the delete of one's own.
+// say decides a message, and an edit or a delete by a sender without the right to moderate.
 func (r *Room) say(c *Command, m Moment) Outcome {
 	if c.Line && slices.Contains(r.rules.CloseWords, string(c.Content.Body)) {
 		return Outcome{Reply: proto.Reply{Close: proto.CloseNormal}}
@@ -270,17 +267,17 @@ func (r *Room) say(c *Command, m Moment) Outcome {
 	return r.record(&proto.Event{Content: c.Content}, c, m)
 }
 
-// record makes the next record of the room out of e.
+// record makes the next record of the room, with the event e.
 func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	seq, next := r.seq+1, r.state
-	// The wire carries milliseconds. A finer time would not survive a change of owner.
+	// Records have times in milliseconds. The next owner could not read a finer time.
 	if at := m.Now.UTC().Truncate(time.Millisecond); at.After(next.At) {
 		next.At = at
 	}
 	if seq == 1 || r.renew {
 		next.Epoch = newEpoch(next.At, r.state.Epoch)
 		next.Act = 0
-		if !r.limits.IsEmpty(m.Now) { // readers have to look for the snapshot
+		if !r.limits.IsEmpty(m.Now) { // tells readers to look for the snapshot
 			next.Act = seq
 		}
 		e.Epoch = next.Epoch
@@ -320,7 +317,7 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	if next.Act == seq {
 		r.limits = r.limits.After(e, next.Epoch)
 		if changed := len(r.limits.Deleted) + len(r.limits.Edits); changed > 0 && r.rules.History > 0 {
-			// Deleted records leave places for older ones.
+			// The log keeps an older record in place of each deleted one.
 			r.limits = r.limits.Forget(seq - min(seq, uint64(r.rules.History+len(r.limits.Deleted))))
 		}
 	}
@@ -337,7 +334,7 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	return Outcome{Reply: proto.Reply{Seq: seq, At: next.At}, Record: rec}
 }
 
-// newEpoch names an epoch that begins at a time and follows old.
+// newEpoch returns the name of an epoch that begins at a time. It differs from old.
 func newEpoch(at time.Time, old string) string {
 	for ms := at.UnixMilli(); ; ms++ {
 		if epoch := strconv.FormatInt(ms, 36); epoch != old {
