@@ -15,11 +15,11 @@ import (
 
 // The times at which a feed compares a room with the log.
 const (
-	openedCheck = time.Second            // after the room was opened: the subscription may have reached the stream's leader late.
-	firstCheck  = 200 * time.Millisecond // after an event that may have cost records
-	secondCheck = 2 * time.Second        // once more, for records that were still on their way at the first check
-	someRooms   = 16                     // rooms compared by turns, for losses that nothing reports
-	someTicks   = 8                      // feed ticks between two such turns
+	openedCheck = time.Second            // after the room was opened: the stream's leader may have learned of the subscription late
+	firstCheck  = 200 * time.Millisecond // after an event that may have lost records
+	secondCheck = 2 * time.Second        // again, for records that arrive after the first check
+	someRooms   = 16                     // rooms of a regular comparison, for losses that nothing reports
+	someTicks   = 8                      // feed ticks between two regular comparisons
 	checkBatch  = 256                    // rooms of one request
 	maxChecks   = 3                      // pending checks of one room
 )
@@ -35,16 +35,16 @@ type checker struct {
 	reports *reports
 	nc      *nats.Conn
 	soon    []check // in the order of their time
-	cursor  int     // in table.list, for the checks by turns
+	cursor  int     // place in table.list of the last regular comparison
 }
 
-// check is a room to be compared at some time.
+// check is a comparison of a room at some time.
 type check struct {
 	room *room
 	due  time.Time
 }
 
-// later has the room compared after a while.
+// later makes the checker compare the room after a while.
 func (c *checker) later(r *room, after time.Duration) {
 	if r.checks < maxChecks {
 		r.checks++
@@ -52,7 +52,7 @@ func (c *checker) later(r *room, after time.Duration) {
 	}
 }
 
-// all has the rooms that pick selects compared, twice.
+// all makes the checker compare the rooms that pick selects, twice.
 func (c *checker) all(pick func(*room) bool) {
 	for _, after := range []time.Duration{firstCheck, secondCheck} {
 		for _, r := range c.rooms.list {
@@ -81,7 +81,7 @@ func (c *checker) due(now time.Time) {
 	c.compare(rooms)
 }
 
-// some compares a few rooms by turns.
+// some compares a few rooms, other ones each time.
 func (c *checker) some(ticks int) {
 	list := c.rooms.list
 	if ticks%someTicks != 0 || len(list) == 0 {
@@ -95,8 +95,8 @@ func (c *checker) some(ticks int) {
 	c.compare(rooms)
 }
 
-// compare reads the heads of rooms. Without a connection there is nothing to compare with;
-// when it is back, the feed compares all rooms.
+// compare reads the heads of rooms. It does nothing without a connection: after the reconnect,
+// the feed compares all rooms.
 func (c *checker) compare(rooms []*room) {
 	if !c.nc.IsConnected() {
 		return
@@ -140,8 +140,8 @@ func (c *checker) checkAgain(names []proto.Room) {
 	}
 }
 
-// compared handles a head, which any replica may have returned. A head below what the feed
-// has shown is an old answer or a log that lost its end; a read of the log tells which.
+// compared handles a head from any replica. If the feed has shown a later record, the answer is
+// outdated, or the log has lost its end. A read of the log shows which.
 func (c *checker) compared(name proto.Room, head history.Head) {
 	r := c.rooms.get(name)
 	if r == nil || !r.live {
@@ -149,12 +149,12 @@ func (c *checker) compared(name proto.Room, head history.Head) {
 	}
 	switch shown := r.tail.head; {
 	case head.Err != nil:
-		r.tail.other = true // the read tells what is wrong
+		r.tail.other = true // the read of the log shows the reason
 	case head.Epoch != shown.Epoch, head.Seq < shown.Seq, head.Seq == shown.Seq && shown.Differs(head):
 		r.tail.other = true
 	default:
 		r.tail.reach = max(r.tail.reach, head.Seq)
 	}
-	c.reports.add(r) // another owner than the one that confirmed may be in charge now
+	c.reports.add(r) // the room may have another owner now
 	c.repairs.begin(r)
 }

@@ -18,12 +18,12 @@ import (
 	"roomcast/proto/history"
 )
 
-// feedTick is the time between two rounds of postponed work.
+// feedTick is the time between two rounds of regular work.
 const feedTick = 250 * time.Millisecond
 
-// feed follows the rooms of its partitions. Everything happens on the goroutine of run;
-// others put work into the box, which holds at most one item for each follower, each
-// pending read and each unnumbered delivery.
+// feed follows the rooms of its partitions. All its work happens on the goroutine of run. Other
+// goroutines put functions into the box: at most one for each follower, each pending read and each
+// unnumbered delivery.
 type feed struct {
 	// static
 	cfg       Config
@@ -32,9 +32,9 @@ type feed struct {
 	in        chan *nats.Msg // from NATS
 	ephemeral chan *nats.Msg
 	records   *mailbox.Box[proto.Record] // from the room service in this process
-	dropped   atomic.Bool                // records did not fit, and a check has been ordered
+	dropped   atomic.Bool                // records did not fit, and a check is queued
 
-	subscribes bool // to room.out; otherwise records come through receive. Set before run
+	subscribes bool // to room.out; set before run. Otherwise records come through receive
 
 	// owned by run
 	ctx      context.Context
@@ -111,7 +111,7 @@ func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 	}
 }
 
-// tick does what the feed has put off.
+// tick does the regular work of the feed.
 func (f *feed) tick(now time.Time) {
 	f.ticks++
 	f.removeEmpty(now)
@@ -179,11 +179,11 @@ func (f *feed) unfollow(name proto.Room, who Follower) {
 	f.rooms.noteEmpty(r)
 }
 
-// roomBytes is about what one followed room costs in a feed and in a hub, in bytes.
+// roomBytes is the approximate memory of one followed room, in a feed and in a hub.
 const roomBytes = 5 << 10
 
-// admit reports whether the feed may follow one more room. It removes empty rooms, which
-// wait only for their members to return, to make space.
+// admit reports whether the feed may follow one more room. To make space, it removes empty rooms,
+// which wait for their members to return.
 func (f *feed) admit() bool {
 	for {
 		most := int64(f.cfg.MaxRooms)
@@ -233,14 +233,14 @@ func (f *feed) arrived(m *nats.Msg) {
 	case r == nil: // the partition is followed as a whole, or the room was just removed
 	case strings.HasPrefix(m.Subject, prefixOut):
 		f.record(r, m)
-	case m.Header.Get("Status") == "": // otherwise the server says that no owner listens
+	case m.Header.Get("Status") == "": // with a status, no owner has received the report
 		f.reports.confirmed(r)
 	}
 }
 
-// republished reports whether the stream republished m from the log of the room whose
-// subject m has. Otherwise it may be an answer to a request for a record of another room,
-// whose sender chose this subject for the reply.
+// republished reports whether the stream has republished m from the log of the room in its
+// subject. Otherwise m may be a record of another room: a client can ask the stream for one and
+// name this subject for the reply.
 func republished(m *nats.Msg) bool {
 	stored, ok := strings.CutPrefix(m.Header.Get("Nats-Subject"), prefixLog)
 	return ok && stored == m.Subject[len(prefixOut):]
@@ -260,7 +260,7 @@ func (f *feed) record(r *room, m *nats.Msg) {
 		f.stats.Bad.Add(1)
 		f.cfg.Log.Warn("read republished record", "room", r.name.String(), "error", err)
 		if reads.Unreadable(err) != nil && r.live {
-			r.tail.other = true // the log tells whether members miss this record
+			r.tail.other = true // the log shows whether members miss this record
 			f.repairs.begin(r)
 		}
 		return
@@ -268,7 +268,7 @@ func (f *feed) record(r *room, m *nats.Msg) {
 	f.take(r, rec)
 }
 
-// recordBytes is the least weight of a waiting record, in bytes.
+// recordBytes is the smallest weight of a waiting record, in bytes.
 const recordBytes = 1 << 10
 
 // receive accepts a record from any goroutine.
@@ -288,7 +288,7 @@ func (f *feed) take(r *room, rec proto.Record) {
 	switch {
 	case !r.live && len(r.waiting) == 0 && !r.reading:
 		return
-	case !r.live: // a follower that comes while the head is being read waits for that head
+	case !r.live: // keep the record until the head is known
 		r.tail.hold(rec)
 		return
 	case rec.Seq <= r.tail.head.Seq && rec.State.Epoch == r.tail.head.Epoch:
@@ -302,8 +302,8 @@ func (f *feed) take(r *room, rec proto.Record) {
 	f.repairs.begin(r)
 }
 
-// Inbox returns a prefix of reply subjects for requests that other gateways receive. It
-// reveals nothing about the connection's other reply subjects.
+// Inbox returns a prefix of reply subjects, for requests that other gateways receive too. It
+// reveals nothing about the other reply subjects of the connection.
 func Inbox(nc *nats.Conn) string {
 	own := nc.Opts.InboxPrefix
 	return own[:strings.LastIndexByte(own, '.')+1] + rand.Text() + "."

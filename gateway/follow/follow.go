@@ -2,10 +2,10 @@
 // in order, without holes and without repeats.
 //
 // Each feed follows the rooms of its partitions. A room's sequencer (sequencer.go) is the
-// delivery rule. A feed reads the head of a new room (heads.go), reads from the log what
-// the sequencer misses (repair.go), and compares its rooms with the log from time to time
-// (check.go), because NATS does not report lost messages. If the log has lost records that
-// members have seen, the feed reports that to the room's owner (lost.go).
+// delivery rule. A feed reads the head of a new room (heads.go) and the records that the
+// sequencer misses (repair.go) from the log. NATS does not report lost messages, so the feed
+// also compares its rooms with the log from time to time (check.go). If the log has lost records
+// that members have seen, the feed reports that to the room's owner (lost.go).
 package follow
 
 import (
@@ -25,15 +25,15 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Follower is an event loop that has members. Feeds call its methods from their goroutines,
-// so they must not block. Followers are compared: one loop is one follower.
+// Follower is an event loop that has members. Feeds call Deliver from their goroutines, so it
+// must not block. Feeds compare followers by ==.
 type Follower interface {
-	// Deliver hands over one thing that happened in a room. Numbered deliveries come in the
-	// order of their seq, without holes and without repeats.
+	// Deliver hands over one delivery. Numbered deliveries of a room come in the order of their
+	// seq, without holes and without repeats.
 	Deliver(Delivery)
 }
 
-// Delivery is one event, signal or gap of a room. All loops share it: nobody may change it.
+// Delivery is one event, signal or gap of a room. All loops share it, so it must not change.
 type Delivery struct {
 	Room   proto.Room
 	Seq    uint64 // 0 = not numbered: a signal, a join, a leave, or a gap
@@ -41,12 +41,12 @@ type Delivery struct {
 	At     time.Time
 	Kind   proto.EventKind
 	Stamp  string
-	Text   proto.Span // where the content stands in JSON
+	Text   proto.Span // the place of the content in JSON
 	JSON   []byte
-	Origin string              // of a signal: the session that sent it and does not want it back
+	Origin string              // of a signal: the session that sent it and must not receive it
 	Limits *proto.Restrictions // of the room after a numbered delivery or a gap; nil = none
-	Gap    *proto.Gap          // not nil: the next delivery does not follow the last one; JSON announces it
-	Lost   *proto.Refusal      // not nil: the room brings nothing more, for this reason
+	Gap    *proto.Gap          // of a gap, whose JSON announces missing events; otherwise nil
+	Lost   *proto.Refusal      // not nil: the last delivery of the room, with the reason
 }
 
 // Config sets the limits of the feeds.
@@ -56,8 +56,8 @@ type Config struct {
 	Memory *limit.Budget // rooms count as limit.Rooms
 	Reader *reads.Reader
 
-	Feeds    int           // goroutines that follow rooms
-	Buffer   int           // records that wait for one feed; more are dropped, and the feed reads them from the log
+	Feeds    int           // number of goroutines that follow rooms
+	Buffer   int           // records that wait for a feed; it drops more and reads them from the log later
 	Linger   time.Duration // how long a feed follows a room without members
 	MaxRooms int           // rooms that all feeds follow; 0 = only Memory limits them
 }
@@ -70,26 +70,26 @@ func DefaultConfig() Config {
 // Stats counts what feeds do. It is safe for concurrent use.
 type Stats struct {
 	Rooms    atomic.Int64  // rooms that are followed
-	Holes    atomic.Uint64 // records that arrived before the one that they follow
+	Holes    atomic.Uint64 // holes: a record arrived before an earlier one
 	Repairs  atomic.Uint64 // pages read to fill holes
 	Repeats  atomic.Uint64 // records that arrived again
-	Gaps     atomic.Uint64 // holes that nothing could fill
-	Drops    atomic.Uint64 // times that records were dropped, because they came too fast
+	Gaps     atomic.Uint64 // holes that the log could not fill
+	Drops    atomic.Uint64 // times that a feed dropped records, because its buffer was full
 	Refused  atomic.Uint64 // rooms refused because of a limit
 	Bad      atomic.Uint64 // messages that are no records, or that the gateway cannot open
-	Lost     atomic.Uint64 // rooms whose members had to leave because the gateway cannot read on
+	Lost     atomic.Uint64 // rooms that lost their members because the gateway cannot read the log
 	LostEnds atomic.Uint64 // rooms whose log lacks records that members have seen
 	Checks   atomic.Uint64 // rooms compared with the log
 }
 
-// Feeds follow rooms. Each feed follows the rooms of its own partitions. Their methods are
-// safe for concurrent use and do not block.
+// Feeds follow rooms. Each feed follows the rooms of its own partitions. Apart from Run, which
+// serves, the methods do not block; all are safe for concurrent use.
 type Feeds struct {
 	stats *Stats
 	feeds []*feed
 }
 
-// New returns feeds that do nothing before Run. Ephemeral receives what arrives on
+// New returns feeds that do nothing before Run. Ephemeral receives the messages on
 // room.eph.<p>.<g> of the followed rooms.
 func New(cfg Config, ephemeral chan *nats.Msg) *Feeds {
 	fs := &Feeds{stats: new(Stats)}
@@ -102,7 +102,7 @@ func New(cfg Config, ephemeral chan *nats.Msg) *Feeds {
 // Stats returns the counters of all feeds.
 func (fs *Feeds) Stats() *Stats { return fs.stats }
 
-// Run serves over nc until ctx ends. Then it refuses those that wait for a room.
+// Run serves over nc until ctx ends. Then it refuses the followers that wait for a room.
 func (fs *Feeds) Run(ctx context.Context, nc *nats.Conn) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, f := range fs.feeds {
@@ -122,15 +122,15 @@ func (fs *Feeds) Follow(room proto.Room, f Follower, ready func(history.Head, er
 	}
 }
 
-// Unfollow ends what Follow began. Deliveries that are under way may still arrive. If
-// Follow has not called ready yet, it does so with an error.
+// Unfollow ends the deliveries that Follow began. Some may still arrive. If the feed has not
+// called ready yet, it calls ready with an error.
 func (fs *Feeds) Unfollow(room proto.Room, f Follower) {
 	feed := fs.of(room)
 	feed.box.Put(func() { feed.unfollow(room, f) })
 }
 
-// Deliver hands an unnumbered delivery to the room's followers. It reports false after Run
-// has ended.
+// Deliver hands an unnumbered delivery to the room's followers. It returns false after the end
+// of Run.
 func (fs *Feeds) Deliver(d Delivery) bool {
 	feed := fs.of(d.Room)
 	return feed.box.Put(func() {
@@ -140,34 +140,32 @@ func (fs *Feeds) Deliver(d Delivery) bool {
 	})
 }
 
-// Subscribe makes the feeds subscribe to room.out.<p>.<g> of their rooms. The caller calls it
-// before Run, or else passes records to Receive.
+// Subscribe makes the feeds subscribe to room.out.<p>.<g> of their rooms. A caller of Receive does
+// not need it. The caller calls it before Run.
 func (fs *Feeds) Subscribe() {
 	for _, f := range fs.feeds {
 		f.subscribes = true
 	}
 }
 
-// Receive accepts a record that the log holds. Records of one room come in their order. If
-// too many wait, the feed drops the record and reads it from the log later.
+// Receive accepts a record that the log holds. The records of a room come in order. If too many
+// wait, the feed drops the record and reads it from the log later.
 func (fs *Feeds) Receive(rec proto.Record) { fs.of(rec.Room).receive(rec) }
 
-// Missed says that records of a partition may have been committed without a call of
-// Receive.
+// Missed says that the log may hold records of a partition without a call of Receive for them.
 func (fs *Feeds) Missed(partition int) {
 	f := fs.feeds[partition%len(fs.feeds)]
 	f.box.Put(func() { f.checks.all(func(r *room) bool { return r.name.Partition() == partition }) })
 }
 
-// CheckAll has all feeds compare their rooms with the log, because records may have been
-// lost.
+// CheckAll makes all feeds compare their rooms with the log, because NATS may have lost records.
 func (fs *Feeds) CheckAll() {
 	for _, f := range fs.feeds {
 		f.box.Put(func() { f.checks.all(func(*room) bool { return true }) })
 	}
 }
 
-// Dropped reports that NATS has dropped messages of a subscription, because a feed was too
+// Dropped says that the NATS client has dropped messages of a subscription, because a feed was too
 // slow. The feeds compare the rooms of that subscription with the log.
 func (fs *Feeds) Dropped(sub *nats.Subscription) {
 	fs.stats.Drops.Add(1)

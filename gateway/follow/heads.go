@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	fewRooms = 32 // rooms up to which each head is read alone
-	maxOpens = 3  // reads of a head that time out before the feed refuses those that wait for it
+	fewRooms = 32 // up to this number of rooms, the feed reads each head separately
+	maxOpens = 3  // reads of a head that time out before the feed refuses the waiting followers
 )
 
 // heads reads the heads of new rooms. The feed owns it.
@@ -30,11 +30,11 @@ type heads struct {
 	nc      *nats.Conn
 }
 
-// read reads the heads of the rooms that were opened in this turn, after their
-// subscriptions. The sequencers hold the records that arrive meanwhile.
+// read reads the heads of the rooms that the feed has opened in this turn. It does so after
+// subscribing, and the sequencers hold the records that arrive meanwhile.
 //
-// The stream's leader answers for a few rooms. Many rooms at once, as when the members of a
-// dead gateway come here, are read together from any replica and compared again soon.
+// For a few rooms it asks the stream's leader. For many rooms, for example after the death of
+// another gateway, it asks any replica for all of them, and the checker compares them soon.
 func (h *heads) read() {
 	if len(h.rooms.opening) == 0 {
 		return
@@ -76,7 +76,7 @@ func (h *heads) readSome(ctx context.Context, rooms []*room) (map[proto.Room]his
 	}
 	for name, head := range found {
 		switch {
-		case head.Closed: // only the record itself has the reason
+		case head.Closed: // only the record has the reason
 			head, err = h.reader.Head(ctx, name)
 		case head.Act > 0:
 			err = h.reader.Complete(ctx, name, &head)
@@ -97,8 +97,8 @@ func (h *heads) opened(r *room, head history.Head, err error) {
 	}
 	if err != nil {
 		h.log.Warn("read head of room", "room", r.name.String(), "error", err)
-		// A refused client returns and costs more than one that waits. A NATS that is slow
-		// because too many clients come at once would face the same crowd again and again.
+		// A refused client returns soon, and that costs more than to let it wait. NATS may be slow
+		// because of the many clients, and refusals would make it even slower.
 		if r.opens++; r.opens < maxOpens && len(r.waiting) > 0 && errors.Is(err, context.DeadlineExceeded) {
 			h.rooms.open(r)
 			return

@@ -8,9 +8,9 @@ import (
 	"roomcast/proto"
 )
 
-// A partition with many open rooms has one subscription instead of one for each room. Its
-// messages for rooms that nobody here follows are dropped. Between the two limits nothing
-// changes, so that a room that comes and goes does not move thousands of subscriptions.
+// A partition with many rooms has one subscription instead of one for each room. The feed then
+// drops the messages of rooms without followers. The two limits differ, so that one more or one
+// less room does not change thousands of subscriptions again and again.
 const (
 	wideFrom  = 1000 // rooms of a partition from which it has one subscription
 	narrowFor = 500  // rooms of a partition below which each room has its own
@@ -35,7 +35,7 @@ type Interest struct {
 	}
 }
 
-// NewInterest returns the subscriptions of no room.
+// NewInterest returns an empty set.
 func NewInterest(nc *nats.Conn, log *slog.Logger, subjects ...Subjects) *Interest {
 	return &Interest{nc: nc, log: log, subjects: subjects, rooms: make(map[proto.Room][]*nats.Subscription)}
 }
@@ -74,7 +74,7 @@ func (in *Interest) subscribe(room proto.Room) ([]*nats.Subscription, error) {
 	return in.subscribeAll(func(s Subjects) string { return s.Room(room) })
 }
 
-// subscribeAll subscribes to one subject of each kind, or to none.
+// subscribeAll subscribes to one subject of each kind. After an error it has subscribed to none.
 func (in *Interest) subscribeAll(subject func(Subjects) string) ([]*nats.Subscription, error) {
 	subs := make([]*nats.Subscription, 0, len(in.subjects))
 	for _, s := range in.subjects {
@@ -88,16 +88,15 @@ func (in *Interest) subscribeAll(subject func(Subjects) string) ([]*nats.Subscri
 	return subs, nil
 }
 
-// unsubscribe ends subscriptions. It fails only on a closed connection, which has ended
-// them.
+// unsubscribe ends subscriptions. Unsubscribe fails only on a closed connection, which has none.
 func unsubscribe(subs []*nats.Subscription) {
 	for _, sub := range subs {
 		_ = sub.Unsubscribe()
 	}
 }
 
-// widen subscribes to the whole partition and then ends the subscriptions of its rooms. The
-// sequencers drop the records that arrive twice in between; a signal may be shown twice.
+// widen subscribes to the whole partition and then ends the subscriptions of its rooms. Meanwhile
+// messages arrive twice. The sequencers drop the second record; members may see a signal twice.
 func (in *Interest) widen(partition int) (err error) {
 	p := &in.partitions[partition]
 	if p.subs, err = in.subscribeAll(func(s Subjects) string { return s.Partition(partition) }); err != nil {

@@ -9,19 +9,19 @@ import (
 	"roomcast/proto/history"
 )
 
-// A gateway is the second witness of a log that has lost its end. It still knows which
-// record its members saw last when roomsvc and the NATS server's disk forgot it together.
+// A gateway knows which record its members have seen last. So it notices that the log has lost
+// its end, even if roomsvc lost its memory together with the disk of the NATS server.
 
 const (
 	reportTicks = 8   // feed ticks between two reports of one room
-	reportBatch = 256 // reports of one tick; the other rooms wait for the next
+	reportBatch = 256 // reports of one tick; the other rooms wait for the next tick
 )
 
-// lost is a record that members were shown and the log does not hold. Its feed owns it.
+// lost is a record that members have seen and that the log does not hold. Its feed owns it.
 type lost struct {
 	proto.Lost
 	queued    bool // it is in reports.open
-	confirmed bool // by an owner, since it was last queued
+	confirmed bool // an owner has confirmed it since it was queued
 	tick      int  // of the last report; 0 = none
 }
 
@@ -34,8 +34,8 @@ type reports struct {
 	open  []*room // rooms whose loss no owner has confirmed
 }
 
-// compare reports a loss if page shows that the log lacks what members have seen. A page of
-// another epoch does not show that: the owner knows of the loss.
+// compare reports a loss if page shows that the log lacks a record that members have seen. If the
+// page has another epoch, the owner knows of the loss already.
 func (s *reports) compare(r *room, q history.Query, page history.Page) {
 	if page.Gap == nil || page.Gap.Reason != proto.GapReset || page.Head.Epoch != q.Epoch {
 		return
@@ -47,7 +47,7 @@ func (s *reports) compare(r *room, q history.Query, page history.Page) {
 	s.add(r)
 }
 
-// add has the room's loss reported until an owner confirms it.
+// add makes the feed report the room's loss until an owner confirms it.
 func (s *reports) add(r *room) {
 	l := r.lost
 	if l == nil {
@@ -59,8 +59,9 @@ func (s *reports) add(r *room) {
 	}
 }
 
-// send sends the reports that are due. An owner that has no space for one, or has not read
-// the room yet, does not answer. A room in a new epoch needs no report.
+// send sends the reports that are due, again and again until an answer arrives. An owner without
+// space for a report, or that has not loaded the room, does not answer. A room in a new epoch
+// needs no report.
 func (s *reports) send(tick int) {
 	if !s.nc.IsConnected() {
 		return
@@ -80,14 +81,14 @@ func (s *reports) send(tick int) {
 		case sent < reportBatch && (l.tick == 0 || tick-l.tick >= reportTicks):
 			sent++
 			l.tick = tick
-			// A report that cannot be sent is sent again.
+			// After an error, the next report is another try.
 			_ = s.nc.PublishRequest(proto.SubjectLost, s.inbox+r.name.Token(), l.JSON())
 		}
 		return false
 	})
 }
 
-// confirmed ends the reports of a room, because its owner has compared it with the log.
+// confirmed ends the reports of a room, because its owner has answered.
 func (s *reports) confirmed(r *room) {
 	if r.lost != nil {
 		r.lost.confirmed = true

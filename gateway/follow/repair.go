@@ -10,10 +10,11 @@ import (
 	"roomcast/proto/history"
 )
 
-// Failures of one repair, about feedTick apart, after which its members' sessions end.
+// The number of failures in a row after which a repair ends the sessions of the room's members.
+// The tries are about feedTick apart. A log that cannot be reached does not count.
 const (
-	maxUnread  = 3  // because this gateway cannot read a record
-	maxRepairs = 40 // for other reasons, except that the log is out of reach
+	maxUnread  = 3  // if this gateway cannot read a record
+	maxRepairs = 40 // for other reasons
 )
 
 // repairs reads from the log the records that sequencers miss. The feed owns it.
@@ -27,13 +28,13 @@ type repairs struct {
 	retry   []*room // rooms whose repair failed
 }
 
-// begin starts to read the records that the room misses, unless a read is under way.
+// begin starts a read of the records that the room misses, unless one has begun already.
 func (p *repairs) begin(r *room) {
 	if !r.live || r.reading || !r.tail.behind() {
 		return
 	}
 	if len(r.followers) == 0 {
-		r.live = false // the next follower causes a read of the head
+		r.live = false // the next follower starts a read of the head
 		r.tail = sequencer{}
 		return
 	}
@@ -80,18 +81,18 @@ func (p *repairs) done(r *room, q history.Query, page history.Page, err error) {
 	}
 	r.tail.release(r.show)
 	if r.tail.head.Seq == q.Since && page.Gap == nil && r.tail.reach == q.Reach {
-		// The leader knows no later record, so the log does not hold what had arrived.
+		// The leader knows no later record. So the log does not hold the record that arrived.
 		r.tail.reach, r.tail.held = r.tail.head.Seq, nil
 	}
 	p.begin(r)
 }
 
-// skip announces the records that nobody can show any more, and continues behind them.
+// skip announces records that the log does not hold any more, and continues after them.
 func (p *repairs) skip(r *room, gap proto.Gap, page history.Page) {
 	p.stats.Gaps.Add(1)
 	p.log.Warn("records are missing", "room", r.name.String(), "from", gap.From, "to", gap.To, "reason", string(gap.Reason))
 	if gap.Reason == proto.GapReset {
-		r.tail.held = nil // they may be of either history; the log has them
+		r.tail.held = nil // they may be of either epoch; the feed reads them from the log
 	} else {
 		gap.From = max(gap.From, r.tail.head.Seq+1) // records that arrived during the read have been shown
 	}
@@ -101,12 +102,12 @@ func (p *repairs) skip(r *room, gap proto.Gap, page history.Page) {
 		shown.Seq = page.Records[0].Seq - 1
 	}
 	if shown.Seq == page.Head.Seq {
-		shown = page.Head // nothing follows
+		shown = page.Head // the page has no records
 	}
 	r.tail.begin(shown, r.show)
 }
 
-// again repeats the repairs that failed. The log itself has waited before it gave up.
+// again repeats the repairs that failed. A read of the log has waited before it failed.
 func (p *repairs) again() {
 	rooms := p.retry
 	p.retry = nil
@@ -117,8 +118,8 @@ func (p *repairs) again() {
 	}
 }
 
-// failed counts a failed repair. If waiting does not help, it ends the room after some
-// failures, because members would wait for ever. It reports whether it has done so.
+// failed counts a failed repair and reports whether it was the last one. After too many failures
+// that a wait does not cure, it ends the room: its members would wait for ever.
 func (p *repairs) failed(r *room, q history.Query, err error) bool {
 	why := proto.AsRefusal(reads.Refusal(err))
 	if why.Temporary() {

@@ -16,9 +16,9 @@ type room struct {
 	waiting   []waiter // followers that wait for the head
 	tail      sequencer
 	live      bool      // the head is known
-	reading   bool      // a read of the head or of a hole is under way
-	opens     int       // reads of the head that failed, in a row
-	failures  int       // repairs that failed while the log was in reach, in a row
+	reading   bool      // a read of the head or of a hole has begun and has no result yet
+	opens     int       // failed reads of the head, in a row
+	failures  int       // failed repairs while the log could be reached, in a row
 	checks    int       // entries in checker.soon
 	lost      *lost     // a record that members have seen and the log lacks; nil = none
 	emptied   time.Time // when the last follower left; zero = the room has followers
@@ -43,7 +43,7 @@ func (r *room) hand(d Delivery) {
 	}
 }
 
-// answer tells the followers that wait for the head what it is, or why it is unknown.
+// answer gives the head to the followers that wait for it, or the reason why it is unknown.
 func (r *room) answer(head history.Head, err error) {
 	for _, w := range r.waiting {
 		w.ready(head, err)
@@ -54,9 +54,9 @@ func (r *room) answer(head history.Head, err error) {
 // table holds the rooms of one feed, which owns it.
 type table struct {
 	byToken map[string]*room // by [proto.Room.Token]
-	list    []*room          // the same, in no order
-	opening []*room          // rooms whose head is to be read
-	empty   []*room          // rooms that lost their last follower, the oldest first
+	list    []*room          // the same rooms, in no order
+	opening []*room          // rooms whose head the feed reads at the end of this turn
+	empty   []*room          // rooms that have lost their last follower, the oldest first
 }
 
 func (t *table) get(name proto.Room) *room { return t.byToken[name.Token()] }
@@ -77,13 +77,13 @@ func (t *table) remove(r *room) {
 	r.removed = true
 }
 
-// open has the room's head read at the end of the feed's turn.
+// open makes the feed read the room's head at the end of its turn.
 func (t *table) open(r *room) {
 	r.reading = true
 	t.opening = append(t.opening, r)
 }
 
-// noteEmpty has the room removed after a while if it has no followers.
+// noteEmpty makes the feed remove the room after a while, if it has no followers.
 func (t *table) noteEmpty(r *room) {
 	if len(r.followers) == 0 && len(r.waiting) == 0 && r.emptied.IsZero() {
 		r.emptied = time.Now()

@@ -8,29 +8,29 @@ import (
 )
 
 // Bounds of the records of one room that wait behind a hole: their number, and the bytes of
-// their payloads. The feed reads the rest from the log later.
+// their payloads. The sequencer drops more, and the feed reads those from the log.
 const (
 	maxHeld      = 256
 	maxHeldBytes = 1 << 20
 )
 
-// sequencer is the delivery rule for one room. Records may arrive repeatedly, in any order
-// and with parts missing; it shows each record once and in order.
+// sequencer is the delivery rule for one room. Records may arrive repeatedly and in any order,
+// and some may be missing. The sequencer shows each record once and in order.
 //
 //	seq <= head.Seq      a repeat: dropped
 //	seq == head.Seq + 1  shown
-//	otherwise            held until the log has filled the hole
+//	otherwise            held until the feed has filled the hole from the log
 //
-// It does not show a record of another epoch, or another record under the newest seq. In
-// these cases the feed reads the log, which tells where to continue.
+// It does not show a record of another epoch, or a different record with the newest seq. In
+// these cases the feed reads the log, which shows where to continue.
 //
 // It is pure, and belongs to the feed of its room.
 type sequencer struct {
 	head  history.Head // the newest record that was shown
 	held  []proto.Record
-	reach uint64 // the newest seq known to exist in this epoch
-	other bool   // a record of another history has arrived
-	ahead ahead  // the newest record of another epoch that has arrived
+	reach uint64 // the highest seq that is known to exist in this epoch
+	other bool   // a record has arrived that contradicts head
+	ahead ahead  // the newest arrived record of another epoch
 }
 
 // ahead names the newest known record of another epoch.
@@ -39,7 +39,7 @@ type ahead struct {
 	seq   uint64
 }
 
-// take accepts one record and calls show for each record that is now in order.
+// take accepts one record and calls show for each record that is in order now.
 func (t *sequencer) take(r proto.Record, show func(proto.Record)) {
 	if t.head.Seq == 0 && r.Seq == 1 {
 		t.head.Epoch = r.State.Epoch
@@ -96,7 +96,7 @@ func (t *sequencer) holds(r proto.Record) bool {
 	return len(t.held) < maxHeld && bytes <= maxHeldBytes
 }
 
-// release shows the held records that are now in order.
+// release shows the held records that are in order now.
 func (t *sequencer) release(show func(proto.Record)) {
 	n := 0
 	for n < len(t.held) && t.held[n].Seq <= t.head.Seq+1 {
@@ -123,8 +123,8 @@ func (t *sequencer) begin(head history.Head, show func(proto.Record)) {
 	}
 }
 
-// reached notes that the log has been read up to head. Only records of the same epoch that
-// arrived meanwhile are known beyond it.
+// reached records that the feed has read the log up to head. Records that arrived meanwhile may
+// have a higher seq in the same epoch.
 func (t *sequencer) reached(head history.Head) {
 	t.other = false
 	if head.Epoch == t.head.Epoch {

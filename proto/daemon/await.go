@@ -12,9 +12,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Await returns when a connection to NATS succeeds. It closes that connection again. While
-// no server listens, it logs one warning and tries again until ctx ends. It returns a
-// refusal, such as a wrong password, at once, because another try would fail too.
+// Await returns when a connection to NATS succeeds, and closes that connection. While no server
+// listens, it logs one warning and tries again until ctx ends. If the server refuses this client,
+// for example for a wrong password, Await returns the error at once.
 func Await(ctx context.Context, dial Dialer, where, name string, log *slog.Logger) error {
 	said := false
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
@@ -41,8 +41,7 @@ func Await(ctx context.Context, dial Dialer, where, name string, log *slog.Logge
 	}
 }
 
-// worthWaiting reports whether a later try may succeed: the server is not up yet, rather
-// than refusing this client.
+// worthWaiting reports whether a later try may succeed, because the server does not run yet.
 func worthWaiting(err error) bool {
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true

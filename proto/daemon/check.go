@@ -31,9 +31,9 @@ const minAPI = 2
 // NewID returns a unique name for this process, of lower-case letters and digits.
 func NewID() string { return strings.ToLower(rand.Text()[:10]) }
 
-// CheckNATS connects once, as the program does with these options. It writes its findings
-// to w, or returns an error that names the wrong setting. With imports, the program may use
-// the JetStream of another account.
+// CheckNATS connects once, with the options of the program. It writes its findings to w, or
+// returns an error that names the wrong setting. With imports, the program may use the JetStream
+// of another account.
 func CheckNATS(w io.Writer, n NATS, name string, imports bool, log *slog.Logger, opts ...nats.Option) error {
 	nc, err := n.Dialer(log)(name, opts...)
 	if err != nil {
@@ -65,7 +65,7 @@ func CheckNATS(w io.Writer, n NATS, name string, imports bool, log *slog.Logger,
 	return nil
 }
 
-// accountInfo asks for JetStream; with imports, first in the other account.
+// accountInfo asks for JetStream. With imports, it asks in the other account first.
 func accountInfo(ctx context.Context, nc *nats.Conn, imports bool) (info *jetstream.AccountInfo, imported bool, err error) {
 	if imports {
 		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -127,9 +127,9 @@ func (n NATS) atFault(err error) string {
 	return "--nats " + n.String()
 }
 
-// ReadyCommand returns the command that asks a running process with the same settings
-// whether it is ready. Health checks in small containers use it. With --ops-listen off it
-// calls otherwise; if that is nil, it does not know.
+// ReadyCommand returns the command that asks a running process with the same settings whether it
+// is ready. Health checks of containers use it. With --ops-listen off it calls otherwise; if
+// otherwise is nil, it prints "unknown" and succeeds.
 func ReadyCommand(o *Ops, otherwise func(context.Context) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ready",

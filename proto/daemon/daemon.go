@@ -17,16 +17,18 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Dialer opens another connection to the same NATS. /connz and nats-top show its name, such
-// as "gateway/<id>" or "roomsvc/<id>/commit". The given options override those of the
-// dialer.
+// Dialer opens a connection to NATS. /connz and nats-top show its name, such as "gateway/<id>"
+// or "roomsvc/<id>/commit". The options of a call override those of the dialer.
 type Dialer func(name string, opts ...nats.Option) (*nats.Conn, error)
 
-// Main runs a program's command line and returns the exit status: 0, or 1 after a line on
-// standard error for each mistake. The environment sets flags that the command line does
-// not: GATEWAY_LISTEN sets --listen of gateway, unless [Env] has given the flag another
-// name. SIGINT and SIGTERM cancel the context of the command. Another one after
-// [sameSignal] ends the process at once.
+// Main runs a program's command line and returns the exit status. After an error it writes a line
+// for each mistake to standard error and returns 1.
+//
+// The environment sets the flags that the command line does not set: GATEWAY_LISTEN sets --listen
+// of gateway, unless [Env] has given the flag another name.
+//
+// SIGINT and SIGTERM cancel the context of the command. A second signal after [sameSignal] ends
+// the process at once.
 func Main(root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

@@ -24,9 +24,9 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	return conn, nil
 }
 
-// abortive is a connection that takes with it what its peer has not received, when it is closed.
-// The kernel would go on to deliver that for minutes. So a command that was refused over the next
-// connection could be carried out later, when a cut in the network ends.
+// abortive is a connection whose Close discards the bytes that its peer has not received. The
+// kernel would otherwise try to deliver them for minutes. After a cut in the network, the peer
+// could then carry out an old command that was refused meanwhile over another connection.
 type abortive struct{ *net.TCPConn }
 
 func (c abortive) Close() error {

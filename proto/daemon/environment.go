@@ -31,8 +31,8 @@ func NoEnv(flags *pflag.FlagSet) {
 	})
 }
 
-// envName returns the environment name of a flag: GATEWAY_MAX_MESSAGE for
-// --max-message of gateway, unless Env or NoEnv gave it another; "" = none.
+// envName returns the environment name of a flag: GATEWAY_MAX_MESSAGE for --max-message of
+// gateway. Env may have given it another one, and NoEnv none, which is "".
 func envName(service string, f *pflag.Flag) string {
 	if own := f.Annotations[envAnnotation]; len(own) == 1 {
 		return own[0]
@@ -42,10 +42,10 @@ func envName(service string, f *pflag.Flag) string {
 
 func envPrefix(service string) string { return strings.ToUpper(service) + "_" }
 
-// readEnvironment sets each flag of cmd that the command line does not set from its
-// variable. An empty variable counts as not set. Commas separate the values of a repeatable
-// flag. readEnvironment reports unknown variables with our prefix but does not refuse them:
-// Kubernetes sets GATEWAY_PORT and others for a service of that name.
+// readEnvironment sets the flags of cmd that the command line does not set, from their variables.
+// An empty variable counts as not set. Commas separate the values of a repeatable flag. For an
+// unknown variable with the program's prefix, readEnvironment only prints a line: Kubernetes sets
+// GATEWAY_PORT and others for a service named gateway.
 func readEnvironment(root, cmd *cobra.Command, environ []string, stderr io.Writer) error {
 	service := root.Name()
 	values := make(map[string]string, len(environ))

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// maxOpsConns limits the connections of the listener for operators: the log must not run
-// out of descriptors.
+// maxOpsConns limits the connections of the listener for operators. The others need descriptors
+// too, above all the log.
 const maxOpsConns = 32
 
 // fewConns is a listener that closes connections beyond maxOpsConns at once.

@@ -18,9 +18,9 @@ const (
 )
 
 // Mover moves connections away from a NATS server that is cut off from its peers or has no
-// JetStream. Such a server keeps its clients, and answers them with "no responders" or not
-// at all. A connection moves only if another server gives the answer that its own server
-// does not. Therefore no connection moves during an election.
+// JetStream. Such a server keeps its clients, and answers them with "no responders" or not at
+// all. The mover moves a connection only if another server answers its question. So no
+// connection moves during an election, when no server answers.
 //
 // Set the fields, then call Run once. The caller still owns the connections.
 type Mover struct {
@@ -107,8 +107,8 @@ func (m *Mover) judge(ctx context.Context, nc *nats.Conn) verdict {
 	return unknown
 }
 
-// move tries another server. If that one works, the lost connections leave theirs. It
-// reports whether they have left.
+// move tries another server. If that server works, move makes the lost connections leave theirs.
+// It reports whether they have left.
 func (m *Mover) move(ctx context.Context, lost []*nats.Conn) bool {
 	other := m.dialOther(lost)
 	if other == nil {
@@ -155,8 +155,8 @@ func (m *Mover) dialOther(lost []*nats.Conn) *nats.Conn {
 	return nil
 }
 
-// reconnect makes nc connect to the other servers in turn, until it reaches the one with
-// this id. It gives up after one round, or if a server does not answer.
+// reconnect makes nc connect to the other servers in turn, until it reaches the server with this
+// id. It fails after one round, or if a server does not answer.
 func reconnect(ctx context.Context, nc *nats.Conn, id string) error {
 	for range nc.Servers() {
 		connected := nc.StatusChanged(nats.CONNECTED)

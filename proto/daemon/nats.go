@@ -14,11 +14,12 @@ import (
 	"github.com/synadia-io/orbit.go/natscontext"
 )
 
-// NATS holds the settings of connections to NATS. Flags and variables are those of the nats
-// command line tool. A flag overrides a variable, then come the context and the default.
+// NATS holds the settings of connections to NATS. The flags and variables have the names of the
+// nats command line tool. A flag overrides a variable, a variable the context, and the context the
+// default.
 type NATS struct {
-	URL         string // one or several, separated by commas
-	Context     string // name of a context of the nats tool, or the absolute path of one
+	URL         string // of one server, or of several with commas between them
+	Context     string // name of a context of the nats tool, or the absolute path of its file
 	Creds       string // file
 	NKey        string // file
 	User        string
@@ -105,9 +106,9 @@ func (n NATS) Check() error {
 	return nil
 }
 
-// Dialer returns the function that opens connections. They reconnect for ever and log each
-// loss and each return. They do not buffer while they are disconnected, because late
-// messages would arrive out of order.
+// Dialer returns the function that opens connections. A connection reconnects for ever, and logs
+// each loss and each return. While it is disconnected it does not buffer messages, because they
+// would arrive out of order.
 func (n NATS) Dialer(log *slog.Logger) Dialer {
 	return func(name string, more ...nats.Option) (*nats.Conn, error) {
 		own, err := n.options()
@@ -133,7 +134,7 @@ func (n NATS) Dialer(log *slog.Logger) Dialer {
 	}
 }
 
-// Options returns the options that all our connections share.
+// Options returns the options of all connections of Roomcast.
 func Options(log *slog.Logger, name string) []nats.Option {
 	log = log.With("conn", name)
 	return []nats.Option{

@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Ops holds the settings of the listener for operators. Everybody who can reach it sees
-// metrics and profiles. So it has its own address, never the public one.
+// Ops holds the settings of the listener for operators. Everybody who can reach it sees metrics
+// and profiles. So it needs its own address, which is not public.
 type Ops struct {
 	Listen string // host:port, or "off"
 }
@@ -40,7 +40,7 @@ func NewRegistry() *prometheus.Registry {
 	return reg
 }
 
-// OpsServer is a running listener for operators. A nil one is off.
+// OpsServer is a running listener for operators; nil = there is none.
 type OpsServer struct {
 	ln     net.Listener
 	server *http.Server
@@ -95,9 +95,9 @@ func IsLoopback(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// forOperators refuses requests of pages of other sites in an operator's browser. A
-// listener on loopback accepts only loopback names in Host, because a page could point its
-// own name here (DNS rebinding).
+// forOperators refuses requests that a page of another site makes in an operator's browser. On
+// loopback it accepts only loopback names in Host, because that page could point its own name to
+// this machine (DNS rebinding).
 func forOperators(loopback bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch site := r.Header.Get("Sec-Fetch-Site"); {

@@ -8,18 +8,17 @@ import (
 
 const (
 	maxProbes = 16 // records that a backward read fetches to find the beginning of its page
-	maxParts  = 4  // reads that a backward page consists of
+	maxParts  = 4  // reads for one backward page
 )
 
-// mark says that a read of the room from a stream sequence on returns first the record
-// numbered seq, or the next one that still exists.
+// mark is a known place of a room's log: a read from a stream sequence first returns the record
+// numbered seq. If that record was removed, the read first returns the next one.
 type mark struct{ seq, stream uint64 }
 
-// backward reads the newest records of a range. The stream can only be read forward, and
-// the place of a seq is known for some seqs only. If records are small, backward reads all
-// of them from the beginning of a page. If they are large, that would cost far more than
-// the page holds: backward then searches the place, with one record for each step. It
-// belongs to one call of Read.
+// backward reads the newest records of a range. The stream can only be read forward, and only
+// some seqs have a known place. If records are small, backward reads all of them from the
+// beginning of a page. If they are large, that would read far more than it returns. It then
+// searches the place and reads one record for each step. It belongs to one call of Read.
 type backward struct {
 	room     proto.Room
 	limits   *proto.Restrictions
@@ -27,10 +26,10 @@ type backward struct {
 	byLeader bool
 
 	marks []mark
-	bytes int  // of the payloads that were read; before the first read, of the newest record
+	bytes int  // of the payloads read so far; before that, of the newest record
 	count int  // number of those payloads
-	guess bool // nothing was read yet
-	large bool // search the place instead of reading from the beginning of a page
+	guess bool // no record was read yet
+	large bool // search the place and do not read from the beginning of a page
 }
 
 // readBack returns the newest records of w. It raises w.from to the first of them if there
@@ -74,8 +73,8 @@ func readBack(ctx context.Context, w *want, head proto.Record, next reader, byLe
 	return out, nil
 }
 
-// newest returns the records from one seq to another. If they exceed the bytes, it returns
-// the last of them.
+// newest returns the records from one seq to another, or the last of them that fit into the
+// bytes.
 func (b *backward) newest(ctx context.Context, from, to uint64, bytes int) ([]proto.Record, error) {
 	if b.large {
 		from = max(from, b.fitting(to, bytes))
@@ -100,13 +99,13 @@ func (b *backward) newest(ctx context.Context, from, to uint64, bytes int) ([]pr
 	}
 }
 
-// fitting returns a seq from which on the records up to to probably have the bytes.
+// fitting estimates from which seq on the records, up to the one numbered to, have the bytes.
 func (b *backward) fitting(to uint64, bytes int) uint64 {
 	n := max(1, bytes*b.count/max(1, b.bytes))
 	return to - min(to, uint64(n)) + 1
 }
 
-// took counts records that were read.
+// took adds records that were read to the counts.
 func (b *backward) took(records, bytes int) {
 	if b.guess && records > 0 {
 		b.bytes, b.count, b.guess = 0, 0, false
@@ -115,7 +114,7 @@ func (b *backward) took(records, bytes int) {
 	b.count += records
 }
 
-// near reports whether it costs little to read this number of records in vain.
+// near reports whether so few records cost little even if the page does not need them.
 func (b *backward) near(records uint64, bytes int) bool {
 	if !b.large {
 		return records <= proto.PageSize
@@ -136,7 +135,7 @@ func (b *backward) around(seq uint64) (low, high mark) {
 	return low, high
 }
 
-// learn keeps the places of r, of its page and of the previous one.
+// learn adds the marks of r, of its page and of the previous page.
 func (b *backward) learn(r proto.Record) {
 	b.marks = append(b.marks, mark{r.Seq, r.Stream})
 	own := begin(r.Seq)
@@ -149,8 +148,8 @@ func (b *backward) learn(r proto.Record) {
 	}
 }
 
-// probe reads a record between two marks: in the middle, or at the place of seq if the
-// records between the marks were spread evenly.
+// probe reads a record between two marks: in the middle, or where seq would be if the records
+// were spread evenly.
 func (b *backward) probe(ctx context.Context, low, high mark, seq uint64, middle bool) (proto.Record, error) {
 	span := high.stream - low.stream
 	step := span / 2
@@ -167,8 +166,8 @@ func (b *backward) probe(ctx context.Context, low, high mark, seq uint64, middle
 	return r, nil
 }
 
-// read returns the records from one seq to another. It begins at a mark before them and
-// gives up when the payloads exceed the bytes. Seen is the last seq read, or to if there are
+// read returns the records from one seq to another. It begins at a mark before them and stops
+// when the payloads exceed most bytes. Seen is the last seq that it has read, or to if there are
 // no more records.
 func (b *backward) read(ctx context.Context, low mark, from, to uint64, most int) (out []proto.Record, seen uint64, err error) {
 	where, bytes, count := low.stream, 0, 0

@@ -10,8 +10,8 @@ import (
 	"roomcast/proto"
 )
 
-// withStubs returns the records with a stub for each deleted one before them. After is the seq
-// of the record that was read before these.
+// withStubs returns the records with stubs in place of the deleted ones. After is the seq of the
+// record before the first.
 func withStubs(records []proto.Record, after uint64, limits *proto.Restrictions) []proto.Record {
 	if limits == nil || len(limits.Deleted) == 0 {
 		return records
@@ -25,7 +25,7 @@ func withStubs(records []proto.Record, after uint64, limits *proto.Restrictions)
 		for ; first < r.Seq; first++ {
 			out = append(out, stub(&r, first, limits.Deleted[first]))
 		}
-		if after = r.Seq; limits.IsDeleted(r.Seq) { // it is not erased yet
+		if after = r.Seq; limits.IsDeleted(r.Seq) { // the log still holds it
 			at := r.Stream
 			r = stub(&r, r.Seq, limits.Deleted[r.Seq])
 			r.Stream = at
@@ -35,8 +35,8 @@ func withStubs(records []proto.Record, after uint64, limits *proto.Restrictions)
 	return out
 }
 
-// stub returns what remains of the record numbered seq, which is at or before r. Its stream
-// sequence is 0; withStubs sets that of a record that is not erased yet.
+// stub returns the stub of the record numbered seq. R is that record or a later one. The stub has
+// no stream sequence, unless withStubs adds it.
 func stub(r *proto.Record, seq uint64, s proto.Stub) proto.Record {
 	at := r.State.At
 	if s.At != 0 {
@@ -48,7 +48,7 @@ func stub(r *proto.Record, seq uint64, s proto.Stub) proto.Record {
 	}
 }
 
-// Refresh reads the changes of a page again, for readers that came while it was being read.
+// Refresh applies the deletes and edits that were stored after the read of a page began.
 func (l *Log) Refresh(ctx context.Context, room proto.Room, p *Page) error {
 	snapshot, found, err := l.Snapshot(ctx, room)
 	if err != nil || !found || snapshot.Epoch != p.Head.Epoch || p.Head.Limits != nil && snapshot.Seq <= p.Head.Limits.Seq {
@@ -59,8 +59,8 @@ func (l *Log) Refresh(ctx context.Context, room proto.Room, p *Page) error {
 	return showEdits(ctx, l, room, p)
 }
 
-// newer reads the changes of the room again, while records of a page are read, and reports
-// whether there are others.
+// newer reads the room's snapshot again after a read of a page. It reports whether the snapshot
+// has acts that the page does not show.
 func newer(ctx context.Context, l *Log, p *Page, w *want) (changed bool, err error) {
 	snapshot, found, err := l.Snapshot(ctx, w.room)
 	if errors.Is(err, ErrDamaged) {
@@ -95,7 +95,7 @@ func showEdits(ctx context.Context, l *Log, room proto.Room, p *Page) error {
 	for i := range p.Records {
 		r := &p.Records[i]
 		edit, found := edits[limits.Edit(r.Seq)]
-		if !found { // the log lost it, or the message was deleted meanwhile
+		if !found { // the log has lost the edit, or a moderator has deleted the message meanwhile
 			continue
 		}
 		e, err := proto.ParseEvent(r.Payload)

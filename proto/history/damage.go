@@ -8,8 +8,8 @@ import (
 	"roomcast/proto"
 )
 
-// lastIntact returns the newest record below those that are damaged, as any replica knows
-// it. One of those may have closed or reopened the room; its snapshot tells.
+// lastIntact returns the newest record before the damaged ones, from any replica. A damaged
+// record may have closed or reopened the room; the snapshot shows that.
 func (l *Log) lastIntact(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
 	l.damaged(room)
 	r, found, err := l.lastBelow(ctx, room, math.MaxUint64)
@@ -26,8 +26,8 @@ func (l *Log) lastIntact(ctx context.Context, room proto.Room) (proto.Record, bo
 	return r, true, nil
 }
 
-// addHead adds the head of a room whose newest record is damaged, or no record, or one
-// that this process cannot read.
+// addHead adds the head of a room whose newest message is damaged, is not a record, or is a
+// record that this process cannot read.
 func (l *Log) addHead(ctx context.Context, room proto.Room, heads map[proto.Room]Head) error {
 	r, found, err := l.lastOfAny(ctx, room)
 	if why, _ := Unreadable(err); why != nil {

@@ -24,10 +24,10 @@ const (
 )
 
 const (
-	attemptTime  = time.Second            // without an answer, or without more of it, before another try
-	firstBackoff = 20 * time.Millisecond  // between tries; doubled each time
+	attemptTime  = time.Second            // to wait for the next message of an answer before another try
+	firstBackoff = 20 * time.Millisecond  // wait between tries; doubled each time
 	maxBackoff   = 500 * time.Millisecond // limit of that wait
-	maxAnswer    = MaxPageBytes           // of one batch; the server stops after the record that exceeds it
+	maxAnswer    = MaxPageBytes           // bytes of one batch; the server stops after the record that exceeds them
 )
 
 // request is the body of both gets, see ADR-31 and the JetStream API.
@@ -68,11 +68,11 @@ type source struct {
 	led     leadership
 }
 
-// UseAPI has later requests begin with another prefix than $JS.API., for a connection to
-// an account that imports the reads from the account of the log.
+// UseAPI sets the prefix of later requests, in place of $JS.API. An account that imports the
+// reads from the account of the log needs another one.
 func (s *source) UseAPI(prefix string) { s.api.Store(&prefix) }
 
-// API returns that prefix.
+// API returns the prefix of requests.
 func (s *source) API() string { return *s.api.Load() }
 
 // direct asks any replica of the log. It returns errNone only for single gets.
@@ -81,10 +81,10 @@ func (s *source) direct(ctx context.Context, r request) ([]stored, error) {
 	return out, err
 }
 
-// directOf asks any replica of a stream. For a request of the last messages of subjects,
-// upTo is the replica's last stream sequence. Such a request returns errDamaged if the
-// stream holds one of the messages and cannot read it: the server then answers "Message Not
-// Found". It leaves out a subject without messages.
+// directOf asks any replica of a stream. A request for the last messages of subjects leaves out
+// a subject without messages, and upTo is then the replica's last stream sequence. If the replica
+// holds such a message and cannot read it, it answers "Message Not Found", and directOf returns
+// errDamaged.
 func (s *source) directOf(ctx context.Context, stream string, r request) (out []stored, upTo uint64, err error) {
 	err = s.ask(ctx, directGet+stream, r, func(msgs []*nats.Msg) error {
 		for _, m := range msgs {
@@ -153,8 +153,8 @@ func (s *source) leader(ctx context.Context, r request) (got stored, err error) 
 	return got, err
 }
 
-// ask sends r again until take accepts or refuses an answer, or ctx ends. A server that
-// dies does not answer its requests, and a second read does no harm.
+// ask sends r again and again, until take accepts or refuses an answer, or ctx ends. A server
+// that dies does not answer its requests.
 func (s *source) ask(ctx context.Context, subject string, r request, take func([]*nats.Msg) error) error {
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -180,9 +180,9 @@ func (s *source) ask(ctx context.Context, subject string, r request, take func([
 	}
 }
 
-// replies distributes the messages of one subscription to their requests. A subscription
-// for each request would cost two protocol messages more on each server of the cluster. It
-// is safe for concurrent use.
+// replies distributes the messages of one subscription to their requests. A subscription for
+// each request would cost each server of the cluster two more protocol messages. It is safe for
+// concurrent use.
 type replies struct {
 	mu     sync.Mutex
 	sub    *nats.Subscription // of the first request
@@ -191,7 +191,7 @@ type replies struct {
 	open   map[string]*reply
 }
 
-// reply collects the answer to one request. replies closes done when msgs is complete.
+// reply collects the answer to one request. Done is closed when msgs is complete.
 type reply struct {
 	many bool
 	msgs []*nats.Msg

@@ -1,7 +1,7 @@
 // Package history reads the logs of rooms from the stream. Only this package knows their
-// layout: one subject per room, records numbered without holes, and in each record a
-// pointer to the previous page (see [proto.State]). So it finds any part of one room among
-// a million without a consumer and without a scan.
+// layout. Each room has a subject. Its records have seqs without holes, and each points to the
+// previous page (see [proto.State]). So a read finds its page among the logs of a million rooms
+// without a consumer and without a scan.
 //
 // [Log.Read] returns a page to readers, [Log.Newest] the newest record to an owner.
 // direct.go has the requests to NATS, read.go and backward.go the search for a page,
@@ -27,8 +27,8 @@ const (
 	DefaultLimit = 64               // records
 	MaxLimit     = proto.MaxHistory // records
 	MaxPageBytes = 1 << 20          // of payloads; a page ends before the record that exceeds it
-	maxHeads     = 256              // rooms in one request of Heads; the server's limit is 1024
-	staleRetries = 3                // after an answer that lacks records that exist
+	maxHeads     = 256              // rooms in one request of Heads; the server accepts 1024
+	staleRetries = 3                // tries after an answer that lacks existing records
 	staleWait    = 10 * time.Millisecond
 )
 
@@ -43,7 +43,7 @@ type Log struct {
 	// The log calls Damaged when it cannot read the newest record of a room, at most once a
 	// minute. Nil = no call. Set it before the first read.
 	Damaged func(proto.Room)
-	told    atomic.Int64 // minute of the last call
+	told    atomic.Int64 // minute of the last call of Damaged
 }
 
 // Query describes one page of a room's log. With Since, Last or After, the page is read
@@ -60,9 +60,9 @@ type Query struct {
 	At       time.Time           // of the record numbered Since, as the reader saw it; zero = not known
 	Limit    int                 // records in the page; 0 = DefaultLimit, at most MaxLimit
 	Bytes    int                 // payload bytes in the page, unless one record has more; 0 = MaxPageBytes, which is the limit
-	Reach    uint64              // a seq that the room has reached: an answer below it is stale
-	own      bool                // keep the epochs of records that are older than the room's, and show no edits
-	limits   *proto.Restrictions // of own: deleted records are read as stubs
+	Reach    uint64              // a seq that the room has reached; an answer that ends before it is outdated
+	own      bool                // for this package: keep the epochs of older records, and show no edits
+	limits   *proto.Restrictions // only with own: read deleted records as stubs
 }
 
 // Head describes the newest record of a room. The zero Head is that of a room without
@@ -83,8 +83,8 @@ type Head struct {
 	Err error // of Heads: the newest record exists and cannot be read; see [Unreadable]
 }
 
-// Differs reports whether h and other, heads of one seq and epoch, are different records.
-// It does not compare fields that one of them lacks.
+// Differs reports whether two heads with the same seq and epoch are different records. It
+// compares only the fields that both have.
 func (h Head) Differs(other Head) bool {
 	return !h.At.IsZero() && !other.At.IsZero() && !h.At.Equal(other.At) ||
 		h.Stream > 0 && other.Stream > 0 && h.Stream != other.Stream
@@ -155,8 +155,8 @@ func (l *Log) Readable(ctx context.Context) error {
 	return nil
 }
 
-// newest returns s as the room's newest record. If s is not a record, it returns the newest
-// one below.
+// newest returns s, the room's newest message, as a record. If s is not a record, it returns the
+// newest record before s.
 func (l *Log) newest(ctx context.Context, room proto.Room, s stored) (proto.Record, bool, error) {
 	r, err := record(s)
 	if err == nil {
@@ -171,8 +171,8 @@ func (l *Log) newest(ctx context.Context, room proto.Room, s stored) (proto.Reco
 	return r, true, nil
 }
 
-// lastBelow reads the whole log of a room for its newest readable record, because the
-// messages above it are damaged or are not records.
+// lastBelow reads the whole log of a room to find its newest readable record. The messages after
+// that one are damaged or are not records.
 func (l *Log) lastBelow(ctx context.Context, room proto.Room, top uint64) (last proto.Record, found bool, err error) {
 	for from := uint64(1); from < top; {
 		records, next, err := l.batch(ctx, room, from, MaxLimit, maxAnswer)
@@ -190,8 +190,8 @@ func (l *Log) lastBelow(ctx context.Context, room proto.Room, top uint64) (last 
 	return last, found, nil
 }
 
-// head returns the newest record that any replica has. It also asks the leader if q shows
-// that the room has reached more, or if the record contradicts a client.
+// head returns the newest record of any replica. It asks the leader if q knows of a later
+// record, or if the record contradicts q.
 func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
 	r, found, err := l.lastOfAny(ctx, q.Room)
 	if err != nil {
@@ -206,7 +206,7 @@ func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
 	return r, found, err
 }
 
-// contradicts reports whether r, the newest record, shows that q continues another log.
+// contradicts reports whether r, the newest record, cannot belong to the log that q continues.
 func (q Query) contradicts(r proto.Record) bool {
 	return q.HasSince && q.Since > 0 &&
 		(q.Since > r.Seq || q.Epoch != "" && q.Epoch != r.State.Epoch || q.Since == r.Seq && q.differs(r))
@@ -225,7 +225,7 @@ func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Hea
 		err := l.addHeads(ctx, some, heads)
 		switch {
 		case errors.Is(err, errDamaged):
-			// The answer ends at the damaged record. Ask for each room alone.
+			// The answer ends at a damaged record. Ask for each room separately.
 			for _, room := range some {
 				if err := l.addHead(ctx, room, heads); err != nil {
 					return nil, err
@@ -242,8 +242,8 @@ func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Hea
 	return heads, nil
 }
 
-// addHeads adds the heads of rooms that have records. An answer ends when it has the bytes
-// of a page; then addHeads asks for the rest again.
+// addHeads adds the heads of rooms that have records. The server ends an answer after the bytes
+// of a page; then addHeads asks for the rest.
 func (l *Log) addHeads(ctx context.Context, rooms []proto.Room, heads map[proto.Room]Head) error {
 	subjects := make([]string, len(rooms))
 	for i, room := range rooms {

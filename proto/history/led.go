@@ -18,8 +18,8 @@ const (
 	// ledWithin is how long ago a follower may have answered the leader. No other leader can
 	// be elected for 4 s after such an answer (minElectionTimeout of nats-server).
 	ledWithin = 3 * time.Second
-	// ledFor is how long a confirmation holds: together with ledWithin, no longer than an
-	// election takes.
+	// ledFor is how long a confirmation holds. ledWithin and ledFor together are no longer than
+	// an election.
 	ledFor = time.Second
 )
 
@@ -43,8 +43,8 @@ func (l *leadership) confirmed(at time.Time) {
 }
 
 // confirmLeader waits until a majority of the stream's replicas follows its leader. A leader
-// that is cut off from the others does not know that for up to 20 s, and answers from a log
-// that ends too early.
+// that is cut off from the others may not notice that for 20 s. Its log then lacks the newest
+// records.
 func (s *source) confirmLeader(ctx context.Context) error {
 	if s.led.fresh() {
 		return nil

@@ -9,10 +9,10 @@ import (
 	"roomcast/proto"
 )
 
-// Fence is an owner's right to a partition, as far as reading needs it. No answer of the
-// stream is safe for an owner unless the same answer shows the owner's own marker and
-// everything that the owner has appended since. A follower may be behind; a leader that
-// the others have replaced may return an old head for ten seconds and more.
+// Fence describes an owner's right to a partition. An owner must not use an answer of the stream
+// unless that answer shows the owner's marker and all its later records. A follower may be
+// behind. A leader that the others have replaced may return an old head for more than ten
+// seconds.
 type Fence struct {
 	Marker uint64        // stream sequence of the owner's marker
 	Floor  uint64        // the highest stream sequence that was acknowledged to the owner
@@ -22,10 +22,10 @@ type Fence struct {
 // ErrFence is returned if another instance has taken the partition.
 var ErrFence = errors.New("another instance has taken the partition")
 
-// ErrGone is returned if the owner's marker was removed, as by a purge of the log.
+// ErrGone is returned if the owner's marker was removed, for example by a purge of the log.
 var ErrGone = errors.New("the partition's marker was removed from the log")
 
-// Newest is the newest record of a room, for the owner that begins to serve it.
+// Newest is the newest record of a room, for an owner that begins to serve it.
 type Newest struct {
 	Record  proto.Record
 	Found   bool
@@ -37,8 +37,8 @@ type Newest struct {
 // may answer, and another one may hold the record intact.
 const damageTries = 5
 
-// Newest returns the newest record of a room, confirmed by the owner's fence. It asks until
-// a replica answers that has reached the fence, or until ctx ends.
+// Newest returns the newest record of a room. It asks again and again, until the answer of a
+// replica includes everything up to the fence, or ctx ends.
 func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, err error) {
 	own := proto.OwnSubject(room.Partition())
 	damage, gone := 0, goneMarker(0)
@@ -72,9 +72,9 @@ func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, e
 	return n, nil
 }
 
-// goneMarker decides whether an owner's marker was removed from the stream. An answer
-// without any message does not show whether the replica is stale. goneMarker believes
-// several such answers, because another replica may answer each time.
+// goneMarker decides whether an owner's marker was removed from the stream. An answer without
+// any message may come from an outdated replica. So goneMarker counts such answers, and believes
+// them after damageTries.
 type goneMarker int
 
 func (g *goneMarker) is(marker stored, want, floor, upTo uint64) bool {
@@ -102,7 +102,7 @@ func until(ctx context.Context, try func() error) error {
 	}
 }
 
-// take separates the marker from the record. A missing one has the sequence 0.
+// take separates the marker from the record. If one of them is missing, its sequence is 0.
 func take(got []stored, own string) (marker, last stored) {
 	for _, s := range got {
 		if s.subject == own {
@@ -126,7 +126,7 @@ func (l *Log) confirmed(ctx context.Context, room proto.Room, f Fence, marker, l
 	return n, nil
 }
 
-// newestIntact returns the newest record below the damaged ones. It reads the room several
+// newestIntact returns the newest record before the damaged ones. It reads the room several
 // times and returns the newest result, because another replica may answer each time.
 func (l *Log) newestIntact(ctx context.Context, room proto.Room, f Fence) (Newest, error) {
 	got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{proto.OwnSubject(room.Partition())}})

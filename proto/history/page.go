@@ -15,14 +15,14 @@ type Page struct {
 	Gap *proto.Gap
 
 	// More reports further records in the direction of reading: after the last record of a
-	// forward read, before the first one otherwise.
+	// forward read, or before the first record of a backward read.
 	More bool
 }
 
-// recordBytes is about the memory of a record without its payload, in bytes.
+// recordBytes is the approximate memory of a record without its payload.
 const recordBytes = 512
 
-// Bytes returns about the memory of the page, in bytes.
+// Bytes returns the approximate memory of the page.
 func (p *Page) Bytes() (n int) {
 	for i := range p.Records {
 		n += len(p.Records[i].Payload) + recordBytes

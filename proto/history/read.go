@@ -11,21 +11,20 @@ import (
 	"roomcast/proto"
 )
 
-// maxHops limits the pages that a reader walks back. After that it reads from the oldest
-// record on.
+// maxHops limits the pages that a read walks back. After that it reads from the oldest record.
 const maxHops = 64
 
-// maxBatch limits the records of one request: those of a page, and those between the place
-// of a pointer and the first wanted record.
+// maxBatch limits the records of one request. It is the largest page, and the records that may
+// lie between a known place and the first wanted record.
 const maxBatch = MaxLimit + 2*proto.PageSize
 
-// Read returns the page of q. An answer with a hole, or without records that exist, comes
-// from a stale replica. Read then asks again, and at last asks the leader, record by record.
+// Read returns the page that q describes. If an answer has a hole or lacks existing records, the
+// replica is outdated. Read then asks again, and at last asks the leader, record by record.
 //
-// Only Since promises that nothing is left out, so only such a page has a gap. The gap is
-// trimmed if the log begins later, and damaged if the log has lost records within. It is a
-// reset if the room has another epoch than Since, or has not reached it. After a reset the
-// page begins with the oldest record.
+// A query with Since continues what a reader has seen, so its page announces missing records by
+// a gap. The gap is trimmed if the log begins later, and damaged if the log has lost records. It
+// is a reset if the room has another epoch, or has not reached Since. After a reset the page
+// begins with the oldest record.
 func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	if q.Limit <= 0 {
 		q.Limit = DefaultLimit
@@ -62,7 +61,8 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		return Page{}, err
 	}
 	for q.HasSince && len(p.Records) > 0 && p.Records[0].Seq > w.from {
-		// A limit has removed the records, or they were deleted since the snapshot was read.
+		// A limit has removed the records, or moderators have deleted them since the last read of
+		// the snapshot.
 		changed, err := newer(ctx, l, &p, &w)
 		if err != nil {
 			return Page{}, err
@@ -97,8 +97,8 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	return p, showEdits(ctx, l, q.Room, &p)
 }
 
-// missing returns the reason for which the log lacks the record numbered seq. A limit
-// removes the oldest records first. If an older one exists, the log has lost the record.
+// missing returns why the log lacks the record numbered seq. A limit removes the oldest records
+// first. If an older record exists, the log has lost this one.
 func (l *Log) missing(ctx context.Context, room proto.Room, seq uint64) (proto.GapReason, error) {
 	records, _, err := l.batch(ctx, room, 1, 1, maxAnswer)
 	if err != nil {
@@ -111,8 +111,8 @@ func (l *Log) missing(ctx context.Context, room proto.Room, seq uint64) (proto.G
 	return proto.GapTrimmed, nil
 }
 
-// reset makes q begin with the oldest record, because q continues another log than the one
-// that ends with head. It returns the gap that announces this.
+// reset makes q begin with the oldest record, because q continues another log. It returns the
+// gap that announces this.
 func (q *Query) reset(head proto.Record) *proto.Gap {
 	gap := Reset(q.Room, q.Since, headOf(head))
 	q.Since, q.Stream, q.Before, q.Epoch, q.At = 0, 0, 0, "", time.Time{}
@@ -130,7 +130,7 @@ func Reset(room proto.Room, since uint64, head Head) *proto.Gap {
 	return gap
 }
 
-// fill reads the records of w into p, first from any replica, at last from the leader.
+// fill reads the records of w into p, first from any replica, then from the leader.
 func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (err error) {
 	if w.from > w.to {
 		return nil
@@ -152,7 +152,7 @@ func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (er
 			return fmt.Errorf("read log: %w: %w", ctx.Err(), err)
 		case <-time.After(staleWait << try):
 		}
-		if _, err := newer(ctx, l, p, w); err != nil { // a hole may be a record that was just deleted
+		if _, err := newer(ctx, l, p, w); err != nil { // a deleted record is not a hole
 			return err
 		}
 	}
@@ -161,10 +161,10 @@ func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (er
 // want is the part of a room's log that belongs on a page.
 type want struct {
 	room     proto.Room
-	limits   *proto.Restrictions // of the room: deleted records are read as stubs
-	from, to uint64              // seqs, both included; a limit may have removed from
-	behind   uint64              // stream sequence of the record before from; 0 = not known
-	check    bool                // read the record before from too, if it exists
+	limits   *proto.Restrictions // of the room: read deleted records as stubs
+	from, to uint64              // first and last seq; a limit may have removed the first
+	behind   uint64              // stream sequence of the record before the first; 0 = not known
+	check    bool                // read the record before the first too, if it exists
 	before   *proto.Record
 	after    time.Time // only records after this time
 	limit    int
@@ -172,7 +172,7 @@ type want struct {
 	backward bool // keep the newest records of the range, not the oldest
 }
 
-// want returns the part of the log that ends with head which the query describes.
+// want returns the part that the query describes of a log that ends with head.
 func (q Query) want(head proto.Record) want {
 	w := want{room: q.Room, from: 1, to: head.Seq, limit: q.Limit, bytes: q.Bytes}
 	if q.Before > 0 {
@@ -239,12 +239,12 @@ func fitting(records iter.Seq2[int, proto.Record], w want) (n int) {
 	return n
 }
 
-// errStale is returned for an answer that lacks records that exist.
+// errStale is returned for an answer that lacks existing records.
 var errStale = errors.New("the answering replica is behind")
 
-// read returns the records of w without holes, from the first that still exists, at least
-// as many as a page needs. If even the leader lacks a record within the log, read ends
-// before the hole, and the next page begins with a gap.
+// read returns the records of w without holes, at least as many as a page needs. It begins with
+// the first one that still exists. If even the leader lacks a record, read ends before that hole,
+// and the next page begins with a gap.
 func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader bool) ([]proto.Record, error) {
 	if w.from == head.Seq && w.to == head.Seq && !w.check {
 		return withStubs([]proto.Record{head}, head.Seq-1, w.limits), nil
@@ -261,7 +261,7 @@ func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader boo
 		return nil, err
 	}
 	var out []proto.Record
-	seen := uint64(0) // the last seq read
+	seen := uint64(0) // seq of the last record that was read
 	bytes := 0        // of out
 	full := func() bool { return len(out) >= w.limit || bytes >= w.bytes }
 	for seen < w.to && !full() {
@@ -296,9 +296,9 @@ func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader boo
 	return out, nil
 }
 
-// place returns the stream sequence from which to read a page that begins with seq. The
-// first page of a room is read from the oldest message of the stream: that costs the server
-// one index look-up, while a place in the middle makes it count the rest of a block.
+// place returns the stream sequence from which to read a page that begins with seq. It returns
+// the beginning of the stream for the first page of a room. That costs the server one look-up in
+// its index. From any other place, the server counts the messages of the rest of a block.
 func place(seq, pointer uint64) uint64 {
 	if seq == 1 {
 		return 1
@@ -306,8 +306,8 @@ func place(seq, pointer uint64) uint64 {
 	return max(pointer, 1)
 }
 
-// seek walks back from page to page. It returns a stream sequence at or before the first
-// record of w, and about the number of records to read from there.
+// seek walks back from page to page. It returns a stream sequence at or before the first record
+// of w, and the approximate number of records to read from there.
 func seek(ctx context.Context, w want, head proto.Record, next reader) (from uint64, about int, err error) {
 	first, end := w.from, min(w.to, w.from+uint64(w.limit)-1)
 	if w.check {
@@ -347,9 +347,9 @@ func seek(ctx context.Context, w want, head proto.Record, next reader) (from uin
 // begin returns the first seq of the page that seq is on.
 func begin(seq uint64) uint64 { return (seq-1)/proto.PageSize*proto.PageSize + 1 }
 
-// reader reads and opens up to n records of the room from a stream sequence on. It ends
-// after the record with which they exceed the bytes. It also returns the stream sequence
-// from which to continue, which is from itself if it read nothing.
+// reader reads and opens up to n records of the room, from a stream sequence on. It stops after
+// the record that exceeds the bytes. It also returns the stream sequence from which to continue;
+// that is from itself if there are no records.
 type reader func(ctx context.Context, room proto.Room, from uint64, n, bytes int) ([]proto.Record, uint64, error)
 
 // at returns the room's first record at or after a stream sequence below the head.
@@ -384,7 +384,7 @@ func (l *Log) batch(ctx context.Context, room proto.Room, from uint64, n, bytes 
 	return l.records(got, from)
 }
 
-// single is the reader that asks the leader, for one record at a time.
+// single is the reader that asks the leader for one record.
 func (l *Log) single(ctx context.Context, room proto.Room, from uint64, _, _ int) ([]proto.Record, uint64, error) {
 	s, err := l.leader(ctx, request{Seq: from, NextBy: room.LogSubject()})
 	if errors.Is(err, errNone) {

@@ -9,8 +9,8 @@ import (
 	"roomcast/proto"
 )
 
-// errForeign marks a message under a room's log subject that is not a record. Only owners
-// may publish there, but a NATS without permissions lets everybody.
+// errForeign marks a message on a room's log subject that is not a record. Without permissions in
+// NATS, any client can publish there.
 var errForeign = errors.New("not a record")
 
 // record parses a message of the stream as a record. It does not open the payload.
@@ -34,7 +34,7 @@ func (l *Log) open(s stored, r *proto.Record) error {
 	return nil
 }
 
-// HeadOf returns the head of a room whose newest record is r, opened.
+// HeadOf returns the head of a room whose newest record is r. The payload of r is open.
 func HeadOf(r proto.Record) Head {
 	h := headOf(r)
 	if r.Kind == proto.Closed {
@@ -50,9 +50,9 @@ func headOf(r proto.Record) Head {
 	return Head{Seq: r.Seq, Epoch: r.State.Epoch, At: r.State.At, Stream: r.Stream, Closed: r.State.Closed, Act: r.State.Act}
 }
 
-// adopt makes r a record of the room's current epoch. Records that survived the loss of the
-// log's end have an older epoch, but belong to the history of the current one. The first
-// event of the older epoch carries its name, which adopt replaces.
+// adopt makes r a record of the room's current epoch. After a loss of the log's end, the remaining
+// records have an older epoch, but belong to the history of the current one. The first event of
+// the older epoch contains the name of that epoch, and adopt replaces it.
 func adopt(r *proto.Record, epoch string) {
 	if r.State.Epoch == epoch {
 		return

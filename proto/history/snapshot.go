@@ -12,8 +12,8 @@ import (
 // ErrDamaged is returned for a snapshot that exists and that no replica can read.
 var ErrDamaged = errDamaged
 
-// LostSnapshot returns a snapshot in place of a damaged one, for a room whose log does not
-// show whether it is closed. The room stays closed until a moderator reopens it.
+// LostSnapshot replaces a damaged snapshot if the log does not show whether the room is closed
+// either. The room is then closed until a moderator reopens it.
 func LostSnapshot() proto.Snapshot {
 	return proto.Snapshot{Closed: true, Why: "the server cannot read whether this room is closed; a moderator can reopen it"}
 }
@@ -21,8 +21,8 @@ func LostSnapshot() proto.Snapshot {
 // snapshots reads the stream ROOMSTATE.
 type snapshots struct{ *source }
 
-// Snapshot returns the room's snapshot that any replica has, and whether there is one. It
-// returns [ErrDamaged] for a damaged one.
+// Snapshot returns the room's snapshot from any replica, and whether there is one. It returns
+// [ErrDamaged] for a damaged one.
 func (s *snapshots) Snapshot(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
 	got, err := s.last(ctx, []string{room.StateSubject()})
 	if err != nil {
@@ -47,8 +47,8 @@ func (s *snapshots) snapshotOrLost(ctx context.Context, room proto.Room) (proto.
 	return snapshot, found, err
 }
 
-// last reads the last messages of subjects. It returns errDamaged only after several such
-// answers.
+// last reads the last messages of subjects. It returns errDamaged if several answers in a row
+// were damaged.
 func (s *snapshots) last(ctx context.Context, subjects []string) (got []stored, err error) {
 	for range damageTries {
 		got, _, err = s.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
@@ -59,9 +59,9 @@ func (s *snapshots) last(ctx context.Context, subjects []string) (got []stored, 
 	return got, err
 }
 
-// SnapshotBehind returns the room's snapshot, confirmed by the owner's marker in the stream
-// of snapshots. It returns [ErrDamaged] for a damaged snapshot, and [ErrFence] for a damaged
-// marker, which the owner must write again.
+// SnapshotBehind returns the room's snapshot from a replica that has reached the owner's marker
+// in the stream of snapshots. It returns [ErrDamaged] for a damaged snapshot. For a damaged
+// marker, which the owner must write again, it returns [ErrFence].
 func (s *snapshots) SnapshotBehind(ctx context.Context, room proto.Room, marker uint64) (proto.Snapshot, bool, error) {
 	own := proto.StateOwnSubject(room.Partition())
 	var snapshot proto.Snapshot
@@ -101,7 +101,7 @@ func (s *snapshots) SnapshotBehind(ctx context.Context, room proto.Room, marker 
 	return snapshot, found, nil
 }
 
-// emptyHead returns the head of a room without records: what has outlived its log.
+// emptyHead returns the head of a room without records, from the snapshot.
 func (s *snapshots) emptyHead(ctx context.Context, room proto.Room) (Head, error) {
 	snapshot, found, err := s.snapshotOrLost(ctx, room)
 	if err != nil || !found {
@@ -110,6 +110,7 @@ func (s *snapshots) emptyHead(ctx context.Context, room proto.Room) (Head, error
 	return outlived(&snapshot), nil
 }
 
+// outlived returns the head of a room whose log is empty and whose snapshot is s.
 func outlived(s *proto.Snapshot) Head {
 	head := Head{Closed: s.Closed}
 	if s.Closed {
@@ -121,9 +122,9 @@ func outlived(s *proto.Snapshot) Head {
 	return head
 }
 
-// Complete adds the restrictions to the head of a room, and the state of a room without
-// records. A snapshot that any replica returns is good if it includes the newest act that
-// the head names, or if the log holds the acts between.
+// Complete adds the restrictions to the head of a room. For a room without records it adds the
+// state too. It uses the snapshot of any replica. If the head names a newer act than the snapshot
+// has, Complete reads the acts between them from the log.
 func (l *Log) Complete(ctx context.Context, room proto.Room, head *Head) error {
 	if head.Seq == 0 {
 		empty, err := l.emptyHead(ctx, room)
@@ -149,8 +150,8 @@ func (l *Log) Complete(ctx context.Context, room proto.Room, head *Head) error {
 	if err != nil {
 		return err
 	}
-	// A ban is acknowledged after its snapshot is stored. So a room without a snapshot has no
-	// ban that an old part of the log held.
+	// The owner acknowledges a ban after it has stored the snapshot. So a room without a
+	// snapshot had no ban in the removed part of its log.
 	if !whole && (found || damaged) {
 		return proto.Refuse(proto.Unavailable, "the acts of the moderators cannot be read now; try again").After(time.Second)
 	}
@@ -158,8 +159,8 @@ func (l *Log) Complete(ctx context.Context, room proto.Room, head *Head) error {
 	return nil
 }
 
-// Restrict returns the restrictions after the acts that the log holds behind those included
-// in limits, up to the head. Whole says that the log holds all of them.
+// Restrict adds to limits the later acts in the log, up to the head. Whole says that the log
+// holds all of them.
 func (l *Log) Restrict(ctx context.Context, room proto.Room, limits *proto.Restrictions, head Head) (after *proto.Restrictions, whole bool, err error) {
 	from := uint64(0)
 	if limits = limits.In(head.Epoch); limits != nil {
@@ -177,7 +178,7 @@ func (l *Log) Restrict(ctx context.Context, room proto.Room, limits *proto.Restr
 			if from = r.Seq; from > head.Act {
 				break
 			}
-			// Records that survived the loss of the log's end have an older epoch. The snapshot
+			// After a loss of the log's end, the remaining records have an older epoch. The snapshot
 			// includes their acts.
 			if r.Kind == proto.Message || r.State.Epoch != head.Epoch {
 				continue
@@ -195,7 +196,7 @@ func (l *Log) Restrict(ctx context.Context, room proto.Room, limits *proto.Restr
 	return limits, whole, nil
 }
 
-// addSnapshots adds the heads of those rooms without records that are closed.
+// addSnapshots adds the heads of the given rooms, which have no records, from their snapshots.
 func (s *snapshots) addSnapshots(ctx context.Context, rooms []proto.Room, heads map[proto.Room]Head) error {
 	if len(rooms) == 0 {
 		return nil
@@ -206,7 +207,7 @@ func (s *snapshots) addSnapshots(ctx context.Context, rooms []proto.Room, heads 
 	}
 	got, _, err := s.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
 	if errors.Is(err, errDamaged) {
-		// The answer ends at the damaged snapshot. Ask for each room alone.
+		// The answer ends at a damaged snapshot. Ask for each room separately.
 		for _, room := range rooms {
 			head, err := s.emptyHead(ctx, room)
 			if err != nil {

@@ -17,8 +17,8 @@ const (
 
 const goodFile = "a key file holds at least 32 random bytes, as they are, in base64 or in hex; make one with: head -c 32 /dev/urandom | base64 > key"
 
-// Load reads one secret from each file. Without paths it returns nil keys, which seal
-// nothing. See [Keys] for acceptPlain.
+// Load reads one secret from each file. Without paths it returns nil, which seals nothing. See
+// [Keys] for acceptPlain.
 func Load(paths []string, acceptPlain bool) (*Keys, error) {
 	if len(paths) == 0 {
 		if acceptPlain {

@@ -6,7 +6,7 @@
 //
 //	0x02 | key id, 4 bytes | nonce, 24 bytes | ciphertext and tag
 //
-// 45 bytes longer than its content. The key is HKDF-SHA256 of the secret. The additional
+// so it is 45 bytes longer than its content. The key is HKDF-SHA256 of the secret. The additional
 // data binds an envelope to its key, its room, its purpose and its headers. Therefore
 // nobody can replay a sealed message into another room, pass it off as a record, or change
 // its sender, its key or its seq. Nonces of 192 random bits do not limit the number of
@@ -57,13 +57,13 @@ var (
 	ErrPlain    = errors.New("not sealed, although this process has keys; start it with --encryption-accept-plain while a log is being changed to encryption")
 )
 
-// Keys seals with its first key and opens with all of them. To rotate keys, add the new one
-// as the second everywhere, then move it to the first place. Remove the old one when the
-// log holds no record of it. A nil *Keys seals nothing. Keys are safe for concurrent use
-// once AcceptPlain is set.
+// Keys seals with its first key and opens with all of them. To rotate keys, first give all
+// processes the new key as their second one, then move it to the first place. Remove the old key
+// when the log holds no record that it has sealed. A nil *Keys seals nothing. Set AcceptPlain
+// first; then Keys are safe for concurrent use.
 type Keys struct {
-	// AcceptPlain accepts records, signals and presence that are not sealed. It is for the
-	// time in which a log changes to encryption.
+	// AcceptPlain accepts records, signals and presence that are not sealed, while a log changes
+	// to encryption.
 	AcceptPlain bool
 
 	keys []key
@@ -191,9 +191,9 @@ func Headers(h map[string][]string) string {
 	return b.String()
 }
 
-// Digests returns the digests of a request: first the one to store, then those of older
-// keys. Without keys a digest is a plain hash. With keys it is keyed, because a plain hash
-// in a readable header would reveal a short text.
+// Digests returns the digests of a request: first the one to store, then those of older keys.
+// Without keys a digest is a plain hash. With keys it is a keyed hash, because a plain hash in a
+// readable header would reveal a short text.
 func (k *Keys) Digests(covered []byte) []proto.Digest {
 	if k == nil {
 		sum := sha256.Sum256(covered)

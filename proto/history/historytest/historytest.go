@@ -21,7 +21,7 @@ import (
 type Server struct {
 	*natstest.Server
 	JS   jetstream.JetStream // of a privileged connection, as the owner has it
-	Keys *seal.Keys          // seals what is appended; nil = nothing is
+	Keys *seal.Keys          // seal the records of Room; nil = they stay plain
 
 	tb testing.TB
 }
