@@ -11,13 +11,13 @@ type Use uint8
 
 // The uses.
 const (
-	Rings      Use = iota // events for the members of a room, encoded once for all members
+	Rings      Use = iota // encoded events, which all members of a room share
 	Queues                // data that waits for one connection
 	Inboxes               // deliveries that wait for an event loop
-	Pages                 // pages of the log for catch-ups and history, and reservations for pages being read
-	Messages              // incomplete messages, and messages of a sender over its rate
+	Pages                 // pages of the log, and reservations for reads of pages
+	Messages              // incomplete messages, and messages of senders over their rate
 	Handshakes            // incomplete requests, and TLS handshakes
-	Says                  // messages that are not stored yet, and signals that are not sent yet
+	Says                  // messages before they are stored, and signals before they are sent
 	Rooms                 // followed rooms
 	uses
 )
@@ -35,10 +35,10 @@ func Uses() (list []Use) {
 	return list
 }
 
-// Budget counts the memory that one gateway holds for its members, in bytes. Take fails if
-// the limit would be exceeded. Add always succeeds, for memory that cannot be refused; its
-// callers then check Full. One use may take at most half, so that it cannot starve the
-// others. A Budget is safe for concurrent use; the loops and the bridge share it.
+// Budget counts the memory that one gateway holds for its members, in bytes. Take fails if the
+// bytes would exceed the limit. Add always succeeds, for memory that the gateway cannot refuse;
+// its callers then check Full. Each use may take at most half of the budget, so that it cannot
+// starve the others. A Budget is safe for concurrent use.
 type Budget struct {
 	most int64
 	used atomic.Int64
@@ -89,7 +89,7 @@ func (b *Budget) Add(u Use, n int) {
 	b.used.Add(int64(n))
 }
 
-// Full reports whether the budget is used up.
+// Full reports whether the whole budget is in use.
 func (b *Budget) Full() bool { return b.used.Load() >= b.most }
 
 // Most returns the size of the budget in bytes.
@@ -98,11 +98,11 @@ func (b *Budget) Most() int64 { return b.most }
 // Used returns the bytes of one use.
 func (b *Budget) Used(u Use) int64 { return b.by[u].Load() }
 
-// partSlack is how many bytes a part may hold before it reports them to the budget.
+// partSlack is how many bytes a part may gain or lose before it reports them to the budget.
 const partSlack = 32 << 10
 
 // Part is one owner's share of a budget for one use. It reports only larger changes to the
-// budget, so it is cheap enough to count every buffer. One goroutine owns it.
+// budget. So it costs little to count every buffer. One goroutine owns it.
 type Part struct {
 	budget   *Budget
 	use      Use
@@ -120,8 +120,8 @@ func (p *Part) Add(n int) {
 	}
 }
 
-// Take takes n bytes and reports whether they fit. If not, it takes nothing. Parts
-// that take at the same moment may together exceed the budget by as much.
+// Take takes n bytes and reports whether they fit. If not, it takes nothing. Several parts that
+// take at the same time may together exceed the budget.
 func (p *Part) Take(n int) bool {
 	if !p.budget.Has(p.use, p.held+n-p.reported) {
 		return false

@@ -14,11 +14,11 @@ import (
 type CapsConfig struct {
 	Total      int // 0 = no limit
 	PerAddress int // of one IPv4 address or one IPv6 /64; 0 = no limit
-	PerSecond  int // new connections a second, and at once; 0 = no limit
+	PerSecond  int // new connections in a second, which may come at once; 0 = no limit
 }
 
-// Caps limits the connections of a gateway. It is safe for concurrent use. The loops share
-// it and contend only for addresses of the same shard.
+// Caps limits the connections of a gateway. It is safe for concurrent use. Loops wait for each
+// other only if they count addresses of the same shard.
 type Caps struct {
 	cfg     CapsConfig
 	open    atomic.Int64
@@ -41,9 +41,9 @@ func NewCaps(cfg CapsConfig) *Caps {
 	return &Caps{cfg: cfg, start: time.Now(), seed: maphash.MakeSeed()}
 }
 
-// Open counts a new connection, or returns the refusal of it. Each Open that returns nil
-// needs one Close. A connection that another limit refuses does not use up the rate, which
-// all addresses share.
+// Open counts a new connection, or returns a refusal. After a nil result, the caller calls Close
+// once. All addresses share the rate, and a connection that another limit refuses does not
+// count for it.
 func (c *Caps) Open(peer netip.Addr, now time.Time) *proto.Refusal {
 	r := c.admit(peer, now)
 	if r != nil {
@@ -112,7 +112,8 @@ func (c *Caps) shard(key netip.Addr) *shard {
 	return &c.shards[maphash.Comparable(c.seed, key)%uint64(len(c.shards))]
 }
 
-// group returns what one client usually owns: an IPv4 address or an IPv6 /64.
+// group returns the range of addresses that one client usually owns: an IPv4 address, or an IPv6
+// /64.
 func group(a netip.Addr) netip.Addr {
 	a = a.Unmap()
 	if a.Is4() {

@@ -8,13 +8,14 @@ import (
 
 // Bounds of failures.
 const (
-	maxFailures   = 20 // of one address a minute
+	maxFailures   = 20 // of one address in failurePeriod
 	failurePeriod = time.Minute
-	maxAddresses  = 1 << 16 // that are remembered; further ones are not limited
+	maxAddresses  = 1 << 16 // addresses that Failures remembers; it does not limit further ones
 )
 
-// Failures counts refused credentials by address, so that nobody can try many. An id is never
-// locked out: only its owner would suffer. It is safe for concurrent use.
+// Failures counts refused credentials by address, so that nobody can try many. It does not count
+// them by id, because others could then lock out the owner of an id. It is safe for concurrent
+// use.
 type Failures struct {
 	mu        sync.Mutex
 	byAddress map[netip.Addr]failures // guarded by mu

@@ -16,9 +16,8 @@ type Bucket struct {
 	spent float32 // missing tokens, in thousandths
 }
 
-// Take takes one token, or returns the time until there is one. Now counts milliseconds from
-// any start. After 49 idle days the clock wraps and a bucket may look recently used, which
-// delays at most one message.
+// Take takes one token, or returns the time until there is one. Now counts milliseconds from any
+// start, and wraps after 49 days. A bucket that was idle for so long may then delay one message.
 func (b *Bucket) Take(now uint32, r Rate) (wait time.Duration) {
 	if r.PerSecond <= 0 {
 		return 0
@@ -38,5 +37,5 @@ func (b *Bucket) refill(now uint32, r Rate) {
 	b.at = now
 }
 
-// Owe takes a token even if there is none, for a message that is already accepted.
+// Owe takes a token even if there is none, for a message that was accepted before.
 func (b *Bucket) Owe() { b.spent += 1000 }

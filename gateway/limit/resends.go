@@ -7,33 +7,33 @@ import (
 	"roomcast/proto"
 )
 
-// Resends keeps the order of one sender's messages in one room. After a temporary refusal it
-// also refuses the later messages until the sender sends the first one again: otherwise they
-// would be stored before it. A sender that does not resend in time has given up the first
-// message, and the others with it.
+// Resends keeps the order of one sender's messages in one room. After a temporary refusal of a
+// message it refuses the later ones too, until the sender sends the first one again. Otherwise
+// they would be stored before it. If the sender does not resend the first message in time,
+// Resends forgets it and all others.
 //
 // The zero value is empty. One goroutine owns it.
 type Resends struct {
 	why     *proto.Refusal // the refusal of the first message
-	waiting []resend       // in the order of their first sending; at most maxResends
+	waiting []resend       // the refused messages in the order of the sender; at most maxResends
 }
 
 type resend struct {
 	key string
-	due time.Time // when the sender was asked to resend it
+	due time.Time // when the sender should resend it
 }
 
 const (
-	// maxResends limits the remembered messages. Further ones are refused too, but keep
-	// their order only if the sender waits for the first.
+	// maxResends limits the remembered messages. Check refuses further ones too. They keep their
+	// order only if the sender waits for the first one.
 	maxResends = 256
-	// resendGrace is how long after its due time a message may be resent.
+	// resendGrace is how long Resends waits for a message after its due time.
 	resendGrace = 2 * time.Second
-	// resendStep is the time between the due times of two messages.
+	// resendStep is the time between the retry times of two refused messages.
 	resendStep = 50 * time.Millisecond
 )
 
-// Empty reports whether no message has to be resent.
+// Empty reports whether Resends waits for no message.
 func (r *Resends) Empty(now time.Time) bool {
 	if len(r.waiting) > 0 && now.After(r.waiting[0].due.Add(resendGrace)) {
 		r.waiting, r.why = nil, nil
@@ -41,9 +41,9 @@ func (r *Resends) Empty(now time.Time) bool {
 	return len(r.waiting) == 0
 }
 
-// Check returns nil if the message with this key may be accepted now. Otherwise it returns
-// a refusal and remembers that the message must be resent. A message without a key cannot be
-// recognised and is only refused.
+// Check returns nil if the message with this key may be accepted now. Otherwise it returns a
+// refusal and waits for the message. It cannot wait for a message without a key, because it could
+// not recognise the resend.
 func (r *Resends) Check(key string, now time.Time) *proto.Refusal {
 	if r.Empty(now) || key != "" && key == r.waiting[0].key {
 		return nil
@@ -66,8 +66,8 @@ func (r *Resends) Refused(key string, why *proto.Refusal, now time.Time) *proto.
 	return r.add(key, r.why, now)
 }
 
-// Returned records that accepted messages have been refused temporarily after all. They come
-// before the messages that were not accepted.
+// Returned records a temporary refusal of messages that were accepted before. They come before
+// the messages that Check has refused.
 func (r *Resends) Returned(keys []string, why *proto.Refusal, now time.Time) {
 	r.Empty(now)
 	due := now.Add(why.Retry)

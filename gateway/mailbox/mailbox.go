@@ -1,6 +1,5 @@
-// Package mailbox hands work from any goroutine to the one goroutine that owns the data
-// which the work is about. Every hop between the gateway's loops and goroutines goes
-// through a [Box].
+// Package mailbox hands work from any goroutine to the goroutine that owns the data. The
+// gateway's loops and goroutines hand all their work to each other through a [Box].
 package mailbox
 
 import (
@@ -8,18 +7,18 @@ import (
 	"sync/atomic"
 )
 
-// Box is a queue with many writers and one reader. Put and Offer never block, and items of
-// one writer keep their order. Put, Offer and Close are safe for concurrent use.
+// Box is a queue with many writers and one reader. Put and Offer never block, and the items of a
+// writer keep their order. Put, Offer and Close are safe for concurrent use.
 //
-// A box made by [New] is as long as its users let it become: each of them documents what
-// bounds it. A box made by [NewBounded] bounds the weight of what waits.
+// [NewBounded] makes a box that bounds the weight of the waiting items. A box of [New] has no
+// bound of its own; its user documents what bounds it.
 type Box[T any] struct {
 	// static
 	limit int           // of weight
 	wake  func()        // called when the first item arrives after a Take
-	bell  chan struct{} // holds a token while there may be something to take; nil if the user gave wake
+	bell  chan struct{} // holds a token while there may be items; nil for a box with a wake function
 
-	some atomic.Bool // items is not empty; changed under mu
+	some atomic.Bool // items is not empty; mu guards its changes
 
 	mu     sync.Mutex // guards the fields below
 	items  []T
@@ -27,12 +26,12 @@ type Box[T any] struct {
 	closed bool
 }
 
-// New returns an empty box without a bound, whose reader waits on Wake.
+// New returns an empty box without a bound. Its reader waits on Wake.
 func New[T any]() *Box[T] { return NewBounded[T](0, nil) }
 
-// NewBounded returns an empty box that refuses offers beyond a weight. It calls wake, from
-// the writer's goroutine, when the first item arrives after a Take; wake must not block and
-// must not use the box. Without wake, the reader waits on Wake.
+// NewBounded returns an empty box that refuses offers beyond a weight. When the first item
+// arrives after a Take, the box calls wake from the writer's goroutine; wake must not block and
+// must not use the box. If wake is nil, the reader waits on Wake.
 func NewBounded[T any](limit int, wake func()) *Box[T] {
 	b := &Box[T]{limit: limit, wake: wake}
 	if wake == nil {
@@ -49,12 +48,12 @@ func (b *Box[T]) ring() {
 	}
 }
 
-// Put adds an item of no weight, which always fits. After Close it keeps nothing and
-// reports false.
+// Put adds an item without weight, which always fits. After Close it drops the item and returns
+// false.
 func (b *Box[T]) Put(item T) bool { return b.Offer(item, 0) }
 
-// Offer adds an item. It keeps nothing and reports false if the item's weight does not fit,
-// or after Close. One item always fits, so a box that refuses is never empty.
+// Offer adds an item. If the item's weight does not fit, or after Close, it drops the item and
+// returns false. An item always fits into an empty box.
 func (b *Box[T]) Offer(item T, weight int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,20 +64,20 @@ func (b *Box[T]) Offer(item T, weight int) bool {
 	b.items = append(b.items, item)
 	if len(b.items) == 1 {
 		b.some.Store(true)
-		b.wake() // under the lock, so that no wake-up comes after Close
+		b.wake() // under the lock, so that it is not called after Close
 	}
 	return true
 }
 
-// Wake returns a channel that delivers a value when there may be something to take. It is
-// nil for a box with a wake function.
+// Wake returns a channel that delivers a value when there may be items to take. It is nil for a
+// box with a wake function.
 func (b *Box[T]) Wake() <-chan struct{} { return b.bell }
 
-// Empty reports whether there is nothing to take. It costs the reader less than Take.
+// Empty reports whether the box is empty. It costs the reader less than Take.
 func (b *Box[T]) Empty() bool { return !b.some.Load() }
 
-// keep is the largest number of items whose memory a box uses again. The memory of a burst
-// is not kept.
+// keep is the largest capacity of a buffer that a box uses again. A box frees the memory of a
+// burst of items.
 const keep = 4096
 
 // Take returns all items in the order in which they were put. The box keeps spare, a slice
@@ -96,7 +95,8 @@ func (b *Box[T]) Take(spare []T) []T {
 	return items
 }
 
-// Close makes every later Put report false, and returns the items that nobody has taken.
+// Close makes every later Put and Offer return false. It returns the items that the reader has
+// not taken.
 func (b *Box[T]) Close() []T {
 	b.mu.Lock()
 	b.closed = true

@@ -1,9 +1,8 @@
-// Package publish sends what members say to the room service and reports each answer.
+// Package publish sends messages and acts to the room service and reports each answer.
 //
-// It sends one message of each sender in each room at a time, again and again until the
-// room's owner answers. The messages behind it wait, so no message overtakes one that had
-// to be sent twice. Sending twice is safe: every request carries a key by which the owner
-// recognises it.
+// It sends one message of each sender in each room at a time. It repeats that message until the
+// room's owner answers, and the sender's other messages wait. So they keep their order. Sending
+// a message twice is safe, because each has a key by which the owner recognises it.
 package publish
 
 import (
@@ -21,12 +20,11 @@ import (
 
 // Carrier takes requests to the room service and brings the replies.
 type Carrier interface {
-	// Answers makes the carrier pass each reply to answer, with the token of its request.
-	// It calls answer from any goroutine, so answer must not block. Replies may be missing
-	// or come late.
+	// Answers makes the carrier pass each reply to answer, with the token of its try. It calls
+	// answer from any goroutine, so answer must not block. A reply may be missing or late.
 	Answers(answer func(token string, r proto.Reply)) error
-	// Send sends one try of a request. The carrier must not change it. A *proto.Refusal as
-	// error is final; after any other error the publisher tries again.
+	// Send sends one try of a request, and must not change it. A *proto.Refusal as error is
+	// final; after any other error the publisher tries again.
 	Send(token string, room proto.Room, r *proto.Request) error
 }
 
@@ -42,13 +40,13 @@ type Say struct {
 	Rights  proto.Rights // of the sender in the room
 	Key     string       // "" = the publisher makes one
 
-	// Sent is what the sender sent, if the backend has been asked; nil = Content. The key stands
-	// for it, because the backend may answer a resent message with other content.
+	// Sent is the content before the application's backend has changed it; nil = Content. The
+	// key stands for Sent, because the backend may answer differently when the client resends.
 	Sent *proto.Content
 
-	// Stream says that the sender sends more before this is answered. While one message of
-	// such a sender must be sent again, the publisher refuses the later ones, so that they
-	// cannot be stored before it. See [limit.Resends].
+	// Stream says that the sender does not wait for the answer before its next message. If the
+	// publisher refuses one message of such a sender for now, it refuses the later ones too,
+	// until the sender resends the first one. So they keep their order. See [limit.Resends].
 	Stream bool
 
 	// Patience is how long the publisher tries before it refuses the message as unavailable.
@@ -58,7 +56,7 @@ type Say struct {
 // Config sets the limits of a publisher.
 type Config struct {
 	Log    *slog.Logger
-	Keys   *seal.Keys    // hash what Say.Sent holds
+	Keys   *seal.Keys    // hash Say.Sent
 	Memory *limit.Budget // the bodies of waiting messages count as limit.Says
 
 	MaxRequests  int  // waiting messages of all senders; more are refused as overloaded
@@ -82,19 +80,19 @@ type Publisher struct {
 	cfg     Config
 	stats   *Stats
 	in      *mailbox.Box[*request] // bounded by MaxRequests and Memory
-	answers *mailbox.Box[answer]   // at most one for each try
+	answers *mailbox.Box[answer]   // at most one answer to each try
 
 	// owned by Run
 	carrier Carrier
 	queues  map[queueKey]*senderQueue
-	open    map[string]*request // sent and not answered, by token
+	open    map[string]*request // requests that were sent and have no answer, by token
 	resends map[queueKey]*limit.Resends
-	sweepAt int // number of resends at which the outdated ones are removed
+	sweepAt int // length of resends at which resendsOf removes the outdated ones
 	timers  timers
 	tokens  uint64
 }
 
-// New returns a publisher that sends nothing before Run.
+// New returns a publisher, which sends nothing before Run.
 func New(cfg Config) *Publisher {
 	return &Publisher{
 		cfg: cfg, stats: new(Stats), in: mailbox.New[*request](), answers: mailbox.New[answer](),
@@ -105,8 +103,8 @@ func New(cfg Config) *Publisher {
 // Stats returns the publisher's counters.
 func (p *Publisher) Stats() *Stats { return p.stats }
 
-// Say sends s to the room's owner. It calls done exactly once with the outcome, either from
-// the goroutine of Run or, if it refuses s at once, before it returns.
+// Say sends s to the room's owner. The publisher calls done exactly once with the reply, from the
+// goroutine of Run. If Say refuses s at once, it calls done before it returns.
 func (p *Publisher) Say(s Say, done func(proto.Reply)) {
 	if p.cfg.LogMessages {
 		done = p.logging(s, done)
@@ -126,8 +124,8 @@ func (p *Publisher) Say(s Say, done func(proto.Reply)) {
 	}
 }
 
-// logging returns done with a log line before it. The line never holds the text: whoever
-// reads the log may not be allowed to read the room.
+// logging returns a function that writes a log line and calls done. The line never holds the
+// text, because readers of the log may not have the right to read the room.
 func (p *Publisher) logging(s Say, done func(proto.Reply)) func(proto.Reply) {
 	return func(r proto.Reply) {
 		attrs := []any{"room", s.Room.String(), "from", s.From.ID, "kind", string(s.Content.Kind), "bytes", len(s.Content.Body)}

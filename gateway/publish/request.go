@@ -9,26 +9,26 @@ import (
 	"roomcast/proto"
 )
 
-// requestBytes is about what a request costs beside its body.
+// requestBytes is the approximate memory of a request without its body.
 const requestBytes = 1 << 10
 
-// request is one Say until it is answered. After Say has made it, it is owned by Run.
+// request is one Say until its answer. Say makes it; then Run owns it.
 type request struct {
 	room     proto.Room
-	body     proto.Request // what the carrier sends
-	stream   bool          // as in [Say]
-	key      string        // as the sender gave it; "" = none
-	over     bool          // it exceeds the limits, and waits only to be refused in its turn
-	size     int           // bytes counted in the memory budget
+	body     proto.Request // for the carrier
+	stream   bool          // see [Say]
+	key      string        // of the sender; "" = the sender gave none
+	over     bool          // it exceeds the limits: enter refuses it, after earlier requests
+	size     int           // its bytes in the memory budget
 	done     func(proto.Reply)
 	deadline time.Time
 
-	token    string    // "" = it has not been sent
-	tries    uint64    // each has a token of its own, which begins with the request's
+	token    string    // "" = it was not sent yet
+	tries    uint64    // the token of a try is the request's, "-" and the number of the try
 	refused  int       // tries that no instance could accept
 	silent   int       // tries without an answer
-	due      time.Time // when to try again or give up
-	position int       // in the heap of timers; -1 = not there
+	due      time.Time // of the next try or of the deadline
+	position int       // in the heap of timers; -1 = it is not there
 }
 
 func newRequest(s Say, done func(proto.Reply)) *request {
@@ -42,12 +42,12 @@ func newRequest(s Say, done func(proto.Reply)) *request {
 	return r
 }
 
-// keepBody copies the body of the message, whose memory has been counted as size.
+// keepBody copies the body of the message. The caller has taken size bytes from the budget.
 func (r *request) keepBody(body []byte, size int) {
 	r.body.Content.Body, r.size = bytes.Clone(body), size
 }
 
-// timers is a heap of requests; the one that is due first is on top. It implements
+// timers is a heap of requests with the earliest due time on top. It implements
 // [heap.Interface].
 type timers []*request
 

@@ -11,8 +11,8 @@ import (
 	"roomcast/proto"
 )
 
-// How long to wait before a request is sent again. The carrier reports at once that a room
-// has no owner. A lost request or answer shows only by silence.
+// The waits before a request is sent again. The carrier reports at once that a room has no owner.
+// After the loss of a request or an answer there is only silence.
 const (
 	refusedFirst = 50 * time.Millisecond // doubled each time
 	refusedMax   = 500 * time.Millisecond
@@ -35,7 +35,7 @@ func (p *Publisher) send(r *request) {
 			p.cfg.Log.Warn("send message", "room", r.room.String(), "error", err)
 			p.finish(r, proto.Reply{Refusal: refusal})
 		} else {
-			p.retry(r) // the room service is out of reach: no answer will come
+			p.retry(r) // the room service cannot be reached, so no answer will come
 		}
 		return
 	}
@@ -52,7 +52,7 @@ func (p *Publisher) retry(r *request) {
 	p.wakeAfter(r, wait/2+rand.N(wait))
 }
 
-// wakeAfter sets the request's timer, at most to its deadline.
+// wakeAfter sets the request's timer, not beyond its deadline.
 func (p *Publisher) wakeAfter(r *request, wait time.Duration) {
 	r.due = time.Now().Add(wait)
 	if r.due.After(r.deadline) {
@@ -80,7 +80,7 @@ type answer struct {
 	reply proto.Reply
 }
 
-// answered handles one reply. The request may be over.
+// answered handles one reply. Its request may have ended.
 func (p *Publisher) answered(a *answer) {
 	token, try, _ := strings.Cut(a.token, "-")
 	r := p.open[token]
@@ -95,7 +95,7 @@ func (p *Publisher) answered(a *answer) {
 	case try == strconv.FormatUint(r.tries, 36):
 		p.finish(r, reply)
 	default:
-		// A later try may have found the room open that this one found closed. Only the
-		// answer to the last try says what became of the message.
+		// An older try was refused. Meanwhile the room may have changed, and the owner may have
+		// stored a later try. So only the refusal of the last try counts.
 	}
 }

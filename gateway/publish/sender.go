@@ -60,10 +60,10 @@ func (p *Publisher) refuseEntry(r *request, reply proto.Reply) {
 	p.answer(r, reply)
 }
 
-// resendsOf returns the messages that one sender must send again in one room. Senders that
-// never do leave theirs behind; each doubling of the count removes those. Beyond MaxRequests
-// entries the publisher keeps no new ones, and only senders that wait for a refused message
-// keep their order.
+// resendsOf returns the messages that one sender must send again in one room. Some senders never
+// do so; resendsOf removes their entries each time the number of entries has doubled. Beyond
+// MaxRequests entries it keeps no new ones. The messages of a sender without an entry may change
+// their order if it does not wait for a refused one.
 func (p *Publisher) resendsOf(key queueKey) *limit.Resends {
 	if r := p.resends[key]; r != nil {
 		return r
@@ -80,9 +80,9 @@ func (p *Publisher) resendsOf(key queueKey) *limit.Resends {
 	return r
 }
 
-// finish answers the first request of a queue and sends the next one. If it timed out or
-// was refused for now, the later requests of the queue fail with the same code. Otherwise
-// the sender's next try would be stored behind them.
+// finish answers the first request of a queue and sends the next one. After a timeout or a
+// temporary refusal, it refuses the later requests of the queue too. Otherwise the owner would
+// store them before the sender's next try of the first one.
 func (p *Publisher) finish(r *request, reply proto.Reply) {
 	delete(p.open, r.token)
 	if r.position >= 0 {
@@ -111,7 +111,7 @@ func (p *Publisher) finish(r *request, reply proto.Reply) {
 	p.refuseRest(key, rest, reply)
 }
 
-// refuseRest answers the requests of a queue that has ended with the same refusal.
+// refuseRest refuses all requests of a queue that finish has removed.
 func (p *Publisher) refuseRest(key queueKey, rest []*request, reply proto.Reply) {
 	if reply.Refusal.Code == proto.Unavailable {
 		p.stats.Expired.Add(uint64(len(rest)))

@@ -7,15 +7,14 @@ import (
 	"roomcast/proto/history"
 )
 
-// Page is a page of history that several users share. It counts in the gateway's memory
-// until each of them has released it. Nobody may change its records.
+// Page is a page of history that several users share. Its memory counts in the gateway's budget
+// until each user has called Release. Its records must not change.
 type Page struct {
 	history.Page
 	lease *lease
 }
 
-// Release gives back the caller's share of the page. The caller does not use the records
-// after that. A second call does nothing.
+// Release ends the caller's use of the page and its records. A second call does nothing.
 func (p *Page) Release() {
 	if p.lease != nil {
 		p.lease.give()
@@ -23,7 +22,7 @@ func (p *Page) Release() {
 	}
 }
 
-// NewPage returns a page for that many users, and counts it in memory.
+// NewPage returns a page for a number of users, and takes its memory from the budget.
 func NewPage(p history.Page, memory *limit.Budget, users int) Page {
 	if len(p.Records) == 0 || users == 0 {
 		return Page{Page: p}
@@ -47,8 +46,8 @@ func (l *lease) give() {
 	}
 }
 
-// pageBytes is about what a read needs while it is under way, in bytes: what the page may
-// hold, what the log returns beyond that, and the longest record.
+// pageBytes returns the approximate memory of a read: the page, as many bytes that the log
+// returns in addition, and the longest record.
 func pageBytes(q history.Query) int {
 	bytes := q.Bytes
 	if bytes <= 0 {
@@ -57,6 +56,5 @@ func pageBytes(q history.Query) int {
 	return 2*bytes + longestRecord
 }
 
-// longestRecord is about the length of the longest record, in bytes: a message of 256 KiB
-// in base64.
+// longestRecord is the approximate length of the longest record: a message of 256 KiB in base64.
 const longestRecord = 384 << 10

@@ -1,7 +1,7 @@
-// Package reads reads the log for everybody else in the gateway.
+// Package reads reads the log for all other packages of the gateway.
 //
-// A fixed number of goroutines wait for NATS, so that no event loop and no feed does. The
-// pages that they return count in the gateway's memory until their users release them.
+// Event loops and feeds must not wait for NATS, so a fixed number of workers does. The pages
+// that they return count in the gateway's memory until their users release them.
 package reads
 
 import (
@@ -23,7 +23,7 @@ import (
 const (
 	workers  = 32              // reads at the same time
 	maxJobs  = 1 << 14         // reads that wait for a worker; more are refused as overloaded
-	readTime = 5 * time.Second // for one read, including the wait for a stream without a leader
+	readTime = 5 * time.Second // for one read; a stream without a leader may answer late
 )
 
 // Config configures the reads.
@@ -34,13 +34,13 @@ type Config struct {
 
 // Stats counts what a reader does. It is safe for concurrent use.
 type Stats struct {
-	Reads   atomic.Uint64 // pages that somebody asked for
-	Shared  atomic.Uint64 // of these, the pages answered by an equal read of somebody else
+	Reads   atomic.Uint64 // calls of Read
+	Shared  atomic.Uint64 // calls of Read that shared the page of an equal one
 	Refused atomic.Uint64 // reads refused for lack of workers or memory
 }
 
-// Reader reads the log. Its methods are safe for concurrent use; those that take a function
-// to call back do not block. They call it once, from a worker or before they return.
+// Reader reads the log. Its methods are safe for concurrent use. Those with a callback do not
+// block. They call it once, from a worker or before they return.
 type Reader struct {
 	cfg   Config
 	stats *Stats
@@ -49,14 +49,14 @@ type Reader struct {
 	log *history.Log // set by Run before the first job
 	nc  *nats.Conn   // of log
 
-	mu      sync.Mutex // guards what follows
-	ended   bool       // no worker runs
+	mu      sync.Mutex // guards the fields below
+	ended   bool       // the workers have ended
 	pending map[history.Query][]func(Page, error)
 
 	failed atomic.Pointer[failed] // why the gateway cannot read the log; nil = it can
 }
 
-// New returns a reader whose jobs wait until Run.
+// New returns a reader. Its jobs wait for Run.
 func New(cfg Config) *Reader {
 	return &Reader{
 		cfg: cfg, stats: new(Stats), jobs: make(chan func(context.Context), maxJobs),
@@ -67,8 +67,7 @@ func New(cfg Config) *Reader {
 // Stats returns the reader's counters.
 func (r *Reader) Stats() *Stats { return r.stats }
 
-// Run reads log over nc until ctx ends. The jobs that are left then run with the ended
-// context.
+// Run reads log over nc until ctx ends. Then it runs the waiting jobs with the ended context.
 func (r *Reader) Run(ctx context.Context, log *history.Log, nc *nats.Conn) {
 	r.log, r.nc = log, nc
 	var group sync.WaitGroup
@@ -96,7 +95,7 @@ func (r *Reader) Run(ctx context.Context, log *history.Log, nc *nats.Conn) {
 	}
 }
 
-// Do runs job on a worker, with a context of limited time. If too many jobs wait, it calls
+// Do makes a worker run job, with a context that has a deadline. If too many jobs wait, it calls
 // full instead.
 func (r *Reader) Do(job func(context.Context), full func()) {
 	if !r.enqueue(job) {
@@ -145,8 +144,8 @@ func (r *Reader) Read(q history.Query, done func(Page, error)) {
 		}
 		waiting := r.leave(q)
 		if err == nil && len(waiting) > 1 {
-			// Some have come while the page was being read. What was deleted before they came is
-			// not for them.
+			// A caller may have joined during the read. It must not receive messages that were
+			// deleted before.
 			if err = r.log.Refresh(ctx, q.Room, &p); err != nil {
 				r.cfg.Log.Warn("read changes", "room", q.Room.String(), "error", err)
 				err = Refusal(err)
@@ -166,7 +165,7 @@ func (r *Reader) join(q history.Query, done func(Page, error)) (first bool) {
 	return len(waiting) == 0
 }
 
-// leave returns the callers that wait for the query, and forgets them.
+// leave removes and returns the callers that wait for the query.
 func (r *Reader) leave(q history.Query) []func(Page, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -175,8 +174,8 @@ func (r *Reader) leave(q history.Query) []func(Page, error) {
 	return waiting
 }
 
-// Page reads a page now; it is for jobs. While it reads, it holds the memory that the page
-// may need. The page that it returns does not count in the memory.
+// Page reads a page; only jobs call it. During the read it holds the memory that the page may
+// need. The returned page does not count in the budget.
 func (r *Reader) Page(ctx context.Context, q history.Query) (history.Page, error) {
 	n := pageBytes(q)
 	if !r.cfg.Memory.Take(limit.Pages, n) {
@@ -187,8 +186,8 @@ func (r *Reader) Page(ctx context.Context, q history.Query) (history.Page, error
 	return r.log.Read(ctx, q)
 }
 
-// Heads reads the newest records of rooms from any replica; it is for jobs. Joins depend on
-// it, so it waits for memory where Page refuses.
+// Heads reads the newest records of rooms from any replica; only jobs call it. Joins depend on
+// it. So it waits for memory, while Page would refuse.
 func (r *Reader) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]history.Head, error) {
 	free, err := r.awaitMemory(ctx)
 	if err != nil {
@@ -198,8 +197,8 @@ func (r *Reader) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]
 	return r.log.Heads(ctx, rooms)
 }
 
-// Head reads the newest record of one room from the stream's leader; it is for jobs. It
-// waits for memory.
+// Head reads the newest record of one room from the stream's leader; only jobs call it. It waits
+// for memory.
 func (r *Reader) Head(ctx context.Context, room proto.Room) (history.Head, error) {
 	free, err := r.awaitMemory(ctx)
 	if err != nil {
@@ -217,7 +216,7 @@ func (r *Reader) Head(ctx context.Context, room proto.Room) (history.Head, error
 	return head, r.log.Complete(ctx, room, &head)
 }
 
-// Complete adds the restrictions to a head that Heads has returned; it is for jobs.
+// Complete adds the restrictions to a head that Heads has returned; only jobs call it.
 func (r *Reader) Complete(ctx context.Context, room proto.Room, head *history.Head) error {
 	return r.log.Complete(ctx, room, head)
 }
@@ -234,7 +233,7 @@ func (r *Reader) awaitMemory(ctx context.Context) (free func(), err error) {
 // Room is one row of the list of rooms.
 type Room struct {
 	Name     proto.Room
-	Messages uint64 // that the log still holds
+	Messages uint64 // messages and acts that the log still holds
 }
 
 // Rooms lists the rooms that have a log, in no order.
@@ -249,8 +248,7 @@ func (r *Reader) Rooms(done func([]Room, error)) {
 	}, func() { done(nil, Overloaded()) })
 }
 
-// listRooms asks the stream for all subjects that it holds. One answer of the server lists
-// 100,000 of them.
+// listRooms asks the stream for the subjects that it holds. The server lists up to 100,000.
 func (r *Reader) listRooms(ctx context.Context) ([]Room, error) {
 	js, err := jetstream.NewWithAPIPrefix(r.nc, r.log.API())
 	if err != nil {

@@ -13,18 +13,18 @@ import (
 	"roomcast/proto/history"
 )
 
-// retryTime is how often the reader repeats a read that failed for good.
+// retryTime is the time between two tries of the failed read.
 const retryTime = 5 * time.Second
 
-// failed is a read that failed because this gateway cannot read a record. It is immutable.
+// failed is a read that has failed because this gateway cannot read a record. It is immutable.
 type failed struct {
 	room  proto.Room
 	err   error
 	again func(context.Context) error
 }
 
-// PageFailed reports that a read of q failed with err. If the reason concerns other rooms
-// too, the gateway is not ready until the same read succeeds.
+// PageFailed says that a read of q has failed with err. If this gateway cannot read other rooms
+// either, it is not ready until the same read succeeds.
 func (r *Reader) PageFailed(q history.Query, err error) {
 	r.readFailed(failed{q.Room, err, func(ctx context.Context) error {
 		_, err := r.Page(ctx, q)
@@ -32,7 +32,7 @@ func (r *Reader) PageFailed(q history.Query, err error) {
 	}})
 }
 
-// HeadFailed reports that a read of the room's head failed with err, like PageFailed.
+// HeadFailed does the same for a read of the room's head.
 func (r *Reader) HeadFailed(room proto.Room, err error) {
 	r.readFailed(failed{room, err, func(ctx context.Context) error {
 		_, _, err := r.log.Last(ctx, room)
@@ -48,7 +48,7 @@ func (r *Reader) readFailed(f failed) {
 	r.cfg.Log.Error("log is unreadable for this gateway", "room", f.room.String(), "error", f.err)
 }
 
-// retryFailed repeats the read that failed until ctx ends.
+// retryFailed repeats the failed read until ctx ends.
 func (r *Reader) retryFailed(ctx context.Context) {
 	ticker := time.NewTicker(retryTime)
 	defer ticker.Stop()
@@ -72,7 +72,7 @@ func (r *Reader) retryFailed(ctx context.Context) {
 	}
 }
 
-// Readable returns nil while the gateway can read the log, and otherwise why it cannot.
+// Readable returns nil while the gateway can read the log, and otherwise the reason.
 func (r *Reader) Readable() error {
 	if f := r.failed.Load(); f != nil {
 		return fmt.Errorf("read log of room %s: %w", f.room, f.err)
@@ -80,15 +80,14 @@ func (r *Reader) Readable() error {
 	return nil
 }
 
-// Unreadable returns the refusal for a record that this gateway cannot read, and nil for
-// other errors.
+// Unreadable returns the refusal for clients if err says that this gateway cannot read a record.
+// It returns nil for other errors.
 func Unreadable(err error) *proto.Refusal {
 	why, _ := history.Unreadable(err)
 	return why
 }
 
-// Refusal returns what a client is told about a failed read. The caller has logged the
-// cause.
+// Refusal returns the refusal for clients after a failed read. The caller logs the cause.
 func Refusal(err error) error {
 	var r *proto.Refusal
 	switch {
@@ -103,7 +102,7 @@ func Refusal(err error) error {
 	return proto.AsRefusal(err)
 }
 
-// retryAfter is how long a client is asked to wait.
+// retryAfter is how long a refused client should wait.
 const retryAfter = time.Second
 
 // Unavailable is the refusal of a read while the log is out of reach.

@@ -266,7 +266,7 @@ func (s *replies) arrived(m *nats.Msg) {
 	token := strings.TrimPrefix(m.Subject, s.prefix)
 	r := s.open[token]
 	if r == nil {
-		return // the caller waits no more
+		return // nobody waits for the answer
 	}
 	r.msgs = append(r.msgs, m)
 	if !r.many || m.Header.Get("Status") != "" {
