@@ -67,7 +67,7 @@ func (s *settings) askPage(ctx context.Context) error {
 	return nil
 }
 
-// tryListen returns an error that names the flag if the address cannot be listened on.
+// tryListen returns an error that names the flag if this process cannot listen on the address.
 func tryListen(flag, address, or string) error {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {

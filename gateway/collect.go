@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Go collects garbage when the heap has doubled, so a process that may hold --memory would
-// need twice as much. A memory limit makes it collect sooner. The limit is --memory and the
-// need of an idle process. It is higher while more is live, for example with very many
-// connections: each collection then finds at least a fifth of the heap to be garbage.
+// Go collects garbage when the heap has doubled. So a process with --memory of live data would
+// need twice as much. A memory limit makes Go collect sooner. The limit is --memory and the
+// memory of an idle process. With more live data, for example of very many connections, the limit
+// is higher: a collection then frees at least a fifth of the heap.
 const (
 	restBytes  = 64 << 20 // of an idle process
 	spareBytes = 32 << 20 // for stacks, buffers and a small heap

@@ -7,9 +7,8 @@ import (
 	"path/filepath"
 )
 
-// lockDataDir makes the data directory if necessary and locks it for this process, because
-// two servers would damage the log. The lock ends when the file is closed, which includes
-// the end of the process.
+// lockDataDir makes the data directory if necessary and locks it for this process, because two
+// servers would damage the log. The lock ends when the file is closed or the process ends.
 func lockDataDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("--data-dir: %w", err)

@@ -11,8 +11,8 @@ import (
 	"roomcast/proto"
 )
 
-// historyBytes returns the default of --history-bytes in the standalone form: the limit of
-// the existing log, or for a new log half of the disk's free space. The stream then drops its
+// historyBytes returns the default of --history-bytes in the standalone form. It is the limit of
+// the existing log, or half of the disk's free space for a new log. So the stream drops its
 // oldest messages before the disk is full, for any number of rooms and senders.
 func (n *embedded) historyBytes(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)

@@ -38,7 +38,7 @@ func accounts() string {
 	return strings.ReplaceAll(accountsConf, "room.in.N", proto.MapTo)
 }
 
-// The users of this process, and the account of each.
+// The users of the connections of this process, and the account of each.
 const (
 	userService = "roomsvc"
 	userGateway = "gateway"
@@ -49,7 +49,7 @@ var ownAccounts = map[string]string{userService: "ROOMS", userGateway: "EDGE"}
 // embedded is a NATS server that runs in this process. Its methods are safe for
 // concurrent use, except restart.
 type embedded struct {
-	form   standalone // with the addresses that were found free
+	form   standalone // with the addresses that the server uses
 	door   *door
 	data   *os.File // the lock of the data directory
 	log    *slog.Logger
@@ -88,8 +88,8 @@ func (e *standalone) options() (*natsserver.Options, error) {
 	return opts, nil
 }
 
-// free splits an address and checks that it can be listened on, because the NATS server
-// reports a busy port only in its log. Port 0 becomes -1, which NATS takes for any free port.
+// free splits an address and checks that this process can listen on it, because the NATS server
+// reports a busy port only in its log. Port 0 becomes -1: NATS then chooses a free port.
 func free(flag, address string) (host string, port int, err error) {
 	if err := tryListen(flag, address, ", or off"); err != nil {
 		return "", 0, err
@@ -107,7 +107,7 @@ func free(flag, address string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// minPassword is the minimal length of a password in bytes.
+// minPassword is the minimum length of a password in bytes.
 const minPassword = 16
 
 // password reads --nats-listen-password-file; nil = no file is set.
@@ -182,8 +182,8 @@ func halt(ns *natsserver.Server) {
 	ns.WaitForShutdown()
 }
 
-// restart stops the server and starts another on the same data. Clients reconnect. If it
-// fails, no server runs. Only one goroutine may call it.
+// restart stops the server and starts another one on the same data. Clients reconnect. After an
+// error no server runs. Only one goroutine may call it.
 func (n *embedded) restart() error {
 	halt(n.server.Load())
 	opts, err := n.form.options()
@@ -204,7 +204,7 @@ func (n *embedded) healthy() error {
 // InProcessConn implements [nats.InProcessConnProvider] with the server that runs now.
 func (n *embedded) InProcessConn() (net.Conn, error) { return n.server.Load().InProcessConn() }
 
-// dialer returns a daemon.Dialer that needs no socket, for a user of this process.
+// dialer returns a [daemon.Dialer] without sockets, for a user of this process.
 func (n *embedded) dialer(user string) daemon.Dialer {
 	return func(name string, more ...nats.Option) (*nats.Conn, error) {
 		opts := append(daemon.Options(n.log, name), nats.InProcessServer(n),
@@ -244,7 +244,8 @@ type door struct {
 	guests []*natsserver.Account // reused when they have no connection; at most maxGuests
 }
 
-// serve gives the door its server. Guest accounts belong to one server, so they start over.
+// serve gives the door its server. Guest accounts belong to one server, so the door forgets those
+// of the previous one.
 func (d *door) serve(ns *natsserver.Server) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -288,7 +289,7 @@ func (d *door) admit(c natsserver.ClientAuthentication, user, account string) bo
 		return false
 	}
 	u := &natsserver.User{Username: user, Account: a}
-	if account == "APPS" { // only gateways ask
+	if account == "APPS" { // only gateways ask backends
 		u.Permissions = &natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{proto.PrefixAsk + ">"}}}
 	}
 	c.RegisterUser(u)
@@ -314,7 +315,7 @@ func (d *door) admitGuest(c natsserver.ClientAuthentication) bool {
 	return true
 }
 
-// newGuests returns another account with the imports of GUESTS.
+// newGuests returns a new account with the imports of GUESTS.
 func (d *door) newGuests() (*natsserver.Account, error) {
 	if len(d.guests) == 0 {
 		return d.server.LookupAccount("GUESTS")

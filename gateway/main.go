@@ -1,6 +1,6 @@
-// Command gateway serves the clients of Roomcast: it turns WebSocket frames and HTTP
-// requests into NATS messages and back. Without --nats it runs all of Roomcast in one
-// process; see standalone.go.
+// Command gateway serves the clients of Roomcast. It turns WebSocket frames and HTTP requests
+// into NATS messages, and NATS messages into frames and answers. Without --nats it runs all of
+// Roomcast in one process; see standalone.go.
 package main
 
 import (
@@ -25,8 +25,7 @@ import (
 
 func main() { os.Exit(daemon.Main(command())) }
 
-// settings holds the values of all flags. The command owns it; nothing runs concurrently
-// with its methods.
+// settings holds the values of all flags. The command's goroutine owns it.
 type settings struct {
 	log         daemon.Log
 	ops         daemon.Ops
@@ -67,7 +66,7 @@ that may be repeated, separate the values in the variable by commas.`,
 			return s.run(cmd.Context(), cmd)
 		},
 	}
-	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError) // of the commands that concern a server
+	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError) // of gateway, check and ready
 	flags.SortFlags = false
 	s.server.Listen = "" // see listen
 	s.server.Bind(flags)
@@ -96,8 +95,8 @@ that may be repeated, separate the values in the variable by commas.`,
 	return cmd
 }
 
-// form is one of the two ways to run a gateway. It calls started when the gateway
-// listens, and returns when everything that it started has ended.
+// form is one of the two ways to run a gateway. It calls started when the gateway listens. It
+// returns when all its goroutines have ended.
 type form func(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(address string, more ...string)) error
 
 func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
@@ -108,7 +107,7 @@ func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
 	if err := s.configure(cmd.Flags()); err != nil {
 		return err
 	}
-	// The gateway listens last. Trying the address here reports a busy port at once.
+	// The gateway listens last. A try now reports a busy port at once.
 	if err := tryListen("--listen", s.server.Listen, ""); err != nil {
 		return err
 	}
@@ -131,9 +130,9 @@ func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
 
 var isID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 
-// listen returns the address for clients. Without --nats the default is loopback: the
-// gateway of somebody who tries Roomcast is open to this machine only, and may therefore
-// have an HTTP API without a token. With --nats the default is all interfaces.
+// listen returns the address for clients. Without --nats the default is loopback: somebody tries
+// Roomcast, and the HTTP API needs no token because only this machine reaches it. With --nats the
+// default is all interfaces.
 func (s *settings) listen() string {
 	switch {
 	case s.server.Listen != "":
@@ -144,7 +143,7 @@ func (s *settings) listen() string {
 	return "127.0.0.1:8000"
 }
 
-// configure completes the settings and checks what can be checked without NATS.
+// configure completes the settings and checks them without NATS.
 func (s *settings) configure(flags *pflag.FlagSet) error {
 	s.server.Listen = s.listen()
 	if err := s.server.Check(); err != nil {
@@ -166,7 +165,7 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 		if err := s.standalone.Check(); err != nil {
 			return err
 		}
-		// The room service logs for both: it also sees the messages of NATS clients.
+		// The room service logs messages, because it also sees those of NATS clients.
 		s.standalone.Service.LogMessages, s.server.LogMessages = s.server.LogMessages, false
 		if !flags.Changed("drain-time") {
 			s.server.DrainTime = standaloneDrain

@@ -23,8 +23,8 @@ import (
 	"roomcast/roomsvc/service"
 )
 
-// This file runs the standalone form, all of Roomcast in one process. It is the only file
-// of the gateway that knows the room service. The NATS server inside is in embedded.go.
+// This file runs the standalone form, all of Roomcast in one process. No other file of the
+// gateway knows the room service. embedded.go has the NATS server inside.
 
 // standalone configures what runs inside a gateway without --nats.
 type standalone struct {
@@ -32,15 +32,15 @@ type standalone struct {
 	Sync    string // always, or the interval at which the log is forced to disk
 	Monitor string // host:port of /varz, /connz, /jsz ..., or off
 	Listen  string // host:port for other NATS clients, or off
-	Carrier string // direct, or nats: how gateway and room service talk to each other
+	Carrier string // direct or nats: the way between gateway and room service
 	Service service.Config
 
-	PasswordFile string   // password of NATS clients, which are then trusted as backends
-	NKeys        []string // public keys of such clients; without either, all clients are guests
+	PasswordFile string   // file with the password of NATS clients, which are then trusted as backends
+	NKeys        []string // public keys of trusted NATS clients; without these and a password, all are guests
 }
 
-// standaloneDrain is the default of --drain-time in the standalone form. There is no other
-// gateway that returning clients could overload, so a quick restart is better.
+// standaloneDrain is the default of --drain-time in the standalone form. The clients have no
+// other gateway, so a quick restart is better than a gentle one.
 const standaloneDrain = time.Second
 
 func defaultStandalone() standalone {
@@ -108,7 +108,7 @@ func (e *standalone) durable() string {
 	return "acknowledged messages survive a crash; a power failure loses those of the last " + e.Sync
 }
 
-// tryOut checks that the addresses are free and the directory can be used.
+// tryOut checks that the addresses are free and that this process can use the directory.
 func (e *standalone) tryOut(w io.Writer) error {
 	_, problem := e.options()
 	lock, err := lockDataDir(e.DataDir)
@@ -120,9 +120,9 @@ func (e *standalone) tryOut(w io.Writer) error {
 	return lock.Close()
 }
 
-// runStandalone runs all parts in this process. They stop in the order of a message's path:
-// the gateway first, while the room service still answers it, then the room service, while
-// NATS still stores its records.
+// runStandalone runs all parts in this process. They stop in the order of a message's path.
+// First the gateway stops, while the room service still answers it. Then the room service stops,
+// while NATS still stores its records.
 func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(string, ...string)) error {
 	e := &s.standalone
 	inside, err := e.start(log)
@@ -173,7 +173,7 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	}()
 	go func() {
 		watched <- newStore(e.DataDir, inside.healthy, inside.restart, log).watch(srvCtx)
-		stopServer() // nor without a log
+		stopServer() // without a log it cannot work either
 	}()
 	// The gateway needs the streams and keys that the room service makes.
 	for svc.Ready() != nil && srvCtx.Err() == nil {
@@ -195,13 +195,13 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	stopServer()
 	unwritable := <-watched
 	stopService()
-	// If another part failed, err is only the order to stop.
+	// If another part has failed, err only says that the gateway was stopped.
 	return cmp.Or(unwritable, <-ended, err)
 }
 
-// directCarrier carries requests and records by direct calls between the gateway and the
-// room service of this process. It implements [bridge.Carrier]. The room service is the
-// only one that writes to the log, so all committed records pass here.
+// directCarrier carries requests and records by direct calls between the gateway and the room
+// service of this process. It implements [bridge.Carrier]. No other room service writes to the
+// log, so the gateway receives all records in this way.
 type directCarrier struct {
 	svc    *service.Service
 	answer func(token string, r proto.Reply)

@@ -11,14 +11,13 @@ import (
 	"time"
 )
 
-// store checks that the log of the standalone form can be written. After a write error
-// nats-server stores nothing more in that stream until it restarts, even when the cause is
-// gone; reads still work. When the directory is writable again, the store restarts NATS.
+// store checks that NATS can write the log of the standalone form. After a write error,
+// nats-server stores nothing in that stream before it restarts, even if the cause has ended;
+// reads still work. When the directory is writable again, the store restarts NATS.
 //
-// A full disk is not a failure: reads still work, and the store waits for space. Any other
-// cause may last as long as patience. After that, or if restarts do not help, watch returns
-// an error and the process ends, so that its supervisor can start it again. One goroutine
-// owns a store.
+// If the disk is full, the store waits for space, because reads still work. It waits for any
+// other cause up to its patience. After that, or if restarts do not help, watch returns an error.
+// Then the process ends, and its supervisor can start it again. One goroutine owns a store.
 type store struct {
 	dir     string
 	healthy func() error // nil, or why the log cannot be written
@@ -26,8 +25,8 @@ type store struct {
 	log     *slog.Logger
 
 	every    time.Duration // between two checks
-	patience time.Duration // with a directory that cannot be written, unless it is full
-	attempts int           // restarts without success, each followed by less than patience of health
+	patience time.Duration // for a directory that cannot be written, unless the disk is full
+	attempts int           // restarts before watch fails; a healthy time of patience clears the count
 }
 
 func newStore(dir string, healthy, restart func() error, log *slog.Logger) *store {
@@ -37,7 +36,7 @@ func newStore(dir string, healthy, restart func() error, log *slog.Logger) *stor
 	}
 }
 
-// watch returns nil when ctx ends, or an error if the log cannot be written any more.
+// watch returns nil when ctx ends, and an error if NATS can no longer write the log.
 func (s *store) watch(ctx context.Context) error {
 	check := time.NewTicker(s.every)
 	defer check.Stop()
@@ -88,8 +87,8 @@ type trouble struct {
 	since     time.Time // of the first failed check; zero = the log can be written
 	logged    bool      // the problem has been logged
 	full      bool      // a full disk has been logged
-	restarts  int       // not followed by patience of health
-	restarted time.Time
+	restarts  int       // since the last healthy time of patience
+	restarted time.Time // zero = never
 }
 
 // pass records a check without a problem.
@@ -100,8 +99,8 @@ func (t *trouble) pass(now time.Time, patience time.Duration) {
 	t.since, t.logged, t.full = time.Time{}, false, false
 }
 
-// space is the number of free bytes at which a disk no longer counts as full: a starting
-// NATS server writes some of them, and messages need the rest.
+// space is the number of free bytes at which a disk no longer counts as full. A starting NATS
+// server writes some of them, and messages need the rest.
 const space = 4 << 20
 
 // tryWriting returns an error if space bytes cannot be written in dir.
@@ -118,7 +117,7 @@ func tryWriting(dir string) (err error) {
 	return errors.Join(err, f.Close(), os.Remove(path))
 }
 
-// full reports whether err only means that the disk has no space left.
+// full reports whether err says that the disk has no space left.
 func full(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

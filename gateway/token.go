@@ -11,7 +11,8 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// tokenCommand makes tokens for tests and scripts; an application makes its own.
+// tokenCommand returns the command that makes tokens for tests and scripts. An application makes
+// its own tokens.
 func tokenCommand() *cobra.Command {
 	m := auth.Mint{TTL: time.Hour}
 	keyFile := ""

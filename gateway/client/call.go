@@ -12,13 +12,13 @@ import (
 // call is a command whose caller waits for the answer. The state's mutex guards it, except
 // done.
 type call struct {
-	id       uint64 // 0 = it is never sent itself, but stands for the caller of Join
+	id       uint64 // 0 = it stands for the caller of Join and is not sent
 	verb     proto.Verb
 	fields   fields
-	sent     bool // on the connection of now
+	sent     bool // on the present connection
 	sentAt   time.Time
 	finished bool
-	done     chan answer // of 1
+	done     chan answer // holds one
 }
 
 // answer is the ok of a command, or an error.
@@ -50,12 +50,12 @@ func temporary(r *proto.Refusal) bool {
 
 // calls are the commands that wait for answers. The state's mutex guards them.
 type calls struct {
-	last uint64 // id
+	last uint64 // the newest id
 	byID map[uint64]*call
-	list []*call // those that belong to no room, in order
+	list []*call // the calls that belong to no room, in order
 }
 
-// add registers a call for its answer. The caller decides when it is sent.
+// add makes a call that waits for its answer. The caller decides when to send it.
 func (c *calls) add(verb proto.Verb, f fields) *call {
 	c.last++
 	k := &call{id: c.last, verb: verb, fields: f, done: make(chan answer, 1)}
@@ -77,9 +77,9 @@ func (c *calls) remove(k *call) {
 	}
 }
 
-// detach prepares the calls for the next connection. All are sent again there, except
-// signals, tokens, which each session has of its own, and leaves, since a new session is in no
-// room.
+// detach prepares the calls for the next connection, which sends them again. It ends three kinds
+// of calls: a leave, because a new session is in no room; a signal that was sent; and a token,
+// because the new session has its own.
 func (c *calls) detach() {
 	for _, k := range slices.Clone(c.list) {
 		switch {

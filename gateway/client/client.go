@@ -14,23 +14,23 @@
 //
 // # Reconnecting
 //
-// When a connection breaks, the client connects again, to any of its gateways, if the
-// close code allows it. Before each try it waits a random part of a bound that doubles
-// ("full jitter", Brooker, Exponential Backoff And Jitter, 2015). It is then the same
-// sender, joins its rooms from the last event that Next returned, and sends the messages
-// without an ack again, with the same keys.
+// When a connection breaks, the client connects again, to any of its gateways, if the close
+// code allows it. Before each try it waits for a random part of a bound that doubles ("full
+// jitter", Brooker, Exponential Backoff And Jitter, 2015). The new session has the same sender.
+// In it the client joins its rooms from the last event that Next has returned. It also sends the
+// messages without an ack again, with the same keys.
 //
 // # Across restarts
 //
-// A program that must continue where it stopped keeps three things of its own: the newest
-// [Hello] for [Config], the seq, epoch and time of the last event for [proto.From], and
-// the messages without an ack with their keys. scripts/examples/bot shows it.
+// A program that must continue after its own restart stores three things: the newest [Hello] for
+// [Config], the seq, epoch and time of the last event for [proto.From], and the messages without
+// an ack with their keys. scripts/examples/bot shows it.
 //
 // # Parts
 //
-// client.go, commands.go and say.go are the interface. state.go holds the rooms, the calls
-// and the notices; room.go and call.go are its parts. send.go and receive.go are the rules,
-// without I/O. connect.go keeps a session, and link.go is one connection.
+// client.go, commands.go and say.go have the exported methods. state.go, room.go and call.go
+// have the rooms, the calls and the notices. send.go and receive.go have the rules, without I/O.
+// connect.go holds a session, and link.go is one connection.
 package client
 
 import (
@@ -46,26 +46,27 @@ import (
 // ErrClosed is returned by calls after [Client.Close].
 var ErrClosed = errors.New("the client has been closed")
 
-// ErrLost is returned for a command that was not answered before its connection broke,
-// and that the client may not send again.
+// ErrLost is returned for a command whose connection broke before its answer, if the client must
+// not send it again.
 var ErrLost = errors.New("the connection was lost")
 
 // Config says where and how to connect. Every field but URLs may be zero.
 type Config struct {
-	URLs   []string // of gateways, such as ws://127.0.0.1:8000; the client tries them in turn, from a random one on
-	Name   string   // shown to others
-	Resume string   // of an earlier [Hello]: makes this client the same sender
+	URLs   []string // of gateways, such as ws://127.0.0.1:8000; the client tries them in turn and begins at random
+	Name   string   // for the other members
+	Resume string   // of an earlier [Hello]: gives this client the same sender
 
-	// Token returns a JSON Web Token, "" for a guest; nil = always a guest. The client calls it for
-	// each connection and before the token expires. After an error it tries again later. It ends
-	// if Token returns a token that has expired, according to the server.
+	// Token returns a JSON Web Token, or "" for a guest; nil = always a guest. The client calls it
+	// for each connection and before the token expires. If Token fails, the client tries again
+	// later. If the server says that a token has expired and Token returns it again, the client
+	// ends.
 	Token func(ctx context.Context) (string, error)
 
-	MinBackoff time.Duration // bound of the first wait before another try; 0 = 500 ms
+	MinBackoff time.Duration // bound of the wait before the second try; 0 = 500 ms
 	MaxBackoff time.Duration // limit of that bound, which doubles; 0 = 20 s
-	Quiet      time.Duration // silence after which the client pings; after as much again it disconnects; 0 = 15 s
-	Patience   time.Duration // for an answer, after which the client disconnects; 0 = 15 s
-	Buffer     int           // notices that wait for Next; 0 = 4096
+	Quiet      time.Duration // silence of the server before a ping, and then before a disconnect; 0 = 15 s
+	Patience   time.Duration // how long a command may have no answer before a disconnect; 0 = 15 s
+	Buffer     int           // notices that wait for Next; 0 = 4096. See Stats for more
 
 	Trace   Trace
 	NetDial func(ctx context.Context, network, addr string) (net.Conn, error) // nil = net.Dialer
@@ -80,8 +81,8 @@ type Trace struct {
 	Ended    func(link int, err error)
 }
 
-// Client is one sender's session with Roomcast, over one connection after the other. It
-// owns two goroutines until Close. All methods are safe for concurrent use.
+// Client is a member of rooms. It holds one session after the other. Its goroutines end with
+// Close. All methods are safe for concurrent use.
 type Client struct {
 	state *state
 	stop  context.CancelFunc
@@ -92,14 +93,14 @@ type Client struct {
 type Stats struct {
 	Links   int // sessions begun
 	Repeats int // events dropped because Next had returned them before
-	Holes   int // times a room was joined again because an event was missing
-	Lags    int // times a room was joined again because Buffer was full
-	Dropped int // signals and presence dropped because Buffer was full
+	Holes   int // joins that were repeated because an event was missing
+	Lags    int // joins that were repeated because Buffer was full
+	Dropped int // signals and presence notices dropped because Buffer was full
 }
 
-// Dial connects and returns when the first session has begun. It tries again, as long as
-// ctx allows, if another try makes sense. The client outlives ctx. Errors:
-// [*RefusedError], [*CloseError], ctx's together with that of the last try.
+// Dial connects and returns when the first session has begun. If another try makes sense, it
+// tries again until ctx ends. The client then does not depend on ctx. Dial fails with a
+// [*RefusedError], a [*CloseError], or the error of ctx and that of the last try.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	if len(cfg.URLs) == 0 {
 		return nil, errors.New("dial: the config names no gateway")
@@ -154,16 +155,15 @@ func (c *Client) Close() {
 	<-c.done
 }
 
-// Err returns nil while the client runs, [ErrClosed] after Close, and otherwise the reason
-// for which the client has ended.
+// Err returns nil while the client runs, [ErrClosed] after Close, and otherwise the error that
+// has ended the client.
 func (c *Client) Err() error {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
 	return c.state.err
 }
 
-// Hello returns the greeting of the newest session. Its Resume makes another Client the
-// same sender.
+// Hello returns the hello of the newest session. Its Resume gives another Client the same sender.
 func (c *Client) Hello() Hello {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
@@ -193,8 +193,8 @@ func (c *Client) Next(ctx context.Context) (Notice, error) {
 	}
 }
 
-// ask sends a command, again on each new connection, and waits for its answer. It decodes
-// the ok into the value that into points to, unless into is nil.
+// ask sends a command and waits for its answer. It sends the command again on each new
+// connection. It decodes the ok into the value that into points to, unless into is nil.
 func (c *Client) ask(ctx context.Context, verb proto.Verb, f fields, into any) error {
 	k, err := c.state.addCall(verb, f)
 	if err == nil {
@@ -206,7 +206,7 @@ func (c *Client) ask(ctx context.Context, verb proto.Verb, f fields, into any) e
 	return nil
 }
 
-// await waits for the answer of a call until ctx ends. Then nobody waits for it any more.
+// await waits for the answer of a call until ctx ends, and then forgets the call.
 func (c *Client) await(ctx context.Context, k *call, into any) error {
 	var a answer
 	select {

@@ -8,9 +8,9 @@ import (
 	"roomcast/proto"
 )
 
-// Join follows a room from the given place on. It returns the room's newest seq.
-// [Client.Next] returns the events. Errors: a [*proto.Refusal], for example if the room is
-// closed; ctx's, after which the client has left the room.
+// Join follows a room from the given place on. It returns the room's newest seq, and
+// [Client.Next] returns the events. It fails with a [*proto.Refusal], for example if the room is
+// closed, or with the error of ctx. After an error the client does not follow the room.
 func (c *Client) Join(ctx context.Context, room proto.Room, from proto.From) (head uint64, err error) {
 	k, err := c.state.addRoom(room, from)
 	if err != nil {
@@ -19,7 +19,7 @@ func (c *Client) Join(ctx context.Context, room proto.Room, from proto.From) (he
 	var joined proto.Joined
 	if err := c.await(ctx, k, &joined); err != nil {
 		if c.state.removeRoom(room) && ctx.Err() != nil {
-			// The server may have the session in the room. Nobody waits for its answer.
+			// For the server, the session may be in the room. Nobody waits for this answer.
 			_, _ = c.state.addCall(proto.VerbLeave, fields{Room: room.String()})
 		}
 		return 0, fmt.Errorf("join: %w", err)
@@ -35,7 +35,7 @@ func (c *Client) Leave(ctx context.Context, room proto.Room) error {
 	err := c.ask(ctx, proto.VerbLeave, fields{Room: room.String()}, nil)
 	var refusal *proto.Refusal
 	if errors.As(err, &refusal) && refusal.Code == proto.NotJoined {
-		return nil // the new session had not joined the room yet
+		return nil // the new session has not joined the room
 	}
 	return err
 }
@@ -43,8 +43,8 @@ func (c *Client) Leave(ctx context.Context, room proto.Room) error {
 // Page is a part of a room's log.
 type Page struct {
 	Events []proto.Event // in order
-	More   bool          // there are more before the first one
-	Gap    *proto.Gap    // nil unless a limit or damage has removed events
+	More   bool          // there are events before the first one
+	Gap    *proto.Gap    // announces events that the log does not hold; nil = there are none
 	Seq    uint64        // of the room's newest event
 	Epoch  string        // of the room
 }
@@ -76,9 +76,9 @@ func (c *Client) Members(ctx context.Context, room proto.Room) (m proto.Members,
 	return m, err
 }
 
-// Signal tells the members of a room something that is not stored; data is any JSON or
-// nil. The client sends it at most once: [ErrLost] if the connection broke before it was
-// answered.
+// Signal sends a notification to the members of a room, which is not stored; data is any JSON or
+// nil. The client sends it at most once. If the connection breaks before the answer, Signal
+// returns [ErrLost].
 func (c *Client) Signal(ctx context.Context, room proto.Room, kind string, data []byte) error {
 	return c.ask(ctx, proto.VerbSignal, fields{Room: room.String(), Type: kind, Data: data}, nil)
 }

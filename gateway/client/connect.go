@@ -12,19 +12,19 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// connector keeps the client connected. It belongs to the goroutine of run, which starts
-// and awaits another one for each connection.
+// connector keeps the client connected. It belongs to the goroutine of run, which starts two
+// others for each session and waits for them.
 type connector struct {
 	cfg   *Config
 	state *state
 	begun chan struct{} // closed and set to nil when the first session begins
 
 	failure   error                  // of the last try
-	presented atomic.Pointer[string] // the newest token
-	expired   *CloseError            // of the server that called it expired; nil = none has
+	presented atomic.Pointer[string] // the newest token that the client has sent
+	expired   *CloseError            // not nil: a server has closed because that token has expired
 }
 
-// run holds one session after the other until ctx ends or no other try makes sense.
+// run holds one session after the other, until ctx ends or another try makes no sense.
 func (c *connector) run(ctx context.Context) {
 	next := rand.IntN(len(c.cfg.URLs))
 	for failures := 0; ; {
@@ -81,7 +81,7 @@ func (c *connector) session(ctx context.Context, base string) (begun bool, err e
 	}
 	c.received(number, p)
 	l.conn.SetReadDeadline(time.Time{})
-	if ctx.Err() != nil { // this may have undone the deadline of the ended context
+	if ctx.Err() != nil { // the end of ctx has set a deadline, which the line above may have removed
 		return false, ctx.Err()
 	}
 
@@ -107,7 +107,7 @@ func (c *connector) session(ctx context.Context, base string) (begun bool, err e
 	return true, err
 }
 
-// read takes over frames until the connection ends.
+// read passes frames to the state until the connection ends.
 func (c *connector) read(l *link) error {
 	for {
 		p, err := l.next()
@@ -115,7 +115,7 @@ func (c *connector) read(l *link) error {
 			return err
 		}
 		if p == nil {
-			signal(c.state.wake) // a ping may have come
+			signal(c.state.wake) // the control frame may be a ping
 			continue
 		}
 		c.received(l.number, p)
@@ -125,8 +125,8 @@ func (c *connector) read(l *link) error {
 	}
 }
 
-// write sends commands that are due, pongs, and pings when the server is silent. It closes
-// the connection when the server does not answer, when ctx ends, and when quit is closed.
+// write sends due commands and pongs, and pings a silent server. It closes the connection if the
+// server does not answer, when ctx ends, and when quit is closed.
 func (c *connector) write(ctx context.Context, l *link, quit chan struct{}) {
 	defer l.conn.Close()
 	timer := time.NewTimer(0)

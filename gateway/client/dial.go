@@ -19,7 +19,7 @@ import (
 
 const (
 	subprotocol = "roomcast.v1"
-	dialTimeout = 10 * time.Second // of connection, handshake and hello together
+	dialTimeout = 10 * time.Second // for connection, handshake and hello together
 )
 
 // CloseError says that the server closed the session.
@@ -104,7 +104,7 @@ func (c *connector) open(ctx context.Context, number int, base, resume string) (
 		Protocols: []string{subprotocol}, NetDial: c.cfg.NetDial,
 		OnStatusError: func(status int, reason []byte, body io.Reader) { refused = readRefusal(status, body) },
 	}
-	if resume != "" { // not in the URL, which logs keep
+	if resume != "" { // not in the URL, because servers log URLs
 		d.Protocols = append(d.Protocols, "resume."+resume)
 	}
 	if token, err := c.token(ctx); err != nil {
@@ -130,7 +130,7 @@ func (c *connector) open(ctx context.Context, number int, base, resume string) (
 	return l, nil
 }
 
-// readRefusal reads the whole answer of a server that does not upgrade, at most 4 KiB.
+// readRefusal reads the answer of a server that does not upgrade, up to 4 KiB.
 func readRefusal(status int, body io.Reader) *RefusedError {
 	e := &RefusedError{Status: status}
 	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(body, 4<<10)), nil)

@@ -8,8 +8,8 @@ import (
 	"roomcast/proto"
 )
 
-// frame is anything that a server sends in a JSON session. Only events have a seq and no
-// id; [proto.ParseEvent] reads them.
+// frame is a frame that a server sends in a JSON session. A frame with a seq and without an id is
+// an event, which [proto.ParseEvent] reads.
 type frame struct {
 	ID     *uint64         `json:"id"`
 	OK     json.RawMessage `json:"ok"`
@@ -24,7 +24,7 @@ type frame struct {
 	Ended  *struct {
 		Code   proto.CloseCode `json:"code"`
 		Reason string          `json:"reason"`
-	} `json:"ended"` // the session is in the room no longer: a kick, a ban, or a lost right
+	} `json:"ended"` // the session has lost its membership: by a kick, a ban, or the end of a right
 }
 
 type memberFrame struct {
@@ -52,7 +52,7 @@ func (m *memberFrame) presence(left bool) *Presence {
 	return &Presence{Who: m.Identity, Count: m.Count, Left: left, Reason: m.Reason}
 }
 
-// fields are those of a command. The verb decides which are set.
+// fields are the fields of a command. The verb decides which are set.
 type fields struct {
 	Room   string          `json:"room,omitempty"`
 	Text   *string         `json:"text,omitempty"`
@@ -96,7 +96,7 @@ func (f *fields) from(from proto.From) {
 	}
 }
 
-// command returns one frame of a command; id 0 is left out.
+// command returns the frame of a command, without an id if id is 0.
 func command(id uint64, verb proto.Verb, f fields) ([]byte, error) {
 	object := map[string]any{string(verb): f}
 	if id != 0 {

@@ -18,7 +18,7 @@ const (
 	maxFrame     = 16 << 20 // bytes; more than any gateway sends
 )
 
-// link is one connection with a session on it. One goroutine reads, another one writes.
+// link is the connection of one session. One goroutine reads from it, another one writes.
 type link struct {
 	number int
 	conn   net.Conn
@@ -30,7 +30,7 @@ type link struct {
 	partial []byte // of a fragmented message; nil between messages
 
 	// Owned by the writer.
-	ping time.Time // of our ping without a pong; zero = none
+	ping time.Time // when the client sent a ping that has no answer; zero = none
 	buf  []byte    // frames for flush
 }
 
@@ -80,8 +80,8 @@ func (l *link) next() ([]byte, error) {
 	return p, nil
 }
 
-// watch pings a silent server. It reports whether the server counts as alive, and when to
-// look again.
+// watch pings a silent server. It reports whether the server is alive, and when to call watch
+// again.
 func (l *link) watch(now time.Time, quiet time.Duration) (alive bool, next time.Duration) {
 	silent := now.Sub(time.Unix(0, l.heard.Load()))
 	switch {

@@ -15,31 +15,31 @@ type Notice struct {
 	Gap      *proto.Gap
 	Signal   *Signal
 	Presence *Presence
-	Refused  *proto.Refusal // the client is in the room no longer: it was closed, or could not be joined again; a kick has the code "kicked"
+	Refused  *proto.Refusal // the client has left the room, for this reason; a kick has the code "kicked"
 	Hello    *Hello         // a session has begun
 	Link     *Link          // a connection has ended
 }
 
-// Hello is how the server greets a session.
+// Hello is the first frame of a session.
 type Hello = proto.Hello
 
-// Link says why a connection ended, or could not be made, and when the next try is.
+// Link says why a connection has ended or failed, and when the next try follows.
 type Link struct {
 	Err   error
 	Again time.Duration
 }
 
-// Signal is something that a member told the others and that is not stored.
+// Signal is a notification of another member, which is not stored.
 type Signal struct {
 	Type string
 	From proto.Identity
 	Data json.RawMessage // nil if none
 }
 
-// Presence announces that a member has come or gone. In large rooms Who is zero.
+// Presence announces that a person has joined or left. In large rooms Who is zero.
 type Presence struct {
 	Who    proto.Identity
-	Count  int               // of members, as far as the sending gateway knows
-	Left   bool              // the member has gone; otherwise it has come
-	Reason proto.LeaveReason // for which it has gone
+	Count  int               // people in the room, as far as the sending gateway knows
+	Left   bool              // the person has left; otherwise the person has joined
+	Reason proto.LeaveReason // of a leave
 }

@@ -6,7 +6,7 @@ import (
 	"roomcast/proto"
 )
 
-// receive takes over a frame of the server. An error ends the connection.
+// receive handles a frame of the server. An error ends the connection.
 func (s *state) receive(p []byte) error {
 	in, err := parseFrame(p)
 	if err != nil {
@@ -76,7 +76,8 @@ func (s *state) event(r *room, e *proto.Event) {
 			return
 		}
 		r.returned(e)
-		// The join would have been refused if no reopening had undone an earlier close.
+		// A close up to head was undone by a reopening: otherwise the server would have refused
+		// the join.
 		if e.Kind == proto.Closed && e.Seq > r.head {
 			s.expel(r, proto.Refuse(proto.RoomClosed, "%s", e.Why))
 		}
@@ -88,7 +89,7 @@ func (s *state) lag(r *room) {
 	r.state = lagging
 }
 
-// answered takes over the answer to a command.
+// answered handles the answer to a command.
 func (s *state) answered(k *call, in *frame) error {
 	now := time.Now()
 	for _, r := range s.order {
@@ -106,7 +107,7 @@ func (s *state) answered(k *call, in *frame) error {
 	return nil
 }
 
-// moved takes over the answer to a join or a leave.
+// moved handles the answer to a join or a leave.
 func (s *state) moved(r *room, in *frame, now time.Time) error {
 	r.move = nil
 	left := r.state == leaving
@@ -117,7 +118,7 @@ func (s *state) moved(r *room, in *frame, now time.Time) error {
 			r.state = lagging
 		}
 		r.later(in.Error, now)
-	case left: // if it was refused, the session was in the room no longer
+	case left: // a refusal means that the session was not in the room
 		r.state = absent
 	case in.Error == nil:
 		a := in.answer()

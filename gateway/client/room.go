@@ -10,39 +10,39 @@ import (
 // room is a room that the client follows. The state's mutex guards it.
 type room struct {
 	name  proto.Room
-	from  proto.From // of the join, until have counts
-	have  uint64     // seq of the last event that Next has returned
-	at    time.Time  // of that event; zero if the client has not seen it
-	epoch string     // of have; "" = not known
-	began bool       // have counts
-	head  uint64     // seq up to which a reopening has undone each close
+	from  proto.From // of the next join, while began is false
+	have  uint64     // seq of the last event that Next has returned, if began is true
+	at    time.Time  // of that event; zero = not known
+	epoch string     // of that event; "" = not known
+	began bool       // have is valid
+	head  uint64     // each close up to this seq has been undone
 
 	state roomState
-	move  *call   // the join or leave that has been sent and not answered; nil = none
-	asked *call   // answers the caller of Join; nil once it has
-	says  []*call // in order; only the first one is sent, see Client.Say
+	move  *call   // the join or leave without an answer; nil = none
+	asked *call   // for the caller of Join; nil after its answer
+	says  []*call // in order; the client sends only the first one, see Client.Say
 
-	refusals int       // temporary ones in a row
-	notYet   time.Time // when the refused command may be sent again
+	refusals int       // temporary refusals in a row
+	notYet   time.Time // when to send the refused command again
 }
 
 type roomState int
 
 const (
 	absent  roomState = iota // a join is due
-	joining                  // events before the ok belong to an earlier join
+	joining                  // the join has no answer; events before it belong to an earlier join
 	joined
-	lagging // events are dropped until the queue is empty; then a leave is due
-	leaving // only a join after a leave begins a replay
+	lagging // the client drops events until its queue is empty; then a leave is due
+	leaving // the leave has no answer; the next join replays the dropped events
 )
 
 // verdict says what to do with an event.
 type verdict int
 
 const (
-	next verdict = iota // return it from Next
-	repeat
-	hole // an event before it is missing
+	next   verdict = iota // return it from Next
+	repeat                // drop it
+	hole                  // an event before it is missing: join again
 )
 
 // judge compares an event's seq with the last one that Next has returned.
@@ -56,7 +56,7 @@ func (r *room) judge(seq uint64) verdict {
 	return hole
 }
 
-// since returns the place from which the next join reads.
+// since returns the place from which the next join replays.
 func (r *room) since() proto.From {
 	if !r.began {
 		return r.from
@@ -64,7 +64,7 @@ func (r *room) since() proto.From {
 	return proto.From{Since: r.have, HasSince: true, Epoch: r.epoch, At: r.at}
 }
 
-// entered takes over the ok of a join.
+// entered handles the ok of a join.
 func (r *room) entered(ok *proto.Joined) {
 	r.state, r.refusals = joined, 0
 	r.head = ok.Seq
@@ -75,19 +75,19 @@ func (r *room) entered(ok *proto.Joined) {
 		case r.from.None():
 			r.have, r.at, r.epoch, r.began = ok.Seq, ok.At, ok.Epoch, true
 		case r.from.Last > 0:
-			// The replay begins at its first event. If the connection breaks before that comes,
-			// a second last could leave out events of the meantime.
+			// If the connection breaks before the first event arrives, another join with last
+			// could leave out events. So the next join names their beginning.
 			r.from = proto.From{Since: ok.Seq - min(ok.Seq, uint64(r.from.Last)), HasSince: true, Epoch: ok.Epoch}
 		}
 	}
 	if r.have == 0 || r.epoch == "" {
 		r.epoch = ok.Epoch
 	}
-	// Otherwise a reset brings another epoch. If the connection breaks before it comes, the
-	// next join must name the old epoch again.
+	// Otherwise keep the old epoch: if ok has another one, a reset follows. If the connection
+	// breaks before the reset arrives, the next join must name the old epoch again.
 }
 
-// returned notes an event that Next returns.
+// returned records an event that Next will return.
 func (r *room) returned(e *proto.Event) {
 	r.have, r.at, r.began = e.Seq, e.At, true
 	if e.Epoch != "" {
@@ -95,7 +95,7 @@ func (r *room) returned(e *proto.Event) {
 	}
 }
 
-// passed notes a gap. Its events will not come; after a reset all numbers begin again.
+// passed records a gap. Its events will not come. After a reset the events begin again.
 func (r *room) passed(g *proto.Gap) {
 	r.at = time.Time{}
 	if g.Reason == proto.GapReset || g.To == 0 {
@@ -132,8 +132,9 @@ func (r *room) fail(err error) {
 	r.says = nil
 }
 
-// said takes over the answer to the first of the room's messages. After a temporary
-// refusal it stays first and is sent again later, or once the room has been joined again.
+// said handles the answer to the first of the room's messages. After a temporary refusal the
+// message stays the first, and the client sends it again later. If the session is not in the
+// room, the client joins the room before that.
 func (r *room) said(k *call, in *frame, now time.Time) {
 	switch {
 	case in.Error == nil:

@@ -9,7 +9,7 @@ import (
 	"roomcast/proto"
 )
 
-// Message is what to say. Without a key the client makes one. Give your own if your
+// Message is a message for [Client.Say], which makes a key if there is none. Set a key if your
 // program may have to say the same message again after a restart.
 type Message struct {
 	proto.Content
@@ -25,17 +25,17 @@ func Text(s string) Message {
 type Ack struct {
 	Seq       uint64    `json:"seq"`
 	At        time.Time `json:"at"`
-	Duplicate bool      `json:"duplicate"` // it had been stored before, under the same key
+	Duplicate bool      `json:"duplicate"` // it was stored before, with the same key
 }
 
-// Say returns when the message is stored. Until then the client sends it again, with the
-// same key, as often as necessary. The client must have joined the room. It sends the
-// messages of one room one at a time, in the order of the calls. So they keep their order
-// even if the server refuses one of them for a while.
+// Say stores a message in a room that the client has joined. It returns when the message is
+// stored. Until then the client sends it again and again, with the same key. It sends the
+// messages of one room one at a time, in the order of the calls. So they keep their order even if
+// the server refuses one of them for a while.
 //
-// Errors: a [*proto.Refusal] if the server does not accept the message. After ctx's error,
-// [ErrClosed] or the error that ended the client, the message may have been stored: say it
-// again with the same key, as the same sender, to find out.
+// Say fails with a [*proto.Refusal] if the server does not accept the message. After any other
+// error, of ctx or of [Client.Err], the message may be stored: say it again with the same key, as
+// the same sender, to find out.
 func (c *Client) Say(ctx context.Context, room proto.Room, m Message) (Ack, error) {
 	if m.Key == "" {
 		m.Key = rand.Text()

@@ -11,11 +11,11 @@ type pass struct {
 	s       *state
 	now     time.Time
 	wait    time.Duration // until the next look
-	patient bool          // false: the server has left a command unanswered for too long
+	patient bool          // false: a command has had no answer for too long
 	frames  [][]byte      // to send, in order
 }
 
-// due returns what is to be sent now. Nothing else sends commands.
+// due returns the frames to send now. Only due decides which commands the client sends.
 func (s *state) due(now time.Time) pass {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,8 +33,7 @@ func (s *state) due(now time.Time) pass {
 		case r.state == lagging && len(s.queue) == 0:
 			r.state, r.move = leaving, s.calls.add(proto.VerbLeave, fields{Room: r.name.String()})
 		case (r.state == joined || r.state == lagging) && len(r.says) > 0:
-			// The session is still in a room that lags: messages do not wait for the caller
-			// of Next.
+			// The session is still in a lagging room, so its messages need not wait.
 			p.call(r.says[0])
 		}
 		if r.move != nil {
@@ -55,7 +54,7 @@ func (p *pass) call(k *call) {
 	p.patient = p.patient && left > 0
 }
 
-// join asks for a room from the last event on that Next has returned.
+// join joins a room, from the last event that Next has returned.
 func (p *pass) join(r *room) {
 	f := fields{Room: r.name.String()}
 	f.from(r.since())

@@ -15,8 +15,8 @@ import (
 type state struct {
 	buffer   int           // see Config
 	patience time.Duration // see Config
-	wake     chan struct{} // of 1: the connector looks for due commands
-	arrived  chan struct{} // of 1: Next looks for a notice
+	wake     chan struct{} // holds one value, which makes the connector look for due commands
+	arrived  chan struct{} // holds one value, which makes Next look for a notice
 
 	mu    sync.Mutex // never held over I/O or a wait
 	hello Hello      // of the newest session
@@ -24,7 +24,7 @@ type state struct {
 	order []*room // the rooms, in the order of their joins
 	calls calls
 	queue []Notice
-	err   error // for which the client has ended
+	err   error // that has ended the client; nil = it runs
 	stats Stats
 }
 
@@ -36,7 +36,7 @@ func newState(cfg *Config) *state {
 	}
 }
 
-// signal wakes the reader of a channel of 1.
+// signal wakes the reader of a channel that holds one value.
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
@@ -44,7 +44,7 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// addRoom begins to follow a room. The returned call is answered with the first join.
+// addRoom begins to follow a room. The returned call receives the answer to the first join.
 func (s *state) addRoom(name proto.Room, from proto.From) (*call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +73,7 @@ func (s *state) removeRoom(name proto.Room) bool {
 	return true
 }
 
-// addSay puts a message in the room's line.
+// addSay appends a message to the room's queue.
 func (s *state) addSay(name proto.Room, f fields) (*call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +90,7 @@ func (s *state) addSay(name proto.Room, f fields) (*call, error) {
 	return k, nil
 }
 
-// addCall sends a command that belongs to no room's line.
+// addCall queues a command that does not wait for others.
 func (s *state) addCall(verb proto.Verb, f fields) (*call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +101,7 @@ func (s *state) addCall(verb proto.Verb, f fields) (*call, error) {
 	return s.calls.queue(verb, f), nil
 }
 
-// forgetCall removes a call for which nobody waits any more.
+// forgetCall removes a call whose caller does not wait any more.
 func (s *state) forgetCall(k *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +113,7 @@ func (s *state) forgetCall(k *call) {
 	signal(s.wake)
 }
 
-// next takes a notice from the queue; ok is false if it is empty.
+// next takes a notice from the queue; ok is false if the queue is empty.
 func (s *state) next() (n Notice, ok bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,12 +130,12 @@ func (s *state) next() (n Notice, ok bool, err error) {
 		signal(s.arrived) // for another caller of Next
 	} else {
 		s.queue = nil
-		signal(s.wake) // rooms that lag may be joined again
+		signal(s.wake) // lagging rooms may be joined again
 	}
 	return n, true, nil
 }
 
-// notify puts a notice in the queue and reports whether it had space. mu is held.
+// notify puts a notice in the queue and reports whether there was space. The caller holds mu.
 func (s *state) notify(n Notice) bool {
 	if len(s.queue) >= s.buffer {
 		return false
@@ -145,21 +145,21 @@ func (s *state) notify(n Notice) bool {
 	return true
 }
 
-// notifyIfSpace puts a notice in the queue or counts it as dropped. mu is held.
+// notifyIfSpace puts a notice in the queue or counts it as dropped. The caller holds mu.
 func (s *state) notifyIfSpace(n Notice) {
 	if !s.notify(n) {
 		s.stats.Dropped++
 	}
 }
 
-// upcoming returns the number of the next connection and the string that resumes there.
+// upcoming returns the number of the next connection, and its resume string.
 func (s *state) upcoming() (number int, resume string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stats.Links + 1, s.hello.Resume
 }
 
-// attach begins a session: all that waits for an answer is due.
+// attach begins a session. All calls without an answer are due.
 func (s *state) attach(h *Hello) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,7 +200,7 @@ func (s *state) end(err error) {
 	signal(s.arrived)
 }
 
-// forget stops following a room; err answers its callers. mu is held.
+// forget stops following a room; err answers its callers. The caller holds mu.
 func (s *state) forget(r *room, err error) {
 	r.fail(err)
 	s.calls.remove(r.move)
@@ -208,7 +208,7 @@ func (s *state) forget(r *room, err error) {
 	s.order = slices.DeleteFunc(s.order, func(o *room) bool { return o == r })
 }
 
-// expel forgets a room that the session is no longer in, and announces it. mu is held.
+// expel forgets a room that the session has lost, and announces that. The caller holds mu.
 func (s *state) expel(r *room, why *proto.Refusal) {
 	s.notify(Notice{Room: r.name, Refused: why})
 	s.forget(r, why)

@@ -26,12 +26,12 @@ func (c *connector) token(ctx context.Context) (string, error) {
 	return token, nil
 }
 
-// expiredError ends the client: it has no token but the one that has expired.
+// expiredError ends the client, because its only token has expired.
 type expiredError struct{ *CloseError }
 
 func (e *expiredError) Unwrap() error { return e.CloseError }
 
-// noteExpired keeps the error of a server that called the newest token expired.
+// noteExpired keeps err if it says that the newest token has expired.
 func (c *connector) noteExpired(err error) {
 	var closed *CloseError
 	if errors.As(err, &closed) && closed.Code == proto.CloseTokenExpired {
@@ -39,8 +39,8 @@ func (c *connector) noteExpired(err error) {
 	}
 }
 
-// refresh sends a fresh token before the old one expires, by the server's clock, until ctx
-// ends. If none comes in time, the server closes the session with 4003.
+// refresh sends a new token before the old one expires by the server's clock, until ctx ends.
+// If that fails, the server closes the session with 4003.
 func (c *connector) refresh(ctx context.Context, h *Hello) {
 	if c.cfg.Token == nil || h.Expires.IsZero() {
 		return
