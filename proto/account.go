@@ -13,15 +13,15 @@ const prefixAck = "room.ack."
 // AckPrefix returns room.ack.<id>., with which the reply subjects of a gateway begin.
 func AckPrefix(gateway string) string { return prefixAck + gateway + "." }
 
-// Answerable reports whether an answer may be published to a reply subject. Such a
-// subject serves answers only. The NATS server makes those that begin with _R_, for
-// requests from another account.
+// Answerable reports whether a program may publish an answer to a reply subject, because that
+// subject is for answers only. The NATS server makes the subjects that begin with _R_, for
+// requests from other accounts.
 func Answerable(reply string) bool {
 	return strings.HasPrefix(reply, prefixAck) || strings.HasPrefix(reply, "_R_.") || strings.HasPrefix(reply, "_INBOX")
 }
 
-// HeaderAccount is the header that the NATS server sets on a request from another
-// account: JSON whose field acc names that account. A client cannot set it there.
+// HeaderAccount is the header that the NATS server sets on a request from another account. It is
+// JSON whose field acc names that account. The server overwrites the header of a client.
 const HeaderAccount = "Nats-Request-Info"
 
 // Keys is the answer on [SubjectKeys].
@@ -30,14 +30,14 @@ type Keys struct {
 	Imported bool   `json:"imported,omitempty"` // the request came from another account; see ImportedAPI
 }
 
-// Prefixes of the JetStream API: in the account that holds the streams, and in accounts
-// that import the reads. The imports need another prefix because the server adds $JS.API
-// to each account itself.
+// DirectAPI is the prefix of the JetStream API in the account that holds the streams, and
+// ImportedAPI the one in accounts that import the reads. The imports need another prefix,
+// because the server itself adds $JS.API to each account.
 const (
 	DirectAPI   = "$JS.API."
 	ImportedAPI = "room.js."
 )
 
-// PrefixAsk begins the subjects on which gateways ask the application's backend: connect, join
-// and say follow. Only gateways may publish there, and only backends may subscribe.
+// PrefixAsk begins the subjects on which gateways ask the application's backend; connect, join or
+// say follows. Only gateways may publish there, and only backends may subscribe.
 const PrefixAsk = "room.ask."

@@ -28,9 +28,9 @@ const (
 type ActRule struct {
 	Act   Act
 	Kind  EventKind // of the event that the act becomes
-	Needs string    // the field that the act needs beside its reason; "" = none
-	Takes string    // another field that it takes; "" = none
-	Right Right     // the least right that it needs; the author of a message needs no other
+	Needs string    // the field that the act requires besides its reason; "" = none
+	Takes string    // an optional field; "" = none
+	Right Right     // that the act needs; the author of a message needs no other
 }
 
 // Acts is the table of all acts.
@@ -57,8 +57,8 @@ func (a Act) Rule() *ActRule {
 	return nil
 }
 
-// Permits returns the least of the rights that permit the act: the right to moderate, or the
-// one of the table.
+// Permits returns the right by which a sender with the given rights may do the act. It is the
+// right to moderate, if the sender has it and the act is no edit; otherwise that of the table.
 func (a Act) Permits(rights Rights) Right {
 	if rights.Allow(RightModerate) && a != ActEdit {
 		return RightModerate
@@ -69,7 +69,7 @@ func (a Act) Permits(rights Rights) Right {
 // Known reports whether a is in the table.
 func (a Act) Known() bool { return a.Rule() != nil }
 
-// listActs returns the acts as a sentence lists them.
+// listActs returns the names of all acts, for a sentence.
 func listActs() string {
 	names := make([]string, len(Acts))
 	for i := range Acts {
@@ -78,19 +78,19 @@ func listActs() string {
 	return enumerate(names)
 }
 
-// Guests is the member of a ban or a mute that holds for all guests of a room.
+// Guests is the member in a ban or a mute of all guests of a room.
 const Guests = "*guests"
 
 // IsGuest reports whether a gateway made the id for a client without a token.
 func IsGuest(id string) bool { return strings.HasPrefix(id, "anon-") }
 
-// Terms are what an act needs beside its reason; see [Acts].
+// Terms are the fields of an act besides its reason; see [Acts].
 type Terms struct {
 	Member string        // an id, or [Guests]
-	For    time.Duration // from the act on; 0 = until it is undone
-	Every  time.Duration // in which a member may say one message; 0 ends slow
+	For    time.Duration // how long the act holds; 0 = until it is undone
+	Every  time.Duration // time in which a member may say one message; 0 ends slow
 	Seq    uint64        // of a message
-	Epoch  string        // of Seq; "" = the present one of the room
+	Epoch  string        // of that message; "" = the present epoch of the room
 
 	given []string // names of the fields that a client has sent
 }
@@ -103,7 +103,7 @@ const (
 	maxEvery = 24 * time.Hour
 )
 
-// read reads the text of one field. JSON and NATS headers have the same text.
+// read reads one field. JSON and NATS headers have the same text.
 func (t *Terms) read(name, value string) *Refusal {
 	t.given = append(t.given, name)
 	var err error
@@ -131,7 +131,7 @@ func (t *Terms) read(name, value string) *Refusal {
 	return nil
 }
 
-// parsed refuses an act without the field that it needs, or with one that it does not take.
+// parsed refuses an act without its required field, or with a field that it does not have.
 func (t *Terms) parsed(act Act) *Refusal {
 	rule := act.Rule()
 	if rule.Needs != "" && !slices.Contains(t.given, rule.Needs) {
@@ -146,7 +146,7 @@ func (t *Terms) parsed(act Act) *Refusal {
 	return t.check(act)
 }
 
-// check refuses the terms of an act that no client could have sent.
+// check refuses invalid terms of an act.
 func (t *Terms) check(act Act) *Refusal {
 	rule := act.Rule()
 	switch {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The answers below are the same over WebSocket, HTTP and NATS. Each appends its own JSON;
-// encoding/json reads it.
+// The answers below are the same over WebSocket, HTTP and NATS. Their methods append JSON, and
+// clients read it with encoding/json.
 
 // Hello is the first frame of a JSON session.
 type Hello struct {
@@ -16,15 +16,15 @@ type Hello struct {
 	Resume  string    `json:"resume"`  // makes the next session the same sender
 	Time    time.Time `json:"time"`    // of the server
 	Expires time.Time `json:"expires"` // of the token; zero = the session has none
-	Limits  Limits    `json:"limits"`  // zero = not told
-	Joined            // where the session begins in a room
+	Limits  Limits    `json:"limits"`  // zero = not known
+	Joined            // of the room in the session's path; zero = none
 }
 
-// Limits are what a session may do, and how long a message may be sent again.
+// Limits are the limits of a session.
 type Limits struct {
 	Message     int   `json:"message"`       // bytes of a message
-	Rooms       int   `json:"rooms"`         // at once
-	KeyWindowMS int64 `json:"key_window_ms"` // for which the owner of a room remembers keys; 0 = not known
+	Rooms       int   `json:"rooms"`         // rooms at a time
+	KeyWindowMS int64 `json:"key_window_ms"` // how long the owner of a room remembers keys; 0 = not known
 }
 
 // Joined is the ok of a join: the newest event of the room.
@@ -34,7 +34,7 @@ type Joined struct {
 	Epoch string    `json:"epoch"`
 	At    time.Time `json:"at"` // of the event; zero = not known
 
-	Resume string `json:"resume,omitempty"` // replaces that of hello; "" = it stays
+	Resume string `json:"resume,omitempty"` // replaces the one of hello; "" = that remains valid
 }
 
 // Page is the ok of history: events of one room, oldest first.
@@ -43,10 +43,10 @@ type Page struct {
 	Events []json.RawMessage `json:"events"` // see [ParseEvent]
 	More   bool              `json:"more"`   // there are more events in the direction of reading
 	Seq    uint64            `json:"seq"`    // of the room's newest event
-	Epoch  string            `json:"epoch"`
-	Gap    *Gap              `json:"gap"`    // comes before the first event; nil = none
+	Epoch  string            `json:"epoch"`  // of the room
+	Gap    *Gap              `json:"gap"`    // before the first event; nil = none
 	Closed bool              `json:"closed"` // the room is closed
-	Why    string            `json:"why"`    // the room is closed
+	Why    string            `json:"why"`    // the reason of the close
 }
 
 // Members is the ok of members. Up to [MaxListed] members are listed; More says that there
@@ -61,11 +61,11 @@ type Members struct {
 // MaxListed is the number of members up to which a room's members are named.
 const MaxListed = 200
 
-// AppendOK begins the answer to the command of that id, nil if it had none. The value of ok
-// and a closing brace follow.
+// AppendOK begins the answer to the command with an id; nil = it has none. The caller appends
+// the value of ok and a closing brace.
 func AppendOK(b, id []byte) []byte { return append(appendID(b, id), `"ok":`...) }
 
-// AppendError appends the answer that refuses the command of that id, nil if it had none.
+// AppendError appends the answer that refuses the command with an id; nil = it has none.
 func AppendError(b, id []byte, r *Refusal) []byte {
 	b = append(appendID(b, id), `"error":`...)
 	return append(r.AppendJSON(b), '}')
@@ -141,7 +141,7 @@ func AppendAuth(b []byte, you Identity, expires time.Time) []byte {
 	return append(AppendTime(b, expires), `"}`...)
 }
 
-// AppendEnded appends {"room":…,"ended":{"code":…,"reason":…}}, which tells a session on /ws
+// AppendEnded appends {"room":…,"ended":{"code":…,"reason":…}}, by which a session on /ws learns
 // that it is no longer a member.
 func AppendEnded(b []byte, room Room, code CloseCode, reason string) []byte {
 	b = appendString(append(b, `{"room":`...), room.String())
@@ -156,8 +156,8 @@ func AppendLeave(b []byte, room Room) []byte {
 	return append(appendString(append(b, `{"room":`...), room.String()), '}')
 }
 
-// AppendJSON appends {"room":…,"events":[…],"more":…,"seq":…,"epoch":…}, with "gap" if
-// there is one, and with "closed" and "why" of a closed room.
+// AppendJSON appends {"room":…,"events":[…],"more":…,"seq":…,"epoch":…}. It adds "gap" if there
+// is one, and "closed" and "why" for a closed room.
 func (p *Page) AppendJSON(b []byte) []byte {
 	b = append(b, `{"room":`...)
 	b = appendString(b, p.Room.String())
@@ -205,8 +205,8 @@ func (m *Members) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// AppendAck appends {"seq":…,"at":…}, the ok of a stored message, with "duplicate" if it
-// had been stored before.
+// AppendAck appends {"seq":…,"at":…}, the ok of a stored message. It adds "duplicate" if an
+// earlier request has stored the message.
 func (r *Reply) AppendAck(b []byte) []byte {
 	b = append(b, `{"seq":`...)
 	b = strconv.AppendUint(b, r.Seq, 10)

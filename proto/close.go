@@ -1,7 +1,7 @@
 package proto
 
-// CloseCode is the status of a WebSocket close frame. 4000-4099 mean "reconnect",
-// 4100-4199 mean "do not": a client may act on the range alone.
+// CloseCode is the status of a WebSocket close frame. After 4000-4099 a client should reconnect,
+// after 4100-4199 it should not. The range is enough for a client.
 type CloseCode uint16
 
 // The codes that a client can receive; [CloseCodes] says what each means. RFC 6455 defines
@@ -35,9 +35,9 @@ const (
 // CloseMeaning is one row of the close-code table.
 type CloseMeaning struct {
 	Code      CloseCode
-	Name      string // as in logs and metrics
-	Meaning   string // for people; the reason of a close frame
-	Reconnect bool   // another try makes sense
+	Name      string // in logs and metrics
+	Meaning   string // for people; the reason in a close frame
+	Reconnect bool   // the client should reconnect
 }
 
 // CloseCodes is the table of close codes, in their order.
@@ -65,7 +65,7 @@ var CloseCodes = []CloseMeaning{
 	{CloseNoToken, "no_token", "a token is needed here", false},
 }
 
-// String returns the code's name in the table, "unknown" for others.
+// String returns the code's name in the table, or "unknown".
 func (c CloseCode) String() string {
 	for _, m := range CloseCodes {
 		if m.Code == c {
@@ -75,7 +75,7 @@ func (c CloseCode) String() string {
 	return "unknown"
 }
 
-// Meaning returns the sentence of the table, "" for other codes.
+// Meaning returns the sentence of the table, or "" for other codes.
 func (c CloseCode) Meaning() string {
 	for _, m := range CloseCodes {
 		if m.Code == c {

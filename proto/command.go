@@ -42,8 +42,8 @@ type Command struct {
 	Key     string  // say, moderate, edit; "" if none
 
 	From   From   // join; history uses Since, Epoch and At
-	begins bool   // since, last or after was given
-	act    bool   // the act is not in the frame
+	begins bool   // the frame has since, last or after
+	act    bool   // the caller has set Act, so the frame must not name an act
 	Before uint64 // history: events below this seq; 0 = the newest page
 	Limit  int    // history; 0 = the default
 
@@ -112,8 +112,8 @@ func (c *Command) read(frame []byte) error {
 	return nil
 }
 
-// ParseAct reads the fields of a moderate command without its act and room, or those of an
-// edit command, from one JSON object; nothing is an empty object. Its error is always a
+// ParseAct reads a moderate or edit command from one JSON object with its fields, for a caller
+// that knows act and room already. Empty input counts as an empty object. The error is always a
 // [*Refusal].
 func ParseAct(act Act, fields []byte) (Command, error) {
 	fields = bytes.TrimSpace(fields)
@@ -133,10 +133,10 @@ func ParseAct(act Act, fields []byte) (Command, error) {
 	return c, err
 }
 
-// findID returns the id of a frame that the reader refused before it reached the id. It
-// returns nil if the frame has no id. It follows strings and brackets only.
+// findID returns the id of a frame that the reader has refused before it reached the id. It
+// returns nil if the frame has no id. It looks only at strings and brackets.
 func findID(frame []byte) []byte {
-	depth, name := 0, false // name: the next string at depth 1 is a member's name
+	depth, name := 0, false // name: the next string at depth 1 is the name of a field
 	for i := 0; i < len(frame); i++ {
 		switch frame[i] {
 		case '{', '[':

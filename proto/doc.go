@@ -31,7 +31,7 @@
 //	right      permission for verbs in a room: read, say, moderate; see [Right]
 //	request    a message or an act on its way to the owner of its room; see [Request]
 //	reply      the owner's answer to a request; see [Reply]
-//	key        a sender's own name for one request, by which the owner recognises a resend
+//	key        a name that a sender gives to a request, by which the owner recognises a resend
 //	digest     a hash of the content that a key stands for; see [Digest]
 //	message    content that a sender says in a room; see [Content]
 //	line       text that a person typed; only a line can be a close word
@@ -40,14 +40,14 @@
 //	signal     a short-lived notification to members that is not stored
 //	record     an event as the log keeps it; see [Record]
 //	log        the records of one room; the stream holds the logs of all rooms
-//	epoch      one unbroken history of a room; a new one begins when the log has aged out or lost its end
-//	gap        an announced hole in the events of a room; see [Gap]
+//	epoch      one unbroken history of a room; another one begins after the log has aged out or lost its end
+//	gap        the announcement of events that a member does not receive; see [Gap]
 //	snapshot   the state of a room that outlives its log; see [Snapshot]
 //	refusal    a typed error that says what to do next; see [Refusal]
 //	owner      the roomsvc instance that commits a partition
 //	lease      the time for which an instance counts as alive without a renewal
-//	fence      the check by which the stream rejects a commit of a former owner
-//	commit     storing records: the stream has acknowledged them
+//	fence      an owner's right to commit; the stream refuses commits under an older fence
+//	commit     to store records; they are committed when the stream has acknowledged them
 //	ring       the newest part of a room's log in a gateway, as encoded frames
 //	cursor     a member's position in a ring
 //	stamp      the time text that text sessions see before a message

@@ -44,23 +44,22 @@ type Event struct {
 	Of     uint64 // seq of the message that was deleted or edited
 	Author Author // of a deleted message
 
-	Changed time.Time // of a message that was edited: when it was edited last
-	Removed bool      // a moderator or its author has deleted the message; only Room, Seq, At and From are known
+	Changed time.Time // of an edited message: the time of its newest edit
+	Removed bool      // the message was deleted, and only Room, Seq, At and From are known
 }
 
-// Author is what remains known of a deleted message, so that the owner recognises a resend.
+// Author is the sender, key and time of a deleted message. By it the owner recognises a resend.
 type Author struct {
 	ID  string
 	Key string
 	At  time.Time // of the message
 }
 
-// timeLayout is RFC 3339 in UTC with milliseconds, the only form times have on the wire.
+// timeLayout is the only form of times on the wire: RFC 3339 in UTC with milliseconds.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
-// AppendTime appends t in the form of the wire, without quotes. Each event and each ack
-// holds a time. Digit by digit, this is faster than [time.Time.AppendFormat], which
-// interprets a layout.
+// AppendTime appends t as [timeLayout] describes, without quotes. Each event and each ack has a
+// time, so speed matters. [time.Time.AppendFormat] is slower, because it interprets a layout.
 func AppendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
@@ -89,7 +88,7 @@ func appendDigits(b []byte, v, n int) []byte {
 	return b
 }
 
-// AppendJSON appends the event exactly as JSON clients receive it and as the log keeps it.
+// AppendJSON appends the event. JSON clients receive these bytes, and the log holds them.
 func (e *Event) AppendJSON(b []byte) []byte {
 	b, _ = e.AppendRecord(b)
 	return b
@@ -161,7 +160,7 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 	return append(b, '}'), span
 }
 
-// appendTerms appends what an act has beside its reason.
+// appendTerms appends the fields of an act besides its reason.
 func (e *Event) appendTerms(b []byte) []byte {
 	if e.Member != "" {
 		b = append(b, `,"member":`...)
@@ -192,8 +191,8 @@ func (e *Event) appendTerms(b []byte) []byte {
 	return b
 }
 
-// Text returns the content as text sessions receive it, and whether it is binary. It fails
-// on bytes that [Event.AppendRecord] cannot have written.
+// Text returns the content for text sessions, and whether it is binary. It fails on bytes that
+// [Event.AppendRecord] cannot have written.
 func (s Span) Text(payload []byte) (body []byte, binary bool, err error) {
 	raw, ok := s.Content(payload)
 	if !ok {
@@ -312,8 +311,8 @@ func (a *Author) read(r *jsonReader) error {
 	})
 }
 
-// AppendStub appends what remains of a deleted record:
-// {"room":…,"seq":…,"at":…,"from":{"id":…},"deleted":true}. An edit has no time.
+// AppendStub appends {"room":…,"seq":…,"at":…,"from":{"id":…},"deleted":true}, which readers
+// receive in place of a deleted record. The stub of an edit has no time.
 func (s Stub) AppendStub(b []byte, room Room, seq uint64) []byte {
 	b = appendString(append(b, `{"room":`...), room.String())
 	b = strconv.AppendUint(append(b, `,"seq":`...), seq, 10)
@@ -349,7 +348,7 @@ type Gap struct {
 
 	// Only of a reset:
 	Epoch string `json:"epoch"` // of the events that follow; "" if none follow
-	Seq   uint64 `json:"seq"`   // a reopening has undone each closing up to this seq; 0 = none
+	Seq   uint64 `json:"seq"`   // each close up to this seq was undone; 0 = none
 }
 
 // GapReason is the cause of a gap.
@@ -359,7 +358,7 @@ type GapReason string
 const (
 	GapTrimmed GapReason = "trimmed" // a limit of the log removed them
 	GapReset   GapReason = "reset"   // the room has begun a new epoch, or its log has lost them
-	GapDamaged GapReason = "damaged" // the log cannot read them
+	GapDamaged GapReason = "damaged" // the log holds them and cannot read them
 )
 
 // AppendJSON appends {"room":…,"gap":{…}}.
@@ -417,9 +416,9 @@ func AppendSignal(b []byte, room Room, kind string, from Identity, data []byte) 
 	return append(b, "}}"...)
 }
 
-// AppendJoined appends {"room":…,"joined":{"id":…,"name":…,"count":n}}. Count is how many
-// members the sending gateway knows of in the room; above [MaxListed] the identity is
-// left out.
+// AppendJoined appends {"room":…,"joined":{"id":…,"name":…,"count":n}}. Count is the number of
+// people in the room, as far as the sending gateway knows. Above [MaxListed] people the caller
+// gives no identity.
 func AppendJoined(b []byte, room Room, who Identity, count int) []byte {
 	return appendPresence(b, room, "joined", who, count, "")
 }

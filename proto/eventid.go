@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// AppendEventID appends the position of an event as a reader of Server-Sent Events names it:
-// <epoch>-<seq>-<at in ms>. The last part is left out if the time is not known, and the seq
-// is 0 at the beginning of a room.
+// AppendEventID appends the id of an event for readers of Server-Sent Events:
+// <epoch>-<seq>-<at in ms>. Without a known time it leaves out the last part. The seq is 0 at the
+// beginning of a room.
 func AppendEventID(b []byte, epoch string, seq uint64, at time.Time) []byte {
 	b = append(append(b, epoch...), '-')
 	b = strconv.AppendUint(b, seq, 10)
@@ -19,8 +19,7 @@ func AppendEventID(b []byte, epoch string, seq uint64, at time.Time) []byte {
 	return b
 }
 
-// ParseEventID returns where to continue behind the event of that id. Its error is always a
-// [*Refusal].
+// ParseEventID returns the place after the event with an id. Its error is always a [*Refusal].
 func ParseEventID(id string) (f From, err error) {
 	epoch, rest, found := strings.Cut(id, "-")
 	seq, ms, timed := strings.Cut(rest, "-")
@@ -39,7 +38,7 @@ func ParseEventID(id string) (f From, err error) {
 	return f, nil
 }
 
-// AppendClosing appends {"code":…,"reason":…}, which tells a reader of Server-Sent Events why
+// AppendClosing appends {"code":…,"reason":…}, by which a reader of Server-Sent Events learns why
 // its stream ends. The code is that of a WebSocket close frame.
 func AppendClosing(b []byte, code CloseCode, reason string) []byte {
 	b = append(b, `{"code":`...)

@@ -11,8 +11,8 @@ type From struct {
 	Since    uint64 // replay the events after this seq
 	HasSince bool   // Since is set, perhaps to 0
 
-	// The reader's knowledge of the event numbered Since. If the log holds another
-	// history, the reader receives a reset and all events from the oldest on.
+	// Epoch and At are those of the event numbered Since, as the reader has seen it. If the log
+	// holds another event there, the reader receives a reset and all events.
 	Epoch string    // "" = not known
 	At    time.Time // zero = not known
 
@@ -97,8 +97,8 @@ func (f *From) text(name, s string) (err error) {
 // maxEpoch is the longest epoch of a command, in bytes.
 const maxEpoch = 64
 
-// ParseTime reads an RFC 3339 time such as 2026-11-22T10:53:07Z. A time before 1970
-// becomes the first moment of 1970, because the zero [time.Time] stands for a missing one.
+// ParseTime reads an RFC 3339 time such as 2026-11-22T10:53:07Z. A time before 1970 becomes the
+// beginning of 1970, because the zero [time.Time] stands for a missing time.
 func ParseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {

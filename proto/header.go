@@ -15,19 +15,19 @@ const (
 	HeaderKey  = "Rc-Key"  // the sender's key; members see it in the event
 	HeaderOnce = "Rc-Once" // a key that a gateway makes for a sender without one; members do not see it
 	HeaderType = "Rc-Type" // of an application event
-	HeaderSent = "Rc-Sent" // a hash of what the sender sent, in place of which the backend gave the payload; the key stands for it
+	HeaderSent = "Rc-Sent" // a hash of the content that the sender has sent, if a backend has replaced it; the key stands for it
 	HeaderEnc  = "Rc-Enc"  // the payload is sealed; the value is the version of the seal
 
 	HeaderRights = "Rc-Rights" // the sender's rights in the room, with spaces between them; missing = all
 	HeaderMember = "Rc-Member" // of an act: the id of a member, written by [EscapeHeader]
 	HeaderFor    = "Rc-For"    // of an act: how long it holds
-	HeaderEvery  = "Rc-Every"  // of slow
-	HeaderSeq    = "Rc-Seq"    // of delete and edit: of the message
-	HeaderEpoch  = "Rc-Epoch"  // of Rc-Seq; missing = the room's present one
+	HeaderEvery  = "Rc-Every"  // of slow: the time in which a member may say one message
+	HeaderSeq    = "Rc-Seq"    // of delete and edit: the seq of the message
+	HeaderEpoch  = "Rc-Epoch"  // of delete and edit: the epoch of the message; missing = the present one
 )
 
-// EscapeHeader returns text as a NATS header holds it: it writes every byte outside of
-// A-Za-z0-9_.:@- as %XX in upper case.
+// EscapeHeader returns text for use in a NATS header. It writes each byte that is not one of
+// A-Za-z0-9_.:@- as %XX, in upper case.
 func EscapeHeader(text string) string {
 	for i := 0; i < len(text); i++ {
 		if !plainInHeader(text[i]) {
@@ -50,8 +50,8 @@ func AppendEscaped(b []byte, text string) []byte {
 	return b
 }
 
-// UnescapeHeader reads the result of [EscapeHeader]. It refuses every other spelling, so
-// that an id has one spelling only.
+// UnescapeHeader reads the result of [EscapeHeader]. It refuses every other spelling, so that an
+// id has only one.
 func UnescapeHeader(value string) (string, error) {
 	if strings.IndexByte(value, '%') < 0 {
 		for i := 0; i < len(value); i++ {

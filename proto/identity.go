@@ -17,13 +17,13 @@ const (
 // Identity is a sender: the id identifies it for keys, acts and presence, and members see
 // the name.
 type Identity struct {
-	ID   string `json:"id"`             // text that [CheckID] accepts, unique; authenticated, or made by a gateway and signed into resume
+	ID   string `json:"id"`             // unique, see [CheckID]; from a token or a backend, or made by a gateway
 	Name string `json:"name,omitempty"` // see [CheckName]; "" = not given
 }
 
-// CheckID refuses an id that is empty, too long or not UTF-8, that holds a control
-// character, a format character or a line separator, or that has a space at an end. Ids are
-// compared byte by byte and never normalised.
+// CheckID refuses an id that is empty, too long or not UTF-8. It refuses control characters,
+// format characters and line separators, and a space at either end. Ids are compared byte by
+// byte and never normalised.
 func CheckID(id string) *Refusal {
 	if id == "" || len(id) > MaxIDBytes {
 		return Refuse(TooLarge, "an id has 1 to %d bytes, this one has %d", MaxIDBytes, len(id))
@@ -52,8 +52,8 @@ func ReservedID(id string) bool {
 		strings.HasPrefix(id, "anon-") || strings.HasPrefix(id, "api:") || strings.HasPrefix(id, "*")
 }
 
-// EscapeID returns an id as it stands in a room's name: the bytes of a character that no
-// room name may contain, and = and *, become =XX in upper case.
+// EscapeID returns an id for use in a room's name. Each byte of = and * and of a character that a
+// room name must not contain becomes =XX, in upper case.
 func EscapeID(id string) string {
 	const digits = "0123456789ABCDEF"
 	plain := func(r rune) bool { return r == '.' || r != '=' && inRoomName(r) }
@@ -109,9 +109,9 @@ func checkToken(what, s string, limit int) *Refusal {
 	return nil
 }
 
-// CheckName refuses a display name that is too long, is not UTF-8, has a control character
-// or a bidirectional control, or has no visible character. It accepts characters that are
-// newer than Go's Unicode tables.
+// CheckName refuses a display name that is too long, is not UTF-8, has a control character or a
+// bidirectional control, or has no visible character. It accepts characters that Go's Unicode
+// tables do not know yet.
 func CheckName(name string) *Refusal {
 	if len(name) > MaxNameBytes {
 		return Refuse(TooLarge, "the name is %d bytes long, at most %d are allowed", len(name), MaxNameBytes)

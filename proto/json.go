@@ -15,9 +15,9 @@ const maxDepth = 64
 // errJSON is wrapped by each syntax error of a [jsonReader].
 var errJSON = errors.New("not valid JSON")
 
-// jsonReader reads one JSON text strictly and without copying. encoding/json accepts two
-// equal names, names in another case and invalid UTF-8, so that two programs may read one
-// frame in two ways. Here each of these is an error. A reader belongs to one call.
+// jsonReader reads one JSON text strictly and without copying. encoding/json accepts two equal
+// names, names in another case and invalid UTF-8. Two programs may then read one frame in two
+// ways. For this reader each of these is an error. A reader belongs to one call.
 type jsonReader struct {
 	b     []byte
 	i     int
@@ -64,8 +64,8 @@ func (r *jsonReader) end() error {
 	return nil
 }
 
-// object reads an object and calls field for each name, in order. The reader then stands
-// before the value, and field must read exactly that value. Two equal names are an error.
+// object reads an object and calls field for each name, in order. Field must read exactly the
+// value that follows. Two equal names are an error.
 func (r *jsonReader) object(field func(name string) error) error {
 	if err := r.enter('{'); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (r *jsonReader) object(field func(name string) error) error {
 	return nil
 }
 
-// names is a set of strings. A small set needs no map; a large one does not become slow.
+// names is a set of strings. A small set needs no map, and a large set is not slow.
 type names struct {
 	few  [12]string
 	n    int
@@ -172,7 +172,8 @@ func (r *jsonReader) str() (string, error) {
 	return string(out), nil
 }
 
-// unescaped maps the letter of a two-byte escape to its character; 0 is no escape.
+// unescaped maps the second byte of a two-byte escape to its character; 0 = there is no such
+// escape.
 var unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 // rawString checks a string and returns the bytes between its quotes, and whether they are

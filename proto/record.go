@@ -25,8 +25,8 @@ type State struct {
 	Epoch  string    // letters and digits; names one unbroken history of the room
 	At     time.Time // of the record, in milliseconds; the next one is not before it
 	Closed bool
-	Page   uint64 // stream sequence at or before the first record of the previous page; 0 = none
-	Start  uint64 // stream sequence at or before the first record of this page
+	Page   uint64 // stream sequence from which a read finds the previous page; 0 = there is none
+	Start  uint64 // stream sequence from which a read finds this page
 	Act    uint64 // seq of the newest act in this epoch; 0 = none
 }
 
@@ -46,9 +46,8 @@ const (
 	SpanBase64  byte = 'b' // the content in base64; text sessions receive it as binary
 )
 
-// Digest is a hash of the content that a sender's key stands for: the kind, the type and
-// the body of a message, or an act with its reason. Two requests with one key and different
-// digests are different requests.
+// Digest is a hash of the content that a sender's key stands for; see [Request.Covered]. Two
+// requests with the same key and different digests are different requests.
 type Digest [8]byte
 
 // Record is one entry of a room's log. Its payload is the event as JSON clients receive it.
@@ -138,8 +137,8 @@ type Header interface{ Get(name string) string }
 // ErrNewerSchema is returned for a record or a snapshot of a newer version.
 var ErrNewerSchema = errors.New("written by a newer version of roomcast; upgrade this one")
 
-// ParseRecord reads a record's header. The subject is that of the log or of its
-// republished copy. The payload stays as it is; package seal opens it.
+// ParseRecord reads a record's header. The subject is that of the log or of the republished
+// copy. ParseRecord does not open a sealed payload; package seal does.
 func ParseRecord(subject string, h Header, payload []byte) (Record, error) {
 	room, err := RoomOfSubject(subject)
 	if err != nil {
@@ -228,8 +227,7 @@ func (s Span) fits(size int) bool {
 	return s.At >= 0 && s.Len >= 0 && s.At <= size && s.Len <= size-s.At
 }
 
-// Content returns the bytes of the span in an opened payload, and whether they lie within
-// it.
+// Content returns the bytes of the span in an open payload, and whether they lie within it.
 func (s Span) Content(payload []byte) ([]byte, bool) {
 	if !s.fits(len(payload)) {
 		return nil, false

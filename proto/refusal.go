@@ -38,7 +38,7 @@ const (
 type Refusal struct {
 	Code    Code
 	Message string
-	Retry   time.Duration // wait before the same command may succeed; 0 = it will not
+	Retry   time.Duration // wait before another try of the command; 0 = another try will fail too
 }
 
 // Refuse makes a refusal with a formatted message.
@@ -46,15 +46,15 @@ func Refuse(code Code, format string, args ...any) *Refusal {
 	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// After returns the refusal with a time after which the same command may succeed.
+// After returns the refusal with a wait before another try of the command.
 func (r *Refusal) After(d time.Duration) *Refusal {
 	return &Refusal{Code: r.Code, Message: r.Message, Retry: d}
 }
 
-// Error returns code and message in one line.
+// Error returns the code and the message.
 func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Message }
 
-// Temporary reports whether the same command may succeed later.
+// Temporary reports whether another try of the command may succeed.
 func (r *Refusal) Temporary() bool { return r.Retry > 0 }
 
 // AsRefusal returns the refusal in err's chain. It turns other errors into [Internal]

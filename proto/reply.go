@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -47,33 +48,19 @@ func ParseReply(b []byte) (Reply, error) {
 						reply.At, err = ParseTime(s)
 					}
 				case "duplicate":
-					var v []byte
-					v, err = r.value()
-					reply.Duplicate = string(v) == "true"
+					reply.Duplicate, err = r.boolean()
 				default:
 					_, err = r.value()
 				}
 				return err
 			})
 		case "error":
-			reply.Refusal = &Refusal{}
-			return r.object(func(name string) (err error) {
-				var s string
-				switch name {
-				case "code":
-					s, err = r.str()
-					reply.Refusal.Code = Code(s)
-				case "message":
-					reply.Refusal.Message, err = r.str()
-				case "retry_ms":
-					var ms uint64
-					ms, err = r.integer()
-					reply.Refusal.Retry = time.Duration(ms) * time.Millisecond
-				default:
-					_, err = r.value()
-				}
+			refusal, err := r.value()
+			if err != nil {
 				return err
-			})
+			}
+			reply.Refusal = new(Refusal)
+			return json.Unmarshal(refusal, reply.Refusal)
 		case "close":
 			return r.object(func(name string) (err error) {
 				if name == "code" {

@@ -12,18 +12,18 @@ import (
 type Request struct {
 	From    Identity
 	Key     string  // "" = the owner cannot recognise the request when it is sent again
-	Hidden  bool    // a gateway made the key because the sender gave none; members do not see it
+	Hidden  bool    // a gateway made the key, because the sender gave none; members do not see it
 	Content Content // of a message
-	Sent    string  // a hash, if a backend was asked about the message: the key stands for what has this hash
-	Line    bool    // the content is a line that a person typed: a close word closes the connection
+	Sent    string  // a hash of the content that the sender has sent, if a backend may have replaced it; "" = it has not
+	Line    bool    // the content is a line that a person has typed, so it may be a close word
 	Act     Act     // "" = a message
 	Why     string  // of an act
 	Terms   Terms   // of an act
 	Rights  Rights  // of the sender in the room
 }
 
-// NATSSender is the id of a sender that a request does not name, or must not name: the
-// client that holds the NATS connection.
+// NATSSender is the id of the NATS client that sends a request, if the request names no sender
+// or the client must not name one.
 const NATSSender = "nats"
 
 // Kind returns the act, or the kind of the content.
@@ -42,8 +42,7 @@ func (r *Request) Payload() []byte {
 	return r.Content.Body
 }
 
-// Header returns the request's NATS headers, without [HeaderEnc]: the caller that seals
-// the payload adds it.
+// Header returns the request's NATS headers. A caller that seals the payload adds [HeaderEnc].
 func (r *Request) Header() map[string][]string {
 	h := make(map[string][]string, 8)
 	set := func(name, value string) {
@@ -72,8 +71,8 @@ func (r *Request) Header() map[string][]string {
 	return h
 }
 
-// ParseRequest reads a request from any NATS client. Each header may be missing or forged;
-// payload is no longer sealed and is not copied. The limit is for the body of a message.
+// ParseRequest reads a request of any NATS client. Each header may be missing or forged. The
+// payload is open, and the request aliases it. The limit is for the body of a message.
 func ParseRequest(header map[string][]string, payload []byte, limit int) (Request, *Refusal) {
 	r := Request{From: Identity{ID: NATSSender}, Rights: AllRights}
 	kind, once := "", ""
@@ -133,7 +132,7 @@ func ParseRequest(header map[string][]string, payload []byte, limit int) (Reques
 	return r, r.read(kind, payload, limit)
 }
 
-// read takes over the payload as what kind names.
+// read stores the payload in the field that the kind selects.
 func (r *Request) read(kind string, payload []byte, limit int) *Refusal {
 	switch {
 	case kind == "":
@@ -158,7 +157,7 @@ func (r *Request) read(kind string, payload []byte, limit int) *Refusal {
 	return r.Content.check(limit)
 }
 
-// Check refuses what [ParseRequest] would refuse of the same request on NATS.
+// Check refuses a request that [ParseRequest] would refuse on NATS.
 func (r *Request) Check(limit int) *Refusal {
 	for _, refusal := range []*Refusal{CheckID(r.From.ID), CheckName(r.From.Name)} {
 		if refusal != nil {
@@ -226,8 +225,8 @@ func CheckWhy(why string) *Refusal {
 	return nil
 }
 
-// Covered returns the content that the key stands for: kind, type and payload, or the hash of
-// what the sender sent, and the terms of an act. The owner refuses the same key with other
+// Covered returns the content that the key stands for: kind, type and payload, and the terms of
+// an act. If Sent is set, it replaces the payload. The owner refuses the same key with other
 // content; see [Digest].
 func (r *Request) Covered() []byte {
 	if r.Sent != "" {

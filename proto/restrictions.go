@@ -12,35 +12,35 @@ const MaxRestricted = 500
 // MaxEdits is the number of edits that one message can have.
 const MaxEdits = 20
 
-// maxChanged is the number of deleted messages and edits, and that of edited messages, that
-// Restrictions remember. It is far above what the log of a room holds by default.
+// maxChanged limits the deleted records that Restrictions remember, and the edited messages. It
+// is far above the number of records that the log of a room holds by default.
 const maxChanged = 4096
 
 // Restrictions are the bans, the mutes and the slow mode of a room, and the changes of its
 // messages. They are immutable, and safe for concurrent use. A nil Restrictions restricts
 // nobody and changes nothing.
 type Restrictions struct {
-	Epoch string // that Seq belongs to
+	Epoch string // of Seq, Deleted and Edits
 	Seq   uint64 // of the newest act that they include
 
-	// Bans and Mutes hold the end of each by the member's id, in milliseconds since 1970;
-	// 0 = it has no end.
+	// Bans and Mutes hold the end of each ban and mute, by the member's id, in milliseconds since
+	// 1970; 0 = it has no end.
 	Bans, Mutes map[string]int64
-	Slow        time.Duration // in which a member may say one message; 0 = no limit
+	Slow        time.Duration // time in which a member may say one message; 0 = no limit
 
-	// Deleted holds the deleted messages and their edits by seq, Edits the seqs of the edits of a
-	// message, oldest first, by its seq. Both are of Epoch.
+	// Deleted holds the deleted messages and their edits, by seq. Edits holds the seqs of the
+	// edits of a message, oldest first, by the seq of the message.
 	Deleted map[uint64]Stub
 	Edits   map[uint64][]uint64
 }
 
-// Stub is what a snapshot keeps of a deleted record.
+// Stub is the entry of a deleted record in a snapshot.
 type Stub struct {
 	Author string `json:"id"`
 	At     int64  `json:"at,omitempty"` // of a message, in milliseconds since 1970; 0 = it was an edit
 }
 
-// In returns the restrictions without the changes of another epoch.
+// In returns the restrictions for an epoch: without deletes and edits of another epoch.
 func (r *Restrictions) In(epoch string) *Restrictions {
 	if r == nil || r.Epoch == epoch {
 		return r
@@ -59,7 +59,7 @@ func (r *Restrictions) IsDeleted(seq uint64) bool {
 	return deleted
 }
 
-// Edit returns the seq of the newest edit of the message numbered seq; 0 = it has none.
+// Edit returns the seq of the newest edit of the message numbered seq; 0 = there is none.
 func (r *Restrictions) Edit(seq uint64) uint64 {
 	if r == nil || len(r.Edits[seq]) == 0 {
 		return 0
@@ -68,8 +68,8 @@ func (r *Restrictions) Edit(seq uint64) uint64 {
 	return edits[len(edits)-1]
 }
 
-// Forget returns the restrictions without the changes of messages below the oldest one that
-// the log may hold.
+// Forget returns the restrictions without deletes and edits of messages before oldest, which the
+// log does not hold any more.
 func (r *Restrictions) Forget(oldest uint64) *Restrictions {
 	next := *r
 	next.Deleted, next.Edits = maps.Clone(r.Deleted), maps.Clone(r.Edits)
@@ -78,12 +78,12 @@ func (r *Restrictions) Forget(oldest uint64) *Restrictions {
 	return &next
 }
 
-// Banned reports whether a ban of the id, or one of all guests, holds at a time.
+// Banned reports whether the id is banned at a time. A ban of all guests counts for a guest.
 func (r *Restrictions) Banned(id string, now time.Time) bool {
 	return r != nil && holds(r.Bans, id, now)
 }
 
-// Muted reports whether a mute of the id, or one of all guests, holds at a time.
+// Muted does the same for mutes.
 func (r *Restrictions) Muted(id string, now time.Time) bool {
 	return r != nil && holds(r.Mutes, id, now)
 }
@@ -100,7 +100,7 @@ func lasts(list map[string]int64, id string, now time.Time) bool {
 	return found && (end == 0 || now.UnixMilli() < end)
 }
 
-// Interval returns the time in which a member may say one message; 0 = there is no limit.
+// Interval returns the time in which a member may say one message; 0 = no limit.
 func (r *Restrictions) Interval() time.Duration {
 	if r == nil {
 		return 0
@@ -108,12 +108,12 @@ func (r *Restrictions) Interval() time.Duration {
 	return r.Slow
 }
 
-// IsEmpty reports whether nobody is restricted at a time.
+// IsEmpty reports whether there is no ban, no mute and no slow mode at a time.
 func (r *Restrictions) IsEmpty(now time.Time) bool {
 	return r == nil || r.Slow == 0 && r.Count(now) == 0
 }
 
-// Count returns the number of bans and mutes that hold at a time.
+// Count returns the number of bans and mutes at a time.
 func (r *Restrictions) Count(now time.Time) (n int) {
 	if r == nil {
 		return 0
@@ -128,8 +128,8 @@ func (r *Restrictions) Count(now time.Time) (n int) {
 	return n
 }
 
-// After returns the restrictions after an event of the given epoch. It changes nothing if
-// they include the event already.
+// After returns the restrictions after an event of the given epoch. If they include the event
+// already, it returns r.
 func (r *Restrictions) After(e *Event, epoch string) *Restrictions {
 	next := &Restrictions{Epoch: epoch}
 	if r != nil {
@@ -158,7 +158,7 @@ func (r *Restrictions) After(e *Event, epoch string) *Restrictions {
 	return next
 }
 
-// remove adds a message and its edits to the deleted records of r, which is new.
+// remove adds a message and its edits to the deleted records of r. Nobody else uses r yet.
 func (r *Restrictions) remove(e *Event) {
 	deleted := make(map[uint64]Stub, len(r.Deleted)+1+len(r.Edits[e.Of]))
 	maps.Copy(deleted, r.Deleted)
@@ -173,7 +173,7 @@ func (r *Restrictions) remove(e *Event) {
 	delete(r.Edits, e.Of)
 }
 
-// edit adds an edit to the edits of r, which is new.
+// edit adds an edit to r. Nobody else uses r yet.
 func (r *Restrictions) edit(e *Event) {
 	edits := make(map[uint64][]uint64, len(r.Edits)+1)
 	maps.Copy(edits, r.Edits)

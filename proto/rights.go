@@ -8,7 +8,7 @@ import (
 // Rights is a set of rights in one room.
 type Rights uint8
 
-// The rights as bits. MayModerate comes with MayRead.
+// The rights as bits. Every set with MayModerate has MayRead too.
 const (
 	MayRead Rights = 1 << iota
 	MaySay
@@ -17,7 +17,7 @@ const (
 	AllRights = MayRead | MaySay | MayModerate
 )
 
-// Allow reports whether the set holds right. Every set allows "", which needs no right.
+// Allow reports whether the set holds right. Every set allows "", which stands for no right.
 func (r Rights) Allow(right Right) bool {
 	switch right {
 	case "":
@@ -32,7 +32,7 @@ func (r Rights) Allow(right Right) bool {
 	return false
 }
 
-// ParseRights reads rights with spaces between them; "" is no right.
+// ParseRights reads rights with spaces between them; "" is the empty set.
 func ParseRights(text string) (Rights, error) {
 	var set Rights
 	for word := range strings.FieldsSeq(text) {

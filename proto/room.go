@@ -22,10 +22,9 @@ const Partitions = 256
 // ErrRoomName is wrapped by every error of [ParseRoom].
 var ErrRoomName = errors.New("bad room name")
 
-// Room is a valid room name. Only [ParseRoom] makes one, and every subject is built
-// from one. Therefore no name can reach NATS as a wildcard, as a second token or as a
-// control line that is too long. Names are compared byte by byte and never normalised.
-// The zero Room is "no room".
+// Room is a valid room name. Only [ParseRoom] makes one, and every subject is built from one.
+// So no name can reach NATS as a wildcard, as two tokens or as a control line that is too
+// long. Names are compared byte by byte and never normalised. The zero Room is "no room".
 type Room struct{ name string }
 
 // ParseRoom checks name: letters, digits, combining marks and _ - : @ + ~ = of any
@@ -69,7 +68,7 @@ func ParseRoom(name string) (Room, error) {
 
 var errDots = fmt.Errorf("%w: a dot stands only between two parts", ErrRoomName)
 
-// inRoomName reports whether r may stand in a part of a room name.
+// inRoomName reports whether a room name may contain r. Dots have a rule of their own.
 func inRoomName(r rune) bool {
 	if r < utf8.RuneSelf {
 		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' ||
@@ -82,7 +81,7 @@ func inRoomName(r rune) bool {
 	return !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// MustRoom is ParseRoom for constant names. It panics on a bad one.
+// MustRoom is ParseRoom for constant names. It panics on a bad name.
 func MustRoom(name string) Room {
 	r, err := ParseRoom(name)
 	if err != nil {
@@ -110,7 +109,7 @@ const escapedDot = "%2E"
 // Token returns the name as one token of a NATS subject: each dot is written %2E.
 func (r Room) Token() string { return strings.ReplaceAll(r.name, ".", escapedDot) }
 
-// RoomOfToken returns the room that [Room.Token] names.
+// RoomOfToken returns the room whose [Room.Token] is token.
 func RoomOfToken(token string) (Room, error) {
 	if strings.Contains(token, ".") {
 		return Room{}, errSubject

@@ -9,23 +9,23 @@ import (
 // SnapshotVersion is the version of [Snapshot] that this program writes.
 const SnapshotVersion = 1
 
-// Snapshot is the state of a room that outlives its log, on room.state.<p>.<g>. The owner
-// commits an act in the log first, then the snapshot, and acknowledges the act after both.
-// A snapshot never holds the content of a message.
+// Snapshot is the state of a room that outlives its log, on room.state.<p>.<g>. The owner first
+// commits an act in the log and then the snapshot. After both it acknowledges the act. A snapshot
+// never holds the content of a message.
 type Snapshot struct {
-	Epoch  string    `json:"epoch"`            // that Seq belongs to
-	Seq    uint64    `json:"seq"`              // of the newest act that the snapshot covers
-	Closed bool      `json:"closed,omitempty"` // survives a new epoch
-	Why    string    `json:"why,omitempty"`    // the room was closed
+	Epoch  string    `json:"epoch"`            // of Seq
+	Seq    uint64    `json:"seq"`              // of the newest act that the snapshot includes
+	Closed bool      `json:"closed,omitempty"` // holds in later epochs too
+	Why    string    `json:"why,omitempty"`    // the reason of the close
 	At     time.Time `json:"at"`               // of that act
 
-	Limits *Restrictions `json:"-"` // survive a new epoch; nil = none
+	Limits *Restrictions `json:"-"` // hold in later epochs too; nil = none
 
-	// other holds unknown fields, which a newer version wrote.
+	// other holds unknown fields, which a newer version has written.
 	other map[string]json.RawMessage
 }
 
-// Behind reports whether the snapshot covers an act after r, a record of the room.
+// Behind reports whether the snapshot includes an act after r, a record of the room.
 func (s *Snapshot) Behind(r *Record) bool {
 	if s.Epoch == r.State.Epoch {
 		return s.Seq > r.Seq
@@ -33,13 +33,13 @@ func (s *Snapshot) Behind(r *Record) bool {
 	return s.At.After(r.State.At)
 }
 
-// Keep copies the fields that a newer version wrote into older.
+// Keep copies the fields of older that this version does not know.
 func (s *Snapshot) Keep(older *Snapshot) { s.other = older.other }
 
-// known lists the fields that this version writes.
+// known lists the fields of this version.
 var known = [...]string{"version", "epoch", "seq", "closed", "why", "at", "bans", "mutes", "slow_ms", "deleted", "edits"}
 
-// AppendJSON appends the snapshot as it is stored.
+// AppendJSON appends the snapshot in its stored form.
 func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
 	fields := make(map[string]any, len(known)+len(s.other))
 	for name, value := range s.other {
@@ -113,5 +113,5 @@ type Witness struct {
 	Created time.Time `json:"created"` // the stream
 	Last    uint64    `json:"last"`    // stream sequence
 	Cut     uint64    `json:"cut,omitempty"`
-	Losses  uint64    `json:"losses,omitempty"` // number of losses that were noticed
+	Losses  uint64    `json:"losses,omitempty"` // number of noticed losses
 }

@@ -14,7 +14,7 @@ const StreamName = "ROOMS"
 const StateStream = "ROOMSTATE"
 
 // LeaseBucket is the key-value bucket that holds the leases of roomsvc instances. It is in
-// memory: after a stop of all servers no lease holds.
+// memory, so no lease survives a stop of all servers.
 const LeaseBucket = "ROOMSVC"
 
 // SecretBucket and SecretKey name the key-value entry, on disk, with the 32 random bytes
@@ -30,7 +30,7 @@ const TicketBucket = "ROOMTICKET"
 // RevokedBucket is the key-value bucket, on disk, with one [Revocation] for each id or session.
 const RevokedBucket = "ROOMREVOKED"
 
-// SubjectRevoked is where roomsvc tells all gateways a [Revocation].
+// SubjectRevoked is the subject on which roomsvc sends each [Revocation] to all gateways.
 const SubjectRevoked = "room.sys.revoked"
 
 // Wildcards over all rooms.
@@ -61,8 +61,8 @@ const (
 	SubjectServiceChanged = "room.peer.changed" // an instance has started, or is about to stop
 )
 
-// ReleaseSubject returns room.peer.release.<id>, on which others ask the instance id to
-// release a partition.
+// ReleaseSubject returns room.peer.release.<id>, on which another instance asks the one with this
+// id to release a partition.
 func ReleaseSubject(id string) string { return "room.peer.release." + id }
 
 // RepublishTo is the destination of the stream's RePublish for [SubjectAnyLog].
@@ -123,11 +123,10 @@ var ErrPartition = fmt.Errorf("the subject has another partition than the room: 
 // errSubject is returned for a subject that names no room.
 var errSubject = errors.New("not a room subject")
 
-// RoomOfSubject returns the room a subject names: the last token of room.<g>,
-// room.in.<p>.<g>, room.log.<p>.<g>, room.out.<p>.<g>, room.eph.<p>.<g>,
-// room.who.<p>.<g> and room.state.<p>.<g>. It fails on every other subject and on a
-// name that [ParseRoom] refuses. If <p> is not the room's partition, the error wraps
-// [ErrPartition].
+// RoomOfSubject returns the room that a subject names: the last token of room.<g>,
+// room.in.<p>.<g>, room.log.<p>.<g>, room.out.<p>.<g>, room.eph.<p>.<g>, room.who.<p>.<g> and
+// room.state.<p>.<g>. It fails on every other subject, and on a name that [ParseRoom] refuses. If
+// <p> is not the room's partition, the error wraps [ErrPartition].
 func RoomOfSubject(subject string) (Room, error) {
 	rest, ok := strings.CutPrefix(subject, "room.")
 	if !ok {

@@ -39,10 +39,10 @@ type VerbRule struct {
 	Room   bool     // the command is about a room, which the field room names
 	Member bool     // the session must be in that room
 	Right  Right    // needed in that room; "" = none
-	Fields []string // of the command, beside room
-	Answer []string // fields of the ok, some of which may be left out
+	Fields []string // fields of the command besides room
+	Answer []string // fields of the ok; some of them are optional
 
-	check func(*Command) *Refusal // applies the rules that need the whole command; nil = none
+	check func(*Command) *Refusal // applies the rules for the whole command; nil = none
 }
 
 // Verbs is the table of all verbs.
@@ -65,7 +65,7 @@ var Verbs = []VerbRule{
 	{Verb: VerbPing},
 }
 
-// Rule returns the row of v in the table, nil for an unknown verb.
+// Rule returns the row of v in the table, or nil for an unknown verb.
 func (v Verb) Rule() *VerbRule {
 	for i := range Verbs {
 		if Verbs[i].Verb == v {
@@ -94,7 +94,7 @@ func (v *VerbRule) takes(field string) bool {
 	return field == "room" && v.Room || slices.Contains(v.Fields, field)
 }
 
-// readers reads one field of a command. The JSON reader stands before its value.
+// readers read the value of one field of a command.
 var readers = map[string]func(c *Command, r *jsonReader) error{
 	"room": func(c *Command, r *jsonReader) error {
 		s, err := r.str()
@@ -106,12 +106,17 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 		}
 		return nil
 	},
-	"text":  func(c *Command, r *jsonReader) error { return c.readBody(r, Text) },
-	"data":  func(c *Command, r *jsonReader) error { return c.readBody(r, Data) },
-	"bin":   func(c *Command, r *jsonReader) error { return c.readBody(r, Bin) },
-	"line":  func(c *Command, r *jsonReader) (err error) { c.Line, err = r.boolean(); return err },
-	"type":  func(c *Command, r *jsonReader) (err error) { c.Content.Type, err = r.str(); return err },
-	"key":   func(c *Command, r *jsonReader) (err error) { c.Key, err = r.str(); return err },
+	"text": func(c *Command, r *jsonReader) error { return c.readBody(r, Text) },
+	"data": func(c *Command, r *jsonReader) error { return c.readBody(r, Data) },
+	"bin":  func(c *Command, r *jsonReader) error { return c.readBody(r, Bin) },
+	"line": func(c *Command, r *jsonReader) (err error) { c.Line, err = r.boolean(); return err },
+	"type": func(c *Command, r *jsonReader) (err error) { c.Content.Type, err = r.str(); return err },
+	"key": func(c *Command, r *jsonReader) (err error) {
+		if c.Key, err = r.str(); err == nil && c.Key != "" {
+			err = orNil(CheckKey(c.Key))
+		}
+		return err
+	},
 	"since": func(c *Command, r *jsonReader) error { return c.readFrom(r, "since") },
 	"last":  func(c *Command, r *jsonReader) error { return c.readFrom(r, "last") },
 	"after": func(c *Command, r *jsonReader) error { return c.readFrom(r, "after") },
@@ -126,10 +131,7 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 		if err != nil {
 			return err
 		}
-		if refusal := c.Terms.read("seq", strconv.FormatUint(n, 10)); refusal != nil {
-			return refusal
-		}
-		return nil
+		return orNil(c.Terms.read("seq", strconv.FormatUint(n, 10)))
 	},
 	"at":     func(c *Command, r *jsonReader) error { return c.From.read(r, "at") },
 	"before": func(c *Command, r *jsonReader) (err error) { c.Before, err = r.integer(); return err },
@@ -177,10 +179,15 @@ func (c *Command) readTerm(r *jsonReader, name string) error {
 	if err != nil {
 		return err
 	}
-	if refusal := c.Terms.read(name, s); refusal != nil {
-		return refusal
+	return orNil(c.Terms.read(name, s))
+}
+
+// orNil returns r as an error, which is nil if r is.
+func orNil(r *Refusal) error {
+	if r == nil {
+		return nil
 	}
-	return nil
+	return r
 }
 
 func checkSay(c *Command) *Refusal {
@@ -191,12 +198,7 @@ func checkSay(c *Command) *Refusal {
 		return Refuse(BadRequest, "line is for text without a type")
 	}
 	if c.Content.Type != "" {
-		if refusal := CheckType(c.Content.Type); refusal != nil {
-			return refusal
-		}
-	}
-	if c.Key != "" {
-		return CheckKey(c.Key)
+		return CheckType(c.Content.Type)
 	}
 	return nil
 }
@@ -214,11 +216,6 @@ func checkEdit(c *Command) *Refusal {
 	if c.Act = ActEdit; c.Content.Kind == "" {
 		return Refuse(BadRequest, "edit needs text")
 	}
-	if c.Key != "" {
-		if refusal := CheckKey(c.Key); refusal != nil {
-			return refusal
-		}
-	}
 	return c.Terms.parsed(ActEdit)
 }
 
@@ -231,11 +228,6 @@ func checkModerate(c *Command) *Refusal {
 	}
 	if refusal := c.Terms.parsed(c.Act); refusal != nil {
 		return refusal
-	}
-	if c.Key != "" {
-		if refusal := CheckKey(c.Key); refusal != nil {
-			return refusal
-		}
 	}
 	return CheckWhy(c.Why)
 }
