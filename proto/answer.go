@@ -35,6 +35,10 @@ type Joined struct {
 	At    time.Time `json:"at"` // of the event; zero = not known
 
 	Resume string `json:"resume,omitempty"` // replaces the one of hello; "" = that remains valid
+
+	Rights Rights    `json:"rights"` // of the session in the room
+	Muted  bool      `json:"muted"`  // a mute of the session holds
+	Until  time.Time `json:"until"`  // end of the mute; zero = it has none
 }
 
 // Page is the ok of history: events of one room, oldest first.
@@ -112,7 +116,8 @@ func (l *Limits) appendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// AppendJSON appends {"room":…,"seq":…,"epoch":…,"at":…}, without an unknown time.
+// AppendJSON appends {"room":…,"seq":…,"epoch":…,"at":…,"rights":…}, without an unknown
+// time, and with "muted" and "until" while a mute holds.
 func (j *Joined) AppendJSON(b []byte) []byte {
 	return append(j.appendFields(append(b, '{')), '}')
 }
@@ -130,6 +135,16 @@ func (j *Joined) appendFields(b []byte) []byte {
 	}
 	if j.Resume != "" {
 		b = appendString(append(b, `,"resume":`...), j.Resume)
+	}
+	if j.Rights != 0 {
+		b = appendString(append(b, `,"rights":`...), j.Rights.String())
+	}
+	if j.Muted {
+		b = append(b, `,"muted":true`...)
+		if !j.Until.IsZero() {
+			b = append(b, `,"until":"`...)
+			b = append(AppendTime(b, j.Until), '"')
+		}
 	}
 	return b
 }

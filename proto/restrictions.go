@@ -88,6 +88,21 @@ func (r *Restrictions) Muted(id string, now time.Time) bool {
 	return r != nil && holds(r.Mutes, id, now)
 }
 
+// MutedUntil returns the end of the mute of the id that holds the longest at a time, of those
+// of the id and of all guests; zero = it has no end.
+func (r *Restrictions) MutedUntil(id string, now time.Time) time.Time {
+	var last int64
+	for _, of := range []string{id, Guests} {
+		if end, found := r.Mutes[of]; found && (of == id || IsGuest(id)) && lasts(r.Mutes, of, now) {
+			if end == 0 {
+				return time.Time{}
+			}
+			last = max(last, end)
+		}
+	}
+	return time.UnixMilli(last).UTC()
+}
+
 func holds(list map[string]int64, id string, now time.Time) bool {
 	if len(list) == 0 {
 		return false

@@ -70,6 +70,17 @@ var rightsHeaders = func() (all [AllRights + 1][]string) {
 	return all
 }()
 
+// String returns the rights with spaces between them, "none" without any.
+func (r Rights) String() string { return rightsHeaders[r][0] }
+
+// UnmarshalText reads what String returns.
+func (r *Rights) UnmarshalText(text []byte) (err error) {
+	if *r = 0; string(text) != noRights {
+		*r, err = ParseRights(string(text))
+	}
+	return err
+}
+
 func parseRightsHeader(value string) (Rights, *Refusal) {
 	if value == noRights {
 		return 0, nil

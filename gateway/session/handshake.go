@@ -207,7 +207,7 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 		h.hub.Leave(s.id, n.Room)
 		h.answerRefusal(s, []byte(cmd), proto.Refuse(proto.RoomClosed, "%s", closedReason(n.Head.Why)))
 	case asked:
-		j := joined(n.Room, n.Head)
+		j := h.head(s, n.Room, n.Head)
 		j.Resume = h.passedRoom(s, n.Room)
 		h.send(s, j.AppendJSON(h.ok([]byte(cmd))))
 		h.bridge.Joined(n.Room, s.who)
@@ -237,7 +237,7 @@ func (h *handshakes) hello(s *session, head history.Head) {
 		Limits: proto.Limits{Message: h.cfg.MaxMessage, Rooms: h.cfg.MaxRooms, KeyWindowMS: h.cfg.KeyWindow.Milliseconds()},
 	}
 	if !s.home.IsZero() {
-		hello.Joined = joined(s.home, head)
+		hello.Joined = h.head(s, s.home, head)
 	}
 	h.buf = hello.AppendJSON(h.buf[:0])
 	e := proto.Record{Room: s.home, Kind: wire.KindHello, Payload: h.buf}

@@ -9,7 +9,8 @@ import (
 // join makes the session a member of a room. The hub's notice answers it.
 func (c *commands) join(s *session, cmd *proto.Command) error {
 	if head, in := c.hub.Head(s.id, cmd.Room); in {
-		c.send(s, appendJoined(c.ok(cmd.ID), cmd.Room, head))
+		j := c.head(s, cmd.Room, head)
+		c.send(s, j.AppendJSON(c.ok(cmd.ID)))
 		return nil
 	}
 	k := memberKey{s.id, cmd.Room}
@@ -50,7 +51,12 @@ func joined(room proto.Room, head history.Head) proto.Joined {
 	return proto.Joined{Room: room, Seq: head.Seq, Epoch: head.Epoch, At: head.At}
 }
 
-func appendJoined(b []byte, room proto.Room, head history.Head) []byte {
+// head returns what a session learns when it joins a room.
+func (st *state) head(s *session, room proto.Room, head history.Head) proto.Joined {
 	j := joined(room, head)
-	return j.AppendJSON(b)
+	j.Rights = s.grant.Of(room, s.who.ID)
+	if now := st.loop.Now(); head.Limits.Muted(s.who.ID, now) {
+		j.Muted, j.Until = true, head.Limits.MutedUntil(s.who.ID, now)
+	}
+	return j
 }

@@ -259,3 +259,19 @@ func TestEditAndDeleteShowInEveryLaterRead(t *testing.T) {
 	again.wantSoon(`{"room":*"seq":2,*"deleted":true}`)
 	again.wantSoon(`{"room":*"seq":6,*"text":"more"}`)
 }
+
+func TestAJoinTellsTheRightsAndTheMuteOfTheSession(t *testing.T) {
+	m := startModerated(t)
+	m.act(`"act":"mute","member":"ann","for":"1h"`)
+	m.act(`"act":"mute","member":"bob"`)
+	m.mod.send(`{"id":"again","join":{"room":"` + m.room + `"}}`)
+	m.mod.wantSoon(`{"id":"again","ok":{*"rights":"read say moderate"}}`)
+	for id, want := range map[string]string{"ann": `"rights":"read say","muted":true,"until":"20*Z"}}`, "bob": `"rights":"read say","muted":true}}`, "eve": `"rights":"read say"}}`} {
+		c := m.b.bearer("/room/"+m.room+"/", tokenOf(id, "*=read say", time.Hour))
+		c.wantSoon(`{"hello":{*"room":"` + m.room + `"*` + want)
+		ws := m.b.bearer("/ws", tokenOf(id, "*=read say", time.Hour))
+		ws.wantSoon(`{"hello":*`)
+		ws.send(`{"id":1,"join":{"room":"` + m.room + `"}}`)
+		ws.wantSoon(`{"id":1,"ok":{*` + want)
+	}
+}

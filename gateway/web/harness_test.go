@@ -248,8 +248,10 @@ func newTab(t *testing.T, parent context.Context, opts []chromedp.ContextOption,
 func (p *tab) heard(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.offline && strings.Contains(line, "ERR_CONNECTION_REFUSED") {
-		return
+	for _, failure := range []string{"ERR_CONNECTION_REFUSED", "WebSocket connection to", "ERR_INCOMPLETE_CHUNKED_ENCODING", "status of 502"} {
+		if p.offline && strings.Contains(line, failure) {
+			return
+		}
 	}
 	p.noise = append(p.noise, line)
 }

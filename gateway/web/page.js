@@ -1,13 +1,13 @@
 // page.js: the chat page. It connects the parts: room.js talks to the server, timeline.js shows
 // the messages, rooms.js the rooms, people.js the people, welcome.js helps at the first visit, and
-// words.js holds the texts.
+// words.js holds the texts. moderate.js, which has the menus, is loaded with the first of them.
 
 import { connect } from "./room.js";
 import { Announcer, People, face } from "./people.js";
 import { Rooms, keep, recall, roomName, session } from "./rooms.js";
 import { Timeline } from "./timeline.js";
 import { Facts, welcome } from "./welcome.js";
-import { nameOf, refusalText, translate, words } from "./words.js";
+import { nameOf, refusalText, translate, whenOf, words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const encoder = new TextEncoder();
@@ -71,16 +71,101 @@ const rooms = new Rooms($("rooms"), {
   left(name) { c.rooms.find((r) => r.name === name)?.leave(); },
   changed,
 });
-const people = new People($("people"), $("count"), $("present"), $("typing"));
+const people = new People($("people"), $("count"), $("present"), $("typing"), (button, who) => menu((m) => m.person(button, who)));
 const announcer = new Announcer($("announce"));
 const facts = new Facts($("facts"), $("factsButton"), c);
 const timeline = new Timeline($("scroll"), $("log"), $("outbox"), {
-  read: (page) => room.history(page),
+  async read(page) {
+    const answer = await room.history(page);
+    for (const { from } of answer.events) if (from.name) names.set(from.id, from.name);
+    return answer;
+  },
   isMine: (event) => event.from.id === c.you?.id,
   seen: (seq) => rooms.seen(room.name, seq),
   retry: (message) => { room.join(); room.retry(message); },
+  menu: (button, event) => menu((m) => m.message(button, event)),
+  undo: (event) => menu((m) => m.undo(event)),
+  named: (id) => names.get(id) || people.named(id),
   changed,
 });
+
+// What a moderator can do, and everybody with their own messages
+
+const names = new Map(); // id -> the last name of a sender, for acts about somebody who has gone
+const rights = new Map(); // Room -> ours there
+let moderation;
+
+/** Loads the menus, and shows one of them. */
+async function menu(show) {
+  try { moderation ??= new (await import("./moderate.js")).Moderation({ room: () => room, me: () => c.you, moderator, edit, failed: notDone }); } catch { return; } // no network
+  show(moderation);
+}
+const moderator = () => /\bmoderate\b/.test(rights.get(room));
+
+function notDone(error) {
+  const text = words.notDone(refusalText(error));
+  timeline.note(text);
+  announcer.say(text);
+}
+
+/** Shows what our rights in the room allow. */
+function showRights() {
+  document.body.classList.toggle("moderator", moderator());
+  $("moderate").hidden = !moderator();
+}
+$("moderate").onclick = () => menu((m) => m.room($("moderate")));
+
+const mutes = new Map(); // Room -> {until, why} while we must not write there
+let unmute = 0;
+
+/** Notes an act about us, and shows it at the field. */
+function muted(r, { kind, member, until, why }) {
+  if (member !== c.you?.id && !(member === "*guests" && c.you?.id.startsWith("anon-"))) return;
+  if (kind === "muted") mutes.set(r, { until: until && new Date(until), why });
+  else if (kind === "unmuted") mutes.delete(r);
+  showMute();
+}
+
+function showMute() {
+  clearTimeout(unmute);
+  let mute = mutes.get(room);
+  if (mute?.until <= new Date()) mute = mutes.delete(room) && undefined;
+  if (mute?.until) unmute = setTimeout(showMute, Math.min(mute.until - new Date(), 2 ** 31 - 1));
+  $("muted").hidden = !mute;
+  $("muted").textContent = mute ? words.mutedNow(mute.until && whenOf(mute.until), mute.why) : "";
+  showOff();
+}
+
+/** Shows whether messages can be written. */
+function showOff() {
+  const off = !$("muted").hidden || !$("ended").hidden;
+  $("composer").classList.toggle("off", off);
+  $("send").disabled = off;
+}
+
+let editing = null; // the event of ours that the field has
+
+function edit(event) {
+  if (!editing) rooms.setDraft(room.name, $("text").value);
+  editing = event;
+  write(event.text);
+}
+
+/** Puts a text into the field: a draft, or the message that is edited. */
+function write(text) {
+  $("editing").hidden = !editing;
+  $("send").textContent = editing ? words.save : words.send;
+  $("text").value = text;
+  grow();
+  if (editing) $("text").focus();
+}
+
+function endEdit() {
+  if (!editing) return;
+  editing = null;
+  write(rooms.draft(room.name));
+}
+$("noEdit").onclick = () => { endEdit(); $("text").focus(); };
 
 // Rooms
 
@@ -90,7 +175,12 @@ function joined(name) {
   if (known) return known;
   const r = c.room(name), here = (f) => (detail) => { if (r === room) f(detail); };
   let counted = false;
-  r.on("state", ({ state, seq }) => {
+  r.on("state", ({ state, seq, rights: ours, muted: mute, until }) => {
+    if (state === "joined") {
+      rights.set(r, ours);
+      if (mute) mutes.set(r, { until: until && new Date(until), why: mutes.get(r)?.why });
+      else mutes.delete(r);
+    }
     if (state === "joined" && r !== room && !counted && r.seq > rooms.readTo(name)) rooms.count(name, seq - rooms.readTo(name));
     counted ||= state === "joined";
   });
@@ -98,11 +188,15 @@ function joined(name) {
     document.body.dataset.room = state;
     if (state !== "joined") return;
     ended();
+    showRights();
+    showMute();
     people.show(r.members, c.you);
     if (!timeline.loaded) timeline.jump().catch(report);
   }));
   r.on("refused", here(refused));
   r.on("event", (event) => {
+    if (event.from.name) names.set(event.from.id, event.from.name);
+    if (event.member && !event.replay) muted(r, event);
     if (r !== room) return event.kind || event.from.id === c.you?.id || rooms.count(name, 1);
     people.stopTyping(event.from.id);
     timeline.add(event);
@@ -123,6 +217,7 @@ function joined(name) {
     showBar();
     if (r !== room) return;
     timeline.outgoing(message);
+    if (message.error?.code === "muted" && !mutes.has(r)) muted(r, { kind: "muted", member: c.you.id });
     if (message.state === "failed" && message.error.code !== "closed_by_word") announcer.say(words.notSent(refusalText(message.error)));
     if (message.took) facts.stored(message.took);
     facts.show(room);
@@ -134,6 +229,7 @@ function joined(name) {
 }
 
 function show(name, { push = false } = {}) {
+  endEdit();
   if (room) rooms.setDraft(room.name, $("text").value);
   if (push) history.pushState(null, "", new URL(`?group=${encodeURIComponent(name)}`, home));
   const read = rooms.readTo(name);
@@ -150,8 +246,9 @@ function show(name, { push = false } = {}) {
   people.begin(room.members, c.you);
   rooms.show(name);
   facts.show(room);
-  $("text").value = rooms.draft(name);
-  grow();
+  write(rooms.draft(name));
+  showRights();
+  showMute();
   showBar();
   changed();
 }
@@ -168,6 +265,7 @@ function refused(error) {
     badRoom(here.name);
   }
   if (error.code === "room_closed") rejoin = setTimeout(again, REJOIN); // nobody tells us when it is open again
+  if (error.code === "room_closed" && moderator()) return ended(refusalText(error), words.reopen, () => here.moderate("reopen").then(again, notDone));
   ended(refusalText(error), never ? "" : words.retry, again);
 }
 
@@ -262,7 +360,7 @@ $("now").onclick = () => c.reconnect();
 /** Shows above the composer why messages cannot be sent, and a button that helps. */
 function ended(why, word, act) {
   $("ended").hidden = !why;
-  $("composer").classList.toggle("off", !!why);
+  showOff();
   if (!why) return;
   $("ended").firstElementChild.textContent = why;
   $("again").textContent = word;
@@ -278,16 +376,28 @@ function grow() {
   $("text").style.height = "auto";
   $("text").style.height = `${$("text").scrollHeight}px`;
 }
-$("text").oninput = () => { grow(); rooms.setDraft(room.name, $("text").value); if ($("text").value) room.typing(); };
+$("text").oninput = () => {
+  grow();
+  if (editing) return;
+  rooms.setDraft(room.name, $("text").value);
+  if ($("text").value) room.typing();
+};
 const composing = (e) => e.isComposing || e.keyCode === 229; // the key belongs to an input method
 $("text").onkeydown = (e) => {
   if (e.key === "Enter" && !e.shiftKey && !composing(e)) { e.preventDefault(); send(); }
+  if (e.key === "Escape" && editing && !composing(e)) { e.stopPropagation(); endEdit(); }
 };
 $("composer").onsubmit = (e) => { e.preventDefault(); send(); };
 
 function send() {
   const text = $("text").value;
-  if (!text.trim() || !$("ended").hidden) return;
+  if (!text.trim() || !$("ended").hidden || !$("muted").hidden) return;
+  if (editing) {
+    const { seq, text: before } = editing;
+    endEdit();
+    if (text !== before) room.edit(seq, text).catch(notDone);
+    return $("text").focus();
+  }
   $("text").value = "";
   rooms.setDraft(room.name, "");
   grow();

@@ -18,7 +18,14 @@ export class People {
   #list; #count; #present; #line; #typers = new Map(); // id -> {name, timer}
   #due = 0; #members; #you;
 
-  constructor(list, count, present, line) { [this.#list, this.#count, this.#present, this.#line] = [list, count, present, line]; }
+  /** menu(button, who) shows what a moderator can do about a person. */
+  constructor(list, count, present, line, menu) {
+    [this.#list, this.#count, this.#present, this.#line] = [list, count, present, line];
+    list.onclick = ({ target }) => { if (target.className === "more") menu(target, target.parentElement.who); };
+  }
+
+  /** The name of somebody in the room. */
+  named(id) { return this.#members?.list.find((m) => m.id === id)?.name; }
 
   /** Shows the people of another room. */
   begin(members, you) {
@@ -42,7 +49,8 @@ export class People {
     this.#list.replaceChildren(...people.map((who) => {
       const item = make("li");
       item.append(face(who), make("bdi", "", nameOf(who)));
-      if (who.id === you?.id) item.append(make("small", "", words.you));
+      item.who = who;
+      item.append(who.id === you?.id ? make("small", "", words.you) : Object.assign(make("button", "more", "⋯"), { ariaLabel: words.actions(nameOf(who)), ariaHasPopup: "menu" }));
       return item;
     }));
     this.#count.textContent = count > list.length && list.length ? words.partial(list.length, count) : count || "";

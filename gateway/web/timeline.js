@@ -3,7 +3,7 @@
 // server. So ten thousand messages need no more memory than MOST.
 
 import { bubble, make } from "./bubble.js";
-import { dayOf, fullTime, hueOf, initialOf, nameOf, refusalText, timeOf, words } from "./words.js";
+import { dayOf, fullTime, hueOf, initialOf, nameOf, refusalText, timeOf, whenOf, words } from "./words.js";
 
 const MOST = 250; // rows at any time
 const KEPT = 150; // rows that remain after a flood has filled the window
@@ -16,6 +16,8 @@ const GROUP = 5 * 60_000; // ms within which messages of one sender form a group
 /**
  * The messages of one room in a scroller. It calls read(page) for more of the log, isMine(event),
  * seen(seq) when the newest message is visible, and changed() when unread or stuck may have changed.
+ * menu(button, event) shows what the reader can do with a message, undo(event) takes an act back, and
+ * named(id) returns the name of somebody who is known.
  */
 export class Timeline {
   unread = 0; // messages of others that were not visible yet
@@ -42,6 +44,19 @@ export class Timeline {
     [this.#scroll, this.#log, this.#outbox, this.#host] = [scroll, log, outbox, host];
     scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.#settle()).observe(scroll);
+    log.addEventListener("click", ({ target }) => {
+      if (target.className === "more") host.menu(target, target.parentElement.event);
+      else if (target.className === "undo") host.undo(target.closest("li").event);
+    });
+    // The buttons of the messages are one stop of the Tab key; arrows go from one to the next.
+    scroll.addEventListener("focus", () => this.#stop(this.#buttons.findLast((b) => b.getBoundingClientRect().top < scroll.getBoundingClientRect().bottom)));
+    log.addEventListener("keydown", (e) => {
+      const all = this.#buttons, at = all.indexOf(e.target), next = at < 0 ? undefined : all[{ ArrowUp: at - 1, ArrowDown: at + 1 }[e.key]];
+      if (!next) return;
+      e.preventDefault();
+      this.#stop(next);
+      next.focus();
+    });
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) this.#setMark(0); // the next divider shows the messages that arrive meanwhile
       else this.#settle();
@@ -168,6 +183,14 @@ export class Timeline {
   caughtUp() {
     this.#unseen = 0;
     this.#setMark(0);
+  }
+
+  /** The buttons of messages and acts that are shown. */
+  get #buttons() { return [...this.#log.querySelectorAll(".more, .undo")].filter((b) => b.checkVisibility()); }
+
+  #stop(button) {
+    for (const other of this.#log.querySelectorAll('[tabindex="0"]')) if (other !== button && other.tagName === "BUTTON") other.tabIndex = -1;
+    if (button) button.tabIndex = 0;
   }
 
   get #rows() { return this.#log.children; }
@@ -354,18 +377,31 @@ export class Timeline {
       row.at = this.#noted; // the reader's clock may be wrong
       return row;
     }
+    if (item.deleted) item = { ...item, from: { name: this.#host.named(item.from.id), ...item.from } }; // a stub has only the id
     const row = make("li", item.kind ? "act" : this.#host.isMine(item) ? "mine" : "theirs");
     Object.assign(row, { event: item, at: new Date(item.at) });
     if (item.seq >= this.#newest) this.#noted = row.at;
     this.#fact(row);
     if (item.kind === "deleted" || item.kind === "edited") row.className = "change"; // its message shows it
     else if (item.kind) {
-      row.append(make("p", "", item.kind === "closed" ? words.closedRoom(item.why) : item.kind === "reopened" ? words.reopenedRoom : words.act(item)));
+      row.append(this.#act(item));
     } else {
-      row.append(this.#head(item.from, row.at), bubble(item));
+      const more = make("button", "more", "⋯");
+      Object.assign(more, { tabIndex: -1, ariaLabel: words.actions(nameOf(item.from)), ariaHasPopup: "menu" });
+      row.append(this.#head(item.from, row.at), bubble(item), more);
       if (row.className === "mine") row.append(make("span", "unseen", words.sent));
     }
     return row;
+  }
+
+  /** What an act says: who did what, and a button that takes it back. */
+  #act(event) {
+    const { kind, member, until, every, why, from } = event, line = make("p");
+    const who = member && !member.startsWith("*") ? nameOf({ id: member, name: this.#host.named(member) }) : member;
+    line.append(kind === "closed" ? words.closedRoom(why) : kind === "reopened" ? words.reopenedRoom : words.act(event, who, until && whenOf(new Date(until))));
+    line.title = nameOf(from);
+    if (kind === "banned" || kind === "muted" || (kind === "slowed" && every !== "0s")) line.append(" ", Object.assign(make("button", "undo", words.undo), { tabIndex: -1 }));
+    return line;
   }
 
   #head(from, at) {

@@ -5,6 +5,8 @@ package web_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -429,28 +431,73 @@ func TestAxeFindsNothing(t *testing.T) {
 	}
 }
 
-func TestFragmentLogsIn(t *testing.T) {
-	t.Parallel()
+// withTokens starts a gateway that takes tokens, and returns how to make one.
+func withTokens(t *testing.T, flags ...string) (g *gateway, token func(sub, name, rooms string) string) {
+	t.Helper()
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g := startGateway(t, "--auth-key-file", secret)
 	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := exec.Command(bin, "token", "--key-file", secret, "--sub", "ann", "--name", "Ann", "--rooms", "read say").Output()
+	return startGateway(t, append(flags, "--auth-key-file", secret)...), func(sub, name, rooms string) string {
+		t.Helper()
+		token, err := exec.Command(bin, "token", "--key-file", secret, "--sub", sub, "--name", name, "--rooms", rooms).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(token))
+	}
+}
+
+// A ticket logs in once. The reload that follows is the same person.
+func TestTicketInTheFragmentLogsIn(t *testing.T) {
+	t.Parallel()
+	api := filepath.Join(t.TempDir(), "api")
+	if err := os.WriteFile(api, []byte("0123456789abcdef0123456789abcdef"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := startGateway(t, "--api-token-file", api, "--guest-rights", "")
+	r, err := http.NewRequest("POST", "http://"+g.addr+"/api/tickets", strings.NewReader(`{"id":"ann","name":"Ann","rooms":{"*":"read say"},"ttl":"60s"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Header.Set("Authorization", "Bearer 0123456789abcdef0123456789abcdef")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct{ OK struct{ Ticket string } }
+	if err := json.NewDecoder(answer.Body).Decode(&made); err != nil || made.OK.Ticket == "" {
+		t.Fatalf("make ticket: %s, %v", answer.Status, err)
+	}
+	answer.Body.Close()
+	address := "http://" + g.addr + "/room/in/#ticket=" + url.QueryEscape(made.OK.Ticket)
+	p := openTab(t)
+	p.do(chromedp.Navigate(address))
+	p.wait(`document.body.dataset.state === "open" && location.hash === "" && document.querySelector("#people").innerText.includes("Ann")`)
+	p.say("hello")
+	p.shows("hello")
+	p.do(chromedp.Reload())
+	p.wait(`document.body.dataset.state === "open" && document.querySelectorAll("#log .mine").length === 1`)
+	late := openTab(t)
+	late.do(chromedp.Navigate(address))
+	late.wait(`document.body.dataset.state === "closed" && document.querySelector("#ended span").textContent.length > 20`)
+}
+
+func TestFragmentLogsIn(t *testing.T) {
+	t.Parallel()
+	g, tokenOf := withTokens(t)
+	token := tokenOf("ann", "Ann", "read say")
 	p := openTab(t)
 	p.do(chromedp.Navigate("http://" + g.addr + "/room/in/"))
 	p.wait(`document.body.dataset.state === "closed" && document.querySelector("#ended span").textContent.startsWith("A token is needed here.")`)
 	p.do(chromedp.Navigate("about:blank"), chromedp.Navigate("http://"+g.addr+"/room/in/#token=nonsense"))
 	p.wait(`document.body.dataset.state === "closed" && /^Your token is not accepted\. .{5}/.test(document.querySelector("#ended span").textContent)`)
 	for range 2 { // the second time after a reload
-		p.do(chromedp.Navigate("about:blank"), chromedp.Navigate("http://"+g.addr+"/room/in/#token="+strings.TrimSpace(string(token))))
+		p.do(chromedp.Navigate("about:blank"), chromedp.Navigate("http://"+g.addr+"/room/in/#token="+token))
 		p.wait(`document.body.dataset.state === "open" && location.hash === "" && document.querySelector("#people").innerText.includes("Ann")`)
 		p.do(chromedp.Reload())
 		p.wait(`document.body.dataset.state === "open"`)

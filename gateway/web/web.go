@@ -17,7 +17,7 @@ import (
 	"roomcast/gateway/client/js"
 )
 
-//go:embed index.html style.css icon.svg icon-unread.svg page.js people.js rooms.js timeline.js bubble.js welcome.js words.js
+//go:embed index.html style.css icon.svg icon-unread.svg page.js moderate.js people.js rooms.js timeline.js bubble.js welcome.js words.js
 var files embed.FS
 
 // policy is the Content-Security-Policy of the page: it loads and connects only to its own

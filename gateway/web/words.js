@@ -26,11 +26,11 @@ const en = {
   unread: "New", sending: "sending…", queued: "waiting",
   typing: (names) => (names.length > 2 ? `${names.length} people are typing…` : `${names.join(" and ")} ${names.length > 1 ? "are" : "is"} typing…`),
   closedRoom: (why) => `The room was closed${why ? `: ${why}` : ""}`, reopenedRoom: "The room is open again",
-  act({ kind, member, every, why }) {
-    const who = member === "*guests" ? "Guests" : member;
+  act({ kind, every, why }, name, until) {
+    const who = name === "*guests" ? "All guests" : name, are = name === "*guests" ? "are" : "is", were = name === "*guests" ? "were" : "was", end = until ? ` until ${until}` : "";
     const said = {
-      kicked: `${who}: removed from the room`, banned: `${who}: banned`, unbanned: `${who}: no longer banned`, muted: `${who}: muted`,
-      unmuted: `${who}: no longer muted`, slowed: every === "0s" ? "The room is no longer slow" : `One message in ${every}`,
+      kicked: `${who} ${were} removed from the room`, banned: `${who} ${were} banned${end}`, unbanned: `${who} ${are} no longer banned`, muted: `${who} ${were} muted${end}`,
+      unmuted: `${who} ${are} no longer muted`, slowed: every === "0s" ? "The room is no longer slow" : `Everybody may write one message in ${every}`,
     };
     return (said[kind] ?? kind) + (why ? ` (${why})` : "");
   },
@@ -38,7 +38,19 @@ const en = {
   damaged: (n) => (n === 1 ? "1 message is damaged and cannot be shown" : `${n} messages are damaged and cannot be shown`),
   trimmed: "Older messages are no longer available", reset: "This room has a new history", begin: "This is the beginning of the room",
   binary: (n) => `${n} bytes`, failed: (why) => `Not sent: ${why}`,
-  codes: {},
+  actions: (name) => `What to do about ${name}`, moderate: "Moderate", edit: "Edit", delete: "Delete…", undo: "Undo", reopen: "Open the room again", cancel: "Cancel", save: "Save",
+  forTime: "For how long", reason: "Reason, which everybody can read", editing: "You are editing a message", notDone: (text) => `Not done: ${text}`,
+  times: [["10m", "10 minutes"], ["1h", "1 hour"], ["24h", "1 day"], ["168h", "1 week"], ["", "Until it is undone"]],
+  slowTimes: [["10s", "Slow: one message in 10 s"], ["1m", "Slow: one message a minute"], ["0", "Not slow"]],
+  deleteTitle: "Delete this message?", deleteText: "Nobody can read it any more, and it cannot be restored.", deleteVerb: "Delete",
+  closeRoom: "Close the room…", closeTitle: (room) => `Close ${room}?`, closeText: "Nobody can write here until the room is opened again.", closeVerb: "Close",
+  about: {
+    mute: { word: "Mute…", title: (name) => `Mute ${name}?`, verb: "Mute" },
+    kick: { word: "Remove from the room…", title: (name) => `Remove ${name} from the room?`, text: "They can come back at once.", verb: "Remove" },
+    ban: { word: "Ban…", title: (name) => `Ban ${name} from the room?`, verb: "Ban" },
+  },
+  mutedNow: (until, why) => `You cannot write here${until ? ` until ${until}` : ""}: a moderator has muted you${why ? ` (${why})` : ""}.`,
+  codes: { muted: "a moderator has muted you in this room", banned: "a moderator has banned you from this room" },
   closes: {
     1000: "The connection was closed.", 1009: "The message was too long.", 4100: "This room has been closed.", 4101: "You were removed from the room.",
     4102: "You were banned from the room.", 4103: "Your token is not accepted.", 4105: "You sent messages too fast for too long.",
@@ -72,17 +84,30 @@ const zh = {
   unread: "新消息", sending: "发送中…", queued: "等待",
   typing: (names) => (names.length > 2 ? `${names.length} 人正在输入…` : `${names.join("、")} 正在输入…`),
   closedRoom: (why) => `房间已关闭${why ? `：${why}` : ""}`, reopenedRoom: "房间已重新开放",
-  act({ kind, member, every, why }) {
-    const who = member === "*guests" ? "访客" : member;
+  act({ kind, every, why }, name, until) {
+    const who = name === "*guests" ? "所有访客" : name, end = until ? `至 ${until}` : "";
     const said = {
-      kicked: `${who}：已被移出房间`, banned: `${who}：已被封禁`, unbanned: `${who}：已解除封禁`, muted: `${who}：已被禁言`,
+      kicked: `${who}：已被移出房间`, banned: `${who}：已被封禁${end}`, unbanned: `${who}：已解除封禁`, muted: `${who}：已被禁言${end}`,
       unmuted: `${who}：已解除禁言`, slowed: every === "0s" ? "房间已取消慢速模式" : `每 ${every} 限一条消息`,
     };
     return (said[kind] ?? kind) + (why ? `（${why}）` : "");
   },
   gap: (n) => `有 ${n} 条消息已不再保留`, damaged: (n) => `有 ${n} 条消息已损坏，无法显示`, trimmed: "更早的消息已不再保留", reset: "房间已重新开始", begin: "房间从这里开始",
   binary: (n) => `${n} 字节`, failed: (why) => `未发送：${why}`,
+  actions: (name) => `对“${name}”的操作`, moderate: "管理", edit: "编辑", delete: "删除…", undo: "撤销", reopen: "重新开放", cancel: "取消", save: "保存",
+  forTime: "时长", reason: "理由（所有人可见）", editing: "正在编辑消息", notDone: (text) => `未完成：${text}`,
+  times: [["10m", "10 分钟"], ["1h", "1 小时"], ["24h", "1 天"], ["168h", "1 周"], ["", "直到撤销"]],
+  slowTimes: [["10s", "慢速：每 10 秒一条"], ["1m", "慢速：每分钟一条"], ["0", "不限速"]],
+  deleteTitle: "删除这条消息？", deleteText: "任何人都无法再看到它，也无法恢复。", deleteVerb: "删除",
+  closeRoom: "关闭房间…", closeTitle: (room) => `关闭 ${room}？`, closeText: "重新开放之前，任何人都不能在此发言。", closeVerb: "关闭",
+  about: {
+    mute: { word: "禁言…", title: (name) => `禁言 ${name}？`, verb: "禁言" },
+    kick: { word: "移出房间…", title: (name) => `将 ${name} 移出房间？`, text: "对方可以立即返回。", verb: "移出" },
+    ban: { word: "封禁…", title: (name) => `封禁 ${name}？`, verb: "封禁" },
+  },
+  mutedNow: (until, why) => `你${until ? `在 ${until} 之前` : ""}不能发言：管理员已将你禁言${why ? `（${why}）` : ""}。`,
   codes: {
+    muted: "你已被禁言。", banned: "你已被封禁。", kicked: "你已被移出房间。", not_found: "消息或成员不存在。",
     bad_room: "房间名只能由文字、数字和 _ - : @ + ~ = 组成，各部分之间可用单个点，最多 64 个字符。", too_large: "消息太长。", rate_limited: "发送太快，请稍候。", room_closed: "房间已关闭。",
     unauthorized: "需要有效的令牌。", forbidden: "没有权限。", overloaded: "等待发送的消息太多。", unavailable: "服务暂不可用。", internal: "服务器出错了。",
     not_joined: "尚未进入房间。", too_many: "超出了上限。", unsupported: "服务器不支持。",
@@ -116,9 +141,12 @@ export function translate() {
 const format = (options) => new Intl.DateTimeFormat(lang, options);
 const clock = format({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const full = format({ dateStyle: "full", timeStyle: "medium" });
+const short = format({ dateStyle: "short", timeStyle: "short" });
 const thisYear = format({ weekday: "long", day: "numeric", month: "long" });
 const otherYear = format({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
 export const timeOf = (date) => clock.format(date);
+/** A time on this day, or with its date. */
+export const whenOf = (date) => (date.toDateString() === new Date().toDateString() ? clock : short).format(date);
 export const fullTime = (date) => full.format(date);
 export const dayOf = (date) => (date.getFullYear() === new Date().getFullYear() ? thisYear : otherYear).format(date);
 

@@ -44,11 +44,12 @@ test("every act has a text in every language, with the member and the reason", a
   for (const lang of ["en", "zh"]) {
     const { words } = await load(`?lang=${lang}`);
     for (const kind of ["kicked", "banned", "unbanned", "muted", "unmuted", "slowed"]) {
-      const said = words.act({ kind, member: "bob", every: "10s", why: "spam" });
+      const said = words.act({ kind, every: "10s", why: "spam" }, "bob");
       assert.match(said, kind === "slowed" ? /10s.*spam/ : /^bob.*spam/, lang);
-      assert.doesNotMatch(said, new RegExp(kind === "banned" || kind === "muted" ? "undefined" : kind), lang);
+      assert.doesNotMatch(said, kind === "kicked" || kind === "slowed" ? new RegExp(kind) : /undefined|null/, lang);
     }
-    assert.doesNotMatch(words.act({ kind: "banned", member: "*guests" }), /\*|undefined/, lang);
+    assert.doesNotMatch(words.act({ kind: "banned" }, "*guests"), /\*|undefined/, lang);
+    assert.match(words.act({ kind: "muted" }, "bob", "14:30"), /14:30/, lang);
     assert.doesNotMatch(words.act({ kind: "slowed", every: "0s" }), /0s|undefined/, lang);
   }
 });

@@ -8,14 +8,17 @@ const at = (name) => new URL(name, import.meta.url).pathname;
 
 rmSync(at("dist"), { recursive: true, force: true });
 mkdirSync(at("dist"));
-for (const name of ["room", "react"]) {
+for (const name of ["room", "events", "react"]) {
   for (const [format, ending] of [["esm", "js"], ["cjs", "cjs"]]) {
     await build({
       entryPoints: [at(`${name}.js`)], outfile: at(`dist/${name}.${ending}`), format, bundle: true, minify: true, target: "es2022", legalComments: "none",
       external: ["react", "@roomcast/client"], mangleProps: /^_/,
       define: { "import.meta.url": '""' }, // a bundle has no address: the client connects to the page's server
+      supported: { "dynamic-import": true },
+      plugins: [{ name: "events", setup: ({ onResolve }) => onResolve({ filter: /^\.\/events\.js$/ }, () => ({ path: `./events.${ending}`, external: true })) }],
     });
   }
+  if (name === "events") continue; // room.js loads it
   copyFileSync(at(`${name}.d.ts`), at(`dist/${name}.d.ts`));
   writeFileSync(at(`dist/${name}.d.cts`), readFileSync(at(`${name}.d.ts`)));
 }

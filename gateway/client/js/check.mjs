@@ -18,6 +18,12 @@ try {
 
   const use = 'const { connect, RoomcastError, indexedDBStore, reconnects } = c; const k = connect({ url: "http://127.0.0.1:1/", WebSocket: class { close() {} } });' +
     'k.room("lobby"); k.close(); if (!reconnects(1006) || typeof indexedDBStore !== "function" || !(new RoomcastError({ code: "x" }) instanceof Error)) throw new Error("incomplete"); console.log("ok");';
+  // Where no WebSocket opens, the package loads its other module.
+  const fall = 'const { connect } = c; Math.random = () => 0; class Refused { constructor() { setTimeout(() => this.onclose?.({ code: 1006 })); } close() {} }' +
+    'globalThis.fetch = async (url) => { console.log(url); process.exit(); }; connect({ url: "http://h/chat/", WebSocket: Refused }).room("lobby");';
+  const events = "http://h/chat/events?room=lobby\n";
+  assert.equal(run("node", ["--input-type=module", "-e", `import * as c from "@roomcast/client"; ${fall}`], { cwd: dir }), events);
+  assert.equal(run("node", ["--input-type=commonjs", "-e", `const c = require("@roomcast/client"); ${fall}`], { cwd: dir }), events);
   assert.equal(run("node", ["--input-type=module", "-e", `import * as c from "@roomcast/client"; ${use}`], { cwd: dir }), "ok\n");
   assert.equal(run("node", ["--input-type=commonjs", "-e", `const c = require("@roomcast/client"); ${use}`], { cwd: dir }), "ok\n");
 

@@ -222,9 +222,16 @@ test("a refusal is reported as fatal, with its reason; messages wait for reconne
 });
 
 test("a server that never answers gets a likely reason", async () => {
-  const s = server();
+  mock.method(globalThis, "fetch", async () => { throw new TypeError("fetch failed"); });
+  const s = server({ room: "lobby" });
+  await import("./events.js");
   await soon();
-  for (let i = 0; i < 3; i++) { s.end(1006); tick(20_000); }
+  for (let i = 0; i < 3; i++) {
+    if (i) tick(20_000);
+    for (let j = 0; j < 10; j++) await soon();
+    s.end(1006);
+    for (let j = 0; j < 10; j++) await soon();
+  }
   assert.match(s.all("state").filter((d) => d.state === "waiting").at(-1).reason, /cannot be reached, or it refuses this page/);
 });
 

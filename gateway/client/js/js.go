@@ -4,7 +4,7 @@ package js
 
 import "embed"
 
-// Files holds the modules. room.js imports the others.
+// Files holds the modules. room.js imports the others, events.js only where no WebSocket opens.
 //
-//go:embed room.js membership.js message.js
+//go:embed room.js membership.js message.js events.js
 var Files embed.FS

@@ -148,13 +148,15 @@ export class Room extends Emitter {
 
   // What the connection calls.
 
-  /** Asks the server to let us in, at the point where we were. */
+  /** What a join says: the room, and the point where we were. */
+  get _where() { return { room: this.name, ...(this._seq === undefined ? this.#from : { since: this._seq, epoch: this._epoch, at: this._at }) }; }
+
+  /** Asks the server to let us in. */
   _enter() {
-    const c = this.#connection, resumed = this._seq !== undefined;
-    const from = resumed ? { since: this._seq, epoch: this._epoch, at: this._at } : this.#from;
+    const c = this.#connection, resumed = this._seq !== undefined, from = this.#from;
     clearTimeout(this.#timer);
     this.#timer = 0;
-    c._call("join", { room: this.name, ...from }, (error, ok) => {
+    c._call("join", this._where, (error, ok) => {
       if (this.state !== "joining" || c.state !== "open") return;
       if (error?.retry_ms) {
         this.#timer = setTimeout(() => this._enter(), error.retry_ms);
@@ -167,9 +169,9 @@ export class Room extends Emitter {
       // A reset announces another epoch. If the connection ends before it, the next join must ask again.
       if (!this._seq || !this._epoch) this._epoch = ok.epoch;
       this._head = ok.seq;
-      this._until = from.after ? 0 : ok.seq; // nothing may be newer than a time
+      this._until = !resumed && from.after ? 0 : ok.seq; // nothing may be newer than a time
       this.#replay = { events: 0, resumed, exact: true };
-      this.#enter("joined", { seq: ok.seq, epoch: ok.epoch });
+      this.#enter("joined", ok);
       this.#asked = -Infinity;
       this.#askWho();
       this.#advance();

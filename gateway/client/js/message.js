@@ -44,8 +44,8 @@ export class Message {
 
   constructor(room, key, content) {
     Object.assign(this, { room, key, content });
-    Object.defineProperty(this, "_sent", { writable: true }); // the first time it was written to a socket: {as, time, seq, epoch, at}
-    Object.defineProperty(this, "_began", { writable: true, value: now() });
+    Object.defineProperty(this, /* @__KEY__ */ "_sent", { writable: true }); // the first time it was written to a socket: {as, time, seq, epoch, at}
+    Object.defineProperty(this, /* @__KEY__ */ "_began", { writable: true, value: now() });
   }
 
   /** Resolves with the seq when the message is stored; rejects when it is refused. */

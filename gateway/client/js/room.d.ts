@@ -26,6 +26,12 @@ export interface Event<D = unknown> {
   bin?: string;
   /** The reason of an act. */
   why?: string;
+  /** Whom an act is about; "*guests" are all guests. */
+  member?: string;
+  /** The end of a ban or a mute. */
+  until?: string;
+  /** The time in which a member may say one message, in a slow room. */
+  every?: string;
   /** The first event of an epoch has it. */
   epoch?: string;
   /** The seq of the event that an act changes. */
@@ -139,8 +145,11 @@ export interface RoomEvents<D = unknown> {
   event: Event<D>;
   /** One of our messages was made, stored or refused. */
   message: Message;
-  /** seq and epoch are of the room's newest event, once joined. */
-  state: { state: RoomState; error?: RoomcastError; seq?: number; epoch?: string };
+  /**
+   * Once joined: seq and epoch are of the room's newest event, rights are ours, such as "read say". muted
+   * tells that a moderator has muted us, until the end of the mute if it has one.
+   */
+  state: { state: RoomState; error?: RoomcastError; seq?: number; epoch?: string; rights?: string; muted?: boolean; until?: string };
   /** The join or a signal was refused, or we lost the room. */
   refused: RoomcastError;
   gap: Gap;

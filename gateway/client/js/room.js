@@ -9,8 +9,8 @@
 // a room arrive in order, each once, and continue where the last connection ended. The client
 // sends a message again with the same key, in order, until it is acknowledged or refused.
 //
-// This file has the connection, membership.js a room, message.js the rest; room.d.ts describes all
-// that is exported. Names that begin with _ are for these files only; the build shortens them.
+// This file has the connection, membership.js a room, message.js the rest, and events.js what takes
+// the place of a WebSocket where none opens; room.d.ts describes all that is exported. Names that begin with _ are for these files only; the build shortens them.
 
 import { Room } from "./membership.js";
 import { CLOSES, Emitter, Message, RoomcastError, failure, now, storeOf } from "./message.js";
@@ -48,7 +48,7 @@ export class Connection extends Emitter {
   session = "";
 
   #options; #url; #home; #store; #loading; #ws = null; #rooms = new Map(); #calls = new Map();
-  #token; #expired; #ids = 0; #tries = 0; #opened = 0; #dialed = 0; #retry; #watch; #fresh; #probing = false; #turn = 0; #clock; #wakers;
+  #token; #expired; #ids = 0; #tries = 0; #misses = 0; #http = false; #opened = 0; #dialed = 0; #retry; #watch; #fresh; #probing = false; #turn = 0; #clock; #wakers;
   #order = 0; _outbox = []; _limits = {};
 
   constructor(options = {}) {
@@ -116,19 +116,25 @@ export class Connection extends Emitter {
     this.#enter("connecting");
     this.#dialed = now();
     try {
-      let { token } = this.#options;
+      let { token, ticket, WebSocket: Socket = WebSocket } = this.#options, Events;
       if (this.#loading) await this.#loading;
       if (typeof token === "function") {
         token = await token();
         if (turn === this.#turn && !token) return this.#fatal(0, failure("no_token", "the token function gave no token"));
       }
+      // The network may refuse WebSockets. If the module cannot be loaded, the network is down.
+      if (this.#misses > 1) ({ EventsSocket: Events } = await import("./events.js").catch(() => ({})));
       if (turn !== this.#turn) return; // closed or restarted meanwhile
       const url = new URL(this.#url);
       if (this.name || this.you?.name) url.searchParams.set("name", this.name); // an empty one removes that of an earlier session
-      if (this.#options.ticket && !this.you) url.searchParams.set("ticket", this.#options.ticket); // it counts once
+      if (this.you) ticket = undefined; // it counts once
+      if (ticket) url.searchParams.set("ticket", ticket);
       // Logs keep URLs, so a credential travels as a subprotocol that is never chosen, or in the first frame.
-      const ws = this.#ws = new (this.#options.WebSocket ?? WebSocket)(url.href, this.resume && !token ? [PROTOCOL, "resume." + this.resume] : [PROTOCOL]);
-      this.#token = token;
+      const offers = this.resume && !token ? [PROTOCOL, "resume." + this.resume] : [PROTOCOL];
+      const ws = this.#ws = Events ? new Events(url.href, offers, Socket, () => this.rooms.filter((r) => r.state === "joining").map((r) => r._where)) : new Socket(url.href, offers);
+      this.#http = !!Events;
+      this.#token = token ?? ticket;
+      ws.onbetter = () => { this.#misses = 0; this.reconnect(); };
       ws.onopen = () => { if (token) ws.send(JSON.stringify({ auth: { token } })); };
       ws.onmessage = (e) => this.#receive(e.data);
       ws.onclose = (e) => this.#lost(e.code ?? 1006, e.reason);
@@ -190,6 +196,7 @@ export class Connection extends Emitter {
     if (turn !== this.#turn) return; // a listener has reconnected
     const again = code === 4003 && this.#token !== undefined && this.#token === this.#expired; // the same token has expired before
     if (code === 4003) this.#expired = this.#token;
+    this.#misses = this.#opened ? this.#misses * this.#http : this.#misses + (code === 1006);
     const cured = code === 1009 && this._outbox.length < waiting; // the message that was too long is gone
     if (again || !(reconnects(code) || cured)) return this.#fatal(code, failure(CLOSES[code] ?? "closed", reason || `the server closed the connection with ${code}`, { close: code }));
     if (this.#opened && now() - this.#opened > BACKOFF.stable) this.#tries = 0;
@@ -336,7 +343,7 @@ export class Connection extends Emitter {
 
   /** Stores a message of the outbox, with its place in the order. */
   _keep(message, order = message._place) {
-    Object.defineProperty(message, "_place", { value: order, configurable: true });
+    Object.defineProperty(message, /* @__KEY__ */ "_place", { value: order, configurable: true });
     const { room, key, content, _sent } = message;
     this.#save(key, { room, key, content, sent: _sent, order }, message);
   }
@@ -373,7 +380,7 @@ export class Connection extends Emitter {
         const message = new Message(room, key, content);
         held.add(key);
         this.#order = Math.max(this.#order, order || 0);
-        Object.defineProperty(message, "_place", { value: order, configurable: true });
+        Object.defineProperty(message, /* @__KEY__ */ "_place", { value: order, configurable: true });
         return Object.assign(message, { state: "pending", stored: true, _sent: sent });
       }));
     };

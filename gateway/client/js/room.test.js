@@ -113,7 +113,7 @@ test("the wait before reconnecting is random, below a bound that doubles from 0.
   await Promise.resolve();
   const bounds = [];
   for (let i = 0; i < 8; i++) {
-    s.end(1006);
+    s.end(1011);
     bounds.push(Math.round(s.all("state").at(-1).ms / 0.999));
     tick(20_000);
   }

@@ -1,0 +1,306 @@
+// events.js: a connection over plain HTTP, for networks in which no WebSocket opens. room.js loads
+// this file when it needs it, and uses the class as it uses a WebSocket: the rooms come as one
+// stream of Server-Sent Events, and each command is a request.
+
+const QUIET = 2_000; // ms without a byte, after which a ping opens the stream again
+const FIRST = 10_000; // ms until the next attempt to open a WebSocket; doubles each time
+const MOST = 300_000; // ms between two attempts
+const PATIENCE = 5_000; // ms in which a WebSocket must say something
+const SOON = 10; // ms in which commands that change the stream are gathered
+const REFUSALS = { 4100: "room_closed", 4101: "kicked", 4102: "banned", 4106: "forbidden" };
+
+/** The method and the path of a command, below its room. */
+const REQUESTS = {
+  say: () => ["POST", "messages"],
+  signal: () => ["POST", "signal"],
+  edit: () => ["POST", "edit"],
+  moderate: ({ act }) => ["POST", encodeURIComponent(act)],
+  history: (page) => ["GET", `messages?${new URLSearchParams("before" in page || "since" in page ? page : { limit: 50, ...page })}`],
+  members: () => ["GET", "members"],
+};
+
+export class EventsSocket {
+  onopen = null; onmessage = null; onclose = null;
+  onbetter = null; // a WebSocket works
+
+  #url; #protocols; #WebSocket; #base; #joins; #token; #resume;
+  #you; // our id, after the first hello
+  #life = new AbortController(); // of all requests
+  #stream; // whose events count
+  #next; // takes its place when it has begun
+  #rooms = new Map(); // name -> {id: where the stream continues, from: query of the first join, in: the newest stream with the room, head}
+  #waiting = new Map(); // name -> id of the join without an answer
+  #pings = []; // ids
+  #renewal; // {id, token: the one before} of an auth without an answer
+  #requests = 0; #heard = 0; #changing; #retry;
+
+  /** The first arguments are those of a WebSocket. joins() returns the joins that will follow the hello. */
+  constructor(url, protocols, WebSocket, joins) {
+    [this.#url, this.#protocols, this.#WebSocket, this.#joins] = [new URL(url), protocols, WebSocket, joins];
+    this.#base = url.replace(/^ws/, "http").replace(/ws(\?.*)?$/, "");
+    this.#resume = protocols.find((p) => p.startsWith("resume."))?.slice(7);
+    queueMicrotask(async () => {
+      this.onopen?.(); // which may present a token
+      if (await this.#better()) return; // no network refused it: the server was away
+      this.#try(FIRST);
+      this.#begin();
+    });
+  }
+
+  get readyState() { return this.#life.signal.aborted ? 3 : 1; }
+
+  close() {
+    this.#life.abort();
+    clearTimeout(this.#changing);
+    clearTimeout(this.#retry);
+  }
+
+  #end(code, reason) {
+    if (this.readyState > 1) return;
+    this.close();
+    this.onclose?.({ code, reason });
+  }
+
+  #tell(frame) { if (this.readyState === 1) this.onmessage?.({ data: JSON.stringify(frame) }); }
+
+  // Commands
+
+  send(text) {
+    const { id, ...command } = JSON.parse(text), [[verb, body]] = Object.entries(command);
+    if (verb === "auth") this.#auth(body, id);
+    else if (verb === "join") this.#join(body, id);
+    else if (verb === "leave") this.#leave(body, id);
+    else if (verb === "ping") this.#ping(id);
+    else this.#request(verb, body, id);
+  }
+
+  #auth({ token }, id) {
+    if (id !== undefined) {
+      this.#renewal = { id, token: this.#token };
+      this.#change(); // a stream ends with its token
+    }
+    this.#token = token;
+  }
+
+  #join({ room, ...from }, id) {
+    this.#waiting.set(room, id);
+    if (this.#rooms.has(room)) return; // the stream will answer
+    this.#rooms.set(room, placeOf(from));
+    this.#change();
+  }
+
+  #leave({ room }, id) {
+    this.#rooms.delete(room);
+    this.#change();
+    this.#tell({ id, ok: { room } });
+  }
+
+  /** The answer is a byte of the stream, or of another one. */
+  #ping(id) {
+    if (!this.#rooms.size) return this.#request("members", { room: "_" }, id); // every answer is a sign of life
+    const before = this.#heard;
+    this.#pings.push(id);
+    setTimeout(() => { if (this.#heard === before && this.readyState === 1) this.#change(); }, QUIET);
+  }
+
+  async #request(verb, { room, act, ...fields }, id) {
+    const [method, path] = REQUESTS[verb]({ act, ...fields }), post = method === "POST";
+    this.#requests++;
+    try {
+      const response = await fetch(`${this.#base}api/rooms/${encodeURIComponent(room)}/${path}`, {
+        method, headers: { ...this.#headers, ...(post && { "Content-Type": "application/json" }) },
+        body: post ? JSON.stringify(fields) : undefined, cache: "no-store", signal: this.#life.signal,
+      });
+      const answer = await response.json(), { error, ok = answer } = answer;
+      if (error?.code === "closed_by_word") this.#end(1000, error.message);
+      else if (response.status === 401) this.#end(4003, error?.message);
+      else this.#tell(error ? { id, error } : { id, ok });
+    } catch (err) { this.#end(1006, `a request failed: ${err.message}`); }
+    this.#requests--;
+  }
+
+  get #headers() {
+    return this.#token ? { Authorization: `Bearer ${this.#token}` } : this.#resume ? { "Roomcast-Resume": this.#resume } : {};
+  }
+
+  // The stream
+
+  /** Opens the first stream when there is a room; one without rooms says nothing. */
+  #begin() {
+    if (this.readyState > 1) return;
+    for (const { room, ...from } of this.#joins()) this.#rooms.set(room, placeOf(from));
+    if (this.#rooms.size) this.#open();
+    else this.#changing = setTimeout(() => this.#begin(), 100);
+  }
+
+  /** Opens another stream soon, with the rooms and the token of then. */
+  #change() {
+    clearTimeout(this.#changing);
+    this.#changing = setTimeout(() => (this.#rooms.size ? this.#open() : this.#idle()), SOON);
+  }
+
+  /** Lives without a stream while we are in no room. */
+  #idle() {
+    for (const stream of [this.#stream, this.#next]) stream?.abort();
+    this.#stream = this.#next = undefined;
+  }
+
+  async #open() {
+    this.#next?.abort();
+    const stream = this.#next = new AbortController(), places = [...this.#rooms.values()];
+    this.#life.signal.addEventListener("abort", () => stream.abort(), { signal: stream.signal });
+    // One query says for all rooms without an id where they begin. Others wait for the stream after this one.
+    const { from } = places.find(({ id, head }) => !id && head === undefined) ?? places.find(({ id }) => !id) ?? {};
+    const query = this.#you === undefined ? [this.#url.search.slice(1)] : [];
+    query.push(from);
+    for (const [name, place] of this.#rooms) {
+      if (!place.id && place.from !== from) continue;
+      place.in = stream;
+      query.push(`room=${encodeURIComponent(name)}${place.id ? `!${encodeURIComponent(place.id)}` : ""}`);
+    }
+    try {
+      const response = await fetch(`${this.#base}events?${query.filter(Boolean).join("&")}`, { headers: this.#headers, cache: "no-store", signal: stream.signal });
+      if (response.status !== 200) return this.#refused(stream, await response.text());
+      for await (const event of eventsOf(response.body, () => this.#hear(stream))) this.#take(stream, event);
+      throw new Error("the stream ended");
+    } catch (err) {
+      if (stream === (this.#next ?? this.#stream)) this.#end(1006, this.#you === undefined ? "" : err.message);
+    }
+  }
+
+  #refused(stream, text) {
+    if (stream !== this.#next) return;
+    let refusal = { code: 1006, reason: text.trim() };
+    try { refusal = JSON.parse(text); } catch {} // of a proxy, or a limit
+    const { code, reason } = refusal;
+    if (this.#renewal && this.#stream && code > 4000 && !(code in REFUSALS)) return this.#unrenewed(reason);
+    if (!(code in REFUSALS) || this.#you === undefined) return this.#end(code ?? 1006, reason);
+    for (const [room, place] of this.#rooms) if (place.in === stream) this.#lose(room, { room, ended: { code, reason } });
+    if (!this.#rooms.size) this.#idle();
+  }
+
+  /** The server does not accept a new token. The one before is still good for a while. */
+  #unrenewed(message) {
+    const { id, token } = this.#renewal;
+    this.#next = this.#renewal = undefined;
+    for (const place of this.#rooms.values()) place.in = this.#stream;
+    this.#token = token;
+    this.#tell({ id, error: { code: "unauthorized", message } });
+  }
+
+  #hear(stream) {
+    this.#heard = performance.now();
+    if (stream === this.#stream) for (const id of this.#pings.splice(0)) this.#tell({ id, ok: {} });
+  }
+
+  #take(stream, { id, event, data }) {
+    if (stream !== this.#stream && stream !== this.#next) return;
+    if (!data) return this.#tell({}); // a comment is a sign of life
+    const frame = JSON.parse(data);
+    if (event === "hello") return this.#hello(stream, frame);
+    if (event === "close") return this.#closed(stream, frame);
+    const { room } = frame.ok ?? frame, place = this.#rooms.get(room);
+    const passing = frame.signal ?? frame.joined ?? frame.left;
+    if (!place || (place.in !== stream && !passing)) return; // the next stream has it
+    if (frame.signal?.from.id === this.#you) return; // a member does not receive its own
+    if (id) place.id = id;
+    if (event === "ended") return this.#lose(room, frame);
+    if (event === "ok") return this.#joined(room, place, frame);
+    if (frame.gap?.reason === "reset") place.head = frame.gap.seq ?? 0;
+    if (frame.kind === "closed" && frame.seq > place.head) this.#rooms.delete(room); // we have left it
+    this.#tell(frame);
+  }
+
+  /** A stream has begun, and takes the place of the one before. */
+  #hello(stream, frame) {
+    const { you, resume, expires } = frame.hello, first = this.#you === undefined;
+    if (!first && this.#you !== you.id) return this.#end(1006, "the server gave us another identity");
+    this.#you = you.id;
+    this.#resume = resume || this.#resume;
+    this.#stream?.abort();
+    [this.#stream, this.#next] = [stream, undefined];
+    this.#hear(stream);
+    if (first) this.#tell(frame);
+    if (this.#renewal) this.#tell({ id: this.#renewal.id, ok: { you, expires } });
+    this.#renewal = undefined;
+  }
+
+  #joined(room, place, { ok }) {
+    const last = /^last=(\d+)/.exec(place.from)?.[1];
+    if (!place.id && last) place.id = `${ok.epoch}-${Math.max(0, ok.seq - last)}`; // another last could leave out events
+    place.head = ok.seq;
+    if (this.#waiting.has(room)) this.#tell({ id: this.#waiting.get(room), ok });
+    this.#waiting.delete(room);
+    if ([...this.#rooms.values()].some((other) => other.in !== place.in)) this.#change();
+  }
+
+  /** A room has ended, or could not be joined. */
+  #lose(room, frame) {
+    const id = this.#waiting.get(room), { code, reason } = frame.ended;
+    this.#rooms.delete(room);
+    this.#waiting.delete(room);
+    this.#tell(id === undefined ? frame : { id, error: { code: REFUSALS[code] ?? "unavailable", message: reason } });
+  }
+
+  #closed(stream, { code, reason }) {
+    if (stream !== (this.#next ?? this.#stream)) return; // the next stream says why
+    if (this.#rooms.size) this.#end(code, reason);
+    else this.#idle(); // the last room has ended
+  }
+
+  // A WebSocket
+
+  #try(ms) {
+    if (this.readyState > 1) return;
+    this.#retry = setTimeout(async () => { await this.#better() || this.#try(Math.min(MOST, 2 * ms)); }, ms * (0.8 + 0.4 * Math.random()));
+  }
+
+  /** Reports whether a WebSocket works: whether the server says something on it. Then onbetter is called, between two requests. */
+  #better() {
+    const url = new URL(this.#url), offers = this.#resume && !this.#token ? [this.#protocols[0], `resume.${this.#resume}`] : this.#protocols;
+    url.searchParams.delete("ticket"); // it counts once
+    return new Promise((resolve) => {
+      const ws = new this.#WebSocket(url.href, offers);
+      const done = (works) => {
+        clearTimeout(timer);
+        ws.onopen = ws.onmessage = ws.onclose = null;
+        if (works && this.#requests && this.readyState === 1) return setTimeout(() => done(true), 50);
+        ws.close();
+        resolve(works);
+        if (works && this.readyState === 1) this.onbetter?.();
+      };
+      const timer = setTimeout(() => done(false), PATIENCE);
+      ws.onopen = () => { if (this.#token) ws.send(JSON.stringify({ auth: { token: this.#token } })); };
+      ws.onmessage = () => done(true);
+      ws.onclose = () => done(false);
+      ws.onerror = () => {}; // the ws package of Node would end the process
+    });
+  }
+}
+
+/** Where a room begins in a stream. */
+function placeOf({ since, epoch = "", at, last, after }) {
+  if (since !== undefined) return { id: `${epoch}-${since}${at ? `-${Date.parse(at)}` : ""}` };
+  return { from: last ? `last=${last}` : after ? `after=${encodeURIComponent(after)}` : "" };
+}
+
+/** The events of a stream of bytes. It calls hear() when bytes have come. */
+async function* eventsOf(body, hear) {
+  const reader = body.getReader(), decoder = new TextDecoder();
+  for (let rest = ""; ;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    hear();
+    const blocks = (rest + decoder.decode(value, { stream: true })).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const event = { data: "" };
+      for (const line of block.split("\n")) {
+        const [, name, text] = /^(\w+): ?(.*)$/s.exec(line) ?? [];
+        if (name === "data") event.data += text;
+        else if (name) event[name] = text;
+      }
+      yield event;
+    }
+  }
+}
