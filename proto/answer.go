@@ -86,17 +86,12 @@ func appendID(b, id []byte) []byte {
 
 // AppendJSON appends {"hello":{…}}. A zero Room is left out.
 func (h *Hello) AppendJSON(b []byte) []byte {
-	b = append(b, `{"hello":{"session":`...)
-	b = appendString(b, h.Session)
-	b = append(b, `,"you":`...)
-	b = h.You.AppendJSON(b)
-	b = append(b, `,"resume":`...)
-	b = appendString(b, h.Resume)
-	b = append(b, `,"time":"`...)
-	b = append(AppendTime(b, h.Time), '"')
+	b = appendString(append(b, `{"hello":{"session":`...), h.Session)
+	b = h.You.AppendJSON(append(b, `,"you":`...))
+	b = appendString(append(b, `,"resume":`...), h.Resume)
+	b = append(AppendTime(append(b, `,"time":"`...), h.Time), '"')
 	if !h.Expires.IsZero() {
-		b = append(b, `,"expires":"`...)
-		b = append(AppendTime(b, h.Expires), '"')
+		b = append(AppendTime(append(b, `,"expires":"`...), h.Expires), '"')
 	}
 	if h.Limits != (Limits{}) {
 		b = h.Limits.appendJSON(append(b, `,"limits":`...))
@@ -123,15 +118,11 @@ func (j *Joined) AppendJSON(b []byte) []byte {
 }
 
 func (j *Joined) appendFields(b []byte) []byte {
-	b = append(b, `"room":`...)
-	b = appendString(b, j.Room.String())
-	b = append(b, `,"seq":`...)
-	b = strconv.AppendUint(b, j.Seq, 10)
-	b = append(b, `,"epoch":`...)
-	b = appendString(b, j.Epoch)
+	b = appendString(append(b, `"room":`...), j.Room.String())
+	b = strconv.AppendUint(append(b, `,"seq":`...), j.Seq, 10)
+	b = appendString(append(b, `,"epoch":`...), j.Epoch)
 	if !j.At.IsZero() {
-		b = append(b, `,"at":"`...)
-		b = append(AppendTime(b, j.At), '"')
+		b = append(AppendTime(append(b, `,"at":"`...), j.At), '"')
 	}
 	if j.Resume != "" {
 		b = appendString(append(b, `,"resume":`...), j.Resume)
@@ -152,16 +143,14 @@ func (j *Joined) appendFields(b []byte) []byte {
 // AppendAuth appends {"you":…,"expires":…}, the ok of auth.
 func AppendAuth(b []byte, you Identity, expires time.Time) []byte {
 	b = you.AppendJSON(append(b, `{"you":`...))
-	b = append(b, `,"expires":"`...)
-	return append(AppendTime(b, expires), `"}`...)
+	return append(AppendTime(append(b, `,"expires":"`...), expires), `"}`...)
 }
 
 // AppendEnded appends {"room":…,"ended":{"code":…,"reason":…}}, by which a session on /ws learns
 // that it is no longer a member.
 func AppendEnded(b []byte, room Room, code CloseCode, reason string) []byte {
 	b = appendString(append(b, `{"room":`...), room.String())
-	b = append(b, `,"ended":{"code":`...)
-	b = strconv.AppendUint(b, uint64(code), 10)
+	b = strconv.AppendUint(append(b, `,"ended":{"code":`...), uint64(code), 10)
 	b = append(b, `,"reason":`...)
 	return append(appendString(b, reason), `}}`...)
 }
@@ -174,8 +163,7 @@ func AppendLeave(b []byte, room Room) []byte {
 // AppendJSON appends {"room":…,"events":[…],"more":…,"seq":…,"epoch":…}. It adds "gap" if there
 // is one, and "closed" and "why" for a closed room.
 func (p *Page) AppendJSON(b []byte) []byte {
-	b = append(b, `{"room":`...)
-	b = appendString(b, p.Room.String())
+	b = appendString(append(b, `{"room":`...), p.Room.String())
 	b = append(b, `,"events":[`...)
 	for i, event := range p.Events {
 		if i > 0 {
@@ -183,28 +171,22 @@ func (p *Page) AppendJSON(b []byte) []byte {
 		}
 		b = append(b, event...)
 	}
-	b = append(b, `],"more":`...)
-	b = strconv.AppendBool(b, p.More)
-	b = append(b, `,"seq":`...)
-	b = strconv.AppendUint(b, p.Seq, 10)
-	b = append(b, `,"epoch":`...)
-	b = appendString(b, p.Epoch)
+	b = strconv.AppendBool(append(b, `],"more":`...), p.More)
+	b = strconv.AppendUint(append(b, `,"seq":`...), p.Seq, 10)
+	b = appendString(append(b, `,"epoch":`...), p.Epoch)
 	if p.Gap != nil {
 		b = p.Gap.AppendExtent(append(b, `,"gap":`...))
 	}
 	if p.Closed {
-		b = append(b, `,"closed":true,"why":`...)
-		b = appendString(b, p.Why)
+		b = appendString(append(b, `,"closed":true,"why":`...), p.Why)
 	}
 	return append(b, '}')
 }
 
 // AppendJSON appends {"room":…,"count":…,"members":[…]}, with "more" if not all are listed.
 func (m *Members) AppendJSON(b []byte) []byte {
-	b = append(b, `{"room":`...)
-	b = appendString(b, m.Room.String())
-	b = append(b, `,"count":`...)
-	b = strconv.AppendInt(b, int64(m.Count), 10)
+	b = appendString(append(b, `{"room":`...), m.Room.String())
+	b = strconv.AppendInt(append(b, `,"count":`...), int64(m.Count), 10)
 	b = append(b, `,"members":[`...)
 	list := m.List[:min(len(m.List), MaxListed)]
 	for i := range list {
@@ -223,10 +205,8 @@ func (m *Members) AppendJSON(b []byte) []byte {
 // AppendAck appends {"seq":…,"at":…}, the ok of a stored message. It adds "duplicate" if an
 // earlier request has stored the message.
 func (r *Reply) AppendAck(b []byte) []byte {
-	b = append(b, `{"seq":`...)
-	b = strconv.AppendUint(b, r.Seq, 10)
-	b = append(b, `,"at":"`...)
-	b = append(AppendTime(b, r.At), '"')
+	b = strconv.AppendUint(append(b, `{"seq":`...), r.Seq, 10)
+	b = append(AppendTime(append(b, `,"at":"`...), r.At), '"')
 	if r.Duplicate {
 		b = append(b, `,"duplicate":true`...)
 	}

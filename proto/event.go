@@ -98,30 +98,23 @@ func (e *Event) AppendJSON(b []byte) []byte {
 // in b.
 func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 	span := Span{Form: SpanNone}
-	b = append(b, `{"room":`...)
-	b = appendString(b, e.Room.String())
-	b = append(b, `,"seq":`...)
-	b = strconv.AppendUint(b, e.Seq, 10)
+	b = appendString(append(b, `{"room":`...), e.Room.String())
+	b = strconv.AppendUint(append(b, `,"seq":`...), e.Seq, 10)
 	b = append(b, `,"at":"`...)
 	b = AppendTime(b, e.At)
 	b = append(b, '"')
 	if e.Epoch != "" {
-		b = append(b, `,"epoch":`...)
-		b = appendString(b, e.Epoch)
+		b = appendString(append(b, `,"epoch":`...), e.Epoch)
 	}
 	if e.Kind != Message {
-		b = append(b, `,"kind":`...)
-		b = appendString(b, string(e.Kind))
+		b = appendString(append(b, `,"kind":`...), string(e.Kind))
 	}
-	b = append(b, `,"from":`...)
-	b = e.From.AppendJSON(b)
+	b = e.From.AppendJSON(append(b, `,"from":`...))
 	if e.Key != "" {
-		b = append(b, `,"key":`...)
-		b = appendString(b, e.Key)
+		b = appendString(append(b, `,"key":`...), e.Key)
 	}
 	if e.Content.Type != "" {
-		b = append(b, `,"type":`...)
-		b = appendString(b, e.Content.Type)
+		b = appendString(append(b, `,"type":`...), e.Content.Type)
 	}
 	switch e.Content.Kind {
 	case Text:
@@ -147,12 +140,10 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 		b = e.appendTerms(b)
 	}
 	if !e.Changed.IsZero() {
-		b = append(b, `,"edited":"`...)
-		b = append(AppendTime(b, e.Changed), '"')
+		b = append(AppendTime(append(b, `,"edited":"`...), e.Changed), '"')
 	}
 	if e.Why != "" {
-		b = append(b, `,"why":`...)
-		b = appendString(b, e.Why)
+		b = appendString(append(b, `,"why":`...), e.Why)
 	}
 	if e.Kind != Message {
 		span = Span{Form: SpanNone}
@@ -163,30 +154,23 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 // appendTerms appends the fields of an act besides its reason.
 func (e *Event) appendTerms(b []byte) []byte {
 	if e.Member != "" {
-		b = append(b, `,"member":`...)
-		b = appendString(b, e.Member)
+		b = appendString(append(b, `,"member":`...), e.Member)
 	}
 	if !e.Until.IsZero() {
-		b = append(b, `,"until":"`...)
-		b = append(AppendTime(b, e.Until), '"')
+		b = append(AppendTime(append(b, `,"until":"`...), e.Until), '"')
 	}
 	if e.Of != 0 {
-		b = append(b, `,"of":`...)
-		b = strconv.AppendUint(b, e.Of, 10)
+		b = strconv.AppendUint(append(b, `,"of":`...), e.Of, 10)
 	}
 	if a := &e.Author; a.ID != "" {
-		b = append(b, `,"author":{"id":`...)
-		b = appendString(b, a.ID)
+		b = appendString(append(b, `,"author":{"id":`...), a.ID)
 		if a.Key != "" {
-			b = append(b, `,"key":`...)
-			b = appendString(b, a.Key)
+			b = appendString(append(b, `,"key":`...), a.Key)
 		}
-		b = append(b, `,"at":"`...)
-		b = append(AppendTime(b, a.At), `"}`...)
+		b = append(AppendTime(append(b, `,"at":"`...), a.At), `"}`...)
 	}
 	if e.Kind == Slowed {
-		b = append(b, `,"every":`...)
-		b = appendString(b, formatSpan(e.Every))
+		b = appendString(append(b, `,"every":`...), formatSpan(e.Every))
 	}
 	return b
 }
@@ -317,8 +301,7 @@ func (s Stub) AppendStub(b []byte, room Room, seq uint64) []byte {
 	b = appendString(append(b, `{"room":`...), room.String())
 	b = strconv.AppendUint(append(b, `,"seq":`...), seq, 10)
 	if s.At != 0 {
-		b = append(b, `,"at":"`...)
-		b = append(AppendTime(b, time.UnixMilli(s.At)), '"')
+		b = append(AppendTime(append(b, `,"at":"`...), time.UnixMilli(s.At)), '"')
 	}
 	b = Identity{ID: s.Author}.AppendJSON(append(b, `,"from":`...))
 	return append(b, `,"deleted":true}`...)
@@ -363,28 +346,21 @@ const (
 
 // AppendJSON appends {"room":…,"gap":{…}}.
 func (g Gap) AppendJSON(b []byte) []byte {
-	b = append(b, `{"room":`...)
-	b = appendString(b, g.Room.String())
-	b = append(b, `,"gap":`...)
-	b = g.AppendExtent(b)
+	b = appendString(append(b, `{"room":`...), g.Room.String())
+	b = g.AppendExtent(append(b, `,"gap":`...))
 	return append(b, '}')
 }
 
 // AppendExtent appends {"from":…,"to":…,"reason":…}, without the room. A reset also has an
 // epoch, and a seq unless it is 0.
 func (g Gap) AppendExtent(b []byte) []byte {
-	b = append(b, `{"from":`...)
-	b = strconv.AppendUint(b, g.From, 10)
-	b = append(b, `,"to":`...)
-	b = strconv.AppendUint(b, g.To, 10)
-	b = append(b, `,"reason":`...)
-	b = appendString(b, string(g.Reason))
+	b = strconv.AppendUint(append(b, `{"from":`...), g.From, 10)
+	b = strconv.AppendUint(append(b, `,"to":`...), g.To, 10)
+	b = appendString(append(b, `,"reason":`...), string(g.Reason))
 	if g.Reason == GapReset {
-		b = append(b, `,"epoch":`...)
-		b = appendString(b, g.Epoch)
+		b = appendString(append(b, `,"epoch":`...), g.Epoch)
 		if g.Seq > 0 {
-			b = append(b, `,"seq":`...)
-			b = strconv.AppendUint(b, g.Seq, 10)
+			b = strconv.AppendUint(append(b, `,"seq":`...), g.Seq, 10)
 		}
 	}
 	return append(b, '}')
@@ -403,12 +379,9 @@ const (
 // AppendSignal appends {"room":…,"signal":{"type":…,"from":…,"data":…}}; data is one
 // JSON value or empty.
 func AppendSignal(b []byte, room Room, kind string, from Identity, data []byte) []byte {
-	b = append(b, `{"room":`...)
-	b = appendString(b, room.String())
-	b = append(b, `,"signal":{"type":`...)
-	b = appendString(b, kind)
-	b = append(b, `,"from":`...)
-	b = from.AppendJSON(b)
+	b = appendString(append(b, `{"room":`...), room.String())
+	b = appendString(append(b, `,"signal":{"type":`...), kind)
+	b = from.AppendJSON(append(b, `,"from":`...))
 	if len(data) > 0 {
 		b = append(b, `,"data":`...)
 		b = append(b, data...)
@@ -429,26 +402,21 @@ func AppendLeft(b []byte, room Room, who Identity, count int, reason LeaveReason
 }
 
 func appendPresence(b []byte, room Room, verb string, who Identity, count int, reason LeaveReason) []byte {
-	b = append(b, `{"room":`...)
-	b = appendString(b, room.String())
+	b = appendString(append(b, `{"room":`...), room.String())
 	b = append(b, `,"`...)
 	b = append(b, verb...)
 	b = append(b, `":{`...)
 	if who.ID != "" {
-		b = append(b, `"id":`...)
-		b = appendString(b, who.ID)
+		b = appendString(append(b, `"id":`...), who.ID)
 		if who.Name != "" {
-			b = append(b, `,"name":`...)
-			b = appendString(b, who.Name)
+			b = appendString(append(b, `,"name":`...), who.Name)
 		}
 		b = append(b, ',')
 	}
 	if reason != "" {
-		b = append(b, `"reason":`...)
-		b = appendString(b, string(reason))
+		b = appendString(append(b, `"reason":`...), string(reason))
 		b = append(b, ',')
 	}
-	b = append(b, `"count":`...)
-	b = strconv.AppendInt(b, int64(count), 10)
+	b = strconv.AppendInt(append(b, `"count":`...), int64(count), 10)
 	return append(b, "}}"...)
 }

@@ -41,8 +41,7 @@ func ParseEventID(id string) (f From, err error) {
 // AppendClosing appends {"code":…,"reason":…}, by which a reader of Server-Sent Events learns why
 // its stream ends. The code is that of a WebSocket close frame.
 func AppendClosing(b []byte, code CloseCode, reason string) []byte {
-	b = append(b, `{"code":`...)
-	b = strconv.AppendUint(b, uint64(code), 10)
+	b = strconv.AppendUint(append(b, `{"code":`...), uint64(code), 10)
 	b = append(b, `,"reason":`...)
 	return append(appendString(b, reason), '}')
 }

@@ -147,11 +147,9 @@ func ignorable(r rune) bool {
 
 // AppendJSON appends {"id":…,"name":…}. An empty name is left out.
 func (w Identity) AppendJSON(b []byte) []byte {
-	b = append(b, `{"id":`...)
-	b = appendString(b, w.ID)
+	b = appendString(append(b, `{"id":`...), w.ID)
 	if w.Name != "" {
-		b = append(b, `,"name":`...)
-		b = appendString(b, w.Name)
+		b = appendString(append(b, `,"name":`...), w.Name)
 	}
 	return append(b, '}')
 }

@@ -108,13 +108,10 @@ func (c Code) Status() int {
 
 // AppendJSON appends {"code":…,"message":…}, with retry_ms unless Retry is 0.
 func (r *Refusal) AppendJSON(b []byte) []byte {
-	b = append(b, `{"code":`...)
-	b = appendString(b, string(r.Code))
-	b = append(b, `,"message":`...)
-	b = appendString(b, r.Message)
+	b = appendString(append(b, `{"code":`...), string(r.Code))
+	b = appendString(append(b, `,"message":`...), r.Message)
 	if r.Retry > 0 {
-		b = append(b, `,"retry_ms":`...)
-		b = strconv.AppendInt(b, max(1, r.Retry.Milliseconds()), 10)
+		b = strconv.AppendInt(append(b, `,"retry_ms":`...), max(1, r.Retry.Milliseconds()), 10)
 	}
 	return append(b, '}')
 }

@@ -20,12 +20,10 @@ type Reply struct {
 func (r *Reply) AppendJSON(b []byte) []byte {
 	switch {
 	case r.Refusal != nil:
-		b = append(b, `{"error":`...)
-		b = r.Refusal.AppendJSON(b)
+		b = r.Refusal.AppendJSON(append(b, `{"error":`...))
 		return append(b, '}')
 	case r.Close != 0:
-		b = append(b, `{"close":{"code":`...)
-		b = strconv.AppendUint(b, uint64(r.Close), 10)
+		b = strconv.AppendUint(append(b, `{"close":{"code":`...), uint64(r.Close), 10)
 		return append(b, "}}"...)
 	}
 	return append(r.AppendAck(append(b, `{"ok":`...)), '}')

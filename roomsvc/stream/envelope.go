@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/nats-io/nats.go"
 
@@ -102,34 +103,65 @@ func (e *apiError) Unwrap() error {
 	return ErrUnavailable
 }
 
+// api sends a request to the JetStream API and reads the answer into into, unless that is nil.
+func api(ctx context.Context, nc *nats.Conn, subject string, ask, into any) error {
+	body, err := json.Marshal(ask)
+	if err != nil {
+		return err
+	}
+	reply, err := nc.RequestWithContext(ctx, "$JS.API."+subject, body)
+	if err != nil {
+		return unavailable(err)
+	}
+	var failed struct {
+		Error *apiError `json:"error"`
+	}
+	if err := json.Unmarshal(reply.Data, &failed); err != nil {
+		return err
+	}
+	if failed.Error != nil {
+		return failed.Error
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(reply.Data, into)
+}
+
 // lastMessage asks the stream's leader for the newest message of a subject. It returns the
 // message's sequence too; 0 = there is none.
 func lastMessage(ctx context.Context, nc *nats.Conn, stream, subject string) (data []byte, seq uint64, err error) {
-	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
-	if err != nil {
-		return nil, 0, err
-	}
-	reply, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
-	if err != nil {
-		return nil, 0, unavailable(err)
-	}
 	var got struct {
 		Message struct {
 			Seq  uint64 `json:"seq"`
 			Data []byte `json:"data"`
 		} `json:"message"`
-		Error *apiError `json:"error"`
 	}
-	if err := json.Unmarshal(reply.Data, &got); err != nil {
-		return nil, 0, err
-	}
-	switch {
-	case got.Error != nil && got.Error.ErrCode == codeNotFound:
+	err = api(ctx, nc, "STREAM.MSG.GET."+stream, map[string]string{"last_by_subj": subject}, &got)
+	if refused, ok := errors.AsType[*apiError](err); ok && refused.ErrCode == codeNotFound {
 		return nil, 0, nil
-	case got.Error != nil:
-		return nil, 0, got.Error
 	}
-	return got.Message.Data, got.Message.Seq, nil
+	return got.Message.Data, got.Message.Seq, err
+}
+
+// direct asks any replica for a message of a stream; where is the stream, perhaps with a subject.
+// It returns the message's sequence too; 0 = there is none.
+func direct(ctx context.Context, nc *nats.Conn, where string, ask []byte) (data []byte, seq uint64, err error) {
+	reply, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+where, ask)
+	if err != nil {
+		return nil, 0, unavailable(err)
+	}
+	switch status := reply.Header.Get("Status"); status {
+	case "":
+	case "404":
+		return nil, 0, nil
+	default:
+		return nil, 0, fmt.Errorf("%w: status %s", ErrUnavailable, status)
+	}
+	if seq, err = strconv.ParseUint(reply.Header.Get("Nats-Sequence"), 10, 64); err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return reply.Data, seq, nil
 }
 
 // refused returns the error in an answer that is not an ack.

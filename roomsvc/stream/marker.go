@@ -48,24 +48,13 @@ func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
 func (l *commitConn) marker(ctx context.Context, p int) (Marker, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.c.attempt())
 	defer cancel()
-	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+proto.StreamName+"."+proto.OwnSubject(p), nil)
-	if err != nil {
-		return Marker{}, unavailable(err)
-	}
-	switch status := reply.Header.Get("Status"); status {
-	case "":
-	case "404":
-		return Marker{}, nil
-	default:
-		return Marker{}, fmt.Errorf("%w: status %s", ErrUnavailable, status)
-	}
-	seq, err := strconv.ParseUint(reply.Header.Get("Nats-Sequence"), 10, 64)
-	if err != nil {
-		return Marker{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	data, seq, err := direct(ctx, l.nc, proto.StreamName+"."+proto.OwnSubject(p), nil)
+	if err != nil || seq == 0 {
+		return Marker{}, err
 	}
 	m := Marker{Seq: seq}
 	// A marker that cannot be read is still a fence, with an unknown owner.
-	if json.Unmarshal(reply.Data, &m) != nil {
+	if json.Unmarshal(data, &m) != nil {
 		m.Owner = ""
 	}
 	return m, nil

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/nats-io/nats.go"
 
@@ -77,18 +76,8 @@ func getMessage(ctx context.Context, nc *nats.Conn, query map[string]any) (uint6
 	if err != nil {
 		return 0, err
 	}
-	reply, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+proto.StateStream, ask)
-	if err != nil {
-		return 0, unavailable(err)
-	}
-	switch status := reply.Header.Get("Status"); status {
-	case "":
-		return strconv.ParseUint(reply.Header.Get("Nats-Sequence"), 10, 64)
-	case "404":
-		return 0, nil
-	default:
-		return 0, fmt.Errorf("%w: status %s", ErrUnavailable, status)
-	}
+	_, seq, err := direct(ctx, nc, proto.StateStream, ask)
+	return seq, err
 }
 
 // The answer of nats-server 2.15 to the delete of a message that does not exist.
@@ -109,22 +98,9 @@ func (f *Fence) Erase(ctx context.Context, seq uint64) error {
 
 // deleteMessage deletes a message of a stream. With erase the server overwrites its bytes.
 func deleteMessage(ctx context.Context, nc *nats.Conn, name string, seq uint64, erase bool) error {
-	ask, err := json.Marshal(map[string]any{"seq": seq, "no_erase": !erase})
+	err := api(ctx, nc, "STREAM.MSG.DELETE."+name, map[string]any{"seq": seq, "no_erase": !erase}, nil)
 	if err != nil {
-		return err
-	}
-	reply, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.DELETE."+name, ask)
-	if err != nil {
-		return unavailable(err)
-	}
-	var got struct {
-		Error *apiError `json:"error"`
-	}
-	if err := json.Unmarshal(reply.Data, &got); err != nil {
-		return err
-	}
-	if got.Error != nil {
-		return fmt.Errorf("delete message %d: %w", seq, got.Error)
+		return fmt.Errorf("delete message %d: %w", seq, err)
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 package stream
 
 import (
-	"encoding/json"
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -57,10 +57,6 @@ func (l *commitConn) measure() {
 			return
 		case <-tick.C:
 		}
-		reply, err := l.nc.Request("$JS.API.STREAM.INFO."+proto.StreamName, nil, l.c.attempt())
-		if err != nil {
-			continue
-		}
 		var info struct {
 			State struct {
 				Messages int64  `json:"messages"`
@@ -68,7 +64,10 @@ func (l *commitConn) measure() {
 				Last     uint64 `json:"last_seq"`
 			} `json:"state"`
 		}
-		if json.Unmarshal(reply.Data, &info) == nil && info.State.Messages > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), l.c.attempt())
+		err := api(ctx, l.nc, "STREAM.INFO."+proto.StreamName, struct{}{}, &info)
+		cancel()
+		if err == nil && info.State.Messages > 0 {
 			l.worn.average.Store(info.State.Bytes / info.State.Messages)
 			l.worn.last.Store(info.State.Last)
 		}

@@ -192,22 +192,11 @@ func apiTime(ctx context.Context) time.Duration {
 // confirmWitness reads the witness from any replica and stores it again. The write succeeds only
 // if no newer witness exists. This needs the stream's leader, but no leader of the cluster.
 func confirmWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint64, err error) {
-	reply, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+proto.StateStream+"."+proto.SubjectWitness, nil)
-	if err != nil {
-		return w, 0, unavailable(err)
+	data, seq, err := direct(ctx, nc, proto.StateStream+"."+proto.SubjectWitness, nil)
+	if err != nil || seq == 0 { // if there is a witness, the write of a first one fails
+		return w, 0, err
 	}
-	switch status := reply.Header.Get("Status"); status {
-	case "":
-	case "404":
-		return w, 0, nil // if there is a witness, the write of a first one fails
-	default:
-		return w, 0, fmt.Errorf("%w: read witness: status %s", ErrUnavailable, status)
-	}
-	seq, err = strconv.ParseUint(reply.Header.Get("Nats-Sequence"), 10, 64)
-	if err == nil {
-		err = json.Unmarshal(reply.Data, &w)
-	}
-	if err != nil {
+	if err := json.Unmarshal(data, &w); err != nil {
 		return w, 0, fmt.Errorf("%w: read witness: %w", ErrUnavailable, err)
 	}
 	seq, err = writeWitness(ctx, nc, w, seq)
@@ -255,19 +244,11 @@ func (c *Committer) createdAt(ctx context.Context, nc *nats.Conn) (time.Time, er
 }
 
 func createdAt(ctx context.Context, nc *nats.Conn) (time.Time, error) {
-	reply, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+proto.StreamName, nil)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read stream info: %w", unavailable(err))
-	}
 	var info struct {
 		Created time.Time `json:"created"`
-		Error   *apiError `json:"error"`
 	}
-	if err := json.Unmarshal(reply.Data, &info); err != nil {
+	if err := api(ctx, nc, "STREAM.INFO."+proto.StreamName, struct{}{}, &info); err != nil {
 		return time.Time{}, fmt.Errorf("read stream info: %w", err)
-	}
-	if info.Error != nil {
-		return time.Time{}, fmt.Errorf("read stream info: %w", info.Error)
 	}
 	return info.Created, nil
 }
