@@ -100,7 +100,11 @@ func (c *checker) settle() {
 		switch s.result {
 		case history.OK:
 			if s.already && stored == 0 {
-				c.wasSo(s, l)
+				// The answer to an act that changed nothing, a close of a closed room, names the
+				// earlier act.
+				if e, ok := l.at(s.seq); (!ok || e.kind != s.kind) && !c.losses.after(0, history.LossEnd, history.LossAll, history.LossHole, history.LossStart) {
+					c.report.add(Lost, "%s was acknowledged as done already by %d, the log of %s has %q there", s.key, s.seq, s.room, e.key)
+				}
 				continue
 			}
 			c.acked(s, l, stored)
@@ -152,13 +156,6 @@ func (c *checker) acked(s *say, l *log, stored uint64) {
 	}
 }
 
-// wasSo compares with the log the answer to an act that changed nothing: the answer to a
-// close of a closed room names the closing.
-func (c *checker) wasSo(s *say, l *log) {
-	if e, ok := l.at(s.seq); (!ok || e.kind != s.kind) && !c.losses.after(0, history.LossEnd, history.LossAll, history.LossHole, history.LossStart) {
-		c.report.add(Lost, "%s was acknowledged as done already by %d, the log of %s has %q there", s.key, s.seq, s.room, e.key)
-	}
-}
 
 // said compares one stored event with the message that was said.
 func (c *checker) said(room string, seq uint64, e event) {
