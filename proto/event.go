@@ -220,9 +220,7 @@ func ParseEvent(b []byte) (Event, error) {
 		case "seq":
 			e.Seq, err = r.integer()
 		case "at":
-			if s, err = r.str(); err == nil {
-				e.At, err = ParseTime(s)
-			}
+			e.At, err = r.time()
 		case "epoch":
 			e.Epoch, err = r.str()
 		case "kind":
@@ -248,13 +246,9 @@ func ParseEvent(b []byte) (Event, error) {
 		case "deleted":
 			e.Removed, err = r.boolean()
 		case "edited":
-			if s, err = r.str(); err == nil {
-				e.Changed, err = ParseTime(s)
-			}
+			e.Changed, err = r.time()
 		case "until":
-			if s, err = r.str(); err == nil {
-				e.Until, err = ParseTime(s)
-			}
+			e.Until, err = r.time()
 		case "every":
 			if s, err = r.str(); err == nil {
 				e.Every, err = time.ParseDuration(s)
@@ -278,16 +272,13 @@ func ParseEvent(b []byte) (Event, error) {
 
 func (a *Author) read(r *jsonReader) error {
 	return r.object(func(name string) (err error) {
-		var s string
 		switch name {
 		case "id":
 			a.ID, err = r.str()
 		case "key":
 			a.Key, err = r.str()
 		case "at":
-			if s, err = r.str(); err == nil {
-				a.At, err = ParseTime(s)
-			}
+			a.At, err = r.time()
 		default:
 			_, err = r.value()
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -326,6 +327,15 @@ func (r *jsonReader) boolean() (bool, error) {
 		err = r.fail("expected true or false")
 	}
 	return string(raw) == "true", err
+}
+
+// time reads a string as [ParseTime] does.
+func (r *jsonReader) time() (time.Time, error) {
+	s, err := r.str()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return ParseTime(s)
 }
 
 func (r *jsonReader) array() error {

@@ -41,10 +41,7 @@ func ParseReply(b []byte) (Reply, error) {
 				case "seq":
 					reply.Seq, err = r.integer()
 				case "at":
-					var s string
-					if s, err = r.str(); err == nil {
-						reply.At, err = ParseTime(s)
-					}
+					reply.At, err = r.time()
 				case "duplicate":
 					reply.Duplicate, err = r.boolean()
 				default:

@@ -110,6 +110,19 @@ func holds(list map[string]int64, id string, now time.Time) bool {
 	return lasts(list, id, now) || IsGuest(id) && lasts(list, Guests, now)
 }
 
+// Names reports whether a valid ban or mute names the member. The kind decides which of the two:
+// the kinds of its begin and of its end mean the same. A ban of all guests does not name any of
+// them.
+func (r *Restrictions) Names(kind EventKind, member string, now time.Time) bool {
+	switch {
+	case r == nil:
+		return false
+	case kind == Banned || kind == Unbanned:
+		return lasts(r.Bans, member, now)
+	}
+	return lasts(r.Mutes, member, now)
+}
+
 func lasts(list map[string]int64, id string, now time.Time) bool {
 	end, found := list[id]
 	return found && (end == 0 || now.UnixMilli() < end)

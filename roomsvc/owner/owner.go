@@ -223,16 +223,8 @@ func (o *Owner) step(ctx context.Context, e event) {
 
 func (o *Owner) publish() {
 	o.held.Store(int32(o.state.held()))
-	until := int64(0)
-	if !o.state.until.IsZero() {
-		until = int64(o.state.until.Sub(o.start))
-	}
-	if o.state.doubted == 0 {
-		o.trusted.Store(until)
-	} else {
-		o.trusted.Store(0)
-	}
-	o.lease.Store(until)
+	o.trusted.Store(int64(o.state.trusted().Sub(o.start))) // negative for the zero time
+	o.lease.Store(int64(o.state.until.Sub(o.start)))
 	if err := o.state.trouble; err != nil {
 		o.trouble.Store(&err)
 	} else {

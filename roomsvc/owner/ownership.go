@@ -12,8 +12,8 @@ import (
 // It belongs to one goroutine; see [Owner] for the I/O.
 //
 // Safety rests on the fence of each partition (see package stream). This type is responsible for
-// progress, and for one promise: while trusted returns true, no other instance has taken a
-// partition that is owned here.
+// progress, and for one promise: before the time that trusted returns, no other instance has
+// taken a partition that is owned here.
 type ownership struct {
 	// Static.
 	id    string
@@ -192,8 +192,14 @@ func newOwnership(cfg Config, partitions int) *ownership {
 	return o
 }
 
-// trusted reports whether no other instance can have taken a partition of this one.
-func (o *ownership) trusted(now time.Time) bool { return now.Before(o.until) && o.doubted == 0 }
+// trusted returns the end of the time in which no other instance can have taken a partition of
+// this one. It is zero if one may have.
+func (o *ownership) trusted() time.Time {
+	if o.doubted > 0 {
+		return time.Time{}
+	}
+	return o.until
+}
 
 // held returns how many partitions are owned.
 func (o *ownership) held() (n int) {

@@ -50,7 +50,7 @@ func TestRandomEvents(t *testing.T) {
 			if own.pending != len(waits) {
 				t.Fatalf("seed %d: %d results are awaited, counted are %d", seed, len(waits), own.pending)
 			}
-			if _, is := e.(looked); is && !now.Before(since) && own.trusted(now) && own.held() > 0 && !since.IsZero() {
+			if _, is := e.(looked); is && !now.Before(since) && now.Before(own.trusted()) && own.held() > 0 && !since.IsZero() {
 				t.Fatalf("seed %d: the lease was over, and what is owned is trusted", seed)
 			}
 		}

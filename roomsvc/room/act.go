@@ -14,7 +14,7 @@ func (r *Room) moderate(c *Command, m Moment) Outcome {
 		return r.change(c, m)
 	}
 	e := proto.Event{Kind: c.Act.Rule().Kind, Why: c.Why, Member: c.Terms.Member}
-	named := r.memberOf(&e, m.Now)
+	named := r.limits.Names(e.Kind, e.Member, m.Now)
 	if e.Member != "" && e.Member == c.From.ID {
 		return refuse(proto.BadRequest, "you cannot %s yourself", c.Act)
 	}
@@ -80,38 +80,22 @@ func (r *Room) Deleted() *proto.Restrictions {
 	return r.limits
 }
 
-// memberOf reports whether a valid ban or mute names the member of e. The kind of e decides
-// which of the two. A ban of all guests does not name any of them.
-func (r *Room) memberOf(e *proto.Event, now time.Time) bool {
-	if r.limits == nil {
-		return false
-	}
-	list := r.limits.Mutes
-	if e.Kind == proto.Banned || e.Kind == proto.Unbanned {
-		list = r.limits.Bans
-	}
-	end, found := list[e.Member]
-	return found && (end == 0 || now.UnixMilli() < end)
-}
-
 // undone reports whether a later act has undone the stored act of c.
 func (r *Room) undone(c *Command, now time.Time) bool {
-	holds := func(kind proto.EventKind) bool {
-		return r.memberOf(&proto.Event{Kind: kind, Member: c.Terms.Member}, now)
+	rule := c.Act.Rule()
+	if rule == nil {
+		return false // a message
 	}
+	named := r.limits.Names(rule.Kind, c.Terms.Member, now)
 	switch c.Act {
 	case proto.ActClose:
 		return !r.state.Closed
 	case proto.ActReopen:
 		return r.state.Closed
-	case proto.ActBan:
-		return !holds(proto.Banned)
-	case proto.ActUnban:
-		return holds(proto.Banned)
-	case proto.ActMute:
-		return !holds(proto.Muted)
-	case proto.ActUnmute:
-		return holds(proto.Muted)
+	case proto.ActBan, proto.ActMute:
+		return !named
+	case proto.ActUnban, proto.ActUnmute:
+		return named
 	case proto.ActSlow:
 		return r.limits.Interval() != c.Terms.Every
 	}
