@@ -156,7 +156,6 @@ func (c *checker) acked(s *say, l *log, stored uint64) {
 	}
 }
 
-
 // said compares one stored event with the message that was said.
 func (c *checker) said(room string, seq uint64, e event) {
 	s := c.says[e.key]
