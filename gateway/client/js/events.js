@@ -14,7 +14,7 @@ const REQUESTS = {
   say: () => ["POST", "messages"],
   signal: () => ["POST", "signal"],
   edit: () => ["POST", "edit"],
-  moderate: ({ act }) => ["POST", encodeURIComponent(act)],
+  moderate: (_, act) => ["POST", encodeURIComponent(act)],
   history: (page) => ["GET", `messages?${new URLSearchParams("before" in page || "since" in page ? page : { limit: 50, ...page })}`],
   members: () => ["GET", "members"],
 };
@@ -104,7 +104,7 @@ export class EventsSocket {
   }
 
   async #request(verb, { room, act, ...fields }, id) {
-    const [method, path] = REQUESTS[verb]({ act, ...fields }), post = method === "POST";
+    const [method, path] = REQUESTS[verb](fields, act), post = method === "POST";
     this.#requests++;
     try {
       const response = await fetch(`${this.#base}api/rooms/${encodeURIComponent(room)}/${path}`, {

@@ -75,6 +75,25 @@ test("messages are posted one at a time, with their key and our resume string", 
   assert.deepEqual([a.state, a.seq, b.state, b.error.code], ["sent", 11, "failed", "forbidden"]);
 });
 
+test("each command is the right request", async () => {
+  const w = await inside();
+  for (const [ask, want, fields] of [
+    [() => w.s.room.history({ before: 5, limit: 20 }), "GET /messages?before=5&limit=20"],
+    [() => w.s.room.history(), "GET /messages?limit=50"],
+    [() => w.s.room.moderate("ban", { member: "u", for: "1h" }), "POST /ban", { member: "u", for: "1h" }],
+    [() => w.s.room.edit(5, "b"), "POST /edit", { seq: 5, text: "b" }],
+    [() => w.s.c.ask("members", { room: "lobby" }), "GET /members"],
+    [() => w.s.room.signal("typing", {}), "POST /signal", { type: "typing", data: {} }],
+  ]) {
+    const answer = ask();
+    await w.wait(0);
+    const { method, url, body, ...request } = w.asked.pop();
+    assert.deepEqual([`${method} ${url.pathname.replace("/api/rooms/lobby", "")}${url.search}`, body], [want, fields]);
+    request.answer(method === "GET" ? { room: "lobby", members: [] } : { ok: { seq: 1 } });
+    await answer;
+  }
+});
+
 test("a message whose request fails is sent again with its key, behind the replay", async () => {
   const w = await inside();
   await w.message(11);
