@@ -11,4 +11,8 @@ npm run --silent build
 npm run --silent check
 (cd ../../.. && go run ./scripts/conformance -skip 'handshake-status|token-expired' \
     node scripts/conformance/drivers/js.mjs gateway/client/js/room.js gateway/client/js/node_modules/ws/wrapper.mjs)
+gateway=$(mktemp)
+trap 'rm -f "$gateway"' EXIT
+(cd ../../.. && go build -o "$gateway" ./gateway && go run ./scripts/conformance -gateway "$gateway" \
+    node scripts/conformance/drivers/js.mjs gateway/client/js/room.js gateway/client/js/node_modules/ws/wrapper.mjs)
 npm pack --silent --ignore-scripts --pack-destination "$to"

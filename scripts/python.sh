@@ -21,4 +21,5 @@ python3 -m venv "$work/empty"
 "$work/empty/bin/pip" install "$work"/roomcast-*.whl
 [ -n "${ROOMCAST_GATEWAY-}" ] || { go build -o "$work/gateway" ./gateway && export ROOMCAST_GATEWAY="$work/gateway"; }
 go run ./scripts/conformance "$work/empty/bin/python" scripts/conformance/drivers/python.py 2>"$work/log" || { cat "$work/log" && false; }
+go run ./scripts/conformance -gateway "$ROOMCAST_GATEWAY" "$work/empty/bin/python" scripts/conformance/drivers/python.py 2>"$work/log" || { cat "$work/log" && false; }
 "$work/empty/bin/python" -m unittest discover -s gateway/client/python/tests

@@ -43,6 +43,27 @@ func TestTheGoClientPasses(t *testing.T) {
 	}
 }
 
+func gatewayProgram(t *testing.T) string {
+	path := filepath.Join(t.TempDir(), "gateway")
+	if out, err := exec.Command("go", "build", "-o", path, "roomcast/gateway").CombinedOutput(); err != nil {
+		t.Fatalf("build gateway: %v\n%s", err, out)
+	}
+	return path
+}
+
+func TestTheGoClientKeepsEveryMessageOnARealGateway(t *testing.T) {
+	if err := tryReal(gatewayProgram(t), []string{goDriver(t)}, 2*time.Minute); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAClientThatShowsEventsTwiceFailsOnARealGateway(t *testing.T) {
+	command := []string{"env", "CONFORMANCE_MUTANT=shows events twice", os.Args[0], goDriver(t)}
+	if err := tryReal(gatewayProgram(t), command, 2*time.Minute); err == nil {
+		t.Error("the trial does not notice")
+	}
+}
+
 // mutant is a client that breaks a promise. The scenario must notice it.
 type mutant struct {
 	scenario string

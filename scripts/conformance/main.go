@@ -17,6 +17,7 @@ func main() {
 	run := flag.String("run", "", "play only the scenarios whose name matches this `expression`")
 	skip := flag.String("skip", "^$", "leave out the scenarios whose name matches this `expression`")
 	limit := flag.Duration("limit", time.Minute, "wait this `long` for what the client must do; it has 35 s to notice a dead connection")
+	gateway := flag.String("gateway", "", "instead of the scenarios, kill this gateway `program` and silence its network while 200 messages a second are said")
 	verbose := flag.Bool("v", false, "print what happened in each scenario, not only in those that fail")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: conformance [flags] driver [argument ...]")
@@ -28,6 +29,14 @@ func main() {
 	if err != nil || err2 != nil || flag.NArg() == 0 {
 		flag.Usage()
 		os.Exit(2)
+	}
+	if *gateway != "" {
+		if err := tryReal(*gateway, flag.Args(), *limit); err != nil {
+			fmt.Println("FAIL a real gateway:", err)
+			os.Exit(1)
+		}
+		fmt.Println("ok   a real gateway")
+		return
 	}
 	failed := 0
 	for _, r := range playAll(selected(scenarios(), only, not), flag.Args(), *limit) {

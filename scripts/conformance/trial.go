@@ -1,0 +1,338 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"roomcast/gateway/client"
+	"roomcast/proto"
+)
+
+// Load of a trial: 200 messages a second, of which the tested client says a tenth.
+const (
+	trialSenders = 6
+	senderPause  = time.Second / 30
+	clientPause  = time.Second / 20
+	trialDelay   = 10 * time.Millisecond // of the network, in each direction
+)
+
+// trial is a client in a room on a real gateway, behind a network that delays. The gateway is
+// killed, and then the network falls silent, while everybody speaks. It belongs to one goroutine.
+type trial struct {
+	program string // the gateway
+	dir     string // its data
+	address string
+	limit   time.Duration
+	gateway *exec.Cmd
+	network *network
+	board   *board
+	driver  *driver
+}
+
+// tryReal returns an error unless the client shows every message once and in order.
+func tryReal(program string, command []string, limit time.Duration) (err error) {
+	t := &trial{program: program, limit: limit, board: newBoard()}
+	if t.dir, err = os.MkdirTemp("", "roomcast-trial-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(t.dir)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	t.address = ln.Addr().String()
+	ln.Close()
+	defer t.kill()
+	if err := t.start(); err != nil {
+		return err
+	}
+	if t.network, err = openNetwork(t.address); err != nil {
+		return err
+	}
+	defer t.network.close()
+	if t.driver, err = startDriver(command, t.board); err != nil {
+		return err
+	}
+	if err = t.play(); err != nil {
+		t.driver.kill()
+		return err
+	}
+	return t.driver.close(limit)
+}
+
+func (t *trial) start() error {
+	t.gateway = exec.Command(t.program, "--listen", t.address, "--data-dir", t.dir, "--ops-listen", "off", "--nats-monitor", "off",
+		"--sync", "1s", "--rate", "0", "--log-level", "error")
+	t.gateway.Stderr = os.Stderr
+	if err := t.gateway.Start(); err != nil {
+		return fmt.Errorf("start gateway: %w", err)
+	}
+	for began := time.Now(); time.Since(began) < t.limit; time.Sleep(20 * time.Millisecond) {
+		if r, err := http.Get("http://" + t.address + "/"); err == nil {
+			r.Body.Close()
+			return nil
+		}
+	}
+	return errors.New("the gateway does not serve")
+}
+
+func (t *trial) kill() {
+	if t.gateway != nil && t.gateway.Process != nil {
+		t.gateway.Process.Kill()
+		t.gateway.Wait()
+	}
+}
+
+// play speaks through the faults and waits until the client has shown everything.
+func (t *trial) play() error {
+	url := "ws://" + t.network.address()
+	for _, command := range []map[string]any{
+		{"connect": map[string]any{"url": url, "quiet_ms": 500, "patience_ms": 2000}},
+		{"join": map[string]any{"room": "lobby"}},
+	} {
+		if err := t.driver.do(command); err != nil {
+			return err
+		}
+	}
+	if _, err := t.board.take("sees", map[string]any{"joined": map[string]any{}}, t.limit); err != nil {
+		return fmt.Errorf("join: %w", err)
+	}
+	stop := make(chan struct{})
+	said := make([]int, trialSenders+1) // by sender; the last one is the client
+	errs := make([]error, trialSenders+1)
+	var speaking sync.WaitGroup
+	for i := range trialSenders {
+		speaking.Go(func() { said[i], errs[i] = t.speak(i, stop) })
+	}
+	speaking.Go(func() { said[trialSenders], errs[trialSenders] = t.driven(stop) })
+	time.Sleep(2 * time.Second)
+	t.kill()
+	err := t.start()
+	time.Sleep(2 * time.Second)
+	t.network.silence()
+	time.Sleep(4 * time.Second)
+	close(stop)
+	speaking.Wait()
+	if err = errors.Join(append(errs, err)...); err != nil {
+		return err
+	}
+	total := 0
+	for _, n := range said {
+		total += n
+	}
+	if !t.board.reaches("sees event", total, t.limit) || !t.board.reaches("sees ack", said[trialSenders], t.limit) {
+		return fmt.Errorf("the client has shown %d of %d messages and %d of %d acks", t.board.length("sees event"), total, t.board.length("sees ack"), said[trialSenders])
+	}
+	return t.check(said)
+}
+
+// speak says something again and again, each text once, and returns how often.
+func (t *trial) speak(sender int, stop chan struct{}) (n int, err error) {
+	ctx := context.Background()
+	c, err := client.Dial(ctx, client.Config{URLs: []string{"ws://" + t.address}, MaxBackoff: time.Second})
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	lobby := proto.MustRoom("lobby")
+	if _, err := c.Join(ctx, lobby, proto.From{}); err != nil {
+		return 0, err
+	}
+	go func() { // the events of others wait for nobody
+		for err := error(nil); err == nil; {
+			_, err = c.Next(ctx)
+		}
+	}()
+	for {
+		select {
+		case <-time.After(senderPause):
+		case <-stop:
+			return n, nil
+		}
+		if _, err := c.Say(ctx, lobby, client.Text(fmt.Sprintf("%d %d", sender, n))); err != nil {
+			return n, err
+		}
+		n++
+	}
+}
+
+// driven has the client say something again and again.
+func (t *trial) driven(stop chan struct{}) (n int, err error) {
+	for {
+		select {
+		case <-time.After(clientPause):
+		case <-stop:
+			return n, nil
+		}
+		text := fmt.Sprintf("%d %d", trialSenders, n)
+		if err := t.driver.do(map[string]any{"say": map[string]any{"room": "lobby", "text": text, "key": "k" + fmt.Sprint(n)}}); err != nil {
+			return n, err
+		}
+		n++
+	}
+}
+
+// check looks at what the client has shown: the numbers have no hole, and the messages of
+// each sender come once and in order.
+func (t *trial) check(said []int) error {
+	t.board.mu.Lock()
+	defer t.board.mu.Unlock()
+	var before float64
+	next := make([]int, len(said))
+	at := map[string]float64{}
+	for _, object := range t.board.lanes["sees event"] {
+		event, _ := object["event"].(map[string]any)
+		if event == nil {
+			return fmt.Errorf("the client was shown %s", compact(object))
+		}
+		seq, _ := event["seq"].(float64)
+		if before != 0 && seq != before+1 {
+			return fmt.Errorf("%v follows %v", seq, before)
+		}
+		before = seq
+		text, _ := event["text"].(string)
+		var sender, n int
+		if _, err := fmt.Sscanf(text, "%d %d", &sender, &n); err != nil || sender >= len(next) || n != next[sender] {
+			return fmt.Errorf("the message %q has the number %v, where another one of that sender comes next: %v", text, seq, next)
+		}
+		next[sender]++
+		at[text] = seq
+	}
+	for _, object := range t.board.lanes["sees ack"] {
+		ack, _ := object["ack"].(map[string]any)
+		key, _ := ack["key"].(string)
+		if text := fmt.Sprint(trialSenders, " ", strings.TrimPrefix(key, "k")); ack["seq"] != at[text] {
+			return fmt.Errorf("the ack of %s has the number %v, the message %v", key, ack["seq"], at[text])
+		}
+	}
+	return nil
+}
+
+// reaches waits until a lane has n objects, and reports whether it has as many and no more.
+func (b *board) reaches(lane string, n int, limit time.Duration) bool {
+	timeout := time.After(limit)
+	for {
+		b.mu.Lock()
+		changed, length := b.changed, len(b.lanes[lane])
+		b.mu.Unlock()
+		if length >= n {
+			return length == n
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			return false
+		}
+	}
+}
+
+func (b *board) length(lane string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.lanes[lane])
+}
+
+// network forwards connections with a delay. It is safe for concurrent use.
+type network struct {
+	listener net.Listener
+	target   string
+	links    sync.WaitGroup
+	mu       sync.Mutex
+	quiet    chan struct{} // closed when the connections of now fall silent
+	conns    []net.Conn
+}
+
+func openNetwork(target string) (*network, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	n := &network{listener: ln, target: target, quiet: make(chan struct{})}
+	n.links.Go(func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			n.open(near)
+		}
+	})
+	return n, nil
+}
+
+func (n *network) address() string { return n.listener.Addr().String() }
+
+func (n *network) open(near net.Conn) {
+	far, err := net.Dial("tcp", n.target)
+	if err != nil {
+		near.Close()
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.conns = append(n.conns, near, far)
+	quiet := n.quiet
+	n.links.Go(func() { forward(near, far, quiet) })
+	n.links.Go(func() { forward(far, near, quiet) })
+}
+
+// silence swallows what comes on the connections of now, and keeps them open. Later ones work.
+func (n *network) silence() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	close(n.quiet)
+	n.quiet = make(chan struct{})
+}
+
+func (n *network) close() {
+	n.listener.Close()
+	n.mu.Lock()
+	for _, conn := range n.conns {
+		conn.Close()
+	}
+	n.mu.Unlock()
+	n.links.Wait()
+}
+
+// forward copies with a delay, until one of the connections ends or both fall silent.
+func forward(from, to net.Conn, quiet chan struct{}) {
+	type part struct {
+		due   time.Time
+		bytes []byte
+	}
+	parts := make(chan part, 1024)
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for p := range parts {
+			time.Sleep(time.Until(p.due))
+			select {
+			case <-quiet:
+			default:
+				to.Write(p.bytes) // the reader notices the end of a connection
+			}
+		}
+	})
+	for {
+		buf := make([]byte, 16<<10)
+		n, err := from.Read(buf)
+		if err != nil {
+			break
+		}
+		parts <- part{time.Now().Add(trialDelay), buf[:n]}
+	}
+	close(parts)
+	writing.Wait()
+	select {
+	case <-quiet: // not even the end comes through
+	default:
+		to.Close()
+	}
+}
