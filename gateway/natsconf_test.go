@@ -155,6 +155,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"gateway", publish, "$KV.ROOMTICKET.x", false},
 		{"gateway", publish, "$KV.ROOMREVOKED.x", false},
 		{"gateway", publish, "room.sys.revoked", false},
+		{"gateway", publish, "room.sys.keys", false},
 		{"gateway", publish, "room.peer.release.x", false},
 		{"gateway", publish, "_INBOX_roomsvc.x", false},
 		{"gateway", publish, "_INBOX_gw.other.x", false},
@@ -319,7 +320,7 @@ func asks(some ...map[string]string) map[string]string {
 var protected = []string{
 	"room.log.19.victim", "room.own.19", "room.state.19.victim", "room.state.19", "room.witness",
 	"room.out.19.victim", "room.sys.19.victim", "room.ack.victim.x", "room.peer.release.x", "room.peer.changed",
-	"$KV.ROOMSVC.svc.nobody", "$KV.ROOMSECRET.resume", "$KV.ROOMTICKET.x", "$KV.ROOMREVOKED.x", "room.sys.revoked", "$JS.API.STREAM.DELETE.ROOMS", "$JS.API.STREAM.PURGE.ROOMS",
+	"$KV.ROOMSVC.svc.nobody", "$KV.ROOMSECRET.keys", "room.sys.keys", "$KV.ROOMTICKET.x", "$KV.ROOMREVOKED.x", "room.sys.revoked", "$JS.API.STREAM.DELETE.ROOMS", "$JS.API.STREAM.PURGE.ROOMS",
 	"$JS.API.STREAM.UPDATE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMSTATE", "$JS.API.CONSUMER.CREATE.ROOMS", "_INBOX_roomsvc.x", "_R_.x.y",
 }
 
@@ -468,7 +469,7 @@ func TestGatewaysOfTheirOwnUsers(t *testing.T) {
 	}
 }
 
-// Only gateways obtain the key of resume strings, and nobody reads the bucket.
+// Only gateways obtain the signing keys, and nobody reads their bucket.
 func TestOnlyGatewaysObtainKeys(t *testing.T) {
 	ns := shippedServer(t)
 	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
@@ -483,6 +484,10 @@ func TestOnlyGatewaysObtainKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	stored, err := kv.Get(t.Context(), proto.SecretKey)
+	var list proto.SigningKeys
+	if err == nil {
+		err = json.Unmarshal(stored.Value(), &list)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -493,15 +498,32 @@ func TestOnlyGatewaysObtainKeys(t *testing.T) {
 		if err == nil {
 			err = json.Unmarshal(m.Data, &keys)
 		}
-		if got := err == nil && string(keys.Resume) == string(stored.Value()) && keys.Imported; got != want {
+		if got := err == nil && len(keys.List) == 1 && string(keys.List[0].Secret) == string(list.List[0].Secret) && keys.Imported; got != want {
 			t.Errorf("%s obtains the key: got %v, %v, want %v", user, got, err, want)
 		}
-		for _, get := range []string{"$JS.API.DIRECT.GET.KV_ROOMSECRET.$KV.ROOMSECRET.resume", "room.js.DIRECT.GET.KV_ROOMSECRET"} {
-			if m, err := nc.Request(get, []byte(`{"last_by_subj":"$KV.ROOMSECRET.resume"}`), 200*time.Millisecond); err == nil {
+		for _, get := range []string{"$JS.API.DIRECT.GET.KV_ROOMSECRET.$KV.ROOMSECRET.keys", "room.js.DIRECT.GET.KV_ROOMSECRET", "$JS.API.STREAM.MSG.GET.KV_ROOMSECRET"} {
+			if m, err := nc.Request(get, []byte(`{"last_by_subj":"$KV.ROOMSECRET.keys"}`), 200*time.Millisecond); err == nil {
 				t.Errorf("%s reads the bucket: %q", user, m.Data)
 			}
 		}
 	}
+	// A change of keys is announced to gateways, and the announcement holds no key.
+	told, err := connectAs(t, ns, "gateway").SubscribeSync(proto.SubjectKeysChanged)
+	if err != nil || told.SetPendingLimits(16, -1) != nil {
+		t.Fatal(err)
+	}
+	cfg := service.DefaultConfig()
+	cfg.Log = quiet()
+	cfg.Dial = func(name string, more ...nats.Option) (*nats.Conn, error) {
+		return nats.Connect(ns.ClientURL(), append([]nats.Option{nats.Name(name), nats.CustomInboxPrefix("_INBOX_roomsvc"), nats.UserInfo("roomsvc", "right-ROOMSVC")}, more...)...)
+	}
+	natstest.Eventually(t, "the announcement", func() bool {
+		if err := service.RotateKeys(t.Context(), cfg, true); err != nil {
+			t.Fatal(err)
+		}
+		m, err := told.NextMsg(time.Second)
+		return err == nil && strings.HasPrefix(string(m.Data), `{"revision":`)
+	})
 }
 
 // Only a backend answers a gateway's question. A guest neither sees it nor asks one, and what

@@ -13,6 +13,10 @@ const prefixAck = "room.ack."
 // AckPrefix returns room.ack.<id>., with which the reply subjects of a gateway begin.
 func AckPrefix(gateway string) string { return prefixAck + gateway + "." }
 
+// FromGateway reports whether a reply subject is one of a gateway. In a NATS with accounts, nobody
+// else receives answers there.
+func FromGateway(reply string) bool { return strings.HasPrefix(reply, prefixAck) }
+
 // Answerable reports whether a program may publish an answer to a reply subject, because that
 // subject is for answers only. The NATS server makes the subjects that begin with _R_, for
 // requests from other accounts.
@@ -24,10 +28,39 @@ func Answerable(reply string) bool {
 // JSON whose field acc names that account. The server overwrites the header of a client.
 const HeaderAccount = "Nats-Request-Info"
 
+// AskKeys is a request on [SubjectKeys] for the keys of a revision or a later one. Replicas of
+// the store may be behind.
+type AskKeys struct {
+	Revision uint64 `json:"revision,omitempty"`
+}
+
 // Keys is the answer on [SubjectKeys].
 type Keys struct {
-	Resume   []byte `json:"resume"`             // signs resume strings
+	SigningKeys
+	Revision uint64 `json:"revision,omitempty"` // of the keys
 	Imported bool   `json:"imported,omitempty"` // the request came from another account; see ImportedAPI
+	Resume   []byte `json:"resume,omitempty"`   // the only key that a gateway of version 0.1.0 knows: the oldest
+	Error    string `json:"error,omitempty"`    // why roomsvc cannot tell now
+}
+
+// SigningKeys are the keys that sign resume strings and tickets, the newest first. roomsvc stores
+// them in this form under [SecretKey].
+type SigningKeys struct {
+	List []SigningKey `json:"keys"`
+}
+
+// A SigningKey signs from a time on, until the next one does. Gateways learn of it before.
+type SigningKey struct {
+	Secret []byte `json:"secret"`         // at least [MinSecret] bytes
+	From   int64  `json:"from,omitempty"` // in milliseconds since 1970
+}
+
+// MinSecret is the least length of the secret of a [SigningKey], in bytes.
+const MinSecret = 32
+
+// KeysChanged is what roomsvc tells all gateways on [SubjectKeysChanged]. It holds no key.
+type KeysChanged struct {
+	Revision uint64 `json:"revision"`
 }
 
 // DirectAPI is the prefix of the JetStream API in the account that holds the streams, and

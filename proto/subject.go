@@ -17,11 +17,12 @@ const StateStream = "ROOMSTATE"
 // memory, so no lease survives a stop of all servers.
 const LeaseBucket = "ROOMSVC"
 
-// SecretBucket and SecretKey name the key-value entry, on disk, with the 32 random bytes
-// that sign resume strings. The first roomsvc creates it; gateways only read it.
+// SecretBucket and SecretKey name the key-value entry, on disk, with the [SigningKeys]. The
+// first roomsvc creates it. FirstSecret is the entry of version 0.1.0, which had one key.
 const (
 	SecretBucket = "ROOMSECRET"
-	SecretKey    = "resume"
+	SecretKey    = "keys"
+	FirstSecret  = "resume"
 )
 
 // TicketBucket is the key-value bucket, on disk, with the numbers of used tickets.
@@ -30,8 +31,11 @@ const TicketBucket = "ROOMTICKET"
 // RevokedBucket is the key-value bucket, on disk, with one [Revocation] for each id or session.
 const RevokedBucket = "ROOMREVOKED"
 
-// SubjectRevoked is the subject on which roomsvc sends each [Revocation] to all gateways.
-const SubjectRevoked = "room.sys.revoked"
+// Subjects on which roomsvc tells all gateways a [Revocation], and [KeysChanged].
+const (
+	SubjectRevoked     = "room.sys.revoked"
+	SubjectKeysChanged = "room.sys.keys"
+)
 
 // Wildcards over all rooms.
 const (
@@ -52,7 +56,7 @@ const (
 	SubjectClose          = "room.svc.close"
 	SubjectReopen         = "room.svc.reopen"
 	SubjectInfo           = "room.svc.info"
-	SubjectKeys           = "room.svc.keys"     // for gateways: the key that signs resume strings
+	SubjectKeys           = "room.svc.keys"     // for gateways: see [AskKeys]
 	SubjectTicket         = "room.svc.ticket"   // for gateways: see [UseTicket]
 	SubjectRevoke         = "room.svc.revoke"   // for gateways: stores a [Revocation]
 	SubjectRevocations    = "room.svc.revoked"  // for gateways: see [ListRevocations]

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"time"
 	_ "time/tzdata" // for --time-zone on machines without a zone database
 
 	"github.com/spf13/cobra"
@@ -63,7 +64,7 @@ that may be repeated, separate the values in the variable by commas.`,
 	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with --encryption-key-file: also read records that are not encrypted, for a log that began without encryption")
 	s.ops.Bind(flags)
 	s.log.Bind(flags)
-	cmd.AddCommand(s.checkCommand(), daemon.ReadyCommand(&s.ops, nil))
+	cmd.AddCommand(s.checkCommand(), s.rotateCommand(), daemon.ReadyCommand(&s.ops, nil))
 	return cmd
 }
 
@@ -119,6 +120,49 @@ func (s *settings) config() (service.Config, error) {
 	cfg.Version = daemon.Version
 	return cfg, nil
 }
+
+// rotateCommand changes the signing keys of a running system.
+func (s *settings) rotateCommand() *cobra.Command {
+	var now bool
+	cmd := &cobra.Command{
+		Use:   "rotate-keys",
+		Short: "make a new key that signs resume strings and tickets",
+		Long: `rotate-keys makes a new key that signs resume strings and tickets. Running gateways learn of it
+at once. roomsvc does this every 7 days by itself, and keeps the old keys until their last string
+has expired. With --now the old keys are gone: a client that reconnects is a new guest, or
+needs its token or a new ticket. Sessions that are open stay open.`,
+		Example: `  roomsvc rotate-keys --now --nats nats://127.0.0.1:4222 --user roomsvc --inbox-prefix _INBOX_roomsvc`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := s.log.New(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			cfg, err := s.config()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), rotateTime)
+			defer cancel()
+			cfg.Log, cfg.Dial = log, s.nats.Dialer(log)
+			if err := service.RotateKeys(ctx, cfg, now); err != nil {
+				return err
+			}
+			said := "there is a new signing key; the old ones still verify what they have signed"
+			if now {
+				said = "there is a new signing key; all resume strings and tickets of before are invalid"
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), said)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&now, "now", false, "also invalidate all resume strings and tickets, for example because a backup of NATS was stolen")
+	daemon.NoEnv(cmd.Flags())
+	return cmd
+}
+
+// rotateTime bounds the command rotate-keys.
+const rotateTime = 15 * time.Second
 
 func (s *settings) checkCommand() *cobra.Command {
 	return &cobra.Command{

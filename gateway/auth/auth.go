@@ -63,14 +63,14 @@ type Auth struct {
 	checks   chan check
 }
 
-// New returns an Auth. Secret signs resume strings; gateways with the same secret accept
-// each other's strings. Its errors name the flag of the wrong setting.
-func New(secret []byte, cfg Config) (*Auth, error) {
-	if len(secret) < 16 {
-		return nil, fmt.Errorf("the resume secret has %d bytes; it needs at least 16", len(secret))
+// New returns an Auth. Gateways with the same keys accept each other's strings. Its errors name
+// the flag of the wrong setting.
+func New(keys *SigningKeys, cfg Config) (*Auth, error) {
+	if err := keys.check(); err != nil {
+		return nil, err
 	}
 	a := &Auth{
-		signer: signer{key: deriveResumeKey(secret), resumeAge: cfg.ResumeAge, now: time.Now}, tickets: cfg.Tickets, revoked: cfg.Revoked, maxAge: cfg.MaxAge,
+		signer: signer{keys: keys, resumeAge: cfg.ResumeAge, now: time.Now}, tickets: cfg.Tickets, revoked: cfg.Revoked, maxAge: cfg.MaxAge,
 		https: cfg.HTTPS, loopback: cfg.Loopback,
 		checks: make(chan check, maxChecks),
 	}

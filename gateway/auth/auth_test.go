@@ -24,7 +24,7 @@ var testSecret = []byte("sixteen bytes or more of secret")
 
 func newAuth(t *testing.T, cfg Config) *Auth {
 	t.Helper()
-	a, err := New(testSecret, cfg)
+	a, err := New(NewSigningKeys(testSecret), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestAllowOriginsAreChecked(t *testing.T) {
 	for _, bad := range []string{"*", "chat.example.org", "https://chat.example.org/page", "https://*", "ws://chat.example.org"} {
 		cfg := DefaultConfig()
 		cfg.AllowOrigins = []string{bad}
-		if _, err := New(testSecret, cfg); err == nil || !strings.Contains(err.Error(), "--allow-origin") {
+		if _, err := New(NewSigningKeys(testSecret), cfg); err == nil || !strings.Contains(err.Error(), "--allow-origin") {
 			t.Errorf("--allow-origin %s: got %v, want an error that names the flag", bad, err)
 		}
 	}
@@ -138,7 +138,7 @@ func TestResumeReturnsTheSignedIdentity(t *testing.T) {
 	if got, _, err := newAuth(t, DefaultConfig()).Resume(signed); err != nil || got != who {
 		t.Errorf("another gateway with the same secret: got %v, %v, want %v", got, err, who)
 	}
-	other, err := New([]byte("a secret that is not the same one"), DefaultConfig())
+	other, err := New(NewSigningKeys([]byte("a secret that is not the same one")), DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestAnonymousIsUniqueAndValid(t *testing.T) {
 }
 
 func FuzzResume(f *testing.F) {
-	a, err := New(testSecret, DefaultConfig())
+	a, err := New(NewSigningKeys(testSecret), DefaultConfig())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func TestKeyFilesAreChecked(t *testing.T) {
 	} {
 		cfg := DefaultConfig()
 		cfg.KeyFiles = []string{path}
-		if _, err := New(testSecret, cfg); err == nil || !strings.Contains(err.Error(), "--auth-key-file") || !strings.Contains(err.Error(), path) {
+		if _, err := New(NewSigningKeys(testSecret), cfg); err == nil || !strings.Contains(err.Error(), "--auth-key-file") || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v, want an error that names flag and file", name, err)
 		}
 	}

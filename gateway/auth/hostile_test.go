@@ -263,7 +263,7 @@ func TestAnIssuerSpeaksOnlyForItself(t *testing.T) {
 	} {
 		cfg := DefaultConfig()
 		change(&cfg)
-		if _, err := New(testSecret, cfg); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := New(NewSigningKeys(testSecret), cfg); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("got %v, want an error with %s", err, name)
 		}
 	}
@@ -467,7 +467,7 @@ func FuzzToken(f *testing.F) {
 		f.Fatal(err)
 	}
 	cfg.KeyFiles = []string{path}
-	a, err := New(testSecret, cfg)
+	a, err := New(NewSigningKeys(testSecret), cfg)
 	if err != nil {
 		f.Fatal(err)
 	}

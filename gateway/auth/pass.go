@@ -43,7 +43,7 @@ type passText struct {
 
 // A pass in a resume string is base64url of
 //
-//	1 B version | JSON | 16 B tag
+//	1 B version | 4 B name of the key | JSON | 16 B tag
 //
 // with the same tag as other resume strings.
 const (

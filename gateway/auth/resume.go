@@ -1,23 +1,22 @@
 package auth
 
 import (
-	"crypto/hkdf"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
 	"roomcast/proto"
 )
 
-// A resume string is base64url of
+// A resume string of version 0.1.0 is base64url of
 //
 //	1 B version | 8 B time of issue, in seconds since 1970 | 1 B length of the id | id | name | 16 B tag
 //
-// The tag is the first half of HMAC-SHA256 over everything before it.
+// The tag is the first half of HMAC-SHA256 over everything before it. The string does not name
+// its key. Newer ones are in pass.go.
 const (
 	// resumeAhead is how far in the future the time of issue may be. The tag proves that a
 	// gateway issued the string, so this only bounds the difference of their clocks. It is
@@ -34,21 +33,11 @@ const (
 // continues with a new identity.
 var ErrResume = errors.New("resume string is invalid or too old")
 
-// signer signs resume strings and tickets, and reads them. It is immutable and safe for
-// concurrent use.
+// signer signs resume strings and tickets, and reads them. It is safe for concurrent use.
 type signer struct {
-	key       [sha256.Size]byte
+	keys      *SigningKeys
 	resumeAge time.Duration
 	now       func() time.Time
-}
-
-func deriveResumeKey(secret []byte) (key [sha256.Size]byte) {
-	k, err := hkdf.Key(sha256.New, secret, nil, "roomcast resume v1", len(key))
-	if err != nil {
-		panic(err) // cannot happen: the length is a valid constant
-	}
-	copy(key[:], k)
-	return key
 }
 
 // Sign returns an opaque string. A client that shows it gets the identity who again, at any
@@ -61,24 +50,21 @@ func (g *signer) Sign(who proto.Identity, issued time.Time) string {
 	b = append(b, byte(len(who.ID)))
 	b = append(b, who.ID...)
 	b = append(b, who.Name...)
-	b = append(b, g.tag(b)...)
+	b = append(b, g.keys.signing(g.now()).tag(b)...)
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 // Resume returns the identity and the time of issue of a string from Sign, or ErrResume. It
 // accepts only anonymous identities: a client with a token must present its token again.
 func (g *signer) Resume(s string) (who proto.Identity, issued time.Time, err error) {
-	if len(s) > maxResume || strings.ContainsAny(s, "\r\n") {
+	b, ok := decode(s)
+	if !ok || len(s) > maxResume || len(b) < resumeHead+resumeTag || b[0] != resumeVersion {
 		return proto.Identity{}, time.Time{}, ErrResume
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) < resumeHead+resumeTag || b[0] != resumeVersion {
+	if !slices.ContainsFunc(g.keys.all(), func(k signingKey) bool { return k.signed(b) }) {
 		return proto.Identity{}, time.Time{}, ErrResume
 	}
-	body, tag := b[:len(b)-resumeTag], b[len(b)-resumeTag:]
-	if !g.tagged(body, tag) {
-		return proto.Identity{}, time.Time{}, ErrResume
-	}
+	body := b[:len(b)-resumeTag]
 	issued = time.Unix(int64(binary.BigEndian.Uint64(body[1:])), 0)
 	age := g.now().Sub(issued)
 	idEnd := resumeHead + int(body[resumeHead-1])
@@ -90,13 +76,4 @@ func (g *signer) Resume(s string) (who proto.Identity, issued time.Time, err err
 		return proto.Identity{}, time.Time{}, ErrResume
 	}
 	return who, issued, nil
-}
-
-// tagged reports whether a gateway has made the tag.
-func (g *signer) tagged(body, tag []byte) bool { return hmac.Equal(tag, g.tag(body)) }
-
-func (g *signer) tag(body []byte) []byte {
-	mac := hmac.New(sha256.New, g.key[:])
-	mac.Write(body)
-	return mac.Sum(nil)[:resumeTag]
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"strings"
 	"time"
 
 	"roomcast/proto"
@@ -24,7 +23,7 @@ type Ticket struct {
 
 // A ticket is base64url of
 //
-//	1 B version | JSON | 16 B tag
+//	1 B version | 4 B name of the key | JSON | 16 B tag
 //
 // with the same tag as resume strings. The times are seconds since 1970.
 type ticketText struct {
@@ -48,6 +47,7 @@ var (
 	errTicketExpired = proto.Refuse(proto.Unauthorized, "the ticket has expired; get a new one")
 	errTicketUsed    = proto.Refuse(proto.Unauthorized, "the ticket has been used before; get a new one")
 	errTicketUnknown = proto.Refuse(proto.Unavailable, "the ticket cannot be checked now; get a new one").After(time.Second)
+	errKeyUnknown    = proto.Refuse(proto.Unavailable, "the credential cannot be checked now; try again").After(time.Second)
 )
 
 // SignTicket returns a ticket as a string, with a new number.
@@ -83,10 +83,16 @@ func TicketRefusal(used bool) error {
 	return errTicketUnknown
 }
 
+// KeyUnknown is the refusal of a resume string or ticket whose key nobody could be asked for.
+func KeyUnknown() error { return errKeyUnknown }
+
 // Pass returns what the ticket allows, as resume strings carry it.
 func (t *Ticket) Pass() Pass {
 	return Pass{Who: t.Who, Rooms: t.Rooms, Until: t.Until, Issued: t.Issued, Issuer: t.Issuer, Ticket: true}
 }
+
+// jsonHead is the length of what stands before the JSON.
+const jsonHead = 1 + keyName
 
 // sealJSON returns a signed string of a version.
 func (g *signer) sealJSON(version byte, v any) string {
@@ -94,19 +100,17 @@ func (g *signer) sealJSON(version byte, v any) string {
 	if err != nil {
 		panic(err) // cannot happen: the grant is checked JSON
 	}
-	b := append([]byte{version}, j...)
-	return base64.RawURLEncoding.EncodeToString(append(b, g.tag(b)...))
+	key := g.keys.signing(g.now())
+	b := append(append([]byte{version}, key.name[:]...), j...)
+	return base64.RawURLEncoding.EncodeToString(append(b, key.tag(b)...))
 }
 
 // openJSON reads the output of sealJSON. It returns false for every other string.
 func (g *signer) openJSON(version byte, s string, v any) bool {
-	if strings.ContainsAny(s, "\r\n") { // encoding/base64 would skip them
+	b, ok := decode(s)
+	if !ok || len(b) < jsonHead+resumeTag || b[0] != version {
 		return false
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) < 1+resumeTag || b[0] != version {
-		return false
-	}
-	body := b[:len(b)-resumeTag]
-	return g.tagged(body, b[len(body):]) && json.Unmarshal(body[1:], v) == nil
+	key := g.keys.find(b[1:jsonHead])
+	return key != nil && key.signed(b) && json.Unmarshal(b[jsonHead:len(b)-resumeTag], v) == nil
 }

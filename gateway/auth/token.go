@@ -44,7 +44,7 @@ func CloseCode(err error) proto.CloseCode {
 	switch {
 	case errors.Is(err, errExpired), errors.Is(err, errRenew), errors.Is(err, errTicketExpired), errors.Is(err, errTicketUsed):
 		return proto.CloseTokenExpired
-	case errors.Is(err, errNoKeys), errors.Is(err, errTicketUnknown):
+	case errors.Is(err, errNoKeys), errors.Is(err, errTicketUnknown), errors.Is(err, errKeyUnknown):
 		return proto.CloseUnavailable
 	case errors.Is(err, errBusy):
 		return proto.CloseShed
@@ -263,12 +263,8 @@ func (a *Auth) identityOf(from *issuer, c *claims) (proto.Identity, error) {
 		if r := proto.CheckID(who.ID); r != nil {
 			return none, refuse("the token's sub is not a valid id: %s", r.Message)
 		}
-	} else {
-		for _, is := range a.issuers {
-			if is.name != "" && strings.HasPrefix(c.sub, is.name+":") {
-				return none, refuse("the token's sub begins with the name of another issuer")
-			}
-		}
+	} else if a.IssuerOf(c.sub) != "" {
+		return none, refuse("the token's sub begins with the name of another issuer")
 	}
 	if proto.ReservedID(who.ID) {
 		return none, refuse("the token's sub is an id that only Roomcast itself uses")
@@ -277,6 +273,17 @@ func (a *Auth) identityOf(from *issuer, c *claims) (proto.Identity, error) {
 		return none, refuse("the token's name is not valid: %s", r.Message)
 	}
 	return who, nil
+}
+
+// IssuerOf returns the name of the issuer whose prefix the id of a token's holder has; "" = the
+// unnamed one.
+func (a *Auth) IssuerOf(id string) string {
+	for _, is := range a.issuers {
+		if is.name != "" && strings.HasPrefix(id, is.name+":") {
+			return is.name
+		}
+	}
+	return ""
 }
 
 func refuse(format string, args ...any) *proto.Refusal {

@@ -41,6 +41,7 @@ type Config struct {
 	Log     *slog.Logger
 	Memory  *limit.Budget // of the whole gateway
 	Stats   func() any    // shown by nats micro stats beside requests; may be nil
+	Signing SigningKeys   // takes the keys that sign resume strings and tickets
 	Revoked Revocations   // nil = revocations do not matter
 	Carrier Carrier       // the way to the room service; nil = over NATS
 
@@ -48,7 +49,7 @@ type Config struct {
 	Follow  follow.Config
 }
 
-// DefaultConfig returns the defaults; the caller sets ID and Dial.
+// DefaultConfig returns the defaults; the caller sets ID, Dial and Signing.
 func DefaultConfig() Config {
 	return Config{
 		Version: "0.0.0", Log: slog.Default(), Memory: limit.NewBudget(256 << 20),
@@ -61,6 +62,8 @@ func (c *Config) check() error {
 	switch {
 	case c.ID == "":
 		return errors.New("make bridge: Config.ID is empty")
+	case c.Signing == nil:
+		return errors.New("make bridge: Config.Signing is nil")
 	case c.Dial == nil:
 		return errors.New("make bridge: Config.Dial is nil")
 	case c.Memory == nil || c.Follow.Feeds < 1 || c.Follow.Buffer < 1 || c.Follow.MaxRooms < 0 ||
@@ -83,8 +86,9 @@ type Bridge struct {
 	// static
 	cfg     Config
 	carrier Carrier
-	tickets chan ticket   // to mark as used; at most maxTickets
-	damaged atomic.Uint64 // reads that found a damaged record
+	tickets chan ticket      // to mark as used; at most maxTickets
+	keyAsks chan func(error) // sessions that wait for a signing key; at most maxKeyAsks
+	damaged atomic.Uint64    // reads that found a damaged record
 
 	// set by Run before anything uses them
 	feedConn *nats.Conn
@@ -94,9 +98,9 @@ type Bridge struct {
 
 	revocations atomic.Bool // they have been read
 
-	connected atomic.Bool // Run has made the connections
-	secret    atomic.Pointer[[]byte]
-	noSecret  atomic.Pointer[error] // why the secret is not known yet
+	connected atomic.Bool           // Run has made the connections
+	keysKnown atomic.Bool           // of signing, and the log is readable
+	noKeys    atomic.Pointer[error] // why they were not known at the last attempt
 }
 
 // ephemeralBuffer is how many messages of room.eph wait for the presence; NATS drops more.
@@ -120,7 +124,7 @@ func New(cfg Config) (*Bridge, error) {
 	return &Bridge{
 		Publisher: publish.New(cfg.Publish), Feeds: feeds, Reader: reader,
 		Presence: presence.New(presence.Config{ID: cfg.ID, Keys: cfg.Keys, Log: cfg.Log, Memory: cfg.Memory}, feeds, ephemeral),
-		cfg:      cfg, carrier: carrier, tickets: make(chan ticket, maxTickets),
+		cfg:      cfg, carrier: carrier, tickets: make(chan ticket, maxTickets), keyAsks: make(chan func(error), maxKeyAsks),
 	}, nil
 }
 
@@ -137,7 +141,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group.Go(func() error { b.Reader.Run(ctx, b.log, b.readConn); return nil })
 	group.Go(func() error { return b.Presence.Run(ctx, b.feedConn) })
 	group.Go(func() error { return b.watch(ctx) })
-	group.Go(func() error { b.fetchSecret(ctx); return nil })
+	group.Go(func() error { return b.keepKeys(ctx) })
 	group.Go(func() error { b.keepMoving(ctx); return nil })
 	group.Go(func() error { b.markTickets(ctx); return nil })
 	group.Go(func() error { return b.followRevocations(ctx) })
@@ -148,17 +152,17 @@ func (b *Bridge) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready returns nil while NATS is connected, the secret is known and this gateway can read
+// Ready returns nil while NATS is connected, the signing keys are known and this gateway can read
 // the log. Otherwise it returns the reason.
 func (b *Bridge) Ready() error {
 	switch {
 	case !b.connected.Load() || !b.feedConn.IsConnected() || !b.sayConn.IsConnected() || !b.readConn.IsConnected():
 		return errors.New("nats is not connected")
-	case b.secret.Load() == nil:
-		if err := b.noSecret.Load(); err != nil && errors.Is(*err, seal.ErrNoKey) {
+	case !b.keysKnown.Load():
+		if err := b.noKeys.Load(); err != nil && errors.Is(*err, seal.ErrNoKey) {
 			return *err
 		}
-		return errors.New("the secret of resume strings is not known yet; is a roomsvc running?")
+		return errors.New("the signing keys are not known yet; is a roomsvc running?")
 	}
 	if !b.revocations.Load() {
 		return errors.New("the revocations are not known yet; is a roomsvc of this version running?")

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 
+	"roomcast/gateway/auth"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/follow"
 	"roomcast/gateway/publish"
@@ -44,7 +45,7 @@ func open(t testing.TB, s *historytest.Server, id string, change ...func(*bridge
 func begin(t testing.TB, s *historytest.Server, id string, change ...func(*bridge.Config)) *gateway {
 	t.Helper()
 	cfg := bridge.DefaultConfig()
-	cfg.ID = id
+	cfg.ID, cfg.Signing = id, new(auth.SigningKeys)
 	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	var conns []*nats.Conn
 	cfg.Dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {

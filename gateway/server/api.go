@@ -21,6 +21,7 @@ import (
 	"roomcast/gateway/publish"
 	"roomcast/gateway/reads"
 	"roomcast/proto"
+	"roomcast/proto/daemon"
 	"roomcast/proto/history"
 )
 
@@ -138,7 +139,7 @@ func (a *api) say(r *http.Request, by caller) (answer, error) {
 			return nil, err
 		}
 	}
-	return a.ask(r.Context(), s)
+	return a.answer(r.Context(), s)
 }
 
 // askSay asks the backend about a user's message.
@@ -168,12 +169,24 @@ func (a *api) moderate(r *http.Request, by caller) (answer, error) {
 	if err != nil {
 		return nil, proto.Refuse(proto.BadRoom, "%v", err)
 	}
-	if err := by.may(room, act.Permits(by.rights(room))); err != nil {
+	did := daemon.Act{Name: string(act), Room: room.String()}
+	reply, err := a.act(r, by, room, act, &did)
+	did.Seq = reply.Seq
+	daemon.Audit(a.log, by.did(r, a.auth.IssuerOf, did), err)
+	if err != nil {
 		return nil, err
+	}
+	return reply.AppendJSON(nil), nil
+}
+
+// act carries out an act in a room, and adds to did what the log tells about it.
+func (a *api) act(r *http.Request, by caller, room proto.Room, act proto.Act, did *daemon.Act) (none proto.Reply, err error) {
+	if err := by.may(room, act.Permits(by.rights(room))); err != nil {
+		return none, err
 	}
 	body, err := readBody(r)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	cmd, err := proto.ParseAct(act, body)
 	if err == nil {
@@ -183,21 +196,22 @@ func (a *api) moderate(r *http.Request, by caller) (answer, error) {
 		err = refusal
 	}
 	if err != nil {
-		return nil, err
+		return none, err
 	}
+	*did = daemon.ActOf(room, act, &cmd.Terms, cmd.Why)
 	s := publish.Say{Room: room, Act: act, Terms: cmd.Terms, Content: cmd.Content, Why: cmd.Why, Patience: apiPatience, Rights: by.rights(room)}
 	if s.Key, err = keyOf(r, cmd.Key); err != nil {
-		return nil, err
+		return none, err
 	}
 	if s.From, err = senderOf(r, by); err != nil {
-		return nil, err
+		return none, err
 	}
 	if act == proto.ActEdit && by.token == nil && !by.local {
 		if err := a.askSay(r, by, &s); err != nil {
-			return nil, err
+			return none, err
 		}
 		if s.Content.Kind != proto.Text {
-			return nil, proto.Refuse(proto.Unavailable, "the application answered an edit without a text")
+			return none, proto.Refuse(proto.Unavailable, "the application answered an edit without a text")
 		}
 	}
 	return a.ask(r.Context(), s)
@@ -211,8 +225,17 @@ func sameRoom(cmd *proto.Command, room proto.Room) error {
 	return nil
 }
 
-// ask sends s to the room's owner and waits for the answer.
-func (a *api) ask(ctx context.Context, s publish.Say) (answer, error) {
+// answer is ask with the reply as JSON.
+func (a *api) answer(ctx context.Context, s publish.Say) (answer, error) {
+	reply, err := a.ask(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return reply.AppendJSON(nil), nil
+}
+
+// ask sends s to the room's owner and waits for the answer. A refusal is an error.
+func (a *api) ask(ctx context.Context, s publish.Say) (none proto.Reply, err error) {
 	reply, err := await(ctx, func(done func(proto.Reply, error)) {
 		send := a.bridge.Say
 		if s.Act != "" {
@@ -222,13 +245,13 @@ func (a *api) ask(ctx context.Context, s publish.Say) (answer, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, err
+		return none, err
 	case reply.Refusal != nil:
-		return nil, reply.Refusal
+		return none, reply.Refusal
 	case reply.Close != 0:
-		return nil, proto.Refuse(proto.ClosedByWord, "the text is a close word: it was not stored, and there is no connection to close")
+		return none, proto.Refuse(proto.ClosedByWord, "the text is a close word: it was not stored, and there is no connection to close")
 	}
-	return reply.AppendJSON(nil), nil
+	return reply, nil
 }
 
 // await calls start and waits until start's callback is called once, or ctx ends.

@@ -184,7 +184,7 @@ func (c *Config) Check() error {
 	if err := c.Ask.Check(); err != nil {
 		return err
 	}
-	_, err := auth.New(make([]byte, 32), c.Auth)
+	_, err := auth.New(auth.NewSigningKeys(make([]byte, 32)), c.Auth)
 	return err
 }
 

@@ -107,6 +107,20 @@ func (c *caller) mayBe(id string) error {
 	return nil
 }
 
+// did completes what the log tells about an act of the caller.
+func (c *caller) did(r *http.Request, issuer func(id string) string, act daemon.Act) daemon.Act {
+	act.By, act.Peer = c.who.ID, r.RemoteAddr
+	switch {
+	case c.local:
+		act.Credential = "local"
+	case c.token != nil:
+		act.Credential, act.Holder = "api-token", c.token.ID()
+	default:
+		act.Credential, act.Holder = "token", issuer(c.who.ID)
+	}
+	return act
+}
+
 // rights returns the rights of the caller in room.
 func (c *caller) rights(room proto.Room) (rights proto.Rights) {
 	if c.token == nil {

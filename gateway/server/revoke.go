@@ -6,6 +6,7 @@ import (
 
 	"roomcast/gateway/auth"
 	"roomcast/proto"
+	"roomcast/proto/daemon"
 )
 
 // revoke refuses the credentials of an id or a session from now on: {"id":"ann"} or
@@ -29,14 +30,15 @@ func (a *api) revoke(r *http.Request, by caller) (answer, error) {
 			return nil, refusal
 		}
 	}
-	if err := by.mayRevoke(asked.ID); err != nil {
-		return nil, err
+	var at time.Time
+	err := by.mayRevoke(asked.ID)
+	if err == nil {
+		at, err = a.bridge.Revoke(r.Context(), proto.Revocation{ID: asked.ID, Session: asked.Session, Reconnect: asked.Reconnect})
 	}
-	at, err := a.bridge.Revoke(r.Context(), proto.Revocation{ID: asked.ID, Session: asked.Session, Reconnect: asked.Reconnect})
+	daemon.Audit(a.log, by.did(r, a.auth.IssuerOf, daemon.Act{Name: "revoke", Target: target}), err)
 	if err != nil {
 		return nil, err
 	}
-	a.log.Info("audit", "act", "revoke", "by", by.who.ID, "peer", r.RemoteAddr, "target", target, "reconnect", asked.Reconnect)
 	return appendJSON(nil, map[string]any{"ok": map[string]time.Time{"at": at.UTC()}}), nil
 }
 

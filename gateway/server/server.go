@@ -27,6 +27,7 @@ type Server struct {
 	cfg     Config
 	memory  *limit.Budget // shared by the loops and the bridge
 	bridge  *bridge.Bridge
+	keys    auth.SigningKeys
 	revoked auth.Revocations
 	ask     *backend.Backend // nil = nothing is asked
 	stats   stats
@@ -43,7 +44,7 @@ func New(cfg Config) (*Server, error) {
 	s.set("waiting for NATS")
 	b := bridge.DefaultConfig()
 	b.ID, b.Version, b.Dial, b.Keys, b.Log = cfg.ID, daemon.Version, cfg.Dial, cfg.Keys, cfg.Log
-	b.Carrier, b.Revoked = cfg.Carrier, &s.revoked
+	b.Carrier, b.Signing, b.Revoked = cfg.Carrier, &s.keys, &s.revoked
 	b.Publish.LogMessages = cfg.LogMessages
 	b.Stats = s.stats.summary
 	b.Memory, b.Follow.MaxRooms = s.memory, cfg.MaxRooms
@@ -125,7 +126,7 @@ func (s *Server) Run(ctx context.Context, started func(address string)) error {
 
 func (s *Server) set(why string) { s.phase.Store(&why) }
 
-// awaitBridge waits until the bridge is connected and knows the secret.
+// awaitBridge waits until the bridge is connected and knows the signing keys.
 func (s *Server) awaitBridge(ctx context.Context) error {
 	check := time.NewTicker(20 * time.Millisecond)
 	defer check.Stop()
@@ -193,7 +194,7 @@ func (s *Server) open() (*listener, error) {
 	cfg.Auth.Log, cfg.Auth.Asked = cfg.Log, cfg.Ask.Asks(backend.Connect)
 	cfg.Auth.Revoked = &s.revoked
 	cfg.Auth.Tickets = cfg.APITokenFile != ""
-	if f.auth, err = auth.New(s.bridge.Secret(), cfg.Auth); err != nil {
+	if f.auth, err = auth.New(&s.keys, cfg.Auth); err != nil {
 		f.close()
 		return nil, err
 	}

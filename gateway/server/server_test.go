@@ -36,7 +36,7 @@ func TestGuardAdmitsOnlyThisMachineWithoutAToken(t *testing.T) {
 	with := func(name, value string) func(*Config, *http.Request) {
 		return func(_ *Config, r *http.Request) { r.Header.Set(name, value) }
 	}
-	who, err := auth.New(make([]byte, 32), auth.DefaultConfig())
+	who, err := auth.New(auth.NewSigningKeys(make([]byte, 32)), auth.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}

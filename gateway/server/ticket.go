@@ -7,6 +7,7 @@ import (
 
 	"roomcast/gateway/auth"
 	"roomcast/proto"
+	"roomcast/proto/daemon"
 )
 
 // Limits of a ticket's session.
@@ -18,16 +19,31 @@ const (
 // ticket makes a ticket: {"id":"ann","name":"Ann","rooms":{"lobby":"read say"},"ttl":"30s",
 // "until":"…"}. The answer is {"ok":{"ticket":"…","expires":"…"}}.
 func (a *api) ticket(r *http.Request, by caller) (answer, error) {
-	var asked struct {
-		ID    string          `json:"id"`
-		Name  string          `json:"name"`
-		Rooms json.RawMessage `json:"rooms"`
-		TTL   string          `json:"ttl"`
-		Until time.Time       `json:"until"`
-	}
+	var asked ticketRequest
 	if err := readObject(r, &asked, `{"id":"ann","rooms":{"lobby":"read say"}}`); err != nil {
 		return nil, err
 	}
+	t, err := asked.ticket(by)
+	daemon.Audit(a.log, by.did(r, a.auth.IssuerOf, daemon.Act{Name: "ticket", Target: asked.ID}), err)
+	if err != nil {
+		return nil, err
+	}
+	return appendJSON(nil, map[string]any{"ok": map[string]any{
+		"ticket": a.auth.SignTicket(t), "expires": t.Expires.UTC().Truncate(time.Second),
+	}}), nil
+}
+
+// ticketRequest is the body of a request for a ticket.
+type ticketRequest struct {
+	ID    string          `json:"id"`
+	Name  string          `json:"name"`
+	Rooms json.RawMessage `json:"rooms"`
+	TTL   string          `json:"ttl"`
+	Until time.Time       `json:"until"`
+}
+
+// ticket returns the ticket that the caller gets, or why it gets none.
+func (asked *ticketRequest) ticket(by caller) (*auth.Ticket, error) {
 	if refusal := proto.CheckID(asked.ID); refusal != nil {
 		return nil, refusal
 	}
@@ -56,14 +72,10 @@ func (a *api) ticket(r *http.Request, by caller) (answer, error) {
 	if !asked.Until.After(now) || asked.Until.After(now.Add(maxTicketSession)) {
 		return nil, proto.Refuse(proto.BadRequest, "until is a time in the next 24 hours")
 	}
-	t := auth.Ticket{
+	return &auth.Ticket{
 		Issuer: by.who.ID, Who: proto.Identity{ID: asked.ID, Name: asked.Name}, Rooms: asked.Rooms,
 		Issued: now, Expires: now.Add(ttl), Until: asked.Until,
-	}
-	a.log.Info("audit", "act", "ticket", "by", by.who.ID, "peer", r.RemoteAddr, "target", asked.ID)
-	return appendJSON(nil, map[string]any{"ok": map[string]any{
-		"ticket": a.auth.SignTicket(&t), "expires": t.Expires.UTC().Truncate(time.Second),
-	}}), nil
+	}, nil
 }
 
 // mayGrant returns the refusal for a caller that may not put this grant into a ticket.

@@ -116,11 +116,44 @@ func (qs *questions) remember(s *session) *asked {
 // redeem uses a ticket, which decides who the session is, with which rights and until when.
 // Done runs on the loop, unless the session has ended by then.
 func (qs *questions) redeem(s *session, ticket string, done func(*session, error)) {
-	t, err := qs.auth.ReadTicket(ticket)
-	if err != nil {
-		done(s, err)
+	qs.withKey(s, ticket, func(s *session, err error) {
+		var t *auth.Ticket
+		if err == nil {
+			t, err = qs.auth.ReadTicket(ticket)
+		}
+		if err != nil {
+			done(s, err)
+			return
+		}
+		qs.markTicket(s, t, done)
+	})
+}
+
+// withKey calls then when the key that has signed a resume string or ticket is known, or when
+// roomsvc does not know it either. Then runs at once or later, unless the session has ended by
+// then, and with an error if roomsvc cannot be asked.
+func (qs *questions) withKey(s *session, signed string, then func(*session, error)) {
+	if qs.auth.KnowsKeyOf(signed) {
+		then(s, nil)
 		return
 	}
+	id := s.id
+	qs.bridge.RefreshKeys(func(err error) {
+		qs.hub.Post(func() {
+			s := qs.get(id)
+			if s == nil || s.phase == ending {
+				return
+			}
+			if err != nil {
+				err = auth.KeyUnknown()
+			}
+			then(s, err)
+		})
+	})
+}
+
+// markTicket marks a ticket as used, and uses it.
+func (qs *questions) markTicket(s *session, t *auth.Ticket, done func(*session, error)) {
 	id := s.id
 	qs.bridge.UseTicket(t.Number, func(first bool, err error) {
 		qs.hub.Post(func() {

@@ -87,14 +87,21 @@ func (c *commands) authenticateFirst(s *session, cmd *proto.Command) {
 		})
 		return
 	}
-	c.verify(s, cmd.Token, func(s *session, h auth.Holder, err error) {
+	token := cmd.Token
+	c.withKey(s, resume, func(s *session, err error) {
 		if err != nil {
 			c.refuseToken(s, err)
 			return
 		}
-		c.take(s, &h)
-		s.issued = 0
-		c.usePass(s, resume)
-		c.permit(s, func(s *session) { c.handshakes.replaceGuest(s, guest) })
+		c.verify(s, token, func(s *session, h auth.Holder, err error) {
+			if err != nil {
+				c.refuseToken(s, err)
+				return
+			}
+			c.take(s, &h)
+			s.issued = 0
+			c.usePass(s, resume)
+			c.permit(s, func(s *session) { c.handshakes.replaceGuest(s, guest) })
+		})
 	})
 }

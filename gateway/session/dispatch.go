@@ -22,7 +22,9 @@ func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 		return
 	}
 	if err == nil {
-		err = c.dispatch(s, &cmd, first)
+		if err = c.dispatch(s, &cmd, first); err != nil {
+			c.auditRefused(s, &cmd, err)
+		}
 	}
 	if err != nil {
 		c.answerRefusal(s, cmd.ID, proto.AsRefusal(err))

@@ -81,7 +81,13 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 		h.asked[s.id] = &asked{headers: h.askHeaders(req)}
 	}
 	h.loop.SetDeadline(s.id, h.cfg.TextPatience)
-	h.identify(s, given, from)
+	h.withKey(s, given.resume, func(s *session, err error) {
+		if err != nil {
+			h.refuseToken(s, err)
+			return
+		}
+		h.identify(s, given, from)
+	})
 	return nil
 }
 

@@ -83,6 +83,7 @@ type gateway struct {
 	addr     string
 	bridge   *bridge.Bridge
 	auth     *auth.Auth
+	keys     *auth.SigningKeys
 	loops    []*loop.Loop
 	sessions []*session.Sessions
 	http     chan net.Conn // connections that were no WebSocket handshake
@@ -122,6 +123,8 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	bc := s.bridge
 	revoked := new(auth.Revocations)
 	bc.Revoked, s.auth.Revoked = revoked, revoked
+	g.keys = new(auth.SigningKeys)
+	bc.Signing = g.keys
 	bc.ID, bc.Dial, bc.Memory = name, s.dial, s.session.Hub.Memory
 	var err error
 	if g.bridge, err = bridge.New(bc); err != nil {
@@ -138,7 +141,7 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	eventually(t, "the bridge to be ready", func() bool { return g.bridge.Ready() == nil })
 
 	s.auth.Asked, s.ask.Log = s.ask.Asks(asking.Connect), log
-	a, err := auth.New(g.bridge.Secret(), s.auth)
+	a, err := auth.New(g.keys, s.auth)
 	if err != nil {
 		t.Fatal(err)
 	}

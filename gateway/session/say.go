@@ -99,8 +99,9 @@ func (c *commands) sayJSON(s *session, cmd *proto.Command) error {
 
 // sayFor stores what the command with this id says, and answers the command.
 func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
-	id, command := s.id, string(cmdID)
+	id, command, act := s.id, string(cmdID), c.actOf(s, &say)
 	c.say(s, say, func(reply proto.Reply) {
+		c.audit(act, reply)
 		s := c.get(id)
 		switch {
 		case s == nil || s.phase != open:

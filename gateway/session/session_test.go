@@ -336,7 +336,7 @@ func TestResumeIsNotRepeated(t *testing.T) {
 // here has the form of version 0.1.0.
 func TestResumeIsNotExtended(t *testing.T) {
 	g := start(t)
-	a, err := auth.New(g.bridge.Secret(), auth.DefaultConfig())
+	a, err := auth.New(g.keys, auth.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}

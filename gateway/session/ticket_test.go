@@ -87,7 +87,7 @@ func TestHostileTickets(t *testing.T) {
 	good := func() string { return g.ticket("ann", `{"*":"read"}`) }
 	resume := resumeIn(t, g.json("/ws?ticket="+good()).want(`{"hello":*`))
 	forged := good()
-	stranger, err := auth.New([]byte(strings.Repeat("x", 32)), auth.DefaultConfig())
+	stranger, err := auth.New(auth.NewSigningKeys([]byte(strings.Repeat("x", 32))), auth.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}

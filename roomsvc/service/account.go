@@ -2,11 +2,14 @@ package service
 
 import (
 	"encoding/json"
+	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 
 	"roomcast/proto"
+	"roomcast/proto/daemon"
 	"roomcast/roomsvc/room"
 )
 
@@ -18,23 +21,57 @@ func (s *Service) restrict(msg *nats.Msg, c *room.Command) *proto.Refusal {
 	if s.trusts(msg) {
 		return nil
 	}
+	c.From, c.Rights, c.Guest = proto.Identity{ID: proto.NATSSender}, guestRights, true
 	if c.Act != "" {
 		return proto.Refuse(proto.Forbidden, "a guest cannot %s; connect as a user of a trusted account", c.Act)
 	}
-	c.From, c.Rights, c.Guest = proto.Identity{ID: proto.NATSSender}, guestRights, true
 	return nil
+}
+
+// actOf returns what the log tells about an act that came from a NATS client; nil = the command is
+// no act, or it came from a gateway, which knows more about its author and logs it.
+func actOf(c *command, cmd *room.Command) *daemon.Act {
+	if cmd.Act == "" || c.local != nil {
+		return nil
+	}
+	account, given := accountOf(c.msg)
+	if !given && proto.FromGateway(c.msg.Reply) {
+		return nil
+	}
+	act := daemon.ActOf(c.to, cmd.Act, &cmd.Terms, cmd.Why)
+	act.By, act.Credential, act.Holder = cmd.From.ID, "nats", account
+	return &act
+}
+
+// audit logs the outcome of an act.
+func audit(log *slog.Logger, act *daemon.Act, reply proto.Reply) {
+	act.Seq = reply.Seq
+	if reply.Refusal != nil {
+		daemon.Audit(log, *act, reply.Refusal)
+		return
+	}
+	daemon.Audit(log, *act, nil)
 }
 
 // trusts reports whether a command may name its sender. Without the server's header it
 // came from a gateway, or from a client of this service's own account.
 func (s *Service) trusts(msg *nats.Msg) bool {
+	account, given := accountOf(msg)
+	return !given || slices.Contains(s.cfg.Trusted, account)
+}
+
+// accountOf returns the account that a command came from, if the server has named one.
+func accountOf(msg *nats.Msg) (account string, given bool) {
 	info := msg.Header[proto.HeaderAccount]
 	if len(info) == 0 {
-		return true
+		return "", false
 	}
 	var from struct {
 		Account string `json:"acc"`
 	}
 	// The server replaces what the client sent; a second value would be the client's.
-	return len(info) == 1 && json.Unmarshal([]byte(info[0]), &from) == nil && slices.Contains(s.cfg.Trusted, from.Account)
+	if len(info) != 1 || json.Unmarshal([]byte(info[0]), &from) != nil {
+		return "", true
+	}
+	return from.Account, true
 }

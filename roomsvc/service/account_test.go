@@ -16,7 +16,7 @@ import (
 
 // startAccounts runs a server with the accounts of the shipped configuration, the user
 // of each named like the account, and a service in ROOMS.
-func startAccounts(t *testing.T) (as func(account string) *nats.Conn) {
+func startAccounts(t *testing.T, change ...func(*Config)) (as func(account string) *nats.Conn) {
 	t.Helper()
 	for _, user := range []string{"GATEWAY", "ROOMSVC", "OPERATOR", "ADMIN"} {
 		t.Setenv("NATS_"+user+"_PASSWORD", "secret")
@@ -45,6 +45,9 @@ func startAccounts(t *testing.T) (as func(account string) *nats.Conn) {
 		c.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 		c.Dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
 			return dial("roomsvc")(name, append(opts, nats.CustomInboxPrefix("_INBOX_roomsvc"))...)
+		}
+		for _, f := range change {
+			f(c)
 		}
 	})
 	return func(account string) *nats.Conn {
@@ -159,5 +162,44 @@ func TestAnswersGoToReplySubjectsOnly(t *testing.T) {
 		if slices.Contains(good, m.Subject) {
 			answers++
 		}
+	}
+}
+
+// An act over NATS is a line in the log of roomsvc. The gateway logs its own acts, because it knows
+// more about their authors.
+func TestActsOverNATSAreAudited(t *testing.T) {
+	var log logBuffer
+	as := startAccounts(t, logTo(t, &log))
+	act := func() *nats.Msg {
+		m := message("audited", "ann", "", "enough")
+		m.Header.Set(proto.HeaderKind, string(proto.ActMute))
+		m.Header.Set(proto.HeaderMember, "bob")
+		return m
+	}
+	ask(t, as("APPS"), act())
+	ask(t, as("GUESTS"), act())
+	for _, want := range []string{
+		"msg=audit act=mute by=ann credential=nats holder=APPS target=bob room=audited seq=1 reason=enough\n",
+		"msg=audit act=mute by=nats credential=nats holder=GUESTS target=bob room=audited reason=enough refused=forbidden\n",
+	} {
+		if log.count(want) != 1 {
+			t.Errorf("got a log without %s", want)
+		}
+	}
+	gateway := as("EDGE")
+	answers, err := gateway.SubscribeSync("room.ack.g1.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := act()
+	m.Reply = "room.ack.g1.x"
+	if err := gateway.PublishMsg(m); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := answers.NextMsg(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if n := log.count("msg=audit"); n != 2 {
+		t.Errorf("got %d lines of audit, want 2", n)
 	}
 }

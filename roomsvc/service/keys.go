@@ -3,54 +3,228 @@ package service
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"roomcast/proto"
+	"roomcast/proto/daemon"
 	"roomcast/roomsvc/stream"
 )
 
-// openSecret reads the key that signs resume strings, and makes it if it does not exist.
-func (s *Service) openSecret(ctx context.Context) error {
-	js, err := jetstream.New(s.nc)
+const (
+	keyAge   = 7 * 24 * time.Hour // after which another signing key follows
+	keyLead  = 2 * time.Minute    // from the storing of a key to its first string: gateways have it by then
+	keyCheck = time.Hour          // between two looks whether a key is due
+	keyStale = 2 * time.Second    // for a replica of the store to catch up
+)
+
+// keyring is the stored list of the keys that sign resume strings and tickets. All instances
+// share it. It is safe for concurrent use after open.
+type keyring struct {
+	nc  *nats.Conn
+	kv  jetstream.KeyValue
+	log *slog.Logger
+}
+
+// open opens the bucket and makes the first key if there is none.
+func (k *keyring) open(ctx context.Context, nc *nats.Conn, replicas int, log *slog.Logger) error {
+	js, err := jetstream.New(nc)
 	if err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	kv, err := stream.Bucket(ctx, js, jetstream.KeyValueConfig{
-		Bucket:      proto.SecretBucket,
-		Description: "the key that signs resume strings of roomcast",
-		Storage:     jetstream.FileStorage,
-		History:     1,
-		Replicas:    s.cfg.Replicas,
-	}, s.cfg.Log)
+	k.nc, k.log = nc, log
+	if k.kv, err = stream.Bucket(ctx, js, jetstream.KeyValueConfig{
+		Bucket: proto.SecretBucket, Description: "the keys that sign resume strings and tickets of roomcast",
+		Storage: jetstream.FileStorage, History: 1, Replicas: replicas,
+	}, log); err != nil {
+		return err
+	}
+	if _, _, err = k.read(ctx); !errors.Is(err, jetstream.ErrKeyNotFound) {
+		return err
+	}
+	first, err := k.first(ctx)
 	if err != nil {
 		return err
 	}
-	s.secret = make([]byte, 32)
-	rand.Read(s.secret)
-	if _, err = kv.Create(ctx, proto.SecretKey, s.secret); err == nil {
-		return nil
+	body, err := json.Marshal(proto.SigningKeys{List: []proto.SigningKey{first}})
+	if err != nil {
+		return err
 	}
-	if !errors.Is(err, jetstream.ErrKeyExists) {
-		return fmt.Errorf("make key %s: %w", proto.SecretKey, err)
+	if _, err = k.kv.Create(ctx, proto.SecretKey, body); errors.Is(err, jetstream.ErrKeyExists) {
+		_, _, err = k.read(ctx) // another instance was faster
 	}
-	entry, err := kv.Get(ctx, proto.SecretKey)
-	if err != nil { // also ErrKeyNotFound, from a replica that is behind
-		return fmt.Errorf("read key %s: %w; if its store is damaged, restore a replica, or remove the bucket with: nats kv del %s", proto.SecretKey, err, proto.SecretBucket)
+	return err
+}
+
+// first returns the key of version 0.1.0, so that its strings remain good, or a new one.
+func (k *keyring) first(ctx context.Context) (proto.SigningKey, error) {
+	entry, err := k.kv.Get(ctx, proto.FirstSecret)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		return newKey(time.Now()), nil
+	case err != nil:
+		return proto.SigningKey{}, damagedKey(proto.FirstSecret, err)
+	case len(entry.Value()) < proto.MinSecret:
+		return proto.SigningKey{}, damagedKey(proto.FirstSecret, fmt.Errorf("it has %d bytes, not %d", len(entry.Value()), proto.MinSecret))
 	}
-	if len(entry.Value()) < 32 {
-		return fmt.Errorf("read key %s: it has %d bytes, not 32; remove it with: nats kv del %s %s",
-			proto.SecretKey, len(entry.Value()), proto.SecretBucket, proto.SecretKey)
+	return proto.SigningKey{Secret: entry.Value(), From: entry.Created().UnixMilli()}, nil
+}
+
+func newKey(from time.Time) proto.SigningKey {
+	key := proto.SigningKey{Secret: make([]byte, proto.MinSecret), From: from.UnixMilli()}
+	rand.Read(key.Secret)
+	return key
+}
+
+// damagedKey says what to do if an entry cannot be read.
+func damagedKey(name string, err error) error {
+	return fmt.Errorf("read key %s: %w; if its store is damaged, restore a replica, or remove it with: nats kv del %s %s", name, err, proto.SecretBucket, name)
+}
+
+// read returns the keys and their revision. The error is ErrKeyNotFound if there are none, or if
+// a replica of the store does not have them yet.
+func (k *keyring) read(ctx context.Context) (keys proto.SigningKeys, revision uint64, err error) {
+	entry, err := k.kv.Get(ctx, proto.SecretKey)
+	if err == nil {
+		err = json.Unmarshal(entry.Value(), &keys)
 	}
-	s.secret = entry.Value()
-	return nil
+	if err == nil && len(keys.List) == 0 {
+		err = errors.New("the list is empty")
+	}
+	for _, key := range keys.List {
+		if len(key.Secret) < proto.MinSecret {
+			err = fmt.Errorf("a key has %d bytes, not %d", len(key.Secret), proto.MinSecret)
+		}
+	}
+	if err != nil {
+		return keys, 0, damagedKey(proto.SecretKey, err)
+	}
+	return keys, entry.Revision(), nil
+}
+
+// await is read, but waits for a replica that is behind the revision.
+func (k *keyring) await(ctx context.Context, revision uint64) (keys proto.SigningKeys, got uint64, err error) {
+	for deadline := time.Now().Add(keyStale); ; {
+		keys, got, err = k.read(ctx)
+		if err == nil && got >= revision || time.Now().After(deadline) {
+			return keys, got, err
+		}
+		select {
+		case <-ctx.Done():
+			return keys, got, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// followed returns the keys with a new one before them that signs from some time on, without those
+// whose last string has expired.
+func followed(keys []proto.SigningKey, from, now time.Time) []proto.SigningKey {
+	list := append([]proto.SigningKey{newKey(from)}, keys...)
+	for i := 1; i < len(list); i++ {
+		if stopped := time.UnixMilli(list[i-1].From); now.Sub(stopped) > proto.RevocationAge {
+			return list[:i]
+		}
+	}
+	return list
+}
+
+// rotate puts a new key before the others. With now, it replaces them at once, and the strings that
+// they have signed are good no more.
+func (k *keyring) rotate(ctx context.Context, now bool, by string) error {
+	keys, revision, err := k.read(ctx)
+	if err != nil {
+		return err
+	}
+	from := time.Now()
+	if now {
+		keys.List = []proto.SigningKey{newKey(from)}
+	} else {
+		keys.List = followed(keys.List, from.Add(keyLead), from)
+	}
+	body, err := json.Marshal(keys)
+	if err != nil {
+		return err
+	}
+	if revision, err = k.kv.Update(ctx, proto.SecretKey, body, revision); err != nil {
+		return fmt.Errorf("store signing keys: %w", err)
+	}
+	act := "add-key"
+	if now {
+		act = "replace-keys"
+		err = k.kv.Purge(ctx, proto.FirstSecret) // or version 0.1.0 would still accept its strings
+	}
+	daemon.Audit(k.log, daemon.Act{Name: act, By: by, Credential: "nats"}, err)
+	announced, failed := json.Marshal(proto.KeysChanged{Revision: revision})
+	return errors.Join(err, failed, k.nc.Publish(proto.SubjectKeysChanged, announced))
+}
+
+// keep makes a new key when the newest has signed for its time, until ctx ends. If several
+// instances do so at once, one of them succeeds.
+func (k *keyring) keep(ctx context.Context, instance string) {
+	check := time.NewTicker(keyCheck)
+	defer check.Stop()
+	for {
+		keys, _, err := k.read(ctx)
+		if err == nil && time.Since(time.UnixMilli(keys.List[0].From)) > keyAge {
+			err = k.rotate(ctx, false, instance)
+		}
+		if err != nil && ctx.Err() == nil {
+			k.log.Warn("change signing keys", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-check.C:
+		}
+	}
+}
+
+// RotateKeys makes a new signing key, over a connection of its own. With now, all resume strings
+// and tickets of before are good no more. Running instances and gateways learn of it.
+func RotateKeys(ctx context.Context, cfg Config, now bool) error {
+	nc, err := cfg.Dial("roomsvc/rotate-keys")
+	if err != nil {
+		return fmt.Errorf("connect to NATS: %w", err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	k := keyring{nc: nc, log: cfg.Log}
+	if k.kv, err = js.KeyValue(ctx, proto.SecretBucket); err != nil {
+		return fmt.Errorf("open bucket %s: %w; has a roomsvc run with this NATS?", proto.SecretBucket, err)
+	}
+	if err := k.rotate(ctx, now, "rotate-keys"); err != nil {
+		return err
+	}
+	return nc.FlushWithContext(ctx)
 }
 
 // answerKeys answers a gateway. Only the account of the gateways, or whoever shares the
 // account of this service, can ask.
 func (a api) answerKeys(r micro.Request) {
-	a.respond(r, proto.Keys{Resume: a.s.secret, Imported: r.Headers().Get(proto.HeaderAccount) != ""})
+	imported := r.Headers().Get(proto.HeaderAccount) != ""
+	var ask proto.AskKeys
+	if len(r.Data()) > 0 && json.Unmarshal(r.Data(), &ask) != nil {
+		a.respond(r, proto.Keys{Error: "the request is not an object with a revision"})
+		return
+	}
+	a.run(r, func(ctx context.Context) any {
+		keys, revision, err := a.s.keys.await(ctx, ask.Revision)
+		if err != nil {
+			a.s.cfg.Log.Warn("read signing keys", "error", err)
+			return proto.Keys{Error: "the signing keys cannot be read now"}
+		}
+		oldest := keys.List[len(keys.List)-1].Secret
+		return proto.Keys{SigningKeys: keys, Revision: revision, Imported: imported, Resume: oldest}
+	})
 }

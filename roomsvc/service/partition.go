@@ -289,6 +289,7 @@ func (p *partition) apply(ctx context.Context, a *active, c command) {
 		return
 	}
 	cmd, refusal := p.s.read(&c)
+	c.reply.act = actOf(&c, &cmd)
 	if refusal != nil {
 		p.s.refuse(c.reply, refusal)
 		return

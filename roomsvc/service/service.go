@@ -48,10 +48,10 @@ type Service struct {
 	tasks    sync.WaitGroup
 
 	// Static after Run has begun.
-	nc     *nats.Conn
-	owner  *owner.Owner
-	secret []byte // signs resume strings
+	nc    *nats.Conn
+	owner *owner.Owner
 
+	keys        keyring
 	credentials credentials
 
 	renewed atomic.Int64 // the minute in which a report of a gateway was last logged
@@ -157,6 +157,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	}
 	s.tasks.Go(func() { s.dispatch(serving) })
 	s.tasks.Go(func() { newWitness(s).keep(serving) })
+	s.tasks.Go(func() { s.keys.keep(serving, s.cfg.Instance) })
 	s.cfg.Log.Info("room service started", "instance", s.cfg.Instance,
 		"replicas", s.cfg.Replicas, "sync", s.cfg.Sync, "server", s.nc.ConnectedServerName())
 	s.ready.Store(true)
@@ -234,7 +235,7 @@ func (s *Service) tryOpen(ctx context.Context, log *history.Log) error {
 	if err := log.Readable(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(s.openSecret(ctx), s.credentials.open(ctx, s.nc, s.cfg.Replicas, s.cfg.Log)); err != nil {
+	if err := errors.Join(s.keys.open(ctx, s.nc, s.cfg.Replicas, s.cfg.Log), s.credentials.open(ctx, s.nc, s.cfg.Replicas, s.cfg.Log)); err != nil {
 		return err
 	}
 	return s.owner.Open(ctx)
@@ -318,6 +319,9 @@ func (s *Service) barrier() error {
 // where the sender may not.
 func (s *Service) answer(to returnPath, reply proto.Reply, since time.Time) {
 	s.metrics.answered(&reply, since)
+	if to.act != nil {
+		audit(s.cfg.Log, to.act, reply)
+	}
 	if to.local != nil {
 		to.local(reply)
 		return

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"roomcast/proto"
+	"roomcast/proto/daemon"
 	"roomcast/roomsvc/room"
 	"roomcast/roomsvc/stream"
 )
@@ -58,6 +59,7 @@ type command struct {
 type returnPath struct {
 	subject string            // "" = nobody waits on NATS
 	local   func(proto.Reply) // to a gateway in this process; nil = the answer goes to the subject
+	act     *daemon.Act       // is logged with the answer; nil = no act, or its gateway logs it
 }
 
 // answer is a reply that is sent once everything before it is committed.

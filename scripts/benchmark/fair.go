@@ -3,13 +3,8 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +32,7 @@ func fair(b *bench) error {
 	if err != nil {
 		return err
 	}
-	if err := b.listeners(all.addr, n); err != nil {
+	if err := b.helper("listeners", all.addr, strconv.Itoa(n)); err != nil {
 		return err
 	}
 	s, err := newSwarm(all.addr)
@@ -127,26 +122,7 @@ func fair(b *bench) error {
 
 const bigRoom = "/room/bench_big/"
 
-// listeners starts a process with n members of the big room and waits until all have joined.
-func (b *bench) listeners(to string, n int) error {
-	cmd := exec.Command(filepath.Join(b.dir, "benchmark"), "role", "listeners", to, strconv.Itoa(n))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := onCore(loadCore, cmd.Start); err != nil {
-		return fmt.Errorf("start listeners: %w", err)
-	}
-	if line := bufio.NewScanner(out); !line.Scan() {
-		return fmt.Errorf("listeners did not join: %w", cmd.Wait())
-	}
-	go cmd.Wait()
-	return nil
-}
-
-// beListeners runs in that process.
+// beListeners is a process with n members of the big room.
 func beListeners(to string, members string) error {
 	n, err := strconv.Atoi(members)
 	if err != nil {

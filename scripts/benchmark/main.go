@@ -46,6 +46,8 @@ var cases = []struct {
 	{"stuck", "one room of 10,000 members, some of which do not read", stuck},
 	{"fair", "small rooms and pings while a room of 10,000 members is busy", fair},
 	{"storm", "a gateway is killed and its 10,000 members reconnect to another", storm},
+	{"ask", "questions to a backend over NATS: reconnects, joins, messages", ask},
+	{"revoke", "from a revocation or a ban to its last effect on three gateways", revoke},
 	{"ingest", "from a NATS request to the ack of the stored message", ingest},
 	{"read", "the last 50 messages of one cold room among a million", read},
 	{"memory", "resident memory while members read nothing or read much history", memoryCase},
@@ -123,6 +125,10 @@ func role(name string, args []string) error {
 		return beMembers(args)
 	case "listeners":
 		return beListeners(args[0], args[1])
+	case "answer":
+		return beResponder(args[0])
+	case "chatter":
+		return beChatter(args[0], args[1])
 	}
 	return fmt.Errorf("no role %q", name)
 }

@@ -47,6 +47,7 @@ type swarm struct {
 	// path returns the path of a member; query is called for each attempt.
 	path func(id int) string
 
+	offer  func(id int) string          // a member's resume string; may be nil, and "" = none
 	opens  func(id int)                 // the handshake is done; may be nil
 	hears  func(id int, payload []byte) // a text frame came; payload is lent
 	pongs  func(id int)                 // a pong came; may be nil
@@ -211,7 +212,11 @@ func (s *swarm) upgrade(id int) {
 	s.out = append(s.out, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"...)
 	if s.json {
-		s.out = append(s.out, "Sec-WebSocket-Protocol: roomcast.v1\r\n"...)
+		s.out = append(s.out, "Sec-WebSocket-Protocol: roomcast.v1"...)
+		if s.offer != nil && s.offer(id) != "" {
+			s.out = append(append(s.out, ", resume."...), s.offer(id)...)
+		}
+		s.out = append(s.out, "\r\n"...)
 	}
 	s.out = append(s.out, "\r\n"...)
 	m.state = upgrading

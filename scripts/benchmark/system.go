@@ -51,8 +51,8 @@ func (b *bench) gatewayArgs(listen, ops string) []string {
 }
 
 // newThin starts nats-server, one roomsvc and the given number of gateways, at ports from
-// 8001. The gateways are processes 2, 3, ... of the system.
-func (b *bench) newThin(gateways int) (*system, error) {
+// 8001. The gateways are processes 2, 3, ... of the system. Flags has more flags of each.
+func (b *bench) newThin(gateways int, flags ...[]string) (*system, error) {
 	procs, err := b.startNATS(1, b.sync)
 	if err != nil {
 		return nil, err
@@ -64,6 +64,9 @@ func (b *bench) newThin(gateways int) (*system, error) {
 	sys := &system{name: "gateway alone", addr: addr(8001), procs: append(procs, svc)}
 	for i := range gateways {
 		args := append(b.gatewayArgs(addr(8001+i), addr(9101+i)), append(b.login("gateway"), "--nats", natsURL(0))...)
+		if i < len(flags) {
+			args = append(args, flags[i]...)
+		}
 		p, err := b.start(serverCore, fmt.Sprintf("gateway%d", i+1), "gateway", args...)
 		if err != nil {
 			return nil, err
@@ -191,9 +194,15 @@ func (s *system) rss() (sum int64) {
 
 // join connects n members, spread over the given number of rooms; perRoom of each room send.
 func (s *system) join(n, rooms, perRoom, size int) (err error) {
+	return s.joinAs(false, n, rooms, perRoom, size)
+}
+
+// joinAs is join with JSON sessions or text sessions.
+func (s *system) joinAs(json bool, n, rooms, perRoom, size int) (err error) {
 	if s.s, err = newSwarm(s.addr); err != nil {
 		return err
 	}
+	s.s.json = json
 	s.s.path = func(id int) string { return fmt.Sprintf("/room/bench_%d/", s.s.members[id].room) }
 	s.s.hears = func(int, []byte) {}
 	s.s.add(n, func(i int) int { return i % rooms })

@@ -29,7 +29,13 @@ const limit = 20 * time.Second
 // returns its URL. Flags are those of the gateway's command line.
 func Serve(t *testing.T, flags ...string) string {
 	t.Helper()
-	base, stop := ServeUntil(t, flags...)
+	return ServeLogging(t, nil, flags...)
+}
+
+// ServeLogging is Serve with a gateway that writes its log to a writer; nil = to the test's output.
+func ServeLogging(t *testing.T, log io.Writer, flags ...string) string {
+	t.Helper()
+	base, stop := serve(t, log, flags)
 	t.Cleanup(func() {
 		if err := stop(); err != nil {
 			t.Errorf("the gateway ended with %v", err)
@@ -42,6 +48,11 @@ func Serve(t *testing.T, flags ...string) string {
 // gateway ended and may be called again.
 func ServeUntil(t *testing.T, flags ...string) (base string, stop func() error) {
 	t.Helper()
+	return serve(t, nil, flags)
+}
+
+func serve(t *testing.T, to io.Writer, flags []string) (base string, stop func() error) {
+	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	ns := natstest.Start(t)
 	rooms := service.DefaultConfig()
@@ -52,6 +63,9 @@ func ServeUntil(t *testing.T, flags ...string) (base string, stop func() error) 
 	}
 	cfg := server.DefaultConfig()
 	cfg.ID, cfg.Dial, cfg.Log = daemon.NewID(), ns.Dial, log
+	if to != nil {
+		cfg.Log = slog.New(slog.NewTextHandler(to, nil))
+	}
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	cfg.Bind(set)
 	if err := set.Parse(append([]string{"--listen", "127.0.0.1:0", "--drain-time", "50ms"}, flags...)); err != nil {

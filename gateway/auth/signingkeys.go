@@ -1,0 +1,140 @@
+package auth
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"roomcast/proto"
+)
+
+// SigningKeys are the keys that sign resume strings and tickets, as roomsvc last told them. The
+// bridge sets them, and they are safe for concurrent use.
+type SigningKeys struct {
+	list atomic.Pointer[[]signingKey] // the newest first; never empty
+}
+
+// A signingKey is immutable. Its name is derived from its secret, so that a string can name its
+// key.
+type signingKey struct {
+	name   [keyName]byte
+	secret [sha256.Size]byte
+	from   time.Time // since when it signs
+}
+
+const (
+	keyName   = 4 // bytes
+	minSecret = 16
+)
+
+var errNoSigningKeys = errors.New("there are no signing keys")
+
+// NewSigningKeys returns keys with these secrets, the newest first.
+func NewSigningKeys(secrets ...[]byte) *SigningKeys {
+	k := new(SigningKeys)
+	var list []proto.SigningKey
+	for _, secret := range secrets {
+		list = append(list, proto.SigningKey{Secret: secret})
+	}
+	k.Set(list)
+	return k
+}
+
+// Set replaces the keys, of which the newest is the first. It ignores an empty list.
+func (k *SigningKeys) Set(keys []proto.SigningKey) {
+	var list []signingKey
+	for _, key := range keys {
+		if len(key.Secret) >= minSecret {
+			list = append(list, newSigningKey(key))
+		}
+	}
+	if len(list) > 0 {
+		k.list.Store(&list)
+	}
+}
+
+func newSigningKey(key proto.SigningKey) signingKey {
+	made := signingKey{from: time.UnixMilli(key.From)}
+	copy(made.secret[:], derive(key.Secret, "roomcast resume v1", len(made.secret)))
+	copy(made.name[:], derive(key.Secret, "roomcast key name", len(made.name)))
+	return made
+}
+
+func derive(secret []byte, purpose string, length int) []byte {
+	b, err := hkdf.Key(sha256.New, secret, nil, purpose, length)
+	if err != nil {
+		panic(err) // cannot happen: the length is a valid constant
+	}
+	return b
+}
+
+// check returns an error if no keys are known.
+func (k *SigningKeys) check() error {
+	if k.list.Load() == nil {
+		return fmt.Errorf("make auth: %w", errNoSigningKeys)
+	}
+	return nil
+}
+
+// all returns the keys, the newest first.
+func (k *SigningKeys) all() []signingKey { return *k.list.Load() }
+
+// signing returns the newest key that may sign. A newer one waits until all gateways know it.
+func (k *SigningKeys) signing(now time.Time) *signingKey {
+	list := k.all()
+	for i := range list {
+		if !list[i].from.After(now) {
+			return &list[i]
+		}
+	}
+	return &list[len(list)-1] // the clock of this gateway is behind
+}
+
+// find returns the key with this name, or nil.
+func (k *SigningKeys) find(name []byte) *signingKey {
+	list := k.all()
+	for i := range list {
+		if bytes.Equal(list[i].name[:], name) {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+func (k *signingKey) tag(body []byte) []byte {
+	mac := hmac.New(sha256.New, k.secret[:])
+	mac.Write(body)
+	return mac.Sum(nil)[:resumeTag]
+}
+
+// signed reports whether the key has made the tag at the end of b.
+func (k *signingKey) signed(b []byte) bool {
+	body := len(b) - resumeTag
+	return hmac.Equal(b[body:], k.tag(b[:body]))
+}
+
+// KnowsKeyOf reports whether the key that a resume string or ticket names is known. It is also
+// true for a string that names no key.
+func (g *signer) KnowsKeyOf(s string) bool {
+	b, ok := decode(s)
+	if !ok || len(b) < jsonHead+resumeTag || b[0] != passVersion && b[0] != ticketVersion {
+		return true
+	}
+	return g.keys.find(b[1:jsonHead]) != nil
+}
+
+// decode returns the bytes of a resume string or ticket.
+func decode(s string) ([]byte, bool) {
+	if len(s) > maxTicket || strings.ContainsAny(s, "\r\n") { // encoding/base64 would skip line ends
+		return nil, false
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return b, err == nil
+}

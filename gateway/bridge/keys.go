@@ -1,0 +1,145 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/proto/seal"
+)
+
+// SigningKeys take the keys that sign resume strings and tickets, the newest first. They are
+// safe for concurrent use and do not block.
+type SigningKeys interface {
+	Set([]proto.SigningKey)
+}
+
+const (
+	keysWait  = 500 * time.Millisecond // between two attempts
+	keysTime  = 5 * time.Second        // for one attempt
+	keysEvery = time.Minute            // NATS may lose the message that they have changed
+	keysPause = 10 * time.Second       // between two requests for keys that strings have named
+
+	maxKeyAsks = 1024 // sessions that wait for a key; more are told at once that it is not known
+)
+
+// keyring is a gateway's knowledge of the signing keys. The goroutine of keepKeys owns it.
+type keyring struct {
+	revision uint64 // of the known keys, or of newer ones that were announced
+	asked    time.Time
+	failed   error  // of the request at that time
+	said     string // the last error in the log
+}
+
+// RefreshKeys asks for the signing keys, because a string names an unknown one, and calls done on
+// another goroutine. An error means that roomsvc cannot be asked. Strings with invented names
+// cause one request in ten seconds at most.
+func (b *Bridge) RefreshKeys(done func(error)) {
+	select {
+	case b.keyAsks <- done:
+	default:
+		done(errors.New("too many strings name an unknown key"))
+	}
+}
+
+// keepKeys learns the signing keys, and learns them again when they change, until ctx ends.
+func (b *Bridge) keepKeys(ctx context.Context) error {
+	changed := make(chan *nats.Msg, 16)
+	sub, err := b.feedConn.ChanSubscribe(proto.SubjectKeysChanged, changed)
+	if err != nil {
+		return fmt.Errorf("follow signing keys: %w", err)
+	}
+	defer sub.Unsubscribe()
+	status := b.feedConn.StatusChanged(nats.CONNECTED)
+	defer b.feedConn.RemoveStatusListener(status)
+	next := time.NewTimer(0)
+	defer next.Stop()
+	var k keyring
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case done := <-b.keyAsks:
+			if time.Since(k.asked) >= keysPause {
+				k.asked = time.Now()
+				k.failed = b.fetchKeys(ctx, &k)
+			}
+			done(k.failed)
+			continue
+		case m := <-changed:
+			var announced proto.KeysChanged
+			if json.Unmarshal(m.Data, &announced) == nil {
+				k.revision = max(k.revision, announced.Revision)
+			}
+		case <-status:
+		case <-next.C:
+		}
+		wait := keysEvery
+		if b.fetchKeys(ctx, &k) != nil {
+			wait = keysWait
+		}
+		next.Reset(wait)
+	}
+}
+
+// fetchKeys asks roomsvc for the signing keys. Before it has them for the first time, it also
+// makes sure that the log is readable: a gateway that lacks the key of the log could serve
+// nobody.
+func (b *Bridge) fetchKeys(ctx context.Context, k *keyring) error {
+	keys, err := b.askKeys(ctx, k.revision)
+	if err == nil && !b.keysKnown.Load() {
+		if keys.Imported {
+			b.log.UseAPI(proto.ImportedAPI)
+		}
+		err = b.log.Readable(ctx)
+	}
+	if err == nil {
+		b.cfg.Signing.Set(keys.List)
+		b.keysKnown.Store(true)
+		k.revision, k.said = keys.Revision, ""
+		return nil
+	}
+	b.noKeys.Store(&err)
+	if why := err.Error(); why != k.said && ctx.Err() == nil {
+		k.said = why
+		if errors.Is(err, seal.ErrNoKey) {
+			b.cfg.Log.Error("read log", "error", err)
+		} else {
+			b.cfg.Log.Info("waiting for the signing keys, which roomsvc holds", "error", err)
+		}
+	}
+	return err
+}
+
+func (b *Bridge) askKeys(ctx context.Context, revision uint64) (keys proto.Keys, err error) {
+	body, err := json.Marshal(proto.AskKeys{Revision: revision})
+	if err != nil {
+		return keys, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, keysTime)
+	defer cancel()
+	m, err := b.readConn.RequestWithContext(ctx, proto.SubjectKeys, body)
+	if err != nil {
+		return keys, fmt.Errorf("ask on %s: %w", proto.SubjectKeys, err)
+	}
+	if err := json.Unmarshal(m.Data, &keys); err != nil {
+		return keys, fmt.Errorf("read answer on %s: %w", proto.SubjectKeys, err)
+	}
+	if keys.Error != "" {
+		return keys, errors.New(keys.Error)
+	}
+	if len(keys.List) == 0 { // a room service of version 0.1.0
+		keys.List = []proto.SigningKey{{Secret: keys.Resume}}
+	}
+	for _, key := range keys.List {
+		if len(key.Secret) < proto.MinSecret {
+			return keys, fmt.Errorf("a signing key has %d bytes; it must have %d", len(key.Secret), proto.MinSecret)
+		}
+	}
+	return keys, nil
+}

@@ -1,0 +1,55 @@
+package session
+
+import (
+	"net/netip"
+
+	"roomcast/gateway/publish"
+	"roomcast/proto"
+	"roomcast/proto/daemon"
+)
+
+// actOf returns what the log tells about an act of a session, nil for a message.
+func (c *commands) actOf(s *session, say *publish.Say) *daemon.Act {
+	if say.Act == "" {
+		return nil
+	}
+	act := daemon.ActOf(say.Room, say.Act, &say.Terms, say.Why)
+	act.By = s.who.ID
+	act.Peer = netip.AddrPortFrom(netip.AddrFrom16(s.peer).Unmap(), s.port).String()
+	switch a := c.asked[s.id]; {
+	case s.flags&hasToken != 0:
+		act.Credential, act.Holder = "token", c.auth.IssuerOf(c.tokenID(s))
+	case s.flags&admitted == 0:
+		act.Credential = "guest"
+	case a != nil && a.pass.Ticket:
+		act.Credential, act.Holder = "ticket", a.pass.Issuer
+	default:
+		act.Credential = "backend"
+	}
+	return &act
+}
+
+// audit logs the outcome of an act; nil = it was a message.
+func (st *state) audit(act *daemon.Act, reply proto.Reply) {
+	if act == nil {
+		return
+	}
+	act.Seq = reply.Seq
+	daemon.Audit(st.cfg.Log, *act, refusalOrNil(reply.Refusal))
+}
+
+// auditRefused logs an act that was refused before it went to the room's owner.
+func (c *commands) auditRefused(s *session, cmd *proto.Command, err error) {
+	if cmd.Verb == proto.VerbModerate || cmd.Verb == proto.VerbEdit {
+		act := c.actOf(s, &publish.Say{Room: cmd.Room, Act: cmd.Act, Terms: cmd.Terms, Why: cmd.Why})
+		daemon.Audit(c.cfg.Log, *act, err)
+	}
+}
+
+// refusalOrNil returns a refusal as an error.
+func refusalOrNil(r *proto.Refusal) error {
+	if r == nil {
+		return nil
+	}
+	return r
+}
