@@ -501,7 +501,7 @@ func TestOnlyGatewaysObtainKeys(t *testing.T) {
 		if got := err == nil && len(keys.List) == 1 && string(keys.List[0].Secret) == string(list.List[0].Secret) && keys.Imported; got != want {
 			t.Errorf("%s obtains the key: got %v, %v, want %v", user, got, err, want)
 		}
-		for _, get := range []string{"$JS.API.DIRECT.GET.KV_ROOMSECRET.$KV.ROOMSECRET.keys", "room.js.DIRECT.GET.KV_ROOMSECRET", "$JS.API.STREAM.MSG.GET.KV_ROOMSECRET"} {
+		for _, get := range []string{"$JS.API.DIRECT.GET.KV_ROOMSECRET.$KV.ROOMSECRET.keys", "room.js.DIRECT.GET.KV_ROOMSECRET"} {
 			if m, err := nc.Request(get, []byte(`{"last_by_subj":"$KV.ROOMSECRET.keys"}`), 200*time.Millisecond); err == nil {
 				t.Errorf("%s reads the bucket: %q", user, m.Data)
 			}

@@ -91,7 +91,7 @@ func (b *Bridge) keepKeys(ctx context.Context) error {
 // makes sure that the log is readable: a gateway that lacks the key of the log could serve
 // nobody.
 func (b *Bridge) fetchKeys(ctx context.Context, k *keyring) error {
-	keys, err := b.askKeys(ctx, k.revision)
+	keys, err := askKeys(ctx, b.readConn, k.revision)
 	if err == nil && !b.keysKnown.Load() {
 		if keys.Imported {
 			b.log.UseAPI(proto.ImportedAPI)
@@ -116,14 +116,14 @@ func (b *Bridge) fetchKeys(ctx context.Context, k *keyring) error {
 	return err
 }
 
-func (b *Bridge) askKeys(ctx context.Context, revision uint64) (keys proto.Keys, err error) {
+func askKeys(ctx context.Context, nc *nats.Conn, revision uint64) (keys proto.Keys, err error) {
 	body, err := json.Marshal(proto.AskKeys{Revision: revision})
 	if err != nil {
 		return keys, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, keysTime)
 	defer cancel()
-	m, err := b.readConn.RequestWithContext(ctx, proto.SubjectKeys, body)
+	m, err := nc.RequestWithContext(ctx, proto.SubjectKeys, body)
 	if err != nil {
 		return keys, fmt.Errorf("ask on %s: %w", proto.SubjectKeys, err)
 	}

@@ -9,16 +9,16 @@ import (
 )
 
 // actOf returns what the log tells about an act of a session, nil for a message.
-func (c *commands) actOf(s *session, say *publish.Say) *daemon.Act {
+func (qs *questions) actOf(s *session, say *publish.Say) *daemon.Act {
 	if say.Act == "" {
 		return nil
 	}
 	act := daemon.ActOf(say.Room, say.Act, &say.Terms, say.Why)
 	act.By = s.who.ID
 	act.Peer = netip.AddrPortFrom(netip.AddrFrom16(s.peer).Unmap(), s.port).String()
-	switch a := c.asked[s.id]; {
+	switch a := qs.asked[s.id]; {
 	case s.flags&hasToken != 0:
-		act.Credential, act.Holder = "token", c.auth.IssuerOf(c.tokenID(s))
+		act.Credential, act.Holder = "token", qs.auth.IssuerOf(qs.tokenID(s))
 	case s.flags&admitted == 0:
 		act.Credential = "guest"
 	case a != nil && a.pass.Ticket:
@@ -39,10 +39,10 @@ func (st *state) audit(act *daemon.Act, reply proto.Reply) {
 }
 
 // auditRefused logs an act that was refused before it went to the room's owner.
-func (c *commands) auditRefused(s *session, cmd *proto.Command, err error) {
+func (qs *questions) auditRefused(s *session, cmd *proto.Command, err error) {
 	if cmd.Verb == proto.VerbModerate || cmd.Verb == proto.VerbEdit {
-		act := c.actOf(s, &publish.Say{Room: cmd.Room, Act: cmd.Act, Terms: cmd.Terms, Why: cmd.Why})
-		daemon.Audit(c.cfg.Log, *act, err)
+		act := qs.actOf(s, &publish.Say{Room: cmd.Room, Act: cmd.Act, Terms: cmd.Terms, Why: cmd.Why})
+		daemon.Audit(qs.cfg.Log, *act, err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 

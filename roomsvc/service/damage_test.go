@@ -235,7 +235,7 @@ func TestDamagedSecret(t *testing.T) {
 	w.stop()
 	w.srv.Shutdown()
 	w.srv.WaitForShutdown()
-	historytest.Store{TB: t, Dir: w.dir}.Flip("KV_"+proto.SecretBucket, proto.SecretKey)
+	historytest.Store{TB: t, Dir: w.dir}.Flip("KV_"+proto.SecretBucket, proto.SecretBucket+`\.`+proto.SecretKey)
 	w.srv = startNATS(t, true, func(o *server.Options) { o.StoreDir = w.dir })
 	cfg := DefaultConfig()
 	cfg.Dial = w.srv.Dial

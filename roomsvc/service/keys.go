@@ -23,6 +23,8 @@ const (
 	keyLead  = 2 * time.Minute    // from the storing of a key to its first string: gateways have it by then
 	keyCheck = time.Hour          // between two looks whether a key is due
 	keyStale = 2 * time.Second    // for a replica of the store to catch up
+
+	rotateTime = 15 * time.Second // of RotateKeys
 )
 
 // keyring is the stored list of the keys that sign resume strings and tickets. All instances
@@ -46,9 +48,6 @@ func (k *keyring) open(ctx context.Context, nc *nats.Conn, replicas int, log *sl
 	}, log); err != nil {
 		return err
 	}
-	if _, _, err = k.read(ctx); !errors.Is(err, jetstream.ErrKeyNotFound) {
-		return err
-	}
 	first, err := k.first(ctx)
 	if err != nil {
 		return err
@@ -57,8 +56,9 @@ func (k *keyring) open(ctx context.Context, nc *nats.Conn, replicas int, log *sl
 	if err != nil {
 		return err
 	}
+	// Creating comes before reading: a NATS server forgets a damaged entry when it is read.
 	if _, err = k.kv.Create(ctx, proto.SecretKey, body); errors.Is(err, jetstream.ErrKeyExists) {
-		_, _, err = k.read(ctx) // another instance was faster
+		_, _, err = k.read(ctx)
 	}
 	return err
 }
@@ -190,6 +190,8 @@ func (k *keyring) keep(ctx context.Context, instance string) {
 // RotateKeys makes a new signing key, over a connection of its own. With now, all resume strings
 // and tickets of before are good no more. Running instances and gateways learn of it.
 func RotateKeys(ctx context.Context, cfg Config, now bool) error {
+	ctx, cancel := context.WithTimeout(ctx, rotateTime)
+	defer cancel()
 	nc, err := cfg.Dial("roomsvc/rotate-keys")
 	if err != nil {
 		return fmt.Errorf("connect to NATS: %w", err)

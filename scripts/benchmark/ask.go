@@ -146,8 +146,8 @@ func askedJoins(rows *table, n int) error {
 func (b *bench) askedSays(rows *table, sys *system) error {
 	systems := []*system{{name: "without a question", addr: addr(8001), procs: sys.procs}, {name: "with a question", addr: addr(8003), procs: sys.procs}}
 	said := make([]samples, 2)
-	for _, s := range systems {
-		if err := s.joinAs(true, 200, 200, 1, messageSize); err != nil {
+	for i, s := range systems {
+		if err := s.joinAs(fmt.Sprintf("said%d", i), true, 200, 200, 1, messageSize); err != nil {
 			return err
 		}
 		defer s.s.close()

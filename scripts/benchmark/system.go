@@ -194,16 +194,16 @@ func (s *system) rss() (sum int64) {
 
 // join connects n members, spread over the given number of rooms; perRoom of each room send.
 func (s *system) join(n, rooms, perRoom, size int) (err error) {
-	return s.joinAs(false, n, rooms, perRoom, size)
+	return s.joinAs("bench", false, n, rooms, perRoom, size)
 }
 
-// joinAs is join with JSON sessions or text sessions.
-func (s *system) joinAs(json bool, n, rooms, perRoom, size int) (err error) {
+// joinAs is join with rooms that begin with a name, and with JSON sessions or text sessions.
+func (s *system) joinAs(name string, json bool, n, rooms, perRoom, size int) (err error) {
 	if s.s, err = newSwarm(s.addr); err != nil {
 		return err
 	}
 	s.s.json = json
-	s.s.path = func(id int) string { return fmt.Sprintf("/room/bench_%d/", s.s.members[id].room) }
+	s.s.path = func(id int) string { return fmt.Sprintf("/room/%s_%d/", name, s.s.members[id].room) }
 	s.s.hears = func(int, []byte) {}
 	s.s.add(n, func(i int) int { return i % rooms })
 	if err := s.s.run(30*time.Second, func() bool { return s.s.open+s.s.refused >= n }); err != nil {
