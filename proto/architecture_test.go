@@ -124,7 +124,7 @@ func side(path string) string {
 func TestOnlyTheListedPackagesImportALibrary(t *testing.T) {
 	for prefix, allowed := range map[string][]string{
 		"github.com/nats-io/nats.go": {
-			"roomcast/gateway", "roomcast/gateway/bridge", "roomcast/gateway/presence", "roomcast/gateway/follow",
+			"roomcast/gateway", "roomcast/gateway/console", "roomcast/gateway/bridge", "roomcast/gateway/presence", "roomcast/gateway/follow",
 			"roomcast/gateway/publish", "roomcast/gateway/reads", "roomcast/proto/daemon", "roomcast/proto/history",
 			"roomcast/roomsvc/service", "roomcast/roomsvc/owner", "roomcast/roomsvc/stream",
 		},

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -42,22 +43,8 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 	if rule.Act == proto.ActEdit {
 		use, example, count = use+" text", `  gateway edit lobby 42 "hello, all"`, 3
 	}
-	cmd := &cobra.Command{
-		Use:     use,
-		Short:   purposes[rule.Act],
-		Example: example,
-		Args:    cobra.ExactArgs(count),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-			if len(args) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			return t.complete(cmd, args, typed)
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			room, err := parseRoom(args[0])
-			if err != nil {
-				return err
-			}
+	cmd := t.inRoom(&cobra.Command{Use: use, Short: purposes[rule.Act], Example: example, Args: cobra.ExactArgs(count)},
+		func(cmd *cobra.Command, room proto.Room, args []string) error {
 			fields := map[string]any{}
 			if why != "" {
 				fields["why"] = why
@@ -65,12 +52,12 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 			switch rule.Needs {
 			case "":
 			case "seq":
-				fields["seq"] = json.Number(args[1])
+				fields["seq"] = json.Number(args[0])
 			default:
-				fields[rule.Needs] = args[1]
+				fields[rule.Needs] = args[0]
 			}
 			if rule.Act == proto.ActEdit {
-				fields["text"] = args[2]
+				fields["text"] = args[1]
 			}
 			if lasts != "" {
 				fields["for"] = lasts
@@ -79,16 +66,13 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var ok struct{ Seq uint64 }
-			path := []string{"rooms", room.String(), string(rule.Act)}
-			if err := t.call(cmd.Context(), http.MethodPost, path, bytes.NewReader(body), &ok); err != nil {
+			seq, err := t.act(cmd.Context(), room, rule.Act, body)
+			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), ok.Seq)
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), seq)
 			return err
-		},
-	}
-	t.bind(cmd)
+		})
 	if rule.Act == proto.ActEdit {
 		return cmd
 	}
@@ -97,4 +81,19 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 		cmd.Flags().StringVar(&lasts, "for", "", "let it end after this `time`, such as 10m or 24h; without it, it holds until it is undone")
 	}
 	return cmd
+}
+
+// act carries out an act whose fields are JSON, and returns the seq of its event.
+func (t *target) act(ctx context.Context, room proto.Room, act proto.Act, fields []byte) (uint64, error) {
+	if t.overNATS() {
+		c, err := t.connect(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer c.close()
+		return c.act(ctx, room, act, fields)
+	}
+	var ok struct{ Seq uint64 }
+	err := t.call(ctx, http.MethodPost, []string{"rooms", room.String(), string(act)}, bytes.NewReader(fields), &ok)
+	return ok.Seq, err
 }

@@ -1,5 +1,5 @@
 // Package console has the commands for people at a terminal: they say something in a room,
-// follow it, read its log and moderate it, as a client of a running gateway.
+// follow it, read its log and moderate it, as a client of a running gateway or over NATS.
 package console
 
 import (
@@ -16,15 +16,18 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"roomcast/gateway/client"
 	"roomcast/proto"
 	"roomcast/proto/daemon"
 )
 
-// target is the gateway that a command talks to, and the person who talks. The command owns it.
+// target is the gateway or the NATS that a command talks to, and the person who talks. The
+// command owns it.
 type target struct {
 	url   string
+	nats  daemon.NATS // instead of url, if it names a NATS
 	token string
 	name  string
 	json  bool // print JSON lines
@@ -53,6 +56,37 @@ func (t *target) bind(cmd *cobra.Command) {
 	daemon.Env(flags, "url", "ROOMCAST_URL")
 	flags.StringVar(&t.token, "token", "", "use this `token`: of a user, or of the API; prefer the variable, because other users of the machine can read flags")
 	daemon.Env(flags, "token", "ROOMCAST_TOKEN")
+	overNATS := pflag.NewFlagSet("", pflag.ContinueOnError)
+	t.nats.Bind(overNATS)
+	overNATS.VisitAll(func(f *pflag.Flag) {
+		if f.Name != "token" {
+			flags.AddFlag(f)
+		}
+	})
+	flags.Lookup("nats").Usage = "talk to NATS at these `URLs` instead, as a backend does; --token is then that of NATS"
+	flags.Lookup("context").Usage = "talk to NATS with this `context` of the nats tool, a name or an absolute path, instead of a gateway"
+	for _, name := range []string{"nats", "context"} { // a variable for other tools must not redirect a command
+		daemon.Env(flags, name, "")
+	}
+}
+
+// inRoom makes a command whose first argument is a room.
+func (t *target) inRoom(cmd *cobra.Command, run func(cmd *cobra.Command, room proto.Room, args []string) error) *cobra.Command {
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return t.complete(cmd, args, typed)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		room, err := parseRoom(args[0])
+		if err != nil {
+			return err
+		}
+		return run(cmd, room, args[1:])
+	}
+	t.bind(cmd)
+	return cmd
 }
 
 func (t *target) bindName(cmd *cobra.Command) {
@@ -134,6 +168,14 @@ type listed struct {
 
 // rooms returns the rooms that have a log.
 func (t *target) rooms(ctx context.Context) ([]listed, error) {
+	if t.overNATS() {
+		c, err := t.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer c.close()
+		return c.rooms(ctx)
+	}
 	var answer struct{ Rooms []listed }
 	err := t.call(ctx, http.MethodGet, []string{"rooms"}, nil, &answer)
 	return answer.Rooms, err

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"roomcast/gateway/client"
 	"roomcast/proto"
 )
 
@@ -17,78 +19,90 @@ func historyCommand() *cobra.Command {
 	var t target
 	var before uint64
 	var limit int
-	cmd := &cobra.Command{
+	cmd := t.inRoom(&cobra.Command{
 		Use:   "history room",
 		Short: "print a page of a room's log",
 		Example: `  gateway history lobby
-  gateway history --before 43 --limit 20 --json lobby`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: t.complete,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			room, err := parseRoom(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := t.dial(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			if _, err := c.Join(cmd.Context(), room, proto.From{}); err != nil {
-				return err
-			}
-			page, err := c.History(cmd.Context(), room, before, limit)
-			if err != nil {
-				return err
-			}
-			p := printer{out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), json: t.json}
-			if err := p.page(room, page); err != nil {
-				return err
-			}
-			if page.More && len(page.Events) > 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "there are more: --before %d\n", page.Events[0].Seq)
-			}
-			return nil
-		},
-	}
-	t.bind(cmd)
+  gateway history --before 43 --limit 20 --json lobby
+  gateway history --nats nats://127.0.0.1:4222 --creds operator.creds lobby`,
+		Args: cobra.ExactArgs(1),
+	}, func(cmd *cobra.Command, room proto.Room, _ []string) error {
+		page, err := t.history(cmd.Context(), room, before, limit)
+		if err != nil {
+			return err
+		}
+		p := printer{out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), json: t.json}
+		if err := p.page(room, page); err != nil {
+			return err
+		}
+		if page.More && len(page.Events) > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "there are more: --before %d\n", page.Events[0].Seq)
+		}
+		return nil
+	})
 	cmd.Flags().Uint64Var(&before, "before", 0, "print what stands before this `seq`; 0 = the newest page")
 	cmd.Flags().IntVar(&limit, "limit", 50, "print at most this `number` of events")
 	t.bindJSON(cmd)
 	return cmd
 }
 
+func (t *target) history(ctx context.Context, room proto.Room, before uint64, limit int) (page client.Page, err error) {
+	if t.overNATS() {
+		c, err := t.connect(ctx)
+		if err != nil {
+			return page, err
+		}
+		defer c.close()
+		return c.history(ctx, room, before, limit)
+	}
+	c, err := t.dial(ctx)
+	if err != nil {
+		return page, err
+	}
+	defer c.Close()
+	if _, err := c.Join(ctx, room, proto.From{}); err != nil {
+		return page, err
+	}
+	return c.History(ctx, room, before, limit)
+}
+
 func membersCommand() *cobra.Command {
 	var t target
-	cmd := &cobra.Command{
-		Use:               "members room",
-		Short:             "list the members of a room",
-		Example:           `  gateway members lobby`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: t.complete,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			room, err := parseRoom(args[0])
-			if err != nil {
+	cmd := t.inRoom(&cobra.Command{
+		Use:     "members room",
+		Short:   "list the members of a room",
+		Example: `  gateway members lobby`,
+		Args:    cobra.ExactArgs(1),
+	}, func(cmd *cobra.Command, room proto.Room, _ []string) error {
+		m, err := t.members(cmd.Context(), room)
+		if err != nil {
+			return err
+		}
+		for _, who := range m.List {
+			if err := t.print(cmd, who, strings.TrimSpace(printable(who.ID)+"\t"+printable(who.Name))); err != nil {
 				return err
 			}
-			var m proto.Members
-			if err := t.call(cmd.Context(), http.MethodGet, []string{"rooms", room.String(), "members"}, nil, &m); err != nil {
-				return err
-			}
-			for _, who := range m.List {
-				if err := t.print(cmd, who, strings.TrimSpace(printable(who.ID)+"\t"+printable(who.Name))); err != nil {
-					return err
-				}
-			}
-			if m.More {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%d members; the first %d are listed\n", m.Count, len(m.List))
-			}
-			return nil
-		},
-	}
-	t.bind(cmd)
+		}
+		if m.More {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%d members; the first %d are listed\n", m.Count, len(m.List))
+		}
+		return nil
+	})
 	t.bindJSON(cmd)
 	return cmd
+}
+
+func (t *target) members(ctx context.Context, room proto.Room) (m proto.Members, err error) {
+	if t.overNATS() {
+		c, err := t.connect(ctx)
+		if err != nil {
+			return m, err
+		}
+		defer c.close()
+		return c.members(ctx, room)
+	}
+	err = t.call(ctx, http.MethodGet, []string{"rooms", room.String(), "members"}, nil, &m)
+	return m, err
 }
 
 func roomsCommand() *cobra.Command {

@@ -16,43 +16,34 @@ import (
 func sayCommand() *cobra.Command {
 	var t target
 	var key string
-	cmd := &cobra.Command{
+	cmd := t.inRoom(&cobra.Command{
 		Use:   "say room [text]",
 		Short: "say something in a room, or each line of the input",
 		Long: `say sends a message to a room and prints its seq when it is stored. Without a text it sends
 each line of its input.`,
 		Example: `  gateway say lobby hello
   gateway say --name ann lobby "the order is paid"
-  df -h / | gateway say --url https://chat.example.org ops`,
-		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: t.complete,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			room, err := parseRoom(args[0])
-			if err != nil {
-				return err
-			}
-			lines := io.Reader(strings.NewReader(strings.Join(args[1:], " ")))
-			if len(args) == 1 {
-				lines = cmd.InOrStdin()
-			}
-			return t.say(cmd.Context(), cmd.OutOrStdout(), room, key, lines)
-		},
-	}
-	t.bind(cmd)
+  df -h / | gateway say --url https://chat.example.org ops
+  gateway say --nats nats://127.0.0.1:4222 --user operator lobby "we close at noon"`,
+		Args: cobra.MinimumNArgs(1),
+	}, func(cmd *cobra.Command, room proto.Room, args []string) error {
+		lines := io.Reader(strings.NewReader(strings.Join(args, " ")))
+		if len(args) == 0 {
+			lines = cmd.InOrStdin()
+		}
+		return t.say(cmd.Context(), cmd.OutOrStdout(), room, key, lines)
+	})
 	t.bindName(cmd)
 	cmd.Flags().StringVar(&key, "key", "", "store the message only once, however often the user of --token sends it with this `key`; not for several lines")
 	return cmd
 }
 
 func (t *target) say(ctx context.Context, out io.Writer, room proto.Room, key string, input io.Reader) error {
-	c, err := t.dial(ctx)
+	say, end, err := t.speaker(ctx, room)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	if _, err := c.Join(ctx, room, proto.From{}); err != nil {
-		return err
-	}
+	defer end()
 	lines := bufio.NewScanner(input)
 	lines.Buffer(nil, 1<<20)
 	for said := 0; lines.Scan(); said++ {
@@ -61,7 +52,7 @@ func (t *target) say(ctx context.Context, out io.Writer, room proto.Room, key st
 		}
 		message := client.Text(lines.Text())
 		message.Key = key
-		ack, err := c.Say(ctx, room, message)
+		ack, err := say(ctx, room, message)
 		if err != nil {
 			return err
 		}
@@ -72,4 +63,24 @@ func (t *target) say(ctx context.Context, out io.Writer, room proto.Room, key st
 		fmt.Fprintf(out, "%d%s\n", ack.Seq, note)
 	}
 	return lines.Err()
+}
+
+// speaker returns the function that stores a message in a room, and the one that ends it.
+func (t *target) speaker(ctx context.Context, room proto.Room) (say func(context.Context, proto.Room, client.Message) (client.Ack, error), end func(), err error) {
+	if t.overNATS() {
+		c, err := t.connect(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c.say, c.close, nil
+	}
+	c, err := t.dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := c.Join(ctx, room, proto.From{}); err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	return c.Say, c.Close, nil
 }

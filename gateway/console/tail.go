@@ -50,6 +50,14 @@ in a room, for example because the room is closed.`,
 
 // tail prints the newest events of rooms, and, if it is to follow, what comes until ctx ends.
 func (t *target) tail(ctx context.Context, p *printer, rooms []proto.Room, last int, follow bool) error {
+	if t.overNATS() {
+		c, err := t.connect(ctx)
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		return c.tail(ctx, p, rooms, last, follow)
+	}
 	c, err := t.dial(ctx)
 	if err != nil {
 		return err

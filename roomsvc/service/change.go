@@ -17,11 +17,12 @@ type found struct {
 	record *proto.Record // without its payload; nil = the log does not hold it
 }
 
-// lookup is a command whose message was read from the log for a term.
+// lookup is a command for which something was read or asked during a term.
 type lookup struct {
-	term *term
-	c    command
-	err  error
+	term   *term
+	c      command
+	err    error // of reading the message that it edits or deletes
+	absent bool  // the member that it kicks is not there
 }
 
 // find reads the message that a command edits or deletes, and hands the command back to the
@@ -69,6 +70,8 @@ func (p *partition) lookedUp(ctx context.Context, l lookup) {
 	case l.err != nil:
 		p.s.cfg.Log.Warn("read message to be changed", "room", l.c.to.String(), "error", l.err)
 		p.s.refuse(l.c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
+	case l.absent:
+		p.s.refuse(l.c.reply, absent)
 	case p.term != l.term:
 		p.s.refuse(l.c.reply, p.unavailable(stream.ErrLost).Refusal)
 	default:

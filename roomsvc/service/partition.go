@@ -31,7 +31,7 @@ type partition struct {
 	queue        queue         // a command that does not fit is refused as overloaded
 	orders       chan order    // from the owner
 	read         chan reading  // rooms that were read from the log
-	found        chan lookup   // commands whose messages were read from the log
+	found        chan lookup   // commands for which something was read or asked
 	lost         chan report   // from gateways; they repeat a report that does not fit
 	woken        chan struct{} // something has changed in the queue or the term
 	intake       atomic.Int32
@@ -41,7 +41,7 @@ type partition struct {
 	// Owned by run.
 	term    *term           // nil while another instance owns the partition
 	loading int             // rooms being read from the log
-	finding int             // messages being read from the log
+	finding int             // commands for which something is being read or asked
 	release chan<- struct{} // closed when nothing is under way; nil if nobody waits for that
 	keep    bool            // commands stay in the queue after the release
 }
@@ -292,6 +292,10 @@ func (p *partition) apply(ctx context.Context, a *active, c command) {
 	c.reply.act = actOf(&c, &cmd)
 	if refusal != nil {
 		p.s.refuse(c.reply, refusal)
+		return
+	}
+	if c.seeks(&cmd) {
+		p.seek(ctx, c, cmd.Terms.Member)
 		return
 	}
 	if seq := cmd.Terms.Seq; seq > 0 && seq <= a.room.Seq() {

@@ -53,6 +53,8 @@ type command struct {
 	reply returnPath
 	to    proto.Room
 	since time.Time // when it arrived
+
+	sought bool // the gateways have told whether the member of a kick is there
 }
 
 // returnPath is where the answer to a command goes.

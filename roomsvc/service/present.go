@@ -1,0 +1,92 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"roomcast/proto"
+	"roomcast/proto/seal"
+	"roomcast/roomsvc/room"
+)
+
+const (
+	presentTime  = 800 * time.Millisecond // for the answers of all gateways; less than maxWait
+	presentStall = 250 * time.Millisecond // of silence, after which no gateway is left to answer
+)
+
+// absent is the refusal of a kick of somebody who is not there.
+var absent = proto.Refuse(proto.NotFound, "this member is not in the room; ban keeps somebody out")
+
+// seeks reports whether the gateways must be asked before a command: a kick from a NATS client. A
+// gateway asks before it sends one.
+func (c *command) seeks(cmd *room.Command) bool {
+	return cmd.Act == proto.ActKick && c.reply.act != nil && !c.sought
+}
+
+// seek asks all gateways whether the member of a kick is in the room, and hands the command back to
+// the partition unless the member is not there.
+func (p *partition) seek(ctx context.Context, c command, member string) {
+	if p.finding >= maxLoading {
+		p.s.refuse(c.reply, overloaded("too many commands wait for answers"))
+		return
+	}
+	p.finding++
+	l := lookup{term: p.term, c: c}
+	l.c.sought = true
+	p.s.tasks.Go(func() {
+		there, err := p.s.present(c.to, member)
+		if err != nil { // the kick goes on: it ends nothing if the member is not there
+			p.s.cfg.Log.Warn("ask who is in a room", "room", c.to.String(), "error", err)
+		}
+		l.absent = err == nil && !there
+		select {
+		case p.found <- l:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// present reports whether a member is in a room, as far as the gateways tell. Above 200 people they
+// list only some; then it may be.
+func (s *Service) present(to proto.Room, member string) (bool, error) {
+	inbox := s.nc.NewRespInbox()
+	answers, err := s.nc.SubscribeSync(inbox)
+	if err != nil {
+		return false, err
+	}
+	defer answers.Unsubscribe()
+	if err := s.nc.PublishRequest(to.WhoSubject(), inbox, nil); err != nil {
+		return false, err
+	}
+	for end := time.Now().Add(presentTime); time.Now().Before(end); {
+		m, err := answers.NextMsg(presentStall)
+		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		body := m.Data
+		if s.cfg.Keys != nil {
+			if body, err = s.cfg.Keys.Open(to, seal.Who, "", body); err != nil {
+				return false, err
+			}
+		}
+		var share struct {
+			Count int              `json:"count"`
+			List  []proto.Identity `json:"list"`
+		}
+		if err := json.Unmarshal(body, &share); err != nil {
+			return false, err
+		}
+		if share.Count > len(share.List) || slices.ContainsFunc(share.List, func(who proto.Identity) bool { return who.ID == member }) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
