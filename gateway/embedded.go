@@ -26,6 +26,7 @@ import (
 	"roomcast/gateway/server"
 	"roomcast/proto"
 	"roomcast/proto/daemon"
+	"roomcast/proto/grant"
 )
 
 // This file runs the NATS server inside a standalone gateway.
@@ -133,7 +134,11 @@ func (e *standalone) start(log *slog.Logger) (*embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &door{own: make(map[string]string), nkeys: e.NKeys, guarded: e.guarded()}
+	guests, err := grant.FromFlag(e.Service.GuestRights)
+	if err != nil {
+		return nil, fmt.Errorf("--guest-rights: %w", err)
+	}
+	d := &door{own: make(map[string]string), nkeys: e.NKeys, guarded: e.guarded(), follow: guests.Permits(proto.RightRead)}
 	if d.password, err = e.password(); err != nil {
 		return nil, err
 	}
@@ -238,6 +243,7 @@ type door struct {
 	password []byte            // of backends; nil = none
 	nkeys    []string          // public keys of backends
 	guarded  bool              // no guests are admitted
+	follow   bool              // guests may follow rooms: they have the right to read in all
 
 	mu     sync.Mutex            // guards what follows
 	server *natsserver.Server    // set before it starts
@@ -308,9 +314,13 @@ func (d *door) admitGuest(c natsserver.ClientAuthentication) bool {
 		i = len(d.guests)
 		d.guests = append(d.guests, a)
 	}
+	hears := []string{"_INBOX.>"}
+	if d.follow {
+		hears = append(hears, "room.out.>")
+	}
 	c.RegisterUser(&natsserver.User{Username: "guest", Account: d.guests[i], Permissions: &natsserver.Permissions{
 		Publish:   &natsserver.SubjectPermission{Allow: []string{"room.*"}},
-		Subscribe: &natsserver.SubjectPermission{Allow: []string{"room.out.>", "_INBOX.>"}},
+		Subscribe: &natsserver.SubjectPermission{Allow: hears},
 	}})
 	return true
 }

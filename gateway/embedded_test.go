@@ -56,6 +56,11 @@ func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 		nc.Close()
 	}
 
+	mute := startEmbedded(t, func(e *standalone) { e.Service.GuestRights = []string{"read say", "staff=say"} })
+	if nc := connectTo(t, mute.server.Load()); permitted(t, nc, false, "room.out.>") {
+		t.Error("guests that may not read every room follow them")
+	}
+
 	one, other := connectTo(t, inside.server.Load()), connectTo(t, inside.server.Load())
 	all, err := other.SubscribeSync("_INBOX.>")
 	if err != nil {

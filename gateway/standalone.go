@@ -125,6 +125,7 @@ func (e *standalone) tryOut(w io.Writer) error {
 // while NATS still stores its records.
 func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(string, ...string)) error {
 	e := &s.standalone
+	e.Service.GuestRights = s.server.GuestRights()
 	inside, err := e.start(log)
 	if err != nil {
 		return err

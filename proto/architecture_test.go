@@ -52,6 +52,7 @@ var order = []string{
 	"roomcast/proto/daemon",
 	"roomcast/proto/history",
 	"roomcast/proto/seal",
+	"roomcast/proto/grant",
 	"roomcast/proto",
 }
 

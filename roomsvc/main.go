@@ -59,6 +59,7 @@ that may be repeated, separate the values in the variable by commas.`,
 	flags.IntVar(&s.service.MaxMessage, "max-message", s.service.MaxMessage, "set the maximum size of a message in `bytes`")
 	s.service.Bind(flags)
 	flags.StringArrayVar(&s.service.Trusted, "trust-account", s.service.Trusted, "trust requests from this NATS `account`: they may name any sender and close rooms, like those of the service's own account; requests from other accounts are guests; repeatable")
+	flags.StringArrayVar(&s.service.GuestRights, "guest-rights", s.service.GuestRights, "give clients of other accounts these `rights`: read and say in all rooms, or lobby=read say; \"\" gives none; repeatable; give gateways the same")
 	flags.StringArrayVar(&s.keyFiles, "encryption-key-file", nil, "encrypt messages with the secret in this `file`; repeatable: the first secret encrypts, all decrypt")
 	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with --encryption-key-file: also read records that are not encrypted, for a log that began without encryption")
 	s.ops.Bind(flags)

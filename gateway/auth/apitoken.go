@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"roomcast/proto"
+	"roomcast/proto/grant"
 )
 
 // The rights that only API tokens can have, beside those of a Grant.
@@ -195,7 +196,7 @@ func (r *apiRight) check() error {
 	}
 	name, prefix := strings.CutSuffix(r.pattern, "*")
 	if r.right != RightAs && r.right != RightRevoke {
-		return checkPattern(name, prefix)
+		return grant.CheckPattern(name, prefix)
 	}
 	if strings.Contains(name, "*") {
 		return errors.New("a * stands only at the end of a pattern")

@@ -13,6 +13,7 @@ import (
 
 	"roomcast/gateway/limit"
 	"roomcast/proto"
+	"roomcast/proto/grant"
 )
 
 // Config configures an Auth. The zero value accepts no tokens and no resume strings, and
@@ -23,7 +24,7 @@ type Config struct {
 	JWKSURLs     []string      // the same as URLs
 	Issuers      []string      // values of the claim iss, such as acme=https://id.example.org
 	Audiences    []string      // values of the claim aud, of which a token needs one
-	Rights       []string      // of tokens without the claim rooms, see GrantOf
+	Rights       []string      // of tokens without the claim rooms, see grant.FromFlag
 	GuestRights  []string      // of clients without a token; nil = Rights, or nothing if tokens are accepted or Asked is set
 	Revoked      *Revocations  // nil = none
 	MaxAge       time.Duration // of a token, from iat to exp
@@ -43,6 +44,17 @@ func DefaultConfig() Config {
 // TakesTokens reports whether a gateway with this configuration accepts tokens.
 func (c *Config) TakesTokens() bool { return len(c.KeyFiles)+len(c.JWKSURLs) > 0 }
 
+// Guests returns the rights of clients without a token, as values of the flag.
+func (c *Config) Guests() []string {
+	switch {
+	case c.GuestRights != nil:
+		return c.GuestRights
+	case c.TakesTokens() || c.Asked:
+		return nil
+	}
+	return c.Rights
+}
+
 // Auth checks tokens, resume strings and origins, and knows the rights of their holders.
 // Without Run, Check checks nothing and no keys are fetched. All methods are safe for
 // concurrent use.
@@ -53,8 +65,8 @@ type Auth struct {
 	origins  map[string]bool // of other sites, normalized
 	hosts    map[string]bool // of origins, without ports
 	issuers  []*issuer       // of tokens; none = no tokens are accepted
-	defaults *Grant          // of tokens that do not say
-	guests   *Grant
+	defaults *grant.Grant    // of tokens that do not say
+	guests   *grant.Grant
 	grants   sharedGrants
 	failures limit.Failures
 	tickets  bool
@@ -81,18 +93,11 @@ func New(keys *SigningKeys, cfg Config) (*Auth, error) {
 	if a.issuers, err = newIssuers(&cfg, cfg.Log); err != nil {
 		return nil, err
 	}
-	if a.defaults, err = GrantOf(cfg.Rights); err != nil {
+	if a.defaults, err = grant.FromFlag(cfg.Rights); err != nil {
 		return nil, fmt.Errorf("--default-rights: %w", err)
 	}
-	switch {
-	case cfg.GuestRights != nil:
-		if a.guests, err = GrantOf(cfg.GuestRights); err != nil {
-			return nil, fmt.Errorf("--guest-rights: %w", err)
-		}
-	case a.TakesTokens() || cfg.Asked:
-		a.guests = new(Grant)
-	default:
-		a.guests = a.defaults
+	if a.guests, err = grant.FromFlag(cfg.Guests()); err != nil {
+		return nil, fmt.Errorf("--guest-rights: %w", err)
 	}
 	return a, nil
 }
@@ -113,7 +118,7 @@ const anonymous = "anon-"
 func (a *Auth) Revoked() *Revocations { return a.revoked }
 
 // Guests returns the rights of clients without a token.
-func (a *Auth) Guests() *Grant { return a.guests }
+func (a *Auth) Guests() *grant.Grant { return a.guests }
 
 // Anonymous returns a new identity without a name. Its 80 random bits keep a billion
 // identities distinct.

@@ -24,6 +24,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"roomcast/proto"
+	"roomcast/proto/grant"
+	"roomcast/proto/grant/granttest"
 )
 
 var testHMAC = []byte(strings.Repeat("s", 40))
@@ -128,7 +130,7 @@ func TestHostileTokensAreRefused(t *testing.T) {
 		h, err := a.Token(signed(plain, claims, testHMAC))
 		wantUnauthorized(t, name, h, err)
 	}
-	for name, rooms := range hostileClaims() {
+	for name, rooms := range granttest.Hostile() {
 		h, err := a.Token(signed(plain, `{"sub":"ann","exp":`+exp+`,"rooms":`+rooms+`}`, testHMAC))
 		wantUnauthorized(t, "rooms: "+name, h, err)
 	}
@@ -165,17 +167,17 @@ func TestRightsOfTokensAndGuests(t *testing.T) {
 	room := proto.MustRoom("lobby")
 	exp := fmt.Sprint(time.Now().Add(time.Hour).Unix())
 	a := withHMAC(t, func(c *Config) { c.Rights = []string{"read", "user:{id}=read say"} })
-	token := func(rooms string) *Grant {
+	token := func(rooms string) *grant.Grant {
 		h, err := a.Token(signed(`{"alg":"HS256"}`, `{"sub":"ann","exp":`+exp+rooms+`}`, testHMAC))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return h.Grant
 	}
-	if got := token("").Of(room, "ann"); got != Read {
+	if got := token("").Of(room, "ann"); got != proto.MayRead {
 		t.Errorf("without rooms: got %b, want --default-rights", got)
 	}
-	if got := token("").Of(proto.MustRoom("user:ann"), "ann"); got != Read|Say {
+	if got := token("").Of(proto.MustRoom("user:ann"), "ann"); got != proto.MayRead|proto.MaySay {
 		t.Errorf("one's own room: got %b, want read and say", got)
 	}
 	for _, empty := range []string{`,"rooms":{}`, `,"rooms":[]`} {
@@ -186,10 +188,10 @@ func TestRightsOfTokensAndGuests(t *testing.T) {
 	if !a.Guests().IsEmpty() {
 		t.Error("guests have rights although a key is configured")
 	}
-	if got := withHMAC(t, func(c *Config) { c.GuestRights = []string{"read"} }).Guests().Of(room, "anon-a"); got != Read {
+	if got := withHMAC(t, func(c *Config) { c.GuestRights = []string{"read"} }).Guests().Of(room, "anon-a"); got != proto.MayRead {
 		t.Errorf("--guest-rights read: got %b", got)
 	}
-	if got := newAuth(t, DefaultConfig()).Guests().Of(room, "anon-a"); got != Read|Say {
+	if got := newAuth(t, DefaultConfig()).Guests().Of(room, "anon-a"); got != proto.MayRead|proto.MaySay {
 		t.Errorf("without a key, guests: got %b, want read and say", got)
 	}
 	// Sessions with one claim share a grant, and it goes with the last of them.

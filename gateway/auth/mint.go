@@ -9,12 +9,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
 	"roomcast/proto"
+	"roomcast/proto/grant"
 )
 
 // A Mint makes tokens. Its zero fields are left out of the token.
@@ -25,7 +25,7 @@ type Mint struct {
 	Name     string
 	Issuer   string
 	Audience string
-	Rooms    []string      // as in a flag, see [GrantOf]; none = --default-rights hold
+	Rooms    []string      // as in a flag, see [grant.FromFlag]; none = --default-rights hold
 	TTL      time.Duration // from now to exp
 }
 
@@ -51,15 +51,15 @@ func (m *Mint) Token(now time.Time) (string, error) {
 		}
 	}
 	if m.Rooms != nil {
-		if _, err := GrantOf(m.Rooms); err != nil {
+		if _, err := grant.FromFlag(m.Rooms); err != nil {
 			return "", fmt.Errorf("--rooms: %w", err)
 		}
-		grant := make(map[string]string)
+		rooms := make(map[string]string)
 		for _, value := range m.Rooms {
-			pattern, rights := splitRule(value)
-			grant[pattern] = rights
+			pattern, rights := grant.SplitRule(value)
+			rooms[pattern] = rights
 		}
-		claims["rooms"] = grant
+		claims["rooms"] = rooms
 	}
 	key, method, err := parsePrivate(m.Key)
 	if err != nil {
@@ -70,14 +70,6 @@ func (m *Mint) Token(now time.Time) (string, error) {
 		token.Header["kid"] = m.KeyID
 	}
 	return token.SignedString(key)
-}
-
-// splitRule splits pattern=rights, or rights alone for all rooms. A room name may hold =.
-func splitRule(value string) (pattern, rights string) {
-	if i := strings.LastIndexByte(value, '='); i >= 0 {
-		return value[:i], value[i+1:]
-	}
-	return "*", value
 }
 
 // parsePrivate reads the content of a key file that can sign.

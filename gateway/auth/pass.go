@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"roomcast/proto"
+	"roomcast/proto/grant"
 )
 
 // A Pass is what the application's backend, or its ticket, has allowed a client. The client's resume string
@@ -152,7 +153,7 @@ func (g *signer) ReadPass(s, token string) (*Pass, error) {
 
 // GrantOf returns the rights of a client to which the backend gave the grant rooms; nil = the
 // backend named none. Own are the rights in the client's token; nil = it has none.
-func (a *Auth) GrantOf(rooms json.RawMessage, own *Grant) (*Grant, error) {
+func (a *Auth) GrantOf(rooms json.RawMessage, own *grant.Grant) (*grant.Grant, error) {
 	if rooms == nil && own == nil {
 		return a.defaults, nil
 	}

@@ -4,28 +4,30 @@ import (
 	"runtime"
 	"sync"
 	"weak"
+
+	"roomcast/proto/grant"
 )
 
-// sharedGrants keeps one Grant for all tokens with the same claim, as long as a session has
+// sharedGrants keeps one grant for all tokens with the same claim, as long as a session has
 // it. It is safe for concurrent use.
 type sharedGrants struct {
 	mu      sync.Mutex
-	byClaim map[string]weak.Pointer[Grant]
+	byClaim map[string]weak.Pointer[grant.Grant]
 }
 
-// parse is ParseGrant with a memory.
-func (s *sharedGrants) parse(claim []byte) (*Grant, error) {
+// parse is grant.Parse with a memory.
+func (s *sharedGrants) parse(claim []byte) (*grant.Grant, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if g := s.byClaim[string(claim)].Value(); g != nil {
 		return g, nil
 	}
-	g, err := ParseGrant(claim)
+	g, err := grant.Parse(claim)
 	if err != nil {
 		return nil, err
 	}
 	if s.byClaim == nil {
-		s.byClaim = make(map[string]weak.Pointer[Grant])
+		s.byClaim = make(map[string]weak.Pointer[grant.Grant])
 	}
 	s.byClaim[string(claim)] = weak.Make(g)
 	runtime.AddCleanup(g, s.forget, string(claim))

@@ -12,6 +12,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"roomcast/proto"
+	"roomcast/proto/grant"
 )
 
 const (
@@ -24,7 +25,7 @@ const (
 // A Holder is the identity that a credential proves, with its rights.
 type Holder struct {
 	Who     proto.Identity
-	Grant   *Grant
+	Grant   *grant.Grant
 	Issued  time.Time // the time in iat; without iat, before every revocation
 	Expires time.Time // the time in exp; a session ends a little later, at End
 }
@@ -76,7 +77,7 @@ func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.aud, n
 
 // UnmarshalJSON reads the claims.
 func (c *claims) UnmarshalJSON(b []byte) error {
-	members, err := ObjectMembers(b)
+	members, err := grant.ObjectMembers(b)
 	if err != nil {
 		return refuse("the token's claims: %v", err)
 	}

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"roomcast/gateway/auth"
 	"roomcast/proto"
+	"roomcast/proto/grant"
 )
 
 // An Answer allows what was asked.
@@ -17,7 +17,7 @@ type Answer struct {
 
 	Who     proto.Identity  // of connect: replaces the client's where it is not empty
 	Rooms   json.RawMessage // of connect: a grant as in tokens; nil = none
-	Grant   *auth.Grant     // of Rooms
+	Grant   *grant.Grant    // of Rooms
 	Until   time.Time       // how long the answer to connect or join holds; zero = for this session
 	Content *proto.Content  // of say: is said instead; nil = what the client said
 }
@@ -32,7 +32,7 @@ func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answe
 	if len(body) > maxAnswer {
 		return a, fmt.Errorf("it has more than %d bytes", maxAnswer)
 	}
-	members, err := auth.ObjectMembers(body)
+	members, err := grant.ObjectMembers(body)
 	if err != nil {
 		return a, err
 	}
@@ -50,7 +50,7 @@ func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answe
 		case m.Name == "name" && kind == Connect:
 			a.Who.Name, err = text(m.Value)
 		case m.Name == "rooms" && kind == Connect:
-			if a.Grant, err = auth.ParseGrant(m.Value); err == nil {
+			if a.Grant, err = grant.Parse(m.Value); err == nil {
 				a.Rooms = m.Value
 			}
 		case m.Name == "content" && kind == Say:

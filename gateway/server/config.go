@@ -188,6 +188,13 @@ func (c *Config) Check() error {
 	return err
 }
 
+// GuestRights returns the rights of clients without a token, as values of the flag.
+func (c *Config) GuestRights() []string {
+	rights := c.Auth
+	rights.Asked = c.Ask.Asks(backend.Connect)
+	return rights.Guests()
+}
+
 var prefixPattern = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)*$`)
 
 func goodPrefix(prefix string) bool {

@@ -8,6 +8,7 @@ import (
 	"roomcast/gateway/auth"
 	"roomcast/proto"
 	"roomcast/proto/daemon"
+	"roomcast/proto/grant"
 )
 
 // Limits of a ticket's session.
@@ -80,7 +81,7 @@ func (asked *ticketRequest) ticket(by caller) (*auth.Ticket, error) {
 
 // mayGrant returns the refusal for a caller that may not put this grant into a ticket.
 func (c *caller) mayGrant(rooms json.RawMessage) error {
-	rules, err := auth.Rules(rooms)
+	rules, err := grant.Rules(rooms)
 	switch {
 	case err != nil:
 		return proto.Refuse(proto.BadRequest, "%v", err)

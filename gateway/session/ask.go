@@ -12,6 +12,7 @@ import (
 	"roomcast/gateway/publish"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
+	"roomcast/proto/grant"
 )
 
 // asked is what a session has asked the backend. The loop owns it.
@@ -233,10 +234,10 @@ func (qs *questions) keepAnswer(s *session) {
 		return
 	}
 	if a.unasked {
-		s.grant = s.grant.Within(auth.Members())
+		s.grant = s.grant.Within(grant.Everywhere(proto.MayRead | proto.MaySay))
 		return
 	}
-	var own *auth.Grant
+	var own *grant.Grant
 	if s.flags&hasToken != 0 {
 		own = s.grant
 	}

@@ -14,6 +14,7 @@ import (
 	"roomcast/gateway/loop"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
+	"roomcast/proto/grant"
 )
 
 // session is one connection. It takes less than two hundred bytes, and holds strings only
@@ -21,8 +22,8 @@ import (
 type session struct {
 	id     loop.ID // 0 = none
 	who    proto.Identity
-	grant  *auth.Grant // shared by sessions
-	home   proto.Room  // of /room/<group>/; zero on /ws
+	grant  *grant.Grant // shared by sessions
+	home   proto.Room   // of /room/<group>/; zero on /ws
 	reader wire.Reader
 	bucket limit.Bucket // of commands and messages
 	errors limit.Bucket // of commands refused for going too fast

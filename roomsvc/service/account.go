@@ -12,19 +12,18 @@ import (
 	"roomcast/roomsvc/room"
 )
 
-// guestRights are the rights of a NATS client that is not trusted.
-const guestRights = proto.MayRead | proto.MaySay
-
-// restrict takes a guest's identity and rights from its command, and refuses a guest's act.
-func (s *Service) restrict(msg *nats.Msg, c *room.Command) *proto.Refusal {
+// restrict takes a guest's identity and rights from its command for a room, and refuses a guest's
+// act, and its message if guests may say nothing there.
+func (s *Service) restrict(msg *nats.Msg, to proto.Room, c *room.Command) *proto.Refusal {
 	if s.trusts(msg) {
 		return nil
 	}
-	c.From, c.Rights, c.Guest = proto.Identity{ID: proto.NATSSender}, guestRights, true
+	c.From, c.Guest = proto.Identity{ID: proto.NATSSender}, true
+	c.Rights = s.guests.Of(to, c.From.ID)
 	if c.Act != "" {
 		return proto.Refuse(proto.Forbidden, "a guest cannot %s; connect as a user of a trusted account", c.Act)
 	}
-	return nil
+	return s.guests.Check(to, c.From.ID, proto.RightSay)
 }
 
 // actOf returns what the log tells about an act that came from a NATS client; nil = the command is

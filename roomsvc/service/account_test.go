@@ -165,6 +165,24 @@ func TestAnswersGoToReplySubjectsOnly(t *testing.T) {
 	}
 }
 
+// --guest-rights says where a guest may say something; a backend may everywhere.
+func TestGuestsHaveTheirRights(t *testing.T) {
+	as := startAccounts(t, func(c *Config) { c.GuestRights = []string{"lobby=read say", "open-*=say", "*=read"} })
+	for _, tt := range []struct {
+		account, room string
+		want          proto.Code
+	}{
+		{"GUESTS", "lobby", ""}, {"GUESTS", "open-1", ""}, {"GUESTS", "lobby2", proto.Forbidden}, {"GUESTS", "staff", proto.Forbidden},
+		{"APPS", "staff", ""},
+	} {
+		m := message(tt.room, "", "", "hi")
+		m.Header.Set(proto.HeaderRights, "read say moderate")
+		if r := ask(t, as(tt.account), m); code(r.Refusal) != tt.want {
+			t.Errorf("%s in %s: got %+v, want %q", tt.account, tt.room, r, tt.want)
+		}
+	}
+}
+
 // An act over NATS is a line in the log of roomsvc. The gateway logs its own acts, because it knows
 // more about their authors.
 func TestActsOverNATSAreAudited(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 	"roomcast/proto"
 	"roomcast/proto/daemon"
+	"roomcast/proto/grant"
 	"roomcast/proto/seal"
 	"roomcast/roomsvc/room"
 	"roomcast/roomsvc/stream"
@@ -42,6 +43,9 @@ type Config struct {
 	// beside the one that this service connects to. Requests from all others are a guest's.
 	Trusted []string
 
+	// GuestRights are those of a client of any other account, as in the gateway's flag.
+	GuestRights []string
+
 	// WitnessFile is a file beside the log that remembers how far the log has come; "" = none.
 	// It is for an instance that runs on the machine of the only NATS server.
 	WitnessFile string
@@ -71,7 +75,7 @@ func DefaultConfig() Config {
 		Replicas: log.Replicas, Sync: "2m",
 		HistoryPerRoom: log.HistoryPerRoom, HistoryAge: log.HistoryAge, MaxBytes: log.MaxBytes,
 		MaxMessage: log.MaxMessage, Commit: log.Deadline,
-		Trusted:    []string{"APPS", "EDGE"},
+		Trusted: []string{"APPS", "EDGE"}, GuestRights: []string{"read say"},
 		Lease:      2 * time.Second,
 		CloseWords: rules.CloseWords, TimeZone: "Local", TimeLayout: rules.Layout,
 		KeyWindow: rules.Window, KeysKept: rules.Keys,
@@ -86,6 +90,9 @@ func (c *Config) Check() error {
 	}
 	if _, err := c.zone(); err != nil {
 		return err
+	}
+	if _, err := grant.FromFlag(c.GuestRights); err != nil {
+		return fmt.Errorf("--guest-rights: %w", err)
 	}
 	for _, bad := range []struct {
 		is   bool

@@ -55,7 +55,7 @@ func (c *command) keyed() bool {
 func (s *Service) read(c *command) (cmd room.Command, refusal *proto.Refusal) {
 	if c.local == nil {
 		if cmd, refusal = readCommand(c.msg, c.to, s.cfg.Keys, s.cfg.MaxMessage); refusal == nil {
-			refusal = s.restrict(c.msg, &cmd)
+			refusal = s.restrict(c.msg, c.to, &cmd)
 		}
 		return cmd, refusal
 	}

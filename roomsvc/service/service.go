@@ -22,6 +22,7 @@ import (
 
 	"roomcast/proto"
 	"roomcast/proto/daemon"
+	"roomcast/proto/grant"
 	"roomcast/proto/history"
 	"roomcast/roomsvc/owner"
 	"roomcast/roomsvc/room"
@@ -34,6 +35,7 @@ type Service struct {
 	// Static after New.
 	cfg     Config
 	rules   *room.Rules
+	guests  *grant.Grant // of NATS clients that are not trusted
 	stream  stream.Config
 	metrics *metrics
 	commits *stream.Committer
@@ -79,8 +81,9 @@ func New(cfg Config) (*Service, error) {
 	cfg.Window = min(cfg.Window, cfg.HistoryPerRoom/2)
 	always, _ := cfg.syncAlways()
 	zone, _ := cfg.zone()
+	guests, _ := grant.FromFlag(cfg.GuestRights)
 	s := &Service{
-		cfg: cfg, rules: cfg.rules(zone), stream: cfg.stream(always),
+		cfg: cfg, rules: cfg.rules(zone), guests: guests, stream: cfg.stream(always),
 		arrivals: make(chan *nats.Msg, 16384),
 		barriers: make(chan chan struct{}, proto.Partitions),
 		acts:     make(chan struct{}, maxActs),

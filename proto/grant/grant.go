@@ -1,4 +1,6 @@
-package auth
+// Package grant reads what a credential permits: patterns of rooms, and the rights in each. The same
+// rules hold for tokens, tickets, answers of a backend and flags.
+package grant
 
 import (
 	"bytes"
@@ -9,16 +11,6 @@ import (
 	"strings"
 
 	"roomcast/proto"
-)
-
-// Rights is a set of rights in one room.
-type Rights = proto.Rights
-
-// The rights as bits.
-const (
-	Read     = proto.MayRead
-	Say      = proto.MaySay
-	Moderate = proto.MayModerate
 )
 
 // Bounds of a grant.
@@ -33,21 +25,21 @@ const ownID = "{id}"
 // A Grant says what its holder may do in which rooms. It is immutable and safe for
 // concurrent use, and many sessions share one. The zero Grant allows nothing.
 type Grant struct {
-	all      Rights            // of the pattern *
-	exact    map[string]Rights // of patterns that name one room
-	patterns []pattern         // all others
-	limit    *Grant            // has these rights too; nil = there is no limit
+	all      proto.Rights            // of the pattern *
+	exact    map[string]proto.Rights // of patterns that name one room
+	patterns []pattern               // all others
+	limit    *Grant                  // has these rights too; nil = there is no limit
 }
 
 // A pattern has a * at its end or holds {id}.
 type pattern struct {
 	parts  []string // the text around each {id}, without the *
 	prefix bool     // a * ends it
-	rights Rights
+	rights proto.Rights
 }
 
-// Everything returns a Grant of all rights in all rooms.
-func Everything() *Grant { return &Grant{all: Read | Say | Moderate} }
+// Everywhere returns a Grant of the same rights in all rooms.
+func Everywhere(rights proto.Rights) *Grant { return &Grant{all: rights} }
 
 // Within returns a Grant of the rights that both g and limit give.
 func (g *Grant) Within(limit *Grant) *Grant {
@@ -58,12 +50,9 @@ func (g *Grant) Within(limit *Grant) *Grant {
 	return &both
 }
 
-// Members returns a Grant of all rights but moderate.
-func Members() *Grant { return &Grant{all: Read | Say} }
-
 // Of returns the rights in room of a holder with the given id. The longest pattern decides
 // alone; a room name is longer than any prefix of it.
-func (g *Grant) Of(room proto.Room, id string) Rights {
+func (g *Grant) Of(room proto.Room, id string) proto.Rights {
 	rights := g.own(room, id)
 	if g.limit != nil {
 		rights &= g.limit.Of(room, id)
@@ -72,7 +61,7 @@ func (g *Grant) Of(room proto.Room, id string) Rights {
 }
 
 // own is Of without the limit.
-func (g *Grant) own(room proto.Room, id string) Rights {
+func (g *Grant) own(room proto.Room, id string) proto.Rights {
 	name := room.String()
 	if rights, ok := g.exact[name]; ok {
 		return rights
@@ -123,6 +112,19 @@ func (p *pattern) match(name, id string) (n int, ok bool) {
 	return len(name) + 1, rest == ""
 }
 
+// Permits reports whether g gives the right in every room that it or its patterns name, and in all
+// others.
+func (g *Grant) Permits(right proto.Right) bool {
+	all := g.all
+	for _, rights := range g.exact {
+		all &= rights
+	}
+	for i := range g.patterns {
+		all &= g.patterns[i].rights
+	}
+	return all.Allow(right) && (g.limit == nil || g.limit.Permits(right))
+}
+
 // IsEmpty reports whether g allows nothing anywhere.
 func (g *Grant) IsEmpty() bool {
 	any := g.all
@@ -136,14 +138,14 @@ func (g *Grant) IsEmpty() bool {
 }
 
 // add puts a pattern into a grant that is being made.
-func (g *Grant) add(text string, rights Rights) error {
+func (g *Grant) add(text string, rights proto.Rights) error {
 	name, prefix := strings.CutSuffix(text, "*")
 	if text == "*" {
 		g.all = rights
 		return nil
 	}
 	parts := strings.Split(name, ownID)
-	if err := checkPattern(strings.Join(parts, "x"), prefix); err != nil {
+	if err := CheckPattern(strings.Join(parts, "x"), prefix); err != nil {
 		return fmt.Errorf("%.80q: %w", text, err)
 	}
 	if prefix || len(parts) > 1 {
@@ -151,14 +153,14 @@ func (g *Grant) add(text string, rights Rights) error {
 		return nil
 	}
 	if g.exact == nil {
-		g.exact = make(map[string]Rights)
+		g.exact = make(map[string]proto.Rights)
 	}
 	g.exact[name] = rights
 	return nil
 }
 
-// checkPattern checks what stands before the * of a pattern as a room name.
-func checkPattern(name string, prefix bool) error {
+// CheckPattern checks what stands before the * of a pattern as a room name.
+func CheckPattern(name string, prefix bool) error {
 	if strings.Contains(name, "*") {
 		return errors.New("a * stands only at the end of a pattern")
 	}
@@ -169,9 +171,9 @@ func checkPattern(name string, prefix bool) error {
 	return err
 }
 
-// ParseGrant reads the claim rooms: an object of patterns and rights, or a list of patterns
+// Parse reads the claim rooms: an object of patterns and rights, or a list of patterns
 // that each mean read and say.
-func ParseGrant(claim []byte) (*Grant, error) {
+func Parse(claim []byte) (*Grant, error) {
 	if len(claim) > maxGrantBytes {
 		return nil, fmt.Errorf("rooms has %d bytes; the limit is %d", len(claim), maxGrantBytes)
 	}
@@ -209,7 +211,7 @@ func ParseGrant(claim []byte) (*Grant, error) {
 
 // Rules returns the patterns and rights in the claim rooms.
 func Rules(claim []byte) (map[string][]proto.Right, error) {
-	if _, err := ParseGrant(claim); err != nil {
+	if _, err := Parse(claim); err != nil {
 		return nil, err
 	}
 	rules := make(map[string][]proto.Right)
@@ -233,17 +235,25 @@ func Rules(claim []byte) (map[string][]proto.Right, error) {
 	return rules, nil
 }
 
-// GrantOf reads a grant from the values of a flag: pattern=rights, or rights alone for all
+// FromFlag reads a grant from the values of a flag: pattern=rights, or rights alone for all
 // rooms. No values, or one that is empty, grant nothing.
-func GrantOf(values []string) (*Grant, error) {
+func FromFlag(values []string) (*Grant, error) {
 	b := builder{seen: make(map[string]bool)}
 	for _, value := range values {
-		text, rights := splitRule(value)
+		text, rights := SplitRule(value)
 		if err := b.add(text, rights); err != nil {
 			return nil, fmt.Errorf("%w; a value is a pattern and rights, such as 'team-*=read say', or rights alone for all rooms", err)
 		}
 	}
 	return &b.grant, nil
+}
+
+// SplitRule splits pattern=rights, or rights alone for all rooms. A room name may hold =.
+func SplitRule(value string) (pattern, rights string) {
+	if i := strings.LastIndexByte(value, '='); i >= 0 {
+		return value[:i], value[i+1:]
+	}
+	return "*", value
 }
 
 // builder makes a grant and refuses repeated patterns.
