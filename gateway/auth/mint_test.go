@@ -55,7 +55,7 @@ func TestMintedTokensAreAccepted(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", name, h, err)
 			continue
 		}
-		if team, other := h.Grant.Of(proto.MustRoom("team-1"), "ann"), h.Grant.Of(proto.MustRoom("other"), "ann"); team != Read || other != Say {
+		if team, other := h.Grant.Of(proto.MustRoom("team-1"), "ann"), h.Grant.Of(proto.MustRoom("other"), "ann"); team != proto.MayRead || other != proto.MaySay {
 			t.Errorf("%s: got the rights %b and %b", name, team, other)
 		}
 	}
