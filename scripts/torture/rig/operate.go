@@ -4,6 +4,7 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -20,7 +21,8 @@ const (
 	kept        = 100              // records of each room that a trimmed log keeps
 )
 
-// operate does what an operator can do to the log.
+// operate does what an operator can do to the log. Servers that do not take the order in time are no
+// error: other faults may keep them from it. A setting that stays edited is one.
 func (r *Rig) operate(ctx context.Context, s fault.Step) error {
 	nc, err := nats.Connect(strings.Join(r.Servers(), ","), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(100*time.Millisecond))
 	if err != nil {
@@ -48,15 +50,18 @@ func (r *Rig) operate(ctx context.Context, s fault.Step) error {
 			break
 		}
 		sleep(ctx, s.For)
-		err = insist(context.WithoutCancel(ctx), js, func(ctx context.Context, log jetstream.Stream) error {
+		undone := insist(context.WithoutCancel(ctx), js, func(ctx context.Context, log jetstream.Stream) error {
 			cfg := log.CachedInfo().Config
 			cfg.MaxMsgsPerSubject = before
 			_, err := js.UpdateStream(ctx, cfg)
 			return err
 		})
+		if undone != nil {
+			return fmt.Errorf("undo %s: %w", s, undone)
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", s, err)
+		fmt.Printf("torture: %s is given up: %v\n", s, err)
 	}
 	return nil
 }
@@ -79,6 +84,7 @@ func trim(ctx context.Context, log jetstream.Stream) error {
 func insist(ctx context.Context, js jetstream.JetStream, order func(ctx context.Context, log jetstream.Stream) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operateTime)
 	defer cancel()
+	var last error // of a server
 	for {
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
 		log, err := js.Stream(try, proto.StreamName)
@@ -86,9 +92,13 @@ func insist(ctx context.Context, js jetstream.JetStream, order func(ctx context.
 			err = order(try, log)
 		}
 		cancel()
-		if err == nil || ctx.Err() != nil {
-			return err
+		if err == nil {
+			return nil
 		}
+		if ctx.Err() != nil {
+			return errors.Join(err, last)
+		}
+		last = err
 		sleep(ctx, 200*time.Millisecond)
 	}
 }
