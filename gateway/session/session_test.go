@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"strings"
@@ -281,7 +282,8 @@ func TestTextSessionWhoseSinceCannotBeServed(t *testing.T) {
 // with the same key is recognised.
 func TestResume(t *testing.T) {
 	g := start(t)
-	a := g.json("/room/resume/?name=Ann")
+	room := "resume-" + rand.Text() // another one in each run, because the log outlives a run
+	a := g.json("/room/" + room + "/?name=Ann")
 	hello := a.want(`{"hello":*`)
 	field := func(name string) string {
 		_, rest, _ := strings.Cut(hello, `"`+name+`":"`)
@@ -290,21 +292,21 @@ func TestResume(t *testing.T) {
 	}
 	id, resume := field("id"), field("resume")
 	a.send(`{"id":1,"say":{"text":"once","key":"k"}}`)
-	b := g.open("/room/resume/?since=0", "roomcast.v1, resume."+resume)
+	b := g.open("/room/"+room+"/?since=0", "roomcast.v1, resume."+resume)
 	if got := b.want(`{"hello":*`); !strings.Contains(got, `"you":{"id":"`+id+`","name":"Ann"}`) {
 		t.Errorf("got %s, want the same identity %s", got, id)
 	}
-	b.want(`{"room":"resume","seq":1,*"text":"once"}`)
+	b.want(`{"room":"` + room + `","seq":1,*"text":"once"}`)
 	b.send(`{"id":2,"say":{"text":"once","key":"k"}}`)
 	b.want(`{"id":2,"ok":{"seq":1,"at":"*","duplicate":true}}`)
 	b.silent()
-	c := g.open("/room/resume/", "resume."+resume[:len(resume)-2]+"xx, roomcast.v1")
+	c := g.open("/room/"+room+"/", "resume."+resume[:len(resume)-2]+"xx, roomcast.v1")
 	if got := c.want(`{"hello":*`); strings.Contains(got, id) {
 		t.Errorf("got %s, want a new identity for a forged resume string", got)
 	}
-	d := g.text("/room/resume/?resume=" + resume)
+	d := g.text("/room/" + room + "/?resume=" + resume)
 	d.send("from a text session")
-	b.want(`{"room":"resume","seq":2,*"from":{"id":"` + id + `","name":"Ann"},*`)
+	b.want(`{"room":"` + room + `","seq":2,*"from":{"id":"` + id + `","name":"Ann"},*`)
 }
 
 // A resume string is a credential: it is offered as a subprotocol, never in the URL of a
