@@ -53,16 +53,22 @@ type Page struct {
 	Why    string            `json:"why"`    // the reason of the close
 }
 
-// Members is the ok of members. Up to [MaxListed] members are listed; More says that there
-// are others.
+// Members is the ok of members. It counts people. It lists up to [MaxListed] of them; More says
+// that there are others.
 type Members struct {
-	Room  Room       `json:"room"`
-	Count int        `json:"count"`
-	List  []Identity `json:"members"`
-	More  bool       `json:"more"`
+	Room  Room     `json:"room"`
+	Count int      `json:"count"`
+	List  []Member `json:"members"`
+	More  bool     `json:"more"`
 }
 
-// MaxListed is the number of members up to which a room's members are named.
+// Member is one person in a room.
+type Member struct {
+	Identity
+	Sessions int `json:"sessions"` // of this person in the room
+}
+
+// MaxListed is the number of people up to which a room's members are named.
 const MaxListed = 200
 
 // AppendOK begins the answer to the command with an id; nil = it has none. The caller appends
@@ -193,7 +199,9 @@ func (m *Members) AppendJSON(b []byte) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = list[i].AppendJSON(b)
+		b = list[i].Identity.AppendJSON(b)
+		b = strconv.AppendInt(append(b[:len(b)-1], `,"sessions":`...), int64(list[i].Sessions), 10)
+		b = append(b, '}')
 	}
 	b = append(b, ']')
 	if m.Count > len(list) {

@@ -17,8 +17,8 @@ func (b *Bridge) Moderate(s publish.Say, done func(proto.Reply)) {
 		b.Say(s, done)
 		return
 	}
-	b.Members(s.Room, func(count int, list []proto.Identity, err error) {
-		present := slices.ContainsFunc(list, func(who proto.Identity) bool { return who.ID == s.Terms.Member })
+	b.Members(s.Room, func(count int, list []proto.Member, err error) {
+		present := slices.ContainsFunc(list, func(who proto.Member) bool { return who.ID == s.Terms.Member })
 		if err == nil && !present && count <= len(list) {
 			done(proto.Reply{Refusal: proto.Refuse(proto.NotFound, "this member is not in the room; ban keeps somebody out")})
 			return

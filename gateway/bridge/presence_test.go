@@ -40,21 +40,26 @@ func (g *gateway) knows(t *testing.T, room proto.Room, count int) time.Duration 
 	return time.Since(begun)
 }
 
+// members returns the number of people, and their ids. The id of a person with n > 1 sessions
+// ends in *n.
 func (g *gateway) members(t *testing.T, room proto.Room) (int, []string) {
 	t.Helper()
 	type result struct {
 		count int
-		list  []proto.Identity
+		list  []proto.Member
 		err   error
 	}
 	done := make(chan result, 1)
-	g.Members(room, func(n int, list []proto.Identity, err error) { done <- result{n, list, err} })
+	g.Members(room, func(n int, list []proto.Member, err error) { done <- result{n, list, err} })
 	got := <-done
 	if got.err != nil {
 		t.Fatal(got.err)
 	}
 	var ids []string
 	for _, who := range got.list {
+		if who.Sessions > 1 {
+			who.ID += fmt.Sprint("*", who.Sessions)
+		}
 		ids = append(ids, who.ID)
 	}
 	slices.Sort(ids)
@@ -88,13 +93,15 @@ func TestJoinsAndLeavesReachAllGateways(t *testing.T) {
 	eventually(t, "bob to join", a.said(lobby, `"joined":{"id":"bob","count":2}`))
 	c.enter(lobby, "carol")
 	c.enter(lobby, "bob")
+	c.enter(lobby, "bob")
 	for _, g := range []*gateway{a, b, c} {
 		g.knows(t, lobby, 3)
-		if n, ids := g.members(t, lobby); n != 3 || fmt.Sprint(ids) != "[alice bob carol]" {
+		if n, ids := g.members(t, lobby); n != 3 || fmt.Sprint(ids) != "[alice bob*3 carol]" {
 			t.Errorf("members: %d, %v", n, ids)
 		}
 	}
 	b.exit(lobby, "bob")
+	c.exit(lobby, "bob")
 	c.exit(lobby, "bob")
 	eventually(t, "bob to leave", a.said(lobby, `"left":{"id":"bob","reason":"client","count":2}`))
 	if n, ids := b.members(t, lobby); n != 2 || fmt.Sprint(ids) != "[alice carol]" {

@@ -21,19 +21,19 @@ const (
 
 // answer is the message of one gateway about a room on room.who.<p>.<g>.
 type answer struct {
-	Gateway string           `json:"gateway"`
-	Count   int              `json:"count"`           // people on this gateway
-	Total   int              `json:"total,omitempty"` // people on all gateways, if this gateway has members in the room
-	List    []proto.Identity `json:"list,omitempty"`  // people on this gateway, at most proto.MaxListed
+	Gateway string         `json:"gateway"`
+	Count   int            `json:"count"`           // people on this gateway
+	Total   int            `json:"total,omitempty"` // people on all gateways, if this gateway has members in the room
+	List    []proto.Member `json:"list,omitempty"`  // people on this gateway, at most proto.MaxListed
 }
 
 // inquiry is one question to all gateways. Equal questions share it.
 type inquiry struct {
 	room     proto.Room
 	token    string
-	done     []func(count int, list []proto.Identity, err error)
+	done     []func(count int, list []proto.Member, err error)
 	answered map[string]bool // by gateway
-	people   map[string]proto.Identity
+	people   map[string]proto.Member
 	listed   bool // every answer lists all its people
 	total    int  // the largest Total
 	begun    time.Time
@@ -55,7 +55,7 @@ func newInquiries(self string) *inquiries {
 }
 
 // ask asks all gateways over nc who is in a room.
-func (s *inquiries) ask(nc *nats.Conn, room proto.Room, done func(count int, list []proto.Identity, err error)) error {
+func (s *inquiries) ask(nc *nats.Conn, room proto.Room, done func(count int, list []proto.Member, err error)) error {
 	if q := s.rooms[room]; q != nil {
 		q.done = append(q.done, done)
 		return nil
@@ -64,7 +64,7 @@ func (s *inquiries) ask(nc *nats.Conn, room proto.Room, done func(count int, lis
 	s.next++
 	q := &inquiry{
 		room: room, token: strconv.FormatUint(s.next, 36), listed: true, begun: now, heard: now,
-		answered: make(map[string]bool), people: make(map[string]proto.Identity),
+		answered: make(map[string]bool), people: make(map[string]proto.Member),
 	}
 	q.done = append(q.done, done)
 	if err := nc.PublishRequest(room.WhoSubject(), s.inbox+q.token, nil); err != nil {
@@ -93,6 +93,7 @@ func (s *inquiries) answered(m *nats.Msg, keys *seal.Keys, alive map[string]peer
 	q.answered[a.Gateway] = true
 	q.heard = time.Now()
 	for _, who := range a.List {
+		who.Sessions = max(1, who.Sessions) + q.people[who.ID].Sessions // version 0.1.0 sends none
 		q.people[who.ID] = who
 	}
 	q.listed = q.listed && len(a.List) >= a.Count
@@ -140,7 +141,7 @@ func (s *inquiries) finish(q *inquiry, err error) {
 	if !q.listed {
 		count = max(count, q.total)
 	}
-	list := make([]proto.Identity, 0, min(len(q.people), proto.MaxListed))
+	list := make([]proto.Member, 0, min(len(q.people), proto.MaxListed))
 	for _, id := range slices.Sorted(maps.Keys(q.people)) {
 		if len(list) == proto.MaxListed {
 			break

@@ -143,7 +143,7 @@ func (p *Presence) Left(room proto.Room, who proto.Identity, reason proto.LeaveR
 
 // Members asks all gateways which people are in the room. The count is exact; the list ends
 // at proto.MaxListed. A gateway that does not answer within a second is left out.
-func (p *Presence) Members(room proto.Room, done func(count int, list []proto.Identity, err error)) {
+func (p *Presence) Members(room proto.Room, done func(count int, list []proto.Member, err error)) {
 	if !p.box.Put(func() {
 		if err := p.inquiries.ask(p.nc, room, done); err != nil {
 			done(0, nil, reads.Unavailable())
@@ -288,7 +288,7 @@ func (p *Presence) serve(m *nats.Msg) {
 	}
 	a := answer{Gateway: p.cfg.ID}
 	if t := p.rooms[room]; t != nil && len(t.here.list) > 0 {
-		a.Count, a.Total, a.List = len(t.here.list), t.Count(), t.here.identities(proto.MaxListed)
+		a.Count, a.Total, a.List = len(t.here.list), t.Count(), t.here.list[:min(len(t.here.list), proto.MaxListed)]
 	}
 	out := p.message(m.Reply, a)
 	out.Data = p.cfg.Keys.Seal(room, seal.Who, "", out.Data)

@@ -2,11 +2,6 @@ package presence
 
 import "roomcast/proto"
 
-// person is one id in a room, with its sessions on one gateway.
-type person struct {
-	proto.Identity
-	sessions int
-}
 
 // indexFrom is the size from which a roster has an index; a shorter one is searched.
 const indexFrom = 16
@@ -14,7 +9,7 @@ const indexFrom = 16
 // roster lists the people whom one gateway has in a room, each id once. It is not safe for
 // concurrent use. A room has few people as a rule, so a roster is a slice first.
 type roster struct {
-	list  []person
+	list  []proto.Member // with their sessions on this gateway
 	index map[string]int // position by id; nil in a short list
 }
 
@@ -38,7 +33,7 @@ func (r *roster) has(id string) bool { return r.find(id) >= 0 }
 
 // add adds a person who is not in the roster.
 func (r *roster) add(who proto.Identity) {
-	r.list = append(r.list, person{who, 1})
+	r.list = append(r.list, proto.Member{Identity: who, Sessions: 1})
 	switch {
 	case r.index != nil:
 		r.index[who.ID] = len(r.list) - 1
@@ -54,7 +49,7 @@ func (r *roster) add(who proto.Identity) {
 func (r *roster) remove(i int) proto.Identity {
 	gone, last := r.list[i].Identity, len(r.list)-1
 	r.list[i] = r.list[last]
-	r.list[last] = person{}
+	r.list[last] = proto.Member{}
 	r.list = r.list[:last]
 	if r.index != nil {
 		delete(r.index, gone.ID)
@@ -65,11 +60,11 @@ func (r *roster) remove(i int) proto.Identity {
 	return gone
 }
 
-// identities returns at most limit people.
-func (r *roster) identities(limit int) []proto.Identity {
-	out := make([]proto.Identity, 0, min(limit, len(r.list)))
-	for i := range r.list[:min(limit, len(r.list))] {
-		out = append(out, r.list[i].Identity)
+// identities returns the people without their sessions.
+func (r *roster) identities() []proto.Identity {
+	out := make([]proto.Identity, len(r.list))
+	for i := range r.list {
+		out[i] = r.list[i].Identity
 	}
 	return out
 }

@@ -150,7 +150,7 @@ func (t *Tracker) behind() bool {
 
 func (t *Tracker) join(who proto.Identity, now time.Time) {
 	if i := t.here.find(who.ID); i >= 0 {
-		t.here.list[i].sessions++
+		t.here.list[i].Sessions++
 		return
 	}
 	first := len(t.here.list) == 0
@@ -169,7 +169,7 @@ func (t *Tracker) leave(e Leave, now time.Time) {
 	if i < 0 {
 		return
 	}
-	if t.here.list[i].sessions--; t.here.list[i].sessions > 0 {
+	if t.here.list[i].Sessions--; t.here.list[i].Sessions > 0 {
 		return
 	}
 	who := t.here.remove(i)
@@ -275,7 +275,7 @@ func (t *Tracker) deltas(s *share, deltas []Delta, now time.Time) {
 
 // shares returns the people here, in as many parts as they need.
 func (t *Tracker) shares() (parts []Share) {
-	for some := range slices.Chunk(t.here.identities(len(t.here.list)), maxEntries) {
+	for some := range slices.Chunk(t.here.identities(), maxEntries) {
 		parts = append(parts, Share{Gateway: t.self, Mark: t.mark, People: some, Part: len(parts), More: true})
 	}
 	if parts == nil {

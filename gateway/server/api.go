@@ -299,7 +299,7 @@ func (a *api) members(r *http.Request, by caller) (answer, error) {
 		return nil, err
 	}
 	return await(r.Context(), func(done func(answer, error)) {
-		a.bridge.Members(room, func(count int, list []proto.Identity, err error) {
+		a.bridge.Members(room, func(count int, list []proto.Member, err error) {
 			m := proto.Members{Room: room, Count: count, List: list}
 			if err != nil || by.local {
 				done(m.AppendJSON(nil), err)

@@ -5,7 +5,7 @@ import "roomcast/proto"
 // members asks all gateways who is in the room.
 func (c *commands) members(s *session, cmd *proto.Command) error {
 	id, command, room := s.id, string(cmd.ID), cmd.Room
-	c.bridge.Members(room, func(count int, list []proto.Identity, err error) {
+	c.bridge.Members(room, func(count int, list []proto.Member, err error) {
 		c.hub.Post(func() {
 			s := c.get(id)
 			if s == nil || s.phase != open {

@@ -116,7 +116,8 @@ export interface Gap {
 /** The members of a room. A room of more than 200 people names only some of them; more tells that. */
 export interface Members {
   readonly count: number;
-  readonly list: readonly Identity[];
+  /** sessions: how many sessions the person has in the room, when the list was read. */
+  readonly list: readonly (Identity & { sessions?: number })[];
   readonly more: boolean;
 }
 
