@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -191,6 +192,30 @@ func TestEveryPackageHasAComment(t *testing.T) {
 	for _, p := range packages(t) {
 		if p.Doc == "" {
 			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
+
+// The walk of a message in docs/architecture.md names files that exist, and in each row a
+// function of the file.
+func TestTheWalkNamesFilesAndFunctions(t *testing.T) {
+	doc, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("`([a-z_/]+/[a-z_]+\\.go)`").FindAllSubmatch(doc, -1) {
+		if _, err := os.Stat(filepath.Join("..", string(m[1]))); err != nil {
+			t.Error(err)
+		}
+	}
+	rows := regexp.MustCompile("(?m)^\\|[ 0-9]*\\|(?: ⇒)? `([a-z_/]+\\.go)` \\| `(\\w+)`").FindAllSubmatch(doc, -1)
+	if len(rows) < 12 {
+		t.Fatalf("found %d rows, want those of the walk", len(rows))
+	}
+	for _, row := range rows {
+		b, err := os.ReadFile(filepath.Join("..", string(row[1])))
+		if err == nil && !regexp.MustCompile(`(?m)^func (\([^)]*\) )?`+string(row[2])+`\(`).Match(b) {
+			t.Errorf("%s has no function %s", row[1], row[2])
 		}
 	}
 }
