@@ -33,7 +33,7 @@ type asker struct {
 	oks     int64
 	warming int   // rooms that are not warm yet
 	again   int64 // messages that were sent again
-	late    int64 // messages that left late, because all senders were waiting
+	late    int64 // messages that were sent late, because all senders waited for acks
 	faults  int
 	wrong   string
 	busy    bool // every sender sends again after its ack

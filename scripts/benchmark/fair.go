@@ -21,8 +21,8 @@ const (
 )
 
 // fair measures the delay of small rooms and pings while a room of 10,000 is busy. The 10,000
-// members are in another process of lower priority on the load's core, so that their reading
-// does not delay the measured members.
+// members are in another process of lower priority on the load's core. So their reads do not delay
+// the measured members.
 func fair(b *bench) error {
 	n := 10_000
 	if b.quick {
@@ -40,7 +40,7 @@ func fair(b *bench) error {
 		return err
 	}
 	defer s.close()
-	big, idle := fairMembers, fairMembers+1 // the speaker; the first member that pings
+	big, idle := fairMembers, fairMembers+1 // the speaker of the big room; the first member that pings
 	s.path = func(id int) string {
 		if id == big {
 			return bigRoom

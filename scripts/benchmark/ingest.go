@@ -21,8 +21,8 @@ import (
 	"roomcast/proto"
 )
 
-// inFlight is the number of unacknowledged messages at saturation, of Roomcast and of the
-// bare publisher.
+// inFlight is the number of messages without an ack at full load, for Roomcast and for the bare
+// publisher.
 const inFlight = 1000
 
 // ingestModes are the storage settings: replicas and sync of the NATS servers.
@@ -31,9 +31,9 @@ var ingestModes = []struct {
 	sync     string
 }{{1, "2m"}, {1, "always"}, {3, "2m"}, {3, "always"}}
 
-// ingest measures from the request on room.<g> to the ack of the stored message. It compares
-// the messages per CPU-second of roomsvc and the NATS servers with those of a publisher that
-// only fills a stream with the same settings with records of the same size.
+// ingest measures the room service, from a request on room.<g> to the ack of the stored message.
+// It compares the messages per CPU-second with those of a bare publisher. That one fills a stream
+// with the same settings with records of the same size.
 func ingest(b *bench) error {
 	window, modes := b.window/4, ingestModes
 	if b.quick {
@@ -129,7 +129,7 @@ func (b *bench) ingestMode(rows *table, name string, replicas int, sync string, 
 			return err
 		}
 		if instances == 2 {
-			time.Sleep(time.Second) // for the hand-over of partitions
+			time.Sleep(time.Second) // until the owners have taken their partitions
 		}
 		if err := publish(); err != nil {
 			return err
@@ -167,8 +167,8 @@ func answered(nc *nats.Conn) (err error) {
 	return fmt.Errorf("messages are not accepted: %w", err)
 }
 
-// bare lets another process publish for a window. It returns the messages per CPU-second of
-// that process and the servers, and per second.
+// bare lets another process publish for a window. It returns the messages per second, and those
+// per CPU-second of that process and the servers.
 func (b *bench) bare(servers []*process, window time.Duration) (perCPU, rate float64, err error) {
 	cmd := exec.Command(filepath.Join(b.dir, "benchmark"), "role", "publish", natsURL(0), window.String())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -201,7 +201,7 @@ func (b *bench) bare(servers []*process, window time.Duration) (perCPU, rate flo
 	return float64(count) / used.Seconds(), float64(count) / wall.Seconds(), cmd.Wait()
 }
 
-// publishBare runs in that process: it fills a stream with the settings of ROOMS.
+// publishBare runs in the bare publisher's process: it fills a stream with the settings of ROOMS.
 func publishBare(args []string) error {
 	window, err := time.ParseDuration(args[1])
 	if err != nil {

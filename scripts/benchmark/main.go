@@ -4,11 +4,10 @@
 // CPU time of all server processes. scripts/bench builds it and runs it in a network
 // namespace of its own, on the second core. The servers run on the first core.
 //
-// Each case has a file. swarm.go makes the load: an epoll loop that costs about as much as
-// the kernel. talk.go decides which member sends when, and checks that every member receives
-// every message once and in order, so that dropping messages cannot look fast. reference.go
-// is the comparison: a chat server that writes each frame to each socket and does nothing
-// else.
+// Each case has a file. swarm.go makes the load, with an epoll loop that costs little more than
+// the kernel's part. talk.go decides which member sends when. It also checks that every member
+// receives every message once and in order, because a server that drops messages would look fast.
+// reference.go is the comparison: a chat server that only writes each frame to each socket.
 package main
 
 import (

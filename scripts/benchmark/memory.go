@@ -25,13 +25,13 @@ const (
 	fullRooms    = 40 // of 5 MB each
 	fullMessages = 84
 	fullSize     = 60_000
-	stuckMembers = 64 // that join all of these rooms from their beginning and read nothing
-	backReaders  = 8  // that read history backward as fast as --rate lets them
-	probes       = 4  // members whose messages are timed
+	stuckMembers = 64 // members that join all these rooms from their beginning and read nothing
+	backReaders  = 8  // members that read history backward as fast as --rate allows
+	probes       = 4  // members whose acks are timed
 	memoryFlag   = 256 << 20
 )
 
-// memory measures the memory that a gateway holds for clients that request much and read
+// memoryCase measures the memory that a gateway holds for clients that request much and read
 // little, and the delay of other clients. The gateway has its default limits.
 func memoryCase(b *bench) error {
 	rest, attack := 5*time.Second, 20*time.Second
@@ -74,7 +74,7 @@ func memoryCase(b *bench) error {
 			name        string
 			stuck, back int
 		}{{"nobody reads", stuckMembers, 0}, {"backward", 0, backReaders}, {"both", stuckMembers, backReaders}} {
-			s, p, err := form.start() // a new process, because memory of an earlier load would count as at rest
+			s, p, err := form.start() // a new process, which holds no memory of an earlier load
 			if err != nil {
 				return err
 			}
@@ -105,13 +105,13 @@ func (s *system) stop() {
 // attacked is the effect of one load on a process.
 type attacked struct {
 	rest, most  int64         // bytes resident
-	quiet, busy time.Duration // median of an ack
-	pages       int64         // answers of history
-	closed      int64         // sessions that read and were closed nevertheless
-	core        float64       // percent of the server's core that was used
+	quiet, busy time.Duration // median time to an ack, at rest and under load
+	pages       int64         // answers to history
+	closed      int64         // sessions that were closed although they read
+	core        float64       // used percent of the server's core
 }
 
-// attack measures p at rest, and then while the given numbers of members do not read, and
+// attack measures p at rest, and then under load: stuck members do not read, and back members
 // read history backward.
 func (s *system) attack(p *process, stuck, back int, rest, during time.Duration) (m attacked, err error) {
 	var group sync.WaitGroup
@@ -280,8 +280,8 @@ func (s *session) answer() ([]byte, error) {
 	}
 }
 
-// readNothing joins all full rooms and reads nothing. When the gateway closes it as slow, it
-// starts again. The gateway shares equal reads, so each member requests other pages.
+// readNothing joins all full rooms and reads nothing, again and again: the gateway closes each of
+// its sessions as slow. The gateway shares equal reads, so each member requests other pages.
 func readNothing(addr string, since int, quit <-chan struct{}) error {
 	for {
 		s, err := openSession(addr, "/ws", 4<<10)
@@ -303,7 +303,7 @@ func readNothing(addr string, since int, quit <-chan struct{}) error {
 	}
 }
 
-// readBackward reads pages of a full room with random ends.
+// readBackward reads pages of a full room that end at random seqs.
 func readBackward(addr string, i int, quit <-chan struct{}, pages *atomic.Int64) error {
 	s, err := openSession(addr, "/room/"+fullRoom(i)+"/", 1<<20)
 	if err != nil {
@@ -349,7 +349,7 @@ func readBackward(addr string, i int, quit <-chan struct{}, pages *atomic.Int64)
 	}
 }
 
-// delays are those of all probes.
+// delays holds the delays of all probes. It is safe for concurrent use.
 type delays struct {
 	mu sync.Mutex
 	h  histogram
@@ -370,7 +370,7 @@ func (d *delays) take() time.Duration {
 	return p50
 }
 
-// probe sends ten messages a second to a room of its own and measures the acks.
+// probe sends ten messages a second to a room of its own and measures the time to each ack.
 func probe(addr string, i int, quit <-chan struct{}, timed *delays) error {
 	s, err := openSession(addr, fmt.Sprintf("/room/bench_probe_%d/", i), 64<<10)
 	if err != nil {
@@ -398,7 +398,7 @@ func probe(addr string, i int, quit <-chan struct{}, timed *delays) error {
 	}
 }
 
-// errorList keeps the first of the errors of many goroutines.
+// errorList keeps the first error of many goroutines. It is safe for concurrent use.
 type errorList struct {
 	mu    sync.Mutex
 	first error

@@ -21,8 +21,8 @@ import (
 
 var millionGateways, millionMembers int // flags
 
-// Every gateway begins roomsEach rooms, and each room has members on roomSpan gateways:
-// a thousand rooms of a thousand members where there are 52 gateways.
+// Each gateway has members in its own roomsEach rooms, and in rooms of others: the members of a
+// room are on roomSpan gateways. With 52 gateways there are a thousand rooms of a thousand members.
 const (
 	roomsEach = 19
 	roomSpan  = 4
@@ -33,9 +33,9 @@ func millionRoom(gateway, id int) int {
 	return (gateway+id%roomSpan)%millionGateways*roomsEach + id/roomSpan%roomsEach
 }
 
-// million starts many gateways on one NATS server, each with as many members as a process
-// may have descriptors, and sends one message to every room. Servers and load share all
-// cores: the case measures memory and completeness, not speed.
+// million starts many gateways on one NATS server, and sends one message to every room. The limit
+// of descriptors of a process limits the members of a gateway. Servers and load share all cores,
+// so the case measures memory and completeness, not speed.
 func million(b *bench) error {
 	servers, err := b.startNATS(1, "2m")
 	if err != nil {
@@ -46,8 +46,8 @@ func million(b *bench) error {
 		return err
 	}
 	sys := &system{procs: append(servers, svc)}
-	// Among a hundred processes these would get a hundredth of the machine. In reality they
-	// would have machines of their own.
+	// Among a hundred processes, these few would get too little of the machine. In production they
+	// have machines of their own.
 	for _, p := range sys.procs {
 		if err := p.hurry(); err != nil {
 			return fmt.Errorf("raise priority of %s: %w", p.name, err)
@@ -198,7 +198,7 @@ func total(crowds []*crowd, word string, limit time.Duration) (sum int) {
 	return sum
 }
 
-// beMembers runs in that process.
+// beMembers runs in the process of a crowd.
 func beMembers(args []string) error {
 	var gateway, n int
 	if _, err := fmt.Sscan(strings.Join(args, " "), &gateway, &millionGateways, &n); err != nil {

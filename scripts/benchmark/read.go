@@ -20,8 +20,8 @@ import (
 
 // The log of the case read.
 const (
-	longRooms = 2000 // rooms that have more than one message, half of them in each way
-	longLog   = 80   // messages of such a room: a page and a bit
+	longRooms = 2000 // rooms with more than one message; fill writes them in two ways
+	longLog   = 80   // messages of such a room: a little more than a page
 )
 
 // read makes a log of a million rooms. Then it reads the last 50 messages of rooms that have

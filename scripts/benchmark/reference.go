@@ -14,10 +14,10 @@ import (
 	"roomcast/gateway/wire/wstest"
 )
 
-// serveReference is the reference: a chat server that only copies frames. It sends a message
-// from a path to all members on that path, one frame a write, with the same bytes that
-// Roomcast sends. It stores nothing, orders nothing across processes and does not wait: a
-// member that does not read loses frames.
+// serveReference is the reference: a chat server that only copies frames. A path is a room. It
+// sends each message to all members of the room, with the same bytes as Roomcast and one write for
+// each frame. It stores nothing and has no order across processes. A member that does not read
+// loses frames.
 func serveReference(addr string) error {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {

@@ -27,7 +27,7 @@ func (h *histogram) add(d time.Duration) {
 	h.count++
 }
 
-// quantile returns the upper end of the bucket in which the q-th part ends.
+// quantile returns the duration below which the q-th part of all durations lies.
 func (h *histogram) quantile(q float64) time.Duration {
 	rank, seen := int64(q*float64(h.count)), int64(0)
 	for i, n := range h.bucket {
@@ -39,7 +39,7 @@ func (h *histogram) quantile(q float64) time.Duration {
 	return 0
 }
 
-// samples are the results of the rounds of one cell of a table.
+// samples are the results of all rounds for one cell of a table.
 type samples []float64
 
 func (s samples) median() float64 {
@@ -78,8 +78,8 @@ func (t *table) print() {
 	}
 }
 
-// watch detects conditions that make a measurement worthless: a load that is itself the
-// limit, or a hypervisor or kernel thread that used the core.
+// watch detects conditions that make a measurement worthless: the load's process is too slow, or
+// a hypervisor or a kernel thread has used the core.
 type watch struct {
 	at               time.Time
 	own, steal, soft time.Duration
@@ -89,10 +89,10 @@ func newWatch() watch {
 	return watch{time.Now(), ownCPU(), stolen(), softirq()}
 }
 
-// worst holds the worst conditions of a run, for the line below the table.
+// worst holds the worst conditions of a run. printWorst prints them below the table.
 var worst struct{ load, steal, soft float64 }
 
-// end records the conditions since newWatch.
+// end records the conditions since the call of newWatch.
 func (w watch) end() {
 	wall := float64(time.Since(w.at))
 	worst.load = max(worst.load, float64(ownCPU()-w.own)/wall)
@@ -130,8 +130,8 @@ func stolen() time.Duration {
 
 var softirqThreads []int
 
-// softirq returns the CPU time of the kernel's softirq threads. Under overload they do the
-// receiving half of loopback connections.
+// softirq returns the CPU time of the kernel's softirq threads. Under overload they do the work of
+// receiving on loopback connections.
 func softirq() (sum time.Duration) {
 	if softirqThreads == nil {
 		entries, _ := os.ReadDir("/proc")

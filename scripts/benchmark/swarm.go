@@ -36,8 +36,8 @@ type member struct {
 	tail  []byte        // the beginning of an incomplete frame
 }
 
-// swarm is a set of clients on one epoll loop. One goroutine owns it. In the steady state it
-// does one read per wake-up and allocates nothing.
+// swarm is a set of clients on one epoll loop. One goroutine owns it. When all clients are open,
+// it does one read for each event and allocates nothing.
 type swarm struct {
 	addr      netip.AddrPort
 	elsewhere map[int]netip.AddrPort // members that connect to another address
@@ -121,8 +121,8 @@ func (s *swarm) connect(id int) {
 	if s.receive > 0 {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, s.receive)
 	}
-	// Every 4,000 connections have an address of their own. Otherwise the search for a free
-	// port would be the most expensive part of connecting.
+	// Each 4,000 connections have another local address. Otherwise the kernel's search for a free
+	// port would be the most expensive part of a connection.
 	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	n := id / 4000
 	from := &unix.SockaddrInet4{Addr: [4]byte{127, 100 + byte(n>>8), byte(n), 1}}
@@ -224,8 +224,7 @@ func (s *swarm) upgrade(id int) {
 	s.write(id, s.out)
 }
 
-// read reads once. The rest of the data waits for the next wake-up, after the other
-// connections.
+// read reads once. More data waits until the other connections have been read.
 func (s *swarm) read(id int) {
 	m := &s.members[id]
 	kept := copy(s.buf, m.tail)
@@ -287,7 +286,7 @@ func (s *swarm) read(id int) {
 	}
 }
 
-// write sends all of b. If the server does not accept so few bytes, it is broken, and write
+// write sends all of b. A server that does not accept so few bytes at once is broken, and write
 // drops the member.
 func (s *swarm) write(id int, b []byte) {
 	if n, _ := rawWrite(s.members[id].fd, b); n != len(b) {

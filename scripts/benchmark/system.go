@@ -12,7 +12,7 @@ import (
 	"roomcast/proto"
 )
 
-// system is a set of servers under test: its processes and the address for members.
+// system is a set of server processes under test, with the address for members.
 type system struct {
 	name  string
 	addr  string
@@ -91,7 +91,7 @@ func (b *bench) login(user string) []string {
 
 const benchPassword = "password-for-the-benchmark"
 
-// shipped copies the shipped configuration into the bench directory and sets its variables.
+// shipped copies scripts/nats.conf into the bench directory and sets its variables.
 func (b *bench) shipped() error {
 	conf, err := os.ReadFile("scripts/nats.conf")
 	if err != nil {
@@ -105,8 +105,7 @@ func (b *bench) shipped() error {
 	return os.WriteFile(filepath.Join(b.dir, "shipped.conf"), conf, 0o600)
 }
 
-// startNATS starts n servers, one alone or a cluster of three, with the mapping of
-// room.* to partitions.
+// startNATS starts one server, or a cluster of three, with the mapping of room.* to partitions.
 func (b *bench) startNATS(n int, sync string) ([]*process, error) {
 	var procs []*process
 	rooms, include := fmt.Sprintf("mappings { %q: %q }", proto.SubjectAnyRoom, proto.MapTo), ""
@@ -192,7 +191,7 @@ func (s *system) rss() (sum int64) {
 	return sum
 }
 
-// join connects n members, spread over the given number of rooms; perRoom of each room send.
+// join connects n members, spread over a number of rooms. In each room perRoom members send.
 func (s *system) join(n, rooms, perRoom, size int) (err error) {
 	return s.joinAs("bench", false, n, rooms, perRoom, size)
 }
@@ -231,14 +230,15 @@ func (s *system) warm() error {
 // outcome is the result of one measurement.
 type outcome struct {
 	heard, said float64 // a second
-	busy        float64 // cores used by the measured processes
+	busy        float64 // cores that the measured processes used
 	perCPU      float64 // deliveries per CPU-second
 	each        []time.Duration
 	p50, p99    time.Duration
 }
 
-// measure lets the members send for a window: every speaker when its last message has reached
-// all, or one speaker every interval. CPU time counts from the process of index first on.
+// measure lets the members send for a window. Without an interval, each speaker sends when its
+// last message has reached all members. With one, the speakers send in turn, one message each
+// interval. Only the CPU time of the processes from index first on counts.
 func (s *system) measure(window, interval time.Duration, first int) (outcome, error) {
 	t := s.t
 	if t.closedLoop = interval == 0; t.closedLoop {
@@ -248,7 +248,7 @@ func (s *system) measure(window, interval time.Duration, first int) (outcome, er
 	} else {
 		s.s.every(interval)
 	}
-	if err := s.s.run(window/5, nil); err != nil { // a warm-up that does not count
+	if err := s.s.run(window/5, nil); err != nil { // warm up, without measuring
 		return outcome{}, err
 	}
 	w, heard, said, cpu := newWatch(), t.heard, t.said, s.cpu(first)
@@ -274,8 +274,8 @@ func (s *system) measure(window, interval time.Duration, first int) (outcome, er
 	return o, nil
 }
 
-// compare measures the systems in turn, round after round. The order is reversed in every
-// other round.
+// compare measures the systems in turn, round after round. It reverses the order after each
+// round.
 func (b *bench) compare(systems []*system, interval time.Duration, first []int, each func(i int, o outcome)) error {
 	for r := range b.rounds {
 		for i := range systems {

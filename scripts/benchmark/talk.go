@@ -35,7 +35,7 @@ type talk struct {
 	faults int64     // wrong deliveries
 	wrong  string    // the first wrong delivery
 	delay  histogram // from the sender's write to a member's read
-	busy   int       // speakers whose message has not reached everybody
+	busy   int       // speakers whose last message has not reached everybody
 }
 
 // speaker is a member that sends messages.
@@ -187,7 +187,8 @@ func putHex(b []byte, v uint32) {
 	}
 }
 
-// hex reads a number of putHex. For other bytes it returns an unused number.
+// hex reads a number that putHex has written. For other bytes it returns a number that putHex
+// never writes.
 func hex(b []byte) (v uint32) {
 	for _, c := range b {
 		switch {

@@ -11,14 +11,14 @@ import (
 	"github.com/coder/websocket"
 )
 
-// silence is how long somebody who is to hear nothing is listened to.
+// silence is how long hearsNothing listens.
 const silence = 400 * time.Millisecond
 
 // member is one WebSocket connection in a room.
 type member struct{ conn *websocket.Conn }
 
-// connect joins a room; query is "last=10" and the like, offers are the subprotocols that
-// it offers, none for a text session.
+// connect joins a room. Query is for example "last=10". Offers are subprotocols; a text session
+// has none.
 func connect(ctx context.Context, base, room, query string, offers ...string) (*member, error) {
 	address := strings.Replace(base, "http", "ws", 1)
 	address = strings.TrimSuffix(address, "/") + "/room/" + url.PathEscape(room) + "/"
@@ -59,7 +59,7 @@ func (m *member) hears(ctx context.Context, text string) error {
 	return nil
 }
 
-// hearsNothing checks that nothing comes for a while. The connection is of no use
+// hearsNothing checks that no frame arrives for a while. The connection cannot be used
 // afterwards.
 func (m *member) hearsNothing(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, silence)
@@ -72,7 +72,7 @@ func (m *member) hearsNothing(ctx context.Context) error {
 	return nil
 }
 
-// frame is a JSON frame of the server, as far as smoke looks at it.
+// frame is the part of a server's JSON frame that smoke uses.
 type frame struct {
 	ID    int
 	Hello *struct{ Resume string }

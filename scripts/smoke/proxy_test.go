@@ -176,8 +176,8 @@ func (p proxy) front(t *testing.T, base string) string {
 	return scheme + "://127.0.0.1:" + port + cmp.Or(p.path, "/")
 }
 
-// certify writes a certificate for 127.0.0.1 and its key to a file, and makes this process
-// trust it until the test ends.
+// certify writes a certificate for 127.0.0.1 and its key to a file. This process trusts it until
+// the test ends.
 func certify(t *testing.T, path string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -223,7 +223,7 @@ func TestThroughProxies(t *testing.T) {
 	for _, p := range proxies {
 		t.Run(p.name, func(t *testing.T) {
 			front := p.front(t, gatewayFor(t, p.flags...))
-			// Twice: the second time there are kept connections of every kind.
+			// Twice: the second run uses connections that the proxy has kept open.
 			walked(t, front, front)
 			walked(t, front, front)
 			for _, host := range []string{"", "localhost"} {
@@ -269,8 +269,8 @@ func TestPlainProxyPassOpensNothing(t *testing.T) {
 	}
 }
 
-// Pings keep an idle member connected through a proxy that closes idle connections. The times
-// are those of haproxy on Debian (50 s) and of the gateway (25 s), scaled down.
+// Pings keep an idle member connected through a proxy that closes idle connections. Its times have
+// the ratio of the defaults of haproxy on Debian (50 s) and of the gateway (25 s).
 func TestPingsOutlastTheProxy(t *testing.T) {
 	const timeout = 3 * time.Second
 	conf := haproxyConf(fmt.Sprint(timeout.Milliseconds()), "")

@@ -24,10 +24,10 @@ import (
 // inNamespace marks the process that runs the blocks, in its own network namespace.
 const inNamespace = "ROOMCAST_README_NAMESPACE"
 
-// TestREADME runs the blocks of README.md as written, from the root of the repository. They
-// use fixed ports, so a process in a network namespace of its own runs them. A reader does
-// three things differently: this test keeps the log in a temporary directory, contains
-// stand-ins for wscat and nats, and uses a browser without a window.
+// TestREADME runs the blocks of README.md as written, from the root of the repository. They use
+// fixed ports, so they run in a process with its own network namespace. The test differs from a
+// reader in three things: it keeps the log in a temporary directory, it replaces wscat and nats by
+// stand-ins, and its browser has no window.
 func TestREADME(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		args := []string{"-n"}
@@ -105,7 +105,7 @@ type running struct {
 	process *process
 }
 
-// reader is somebody who follows the README.
+// reader is a person who follows the README.
 type reader struct {
 	t         *testing.T
 	env       []string

@@ -124,7 +124,7 @@ func TestSeparateProcessesStartInAnyOrder(t *testing.T) {
 	base := one.serves()
 	walked(t, base, two.serves())
 
-	// Somebody who speaks NATS is a third in the room, and is acknowledged.
+	// A NATS client sends to the room too, and receives an ack.
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	a, err := connect(ctx, base, "lobby", "")

@@ -11,12 +11,12 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// standIns are the programs that the README uses and that a machine for tests may lack. They
-// understand the arguments that the README gives them and run in the test's binary.
+// standIns replace programs that the README uses and that a test machine may lack. They understand
+// the arguments in the README, and run in the test's binary.
 var standIns = map[string]func(args []string) error{"wscat": wscat, "nats": natsCLI}
 
-// runStandIn runs the stand-in as which the test's binary was started. It returns false if
-// it was started as a test.
+// runStandIn runs the stand-in whose name the test's binary was started with. It returns false if
+// the binary was started as a test.
 func runStandIn() bool {
 	run := standIns[filepath.Base(os.Args[0])]
 	if run == nil {

@@ -12,8 +12,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// walk is one run of smoke: where it goes, and the mark that keeps its rooms apart from
-// everybody else's.
+// walk is one run of smoke: the addresses of the gateways, and a mark in the names of its rooms.
 type walk struct {
 	one, two string
 	mark     string
@@ -53,7 +52,7 @@ func (w *walk) up(ctx context.Context, wait time.Duration) error {
 	return nil
 }
 
-// get asks for a path and hands its body, if it is there, to check.
+// get requests a path and checks the body of a 200 answer.
 func get(ctx context.Context, base, path string, check func(body string) error) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+path, nil)
 	if err != nil {
@@ -186,7 +185,7 @@ func (w *walk) exactlyOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The same sender comes back at the other gateway and is not sure.
+	// The same sender returns at the other gateway and sends its last message again.
 	b, err := connect(ctx, w.two, room, "since=0", "roomcast.v1", "resume."+hello.Hello.Resume)
 	if err != nil {
 		return err
@@ -225,7 +224,7 @@ func (w *walk) members(ctx context.Context) error {
 		if f.OK.Count == 2 && len(f.OK.Members) == 2 {
 			return nil
 		}
-		select { // presence has a second to be right
+		select { // presence may take a second
 		case <-ctx.Done():
 			return fmt.Errorf("got %d members %v, want Ann and Bo", f.OK.Count, f.OK.Members)
 		case <-time.After(100 * time.Millisecond):
