@@ -15,7 +15,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// stretch is a run of messages that a member is shown, or of seqs that a gap names.
+// stretch is a run of messages that a member receives, or of seqs that a gap names.
 type stretch struct {
 	gap      proto.GapReason
 	from, to uint64
@@ -24,8 +24,8 @@ type stretch struct {
 // cursor is how far a member has seen the log.
 type cursor struct{ epoch, at string }
 
-// replay joins a room with a JSON session and returns what it is shown of the log before the
-// message end.
+// replay joins a room with a JSON session and returns the part of the log that it receives before
+// the message end.
 func replay(t *testing.T, base, room string, since uint64, c cursor, end string) (now cursor, shown []stretch) {
 	t.Helper()
 	conn := servertest.Join(t, base, "ws", "roomcast.v1")
@@ -77,7 +77,7 @@ func replay(t *testing.T, base, room string, since uint64, c cursor, end string)
 	}
 }
 
-// witnessed waits until the file beside the log says how far the log has come.
+// witnessed waits until the witness file beside the log includes a number of messages.
 func witnessed(t *testing.T, dir string, messages uint64) {
 	t.Helper()
 	natstest.Eventually(t, "the witness file", func() bool {
@@ -87,9 +87,9 @@ func witnessed(t *testing.T, dir string, messages uint64) {
 	})
 }
 
-// One bit of the store is flipped while nothing runs, after a clean stop and after a kill.
-// Members are shown every other record that NATS returns and are told of the loss, and so
-// is the operator. After a kill, NATS drops what follows a damaged record in its block.
+// The test flips one bit of the store while nothing runs, after a clean stop or a kill. Members
+// receive all other records that NATS returns, and a gap for the lost ones. The operator finds the
+// loss in the log. After a kill, NATS drops the messages after a damaged record in its block.
 func TestDamageIsAnnounced(t *testing.T) {
 	const room, messages = "lobby", 20
 	const damaged, lostEnd = "its store is damaged", "the log has lost its end"
@@ -105,8 +105,8 @@ func TestDamageIsAnnounced(t *testing.T) {
 		name   string
 		crash  bool
 		damage func(s historytest.Store)
-		fresh  []stretch // shown to a member that joins from the beginning
-		old    []stretch // shown to a member that has seen everything before
+		fresh  []stretch // received by a member that joins from the beginning
+		old    []stretch // received by a member that has seen everything before
 		log    string    // of the operator
 	}{
 		{"a middle record after a stop", false, record(10), []stretch{{"", 1, 9}, {proto.GapDamaged, 10, 10}, {"", 11, 20}}, nil, damaged},

@@ -73,7 +73,7 @@ func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 	heard := func(sub *nats.Subscription, patience time.Duration) (*nats.Msg, error) {
 		for {
 			m, err := sub.NextMsg(patience)
-			if err != nil || m.Subject != proto.MustRoom("attic").OutSubject() { // messages there may still be on their way
+			if err != nil || m.Subject != proto.MustRoom("attic").OutSubject() { // messages of other rooms may still arrive
 				return m, err
 			}
 		}
@@ -93,7 +93,7 @@ func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 	if got, err := one.RequestMsg(m, 5*time.Second); err != nil || !strings.Contains(string(got.Data), `"forbidden"`) {
 		t.Errorf("close: got %v, %v, want forbidden", got, err)
 	}
-	// Neither the record in its place nor the refusal of this reaches the other guest.
+	// The other guest receives neither the forged record nor its refusal.
 	if err := one.PublishRequest("room.lobby", "room.out.24.attic", nil); err != nil {
 		t.Fatal(err)
 	}

@@ -155,7 +155,7 @@ func (s *talker) take() (acks int, longest time.Duration, err error) {
 	return acks, longest, err
 }
 
-// flood is an address that opens connections, and another for each that is closed.
+// flood is an address that opens connections. For each that is closed it opens another one.
 type flood struct {
 	stop func() (opened int64)
 }

@@ -49,7 +49,7 @@ func (s *shown) newest() (follow.Delivery, []proto.Gap) {
 	return s.got[len(s.got)-1], s.gaps
 }
 
-// lazily has NATS sync the log now and then, so that a power loss takes its end.
+// lazily makes NATS sync the log at intervals, so that a power failure removes its end.
 func lazily(cfg *service.Config) { cfg.Sync = service.DefaultConfig().Sync }
 
 // runBridge runs the NATS side of a gateway until the test ends.
@@ -83,9 +83,9 @@ func sayTo(t *testing.T, nc *nats.Conn, room proto.Room, key string) (r proto.Re
 	return r
 }
 
-// A power loss takes the room service and the end of the NATS server's disk, and with both
-// every memory of what was there. A gateway that lived on still knows the records it has shown:
-// its members are shown what is left, and the room begins a new epoch.
+// A power failure ends the room service and removes the end of the log from the disk. Nothing there
+// remembers the lost records. A gateway that still runs knows them: its members receive the remaining
+// ones, and the room begins a new epoch.
 func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 	for name, before := range map[string]int{
 		"nothing was said since":           0,
@@ -161,7 +161,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 				d, gaps := members.newest()
 				return len(gaps) > 0 && d.Seq == left
 			})
-			serveRooms(t, dial, lazily) // later than the gateway noticed
+			serveRooms(t, dial, lazily) // after the gateway has noticed the loss
 			n := 0
 			natstest.Eventually(t, "a new epoch", func() bool {
 				n++
@@ -170,7 +170,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 				return d.Epoch != "" && d.Epoch != last.Epoch
 			})
 			natstest.Eventually(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n) })
-			for i := range 3 { // and no further epoch
+			for i := range 3 { // in the same epoch
 				sayTo(t, nc, lobby, fmt.Sprint("e", i))
 			}
 			natstest.Eventually(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n)+3 })
@@ -227,7 +227,7 @@ func TestOnlyGatewaysReportLostRecords(t *testing.T) {
 		}
 	}
 	sayTo(t, operator, lobby, "2")
-	// The owner does not believe a gateway that has shown what the log holds.
+	// The owner ignores a report about a record that the log holds.
 	gateway := connectAs(t, ns, "gateway")
 	for _, at := range []time.Time{rec.State.At, {}} {
 		held := proto.Lost{Room: lobby, Epoch: rec.State.Epoch, Seq: rec.Seq, Stream: rec.Stream, At: at}.JSON()

@@ -141,7 +141,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"gateway", subscribe, "room.sys.24.lobby", true},
 		{"gateway", subscribe, "_INBOX_gw.id.>", true},
 		{"gateway", subscribe, "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.ROOMS", true},
-		// It writes nothing that others believe to be the log's or roomsvc's.
+		// It must not publish where others expect the log or roomsvc.
 		{"gateway", publish, "room.log.24.lobby", false},
 		{"gateway", publish, "room.out.24.lobby", false},
 		{"gateway", publish, "room.ack.id.x", false},
@@ -205,7 +205,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"operator", subscribe, "room.ask.>", true},
 		{"roomsvc", publish, "room.ask.join", false},
 		{"operator", subscribe, "room.out.>", true},
-		{"operator", subscribe, "$SYS.>", true}, // of its own account only: there is nothing
+		{"operator", subscribe, "$SYS.>", true}, // only those of its own account, which has none
 		{"admin", publish, "$JS.API.STREAM.PURGE.ROOMS", true},
 	} {
 		nc := connectAs(t, ns, tt.user)
@@ -294,8 +294,8 @@ func sortAll(list any) {
 type attacker struct {
 	name    string
 	nc      *nats.Conn
-	answers string            // where it hears answers
-	asks    map[string]string // subjects that it sends requests to, with a body
+	answers string            // where it receives answers
+	asks    map[string]string // bodies of its requests, by subject
 }
 
 var (
@@ -316,7 +316,7 @@ func asks(some ...map[string]string) map[string]string {
 	return all
 }
 
-// protected are subjects on which only roomsvc, or the server, may be heard in ROOMS.
+// protected are subjects in ROOMS on which only roomsvc and the server may publish.
 var protected = []string{
 	"room.log.19.victim", "room.own.19", "room.state.19.victim", "room.state.19", "room.witness",
 	"room.out.19.victim", "room.sys.19.victim", "room.ack.victim.x", "room.peer.release.x", "room.peer.changed",
@@ -324,13 +324,13 @@ var protected = []string{
 	"$JS.API.STREAM.UPDATE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMSTATE", "$JS.API.CONSUMER.CREATE.ROOMS", "_INBOX_roomsvc.x", "_R_.x.y",
 }
 
-// guarded are protected subjects that a gateway can name as a reply subject, because it
-// receives its own answers there. The subjects of others end in a token that it cannot guess.
+// guarded are protected subjects that a gateway can name as a reply subject, because it receives its
+// own answers there. The subjects of other gateways end in a token that it cannot guess.
 var guarded = []string{"room.ack.victim.x", "_INBOX_roomsvc.x"}
 
-// nothingIsHeard lets each attacker publish to each protected subject, name it as the reply
-// subject of each request, and as the destination of a message trace. The observer, in the
-// account ROOMS, must receive nothing of that.
+// nothingIsHeard lets each attacker publish to each protected subject. It also lets it name the
+// subject as the reply subject of each request, and as the destination of a message trace. The
+// observer, in the account ROOMS, must receive none of these messages.
 func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 	t.Helper()
 	heard := make(chan *nats.Msg, 1024)
@@ -360,7 +360,7 @@ func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 				}
 			}
 		}
-		// One answer comes after the other: when this one is there, all have been given.
+		// Answers come in the order of the requests. After this one there are no others.
 		answers, err := a.nc.SubscribeSync(a.answers)
 		if err != nil {
 			t.Fatal(err)
@@ -386,8 +386,8 @@ func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 	}
 }
 
-// Only roomsvc can write the log, a fence, a lease, the secret or an answer. Others can do so
-// neither with a subject nor with a reply subject.
+// Only roomsvc can write the log, a fence, a lease, the secret or an answer. Others can neither
+// publish there nor name these subjects for a reply.
 func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
 	t.Run("shipped", func(t *testing.T) {
 		ns := shippedServer(t)
@@ -431,8 +431,8 @@ func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
 	})
 }
 
-// Gateways with users of their own hear neither the answers to the others nor their
-// reply subjects.
+// A gateway with its own user receives neither the answers to other gateways nor their reply
+// subjects.
 func TestGatewaysOfTheirOwnUsers(t *testing.T) {
 	ns := shippedServer(t, func(opts *natsserver.Options) {
 		i := slices.IndexFunc(opts.Users, func(u *natsserver.User) bool { return u.Username == "gateway" })
@@ -448,7 +448,7 @@ func TestGatewaysOfTheirOwnUsers(t *testing.T) {
 				return p
 			}
 			perms.Publish, perms.Subscribe = change(perms.Publish), change(perms.Subscribe)
-			perms.Subscribe.Allow = append(perms.Subscribe.Allow, "room.gw.*") // they hear each other live
+			perms.Subscribe.Allow = append(perms.Subscribe.Allow, "room.gw.*") // gateways receive each other's heartbeats
 			opts.Users = append(opts.Users, &user)
 		}
 	})
@@ -526,8 +526,8 @@ func TestOnlyGatewaysObtainKeys(t *testing.T) {
 	})
 }
 
-// Only a backend answers a gateway's question. A guest neither sees it nor asks one, and what
-// roomsvc's account holds is not reached by it.
+// Only a backend answers a gateway's question. A guest can neither receive nor send questions, and
+// questions do not reach the account of roomsvc.
 func TestOnlyBackendsAnswerQuestions(t *testing.T) {
 	ns := shippedServer(t)
 	gateway := connectAs(t, ns, "gateway")
@@ -562,8 +562,8 @@ func TestOnlyBackendsAnswerQuestions(t *testing.T) {
 	}
 }
 
-// With the shipped permissions roomsvc marks a ticket for gateways only, and once. It stores
-// revocations and lists them.
+// With the shipped permissions, only gateways can use a ticket, and only once. They can store and
+// list revocations.
 func TestTicketsAndRevocationsWithTheShippedConfiguration(t *testing.T) {
 	ns := shippedServer(t)
 	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {

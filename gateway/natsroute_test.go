@@ -78,7 +78,7 @@ func newCable(t *testing.T, to string) *cable {
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := from.Read(buf)
-			c.mu.Lock() // waits until the cable speaks
+			c.mu.Lock() // waits until the cable forwards again
 			if err == nil {
 				_, err = to.Write(buf[:n])
 			}
@@ -138,7 +138,7 @@ func TestRoutesNeedThePassword(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// join starts a server that wants to be part of the cluster.
+	// join starts a server that tries to join the cluster.
 	join := func(name, credentials string) (*natstest.Server, *serverSays) {
 		path := filepath.Join(t.TempDir(), "evil.conf")
 		text := fmt.Sprintf(`server_name: %s

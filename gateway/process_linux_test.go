@@ -17,7 +17,7 @@ import (
 type process struct {
 	cmd  *exec.Cmd
 	base string     // the address of its page
-	done chan error // how it ended
+	done chan error // receives the result of its end
 
 	mu  sync.Mutex
 	out bytes.Buffer // guarded by mu

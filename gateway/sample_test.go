@@ -25,16 +25,16 @@ import (
 
 var writeSample = flag.Bool("write-sample", false, "write the sample logs anew; commit only those of a version that has not been released")
 
-// A sample is a compressed data directory that a version wrote. Later versions must read
-// it, so they never write it again. The .jsonl file beside it says what its rooms held,
-// one [sampleRoom] a line.
+// A sample is a compressed data directory that a version has written. Later versions must read it,
+// so they never write it again. The .jsonl file beside it has the contents of its rooms, one
+// [sampleRoom] on each line.
 type sample struct {
 	dir   string // below testdata, named by the version
 	name  string
 	flags []string
 }
 
-// Without these limits the records of the sample would be too old, and its keys forgotten.
+// With the default limits the records of the sample would be too old, and its keys forgotten.
 var sampleFlags = []string{"--history-age", "876000h", "--key-window", "876000h", "--history-per-room", "70", "--time-zone", "UTC"}
 
 var samples = []sample{
@@ -42,7 +42,7 @@ var samples = []sample{
 	{"log-0.1.0", "sealed", append([]string{"--encryption-key-file", "testdata/log-0.1.0/key"}, sampleFlags...)},
 }
 
-// sampleRoom is the answer of HTTP to a read of all that a room holds.
+// sampleRoom is the HTTP answer to a read of a whole room.
 type sampleRoom struct {
 	Room   string            `json:"room"`
 	Events []json.RawMessage `json:"events"`
@@ -70,7 +70,7 @@ func (s sample) serve(t *testing.T, dir string, more ...string) (base string, st
 	return base, stop
 }
 
-// read returns what HTTP says that the room holds.
+// read reads a whole room over HTTP.
 func (s sample) read(t *testing.T, base, room string) (r sampleRoom) {
 	t.Helper()
 	status, body := servertest.Call(t, "GET", base+"api/rooms/"+url.PathEscape(room)+"/messages?since=0&limit=256", "")
@@ -128,7 +128,7 @@ func TestSampleLogsOfEachVersionAreRead(t *testing.T) {
 	}
 }
 
-// rooms returns what the sample held when it was written.
+// rooms returns the rooms of the sample, from the file beside it.
 func (s sample) rooms(t *testing.T) (rooms []sampleRoom) {
 	t.Helper()
 	f, err := os.Open(s.path(".jsonl"))
@@ -232,7 +232,7 @@ func (s sample) follow(t *testing.T, c *client.Client, room proto.Room, gap bool
 	}
 }
 
-// checkActs checks what is known of keys, epochs and closed rooms.
+// checkActs checks keys, epochs and closed rooms.
 func (s sample) checkActs(t *testing.T, base string) {
 	t.Helper()
 	ann := url.Values{"from": {"ann"}, "name": {"Ann Ø"}}
@@ -259,8 +259,8 @@ func (s sample) checkActs(t *testing.T, base string) {
 	}
 }
 
-// write makes the sample. The room renewed gets its second epoch as after a power loss: an
-// older copy of the log comes back, and only the witness file is newer.
+// write makes the sample. The room renewed gets its second epoch as after a power failure: write
+// restores an older copy of the log, and only the witness file is newer.
 func (s sample) write(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
@@ -324,7 +324,7 @@ func (s sample) fill(t *testing.T, base string, names []string) {
 			t.Fatalf("got seq %d, want %d", seq, i+1)
 		}
 	}
-	post(t, base, "kinds", "messages", ann, `{"text":"plain text","key":"k1"}`) // is not stored twice
+	post(t, base, "kinds", "messages", ann, `{"text":"plain text","key":"k1"}`) // the same key: stored once
 	for _, name := range names[2:5] {
 		post(t, base, name, "messages", ben, `{"text":"first"}`)
 		post(t, base, name, "messages", nil, `{"text":"`+name+`"}`)

@@ -33,14 +33,14 @@ func serve(t *testing.T, args ...string) string {
 	return base
 }
 
-// serveUntil is serve for tests that stop the gateway themselves. Stop returns how it
-// ended and may be called again.
+// serveUntil is serve for tests that stop the gateway themselves. Stop returns the result of the
+// gateway, and may be called again.
 func serveUntil(t *testing.T, args ...string) (base string, stop func() error) {
 	t.Helper()
 	return serveLogging(t, os.Stderr, args...)
 }
 
-// serveLogging is serveUntil with the log going to a writer.
+// serveLogging is serveUntil with a writer for the log.
 func serveLogging(t *testing.T, log io.Writer, args ...string) (base string, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

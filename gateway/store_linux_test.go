@@ -47,7 +47,7 @@ func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 			limitFiles(t, p, unix.RLIM_INFINITY)
 			storesAgain(t, p, "failing", member)
 			natstest.Eventually(t, "the NATS client to hear a message after the failure", func() bool {
-				p.say(t, "failing", "after") // it may connect again later than others
+				p.say(t, "failing", "after") // it may reconnect later than others
 				m, err := guest.NextMsg(time.Second)
 				return err == nil && strings.Contains(string(m.Data), `"text":"after"`)
 			})

@@ -220,8 +220,7 @@ func TestTheWalkNamesFilesAndFunctions(t *testing.T) {
 	}
 }
 
-// A type with more methods is several types. Files do not matter here: a type that is
-// spread over many small files is still one type.
+// A type with more methods should be divided. The test counts the methods in all files of a package.
 func TestTypesStaySmall(t *testing.T) {
 	const limit = 25
 	methods := make(map[string]int) // by directory and type
@@ -260,7 +259,7 @@ func receiver(e ast.Expr) string {
 	}
 }
 
-// A longer file is a package that nobody has made yet. Tables in tests do not count.
+// A longer file should be divided. Tables in tests do not count.
 func TestFilesStaySmall(t *testing.T) {
 	const limit = 600 // lines
 	parsed := goFiles(t)
@@ -311,7 +310,7 @@ func goFiles(t *testing.T) map[string]*ast.File {
 	return files
 }
 
-// sources returns the paths below the root of everything that people write as a program.
+// sources returns the paths below the root of all source files.
 func sources(t *testing.T) (paths []string) {
 	t.Helper()
 	root := os.DirFS("..")

@@ -151,7 +151,7 @@ func TestSnapshotKeepsUnknownFields(t *testing.T) {
 	}
 }
 
-// get finds headers by their exact names, as nats.Header does.
+// get returns a header by its exact name, as nats.Header does.
 type get map[string][]string
 
 func (g get) Get(name string) string {

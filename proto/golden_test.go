@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// golden reads the rows of testdata/golden/name. The tests of room.js read the same
-// files, so that both sides of the wire agree on one set of examples.
+// golden reads the rows of testdata/golden/name. The tests of room.js read the same files. So both
+// sides of the protocol have the same examples.
 func golden[Row any](t *testing.T, name string) []Row {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", "golden", name))
@@ -93,8 +93,8 @@ func TestEventsMatchGoldenFile(t *testing.T) {
 	}
 }
 
-// Each frame is read with encoding/json, as a client does, and written again with the
-// encoders of this package.
+// The test reads each frame with encoding/json, as a client does. It writes the frame again with
+// the methods of this package.
 func TestFramesMatchGoldenFile(t *testing.T) {
 	type presence struct {
 		Identity

@@ -167,7 +167,7 @@ func TestFullBufferLosesNothing(t *testing.T) {
 		p.event(seq)
 	}
 	lagged(t, c)
-	done := say(t, c, "x", "k") // goes through although nobody takes the events
+	done := say(t, c, "x", "k") // must succeed although nobody calls Next
 	a := p.hear("say")
 	p.say(`{"id":%d,"ok":{"seq":7,"at":"2026-11-22T10:53:07.123Z"}}`, a.ID)
 	if got := <-done; got.err != nil {
@@ -252,7 +252,7 @@ func TestRefusedHandshakesAreRetriedOrReturned(t *testing.T) {
 	}
 	s.refuse <- http.StatusServiceUnavailable
 	s.refuse <- http.StatusTooManyRequests
-	s.dial(s.config()) // comes through after both
+	s.dial(s.config()) // succeeds after both refusals
 }
 
 func TestSilentConnectionIsReplaced(t *testing.T) {
@@ -260,16 +260,16 @@ func TestSilentConnectionIsReplaced(t *testing.T) {
 	cfg := s.config()
 	cfg.Quiet = 20 * time.Millisecond
 	s.dial(cfg)
-	s.again() // a server that does not answer pings is given up
+	s.again() // the client leaves a server that does not answer pings
 
-	s = newScript(t) // the client above goes on to connect
+	s = newScript(t) // the client above continues to connect
 	cfg = s.config()
 	cfg.Patience = 2 * time.Second // the test must answer faster
 	c, p := s.dial(cfg)
 	join(t, c, p, proto.From{}, 0)
 	say(t, c, "x", "k")
 	p.hear("say")
-	p = s.again() // and so is one that does not answer a command
+	p = s.again() // the client leaves a server that does not answer a command
 	p.admit(0)
 	if a := p.hear("say"); a.Key != "k" {
 		t.Errorf("got %+v, want the same key", a)

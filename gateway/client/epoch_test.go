@@ -7,8 +7,8 @@ import (
 	"roomcast/proto"
 )
 
-// resumes ends the client's connection and answers the join on the next, which must
-// continue after since of the epoch.
+// resumes ends the client's connection and answers the join on the next one. That join must
+// continue after the seq since of the epoch.
 func (s *script) resumes(p *played, since uint64, epoch string, head uint64) *played {
 	s.t.Helper()
 	p.conn.Close()
@@ -39,7 +39,7 @@ func TestResumeNamesTheNewestEvent(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
 	join(t, c, p, proto.From{}, 5)
-	p = s.resumes(p, 5, "e1", 5) // nobody has spoken yet
+	p = s.resumes(p, 5, "e1", 5) // the room has no new event
 	p.event(6)
 	wantEvents(t, c, 6)
 	s.resumes(p, 6, "e1", 6)
@@ -51,7 +51,7 @@ func TestResetWhileConnectedBeginsAnotherHistory(t *testing.T) {
 	join(t, c, p, proto.From{}, 9)
 	p.event(10)
 	p.reset(11, "e2", 0)
-	p = s.resumes(p, 0, "e2", 2) // the new history has not been shown yet
+	p = s.resumes(p, 0, "e2", 2) // no event of the new epoch has arrived
 	p.first("e2")
 	p.event(2)
 	p = s.resumes(p, 2, "e2", 3)

@@ -38,7 +38,7 @@ func ExampleDial() {
 	}
 }
 
-// A program that restarts continues behind the last event that it has handled, as the same
+// A program that restarts continues after the last event that it has handled, as the same
 // sender.
 func ExampleClient_Join() {
 	ctx := context.Background()
@@ -87,7 +87,7 @@ func ExampleClient_Say() {
 	fmt.Println("stored as", ack.Seq)
 }
 
-// Pages are read backwards, each one before the page that was read before.
+// A program reads pages backward: each page ends before the previous one begins.
 func ExampleClient_History() {
 	ctx := context.Background()
 	c, err := client.Dial(ctx, client.Config{URLs: []string{"ws://127.0.0.1:8000"}})

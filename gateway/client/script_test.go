@@ -23,8 +23,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var lobby = proto.MustRoom("lobby")
 
-// script is a WebSocket server. The test plays its sessions frame by frame, so that they can
-// misbehave as no gateway does.
+// script is a WebSocket server whose sessions the test plays frame by frame. So they can misbehave
+// in ways in which no gateway does.
 type script struct {
 	*httptest.Server
 	t        *testing.T
@@ -122,7 +122,7 @@ type asked struct {
 	At    string
 }
 
-// hear returns the client's next command. It fails if that has another verb.
+// hear returns the client's next command. It fails if the command has another verb.
 func (p *played) hear(verb string) asked {
 	p.t.Helper()
 	p.conn.SetReadDeadline(time.Now().Add(10 * time.Second))

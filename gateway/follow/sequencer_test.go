@@ -12,9 +12,9 @@ func rec(epoch string, seq uint64) proto.Record {
 	return proto.Record{Seq: seq, State: proto.State{Epoch: epoch, At: time.UnixMilli(1_000_000 + int64(seq))}}
 }
 
-// Each byte is one step: a record around the head arrives, or the log returns a page. For
-// any steps, the shown seqs are dense, and a sequencer that is not behind has shown every
-// record that it knows of.
+// Each byte is one step: a record around the head arrives, or the log returns a page. After any
+// steps, the shown seqs have no holes. A sequencer that is not behind has shown all records that
+// it knows.
 func FuzzSequencer(f *testing.F) {
 	f.Add([]byte{1, 1, 1})
 	f.Add([]byte{3, 2, 1, 0, 9, 200, 1})
@@ -43,7 +43,7 @@ func FuzzSequencer(f *testing.F) {
 					t.Fatal("another epoch was not noticed")
 				}
 				tail.reached(history.Head{Seq: shown, Epoch: "e1"})
-			case b >= 235: // another record under the newest seq
+			case b >= 235: // a different record with the newest seq
 				r := rec("e1", shown)
 				r.State.At = time.UnixMilli(int64(b))
 				other := !tail.head.At.IsZero() && !tail.head.At.Equal(r.State.At)
@@ -83,7 +83,7 @@ func TestBeginShowsHeldRecordsAfterTheHead(t *testing.T) {
 	}
 }
 
-// Records beyond the bound in bytes are not held, but still known to exist.
+// The sequencer drops records beyond the bound in bytes, but remembers that they exist.
 func TestHeldRecordsAreBoundedInBytes(t *testing.T) {
 	var tail sequencer
 	tail.begin(history.Head{Seq: 1, Epoch: "e1"}, nil)

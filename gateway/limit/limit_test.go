@@ -114,7 +114,7 @@ func equal(a, b []bool) bool {
 	return len(a) == len(b)
 }
 
-// A connection over the limit of its address does not use up the rate, which all share.
+// A connection over the limit of its address does not count for the rate of all addresses.
 func TestRefusedAddressUsesNoRate(t *testing.T) {
 	c := NewCaps(CapsConfig{PerAddress: 2, PerSecond: 10})
 	greedy, other := netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("198.51.100.1")
@@ -160,7 +160,7 @@ func TestLargeBurstIsBounded(t *testing.T) {
 		n := 0
 		for r := (Rate{PerSecond: 1, Burst: burst}); n <= burst+1 && b.Take(0, r) == 0; n++ {
 		}
-		if n < burst-burst/100 || n > burst { // a float counts
+		if n < burst-burst/100 || n > burst { // float32 rounds
 			t.Errorf("got %d of a burst of %d", n, burst)
 		}
 	}

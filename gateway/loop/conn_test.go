@@ -14,7 +14,7 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// lines is a handler's Received that uses whole lines only and hands them on.
+// lines returns a Received that uses whole lines only and sends them to out.
 func lines(out chan<- string) func(loop.ID, []byte) int {
 	return func(_ loop.ID, p []byte) int {
 		used := 0
@@ -62,7 +62,7 @@ func TestTooMuchPendingClosesTheConnection(t *testing.T) {
 	})
 }
 
-// A peer that reads late gets everything, in order, through short writes.
+// A peer that reads late receives all bytes in order, although writes were short.
 func TestShortWriteThenWritable(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		data := make([]byte, 4<<20)
@@ -109,12 +109,12 @@ func TestPauseHoldsAndResumeContinues(t *testing.T) {
 		}
 		c := dial(t, serve(t, cfg, h))
 		io.WriteString(c, "abc")
-		c.CloseWrite() // unread bytes come first all the same
+		c.CloseWrite() // the loop still delivers the unread bytes first
 		for _, want := range []string{"a", "b", "c"} {
 			if s := <-got; s != want {
 				t.Fatalf("got %q, want %q", s, want)
 			}
-			// The pause holds through other activity of the loop.
+			// Other activity of the loop does not end the pause.
 			idle := make(chan bool)
 			for range 3 {
 				h.l.Post(func() { idle <- true })

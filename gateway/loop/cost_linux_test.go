@@ -55,7 +55,7 @@ func TestConnectionsNeedNoGoroutine(t *testing.T) {
 	}
 }
 
-// counter is a handler that keeps nothing but the IDs.
+// counter is a handler that keeps only the IDs of connections.
 type counter struct {
 	l    *loop.Loop
 	ids  []loop.ID
@@ -97,7 +97,7 @@ func threadTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// crowd is raw sockets connected to addr and a thread that reads what they get.
+// crowd is a number of raw sockets connected to addr, and a thread that reads from them.
 type crowd struct {
 	fds  []int
 	epfd int
@@ -129,7 +129,7 @@ func newCrowd(tb testing.TB, addr string, n int) *crowd {
 	return c
 }
 
-// read ends when all sockets have.
+// read ends when all sockets have ended.
 func (c *crowd) read() {
 	defer close(c.done)
 	events, buf := make([]unix.EpollEvent, 512), make([]byte, 64<<10)
@@ -181,15 +181,14 @@ func BenchmarkIdle(b *testing.B) {
 	for _, fd := range fds {
 		unix.Close(fd)
 	}
-	for b.Loop() { // there is nothing to repeat
+	for b.Loop() { // one measurement is enough
 	}
 	b.ReportMetric(perConn, "B/conn")
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkFanout writes a frame to each of many connections: through the loop,
-// and, as the bound, by nothing but system calls. The figure to compare is the
-// processor time of the writing thread for one delivery.
+// BenchmarkFanout writes a frame to each of many connections: through the loop, and for comparison
+// with system calls alone. The figure is the processor time of the writing thread for one delivery.
 func BenchmarkFanout(b *testing.B) {
 	const members = 1000
 	frame := make([]byte, 130)

@@ -13,7 +13,7 @@ func TestDeadlines(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		due := make(chan time.Time, 10)
 		h := &script{}
-		h.opened = func(id loop.ID) { // put off, brought forward, put off again
+		h.opened = func(id loop.ID) { // later, earlier, later again
 			h.l.SetDeadline(id, time.Hour)
 			h.l.SetDeadline(id, 200*time.Millisecond)
 			h.l.SetDeadline(id, 100*time.Millisecond)
@@ -27,7 +27,7 @@ func TestDeadlines(t *testing.T) {
 		if took < 450*time.Millisecond || took > 950*time.Millisecond {
 			t.Errorf("due after %v, want 450 to 650 ms", took)
 		}
-		// It was unset by coming due; a past one comes due at once.
+		// A deadline that was due is gone. One in the past is due at once.
 		begin = time.Now()
 		h.l.Post(func() { h.l.SetDeadline(h.conns()[0], -time.Hour) })
 		if took = (<-due).Sub(begin); took > 500*time.Millisecond {
@@ -39,7 +39,7 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// Setting the system's clock neither puts a deadline off nor makes the loop spin.
+// A change of the system's clock neither delays a deadline nor makes the loop spin.
 func TestDeadlinesIgnoreTheWallClock(t *testing.T) {
 	for _, jump := range []time.Duration{time.Hour, -time.Hour} {
 		eachBackend(t, func(t *testing.T, cfg loop.Config) {

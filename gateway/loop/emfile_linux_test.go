@@ -10,8 +10,8 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// When descriptors run out, connections wait in the backlog and those that are
-// open go on; when there are descriptors again, all are accepted.
+// When descriptors run out, new connections wait in the backlog, and the open ones continue. When
+// there are descriptors again, the loop accepts all.
 func TestAcceptingSurvivesWantOfDescriptors(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		loops, addr, err := loop.Listen(cfg)
@@ -31,7 +31,7 @@ func TestAcceptingSurvivesWantOfDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 		tight := before
-		tight.Cur = uint64(len(open)) - 1 + 3 // one of them was the directory
+		tight.Cur = uint64(len(open)) - 1 + 3 // the listing itself used one of them
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &tight); err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +45,7 @@ func TestAcceptingSurvivesWantOfDescriptors(t *testing.T) {
 		if accepted == len(conns) {
 			t.Fatal("descriptors did not run out")
 		}
-		for _, c := range conns[:accepted] { // makes room for as many
+		for _, c := range conns[:accepted] { // frees as many descriptors
 			c.Close()
 		}
 		eventually(t, "the next accepted", func() bool { return len(h.whys()) == accepted && len(h.conns()) > 0 })
@@ -59,14 +59,14 @@ func TestAcceptingSurvivesWantOfDescriptors(t *testing.T) {
 	})
 }
 
-// A connection that cannot be detached for lack of descriptors stays as it was. Its
-// descriptor is closed once, so nothing of anybody else's is closed with it.
+// A connection that cannot be detached for lack of descriptors stays as it was. The loop closes its
+// descriptor once. A second close could hit a descriptor of another part of the process.
 func TestDetachWithoutDescriptorsClosesNothingElse(t *testing.T) {
 	cfg := loop.DefaultConfig()
 	cfg.Address, cfg.Loops = "127.0.0.1:0", 1
 	h := &script{}
 	failed := make(chan error, 1)
-	other := make(chan int, 1) // a descriptor that another part of the process opens meanwhile
+	other := make(chan int, 1) // a descriptor that another part of the process has opened meanwhile
 	h.received = func(id loop.ID, p []byte) int {
 		if string(p) != "detach" {
 			return h.l.Write(id, p)

@@ -127,7 +127,7 @@ func TestPostKeepsOrderAndWakes(t *testing.T) {
 			wg.Go(func() {
 				for i := range each {
 					if i%100 == 0 {
-						time.Sleep(time.Millisecond) // lets the loop fall asleep
+						time.Sleep(time.Millisecond) // the loop may sleep now
 					}
 					for !h.l.Post(func() {
 						if last[p] != i {
@@ -196,7 +196,7 @@ func TestIDsOfGoneConnectionsDoNothing(t *testing.T) {
 	})
 }
 
-// A turn serves every peer that has sent something. A peer that floods gets no more.
+// A turn serves every peer that has sent something. A peer that floods gets no larger share.
 func TestFloodDoesNotStarveOthers(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		h := &script{}

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// script is a handler made of functions; nil ones do the obvious: echo.
+// script is a handler made of functions. Without a function, it echoes what it receives.
 type script struct {
 	l        *loop.Loop
 	opened   func(id loop.ID)
@@ -78,7 +78,7 @@ func (s *script) conns() (ids []loop.ID) {
 	return ids
 }
 
-// whys returns the errors of all connections that are gone.
+// whys returns the errors of all ended connections.
 func (s *script) whys() (whys []error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// TLS handshakes take no more memory than there is for them, and a peer that says nothing
-// makes way for one that speaks.
+// TLS handshakes do not exceed their memory. For the handshake of a peer that speaks, the loop closes
+// that of a silent one.
 func TestHandshakesAreBoundedByMemory(t *testing.T) {
 	memory := limit.NewBudget(1 << 20)
 	cfg := loop.DefaultConfig()

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestPartialsAgainstModel lets connections keep, grow and use up bytes at random,
-// and finds in the end that nothing is held.
+// TestPartialsAgainstModel lets connections keep, grow and use bytes at random, and compares the
+// bytes with a model. At the end no bytes are held.
 func TestPartialsAgainstModel(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	var partials partials
@@ -18,7 +18,7 @@ func TestPartialsAgainstModel(t *testing.T) {
 		i := rnd.IntN(len(conns))
 		c := &conns[i]
 		switch t := partials.of(c); rnd.IntN(4) {
-		case 0: // read behind what there is, as for small partials
+		case 0: // read into another buffer, as for small partials
 			if len(want[i]) >= len(scratch) {
 				continue
 			}
@@ -80,7 +80,7 @@ func fill(b []byte, rnd *rand.Rand) {
 	}
 }
 
-// A buffer is at most twice as large as the bytes it was taken for.
+// A buffer is at most twice as large as the bytes that it holds first.
 func TestPartialsWasteAtMostHalf(t *testing.T) {
 	var ts partials
 	for n := minPartial; n < 1<<20; n += n/7 + 1 {

@@ -31,8 +31,8 @@ func TestTLS(t *testing.T) {
 	t.Cleanup(func() { first.Close() })
 	echo(t, first, "over TLS")
 
-	// A client that speaks something else than TLS, or nothing at all, gets nowhere and
-	// hurts nobody. One that speaks plain HTTP is told what is wrong.
+	// The loop closes a client that does not speak TLS, or says nothing, and the others continue. A
+	// client that speaks plain HTTP receives an explanation.
 	mute, plain, other := dial(t, addr), dial(t, addr), dial(t, addr)
 	io.WriteString(plain, "GET / HTTP/1.1\r\nCookie: "+strings.Repeat("x", 8000)+"\r\n\r\n")
 	if answer, err := io.ReadAll(plain); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 400 ") || !strings.Contains(string(answer), "https") {
@@ -101,7 +101,7 @@ func TestIdleTLSConnectionsKeepNoLargeBuffer(t *testing.T) {
 
 func liveHeap() int64 {
 	runtime.GC()
-	runtime.GC() // frees the buffers that pools gave up in the first
+	runtime.GC() // frees the buffers that the first collection took from the pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)

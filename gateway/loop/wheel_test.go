@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// dues is a handler that notes whose deadlines came.
+// dues is a handler that records the connections whose deadlines are due.
 type dues struct{ ids []ID }
 
 func (d *dues) Opened(ID, netip.AddrPort) {}
@@ -39,7 +39,7 @@ func TestWheelAgainstModel(t *testing.T) {
 				at := l.Elapsed() + time.Duration(rnd.Int64N(int64(300*time.Second))) - time.Second
 				l.wheel.set(&l.conns, id.Slot(), at)
 				deadlines[id] = at
-			case 6: // gone, and another in its slot
+			case 6: // another connection in its slot
 				l.wheel.remove(&l.conns, id.Slot())
 				l.conns.free(id.Slot())
 				delete(deadlines, id)

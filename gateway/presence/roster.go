@@ -2,7 +2,6 @@ package presence
 
 import "roomcast/proto"
 
-
 // indexFrom is the size from which a roster has an index; a shorter one is searched.
 const indexFrom = 16
 

@@ -141,7 +141,7 @@ func TestOpsRefusesPagesOfOtherSites(t *testing.T) {
 	}
 }
 
-// Without a listener a health check learns nothing, which is not a failure.
+// Without a listener for operators the health check does not fail.
 func TestReadyCommandWithoutOpsListener(t *testing.T) {
 	for _, tt := range []struct {
 		otherwise func(context.Context) error

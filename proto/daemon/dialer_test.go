@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// What a connection has not delivered when it is closed is never delivered.
+// Bytes that the peer has not received before the close of a connection never arrive.
 func TestClosedConnectionDeliversNothingMore(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

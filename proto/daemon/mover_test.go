@@ -26,7 +26,7 @@ func serve(t *testing.T, s *natstest.Server) (stop func()) {
 	return nc.Close
 }
 
-// A connection leaves a server that does not answer, but only for one that does.
+// A connection leaves a server that does not answer, if another server does.
 func TestConnectionsLeaveAServerThatDoesNotAnswer(t *testing.T) {
 	var servers []*natstest.Server
 	var urls []string

@@ -70,7 +70,7 @@ func TestReadSkipsDamagedRecords(t *testing.T) {
 		if bad < n {
 			reason := "damaged"
 			if bad == 1 {
-				reason = "trimmed" // nothing older tells the difference
+				reason = "trimmed" // the log has no older record to show the damage
 			}
 			gap = []string{fmt.Sprintf("%d-%d %s", bad, bad, reason)}
 		}

@@ -15,7 +15,7 @@ import (
 	"roomcast/proto/seal"
 )
 
-// check compares a page with the seqs it must hold.
+// check compares a page with its expected seqs.
 func check(t *testing.T, name string, p history.Page, err error, from, to uint64) {
 	t.Helper()
 	if err != nil {
@@ -222,8 +222,8 @@ func TestReadWithoutAStreamEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A page of large records costs about as much as it holds. Otherwise a reader of all pages
-// would fetch the room many times.
+// A read of large records fetches little more than its page. Otherwise a reader of all pages would
+// fetch the room many times.
 func TestLargeRecordsAreFetchedOnce(t *testing.T) {
 	const n = 400
 	s := historytest.Start(t, 1000)

@@ -40,7 +40,7 @@ func forward(t *testing.T, front, back *nats.Conn, subject string) {
 	}
 }
 
-// bare connects to a server of its own, which has no stream.
+// bare connects to another server, which has no stream.
 func bare(t *testing.T) *nats.Conn {
 	t.Helper()
 	return natstest.Start(t, func(o *server.Options) { o.JetStream = false }).Connect(t)
@@ -79,8 +79,8 @@ func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	}
 }
 
-// A leader that is cut off from the other replicas answers from a log that may end too early.
-// A reader that has seen more waits until a majority follows the leader again.
+// A leader that is cut off from the other replicas may lack the newest records. A reader that has seen
+// them waits until a majority follows the leader again.
 func TestReadWaitsForALeaderWithFollowersBeforeAReset(t *testing.T) {
 	old := historytest.Start(t, 1000)
 	room := old.Room("lobby", "e1")
@@ -122,7 +122,7 @@ func TestReadWaitsForALeaderWithFollowersBeforeAReset(t *testing.T) {
 	}
 }
 
-// Read does not ask again while an answer arrives slowly: over a slow link no answer would
+// Read does not ask again while an answer arrives slowly. Otherwise no answer over a slow link would
 // ever be complete.
 func TestReadWaitsForASlowAnswer(t *testing.T) {
 	behind := historytest.Start(t, 1000)

@@ -40,8 +40,8 @@ func TestOtherTimeOfTheSameSeqIsAReset(t *testing.T) {
 	}
 }
 
-// A log was restored from a copy and has grown past a reader in the same epoch. Only the
-// time of the reader's last event shows that it is another history.
+// A log was restored from a copy. It has grown beyond the seq of a reader, in the same epoch. Only the
+// time of the reader's last event shows that the log holds another event there.
 func TestReaderOfAnotherHistoryReceivesAReset(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
@@ -64,7 +64,7 @@ func TestReaderOfAnotherHistoryReceivesAReset(t *testing.T) {
 			t.Errorf("head %d: got no more, want more", head)
 		}
 	}
-	for _, since := range []uint64{1, 64, 65, 149, 150} { // those that survived
+	for _, since := range []uint64{1, 64, 65, 149, 150} { // the remaining records
 		p, err := log.Read(t.Context(), history.Query{Room: room.Name, Since: since, HasSince: true, Epoch: "e1", At: atOf(room, since).Add(-time.Hour), Limit: 40})
 		check(t, fmt.Sprintf("since %d", since), p, err, since+1, since+40)
 		if p.Gap != nil {
@@ -75,7 +75,7 @@ func TestReaderOfAnotherHistoryReceivesAReset(t *testing.T) {
 	check(t, "without a time", p, err, 201, 240)
 }
 
-// Records that survived the loss of the log's end belong to the new epoch.
+// After a loss of the log's end, the remaining records belong to the new epoch.
 func TestSurvivingRecordsBelongToTheNewEpoch(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)

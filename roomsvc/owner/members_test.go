@@ -22,7 +22,7 @@ func lives(ids ...string) (there []lease) {
 
 const testLease = 2 * time.Second
 
-// owners returns who is chosen for each partition, each asked by its own view.
+// owners returns the instance that owns each partition, according to all instances.
 func owners(t *testing.T, ids ...string) (out [proto.Partitions]string) {
 	t.Helper()
 	for p := range out {

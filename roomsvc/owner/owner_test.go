@@ -17,7 +17,7 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// keeper notes what it is told, and does as a test wants.
+// keeper records its calls. A test chooses their results.
 type keeper struct {
 	mu       sync.Mutex
 	prepare  error // what Prepare returns
@@ -78,7 +78,7 @@ type rig struct {
 	keeper  *keeper
 	commits *stream.Committer
 	nc      *nats.Conn
-	line    atomic.Pointer[nats.Conn] // by which records leave
+	line    atomic.Pointer[nats.Conn] // the commit connection
 }
 
 func start(t *testing.T, k *keeper) *rig {
@@ -110,8 +110,8 @@ func (r *rig) run(t *testing.T) {
 	natstest.Run(t, "the owner", r.owner.Run)
 }
 
-// other gives another instance a lease that lasts, and returns the partitions that are
-// then its own.
+// other gives another instance a lease that does not expire. It returns the partitions that this
+// instance should then own.
 func (r *rig) other(t *testing.T) (theirs []int) {
 	t.Helper()
 	js, err := jetstream.New(r.nc)
@@ -131,8 +131,8 @@ func (r *rig) other(t *testing.T) (theirs []int) {
 	return theirs
 }
 
-// The fence may be void before it is known here that it was taken. The partition would
-// otherwise count as held, and nobody would serve it.
+// A fence may become void before the owner receives the result of taking it. The owner must notice
+// that. Otherwise it would count the partition as owned, and nobody would serve it.
 func TestLossDuringTakeIsNoticed(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
@@ -153,8 +153,8 @@ func TestLossDuringTakeIsNoticed(t *testing.T) {
 	})
 }
 
-// A partition went to another instance while commands waited here. They are not kept, and
-// above all not refused, because the new owner answers them.
+// Another instance has taken a partition while commands waited here. This one neither keeps nor
+// refuses them, because the new owner answers them.
 func TestPartitionThatWentElsewhereIsLetGo(t *testing.T) {
 	t.Run("lost", func(t *testing.T) {
 		k := new(keeper)
@@ -195,8 +195,8 @@ func TestPartitionThatWentElsewhereIsLetGo(t *testing.T) {
 	})
 }
 
-// Commands that wait may have been answered by an instance that owned their partition before. If
-// this instance owned it, they cannot have been.
+// An earlier owner of a partition may have answered commands that wait here. If this instance was the
+// owner, nobody has answered them.
 func TestPartitionsLearnWhoseCommandsWaited(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
@@ -216,7 +216,7 @@ func TestPartitionsLearnWhoseCommandsWaited(t *testing.T) {
 }
 
 // An instance that cannot renew its lease may be cut off from the others, which then own its
-// partitions. It must not take these back over and over.
+// partitions. It must not take these back again and again.
 func TestNothingIsTakenWithoutALease(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)

@@ -8,9 +8,9 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// TestRandomEvents plays random events and checks what must hold after each: nothing is acquired
-// without a lease, no partition has two results to wait for, and an instance whose lease was over
-// trusts its memory only when it has released what it owned.
+// TestRandomEvents plays random events and checks three rules after each. An instance without a lease
+// acquires nothing. No partition waits for two results. An instance whose lease has expired trusts its
+// memory only when it has released all its partitions.
 func TestRandomEvents(t *testing.T) {
 	for seed := range int64(200) {
 		rnd := rand.New(rand.NewSource(seed))

@@ -114,7 +114,7 @@ func (s *stage) events(t *testing.T, words []string) (events []event) {
 	return events
 }
 
-// possible fails the test if no action of the instance can have had this result.
+// possible fails the test if no action of the instance can have this result.
 func (s *stage) possible(t *testing.T, result string, p int) {
 	t.Helper()
 	is := s.own.parts[p].state

@@ -9,9 +9,9 @@ import (
 	"roomcast/proto"
 )
 
-// TestRandomHistories plays random commands, resends, clock steps, lost commits and changes
-// of owner, and holds the log against the promises: numbered without holes, time never
-// backwards, no key stored twice within the window, nothing said while closed.
+// TestRandomHistories plays random commands, resends, jumps of the clock, lost commits and changes of
+// the owner. Then it checks the log: seqs have no holes, times never go back, no key is stored twice
+// within the window, and a closed room stores no message.
 func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -21,7 +21,7 @@ func TestRandomHistories(t *testing.T) {
 		now := time.Unix(1_700_000_000, 0)
 		var log []*proto.Record
 		acked := map[string]uint64{}
-		said := map[string]int{} // how many keys each sender has used
+		said := map[string]int{} // number of keys that each sender has used
 		for range 400 {
 			now = now.Add(time.Duration(r.IntN(200)-20) * time.Millisecond)
 			from := fmt.Sprint("u", r.IntN(3))
@@ -31,7 +31,7 @@ func TestRandomHistories(t *testing.T) {
 				c.Act = proto.ActClose
 			case n <= 2:
 				c.Act = proto.ActReopen
-			case n == 3: // the owner changes; a record that is on its way may be lost with it
+			case n == 3: // the owner changes, perhaps before it has committed the last record
 				if len(log) > 0 && r.IntN(2) == 0 {
 					lost := log[len(log)-1]
 					log = log[:len(log)-1]
@@ -45,7 +45,7 @@ func TestRandomHistories(t *testing.T) {
 					room.Remember(rec, now, now.Sub(rec.State.At))
 				}
 				continue
-			case n < 10 && said[from] > 0: // one of the last ten comes again
+			case n < 10 && said[from] > 0: // the sender resends one of its last ten
 				c.Key = fmt.Sprint(said[from] - r.IntN(min(10, said[from])))
 			default:
 				said[from]++

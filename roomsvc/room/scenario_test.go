@@ -93,9 +93,9 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 		}
 	}
 	switch verb {
-	case "rules": // window= keys= max=: other bounds than the default ones
+	case "rules": // window= keys= max=: replace the default bounds
 		return "ok"
-	case "clock": // the clock goes on, or steps back, by so much
+	case "clock": // moves the clock forward or back
 		d, err := time.ParseDuration(args[0])
 		if err != nil {
 			t.Fatal(err)
@@ -116,7 +116,7 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			s.room.Restrict(s.snapshot.Limits)
 		}
 		for _, rec := range s.log {
-			if s.snapshot != nil && s.snapshot.Limits.IsDeleted(rec.Seq) { // it is erased
+			if s.snapshot != nil && s.snapshot.Limits.IsDeleted(rec.Seq) { // the log does not hold it
 				rec.Key = ""
 			}
 		}
@@ -127,20 +127,20 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 	case "age-out": // the stream has dropped the whole log
 		s.log = nil
 		return "ok"
-	case "lose-end": // the log has lost its newest records, and the next owner knows it
+	case "lose-end": // the log has lost its newest records, and the next owner knows that
 		n, _ := strconv.Atoi(args[0])
 		s.log = s.log[:len(s.log)-n]
 		out := s.do(t, "take-over", nil)
 		s.room.Renew()
 		return out
-	case "times": // the rest of the line, so often, showing the last outcome
+	case "times": // repeats the rest of the line and shows the last outcome
 		n, _ := strconv.Atoi(args[0])
 		out := ""
 		for range n {
 			out = s.do(t, args[1], args[2:])
 		}
 		return out
-	case "ban-many": // so many members, showing the last outcome
+	case "ban-many": // bans a number of members and shows the last outcome
 		n, _ := strconv.Atoi(args[0])
 		out := ""
 		for i := range n {
@@ -175,7 +175,7 @@ func (s *stage) apply(c *Command) string {
 	out := string(o.Reply.AppendJSON(nil))
 	if rec := o.Record; rec != nil {
 		s.log = append(s.log, rec)
-		s.stream += 10 // other rooms' records lie between
+		s.stream += 10 // records of other rooms are stored between
 		if rec.State.Act == rec.Seq {
 			snapshot := s.room.Snapshot()
 			s.snapshot = &snapshot
@@ -185,7 +185,7 @@ func (s *stage) apply(c *Command) string {
 	return out
 }
 
-// split cuts a line at spaces outside of single quotes, and takes the quotes away.
+// split cuts a line at spaces outside of single quotes, and removes the quotes.
 func split(line string) (words []string) {
 	word, quoted := "", false
 	for _, r := range line + " " {

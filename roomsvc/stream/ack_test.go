@@ -16,7 +16,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// One batch holds records of several partitions, one of which is lost.
+// One batch holds records of several partitions, and one of their fences is lost.
 func TestEachPartitionOfABatchIsFenced(t *testing.T) {
 	s := startNATS(t, true)
 	cfg := config(s)
@@ -41,12 +41,12 @@ func TestEachPartitionOfABatchIsFenced(t *testing.T) {
 		f := take(t, a, lobby.Partition(), "a", new(heard))
 		g := take(t, a, hall.Partition(), "a", gone)
 		take(t, b, hall.Partition(), "b", new(heard)) // somebody else takes it
-		for seq := range uint64(20) {                 // more than are committed one by one
+		for seq := range uint64(20) {                 // too many for single commits
 			if err := f.Append(record(lobby, seq+1)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		// The fence may be known to be lost before the record is appended.
+		// The fence may be void before the record is appended.
 		_ = g.Append(record(hall, 1))
 		natstest.Eventually(t, "the loss", func() bool { _, err := gone.state(); return errors.Is(err, ErrLost) })
 		if got, err := log.GetLastMsgForSubject(t.Context(), hall.LogSubject()); !errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -55,7 +55,7 @@ func TestEachPartitionOfABatchIsFenced(t *testing.T) {
 	}
 }
 
-// After a split of the network, the former leader of the stream refuses what the real one has
+// After a split of the network, the former leader of the stream refuses records that the real one has
 // stored. Its late answer does not count for the next commit.
 func TestSecondAnswerToACommitIsIgnored(t *testing.T) {
 	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
@@ -94,13 +94,13 @@ func TestSecondAnswerToACommitIsIgnored(t *testing.T) {
 // thief is a connection that drops the n-th ack on its way to us.
 type thief struct {
 	net.Conn
-	rest []byte       // read and not passed on yet
-	left atomic.Int32 // acks until the one that is dropped; 0 = none is
+	rest []byte       // bytes that it has read and not passed on
+	left atomic.Int32 // acks up to the dropped one; 0 = it drops none
 }
 
 func (c *thief) Read(p []byte) (int, error) {
 	for {
-		// Only whole protocol messages are passed on.
+		// Pass on whole protocol messages only.
 		if line, _, found := bytes.Cut(c.rest, []byte("\r\n")); found {
 			size := len(line) + 2
 			if name, args, _ := bytes.Cut(line, []byte(" ")); string(name) == "MSG" {
@@ -141,7 +141,7 @@ func (d *thieves) Dial(network, address string) (net.Conn, error) {
 	return d.last, err
 }
 
-// An ack that is lost must not be made up for by the next one.
+// The next ack does not stand for a lost one.
 func TestALostAckConfirmsNothing(t *testing.T) {
 	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		cfg.Deadline = 400 * time.Millisecond

@@ -32,7 +32,7 @@ func config(s *natstest.Server) Config {
 	return cfg
 }
 
-// heard is a sink that keeps what it hears.
+// heard is a sink that records its calls.
 type heard struct {
 	mu     sync.Mutex
 	stored []uint64
@@ -57,7 +57,7 @@ func (h *heard) state() (int, error) {
 	return len(h.stored), h.err
 }
 
-// take gets the fence of p, as often as it takes on a busy machine.
+// take takes the fence of p. On a busy machine it tries again.
 func take(t testing.TB, c *Committer, p int, owner string, sink Sink) (f *Fence) {
 	t.Helper()
 	natstest.Eventually(t, "a fence", func() bool {
@@ -151,7 +151,7 @@ func TestOlderFenceAppendsNothing(t *testing.T) {
 		}
 		natstest.Eventually(t, "the first record", func() bool { n, _ := mine.state(); return n == 1 })
 		take(t, b, lobby.Partition(), "b", &theirs)
-		// What is lost does not harm the other partition, also not in the same batch.
+		// A lost fence does not harm another partition, not even in the same batch.
 		for seq := uint64(1); seq <= 50; seq++ {
 			old.Append(record(lobby, seq+1))
 			if err := kept.Append(record(hall, seq)); err != nil {
@@ -186,7 +186,7 @@ func TestFenceOfAnOldMarkerIsRefused(t *testing.T) {
 	})
 }
 
-// TestSilenceIsAnError has the server hold everything back, as one with a full disk does.
+// TestSilenceIsAnError makes the server answer nothing, like a server with a full disk.
 func TestSilenceIsAnError(t *testing.T) {
 	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		cfg.Deadline = 200 * time.Millisecond
@@ -247,7 +247,7 @@ func TestEnsureRefusesInWords(t *testing.T) {
 			if c.mine != nil {
 				c.mine(&mine)
 			}
-			// The server may still be removing the files of the stream before.
+			// The server may still be removing the files of the previous stream.
 			natstest.Eventually(t, "the stream", func() bool { _, err := js.CreateStream(t.Context(), there); return err == nil })
 			defer js.DeleteStream(context.Background(), proto.StreamName)
 			err := Ensure(t.Context(), nc, mine)

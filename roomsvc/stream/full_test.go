@@ -15,10 +15,10 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// deafConn is a connection whose answers can be held back.
+// deafConn is a connection that can hold back answers.
 type deafConn struct {
 	net.Conn
-	ears sync.RWMutex // held for writing while nothing is heard
+	ears sync.RWMutex // held for writing while it holds back answers
 }
 
 func (c *deafConn) Read(p []byte) (int, error) {
@@ -36,9 +36,9 @@ func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
 	return d.last, err
 }
 
-// A server that has no room for a record may have room for the next. No later record of a
-// room is stored without one that was refused, neither on a new connection nor on one that
-// has seen a refusal before.
+// A server without space for a record may have space for the next, smaller one. After the refusal of
+// a record, the stream must not hold a later record of the same room. That holds for a new
+// connection, and for one that has seen a refusal before.
 func TestFullServerLeavesNoHoles(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.JetStreamMaxStore = 4 << 20 })
 	nc := s.Connect(t)
@@ -96,7 +96,7 @@ func TestFullServerLeavesNoHoles(t *testing.T) {
 
 	check := func() {
 		t.Helper()
-		take(t, c, room.Partition(), "a", new(heard)) // what was on its way is in the log by now, or never will be
+		take(t, c, room.Partition(), "a", new(heard)) // earlier records cannot reach the log any more
 		log, err := js.Stream(t.Context(), proto.StreamName)
 		if err != nil {
 			t.Fatal(err)
@@ -105,7 +105,7 @@ func TestFullServerLeavesNoHoles(t *testing.T) {
 			t.Errorf("got record %v, %v, want none: record 1 was refused", got, err)
 		}
 	}
-	// refuseFirst has the server refuse the first record and take what comes after.
+	// refuseFirst makes the server refuse the first record and store the later ones.
 	refuseFirst := func() {
 		t.Helper()
 		h := new(heard)
@@ -115,7 +115,7 @@ func TestFullServerLeavesNoHoles(t *testing.T) {
 		was := arrived()
 		say(f, 1)
 		natstest.Eventually(t, "the record to arrive", func() bool { return arrived() > was })
-		fill() // and to be refused
+		fill() // the server refuses these
 		free()
 		say(f, 2)
 		way.last.ears.Unlock()

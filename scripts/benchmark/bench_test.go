@@ -46,7 +46,7 @@ func TestHistogram(t *testing.T) {
 	}
 }
 
-// A deliverer that leaves out, repeats, swaps or misdirects a message is found out.
+// The talk notices a message that is left out, repeated, swapped or delivered to the wrong member.
 func TestTalkFindsFaults(t *testing.T) {
 	for name, heard := range map[string][]int{"all": {1, 2, 3}, "left out": {1, 3}, "repeated": {1, 1}, "swapped": {2, 1}} {
 		s := &swarm{members: []member{{room: 0}, {room: 1}}, start: time.Now()}

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// nginx gathers answers before it passes them on, unless the answer forbids that. Plain
-// proxy_pass speaks HTTP/1.0 to the gateway.
+// nginx buffers answers unless a header of the answer forbids that. Plain proxy_pass speaks HTTP/1.0
+// to the gateway.
 func TestEventsPassThroughNginxAtOnce(t *testing.T) {
 	for name, location := range map[string]string{
 		"as for WebSockets": "location / { proxy_pass http://gateway;",
@@ -42,7 +42,7 @@ func TestEventsPassThroughNginxAtOnce(t *testing.T) {
 			}
 			defer member.leave()
 			id := ""
-			for i := range 3 { // the second and third time on kept connections
+			for i := range 3 { // the second and third time over connections that were kept open
 				if id != "" {
 					req.Header.Set("Last-Event-ID", id)
 				}
@@ -57,7 +57,7 @@ func TestEventsPassThroughNginxAtOnce(t *testing.T) {
 					if err := member.say(t.Context(), fmt.Sprint(i)); err != nil {
 						t.Fatal(err)
 					}
-					id = next(lines, "id: ") // before the next one is said
+					id = next(lines, "id: ") // before the next message
 					next(lines, "event: message")
 				}
 			}

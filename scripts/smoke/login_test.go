@@ -15,7 +15,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// The example login decides by the cookie who may connect, as whom and with which rights.
+// By the cookie, the example login decides who may connect, with which id and which rights.
 func TestExampleLogin(t *testing.T) {
 	dir := t.TempDir()
 	password := filepath.Join(dir, "password")

@@ -65,12 +65,13 @@ func start(t *testing.T, env []string, program string, args ...string) *process 
 	return launch(t, env, filepath.Join(dir, program), args...)
 }
 
-// launch is start for any program, and for the processes that it starts.
+// launch is start for any program. At the end of the test it also kills the processes that the
+// program has started.
 func launch(t *testing.T, env []string, path string, args ...string) *process {
 	t.Helper()
 	program := filepath.Base(path)
 	p := &process{t: t, name: program, cmd: exec.Command(path, args...), done: make(chan error, 1), url: make(chan string, 1)}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its workers go with it
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that the kill reaches its workers
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	r, w := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = w, w
@@ -129,7 +130,7 @@ func (p *process) serves() string {
 	return ""
 }
 
-// ends signals the process and returns how it ended.
+// ends sends a signal to the process and returns its result.
 func (p *process) ends(sig syscall.Signal) error {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {

@@ -235,7 +235,7 @@ func TestThroughProxies(t *testing.T) {
 	}
 }
 
-// status makes a request, with a Host of its own if host is not empty.
+// status makes a request, with another Host if host is not empty, and returns the status.
 func status(t *testing.T, method, url, host string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(`{"why":"x"}`))
