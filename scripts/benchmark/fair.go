@@ -122,7 +122,7 @@ func fair(b *bench) error {
 
 const bigRoom = "/room/bench_big/"
 
-// beListeners is a process with n members of the big room.
+// beListeners runs in a process with n members of the big room.
 func beListeners(to string, members string) error {
 	n, err := strconv.Atoi(members)
 	if err != nil {

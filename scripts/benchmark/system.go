@@ -51,7 +51,7 @@ func (b *bench) gatewayArgs(listen, ops string) []string {
 }
 
 // newThin starts nats-server, one roomsvc and the given number of gateways, at ports from
-// 8001. The gateways are processes 2, 3, ... of the system. Flags has more flags of each.
+// 8001. In procs, the gateways follow the other two. Flags has further flags of each gateway.
 func (b *bench) newThin(gateways int, flags ...[]string) (*system, error) {
 	procs, err := b.startNATS(1, b.sync)
 	if err != nil {
