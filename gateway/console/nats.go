@@ -141,7 +141,7 @@ func (c *connection) members(ctx context.Context, room proto.Room) (m proto.Memb
 	if err := c.nc.PublishRequest(room.WhoSubject(), inbox, nil); err != nil {
 		return m, err
 	}
-	people := make(map[string]proto.Identity)
+	people := make(map[string]proto.Member)
 	for end := time.Now().Add(answerTime); time.Now().Before(end) && ctx.Err() == nil; {
 		answer, err := answers.NextMsg(whoTime)
 		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) {
@@ -151,14 +151,15 @@ func (c *connection) members(ctx context.Context, room proto.Room) (m proto.Memb
 			return m, err
 		}
 		var share struct {
-			Count int              `json:"count"`
-			Total int              `json:"total"`
-			List  []proto.Identity `json:"list"`
+			Count int            `json:"count"`
+			Total int            `json:"total"`
+			List  []proto.Member `json:"list"`
 		}
 		if err := json.Unmarshal(answer.Data, &share); err != nil {
 			return m, fmt.Errorf("read the answer of a gateway: %w", err)
 		}
 		for _, who := range share.List {
+			who.Sessions = max(1, who.Sessions) + people[who.ID].Sessions // version 0.1.0 sends none
 			people[who.ID] = who
 		}
 		m.Count = max(m.Count, share.Count, share.Total)
