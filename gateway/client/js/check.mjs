@@ -30,7 +30,7 @@ try {
   // The examples import the client from a gateway or by its name.
   for (const name of ["react", "react-dom", "@types", "ws", "csstype"]) symlinkSync(join(here, "node_modules", name), join(dir, "node_modules", name));
   const files = [];
-  for (const document of ["README.md", "proto/docs/client.md"]) {
+  for (const document of ["README.md", "proto/docs/client.md", "proto/docs/login.md", "gateway/client/js/README.md"]) {
     const text = readFileSync(join(here, "../../..", document), "utf8");
     const blocks = [...text.matchAll(/^```(js|ts|jsx|tsx)\n([^]*?)^```$/gm)];
     assert.ok(blocks.length, `${document} has no example`);

@@ -237,7 +237,7 @@ test("a server that never answers gets a likely reason", async () => {
 
 test("a token function that has no token, or a final error, ends the attempts", async () => {
   for (const [token, code, message] of [
-    [() => null, "no_token", "the token function gave no token"],
+    [() => null, "no_token", "the function gave no token"],
     [async () => { throw Object.assign(new Error("log in first"), { final: true }); }, "no_token", "log in first"],
     [async () => { throw Object.assign(new Error("blocked"), { final: true, code: "blocked" }); }, "blocked", "blocked"],
   ]) {
@@ -317,6 +317,51 @@ test("a ticket is shown once", async () => {
   s.hello();
   comeBack(s);
   assert.equal(s.ws.url.searchParams.get("ticket"), null);
+});
+
+test("a ticket that was refused as expired twice is not shown again", async () => {
+  const s = server({ ticket: "abc" });
+  await soon();
+  s.end(4003, "the ticket has been used");
+  assert.equal(s.c.state, "waiting");
+  s.c.reconnect();
+  await soon();
+  s.end(4003, "the ticket has been used");
+  assert.deepEqual([s.c.state, s.all("fatal")[0].code], ["closed", "token_expired"]);
+});
+
+test("a ticket function is called for the first connection, before the session expires, and after it was refused", async () => {
+  let n = 0;
+  const s = server({ resume: "of somebody else", ticket: async () => `t${++n}` });
+  const shown = () => s.ws.url.searchParams.get("ticket");
+  await soon();
+  assert.equal(shown(), "t1");
+  s.hello({ expires: time(60) });
+  comeBack(s, 1006, { expires: time(60) });
+  assert.deepEqual([shown(), s.ws.protocol], [null, ["roomcast.v1", "resume.r1"]]);
+  tick(30 * 60_000);
+  s.push({ id: s.take("ping").id, ok: {} });
+  tick(16 * 60_000);
+  await soon();
+  assert.deepEqual(s.take("auth").auth, { ticket: "t2" });
+  s.end(4003, "the session has expired");
+  tick(20_000);
+  await soon();
+  assert.deepEqual([shown(), s.ws.protocol], ["t3", ["roomcast.v1"]]);
+});
+
+test("a resume string that may have been revoked is shown no more, also after a reload", async () => {
+  for (const code of [4003, 4103]) {
+    const storage = new Shelf();
+    const s = server({ storage });
+    await soon();
+    s.hello();
+    s.end(code, "this credential has been revoked");
+    s.c.reconnect();
+    await soon();
+    assert.deepEqual(s.ws.protocol, ["roomcast.v1"]);
+    assert.equal(server({ storage }).c.resume, "");
+  }
 });
 
 test("a message that is too long is refused by the client; 1009 costs one message, not the connection", async () => {

@@ -192,8 +192,8 @@ export interface Options {
   name?: string;
   /** A function is called before every connection, and before the token expires. An error with final: true, or no token, ends the attempts. */
   token?: string | (() => string | null | undefined | Promise<string | null | undefined>);
-  /** Opens the first connection. */
-  ticket?: string;
+  /** A string opens the first connection. A function is called when the client needs a ticket, and before the session expires, as with token. */
+  ticket?: string | (() => string | null | undefined | Promise<string | null | undefined>);
   /** The resume string of an earlier session, to be the same sender. */
   resume?: string;
   /** Keeps the identity and waiting messages over a reload: sessionStorage, indexedDBStore(), or your own. */

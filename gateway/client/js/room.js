@@ -48,7 +48,7 @@ export class Connection extends Emitter {
   session = "";
 
   #options; #url; #home; #store; #loading; #ws = null; #rooms = new Map(); #calls = new Map();
-  #token; #expired; #ids = 0; #tries = 0; #misses = 0; #http = false; #opened = 0; #dialed = 0; #retry; #watch; #fresh; #probing = false; #turn = 0; #clock; #wakers;
+  #given; #expired; #ids = 0; #tries = 0; #misses = 0; #http = false; #opened = 0; #dialed = 0; #retry; #watch; #fresh; #probing = false; #turn = 0; #clock; #wakers;
   #order = 0; _outbox = []; _limits = {};
 
   constructor(options = {}) {
@@ -118,22 +118,24 @@ export class Connection extends Emitter {
     try {
       let { token, ticket, WebSocket: Socket = WebSocket } = this.#options, Events;
       if (this.#loading) await this.#loading;
-      if (typeof token === "function") {
-        token = await token();
-        if (turn === this.#turn && !token) return this.#fatal(0, failure("no_token", "the token function gave no token"));
+      if (this.you && (this.resume || typeof ticket !== "function")) ticket = ""; // it counts once; then resume is our credential
+      let given = token || ticket;
+      if (typeof given === "function") {
+        given = await given();
+        if (turn === this.#turn && !given) return this.#fatal(0, failure("no_token", "the function gave no token"));
       }
       // The network may refuse WebSockets. If the module cannot be loaded, the network is down.
       if (this.#misses > 1) ({ EventsSocket: Events } = await import("./events.js").catch(() => ({})));
       if (turn !== this.#turn) return; // closed or restarted meanwhile
       const url = new URL(this.#url);
       if (this.name || this.you?.name) url.searchParams.set("name", this.name); // an empty one removes that of an earlier session
-      if (this.you) ticket = undefined; // it counts once
-      if (ticket) url.searchParams.set("ticket", ticket);
+      token = token && given;
+      if (given && !token) url.searchParams.set("ticket", given);
       // Logs keep URLs, so a credential travels as a subprotocol that is never chosen, or in the first frame.
       const offers = this.resume && !token ? [PROTOCOL, "resume." + this.resume] : [PROTOCOL];
       const ws = this.#ws = Events ? new Events(url.href, offers, Socket, () => this.rooms.filter((r) => r.state === "joining").map((r) => r._where)) : new Socket(url.href, offers);
       this.#http = !!Events;
-      this.#token = token ?? ticket;
+      this.#given = given;
       ws.onbetter = () => { this.#misses = 0; this.reconnect(); };
       ws.onopen = () => { if (token) ws.send(JSON.stringify({ auth: { token } })); };
       ws.onmessage = (e) => this.#receive(e.data);
@@ -194,8 +196,9 @@ export class Connection extends Emitter {
     const turn = this.#turn + 1, waiting = this._outbox.length;
     this.#drop(code in CAUSES ? failure(CAUSES[code], reason || "the message ended the connection") : undefined);
     if (turn !== this.#turn) return; // a listener has reconnected
-    const again = code === 4003 && this.#token !== undefined && this.#token === this.#expired; // the same token has expired before
-    if (code === 4003) this.#expired = this.#token;
+    const expired = code === 4003, again = expired && this.#given && this.#given === this.#expired; // the same token or ticket has expired before
+    if (expired) this.#expired = this.#given;
+    if (expired || code === 4103) this.#save("", { resume: this.resume = "" }); // it may have been revoked
     this.#misses = this.#opened ? this.#misses * this.#http : this.#misses + (code === 1006);
     const cured = code === 1009 && this._outbox.length < waiting; // the message that was too long is gone
     if (again || !(reconnects(code) || cured)) return this.#fatal(code, failure(CLOSES[code] ?? "closed", reason || `the server closed the connection with ${code}`, { close: code }));
@@ -273,7 +276,7 @@ export class Connection extends Emitter {
   }
 
   #welcome(hello) {
-    if (this.#token && hello.you.id.startsWith("anon-")) return; // of a guest, which a token never is; another hello follows
+    if (this.#given && hello.you.id.startsWith("anon-")) return; // of a guest, which a token never is; another hello follows
     const before = this.you;
     this.you = hello.you;
     this.resume = hello.resume ?? "";
@@ -288,18 +291,18 @@ export class Connection extends Emitter {
     for (const room of this.rooms) if (this.#ws && room.state === "joining") room._enter();
   }
 
-  /** Presents a new token before the present one expires. */
+  /** Presents a new token or ticket before the present one expires. */
   #refresh(expires) {
-    const { token } = this.#options, left = Date.parse(expires) - this._time();
-    if (typeof token !== "function" || !(left > 0)) return;
+    const { token, ticket } = this.#options, fresh = token || ticket, left = Date.parse(expires) - this._time();
+    if (typeof fresh !== "function" || !(left > 0)) return;
     this.#fresh = setTimeout(async () => {
       const turn = this.#turn;
       try {
-        const next = await token();
+        const next = await fresh();
         if (turn !== this.#turn) return;
-        if (next && next !== this.#token) {
-          const ok = await this.ask("auth", { token: next });
-          this.#token = next;
+        if (next && next !== this.#given) {
+          const ok = await this.ask("auth", { [token ? "token" : "ticket"]: next });
+          this.#given = next;
           return this.#refresh(ok.expires);
         }
       } catch {} // try again in the time that is left; after that 4003 ends the connection

@@ -4,7 +4,8 @@ import { useConnection, useMembers, useRoom } from "@roomcast/client/react";
 import WebSocket from "ws";
 
 const c = connect({ url: new URL("https://chat.example.org/"), token: async () => "t", storage: sessionStorage });
-connect({ storage: indexedDBStore("mine") });
+connect({ storage: indexedDBStore("mine"), ticket: "once" });
+connect({ ticket: () => fetch("/ticket", { method: "POST" }).then((response) => response.text()) });
 connect("wss://chat.example.org/room/lobby/");
 const slow: Store = { load: async () => new Map<string, string>(), put: async () => {}, delete: () => {} };
 connect({ storage: slow, url: "ws://h", WebSocket });
