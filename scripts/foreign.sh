@@ -2,8 +2,8 @@
 # usage: scripts/foreign.sh
 #
 # Ten messages as text and ten as JSON with clients that know nothing of Roomcast: websockets
-# and aiohttp for Python, ws and undici for Node, nats.js, and curl with Server-Sent Events.
-# The packages are kept in the user's cache directory.
+# and aiohttp for Python, ws and undici for Node, nats.js, the programs wscat and nats, and curl
+# with Server-Sent Events. The packages are kept in the user's cache directory.
 set -eu
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/roomcast
@@ -24,8 +24,11 @@ mkdir -p "$cache/node"
 export PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 [ -x "$cache/foreign/bin/pip" ] || python3 -m venv "$cache/foreign"
 "$cache/foreign/bin/pip" install 'websockets>=15' 'aiohttp>=3.10'
-npm install --silent --no-audit --no-fund --no-save --prefix "$cache/node" ws@8 undici@6 @nats-io/transport-node@3
+npm install --silent --no-audit --no-fund --no-save --prefix "$cache/node" ws@8 undici@6 @nats-io/transport-node@3 wscat@6
 cp scripts/foreign/*.mjs "$cache/node" # so that node finds the packages
+
+cli=$cache/natscli-0.5.0
+[ -x "$cli/nats" ] || GOBIN=$cli go install github.com/nats-io/natscli/nats@v0.5.0
 
 go build -o "$work/gateway" ./gateway
 "$work/gateway" --listen 127.0.0.1:0 --nats-listen 127.0.0.1:0 --data-dir "$work/data" --sync 1s --rate 0 \
@@ -46,7 +49,8 @@ run websockets "$cache/foreign/bin/python" scripts/foreign/with_websockets.py "$
 run aiohttp "$cache/foreign/bin/python" scripts/foreign/with_aiohttp.py "$ws"
 run ws node "$cache/node/websocket.mjs" ws "$ws"
 run undici node "$cache/node/websocket.mjs" undici "$ws"
-run nats.js node "$cache/node/nats.mjs" "$(sed -n 's|^ *NATS *\(nats://.*\)|\1|p' "$work/banner")"
+nats=$(sed -n 's|^ *NATS *\(nats://.*\)|\1|p' "$work/banner")
+run nats.js node "$cache/node/nats.mjs" "$nats"
 
 # ten checks that a file has the ten messages in order.
 ten() {
@@ -67,3 +71,54 @@ for room in curl curl-json; do
     ten "$work/$room"
 done
 echo 'ok   curl'
+
+# talk types lines when wscat has connected, and ends its input when it has received all.
+talk() { # room line...
+    room=$1
+    shift
+    until_true grep -qs Connected "$work/$room"
+    printf '%s\n' "$@"
+    until_true grep -q 'msg-9' "$work/$room"
+}
+
+wscat() { # room arguments... -- line...
+    room=$1
+    shift
+    arguments=
+    while [ "$1" != -- ]; do
+        arguments="$arguments $1"
+        shift
+    done
+    shift
+    # shellcheck disable=SC2086 # words
+    talk "$room" "$@" | timeout 60 "$cache/node/node_modules/.bin/wscat" -c "$ws/room/$room/" $arguments >"$work/$room"
+    ten "$work/$room"
+}
+
+text='' json=''
+for i in 0 1 2 3 4 5 6 7 8 9; do
+    text="$text msg-$i" json="$json {\"say\":{\"data\":\"msg-$i\"}}"
+done
+# shellcheck disable=SC2086 # a list of lines
+wscat wscat -- $text
+# shellcheck disable=SC2086
+wscat wscat-json -s roomcast.v1 -- $json
+echo 'ok   wscat'
+
+for room in natscli natscli-json; do
+    "$cli/nats" --server "$nats" sub "room.out.*.$room" >"$work/$room" 2>&1 &
+    follower=$!
+    until_true grep -qs Subscribing "$work/$room"
+    kind=text
+    [ "$room" = natscli ] || kind=data
+    for i in 0 1 2 3 4 5 6 7 8 9; do
+        message=msg-$i
+        [ "$kind" = text ] || message="\"msg-$i\""
+        "$cli/nats" --server "$nats" req "room.$room" "$message" -H "Rc-Kind:$kind" >"$work/answer" 2>&1
+        grep -q '"ok"' "$work/answer"
+    done
+    until_true grep -q msg-9 "$work/$room"
+    kill "$follower"
+    ten "$work/$room"
+done
+echo 'ok   nats'
