@@ -1,11 +1,7 @@
 // Command login is a backend that tells gateways who is logged in. It answers their question
-// connect over NATS by the cookie of the application:
-//
-//	gateway --nats-listen 127.0.0.1:4222 --nats-listen-password-file password --ask connect --ask-header Cookie
-//	go run ./scripts/examples/login -password-file password
-//
-// A real application looks the cookie up in its store of sessions. Any number of these programs
-// may run: the queue group login gives each question to one of them.
+// connect over NATS by the cookie of the application. The README of the examples shows how to
+// start it. Any number of these programs may run: the queue group login gives each question to
+// one of them.
 package main
 
 import (
@@ -21,7 +17,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// users are the users who are logged in, by their cookie session.
+// users are the users who are logged in, by their cookie session. A real application looks the
+// cookie up in its store of sessions.
 var users = map[string]string{"a1": "ann", "b2": "ben"}
 
 func main() {
@@ -46,6 +43,8 @@ func main() {
 	select {}
 }
 
+// roomcast begins
+
 // answer answers one question. Each user may read and say in the lobby and in a
 // room of their own, for an hour: a client that comes back meanwhile causes no question.
 func answer(m *nats.Msg) {
@@ -67,3 +66,5 @@ func answer(m *nats.Msg) {
 		m.Respond(b)
 	}
 }
+
+// roomcast ends

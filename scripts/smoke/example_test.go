@@ -1,0 +1,364 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/coder/websocket"
+)
+
+// The applications in scripts/examples run here with their real frameworks and a real gateway. A
+// browser logs in, talks and logs out; other clients try to come in without a login.
+
+// application is an example that a browser uses.
+type application struct {
+	t       *testing.T
+	url     string // of the application, as a browser opens it
+	gateway string
+	token   string // of the gateway's API, with all rights
+	browser context.Context
+}
+
+// prepare copies an example to an empty folder and installs what it needs there.
+func prepare(t *testing.T, name string, commands ...string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("../examples", name))); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range commands {
+		inFolder(t, dir, command)
+	}
+	return dir
+}
+
+// inFolder runs a command line in a folder and returns its output.
+func inFolder(t *testing.T, dir, command string) string {
+	t.Helper()
+	cmd := exec.Command("sh", "-ec", command)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return string(out)
+}
+
+// serve starts a gateway with the given flags, and then an application with a command in dir.
+// Gateway and application share a secret and a token. Both are called localhost, so that the
+// browser sends the application's cookie to the gateway.
+func serve(t *testing.T, dir string, flags []string, env []string, command string) *application {
+	t.Helper()
+	keys := t.TempDir()
+	port := freePort(t)
+	a := &application{t: t, url: "http://localhost:" + port, token: "a-token-of-this-test"}
+	for name, text := range map[string]string{
+		"secret": "whsec_c2VjcmV0cyBvZiB0aGlzIHRlc3QgYXJlIG5vbmU=\n",
+		"tokens": "app " + a.token + " admin\n",
+	} {
+		if err := os.WriteFile(filepath.Join(keys, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range flags {
+		flags[i] = strings.NewReplacer("http://localhost:3000", a.url, "SECRET", filepath.Join(keys, "secret")).Replace(flags[i])
+	}
+	gateway := start(t, nil, "gateway", append([]string{"--listen", "127.0.0.1:0", "--ops-listen", "off", "--nats-monitor", "off",
+		"--data-dir", t.TempDir(), "--api-token-file", filepath.Join(keys, "tokens"), "--allow-origin", a.url, "--auth-timeout", "1s"}, flags...)...)
+	a.gateway = strings.Replace(strings.TrimSuffix(gateway.serves(), "/"), "127.0.0.1", "localhost", 1)
+	env = append(env, "PORT="+port, "GATEWAY="+a.gateway, "SECRET_FILE="+filepath.Join(keys, "secret"), "API_TOKEN="+a.token)
+	launch(t, env, "/bin/sh", "-c", "cd "+dir+" && exec "+strings.ReplaceAll(command, "PORT", port))
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.DisableGPU)...)
+	t.Cleanup(stop)
+	browser, closeBrowser := chromedp.NewContext(allocator)
+	t.Cleanup(closeBrowser)
+	if err := chromedp.Do(browser); err != nil {
+		t.Fatalf("start a browser: %v", err)
+	}
+	a.browser = browser
+	return a
+}
+
+// visitor is a browser of its own, with its own cookies.
+type visitor struct {
+	a   *application
+	ctx context.Context
+}
+
+// visit opens the application in a new browser.
+func (a *application) visit() *visitor {
+	ctx, cancel := chromedp.NewContext(a.browser, chromedp.WithNewBrowserContext())
+	a.t.Cleanup(cancel)
+	v := &visitor{a, ctx}
+	v.open()
+	return v
+}
+
+// beside opens the application in another tab of the same browser.
+func (v *visitor) beside() *visitor {
+	ctx, cancel := chromedp.NewContext(v.ctx)
+	v.a.t.Cleanup(cancel)
+	tab := &visitor{v.a, ctx}
+	tab.open()
+	return tab
+}
+
+// open opens the application once it serves.
+func (v *visitor) open() {
+	v.a.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		err := chromedp.Do(v.ctx, chromedp.Navigate(v.a.url+"/"))
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			v.a.t.Fatalf("open %s: %v", v.a.url, err)
+		}
+	}
+}
+
+// until waits until a JavaScript expression is true. The page may change meanwhile.
+func (v *visitor) until(js string) {
+	v.a.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(30 * time.Millisecond) {
+		is, err := chromedp.Run(v.ctx, chromedp.Evaluate[bool]("!!("+js+")"))
+		if err == nil && is {
+			return
+		}
+		if time.Now().After(end) {
+			v.a.t.Fatalf("wait for %s: %v\nthe page shows %q", js, err, v.eval("document.documentElement.innerText"))
+		}
+	}
+}
+
+func (v *visitor) eval(js string) string {
+	v.a.t.Helper()
+	text, err := chromedp.Run(v.ctx, chromedp.Evaluate[string](js, chromedp.EvalAwaitPromise))
+	if err != nil {
+		v.a.t.Fatalf("%s: %v", js, err)
+	}
+	return text
+}
+
+// fill fills the fields of the form that has them all, and sends it.
+func (v *visitor) fill(fields ...string) {
+	v.a.t.Helper()
+	js := fmt.Sprintf("((f) => { if (f) { %%s f.requestSubmit(); } return f ? 'sent' : ''; })(document.querySelector('[name=%s]')?.form)", fields[0])
+	set := ""
+	for i := 0; i < len(fields); i += 2 {
+		set += fmt.Sprintf("f.elements[%q].value = %q; ", fields[i], fields[i+1])
+	}
+	v.until(fmt.Sprintf("document.querySelector('[name=%s]')", fields[0]))
+	if v.eval(fmt.Sprintf(js, set)) == "" {
+		v.a.t.Fatalf("there is no form with %s", fields[0])
+	}
+}
+
+// sees waits until the page shows a message.
+func (v *visitor) sees(message string) {
+	v.a.t.Helper()
+	v.until(fmt.Sprintf("document.body.innerText.includes(%q)", message))
+}
+
+// says says something in the chat. The page must be in the room.
+func (v *visitor) says(text string) {
+	v.a.t.Helper()
+	v.fill("text", text)
+}
+
+// press presses the button with a label.
+func (v *visitor) press(label string) {
+	v.a.t.Helper()
+	button := fmt.Sprintf("[...document.querySelectorAll('button')].find((b) => b.textContent === %q)", label)
+	v.until(button)
+	v.eval(button + ".click(), ''")
+}
+
+// connects opens a session in the lobby as a page of the application would, and returns the
+// first frame, or why there is none.
+func (a *application) connects(query, cookie string) string {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
+	defer cancel()
+	header := http.Header{"Origin": {a.url}}
+	if cookie != "" {
+		header.Set("Cookie", cookie)
+	}
+	c, _, err := websocket.Dial(ctx, strings.Replace(a.gateway, "http", "ws", 1)+"/room/lobby/"+query, &websocket.DialOptions{Subprotocols: []string{"roomcast.v1"}, HTTPHeader: header})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer c.CloseNow()
+	_, frame, err := c.Read(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	return string(frame)
+}
+
+// members waits until exactly these people are in the lobby.
+func (a *application) members(want ...string) {
+	a.t.Helper()
+	var body string
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		body = inFolder(a.t, ".", fmt.Sprintf("curl -sS -H 'Authorization: Bearer %s' %s/api/rooms/lobby/members", a.token, a.gateway))
+		var list struct{ Members []struct{ ID string } }
+		if err := json.Unmarshal([]byte(body), &list); err != nil {
+			a.t.Fatalf("%v: %s", err, body)
+		}
+		var ids []string
+		for _, m := range list.Members {
+			ids = append(ids, m.ID)
+		}
+		slices.Sort(ids)
+		if slices.Equal(ids, want) {
+			return
+		}
+	}
+	a.t.Fatalf("got %s, want %v", body, want)
+}
+
+// talk has Ann and Ben log in and talk, and returns their pages.
+func (a *application) talk(field string) (ann, ben *visitor) {
+	a.t.Helper()
+	ann, ben = a.visit(), a.visit()
+	ann.fill(field, "ann", "password", "ann's password")
+	a.members("ann")
+	ann.says("hello")
+	ann.sees("ann: hello")
+	ben.fill(field, "ben", "password", "a wrong password")
+	ben.until(fmt.Sprintf("document.querySelector('[name=%s]')", field))
+	ben.fill(field, "ben", "password", "ben's password")
+	ben.sees("ann: hello")
+	a.members("ann", "ben")
+	ben.says("hi")
+	ann.sees("ben: hi")
+	return ann, ben
+}
+
+// refuses checks that a visitor without a login does not come in.
+func (a *application) refuses(want, query, cookie string) {
+	a.t.Helper()
+	if got := a.connects(query, cookie); !strings.Contains(got, want) {
+		a.t.Errorf("%s%s: got %s, want %s", query, cookie, got, want)
+	}
+}
+
+// The Express application answers who a browser is by its session cookie. A logout ends what the
+// gateway has allowed to that browser, and a browser that is still logged in comes back.
+func TestExampleExpress(t *testing.T) {
+	dir := prepare(t, "express", "npm ci --silent --no-audit --no-fund")
+	a := serve(t, dir, []string{"--ask", "connect", "--ask-url", "http://localhost:3000/roomcast", "--ask-header", "Cookie", "--ask-secret-file", "SECRET"},
+		nil, "node server.mjs")
+	ann, ben := a.talk("user")
+	a.refuses("4107", "", "")
+	a.refuses("log in first", "", "connect.sid=s%3Aforged.forged")
+	ann.beside().sees("ben: hi")
+	ann.press("Log out")
+	a.members("ben")
+	ann.fill("user", "ann", "password", "ann's password")
+	a.members("ann", "ben")
+	phone := a.visit()
+	phone.fill("user", "ann", "password", "ann's password")
+	phone.sees("ben: hi")
+	phone.eval("(() => { const W = WebSocket; WebSocket = class extends W { constructor(...a) { super(...a); window.again = true; } }; return ''; })()")
+	ann.press("Log out")
+	phone.until("window.again")
+	phone.says("still here")
+	ben.sees("ann: still here")
+}
+
+// The Django site answers by the session of django.contrib.auth.
+func TestExampleDjango(t *testing.T) {
+	dir := prepare(t, "django", "python3 -m venv venv && venv/bin/pip install -q --disable-pip-version-check -r requirements.txt", "echo whsec_AAAA >secret; "+djangoUsers)
+	a := serve(t, dir, []string{"--ask", "connect", "--ask-url", "http://localhost:3000/roomcast/ask", "--ask-header", "Cookie", "--ask-secret-file", "SECRET"},
+		[]string{"PYTHONUNBUFFERED=1"}, "venv/bin/python manage.py runserver --noreload 127.0.0.1:PORT")
+	a.talk("username")
+	a.refuses("4107", "", "")
+	a.refuses("log in first", "", "sessionid=forged")
+}
+
+const djangoUsers = `venv/bin/python manage.py migrate -v 0
+for user in ann ben; do
+	DJANGO_SUPERUSER_PASSWORD="$user's password" venv/bin/python manage.py createsuperuser --noinput --username $user --email $user@example.org
+done`
+
+// The Next.js application mints tickets. Each counts once.
+func TestExampleNext(t *testing.T) {
+	dir := prepare(t, "next", "npm ci --silent --no-audit --no-fund", "npm install --silent --no-audit --no-fund --no-save "+clientTarball(t))
+	a := serve(t, dir, []string{"--guest-rights", ""}, []string{"SESSION_SECRET=of-this-test", "NEXT_TELEMETRY_DISABLED=1"}, "node_modules/.bin/next dev --hostname 127.0.0.1 --port PORT")
+	ann, _ := a.talk("user")
+	mint := `fetch("/api/ticket", { method: "POST" }).then(async (r) => r.status + " " + await r.text())`
+	ticket, ok := strings.CutPrefix(ann.eval(mint), "200 ")
+	if !ok || ticket == "" {
+		t.Fatalf("got no ticket: %s", ticket)
+	}
+	a.refuses(`"you":{"id":"ann"`, "?ticket="+ticket, "") // it counts now
+	a.refuses("4003", "?ticket="+ticket, "")
+	a.refuses("4103", "?ticket="+ticket[1:], "")
+	a.refuses("4107", "", "")
+	if got := a.visit().eval(mint); !strings.HasPrefix(got, "401 ") {
+		t.Errorf("got %s, want no ticket without a login", got)
+	}
+}
+
+// clientTarball packs the npm package of the JavaScript client.
+func clientTarball(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("../../gateway/client/js")); err != nil {
+		t.Fatal(err)
+	}
+	out := inFolder(t, dir, "npm ci --silent --no-audit --no-fund && npm run --silent build >&2 && npm pack --silent --ignore-scripts")
+	return filepath.Join(dir, strings.TrimSpace(out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:]))
+}
+
+// No example needs more than 25 lines of code for Roomcast. They stand between two comments.
+func TestExamplesAreShort(t *testing.T) {
+	for name, patterns := range map[string][]string{
+		"express": {"server.mjs"},
+		"django":  {"shop/*.py", "templates/*.html"},
+		"next":    {"app/*.jsx", "app/api/*/*.js"},
+		"login":   {"main.go"},
+	} {
+		lines := 0
+		for _, pattern := range patterns {
+			files, err := filepath.Glob(filepath.Join("../examples", name, pattern))
+			if err != nil || len(files) == 0 {
+				t.Fatalf("%s: got %v, %v, want files", pattern, files, err)
+			}
+			for _, file := range files {
+				b, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range integration.FindAllStringSubmatch(string(b), -1) {
+					for line := range strings.Lines(m[1]) {
+						if strings.TrimSpace(line) != "" {
+							lines++
+						}
+					}
+				}
+			}
+		}
+		if lines == 0 || lines > 25 {
+			t.Errorf("%s has %d lines of integration, want 1 to 25", name, lines)
+		}
+	}
+}
+
+// integration matches the code between the two comments.
+var integration = regexp.MustCompile(`(?s)roomcast begins[^\n]*\n(.*?)[^\n]*roomcast ends`)
