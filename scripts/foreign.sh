@@ -72,37 +72,26 @@ for room in curl curl-json; do
 done
 echo 'ok   curl'
 
-# talk types lines when wscat has connected, and ends its input when it has received all.
-talk() { # room line...
+# wscat runs wscat until it has received the last of the messages that its options send. It
+# would stop at the end of its input, so it gets one that does not end.
+mkfifo "$work/input"
+exec 9<>"$work/input"
+wscat() { # room options...
     room=$1
     shift
-    until_true grep -qs Connected "$work/$room"
-    printf '%s\n' "$@"
-    until_true grep -q 'msg-9' "$work/$room"
-}
-
-wscat() { # room arguments... -- line...
-    room=$1
-    shift
-    arguments=
-    while [ "$1" != -- ]; do
-        arguments="$arguments $1"
-        shift
-    done
-    shift
-    # shellcheck disable=SC2086 # words
-    talk "$room" "$@" | timeout 60 "$cache/node/node_modules/.bin/wscat" -c "$ws/room/$room/" $arguments >"$work/$room"
+    "$cache/node/node_modules/.bin/wscat" -c "$ws/room/$room/" -w -1 "$@" >"$work/$room" <&9 &
+    follower=$!
+    until_true grep -qs 'msg-9' "$work/$room"
+    kill "$follower"
     ten "$work/$room"
 }
 
-text='' json=''
+wscat wscat -x msg-0 -x msg-1 -x msg-2 -x msg-3 -x msg-4 -x msg-5 -x msg-6 -x msg-7 -x msg-8 -x msg-9
+set -- -s roomcast.v1
 for i in 0 1 2 3 4 5 6 7 8 9; do
-    text="$text msg-$i" json="$json {\"say\":{\"data\":\"msg-$i\"}}"
+    set -- "$@" -x "{\"say\":{\"data\":\"msg-$i\"}}"
 done
-# shellcheck disable=SC2086 # a list of lines
-wscat wscat -- $text
-# shellcheck disable=SC2086
-wscat wscat-json -s roomcast.v1 -- $json
+wscat wscat-json "$@"
 echo 'ok   wscat'
 
 for room in natscli natscli-json; do
