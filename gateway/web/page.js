@@ -1,16 +1,15 @@
-// page.js: the chat page. It connects the parts: room.js talks to the server, timeline.js shows
+// page.js: the chat page. It connects the parts: start.js makes the connection, timeline.js shows
 // the messages, rooms.js the rooms, people.js the people, welcome.js helps at the first visit, and
 // words.js holds the texts. moderate.js, which has the menus, is loaded with the first of them.
 
-import { connect } from "./room.js";
 import { Announcer, People, face } from "./people.js";
-import { Rooms, keep, recall, roomName, session } from "./rooms.js";
+import { Rooms, roomName } from "./rooms.js";
+import { c, cleanName, copied, keep, keeper, newest } from "./start.js";
 import { Timeline } from "./timeline.js";
 import { Facts, welcome } from "./welcome.js";
 import { nameOf, refusalText, translate, whenOf, words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const encoder = new TextEncoder();
 const home = new URL(".", import.meta.url); // the server's root, which may be below a path
 const REJOIN = 10_000; // ms between two attempts to enter a closed room
 
@@ -22,49 +21,7 @@ function addressed() {
   return new URLSearchParams(location.search).get("group")?.replaceAll(" ", "+") || "123";
 }
 
-/** Returns a name that the server accepts: no control characters, something visible, at most 128 bytes. */
-function cleanName(name) {
-  name = name.replace(/[\p{Z}\s]+/gu, " ").replace(/[\p{Cc}\p{Cs}\p{Bidi_Control}]/gu, "").trim();
-  while (encoder.encode(name).length > 128) name = Array.from(name).slice(0, -1).join("");
-  return /[^\p{Z}\p{Default_Ignorable_Code_Point}]/u.test(name) ? name : "";
-}
-
-// Who this tab is
-
-/** Holds a lock until the page ends. Reports whether it got the lock; on plain http there are none. */
-const lock = (name, options) => new Promise((resolve) => {
-  if (!navigator.locks) return resolve(true);
-  navigator.locks.request(name, options, (held) => { resolve(!!held); return held && new Promise(() => {}); }).catch(() => resolve(false));
-});
-
-/** After a reload a tab keeps its identity, from its own storage. A copy of a tab has a copy of the storage, and becomes somebody else. */
-const before = recall("tab", "", session);
-const copied = before && !(await lock(`roomcast.tab.${before}`, { signal: AbortSignal.timeout(500) }));
-if (copied) for (const key of Object.keys(session)) if (key.startsWith("roomcast")) session.removeItem(key);
-const reloaded = before && !copied;
-if (!reloaded) {
-  const tab = Math.random().toString(36).slice(2);
-  keep("tab", tab, session);
-  lock(`roomcast.tab.${tab}`);
-}
-/** Whether this tab has the browser's identity: one open tab at a time. Every other one has its own, so that two tabs can talk. */
-const keeper = await lock("roomcast.identity", { ifAvailable: true });
-
-/** A login in the fragment, which no server sees. */
-const login = new URLSearchParams(location.hash.slice(1));
-if (login.has("token")) keep("token", login.get("token"), session);
-if (login.has("token") || login.has("ticket")) history.replaceState(null, "", location.pathname + location.search);
-addEventListener("hashchange", () => location.reload());
-
 translate();
-const c = connect({
-  name: cleanName(recall("name", "")),
-  storage: session,
-  token: recall("token", "", session) || undefined,
-  ticket: login.get("ticket") ?? undefined,
-  ...(keeper && !reloaded && { resume: recall("resume", "") }),
-});
-
 let room; // the one that is shown
 const rooms = new Rooms($("rooms"), {
   go(name) { drawer(false); if (name !== room.name) show(name, { push: true }); $("text").focus(); },
@@ -317,7 +274,7 @@ $("name").onchange = () => {
 let shownOpen = true; // no line has said "disconnected"
 let countdown = 0;
 
-c.on("state", ({ state, code, reason, ms }) => {
+function showState({ state, code, reason, ms }) {
   clearInterval(countdown);
   document.body.dataset.state = state;
   const tell = (text, seconds = "") => { $("stateText").textContent = text; $("seconds").textContent = seconds; };
@@ -342,8 +299,8 @@ c.on("state", ({ state, code, reason, ms }) => {
   $("close").hidden = closed;
   showBar();
   if (closed || room?.state !== "refused") ended(closed && [words.closes[code] ?? words.ended(), code === 1000 ? "" : reason].filter(Boolean).join(" "), words.again, () => c.reconnect());
-});
-c.on("fatal", () => {}); // the state tells it
+}
+c.on("state", showState);
 c.on("unstored", () => { $("bar").dataset.unstored = words.unstored; });
 
 /** Shows above the composer an outage, and what waits to be sent. */
@@ -465,5 +422,5 @@ show(addressed());
 for (const name of rooms.names) joined(name);
 showMe();
 if (copied) timeline.note(words.newIdentity);
-document.body.dataset.state = c.state;
+showState(newest);
 if (matchMedia("(hover: hover)").matches) $("text").focus(); // not on a phone, where it would open the keyboard

@@ -1,21 +1,10 @@
 // rooms.js: what the page remembers between visits, and the list of rooms.
 
 import { make } from "./bubble.js";
+import { keep, recall, session } from "./start.js";
 import { words } from "./words.js";
 
 const MOST_ROOMS = 12; // in the list, and joined; a new room removes the one that was shown the longest ago
-
-// Storage of the browser. A browser that forbids it remembers nothing.
-
-const area = (name) => { try { return window[name]; } catch { return null; } };
-export const [local, session] = [area("localStorage"), area("sessionStorage")];
-export const recall = (key, otherwise, from = local) => {
-  try {
-    const value = JSON.parse(from.getItem(`roomcast.${key}`));
-    return value !== null && typeof value === typeof otherwise && Array.isArray(value) === Array.isArray(otherwise) ? value : otherwise;
-  } catch { return otherwise; }
-};
-export const keep = (key, value, to = local) => { try { to.setItem(`roomcast.${key}`, JSON.stringify(value)); } catch {} };
 
 /** The names in the list, what was read in each room, and the messages that were not. */
 export class Rooms {

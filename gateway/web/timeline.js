@@ -9,6 +9,7 @@ const MOST = 250; // rows at any time
 const KEPT = 150; // rows that remain after a flood has filled the window
 const PAGE = 60; // events read at once
 const NEAR = 600; // px from an end; closer, the next page is read
+const TOGETHER = 100; // ms between two changes of the page by new messages
 const GROUP = 5 * 60_000; // ms within which messages of one sender form a group
 
 /** @typedef {import("../client/js/room.js").Event} Event @typedef {import("../client/js/room.js").Message} Message */
@@ -28,6 +29,7 @@ export class Timeline {
   #top = 0; // last position of the scroller
   #queue = []; // events and notes not yet on the page, in order
   #due = 0; // timer of the next flush
+  #flushed = -Infinity; // time of the last one
   #live = true; // the window reaches the head; otherwise new events are read later
   #older = true; // there may be more above
   #newest = 0; // the highest known seq
@@ -213,8 +215,13 @@ export class Timeline {
   #push(item) {
     if (!this.#live) return;
     this.#queue.push(item);
-    // A timer, because animation frames stop while the page is hidden.
-    this.#due ||= setTimeout(() => { this.#due = 0; this.#flush(); }, 16);
+    // A timer, because animation frames stop while the page is hidden. The first item appears at
+    // once. Those that follow closely share a flush, because each one lays out the page.
+    this.#due ||= setTimeout(() => {
+      this.#due = 0;
+      this.#flushed = performance.now();
+      this.#flush();
+    }, Math.max(16, this.#flushed + TOGETHER - performance.now()));
   }
 
   #flush() {

@@ -17,7 +17,7 @@ import (
 	"roomcast/gateway/client/js"
 )
 
-//go:embed index.html style.css icon.svg icon-unread.svg page.js moderate.js people.js rooms.js timeline.js bubble.js welcome.js words.js
+//go:embed index.html style.css icon.svg icon-unread.svg start.js page.js moderate.js people.js rooms.js timeline.js bubble.js welcome.js words.js
 var files embed.FS
 
 // policy is the Content-Security-Policy of the page: it loads and connects only to its own
@@ -117,10 +117,12 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	header := w.Header()
 	header.Set("Content-Type", types[path.Ext(f.name)])
-	header.Set("Content-Security-Policy", policy)
 	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Referrer-Policy", "no-referrer")
-	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	if ext := path.Ext(f.name); ext == ".html" || ext == ".svg" { // documents; on a slow network the bytes count
+		header.Set("Content-Security-Policy", policy)
+		header.Set("Referrer-Policy", "no-referrer")
+		header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	}
 	// The names have no version, so a browser must revalidate its copy each time.
 	header.Set("Cache-Control", "no-cache")
 	header.Set("Vary", "Accept-Encoding")

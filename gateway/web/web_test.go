@@ -28,6 +28,7 @@ func TestFilesAreServedWithTheirHeaders(t *testing.T) {
 		"/":              "text/html; charset=utf-8",
 		"/?group=x":      "text/html; charset=utf-8",
 		"/page.js":       "text/javascript; charset=utf-8",
+		"/start.js":      "text/javascript; charset=utf-8",
 		"/timeline.js":   "text/javascript; charset=utf-8",
 		"/words.js":      "text/javascript; charset=utf-8",
 		"/room.js":       "text/javascript; charset=utf-8",
@@ -42,10 +43,16 @@ func TestFilesAreServedWithTheirHeaders(t *testing.T) {
 		if r.StatusCode != 200 || r.Header.Get("Content-Type") != kind {
 			t.Errorf("%s: got %d %s, want 200 %s", path, r.StatusCode, r.Header.Get("Content-Type"), kind)
 		}
+		document := func(value string) string {
+			if strings.HasPrefix(kind, "text/html") || strings.HasPrefix(kind, "image/svg") {
+				return value
+			}
+			return ""
+		}
 		for name, want := range map[string]string{
-			"Content-Security-Policy": policy,
+			"Content-Security-Policy": document(policy),
 			"X-Content-Type-Options":  "nosniff",
-			"Referrer-Policy":         "no-referrer",
+			"Referrer-Policy":         document("no-referrer"),
 			"Cache-Control":           "no-cache",
 		} {
 			if got := r.Header.Get(name); got != want {
@@ -104,6 +111,24 @@ func TestFilesAreCompressedForBrowsersThatTakeIt(t *testing.T) {
 	}
 }
 
+// On a slow network a visit is as long as what it downloads: scripts/page measures it.
+func TestFirstVisitIsSmall(t *testing.T) {
+	h := New()
+	page := h.files["/"]
+	requests, bytes := 1, len(page.zipped)
+	seen := map[string]bool{}
+	for _, link := range regexp.MustCompile(`(?:src|href)="\./([^"]*)"`).FindAllStringSubmatch(string(page.body), -1) {
+		if !seen[link[1]] {
+			seen[link[1]] = true
+			requests++
+			bytes += len(h.files["/"+link[1]].zipped)
+		}
+	}
+	if requests > 14 || bytes > 48_000 {
+		t.Errorf("a first visit needs %d requests and %d bytes, want at most 14 and 48000", requests, bytes)
+	}
+}
+
 // The page finds its files at every address of the page, below every path.
 func TestPageFindsItsFilesBelowAnyPath(t *testing.T) {
 	h := New()
@@ -135,8 +160,8 @@ func TestPageFindsItsFilesBelowAnyPath(t *testing.T) {
 				found++
 			}
 		}
-		if found != 3*13 { // moderate.js is not in the page: it is loaded with the first menu
-			t.Errorf("%s: got %d addresses, want 39", path, found)
+		if found != 3*14 { // moderate.js is loaded with the first menu
+			t.Errorf("%s: got %d addresses, want 42", path, found)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 // welcome.js: what a new visitor needs to know, and the details that show the promises of the server.
 
 import { make } from "./bubble.js";
-import { keep, recall } from "./rooms.js";
+import { keep, recall } from "./start.js";
 import { words } from "./words.js";
 
 /** Makes the card of an empty room. Returns a function that shows, hides and updates it. */
