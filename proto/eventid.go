@@ -33,7 +33,7 @@ func ParseEventID(id string) (f From, err error) {
 		err = f.text("epoch", epoch)
 	}
 	if err != nil || !found {
-		return From{}, Refuse(BadRequest, "Last-Event-ID %s is not <epoch>-<seq>-<milliseconds>", clip(id))
+		return From{}, Refuse(BadRequest, "the position %s is not <epoch>-<seq>-<milliseconds>", clip(id))
 	}
 	return f, nil
 }

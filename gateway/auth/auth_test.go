@@ -61,7 +61,7 @@ func TestOnlyOwnAndAllowedOriginsPass(t *testing.T) {
 		{"file://", "localhost:8000", false},
 		{"https://", "", false},
 	} {
-		err := a.CheckOrigin(tt.origin, tt.host)
+		err := a.CheckOrigin(tt.origin, Site{Host: tt.host})
 		if (err == nil) != tt.ok {
 			t.Errorf("origin %q at host %q: got %v, want ok %v", tt.origin, tt.host, err, tt.ok)
 		}
@@ -80,10 +80,51 @@ func TestPlainPageIsAnotherSiteWithTLS(t *testing.T) {
 		"https://chat": true, "https://chat:443": true, "http://chat": false, "http://chat:443": false, "http://chat:80": false,
 	} {
 		for _, host := range []string{"chat", "chat:443"} {
-			if err := a.CheckOrigin(origin, host); (err == nil) != ok {
+			if err := a.CheckOrigin(origin, Site{Host: host}); (err == nil) != ok {
 				t.Errorf("origin %s at host %s: got %v, want ok %v", origin, host, err, ok)
 			}
 		}
+	}
+}
+
+// A trusted proxy says by which scheme the client came.
+func TestProxyNamesTheScheme(t *testing.T) {
+	cfg := DefaultConfig()
+	plain := newAuth(t, cfg)
+	cfg.HTTPS = true
+	tls := newAuth(t, cfg)
+	for _, tt := range []struct {
+		origin, scheme string
+		ok             bool
+	}{
+		{"https://chat", "https", true}, {"http://chat", "https", false}, {"http://chat", "http", true}, {"https://chat", "http", false},
+	} {
+		for _, a := range []*Auth{plain, tls} {
+			if err := a.CheckOrigin(tt.origin, Site{tt.scheme, "chat"}); (err == nil) != tt.ok {
+				t.Errorf("origin %s at %s: got %v, want ok %v", tt.origin, tt.scheme, err, tt.ok)
+			}
+		}
+	}
+}
+
+// Applications have schemes of their own.
+func TestAllowedOriginMayHaveAnyScheme(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.AllowOrigins = []string{"capacitor://localhost", "chrome-extension://abcdef"}
+	a := newAuth(t, cfg)
+	for origin, ok := range map[string]bool{
+		"capacitor://localhost": true, "Capacitor://LOCALHOST": true, "chrome-extension://abcdef": true,
+		"chrome-extension://other": false, "ionic://localhost": false, "http://localhost": false, "https://abcdef": false,
+	} {
+		if err := a.CheckOrigin(origin, Site{Host: "rooms.example.com"}); (err == nil) != ok {
+			t.Errorf("origin %s: got %v, want ok %v", origin, err, ok)
+		}
+		if err := newAuth(t, DefaultConfig()).CheckOrigin(origin, Site{Host: "rooms.example.com"}); err == nil {
+			t.Errorf("origin %s is allowed although the flag does not name it", origin)
+		}
+	}
+	if err := a.CheckOrigin("ionic://localhost", Site{Host: "localhost:8000"}); err == nil {
+		t.Error("an application passes as a page of this machine")
 	}
 }
 
@@ -96,7 +137,7 @@ func TestAllowedOriginMayBeOfAnyScript(t *testing.T) {
 		"https://xn--rss932g.example": true, "http://xn--bcher-kva.example:8080": true, "https://xn--maana-pta.example": true,
 		"https://聊天.example": false, "https://bucher.example": false, // no browser sends the first
 	} {
-		if err := a.CheckOrigin(origin, "rooms.example.com"); (err == nil) != ok {
+		if err := a.CheckOrigin(origin, Site{Host: "rooms.example.com"}); (err == nil) != ok {
 			t.Errorf("origin %s: got %v, want ok %v", origin, err, ok)
 		}
 	}

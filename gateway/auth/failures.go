@@ -10,7 +10,7 @@ import (
 // CheckPeer refuses a credential from an address that has shown too many bad ones. Proxied
 // says that a proxy passed the request on.
 func (a *Auth) CheckPeer(peer netip.Addr, proxied bool, now time.Time) error {
-	if !counts(peer, proxied) {
+	if !Counts(peer, proxied) {
 		return nil
 	}
 	if wait := a.failures.Wait(peer, now); wait > 0 {
@@ -22,14 +22,14 @@ func (a *Auth) CheckPeer(peer netip.Addr, proxied bool, now time.Time) error {
 // CountFailure counts a token from an address, which Token or Check has refused with err. A
 // token that has expired was good, and many clients of one address may have such.
 func (a *Auth) CountFailure(peer netip.Addr, proxied bool, err error, now time.Time) {
-	if counts(peer, proxied) && CloseCode(err) == proto.CloseBadToken {
+	if Counts(peer, proxied) && CloseCode(err) == proto.CloseBadToken {
 		a.failures.Add(peer, now)
 	}
 }
 
-// counts reports whether refused credentials count for an address. All clients of a proxy
+// Counts reports whether refused credentials count for an address. All clients of a proxy
 // have its address; one that is near is not counted.
-func counts(peer netip.Addr, proxied bool) bool {
+func Counts(peer netip.Addr, proxied bool) bool {
 	peer = peer.Unmap()
 	return peer.IsValid() && (!proxied || !peer.IsLoopback() && !peer.IsPrivate())
 }

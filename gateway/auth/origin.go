@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 
+	"roomcast/gateway/limit"
 	"roomcast/proto/daemon"
 )
 
@@ -30,13 +31,32 @@ func (a *Auth) CheckHost(host string, proxied bool) error {
 	return fmt.Errorf("%w; set --allow-origin for this host, or use a proxy that sends X-Forwarded-For", ErrHost)
 }
 
+// A Site is the address that the client of a request used: its Host header, or what a trusted
+// proxy says.
+type Site struct {
+	Scheme string // http or https; "" = that of the listener, or of a proxy that does not say
+	Host   string // perhaps with a port
+}
+
+// Forwarded returns the site that a trusted proxy names in X-Forwarded-Proto and
+// X-Forwarded-Host. Of several values the last counts, which the nearest proxy has added.
+func (s Site) Forwarded(scheme, host string) Site {
+	if scheme = strings.ToLower(limit.Last(scheme)); scheme == "http" || scheme == "https" {
+		s.Scheme = scheme
+	}
+	if host = limit.Last(host); host != "" {
+		s.Host = host
+	}
+	return s
+}
+
 // CheckOrigin returns an error if a page with the given Origin header may not open a
-// WebSocket or call the API at the given Host header. A browser adds its user's cookies and
+// WebSocket or call the API at a site. A browser adds its user's cookies and
 // network position to every page's requests, so only the origin distinguishes our page from
 // a hostile one. CheckOrigin allows requests without an origin (not from a browser), from
 // the same host and port, from loopback to loopback, and from the origins in
 // --allow-origin.
-func (a *Auth) CheckOrigin(origin, host string) error {
+func (a *Auth) CheckOrigin(origin string, to Site) error {
 	if origin == "" {
 		return nil
 	}
@@ -44,7 +64,7 @@ func (a *Auth) CheckOrigin(origin, host string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrOrigin, err)
 	}
-	if a.origins[key] || a.same(key, hostPort, host) || daemon.IsLoopback(hostPort) && daemon.IsLoopback(host) {
+	if a.origins[key] || a.same(key, hostPort, to) || daemon.IsLoopback(hostPort) && daemon.IsLoopback(to.Host) {
 		return nil
 	}
 	return fmt.Errorf("%w; set --allow-origin %s to allow them", ErrOrigin, key)
@@ -53,22 +73,25 @@ func (a *Auth) CheckOrigin(origin, host string) error {
 // CookieCounts reports whether a cookie may authenticate a request with these headers. The
 // browser adds it to the requests of every page, so the page must have the scheme, host and
 // port of the gateway or be in --allow-origin; loopback is no exception.
-func (a *Auth) CookieCounts(origin, host string) bool {
+func (a *Auth) CookieCounts(origin string, to Site) bool {
 	key, hostPort, err := splitOrigin(origin)
-	return err == nil && (a.origins[key] || a.same(key, hostPort, host))
+	return err == nil && (a.origins[key] || a.same(key, hostPort, to))
 }
 
 // OwnPage reports whether a page with this origin comes from the gateway itself.
-func (a *Auth) OwnPage(origin, host string) bool {
+func (a *Auth) OwnPage(origin string, to Site) bool {
 	key, hostPort, err := splitOrigin(origin)
-	return err == nil && a.same(key, hostPort, host)
+	return err == nil && a.same(key, hostPort, to)
 }
 
-// same reports whether an origin in normal form is the host itself. Without a certificate the
-// scheme is unknown: a proxy may terminate TLS.
-func (a *Auth) same(key, hostPort, host string) bool {
-	https := strings.HasPrefix(key, "https:")
-	return hostPort == withPort(strings.ToLower(host), https) && (https || !a.https)
+// same reports whether an origin in normal form is the site itself. Without a certificate the
+// scheme is unknown unless a trusted proxy names it: a proxy may terminate TLS.
+func (a *Auth) same(key, hostPort string, to Site) bool {
+	scheme, _, _ := strings.Cut(key, ":")
+	if to.Scheme == "" && a.https {
+		to.Scheme = "https"
+	}
+	return hostPort != "" && hostPort == withPort(strings.ToLower(to.Host), scheme == "https") && (to.Scheme == "" || to.Scheme == scheme)
 }
 
 // parseOrigins returns the origins as browsers write them, and their host names.
@@ -82,7 +105,9 @@ func parseOrigins(list []string) (origins, hosts map[string]bool, err error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("%q: %w; an origin looks like https://chat.example.org", o, err)
 		}
-		origins[key], hosts[hostname(hostPort)] = true, true
+		if origins[key] = true; hostPort != "" {
+			hosts[hostname(hostPort)] = true
+		}
 	}
 	return origins, hosts, nil
 }
@@ -115,20 +140,25 @@ func hostname(host string) string {
 }
 
 // splitOrigin returns an origin in normal form (lower case, with its port) and its
-// host:port.
+// host:port. Applications have schemes of their own, such as capacitor://localhost; their
+// host is no place in a network, so hostPort is empty.
 func splitOrigin(origin string) (key, hostPort string, err error) {
 	u, err := url.Parse(origin)
 	if err != nil {
 		return "", "", errors.New("not a URL")
 	}
-	if u.Scheme != "http" && u.Scheme != "https" {
-		return "", "", errors.New("neither http nor https")
+	switch u.Scheme {
+	case "", "ws", "wss", "file":
+		return "", "", errors.New("not the scheme of a page")
 	}
 	if strings.ContainsFunc(u.Host, func(r rune) bool { return r > '~' }) {
 		return "", "", errors.New("not a host name")
 	}
 	if u.Hostname() == "" || u.User != nil || u.Path != "" || strings.ContainsAny(origin, "?#") {
 		return "", "", errors.New("more than a scheme, a host and a port")
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return u.Scheme + "://" + strings.ToLower(u.Host), "", nil
 	}
 	hostPort = withPort(strings.ToLower(u.Host), u.Scheme == "https")
 	return u.Scheme + "://" + hostPort, hostPort, nil

@@ -117,7 +117,11 @@ func (g *signer) SignPass(p *Pass) string {
 	return s
 }
 
-// ReadPass returns the pass in a resume string of either form, or ErrResume. Token is the id
+// ErrPass is the refusal of a resume string whose holder must show a token or a new ticket. The
+// holder is not a guest, so it does not become one.
+var ErrPass = proto.Refuse(proto.Unauthorized, "this resume string needs its token, or a new ticket")
+
+// ReadPass returns the pass in a resume string of either form, ErrPass or ErrResume. Token is the id
 // in the client's token; "" = it has none. Without a token, a pass tells who the client is:
 // a guest, or whom the backend named, as long as its answer holds.
 func (g *signer) ReadPass(s, token string) (*Pass, error) {
@@ -128,7 +132,12 @@ func (g *signer) ReadPass(s, token string) (*Pass, error) {
 		return &Pass{Who: who, Issued: issued}, nil
 	}
 	var text passText
-	if len(s) > maxPass || !g.openJSON(passVersion, s, &text) || text.Token != token {
+	switch {
+	case len(s) > maxPass || !g.openJSON(passVersion, s, &text):
+		return nil, ErrResume
+	case text.Token != "" && token == "":
+		return nil, ErrPass
+	case text.Token != token:
 		return nil, ErrResume
 	}
 	p := &Pass{Who: proto.Identity{ID: text.ID, Name: text.Name}, Issued: time.UnixMilli(text.Issued), Token: text.Token, Rooms: text.Rooms, Ticket: text.Ticket, Issuer: text.Issuer, Family: text.Family}
@@ -142,14 +151,19 @@ func (g *signer) ReadPass(s, token string) (*Pass, error) {
 			p.Allow(room, until, now)
 		}
 	}
-	guest := strings.HasPrefix(p.Who.ID, anonymous)
+	guest := IsGuest(p.Who)
 	switch age := now.Sub(p.Issued); {
+	case p.Ticket && p.Until.IsZero():
+		return nil, ErrPass
 	case guest && (age < -resumeAhead || age > g.resumeAge),
 		!guest && token == "" && p.Until.IsZero():
 		return nil, ErrResume
 	}
 	return p, nil
 }
+
+// IsGuest reports whether a gateway made the identity.
+func IsGuest(who proto.Identity) bool { return strings.HasPrefix(who.ID, anonymous) }
 
 // GrantOf returns the rights of a client to which the backend gave the grant rooms; nil = the
 // backend named none. Own are the rights in the client's token; nil = it has none.

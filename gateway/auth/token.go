@@ -43,7 +43,7 @@ var (
 // CloseCode returns the close code for an error of Token or Check.
 func CloseCode(err error) proto.CloseCode {
 	switch {
-	case errors.Is(err, errExpired), errors.Is(err, errRenew), errors.Is(err, errTicketExpired), errors.Is(err, errTicketUsed):
+	case errors.Is(err, errExpired), errors.Is(err, errRenew), errors.Is(err, errTicketExpired), errors.Is(err, errTicketUsed), errors.Is(err, ErrPass):
 		return proto.CloseTokenExpired
 	case errors.Is(err, errNoKeys), errors.Is(err, errTicketUnknown), errors.Is(err, errKeyUnknown):
 		return proto.CloseUnavailable

@@ -15,6 +15,10 @@ type CapsConfig struct {
 	Total      int // 0 = no limit
 	PerAddress int // of one IPv4 address or one IPv6 /64; 0 = no limit
 	PerSecond  int // new connections in a second, which may come at once; 0 = no limit
+
+	// Proxies are peers whose connections do not count for their own address. A session on
+	// such a connection counts for its client, see [Caps.OpenClient].
+	Proxies Proxies
 }
 
 // Caps limits the connections of a gateway. It is safe for concurrent use. Loops wait for each
@@ -53,13 +57,14 @@ func (c *Caps) Open(peer netip.Addr, now time.Time) *proto.Refusal {
 }
 
 func (c *Caps) admit(peer netip.Addr, now time.Time) *proto.Refusal {
-	key := group(peer)
+	key := Group(peer)
 	s := c.shard(key)
-	if c.cfg.PerAddress > 0 {
+	byAddress := c.cfg.PerAddress > 0 && !c.cfg.Proxies.Trust(peer)
+	if byAddress {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if n := s.count[key]; n >= c.cfg.PerAddress {
-			return proto.Refuse(proto.TooMany, "your address has %d open connections; the limit is %d", n, c.cfg.PerAddress)
+		if r := c.full(s, key); r != nil {
+			return r
 		}
 	}
 	if c.open.Add(1) > int64(c.cfg.Total) && c.cfg.Total > 0 {
@@ -70,28 +75,78 @@ func (c *Caps) admit(peer netip.Addr, now time.Time) *proto.Refusal {
 		c.open.Add(-1)
 		return proto.Refuse(proto.TooMany, "too many connections are being opened; try again in a moment").After(wait)
 	}
-	if c.cfg.PerAddress > 0 {
-		if s.count == nil {
-			s.count = make(map[netip.Addr]int)
-		}
-		s.count[key]++
+	if byAddress {
+		s.add(key)
 	}
+	return nil
+}
+
+// full returns the refusal for an address that has all the connections that it may have. The
+// caller holds s.mu.
+func (c *Caps) full(s *shard, key netip.Addr) *proto.Refusal {
+	if n := s.count[key]; n >= c.cfg.PerAddress {
+		return proto.Refuse(proto.TooMany, "your address has %d open connections; the limit is %d", n, c.cfg.PerAddress)
+	}
+	return nil
+}
+
+// add counts a connection of an address. The caller holds mu.
+func (s *shard) add(key netip.Addr) {
+	if s.count == nil {
+		s.count = make(map[netip.Addr]int)
+	}
+	s.count[key]++
+}
+
+// OpenClient counts a session on a connection of a trusted proxy for its client, or returns
+// the refusal of it. CloseForwarded then takes the place of Close.
+func (c *Caps) OpenClient(client netip.Addr) *proto.Refusal {
+	if c.cfg.PerAddress == 0 {
+		return nil
+	}
+	key := Group(client)
+	s := c.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := c.full(s, key)
+	if r != nil {
+		c.refused.Add(1)
+		return r
+	}
+	s.add(key)
 	return nil
 }
 
 // Close removes a connection from the counts.
 func (c *Caps) Close(peer netip.Addr) {
 	c.open.Add(-1)
-	if c.cfg.PerAddress > 0 {
-		key := group(peer)
-		s := c.shard(key)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.count[key]--; s.count[key] <= 0 {
-			delete(s.count, key)
-		}
+	if !c.cfg.Proxies.Trust(peer) {
+		c.forget(peer)
 	}
 }
+
+// CloseForwarded removes a connection of a proxy from the counts, and the session on it from
+// the count of its client.
+func (c *Caps) CloseForwarded(client netip.Addr) {
+	c.open.Add(-1)
+	c.forget(client)
+}
+
+func (c *Caps) forget(address netip.Addr) {
+	if c.cfg.PerAddress == 0 {
+		return
+	}
+	key := Group(address)
+	s := c.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.count[key]--; s.count[key] <= 0 {
+		delete(s.count, key)
+	}
+}
+
+// Proxies returns the peers whose X-Forwarded headers are believed.
+func (c *Caps) Proxies() Proxies { return c.cfg.Proxies }
 
 // Count returns the number of open connections.
 func (c *Caps) Count() int { return int(c.open.Load()) }
@@ -112,9 +167,9 @@ func (c *Caps) shard(key netip.Addr) *shard {
 	return &c.shards[maphash.Comparable(c.seed, key)%uint64(len(c.shards))]
 }
 
-// group returns the range of addresses that one client usually owns: an IPv4 address, or an IPv6
+// Group returns the range of addresses that one client usually owns: an IPv4 address, or an IPv6
 // /64.
-func group(a netip.Addr) netip.Addr {
+func Group(a netip.Addr) netip.Addr {
 	a = a.Unmap()
 	if a.Is4() {
 		return a

@@ -10,7 +10,7 @@ import (
 const (
 	maxFailures   = 20 // of one address in failurePeriod
 	failurePeriod = time.Minute
-	maxAddresses  = 1 << 16 // addresses that Failures remembers; it does not limit further ones
+	maxAddresses  = 1 << 16 // addresses or senders that are remembered; further ones are not limited
 )
 
 // Failures counts refused credentials by address, so that nobody can try many. It does not count
@@ -30,7 +30,7 @@ type failures struct {
 func (f *Failures) Wait(peer netip.Addr, now time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if e := f.byAddress[group(peer)]; e.n >= maxFailures {
+	if e := f.byAddress[Group(peer)]; e.n >= maxFailures {
 		return max(0, e.began.Add(failurePeriod).Sub(now))
 	}
 	return 0
@@ -40,7 +40,7 @@ func (f *Failures) Wait(peer netip.Addr, now time.Time) time.Duration {
 func (f *Failures) Add(peer netip.Addr, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := group(peer)
+	key := Group(peer)
 	e, known := f.byAddress[key]
 	if now.Sub(e.began) >= failurePeriod {
 		e = failures{began: now}

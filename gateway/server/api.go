@@ -19,18 +19,16 @@ import (
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
 	"roomcast/gateway/publish"
-	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/daemon"
-	"roomcast/proto/history"
 )
 
 // apiPatience is how long a request waits for the room's owner before it is refused as
 // unavailable. It is long enough for another owner to take over after a crash.
 const apiPatience = 8 * time.Second
 
-// api is the HTTP API: the commands of a JSON session as HTTP requests. It is immutable and
-// safe for concurrent use.
+// api is the HTTP API: the commands of a JSON session as HTTP requests. It is safe for
+// concurrent use.
 type api struct {
 	bridge     *bridge.Bridge
 	memory     *limit.Budget // holds answers while they are written
@@ -39,65 +37,123 @@ type api struct {
 	backend    *backend.Backend // nil = nothing is asked
 	maxMessage int
 	log        *slog.Logger
+	rate       limit.Rate   // of the requests of one user, or of the guests of one address
+	rates      *limit.Rates // of requests, and of signals in slow rooms
 }
 
 func (a *api) register(mux *http.ServeMux) {
-	for pattern, serve := range map[string]func(*http.Request, caller) (answer, error){
-		"GET /api/rooms":                  a.rooms,
-		"POST /api/tickets":               a.ticket,
-		"POST /api/revoke":                a.revoke,
-		"POST /api/rooms/{room}/messages": a.say,
-		"GET /api/rooms/{room}/messages":  a.history,
+	for pattern, serve := range map[string]func(*http.Request, *caller) (answer, error){
+		"GET /api/rooms":                  programs(a.rooms),
+		"POST /api/tickets":               programs(a.ticket),
+		"POST /api/revoke":                programs(a.revoke),
+		"POST /api/rooms/{room}/messages": named(a.say),
+		"POST /api/rooms/{room}/signal":   named(a.signal),
+		"POST /api/rooms/{room}/{act}":    named(a.moderate),
 		"GET /api/rooms/{room}/members":   a.members,
-		"POST /api/rooms/{room}/{act}":    a.moderate,
 	} {
 		mux.HandleFunc(pattern, a.handler(serve))
 	}
-	mux.HandleFunc("/api/", a.handler(func(r *http.Request, _ caller) (answer, error) {
+	mux.HandleFunc("GET /api/rooms/{room}/messages", a.messages)
+	mux.HandleFunc("/api/", a.handler(programs(func(r *http.Request, _ *caller) (answer, error) {
 		return nil, proto.Refuse(proto.NotFound, "there is no %s %s; PROTOCOL.md lists the requests", r.Method, r.URL.Path)
-	}))
+	})))
 }
 
 // An answer is the JSON body of a response with status 200.
 type answer []byte
 
-// handler returns the [http.HandlerFunc] of a function that returns an answer or a refusal.
-func (a *api) handler(serve func(*http.Request, caller) (answer, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		by, err := a.guard.check(r)
-		var body answer
-		if err == nil {
-			r.Body = http.MaxBytesReader(w, r.Body, int64(2*a.maxMessage)+4096)
-			body, err = serve(r, by)
+// named refuses callers that have not shown who they are.
+func named(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
+	return func(r *http.Request, by *caller) (answer, error) {
+		if by.lacks != nil {
+			return nil, proto.Refuse(proto.Unauthorized, "show who you are: send a token as Authorization: Bearer, or the resume of a hello as Roomcast-Resume")
 		}
-		if err == nil && !a.memory.Take(limit.Pages, len(body)) {
-			body, err = nil, proto.Refuse(proto.Overloaded, "the gateway has no memory left for this answer; ask again").After(time.Second)
-		}
-		defer a.memory.Add(limit.Pages, -len(body))
-		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-store")
-		if err == nil {
-			w.Write(append(body, '\n'))
-			return
-		}
-		refusal := proto.AsRefusal(err)
-		if refusal.Code == proto.Internal && r.Context().Err() == nil {
-			a.log.Error("api request failed", "path", r.URL.Path, "error", err)
-		}
-		if refusal.Retry > 0 {
-			w.Header().Set("Retry-After", strconv.Itoa(int((refusal.Retry+time.Second-1)/time.Second)))
-		}
-		if refusal.Code == proto.Unauthorized {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="roomcast"`)
-		}
-		w.WriteHeader(refusal.Code.Status())
-		reply := proto.Reply{Refusal: refusal}
-		w.Write(append(reply.AppendJSON(nil), '\n'))
+		return serve(r, by)
 	}
 }
 
+// programs refuses guests. What it serves is for programs and operators.
+func programs(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
+	return func(r *http.Request, by *caller) (answer, error) {
+		switch {
+		case by.lacks != nil:
+			return nil, by.lacks
+		case by.guest:
+			return nil, proto.Refuse(proto.Forbidden, "guests cannot do this")
+		}
+		return serve(r, by)
+	}
+}
+
+// handler returns the [http.HandlerFunc] of a function that returns an answer or a refusal.
+func (a *api) handler(serve func(*http.Request, *caller) (answer, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		by, err := a.begin(w, r)
+		var body answer
+		if err == nil {
+			r.Body = http.MaxBytesReader(w, r.Body, int64(2*a.maxMessage)+4096)
+			body, err = serve(r, &by)
+		}
+		if err != nil && r.Context().Err() == nil {
+			a.logDefect(r, err)
+		}
+		a.respond(w, body, err)
+	}
+}
+
+// begin returns the caller of a request, or its refusal.
+func (a *api) begin(w http.ResponseWriter, r *http.Request) (caller, error) {
+	nameOrigin(w, r, a.auth)
+	by, err := a.guard.check(r)
+	if err == nil && by.asked() {
+		if wait := a.rates.Take(rateName(r, &by), a.rate, time.Now()); wait > 0 {
+			err = proto.Refuse(proto.RateLimited, "this is too fast; %v requests a second are taken, send this one again later", a.rate.PerSecond).After(wait)
+		}
+	}
+	return by, err
+}
+
+// rateName returns the name under which the requests of a caller are limited: its id, or the
+// address of a guest. The address of an untrusted proxy is that of many guests.
+func rateName(r *http.Request, by *caller) string {
+	if address := addressOf(r); by.guest && (by.lacks != nil || auth.Counts(address, sharesAddress(r))) {
+		return "from " + limit.Group(address).String()
+	}
+	return by.who.ID
+}
+
+func (a *api) logDefect(r *http.Request, err error) {
+	if proto.AsRefusal(err).Code == proto.Internal {
+		a.log.Error("api request failed", "path", r.URL.Path, "error", err)
+	}
+}
+
+// respond writes an answer, or the refusal that takes its place.
+func (a *api) respond(w http.ResponseWriter, body answer, err error) {
+	if err == nil && !a.memory.Take(limit.Pages, len(body)) {
+		body, err = nil, proto.Refuse(proto.Overloaded, "the gateway has no memory left for this answer; ask again").After(time.Second)
+	}
+	defer a.memory.Add(limit.Pages, -len(body))
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if err == nil {
+		w.Write(append(body, '\n'))
+		return
+	}
+	refusal := proto.AsRefusal(err)
+	if refusal.Retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((refusal.Retry+time.Second-1)/time.Second)))
+	}
+	if refusal.Code == proto.Unauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="roomcast"`)
+	}
+	w.WriteHeader(refusal.Code.Status())
+	reply := proto.Reply{Refusal: refusal}
+	w.Write(append(reply.AppendJSON(nil), '\n'))
+}
+
 // say accepts a message: a say command as JSON, or plain text.
-func (a *api) say(r *http.Request, by caller) (answer, error) {
+func (a *api) say(r *http.Request, by *caller) (answer, error) {
 	room, err := roomOf(r, by, proto.RightSay)
 	if err != nil {
 		return nil, err
@@ -134,20 +190,18 @@ func (a *api) say(r *http.Request, by caller) (answer, error) {
 	if s.Key, err = keyOf(r, s.Key); err != nil {
 		return nil, err
 	}
-	if by.token == nil && !by.local {
-		if err := a.askSay(r, by, &s); err != nil {
-			return nil, err
-		}
+	if err := a.askSay(r, by, &s, false); err != nil {
+		return nil, err
 	}
 	return a.answer(r.Context(), s)
 }
 
-// askSay asks the backend about a user's message.
-func (a *api) askSay(r *http.Request, by caller, s *publish.Say) error {
-	if !a.backend.Asks(backend.Say) {
+// askSay asks the backend about a message or a signal of a user or a guest.
+func (a *api) askSay(r *http.Request, by *caller, s *publish.Say, signal bool) error {
+	if !by.asked() || !a.backend.Asks(backend.Say) {
 		return nil
 	}
-	q := backend.Question{Kind: backend.Say, Who: s.From, Room: s.Room, Headers: by.headers, Content: s.Content}
+	q := backend.Question{Kind: backend.Say, Who: s.From, Room: s.Room, Headers: by.headers, Content: s.Content, Signal: signal}
 	answer, err := await(r.Context(), func(done func(backend.Answer, error)) { a.backend.Ask(&q, done) })
 	if err != nil {
 		return err
@@ -160,7 +214,7 @@ func (a *api) askSay(r *http.Request, by caller, s *publish.Say) error {
 }
 
 // moderate carries out an act. The body holds the fields of a moderate command, or is empty.
-func (a *api) moderate(r *http.Request, by caller) (answer, error) {
+func (a *api) moderate(r *http.Request, by *caller) (answer, error) {
 	act := proto.Act(r.PathValue("act"))
 	if !act.Known() {
 		return nil, proto.Refuse(proto.NotFound, "there is no %s %s; PROTOCOL.md lists the requests", r.Method, r.URL.Path)
@@ -180,7 +234,7 @@ func (a *api) moderate(r *http.Request, by caller) (answer, error) {
 }
 
 // act carries out an act in a room, and adds to did what the log tells about it.
-func (a *api) act(r *http.Request, by caller, room proto.Room, act proto.Act, did *daemon.Act) (none proto.Reply, err error) {
+func (a *api) act(r *http.Request, by *caller, room proto.Room, act proto.Act, did *daemon.Act) (none proto.Reply, err error) {
 	if err := by.may(room, act.Permits(by.rights(room))); err != nil {
 		return none, err
 	}
@@ -206,8 +260,8 @@ func (a *api) act(r *http.Request, by caller, room proto.Room, act proto.Act, di
 	if s.From, err = senderOf(r, by); err != nil {
 		return none, err
 	}
-	if act == proto.ActEdit && by.token == nil && !by.local {
-		if err := a.askSay(r, by, &s); err != nil {
+	if act == proto.ActEdit {
+		if err := a.askSay(r, by, &s, false); err != nil {
 			return none, err
 		}
 		if s.Content.Kind != proto.Text {
@@ -271,30 +325,12 @@ func await[T any](ctx context.Context, start func(done func(T, error))) (T, erro
 	}
 }
 
-// history returns a [proto.Page].
-func (a *api) history(r *http.Request, by caller) (answer, error) {
-	q, err := queryOf(r, by)
-	if err != nil {
-		return nil, err
-	}
-	return await(r.Context(), func(done func(answer, error)) {
-		a.bridge.Read(q, func(page reads.Page, err error) {
-			defer page.Release()
-			if err == nil {
-				err = by.banned(page.Head.Limits)
-			}
-			if err != nil {
-				done(nil, err)
-				return
-			}
-			done(page.Answer(q.Room).AppendJSON(nil), nil)
-		})
-	})
-}
-
 // members returns a [proto.Members].
-func (a *api) members(r *http.Request, by caller) (answer, error) {
+func (a *api) members(r *http.Request, by *caller) (answer, error) {
 	room, err := roomOf(r, by, proto.RightRead)
+	if err == nil {
+		err = a.guard.askJoin(r, by, room)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +353,7 @@ func (a *api) members(r *http.Request, by caller) (answer, error) {
 
 // rooms returns {"rooms":[{"room":"lobby","messages":12},…]}, of rooms that the caller may
 // read.
-func (a *api) rooms(r *http.Request, by caller) (answer, error) {
+func (a *api) rooms(r *http.Request, by *caller) (answer, error) {
 	list, err := await(r.Context(), a.bridge.Rooms)
 	if err != nil {
 		return nil, err
@@ -336,7 +372,7 @@ func (a *api) rooms(r *http.Request, by caller) (answer, error) {
 }
 
 // roomOf returns the room of a request whose caller has the right there.
-func roomOf(r *http.Request, by caller, right proto.Right) (proto.Room, error) {
+func roomOf(r *http.Request, by *caller, right proto.Right) (proto.Room, error) {
 	room, err := proto.ParseRoom(r.PathValue("room"))
 	if err != nil {
 		return room, proto.Refuse(proto.BadRoom, "%v", err)
@@ -346,7 +382,7 @@ func roomOf(r *http.Request, by caller, right proto.Right) (proto.Room, error) {
 
 // senderOf returns the sender of a request: the caller, or the id from= with the name name=
 // if the caller may speak for others.
-func senderOf(r *http.Request, by caller) (proto.Identity, error) {
+func senderOf(r *http.Request, by *caller) (proto.Identity, error) {
 	q := r.URL.Query()
 	who := by.who
 	if !q.Has("from") && !q.Has("name") {
@@ -390,43 +426,6 @@ func keyOf(r *http.Request, inBody string) (string, error) {
 		return "", refusal
 	}
 	return key, nil
-}
-
-func queryOf(r *http.Request, by caller) (history.Query, error) {
-	var q history.Query
-	var err error
-	if q.Room, err = roomOf(r, by, proto.RightRead); err != nil {
-		return q, err
-	}
-	values := r.URL.Query()
-	from, err := proto.ParseFrom(values.Get)
-	if err != nil {
-		return q, err
-	}
-	q.Since, q.HasSince, q.Epoch, q.At = from.Since, from.HasSince, from.Epoch, from.At
-	q.Last, q.After = min(from.Last, proto.MaxHistory), from.After
-	for name := range values {
-		value := values.Get(name)
-		switch name {
-		case "since", "last", "after", "epoch", "at":
-		case "before":
-			if q.Before, err = strconv.ParseUint(value, 10, 53); err != nil {
-				return q, proto.Refuse(proto.BadRequest, "before=%.40q is not a number", value)
-			}
-			if !from.None() {
-				return q, proto.Refuse(proto.BadRequest, "use only one of last, since, before and after")
-			}
-		case "limit":
-			n, err := strconv.ParseUint(value, 10, 53)
-			if err != nil || n == 0 {
-				return q, proto.Refuse(proto.BadRequest, "limit=%.40q is not a number from 1 to %d", value, proto.MaxHistory)
-			}
-			q.Limit = int(min(n, proto.MaxHistory))
-		default:
-			return q, proto.Refuse(proto.BadRequest, "%.40q is not a parameter; use last, since, before, after, limit, epoch or at", name)
-		}
-	}
-	return q, nil
 }
 
 // readObject reads the body as JSON into v, whose fields are all that it may hold.

@@ -65,6 +65,7 @@ type Config struct {
 	AuthCookie               string        // name of a cookie that may hold a token; "" = none
 	AuthTime                 time.Duration // for a client without rights to send a token
 	AllowQueryToken          bool          // accept tokens in URLs, which proxies log
+	TrustProxies             []string      // networks of proxies whose X-Forwarded headers count
 }
 
 // DefaultConfig returns the defaults of the flags.
@@ -105,11 +106,12 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.DurationVar(&c.PingInterval, "ping-interval", c.PingInterval, "ping a client after this `time` of silence; choose less than the idle timeouts of proxies on the way")
 	flags.DurationVar(&c.HTTPIdleTime, "http-idle-time", c.HTTPIdleTime, "close an idle HTTP connection after this `time`; choose more than the proxy in front does")
 	flags.IntVar(&c.MaxConnections, "max-connections", c.MaxConnections, "serve at most this `number` of connections; 0 = as many as the file descriptors allow, less a quarter or 256 for the rest of the process, whichever is less")
-	flags.IntVar(&c.MaxConnectionsPerAddress, "max-connections-per-address", c.MaxConnectionsPerAddress, "serve at most this `number` of connections from one IP address (one /64 of IPv6); 0 = no limit; leave it at 0 behind a proxy")
+	flags.IntVar(&c.MaxConnectionsPerAddress, "max-connections-per-address", c.MaxConnectionsPerAddress, "serve at most this `number` of connections from one IP address (one /64 of IPv6); 0 = no limit; behind a proxy use it only with --trust-proxy")
 	flags.IntVar(&c.ConnectRate, "connect-rate", c.ConnectRate, "accept this `number` of new connections a second; 0 = no limit")
 	flags.Int64Var(&c.Memory, "memory", c.Memory, "hold at most this number of `bytes` for members: pages of the log, queues, unfinished messages and requests, rooms; beyond it, requests wait or are refused as overloaded")
 	flags.IntVar(&c.MaxRooms, "max-rooms", c.MaxRooms, "follow at most this `number` of rooms that have members; 0 = as many as half of --memory holds, at 5 KiB each")
 	flags.StringSliceVar(&c.Auth.AllowOrigins, "allow-origin", nil, "accept connections from pages of this exact `origin`, such as https://chat.example.org; repeatable; pages of the same host, and of loopback on loopback, are always accepted")
+	flags.StringSliceVar(&c.TrustProxies, "trust-proxy", nil, "believe X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host of proxies in this `network`, such as 10.0.0.0/8; repeatable; limits of addresses and logs are then about clients")
 	flags.StringSliceVar(&c.Auth.KeyFiles, "auth-key-file", nil, "accept JSON Web Tokens, checked with the secret, the PEM public key or the JWKS in this `file`, which is read again when it changes; repeatable; acme=file gives the ids of these tokens the prefix acme:")
 	flags.StringSliceVar(&c.Auth.JWKSURLs, "auth-jwks-url", nil, "accept JSON Web Tokens, checked with the JWKS at this https `url`, which is fetched every 5 minutes; repeatable; acme=url as above; needs --auth-audience")
 	flags.StringSliceVar(&c.Auth.Issuers, "auth-issuer", nil, "accept only tokens with this `iss`; repeatable; acme=iss is for the keys named acme")
@@ -130,7 +132,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.IntVar(&c.Ask.Inflight, "ask-inflight", c.Ask.Inflight, "ask at most this `number` of questions at a time; clients with further ones try again later")
 	flags.StringVar(&c.Ask.Fail, "ask-fail", c.Ask.Fail, "deny or allow when the backend does not answer; `allow` admits clients with the rights of their own token, without moderate")
 	flags.StringVar(&c.APITokenFile, "api-token-file", c.APITokenFile, "open the HTTP API to clients with a token in this `file`, which is read again when it changes: lines of a name, a token and its rights (read say moderate tickets revoke as admin), such as shop 0123456789abcdef read:shop-* as; or one token with all rights; without it the API serves only this machine, and only if --listen is loopback")
-	flags.BoolVar(&c.LocalAPI, "local-api", c.LocalAPI, "serve the HTTP API to programs of this machine if --listen is loopback and none of --api-token-file, --auth-key-file, --auth-jwks-url and --allow-origin is set; set it to false behind a proxy that does not send X-Forwarded-For")
+	flags.BoolVar(&c.LocalAPI, "local-api", c.LocalAPI, "serve the HTTP API to programs of this machine if --listen is loopback and none of --api-token-file, --auth-key-file, --auth-jwks-url, --ask, --allow-origin and --trust-proxy is set; set it to false behind a proxy that does not send X-Forwarded-For")
 	flags.StringVar(&c.Greeting, "greeting", c.Greeting, "send this `text` as the first frame of every text session")
 	flags.DurationVar(&c.DrainTime, "drain-time", c.DrainTime, "spread the closing of connections over this `time` when stopping; without --nats the default is 1s")
 	flags.BoolVar(&c.Compress, "compress", c.Compress, "offer permessage-deflate, which saves traffic and costs CPU")
@@ -183,6 +185,9 @@ func (c *Config) Check() error {
 	}
 	if err := c.Ask.Check(); err != nil {
 		return err
+	}
+	if _, err := limit.ParseProxies(c.TrustProxies); err != nil {
+		return fmt.Errorf("--trust-proxy: %w", err)
 	}
 	_, err := auth.New(auth.NewSigningKeys(make([]byte, 32)), c.Auth)
 	return err

@@ -20,8 +20,9 @@ const lastWords = 3 * time.Second
 // over the given time, so that the clients do not reconnect to other gateways all at once.
 // It returns when all sessions have ended, or when their time is over.
 func (f *listener) drain(over time.Duration, log *slog.Logger) {
-	for _, l := range f.loops {
+	for i, l := range f.loops {
 		l.Post(l.StopAccepting)
+		l.Post(func() { f.sessions[i].Warn(over) })
 	}
 	begun := time.Now()
 	total := f.closeSessions(0)

@@ -2,11 +2,11 @@ package server
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -18,11 +18,11 @@ import (
 	"roomcast/proto/grant"
 )
 
-// guard decides which requests may use the HTTP API. A token of the token file has the rights
-// of its line; a user's own token has the user's rights. Without a token file and without keys
-// for tokens, every program of this machine may use the API, unless the gateway is configured
-// for other people too. A request through a proxy never counts as local,
-// although the proxy may be.
+// guard decides who uses the HTTP API, and with which rights. A token of the token file has the
+// rights of its line; a user's own token has the user's rights. A resume string stands for the
+// guest or the user of a ticket whose session received it. Without any of these, every program
+// of this machine may do everything, unless the gateway is configured for other people too.
+// A request through a proxy never counts as local, although the proxy may be.
 //
 // A page in a browser of this machine has the browser's place in the network. So the Host
 // must be a name of this machine: otherwise a page could let its own name point here (DNS
@@ -59,6 +59,7 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 		{!cfg.LocalAPI, "or without --local-api=false"},
 		{len(cfg.Ask.Ask) > 0, "because --ask admits clients of other machines"},
 		{len(cfg.Auth.AllowOrigins) > 0, "because --allow-origin admits clients of other machines"},
+		{len(cfg.TrustProxies) > 0, "because --trust-proxy admits clients of other machines"},
 	} {
 		if c.is {
 			return c.why
@@ -67,18 +68,29 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	return ""
 }
 
-// A caller is a user of the API, with its rights. It has a token of the token file, a token
-// of its own, or it is a program of this machine, which may do everything.
+// A caller is a user of the API, with its rights. It has a token of the token file, a token or
+// a resume string of its own, or it is a program of this machine, which may do everything.
 type caller struct {
 	who   proto.Identity
 	token *auth.APIToken // nil = the caller has grant
 	grant *grant.Grant
 	local bool // a program of this machine
+	guest bool
+	lacks error // not nil: it has not shown who it is
+
+	// Of the credential of a user or a guest.
+	issued  time.Time
+	expires time.Time  // zero = it does not expire
+	tokenID string     // the id in the token, which the backend may have replaced; "" = none
+	pass    *auth.Pass // what the backend has allowed before; never nil
 
 	headers map[string]string // for the backend
 }
 
 var local = caller{who: proto.Identity{ID: "api"}, grant: grant.Everywhere(proto.AllRights), local: true}
+
+// asked reports whether the backend is asked about what the caller does.
+func (c *caller) asked() bool { return c.token == nil && !c.local }
 
 // may returns the refusal for a caller without the right in room, nil if it has it.
 func (c *caller) may(room proto.Room, right proto.Right) error {
@@ -88,10 +100,13 @@ func (c *caller) may(room proto.Room, right proto.Right) error {
 	} else {
 		refusal = c.grant.Check(room, c.who.ID, right)
 	}
-	if refusal != nil {
-		return refusal
+	switch {
+	case refusal == nil:
+		return nil
+	case c.lacks != nil:
+		return c.lacks
 	}
-	return nil
+	return refusal
 }
 
 // mayBe returns the refusal for a caller that may not speak for an id.
@@ -116,8 +131,14 @@ func (c *caller) did(r *http.Request, issuer func(id string) string, act daemon.
 		act.Credential = "local"
 	case c.token != nil:
 		act.Credential, act.Holder = "api-token", c.token.ID()
+	case c.tokenID != "":
+		act.Credential, act.Holder = "token", issuer(c.tokenID)
+	case c.guest:
+		act.Credential = "guest"
+	case c.pass.Ticket:
+		act.Credential, act.Holder = "ticket", c.pass.Issuer
 	default:
-		act.Credential, act.Holder = "token", issuer(c.who.ID)
+		act.Credential = "backend"
 	}
 	return act
 }
@@ -147,68 +168,122 @@ func (c *caller) banned(limits *proto.Restrictions) error {
 
 // check returns the caller of the request or its refusal.
 func (g *guard) check(r *http.Request) (caller, error) {
-	origin := r.Header.Get("Origin")
-	if err := g.auth.CheckOrigin(origin, r.Host); err != nil {
+	origin, site := r.Header.Get("Origin"), siteOf(r)
+	if err := g.auth.CheckOrigin(origin, site); err != nil {
 		return caller{}, proto.Refuse(proto.Forbidden, "%v", err)
 	}
 	if origin == "" && r.Header.Get("Sec-Fetch-Site") == "cross-site" {
 		return caller{}, proto.Refuse(proto.Forbidden, "%v", auth.ErrOrigin)
 	}
-	shown, ok := auth.Bearer(r.Header.Get("Authorization"))
-	if ok && g.tokens != nil {
+	shown, bearer := auth.Bearer(r.Header.Get("Authorization"))
+	if bearer && g.tokens != nil {
 		if t := g.tokens.Find(shown); t != nil {
-			if origin != "" && !g.auth.OwnPage(origin, r.Host) {
+			if origin != "" && !g.auth.OwnPage(origin, site) {
 				return caller{}, proto.Refuse(proto.Forbidden, "a page of another origin must not have a token of --api-token-file; use a user's token there")
 			}
 			return caller{who: proto.Identity{ID: t.ID()}, token: t}, nil
 		}
 	}
+	resume := r.Header.Get("Roomcast-Resume")
+	closed := g.checkLocal(r)
 	switch {
-	case g.tokens != nil || g.auth.TakesTokens():
-		if !ok {
-			return caller{}, proto.Refuse(proto.Unauthorized, "send a token in the header Authorization: Bearer")
-		}
-		return g.holder(r, shown)
+	case bearer && (g.tokens != nil || g.auth.TakesTokens() || closed != nil):
+		return g.holder(r, shown, resume)
+	case resume != "":
+		return g.resumed(r, resume)
+	case closed == nil:
+		return local, nil
 	}
-	if g.closed != "" {
-		return caller{}, proto.Refuse(proto.Forbidden, "the HTTP API is off; start the gateway with --api-token-file, %s", g.closed)
+	by := g.guest(r)
+	by.lacks = closed
+	if r.Method == http.MethodPost || g.auth.Guests().IsEmpty() && len(by.headers) == 0 {
+		return by, nil
 	}
-	if wire.Proxied(r) {
-		return caller{}, proto.Refuse(proto.Forbidden, "without --api-token-file only this machine may use the HTTP API, and this request came through a proxy")
-	}
-	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !peer.Addr().Unmap().IsLoopback() {
-		return caller{}, proto.Refuse(proto.Forbidden, "without --api-token-file only this machine may use the HTTP API")
-	}
-	if !daemon.IsLoopback(r.Host) {
-		return caller{}, proto.Refuse(proto.Forbidden, "without --api-token-file the HTTP API accepts only the hosts localhost and 127.0.0.1")
-	}
-	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if r.Method == http.MethodPost && origin != "" && kind != "application/json" {
-		return caller{}, proto.Refuse(proto.Forbidden, "a page must send Content-Type: application/json")
-	}
-	return local, nil
+	return by, g.ask(r, &by)
 }
 
-// holder returns the caller with a token that is not in --api-token-file.
-func (g *guard) holder(r *http.Request, token string) (caller, error) {
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // an address that is no IP address is not counted
-	if err := g.auth.CheckPeer(peer.Addr(), wire.Proxied(r), time.Now()); err != nil {
+// checkLocal returns why a request without a credential is not one of this machine, which may
+// do everything.
+func (g *guard) checkLocal(r *http.Request) error {
+	origin, peer := r.Header.Get("Origin"), addressOf(r)
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch {
+	case g.tokens != nil || g.auth.TakesTokens():
+		return proto.Refuse(proto.Unauthorized, "send a token in the header Authorization: Bearer")
+	case g.closed != "":
+		return proto.Refuse(proto.Forbidden, "the HTTP API is off; start the gateway with --api-token-file, %s", g.closed)
+	case wire.Proxied(r):
+		return proto.Refuse(proto.Forbidden, "without --api-token-file only this machine may use the HTTP API, and this request came through a proxy")
+	case !peer.IsLoopback():
+		return proto.Refuse(proto.Forbidden, "without --api-token-file only this machine may use the HTTP API")
+	case !daemon.IsLoopback(r.Host):
+		return proto.Refuse(proto.Forbidden, "without --api-token-file the HTTP API accepts only the hosts localhost and 127.0.0.1")
+	case origin != "" && !g.auth.OwnPage(origin, siteOf(r)):
+		return proto.Refuse(proto.Forbidden, "a page of another origin has no rights of this machine")
+	case r.Method == http.MethodPost && origin != "" && kind != "application/json":
+		return proto.Refuse(proto.Forbidden, "a page must send Content-Type: application/json")
+	}
+	return nil
+}
+
+// guest returns a new guest.
+func (g *guard) guest(r *http.Request) caller {
+	return caller{
+		who: g.auth.Anonymous(), grant: g.auth.Guests(), guest: true, issued: time.Now(), pass: new(auth.Pass), headers: g.headers(r),
+	}
+}
+
+// holder returns the caller with a token that is not in --api-token-file. Resume carries what
+// the backend has allowed it.
+func (g *guard) holder(r *http.Request, token, resume string) (caller, error) {
+	peer, shared, now := addressOf(r), sharesAddress(r), time.Now()
+	if err := g.auth.CheckPeer(peer, shared, now); err != nil {
 		return caller{}, err
 	}
 	var h auth.Holder
 	var err error = proto.Refuse(proto.Unauthorized, "the token is not in --api-token-file")
-	if g.auth.TakesTokens() {
+	if g.auth.TakesTokens() || g.tokens == nil {
 		h, err = g.auth.Token(token)
 	}
 	if err != nil {
-		g.auth.CountFailure(peer.Addr(), wire.Proxied(r), err, time.Now())
+		g.auth.CountFailure(peer, shared, err, now)
 		return caller{}, err
 	}
-	by := caller{who: h.Who, grant: h.Grant, headers: g.headers(r)}
-	if g.backend.Asks(backend.Connect) {
-		return by, g.ask(r, &by)
+	by := caller{who: h.Who, grant: h.Grant, issued: h.Issued, expires: h.End(), tokenID: h.Who.ID, pass: new(auth.Pass), headers: g.headers(r)}
+	if pass, err := g.auth.ReadPass(resume, h.Who.ID); err == nil && g.revoked(pass) == nil {
+		by.pass = pass
 	}
-	return by, nil
+	return by, g.ask(r, &by)
+}
+
+// resumed returns the caller that has a resume string and no token.
+func (g *guard) resumed(r *http.Request, resume string) (caller, error) {
+	pass, err := g.auth.ReadPass(resume, "")
+	if err == nil {
+		err = g.revoked(pass)
+	}
+	if errors.Is(err, auth.ErrResume) {
+		err = proto.Refuse(proto.Unauthorized, "the resume string is invalid or too old; use that of a new hello")
+	}
+	if err != nil {
+		return caller{}, err
+	}
+	by := g.guest(r)
+	if by.guest = auth.IsGuest(pass.Who); !by.guest && !pass.Ticket && !g.backend.Asks(backend.Connect) {
+		return caller{}, auth.ErrPass
+	}
+	by.who, by.issued, by.pass = pass.Who, pass.Issued, pass
+	return by, g.ask(r, &by)
+}
+
+// revoked returns the refusal of a resume string that has been revoked.
+func (g *guard) revoked(pass *auth.Pass) error {
+	for _, id := range []string{pass.Who.ID, pass.Token} {
+		if err := g.auth.Revoked().Check(id, pass.Family, pass.Issued); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // headers returns the headers of a request that the backend is told. A cookie does not count
@@ -223,9 +298,24 @@ func (g *guard) headers(r *http.Request) map[string]string {
 	return headers
 }
 
-// ask asks the backend whether the holder of a token may connect. Each request is a session of
-// its own.
-func (g *guard) ask(r *http.Request, by *caller) error {
+// ask asks the backend whether the caller may connect, unless it has a pass that says so. Each
+// request is a session of its own.
+func (g *guard) ask(r *http.Request, by *caller) (err error) {
+	own := by.grant
+	if by.tokenID == "" {
+		own = nil
+	}
+	if (by.pass.Ticket || g.backend.Asks(backend.Connect)) && !by.pass.Until.IsZero() {
+		by.who = by.pass.Who
+		if by.expires.IsZero() || by.pass.Until.Before(by.expires) {
+			by.expires = by.pass.Until
+		}
+		by.grant, err = g.auth.GrantOf(by.pass.Rooms, own)
+		return err
+	}
+	if !g.backend.Asks(backend.Connect) {
+		return nil
+	}
 	q := backend.Question{Kind: backend.Connect, Who: by.who, Headers: by.headers}
 	answer, err := await(r.Context(), func(done func(backend.Answer, error)) { g.backend.Ask(&q, done) })
 	switch {
@@ -236,6 +326,19 @@ func (g *guard) ask(r *http.Request, by *caller) error {
 		return nil
 	}
 	by.who.ID, by.who.Name = cmp.Or(answer.Who.ID, by.who.ID), cmp.Or(answer.Who.Name, by.who.Name)
-	by.grant, err = g.auth.GrantOf(answer.Rooms, by.grant)
+	if err := g.auth.Revoked().Check(by.who.ID, "", by.issued); err != nil {
+		return err
+	}
+	by.grant, err = g.auth.GrantOf(answer.Rooms, own)
+	return err
+}
+
+// askJoin asks the backend whether the caller may read a room, unless its pass says so.
+func (g *guard) askJoin(r *http.Request, by *caller, room proto.Room) error {
+	if !by.asked() || !g.backend.Asks(backend.Join) || by.pass.MayJoin(room, time.Now()) {
+		return nil
+	}
+	q := backend.Question{Kind: backend.Join, Who: by.who, Room: room, Headers: by.headers}
+	_, err := await(r.Context(), func(done func(backend.Answer, error)) { g.backend.Ask(&q, done) })
 	return err
 }

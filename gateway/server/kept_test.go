@@ -213,9 +213,18 @@ func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 			r.Out.Host = host
 		}})
 		defer front.Close()
-		for _, request := range [][2]string{{"POST", "/api/rooms/lobby/close"}, {"GET", "/api/rooms"}, {"POST", "/api/rooms/lobby/messages?from=ceo&name=CEO"}} {
-			if status, answer := servertest.Call(t, request[0], front.URL+request[1], `{"text":"x"}`, "Content-Type", "application/json"); status != 403 {
-				t.Errorf("%s as %s: got %d %s, want 403", request[1], host, status, answer)
+		for _, tt := range []struct {
+			method, path string
+			status       int
+		}{
+			{"POST", "/api/rooms/lobby/close", 401},
+			{"POST", "/api/rooms/lobby/messages?from=ceo&name=CEO", 401},
+			{"GET", "/api/rooms", 403},
+			{"POST", "/api/revoke", 403},
+			{"GET", "/api/rooms/lobby/messages", 200}, // guests may read
+		} {
+			if status, answer := servertest.Call(t, tt.method, front.URL+tt.path, `{"text":"x"}`, "Content-Type", "application/json"); status != tt.status {
+				t.Errorf("%s as %s: got %d %s, want %d", tt.path, host, status, answer, tt.status)
 			}
 		}
 		if status, _ := servertest.Call(t, "GET", front.URL+"/", ""); status != 200 {

@@ -11,7 +11,7 @@ import (
 
 // revoke refuses the credentials of an id or a session from now on: {"id":"ann"} or
 // {"session":"…"}, and perhaps "reconnect":true. The answer is {"ok":{"at":"…"}}.
-func (a *api) revoke(r *http.Request, by caller) (answer, error) {
+func (a *api) revoke(r *http.Request, by *caller) (answer, error) {
 	var asked struct {
 		ID        string `json:"id"`
 		Session   string `json:"session"`

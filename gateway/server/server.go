@@ -164,8 +164,12 @@ type listener struct {
 // open listens and makes the sessions. Nothing is accepted before run.
 func (s *Server) open() (*listener, error) {
 	cfg := &s.cfg
+	proxies, err := limit.ParseProxies(cfg.TrustProxies)
+	if err != nil {
+		return nil, err
+	}
 	caps := limit.NewCaps(limit.CapsConfig{
-		Total: maxConnections(cfg.MaxConnections, cfg.Descriptors, cfg.Log), PerAddress: cfg.MaxConnectionsPerAddress, PerSecond: int(cfg.ConnectRate),
+		Total: maxConnections(cfg.MaxConnections, cfg.Descriptors, cfg.Log), PerAddress: cfg.MaxConnectionsPerAddress, PerSecond: int(cfg.ConnectRate), Proxies: proxies,
 	})
 	lc := loop.DefaultConfig()
 	lc.Memory = s.memory
@@ -183,7 +187,6 @@ func (s *Server) open() (*listener, error) {
 		}
 		lc.TLS = pair.config()
 	}
-	var err error
 	f := &listener{ask: s.ask, broken: make(chan struct{})}
 	if f.loops, f.addr, err = loop.Listen(lc); err != nil {
 		return nil, fmt.Errorf("--listen: %w", err)
@@ -198,7 +201,7 @@ func (s *Server) open() (*listener, error) {
 		f.close()
 		return nil, err
 	}
-	handler, err := routes(cfg, s.bridge, s.memory, f.auth, s.ask, f.addr)
+	handler, err := routes(cfg, s.bridge, s.memory, f.auth, s.ask, f.addr, proxies)
 	if err != nil {
 		f.close()
 		return nil, err

@@ -77,8 +77,11 @@ func TestGuardAdmitsOnlyThisMachineWithoutAToken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = g.check(r)
-		if (err == nil) != tt.ok || err != nil && proto.AsRefusal(err).Code != proto.Forbidden {
+		by, err := g.check(r)
+		if err == nil {
+			err = by.lacks
+		}
+		if by.local != tt.ok || err != nil && proto.AsRefusal(err).Code != proto.Forbidden {
 			t.Errorf("%s to %s as %s, %v, %s: got %v, want ok %v", tt.peer, tt.listen, tt.host, r.Header, r.Proto, err, tt.ok)
 		}
 	}

@@ -19,7 +19,7 @@ const (
 
 // ticket makes a ticket: {"id":"ann","name":"Ann","rooms":{"lobby":"read say"},"ttl":"30s",
 // "until":"…"}. The answer is {"ok":{"ticket":"…","expires":"…"}}.
-func (a *api) ticket(r *http.Request, by caller) (answer, error) {
+func (a *api) ticket(r *http.Request, by *caller) (answer, error) {
 	var asked ticketRequest
 	if err := readObject(r, &asked, `{"id":"ann","rooms":{"lobby":"read say"}}`); err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ type ticketRequest struct {
 }
 
 // ticket returns the ticket that the caller gets, or why it gets none.
-func (asked *ticketRequest) ticket(by caller) (*auth.Ticket, error) {
+func (asked *ticketRequest) ticket(by *caller) (*auth.Ticket, error) {
 	if refusal := proto.CheckID(asked.ID); refusal != nil {
 		return nil, refusal
 	}

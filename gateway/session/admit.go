@@ -30,11 +30,13 @@ type given struct {
 
 // credential reads the best credential of a handshake. Its errors are malformed requests and
 // limits, which are answered by an HTTP status.
-func (h *handshakes) credential(s *session, req *wire.Request) (g given, err error) {
+func (h *handshakes) credential(s *session, req *wire.Request, site auth.Site) (g given, err error) {
 	if req.Proxied {
 		s.flags |= proxied
 	}
-	g.resume = req.Query("resume")
+	if g.resume = req.Query("resume"); s.kind == events && len(req.Resume) > 0 {
+		g.resume = string(req.Resume)
+	}
 	g.name, g.named = req.Lookup("name")
 	if s.kind == jsonKind {
 		if g.resume != "" {
@@ -47,7 +49,7 @@ func (h *handshakes) credential(s *session, req *wire.Request) (g given, err err
 			g.token = token
 		}
 	}
-	if g.token == "" && h.cfg.Cookie != "" && h.cookieCounts(req) {
+	if g.token == "" && h.cfg.Cookie != "" && h.cookieCounts(req, site) {
 		g.token = cookie(req.Cookie, h.cfg.Cookie)
 	}
 	if g.token == "" {
@@ -71,11 +73,11 @@ func (h *handshakes) credential(s *session, req *wire.Request) (g given, err err
 
 // cookieCounts reports whether a cookie may authenticate a request: it needs an origin that
 // may use it, or as in requests for events of the same origin, the word of the browser.
-func (h *handshakes) cookieCounts(req *wire.Request) bool {
+func (h *handshakes) cookieCounts(req *wire.Request, site auth.Site) bool {
 	if len(req.Origin) == 0 {
 		return req.SameOrigin
 	}
-	return h.auth.CookieCounts(string(req.Origin), string(req.Host))
+	return h.auth.CookieCounts(string(req.Origin), site)
 }
 
 // cookie returns the value of the first cookie of that name.
@@ -168,6 +170,9 @@ func (s *session) tokenEnd() time.Time {
 
 // allowed reports whether the session has the right to begin where it wants to.
 func (st *state) allowed(s *session) bool {
+	if st := st.streams[s.id]; st != nil && len(st.rooms) > 0 {
+		return st.allows(s)
+	}
 	if s.home.IsZero() {
 		return s.flags&(hasToken|admitted) != 0 || s.kind == echo || !s.grant.IsEmpty()
 	}
@@ -200,6 +205,10 @@ func (h *handshakes) admit(s *session, from proto.From) {
 	}
 	if h.verbose {
 		h.log(s).Debug("session opened", "room", s.home.String(), "name", s.who.Name)
+	}
+	if s.kind == events && s.home.IsZero() {
+		h.joinAll(s)
+		return
 	}
 	if !s.home.IsZero() {
 		s.phase = joiningIn

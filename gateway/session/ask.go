@@ -36,11 +36,11 @@ const maxAskHeaders = 8 << 10
 
 // askHeaders returns the headers of a handshake that the backend is told. A cookie counts only
 // from a page that may use it.
-func (h *handshakes) askHeaders(req *wire.Request) (headers map[string]string) {
+func (h *handshakes) askHeaders(req *wire.Request, site auth.Site) (headers map[string]string) {
 	left := maxAskHeaders
 	for _, name := range h.backend.Headers() {
 		value := req.Header(name)
-		if value == "" || len(value) > left || strings.EqualFold(name, "cookie") && !h.cookieCounts(req) {
+		if value == "" || len(value) > left || strings.EqualFold(name, "cookie") && !h.cookieCounts(req, site) {
 			continue
 		}
 		if headers == nil {
@@ -59,7 +59,8 @@ func (qs *questions) introduced(s *session) bool {
 }
 
 // usePass reads what an earlier session was allowed out of a resume string. Without a token it
-// also says who the client is; the error is the refusal of one that has been revoked.
+// also says who the client is; the error is the refusal of one that has been revoked, or that
+// needs its token.
 func (qs *questions) usePass(s *session, resume string) error {
 	token := ""
 	if s.flags&hasToken != 0 {
@@ -69,6 +70,9 @@ func (qs *questions) usePass(s *session, resume string) error {
 		a.pass.Token = token
 	}
 	pass, err := qs.auth.ReadPass(resume, token)
+	if err == auth.ErrPass && token == "" {
+		return err
+	}
 	if err != nil {
 		return nil
 	}
@@ -84,7 +88,10 @@ func (qs *questions) usePass(s *session, resume string) error {
 		qs.families[s.id] = pass.Family
 	}
 	holds := pass.Ticket || qs.backend.Asks(backend.Connect)
-	if token == "" && (holds || isGuest(pass.Who)) {
+	if token == "" && !holds && !auth.IsGuest(pass.Who) {
+		return auth.ErrPass
+	}
+	if token == "" {
 		s.who, s.issued = pass.Who, secondOf(pass.Issued)
 		s.iat = s.issued
 	}
@@ -95,14 +102,11 @@ func (qs *questions) usePass(s *session, resume string) error {
 		return nil
 	}
 	qs.remember(s).pass = *pass
-	if !pass.Until.IsZero() && token == "" && !isGuest(pass.Who) {
+	if !pass.Until.IsZero() && token == "" && !auth.IsGuest(pass.Who) {
 		s.flags |= admitted
 	}
 	return nil
 }
-
-// isGuest reports whether a gateway made the identity.
-func isGuest(who proto.Identity) bool { return strings.HasPrefix(who.ID, "anon-") }
 
 // remember returns what is kept about the session.
 func (qs *questions) remember(s *session) *asked {
@@ -241,7 +245,7 @@ func (qs *questions) keepAnswer(s *session) {
 	if s.flags&hasToken != 0 {
 		own = s.grant
 	}
-	if s.who = a.pass.Who; own == nil && !isGuest(s.who) {
+	if s.who = a.pass.Who; own == nil && !auth.IsGuest(s.who) {
 		s.flags |= admitted
 	}
 	s.grant, _ = qs.auth.GrantOf(a.pass.Rooms, own) // it has been parsed before
@@ -252,6 +256,9 @@ func (qs *questions) keepAnswer(s *session) {
 
 // tokenID returns the id in the token of a session. The backend may have given it another.
 func (qs *questions) tokenID(s *session) string {
+	if p := qs.polls.waiting[s.id]; p != nil && p.Token != "" {
+		return p.Token
+	}
 	if a := qs.asked[s.id]; a != nil && a.pass.Token != "" {
 		return a.pass.Token
 	}
@@ -264,7 +271,7 @@ func (qs *questions) resumeOf(s *session) string {
 	p := auth.Pass{Issued: time.Unix(int64(s.issued), 0)}
 	if a := qs.asked[s.id]; a != nil {
 		issued := p.Issued
-		if p = a.pass; isGuest(s.who) {
+		if p = a.pass; auth.IsGuest(s.who) {
 			p.Issued = issued
 		}
 	}
@@ -276,6 +283,9 @@ func (qs *questions) resumeOf(s *session) string {
 
 // family returns the session of the first string from which the client's resume string follows.
 func (qs *questions) family(s *session) string {
+	if p := qs.polls.waiting[s.id]; p != nil {
+		return p.Family
+	}
 	if family, has := qs.families[s.id]; has {
 		return family
 	}

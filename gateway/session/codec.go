@@ -48,7 +48,7 @@ func formatOf(s *session) (f hub.Format) {
 		f = formatJSON
 	case verbatim:
 		f = formatVerbatim
-	case events:
+	case events, poll:
 		return formatEvents
 	}
 	if s.reader.Deflate {

@@ -40,35 +40,49 @@ func (c *CountedConn) CloseWrite() error {
 // TakeBack takes the connection of r away from net/http and has its loop answer r, as if it
 // were the first request of the connection.
 func TakeBack(w http.ResponseWriter, r *http.Request) error {
-	nc, buffered, err := http.NewResponseController(w).Hijack()
+	c, early, err := hijack(w)
 	if err != nil {
 		return err
 	}
-	c, ok := nc.(*CountedConn)
-	if !ok {
-		nc.Close()
-		return errors.New("the connection does not come from a loop")
-	}
-	nc.SetDeadline(time.Time{})
-	unread := wire.AppendHead(nil, r)
-	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
-	unread = append(unread, early...)
+	unread := append(wire.AppendHead(nil, r), early...)
 	if !c.lc.loop.Post(func() { c.lc.takeBack(c, unread) }) {
 		return c.Close()
 	}
 	return nil
 }
 
-func (lc *lifecycle) takeBack(c *CountedConn, unread []byte) {
-	id, err := lc.loop.Adopt(c.Conn, unread)
+// hijack takes a connection away from net/http, with the bytes that have been read from it and
+// not been used.
+func hijack(w http.ResponseWriter) (c *CountedConn, early []byte, err error) {
+	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		lc.cfg.Log.Error("take connection back from HTTP", "error", err)
-		c.Close()
-		return
+		return nil, nil, err
 	}
-	c.once.Do(func() {}) // the session ends the count now
-	s := lc.open(id, c.peer)
-	if lc.draining {
+	c, ok := nc.(*CountedConn)
+	if !ok {
+		nc.Close()
+		return nil, nil, errors.New("the connection does not come from a loop")
+	}
+	nc.SetDeadline(time.Time{})
+	early, _ = buffered.Reader.Peek(buffered.Reader.Buffered())
+	return c, early, nil
+}
+
+func (lc *lifecycle) takeBack(c *CountedConn, unread []byte) {
+	if s := c.adopt(unread); s != nil && lc.draining {
 		lc.refuse(s, proto.Refuse(proto.Unavailable, "this gateway stops; try again"))
 	}
+}
+
+// adopt returns the connection to its loop, which calls it. It returns nil if the connection
+// had to be closed.
+func (c *CountedConn) adopt(unread []byte) *session {
+	id, err := c.lc.loop.Adopt(c.Conn, unread)
+	if err != nil {
+		c.lc.cfg.Log.Error("take connection back from HTTP", "error", err)
+		c.Close()
+		return nil
+	}
+	c.once.Do(func() {}) // the session ends the count now
+	return c.lc.open(id, c.peer)
 }

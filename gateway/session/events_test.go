@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,8 +31,14 @@ type event struct{ id, name, data string }
 // read opens a reader of events. Headers are whole lines.
 func (g *gateway) read(path string, headers ...string) *reader {
 	g.t.Helper()
+	return g.readAs(path, append(headers, "Host: localhost")...)
+}
+
+// readAs is read with a Host among the headers.
+func (g *gateway) readAs(path string, headers ...string) *reader {
+	g.t.Helper()
 	c := g.connect()
-	request := "GET " + path + " HTTP/1.1\r\nHost: localhost\r\n"
+	request := "GET " + path + " HTTP/1.1\r\n"
 	for _, h := range headers {
 		request += h + "\r\n"
 	}
@@ -83,16 +90,22 @@ func (r *reader) any() (e event, err error) {
 // want returns the next event, but for presence, which must have that name.
 func (r *reader) want(name string) event {
 	r.t.Helper()
+	return r.wantOne(name)
+}
+
+// wantOne is want for several names.
+func (r *reader) wantOne(names ...string) event {
+	r.t.Helper()
 	for {
 		e, err := r.any()
 		if err != nil {
 			r.t.Fatalf("read event: %v", err)
 		}
-		if e.name == name {
+		if slices.Contains(names, e.name) {
 			return e
 		}
 		if e.name != "joined" && e.name != "left" {
-			r.t.Fatalf("got %+v, want %s", e, name)
+			r.t.Fatalf("got %+v, want %s", e, names)
 		}
 	}
 }
@@ -107,6 +120,15 @@ func (r *reader) messages(from, to int) (last event) {
 		}
 	}
 	return last
+}
+
+// refused checks the answer to a request that was refused for good.
+func (r *reader) refused(status int, data string) {
+	r.t.Helper()
+	body, err := io.ReadAll(r.body)
+	if got := string(body); r.status != status || !matches(data+"\n", got) {
+		r.t.Errorf("got status %d, %s, %v, want %d, %s", r.status, got, err, status, data)
+	}
 }
 
 // ends waits for the end of the stream.
@@ -218,9 +240,7 @@ func TestClosedRoomEndsReadersOfEvents(t *testing.T) {
 		t.Errorf("got %+v, want the code and the reason", e)
 	}
 	r.ends()
-	if r := g.read(path); r.status != proto.RoomClosed.Status() {
-		t.Errorf("a closed room: got status %d, want %d", r.status, proto.RoomClosed.Status())
-	}
+	g.read(path).refused(http.StatusForbidden, `{"code":4100,"reason":"the room has been closed: enough"}`)
 	g.act(room, proto.ActReopen, "")
 	r = g.events(path + "?since=1")
 	r.want("hello")

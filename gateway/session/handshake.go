@@ -1,10 +1,12 @@
 package session
 
 import (
+	"net/http"
 	"net/netip"
 	"strings"
 	"time"
 
+	"roomcast/gateway/auth"
 	"roomcast/gateway/hub"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
@@ -47,29 +49,37 @@ func (h *handshakes) handleRequest(s *session, p []byte) (used int) {
 
 // upgrade makes the connection a session. The client receives its errors.
 func (h *handshakes) upgrade(s *session, req *wire.Request) error {
-	var err error
-	if s.kind, s.home, err = h.route(req); err != nil {
+	site, err := h.forwarded(s, req)
+	if err != nil {
 		return err
 	}
-	err = h.auth.CheckHost(string(req.Host), req.Proxied)
-	if err == nil {
-		err = h.auth.CheckOrigin(string(req.Origin), string(req.Host))
-	}
-	if err != nil {
+	if err := h.checkPage(req, site); err != nil {
 		h.logRefusedPage(req, err)
 		return proto.Refuse(proto.Forbidden, "%v", err)
+	}
+	if req.Events {
+		h.streams[s.id] = &stream{origin: string(req.Origin)}
+	}
+	if s.kind, s.home, err = h.route(req); err != nil {
+		return err
 	}
 	from, err := replayFrom(req)
 	if err != nil {
 		return err
 	}
-	given, err := h.credential(s, req)
+	several := s.kind == events && s.home.IsZero()
+	if several {
+		if err := h.streams[s.id].add(req, from, h.cfg.MaxRooms); err != nil {
+			return err
+		}
+	}
+	given, err := h.credential(s, req, site)
 	if err != nil {
 		return err
 	}
 	h.buf = h.appendAccept(h.buf[:0], s, req)
 	s.flags |= upgraded
-	if from.None() {
+	if from.None() && !several {
 		s.flags |= noReplay
 	}
 	h.hub.Open(s.id, formatOf(s))
@@ -78,7 +88,7 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	s.phase = joiningIn
 	h.joins[memberKey{s.id, s.home}] = string(h.buf)
 	if h.backend != nil {
-		h.asked[s.id] = &asked{headers: h.askHeaders(req)}
+		h.asked[s.id] = &asked{headers: h.askHeaders(req, site)}
 	}
 	h.loop.SetDeadline(s.id, h.cfg.TextPatience)
 	h.withKey(s, given.resume, func(s *session, err error) {
@@ -91,10 +101,41 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	return nil
 }
 
+// forwarded returns the address that the client used. A session on a connection of a trusted
+// proxy counts for its client.
+func (h *handshakes) forwarded(s *session, req *wire.Request) (auth.Site, error) {
+	site := auth.Site{Host: string(req.Host)}
+	peer, proxies := netip.AddrFrom16(s.peer).Unmap(), h.caps.Proxies()
+	if !proxies.Trust(peer) {
+		return site, nil
+	}
+	site = site.Forwarded(string(req.ForwardedProto), string(req.ForwardedHost))
+	if client := proxies.Client(peer, string(req.ForwardedFor)); client != peer {
+		if refusal := h.caps.OpenClient(client); refusal != nil {
+			return site, &wire.Refusal{Status: http.StatusServiceUnavailable, Reason: refusal.Message}
+		}
+		s.peer, s.port = client.As16(), 0
+		s.flags |= forwarded
+	}
+	return site, nil
+}
+
+// checkPage returns an error if the page that made a request may not use this gateway.
+func (h *handshakes) checkPage(req *wire.Request, site auth.Site) error {
+	if err := h.auth.CheckHost(site.Host, req.Proxied); err != nil {
+		return err
+	}
+	if req.Events && len(req.Origin) == 0 && req.CrossSite {
+		return auth.ErrOrigin
+	}
+	return h.auth.CheckOrigin(string(req.Origin), site)
+}
+
 // replayFrom returns where the replay of a request begins. A browser that reconnects names
-// its position in a header and repeats the query of its first request.
+// its position in a header and repeats the query of its first request. The header names no
+// room, so it counts only for one.
 func replayFrom(req *wire.Request) (proto.From, error) {
-	if req.Events && len(req.LastEventID) > 0 {
+	if req.Events && len(req.LastEventID) > 0 && len(req.Queries("room")) < 2 {
 		return proto.ParseEventID(string(req.LastEventID))
 	}
 	return proto.ParseFrom(req.Query)
@@ -103,7 +144,7 @@ func replayFrom(req *wire.Request) (proto.From, error) {
 // appendAccept appends the answer that begins a session.
 func (h *handshakes) appendAccept(b []byte, s *session, req *wire.Request) []byte {
 	if s.kind == events {
-		return wire.AppendEventStream(b)
+		return wire.AppendEventStream(b, string(req.Origin))
 	}
 	protocol := ""
 	if s.kind == jsonKind {
@@ -147,6 +188,8 @@ func (h *handshakes) route(req *wire.Request) (kind, proto.Room, error) {
 	switch {
 	case isRoom && k == events:
 		rest = strings.TrimSuffix(rest, "/events")
+	case path == "/events":
+		return k, proto.Room{}, nil
 	case isRoom:
 		rest = strings.TrimSuffix(rest, "/")
 	case path == "/ws" && k == jsonKind:
@@ -178,6 +221,10 @@ func (h *handshakes) handOver(s *session) {
 
 // joined answers a join, whether a command or the path has asked for it.
 func (h *handshakes) joined(s *session, n hub.Notice) {
+	if s.kind == events && s.home.IsZero() {
+		h.roomJoined(s, n)
+		return
+	}
 	begins := s.phase == joiningIn && n.Room == s.home
 	lost := h.forbidden(s, n.Room, proto.RightRead) // since it asked
 	if begins && lost != nil {
@@ -222,6 +269,7 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 
 // begin opens a session that is in its room.
 func (h *handshakes) begin(s *session, n hub.Notice) {
+	delete(h.streams, s.id)
 	s.phase = open
 	s.home = h.hub.Name(n.Room)
 	switch {
@@ -246,12 +294,17 @@ func (h *handshakes) hello(s *session, head history.Head) {
 		hello.Joined = h.head(s, s.home, head)
 	}
 	h.buf = hello.AppendJSON(h.buf[:0])
-	e := proto.Record{Room: s.home, Kind: wire.KindHello, Payload: h.buf}
-	if s.flags&noReplay != 0 {
+	h.position(s, &proto.Record{Room: s.home, Kind: wire.KindHello, Payload: h.buf}, head, s.flags&noReplay != 0)
+}
+
+// position sends the answer to a join. If no replay follows, its position is the room's
+// newest event.
+func (h *handshakes) position(s *session, e *proto.Record, head history.Head, newest bool) {
+	if newest {
 		e.Seq, e.State = head.Seq, proto.State{Epoch: head.Epoch, At: head.At}
 		if head.Seq == 0 {
-			e.State.At = hello.Time // the beginning of the room is a position too
+			e.State.At = time.Now() // the beginning of the room is a position too
 		}
 	}
-	h.hub.Event(s.id, &e)
+	h.hub.Event(s.id, e)
 }

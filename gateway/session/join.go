@@ -37,7 +37,7 @@ func (c *commands) join(s *session, cmd *proto.Command) error {
 // notJoined answers the join of a room that cannot be followed.
 func (lc *lifecycle) notJoined(s *session, n hub.Notice) {
 	refusal := unreadable(n.Err)
-	if s.phase == joiningIn {
+	if s.phase == joiningIn || s.kind == events {
 		lc.close(s, proto.CloseUnavailable, refusal.Message, proto.LeftServer)
 		return
 	}
@@ -47,14 +47,9 @@ func (lc *lifecycle) notJoined(s *session, n hub.Notice) {
 	lc.answerRefusal(s, []byte(cmd), refusal)
 }
 
-func joined(room proto.Room, head history.Head) proto.Joined {
-	return proto.Joined{Room: room, Seq: head.Seq, Epoch: head.Epoch, At: head.At}
-}
-
 // head returns what a session learns when it joins a room.
 func (st *state) head(s *session, room proto.Room, head history.Head) proto.Joined {
-	j := joined(room, head)
-	j.Rights = s.grant.Of(room, s.who.ID)
+	j := proto.Joined{Room: room, Seq: head.Seq, Epoch: head.Epoch, At: head.At, Rights: s.grant.Of(room, s.who.ID)}
 	if now := st.loop.Now(); head.Limits.Muted(s.who.ID, now) {
 		j.Muted, j.Until = true, head.Limits.MutedUntil(s.who.ID, now)
 	}

@@ -26,6 +26,7 @@ type lifecycle struct {
 	signals map[memberKey]time.Time      // when members of slow rooms sent their last signal
 	resends map[memberKey]*limit.Resends // messages that clients have to send again
 	waiting map[loop.ID]proto.From       // sessions that must send auth, and where their replay begins
+	polls   *polls
 }
 
 // close sends the bytes that are due and then a close frame.
@@ -42,6 +43,14 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 	if s.phase == ending {
 		return
 	}
+	if s.kind == poll {
+		refusal := proto.Refuse(refusalOf(code), "%s", why)
+		if refusal.Code == proto.Unavailable {
+			refusal = refusal.After(time.Second)
+		}
+		lc.polls.answer(s, nil, refusal)
+		return
+	}
 	// A client chooses its code, but neither a metric of ours nor the level of a log line.
 	own := reason != proto.LeftClient
 	if own {
@@ -54,7 +63,7 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 		// Browsers reconnect after every stream that has begun, but not after a refusal.
 		delete(lc.joins, memberKey{s.id, s.home})
 		lc.hub.Gone(s.id)
-		lc.refuse(s, proto.Refuse(refusalOf(code), "%s", why))
+		lc.refuse(s, &wire.Refusal{Status: refusalOf(code).Status(), Reason: string(proto.AppendClosing(nil, code, why)), JSON: true})
 		return
 	}
 	if joining {
@@ -73,17 +82,18 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 	lc.loop.SetDeadline(s.id, lc.cfg.CloseTime)
 }
 
-// refusalOf returns the code of a refusal that stands for a close code.
+// refusalOf returns the code of a refusal over HTTP that stands for a close code.
 func refusalOf(code proto.CloseCode) proto.Code {
 	switch code {
 	case proto.CloseBadToken, proto.CloseTokenExpired, proto.CloseNoToken:
 		return proto.Unauthorized
-	case proto.CloseForbidden:
-		return proto.Forbidden
 	case proto.CloseBanned:
 		return proto.CodeBanned
 	}
-	return proto.RoomClosed
+	if code.Reconnect() {
+		return proto.Unavailable
+	}
+	return proto.Forbidden
 }
 
 // accept answers the handshake of a session that has waited for its token or its room. So a client that
@@ -103,6 +113,9 @@ func (lc *lifecycle) refuse(s *session, err error) {
 	if !errors.As(err, &plain) {
 		r := proto.AsRefusal(err)
 		plain = &wire.Refusal{Status: r.Code.Status(), Reason: r.Message}
+	}
+	if st := lc.streams[s.id]; st != nil {
+		plain.Origin = st.origin
 	}
 	lc.stats.Refused.Add(1)
 	if lc.verbose {
@@ -176,6 +189,7 @@ func (lc *lifecycle) roomClosed(s *session, n hub.Notice) {
 	lc.hub.Leave(s.id, n.Room)
 	lc.forget(s, n.Room)
 	lc.bridge.Left(n.Room, s.who, proto.LeftServer)
+	lc.endEmpty(s, proto.CloseRoomClosed, closedReason(n.Why))
 }
 
 func closedReason(why string) string { return because(proto.CloseRoomClosed.Meaning(), why) }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"roomcast/gateway/auth"
+	"roomcast/gateway/wire"
 	"roomcast/proto"
 )
 
@@ -36,8 +37,15 @@ func (lc *lifecycle) expel(s *session, room proto.Room, code proto.CloseCode, wh
 	lc.hub.Leave(s.id, room)
 	lc.forget(s, room)
 	lc.bridge.Left(room, s.who, proto.LeftServer)
+	lc.tellEnded(s, room, code, why)
+}
+
+// tellEnded tells a session in several rooms that it is no longer in one of them. A reader of
+// events without a room has nothing left to read.
+func (lc *lifecycle) tellEnded(s *session, room proto.Room, code proto.CloseCode, why string) {
 	lc.buf = proto.AppendEnded(lc.buf[:0], room, code, why)
-	lc.hub.Text(s.id, lc.buf)
+	lc.hub.Event(s.id, &proto.Record{Room: room, Kind: wire.KindEnded, Payload: lc.buf})
+	lc.endEmpty(s, code, why)
 }
 
 // banned returns the refusal for a session that is banned from a room, nil if it is not.
@@ -77,10 +85,14 @@ func (lc *lifecycle) refuseToken(s *session, err error) {
 
 // countFailure counts a token that is not accepted.
 func (st *state) countFailure(s *session, err error) {
-	st.auth.CountFailure(netip.AddrFrom16(s.peer), s.flags&proxied != 0, err, st.loop.Now())
+	st.auth.CountFailure(netip.AddrFrom16(s.peer), s.sharesAddress(), err, st.loop.Now())
 }
+
+// sharesAddress reports whether the address of a session is that of a proxy, which many
+// clients have.
+func (s *session) sharesAddress() bool { return s.flags&(proxied|forwarded) == proxied }
 
 // tooManyFailures refuses a credential from an address with too many bad ones.
 func (st *state) tooManyFailures(s *session) error {
-	return st.auth.CheckPeer(netip.AddrFrom16(s.peer), s.flags&proxied != 0, st.loop.Now())
+	return st.auth.CheckPeer(netip.AddrFrom16(s.peer), s.sharesAddress(), st.loop.Now())
 }

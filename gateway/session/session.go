@@ -1,6 +1,6 @@
 // Package session turns a loop's connections into sessions, answers what clients send, and
 // closes the sessions that break a rule. There are text sessions and JSON sessions over
-// WebSocket, and readers of Server-Sent Events.
+// WebSocket, readers of Server-Sent Events, and HTTP requests that wait for messages.
 //
 // Everything that leaves goes through the loop's [hub.Hub], so it has one order. Everything
 // that has to be stored or found goes through the [bridge.Bridge], whose answers come back
@@ -10,6 +10,7 @@
 //
 // handshake.go: how a session begins. frame.go and dispatch.go: frames of clients. Then one
 // file for each verb: say.go, join.go, leave.go, history.go, members.go, signal.go, auth.go.
+// stream.go: readers of several rooms. poll.go: requests that wait.
 // lifecycle.go: how sessions end. state.go: the state of a session.
 package session
 
@@ -113,9 +114,9 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, ask *backend.
 		// Base64 makes four bytes of three, and there are names around it.
 		jsonLimits: wire.Limits{Message: cfg.MaxMessage*4/3 + 4096, Fragments: 1024},
 		verbose:    cfg.Log.Enabled(context.Background(), slog.LevelDebug),
-		parts:      cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
+		streams:    make(streams), parts: cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
 	}
-	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), signals: make(map[memberKey]time.Time), waiting: make(map[loop.ID]proto.From)}
+	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), signals: make(map[memberKey]time.Time), waiting: make(map[loop.ID]proto.From), polls: newPolls(st)}
 	qs := &questions{lifecycle: lc, asked: make(map[loop.ID]*asked), families: make(map[loop.ID]string)}
 	ss := &Sessions{lifecycle: lc, questions: qs, handshakes: handshakes{questions: qs}, commands: commands{questions: qs}}
 	ss.commands.handshakes = &ss.handshakes
@@ -145,7 +146,7 @@ func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
 	if s.phase == handshake {
 		used = ss.handshakes.handleRequest(s, p)
 	}
-	if s.kind == events && s.phase == open {
+	if (s.kind == events || s.kind == poll) && s.phase == open {
 		return len(p) // a reader has nothing to say after its request
 	}
 	limits := ss.limitsOf(s)
@@ -196,17 +197,23 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 		return
 	}
 	ss.forgetRest(s)
+	ss.polls.forget(id)
+	delete(ss.streams, id)
 	delete(ss.waiting, id)
 	delete(ss.questions.asked, id)
 	delete(ss.resends, memberKey{id: id})
 	delete(ss.questions.families, id)
 	delete(ss.joins, memberKey{id, s.home}) // the answer to its handshake
-	if s.flags&counted != 0 {
+	switch {
+	case s.flags&counted == 0:
+	case s.flags&forwarded != 0:
+		ss.caps.CloseForwarded(netip.AddrFrom16(s.peer))
+	default:
 		ss.caps.Close(netip.AddrFrom16(s.peer))
 	}
 	if s.flags&upgraded != 0 {
 		reason := proto.LeftLost
-		if s.kind == events && why == io.EOF {
+		if (s.kind == events || s.kind == poll) && why == io.EOF {
 			reason = proto.LeftClient // a reader has no other way to leave
 		}
 		ss.stats.Sockets.Add(-1)
@@ -242,7 +249,11 @@ func (ss *Sessions) Due(id loop.ID) {
 	case ending:
 		ss.loop.Close(id)
 	case open:
-		ss.check(s)
+		if s.kind == poll {
+			ss.polls.due(s)
+		} else {
+			ss.check(s)
+		}
 	}
 }
 

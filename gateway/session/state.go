@@ -71,6 +71,7 @@ const (
 	text     kind = iota
 	jsonKind      // subprotocol roomcast.v1
 	events        // a reader of Server-Sent Events
+	poll          // waits for the next messages of a room
 	verbatim      // a text session that shows messages as they were sent
 	echo          // returns what it gets
 )
@@ -98,6 +99,7 @@ const (
 	commanded                          // it has sent a command
 	proxied                            // a proxy passed its request on
 	admitted                           // the backend has decided who it is
+	forwarded                          // peer is the client behind a trusted proxy
 )
 
 const slabSize = 512
@@ -120,6 +122,7 @@ type state struct {
 
 	// owned by the loop
 	draining bool // Drain has been called: no session may begin
+	streams  streams
 	slab     []*[slabSize]session
 	buf      []byte     // for one answer
 	parts    limit.Part // bytes of unfinished messages

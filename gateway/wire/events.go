@@ -10,28 +10,38 @@ import (
 
 // Kinds of messages that are shown like events and are not in the log.
 const (
-	KindHello proto.EventKind = "hello"
-	KindGap   proto.EventKind = "gap"
+	KindHello  proto.EventKind = "hello"
+	KindGap    proto.EventKind = "gap"
+	KindJoined proto.EventKind = "ok"    // the answer to a join
+	KindEnded  proto.EventKind = "ended" // the reader is no longer in the room
+	KindDrain  proto.EventKind = "drain"
 )
 
-// WantsEvents reports whether a request that is no WebSocket handshake asks for the
-// Server-Sent Events of a room, by the same rule as ParseRequest.
-func WantsEvents(r *http.Request) bool { return wantsEvents(r.Method, r.URL.Path) }
+// WantsEvents reports whether a request that is no WebSocket handshake asks for
+// Server-Sent Events, by the same rule as ParseRequest.
+func WantsEvents(r *http.Request) bool {
+	return r.Method == http.MethodGet && IsEvents(r.URL.Path)
+}
 
-// wantsEvents reports whether the path is …/room/<group>/events.
-func wantsEvents(method, path string) bool {
-	room, found := strings.CutSuffix(path, "/events")
-	if !found || method != http.MethodGet {
+// IsEvents reports whether the path is that of events: …/room/<group>/events of one room, or
+// …/events of several, which is neither below /room/ nor in the HTTP API.
+func IsEvents(path string) bool {
+	rest, found := strings.CutSuffix(path, "/events")
+	if !found {
 		return false
 	}
-	return strings.HasSuffix(room[:strings.LastIndexByte(room, '/')+1], "/room/")
+	if strings.HasSuffix(rest[:strings.LastIndexByte(rest, '/')+1], "/room/") {
+		return true
+	}
+	return !strings.Contains(path, "/room/") && !strings.Contains(path, "/api/")
 }
 
 // AppendEventStream appends the head of the answer to a request for events. The stream ends
 // with the connection. Proxies must neither store nor gather it.
-func AppendEventStream(b []byte) []byte {
-	return append(b, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"+
-		"X-Accel-Buffering: no\r\nConnection: close\r\n\r\n"...)
+func AppendEventStream(b []byte, origin string) []byte {
+	b = append(b, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"+
+		"X-Accel-Buffering: no\r\nConnection: close\r\n"...)
+	return append(appendOrigin(b, origin), "\r\n"...)
 }
 
 // Events is the codec of readers of Server-Sent Events (WHATWG HTML, 9.2):

@@ -51,7 +51,9 @@ func TestRequestsForEvents(t *testing.T) {
 		"/room/events":                           false,
 		"/room/lobby/":                           false,
 		"/room/a/b/events":                       false,
-		"/events":                                false,
+		"/events":                                true,
+		"/chat/events?room=lobby":                true,
+		"/api/rooms/lobby/events":                false,
 		"/room//events":                          true, // refused for its room
 		"/api/rooms/lobby/messages?x=/events":    false,
 		"/elsewhere?x=/room/lobby/events":        false,

@@ -54,7 +54,7 @@ func (h *handshake) take(req *Request, name, value []byte) {
 		h.origins++
 		req.Origin = value
 	case "sec-fetch-site":
-		req.SameOrigin = string(value) == "same-origin"
+		req.SameOrigin, req.CrossSite = string(value) == "same-origin", string(value) == "cross-site"
 	case "last-event-id":
 		req.LastEventID = value
 	case "cookie":
@@ -62,8 +62,14 @@ func (h *handshake) take(req *Request, name, value []byte) {
 	case "authorization":
 		h.grants++
 		req.Authorization = value
+	case "roomcast-resume":
+		req.Resume = value
 	case "x-forwarded-for":
 		req.ForwardedFor = join(req.ForwardedFor, value, ", ")
+	case "x-forwarded-proto":
+		req.ForwardedProto = join(req.ForwardedProto, value, ", ")
+	case "x-forwarded-host":
+		req.ForwardedHost = join(req.ForwardedHost, value, ", ")
 	case "sec-websocket-key":
 		h.keys++
 		req.key = value
@@ -201,10 +207,25 @@ func (r *Request) AppendAccept(b []byte, protocol string, deflate bool) []byte {
 	return append(b, "\r\n\r\n"...)
 }
 
+// appendOrigin appends the headers that let a page of another origin read an answer. Caches
+// must not give the answer to pages of other origins.
+func appendOrigin(b []byte, origin string) []byte {
+	if origin == "" {
+		return b
+	}
+	b = append(append(b, "Access-Control-Allow-Origin: "...), origin...)
+	return append(b, "\r\nVary: Origin\r\n"...)
+}
+
 // AppendRefusal appends an answer that refuses and closes.
 func AppendRefusal(b []byte, r *Refusal) []byte {
-	b = fmt.Appendf(b, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n",
-		r.Status, http.StatusText(r.Status), len(r.Reason)+1)
+	kind := "text/plain"
+	if r.JSON {
+		kind = "application/json"
+	}
+	b = fmt.Appendf(b, "HTTP/1.1 %d %s\r\nContent-Type: %s; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n",
+		r.Status, http.StatusText(r.Status), kind, len(r.Reason)+1)
+	b = appendOrigin(b, r.Origin)
 	switch r.Status {
 	case http.StatusUpgradeRequired:
 		b = append(b, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"...)

@@ -16,7 +16,7 @@ const MaxRequest = 16 << 10
 type Request struct {
 	// The request begins one of these, or net/http answers it.
 	Upgrade bool // a WebSocket handshake without fault
-	Events  bool // a reader of a room's Server-Sent Events, see [WantsEvents]
+	Events  bool // a reader of Server-Sent Events, see [WantsEvents]
 
 	Path  string // percent-decoded
 	query []byte // raw, without the question mark
@@ -26,10 +26,17 @@ type Request struct {
 	Origin        []byte // nil if none was sent
 	Cookie        []byte
 	Authorization []byte
-	ForwardedFor  []byte // all X-Forwarded-For values, joined by commas
-	Proxied       bool   // a header says that a proxy passed the request on
-	SameOrigin    bool   // the browser says that the request comes from a page of the same origin
+	Resume        []byte // of Roomcast-Resume; nil if none was sent
 	LastEventID   []byte // nil if none was sent
+	SameOrigin    bool   // the browser says that the request comes from a page of the same origin
+	CrossSite     bool   // the browser says that it comes from a page of another site
+
+	// All values of the X-Forwarded headers, joined by commas. They count only from a
+	// trusted proxy.
+	ForwardedFor   []byte
+	ForwardedProto []byte
+	ForwardedHost  []byte
+	Proxied        bool // a header says that a proxy passed the request on
 
 	Deflate bool // the client offers permessage-deflate in a form this server takes
 
@@ -42,11 +49,13 @@ type Request struct {
 type Refusal struct {
 	Status int
 	Reason string
+	JSON   bool   // the reason is JSON
+	Origin string // of the page that may read the answer; "" = only pages of the same origin
 }
 
 func (r *Refusal) Error() string { return r.Reason }
 
-func refuse(status int, reason string) error { return &Refusal{status, reason} }
+func refuse(status int, reason string) error { return &Refusal{Status: status, Reason: reason} }
 
 func bad(reason string) error { return refuse(http.StatusBadRequest, reason) }
 
@@ -88,7 +97,7 @@ func ParseRequest(buf []byte, limit int) (req Request, n int, err error) {
 		req.Upgrade = err == nil
 		return req, n, err
 	}
-	if path, pathErr := req.path(target); pathErr == nil && wantsEvents(string(method), path) {
+	if path, pathErr := req.path(target); pathErr == nil && string(method) == http.MethodGet && IsEvents(path) {
 		req.Events, req.Path = true, path
 		req.Proxied = req.Proxied || string(version) != "HTTP/1.1" // see Proxied
 		err = h.checkCommon(&req)
@@ -200,6 +209,18 @@ func (r *Request) Header(name string) string {
 func (r *Request) Query(name string) string {
 	value, _ := r.Lookup(name)
 	return value
+}
+
+// Queries returns all values of a query parameter, decoded; "" stands for a malformed one.
+func (r *Request) Queries(name string) (values []string) {
+	for pair := range bytes.SplitSeq(r.query, []byte("&")) {
+		key, value, _ := bytes.Cut(pair, []byte("="))
+		if k, err := url.QueryUnescape(string(key)); err == nil && k == name {
+			v, _ := url.QueryUnescape(string(value))
+			values = append(values, v)
+		}
+	}
+	return values
 }
 
 // Lookup is like Query, and reports whether the parameter is there.

@@ -41,6 +41,7 @@ var cases = []struct {
 	{"rooms", "500 rooms of 10 members, one message in flight in each", rooms},
 	{"latency", "one room of 100 members: socket to socket", latency},
 	{"idle", "15,000 members: memory and CPU without messages", idle},
+	{"sse", "10,000 idle readers of events; a fan-out to readers beside one to WebSockets", sse},
 	{"connect", "handshakes", connect},
 	{"stuck", "one room of 10,000 members, some of which do not read", stuck},
 	{"fair", "small rooms and pings while a room of 10,000 members is busy", fair},
@@ -91,7 +92,7 @@ func (b *bench) parse(args []string) error {
 	f.IntVar(&b.rounds, "rounds", 0, "times each system is measured (default 7, quick 3)")
 	f.DurationVar(&b.window, "window", 0, "length of one measurement (default 3s, quick 1s)")
 	f.StringVar(&b.sync, "sync", "always", "when the log reaches the disk: always, or an interval")
-	f.StringVar(&b.only, "only", "", `fanout: only hot or sparse; ingest: only one stream, such as "R1, sync 2m"`)
+	f.StringVar(&b.only, "only", "", `fanout: only hot or sparse; sse: only idle or fanout; ingest: only one stream, such as "R1, sync 2m"`)
 	f.StringVar(&b.flags, "gateway-flags", "", "further flags of the gateway, separated by spaces")
 	f.BoolVar(&b.thin, "thin", false, "rooms: also measure gateway, roomsvc and NATS as processes of their own")
 	f.BoolVar(&b.accounts, "accounts", false, "rooms -thin, fanout, storm: NATS has the accounts and users of scripts/nats.conf")

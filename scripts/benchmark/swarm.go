@@ -47,6 +47,10 @@ type swarm struct {
 	// path returns the path of a member; query is called for each attempt.
 	path func(id int) string
 
+	// events reports whether a member reads Server-Sent Events instead; nil = none does. hears
+	// then receives the data of each event.
+	events func(id int) bool
+
 	offer  func(id int) string          // a member's resume string; may be nil, and "" = none
 	opens  func(id int)                 // the handshake is done; may be nil
 	hears  func(id int, payload []byte) // a text frame came; payload is lent
@@ -62,20 +66,20 @@ type swarm struct {
 	said    string
 	codes   map[int]int // number of closes by code
 
-	now    time.Duration // since start, read once per wake-up
-	start  time.Time
-	epoll  int
-	timer  int
-	buf    []byte
-	events []unix.EpollEvent
-	out    []byte
+	now   time.Duration // since start, read once per wake-up
+	start time.Time
+	epoll int
+	timer int
+	buf   []byte
+	ready []unix.EpollEvent
+	out   []byte
 }
 
 // window is the number of handshakes that a swarm has in progress at once.
 const window = 512
 
 func newSwarm(addr string) (*swarm, error) {
-	s := &swarm{codes: map[int]int{}, start: time.Now(), buf: make([]byte, 1<<20), events: make([]unix.EpollEvent, 1024)}
+	s := &swarm{codes: map[int]int{}, start: time.Now(), buf: make([]byte, 1<<20), ready: make([]unix.EpollEvent, 1024)}
 	var err error
 	if s.addr, err = netip.ParseAddrPort(addr); err != nil {
 		return nil, err
@@ -169,12 +173,12 @@ func (s *swarm) run(limit time.Duration, done func() bool) error {
 			return fmt.Errorf("not done after %v: %d of %d members open, closed by code %v, %d refused %s",
 				limit, s.open, len(s.members), s.codes, s.refused, s.said)
 		}
-		n, err := unix.EpollWait(s.epoll, s.events, min(100, int((end-s.now)/time.Millisecond)+1))
+		n, err := unix.EpollWait(s.epoll, s.ready, min(100, int((end-s.now)/time.Millisecond)+1))
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("wait: %w", err)
 		}
 		s.now = time.Since(s.start)
-		for _, e := range s.events[:max(n, 0)] {
+		for _, e := range s.ready[:max(n, 0)] {
 			s.handle(int(e.Fd), e.Events)
 		}
 		for s.halfway < window && len(s.waiting) > 0 {
@@ -204,11 +208,15 @@ func (s *swarm) handle(id int, events uint32) {
 }
 
 func (s *swarm) upgrade(id int) {
-	m := &s.members[id]
 	s.out = append(s.out[:0], "GET "...)
 	s.out = append(s.out, s.path(id)...)
 	s.out = append(s.out, " HTTP/1.1\r\nHost: "...)
 	s.out = s.addr.AppendTo(s.out)
+	if s.reads(id) {
+		s.out = append(s.out, "\r\n\r\n"...)
+		s.begin(id)
+		return
+	}
 	s.out = append(s.out, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"...)
 	if s.json {
@@ -219,10 +227,17 @@ func (s *swarm) upgrade(id int) {
 		s.out = append(s.out, "\r\n"...)
 	}
 	s.out = append(s.out, "\r\n"...)
-	m.state = upgrading
+	s.begin(id)
+}
+
+// begin sends the request of a member.
+func (s *swarm) begin(id int) {
+	s.members[id].state = upgrading
 	s.watch(unix.EPOLL_CTL_MOD, id, unix.EPOLLIN)
 	s.write(id, s.out)
 }
+
+func (s *swarm) reads(id int) bool { return s.events != nil && s.events(id) }
 
 // read reads once. More data waits until the other connections have been read.
 func (s *swarm) read(id int) {
@@ -243,7 +258,11 @@ func (s *swarm) read(id int) {
 			m.tail = append(m.tail[:0], b...)
 			return
 		}
-		if !bytes.HasPrefix(b, []byte("HTTP/1.1 101")) || !bytes.Contains(b, []byte("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")) {
+		accepted := bytes.HasPrefix(b, []byte("HTTP/1.1 101")) && bytes.Contains(b, []byte("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))
+		if s.reads(id) {
+			accepted = bytes.HasPrefix(b, []byte("HTTP/1.1 200"))
+		}
+		if !accepted {
 			s.said = string(b[:min(len(b), 300)])
 			s.drop(id, 1006)
 			return
@@ -256,7 +275,17 @@ func (s *swarm) read(id int) {
 			s.opens(id)
 		}
 	}
-	for m.state == opened {
+	for m.state == opened && s.reads(id) {
+		event, rest, found := bytes.Cut(b, []byte("\n\n"))
+		if !found {
+			break
+		}
+		if at := bytes.Index(event, []byte("data: ")); at >= 0 {
+			s.hears(id, event[at+len("data: "):])
+		}
+		b = rest
+	}
+	for m.state == opened && !s.reads(id) {
 		op, payload, used := wstest.Next(b)
 		if used == 0 {
 			break

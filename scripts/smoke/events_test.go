@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -60,6 +62,56 @@ func TestEventsPassThroughNginxAtOnce(t *testing.T) {
 					id = next(lines, "id: ") // before the next message
 					next(lines, "event: message")
 				}
+			}
+
+			// A guest reads several rooms, says something and waits for messages.
+			resp, err := http.Get(front + "events?room=lobby&room=ops&last=1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			lines := bufio.NewScanner(resp.Body)
+			next(lines, "event: hello")
+			var hello struct{ Hello struct{ Resume string } }
+			if err := json.Unmarshal([]byte(next(lines, "data: ")), &hello); err != nil {
+				t.Fatal(err)
+			}
+			next(lines, "event: message")
+			var last struct{ Seq int }
+			if err := json.Unmarshal([]byte(next(lines, "data: ")), &last); err != nil || last.Seq != 15 {
+				t.Fatalf("got %+v, %v, want the last message", last, err)
+			}
+			poll := func(wait string) string {
+				resp, err := http.Get(front + "api/rooms/lobby/messages?since=15&wait=" + wait)
+				if err != nil {
+					return err.Error()
+				}
+				defer resp.Body.Close()
+				body, err := io.ReadAll(resp.Body)
+				return fmt.Sprint(string(body), err)
+			}
+			if got := poll("1s"); !strings.Contains(got, `"events":[],"more":false,"seq":15,`) {
+				t.Errorf("a poll without a message got %s", got)
+			}
+			polled := make(chan string, 1)
+			go func() { polled <- poll("50s") }()
+			post, err := http.NewRequestWithContext(t.Context(), "POST", front+"api/rooms/lobby/messages", strings.NewReader(`{"text":"by HTTP"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			post.Header.Set("Content-Type", "application/json")
+			post.Header.Set("Roomcast-Resume", hello.Hello.Resume)
+			said, err := http.DefaultClient.Do(post)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer said.Body.Close()
+			if body, _ := io.ReadAll(said.Body); said.StatusCode != http.StatusOK {
+				t.Fatalf("say: got %s %s", said.Status, body)
+			}
+			next(lines, "event: message")
+			if got := <-polled; !strings.Contains(got, `"seq":16,`) || !strings.Contains(got, `"text":"by HTTP"`) {
+				t.Errorf("the poll got %s, want the message", got)
 			}
 		})
 	}

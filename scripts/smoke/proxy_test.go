@@ -227,8 +227,8 @@ func TestThroughProxies(t *testing.T) {
 			walked(t, front, front)
 			walked(t, front, front)
 			for _, host := range []string{"", "localhost"} {
-				if got := status(t, "POST", front+"api/rooms/lobby/close", host); got != http.StatusForbidden {
-					t.Errorf("closing a room without a token, as %q: got %d, want 403", host, got)
+				if got := status(t, "POST", front+"api/rooms/lobby/close", host); got != http.StatusUnauthorized {
+					t.Errorf("closing a room without a token, as %q: got %d, want 401", host, got)
 				}
 			}
 		})
@@ -263,8 +263,8 @@ func TestPlainProxyPassOpensNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, host := range []string{"", "localhost", "chat.example.org"} {
-		if got := status(t, "POST", front+"api/rooms/lobby/close", host); got != http.StatusForbidden {
-			t.Errorf("closing a room without a token, as %q: got %d, want 403", host, got)
+		if got := status(t, "POST", front+"api/rooms/lobby/close", host); got != http.StatusUnauthorized {
+			t.Errorf("closing a room without a token, as %q: got %d, want 401", host, got)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"roomcast/gateway/server"
@@ -62,7 +63,8 @@ func serve(t *testing.T, to io.Writer, flags []string) (base string, stop func()
 		t.Fatal(err)
 	}
 	cfg := server.DefaultConfig()
-	cfg.ID, cfg.Dial, cfg.Log = daemon.NewID(), ns.Dial, log
+	metrics := prometheus.NewRegistry()
+	cfg.ID, cfg.Dial, cfg.Log, cfg.Metrics = daemon.NewID(), ns.Dial, log, metrics
 	if to != nil {
 		cfg.Log = slog.New(slog.NewTextHandler(to, nil))
 	}
@@ -100,12 +102,33 @@ func serve(t *testing.T, to io.Writer, flags []string) (base string, stop func()
 	}
 	select {
 	case address := <-started:
+		registries.Store(cfg.URL(address), metrics)
 		return cfg.URL(address), stop
 	case <-done:
 	case <-time.After(limit):
 	}
 	t.Fatalf("the gateway does not serve: %v", stop())
 	return "", nil
+}
+
+// registries are the metrics of the gateways, by URL.
+var registries sync.Map
+
+// Sessions returns the number of sessions of the gateway with this URL, as its metrics have it.
+func Sessions(t *testing.T, base string) int {
+	t.Helper()
+	registry, _ := registries.Load(base)
+	families, err := registry.(*prometheus.Registry).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "roomcast_gateway_sessions" {
+			return int(f.GetMetric()[0].GetGauge().GetValue())
+		}
+	}
+	t.Fatal("there is no metric of sessions")
+	return 0
 }
 
 // File makes a file with the text and returns its path.

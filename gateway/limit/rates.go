@@ -1,0 +1,59 @@
+package limit
+
+import (
+	"sync"
+	"time"
+)
+
+// Rates limits how often each of many senders may do something, without a connection to count
+// on. It remembers a bounded number of senders; beyond that, further ones are not limited. It
+// is safe for concurrent use.
+type Rates struct {
+	start time.Time // of the clock of buckets
+
+	mu      sync.Mutex
+	senders map[string]*sender // guarded by mu
+}
+
+type sender struct {
+	bucket Bucket
+	full   time.Time // when the bucket will be full again, if nothing more comes
+}
+
+// NewRates returns rates that nobody has used yet.
+func NewRates() *Rates { return &Rates{start: time.Now(), senders: make(map[string]*sender)} }
+
+// Take counts one thing that the sender does at that rate. If the sender is too fast, it
+// returns the time until it may do it, and counts nothing.
+func (rs *Rates) Take(name string, rate Rate, now time.Time) (wait time.Duration) {
+	if rate.PerSecond <= 0 {
+		return 0
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	s := rs.senders[name]
+	if s == nil {
+		if len(rs.senders) >= maxAddresses {
+			rs.sweep(now)
+		}
+		if len(rs.senders) >= maxAddresses {
+			return 0
+		}
+		s = new(sender)
+		rs.senders[name] = s
+	}
+	ms := uint32(now.Sub(rs.start).Milliseconds())
+	if wait = s.bucket.Take(ms, rate); wait == 0 {
+		s.full = now.Add(time.Duration(float64(s.bucket.spent) / rate.PerSecond * float64(time.Millisecond)))
+	}
+	return wait
+}
+
+// sweep forgets the senders whose buckets are full. The caller holds mu.
+func (rs *Rates) sweep(now time.Time) {
+	for name, s := range rs.senders {
+		if !s.full.After(now) {
+			delete(rs.senders, name)
+		}
+	}
+}

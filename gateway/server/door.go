@@ -1,0 +1,123 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"roomcast/gateway/auth"
+	"roomcast/gateway/limit"
+	"roomcast/gateway/session"
+	"roomcast/gateway/wire"
+)
+
+// door is the first handler of every request: it finds the client behind a trusted proxy, and
+// checks the host and the path prefix. It is immutable and safe for concurrent use.
+type door struct {
+	prefix  string // of all paths, such as /chat
+	auth    *auth.Auth
+	proxies limit.Proxies
+	log     *slog.Logger
+	inside  http.Handler
+}
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if wire.WantsWebSocket(r) || wire.WantsEvents(r) { // the event loop checks it
+		if err := session.TakeBack(w, r); err != nil {
+			d.log.Error("cannot return connection to its event loop", "error", err)
+		}
+		return
+	}
+	r = d.forwarded(r)
+	path, below := strings.CutPrefix(r.URL.Path, d.prefix)
+	switch err := d.auth.CheckHost(r.Host, wire.Proxied(r)); {
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusForbidden)
+	case r.Method == http.MethodOptions && (strings.HasPrefix(path, "/api/") || wire.IsEvents(path)):
+		d.preflight(w, r)
+	case r.Method == http.MethodOptions:
+		w.Header().Set("Allow", "GET, HEAD, OPTIONS") // health checks of proxies
+		w.WriteHeader(http.StatusNoContent)
+	case below && path == "" && d.prefix != "":
+		u := url.URL{Path: d.prefix + "/", RawQuery: r.URL.RawQuery}
+		http.Redirect(w, r, u.String(), http.StatusMovedPermanently)
+	case !below || !strings.HasPrefix(path, "/"):
+		http.Error(w, "not found; every path begins with "+d.prefix+"/", http.StatusNotFound)
+	default:
+		d.inside.ServeHTTP(w, r)
+	}
+}
+
+// preflight tells a browser what a page of another origin may send. It needs no token: browsers
+// send none here.
+func (d *door) preflight(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Allow", "GET, POST, OPTIONS")
+	if !nameOrigin(w, r, d.auth) {
+		http.Error(w, auth.ErrOrigin.Error(), http.StatusForbidden)
+		return
+	}
+	h.Set("Access-Control-Allow-Methods", "GET, POST")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Roomcast-Resume")
+	h.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// nameOrigin lets the page that sent a request read the answer, if its origin is allowed. An
+// answer must not be given to a page of another origin, so caches are told that it varies.
+func nameOrigin(w http.ResponseWriter, r *http.Request, a *auth.Auth) (allowed bool) {
+	w.Header().Add("Vary", "Origin")
+	origin := r.Header.Get("Origin")
+	if a.CheckOrigin(origin, siteOf(r)) != nil {
+		return false
+	}
+	if origin != "" {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+		w.Header().Set("Access-Control-Expose-Headers", "Retry-After")
+	}
+	return true
+}
+
+// siteKey is the key of the [auth.Site] of a request from a trusted proxy.
+type siteKey struct{}
+
+// forwarded returns the request as the client behind a trusted proxy sent it. It returns the
+// requests of other peers as they are.
+func (d *door) forwarded(r *http.Request) *http.Request {
+	peer := addressOf(r)
+	if !d.proxies.Trust(peer) {
+		return r
+	}
+	site := auth.Site{Host: r.Host}.Forwarded(strings.Join(r.Header["X-Forwarded-Proto"], ","), strings.Join(r.Header["X-Forwarded-Host"], ","))
+	client := d.proxies.Client(peer, strings.Join(r.Header["X-Forwarded-For"], ","))
+	r = r.WithContext(context.WithValue(r.Context(), siteKey{}, site))
+	if r.Host = site.Host; client != peer {
+		r.RemoteAddr = net.JoinHostPort(client.String(), "0")
+	}
+	return r
+}
+
+// siteOf returns the address that the client of a request used.
+func siteOf(r *http.Request) auth.Site {
+	if site, forwarded := r.Context().Value(siteKey{}).(auth.Site); forwarded {
+		return site
+	}
+	return auth.Site{Host: r.Host}
+}
+
+// addressOf returns the address of the client; it is not valid if there is none.
+func addressOf(r *http.Request) netip.Addr {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return peer.Addr().Unmap()
+}
+
+// sharesAddress reports whether the address of a request is that of a proxy, which many
+// clients have.
+func sharesAddress(r *http.Request) bool {
+	_, trusted := r.Context().Value(siteKey{}).(auth.Site)
+	return wire.Proxied(r) && !trusted
+}

@@ -1,0 +1,385 @@
+package server_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"roomcast/gateway/server/servertest"
+)
+
+const hmacSecret = "0123456789abcdef0123456789abcdef"
+
+// signed returns a token of ann with more claims.
+func signed(t *testing.T, more jwt.MapClaims) string {
+	t.Helper()
+	claims := jwt.MapClaims{"sub": "ann", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
+	for name, value := range more {
+		claims[name] = value
+	}
+	s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(hmacSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// stream is a reader of events, as a page reads them with fetch.
+type stream struct {
+	t *testing.T
+	*http.Response
+	lines *bufio.Scanner
+}
+
+func open(t *testing.T, url string, header ...string) *stream {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return &stream{t, resp, bufio.NewScanner(resp.Body)}
+}
+
+// want returns the data of the next event of that name.
+func (s *stream) want(name string) string {
+	s.t.Helper()
+	is := false
+	for s.lines.Scan() {
+		if event, found := strings.CutPrefix(s.lines.Text(), "event: "); found {
+			is = event == name
+		}
+		if data, found := strings.CutPrefix(s.lines.Text(), "data: "); found && is {
+			return data
+		}
+	}
+	s.t.Fatalf("the stream ended before the event %s: %v", name, s.lines.Err())
+	return ""
+}
+
+// resume returns the resume string of the hello.
+func (s *stream) resume() string {
+	s.t.Helper()
+	var hello struct{ Hello struct{ Resume string } }
+	if err := json.Unmarshal([]byte(s.want("hello")), &hello); err != nil || hello.Hello.Resume == "" {
+		s.t.Fatalf("got %v, %v, want a resume", hello, err)
+	}
+	return hello.Hello.Resume
+}
+
+// A guest of a gateway with default settings does everything through a proxy that the gateway
+// does not know: it reads two rooms, says something, signals, and asks for members and history.
+func TestGuestUsesPlainHTTPThroughAProxy(t *testing.T) {
+	target, err := url.Parse(servertest.Serve(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewServer(&httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.SetXForwarded()
+		r.Out.Host = "chat.example.org"
+	}})
+	t.Cleanup(front.Close)
+	reader := open(t, front.URL+"/events?room=lobby&room=ops&name=Ann")
+	resume := reader.resume()
+	for range 2 {
+		reader.want("ok")
+	}
+	rooms := front.URL + "/api/rooms"
+	me := []string{"Roomcast-Resume", resume, "Content-Type", "application/json"}
+	for _, tt := range []struct {
+		name, method, path, body string
+		header                   []string
+		status                   int
+		part                     string
+	}{
+		{"say", "POST", "/lobby/messages", `{"text":"hi","key":"k1"}`, me, 200, `"seq":1`},
+		{"the same again", "POST", "/lobby/messages", `{"text":"hi","key":"k1"}`, me, 200, `"duplicate":true`},
+		{"signal", "POST", "/ops/signal", `{"type":"typing","data":{"n":1}}`, me, 200, `{"ok":{}}`},
+		{"a signal without a type", "POST", "/ops/signal", `{"data":1}`, me, 413, "the type has"},
+		{"edit", "POST", "/lobby/edit", `{"seq":1,"text":"hello"}`, me, 200, `"seq":2`},
+		{"members", "GET", "/lobby/members", "", me, 200, `"name":"Ann"`},
+		{"history", "GET", "/lobby/messages?last=2", "", me, 200, `"text":"hello"`},
+		{"history of a nameless guest", "GET", "/lobby/messages?last=2", "", nil, 200, `"text":"hello"`},
+		{"close", "POST", "/lobby/close", "", me, 403, "the right moderate"},
+		{"say as another", "POST", "/lobby/messages?from=ben", `{"text":"x"}`, me, 403, "leave out from"},
+		{"say as nobody", "POST", "/lobby/messages", `{"text":"x"}`, me[2:], 401, "show who you are"},
+		{"signal as nobody", "POST", "/lobby/signal", `{"type":"x"}`, me[2:], 401, "show who you are"},
+		{"a forged string", "POST", "/lobby/messages", `{"text":"x"}`, []string{"Roomcast-Resume", "x" + resume, "Content-Type", "application/json"}, 401, "resume string"},
+		{"a token where none is accepted", "POST", "/lobby/messages", `{"text":"x"}`, append(me[:4:4], "Authorization", "Bearer a.b.c"), 401, "accepts no tokens"},
+		{"the list of rooms", "GET", "", "", me, 403, "guests cannot"},
+		{"a ticket", "POST", "/../tickets", `{"id":"ann","rooms":{"*":"read"}}`, me, 403, "guests cannot"},
+	} {
+		status, got := servertest.Call(t, tt.method, rooms+tt.path, tt.body, tt.header...)
+		if status != tt.status || !strings.Contains(got, tt.part) {
+			t.Errorf("%s: got %d %s, want %d with %s", tt.name, status, got, tt.status, tt.part)
+		}
+	}
+	message := reader.want("message")
+	if !strings.Contains(message, `"name":"Ann"},"key":"k1","text":"hi"`) {
+		t.Errorf("got %s, want the message of Ann", message)
+	}
+	if signal := reader.want("signal"); !strings.Contains(signal, `"type":"typing"`) || !strings.Contains(signal, `"data":{"n":1}`) {
+		t.Errorf("got %s, want the signal", signal)
+	}
+	if edit := reader.want("edited"); !strings.Contains(edit, `"of":1`) {
+		t.Errorf("got %s, want the edit", edit)
+	}
+}
+
+// Bans, mutes, the slow mode and a close hold for requests as they do for sessions.
+func TestActsHoldForRequests(t *testing.T) {
+	base := servertest.Serve(t)
+	rooms := base + "api/rooms/lobby"
+	reader := open(t, base+"room/lobby/events?name=Ann")
+	hello := reader.want("hello")
+	var h struct {
+		Hello struct {
+			Resume string
+			You    struct{ ID string }
+		}
+	}
+	if err := json.Unmarshal([]byte(hello), &h); err != nil {
+		t.Fatal(err)
+	}
+	me := []string{"Roomcast-Resume", h.Hello.Resume, "Content-Type", "application/json"}
+	act := func(act, body string) {
+		t.Helper()
+		if status, got := servertest.Call(t, "POST", rooms+"/"+act, body, "Content-Type", "application/json"); status != 200 {
+			t.Fatalf("%s: got %d %s", act, status, got)
+		}
+	}
+	check := func(when, method, path, body string, status int, part string) {
+		t.Helper()
+		if got, answer := servertest.Call(t, method, rooms+path, body, me...); got != status || !strings.Contains(answer, part) {
+			t.Errorf("%s, %s: got %d %s, want %d with %s", when, path, got, answer, status, part)
+		}
+	}
+	member := `{"member":"` + h.Hello.You.ID + `"}`
+	act("slow", `{"every":"1h"}`)
+	check("slow", "POST", "/signal", `{"type":"x"}`, 200, "ok")
+	check("slow", "POST", "/signal", `{"type":"x"}`, 429, "this room is slow")
+	act("slow", `{"every":"0"}`)
+	act("mute", member)
+	check("muted", "POST", "/messages", `{"text":"x"}`, 403, "muted")
+	check("muted", "POST", "/signal", `{"type":"x"}`, 403, "muted")
+	check("muted", "GET", "/messages", "", 200, "events")
+	act("unmute", member)
+	act("ban", member)
+	check("banned", "POST", "/messages", `{"text":"x"}`, 403, "banned")
+	check("banned", "POST", "/signal", `{"type":"x"}`, 403, "banned")
+	check("banned", "GET", "/messages", "", 403, "banned")
+	check("banned", "GET", "/messages?since=9999&wait=20s", "", 403, "banned")
+	check("banned", "GET", "/members", "", 403, "banned")
+	if end := reader.want("close"); !strings.HasPrefix(end, `{"code":4102,`) {
+		t.Errorf("got %s, want that the ban ends the stream", end)
+	}
+	act("unban", member)
+	act("close", "")
+	check("closed", "POST", "/messages", `{"text":"x"}`, 409, "room_closed")
+	check("closed", "POST", "/signal", `{"type":"x"}`, 409, "room_closed")
+}
+
+// Requests are limited by the id of a user, and by the address of guests.
+func TestRequestsAreLimitedBySender(t *testing.T) {
+	base := servertest.Serve(t, "--rate", "0.01", "--burst", "3", "--trust-proxy", "127.0.0.1", "--auth-key-file", servertest.File(t, hmacSecret),
+		"--guest-rights", "read say", "--api-token-file", servertest.File(t, "0123456789abcdef"))
+	// spend makes requests until one is refused, and returns how many were not.
+	spend := func(header ...string) (n int) {
+		for n < 10 {
+			if status, _ := servertest.Call(t, "GET", base+"api/rooms/lobby/messages", "", header...); status == http.StatusTooManyRequests {
+				break
+			}
+			n++
+		}
+		return n
+	}
+	ann, ben := signed(t, nil), signed(t, jwt.MapClaims{"sub": "ben"})
+	for _, tt := range []struct {
+		name   string
+		header []string
+		want   int
+	}{
+		{"ann", []string{"Authorization", "Bearer " + ann}, 3},
+		{"ann from elsewhere", []string{"Authorization", "Bearer " + ann, "X-Forwarded-For", "203.0.113.1"}, 0},
+		{"ben", []string{"Authorization", "Bearer " + ben}, 3},
+		{"guests", []string{"X-Forwarded-For", "203.0.113.9"}, 3},
+		{"guests of another address", []string{"X-Forwarded-For", "2001:db8::1"}, 3},
+		{"guests of its /64", []string{"X-Forwarded-For", "2001:db8::2"}, 0},
+		{"a program", []string{"Authorization", "Bearer 0123456789abcdef"}, 10},
+	} {
+		if got := spend(tt.header...); got != tt.want {
+			t.Errorf("%s: got %d requests, want %d", tt.name, got, tt.want)
+		}
+	}
+	resume := open(t, base+"room/lobby/events", "X-Forwarded-For", "203.0.113.77").resume()
+	if got := spend("X-Forwarded-For", "203.0.113.77", "Roomcast-Resume", resume); got != 3 {
+		t.Errorf("a guest with a resume: got %d requests, want 3", got)
+	}
+	if got := spend("X-Forwarded-For", "203.0.113.77"); got != 0 {
+		t.Errorf("a guest of the same address: got %d requests, want 0", got)
+	}
+}
+
+// A page of an allowed origin reads and says everything with a user's token; a foreign page and
+// a request that hides its origin get nothing.
+func TestPagesOfOtherOrigins(t *testing.T) {
+	const page = "https://app.example.org"
+	base := servertest.Serve(t, "--allow-origin", page, "--auth-key-file", servertest.File(t, hmacSecret), "--api-token-file", servertest.File(t, "0123456789abcdef"))
+	token := "Bearer " + signed(t, nil)
+	lobby := base + "api/rooms/lobby/"
+	for _, tt := range []struct {
+		name, method, url, body string
+		header                  []string
+		status                  int
+		origin                  string
+	}{
+		{"preflight", "OPTIONS", lobby + "messages", "", []string{"Origin", page, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type"}, 204, page},
+		{"preflight of events", "OPTIONS", base + "events?room=lobby", "", []string{"Origin", page, "Access-Control-Request-Method", "GET"}, 204, page},
+		{"preflight of one room", "OPTIONS", base + "room/lobby/events", "", []string{"Origin", page, "Access-Control-Request-Method", "GET"}, 204, page},
+		{"foreign preflight", "OPTIONS", lobby + "messages", "", []string{"Origin", "https://evil.example.org"}, 403, ""},
+		{"say", "POST", lobby + "messages", `{"text":"x"}`, []string{"Origin", page, "Authorization", token}, 200, page},
+		{"read", "GET", lobby + "messages", "", []string{"Origin", page, "Authorization", token}, 200, page},
+		{"expired", "GET", lobby + "messages", "", []string{"Origin", page, "Authorization", "Bearer " + signed(t, jwt.MapClaims{"exp": time.Now().Add(-time.Hour).Unix()})}, 401, page},
+		{"no token", "GET", lobby + "messages", "", []string{"Origin", page}, 401, page},
+		{"no right", "POST", lobby + "close", "", []string{"Origin", page, "Authorization", token}, 403, page},
+		{"nothing there", "GET", base + "api/nothing", "", []string{"Origin", page, "Authorization", token}, 404, page},
+		{"an API token", "GET", lobby + "messages", "", []string{"Origin", page, "Authorization", "Bearer 0123456789abcdef"}, 403, page},
+		{"a foreign page", "GET", lobby + "messages", "", []string{"Origin", "https://evil.example.org", "Authorization", token}, 403, ""},
+		{"a foreign page without a token", "GET", base + "api/nothing", "", []string{"Origin", "https://evil.example.org"}, 403, ""},
+		{"an image of a foreign page", "GET", lobby + "messages", "", []string{"Sec-Fetch-Site", "cross-site", "Authorization", token}, 403, ""},
+		{"a link", "GET", lobby + "messages", "", []string{"Sec-Fetch-Site", "same-site", "Authorization", token}, 200, ""},
+		{"a program", "GET", lobby + "messages", "", []string{"Authorization", token}, 200, ""},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), tt.method, tt.url, strings.NewReader(tt.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Close = true
+		req.Header.Set("Content-Type", "application/json")
+		for i := 0; i < len(tt.header); i += 2 {
+			req.Header.Set(tt.header[i], tt.header[i+1])
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if got := resp.Header.Get("Access-Control-Allow-Origin"); resp.StatusCode != tt.status || got != tt.origin {
+			t.Errorf("%s: got %d, origin %q, %s, want %d, %q", tt.name, resp.StatusCode, got, body, tt.status, tt.origin)
+		}
+		if !slices.Contains(resp.Header.Values("Vary"), "Origin") || resp.Header.Get("Access-Control-Allow-Credentials") != "" {
+			t.Errorf("%s: got the headers %v, want Vary: Origin and no credentials", tt.name, resp.Header)
+		}
+		if allowed := strings.ToLower(resp.Header.Get("Access-Control-Allow-Headers")); tt.status == 204 && (!strings.Contains(allowed, "authorization") || !strings.Contains(allowed, "roomcast-resume")) {
+			t.Errorf("%s: a page may send only %s", tt.name, allowed)
+		}
+	}
+}
+
+// A ticket opens one stream. Its resume, not the ticket, opens the next one and says things.
+func TestTicketOpensOneStream(t *testing.T) {
+	base := servertest.Serve(t, "--api-token-file", servertest.File(t, "0123456789abcdef"), "--guest-rights", "none=")
+	status, got := servertest.Call(t, "POST", base+"api/tickets", `{"id":"ann","rooms":{"lobby":"read say"}}`, "Authorization", "Bearer 0123456789abcdef")
+	var made struct{ OK struct{ Ticket string } }
+	if err := json.Unmarshal([]byte(got), &made); status != 200 || err != nil {
+		t.Fatalf("got %d %s, %v, want a ticket", status, got, err)
+	}
+	path := base + "events?room=lobby&room=secret&ticket=" + made.OK.Ticket
+	first := open(t, path)
+	resume := first.resume()
+	if end := first.want("ended"); !strings.Contains(end, `"room":"secret","ended":{"code":4106`) {
+		t.Errorf("got %s, want that ann may not read the other room", end)
+	}
+	second := open(t, path)
+	body, _ := io.ReadAll(second.Body)
+	if second.StatusCode != 401 || !strings.Contains(string(body), `"code":4003`) {
+		t.Errorf("the ticket again: got %s %s, want 401 with 4003", second.Status, body)
+	}
+	open(t, base+"events?room=lobby", "Roomcast-Resume", resume).want("hello")
+	for path, want := range map[string]int{"lobby": 200, "secret": 403} {
+		status, got := servertest.Call(t, "POST", base+"api/rooms/"+path+"/messages", "hi", "Roomcast-Resume", resume, "Content-Type", "text/plain")
+		if status != want {
+			t.Errorf("say in %s: got %d %s, want %d", path, status, got, want)
+		}
+	}
+	if message := first.want("message"); !strings.Contains(message, `"from":{"id":"ann"}`) {
+		t.Errorf("got %s, want the message of ann", message)
+	}
+}
+
+// The backend is asked about each room that a request reads, unless resume says what it allows.
+func TestRequestsAskWhetherTheyMayJoin(t *testing.T) {
+	asked := make(chan string, 100)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		question, _ := io.ReadAll(r.Body)
+		var q struct{ Ask, Room string }
+		json.Unmarshal(question, &q)
+		asked <- q.Ask + " " + q.Room
+		if q.Room == "secret" {
+			io.WriteString(w, `{"allow":false,"why":"members only"}`)
+			return
+		}
+		fmt.Fprintf(w, `{"allow":true,"until":%q}`, time.Now().Add(time.Hour).Format(time.RFC3339))
+	}))
+	t.Cleanup(app.Close)
+	base := servertest.Serve(t, "--ask", "join,say", "--ask-url", app.URL)
+	questions := func() (list []string) {
+		for len(asked) > 0 {
+			list = append(list, <-asked)
+		}
+		return list
+	}
+	reader := open(t, base+"events?room=ops&room=secret")
+	fresh := reader.resume()
+	if end := reader.want("ended"); !strings.Contains(end, "members only") {
+		t.Errorf("got %s, want the reason of the backend", end)
+	}
+	var ok struct{ OK struct{ Resume string } }
+	other := open(t, base+"events?room=lobby", "Roomcast-Resume", fresh)
+	if err := json.Unmarshal([]byte(other.want("ok")), &ok); err != nil || ok.OK.Resume == "" {
+		t.Fatalf("got %v, %v, want a resume with the allowed join", ok, err)
+	}
+	questions()
+	for _, tt := range []struct {
+		name, method, path, resume string
+		status                     int
+		asked                      []string
+	}{
+		{"history", "GET", "lobby/messages", fresh, 200, []string{"join lobby"}},
+		{"members", "GET", "lobby/members", fresh, 200, []string{"join lobby"}},
+		{"history of another room", "GET", "secret/messages", fresh, 403, []string{"join secret"}},
+		{"history after an allowed join", "GET", "lobby/messages", ok.OK.Resume, 200, nil},
+		{"say", "POST", "lobby/messages", fresh, 200, []string{"say lobby"}},
+		{"signal", "POST", "lobby/signal", ok.OK.Resume, 200, []string{"say lobby"}},
+	} {
+		body := `{"text":"x"}`
+		if tt.name == "signal" {
+			body = `{"type":"x"}`
+		}
+		status, got := servertest.Call(t, tt.method, base+"api/rooms/"+tt.path, body, "Roomcast-Resume", tt.resume, "Content-Type", "application/json")
+		if list := questions(); status != tt.status || !slices.Equal(list, tt.asked) {
+			t.Errorf("%s: got %d %s and the questions %q, want %d and %q", tt.name, status, got, list, tt.status, tt.asked)
+		}
+	}
+}

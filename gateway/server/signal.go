@@ -1,0 +1,86 @@
+package server
+
+import (
+	"cmp"
+	"net/http"
+	"time"
+
+	"roomcast/gateway/limit"
+	"roomcast/gateway/publish"
+	"roomcast/gateway/reads"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// signal sends something to the members that are present: the fields of a signal command. It
+// is not stored.
+func (a *api) signal(r *http.Request, by *caller) (answer, error) {
+	room, err := roomOf(r, by, proto.RightSay)
+	if err != nil {
+		return nil, err
+	}
+	body, err := readBody(r)
+	if err != nil {
+		return nil, err
+	}
+	cmd, err := proto.ParseCommand(wrap("signal", body))
+	if err == nil {
+		err = sameRoom(&cmd, room)
+	}
+	if refusal := proto.CheckSize(len(cmd.Content.Body), a.maxMessage); err == nil && refusal != nil {
+		err = refusal
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := publish.Say{Room: room, Content: cmd.Content}
+	if s.From, err = senderOf(r, by); err != nil {
+		return nil, err
+	}
+	if err := a.guard.askJoin(r, by, room); err != nil {
+		return nil, err
+	}
+	if err := a.silenced(r, by, &s); err != nil {
+		return nil, err
+	}
+	if err := a.askSay(r, by, &s, true); err != nil {
+		return nil, err
+	}
+	if kind := s.Content.Kind; kind != "" && kind != proto.Data {
+		return nil, proto.Refuse(proto.Unavailable, "the application answered a signal with a message")
+	}
+	kind := cmp.Or(s.Content.Type, cmd.Content.Type)
+	a.bridge.Signal(room, proto.AppendSignal(nil, room, kind, s.From, s.Content.Body), "")
+	return answer(`{"ok":{}}`), nil
+}
+
+// silenced returns the refusal for a caller that may not send a signal now. Signals do not
+// reach the room's owner, so the gateway applies bans, mutes, the slow mode and a close.
+func (a *api) silenced(r *http.Request, by *caller, s *publish.Say) error {
+	head, err := await(r.Context(), func(done func(history.Head, error)) {
+		a.bridge.Read(history.Query{Room: s.Room, Limit: 1}, func(p reads.Page, err error) {
+			defer p.Release()
+			done(p.Head, err)
+		})
+	})
+	now := time.Now()
+	switch {
+	case err != nil:
+		return err
+	case head.Limits.Banned(s.From.ID, now):
+		return proto.Refuse(proto.CodeBanned, "%s", proto.CloseBanned.Meaning())
+	case head.Closed:
+		return proto.Refuse(proto.RoomClosed, "%s", proto.CloseRoomClosed.Meaning())
+	case head.Limits.Muted(s.From.ID, now):
+		return proto.Refuse(proto.CodeMuted, "a moderator has muted you in this room")
+	}
+	every := head.Limits.Interval()
+	if every == 0 || by.rights(s.Room)&proto.MayModerate != 0 {
+		return nil
+	}
+	rate := limit.Rate{PerSecond: 1 / every.Seconds(), Burst: 1}
+	if wait := a.rates.Take("signal "+s.Room.String()+" "+s.From.ID, rate, now); wait > 0 {
+		return proto.Refuse(proto.RateLimited, "this room is slow: a member may send one signal in %v", every).After(wait)
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package session
+
+import (
+	"strings"
+	"time"
+
+	"roomcast/gateway/hub"
+	"roomcast/gateway/loop"
+	"roomcast/gateway/wire"
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+// A stream is what is kept of a reader of events until all its rooms have been answered. The
+// loop owns it.
+type stream struct {
+	origin string       // of the page that reads it; "" = none
+	rooms  []streamRoom // of a stream of several rooms
+	waits  int          // rooms that have not been answered
+	ended  []endedRoom  // refused before the first one was joined
+}
+
+type streamRoom struct {
+	room proto.Room
+	from proto.From
+}
+
+type endedRoom struct {
+	room proto.Room
+	code proto.CloseCode
+	why  string
+}
+
+// add reads the rooms of a request. A room without a position of its own begins at from.
+func (st *stream) add(req *wire.Request, from proto.From, most int) error {
+	for _, value := range req.Queries("room") {
+		name, id, positioned := strings.Cut(value, "!")
+		room, err := proto.ParseRoom(name)
+		if err != nil {
+			return proto.Refuse(proto.BadRoom, "%v", err)
+		}
+		r := streamRoom{room, from}
+		if positioned {
+			if r.from, err = proto.ParseEventID(id); err != nil {
+				return err
+			}
+		}
+		if st.find(room) != nil {
+			return proto.Refuse(proto.BadRequest, "the query names the room %s twice", room)
+		}
+		if st.rooms = append(st.rooms, r); len(st.rooms) > most {
+			return proto.Refuse(proto.BadRequest, "a stream has at most %d rooms; open another one", most)
+		}
+	}
+	if len(st.rooms) == 0 {
+		return proto.Refuse(proto.BadRequest, "name the rooms: /events?room=lobby&room=ops")
+	}
+	return nil
+}
+
+func (st *stream) find(room proto.Room) *streamRoom {
+	for i := range st.rooms {
+		if st.rooms[i].room == room {
+			return &st.rooms[i]
+		}
+	}
+	return nil
+}
+
+// allows reports whether the session may read one of the rooms.
+func (st *stream) allows(s *session) bool {
+	for i := range st.rooms {
+		if s.grant.Of(st.rooms[i].room, s.who.ID).Allow(proto.RightRead) {
+			return true
+		}
+	}
+	return false
+}
+
+// joinAll joins the rooms of a stream. The first one that is joined begins the answer; if all
+// are refused, the request is.
+func (h *handshakes) joinAll(s *session) {
+	st := h.streams[s.id]
+	s.phase = joiningIn
+	h.hold(s, pauseJoin)
+	h.release(s, pauseAuth)
+	h.loop.SetDeadline(s.id, h.cfg.TextPatience)
+	st.waits = len(st.rooms)
+	for _, r := range st.rooms {
+		if s.phase == ending {
+			return
+		}
+		h.joinOne(s, r)
+	}
+}
+
+func (h *handshakes) joinOne(s *session, r streamRoom) {
+	if lost := h.forbidden(s, r.room, proto.RightRead); lost != nil {
+		h.refuseRoom(s, endedRoom{r.room, proto.CloseForbidden, lost.Message})
+		return
+	}
+	k := memberKey{s.id, r.room}
+	h.joins[k] = ""
+	h.askJoin(s, r.room, func(s *session, refusal *proto.Refusal) {
+		if refusal == nil {
+			h.hub.Join(s.id, r.room, r.from)
+			return
+		}
+		delete(h.joins, k)
+		if code, _ := outcome(proto.Reply{Refusal: refusal}); code.Reconnect() {
+			h.close(s, code, refusal.Message, proto.LeftServer)
+		} else {
+			h.refuseRoom(s, endedRoom{r.room, code, refusal.Message})
+		}
+	})
+}
+
+// roomJoined answers the join of one of a stream's rooms.
+func (h *handshakes) roomJoined(s *session, n hub.Notice) {
+	k, st := memberKey{s.id, n.Room}, h.streams[s.id]
+	if _, asked := h.joins[k]; !asked || st == nil {
+		return
+	}
+	delete(h.joins, k)
+	if e := h.unfit(s, n); e.code != 0 {
+		h.hub.Leave(s.id, n.Room)
+		h.refuseRoom(s, e)
+		return
+	}
+	if s.phase == joiningIn {
+		h.accept(s)
+		s.phase = open
+		h.hello(s, history.Head{})
+		h.release(s, pauseJoin)
+		h.arm(s)
+	}
+	j := h.head(s, n.Room, n.Head)
+	j.Resume = h.passedRoom(s, n.Room)
+	h.buf = append(j.AppendJSON(h.ok(nil)), '}')
+	h.position(s, &proto.Record{Room: n.Room, Kind: wire.KindJoined, Payload: h.buf}, n.Head, st.find(n.Room).from.None())
+	h.bridge.Joined(n.Room, s.who)
+	h.streams.answered(s.id)
+	for _, e := range st.ended {
+		h.tellEnded(s, e.room, e.code, e.why)
+	}
+	st.ended = nil
+}
+
+// unfit returns why a session may not stay in a room that it has joined; code 0 = it may.
+func (h *handshakes) unfit(s *session, n hub.Notice) (e endedRoom) {
+	e.room = n.Room
+	if lost := h.forbidden(s, n.Room, proto.RightRead); lost != nil {
+		e.code, e.why = proto.CloseForbidden, lost.Message
+	} else if barred := h.banned(s, n.Head.Limits); barred != nil {
+		e.code, e.why = proto.CloseBanned, barred.Message
+	} else if n.Head.Closed {
+		e.code, e.why = proto.CloseRoomClosed, closedReason(n.Head.Why)
+	}
+	return e
+}
+
+// refuseRoom tells a reader that it is not shown one of its rooms.
+func (h *handshakes) refuseRoom(s *session, e endedRoom) {
+	st := h.streams[s.id]
+	switch {
+	case s.phase == open:
+		h.streams.answered(s.id)
+		h.tellEnded(s, e.room, e.code, e.why)
+	case st.waits > 1:
+		st.waits--
+		st.ended = append(st.ended, e)
+	default:
+		h.close(s, e.code, e.why, proto.LeftServer)
+	}
+}
+
+// streams are the readers of events whose rooms have not all been answered. The loop owns them.
+type streams map[loop.ID]*stream
+
+// answered counts an answer about one of a stream's rooms. After the last one nothing is kept
+// but the memberships.
+func (ss streams) answered(id loop.ID) {
+	if st := ss[id]; st.waits > 1 {
+		st.waits--
+	} else {
+		delete(ss, id)
+	}
+}
+
+// endEmpty closes a stream of several rooms that has lost its last one.
+func (lc *lifecycle) endEmpty(s *session, code proto.CloseCode, why string) {
+	if s.kind == events && s.home.IsZero() && s.phase == open && lc.streams[s.id] == nil && len(lc.hub.RoomsOf(s.id)) == 0 {
+		lc.close(s, code, why, proto.LeftServer)
+	}
+}
+
+// Warn tells readers of events that this gateway stops and closes their streams within a time.
+func (ss *Sessions) Warn(in time.Duration) {
+	drain := []byte(`{"drain":{"in":"` + in.String() + `"}}`)
+	ss.each(func(s *session) {
+		if s.kind == events && s.phase == open {
+			ss.hub.Event(s.id, &proto.Record{Kind: wire.KindDrain, Payload: drain})
+		}
+	})
+}

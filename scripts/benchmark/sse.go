@@ -1,0 +1,157 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// sse measures readers of Server-Sent Events: the memory of idle ones, and a fan-out to them
+// beside a fan-out to WebSockets. Both rooms are in one gateway, and each has its turn.
+func sse(b *bench) error {
+	var rows table
+	if b.only != "fanout" {
+		if err := b.idleReaders(&rows, 10_000); err != nil {
+			return err
+		}
+		rows.print()
+	}
+	if b.only == "idle" {
+		return nil
+	}
+	rows = table{}
+	rows.add("case", "members", "messages/s", "deliveries/s", "CPU of the gateway per delivery (us)", "of WebSocket", "delay p50 / p99 (ms)")
+	for _, c := range []struct {
+		name     string
+		members  int
+		speakers int
+		interval time.Duration
+	}{{"hot", 2000, 4, 0}, {"sparse", 1000, 1, 50 * time.Millisecond}} {
+		thin, err := b.newThin(1)
+		if err != nil {
+			return err
+		}
+		if err := b.readersBesideSessions(&rows, thin, c.name, c.members, c.speakers, c.interval); err != nil {
+			return err
+		}
+		thin.stop()
+	}
+	rows.print()
+	printWorst()
+	return nil
+}
+
+// idleReaders measures the memory of n readers that receive nothing.
+func (b *bench) idleReaders(rows *table, n int) error {
+	rows.add(fmt.Sprintf("%d idle readers", n), "process memory per reader (KB)", "of it live (KB)")
+	for _, c := range []struct {
+		name  string
+		rooms int
+	}{{"in 10-member rooms", n / 10}, {"in one room", 1}} {
+		all, err := b.newEmbedded()
+		if err != nil {
+			return err
+		}
+		time.Sleep(time.Second)
+		before, err := memoryOf(all.procs[0], addr(9090))
+		if err != nil {
+			return err
+		}
+		if all.s, err = newSwarm(all.addr); err != nil {
+			return err
+		}
+		load := all.s
+		load.hears = func(int, []byte) {}
+		load.events = func(int) bool { return true }
+		load.path = func(id int) string { return fmt.Sprintf("/room/bench_%d/events", load.members[id].room) }
+		load.add(n, func(i int) int { return i % c.rooms })
+		if err := load.run(60*time.Second, func() bool { return load.open >= n }); err != nil {
+			return fmt.Errorf("%d of %d readers: %w", load.open, n, err)
+		}
+		if err := load.run(15*time.Second, nil); err != nil { // others hear of the last joins, and buffers are freed
+			return err
+		}
+		after, err := memoryOf(all.procs[0], addr(9090))
+		if err != nil {
+			return err
+		}
+		if load.open < n {
+			return fmt.Errorf("%d readers were lost", n-load.open)
+		}
+		kb := func(v int64) string { return fmt.Sprintf("%.2f", float64(v)/1024/float64(n)) }
+		rows.add(c.name, kb(after.rss-before.rss), kb(after.live-before.live))
+		load.close()
+		all.stop()
+	}
+	return nil
+}
+
+// readersBesideSessions measures a room of JSON sessions and a room of as many readers, whose
+// speakers are sessions.
+func (b *bench) readersBesideSessions(rows *table, gateway *system, name string, members, speakers int, interval time.Duration) error {
+	const gatewayOnly = 2 // after nats-server and roomsvc
+	systems := make([]*system, 2)
+	for i, kind := range []string{"WebSocket, JSON", "Server-Sent Events"} {
+		s := &system{name: kind, addr: gateway.addr, procs: gateway.procs}
+		var err error
+		if s.s, err = newSwarm(s.addr); err != nil {
+			return err
+		}
+		defer s.s.close()
+		s.s.json = true
+		if i == 1 {
+			s.s.events = func(id int) bool { return id >= speakers }
+		}
+		s.s.path = func(id int) string {
+			if s.s.reads(id) {
+				return fmt.Sprintf("/room/bench_%s_%d/events", name, i)
+			}
+			return fmt.Sprintf("/room/bench_%s_%d/", name, i)
+		}
+		s.s.hears = func(int, []byte) {}
+		s.s.add(members, func(int) int { return 0 })
+		if err := s.s.run(60*time.Second, func() bool { return s.s.open+s.s.refused >= members }); err != nil {
+			return err
+		}
+		if s.s.refused > 0 {
+			return errors.New(s.s.said)
+		}
+		s.t = newTalk(s.s, 1, speakers, messageSize)
+		if err := s.s.run(3*time.Second, nil); err != nil { // the joins
+			return err
+		}
+		if err := s.warm(); err != nil {
+			return err
+		}
+		systems[i] = s
+	}
+	type columns struct{ said, heard, cost, ratio, p50, p99 samples }
+	got := make([]columns, 2)
+	var round [2]float64
+	seen := 0
+	err := b.compare(systems, interval, []int{gatewayOnly, gatewayOnly}, func(i int, o outcome) {
+		c := &got[i]
+		round[i] = 1e6 / o.perCPU
+		c.said, c.heard, c.cost = append(c.said, o.said), append(c.heard, o.heard), append(c.cost, round[i])
+		c.p50, c.p99 = append(c.p50, millis(o.p50)), append(c.p99, millis(o.p99))
+		note("%s, %s: %.0f messages/s, %.0f deliveries/s, %.2f us each", name, systems[i].name, o.said, o.heard, round[i])
+		if seen++; seen%2 == 0 {
+			got[1].ratio = append(got[1].ratio, round[1]/round[0])
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for i, s := range systems {
+		c := &got[i]
+		ratio := "1"
+		if i > 0 {
+			ratio = c.ratio.cell("%.2f")
+		}
+		rows.add(name, s.name, c.said.cell("%.0f"), c.heard.cell("%.0f"), c.cost.cell("%.2f"), ratio,
+			fmt.Sprintf("%.2f / %.2f", c.p50.median(), c.p99.median()))
+	}
+	return nil
+}
