@@ -154,8 +154,11 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"gateway", publish, "$KV.ROOMSECRET.x", false},
 		{"gateway", publish, "$KV.ROOMTICKET.x", false},
 		{"gateway", publish, "$KV.ROOMREVOKED.x", false},
+		{"gateway", publish, "$KV.ROOMPOSITION.x", false},
 		{"gateway", publish, "room.sys.revoked", false},
 		{"gateway", publish, "room.sys.keys", false},
+		{"gateway", publish, "room.sys.people", false},
+		{"gateway", publish, "room.evt.joined.24.lobby", false},
 		{"gateway", publish, "room.peer.release.x", false},
 		{"gateway", publish, "_INBOX_roomsvc.x", false},
 		{"gateway", publish, "_INBOX_gw.other.x", false},
@@ -187,6 +190,11 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"roomsvc", publish, "$JS.API.STREAM.MSG.DELETE.ROOMSTATE", true},
 		{"roomsvc", subscribe, "room.*", true},
 		{"roomsvc", subscribe, "room.in.24.*", true},
+		{"roomsvc", publish, "room.evt.joined.24.lobby", true},
+		{"roomsvc", publish, "$JS.API.STREAM.CREATE.ROOMEVENTS", true},
+		{"roomsvc", publish, "$JS.API.STREAM.MSG.DELETE.ROOMEVENTS", true},
+		{"roomsvc", publish, "$JS.API.CONSUMER.CREATE.ROOMEVENTS.shop", true},
+		{"roomsvc", publish, "$KV.ROOMPOSITION.x", true},
 		{"roomsvc", subscribe, "room.peer.release.x", true},
 		{"roomsvc", subscribe, "_INBOX_roomsvc.>", true},
 		// roomsvc must not use these.
@@ -196,6 +204,8 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"roomsvc", publish, "$JS.API.STREAM.PURGE.ROOMS", false},
 		{"roomsvc", publish, "$JS.API.STREAM.CREATE.OTHER", false},
 		{"roomsvc", publish, "$JS.API.STREAM.DELETE.KV_ROOMSVC", false},
+		{"roomsvc", publish, "$JS.API.STREAM.DELETE.ROOMEVENTS", false},
+		{"roomsvc", publish, "$JS.API.CONSUMER.CREATE.ROOMS.x", false},
 		{"roomsvc", publish, "_INBOX_gw.x", false},
 		{"roomsvc", subscribe, "room.out.24.lobby", false},
 		{"roomsvc", subscribe, ">", false},
@@ -306,6 +316,10 @@ var (
 		"$JS.API.INFO": "", "$JS.API.STREAM.INFO.ROOMS": "", "$JS.API.STREAM.MSG.GET.ROOMS": `{"seq":1}`, "$JS.API.DIRECT.GET.ROOMS": `{"seq":1}`,
 		"$JS.API.DIRECT.GET.ROOMS.room.log.19.lobby": "", "$JS.API.STREAM.NAMES": "",
 	}
+	eventReads = map[string]string{
+		"room.js.CONSUMER.INFO.ROOMEVENTS.shop": "", "room.js.CONSUMER.MSG.NEXT.ROOMEVENTS.shop": `{"no_wait":true,"batch":1}`,
+		"$JS.ACK.ROOMEVENTS.shop.1.1.1.1.0": "+NXT",
+	}
 )
 
 func asks(some ...map[string]string) map[string]string {
@@ -320,7 +334,9 @@ func asks(some ...map[string]string) map[string]string {
 var protected = []string{
 	"room.log.19.victim", "room.own.19", "room.state.19.victim", "room.state.19", "room.witness",
 	"room.out.19.victim", "room.sys.19.victim", "room.ack.victim.x", "room.peer.release.x", "room.peer.changed",
-	"$KV.ROOMSVC.svc.nobody", "$KV.ROOMSECRET.keys", "room.sys.keys", "$KV.ROOMTICKET.x", "$KV.ROOMREVOKED.x", "room.sys.revoked", "$JS.API.STREAM.DELETE.ROOMS", "$JS.API.STREAM.PURGE.ROOMS",
+	"$KV.ROOMSVC.svc.nobody", "$KV.ROOMSECRET.keys", "room.sys.keys", "$KV.ROOMTICKET.x", "$KV.ROOMREVOKED.x", "$KV.ROOMPOSITION.x", "room.sys.revoked",
+	"room.evt.joined.19.victim", "room.evt.log.19.victim", "room.evt.erased.1", "$JS.API.CONSUMER.CREATE.ROOMEVENTS",
+	"$JS.API.CONSUMER.CREATE.ROOMEVENTS.x", "$JS.API.CONSUMER.DELETE.ROOMEVENTS.shop", "$JS.API.STREAM.MSG.DELETE.ROOMEVENTS", "$JS.API.STREAM.DELETE.ROOMS", "$JS.API.STREAM.PURGE.ROOMS",
 	"$JS.API.STREAM.UPDATE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMSTATE", "$JS.API.CONSUMER.CREATE.ROOMS", "_INBOX_roomsvc.x", "_R_.x.y",
 }
 
@@ -393,17 +409,17 @@ func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
 		ns := shippedServer(t)
 		serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
 			return nats.Connect(ns.ClientURL(), append([]nats.Option{nats.Name(name), nats.CustomInboxPrefix("_INBOX_roomsvc"), nats.UserInfo("roomsvc", "right-ROOMSVC")}, more...)...)
-		})
+		}, toldToShop)
 		nothingIsHeard(t, connectAs(t, ns, "admin"), []attacker{
 			{"gateway", connectAs(t, ns, "gateway"), "room.ack.me.*", asks(reads)},
-			{"operator", connectAs(t, ns, "operator"), "_INBOX.me.*", asks(reads, ownGets)},
+			{"operator", connectAs(t, ns, "operator"), "_INBOX.me.*", asks(reads, ownGets, eventReads)},
 			{"guest", connectAs(t, ns, "guest"), "_INBOX.me.*", asks(reads, ownGets)},
 		})
 	})
 	t.Run("embedded", func(t *testing.T) {
 		password := strings.Repeat("secret", 3)
 		inside := startEmbedded(t, func(e *standalone) { e.PasswordFile = servertest.File(t, password) })
-		serveRooms(t, inside.dialer(userService))
+		serveRooms(t, inside.dialer(userService), toldToShop)
 		observer, err := inside.dialer(userService)("observer")
 		if err != nil {
 			t.Fatal(err)
@@ -416,12 +432,12 @@ func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
 		defer gateway.Close()
 		nothingIsHeard(t, observer, []attacker{
 			{"gateway", gateway, "room.ack.me.*", asks(reads, ownGets)},
-			{"backend", connectTo(t, inside.server.Load(), nats.UserInfo("me", password)), "_INBOX.me.*", asks(reads, ownGets)},
+			{"backend", connectTo(t, inside.server.Load(), nats.UserInfo("me", password)), "_INBOX.me.*", asks(reads, ownGets, eventReads)},
 		})
 	})
 	t.Run("guest of the embedded server", func(t *testing.T) {
 		inside := startEmbedded(t)
-		serveRooms(t, inside.dialer(userService))
+		serveRooms(t, inside.dialer(userService), toldToShop)
 		observer, err := inside.dialer(userService)("observer")
 		if err != nil {
 			t.Fatal(err)
@@ -466,6 +482,62 @@ func TestGatewaysOfTheirOwnUsers(t *testing.T) {
 			t.Errorf("gw1 may use %s (publish %v): got %v, want %v", tt.subject, tt.publish, got, tt.allowed)
 		}
 		nc.Close()
+	}
+}
+
+// toldToShop makes the consumer shop.
+func toldToShop(c *service.Config) { c.Events.Consumers = []string{"shop"} }
+
+// An application reads events from the consumer that roomsvc made, and from nowhere else. It
+// makes no consumer, and guests and gateways read nothing.
+func TestApplicationsReadEventsFromTheirConsumers(t *testing.T) {
+	ns := shippedServer(t)
+	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
+		return nats.Connect(ns.ClientURL(), append([]nats.Option{nats.Name(name), nats.CustomInboxPrefix("_INBOX_roomsvc"), nats.UserInfo("roomsvc", "right-ROOMSVC")}, more...)...)
+	}, toldToShop)
+	operator := connectAs(t, ns, "operator")
+	for i := range 3 {
+		if _, err := operator.Request("room.lobby", fmt.Append(nil, "message ", i), 20*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	js, err := jetstream.NewWithAPIPrefix(operator, "room.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shop, err := js.Consumer(t.Context(), proto.EventsStream, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		m, err := shop.Next(jetstream.FetchMaxWait(20 * time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf(`"text":"message %d"`, i); !strings.Contains(string(m.Data()), want) {
+			t.Errorf("got %s, want %s", m.Data(), want)
+		}
+		if err := m.DoubleAck(t.Context()); err != nil {
+			t.Errorf("acknowledge: %v", err)
+		}
+	}
+	if info, err := shop.Info(t.Context()); err != nil || info.NumAckPending != 0 || info.NumPending != 0 {
+		t.Errorf("got %+v, %v, want that all is acknowledged", info, err)
+	}
+	for user, api := range map[string]string{"operator": "room.js", "gateway": "room.js", "guest": "$JS.API"} {
+		nc := connectAs(t, ns, user)
+		tries := map[string]string{
+			api + ".CONSUMER.CREATE.ROOMEVENTS.mine": `{"stream_name":"ROOMEVENTS","config":{"name":"mine","ack_policy":"none"}}`,
+			api + ".CONSUMER.DELETE.ROOMEVENTS.shop": "", api + ".STREAM.MSG.GET.ROOMEVENTS": `{"seq":1}`, api + ".DIRECT.GET.ROOMEVENTS": `{"seq":1}`,
+		}
+		if user != "operator" {
+			tries[api+".CONSUMER.INFO.ROOMEVENTS.shop"], tries[api+".CONSUMER.MSG.NEXT.ROOMEVENTS.shop"] = "", ""
+		}
+		for subject, body := range tries {
+			if m, err := nc.Request(subject, []byte(body), 200*time.Millisecond); err == nil && !strings.Contains(string(m.Data), "JetStream not enabled") {
+				t.Errorf("%s asks %s and receives %s", user, subject, m.Data)
+			}
+		}
 	}
 }
 

@@ -48,12 +48,15 @@ var order = []string{
 	"roomcast/roomsvc",
 	"roomcast/roomsvc/service",
 	"roomcast/roomsvc/owner",
+	"roomcast/roomsvc/events",
+	"roomcast/roomsvc/webhook",
 	"roomcast/roomsvc/stream",
 	"roomcast/roomsvc/room",
 	"roomcast/proto/daemon",
 	"roomcast/proto/history",
 	"roomcast/proto/seal",
 	"roomcast/proto/grant",
+	"roomcast/proto/webhook",
 	"roomcast/proto",
 }
 
@@ -128,7 +131,7 @@ func TestOnlyTheListedPackagesImportALibrary(t *testing.T) {
 		"github.com/nats-io/nats.go": {
 			"roomcast/gateway", "roomcast/gateway/console", "roomcast/gateway/bridge", "roomcast/gateway/presence", "roomcast/gateway/follow",
 			"roomcast/gateway/publish", "roomcast/gateway/reads", "roomcast/proto/daemon", "roomcast/proto/history",
-			"roomcast/roomsvc/service", "roomcast/roomsvc/owner", "roomcast/roomsvc/stream",
+			"roomcast/roomsvc/service", "roomcast/roomsvc/owner", "roomcast/roomsvc/events", "roomcast/roomsvc/stream",
 		},
 		"github.com/nats-io/nats-server": {"roomcast/gateway"},
 		"github.com/spf13/cobra":         {"roomcast/gateway", "roomcast/gateway/console", "roomcast/roomsvc", "roomcast/proto/daemon"},

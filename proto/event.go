@@ -394,7 +394,12 @@ func AppendLeft(b []byte, room Room, who Identity, count int, reason LeaveReason
 
 func appendPresence(b []byte, room Room, verb string, who Identity, count int, reason LeaveReason) []byte {
 	b = appendString(append(b, `{"room":`...), room.String())
-	b = append(b, `,"`...)
+	return appendPerson(append(b, ','), verb, who, count, reason)
+}
+
+// appendPerson appends "<verb>":{…} and the brace that closes the object around it.
+func appendPerson(b []byte, verb string, who Identity, count int, reason LeaveReason) []byte {
+	b = append(b, '"')
 	b = append(b, verb...)
 	b = append(b, `":{`...)
 	if who.ID != "" {

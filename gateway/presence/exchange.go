@@ -11,11 +11,8 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Headers of messages on room.eph.<p>.<g>.
-const (
-	headerOrigin = "Rc-Origin"   // of a signal: the session that sent it
-	headerChange = "Rc-Presence" // of a [Change]; without it the message is a signal
-)
+// headerOrigin names the session that sent a signal on room.eph.<p>.<g>.
+const headerOrigin = "Rc-Origin"
 
 // message returns a message with v as JSON.
 func (p *Presence) message(subject string, v any) *nats.Msg {
@@ -58,7 +55,7 @@ func (p *Presence) arrived(m *nats.Msg) {
 		p.stats.Bad.Add(1)
 		return
 	}
-	if m.Header.Get(headerChange) == "" {
+	if m.Header.Get(proto.HeaderPresence) == "" {
 		p.feeds.Deliver(follow.Delivery{Room: room, JSON: data, Origin: m.Header.Get(headerOrigin)})
 		return
 	}

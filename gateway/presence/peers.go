@@ -1,35 +1,15 @@
 package presence
 
 import (
-	"fmt"
 	"time"
+
+	"roomcast/proto"
 )
 
 const (
 	beatEvery = 2 * time.Second
 	deadAfter = 7 * time.Second // without a heartbeat
 )
-
-// What a heartbeat on room.gw.<id> says.
-const (
-	stateHello = "hello" // a gateway has started or returned, and wants to hear from the others
-	stateAlive = "alive"
-	stateBye   = "bye"
-)
-
-// heartbeat is the payload of room.gw.<id>: state, process and number.
-type heartbeat struct {
-	State   string
-	Process string // another one after each start
-	Number  uint64 // 1, 2, 3, …: a gap shows that messages were lost
-}
-
-func (h heartbeat) String() string { return fmt.Sprintf("%s %s %d", h.State, h.Process, h.Number) }
-
-func parseHeartbeat(b []byte) (h heartbeat, ok bool) {
-	_, err := fmt.Sscanf(string(b), "%s %s %d", &h.State, &h.Process, &h.Number)
-	return h, err == nil
-}
 
 // peers knows which other gateways live. It is pure, and belongs to one goroutine.
 type peers struct {
@@ -52,16 +32,16 @@ type news struct {
 	reply bool // the gateway does not know this one: send it a heartbeat
 }
 
-func (p *peers) hear(id string, h heartbeat, now time.Time) (n news) {
+func (p *peers) hear(id string, h proto.Heartbeat, now time.Time) (n news) {
 	old, known := p.alive[id]
-	if h.State == stateBye {
+	if h.State == proto.GatewayBye {
 		delete(p.alive, id)
 		return news{gone: true}
 	}
 	named := known && old.process != ""
 	n.gone = named && old.process != h.Process
 	n.doubt = p.expired[id] || named && !n.gone && h.Number > old.number+1
-	n.reply = !known || n.gone || h.State == stateHello
+	n.reply = !known || n.gone || h.State == proto.GatewayHello
 	delete(p.expired, id)
 	p.alive[id] = peer{h.Process, h.Number, now}
 	return n

@@ -10,9 +10,13 @@ package presence
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -68,6 +72,7 @@ type Presence struct {
 	rooms     map[proto.Room]*Tracker
 	busy      map[proto.Room]*Tracker // trackers that need ticks
 	doubted   []proto.Room            // rooms that are to ask the other gateways
+	asked     []proto.Room            // rooms whose people roomsvc has asked for
 	peers     *peers
 	inquiries *inquiries
 	beats     uint64
@@ -157,7 +162,7 @@ func (p *Presence) Members(room proto.Room, done func(count int, list []proto.Me
 func (p *Presence) Reconnected() {
 	p.box.Put(func() {
 		p.peers.restart(time.Now())
-		p.beat(stateHello)
+		p.beat(proto.GatewayHello)
 		p.doubtAll()
 	})
 }
@@ -169,19 +174,19 @@ func (p *Presence) Dropped() { p.box.Put(p.doubtAll) }
 func (p *Presence) Run(ctx context.Context, nc *nats.Conn) error {
 	p.nc, p.inbox = nc, follow.Inbox(nc)
 	p.inquiries.inbox, p.inquiries.started = follow.Inbox(nc), time.Now()
-	for _, subject := range []string{proto.SubjectAnyGate, proto.SubjectAnyWho, p.inbox + "*", p.inquiries.inbox + "*"} {
+	for _, subject := range []string{proto.SubjectAnyGate, proto.SubjectAnyWho, proto.SubjectPeople, p.inbox + "*", p.inquiries.inbox + "*"} {
 		if _, err := nc.ChanSubscribe(subject, p.in); err != nil {
 			return err
 		}
 	}
-	p.beat(stateHello)
+	p.beat(proto.GatewayHello)
 	ticker := time.NewTicker(tickTime)
 	defer ticker.Stop()
 	var batch []func()
 	for {
 		select {
 		case <-ctx.Done():
-			p.beat(stateBye)
+			p.beat(proto.GatewayBye)
 			for _, do := range p.box.Close() {
 				do()
 			}
@@ -206,12 +211,12 @@ func (p *Presence) Run(ctx context.Context, nc *nats.Conn) error {
 func (p *Presence) tick(now time.Time) {
 	if asleep := now.Sub(p.ticked); asleep > deadAfter/2 && !p.ticked.IsZero() {
 		p.peers.restart(now) // this process was stopped, and the others may have given it up
-		p.beat(stateHello)
+		p.beat(proto.GatewayHello)
 		p.doubtAll()
 	}
 	p.ticked = now
 	if !now.Before(p.nextBeat) {
-		p.beat(stateAlive)
+		p.beat(proto.GatewayAlive)
 	}
 	if p.nc.IsConnected() {
 		for _, id := range p.peers.timeOut(now) {
@@ -227,6 +232,13 @@ func (p *Presence) tick(now time.Time) {
 		}
 	}
 	p.doubted = p.doubted[n:]
+	n = min(len(p.asked), doubtBatch)
+	for _, room := range p.asked[:n] {
+		if t := p.rooms[room]; t != nil {
+			p.apply(room, t, Recount{}, "")
+		}
+	}
+	p.asked = p.asked[n:]
 	for room, t := range p.busy {
 		p.apply(room, t, Tick{}, "")
 	}
@@ -243,14 +255,18 @@ func (p *Presence) apply(room proto.Room, t *Tracker, e Event, reply string) {
 	}
 	for i := range out.Send {
 		m := p.message(room.EphemeralSubject(), &out.Send[i])
-		m.Header.Set(headerChange, "1")
+		m.Header.Set(proto.HeaderPresence, "1")
 		if out.Send[i].Ask {
 			m.Reply = p.inbox + room.Token()
 		}
 		p.publish(room, m)
 	}
 	for i := range out.Answer {
-		p.publish(room, p.message(reply, &out.Answer[i]))
+		m := p.message(cmp.Or(reply, room.EphemeralSubject()), &out.Answer[i])
+		if reply == "" { // roomsvc has asked; other gateways take it for a mark
+			m.Header.Set(proto.HeaderPresence, proto.PresenceIsShare)
+		}
+		p.publish(room, m)
 	}
 	switch {
 	case t.Over(now) && p.nc.IsConnected():
@@ -264,6 +280,30 @@ func (p *Presence) apply(room proto.Room, t *Tracker, e Event, reply string) {
 	}
 }
 
+// people has the rooms that roomsvc asks for tell their people at the next ticks.
+func (p *Presence) people(m *nats.Msg) {
+	var ask proto.AskPeople
+	if err := json.Unmarshal(m.Data, &ask); err != nil {
+		p.stats.Bad.Add(1)
+		return
+	}
+	wanted := make(map[proto.Room]bool, len(ask.Rooms))
+	for _, room := range p.asked {
+		wanted[room] = true
+	}
+	for _, name := range ask.Rooms {
+		if room, err := proto.ParseRoom(name); err == nil {
+			wanted[room] = true
+		}
+	}
+	for room := range p.rooms {
+		if slices.Contains(ask.Partitions, room.Partition()) {
+			wanted[room] = true
+		}
+	}
+	p.asked = slices.Collect(maps.Keys(wanted))
+}
+
 // control handles a heartbeat, a share, a question or an answer.
 func (p *Presence) control(m *nats.Msg) {
 	switch token, share := strings.CutPrefix(m.Subject, p.inbox); {
@@ -273,6 +313,8 @@ func (p *Presence) control(m *nats.Msg) {
 		if err := p.inquiries.answered(m, p.cfg.Keys, p.peers.alive); err != nil {
 			p.stats.Bad.Add(1)
 		}
+	case m.Subject == proto.SubjectPeople:
+		p.people(m)
 	case strings.HasPrefix(m.Subject, "room.who."):
 		p.serve(m)
 	default:
@@ -296,16 +338,16 @@ func (p *Presence) serve(m *nats.Msg) {
 }
 
 // beat sends a heartbeat. Without NATS the others notice the silence.
-func (p *Presence) beat(state string) {
+func (p *Presence) beat(state proto.HeartbeatState) {
 	p.nextBeat = time.Now().Add(beatEvery)
 	p.beats++
-	_ = p.nc.Publish(proto.GatewaySubject(p.cfg.ID), []byte(heartbeat{state, p.process, p.beats}.String()))
+	_ = p.nc.Publish(proto.GatewaySubject(p.cfg.ID), []byte(proto.Heartbeat{State: state, Process: p.process, Number: p.beats}.String()))
 }
 
 // heard handles a heartbeat.
 func (p *Presence) heard(id string, data []byte) {
-	h, ok := parseHeartbeat(data)
-	if !ok || id == p.cfg.ID {
+	h, err := proto.ParseHeartbeat(data)
+	if err != nil || id == p.cfg.ID {
 		return
 	}
 	n := p.peers.hear(id, h, time.Now())

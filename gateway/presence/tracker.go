@@ -57,8 +57,8 @@ type share struct {
 
 func (s *share) behind() bool { return s.mark.Before(s.newest) }
 
-// Event is something that a tracker learns.
-type Event interface{ event() }
+// Event is something that a tracker learns: one of the types below, a Change or a Share.
+type Event any
 
 // The events.
 type (
@@ -73,23 +73,17 @@ type (
 	Gone struct{ Gateway string }
 	// Doubt says that messages from or to this gateway may have been lost.
 	Doubt struct{}
+	// Recount says that roomsvc wants to know the people here.
+	Recount struct{}
 	// Tick says that time has passed.
 	Tick struct{}
 )
-
-func (Join) event()   {}
-func (Leave) event()  {}
-func (Gone) event()   {}
-func (Doubt) event()  {}
-func (Tick) event()   {}
-func (Change) event() {}
-func (Share) event()  {}
 
 // Output holds the consequences of an event.
 type Output struct {
 	Notices []Notice // for the members here
 	Send    []Change // to all other gateways
-	Answer  []Share  // to the gateway whose change was applied
+	Answer  []Share  // to the gateway whose change was applied, or to roomsvc
 }
 
 // NewTracker returns the tracker of a room in which nobody is yet. Run is the time in Unix
@@ -111,6 +105,11 @@ func (t *Tracker) Apply(e Event, now time.Time) (out Output) {
 		t.doubt, t.repeats, t.sent = true, 2, now
 		if len(t.here.list) == 0 {
 			t.emptied = now // the others may not know that the room is empty here
+		}
+	case Recount:
+		if len(t.here.list) > 0 {
+			t.flushUnsent(now, &out)
+			out.Answer = t.shares()
 		}
 	case Change:
 		out.Answer = t.change(&e, now, &out)
@@ -173,7 +172,7 @@ func (t *Tracker) leave(e Leave, now time.Time) {
 		return
 	}
 	who := t.here.remove(i)
-	t.unsent = append(t.unsent, Delta{who, e.Reason})
+	t.unsent = append(t.unsent, Delta{Identity: who, Left: e.Reason})
 	t.went(who, &t.here, e.Reason, now)
 	if len(t.here.list) == 0 {
 		t.emptied = now
@@ -251,9 +250,7 @@ func (t *Tracker) change(c *Change, now time.Time, out *Output) []Share {
 		return nil
 	}
 	known, told := c.Known[t.self]
-	if len(t.unsent) > 0 {
-		t.flush(now, out)
-	}
+	t.flushUnsent(now, out)
 	if told && known == t.mark || !told && len(t.here.list) == 0 {
 		return nil
 	}
@@ -365,6 +362,13 @@ func (t *Tracker) send(now time.Time, out *Output) {
 		t.asked, t.doubt = now, false
 	}
 	out.Send = append(out.Send, c)
+}
+
+// flushUnsent makes the mark that of all people here.
+func (t *Tracker) flushUnsent(now time.Time, out *Output) {
+	if len(t.unsent) > 0 {
+		t.flush(now, out)
+	}
 }
 
 // flush covers the unsent changes with new marks and sends them.

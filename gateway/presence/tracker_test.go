@@ -255,10 +255,10 @@ func TestPeopleAreCountedNotSessions(t *testing.T) {
 	apply(Join{proto.Identity{ID: "bob"}})
 	apply(Join{alice})
 	apply(Join{alice})
-	apply(Change{Gateway: "b", Mark: Mark{2, 1}, Deltas: []Delta{{Identity: alice}}})
+	apply(Change{Gateway: "b", Mark: Mark{Run: 2, Version: 1}, Deltas: []Delta{{Identity: alice}}})
 	apply(Leave{alice, proto.LeftClient})
 	apply(Leave{alice, proto.LeftClient})
-	apply(Change{Gateway: "b", Mark: Mark{2, 2}, Deltas: []Delta{{alice, proto.LeftServer}}})
+	apply(Change{Gateway: "b", Mark: Mark{Run: 2, Version: 2}, Deltas: []Delta{{Identity: alice, Left: proto.LeftServer}}})
 	want := []string{
 		`{"room":"lobby","joined":{"id":"bob","count":1}}`,
 		`{"room":"lobby","joined":{"id":"alice","name":"Alice","count":2}}`,

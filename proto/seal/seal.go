@@ -41,6 +41,7 @@ const (
 	Log       = "log" // a committed record
 	Ephemeral = "eph" // signals, joins and leaves
 	Who       = "who" // the members of one gateway, in answer to a question
+	Event     = "evt" // who has joined or left, for applications
 )
 
 const (

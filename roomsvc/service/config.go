@@ -14,6 +14,7 @@ import (
 	"roomcast/proto/daemon"
 	"roomcast/proto/grant"
 	"roomcast/proto/seal"
+	"roomcast/roomsvc/events"
 	"roomcast/roomsvc/room"
 	"roomcast/roomsvc/stream"
 )
@@ -65,6 +66,8 @@ type Config struct {
 	RoomsKept   int           // rooms of one partition held in memory when nobody speaks in them
 	Idle        time.Duration // after which a room nobody speaks in is forgotten, to be read again when somebody does
 	LogMessages bool          // log one line for every message, without its text
+
+	Events events.Config // what applications are told
 }
 
 // DefaultConfig returns the defaults that the flags show.
@@ -80,6 +83,7 @@ func DefaultConfig() Config {
 		CloseWords: rules.CloseWords, TimeZone: "Local", TimeLayout: rules.Layout,
 		KeyWindow: rules.Window, KeysKept: rules.Keys,
 		Queue: 1024, Window: 512, RoomsKept: 4096, Idle: 3 * time.Minute,
+		Events: events.DefaultConfig(),
 	}
 }
 
@@ -114,7 +118,7 @@ func (c *Config) Check() error {
 			return errors.New(bad.says)
 		}
 	}
-	return nil
+	return c.Events.Check()
 }
 
 func (c *Config) syncAlways() (bool, error) {

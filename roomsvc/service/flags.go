@@ -19,4 +19,5 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.IntVar(&c.KeysKept, "keys-kept", c.KeysKept, "remember this `number` of keys of each sender in each room")
 	flags.IntVar(&c.Queue, "queue", c.Queue, "queue at most this `number` of messages in each partition; more are refused as overloaded")
 	flags.BoolVar(&c.LogMessages, "log-messages", c.LogMessages, "write a log line for every message, with room, seq, sender and size, never with the text")
+	c.Events.Bind(flags)
 }

@@ -76,6 +76,7 @@ func newMetrics(s *Service) *metrics {
 			return 1
 		}),
 	}
+	m.read = append(m.read, s.events.Collectors()...)
 	return m
 }
 

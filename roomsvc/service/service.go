@@ -24,6 +24,7 @@ import (
 	"roomcast/proto/daemon"
 	"roomcast/proto/grant"
 	"roomcast/proto/history"
+	"roomcast/roomsvc/events"
 	"roomcast/roomsvc/owner"
 	"roomcast/roomsvc/room"
 	"roomcast/roomsvc/stream"
@@ -44,6 +45,7 @@ type Service struct {
 	// is full, nats.go drops messages and counts them; their senders send them again.
 	arrivals chan *nats.Msg
 	barriers chan chan struct{}
+	events   *events.Events
 	local    Local         // a gateway in this process; nil = none. Set before Run
 	acts     chan struct{} // one token for each act of the micro API that is under way
 	readers  chan struct{} // one token for each room being read from the log
@@ -100,6 +102,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	for p := range s.parts {
 		s.parts[p] = newPartition(s, p)
+	}
+	if err := s.newEvents(); err != nil {
+		return nil, err
 	}
 	s.metrics = newMetrics(s)
 	if cfg.Metrics != nil {
@@ -161,6 +166,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	s.tasks.Go(func() { s.dispatch(serving) })
 	s.tasks.Go(func() { newWitness(s).keep(serving) })
 	s.tasks.Go(func() { s.keys.keep(serving, s.cfg.Instance) })
+	s.tasks.Go(func() { s.events.Run(serving) })
 	s.cfg.Log.Info("room service started", "instance", s.cfg.Instance,
 		"replicas", s.cfg.Replicas, "sync", s.cfg.Sync, "server", s.nc.ConnectedServerName())
 	s.ready.Store(true)
@@ -236,6 +242,9 @@ func (s *Service) tryOpen(ctx context.Context, log *history.Log) error {
 		return err
 	}
 	if err := log.Readable(ctx); err != nil {
+		return err
+	}
+	if err := s.events.Open(ctx, s.nc); err != nil {
 		return err
 	}
 	if err := errors.Join(s.keys.open(ctx, s.nc, s.cfg.Replicas, s.cfg.Log), s.credentials.open(ctx, s.nc, s.cfg.Replicas, s.cfg.Log)); err != nil {

@@ -89,7 +89,13 @@ const (
 // Erase removes a record from the log and overwrites its bytes. It succeeds if the record does
 // not exist any more.
 func (f *Fence) Erase(ctx context.Context, seq uint64) error {
-	err := deleteMessage(ctx, f.conn.nc, proto.StreamName, seq, true)
+	return Erase(ctx, f.conn.nc, proto.StreamName, seq)
+}
+
+// Erase removes a message from a stream and overwrites its bytes. A message that does not
+// exist any more is no error.
+func Erase(ctx context.Context, nc *nats.Conn, name string, seq uint64) error {
+	err := deleteMessage(ctx, nc, name, seq, true)
 	if api, ok := errors.AsType[*apiError](err); ok && (api.ErrCode == codeNoSequence || api.Description == noMessage) {
 		return nil
 	}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/coder/websocket"
+
+	"roomcast/gateway/server/servertest"
+	"roomcast/proto/natstest"
+	"roomcast/roomsvc/service"
+)
+
+// application is a webhook receiver. It is safe for concurrent use.
+type application struct {
+	t    *testing.T
+	url  string
+	file string // with the secret
+
+	mu     sync.Mutex
+	events []string // without their times
+	people map[string][]string
+}
+
+func newApplication(t *testing.T) *application {
+	a := &application{t: t, people: make(map[string][]string)}
+	a.file = servertest.File(t, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	s := httptest.NewServer(a)
+	t.Cleanup(s.Close)
+	a.url = s.URL
+	return a
+}
+
+// person is the object of an event about people.
+type person struct {
+	ID      string   `json:"id"`
+	Name    string   `json:"name"`
+	Reason  string   `json:"reason"`
+	Count   int      `json:"count"`
+	Members []person `json:"members"`
+}
+
+func (a *application) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	var batch struct {
+		Events []struct {
+			Type string
+			Data map[string]json.RawMessage
+		}
+	}
+	if err == nil {
+		err = json.Unmarshal(body, &batch)
+	}
+	if err != nil {
+		a.t.Errorf("got %q: %v", body, err)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range batch.Events {
+		var who person
+		if raw := e.Data[e.Type]; raw != nil {
+			if err := json.Unmarshal(raw, &who); err != nil {
+				a.t.Errorf("got %s: %v", body, err)
+			}
+		}
+		room := string(e.Data["room"])
+		a.events = append(a.events, strings.TrimSpace(fmt.Sprint(e.Type, " ", who.Name, " ", who.Count)))
+		here := a.people[room]
+		switch e.Type {
+		case "joined":
+			here = append(here, who.Name)
+		case "left":
+			here = slices.DeleteFunc(slices.Clone(here), func(name string) bool { return name == who.Name })
+		case "present":
+			here = nil
+			for _, m := range who.Members {
+				here = append(here, m.Name)
+			}
+		}
+		slices.Sort(here)
+		a.people[room] = here
+	}
+}
+
+// told returns the events so far.
+func (a *application) told() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.events)
+}
+
+// believes waits until the application believes that these people are in a room.
+func (a *application) believes(room string, people ...string) {
+	a.t.Helper()
+	natstest.Eventually(a.t, fmt.Sprint("the people ", people, " in ", room), func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return slices.Equal(a.people[`"`+room+`"`], people)
+	})
+}
+
+func (a *application) flags() []string {
+	return []string{"--webhook", a.url, "--webhook-secret-file", a.file, "--webhook-events", "joined,left,occupied,vacated,present"}
+}
+
+// enter joins a room under a name and waits for the hello.
+func enter(t *testing.T, base, room, name string) *websocket.Conn {
+	t.Helper()
+	conn := servertest.Join(t, base, "room/"+room+"/?name="+name, "roomcast.v1")
+	servertest.Next(t, conn)
+	return conn
+}
+
+// An application learns who comes and goes, in the standalone form with either carrier. After
+// the process was killed it learns that nobody is there, although nobody left.
+func TestApplicationLearnsWhoIsThere(t *testing.T) {
+	for _, carrier := range []string{"direct", "nats"} {
+		t.Run(carrier, func(t *testing.T) {
+			app := newApplication(t)
+			args := append(app.flags(), "--data-dir", t.TempDir(), "--sync", "1s", "--carrier", carrier)
+			p := launch(t, nil, `exec "$@"`, args...)
+			zoe := enter(t, p.base, "lobby", "zoe")
+			app.believes("lobby", "zoe") // the room service has come to know who is there
+			zoe.Close(websocket.StatusNormalClosure, "")
+			app.believes("lobby")
+			ann := enter(t, p.base, "lobby", "ann")
+			app.believes("lobby", "ann")
+			bob := enter(t, p.base, "lobby", "bob")
+			app.believes("lobby", "ann", "bob")
+			ann.Close(websocket.StatusNormalClosure, "")
+			app.believes("lobby", "bob")
+			bob.Close(websocket.StatusNormalClosure, "")
+			app.believes("lobby")
+			want := []string{"occupied  1", "joined ann 1", "joined bob 2", "left ann 1", "left bob 0", "vacated  0"}
+			natstest.Eventually(t, "the end of the room", func() bool {
+				got := app.told()
+				return slices.Contains(got, "left bob 0") && got[len(got)-1] == "vacated  0"
+			})
+			if got := app.told(); !slices.Equal(got[max(0, len(got)-len(want)):], want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+
+			enter(t, p.base, "lobby", "carol")
+			enter(t, p.base, "other", "dave")
+			app.believes("lobby", "carol")
+			app.believes("other", "dave")
+			if err := p.cmd.Process.Signal(syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			<-p.done
+			p = launch(t, nil, `exec "$@"`, args...)
+			enter(t, p.base, "other", "erin")
+			app.believes("lobby")
+			app.believes("other", "erin")
+		})
+	}
+}
+
+// When a gateway is killed, its people are gone for the application, and those of another
+// gateway stay. When the room service moves to another instance, nobody is lost.
+func TestApplicationLearnsOfADeadGateway(t *testing.T) {
+	app := newApplication(t)
+	ns := natstest.Start(t)
+	tell := func(c *service.Config) {
+		c.Sync = "1s"
+		c.Events.Webhooks, c.Events.SecretFiles = []string{app.url}, []string{app.file}
+	}
+	stop := serveRooms(t, ns.Dial, tell)
+	line := "exec gateway --listen 127.0.0.1:0 --ops-listen off --drain-time 50ms --nats " + ns.ClientURL()
+	first, second := launch(t, nil, line), launch(t, nil, line)
+	ann := enter(t, first.base, "lobby", "ann")
+	enter(t, second.base, "lobby", "bob")
+	enter(t, second.base, "other", "carol")
+	app.believes("lobby", "ann", "bob")
+	app.believes("other", "carol")
+	serveRooms(t, ns.Dial, tell)
+	stop()
+	ann.Close(websocket.StatusNormalClosure, "")
+	enter(t, first.base, "lobby", "dave")
+	app.believes("lobby", "bob", "dave")
+	if err := second.cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	app.believes("lobby", "dave")
+	app.believes("other")
+}

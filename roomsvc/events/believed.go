@@ -1,0 +1,72 @@
+package events
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+)
+
+// lookUp finds the rooms that applications believe occupied.
+func (p *people) lookUp(ctx context.Context) {
+	rooms, err := p.e.believed(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			p.e.svc.Log.Warn("read which rooms applications believe occupied", "error", err)
+		}
+		return
+	}
+	select {
+	case p.found <- rooms:
+	case <-ctx.Done():
+	}
+}
+
+// believed returns the rooms whose newest event about people says that somebody is there.
+func (e *Events) believed(ctx context.Context) (map[proto.Room]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, believeTime)
+	defer cancel()
+	c, err := e.js.CreateConsumer(ctx, proto.EventsStream, jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true,
+		FilterSubjects:    []string{proto.EventsOf(proto.RoomOccupied), proto.EventsOf(proto.RoomVacated), proto.EventsOf(proto.RoomPresent)},
+		InactiveThreshold: believeTime, MemoryStorage: true, Replicas: 1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make consumer: %w", err)
+	}
+	newest := make(map[proto.Room]uint64) // stream sequence
+	rooms := make(map[proto.Room]bool)
+	for left := c.CachedInfo().NumPending; left > 0; {
+		batch, err := c.Fetch(int(min(left, 1000)), jetstream.FetchMaxWait(time.Second))
+		if err != nil {
+			return nil, err
+		}
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err != nil {
+				return nil, err
+			}
+			left = meta.NumPending
+			_, rest, _ := strings.Cut(strings.TrimPrefix(m.Subject(), "room.evt."), ".")
+			_, token, _ := strings.Cut(rest, ".")
+			room, err := proto.RoomOfToken(token)
+			if err != nil || meta.Sequence.Stream < newest[room] {
+				continue
+			}
+			newest[room] = meta.Sequence.Stream
+			if m.Headers().Get(proto.HeaderCount) == "0" {
+				delete(rooms, room)
+			} else {
+				rooms[room] = true
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return rooms, nil
+}

@@ -1,0 +1,98 @@
+package events
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/webhook"
+)
+
+// Config says what applications are told. The zero Config tells nothing.
+type Config struct {
+	Stream bool          // keep the stream; consumers and webhooks imply it
+	Age    time.Duration // how long the stream keeps events
+	Bytes  int64         // of the stream; the oldest events are dropped
+
+	Consumers []string // durable names of pull consumers
+
+	Webhooks    []string // URLs
+	SecretFiles []string // one for all of Webhooks, or one for each in their order
+	Kinds       []string // of the events that are posted; none = all
+}
+
+// DefaultConfig returns the defaults of the flags.
+func DefaultConfig() Config {
+	return Config{Age: 24 * time.Hour, Bytes: 256 << 20}
+}
+
+// Bind makes the flags.
+func (c *Config) Bind(flags *pflag.FlagSet) {
+	flags.BoolVar(&c.Stream, "events", c.Stream, "tell applications what happens in rooms: keep the stream ROOMEVENTS with all events of the log, and who joins and leaves; use the same --events and --webhook flags for all instances")
+	flags.DurationVar(&c.Age, "events-age", c.Age, "keep events for applications for this `time`")
+	flags.Int64Var(&c.Bytes, "events-bytes", c.Bytes, "keep at most this number of `bytes` of events for applications, and drop the oldest")
+	flags.StringArrayVar(&c.Consumers, "events-consumer", c.Consumers, "make a pull consumer with this `name`, from which an application reads ROOMEVENTS; implies --events; repeatable")
+	flags.StringArrayVar(&c.Webhooks, "webhook", c.Webhooks, "post events to this `URL`, which is https, or http on this machine; implies --events; repeatable")
+	flags.StringArrayVar(&c.SecretFiles, "webhook-secret-file", c.SecretFiles, "sign posts with the secret in this `file`, such as whsec_ and base64; two secrets both sign; one file for all URLs, or repeat it for each")
+	flags.StringSliceVar(&c.Kinds, "webhook-events", c.Kinds, "post only these `kinds` of events, such as message,deleted,joined,left; all by default")
+}
+
+// On reports whether anything is told.
+func (c *Config) On() bool { return c.Stream || len(c.Consumers) > 0 || len(c.Webhooks) > 0 }
+
+var isConsumer = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// kinds are the names of all kinds of events.
+func kinds() []string {
+	all := []string{typeMessage}
+	for _, kind := range []proto.EventKind{
+		proto.Closed, proto.Reopened, proto.Kicked, proto.Banned, proto.Unbanned, proto.Muted, proto.Unmuted,
+		proto.Slowed, proto.Deleted, proto.Edited,
+	} {
+		all = append(all, string(kind))
+	}
+	for _, kind := range proto.Occurrences {
+		all = append(all, string(kind))
+	}
+	return all
+}
+
+// Check returns an error that names the flag of a wrong setting.
+func (c *Config) Check() error {
+	if c.On() && c.Age < time.Minute {
+		return errors.New("--events-age is at least 1m")
+	}
+	if c.On() && c.Bytes < 1<<20 {
+		return errors.New("--events-bytes is at least 1048576")
+	}
+	for _, name := range c.Consumers {
+		if !isConsumer.MatchString(name) {
+			return fmt.Errorf("--events-consumer: %q is not 1 to 64 of A-Z a-z 0-9 _ and -", name)
+		}
+	}
+	for i, address := range c.Webhooks {
+		if err := webhook.CheckURL(address); err != nil {
+			return err
+		}
+		if slices.Contains(c.Webhooks[:i], address) {
+			return fmt.Errorf("--webhook: %s is given twice", address)
+		}
+	}
+	if n := len(c.SecretFiles); len(c.Webhooks) > 0 && n != 1 && n != len(c.Webhooks) {
+		return fmt.Errorf("--webhook needs --webhook-secret-file, one for all URLs or one for each; there are %d", n)
+	} else if n > 0 && len(c.Webhooks) == 0 {
+		return errors.New("--webhook-secret-file needs --webhook")
+	}
+	for _, kind := range c.Kinds {
+		if !slices.Contains(kinds(), kind) {
+			return fmt.Errorf("--webhook-events: %q is none of %s", kind, strings.Join(kinds(), ", "))
+		}
+	}
+	return nil
+}

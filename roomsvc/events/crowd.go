@@ -1,0 +1,170 @@
+package events
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"roomcast/proto"
+)
+
+// crowd knows the people of one room on all gateways. It is pure, and belongs to one
+// goroutine.
+type crowd struct {
+	gateways map[string]*share
+	count    map[string]int // gateways that have a person, by id
+
+	// settle is when the gateways have answered who is there; zero = they were not asked. Until
+	// then nothing is told. Occupied says that applications may believe the room occupied.
+	settle   time.Time
+	occupied bool
+	emptied  time.Time // when the last person left; zero = somebody is there
+}
+
+// share is what is known about the people of one gateway.
+type share struct {
+	people   map[string]proto.Identity
+	mark     proto.PresenceMark   // of people
+	behind   bool                 // a change was missed
+	incoming *proto.PresenceShare // the parts of a list that have arrived
+}
+
+// news is one event for applications.
+type news struct {
+	kind   proto.Occurrence
+	who    proto.Identity
+	reason proto.LeaveReason
+	count  int
+}
+
+func newCrowd(now time.Time) *crowd {
+	return &crowd{gateways: make(map[string]*share), count: make(map[string]int), emptied: now}
+}
+
+func (c *crowd) of(gateway string) *share {
+	s := c.gateways[gateway]
+	if s == nil {
+		s = &share{people: make(map[string]proto.Identity)}
+		c.gateways[gateway] = s
+	}
+	return s
+}
+
+// change applies what a gateway tells the others. It reports whether a change was missed.
+func (c *crowd) change(m *proto.PresenceChange, now time.Time) (list []news, behind bool) {
+	s := c.of(m.Gateway)
+	first := m.Mark.Version == 1 && s.mark.Run < m.Mark.Run // the room was empty there
+	next := m.Mark.Run == s.mark.Run && m.Mark.Version == s.mark.Version+1
+	if len(m.Deltas) > 0 && (first || next) {
+		if first {
+			list = c.replace(s, nil, now)
+		}
+		for _, d := range m.Deltas {
+			if d.Left == "" {
+				list = c.join(list, s, d.Identity, now)
+			} else {
+				list = c.leave(list, s, d.ID, d.Left, now)
+			}
+		}
+		s.mark, s.behind = m.Mark, false
+	} else if m.Mark.Version > 0 && s.mark.Before(m.Mark) {
+		s.behind = true
+	}
+	return list, s.behind
+}
+
+// shared applies one part of the list of a gateway.
+func (c *crowd) shared(m *proto.PresenceShare, now time.Time) (list []news) {
+	s := c.of(m.Gateway)
+	switch in := s.incoming; {
+	case m.Part == 0:
+		s.incoming = m
+	case in != nil && in.Mark == m.Mark && in.Part+1 == m.Part:
+		in.People, in.Part = append(in.People, m.People...), m.Part
+	default:
+		return nil // a part is missing
+	}
+	if m.More {
+		return nil
+	}
+	people := s.incoming.People
+	s.incoming = nil
+	if !s.mark.Before(m.Mark) {
+		return nil // it is known already
+	}
+	list = c.replace(s, people, now)
+	s.mark, s.behind = m.Mark, false
+	return list
+}
+
+// replace makes people the only ones in s.
+func (c *crowd) replace(s *share, people []proto.Identity, now time.Time) (list []news) {
+	stay := make(map[string]bool, len(people))
+	for _, who := range people {
+		stay[who.ID] = true
+		list = c.join(list, s, who, now)
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.people)) {
+		if !stay[id] {
+			list = c.leave(list, s, id, proto.LeftLost, now)
+		}
+	}
+	return list
+}
+
+func (c *crowd) join(list []news, s *share, who proto.Identity, now time.Time) []news {
+	if _, known := s.people[who.ID]; known {
+		return list
+	}
+	s.people[who.ID] = who
+	if c.count[who.ID]++; c.count[who.ID] > 1 {
+		return list
+	}
+	c.emptied = time.Time{}
+	if len(c.count) == 1 {
+		list = append(list, news{kind: proto.RoomOccupied, count: 1})
+	}
+	return append(list, news{kind: proto.PersonJoined, who: who, count: len(c.count)})
+}
+
+func (c *crowd) leave(list []news, s *share, id string, reason proto.LeaveReason, now time.Time) []news {
+	who, known := s.people[id]
+	if !known {
+		return list
+	}
+	delete(s.people, id)
+	if c.count[id]--; c.count[id] > 0 {
+		return list
+	}
+	delete(c.count, id)
+	list = append(list, news{kind: proto.PersonLeft, who: who, reason: reason, count: len(c.count)})
+	if len(c.count) == 0 {
+		c.emptied = now
+		list = append(list, news{kind: proto.RoomVacated})
+	}
+	return list
+}
+
+// people returns at most [proto.MaxListed] people, by id.
+func (c *crowd) people() (list []proto.Identity) {
+	ids := slices.Sorted(maps.Keys(c.count))
+	for _, id := range ids[:min(len(ids), proto.MaxListed)] {
+		for _, s := range c.gateways {
+			if who, here := s.people[id]; here {
+				list = append(list, who)
+				break
+			}
+		}
+	}
+	return list
+}
+
+// behind reports whether a change of some gateway was missed.
+func (c *crowd) behind() bool {
+	for _, s := range c.gateways {
+		if s.behind {
+			return true
+		}
+	}
+	return false
+}

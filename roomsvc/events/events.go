@@ -1,0 +1,164 @@
+// Package events tells applications what happens in rooms.
+//
+//	log -> stream ROOMEVENTS -> pull consumers, webhooks
+//	gateways -> people -> joined, left, occupied, vacated, present -> ROOMEVENTS
+//
+// The stream sources the log by itself (stream.go). The owner of a partition adds who comes
+// and goes (people.go, crowd.go). Readers follow the stream and remember their position: one
+// for each webhook (post.go), and one that erases what was deleted (erase.go). All of it
+// uses a connection of its own and waits for nobody on the path of a message.
+package events
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+	"roomcast/proto/seal"
+	"roomcast/roomsvc/stream"
+	"roomcast/roomsvc/webhook"
+)
+
+// typeMessage is the type of an event that is a message.
+const typeMessage = "message"
+
+// Service is what the package needs from the room service.
+type Service struct {
+	Dial     func(opts ...nats.Option) (*nats.Conn, error)
+	Owns     func(partition int) bool // this instance owns the partition, and no other can have taken it
+	Replicas int                      // of the log
+	Keys     *seal.Keys               // nil = nothing is sealed
+	Log      *slog.Logger
+}
+
+// Events tells applications. Open is called until it succeeds, then Run once.
+type Events struct {
+	// Static after New.
+	cfg       Config
+	svc       Service
+	receivers []*webhook.Receiver
+	metrics   *metrics
+
+	// Set by Run before anything uses them.
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	stored *history.Stream
+}
+
+// New reads the secrets of webhooks.
+func New(cfg Config, svc Service) (*Events, error) {
+	e := &Events{cfg: cfg, svc: svc, metrics: newMetrics()}
+	for i, address := range cfg.Webhooks {
+		r, err := webhook.Open(address, cfg.SecretFiles[min(i, len(cfg.SecretFiles)-1)], svc.Log)
+		if err != nil {
+			return nil, err
+		}
+		e.receivers = append(e.receivers, r)
+	}
+	return e, nil
+}
+
+// Collectors returns the metrics.
+func (e *Events) Collectors() []prometheus.Collector { return e.metrics.all() }
+
+// Open makes the stream and what follows it, if anything is told at all.
+func (e *Events) Open(ctx context.Context, nc *nats.Conn) error {
+	if !e.cfg.On() {
+		return nil
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	s, err := e.ensureStream(ctx, js)
+	if err != nil {
+		return err
+	}
+	if err := e.ensureConsumers(ctx, s); err != nil {
+		return err
+	}
+	return e.ensurePositions(ctx, js, s)
+}
+
+// retryPause is how long a part waits after an error of NATS.
+const retryPause = time.Second
+
+// Run tells applications until ctx ends.
+func (e *Events) Run(ctx context.Context) {
+	for e.connect(ctx) != nil {
+		if !wait(ctx, retryPause) {
+			return
+		}
+	}
+	defer e.nc.Close()
+	if !e.cfg.On() && !e.leftBehind(ctx) {
+		return
+	}
+	var parts sync.WaitGroup
+	parts.Go(func() { e.read(ctx, eraserName, &eraser{e: e}) })
+	for _, r := range e.receivers {
+		parts.Go(func() {
+			defer r.Close()
+			e.read(ctx, webhook.Name(r.URL), newPoster(e, r))
+		})
+	}
+	if e.cfg.On() {
+		parts.Go(func() { newPeople(e).run(ctx) })
+	}
+	parts.Wait()
+}
+
+func (e *Events) connect(ctx context.Context) (err error) {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if e.nc, err = e.svc.Dial(); err != nil {
+		return err
+	}
+	if e.js, err = jetstream.New(e.nc); err != nil {
+		e.nc.Close()
+		return err
+	}
+	e.stored = history.NewStream(e.nc, proto.EventsStream)
+	return nil
+}
+
+// leftBehind reports whether the stream exists although nothing is to be told. It goes on
+// sourcing the log then, so what is deleted must be erased there too.
+func (e *Events) leftBehind(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if _, err := e.js.Stream(ctx, proto.EventsStream); err != nil {
+		return false // it does not exist, or this user may not know
+	}
+	e.svc.Log.Warn("stream ROOMEVENTS copies the log although --events is off; remove it with: nats stream rm ROOMEVENTS")
+	return true
+}
+
+// wait reports whether a time has passed before ctx ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// openBucket opens the bucket of positions.
+func (e *Events) openBucket(ctx context.Context, js jetstream.JetStream) (jetstream.KeyValue, error) {
+	return stream.Bucket(ctx, js, jetstream.KeyValueConfig{
+		Bucket: proto.PositionBucket, Description: "how far roomcast has read ROOMEVENTS, by reader",
+		Storage: jetstream.FileStorage, History: 1, Replicas: e.svc.Replicas,
+	}, e.svc.Log)
+}

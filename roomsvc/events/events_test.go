@@ -1,0 +1,367 @@
+package events_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/natstest"
+	"roomcast/proto/seal"
+	"roomcast/roomsvc/service"
+	"roomcast/roomsvc/webhook"
+)
+
+const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+// serve runs a room service that tells applications.
+func serve(t *testing.T, srv *natstest.Server, change ...func(*service.Config)) (stop func()) {
+	t.Helper()
+	cfg := service.DefaultConfig()
+	cfg.Dial, cfg.Log = srv.Dial, slog.New(slog.NewTextHandler(t.Output(), nil))
+	cfg.Events.Stream = true
+	for _, c := range change {
+		c(&cfg)
+	}
+	s, err := service.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = natstest.Run(t, "the service", s.Run)
+	natstest.Eventually(t, "the service to be ready", func() bool { return s.Ready() == nil })
+	return stop
+}
+
+// do sends a message or an act until it is answered for good, and returns its seq.
+func do(t *testing.T, nc *nats.Conn, room, from, kind, text string, more ...string) (seq uint64) {
+	t.Helper()
+	m := nats.NewMsg(proto.MustRoom(room).Subject())
+	m.Header.Set(proto.HeaderFrom, from)
+	m.Header.Set(proto.HeaderKind, kind)
+	m.Header.Set(proto.HeaderKey, fmt.Sprint(time.Now().UnixNano()))
+	for i := 0; i+1 < len(more); i += 2 {
+		m.Header.Set(more[i], more[i+1])
+	}
+	m.Data = []byte(text)
+	natstest.Eventually(t, "an answer", func() bool {
+		got, err := nc.RequestMsg(m, time.Second)
+		if err != nil {
+			return false
+		}
+		r, err := proto.ParseReply(got.Data)
+		if err == nil && r.Refusal != nil && !r.Refusal.Temporary() {
+			t.Fatal(r.Refusal)
+		}
+		seq = r.Seq
+		return err == nil && r.Refusal == nil
+	})
+	return seq
+}
+
+func secretFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// receiver is an application. It is safe for concurrent use.
+type receiver struct {
+	t      *testing.T
+	server *httptest.Server
+
+	mu    sync.Mutex
+	posts []post
+	hook  func(http.ResponseWriter, *http.Request) bool // handles a post in its place
+}
+
+type post struct {
+	id   string
+	body webhook.Batch
+	raw  string
+}
+
+func newReceiver(t *testing.T, hook func(http.ResponseWriter, *http.Request) bool) *receiver {
+	r := &receiver{t: t, hook: hook}
+	r.server = httptest.NewServer(r)
+	t.Cleanup(r.server.Close)
+	return r
+}
+
+func (r *receiver) set(hook func(http.ResponseWriter, *http.Request) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hook = hook
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, err := io.ReadAll(req.Body)
+	r.mu.Lock()
+	hook := r.hook
+	r.mu.Unlock()
+	if hook != nil && hook(w, req) {
+		return
+	}
+	p := post{id: req.Header.Get("Webhook-Id"), raw: string(body)}
+	if err == nil {
+		err = json.Unmarshal(body, &p.body)
+	}
+	if err != nil || req.Header.Get("Content-Type") != "application/json" {
+		r.t.Errorf("got %q: %v", body, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.posts = append(r.posts, p)
+}
+
+// got returns the data of the events that were accepted, each event once.
+func (r *receiver) got() (list []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen := make(map[string]bool)
+	for _, p := range r.posts {
+		for _, e := range p.body.Events {
+			if !seen[e.ID] {
+				seen[e.ID] = true
+				list = append(list, e.Type+" "+string(e.Data))
+			}
+		}
+	}
+	return list
+}
+
+func (r *receiver) url(c *service.Config) {
+	c.Events.Webhooks = append(c.Events.Webhooks, r.server.URL+"/hook")
+	c.Events.SecretFiles = []string{secretFile(r.t)}
+}
+
+// texts returns the texts of the messages among events.
+func texts(events []string) (list []string) {
+	for _, e := range events {
+		var m struct {
+			Text    string `json:"text"`
+			Deleted bool   `json:"deleted"`
+		}
+		kind, data, _ := strings.Cut(e, " ")
+		if json.Unmarshal([]byte(data), &m) == nil && kind == "message" {
+			if m.Deleted {
+				m.Text = "(deleted)"
+			}
+			list = append(list, m.Text)
+		}
+	}
+	return list
+}
+
+// holds reports whether a file below dir holds the text.
+func holds(t *testing.T, dir, text string) (found bool) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil // the server removes files at any time
+		}
+		b, err := os.ReadFile(path)
+		found = found || err == nil && bytes.Contains(b, []byte(text))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// Events that come while the receiver is away are posted in order when it is back, across a
+// restart of the room service and of NATS. A retry has the id of the post that failed.
+func TestReceiverThatWasAwayMissesNothing(t *testing.T) {
+	srv := natstest.Start(t)
+	var mu sync.Mutex
+	ids := make(map[string]int)
+	r := newReceiver(t, func(w http.ResponseWriter, req *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		ids[req.Header.Get("Webhook-Id")]++
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	stop := serve(t, srv, r.url)
+	nc := srv.Connect(t)
+	var want []string
+	for i := range 30 {
+		want = append(want, fmt.Sprint("message ", i))
+		do(t, nc, "lobby", "ann", "text", want[i])
+	}
+	natstest.Eventually(t, "a retry", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, n := range ids {
+			if n > 1 {
+				return true
+			}
+		}
+		return false
+	})
+	stop()
+	srv.Stop()
+	srv.Restart(t)
+	serve(t, srv, r.url)
+	for i := range 150 {
+		want = append(want, fmt.Sprint("later ", i))
+		do(t, nc, "lobby", "ann", "text", want[30+i])
+	}
+	r.set(nil)
+	natstest.Eventually(t, "all messages", func() bool { return len(texts(r.got())) >= len(want) })
+	if got := texts(r.got()); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A message that was deleted before the receiver accepted it is posted as its stub, whether
+// or not a post with it had failed before. Its bytes leave the files.
+func TestDeletedMessageIsPostedAsItsStub(t *testing.T) {
+	srv := natstest.Start(t)
+	tried := make(chan struct{}, 1)
+	r := newReceiver(t, func(w http.ResponseWriter, req *http.Request) bool {
+		w.WriteHeader(http.StatusInternalServerError)
+		select {
+		case tried <- struct{}{}:
+		default:
+		}
+		return true
+	})
+	serve(t, srv, r.url)
+	nc := srv.Connect(t)
+	do(t, nc, "lobby", "ann", "text", "before")
+	first := do(t, nc, "lobby", "ann", "text", "CANARY-one")
+	<-tried
+	do(t, nc, "other", "bob", "text", "CANARY-in-another-room")
+	second := do(t, nc, "lobby", "ann", "text", "CANARY-two")
+	for i := range 3 {
+		do(t, nc, "lobby", "ann", "edit", fmt.Sprint("CANARY-edit-", i), proto.HeaderSeq, fmt.Sprint(second))
+	}
+	do(t, nc, "lobby", "ann", "text", "between")
+	for _, seq := range []uint64{first, second} {
+		do(t, nc, "lobby", "ann", "delete", "", proto.HeaderSeq, fmt.Sprint(seq))
+	}
+	do(t, nc, "lobby", "ann", "text", "after")
+	natstest.Eventually(t, "the bytes to leave the files", func() bool {
+		return !holds(t, srv.Dir(), "CANARY-one") && !holds(t, srv.Dir(), "CANARY-two") && !holds(t, srv.Dir(), "CANARY-edit")
+	})
+	if !holds(t, srv.Dir(), "CANARY-in-another-room") {
+		t.Error("the files do not hold what was not deleted, so this test finds nothing")
+	}
+	r.set(nil)
+	want := []string{"before", "(deleted)", "CANARY-in-another-room", "(deleted)", "between", "after"}
+	natstest.Eventually(t, "all messages", func() bool { return len(texts(r.got())) == len(want) })
+	if got := texts(r.got()); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	all := strings.Join(r.got(), "\n")
+	if n := strings.Count(all, "edited {"); n != 3 || strings.Contains(all, "CANARY-e") || strings.Count(all, `"kind":"deleted"`) != 2 {
+		t.Errorf("got %d edits:\n%s", n, all)
+	}
+	stub := fmt.Sprintf(`message {"room":"lobby","seq":%d,"at":"`, second)
+	if !strings.Contains(all, stub) || !strings.Contains(all, `"from":{"id":"ann"},"deleted":true}`) {
+		t.Errorf("there is no stub %s:\n%s", stub, all)
+	}
+}
+
+// An application reads the events of all rooms from its consumer, in the order of each room.
+// With keys their payloads are sealed there, and webhooks receive them opened.
+func TestSealedEventsAreOpenedForWebhooksOnly(t *testing.T) {
+	srv := natstest.Start(t)
+	keys, err := seal.New([]byte("a secret with thirty-two bytes!!"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newReceiver(t, nil)
+	serve(t, srv, r.url, func(c *service.Config) { c.Keys, c.Events.Consumers = keys, []string{"shop"} })
+	nc := srv.Connect(t)
+	do(t, nc, "lobby", "ann", "text", "CANARY")
+	do(t, nc, "lobby", "mod", "mute", "", proto.HeaderMember, "ann")
+	natstest.Eventually(t, "the events", func() bool { return len(r.got()) == 2 })
+	if got := r.got(); !strings.Contains(got[0], `"text":"CANARY"`) || !strings.HasPrefix(got[1], "muted {") {
+		t.Errorf("got %q", got)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := js.Consumer(t.Context(), proto.EventsStream, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, err := c.Fetch(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for m := range batch.Messages() {
+		n++
+		if m.Subject() != strings.Replace(proto.MustRoom("lobby").LogSubject(), "room.log", "room.evt.log", 1) || bytes.Contains(m.Data(), []byte("CANARY")) || m.Headers().Get(proto.HeaderRecord) == "" {
+			t.Errorf("got %s %q", m.Subject(), m.Data())
+		}
+		if err := m.Ack(); err != nil {
+			t.Error(err)
+		}
+	}
+	if n != 2 {
+		t.Errorf("got %d events, want 2", n)
+	}
+}
+
+// Only the chosen kinds are posted.
+func TestKindsAreChosen(t *testing.T) {
+	srv := natstest.Start(t)
+	r := newReceiver(t, nil)
+	serve(t, srv, r.url, func(c *service.Config) { c.Events.Kinds = []string{"muted", "closed"} })
+	nc := srv.Connect(t)
+	do(t, nc, "lobby", "ann", "text", "hi")
+	do(t, nc, "lobby", "mod", "mute", "", proto.HeaderMember, "ann")
+	do(t, nc, "lobby", "mod", "close", "")
+	natstest.Eventually(t, "the events", func() bool { return len(r.got()) == 2 })
+	if got := r.got(); !strings.HasPrefix(got[0], "muted {") || !strings.HasPrefix(got[1], "closed {") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// With several instances, an event is posted in order whichever of them leads.
+func TestAnotherInstanceContinues(t *testing.T) {
+	srv := natstest.Start(t)
+	r := newReceiver(t, nil)
+	stops := []func(){serve(t, srv, r.url), serve(t, srv, r.url)}
+	nc := srv.Connect(t)
+	var want []string
+	for i := range 60 {
+		switch i {
+		case 20:
+			stops[0]()
+		case 30:
+			serve(t, srv, r.url)
+		case 40:
+			stops[1]()
+		}
+		want = append(want, fmt.Sprint("message ", i))
+		do(t, nc, "lobby", "ann", "text", want[i])
+	}
+	natstest.Eventually(t, "all messages", func() bool { return len(texts(r.got())) == len(want) })
+	if got := texts(r.got()); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}

@@ -1,0 +1,402 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/seal"
+)
+
+// The times of people. A gateway that dies is noticed after silentTime at the latest, and the
+// rest of the gateways are asked and heard well within ten seconds.
+const (
+	tickTime    = 100 * time.Millisecond
+	silentTime  = 5 * time.Second  // without a heartbeat, which comes every two seconds
+	settleTime  = 2 * time.Second  // for the gateways to tell their people
+	believeTime = 5 * time.Second  // for the stream to tell which rooms applications believe occupied
+	forgetTime  = 10 * time.Second // an empty room is remembered; gateways repeat their marks for three seconds
+	askPause    = 500 * time.Millisecond
+	unasked     = time.Hour // until the question is sent
+)
+
+const (
+	maxAsked   = 500     // rooms that one question names
+	maxPending = 4096    // events that the stream has not acknowledged
+	buffer     = 1 << 14 // messages of gateways that wait; NATS drops more, and the gateways are asked
+)
+
+// people tells applications who comes and goes in the rooms of the partitions that this
+// instance owns. It hears what gateways tell each other. Whenever something may have been
+// missed, it asks all gateways, and tells who is there with one event for each room. Run has
+// it alone.
+type people struct {
+	e      *Events
+	js     jetstream.JetStream // publishes without waiting
+	heard  chan *nats.Msg
+	found  chan map[proto.Room]bool // rooms that applications believe occupied
+	failed chan proto.Room          // whose event was not stored
+
+	partitions [proto.Partitions]*owned // nil = not owned
+	gateways   map[string]gateway
+	ask        proto.AskPeople // the next question
+	asked      time.Time       // when the last one was sent
+	reconnects uint64
+	dropped    int
+	tasks      sync.WaitGroup
+}
+
+// owned is a partition that this instance owns.
+type owned struct {
+	sub    *nats.Subscription
+	rooms  map[proto.Room]*crowd
+	settle time.Time // see crowd; of all rooms
+	known  bool      // the rooms that applications believe occupied are marked
+}
+
+type gateway struct {
+	process string
+	number  uint64
+	heard   time.Time // zero = it is silent
+}
+
+func newPeople(e *Events) *people {
+	return &people{
+		e: e, heard: make(chan *nats.Msg, buffer), found: make(chan map[proto.Room]bool, 1),
+		failed: make(chan proto.Room, maxPending), gateways: make(map[string]gateway),
+	}
+}
+
+func (p *people) run(ctx context.Context) {
+	var err error
+	p.js, err = jetstream.New(p.e.nc, jetstream.WithPublishAsyncMaxPending(maxPending),
+		jetstream.WithPublishAsyncTimeout(10*time.Second), jetstream.WithPublishAsyncErrHandler(p.unstored))
+	if err == nil {
+		_, err = p.e.nc.ChanSubscribe(proto.SubjectAnyGate, p.heard)
+	}
+	if err != nil {
+		p.e.svc.Log.Error("hear gateways for applications", "error", err)
+		return
+	}
+	ticker := time.NewTicker(tickTime)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			p.tasks.Wait()
+			select {
+			case <-p.js.PublishAsyncComplete():
+			case <-time.After(time.Second):
+			}
+			return
+		case m := <-p.heard:
+			p.hear(m, time.Now())
+		case rooms := <-p.found:
+			p.believe(rooms, time.Now())
+		case room := <-p.failed:
+			p.doubt(room, time.Now())
+		case now := <-ticker.C:
+			p.tick(ctx, now)
+		}
+	}
+}
+
+// unstored has a room whose event could not be stored told as a whole.
+func (p *people) unstored(_ jetstream.JetStream, m *nats.Msg, _ error) {
+	_, rest, _ := strings.Cut(strings.TrimPrefix(m.Subject, "room.evt."), ".")
+	_, token, _ := strings.Cut(rest, ".")
+	if room, err := proto.RoomOfToken(token); err == nil {
+		p.failed <- room // holds as many as can fail at a time
+	}
+}
+
+// tick does what is due.
+func (p *people) tick(ctx context.Context, now time.Time) {
+	p.own(now)
+	p.checkLink(now)
+	for id, g := range p.gateways {
+		if !g.heard.IsZero() && now.Sub(g.heard) > silentTime && p.e.nc.IsConnected() {
+			g.heard = time.Time{}
+			p.gateways[id] = g
+			p.gone(id, now)
+		}
+	}
+	if (len(p.ask.Partitions) > 0 || len(p.ask.Rooms) > 0) && now.Sub(p.asked) >= askPause {
+		p.sendQuestion(ctx, now)
+	}
+	for number, s := range p.partitions {
+		if s != nil {
+			p.settle(number, s, now)
+		}
+	}
+}
+
+// own begins with the partitions that this instance has come to own, and ends with the others.
+func (p *people) own(now time.Time) {
+	for number, s := range p.partitions {
+		ours := p.e.svc.Owns(number)
+		switch {
+		case ours && s == nil:
+			sub, err := p.e.nc.ChanSubscribe(proto.EphemeralPartition(number), p.heard)
+			if err != nil {
+				continue // at the next tick
+			}
+			p.partitions[number] = &owned{sub: sub}
+			p.doubtPartition(number, now)
+		case !ours && s != nil:
+			_ = s.sub.Unsubscribe() // without a connection it has ended anyway
+			p.partitions[number] = nil
+		}
+	}
+}
+
+// checkLink asks all gateways if messages may have been missed.
+func (p *people) checkLink(now time.Time) {
+	dropped, reconnects := 0, p.e.nc.Stats().Reconnects
+	for _, s := range p.partitions {
+		if s != nil {
+			n, _ := s.sub.Dropped()
+			dropped += n
+		}
+	}
+	if reconnects != p.reconnects || dropped > p.dropped {
+		p.doubtAll(now)
+		for id, g := range p.gateways {
+			g.heard = now
+			p.gateways[id] = g
+		}
+	}
+	p.reconnects, p.dropped = reconnects, dropped
+}
+
+// hear handles a message of a gateway.
+func (p *people) hear(m *nats.Msg, now time.Time) {
+	if id, beat := strings.CutPrefix(m.Subject, proto.GatewaySubject("")); beat {
+		p.beat(id, m.Data, now)
+		return
+	}
+	kind := m.Header.Get(proto.HeaderPresence)
+	room, err := proto.RoomOfSubject(m.Subject)
+	if err != nil || kind == "" || p.partitions[room.Partition()] == nil {
+		return
+	}
+	data := m.Data
+	if m.Header.Get(proto.HeaderEnc) == "" {
+		err = p.e.svc.Keys.CheckPlain()
+	} else {
+		data, err = p.e.svc.Keys.Open(room, seal.Ephemeral, seal.Headers(m.Header), data)
+	}
+	if err != nil {
+		return
+	}
+	c := p.crowd(room, now)
+	var list []news
+	behind := false
+	if kind == proto.PresenceIsShare {
+		var s proto.PresenceShare
+		if json.Unmarshal(data, &s) == nil {
+			list = c.shared(&s, now)
+		}
+	} else {
+		var change proto.PresenceChange
+		if json.Unmarshal(data, &change) == nil {
+			list, behind = c.change(&change, now)
+		}
+	}
+	switch {
+	case !c.settle.IsZero():
+		return
+	case behind:
+		p.doubt(room, now)
+		return
+	}
+	for i := range list {
+		n := &list[i]
+		p.tell(room, n.kind, n.count, proto.AppendOccurrence(nil, n.kind, room, now, n.who, n.reason, n.count))
+	}
+}
+
+// beat handles a heartbeat.
+func (p *people) beat(id string, data []byte, now time.Time) {
+	h, err := proto.ParseHeartbeat(data)
+	if err != nil {
+		return
+	}
+	old, known := p.gateways[id]
+	if h.State == proto.GatewayBye {
+		delete(p.gateways, id)
+		p.gone(id, now)
+		return
+	}
+	p.gateways[id] = gateway{h.Process, h.Number, now}
+	switch {
+	case !known:
+	case old.process != h.Process:
+		p.gone(id, now)
+	case old.heard.IsZero() || h.Number > old.number+1:
+		p.doubtAll(now) // its messages may have been lost
+	}
+}
+
+// crowd returns the people of a room of an owned partition.
+func (p *people) crowd(room proto.Room, now time.Time) *crowd {
+	s := p.partitions[room.Partition()]
+	c := s.rooms[room]
+	if c == nil {
+		c = newCrowd(now)
+		c.settle = s.settle
+		s.rooms[room] = c
+	}
+	return c
+}
+
+// gone asks for the rooms in which a gateway had people.
+func (p *people) gone(id string, now time.Time) {
+	for _, s := range p.partitions {
+		if s == nil {
+			continue
+		}
+		for room, c := range s.rooms {
+			if here := c.gateways[id]; here != nil && len(here.people) > 0 {
+				p.doubt(room, now)
+			}
+		}
+	}
+}
+
+// doubt asks all gateways for the people of a room.
+func (p *people) doubt(room proto.Room, now time.Time) {
+	s := p.partitions[room.Partition()]
+	if s == nil || !s.settle.IsZero() {
+		return
+	}
+	old := p.crowd(room, now)
+	if !old.settle.IsZero() && old.settle.After(now) {
+		return
+	}
+	c := newCrowd(now)
+	c.occupied = old.occupied || len(old.count) > 0
+	c.settle = now.Add(unasked)
+	s.rooms[room] = c
+	p.ask.Rooms = append(p.ask.Rooms, room.String())
+}
+
+// doubtPartition asks all gateways for the people of all rooms of an owned partition.
+func (p *people) doubtPartition(number int, now time.Time) {
+	s := p.partitions[number]
+	rooms := make(map[proto.Room]*crowd)
+	for room, old := range s.rooms {
+		if old.occupied || len(old.count) > 0 {
+			rooms[room] = newCrowd(now)
+			rooms[room].occupied = true
+		}
+	}
+	s.rooms, s.known, s.settle = rooms, false, now.Add(unasked)
+	for _, c := range rooms {
+		c.settle = s.settle
+	}
+	if !slices.Contains(p.ask.Partitions, number) {
+		p.ask.Partitions = append(p.ask.Partitions, number)
+	}
+}
+
+func (p *people) doubtAll(now time.Time) {
+	for number, s := range p.partitions {
+		if s != nil {
+			p.doubtPartition(number, now)
+		}
+	}
+}
+
+// sendQuestion asks the gateways, and the stream if whole partitions are in doubt.
+func (p *people) sendQuestion(ctx context.Context, now time.Time) {
+	ask := p.ask
+	ask.Rooms = ask.Rooms[:min(len(ask.Rooms), maxAsked)]
+	body, err := json.Marshal(ask)
+	if err != nil || p.e.nc.Publish(proto.SubjectPeople, body) != nil {
+		return // at the next tick
+	}
+	if len(ask.Partitions) > 0 {
+		p.tasks.Go(func() { p.lookUp(ctx) })
+	}
+	for _, number := range ask.Partitions {
+		if s := p.partitions[number]; s != nil {
+			s.settle = now.Add(settleTime)
+		}
+	}
+	for _, name := range ask.Rooms {
+		room := proto.MustRoom(name)
+		if s := p.partitions[room.Partition()]; s != nil && s.rooms[room] != nil {
+			s.rooms[room].settle = now.Add(settleTime)
+		}
+	}
+	// The rest of the rooms is asked for at the next tick.
+	p.ask = proto.AskPeople{Rooms: p.ask.Rooms[len(ask.Rooms):]}
+	if p.asked = now; len(p.ask.Rooms) > 0 {
+		p.asked = time.Time{}
+	}
+}
+
+// believe marks the rooms that applications believe occupied.
+func (p *people) believe(rooms map[proto.Room]bool, now time.Time) {
+	for room := range rooms {
+		if s := p.partitions[room.Partition()]; s != nil && !s.settle.IsZero() {
+			p.crowd(room, now).occupied = true
+		}
+	}
+	for _, s := range p.partitions {
+		if s != nil {
+			s.known = true
+		}
+	}
+}
+
+// settle tells the people of the rooms about which the gateways have answered.
+func (p *people) settle(number int, s *owned, now time.Time) {
+	if !s.settle.IsZero() {
+		if now.Before(s.settle) || !s.known && now.Before(s.settle.Add(believeTime)) {
+			return
+		}
+		s.settle = time.Time{}
+		for _, c := range s.rooms {
+			c.settle = now
+		}
+	}
+	for room, c := range s.rooms {
+		switch {
+		case !c.settle.IsZero() && !now.Before(c.settle):
+			c.settle = time.Time{}
+			if c.occupied || len(c.count) > 0 {
+				p.tell(room, proto.RoomPresent, len(c.count), proto.AppendPresent(nil, room, now, len(c.count), c.people()))
+			}
+			if c.occupied = false; c.behind() {
+				p.doubt(room, now)
+			}
+		case c.settle.IsZero() && !c.emptied.IsZero() && now.Sub(c.emptied) > forgetTime:
+			delete(s.rooms, room)
+		}
+	}
+}
+
+// tell adds an event to the stream.
+func (p *people) tell(room proto.Room, kind proto.Occurrence, count int, payload []byte) {
+	m := nats.NewMsg(room.EventSubject(kind))
+	m.Header.Set(proto.HeaderCount, strconv.Itoa(count))
+	m.Data = p.e.svc.Keys.Seal(room, seal.Event, seal.Headers(m.Header), payload)
+	if p.e.svc.Keys != nil {
+		m.Header.Set(proto.HeaderEnc, seal.Mark)
+	}
+	if _, err := p.js.PublishMsgAsync(m); err != nil {
+		p.doubt(room, time.Now())
+		return
+	}
+	p.e.metrics.told.Inc()
+}

@@ -1,0 +1,184 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+	"roomcast/proto/seal"
+	"roomcast/roomsvc/webhook"
+)
+
+// maxHole is the number of missing sequences that are looked up as erased events. In a larger
+// hole the limits of the stream have dropped events.
+const maxHole = 1000
+
+// poster posts the events to one receiver. It is a [consumer]. A post that failed is read
+// again before it is sent again, because some of it may have been deleted meanwhile.
+type poster struct {
+	e        *Events
+	receiver *webhook.Receiver
+	delay    *atomic.Int64 // when the oldest event that waits for an answer was stored, in Unix nanoseconds; 0 = none waits
+
+	until    uint64 // the last event of the post that failed; 0 = none did
+	failures int    // of that post
+	next     time.Time
+}
+
+func newPoster(e *Events, r *webhook.Receiver) *poster {
+	return &poster{e: e, receiver: r, delay: e.metrics.newDelay()}
+}
+
+func (p *poster) reset() {
+	p.until, p.failures, p.next = 0, 0, time.Time{}
+	p.delay.Store(0)
+}
+
+// take posts the next events.
+func (p *poster) take(ctx context.Context, after position) (uint64, error) {
+	if time.Now().Before(p.next) {
+		return after.seq, nil
+	}
+	list, err := p.e.entries(ctx, after.seq)
+	if err != nil {
+		return after.seq, err
+	}
+	last := p.until
+	if last == 0 {
+		if len(list) == 0 {
+			return after.seq, nil
+		}
+		last = list[len(list)-1].Seq
+	}
+	batch, err := p.batch(ctx, after, last, list)
+	if err != nil {
+		return after.seq, err
+	}
+	if len(batch.Events) == 0 && batch.Missed == 0 {
+		p.reset()
+		return last, nil
+	}
+	body, err := json.Marshal(batch)
+	if err != nil {
+		return after.seq, fmt.Errorf("encode post: %w", err)
+	}
+	if err := p.receiver.Post(ctx, webhook.ID(after.created, after.seq+1, last), body); err != nil {
+		p.failed(err, last, list)
+		return after.seq, nil
+	}
+	if p.failures > 0 {
+		p.e.svc.Log.Info("webhook works again", "url", p.receiver.URL, "failures", p.failures)
+	}
+	p.reset()
+	p.e.metrics.posted.Add(float64(len(batch.Events)))
+	p.e.metrics.missed.Add(float64(batch.Missed))
+	return last, nil
+}
+
+// failed remembers the post, to send it again later.
+func (p *poster) failed(err error, last uint64, list []history.Entry) {
+	p.until = last
+	p.failures++
+	p.next = time.Now().Add(webhook.Pause(p.failures))
+	p.e.metrics.failures.Inc()
+	if p.failures == 1 || p.failures%10 == 0 {
+		p.e.svc.Log.Warn("webhook fails; its events wait", "url", p.receiver.URL, "failures", p.failures, "error", err)
+	}
+	if len(list) > 0 {
+		if at, err := time.Parse(time.RFC3339Nano, list[0].Header.Get("Nats-Time-Stamp")); err == nil {
+			p.delay.Store(at.UnixNano())
+		}
+	}
+}
+
+// batch makes the body of the post with the events after a position up to last.
+func (p *poster) batch(ctx context.Context, after position, last uint64, list []history.Entry) (*webhook.Batch, error) {
+	b := &webhook.Batch{Events: []webhook.Event{}}
+	seq := after.seq + 1
+	for i := 0; seq <= last; i++ {
+		to := last + 1
+		if i < len(list) {
+			to = min(to, list[i].Seq)
+		}
+		if err := p.fill(ctx, b, after, seq, to); err != nil {
+			return nil, err
+		}
+		if to <= last {
+			kind, data, err := p.e.tell(&list[i])
+			if err != nil {
+				p.e.svc.Log.Error("post event; it is left out", "error", err)
+			}
+			p.add(b, after, to, kind, data)
+		}
+		seq = to + 1
+	}
+	return b, nil
+}
+
+// fill adds the stubs of the erased events from a sequence up to, not including, another one.
+func (p *poster) fill(ctx context.Context, b *webhook.Batch, after position, from, to uint64) error {
+	if from >= to {
+		return nil
+	}
+	if to-from > maxHole {
+		b.Missed += to - from
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for ; from < to; from++ {
+		note, found, err := p.e.stored.Last(ctx, proto.EventErasedSubject(from))
+		if err != nil {
+			return err
+		}
+		if !found {
+			b.Missed++
+			continue
+		}
+		p.add(b, after, from, note.Header.Get(proto.HeaderKind), note.Data)
+	}
+	return nil
+}
+
+// add adds an event to the batch if the receiver wants its kind.
+func (p *poster) add(b *webhook.Batch, after position, seq uint64, kind string, data []byte) {
+	if kind == "" || len(p.e.cfg.Kinds) > 0 && !slices.Contains(p.e.cfg.Kinds, kind) {
+		return
+	}
+	b.Events = append(b.Events, webhook.Event{ID: webhook.EventID(after.created, seq), Type: kind, Data: data})
+}
+
+// tell returns the kind of an entry and its opened payload. The kind of an entry that is not
+// for applications is "".
+func (e *Events) tell(entry *history.Entry) (kind string, data []byte, err error) {
+	if rec, ok, err := record(entry); ok || err != nil {
+		if err == nil {
+			err = e.svc.Keys.OpenRecord(&rec, entry.Header.Get(proto.HeaderRecord))
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		return typeOf(rec.Kind), rec.Payload, nil
+	}
+	parts := strings.SplitN(entry.Subject, ".", 4)
+	if len(parts) < 4 || !slices.Contains(proto.Occurrences, proto.Occurrence(parts[2])) {
+		return "", nil, nil
+	}
+	if data = entry.Data; entry.Header.Get(proto.HeaderEnc) != "" {
+		_, token, _ := strings.Cut(parts[3], ".")
+		room, err := proto.RoomOfToken(token)
+		if err != nil {
+			return "", nil, err
+		}
+		if data, err = e.svc.Keys.Open(room, seal.Event, seal.Headers(entry.Header), data); err != nil {
+			return "", nil, err
+		}
+	}
+	return parts[2], data, nil
+}

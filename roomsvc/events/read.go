@@ -1,0 +1,161 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/proto/history"
+)
+
+const (
+	pollPause  = 100 * time.Millisecond // between two looks for new events
+	saveEvery  = time.Second            // between two writes of a position
+	batchCount = 100                    // events that are read at once
+	batchBytes = 256 << 10              // and their bytes; one event may have more
+	leader     = 0                      // the owner of this partition runs the readers
+)
+
+// position is how far a reader has come.
+type position struct {
+	created time.Time // the stream: another one with the name begins again
+	seq     uint64    // of the last event that is done
+}
+
+func (p position) encode() []byte { return fmt.Appendf(nil, "%d %d", p.created.UnixMilli(), p.seq) }
+
+// after returns the sequence in a stored position, 0 if it is of another stream.
+func (p position) after(stored []byte) uint64 {
+	var created int64
+	var seq uint64
+	if _, err := fmt.Sscanf(string(stored), "%d %d", &created, &seq); err != nil || created != p.created.UnixMilli() {
+		return 0
+	}
+	return seq
+}
+
+// consumer does something with events. Its calls never overlap.
+type consumer interface {
+	// take handles the next events after a position and returns the new one. If that is the
+	// same, there is nothing to do now.
+	take(ctx context.Context, after position) (uint64, error)
+	// reset says that another instance may have gone on meanwhile.
+	reset()
+}
+
+// reader follows the stream for one consumer, on one instance at a time. Two instances may
+// overlap for a moment: then both handle the same events in the same order, and the writes
+// of the slower one to the bucket fail.
+type reader struct {
+	e        *Events
+	name     string
+	at       position
+	kv       jetstream.KeyValue
+	revision uint64 // of the stored position; 0 = none is stored
+	stored   uint64 // its sequence
+	saved    time.Time
+}
+
+// read has c handle all events until ctx ends.
+func (e *Events) read(ctx context.Context, name string, c consumer) {
+	r := &reader{e: e, name: name}
+	said := time.Time{}
+	for ctx.Err() == nil {
+		err := r.lead(ctx, c)
+		if err != nil && ctx.Err() == nil && time.Since(said) > time.Minute {
+			said = time.Now()
+			e.svc.Log.Warn("read events for applications; trying again", "reader", name, "error", err)
+		}
+		wait(ctx, retryPause)
+	}
+}
+
+// lead handles events while this instance leads.
+func (r *reader) lead(ctx context.Context, c consumer) error {
+	if !r.e.svc.Owns(leader) {
+		return nil
+	}
+	c.reset()
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	for r.e.svc.Owns(leader) && ctx.Err() == nil {
+		next, err := c.take(ctx, r.at)
+		if err != nil {
+			return errors.Join(err, r.save(ctx))
+		}
+		idle := next == r.at.seq
+		r.at.seq = next
+		if time.Since(r.saved) >= saveEvery {
+			if err := r.save(ctx); err != nil {
+				return err
+			}
+		}
+		if idle {
+			wait(ctx, pollPause)
+		}
+	}
+	return r.save(ctx)
+}
+
+func (r *reader) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	s, err := r.e.js.Stream(ctx, proto.EventsStream)
+	if err != nil {
+		return fmt.Errorf("open stream %s: %w", proto.EventsStream, err)
+	}
+	r.at = position{created: s.CachedInfo().Created}
+	if r.kv, err = r.e.openBucket(ctx, r.e.js); err != nil {
+		return err
+	}
+	r.revision, r.saved = 0, time.Now()
+	entry, err := r.kv.Get(ctx, r.name)
+	if err == nil {
+		r.revision, r.at.seq = entry.Revision(), r.at.after(entry.Value())
+	} else if !errors.Is(err, jetstream.ErrKeyNotFound) {
+		return fmt.Errorf("read position: %w", err)
+	}
+	r.stored = r.at.seq
+	return nil
+}
+
+// save stores the position. The write fails if another instance has stored one meanwhile.
+func (r *reader) save(ctx context.Context) error {
+	r.saved = time.Now()
+	if r.stored == r.at.seq {
+		return nil
+	}
+	// After ctx has ended, the position is stored all the same: events are not posted twice
+	// without need.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	revision, err := r.kv.Update(ctx, r.name, r.at.encode(), r.revision)
+	if err != nil {
+		return fmt.Errorf("store position: %w", err)
+	}
+	r.revision, r.stored = revision, r.at.seq
+	return nil
+}
+
+// entries returns the next events after a sequence.
+func (e *Events) entries(ctx context.Context, after uint64) ([]history.Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return e.stored.Next(ctx, "room.evt.>", after+1, batchCount, batchBytes)
+}
+
+// record returns the record of the log that an entry is a copy of, with its payload as it
+// is stored. It reports false for other entries.
+func record(entry *history.Entry) (rec proto.Record, ok bool, err error) {
+	subject, ok := proto.LogSubjectOfEvent(entry.Subject)
+	if !ok {
+		return rec, false, nil
+	}
+	rec, err = proto.ParseRecord(subject, entry.Header, entry.Data)
+	return rec, err == nil, err
+}

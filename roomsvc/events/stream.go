@@ -1,0 +1,101 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"roomcast/proto"
+	"roomcast/roomsvc/webhook"
+)
+
+// settings returns the settings of a new stream. It begins with the events that come after
+// it was switched on.
+func (e *Events) settings(now time.Time) jetstream.StreamConfig {
+	subjects := []string{proto.SubjectEventErased}
+	for _, kind := range proto.Occurrences {
+		subjects = append(subjects, proto.EventsOf(kind))
+	}
+	return jetstream.StreamConfig{
+		Name:        proto.EventsStream,
+		Description: "what happens in the rooms of roomcast, for applications",
+		Subjects:    subjects,
+		Sources: []*jetstream.StreamSource{{
+			Name: proto.StreamName, OptStartTime: &now,
+			SubjectTransforms: []jetstream.SubjectTransformConfig{{Source: proto.SubjectAnyLog, Destination: proto.EventLogTo}},
+		}},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		Storage:     jetstream.FileStorage,
+		Replicas:    e.svc.Replicas,
+		MaxAge:      e.cfg.Age,
+		MaxBytes:    e.cfg.Bytes,
+		Duplicates:  time.Minute, // unused: at most, as long as Age may be
+		AllowDirect: true,
+	}
+}
+
+// ensureStream makes the stream, or gives the existing one the limits of the flags.
+func (e *Events) ensureStream(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
+	want := e.settings(time.Now())
+	s, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s, err = js.CreateStream(ctx, want)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster
+			s, err = js.Stream(ctx, want.Name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s (limited by --events-bytes): %w", want.Name, err)
+	}
+	have := s.CachedInfo().Config
+	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Replicas == want.Replicas {
+		return s, nil
+	}
+	have.MaxAge, have.MaxBytes, have.Replicas = want.MaxAge, want.MaxBytes, want.Replicas
+	if s, err = js.UpdateStream(ctx, have); err != nil {
+		return nil, fmt.Errorf("change the limits of stream %s: %w", want.Name, err)
+	}
+	return s, nil
+}
+
+// ensureConsumers makes the pull consumers of applications. An existing one stays as it is.
+func (e *Events) ensureConsumers(ctx context.Context, s jetstream.Stream) error {
+	subjects := []string{proto.SubjectEventLog}
+	for _, kind := range proto.Occurrences {
+		subjects = append(subjects, proto.EventsOf(kind))
+	}
+	for _, name := range e.cfg.Consumers {
+		_, err := s.Consumer(ctx, name)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			_, err = s.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+				Durable: name, Description: "an application of roomcast",
+				DeliverPolicy: jetstream.DeliverNewPolicy, AckPolicy: jetstream.AckExplicitPolicy, AckWait: 30 * time.Second,
+				MaxAckPending: 1000, FilterSubjects: subjects,
+			})
+		}
+		if err != nil {
+			return fmt.Errorf("make consumer %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// ensurePositions has each new webhook begin with the next event.
+func (e *Events) ensurePositions(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) error {
+	kv, err := e.openBucket(ctx, js)
+	if err != nil {
+		return err
+	}
+	info := s.CachedInfo()
+	for _, address := range e.cfg.Webhooks {
+		_, err := kv.Create(ctx, webhook.Name(address), position{info.Created, info.State.LastSeq}.encode())
+		if err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
+			return fmt.Errorf("store the position of a webhook: %w", err)
+		}
+	}
+	return nil
+}

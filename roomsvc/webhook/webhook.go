@@ -1,0 +1,135 @@
+// Package webhook posts events to an application. A post holds a [Batch]; [Pause] says when a
+// failed post is sent again. Package events reads the events and remembers how far they
+// were posted.
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"roomcast/proto/webhook"
+)
+
+// Limits of a post.
+const (
+	timeout   = 10 * time.Second // until the receiver has answered
+	maxAnswer = 64 << 10         // bytes of the answer that are read; a connection with more is closed
+)
+
+// Receiver is an application that receives posts. It is safe for concurrent use.
+type Receiver struct {
+	URL string
+
+	client *http.Client
+	file   string
+	log    *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	secrets webhook.Secrets
+	refused string // the last error of the file that was logged
+}
+
+// Open returns the receiver at a URL whose posts are signed with the secrets in a file. The
+// file is read again for every post, so that a changed secret needs no restart.
+func Open(address, file string, log *slog.Logger) (*Receiver, error) {
+	if err := CheckURL(address); err != nil {
+		return nil, err
+	}
+	r := &Receiver{URL: address, file: file, log: log, client: &http.Client{
+		Timeout: timeout,
+		Transport: &http.Transport{
+			MaxConnsPerHost: 2, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 16 << 10, ForceAttemptHTTP2: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	var err error
+	if r.secrets, err = readSecrets(file); err != nil {
+		return nil, fmt.Errorf("--webhook-secret-file: %w", err)
+	}
+	return r, nil
+}
+
+// CheckURL returns an error that names the flag of a URL that cannot be used. Posts hold what
+// people say, so they leave this machine only encrypted.
+func CheckURL(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return fmt.Errorf("--webhook: %q is not a URL such as https://app.example.org/roomcast", address)
+	}
+	if ip := net.ParseIP(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("--webhook: %q must be https, because events hold what people say; http is for this machine only", address)
+	}
+	return nil
+}
+
+// Name returns a name for the receiver that fits into a key of a NATS bucket. It depends on
+// the URL alone.
+func Name(address string) string {
+	sum := sha256.Sum256([]byte(address))
+	return "webhook-" + hex.EncodeToString(sum[:12])
+}
+
+func readSecrets(file string) (webhook.Secrets, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err // an *fs.PathError, which names the file
+	}
+	secrets, err := webhook.ParseSecrets(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return secrets, nil
+}
+
+// current returns the secrets in the file, or those of the last time that it could be used.
+func (r *Receiver) current() webhook.Secrets {
+	secrets, err := readSecrets(r.file)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		r.secrets, r.refused = secrets, ""
+	} else if err.Error() != r.refused {
+		r.refused = err.Error()
+		r.log.Warn("cannot read the changed secrets of a webhook; the old ones stay in use", "error", err)
+	}
+	return r.secrets
+}
+
+// Post posts a body under an id. It succeeds if the receiver answers with a status of 2xx
+// within ten seconds. Its errors never hold the body.
+func (r *Receiver) Post(ctx context.Context, id string, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("post events: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "roomcast")
+	r.current().Sign(req.Header, id, time.Now(), body)
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return fmt.Errorf("post events: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("post events: the receiver answers %d", resp.StatusCode)
+	}
+	// An answer that breaks off may have been meant to be another one.
+	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)); err != nil {
+		return fmt.Errorf("post events: read answer: %w", err)
+	}
+	return nil
+}
+
+// Close closes idle connections.
+func (r *Receiver) Close() { r.client.CloseIdleConnections() }
