@@ -163,6 +163,8 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 		staying.Go(func() { r.readLines(life, fmt.Sprintf("text%d", i), room) })
 	}
 
+	apps := r.applications(life, &staying)
+
 	if err := r.doFaults(ctx, plan, members); err != nil {
 		return err
 	}
@@ -183,6 +185,9 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	r.waitForAll(healing, members)
 	r.history.Add(history.Entry{Op: history.Calm})
 	r.countMembers(healing)
+	for _, a := range apps {
+		a.countMembers(healing, r.present(members)[r.census])
+	}
 	r.lastWords(healing, life)
 	reader, err := r.read(healing)
 	if err != nil {
@@ -192,6 +197,9 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	members = append(members, reader)
 	r.waitForAll(healing, members)
 	r.waitForCounts(healing, members)
+	for _, a := range apps {
+		a.knows(healing)
+	}
 	r.history.Add(history.Entry{Op: history.End})
 	leave()
 	staying.Wait()
@@ -282,11 +290,8 @@ func (r *run) waitForAll(ctx context.Context, members []*member) {
 	}
 }
 
-// waitForCounts waits until every member was told how many members its rooms have, or for
-// showTime. The last of members may have missed its own joins.
-func (r *run) waitForCounts(ctx context.Context, members []*member) {
-	ctx, cancel := context.WithTimeout(ctx, showTime)
-	defer cancel()
+// present returns how many people each room has.
+func (r *run) present(members []*member) map[proto.Room]int {
 	present := map[proto.Room]int{}
 	for _, room := range r.lines() {
 		present[room]++
@@ -296,6 +301,15 @@ func (r *run) waitForCounts(ctx context.Context, members []*member) {
 			present[room]++
 		}
 	}
+	return present
+}
+
+// waitForCounts waits until every member was told how many members its rooms have, or for
+// showTime. The last of members may have missed its own joins.
+func (r *run) waitForCounts(ctx context.Context, members []*member) {
+	ctx, cancel := context.WithTimeout(ctx, showTime)
+	defer cancel()
+	present := r.present(members)
 	for _, m := range members[:len(members)-1] {
 		for _, room := range m.rooms {
 			for m.record.count(room.String()) != present[room] && ctx.Err() == nil {

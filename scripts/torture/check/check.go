@@ -89,6 +89,7 @@ type Report struct {
 	TextDeliveries      int
 	Pages               int // of history
 	Counts              int // of members
+	Told                int // events that applications received
 	Stored              int // events in the log
 	Faults              map[string]Fault
 	Spells              []Spell
@@ -117,6 +118,7 @@ func Check(entries iter.Seq2[history.Entry, error]) (*Report, error) {
 		cursors: map[seat]*cursor{},
 		texts:   map[seat]*text{},
 		pages:   map[string]*page{},
+		tell:    map[seat]uint64{},
 		first:   first{known: map[string]map[string]int64{}, places: map[string]uint64{}},
 		senders: map[string]string{},
 	}
@@ -154,6 +156,7 @@ type checker struct {
 	senders map[string]string // client -> sender
 	pauses  pauses
 	acts    moderation
+	tell    map[seat]uint64 // the newest event that an application has received of a room
 	healed  bool
 	ended   bool
 }
@@ -205,6 +208,8 @@ func (c *checker) entry(e history.Entry) {
 		c.count(e)
 	case history.Moderate, history.Moderated, history.Look, history.Looked, history.Seen:
 		c.acts.entry(e)
+	case history.App:
+		c.application(e)
 	case history.Calm:
 		c.calm()
 	case history.Heal:
@@ -221,9 +226,10 @@ func (c *checker) entry(e history.Entry) {
 // finish checks the rules that need the whole history.
 func (c *checker) finish() {
 	c.settle()
-	if !c.losses.after(0, history.LossEnd, history.LossShown, history.LossState, history.LossHole, history.LossStart, history.LossAll) {
+	if !c.lossy() {
 		c.acts.check(c.report)
 	}
+	c.applicationsCaughtUp()
 	for _, s := range c.pauses.spells {
 		c.report.Spells = append(c.report.Spells, s.shown)
 	}

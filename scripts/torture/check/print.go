@@ -23,6 +23,7 @@ func (r *Report) Print(w io.Writer) {
 	row("stored events", r.Stored)
 	row("deliveries", r.Deliveries)
 	row("  to text sessions", r.TextDeliveries)
+	row("  to applications", r.Told)
 	row("pages of history", r.Pages)
 	row("counts of members", r.Counts)
 	row("announced gaps", fmt.Sprintf("%d, %d of them new epochs", r.Gaps, r.Resets))

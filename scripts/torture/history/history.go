@@ -40,6 +40,8 @@ const (
 	TextRecv Op = "text recv" // Link, Key, Body: it was shown a message
 	TextEnd  Op = "text end"  // Link, Why: it ended
 
+	App Op = "app" // Seq, Key, Kind, Sender, At, Body: an application received an event
+
 	Page     Op = "page"      // Link, From, To, Why: page Link was read, since From or before To; Why: its gap
 	PageRecv Op = "page recv" // Link and, as Recv, an event of page Link
 	Count    Op = "count"     // Count: the client asked how many members the room has

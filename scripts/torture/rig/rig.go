@@ -48,6 +48,8 @@ type Rig struct {
 	root   string // directory of the module
 	token  string // file with the token of the HTTP API
 
+	receiver receiver // of what applications are told
+
 	// settings is held while the log has other settings, and while a fault brings old ones back:
 	// a copy of the edited log would keep its settings for good.
 	settings sync.Mutex
@@ -66,6 +68,9 @@ func New(ctx context.Context, cfg Config) (*Rig, error) {
 		return nil, fmt.Errorf("write api token: %w", err)
 	}
 	if err := r.net.open(); err != nil {
+		return nil, err
+	}
+	if err := r.openReceiver(); err != nil {
 		return nil, err
 	}
 	if err := r.layout(); err != nil {
@@ -180,7 +185,8 @@ func (r *Rig) Close() error {
 func (r *Rig) layout() error {
 	if r.cfg.Mode == "embedded" {
 		return r.add(fault.Gateway, func(p *Process) []string {
-			return append(r.gatewayFlags(p), "--data-dir", p.data, "--sync", r.cfg.Sync,
+			p.env = []string{r.trust()}
+			return append(append(r.gatewayFlags(p), r.tellFlags()...), "--data-dir", p.data, "--sync", r.cfg.Sync,
 				"--nats-monitor", p.addr(8222), "--history-per-room", keepAll, "--lease", "2s",
 				"--carrier", r.cfg.Carrier)
 		})
@@ -209,7 +215,9 @@ func (r *Rig) layout() error {
 	urls := strings.Join(clients, ",")
 	for range 2 {
 		err := r.add(fault.Service, func(p *Process) []string {
-			return append(login(p), "--nats", urls, "--ops-listen", p.ops, "--replicas", strconv.Itoa(nodes),
+			flags := append(login(p), r.tellFlags()...)
+			p.env = append(p.env, r.trust())
+			return append(flags, "--nats", urls, "--ops-listen", p.ops, "--replicas", strconv.Itoa(nodes),
 				"--sync", r.cfg.Sync, "--history-per-room", keepAll, "--lease", "2s")
 		})
 		if err != nil {

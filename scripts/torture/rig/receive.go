@@ -1,0 +1,88 @@
+//go:build linux
+
+package rig
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Consumer is the name of the consumer that the room service makes for an application.
+const Consumer = "torture"
+
+// receiver is where the room service posts events: a listener of this process with a
+// certificate of its own.
+type receiver struct {
+	listener net.Listener
+	cert     tls.Certificate
+	pem      string // file with the certificate
+	secret   string // file with the secret of the posts
+}
+
+// openReceiver listens at an address that all processes reach.
+func (r *Rig) openReceiver() (err error) {
+	host := "127.0.0.1"
+	if r.net.own {
+		host = "10.77.0.1" // of the bridge
+	}
+	h := receiver{pem: filepath.Join(r.cfg.Dir, "receiver.pem"), secret: filepath.Join(r.cfg.Dir, "webhook-secret")}
+	if h.listener, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {
+		return fmt.Errorf("listen for posts: %w", err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "torture"}, IPAddresses: []net.IP{net.ParseIP(host)},
+		NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(1, 0, 0), // some clocks are set wrong
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	h.cert = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	if err := os.WriteFile(h.pem, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		return fmt.Errorf("write certificate: %w", err)
+	}
+	if err := os.WriteFile(h.secret, []byte(Token), 0o600); err != nil {
+		return fmt.Errorf("write secret: %w", err)
+	}
+	r.receiver = h
+	return nil
+}
+
+// Receive lets h serve the posts of the room service, until the server is closed.
+func (r *Rig) Receive(h http.Handler) *http.Server {
+	server := &http.Server{
+		Handler: h, ReadTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0),
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{r.receiver.cert}, MinVersion: tls.VersionTLS12},
+	}
+	go server.ServeTLS(r.receiver.listener, "", "")
+	return server
+}
+
+// tellFlags has a room service tell applications.
+func (r *Rig) tellFlags() []string {
+	return []string{"--webhook", "https://" + r.receiver.listener.Addr().String() + "/hook", "--webhook-secret-file", r.receiver.secret,
+		"--events-consumer", Consumer}
+}
+
+// trust is the environment in which a process trusts the receiver.
+func (r *Rig) trust() string { return "SSL_CERT_FILE=" + r.receiver.pem }
