@@ -31,7 +31,7 @@ type application struct {
 	posts  int
 }
 
-func (r *run) newApplication(name string) *application {
+func newApplication(r *run, name string) *application {
 	return &application{run: r, name: name, seqs: map[proto.Room]uint64{}, counts: map[string]int{}}
 }
 
@@ -95,7 +95,8 @@ func (a *application) follow(ctx context.Context, servers []string) {
 }
 
 func (a *application) fetch(ctx context.Context, servers []string) {
-	nc, err := nats.Connect(strings.Join(servers, ","), nats.UserInfo("operator", rig.Token), nats.MaxReconnects(-1))
+	urls := strings.ReplaceAll(strings.Join(servers, ","), "//admin:", "//operator:")
+	nc, err := nats.Connect(urls, nats.MaxReconnects(-1))
 	if err != nil {
 		return
 	}
@@ -157,8 +158,8 @@ func (a *application) countMembers(ctx context.Context, want int) {
 
 // applications starts the webhook's receiver and, where NATS can be reached, an application
 // that reads from its consumer. They end with ctx.
-func (r *run) applications(ctx context.Context, staying *sync.WaitGroup) []*application {
-	hook := r.newApplication("hook")
+func applications(ctx context.Context, r *run, staying *sync.WaitGroup) []*application {
+	hook := newApplication(r, "hook")
 	server := r.rig.Receive(hook)
 	staying.Go(func() {
 		<-ctx.Done()
@@ -166,7 +167,7 @@ func (r *run) applications(ctx context.Context, staying *sync.WaitGroup) []*appl
 	})
 	list := []*application{hook}
 	if servers := r.rig.Servers(); len(servers) > 0 {
-		reader := r.newApplication("consumer")
+		reader := newApplication(r, "consumer")
 		list = append(list, reader)
 		staying.Go(func() { reader.follow(ctx, servers) })
 	}

@@ -163,7 +163,7 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 		staying.Go(func() { r.readLines(life, fmt.Sprintf("text%d", i), room) })
 	}
 
-	apps := r.applications(life, &staying)
+	apps := applications(life, r, &staying)
 
 	if err := r.doFaults(ctx, plan, members); err != nil {
 		return err
@@ -186,7 +186,7 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	r.history.Add(history.Entry{Op: history.Calm})
 	r.countMembers(healing)
 	for _, a := range apps {
-		a.countMembers(healing, r.present(members)[r.census])
+		a.countMembers(healing, present(r, members)[r.census])
 	}
 	r.lastWords(healing, life)
 	reader, err := r.read(healing)
@@ -291,17 +291,17 @@ func (r *run) waitForAll(ctx context.Context, members []*member) {
 }
 
 // present returns how many people each room has.
-func (r *run) present(members []*member) map[proto.Room]int {
-	present := map[proto.Room]int{}
+func present(r *run, members []*member) map[proto.Room]int {
+	people := map[proto.Room]int{}
 	for _, room := range r.lines() {
-		present[room]++
+		people[room]++
 	}
 	for _, m := range members {
 		for _, room := range m.rooms {
-			present[room]++
+			people[room]++
 		}
 	}
-	return present
+	return people
 }
 
 // waitForCounts waits until every member was told how many members its rooms have, or for
@@ -309,10 +309,10 @@ func (r *run) present(members []*member) map[proto.Room]int {
 func (r *run) waitForCounts(ctx context.Context, members []*member) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()
-	present := r.present(members)
+	people := present(r, members)
 	for _, m := range members[:len(members)-1] {
 		for _, room := range m.rooms {
-			for m.record.count(room.String()) != present[room] && ctx.Err() == nil {
+			for m.record.count(room.String()) != people[room] && ctx.Err() == nil {
 				sleep(ctx, 20*time.Millisecond)
 			}
 		}

@@ -118,7 +118,7 @@ func Check(entries iter.Seq2[history.Entry, error]) (*Report, error) {
 		cursors: map[seat]*cursor{},
 		texts:   map[seat]*text{},
 		pages:   map[string]*page{},
-		tell:    map[seat]uint64{},
+		apps:    applications{},
 		first:   first{known: map[string]map[string]int64{}, places: map[string]uint64{}},
 		senders: map[string]string{},
 	}
@@ -156,7 +156,7 @@ type checker struct {
 	senders map[string]string // client -> sender
 	pauses  pauses
 	acts    moderation
-	tell    map[seat]uint64 // the newest event that an application has received of a room
+	apps    applications
 	healed  bool
 	ended   bool
 }
@@ -209,7 +209,7 @@ func (c *checker) entry(e history.Entry) {
 	case history.Moderate, history.Moderated, history.Look, history.Looked, history.Seen:
 		c.acts.entry(e)
 	case history.App:
-		c.application(e)
+		c.apps.entry(c, e)
 	case history.Calm:
 		c.calm()
 	case history.Heal:
@@ -226,10 +226,10 @@ func (c *checker) entry(e history.Entry) {
 // finish checks the rules that need the whole history.
 func (c *checker) finish() {
 	c.settle()
-	if !c.lossy() {
+	if !c.losses.any() {
 		c.acts.check(c.report)
 	}
-	c.applicationsCaughtUp()
+	c.apps.finish(c)
 	for _, s := range c.pauses.spells {
 		c.report.Spells = append(c.report.Spells, s.shown)
 	}

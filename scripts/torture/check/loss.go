@@ -2,6 +2,7 @@ package check
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"roomcast/scripts/torture/history"
@@ -47,6 +48,11 @@ func (list losses) after(t int64, words ...history.Loss) bool {
 		}
 	}
 	return false
+}
+
+// any reports whether some fault may destroy something.
+func (list losses) any() bool {
+	return slices.ContainsFunc(list, func(l loss) bool { return l.what != "" })
 }
 
 // between reports whether a fault that may destroy one of words was at work between two

@@ -292,6 +292,47 @@ func TestMutants(t *testing.T) {
 			h[i].Seq, h[j].Seq = h[j].Seq, h[i].Seq
 			return h
 		}},
+		{"drop one event of an application", Skip, func(h []history.Entry) []history.Entry {
+			i := find(h, 60, told("lobby"))
+			return slices.Delete(h, i, i+1)
+		}},
+		{"swap two events of an application", Skip, func(h []history.Entry) []history.Entry {
+			i, j := find(h, 60, told("lobby")), find(h, 61, told("lobby"))
+			h[i], h[j] = h[j], h[i]
+			return h
+		}},
+		{"tell an application of another order", Reorder, func(h []history.Entry) []history.Entry {
+			i, j := find(h, 60, told("lobby")), find(h, 61, told("lobby"))
+			h[i].Key, h[j].Key = h[j].Key, h[i].Key
+			h[i].Body, h[j].Body = h[j].Body, h[i].Body
+			return h
+		}},
+		{"tell an application what nobody said", Phantom, func(h []history.Entry) []history.Entry {
+			h[find(h, 60, told("lobby"))].Key = "mallory-1"
+			return h
+		}},
+		{"tell an application an altered message", Phantom, func(h []history.Entry) []history.Entry {
+			h[find(h, 60, told("lobby"))].Body++
+			return h
+		}},
+		{"tell an application an act as a message", Phantom, func(h []history.Entry) []history.Entry {
+			i := find(h, 0, func(e history.Entry) bool { return told("gavel")(e) && e.Kind == "closed" })
+			h[i].Kind = ""
+			return h
+		}},
+		{"drop the last event of an application", Stuck, func(h []history.Entry) []history.Entry {
+			n := 0
+			for _, e := range h {
+				if told("gavel")(e) {
+					n++
+				}
+			}
+			i := find(h, n-1, told("gavel"))
+			return slices.Delete(h, i, i+1)
+		}},
+		{"tell an application nothing of a room", Stuck, func(h []history.Entry) []history.Entry {
+			return slices.DeleteFunc(h, told("gavel"))
+		}},
 		{"never answered", Stuck, func(h []history.Entry) []history.Entry {
 			i := find(h, 50, op(history.OK, "lobby"))
 			return slices.Delete(h, i, i+1)
