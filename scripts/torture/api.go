@@ -18,7 +18,7 @@ import (
 	"roomcast/scripts/torture/rig"
 )
 
-// api is the HTTP side of the gateways, for one caller.
+// api is an HTTP client of the gateways. Each goroutine has its own.
 type api struct {
 	run  *run
 	http http.Client
@@ -29,8 +29,8 @@ func (r *run) api() *api {
 	return &api{run: r, http: http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
 }
 
-// post sends body to the next gateway. Its error is a [*proto.Refusal] if it was refused
-// for good; otherwise nobody knows what became of it.
+// post sends body to the next gateway. If the gateway refuses the request for good, the error
+// is a [*proto.Refusal]. After any other error the request may have been carried out or not.
 func (a *api) post(ctx context.Context, room proto.Room, what, key string, body any) (proto.Reply, error) {
 	gateways := a.run.rig.Gateways()
 	a.next++
@@ -72,8 +72,8 @@ func (a *api) post(ctx context.Context, room proto.Room, what, key string, body 
 	return reply, reply.Refusal
 }
 
-// postUntil posts the same again, with the same key, through one gateway after the other,
-// until it has an answer or healTime or ctx is over.
+// postUntil posts the same request with the same key, each time to the next gateway, until it
+// has an answer. It gives up when healTime has passed or ctx ends.
 func (a *api) postUntil(ctx context.Context, room proto.Room, what, key string, body any) (proto.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, healTime)
 	defer cancel()
@@ -81,7 +81,7 @@ func (a *api) postUntil(ctx context.Context, room proto.Room, what, key string, 
 		reply, err := a.post(ctx, room, what, key, body)
 		switch {
 		case isRefusal(err) && try > 1:
-			// An earlier try may still be on its way to a room that will be open by then.
+			// An earlier try may still arrive, and the room may be open again by then.
 			return reply, errors.New(history.RefusedAgain)
 		case err == nil || isRefusal(err) || ctx.Err() != nil:
 			return reply, err

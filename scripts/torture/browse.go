@@ -28,7 +28,7 @@ type answerPage struct {
 	Gap    *struct{ Reason string }
 }
 
-// get asks one gateway.
+// get sends a GET request to one gateway and decodes the JSON answer.
 func (a *api) get(ctx context.Context, gateway int, path string, answer any) error {
 	gateways := a.run.rig.Gateways()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, gateways[gateway%len(gateways)]+path, nil)
@@ -82,7 +82,7 @@ func (r *run) browse(ctx context.Context, i int) {
 			page, resume, err = m.history(ctx, resume, room, at, limit)
 		}
 		if err != nil {
-			continue // it is asked again
+			continue // a fault; the next page may succeed
 		}
 		if page.Gap != nil {
 			asked.Why = page.Gap.Reason
@@ -99,8 +99,8 @@ func (r *run) browse(ctx context.Context, i int) {
 	}
 }
 
-// history reads a page in a session of its own, as the sender of the session that resume is
-// of.
+// history reads a page in a new session. The token resume gives the session the sender of an
+// earlier one.
 func (m *member) history(ctx context.Context, resume string, room proto.Room, before uint64, limit int) (page answerPage, again string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -119,7 +119,7 @@ func (m *member) history(ctx context.Context, resume string, room proto.Room, be
 	return page, c.Hello().Resume, err
 }
 
-// countMembers asks every gateway how many members the room has in which nobody speaks.
+// countMembers asks every gateway for the number of members of the census room.
 func (r *run) countMembers(ctx context.Context) {
 	a := r.api()
 	for i := range r.rig.Gateways() {
@@ -137,13 +137,13 @@ func (r *run) countMembers(ctx context.Context) {
 // stampLength is the length of the time before a message in a text session.
 const stampLength = len("2006-01-02 15:04:05 ")
 
-// lines returns the rooms that a text session follows.
+// lines returns the rooms that one text session each follows.
 func (r *run) lines() []proto.Room {
 	return []proto.Room{r.names[0], r.names[1], r.census, r.gavels[0]}
 }
 
-// readLines holds one text session after the other until ctx ends, and breaks each after a
-// while.
+// readLines opens one text session after another until ctx ends. It closes each after a random
+// time; when all faults have ended, it keeps one open.
 func (r *run) readLines(ctx context.Context, name string, room proto.Room) {
 	random := r.random(history.Sum(name))
 	e := history.Entry{Client: name, Room: room.String()}

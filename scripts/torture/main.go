@@ -109,7 +109,7 @@ func torture(ctx context.Context, c config) (ok bool, err error) {
 		if c.dir, err = os.MkdirTemp("", "torture-*"); err != nil {
 			return false, fmt.Errorf("make work directory: %w", err)
 		}
-		// The run in namespaces of its own works in the same directory.
+		// rig.Enter runs this program again in namespaces. That run needs the same directory and seed.
 		os.Args = append([]string{os.Args[0], "-dir", c.dir, "-seed", fmt.Sprint(c.seed)}, os.Args[1:]...)
 	}
 	status, entered, err := rig.Enter(ctx)
@@ -135,7 +135,7 @@ func torture(ctx context.Context, c config) (ok bool, err error) {
 	}
 	switch {
 	case !ok || err != nil:
-		fmt.Printf("FAILED; history and logs are in %s; again with -seed %d\n", c.dir, c.seed)
+		fmt.Printf("FAILED; history and logs are in %s; repeat with -seed %d\n", c.dir, c.seed)
 	case c.keep:
 		fmt.Println("passed; history and logs are in", c.dir)
 	default:

@@ -22,15 +22,15 @@ type member struct {
 	run   *run
 	name  string
 	rooms []proto.Room
-	said  []proto.Room // of rooms, those in which it speaks
+	said  []proto.Room // those of rooms in which it speaks
 
 	record *recorder      // made with the first connection
-	client *client.Client // static after enter; a visitor makes a new one for every visit
+	client *client.Client // static after enter; nil in a visitor, which makes a client for each visit
 
-	mu   sync.Mutex // guards what follows
-	have map[proto.Room]uint64
-	at   map[proto.Room]time.Time // of the event that have names
-	conn net.Conn                 // the newest
+	mu   sync.Mutex               // guards the fields below
+	have map[proto.Room]uint64    // seq of the newest event received
+	at   map[proto.Room]time.Time // the time of that event
+	conn net.Conn                 // the newest connection
 
 	isSlow atomic.Bool
 }
@@ -47,7 +47,7 @@ func (r *run) enter(ctx context.Context, i int) (*member, error) {
 			rooms = append(rooms, room)
 		}
 	}
-	said := len(rooms) // it says nothing in the others
+	said := len(rooms) // it does not speak in the rooms that follow
 	rooms = append(append(rooms, r.census), r.quiet...)
 	m := r.newMember(fmt.Sprintf("member%d", i), rooms)
 	m.said = rooms[:said]
@@ -84,7 +84,7 @@ func (m *member) netDial(ctx context.Context, network, addr string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	conn.(*net.TCPConn).SetReadBuffer(slowBuffer) // a slow reader must soon be felt
+	conn.(*net.TCPConn).SetReadBuffer(slowBuffer) // small: the gateway must soon notice a slow reader
 	conn = &slowConn{conn, m}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,12 +93,12 @@ func (m *member) netDial(ctx context.Context, network, addr string) (net.Conn, e
 }
 
 const (
-	slowBuffer = 16 << 10 // bytes that the system receives for a member
-	slowRead   = 64       // bytes that a slow reader takes at a time,
-	slowPause  = 500 * time.Millisecond
+	slowBuffer = 16 << 10               // receive buffer of a member's socket, in bytes
+	slowRead   = 64                     // most bytes of one read while a member is slow
+	slowPause  = 500 * time.Millisecond // before each of these reads
 )
 
-// slowConn is a connection that is read slowly while its member is slow.
+// slowConn is a connection whose reads are slow while its member is slow.
 type slowConn struct {
 	net.Conn
 	m *member
@@ -175,8 +175,8 @@ func (m *member) stumble(ctx context.Context) {
 	}
 }
 
-// speak says things until ctx ends, and waits for the answers as long as life allows. Now
-// and then it does not wait long.
+// speak sends messages until ctx ends, and waits for each answer until life ends. Now and then
+// it waits only a short time.
 func (m *member) speak(ctx, life context.Context) {
 	random := m.run.random(history.Sum(m.name + " speaks"))
 	pause := time.Second * time.Duration(m.run.clients) / time.Duration(m.run.rate)
@@ -219,8 +219,8 @@ func (r *run) answered(e history.Entry, room proto.Room, seq uint64, duplicate b
 	r.history.Add(e)
 }
 
-// visit follows the room that is closed and opened again: every time it is closed it is
-// left, and coming back makes sense only when it is open.
+// visit follows a room that preside closes and reopens. A close ends the membership. visit then
+// connects and joins again, until the room is open.
 func (m *member) visit(ctx context.Context) {
 	room, resume := m.rooms[0], ""
 	for ctx.Err() == nil {

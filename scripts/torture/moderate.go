@@ -18,15 +18,15 @@ import (
 // moderators is the number of rooms in which moderators work.
 const moderators = 2
 
-// moderation is a room whose moderator mutes and bans a sender, and deletes and edits what it
-// says.
+// moderation is a room whose moderator mutes and bans one sender, and deletes and edits the
+// sender's messages.
 type moderation struct {
 	run    *run
 	room   proto.Room
 	name   string
 	sender string
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	said []uint64   // seqs of messages, the newest last
 	n    int        // keys made
 }
@@ -71,7 +71,7 @@ func (m *moderation) change(ctx context.Context, a *api, random *rand.Rand) {
 	m.do(ctx, a, act, &seq, map[string]any{"seq": seq})
 }
 
-// talk says one message after the other.
+// talk sends one message after another.
 func (m *moderation) talk(ctx, life context.Context) {
 	a, random := m.run.api(), m.run.random(history.Sum(m.sender))
 	for ctx.Err() == nil {
@@ -86,7 +86,8 @@ func (m *moderation) talk(ctx, life context.Context) {
 	}
 }
 
-// do carries out an act, an edit or a message, and returns its seq; 0 = it was refused.
+// do requests an act, an edit or a message. It returns the seq of the stored event, or 0 after
+// an error.
 func (m *moderation) do(ctx context.Context, a *api, what string, of *uint64, body map[string]any) uint64 {
 	m.mu.Lock()
 	m.n++
@@ -114,7 +115,7 @@ func (m *moderation) do(ctx context.Context, a *api, what string, of *uint64, bo
 	return reply.Seq
 }
 
-// look reads the newest part of the room through one gateway after the other.
+// look reads the newest part of the room through each gateway in turn.
 func (m *moderation) look(ctx, life context.Context) {
 	a, random := m.run.api(), m.run.random(history.Sum(m.name+" looks"))
 	for n := 1; ctx.Err() == nil; n++ {

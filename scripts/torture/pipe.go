@@ -20,19 +20,19 @@ import (
 )
 
 const (
-	pipeLength = 20               // messages said at once
-	pipeTime   = 10 * time.Second // for all their answers, on one connection
+	pipeLength = 20               // messages sent at once
+	pipeTime   = 10 * time.Second // for the handshake, and for all answers to one write
 )
 
-// errAgain says that some messages were refused for now.
+// errAgain reports that the gateway refused some messages, which may be sent again.
 var errAgain = errors.New("refused for now")
 
-// temporary has the codes after which the same message may be stored later.
+// temporary holds the codes of refusals after which the same message may be sent again.
 var temporary = map[proto.Code]bool{proto.RateLimited: true, proto.Overloaded: true, proto.Unavailable: true}
 
-// pipe is a client that says many things at once without waiting for answers, and after a
-// lost connection says what was not answered again, in order: still its messages must be
-// stored in the order in which they were first said.
+// pipe is a client that sends many messages at once without waiting for answers. After a lost
+// connection it sends the unanswered messages again, in order. The log must have all messages
+// in the order in which they were first sent.
 type pipe struct {
 	run     *run
 	room    proto.Room
@@ -41,7 +41,7 @@ type pipe struct {
 	waiting []history.Entry // in order; the id of a command is the number in its key
 }
 
-// pour says things until ctx ends, and waits for the answers as long as life allows.
+// pour sends messages through a pipe until ctx ends, and waits for answers until life ends.
 func (r *run) pour(ctx, life context.Context) {
 	p := &pipe{run: r, room: r.names[0]}
 	random := r.random(history.Sum("pour"))
@@ -74,7 +74,7 @@ func (r *run) pour(ctx, life context.Context) {
 	}
 }
 
-// open makes a session, as the sender of the one before, that is in the room.
+// open makes a session in the room, with the sender of the previous session.
 func (p *pipe) open(ctx context.Context, gateway string) (net.Conn, *bufio.Reader, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -116,7 +116,7 @@ func (p *pipe) more() {
 	}
 }
 
-// exchange says everything that waits and takes the answers.
+// exchange sends all waiting messages and reads their answers.
 func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
 	conn.SetDeadline(time.Now().Add(pipeTime))
 	var out []byte
@@ -162,7 +162,7 @@ func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
 		case f.OK != nil:
 			p.run.answered(e, p.room, f.OK.Seq, f.OK.Duplicate, nil)
 		case temporary[f.Error.Code]:
-			// It is sent again before new messages: those that waited behind it were refused too.
+			// Send it again before new messages: the messages behind it were refused too.
 			again, wait = append(again, e), max(wait, time.Duration(f.Error.RetryMS)*time.Millisecond)
 		default:
 			p.run.answered(e, p.room, 0, false, proto.Refuse(f.Error.Code, "%s", f.Error.Message))

@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	startTime = time.Minute      // for the system to be ready
-	healTime  = time.Minute      // for everything to be acknowledged and shown after the last fault
-	quietTime = 10 * time.Second // of it, for messages said after the last fault
-	showTime  = 15 * time.Second // of it, for the last messages to be shown
+	startTime = time.Minute      // until the system is ready
+	healTime  = time.Minute      // after the last fault, until every message is acknowledged and shown
+	quietTime = 10 * time.Second // the part of healTime in which clients still talk
+	showTime  = 15 * time.Second // the part of healTime in which members receive the last messages
 )
 
 const (
@@ -38,18 +38,18 @@ type run struct {
 	shape   fault.Shape
 	history *history.Writer
 	names   []proto.Room  // where everybody talks
-	gavels  []proto.Room  // which are closed and opened again
-	census  proto.Room    // whose members are counted; nobody speaks there
-	quiet   []proto.Room  // in each, a message is followed by a long silence
-	begun   chan struct{} // receives when a fault begins, if somebody waits
+	gavels  []proto.Room  // rooms that preside closes and reopens
+	census  proto.Room    // the room in which members are counted; nobody speaks there
+	quiet   []proto.Room  // rooms with a long silence after each message
+	begun   chan struct{} // receives a value when a fault begins, if whisper waits for one
 
 	healed atomic.Bool // no more faults will come
 
 	heads heads
 }
 
-// play lets clients talk while faults are done, and then lets a fresh reader read the logs.
-// It returns the crashes of processes.
+// play lets clients talk while it injects faults. Then a new reader reads the logs. play
+// returns the crashes of processes.
 func play(ctx context.Context, c config, path string) (troubles []string, err error) {
 	machine, err := rig.New(ctx, rig.Config{
 		Dir: c.dir, Mode: c.mode, Sync: c.sync, Carrier: c.carrier, Race: c.race,
@@ -91,7 +91,7 @@ func play(ctx context.Context, c config, path string) (troubles []string, err er
 	return machine.Crashes(), nil
 }
 
-// wants reports whether a kind of fault may be done.
+// wants reports whether the run may inject faults of kind k.
 func (c config) wants(k fault.Kind) bool {
 	switch c.faults {
 	case "none":
@@ -139,7 +139,7 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 		staying.Go(func() { m.stumble(life) })
 		speaking.Go(func() { m.speak(talking, life) })
 	}
-	for i := range gavels + 1 { // two of them in one room
+	for i := range gavels + 1 { // the first room has two visitors
 		m := r.newMember(fmt.Sprintf("visitor%d", i), []proto.Room{r.gavels[i%gavels]})
 		members = append(members, m)
 		staying.Go(func() { m.visit(life) })
@@ -173,7 +173,7 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	if err := r.rig.Ready(healing); err != nil {
 		return fmt.Errorf("wait for everything to run again: %w", err)
 	}
-	defer context.AfterFunc(healing, leave)() // later answers do not count
+	defer context.AfterFunc(healing, leave)() // answers after healTime do not count
 	if slices.ContainsFunc(plan, func(s fault.Step) bool { return r.shape.Loss(s.Kind) != "" }) {
 		r.heads.forget() // some of these events are gone
 	}
@@ -209,8 +209,8 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	return r.writeTruth(ctx)
 }
 
-// doFaults does every step of the plan in its time and returns when all are healed and the
-// time to talk is over.
+// doFaults injects each fault of the plan at its time. It returns when all faults have ended
+// and the time to talk is over.
 func (r *run) doFaults(ctx context.Context, plan []fault.Step, members []*member) error {
 	begin := time.Now()
 	failed := make(chan error, len(plan))
@@ -251,13 +251,13 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step, members []*member
 	return errors.Join(err, ctx.Err())
 }
 
-// heads are the newest events of rooms that were acknowledged.
+// heads holds the highest seq of each room that was acknowledged.
 type heads struct {
 	mu   sync.Mutex // guards seqs
 	seqs map[proto.Room]uint64
 }
 
-// stored notes that a room has an event of that seq.
+// stored records that the room has an event with this seq.
 func (h *heads) stored(room proto.Room, seq uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -276,8 +276,8 @@ func (h *heads) forget() {
 	clear(h.seqs)
 }
 
-// waitForAll waits until every member has been shown all that was acknowledged, or for
-// showTime.
+// waitForAll waits, at most for showTime, until every member has been shown every acknowledged
+// event.
 func (r *run) waitForAll(ctx context.Context, members []*member) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()
@@ -304,8 +304,8 @@ func present(r *run, members []*member) map[proto.Room]int {
 	return people
 }
 
-// waitForCounts waits until every member was told how many members its rooms have, or for
-// showTime. The last of members may have missed its own joins.
+// waitForCounts waits, at most for showTime, until every member was told the right count for
+// each of its rooms. It leaves out the last member, which may have missed its own joins.
 func (r *run) waitForCounts(ctx context.Context, members []*member) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()
@@ -329,5 +329,5 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// random returns a source of its own for every purpose, drawn from the seed.
+// random returns a random source that depends only on the seed and the purpose.
 func (r *run) random(purpose uint64) *rand.Rand { return rand.New(rand.NewPCG(r.seed, purpose)) }

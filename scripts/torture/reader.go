@@ -23,11 +23,11 @@ const (
 	idleTime = 5 * time.Second // for the next record of a log
 )
 
-// all returns every room in which something is said.
+// all returns every room in which members speak, except the moderated rooms.
 func (r *run) all() []proto.Room { return slices.Concat(r.names, r.quiet, r.gavels) }
 
-// read makes a member that has never been here and reads every room from the beginning. Its
-// joins tell all members how many each room has.
+// read makes a new member that reads every room from the beginning. Its joins also tell all
+// members the number of members in each room.
 func (r *run) read(ctx context.Context) (*member, error) {
 	m := r.newMember("reader", append(r.all(), r.census))
 	var err error
@@ -61,12 +61,12 @@ func (r *run) writeTruth(ctx context.Context) error {
 // truth writes the log into the history.
 type truth struct {
 	history *history.Writer
-	rooms   []proto.Room          // what moderators did in other rooms is checked by the pages that they read
-	epochs  map[proto.Room]string // of each room so far: the first event of an epoch names it
+	rooms   []proto.Room          // not the moderated rooms: their check uses pages instead of the log
+	epochs  map[proto.Room]string // the newest epoch of each room so far; its first event names it
 }
 
-// readStream reads with nothing of ours in between. The server that serves a consumer may hold
-// a copy that is behind: the whole log is one that ends with the leader's newest record.
+// readStream reads the stream directly from NATS. A consumer may read a replica that is behind,
+// so readStream reads again until the log ends with the leader's newest record.
 func (t *truth) readStream(ctx context.Context, servers []string) error {
 	nc, err := nats.Connect(strings.Join(servers, ","))
 	if err != nil {
@@ -103,9 +103,9 @@ func (t *truth) readStream(ctx context.Context, servers []string) error {
 	}
 }
 
-// readRecords returns the records up to newest that one server has, and the stream sequence
-// of the last. The server counts a damaged record as pending and never sends it, and a copy
-// may be behind, so the reader stops after idleTime without a record.
+// readRecords returns the records up to newest that one server has, and the stream sequence of
+// the last of them. It stops after idleTime without a record: a replica may be behind, and a
+// server counts a damaged record as pending although it never sends it.
 func readRecords(ctx context.Context, js jetstream.JetStream, newest uint64) (records [][]byte, last uint64, err error) {
 	consumer, err := js.OrderedConsumer(ctx, proto.StreamName, jetstream.OrderedConsumerConfig{FilterSubjects: []string{proto.SubjectAnyLog}})
 	if err != nil {
@@ -137,7 +137,7 @@ func readRecords(ctx context.Context, js jetstream.JetStream, newest uint64) (re
 	}
 }
 
-// write writes one record, if it is of one of the rooms.
+// write adds one record to the history, if its room is one of t.rooms.
 func (t *truth) write(payload []byte) error {
 	event, err := proto.ParseEvent(payload)
 	if err != nil {

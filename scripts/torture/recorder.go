@@ -12,17 +12,17 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// recorder writes what travels between one client and the gateways into the history, as it
-// is on the wire, before the client's own logic can repair or drop anything.
+// recorder writes the frames between one client and the gateways into the history. It sees them
+// before the client's own logic can repair or drop anything.
 type recorder struct {
 	history *history.Writer
 	client  string
 
-	mu     sync.Mutex        // guards what follows
-	joins  map[uint64]string // by the id of the command: the room
+	mu     sync.Mutex        // guards the fields below
+	joins  map[uint64]string // the room, by the id of the command
 	leaves map[uint64]string
-	epochs map[string]string // by room: the epoch that the client was told last
-	counts map[string]int    // by room: how many members it has, as the client was told last
+	epochs map[string]string // by room: the newest epoch that the client was told
+	counts map[string]int    // by room: the newest number of members that the client was told
 }
 
 func newRecorder(h *history.Writer, client string) *recorder {
@@ -34,7 +34,7 @@ func (r *recorder) trace() client.Trace {
 	return client.Trace{Sent: r.sent, Received: r.received, Ended: r.ended}
 }
 
-// sent records joins and leaves. The senders of messages record those.
+// sent records joins and leaves. The code that sends a message records it.
 func (r *recorder) sent(link int, p []byte) {
 	var f struct {
 		ID   uint64
@@ -117,8 +117,8 @@ func (r *recorder) received(link int, p []byte) {
 			e.Why = err.Error()
 		}
 		record(&e, history.Recv, &event)
-		// The first event of an epoch names it. Only a member that knows none yet learns it
-		// there: in a replay the event may be of an epoch that has ended.
+		// The first event of an epoch names the epoch. A member that already knows an epoch
+		// ignores this: in a replay, the event may belong to an epoch that has ended.
 		if r.epochs[f.Room] == "" {
 			r.epochs[f.Room] = f.Epoch
 		}
@@ -147,7 +147,7 @@ func record(e *history.Entry, op history.Op, event *proto.Event) {
 	e.Key, e.Body, e.At = history.KeyOf(text), history.Sum(text), event.At.UnixMilli()
 }
 
-// renew begins with a client that numbers its commands from 1 again.
+// renew forgets the commands of the previous client. The next client numbers its own from 1.
 func (r *recorder) renew() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -155,14 +155,14 @@ func (r *recorder) renew() {
 	clear(r.leaves)
 }
 
-// epoch returns the epoch of the room that the client was told last.
+// epoch returns the newest epoch of the room that the client was told.
 func (r *recorder) epoch(room string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.epochs[room]
 }
 
-// count returns how many members the room has, as the client was told last.
+// count returns the newest number of members of the room that the client was told.
 func (r *recorder) count(room string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

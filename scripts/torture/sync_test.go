@@ -21,13 +21,13 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A kill test says nothing about a power cut, for the system keeps what a killed process
-// has written. These tests look at what the processes ask of the system, with strace: an
-// acknowledgement under "sync always" comes after an fsync of the file that holds the
-// message, begun after the message was sent. The negative control shows that the method
-// can tell the difference.
+// A kill test says nothing about a power cut, because the system keeps what a killed process
+// has written. These tests trace the system calls of the processes with strace. With "sync
+// always", an fsync of the message's file must begin and end between the message and its
+// acknowledgement. A second run with a long sync interval shows that the method can tell the
+// difference.
 
-const spoken = 20 // messages a test says, one after the other
+const spoken = 20 // messages that a test sends, one after another
 
 func TestEmbeddedSyncsBeforeAck(t *testing.T) {
 	bin := build(t, "roomcast/gateway")
@@ -179,8 +179,8 @@ func build(t *testing.T, pkg string) string {
 	return bin
 }
 
-// traced starts a program under strace. The function it returns ends both and gives the
-// file of the trace.
+// traced starts a program under strace. The function that it returns ends both and returns the
+// path of the trace.
 func traced(t *testing.T, env []string, bin string, args ...string) func() string {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")

@@ -12,8 +12,8 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// insistFor is how long ago a message may have been acknowledged that is said again: well
-// within the key window, and longer than a take-over.
+// insistFor is how long after its ack a message may be sent again. It is well below the key
+// window, and longer than another instance needs to take a partition over.
 const insistFor = 45 * time.Second
 
 // acknowledged is a message that insist may say again.
@@ -23,8 +23,9 @@ type acknowledged struct {
 	at   time.Time
 }
 
-// insist sends each message through one gateway after the other, with the same key, until it
-// has an answer. It sends it again at once and much later. Each must be stored once.
+// insist sends each message with the same key, to one gateway after another, until it has an
+// answer. It sends the message again at once and up to insistFor later. The log must have each
+// message once.
 func (r *run) insist(ctx, life context.Context) {
 	a := r.api()
 	random := r.random(history.Sum("insist"))
@@ -33,7 +34,7 @@ func (r *run) insist(ctx, life context.Context) {
 		room := r.names[random.IntN(len(r.names))]
 		key := fmt.Sprintf("insist-%d", n)
 		if r.post(life, a, "insist", room, key, key) {
-			a.post(life, room, "messages", key, text(key)) // the log shows what comes of it
+			a.post(life, room, "messages", key, text(key)) // the log would show a second copy
 			old = append(old, acknowledged{room, key, time.Now()})
 		}
 		for len(old) > 0 && time.Since(old[0].at) > insistFor {
@@ -47,8 +48,8 @@ func (r *run) insist(ctx, life context.Context) {
 	}
 }
 
-// forget sends messages without keys, each once. A gateway that tries again must not store
-// a message twice.
+// forget sends messages without keys, each once. If a gateway sends such a message again, the
+// log must still have it once.
 func (r *run) forget(ctx, life context.Context) {
 	a := r.api()
 	random := r.random(history.Sum("forget"))
@@ -62,7 +63,7 @@ func (r *run) forget(ctx, life context.Context) {
 	}
 }
 
-// plead sends messages to a room that is closed and opened again.
+// plead sends messages to a room that preside closes and reopens.
 func (r *run) plead(ctx, life context.Context, i int) {
 	a := r.api()
 	name := fmt.Sprintf("plead%d", i)
@@ -74,8 +75,8 @@ func (r *run) plead(ctx, life context.Context, i int) {
 	}
 }
 
-// whisper says a message in each of some quiet rooms when a fault begins, and in one after a
-// while without a fault. No later message shows a member that its gateway has missed one.
+// whisper sends a message to four quiet rooms when a fault begins, and to one after 5 s without
+// a new fault. In a quiet room, no later message shows the gateway that it missed one.
 func (r *run) whisper(ctx, life context.Context) {
 	a := r.api()
 	random := r.random(history.Sum("whisper"))
@@ -97,7 +98,7 @@ func (r *run) whisper(ctx, life context.Context) {
 	}
 }
 
-// lastWords sends one message to every room, so that a loss there must be announced.
+// lastWords sends one message to every room, so that the gateways must announce earlier losses.
 func (r *run) lastWords(ctx, life context.Context) {
 	a := r.api()
 	for i, room := range r.all() {
@@ -109,10 +110,10 @@ func (r *run) lastWords(ctx, life context.Context) {
 	}
 }
 
-// text is the body of a request that says the message called key.
+// text returns the body of a request that sends the message called key.
 func text(key string) map[string]string { return map[string]string{"text": history.Text(key, 50)} }
 
-// post says the message called key until it is answered, and reports whether it was
+// post sends the message called key until it has an answer, and reports whether it was
 // acknowledged.
 func (r *run) post(ctx context.Context, a *api, who string, room proto.Room, key, idempotency string) bool {
 	e := history.Entry{Op: history.Invoke, Client: who, Room: room.String(), Key: key, Body: history.Sum(text(key)["text"])}
@@ -122,7 +123,7 @@ func (r *run) post(ctx context.Context, a *api, who string, room proto.Room, key
 	return err == nil
 }
 
-// preside closes a room and opens it again, and leaves it open in the end.
+// preside closes and reopens a room again and again, and leaves it open at the end.
 func (r *run) preside(ctx, life context.Context, i int) {
 	a := r.api()
 	room, name := r.gavels[i], fmt.Sprintf("preside%d", i)
@@ -146,8 +147,8 @@ func (r *run) preside(ctx, life context.Context, i int) {
 	}
 }
 
-// hop follows one room after the other for a short time, from the moment of its join on, and
-// leaves it, sometimes by breaking its connection.
+// hop joins one room after another and follows each for a short time. Then it leaves the room,
+// or closes the connection. It receives only events after its joins.
 func (r *run) hop(ctx, life context.Context, i int) {
 	m := r.newMember(fmt.Sprintf("hopper%d", i), nil)
 	random := r.random(history.Sum(m.name))
@@ -170,7 +171,7 @@ func (r *run) hop(ctx, life context.Context, i int) {
 	}
 }
 
-// sojourn follows a room for a time, and leaves it if leave says so.
+// sojourn joins a room and follows it for a time. Then it leaves the room if leave is true.
 func (m *member) sojourn(ctx context.Context, c *client.Client, room proto.Room, length time.Duration, leave bool) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()

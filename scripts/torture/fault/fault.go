@@ -14,7 +14,7 @@ import (
 // Kind is a kind of fault.
 type Kind string
 
-// The kinds.
+// The kinds. In these comments, "it" is the process that the fault hits. In these comments, "it" is the process that the fault hits.
 const (
 	Kill     Kind = "kill"      // SIGKILL, started again after For
 	Term     Kind = "term"      // SIGTERM, started again after For
@@ -25,10 +25,10 @@ const (
 	CutOut   Kind = "cut out"   // only packets from it
 	Split    Kind = "split"     // only packets between it and the other servers; clients still reach all servers
 	Full     Kind = "full disk" // its disk is full for For; then it is started again
-	Outage   Kind = "outage"    // all of the role are killed at once, and started again after For
+	Outage   Kind = "outage"    // all processes of the role are killed at once, and started again after For
 
-	Restore Kind = "restore"    // after For, all of the role restart with a copy of the log from before
-	Power   Kind = "power loss" // after For, all of the role lose the data that they have not synced to disk
+	Restore Kind = "restore"    // after For, all processes of the role restart with a copy of the log from before
+	Power   Kind = "power loss" // after For, all processes of the role lose the data that they have not synced
 	Flip    Kind = "flip"       // it is stopped, a byte of its log is changed, and it is started again
 	Trim    Kind = "trim"       // the oldest records of every room are removed, as an operator can
 	Purge   Kind = "purge"      // all records are removed
@@ -58,17 +58,17 @@ type Step struct {
 	Pick   uint64 // a random number for further choices
 }
 
-// usual reports whether a run without -faults does a fault. A build of programs whose clock
-// can be wrong takes minutes, so short runs leave it out. Readers of one damaged replica among
-// several receive a gap although the other replicas have the record.
+// usual reports whether a run without -faults includes c. It leaves out Flip in a cluster:
+// readers of the damaged replica receive a gap although the other replicas have the record.
 func (s Shape) usual(c Choice) bool {
 	return Usually(c.Kind, s.Length) && (c.Kind != Flip || s.Processes[NATS] < 2)
 }
 
-// Usually reports whether a run of some length without -faults may do a kind of fault.
+// Usually reports whether a run of this length without -faults may include faults of kind k.
+// Short runs leave out Clock, because its special build of the programs takes minutes.
 func Usually(k Kind, length time.Duration) bool { return k != Clock || length >= clockLength }
 
-// clockLength is the least length of a run that sets clocks without being asked to.
+// clockLength is the least length of a run that includes Clock without -faults.
 const clockLength = 5 * time.Minute
 
 // Process names the process that the step hits, as the rig does.
@@ -84,13 +84,13 @@ type Choice struct {
 // String names the choice as [Shape.Select] takes it.
 func (c Choice) String() string { return fmt.Sprintf("%s %s", c.Kind, c.Role) }
 
-// String describes the step as the history and the summary have it.
+// String describes the step as the history and the summary show it.
 func (s Step) String() string { return fmt.Sprintf("%s %s", s.Kind, s.Role) }
 
 // Shape is the system a plan is made for.
 type Shape struct {
-	Processes map[Role]int // members are counted here too
-	Root      bool         // network and disk faults can be done
+	Processes map[Role]int // how many of each role, members included
+	Root      bool         // network and disk faults are possible
 	Disks     bool         // disks can lose power
 	Synced    bool         // every record is synced to disk before it is acknowledged
 	Length    time.Duration
@@ -99,7 +99,7 @@ type Shape struct {
 // alone reports whether one process does everything.
 func (s Shape) alone() bool { return s.Processes[NATS] == 0 }
 
-// possible returns the kinds of fault that can be done to a role, in a fixed order.
+// possible returns the kinds of fault that can hit a role, in a fixed order.
 func (s Shape) possible(r Role) []Kind {
 	if s.Processes[r] == 0 {
 		return nil
@@ -134,7 +134,7 @@ func (s Shape) possible(r Role) []Kind {
 	return kinds
 }
 
-// Loss returns what a fault may destroy.
+// Loss returns the records that a fault of kind k may destroy.
 func (s Shape) Loss(k Kind) history.Loss {
 	switch k {
 	case Restore:
@@ -158,10 +158,10 @@ func (s Shape) Loss(k Kind) history.Loss {
 	return ""
 }
 
-// Select returns the possible choices that only names: a comma-separated list of kinds such
-// as "kill", of kinds with a role such as "kill nats", or of kinds with one process such as
-// "kill nats2". "all" names every choice, and nothing or "usual" those that a run does without
-// being asked. A name that fits no choice is an error.
+// Select parses the comma-separated list only and returns its choices. An item is a kind, such
+// as "kill", a kind and a role, such as "kill nats", or a kind and a process, such as "kill
+// nats2". The list "all" stands for every possible choice, and "" or "usual" for the choices of
+// a run without -faults. An item that fits no possible choice is an error.
 func (s Shape) Select(only string) ([]Choice, error) {
 	var all []Choice
 	for _, r := range []Role{Gateway, Service, NATS, Client} {
@@ -192,7 +192,7 @@ func (s Shape) Select(only string) ([]Choice, error) {
 			}
 		}
 		if len(kept) == n {
-			return nil, fmt.Errorf("the fault %q cannot be done here; there are %s (network and disk faults need root)", name, names(all))
+			return nil, fmt.Errorf("the fault %q is not possible here; the possible ones are %s (network and disk faults need root)", name, names(all))
 		}
 	}
 	return kept, nil

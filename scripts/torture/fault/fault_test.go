@@ -41,11 +41,11 @@ func TestPlanIsWithinBounds(t *testing.T) {
 	}
 }
 
-func TestSelect(t *testing.T) {
+func TestSelectFindsKindsRolesAndProcesses(t *testing.T) {
 	tests := []struct {
 		shape Shape
 		only  string
-		want  int // 0 = refused
+		want  int // number of choices; 0 = an error
 	}{
 		{cluster, "kill", 3},
 		{cluster, "kill nats,pause roomsvc", 2},

@@ -22,8 +22,8 @@ const (
 )
 
 // Plan spreads faults of the given choices over length. Every choice comes once, in random
-// order, before any comes again. A quarter begin before the one before has ended. If hold is
-// not 0, each fault lasts that long.
+// order, before any comes again. A quarter of the faults begin before the previous one has
+// ended. If hold is not 0, each fault lasts that long.
 func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) []Step {
 	if len(choices) == 0 {
 		return nil
@@ -44,7 +44,7 @@ func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) [
 		case c.Only > 0:
 			step.Target = c.Only - 1
 		case c.Kind == Flip:
-			step.Target = int(seed % uint64(s.Processes[c.Role])) // the other copies are to stay intact
+			step.Target = int(seed % uint64(s.Processes[c.Role])) // all flips hit one replica; the others stay intact
 		}
 		step.For = lasting(r, c, longest)
 		if hold > 0 {
@@ -74,8 +74,8 @@ func lasting(r *rand.Rand, c Choice, longest time.Duration) time.Duration {
 	case Kill, Term, Outage, Flip, Power:
 		longest = min(longest, 5*time.Second)
 	case Restore:
-		// The standalone form notes the end of its log once a second. After a kill it knows
-		// no more than that.
+		// The standalone form writes down the end of its log once a second. After a kill it
+		// knows only what it has written down.
 		least, longest = 2*time.Second, 5*time.Second
 	case Slow, Clock:
 		least, longest = 5*time.Second, 15*time.Second

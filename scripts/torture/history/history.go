@@ -20,15 +20,16 @@ import (
 // Op is the kind of an entry.
 type Op string
 
-// The ops. A message or an act is known by its Key. The client chooses the Key and uses it
-// once in a run. Unless the comment says otherwise, an entry has Client and Room.
+// The ops. The Key identifies a message or an act. The client chooses the Key and uses it once
+// in a run. Each comment lists the fields of the entry; it also has Client and Room, unless the
+// comment says otherwise.
 const (
 	Invoke  Op = "invoke"  // Key, Kind, Body: the client is about to send it
 	OK      Op = "ok"      // Key, Seq, Dup: it was acknowledged
 	Fail    Op = "fail"    // Key, Why: it was refused for good
 	Unknown Op = "unknown" // Key, Why: the client gave up waiting for an answer
 
-	Hello  Op = "hello"  // Link, Sender: a connection stands; no Room
+	Hello  Op = "hello"  // Link, Sender: the client has connected; no Room
 	Join   Op = "join"   // Link, From (nil: from now on): the client asks to follow the room
 	Joined Op = "joined" // Link, Seq, Epoch: it follows the room, whose newest event is Seq
 	Left   Op = "left"   // it no longer wants to follow the room
@@ -36,16 +37,16 @@ const (
 	Gap    Op = "gap"    // Link, From, Seq, Why, Epoch: events From to Seq were announced as lost
 	Ended  Op = "ended"  // Link, Why: the connection ended; no Room
 
-	TextOpen Op = "text open" // Link: a text session stands
+	TextOpen Op = "text open" // Link: a text session has begun
 	TextRecv Op = "text recv" // Link, Key, Body: it was shown a message
 	TextEnd  Op = "text end"  // Link, Why: it ended
 
 	App Op = "app" // Seq, Key, Kind, Sender, At, Body: an application received an event
 
-	Page     Op = "page"      // Link, From, To, Why: page Link was read, since From or before To; Why: its gap
+	Page     Op = "page"      // Link, From, To, Why: page Link was read, since From or before To; Why: the reason of its gap
 	PageRecv Op = "page recv" // Link and, as Recv, an event of page Link
 	Count    Op = "count"     // Count: the client asked how many members the room has
-	Told     Op = "told"      // Link, Count: a join or a leave told the member how many the room has
+	Told     Op = "told"      // Link, Count: the notice of a join or a leave gave the number of members
 
 	Moderate  Op = "moderate"  // Key, Kind, Sender, From: an act, an edit or a message of a moderated room is about to be sent
 	Moderated Op = "moderated" // Key, Seq, Body: it was acknowledged; or Why: it was refused
@@ -56,13 +57,13 @@ const (
 	Fault Op = "fault" // Why, Key, Loss: a fault hits Client, a process; no Room
 	Mend  Op = "mend"  // Key: that fault is over, and the processes run again
 	Heal  Op = "heal"  // the last fault is over, and all processes run
-	Calm  Op = "calm"  // after a silence: every member has been shown every event
-	End   Op = "end"   // the clients have been given time to catch up
-	Log   Op = "log"   // Seq, Key, Kind, Sender, At, Body, Epoch: the truth, in order; no Client
+	Calm  Op = "calm"  // after a silence: every member must have been shown every event
+	End   Op = "end"   // the clients have had time to catch up
+	Log   Op = "log"   // Seq, Key, Kind, Sender, At, Body, Epoch: a record of the log, in order; no Client
 )
 
-// RefusedAgain is the Why of an Unknown whose sender was refused in the end, after a try
-// without an answer, which may still be carried out.
+// RefusedAgain is the Why of an Unknown whose last try was refused. An earlier try had no
+// answer, so it may still be carried out.
 const RefusedAgain = "refused, after a try without an answer"
 
 // Loss lists the records that a fault may destroy, as words separated by spaces. Each loss
@@ -72,13 +73,14 @@ type Loss string
 // The words.
 const (
 	LossEnd   Loss = "end"   // the newest records of any room: a new epoch announces it
-	LossShown Loss = "shown" // of the newest records those that were not acknowledged, but were shown: likewise
-	LossState Loss = "state" // the newest changes of whether a room is closed
+	LossShown Loss = "shown" // the newest records that were shown but not acknowledged: likewise
+	LossState Loss = "state" // the newest closes and reopens of rooms
 	LossHole  Loss = "hole"  // single records: a gap announces it
 	LossStart Loss = "start" // the oldest records: a gap announces it
 	LossAll   Loss = "all"   // all records: a new epoch announces it
-	// LossLast is the newest record of a log whose witness dies with it before it has noticed the
-	// record. The epoch stays: only clients that give the time of the record are told.
+	// LossLast is the newest record of a log, if the witness of the log is lost too before it has
+	// noticed the record. The epoch does not change, so only clients that resume with the time of
+	// that record are told.
 	LossLast Loss = "last"
 )
 
@@ -100,9 +102,9 @@ type Entry struct {
 	Link   int     `json:"link,omitempty"` // the client's connection, counted from 1
 	Room   string  `json:"room,omitempty"`
 	Key    string  `json:"key,omitempty"`
-	Kind   string  `json:"kind,omitempty"` // of an event that is no message
+	Kind   string  `json:"kind,omitempty"` // of an event that is not a message
 	Seq    uint64  `json:"seq,omitempty"`
-	From   *uint64 `json:"from,omitempty"` // since; of a gap its first seq
+	From   *uint64 `json:"from,omitempty"` // since; in a Gap, its first seq
 	To     uint64  `json:"to,omitempty"`
 	Epoch  string  `json:"epoch,omitempty"`
 	Count  int     `json:"count,omitempty"`
@@ -114,8 +116,8 @@ type Entry struct {
 	Why    string  `json:"why,omitempty"`
 }
 
-// Text returns the text of the message called key: the key, and a filling that only this
-// key has, size bytes in all (more if the key alone is longer).
+// Text returns the text of the message called key: the key and filler that depends on the key,
+// size bytes in all, or more if the key alone is longer.
 func Text(key string, size int) string {
 	var b strings.Builder
 	b.WriteString(key)
@@ -144,7 +146,7 @@ func Sum(text string) uint64 {
 type Writer struct {
 	start time.Time // static
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	file *os.File
 	buf  *bufio.Writer
 	enc  *json.Encoder
@@ -161,7 +163,7 @@ func Create(path string) (*Writer, error) {
 	return &Writer{start: time.Now(), file: f, buf: buf, enc: json.NewEncoder(buf)}, nil
 }
 
-// Add appends e with the present time. An error is kept for Close.
+// Add appends e with the present time. Close returns its error.
 func (w *Writer) Add(e Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -179,7 +181,7 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-// Read yields the entries of a file. An error ends it.
+// Read yields the entries of a file. It stops after an error.
 func Read(path string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		f, err := os.Open(path)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestWrittenIsRead(t *testing.T) {
+func TestReadYieldsTheWrittenEntries(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
 	w, err := Create(path)
 	if err != nil {

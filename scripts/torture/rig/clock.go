@@ -16,15 +16,15 @@ import (
 	"roomcast/scripts/torture/fault"
 )
 
-// A Go program reads the clock without the C library and without a system call, so nothing
-// outside of it can change what it reads. The programs of a rig are therefore built with a
-// package time whose wall clock is wrong by what a file says. The monotonic clock stays
-// right, as it does when an administrator sets the clock.
+// A Go program reads the clock without the C library and without a system call, so no other
+// program can change the time that it reads. The rig therefore builds its programs with a
+// changed package time, which adds the seconds in a file to the wall clock. The monotonic clock
+// stays right, as it does when an administrator sets the clock.
 
-// clockFile names the environment variable that names the file, which has seconds in it.
+// clockFile is the name of the environment variable that contains the path of that file.
 const clockFile = "ROOMCAST_TORTURE_CLOCK"
 
-// clockSource is added to each program.
+// clockSource is a source file that the overlay adds to each program. It reads the file.
 const clockSource = `package main
 
 import (
@@ -53,7 +53,8 @@ func init() {
 }
 `
 
-// overlay writes what "go build -overlay" takes to build programs whose clock can be wrong.
+// overlay writes the files for "go build -overlay" and returns the path of their list. Programs
+// that are built with it have a clock that can be wrong.
 func (r *Rig) overlay() (path string, err error) {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
@@ -94,8 +95,8 @@ func (r *Rig) overlay() (path string, err error) {
 	return path, nil
 }
 
-// skews are what a clock may be wrong by: more than the time for which keys are remembered,
-// and more than a clock is trusted to be off.
+// skews are the errors of a clock that the rig chooses from. Each is more than the time for
+// which keys are remembered, and more than Roomcast expects a clock to be wrong.
 var skews = []time.Duration{-time.Hour, -150 * time.Second, 150 * time.Second, 10 * time.Minute}
 
 // skew makes p's clock wrong for a time.
@@ -103,7 +104,7 @@ func (p *Process) skew(ctx context.Context, s fault.Step) error {
 	by := skews[s.Pick%uint64(len(skews))]
 	fmt.Printf("torture: the clock of %s is off by %v\n", p.Name, by)
 	for _, seconds := range []int{int(by.Seconds()), 0} {
-		// Renamed, so that the process never reads half of it.
+		// Rename a complete file, so that the process never reads half of one.
 		if err := os.WriteFile(p.clock()+".new", []byte(strconv.Itoa(seconds)), 0o600); err != nil {
 			return fmt.Errorf("set the clock of %s: %w", p.Name, err)
 		}
@@ -117,5 +118,5 @@ func (p *Process) skew(ctx context.Context, s fault.Step) error {
 	return nil
 }
 
-// clock is the file that says what p's clock is wrong by, in seconds.
+// clock returns the path of the file with the error of p's clock, in seconds.
 func (p *Process) clock() string { return p.log + ".clock" }

@@ -24,16 +24,16 @@ import (
 // diskSize is the size of a disk: far more than a run writes.
 const diskSize = "1g"
 
-// mountDisk gives p a disk of its own, in memory: an ext4 file system, which can lose power,
-// or where the machine has no loop devices a tmpfs.
+// mountDisk gives p a disk of its own, in memory. It is an ext4 file system, which can lose
+// power; on a machine without loop devices it is a tmpfs, which cannot.
 func (p *Process) mountDisk() error {
 	ctx := context.Background()
 	if err := run(ctx, "mount", "-t", "tmpfs", "-o", "size="+diskSize, "tmpfs", p.data); err != nil {
 		return err
 	}
 	p.disk = true
-	// The namespaces of the processes have copies of this mount. Being shared, it takes what is
-	// mounted on it away from them too.
+	// The namespaces of the processes have copies of this mount. Because it is shared, an unmount
+	// of the disk on it takes effect in the copies too.
 	if err := run(ctx, "mount", "--make-shared", p.data); err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (p *Process) releaseDevice() error {
 	return run(context.Background(), "losetup", "--detach", device)
 }
 
-// unmountDisk takes p's disk away.
+// unmountDisk unmounts p's disk, if it has one.
 func (p *Process) unmountDisk() error {
 	if !p.disk {
 		return nil
@@ -79,7 +79,7 @@ func (p *Process) unmountDisk() error {
 	return errors.Join(err, run(context.Background(), "umount", "-l", p.data))
 }
 
-// fillDisk leaves no room on p's disk.
+// fillDisk leaves no free space on p's disk.
 func (p *Process) fillDisk() error {
 	if p.device != "" {
 		return p.writeFiller()
@@ -89,7 +89,7 @@ func (p *Process) fillDisk() error {
 		return fmt.Errorf("look at the disk of %s: %w", p.Name, err)
 	}
 	used := (fs.Blocks - fs.Bfree) * uint64(fs.Bsize)
-	// More may be written between the look and the change, which then fails: try again.
+	// If the process writes between Statfs and the resize, the resize fails: try again.
 	for range 10 {
 		if p.resizeDisk(strconv.FormatUint(used, 10)) == nil {
 			return nil
@@ -132,8 +132,8 @@ func (p *Process) writeFiller() error {
 }
 
 // losePower kills the processes after a time and drops the data that they have not synced to
-// their disks. Without a sync before every acknowledgement it syncs first, as at the end of
-// an interval.
+// their disks. If NATS syncs only at intervals, losePower first syncs once, as if an interval
+// ended now.
 func (r *Rig) losePower(ctx context.Context, list []*Process, after time.Duration) error {
 	for _, p := range list {
 		if r.cfg.Sync == "always" {
@@ -171,14 +171,14 @@ func (p *Process) syncDisk() error {
 	return nil
 }
 
-// ext4Shutdown is EXT4_IOC_SHUTDOWN, and noLogFlush its flag that drops the journal's
-// memory too.
+// ext4Shutdown is EXT4_IOC_SHUTDOWN. Its flag noLogFlush also drops the part of the journal that
+// is still in memory.
 const (
 	ext4Shutdown = 0x8004587d
 	noLogFlush   = 2
 )
 
-// shutDisk makes p's disk drop what has not been synced, and fail from now on.
+// shutDisk makes p's disk drop all data that is not synced, and fail every later access.
 func (p *Process) shutDisk() error {
 	dir, err := os.Open(p.data)
 	if err != nil {
@@ -192,10 +192,10 @@ func (p *Process) shutDisk() error {
 	return nil
 }
 
-// remount brings a disk back that has lost its power.
+// remount mounts p's disk again after a power loss.
 func (p *Process) remount() error {
 	var err error
-	for range 50 { // a process that was killed may hold it for a moment
+	for range 50 { // a killed process may keep the disk busy for a moment
 		if err = run(context.Background(), "umount", p.data); err == nil {
 			return run(context.Background(), "mount", p.device, p.data)
 		}
@@ -204,8 +204,8 @@ func (p *Process) remount() error {
 	return err
 }
 
-// restore lets the processes go on for a time, kills them, and gives them the log as it was
-// before that time.
+// restore copies the log of each process, lets the processes run for a time, kills them, and
+// replaces their logs with the copies.
 func restore(ctx context.Context, list []*Process, after time.Duration) error {
 	for _, p := range list {
 		p.signal(syscall.SIGSTOP, false)
@@ -223,7 +223,7 @@ func restore(ctx context.Context, list []*Process, after time.Duration) error {
 	sleep(ctx, after)
 	kill(list)
 	for _, p := range list {
-		// Synced, or a power loss would take what the server never wrote itself.
+		// Sync the copy: a later power loss may only take data that the server itself wrote.
 		err = errors.Join(err, copyLog(p.store(), p.log+".d"), p.syncDisk())
 	}
 	return err
@@ -243,8 +243,9 @@ func copyLog(to, from string) error {
 }
 
 // flip stops the process, cleanly or not, changes one bit of its log, and starts it. After a
-// time it has the process read the whole log again: a server that finds its index in order
-// reads a damaged block much later, when no fault is at work that permits a loss.
+// time it kills the process and removes the index, so that the next start reads the whole log.
+// With an intact index, a server would read the damaged block much later, when no fault
+// explains the loss any more.
 func (p *Process) flip(ctx context.Context, s fault.Step) error {
 	if err := p.flipBit(s.Pick); err != nil {
 		return err
@@ -293,7 +294,7 @@ func (p *Process) flipBit(pick uint64) error {
 	}
 	b, err := os.ReadFile(path)
 	if err != nil || len(b) == 0 {
-		return nil // nothing has been written there yet
+		return nil // the process has not written to it yet
 	}
 	size := uint64(len(b))
 	at := map[uint64]uint64{

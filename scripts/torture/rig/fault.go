@@ -12,8 +12,8 @@ import (
 	"roomcast/scripts/torture/fault"
 )
 
-// Do injects the fault of a step and ends it when its time is over or ctx ends. Two faults
-// of one process come one after the other.
+// Do injects the fault of a step and ends it when its time is over or ctx ends. A second fault
+// of the same process waits for the end of the first.
 func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 	targets := r.byRole[s.Role][s.Target : s.Target+1]
 	switch s.Kind {
@@ -68,7 +68,7 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 	case fault.LameDuck:
 		p.signal(syscall.SIGUSR2, true)
 		sleep(ctx, s.For)
-		p.stop() // a lame duck has its own idea of how long it takes to end
+		p.stop() // its result does not count: a lame duck may need longer than stopTime
 	case fault.Pause:
 		p.signal(syscall.SIGSTOP, false)
 		sleep(ctx, s.For)
@@ -80,7 +80,7 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 		sleep(ctx, s.For)
 		return p.mend()
 	case fault.Full:
-		p.mayEnd() // one that is just starting says that it cannot
+		p.mayEnd() // a process that is just starting may fail and end
 		if err := p.fillDisk(); err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 		if err := p.emptyDisk(); err != nil {
 			return err
 		}
-		// The server stops writing to a stream after an I/O error, until it is started again.
+		// After an I/O error, the server does not write to a stream until it is started again.
 		p.stop()
 	}
 	for _, p := range targets {
@@ -116,8 +116,8 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// cut drops the packets between p and its peers: the servers, and for a server every
-// process. A split server loses only the other servers.
+// cut drops the packets between p and its peers. The peers of a server are all other processes,
+// or only the other servers if k is Split. The peers of another process are the servers.
 func (r *Rig) cut(p *Process, k fault.Kind) error {
 	var peers []string
 	for _, peer := range r.all {

@@ -17,12 +17,13 @@ import (
 )
 
 const (
-	operateTime = 45 * time.Second // for the servers to take an order, through other faults
+	operateTime = 45 * time.Second // for the servers to carry out an order, in spite of other faults
 	kept        = 100              // records of each room that a trimmed log keeps
 )
 
-// operate does what an operator can do to the log. Servers that do not take the order in time are no
-// error: other faults may keep them from it. A setting that stays edited is one.
+// operate trims, purges or edits the log, as an operator can. It is no error if the servers do
+// not carry out the order in time, because other faults may prevent it. It is an error if
+// operate cannot restore an edited setting.
 func (r *Rig) operate(ctx context.Context, s fault.Step) error {
 	nc, err := nats.Connect(strings.Join(r.Servers(), ","), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(100*time.Millisecond))
 	if err != nil {
@@ -80,11 +81,11 @@ func trim(ctx context.Context, log jetstream.Stream) error {
 	return nil
 }
 
-// insist gives an order until the servers have taken it.
+// insist repeats an order until the servers have carried it out.
 func insist(ctx context.Context, js jetstream.JetStream, order func(ctx context.Context, log jetstream.Stream) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operateTime)
 	defer cancel()
-	var last error // of a server
+	var last error // of the try before
 	for {
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
 		log, err := js.Stream(try, proto.StreamName)

@@ -19,9 +19,9 @@ import (
 // placeTime bounds how long a connection may take to move.
 const placeTime = 20 * time.Second
 
-// Apart moves the connections of every room service: the main one, which carries commands
-// and reads, to server target, and the one that commits to another server. It ends a
-// connection that is elsewhere, and lets no new one reach a wrong server.
+// Apart moves the two connections of every room service to different NATS servers. The main
+// connection, for commands and reads, moves to server target. The connection for commits moves
+// to another server. Apart resets connections at wrong servers, and blocks new ones to them.
 func (r *Rig) Apart(ctx context.Context, target int) error {
 	ctx, cancel := context.WithTimeout(ctx, placeTime)
 	defer cancel()
@@ -46,10 +46,10 @@ func (r *Rig) Apart(ctx context.Context, target int) error {
 	return nil
 }
 
-// move resets p's main or commit connection until it is at none of the servers that wrong
-// names by address.
+// move resets p's main or commit connection until it is at a server whose address is not in
+// wrong.
 func (r *Rig) move(ctx context.Context, p *Process, commit bool, wrong []string) error {
-	p.fault.Lock() // it runs and can be reached
+	p.fault.Lock() // no fault stops p or cuts it off meanwhile
 	defer p.fault.Unlock()
 	defer p.nft("table inet place {}\ndelete table inet place\n")
 	for {
@@ -57,7 +57,7 @@ func (r *Rig) move(ctx context.Context, p *Process, commit bool, wrong []string)
 		for _, s := range r.byRole[fault.NATS] {
 			list, err := connections(ctx, s)
 			if err != nil {
-				continue // a server that is down holds none
+				continue // a server that is down has no connections
 			}
 			for _, c := range list {
 				if c.IP != p.ip || !strings.HasPrefix(c.Name, "roomsvc/") || strings.HasSuffix(c.Name, "/commit") != commit {
@@ -84,8 +84,8 @@ func (r *Rig) move(ctx context.Context, p *Process, commit bool, wrong []string)
 	}
 }
 
-// reset ends p's connection from port and lets it reach none of the servers that wrong names
-// from then on.
+// reset ends p's connection from the local port, and blocks new connections from p to the
+// addresses in wrong.
 func (r *Rig) reset(p *Process, port int, wrong []string) error {
 	rules := "table inet place {}\ndelete table inet place\ntable inet place {\nchain out { type filter hook output priority 0; " +
 		fmt.Sprintf("ip daddr { %s } tcp flags & (syn | ack) == syn reject with tcp reset; }\n}\n", strings.Join(wrong, ", "))

@@ -28,7 +28,7 @@ type Process struct {
 	path   string
 	args   []string
 	env    []string
-	log    string // file that all its lives append to
+	log    string // file to which each run of the program appends
 	data   string // directory
 	disk   bool   // data is a disk of its own
 	device string // the loop device of that disk; "" if it cannot lose power
@@ -36,19 +36,19 @@ type Process struct {
 	ip     string
 	public string // where clients reach it
 	route  string // where other NATS servers reach it
-	ops    string // where it says how it is
+	ops    string // where it reports its health
 
-	fault sync.Mutex // held while a fault is being done to it
+	fault sync.Mutex // held while a fault hits it
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	cmd    *exec.Cmd  // nil while it does not run
 	ended  chan struct{}
-	asked  bool // its end is wanted
-	closed bool // it is not to be started again
+	asked  bool // its end is not a crash
+	closed bool // Start does nothing any more
 }
 
-// addr returns the address of one of its listeners: at port if it has a network address of
-// its own, otherwise at any free one.
+// addr returns an address for one of its listeners. If the process has a network address of its
+// own, the address has the given port, otherwise any free port.
 func (p *Process) addr(port int) string {
 	if p.space == "" {
 		free, err := freePort()
@@ -60,7 +60,7 @@ func (p *Process) addr(port int) string {
 	return net.JoinHostPort(p.ip, strconv.Itoa(port))
 }
 
-// Start begins a life. It does nothing if the process runs.
+// Start starts the program. It does nothing if the program already runs, or after Kill.
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +99,8 @@ func (p *Process) Start() error {
 	return nil
 }
 
-// signal sends sig and returns what is closed when the process has ended.
+// signal sends sig and returns a channel that is closed when the process has ended. If asked is
+// true, the end is not a crash.
 func (p *Process) signal(sig syscall.Signal, asked bool) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,11 +110,11 @@ func (p *Process) signal(sig syscall.Signal, asked bool) <-chan struct{} {
 		return ended
 	}
 	p.asked = p.asked || asked
-	p.cmd.Process.Signal(sig) // one that has just ended need not hear it
+	p.cmd.Process.Signal(sig) // fails only if the process has just ended
 	return p.ended
 }
 
-// mayEnd notes that it is no crash if this life of the process ends.
+// mayEnd records that the end of the running process will not be a crash.
 func (p *Process) mayEnd() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,7 +132,8 @@ func (p *Process) Kill() {
 // stopTime is how long a process that was asked to end may take.
 const stopTime = 20 * time.Second
 
-// stop asks the process to end and kills it if it does not; slow reports that.
+// stop asks the process to end, and kills it if it does not end within stopTime. It reports
+// whether it had to kill it.
 func (p *Process) stop() (slow bool) {
 	select {
 	case <-p.signal(syscall.SIGTERM, true):
@@ -142,7 +144,7 @@ func (p *Process) stop() (slow bool) {
 	}
 }
 
-// run runs a command to its end; its output is in the error.
+// run runs a command to its end. If the command fails, the error contains its output.
 func run(ctx context.Context, name string, args ...string) error {
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {

@@ -35,7 +35,7 @@ type Config struct {
 	Sync    string // always, or an interval such as 2m
 	Carrier string // of messages in mode embedded: direct or nats
 	Race    bool   // build with the race detector
-	Disks   bool   // NATS keeps its data on disks that can be filled and lose power, if this is root
+	Disks   bool   // as root: NATS keeps its data on disks that can be filled and lose power
 	Clock   bool   // build programs whose clock can be wrong
 }
 
@@ -50,8 +50,8 @@ type Rig struct {
 
 	receiver receiver // of what applications are told
 
-	// settings is held while the log has other settings, and while a fault brings old ones back:
-	// a copy of the edited log would keep its settings for good.
+	// settings is held while the log has edited settings, and during the faults that put an older
+	// state of the log back. A copy of the edited log would keep the edited settings for good.
 	settings sync.Mutex
 
 	mu      sync.Mutex // guards crashes
@@ -107,8 +107,8 @@ func (r *Rig) Servers() []string {
 	return urls
 }
 
-// ServeLog returns the URLs of NATS servers that have the log, for the user admin. In mode embedded it
-// stops the gateway and starts a server on its data directory.
+// ServeLog returns the URLs of NATS servers that have the log, for the user admin. In mode
+// embedded it stops the gateway and starts a NATS server on the gateway's data directory.
 func (r *Rig) ServeLog(ctx context.Context) ([]string, error) {
 	if urls := r.Servers(); len(urls) > 0 {
 		return urls, nil
@@ -125,7 +125,7 @@ func (r *Rig) ServeLog(ctx context.Context) ([]string, error) {
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
-	r.all = slices.Insert(r.all, 0, p) // Close kills it before it takes the disk away
+	r.all = slices.Insert(r.all, 0, p) // first, so that Close kills it before it unmounts the disk
 	r.byRole[fault.NATS] = append(r.byRole[fault.NATS], p)
 	if err := p.Start(); err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func (r *Rig) ServeLog(ctx context.Context) ([]string, error) {
 	return r.Servers(), nil
 }
 
-// Shape returns what faults can be planned for.
+// Shape describes the running system for the plan of faults.
 func (r *Rig) Shape() fault.Shape {
 	s := fault.Shape{Processes: map[fault.Role]int{}, Root: r.net.own, Synced: r.cfg.Sync == "always"}
 	for role, list := range r.byRole {
@@ -158,7 +158,7 @@ func (r *Rig) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Crashes returns which processes have ended without having been asked to.
+// Crashes describes the processes that have ended without being asked to.
 func (r *Rig) Crashes() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,7 +171,7 @@ func (r *Rig) crashed(p *Process, err error) {
 	r.crashes = append(r.crashes, fmt.Sprintf("%s ended by itself (%v); its log is %s", p.Name, err, p.log))
 }
 
-// Close kills everything that was started and takes the disks away.
+// Close kills all processes and unmounts their disks.
 func (r *Rig) Close() error {
 	var err error
 	for _, p := range r.all {
@@ -181,7 +181,7 @@ func (r *Rig) Close() error {
 	return err
 }
 
-// layout chooses processes, addresses and configuration.
+// layout creates the processes, with their addresses and configuration.
 func (r *Rig) layout() error {
 	if r.cfg.Mode == "embedded" {
 		return r.add(fault.Gateway, func(p *Process) []string {
@@ -235,7 +235,7 @@ func (r *Rig) layout() error {
 	return nil
 }
 
-// keepAll is more messages than a run can send to one room: no limit may remove any.
+// keepAll is a limit of messages per room that no run reaches: a limit must not remove any.
 const keepAll = "100000000"
 
 func (r *Rig) gatewayFlags(p *Process) []string {
@@ -244,7 +244,7 @@ func (r *Rig) gatewayFlags(p *Process) []string {
 		"--max-connections-per-address", "0", "--api-token-file", r.token, "--drain-time", "500ms"}
 }
 
-// add makes a process; args may ask it for addresses.
+// add makes a process. The function args returns its arguments, and may call its method addr.
 func (r *Rig) add(role fault.Role, args func(*Process) []string) error {
 	n := len(r.byRole[role]) + 1
 	name := fmt.Sprintf("%s%d", role, n)
@@ -270,9 +270,9 @@ func (r *Rig) add(role fault.Role, args func(*Process) []string) error {
 	return nil
 }
 
-// shipped and shippedCluster are the configuration NATS is shipped with: users and what each
-// may do, the mapping by partition, when a route counts as dead. The rig runs on it, so that
-// a right or a setting that is missing shows.
+// shipped and shippedCluster are the NATS configuration that Roomcast ships: users and their
+// permissions, the mapping by partition, the time after which a route counts as dead. The rig
+// uses it, so that a run fails if a permission or a setting is missing.
 const (
 	shipped        = "nats.conf"
 	shippedCluster = "nats-cluster.conf"
@@ -317,7 +317,7 @@ func (r *Rig) natsConfig(p *Process, routes []string) error {
 	return nil
 }
 
-// login is how a service authenticates to NATS.
+// login returns the flags with which a service logs in to NATS, and sets its password.
 func login(p *Process) []string {
 	p.env = []string{"NATS_PASSWORD=" + Token}
 	inbox := map[fault.Role]string{fault.Gateway: "_INBOX_gw", fault.Service: "_INBOX_roomsvc"}
@@ -382,8 +382,8 @@ func (p *Process) ready(ctx context.Context) error {
 	}
 }
 
-// awaitStarted waits until the process is ready. One that another fault keeps from that for
-// too long may end.
+// awaitStarted waits until the process is ready. If another fault delays the process for more
+// than stopTime, its end will not be a crash.
 func awaitStarted(ctx context.Context, p *Process) {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
@@ -392,7 +392,7 @@ func awaitStarted(ctx context.Context, p *Process) {
 	}
 }
 
-// freePort returns a port of the loopback interface that nobody listens on now.
+// freePort returns a port of the loopback interface without a listener.
 func freePort() (int, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

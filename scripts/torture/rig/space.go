@@ -14,9 +14,9 @@ import (
 // inside marks the process that runs in the rig's own namespaces.
 const inside = "ROOMCAST_TORTURE_INSIDE"
 
-// Enter runs this program again, with the same arguments, in network and mount namespaces
-// of its own, and returns its exit status. It returns false if that has happened already,
-// or if this is not root: then the caller goes on.
+// Enter runs this program again, with the same arguments, in network and mount namespaces of
+// its own, and returns its exit status. If this process is already in them, or is not root,
+// entered is false and the caller goes on.
 func Enter(ctx context.Context) (status int, entered bool, err error) {
 	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
 		return 0, false, nil
@@ -35,7 +35,7 @@ func Enter(ctx context.Context) (status int, entered bool, err error) {
 	if err := cmd.Start(); err != nil {
 		return 0, false, fmt.Errorf("enter namespaces: %w", err)
 	}
-	// A terminal sends its signal to both; this one only waits for the other.
+	// A terminal signals both processes. If only this one is signalled, it passes the signal on.
 	defer context.AfterFunc(ctx, func() { cmd.Process.Signal(syscall.SIGTERM) })()
 	err = cmd.Wait()
 	var exit *exec.ExitError
@@ -45,13 +45,14 @@ func Enter(ctx context.Context) (status int, entered bool, err error) {
 	return cmd.ProcessState.ExitCode(), true, nil
 }
 
-// network gives processes their addresses. Its zero value is the loopback interface.
+// network gives processes their addresses. With the zero value, all processes are on the
+// loopback interface.
 type network struct {
-	own  bool // in namespaces of our own: every process gets one
-	last int  // the last number of an address given
+	own  bool // this is one of Enter's namespaces: every process has its own address
+	last int  // the last number of the newest address
 }
 
-// open prepares a bridge that all namespaces of processes are plugged into.
+// open makes a bridge that connects the network namespaces of all processes.
 func (n *network) open() error {
 	if os.Getenv(inside) == "" {
 		return nil
