@@ -20,8 +20,9 @@ import (
 	"roomcast/proto"
 )
 
-// ask measures what it costs to ask a backend that answers over NATS: reconnects with a resume
-// string, joins, and messages. Gateway 1 asks nothing, gateway 2 connect and join, gateway 3 say.
+// ask measures the cost of questions to a backend that answers over NATS: for reconnects with a
+// resume string, for joins, and for messages. Gateway 1 asks no questions. Gateway 2 asks about
+// connections and joins, gateway 3 about messages.
 func ask(b *bench) error {
 	n, joins := 10_000, 2000
 	if b.quick {
@@ -55,7 +56,8 @@ func ask(b *bench) error {
 	return nil
 }
 
-// reconnects lets n members connect, which asks, and come back with their resume strings.
+// reconnects lets n members connect, which asks the backend, and reconnect with their resume
+// strings.
 func reconnects(rows *table, nc *nats.Conn, n int) error {
 	s, err := newSwarm(addr(8002))
 	if err != nil {
@@ -141,8 +143,8 @@ func askedJoins(rows *table, n int) error {
 	return nil
 }
 
-// askedSays compares messages with and without a question: 200 rooms with one member each, who
-// sends the next message when it has received the last one.
+// askedSays compares messages with and without a question. There are 200 rooms with one member
+// each. A member sends its next message when it has received the previous one.
 func (b *bench) askedSays(rows *table, sys *system) error {
 	systems := []*system{{name: "without a question", addr: addr(8001), procs: sys.procs}, {name: "with a question", addr: addr(8003), procs: sys.procs}}
 	said := make([]samples, 2)
@@ -168,7 +170,7 @@ func (b *bench) askedSays(rows *table, sys *system) error {
 	return nil
 }
 
-// countSubject is where the responder tells how many questions it has answered.
+// countSubject is the subject on which the responder reports how many questions it has answered.
 const countSubject = "bench.questions"
 
 // questions returns how many questions the responder has answered.
@@ -212,7 +214,7 @@ func beResponder(url string) error {
 	select {}
 }
 
-// helper starts a process of the load's side and waits until it says that it is ready.
+// helper starts a process on the load's core and waits until it prints that it is ready.
 func (b *bench) helper(role string, args ...string) error {
 	cmd := exec.Command(filepath.Join(b.dir, "benchmark"), append([]string{"role", role}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -21,7 +21,7 @@ type asker struct {
 	nc    *nats.Conn
 	sub   *nats.Subscription
 	rooms []string // subjects
-	rate  int      // messages a second; 0 = every sender at once after its ack
+	rate  int      // messages a second; 0 = every sender sends again right after its ack
 	quit  chan struct{}
 	done  sync.WaitGroup
 
@@ -31,7 +31,7 @@ type asker struct {
 	free    []int       // senders without a message in flight
 	next    int         // message number
 	oks     int64
-	warming int   // rooms that are not warm yet
+	warming int   // rooms to which warm has not yet sent a message
 	again   int64 // messages that were sent again
 	late    int64 // messages that were sent late, because all senders waited for acks
 	faults  int
@@ -59,8 +59,8 @@ func newAsker(nc *nats.Conn, rooms, rate int) (*asker, error) {
 	return a, err
 }
 
-// warm sends one message to every room, at most inFlight at once, and waits for the acks.
-// Then the owners have loaded the rooms.
+// warm sends one message to every room, at most inFlight at once, and waits for the acks. When it
+// returns, the owners have loaded the rooms.
 func (a *asker) warm() error {
 	a.mu.Lock()
 	from := a.oks
@@ -92,7 +92,7 @@ func (a *asker) begin() {
 	}
 }
 
-// pace sends by the clock, independently of the acks.
+// pace sends messages by the clock, whether or not acks arrive.
 func (a *asker) pace() {
 	defer a.done.Done()
 	every := time.Second / time.Duration(a.rate)

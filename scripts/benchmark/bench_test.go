@@ -11,7 +11,7 @@ import (
 	"roomcast/gateway/wire/wstest"
 )
 
-func TestRelay(t *testing.T) {
+func TestRelayCopiesCompleteFrames(t *testing.T) {
 	in := wstest.AppendMasked(wstest.AppendMasked(nil, wstest.Fin|wstest.Text, []byte("one")), wstest.Fin|wstest.Text, bytes.Repeat([]byte("2"), 300))
 	for _, want := range []string{stamp + "one", stamp + strings.Repeat("2", 300)} {
 		_, got, _ := wstest.Next(relay(nil, &in))
@@ -24,7 +24,7 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-func TestHex(t *testing.T) {
+func TestHexReadsWhatPutHexWrites(t *testing.T) {
 	var b [8]byte
 	for _, v := range []uint32{0, 1, 0xdeadbeef, 1<<32 - 2} {
 		if putHex(b[:], v); hex(b[:]) != v {
@@ -33,7 +33,7 @@ func TestHex(t *testing.T) {
 	}
 }
 
-func TestHistogram(t *testing.T) {
+func TestQuantileIsAtMostFourPercentTooHigh(t *testing.T) {
 	var h histogram
 	for i := range 10_000 {
 		h.add(time.Duration(i) * time.Microsecond)
@@ -46,9 +46,9 @@ func TestHistogram(t *testing.T) {
 	}
 }
 
-// The talk notices a message that is left out, repeated, swapped or delivered to the wrong member.
-func TestTalkFindsFaults(t *testing.T) {
-	for name, heard := range map[string][]int{"all": {1, 2, 3}, "left out": {1, 3}, "repeated": {1, 1}, "swapped": {2, 1}} {
+// The talk notices a message that is missing, repeated, swapped or delivered to the wrong member.
+func TestTalkFindsWrongDeliveries(t *testing.T) {
+	for name, heard := range map[string][]int{"all": {1, 2, 3}, "missing": {1, 3}, "repeated": {1, 1}, "swapped": {2, 1}} {
 		s := &swarm{members: []member{{room: 0}, {room: 1}}, start: time.Now()}
 		k := newTalk(s, 2, 1, messageSize)
 		k.speaks[0].last = 3
@@ -63,7 +63,7 @@ func TestTalkFindsFaults(t *testing.T) {
 		}
 		before := k.faults
 		if k.hear(1, text); k.faults != before+1 {
-			t.Errorf("%s: a message in the wrong room is not found out", name)
+			t.Errorf("%s: the talk accepts a message of another room", name)
 		}
 	}
 }

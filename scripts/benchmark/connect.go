@@ -32,7 +32,7 @@ func connect(b *bench) error {
 			}
 		}
 		note("%.0f and %.0f handshakes/CPU-s", round[0], round[1])
-		if r == 0 { // the first round also sets everything up
+		if r == 0 { // the first round is a warm-up
 			rate[0], rate[1] = nil, nil
 			continue
 		}

@@ -20,9 +20,9 @@ const (
 	fairIdle    = 50
 )
 
-// fair measures the delay of small rooms and pings while a room of 10,000 is busy. The 10,000
-// members are in another process of lower priority on the load's core. So their reads do not delay
-// the measured members.
+// fair measures the delay of small rooms and pings while a room of 10,000 members is busy. The
+// 10,000 members run on the load's core in another process of lower priority, so that their
+// reads do not delay the measured members.
 func fair(b *bench) error {
 	n := 10_000
 	if b.quick {
@@ -40,7 +40,7 @@ func fair(b *bench) error {
 		return err
 	}
 	defer s.close()
-	big, idle := fairMembers, fairMembers+1 // the speaker of the big room; the first member that pings
+	big, idle := fairMembers, fairMembers+1 // ids of the speaker of the big room and the first idle member
 	s.path = func(id int) string {
 		if id == big {
 			return bigRoom
@@ -68,7 +68,7 @@ func fair(b *bench) error {
 	pinged := make([]time.Duration, len(s.members))
 	s.pongs = func(id int) { pongs.add(s.now - pinged[id]) }
 	ping := wstest.AppendMasked(nil, wstest.Fin|wstest.Ping, nil)
-	tick, shouts := 0, 0 // ticks between two messages to the big room; 0 = no messages
+	tick, shouts := 0, 0 // shouts: ticks between two messages to the big room; 0 = no messages
 	s.ticks = func() {
 		tick++
 		t.say(tick % fairRooms)
@@ -122,7 +122,7 @@ func fair(b *bench) error {
 
 const bigRoom = "/room/bench_big/"
 
-// beListeners runs in a process with n members of the big room.
+// beListeners is the process with the members of the big room.
 func beListeners(to string, members string) error {
 	n, err := strconv.Atoi(members)
 	if err != nil {

@@ -50,7 +50,7 @@ func fanout(b *bench) error {
 	return nil
 }
 
-// self compares the reference with itself: the difference is noise.
+// self compares the reference with itself. Any difference is noise.
 func self(b *bench) error {
 	one, err := b.newReference(referencePort)
 	if err != nil {
@@ -104,8 +104,8 @@ func rooms(b *bench) error {
 	return nil
 }
 
-// versus lets the members join every system, measures, and adds a row for each system. It
-// compares the others with the first one, round by round.
+// versus lets the members join every system, measures, and adds a row for each system. In each
+// round it divides the result of each system by that of the first one.
 func (b *bench) versus(rows *table, name string, systems []*system, first []int, members, rooms, perRoom int, interval time.Duration) error {
 	for _, s := range systems {
 		if err := s.join(members, rooms, perRoom, messageSize); err != nil {
@@ -146,7 +146,7 @@ func (b *bench) versus(rows *table, name string, systems []*system, first []int,
 	return nil
 }
 
-// latency measures a room of 100 members at 50 messages/s from socket to socket.
+// latency measures the delay from socket to socket in a room of 100 members at 50 messages/s.
 func latency(b *bench) error {
 	ref, err := b.newReference(referencePort)
 	if err != nil {

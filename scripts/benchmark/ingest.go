@@ -25,15 +25,16 @@ import (
 // publisher.
 const inFlight = 1000
 
-// ingestModes are the storage settings: replicas and sync of the NATS servers.
+// ingestModes are the storage settings: the replicas of the stream and the sync of the servers.
 var ingestModes = []struct {
 	replicas int
 	sync     string
 }{{1, "2m"}, {1, "always"}, {3, "2m"}, {3, "always"}}
 
 // ingest measures the room service, from a request on room.<g> to the ack of the stored message.
-// It compares the messages per CPU-second with those of a bare publisher. That one fills a stream
-// with the same settings with records of the same size.
+// It compares two rates, in messages per CPU-second: that of roomsvc with the NATS servers, and
+// that of a bare publisher with the servers. Both fill streams with the same settings, with
+// records of the same size.
 func ingest(b *bench) error {
 	window, modes := b.window/4, ingestModes
 	if b.quick {
@@ -152,7 +153,7 @@ func (b *bench) ingestMode(rows *table, name string, replicas int, sync string, 
 	return nil
 }
 
-// answered waits until a message gets its ack.
+// answered sends messages until one gets its ack.
 func answered(nc *nats.Conn) (err error) {
 	for range 100 {
 		var m *nats.Msg
@@ -167,8 +168,8 @@ func answered(nc *nats.Conn) (err error) {
 	return fmt.Errorf("messages are not accepted: %w", err)
 }
 
-// bare lets another process publish for a window. It returns the messages per second, and those
-// per CPU-second of that process and the servers.
+// bare lets another process publish for a window. It returns the messages per CPU-second of that
+// process and the servers together, and the messages per second.
 func (b *bench) bare(servers []*process, window time.Duration) (perCPU, rate float64, err error) {
 	cmd := exec.Command(filepath.Join(b.dir, "benchmark"), "role", "publish", natsURL(0), window.String())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -201,7 +202,7 @@ func (b *bench) bare(servers []*process, window time.Duration) (perCPU, rate flo
 	return float64(count) / used.Seconds(), float64(count) / wall.Seconds(), cmd.Wait()
 }
 
-// publishBare runs in the bare publisher's process: it fills a stream with the settings of ROOMS.
+// publishBare is the bare publisher's process. It fills a stream with the settings of ROOMS.
 func publishBare(args []string) error {
 	window, err := time.ParseDuration(args[1])
 	if err != nil {
@@ -255,7 +256,7 @@ func publishBare(args []string) error {
 	return err
 }
 
-// record returns a record as roomsvc writes it, of a message of the usual size.
+// record returns a record as roomsvc writes it, for a message of messageSize bytes.
 func record(room proto.Room, seq, page, start uint64) proto.Record {
 	at := time.Now()
 	e := proto.Event{Room: room, Seq: seq, At: at, From: proto.Identity{ID: "s1", Name: "bench"},

@@ -22,10 +22,10 @@ import (
 
 // The load of the case memory.
 const (
-	fullRooms    = 40 // of 5 MB each
+	fullRooms    = 40 // rooms with fullMessages messages of fullSize bytes: 5 MB each
 	fullMessages = 84
 	fullSize     = 60_000
-	stuckMembers = 64 // members that join all these rooms from their beginning and read nothing
+	stuckMembers = 64 // members that join all full rooms with an early since and read nothing
 	backReaders  = 8  // members that read history backward as fast as --rate allows
 	probes       = 4  // members whose acks are timed
 	memoryFlag   = 256 << 20
@@ -205,7 +205,8 @@ type session struct {
 	r  *bufio.Reader
 }
 
-// openSession connects with a small receive buffer, so that the kernel holds little unread data.
+// openSession connects with a receive buffer of the given size. A small one makes the kernel hold
+// little unread data.
 func openSession(addr, path string, buffer int) (*session, error) {
 	d := net.Dialer{Timeout: 10 * time.Second, Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) {
@@ -280,8 +281,9 @@ func (s *session) answer() ([]byte, error) {
 	}
 }
 
-// readNothing joins all full rooms and reads nothing, again and again: the gateway closes each of
-// its sessions as slow. The gateway shares equal reads, so each member requests other pages.
+// readNothing joins all full rooms and reads nothing, until the gateway has closed the session as
+// slow. Then it does the same again. The gateway shares equal reads of the log, so each member
+// begins at another seq.
 func readNothing(addr string, since int, quit <-chan struct{}) error {
 	for {
 		s, err := openSession(addr, "/ws", 4<<10)
@@ -303,7 +305,7 @@ func readNothing(addr string, since int, quit <-chan struct{}) error {
 	}
 }
 
-// readBackward reads pages of a full room that end at random seqs.
+// readBackward requests 20 pages of a full room a second, each ending at another seq.
 func readBackward(addr string, i int, quit <-chan struct{}, pages *atomic.Int64) error {
 	s, err := openSession(addr, "/room/"+fullRoom(i)+"/", 1<<20)
 	if err != nil {
@@ -361,7 +363,7 @@ func (d *delays) add(took time.Duration) {
 	d.h.add(took)
 }
 
-// take returns the median since its last call.
+// take returns the median of the delays since its last call.
 func (d *delays) take() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -398,7 +400,8 @@ func probe(addr string, i int, quit <-chan struct{}, timed *delays) error {
 	}
 }
 
-// errorList keeps the first error of many goroutines. It is safe for concurrent use.
+// errorList collects errors from several goroutines and keeps only the first. It is safe for
+// concurrent use.
 type errorList struct {
 	mu    sync.Mutex
 	first error

@@ -21,8 +21,8 @@ import (
 
 var millionGateways, millionMembers int // flags
 
-// Each gateway has members in its own roomsEach rooms, and in rooms of others: the members of a
-// room are on roomSpan gateways. With 52 gateways there are a thousand rooms of a thousand members.
+// Each gateway has roomsEach rooms of its own. The members of a room are on roomSpan gateways: its
+// own and the ones before. With 52 gateways, about a thousand rooms have a thousand members each.
 const (
 	roomsEach = 19
 	roomSpan  = 4
@@ -33,9 +33,9 @@ func millionRoom(gateway, id int) int {
 	return (gateway+id%roomSpan)%millionGateways*roomsEach + id/roomSpan%roomsEach
 }
 
-// million starts many gateways on one NATS server, and sends one message to every room. The limit
-// of descriptors of a process limits the members of a gateway. Servers and load share all cores,
-// so the case measures memory and completeness, not speed.
+// million starts many gateways on one NATS server, and sends one message to every room. A gateway
+// has as many members as a process may have descriptors. Servers and load share all cores, so the
+// case measures memory and completeness, not speed.
 func million(b *bench) error {
 	servers, err := b.startNATS(1, "2m")
 	if err != nil {
@@ -46,7 +46,7 @@ func million(b *bench) error {
 		return err
 	}
 	sys := &system{procs: append(servers, svc)}
-	// Among a hundred processes, these few would get too little of the machine. In production they
+	// Among a hundred processes, NATS and roomsvc would get too little CPU time. In production they
 	// have machines of their own.
 	for _, p := range sys.procs {
 		if err := p.hurry(); err != nil {
@@ -141,8 +141,8 @@ func available() int64 {
 	return kb << 10
 }
 
-// crowd is a process with the members of one gateway. It prints "open" when all are
-// connected, and "heard" when each has received a message, with the number of members.
+// crowd is a process with the members of one gateway. It prints "open" and the number of members
+// when all are connected, and "heard" and the number when each has received a message.
 type crowd struct{ lines chan string }
 
 func (b *bench) newCrowd(gateway, members int) (*crowd, error) {
@@ -168,7 +168,8 @@ func (b *bench) newCrowd(gateway, members int) (*crowd, error) {
 	return c, nil
 }
 
-// total waits until every crowd has printed word, and returns the sum of the numbers.
+// total waits until every crowd has printed a line that begins with word. It returns the sum of
+// the numbers on these lines.
 func total(crowds []*crowd, word string, limit time.Duration) (sum int) {
 	over := time.After(limit)
 	var mu sync.Mutex
@@ -198,7 +199,7 @@ func total(crowds []*crowd, word string, limit time.Duration) (sum int) {
 	return sum
 }
 
-// beMembers runs in the process of a crowd.
+// beMembers is the process of a crowd.
 func beMembers(args []string) error {
 	var gateway, n int
 	if _, err := fmt.Sscan(strings.Join(args, " "), &gateway, &millionGateways, &n); err != nil {

@@ -27,7 +27,7 @@ const (
 	loadCore   = 1
 )
 
-// process is one process on the server's side.
+// process is one server process.
 type process struct {
 	name string
 	cmd  *exec.Cmd
@@ -40,7 +40,8 @@ var running struct {
 	list []*process
 }
 
-// start runs a binary of the bench directory on a core. With core < 0 the kernel chooses.
+// start runs a binary of the bench directory on a core. If core is negative, the kernel chooses
+// the core.
 func (b *bench) start(core int, name, binary string, args ...string) (*process, error) {
 	p := &process{name: name, log: filepath.Join(b.dir, name+".log"), done: make(chan struct{})}
 	out, err := os.Create(p.log)
@@ -62,8 +63,9 @@ func (b *bench) start(core int, name, binary string, args ...string) (*process, 
 	return p, nil
 }
 
-// starters holds one locked thread per core, which forks the children: they inherit its
-// affinity. It never ends, because its end would send the children their parent-death signal.
+// starters holds the job queue of one locked thread per core. The thread forks the children, which
+// inherit its core. It never ends: when a thread ends, the kernel kills the children that it
+// forked (Pdeathsig).
 var starters = map[int]chan func(){}
 
 // onCore calls f on a thread bound to core.
@@ -93,7 +95,7 @@ func onCore(core int, f func() error) error {
 	return <-answer
 }
 
-// cpu returns the CPU time of all threads of the process, including those that have ended.
+// cpu returns the CPU time of all threads of the process, including ended ones.
 func (p *process) cpu() time.Duration {
 	const processClock = 2 // CPUCLOCK_SCHED of the kernel's posix-timers.h
 	var ts unix.Timespec
@@ -114,7 +116,8 @@ func (p *process) rss() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// files returns the number of open descriptors without listing them.
+// files returns the number of open descriptors of the process. It does not list them, which would
+// be slow.
 func (p *process) files() int {
 	info, err := os.Stat(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
 	if err != nil {
@@ -184,7 +187,7 @@ func (p *process) ready(addr string) error {
 	return fmt.Errorf("%s is not ready at %s", p.name, addr)
 }
 
-// stopAll stops all running processes, the newest first.
+// stopAll kills all running processes, the newest first.
 func stopAll() {
 	running.Lock()
 	list := running.list

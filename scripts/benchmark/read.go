@@ -20,12 +20,12 @@ import (
 
 // The log of the case read.
 const (
-	longRooms = 2000 // rooms with more than one message; fill writes them in two ways
-	longLog   = 80   // messages of such a room: a little more than a page
+	longRooms = 2000 // rooms with longLog messages each; fill writes them in two ways
+	longLog   = 80   // messages of a long room: a little more than a page
 )
 
-// read makes a log of a million rooms. Then it reads the last 50 messages of rooms that have
-// not been read before, from a freshly started server.
+// read makes a log of a million rooms and restarts the server. Then it reads the last 50 messages
+// of some rooms, of each room only once.
 func read(b *bench) error {
 	rooms, active := 1_000_000, 20_000
 	if b.quick {
@@ -59,7 +59,7 @@ func read(b *bench) error {
 	ways := [...]string{"last=50: 80 messages in one go", "last=50: 80 messages, spread over the whole log", "last=50: 1 message"}
 	var took [len(ways)]histogram
 	var longest [len(ways)]time.Duration
-	for _, k := range rand.Perm(len(ways) * longRooms / 2) { // a room is read once, in no order
+	for _, k := range rand.Perm(len(ways) * longRooms / 2) { // each long room once, in random order
 		way := k % len(ways)
 		i, want := k/len(ways)*2+way, uint64(longLog)
 		if way == 2 {
@@ -130,9 +130,9 @@ func fill(rooms int) (uint64, error) {
 		return 0, err
 	}
 	var (
-		top    uint64 // of the stream
+		top    uint64 // the last stream sequence
 		seqs   [longRooms]uint64
-		starts [longRooms][2]uint64 // stream sequences where the page before and this one begin
+		starts [longRooms][2]uint64 // stream sequences at which the previous and the present page begin
 	)
 	put := func(i int) error {
 		seq, pages := uint64(1), [2]uint64{0, top + 1}
@@ -149,14 +149,14 @@ func fill(rooms int) (uint64, error) {
 		_, err := js.PublishMsgAsync(&nats.Msg{Subject: r.Room.LogSubject(), Header: header(&r), Data: r.Payload}, jetstream.WithStallWait(10*time.Second))
 		return err
 	}
-	// After every few short rooms a long room gets a message: the odd ones in turn, the even
-	// ones 40 at a time until they are full.
+	// After every few short rooms a long room gets a message. The odd rooms get theirs in turn. Of
+	// the even rooms, 40 at a time get messages until they are full.
 	turns := longRooms * longLog
 	quiet := 0
 	for turn := range turns {
 		i := turn % longRooms
 		if i%2 == 0 {
-			k := turn / 2 // among those of the even rooms
+			k := turn / 2 // counts only the turns of even rooms
 			group, within := k/(40*longLog), k%(40*longLog)
 			i = 2 * (group*40 + within%40)
 		}
@@ -197,7 +197,7 @@ func speak(nc *nats.Conn, first, n int) error {
 	return a.end()
 }
 
-// diskPerMillion returns the size of the files below dir.
+// diskPerMillion returns the size of the files below dir per million messages.
 func diskPerMillion(dir string, messages uint64) string {
 	var sum int64
 	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

@@ -14,10 +14,10 @@ import (
 	"roomcast/gateway/wire/wstest"
 )
 
-// serveReference is the reference: a chat server that only copies frames. A path is a room. It
-// sends each message to all members of the room, with the same bytes as Roomcast and one write for
-// each frame. It stores nothing and has no order across processes. A member that does not read
-// loses frames.
+// serveReference is the reference: a chat server that only copies frames. Each URL path is a room.
+// The reference sends each message to all members of the room, with the same bytes as Roomcast and
+// one write for each frame. It stores nothing and is only one process. A member that does not
+// read loses frames.
 func serveReference(addr string) error {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -90,7 +90,7 @@ func serveReference(addr string) error {
 	}
 }
 
-// welcome answers a handshake and returns the room it asks for.
+// welcome answers a handshake and returns the members of the requested room, with the new one.
 func welcome(fd int, request []byte, rooms map[string]*[]int) *[]int {
 	_, rest, _ := bytes.Cut(request, []byte("GET "))
 	path, rest, _ := bytes.Cut(rest, []byte(" "))
@@ -121,8 +121,8 @@ func leave(members *[]int, fd int) {
 	}
 }
 
-// relay removes the first masked frame from b and appends the frame for the members. Frames
-// are complete, because the load sends them so.
+// relay removes the first masked frame from b and appends the frame for the members. The frame
+// must be complete; the load sends only complete frames.
 func relay(frame []byte, b *[]byte) []byte {
 	in := *b
 	size, head := int(in[1]&127), 2

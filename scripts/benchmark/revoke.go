@@ -21,8 +21,8 @@ import (
 
 const benchSecret, benchToken = "the-secret-of-the-benchmark-0123", "the-api-token-of-the-benchmark"
 
-// revoke measures the time from a request to its last effect on three gateways under load: from
-// a revocation, and from a ban.
+// revoke measures the time from the request for a revocation or a ban to its last effect, on three
+// gateways under load.
 func revoke(b *bench) error {
 	trials, members := 100, 1500
 	if b.quick {
@@ -74,8 +74,8 @@ func revoke(b *bench) error {
 	return nil
 }
 
-// expulsion opens two sessions of an id on each gateway, sends the request, and returns how long it
-// takes until all sessions are closed with the code.
+// expulsion opens two sessions of an id on each gateway and sends the request. It returns the time
+// until all sessions are closed with the expected code.
 func expulsion(id string, code proto.CloseCode, to, body string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -131,7 +131,7 @@ func expulsion(id string, code proto.CloseCode, to, body string) (time.Duration,
 	return time.Since(began), nil
 }
 
-// beChatter keeps n members in 30 rooms, who send 100 messages a second.
+// beChatter is a process with n members in 30 rooms that send 100 messages a second.
 func beChatter(to, members string) error {
 	n, err := strconv.Atoi(members)
 	if err != nil {

@@ -27,7 +27,7 @@ func (h *histogram) add(d time.Duration) {
 	h.count++
 }
 
-// quantile returns the duration below which the q-th part of all durations lies.
+// quantile returns the end of the bucket that contains the q-quantile; q is less than 1.
 func (h *histogram) quantile(q float64) time.Duration {
 	rank, seen := int64(q*float64(h.count)), int64(0)
 	for i, n := range h.bucket {
@@ -78,8 +78,8 @@ func (t *table) print() {
 	}
 }
 
-// watch detects conditions that make a measurement worthless: the load's process is too slow, or
-// a hypervisor or a kernel thread has used the core.
+// watch detects conditions that make a measurement worthless: the load's process uses its whole
+// core, or a hypervisor or a kernel thread has used a core.
 type watch struct {
 	at               time.Time
 	own, steal, soft time.Duration
@@ -130,8 +130,8 @@ func stolen() time.Duration {
 
 var softirqThreads []int
 
-// softirq returns the CPU time of the kernel's softirq threads. Under overload they do the work of
-// receiving on loopback connections.
+// softirq returns the CPU time of the kernel's softirq threads. Under overload, these threads
+// receive the packets of loopback connections.
 func softirq() (sum time.Duration) {
 	if softirqThreads == nil {
 		entries, _ := os.ReadDir("/proc")

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// storm kills a gateway. All its members reconnect to the other one at once, each with its
-// last seq, while messages continue in every room.
+// storm kills one of two gateways. All its members reconnect to the other one at once, each with
+// its last seq, while members send messages in every room.
 func storm(b *bench) error {
 	own, lost, rooms := 5000, 10_000, 100
 	if b.quick {
@@ -92,7 +92,7 @@ func storm(b *bench) error {
 	w.end()
 	during := t.delay
 	rss = survivor.rss() - rss
-	if err := t.settle(20 * time.Second); err != nil { // every message, once, in order, to each
+	if err := t.settle(20 * time.Second); err != nil { // checks that each member got each message once, in order
 		return err
 	}
 	slices.Sort(back)

@@ -42,9 +42,9 @@ type swarm struct {
 	addr      netip.AddrPort
 	elsewhere map[int]netip.AddrPort // members that connect to another address
 	json      bool                   // subprotocol roomcast.v1
-	receive   int                    // SO_RCVBUF of connections made from now on; 0 = as the system has it
+	receive   int                    // SO_RCVBUF of later connections; 0 = the default of the system
 
-	// path returns the path of a member; query is called for each attempt.
+	// path returns the path and query for a member. It is called for each attempt to connect.
 	path func(id int) string
 
 	// events reports whether a member reads Server-Sent Events instead; nil = none does. hears
@@ -55,14 +55,14 @@ type swarm struct {
 	opens  func(id int)                 // the handshake is done; may be nil
 	hears  func(id int, payload []byte) // a text frame came; payload is lent
 	pongs  func(id int)                 // a pong came; may be nil
-	closes func(id int, code int)       // 1006: without a close frame; may be nil; may connect again
+	closes func(id int, code int)       // the connection ended; 1006: without a close frame; may be nil; may call connect
 	ticks  func()                       // every tick; may be nil
 
 	members []member
-	waiting []int // ids that want to connect, beyond the window
-	halfway int   // connecting or upgrading
-	open    int
-	refused int // handshakes that were refused or not answered
+	waiting []int // ids that wait to connect, because window handshakes are in progress
+	halfway int   // number of members that are connecting or upgrading
+	open    int   // number of opened members
+	refused int   // handshakes that were refused or not answered
 	said    string
 	codes   map[int]int // number of closes by code
 
@@ -125,7 +125,7 @@ func (s *swarm) connect(id int) {
 	if s.receive > 0 {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, s.receive)
 	}
-	// Each 4,000 connections have another local address. Otherwise the kernel's search for a free
+	// Every 4,000 connections, the local address changes. Otherwise the kernel's search for a free
 	// port would be the most expensive part of a connection.
 	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	n := id / 4000
@@ -157,8 +157,8 @@ func (s *swarm) refuse(id int, why string) {
 	s.said = why
 }
 
-// run works until done returns true or the time is over. The latter is an error only if done
-// is not nil.
+// run serves the clients until done returns true or limit has passed. If done is nil, run serves
+// them for limit; otherwise reaching limit is an error.
 func (s *swarm) run(limit time.Duration, done func() bool) error {
 	end := time.Since(s.start) + limit
 	for {
@@ -239,7 +239,8 @@ func (s *swarm) begin(id int) {
 
 func (s *swarm) reads(id int) bool { return s.events != nil && s.events(id) }
 
-// read reads once. More data waits until the other connections have been read.
+// read reads once from the connection. The rest of the data waits until run has read the other
+// connections.
 func (s *swarm) read(id int) {
 	m := &s.members[id]
 	kept := copy(s.buf, m.tail)
@@ -315,8 +316,8 @@ func (s *swarm) read(id int) {
 	}
 }
 
-// write sends all of b. A server that does not accept so few bytes at once is broken, and write
-// drops the member.
+// write sends all of b. If the socket does not accept all of it at once, write drops the member: b
+// is short, so the server has stopped reading.
 func (s *swarm) write(id int, b []byte) {
 	if n, _ := rawWrite(s.members[id].fd, b); n != len(b) {
 		s.drop(id, 1006)
@@ -355,7 +356,7 @@ func (s *swarm) close() {
 	unix.Close(s.epoll)
 }
 
-// rawRead and rawWrite are only for non-blocking sockets, because they bypass the scheduler.
+// rawRead and rawWrite bypass the Go scheduler, so the sockets must be non-blocking.
 func rawRead(fd int, b []byte) (int, unix.Errno) {
 	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 	return int(n), e

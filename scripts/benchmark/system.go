@@ -50,8 +50,9 @@ func (b *bench) gatewayArgs(listen, ops string) []string {
 	return append(args, strings.Fields(b.flags)...)
 }
 
-// newThin starts nats-server, one roomsvc and the given number of gateways, at ports from
-// 8001. In procs, the gateways follow the other two. Flags has further flags of each gateway.
+// newThin starts nats-server, one roomsvc and the given number of gateways, at ports from 8001.
+// In procs, the gateways come after the other two. The i-th element of flags has further flags
+// of the i-th gateway.
 func (b *bench) newThin(gateways int, flags ...[]string) (*system, error) {
 	procs, err := b.startNATS(1, b.sync)
 	if err != nil {
@@ -81,7 +82,7 @@ func (b *bench) newThin(gateways int, flags ...[]string) (*system, error) {
 
 func natsURL(i int) string { return "nats://" + addr(4222+i) }
 
-// login returns the flags by which a service authenticates to NATS.
+// login returns the flags with which a service logs in to NATS.
 func (b *bench) login(user string) []string {
 	if !b.accounts {
 		return nil
@@ -149,7 +150,8 @@ max_pending: 256MB
 	return procs, nil
 }
 
-// quoted quotes a duration for the configuration; the word always needs no quotes.
+// quoted returns sync as NATS's configuration needs it: a duration in quotes, the word "always"
+// without.
 func quoted(sync string) string {
 	if sync == "always" {
 		return sync
@@ -196,7 +198,8 @@ func (s *system) join(n, rooms, perRoom, size int) (err error) {
 	return s.joinAs("bench", false, n, rooms, perRoom, size)
 }
 
-// joinAs is join with rooms that begin with a name, and with JSON sessions or text sessions.
+// joinAs is like join. The names of its rooms begin with name, and json chooses JSON sessions
+// instead of text sessions.
 func (s *system) joinAs(name string, json bool, n, rooms, perRoom, size int) (err error) {
 	if s.s, err = newSwarm(s.addr); err != nil {
 		return err
@@ -229,16 +232,16 @@ func (s *system) warm() error {
 
 // outcome is the result of one measurement.
 type outcome struct {
-	heard, said float64 // a second
-	busy        float64 // cores that the measured processes used
+	heard, said float64 // deliveries and messages per second
+	busy        float64 // how many cores the measured processes used
 	perCPU      float64 // deliveries per CPU-second
 	each        []time.Duration
 	p50, p99    time.Duration
 }
 
-// measure lets the members send for a window. Without an interval, each speaker sends when its
-// last message has reached all members. With one, the speakers send in turn, one message each
-// interval. Only the CPU time of the processes from index first on counts.
+// measure lets the speakers send for a window. If interval is 0, each speaker sends its next
+// message when the previous one has reached all members. Otherwise the speakers take turns, with
+// one message each interval. Only the CPU time of the processes from index first on counts.
 func (s *system) measure(window, interval time.Duration, first int) (outcome, error) {
 	t := s.t
 	if t.closedLoop = interval == 0; t.closedLoop {

@@ -13,21 +13,21 @@ import (
 // stamp has the length of the time that a text session receives before a message.
 const stamp = "2006-01-02 15:04:05 "
 
-// talk decides which members of a swarm send, and checks the deliveries. The text of a
-// message has the sender's number, the message's number and filling. So talk can check every
-// delivery: right room, no hole, no repeat, in order. One goroutine owns it.
+// talk decides which members of a swarm send, and checks the deliveries. A text contains the
+// number of the speaker, the number of the message and filler. With them, talk checks that each
+// delivery is in the right room and in order, without a hole or a repeat. One goroutine owns it.
 type talk struct {
 	s       *swarm
-	text    []byte // of every message; the numbers are written over its beginning
+	text    []byte // the text of the next message; say writes the numbers over its beginning
 	speaks  []speaker
-	inRoom  [][]int  // by room: speakers
-	members []int    // by room
+	inRoom  [][]int  // by room: indexes of its speakers in speaks
+	members []int    // by room: the number of its members
 	next    []uint32 // by member and speaker of its room: the expected number
 	first   []int    // by member: the start of its part of next
 
-	closedLoop bool // send the next message when the last has reached everybody
+	closedLoop bool // a speaker sends again when its last message has reached all members
 	turn       int  // the next speaker, if the clock decides
-	timed      int  // the number of first members whose delay counts; 0 = all
+	timed      int  // measure the delay only of members with a lower id; 0 = of all
 	frame      []byte
 
 	heard  int64     // deliveries
@@ -35,17 +35,17 @@ type talk struct {
 	faults int64     // wrong deliveries
 	wrong  string    // the first wrong delivery
 	delay  histogram // from the sender's write to a member's read
-	busy   int       // speakers whose last message has not reached everybody
+	busy   int       // messages that have not reached all members of their rooms
 }
 
 // speaker is a member that sends messages.
 type speaker struct {
 	member int
 	room   int
-	local  int    // its index among its room's speakers
-	last   uint32 // number of its last message
-	sent   [64]time.Duration
-	got    [64]int32 // number of members that received it
+	local  int               // its index among its room's speakers
+	last   uint32            // number of its last message
+	sent   [64]time.Duration // when it sent its last 64 messages, by number modulo 64
+	got    [64]int32         // how many members received each of them
 }
 
 // newTalk returns the talk of a swarm: perRoom members of each room send texts of size bytes,
@@ -150,12 +150,12 @@ func (t *talk) fault(format string, args ...any) {
 	}
 }
 
-// settle stops the senders and waits until all messages have been delivered.
+// settle stops the speakers and waits until all members have received all messages.
 func (t *talk) settle(limit time.Duration) error {
 	t.closedLoop = false
 	t.s.every(0)
 	if err := t.s.run(limit, func() bool { return t.busy == 0 || t.faults > 0 }); err != nil {
-		return fmt.Errorf("%d messages have not reached everybody: %w", t.busy, err)
+		return fmt.Errorf("%d messages have not reached all members: %w", t.busy, err)
 	}
 	if t.faults > 0 {
 		return fmt.Errorf("%d wrong deliveries: %s", t.faults, t.wrong)
@@ -163,7 +163,7 @@ func (t *talk) settle(limit time.Duration) error {
 	return nil
 }
 
-// number returns the decimal number behind the first name in b; 0 = no such name.
+// number returns the decimal number that follows the first occurrence of name in b, or 0.
 func number(b []byte, name string) (v uint64) {
 	at := bytes.Index(b, []byte(name))
 	if at < 0 {
