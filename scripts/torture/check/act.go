@@ -6,8 +6,8 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// closings compares the messages of a room with the acts that closed and opened it, by the
-// times of their answers. The log cannot show acts that a fault destroyed.
+// closings compares the messages of a room with the acts that closed and opened it. It uses the
+// times of their answers, because the log lacks acts that a fault destroyed.
 func closings(order []*say, losses losses, report *Report) {
 	type spell struct {
 		by       *say
@@ -43,14 +43,15 @@ func closings(order []*say, losses losses, report *Report) {
 	}
 }
 
-// refused checks that a room may have been closed when a message was refused for that.
+// refused checks a message that was refused because its room was closed. It reports a violation
+// if the acts show that the room was open.
 func refused(s *say, acts []*say, losses losses, report *Report) {
 	var opened *say // the last act whose answer came before the message was said
 	for _, act := range acts {
 		switch {
 		case act.invoked > s.ended || act.result == history.Fail:
 		case act.result != history.OK:
-			return // it may be carried out at any time
+			return // an act without an answer may be carried out at any time
 		case act.ended < s.invoked:
 			opened = act
 		case act.kind == "closed":
@@ -59,7 +60,7 @@ func refused(s *say, acts []*say, losses losses, report *Report) {
 	}
 	switch {
 	case opened != nil && opened.kind == "closed":
-	case opened == nil: // no act opened it, so none has closed it
+	case opened == nil: // no act came before the message, so the room was open
 		report.add(Shut, "%s was refused in %s, which nobody had closed", s.key, s.room)
 	case !losses.between(opened.invoked, s.ended, history.LossState):
 		report.add(Shut, "%s was refused in %s, which %s had opened", s.key, s.room, opened.key)

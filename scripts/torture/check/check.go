@@ -26,16 +26,16 @@ const (
 	Lost       Rule = "lost"             // an acknowledged message is not in the log
 	Reorder    Rule = "reorder"          // a member saw events in another order than the log's
 	Skip       Rule = "skip"             // a member missed an event without a gap
-	FIFO       Rule = "fifo"             // one sender's messages are not in the order they were said
+	FIFO       Rule = "fifo"             // one sender's messages are not in the order in which they were said
 	Duplicate  Rule = "duplicate"        // a message is stored or shown twice
-	Epoch      Rule = "epoch"            // a new epoch, or none, was announced wrongly
-	Presence   Rule = "presence"         // a wrong number of members
+	Epoch      Rule = "epoch"            // a new epoch was announced without a loss, or not announced after one
+	Presence   Rule = "presence"         // a client was told a wrong number of members
 	Phantom    Rule = "phantom"          // a message that nobody said, that was refused, or that differs from the one said
 	BadResume  Rule = "bad resume"       // the events after a join do not begin where the client asked
 	AfterClose Rule = "open after close" // a message was stored or shown in a closed room
 	Clock      Rule = "time"             // time went backwards in a room
 	Shut       Rule = "shut after open"  // a message was refused as room_closed in an open room
-	Stale      Rule = "stale order"      // said after another's ack, stored before it
+	Stale      Rule = "stale order"      // a message was said after another's ack, but stored before it
 	Stuck      Rule = "stuck"            // a client or a message did not recover
 	Vacuous    Rule = "vacuous"          // the run proves nothing
 	Moderated  Rule = "moderation"       // an act had no effect: a message of a muted sender, or deleted content
@@ -65,7 +65,7 @@ type Fault struct {
 	Alone time.Duration // the longest time without an ack while no other fault was at work
 }
 
-// Spell is one fault.
+// Spell sums up the effect of one fault.
 type Spell struct {
 	Name string // the kind and the process
 	From time.Duration
@@ -84,7 +84,7 @@ type Report struct {
 	Deliveries          int
 	Links, Resumes      int // connections; joins that went on from a seq
 	Gaps                int // announced
-	Resets              int // of them, those that announced a new epoch
+	Resets              int // the part of Gaps that announced a new epoch
 	Destroyed           int // acknowledged messages that a fault destroyed and a gap or epoch announced
 	TextDeliveries      int
 	Pages               int // of history
@@ -95,7 +95,7 @@ type Report struct {
 	Spells              []Spell
 	Refusals            map[string]int // by code, permanent ones only
 	LongestAckGap       time.Duration  // between two acks while messages were waiting
-	AckGapFaults        int            // how many faults were at work in it
+	AckGapFaults        int            // how many faults were at work in that time
 	SlowestAck          time.Duration
 }
 
@@ -109,7 +109,7 @@ func (r *Report) add(rule Rule, format string, args ...any) {
 	}
 }
 
-// Check reads a history, twice, and reports. Its error is of reading.
+// Check reads a history twice and returns its report. It fails only if it cannot read.
 func Check(entries iter.Seq2[history.Entry, error]) (*Report, error) {
 	c := &checker{
 		report:  &Report{Broken: map[Rule]int{}, Faults: map[string]Fault{}, Refusals: map[string]int{}},
@@ -147,7 +147,7 @@ type checker struct {
 	report  *Report
 	rooms   map[string]*log
 	says    map[string]*say // by key
-	order   []*say          // as invoked
+	order   []*say          // in the order in which they were invoked
 	cursors map[seat]*cursor
 	texts   map[seat]*text
 	pages   map[string]*page  // by client

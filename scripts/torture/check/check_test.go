@@ -12,7 +12,7 @@ import (
 
 // cleanRun is the history of a run in which the system keeps every promise: three clients in two
 // rooms, lost connections and resumes, an act that closes a room, refusals, a message whose
-// answer got lost, one that was said twice.
+// answer got lost, and a message that was said twice.
 func cleanRun() []history.Entry {
 	var h, logs []history.Entry
 	now := int64(0)
@@ -205,9 +205,8 @@ func TestCleanHistoryPasses(t *testing.T) {
 	}
 }
 
-// A message that is said in a closed room, and waits until the room is open again, may be
-// stored then.
-func TestMessageThatWaitsForAReopening(t *testing.T) {
+// A message that is said while its room is closed may wait, and be stored when the room is open.
+func TestMessageMayWaitForTheReopening(t *testing.T) {
 	h := cleanRun()
 	i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Invoke && e.Kind == "reopened" })
 	j := i + find(h[i:], 0, func(e history.Entry) bool { return op(history.Invoke, "gavel")(e) && e.Kind == "" })
@@ -219,8 +218,8 @@ func TestMessageThatWaitsForAReopening(t *testing.T) {
 	}
 }
 
-// A message that is refused after a try without an answer has an answer.
-func TestMessageThatIsRefusedAgain(t *testing.T) {
+// A message whose last try was refused counts as answered, although an earlier try was not.
+func TestRefusalOfALaterTryIsAnAnswer(t *testing.T) {
 	h := cleanRun()
 	i := find(h, 0, op(history.Heal, ""))
 	e := history.Entry{Op: history.Invoke, Client: "ann", Room: "gavel", Key: "ann-again", T: h[i].T}
@@ -231,7 +230,7 @@ func TestMessageThatIsRefusedAgain(t *testing.T) {
 	}
 }
 
-// find returns the nth entry that is.
+// find returns the index of the nth entry, counted from 0, for which is returns true.
 func find(h []history.Entry, n int, is func(history.Entry) bool) int {
 	for i, e := range h {
 		if is(e) {
@@ -251,22 +250,22 @@ func op(op history.Op, room string) func(history.Entry) bool {
 	return func(e history.Entry) bool { return e.Op == op && (room == "" || e.Room == room) }
 }
 
-// resumed is the first event bob is shown on his second connection.
+// resumed reports whether e is an event on bob's second connection.
 func resumed(e history.Entry) bool { return recv("bob", "lobby")(e) && e.Link == 2 }
 
 func told(room string) func(history.Entry) bool { return op(history.App, room) }
 
 func recvText(e history.Entry) bool { return e.Op == history.TextRecv }
 
-// swapSeqs exchanges what two entries of the log hold.
+// swapSeqs exchanges two entries of the log; each takes the seq and time of the other.
 func swapSeqs(h []history.Entry, i, j int) {
 	h[i].Seq, h[j].Seq = h[j].Seq, h[i].Seq
 	h[i].At, h[j].At = h[j].At, h[i].At
 	h[i], h[j] = h[j], h[i]
 }
 
-// A fault is told the longest time without an ack in which no other was at work.
-func TestFaultsAreBlamedAlone(t *testing.T) {
+// The report gives the longest time without an ack in which only this fault was at work.
+func TestPauseIsBlamedOnTheOnlyFaultAtWork(t *testing.T) {
 	at := func(ms int64, e history.Entry) history.Entry { e.T = ms * 1e6; return e }
 	var h []history.Entry
 	ack := func(ms int64, key string) {

@@ -8,11 +8,11 @@ import (
 
 // first holds the findings of the first reading for the second.
 type first struct {
-	known  map[string]map[string]int64 // by room and epoch: when a member was first told it
-	places map[string]uint64           // by key: the seq that a client was told first, 0 = another was told later
+	known  map[string]map[string]int64 // by room and epoch: when a member was first told the epoch
+	places map[string]uint64           // by key: the seq that clients were told; 0 if they were told two
 }
 
-// learn processes the epochs and the places of messages.
+// learn notes the epoch and the seq that an entry contains.
 func (f *first) learn(e history.Entry) {
 	switch e.Op {
 	case history.OK, history.Recv, history.PageRecv:
@@ -47,11 +47,11 @@ func (c *checker) replaced(room string, l *log, epoch string, t int64) bool {
 	}
 	for known := range c.first.known[room] {
 		if !slices.Contains(l.epochs, known) {
-			return true // nothing is left of it
+			return true // the log has no record of this epoch any more
 		}
 	}
-	// No member may have been told the epoch that a fault destroyed: it began and ended
-	// before the log's epoch was first told.
+	// Perhaps no member was ever told the destroyed epoch. Then the fault was at work after the
+	// ack and before a member was first told the log's epoch.
 	told, ok := c.first.known[room][epoch]
 	return !ok || c.losses.after(t, history.LossLast) || told > t && c.losses.between(t, told, history.LossEnd, history.LossAll)
 }

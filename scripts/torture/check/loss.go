@@ -8,7 +8,7 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// loss is a fault that may destroy something.
+// loss is a fault that may destroy records.
 type loss struct {
 	key      string
 	what     history.Loss
@@ -16,14 +16,14 @@ type loss struct {
 }
 
 const (
-	// lossSlack is how long after a fault the records that it destroyed may be acknowledged.
+	// lossSlack is how long after a fault the records that it destroyed may still be acknowledged.
 	lossSlack = int64(2 * time.Second)
-	// shownSlack is how long after a fault the records that it destroyed may be shown, by a
-	// gateway that was paused.
+	// shownSlack is how long after a fault a gateway may still show the records that it destroyed,
+	// because the gateway was paused.
 	shownSlack = int64(45 * time.Second)
 )
 
-// losses are the faults of a run that may destroy something.
+// losses are the faults of a run that may destroy records.
 type losses []loss
 
 // learn processes the beginning and the end of a fault, in the first reading.
@@ -40,7 +40,7 @@ func (list *losses) learn(e history.Entry) {
 	}
 }
 
-// after reports whether a fault that may destroy one of words ended after t.
+// after reports whether a fault with one of the given losses ended after t.
 func (list losses) after(t int64, words ...history.Loss) bool {
 	for _, l := range list {
 		if l.to+lossSlack >= t && l.what.Any(words...) {
@@ -55,8 +55,7 @@ func (list losses) any() bool {
 	return slices.ContainsFunc(list, func(l loss) bool { return l.what != "" })
 }
 
-// between reports whether a fault that may destroy one of words was at work between two
-// times.
+// between reports whether a fault with one of the given losses was at work between two times.
 func (list losses) between(from, to int64, words ...history.Loss) bool {
 	for _, l := range list {
 		if l.from <= to && l.to+lossSlack >= from && l.what.Any(words...) {
@@ -66,12 +65,12 @@ func (list losses) between(from, to int64, words ...history.Loss) bool {
 	return false
 }
 
-// era numbers the times between faults that destroy records. It is -1 while one is at work.
-// Events of different eras, or of none, cannot be compared.
+// era returns how many faults that destroy acknowledged records ended before t, or -1 if one is
+// at work at t. The seqs of events of different eras, or of era -1, cannot be compared.
 func (list losses) era(t int64) (n int) {
 	for _, l := range list {
 		switch {
-		case l.what == history.LossShown: // acknowledged records stay
+		case l.what == history.LossShown: // it destroys no acknowledged record
 		case l.from <= t && t <= l.to+lossSlack:
 			return -1
 		case l.to < t:
@@ -81,29 +80,29 @@ func (list losses) era(t int64) (n int) {
 	return n
 }
 
-// sameEra reports whether the events of two times can be compared.
+// sameEra reports whether the seqs of events at two times can be compared.
 func (list losses) sameEra(a, b int64) bool { return list.era(a) == list.era(b) && list.era(a) >= 0 }
 
-// lacked reports whether the log may have had none of the events from to to at time t: it has
-// none now, or a fault has replaced them since.
+// lacked reports whether the log may have lacked every event from seq from to seq to at time t.
+// It lacks them now, or a fault has replaced them since.
 func (list losses) lacked(l *log, from, to uint64, t int64) bool {
 	return l.lacks(from, to) || list.after(t, history.LossEnd, history.LossAll)
 }
 
-// mayLack reports whether a reader at t need not have been given the events from to to.
+// mayLack reports whether a page that was read at t may omit the events from seq from to seq to.
 func (list losses) mayLack(l *log, from, to uint64, t int64) bool {
 	any := []history.Loss{history.LossEnd, history.LossAll, history.LossHole, history.LossStart}
 	return list.lacked(l, from, to, t) && list.between(0, t, any...) || list.between(0, t, history.LossEnd, history.LossAll, history.LossShown)
 }
 
-// destroyed reports whether a fault may have destroyed the event e since it was shown, and
-// whether the log announces that.
+// destroyed reports whether a fault may have destroyed the event e since it was shown, in a way
+// that the log announces.
 func (list losses) destroyed(l *log, e history.Entry) bool {
 	e.T -= shownSlack
 	truth, ok := l.at(e.Seq)
 	switch {
 	case !ok && e.Seq <= l.head():
-		// A server whose disk was full when the log was trimmed may keep the oldest records.
+		// A server whose disk was full during a trim may keep the oldest records and show them later.
 		return list.after(e.T, history.LossHole, history.LossAll) || list.after(0, history.LossStart)
 	case !list.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
 		return false

@@ -115,9 +115,9 @@ func TestAnnouncedLossPasses(t *testing.T) {
 	}
 }
 
-// TestTextSessionIsShownWhatIsStoredAgain lets a fault destroy a message that a text session
+// TestTextSessionMayReceiveALostMessageAgain lets a fault destroy a message that a text session
 // was shown. The message is said again and gets another seq.
-func TestTextSessionIsShownWhatIsStoredAgain(t *testing.T) {
+func TestTextSessionMayReceiveALostMessageAgain(t *testing.T) {
 	h := lossyRun()
 	again := func(op history.Op, client string) history.Entry {
 		return history.Entry{Op: op, Client: client, Room: "lobby", Seq: 1201, Key: "old601", Epoch: "e2", Body: history.Sum("old601"), At: 1}
@@ -143,7 +143,7 @@ func TestTextSessionIsShownWhatIsStoredAgain(t *testing.T) {
 	}
 	for i := range h {
 		if h[i].Op == history.Told {
-			h[i].Count++ // tom is there
+			h[i].Count++ // tom is a member too
 		}
 	}
 	h = append(h, again(history.Log, ""))
@@ -152,9 +152,9 @@ func TestTextSessionIsShownWhatIsStoredAgain(t *testing.T) {
 	}
 }
 
-// TestJoinThatNamesAnotherEpoch lets a gateway that lags behind answer a join with an epoch
-// that is over. The connection ends before a reset, so that the client keeps its own epoch.
-func TestJoinThatNamesAnotherEpoch(t *testing.T) {
+// TestGatewayMayAnswerAJoinWithAnOldEpoch lets a gateway that lags behind answer a join with an
+// epoch that has ended. The connection ends before a reset comes, so the client keeps its epoch.
+func TestGatewayMayAnswerAJoinWithAnOldEpoch(t *testing.T) {
 	h := lossyRun()
 	i := find(h, 0, func(e history.Entry) bool {
 		return e.Op == history.Recv && e.Client == "ann" && e.Seq == 900 && e.Epoch == "e2"
@@ -175,16 +175,16 @@ func TestJoinThatNamesAnotherEpoch(t *testing.T) {
 	for _, v := range run(t, slices.Insert(slices.Clone(h), i+1, again...)).Violations {
 		t.Error(v)
 	}
-	// A member of the stale epoch that is shown the room without a reset has been deceived.
+	// If events follow instead of a reset, the client takes them for events of the old epoch.
 	deceived := slices.Concat([]history.Entry{ended}, join, []history.Entry{stale})
 	if r := run(t, slices.Insert(slices.Clone(h), i+1, deceived...)); r.Broken[Epoch] == 0 {
 		t.Errorf("got %v, want %q among them", r.Broken, Epoch)
 	}
 }
 
-// TestResetOfAGatewayThatNoticesLate has a member move to a gateway that notices the loss later, and
-// announces it again. A gateway must not announce the same loss twice.
-func TestResetOfAGatewayThatNoticesLate(t *testing.T) {
+// TestTwoGatewaysMayAnnounceTheSameLoss moves a member to a gateway that notices the loss later
+// and announces it again. But one gateway must not announce the same loss twice.
+func TestTwoGatewaysMayAnnounceTheSameLoss(t *testing.T) {
 	h := lossyRun()
 	i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Recv && e.Client == "ann" && e.Key == "new601" })
 	from, next := uint64(601), uint64(602)
@@ -214,9 +214,9 @@ func TestResetOfAGatewayThatNoticesLate(t *testing.T) {
 	}
 }
 
-// TestEpochThatNobodyWasTold lets a fault destroy a room before any client is told its epoch. The
-// epoch that follows is the first that clients know, so nothing can announce the loss.
-func TestEpochThatNobodyWasTold(t *testing.T) {
+// TestLossOfAnUnknownEpochIsNotAnnounced lets a fault destroy a room before any client is told
+// its epoch. The next epoch is the first that clients know, so nothing can announce the loss.
+func TestLossOfAnUnknownEpochIsNotAnnounced(t *testing.T) {
 	h := lossyRun()
 	fault := find(h, 0, func(e history.Entry) bool { return e.Op == history.Fault && e.Key == "f1" })
 	again := find(h, 0, func(e history.Entry) bool { return e.Op == history.Invoke && e.Key == "new601" })
@@ -232,14 +232,15 @@ func TestEpochThatNobodyWasTold(t *testing.T) {
 	for _, v := range run(t, h).Violations {
 		t.Error(v)
 	}
-	// The log loses an acknowledged message silently if its epoch was known before.
+	// If a client knew the log's epoch before the fault, nothing announces the loss: a violation.
 	known := history.Entry{T: before, Op: history.Joined, Client: "ann", Room: "hall", Epoch: "e9"}
 	if r := run(t, slices.Insert(slices.Clone(h), fault, known)); r.Broken[Lost] == 0 {
 		t.Errorf("got %v, want %q among them", r.Broken, Lost)
 	}
 }
 
-// TestMutantsOfLoss breaks the announcements of a history with losses: each must be found.
+// TestMutantsOfLoss breaks the announcements in a history with losses. The check must find each
+// violation.
 func TestMutantsOfLoss(t *testing.T) {
 	isReset := func(client string) func(history.Entry) bool {
 		return func(e history.Entry) bool { return e.Op == history.Gap && e.Client == client && e.Why == "reset" }
@@ -278,7 +279,7 @@ func TestMutantsOfLoss(t *testing.T) {
 			h[find(h, 0, logAt(500))].Key = "mallory-1"
 			return h
 		}},
-		{"a connected member is not told of the new epoch", Epoch, func(h []history.Entry) []history.Entry {
+		{"a connected member receives no reset", Epoch, func(h []history.Entry) []history.Entry {
 			i := find(h, 0, isReset("ann"))
 			h = slices.Delete(h, i, i+602)
 			for i := range h {
@@ -288,17 +289,17 @@ func TestMutantsOfLoss(t *testing.T) {
 			}
 			return h
 		}},
-		{"a member that returns is not told of the new epoch", Epoch, func(h []history.Entry) []history.Entry {
+		{"a member that returns receives no reset", Epoch, func(h []history.Entry) []history.Entry {
 			i := find(h, 0, isReset("bob"))
 			return slices.Delete(h, i, i+611)
 		}},
-		{"a member is told twice of the same epoch", Epoch, func(h []history.Entry) []history.Entry {
+		{"a member receives two resets to the same epoch", Epoch, func(h []history.Entry) []history.Entry {
 			i := find(h, 0, recvAt("ann", 900))
 			again := h[find(h, 0, isReset("ann"))]
 			again.T = h[i].T
 			return slices.Insert(h, i, again)
 		}},
-		{"a member is told of a reset without its epoch", Epoch, func(h []history.Entry) []history.Entry {
+		{"a reset does not name the epoch", Epoch, func(h []history.Entry) []history.Entry {
 			h[find(h, 0, isReset("ann"))].Epoch = ""
 			h[find(h, 0, isReset("ann"))].T += 2 * lossSlack
 			return h
@@ -325,7 +326,7 @@ func TestMutantsOfLoss(t *testing.T) {
 			i := find(h, 0, func(e history.Entry) bool { return e.Client == "zoe" && e.Op == history.Gap })
 			return slices.Delete(h, i, i+1)
 		}},
-		{"a gap says that a record is lost which is there", Skip, func(h []history.Entry) []history.Entry {
+		{"a gap names a record that the log has", Skip, func(h []history.Entry) []history.Entry {
 			i := find(h, 0, func(e history.Entry) bool { return e.Client == "zoe" && e.Op == history.Gap })
 			h[i].Seq = 701
 			return slices.Delete(h, i+1, i+2)
@@ -341,9 +342,9 @@ func TestMutantsOfLoss(t *testing.T) {
 	}
 }
 
-// TestReopeningThatWasLost lets a fault take the reopening of a room from the end of its log.
-// The room stays open, and its next record begins a new epoch.
-func TestReopeningThatWasLost(t *testing.T) {
+// TestRoomMayBeOpenAfterTheLossOfItsReopening lets a fault destroy the reopening of a room at the
+// end of its log. The room stays open, and its next record begins a new epoch.
+func TestRoomMayBeOpenAfterTheLossOfItsReopening(t *testing.T) {
 	for epoch, want := range map[string]int{"e2": 0, "e1": 1} {
 		r := run(t, []history.Entry{
 			{Op: history.Fault, Why: "flip nats", Key: "f1", Loss: history.LossEnd},
@@ -353,7 +354,7 @@ func TestReopeningThatWasLost(t *testing.T) {
 			{Op: history.Log, Room: "gavel", Seq: 2, Key: "hello", Epoch: epoch},
 		})
 		if got := r.Broken[AfterClose]; got != want {
-			t.Errorf("a message of epoch %s behind a closing of e1: got %d violations, want %d", epoch, got, want)
+			t.Errorf("a message of epoch %s after a close in e1: got %d violations, want %d", epoch, got, want)
 		}
 	}
 }

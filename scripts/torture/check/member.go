@@ -12,17 +12,17 @@ type seat struct{ client, room string }
 // cursor is the position of a client in a room.
 type cursor struct {
 	state  state
-	began  bool // have counts
+	began  bool // have is valid
 	have   uint64
-	epoch  string // that the client knows; "" = none
-	from   bool   // the join under way said from where
+	epoch  string // the epoch that the client knows; "" = none
+	from   bool   // the last join named a seq from which to continue
 	fresh  bool   // no event has come since the join
-	due    bool   // the join's ok named another epoch: a reset must follow, and a client that does not see it keeps its own
+	due    bool   // the answer to the join named another epoch: until the reset comes, the client keeps its own
 	replay bool   // no event has come since a reset
 	reset  int64  // when the last reset came; 0 = never
 	head   uint64 // the room's newest seq at the join; after a reset the largest number
-	joined int64  // when it joined last
-	told   int    // how many members the room has, as the last join or leave told; 0 = none has
+	joined int64  // when the client last joined
+	told   int    // the number of members in the last notice of a join or leave; 0 = no notice yet
 }
 
 type state int
@@ -31,8 +31,8 @@ const (
 	out    state = iota // does not want to follow the room
 	away                // wants to, but is not connected
 	asking              // has sent a join
-	in
-	shut // was shown that the room was closed
+	in                  // has joined
+	shut                // was shown that the room was closed
 )
 
 // member processes what a client did and received as a member of a room.
@@ -85,9 +85,9 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 	r.Gaps++
 	if e.Why == "reset" {
 		r.Resets++
-		since := m.reset // the fault that explains this reset came later
+		since := m.reset // only a fault after the previous reset explains this one
 		if m.joined > m.reset {
-			since = min(since, e.T-shownSlack) // a gateway that noticed the loss last may have shown its records again
+			since = min(since, e.T-shownSlack) // or an earlier fault that this gateway noticed late
 		}
 		switch {
 		case !c.losses.between(0, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
@@ -95,7 +95,7 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 		case m.reset > 0 && e.Epoch == m.epoch && !m.due && !c.losses.between(since, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
 			r.add(Epoch, "%s receives a second reset of %s to epoch %s", e.Client, e.Room, e.Epoch)
 		case e.Epoch == "" && l.epoch() != "" && l.begins[l.epoch()] > 1 && !c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
-			// A room that has lost all its records has no epoch until something is said.
+			// A room that has lost all its records has no epoch until it stores the next event.
 			r.add(Epoch, "%s receives a reset of %s without its epoch", e.Client, e.Room)
 		}
 		m.have, m.began, m.replay, m.due, m.fresh = 0, true, true, false, false
@@ -131,7 +131,7 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 		return
 	}
 	if m.epoch == "" {
-		m.epoch = e.Epoch // of the first event of a room that was empty
+		m.epoch = e.Epoch // the room was empty, and its first event names the epoch
 	}
 	misplaced, repeated, missing := Reorder, Duplicate, Skip
 	if m.fresh {
@@ -165,8 +165,8 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 	}
 }
 
-// calm checks, when nothing has been said for a while, that every member that is connected
-// has been shown all that was acknowledged. A later message would make it ask for those before.
+// calm checks, after a silence, that every connected member has been shown every acknowledged
+// event. It runs before the next messages, which would make gateways fetch the missing ones.
 func (c *checker) calm() {
 	for p, m := range c.cursors {
 		if l := c.room(p.room); m.state == in && m.have < l.acked && c.losses.era(math.MaxInt64) == l.era {

@@ -7,8 +7,8 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// moderation checks the acts of moderated rooms. It looks at runs whose faults destroy no
-// record.
+// moderation checks the acts of moderated rooms. It judges only runs whose faults destroy no
+// records.
 type moderation struct {
 	acts  []*act
 	byKey map[string]*act
@@ -20,11 +20,11 @@ type moderation struct {
 type act struct {
 	history.Entry        // as it was invoked
 	ended         int64  // when it was acknowledged; 0 = it was not
-	seq           uint64 // of its event
-	body          uint64 // of a message or an edit
+	seq           uint64 // the seq of its event
+	body          uint64 // the Sum of the text of a message or an edit
 }
 
-// look is a page of a moderated room.
+// look is a page of a moderated room that a client has read.
 type look struct {
 	room     string
 	begun    int64
@@ -32,7 +32,7 @@ type look struct {
 	events   map[uint64]history.Entry
 }
 
-// behind is how far a replica that answers a read may be behind the others.
+// behind is how long a replica that answers a read may lag behind the others.
 const behind = int64(2 * time.Second)
 
 func (m *moderation) entry(e history.Entry) {
@@ -80,7 +80,7 @@ func (m *moderation) check(r *Report) {
 	}
 }
 
-// silences checks that no message of a sender lies between a mute or a ban and its end.
+// silences checks that the log has no message of a sender between a mute or a ban and its end.
 func (m *moderation) silences(r *Report) {
 	type span struct {
 		by       *act
@@ -99,7 +99,7 @@ func (m *moderation) silences(r *Report) {
 		case a.Kind == "unmute" || a.Kind == "unban":
 			if s := open[who]; s != nil {
 				if s.to = a.seq; a.ended == 0 {
-					s.to = s.from // nobody knows when it took effect
+					s.to = s.from // without an ack, the end of the mute may be anywhere
 				}
 				delete(open, who)
 			}
@@ -111,7 +111,7 @@ func (m *moderation) silences(r *Report) {
 		}
 		for _, s := range spans[a.Room+" "+a.Sender] {
 			if a.seq > s.from && a.seq < s.to {
-				r.add(Moderated, "%s is stored as %d of %s, which lies behind the %s of its sender at %d", a.Key, a.seq, a.Room, s.by.Kind, s.from)
+				r.add(Moderated, "%s is stored as %d of %s, after the %s of its sender at %d", a.Key, a.seq, a.Room, s.by.Kind, s.from)
 			}
 		}
 	}
@@ -125,7 +125,7 @@ func (m *moderation) seen(a *act, l *look, r *Report) {
 		r.add(Moderated, "a page of %s from %d to %d lacks %d, although %s was acknowledged before", l.room, l.from, l.to, *a.From, a.Key)
 	case e.Dup:
 		if a.Kind == "edit" && !m.deleted(a) {
-			r.add(Moderated, "a page of %s has a stub at %d, which nobody has deleted", l.room, *a.From)
+			r.add(Moderated, "a page of %s has a stub at %d, although nobody deleted the message", l.room, *a.From)
 		}
 	case a.Kind == "delete":
 		r.add(Moderated, "a page of %s shows %d, although %s had deleted it", l.room, *a.From, a.Key)

@@ -42,12 +42,12 @@ func TestModerationIsChecked(t *testing.T) {
 		mutate func(h []history.Entry) []history.Entry
 		broken bool
 	}{
-		"everything as it should be": {func(h []history.Entry) []history.Entry { return h }, false},
-		"a message while muted": {func(h []history.Entry) []history.Entry {
+		"no violation": {func(h []history.Entry) []history.Entry { return h }, false},
+		"a message of a muted sender": {func(h []history.Entry) []history.Entry {
 			h[15].Seq = 5
 			return h
 		}, true},
-		"an end of the mute that nobody knows of": {func(h []history.Entry) []history.Entry {
+		"an unmute without an answer": {func(h []history.Entry) []history.Entry {
 			h[15].Seq, h[11].Why = 5, "no answer"
 			return h
 		}, false},
@@ -55,7 +55,7 @@ func TestModerationIsChecked(t *testing.T) {
 			h[18].Dup, h[18].Body = false, history.Sum("say-2")
 			return h
 		}, true},
-		"no stub": {func(h []history.Entry) []history.Entry {
+		"no stub for a deleted message": {func(h []history.Entry) []history.Entry {
 			h[18].Seq = 3
 			return h
 		}, true},
@@ -67,7 +67,7 @@ func TestModerationIsChecked(t *testing.T) {
 			h[17].Body = history.Sum("say-1")
 			return h
 		}, true},
-		"a stub of what nobody deleted": {func(h []history.Entry) []history.Entry {
+		"a stub for a message that nobody deleted": {func(h []history.Entry) []history.Entry {
 			h[17].Dup = true
 			return h
 		}, true},

@@ -7,7 +7,8 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// TestMutants breaks a clean history in every way the promises speak of: each must be found.
+// TestMutants breaks a clean history in many ways, at least one for each promise. The check must
+// find each violation.
 func TestMutants(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -17,7 +18,7 @@ func TestMutants(t *testing.T) {
 		{"acked message missing at the end", Lost, func(h []history.Entry) []history.Entry {
 			return slices.Delete(h, len(h)-1, len(h))
 		}},
-		{"act said to be done already by an event that is none", Lost, func(h []history.Entry) []history.Entry {
+		{"ack of a repeated act names another event than the act", Lost, func(h []history.Entry) []history.Entry {
 			i := slices.IndexFunc(h, func(e history.Entry) bool { return e.Op == history.OK && e.Key == "ann-closed-again" })
 			h[i].Seq--
 			return h
@@ -76,15 +77,15 @@ func TestMutants(t *testing.T) {
 			h[i].Key = "mallory-1"
 			return h
 		}},
-		{"deliver it altered", Phantom, func(h []history.Entry) []history.Entry {
+		{"deliver an altered message", Phantom, func(h []history.Entry) []history.Entry {
 			h[find(h, 50, recv("eve", "lobby"))].Body++
 			return h
 		}},
-		{"deliver it with another time", Phantom, func(h []history.Entry) []history.Entry {
+		{"deliver a message with another time", Phantom, func(h []history.Entry) []history.Entry {
 			h[find(h, 50, recv("eve", "lobby"))].At++
 			return h
 		}},
-		{"store it altered", Phantom, func(h []history.Entry) []history.Entry {
+		{"store an altered message", Phantom, func(h []history.Entry) []history.Entry {
 			h[find(h, 50, op(history.Log, "lobby"))].Body++
 			return h
 		}},
@@ -94,12 +95,12 @@ func TestMutants(t *testing.T) {
 			e.Key = "mallory-1"
 			return append(h, e)
 		}},
-		{"leak from another room", Phantom, func(h []history.Entry) []history.Entry {
+		{"deliver an event of another room", Phantom, func(h []history.Entry) []history.Entry {
 			i := find(h, 50, recv("eve", "lobby"))
 			h[i].Room = "gavel"
 			return h
 		}},
-		{"store what was refused", Phantom, func(h []history.Entry) []history.Entry {
+		{"store a refused message", Phantom, func(h []history.Entry) []history.Entry {
 			i := find(h, 20, op(history.OK, "lobby"))
 			h[i].Op = history.Fail
 			return h
@@ -140,12 +141,12 @@ func TestMutants(t *testing.T) {
 			swapSeqs(h, i, j)
 			return h
 		}},
-		{"show what comes after a closing", AfterClose, func(h []history.Entry) []history.Entry {
+		{"deliver an event after the close", AfterClose, func(h []history.Entry) []history.Entry {
 			return slices.DeleteFunc(h, func(e history.Entry) bool {
 				return e.Room == "gavel" && e.Client == "ann" && (e.Op == history.Left || e.Op == history.Join && e.From != nil || e.Op == history.Joined && e.Seq > 0)
 			})
 		}},
-		{"ack in a closed room, whose records are gone", AfterClose, func(h []history.Entry) []history.Entry {
+		{"acknowledge a message in a closed room, without storing it", AfterClose, func(h []history.Entry) []history.Entry {
 			i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Fail })
 			h[i].Op = history.OK
 			return h
@@ -171,7 +172,7 @@ func TestMutants(t *testing.T) {
 			h[find(h, 50, recvText)].Key = "mallory-1"
 			return h
 		}},
-		{"a text session is shown what comes after a closing", AfterClose, func(h []history.Entry) []history.Entry {
+		{"a text session is shown a message after the close", AfterClose, func(h []history.Entry) []history.Entry {
 			for i, e := range h {
 				if e.Op == history.TextRecv || e.Op == history.TextOpen {
 					h[i].Room = "elsewhere"
@@ -212,19 +213,19 @@ func TestMutants(t *testing.T) {
 			h[find(h, 5, op(history.PageRecv, "lobby"))].Body++
 			return h
 		}},
-		{"a member that has gone is still counted", Presence, func(h []history.Entry) []history.Entry {
+		{"the number of members includes one that has left", Presence, func(h []history.Entry) []history.Entry {
 			h[find(h, 0, op(history.Count, "lobby"))].Count++
 			return h
 		}},
-		{"a member is told that one who has gone is there", Presence, func(h []history.Entry) []history.Entry {
+		{"a notice counts a member that has left", Presence, func(h []history.Entry) []history.Entry {
 			h[find(h, 0, op(history.Told, "lobby"))].Count++
 			return h
 		}},
-		{"a member is never told how many there are", Presence, func(h []history.Entry) []history.Entry {
+		{"a member receives no notice of the number of members", Presence, func(h []history.Entry) []history.Entry {
 			i := find(h, 0, op(history.Told, "lobby"))
 			return slices.Delete(h, i, i+1)
 		}},
-		{"a message is refused as in a closed room after the reopening", Shut, func(h []history.Entry) []history.Entry {
+		{"a message is refused with room_closed after the reopening", Shut, func(h []history.Entry) []history.Entry {
 			opened := find(h, 0, func(e history.Entry) bool { return e.Op == history.OK && e.Key == "eve-reopened" })
 			for _, what := range []history.Op{history.Fail, history.Invoke} {
 				i := find(h, 0, func(e history.Entry) bool { return e.Op == what && e.Key == "ann-refused" })
@@ -236,7 +237,7 @@ func TestMutants(t *testing.T) {
 			}
 			return h
 		}},
-		{"a message is refused as in a closed room that nobody has closed", Shut, func(h []history.Entry) []history.Entry {
+		{"a message is refused with room_closed in a room that nobody closed", Shut, func(h []history.Entry) []history.Entry {
 			invoked := find(h, 50, op(history.Invoke, "lobby"))
 			e := h[invoked]
 			e.Key, e.Op, e.Why = "ann-shut", history.Invoke, ""
@@ -244,7 +245,7 @@ func TestMutants(t *testing.T) {
 			failed.Op, failed.Why = history.Fail, "room_closed: the room is closed"
 			return slices.Insert(h, invoked, e, failed)
 		}},
-		{"a member is not shown a message until others come", Stuck, func(h []history.Entry) []history.Entry {
+		{"a member is shown a message only after later ones", Stuck, func(h []history.Entry) []history.Entry {
 			n := 0
 			for _, e := range h {
 				if recv("ann", "lobby")(e) {
@@ -281,7 +282,7 @@ func TestMutants(t *testing.T) {
 			h[find(h, 50, op(history.Log, "lobby"))].At -= 1000
 			return h
 		}},
-		{"said after, stored before", Stale, func(h []history.Entry) []history.Entry {
+		{"a message is stored before one that was acknowledged earlier", Stale, func(h []history.Entry) []history.Entry {
 			i, j := find(h, 50, op(history.OK, "lobby")), find(h, 51, op(history.OK, "lobby"))
 			h[i].Seq, h[j].Seq = h[j].Seq, h[i].Seq
 			return h
@@ -346,7 +347,7 @@ func TestMutants(t *testing.T) {
 				}
 			}
 		}},
-		{"never comes back", Stuck, func(h []history.Entry) []history.Entry {
+		{"a member never reconnects", Stuck, func(h []history.Entry) []history.Entry {
 			i := find(h, 0, op(history.End, ""))
 			return slices.Insert(h, i, history.Entry{Op: history.Ended, Client: "bob", Link: 2})
 		}},
@@ -376,7 +377,7 @@ func TestMutants(t *testing.T) {
 			i := find(h, 50, op(history.OK, "lobby"))
 			return slices.Insert(h, i, h[i])
 		}},
-		{"cut short", Broken, func(h []history.Entry) []history.Entry {
+		{"the history has no end", Broken, func(h []history.Entry) []history.Entry {
 			return slices.DeleteFunc(h, op(history.End, ""))
 		}},
 	}

@@ -7,10 +7,10 @@ import (
 
 // pauses finds the times without an ack.
 type pauses struct {
-	faults  []*spell // that may be at work in a time without an ack
-	spells  []*spell // all
-	waiting int      // messages invoked and not answered
-	lastAck int64    // when the last one was, or when waiting began
+	faults  []*spell // the faults that may be at work in the present time without an ack
+	spells  []*spell // all faults
+	waiting int      // messages that were invoked and not answered
+	lastAck int64    // when the last ack came, or when waiting became 1
 }
 
 // spell is one fault at work.
@@ -18,7 +18,7 @@ type spell struct {
 	name, key string
 	from      int64
 	to        int64 // a second after it ends
-	lastAck   int64 // while it is at work
+	lastAck   int64 // when the last ack came while it was at work
 	over      bool
 	shown     Spell
 }
@@ -39,8 +39,8 @@ func (s *spell) end(now int64) {
 	s.shown.For, s.over = time.Duration(now-s.from), true
 }
 
-// blame attributes a time without an ack, which ends now, to the faults at work in it. It
-// forgets the faults that ended before it. No later time without an ack overlaps them.
+// blame attributes the time without an ack that ends at now to the faults at work in it. It
+// drops the faults that ended earlier, because later times without an ack do not overlap them.
 func (p *pauses) blame(now int64, report *Report) {
 	p.faults = slices.DeleteFunc(p.faults, func(s *spell) bool { return s.to < p.lastAck })
 	for _, s := range p.faults {

@@ -48,7 +48,7 @@ func (r *Report) Print(w io.Writer) {
 	}
 }
 
-// PrintSpells writes what each fault did to the acks.
+// PrintSpells writes a table of the acks during each fault.
 func (r *Report) PrintSpells(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "  fault\tat\tfor\tacks\tacks/s\tlongest without an ack")

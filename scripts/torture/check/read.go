@@ -33,7 +33,7 @@ func (c *checker) textRecv(t *text, e history.Entry) {
 	r.TextDeliveries++
 	seq, era := l.byKey[e.Key], c.losses.era(e.T)
 	if c.first.moved(e.Key, seq) && c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart, history.LossShown) {
-		seq = 0 // a text session is not shown which of the two it is
+		seq = 0 // the text does not show which of the two stored messages this is
 	}
 	truth, _ := l.at(seq)
 	last := t.last
@@ -57,8 +57,8 @@ func (c *checker) textRecv(t *text, e history.Entry) {
 	}
 }
 
-// between checks that a text session need not have been shown what the log has between two
-// of its messages.
+// between checks that the log has no message between last and seq, which a text session was
+// shown one after the other.
 func (c *checker) between(l *log, last, seq uint64, e history.Entry) {
 	for at := last + 1; at < seq; at++ {
 		switch missed, ok := l.at(at); {
@@ -93,7 +93,7 @@ type page struct {
 	first bool // no event of it has come
 }
 
-// page processes the question for a page, then its events.
+// page processes the request for a page, then the events of the page.
 func (c *checker) page(e history.Entry) {
 	p, r, l := c.pages[e.Client], c.report, c.room(e.Room)
 	if e.Op == history.Page {
@@ -122,7 +122,7 @@ func (c *checker) page(e history.Entry) {
 	p.last, p.first = e.Seq, false
 }
 
-// endOfPage checks that a page before a seq reaches up to it.
+// endOfPage checks that the page of the events before a seq ends right before that seq.
 func (c *checker) endOfPage(p *page) {
 	a := p.asked
 	if a.To > 1 && p.last+1 != a.To && !c.losses.mayLack(c.room(a.Room), p.last+1, a.To-1, a.T) {
@@ -138,8 +138,8 @@ func (c *checker) count(e history.Entry) {
 	}
 }
 
-// told checks, when everybody has been given time, that the last join or leave told each
-// member how many members its room has.
+// told checks, after the clients have had time to catch up, that the last notice of a join or
+// leave told each member the right number of members.
 func (c *checker) told() {
 	present, newest := present(c.cursors, c.texts), map[string]int64{}
 	for p, m := range c.cursors {
@@ -147,7 +147,7 @@ func (c *checker) told() {
 	}
 	for p, m := range c.cursors {
 		if m.state != in || m.told == 0 && m.joined == newest[p.room] {
-			continue // a member may miss its own join
+			continue // the newest member may miss the notice of its own join
 		}
 		if c.report.Counts++; m.told != present[p.room] {
 			c.report.add(Presence, "the last count that %s received for %s is %d, there are %d", p.client, p.room, m.told, present[p.room])

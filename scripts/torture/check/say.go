@@ -23,7 +23,7 @@ type say struct {
 	result  history.Op // "" before the answer
 	seq     uint64
 	dup     bool // the ack says that it is a repeat
-	already bool // an act that changed nothing, because the event seq had done it
+	already bool // an act that changed nothing, because event seq had the same effect
 }
 
 func (c *checker) invoke(e history.Entry) {
@@ -87,7 +87,7 @@ func (c *checker) answer(e history.Entry) {
 	}
 }
 
-// roomClosed is the code of the refusal that says so.
+// roomClosed is the code of a refusal by a closed room.
 const roomClosed = "room_closed"
 
 // settle compares every message with the log, and the log with every message.
@@ -100,8 +100,8 @@ func (c *checker) settle() {
 		switch s.result {
 		case history.OK:
 			if s.already && stored == 0 {
-				// The answer to an act that changed nothing, a close of a closed room, names the
-				// earlier act.
+				// The answer to an act that changed nothing, such as a close of a closed room,
+				// names the earlier act.
 				if e, ok := l.at(s.seq); (!ok || e.kind != s.kind) && !c.losses.after(0, history.LossEnd, history.LossAll, history.LossHole, history.LossStart) {
 					c.report.add(Lost, "%s was acknowledged as done already by %d, the log of %s has %q there", s.key, s.seq, s.room, e.key)
 				}

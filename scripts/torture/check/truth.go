@@ -11,12 +11,12 @@ import (
 type log struct {
 	events []event // of seq 1, 2, 3, ...; the zero event where the log has none
 	byKey  map[string]uint64
-	epochs []string          // as they follow each other in events; "" = not known
+	epochs []string          // in the order of events; "" = not known
 	begins map[string]uint64 // epoch -> its first seq in events
-	gone   map[place]event   // destroyed since, as the first member was shown it
-	closed string            // the key of the act that closed it, while events is read; "" while open
-	acked  uint64            // the highest seq acknowledged so far in this era, in the second reading
-	era    int               // of acked
+	gone   map[place]event   // destroyed events, as the first member was shown them
+	closed string            // in the first reading: the key of the act that closed the room; "" = open
+	acked  uint64            // in the second reading: the highest seq acknowledged so far in era
+	era    int               // the era of acked
 }
 
 type event struct {
@@ -60,7 +60,7 @@ func (l *log) at(seq uint64) (event, bool) {
 	return e, e != event{}
 }
 
-// lacks reports whether the log has none of the events from to to.
+// lacks reports whether the log has no event from seq from to seq to.
 func (l *log) lacks(from, to uint64) bool {
 	for seq := from; seq <= min(to, l.head()); seq++ {
 		if _, ok := l.at(seq); ok {
@@ -100,7 +100,7 @@ func (c *checker) truth(e history.Entry) {
 	if len(l.epochs) == 0 || e.Epoch != l.epoch() {
 		l.epochs = append(l.epochs, e.Epoch)
 		l.begins[e.Epoch] = e.Seq
-		l.closed = "" // the lost end may have opened it; closings judges by the answers
+		l.closed = "" // a lost record may have opened it; closings uses the answers instead
 	}
 	if first, ok := l.byKey[e.Key]; ok {
 		c.report.add(Duplicate, "%s is stored twice in %s, as %d and %d", e.Key, e.Room, first, e.Seq)
@@ -123,8 +123,8 @@ func (c *checker) truth(e history.Entry) {
 	l.events = append(l.events, event{e.Key, e.Body, e.At, e.Kind, e.Epoch})
 }
 
-// shown compares an event that a client was shown with the log. Misplaced is the rule that
-// an event breaks if the log has it under another seq.
+// shown compares an event that a client was shown with the log. The parameter misplaced is the
+// rule that the event breaks if the log has it under another seq.
 func (c *checker) shown(e history.Entry, misplaced Rule) {
 	l, r := c.room(e.Room), c.report
 	truth, ok := l.at(e.Seq)
