@@ -19,23 +19,24 @@ import (
 	"roomcast/scripts/torture/rig"
 )
 
-// application is a program that is told what happens in rooms: by webhook, or from the
-// consumer that roomsvc made. It is safe for concurrent use.
+// application is a program that receives the events of rooms, from a webhook or from the consumer
+// that roomsvc made. It is safe for concurrent use.
 type application struct {
 	run  *run
 	name string
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	seqs   map[proto.Room]uint64
-	counts map[string]int // people in a room, as it was told last
-	posts  int
+	counts map[string]int // by room: the newest number of people that the application was told
+	posts  int            // posts received
 }
 
 func newApplication(r *run, name string) *application {
 	return &application{run: r, name: name, seqs: map[proto.Room]uint64{}, counts: map[string]int{}}
 }
 
-// ServeHTTP accepts posts. It refuses some, and receives some of these all the same.
+// ServeHTTP accepts posts. It answers some with an error, before or after it has received their
+// events, so that roomsvc must post these again.
 func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var batch struct {
 		Events []struct{ Data json.RawMessage }
@@ -48,7 +49,7 @@ func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := json.NewDecoder(r.Body).Decode(&batch); err != nil {
-		w.WriteHeader(http.StatusBadRequest) // the poster has died meanwhile
+		w.WriteHeader(http.StatusBadRequest) // a fault cut the post off
 		return
 	}
 	for _, e := range batch.Events {
@@ -118,12 +119,12 @@ func (a *application) fetch(ctx context.Context, servers []string) {
 			a.mu.Lock()
 			a.receive(m.Data())
 			a.mu.Unlock()
-			_ = m.Ack() // otherwise it comes again
+			_ = m.Ack() // after an error the message comes again
 		}
 	}
 }
 
-// knows waits until the application has received all that was acknowledged, or for showTime.
+// knows waits, at most for showTime, until the application has received every acknowledged event.
 func (a *application) knows(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()
@@ -140,8 +141,8 @@ func (a *application) seq(room proto.Room) uint64 {
 	return a.seqs[room]
 }
 
-// countMembers waits until the application knows how many people the room has in which
-// nobody speaks, or for showTime, and writes down what it knows.
+// countMembers waits, at most for showTime, until the application was told the right number of
+// people in the census room. Then it records the number that the application was told.
 func (a *application) countMembers(ctx context.Context, want int) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()
@@ -156,8 +157,8 @@ func (a *application) countMembers(ctx context.Context, want int) {
 	a.run.history.Add(history.Entry{Op: history.Count, Client: a.name, Room: a.run.census.String(), Count: count()})
 }
 
-// applications starts the webhook's receiver and, where NATS can be reached, an application
-// that reads from its consumer. They end with ctx.
+// applications starts an application that serves the webhook. If clients can reach NATS, it also
+// starts one that reads from the consumer. Both end with ctx.
 func applications(ctx context.Context, r *run, staying *sync.WaitGroup) []*application {
 	hook := newApplication(r, "hook")
 	server := r.rig.Receive(hook)

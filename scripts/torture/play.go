@@ -290,7 +290,7 @@ func (r *run) waitForAll(ctx context.Context, members []*member) {
 	}
 }
 
-// present returns how many people each room has.
+// present returns the number of people in each room: members and text sessions.
 func present(r *run, members []*member) map[proto.Room]int {
 	people := map[proto.Room]int{}
 	for _, room := range r.lines() {

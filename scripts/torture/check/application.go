@@ -2,9 +2,9 @@ package check
 
 import "roomcast/scripts/torture/history"
 
-// applications holds how far each application has received each room. An application receives
-// the events of a room as members do: the same ones, in the same order, each at least once.
-// After a fault that takes records, some may be missing.
+// applications holds the highest seq that each application has received in each room. An
+// application receives the same events as members, in the same order, each at least once. After
+// a fault that destroys records, some may be missing.
 type applications map[seat]uint64
 
 // entry checks an event that an application received.
@@ -18,7 +18,7 @@ func (a applications) entry(c *checker, e history.Entry) {
 	a[p] = max(a[p], e.Seq)
 }
 
-// finish checks that every application has received all of every room.
+// finish checks that every application has received all events of every room.
 func (a applications) finish(c *checker) {
 	clients := map[string]bool{}
 	for p := range a {

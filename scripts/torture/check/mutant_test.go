@@ -302,7 +302,7 @@ func TestMutants(t *testing.T) {
 			h[i], h[j] = h[j], h[i]
 			return h
 		}},
-		{"tell an application of another order", Reorder, func(h []history.Entry) []history.Entry {
+		{"tell an application events in another order", Reorder, func(h []history.Entry) []history.Entry {
 			i, j := find(h, 60, told("lobby")), find(h, 61, told("lobby"))
 			h[i].Key, h[j].Key = h[j].Key, h[i].Key
 			h[i].Body, h[j].Body = h[j].Body, h[i].Body
@@ -331,7 +331,7 @@ func TestMutants(t *testing.T) {
 			i := find(h, n-1, told("gavel"))
 			return slices.Delete(h, i, i+1)
 		}},
-		{"tell an application nothing of a room", Stuck, func(h []history.Entry) []history.Entry {
+		{"tell an application nothing about a room", Stuck, func(h []history.Entry) []history.Entry {
 			return slices.DeleteFunc(h, told("gavel"))
 		}},
 		{"never answered", Stuck, func(h []history.Entry) []history.Entry {

@@ -24,8 +24,7 @@ import (
 // Consumer is the name of the consumer that the room service makes for an application.
 const Consumer = "torture"
 
-// receiver is where the room service posts events: a listener of this process with a
-// certificate of its own.
+// receiver is the listener to which the room service posts events. It has a certificate of its own.
 type receiver struct {
 	listener net.Listener
 	cert     tls.Certificate
@@ -37,7 +36,7 @@ type receiver struct {
 func (r *Rig) openReceiver() (err error) {
 	host := "127.0.0.1"
 	if r.net.own {
-		host = "10.77.0.1" // of the bridge
+		host = "10.77.0.1" // the address of the bridge
 	}
 	h := receiver{pem: filepath.Join(r.cfg.Dir, "receiver.pem"), secret: filepath.Join(r.cfg.Dir, "webhook-secret")}
 	if h.listener, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {
@@ -68,7 +67,7 @@ func (r *Rig) openReceiver() (err error) {
 	return nil
 }
 
-// Receive lets h serve the posts of the room service, until the server is closed.
+// Receive starts a server in which h serves the posts of the room service. The caller closes it.
 func (r *Rig) Receive(h http.Handler) *http.Server {
 	server := &http.Server{
 		Handler: h, ReadTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0),
@@ -78,11 +77,11 @@ func (r *Rig) Receive(h http.Handler) *http.Server {
 	return server
 }
 
-// tellFlags has a room service tell applications.
+// tellFlags returns the flags with which a room service tells applications about events.
 func (r *Rig) tellFlags() []string {
 	return []string{"--webhook", "https://" + r.receiver.listener.Addr().String() + "/hook", "--webhook-secret-file", r.receiver.secret,
 		"--events-consumer", Consumer}
 }
 
-// trust is the environment in which a process trusts the receiver.
+// trust returns the environment variable that makes a process trust the receiver's certificate.
 func (r *Rig) trust() string { return "SSL_CERT_FILE=" + r.receiver.pem }

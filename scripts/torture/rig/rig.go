@@ -48,7 +48,7 @@ type Rig struct {
 	root   string // directory of the module
 	token  string // file with the token of the HTTP API
 
-	receiver receiver // of what applications are told
+	receiver receiver // receives the posts for applications
 
 	// settings is held while the log has edited settings, and during the faults that put an older
 	// state of the log back. A copy of the edited log would keep the edited settings for good.
