@@ -68,6 +68,14 @@ type Member struct {
 	Sessions int `json:"sessions"` // of this person in the room
 }
 
+// Present is the answer of one gateway on [Room.WhoSubject]: the people who have sessions there.
+type Present struct {
+	Gateway string   `json:"gateway"`
+	Count   int      `json:"count"`           // people on this gateway
+	Total   int      `json:"total,omitempty"` // people on all gateways, if this gateway has members in the room
+	List    []Member `json:"list,omitempty"`  // people on this gateway, at most MaxListed; Sessions counts those there
+}
+
 // MaxListed is the number of people up to which a room's members are named.
 const MaxListed = 200
 

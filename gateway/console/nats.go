@@ -150,11 +150,7 @@ func (c *connection) members(ctx context.Context, room proto.Room) (m proto.Memb
 		if err != nil {
 			return m, err
 		}
-		var share struct {
-			Count int            `json:"count"`
-			Total int            `json:"total"`
-			List  []proto.Member `json:"list"`
-		}
+		var share proto.Present
 		if err := json.Unmarshal(answer.Data, &share); err != nil {
 			return m, fmt.Errorf("read the answer of a gateway: %w", err)
 		}

@@ -19,13 +19,6 @@ const (
 	answerTime = time.Second            // to wait for all answers
 )
 
-// answer is the message of one gateway about a room on room.who.<p>.<g>.
-type answer struct {
-	Gateway string         `json:"gateway"`
-	Count   int            `json:"count"`           // people on this gateway
-	Total   int            `json:"total,omitempty"` // people on all gateways, if this gateway has members in the room
-	List    []proto.Member `json:"list,omitempty"`  // people on this gateway, at most proto.MaxListed
-}
 
 // inquiry is one question to all gateways. Equal questions share it.
 type inquiry struct {
@@ -86,7 +79,7 @@ func (s *inquiries) answered(m *nats.Msg, keys *seal.Keys, alive map[string]peer
 			return err
 		}
 	}
-	var a answer
+	var a proto.Present
 	if err := json.Unmarshal(body, &a); err != nil || q.answered[a.Gateway] {
 		return err
 	}

@@ -328,7 +328,7 @@ func (p *Presence) serve(m *nats.Msg) {
 	if err != nil || !proto.Answerable(m.Reply) {
 		return
 	}
-	a := answer{Gateway: p.cfg.ID}
+	a := proto.Present{Gateway: p.cfg.ID}
 	if t := p.rooms[room]; t != nil && len(t.here.list) > 0 {
 		a.Count, a.Total, a.List = len(t.here.list), t.Count(), t.here.list[:min(len(t.here.list), proto.MaxListed)]
 	}

@@ -77,14 +77,11 @@ func (s *Service) present(to proto.Room, member string) (bool, error) {
 				return false, err
 			}
 		}
-		var share struct {
-			Count int              `json:"count"`
-			List  []proto.Identity `json:"list"`
-		}
+		var share proto.Present
 		if err := json.Unmarshal(body, &share); err != nil {
 			return false, err
 		}
-		if share.Count > len(share.List) || slices.ContainsFunc(share.List, func(who proto.Identity) bool { return who.ID == member }) {
+		if share.Count > len(share.List) || slices.ContainsFunc(share.List, func(who proto.Member) bool { return who.ID == member }) {
 			return true, nil
 		}
 	}
