@@ -90,19 +90,16 @@ func CheckKey(key string) *Refusal {
 	return nil
 }
 
-// CheckType refuses an application event's type that is not of [A-Za-z0-9_.:-].
-func CheckType(t string) *Refusal {
-	return checkToken("type", t, MaxTypeBytes)
-}
+// CheckType refuses an application event's type unless it has 1 to 64 of the characters that
+// [EscapeHeader] does not escape.
+func CheckType(t string) *Refusal { return checkToken("type", t, MaxTypeBytes) }
 
 func checkToken(what, s string, limit int) *Refusal {
 	if s == "" || len(s) > limit {
 		return Refuse(TooLarge, "the %s has 1 to %d characters, this one has %d", what, limit, len(s))
 	}
 	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') &&
-			c != '_' && c != '.' && c != ':' && c != '-' && c != '@' {
+		if !plainInHeader(s[i]) {
 			return Refuse(BadRequest, "the %s may hold only letters, digits and _ . : @ - of ASCII", what)
 		}
 	}

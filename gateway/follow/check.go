@@ -2,13 +2,10 @@ package follow
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"roomcast/gateway/mailbox"
-	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
 )
@@ -26,11 +23,7 @@ const (
 
 // checker compares rooms with the log. The feed owns it.
 type checker struct {
-	rooms   *table
-	reader  *reads.Reader
-	box     *mailbox.Box[func()] // of the feed
-	stats   *Stats
-	log     *slog.Logger
+	shared
 	repairs *repairs
 	reports *reports
 	nc      *nats.Conn

@@ -3,6 +3,7 @@ package follow
 import (
 	"context"
 	"crypto/rand"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,16 +48,26 @@ type feed struct {
 	ticks    int
 }
 
+// shared is the part of a feed that its checker, heads and repairs use too.
+type shared struct {
+	rooms  *table
+	reader *reads.Reader
+	box    *mailbox.Box[func()]
+	stats  *Stats
+	log    *slog.Logger
+}
+
 func newFeed(cfg Config, stats *Stats, ephemeral chan *nats.Msg) *feed {
 	f := &feed{
 		cfg: cfg, stats: stats, box: mailbox.New[func()](), in: make(chan *nats.Msg, cfg.Buffer), ephemeral: ephemeral,
 		records: mailbox.NewBounded[proto.Record](cfg.Buffer*recordBytes, nil),
 		rooms:   &table{byToken: make(map[string]*room)},
 	}
+	shared := shared{f.rooms, cfg.Reader, f.box, stats, cfg.Log}
 	f.reports = reports{stats: stats}
-	f.repairs = repairs{rooms: f.rooms, reader: cfg.Reader, box: f.box, stats: stats, log: cfg.Log, reports: &f.reports}
-	f.checks = checker{rooms: f.rooms, reader: cfg.Reader, box: f.box, stats: stats, log: cfg.Log, reports: &f.reports, repairs: &f.repairs}
-	f.heads = heads{rooms: f.rooms, reader: cfg.Reader, box: f.box, log: cfg.Log, repairs: &f.repairs, checks: &f.checks}
+	f.repairs = repairs{shared: shared, reports: &f.reports}
+	f.checks = checker{shared: shared, reports: &f.reports, repairs: &f.repairs}
+	f.heads = heads{shared: shared, repairs: &f.repairs, checks: &f.checks}
 	return f
 }
 

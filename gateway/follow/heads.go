@@ -3,12 +3,10 @@ package follow
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 
 	"github.com/nats-io/nats.go"
 
-	"roomcast/gateway/mailbox"
 	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
@@ -21,10 +19,7 @@ const (
 
 // heads reads the heads of new rooms. The feed owns it.
 type heads struct {
-	rooms   *table
-	reader  *reads.Reader
-	box     *mailbox.Box[func()] // of the feed
-	log     *slog.Logger
+	shared
 	repairs *repairs
 	checks  *checker
 	nc      *nats.Conn

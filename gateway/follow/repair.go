@@ -2,9 +2,7 @@ package follow
 
 import (
 	"context"
-	"log/slog"
 
-	"roomcast/gateway/mailbox"
 	"roomcast/gateway/reads"
 	"roomcast/proto"
 	"roomcast/proto/history"
@@ -19,11 +17,7 @@ const (
 
 // repairs reads from the log the records that sequencers miss. The feed owns it.
 type repairs struct {
-	rooms   *table
-	reader  *reads.Reader
-	box     *mailbox.Box[func()] // of the feed
-	stats   *Stats
-	log     *slog.Logger
+	shared
 	reports *reports
 	retry   []*room // rooms whose repair failed
 }

@@ -19,7 +19,6 @@ const (
 	answerTime = time.Second            // to wait for all answers
 )
 
-
 // inquiry is one question to all gateways. Equal questions share it.
 type inquiry struct {
 	room     proto.Room
