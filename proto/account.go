@@ -28,8 +28,8 @@ func Answerable(reply string) bool {
 // JSON whose field acc names that account. The server overwrites the header of a client.
 const HeaderAccount = "Nats-Request-Info"
 
-// AskKeys is a request on [SubjectKeys] for the keys of a revision or a later one. Replicas of
-// the store may be behind.
+// AskKeys is a request on [SubjectKeys] for the signing keys, of a revision or a later one. Without
+// the revision, an outdated replica of the store could answer.
 type AskKeys struct {
 	Revision uint64 `json:"revision,omitempty"`
 }
@@ -39,8 +39,8 @@ type Keys struct {
 	SigningKeys
 	Revision uint64 `json:"revision,omitempty"` // of the keys
 	Imported bool   `json:"imported,omitempty"` // the request came from another account; see ImportedAPI
-	Resume   []byte `json:"resume,omitempty"`   // the only key that a gateway of version 0.1.0 knows: the oldest
-	Error    string `json:"error,omitempty"`    // why roomsvc cannot tell now
+	Resume   []byte `json:"resume,omitempty"`   // the oldest key, for gateways of version 0.1.0, which read no other
+	Error    string `json:"error,omitempty"`    // why roomsvc does not know the keys; "" = it does
 }
 
 // SigningKeys are the keys that sign resume strings and tickets, the newest first. roomsvc stores
@@ -49,16 +49,16 @@ type SigningKeys struct {
 	List []SigningKey `json:"keys"`
 }
 
-// A SigningKey signs from a time on, until the next one does. Gateways learn of it before.
+// A SigningKey signs from a time on, until the next key does. Gateways receive it before that time.
 type SigningKey struct {
 	Secret []byte `json:"secret"`         // at least [MinSecret] bytes
 	From   int64  `json:"from,omitempty"` // in milliseconds since 1970
 }
 
-// MinSecret is the least length of the secret of a [SigningKey], in bytes.
+// MinSecret is the minimum length of the secret of a [SigningKey], in bytes.
 const MinSecret = 32
 
-// KeysChanged is what roomsvc tells all gateways on [SubjectKeysChanged]. It holds no key.
+// KeysChanged is the message of roomsvc to all gateways on [SubjectKeysChanged]. It holds no key.
 type KeysChanged struct {
 	Revision uint64 `json:"revision"`
 }

@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// Lost is a gateway's report to the owner of a room, on [SubjectLost]: the log does not hold a
-// record that members have received, or holds another one in its place. The owner compares the
-// report with the log, begins a new epoch of the room, and answers with an empty message.
+// Lost is a gateway's report to the owner of a room, on [SubjectLost]. It says that the log does
+// not hold a record that members have received, or holds another one in its place. The owner
+// compares the report with the log, begins a new epoch of the room, and answers with an empty
+// message.
 type Lost struct {
 	Room   Room
 	Epoch  string

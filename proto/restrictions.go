@@ -88,8 +88,8 @@ func (r *Restrictions) Muted(id string, now time.Time) bool {
 	return r != nil && holds(r.Mutes, id, now)
 }
 
-// MutedUntil returns the end of the mute of the id that holds the longest at a time, of those
-// of the id and of all guests; zero = it has no end.
+// MutedUntil returns the end of the mute of an id. A guest may have two mutes, its own and that of
+// all guests; then the later end counts. Zero = the mute has no end.
 func (r *Restrictions) MutedUntil(id string, now time.Time) time.Time {
 	var last int64
 	for _, of := range []string{id, Guests} {
@@ -110,9 +110,8 @@ func holds(list map[string]int64, id string, now time.Time) bool {
 	return lasts(list, id, now) || IsGuest(id) && lasts(list, Guests, now)
 }
 
-// Names reports whether a valid ban or mute names the member. The kind decides which of the two:
-// the kinds of its begin and of its end mean the same. A ban of all guests does not name any of
-// them.
+// Names reports whether a ban or a mute of the member holds at a time: a ban if kind is [Banned] or
+// [Unbanned], otherwise a mute. A ban of all guests is not a ban of any of them.
 func (r *Restrictions) Names(kind EventKind, member string, now time.Time) bool {
 	switch {
 	case r == nil:

@@ -27,11 +27,11 @@ var ErrRoomName = errors.New("bad room name")
 // long. Names are compared byte by byte and never normalised. The zero Room is "no room".
 type Room struct{ name string }
 
-// ParseRoom checks name: letters, digits, combining marks and _ - : @ + ~ = of any
-// script, with single dots between parts, without invisible characters
-// (Default_Ignorable_Code_Point of Unicode), and not beginning with a combining mark.
-// A name has 1 to [MaxRoomRunes] code points in at most [MaxRoomBytes] bytes of valid
-// UTF-8. Errors wrap [ErrRoomName] and say what is wrong; they never repeat the name.
+// ParseRoom checks a name. It may have letters, digits and combining marks of any script,
+// the characters _ - : @ + ~ = and single dots between parts. It has no invisible characters
+// (Default_Ignorable_Code_Point of Unicode), and does not begin with a combining mark. It has
+// 1 to [MaxRoomRunes] code points in at most [MaxRoomBytes] bytes of valid UTF-8. Errors wrap
+// [ErrRoomName] and name the fault; they never repeat the name.
 func ParseRoom(name string) (Room, error) {
 	if name == "" {
 		return Room{}, fmt.Errorf("%w: it is empty", ErrRoomName)

@@ -77,9 +77,9 @@ func (c *calls) remove(k *call) {
 	}
 }
 
-// detach prepares the calls for the next connection, which sends them again. It ends three kinds
-// of calls: a leave, because a new session is in no room; a signal that was sent; and a token,
-// because the new session has its own.
+// detach prepares the calls for the next connection, which sends them again. It ends a leave,
+// because a new session is in no room. It ends a token, because the new session has its own. It
+// also ends a signal that was sent, because the server may have received it.
 func (c *calls) detach() {
 	for _, k := range slices.Clone(c.list) {
 		switch {

@@ -22,9 +22,9 @@
 //
 // # Across restarts
 //
-// A program that must continue after its own restart stores three things: the newest [Hello] for
-// [Config], the seq, epoch and time of the last event for [proto.From], and the messages without
-// an ack with their keys. scripts/examples/bot shows it.
+// A program that must continue after its own restart stores three things. It stores the newest
+// [Hello] for [Config], and the seq, epoch and time of the last event for [proto.From]. It also
+// stores the messages without an ack, with their keys. scripts/examples/bot shows it.
 //
 // # Parts
 //

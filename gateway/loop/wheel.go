@@ -10,7 +10,7 @@ const (
 // wheel holds the deadlines of all connections of a loop. It is a hashed timing wheel
 // (Varghese and Lauck, 1987) whose lists run through the slab. The loop owns it.
 //
-// Each frame of a peer puts its deadline off, so that must be cheap: set only notes the new
+// Each frame of a peer delays its deadline, so that must be cheap. Set only records the new
 // tick, and advance moves the entry when its bucket is due. A busy connection costs one visit
 // for each deadline, as a quiet one does.
 //

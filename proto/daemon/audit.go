@@ -7,23 +7,23 @@ import (
 	"roomcast/proto"
 )
 
-// An Act is what somebody did, or tried to do, that an operator must be able to trace: an act of a
-// moderator, a ticket, a revocation, a change of keys. It holds no texts of messages and no
-// credentials.
+// An Act is an action, or a refused one, that an operator must be able to trace: an act of a
+// moderator, a ticket, a revocation or a change of keys. It holds no text of messages and no
+// credential.
 type Act struct {
-	Name       string // such as ban, ticket, revoke
-	By         string // the id of its author
-	Credential string // its kind: guest, token, ticket, backend, api-token, local or nats
-	Holder     string // the name of the credential: an issuer, an API token, a NATS account; "" = none
-	Peer       string // the author's address; "" = not known
-	Target     string // the id or session that it concerns; "" = none
+	Name       string // for example ban, ticket or revoke
+	By         string // id of the author
+	Credential string // kind of the author's credential: guest, token, ticket, backend, api-token, local or nats
+	Holder     string // name of the credential: an issuer, an API token or a NATS account; "" = none
+	Peer       string // address of the author; "" = not known
+	Target     string // id or session that the act concerns; "" = none
 	Room       string
-	Seq        uint64 // of the event that it became; 0 = none
-	Of         uint64 // the seq of the message that it changes; 0 = none
-	Why        string // the reason that its author gave
+	Seq        uint64 // of the act's event; 0 = none
+	Of         uint64 // seq of the message that the act changes; 0 = none
+	Why        string // reason that the author gave
 }
 
-// Audit writes one log line about an act. Refused is why it had no effect; nil = it had one.
+// Audit writes one log line about an act. If the act was refused, refused is the reason.
 func Audit(log *slog.Logger, a Act, refused error) {
 	attrs := make([]slog.Attr, 0, 12)
 	add := func(name, value string) {
@@ -51,7 +51,7 @@ func Audit(log *slog.Logger, a Act, refused error) {
 	log.LogAttrs(context.Background(), slog.LevelInfo, "audit", attrs...)
 }
 
-// ActOf returns the part of an act in a room that its terms tell.
+// ActOf returns an act in a room, with the fields that its terms have.
 func ActOf(room proto.Room, act proto.Act, terms *proto.Terms, why string) Act {
 	return Act{Name: string(act), Room: room.String(), Target: terms.Member, Of: terms.Seq, Why: why}
 }

@@ -4,8 +4,8 @@
 // without a consumer and without a scan.
 //
 // [Log.Read] returns a page to readers, [Log.Newest] the newest record to an owner.
-// direct.go has the requests to NATS, read.go and backward.go the search for a page,
-// damage.go the reads of a damaged log, and snapshot.go those of the stream ROOMSTATE.
+// direct.go has the requests to NATS. read.go and backward.go search for a page. damage.go reads
+// a damaged log, and snapshot.go reads the stream ROOMSTATE.
 package history
 
 import (

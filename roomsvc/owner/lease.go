@@ -47,8 +47,8 @@ const codeWrongLast = jetstream.JSErrCodeStreamWrongLastSequence
 
 // key is a key of the bucket that only one instance writes. Each write names the sequence of the
 // previous one. So a leader that is cut off from its peers accepts one write of each key and
-// refuses the others. That keeps its log short: after the cut, nats-server 2.15.2 removes only one
-// or two of these writes every two seconds, and the bucket lacks a replica meanwhile.
+// refuses the others. That keeps its log short. After the cut, nats-server 2.15.2 removes only one
+// or two of these writes every two seconds, and meanwhile the bucket lacks a replica.
 type key struct {
 	js      jetstream.JetStream
 	subject string

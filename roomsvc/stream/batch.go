@@ -275,17 +275,16 @@ func (l *commitConn) publish(batch []entry) (last uint64, err error) {
 	return last, err
 }
 
-// answers returns the prefix of the reply subjects of the next commit. Each commit has its own,
-// because a commit can have two answers: after a split of the network, the former leader
-// refuses the records that the real one has stored. The second answer must not count for a
-// later commit.
+// answers returns the prefix of the reply subjects of the next commit. A commit can have two
+// answers: after a split of the network, the former leader refuses the records that the real one
+// has stored. The second answer must not count for a later commit, so each has its own prefix.
 func (l *commitConn) answers() string {
 	l.count++
 	return l.inbox + strconv.FormatUint(l.count, 36) + "."
 }
 
 // await waits for the n answers to a commit and calls each for every one. It fails if an answer
-// does not arrive in time: a server does not answer if its disk is full, if it has lost its
+// does not arrive in time. A server gives no answer if its disk is full, if it has lost its
 // quorum, or if it no longer leads.
 func (l *commitConn) await(answers string, n int, each func(number int, seq uint64, err error)) error {
 	select {

@@ -9,10 +9,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Bucket opens a key-value bucket, or makes it. If its number of replicas differs from that of
-// want, which is the log's, Bucket changes it: an operator who changes the replicas of the log
-// need not know the buckets. If the change fails, Bucket logs that and uses the bucket as it
-// is.
+// Bucket opens a key-value bucket, or makes it. Then it changes the number of replicas to that
+// of want, which is that of the log. So an operator who changes the replicas of the log need not
+// know the buckets. If the change fails, Bucket logs that and uses the bucket as it is.
 func Bucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValueConfig, log *slog.Logger) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, want.Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {

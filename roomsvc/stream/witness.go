@@ -14,10 +14,10 @@ import (
 	"roomcast/proto"
 )
 
-// witness remembers the newest stream sequence of the log. NATS does not report that a log has
-// lost its end: after a power failure with a sync interval, a restored backup or a damaged
-// block, the stream continues at a lower sequence. A new ownership marker then gets a sequence
-// that an older message had, and the witness notices that. It is safe for concurrent use.
+// witness remembers the newest stream sequence of the log. A log may lose its end: in a power
+// failure with a sync interval, by the restore of a backup, or with a damaged block. NATS does
+// not report that. The stream continues at a lower sequence, so a new ownership marker gets a
+// sequence that an older message had. The witness notices that. It is safe for concurrent use.
 //
 // It has three sources, and the newest counts: this process, [proto.SubjectWitness] for all
 // instances, and in the standalone form a file beside the log.
