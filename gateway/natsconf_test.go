@@ -449,7 +449,7 @@ func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
 
 // A gateway with its own user receives neither the answers to other gateways nor their reply
 // subjects.
-func TestGatewaysOfTheirOwnUsers(t *testing.T) {
+func TestGatewayWithItsOwnUserReceivesOnlyItsAnswers(t *testing.T) {
 	ns := shippedServer(t, func(opts *natsserver.Options) {
 		i := slices.IndexFunc(opts.Users, func(u *natsserver.User) bool { return u.Username == "gateway" })
 		for _, id := range []string{"gw1", "gw2"} {

@@ -45,7 +45,7 @@ func TestResumeNamesTheNewestEvent(t *testing.T) {
 	s.resumes(p, 6, "e1", 6)
 }
 
-func TestResetWhileConnectedBeginsAnotherHistory(t *testing.T) {
+func TestResetWhileConnectedBeginsAnotherEpoch(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
 	join(t, c, p, proto.From{}, 9)

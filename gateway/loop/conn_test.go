@@ -63,7 +63,7 @@ func TestTooMuchPendingClosesTheConnection(t *testing.T) {
 }
 
 // A peer that reads late receives all bytes in order, although writes were short.
-func TestShortWriteThenWritable(t *testing.T) {
+func TestWritableFollowsAShortWrite(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		data := make([]byte, 4<<20)
 		for i := range data {
@@ -165,7 +165,7 @@ func TestTurnFollowsRedelivery(t *testing.T) {
 	})
 }
 
-func TestHowConnectionsEnd(t *testing.T) {
+func TestGoneReportsHowEachConnectionEnded(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		h := &script{}
 		seen := make(chan string, 10)

@@ -9,7 +9,7 @@ import (
 	"roomcast/gateway/loop/clocktest"
 )
 
-func TestDeadlines(t *testing.T) {
+func TestDueFollowsTheLastDeadline(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		due := make(chan time.Time, 10)
 		h := &script{}

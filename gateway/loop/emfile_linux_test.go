@@ -12,7 +12,7 @@ import (
 
 // When descriptors run out, new connections wait in the backlog, and the open ones continue. When
 // there are descriptors again, the loop accepts all.
-func TestAcceptingSurvivesWantOfDescriptors(t *testing.T) {
+func TestAcceptingSurvivesALackOfDescriptors(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		loops, addr, err := loop.Listen(cfg)
 		if err != nil {

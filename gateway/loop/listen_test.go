@@ -57,7 +57,7 @@ func TestLoopsShareAnAddress(t *testing.T) {
 	})
 }
 
-func TestStopAccepting(t *testing.T) {
+func TestStopAcceptingKeepsConnections(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		h := &script{}
 		addr := serve(t, cfg, h)

@@ -18,7 +18,7 @@ import (
 	"roomcast/gateway/loop"
 )
 
-func TestTLS(t *testing.T) {
+func TestTLSIsServedAndOtherClientsAreClosed(t *testing.T) {
 	cfg := loop.DefaultConfig()
 	cfg.Address, cfg.Loops = "127.0.0.1:0", 1
 	cfg.TLS = &tls.Config{Certificates: []tls.Certificate{newCertificate(t)}}

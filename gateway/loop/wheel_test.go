@@ -78,7 +78,7 @@ func TestWheelAgainstModel(t *testing.T) {
 	}
 }
 
-func TestSlab(t *testing.T) {
+func TestSlabReusesSlotsUnderNewIDs(t *testing.T) {
 	var s slab
 	var ids []ID
 	for range chunkSize + 10 {

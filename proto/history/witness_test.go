@@ -42,7 +42,7 @@ func TestOtherTimeOfTheSameSeqIsAReset(t *testing.T) {
 
 // A log was restored from a copy. It has grown beyond the seq of a reader, in the same epoch. Only the
 // time of the reader's last event shows that the log holds another event there.
-func TestReaderOfAnotherHistoryReceivesAReset(t *testing.T) {
+func TestReaderOfAReplacedLogReceivesAReset(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
 	room := s.Room("lobby", "e1")
@@ -76,7 +76,7 @@ func TestReaderOfAnotherHistoryReceivesAReset(t *testing.T) {
 }
 
 // After a loss of the log's end, the remaining records belong to the new epoch.
-func TestSurvivingRecordsBelongToTheNewEpoch(t *testing.T) {
+func TestRemainingRecordsBelongToTheNewEpoch(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
 	room := s.Room("lobby", "e1")

@@ -155,7 +155,7 @@ func TestLossDuringTakeIsNoticed(t *testing.T) {
 
 // Another instance has taken a partition while commands waited here. This one neither keeps nor
 // refuses them, because the new owner answers them.
-func TestPartitionThatWentElsewhereIsLetGo(t *testing.T) {
+func TestPartitionOfAnotherOwnerIsReleased(t *testing.T) {
 	t.Run("lost", func(t *testing.T) {
 		k := new(keeper)
 		r := start(t, k)
@@ -197,7 +197,7 @@ func TestPartitionThatWentElsewhereIsLetGo(t *testing.T) {
 
 // An earlier owner of a partition may have answered commands that wait here. If this instance was the
 // owner, nobody has answered them.
-func TestPartitionsLearnWhoseCommandsWaited(t *testing.T) {
+func TestPrepareNamesTheEarlierOwner(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
 	const theirs, ours = 7, 8

@@ -216,7 +216,7 @@ func TestSilenceIsAnError(t *testing.T) {
 	})
 }
 
-func TestEnsureRefusesInWords(t *testing.T) {
+func TestEnsureSaysWhatTheOperatorCanDo(t *testing.T) {
 	s := startNATS(t, false)
 	nc := s.Connect(t)
 	js, err := jetstream.New(nc)

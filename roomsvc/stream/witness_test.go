@@ -40,7 +40,7 @@ func TestJudgeNoticesALogThatLostItsEnd(t *testing.T) {
 	}
 }
 
-func TestNewerMemoryCounts(t *testing.T) {
+func TestNewerWitnessCounts(t *testing.T) {
 	made := time.Unix(1000, 0)
 	long, lost := proto.Witness{Created: made, Last: 1000}, proto.Witness{Created: made, Last: 50, Cut: 40, Losses: 1}
 	for _, c := range []struct{ a, b, want proto.Witness }{
