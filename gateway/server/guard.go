@@ -34,6 +34,9 @@ type guard struct {
 	auth   *auth.Auth
 
 	backend *backend.Backend // nil = nothing is asked
+
+	// refreshKeys asks roomsvc for the keys that sign resume strings; nil = they do not change.
+	refreshKeys func(done func(error))
 }
 
 func newGuard(cfg *Config, listen net.Addr, a *auth.Auth, ask *backend.Backend) (guard, error) {
@@ -250,14 +253,19 @@ func (g *guard) holder(r *http.Request, token, resume string) (caller, error) {
 		return caller{}, err
 	}
 	by := caller{who: h.Who, grant: h.Grant, issued: h.Issued, expires: h.End(), tokenID: h.Who.ID, pass: new(auth.Pass), headers: g.headers(r)}
-	if pass, err := g.auth.ReadPass(resume, h.Who.ID); err == nil && g.revoked(pass) == nil {
-		by.pass = pass
+	if g.findKey(r, resume) == nil {
+		if pass, err := g.auth.ReadPass(resume, h.Who.ID); err == nil && g.revoked(pass) == nil {
+			by.pass = pass
+		}
 	}
 	return by, g.ask(r, &by)
 }
 
 // resumed returns the caller that has a resume string and no token.
 func (g *guard) resumed(r *http.Request, resume string) (caller, error) {
+	if err := g.findKey(r, resume); err != nil {
+		return caller{}, err
+	}
 	pass, err := g.auth.ReadPass(resume, "")
 	if err == nil {
 		err = g.revoked(pass)
@@ -274,6 +282,21 @@ func (g *guard) resumed(r *http.Request, resume string) (caller, error) {
 	}
 	by.who, by.issued, by.pass = pass.Who, pass.Issued, pass
 	return by, g.ask(r, &by)
+}
+
+// findKey waits until the key that has signed a resume string is known, or until roomsvc does
+// not know it either. Its error says that nobody can check the string now.
+func (g *guard) findKey(r *http.Request, resume string) error {
+	if g.refreshKeys == nil || g.auth.KnowsKeyOf(resume) {
+		return nil
+	}
+	_, err := await(r.Context(), func(done func(struct{}, error)) {
+		g.refreshKeys(func(err error) { done(struct{}{}, err) })
+	})
+	if err != nil && r.Context().Err() == nil {
+		return auth.KeyUnknown()
+	}
+	return err
 }
 
 // revoked returns the refusal of a resume string that has been revoked.

@@ -21,6 +21,7 @@ func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, who *auth.Auth,
 	if err != nil {
 		return nil, err
 	}
+	guard.refreshKeys = b.RefreshKeys
 	mux := http.NewServeMux()
 	(&api{
 		bridge: b, memory: memory, guard: guard, auth: who, backend: ask, maxMessage: cfg.MaxMessage, log: cfg.Log,
