@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -251,11 +253,16 @@ func (w *walk) api(ctx context.Context) error {
 	if err := get(ctx, w.one, path, nil); err != nil {
 		return err
 	}
+	resume, err := w.guest(ctx)
+	if err != nil {
+		return err
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(w.one, "/")+path, strings.NewReader("by curl"))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "text/plain")
+	req.Header.Set("Roomcast-Resume", resume)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
@@ -266,4 +273,27 @@ func (w *walk) api(ctx context.Context) error {
 		return fmt.Errorf("got %s: %s", resp.Status, body)
 	}
 	return get(ctx, w.two, path+"?last=1", contains(`"text":"by curl"`))
+}
+
+// guest returns the resume string of a guest that reads events.
+func (w *walk) guest(ctx context.Context) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(w.one, "/")+"/events?room="+w.room("api"), nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		data, found := strings.CutPrefix(lines.Text(), "data: ")
+		if !found {
+			continue
+		}
+		var hello struct{ Hello struct{ Resume string } }
+		err := json.Unmarshal([]byte(data), &hello)
+		return hello.Hello.Resume, err
+	}
+	return "", fmt.Errorf("read events: got %s and no hello", resp.Status)
 }
