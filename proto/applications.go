@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// EventsStream is the JetStream stream that tells applications what happens in all rooms. It
-// exists only if it is switched on.
+// EventsStream is the JetStream stream from which applications read the events of all rooms. It
+// is optional.
 const EventsStream = "ROOMEVENTS"
 
 // PositionBucket is the key-value bucket, on disk, with the position of each reader of
@@ -26,7 +26,7 @@ const (
 	EventLogTo = "room.evt.log.{{wildcard(1)}}.{{wildcard(2)}}"
 )
 
-// SubjectPeople is where roomsvc asks all gateways for the people of rooms, with [AskPeople].
+// SubjectPeople is the subject on which roomsvc sends [AskPeople] to all gateways.
 const SubjectPeople = "room.sys.people"
 
 // Occurrence is the kind of an event about people, and the third token of its subject.
@@ -34,11 +34,11 @@ type Occurrence string
 
 // The kinds.
 const (
-	PersonJoined Occurrence = "joined"   // the first session of a person has come
-	PersonLeft   Occurrence = "left"     // the last one has gone
-	RoomOccupied Occurrence = "occupied" // the first person has come
-	RoomVacated  Occurrence = "vacated"  // the last one has gone
-	RoomPresent  Occurrence = "present"  // corrects what was told before
+	PersonJoined Occurrence = "joined"   // a person's first session has joined
+	PersonLeft   Occurrence = "left"     // a person's last session has left
+	RoomOccupied Occurrence = "occupied" // the first person has joined
+	RoomVacated  Occurrence = "vacated"  // the last person has left
+	RoomPresent  Occurrence = "present"  // lists the people; it corrects earlier events
 )
 
 // Occurrences lists all kinds.
@@ -69,8 +69,8 @@ func LogSubjectOfEvent(subject string) (string, bool) {
 }
 
 // AppendOccurrence appends the payload of an event:
-// {"room":…,"at":…,"<kind>":{"id":…,"name":…,"reason":…,"count":n}}. Who and reason are zero
-// where the kind has none.
+// {"room":…,"at":…,"<kind>":{"id":…,"name":…,"reason":…,"count":n}}. Who and reason are zero if
+// the kind has none.
 func AppendOccurrence(b []byte, kind Occurrence, room Room, at time.Time, who Identity, reason LeaveReason, count int) []byte {
 	b = appendString(append(b, `{"room":`...), room.String())
 	b = append(AppendTime(append(b, `,"at":"`...), at), `",`...)
@@ -78,8 +78,8 @@ func AppendOccurrence(b []byte, kind Occurrence, room Room, at time.Time, who Id
 }
 
 // AppendPresent appends the payload of [RoomPresent]:
-// {"room":…,"at":…,"present":{"count":n,"members":[…],"more":true}}. People has at most
-// [MaxListed] of them.
+// {"room":…,"at":…,"present":{"count":n,"members":[…],"more":true}}. The caller lists at most
+// [MaxListed] people.
 func AppendPresent(b []byte, room Room, at time.Time, count int, people []Identity) []byte {
 	b = appendString(append(b, `{"room":`...), room.String())
 	b = append(AppendTime(append(b, `,"at":"`...), at), `","present":{"count":`...)

@@ -32,22 +32,22 @@ func (m *PresenceMark) UnmarshalText(b []byte) error {
 	return err
 }
 
-// PresenceChange tells the other gateways what has changed among the people of a room on one
-// gateway, and asks for theirs if Ask is set.
+// PresenceChange is a gateway's message to the others about the people whom it has in a room. It
+// has the newest changes, and asks for the people of the others if Ask is set.
 type PresenceChange struct {
 	Gateway string          `json:"gateway"`
 	Mark    PresenceMark    `json:"mark"`             // the state after Deltas
-	Deltas  []PresenceDelta `json:"deltas,omitempty"` // from Version-1 to Version; none = only the mark is told
+	Deltas  []PresenceDelta `json:"deltas,omitempty"` // the changes from Version-1 to Version; none = only the mark is new
 
-	// Ask has each other gateway answer with its share, unless Known has its newest mark.
+	// Ask makes each other gateway answer with its share, unless Known has its newest mark.
 	Ask   bool                    `json:"ask,omitempty"`
 	Known map[string]PresenceMark `json:"known,omitempty"` // by gateway
 }
 
-// PresenceDelta is the coming or the going of one person.
+// PresenceDelta says that one person has joined or left.
 type PresenceDelta struct {
 	Identity
-	Left LeaveReason `json:"left,omitempty"` // "" = the person has come
+	Left LeaveReason `json:"left,omitempty"` // "" = the person has joined
 }
 
 // PresenceShare lists the people whom one gateway has in a room. A long list comes in
@@ -60,8 +60,8 @@ type PresenceShare struct {
 	More    bool         `json:"more,omitempty"` // another part follows
 }
 
-// AskPeople has each gateway publish its share of the named rooms, and of all rooms of the
-// partitions in which it has people.
+// AskPeople makes each gateway publish its share of the named rooms, and of the rooms in the
+// partitions where it has people.
 type AskPeople struct {
 	Partitions []int    `json:"partitions,omitempty"`
 	Rooms      []string `json:"rooms,omitempty"`
@@ -72,7 +72,7 @@ type HeartbeatState string
 
 // The states.
 const (
-	GatewayHello HeartbeatState = "hello" // a gateway has started or returned, and wants to hear from the others
+	GatewayHello HeartbeatState = "hello" // a gateway has started or returned, and asks the others for a heartbeat
 	GatewayAlive HeartbeatState = "alive"
 	GatewayBye   HeartbeatState = "bye"
 )
