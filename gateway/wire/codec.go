@@ -2,14 +2,14 @@ package wire
 
 import "roomcast/proto"
 
-// Frames makes the WebSocket frames of sessions. It has the codec methods that are the same
-// for all of them. It is owned by one goroutine.
+// Frames makes the WebSocket frames of sessions. JSON and text sessions share these codec
+// methods. It is owned by one goroutine.
 type Frames struct {
 	deflater *Deflater // nil = messages of rooms are not compressed
 }
 
-// NewFrames returns frames of a loop's sessions. With a deflater, messages of rooms are
-// compressed; those for one connection alone never are.
+// NewFrames returns the Frames of a loop's sessions. With a deflater, it compresses messages of
+// rooms, but never messages for one connection alone.
 func NewFrames(d *Deflater) Frames { return Frames{deflater: d} }
 
 // AppendText appends a text message for one connection alone.
@@ -30,7 +30,7 @@ func (f Frames) message(b []byte, op Op, payload []byte) []byte {
 	return append(AppendHeader(b, op, len(payload)), payload...)
 }
 
-// JSON is the codec of JSON sessions: they receive every event as the log has it.
+// JSON is the codec of JSON sessions, which receive every event as it is in the log.
 type JSON struct{ Frames }
 
 // AppendEvent appends a text message.
@@ -38,8 +38,8 @@ func (c JSON) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
 	return c.message(b, OpText, e.Payload), nil
 }
 
-// Text is the codec of text sessions: they receive messages, each as a stamp and a text, and
-// binary messages as they are.
+// Text is the codec of text sessions, which receive only messages: a text message as a stamp and
+// the text, a binary message unchanged.
 type Text struct {
 	Frames
 	Verbatim bool // leave out the stamp, for protocol test suites

@@ -14,8 +14,8 @@ import (
 	"roomcast/gateway/wire/wiretest"
 )
 
-// BenchmarkConnect reports the processor time that a loop's thread spends on a
-// connection that is accepted, upgraded and closed.
+// BenchmarkConnect reports the processor time that a loop's thread spends to accept,
+// upgrade and close a connection.
 func BenchmarkConnect(b *testing.B) {
 	cfg := loop.DefaultConfig()
 	cfg.Address, cfg.Loops = "127.0.0.1:0", 1
@@ -58,7 +58,7 @@ func BenchmarkConnect(b *testing.B) {
 	<-done
 }
 
-// threadTime returns the processor time of the thread l is locked to.
+// threadTime returns the processor time of the thread on which l runs.
 func threadTime(l *loop.Loop) time.Duration {
 	took := make(chan time.Duration)
 	l.Post(func() {

@@ -15,18 +15,18 @@ import (
 	"roomcast/proto"
 )
 
-// Permessage-deflate is only ever agreed on without context takeover: every
-// message is compressed by itself, so the result serves all members, and nothing
-// is kept of a connection.
+// The server agrees to permessage-deflate only without context takeover. It compresses
+// every message by itself, so the result serves all members, and a connection needs no
+// compression state.
 
 const (
 	minDeflate = 128      // bytes below which compressing does not pay
 	rsv1       = 0x40     // the bit of a frame that marks a compressed message
-	keepBuffer = 64 << 10 // bytes of a buffer that is kept for the next message
+	keepBuffer = 64 << 10 // a buffer of more bytes is not kept for the next message
 )
 
-// flushTail ends every flushed deflate stream and is left out on the wire
-// (RFC 7692, 7.2.1); with an empty last block behind it the stream has an end.
+// flushTail ends every flushed deflate stream, and is omitted on the wire (RFC 7692,
+// 7.2.1). endTail adds an empty last block, which ends the stream for the inflater.
 const (
 	flushTail = "\x00\x00\xff\xff"
 	endTail   = flushTail + "\x01\x00\x00\xff\xff"
@@ -39,8 +39,8 @@ type Deflater struct {
 	w   *flate.Writer
 }
 
-// AppendDeflated appends a compressed message, or an ordinary one where that
-// would not be shorter.
+// AppendDeflated appends a compressed message. If compression would not make it shorter,
+// AppendDeflated appends an ordinary message.
 func (d *Deflater) AppendDeflated(b []byte, op Op, payload []byte) []byte {
 	if len(payload) >= minDeflate {
 		if packed := d.deflate(payload); len(packed) < len(payload) {
@@ -57,10 +57,10 @@ func (d *Deflater) deflate(payload []byte) []byte {
 	}
 	d.out.Reset()
 	if d.w == nil {
-		d.w, _ = flate.NewWriter(nil, flate.BestSpeed) // it knows this level
+		d.w, _ = flate.NewWriter(nil, flate.BestSpeed) // no error: the level is valid
 	}
 	d.w.Reset(&d.out)
-	d.w.Write(payload) // a buffer takes everything
+	d.w.Write(payload) // a write to a bytes.Buffer cannot fail
 	d.w.Flush()
 	return bytes.TrimSuffix(d.out.Bytes(), []byte(flushTail))
 }
@@ -73,7 +73,7 @@ type Inflater struct {
 	out []byte
 }
 
-// inflateInput reads a payload and then its end, which is omitted on the wire.
+// inflateInput reads a payload and then endTail, which is omitted on the wire.
 type inflateInput struct {
 	payload bytes.Reader
 	end     strings.Reader
@@ -93,8 +93,9 @@ func (in *inflateInput) ReadByte() (byte, error) {
 	return in.end.ReadByte()
 }
 
-// Inflate returns the frame's payload expanded and, for text, checked. It is
-// valid until the next call. Errors are *Error: 1009 above limits.Message.
+// Inflate returns the expanded payload of the frame, valid until the next call. It
+// checks that a text is UTF-8. Each error is an *Error. The close code is 1009 if the
+// message is longer than limits.Message.
 func (i *Inflater) Inflate(f Frame, limits *Limits) ([]byte, error) {
 	i.in.payload.Reset(f.Payload)
 	i.in.end.Reset(endTail)
@@ -130,9 +131,10 @@ func (i *Inflater) Inflate(f Frame, limits *Limits) ([]byte, error) {
 	return out, nil
 }
 
-// deflateOffer reports whether Sec-WebSocket-Extensions has an offer of permessage-deflate
-// that can be met: any but one for a smaller window of the server than Go's deflate has.
-// bits says that the offer names the server's window, so the answer must name it too.
+// deflateOffer reports whether Sec-WebSocket-Extensions has an acceptable offer of
+// permessage-deflate. An offer is not acceptable if it demands a smaller window of the server
+// than Go's deflate has. If bits is true, the offer names the server's window, and the answer
+// must name it too.
 func deflateOffer(offers []byte) (ok, bits bool) {
 	options, valid := httphead.ParseOptions(offers, nil)
 	if !valid {

@@ -8,7 +8,7 @@ import (
 	"roomcast/proto"
 )
 
-// Kinds of messages that are shown like events and are not in the log.
+// Kinds of messages that readers receive like events, but that are not in the log.
 const (
 	KindHello  proto.EventKind = "hello"
 	KindGap    proto.EventKind = "gap"
@@ -17,14 +17,14 @@ const (
 	KindDrain  proto.EventKind = "drain"
 )
 
-// WantsEvents reports whether a request that is no WebSocket handshake asks for
-// Server-Sent Events, by the same rule as ParseRequest.
+// WantsEvents reports whether a request asks for Server-Sent Events, unless it is a WebSocket
+// handshake. It follows the same rule as ParseRequest.
 func WantsEvents(r *http.Request) bool {
 	return r.Method == http.MethodGet && IsEvents(r.URL.Path)
 }
 
-// IsEvents reports whether the path is that of events: …/room/<group>/events of one room, or
-// …/events of several, which is neither below /room/ nor in the HTTP API.
+// IsEvents reports whether path is a path for events: …/room/<group>/events for one room, or
+// …/events for several rooms. The latter contains neither /room/ nor /api/.
 func IsEvents(path string) bool {
 	rest, found := strings.CutSuffix(path, "/events")
 	if !found {
@@ -37,7 +37,7 @@ func IsEvents(path string) bool {
 }
 
 // AppendEventStream appends the head of the answer to a request for events. The stream ends
-// with the connection. Proxies must neither store nor gather it.
+// with the connection. The head tells proxies neither to store nor to buffer the stream.
 func AppendEventStream(b []byte, origin string) []byte {
 	b = append(b, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"+
 		"X-Accel-Buffering: no\r\nConnection: close\r\n"...)
@@ -51,7 +51,7 @@ func AppendEventStream(b []byte, origin string) []byte {
 //	data: {"room":"lobby","seq":58,…}
 type Events struct{}
 
-// AppendEvent appends an event. It has an id if a reader can resume from it.
+// AppendEvent appends an event. The event gets an id if a reader can resume from it.
 func (Events) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
 	if e.Seq > 0 || e.State.Epoch != "" || !e.State.At.IsZero() {
 		b = append(b, "id: "...)
@@ -62,8 +62,8 @@ func (Events) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
 	return appendData(append(b, '\n'), e.Payload), nil
 }
 
-// eventName returns the name of an event: its kind. Signals, joins and leaves have their
-// name behind the room: {"room":"lobby","signal":…
+// eventName returns the name of an event: its kind. In the payload of a signal, a join or a
+// leave, the name follows the room: {"room":"lobby","signal":…
 func eventName(e *proto.Record) string {
 	switch {
 	case e.Kind != proto.Message:
@@ -90,8 +90,8 @@ func (Events) AppendClose(b []byte, code proto.CloseCode, reason string) []byte 
 // AppendPing appends a comment.
 func (Events) AppendPing(b []byte) []byte { return append(b, ":\n\n"...) }
 
-// appendData appends the data of an event, line by line, and ends the event. In JSON a line
-// break is only space.
+// appendData appends the data of an event, line by line, and ends the event. It may change line
+// breaks, because they are only white space in JSON.
 func appendData(b, data []byte) []byte {
 	for {
 		b = append(b, "data: "...)

@@ -39,9 +39,8 @@ func TestEventsAreNamedAndHaveAnIDToResumeFrom(t *testing.T) {
 	}
 }
 
-// ParseRequest and WantsEvents decide alike, or a request would go to and fro between an
-// event loop and net/http.
-func TestRequestsForEvents(t *testing.T) {
+// Otherwise a request could go to and fro between an event loop and net/http.
+func TestParseRequestAndWantsEventsFindTheSameRequests(t *testing.T) {
 	for target, want := range map[string]bool{
 		"/room/lobby/events":                     true,
 		"/chat/room/lobby/events?since=1":        true,
@@ -81,7 +80,7 @@ func TestRequestsForEvents(t *testing.T) {
 	}
 }
 
-func TestEventIDs(t *testing.T) {
+func TestEventIDsAreParsedAsTheyAreWritten(t *testing.T) {
 	at := time.UnixMilli(1764234787123).UTC()
 	for id, want := range map[string]proto.From{
 		"e-58-1764234787123": {HasSince: true, Since: 58, Epoch: "e", At: at},

@@ -9,11 +9,11 @@ import (
 
 const (
 	maxControl = 125            // bytes of a control frame's payload
-	maxReason  = maxControl - 2 // of a close frame's reason
+	maxReason  = maxControl - 2 // bytes of a close frame's reason
 )
 
-// AppendHeader appends the header of an unfragmented frame whose payload of n
-// bytes the caller appends itself.
+// AppendHeader appends the header of an unfragmented frame. The caller appends the
+// payload of n bytes.
 func AppendHeader(b []byte, op Op, n int) []byte { return appendHeader(b, byte(op), n) }
 
 func appendHeader(b []byte, bits byte, n int) []byte {
@@ -54,8 +54,8 @@ func AppendPong(b, payload []byte) []byte {
 	return append(AppendHeader(b, OpPong, len(payload)), payload...)
 }
 
-// AppendClose appends a close frame; reason is cut to 123 bytes at a rune's
-// edge. Code 0 makes an empty one.
+// AppendClose appends a close frame. It cuts reason to at most 123 bytes, between two
+// runes. With code 0 the frame is empty.
 func AppendClose(b []byte, code proto.CloseCode, reason string) []byte {
 	if code == 0 {
 		return AppendHeader(b, OpClose, 0)

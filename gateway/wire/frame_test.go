@@ -16,7 +16,7 @@ import (
 
 func bufioReader(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b)) }
 
-// Frames are byte for byte those of gobwas.
+// The frames are byte for byte those that gobwas makes.
 func TestFramesAgreeWithGobwas(t *testing.T) {
 	for _, n := range []int{0, 1, 125, 126, 65535, 65536, 100_000} {
 		p := bytes.Repeat([]byte{'x'}, n)
@@ -57,7 +57,7 @@ func TestDeflatedFramesAreReadByGobwas(t *testing.T) {
 		in := bytes.NewReader(d.AppendDeflated(nil, wire.OpText, []byte(p)))
 		h, err := ws.ReadHeader(in)
 		if err != nil || h.Length != int64(in.Len()) {
-			t.Fatalf("got %+v, %v with %d bytes behind", h, err, in.Len())
+			t.Fatalf("got %+v, %v, followed by %d bytes", h, err, in.Len())
 		}
 		f := ws.Frame{Header: h, Payload: make([]byte, h.Length)}
 		in.Read(f.Payload)
@@ -70,7 +70,7 @@ func TestDeflatedFramesAreReadByGobwas(t *testing.T) {
 	}
 }
 
-// A bomb costs no more memory than the limit, and the inflater goes on.
+// A compression bomb costs no more memory than the limit, and the inflater still works after it.
 func TestInflateIsBounded(t *testing.T) {
 	var i wire.Inflater
 	limits := wire.Limits{Message: 1000}

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// handshake gathers the headers that decide whether a request is an upgrade and
-// whether it is a proper one.
+// handshake collects the headers that decide whether a request is a WebSocket handshake,
+// and whether the handshake is valid.
 type handshake struct {
 	upgrade    bool // asks for WebSocket
 	connection bool // names Upgrade as an option of the connection
@@ -22,7 +22,7 @@ type handshake struct {
 	version    []byte
 }
 
-// longestName bounds the names of headers that matter.
+// longestName is the length of the longest name that take compares.
 const longestName = len("sec-websocket-extensions")
 
 // take records one header.
@@ -92,14 +92,13 @@ func join(list, value []byte, sep string) []byte {
 	return fmt.Appendf(nil, "%s%s%s", list, sep, value)
 }
 
-// byProxy reports whether a header of this name, in lower case, comes from a proxy.
+// byProxy reports whether proxies add a header with this name, which is in lower case.
 func byProxy(name string) bool {
 	return name == "forwarded" || name == "via" || name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded-")
 }
 
-// Proxied reports whether a proxy passed the request on. A proxy says so in a
-// header, and so does HTTP/1.0: nginx speaks it upstream unless told otherwise,
-// while no browser does.
+// Proxied reports whether a proxy passed the request on: a header shows it, or the
+// request uses HTTP/1.0. By default nginx uses HTTP/1.0 upstream, and no browser does.
 func Proxied(r *http.Request) bool {
 	if !r.ProtoAtLeast(1, 1) {
 		return true
@@ -112,8 +111,8 @@ func Proxied(r *http.Request) bool {
 	return false
 }
 
-// WantsWebSocket reports whether a request asks for WebSocket, by the same rule as
-// ParseRequest.
+// WantsWebSocket reports whether a request asks for WebSocket. It follows the same rule
+// as ParseRequest.
 func WantsWebSocket(r *http.Request) bool {
 	for _, v := range r.Header["Upgrade"] {
 		if hasToken([]byte(v), "websocket") {
@@ -132,7 +131,7 @@ func AppendHead(b []byte, r *http.Request) []byte {
 			b = fmt.Appendf(b, "%s: %s\r\n", name, v)
 		}
 	}
-	if len(r.TransferEncoding) > 0 { // net/http takes this header out
+	if len(r.TransferEncoding) > 0 { // net/http removes this header from r.Header
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
 	return append(b, "\r\n"...)
@@ -185,8 +184,8 @@ func validKey(key []byte) bool {
 	return err == nil && n == 16
 }
 
-// AppendAccept appends the 101 answer; protocol is "" for none, deflate only
-// where the request has Deflate.
+// AppendAccept appends the 101 answer. The subprotocol is protocol, or none if it is "".
+// The argument deflate may be true only if r.Deflate is.
 func (r *Request) AppendAccept(b []byte, protocol string, deflate bool) []byte {
 	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455, 1.3
 	var challenge [24 + len(guid)]byte
@@ -217,7 +216,7 @@ func appendOrigin(b []byte, origin string) []byte {
 	return append(b, "\r\nVary: Origin\r\n"...)
 }
 
-// AppendRefusal appends an answer that refuses and closes.
+// AppendRefusal appends an answer that refuses the request and closes the connection.
 func AppendRefusal(b []byte, r *Refusal) []byte {
 	kind := "text/plain"
 	if r.JSON {

@@ -6,8 +6,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// parseHeader reads a frame's header from the front of b and returns its size,
-// 0 if it is not all there yet.
+// parseHeader reads a frame's header from the front of b and returns its size. The size
+// is 0 if b does not contain the whole header yet.
 func parseHeader(b []byte) (h ws.Header, size int, err error) {
 	if len(b) < 2 {
 		return h, 0, nil
@@ -51,8 +51,8 @@ func parseHeader(b []byte) (h ws.Header, size int, err error) {
 	return h, size, nil
 }
 
-// checkFirst refuses what the first two bytes of a frame already show to be
-// wrong, so that nobody waits for the rest of it.
+// checkFirst refuses a frame whose first two bytes are already wrong, without waiting
+// for the rest of its header.
 func (r *Reader) checkFirst(b []byte) error {
 	if len(b) < 2 {
 		return nil
@@ -62,7 +62,7 @@ func (r *Reader) checkFirst(b []byte) error {
 		Rsv:    b[0] >> 4 & 0x7,
 		OpCode: ws.OpCode(b[0] & 0xF),
 		Masked: b[1]&0x80 != 0,
-		Length: int64(b[1] & 0x7F), // 126 and 127 are too long for a control frame, too
+		Length: int64(b[1] & 0x7F), // 126 and 127 also exceed the limit of a control frame
 	}
 	state := ws.StateServerSide
 	if r.op != 0 {

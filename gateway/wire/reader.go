@@ -10,37 +10,37 @@ import (
 	"roomcast/proto"
 )
 
-// Reader splits what a client sends into frames. The zero Reader is ready. It
-// holds no pointer and is small, to be kept in a slab.
+// Reader splits the bytes from a client into frames. The zero Reader is ready. It is
+// small and has no pointers, so that a slab can hold many.
 //
-// A message that arrives in parts is gathered at the front of the buffer it arrived in.
-// Behind it is a hole where headers and control frames have been:
+// A Reader gathers a message that arrives in parts at the front of the receive buffer.
+// Behind the gathered bytes is a hole, which headers and control frames have left:
 //
 //	| have: unmasked, checked | hole | at: not looked at yet ... |
 type Reader struct {
 	Deflate bool // permessage-deflate was negotiated
 
-	// Of the message being gathered.
-	op       Op   // 0: none, and all below is zero
+	// The message that the Reader is gathering.
+	op       Op   // 0: there is none, and the fields below are zero
 	deflated bool // the message is compressed
 	fin      bool // the present frame is the last
 	mask     [4]byte
-	left     uint32 // bytes of the present frame still to come
+	left     uint32 // bytes of the present frame that have not arrived
 	parts    uint32 // frames so far
 	have     uint32 // bytes gathered
-	valid    uint32 // of them, known to be UTF-8
-	at       uint32 // where the bytes not looked at begin
+	valid    uint32 // the first of the gathered bytes, which are known to be UTF-8
+	at       uint32 // offset of the first byte that Next has not looked at
 }
 
-// Next returns the next frame in buf and how many bytes of buf, from the front,
-// are used; buf must begin where the last call ended. Frame.Op is 0 if more bytes
-// are needed. A message in parts is gathered in buf itself, so Next also changes
-// unused bytes, and the next call needs them as they were left. At most twice
-// limits.Message and a frame are ever left.
+// Next returns the next frame in buf, and how many bytes at the front of buf it has
+// used. Frame.Op is 0 if Next needs more bytes. The next call must pass the unused
+// bytes, unchanged, and may append more. Next gathers a message in buf itself, so it
+// also changes unused bytes. It leaves at most 2 * limits.Message bytes and one frame
+// unused.
 //
-// The frame's payload is valid until buf is reused or Next called again. An
-// error is always an *Error and final; it comes as soon as the bytes at hand
-// prove it, without waiting for the end of a frame.
+// The frame's payload is valid until the caller reuses buf or calls Next again. Each
+// error is an *Error, and final. Next returns it as soon as the bytes in buf prove it,
+// without waiting for the end of a frame.
 func (r *Reader) Next(buf []byte, limits *Limits) (f Frame, n int, err error) {
 	if r.op != 0 {
 		return r.gather(buf, limits)
@@ -76,18 +76,18 @@ func (r *Reader) Partial() bool { return r.op != 0 }
 
 var errUTF8 = &Error{proto.CloseInvalidData, "a text message is not UTF-8"}
 
-// begin takes the header of a message's first frame.
+// begin processes the header of a message's first frame.
 func (r *Reader) begin(h ws.Header, limits *Limits) error {
 	r.op = Op(h.OpCode)
 	r.deflated = h.Rsv1()
 	return r.part(h, limits)
 }
 
-// part takes the header of a frame of the message being gathered.
+// part processes the header of a frame of the gathered message.
 func (r *Reader) part(h ws.Header, limits *Limits) error {
 	limit := int64(limits.Message)
 	if r.deflated {
-		limit += limit/64 + 64 // deflate may add this to bytes that cannot be compressed
+		limit += limit/64 + 64 // deflate may add so much to bytes that it cannot compress
 	}
 	if h.Length > limit-int64(r.have) {
 		return &Error{proto.CloseTooBig, "the message is too long"}
@@ -99,8 +99,8 @@ func (r *Reader) part(h ws.Header, limits *Limits) error {
 	return nil
 }
 
-// gather continues a message in parts until it is whole, a control frame comes, or
-// buf ends.
+// gather continues a message in parts until the message is complete, a control frame
+// comes, or buf ends.
 func (r *Reader) gather(buf []byte, limits *Limits) (Frame, int, error) {
 	for {
 		if err := r.move(buf); err != nil {
@@ -137,7 +137,7 @@ func (r *Reader) gather(buf []byte, limits *Limits) (Frame, int, error) {
 	}
 }
 
-// move unmasks the bytes of the present frame, and puts them behind the gathered ones.
+// move unmasks the bytes of the present frame, and moves them behind the gathered bytes.
 func (r *Reader) move(buf []byte) error {
 	part := buf[r.at:]
 	part = part[:min(len(part), int(r.left))]
@@ -169,9 +169,9 @@ func (r *Reader) finish(buf []byte) (Frame, int, error) {
 	return f, n, nil
 }
 
-// closeHole moves the gathered bytes up over the hole once that is at least as
-// large, so that neither moving nor the hole costs more than the bytes received;
-// it returns how many bytes of buf are done with.
+// closeHole moves the gathered bytes up over the hole, if the hole is at least as large
+// as they are. So all moves together cost no more than the received bytes, and the hole
+// stays smaller than the message. closeHole returns how many bytes of buf are used.
 func (r *Reader) closeHole(buf []byte) int {
 	hole := r.at - r.have
 	if hole < r.have {
@@ -182,7 +182,7 @@ func (r *Reader) closeHole(buf []byte) int {
 	return int(hole)
 }
 
-// control returns the control frame at the front of b, if it is all there.
+// control returns the control frame at the front of b, if b contains all of it.
 func control(h ws.Header, b []byte, size int) (Frame, int, error) {
 	end := size + int(h.Length) // at most 125
 	if len(b) < end {
@@ -218,14 +218,14 @@ func mayBeSent(c proto.CloseCode) bool {
 	}
 }
 
-// rotate turns mask so that it fits the byte that is n behind.
+// rotate returns the mask for the bytes that follow the next n bytes.
 func rotate(mask [4]byte, n int) [4]byte {
 	binary.LittleEndian.PutUint32(mask[:], bits.RotateLeft32(binary.LittleEndian.Uint32(mask[:]), -8*(n%4)))
 	return mask
 }
 
-// validPrefix returns how many bytes at the front of p are whole runes. ok is false if the
-// bytes after them can no longer become one.
+// validPrefix returns the number of bytes at the front of p that are whole runes. ok is false
+// if p is not the beginning of any UTF-8 text.
 func validPrefix(p []byte) (n uint32, ok bool) {
 	whole := len(p)
 	for i := 1; i <= min(len(p), utf8.UTFMax-1); i++ {

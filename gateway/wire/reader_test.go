@@ -22,8 +22,8 @@ type result struct {
 	left   int // most bytes that were ever left in the buffer
 }
 
-// read feeds a reader the pieces as a loop would: unused bytes come back in front of the next
-// piece, in another buffer.
+// read passes the pieces to a reader as a loop does: it puts the unused bytes in front of the next
+// piece, in a new buffer.
 func read(pieces [][]byte, deflate bool, limits wire.Limits) (res result) {
 	r := wire.Reader{Deflate: deflate}
 	var rest []byte
@@ -51,7 +51,7 @@ func read(pieces [][]byte, deflate bool, limits wire.Limits) (res result) {
 
 // chopped cuts b at random places.
 func chopped(b []byte, rnd *rand.Rand) (pieces [][]byte) {
-	b = bytes.Clone(b) // readers work in place
+	b = bytes.Clone(b) // readers change their input
 	for len(b) > 0 {
 		n := min(len(b), 1+rnd.IntN(1+rnd.IntN(200)))
 		pieces, b = append(pieces, b[:n]), b[n:]
@@ -63,8 +63,7 @@ func same(a, b result) bool {
 	return fmt.Sprint(a.frames) == fmt.Sprint(b.frames) && a.err == b.err
 }
 
-// The frames of a reader do not depend on how the bytes arrive, and it leaves a bounded number
-// of bytes.
+// The reader also leaves only a bounded number of bytes unused.
 func TestReaderGivesTheSameForChoppedInput(t *testing.T) {
 	limits := wire.Limits{Message: 4096, Fragments: 100}
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -103,9 +102,9 @@ func TestReaderDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzReader compares the reader with itself on chopped input, and with gobwas, which reads
-// frame by frame. The reader must return all messages that gobwas finds, up to the first fault
-// that either of them finds.
+// FuzzReader compares the reader's results for whole and for chopped input, and compares them with
+// gobwas, which reads frame by frame. The reader must return all messages that gobwas finds, up to
+// the first error that either of them finds.
 func FuzzReader(f *testing.F) {
 	limits := wire.Limits{Message: 4096, Fragments: 100}
 	for _, c := range wiretest.Cases(limits) {
@@ -135,12 +134,12 @@ func FuzzReader(f *testing.F) {
 			}
 		}
 		if faulty && whole.err.Close == 0 {
-			t.Fatalf("gobwas finds a fault, the reader none: %q", whole.frames)
+			t.Fatalf("gobwas finds an error, the reader none: %q", whole.frames)
 		}
 	})
 }
 
-// readOracle reads frames with gobwas until the input ends or is at fault.
+// readOracle reads frames with gobwas, until the input ends or gobwas finds an error.
 func readOracle(data []byte) (frames []string, faulty bool) {
 	in := bytes.NewReader(data)
 	state := ws.StateServerSide
@@ -166,7 +165,7 @@ func readOracle(data []byte) (frames []string, faulty bool) {
 		case h.OpCode == ws.OpClose:
 			code, reason := ws.ParseCloseFrameData(payload)
 			if len(payload) == 1 || ws.CheckCloseFrameData(code, reason) != nil {
-				return frames, code < 1012 || code > 1014 // registered since gobwas
+				return frames, code < 1012 || code > 1014 // gobwas does not know these newer codes
 			}
 			frames = append(frames, fmt.Sprintf("8 false %d %q", code, reason))
 		case h.OpCode.IsControl():

@@ -14,9 +14,9 @@ const MaxRequest = 16 << 10
 // Request is the head of an HTTP request. Its byte slices point into the buffer
 // that was parsed; only Path may be kept longer than that buffer.
 type Request struct {
-	// The request begins one of these, or net/http answers it.
-	Upgrade bool // a WebSocket handshake without fault
-	Events  bool // a reader of Server-Sent Events, see [WantsEvents]
+	// At most one of these is true. If neither is, net/http must answer the request.
+	Upgrade bool // a valid WebSocket handshake
+	Events  bool // a request for Server-Sent Events, see [WantsEvents]
 
 	Path  string // percent-decoded
 	query []byte // raw, without the question mark
@@ -26,19 +26,19 @@ type Request struct {
 	Origin        []byte // nil if none was sent
 	Cookie        []byte
 	Authorization []byte
-	Resume        []byte // of Roomcast-Resume; nil if none was sent
+	Resume        []byte // the header Roomcast-Resume; nil if none was sent
 	LastEventID   []byte // nil if none was sent
 	SameOrigin    bool   // the browser says that the request comes from a page of the same origin
 	CrossSite     bool   // the browser says that it comes from a page of another site
 
-	// All values of the X-Forwarded headers, joined by commas. They count only from a
-	// trusted proxy.
+	// All values of the X-Forwarded headers, joined by commas. The caller must ignore them
+	// unless they come from a trusted proxy.
 	ForwardedFor   []byte
 	ForwardedProto []byte
 	ForwardedHost  []byte
-	Proxied        bool // a header says that a proxy passed the request on
+	Proxied        bool // a proxy passed the request on, see [Proxied]
 
-	Deflate bool // the client offers permessage-deflate in a form this server takes
+	Deflate bool // the client offers permessage-deflate in a form that this server accepts
 
 	key        []byte
 	protocols  []byte
@@ -50,7 +50,7 @@ type Refusal struct {
 	Status int
 	Reason string
 	JSON   bool   // the reason is JSON
-	Origin string // of the page that may read the answer; "" = only pages of the same origin
+	Origin string // the origin whose pages may read the answer; "" = only the server's own
 }
 
 func (r *Refusal) Error() string { return r.Reason }
@@ -59,9 +59,9 @@ func refuse(status int, reason string) error { return &Refusal{Status: status, R
 
 func bad(reason string) error { return refuse(http.StatusBadRequest, reason) }
 
-// ParseRequest reads a request head of at most limit bytes from the front of buf
-// and returns its length, 0 if it is not complete yet. The error is a *Refusal if
-// no HTTP server should accept the request or if the handshake has a fault.
+// ParseRequest reads a request head of at most limit bytes from the front of buf and
+// returns its length. The length is 0 if buf does not contain the whole head yet. Each
+// error is a *Refusal: the request is not valid HTTP, or not a valid handshake.
 func ParseRequest(buf []byte, limit int) (req Request, n int, err error) {
 	if len(buf) > 0 && (buf[0] < 'A' || buf[0] > 'Z') {
 		return req, 0, bad("this is not HTTP")
@@ -153,7 +153,7 @@ func requestLine(line []byte) (method, target, version []byte, ok bool) {
 func headerLine(line []byte) (name, value []byte, ok bool) {
 	name, value, ok = bytes.Cut(line, []byte(":"))
 	if !ok || !isToken(name) {
-		return nil, nil, false // also a folded line: it begins with a blank
+		return nil, nil, false // this also refuses a folded line, which begins with a blank
 	}
 	for _, c := range value {
 		if c < ' ' && c != '\t' || c == 0x7F {
@@ -176,7 +176,7 @@ func isToken(p []byte) bool {
 	return len(p) > 0
 }
 
-// hasToken reports whether a comma-separated list has token, in any case of letters.
+// hasToken reports whether a comma-separated list has token, in upper or lower case.
 func hasToken(list []byte, token string) bool {
 	for item := range bytes.SplitSeq(list, []byte(",")) {
 		if strings.EqualFold(string(bytes.Trim(item, " \t")), token) {
@@ -223,7 +223,7 @@ func (r *Request) Queries(name string) (values []string) {
 	return values
 }
 
-// Lookup is like Query, and reports whether the parameter is there.
+// Lookup is like Query, and reports whether the query has the parameter.
 func (r *Request) Lookup(name string) (string, bool) {
 	for pair := range bytes.SplitSeq(r.query, []byte("&")) {
 		key, value, _ := bytes.Cut(pair, []byte("="))
@@ -235,7 +235,8 @@ func (r *Request) Lookup(name string) (string, bool) {
 	return "", false
 }
 
-// Offered returns the rest of the first subprotocol offer that begins with prefix, or "".
+// Offered returns what follows prefix in the first offered subprotocol that begins with prefix. It
+// returns "" if there is none.
 func (r *Request) Offered(prefix string) string {
 	for item := range bytes.SplitSeq(r.protocols, []byte(",")) {
 		if rest, ok := bytes.CutPrefix(bytes.Trim(item, " \t"), []byte(prefix)); ok {

@@ -26,7 +26,7 @@ func TestRequestGivesWhatSessionsNeed(t *testing.T) {
 		t.Fatalf("got %d, %v, upgrade %v, want %d", n, err, r.Upgrade, len(head))
 	}
 	if string(buf) != head+"\x81\x80and more" {
-		t.Fatal("the buffer has been changed")
+		t.Fatal("ParseRequest has changed the buffer")
 	}
 	for _, tt := range []struct{ what, got, want string }{
 		{"path", r.Path, "/room/你好/"},
@@ -58,8 +58,7 @@ func TestRequestGivesWhatSessionsNeed(t *testing.T) {
 	}
 }
 
-// The host of the absolute form counts, not the Host header.
-func TestAbsoluteForm(t *testing.T) {
+func TestHostOfTheAbsoluteFormReplacesTheHostHeader(t *testing.T) {
 	for target, want := range map[string][3]string{
 		"/room/a/?since=1":                     {"example.com:8000", "/room/a/", "1"},
 		"http://chat.example.org/room/a/":      {"chat.example.org", "/room/a/", ""},
@@ -78,8 +77,8 @@ func TestAbsoluteForm(t *testing.T) {
 	}
 }
 
-// Every header that proxies add tells that there is one, also a long one.
-func TestProxied(t *testing.T) {
+// This includes headers whose names are longer than longestName.
+func TestEveryHeaderOfAProxyMarksTheRequest(t *testing.T) {
 	for header, want := range map[string]bool{
 		"X-Forwarded-For: 10.0.0.1": true, "x-forwarded-proto: https": true, "X-Real-IP: 10.0.0.1": true,
 		"Via: 1.1 proxy": true, "FORWARDED: for=10.0.0.1": true, "X-Forwarded-Something-Long: a": true,
@@ -112,8 +111,8 @@ func TestOtherRequestsAreForNetHTTP(t *testing.T) {
 	}
 }
 
-// The table of RFC 7692, 7.1, as far as a server without context takeover goes.
-func TestDeflateOffers(t *testing.T) {
+// The rows are those of RFC 7692, 7.1, that apply to a server without context takeover.
+func TestDeflateOffersAreAnswered(t *testing.T) {
 	const plain = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 	for _, tt := range []struct{ offer, answer string }{
 		{"permessage-deflate", plain},
@@ -169,9 +168,9 @@ func TestRefusalsAreReadable(t *testing.T) {
 	}
 }
 
-// FuzzRequest checks that nothing makes the parser fail otherwise than by a
-// refusal, that more bytes never change what has been decided, and that what it
-// takes for a handshake net/http takes for a request, too.
+// FuzzRequest checks that every error of the parser is a refusal, and that more bytes
+// do not change a result. If the parser accepts a handshake, net/http must accept it as
+// a request.
 func FuzzRequest(f *testing.F) {
 	for _, c := range wiretest.Handshakes("/room/x/") {
 		if len(c.Request) < 2000 {
@@ -204,7 +203,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		std, err := http.ReadRequest(bufioReader(data))
 		if err != nil {
-			t.Fatalf("net/http does not take it: %v", err)
+			t.Fatalf("net/http does not accept it: %v", err)
 		}
 		if path := cmp.Or(std.URL.Path, "/"); path != r.Path {
 			t.Fatalf("got path %q, net/http %q", r.Path, std.URL.Path)

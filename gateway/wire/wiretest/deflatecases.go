@@ -8,7 +8,7 @@ import (
 	"roomcast/proto"
 )
 
-// packed compresses as RFC 7692, 7.2.1 has it.
+// packed compresses p as RFC 7692, 7.2.1 demands.
 func packed(p []byte, level int) []byte {
 	var b bytes.Buffer
 	w, _ := flate.NewWriter(&b, level)
@@ -28,7 +28,7 @@ func deflateCases(limits wire.Limits) []Case {
 		x ^= x << 5
 		noise[i] = byte(x)
 	}
-	bomb := packed(make([]byte, 4*limits.Message+1<<20), 9) // a thousandth of it on the wire
+	bomb := packed(make([]byte, 4*limits.Message+1<<20), 9) // on the wire it is a thousandth of this size
 	return []Case{
 		{Name: "deflate/text", Send: raw(fin|rsv1|opText, zip), Want: echoes(opText, hello)},
 		{Name: "deflate/binary", Send: raw(fin|rsv1|opBinary, zip), Want: echoes(opBinary, hello)},

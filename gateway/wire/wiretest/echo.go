@@ -9,8 +9,8 @@ import (
 	"roomcast/gateway/wire"
 )
 
-// Echo is a small [loop.Handler] that upgrades every request and sends messages
-// back: the suite's own target, and an example of how loop and wire fit.
+// Echo is a small [loop.Handler] that upgrades every request and sends each message back.
+// The suite's own test uses it. It also shows how packages loop and wire work together.
 type Echo struct {
 	Loop    *loop.Loop
 	Limits  wire.Limits
@@ -30,7 +30,7 @@ type echoConn struct {
 
 const (
 	maxOut     = 1 << 20     // bytes of out above which a connection is not read
-	lastChance = time.Second // for the peer to take the last frame and hang up
+	lastChance = time.Second // for the peer to receive the last frame and close
 )
 
 func (e *Echo) Opened(id loop.ID, _ netip.AddrPort) {
@@ -101,14 +101,15 @@ func (e *Echo) answer(c *echoConn, f wire.Frame) (err error) {
 	return nil
 }
 
-// flush writes what it can and, behind the last frame, ends the connection.
+// flush writes as much of out as the socket accepts. After the last frame it ends the
+// connection.
 func (e *Echo) flush(id loop.ID, c *echoConn) {
 	c.out = c.out[e.Loop.Write(id, c.out):]
 	switch {
 	case len(c.out) > maxOut:
 		e.Loop.Pause(id)
 	case len(c.out) > 0:
-	case c.ending: // read on, so that a reset does not discard our last frame
+	case c.ending: // keep reading: unread bytes would cause a reset, which discards our last frame
 		e.Loop.CloseWrite(id)
 		e.Loop.SetDeadline(id, lastChance)
 	default:

@@ -15,7 +15,7 @@ import (
 	"roomcast/proto"
 )
 
-// The opcodes and bits, as numbers, since the suite also sends those that do not exist.
+// The opcodes and bits are numbers, because the suite also sends ones that do not exist.
 const (
 	opContinue = wstest.Continue
 	opText     = wstest.Text
@@ -35,7 +35,7 @@ func raw(bits byte, payload []byte) []byte {
 	return wstest.AppendMasked(nil, bits, payload)
 }
 
-// frame builds a whole masked frame.
+// frame builds a masked frame with the fin bit.
 func frame(op byte, payload []byte) []byte { return raw(fin|op, payload) }
 
 func text(s string) []byte { return frame(opText, []byte(s)) }
@@ -73,7 +73,7 @@ func codeOf(payload []byte) proto.CloseCode {
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
-// incoming reads what the server sends, strictly.
+// incoming reads frames from the server and accepts only correct ones.
 type incoming struct {
 	conn     net.Conn
 	r        *bufio.Reader
@@ -105,7 +105,7 @@ func (in *incoming) handshake(target Target) error {
 
 func request(path, more string) string { return wstest.Request(path, "example.com", more) }
 
-// next returns the next frame; a server has no reason to fragment.
+// next returns the next frame. It refuses fragments, which a server has no reason to send.
 func (in *incoming) next() (m Message, err error) {
 	first, payload, err := wstest.Read(in.r)
 	if err != nil {

@@ -19,7 +19,7 @@ type HandshakeCase struct {
 	Status  int
 }
 
-// Handshakes returns the requests of the suite; path must be one that upgrades.
+// Handshakes returns the handshake cases. The server must upgrade requests for path.
 func Handshakes(path string) []HandshakeCase {
 	good := request(path, "")
 	with := func(old, new string) string { return strings.Replace(good, old, new, 1) }
@@ -103,11 +103,11 @@ func Handshakes(path string) []HandshakeCase {
 	}
 }
 
-// lenient are the cases that net/http decides in its own way: it joins folded lines,
-// and waits for the end of a line that begins as none of HTTP does.
+// lenient lists the cases with other answers of net/http. It joins folded lines, and it
+// waits for the end of a line that cannot begin an HTTP request.
 var lenient = []string{"a folded header", "TLS"}
 
-// RunHandshakes runs the handshakes of the suite alone.
+// RunHandshakes runs only the handshake cases of the suite.
 func RunHandshakes(t *testing.T, target Target) {
 	for _, c := range Handshakes(target.Path) {
 		if target.First != "" && slices.Contains(lenient, c.Name) {
@@ -121,7 +121,7 @@ func RunHandshakes(t *testing.T, target Target) {
 	}
 }
 
-// shake plays one handshake, with a message already behind it.
+// shake runs one handshake case. It sends a message together with the handshake.
 func shake(t *testing.T, target Target, c HandshakeCase, chop func([]byte) [][]byte) {
 	conn, err := net.Dial("tcp", target.Addr)
 	if err != nil {
@@ -140,7 +140,7 @@ func shake(t *testing.T, target Target, c HandshakeCase, chop func([]byte) [][]b
 	}
 	for _, piece := range chop(append([]byte(c.Request), text("at once")...)) {
 		if _, err := conn.Write(piece); err != nil {
-			break // refused before it was all there
+			break // the server has refused the handshake before its end
 		}
 	}
 	resp, err := http.ReadResponse(r, nil)

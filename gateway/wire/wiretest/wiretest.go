@@ -1,6 +1,7 @@
-// Package wiretest holds the protocol suite: the requirements of RFC 6455 and RFC
-// 7692 for a server, as a table of bytes to send and of messages that must come
-// back. It runs over a real connection against any server that echoes messages. Every case is sent whole, byte by byte, and split inside headers.
+// Package wiretest is the protocol suite: the requirements of RFC 6455 and RFC 7692 for a
+// server, as a table of bytes to send and of messages that the server must return. It
+// runs over real connections against any server that echoes messages. It sends every
+// case whole, byte by byte, and split inside headers.
 package wiretest
 
 import (
@@ -20,25 +21,25 @@ import (
 type Target struct {
 	Addr    string // host:port, TCP
 	Path    string
-	Limits  wire.Limits // that it applies
-	Deflate bool        // it agrees to permessage-deflate where that is offered
+	Limits  wire.Limits // the limits that the server applies
+	Deflate bool        // the server agrees to an offer of permessage-deflate
 
-	// First is a request that goes first on each connection; "" = none. The server
-	// answers it in another way and keeps the connection for the handshake.
+	// First is a request that the suite sends first on each connection; "" = none. The server
+	// answers it with net/http and keeps the connection for the handshake.
 	First string
 }
 
 // Case is one row of the suite.
 type Case struct {
 	Name string
-	Send []byte // after the handshake
+	Send []byte // the bytes to send after the handshake
 	Want []Message
 	// Close is the code with which the server must end the connection: NoCode if
 	// it must answer an empty close frame, 0 if it must stay open.
 	Close proto.CloseCode
 }
 
-// Message is what the server must send: a message or a pong.
+// Message is a message or a pong that the server must send.
 type Message struct {
 	Op      wire.Op
 	Payload []byte
@@ -47,7 +48,7 @@ type Message struct {
 // NoCode stands for a close frame without a code, as in RFC 6455, 7.1.5.
 const NoCode proto.CloseCode = 1005
 
-// patience is how long a server may take for anything.
+// patience is how long a server may take for an answer.
 const patience = 10 * time.Second
 
 // Run runs the whole suite.
@@ -69,7 +70,7 @@ func runCases(t *testing.T, target Target, cases []Case, deflate bool) {
 	}
 }
 
-// chops are the ways in which bytes reach the server.
+// chops are the ways to split the bytes before they are sent.
 var chops = []struct {
 	name   string
 	pieces func([]byte) [][]byte
@@ -87,8 +88,8 @@ var chops = []struct {
 	}},
 }
 
-// singly splits b into bytes; of a long one only the ends, the middle in pieces
-// that fit no header.
+// singly splits b into single bytes. If b is long, it splits only the beginning and the
+// end so, and cuts the middle into pieces that are not aligned with frames.
 func singly(b []byte) [][]byte {
 	const edge = 300
 	if len(b) <= 2*edge {
@@ -99,7 +100,7 @@ func singly(b []byte) [][]byte {
 	return slices.AppendSeq(pieces, slices.Chunk(b[len(b)-edge:], 1))
 }
 
-// play plays a case over a connection of its own, compressed if deflate.
+// play runs a case over a connection of its own. If deflate is true, it offers compression.
 func play(t *testing.T, target Target, c Case, deflate bool, chop func([]byte) [][]byte) {
 	conn, err := net.Dial("tcp", target.Addr)
 	if err != nil {
@@ -117,7 +118,7 @@ func play(t *testing.T, target Target, c Case, deflate bool, chop func([]byte) [
 		defer close(sent)
 		for _, piece := range chop(c.Send) {
 			if _, err := conn.Write(piece); err != nil {
-				return // the server may hang up early; its answer counts
+				return // the server may close the connection early; only its answer counts
 			}
 		}
 	}()
@@ -149,7 +150,7 @@ func play(t *testing.T, target Target, c Case, deflate bool, chop func([]byte) [
 	if code := codeOf(last.Payload); code != want {
 		t.Fatalf("got close code %d %.80q, want %d", code, last.Payload, want)
 	}
-	// The server has said its last word: nothing may follow but the end.
+	// After its close frame, the server may only close the connection.
 	<-sent
 	conn.(*net.TCPConn).CloseWrite()
 	if more, err := in.next(); !errors.Is(err, io.EOF) {

@@ -18,7 +18,7 @@ const (
 	Pong     = 0xA
 )
 
-// Bits of a frame's first byte beside its opcode.
+// The bits of a frame's first byte that are not part of the opcode.
 const (
 	Fin  = 0x80
 	Rsv1 = 0x40
@@ -29,13 +29,13 @@ const (
 // Mask is the masking key of the examples in RFC 6455, section 5.7.
 var Mask = [4]byte{0x37, 0xFA, 0x21, 0x3D}
 
-// Request returns a handshake; more are headers, each with its line end.
+// Request returns a handshake. more contains further headers, each with its line end.
 func Request(path, host, more string) string {
 	return "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + more + "\r\n"
 }
 
-// Length returns a frame's length in its shortest form, without the mask bit.
+// Length returns the length field of a frame in its shortest form, without the mask bit.
 func Length(n int) []byte {
 	switch {
 	case n < 126:
@@ -46,7 +46,7 @@ func Length(n int) []byte {
 	return binary.BigEndian.AppendUint64([]byte{127}, uint64(n))
 }
 
-// AppendMasked appends a frame of a client whose first byte is first.
+// AppendMasked appends a frame as a client sends it. Its first byte is first.
 func AppendMasked(b []byte, first byte, payload []byte) []byte {
 	at := len(b)
 	b = AppendHeader(b, first, len(payload))
@@ -58,13 +58,13 @@ func AppendMasked(b []byte, first byte, payload []byte) []byte {
 	return b
 }
 
-// AppendHeader appends the header of a frame of a server, whose payload follows.
+// AppendHeader appends the header of a frame as a server sends it. The caller appends the payload.
 func AppendHeader(b []byte, first byte, size int) []byte {
 	return append(append(b, first), Length(size)...)
 }
 
-// Next returns the first frame of b, which a server has sent. Used is 0 while the frame is
-// incomplete.
+// Next returns the first frame of b, which a server has sent. The result used is 0 if b does not
+// contain the whole frame yet.
 func Next(b []byte) (op byte, payload []byte, used int) {
 	if len(b) < 2 {
 		return 0, nil, 0
@@ -91,7 +91,7 @@ func Next(b []byte) (op byte, payload []byte, used int) {
 // maxRead is the largest payload that Read accepts, in bytes.
 const maxRead = 64 << 20
 
-// Read returns the first byte and the payload of the next frame of a server.
+// Read reads a frame of a server from r. It returns the frame's first byte and its payload.
 func Read(r io.Reader) (first byte, payload []byte, err error) {
 	var head [10]byte
 	if _, err := io.ReadFull(r, head[:2]); err != nil {
@@ -110,7 +110,7 @@ func Read(r io.Reader) (first byte, payload []byte, err error) {
 		return head[0], nil, err
 	}
 	if head[1]&0x80 != 0 || size > maxRead {
-		return head[0], nil, fmt.Errorf("read frame: the header % x is masked or announces too much", head[:2])
+		return head[0], nil, fmt.Errorf("read frame: the header % x is masked, or its length is above the limit", head[:2])
 	}
 	payload = make([]byte, size)
 	_, err = io.ReadFull(r, payload)

@@ -10,7 +10,7 @@ import (
 	"roomcast/gateway/wire/wstest"
 )
 
-func TestFrameOfServerIsReadOnceItIsComplete(t *testing.T) {
+func TestFrameOfAServerIsReturnedWhenItIsComplete(t *testing.T) {
 	for _, size := range []int{0, 1, 125, 126, 1 << 10, 1<<16 - 1, 1 << 16, 1 << 17} {
 		body := []byte(strings.Repeat("x", size))
 		whole := ws.MustCompileFrame(ws.NewTextFrame(body))
