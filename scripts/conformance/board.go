@@ -13,14 +13,14 @@ import (
 // scenario takes it. It is safe for concurrent use.
 type board struct {
 	mu         sync.Mutex
-	current    *link         // whose frames count; nil = none
+	current    *link         // the link whose frames count; nil = none
 	changed    chan struct{} // closed and replaced at each change
 	lanes      map[string][]map[string]any
-	failure    error // the scenario has failed, whatever comes
+	failure    error // not nil = the scenario has failed already
 	transcript []string
 
-	said  map[string]string // the text of each message that the application says → its key in the scenario
-	given map[string]string // a key in the scenario → the key that the client gave the message
+	said  map[string]string // text of a message that the application says → its key in the scenario
+	given map[string]string // key in the scenario → the key that the client gave the message
 }
 
 func newBoard() *board {
@@ -28,9 +28,9 @@ func newBoard() *board {
 		said: map[string]string{}, given: map[string]string{}}
 }
 
-// laneOf names the line in which an object waits. The order counts within a lane only: a
-// client is free to send its joins before its messages or behind them. An application sees
-// events and gaps in one order.
+// laneOf returns the name of the lane in which an object waits. The order of objects counts only
+// within a lane. For example, a client may send its joins before or after its messages. Events and
+// gaps share a lane, because an application must see both in one order.
 func laneOf(actor string, object map[string]any) string {
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		switch {
@@ -44,8 +44,8 @@ func laneOf(actor string, object map[string]any) string {
 	return actor
 }
 
-// put adds an object that the application sees, or a frame of the client on the link that is
-// not over.
+// put adds an object that the application sees, or a frame that the client sent on the current
+// link. It drops frames of other links.
 func (b *board) put(actor string, from *link, object map[string]any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -61,8 +61,9 @@ func (b *board) put(actor string, from *link, object map[string]any) {
 	b.change()
 }
 
-// named replaces the key of a message by that of the scenario, for clients that make their
-// own keys. A message that comes again with another key keeps that. mu is held.
+// named replaces the key that a client made for a message by the key in the scenario. If the
+// client sends the message again under another key, named keeps that key, so that the scenario
+// fails. The caller holds mu.
 func (b *board) named(say map[string]any) {
 	text, _ := say["text"].(string)
 	key, _ := say["key"].(string)
@@ -88,7 +89,7 @@ func (b *board) keyOf(name string) string {
 	return name
 }
 
-// says notes what the application is about to say.
+// says records the message that the application is about to say.
 func (b *board) says(say map[string]any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -116,7 +117,8 @@ func (b *board) fail(why string) {
 	b.change()
 }
 
-// take waits for the oldest object of the pattern's lane and removes it. It must match.
+// take waits for the oldest object in the pattern's lane and removes it. It fails if the object
+// does not match the pattern.
 func (b *board) take(actor string, pattern map[string]any, limit time.Duration) (map[string]any, error) {
 	lane := laneOf(actor, pattern)
 	timeout := time.After(limit)
@@ -139,13 +141,13 @@ func (b *board) take(actor string, pattern map[string]any, limit time.Duration) 
 		select {
 		case <-changed:
 		case <-timeout:
-			return nil, fmt.Errorf("waited %v for nothing", limit)
+			return nil, fmt.Errorf("nothing came within %v", limit)
 		}
 	}
 }
 
-// begin makes frames of another link count. It drops those of the link before, nil at the
-// end of a link: a client may have sent more than the scenario took.
+// begin makes l the current link; nil ends the present link without another. It drops waiting
+// frames of the present link, because a client may send more frames than the scenario takes.
 func (b *board) begin(l *link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -157,8 +159,8 @@ func (b *board) begin(l *link) {
 	}
 }
 
-// rest returns an error if the client has done more than the scenario takes: an event that
-// is shown twice, or a message that is sent twice.
+// rest returns an error if the scenario has not taken everything that the client did, for example
+// if the client showed an event twice or sent a message twice.
 func (b *board) rest() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

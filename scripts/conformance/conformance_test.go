@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// TestMain is also the program of the mutants: a driver whose lines a test changes.
+// TestMain also runs a mutant, if the environment names one: a driver whose lines it changes.
 func TestMain(m *testing.M) {
 	if name := os.Getenv("CONFORMANCE_MUTANT"); name != "" {
 		if err := mutants[name].run(os.Args[1]); err != nil {
@@ -67,8 +67,8 @@ func TestAClientThatShowsEventsTwiceFailsOnARealGateway(t *testing.T) {
 // mutant is a client that breaks a promise. The scenario must notice it.
 type mutant struct {
 	scenario string
-	command  func(line string) string   // changes what the driver is told
-	shown    func(line string) []string // changes what the application sees
+	command  func(line string) string   // changes a command to the driver
+	shown    func(line string) []string // changes a line that the application sees
 }
 
 func same(line string) string { return line }
@@ -165,7 +165,7 @@ func TestEveryCloseCodeHasAScenario(t *testing.T) {
 		if row.Reconnect {
 			name = fmt.Sprint("close-and-return-", row.Code)
 		}
-		// A connection that is dropped has no code; token-refresh closes with 4003.
+		// 1006 stands for a dropped connection; the scenario token-refresh closes with 4003.
 		if row.Code != 1006 && row.Code != 4003 && !slices.Contains(names, name) {
 			t.Errorf("no scenario is called %s", name)
 		}

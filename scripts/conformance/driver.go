@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// driver is the process that drives the client. It reads commands as lines of JSON and
-// prints what an application sees.
+// driver is the process with the tested client. It reads commands as lines of JSON, and prints
+// what the client shows to an application.
 type driver struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
-	ended chan error // of 1
+	ended chan error // receives the result of the process once
 }
 
 func startDriver(command []string, b *board) (*driver, error) {
@@ -64,7 +64,7 @@ func (d *driver) do(command map[string]any) error {
 	return nil
 }
 
-// close ends the process: it closes its client at the end of its input.
+// close ends the input of the process and waits for its end. The driver then closes its client.
 func (d *driver) close(limit time.Duration) error {
 	d.in.Close()
 	select {

@@ -1,6 +1,6 @@
-// Command conformance tests a client of Roomcast. It plays the server of scenario files, which
-// misbehaves as no gateway does, and drives the client through a small program, the driver.
-// proto/docs/conformance.md explains both.
+// Command conformance tests a client of Roomcast. It drives the client through a small program,
+// the driver. It acts as the server and follows scenario files, in which the server may do what no
+// gateway does. proto/docs/conformance.md explains drivers and scenarios.
 package main
 
 import (
@@ -56,17 +56,17 @@ func main() {
 	}
 }
 
-// result says how a scenario ended.
+// result is the result of one scenario.
 type result struct {
 	name       string
 	err        error
 	transcript string
 }
 
-// atOnce is the number of scenarios that are played at the same time. They mostly wait.
+// atOnce is the number of scenarios that run at the same time. They mostly wait.
 const atOnce = 6
 
-// playAll plays scenarios and returns the results in their order.
+// playAll runs the scenarios and returns the results in the same order.
 func playAll(all []scenario, driver []string, limit time.Duration) []result {
 	results := make([]result, len(all))
 	var group sync.WaitGroup
@@ -83,7 +83,7 @@ func playAll(all []scenario, driver []string, limit time.Duration) []result {
 	return results
 }
 
-// selected returns the scenarios whose names match only and do not match not.
+// selected returns the scenarios whose names match the pattern only but not the pattern not.
 func selected(all []scenario, only, not *regexp.Regexp) (some []scenario) {
 	for _, s := range all {
 		if only.MatchString(s.name) && !not.MatchString(s.name) {

@@ -6,9 +6,9 @@ import (
 	"reflect"
 )
 
-// match reports how a value differs from a pattern, "" if it does not. An object may have
-// members that the pattern lacks. null in a pattern means that the member is absent, and "*"
-// is any value.
+// match returns how a value differs from a pattern, or "" if it matches. An object may have
+// members that the pattern lacks. In a pattern, null means that the member must be absent, and "*"
+// matches any value.
 func match(pattern, value any) string {
 	want, isObject := pattern.(map[string]any)
 	if !isObject {

@@ -11,7 +11,7 @@ import (
 	"roomcast/proto"
 )
 
-// player plays one scenario. It belongs to one goroutine.
+// player runs one scenario. It belongs to one goroutine.
 type player struct {
 	limit  time.Duration
 	board  *board
@@ -20,10 +20,10 @@ type player struct {
 
 	links int            // connections so far
 	link  *link          // the newest one
-	last  map[string]any // the command of the client that was taken last
+	last  map[string]any // the last command of the client that the scenario has taken
 }
 
-// play plays a scenario with a new client. The transcript says what happened.
+// play runs a scenario with a new client. The transcript lists what happened.
 func play(s scenario, command []string, limit time.Duration) (transcript []string, err error) {
 	p := &player{limit: limit, board: newBoard()}
 	defer func() { transcript = p.board.transcript }()
@@ -97,7 +97,7 @@ func (p *player) step(s step) error {
 	return nil
 }
 
-// app gives the driver a command.
+// app sends the driver a command.
 func (p *player) app(command map[string]any) error {
 	if connect, ok := command["connect"].(map[string]any); ok {
 		connect["url"] = "ws" + strings.TrimPrefix(p.server.URL, "http")
@@ -108,7 +108,7 @@ func (p *player) app(command map[string]any) error {
 	return p.driver.do(command)
 }
 
-// hear takes a frame of the client.
+// hear takes a frame of the client, which must match the pattern.
 func (p *player) hear(pattern map[string]any) error {
 	frame, err := p.board.take("client", pattern, p.limit)
 	if err == nil {
@@ -126,7 +126,7 @@ func (p *player) next(limit time.Duration) (*attempt, error) {
 	}
 }
 
-// accept waits for a connection that presents what the pattern says.
+// accept waits for a connection. Its credentials must match the pattern.
 func (p *player) accept(pattern map[string]any) error {
 	a, err := p.next(p.limit)
 	if err != nil {
@@ -142,7 +142,7 @@ func (p *player) take(a *attempt, pattern map[string]any) error {
 		return errors.New("the client does not offer roomcast.v1")
 	}
 	p.links++
-	if token := pattern["token"]; token != nil && a.given["token"] == nil { // in the first frame
+	if token := pattern["token"]; token != nil && a.given["token"] == nil { // then the client must send it in the first frame
 		if _, err := p.board.take("client", map[string]any{"auth": map[string]any{"token": token}}, p.limit); err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (p *player) take(a *attempt, pattern map[string]any) error {
 	}
 	pattern["secrets_in_url"] = nil
 	if why := match(pattern, a.given); why != "" {
-		return fmt.Errorf("the connection presents %s: %s", compact(a.given), why)
+		return fmt.Errorf("the handshake presents %s: %s", compact(a.given), why)
 	}
 	return nil
 }
@@ -167,7 +167,8 @@ func (p *player) refuse(status string) error {
 	return err
 }
 
-// hello greets with an identity that stays the same and a resume string that does not.
+// hello sends the hello frame. All connections have the same identity, and each has another resume
+// string.
 func (p *player) hello(more map[string]any) {
 	now := time.Now()
 	hello := map[string]any{
@@ -181,7 +182,7 @@ func (p *player) hello(more map[string]any) {
 	p.link.send(map[string]any{"hello": hello})
 }
 
-// answer sends a frame. An ok or an error answers the command that was taken last.
+// answer sends a frame. An ok or an error answers the last command that the scenario has taken.
 func (p *player) answer(frame map[string]any) error {
 	ok, isOK := frame["ok"].(map[string]any)
 	if isOK || frame["error"] != nil {
@@ -200,7 +201,7 @@ func (p *player) answer(frame map[string]any) error {
 	return nil
 }
 
-// rejoin waits for a join after a leave, or on a new connection.
+// rejoin waits until the client joins again: after a leave, or on a new connection.
 func (p *player) rejoin(join map[string]any) error {
 	pattern := map[string]any{"join": join}
 	for began := time.Now(); time.Since(began) < p.limit; {

@@ -12,7 +12,7 @@ import (
 //go:embed scenarios
 var files embed.FS
 
-// scenario is a test: who does what, in order.
+// scenario is a test: a list of steps.
 type scenario struct {
 	name  string
 	steps []step
@@ -20,13 +20,13 @@ type scenario struct {
 
 // step is one line of a scenario.
 type step struct {
-	line  string // as the file has it
+	line  string // the line in the file
 	actor string // app, sees, client or server
 	verb  string // such as "closes 4000"; "" if the line is only JSON
 	json  string // "" if there is none
 }
 
-// scenarios returns those of all files, in the order of their names.
+// scenarios returns the scenarios of all files, sorted by name.
 func scenarios() (all []scenario) {
 	err := fs.WalkDir(files, "scenarios", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -44,8 +44,8 @@ func scenarios() (all []scenario) {
 	return all
 }
 
-// parse reads a file. With a line "codes 1001 4000" it is one scenario for each code, in
-// which $code stands for it.
+// parse reads a file. If the file has a line such as "codes 1001 4000", parse makes a scenario for
+// each code and replaces $code by it.
 func parse(name, text string) (all []scenario) {
 	var codes []string
 	s := scenario{name: name}
@@ -73,7 +73,8 @@ func parse(name, text string) (all []scenario) {
 
 var beginLine = regexp.MustCompile(`(?m)^begin ([0-9]+)$`)
 
-// beginning is what most scenarios begin with: "begin 5" joins a room with five events.
+// beginning is the beginning of most scenarios. The line "begin 5" stands for it: the client joins
+// a room with five events.
 const beginning = `
 	app    {"connect":{}}
 	client connects
@@ -96,5 +97,5 @@ func parseStep(line string) step {
 	return s
 }
 
-// eventTime is the time of an event: "@5" is that of event 5.
+// eventTime matches the time of an event in a scenario: "@5" is the time of event 5.
 var eventTime = regexp.MustCompile(`"@[0-9]+"`)

@@ -15,19 +15,20 @@ import (
 	"roomcast/proto"
 )
 
-// server accepts what the scenario lets in. Its handlers wait for the player.
+// server is the server of a scenario. A handler waits until the player accepts or refuses its
+// handshake.
 type server struct {
 	*httptest.Server
 	board    *board
 	attempts chan *attempt
-	ended    chan struct{} // closed when no attempt is awaited any more
+	ended    chan struct{} // closed when the player accepts no more attempts
 	links    sync.WaitGroup
 }
 
-// attempt is a handshake that waits for its answer: a status that refuses it, or 0.
+// attempt is a handshake that waits for the player.
 type attempt struct {
-	status chan int
-	link   chan *link // nil if there is none
+	status chan int   // receives the status of the refusal; 0 = accept
+	link   chan *link // receives the connection; nil = the handshake failed
 	given  map[string]any
 }
 
@@ -71,7 +72,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	l.read(rw)
 }
 
-// credentials returns what a handshake presents, wherever it does.
+// credentials returns the credentials of a handshake, from subprotocols, query and headers.
 func credentials(r *http.Request) map[string]any {
 	given := map[string]any{"path": r.URL.Path}
 	for offer := range strings.SplitSeq(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), ",") {
@@ -92,8 +93,8 @@ func credentials(r *http.Request) map[string]any {
 	return given
 }
 
-// read puts the client's frames on the board until the connection ends. It answers control
-// frames and pings, as a server does by itself.
+// read puts the client's frames on the board until the connection ends. It answers control frames
+// and pings itself, so that scenarios need not mention them.
 func (l *link) read(r io.Reader) {
 	defer l.conn.Close()
 	rw := struct {
@@ -118,7 +119,7 @@ func (l *link) read(r io.Reader) {
 	}
 }
 
-// Write writes unless the server has fallen silent.
+// Write writes p to the connection, or drops it if the server has fallen silent.
 func (l *link) Write(p []byte) (int, error) {
 	select {
 	case <-l.silent:

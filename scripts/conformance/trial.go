@@ -16,19 +16,20 @@ import (
 	"roomcast/proto"
 )
 
-// Load of a trial: 200 messages a second, of which the tested client says a tenth.
+// The load of a trial: 200 messages a second. The tested client says a tenth of them.
 const (
 	trialSenders = 6
 	senderPause  = time.Second / 30
 	clientPause  = time.Second / 20
-	trialDelay   = 10 * time.Millisecond // of the network, in each direction
+	trialDelay   = 10 * time.Millisecond // delay of the network in each direction
 )
 
-// trial is a client in a room on a real gateway, behind a network that delays. The gateway is
-// killed, and then the network falls silent, while everybody speaks. It belongs to one goroutine.
+// trial tests a client in a room of a real gateway, over a network with a delay. While all members
+// speak, the trial kills the gateway, and later makes the network drop all bytes. It belongs to
+// one goroutine.
 type trial struct {
-	program string // the gateway
-	dir     string // its data
+	program string // path of the gateway's binary
+	dir     string // directory of the gateway's data
 	address string
 	limit   time.Duration
 	gateway *exec.Cmd
@@ -91,7 +92,8 @@ func (t *trial) kill() {
 	}
 }
 
-// play speaks through the faults and waits until the client has shown everything.
+// play lets the members speak during the faults. Then it waits until the client has shown every
+// message and every ack.
 func (t *trial) play() error {
 	url := "ws://" + t.network.address()
 	for _, command := range []map[string]any{
@@ -134,7 +136,7 @@ func (t *trial) play() error {
 	return t.check(said)
 }
 
-// speak says something again and again, each text once, and returns how often.
+// speak sends messages until stop is closed, each text once, and returns their number.
 func (t *trial) speak(sender int, stop chan struct{}) (n int, err error) {
 	ctx := context.Background()
 	c, err := client.Dial(ctx, client.Config{URLs: []string{"ws://" + t.address}, MaxBackoff: time.Second})
@@ -146,7 +148,7 @@ func (t *trial) speak(sender int, stop chan struct{}) (n int, err error) {
 	if _, err := c.Join(ctx, lobby, proto.From{}); err != nil {
 		return 0, err
 	}
-	go func() { // the events of others wait for nobody
+	go func() { // take the events, so that they do not pile up
 		for err := error(nil); err == nil; {
 			_, err = c.Next(ctx)
 		}
@@ -164,7 +166,7 @@ func (t *trial) speak(sender int, stop chan struct{}) (n int, err error) {
 	}
 }
 
-// driven has the client say something again and again.
+// driven makes the tested client send messages until stop is closed, and returns their number.
 func (t *trial) driven(stop chan struct{}) (n int, err error) {
 	for {
 		select {
@@ -180,8 +182,8 @@ func (t *trial) driven(stop chan struct{}) (n int, err error) {
 	}
 }
 
-// check looks at what the client has shown: the numbers have no hole, and the messages of
-// each sender come once and in order.
+// check checks the events that the client has shown. Their seqs must have no hole, and the
+// messages of each sender must come once and in order.
 func (t *trial) check(said []int) error {
 	t.board.mu.Lock()
 	defer t.board.mu.Unlock()
@@ -195,13 +197,13 @@ func (t *trial) check(said []int) error {
 		}
 		seq, _ := event["seq"].(float64)
 		if before != 0 && seq != before+1 {
-			return fmt.Errorf("%v follows %v", seq, before)
+			return fmt.Errorf("seq %v follows seq %v", seq, before)
 		}
 		before = seq
 		text, _ := event["text"].(string)
 		var sender, n int
 		if _, err := fmt.Sscanf(text, "%d %d", &sender, &n); err != nil || sender >= len(next) || n != next[sender] {
-			return fmt.Errorf("the message %q has the number %v, where another one of that sender comes next: %v", text, seq, next)
+			return fmt.Errorf("the message %q with seq %v is not the next one of its sender; the next numbers are %v", text, seq, next)
 		}
 		next[sender]++
 		at[text] = seq
@@ -210,13 +212,13 @@ func (t *trial) check(said []int) error {
 		ack, _ := object["ack"].(map[string]any)
 		key, _ := ack["key"].(string)
 		if text := fmt.Sprint(trialSenders, " ", strings.TrimPrefix(key, "k")); ack["seq"] != at[text] {
-			return fmt.Errorf("the ack of %s has the number %v, the message %v", key, ack["seq"], at[text])
+			return fmt.Errorf("the ack of %s has seq %v, the message has seq %v", key, ack["seq"], at[text])
 		}
 	}
 	return nil
 }
 
-// reaches waits until a lane has n objects, and reports whether it has as many and no more.
+// reaches waits until a lane has at least n objects. It reports whether the lane has exactly n.
 func (b *board) reaches(lane string, n int, limit time.Duration) bool {
 	timeout := time.After(limit)
 	for {
@@ -246,7 +248,7 @@ type network struct {
 	target   string
 	links    sync.WaitGroup
 	mu       sync.Mutex
-	quiet    chan struct{} // closed when the connections of now fall silent
+	quiet    chan struct{} // closed when the present connections fall silent
 	conns    []net.Conn
 }
 
@@ -284,7 +286,8 @@ func (n *network) open(near net.Conn) {
 	n.links.Go(func() { forward(far, near, quiet) })
 }
 
-// silence swallows what comes on the connections of now, and keeps them open. Later ones work.
+// silence keeps the present connections open but drops all further bytes on them. Later
+// connections work.
 func (n *network) silence() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -302,7 +305,7 @@ func (n *network) close() {
 	n.links.Wait()
 }
 
-// forward copies with a delay, until one of the connections ends or both fall silent.
+// forward copies bytes with a delay, until one of the connections ends or both fall silent.
 func forward(from, to net.Conn, quiet chan struct{}) {
 	type part struct {
 		due   time.Time
@@ -331,7 +334,7 @@ func forward(from, to net.Conn, quiet chan struct{}) {
 	close(parts)
 	writing.Wait()
 	select {
-	case <-quiet: // not even the end comes through
+	case <-quiet: // the other side must not notice the end
 	default:
 		to.Close()
 	}

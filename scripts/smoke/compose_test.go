@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Compose starts pinned versions and has no default passwords.
+// The compose file names full versions and has no default passwords.
 func TestComposeIsPinned(t *testing.T) {
 	b, err := os.ReadFile("../../docker-compose.yml")
 	if err != nil {
@@ -15,7 +15,7 @@ func TestComposeIsPinned(t *testing.T) {
 	}
 	images := regexp.MustCompile(`(?m)^ *image: (.*)$`).FindAllStringSubmatch(string(b), -1)
 	if len(images) < 4 {
-		t.Fatalf("got %d images, want those of NATS and of the monitoring", len(images))
+		t.Fatalf("got %d images, want the images of NATS and of the monitoring", len(images))
 	}
 	for _, image := range images {
 		if !regexp.MustCompile(`:v?\d+\.\d+\.\d+(-alpine)?$`).MatchString(image[1]) {

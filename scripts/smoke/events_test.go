@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// nginx buffers answers unless a header of the answer forbids that. Plain proxy_pass speaks HTTP/1.0
-// to the gateway.
+// nginx buffers an answer unless a header of the answer forbids it. With plain proxy_pass, nginx
+// uses HTTP/1.0 to the gateway.
 func TestEventsPassThroughNginxAtOnce(t *testing.T) {
 	for name, location := range map[string]string{
 		"as for WebSockets": "location / { proxy_pass http://gateway;",

@@ -15,7 +15,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// By the cookie, the example login decides who may connect, with which id and which rights.
+// The example decides by the cookie whether a browser may connect, with which id and which rights.
 func TestExampleLogin(t *testing.T) {
 	dir := t.TempDir()
 	password := filepath.Join(dir, "password")
@@ -38,7 +38,7 @@ func TestExampleLogin(t *testing.T) {
 		{"session=b2", base, "user:ann", "4106"},
 		{"session=c3", base, "lobby", "log in first"},
 		{"", base, "lobby", "log in first"},
-		{"session=a1", "http://localhost:1", "lobby", "log in first"}, // of another page
+		{"session=a1", "http://localhost:1", "lobby", "log in first"}, // a page of another origin
 	} {
 		header := http.Header{"Origin": {tt.origin}}
 		if tt.cookie != "" {

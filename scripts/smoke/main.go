@@ -29,7 +29,7 @@ func main() {
 	}
 }
 
-// smoke runs the steps one after the other, each in a room of its own.
+// smoke runs the steps one after another, each in a room of its own.
 func smoke(ctx context.Context, out io.Writer, wait time.Duration, one, two string) error {
 	w := walk{one: one, two: two, mark: fmt.Sprintf("%x", time.Now().UnixNano())}
 	if err := w.up(ctx, wait); err != nil {

@@ -17,8 +17,8 @@ const silence = 400 * time.Millisecond
 // member is one WebSocket connection in a room.
 type member struct{ conn *websocket.Conn }
 
-// connect joins a room. Query is for example "last=10". Offers are subprotocols; a text session
-// has none.
+// connect joins a room. The query is for example "last=10". The offers are subprotocols; without
+// any, the session is a text session.
 func connect(ctx context.Context, base, room, query string, offers ...string) (*member, error) {
 	address := strings.Replace(base, "http", "ws", 1)
 	address = strings.TrimSuffix(address, "/") + "/room/" + url.PathEscape(room) + "/"
@@ -44,7 +44,7 @@ func (m *member) hear(ctx context.Context) (string, error) {
 	return string(p), err
 }
 
-// hears takes the next frame and checks that it is the text behind a stamp.
+// hears reads the next frame and checks that it is a stamp and the text.
 func (m *member) hears(ctx context.Context, text string) error {
 	frame, err := m.hear(ctx)
 	if err != nil {
@@ -87,7 +87,7 @@ type frame struct {
 	Text  string
 }
 
-// until takes frames until one fits.
+// until reads frames until fits returns true for one, and returns that frame.
 func (m *member) until(ctx context.Context, fits func(frame) bool) (frame, error) {
 	for {
 		text, err := m.hear(ctx)

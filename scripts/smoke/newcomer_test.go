@@ -13,7 +13,7 @@ import (
 // A newcomer installs each client in an empty folder, with the commands of proto/docs/client.md,
 // and runs a program of the documents against a gateway.
 
-// documented returns the block of a document whose text has a part.
+// documented returns the code block of a document that has the language and contains part.
 func documented(t *testing.T, path, language, part string) string {
 	t.Helper()
 	blocks := readBlocks(t, path)
@@ -26,8 +26,8 @@ func documented(t *testing.T, path, language, part string) string {
 
 const clientPage = "../../proto/docs/client.md"
 
-// copyOf returns a folder that has a part of the repository at its place, because an
-// installation from it leaves files there.
+// copyOf copies a part of the repository to the same path below a new folder, and returns that
+// folder. An installation from the copy leaves its files there.
 func copyOf(t *testing.T, part string) (root string) {
 	t.Helper()
 	root = t.TempDir()
@@ -37,7 +37,7 @@ func copyOf(t *testing.T, part string) (root string) {
 	return root
 }
 
-// emptyFolder returns a new folder that has only a program.
+// emptyFolder returns a new folder with only a program in it.
 func emptyFolder(t *testing.T, name, program string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -55,7 +55,7 @@ func replace(t *testing.T, text, old, new string) string {
 	return strings.ReplaceAll(text, old, new)
 }
 
-// webSocketURL is the address of a new gateway, for clients that want ws.
+// webSocketURL starts a gateway and returns its address with the scheme ws.
 func webSocketURL(t *testing.T) string {
 	t.Helper()
 	return strings.Replace(strings.TrimSuffix(gatewayFor(t), "/"), "http", "ws", 1)

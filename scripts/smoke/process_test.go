@@ -65,7 +65,7 @@ func start(t *testing.T, env []string, program string, args ...string) *process 
 	return launch(t, env, filepath.Join(dir, program), args...)
 }
 
-// launch is start for any program. At the end of the test it also kills the processes that the
+// launch is like start, for any program. The end of the test also kills the processes that the
 // program has started.
 func launch(t *testing.T, env []string, path string, args ...string) *process {
 	t.Helper()
@@ -151,12 +151,12 @@ func (p *process) says(part string) {
 	p.t.Helper()
 	for end := time.Now().Add(patience); !strings.Contains(p.said(), part); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			p.t.Fatalf("%s does not say %q:\n%s", p.name, part, p.said())
+			p.t.Fatalf("%s does not print %q:\n%s", p.name, part, p.said())
 		}
 	}
 }
 
-// freePort returns a port that was just free.
+// freePort returns a port that was free a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -28,12 +28,13 @@ import (
 type proxy struct {
 	name    string
 	program string
-	args    []string // CONF stands for the file with the configuration, DIR for its directory
-	// conf is the configuration: PORT is where to listen, GATEWAY the gateway's host:port.
+	args    []string // CONF stands for the path of the configuration, DIR for its directory
+	// conf is the configuration. PORT stands for the port to listen on, GATEWAY for the gateway's
+	// host:port.
 	conf string
-	path string // below which the gateway is, with slashes around it
+	path string // the path of the gateway behind the proxy, with slashes around it
 	tls  bool
-	// flags are further ones of the gateway.
+	// flags are further flags of the gateway.
 	flags []string
 }
 
@@ -217,8 +218,8 @@ func gatewayFor(t *testing.T, flags ...string) string {
 		"--nats-monitor", "off", "--ops-listen", "off", "--drain-time", "100ms"}, flags...)...).serves()
 }
 
-// Everything works through each proxy as it does without one. Only the HTTP API, which is open
-// to this machine, refuses requests through a proxy.
+// Everything works through each proxy as it does without one, with one exception: the HTTP API is
+// open only to this machine, and refuses requests through a proxy.
 func TestThroughProxies(t *testing.T) {
 	for _, p := range proxies {
 		t.Run(p.name, func(t *testing.T) {
@@ -235,7 +236,8 @@ func TestThroughProxies(t *testing.T) {
 	}
 }
 
-// status makes a request, with another Host if host is not empty, and returns the status.
+// status sends a request and returns the status of the answer. If host is not empty, it replaces
+// the Host header.
 func status(t *testing.T, method, url, host string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(`{"why":"x"}`))
@@ -269,8 +271,9 @@ func TestPlainProxyPassOpensNothing(t *testing.T) {
 	}
 }
 
-// Pings keep an idle member connected through a proxy that closes idle connections. Its times have
-// the ratio of the defaults of haproxy on Debian (50 s) and of the gateway (25 s).
+// Pings keep an idle member connected through a proxy that closes idle connections. The timeout of
+// the proxy is twice the ping interval, like the defaults of haproxy on Debian (50 s) and of the
+// gateway (25 s).
 func TestPingsOutlastTheProxy(t *testing.T) {
 	const timeout = 3 * time.Second
 	conf := haproxyConf(fmt.Sprint(timeout.Milliseconds()), "")

@@ -21,13 +21,14 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// inNamespace marks the process that runs the blocks, in its own network namespace.
+// inNamespace is an environment variable. It marks the process that runs the blocks in its own
+// network namespace.
 const inNamespace = "ROOMCAST_README_NAMESPACE"
 
-// TestREADME runs the blocks of README.md as written, from the root of the repository. They use
-// fixed ports, so they run in a process with its own network namespace. The test differs from a
-// reader in three things: it keeps the log in a temporary directory, it replaces wscat and nats by
-// stand-ins, and its browser has no window.
+// TestREADME runs the code blocks of README.md as written, from the root of the repository. The
+// blocks use fixed ports, so they run in a process with its own network namespace. In three things
+// the test differs from a human reader: it keeps the log in a temporary directory, it replaces
+// wscat and nats by stand-ins, and its browser has no window.
 func TestREADME(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		args := []string{"-n"}
@@ -86,11 +87,11 @@ func readBlocks(t *testing.T, path string) (blocks []block) {
 	return blocks
 }
 
-// follower is a kind of command that runs until the test ends.
+// follower is a kind of command that follows a room until the test ends.
 type follower struct {
-	prefix string // of the command
-	ready  string // in its output, when it follows the room
-	last   string // in its output, after the last block
+	prefix string // how the command begins
+	ready  string // its output contains this when it follows the room
+	last   string // its output contains this after the last block
 }
 
 var followers = []follower{

@@ -23,8 +23,8 @@ func walked(t *testing.T, one, two string) {
 	}
 }
 
-// The standalone form serves, ends with status 0 at SIGTERM, and keeps acknowledged messages
-// over kill -9.
+// The standalone form also ends with status 0 at SIGTERM. It must keep acknowledged messages after
+// kill -9.
 func TestStandaloneKeepsAcknowledgedMessages(t *testing.T) {
 	data := t.TempDir()
 	run := func() *process {

@@ -11,12 +11,12 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// standIns replace programs that the README uses and that a test machine may lack. They understand
-// the arguments in the README, and run in the test's binary.
+// standIns replace programs of the README that a test machine may lack. They understand the
+// arguments in the README. The binary of the test contains them.
 var standIns = map[string]func(args []string) error{"wscat": wscat, "nats": natsCLI}
 
-// runStandIn runs the stand-in whose name the test's binary was started with. It returns false if
-// the binary was started as a test.
+// runStandIn runs a stand-in, if the test's binary was started under its name. Otherwise it returns
+// false.
 func runStandIn() bool {
 	run := standIns[filepath.Base(os.Args[0])]
 	if run == nil {

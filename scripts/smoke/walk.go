@@ -240,7 +240,7 @@ func (w *walk) origin(ctx context.Context) error {
 	conn, resp, err := websocket.Dial(ctx, strings.TrimSuffix(address, "/")+"/room/lobby/", &websocket.DialOptions{HTTPHeader: header})
 	if err == nil {
 		conn.CloseNow()
-		return errors.New("it was let in")
+		return errors.New("the gateway accepted it")
 	}
 	if resp == nil || resp.StatusCode != http.StatusForbidden {
 		return fmt.Errorf("got %v, want 403", err)
