@@ -65,8 +65,7 @@ func TestTwoBrowsersExchangeMessages(t *testing.T) {
 	}
 }
 
-// The page works below any path: with --path-prefix, and behind a proxy that removes the
-// path and pools its connections.
+// The path comes from --path-prefix, or from a proxy that removes it and pools its connections.
 func TestPageWorksBelowAPath(t *testing.T) {
 	t.Parallel()
 	told, plain := startGateway(t, "--path-prefix", "/chat"), startGateway(t)
@@ -93,7 +92,7 @@ func TestPageWorksBelowAPath(t *testing.T) {
 		eve.say("in here")
 		bob.shows("in here")
 		if got := eval[string](eve, `getComputedStyle(document.querySelector(".brand img")).display + document.querySelector(".brand img").naturalWidth`); strings.HasSuffix(got, "k0") {
-			t.Errorf("the icon is not there: %s", got)
+			t.Errorf("the page has no icon: %s", got)
 		}
 	}
 }
@@ -113,7 +112,7 @@ func TestCloseWordClosesTheConnection(t *testing.T) {
 	ann.say("me")
 	bob.shows("me")
 	for _, p := range []*tab{ann, bob} {
-		wantSaid(t, p, "anybody?", "me") // the close word neither shown nor said again
+		wantSaid(t, p, "anybody?", "me") // the close word is neither shown nor sent again
 	}
 	ann.do(chromedp.Click(chromedp.CSS("#close")))
 	ann.wait(`document.body.dataset.state === "closed"`)
@@ -149,16 +148,15 @@ func TestReloadedPageKeepsIdentityAndMessages(t *testing.T) {
 	}
 }
 
-// The page sends a name that the server accepts and changes the typed name as little as
-// possible.
+// The page changes the typed name as little as possible, so that the server accepts it.
 func TestPageSendsAcceptableNames(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=names")
 	for name, want := range map[string]string{
-		"Ann \U0001fae9": "Ann \U0001fae9", // newer than Go's tables
-		"\U0002ebf0明":    "\U0002ebf0明",    // the same
-		"a\u0378b":       "a\u0378b",       // not assigned yet
+		"Ann \U0001fae9": "Ann \U0001fae9", // a character that Go's Unicode tables lack
+		"\U0002ebf0明":    "\U0002ebf0明",    // likewise
+		"a\u0378b":       "a\u0378b",       // Unicode has not assigned U+0378
 		"\U0001f3f4\U000e0067\U000e0062\U000e007f": "\U0001f3f4\U000e0067\U000e0062\U000e007f",
 		"a\u202eb\u2066c\u200f":                    "abc",
 		"a\u0085b\u0007":                           "ab",
@@ -188,7 +186,7 @@ func TestTabsOfOneBrowserHaveTheirOwnIdentities(t *testing.T) {
 		for p, want := range map[*tab]string{first: "from the first", second: "from the second"} {
 			p.shows("from the second")
 			if got := eval[string](p, mine); got != want {
-				t.Errorf("a tab takes %q for its own, want %q", got, want)
+				t.Errorf("a tab shows %q as its own messages, want %q", got, want)
 			}
 			p.do(chromedp.Reload())
 		}
@@ -198,7 +196,7 @@ func TestTabsOfOneBrowserHaveTheirOwnIdentities(t *testing.T) {
 	third := first.beside().open(g, "/?group=t")
 	third.shows("from the second")
 	if got := eval[string](third, mine); got != "from the first" {
-		t.Errorf("a new tab takes %q for its own, want what the closed one said", got)
+		t.Errorf("a new tab shows %q as its own messages, want those of the closed tab", got)
 	}
 }
 
@@ -228,13 +226,13 @@ func TestPageContinuesAfterTheServerWasKilled(t *testing.T) {
 		p.wait(`document.querySelector("#outbox").children.length === 0`)
 		wantSaid(t, p, "1", "2", "3", "4", "5")
 	}
-	bob.do(chromedp.Reload()) // the log has them in the same order, each once
+	bob.do(chromedp.Reload()) // after that, the page shows the messages of the log
 	bob.shows("5")
 	wantSaid(t, bob, "1", "2", "3", "4", "5")
 }
 
-// The server is killed while two browsers send without a pause. The outcome of messages in
-// flight is unknown then, and still each message is stored once, in order.
+// The test kills the server while two browsers send without a pause. The browsers cannot know which
+// of the messages in flight are stored.
 func TestMessagesInFlightAreStoredOnceAfterAKill(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
@@ -271,7 +269,7 @@ func TestMessagesInFlightAreStoredOnceAfterAKill(t *testing.T) {
 			want = append(want, fmt.Sprint(name, " ", i))
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("of %s the room has %q", name, got)
+			t.Errorf("the room has these messages of %s: %q", name, got)
 		}
 	}
 }

@@ -25,7 +25,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// patience bounds every wait for a condition, for slow machines.
+// patience bounds every wait for a condition. It is generous for slow machines.
 const patience = 60 * time.Second
 
 // build makes the gateway's binary once for all tests.
@@ -41,8 +41,7 @@ var build = sync.OnceValues(func() (string, error) {
 	return bin, nil
 })
 
-// gateway is a gateway process that can be killed and restarted at its address, with its
-// data.
+// gateway is a gateway process that a test can kill, and restart with the same address and data.
 type gateway struct {
 	t    *testing.T
 	addr string
@@ -83,7 +82,7 @@ func (g *gateway) start() {
 			return false
 		}
 		r.Body.Close()
-		return r.StatusCode < http.StatusInternalServerError // with --path-prefix the page is elsewhere
+		return r.StatusCode < http.StatusInternalServerError // 404 is fine: with --path-prefix the page has another path
 	})
 }
 
@@ -186,8 +185,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// tab is a page in a browser profile of its own. The test fails if the page opens a dialog or
-// writes to its console.
+// tab is a tab of the browser. The test fails if the page in it opens a dialog or writes to its
+// console.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
@@ -276,7 +275,7 @@ func (p *tab) open(g *gateway, path string) *tab {
 	return p.openAt("http://" + g.addr + path)
 }
 
-// openAt is open for any address.
+// openAt is like open, for any address.
 func (p *tab) openAt(url string) *tab {
 	p.t.Helper()
 	p.do(chromedp.Navigate(url))
@@ -307,7 +306,7 @@ func (p *tab) press(keys string) {
 	p.do(chromedp.KeyEvent(keys))
 }
 
-// enter presses Enter as a keyboard does: without its text if the page handles the key.
+// enter presses Enter as a keyboard does: if the page handles the key, no text follows.
 func (p *tab) enter(modifiers ...chromedp.Modifier) {
 	p.t.Helper()
 	key := input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyDown, Key: "Enter", Code: "Enter", Text: "\r", WindowsVirtualKeyCode: 13}
@@ -351,7 +350,7 @@ func (p *tab) shows(text string) {
 	p.wait(fmt.Sprintf(`[...document.querySelectorAll("#log .bubble")].at(-1)?.textContent === %s`, quoted))
 }
 
-// dark makes the page believe that the reader prefers dark colours.
+// dark makes the browser report that its user prefers dark colours.
 func (p *tab) dark() {
 	p.t.Helper()
 	features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}

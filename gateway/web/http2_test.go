@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// Behind haproxy a browser uses HTTP/2 for the page and for the WebSocket (RFC 8441). haproxy
-// turns that into an HTTP/1.1 handshake on a pooled connection to the gateway.
+// Behind haproxy, a browser uses HTTP/2 for the page and for the WebSocket (RFC 8441). haproxy
+// sends the gateway an HTTP/1.1 handshake instead, on a pooled connection.
 func TestPageWorksOverHTTP2(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
@@ -26,7 +26,7 @@ func TestPageWorksOverHTTP2(t *testing.T) {
 	front := ln.Addr().String()
 	ln.Close()
 
-	// A server of the standard library lends its certificate.
+	// haproxy uses the certificate of a test server of the standard library.
 	lender := httptest.NewTLSServer(http.NotFoundHandler())
 	defer lender.Close()
 	pair := lender.TLS.Certificates[0]

@@ -113,7 +113,7 @@ func TestPageStaysSmallAndQuickWithTenThousandMessages(t *testing.T) {
 		t.Errorf("%d elements are on the page, want at most 3000", n)
 	}
 
-	// Reading upwards: older ones come, the place is kept, the page stays small.
+	// Scroll up: older rows come, the visible rows stay in place, the page stays small.
 	above.open(g, "/?group=big")
 	above.shows("the last one")
 	seqs := `[...document.querySelectorAll("#log > li")].filter((r) => r.event).map((r) => r.event.seq)`
@@ -128,7 +128,7 @@ func TestPageStaysSmallAndQuickWithTenThousandMessages(t *testing.T) {
 			return Math.abs(row.getBoundingClientRect().bottom - row.getBoundingClientRect().height - before);
 		})()`)
 		if moved > 60 { // a day divider may have moved from this row to the one above
-			t.Errorf("the rows moved by %v px when older ones came", moved)
+			t.Errorf("the visible rows moved by %v px when older ones came", moved)
 		}
 		if n := rows(above); n > 300 {
 			t.Fatalf("%d rows are on the page, want at most 300", n)
@@ -138,9 +138,9 @@ func TestPageStaysSmallAndQuickWithTenThousandMessages(t *testing.T) {
 		}
 	}
 	if !eval[bool](above, `!document.querySelector("#jump").hidden`) {
-		t.Error("there is no way to the newest")
+		t.Error("the page has no button that leads to the newest message")
 	}
-	// Down again, page by page, without a hole.
+	// Scroll down again, page by page: the rows never have a hole.
 	for !eval[bool](above, `document.querySelector("#jump").hidden`) {
 		eval[chromedp.Void](above, `(async () => { const s = document.querySelector("#scroll"); s.scrollTop = s.scrollHeight; await new Promise((r) => setTimeout(r, 50)); })()`)
 		if !eval[bool](above, `((s) => s.every((n, i) => !i || n === s[i - 1] + 1))(`+seqs+`)`) {
@@ -203,7 +203,7 @@ func TestPageWorksWithAKeyboardOnly(t *testing.T) {
 	p.press("second line")
 	p.enter()
 	p.shows("typed\nsecond line")
-	p.press("\t\x1b") // away, and back by Escape
+	p.press("\t\x1b") // the focus moves away, and Escape brings it back
 	p.press("again")
 	p.enter()
 	p.shows("again")
@@ -222,7 +222,7 @@ func TestPageWorksWithAKeyboardOnly(t *testing.T) {
 	wantSaid(t, p, "typed\nsecond line", "again", "back")
 	unnamed := `[...document.querySelectorAll("button, input, textarea, [tabindex]")].filter((el) => !(el.ariaLabel || el.innerText) && el.checkVisibility()).map((el) => el.id)`
 	if got := eval[[]string](p, unnamed); len(got) > 0 {
-		t.Errorf("%q have no name for who cannot see them", got)
+		t.Errorf("%q have no name for a screen reader", got)
 	}
 }
 
@@ -248,7 +248,7 @@ func TestPageShowsWhyARoomWasRefused(t *testing.T) {
 	p := openTab(t).open(g, "/?group=a.b*")
 	p.wait(`!document.querySelector("#ended").hidden && document.querySelector("#ended span").textContent !== ""`)
 	if !eval[bool](p, `document.querySelector("#again").hidden && !document.querySelector("#rooms li") && localStorage["roomcast.rooms"] === "[]"`) {
-		t.Error("what is no room name can be tried again, or is remembered")
+		t.Error("the page offers to retry or remembers a name that is no room name")
 	}
 	p.press("nothing")
 	p.enter()

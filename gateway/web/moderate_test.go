@@ -1,5 +1,5 @@
-// The tests in this file check what a reader can do with messages, people and the room, and how
-// the page shows what others have done.
+// The tests in this file check the menus for messages, people and the room, and how the page shows
+// the acts of others.
 package web_test
 
 import (
@@ -17,7 +17,7 @@ func login(t *testing.T, g *gateway, room, token string) *tab {
 	return openTab(t).open(g, "/room/"+room+"/#token="+token)
 }
 
-// choose opens the menu of the element that a JavaScript expression finds, and takes an item.
+// choose presses the button that a JavaScript expression finds, and chooses an item of its menu.
 func (p *tab) choose(button, item string) {
 	p.t.Helper()
 	p.wait(button)
@@ -39,7 +39,7 @@ func (p *tab) confirm(reason string) {
 	p.wait(`!document.querySelector("dialog")`)
 }
 
-// messageMenu is the button of the message with that text.
+// messageMenu returns a JavaScript expression for the menu button of the message with that text.
 func messageMenu(text string) string {
 	return fmt.Sprintf(`[...document.querySelectorAll("#log .bubble")].findLast((b) => b.firstChild.textContent === %q)?.parentElement.querySelector(".more")`, text)
 }
@@ -83,7 +83,7 @@ func TestOwnMessagesAreEditedAndDeleted(t *testing.T) {
 	p.press("\x1b")
 	p.wait(`document.querySelector("#text").value === "a draft" && document.querySelector("#editing").hidden`)
 	wantSaid(t, p, "helloedited", "This message was deleted")
-	// A refusal is told.
+	// The page shows a refusal.
 	p.choose(messageMenu("hello"), "Edit")
 	p.insert(strings.Repeat("x", 70_000))
 	p.enter()
@@ -140,7 +140,7 @@ func TestModeratorsActFromTheirMenus(t *testing.T) {
 	ann.shows("open again")
 }
 
-// The menus are reached, used and left with the keyboard, and the focus returns.
+// The keyboard can open, use and close the menus. After that, the focus is on the button again.
 func TestMenusWorkWithAKeyboardOnly(t *testing.T) {
 	t.Parallel()
 	g, tokenOf := withTokens(t, "--guest-rights", "read say")

@@ -54,7 +54,7 @@ func TestHooksWorkInStrictMode(t *testing.T) {
 	if got := eval[string](p, `document.querySelector("#said").textContent + " " + opened`); got != "stored as 3 1" {
 		t.Errorf("got %q, want the seq 3 and one WebSocket", got)
 	}
-	// Two components share the room; it is left with the last one.
+	// Two components share the room. The hooks leave the room with the last one.
 	p.do(chromedp.Click(chromedp.CSS("#more")))
 	p.wait(`document.querySelector("#again")?.textContent === "joined one two hello"`)
 	p.do(chromedp.Click(chromedp.CSS("#less")))

@@ -1,5 +1,5 @@
-// The tests in this file follow a reader who comes, goes and comes back: what is unread, who is
-// there, what waits, and what the page remembers.
+// The tests in this file check what the page shows a reader who leaves and returns: unread
+// messages, people, messages that wait to be sent, and what the page remembers.
 package web_test
 
 import (
@@ -28,7 +28,7 @@ func (p *tab) enterRoom(name string) {
 	p.enter()
 }
 
-// back shows a room of the list again.
+// back returns to a room of the list.
 func (p *tab) back(name string) {
 	p.t.Helper()
 	quoted, _ := json.Marshal(name)
@@ -54,7 +54,7 @@ func TestDividerStandsAboveWhatWasMissed(t *testing.T) {
 	bob.say("n1", "n2")
 	p.open(g, "/?group=d")
 	p.wait(divider + ` === "n1"`)
-	// More than a page: a button leads to the first one.
+	// More than a page of unread messages: a button leads to the first one.
 	p.back("elsewhere")
 	for i := range 150 {
 		bob.say(fmt.Sprint("long ", i))
@@ -78,11 +78,11 @@ func TestPeopleAreListedAtOnceAndCountedExactly(t *testing.T) {
 	p.wait(`document.querySelectorAll("#people li").length === 1 && document.querySelector("#present").textContent === "Just you"`)
 	var speakers []*speaker
 	var reading sync.WaitGroup
-	t.Cleanup(reading.Wait) // the test's context ends before
+	t.Cleanup(reading.Wait) // the test's context ends before the cleanup, and with it the reads
 	for i := range 205 {
 		s := g.speaker(t, "many", fmt.Sprint("speaker ", i))
 		speakers = append(speakers, s)
-		reading.Go(func() { // which answers pings
+		reading.Go(func() { // Read answers pings
 			for err := error(nil); err == nil; {
 				_, _, err = s.conn.Read(t.Context())
 			}
@@ -98,7 +98,7 @@ func TestPeopleAreListedAtOnceAndCountedExactly(t *testing.T) {
 	for _, s := range speakers[100:] {
 		going.Go(func() { s.conn.CloseNow() })
 	}
-	late.open(g, "/?group=many") // while others go
+	late.open(g, "/?group=many") // while other members leave
 	going.Wait()
 	late.wait(`document.querySelectorAll("#people li").length === 2 && document.querySelector("#present").textContent === "2 people here"`)
 }
@@ -161,7 +161,7 @@ func TestOutageIsShownWithWhatWaits(t *testing.T) {
 	p.say("2")
 	p.wait(`document.querySelector("#barText").textContent === "There is no connection. 2 messages wait to be sent."`)
 	if got := eval[string](p, `document.querySelector("[role=status]").textContent + document.querySelector("#seconds").ariaHidden`); got != "Reconnectingtrue" && got != "Connecting…true" {
-		t.Errorf("a screen reader is told %q", got)
+		t.Errorf("a screen reader reads %q", got)
 	}
 	// A message of another room is sent after a reload, too.
 	p.enterRoom("other")
@@ -176,7 +176,7 @@ func TestOutageIsShownWithWhatWaits(t *testing.T) {
 	wantSaid(t, p, "before", "1", "2")
 }
 
-// A stopped gateway keeps its connections, as a network does that went silent.
+// SIGSTOP makes a gateway silent, but keeps its connections open.
 func TestSilentServerIsNoticedWhenTheNetworkComesBack(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
@@ -190,7 +190,7 @@ func TestSilentServerIsNoticedWhenTheNetworkComesBack(t *testing.T) {
 	p.wait(`document.body.dataset.state === "open"`)
 	p.shows("meanwhile")
 	if got := eval[int](p, `document.querySelectorAll("#log .note").length`); got < 2 {
-		t.Errorf("%d notes tell about the connection, want 2", got)
+		t.Errorf("%d notes are about the connection, want 2", got)
 	}
 }
 

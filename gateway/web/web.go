@@ -20,12 +20,12 @@ import (
 //go:embed index.html style.css icon.svg icon-unread.svg start.js page.js moderate.js people.js rooms.js timeline.js bubble.js welcome.js words.js
 var files embed.FS
 
-// policy is the Content-Security-Policy of the page: it loads and connects only to its own
-// server, runs only script files, uses only style files, and turns no string into HTML.
+// policy is the Content-Security-Policy of the page. The page may load files from and connect to its
+// own server only. It may use no inline scripts and styles, and may turn no string into HTML.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// types holds the content types by extension. Those of package mime depend on the machine.
+// types holds the content types by extension. The results of package mime depend on the machine.
 var types = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -41,22 +41,22 @@ const deepest = 2
 // after New and safe for concurrent use.
 type Handler struct {
 	files map[string]file   // by URL path
-	pages [deepest + 1]file // the page for a path with the index's number of directories
+	pages [deepest + 1]file // by the number of directories in the path: the page with fitting URLs
 }
 
 type file struct {
 	name   string
 	body   []byte
-	zipped []byte // body, compressed once for all
+	zipped []byte // body, compressed with gzip
 	etag   string
-	client bool // pages of other sites may import it; --allow-origin decides about connecting
+	client bool // part of the client: pages of any origin may import it; --allow-origin limits who connects
 }
 
 func newFile(name string, body []byte) file {
 	sum := sha256.Sum256(body)
 	var zipped bytes.Buffer
 	w, _ := gzip.NewWriterLevel(&zipped, gzip.BestCompression) // the level is valid
-	w.Write(body)                                              // a Buffer takes everything
+	w.Write(body)                                              // a write to a Buffer cannot fail
 	w.Close()
 	return file{name: name, body: body, zipped: zipped.Bytes(), etag: `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
 }
@@ -118,7 +118,7 @@ func (f file) serve(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Type", types[path.Ext(f.name)])
 	header.Set("X-Content-Type-Options", "nosniff")
-	if ext := path.Ext(f.name); ext == ".html" || ext == ".svg" { // documents; on a slow network the bytes count
+	if ext := path.Ext(f.name); ext == ".html" || ext == ".svg" { // only documents need them, and each byte counts on a slow network
 		header.Set("Content-Security-Policy", policy)
 		header.Set("Referrer-Policy", "no-referrer")
 		header.Set("Cross-Origin-Opener-Policy", "same-origin")

@@ -111,7 +111,7 @@ func TestFilesAreCompressedForBrowsersThatTakeIt(t *testing.T) {
 	}
 }
 
-// On a slow network a visit is as long as what it downloads: scripts/page measures it.
+// On a slow network, the download decides how long a first visit takes. scripts/page measures it.
 func TestFirstVisitIsSmall(t *testing.T) {
 	h := New()
 	page := h.files["/"]
@@ -129,7 +129,7 @@ func TestFirstVisitIsSmall(t *testing.T) {
 	}
 }
 
-// The page finds its files at every address of the page, below every path.
+// The URLs in the page must fit every address of the page, below every path.
 func TestPageFindsItsFilesBelowAnyPath(t *testing.T) {
 	h := New()
 	links := regexp.MustCompile(`(?:src|href)="([^"]*)"`)
@@ -155,7 +155,7 @@ func TestPageFindsItsFilesBelowAnyPath(t *testing.T) {
 					t.Fatal(err)
 				}
 				if h.files[strings.TrimPrefix(to.Path, prefix)].name == "" {
-					t.Errorf("%s%s: %q leads to %s, where nothing is", prefix, path, link[1], to)
+					t.Errorf("%s%s: %q leads to %s, which does not exist", prefix, path, link[1], to)
 				}
 				found++
 			}
@@ -166,8 +166,8 @@ func TestPageFindsItsFilesBelowAnyPath(t *testing.T) {
 	}
 }
 
-// The files contain nothing that the policy refuses. Otherwise a mistake would only show in
-// a user's console.
+// Nor do they contain inline scripts or styles, which the policy refuses. Without this test, a
+// mistake would show only in a user's console.
 func TestFilesLoadNothingFromOtherServers(t *testing.T) {
 	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|<style|\sstyle=|\son[a-z]+=|javascript:`)
 	markup := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function`)
@@ -185,7 +185,7 @@ func TestFilesLoadNothingFromOtherServers(t *testing.T) {
 			}
 		}
 		if m := elsewhere.FindString(body); m != "" {
-			t.Errorf("%s reaches out with %q", path, m)
+			t.Errorf("%s loads from another server: %q", path, m)
 		}
 	}
 }

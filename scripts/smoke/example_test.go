@@ -21,14 +21,14 @@ import (
 )
 
 // The applications in scripts/examples run here with their real frameworks and a real gateway. A
-// browser logs in, talks and logs out; other clients try to come in without a login.
+// browser logs in, talks and logs out. Other clients try to connect without a login.
 
 // application is an example that a browser uses.
 type application struct {
 	t       *testing.T
-	url     string // of the application, as a browser opens it
+	url     string // the URL that a browser opens
 	gateway string
-	token   string // of the gateway's API, with all rights
+	token   string // a token of the gateway's API with all rights
 	browser context.Context
 }
 
@@ -58,7 +58,7 @@ func inFolder(t *testing.T, dir, command string) string {
 }
 
 // serve starts a gateway with the given flags, and then an application with a command in dir.
-// Gateway and application share a secret and a token. Both are called localhost, so that the
+// Gateway and application share a secret and a token. The hosts of both are localhost, so that the
 // browser sends the application's cookie to the gateway.
 func serve(t *testing.T, dir string, flags []string, env []string, command string) *application {
 	t.Helper()
@@ -153,7 +153,7 @@ func (v *visitor) eval(js string) string {
 	return text
 }
 
-// fill fills the fields of the form that has them all, and sends it.
+// fill fills in the form that has the fields, and sends it.
 func (v *visitor) fill(fields ...string) {
 	v.a.t.Helper()
 	js := fmt.Sprintf("((f) => { if (f) { %%s f.requestSubmit(); } return f ? 'sent' : ''; })(document.querySelector('[name=%s]')?.form)", fields[0])
@@ -173,7 +173,7 @@ func (v *visitor) sees(message string) {
 	v.until(fmt.Sprintf("document.body.innerText.includes(%q)", message))
 }
 
-// says says something in the chat. The page must be in the room.
+// says sends a message in the chat. The page must be in the room.
 func (v *visitor) says(text string) {
 	v.a.t.Helper()
 	v.fill("text", text)
@@ -187,8 +187,8 @@ func (v *visitor) press(label string) {
 	v.eval(button + ".click(), ''")
 }
 
-// connects opens a session in the lobby as a page of the application would, and returns the
-// first frame, or why there is none.
+// connects opens a session in the lobby, as a page of the application does. It returns the first
+// frame, or the reason why there is none.
 func (a *application) connects(query, cookie string) string {
 	a.t.Helper()
 	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
@@ -249,7 +249,7 @@ func (a *application) talk(field string) (ann, ben *visitor) {
 	return ann, ben
 }
 
-// refuses checks that a visitor without a login does not come in.
+// refuses checks that the gateway refuses a visitor without a login.
 func (a *application) refuses(want, query, cookie string) {
 	a.t.Helper()
 	if got := a.connects(query, cookie); !strings.Contains(got, want) {
@@ -257,8 +257,8 @@ func (a *application) refuses(want, query, cookie string) {
 	}
 }
 
-// The Express application answers who a browser is by its session cookie. A logout ends what the
-// gateway has allowed to that browser, and a browser that is still logged in comes back.
+// By the session cookie, the Express application tells the gateway the user of a browser. A logout
+// ends the user's sessions on the gateway. A browser of the user that is still logged in reconnects.
 func TestExampleExpress(t *testing.T) {
 	dir := prepare(t, "express", "npm ci --silent --no-audit --no-fund")
 	a := serve(t, dir, []string{"--ask", "connect", "--ask-url", "http://localhost:3000/roomcast", "--ask-header", "Cookie", "--ask-secret-file", "SECRET"},
@@ -281,7 +281,7 @@ func TestExampleExpress(t *testing.T) {
 	ben.sees("ann: still here")
 }
 
-// The Django site answers by the session of django.contrib.auth.
+// The Django site tells the gateway the user by the session of django.contrib.auth.
 func TestExampleDjango(t *testing.T) {
 	dir := prepare(t, "django", "python3 -m venv venv && venv/bin/pip install -q --disable-pip-version-check -r requirements.txt", "echo whsec_AAAA >secret; "+djangoUsers)
 	a := serve(t, dir, []string{"--ask", "connect", "--ask-url", "http://localhost:3000/roomcast/ask", "--ask-header", "Cookie", "--ask-secret-file", "SECRET"},
@@ -296,7 +296,7 @@ for user in ann ben; do
 	DJANGO_SUPERUSER_PASSWORD="$user's password" venv/bin/python manage.py createsuperuser --noinput --username $user --email $user@example.org
 done`
 
-// The Next.js application mints tickets. Each counts once.
+// The Next.js application makes tickets. Each ticket opens one session.
 func TestExampleNext(t *testing.T) {
 	dir := prepare(t, "next", "npm ci --silent --no-audit --no-fund", "npm install --silent --no-audit --no-fund --no-save "+clientTarball(t))
 	a := serve(t, dir, []string{"--guest-rights", ""}, []string{"SESSION_SECRET=of-this-test", "NEXT_TELEMETRY_DISABLED=1"}, "node_modules/.bin/next dev --hostname 127.0.0.1 --port PORT")
@@ -306,7 +306,7 @@ func TestExampleNext(t *testing.T) {
 	if !ok || ticket == "" {
 		t.Fatalf("got no ticket: %s", ticket)
 	}
-	a.refuses(`"you":{"id":"ann"`, "?ticket="+ticket, "") // it counts now
+	a.refuses(`"you":{"id":"ann"`, "?ticket="+ticket, "") // the ticket is new
 	a.refuses("4003", "?ticket="+ticket, "")
 	a.refuses("4103", "?ticket="+ticket[1:], "")
 	a.refuses("4107", "", "")
@@ -326,7 +326,7 @@ func clientTarball(t *testing.T) string {
 	return filepath.Join(dir, strings.TrimSpace(out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:]))
 }
 
-// No example needs more than 25 lines of code for Roomcast. They stand between two comments.
+// No example needs more than 25 lines of code for Roomcast. Two comments mark these lines.
 func TestExamplesAreShort(t *testing.T) {
 	for name, patterns := range map[string][]string{
 		"express": {"server.mjs"},
@@ -360,5 +360,5 @@ func TestExamplesAreShort(t *testing.T) {
 	}
 }
 
-// integration matches the code between the two comments.
+// integration matches the code between the two comments of an example.
 var integration = regexp.MustCompile(`(?s)roomcast begins[^\n]*\n(.*?)[^\n]*roomcast ends`)
