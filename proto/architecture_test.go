@@ -20,7 +20,7 @@ import (
 )
 
 // order lists the packages, from the programs to the contract. A package may import only
-// packages that stand below it.
+// packages below it in this list.
 var order = []string{
 	"roomcast/gateway",
 	"roomcast/gateway/console",
@@ -110,7 +110,7 @@ func TestImportsPointDown(t *testing.T) {
 				t.Errorf("%s imports %s, a package for tests", p.ImportPath, path)
 			}
 			if slices.Index(order, path) <= from {
-				t.Errorf("%s imports %s, which does not stand below it in the list", p.ImportPath, path)
+				t.Errorf("%s imports %s, which is not below it in the list", p.ImportPath, path)
 			}
 			if side(p.ImportPath) == "gateway" && side(path) == "roomsvc" && p.ImportPath != "roomcast/gateway" {
 				t.Errorf("%s imports %s: gateway and roomsvc may meet only in NATS", p.ImportPath, path)
@@ -125,7 +125,7 @@ func side(path string) string {
 	return parts[min(1, len(parts)-1)]
 }
 
-// Only a few packages know NATS, the command line, tokens and cryptography.
+// Only a few packages may use NATS, the command line, tokens and cryptography.
 func TestOnlyTheListedPackagesImportALibrary(t *testing.T) {
 	for prefix, allowed := range map[string][]string{
 		"github.com/nats-io/nats.go": {
@@ -153,8 +153,8 @@ func TestOnlyTheListedPackagesImportALibrary(t *testing.T) {
 	}
 }
 
-// In the main package of the gateway, two files know the embedded NATS server, and one of
-// them the room service.
+// In the main package of the gateway, only two files may import the embedded NATS server, and only
+// one of them the room service.
 func TestTwoFilesKnowTheStandaloneForm(t *testing.T) {
 	files, err := filepath.Glob("../gateway/*.go")
 	if err != nil || len(files) == 0 {
@@ -171,13 +171,12 @@ func TestTwoFilesKnowTheStandaloneForm(t *testing.T) {
 		}
 		for _, secret := range []string{`"github.com/nats-io/nats-server`, `"roomcast/roomsvc`} {
 			if bytes.Contains(b, []byte(secret)) && (name != "embedded.go" || strings.Contains(secret, "roomsvc")) {
-				t.Errorf("%s imports %s; only standalone.go and, of the two, embedded.go may", path, strings.Trim(secret, `"`))
+				t.Errorf("%s imports %s; only standalone.go may, and embedded.go may import the NATS server", path, strings.Trim(secret, `"`))
 			}
 		}
 	}
 }
 
-// The contract imports only the standard library.
 func TestContractImportsOnlyTheStandardLibrary(t *testing.T) {
 	for _, p := range packages(t) {
 		if p.ImportPath != "roomcast/proto" {
@@ -213,7 +212,7 @@ func TestTheWalkNamesFilesAndFunctions(t *testing.T) {
 	}
 	rows := regexp.MustCompile("(?m)^\\|[ 0-9]*\\|(?: ⇒)? `([a-z_/]+\\.go)` \\| `(\\w+)`").FindAllSubmatch(doc, -1)
 	if len(rows) < 12 {
-		t.Fatalf("found %d rows, want those of the walk", len(rows))
+		t.Fatalf("found %d rows, want the rows of the walk", len(rows))
 	}
 	for _, row := range rows {
 		b, err := os.ReadFile(filepath.Join("..", string(row[1])))
@@ -281,7 +280,7 @@ func TestFilesStaySmall(t *testing.T) {
 	}
 }
 
-// tableLines returns the number of lines inside the composite literals of a file.
+// tableLines returns the number of lines in the composite literals of a file.
 func tableLines(file *ast.File) (n int) {
 	ast.Inspect(file, func(node ast.Node) bool {
 		lit, ok := node.(*ast.CompositeLit)
@@ -289,7 +288,7 @@ func tableLines(file *ast.File) (n int) {
 			return true
 		}
 		n += positions.Position(lit.Rbrace).Line - positions.Position(lit.Lbrace).Line
-		return false // a literal inside has been counted
+		return false // its lines include the lines of literals inside
 	})
 	return n
 }
@@ -332,7 +331,7 @@ func sources(t *testing.T) (paths []string) {
 		}
 	}
 	if len(paths) < 100 {
-		t.Fatalf("found %d source files, want those of the repository", len(paths))
+		t.Fatalf("found %d source files, want all files of the repository", len(paths))
 	}
 	return paths
 }

@@ -49,7 +49,7 @@ func TestParseCommandRefusesMalformedFrames(t *testing.T) {
 	for _, x := range []struct {
 		frame string
 		code  Code
-		id    string // of the refusal
+		id    string // the id in the refusal
 	}{
 		{``, BadRequest, ""},
 		{`hello`, BadRequest, ""},
@@ -111,7 +111,7 @@ func TestParseCommandRefusesMalformedFrames(t *testing.T) {
 }
 
 // The members of an object have no order, so the id may come last.
-func TestRefusalCarriesTheIDWhereverItStands(t *testing.T) {
+func TestRefusalHasTheIDOfTheCommandWhereverItIs(t *testing.T) {
 	for _, verb := range []string{
 		`"join":{"room":".a"}`,
 		`"say":{"room":"x","txt":1}`,
@@ -145,7 +145,7 @@ func TestRefusalCarriesTheIDWhereverItStands(t *testing.T) {
 	}
 }
 
-// The oldest time replays everything. It still excludes since and last.
+// Such a time replays everything. Like any after, it excludes since and last.
 func TestTimesBefore1970CountAs1970(t *testing.T) {
 	for _, after := range []string{"0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "1969-12-31T23:59:59Z"} {
 		c, err := ParseCommand([]byte(`{"join":{"room":"lobby","after":"` + after + `"}}`))
@@ -167,8 +167,8 @@ func TestTimesBefore1970CountAs1970(t *testing.T) {
 // plainID matches an id that all JSON encoders write alike.
 var plainID = regexp.MustCompile(`^(0|[1-9][0-9]{0,14}|"[ -~]{0,40}")$`)
 
-// FuzzParseCommand compares the reader with encoding/json. Both read the same from accepted
-// frames, and a refusal carries the id.
+// FuzzParseCommand compares ParseCommand with encoding/json. Both must read the same from an
+// accepted frame, and a refusal must have the id of the command.
 func FuzzParseCommand(f *testing.F) {
 	f.Add([]byte(`{"id":1,"say":{"room":"lobby","text":"h\u00e9\ud83d\ude00","key":"3f9c","type":"a.b"}}`))
 	f.Add([]byte(`{"join":{"room":"聊天室1","last":5}}`))
@@ -192,7 +192,7 @@ func FuzzParseCommand(f *testing.F) {
 		}
 		var m map[string]json.RawMessage
 		if err := json.Unmarshal(frame, &m); err != nil {
-			t.Fatalf("took what encoding/json refuses: %v", err)
+			t.Fatalf("ParseCommand accepts a frame that encoding/json refuses: %v", err)
 		}
 		if c.Verb == VerbSay && c.Content.Kind == Text {
 			var say map[string]json.RawMessage

@@ -52,7 +52,7 @@ func TestRecordIsReadAsItWasWritten(t *testing.T) {
 			t.Errorf("got %+v, %v\nwant %+v\nfrom %s", got, err, r, r.Header())
 		}
 		if _, err := ParseRecord("room.own.3", h, nil); err == nil {
-			t.Error("took a record from a subject that is no room's")
+			t.Error("ParseRecord accepts a subject that belongs to no room")
 		}
 	}
 }
@@ -77,7 +77,7 @@ func TestParseRecordRefusesMalformedHeaders(t *testing.T) {
 		"a digest that is not hex": with(11, "8c7dd922ad47494gk"), "no stamp field": strings.Join(fields[:12], " "),
 	} {
 		if r, err := ParseRecord(subject, get{HeaderRecord: {header}}, nil); err == nil {
-			t.Errorf("%s: took %q as %+v", name, header, r)
+			t.Errorf("%s: ParseRecord accepts %q as %+v", name, header, r)
 		}
 	}
 	if _, err := ParseRecord(subject, get{HeaderRecord: {with(0, "3")}}, nil); !errors.Is(err, ErrNewerSchema) {
@@ -86,7 +86,7 @@ func TestParseRecordRefusesMalformedHeaders(t *testing.T) {
 	for _, text := range []string{"t3,9", "t99999999999999999999,1", "e0,1", "t-1,2"} {
 		header := strings.Replace(with(8, text), " os ", " o ", 1)
 		if r, err := ParseRecord(subject, get{HeaderRecord: {header}}, []byte("{}")); err == nil && text != "e0,1" {
-			t.Errorf("took a span outside of the payload: %+v", r.Text)
+			t.Errorf("ParseRecord accepts a span outside of the payload: %+v", r.Text)
 		}
 	}
 }
@@ -151,7 +151,7 @@ func TestSnapshotKeepsUnknownFields(t *testing.T) {
 	}
 }
 
-// get returns a header by its exact name, as nats.Header does.
+// get is a header whose names are case-sensitive, as in nats.Header.
 type get map[string][]string
 
 func (g get) Get(name string) string {

@@ -7,7 +7,7 @@ import (
 	"roomcast/proto"
 )
 
-// Every subject is built from a Room.
+// Only ParseRoom makes a Room, and only a Room makes subjects.
 func ExampleParseRoom() {
 	room, err := proto.ParseRoom("user.42")
 	fmt.Println(room.Subject(), room.LogSubject(), err)
@@ -55,7 +55,7 @@ func ExampleEvent() {
 	// {"room":"lobby","seq":58,"at":"2026-11-22T10:53:07.123Z","from":{"id":"u1"},"text":"hi"}
 }
 
-// A record is an event with the header that its next owner needs.
+// A record is an event with the header that the next owner of its room needs.
 func ExampleRecord() {
 	e := proto.Event{
 		Room: proto.MustRoom("lobby"), Seq: 58, At: time.UnixMilli(1_795_344_787_123),

@@ -43,7 +43,8 @@ func TestParseFromReadsQueries(t *testing.T) {
 	}
 }
 
-// Each query is refused, or means the same as the join command with its parameters.
+// FuzzParseFrom checks that ParseFrom refuses a query or reads it like the join command with the
+// same parameters.
 func FuzzParseFrom(f *testing.F) {
 	f.Add("since=42&epoch=k3f9&at=2026-11-22T10:53:07.123Z")
 	f.Add("last=50")

@@ -52,23 +52,23 @@ func TestCheckNameRefusesInvisibleNames(t *testing.T) {
 		"\U000e0061", "\U000e0fff", "\u2065", "\U0001d173", " \u3164\u200b ",
 	} {
 		if CheckName(name) == nil {
-			t.Errorf("took the name %q", name)
+			t.Errorf("CheckName accepts %q", name)
 		}
 	}
 	for _, name := range []string{
 		"", "安娜", "Ana María", "👩‍💻", "<b>x</b>", "a\u00a0b", "a\u3000b", "\u3164a", "न\u200dक",
-		"Ann \U0001fae9", "\U0002ebf0明", // of Unicode 16 and 15.1
-		"\u0378",                                                       // not assigned yet
+		"Ann \U0001fae9", "\U0002ebf0明", // new in Unicode 16 and 15.1
+		"\u0378",                                                       // Unicode has not assigned it
 		"\ufffd", "\ue000", "\U0001f3f4\U000e0067\U000e0062\U000e007f", // a flag of tag characters
 		"\u0600", "\ufff9", "\U00013430", "Z\u0338\u0322\u031b",
 	} {
 		if r := CheckName(name); r != nil {
-			t.Errorf("refused the name %q: %v", name, r)
+			t.Errorf("CheckName refuses %q: %v", name, r)
 		}
 	}
 }
 
-// Unicode has 4174 invisible code points, with those that it reserves.
+// Unicode has 4174 such code points, including reserved ones.
 func TestIgnorableMatchesDefaultIgnorableCodePoint(t *testing.T) {
 	n := 0
 	for r := rune(0); r <= utf8.MaxRune; r++ {

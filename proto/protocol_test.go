@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// PROTOCOL.md describes every row of the tables in code.
+// The tables are those of this package: codes, headers, verbs, acts.
 func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 	b, err := os.ReadFile("PROTOCOL.md")
 	if err != nil {

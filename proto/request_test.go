@@ -13,7 +13,7 @@ func TestRequestOfAnyClientIsChecked(t *testing.T) {
 	for name, c := range map[string]struct {
 		headers headers
 		body    string
-		want    Code // "" = taken
+		want    Code // "" = accepted
 	}{
 		"bare":             {nil, "hi", ""},
 		"empty":            {nil, "", ""},
@@ -71,7 +71,7 @@ func TestRequestIsReadAsItWasWritten(t *testing.T) {
 		{From: Identity{ID: "api"}, Key: "k", Act: ActReopen},
 	} {
 		if r.Key == "" {
-			r.Hidden = true // without a key, Hidden has no meaning
+			r.Hidden = true // without a key, Hidden has no meaning; here ParseRequest sets it
 		}
 		got, refusal := ParseRequest(r.Header(), r.Payload(), 1<<10)
 		if refusal != nil || !reflect.DeepEqual(got, r) {
@@ -80,7 +80,7 @@ func TestRequestIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
-// Only a request without a kind is a typed line, which may be a close word.
+// Only a request without a kind is a line, which may be a close word.
 func TestLineIsTextThatNamesNoKind(t *testing.T) {
 	for _, c := range []struct {
 		header map[string][]string
@@ -108,7 +108,7 @@ func FuzzParseRequest(f *testing.F) {
 		}
 		e := Event{Room: MustRoom("lobby"), Seq: 1, At: time.UnixMilli(0), From: r.From, Content: r.Content, Why: r.Why}
 		if _, err := ParseEvent(e.AppendJSON(nil)); err != nil {
-			t.Errorf("an accepted request makes an event that cannot be read: %v", err)
+			t.Errorf("the event of an accepted request cannot be read: %v", err)
 		}
 		again, refusal := ParseRequest(r.Header(), r.Payload(), 1<<10)
 		if refusal != nil || again.Kind() != r.Kind() || again.From != r.From || again.Key != r.Key || again.Line != r.Line {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// hostile names must never become a part of a subject.
+// hostile holds names that must never become part of a subject.
 var hostile = []string{
 	"", " ", "*", ">", "a.*", "room.*", ".", "..", "a..b", ".a", "a.", "$SYS", "a b", "a\tb",
 	"a\r\nPUB x 1", "a\nb", "a\x00b", "\x00", "\xff\xfe", "a\xc3", "a*", "a>b", "a/b", "../etc", "a\\b", "a#b", "a,b", "a!b", "a(b", "a$b", "a&b", "a;b", "a?b",

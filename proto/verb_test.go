@@ -22,7 +22,7 @@ func TestEveryFieldOfAVerbHasAReader(t *testing.T) {
 	}
 }
 
-// A right belongs to a room, and so does membership.
+// Rights and membership always belong to a room.
 func TestVerbsWithoutARoomNeedNoRightAndNoMembership(t *testing.T) {
 	for _, rule := range Verbs {
 		if !rule.Room && (rule.Right != "" || rule.Member || rule.takes("room")) {

@@ -51,7 +51,7 @@ func TestEnvironmentSetsFlags(t *testing.T) {
 		args   []string
 		env    []string
 		check  func(s *service) bool
-		stderr string // part of the output; "" = no output
+		stderr string // a part of the output to stderr; "" = there must be no output
 		fails  bool
 	}{
 		{name: "defaults", check: func(s *service) bool { return s.listen == ":8000" && slices.Equal(s.words, []string{"bye"}) }},
@@ -104,7 +104,7 @@ func TestOpsRefusesPagesOfOtherSites(t *testing.T) {
 		ok                          bool
 	}{
 		{"127.0.0.1:0", "127.0.0.1:9090", "", "", true},
-		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "none", true}, // typed into the address bar
+		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "none", true}, // the operator typed the address
 		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "same-origin", true},
 		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "cross-site", false},
 		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "same-site", false},
@@ -141,8 +141,8 @@ func TestOpsRefusesPagesOfOtherSites(t *testing.T) {
 	}
 }
 
-// Without a listener for operators the health check does not fail.
-func TestReadyCommandWithoutOpsListener(t *testing.T) {
+// Without a listener for operators, the command fails only if another check of the service fails.
+func TestReadyCommandDoesNotNeedTheOpsListener(t *testing.T) {
 	for _, tt := range []struct {
 		otherwise func(context.Context) error
 		says      string
@@ -219,7 +219,7 @@ func TestOpsServesMetricsAndReadiness(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// Some programs send a signal twice at once. The process still stops in order.
+// Some programs send a signal twice in a row. The process still stops in order.
 func TestSecondSignalAtOnceCountsAsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, signal := context.WithCancel(t.Context())
@@ -228,7 +228,7 @@ func TestSecondSignalAtOnceCountsAsOne(t *testing.T) {
 		first := time.Now()
 		signal()
 		if after := (<-stopped).Sub(first); after != sameSignal {
-			t.Errorf("a signal ends the process at once %s after the first, want %s", after, sameSignal)
+			t.Errorf("a second signal ends the process at once %s after the first, want %s", after, sameSignal)
 		}
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Bytes that the peer has not received before the close of a connection never arrive.
+// The peer never receives bytes that have not arrived before the close.
 func TestClosedConnectionDeliversNothingMore(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A flood of connections to the listener for operators takes only a few descriptors. After
-// the flood it answers operators again.
+// A flood of connections to the listener for operators uses only a few descriptors. After the
+// flood, the listener answers operators again.
 func TestOpsListenerLimitsConnections(t *testing.T) {
 	ops, err := Ops{Listen: "127.0.0.1:0"}.Serve(slog.New(slog.DiscardHandler), NewRegistry())
 	if err != nil {
@@ -34,7 +34,7 @@ func TestOpsListenerLimitsConnections(t *testing.T) {
 		}
 	}
 	if closed != maxOpsConns {
-		t.Errorf("%d connections beyond the limit were closed at once, want %d", closed, maxOpsConns)
+		t.Errorf("the listener closed %d connections above the limit at once, want %d", closed, maxOpsConns)
 	}
 	for _, c := range flood {
 		c.Close()
@@ -46,7 +46,7 @@ func TestOpsListenerLimitsConnections(t *testing.T) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("operators are not answered after the flood: %v", err)
+			t.Fatalf("the listener does not answer operators after the flood: %v", err)
 		}
 	}
 }

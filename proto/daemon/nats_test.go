@@ -51,7 +51,7 @@ func TestFlagsOverrideContext(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		nats NATS
-		user string // "" = refused
+		user string // the user of the connection; "" = refused
 	}{
 		{"context alone", NATS{Context: good}, "good"},
 		{"another user", NATS{Context: good, User: "other", Password: "right"}, "other"},
@@ -96,7 +96,7 @@ func TestNATSStringHidesSecrets(t *testing.T) {
 	}
 }
 
-// lines collects what a logger writes; safe for concurrent use.
+// lines collects the output of a logger. It is safe for concurrent use.
 type lines struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -168,7 +168,7 @@ func TestCheckNATSNamesTheWrongSetting(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		nats NATS
-		want string // in the error; "" = none
+		want string // a part of the error; "" = no error
 	}{
 		{"all is well", NATS{URL: open.ClientURL()}, ""},
 		{"nobody there", NATS{URL: "nats://127.0.0.1:1"}, "--nats nats://127.0.0.1:1"},

@@ -79,7 +79,7 @@ func TestHostileGrantsAreRefused(t *testing.T) {
 	}
 }
 
-func TestGrantsOfFlags(t *testing.T) {
+func TestGrantsOfFlagsAreRead(t *testing.T) {
 	lobby, other := proto.MustRoom("a=b"), proto.MustRoom("other")
 	for _, tt := range []struct {
 		values     []string
@@ -110,8 +110,8 @@ func TestGrantsOfFlags(t *testing.T) {
 	}
 }
 
-// Whatever a claim holds, a grant that is accepted never allows more than the union of its
-// rights, and never more in a room that no pattern can match.
+// FuzzParse compares an accepted grant with a simple implementation of its rules. An empty grant must
+// allow nothing, and the right to moderate must include the right to read.
 func FuzzParse(f *testing.F) {
 	for _, claim := range granttest.Hostile() {
 		f.Add(claim, "ann", "lobby")
@@ -137,7 +137,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// expected is the rule of Of in the plainest form: it writes every pattern out.
+// expected is a simple form of Of for comparison: it tries every pattern.
 func expected(g *Grant, name, id string) proto.Rights {
 	if rights, ok := g.exact[name]; ok {
 		return rights

@@ -26,7 +26,8 @@ func sized(t *testing.T, s *historytest.Server, sizes []int) *historytest.Room {
 	return room
 }
 
-// TestBackwardReadCostsAboutItsPage counts the bytes that the server sends for large records.
+// TestBackwardReadCostsAboutItsPage compares the bytes that the server sends with the bytes of the
+// page, for large records.
 func TestBackwardReadCostsAboutItsPage(t *testing.T) {
 	const n, size, most = 300, 20 << 10, 96 << 10
 	s := historytest.Start(t, 1000)
@@ -60,12 +61,12 @@ func TestBackwardReadCostsAboutItsPage(t *testing.T) {
 		}
 		before = p.Records[0].Seq
 		if p.More != (before > 1) {
-			t.Errorf("the page that begins with %d says that there is more: %v", before, p.More)
+			t.Errorf("the page that begins with %d has more %v", before, p.More)
 		}
 	}
 	t.Logf("%d pages of at most %d bytes, each read with %d bytes on average", pages, most, total/pages)
 	if mean := total / pages; mean > 2*most {
-		t.Errorf("a page of %d bytes was read with %d bytes on average", most, mean)
+		t.Errorf("a page of %d bytes costs %d bytes on average to read", most, mean)
 	}
 }
 
@@ -96,7 +97,7 @@ func TestBackwardPagesCoverTheLogForAnySize(t *testing.T) {
 				to := min(before-1, uint64(len(sizes)))
 				if err == nil && to < oldest {
 					if len(p.Records) > 0 || p.More {
-						t.Fatalf("before %d: %d records of a part that is trimmed, more %v", before, len(p.Records), p.More)
+						t.Fatalf("before %d: %d records of a trimmed part, more %v", before, len(p.Records), p.More)
 					}
 					continue
 				}
@@ -123,7 +124,7 @@ func TestBackwardPagesCoverTheLogForAnySize(t *testing.T) {
 	}
 }
 
-// TestHeadsReadsManyLargeRecords asks for more heads than one answer of the server may hold.
+// TestHeadsReadsManyLargeRecords asks for more heads than fit into one answer of the server.
 func TestHeadsReadsManyLargeRecords(t *testing.T) {
 	s := historytest.Start(t, 10)
 	var rooms []proto.Room

@@ -70,7 +70,7 @@ func TestReadSkipsDamagedRecords(t *testing.T) {
 		if bad < n {
 			reason := "damaged"
 			if bad == 1 {
-				reason = "trimmed" // the log has no older record to show the damage
+				reason = "trimmed" // without an older record, the damage looks like a trim
 			}
 			gap = []string{fmt.Sprintf("%d-%d %s", bad, bad, reason)}
 		}
@@ -107,18 +107,18 @@ func TestReadSkipsDamagedRecords(t *testing.T) {
 		s.Restart()
 	}
 	if told == 0 {
-		t.Error("nobody was told of the damage")
+		t.Error("no reader received a gap for the damage")
 	}
 }
 
-// Readers receive every record of a damaged store that NATS can read, without an error.
+// If NATS can read a record of a damaged store, readers receive it, and no error.
 func TestReadReturnsAllIntactRecordsOfADamagedStore(t *testing.T) {
 	const n = 150
 	text := `\{"room":"lobby","seq":100,`
 	for _, test := range []struct {
 		name   string
 		damage func(t *testing.T, s *historytest.Server)
-		want   uint64 // the newest record that is left
+		want   uint64 // seq of the newest remaining record
 		gaps   string
 	}{
 		{"index after a clean stop", func(t *testing.T, s *historytest.Server) {
@@ -164,7 +164,7 @@ func TestReadReturnsAllIntactRecordsOfADamagedStore(t *testing.T) {
 				t.Errorf("got gaps %v, want %s", gaps, test.gaps)
 			}
 			if len(seqs) > 0 && (seqs[0] != 1 || seqs[len(seqs)-1] != test.want) || len(seqs) == 0 && test.want > 0 {
-				t.Errorf("got records %v, want those up to %d", seqs, test.want)
+				t.Errorf("got records %v, want the records up to %d", seqs, test.want)
 			}
 			last, found, err := log.Last(t.Context(), room.Name)
 			if err != nil || found != (test.want > 0) || last.Seq != test.want {

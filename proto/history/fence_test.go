@@ -13,8 +13,8 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// An owner learns at once that its marker was removed from the log, because no wait would
-// bring the marker back.
+// The owner must learn at once that its marker was removed from the log. Waiting would not bring
+// the marker back.
 func TestRemovedMarkerVoidsTheFence(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	room := s.Room("lobby", "e1")

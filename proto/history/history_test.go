@@ -100,7 +100,7 @@ func TestReadReportsTrimmedRecords(t *testing.T) {
 	p, err := log.Read(t.Context(), history.Query{Room: room.Name, Since: 200, HasSince: true, Limit: 10})
 	check(t, "since 200", p, err, 201, 210)
 	if p.Gap != nil {
-		t.Errorf("gap %v where nothing is missing", p.Gap)
+		t.Errorf("got gap %v although no record is missing", p.Gap)
 	}
 	p, err = log.Read(t.Context(), history.Query{Room: room.Name, Before: 150})
 	check(t, "before what is left", p, err, 1, 0)
@@ -218,12 +218,12 @@ func TestReadWithoutAStreamEndsWithItsContext(t *testing.T) {
 		t.Errorf("read without a stream: %v", err)
 	}
 	if took := time.Since(begin); took > time.Second {
-		t.Errorf("it took %v, past its deadline", took)
+		t.Errorf("the read took %v, longer than its deadline", took)
 	}
 }
 
-// A read of large records fetches little more than its page. Otherwise a reader of all pages would
-// fetch the room many times.
+// A read fetches little more than its page, also of large records. Otherwise a reader of all pages
+// would fetch the records of the room many times.
 func TestLargeRecordsAreFetchedOnce(t *testing.T) {
 	const n = 400
 	s := historytest.Start(t, 1000)
@@ -253,10 +253,10 @@ func TestLargeRecordsAreFetchedOnce(t *testing.T) {
 	}
 }
 
-// A reader of a long log, page by page from its beginning, fetches each record about once,
-// because each page names the place of the next one.
+// A page contains the stream sequence of the next page, so a reader of all pages need not search
+// the log for each.
 func TestLongLogIsFetchedOnce(t *testing.T) {
-	const n, limit = 10_000, 64 // more pages than seek walks back
+	const n, limit = 10_000, 64 // more pages than the search goes back
 	s := historytest.Start(t, n)
 	room := s.Room("lobby", "e1")
 	for range n {
@@ -278,9 +278,9 @@ func TestLongLogIsFetchedOnce(t *testing.T) {
 	if read := nc.Stats().InMsgs - before; read > 2*n {
 		t.Errorf("got %d records by reading %d messages", n, read)
 	}
-	// Read searches the place if the given one is wrong.
+	// Read searches the log if the given stream sequence is wrong.
 	p, err := log.Read(t.Context(), history.Query{Room: room.Name, Since: 9000, HasSince: true, Stream: 9500, Limit: 1})
 	if err != nil || len(p.Records) != 1 || p.Records[0].Seq != 9001 || p.Gap != nil {
-		t.Errorf("behind 9000, said to be at 9500: got %v, gap %v, %v", p.Records, p.Gap, err)
+		t.Errorf("after 9000, with stream sequence 9500: got %v, gap %v, %v", p.Records, p.Gap, err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// forward makes another server answer the requests on the subject.
+// forward passes requests on the subject from the server of front to the server of back.
 func forward(t *testing.T, front, back *nats.Conn, subject string) {
 	t.Helper()
 	returns := back.NewInbox() + "."
@@ -40,14 +40,14 @@ func forward(t *testing.T, front, back *nats.Conn, subject string) {
 	}
 }
 
-// bare connects to another server, which has no stream.
+// bare starts a server without a stream and connects to it.
 func bare(t *testing.T) *nats.Conn {
 	t.Helper()
 	return natstest.Start(t, func(o *server.Options) { o.JetStream = false }).Connect(t)
 }
 
-// Two streams with the same records stand for the leader and a stale follower. A server
-// without a stream asks one of them.
+// Two streams with the same records stand for the leader and a stale follower. A server without a
+// stream passes requests to one of them.
 func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	leader, follower := historytest.Start(t, 1000), historytest.Start(t, 1000)
 	room, behind := leader.Room("lobby", "e1"), follower.Room("lobby", "e1")
@@ -69,7 +69,7 @@ func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	p, err = log.Read(t.Context(), history.Query{Room: room.Name, Since: 145, HasSince: true, Epoch: "e1"})
 	check(t, "since beyond what the follower has", p, err, 146, 150)
 	if p.Gap != nil {
-		t.Errorf("a follower that is behind was taken for a reset: %+v", p.Gap)
+		t.Errorf("a stale follower looks like a reset: %+v", p.Gap)
 	}
 	if last, _, err := log.Last(t.Context(), room.Name); err != nil || last.Seq != 150 {
 		t.Errorf("last: %d, %v", last.Seq, err)
@@ -79,8 +79,8 @@ func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	}
 }
 
-// A leader that is cut off from the other replicas may lack the newest records. A reader that has seen
-// them waits until a majority follows the leader again.
+// A leader that is cut off from the other replicas may lack the newest records. A reader that has
+// seen these records waits until a majority of the replicas follows the leader again.
 func TestReadWaitsForALeaderWithFollowersBeforeAReset(t *testing.T) {
 	old := historytest.Start(t, 1000)
 	room := old.Room("lobby", "e1")
@@ -89,7 +89,7 @@ func TestReadWaitsForALeaderWithFollowersBeforeAReset(t *testing.T) {
 	forward(t, front, old.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
 	forward(t, front, old.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
 	forward(t, front, old.Conn(), "$JS.API.DIRECT.GET."+proto.StateStream)
-	silence := atomic.Int64{} // of both followers
+	silence := atomic.Int64{} // how long both followers have been silent
 	silence.Store(int64(9 * time.Second))
 	asked := make(chan struct{}, 100)
 	if _, err := front.Subscribe("$JS.API.STREAM.INFO."+proto.StreamName, func(m *nats.Msg) {
@@ -122,8 +122,8 @@ func TestReadWaitsForALeaderWithFollowersBeforeAReset(t *testing.T) {
 	}
 }
 
-// Read does not ask again while an answer arrives slowly. Otherwise no answer over a slow link would
-// ever be complete.
+// Read does not ask again while an answer is still arriving. Otherwise an answer over a slow link
+// would never be complete.
 func TestReadWaitsForASlowAnswer(t *testing.T) {
 	behind := historytest.Start(t, 1000)
 	room := behind.Room("lobby", "e1")
@@ -137,7 +137,7 @@ func TestReadWaitsForASlowAnswer(t *testing.T) {
 			if err := front.PublishMsg(m); err != nil {
 				t.Error(err)
 			}
-			time.Sleep(300 * time.Millisecond) // the link
+			time.Sleep(300 * time.Millisecond) // the link is slow
 		}
 	}()
 	returns := back.NewInbox() + "."
@@ -158,6 +158,6 @@ func TestReadWaitsForASlowAnswer(t *testing.T) {
 	p, err := history.New(front, nil).Read(t.Context(), history.Query{Room: room.Name, HasSince: true})
 	check(t, "over a slow link", p, err, 1, 6)
 	if n := asked.Load(); n != 2 {
-		t.Errorf("it was asked %d times, want once for the head and once for the page", n)
+		t.Errorf("Read asked %d times, want once for the head and once for the page", n)
 	}
 }

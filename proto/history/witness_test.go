@@ -11,13 +11,13 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// atOf returns the time of the record numbered seq of a fixture.
+// atOf returns the time of record seq of a fixture.
 func atOf(r *historytest.Room, seq uint64) time.Time {
 	return r.Begin.Add(time.Duration(seq) * time.Millisecond)
 }
 
-// A reader that names the time of its last event continues the same log without a gap, for
-// every seq, even if a limit has removed the record.
+// With the right time of its last event, a reader continues without a gap from every seq, even if a
+// limit has removed that event's record.
 func TestOtherTimeOfTheSameSeqIsAReset(t *testing.T) {
 	const n, kept = 300, 200
 	log, room := fixture(t, kept, n)
@@ -40,8 +40,8 @@ func TestOtherTimeOfTheSameSeqIsAReset(t *testing.T) {
 	}
 }
 
-// A log was restored from a copy. It has grown beyond the seq of a reader, in the same epoch. Only the
-// time of the reader's last event shows that the log holds another event there.
+// The log was restored from a copy and has grown beyond the reader's seq, in the same epoch. Only
+// the time of the reader's last event shows that the log now has another event with that seq.
 func TestReaderOfAReplacedLogReceivesAReset(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)

@@ -15,8 +15,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// How long a server may take to start, and how long [Eventually] waits. Both are generous,
-// since the machine may be busy: only a failing test takes that long.
+// How long a server may take to start, and how long [Eventually] waits. Both are generous, because
+// the machine may be busy. Only a failing test waits that long.
 const (
 	startLimit = 20 * time.Second
 	waitLimit  = 60 * time.Second
@@ -25,7 +25,7 @@ const (
 // Server is a NATS server on a loopback port. Its methods belong to the test's goroutine,
 // except Dial, which is safe for concurrent use.
 type Server struct {
-	*server.Server // another one after Restart
+	*server.Server // Restart replaces it
 
 	opts server.Options
 	url  string
@@ -64,7 +64,7 @@ func New(opts *server.Options) (*Server, error) {
 	return s, nil
 }
 
-// keepAddress makes the port of the first run that of all later ones.
+// keepAddress makes later runs use the port of the first run.
 func (s *Server) keepAddress() {
 	s.opts.Port, s.url = s.Addr().(*net.TCPAddr).Port, s.ClientURL()
 }
@@ -88,7 +88,7 @@ func (s *Server) ready() error {
 	return nil
 }
 
-// Stop ends the server. It may be called again.
+// Stop ends the server. A second call does nothing.
 func (s *Server) Stop() {
 	s.Shutdown()
 	s.WaitForShutdown()
@@ -108,7 +108,7 @@ func (s *Server) Restart(tb testing.TB) {
 // Dir returns where the server stores its data.
 func (s *Server) Dir() string { return s.opts.StoreDir }
 
-// Dial connects and reconnects for ever. It is a daemon.Dialer.
+// Dial returns a connection that reconnects for ever. It is a daemon.Dialer.
 func (s *Server) Dial(name string, opts ...nats.Option) (*nats.Conn, error) {
 	return dial(s.url, name, opts)
 }
@@ -142,7 +142,7 @@ func Cluster(tb testing.TB, n int, change ...func(*server.Options)) []*Server {
 		ports[i], routes[i] = ln.Addr().(*net.TCPAddr).Port, &url.URL{Scheme: "nats", Host: ln.Addr().String()}
 		ln.Close()
 	}
-	// A server accepts connections when it has found the others, so all are started first.
+	// A server accepts no connections before it has found the others, so start all of them first.
 	servers := make([]*Server, n)
 	for i := range servers {
 		opts := server.Options{
@@ -185,7 +185,7 @@ func Run(tb testing.TB, part string, run func(context.Context) error) (stop func
 	return stop
 }
 
-// Eventually waits until cond holds. The test fails if it takes longer than a minute.
+// Eventually waits until cond returns true. The test fails if that takes longer than a minute.
 func Eventually(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
 	pause := time.Millisecond

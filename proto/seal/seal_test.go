@@ -155,7 +155,7 @@ func TestKeysRefusePlainRecords(t *testing.T) {
 	}
 	k.AcceptPlain = true
 	if err := k.OpenRecord(&r, ""); err != nil {
-		t.Errorf("while plain records are accepted: %v", err)
+		t.Errorf("with plain records allowed: %v", err)
 	}
 	var none *seal.Keys
 	if err := none.OpenRecord(&r, ""); err != nil {
@@ -205,7 +205,7 @@ func TestLoadReadsThreeForms(t *testing.T) {
 			continue
 		}
 		if _, err := k.Open(lobby, seal.In, "", sealed); err != nil {
-			t.Errorf("%s: not the same secret: %v", name, err)
+			t.Errorf("%s: Load reads another secret: %v", name, err)
 		}
 	}
 	for name, content := range map[string]string{
@@ -225,7 +225,7 @@ func TestLoadReadsThreeForms(t *testing.T) {
 	}
 	same := file(string(secret))
 	if _, err := seal.Load([]string{same, same}, false); err == nil {
-		t.Error("the same key twice was taken")
+		t.Error("Load accepts the same key twice")
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The signature is that of the example of the Standard Webhooks specification.
+// The example is from the specification Standard Webhooks.
 func TestSignatureIsThatOfTheSpecification(t *testing.T) {
 	secrets, err := ParseSecrets([]byte("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"))
 	if err != nil {
@@ -23,7 +23,7 @@ func TestSignatureIsThatOfTheSpecification(t *testing.T) {
 	}
 }
 
-func TestTwoSecretsSignBoth(t *testing.T) {
+func TestEachOfTwoSecretsSigns(t *testing.T) {
 	secrets, err := ParseSecrets([]byte("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw a-secret-of-24-bytes-as-is"))
 	if err != nil {
 		t.Fatal(err)

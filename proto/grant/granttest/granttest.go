@@ -1,4 +1,4 @@
-// Package granttest has grants that must be refused.
+// Package granttest provides grants that a server must refuse.
 package granttest
 
 import (
@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Hostile are values of the claim rooms that refuse the whole token.
+// Hostile returns, by name, values of the claim "rooms". A server must refuse a token with such a
+// claim.
 func Hostile() map[string]string {
 	many := make([]string, 256+1)
 	for i := range many {

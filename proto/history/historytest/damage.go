@@ -7,14 +7,13 @@ import (
 	"testing"
 )
 
-// Store is the directory of a NATS server that does not run. Its methods damage what the
-// server stored there.
+// Store is the directory of a NATS server that is not running. Its methods damage the stored data.
 type Store struct {
 	TB  testing.TB
 	Dir string
 }
 
-// Store returns the server's store, to be damaged between Stop and Restart.
+// Store returns the server's store. Tests may damage it between Stop and Restart.
 func (s *Server) Store() Store { return Store{s.tb, s.Dir()} }
 
 // Crash leaves the store as kill -9 does: without the indexes that a clean stop writes.
@@ -27,8 +26,8 @@ func (s Store) Crash() {
 	}
 }
 
-// Flip flips one bit behind the match of the pattern, in the newest message of the stream
-// that matches. A second call restores the message.
+// Flip searches the stream for the newest message that matches the pattern, and flips a bit of the
+// byte after the match. A second call restores the message.
 func (s Store) Flip(stream, pattern string) {
 	s.TB.Helper()
 	expr := regexp.MustCompile(pattern)
@@ -64,7 +63,7 @@ func (s Store) FlipByte(file string, at int64) {
 	}
 }
 
-// Block returns the file that holds the oldest messages of a stream.
+// Block returns the file with the oldest messages of a stream.
 func (s Store) Block(stream string) string { return s.file(stream, "*.blk") }
 
 // Index returns the index of a stream, which exists after a clean stop.

@@ -1,5 +1,5 @@
-// Package historytest gives tests a real NATS server with the stream of all rooms, and
-// writes records there as an owner does.
+// Package historytest gives tests a real NATS server with the stream of all rooms. It writes
+// records into the stream as an owner does.
 package historytest
 
 import (
@@ -20,14 +20,14 @@ import (
 // Server is a NATS server in this process, with JetStream in a directory of the test.
 type Server struct {
 	*natstest.Server
-	JS   jetstream.JetStream // of a privileged connection, as the owner has it
-	Keys *seal.Keys          // seal the records of Room; nil = they stay plain
+	JS   jetstream.JetStream // from a privileged connection, like the owner's
+	Keys *seal.Keys          // keys that seal the records of each Room; nil = plain records
 
 	tb testing.TB
 }
 
-// Start runs a server with the streams. The stream keeps perRoom records of a room; change
-// may alter its configuration.
+// Start runs a server with the streams of Roomcast. The stream keeps perRoom records of each room.
+// The functions in change may alter the stream's configuration.
 func Start(tb testing.TB, perRoom int64, change ...func(*jetstream.StreamConfig)) *Server {
 	tb.Helper()
 	s := &Server{Server: natstest.Start(tb, func(o *server.Options) { o.ServerName = "test" }), tb: tb}
@@ -74,7 +74,7 @@ func (s *Server) Conn(opts ...nats.Option) *nats.Conn {
 type Room struct {
 	Name  proto.Room
 	Last  proto.Record // the newest one
-	Begin time.Time    // the record numbered n is stored n milliseconds later
+	Begin time.Time    // the time of record n is n milliseconds later
 
 	s       *Server
 	renewed bool // the next record is the first of its epoch
@@ -88,7 +88,7 @@ func (s *Server) Room(name, epoch string) *Room {
 	}
 }
 
-// Next returns the message that is the room's next record, and the record.
+// Next returns the room's next record, and the NATS message that stores it.
 func (r *Room) Next(text string) (*nats.Msg, proto.Record) {
 	return r.next(proto.Event{Content: proto.Content{Kind: proto.Text, Body: []byte(text)}})
 }
@@ -130,8 +130,8 @@ func (r *Room) next(e proto.Event) (*nats.Msg, proto.Record) {
 	return m, rec
 }
 
-// Cut deletes the n newest records, like the loss of the log's end. Last is then the newest
-// surviving record.
+// Cut deletes the n newest records, as a loss of the log's end does. It sets Last to the newest
+// remaining record.
 func (r *Room) Cut(n int) {
 	r.s.tb.Helper()
 	stream, err := r.s.JS.Stream(r.s.tb.Context(), proto.StreamName)
@@ -153,7 +153,7 @@ func (r *Room) Cut(n int) {
 	}
 }
 
-// Renew makes the next record begin another epoch. The numbers continue.
+// Renew makes the next record begin another epoch. The seqs continue.
 func (r *Room) Renew(epoch string) { r.Last.State.Epoch, r.renewed = epoch, true }
 
 // Append commits n messages.
@@ -167,7 +167,7 @@ func (r *Room) Append(n int) {
 	}
 }
 
-// Commit publishes a message of Next.
+// Commit publishes a message that Next has returned.
 func (r *Room) Commit(m *nats.Msg, rec proto.Record) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
