@@ -16,7 +16,7 @@ import (
 
 // routes returns the handler of everything on the public port except handshakes that begin
 // a connection.
-func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, who *auth.Auth, ask *backend.Backend, listen net.Addr, proxies limit.Proxies) (http.Handler, error) {
+func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, rates *limit.Rates, who *auth.Auth, ask *backend.Backend, listen net.Addr, proxies limit.Proxies) (http.Handler, error) {
 	guard, err := newGuard(cfg, listen, who, ask)
 	if err != nil {
 		return nil, err
@@ -25,7 +25,7 @@ func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, who *auth.Auth,
 	mux := http.NewServeMux()
 	(&api{
 		bridge: b, memory: memory, guard: guard, auth: who, backend: ask, maxMessage: cfg.MaxMessage, log: cfg.Log,
-		rate: limit.Rate{PerSecond: cfg.Rate, Burst: cfg.Burst}, rates: limit.NewRates(),
+		rate: limit.Rate{PerSecond: cfg.Rate, Burst: cfg.Burst}, rates: rates,
 	}).register(mux)
 	page := web.New()
 	mux.Handle("/", page)

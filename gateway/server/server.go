@@ -26,6 +26,7 @@ import (
 type Server struct {
 	cfg     Config
 	memory  *limit.Budget // shared by the loops and the bridge
+	rates   *limit.Rates  // of senders; shared by the loops and the HTTP API
 	bridge  *bridge.Bridge
 	keys    auth.SigningKeys
 	revoked auth.Revocations
@@ -39,7 +40,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, memory: limit.NewBudget(cfg.Memory)}
+	s := &Server{cfg: cfg, memory: limit.NewBudget(cfg.Memory), rates: limit.NewRates()}
 	s.stats.memory = s.memory
 	s.set("waiting for NATS")
 	b := bridge.DefaultConfig()
@@ -201,7 +202,7 @@ func (s *Server) open() (*listener, error) {
 		f.close()
 		return nil, err
 	}
-	handler, err := routes(cfg, s.bridge, s.memory, f.auth, s.ask, f.addr, proxies)
+	handler, err := routes(cfg, s.bridge, s.memory, s.rates, f.auth, s.ask, f.addr, proxies)
 	if err != nil {
 		f.close()
 		return nil, err
@@ -217,6 +218,7 @@ func (s *Server) open() (*listener, error) {
 	}
 	for i, l := range f.loops {
 		sc := cfg.sessions(fmt.Sprintf("%s-%d", cfg.ID, i), s.memory)
+		sc.Rates = s.rates
 		sc.HTTP = func(c *session.CountedConn) { f.handoff.give(c) }
 		f.sessions = append(f.sessions, session.New(sc, l, s.bridge, f.auth, s.ask, caps))
 	}

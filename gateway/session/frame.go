@@ -79,10 +79,23 @@ func (c *commands) charge(s *session) (wait time.Duration, ok bool) {
 	}
 	r := c.cfg.Rate
 	if wait = s.bucket.Take(c.ms(), r); wait == 0 {
+		wait = c.senderWait(s)
+	}
+	if wait == 0 {
 		return 0, true
 	}
 	refusals := limit.Rate{PerSecond: r.PerSecond / 4, Burst: 5 * max(r.Burst, 20)}
 	return wait, s.errors.Take(c.ms(), refusals) == 0
+}
+
+// senderWait takes a token of the session's sender, whose other connections use the same ones, or
+// returns the time until there is one. A guest gets a new id as easily as a connection, so its
+// connections count alone.
+func (st *state) senderWait(s *session) time.Duration {
+	if s.flags&(hasToken|admitted) == 0 || st.cfg.Rates == nil {
+		return 0
+	}
+	return st.cfg.Rates.Take(s.who.ID, st.cfg.Rate, st.loop.Now())
 }
 
 // slowDown charges a session for something that cannot be refused. A session at its limit is
@@ -92,6 +105,9 @@ func (c *commands) charge(s *session) (wait time.Duration, ok bool) {
 func (c *commands) slowDown(s *session) {
 	now := c.ms()
 	wait := s.bucket.Take(now, c.cfg.Rate)
+	if wait == 0 {
+		wait = c.senderWait(s)
+	}
 	if wait == 0 {
 		return
 	}
