@@ -145,7 +145,7 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	if err != nil {
 		return err
 	}
-	s.server.Dial, s.server.KeyWindow = inside.dialer(userGateway), e.Service.KeyWindow
+	s.server.Dial = inside.dialer(userGateway)
 	if e.Carrier == "direct" {
 		s.server.Carrier = &directCarrier{svc: svc}
 	}

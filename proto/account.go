@@ -40,6 +40,7 @@ type Keys struct {
 	Revision uint64 `json:"revision,omitempty"` // of the keys
 	Imported bool   `json:"imported,omitempty"` // the request came from another account; see ImportedAPI
 	Resume   []byte `json:"resume,omitempty"`   // the oldest key, for gateways of version 0.1.0, which read no other
+	Window   int64  `json:"window,omitempty"`   // for how long roomsvc remembers the keys of messages, in milliseconds
 	Error    string `json:"error,omitempty"`    // why roomsvc does not know the keys; "" = it does
 }
 

@@ -100,6 +100,7 @@ type Bridge struct {
 
 	connected atomic.Bool           // Run has made the connections
 	keysKnown atomic.Bool           // of signing, and the log is readable
+	window    atomic.Int64          // for which roomsvc remembers the keys of messages, in milliseconds
 	noKeys    atomic.Pointer[error] // why they were not known at the last attempt
 }
 

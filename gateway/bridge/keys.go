@@ -47,6 +47,9 @@ func (b *Bridge) RefreshKeys(done func(error)) {
 	}
 }
 
+// KeyWindow returns for how long roomsvc remembers the keys of messages; 0 = not known.
+func (b *Bridge) KeyWindow() time.Duration { return time.Duration(b.window.Load()) * time.Millisecond }
+
 // keepKeys learns the signing keys, and learns them again when they change, until ctx ends.
 func (b *Bridge) keepKeys(ctx context.Context) error {
 	changed := make(chan *nats.Msg, 16)
@@ -100,6 +103,7 @@ func (b *Bridge) fetchKeys(ctx context.Context, k *keyring) error {
 	}
 	if err == nil {
 		b.cfg.Signing.Set(keys.List)
+		b.window.Store(keys.Window)
 		b.keysKnown.Store(true)
 		k.revision, k.said = keys.Revision, ""
 		return nil

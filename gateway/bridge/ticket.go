@@ -47,13 +47,13 @@ func (b *Bridge) markTickets(ctx context.Context) {
 			open <- struct{}{}
 			running.Go(func() {
 				defer func() { <-open }()
-				t.done(b.markTicket(ctx, t.number))
+				t.done(markTicket(ctx, b, t.number))
 			})
 		}
 	}
 }
 
-func (b *Bridge) markTicket(ctx context.Context, number string) (first bool, err error) {
+func markTicket(ctx context.Context, b *Bridge, number string) (first bool, err error) {
 	var used proto.Used
 	if err := b.askService(ctx, proto.SubjectTicket, proto.UseTicket{Number: number}, &used); err != nil {
 		return false, err

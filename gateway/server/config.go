@@ -40,7 +40,6 @@ type Config struct {
 	Portable bool // goroutines instead of epoll
 
 	MaxMessage               int           // bytes
-	KeyWindow                time.Duration // of the room service, which clients are told; 0 = not known
 	MaxConnections           int           // 0 = as many as the file descriptors allow
 	Descriptors              int           // file descriptors that other parts of the process need
 	MaxConnectionsPerAddress int           // 0 = no limit
@@ -99,8 +98,8 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.StringVar(&c.PathPrefix, "path-prefix", c.PathPrefix, "serve everything below this `path`, such as /chat, for a proxy that keeps the path; not needed if the proxy removes it")
 	flags.StringVar(&c.CertFile, "https-cert", c.CertFile, "serve https and wss with the certificate in this PEM `file`, which is read again when it changes")
 	flags.StringVar(&c.KeyFile, "https-key", c.KeyFile, "use the key in this PEM `file` with --https-cert")
-	flags.Float64Var(&c.Rate, "rate", c.Rate, "accept this `number` of messages a second from a connection; 0 = no limit")
-	flags.IntVar(&c.Burst, "burst", c.Burst, "accept this `number` of messages at once from a connection")
+	flags.Float64Var(&c.Rate, "rate", c.Rate, "accept this `number` of messages a second from a connection, and from all connections of one user together; 0 = no limit")
+	flags.IntVar(&c.Burst, "burst", c.Burst, "accept this `number` of messages at once from a connection, and from all connections of one user together")
 	flags.IntVar(&c.MaxMessage, "max-message", c.MaxMessage, "set the maximum size of a message in `bytes`; a longer one closes its connection with 1009")
 	flags.IntVar(&c.MaxRequestHead, "max-request-head", c.MaxRequestHead, "set the maximum size in `bytes` of the head of a request or handshake, including cookies")
 	flags.DurationVar(&c.PingInterval, "ping-interval", c.PingInterval, "ping a client after this `time` of silence; choose less than the idle timeouts of proxies on the way")
@@ -214,7 +213,7 @@ const conformancePending = 20 << 20
 // connections from those of other loops; all loops share memory.
 func (c *Config) sessions(name string, memory *limit.Budget) session.Config {
 	s := session.DefaultConfig()
-	s.MaxMessage, s.MaxRequest, s.KeyWindow = c.MaxMessage, c.MaxRequestHead, c.KeyWindow
+	s.MaxMessage, s.MaxRequest = c.MaxMessage, c.MaxRequestHead
 	s.PathPrefix, s.PingAfter = c.PathPrefix, c.PingInterval
 	s.Rate = limit.Rate{PerSecond: c.Rate, Burst: c.Burst}
 	s.Greeting = c.Greeting

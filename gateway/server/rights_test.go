@@ -289,3 +289,25 @@ acme acme-0123456789abcdef revoke:acme:*
 		t.Errorf("got %s, close code %d, want 4103", frame, code)
 	}
 }
+
+// The requests of a user share its rate; a program with an API token has none.
+func TestRequestsOfAUserAreLimited(t *testing.T) {
+	secret := strings.Repeat("0123456789abcdef", 2)
+	base := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, "the-operators-token"),
+		"--rate", "0.001", "--burst", "3")
+	ann, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}).SignedString([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 6 {
+		for token, want := range map[string]int{ann: 200, "the-operators-token": 200} {
+			if token == ann && i >= 3 {
+				want = 429
+			}
+			status, answer := servertest.Call(t, "POST", base+"api/rooms/lobby/messages", "hi", "Content-Type", "text/plain", "Authorization", "Bearer "+token)
+			if status != want {
+				t.Errorf("message %d of %.3s: got %d %s, want %d", i+1, token, status, answer, want)
+			}
+		}
+	}
+}

@@ -84,7 +84,7 @@ func idIn(frame string) string {
 func TestKeysChangeWithoutLosingASession(t *testing.T) {
 	k := startKeyed(t)
 	a, b := start(t, k.here), start(t, k.here)
-	first := a.json("/ws").want(`{"hello":*`)
+	first := a.json("/ws").want(`{"hello":*"key_window_ms":*`)
 	resume, id := resumeIn(t, first), idIn(first)
 	before := k.list()
 	k.rotate(false)

@@ -33,12 +33,11 @@ import (
 
 // Config sets what sessions may do.
 type Config struct {
-	MaxMessage int            // bytes of one message; a session that sends more is closed with 1009
-	MaxRooms   int            // of one session
-	Rate       limit.Rate     // of commands and messages of one connection
-	Rates      *limit.Rates  // of commands and messages of each sender with a credential, shared by loops; nil = no limit
-	KeyWindow  time.Duration  // for which roomsvc remembers keys, told to clients; 0 = not known
-	Greeting   string         // first text frame of a text session; "" = none
+	MaxMessage int          // bytes of one message; a session that sends more is closed with 1009
+	MaxRooms   int          // of one session
+	Rate       limit.Rate   // of commands and messages of one connection
+	Rates      *limit.Rates // of commands and messages of each sender with a credential, shared by loops; nil = no limit
+	Greeting   string       // first text frame of a text session; "" = none
 
 	HandshakeTime time.Duration // from accept to the whole request
 	MaxRequest    int           // bytes of a request head; a longer one is refused with 431

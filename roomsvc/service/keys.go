@@ -227,6 +227,6 @@ func (a api) answerKeys(r micro.Request) {
 			return proto.Keys{Error: "the signing keys cannot be read now"}
 		}
 		oldest := keys.List[len(keys.List)-1].Secret
-		return proto.Keys{SigningKeys: keys, Revision: revision, Imported: imported, Resume: oldest}
+		return proto.Keys{SigningKeys: keys, Revision: revision, Imported: imported, Resume: oldest, Window: a.s.cfg.KeyWindow.Milliseconds()}
 	})
 }

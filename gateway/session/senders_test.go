@@ -1,0 +1,79 @@
+package session_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"roomcast/gateway/auth"
+	"roomcast/gateway/limit"
+)
+
+// The connections of one sender share its rate. A guest's connection has its own.
+func TestConnectionsOfASenderShareItsRate(t *testing.T) {
+	g := start(t, withTokens(t), func(s *settings) {
+		s.auth.GuestRights = []string{"read say"}
+		s.session.Senders = limit.NewSenders(limit.Rate{PerSecond: 0.001, Burst: 10})
+	})
+	token := tokenOf("ann", "*=read say", time.Hour)
+	first, second, guest := g.bearer("/ws", token), g.bearer("/ws", token), g.json("/ws")
+	for _, c := range []*client{first, second, guest} {
+		c.want(`{"hello":*`)
+	}
+	for i := range 20 {
+		c := []*client{first, second}[i%2]
+		c.send(fmt.Sprintf(`{"id":%d,"ping":{}}`, i))
+		if i < 10 {
+			c.want(fmt.Sprintf(`{"id":%d,"ok":{}}`, i))
+		} else {
+			c.want(fmt.Sprintf(`{"id":%d,"error":{"code":"rate_limited",*"retry_ms":*`, i))
+		}
+		guest.send(fmt.Sprintf(`{"id":%d,"ping":{}}`, i))
+		guest.want(fmt.Sprintf(`{"id":%d,"ok":{}}`, i))
+	}
+	other := g.bearer("/ws", tokenOf("ben", "*=read say", time.Hour))
+	other.want(`{"hello":*`)
+	other.send(`{"id":1,"ping":{}}`)
+	other.want(`{"id":1,"ok":{}}`)
+}
+
+// While nobody can say whether a ticket has been used, it opens nothing, and its client is told to
+// come back.
+func TestTicketWhileRoomsvcIsAway(t *testing.T) {
+	k := startKeyed(t)
+	g := start(t, k.here, noGuests)
+	ticket := g.ticket("ann", `{"*":"read"}`)
+	running := g.json("/ws?ticket=" + g.ticket("ann", `{"*":"read"}`))
+	running.want(`{"hello":*`)
+	k.stop()
+	g.json("/ws?ticket=" + ticket).want("close 4004 *")
+	first := g.json("/ws")
+	first.send(`{"id":1,"auth":{"ticket":"` + ticket + `"}}`)
+	first.want("close 4004 *")
+	running.send(`{"id":1,"ping":{}}`) // and nobody else is affected
+	running.want(`{"id":1,"ok":{}}`)
+	expired := g.ticket("ann", `{"*":"read"}`, func(t *auth.Ticket) { t.Expires = time.Now().Add(-time.Second) })
+	g.json("/ws?ticket=" + expired).want("close 4003 *")
+}
+
+// A banned user who leaves out the token is a guest, with the rights of guests and another id. The
+// resume string of the session with the token does not make it that user again.
+func TestATokenDroppedAfterABan(t *testing.T) {
+	m := startModerated(t)
+	ann := m.a.bearer("/room/"+m.room+"/", tokenOf("ann", "*=read say", time.Hour))
+	resume := resumeIn(t, ann.wantSoon(`{"hello":*`))
+	m.act(`"act":"ban","member":"ann"`)
+	ann.wantSoon("close 4102 *")
+	c := m.a.open("/room/"+m.room+"/", "roomcast.v1, resume."+resume) // no token, and guests have no rights
+	c.send(`{"id":1,"say":{"text":"hi"}}`)
+	c.want("close 4107 *")
+	open := start(t, withTokens(t), func(s *settings) { s.auth.GuestRights = []string{"read say"} })
+	guest := open.open("/room/"+m.room+"/", "roomcast.v1, resume."+resume)
+	if id := idIn(guest.wantSoon(`{"hello":*`)); !strings.HasPrefix(id, "anon-") {
+		t.Errorf("without its token, the banned user is %s", id)
+	}
+	m.act(`"act":"ban","member":"*guests"`)
+	guest.wantSoon("close 4102 *")
+	open.json("/room/" + m.room + "/").wantSoon("close 4102 *")
+}
