@@ -296,7 +296,7 @@ func TestTokenGivesItsIdentity(t *testing.T) {
 	hmacAuth, edAuth, ecAuth := newAuth(t, byHMAC), newAuth(t, byEd), newAuth(t, byEC)
 
 	soon := time.Now().Add(time.Hour).Unix()
-	good := jwt.MapClaims{"sub": "user-1", "name": "小明", "exp": soon}
+	good := jwt.MapClaims{"sub": "user-1", "name": "小明", "iat": time.Now().Unix(), "exp": soon}
 	with := func(name string, value any) jwt.MapClaims {
 		c := jwt.MapClaims{}
 		for k, v := range good {
@@ -331,6 +331,8 @@ func TestTokenGivesItsIdentity(t *testing.T) {
 		{"the public key as an HMAC secret", edAuth, sign(jwt.SigningMethodHS256, pubPEM, good), false},
 		{"expired", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("exp", time.Now().Add(-time.Minute).Unix())), false},
 		{"no exp", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("exp", nil)), false},
+		{"no iat", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("iat", nil)), false},
+		{"a life of more than 30 days", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("iat", time.Now().Add(-30*24*time.Hour).Unix())), false},
 		{"exp is text", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("exp", "tomorrow")), false},
 		{"not yet", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("nbf", soon)), false},
 		{"no sub", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("sub", nil)), false},

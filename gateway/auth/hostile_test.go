@@ -59,7 +59,7 @@ func wantUnauthorized(t *testing.T, name string, h Holder, err error) {
 func TestHostileTokensAreRefused(t *testing.T) {
 	a := withHMAC(t)
 	const plain = `{"alg":"HS256","typ":"JWT"}`
-	exp := fmt.Sprint(time.Now().Add(time.Hour).Unix())
+	exp, iat := fmt.Sprint(time.Now().Add(time.Hour).Unix()), fmt.Sprint(time.Now().Unix())
 	for name, header := range map[string]string{
 		"crit":             `{"alg":"HS256","crit":["exp"]}`,
 		"empty crit":       `{"alg":"HS256","crit":[]}`,
@@ -76,65 +76,67 @@ func TestHostileTokensAreRefused(t *testing.T) {
 		"header is a list": `["HS256"]`,
 		"header is null":   `null`,
 	} {
-		h, err := a.Token(signed(header, `{"sub":"ann","exp":`+exp+`}`, testHMAC))
+		h, err := a.Token(signed(header, `{"sub":"ann","iat":`+iat+`,"exp":`+exp+`}`, testHMAC))
 		wantUnauthorized(t, name, h, err)
 	}
 	for name, claims := range map[string]string{
-		"no sub":                `{"exp":` + exp + `}`,
-		"sub is null":           `{"sub":null,"exp":` + exp + `}`,
-		"sub is empty":          `{"sub":"","exp":` + exp + `}`,
-		"sub is true":           `{"sub":true,"exp":` + exp + `}`,
-		"sub is a list":         `{"sub":["ann"],"exp":` + exp + `}`,
-		"sub is an object":      `{"sub":{"id":"ann"},"exp":` + exp + `}`,
-		"sub is a fraction":     `{"sub":4.5,"exp":` + exp + `}`,
-		"sub has an exponent":   `{"sub":4e1,"exp":` + exp + `}`,
-		"sub is minus zero":     `{"sub":-0,"exp":` + exp + `}`,
-		"sub beyond 2^53":       `{"sub":9007199254740993,"exp":` + exp + `}`,
-		"sub api":               `{"sub":"api","exp":` + exp + `}`,
-		"sub nats":              `{"sub":"nats","exp":` + exp + `}`,
-		"sub of an API token":   `{"sub":"api:shop","exp":` + exp + `}`,
-		"sub of a guest":        `{"sub":"anon-aaaa","exp":` + exp + `}`,
-		"sub of all guests":     `{"sub":"*guests","exp":` + exp + `}`,
-		"sub with a line":       `{"sub":"a\nb","exp":` + exp + `}`,
-		"sub with NUL":          `{"sub":"a\u0000","exp":` + exp + `}`,
-		"sub that turns text":   `{"sub":"a\u202eb","exp":` + exp + `}`,
-		"sub with zero width":   `{"sub":"ann\u200b","exp":` + exp + `}`,
-		"sub with a space":      `{"sub":"ann ","exp":` + exp + `}`,
-		"sub of half a pair":    `{"sub":"a\ud800","exp":` + exp + `}`,
-		"sub too long":          `{"sub":"` + strings.Repeat("a", 129) + `","exp":` + exp + `}`,
-		"sub twice":             `{"sub":"ann","sub":"root","exp":` + exp + `}`,
-		"sub twice by escape":   `{"sub":"ann","s\u0075b":"root","exp":` + exp + `}`,
-		"SUB alone":             `{"SUB":"ann","exp":` + exp + `}`,
+		"no sub":                `{"iat":` + iat + `,"exp":` + exp + `}`,
+		"sub is null":           `{"sub":null,"iat":` + iat + `,"exp":` + exp + `}`,
+		"sub is empty":          `{"sub":"","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub is true":           `{"sub":true,"iat":` + iat + `,"exp":` + exp + `}`,
+		"sub is a list":         `{"sub":["ann"],"iat":` + iat + `,"exp":` + exp + `}`,
+		"sub is an object":      `{"sub":{"id":"ann"},"iat":` + iat + `,"exp":` + exp + `}`,
+		"sub is a fraction":     `{"sub":4.5,"iat":` + iat + `,"exp":` + exp + `}`,
+		"sub has an exponent":   `{"sub":4e1,"iat":` + iat + `,"exp":` + exp + `}`,
+		"sub is minus zero":     `{"sub":-0,"iat":` + iat + `,"exp":` + exp + `}`,
+		"sub beyond 2^53":       `{"sub":9007199254740993,"iat":` + iat + `,"exp":` + exp + `}`,
+		"sub api":               `{"sub":"api","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub nats":              `{"sub":"nats","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub of an API token":   `{"sub":"api:shop","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub of a guest":        `{"sub":"anon-aaaa","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub of all guests":     `{"sub":"*guests","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub with a line":       `{"sub":"a\nb","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub with NUL":          `{"sub":"a\u0000","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub that turns text":   `{"sub":"a\u202eb","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub with zero width":   `{"sub":"ann\u200b","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub with a space":      `{"sub":"ann ","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub of half a pair":    `{"sub":"a\ud800","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub too long":          `{"sub":"` + strings.Repeat("a", 129) + `","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub twice":             `{"sub":"ann","sub":"root","iat":` + iat + `,"exp":` + exp + `}`,
+		"sub twice by escape":   `{"sub":"ann","s\u0075b":"root","iat":` + iat + `,"exp":` + exp + `}`,
+		"SUB alone":             `{"SUB":"ann","iat":` + iat + `,"exp":` + exp + `}`,
 		"no exp":                `{"sub":"ann"}`,
 		"EXP alone":             `{"sub":"ann","EXP":` + exp + `}`,
-		"exp is null":           `{"sub":"ann","exp":null}`,
-		"exp is text":           `{"sub":"ann","exp":"` + exp + `"}`,
-		"exp is negative":       `{"sub":"ann","exp":-1}`,
-		"exp is huge":           `{"sub":"ann","exp":1e300}`,
-		"exp is infinite":       `{"sub":"ann","exp":1e999}`,
-		"exp after year 9999":   `{"sub":"ann","exp":253402300800}`,
-		"expired":               `{"sub":"ann","exp":` + fmt.Sprint(time.Now().Add(-6*time.Second).Unix()) + `}`,
-		"nbf ahead":             `{"sub":"ann","exp":` + exp + `,"nbf":` + exp + `}`,
-		"nbf is text":           `{"sub":"ann","exp":` + exp + `,"nbf":"now"}`,
+		"exp is null":           `{"sub":"ann","iat":` + iat + `,"exp":null}`,
+		"exp is text":           `{"sub":"ann","iat":` + iat + `,"exp":"` + exp + `"}`,
+		"exp is negative":       `{"sub":"ann","iat":` + iat + `,"exp":-1}`,
+		"exp is huge":           `{"sub":"ann","iat":` + iat + `,"exp":1e300}`,
+		"exp is infinite":       `{"sub":"ann","iat":` + iat + `,"exp":1e999}`,
+		"exp after year 9999":   `{"sub":"ann","iat":` + iat + `,"exp":253402300800}`,
+		"expired":               `{"sub":"ann","iat":` + iat + `,"exp":` + fmt.Sprint(time.Now().Add(-6*time.Second).Unix()) + `}`,
+		"nbf ahead":             `{"sub":"ann","iat":` + iat + `,"exp":` + exp + `,"nbf":` + exp + `}`,
+		"nbf is text":           `{"sub":"ann","iat":` + iat + `,"exp":` + exp + `,"nbf":"now"}`,
 		"iat ahead":             `{"sub":"ann","exp":` + exp + `,"iat":` + exp + `}`,
-		"name turns text":       `{"sub":"ann","name":"a\u202eb","exp":` + exp + `}`,
-		"name is a number":      `{"sub":"ann","name":1,"exp":` + exp + `}`,
-		"name too long":         `{"sub":"ann","name":"` + strings.Repeat("n", 129) + `","exp":` + exp + `}`,
-		"iss is a list":         `{"sub":"ann","iss":["a"],"exp":` + exp + `}`,
-		"aud is a number":       `{"sub":"ann","aud":1,"exp":` + exp + `}`,
+		"no iat":                `{"sub":"ann","exp":` + exp + `}`,
+		"iat is text":           `{"sub":"ann","iat":"` + iat + `","exp":` + exp + `}`,
+		"name turns text":       `{"sub":"ann","name":"a\u202eb","iat":` + iat + `,"exp":` + exp + `}`,
+		"name is a number":      `{"sub":"ann","name":1,"iat":` + iat + `,"exp":` + exp + `}`,
+		"name too long":         `{"sub":"ann","name":"` + strings.Repeat("n", 129) + `","iat":` + iat + `,"exp":` + exp + `}`,
+		"iss is a list":         `{"sub":"ann","iss":["a"],"iat":` + iat + `,"exp":` + exp + `}`,
+		"aud is a number":       `{"sub":"ann","aud":1,"iat":` + iat + `,"exp":` + exp + `}`,
 		"claims are a list":     `["ann"]`,
 		"claims are null":       `null`,
-		"claims are cut short":  `{"sub":"ann","exp":` + exp,
-		"more after the claims": `{"sub":"ann","exp":` + exp + `}{}`,
+		"claims are cut short":  `{"sub":"ann","iat":` + iat + `,"exp":` + exp,
+		"more after the claims": `{"sub":"ann","iat":` + iat + `,"exp":` + exp + `}{}`,
 	} {
 		h, err := a.Token(signed(plain, claims, testHMAC))
 		wantUnauthorized(t, name, h, err)
 	}
 	for name, rooms := range granttest.Hostile() {
-		h, err := a.Token(signed(plain, `{"sub":"ann","exp":`+exp+`,"rooms":`+rooms+`}`, testHMAC))
+		h, err := a.Token(signed(plain, `{"sub":"ann","iat":`+iat+`,"exp":`+exp+`,"rooms":`+rooms+`}`, testHMAC))
 		wantUnauthorized(t, "rooms: "+name, h, err)
 	}
-	good := signed(plain, `{"sub":"ann","exp":`+exp+`}`, testHMAC)
+	good := signed(plain, `{"sub":"ann","iat":`+iat+`,"exp":`+exp+`}`, testHMAC)
 	for name, token := range map[string]string{
 		"one part": "a", "two parts": "a.b", "four parts": good + ".a", "unsigned": good[:strings.LastIndexByte(good, '.')+1],
 		"padded": good + "==", "with a space": " " + good, "with a line": good + "\n", "dots": "..", "NUL": "\x00",
@@ -148,14 +150,14 @@ func TestHostileTokensAreRefused(t *testing.T) {
 // Identity providers number their users, or begin ids with the connection.
 func TestTokensOfIdentityProviders(t *testing.T) {
 	a := withHMAC(t)
-	exp := fmt.Sprint(time.Now().Add(time.Hour).Unix())
+	exp, iat := fmt.Sprint(time.Now().Add(time.Hour).Unix()), fmt.Sprint(time.Now().Unix())
 	for sub, id := range map[string]string{
 		`"auth0|5f7c"`: "auth0|5f7c", `"google-oauth2|1035"`: "google-oauth2|1035", `"ann+x@example.org"`: "ann+x@example.org",
 		`"https://id.example.org/7"`: "https://id.example.org/7", `42`: "42", `"42"`: "42", `9007199254740992`: "9007199254740992",
 		`-7`: "-7", `"安娜"`: "安娜", `"Ann \ud83e\udee9"`: "Ann \U0001fae9", `"anonymous"`: "anonymous", `"apis"`: "apis",
 	} {
 		for _, header := range []string{`{"alg":"HS256"}`, `{"alg":"HS256","typ":"at+jwt"}`, `{"alg":"HS256","typ":"jwt","kid":"any","jku":"https://evil.example"}`} {
-			h, err := a.Token(signed(header, `{"sub":`+sub+`,"exp":`+exp+`,"name":null,"roles":["`+strings.Repeat("r", 6<<10)+`"]}`, testHMAC))
+			h, err := a.Token(signed(header, `{"sub":`+sub+`,"iat":`+iat+`,"exp":`+exp+`,"name":null,"roles":["`+strings.Repeat("r", 6<<10)+`"]}`, testHMAC))
 			if err != nil || h.Who.ID != id {
 				t.Errorf("sub %s with %s: got %q, %v, want %q", sub, header, h.Who.ID, err, id)
 			}
@@ -165,10 +167,10 @@ func TestTokensOfIdentityProviders(t *testing.T) {
 
 func TestRightsOfTokensAndGuests(t *testing.T) {
 	room := proto.MustRoom("lobby")
-	exp := fmt.Sprint(time.Now().Add(time.Hour).Unix())
+	exp, iat := fmt.Sprint(time.Now().Add(time.Hour).Unix()), fmt.Sprint(time.Now().Unix())
 	a := withHMAC(t, func(c *Config) { c.Rights = []string{"read", "user:{id}=read say"} })
 	token := func(rooms string) *grant.Grant {
-		h, err := a.Token(signed(`{"alg":"HS256"}`, `{"sub":"ann","exp":`+exp+rooms+`}`, testHMAC))
+		h, err := a.Token(signed(`{"alg":"HS256"}`, `{"sub":"ann","iat":`+iat+`,"exp":`+exp+rooms+`}`, testHMAC))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +224,7 @@ func TestAnIssuerSpeaksOnlyForItself(t *testing.T) {
 	cfg.Issuers = []string{"acme=https://acme.example", "beta=https://beta.example"}
 	cfg.Audiences = []string{"beta=chat", "beta=talk"}
 	a := newAuth(t, cfg)
-	exp := fmt.Sprint(time.Now().Add(time.Hour).Unix())
+	exp, iat := fmt.Sprint(time.Now().Add(time.Hour).Unix()), fmt.Sprint(time.Now().Unix())
 	for _, tt := range []struct {
 		name, claims string
 		secret       []byte
@@ -242,7 +244,7 @@ func TestAnIssuerSpeaksOnlyForItself(t *testing.T) {
 		{"unnamed as acme", `"sub":"ann","iss":"https://acme.example"`, keyC, ""},
 		{"acme with an id that is too long", `"sub":"` + strings.Repeat("a", 124) + `","iss":"https://acme.example"`, keyA, ""},
 	} {
-		h, err := a.Token(signed(`{"alg":"HS256"}`, `{`+tt.claims+`,"exp":`+exp+`}`, tt.secret))
+		h, err := a.Token(signed(`{"alg":"HS256"}`, `{`+tt.claims+`,"iat":`+iat+`,"exp":`+exp+`}`, tt.secret))
 		if tt.id == "" {
 			wantUnauthorized(t, tt.name, h, err)
 		} else if err != nil || h.Who.ID != tt.id {
@@ -336,7 +338,7 @@ func TestKeysRotate(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := func(kid string, k *ecdsa.PrivateKey) string {
-		tok := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()})
+		tok := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"sub": "ann", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()})
 		tok.Header["kid"] = kid
 		s, err := tok.SignedString(k)
 		if err != nil {
@@ -473,7 +475,7 @@ func FuzzToken(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(`{"alg":"HS256"}`, `{"sub":"ann","exp":9999999999,"rooms":{"*":"read"}}`)
+	f.Add(`{"alg":"HS256"}`, `{"sub":"ann","iat":1,"exp":9999,"rooms":{"*":"read"}}`)
 	f.Add(`{"alg":"HS256","typ":"JWT","kid":"a"}`, `{"sub":7,"exp":9e9,"aud":["a"],"iss":"b","nbf":0,"iat":1}`)
 	f.Fuzz(func(t *testing.T, header, claims string) {
 		h, err := a.Token(signed(header, claims, testHMAC))

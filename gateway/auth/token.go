@@ -26,7 +26,7 @@ const (
 type Holder struct {
 	Who     proto.Identity
 	Grant   *grant.Grant
-	Issued  time.Time // the time in iat; without iat, before every revocation
+	Issued  time.Time // the time in iat
 	Expires time.Time // the time in exp; a session ends a little later, at End
 }
 
@@ -169,11 +169,12 @@ func (a *Auth) Token(token string) (Holder, error) {
 	if !from.accepts(c.aud) {
 		return Holder{}, refuse("the token is for another service; its aud must be one of --auth-audience")
 	}
-	h := Holder{Expires: c.exp.Time, Issued: time.Unix(0, 0)}
-	if c.iat != nil {
-		if h.Issued = c.iat.Time; h.Expires.Sub(h.Issued) > a.maxAge {
-			return Holder{}, refuse("the token lives longer than this server accepts, which is %v from iat to exp", a.maxAge)
-		}
+	if c.iat == nil {
+		return Holder{}, refuse("the token has no iat, the time of its issue, which revocations need")
+	}
+	h := Holder{Expires: c.exp.Time, Issued: c.iat.Time}
+	if h.Expires.Sub(h.Issued) > a.maxAge {
+		return Holder{}, refuse("the token lives longer than this server accepts, which is %v from iat to exp", a.maxAge)
 	}
 	if h.Who, err = a.identityOf(from, &c); err != nil {
 		return Holder{}, err

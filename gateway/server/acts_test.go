@@ -15,7 +15,7 @@ func TestActsOverHTTP(t *testing.T) {
 	base := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, "the-operators-token"))
 	token := func(id, rights string) string {
 		s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-			"sub": id, "exp": time.Now().Add(time.Hour).Unix(), "rooms": map[string]string{"*": rights},
+			"sub": id, "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(), "rooms": map[string]string{"*": rights},
 		}).SignedString([]byte(secret))
 		if err != nil {
 			t.Fatal(err)

@@ -20,7 +20,7 @@ func TestAPIWithTheTokenOfAUser(t *testing.T) {
 	base := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, "the-operators-token"))
 	token := func(rooms map[string]string, lasts time.Duration) string {
 		s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-			"sub": "ann", "exp": time.Now().Add(lasts).Unix(), "rooms": rooms,
+			"sub": "ann", "iat": time.Now().Unix(), "exp": time.Now().Add(lasts).Unix(), "rooms": rooms,
 		}).SignedString([]byte(secret))
 		if err != nil {
 			t.Fatal(err)
@@ -155,7 +155,7 @@ func TestAPIAsksTheBackend(t *testing.T) {
 		token := "0123456789abcdef"
 		if sub != "" {
 			var err error
-			if token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": sub, "exp": time.Now().Add(time.Hour).Unix()}).SignedString([]byte(secret)); err != nil {
+			if token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": sub, "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}).SignedString([]byte(secret)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -197,7 +197,7 @@ root root-0123456789abcdef admin
 shop shop-0123456789abcdef read:shop-* say:shop-* tickets:shop-*
 read read-0123456789abcdef read say
 `))
-	user, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()}).SignedString([]byte(secret))
+	user, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "ann", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}).SignedString([]byte(secret))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ func TestTokensEndByTheWallClock(t *testing.T) {
 			s.session.PingAfter = time.Second // so that sessions are looked at soon
 		})
 		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-			"sub": "ann", "exp": time.Now().Add(30 * time.Minute).Unix(),
+			"sub": "ann", "iat": time.Now().Unix(), "exp": time.Now().Add(30 * time.Minute).Unix(),
 		}).SignedString([]byte(secret))
 		if err != nil {
 			t.Fatal(err)

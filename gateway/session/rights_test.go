@@ -28,7 +28,7 @@ func withTokens(t *testing.T) func(*settings) {
 
 // tokenOf returns a token for an hour, or until the exp of more.
 func tokenOf(sub, rooms string, lasts time.Duration) string {
-	claims := jwt.MapClaims{"sub": sub, "name": "N " + sub, "exp": time.Now().Add(lasts).Unix()}
+	claims := jwt.MapClaims{"sub": sub, "name": "N " + sub, "iat": time.Now().Unix(), "exp": time.Now().Add(lasts).Unix()}
 	if rooms != "" {
 		grant := map[string]string{}
 		for rule := range strings.SplitSeq(rooms, ",") {

@@ -69,6 +69,7 @@ def token(secret: bytes, seconds: float, **claims: object) -> str:
     def part(b: bytes) -> str:
         return base64.urlsafe_b64encode(b).rstrip(b"=").decode()
 
-    claims = {"sub": "ann", "exp": int(time.time() + seconds), **claims}
+    now = time.time()
+    claims = {"sub": "ann", "iat": int(now), "exp": int(now + seconds), **claims}
     text = part(b'{"alg":"HS256","typ":"JWT"}') + "." + part(json.dumps(claims).encode())
     return text + "." + part(hmac.new(secret, text.encode(), hashlib.sha256).digest())
