@@ -1,6 +1,7 @@
 package session
 
 import (
+	"log/slog"
 	"net/netip"
 
 	"roomcast/gateway/publish"
@@ -30,12 +31,12 @@ func (qs *questions) actOf(s *session, say *publish.Say) *daemon.Act {
 }
 
 // audit logs the outcome of an act; nil = it was a message.
-func (st *state) audit(act *daemon.Act, reply proto.Reply) {
+func audit(log *slog.Logger, act *daemon.Act, reply proto.Reply) {
 	if act == nil {
 		return
 	}
 	act.Seq = reply.Seq
-	daemon.Audit(st.cfg.Log, *act, refusalOrNil(reply.Refusal))
+	daemon.Audit(log, *act, refusalOrNil(reply.Refusal))
 }
 
 // auditRefused logs an act that was refused before it went to the room's owner.

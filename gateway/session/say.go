@@ -101,7 +101,7 @@ func (c *commands) sayJSON(s *session, cmd *proto.Command) error {
 func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
 	id, command, act := s.id, string(cmdID), c.actOf(s, &say)
 	c.say(s, say, func(reply proto.Reply) {
-		c.audit(act, reply)
+		audit(c.cfg.Log, act, reply)
 		s := c.get(id)
 		switch {
 		case s == nil || s.phase != open:

@@ -67,11 +67,13 @@ func TestATokenDroppedAfterABan(t *testing.T) {
 	resume := resumeIn(t, ann.wantSoon(`{"hello":*`))
 	m.act(`"act":"ban","member":"ann"`)
 	ann.wantSoon("close 4102 *")
-	c := m.a.open("/room/"+m.room+"/", "roomcast.v1, resume."+resume) // no token, and guests have no rights
+	m.a.open("/room/"+m.room+"/", "roomcast.v1, resume."+resume).want("close 4003 *")
+	c := m.a.json("/room/" + m.room + "/") // guests have no rights
 	c.send(`{"id":1,"say":{"text":"hi"}}`)
 	c.want("close 4107 *")
 	open := start(t, withTokens(t), func(s *settings) { s.auth.GuestRights = []string{"read say"} })
-	guest := open.open("/room/"+m.room+"/", "roomcast.v1, resume."+resume)
+	open.open("/room/"+m.room+"/", "roomcast.v1, resume."+resume).want("close 4003 *")
+	guest := open.json("/room/" + m.room + "/")
 	if id := idIn(guest.wantSoon(`{"hello":*`)); !strings.HasPrefix(id, "anon-") {
 		t.Errorf("without its token, the banned user is %s", id)
 	}
