@@ -16,8 +16,8 @@ type CapsConfig struct {
 	PerAddress int // of one IPv4 address or one IPv6 /64; 0 = no limit
 	PerSecond  int // new connections in a second, which may come at once; 0 = no limit
 
-	// Proxies are peers whose connections do not count for their own address. A session on
-	// such a connection counts for its client, see [Caps.OpenClient].
+	// Proxies are peers whose connections do not count for the address of the peer. A session on
+	// such a connection counts for the address of its client, see [Caps.OpenClient].
 	Proxies Proxies
 }
 
@@ -81,8 +81,8 @@ func (c *Caps) admit(peer netip.Addr, now time.Time) *proto.Refusal {
 	return nil
 }
 
-// full returns the refusal for an address that has all the connections that it may have. The
-// caller holds s.mu.
+// full returns a refusal if an address has as many connections as it may have. The caller holds
+// s.mu.
 func (c *Caps) full(s *shard, key netip.Addr) *proto.Refusal {
 	if n := s.count[key]; n >= c.cfg.PerAddress {
 		return proto.Refuse(proto.TooMany, "your address has %d open connections; the limit is %d", n, c.cfg.PerAddress)
@@ -98,8 +98,8 @@ func (s *shard) add(key netip.Addr) {
 	s.count[key]++
 }
 
-// OpenClient counts a session on a connection of a trusted proxy for its client, or returns
-// the refusal of it. CloseForwarded then takes the place of Close.
+// OpenClient counts a session on a connection of a trusted proxy for the session's client, or
+// returns a refusal. After a nil result, the caller calls CloseForwarded instead of Close.
 func (c *Caps) OpenClient(client netip.Addr) *proto.Refusal {
 	if c.cfg.PerAddress == 0 {
 		return nil
@@ -145,7 +145,7 @@ func (c *Caps) forget(address netip.Addr) {
 	}
 }
 
-// Proxies returns the peers whose X-Forwarded headers are believed.
+// Proxies returns the peers whose X-Forwarded headers the gateway believes.
 func (c *Caps) Proxies() Proxies { return c.cfg.Proxies }
 
 // Count returns the number of open connections.

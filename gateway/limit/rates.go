@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Rates limits how often each of many senders may do something, without a connection to count
-// on. It remembers a bounded number of senders; beyond that, further ones are not limited. It
-// is safe for concurrent use.
+// Rates limits how often each of many senders may do something, for senders without a connection.
+// It remembers a bounded number of senders, and does not limit further ones. It is safe for
+// concurrent use.
 type Rates struct {
 	start time.Time // of the clock of buckets
 
@@ -17,14 +17,14 @@ type Rates struct {
 
 type sender struct {
 	bucket Bucket
-	full   time.Time // when the bucket will be full again, if nothing more comes
+	full   time.Time // when the bucket will be full again without another Take
 }
 
-// NewRates returns rates that nobody has used yet.
+// NewRates returns rates without senders.
 func NewRates() *Rates { return &Rates{start: time.Now(), senders: make(map[string]*sender)} }
 
-// Take counts one thing that the sender does at that rate. If the sender is too fast, it
-// returns the time until it may do it, and counts nothing.
+// Take counts one action of the sender at a rate. If the sender is too fast, Take counts nothing
+// and returns the time to wait.
 func (rs *Rates) Take(name string, rate Rate, now time.Time) (wait time.Duration) {
 	if rate.PerSecond <= 0 {
 		return 0

@@ -10,8 +10,8 @@ import (
 	"roomcast/proto"
 )
 
-// Stream reads the messages of a stream as they are stored. Any replica answers, so the
-// newest messages may be missing. It is safe for concurrent use.
+// Stream reads the stored messages of any stream. Any replica answers, so the newest messages may
+// be missing. It is safe for concurrent use.
 type Stream struct {
 	source
 	name string
@@ -33,8 +33,8 @@ func NewStream(nc *nats.Conn, name string) *Stream {
 	return s
 }
 
-// Next returns at most n messages from a sequence on, in their order, and at most about bytes
-// of them; 0 = no limit. Subject may have wildcards.
+// Next returns messages from a sequence on, in their order: at most n of them, and about the given
+// number of bytes; 0 = no limit. Subject may have wildcards.
 func (s *Stream) Next(ctx context.Context, subject string, from uint64, n, bytes int) ([]Entry, error) {
 	got, _, err := s.directOf(ctx, s.name, request{Seq: from, NextBy: subject, Batch: n, MaxBytes: bytes})
 	if err != nil {

@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// minSecret is the minimal length of a secret in bytes.
+// minSecret is the minimum length of a secret in bytes.
 const minSecret = 24
 
-// Secrets are one or two secrets. While a secret is being replaced, both sign.
+// Secrets are one or two secrets. While an application replaces its secret, both sign.
 type Secrets [][]byte
 
-// ParseSecrets reads one or two secrets, each in base64 behind whsec_ or as it is.
+// ParseSecrets reads one or two secrets. A secret is whsec_ with base64, or the bytes themselves.
 func ParseSecrets(b []byte) (list Secrets, err error) {
 	for word := range bytes.FieldsSeq(b) {
 		secret := bytes.Clone(word)
