@@ -42,7 +42,6 @@ const (
 	SubjectAnyRoom  = "room.*"             // requests, if the account has no mapping
 	SubjectAnyLog   = "room.log.*.*"       // committed records
 	SubjectAnyOwn   = "room.own.*"         // ownership markers
-	SubjectAnyOut   = "room.out.*.*"       // records as the stream republishes them
 	SubjectStates   = "room.state.*.*"     // snapshots
 	SubjectStateOwn = "room.state.*"       // ownership markers of the snapshots
 	SubjectWitness  = "room.state.witness" // see [Witness]
