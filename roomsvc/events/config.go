@@ -89,6 +89,11 @@ func (c *Config) Check() error {
 	} else if n > 0 && len(c.Webhooks) == 0 {
 		return errors.New("--webhook-secret-file needs --webhook")
 	}
+	for _, file := range c.SecretFiles {
+		if err := webhook.CheckFile(file); err != nil {
+			return err
+		}
+	}
 	for _, kind := range c.Kinds {
 		if !slices.Contains(kinds(), kind) {
 			return fmt.Errorf("--webhook-events: %q is none of %s", kind, strings.Join(kinds(), ", "))

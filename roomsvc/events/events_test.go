@@ -326,6 +326,34 @@ func TestSealedEventsAreOpenedForWebhooksOnly(t *testing.T) {
 	}
 }
 
+// A receiver that hangs delays neither messages nor the posts to another receiver.
+func TestSlowReceiverSlowsNobody(t *testing.T) {
+	srv := natstest.Start(t)
+	hung := make(chan struct{}, 1)
+	slow := newReceiver(t, func(_ http.ResponseWriter, req *http.Request) bool {
+		select {
+		case hung <- struct{}{}:
+		default:
+		}
+		<-req.Context().Done()
+		return true
+	})
+	quick := newReceiver(t, nil)
+	serve(t, srv, slow.url, quick.url)
+	nc := srv.Connect(t)
+	do(t, nc, "lobby", "ann", "text", "first")
+	<-hung
+	want := []string{"first"}
+	for i := range 20 {
+		want = append(want, fmt.Sprint("message ", i))
+		do(t, nc, "lobby", "ann", "text", want[i+1])
+	}
+	natstest.Eventually(t, "all messages", func() bool { return len(texts(quick.got())) == len(want) })
+	if got := texts(quick.got()); !slices.Equal(got, want) || len(slow.got()) > 0 {
+		t.Errorf("got %q, and the slow receiver %q", got, slow.got())
+	}
+}
+
 // Only the chosen kinds are posted.
 func TestKindsAreChosen(t *testing.T) {
 	srv := natstest.Start(t)

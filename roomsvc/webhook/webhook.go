@@ -46,6 +46,9 @@ func Open(address, file string, log *slog.Logger) (*Receiver, error) {
 	if err := CheckURL(address); err != nil {
 		return nil, err
 	}
+	if err := CheckFile(file); err != nil {
+		return nil, err
+	}
 	r := &Receiver{URL: address, file: file, log: log, client: &http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{
@@ -53,10 +56,7 @@ func Open(address, file string, log *slog.Logger) (*Receiver, error) {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
-	var err error
-	if r.secrets, err = readSecrets(file); err != nil {
-		return nil, fmt.Errorf("--webhook-secret-file: %w", err)
-	}
+	r.current()
 	return r, nil
 }
 
@@ -78,6 +78,14 @@ func CheckURL(address string) error {
 func Name(address string) string {
 	sum := sha256.Sum256([]byte(address))
 	return "webhook-" + hex.EncodeToString(sum[:12])
+}
+
+// CheckFile returns an error that names the flag if a file has no secrets.
+func CheckFile(file string) error {
+	if _, err := readSecrets(file); err != nil {
+		return fmt.Errorf("--webhook-secret-file: %w", err)
+	}
+	return nil
 }
 
 func readSecrets(file string) (webhook.Secrets, error) {
