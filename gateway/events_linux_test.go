@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,9 +26,9 @@ type application struct {
 	url  string
 	file string // with the secret
 
-	mu     sync.Mutex
-	events []string // without their times
-	people map[string][]string
+	mu     sync.Mutex          // guards what follows
+	events []string            // without their times
+	people map[string][]string // in each room, as it was told
 }
 
 func newApplication(t *testing.T) *application {
@@ -112,11 +113,23 @@ func (a *application) flags() []string {
 	return []string{"--webhook", a.url, "--webhook-secret-file", a.file, "--webhook-events", "joined,left,occupied,vacated,present"}
 }
 
-// enter joins a room under a name and waits for the hello.
+// enter joins a room under a name, waits for the hello and answers pings from then on.
 func enter(t *testing.T, base, room, name string) *websocket.Conn {
 	t.Helper()
 	conn := servertest.Join(t, base, "room/"+room+"/?name="+name, "roomcast.v1")
 	servertest.Next(t, conn)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for {
+			if _, _, err := conn.Read(context.Background()); err != nil {
+				return
+			}
+		}
+	})
+	t.Cleanup(func() {
+		conn.CloseNow()
+		reading.Wait()
+	})
 	return conn
 }
 

@@ -137,6 +137,11 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 		}
 	}
 
+	if !e.Service.Change("events-bytes") {
+		// The log takes two thirds of what NATS stores, and must not be left without the rest.
+		e.Service.Events.Bytes = min(e.Service.Events.Bytes, inside.server.Load().JetStreamConfig().MaxStore/8)
+	}
+
 	e.Service.Dial, e.Service.Keys, e.Service.Log, e.Service.Metrics = inside.dialer(userService), s.server.Keys, log, reg
 	e.Service.Instance, e.Service.Version = s.server.ID, daemon.Version
 	e.Service.WitnessFile = filepath.Join(e.DataDir, "witness.json")
