@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/history/historytest"
 	"roomcast/proto/natstest"
 	"roomcast/proto/seal"
 	"roomcast/roomsvc/service"
@@ -323,6 +324,40 @@ func TestSealedEventsAreOpenedForWebhooksOnly(t *testing.T) {
 	}
 	if n != 2 {
 		t.Errorf("got %d events, want 2", n)
+	}
+}
+
+// An event that the store cannot read is passed over, and the later ones are posted.
+func TestDamagedEventIsPassedOver(t *testing.T) {
+	srv := natstest.Start(t)
+	r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	stop := serve(t, srv, r.url)
+	nc := srv.Connect(t)
+	for i := range 5 {
+		do(t, nc, "lobby", "ann", "text", fmt.Sprint("message ", i))
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, "the events", func() bool {
+		s, err := js.Stream(t.Context(), proto.EventsStream)
+		return err == nil && s.CachedInfo().State.LastSeq >= 5
+	})
+	stop()
+	srv.Stop()
+	historytest.Store{TB: t, Dir: srv.Dir()}.Flip(proto.EventsStream, "message 2")
+	srv.Restart(t)
+	r.set(nil)
+	serve(t, srv, r.url)
+	do(t, nc, "lobby", "ann", "text", "after")
+	want := []string{"message 0", "message 1", "message 3", "message 4", "after"}
+	natstest.Eventually(t, "the events", func() bool { return slices.Contains(texts(r.got()), "after") })
+	if got := texts(r.got()); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
