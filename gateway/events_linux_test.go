@@ -140,6 +140,9 @@ func TestApplicationLearnsWhoIsThere(t *testing.T) {
 		t.Run(carrier, func(t *testing.T) {
 			app := newApplication(t)
 			args := append(app.flags(), "--data-dir", t.TempDir(), "--sync", "1s", "--carrier", carrier)
+			if carrier == "nats" { // with sealed payloads too
+				args = append(args, "--encryption-key-file", servertest.File(t, strings.Repeat("0123456789abcdef", 4)))
+			}
 			p := launch(t, nil, `exec "$@"`, args...)
 			zoe := enter(t, p.base, "lobby", "zoe")
 			app.believes("lobby", "zoe") // the room service has come to know who is there
