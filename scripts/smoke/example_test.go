@@ -57,29 +57,52 @@ func inFolder(t *testing.T, dir, command string) string {
 	return string(out)
 }
 
-// serve starts a gateway with the given flags, and then an application with a command in dir.
-// Gateway and application share a secret and a token. The hosts of both are localhost, so that the
-// browser sends the application's cookie to the gateway.
-func serve(t *testing.T, dir string, flags []string, env []string, command string) *application {
+// documentedFlags returns the flags of the gateway in the block of the examples' README that has
+// a part.
+func documentedFlags(t *testing.T, part string) []string {
 	t.Helper()
-	keys := t.TempDir()
-	port := freePort(t)
-	a := &application{t: t, url: "http://localhost:" + port, token: "a-token-of-this-test"}
-	for name, text := range map[string]string{
-		"secret": "whsec_c2VjcmV0cyBvZiB0aGlzIHRlc3QgYXJlIG5vbmU=\n",
-		"tokens": "app " + a.token + " admin\n",
-	} {
-		if err := os.WriteFile(filepath.Join(keys, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+	for _, command := range commands(block{text: documented(t, "../examples/README.md", "sh", part)}) {
+		if _, flags, ok := strings.Cut(command, "go run ./gateway "); ok {
+			return strings.Fields(strings.TrimSuffix(flags, "&"))
 		}
 	}
-	for i := range flags {
-		flags[i] = strings.NewReplacer("http://localhost:3000", a.url, "SECRET", filepath.Join(keys, "secret")).Replace(flags[i])
+	t.Fatalf("the block with %s starts no gateway", part)
+	return nil
+}
+
+// serve starts a gateway with the flags that the README gives for an example, and the application
+// with a command in dir. The hosts of both are localhost, so that the browser sends the
+// application's cookie to the gateway.
+func serve(t *testing.T, name, dir, command string, env ...string) *application {
+	t.Helper()
+	keys, port := t.TempDir(), freePort(t)
+	a := &application{t: t, url: "http://localhost:" + port, token: "a-token-of-this-test"}
+	file := func(name, text string) string {
+		path := filepath.Join(keys, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
-	gateway := start(t, nil, "gateway", append([]string{"--listen", "127.0.0.1:0", "--ops-listen", "off", "--nats-monitor", "off",
-		"--data-dir", t.TempDir(), "--api-token-file", filepath.Join(keys, "tokens"), "--allow-origin", a.url, "--auth-timeout", "1s"}, flags...)...)
+	secret, tokens := file("secret", "whsec_c2VjcmV0cyBvZiB0aGlzIHRlc3QgYXJlIG5vbmU=\n"), file("tokens", "app "+a.token+" admin\n")
+	flags := documentedFlags(t, "scripts/examples/"+name)
+	for i, flag := range flags {
+		switch flag {
+		case "secret":
+			flags[i] = secret
+		case "tokens":
+			flags[i] = tokens
+		default:
+			flags[i] = strings.Replace(flag, "http://localhost:3000", a.url, 1)
+		}
+	}
+	if !slices.Contains(flags, tokens) {
+		flags = append(flags, "--api-token-file", tokens)
+	}
+	gateway := start(t, nil, "gateway", append(flags, "--listen", "127.0.0.1:0", "--ops-listen", "off", "--nats-monitor", "off",
+		"--data-dir", t.TempDir(), "--auth-timeout", "1s")...)
 	a.gateway = strings.Replace(strings.TrimSuffix(gateway.serves(), "/"), "127.0.0.1", "localhost", 1)
-	env = append(env, "PORT="+port, "GATEWAY="+a.gateway, "SECRET_FILE="+filepath.Join(keys, "secret"), "API_TOKEN="+a.token)
+	env = append(env, "PORT="+port, "GATEWAY="+a.gateway, "SECRET_FILE="+secret, "API_TOKEN="+a.token)
 	launch(t, env, "/bin/sh", "-c", "cd "+dir+" && exec "+strings.ReplaceAll(command, "PORT", port))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.DisableGPU)...)
 	t.Cleanup(stop)
@@ -261,8 +284,7 @@ func (a *application) refuses(want, query, cookie string) {
 // ends the user's sessions on the gateway. A browser of the user that is still logged in reconnects.
 func TestExampleExpress(t *testing.T) {
 	dir := prepare(t, "express", "npm ci --silent --no-audit --no-fund")
-	a := serve(t, dir, []string{"--ask", "connect", "--ask-url", "http://localhost:3000/roomcast", "--ask-header", "Cookie", "--ask-secret-file", "SECRET"},
-		nil, "node server.mjs")
+	a := serve(t, "express", dir, "node server.mjs")
 	ann, ben := a.talk("user")
 	a.refuses("4107", "", "")
 	a.refuses("log in first", "", "connect.sid=s%3Aforged.forged")
@@ -281,14 +303,25 @@ func TestExampleExpress(t *testing.T) {
 	ben.sees("ann: still here")
 }
 
-// The Django site tells the gateway the user by the session of django.contrib.auth.
+// The Django site answers by the session of django.contrib.auth, and hears of each event once.
 func TestExampleDjango(t *testing.T) {
 	dir := prepare(t, "django", "python3 -m venv venv && venv/bin/pip install -q --disable-pip-version-check -r requirements.txt", "echo whsec_AAAA >secret; "+djangoUsers)
-	a := serve(t, dir, []string{"--ask", "connect", "--ask-url", "http://localhost:3000/roomcast/ask", "--ask-header", "Cookie", "--ask-secret-file", "SECRET"},
-		[]string{"PYTHONUNBUFFERED=1"}, "venv/bin/python manage.py runserver --noreload 127.0.0.1:PORT")
-	a.talk("username")
+	a := serve(t, "django", dir, "venv/bin/python -u manage.py runserver --noreload 127.0.0.1:PORT")
+	ann, _ := a.talk("username")
 	a.refuses("4107", "", "")
 	a.refuses("log in first", "", "sessionid=forged")
+	const count = `(await (await fetch("/heard")).json()).heard.filter((e) => %s).length`
+	for _, event := range []string{`e.data.text === "hello"`, `e.data.text === "hi"`, `e.data.joined?.id === "ann"`, `e.data.joined?.id === "ben"`} {
+		for end := time.Now().Add(patience); ann.eval(fmt.Sprintf("(async () => '' + "+count+")()", event)) != "1"; time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the site has not heard once that %s", event)
+			}
+		}
+	}
+	forged := `fetch("/roomcast/hear", { method: "POST", body: '{"events":[{"id":"forged"}]}' }).then((r) => r.ok + "")`
+	if got := ann.eval(forged); got != "false" {
+		t.Error("the site accepts events without a signature")
+	}
 }
 
 const djangoUsers = `venv/bin/python manage.py migrate -v 0
@@ -299,7 +332,7 @@ done`
 // The Next.js application makes tickets. Each ticket opens one session.
 func TestExampleNext(t *testing.T) {
 	dir := prepare(t, "next", "npm ci --silent --no-audit --no-fund", "npm install --silent --no-audit --no-fund --no-save "+clientTarball(t))
-	a := serve(t, dir, []string{"--guest-rights", ""}, []string{"SESSION_SECRET=of-this-test", "NEXT_TELEMETRY_DISABLED=1"}, "node_modules/.bin/next dev --hostname 127.0.0.1 --port PORT")
+	a := serve(t, "next", dir, "node_modules/.bin/next dev --hostname 127.0.0.1 --port PORT", "SESSION_SECRET=of-this-test", "NEXT_TELEMETRY_DISABLED=1")
 	ann, _ := a.talk("user")
 	mint := `fetch("/api/ticket", { method: "POST" }).then(async (r) => r.status + " " + await r.text())`
 	ticket, ok := strings.CutPrefix(ann.eval(mint), "200 ")

@@ -33,7 +33,7 @@ const forget = (user) => fetch(`${GATEWAY}/api/revoke`, {
 const chat = `<ul id=log></ul><form id=say><input name=text autofocus> <button>Say</button></form><script type=module>
   import { connect } from "${GATEWAY}/room.js";
   const room = connect().room("lobby", { last: 20 });
-  room.on("event", ({ from, text }) => log.append(Object.assign(document.createElement("li"), { textContent: from.name + ": " + text })));
+  room.on("event", ({ from, text }) => text && log.append(Object.assign(document.createElement("li"), { textContent: (from.name ?? from.id) + ": " + text })));
   say.onsubmit = (e) => { e.preventDefault(); room.say(say.text.value); say.reset(); };
 </script>`;
 // roomcast ends

@@ -14,7 +14,7 @@ export default function Chat({ gateway }) {
   const { room, events } = useRoom(connection, "lobby", { last: 20 });
   return (
     <form action={(form) => room.say(form.get("text"))}>
-      <ul>{events.map(({ seq, from, text }) => <li key={seq}>{from.name}: {text}</li>)}</ul>
+      <ul>{events.map(({ seq, from, text }) => text && <li key={seq}>{from.name ?? from.id}: {text}</li>)}</ul>
       <input name="text" autoFocus /> <button>Say</button>
     </form>
   );
