@@ -303,7 +303,7 @@ func TestExampleExpress(t *testing.T) {
 	ben.sees("ann: still here")
 }
 
-// The Django site answers by the session of django.contrib.auth, and hears of each event once.
+// The Django site answers by the session of django.contrib.auth, and receives each event once.
 func TestExampleDjango(t *testing.T) {
 	dir := prepare(t, "django", "python3 -m venv venv && venv/bin/pip install -q --disable-pip-version-check -r requirements.txt", "echo whsec_AAAA >secret; "+djangoUsers)
 	a := serve(t, "django", dir, "venv/bin/python -u manage.py runserver --noreload 127.0.0.1:PORT")
