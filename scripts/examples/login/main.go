@@ -29,14 +29,15 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	nc, err := nats.Connect(*url, nats.UserInfo("login", string(bytes.TrimSpace(password))), nats.MaxReconnects(-1))
+	nc, err := nats.Connect(*url, nats.UserInfo("login", string(bytes.TrimSpace(password))),
+		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true))
 	if err != nil {
 		log.Fatal(err)
 	}
 	if _, err := nc.QueueSubscribe("room.ask.connect", "login", answer); err != nil {
 		log.Fatal(err)
 	}
-	if err := nc.Flush(); err != nil {
+	if err := nc.FlushTimeout(time.Minute); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println("login answers")
