@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime"
 	"strings"
@@ -22,18 +23,31 @@ type polled struct {
 	header http.Header
 }
 
-// poll makes a request in the background.
+// poll makes a request in the background. A status of 0 stands for an error.
 func poll(t *testing.T, url string, header ...string) <-chan polled {
 	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	req.Close = true
 	got := make(chan polled, 1)
 	go func() {
-		defer close(got)
-		s := open(t, url, header...)
-		var body strings.Builder
-		for s.lines.Scan() {
-			body.WriteString(s.lines.Text())
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			got <- polled{body: err.Error()}
+			return
 		}
-		got <- polled{s.StatusCode, body.String(), s.Header}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			got <- polled{body: err.Error()}
+			return
+		}
+		got <- polled{resp.StatusCode, string(body), resp.Header}
 	}()
 	return got
 }
@@ -48,8 +62,8 @@ func sessions(t *testing.T, base string, want int) {
 
 func say(t *testing.T, base, room, text string) {
 	t.Helper()
-	if status, got := servertest.Call(t, "POST", base+"api/rooms/"+room+"/messages", text, "Content-Type", "text/plain"); status != 200 {
-		t.Fatalf("say in %s: got %d %s", room, status, got)
+	if status, got := patient(t, "POST", base+"api/rooms/"+room+"/messages", text, "Content-Type", "text/plain"); status != 200 {
+		t.Errorf("say in %s: got %d %s", room, status, got)
 	}
 }
 
@@ -77,8 +91,8 @@ func TestPollsReceiveEveryMessageOnce(t *testing.T) {
 					Text string
 				}
 			}
-			if err := json.Unmarshal([]byte(got.body), &page); got.status != 200 || err != nil || page.Gap != nil || len(page.Events) == 0 {
-				t.Fatalf("got %+v, %v, want messages", got, err)
+			if err := json.Unmarshal([]byte(got.body), &page); got.status != 200 || err != nil || page.Gap != nil {
+				t.Fatalf("got %+v, %v, want a page without a gap", got, err)
 			}
 			for _, e := range page.Events {
 				if seq++; e.Seq != seq || e.Text != fmt.Sprint("text-", seq) {
@@ -86,7 +100,9 @@ func TestPollsReceiveEveryMessageOnce(t *testing.T) {
 				}
 				at = e.At
 			}
-			epoch = page.Epoch
+			if epoch = page.Epoch; t.Failed() {
+				break // a message could not be stored
+			}
 		}
 		<-said
 	}
@@ -102,7 +118,7 @@ func TestPollsEnd(t *testing.T) {
 	admin := []string{"Authorization", "Bearer 0123456789abcdef", "Content-Type", "application/json"}
 	call := func(path, body string) {
 		t.Helper()
-		if status, got := servertest.Call(t, "POST", base+"api/"+path, body, admin...); status != 200 {
+		if status, got := patient(t, "POST", base+"api/"+path, body, admin...); status != 200 {
 			t.Fatalf("%s: got %d %s", path, status, got)
 		}
 	}
