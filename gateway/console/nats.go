@@ -197,7 +197,7 @@ func (c *connection) read(ctx context.Context, q history.Query) (history.Page, e
 
 // tail prints the newest events of rooms and, if it is to follow, what comes until ctx ends.
 func (c *connection) tail(ctx context.Context, p *printer, rooms []proto.Room, last int, follow bool) error {
-	arrived := make(chan *nats.Msg, 1<<12) // what does not fit is read from the log
+	arrived := make(chan *nats.Msg, 1<<12) // goOn reads dropped messages from the log
 	for _, room := range rooms {
 		if _, err := c.nc.ChanSubscribe(room.OutSubject(), arrived); err != nil {
 			return err

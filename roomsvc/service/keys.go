@@ -211,8 +211,8 @@ func RotateKeys(ctx context.Context, cfg Config, now bool) error {
 	return nc.FlushWithContext(ctx)
 }
 
-// answerKeys answers a gateway. Only the account of the gateways, or whoever shares the
-// account of this service, can ask.
+// answerKeys answers a gateway. Only clients of the gateways' account and of this service's own
+// account can ask.
 func (a api) answerKeys(r micro.Request) {
 	imported := r.Headers().Get(proto.HeaderAccount) != ""
 	var ask proto.AskKeys

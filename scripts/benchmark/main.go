@@ -48,6 +48,7 @@ var cases = []struct {
 	{"storm", "a gateway is killed and its 10,000 members reconnect to another", storm},
 	{"ask", "questions to a backend over NATS: reconnects, joins, messages", ask},
 	{"revoke", "from a revocation or a ban to its last effect on three gateways", revoke},
+	{"erase", "how long the bytes of a deleted message stay in files, with one replica and with three", erase},
 	{"ingest", "from a NATS request to the ack of the stored message", ingest},
 	{"read", "the last 50 messages of one cold room among a million", read},
 	{"memory", "resident memory while members read nothing or read much history", memoryCase},
