@@ -17,6 +17,9 @@ type call struct {
 	fields   fields
 	sent     bool // on the present connection
 	sentAt   time.Time
+	began    time.Time // when any connection sent it first; zero = it is certainly not stored
+	as       string    // the sender's id then
+	broken   bool      // events have been lost since then, and its own may be among them
 	finished bool
 	done     chan answer // holds one
 }

@@ -50,6 +50,10 @@ var ErrClosed = errors.New("the client has been closed")
 // not send it again.
 var ErrLost = errors.New("the connection was lost")
 
+// ErrUncertain is returned by [Client.Say] for a message whose answer was lost for so long that
+// the server may have forgotten its key, if the replay cannot tell whether it is stored.
+var ErrUncertain = errors.New("the message may be stored")
+
 // Config says where and how to connect. Every field but URLs may be zero.
 type Config struct {
 	URLs   []string // of gateways, such as ws://127.0.0.1:8000; the client tries them in turn and begins at random

@@ -58,6 +58,51 @@ func TestSayIsSentAgainUntilItsAck(t *testing.T) {
 	}
 }
 
+// The server has forgotten the key of a message whose answer was lost. The replay decides.
+func TestAMessageWithAForgottenKeyIsLookedForInTheReplay(t *testing.T) {
+	const own = `{"room":"lobby","seq":%d,"at":"%s","from":{"id":"%s"},"key":"k1","text":"hi"}`
+	for _, test := range []struct {
+		name   string
+		replay func(p *played)
+		again  bool
+		want   error
+	}{
+		{"it is there", func(p *played) { p.event(6); p.say(own, 7, at(7), "ann") }, false, nil},
+		{"it is not there", func(p *played) { p.event(6); p.event(7) }, true, nil},
+		{"only that of somebody else is there", func(p *played) { p.event(6); p.say(own, 7, at(7), "bob") }, true, nil},
+		{"events are missing", func(p *played) { p.say(`{"room":"lobby","gap":{"from":6,"to":6,"reason":"trimmed"}}`); p.event(7) }, false, client.ErrUncertain},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newScript(t)
+			s.limits = `{"key_window_ms":1}`
+			c, p := s.dial(s.config())
+			join(t, c, p, proto.From{}, 5)
+			done := say(t, c, "hi", "k1")
+			p.hear("say")
+			p.conn.Close() // the answer is lost
+			p = s.again()
+			p.admit(7)
+			test.replay(p)
+			wantSeq := uint64(7)
+			if test.again {
+				a := p.hear("say")
+				wantSeq = 8
+				p.say(`{"id":%d,"ok":{"seq":8,"at":"2026-11-22T10:53:07.123Z"}}`, a.ID)
+			}
+			got := <-done
+			if !errors.Is(got.err, test.want) || test.want == nil && got.ack.Seq != wantSeq {
+				t.Errorf("got %+v, want seq %d and %v", got, wantSeq, test.want)
+			}
+			next := say(t, c, "next", "k2")
+			a := p.hear("say")
+			p.say(`{"id":%d,"ok":{"seq":9,"at":"2026-11-22T10:53:07.123Z"}}`, a.ID)
+			if got := <-next; a.Key != "k2" || got.err != nil {
+				t.Errorf("after it got %+v and %v, want the next message", a, got.err)
+			}
+		})
+	}
+}
+
 func TestRefusedMessagesKeepTheirOrder(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())

@@ -34,6 +34,9 @@ func (s *state) receive(p []byte) error {
 		s.event(r, &e)
 	case in.Gap != nil:
 		in.Gap.Room = r.name
+		for _, say := range r.says {
+			say.broken = true
+		}
 		if s.notify(Notice{Room: r.name, Gap: in.Gap}) {
 			r.passed(in.Gap)
 		} else {
@@ -76,6 +79,7 @@ func (s *state) event(r *room, e *proto.Event) {
 			return
 		}
 		r.returned(e)
+		r.shown(e)
 		// A close up to head was undone by a reopening: otherwise the server would have refused
 		// the join.
 		if e.Kind == proto.Closed && e.Seq > r.head {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -93,6 +94,16 @@ func (r *room) returned(e *proto.Event) {
 	if e.Epoch != "" {
 		r.epoch = e.Epoch
 	}
+}
+
+// shown answers the first of the room's messages with its own event, whose answer may be lost.
+func (r *room) shown(e *proto.Event) {
+	if len(r.says) == 0 || e.Key == "" || e.Key != r.says[0].fields.Key || e.From.ID != r.says[0].as {
+		return
+	}
+	ok, err := json.Marshal(Ack{Seq: e.Seq, At: e.At})
+	r.says[0].finish(answer{ok: ok, err: err})
+	r.says = r.says[1:]
 }
 
 // passed records a gap. Its events will not come. After a reset the events begin again.

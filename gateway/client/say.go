@@ -33,6 +33,10 @@ type Ack struct {
 // messages of one room one at a time, in the order of the calls. So they keep their order even if
 // the server refuses one of them for a while.
 //
+// If the server may have forgotten the key meanwhile, the client looks for the message in the
+// replay of the next connection and sends it again only if it is not there. If events are
+// missing there, Say fails with [ErrUncertain].
+//
 // Say fails with a [*proto.Refusal] if the server does not accept the message. After any other
 // error, of ctx or of [Client.Err], the message may be stored: say it again with the same key, as
 // the same sender, to find out.

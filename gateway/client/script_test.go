@@ -30,6 +30,7 @@ type script struct {
 	t        *testing.T
 	sessions chan *played
 	refuse   chan int // statuses for the next handshakes, before any session
+	limits   string   // of each hello, as JSON
 }
 
 type played struct {
@@ -41,7 +42,7 @@ type played struct {
 }
 
 func newScript(t *testing.T) *script {
-	s := &script{t: t, sessions: make(chan *played, 16), refuse: make(chan int, 16)}
+	s := &script{t: t, sessions: make(chan *played, 16), refuse: make(chan int, 16), limits: "{}"}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case status := <-s.refuse:
@@ -74,7 +75,7 @@ func (s *script) dial(cfg client.Config) (*client.Client, *played) {
 	greeted := make(chan *played, 1)
 	go func() {
 		p := <-s.sessions
-		p.say(`{"hello":{"session":"s1","you":{"id":"ann"},"resume":"ticket"}}`)
+		p.say(`{"hello":{"session":"s1","you":{"id":"ann"},"resume":"ticket","limits":%s}}`, s.limits)
 		greeted <- p
 	}()
 	c, err := client.Dial(within(s.t), cfg)
@@ -91,7 +92,7 @@ func (s *script) again() *played {
 	select {
 	case p := <-s.sessions:
 		s.t.Cleanup(func() { p.conn.Close() })
-		p.say(`{"hello":{"session":"s2","you":{"id":"ann"},"resume":"ticket"}}`)
+		p.say(`{"hello":{"session":"s2","you":{"id":"ann"},"resume":"ticket","limits":%s}}`, s.limits)
 		return p
 	case <-within(s.t).Done():
 		s.t.Fatal("the client did not come back")

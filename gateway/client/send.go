@@ -34,7 +34,7 @@ func (s *state) due(now time.Time) pass {
 			r.state, r.move = leaving, s.calls.add(proto.VerbLeave, fields{Room: r.name.String()})
 		case (r.state == joined || r.state == lagging) && len(r.says) > 0:
 			// The session is still in a lagging room, so its messages need not wait.
-			p.call(r.says[0])
+			p.say(r)
 		}
 		if r.move != nil {
 			p.call(r.move)
@@ -52,6 +52,28 @@ func (p *pass) call(k *call) {
 	left := p.s.patience - p.now.Sub(k.sentAt)
 	p.wait = min(p.wait, max(left, 0))
 	p.patient = p.patient && left > 0
+}
+
+// say sends the first message of a room's line, unless it may be stored and its key forgotten.
+func (p *pass) say(r *room) {
+	k := r.says[0]
+	if !k.sent && !k.began.IsZero() && p.s.forgotten(k, p.now) {
+		switch {
+		case r.state == lagging || r.have < r.head:
+			return // the replay may have it
+		case k.broken:
+			p.s.calls.remove(k)
+			k.finish(answer{err: ErrUncertain})
+			r.says = r.says[1:]
+			p.wait = 0 // the next message is due
+			return
+		}
+		k.began = time.Time{}
+	}
+	if k.began.IsZero() {
+		k.began, k.as, k.broken = p.now, p.s.hello.You.ID, false
+	}
+	p.call(k)
 }
 
 // join joins a room, from the last event that Next has returned.

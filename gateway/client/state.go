@@ -101,6 +101,16 @@ func (s *state) addCall(verb proto.Verb, f fields) (*call, error) {
 	return s.calls.queue(verb, f), nil
 }
 
+// keyWindow is how long a server remembers keys, unless its hello says otherwise.
+const keyWindow = 2 * time.Minute
+
+// forgotten reports whether the server may have forgotten the key of a message. mu is held.
+func (s *state) forgotten(k *call, now time.Time) bool {
+	window := time.Duration(s.hello.Limits.KeyWindowMS) * time.Millisecond
+	orDefault(&window, keyWindow)
+	return k.as != s.hello.You.ID || now.Sub(k.began) >= window-min(15*time.Second, window/4)
+}
+
 // forgetCall removes a call whose caller does not wait any more.
 func (s *state) forgetCall(k *call) {
 	s.mu.Lock()
