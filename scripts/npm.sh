@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../gateway/client/js"
 npm ci --no-audit --no-fund --silent
 npm run --silent build
 npm run --silent check
-(cd ../../.. && go run ./scripts/conformance -skip 'handshake-status|token-expired' \
+(cd ../../.. && go run ./scripts/conformance \
     node scripts/conformance/drivers/js.mjs gateway/client/js/room.js gateway/client/js/node_modules/ws/wrapper.mjs)
 gateway=$(mktemp)
 trap 'rm -f "$gateway"' EXIT

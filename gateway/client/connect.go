@@ -19,9 +19,10 @@ type connector struct {
 	state *state
 	begun chan struct{} // closed and set to nil when the first session begins
 
-	failure   error                  // of the last try
-	presented atomic.Pointer[string] // the newest token that the client has sent
-	expired   *CloseError            // not nil: a server has closed because that token has expired
+	failure     error                  // of the last try
+	presented   atomic.Pointer[string] // the newest token that the client has sent
+	expired     *CloseError            // of a server that called a token expired
+	expirations int                    // how often servers have said so about the newest token
 }
 
 // run holds one session after the other, until ctx ends or another try makes no sense.

@@ -18,10 +18,12 @@ func (c *connector) token(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("get token: %w", err)
 	}
-	if last := c.presented.Load(); c.expired != nil && *last == token {
+	if last := c.presented.Load(); last == nil || *last != token {
+		c.expirations = 0
+	}
+	if c.expirations > 1 {
 		return "", &expiredError{c.expired}
 	}
-	c.expired = nil
 	c.presented.Store(&token)
 	return token, nil
 }
@@ -36,6 +38,7 @@ func (c *connector) noteExpired(err error) {
 	var closed *CloseError
 	if errors.As(err, &closed) && closed.Code == proto.CloseTokenExpired {
 		c.expired = closed
+		c.expirations++
 	}
 }
 

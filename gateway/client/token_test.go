@@ -18,7 +18,7 @@ func tokens(all ...string) func(context.Context) (string, error) {
 	}
 }
 
-func TestATokenIsNotPresentedAgainAfterItExpired(t *testing.T) {
+func TestATokenIsNotPresentedAgainAfterItExpiredTwice(t *testing.T) {
 	s := newScript(t)
 	cfg := s.config()
 	cfg.Token = tokens("t1", "t2")
@@ -27,6 +27,10 @@ func TestATokenIsNotPresentedAgainAfterItExpired(t *testing.T) {
 	p = s.again()
 	if p.token != "Bearer t2" {
 		t.Errorf("got %q, want the fresh token", p.token)
+	}
+	p.close(proto.CloseTokenExpired)
+	if p = s.again(); p.token != "Bearer t2" {
+		t.Errorf("got %q, want the same token once more", p.token)
 	}
 	p.close(proto.CloseTokenExpired)
 	for {

@@ -273,5 +273,10 @@ func TestAJoinTellsTheRightsAndTheMuteOfTheSession(t *testing.T) {
 		ws.wantSoon(`{"hello":*`)
 		ws.send(`{"id":1,"join":{"room":"` + m.room + `"}}`)
 		ws.wantSoon(`{"id":1,"ok":{*` + want)
+		stream := m.b.events("/events?room="+m.room, "Authorization: Bearer "+tokenOf(id, "*=read say", time.Hour))
+		stream.want("hello")
+		if got := stream.want("ok").data; !matches(`{"ok":{*`+want, got) {
+			t.Errorf("a stream got %s, want %s", got, want)
+		}
 	}
 }

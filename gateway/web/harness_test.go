@@ -112,7 +112,7 @@ var until = natstest.Eventually
 type speaker struct {
 	t    *testing.T
 	conn *websocket.Conn
-	id   int
+	id   int // also of the message's key: each speaker is another sender
 }
 
 func (g *gateway) speaker(t *testing.T, room, name string) *speaker {
@@ -132,22 +132,34 @@ func (s *speaker) say(texts ...string) {
 	s.t.Helper()
 	for _, text := range texts {
 		s.id++
-		frame, _ := json.Marshal(map[string]any{"id": s.id, "say": map[string]string{"text": text}})
-		if err := s.conn.Write(s.t.Context(), websocket.MessageText, frame); err != nil {
-			s.t.Fatal(err)
+		frame, _ := json.Marshal(map[string]any{"id": s.id, "say": map[string]string{"text": text, "key": fmt.Sprint("k", s.id)}})
+		send := func() {
+			if err := s.conn.Write(s.t.Context(), websocket.MessageText, frame); err != nil {
+				s.t.Fatal(err)
+			}
 		}
+		send()
 		for done := false; !done; {
 			_, b, err := s.conn.Read(s.t.Context())
 			if err != nil {
 				s.t.Fatal(err)
 			}
 			var f struct {
-				ID        int
-				OK, Error json.RawMessage
+				ID    int
+				OK    json.RawMessage
+				Error *struct {
+					Message string
+					Retry   int `json:"retry_ms"`
+				}
 			}
 			json.Unmarshal(b, &f)
-			if f.Error != nil {
-				s.t.Fatalf("say %q: %s", text, f.Error)
+			switch {
+			case f.Error == nil:
+			case f.Error.Retry > 0: // the server is not ready yet
+				time.Sleep(time.Duration(f.Error.Retry) * time.Millisecond)
+				send()
+			default:
+				s.t.Fatalf("say %q: %s", text, f.Error.Message)
 			}
 			done = f.OK != nil && f.ID == s.id
 		}

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -40,7 +41,10 @@ func main() {
 	}
 	failed := 0
 	for _, r := range playAll(selected(scenarios(), only, not), flag.Args(), *limit) {
+		var lack *lacking
 		switch {
+		case errors.As(r.err, &lack):
+			fmt.Printf("none %s\n     %v\n", r.name, lack)
 		case r.err != nil:
 			failed++
 			fmt.Printf("FAIL %s\n     %v\n%s", r.name, r.err, r.transcript)

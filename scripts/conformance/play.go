@@ -43,6 +43,9 @@ func play(s scenario, command []string, limit time.Duration) (transcript []strin
 	for _, step := range s.steps {
 		if err := p.step(step); err != nil {
 			p.driver.kill()
+			if lack := (*lacking)(nil); errors.As(err, &lack) {
+				return nil, err
+			}
 			return nil, fmt.Errorf("%s\n     %w", step.line, err)
 		}
 	}
@@ -63,6 +66,8 @@ func (p *player) step(s step) error {
 	}
 	verb, argument, _ := strings.Cut(s.verb, " ")
 	switch s.actor + " " + verb {
+	case "needs " + verb:
+		return p.ask(verb)
 	case "app ":
 		return p.app(object)
 	case "sees ":
@@ -106,6 +111,28 @@ func (p *player) app(command map[string]any) error {
 		p.board.says(say)
 	}
 	return p.driver.do(command)
+}
+
+// lacking ends a scenario that a client cannot pass.
+type lacking struct{ reason string }
+
+func (l *lacking) Error() string { return l.reason }
+
+// ask asks the driver whether its client has a capability.
+func (p *player) ask(capability string) error {
+	if err := p.driver.do(map[string]any{"can": map[string]any{"capability": capability}}); err != nil {
+		return err
+	}
+	answer, err := p.board.take("sees", map[string]any{"can": map[string]any{"capability": capability}}, p.limit)
+	if err != nil {
+		return err
+	}
+	can := answer["can"].(map[string]any) // it matches
+	if can["ok"] == true {
+		return nil
+	}
+	reason, _ := can["reason"].(string)
+	return &lacking{fmt.Sprintf("the client lacks %s: %s", capability, reason)}
 }
 
 // hear takes a frame of the client, which must match the pattern.

@@ -11,7 +11,7 @@ mkdirSync(at("dist"));
 for (const name of ["room", "events", "react"]) {
   for (const [format, ending] of [["esm", "js"], ["cjs", "cjs"]]) {
     await build({
-      entryPoints: [at(`${name}.js`)], outfile: at(`dist/${name}.${ending}`), format, bundle: true, minify: true, target: "es2022", legalComments: "none",
+      entryPoints: [at(`${name}.js`)], outfile: at(`dist/${name}.${ending}`), format, bundle: true, platform: format === "cjs" ? "node" : "browser", minify: true, target: "es2022", legalComments: "none",
       external: ["react", "@roomcast/client"], mangleProps: /^_/,
       define: { "import.meta.url": '""' }, // a bundle has no address: the client connects to the page's server
       supported: { "dynamic-import": true },

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const here = new URL(".", import.meta.url).pathname;
-const run = (command, args, options) => execFileSync(command, args, { stdio: ["ignore", "pipe", "inherit"], encoding: "utf8", ...options });
+const run = (command, args, options) => execFileSync(command, args, { stdio: ["ignore", "pipe", "inherit"], encoding: "utf8", timeout: 300_000, ...options });
 
 const dir = mkdtempSync(join(tmpdir(), "roomcast-npm-"));
 try {
@@ -19,7 +19,7 @@ try {
   const use = 'const { connect, RoomcastError, indexedDBStore, reconnects } = c; const k = connect({ url: "http://127.0.0.1:1/", WebSocket: class { close() {} } });' +
     'k.room("lobby"); k.close(); if (!reconnects(1006) || typeof indexedDBStore !== "function" || !(new RoomcastError({ code: "x" }) instanceof Error)) throw new Error("incomplete"); console.log("ok");';
   // Where no WebSocket opens, the package loads its other module.
-  const fall = 'const { connect } = c; Math.random = () => 0; class Refused { constructor() { setTimeout(() => this.onclose?.({ code: 1006 })); } close() {} }' +
+  const fall = 'const { connect } = c; Math.random = () => 0; class Refused { constructor() { setTimeout(() => this.onclose?.({ code: 1006 })); } close() {} } setTimeout(() => process.exit(1), 20_000);' +
     'globalThis.fetch = async (url) => { console.log(url); process.exit(); }; connect({ url: "http://h/chat/", WebSocket: Refused }).room("lobby");';
   const events = "http://h/chat/events?room=lobby\n";
   assert.equal(run("node", ["--input-type=module", "-e", `import * as c from "@roomcast/client"; ${fall}`], { cwd: dir }), events);

@@ -21,9 +21,9 @@ const REQUESTS = {
 
 export class EventsSocket {
   onopen = null; onmessage = null; onclose = null;
-  onbetter = null; // a WebSocket works
+  onbetter = null; // takes a WebSocket that works, and the frames that have come on it
 
-  #url; #protocols; #WebSocket; #base; #joins; #token; #resume;
+  #url; #protocols; #WebSocket; #base; #joins; #token; #ticket; #resume;
   #you; // our id, after the first hello
   #life = new AbortController(); // of all requests
   #stream; // whose events count
@@ -41,7 +41,7 @@ export class EventsSocket {
     this.#resume = protocols.find((p) => p.startsWith("resume."))?.slice(7);
     queueMicrotask(async () => {
       this.onopen?.(); // which may present a token
-      if (await this.#better()) return; // no network refused it: the server was away
+      if (await this.#better()) return; // the server was away, and no network refuses it
       this.#try(FIRST);
       this.#begin();
     });
@@ -74,12 +74,12 @@ export class EventsSocket {
     else this.#request(verb, body, id);
   }
 
-  #auth({ token }, id) {
+  #auth({ token = this.#token, ticket }, id) {
     if (id !== undefined) {
       this.#renewal = { id, token: this.#token };
       this.#change(); // a stream ends with its token
     }
-    this.#token = token;
+    [this.#token, this.#ticket] = [token, ticket];
   }
 
   #join({ room, ...from }, id) {
@@ -152,6 +152,8 @@ export class EventsSocket {
     // One query says for all rooms without an id where they begin. Others wait for the stream after this one.
     const { from } = places.find(({ id, head }) => !id && head === undefined) ?? places.find(({ id }) => !id) ?? {};
     const query = this.#you === undefined ? [this.#url.search.slice(1)] : [];
+    if (this.#ticket) query.push(`ticket=${encodeURIComponent(this.#ticket)}`);
+    this.#ticket = undefined; // it counts once
     query.push(from);
     for (const [name, place] of this.#rooms) {
       if (!place.id && place.from !== from) continue;
@@ -255,24 +257,31 @@ export class EventsSocket {
     this.#retry = setTimeout(async () => { await this.#better() || this.#try(Math.min(MOST, 2 * ms)); }, ms * (0.8 + 0.4 * Math.random()));
   }
 
-  /** Reports whether a WebSocket works: whether the server says something on it. Then onbetter is called, between two requests. */
+  /** Reports whether a WebSocket works: whether the server says something on it. Then it is handed over, between two requests. */
   #better() {
     const url = new URL(this.#url), offers = this.#resume && !this.#token ? [this.#protocols[0], `resume.${this.#resume}`] : this.#protocols;
-    url.searchParams.delete("ticket"); // it counts once
+    if (this.#you !== undefined) url.searchParams.delete("ticket"); // it counts once
     return new Promise((resolve) => {
-      const ws = new this.#WebSocket(url.href, offers);
-      const done = (works) => {
+      const ws = new this.#WebSocket(url.href, offers), frames = [];
+      let ended = false;
+      const end = (works) => {
+        if (ended) return;
+        ended = true;
         clearTimeout(timer);
         ws.onopen = ws.onmessage = ws.onclose = null;
-        if (works && this.#requests && this.readyState === 1) return setTimeout(() => done(true), 50);
-        ws.close();
+        if (works) this.onbetter(ws, frames);
+        else ws.close();
         resolve(works);
-        if (works && this.readyState === 1) this.onbetter?.();
       };
-      const timer = setTimeout(() => done(false), PATIENCE);
+      const take = () => {
+        if (this.readyState > 1) end(false);
+        else if (this.#requests) setTimeout(take, 50);
+        else end(true);
+      };
+      const timer = setTimeout(() => end(false), PATIENCE);
       ws.onopen = () => { if (this.#token) ws.send(JSON.stringify({ auth: { token: this.#token } })); };
-      ws.onmessage = () => done(true);
-      ws.onclose = () => done(false);
+      ws.onmessage = (e) => { if (frames.push(e.data) === 1) take(clearTimeout(timer)); };
+      ws.onclose = () => end(false);
       ws.onerror = () => {}; // the ws package of Node would end the process
     });
   }

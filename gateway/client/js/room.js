@@ -54,7 +54,7 @@ export class Connection extends Emitter {
   constructor(options = {}) {
     super();
     if (typeof options === "string" || options instanceof URL) options = { url: options };
-    if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("there is no WebSocket here; give connect one, such as that of the ws package: { url, WebSocket }");
+    if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("there is no WebSocket here; give connect one, as that of the ws package: { url, WebSocket }");
     const url = new URL(options.url ?? HOME, globalThis.location?.href);
     url.protocol = url.protocol.replace(/^http/, "ws");
     if (!/^wss?:$/.test(url.protocol)) throw new TypeError(`give connect the url of a server; ${url.protocol} is none`);
@@ -133,14 +133,18 @@ export class Connection extends Emitter {
       if (given && !token) url.searchParams.set("ticket", given);
       // Logs keep URLs, so a credential travels as a subprotocol that is never chosen, or in the first frame.
       const offers = this.resume && !token ? [PROTOCOL, "resume." + this.resume] : [PROTOCOL];
-      const ws = this.#ws = Events ? new Events(url.href, offers, Socket, () => this.rooms.filter((r) => r.state === "joining").map((r) => r._where)) : new Socket(url.href, offers);
+      const ws = Events ? new Events(url.href, offers, Socket, () => this.rooms.filter((r) => r.state === "joining").map((r) => r._where)) : new Socket(url.href, offers);
       this.#http = !!Events;
       this.#given = given;
-      ws.onbetter = () => { this.#misses = 0; this.reconnect(); };
+      ws.onbetter = (better, frames) => { // a WebSocket has opened after all
+        this.#drop();
+        this.#http = false;
+        this.#enter("connecting");
+        this.#attach(better);
+        for (const frame of frames) this.#receive(frame);
+      };
       ws.onopen = () => { if (token) ws.send(JSON.stringify({ auth: { token } })); };
-      ws.onmessage = (e) => this.#receive(e.data);
-      ws.onclose = (e) => this.#lost(e.code ?? 1006, e.reason);
-      ws.onerror = () => {}; // close follows; the ws package of Node would end the process at an unhandled error
+      this.#attach(ws);
     } catch (err) {
       if (turn !== this.#turn) return;
       return err?.final ? this.#fatal(0, failure(err.code ?? "no_token", err.message)) : this.#lost(1006, String(err?.message ?? err));
@@ -158,6 +162,13 @@ export class Connection extends Emitter {
   }
 
   // The methods below run to completion between two frames.
+
+  #attach(ws) {
+    this.#ws = ws;
+    ws.onmessage = (e) => this.#receive(e.data);
+    ws.onclose = (e) => this.#lost(e.code ?? 1006, e.reason);
+    ws.onerror = () => {}; // close follows; the ws package of Node would end the process at an unhandled error
+  }
 
   #enter(state, detail = {}) {
     this.state = state;
@@ -203,7 +214,7 @@ export class Connection extends Emitter {
     const cured = code === 1009 && this._outbox.length < waiting; // the message that was too long is gone
     if (again || !(reconnects(code) || cured)) return this.#fatal(code, failure(CLOSES[code] ?? "closed", reason || `the server closed the connection with ${code}`, { close: code }));
     if (this.#opened && now() - this.#opened > BACKOFF.stable) this.#tries = 0;
-    if (!this.#opened && code === 1006 && this.#tries > 1) reason ||= "the server cannot be reached, or it refuses this page: check the address, the origin and the limits";
+    if (!this.#opened && code === 1006 && this.#tries > 1) reason ||= "the server cannot be reached, or it refuses this page: check address, origin and limits";
     this.#opened = 0;
     const ms = Math.random() * Math.min(BACKOFF.most, BACKOFF.first * 2 ** this.#tries++);
     this.#retry = setTimeout(() => this.reconnect(), ms);
@@ -265,7 +276,7 @@ export class Connection extends Emitter {
   #receive(text) {
     this.#probing = false;
     let frame;
-    try { frame = JSON.parse(text); } catch { return this.#lost(1006, "the server sent what is no JSON"); }
+    try { frame = JSON.parse(text); } catch { return this.#lost(1006, "the server sent no JSON"); }
     if (frame.hello) this.#welcome(frame.hello);
     else if (frame.ok || frame.error) {
       const done = this.#calls.get(frame.id);

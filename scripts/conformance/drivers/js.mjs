@@ -42,6 +42,10 @@ const commands = {
       (error) => show(["closed", "disconnected", "uncertain"].includes(error.code) ? "lost" : "refused", { key, code: error.code }),
     );
   },
+  can({ capability }) {
+    if (capability === "status") show("can", { capability, ok: false, reason: "the WebSocket of a browser does not show the status of a refused handshake" });
+    else show("can", { capability, ok: true });
+  },
   signal({ room, type }) { connection.room(room).signal(type); },
 };
 

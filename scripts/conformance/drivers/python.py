@@ -90,6 +90,9 @@ class Driver:
         if ack is not None:
             show("ack", key=f["key"], seq=ack.seq, duplicate=ack.duplicate)
 
+    async def can(self, f: Fields) -> None:
+        show("can", capability=f["capability"], ok=True)
+
     async def signal(self, f: Fields) -> None:
         await answered("", f["room"], self.rooms[f["room"]].signal(f["type"]))
 

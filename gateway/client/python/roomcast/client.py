@@ -261,6 +261,16 @@ class Room(AsyncIterator[Item]):
         sent = {"room": self.name, "act": act, **{name.rstrip("_"): value for name, value in fields.items()}}
         return read_ack(await self._client._ask("moderate", sent, again="key" in sent))
 
+    async def edit(self, seq: int, text: str, *, key: str = "") -> Ack:
+        """Replace the text of a message of your own. The client sends the edit until it is answered."""
+        fields = {"room": self.name, "seq": seq, "text": text, "key": key or secrets.token_urlsafe(16)}
+        return read_ack(await self._client._ask("edit", fields))
+
+    async def delete(self, seq: int, *, why: str = "", key: str = "") -> Ack:
+        """Delete a message: your own one, or with the right moderate that of anybody. It cannot be restored."""
+        fields = {"seq": seq, "key": key or secrets.token_urlsafe(16)}
+        return await self.moderate("delete", **fields, **({"why": why} if why else {}))
+
     async def leave(self) -> None:
         """Stop following the room. Its messages without an ack fail; they may have been stored."""
         self._left = True

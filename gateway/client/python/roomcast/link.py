@@ -51,6 +51,7 @@ class Linker:
         self.connected = False
         self.presented: str | None = None  # the newest token
         self.expired: Closed | None = None  # with it the server called the token expired
+        self.expirations = 0  # how often it has said so about the newest token
 
     async def run(self) -> None:
         """Hold one session after the other until no other try makes sense."""
@@ -80,7 +81,9 @@ class Linker:
         if isinstance(error, Closed):
             if error is self.expired:
                 return False  # there is no fresh token
-            self.expired = error if error.code == TOKEN_EXPIRED else None
+            if error.code == TOKEN_EXPIRED:
+                self.expired = error
+                self.expirations += 1
             return reconnects(error.code)
         return True
 
@@ -121,9 +124,11 @@ class Linker:
         if self.state.hello["resume"]:  # not in the URL, which logs keep
             offers.append(Subprotocol("resume." + self.state.hello["resume"]))
         token = await self.token() if callable(self.token) else self.token
-        if self.expired is not None and token == self.presented:
+        if token != self.presented:
+            self.expirations = 0
+        if self.expired is not None and self.expirations > 1:
             raise self.expired
-        self.presented, self.expired = token, None
+        self.presented = token
         try:
             return await ws.connect(
                 url,

@@ -204,6 +204,23 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
             await room.moderate("reopen")
             self.assertEqual((await (await c.join("lobby")).say("again")).seq, 3)
 
+    async def test_own_messages_are_edited_and_deleted(self) -> None:
+        g = self.gateway()
+        async with roomcast.connect(g.url) as c, roomcast.connect(g.url) as other:
+            room, theirs = await c.join("lobby"), await other.join("lobby")
+            await room.say("helo")
+            await room.say("wrong room")
+            self.assertEqual((await room.edit(1, "hello")).seq, 3)
+            self.assertEqual((await room.edit(1, "hello", key="again")).seq, 4)
+            ack = await room.edit(1, "hello", key="again")
+            self.assertEqual((ack.seq, ack.duplicate), (4, True))
+            self.assertEqual((await room.delete(2)).seq, 5)
+            for refused in (theirs.edit(1, "mine"), theirs.delete(1), room.delete(2)):
+                with self.assertRaises(roomcast.Refused):
+                    await refused
+            first, second, *_ = (await theirs.history()).events
+            self.assertEqual((first.text, second.text), ("hello", None))
+
     def keyed(self) -> tuple[Gateway, bytes]:
         secret = b"s" * 40
         key = tempfile.NamedTemporaryFile()

@@ -37,6 +37,7 @@ type command struct {
 		Room proto.Room
 		Type string
 	}
+	Can *struct{ Capability string }
 }
 
 // driver does the commands in the background, one after the other. Only connect waits, so
@@ -76,6 +77,8 @@ func main() {
 			joins <- func() { d.join(ctx, &c) }
 		case c.Say != nil:
 			says <- func() { d.say(ctx, &c) }
+		case c.Can != nil:
+			d.show("can", fields{"capability": c.Can.Capability, "ok": true})
 		case c.Signal != nil:
 			signals <- func() {
 				d.failed("", c.Signal.Room, d.client.Signal(ctx, c.Signal.Room, c.Signal.Type, nil))
