@@ -16,7 +16,7 @@ type catchup struct {
 	*replay.Replay
 	page    reads.Page // the buffer of the records being replayed
 	holds   bool       // it has its connection's only page, or waits for it
-	reading bool       // a read of the log is under way, or put off
+	reading bool       // a read of the log is under way or will be retried; or the replay is over
 }
 
 // memberKey names a membership.
@@ -25,9 +25,9 @@ type memberKey struct {
 	audience uint32
 }
 
-// catchups serve members from the log. A connection has one page at a time, whatever the
-// number of its rooms, and none while it takes no bytes: then only the position in the log
-// is kept, and the page is read again from there. They are owned by the loop.
+// catchups serve members from the log. A connection holds at most one page, even if it is in
+// several rooms. While it takes no bytes it holds none: the hub keeps only the position in the log,
+// and reads the page again later. They are owned by the loop.
 type catchups struct {
 	// static
 	conns   *conns
@@ -44,15 +44,14 @@ type catchups struct {
 }
 
 const (
-	// pageWait is how many bytes may wait for a connection before it is given more of a
-	// page.
+	// pageWait is how many bytes may wait for a connection before the hub pauses its replays.
 	pageWait = 32 << 10
-	// retryRead is how soon a log that does not answer is asked again.
+	// retryRead is the pause before the hub repeats a failed read of the log.
 	retryRead = 250 * time.Millisecond
 )
 
-// start begins the replay of a member that has been told that it has joined, and with which
-// head: a newer event may have come since.
+// start begins the replay of a member. The client has been told that it has joined, and told is the
+// head in that answer. Newer events may have come since.
 func (cs *catchups) start(c *conn, m membership, told history.Head) {
 	a := cs.fanout.audiences[m.audience]
 	cu := cs.members[memberKey{c.id(), m.audience}]
@@ -66,8 +65,8 @@ func (cs *catchups) start(c *conn, m membership, told history.Head) {
 	cs.schedule(c)
 }
 
-// fallBehind takes a member off the ring, to be served from the log beginning with the
-// record numbered next.
+// fallBehind takes a member off the ring. The log serves it from now on, beginning with the record
+// numbered next.
 func (cs *catchups) fallBehind(a *audience, pos int, next uint64) *conn {
 	m := &a.Members()[pos]
 	c := cs.conns.at(m.Slot)
@@ -85,7 +84,8 @@ func (cs *catchups) forget(c *conn, m membership) {
 	}
 }
 
-// retract has the members of a room that hold a page with records of these seqs read it again.
+// retract drops the pages that hold records between two seqs of a room. The hub reads these pages
+// again.
 func (cs *catchups) retract(rm *room, from, to uint64) {
 	rm.members(func(a *audience, pos int) {
 		m := a.Members()[pos]
@@ -99,7 +99,7 @@ func (cs *catchups) retract(rm *room, from, to uint64) {
 	})
 }
 
-// schedule has the hub advance the connection's replays.
+// schedule makes the hub advance the connection's replays.
 func (cs *catchups) schedule(c *conn) {
 	c.flags |= paging
 	cs.out.Schedule(&c.out)
@@ -130,7 +130,7 @@ func (cs *catchups) advance(c *conn, m membership) {
 		cs.stats.Replayed.Add(1)
 		if cu.Ends(rec) {
 			e, _ := proto.ParseEvent(rec.Payload)
-			cu.reading = true // nothing follows
+			cu.reading = true // the replay is over
 			cs.release(c, cu)
 			cs.notices.add(c.id(), Notice{Kind: Closed, Room: a.room.Name, Why: e.Why})
 			return
@@ -138,9 +138,10 @@ func (cs *catchups) advance(c *conn, m membership) {
 	}
 }
 
-// turnPage reads the member's next page when it is its turn.
+// turnPage gives back the page that the member has been sent, and reads the next one. If the
+// connection is in several rooms, the others get their turn first.
 func (cs *catchups) turnPage(c *conn, m membership, cu *catchup) {
-	if cu.holds { // it has shown a page
+	if cu.holds { // its page has been sent
 		cu.Grow()
 		cs.release(c, cu)
 		if len(cs.conns.memberships(c)) > 1 {
@@ -154,7 +155,7 @@ func (cs *catchups) turnPage(c *conn, m membership, cu *catchup) {
 	}
 }
 
-// release gives back the member's page, and lets another replay of its connection have one.
+// release gives back the member's page, so that another replay of its connection may hold one.
 func (cs *catchups) release(c *conn, cu *catchup) {
 	cu.Forget()
 	cu.page.Release()
@@ -179,7 +180,7 @@ func (cs *catchups) releasePage(c *conn) {
 	}
 }
 
-// goLive has the ring serve the member from the offset on.
+// goLive makes the ring serve the member, from the offset on.
 func (cs *catchups) goLive(c *conn, m membership, at uint64) {
 	a := cs.fanout.audiences[m.audience]
 	since, asked := cs.members[memberKey{c.id(), m.audience}].Since()
@@ -191,8 +192,8 @@ func (cs *catchups) goLive(c *conn, m membership, at uint64) {
 	switch head := a.room.Head; {
 	case !head.Closed:
 	case asked && since >= head.Seq:
-		// The client has seen the closing through another gateway, before it was delivered here,
-		// and been told that it has joined. It is not shown the closing twice, so it must ask again.
+		// The client saw the closing through another gateway, then joined here before this loop was
+		// given it. The replay does not show the closing again, so the client must join again.
 		cs.notices.add(c.id(), Notice{Kind: Lost, Room: a.room.Name})
 	default: // closed after the client was told that it has joined
 		cs.notices.add(c.id(), Notice{Kind: Closed, Room: a.room.Name, Why: head.Why})
@@ -244,7 +245,7 @@ func (cs *catchups) readDone(k memberKey, cu *catchup, page reads.Page, err erro
 	cs.schedule(c)
 }
 
-// retry asks the log again later, or ends the session if that does not help.
+// retry reads the log again later, or sends a Lost notice if the replay has failed for good.
 func (cs *catchups) retry(k memberKey, cu *catchup, err error) {
 	c, name := cs.conns.at(k.id.Slot()), cs.fanout.audiences[k.audience].room.Name
 	cs.release(c, cu)

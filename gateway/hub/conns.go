@@ -25,7 +25,7 @@ const (
 
 func (c *conn) id() loop.ID { return c.out.ID }
 
-// membership is a member as its connection knows it.
+// membership is a member's place in an audience. The member's connection keeps it.
 type membership struct {
 	audience uint32 // index in fanout.audiences
 	pos      uint32 // in the audience's ring
@@ -88,7 +88,8 @@ func (cs *conns) add(c *conn, m membership) {
 	}
 }
 
-// memberships returns those of the connection, to be changed in place only.
+// memberships returns the connection's memberships. The slice is not a copy: the caller may change
+// its elements, but not its length.
 func (cs *conns) memberships(c *conn) []membership {
 	if c.many != 0 {
 		return cs.many[c.many-1]
@@ -96,7 +97,7 @@ func (cs *conns) memberships(c *conn) []membership {
 	return c.one[:c.rooms]
 }
 
-// find returns which of the connection's memberships is in the audience, or -1.
+// find returns the index of the connection's membership in the audience, or -1.
 func (cs *conns) find(c *conn, audience uint32) int {
 	for i, m := range cs.memberships(c) {
 		if m.audience == audience {

@@ -10,8 +10,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// deliver handles one delivery of the feeds. Skip is slot+1 of the connection that
-// is not shown it; 0 = every member is.
+// deliver handles one delivery of the feeds. Skip is slot+1 of the connection that does not get it;
+// 0 = every member gets it.
 func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 	rm := rs.byName[d.Room]
 	if rm == nil || !rm.ready {
@@ -30,11 +30,11 @@ func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 	}
 }
 
-// deliverGap announces events that this loop will never be given. It ends the sessions that
-// cannot be told.
+// deliverGap announces a gap: events that this loop will never be given. Sessions whose format
+// shows no gaps get a Lost notice.
 func (rs *rooms) deliverGap(rm *room, d *follow.Delivery) {
 	g := d.Gap
-	rs.dispatch.run() // members that have just joined begin in the history that they were told of
+	rs.dispatch.run() // replays that have just been announced begin with the head from before the gap
 	rs.stats.Gaps.Add(1)
 	epoch := rm.Head.Epoch
 	if g.Reason == proto.GapReset {
@@ -44,7 +44,7 @@ func (rs *rooms) deliverGap(rm *room, d *follow.Delivery) {
 	rs.pushEphemeral(rm, 0)
 	for _, a := range rm.audiences {
 		if !rs.encoder.formats[a.format].Full {
-			rs.tellServed(a, Notice{Kind: Lost, Room: rm.Name}) // the others find the gap in the log
+			rs.tellServed(a, Notice{Kind: Lost, Room: rm.Name}) // members in replay find the gap in the log
 		}
 	}
 	if g.Reason == proto.GapReset {
@@ -55,11 +55,12 @@ func (rs *rooms) deliverGap(rm *room, d *follow.Delivery) {
 	if rm.Head.Limits = d.Limits; d.Limits != nil { // a ban may be in the gap
 		rs.tellAll(rm, Notice{Kind: Barred, Room: rm.Name, Head: rm.Head})
 	}
-	rs.dispatch.run() // now: members that leave are not shown what comes after
+	rs.dispatch.run() // at once, so that members that leave are not shown later events
 }
 
-// reset has the room begin with the next event. The log may be empty, so nothing else may
-// ever say so to the members that come next.
+// reset makes the next event the first one of the room. The head gets its epoch from the gap,
+// because the log may be empty and no event may ever name it. Replays without a position to
+// continue from get a Lost notice.
 func (rs *rooms) reset(rm *room, g *proto.Gap) {
 	rm.members(func(a *audience, pos int) {
 		id := rs.idOf(a, pos)
@@ -101,15 +102,16 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 	rs.expel(rm, d)
 	if rm.acted(d); d.Kind == proto.Closed && d.Seq > rm.undone {
 		for _, a := range rm.audiences {
-			// Members that are served from the log are told when they have been shown what came before.
+			// Members that are served from the log get this notice after the events before the
+			// closing.
 			rs.tellServed(a, Notice{Kind: Closed, Room: rm.Name, Why: rm.Head.Why})
 		}
-		rs.dispatch.run() // now: members that leave are not shown what comes after
+		rs.dispatch.run() // at once, so that members that leave are not shown later events
 	}
 }
 
-// change drops a message that was deleted or edited from the rings, and its edits. Members
-// that still need them read them from the log, like later members.
+// change handles a deletion or an edit. The rings drop all frames up to the message, or up to the
+// last edit of a deleted one. Members that still need these frames read the log instead.
 func (rs *rooms) change(rm *room, d *follow.Delivery, before *proto.Restrictions) {
 	if d.Kind != proto.Deleted && d.Kind != proto.Edited {
 		return
@@ -138,7 +140,8 @@ func (rs *rooms) change(rm *room, d *follow.Delivery, before *proto.Restrictions
 	}
 }
 
-// expel ends the memberships of those whom a kick or a ban names, and which all began before.
+// expel tells all sessions in the room of a kick or a ban. Each session ends its membership if the
+// act names its member.
 func (rs *rooms) expel(rm *room, d *follow.Delivery) {
 	n := Notice{Kind: Barred, Room: rm.Name, Head: rm.Head}
 	switch d.Kind {
@@ -154,11 +157,11 @@ func (rs *rooms) expel(rm *room, d *follow.Delivery) {
 	}
 	n.Member, n.Why = e.Member, e.Why
 	rs.tellAll(rm, n)
-	rs.dispatch.run() // now: members that leave are not shown what comes after
+	rs.dispatch.run() // at once, so that members that leave are not shown later events
 }
 
-// acted remembers whether a closing or reopening leaves the room closed. It ignores an act
-// that a reset has undone.
+// acted records whether the room is closed after a closing or reopening. It ignores an act from
+// before a reset.
 func (rm *room) acted(d *follow.Delivery) {
 	if d.Seq <= rm.undone {
 		return
@@ -172,16 +175,16 @@ func (rm *room) acted(d *follow.Delivery) {
 	}
 }
 
-// deliverDropped has the members of a room read the deliveries that the intake has dropped.
-// Members learn of a close among them from the log.
+// deliverDropped handles deliveries that the intake has dropped: the members of the room read these
+// events from the log. If one of them is a closing, the log shows the closing too.
 func (rs *rooms) deliverDropped(name proto.Room, m *dropped) {
 	rm := rs.byName[name]
 	if rm == nil || !rm.ready {
 		return
 	}
 	if m.reset || m.epoch != "" && rm.Head.Epoch != "" && m.epoch != rm.Head.Epoch {
-		// Nothing says where the log continues. All members have to resume, and so does this
-		// loop when they have left.
+		// The loop cannot know where the log continues, so all members have to resume. When they
+		// have left, the next join follows the room again.
 		rs.lose(rm, nil)
 		return
 	}
@@ -211,17 +214,17 @@ func (rs *rooms) tellAll(rm *room, n Notice) {
 	rm.members(func(a *audience, pos int) { rs.dispatch.add(rs.idOf(a, pos), n) })
 }
 
-// lose tells all members that nothing more of the room comes.
+// lose tells all members that the loop gets no more events of the room.
 func (rs *rooms) lose(rm *room, why *proto.Refusal) {
 	n := Notice{Kind: Lost, Room: rm.Name}
 	if why != nil {
 		n.Err = why
 	}
 	rs.tellAll(rm, n)
-	rs.dispatch.run() // now: they leave, and the next member has the room followed again
+	rs.dispatch.run() // at once: the members leave, and the next join follows the room again
 }
 
-// pushEphemeral appends the present record to the rings of the formats that show it.
+// pushEphemeral appends rs.record to the rings of the formats that show ephemerals.
 func (rs *rooms) pushEphemeral(rm *room, skip uint32) {
 	f := ring.Frame{Seq: rm.Head.Seq, Ephemeral: true, Skip: skip}
 	for _, a := range rm.audiences {
@@ -231,7 +234,7 @@ func (rs *rooms) pushEphemeral(rm *room, skip uint32) {
 	}
 }
 
-// push appends the present record to a ring.
+// push appends rs.record to a ring.
 func (rs *rooms) push(a *audience, f ring.Frame) {
 	if len(a.Members()) == 0 {
 		return
@@ -247,8 +250,8 @@ func (rs *rooms) push(a *audience, f ring.Frame) {
 	}
 }
 
-// reserve makes n more bytes fit into the ring: by dropping what no member needs, by growing,
-// and at its bound by letting members fall behind.
+// reserve makes space for n more bytes in the ring. It drops frames that no member needs, or
+// enlarges the buffer. If the buffer has reached its bound, members fall behind.
 func (rs *rooms) reserve(a *audience, n int) {
 	if a.Len()+n <= a.Cap() {
 		return
@@ -266,7 +269,7 @@ func (rs *rooms) reserve(a *audience, n int) {
 		limit = ring.Small
 	}
 	if a.Len()+n > limit || a.Cap() >= limit {
-		// Members that only wait for their turn are not slow.
+		// Write to all members first: one that only waits for its turn is not slow.
 		rs.fanout.finish(a)
 		need := a.Needed()
 		for a.Len() > 0 && a.Len()+n > limit*3/4 {
@@ -276,9 +279,9 @@ func (rs *rooms) reserve(a *audience, n int) {
 	rs.fanout.resize(a, min(max(2*a.Cap(), a.Len()+n, ring.First), max(limit, a.Len()+n)))
 }
 
-// dropUpTo drops the ring's frames before the offset. Members that still needed them, which
-// exist if need is before the offset, fall behind: they are served from the log. A session
-// that cannot be told of a gap in there is slow.
+// dropUpTo drops the ring's frames before the offset. Members that still need them fall behind: the
+// log serves them, or they get a Slow notice if their format shows no gaps. Need is the lowest
+// cursor, which dropUpTo keeps current.
 func (rs *rooms) dropUpTo(a *audience, to uint64, need *uint64) {
 	if *need < to {
 		for i, m := range a.Members() {
@@ -298,8 +301,8 @@ func (rs *rooms) dropUpTo(a *audience, to uint64, need *uint64) {
 	a.Drop(to)
 }
 
-// skipTo handles events up to seq that have not been delivered here. All members continue
-// from the log with the first event that they have not been shown.
+// skipTo handles events up to seq that this loop has not been given. All members continue from the
+// log, each with the first event that it has not been shown.
 func (rs *rooms) skipTo(rm *room, seq uint64) {
 	if seq <= rm.Head.Seq {
 		return
@@ -321,8 +324,8 @@ func (rs *rooms) skipTo(rm *room, seq uint64) {
 	rm.Head.Seq, rm.Head.At = seq, time.Time{}
 }
 
-// restart forgets the ring's frames, because the next event is not numbered after them.
-// Members keep what is due to them.
+// restart drops the ring's frames, because the seq of the next event does not continue theirs.
+// Frames that members have not been sent yet move to the queues of their connections.
 func (rs *rooms) restart(rm *room) {
 	rm.Closing = 0
 	for _, a := range rm.audiences {

@@ -9,10 +9,10 @@ import (
 	"roomcast/proto"
 )
 
-// Codec makes the bytes of one transport. A hub calls it on its loop only.
+// Codec encodes for one transport. A hub calls it on its loop only.
 type Codec interface {
-	// AppendEvent appends the form of an event, signal or gap. It appends nothing if the
-	// format does not show it.
+	// AppendEvent appends an encoded event, signal or gap. It appends nothing if the format does
+	// not show it.
 	AppendEvent(b []byte, e *proto.Record) ([]byte, error)
 	// AppendText appends a message for one connection alone.
 	AppendText(b, text []byte) []byte
@@ -59,8 +59,8 @@ func (e *encoder) event(format Format, rec *proto.Record) []byte {
 	return e.scratch
 }
 
-// gap returns the frame that announces a gap in a room of the given epoch. Its seq is that of
-// the last event that is left out, so a client that resumes from there continues behind it.
+// gap returns the frame that announces a gap in a room of the given epoch. The frame has the seq of
+// the last missing event, so a client that resumes continues behind the gap.
 func (e *encoder) gap(format Format, g *proto.Gap, epoch string) []byte {
 	e.record = proto.Record{Room: g.Room, Seq: g.To, Kind: wire.KindGap, State: proto.State{Epoch: epoch}, Payload: g.AppendJSON(nil)}
 	return e.event(format, &e.record)
@@ -78,8 +78,8 @@ func (e *encoder) close(format Format, code proto.CloseCode, reason string) []by
 	return e.scratch
 }
 
-// appendNotice appends the line by which a text session learns that its since cannot be
-// served exactly. Messages begin with the time, so the line cannot be taken for one.
+// appendNotice appends the line that tells a text session of a gap behind its since. A message
+// begins with its time, so no message looks like this line.
 func appendNotice(b []byte, g *proto.Gap) []byte {
 	switch {
 	case g.Reason == proto.GapReset:

@@ -9,18 +9,17 @@ import (
 	"roomcast/gateway/limit"
 )
 
-// audience is the members of a room that are shown it in one format, with the ring that
-// they are served from.
+// audience is the members of a room that share a format, and the ring that serves them.
 type audience struct {
 	ring.Ring
 	room   *room
 	format Format
 	self   uint32 // its index in fanout.audiences
 
-	began    time.Time // the pass under way, or the last one
-	dirty    bool      // in fanout.dirty, or about to be after a pause
+	began    time.Time // when the pass under way began, or else the last one
+	dirty    bool      // in fanout.dirty, or will be after a pause
 	buffered bool      // in fanout.buffered
-	used     uint32    // the second when a frame was appended last
+	used     uint32    // the second of the last appended frame
 }
 
 // fanout writes rings to their members. It is owned by the loop.
@@ -32,9 +31,9 @@ type fanout struct {
 
 	// owned by the loop
 	audiences  []*audience // by audience.self; nil = unused
-	unused     []uint32    // indexes of audiences
+	unused     []uint32    // free indexes of audiences
 	dirty      fifo.Queue[*audience]
-	buffered   []*audience // those that hold a buffer
+	buffered   []*audience // audiences whose rings have a buffer
 	held       limit.Part  // bytes of rings
 	deliveries uint64      // since the hub last cleared them
 }
@@ -65,10 +64,10 @@ const (
 	maxPause = 2 * time.Millisecond
 )
 
-// pause returns how long a ring waits after a long pass if it has more to send: a quarter of
-// the pass. Then the answers of members to this pass leave with the next one. Without the
-// pause a busy room alternates between passes with one message and passes with all the
-// answers, and needs twice as many writes.
+// pause returns how long a ring with more to send waits after a long pass: a quarter of the pass.
+// Then the answers of members to this pass leave with the next one. Without the pause a busy room
+// alternates between passes with one message and passes with all the answers, and needs twice as
+// many writes.
 func (f *fanout) pause(a *audience) time.Duration {
 	if a.Passing() {
 		return 0
@@ -80,7 +79,7 @@ func (f *fanout) pause(a *audience) time.Duration {
 	return min(took/4, maxPause)
 }
 
-// markDirty has run write the ring.
+// markDirty queues the ring for run.
 func (f *fanout) markDirty(a *audience) {
 	if !a.dirty {
 		a.dirty = true
@@ -88,9 +87,9 @@ func (f *fanout) markDirty(a *audience) {
 	}
 }
 
-// pass continues the ring's pass over its members, or begins one, for at most budget writes.
-// The longer a pass takes, the more goes out in each write of the next. It reports whether
-// nothing is left for another pass.
+// pass writes the ring to its members: it continues the pass under way, or begins one. It makes at
+// most budget writes. Events that arrive during a pass leave together in the next one. Done reports
+// that no bytes are left for another pass.
 func (f *fanout) pass(a *audience, budget int) (writes int, done bool) {
 	if a.Begin() {
 		a.began = f.clock.now()
@@ -111,14 +110,14 @@ func (f *fanout) pass(a *audience, budget int) (writes int, done bool) {
 	return writes, ended && !more
 }
 
-// finish serves every member that takes bytes, at once.
+// finish writes the whole ring to every member that takes bytes.
 func (f *fanout) finish(a *audience) {
 	for done := false; !done; {
 		_, done = f.pass(a, len(a.Members())+1)
 	}
 }
 
-// serve writes a member what the ring has for it up to the given offset.
+// serve writes to a member what the ring has for it up to the given offset.
 func (f *fanout) serve(c *conn, a *audience, m *ring.Member, to uint64) {
 	if a.Skips(m.Cursor) {
 		f.serveRuns(c, a, m, to)
@@ -133,7 +132,7 @@ func (f *fanout) serve(c *conn, a *audience, m *ring.Member, to uint64) {
 	}
 }
 
-// serveRuns is serve where some frames are not for this member.
+// serveRuns does the same as serve if the member does not get some of the frames.
 func (f *fanout) serveRuns(c *conn, a *audience, m *ring.Member, upTo uint64) {
 	for from, to := range a.Runs(m.Cursor, upTo, m.Slot) {
 		n := f.out.Write(&c.out, a.Bytes(from, to))
@@ -146,8 +145,8 @@ func (f *fanout) serveRuns(c *conn, a *audience, m *ring.Member, upTo uint64) {
 	m.Cursor = upTo
 }
 
-// cut handles a write that ended at the offset. The rest of a frame that was begun goes to
-// the connection's queue, so that the cursor stands at a frame boundary again.
+// cut handles a write that ended at the offset. The rest of the frame that was cut goes to the
+// connection's queue, so that the cursor stands at a frame boundary again.
 func (f *fanout) cut(c *conn, a *audience, m *ring.Member, at uint64, progress bool) {
 	m.Cursor = a.Edge(at)
 	f.out.Cut(&c.out, a.Bytes(at, m.Cursor), progress, f.clock.second())
@@ -167,7 +166,7 @@ func (f *fanout) takeDue(c *conn, m membership) {
 	member.Cursor = a.Head()
 }
 
-// coalesce moves the few bytes that rings have for a connection behind its queue, so that an
+// coalesce moves bytes from the rings behind the queue of a connection, if they are few. Then an
 // answer and the events beside it are one write.
 func (f *fanout) coalesce(c *conn) {
 	const few = 4 << 10
@@ -182,7 +181,7 @@ func (f *fanout) coalesce(c *conn) {
 	}
 }
 
-// serveMember writes a connection what one of its rings has for it.
+// serveMember writes to a connection what one of its rings has for it.
 func (f *fanout) serveMember(c *conn, m membership) {
 	a := f.audiences[m.audience]
 	if member := &a.Members()[m.pos]; member.Cursor < a.Head() {
@@ -228,8 +227,8 @@ func (f *fanout) resize(a *audience, size int) {
 	}
 }
 
-// sweep frees the buffers of rings that no member needs and that have been quiet for so many
-// seconds. It reports whether some are left.
+// sweep frees the buffers of rings that no member needs and that have been quiet for more than the
+// given seconds. It reports whether other rings still have buffers.
 func (f *fanout) sweep(now, quiet uint32) (some bool) {
 	keep := f.buffered[:0]
 	for _, a := range f.buffered {

@@ -1,18 +1,18 @@
 // Package hub holds the rooms of one event loop and writes to their members.
 //
-// A room's events are encoded once for each format and kept in a ring (package ring). Each
-// member is a cursor in it. In the common case one write of the same bytes goes to every
-// member; a slow member is a cursor that lags, and a backlog costs memory once per room.
-// Events that arrive while a ring is being written leave with the next pass. So writes grow
-// with the load, and nothing waits when it is low.
+// A room's events are encoded once for each format and kept in a ring (package ring). Each member
+// is a cursor in it. In the common case one write of the same bytes goes to every member; a slow
+// member is a cursor that lags, and a backlog costs memory once per room. Events that arrive while
+// the hub writes a ring leave with its next pass. So writes get larger under load, and no event
+// waits while the load is low.
 //
-// Bytes for one connection alone (answers, replays, the close frame) go through its queue
-// (package outbox). A connection is written its queue first, then its rings. Cursors stand
-// at frame boundaries, and the rest of a frame that a write has cut goes to the queue. So
-// frames never mix, and a close frame comes after everything that was due before it.
+// Bytes for one connection alone (answers, replays, the close frame) go through its queue (package
+// outbox). The hub writes a connection's queue first, then its rings. Cursors stand at frame
+// boundaries; if a write cuts a frame, the rest of the frame goes to the queue. So frames never
+// mix, and a close frame comes after everything that was due before it.
 //
-// A member that the ring does not reach, because it is new, resumes or has fallen behind, is
-// served pages of the log (package replay) until the ring reaches it.
+// A member that is new, resumes or has fallen behind may need events that are no longer in the
+// ring. The hub sends it pages of the log (package replay) until the ring has its next event.
 //
 // Nothing is written outside of [Hub.Flush] and [Hub.Writable].
 //
@@ -36,21 +36,22 @@ import (
 	"roomcast/proto/history"
 )
 
-// Config bounds what a hub holds.
+// Config has the formats and bounds of a hub.
 type Config struct {
 	// Formats are the ways in which connections are shown events, see [Hub.Open].
 	Formats []FormatConfig
 
-	// RoomBytes bounds one ring. A member that is further behind is served from the log; a
-	// session that cannot be told of gaps is slow.
+	// RoomBytes bounds one ring. A member that is further behind is served from the log, or is slow
+	// if its format shows no gaps.
 	RoomBytes int
 
-	// QueueBytes bounds what waits for one connection alone that takes nothing. Above it the
-	// connection is slow.
+	// QueueBytes bounds the queue of a connection that takes no bytes. Above it the connection is
+	// slow.
 	QueueBytes int
 
-	// Memory is the budget of rings, queues, pages and deliveries, shared with other hubs. While it is full, rings shrink, so members fall behind sooner, and a connection
-	// that takes nothing is slow at once.
+	// Memory is the budget of rings, queues, pages and deliveries, shared with other hubs. While it
+	// is full, rings shrink, so members fall behind sooner. A connection that takes nothing is then
+	// slow at once.
 	Memory *limit.Budget
 
 	// InboxBytes bounds deliveries that wait for the loop. Above it they are dropped, and
@@ -93,8 +94,8 @@ type Log interface {
 	Read(q history.Query, done func(reads.Page, error))
 }
 
-// Sessions use the hub. The hub calls them on the loop, from Flush only, and never while it
-// is in the midst of something.
+// Sessions use the hub. The hub calls them on the loop, from Flush only, and never in the middle of
+// another operation.
 type Sessions interface {
 	// OnNotice reports what became of a connection's memberships and bytes. The connection
 	// may be gone by then.
@@ -111,7 +112,7 @@ type Hub struct {
 	clock    *clock
 	intake   *intake
 
-	// owned by the loop; each part knows only those before it
+	// owned by the loop; each part uses only the parts above it
 	conns    *conns
 	out      *outbox.Outbox
 	encoder  *encoder
@@ -119,14 +120,14 @@ type Hub struct {
 	catchups *catchups
 	dispatch *dispatcher
 	rooms    *rooms
-	waking   bool // a timer will bring about another sweep
+	waking   bool // a timer will wake the loop for another sweep
 }
 
-// clock tells the time of a hub and has functions run later on its loop.
+// clock reads the time, and runs functions later on the loop.
 type clock struct {
 	loop  Conns
 	begun time.Time
-	after func(time.Duration, func()) // time.AfterFunc, but for tests
+	after func(time.Duration, func()) // time.AfterFunc, except in tests
 	post  func(func())
 }
 
@@ -165,13 +166,13 @@ func New(cfg Config, loop Conns, log Log, sessions Sessions) *Hub {
 // Stats returns the hub's counters, which may be read from anywhere.
 func (h *Hub) Stats() *Stats { return h.stats }
 
-// Post has f run on the loop, after everything the hub has been given before by the same
-// goroutine; any goroutine may call it.
+// Post runs f on the loop, after everything that the same goroutine has given the hub before. Any
+// goroutine may call it.
 func (h *Hub) Post(f func()) { h.intake.post(f) }
 
-// Flush handles the work of other goroutines and writes the gathered bytes, with at most
-// about budget writes. It reports whether there is more to do at once. The loop calls it at
-// the end of each iteration.
+// Flush handles the work of other goroutines and writes the gathered bytes, with about budget
+// writes at most. It reports whether more work is waiting. The loop calls it at the end of each
+// iteration.
 func (h *Hub) Flush(budget int) (busy bool) {
 	h.receive()
 	h.sweep()
@@ -212,10 +213,10 @@ func (h *Hub) receive() {
 	h.stats.InboxDrops.Add(b.drops)
 }
 
-// sweepAgain is how soon a sweep is followed by another if nothing else wakes the loop.
+// sweepAgain is the time until the next sweep if nothing else wakes the loop.
 const sweepAgain = 2 * time.Second
 
-// sweep frees, once a second, the buffers of rings that are quiet.
+// sweep frees the buffers of quiet rings, once a second.
 func (h *Hub) sweep() {
 	now := h.clock.second()
 	if now == h.rooms.second {

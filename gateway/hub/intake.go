@@ -9,15 +9,15 @@ import (
 	"roomcast/proto"
 )
 
-// intake takes the work of other goroutines for a hub's loop, in order. It is the hub's
-// [follow.Follower]. Deliveries are bounded in bytes. The intake drops those that do not
-// fit and notes their rooms, whose members then read the log. It is safe for concurrent use.
+// intake passes work from other goroutines to a hub's loop, in order. It is the hub's
+// [follow.Follower]. The deliveries that wait are bounded in bytes. The intake drops those that do
+// not fit; the members of their rooms then read the log. It is safe for concurrent use.
 type intake struct {
 	box *mailbox.Box[item]
 
-	mu      sync.Mutex // guards what follows, and keeps it in step with box
+	mu      sync.Mutex // guards the fields below, and keeps them consistent with box
 	bytes   int        // of the deliveries in box
-	held    limit.Part // bytes, and those of the deliveries being handled
+	held    limit.Part // bytes, and the size of the deliveries that the loop is handling
 	dropped map[proto.Room]dropped
 	drops   uint64
 
@@ -27,11 +27,11 @@ type intake struct {
 // dropped summarizes the dropped deliveries of a room; the log has their content.
 type dropped struct {
 	seq   uint64          // the newest
-	epoch string          // of seq
+	epoch string          // of the newest
 	act   follow.Delivery // the newest closing or reopening; Seq 0 = there was neither
-	reset bool            // there was a gap, a kick or a ban among them, or another epoch began
+	reset bool            // a gap, a loss, a kick or a ban was dropped, or the epoch changed
 
-	limits *proto.Restrictions // after seq
+	limits *proto.Restrictions // after the newest
 }
 
 // item is one thing to do: a function to run, or a delivery.
@@ -75,8 +75,8 @@ func (in *intake) Deliver(d follow.Delivery) {
 	in.drops++
 }
 
-// post has f run on the loop, after everything that came before it. There are no more of
-// these than there are connections and rooms, so they are not bounded.
+// post runs f on the loop, after everything that came before it. The queue is not bounded: the
+// numbers of connections and rooms limit how many functions wait.
 func (in *intake) post(f func()) { in.box.Put(item{do: f}) }
 
 // batch is the work that has come since the last batch.
@@ -95,7 +95,7 @@ func (in *intake) take() (b batch) {
 	return b
 }
 
-// done says that the batch has been handled.
+// done releases the memory of a batch that the loop has handled.
 func (in *intake) done(b *batch) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

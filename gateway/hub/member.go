@@ -10,7 +10,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// Open takes charge of a connection's output. It is shown events in the given format.
+// Open adds a connection, whose output the hub writes from now on. The connection is shown events
+// in the given format.
 func (h *Hub) Open(id loop.ID, format Format) { h.conns.open(id, format) }
 
 // Gone forgets a connection.
@@ -24,12 +25,12 @@ func (h *Hub) Gone(id loop.ID) {
 	*c = conn{out: c.out}
 }
 
-// Session returns the name that stands for the connection in [follow.Delivery].Origin.
+// Session returns the connection's name in [follow.Delivery].Origin.
 func (h *Hub) Session(id loop.ID) string {
 	return h.cfg.Name + "-" + strconv.FormatUint(uint64(id), 36)
 }
 
-// slotOf returns slot+1 of the connection that Session has named, or 0.
+// slotOf returns slot+1 of the connection with this Session name, or 0 if it is not this hub's.
 func slotOf(session, prefix string) uint32 {
 	rest, ours := strings.CutPrefix(session, prefix+"-")
 	if n, err := strconv.ParseUint(rest, 36, 64); ours && err == nil && n != 0 {
@@ -38,10 +39,10 @@ func slotOf(session, prefix string) uint32 {
 	return 0
 }
 
-// Join makes the connection a member. A Joined or Refused notice follows. The bytes that are
-// sent in answer to it leave before the replay that from asks for, and the replay before the
-// events that follow, without a hole or a repeat. Joining a room twice changes nothing and is
-// answered by another notice.
+// Join makes the connection a member. A Joined or Refused notice follows. The connection first gets
+// what its session sends in answer to the notice. Then come the replay that from requests and the
+// later events, without a hole or a repeat. A second Join of the same room only causes another
+// notice.
 func (h *Hub) Join(id loop.ID, name proto.Room, from proto.From) {
 	if c := h.conns.live(id); c != nil {
 		h.rooms.join(c, name, from)
@@ -60,8 +61,8 @@ func (h *Hub) Leave(id loop.ID, name proto.Room) {
 	}
 }
 
-// leaveAll ends all memberships of a connection, and queues what is due from them if it is
-// still to be sent.
+// leaveAll ends all memberships of a connection. With send, it first queues the bytes that the
+// rings still have for the connection.
 func (h *Hub) leaveAll(c *conn, send bool) {
 	for n := len(h.conns.memberships(c)); n > 0; n-- {
 		if send {
@@ -71,13 +72,13 @@ func (h *Hub) leaveAll(c *conn, send bool) {
 	}
 }
 
-// In reports whether the connection is a member of the room, and has been told so.
+// In reports whether the connection is a member of the room and the room can be followed.
 func (h *Hub) In(id loop.ID, name proto.Room) bool {
 	c, rm := h.conns.live(id), h.rooms.byName[name]
 	return c != nil && rm != nil && rm.ready && h.rooms.find(c, rm) >= 0
 }
 
-// Head returns the newest event of a room the connection is in.
+// Head returns the head of a room that the connection is in.
 func (h *Hub) Head(id loop.ID, name proto.Room) (head history.Head, in bool) {
 	if !h.In(id, name) {
 		return history.Head{}, false
@@ -109,9 +110,9 @@ func (h *Hub) Send(id loop.ID, frames []byte) {
 	if c == nil {
 		return
 	}
-	// A connection that takes bytes is not slow, however many came for it in one turn: the
-	// session bounds what the client may ask for. One answer may be larger than the bound, but
-	// no more may wait behind it.
+	// A connection that takes bytes is not slow, however many came for it in one turn: the session
+	// bounds what the client may request. One answer may be larger than the bound, but nothing more
+	// may wait behind it.
 	due := h.out.Due(&c.out)
 	if c.out.Blocked() && (due > 0 && due+len(frames) > h.cfg.QueueBytes || h.cfg.Memory.Full()) {
 		h.dispatch.add(id, Notice{Kind: Slow})
@@ -134,8 +135,8 @@ func (h *Hub) Event(id loop.ID, e *proto.Record) {
 	}
 }
 
-// Close sends everything that is due, then a close frame, then a Drained notice. The
-// connection is a member of no room from now on.
+// Close queues a close frame behind everything that is due. A Drained notice follows when all is
+// written. The connection is a member of no room from now on.
 func (h *Hub) Close(id loop.ID, code proto.CloseCode, reason string) {
 	c := h.conns.live(id)
 	if c == nil {
@@ -146,8 +147,7 @@ func (h *Hub) Close(id loop.ID, code proto.CloseCode, reason string) {
 	c.out.SetClosing()
 }
 
-// Stuck reports whether the connection takes no bytes, and for how long it has taken none,
-// in whole seconds.
+// Stuck reports whether the connection takes no bytes, and since how many whole seconds.
 func (h *Hub) Stuck(id loop.ID) (duration time.Duration, blocked bool) {
 	c := h.conns.known(id)
 	if c == nil {
@@ -176,7 +176,7 @@ func (h *Hub) Due(id loop.ID) int {
 	return 0
 }
 
-// Writable continues with a connection whose socket takes bytes again.
+// Writable writes to a connection that takes bytes again.
 func (h *Hub) Writable(id loop.ID) {
 	if c := h.conns.known(id); c != nil && h.out.Unblock(&c.out) {
 		h.pump(c)
@@ -199,7 +199,7 @@ func (h *Hub) pump(c *conn) {
 	if c.out.Closing() {
 		return
 	}
-	// Another room begins each time, so that a busy one does not starve the others.
+	// Each call begins with another room, so that a busy one does not starve the others.
 	list, first := h.conns.memberships(c), int(c.turn)
 	c.turn++
 	if c.flags&paging != 0 {
@@ -216,8 +216,8 @@ func (h *Hub) pump(c *conn) {
 	}
 }
 
-// noteBlocked tells sessions which connections take no more bytes, and gives back the pages
-// that these hold.
+// noteBlocked sends a notice for each connection that takes no more bytes, and gives back the
+// connection's page.
 func (h *Hub) noteBlocked() {
 	h.out.TakeBlocked(func(id loop.ID) {
 		c := h.conns.known(id)

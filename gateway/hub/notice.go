@@ -21,15 +21,15 @@ type NoticeKind uint8
 
 // The notices.
 const (
-	Joined  NoticeKind = iota // the connection is a member; the replay follows what is sent now
+	Joined  NoticeKind = iota // the connection is a member; its replay follows the bytes that the session sends now
 	Refused                   // the room cannot be followed; the connection is no member
-	Closed                    // the room has been closed, and the connection been shown that; it is still a member
+	Closed                    // the connection has been shown that the room is closed; it is still a member
 	Kicked                    // a moderator has removed Member from the room, if that is this member
-	Barred                    // the bans of the room have changed; the head has them
-	Lost                      // the log cannot be read on; the member would miss events
+	Barred                    // the bans of the room have changed; Head has them
+	Lost                      // the member would miss events, because the log cannot be read further
 	Slow                      // the connection does not read, and the bound is reached
 	Blocked                   // the connection takes no more bytes for now; ask Stuck later
-	Drained                   // the connection's queue is empty: after Close, or as TellDrained asked for
+	Drained                   // the connection's queue is empty: after Close or TellDrained
 )
 
 // notices wait to be passed to the sessions.
@@ -49,8 +49,8 @@ func (ns *notices) joined(id loop.ID, a *audience) {
 	ns.list = append(ns.list, notice{n, id, a.self})
 }
 
-// dispatcher passes notices to the sessions. They wait until run is called, so that
-// no session acts while the hub is in the midst of something.
+// dispatcher passes notices to the sessions. Notices wait until run is called, so that no session
+// acts while the hub is in the middle of an operation.
 type dispatcher struct {
 	*notices
 	sessions Sessions

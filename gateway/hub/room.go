@@ -8,12 +8,12 @@ import (
 	"roomcast/proto/history"
 )
 
-// room is the state of a room that connections of the loop are in.
+// room is the state of a room that has members on the loop.
 type room struct {
 	replay.Room
 	ready     bool        // followed: the head is known and deliveries count
 	began     bool        // a reset has been announced: the next event is the first one and may have any seq
-	undone    uint64      // closings up to this seq are of the time before a reset
+	undone    uint64      // closings up to this seq came before a reset
 	count     int         // members of all audiences
 	audiences []*audience // one for each format in use
 }
@@ -81,7 +81,7 @@ func (rs *rooms) join(c *conn, name proto.Room, from proto.From) {
 	}
 }
 
-// find returns which of the connection's memberships is in the room, or -1.
+// find returns the index of the connection's membership in the room, or -1.
 func (rs *rooms) find(c *conn, rm *room) int {
 	if a := rm.audienceOf(c.format); a != nil {
 		return rs.conns.find(c, a.self)
@@ -100,7 +100,7 @@ func (rs *rooms) follow(name proto.Room) *room {
 	return rm
 }
 
-// followed takes the outcome of follow for all members that wait for it.
+// followed handles the result of follow for all members that wait for it.
 func (rs *rooms) followed(rm *room, head history.Head, err error) {
 	if rs.byName[rm.Name] != rm {
 		return // all members had left; the next one has followed the room again

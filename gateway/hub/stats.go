@@ -10,15 +10,15 @@ type Stats struct {
 	Replayed   atomic.Uint64 // events served from the log
 	Writes     atomic.Uint64 // system calls, or their equivalent in the portable backend
 	Bytes      atomic.Uint64 // written
-	FellBehind atomic.Uint64 // members that a ring has dropped frames of
+	FellBehind atomic.Uint64 // members that still needed frames when a ring dropped them
 	Gaps       atomic.Uint64 // announced
-	Reads      atomic.Uint64 // pages asked for
+	Reads      atomic.Uint64 // pages requested from the log
 	InboxDrops atomic.Uint64 // deliveries dropped because the loop was too far behind
 	Unreadable atomic.Uint64 // events that could not be shown
 }
 
-// add adds the counts of a turn, which are plain numbers because they change with every
-// write, and clears them.
+// add adds the counts of a turn, and clears them. The arguments are plain numbers because they
+// change with every write.
 func (s *Stats) add(deliveries, writes, bytes *uint64) {
 	if *writes == 0 && *deliveries == 0 {
 		return

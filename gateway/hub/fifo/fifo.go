@@ -1,8 +1,8 @@
-// Package fifo has the queue in which a hub's work waits for its turn.
+// Package fifo provides the queue in which a hub's work waits for its turn.
 package fifo
 
-// Queue is a first-in-first-out queue that keeps its memory while it is in use. The zero
-// Queue is empty. It is not safe for concurrent use.
+// Queue is a first-in-first-out queue that reuses its memory. The zero Queue is empty. It is not
+// safe for concurrent use.
 type Queue[T any] struct {
 	items []T
 	first int
@@ -21,7 +21,7 @@ func (q *Queue[T]) Push(v T) {
 	q.items = append(q.items, v)
 }
 
-// Pop removes and returns the item that has waited longest. There must be one.
+// Pop removes and returns the item that has waited longest. The queue must not be empty.
 func (q *Queue[T]) Pop() T {
 	v := q.items[q.first]
 	q.first++

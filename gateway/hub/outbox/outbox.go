@@ -29,8 +29,8 @@ const (
 	queued  flags = 1 << iota // has a queue
 	blocked                   // takes no bytes until Unblock
 	closing                   // its close frame is in the queue; nothing follows
-	listed                    // in Outbox.sendQueue
-	telling                   // its owner wants to know when the queue has been written
+	listed                    // in Outbox.sendQueue, the list of Next
+	telling                   // its owner wants to learn when the queue has been written
 )
 
 // Busy reports whether bytes must not be written past the queue.
@@ -48,11 +48,11 @@ func (c *Conn) Queued() bool { return c.flags&queued != 0 }
 // SetClosing says that nothing follows the bytes in the queue.
 func (c *Conn) SetClosing() { c.flags |= closing }
 
-// NotifyDrained has Drained report the moment when the queue is empty.
+// NotifyDrained makes Drained return true once.
 func (c *Conn) NotifyDrained() { c.flags |= telling }
 
-// Drained reports, when the queue has been written, whether the owner wants to know. A
-// closing connection always does; the others ask each time.
+// Drained reports whether the owner of a connection whose queue has just been written wants to
+// learn of it. The owner of a closing connection always does; others call NotifyDrained each time.
 func (c *Conn) Drained() bool {
 	tell := c.flags&(closing|telling) != 0
 	c.flags &^= telling
@@ -70,7 +70,7 @@ type queue struct {
 type Outbox struct {
 	w         Writer
 	queues    []queue
-	unused    []uint32 // indexes+1 of queues
+	unused    []uint32 // free indexes of queues, plus 1
 	spare     [][]byte // buffers to be used again
 	held      limit.Part
 	sendQueue fifo.Queue[uint32] // slots of the connections that Next returns
@@ -79,7 +79,7 @@ type Outbox struct {
 	Writes, Bytes uint64 // since the owner last cleared them
 }
 
-// spareBytes is the largest buffer kept for the next queue, spareCount how many.
+// The outbox keeps at most spareCount empty buffers of at most spareBytes for the next queues.
 const (
 	spareBytes = 8 << 10
 	spareCount = 64
@@ -119,7 +119,7 @@ func (o *Outbox) queueOf(c *Conn) *queue {
 	return &o.queues[c.queue-1]
 }
 
-// Schedule has Next return the connection.
+// Schedule adds the connection to the list of Next, if it is not there.
 func (o *Outbox) Schedule(c *Conn) {
 	if c.flags&listed == 0 {
 		c.flags |= listed
@@ -180,8 +180,8 @@ func (o *Outbox) Write(c *Conn, p []byte) int {
 	return n
 }
 
-// Cut says that a Write was short, and that the rest of the frame that it cut has to leave
-// before anything else. Progress says that the write took some bytes.
+// Cut handles a Write that was short. The rest of the frame that it cut leaves before anything
+// else. Progress says that the write took some bytes.
 func (o *Outbox) Cut(c *Conn, rest []byte, progress bool, now uint32) {
 	o.Append(c, rest)
 	o.block(c, progress, now)
@@ -204,7 +204,7 @@ func (o *Outbox) TakeBlocked(yield func(loop.ID)) {
 	o.newly = o.newly[:0]
 }
 
-// Unblock says that the connection takes bytes again. It reports whether it was blocked.
+// Unblock marks the connection as taking bytes again. It reports whether it was blocked.
 func (o *Outbox) Unblock(c *Conn) bool {
 	if !c.Blocked() {
 		return false
@@ -248,9 +248,9 @@ func (o *Outbox) FreeSpare() {
 	o.spare = o.spare[:0]
 }
 
-// Settle tells the memory budget exactly what is held.
+// Settle gives the memory budget the exact size of the queues.
 func (o *Outbox) Settle() { o.held.Settle() }
 
-// Held returns the bytes of all queues, InUse how many queues there are.
+// Held returns the bytes of all queues, and InUse the number of queues.
 func (o *Outbox) Held() int  { return o.held.Held() }
 func (o *Outbox) InUse() int { return len(o.queues) - len(o.unused) }

@@ -1,7 +1,7 @@
-// Package replay takes one member from the log to the ring: pages of the log go in, records
-// to be shown come out, until the record that is needed next is in the ring or is the next
-// to come. The ring waits for nobody, so this takes as many pages as the room is faster than
-// the log. It is pure: the hub asks for the pages and sends the frames.
+// Package replay takes one member from the log to the ring. Pages of the log go in, and records for
+// the member come out. The replay ends when the next record is in the ring or is still to come. The
+// ring moves on meanwhile, so a busy room may take several pages. The package is pure: the hub
+// reads the pages and sends the frames.
 package replay
 
 import (
@@ -23,18 +23,18 @@ type Room struct {
 
 // Replay is where one member stands. It is owned by the loop's goroutine.
 type Replay struct {
-	from    proto.From     // the client's request, until the first page is there
+	from    proto.From     // what the client requested
 	started bool           // the client knows that it has joined, so events may be sent
 	asked   bool           // from has been turned into next
 	next    uint64         // seq of the record that is needed next
-	epoch   string         // that next is counted in
+	epoch   string         // the epoch of next
 	known   string         // the epoch that the client has been told
 	behind  uint64         // stream sequence of the record before next; 0 = not known
 	records []proto.Record // the rest of the page
 	size    int            // bytes of the next page
-	joined  uint64         // a closing up to this seq is past: the head at the join, or the seq of a reset
+	joined  uint64         // closings up to this seq do not concern the member: the head at the join, or the seq of a reset
 	served  bool           // the client has been shown events of the room before
-	tries   int            // in a row that did not help
+	tries   int            // how many reads in a row brought nothing
 }
 
 const (
@@ -64,12 +64,12 @@ func Behind(next uint64, epoch string) *Replay {
 // Started reports whether the client knows that it has joined.
 func (r *Replay) Started() bool { return r.started }
 
-// Since returns the seq that the client asked to continue, if it did.
+// Since returns the seq after which the client asked to continue. Asked reports whether it did.
 func (r *Replay) Since() (seq uint64, asked bool) { return r.from.Since, r.from.HasSince }
 
-// Start begins to serve a client that has been told that it has joined, and with which
-// head: newer events may have come since. It reports whether the ring has all that the
-// client asked for, and from which offset on.
+// Start begins to serve a client that has been told that it has joined. Told is the head in that
+// answer; newer events may have come since. If live, the ring has all that the client requested,
+// from offset at on.
 func (r *Replay) Start(told history.Head, room *Room, events *ring.Log) (at uint64, live bool) {
 	head := room.Head
 	r.started, r.epoch, r.known, r.joined = true, head.Epoch, told.Epoch, told.Seq
@@ -82,7 +82,8 @@ func (r *Replay) Start(told history.Head, room *Room, events *ring.Log) (at uint
 	case r.from.HasSince && events.Continues(r.from, head):
 		r.next = r.from.Since + 1
 	case r.from.Last > 0 && uint64(r.from.Last) <= head.Seq:
-		// Only if the ring has them all: the log may hold fewer than were ever said.
+		// Only if the ring has all of them. Otherwise a read must count them, because the log may
+		// lack some seqs.
 		if at, ok := events.Find(head.Seq-uint64(r.from.Last)+1, head.Seq); ok && !r.closedSince(room) {
 			return at, true
 		}
@@ -91,8 +92,8 @@ func (r *Replay) Start(told history.Head, room *Room, events *ring.Log) (at uint
 	return 0, false
 }
 
-// Next returns the offset in the ring from which the member is served from now on, or the
-// record that it is to be shown next. If it returns neither, the replay needs a page.
+// Next returns the record to show next, or the offset from which the ring serves the member from
+// now on. If it returns neither, the replay needs a page.
 func (r *Replay) Next(room *Room, events *ring.Log) (at uint64, live bool, rec *proto.Record) {
 	if r.asked && (r.epoch == "" || r.epoch == room.Head.Epoch) {
 		if at, ok := events.Find(r.next, room.Head.Seq); ok && !r.closedSince(room) {
@@ -107,9 +108,8 @@ func (r *Replay) Next(room *Room, events *ring.Log) (at uint64, live bool, rec *
 	return 0, false, rec
 }
 
-// closedSince reports whether the room has been closed since the member joined and the
-// member has not been shown that. The ring would show it later events too; a page ends at
-// the closing.
+// closedSince reports whether the member has yet to be shown a closing that came after its join.
+// The ring would go on with later events; the replay ends at the closing.
 func (r *Replay) closedSince(room *Room) bool {
 	return room.Closing > r.joined && room.Closing >= r.next
 }
@@ -139,11 +139,11 @@ func (r *Replay) Query(room *Room) history.Query {
 type Outcome struct {
 	Gap   *proto.Gap // announce this to the client
 	Lost  bool       // the client cannot be told of the gap: end its session
-	Retry bool       // the page does not help
+	Retry bool       // the page brought nothing: read again
 }
 
-// Take takes a page. Full says that the client can be told of gaps; one that sees only
-// messages can be told at the beginning of its session at most.
+// Take accepts a page. Full says that the client's format shows gaps. A client of another format
+// can be told of a gap only at the beginning of its session.
 func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	head := room.Head
 	if p.Head.Epoch != head.Epoch && head.Epoch != "" {
@@ -188,9 +188,9 @@ func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	return o
 }
 
-// misnames reports whether the client would continue with another epoch than the page's. The
-// log announces no reset to a client that has been shown nothing of the epoch it knows, but
-// the client's next resume must name the right one.
+// misnames reports whether the client's next resume would name another epoch than the page's. The
+// log announces no reset to a client that has seen no event of the epoch that it knows. The client
+// must learn the right epoch all the same.
 func (r *Replay) misnames(p *history.Page) bool {
 	if r.known == p.Head.Epoch || p.Gap != nil && p.Gap.Reason == proto.GapReset {
 		return false
@@ -198,12 +198,12 @@ func (r *Replay) misnames(p *history.Page) bool {
 	if r.known != "" {
 		return true
 	}
-	// The room was empty. The first event of all names the epoch.
+	// The room was empty. The event with seq 1 names the epoch.
 	return r.from.Since == 0 && (len(p.Records) == 0 || p.Records[0].Seq != 1)
 }
 
-// Failed takes the error of a read, or nil after a page that did not help. It reports
-// whether the member cannot be served at all; the refusal, if there is one, says why.
+// Failed counts a failed read, or a page that brought nothing (err is nil). Lost reports whether
+// the member cannot be served at all; why is the refusal, if there is one.
 func (r *Replay) Failed(err error) (lost bool, why *proto.Refusal) {
 	refusal, refused := errors.AsType[*proto.Refusal](err)
 	switch {
@@ -216,16 +216,16 @@ func (r *Replay) Failed(err error) (lost bool, why *proto.Refusal) {
 	return r.tries > maxTries, nil
 }
 
-// Grow follows when the connection has taken all of a page, Shrink when it takes no bytes and
-// its page is given up.
+// Grow enlarges the next page, after the connection took a whole one. Shrink makes it smaller,
+// after the hub gave back a page because the connection took no bytes.
 func (r *Replay) Grow()   { r.size = min(2*r.size, largePage) }
 func (r *Replay) Shrink() { r.size = max(r.size/2, smallPage) }
 
 // Forget drops the rest of the page.
 func (r *Replay) Forget() { r.records = nil }
 
-// Retract drops the rest of the page if it holds a record between two seqs, and reports
-// whether it did: the log has changed them.
+// Retract drops the rest of the page if it may hold records between two seqs, which the log has
+// changed. It reports whether it did.
 func (r *Replay) Retract(from, to uint64) bool {
 	if n := len(r.records); n == 0 || r.records[0].Seq > to || r.records[n-1].Seq < from {
 		return false
@@ -234,11 +234,11 @@ func (r *Replay) Retract(from, to uint64) bool {
 	return true
 }
 
-// Holds returns how many records are left of the page.
+// Holds returns how many records of the page are left.
 func (r *Replay) Holds() int { return len(r.records) }
 
-// Restarts reports whether a reset of the room leaves the member without a place to continue
-// from. A member that knows another epoch than the new one learns of the reset from the log.
+// Restarts reports whether a reset to the epoch leaves the member without a position to continue
+// from. A member in another epoch learns of the reset from the log.
 func (r *Replay) Restarts(epoch string) bool {
 	return r.started && (r.epoch == "" || r.epoch == epoch)
 }

@@ -17,7 +17,7 @@ type Log struct {
 	frames   []Frame // those in buf, oldest first
 	lastSkip uint64  // offset behind the newest frame that some member does not get
 
-	counted struct{ from, to, n uint64 } // the last answer of Count
+	counted struct{ from, to, n uint64 } // the arguments and the result of the last Count
 }
 
 // Frame is one event or ephemeral in a ring.
@@ -40,7 +40,7 @@ const (
 // Size returns how many bytes of memory the frames take.
 func (l *Log) Size() int { return cap(l.buf) + cap(l.frames)*int(unsafe.Sizeof(Frame{})) }
 
-// Len and Cap return how many bytes the buffer holds, and has.
+// Len returns how many bytes the buffer holds, and Cap how many fit into it.
 func (l *Log) Len() int { return len(l.buf) }
 func (l *Log) Cap() int { return cap(l.buf) }
 
@@ -50,8 +50,8 @@ func (l *Log) Head() uint64 { return l.base + uint64(len(l.buf)) }
 // Bytes returns the bytes between two offsets.
 func (l *Log) Bytes(from, to uint64) []byte { return l.buf[from-l.base : to-l.base] }
 
-// Append adds a frame: encode appends its bytes to the buffer. It reports whether there
-// were any; a format may show nothing of an event.
+// Append adds a frame. Encode appends the frame's bytes to the buffer. Append reports whether
+// encode added any, because a format may show nothing of an event.
 func (l *Log) Append(f Frame, encode func([]byte) []byte) (shown bool) {
 	f.at = l.Head()
 	l.buf = encode(l.buf)
@@ -94,8 +94,8 @@ func (l *Log) NextSeq(at, newest uint64) uint64 {
 	return l.frames[i].Seq
 }
 
-// Find returns the offset of the event with the given seq, or the head if it is the next
-// one to come.
+// Find returns the offset of the event with the given seq, or the head if that event is the next to
+// come. Newest is the seq of the room's newest event.
 func (l *Log) Find(seq, newest uint64) (at uint64, ok bool) {
 	if seq == newest+1 {
 		return l.Head(), true
@@ -106,8 +106,8 @@ func (l *Log) Find(seq, newest uint64) (at uint64, ok bool) {
 	return 0, false
 }
 
-// Behind returns the offset behind the event with the given seq, and everything that came
-// before it, if the ring holds anything of that.
+// Behind returns the offset behind the event with the given seq and everything that came before it.
+// Some reports whether the ring holds any frame before that offset.
 func (l *Log) Behind(seq uint64) (at uint64, some bool) {
 	i := sort.Search(len(l.frames), func(i int) bool { return l.frames[i].Seq > seq || l.frames[i].Seq == seq && l.frames[i].Ephemeral })
 	return l.edge(i), i > 0
@@ -123,8 +123,8 @@ func (l *Log) event(seq uint64) *Frame {
 	return &l.frames[i]
 }
 
-// Continues reports whether the room's head and the ring prove that the log continues the
-// history that a client has seen. If they do not, only the log can decide.
+// Continues reports whether the room's head and the ring prove that the log continues the history
+// that a client has seen. If not, only a read of the log can decide.
 func (l *Log) Continues(from proto.From, head history.Head) bool {
 	switch {
 	case from.Since == 0:
@@ -148,8 +148,8 @@ func (l *Log) Drop(to uint64) {
 	l.base = to
 }
 
-// Resize gives the ring a buffer of another size. It makes the buffer smaller only where
-// that is worth the copy.
+// Resize gives the ring a buffer of another size. It keeps a buffer if a smaller one would save
+// less than three quarters, because the copy costs more.
 func (l *Log) Resize(size int) {
 	if size <= cap(l.buf) && size > cap(l.buf)/4 {
 		return
@@ -165,8 +165,7 @@ func (l *Log) Free() {
 	l.buf, l.frames = nil, nil
 }
 
-// Runs yields the stretches between two offsets that are for the connection in the given
-// slot.
+// Runs yields the ranges between two offsets that the member in the given slot gets.
 func (l *Log) Runs(from, to uint64, slot uint32) iter.Seq2[uint64, uint64] {
 	return func(yield func(uint64, uint64) bool) {
 		for i := l.index(from); from < min(to, l.lastSkip) && i < len(l.frames) && l.frames[i].at < to; i++ {
@@ -184,11 +183,11 @@ func (l *Log) Runs(from, to uint64, slot uint32) iter.Seq2[uint64, uint64] {
 	}
 }
 
-// Skips reports whether some frame behind the offset is not for every member.
+// Skips reports whether some member does not get a frame behind the offset.
 func (l *Log) Skips(from uint64) bool { return from < l.lastSkip }
 
-// Count returns how many frames stand between two offsets. It remembers its last answer,
-// because members are mostly served the same frames.
+// Count returns how many frames are between two offsets. It remembers its last result, because most
+// members are served the same frames.
 func (l *Log) Count(from, to uint64) uint64 {
 	if l.counted.from != from || l.counted.to != to {
 		l.counted.from, l.counted.to = from, to

@@ -1,11 +1,9 @@
-// Package ring keeps the newest part of a room's log as frames of one format, each encoded
-// once, and a cursor into it for each member. It is pure: it neither writes nor reads a
-// clock.
+// Package ring keeps the newest part of a room's log as frames of one format, each encoded once.
+// Each member has a cursor in it. The package is pure: it neither writes nor reads a clock.
 //
-// Offsets count bytes since the ring was made and never wrap. The buffer holds those from
-// base to head, always in one piece, so a backlog of any length goes out in one write. When
-// the buffer is full the ring drops its older half and moves the rest to the front, which
-// costs two bytes moved for each appended one.
+// Offsets count bytes since the ring was made and never wrap. The buffer holds the bytes from base
+// to head, always in one piece, so a backlog of any length goes out in one write. A full ring drops
+// its older half and moves the rest to the front, which moves two bytes for each appended one.
 package ring
 
 // Ring is a log and the members that are served from it. It is owned by one goroutine.
@@ -27,7 +25,8 @@ type Member struct {
 // is beyond every offset, so a pass skips the member without a test of its own.
 const Away = ^uint64(0)
 
-// Members returns the members, to be changed in place only.
+// Members returns the members. The slice is not a copy: the caller may change its elements, but not
+// its length.
 func (r *Ring) Members() []Member { return r.members }
 
 // Join adds a member that is served from the log, and returns its position.
@@ -36,9 +35,9 @@ func (r *Ring) Join(slot uint32) (pos uint32) {
 	return uint32(len(r.members) - 1)
 }
 
-// Leave removes the member at pos. The last member takes its position; during a pass two
-// members move, so that the pass misses none. It calls moved with the slot and the new
-// position of each.
+// Leave removes the member at pos. The last member takes its position; during a pass two members
+// move, so that the pass misses none. Leave calls moved with the slot and the new position of each
+// member that moves.
 func (r *Ring) Leave(pos uint32, moved func(slot, pos uint32)) {
 	at, last := int(pos), len(r.members)-1
 	move := func(from, to int) {
@@ -66,9 +65,9 @@ func (r *Ring) Begin() bool {
 	return true
 }
 
-// Next returns the next member that the pass has bytes for, and where they end. It returns
-// nil at the end of the pass, or after it has looked at as many members as steps says.
-// Steps counts down, because a member that needs nothing costs far less than a write.
+// Next returns the next member that the pass has bytes for, and where these bytes end. It returns
+// nil at the end of the pass, or when steps reaches 0. Each member that it looks at takes one step,
+// because a member without new bytes costs far less than a write.
 func (r *Ring) Next(steps *int) (m *Member, to uint64) {
 	for r.pos < len(r.members) && *steps > 0 {
 		m := &r.members[r.pos]
@@ -81,8 +80,8 @@ func (r *Ring) Next(steps *int) (m *Member, to uint64) {
 	return nil, 0
 }
 
-// End reports whether the pass has served every member, and then ends it. More says that
-// the ring holds bytes for another pass.
+// End ends the pass if it has served every member, and reports whether it did. More reports whether
+// this pass or another one still has bytes to write.
 func (r *Ring) End() (ended, more bool) {
 	if r.pos < len(r.members) {
 		return false, true
@@ -94,7 +93,7 @@ func (r *Ring) End() (ended, more bool) {
 // Passing reports whether a pass is under way.
 func (r *Ring) Passing() bool { return r.pos > 0 }
 
-// Needed returns the lowest cursor: members need the frames behind it.
+// Needed returns the lowest cursor. No member needs the frames before it.
 func (r *Ring) Needed() uint64 {
 	low := r.Head()
 	for i := range r.members {
