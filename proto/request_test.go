@@ -71,7 +71,7 @@ func TestRequestIsReadAsItWasWritten(t *testing.T) {
 		{From: Identity{ID: "api"}, Key: "k", Act: ActReopen},
 	} {
 		if r.Key == "" {
-			r.Hidden = true // without a key, Hidden has no meaning; here ParseRequest sets it
+			r.Hidden = true // ParseRequest sets Hidden if there is no key
 		}
 		got, refusal := ParseRequest(r.Header(), r.Payload(), 1<<10)
 		if refusal != nil || !reflect.DeepEqual(got, r) {

@@ -20,7 +20,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			// Settings of the person that runs the tests must not matter.
+			// The settings of the person who runs the tests must not matter.
 			env.Setenv("NATS_URL", "")
 			env.Setenv("NATS_CONTEXT", "")
 			return nil

@@ -11,14 +11,14 @@ import (
 	"roomcast/proto"
 )
 
-// host is a gateway with people in one room. It numbers its changes as gateways do.
+// host acts as a gateway with people in one room. It numbers its changes as gateways do.
 type host struct {
 	id     string
 	people map[string]proto.Identity
 	mark   proto.PresenceMark
 }
 
-// change lets a person come or go, and returns what the gateway tells the others.
+// change lets a person join or leave, and returns the change that the gateway sends to the others.
 func (h *host) change(id string) *proto.PresenceChange {
 	d := proto.PresenceDelta{Identity: proto.Identity{ID: id}}
 	if _, here := h.people[id]; here {
@@ -31,7 +31,7 @@ func (h *host) change(id string) *proto.PresenceChange {
 	return &proto.PresenceChange{Gateway: h.id, Mark: h.mark, Deltas: []proto.PresenceDelta{d}}
 }
 
-// shares returns the gateway's people in parts of two.
+// shares returns the list of the gateway's people, in parts of two people.
 func (h *host) shares() (parts []*proto.PresenceShare) {
 	for some := range slices.Chunk(slices.Sorted(maps.Keys(h.people)), 2) {
 		s := &proto.PresenceShare{Gateway: h.id, Mark: h.mark, Part: len(parts), More: true}
@@ -47,9 +47,9 @@ func (h *host) shares() (parts []*proto.PresenceShare) {
 	return parts
 }
 
-// While nothing is lost, an application that adds up the events knows the people at each
-// time. A lost change is noticed with the gateway's next message, and the list of the gateway
-// then corrects it. People on several gateways count once.
+// If no change is lost, an application that adds up the events always knows the people. The crowd
+// notices a lost change with the gateway's next message. Then the gateway's list corrects the
+// events. A person on several gateways counts once.
 func TestEventsAddUpToThePeople(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -59,7 +59,7 @@ func TestEventsAddUpToThePeople(t *testing.T) {
 		for i := range 3 {
 			hosts = append(hosts, &host{id: fmt.Sprint("g", i), people: map[string]proto.Identity{}, mark: proto.PresenceMark{Run: 1}})
 		}
-		known := map[string]bool{} // to the application
+		known := map[string]bool{} // the people that the application knows
 		occupied := false
 		hear := func(list []news) {
 			t.Helper()
@@ -67,7 +67,7 @@ func TestEventsAddUpToThePeople(t *testing.T) {
 				switch n.kind {
 				case proto.PersonJoined, proto.PersonLeft:
 					if known[n.who.ID] == (n.kind == proto.PersonJoined) {
-						t.Fatalf("seed %d: %+v is no news", seed, n)
+						t.Fatalf("seed %d: %+v changes nothing", seed, n)
 					}
 					if known[n.who.ID] = n.kind == proto.PersonJoined; !known[n.who.ID] {
 						delete(known, n.who.ID)
@@ -77,7 +77,7 @@ func TestEventsAddUpToThePeople(t *testing.T) {
 					}
 				default:
 					if occupied == (n.kind == proto.RoomOccupied) {
-						t.Fatalf("seed %d: %+v is no news", seed, n)
+						t.Fatalf("seed %d: %+v changes nothing", seed, n)
 					}
 					occupied = !occupied
 				}
@@ -105,7 +105,7 @@ func TestEventsAddUpToThePeople(t *testing.T) {
 			if rnd.IntN(5) > 0 {
 				list, behind := c.change(m, now)
 				if hear(list); behind {
-					t.Fatalf("seed %d: nothing was missed", seed)
+					t.Fatalf("seed %d: the crowd wants a list although no change was lost", seed)
 				}
 				check()
 				continue
@@ -113,20 +113,20 @@ func TestEventsAddUpToThePeople(t *testing.T) {
 			// The change is lost; the gateway repeats its mark.
 			list, behind := c.change(&proto.PresenceChange{Gateway: h.id, Mark: h.mark}, now)
 			if len(list) > 0 || !behind || !c.behind() {
-				t.Fatalf("seed %d: a lost change is not noticed", seed)
+				t.Fatalf("seed %d: the crowd does not notice a lost change", seed)
 			}
 			for _, s := range h.shares() {
 				hear(c.shared(s, now))
 			}
 			if c.behind() {
-				t.Fatalf("seed %d: the list of the gateway is of no use", seed)
+				t.Fatalf("seed %d: the list of the gateway does not correct the crowd", seed)
 			}
 			check()
 		}
 	}
 }
 
-// A list with a missing part changes nothing, and neither does an old one.
+// An old list changes nothing either.
 func TestIncompleteListChangesNothing(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	h := &host{id: "g", people: map[string]proto.Identity{}, mark: proto.PresenceMark{Run: 1}}
@@ -152,8 +152,8 @@ func TestIncompleteListChangesNothing(t *testing.T) {
 	}
 }
 
-// A gateway that begins to count again has nobody of before.
-func TestGatewayStartsOver(t *testing.T) {
+// A gateway that restarts numbers its changes from the beginning again.
+func TestRestartedGatewayHasNoEarlierPeople(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	c := newCrowd(now)
 	h := &host{id: "g", people: map[string]proto.Identity{}, mark: proto.PresenceMark{Run: 1}}
@@ -165,7 +165,7 @@ func TestGatewayStartsOver(t *testing.T) {
 	}
 }
 
-// Above [proto.MaxListed] people the list ends, and the count is exact.
+// The list has at most [proto.MaxListed] people, but the count is exact.
 func TestPresentListsSomePeople(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	c := newCrowd(now)

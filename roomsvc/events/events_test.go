@@ -30,7 +30,7 @@ import (
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// serve runs a room service that tells applications.
+// serve runs a room service that sends events to applications.
 func serve(t *testing.T, srv *natstest.Server, change ...func(*service.Config)) (stop func()) {
 	t.Helper()
 	cfg := service.DefaultConfig()
@@ -48,7 +48,7 @@ func serve(t *testing.T, srv *natstest.Server, change ...func(*service.Config)) 
 	return stop
 }
 
-// do sends a message or an act until it is answered for good, and returns its seq.
+// do sends a message or an act until it has a final answer, and returns its seq.
 func do(t *testing.T, nc *nats.Conn, room, from, kind, text string, more ...string) (seq uint64) {
 	t.Helper()
 	m := nats.NewMsg(proto.MustRoom(room).Subject())
@@ -90,7 +90,7 @@ type receiver struct {
 
 	mu    sync.Mutex
 	posts []post
-	hook  func(http.ResponseWriter, *http.Request) bool // handles a post in its place
+	hook  func(http.ResponseWriter, *http.Request) bool // may handle a post instead of the receiver
 }
 
 type post struct {
@@ -132,7 +132,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.posts = append(r.posts, p)
 }
 
-// got returns the data of the events that were accepted, each event once.
+// got returns the data of the accepted events, each event once.
 func (r *receiver) got() (list []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,7 +171,7 @@ func texts(events []string) (list []string) {
 	return list
 }
 
-// holds reports whether a file below dir holds the text.
+// holds reports whether a file below dir contains the text.
 func holds(t *testing.T, dir, text string) (found bool) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -188,8 +188,9 @@ func holds(t *testing.T, dir, text string) (found bool) {
 	return found
 }
 
-// Events that come while the receiver is away are posted in order when it is back, across a
-// restart of the room service and of NATS. A retry has the id of the post that failed.
+// The room service posts later the events that it could not post while the receiver was away. It
+// posts them in order, also after a restart of the room service and of NATS. A retry has the id of
+// the failed post.
 func TestReceiverThatWasAwayMissesNothing(t *testing.T) {
 	srv := natstest.Start(t)
 	var mu sync.Mutex
@@ -233,8 +234,8 @@ func TestReceiverThatWasAwayMissesNothing(t *testing.T) {
 	}
 }
 
-// A message that was deleted before the receiver accepted it is posted as its stub, whether
-// or not a post with it had failed before. Its bytes leave the files.
+// If a message is deleted before the receiver has accepted it, the room service posts its stub
+// instead, even if an earlier post with the message failed. The message leaves the files.
 func TestDeletedMessageIsPostedAsItsStub(t *testing.T) {
 	srv := natstest.Start(t)
 	tried := make(chan struct{}, 1)
@@ -265,7 +266,7 @@ func TestDeletedMessageIsPostedAsItsStub(t *testing.T) {
 		return !holds(t, srv.Dir(), "CANARY-one") && !holds(t, srv.Dir(), "CANARY-two") && !holds(t, srv.Dir(), "CANARY-edit")
 	})
 	if !holds(t, srv.Dir(), "CANARY-in-another-room") {
-		t.Error("the files do not hold what was not deleted, so this test finds nothing")
+		t.Error("the files lack a message that was not deleted, so this test would find nothing")
 	}
 	r.set(nil)
 	want := []string{"before", "(deleted)", "CANARY-in-another-room", "(deleted)", "between", "after"}
@@ -283,8 +284,8 @@ func TestDeletedMessageIsPostedAsItsStub(t *testing.T) {
 	}
 }
 
-// An application reads the events of all rooms from its consumer, in the order of each room.
-// With keys their payloads are sealed there, and webhooks receive them opened.
+// An application reads the events of all rooms from its consumer, in the order of each room. If the
+// service has keys, the payloads in the stream are sealed; webhooks receive them opened.
 func TestSealedEventsAreOpenedForWebhooksOnly(t *testing.T) {
 	srv := natstest.Start(t)
 	keys, err := seal.New([]byte("a secret with thirty-two bytes!!"))
@@ -389,8 +390,7 @@ func TestSlowReceiverSlowsNobody(t *testing.T) {
 	}
 }
 
-// Only the chosen kinds are posted.
-func TestKindsAreChosen(t *testing.T) {
+func TestOnlyTheChosenKindsArePosted(t *testing.T) {
 	srv := natstest.Start(t)
 	r := newReceiver(t, nil)
 	serve(t, srv, r.url, func(c *service.Config) { c.Events.Kinds = []string{"muted", "closed"} })
@@ -404,7 +404,7 @@ func TestKindsAreChosen(t *testing.T) {
 	}
 }
 
-// With several instances, an event is posted in order whichever of them leads.
+// Whichever instance leads, it posts the events in order.
 func TestAnotherInstanceContinues(t *testing.T) {
 	srv := natstest.Start(t)
 	r := newReceiver(t, nil)

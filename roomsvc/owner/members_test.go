@@ -8,10 +8,10 @@ import (
 	"roomcast/proto"
 )
 
-// stored counts the renewals of tests, as the bucket's sequence does.
+// stored counts the renewals in tests, like the sequence of the bucket.
 var stored uint64
 
-// lives returns leases that were just renewed.
+// lives returns leases of the instances that they have just renewed.
 func lives(ids ...string) (there []lease) {
 	for _, id := range ids {
 		stored++
@@ -37,7 +37,7 @@ func owners(t *testing.T, ids ...string) (out [proto.Partitions]string) {
 			}
 		}
 		if out[p] == "" {
-			t.Fatalf("partition %d: nobody is chosen of %v", p, ids)
+			t.Fatalf("partition %d: none of %v is chosen", p, ids)
 		}
 	}
 	return out
@@ -52,7 +52,7 @@ func TestEveryPartitionHasOneOwner(t *testing.T) {
 		share := map[string]int{}
 		for p, id := range now {
 			share[id]++
-			// A new instance takes its share, and nothing moves between the others.
+			// A new instance takes its share, and no partition moves between the others.
 			if id != before[p] && id != ids[n-1] {
 				t.Errorf("%d instances: partition %d went from %s to %s", n, p, before[p], id)
 			}
@@ -73,11 +73,11 @@ func TestLeavingInstanceIsNotChosen(t *testing.T) {
 	m.see(there, time.Now())
 	for p := range proto.Partitions {
 		if !m.chosen(p, "a") {
-			t.Errorf("partition %d is b's, which leaves", p)
+			t.Errorf("partition %d belongs to b, which is leaving", p)
 		}
 	}
 	if !m.alive("b") || !m.alone("a") || m.alone("b") {
-		t.Error("b is to be asked for its partitions, and nothing to be left to it")
+		t.Error("b is leaving, so it must be asked for its partitions and keep none")
 	}
 }
 
@@ -91,7 +91,7 @@ func TestInstanceIsAliveUntilItsLeaseIsNotRenewed(t *testing.T) {
 	dies := func(t *testing.T, what string, got []change) {
 		t.Helper()
 		if len(got) != 1 || got[0] != (change{"b", false}) || m.alive("b") || !m.alive("a") {
-			t.Errorf("%s: got %v, want that b is dead", what, got)
+			t.Errorf("%s: got %v, want b dead", what, got)
 		}
 	}
 	lives := func(t *testing.T, what string, got []change) {
@@ -113,7 +113,7 @@ func TestInstanceIsAliveUntilItsLeaseIsNotRenewed(t *testing.T) {
 		t.Errorf("b renews its lease: got %v", got)
 	}
 
-	m.lostView() // while the bucket is away, no instance can renew its lease
+	m.lostView() // while the bucket cannot be reached, no instance can renew its lease
 	lives(t, "the first look after an outage", see(5*testLease, at(8, "a"), at(7, "b")))
 	lives(t, "the key is lost with the bucket", see(testLease/2, at(1, "a")))
 	dies(t, "a lease's time after the outage", see(testLease/2, at(2, "a")))

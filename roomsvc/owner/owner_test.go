@@ -24,7 +24,7 @@ type keeper struct {
 	taken    [proto.Partitions][]*stream.Fence
 	released [proto.Partitions]int
 	prepared [proto.Partitions]int
-	before   [proto.Partitions]Before // of the last Prepare
+	before   [proto.Partitions]Before // the argument of the last Prepare
 	take     func(p int, f *stream.Fence)
 }
 
@@ -72,7 +72,7 @@ func (k *keeper) times(p int) (taken, released int) {
 	return len(k.taken[p]), k.released[p]
 }
 
-// rig is one owner with a real stream, and a way to play another instance.
+// rig is one owner with a real stream. It can also act as another instance.
 type rig struct {
 	owner   *Owner
 	keeper  *keeper
@@ -131,8 +131,8 @@ func (r *rig) other(t *testing.T) (theirs []int) {
 	return theirs
 }
 
-// A fence may become void before the owner receives the result of taking it. The owner must notice
-// that. Otherwise it would count the partition as owned, and nobody would serve it.
+// The owner may lose a fence before it receives the result of taking it. If it did not notice the
+// loss, it would count the partition as owned, and no instance would serve it.
 func TestLossDuringTakeIsNoticed(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
@@ -153,8 +153,8 @@ func TestLossDuringTakeIsNoticed(t *testing.T) {
 	})
 }
 
-// Another instance has taken a partition while commands waited here. This one neither keeps nor
-// refuses them, because the new owner answers them.
+// Another instance has taken a partition while commands for it waited in this one. This instance
+// neither keeps nor refuses the commands, because the new owner answers them.
 func TestPartitionOfAnotherOwnerIsReleased(t *testing.T) {
 	t.Run("lost", func(t *testing.T) {
 		k := new(keeper)
@@ -195,8 +195,8 @@ func TestPartitionOfAnotherOwnerIsReleased(t *testing.T) {
 	})
 }
 
-// An earlier owner of a partition may have answered commands that wait here. If this instance was the
-// owner, nobody has answered them.
+// The keeper must know who owned the partition before. Another owner may already have answered
+// commands that wait in this instance; this instance has not.
 func TestPrepareNamesTheEarlierOwner(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
@@ -216,7 +216,7 @@ func TestPrepareNamesTheEarlierOwner(t *testing.T) {
 }
 
 // An instance that cannot renew its lease may be cut off from the others, which then own its
-// partitions. It must not take these back again and again.
+// partitions. It must not take these partitions back again and again.
 func TestNothingIsTakenWithoutALease(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
@@ -238,7 +238,7 @@ func TestNothingIsTakenWithoutALease(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	leases(1) // no lease fits
+	leases(1) // a lease has more than one byte
 	natstest.Eventually(t, "the lease to run out", func() bool { return !r.owner.Trusted() })
 	for p := range proto.Partitions {
 		r.owner.Lost(p, k.last(p), stream.ErrUnavailable)
@@ -248,7 +248,7 @@ func TestNothingIsTakenWithoutALease(t *testing.T) {
 	for p := range before {
 		before[p], _ = k.times(p)
 	}
-	// Without a lease as with one, the owner looks at its partitions every 50 ms.
+	// The owner looks at its partitions every 50 ms, also without a lease.
 	for until := time.Now().Add(10 * firstPause); time.Now().Before(until); time.Sleep(firstPause) {
 		for p := range before {
 			if taken, _ := k.times(p); taken != before[p] {

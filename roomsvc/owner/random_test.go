@@ -8,15 +8,15 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// TestRandomEvents plays random events and checks three rules after each. An instance without a lease
-// acquires nothing. No partition waits for two results. An instance whose lease has expired trusts its
-// memory only when it has released all its partitions.
+// TestRandomEvents applies random events and checks three rules after each. An instance without a
+// lease acquires no partition. No partition waits for two results. An instance whose lease has expired
+// trusts its memory only after it has released all its partitions.
 func TestRandomEvents(t *testing.T) {
 	for seed := range int64(200) {
 		rnd := rand.New(rand.NewSource(seed))
 		now := time.Unix(0, 0)
 		own := newOwnership(Config{ID: "a", Lease: 2 * time.Second, Renew: 5 * time.Second}, 4)
-		waits := map[int]state{} // partitions with a result to come
+		waits := map[int]state{} // partitions that wait for a result
 		looks := 0
 		seqs := map[string]uint64{}
 		next := uint64(0)
@@ -27,7 +27,7 @@ func TestRandomEvents(t *testing.T) {
 				switch a := a.(type) {
 				case look:
 					if looks++; looks > 1 {
-						t.Fatalf("seed %d: two looks at a time", seed)
+						t.Fatalf("seed %d: two looks at the same time", seed)
 					}
 				case acquire:
 					p, is = a.p, acquiring
@@ -43,15 +43,15 @@ func TestRandomEvents(t *testing.T) {
 					continue
 				}
 				if waits[p] != foreign {
-					t.Fatalf("seed %d: %d is %s, and to be %s", seed, p, waits[p], is)
+					t.Fatalf("seed %d: partition %d waits for the result of %s, but becomes %s", seed, p, waits[p], is)
 				}
 				waits[p] = is
 			}
 			if own.pending != len(waits) {
-				t.Fatalf("seed %d: %d results are awaited, counted are %d", seed, len(waits), own.pending)
+				t.Fatalf("seed %d: %d results are pending, but it counts %d", seed, len(waits), own.pending)
 			}
 			if _, is := e.(looked); is && !now.Before(since) && now.Before(own.trusted()) && own.held() > 0 && !since.IsZero() {
-				t.Fatalf("seed %d: the lease was over, and what is owned is trusted", seed)
+				t.Fatalf("seed %d: the lease has expired, but the instance trusts the memory of its partitions", seed)
 			}
 		}
 		result := func() (int, state) {

@@ -12,11 +12,11 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// TestScenarios plays testdata/*.txt; see [scenariotest.Play]. A command is an event. Its outcome
-// is the actions of the instance, and the state of its partitions.
+// TestScenarios plays testdata/*.txt; see [scenariotest.Play]. A command is an event. Its outcome is
+// the actions of the instance and the states of its partitions.
 //
-// The instance is called a, its lease lasts 2 s, and there are four partitions: when a and b are
-// alive, 1 and 3 should be a's.
+// The instance is called a. Its lease lasts 2 s, and there are four partitions. When a and b are
+// alive, a should own 1 and 3.
 func TestScenarios(t *testing.T) {
 	scenariotest.Play(t, func(t *testing.T) func(string) string {
 		s := &stage{now: time.Unix(0, 0), renewals: map[string]uint64{}}
@@ -29,11 +29,11 @@ func TestScenarios(t *testing.T) {
 type stage struct {
 	own      *ownership
 	now      time.Time
-	renewals map[string]uint64 // newest of each instance
+	renewals map[string]uint64 // the newest renewal of each instance
 	stored   uint64
 }
 
-// play applies one line and returns the actions and the state that follow.
+// play applies one line and returns the resulting actions and states.
 func (s *stage) play(t *testing.T, words []string) string {
 	var actions []action
 	for _, e := range s.events(t, words) {
@@ -109,12 +109,12 @@ func (s *stage) events(t *testing.T, words []string) (events []event) {
 	case "asked":
 		return []event{asked{numbers()[0]}}
 	default:
-		t.Fatalf("%q is no event", words[0])
+		t.Fatalf("there is no event %q", words[0])
 	}
 	return events
 }
 
-// possible fails the test if no action of the instance can have this result.
+// possible fails the test if the instance does not wait for such a result.
 func (s *stage) possible(t *testing.T, result string, p int) {
 	t.Helper()
 	is := s.own.parts[p].state
@@ -123,9 +123,9 @@ func (s *stage) possible(t *testing.T, result string, p int) {
 	}
 }
 
-// looked makes the result of a look. "a b" are the instances that have renewed their leases,
-// "b?" is one that has not, and "b!" one that is about to leave. "renewal fails" and "list fails"
-// are the failures.
+// looked makes the result of a look. In its arguments, "a" is an instance that has renewed its
+// lease, "b?" one that has not, and "b!" one that is leaving. "renewal fails" and "list fails" stand
+// for errors.
 func (s *stage) looked(args []string) looked {
 	e := looked{sent: s.now, renewed: true, leaving: s.own.leaving}
 	if len(args) == 2 && args[1] == "fails" {

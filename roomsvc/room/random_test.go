@@ -9,9 +9,9 @@ import (
 	"roomcast/proto"
 )
 
-// TestRandomHistories plays random commands, resends, jumps of the clock, lost commits and changes of
-// the owner. Then it checks the log: seqs have no holes, times never go back, no key is stored twice
-// within the window, and a closed room stores no message.
+// TestRandomHistories applies random commands, resends, jumps of the clock, lost commits and changes
+// of the owner. Then it checks the log: seqs have no holes, times never go back, no key is stored
+// twice within the window, and a closed room stores no message.
 func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -45,7 +45,7 @@ func TestRandomHistories(t *testing.T) {
 					room.Remember(rec, now, now.Sub(rec.State.At))
 				}
 				continue
-			case n < 10 && said[from] > 0: // the sender resends one of its last ten
+			case n < 10 && said[from] > 0: // the sender resends one of its last ten messages messages
 				c.Key = fmt.Sprint(said[from] - r.IntN(min(10, said[from])))
 			default:
 				said[from]++

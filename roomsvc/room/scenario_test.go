@@ -30,7 +30,7 @@ type stage struct {
 	rules    *Rules
 	room     *Room
 	log      []*proto.Record
-	snapshot *proto.Snapshot // of the newest act
+	snapshot *proto.Snapshot // the snapshot that the newest act wrote
 	now      time.Time
 	stream   uint64
 }
@@ -88,12 +88,12 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			s.rules.MaxRecord, _ = strconv.Atoi(value)
 		default:
 			if verb != "clock" && verb != "times" && verb != "lose-end" && verb != "ban-many" || i > 0 && verb != "times" {
-				t.Fatalf("%s takes no %s", verb, arg)
+				t.Fatalf("%s has no argument %s", verb, arg)
 			}
 		}
 	}
 	switch verb {
-	case "rules": // window= keys= max=: replace the default bounds
+	case "rules": // window=, keys= and max= replace the default bounds
 		return "ok"
 	case "clock": // moves the clock forward or back
 		d, err := time.ParseDuration(args[0])
@@ -116,7 +116,7 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			s.room.Restrict(s.snapshot.Limits)
 		}
 		for _, rec := range s.log {
-			if s.snapshot != nil && s.snapshot.Limits.IsDeleted(rec.Seq) { // the log does not hold it
+			if s.snapshot != nil && s.snapshot.Limits.IsDeleted(rec.Seq) { // the log does not have it any more
 				rec.Key = ""
 			}
 		}
@@ -175,7 +175,7 @@ func (s *stage) apply(c *Command) string {
 	out := string(o.Reply.AppendJSON(nil))
 	if rec := o.Record; rec != nil {
 		s.log = append(s.log, rec)
-		s.stream += 10 // records of other rooms are stored between
+		s.stream += 10 // as if other rooms had stored records in between
 		if rec.State.Act == rec.Seq {
 			snapshot := s.room.Snapshot()
 			s.snapshot = &snapshot

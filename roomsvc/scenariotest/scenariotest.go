@@ -1,5 +1,5 @@
-// Package scenariotest plays the scenarios of a package's rules: text files in testdata that
-// a person can read without reading Go.
+// Package scenariotest runs the scenarios of a package's rules. Scenarios are text files in testdata,
+// which a person can read without knowing Go.
 package scenariotest
 
 import (
@@ -13,9 +13,9 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write the present outcomes into testdata; commit them only if you know the cause of each change")
 
-// Play plays testdata/*.txt. A command is a line, a line "----", and its outcome up to an empty
-// line. Lines that begin with # are for the reader. Begin starts one file; do carries out one
-// command and returns its outcome.
+// Play runs testdata/*.txt. In a file, a command is one line. After it come a line "----" and the
+// expected outcome, up to an empty line. Lines that begin with # are comments. Play calls begin for
+// each file. The function do, which begin returns, carries out a command and returns its outcome.
 func Play(t *testing.T, begin func(t *testing.T) (do func(command string) string)) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -39,7 +39,7 @@ func Play(t *testing.T, begin func(t *testing.T) (do func(command string) string
 	}
 }
 
-// play returns the text with the present outcome of each command.
+// play carries out the commands in text. It returns the text with the actual outcomes.
 func play(text string, do func(string) string) string {
 	var out strings.Builder
 	skip := false

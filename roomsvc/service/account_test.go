@@ -14,8 +14,8 @@ import (
 	"roomcast/proto"
 )
 
-// startAccounts runs a server with the accounts of the shipped configuration, the user
-// of each named like the account, and a service in ROOMS.
+// startAccounts runs a server with the accounts of the shipped configuration, and a service in the
+// account ROOMS. Each account has a user with the same name.
 func startAccounts(t *testing.T, change ...func(*Config)) (as func(account string) *nats.Conn) {
 	t.Helper()
 	for _, user := range []string{"GATEWAY", "ROOMSVC", "OPERATOR", "ADMIN"} {
@@ -60,8 +60,8 @@ func startAccounts(t *testing.T, change ...func(*Config)) (as func(account strin
 	}
 }
 
-// A backend may name any sender and close rooms. A guest speaks as nobody in particular,
-// whatever it claims to be.
+// A backend may name any sender and close rooms. A guest may not: the service ignores the sender
+// that a guest names.
 func TestGuestsAreNotBelieved(t *testing.T) {
 	as := startAccounts(t)
 	admin := as("ROOMS")
@@ -127,8 +127,8 @@ func TestGuestsAreNotBelieved(t *testing.T) {
 	}
 }
 
-// roomsvc answers where somebody waits for an answer, and nowhere else, whoever asks: it
-// may write what the sender may not. That holds without accounts too.
+// roomsvc may publish on subjects on which the sender may not. So it answers only on reply
+// subjects, whoever asks. That is also true without accounts.
 func TestAnswersGoToReplySubjectsOnly(t *testing.T) {
 	srv := startNATS(t, true)
 	startService(t, srv)
@@ -145,7 +145,7 @@ func TestAnswersGoToReplySubjectsOnly(t *testing.T) {
 		for _, subject := range asks {
 			msg := message("lobby", "", "", "hi")
 			msg.Subject, msg.Reply = subject, reply
-			msg.Header.Set(proto.HeaderKind, "nonsense") // is refused at once
+			msg.Header.Set(proto.HeaderKind, "nonsense") // the service refuses it at once
 			if err := nc.PublishMsg(msg); err != nil {
 				t.Fatal(err)
 			}
@@ -165,7 +165,7 @@ func TestAnswersGoToReplySubjectsOnly(t *testing.T) {
 	}
 }
 
-// --guest-rights says where a guest may say something; a backend may everywhere.
+// --guest-rights limits the rooms in which a guest may say something. A backend may in every room.
 func TestGuestsHaveTheirRights(t *testing.T) {
 	as := startAccounts(t, func(c *Config) { c.GuestRights = []string{"lobby=read say", "open-*=say", "*=read"} })
 	for _, tt := range []struct {
@@ -183,8 +183,8 @@ func TestGuestsHaveTheirRights(t *testing.T) {
 	}
 }
 
-// An act over NATS is a line in the log of roomsvc. The gateway logs its own acts, because it knows
-// more about their authors.
+// roomsvc logs a line for each act that comes over NATS. A gateway logs the acts of its own clients,
+// because it knows more about their authors.
 func TestActsOverNATSAreAudited(t *testing.T) {
 	var log logBuffer
 	as := startAccounts(t, logTo(t, &log))

@@ -13,8 +13,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// TestAgeing has records live for two seconds, ownership markers among them.
-func TestAgeing(t *testing.T) {
+// In this test all records live for two seconds, and so do ownership markers.
+func TestMarkersAreRenewedAndLogsAgeOut(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, func(c *Config) { c.HistoryAge, c.Idle = 2*time.Second, 500*time.Millisecond })
 	defer stop()
@@ -24,7 +24,7 @@ func TestAgeing(t *testing.T) {
 	first := readLog(t, srv, proto.MustRoom("lobby"))
 	p := proto.MustRoom("hall").Partition()
 	seen := map[uint64]bool{}
-	for i := 0; len(seen) < 6; i++ { // longer than a marker lives
+	for i := 0; len(seen) < 6; i++ { // this takes longer than a marker lives
 		if m, err := s.commits.Marker(t.Context(), p); err == nil {
 			if m.Seq == 0 {
 				t.Fatal("the marker has aged out")
@@ -35,7 +35,7 @@ func TestAgeing(t *testing.T) {
 			t.Fatalf("got %+v", r)
 		}
 	}
-	// The other room is another one by now: its numbers begin again, in another epoch.
+	// The log of the lobby has aged out: its seqs begin again, in another epoch.
 	natstest.Eventually(t, "the old log to age out", func() bool { return len(readLog(t, srv, proto.MustRoom("lobby"))) == 0 })
 	askUntil(t, nc, message("lobby", "u", "", "hi"), func(r proto.Reply) bool { return r.Seq == 1 })
 	if again := readLog(t, srv, proto.MustRoom("lobby")); again[0].State.Epoch == first[0].State.Epoch {
@@ -43,8 +43,8 @@ func TestAgeing(t *testing.T) {
 	}
 }
 
-// A log of limited size drops the oldest messages, ownership markers among them. The owner writes
-// its markers again before that and loses no partition.
+// A log of limited size drops its oldest messages, including ownership markers. The owner writes its
+// markers again before the log drops them, so it loses no partition.
 func TestMarkersOutliveALogOfLimitedSize(t *testing.T) {
 	srv := startNATS(t, true)
 	var logged logBuffer
@@ -76,7 +76,7 @@ func TestMarkersOutliveALogOfLimitedSize(t *testing.T) {
 		return seqs
 	}
 	first := markers()
-	for n := 0; oldest() <= slices.Max(first[:]); n++ { // the log is replaced as a whole
+	for n := 0; oldest() <= slices.Max(first[:]); n++ { // until all first records are gone
 		before := markers()
 		for i := range 30 { // more than a quarter of the log
 			askUntil(t, nc, message("lobby", "u", fmt.Sprint(n, "-", i), strings.Repeat("x", 20<<10)), final)

@@ -12,7 +12,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// A service that starts while JetStream is away waits for it and says so.
+// The service reports that it is waiting.
 func TestServiceWaitsForJetStream(t *testing.T) {
 	dir := t.TempDir()
 	srv := startNATS(t, true, func(o *server.Options) { o.JetStream, o.StoreDir = false, dir })
@@ -33,8 +33,8 @@ func TestServiceWaitsForJetStream(t *testing.T) {
 	natstest.Eventually(t, "the service to be ready", func() bool { return s.Ready() == nil })
 }
 
-// Errors about servers that are away pass by themselves. Errors about settings do not.
-func TestTemporary(t *testing.T) {
+// Errors about unreachable servers pass by themselves. Errors about settings do not.
+func TestOnlyErrorsAboutServersAreTemporary(t *testing.T) {
 	for _, c := range []struct {
 		err  jetstream.APIError
 		want bool

@@ -25,8 +25,8 @@ func change(t *testing.T, nc *nats.Conn, act proto.Act, from, key string, seq ui
 	return askUntil(t, nc, m, final)
 }
 
-// shown returns the events of the lobby behind since as one line of text, as readers of every
-// kind of page see them.
+// shown returns the events of the lobby as text, as a reader sees them. It checks that every kind of
+// page shows the same.
 func shown(t *testing.T, nc *nats.Conn) string {
 	t.Helper()
 	log := history.New(nc, nil)
@@ -66,7 +66,7 @@ func shown(t *testing.T, nc *nats.Conn) string {
 	return first
 }
 
-// holdsText reports whether a file below dir holds the text.
+// holdsText reports whether a file below dir contains the text.
 func holdsText(t *testing.T, dir, text string) (holds bool) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -83,8 +83,8 @@ func holdsText(t *testing.T, dir, text string) (holds bool) {
 	return holds
 }
 
-// A deleted message is a stub in every read, its bytes leave the files, and the next owner
-// recognises it when it is sent again.
+// Readers see a deleted message as a stub, and its text leaves the files. When it is sent again, the
+// next owner recognises it.
 func TestDeletedMessageIsErased(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -117,7 +117,7 @@ func TestDeletedMessageIsErased(t *testing.T) {
 	check("after the delete")
 	natstest.Eventually(t, "the bytes to leave the files", func() bool { return !holdsText(t, srv.Dir(), "CANARY") })
 	if !holdsText(t, srv.Dir(), "between") {
-		t.Error("the files do not hold what was not deleted, so this test finds nothing")
+		t.Error("the files lack a message that was not deleted, so this test would find nothing")
 	}
 	stop()
 	_, stop = startService(t, srv)
@@ -137,8 +137,8 @@ func TestDeletedMessageIsErased(t *testing.T) {
 	}
 }
 
-// The owner died between the snapshot of a delete and the erasure. Readers see stubs at once,
-// and the next owner erases.
+// The owner has died between the snapshot of a delete and the erasure of the message. Readers see a
+// stub at once, and the next owner erases the message.
 func TestNextOwnerErasesWhatIsLeft(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -151,7 +151,7 @@ func TestNextOwnerErasesWhatIsLeft(t *testing.T) {
 		t.Fatalf("delete: %v", r.Refusal)
 	}
 	stop()
-	// What such an owner leaves is a snapshot that names a record which still exists.
+	// Such an owner leaves a snapshot that names a record as deleted, and the record.
 	log := history.New(nc, nil)
 	snapshot, found, err := log.Snapshot(t.Context(), proto.MustRoom("lobby"))
 	if err != nil || !found {
@@ -174,7 +174,7 @@ func TestNextOwnerErasesWhatIsLeft(t *testing.T) {
 	natstest.Eventually(t, "the bytes to leave the files", func() bool { return !holdsText(t, srv.Dir(), "CANARY") })
 }
 
-// Records are deleted while readers go through the log. No reader takes the hole for damage.
+// Readers read the log while records are deleted. No reader takes the hole for damage.
 func TestDeletesDuringReadsLeaveNoGap(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)

@@ -24,8 +24,8 @@ func clusterDialer(servers []*natstest.Server) daemon.Dialer {
 	}
 }
 
-// TestClusterLosesNothing has three replicas, two instances, and the stream's leader go
-// away twice: once it hands over, once it stops.
+// The cluster has three replicas and two instances. The stream's leader goes away twice: once it
+// hands over, once it stops.
 func TestClusterLosesNothing(t *testing.T) {
 	servers := natstest.Cluster(t, 3)
 	replicated := func(c *Config) {

@@ -16,7 +16,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// wreck is a NATS server with a service whose store a test damages while both are down.
+// wreck is a NATS server with a service. A test damages the server's store while both are down.
 type wreck struct {
 	t    *testing.T
 	dir  string
@@ -38,7 +38,7 @@ func (w *wreck) start() {
 	_, w.stop = startService(w.t, w.srv)
 }
 
-// damaged ends both, has the store damaged and starts both again.
+// damaged stops the service and the server, calls do to damage the store, and starts both again.
 func (w *wreck) damaged(crash bool, do func(s historytest.Store)) {
 	w.t.Helper()
 	w.stop()
@@ -52,7 +52,7 @@ func (w *wreck) damaged(crash bool, do func(s historytest.Store)) {
 	w.start()
 }
 
-// say says something, as often as it takes until the partition is owned.
+// say sends a message again and again, until an owner of the partition answers.
 func (w *wreck) say(room, key, text string) proto.Reply {
 	w.t.Helper()
 	return w.ask(message(room, "ann", key, text))
@@ -98,9 +98,9 @@ func (w *wreck) fill(room string, n int) {
 	}
 }
 
-// A room whose newest record is damaged goes on behind those that can be read, in a new
-// epoch. A key of a record that can be read is still recognised.
-func TestRoomWhoseNewestRecordIsDamaged(t *testing.T) {
+// The room continues after the newest intact record, in a new epoch. The owner still recognises the
+// keys of intact records.
+func TestRoomContinuesAfterDamageToItsNewestRecord(t *testing.T) {
 	w := newWreck(t)
 	w.fill("lobby", 20)
 	w.fill("hall", 3)
@@ -112,7 +112,7 @@ func TestRoomWhoseNewestRecordIsDamaged(t *testing.T) {
 		t.Errorf("got %d records and head %+v, want 19", len(p.Records), p.Head)
 	}
 	if p := w.read(history.Query{Room: lobby, HasSince: true, Since: 20, Epoch: old}); p.Gap == nil || p.Gap.Reason != proto.GapReset || len(p.Records) != 19 {
-		t.Errorf("whoever saw message 20 got gap %+v and %d records, want a reset and 19", p.Gap, len(p.Records))
+		t.Errorf("a reader that saw message 20 got gap %+v and %d records, want a reset and 19", p.Gap, len(p.Records))
 	}
 	if r := w.say("lobby", "k19", "message 19"); r.Seq != 19 || !r.Duplicate {
 		t.Errorf("key of message 19: got %+v", r)
@@ -125,15 +125,15 @@ func TestRoomWhoseNewestRecordIsDamaged(t *testing.T) {
 	}
 	p := w.read(history.Query{Room: lobby, HasSince: true, Since: 20, Epoch: old})
 	if p.Gap == nil || p.Gap.Reason != proto.GapReset || p.Gap.Epoch == old || len(p.Records) != 21 {
-		t.Errorf("whoever saw the old message 20 got gap %+v and %d records, want a reset and 21", p.Gap, len(p.Records))
+		t.Errorf("a reader that saw the old message 20 got gap %+v and %d records, want a reset and 21", p.Gap, len(p.Records))
 	}
 	if r := w.say("hall", "k3", "message 3"); r.Seq != 3 || !r.Duplicate {
 		t.Errorf("another room: got %+v", r)
 	}
 }
 
-// Closed means closed, whatever one damaged record takes away.
-func TestRoomWhoseClosingIsDamaged(t *testing.T) {
+// A closed room stays closed, even if the record of the close is damaged.
+func TestRoomStaysClosedAfterDamageToItsClose(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		t.Run(fmt.Sprintf("crash=%v", crash), func(t *testing.T) {
 			w := newWreck(t)
@@ -148,7 +148,7 @@ func TestRoomWhoseClosingIsDamaged(t *testing.T) {
 			lobby, open := proto.MustRoom("lobby"), proto.MustRoom("open")
 			heads, err := history.New(w.nc, nil).Heads(t.Context(), []proto.Room{lobby, open})
 			if err != nil || heads[lobby].Closed == crash || heads[open].Closed {
-				t.Errorf("heads: got %+v, %v", heads, err) // after a crash only the owner knows what is gone
+				t.Errorf("heads: got %+v, %v", heads, err) // after a crash only the owner knows which records are gone
 			}
 			if p := w.read(history.Query{Room: lobby, HasSince: true}); p.Head.Closed == crash || len(p.Records) != 3 {
 				t.Errorf("read: got %+v and %d records", p.Head, len(p.Records))
@@ -173,8 +173,7 @@ func TestRoomWhoseClosingIsDamaged(t *testing.T) {
 	}
 }
 
-// A partition whose newest marker is damaged is taken all the same.
-func TestDamagedMarker(t *testing.T) {
+func TestPartitionWithADamagedMarkerIsTaken(t *testing.T) {
 	w := newWreck(t)
 	w.fill("lobby", 3)
 	if r := w.act("lobby", proto.ActClose, "c"); r.Seq != 4 {
@@ -192,8 +191,8 @@ func TestDamagedMarker(t *testing.T) {
 	}
 }
 
-// What is damaged in the stream of snapshots is written again: nats-server 2.15.2 hangs if it
-// must drop a damaged message because a subject may have only one.
+// The service replaces a damaged message in the stream of snapshots itself, because nats-server 2.15.2
+// hangs if a limit of one message per subject makes it drop a damaged message.
 func TestDamagedMessageOfTheStateStreamIsReplaced(t *testing.T) {
 	lobby := proto.MustRoom("lobby")
 	for name, subject := range map[string]string{
@@ -229,8 +228,8 @@ func TestDamagedMessageOfTheStateStreamIsReplaced(t *testing.T) {
 	}
 }
 
-// A damaged secret stops the service, which says what to do.
-func TestDamagedSecret(t *testing.T) {
+// The error says what the operator must do.
+func TestDamagedSecretStopsTheService(t *testing.T) {
 	w := newWreck(t)
 	w.stop()
 	w.srv.Shutdown()

@@ -10,9 +10,9 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// An instance that could not take its partitions refuses their commands. It must not go
-// on doing so when another instance has taken them, whose answers would come too late.
-func TestWhoCannotCommitDoesNotAnswerForOthers(t *testing.T) {
+// An instance that could not take its partitions refuses their commands. It must stop this when
+// another instance has taken the partitions, because the answers of that instance would come later.
+func TestInstanceThatCannotCommitDoesNotAnswerForOthers(t *testing.T) {
 	modes(t, func(t *testing.T, mapped bool) {
 		srv := startNATS(t, mapped)
 		cut := make(chan struct{})
@@ -32,7 +32,7 @@ func TestWhoCannotCommitDoesNotAnswerForOthers(t *testing.T) {
 		})
 		natstest.Eventually(t, "a to own all", func() bool { return a.owner.Held() == proto.Partitions })
 		close(cut)
-		a.commits.Close() // and with it every fence
+		a.commits.Close() // a loses every fence
 		natstest.Eventually(t, "a to own nothing", func() bool { return a.owner.Held() == 0 })
 		b, stopB := startService(t, srv)
 		natstest.Eventually(t, "b to own its share, and a to pass over it", func() bool {

@@ -21,8 +21,8 @@ func code(r *proto.Refusal) proto.Code {
 	return r.Code
 }
 
-// TestHostileSubjects publishes to names that NATS lets pass and no room has.
-func TestHostileSubjects(t *testing.T) {
+// NATS accepts these names, but no room has one of them.
+func TestHostileSubjectsAreRefused(t *testing.T) {
 	modes(t, func(t *testing.T, mapped bool) {
 		srv := startNATS(t, mapped)
 		_, stop := startService(t, srv)
@@ -40,12 +40,12 @@ func TestHostileSubjects(t *testing.T) {
 			}
 		}
 		if r := say(t, nc, "lobby", "", "", "hi"); r.Seq != 1 {
-			t.Errorf("an honest message afterwards: got %+v", r)
+			t.Errorf("a good message after them: got %+v", r)
 		}
 	})
 }
 
-func TestSealedMessages(t *testing.T) {
+func TestSealedMessagesStaySealedInTheLog(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "key")
 	secret := make([]byte, 32)
 	rand.Read(secret)
@@ -93,7 +93,7 @@ func TestSealedMessages(t *testing.T) {
 		t.Errorf("got %+v, want a close", r)
 	}
 
-	// A service without the key fails at its start, and not at each message.
+	// A service without the key fails when it starts, not with each message.
 	stop()
 	cfg := DefaultConfig()
 	cfg.Dial = srv.Dial

@@ -9,7 +9,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// modes runs a test with and without the account mapping.
+// modes runs a test with and without the mapping of subjects to partitions in the account.
 func modes(t *testing.T, test func(t *testing.T, mapped bool)) {
 	for _, mapped := range []bool{true, false} {
 		t.Run(fmt.Sprintf("mapped=%v", mapped), func(t *testing.T) { test(t, mapped) })
@@ -18,7 +18,7 @@ func modes(t *testing.T, test func(t *testing.T, mapped bool)) {
 
 var rooms = []string{"a", "b", "c", "d", "e", "f", "g", "h", "聊天室1", "lobby"}
 
-// keepAll has the log keep everything a test says.
+// keepAll sets a limit of messages per room that no test reaches.
 func keepAll(c *Config) { c.HistoryPerRoom = 1 << 20 }
 
 func TestKeyIsRecognisedByTheNextOwner(t *testing.T) {

@@ -46,8 +46,8 @@ func rotate(t *testing.T, srv *natstest.Server, now bool) {
 	}
 }
 
-// All instances tell the same keys, also after a restart. A change is announced without a key, and
-// whoever asks for its revision gets it.
+// All instances return the same keys, also after a restart. The announcement of a change has only the
+// revision of the keys. A gateway then asks for the keys of that revision.
 func TestInstancesShareTheSigningKeys(t *testing.T) {
 	dir := t.TempDir()
 	srv := startNATS(t, true, func(o *server.Options) { o.StoreDir = dir })
@@ -61,7 +61,7 @@ func TestInstancesShareTheSigningKeys(t *testing.T) {
 	first := keysOf(t, nc, 0)
 	for range 10 {
 		if again := keysOf(t, nc, 0); len(again.List) != 1 || !sameKeys(again.List, first.List) || again.Imported {
-			t.Fatalf("got %d keys, want the one of before", len(again.List))
+			t.Fatalf("got %d keys, want the same key as before", len(again.List))
 		}
 	}
 	rotate(t, srv, false)
@@ -71,7 +71,7 @@ func TestInstancesShareTheSigningKeys(t *testing.T) {
 		err = json.Unmarshal(m.Data, &announced)
 	}
 	if err != nil || announced.Revision <= first.Revision || len(m.Data) > 40 {
-		t.Fatalf("got %+v, %v, want the revision alone", m, err)
+		t.Fatalf("got %+v, %v, want only the revision", m, err)
 	}
 	second := keysOf(t, nc, announced.Revision)
 	if len(second.List) != 2 || !sameKeys(second.List[1:], first.List) || string(second.Resume) != string(first.List[0].Secret) {
@@ -93,12 +93,12 @@ func TestInstancesShareTheSigningKeys(t *testing.T) {
 	rotate(t, srv, true)
 	third := keysOf(t, nc, second.Revision+1)
 	if len(third.List) != 1 || slices.ContainsFunc(second.List, func(k proto.SigningKey) bool { return string(k.Secret) == string(third.List[0].Secret) }) {
-		t.Errorf("got %d keys, want a new one alone", len(third.List))
+		t.Errorf("got %d keys, want only a new one", len(third.List))
 	}
 }
 
-// The key of version 0.1.0 remains good, so its clients are who they were. Once the keys are
-// replaced, no entry has it.
+// The key of version 0.1.0 remains good, so its clients keep their identities. When an operator has
+// replaced the keys, the bucket does not contain it any more.
 func TestKeyOfVersion010RemainsGood(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -116,7 +116,7 @@ func TestKeyOfVersion010RemainsGood(t *testing.T) {
 	}
 	startService(t, srv)
 	if keys := keysOf(t, nc, 0); len(keys.List) != 1 || string(keys.List[0].Secret) != string(secret) || string(keys.Resume) != string(secret) {
-		t.Errorf("got %+v, want the old secret alone", keys)
+		t.Errorf("got %+v, want only the old secret", keys)
 	}
 	rotate(t, srv, true)
 	if _, err := kv.Get(t.Context(), proto.FirstSecret); err == nil {
@@ -132,7 +132,7 @@ func TestKeyOfVersion010RemainsGood(t *testing.T) {
 	}
 }
 
-// A key follows every week. An old one stays for as long as a string that it signed may live.
+// A new key comes every week. An old key stays as long as a string that it signed may be valid.
 func TestKeysFollowEachOther(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	list := []proto.SigningKey{newKey(now)}
@@ -149,6 +149,6 @@ func TestKeysFollowEachOther(t *testing.T) {
 		}
 	}
 	if len(list) < 5 || len(list) > 7 {
-		t.Errorf("got %d keys, want those of a month", len(list))
+		t.Errorf("got %d keys, want the keys of a month", len(list))
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// witnessed is a gateway in this process that keeps what it receives.
+// witnessed acts as a gateway in this process. It records everything that it receives.
 type witnessed struct {
 	mu     sync.Mutex
 	seqs   map[proto.Room][]uint64
@@ -55,7 +55,7 @@ func startLocal(t *testing.T, srv *natstest.Server) (*Service, *witnessed) {
 	return s, w
 }
 
-// offer offers a request until its answer is final.
+// offer offers a request to the service until the answer is final.
 func offer(t *testing.T, s *Service, room proto.Room, r proto.Request) proto.Reply {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -77,8 +77,9 @@ func text(key, body string) proto.Request {
 	return proto.Request{From: proto.Identity{ID: "alice"}, Rights: proto.AllRights, Key: key, Content: proto.Content{Kind: proto.Text, Body: []byte(body)}}
 }
 
-// The gateway in this process has each record before its sender has the answer, in the
-// order of the log, also those of NATS clients. NATS clients receive all of them.
+// The gateway in this process receives each record before the sender receives its answer. It
+// receives records in the order of the log, including those of NATS clients. NATS clients receive
+// all records too.
 func TestLocalGatewayReceivesEachRecordBeforeItsAnswer(t *testing.T) {
 	srv := startNATS(t, true)
 	s, w := startLocal(t, srv)
@@ -107,7 +108,7 @@ func TestLocalGatewayReceivesEachRecordBeforeItsAnswer(t *testing.T) {
 			t.Fatalf("got %+v, want seq %d", r, seq)
 		}
 		if got := w.of(lobby); !slices.Equal(got, want) {
-			t.Fatalf("when %d is answered, the gateway has %v", seq, got)
+			t.Fatalf("after the answer to %d, the gateway has %v", seq, got)
 		}
 	}
 	for _, seq := range want {
@@ -124,7 +125,7 @@ func TestLocalGatewayReceivesEachRecordBeforeItsAnswer(t *testing.T) {
 	}
 }
 
-// A request gets the same refusals as over NATS, and a repeated one the first answer.
+// A request in the process gets the same refusals as over NATS. A repeated one gets the first answer.
 func TestLocalRequestsFollowTheSameRules(t *testing.T) {
 	s, _ := startLocal(t, startNATS(t, true))
 	lobby := proto.MustRoom("lobby")
@@ -149,8 +150,8 @@ func TestLocalRequestsFollowTheSameRules(t *testing.T) {
 	}
 }
 
-// When the service cannot know whether the stream holds what was on its way, it says that
-// the gateway may have missed records.
+// If the service cannot know whether the stream has stored its last records, it tells the gateway
+// that it may have missed records.
 func TestLocalGatewayLearnsThatItMayHaveMissedRecords(t *testing.T) {
 	srv := startNATS(t, true)
 	s, w := startLocal(t, srv)

@@ -51,14 +51,14 @@ func TestMicroAPI(t *testing.T) {
 			`{"room":">"}`:    proto.BadRoom,
 			`{"room":["a"]}`:  proto.BadRequest,
 			`{"why":"no"}`:    proto.BadRoom,
-			`{"room":"room"}`: proto.BadRequest, // is not closed
+			`{"room":"room"}`: proto.BadRequest, // the room is not closed
 		} {
 			if r := request(proto.SubjectReopen, body); code(r.Refusal) != want {
 				t.Errorf("reopen %s: got %+v, want %s", body, r, want)
 			}
 		}
 		if r := request(proto.SubjectClose, `{"room":"lobby","why":"`+strings.Repeat("x", 1000)+`"}`); code(r.Refusal) != proto.TooLarge {
-			t.Errorf("close with a novel: got %+v", r)
+			t.Errorf("close with a reason that is too long: got %+v", r)
 		}
 		got, err := nc.Request(proto.SubjectInfo, nil, 5*time.Second)
 		var i info

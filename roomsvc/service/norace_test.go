@@ -2,5 +2,5 @@
 
 package service
 
-// slow is how much slower things may be here.
+// slow is the factor by which a test may take longer.
 const slow = 1

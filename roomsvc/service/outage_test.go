@@ -40,9 +40,8 @@ func TestServerRestartLosesNothing(t *testing.T) {
 	})
 }
 
-// TestSilentLogIsRefusedInWords has the server answer nothing, as one with a full disk
-// does: JetStream is turned off, NATS goes on.
-func TestSilentLogIsRefusedInWords(t *testing.T) {
+// Like a server with a full disk, the server turns JetStream off and goes on without it.
+func TestSendersAreRefusedWhileTheLogIsSilent(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, func(c *Config) { c.Commit = 300 * time.Millisecond })
 	nc := srv.Connect(t)
@@ -69,8 +68,8 @@ func TestSilentLogIsRefusedInWords(t *testing.T) {
 	stop()
 }
 
-// TestDeletedStream removes the stream under a running service. It must not begin to
-// number anew in silence, nor crash.
+// An operator deletes the stream under a running service. The service must not crash, and must not
+// silently begin again with seq 1.
 func TestDeletedStreamIsUnavailable(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, func(c *Config) { c.Commit = 300 * time.Millisecond })
@@ -108,11 +107,11 @@ func TestRunRefusesAForeignStream(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if err := s.Run(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v, want a refusal in words", err)
+		t.Errorf("got %v, want an error that says why", err)
 	}
 }
 
-func TestNewerRecordIsRefusedInWords(t *testing.T) {
+func TestRoomWithANewerRecordIsUnsupported(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv)
 	defer stop()

@@ -20,7 +20,7 @@ func actOn(room, from, key string, act proto.Act) *nats.Msg {
 	return m
 }
 
-// logOf returns how many records of a room the log holds.
+// logOf returns the number of a room's records in the log.
 func logOf(t *testing.T, nc *nats.Conn, room string) uint64 {
 	t.Helper()
 	js, err := jetstream.New(nc)
@@ -39,9 +39,9 @@ func logOf(t *testing.T, nc *nats.Conn, room string) uint64 {
 	return info.State.Subjects[subject]
 }
 
-// A closed room stays closed when its closing leaves the log by age or for space, and when
-// another instance takes the room then. Readers see that it is closed, and reopening it
-// begins a new epoch.
+// A closed room stays closed when the record of the close leaves the log, by age or for space, and
+// another instance then takes the room. Readers see that the room is closed. A reopening begins a
+// new epoch.
 func TestClosedOutlivesTheLog(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*Config)
@@ -87,8 +87,8 @@ func TestClosedOutlivesTheLog(t *testing.T) {
 	}
 }
 
-// The owner died between the record of a close and its snapshot. The next owner writes the
-// snapshot, or the room would reopen with the end of its log.
+// The owner has died between the record of a close and its snapshot. Without the snapshot, the room
+// would be open again when the record leaves the log.
 func TestNextOwnerWritesTheMissingSnapshot(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -116,8 +116,8 @@ func TestNextOwnerWritesTheMissingSnapshot(t *testing.T) {
 	}
 }
 
-// A key stands for one command: other content under it is refused, for acts too, and what
-// was undone since is not answered as done.
+// The owner refuses other content under the same key, also for acts. If an act was undone, the owner
+// does not answer its key with success.
 func TestKeyStandsForOneCommand(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv)
@@ -138,17 +138,17 @@ func TestKeyStandsForOneCommand(t *testing.T) {
 	ask(t, nc, actOn("b", "api", "close-b", proto.ActClose))
 	ask(t, nc, actOn("b", "api", "reopen-b", proto.ActReopen))
 	if r := ask(t, nc, actOn("b", "api", "close-b", proto.ActClose)); code(r.Refusal) != proto.BadRequest {
-		t.Errorf("a close under the key of one that was undone: got %+v, want %s", r, proto.BadRequest)
+		t.Errorf("a close under the key of a close that was undone: got %+v, want %s", r, proto.BadRequest)
 	}
 }
 
-// The clocks of two owners differ by more than the key window. Keys age by the clock of
-// the NATS server, which both share.
+// The clocks of two owners differ by more than the key window. Both owners share the NATS server, and
+// keys age by its clock.
 func TestKeysAgeByTheServersClock(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
 	_, stop := startService(t, srv)
-	stop() // the stream is there
+	stop() // it has made the stream
 	room := proto.MustRoom("lobby")
 	at := time.Now().Add(-3 * time.Minute).UTC().Truncate(time.Millisecond)
 	first := message("lobby", "alice", "k", "hello")
@@ -168,13 +168,13 @@ func TestKeysAgeByTheServersClock(t *testing.T) {
 	_, stop = startService(t, srv)
 	defer stop()
 	if r := say(t, nc, "lobby", "alice", "k", "hello"); !r.Duplicate || r.Seq != 1 {
-		t.Errorf("stored a moment ago by an owner whose clock is 3 minutes behind: got %+v, want a duplicate of 1", r)
+		t.Errorf("a resend of a message of an owner whose clock is 3 minutes behind: got %+v, want a duplicate of 1", r)
 	}
 }
 
-// The NATS server loses power and comes back with less, while the service runs. Every
-// record that is stored afterwards can be read, from every position.
-func TestWhatIsStoredAfterALossCanBeRead(t *testing.T) {
+// The NATS server loses power while the service runs, and comes back with fewer records. Readers can
+// read every later record, from every position.
+func TestRecordsAfterALossCanBeRead(t *testing.T) {
 	g := newGround(t)
 	nc := g.srv.Connect(t)
 	_, stop := startService(t, g.srv)

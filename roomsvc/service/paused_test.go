@@ -12,9 +12,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// An owner is paused while its room, which it knows as closed, goes to another instance and
-// is reopened there. What it says afterwards about a message sent meanwhile must not be that
-// the room is closed.
+// An owner of a closed room is paused. Meanwhile another instance takes the room and reopens it. When
+// the paused owner continues, it must not refuse messages because the room was closed.
 func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, keepAll)
@@ -69,7 +68,7 @@ func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
 	if err := paused.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	owned(t, s, s.Instance(), "paused") // by then it has read everything that waited for it
+	owned(t, s, s.Instance(), "paused") // then it has read all messages that waited for it
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
@@ -80,9 +79,9 @@ func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
 	}
 }
 
-// An instance has kept a message while another owned its partition, and may have answered
-// it: when the first takes the partition over, the message is refused for now and not stored.
-func TestTakeOverShedsWhatOthersMayHaveAnswered(t *testing.T) {
+// A message waited in one instance while another instance owned its partition and may have answered
+// it. When the first instance takes the partition over, it refuses the message for now.
+func TestTakeOverRefusesMessagesThatOthersMayHaveAnswered(t *testing.T) {
 	srv := startNATS(t, true)
 	a, _ := startService(t, srv, keepAll)
 	b, stopB := startService(t, srv, keepAll)
@@ -105,11 +104,11 @@ func TestTakeOverShedsWhatOthersMayHaveAnswered(t *testing.T) {
 		if intake(b.parts[to.Partition()].intake.Load()) != serving {
 			continue
 		}
-		// As when the fence of this partition is about to be taken from its owner.
+		// The state of a partition whose fence this instance is about to take from its owner.
 		p.intake.Store(int32(acquiring))
 		m := message(room, "u", "k", "hi")
 		m.Reply = inbox
-		p.offer(command{msg: m, reply: returnPath{subject: m.Reply}, to: to, since: time.Now().Add(time.Minute)}) // it never waits too long
+		p.offer(command{msg: m, reply: returnPath{subject: m.Reply}, to: to, since: time.Now().Add(time.Minute)}) // it does not expire
 		kept++
 	}
 	if kept == 0 {
@@ -130,7 +129,7 @@ func TestTakeOverShedsWhatOthersMayHaveAnswered(t *testing.T) {
 	}
 }
 
-// A message whose turn comes so late that its sender has given it up is not stored.
+// If the turn of a message comes so late that its sender has given up, the owner does not store it.
 func TestLateMessageIsNotStored(t *testing.T) {
 	const late = 1100 * time.Millisecond
 	refused := func(t *testing.T, reply []byte) {
@@ -188,8 +187,8 @@ func TestLateMessageIsNotStored(t *testing.T) {
 	}
 }
 
-// An owner that cannot renew its lease answers nothing from memory: neither that a room is
-// closed nor that a message is stored already.
+// An owner that cannot renew its lease does not answer from memory, neither that a room is closed nor
+// that a message is stored already.
 func TestOwnerWithoutLeaseDoesNotAnswerFromMemory(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv)
@@ -218,7 +217,7 @@ func TestOwnerWithoutLeaseDoesNotAnswerFromMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	leases(1) // no lease fits
+	leases(1) // a lease has more than one byte
 	natstest.Eventually(t, "the lease to run out", func() bool { return !s.owner.Trusted() })
 	for room, key := range map[string]string{"lobby": "x", "hall": "k"} {
 		if r := say(t, nc, room, "u", key, "hi"); r.Refusal == nil || r.Refusal.Code != proto.Unavailable {

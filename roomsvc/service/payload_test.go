@@ -32,7 +32,7 @@ func (b *logBuffer) count(text string) int {
 	return strings.Count(b.bytes.String(), text)
 }
 
-// logTo also writes the log of a service to b.
+// logTo makes a service write its log to b too.
 func logTo(t testing.TB, b *logBuffer) func(*Config) {
 	return func(c *Config) {
 		var out io.Writer = b
@@ -43,8 +43,8 @@ func logTo(t testing.TB, b *logBuffer) func(*Config) {
 	}
 }
 
-// An operator lowers max_payload of NATS. A message whose record is too large from then on is
-// refused, and disturbs nobody else: the commit connection breaks once at most.
+// An operator lowers max_payload of NATS. The owner then refuses messages whose records are too
+// large. They do not disturb other rooms, because the commit connection breaks at most once.
 func TestRecordAboveALoweredMaxPayloadIsRefused(t *testing.T) {
 	var opts *server.Options
 	srv := startNATS(t, true, func(o *server.Options) { o.MaxPayload = 1 << 20; opts = o.Clone() })

@@ -19,8 +19,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// processURL, in the environment, makes the test binary an instance of the service, so
-// that tests can kill and pause one.
+// processURL is an environment variable. It makes the test binary run an instance of the service,
+// which tests can kill and pause.
 const processURL = "ROOMSVC_TEST_URL"
 
 func TestMain(m *testing.M) {
@@ -49,7 +49,7 @@ func serve(url string) error {
 	return s.Run(context.Background())
 }
 
-// startProcess runs an instance of its own process.
+// startProcess runs an instance in a process of its own.
 func startProcess(t testing.TB, srv *natstest.Server, instance string) *os.Process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -71,8 +71,7 @@ func startProcess(t testing.TB, srv *natstest.Server, instance string) *os.Proce
 	return cmd.Process
 }
 
-// owned waits until every partition's marker is of one of the instances, and each of them
-// has some.
+// owned waits until the instances own all partitions, and each of them at least one.
 func owned(t testing.TB, s *Service, instances ...string) {
 	t.Helper()
 	natstest.Eventually(t, "the partitions to be with "+strings.Join(instances, " and "), func() bool {

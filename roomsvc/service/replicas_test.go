@@ -10,8 +10,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// An operator turns one server into three and changes the log alone, as the refusal says.
-// What belongs to the log follows, so that any server may be lost.
+// An operator turns one server into three and changes only the replicas of the log, as the error of
+// the service says. The other streams and buckets follow, so that any server may be lost.
 func TestFromOneReplicaToThree(t *testing.T) {
 	servers := natstest.Cluster(t, 3)
 	natstest.Eventually(t, "three peers", func() bool {
@@ -45,7 +45,7 @@ func TestFromOneReplicaToThree(t *testing.T) {
 	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	// Meanwhile the instance that does not know goes on.
+	// Meanwhile the instance with the old setting goes on.
 	askUntil(t, nc, message("lobby", "u", "2", "hi"), func(r proto.Reply) bool { return r.Refusal == nil })
 	stop()
 

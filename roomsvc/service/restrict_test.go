@@ -12,7 +12,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// restrict carries out an act on a member.
+// restrict requests an act on a member.
 func restrict(t *testing.T, nc *nats.Conn, act proto.Act, member string) {
 	t.Helper()
 	m := actOn("lobby", "mod", "", act)
@@ -22,7 +22,7 @@ func restrict(t *testing.T, nc *nats.Conn, act proto.Act, member string) {
 	}
 }
 
-// dropSnapshot removes the snapshot of the lobby, as if its owner had died before it wrote it.
+// dropSnapshot removes the snapshot of the lobby, as if the owner had died before writing it.
 func dropSnapshot(t *testing.T, nc *nats.Conn) {
 	t.Helper()
 	js, err := jetstream.New(nc)
@@ -93,8 +93,8 @@ func TestRestrictionsSurviveTheirOwner(t *testing.T) {
 	}
 }
 
-// The whole log of the room ages out. The next message begins a new epoch, and readers find
-// the ban although the new epoch has no act.
+// The whole log of the room ages out. The next message begins a new epoch. Readers see the ban,
+// although the new epoch has no act.
 func TestRestrictionsSurviveTheLog(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)

@@ -15,22 +15,22 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// senders is senders that say one message after the other, each again under its key until
-// it is acknowledged, as a gateway does; and what they were told.
+// senders is a group of senders. Each sends one message after another. As a gateway does, it resends
+// a message under the same key until it has an ack. The group records the acks.
 type senders struct {
 	nc       *nats.Conn
 	patience time.Duration
 	cancel   context.CancelFunc
 	tasks    sync.WaitGroup
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	acks  map[proto.Room]map[string]uint64
 	pause time.Duration // the longest time a sender had to wait for an ack
-	when  time.Time     // when that was over
+	when  time.Time     // when that wait ended
 	err   error
 }
 
-// startSenders starts senders in rooms, each in all of them in turn.
+// startSenders starts senders. Each sends to all rooms in turn.
 func startSenders(t testing.TB, srv *natstest.Server, count int, rooms ...string) *senders {
 	return startSendersOver(t, srv.Connect(t), count, rooms...)
 }
@@ -39,8 +39,8 @@ func startSendersOver(t testing.TB, nc *nats.Conn, count int, rooms ...string) *
 	return startSendersAs(t, nc, 0, count, 20*time.Second, rooms...)
 }
 
-// startSendersAs starts senders with the numbers from first on. Each waits for an ack for as long as
-// patience lasts.
+// startSendersAs starts senders with the numbers from first on. Each waits at most for patience until
+// a message has its ack.
 func startSendersAs(t testing.TB, nc *nats.Conn, first, count int, patience time.Duration, rooms ...string) *senders {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &senders{nc: nc, cancel: cancel, patience: patience, acks: map[proto.Room]map[string]uint64{}}
@@ -95,7 +95,7 @@ func (c *senders) fail(err error) {
 	c.err = errors.Join(c.err, err)
 }
 
-// longest returns how long a sender had to wait at most since the last call.
+// longest returns the longest time that a sender had to wait for an ack since the last call.
 func (c *senders) longest() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,15 +113,15 @@ func (c *senders) count() (n int) {
 	return n
 }
 
-// waitAcks waits for that number of further acks.
+// waitAcks waits for more further acks.
 func (c *senders) waitAcks(t testing.TB, more int) {
 	t.Helper()
 	goal := c.count() + more
 	natstest.Eventually(t, fmt.Sprintf("%d acks", goal), func() bool { return c.count() >= goal })
 }
 
-// check ends the singing and holds the log against what the senders were told: nothing
-// lost, nothing twice, no hole, every sender's order kept.
+// check stops the senders and compares the log with their acks. No message may be lost or stored
+// twice, seqs may have no hole, and each sender's messages must be in order.
 func (c *senders) check(t testing.TB, srv *natstest.Server) {
 	t.Helper()
 	c.cancel()
@@ -163,8 +163,8 @@ func (c *senders) check(t testing.TB, srv *natstest.Server) {
 	t.Logf("%d messages acknowledged and found", c.count())
 }
 
-// readLog reads all records of a room from the stream's leader: another replica may have got
-// less after a split.
+// readLog reads all records of a room from the stream's leader. After a split, another replica may
+// have fewer records.
 func readLog(t testing.TB, srv *natstest.Server, room proto.Room) (records []proto.Record) {
 	t.Helper()
 	js, err := jetstream.New(srv.Connect(t))

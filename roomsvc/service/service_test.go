@@ -15,7 +15,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// startNATS runs a server; mapped adds the account mapping by partition.
+// startNATS runs a server. If mapped is true, the account maps the subjects of rooms to partitions.
 func startNATS(t testing.TB, mapped bool, change ...func(*server.Options)) *natstest.Server {
 	t.Helper()
 	s := natstest.Start(t, change...)
@@ -83,8 +83,8 @@ func ask(t testing.TB, nc *nats.Conn, msg *nats.Msg) proto.Reply {
 	return r
 }
 
-// askUntil asks until the answer is as wanted. Like a gateway, it sends again what nobody
-// answers: a partition that was just lost passes over what it may not own any more.
+// askUntil sends a request until wanted returns true for the answer. Like a gateway, it resends a
+// request without an answer: an instance that has just lost a partition drops its requests.
 func askUntil(t testing.TB, nc *nats.Conn, msg *nats.Msg, wanted func(proto.Reply) bool) (r proto.Reply) {
 	t.Helper()
 	natstest.Eventually(t, "an answer on "+msg.Subject, func() bool {
@@ -98,7 +98,7 @@ func askUntil(t testing.TB, nc *nats.Conn, msg *nats.Msg, wanted func(proto.Repl
 	return r
 }
 
-// final reports whether the answer is not one that asks to try again.
+// final reports whether the answer does not ask the sender to try again.
 func final(r proto.Reply) bool { return r.Refusal == nil || !r.Refusal.Temporary() }
 
 func TestMessageIsStoredAndFannedOut(t *testing.T) {
@@ -136,7 +136,7 @@ func TestMessageIsStoredAndFannedOut(t *testing.T) {
 	}
 }
 
-// at has a server listen where another one did.
+// at makes a server listen at addr, where another one listened before.
 func at(t testing.TB, addr string) func(*server.Options) {
 	t.Helper()
 	_, port, err := net.SplitHostPort(addr)

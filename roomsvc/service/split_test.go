@@ -20,8 +20,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// routes carries the routes of one server to the others. While one end of a route is cut off, it
-// keeps what the route carries.
+// routes forwards the routes of one server to the others. While one end of a route is cut off, it
+// holds the bytes of the route back.
 type routes struct {
 	self   int
 	to     string // the server's real address
@@ -45,7 +45,7 @@ func (r *routes) carry(in net.Conn) {
 		return
 	}
 	defer out.Close()
-	var dialer atomic.Int32 // number of the server that has dialled, by its own words; -1 = not known
+	var dialer atomic.Int32 // number of the server that has dialled, as it names itself; -1 = not known yet
 	dialer.Store(-1)
 	var group sync.WaitGroup
 	pass := func(from, to net.Conn, seen func([]byte)) {
@@ -81,8 +81,8 @@ func (r *routes) carry(in net.Conn) {
 	group.Wait()
 }
 
-// startSplitCluster runs three servers. cut cuts one off from the other two, or joins it to them
-// again; clients reach all of them.
+// startSplitCluster runs three servers. The function cut cuts one off from the other two, or connects
+// it again. Clients always reach all three.
 func startSplitCluster(t *testing.T) (servers []*natstest.Server, cut func(i int, off bool)) {
 	t.Helper()
 	cutOff := new([3]atomic.Bool)
@@ -122,9 +122,9 @@ func dialTwo(main, commit *natstest.Server) daemon.Dialer {
 	}
 }
 
-// The server that leads the log and JetStream is cut off from its peers, and believes for a while
-// that it still leads. An instance commits over another server. It must not continue a room from
-// the answer of the first one, or the log would fork.
+// The server that leads the log and JetStream is cut off from its peers. For a while it believes that
+// it still leads. An instance that commits over another server must not continue a room from an
+// answer of this server. Otherwise the log would fork.
 func TestLogDoesNotForkInASplitNetwork(t *testing.T) {
 	servers, cut := startSplitCluster(t)
 	old := -1

@@ -9,8 +9,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// The stream of snapshots keeps one message of each subject, also where an instance died before
-// it could delete what it had replaced.
+// The stream keeps one message per subject even if an instance died before it could delete a
+// replaced message.
 func TestStateStreamKeepsOneMessagePerSubject(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -46,7 +46,7 @@ func TestStateStreamKeepsOneMessagePerSubject(t *testing.T) {
 	one("the owner to delete what it has replaced")
 	stop()
 
-	// As if it had died between storing a message and deleting the one before.
+	// As if an instance had died after it stored a message and before it deleted the previous one.
 	states, err := js.Stream(t.Context(), proto.StateStream)
 	if err != nil {
 		t.Fatal(err)

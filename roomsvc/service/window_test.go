@@ -14,8 +14,8 @@ import (
 	"roomcast/proto"
 )
 
-// deafConn is a connection to the server that can be made to hear nothing more. What it
-// sends arrives.
+// deafConn is a connection to the server that a test can make deaf: it then receives no more bytes,
+// but still sends.
 type deafConn struct {
 	net.Conn
 	deaf *atomic.Bool
@@ -30,7 +30,7 @@ func (c deafConn) Read(p []byte) (int, error) {
 	}
 }
 
-// deafDialer makes the first connection it opens one that can become deaf.
+// deafDialer opens connections. The first one is a deafConn.
 type deafDialer struct {
 	once sync.Once
 	deaf atomic.Bool
@@ -44,9 +44,9 @@ func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
 	return nc, err
 }
 
-// The log keeps fewer records of a room than a partition may have on its way otherwise.
-// What was on its way when the commit connection was lost is recognised when it is resent.
-func TestShortHistoryKnowsWhatWasOnItsWay(t *testing.T) {
+// The log keeps fewer records of a room than a partition may have in flight. After the loss of the
+// commit connection, the owner must still recognise messages in flight when they are resent.
+func TestShortHistoryRecognisesMessagesInFlight(t *testing.T) {
 	srv := startNATS(t, true)
 	var way deafDialer
 	_, stop := startService(t, srv, func(c *Config) {

@@ -15,7 +15,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// ground is a NATS server on a directory that can be set back to an earlier state.
+// ground is a NATS server whose directory a test can set back to an earlier state.
 type ground struct {
 	dir string
 	srv *natstest.Server
@@ -31,8 +31,7 @@ func newGround(t *testing.T) *ground {
 
 func (g *ground) live() string { return filepath.Join(g.dir, "live") }
 
-// keep copies what a power loss now would leave, and with it what else lies in the log's
-// directory.
+// keep copies the directory of the server, as a power loss at this moment would leave it.
 func (g *ground) keep(t *testing.T) {
 	t.Helper()
 	if out, err := exec.Command("cp", "-a", g.live(), filepath.Join(g.dir, "kept")).CombinedOutput(); err != nil {
@@ -40,7 +39,7 @@ func (g *ground) keep(t *testing.T) {
 	}
 }
 
-// lose stops the server and starts it again on what was kept of a part of its directory.
+// lose stops the server, sets a part of its directory back to the kept state, and starts it again.
 func (g *ground) lose(t *testing.T, part string) {
 	t.Helper()
 	g.srv.Shutdown()
@@ -72,9 +71,8 @@ func readSince(t *testing.T, nc *nats.Conn, room string, since uint64, epoch str
 	return page
 }
 
-// The NATS server comes back with less than it had acknowledged. The room service has
-// gone on, has been started again, or has died with the server and left a file beside the
-// log.
+// The NATS server comes back with fewer records than it had acknowledged. The room service went on,
+// restarted, or died with the server and left a file next to the log.
 func TestALogThatLostItsEndBeginsNewEpochs(t *testing.T) {
 	const all, log = "", "jetstream/$G/streams/" + proto.StreamName
 	for name, how := range map[string]struct {
@@ -121,7 +119,7 @@ func TestALogThatLostItsEndBeginsNewEpochs(t *testing.T) {
 			}
 			sayUntil(t, nc, "quiet", "q2", "hi")
 			if got := s.commits.Witness().Losses; got != 1 {
-				t.Errorf("%d losses are known, want 1", got)
+				t.Errorf("the service counts %d losses, want 1", got)
 			}
 			page := readSince(t, nc, "lobby", 20, epoch)
 			if page.Gap == nil || page.Gap.Reason != proto.GapReset || page.Gap.Epoch == epoch || len(page.Records) != 25 {
@@ -132,7 +130,7 @@ func TestALogThatLostItsEndBeginsNewEpochs(t *testing.T) {
 					t.Fatalf("record %d has seq %d and epoch %s", i, r.Seq, r.State.Epoch)
 				}
 			}
-			// The room that lost nothing cannot know it.
+			// The room that lost no record has no new epoch.
 			if page := readSince(t, nc, "quiet", 1, epoch); page.Head.Seq != 2 {
 				t.Errorf("the quiet room has %d records, want 2", page.Head.Seq)
 			}

@@ -40,13 +40,13 @@ func TestEachPartitionOfABatchIsFenced(t *testing.T) {
 		gone := new(heard)
 		f := take(t, a, lobby.Partition(), "a", new(heard))
 		g := take(t, a, hall.Partition(), "a", gone)
-		take(t, b, hall.Partition(), "b", new(heard)) // somebody else takes it
+		take(t, b, hall.Partition(), "b", new(heard)) // another owner takes the partition
 		for seq := range uint64(20) {                 // too many for single commits
 			if err := f.Append(record(lobby, seq+1)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		// The fence may be void before the record is appended.
+		// The fence may be lost before this record is appended.
 		_ = g.Append(record(hall, 1))
 		natstest.Eventually(t, "the loss", func() bool { _, err := gone.state(); return errors.Is(err, ErrLost) })
 		if got, err := log.GetLastMsgForSubject(t.Context(), hall.LogSubject()); !errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -55,8 +55,8 @@ func TestEachPartitionOfABatchIsFenced(t *testing.T) {
 	}
 }
 
-// After a split of the network, the former leader of the stream refuses records that the real one has
-// stored. Its late answer does not count for the next commit.
+// After a split of the network, the former leader of the stream refuses records that the new leader
+// has stored. Its late answer must not count for the next commit.
 func TestSecondAnswerToACommitIsIgnored(t *testing.T) {
 	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		c := NewCommitter(cfg)
@@ -91,11 +91,11 @@ func TestSecondAnswerToACommitIsIgnored(t *testing.T) {
 	})
 }
 
-// thief is a connection that drops the n-th ack on its way to us.
+// thief is a connection that drops one received ack.
 type thief struct {
 	net.Conn
 	rest []byte       // bytes that it has read and not passed on
-	left atomic.Int32 // acks up to the dropped one; 0 = it drops none
+	left atomic.Int32 // drop the ack with this number, counted from now; 0 = drop none
 }
 
 func (c *thief) Read(p []byte) (int, error) {
@@ -141,7 +141,7 @@ func (d *thieves) Dial(network, address string) (net.Conn, error) {
 	return d.last, err
 }
 
-// The next ack does not stand for a lost one.
+// In particular, the next ack does not confirm the record of a lost ack.
 func TestALostAckConfirmsNothing(t *testing.T) {
 	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		cfg.Deadline = 400 * time.Millisecond
@@ -159,7 +159,7 @@ func TestALostAckConfirmsNothing(t *testing.T) {
 				rooms = append(rooms, r)
 			}
 		}
-		const lost = 3 // of the acks
+		const lost = 3 // number of the lost ack
 		way.last.left.Store(lost)
 		for _, room := range rooms {
 			if err := f.Append(record(room, 1)); err != nil {
@@ -176,7 +176,7 @@ func TestALostAckConfirmsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n, _ := h.state(); n >= lost {
-			t.Errorf("%d records are confirmed, want fewer than %d: that one's ack was lost", n, lost)
+			t.Errorf("%d records are confirmed, want fewer than %d, whose ack was lost", n, lost)
 		}
 		for i, seq := range h.stored {
 			msg, err := log.GetMsg(t.Context(), seq)

@@ -57,7 +57,7 @@ func (h *heard) state() (int, error) {
 	return len(h.stored), h.err
 }
 
-// take takes the fence of p. On a busy machine it tries again.
+// take takes the fence of partition p. If it fails because the machine is busy, it tries again.
 func take(t testing.TB, c *Committer, p int, owner string, sink Sink) (f *Fence) {
 	t.Helper()
 	natstest.Eventually(t, "a fence", func() bool {
@@ -151,7 +151,7 @@ func TestOlderFenceAppendsNothing(t *testing.T) {
 		}
 		natstest.Eventually(t, "the first record", func() bool { n, _ := mine.state(); return n == 1 })
 		take(t, b, lobby.Partition(), "b", &theirs)
-		// A lost fence does not harm another partition, not even in the same batch.
+		// The loss of a fence does not affect another partition, not even in the same batch.
 		for seq := uint64(1); seq <= 50; seq++ {
 			old.Append(record(lobby, seq+1))
 			if err := kept.Append(record(hall, seq)); err != nil {
@@ -186,7 +186,7 @@ func TestFenceOfAnOldMarkerIsRefused(t *testing.T) {
 	})
 }
 
-// TestSilenceIsAnError makes the server answer nothing, like a server with a full disk.
+// The server answers nothing, like a server with a full disk.
 func TestSilenceIsAnError(t *testing.T) {
 	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		cfg.Deadline = 200 * time.Millisecond
@@ -206,7 +206,7 @@ func TestSilenceIsAnError(t *testing.T) {
 			t.Errorf("took %s for a deadline of %s", took, cfg.Deadline)
 		}
 		pause.open()
-		// The next fence is taken over a new connection, and works.
+		// A fence that is taken over a new connection works.
 		var again heard
 		f = take(t, c, lobby.Partition(), "a", &again)
 		if err := f.Append(record(lobby, 2)); err != nil {
@@ -258,7 +258,7 @@ func TestEnsureSaysWhatTheOperatorCanDo(t *testing.T) {
 	}
 }
 
-func TestEnsureAloneChangesLimits(t *testing.T) {
+func TestEnsureChangesALimitOnlyIfItsFlagIsGiven(t *testing.T) {
 	s := startNATS(t, false)
 	nc := s.Connect(t)
 	others, alone := config(s), config(s)
@@ -283,7 +283,7 @@ func TestEnsureAloneChangesLimits(t *testing.T) {
 		given[flag] = true
 		ensure(alone, "")
 		set(&others)
-		ensure(others, "") // it has been changed
+		ensure(others, "") // the limit is the same now
 	}
 	given["replicas"], alone.Replicas = true, 3
 	ensure(alone, "--replicas")

@@ -37,8 +37,8 @@ func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // A server without space for a record may have space for the next, smaller one. After the refusal of
-// a record, the stream must not hold a later record of the same room. That holds for a new
-// connection, and for one that has seen a refusal before.
+// a record, the stream must not contain a later record of the same room. This must be true on a new
+// connection, and on one that has seen a refusal before.
 func TestFullServerLeavesNoHoles(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.JetStreamMaxStore = 4 << 20 })
 	nc := s.Connect(t)
@@ -115,7 +115,7 @@ func TestFullServerLeavesNoHoles(t *testing.T) {
 		was := arrived()
 		say(f, 1)
 		natstest.Eventually(t, "the record to arrive", func() bool { return arrived() > was })
-		fill() // the server refuses these
+		fill() // the server refuses the records of fill
 		free()
 		say(f, 2)
 		way.last.ears.Unlock()

@@ -37,9 +37,9 @@ func open(t *testing.T, address string) *Receiver {
 	return r
 }
 
-// A post succeeds only with a whole answer of 2xx. A redirect is not followed, and no
-// receiver holds a post for longer than its limit.
-func TestHostileReceivers(t *testing.T) {
+// A post succeeds only with a complete 2xx answer. The poster follows no redirect, and waits no
+// longer than its limit.
+func TestHostileReceiversAcceptNoPost(t *testing.T) {
 	var elsewhere atomic.Int32
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
 	defer other.Close()
@@ -58,7 +58,7 @@ func TestHostileReceivers(t *testing.T) {
 	for name, tt := range map[string]struct {
 		handle http.HandlerFunc
 		tls    bool
-		want   string // in the error; "" = accepted
+		want   string // a part of the error; "" = accepted
 	}{
 		"200":                       {handle: status(200)},
 		"204":                       {handle: status(204)},
@@ -107,7 +107,7 @@ func TestHostileReceivers(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 			if err != nil && strings.Contains(err.Error(), "CANARY") {
-				t.Errorf("the error holds the body: %v", err)
+				t.Errorf("the error contains the body: %v", err)
 			}
 		})
 	}
@@ -124,7 +124,6 @@ func TestReceiverLimitsAPost(t *testing.T) {
 	}
 }
 
-// A post that waits ends with its context.
 func TestPostEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -138,7 +137,7 @@ func TestPostEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A changed secret signs from the next post on. A file that cannot be used changes nothing.
+// A changed secret signs the next post. A file with a bad secret changes nothing.
 func TestSecretsAreReadAgain(t *testing.T) {
 	var signature atomic.Value
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -183,7 +182,7 @@ func TestURLsThatCannotBeUsedAreRefused(t *testing.T) {
 	}
 }
 
-// Pauses grow to a minute and stay there.
+// They grow up to a minute.
 func TestPausesGrow(t *testing.T) {
 	for failures, most := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 3: 4 * time.Second, 6: 32 * time.Second, 7: time.Minute, 100: time.Minute, 1 << 40: time.Minute} {
 		for range 100 {
@@ -194,7 +193,7 @@ func TestPausesGrow(t *testing.T) {
 	}
 }
 
-// A retry has the id of the post, another post has another one, and so has a new stream.
+// A retry has the same id as the post. Another post, or a post of a new stream, has another id.
 func TestIDsAreStable(t *testing.T) {
 	created := time.UnixMilli(1_790_000_000_000)
 	ids := map[string]bool{}
