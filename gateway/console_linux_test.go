@@ -10,7 +10,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// The commands for people at a terminal work with a gateway that runs in another process.
+// The gateway runs in another process.
 func TestConsole(t *testing.T) {
 	const password = "password-of-a-backend"
 	p := launch(t, nil, `exec "$@"`, "--data-dir", t.TempDir(), "--nats-listen", "127.0.0.1:0", "--nats-listen-password-file", servertest.File(t, password))

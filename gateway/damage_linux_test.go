@@ -77,7 +77,7 @@ func replay(t *testing.T, base, room string, since uint64, c cursor, end string)
 	}
 }
 
-// witnessed waits until the witness file beside the log includes a number of messages.
+// witnessed waits until the witness file next to the log includes a number of messages.
 func witnessed(t *testing.T, dir string, messages uint64) {
 	t.Helper()
 	natstest.Eventually(t, "the witness file", func() bool {
@@ -107,7 +107,7 @@ func TestDamageIsAnnounced(t *testing.T) {
 		damage func(s historytest.Store)
 		fresh  []stretch // received by a member that joins from the beginning
 		old    []stretch // received by a member that has seen everything before
-		log    string    // of the operator
+		log    string    // a part of the gateway's log
 	}{
 		{"a middle record after a stop", false, record(10), []stretch{{"", 1, 9}, {proto.GapDamaged, 10, 10}, {"", 11, 20}}, nil, damaged},
 		{"a middle record after a kill", true, record(10), []stretch{{"", 1, 9}}, []stretch{reset, {"", 1, 9}}, lostEnd},
@@ -147,7 +147,7 @@ func TestDamageIsAnnounced(t *testing.T) {
 				t.Errorf("a member that returns sees %v, want %v", got, test.old)
 			}
 			if !strings.Contains(p.output(), test.log) {
-				t.Errorf("the operator is not told that %s", test.log)
+				t.Errorf("the gateway's log does not say that %s", test.log)
 			}
 		})
 	}

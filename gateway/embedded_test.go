@@ -33,8 +33,8 @@ func startEmbedded(t *testing.T, change ...func(*standalone)) *embedded {
 	return inside
 }
 
-// A guest of a standalone gateway may send to rooms and follow them, and nothing else. It
-// receives only its own answers, and no other guest receives what it publishes.
+// A guest of a standalone gateway may only send to rooms and follow them. It receives only its own
+// answers, and other guests do not receive the messages that it publishes.
 func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 	inside := startEmbedded(t)
 	serveRooms(t, inside.dialer(userService))
@@ -58,7 +58,7 @@ func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 
 	mute := startEmbedded(t, func(e *standalone) { e.Service.GuestRights = []string{"read say", "staff=say"} })
 	if nc := connectTo(t, mute.server.Load()); permitted(t, nc, false, "room.out.>") {
-		t.Error("guests that may not read every room follow them")
+		t.Error("guests without the right to read every room follow rooms")
 	}
 
 	one, other := connectTo(t, inside.server.Load()), connectTo(t, inside.server.Load())
@@ -87,7 +87,7 @@ func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 	}
 	event, err := heard(shown, 5*time.Second)
 	if err != nil || !strings.Contains(string(event.Data), `"from":{"id":"nats"`) {
-		t.Fatalf("got %v, %v, want a message of nobody in particular", event, err)
+		t.Fatalf("got %v, %v, want a message of a guest", event, err)
 	}
 	m.Header.Set(proto.HeaderKind, string(proto.ActClose))
 	if got, err := one.RequestMsg(m, 5*time.Second); err != nil || !strings.Contains(string(got.Data), `"forbidden"`) {
@@ -107,7 +107,7 @@ func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 	}
 	for _, sub := range []*nats.Subscription{all, shown} {
 		if m, err := heard(sub, time.Millisecond); err == nil {
-			t.Errorf("the other guest hears %s %q", m.Subject, m.Data)
+			t.Errorf("the other guest receives %s %q", m.Subject, m.Data)
 		}
 	}
 }

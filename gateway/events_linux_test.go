@@ -24,7 +24,7 @@ import (
 type application struct {
 	t    *testing.T
 	url  string
-	file string // with the secret
+	file string // the file with the secret
 
 	mu     sync.Mutex          // guards what follows
 	events []string            // without their times
@@ -92,7 +92,7 @@ func (a *application) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// told returns the events so far.
+// told returns the events that the application has received so far.
 func (a *application) told() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -133,8 +133,8 @@ func enter(t *testing.T, base, room, name string) *websocket.Conn {
 	return conn
 }
 
-// An application learns who comes and goes, in the standalone form with either carrier. After
-// the process was killed it learns that nobody is there, although nobody left.
+// An application learns about joins and leaves, in the standalone form with either carrier. After a
+// kill of the process it learns that the room is empty, although no member left.
 func TestApplicationLearnsWhoIsThere(t *testing.T) {
 	for _, carrier := range []string{"direct", "nats"} {
 		t.Run(carrier, func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestApplicationLearnsWhoIsThere(t *testing.T) {
 			}
 			p := launch(t, nil, `exec "$@"`, args...)
 			zoe := enter(t, p.base, "lobby", "zoe")
-			app.believes("lobby", "zoe") // the room service has come to know who is there
+			app.believes("lobby", "zoe") // by now the room service knows the people
 			zoe.Close(websocket.StatusNormalClosure, "")
 			app.believes("lobby")
 			ann := enter(t, p.base, "lobby", "ann")
@@ -181,8 +181,8 @@ func TestApplicationLearnsWhoIsThere(t *testing.T) {
 	}
 }
 
-// When a gateway is killed, its people are gone for the application, and those of another
-// gateway stay. When the room service moves to another instance, nobody is lost.
+// When a gateway is killed, the application learns that its people have left. The people of another
+// gateway stay. When the room service moves to another instance, all people stay.
 func TestApplicationLearnsOfADeadGateway(t *testing.T) {
 	app := newApplication(t)
 	ns := natstest.Start(t)

@@ -17,8 +17,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// One address opens as many connections as it can. The sessions and acks of all others
-// continue meanwhile, and the log keeps the descriptors that it needs.
+// One address opens as many connections as it can. Meanwhile the sessions of all other addresses
+// continue and receive their acks. The log keeps the descriptors that it needs.
 func TestConnectionFloodStopsNobody(t *testing.T) {
 	const files = 400
 	for _, c := range []struct{ sync, perAddress string }{{"always", "0"}, {"1s", "0"}, {"always", "50"}, {"1s", "50"}} {
@@ -95,12 +95,12 @@ func dialJSON(t *testing.T, base, room string) *websocket.Conn {
 	return conn
 }
 
-// talker sends one message after the other and waits for each ack. After a temporary refusal
-// it sends the message again, as clients do.
+// talker sends one message after another and waits for each ack. After a temporary refusal it sends
+// the message again, as clients do.
 type talker struct {
 	conn *websocket.Conn
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	acks    int
 	longest time.Duration
 	err     error
@@ -146,7 +146,7 @@ func (s *talker) say(ctx context.Context, id int) error {
 	}
 }
 
-// take returns the counts since the last take.
+// take returns the counts since its last call.
 func (s *talker) take() (acks int, longest time.Duration, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,7 +155,7 @@ func (s *talker) take() (acks int, longest time.Duration, err error) {
 	return acks, longest, err
 }
 
-// flood is an address that opens connections. For each that is closed it opens another one.
+// flood is an address that opens connections. When one is closed, it opens another one.
 type flood struct {
 	stop func() (opened int64)
 }
@@ -163,7 +163,7 @@ type flood struct {
 func startFlood(t *testing.T, address string, conns int) *flood {
 	ctx, cancel := context.WithCancel(t.Context())
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
-	first := []string{ // the answer to each, if any
+	first := []string{ // the first bytes of a connection
 		"", "", "GET /room/x/ HTTP/1.1\r\nHost:", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	}
 	var opened atomic.Int64

@@ -83,9 +83,9 @@ func sayTo(t *testing.T, nc *nats.Conn, room proto.Room, key string) (r proto.Re
 	return r
 }
 
-// A power failure ends the room service and removes the end of the log from the disk. Nothing there
-// remembers the lost records. A gateway that still runs knows them: its members receive the remaining
-// ones, and the room begins a new epoch.
+// A power failure ends the room service and removes the end of the log from the disk, with every trace
+// of the lost records. But a gateway that still runs knows them. So the room begins a new epoch, and
+// members receive the remaining records again.
 func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 	for name, before := range map[string]int{
 		"nothing was said since":           0,
@@ -126,7 +126,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 			natstest.Eventually(t, "event 20", func() bool { d, _ := members.newest(); return d.Seq == 20 })
 			last, _ := members.newest()
 
-			// While messages are said after the loss, the gateway is cut off.
+			// After the loss, members send messages while the gateway is cut off.
 			stop()
 			ns.Shutdown()
 			ns.WaitForShutdown()
@@ -170,7 +170,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 				return d.Epoch != "" && d.Epoch != last.Epoch
 			})
 			natstest.Eventually(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n) })
-			for i := range 3 { // in the same epoch
+			for i := range 3 { // these messages stay in the same epoch
 				sayTo(t, nc, lobby, fmt.Sprint("e", i))
 			}
 			natstest.Eventually(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n)+3 })
@@ -187,7 +187,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 			})
 			p := <-page
 			if p.Gap == nil || p.Gap.Reason != proto.GapReset || p.Gap.Epoch != now.Epoch || len(p.Records) == 0 || p.Records[0].Seq != 1 {
-				t.Errorf("a client of the old epoch receives the gap %+v and %d records, want a reset and those from 1 on", p.Gap, len(p.Records))
+				t.Errorf("a client of the old epoch receives the gap %+v and %d records, want a reset and the records from 1 on", p.Gap, len(p.Records))
 			}
 			p.Release()
 		})
@@ -227,7 +227,7 @@ func TestOnlyGatewaysReportLostRecords(t *testing.T) {
 		}
 	}
 	sayTo(t, operator, lobby, "2")
-	// The owner ignores a report about a record that the log holds.
+	// The owner ignores a report about a record that the log still has.
 	gateway := connectAs(t, ns, "gateway")
 	for _, at := range []time.Time{rec.State.At, {}} {
 		held := proto.Lost{Room: lobby, Epoch: rec.State.Epoch, Seq: rec.Seq, Stream: rec.Stream, At: at}.JSON()

@@ -44,7 +44,7 @@ func shippedServer(t *testing.T, change ...func(*natsserver.Options)) *natstest.
 		t.Fatal(err)
 	}
 	if !opts.SyncAlways {
-		t.Error("sync_interval is not always: what is acknowledged would not be on the disk")
+		t.Error("sync_interval is not always: acknowledged messages may not be on the disk")
 	}
 	opts.StoreDir = t.TempDir()
 	opts.Users = append(opts.Users, &natsserver.User{Username: "guest", Password: "right-GUEST", Account: account(t, opts, "GUESTS")})
@@ -110,8 +110,8 @@ func serveRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, err
 	return stop
 }
 
-// The configuration allows each user what it needs. The permissions are less than half of the
-// protection; TestNobodyWritesWhereOnlyRoomsvcMay tests the rest.
+// The configuration allows each user only what the user needs. Permissions alone do not protect the
+// log; TestNobodyWritesWhereOnlyRoomsvcMay tests the rest.
 func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 	ns := shippedServer(t)
 	const (
@@ -215,7 +215,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"operator", subscribe, "room.ask.>", true},
 		{"roomsvc", publish, "room.ask.join", false},
 		{"operator", subscribe, "room.out.>", true},
-		{"operator", subscribe, "$SYS.>", true}, // only those of its own account, which has none
+		{"operator", subscribe, "$SYS.>", true}, // subscribes only in its own account, which has no such messages
 		{"admin", publish, "$JS.API.STREAM.PURGE.ROOMS", true},
 	} {
 		nc := connectAs(t, ns, tt.user)
@@ -227,12 +227,12 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 	for _, user := range []nats.Option{nil, nats.UserInfo("gateway", "wrong"), nats.UserInfo("gateway", "")} {
 		if nc, err := nats.Connect(ns.ClientURL(), user); err == nil {
 			nc.Close()
-			t.Error("somebody without the right password was let in")
+			t.Error("NATS accepts a wrong password")
 		}
 	}
 }
 
-// permitted reports whether the server lets nc publish or subscribe.
+// permitted reports whether the server allows nc to publish or subscribe.
 func permitted(t *testing.T, nc *nats.Conn, publish bool, subject string) bool {
 	t.Helper()
 	var err error
@@ -248,7 +248,7 @@ func permitted(t *testing.T, nc *nats.Conn, publish bool, subject string) bool {
 	return !errors.Is(nc.LastError(), nats.ErrPermissionViolation)
 }
 
-// The command check connects as the gateway does, so NATS refuses both or neither.
+// The command "check" connects as the gateway does, so NATS accepts both or refuses both.
 func TestCheckWorksWithTheShippedConfiguration(t *testing.T) {
 	ns := shippedServer(t)
 	for inbox, want := range map[string]string{"": "", "_INBOX_other": "_INBOX_other.> (--inbox-prefix)"} {
@@ -304,7 +304,7 @@ func sortAll(list any) {
 type attacker struct {
 	name    string
 	nc      *nats.Conn
-	answers string            // where it receives answers
+	answers string            // the subject on which it receives answers
 	asks    map[string]string // bodies of its requests, by subject
 }
 
@@ -376,7 +376,7 @@ func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 				}
 			}
 		}
-		// Answers come in the order of the requests. After this one there are no others.
+		// Answers come in the order of the requests, so this one is the last.
 		answers, err := a.nc.SubscribeSync(a.answers)
 		if err != nil {
 			t.Fatal(err)
@@ -485,11 +485,11 @@ func TestGatewayWithItsOwnUserReceivesOnlyItsAnswers(t *testing.T) {
 	}
 }
 
-// toldToShop makes the consumer shop.
+// toldToShop makes roomsvc create the consumer shop.
 func toldToShop(c *service.Config) { c.Events.Consumers = []string{"shop"} }
 
-// An application reads events from the consumer that roomsvc made, and from nowhere else. It
-// makes no consumer, and guests and gateways read nothing.
+// An application reads events only from the consumer that roomsvc made for it. It cannot make a
+// consumer. Guests and gateways cannot read events.
 func TestApplicationsReadEventsFromTheirConsumers(t *testing.T) {
 	ns := shippedServer(t)
 	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
@@ -522,7 +522,7 @@ func TestApplicationsReadEventsFromTheirConsumers(t *testing.T) {
 		}
 	}
 	if info, err := shop.Info(t.Context()); err != nil || info.NumAckPending != 0 || info.NumPending != 0 {
-		t.Errorf("got %+v, %v, want that all is acknowledged", info, err)
+		t.Errorf("got %+v, %v, want all events acknowledged", info, err)
 	}
 	for user, api := range map[string]string{"operator": "room.js", "gateway": "room.js", "guest": "$JS.API"} {
 		nc := connectAs(t, ns, user)
@@ -579,7 +579,7 @@ func TestOnlyGatewaysObtainKeys(t *testing.T) {
 			}
 		}
 	}
-	// A change of keys is announced to gateways, and the announcement holds no key.
+	// roomsvc announces a change of keys to gateways. The announcement contains no key.
 	told, err := connectAs(t, ns, "gateway").SubscribeSync(proto.SubjectKeysChanged)
 	if err != nil || told.SetPendingLimits(16, -1) != nil {
 		t.Fatal(err)
@@ -613,7 +613,7 @@ func TestOnlyBackendsAnswerQuestions(t *testing.T) {
 		strangers = append(strangers, sub)
 	}
 	if _, err := gateway.Request("room.ask.join", []byte("question"), 200*time.Millisecond); err == nil {
-		t.Error("somebody answered without a backend")
+		t.Error("a question has an answer although there is no backend")
 	}
 	backend := connectAs(t, ns, "operator")
 	if _, err := backend.QueueSubscribe("room.ask.*", "app", func(m *nats.Msg) { m.Respond([]byte(m.Subject)) }); err != nil || backend.Flush() != nil {

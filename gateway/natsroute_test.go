@@ -174,7 +174,7 @@ cluster { name: roomcast, listen: "127.0.0.1:-1", routes: ["nats://%s%s"] }`, na
 			t.Fatal(err)
 		}
 		if good.NumRoutes() != 0 {
-			t.Errorf("%q: the server was let in", credentials)
+			t.Errorf("%q: the cluster accepts the server", credentials)
 		}
 		evil.Shutdown()
 	}
@@ -208,7 +208,7 @@ cluster { name: roomcast, listen: "127.0.0.1:-1", routes: ["nats://%s%s"] }`, na
 	}
 }
 
-// serverSays keeps what a NATS server logs.
+// serverSays keeps the log of a NATS server.
 type serverSays struct {
 	mu   sync.Mutex
 	text strings.Builder // guarded by mu

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// process is a gateway that runs in a process of its own. Its output is in the test's log
-// if the test fails.
+// process is a gateway in a process of its own. If the test fails, the test's log contains the
+// output of the process.
 type process struct {
 	cmd  *exec.Cmd
 	base string     // the address of its page
@@ -23,8 +23,8 @@ type process struct {
 	out bytes.Buffer // guarded by mu
 }
 
-// launch starts a gateway by a shell line in which "$@" is the gateway and its arguments,
-// such as `ulimit -n 100; exec "$@"`, and waits until it serves.
+// launch starts a gateway with a shell line, such as `ulimit -n 100; exec "$@"`, and waits until it
+// serves. In the line, "$@" stands for the gateway and its arguments.
 func launch(t *testing.T, attr *syscall.SysProcAttr, line string, args ...string) *process {
 	t.Helper()
 	args = append([]string{"-c", line, "sh", "gateway", "--listen", "127.0.0.1:0", "--nats-monitor", "off", "--ops-listen", "off", "--drain-time", "50ms"}, args...)

@@ -114,7 +114,7 @@ func TestSampleLogsOfEachVersionAreRead(t *testing.T) {
 			s.checkActs(t, base)
 			stop()
 
-			// After another start, the log holds the new messages beside the old ones.
+			// After another start, the log has both the old and the new messages.
 			base, _ = s.serve(t, dir)
 			for _, room := range want {
 				if room.Closed {
@@ -187,7 +187,7 @@ func (s sample) check(t *testing.T, base string, c *client.Client, want sampleRo
 		t.Fatal(err)
 	}
 
-	// A client that stopped before the newest event resumes there.
+	// A client that has not seen the newest event resumes and receives it.
 	rest := want.Events[len(want.Events)-2:]
 	seen, err := proto.ParseEvent(rest[0])
 	if err != nil {
@@ -203,7 +203,7 @@ func (s sample) check(t *testing.T, base string, c *client.Client, want sampleRo
 	}
 }
 
-// follow checks that the room's next notices are a gap, if wanted, and the events.
+// follow checks that the room's next notices are a gap, if gap is true, and then the events.
 func (s sample) follow(t *testing.T, c *client.Client, room proto.Room, gap bool, events []json.RawMessage) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -259,7 +259,7 @@ func (s sample) checkActs(t *testing.T, base string) {
 	}
 }
 
-// write makes the sample. The room renewed gets its second epoch as after a power failure: write
+// write makes the sample. The room "renewed" gets its second epoch as after a power failure: write
 // restores an older copy of the log, and only the witness file is newer.
 func (s sample) write(t *testing.T) {
 	t.Helper()

@@ -33,14 +33,14 @@ func serve(t *testing.T, args ...string) string {
 	return base
 }
 
-// serveUntil is serve for tests that stop the gateway themselves. Stop returns the result of the
-// gateway, and may be called again.
+// serveUntil is like serve, for tests that stop the gateway themselves. The function stop returns the
+// result of the gateway. It may be called again.
 func serveUntil(t *testing.T, args ...string) (base string, stop func() error) {
 	t.Helper()
 	return serveLogging(t, os.Stderr, args...)
 }
 
-// serveLogging is serveUntil with a writer for the log.
+// serveLogging is like serveUntil, with a writer for the log.
 func serveLogging(t *testing.T, log io.Writer, args ...string) (base string, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -97,8 +97,7 @@ func TestOnlyFlagsChangeTheLimitsOfALog(t *testing.T) {
 	}
 }
 
-// The standalone form stops quickly, and only this machine reaches it unless --listen says
-// otherwise.
+// By default, the standalone form stops quickly, and only this machine can reach it.
 func TestDefaultsDependOnTheForm(t *testing.T) {
 	for args, want := range map[string]struct {
 		drain  time.Duration
@@ -141,8 +140,8 @@ func TestAddressInUseNamesTheFlag(t *testing.T) {
 	}
 }
 
-// With --log-messages each message has one line in the log, independent of its way in. The
-// line never contains the text.
+// With --log-messages, the log has one line for each message, whether it came by WebSocket, HTTP or
+// NATS. The line never contains the text.
 func TestLogMessagesWritesOneLineWithoutTheText(t *testing.T) {
 	var log strings.Builder
 	base, stop := serveLogging(t, &log, "--log-level", "info", "--log-messages")

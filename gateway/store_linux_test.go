@@ -28,9 +28,9 @@ func (p *process) say(t *testing.T, room, text string) int {
 	return status
 }
 
-// A log that cannot be written can still be read. When the cause is gone, messages are stored
-// again, although nats-server keeps a write error until it restarts. Sessions stay open, and
-// NATS clients find the server at its old address.
+// While NATS cannot write the log, readers can still read it. When the cause is gone, the gateway
+// stores messages again, although nats-server keeps a write error until it restarts. Sessions stay
+// open, and NATS clients find the server at its old address.
 func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 	for _, sync := range []string{"always", "1s"} {
 		t.Run(sync, func(t *testing.T) {
@@ -47,7 +47,7 @@ func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 			limitFiles(t, p, unix.RLIM_INFINITY)
 			storesAgain(t, p, "failing", member)
 			natstest.Eventually(t, "the NATS client to hear a message after the failure", func() bool {
-				p.say(t, "failing", "after") // it may reconnect later than others
+				p.say(t, "failing", "after") // the guest may reconnect late, so say it again
 				m, err := guest.NextMsg(time.Second)
 				return err == nil && strings.Contains(string(m.Data), `"text":"after"`)
 			})
@@ -99,7 +99,7 @@ func storesAgain(t *testing.T, p *process, room string, member *websocket.Conn) 
 	for {
 		got, code := servertest.Next(t, member)
 		if code != 0 {
-			t.Fatalf("the member was sent away with %d", code)
+			t.Fatalf("the member was closed with %d", code)
 		}
 		if strings.HasSuffix(got, "after") {
 			return
@@ -109,7 +109,7 @@ func storesAgain(t *testing.T, p *process, room string, member *websocket.Conn) 
 
 // A full disk stops only messages, and only while it is full.
 func TestFullDiskStopsOnlyMessages(t *testing.T) {
-	attr := &syscall.SysProcAttr{ // so that it may mount
+	attr := &syscall.SysProcAttr{ // so that the process may mount a disk
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
@@ -126,7 +126,7 @@ func TestFullDiskStopsOnlyMessages(t *testing.T) {
 	natstest.Eventually(t, "the operator to be told", func() bool { return strings.Contains(p.output(), "the disk of the log is full") })
 	canRead(t, p, "full", "before")
 	if strings.Contains(p.output(), "started again") {
-		t.Error("NATS was started again while there was no room")
+		t.Error("NATS restarted while the disk was full")
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
@@ -153,8 +153,7 @@ func fill(t *testing.T, path string) {
 	}
 }
 
-// A log that stays unwritable ends the process with the cause, so that a supervisor can
-// restart it.
+// If the log stays unwritable, the process ends with the cause, so that a supervisor can restart it.
 func TestLogThatCannotBeWrittenEndsTheProcess(t *testing.T) {
 	broken := errors.New("stream ROOMS: write error")
 	never := func() error { return broken }

@@ -71,7 +71,7 @@ func TestOnlyOwnAndAllowedOriginsPass(t *testing.T) {
 	}
 }
 
-// With TLS, a page of plain http is another site.
+// To a gateway with TLS, a page of plain http is another site.
 func TestPlainPageIsAnotherSiteWithTLS(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.HTTPS = true
@@ -87,7 +87,7 @@ func TestPlainPageIsAnotherSiteWithTLS(t *testing.T) {
 	}
 }
 
-// A trusted proxy says by which scheme the client came.
+// A trusted proxy names the scheme that the client used.
 func TestProxyNamesTheScheme(t *testing.T) {
 	cfg := DefaultConfig()
 	plain := newAuth(t, cfg)
@@ -107,7 +107,7 @@ func TestProxyNamesTheScheme(t *testing.T) {
 	}
 }
 
-// Applications have schemes of their own.
+// Applications for desktops and phones have schemes of their own.
 func TestAllowedOriginMayHaveAnyScheme(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.AllowOrigins = []string{"capacitor://localhost", "chrome-extension://abcdef"}
@@ -135,7 +135,7 @@ func TestAllowedOriginMayBeOfAnyScript(t *testing.T) {
 	a := newAuth(t, cfg)
 	for origin, ok := range map[string]bool{
 		"https://xn--rss932g.example": true, "http://xn--bcher-kva.example:8080": true, "https://xn--maana-pta.example": true,
-		"https://聊天.example": false, "https://bucher.example": false, // no browser sends the first
+		"https://聊天.example": false, "https://bucher.example": false, // no browser sends a name in this form
 	} {
 		if err := a.CheckOrigin(origin, Site{Host: "rooms.example.com"}); (err == nil) != ok {
 			t.Errorf("origin %s: got %v, want ok %v", origin, err, ok)
@@ -216,9 +216,9 @@ func TestResumeReturnsTheSignedIdentity(t *testing.T) {
 	}
 }
 
-// The clocks of two gateways may differ by hours. A client that moves from one to the other
-// remains the same sender.
-func TestResumeFromAGatewayWithAnotherClock(t *testing.T) {
+// The clocks of two gateways may differ by hours. A client that moves from one to the other remains
+// the same sender.
+func TestResumeWorksOnAGatewayWithAnotherClock(t *testing.T) {
 	a := newAuth(t, DefaultConfig())
 	who := a.Anonymous()
 	for _, apart := range []time.Duration{-20 * time.Hour, -6 * time.Minute, 6 * time.Minute, 20 * time.Hour} {

@@ -30,7 +30,7 @@ import (
 
 var testHMAC = []byte(strings.Repeat("s", 40))
 
-// signed makes a token of raw JSON, as a hostile issuer or a careless library writes it.
+// signed makes a token from raw JSON, such as a hostile issuer or a careless library writes.
 func signed(header, claims string, secret []byte) string {
 	text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
 	sig, err := jwt.SigningMethodHS256.Sign(text, secret)
@@ -147,8 +147,8 @@ func TestHostileTokensAreRefused(t *testing.T) {
 	}
 }
 
-// Identity providers number their users, or begin ids with the connection.
-func TestTokensOfIdentityProviders(t *testing.T) {
+// Some identity providers number their users. Others begin ids with the name of a connection.
+func TestIDsOfIdentityProvidersAreAccepted(t *testing.T) {
 	a := withHMAC(t)
 	exp, iat := fmt.Sprint(time.Now().Add(time.Hour).Unix()), fmt.Sprint(time.Now().Unix())
 	for sub, id := range map[string]string{
@@ -196,10 +196,10 @@ func TestRightsOfTokensAndGuests(t *testing.T) {
 	if got := newAuth(t, DefaultConfig()).Guests().Of(room, "anon-a"); got != proto.MayRead|proto.MaySay {
 		t.Errorf("without a key, guests: got %b, want read and say", got)
 	}
-	// Sessions with one claim share a grant, and it goes with the last of them.
+	// Sessions with the same claim share a grant. It is freed with the last of them.
 	one, two := token(`,"rooms":{"x":"read"}`), token(`,"rooms":{"x":"read"}`)
 	if one != two {
-		t.Error("two tokens with one claim have two grants")
+		t.Error("two tokens with the same claim have two grants")
 	}
 	runtime.KeepAlive(one)
 	one, two = nil, nil
@@ -327,7 +327,7 @@ func slices101(k jose.JSONWebKey) (list []jose.JSONWebKey) {
 	return list
 }
 
-// An issuer changes its keys without a restart of the gateway, by a file and by a URL.
+// The issuer may change the keys in a file or at a URL. The gateway does not restart.
 func TestKeysRotate(t *testing.T) {
 	old, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -23,8 +23,8 @@ import (
 	"roomcast/proto"
 )
 
-// Only an answer that keeps every rule allows anything. Another is no answer, and one that
-// denies says why.
+// Only an answer that follows every rule allows anything. Any other answer counts as none. A denial
+// contains a reason.
 func TestAnswersAreReadStrictly(t *testing.T) {
 	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 	const allowed, denied, none = "allowed", "denied", "no answer"
@@ -113,7 +113,7 @@ func TestBreakerLeavesASilentBackendAlone(t *testing.T) {
 	if fail(maxFailures-1) || !fail(1) || b.allow(now) {
 		t.Fatal("no pause after five failures in succession")
 	}
-	fail(100) // asked before the pause
+	fail(100) // failures of questions from before the pause
 	pause := minPause
 	for range 8 {
 		if now = now.Add(pause - time.Nanosecond); b.allow(now) {
@@ -260,7 +260,7 @@ func (w *waiting) Ask(ctx context.Context, _ Kind, _ []byte) ([]byte, error) {
 	}
 }
 
-// Further questions than --ask-inflight are refused at once, and every question ends once.
+// The gateway refuses questions above --ask-inflight at once. Every question ends once.
 func TestOpenQuestionsAreBounded(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Ask, cfg.Inflight, cfg.Timeout = []string{"say"}, 8, 8*time.Second

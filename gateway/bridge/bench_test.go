@@ -12,8 +12,7 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// BenchmarkSay measures the way from Say to done and back, with a roomsvc that answers
-// at once.
+// BenchmarkSay measures the time from Say to its callback, with a roomsvc that answers at once.
 func BenchmarkSay(b *testing.B) {
 	s := historytest.Start(b, 1000)
 	o := own(b, s)
@@ -38,7 +37,7 @@ func BenchmarkSay(b *testing.B) {
 	}
 }
 
-// BenchmarkFollow measures how fast rooms are followed when many come at once.
+// BenchmarkFollow measures the time to follow a room when many rooms are followed at once.
 func BenchmarkFollow(b *testing.B) {
 	s := historytest.Start(b, 1000)
 	own(b, s).end(b)

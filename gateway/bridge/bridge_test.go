@@ -26,12 +26,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// gateway is a bridge with one follower, as an event loop is.
+// gateway is a bridge with one follower, in the place of an event loop.
 type gateway struct {
 	*bridge.Bridge
 	follower
 	stop func() // ends Run and waits for it
-	die  func() // cuts its connections for good, as the death of a process does
+	die  func() // closes its connections for good, like the death of the process
 }
 
 // open starts a gateway and waits until it is ready.
@@ -69,7 +69,7 @@ func begin(t testing.TB, s *historytest.Server, id string, change ...func(*bridg
 	return g
 }
 
-// follower keeps what it is told.
+// follower records its deliveries.
 type follower struct {
 	mu  sync.Mutex
 	got []follow.Delivery
@@ -102,7 +102,7 @@ func (f *follower) events(room proto.Room) []string {
 	return out
 }
 
-// sees waits until the room's numbered events are from ... to, and nothing else.
+// sees waits until the follower has received exactly the numbered events from ... to of the room.
 func (g *gateway) sees(t *testing.T, room proto.Room, from, to uint64) {
 	t.Helper()
 	var want []string
@@ -151,7 +151,7 @@ func text(room proto.Room, from, body string) publish.Say {
 	return publish.Say{Rights: proto.AllRights, Room: room, From: proto.Identity{ID: from}, Content: proto.Content{Kind: proto.Text, Body: []byte(body)}, Patience: 10 * time.Second}
 }
 
-// owner is the simplest room service there can be: it owns everything.
+// owner is a minimal room service. It owns every partition.
 type owner struct {
 	s    *historytest.Server
 	nc   *nats.Conn
@@ -188,7 +188,7 @@ func (o *owner) begin(t testing.TB) {
 	}
 }
 
-// end has the owner vanish, and waits until the server knows.
+// end makes the owner disappear, and waits until the server has noticed that.
 func (o *owner) end(t testing.TB) {
 	t.Helper()
 	if err := o.sub.Unsubscribe(); err != nil {
@@ -206,8 +206,8 @@ func (o *owner) room(name string) *historytest.Room {
 	return o.rooms[name]
 }
 
-// take commits one message and answers it. A commit without an ack is left to the sender
-// to repeat.
+// take commits one message and answers it. If the commit has no ack, take does not answer, and the
+// sender must repeat the message.
 func (o *owner) take(m *nats.Msg) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

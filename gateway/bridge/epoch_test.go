@@ -10,7 +10,7 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// deliveries returns the room's events as "seq" after each gap, the gaps apart.
+// deliveries returns the seqs of the room's events, in one part after each gap, and the gaps.
 func (f *follower) deliveries(room proto.Room) (parts [][]uint64, resets []proto.Gap) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -35,8 +35,8 @@ func upTo(n uint64) (out []uint64) {
 	return out
 }
 
-// A room whose log lost its end goes on in another epoch, after the numbers that
-// survived. Its followers are told once, and are shown all of the new history.
+// The log of a room has lost its end. The room continues after the remaining seqs, in another epoch.
+// Its followers receive one reset and then the whole new history.
 func TestNewEpochContinuesTheNumbering(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
@@ -47,7 +47,7 @@ func TestNewEpochContinuesTheNumbering(t *testing.T) {
 	a.sees(t, room.Name, 1, 300)
 	room.Cut(10)
 	room.Renew("e2")
-	room.Append(100) // some of them while the first are being read
+	room.Append(100) // while the feed reads the first records
 	eventually(t, "the new history", func() bool {
 		parts, _ := a.deliveries(room.Name)
 		return len(parts) > 1 && slices.Equal(parts[len(parts)-1], upTo(390))
@@ -65,7 +65,7 @@ func TestNewEpochContinuesTheNumbering(t *testing.T) {
 			renewed++
 			continue
 		}
-		// The loss itself may have been seen before the first record of the new epoch.
+		// The feed may notice the loss before the first record of the new epoch.
 		if got := parts[i+1]; gap.From != 301 || !slices.Equal(got, upTo(uint64(len(got)))) {
 			t.Errorf("after %+v: got %v", gap, got)
 		}
@@ -78,8 +78,8 @@ func TestNewEpochContinuesTheNumbering(t *testing.T) {
 	}
 }
 
-// A log that was restored from a copy and written to again, in the same epoch, is another
-// history, even if it ends at the same seq as the shown one.
+// A log was restored from a copy and continued in the same epoch. It is another history, even if its
+// newest seq is that of the shown history.
 func TestAnotherRecordUnderTheNewestSeq(t *testing.T) {
 	s := historytest.Start(t, 1000, byHand)
 	own(t, s).end(t)

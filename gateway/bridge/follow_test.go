@@ -23,10 +23,10 @@ import (
 	"roomcast/proto/seal"
 )
 
-// byHand is a stream that republishes nothing: the test does, badly.
+// byHand makes a stream that does not republish. The test republishes instead, with faults.
 func byHand(c *jetstream.StreamConfig) { c.RePublish = nil }
 
-// republished returns what the stream would have republished for the newest record.
+// republished returns the message that the stream would have republished for the newest record.
 func republished(r *historytest.Room, rec proto.Record) *nats.Msg {
 	m := nats.NewMsg(r.Name.OutSubject())
 	m.Header.Set(proto.HeaderRecord, rec.Header())
@@ -56,9 +56,8 @@ func republish(t *testing.T, nc *nats.Conn, msgs []*nats.Msg) {
 	}
 }
 
-// NATS may lose, repeat and reorder republished records: each follower still sees all of
-// them once and in order.
-func TestBadRepublish(t *testing.T) {
+// NATS may lose, repeat and reorder republished records.
+func TestFollowersSeeEachRecordOnceInOrder(t *testing.T) {
 	s := historytest.Start(t, 10_000, byHand)
 	own(t, s).end(t)
 	a, nc := open(t, s, "a"), s.Conn()
@@ -74,7 +73,7 @@ func TestBadRepublish(t *testing.T) {
 		}
 		msgs := commit(room, 200)
 		switch round % 4 {
-		case 0: // lost, the last ones too
+		case 0: // the last messages are lost too
 			msgs = slices.DeleteFunc(msgs, func(*nats.Msg) bool { return rnd.IntN(3) == 0 })
 			msgs = msgs[:len(msgs)/2]
 		case 1: // repeated
@@ -82,7 +81,7 @@ func TestBadRepublish(t *testing.T) {
 			msgs = slices.Insert(msgs, 20, msgs[:20]...)
 		case 2: // reordered
 			rnd.Shuffle(len(msgs), func(i, j int) { msgs[i], msgs[j] = msgs[j], msgs[i] })
-		case 3: // nothing at all
+		case 3: // all messages are lost
 			msgs = nil
 		}
 		republish(t, nc, msgs)
@@ -90,25 +89,25 @@ func TestBadRepublish(t *testing.T) {
 	}
 }
 
-// NATS drops records that come too fast for a loop; the feed reads them from the log.
-func TestSlowLoop(t *testing.T) {
+// If a loop is too slow for its records, some are dropped. The feed reads them from the log.
+func TestSlowLoopMissesNothing(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
 	a := open(t, s, "a", func(c *bridge.Config) { c.Follow.Buffer = 10 })
 	room := s.Room("lobby", "e1")
 	a.follow(t, room.Name)
-	a.mu.Lock() // the loop does not take anything
+	a.mu.Lock() // the loop takes no deliveries
 	room.Append(200)
 	a.mu.Unlock()
 	a.sees(t, room.Name, 1, 200)
 	if metric(t, a, "drops_total") == 0 {
-		t.Error("nothing was dropped: the test shows nothing")
+		t.Error("no record was dropped, so the test shows nothing")
 	}
 }
 
-// A new leader of the stream may not have republished what the old one committed: all
-// rooms are compared, long before their turn comes.
-func TestNewLeader(t *testing.T) {
+// Perhaps neither the old leader of the stream nor the new one has republished some records. So the
+// gateway compares all rooms with the log at once.
+func TestNewLeaderCausesAComparisonOfAllRooms(t *testing.T) {
 	s := historytest.Start(t, 1000, byHand)
 	own(t, s).end(t)
 	a, nc := open(t, s, "a"), s.Conn()
@@ -132,7 +131,7 @@ func TestNewLeader(t *testing.T) {
 	}
 }
 
-func TestTrimmedHole(t *testing.T) {
+func TestTrimmedHoleIsAnnounced(t *testing.T) {
 	s := historytest.Start(t, 10, byHand)
 	own(t, s).end(t)
 	a, nc := open(t, s, "a"), s.Conn()
@@ -147,8 +146,8 @@ func TestTrimmedHole(t *testing.T) {
 	a.seesThese(t, room.Name, want...)
 }
 
-// Later followers find the room closed, on this gateway and on another.
-func TestClosedHead(t *testing.T) {
+// This is true for later followers on this gateway and on another one.
+func TestLaterFollowersFindTheRoomClosed(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
 	a, b := open(t, s, "a"), open(t, s, "b")
@@ -178,7 +177,7 @@ func TestClosedHead(t *testing.T) {
 	}
 }
 
-func TestAnotherEpoch(t *testing.T) {
+func TestAnotherEpochIsAnnounced(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
 	a := open(t, s, "a")
@@ -196,8 +195,8 @@ func TestAnotherEpoch(t *testing.T) {
 	a.seesThese(t, old.Name, "gap 4-0 reset", "1", "2", "3", "4")
 }
 
-// A stream that lost its end starts again with numbers that have been shown.
-func TestLogLostItsEnd(t *testing.T) {
+// A stream that has lost its end uses seqs again that members have already seen.
+func TestLossOfTheLogsEndIsAnnounced(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
 	a := open(t, s, "a")
@@ -356,13 +355,12 @@ func TestSealedEndToEnd(t *testing.T) {
 		t.Errorf("the spy saw %d messages, want 4: in, log, out, eph", seen)
 	}
 
-	// A gateway without the key is not ready and names the reason.
+	// A gateway without the key is not ready, and its error names the reason.
 	c := begin(t, s, "c")
 	eventually(t, "the gateway without the key to say so", func() bool { return errors.Is(c.Ready(), seal.ErrNoKey) })
 }
 
-// NATS gives the answer to a read to any reply subject, also to one of a room that the
-// record is not of.
+// The reply subject of a read may be that of another room, because NATS does not check it.
 func TestRecordOfAnotherRoomIsNotShown(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s)
@@ -394,11 +392,11 @@ func TestRecordOfAnotherRoomIsNotShown(t *testing.T) {
 	}
 }
 
-// late holds back what a NATS server answers while shut is locked.
+// late holds back the answers of a NATS server while shut is locked.
 type late struct {
 	net.Conn
 	shut *sync.Mutex
-	here chan struct{} // receives a token when an answer comes meanwhile
+	here chan struct{} // receives a value when an answer arrives while shut is locked
 }
 
 func (c late) Read(p []byte) (int, error) {
@@ -414,8 +412,8 @@ func (c late) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A follower that comes while a head is being read for one that has gone is shown what was
-// committed since, and not only when the room is compared with the log.
+// A read of a room's head was started for a follower that has left. A second follower comes before
+// the answer. It must receive later records at once, not only after the next comparison with the log.
 func TestFollowerTakesOverTheReadOfAnother(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s)
@@ -446,7 +444,7 @@ func TestFollowerTakesOverTheReadOfAnother(t *testing.T) {
 	<-here
 	a.Unfollow(room, a)
 	if err := <-gone; err == nil {
-		t.Fatal("the first follower is told that it follows")
+		t.Fatal("the first follower was told that it follows")
 	}
 	b.say(text(room, "bob", "in between"))
 	b.say(text(other, "bob", "behind it"))

@@ -58,7 +58,7 @@ func TestPagesAreCountedUntilTheirUsersReleaseThem(t *testing.T) {
 	for i := range pages {
 		held -= int64(pages[i].Bytes())
 		pages[i].Release()
-		pages[i].Release() // which changes nothing
+		pages[i].Release() // a second release changes nothing
 		if got := memory.Used(limit.Pages); got != held {
 			t.Errorf("%d bytes are counted after %d releases, want %d", got, i+1, held)
 		}
@@ -93,7 +93,7 @@ func TestReadsAreRefusedWhileThereIsNoMemory(t *testing.T) {
 	room := s.Room("lobby", "e1")
 	room.Append(10)
 	if !memory.Take(limit.Pages, 4<<20) {
-		t.Fatal("half of the memory cannot be taken")
+		t.Fatal("the test cannot take half of the memory")
 	}
 	if _, err := a.read(t, history.Query{Room: room.Name}); !overloaded(err) {
 		t.Errorf("a read without memory: %v", err)
@@ -137,7 +137,7 @@ func TestRoomsBeyondTheLimitAreRefused(t *testing.T) {
 		"by number": func(c *bridge.Config) { c.Follow.MaxRooms = 3 },
 		"by memory": func(c *bridge.Config) {
 			c.Memory = limit.NewBudget(16 << 20)
-			c.Memory.Add(limit.Rooms, 8<<20-3*(5<<10)) // there is room for three more
+			c.Memory.Add(limit.Rooms, 8<<20-3*(5<<10)) // leaves memory for three rooms
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestRoomsBeyondTheLimitAreRefused(t *testing.T) {
 			}
 			a.Unfollow(proto.MustRoom("two.of.many"), a)
 			if err := follow("four"); err != nil {
-				t.Errorf("a room in place of one that is empty: %v", err)
+				t.Errorf("a room instead of an empty one: %v", err)
 			}
 			if err := follow("five"); !overloaded(err) {
 				t.Errorf("another room too many: %v", err)
@@ -168,7 +168,7 @@ func TestRoomsBeyondTheLimitAreRefused(t *testing.T) {
 	}
 }
 
-func TestSignalsAreLetGoWhileThereIsNoMemory(t *testing.T) {
+func TestSignalsAreDroppedWhileThereIsNoMemory(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s)
 	memory := limit.NewBudget(8 << 20)

@@ -10,8 +10,8 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// All connections of a gateway leave a NATS server over which no room service answers, as
-// one that is cut off from its peers.
+// No room service answers over a NATS server that is cut off from its peers. All connections of a
+// gateway leave such a server.
 func TestConnectionsFollowTheRoomService(t *testing.T) {
 	alone, s := historytest.Start(t, 1000), historytest.Start(t, 1000)
 	own(t, s)
@@ -23,7 +23,7 @@ func TestConnectionsFollowTheRoomService(t *testing.T) {
 	a := begin(t, s, "a", func(c *bridge.Config) {
 		c.Dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
 			opts = append(opts, nats.Name(name), nats.DontRandomize())
-			if len(conns) == 3 { // one that is only tried
+			if len(conns) == 3 { // the third is only a probe
 				return nats.Connect(with, opts...)
 			}
 			nc, err := nats.Connect(without+","+with, opts...)

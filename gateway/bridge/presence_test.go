@@ -22,13 +22,13 @@ import (
 // enter makes somebody a member at the gateway.
 func (g *gateway) enter(room proto.Room, id string) { g.Joined(room, proto.Identity{ID: id}) }
 
-// exit has a member leave.
+// exit makes a member leave.
 func (g *gateway) exit(room proto.Room, id string) {
 	g.Left(room, proto.Identity{ID: id}, proto.LeftClient)
 }
 
-// knows waits until the newest join or leave that the gateway's members were told has this
-// count, and says how long that took.
+// knows waits until the newest notice of a join or leave to the gateway's members has this count, and
+// returns how long that took.
 func (g *gateway) knows(t *testing.T, room proto.Room, count int) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -66,7 +66,7 @@ func (g *gateway) members(t *testing.T, room proto.Room) (int, []string) {
 	return got.count, ids
 }
 
-// said reports whether the gateway's follower was told a frame that has all these parts.
+// said returns a function that reports whether the follower has received a frame with all these parts.
 func (g *gateway) said(room proto.Room, parts ...string) func() bool {
 	return func() bool {
 		return slices.ContainsFunc(g.events(room), func(e string) bool {
@@ -162,8 +162,8 @@ func (c *cutter) set(cut bool) {
 	c.conns = nil
 }
 
-// After an interruption the members of a gateway are told who has come and gone meanwhile,
-// and so are the members of the others.
+// After an interruption, the members of a gateway receive the joins and leaves of the meantime. So
+// do the members of the other gateways.
 func TestMissedJoinsAndLeavesAreTold(t *testing.T) {
 	t.Parallel()
 	s := historytest.Start(t, 1000)
@@ -187,7 +187,7 @@ func TestMissedJoinsAndLeavesAreTold(t *testing.T) {
 	a.exit(lobby, "second0")
 	b.enter(lobby, "dave")
 	b.exit(lobby, "second1")
-	time.Sleep(2 * time.Second) // the test is about a cut of this length
+	time.Sleep(2 * time.Second) // the length of the interruption
 	network.set(false)
 	eventually(t, "b to be connected", func() bool { return b.Ready() == nil })
 	begun := time.Now()
@@ -231,8 +231,7 @@ func TestMembersOfADeadGatewayLeave(t *testing.T) {
 	}
 }
 
-// A gateway that starts asks for the people of the others, and one that stops takes its own
-// along.
+// A gateway that starts asks the others for their people. When it stops, its own people leave.
 func TestMembersOfAStoppedGatewayLeaveAtOnce(t *testing.T) {
 	t.Parallel()
 	s := historytest.Start(t, 1000)
@@ -252,7 +251,7 @@ func TestMembersOfAStoppedGatewayLeaveAtOnce(t *testing.T) {
 	}
 }
 
-func TestJoinsInALargeRoomAreSummedUp(t *testing.T) {
+func TestJoinsInALargeRoomShareNotices(t *testing.T) {
 	t.Parallel()
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)

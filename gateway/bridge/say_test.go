@@ -17,8 +17,7 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// Requests behind one that timed out fail too. Otherwise the log would hold them before that
-// one, which its sender sends again.
+// Otherwise the log would have the later requests before the first one, which its sender sends again.
 func TestRequestsBehindATimeoutFailToo(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -42,8 +41,8 @@ func TestRequestsBehindATimeoutFailToo(t *testing.T) {
 	}
 }
 
-// An acknowledgement that roomsvc did not send is not believed: no other client can guess
-// the reply subject, which has nothing in common with those of other gateways.
+// The gateway believes only acks of roomsvc. No other client can guess the reply subject, which shares
+// no secret with the reply subjects of other gateways.
 func TestAnswersCannotBeForged(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -98,8 +97,8 @@ func TestAnswersCannotBeForged(t *testing.T) {
 	}
 }
 
-// A room that refused the first try because it was closed may be open when the second
-// arrives: the late answer to the first says nothing about the message.
+// A closed room refuses the first try, but it may be open when the second try arrives. So the late
+// answer to the first try says nothing about the message.
 func TestOnlyTheLastTryIsBelieved(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -136,7 +135,7 @@ func TestOnlyTheLastTryIsBelieved(t *testing.T) {
 	}
 }
 
-// tries answers what a gateway sends to the room lobby as the test says.
+// tries returns the messages that a gateway sends to the room lobby. The test answers them.
 func tries(t *testing.T, s *historytest.Server) chan *nats.Msg {
 	t.Helper()
 	nc := s.Conn()
@@ -164,9 +163,9 @@ func busy(code proto.Code) proto.Reply {
 	return proto.Reply{Refusal: proto.Refuse(code, "the message has waited too long").After(time.Millisecond)}
 }
 
-// When the owner refuses a message for now, the messages behind it are refused with the
-// same code, so that sending them again keeps their order.
-func TestRefusedWithThoseBehind(t *testing.T) {
+// When the owner refuses a message for now, the gateway refuses the messages behind it with the same
+// code. So resending them keeps their order.
+func TestMessagesBehindARefusedOneAreRefused(t *testing.T) {
 	for _, code := range []proto.Code{proto.Overloaded, proto.RateLimited} {
 		s := historytest.Start(t, 1000)
 		o := own(t, s)
@@ -202,8 +201,8 @@ func TestRefusedWithThoseBehind(t *testing.T) {
 	}
 }
 
-// A message that is said after one was refused for now, and before that one comes again,
-// is refused too. A sender that waits for its answers is not held up.
+// The gateway also refuses a message that comes before the refused one is sent again. A sender that
+// waits for each answer is not delayed.
 func TestLaterMessagesWaitForTheRefusedOne(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -239,7 +238,7 @@ func TestLaterMessagesWaitForTheRefusedOne(t *testing.T) {
 	}
 }
 
-// A full queue refuses a message in its turn; the message comes again before the next one.
+// A full queue refuses a message. The sender sends it again before the next one.
 func TestFullQueueKeepsTheOrder(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -280,7 +279,7 @@ func TestFullQueueKeepsTheOrder(t *testing.T) {
 	}
 }
 
-// A message that NATS never accepts is refused at once, and the next one is sent.
+// NATS never accepts such a message. The gateway refuses it at once and sends the next one.
 func TestMessageAboveTheLimitOfNATSIsRefused(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -302,9 +301,8 @@ func TestMessageAboveTheLimitOfNATSIsRefused(t *testing.T) {
 	}
 }
 
-// With LogMessages there is one line for every message, wherever it came from, and never
-// its text.
-func TestLogMessages(t *testing.T) {
+// With LogMessages, the log has one line for every message, wherever it came from, and never its text.
+func TestLogMessagesWritesOneLineForEachMessage(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s)
 	var lines bytes.Buffer
@@ -331,8 +329,8 @@ func TestLogMessages(t *testing.T) {
 	}
 }
 
-// A message without a key is recognised all the same when the answer to it is lost and the
-// gateway sends it again: it is stored once.
+// The answer to a message without a key is lost, and the gateway sends the message again. The owner
+// must still recognise it.
 func TestMessageWithoutKeyIsStoredOnce(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)

@@ -62,7 +62,7 @@ func TestMicroServiceAndMetrics(t *testing.T) {
 	}
 }
 
-// metric returns a figure as Prometheus gets it.
+// metric returns the value of a metric, as Prometheus receives it.
 func metric(t *testing.T, g *gateway, name string) float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()

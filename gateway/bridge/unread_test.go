@@ -16,7 +16,7 @@ import (
 	"roomcast/proto/seal"
 )
 
-// lines is a log that a test reads while it is written.
+// lines is a log in memory. A test may read it while others write it.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -47,8 +47,8 @@ func keys(t *testing.T, secrets ...byte) *seal.Keys {
 	return k
 }
 
-// A gateway that cannot read a record tells the members of its room, says why to whoever
-// joins, logs one error and is not ready. It is ready again when it can read the log.
+// A gateway that cannot read a record tells the members of the room. It refuses joins with the reason,
+// logs one error and is not ready. When it can read the log again, it is ready again.
 func TestUnreadableRecordIsAnnounced(t *testing.T) {
 	newer := func(t *testing.T, s *historytest.Server, room *historytest.Room) {
 		m, rec := room.Next("three")
@@ -59,7 +59,7 @@ func TestUnreadableRecordIsAnnounced(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name       string
-		log, knows *seal.Keys // of the log, and of the gateway
+		log, knows *seal.Keys // the keys of the log, and those that the gateway has
 		write      func(t *testing.T, s *historytest.Server, room *historytest.Room)
 		want       string
 	}{

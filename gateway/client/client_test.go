@@ -171,7 +171,7 @@ func TestClientLeavesAClosedRoom(t *testing.T) {
 	c, p := s.dial(s.config())
 	join(t, c, p, proto.From{HasSince: true}, 3)
 	closed := `{"room":"lobby","seq":%d,"at":"2026-11-22T10:53:07.123Z","kind":"closed","from":{"id":"api"},"why":"enough"}`
-	p.say(closed, 1) // has been reopened since
+	p.say(closed, 1) // this close was undone later
 	p.event(2)
 	p.event(3)
 	wantEvents(t, c, 1, 2, 3)
@@ -212,7 +212,7 @@ func TestFullBufferLosesNothing(t *testing.T) {
 		p.event(seq)
 	}
 	lagged(t, c)
-	done := say(t, c, "x", "k") // must succeed although nobody calls Next
+	done := say(t, c, "x", "k") // must succeed although the test does not call Next
 	a := p.hear("say")
 	p.say(`{"id":%d,"ok":{"seq":7,"at":"2026-11-22T10:53:07.123Z"}}`, a.ID)
 	if got := <-done; got.err != nil {

@@ -23,13 +23,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var lobby = proto.MustRoom("lobby")
 
-// script is a WebSocket server whose sessions the test plays frame by frame. So they can misbehave
-// in ways in which no gateway does.
+// script is a WebSocket server. The test writes each frame of its sessions, so they can misbehave in
+// ways in which no gateway does.
 type script struct {
 	*httptest.Server
 	t        *testing.T
 	sessions chan *played
-	refuse   chan int // statuses for the next handshakes, before any session
+	refuse   chan int // statuses with which the next handshakes are refused
 	limits   string   // of each hello, as JSON
 }
 
@@ -86,7 +86,7 @@ func (s *script) dial(cfg client.Config) (*client.Client, *played) {
 	return c, <-greeted
 }
 
-// again waits for the client's next session and greets it.
+// again waits for the client's next session and sends it a hello.
 func (s *script) again() *played {
 	s.t.Helper()
 	select {
@@ -109,7 +109,7 @@ func (p *played) close(code proto.CloseCode) {
 	p.conn.Close()
 }
 
-// asked is a command as the client sent it.
+// asked is a command that the client has sent.
 type asked struct {
 	ID   uint64
 	Verb string
@@ -149,13 +149,13 @@ func (p *played) hear(verb string) asked {
 	return a
 }
 
-// leave answers a leave.
+// leave waits for a leave and answers it.
 func (p *played) leave() {
 	p.t.Helper()
 	p.say(`{"id":%d,"ok":{"room":"lobby"}}`, p.hear("leave").ID)
 }
 
-// admit answers a join.
+// admit waits for a join and answers it.
 func (p *played) admit(head uint64) asked {
 	p.t.Helper()
 	return p.admitTo("e1", head)
