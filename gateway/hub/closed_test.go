@@ -10,9 +10,9 @@ import (
 	"roomcast/proto"
 )
 
-// A client has seen the closing through another gateway and joins through this one, which does
-// not know it yet. The client has to ask again; it does not stay in the room.
-func TestClosingThatTheClientKnowsBeforeTheGateway(t *testing.T) {
+// A client has seen the close of a room on another gateway. It joins on this gateway, which does not
+// know of the close yet. The client must join again, and must not stay in the room.
+func TestClientThatKnowsOfACloseBeforeTheGatewayMustJoinAgain(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
 	enter := func(slot loop.ID, from proto.From) *peer {
@@ -27,23 +27,23 @@ func TestClosingThatTheClientKnowsBeforeTheGateway(t *testing.T) {
 	w.settle()
 
 	closing := proto.Event{Room: r.name, Seq: 2, At: time.Unix(1, 0), Kind: proto.Closed, From: proto.Identity{ID: "api"}}
-	r.events = append(r.events, closing.AppendJSON(nil)) // in the log, and not delivered here yet
+	r.events = append(r.events, closing.AppendJSON(nil)) // the log has it, but it is not delivered here yet
 	c := enter(2, proto.From{HasSince: true, Since: 2, Epoch: "e"})
 	for range 20 {
 		w.turn(100)
 		w.answer(len(w.later))
 	}
 	if !w.hub.In(c.id, r.name) || c.slow {
-		t.Fatal("it has not joined")
+		t.Fatal("the client has not joined")
 	}
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
 	w.settle()
 	if !c.slow {
-		t.Error("it was not told to ask again")
+		t.Error("the client was not told to join again")
 	}
 }
 
-// A closing that did not fit into the inbox closes the room for its members all the same.
+// The event of a close did not fit into the inbox. The room still closes for its members.
 func TestDroppedClosingClosesTheRoom(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10
@@ -57,17 +57,17 @@ func TestDroppedClosingClosesTheRoom(t *testing.T) {
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "e", Kind: proto.Closed, JSON: r.events[1]})
 	w.settle()
 	if w.hub.Stats().InboxDrops.Load() == 0 {
-		t.Fatal("nothing was dropped")
+		t.Fatal("no delivery was dropped")
 	}
 	for _, c := range members {
 		if c.shut != closing.Why {
-			t.Errorf("connection %v was told %q, want that the room is closed", c.id, c.shut)
+			t.Errorf("connection %v was told %q, want the close of the room", c.id, c.shut)
 		}
 	}
 }
 
-// A closing after the join is the last event that a member is shown, even if it comes from
-// the log and the room is open again by then.
+// A close after the join is the last event that a member is shown, even if it comes from the log and
+// the room is open again.
 func TestNothingIsShownAfterClosing(t *testing.T) {
 	for name, quiet := range map[string]bool{"in the ring": false, "in the log": true} {
 		t.Run(name, func(t *testing.T) {
@@ -83,20 +83,20 @@ func TestNothingIsShownAfterClosing(t *testing.T) {
 				w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: e.Seq, Epoch: "e", Kind: kind, JSON: r.events[e.Seq-1]})
 			}
 			c := w.enter(2, JSON, proto.From{HasSince: true, Since: 1, Epoch: "e"})
-			c.takes = 0 // it does not read before everything has happened
+			c.takes = 0 // it reads only after all events
 			w.turn(100)
 			act(proto.Closed, "enough")
 			act(proto.Reopened, "")
 			w.say(r, 10)
 			w.turn(100)
-			if quiet { // nothing is left in the ring
+			if quiet { // until the ring is empty
 				w.now = w.now.Add(2 * w.hub.cfg.Quiet)
 				w.turn(100)
 			}
 			w.settle()
 			list, _ := frames(t, c.got)
 			if n := len(list); n == 0 || !strings.Contains(string(list[n-1]), `"kind":"closed"`) || c.shut != "enough" {
-				t.Errorf("it was shown %q and told %q, want the closing as the last", list, c.shut)
+				t.Errorf("the member was shown %q and told %q, want the close as the last event", list, c.shut)
 			}
 		})
 	}

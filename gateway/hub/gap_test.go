@@ -10,7 +10,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// enter has a client that reads everything join the first room.
+// enter makes a client that reads everything join the first room.
 func (w *world) enter(slot loop.ID, format Format, from proto.From) *peer {
 	c := &peer{id: 1<<32 | slot, format: format, takes: 1 << 30}
 	w.peers[c.id] = c
@@ -19,8 +19,7 @@ func (w *world) enter(slot loop.ID, format Format, from proto.From) *peer {
 	return c
 }
 
-// A text session cannot be told of a gap. It is closed, whether the gap is delivered or in the
-// log.
+// A text session cannot receive a gap, so the hub closes it. The gap may be delivered or in the log.
 func TestGapClosesTextSessions(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
@@ -33,7 +32,7 @@ func TestGapClosesTextSessions(t *testing.T) {
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 41, Epoch: "e", Stamp: "T", JSON: r.events[0], Text: spanOf(r.events[0])})
 	w.settle()
 	if list, _ := frames(t, text.got); !text.slow || len(list) != 2 { // the test's frame for Joined, and the message before the gap
-		t.Errorf("the text session goes on behind a gap: got %q", list)
+		t.Errorf("the text session goes on after a gap: got %q", list)
 	}
 	if list, _ := frames(t, json.got); json.slow || len(list) != 4 || string(list[2]) != string(gap.AppendJSON(nil)) {
 		t.Errorf("the JSON session got %q", list)
@@ -47,9 +46,8 @@ func (e emptied) Read(q history.Query, done func(reads.Page, error)) {
 	e.later = append(e.later, func() { done(reads.Page{}, nil) })
 }
 
-// A room's log has aged out while it has members. A client that joins then does not wait for
-// the log.
-func TestJoinOfRoomThatAgedOut(t *testing.T) {
+// The log of a room with members has aged out.
+func TestJoinOfARoomThatAgedOutDoesNotWaitForTheLog(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
 	w.say(r, 10)
@@ -68,8 +66,8 @@ func TestJoinOfRoomThatAgedOut(t *testing.T) {
 	}
 }
 
-// Dropped deliveries may have begun another epoch. Then no seq says where to continue, and
-// members have to resume.
+// Dropped deliveries may have begun another epoch. Then no seq says where to continue, so the members
+// must reconnect and resume.
 func TestDroppedResetEndsSessions(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10
@@ -96,15 +94,15 @@ func TestDroppedResetEndsSessions(t *testing.T) {
 			}
 			for _, c := range members {
 				if !c.slow {
-					t.Errorf("connection %v goes on", c.id)
+					t.Errorf("connection %v is still open", c.id)
 				}
 			}
 		})
 	}
 }
 
-// An event is delivered after a page was read, and before the page arrives. A client that has
-// seen the whole page through another gateway is shown the event.
+// An event is delivered between the read of a page and the arrival of the page. A client that has
+// seen the whole page on another gateway must be shown the event.
 func TestEventDeliveredDuringAReadIsShown(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
@@ -116,7 +114,7 @@ func TestEventDeliveredDuringAReadIsShown(t *testing.T) {
 	w.early = true
 	for name, from := range map[string]proto.From{"since": {HasSince: true, Since: 2, Epoch: "e"}, "after": {After: w.now}} {
 		c := w.enter(loop.ID(len(w.peers)+1), JSON, from)
-		w.turn(100) // the page is asked for
+		w.turn(100) // the hub requests the page
 		defer func() {
 			list, _ := frames(t, c.got)
 			if n := len(list); n < 2 || string(list[n-1]) != string(r.events[2]) || name == "since" && n != 2 {
@@ -130,8 +128,8 @@ func TestEventDeliveredDuringAReadIsShown(t *testing.T) {
 	w.settle()
 }
 
-// A connection may be written to for another room between a join and its answer. Its member
-// still gets the events after the head that the answer names.
+// Between a join and its answer, the hub may write to the connection for another room. The new member
+// must still get the events after the head in the answer.
 func TestJoinIsAnsweredBeforeTheLogIsRead(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]

@@ -28,9 +28,8 @@ const (
 	JSON
 )
 
-// TestModel lets clients of all kinds do anything in any order against small bounds. Then it
-// compares the bytes of each client with the rooms. All along, the hub writes only in Flush
-// and Writable.
+// TestModel lets clients of all kinds act at random, with small bounds. Then it compares the bytes of
+// each client with the rooms. The hub may write only in Flush and Writable.
 func TestModel(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -62,7 +61,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// cutAtFrame drops an incomplete frame at the end, of a connection that broke.
+// cutAtFrame drops an incomplete frame at the end, which a broken connection leaves.
 func cutAtFrame(b []byte) []byte {
 	i := 0
 	for i+2 <= len(b) {
@@ -147,7 +146,7 @@ func (w *world) step() {
 
 func (w *world) open() *peer {
 	w.next++
-	slot := w.next % 40 // slots are used again
+	slot := w.next % 40 // slots are reused
 	for id := range w.peers {
 		if id.Slot() == uint32(slot) {
 			return w.peers[id]
@@ -160,7 +159,7 @@ func (w *world) open() *peer {
 	return c
 }
 
-// join joins a room the client has not been in, or has just left.
+// join makes the client join a room.
 func (w *world) join(c *peer, r *modelRoom) {
 	name := r.name.String()
 	if _, before := c.joined[name]; before {
@@ -180,7 +179,7 @@ func (w *world) join(c *peer, r *modelRoom) {
 	w.hub.Join(c.id, r.name, from)
 }
 
-// A connection in many rooms is written frame by frame however little it takes.
+// A connection in many rooms receives whole frames, even if its socket accepts few bytes at a time.
 func TestFramesNeverMix(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	c := w.open()
@@ -203,7 +202,7 @@ func TestFramesNeverMix(t *testing.T) {
 	w.verify(c)
 }
 
-// crowd opens n connections in a room that take whatever they are given.
+// crowd opens n connections in a room. They accept all bytes.
 func (w *world) crowd(n int, r *modelRoom) (members []*peer) {
 	for range n {
 		slot := loop.ID(len(w.peers))
@@ -216,8 +215,8 @@ func (w *world) crowd(n int, r *modelRoom) (members []*peer) {
 	return members
 }
 
-// A message for a small room is written in the turn in which it arrives, however long the
-// pass over a big room takes.
+// The hub writes a message for a small room in the turn in which it arrives, even during a long pass
+// over a big room.
 func TestSmallRoomDoesNotWaitForBig(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	crowd := w.crowd(1000, w.rooms[0])
@@ -231,10 +230,10 @@ func TestSmallRoomDoesNotWaitForBig(t *testing.T) {
 	w.say(w.rooms[1], 100)
 	w.turn(2 * slice)
 	if len(small.got) == before {
-		t.Errorf("a message for one member waits for a pass over %d", len(crowd))
+		t.Errorf("a message for one member waits for a pass over %d members", len(crowd))
 	}
 	if len(last.got) > lastBefore {
-		t.Error("the big pass was over already; the test shows nothing")
+		t.Error("the big pass was over already, so the test shows nothing")
 	}
 	w.settle()
 	w.verify(small)
@@ -257,7 +256,7 @@ func TestMemberThatWaitsForItsTurnIsNotSlow(t *testing.T) {
 	w.settle()
 	for _, c := range w.peers {
 		if c.slow {
-			t.Fatalf("connection %v was told to be slow", c.id)
+			t.Fatalf("connection %v was closed as slow", c.id)
 		}
 		w.verify(c)
 	}

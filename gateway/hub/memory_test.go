@@ -8,32 +8,33 @@ import (
 	"roomcast/proto"
 )
 
-// noMemory fails unless everything that was taken from the budget has been given back.
+// noMemory fails the test unless the hub has returned all bytes that it took from the budget.
 func (w *world) noMemory() {
 	w.t.Helper()
 	w.hub.fanout.held.Settle()
 	w.hub.out.Settle()
 	for _, use := range limit.Uses() {
 		if n := w.hub.cfg.Memory.Used(use); n != 0 {
-			w.t.Errorf("%s: %d bytes are held by a hub that needs none", use, n)
+			w.t.Errorf("%s: the hub holds %d bytes and needs none", use, n)
 		}
 	}
 }
 
-// onePage fails if a connection has more than one page, or any while it takes no bytes.
+// onePage fails the test if a connection has more than one page, or one while its socket accepts no
+// bytes.
 func (w *world) onePage() {
 	w.t.Helper()
 	pages := make(map[uint32]int)
 	for s, cu := range w.hub.catchups.members {
 		c := w.hub.conns.at(s.id.Slot())
 		if cu.holds != (c.flags&holding != 0) && cu.holds {
-			w.t.Fatalf("connection %v does not know that a room of it has a page", s.id)
+			w.t.Fatalf("connection %v does not know that one of its rooms has a page", s.id)
 		}
 		if cu.holds {
 			pages[s.id.Slot()]++
 		}
 		if cu.Holds() > 0 && c.out.Blocked() {
-			w.t.Fatalf("connection %v takes no bytes and has a page of %d records", s.id, cu.Holds())
+			w.t.Fatalf("connection %v accepts no bytes and has a page of %d records", s.id, cu.Holds())
 		}
 	}
 	for slot, n := range pages {
@@ -43,9 +44,9 @@ func (w *world) onePage() {
 	}
 }
 
-// Members that ask for whole rooms and read nothing hold little memory beside the bytes that
-// were written to them, however many rooms they ask for.
-func TestCatchUpOfConnectionsThatDoNotRead(t *testing.T) {
+// Their members request whole rooms. Apart from the bytes written to them, they need little memory,
+// however many rooms they request.
+func TestConnectionsThatDoNotReadNeedLittleMemory(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	for _, r := range w.rooms {
 		for range 30 {

@@ -20,9 +20,9 @@ import (
 	"roomcast/proto/history"
 )
 
-// world surrounds a hub, in memory and driven by one seed. Its sockets take few bytes at a
-// time, its log answers late, and its clients come and go. It keeps the bytes of every client,
-// to compare them with the rooms.
+// world is a model of everything around a hub, driven by one seed. Its sockets accept few bytes at a
+// time, its log answers late, and its clients come and go. It records the bytes of every client, to
+// compare them with the rooms.
 type world struct {
 	t        *testing.T
 	rand     *rand.Rand
@@ -30,13 +30,13 @@ type world struct {
 	now      time.Time
 	woken    bool     // the hub has work
 	mayWrite bool     // the hub is in Flush or Writable, and may write
-	later    []func() // answers of the log that are on their way
+	later    []func() // answers of the log that have not arrived yet
 	rooms    []*modelRoom
 	peers    map[loop.ID]*peer
 	next     loop.ID
 	dead     []*peer
-	early    bool // pages are read when they are asked for, not when they are answered
-	loses    bool // JSON sessions too may be told that they cannot be served on
+	early    bool // a page has the records from the time of the request, not from that of the answer
+	loses    bool // the hub may also close JSON sessions because it cannot continue them
 }
 
 type modelRoom struct {
@@ -44,11 +44,11 @@ type modelRoom struct {
 	epoch    string
 	renewed  bool // the next event is the first of its epoch
 	events   [][]byte
-	trimmed  int // number of the oldest events that the log has lost
+	trimmed  int // how many of the oldest events the log has lost
 	followed bool
 }
 
-// head returns what the log tells of its newest event.
+// head returns the head of the room's log.
 func (r *modelRoom) head() history.Head {
 	n := uint64(len(r.events))
 	if n == 0 {
@@ -67,15 +67,15 @@ type peer struct {
 	id      loop.ID
 	format  Format
 	got     []byte
-	takes   int // bytes until it blocks
-	private int // messages sent to it alone
+	takes   int // bytes that its socket accepts before it blocks
+	private int // messages for it alone so far
 	joined  map[string]uint64
-	knows   map[string]string // the epoch it has named when it resumed
+	knows   map[string]string // by room: the epoch that it named when it resumed
 	left    map[string]bool
-	closed  bool // we sent a close frame
+	closed  bool // the test sent it a close frame
 	drained bool
 	slow    bool
-	shut    string // why a room was closed that it was in
+	shut    string // the reason of the close of a room that it was in
 }
 
 func newWorld(t *testing.T, seed uint64, cfg Config) *world {
@@ -143,7 +143,7 @@ func (w *world) Read(q history.Query, done func(reads.Page, error)) {
 	})
 }
 
-// read keeps the promise of history.Read.
+// read returns a page as history.Log.Read does.
 func (r *modelRoom) read(q history.Query) history.Page {
 	p := history.Page{Head: r.head()}
 	head := p.Head.Seq
@@ -193,7 +193,7 @@ func (w *world) say(r *modelRoom, size int) {
 	}
 }
 
-// deliver hands the hub an event of the log.
+// deliver delivers an event of the log to the hub.
 func (w *world) deliver(r *modelRoom, seq uint64) {
 	b := r.events[seq-1]
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: seq, Epoch: r.epoch, At: r.at(seq), Stamp: "T", JSON: b, Text: spanOf(b)})
@@ -217,7 +217,7 @@ func (w *world) OnNotice(id loop.ID, n Notice) {
 	case Slow, Lost:
 		c.slow = true
 		if n.Kind == Lost && c.format == JSON && !w.loses {
-			w.t.Errorf("connection %v could not be served on", id)
+			w.t.Errorf("the hub could not continue connection %v", id)
 		}
 		w.close(c)
 	case Refused:
@@ -244,7 +244,7 @@ func (w *world) turn(budget int) bool {
 	return busy || w.woken
 }
 
-// answer lets some of the log's answers arrive.
+// answer makes up to n answers of the log arrive.
 func (w *world) answer(n int) {
 	for ; n > 0 && len(w.later) > 0; n-- {
 		f := w.later[0]
@@ -253,14 +253,14 @@ func (w *world) answer(n int) {
 	}
 }
 
-// give lets a client read.
+// give lets a client read n bytes.
 func (w *world) give(c *peer, n int) {
 	c.takes, w.mayWrite = n, true
 	w.hub.Writable(c.id)
 	w.mayWrite = false
 }
 
-// settle lets everything come to rest with clients that read all.
+// settle lets all clients read everything, until the hub has nothing more to do.
 func (w *world) settle() {
 	for {
 		for _, id := range slices.Sorted(maps.Keys(w.peers)) {
@@ -274,7 +274,7 @@ func (w *world) settle() {
 	}
 }
 
-// frames splits what a client got, checking the headers.
+// frames splits the bytes of a client into frames, and checks their headers.
 func frames(t *testing.T, b []byte) (out [][]byte, closed bool) {
 	for len(b) > 0 {
 		if len(b) < 2 || b[0]&0x70 != 0 || b[0]&0x80 == 0 || b[1]&0x80 != 0 {
@@ -300,8 +300,8 @@ func frames(t *testing.T, b []byte) (out [][]byte, closed bool) {
 	return out, closed
 }
 
-// verify holds what a client got against the rooms: every room's events from where it
-// joined on, without a hole that was not announced and without a repeat.
+// verify compares the frames of a client with the rooms. The client must have every event of a room
+// after its join, without repeats, and without holes that no gap announced.
 func (w *world) verify(c *peer) {
 	list, closed := frames(w.t, c.got)
 	if closed != c.closed {
@@ -310,7 +310,7 @@ func (w *world) verify(c *peer) {
 	private := 0
 	last := make(map[string]uint64)
 	in := make(map[string]bool)
-	noticed := make(map[[2]uint64]int) // holes that a text session was told of, without their rooms
+	noticed := make(map[[2]uint64]int) // holes that a text session was told, without their rooms
 	for _, f := range list {
 		var m struct {
 			Private *int
@@ -344,7 +344,7 @@ func (w *world) verify(c *peer) {
 			}
 			private++
 		case m.OK != nil:
-			// Where a replay begins was noted when it was asked for.
+			// join has recorded where the replay begins.
 			in[m.OK.Room] = true
 			last[m.OK.Room] = c.joined[m.OK.Room]
 			if last[m.OK.Room] == fromHead {
@@ -383,15 +383,15 @@ func (w *world) verify(c *peer) {
 	}
 }
 
-// Values of peer.joined that are no seq.
+// Values of peer.joined that are not a seq.
 const (
 	anywhere = ^uint64(0)
-	fromHead = anywhere - 1 // the newest seq as the ok says
+	fromHead = anywhere - 1 // the seq in the ok
 )
 
 func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// spanOf returns where the content stands in an event, as its record tells.
+// spanOf returns the place of the content in an event, as the header of its record has it.
 func spanOf(json []byte) proto.Span {
 	e, err := proto.ParseEvent(json)
 	if err != nil {

@@ -19,7 +19,7 @@ type snapshot struct {
 	events [][]byte
 }
 
-// renew has the room's log lose its end and go on, in another epoch or in the same one.
+// renew removes the end of the room's log, which then continues in another epoch or in the same one.
 func (w *world) renew(r *modelRoom, lost int, epoch string) {
 	survived := max(r.trimmed, len(r.events)-lost)
 	r.events, r.renewed, r.epoch = slices.Clone(r.events[:survived]), r.epoch != epoch, epoch
@@ -43,9 +43,9 @@ func (w *world) renew(r *modelRoom, lost int, epoch string) {
 	}
 }
 
-// TestModelOfResets lets logs lose their ends while clients of all kinds come, resume from any
-// history, fall behind and leave. In the end each client has, since its last reset, exactly
-// the events of the log, and it knows the epoch.
+// TestModelOfResets lets logs lose their ends, while clients of all kinds join, resume from any
+// history, fall behind and leave. In the end each client must know the epoch. Since its last reset, it
+// must have received exactly the events of the log.
 func TestModelOfResets(t *testing.T) {
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestModelOfResets(t *testing.T) {
 	}
 }
 
-// resume has a client continue one of the histories of a room.
+// resume makes a client continue one of the histories of a room.
 func (w *world) resume(c *peer, r *modelRoom, histories []snapshot, seen map[*peer]map[string][][]byte) {
 	name := r.name.String()
 	if _, before := c.joined[name]; before || c.closed {
@@ -175,7 +175,7 @@ func (w *world) verifyHistory(c *peer, begin map[string][][]byte) {
 		}
 		for seq, e := range v.events {
 			if seq <= uint64(r.trimmed) {
-				continue // nothing tells of which history it was
+				continue // the client cannot know to which history it belonged
 			}
 			if seq > uint64(len(r.events)) || !bytes.Equal(e, r.events[seq-1]) {
 				w.t.Fatalf("connection %v in %s: seq %d of another history than the log's: %.60s", c.id, name, seq, e)

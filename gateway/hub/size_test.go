@@ -5,7 +5,7 @@ import (
 	"unsafe"
 )
 
-// A hub keeps one conn for every connection, also for the idle ones.
+// A hub keeps one conn for every connection, idle ones included.
 func TestConnIsSmall(t *testing.T) {
 	const most = 32 // bytes
 	if got := unsafe.Sizeof(conn{}); got > most {

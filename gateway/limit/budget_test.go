@@ -9,13 +9,13 @@ import (
 func TestNoUseTakesMoreThanHalfOfTheBudget(t *testing.T) {
 	b := NewBudget(1000)
 	if !b.Take(Pages, 500) || b.Take(Pages, 1) {
-		t.Error("pages do not end at half of the budget")
+		t.Error("pages can take more or less than half of the budget")
 	}
 	if !b.Take(Messages, 400) || b.Take(Handshakes, 101) || !b.Take(Handshakes, 100) {
-		t.Error("uses do not end together at the whole budget")
+		t.Error("all uses together can take more or less than the whole budget")
 	}
 	if !b.Full() {
-		t.Error("the budget is not full with all of it taken")
+		t.Error("the budget is not full although all of it is taken")
 	}
 	b.Add(Rings, 50)
 	b.Add(Messages, -400)
@@ -37,7 +37,7 @@ func TestAwaitTakesReturnedBytes(t *testing.T) {
 	go func() { got <- b.Await(ctx, Pages, 10) }()
 	cancel()
 	if <-got || b.Used(Pages) != 50 {
-		t.Errorf("%d bytes are taken after waiting in vain, want 50", b.Used(Pages))
+		t.Errorf("%d bytes are taken after a wait that ended early, want 50", b.Used(Pages))
 	}
 }
 
@@ -56,7 +56,7 @@ func TestSharedBudgetLosesNoBytes(t *testing.T) {
 				}
 			}
 			if part.Settle(); part.Held() != 0 {
-				t.Errorf("a part holds %d bytes after everything was given back", part.Held())
+				t.Errorf("a part holds %d bytes after it has returned all", part.Held())
 			}
 		})
 	}

@@ -47,7 +47,7 @@ func TestBucketWithoutARateGivesAll(t *testing.T) {
 	var b Bucket
 	for range 1000 {
 		if b.Take(0, Rate{}) != 0 {
-			t.Fatal("no limit is none")
+			t.Fatal("a bucket without a rate makes a message wait")
 		}
 	}
 }

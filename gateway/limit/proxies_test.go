@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestTheClientStandsBehindTheLastTrustedProxy(t *testing.T) {
+func TestTheClientIsTheAddressBeforeTheTrustedProxies(t *testing.T) {
 	ps, err := ParseProxies([]string{"10.0.0.0/8", "192.0.2.1", "2001:db8:1::/48", "::ffff:172.16.0.0/108"})
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestBadNetworksAreRefused(t *testing.T) {
 	}
 }
 
-// A connection of a proxy counts for its client, and for nobody before a request names the client.
+// A connection of a proxy counts for its client, as soon as a request names the client.
 func TestConnectionsOfProxiesCountForTheirClients(t *testing.T) {
 	ps, _ := ParseProxies([]string{"10.0.0.1"})
 	c := NewCaps(CapsConfig{PerAddress: 2, Total: 4, Proxies: ps})

@@ -14,7 +14,7 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// lines returns a Received that uses whole lines only and sends them to out.
+// lines returns a Received that uses only whole lines, and sends them to out.
 func lines(out chan<- string) func(loop.ID, []byte) int {
 	return func(_ loop.ID, p []byte) int {
 		used := 0
@@ -160,7 +160,7 @@ func TestTurnFollowsRedelivery(t *testing.T) {
 		h.l.Post(func() { h.l.Resume(from) })
 		got := make([]byte, 4)
 		if _, err := io.ReadFull(c, got); err != nil || string(got) != "left" {
-			t.Fatalf("got %q, %v, want what was left", got, err)
+			t.Fatalf("got %q, %v, want the leftover bytes", got, err)
 		}
 	})
 }

@@ -21,7 +21,7 @@ func TestEchoDoesNotAllocate(t *testing.T) {
 	h.received = func(id loop.ID, p []byte) int {
 		h.l.SetDeadline(id, time.Minute)
 		if len(p) == 3 {
-			return 0 // kept, to come back with the rest
+			return 0 // the loop keeps the bytes and delivers them again with the rest
 		}
 		return h.l.Write(id, p)
 	}
@@ -161,7 +161,7 @@ func dialRaw(tb testing.TB, addr string) int {
 	return fd
 }
 
-// BenchmarkIdle reports what an idle connection costs this process in Go memory.
+// BenchmarkIdle reports the Go memory of an idle connection.
 func BenchmarkIdle(b *testing.B) {
 	h, addr := serveCounter(b)
 	const conns = 8192 // two chunks of the slab
@@ -187,8 +187,8 @@ func BenchmarkIdle(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkFanout writes a frame to each of many connections: through the loop, and for comparison
-// with system calls alone. The figure is the processor time of the writing thread for one delivery.
+// BenchmarkFanout writes a frame to each of many connections, through the loop and, for comparison,
+// with plain system calls. It reports the processor time of the writing thread per delivery.
 func BenchmarkFanout(b *testing.B) {
 	const members = 1000
 	frame := make([]byte, 130)

@@ -27,7 +27,7 @@ func TestDueFollowsTheLastDeadline(t *testing.T) {
 		if took < 450*time.Millisecond || took > 950*time.Millisecond {
 			t.Errorf("due after %v, want 450 to 650 ms", took)
 		}
-		// A deadline that was due is gone. One in the past is due at once.
+		// A deadline is due only once. A deadline in the past is due at once.
 		begin = time.Now()
 		h.l.Post(func() { h.l.SetDeadline(h.conns()[0], -time.Hour) })
 		if took = (<-due).Sub(begin); took > 500*time.Millisecond {

@@ -45,7 +45,7 @@ func TestAcceptingSurvivesALackOfDescriptors(t *testing.T) {
 		if accepted == len(conns) {
 			t.Fatal("descriptors did not run out")
 		}
-		for _, c := range conns[:accepted] { // frees as many descriptors
+		for _, c := range conns[:accepted] { // each close frees a descriptor
 			c.Close()
 		}
 		eventually(t, "the next accepted", func() bool { return len(h.whys()) == accepted && len(h.conns()) > 0 })
@@ -66,7 +66,7 @@ func TestDetachWithoutDescriptorsClosesNothingElse(t *testing.T) {
 	cfg.Address, cfg.Loops = "127.0.0.1:0", 1
 	h := &script{}
 	failed := make(chan error, 1)
-	other := make(chan int, 1) // a descriptor that another part of the process has opened meanwhile
+	other := make(chan int, 1) // receives a descriptor that another part of the process has opened
 	h.received = func(id loop.ID, p []byte) int {
 		if string(p) != "detach" {
 			return h.l.Write(id, p)

@@ -51,7 +51,7 @@ func TestGateClosesAtOnce(t *testing.T) {
 		}
 		echo(t, first, "still in")
 		if n := gate.left.Load(); n != 0 {
-			t.Errorf("%d have left, want none: the handler heard of both", n)
+			t.Errorf("Leave was called %d times, want 0, because the handler knows both", n)
 		}
 	})
 }

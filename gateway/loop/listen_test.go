@@ -18,7 +18,7 @@ type detached struct {
 	err  error
 }
 
-// oneListener gives http.Server detached connections.
+// oneListener passes detached connections to http.Server.
 type oneListener struct {
 	conns chan detached
 	close sync.Once
@@ -52,7 +52,7 @@ func TestLoopsShareAnAddress(t *testing.T) {
 		})
 		cfg.Address = addr.String()
 		if _, _, err := loop.Listen(cfg); err == nil {
-			t.Fatal("the address could be taken twice")
+			t.Fatal("two listeners could take the same address")
 		}
 	})
 }
@@ -92,7 +92,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 			t.Fatal("the connection is still open")
 		}
 		if loops[0].Post(func() {}) {
-			t.Fatal("Post after the end said true")
+			t.Fatal("Post after the end returned true")
 		}
 	})
 }
@@ -136,7 +136,7 @@ func TestPostKeepsOrderAndWakes(t *testing.T) {
 						last[p]++
 						ran.Add(1)
 					}) {
-						runtime.Gosched() // not running yet
+						runtime.Gosched() // the loop is not running yet
 					}
 				}
 			})

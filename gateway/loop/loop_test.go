@@ -26,7 +26,7 @@ type script struct {
 	due      func(id loop.ID)
 	turn     func() bool
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	open map[loop.ID]bool
 	gone map[loop.ID][]error
 }

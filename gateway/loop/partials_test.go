@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestPartialsAgainstModel lets connections keep, grow and use bytes at random, and compares the
-// bytes with a model. At the end no bytes are held.
+// TestPartialsAgainstModel lets connections keep, grow and use bytes at random, and compares the bytes
+// with a model. At the end, the partials must hold no bytes.
 func TestPartialsAgainstModel(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	var partials partials
@@ -41,7 +41,7 @@ func TestPartialsAgainstModel(t *testing.T) {
 				partials.keep(c, nil)
 				want[i] = nil
 			}
-		case 2: // use some
+		case 2: // use some bytes
 			if t == nil {
 				continue
 			}
@@ -80,7 +80,7 @@ func fill(b []byte, rnd *rand.Rand) {
 	}
 }
 
-// A buffer is at most twice as large as the bytes that it holds first.
+// A new buffer is at most twice as large as its first bytes.
 func TestPartialsWasteAtMostHalf(t *testing.T) {
 	var ts partials
 	for n := minPartial; n < 1<<20; n += n/7 + 1 {

@@ -39,7 +39,7 @@ func TestWheelAgainstModel(t *testing.T) {
 				at := l.Elapsed() + time.Duration(rnd.Int64N(int64(300*time.Second))) - time.Second
 				l.wheel.set(&l.conns, id.Slot(), at)
 				deadlines[id] = at
-			case 6: // another connection in its slot
+			case 6: // another connection reuses the slot
 				l.wheel.remove(&l.conns, id.Slot())
 				l.conns.free(id.Slot())
 				delete(deadlines, id)
@@ -92,7 +92,7 @@ func TestSlabReusesSlotsUnderNewIDs(t *testing.T) {
 	}
 	s.free(7)
 	if s.get(ids[7]) != nil || s.get(0) != nil || s.get(1<<31) != nil {
-		t.Fatal("got a connection that is not there")
+		t.Fatal("got a connection that does not exist")
 	}
 	again, c := s.alloc()
 	if again.Slot() != 7 || again == ids[7] || s.get(again) != c {

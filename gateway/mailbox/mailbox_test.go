@@ -51,7 +51,7 @@ func TestClosedBoxKeepsNothing(t *testing.T) {
 	}
 }
 
-func TestOfferRefusesWhatExceedsTheLimit(t *testing.T) {
+func TestOfferRefusesItemsAboveTheLimit(t *testing.T) {
 	box := mailbox.NewBounded[string](10, func() {})
 	for _, step := range []struct {
 		item   string
@@ -66,7 +66,7 @@ func TestOfferRefusesWhatExceedsTheLimit(t *testing.T) {
 		t.Errorf("Take returned %v, want %v", got, want)
 	}
 	if !box.Offer("f", 11) {
-		t.Error("an empty box refuses a heavy item, and nothing would wake its reader")
+		t.Error("an empty box refuses a heavy item, so it would never be taken")
 	}
 }
 
@@ -78,7 +78,7 @@ func TestOnlyTheFirstItemWakesTheReader(t *testing.T) {
 	}
 	box.Take(nil)
 	if !box.Empty() {
-		t.Error("a box that was taken is not empty")
+		t.Error("a box is not empty after Take")
 	}
 	box.Offer(1, 1)
 	if box.Empty() {

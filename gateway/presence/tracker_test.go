@@ -11,8 +11,8 @@ import (
 	"roomcast/proto"
 )
 
-// world is a set of gateways with one room, and a network between them that loses and
-// delays messages. Messages of one gateway to another arrive in order, or not at all.
+// world is a set of gateways with one room, and a network between them that loses and delays messages.
+// Messages from one gateway to another arrive in order, or not at all.
 type world struct {
 	t     *testing.T
 	rnd   *rand.Rand
@@ -21,13 +21,13 @@ type world struct {
 	nodes []*node
 }
 
-// node is one gateway. Its fields model what a presence does around a tracker.
+// node is one gateway. It does for a tracker what a presence does.
 type node struct {
 	id       string
 	tracker  *Tracker
-	sessions map[string]int // the truth: sessions by id
-	cut      bool           // nothing arrives or leaves
-	told     int            // the count that its members know; -1 = none
+	sessions map[string]int // by id: the actual number of sessions
+	cut      bool           // it can neither send nor receive
+	told     int            // the count that its members were told last; -1 = none
 	inbox    [][2]any       // messages on their way: sender, message
 }
 
@@ -120,12 +120,12 @@ func (w *world) act() {
 				n.told = -1
 			}
 		}
-	case k < 92: // its connection breaks, and the messages in flight are lost
+	case k < 92: // the connection of the gateway breaks, and messages in flight are lost
 		n.cut, n.inbox = true, nil
 		w.lose(n)
 	case k < 98:
 		w.heal(n)
-	default: // it dies, and another process takes its place
+	default: // the gateway dies, and another process takes its place
 		n.tracker, n.sessions, n.inbox, n.told, n.cut = nil, make(map[string]int), nil, -1, false
 		w.lose(n)
 		for _, other := range w.nodes {
@@ -136,14 +136,14 @@ func (w *world) act() {
 	}
 }
 
-// lose drops what a gateway has sent and nobody has received.
+// lose drops the messages of a gateway that no other has received yet.
 func (w *world) lose(n *node) {
 	for _, other := range w.nodes {
 		other.inbox = slices.DeleteFunc(other.inbox, func(m [2]any) bool { return m[0] == n })
 	}
 }
 
-// heal ends a cut. The gateway notices, and the others see the gap in its heartbeats.
+// heal ends a cut. The gateway notices the cut, and the others notice the gap in its heartbeats.
 func (w *world) heal(n *node) {
 	if !n.cut {
 		return
@@ -154,8 +154,8 @@ func (w *world) heal(n *node) {
 	}
 }
 
-// After any joins, leaves, cuts and deaths all gateways know the right people within one
-// second. Their members know the count at most one second later, when many come and go.
+// After any joins, leaves, cuts and deaths, all gateways know the right people within one second. Their
+// members know the count at most one second later, even if many people join and leave.
 func TestTrackersAgree(t *testing.T) {
 	for seed := range uint64(300) {
 		w := newWorld(t, seed, 2+int(seed%4))
@@ -215,7 +215,7 @@ func (t *Tracker) people() map[string]bool {
 	return all
 }
 
-// A change that nobody but its sender saw is noticed when the sender repeats its mark.
+// A change did not reach any other gateway. They notice this when the sender repeats its mark.
 func TestLostChangeIsNoticed(t *testing.T) {
 	w := newWorld(t, 1, 2)
 	a, b := w.nodes[0], w.nodes[1]
@@ -240,7 +240,7 @@ func TestLostChangeIsNoticed(t *testing.T) {
 	}
 }
 
-// A person with several sessions, here and elsewhere, joins once and leaves once.
+// A person with several sessions, on this gateway and on others, joins once and leaves once.
 func TestPeopleAreCountedNotSessions(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	tr := NewTracker("a", 1, now)
@@ -269,7 +269,7 @@ func TestPeopleAreCountedNotSessions(t *testing.T) {
 	}
 }
 
-// The people of a large room travel in several parts; a list with a missing part changes
+// A gateway sends the people of a large room in several parts. A list with a missing part changes
 // nothing.
 func TestLongListArrivesInParts(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
@@ -296,7 +296,7 @@ func TestLongListArrivesInParts(t *testing.T) {
 	}
 }
 
-// Many joins and leaves in one second are summed up in one count.
+// One notice with the count stands for many joins and leaves in one second.
 func TestNoticesAreLimited(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	tr := NewTracker("a", 1, now)

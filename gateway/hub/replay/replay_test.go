@@ -9,7 +9,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// newRing returns a ring that holds the events from first to last.
+// newRing returns a ring with the events from first to last.
 func newRing(first, last uint64) *ring.Log {
 	r := new(ring.Log)
 	for seq := first; seq <= last; seq++ {
@@ -27,14 +27,14 @@ func page(first, last, head uint64) *history.Page {
 	return p
 }
 
-// A member that resumes is shown what the log has before the ring, and then served from the
-// ring without a hole or a repeat.
+// A member that resumes first receives events from the log. It continues in the ring without a hole
+// or a repeat.
 func TestReplayEndsWhereTheRingBegins(t *testing.T) {
 	room := &Room{Head: history.Head{Seq: 10, Epoch: "e"}}
 	events := newRing(6, 10)
 	r := New(proto.From{HasSince: true, Since: 2, Epoch: "e"})
 	if _, live := r.Start(room.Head, room, events); live {
-		t.Fatal("the ring has not all that is asked for")
+		t.Fatal("the ring lacks an event that the member needs")
 	}
 	if q := r.Query(room); q.Since != 2 || !q.HasSince || q.Reach != 10 {
 		t.Fatalf("got the query %+v, want the records after 2", q)
@@ -56,8 +56,8 @@ func TestReplayEndsWhereTheRingBegins(t *testing.T) {
 	}
 }
 
-// A text session learns of a gap when its session begins, and never later.
-func TestGapEndsSessionsThatCannotBeToldOfIt(t *testing.T) {
+// A text session can be told about a gap only when it begins.
+func TestGapEndsSessionsThatCannotReceiveIt(t *testing.T) {
 	room := &Room{Head: history.Head{Seq: 50, Epoch: "e"}}
 	gap := page(41, 50, 50)
 	gap.Gap = &proto.Gap{From: 3, To: 40, Reason: proto.GapTrimmed}
@@ -109,13 +109,13 @@ func TestMemberIsLostWhenTheLogStaysAway(t *testing.T) {
 		t.Error("a lack of memory ended the replay")
 	}
 	if lost, why := New(proto.From{}).Failed(proto.Refuse(proto.Forbidden, "no")); !lost || why == nil {
-		t.Error("a refusal that stays did not end the replay")
+		t.Error("a permanent refusal did not end the replay")
 	}
 }
 
-// A client resumes in the newest epoch at a gateway that lags behind, whose answer names the
-// old one. The reset that corrects that is followed by the oldest records.
-func TestResetOfAClientThatKnewBetterBeginsWithTheOldestRecord(t *testing.T) {
+// A client resumes in the newest epoch on a gateway that lags behind. The gateway's answer names the
+// old epoch. Then a reset corrects this, and the oldest records follow.
+func TestResetAfterAnAnswerWithAnOldEpochBeginsWithTheOldestRecord(t *testing.T) {
 	room := &Room{Head: history.Head{Seq: 112, Epoch: "old"}}
 	r := New(proto.From{HasSince: true, Since: 75, Epoch: "e"})
 	r.Start(room.Head, room, newRing(110, 112))
@@ -125,7 +125,7 @@ func TestResetOfAClientThatKnewBetterBeginsWithTheOldestRecord(t *testing.T) {
 		t.Fatalf("got %+v, want a reset", o)
 	}
 	if _, live, rec := r.Next(room, newRing(80, 80)); live || rec != nil {
-		t.Errorf("got record %v behind the reset, want another page", rec)
+		t.Errorf("got record %v behind the reset, want another page first", rec)
 	}
 	if q := r.Query(room); q.Since != 0 || !q.HasSince || q.Epoch != "e" {
 		t.Errorf("got the query %+v, want the oldest records", q)
