@@ -51,8 +51,8 @@ func (p *partition) seek(ctx context.Context, c command, member string) {
 	})
 }
 
-// present reports whether a member is in a room, as far as the gateways tell. Above 200 people they
-// list only some; then it may be.
+// present reports whether a member may be in a room, as far as the gateways tell. Above 200 people
+// they list only some.
 func (s *Service) present(to proto.Room, member string) (bool, error) {
 	inbox := s.nc.NewRespInbox()
 	answers, err := s.nc.SubscribeSync(inbox)
@@ -63,14 +63,18 @@ func (s *Service) present(to proto.Room, member string) (bool, error) {
 	if err := s.nc.PublishRequest(to.WhoSubject(), inbox, nil); err != nil {
 		return false, err
 	}
+	wait, answered := presentTime, false
 	for end := time.Now().Add(presentTime); time.Now().Before(end); {
-		m, err := answers.NextMsg(presentStall)
-		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) {
+		m, err := answers.NextMsg(wait)
+		switch {
+		case errors.Is(err, nats.ErrTimeout):
+			return !answered, nil // gateways that are too busy to answer may have the member
+		case errors.Is(err, nats.ErrNoResponders):
 			return false, nil
-		}
-		if err != nil {
+		case err != nil:
 			return false, err
 		}
+		wait, answered = presentStall, true
 		body := m.Data
 		if s.cfg.Keys != nil {
 			if body, err = s.cfg.Keys.Open(to, seal.Who, "", body); err != nil {
