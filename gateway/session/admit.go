@@ -10,26 +10,26 @@ import (
 	"roomcast/proto/history"
 )
 
-// bearerOffer begins the subprotocol offer that carries a token. Browsers can set no header
-// of a WebSocket handshake but this one.
+// bearerOffer begins the subprotocol offer that carries a token. A browser's script can set no
+// other header of a WebSocket handshake.
 const bearerOffer = "bearer."
 
-// unnamedLimits bound what a client may send before its token is accepted: a token of 12 KiB
-// and what is around it.
+// unnamedLimits bound what a client may send before its token is accepted: a token of 12 KiB and
+// the command that holds it.
 var unnamedLimits = wire.Limits{Message: 20 << 10, Fragments: 64}
 
 // given holds the credentials in a handshake.
 type given struct {
 	token   string // "" = none
 	ticket  string
-	refused *proto.Refusal // why the token is not accepted although it may be good
+	refused *proto.Refusal // why the token is refused without a check
 	resume  string
 	name    string
 	named   bool // the request has a name, which may be empty
 }
 
 // credential reads the best credential of a handshake. Its errors are malformed requests and
-// limits, which are answered by an HTTP status.
+// exceeded limits; the client receives them as an HTTP status.
 func (h *handshakes) credential(s *session, req *wire.Request, site auth.Site) (g given, err error) {
 	if req.Proxied {
 		s.flags |= proxied
@@ -71,8 +71,9 @@ func (h *handshakes) credential(s *session, req *wire.Request, site auth.Site) (
 	return g, nil
 }
 
-// cookieCounts reports whether a cookie may authenticate a request: it needs an origin that
-// may use it, or as in requests for events of the same origin, the word of the browser.
+// cookieCounts reports whether a cookie may authenticate a request. A request with an Origin needs
+// one that may use the cookie. One without it, such as a request for events, needs the browser's
+// statement that it is of the same origin.
 func (h *handshakes) cookieCounts(req *wire.Request, site auth.Site) bool {
 	if len(req.Origin) == 0 {
 		return req.SameOrigin
@@ -80,7 +81,7 @@ func (h *handshakes) cookieCounts(req *wire.Request, site auth.Site) bool {
 	return h.auth.CookieCounts(string(req.Origin), site)
 }
 
-// cookie returns the value of the first cookie of that name.
+// cookie returns the value of the first cookie with this name.
 func cookie(header []byte, name string) string {
 	cookies, err := http.ParseCookie(string(header))
 	if err != nil {
@@ -94,7 +95,7 @@ func cookie(header []byte, name string) string {
 	return ""
 }
 
-// identify finds out who the session is, and goes on with admit.
+// identify decides who the client is by its credential, and continues with admit.
 func (h *handshakes) identify(s *session, g given, from proto.From) {
 	switch {
 	case g.refused != nil:
@@ -135,14 +136,14 @@ func (h *handshakes) identify(s *session, g given, from proto.From) {
 	}
 }
 
-// verify has a token checked outside of the loop. Done runs on the loop, unless the session
-// has ended by then.
+// verify checks a token outside of the loop. Done runs on the loop, unless the session has ended by
+// then.
 func (st *state) verify(s *session, token string, done func(*session, auth.Holder, error)) {
 	id := s.id
 	taken := st.auth.Check(token, func(h auth.Holder, err error) {
 		st.hub.Post(func() {
 			if s := st.get(id); s != nil && s.phase != ending {
-				if err == nil { // since it was checked: a sweep that came before has not found this session
+				if err == nil { // a revocation may have come during the check, when it could not find this session
 					err = st.auth.Revoked().Check(h.Who.ID, "", h.Issued)
 				}
 				done(s, h, err)
@@ -154,7 +155,7 @@ func (st *state) verify(s *session, token string, done func(*session, auth.Holde
 	}
 }
 
-// take makes the session that of a token's holder.
+// take gives the session the identity and rights of a token's holder.
 func (st *state) take(s *session, h *auth.Holder) {
 	s.who, s.grant, s.expires, s.iat = h.Who, h.Grant, secondOf(h.End()), secondOf(h.Issued)
 	s.flags |= hasToken
@@ -168,7 +169,7 @@ func (s *session) tokenEnd() time.Time {
 	return time.Unix(int64(s.expires), 0).Add(-auth.Leeway)
 }
 
-// allowed reports whether the session has the right to begin where it wants to.
+// allowed reports whether the session may begin: in its room, or on /ws.
 func (st *state) allowed(s *session) bool {
 	if st := st.streams[s.id]; st != nil && len(st.rooms) > 0 {
 		return st.allows(s)
@@ -179,13 +180,13 @@ func (st *state) allowed(s *session) bool {
 	return s.grant.Of(s.home, s.who.ID).Allow(proto.RightRead)
 }
 
-// mayAuthenticate reports whether a session that shows nobody who it is can send auth.
+// mayAuthenticate reports whether a session without a credential can still send auth.
 func (st *state) mayAuthenticate(s *session) bool {
 	return s.kind == jsonKind && s.flags&(hasToken|admitted) == 0 && st.auth.TakesAuth()
 }
 
-// admit lets a session begin that has an identity: in its room, or on /ws. A guest without
-// rights that can send auth gets the chance to; nothing is sent and no room is joined before.
+// admit begins a session whose identity is known: in its room, or on /ws. A guest without rights
+// gets time to send auth, if auth can help. Until then the session joins no room.
 func (h *handshakes) admit(s *session, from proto.From) {
 	switch {
 	case h.allowed(s):
@@ -233,7 +234,7 @@ func (h *handshakes) admit(s *session, from proto.From) {
 	h.arm(s)
 }
 
-// firstFrame takes what a session sends that must send auth. The answer is hello.
+// firstFrame handles the first frame of a session that must send auth. The answer is hello.
 func (c *commands) firstFrame(s *session, f *wire.Frame) {
 	if f.Deflated || f.Op != wire.OpText {
 		c.close(s, proto.CloseNoToken, "the first frame must be auth, as text and not compressed", proto.LeftServer)
@@ -248,7 +249,7 @@ func (c *commands) firstFrame(s *session, f *wire.Frame) {
 	c.authenticateFirst(s, &cmd)
 }
 
-// replaceGuest continues a session as the holder of its token.
+// replaceGuest continues a guest's session as the holder of a token or ticket.
 func (h *handshakes) replaceGuest(s *session, guest proto.Identity) {
 	if from, waits := h.waiting[s.id]; waits {
 		delete(h.waiting, s.id)

@@ -15,27 +15,28 @@ import (
 	"roomcast/proto/grant"
 )
 
-// asked is what a session has asked the backend. The loop owns it.
+// asked is what the backend has answered for a session, and what it is being asked. The loop owns
+// it.
 type asked struct {
-	pass     auth.Pass         // what the backend has allowed; Until of connect is zero if it ends with the session
+	pass     auth.Pass         // what the backend has allowed; Until is zero if the answer to connect holds only for this session
 	answered bool              // pass.Rooms is the answer to connect
-	unasked  bool              // nobody answered, and --ask-fail allows that
+	unasked  bool              // the backend did not answer, and --ask-fail is allow
 	headers  map[string]string // of the handshake
-	says     []*asking         // in their order; the first is being asked
+	says     []*asking         // in the order of the client; the backend is being asked about the first
 }
 
 // questions ask the backend and keep its answers. The loop owns them.
 type questions struct {
 	*lifecycle
 	asked    map[loop.ID]*asked // by session; empty without a backend and tickets
-	families map[loop.ID]string // the session of the first resume string, of sessions that came with one
+	families map[loop.ID]string // for a session that came with a resume string: the session that got the first one
 }
 
 // maxAskHeaders bounds the headers that a session keeps for the backend, in bytes.
 const maxAskHeaders = 8 << 10
 
-// askHeaders returns the headers of a handshake that the backend is told. A cookie counts only
-// from a page that may use it.
+// askHeaders returns the headers of a handshake that the backend gets. A cookie counts only from a
+// page that may use it.
 func (h *handshakes) askHeaders(req *wire.Request, site auth.Site) (headers map[string]string) {
 	left := maxAskHeaders
 	for _, name := range h.backend.Headers() {
@@ -52,15 +53,16 @@ func (h *handshakes) askHeaders(req *wire.Request, site auth.Site) (headers map[
 	return headers
 }
 
-// introduced reports whether a session without a token can show the backend who it is.
+// introduced reports whether a session without a token has a header or a pass from which the
+// backend can know the client.
 func (qs *questions) introduced(s *session) bool {
 	a := qs.asked[s.id]
 	return a != nil && (len(a.headers) > 0 || !a.pass.Until.IsZero())
 }
 
-// usePass reads what an earlier session was allowed out of a resume string. Without a token it
-// also says who the client is; the error is the refusal of one that has been revoked, or that
-// needs its token.
+// usePass reads the answers for an earlier session from its resume string. Without a token, the
+// string also identifies the client. The error is then the refusal of a string that has been
+// revoked or that needs its token.
 func (qs *questions) usePass(s *session, resume string) error {
 	token := ""
 	if s.flags&hasToken != 0 {
@@ -108,7 +110,7 @@ func (qs *questions) usePass(s *session, resume string) error {
 	return nil
 }
 
-// remember returns what is kept about the session.
+// remember returns the entry of the session in asked, and makes it if it is missing.
 func (qs *questions) remember(s *session) *asked {
 	a := qs.asked[s.id]
 	if a == nil {
@@ -118,8 +120,8 @@ func (qs *questions) remember(s *session) *asked {
 	return a
 }
 
-// redeem uses a ticket, which decides who the session is, with which rights and until when.
-// Done runs on the loop, unless the session has ended by then.
+// redeem uses a ticket, which gives the session its identity, its rights and its end. Done runs on
+// the loop, unless the session has ended by then.
 func (qs *questions) redeem(s *session, ticket string, done func(*session, error)) {
 	qs.withKey(s, ticket, func(s *session, err error) {
 		var t *auth.Ticket
@@ -134,9 +136,9 @@ func (qs *questions) redeem(s *session, ticket string, done func(*session, error
 	})
 }
 
-// withKey calls then when the key that has signed a resume string or ticket is known, or when
-// roomsvc does not know it either. Then runs at once or later, unless the session has ended by
-// then, and with an error if roomsvc cannot be asked.
+// withKey calls then once the gateway has looked up the key that signed a resume string or ticket.
+// The key may still be unknown then. The error says that roomsvc cannot be asked. Then runs at once
+// or later on the loop, unless the session has ended.
 func (qs *questions) withKey(s *session, signed string, then func(*session, error)) {
 	if qs.auth.KnowsKeyOf(signed) {
 		then(s, nil)
@@ -157,7 +159,7 @@ func (qs *questions) withKey(s *session, signed string, then func(*session, erro
 	})
 }
 
-// markTicket marks a ticket as used, and uses it.
+// markTicket marks a ticket as used, and gives it to the session if it was not used before.
 func (qs *questions) markTicket(s *session, t *auth.Ticket, done func(*session, error)) {
 	id := s.id
 	qs.bridge.UseTicket(t.Number, func(first bool, err error) {
@@ -174,7 +176,8 @@ func (qs *questions) markTicket(s *session, t *auth.Ticket, done func(*session, 
 	})
 }
 
-// useTicket makes the session that of the ticket. A ticket for a running session renews it.
+// useTicket gives the session the identity and rights of the ticket. A ticket for a running session
+// renews it.
 func (qs *questions) useTicket(s *session, t *auth.Ticket) error {
 	if err := qs.auth.Revoked().Check(t.Who.ID, "", t.Issued); err != nil {
 		return err
@@ -194,7 +197,7 @@ func (qs *questions) useTicket(s *session, t *auth.Ticket) error {
 	return nil
 }
 
-// permit asks the backend whether the session may begin, unless its pass says so, and calls
+// permit asks the backend whether the session may begin, unless its pass allows it, and then calls
 // then. It closes a session that may not begin.
 func (qs *questions) permit(s *session, then func(*session)) {
 	a := qs.asked[s.id]
@@ -230,8 +233,8 @@ func (qs *questions) permit(s *session, then func(*session)) {
 	})
 }
 
-// keepAnswer gives a session the rights that both its token and the answer to connect give.
-// The session ends with the earlier of both.
+// keepAnswer gives a session only the rights that both its token and the answer to connect contain.
+// The session ends at the earlier of the two ends.
 func (qs *questions) keepAnswer(s *session) {
 	a := qs.asked[s.id]
 	if a == nil || !a.answered {
@@ -254,7 +257,8 @@ func (qs *questions) keepAnswer(s *session) {
 	}
 }
 
-// tokenID returns the id in the token of a session. The backend may have given it another.
+// tokenID returns the id in the token of a session. The backend may have given the session another
+// id.
 func (qs *questions) tokenID(s *session) string {
 	if p := qs.polls.waiting[s.id]; p != nil && p.Token != "" {
 		return p.Token
@@ -265,8 +269,8 @@ func (qs *questions) tokenID(s *session) string {
 	return s.who.ID
 }
 
-// resumeOf returns the string with which the client is the same sender in its next session,
-// and need not ask again.
+// resumeOf returns a resume string. With it, the client's next session has the same id, and the
+// gateway need not ask the backend again.
 func (qs *questions) resumeOf(s *session) string {
 	p := auth.Pass{Issued: time.Unix(int64(s.issued), 0)}
 	if a := qs.asked[s.id]; a != nil {
@@ -281,7 +285,7 @@ func (qs *questions) resumeOf(s *session) string {
 	return qs.auth.SignPass(&p)
 }
 
-// family returns the session of the first string from which the client's resume string follows.
+// family returns the session that got the first of the client's successive resume strings.
 func (qs *questions) family(s *session) string {
 	if p := qs.polls.waiting[s.id]; p != nil {
 		return p.Family
@@ -325,7 +329,7 @@ func (qs *questions) revoke(list []proto.Revocation) {
 	})
 }
 
-// passedRoom returns the new resume string after a join that the backend allowed until some
+// passedRoom returns a new resume string if the backend has allowed the join of the room until some
 // time, otherwise "".
 func (qs *questions) passedRoom(s *session, room proto.Room) string {
 	if a := qs.asked[s.id]; a == nil || !a.pass.MayJoin(room, qs.loop.Now()) {
@@ -334,7 +338,7 @@ func (qs *questions) passedRoom(s *session, room proto.Room) string {
 	return qs.resumeOf(s)
 }
 
-// askJoin asks the backend whether the session may join a room, unless its pass says so. Done
+// askJoin asks the backend whether the session may join a room, unless its pass allows it. Done
 // runs with a refusal or nil, unless the session has ended.
 func (qs *questions) askJoin(s *session, room proto.Room, done func(*session, *proto.Refusal)) {
 	a := qs.asked[s.id]
@@ -376,7 +380,7 @@ func (qs *questions) question(s *session, kind backend.Kind, room proto.Room) ba
 	return backend.Question{Kind: kind, Session: qs.hub.Session(s.id), Who: s.who, Room: room, Headers: qs.asked[s.id].headers}
 }
 
-// refuseAsked closes a session that the backend does not let begin.
+// refuseAsked closes a session that the backend has refused.
 func (qs *questions) refuseAsked(s *session, refusal *proto.Refusal) {
 	code, _ := outcome(proto.Reply{Refusal: refusal})
 	qs.close(s, code, refusal.Message, proto.LeftServer)
@@ -391,7 +395,7 @@ type asking struct {
 	refused  func(*proto.Refusal)
 }
 
-// askSay asks the backend about a message and publishes what it allows.
+// askSay asks the backend about a message, and publishes the content that the backend allows.
 func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 	id := s.id
 	sent := say.Content
@@ -411,8 +415,8 @@ func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 	})
 }
 
-// enqueue asks the backend about content once it has answered what the session said before. It
-// keeps the body.
+// enqueue asks the backend about content, after it has answered for the earlier content of the
+// session. It keeps the body.
 func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content, signal bool, allowed func(proto.Content), refused func(*proto.Refusal)) {
 	a := qs.asked[s.id]
 	w := &asking{question: qs.question(s, backend.Say, room), size: 2 * len(content.Body), allowed: allowed, refused: refused}
@@ -427,16 +431,17 @@ func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content,
 	}
 }
 
-// askNext asks about the first of the waiting messages. It continues after the session has
-// ended: what a client said before it left counts.
+// askNext asks about the first of the waiting messages. It goes on after the session has ended,
+// because what a client sent before it left counts.
 func (qs *questions) askNext(a *asked) {
 	qs.backend.Ask(&a.says[0].question, func(answer backend.Answer, err error) {
 		qs.hub.Post(func() { qs.sayAnswered(a, answer, refusalIn(err)) })
 	})
 }
 
-// sayAnswered continues with the first of the waiting messages. If nobody has answered, the
-// later ones of its room are refused with it; otherwise they would be stored before it.
+// sayAnswered handles the answer for the first of the waiting messages. If the backend has not
+// answered, it also refuses the later ones of the same room, which would otherwise be stored before
+// the first.
 func (qs *questions) sayAnswered(a *asked, answer backend.Answer, refusal *proto.Refusal) {
 	w := a.says[0]
 	a.says = a.says[1:]

@@ -9,7 +9,7 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// actOf returns what the log tells about an act of a session, nil for a message.
+// actOf returns an act of a session as the log shows it, nil for a message.
 func (qs *questions) actOf(s *session, say *publish.Say) *daemon.Act {
 	if say.Act == "" {
 		return nil

@@ -10,8 +10,8 @@ import (
 // authEvery is how often a session may present another token.
 const authEvery = 10 * time.Second
 
-// authenticate takes a token during a session. A guest can present one in its first command
-// only; a session with a token refreshes it, which the rooms do not notice.
+// authenticate handles auth during a session. A guest can send a credential in its first command
+// only. A session with a credential refreshes it, which the members of its rooms do not see.
 func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) error {
 	switch {
 	case s.flags&(hasToken|admitted) == 0 && first:
@@ -62,14 +62,14 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 	return nil
 }
 
-// renewed answers an auth that has renewed the session.
+// renewed applies and answers an auth that has renewed the session.
 func (qs *questions) renewed(s *session, command string) {
 	qs.arm(s)
 	qs.send(s, proto.AppendAuth(qs.ok([]byte(command)), s.who, s.tokenEnd()))
 	qs.expelLost(s)
 }
 
-// authenticateFirst takes the token of a session that has none. The answer is hello.
+// authenticateFirst handles auth in a session without a credential. The answer is hello.
 func (c *commands) authenticateFirst(s *session, cmd *proto.Command) {
 	if refusal := c.tooManyFailures(s); refusal != nil {
 		c.close(s, proto.CloseShed, proto.AsRefusal(refusal).Message, proto.LeftServer)

@@ -5,14 +5,14 @@ import (
 	"roomcast/gateway/wire"
 )
 
-// codec makes all bytes that leave for sessions of one format, once they are open.
+// codec encodes everything that leaves for open sessions of one format.
 type codec interface {
 	hub.Codec
 	// AppendPing appends the bytes that keep an idle connection alive.
 	AppendPing(b []byte) []byte
 }
 
-// The formats of sessions. Each but the last has a compressed form behind it.
+// The formats of sessions. Each but the last is followed by its compressed form.
 const (
 	formatText hub.Format = 2 * iota
 	formatJSON
@@ -33,7 +33,7 @@ func newCodecs() []codec {
 	return append(list, wire.Events{})
 }
 
-// formatConfigs returns the codecs with their properties, for the hub.
+// formatConfigs describes the codecs to the hub.
 func formatConfigs(codecs []codec) (list []hub.FormatConfig) {
 	for i, c := range codecs {
 		list = append(list, hub.FormatConfig{Codec: c, Full: hub.Format(i)&^1 == formatJSON || hub.Format(i) == formatEvents})

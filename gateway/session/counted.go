@@ -12,10 +12,10 @@ import (
 	"roomcast/proto"
 )
 
-// CountedConn is a connection that net/http serves. It counts as one of its address until it
-// is closed, wherever it is. A proxy keeps connections and sends any request over any of them,
-// so a request that begins a session may follow: then [TakeBack] gives the connection back to
-// its loop. Its methods are safe for concurrent use.
+// CountedConn is a connection that net/http serves. It counts for its address until it is closed,
+// no matter who serves it. A proxy keeps connections and sends any request over any of them. So a
+// later request may begin a session: then [TakeBack] returns the connection to its loop. Its
+// methods are safe for concurrent use.
 type CountedConn struct {
 	net.Conn
 	lc   *lifecycle
@@ -29,7 +29,7 @@ func (c *CountedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite lets net/http end its side of the connection first.
+// CloseWrite ends our side of the connection, as net/http does before it closes one.
 func (c *CountedConn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
@@ -37,8 +37,8 @@ func (c *CountedConn) CloseWrite() error {
 	return nil
 }
 
-// TakeBack takes the connection of r away from net/http and has its loop answer r, as if it
-// were the first request of the connection.
+// TakeBack takes the connection of r away from net/http. Its loop then answers r, as if r were the
+// first request of the connection.
 func TakeBack(w http.ResponseWriter, r *http.Request) error {
 	c, early, err := hijack(w)
 	if err != nil {
@@ -51,8 +51,8 @@ func TakeBack(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// hijack takes a connection away from net/http, with the bytes that have been read from it and
-// not been used.
+// hijack takes a connection away from net/http. Early is what net/http has read from it but not
+// used.
 func hijack(w http.ResponseWriter) (c *CountedConn, early []byte, err error) {
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -74,8 +74,8 @@ func (lc *lifecycle) takeBack(c *CountedConn, unread []byte) {
 	}
 }
 
-// adopt returns the connection to its loop, which calls it. It returns nil if the connection
-// had to be closed.
+// adopt gives the connection back to its loop, on which it must be called. It returns nil if it had
+// to close the connection.
 func (c *CountedConn) adopt(unread []byte) *session {
 	id, err := c.lc.loop.Adopt(c.Conn, unread)
 	if err != nil {

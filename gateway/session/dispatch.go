@@ -6,8 +6,8 @@ import (
 	"roomcast/proto"
 )
 
-// command answers one frame of a JSON session, even an invalid one. If wait is not 0, the
-// command came too early by that time and is refused.
+// command answers one frame of a JSON session, even an invalid one. If wait is not 0, the command
+// came that much too early, and command refuses it.
 func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 	cmd, err := proto.ParseCommand(frame)
 	first := s.flags&commanded == 0
@@ -31,8 +31,9 @@ func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 	}
 }
 
-// dispatch executes a command. It returns a refusal, or answers the command now or later. First is set for the first command of a session. The right is checked before
-// the membership, so that no refusal shows anything about the room.
+// dispatch executes a command. It returns a refusal, or answers the command now or later. First is
+// set for the first command of a session. Dispatch checks the right before the membership, so that
+// no refusal shows anything about the room.
 func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 	rule := cmd.Verb.Rule()
 	if rule.Room && cmd.Room.IsZero() {

@@ -52,7 +52,8 @@ func (c *commands) frame(s *session, f *wire.Frame) {
 	}
 }
 
-// message handles one message. A command whose wait is not 0 came too early and is refused.
+// message handles one message. If wait is not 0, it came too early: message refuses it if it is a
+// command.
 func (c *commands) message(s *session, op wire.Op, payload []byte, wait time.Duration) {
 	switch {
 	case s.kind == echo:
@@ -88,9 +89,9 @@ func (c *commands) charge(s *session) (wait time.Duration, ok bool) {
 	return wait, s.errors.Take(c.ms(), refusals) == 0
 }
 
-// senderWait takes a token of the session's sender, whose other connections use the same ones, or
-// returns the time until there is one. A guest gets a new id as easily as a connection, so its
-// connections count alone.
+// senderWait takes a token from the bucket that all connections of the session's user share, or
+// returns the time until there is one. It does not limit guests, because a guest gets a new id as
+// easily as a new connection.
 func (st *state) senderWait(s *session) time.Duration {
 	if s.flags&(hasToken|admitted) == 0 || st.cfg.Rates == nil {
 		return 0
@@ -98,10 +99,10 @@ func (st *state) senderWait(s *session) time.Duration {
 	return st.cfg.Rates.Take(s.who.ID, st.cfg.Rate, st.loop.Now())
 }
 
-// slowDown charges a session for something that cannot be refused. A session at its limit is
-// not read until some tokens have come back. If it reaches the limit again within floodPause,
-// over and over for FloodTime, it is closed. So a client that sends a little more than --rate
-// is only slowed down, and one that sends twice as much is closed after FloodTime.
+// slowDown charges a session for something that cannot be refused. At its limit, the session is not
+// read until some tokens have come back. If it keeps coming back to the limit within floodPause for
+// FloodTime, it is closed. So a client that sends a little more than --rate is only slowed down,
+// and one that sends twice as much is closed after FloodTime.
 func (c *commands) slowDown(s *session) {
 	now := c.ms()
 	wait := s.bucket.Take(now, c.cfg.Rate)
@@ -119,7 +120,7 @@ func (c *commands) slowDown(s *session) {
 		c.close(s, proto.CloseFlood, "", proto.LeftServer)
 		return
 	}
-	// Deadlines are coarse: one wait is for several tokens.
+	// Deadlines are coarse, so one wait covers several tokens.
 	s.wakeMs = now + uint32(max(wait, 250*time.Millisecond)/time.Millisecond)
 	c.hold(s, pauseRate)
 	c.arm(s)
@@ -127,6 +128,6 @@ func (c *commands) slowDown(s *session) {
 
 const floodPause = 2 * time.Second
 
-// conformance reports whether the session is one of a protocol test suite, which has no
-// limits of rate.
+// conformance reports whether the session belongs to a protocol test suite, whose rate is not
+// limited.
 func (s *session) conformance() bool { return s.kind >= verbatim }

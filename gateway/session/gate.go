@@ -10,11 +10,11 @@ import (
 	"roomcast/gateway/wire"
 )
 
-// gate refuses connections by HTTP status. It is safe for concurrent use.
+// gate refuses connections with an HTTP status. It is safe for concurrent use.
 type gate struct{ caps *limit.Caps }
 
-// NewGate returns what loops ask about new connections. Those that it lets in are counted
-// in caps until they have ended; sessions of the same loops need the same caps.
+// NewGate returns the gate that loops ask about new connections. Admitted connections count in caps
+// until they have ended. The sessions of these loops must use the same caps.
 func NewGate(caps *limit.Caps) loop.Gate { return gate{caps} }
 
 func (g gate) Enter(peer netip.Addr, now time.Time) ([]byte, bool) {

@@ -13,11 +13,11 @@ import (
 	"roomcast/proto/history"
 )
 
-// subprotocol is the offer that gets a JSON session.
+// subprotocol is the offer that requests a JSON session.
 const subprotocol = "roomcast.v1"
 
-// resumeOffer begins the subprotocol offer that carries a resume string beside it. The
-// answer never names such an offer, and logs of proxies do not keep it as they keep URLs.
+// resumeOffer begins the subprotocol offer that carries a resume string, next to the offer above.
+// The answer never names it. Proxies log URLs, but not this header.
 const resumeOffer = "resume."
 
 // handshakes turn connections into sessions. The loop owns them.
@@ -26,8 +26,8 @@ type handshakes struct {
 	refusedPage time.Time // when a refused page was logged last
 }
 
-// handleRequest reads the request a connection begins with. It makes the connection a
-// session, hands it to net/http or refuses it.
+// handleRequest reads the first request of a connection. It makes the connection a session, hands
+// it to net/http or refuses the request.
 func (h *handshakes) handleRequest(s *session, p []byte) (used int) {
 	req, n, err := wire.ParseRequest(p, h.cfg.MaxRequest)
 	if err == nil && n == 0 {
@@ -47,7 +47,7 @@ func (h *handshakes) handleRequest(s *session, p []byte) (used int) {
 	return n
 }
 
-// upgrade makes the connection a session. The client receives its errors.
+// upgrade makes the connection a session. The client receives the error.
 func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	site, err := h.forwarded(s, req)
 	if err != nil {
@@ -101,8 +101,8 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	return nil
 }
 
-// forwarded returns the address that the client used. A session on a connection of a trusted
-// proxy counts for its client.
+// forwarded returns the address that the client used. Behind a trusted proxy it also counts the
+// session for its client.
 func (h *handshakes) forwarded(s *session, req *wire.Request) (auth.Site, error) {
 	site := auth.Site{Host: string(req.Host)}
 	peer, proxies := netip.AddrFrom16(s.peer).Unmap(), h.caps.Proxies()
@@ -120,7 +120,7 @@ func (h *handshakes) forwarded(s *session, req *wire.Request) (auth.Site, error)
 	return site, nil
 }
 
-// checkPage returns an error if the page that made a request may not use this gateway.
+// checkPage returns an error if the page that sent a request may not use this gateway.
 func (h *handshakes) checkPage(req *wire.Request, site auth.Site) error {
 	if err := h.auth.CheckHost(site.Host, req.Proxied); err != nil {
 		return err
@@ -131,9 +131,9 @@ func (h *handshakes) checkPage(req *wire.Request, site auth.Site) error {
 	return h.auth.CheckOrigin(string(req.Origin), site)
 }
 
-// replayFrom returns where the replay of a request begins. A browser that reconnects names
-// its position in a header and repeats the query of its first request. The header names no
-// room, so it counts only for one.
+// replayFrom returns where the replay of a request begins. A browser that reconnects names its
+// position in a header, and repeats the query of its first request. The header does not name a
+// room, so it counts only if the query names at most one.
 func replayFrom(req *wire.Request) (proto.From, error) {
 	if req.Events && len(req.LastEventID) > 0 && len(req.Queries("room")) < 2 {
 		return proto.ParseEventID(string(req.LastEventID))
@@ -154,8 +154,8 @@ func (h *handshakes) appendAccept(b []byte, s *session, req *wire.Request) []byt
 	return req.AppendAccept(b, protocol, s.reader.Deflate)
 }
 
-// logRefusedPage logs the first page that is refused in each minute. Its reader sees only
-// that there is no connection, so the operator has to learn the reason here.
+// logRefusedPage logs the first page that is refused in each minute. The user of the page sees only
+// a failed connection, so only the log gives the operator the reason.
 func (h *handshakes) logRefusedPage(req *wire.Request, err error) {
 	if now := h.loop.Now(); h.refusedPage.IsZero() || now.Sub(h.refusedPage) >= time.Minute {
 		h.refusedPage = now
@@ -219,14 +219,14 @@ func (h *handshakes) handOver(s *session) {
 	h.cfg.HTTP(&CountedConn{Conn: nc, lc: h.lifecycle, peer: netip.AddrPortFrom(netip.AddrFrom16(s.peer), s.port)})
 }
 
-// joined answers a join, whether a command or the path has asked for it.
+// joined handles the notice of a join, whether a command or the path requested it.
 func (h *handshakes) joined(s *session, n hub.Notice) {
 	if s.kind == events && s.home.IsZero() {
 		h.roomJoined(s, n)
 		return
 	}
 	begins := s.phase == joiningIn && n.Room == s.home
-	lost := h.forbidden(s, n.Room, proto.RightRead) // since it asked
+	lost := h.forbidden(s, n.Room, proto.RightRead) // a right may have been lost since the request
 	if begins && lost != nil {
 		h.close(s, proto.CloseForbidden, lost.Message, proto.LeftServer)
 		return
@@ -282,8 +282,8 @@ func (h *handshakes) begin(s *session, n hub.Notice) {
 	h.arm(s)
 }
 
-// hello sends the first message of a JSON session or of a reader of events. Without a
-// replay a reader of events can resume from there.
+// hello sends the first message of a JSON session or of a reader of events. Without a replay, the
+// message gives a reader of events the position to resume from.
 func (h *handshakes) hello(s *session, head history.Head) {
 	hello := proto.Hello{
 		Session: h.hub.Session(s.id), You: s.who, Time: time.Now(),
@@ -297,8 +297,8 @@ func (h *handshakes) hello(s *session, head history.Head) {
 	h.position(s, &proto.Record{Room: s.home, Kind: wire.KindHello, Payload: h.buf}, head, s.flags&noReplay != 0)
 }
 
-// position sends the answer to a join. If no replay follows, its position is the room's
-// newest event.
+// position sends the answer to a join. With newest, which means that no replay follows, its
+// position is the room's newest event.
 func (h *handshakes) position(s *session, e *proto.Record, head history.Head, newest bool) {
 	if newest {
 		e.Seq, e.State = head.Seq, proto.State{Epoch: head.Epoch, At: head.At}

@@ -11,8 +11,8 @@ const (
 	maxPage        = 96 << 10 // bytes of events in one answer
 )
 
-// history reads one page of a room's log. The session is not read meanwhile, so a client that
-// asks for many pages gets each when the one before is on its way.
+// history reads one page of a room's log. The session is not read until the page is queued, so a
+// client gets its pages one by one.
 func (c *commands) history(s *session, cmd *proto.Command) error {
 	q := history.Query{
 		Room: cmd.Room, Before: cmd.Before, Since: cmd.From.Since, HasSince: cmd.From.HasSince,

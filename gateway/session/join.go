@@ -34,7 +34,7 @@ func (c *commands) join(s *session, cmd *proto.Command) error {
 	return nil
 }
 
-// notJoined answers the join of a room that cannot be followed.
+// notJoined refuses the join of a room that cannot be followed.
 func (lc *lifecycle) notJoined(s *session, n hub.Notice) {
 	refusal := unreadable(n.Err)
 	if s.phase == joiningIn || s.kind == events {
@@ -47,7 +47,7 @@ func (lc *lifecycle) notJoined(s *session, n hub.Notice) {
 	lc.answerRefusal(s, []byte(cmd), refusal)
 }
 
-// head returns what a session learns when it joins a room.
+// head returns what the client is told when it joins a room.
 func (st *state) head(s *session, room proto.Room, head history.Head) proto.Joined {
 	j := proto.Joined{Room: room, Seq: head.Seq, Epoch: head.Epoch, At: head.At, Rights: s.grant.Of(room, s.who.ID)}
 	if now := st.loop.Now(); head.Limits.Muted(s.who.ID, now) {

@@ -5,7 +5,7 @@ import "roomcast/proto"
 // leave ends a membership.
 func (c *commands) leave(s *session, cmd *proto.Command) error {
 	k := memberKey{s.id, cmd.Room}
-	// Otherwise members would see the leave before the join.
+	// Without this check members would see the leave before the join.
 	if _, waits := c.joins[k]; waits {
 		return proto.Refuse(proto.NotJoined, "the room is still being joined; leave it when that has been answered")
 	}

@@ -12,13 +12,13 @@ import (
 	"roomcast/proto"
 )
 
-// memberKey names a membership of a session, also one whose join has not been answered.
+// memberKey names a membership of a session, or a join that has not been answered.
 type memberKey struct {
 	id   loop.ID
 	room proto.Room
 }
 
-// lifecycle watches over sessions and ends them. The loop owns it.
+// lifecycle checks and ends sessions. The loop owns it.
 type lifecycle struct {
 	*state
 
@@ -29,7 +29,7 @@ type lifecycle struct {
 	polls   *polls
 }
 
-// close sends the bytes that are due and then a close frame.
+// close sends everything that is due, and then a close frame.
 func (lc *lifecycle) close(s *session, code proto.CloseCode, why string, reason proto.LeaveReason) {
 	if why == "" {
 		why = code.Meaning()
@@ -37,8 +37,8 @@ func (lc *lifecycle) close(s *session, code proto.CloseCode, why string, reason 
 	lc.end(s, code, why, reason)
 }
 
-// end is close without adding a reason. Code 0 makes an empty close frame, the answer to
-// one.
+// end does what close does, but does not replace an empty reason. Code 0 makes an empty close
+// frame, which answers an empty one.
 func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason proto.LeaveReason) {
 	if s.phase == ending {
 		return
@@ -51,7 +51,7 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 		lc.polls.answer(s, nil, refusal)
 		return
 	}
-	// A client chooses its code, but neither a metric of ours nor the level of a log line.
+	// The client chooses its own code, so the code affects neither our metrics nor the log level.
 	own := reason != proto.LeftClient
 	if own {
 		lc.stats.closed(code)
@@ -60,14 +60,14 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 	}
 	joining := s.phase == joiningIn
 	if joining && s.kind == events && (!code.Reconnect() || code == proto.CloseTokenExpired) {
-		// Browsers reconnect after every stream that has begun, but not after a refusal.
+		// A browser reconnects after a stream that has begun, but not after a refusal.
 		delete(lc.joins, memberKey{s.id, s.home})
 		lc.hub.Gone(s.id)
 		lc.refuse(s, &wire.Refusal{Status: refusalOf(code).Status(), Reason: string(proto.AppendClosing(nil, code, why)), JSON: true})
 		return
 	}
 	if joining {
-		lc.accept(s) // a browser shows its page only close codes
+		lc.accept(s) // a browser tells its page close codes, but no HTTP status
 	}
 	lc.leaveAll(s, reason)
 	if lc.verbose || own && (code == proto.CloseFlood || code == proto.CloseSlow) {
@@ -82,7 +82,7 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 	lc.loop.SetDeadline(s.id, lc.cfg.CloseTime)
 }
 
-// refusalOf returns the code of a refusal over HTTP that stands for a close code.
+// refusalOf returns the code of the HTTP refusal that corresponds to a close code.
 func refusalOf(code proto.CloseCode) proto.Code {
 	switch code {
 	case proto.CloseBadToken, proto.CloseTokenExpired, proto.CloseNoToken:
@@ -96,9 +96,9 @@ func refusalOf(code proto.CloseCode) proto.Code {
 	return proto.Forbidden
 }
 
-// accept answers the handshake of a session that has waited for its token or its room. So a client that
-// reads the answer is shown everything that is said from then on. A text session has no
-// other way to learn that it is in the room.
+// accept answers the handshake of a session that has waited for its token or its room. A client
+// that has read the answer is shown all later messages. A text session learns in no other way that
+// it is in the room.
 func (lc *lifecycle) accept(s *session) {
 	k := memberKey{s.id, s.home}
 	if answer, held := lc.joins[k]; held {
@@ -107,7 +107,7 @@ func (lc *lifecycle) accept(s *session) {
 	}
 }
 
-// refuse answers a request that cannot become a session by a status and one line.
+// refuse answers a request that cannot become a session with a status and one line.
 func (lc *lifecycle) refuse(s *session, err error) {
 	var plain *wire.Refusal
 	if !errors.As(err, &plain) {
@@ -126,16 +126,16 @@ func (lc *lifecycle) refuse(s *session, err error) {
 	lc.closeWrite(s)
 }
 
-// closeWrite ends our side once everything has been written. The peer ends its own side, or
-// the deadline ends the connection. The loop still reads, even after the peer's close frame:
-// unread bytes would make TCP reset the connection and could discard our close frame.
+// closeWrite ends our side once everything has been written. The peer ends its own side, or the
+// deadline ends the connection. The loop still reads, even after the peer's close frame: unread
+// bytes would make TCP reset the connection, which could discard our close frame.
 func (lc *lifecycle) closeWrite(s *session) {
 	s.phase = ending
 	lc.loop.CloseWrite(s.id)
 	lc.loop.SetDeadline(s.id, lc.cfg.CloseTime)
 }
 
-// leaveAll tells the rooms of a session that it leaves.
+// leaveAll reports to the rooms of a session that it leaves.
 func (lc *lifecycle) leaveAll(s *session, reason proto.LeaveReason) {
 	for _, room := range lc.hub.RoomsOf(s.id) {
 		k := memberKey{s.id, room}
@@ -148,14 +148,14 @@ func (lc *lifecycle) leaveAll(s *session, reason proto.LeaveReason) {
 	}
 }
 
-// forget drops what is kept of a membership that ends.
+// forget drops what the session keeps for a membership that ends.
 func (lc *lifecycle) forget(s *session, room proto.Room) {
 	k := memberKey{s.id, room}
 	delete(lc.resends, k)
 	delete(lc.signals, k)
 }
 
-// fail closes a session whose peer broke the protocol.
+// fail closes a session whose client broke the protocol.
 func (lc *lifecycle) fail(s *session, err error) {
 	var broken *wire.Error
 	if !errors.As(err, &broken) {
@@ -164,7 +164,8 @@ func (lc *lifecycle) fail(s *session, err error) {
 	lc.close(s, broken.Close, broken.Reason, proto.LeftServer)
 }
 
-// tooSlow closes a session that will hardly read the close frame.
+// tooSlow closes a session that does not read. It gives the client only a second to read the close
+// frame.
 func (lc *lifecycle) tooSlow(s *session) {
 	lc.stats.Slow.Add(1)
 	lc.close(s, proto.CloseSlow, "", proto.LeftServer)
@@ -202,7 +203,7 @@ func unreadable(err error) *proto.Refusal {
 	return proto.Refuse(proto.Unavailable, "the room's log cannot be reached now; ask again later").After(time.Second)
 }
 
-// check looks after an open session whose deadline has passed.
+// check handles the deadline of an open session, and sets the next one.
 func (lc *lifecycle) check(s *session) {
 	now := lc.second()
 	if s.paused&pauseRate != 0 && int32(lc.ms()-s.wakeMs) >= 0 {
@@ -245,11 +246,11 @@ func (lc *lifecycle) ping(s *session, now uint32) {
 	lc.stats.Pings.Add(1)
 }
 
-// tokenCheck is how often the end of a token is compared with the wall clock, which may
-// have been set.
+// tokenCheck is how often a session compares the end of its token with the wall clock, because
+// somebody may set that clock.
 const tokenCheck = time.Minute
 
-// arm sets the deadline of an open session: the earliest of all that check looks after.
+// arm sets the deadline of an open session: the earliest time at which check has something to do.
 func (lc *lifecycle) arm(s *session) {
 	now := lc.second()
 	left := func(since uint32, limit time.Duration) time.Duration {
@@ -274,8 +275,8 @@ func (lc *lifecycle) arm(s *session) {
 	lc.loop.SetDeadline(s.id, next)
 }
 
-// awaitRest begins the time in which a message has to be complete. Rest says that bytes of
-// it wait; a message in fragments may be incomplete without any.
+// awaitRest starts the time limit of an incomplete message. Rest says that unused bytes wait; a
+// message in fragments may be incomplete without any.
 func (lc *lifecycle) awaitRest(s *session, rest bool) {
 	if s.partial == 0 && s.paused == 0 && (rest || s.reader.Partial()) {
 		s.partial = lc.second()

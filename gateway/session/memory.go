@@ -5,7 +5,7 @@ import (
 	"roomcast/proto"
 )
 
-// restOf returns the part of the memory for the bytes of s that are not used yet.
+// restOf returns the part of the memory budget that counts the unused bytes of s.
 func (st *state) restOf(s *session) *limit.Part {
 	if s.flags&upgraded == 0 {
 		return &st.requests
@@ -13,7 +13,7 @@ func (st *state) restOf(s *session) *limit.Part {
 	return &st.parts
 }
 
-// forgetRest ends what holdRest began, before the bytes are used or with the connection.
+// forgetRest undoes the last holdRest, because more bytes have come or the connection has ended.
 func (st *state) forgetRest(s *session) {
 	if s.rest > 0 {
 		st.restOf(s).Add(-int(s.rest))
@@ -21,8 +21,8 @@ func (st *state) forgetRest(s *session) {
 	}
 }
 
-// holdRest counts n bytes that the loop keeps for s until more bytes come. If there is no
-// memory for them, it closes the session or refuses its request.
+// holdRest counts n bytes that the loop keeps until the rest of a message or request comes. If the
+// memory budget has no space for them, it closes the session or refuses the request.
 func (lc *lifecycle) holdRest(s *session, n int) bool {
 	if n == 0 {
 		return true

@@ -7,7 +7,8 @@ import (
 	"roomcast/proto"
 )
 
-// moderate has the room's owner store an act or an edit. It needs the right, not a membership.
+// moderate sends an act or an edit to the room's owner. The client needs the right, but need not be
+// a member.
 func (c *commands) moderate(s *session, cmd *proto.Command) error {
 	if s.saying >= maxSaying {
 		return proto.Refuse(proto.Overloaded, "%d messages wait to be stored; send this again when they have been answered", s.saying).After(time.Second)
@@ -15,7 +16,7 @@ func (c *commands) moderate(s *session, cmd *proto.Command) error {
 	if refusal := proto.CheckSize(len(cmd.Content.Body), c.cfg.MaxMessage); refusal != nil {
 		return refusal
 	}
-	if cmd.Terms.Seq > 0 && cmd.Terms.Epoch == "" { // the client has counted in the epoch of its membership
+	if cmd.Terms.Seq > 0 && cmd.Terms.Epoch == "" { // the client means a seq of the epoch that its membership shows
 		head, _ := c.hub.Head(s.id, cmd.Room)
 		cmd.Terms.Epoch = head.Epoch
 	}

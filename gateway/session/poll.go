@@ -12,7 +12,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// maxPolls is how many polls wait on one loop. A further one is refused as overloaded.
+// maxPolls is how many polls may wait on one loop. Further ones are refused as overloaded.
 const maxPolls = 4096
 
 // pollWriteTime is how long a client may take to read an answer.
@@ -21,11 +21,11 @@ const pollWriteTime = 30 * time.Second
 // A Poll is an HTTP request that waits for the next events of a room. While it waits, its
 // connection costs no goroutine. The loop owns it after Park.
 type Poll struct {
-	Query history.Query // for the events that the client does not have
-	Wait  time.Duration // until it is answered without events
+	Query history.Query // reads the events that the client does not have
+	Wait  time.Duration // the time until an answer without events
 	Who   proto.Identity
 
-	// Of the credential, so that its end ends the poll.
+	// From the credential, because the poll ends with it.
 	Issued  time.Time
 	Expires time.Time // zero = it does not expire
 	Family  string    // see [auth.Pass]; "" = none
@@ -37,11 +37,11 @@ type Poll struct {
 	Answer func(*proto.Page, error) []byte
 
 	reading bool // a read is under way
-	again   bool // events have come since it began
+	again   bool // events have come since the read began
 	over    bool // the time is over: the next page is the answer
 }
 
-// Park takes the connection of a request away from net/http and has its loop answer p.
+// Park takes the connection of a request away from net/http. Its loop then answers p.
 func Park(w http.ResponseWriter, p *Poll) error {
 	c, _, err := hijack(w)
 	if err != nil {
@@ -64,17 +64,17 @@ func newPolls(st *state) *polls {
 	return &polls{state: st, waiting: make(map[loop.ID]*Poll), watches: make(map[proto.Room]*watch)}
 }
 
-// A watch follows one room for the polls of a loop.
+// A watch follows one room for all the polls of a loop that wait for it.
 type watch struct {
 	polls *polls           // static
 	room  proto.Room       // static
-	told  atomic.Bool      // the loop has been told of events that it has not looked at
+	told  atomic.Bool      // a read for new events is posted to the loop and has not begun
 	ready bool             // the room is followed; owned by the loop
-	ids   map[loop.ID]bool // of the polls that wait for the room; owned by the loop
+	ids   map[loop.ID]bool // connections of the waiting polls; owned by the loop
 }
 
-// Deliver implements [follow.Follower]. The polls read the log, so one delivery stands for
-// all that come before the loop has looked.
+// Deliver implements [follow.Follower]. The polls read the log, so one read on the loop serves all
+// deliveries until it begins.
 func (w *watch) Deliver(d follow.Delivery) {
 	if d.Seq == 0 && d.Gap == nil && d.Lost == nil || w.told.Swap(true) {
 		return
@@ -85,7 +85,7 @@ func (w *watch) Deliver(d follow.Delivery) {
 	})
 }
 
-// park begins to wait.
+// park adds a poll and begins to wait.
 func (ps *polls) park(c *CountedConn, p *Poll) {
 	s := c.adopt(nil)
 	if s == nil {
@@ -146,7 +146,7 @@ func (ps *polls) readAll(w *watch) {
 	}
 }
 
-// read reads what the client does not have. Equal reads share a page.
+// read reads the events that the client does not have. Equal reads share a page.
 func (ps *polls) read(id loop.ID, p *Poll) {
 	if p.reading {
 		p.again = true
@@ -181,7 +181,7 @@ func (ps *polls) readDone(id loop.ID, p *Poll, page *reads.Page, err error) {
 	}
 }
 
-// due ends a poll whose time is over. The last read also finds out about bans.
+// due ends a poll whose time is over. It reads once more, because the page also shows a ban.
 func (ps *polls) due(s *session) {
 	if s.expires != 0 && ps.loop.Now().Unix() >= int64(s.expires) {
 		ps.answer(s, nil, proto.Refuse(proto.Unauthorized, "%s", proto.CloseTokenExpired.Meaning()))
@@ -207,8 +207,8 @@ func (ps *polls) write(s *session, answer []byte) {
 	ps.loop.SetDeadline(s.id, pollWriteTime)
 }
 
-// forget drops a poll that has been answered or whose client has gone. A room without polls is
-// not followed any more.
+// forget drops a poll that has been answered or whose client has gone. If it was the last one of
+// its room, the loop stops following the room.
 func (ps *polls) forget(id loop.ID) {
 	p := ps.waiting[id]
 	if p == nil {

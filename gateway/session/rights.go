@@ -9,13 +9,14 @@ import (
 	"roomcast/proto"
 )
 
-// forbidden returns the refusal for a session without the right in room, nil if it has it.
+// forbidden returns the refusal for a session without the right in the room, nil if the session has
+// the right.
 func (st *state) forbidden(s *session, room proto.Room, right proto.Right) *proto.Refusal {
 	return s.grant.Check(room, s.who.ID, right)
 }
 
-// expelLost ends the memberships for which a session no longer has the right. Joins that have
-// not been answered are refused when they are.
+// expelLost ends the memberships for which a session no longer has the right. A join that still
+// waits for its answer will be refused with that answer.
 func (lc *lifecycle) expelLost(s *session) {
 	for _, room := range lc.hub.RoomsOf(s.id) {
 		lost := lc.forbidden(s, room, proto.RightRead)
@@ -40,15 +41,15 @@ func (lc *lifecycle) expel(s *session, room proto.Room, code proto.CloseCode, wh
 	lc.tellEnded(s, room, code, why)
 }
 
-// tellEnded tells a session in several rooms that it is no longer in one of them. A reader of
-// events without a room has nothing left to read.
+// tellEnded tells a client in several rooms that its membership in one of them has ended. It closes
+// the stream of a reader that is in no room any more.
 func (lc *lifecycle) tellEnded(s *session, room proto.Room, code proto.CloseCode, why string) {
 	lc.buf = proto.AppendEnded(lc.buf[:0], room, code, why)
 	lc.hub.Event(s.id, &proto.Record{Room: room, Kind: wire.KindEnded, Payload: lc.buf})
 	lc.endEmpty(s, code, why)
 }
 
-// banned returns the refusal for a session that is banned from a room, nil if it is not.
+// banned returns the refusal for a session that is banned from a room, otherwise nil.
 func (st *state) banned(s *session, limits *proto.Restrictions) *proto.Refusal {
 	if limits.Banned(s.who.ID, st.loop.Now()) {
 		return proto.Refuse(proto.CodeBanned, "%s", proto.CloseBanned.Meaning())
@@ -56,8 +57,8 @@ func (st *state) banned(s *session, limits *proto.Restrictions) *proto.Refusal {
 	return nil
 }
 
-// expelled returns the refusal for a session that has lost its membership since it asked, nil
-// if it is still a member.
+// expelled returns the refusal for a session that has lost its membership since it sent a command,
+// nil if it is still a member.
 func (lc *lifecycle) expelled(s *session, room proto.Room) *proto.Refusal {
 	if refusal := lc.forbidden(s, room, proto.RightRead); refusal != nil {
 		return refusal
@@ -88,8 +89,8 @@ func (st *state) countFailure(s *session, err error) {
 	st.auth.CountFailure(netip.AddrFrom16(s.peer), s.sharesAddress(), err, st.loop.Now())
 }
 
-// sharesAddress reports whether the address of a session is that of a proxy, which many
-// clients have.
+// sharesAddress reports whether the session's address is that of a proxy, so that many clients may
+// share it.
 func (s *session) sharesAddress() bool { return s.flags&(proxied|forwarded) == proxied }
 
 // tooManyFailures refuses a credential from an address with too many bad ones.

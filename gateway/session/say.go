@@ -10,12 +10,12 @@ import (
 	"roomcast/proto"
 )
 
-// maxSaying is how many messages of one session may wait to be stored. A text session with
-// more is not read; a JSON session's next message is refused as overloaded.
+// maxSaying is how many messages of one session may wait to be stored. At this number a text
+// session is not read, and a JSON session gets the refusal overloaded.
 const maxSaying = 32
 
-// sayText stores a message of a text session. The client cannot be told that it was refused,
-// so the session is closed then.
+// sayText stores a message of a text session. Such a client cannot be told of a refusal, so a
+// refusal closes the session.
 func (c *commands) sayText(s *session, content proto.Content) {
 	if !s.conformance() {
 		c.slowDown(s)
@@ -45,7 +45,8 @@ func (c *commands) sayText(s *session, content proto.Content) {
 	}
 }
 
-// outcome returns how a reply ends a text session; 0 = the session continues.
+// outcome returns the close code and reason with which a reply ends a text session; 0 = the session
+// continues.
 func outcome(reply proto.Reply) (proto.CloseCode, string) {
 	switch {
 	case reply.Close != 0:
@@ -97,7 +98,7 @@ func (c *commands) sayJSON(s *session, cmd *proto.Command) error {
 	return nil
 }
 
-// sayFor stores what the command with this id says, and answers the command.
+// sayFor stores what the command with this id asks to store, and answers the command.
 func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
 	id, command, act := s.id, string(cmdID), c.actOf(s, &say)
 	c.say(s, say, func(reply proto.Reply) {
@@ -115,8 +116,8 @@ func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
 	})
 }
 
-// resendLater returns the refusal of a message that the client has to send again, and makes
-// its later messages in the room wait for it.
+// resendLater returns a refusal that tells the client to send the message again. Later messages of
+// the client in the room then have to wait for it.
 func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusal) *proto.Refusal {
 	room := cmd.Room
 	if room.IsZero() {
@@ -125,7 +126,7 @@ func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusa
 	return c.resendIn(s, room, cmd.Key, why)
 }
 
-// resendIn is resendLater for a message with a key in a room.
+// resendIn does the work of resendLater for a message with a key in a room.
 func (c *commands) resendIn(s *session, room proto.Room, key string, why *proto.Refusal) *proto.Refusal {
 	if key == "" {
 		return why
@@ -139,8 +140,8 @@ func (c *commands) resendIn(s *session, room proto.Room, key string, why *proto.
 	return r.Refused(key, why, c.loop.Now())
 }
 
-// resendKey returns the key in resends of a session's messages for a room. The rooms that a
-// session is not in share one, so that its memory is bounded.
+// resendKey returns the key in resends for a session's messages in a room. All rooms that the
+// session is not in share one key, so that its memory is bounded.
 func (c *commands) resendKey(s *session, room proto.Room) memberKey {
 	if !c.hub.In(s.id, room) {
 		room = proto.Room{}
@@ -148,8 +149,8 @@ func (c *commands) resendKey(s *session, room proto.Room) memberKey {
 	return memberKey{s.id, room}
 }
 
-// say has the room's owner store a message, once the backend allows it. Done runs on the loop
-// with the outcome.
+// say sends a message to the room's owner, after the backend allows it. Done runs on the loop with
+// the outcome.
 func (c *commands) say(s *session, say publish.Say, done func(proto.Reply)) {
 	s.saying++
 	say.From, say.Rights, say.Stream = s.who, s.grant.Of(say.Room, s.who.ID), s.kind == jsonKind

@@ -2,9 +2,9 @@
 // closes the sessions that break a rule. There are text sessions and JSON sessions over
 // WebSocket, readers of Server-Sent Events, and HTTP requests that wait for messages.
 //
-// Everything that leaves goes through the loop's [hub.Hub], so it has one order. Everything
-// that has to be stored or found goes through the [bridge.Bridge], whose answers come back
-// through the hub. Nothing here blocks.
+// Everything that leaves goes through the loop's [hub.Hub], so it has one order. Everything that
+// has to be stored or read goes through the [bridge.Bridge]. The bridge's answers come back to the
+// loop through the hub. No function of this package blocks.
 //
 // # Reading order
 //
@@ -43,13 +43,13 @@ type Config struct {
 	MaxRequest    int           // bytes of a request head; a longer one is refused with 431
 	PathPrefix    string        // such as /chat, in front of all paths; "" = none
 	MessageTime   time.Duration // from the first byte of a message to its last
-	PingAfter     time.Duration // how long a session is silent before it is sent a ping
+	PingAfter     time.Duration // how long a session is silent before the gateway sends a ping
 	PongTime      time.Duration // to answer a ping
-	SlowTime      time.Duration // how long a client may take none of the bytes that are due to it
-	FloodTime     time.Duration // how long a text session may be held back over and over
+	SlowTime      time.Duration // how long a client with waiting bytes may take none of them
+	FloodTime     time.Duration // how long a text session may stay at its rate limit
 	CloseTime     time.Duration // for the peer to end its side after a close frame
 	TextPatience  time.Duration // how long a text message may wait to be stored
-	JSONPatience  time.Duration // the same for JSON, where the client resends
+	JSONPatience  time.Duration // the same for JSON sessions, whose clients resend
 
 	AuthTime   time.Duration // for a client without rights to send auth
 	Cookie     string        // name of the cookie that may hold a token; "" = none
@@ -58,8 +58,8 @@ type Config struct {
 	Compress    bool // accept offers of permessage-deflate
 	Conformance bool // serve /echo and /verbatim/<group>/ to protocol test suites
 
-	// Wide are the limits of protocol test suites, which send large messages. The loop
-	// must let twice as much wait.
+	// Wide has the limits of protocol test suites, which send large messages. The loop must be
+	// able to keep a whole one.
 	Wide wire.Limits
 
 	// HTTP serves connections whose first request does not begin a session.
@@ -92,8 +92,8 @@ func DefaultConfig() Config {
 	}
 }
 
-// Sessions are the sessions of one loop, which it serves as its [loop.Handler]. The loop's
-// goroutine owns them; only Stats may be used from elsewhere.
+// Sessions are the sessions of one loop, and the loop's [loop.Handler]. The loop's goroutine owns
+// them; only Stats may be used from other goroutines.
 type Sessions struct {
 	*lifecycle
 	questions  *questions
@@ -106,12 +106,12 @@ var (
 	_ hub.Sessions = (*Sessions)(nil)
 )
 
-// New makes the sessions of l. Ask may be nil.
+// New makes the sessions of l. Ask is nil if no backend is asked.
 func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, ask *backend.Backend, caps *limit.Caps) *Sessions {
 	st := &state{
 		cfg: cfg, loop: l, bridge: b, auth: a, backend: ask, caps: caps, stats: newStats(), codecs: newCodecs(),
 		textLimits: wire.Limits{Message: cfg.MaxMessage, Fragments: 1024},
-		// Base64 makes four bytes of three, and there are names around it.
+		// Base64 makes four bytes of three, and the command has more fields.
 		jsonLimits: wire.Limits{Message: cfg.MaxMessage*4/3 + 4096, Fragments: 1024},
 		verbose:    cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 		streams:    make(streams), parts: cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
@@ -147,7 +147,7 @@ func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
 		used = ss.handshakes.handleRequest(s, p)
 	}
 	if (s.kind == events || s.kind == poll) && s.phase == open {
-		return len(p) // a reader has nothing to say after its request
+		return len(p) // ignore what a reader sends after its request
 	}
 	limits := ss.limitsOf(s)
 	for (s.phase == open || s.phase == unnamed) && s.paused == 0 && used < len(p) {
@@ -241,7 +241,7 @@ func (ss *Sessions) Due(id loop.ID) {
 	switch s.phase {
 	case handshake:
 		ss.refuse(s, proto.Refuse(proto.BadRequest, "the request did not come within %v", ss.cfg.HandshakeTime))
-		ss.loop.Close(id) // nothing is unread, so the refusal arrives, and the descriptor is free at once
+		ss.loop.Close(id) // no bytes are unread, so TCP still delivers the refusal, and the descriptor is free at once
 	case joiningIn:
 		ss.close(s, proto.CloseUnavailable, "the room cannot be reached now; reconnect later", proto.LeftServer)
 	case unnamed:
@@ -296,9 +296,9 @@ func (ss *Sessions) OnNotice(id loop.ID, n hub.Notice) {
 	}
 }
 
-// Drain closes at most n sessions as going away and returns how many remain. No new ones may
-// come any more. A session whose message waits to be stored is not read any more; a later
-// call closes it when it has been answered.
+// Drain closes at most n sessions as going away and returns how many remain. After the first call
+// no new session may begin. A session whose message waits to be stored is not read any more; a call
+// after the answer closes it.
 func (ss *Sessions) Drain(n int) (left int) {
 	ss.draining = true
 	ss.each(func(s *session) {

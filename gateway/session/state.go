@@ -17,8 +17,8 @@ import (
 	"roomcast/proto/grant"
 )
 
-// session is one connection. It takes less than two hundred bytes, and holds strings only
-// for its identity and its room.
+// session is one connection. It takes less than 200 bytes, and holds strings only for its identity
+// and its room.
 type session struct {
 	id     loop.ID // 0 = none
 	who    proto.Identity
@@ -31,16 +31,16 @@ type session struct {
 	port   uint16
 
 	// Seconds of the loop's clock; 0 = never.
-	heard   uint32 // bytes came last; a reader of events: was sent a heartbeat last
-	pinged  uint32 // the ping that is not answered was sent
-	flooded uint32 // it began to be held back over and over
-	partial uint32 // a message began that is not complete; moved on by the time it was not read
+	heard   uint32 // the client sent bytes last; for a reader of events, the last heartbeat
+	pinged  uint32 // the unanswered ping was sent
+	flooded uint32 // it reached its rate limit, and has come back to it ever since
+	partial uint32 // the incomplete message began; later by the time of all pauses since
 	held    uint32 // it was paused last
 
-	wakeMs uint32 // when reading continues, or continued last, after being held, in the loop's milliseconds
+	wakeMs uint32 // in milliseconds of the loop: when pauseRate ends, or ended last
 
 	// Seconds of the wall clock since 1970; 0 = never.
-	expires uint32 // it ends, a little after its token expires
+	expires uint32 // the session ends, a little after its token expires
 	issued  uint32 // a guest got its first resume string; another session sent auth last
 	iat     uint32 // its credential was issued
 
@@ -53,13 +53,13 @@ type session struct {
 	flags  sessionFlags
 }
 
-// phase is where a connection is in its life.
+// phase is the stage of a connection's life.
 type phase uint8
 
 const (
 	handshake phase = iota // until the whole request is there
-	joiningIn              // its handshake is answered when it is in its room, or refused; nothing is read
-	unnamed                // its handshake is answered; only auth is read
+	joiningIn              // it waits for its room, and its handshake for the answer; nothing is read
+	unnamed                // its handshake is answered; its first frame must be auth
 	open
 	ending // a close frame is on its way, or an HTTP refusal; input is ignored
 )
@@ -83,8 +83,8 @@ const (
 	pauseJoin  pause = 1 << iota // it is not in its room yet
 	pauseRate                    // it is too fast
 	pauseSays                    // too many of its messages wait to be stored
-	pauseQueue                   // it does not read what it asked for
-	pauseDrain                   // it waits for its last answers before it is closed
+	pauseQueue                   // it does not read its answers
+	pauseDrain                   // Drain waits for its last answers
 	pausePage                    // it waits for a page of history
 	pauseAuth                    // its token is being checked
 )
@@ -92,9 +92,9 @@ const (
 type sessionFlags uint8
 
 const (
-	counted   sessionFlags = 1 << iota // by the connection limits
+	counted   sessionFlags = 1 << iota // it counts for the connection limits
 	upgraded                           // it is or was a session, not just a connection
-	noReplay                           // it asked for no replay when it began
+	noReplay                           // its handshake requested no replay
 	hasToken                           // its identity came with a token
 	commanded                          // it has sent a command
 	proxied                            // a proxy passed its request on
@@ -175,7 +175,8 @@ func (st *state) limitsOf(s *session) *wire.Limits {
 	return &st.textLimits
 }
 
-// hold stops reading for one more reason, release removes a reason.
+// hold adds a reason not to read the session, release removes one. Without reasons the session is
+// read.
 func (st *state) hold(s *session, why pause) {
 	if s.paused == 0 {
 		s.held = st.second()
@@ -197,7 +198,7 @@ func (st *state) release(s *session, why pause) {
 	}
 }
 
-// checkQueue stops reading a session that does not read what it asks for.
+// checkQueue stops reading a session that does not read its answers.
 func (st *state) checkQueue(s *session) {
 	if s.phase == open && st.hub.Due(s.id) > st.cfg.Hub.QueueBytes/4 {
 		st.hold(s, pauseQueue)
@@ -205,8 +206,8 @@ func (st *state) checkQueue(s *session) {
 	}
 }
 
-// second counts from the loop's beginning, where it is 1, so that 0 can mean never. It
-// and ms do not jump when the system's clock is set.
+// second counts from the loop's beginning, where it is 1, so that 0 can mean never. Neither second
+// nor ms jumps when the system's clock is set.
 func (st *state) second() uint32 { return uint32(st.loop.Elapsed()/time.Second) + 1 }
 func (st *state) ms() uint32     { return uint32(st.loop.Elapsed() / time.Millisecond) }
 
@@ -219,10 +220,11 @@ func (st *state) log(s *session) *slog.Logger {
 		"peer", netip.AddrPortFrom(netip.AddrFrom16(s.peer).Unmap(), s.port).String())
 }
 
-// ok begins the answer to a command. One JSON value follows, then send closes it.
+// ok begins the answer to a command. The caller appends one JSON value and passes the answer to
+// send, which completes it.
 func (st *state) ok(id []byte) []byte { return proto.AppendOK(st.buf[:0], id) }
 
-// send completes an answer that was begun with a brace and queues it.
+// send adds the closing brace to an answer and queues it.
 func (st *state) send(s *session, b []byte) {
 	st.buf = append(b, '}')
 	st.hub.Text(s.id, st.buf)

@@ -6,8 +6,7 @@ import (
 	"roomcast/proto"
 )
 
-// Stats are the counters of one loop's sessions. They are written by the loop and
-// read by anybody.
+// Stats are the counters of one loop's sessions. The loop writes them; any goroutine may read them.
 type Stats struct {
 	Sockets atomic.Int64 // open sessions
 
@@ -24,7 +23,7 @@ type Stats struct {
 	closes   map[proto.CloseCode]*atomic.Uint64 // fixed after construction
 }
 
-// codes are those a refusal can have.
+// codes are the codes that a refusal can have.
 var codes = [...]proto.Code{
 	proto.BadRequest, proto.BadRoom, proto.TooLarge, proto.NotJoined, proto.TooMany, proto.RateLimited,
 	proto.RoomClosed, proto.Unauthorized, proto.Forbidden, proto.NotFound, proto.Unsupported,

@@ -11,12 +11,12 @@ import (
 	"roomcast/proto/history"
 )
 
-// A stream is what is kept of a reader of events until all its rooms have been answered. The
+// A stream is the state of a reader of events until all its rooms have been joined or refused. The
 // loop owns it.
 type stream struct {
 	origin string       // of the page that reads it; "" = none
 	rooms  []streamRoom // of a stream of several rooms
-	waits  int          // rooms that have not been answered
+	waits  int          // rooms that have been neither joined nor refused
 	ended  []endedRoom  // refused before the first one was joined
 }
 
@@ -31,7 +31,7 @@ type endedRoom struct {
 	why  string
 }
 
-// add reads the rooms of a request. A room without a position of its own begins at from.
+// add reads the rooms of a request. A room without its own position begins at from.
 func (st *stream) add(req *wire.Request, from proto.From, most int) error {
 	for _, value := range req.Queries("room") {
 		name, id, positioned := strings.Cut(value, "!")
@@ -77,8 +77,8 @@ func (st *stream) allows(s *session) bool {
 	return false
 }
 
-// joinAll joins the rooms of a stream. The first one that is joined begins the answer; if all
-// are refused, the request is.
+// joinAll joins the rooms of a stream. The first join begins the response. If all rooms are
+// refused, the request is refused too.
 func (h *handshakes) joinAll(s *session) {
 	st := h.streams[s.id]
 	s.phase = joiningIn
@@ -146,7 +146,7 @@ func (h *handshakes) roomJoined(s *session, n hub.Notice) {
 	st.ended = nil
 }
 
-// unfit returns why a session may not stay in a room that it has joined; code 0 = it may.
+// unfit returns why a session may not stay in a room that it has just joined; code 0 = it may stay.
 func (h *handshakes) unfit(s *session, n hub.Notice) (e endedRoom) {
 	e.room = n.Room
 	if lost := h.forbidden(s, n.Room, proto.RightRead); lost != nil {
@@ -159,7 +159,7 @@ func (h *handshakes) unfit(s *session, n hub.Notice) (e endedRoom) {
 	return e
 }
 
-// refuseRoom tells a reader that it is not shown one of its rooms.
+// refuseRoom tells a reader that it does not get one of its rooms.
 func (h *handshakes) refuseRoom(s *session, e endedRoom) {
 	st := h.streams[s.id]
 	switch {
@@ -174,11 +174,11 @@ func (h *handshakes) refuseRoom(s *session, e endedRoom) {
 	}
 }
 
-// streams are the readers of events whose rooms have not all been answered. The loop owns them.
+// streams are the readers of events that still wait to join rooms. The loop owns them.
 type streams map[loop.ID]*stream
 
-// answered counts an answer about one of a stream's rooms. After the last one nothing is kept
-// but the memberships.
+// answered counts one of a stream's rooms as joined or refused. After the last one it drops the
+// stream.
 func (ss streams) answered(id loop.ID) {
 	if st := ss[id]; st.waits > 1 {
 		st.waits--
@@ -187,14 +187,15 @@ func (ss streams) answered(id loop.ID) {
 	}
 }
 
-// endEmpty closes a stream of several rooms that has lost its last one.
+// endEmpty closes a stream of several rooms that has lost the last of its rooms.
 func (lc *lifecycle) endEmpty(s *session, code proto.CloseCode, why string) {
 	if s.kind == events && s.home.IsZero() && s.phase == open && lc.streams[s.id] == nil && len(lc.hub.RoomsOf(s.id)) == 0 {
 		lc.close(s, code, why, proto.LeftServer)
 	}
 }
 
-// Warn tells readers of events that this gateway stops and closes their streams within a time.
+// Warn tells readers of events that this gateway stops, and that it closes their streams within the
+// given time.
 func (ss *Sessions) Warn(in time.Duration) {
 	drain := []byte(`{"drain":{"in":"` + in.String() + `"}}`)
 	ss.each(func(s *session) {
