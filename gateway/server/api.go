@@ -31,7 +31,7 @@ const apiPatience = 8 * time.Second
 // concurrent use.
 type api struct {
 	bridge     *bridge.Bridge
-	memory     *limit.Budget // holds answers while they are written
+	memory     *limit.Budget // counts answers while they are being written
 	guard      guard
 	auth       *auth.Auth
 	backend    *backend.Backend // nil = nothing is asked
@@ -62,7 +62,7 @@ func (a *api) register(mux *http.ServeMux) {
 // An answer is the JSON body of a response with status 200.
 type answer []byte
 
-// named refuses callers that have not shown who they are.
+// named refuses callers that are not identified.
 func named(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
 	return func(r *http.Request, by *caller) (answer, error) {
 		if by.lacks != nil {
@@ -72,7 +72,7 @@ func named(serve func(*http.Request, *caller) (answer, error)) func(*http.Reques
 	}
 }
 
-// programs refuses guests. What it serves is for programs and operators.
+// programs refuses guests: only programs and operators may send these requests.
 func programs(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
 	return func(r *http.Request, by *caller) (answer, error) {
 		switch {
@@ -101,7 +101,7 @@ func (a *api) handler(serve func(*http.Request, *caller) (answer, error)) http.H
 	}
 }
 
-// begin returns the caller of a request, or its refusal.
+// begin returns the caller of a request, or a refusal.
 func (a *api) begin(w http.ResponseWriter, r *http.Request) (caller, error) {
 	nameOrigin(w, r, a.auth)
 	by, err := a.guard.check(r)
@@ -113,8 +113,9 @@ func (a *api) begin(w http.ResponseWriter, r *http.Request) (caller, error) {
 	return by, err
 }
 
-// rateName returns the name under which the requests of a caller are limited: its id, or the
-// address of a guest. The address of an untrusted proxy is that of many guests.
+// rateName returns the name that the rate of a caller's requests is counted under: its id, or the
+// address of a guest. A guest behind an untrusted proxy counts under its id, because many guests
+// share the proxy's address.
 func rateName(r *http.Request, by *caller) string {
 	if address := addressOf(r); by.guest && (by.lacks != nil || auth.Counts(address, sharesAddress(r))) {
 		return "from " + limit.Group(address).String()
@@ -128,7 +129,7 @@ func (a *api) logDefect(r *http.Request, err error) {
 	}
 }
 
-// respond writes an answer, or the refusal that takes its place.
+// respond writes an answer, or the refusal in err.
 func (a *api) respond(w http.ResponseWriter, body answer, err error) {
 	if err == nil && !a.memory.Take(limit.Pages, len(body)) {
 		body, err = nil, proto.Refuse(proto.Overloaded, "the gateway has no memory left for this answer; ask again").After(time.Second)
@@ -196,7 +197,8 @@ func (a *api) say(r *http.Request, by *caller) (answer, error) {
 	return a.answer(r.Context(), s)
 }
 
-// askSay asks the backend about a message or a signal of a user or a guest.
+// askSay asks the backend about a message or a signal, unless the caller is a program. The backend
+// may change the content.
 func (a *api) askSay(r *http.Request, by *caller, s *publish.Say, signal bool) error {
 	if !by.asked() || !a.backend.Asks(backend.Say) {
 		return nil
@@ -233,7 +235,7 @@ func (a *api) moderate(r *http.Request, by *caller) (answer, error) {
 	return reply.AppendJSON(nil), nil
 }
 
-// act carries out an act in a room, and adds to did what the log tells about it.
+// act carries out an act in a room, and sets did to what the log shows of the act.
 func (a *api) act(r *http.Request, by *caller, room proto.Room, act proto.Act, did *daemon.Act) (none proto.Reply, err error) {
 	if err := by.may(room, act.Permits(by.rights(room))); err != nil {
 		return none, err
@@ -279,7 +281,7 @@ func sameRoom(cmd *proto.Command, room proto.Room) error {
 	return nil
 }
 
-// answer is ask with the reply as JSON.
+// answer does what ask does, and returns the reply as JSON.
 func (a *api) answer(ctx context.Context, s publish.Say) (answer, error) {
 	reply, err := a.ask(ctx, s)
 	if err != nil {
@@ -288,7 +290,7 @@ func (a *api) answer(ctx context.Context, s publish.Say) (answer, error) {
 	return reply.AppendJSON(nil), nil
 }
 
-// ask sends s to the room's owner and waits for the answer. A refusal is an error.
+// ask sends s to the room's owner and waits for the reply. A refusal is an error.
 func (a *api) ask(ctx context.Context, s publish.Say) (none proto.Reply, err error) {
 	reply, err := await(ctx, func(done func(proto.Reply, error)) {
 		send := a.bridge.Say
@@ -351,7 +353,7 @@ func (a *api) members(r *http.Request, by *caller) (answer, error) {
 	})
 }
 
-// rooms returns {"rooms":[{"room":"lobby","messages":12},…]}, of rooms that the caller may
+// rooms returns {"rooms":[{"room":"lobby","messages":12},…]} with the rooms that the caller may
 // read.
 func (a *api) rooms(r *http.Request, by *caller) (answer, error) {
 	list, err := await(r.Context(), a.bridge.Rooms)
@@ -371,7 +373,7 @@ func (a *api) rooms(r *http.Request, by *caller) (answer, error) {
 	return appendJSON(nil, map[string]any{"rooms": rooms}), nil
 }
 
-// roomOf returns the room of a request whose caller has the right there.
+// roomOf returns the room of a request, or a refusal if the caller lacks the right there.
 func roomOf(r *http.Request, by *caller, right proto.Right) (proto.Room, error) {
 	room, err := proto.ParseRoom(r.PathValue("room"))
 	if err != nil {
@@ -380,7 +382,7 @@ func roomOf(r *http.Request, by *caller, right proto.Right) (proto.Room, error) 
 	return room, by.may(room, right)
 }
 
-// senderOf returns the sender of a request: the caller, or the id from= with the name name=
+// senderOf returns the sender of a request: the caller, or the id in from= with the name in name=
 // if the caller may speak for others.
 func senderOf(r *http.Request, by *caller) (proto.Identity, error) {
 	q := r.URL.Query()
@@ -409,8 +411,9 @@ func senderOf(r *http.Request, by *caller) (proto.Identity, error) {
 	return who, nil
 }
 
-// keyOf returns the key in the body of a request, or that of the header Idempotency-Key, whose
-// quotes draft-ietf-httpapi-idempotency-key-header requires and many clients leave out.
+// keyOf returns the key in the body of a request or in its header Idempotency-Key.
+// draft-ietf-httpapi-idempotency-key-header requires quotes in the header, but many clients leave
+// them out.
 func keyOf(r *http.Request, inBody string) (string, error) {
 	key := strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
 	switch {
@@ -428,7 +431,7 @@ func keyOf(r *http.Request, inBody string) (string, error) {
 	return key, nil
 }
 
-// readObject reads the body as JSON into v, whose fields are all that it may hold.
+// readObject reads the body as a JSON object into v. It refuses fields that v does not have.
 func readObject(r *http.Request, v any, example string) error {
 	body, err := readBody(r)
 	if err != nil {
@@ -437,7 +440,7 @@ func readObject(r *http.Request, v any, example string) error {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if dec.Decode(v) == nil {
-		if _, err := dec.Token(); errors.Is(err, io.EOF) { // More does not count a closing brace
+		if _, err := dec.Token(); errors.Is(err, io.EOF) { // dec.More would ignore a closing brace
 			return nil
 		}
 	}
@@ -465,7 +468,7 @@ func wrap(verb string, body []byte) []byte {
 	return append(b, '}')
 }
 
-// appendJSON appends v, whose types json.Marshal always accepts.
+// appendJSON appends v as JSON. The types of v must be such that json.Marshal cannot fail.
 func appendJSON(b []byte, v any) []byte {
 	j, err := json.Marshal(v)
 	if err != nil {

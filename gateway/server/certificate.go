@@ -15,13 +15,13 @@ type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	current *tls.Certificate
 	changed time.Time // of the newer file, when current was read
-	checked time.Time // of the last look at the files
+	checked time.Time // when the files were last checked for changes
 }
 
-// checkEvery is the minimal time between two looks at the files.
+// checkEvery is the minimum time between two checks of the files.
 const checkEvery = 10 * time.Second
 
 func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {

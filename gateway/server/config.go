@@ -205,8 +205,8 @@ func goodPrefix(prefix string) bool {
 	return prefixPattern.MatchString(prefix) && path.Clean("/"+prefix) == "/"+strings.TrimPrefix(prefix, "/")
 }
 
-// conformancePending is the maximal size of an incomplete message with --conformance, in
-// bytes: test suites send 16 MiB.
+// conformancePending is the maximum size of an incomplete message with --conformance, in bytes.
+// Test suites send 16 MiB.
 const conformancePending = 20 << 20
 
 // sessions returns the configuration of the sessions of one loop. Name distinguishes its

@@ -4,7 +4,7 @@ package server
 
 import "log/slog"
 
-// FileLimit returns the maximal number of file descriptors of this process.
+// FileLimit returns the maximum number of file descriptors of this process.
 func FileLimit() int { return 1 << 30 }
 
 // maxConnections returns the configured number; 0 = no limit.

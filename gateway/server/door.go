@@ -26,7 +26,7 @@ type door struct {
 }
 
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if wire.WantsWebSocket(r) || wire.WantsEvents(r) { // the event loop checks it
+	if wire.WantsWebSocket(r) || wire.WantsEvents(r) { // the event loop answers it
 		if err := session.TakeBack(w, r); err != nil {
 			d.log.Error("cannot return connection to its event loop", "error", err)
 		}
@@ -52,8 +52,8 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// preflight tells a browser what a page of another origin may send. It needs no token: browsers
-// send none here.
+// preflight tells a browser what a page of another origin may send. It requires no token, because
+// browsers send none with this request.
 func (d *door) preflight(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Allow", "GET, POST, OPTIONS")
@@ -67,8 +67,9 @@ func (d *door) preflight(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// nameOrigin lets the page that sent a request read the answer, if its origin is allowed. An
-// answer must not be given to a page of another origin, so caches are told that it varies.
+// nameOrigin allows the page that sent a request to read the answer, if the page's origin is
+// allowed. Caches must not give the answer to a page of another origin, so the answer varies by
+// origin.
 func nameOrigin(w http.ResponseWriter, r *http.Request, a *auth.Auth) (allowed bool) {
 	w.Header().Add("Vary", "Origin")
 	origin := r.Header.Get("Origin")
@@ -85,8 +86,8 @@ func nameOrigin(w http.ResponseWriter, r *http.Request, a *auth.Auth) (allowed b
 // siteKey is the key of the [auth.Site] of a request from a trusted proxy.
 type siteKey struct{}
 
-// forwarded returns the request as the client behind a trusted proxy sent it. It returns the
-// requests of other peers as they are.
+// forwarded returns the request as the client behind a trusted proxy sent it. It does not change
+// the requests of other peers.
 func (d *door) forwarded(r *http.Request) *http.Request {
 	peer := addressOf(r)
 	if !d.proxies.Trust(peer) {
@@ -109,14 +110,15 @@ func siteOf(r *http.Request) auth.Site {
 	return auth.Site{Host: r.Host}
 }
 
-// addressOf returns the address of the client; it is not valid if there is none.
+// addressOf returns the address of the client. The result is not valid if the request has no
+// address.
 func addressOf(r *http.Request) netip.Addr {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 	return peer.Addr().Unmap()
 }
 
-// sharesAddress reports whether the address of a request is that of a proxy, which many
-// clients have.
+// sharesAddress reports whether the request's address is that of an untrusted proxy, so that many
+// clients may share it.
 func sharesAddress(r *http.Request) bool {
 	_, trusted := r.Context().Value(siteKey{}).(auth.Site)
 	return wire.Proxied(r) && !trusted

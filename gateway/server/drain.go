@@ -8,17 +8,17 @@ import (
 // drainStep is the time between two groups of closes.
 const drainStep = 50 * time.Millisecond
 
-// lastAnswers is how long, after the drain time, sessions may wait for the answer to a
-// message. It is longer than any request waits.
+// lastAnswers is how long, after the drain time, sessions may wait for answers to their messages.
+// It is longer than the longest wait of a request.
 const lastAnswers = 12 * time.Second
 
-// lastWords is how long clients have, after the last close frame was queued, to read it
-// and to close.
+// lastWords is how long clients have to read the last close frame and to close, after it was
+// queued.
 const lastWords = 3 * time.Second
 
-// drain stops accepting and closes the sessions as going away. It spreads the closes evenly
-// over the given time, so that the clients do not reconnect to other gateways all at once.
-// It returns when all sessions have ended, or when their time is over.
+// drain stops accepting and closes the sessions as going away. It spreads the closes evenly over
+// the given time, so that the clients do not reconnect to other gateways all at once. It returns
+// when all sessions have ended, or when their time is over.
 func (f *listener) drain(over time.Duration, log *slog.Logger) {
 	for i, l := range f.loops {
 		l.Post(l.StopAccepting)
@@ -30,7 +30,7 @@ func (f *listener) drain(over time.Duration, log *slog.Logger) {
 	tick := time.NewTicker(drainStep)
 	defer tick.Stop()
 	for left := total; left > 0 && time.Since(begun) < over+lastAnswers; <-tick.C {
-		// The number that an even pace has not closed yet.
+		// How many sessions an even pace would not have closed yet.
 		stay := 0
 		if remaining := over - time.Since(begun); remaining > 0 {
 			stay = int(float64(total) * float64(remaining) / float64(over))

@@ -18,24 +18,24 @@ import (
 	"roomcast/proto/grant"
 )
 
-// guard decides who uses the HTTP API, and with which rights. A token of the token file has the
-// rights of its line; a user's own token has the user's rights. A resume string stands for the
-// guest or the user of a ticket whose session received it. Without any of these, every program
-// of this machine may do everything, unless the gateway is configured for other people too.
-// A request through a proxy never counts as local, although the proxy may be.
+// guard decides who the caller of the HTTP API is, and which rights it has. A token of the token
+// file has the rights of its line; a user's own token has the user's rights. A resume string stands
+// for the user or guest whose session received it. Without any of these, every program of this
+// machine may do everything, unless the gateway is configured for people on other machines too. A
+// request through a proxy never counts as local, not even from a proxy on this machine.
 //
-// A page in a browser of this machine has the browser's place in the network. So the Host
-// must be a name of this machine: otherwise a page could let its own name point here (DNS
-// rebinding). And a request from a page must be of a kind that browsers do not send across
-// origins without asking first. A guard is immutable and safe for concurrent use.
+// A page in a browser of this machine sends its requests from this machine, too. So the Host must
+// be a name of this machine: otherwise a page could make its own name point here (DNS rebinding).
+// And a page's request must be of a kind that browsers do not send to another origin without a
+// preflight. A guard is immutable and safe for concurrent use.
 type guard struct {
 	tokens *auth.APITokens // nil = none
-	closed string          // how to open the API without a token; "" = this machine may use it
+	closed string          // why this machine may not use the API without a token; "" = it may
 	auth   *auth.Auth
 
 	backend *backend.Backend // nil = nothing is asked
 
-	// refreshKeys asks roomsvc for the keys that sign resume strings; nil = they do not change.
+	// refreshKeys asks roomsvc for the keys that sign resume strings; nil = the keys do not change.
 	refreshKeys func(done func(error))
 }
 
@@ -51,8 +51,8 @@ func newGuard(cfg *Config, listen net.Addr, a *auth.Auth, ask *backend.Backend) 
 	return g, nil
 }
 
-// whyClosed returns why even this machine needs a token, or "". A setting that is meant for
-// other people shows that they reach this listener too.
+// whyClosed returns why even this machine needs a token, or "". A setting for people on other
+// machines shows that they can reach this listener too.
 func whyClosed(cfg *Config, listen net.Addr) string {
 	for _, c := range []struct {
 		is  bool
@@ -71,31 +71,34 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	return ""
 }
 
-// A caller is a user of the API, with its rights. It has a token of the token file, a token or
-// a resume string of its own, or it is a program of this machine, which may do everything.
+// A caller is a user of the API, with its rights. It is identified by a token of the token file, by
+// its own token or by a resume string. Otherwise it is a guest, or a program of this machine, which
+// may do everything.
 type caller struct {
 	who   proto.Identity
-	token *auth.APIToken // nil = the caller has grant
+	token *auth.APIToken // nil = the rights are those of grant
 	grant *grant.Grant
 	local bool // a program of this machine
 	guest bool
-	lacks error // not nil: it has not shown who it is
+	lacks error // the refusal for requests that need a credential; nil = it sent one
 
-	// Of the credential of a user or a guest.
+	// From the credential of a user or a guest.
 	issued  time.Time
 	expires time.Time  // zero = it does not expire
-	tokenID string     // the id in the token, which the backend may have replaced; "" = none
-	pass    *auth.Pass // what the backend has allowed before; never nil
+	tokenID string     // the id in the token; the backend may have given who another; "" = no token
+	pass    *auth.Pass // what the backend has allowed before; empty = nothing
 
 	headers map[string]string // for the backend
 }
 
 var local = caller{who: proto.Identity{ID: "api"}, grant: grant.Everywhere(proto.AllRights), local: true}
 
-// asked reports whether the backend is asked about what the caller does.
+// asked reports whether the gateway asks the backend about the caller: only about users and guests,
+// not about programs.
 func (c *caller) asked() bool { return c.token == nil && !c.local }
 
-// may returns the refusal for a caller without the right in room, nil if it has it.
+// may returns the refusal for a caller without the right in the room, nil if the caller has the
+// right.
 func (c *caller) may(room proto.Room, right proto.Right) error {
 	var refusal *proto.Refusal
 	if c.token != nil {
@@ -112,7 +115,7 @@ func (c *caller) may(room proto.Room, right proto.Right) error {
 	return refusal
 }
 
-// mayBe returns the refusal for a caller that may not speak for an id.
+// mayBe returns the refusal for a caller that may not send messages as the given id, otherwise nil.
 func (c *caller) mayBe(id string) error {
 	switch {
 	case c.local:
@@ -126,7 +129,7 @@ func (c *caller) mayBe(id string) error {
 	return nil
 }
 
-// did completes what the log tells about an act of the caller.
+// did adds the caller and its credential to an act for the log.
 func (c *caller) did(r *http.Request, issuer func(id string) string, act daemon.Act) daemon.Act {
 	act.By, act.Peer = c.who.ID, r.RemoteAddr
 	switch {
@@ -161,7 +164,7 @@ func (c *caller) rights(room proto.Room) (rights proto.Rights) {
 	return rights
 }
 
-// banned returns the refusal for a caller that is banned from a room, nil if it is not.
+// banned returns the refusal for a caller that is banned from a room, otherwise nil.
 func (c *caller) banned(limits *proto.Restrictions) error {
 	if limits.Banned(c.who.ID, time.Now()) {
 		return proto.Refuse(proto.CodeBanned, "%s", proto.CloseBanned.Meaning())
@@ -169,7 +172,7 @@ func (c *caller) banned(limits *proto.Restrictions) error {
 	return nil
 }
 
-// check returns the caller of the request or its refusal.
+// check returns the caller of the request, or a refusal.
 func (g *guard) check(r *http.Request) (caller, error) {
 	origin, site := r.Header.Get("Origin"), siteOf(r)
 	if err := g.auth.CheckOrigin(origin, site); err != nil {
@@ -205,8 +208,8 @@ func (g *guard) check(r *http.Request) (caller, error) {
 	return by, g.ask(r, &by)
 }
 
-// checkLocal returns why a request without a credential is not one of this machine, which may
-// do everything.
+// checkLocal returns nil if a request without a credential comes from this machine and may
+// therefore do everything. Otherwise it returns the reason.
 func (g *guard) checkLocal(r *http.Request) error {
 	origin, peer := r.Header.Get("Origin"), addressOf(r)
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -236,8 +239,8 @@ func (g *guard) guest(r *http.Request) caller {
 	}
 }
 
-// holder returns the caller with a token that is not in --api-token-file. Resume carries what
-// the backend has allowed it.
+// holder returns the caller with a token that is not in --api-token-file. The resume string, if
+// any, contains what the backend has allowed the caller before.
 func (g *guard) holder(r *http.Request, token, resume string) (caller, error) {
 	peer, shared, now := addressOf(r), sharesAddress(r), time.Now()
 	if err := g.auth.CheckPeer(peer, shared, now); err != nil {
@@ -261,7 +264,7 @@ func (g *guard) holder(r *http.Request, token, resume string) (caller, error) {
 	return by, g.ask(r, &by)
 }
 
-// resumed returns the caller that has a resume string and no token.
+// resumed returns the caller of a request with a resume string and without a token.
 func (g *guard) resumed(r *http.Request, resume string) (caller, error) {
 	if err := g.findKey(r, resume); err != nil {
 		return caller{}, err
@@ -284,8 +287,8 @@ func (g *guard) resumed(r *http.Request, resume string) (caller, error) {
 	return by, g.ask(r, &by)
 }
 
-// findKey waits until the key that has signed a resume string is known, or until roomsvc does
-// not know it either. Its error says that nobody can check the string now.
+// findKey waits until the gateway has looked up the key that signed a resume string. The key may
+// still be unknown then. The error says that roomsvc cannot be asked now.
 func (g *guard) findKey(r *http.Request, resume string) error {
 	if g.refreshKeys == nil || g.auth.KnowsKeyOf(resume) {
 		return nil
@@ -299,7 +302,7 @@ func (g *guard) findKey(r *http.Request, resume string) error {
 	return err
 }
 
-// revoked returns the refusal of a resume string that has been revoked.
+// revoked returns the refusal for a resume string that has been revoked, otherwise nil.
 func (g *guard) revoked(pass *auth.Pass) error {
 	for _, id := range []string{pass.Who.ID, pass.Token} {
 		if err := g.auth.Revoked().Check(id, pass.Family, pass.Issued); err != nil {
@@ -309,8 +312,7 @@ func (g *guard) revoked(pass *auth.Pass) error {
 	return nil
 }
 
-// headers returns the headers of a request that the backend is told. A cookie does not count
-// on the HTTP API.
+// headers returns the headers of a request that the backend gets. The HTTP API ignores cookies.
 func (g *guard) headers(r *http.Request) map[string]string {
 	headers := make(map[string]string)
 	for _, name := range g.backend.Headers() {
@@ -321,8 +323,8 @@ func (g *guard) headers(r *http.Request) map[string]string {
 	return headers
 }
 
-// ask asks the backend whether the caller may connect, unless it has a pass that says so. Each
-// request is a session of its own.
+// ask asks the backend whether the caller may connect, unless the caller's pass allows it. Each
+// request counts as a session of its own.
 func (g *guard) ask(r *http.Request, by *caller) (err error) {
 	own := by.grant
 	if by.tokenID == "" {
@@ -356,7 +358,7 @@ func (g *guard) ask(r *http.Request, by *caller) (err error) {
 	return err
 }
 
-// askJoin asks the backend whether the caller may read a room, unless its pass says so.
+// askJoin asks the backend whether the caller may read a room, unless the caller's pass allows it.
 func (g *guard) askJoin(r *http.Request, by *caller, room proto.Room) error {
 	if !by.asked() || !g.backend.Asks(backend.Join) || by.pass.MayJoin(room, time.Now()) {
 		return nil

@@ -10,9 +10,9 @@ import (
 // maxHandoffs bounds the connections that wait to be accepted.
 const maxHandoffs = 256
 
-// handoff is a [net.Listener] without a socket. It accepts the connections that event loops
-// give away because their request is plain HTTP. It is safe for concurrent use, but only one
-// goroutine may call Accept.
+// handoff is a [net.Listener] without a socket. It accepts the connections that event loops hand
+// over because their request is plain HTTP. It is safe for concurrent use, but only one goroutine
+// may call Accept.
 type handoff struct {
 	addr   net.Addr
 	box    *mailbox.Box[net.Conn]
@@ -26,8 +26,8 @@ func newHandoff(addr net.Addr) *handoff {
 	return &handoff{addr: addr, box: mailbox.NewBounded[net.Conn](maxHandoffs, nil), closed: make(chan struct{})}
 }
 
-// give hands over a connection; it never blocks. A connection that finds the mailbox full
-// or the listener closed is closed.
+// give hands over a connection, and never blocks. It closes the connection if the mailbox is full
+// or the listener is closed.
 func (h *handoff) give(c net.Conn) {
 	if !h.box.Offer(c, 1) {
 		c.Close()

@@ -12,11 +12,11 @@ import (
 	"roomcast/proto/history"
 )
 
-// maxWait is how long a request waits at most. nginx ends requests after 60 s of silence.
+// maxWait is the longest wait of a request. nginx ends requests after 60 s of silence.
 const maxWait = 50 * time.Second
 
-// messages answers with a [proto.Page]. With wait= the request waits until there is an event
-// after since=; then its event loop answers.
+// messages answers with a [proto.Page]. With wait=, an event loop answers: when there is an event
+// after since=, or when the time is over.
 func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 	by, err := a.begin(w, r)
 	var q history.Query
@@ -63,7 +63,7 @@ func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// page is an answer with a page.
+// page is an encoded [proto.Page].
 type page struct {
 	body  answer
 	empty bool // there are no events and no gap
@@ -130,8 +130,8 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 	return q, wait, nil
 }
 
-// recorder is an [http.ResponseWriter] that keeps the response, for a connection that net/http
-// does not serve any more.
+// recorder is an [http.ResponseWriter] that keeps the response, because net/http no longer serves
+// the connection.
 type recorder struct {
 	header http.Header
 	status int
@@ -142,7 +142,7 @@ func (rec *recorder) Header() http.Header         { return rec.header }
 func (rec *recorder) WriteHeader(status int)      { rec.status = status }
 func (rec *recorder) Write(p []byte) (int, error) { return rec.body.Write(p) }
 
-// response returns the bytes of the response, after which the connection ends.
+// response returns the bytes of the response. The connection ends after them.
 func (rec *recorder) response() []byte {
 	var b bytes.Buffer
 	res := http.Response{
@@ -156,7 +156,7 @@ func (rec *recorder) response() []byte {
 	return b.Bytes()
 }
 
-// readCloser is a body that need not be closed.
+// readCloser makes a buffer the body of a response.
 type readCloser struct{ *bytes.Buffer }
 
 func (readCloser) Close() error { return nil }

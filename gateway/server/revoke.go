@@ -9,8 +9,8 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// revoke refuses the credentials of an id or a session from now on: {"id":"ann"} or
-// {"session":"…"}, and perhaps "reconnect":true. The answer is {"ok":{"at":"…"}}.
+// revoke makes the credentials of an id or a session invalid from now on: {"id":"ann"} or
+// {"session":"…"}, optionally with "reconnect":true. The answer is {"ok":{"at":"…"}}.
 func (a *api) revoke(r *http.Request, by *caller) (answer, error) {
 	var asked struct {
 		ID        string `json:"id"`
@@ -42,8 +42,8 @@ func (a *api) revoke(r *http.Request, by *caller) (answer, error) {
 	return appendJSON(nil, map[string]any{"ok": map[string]time.Time{"at": at.UTC()}}), nil
 }
 
-// mayRevoke returns the refusal for a caller that may not revoke an id, or a session if id is
-// "": nobody knows whose it is, so the right may have no pattern.
+// mayRevoke returns the refusal for a caller that may not revoke an id. An id of "" stands for a
+// session: the gateway does not know the session's id, so the caller needs the right for all ids.
 func (c *caller) mayRevoke(id string) error {
 	switch {
 	case c.local:

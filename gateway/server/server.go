@@ -63,8 +63,8 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Ready returns nil while the server accepts connections and is connected to NATS.
-// Otherwise the error gives the reason.
+// Ready returns nil while the server accepts connections and is connected to NATS. Otherwise the
+// error gives the reason.
 func (s *Server) Ready() error {
 	if why := s.phase.Load(); why != nil {
 		return errors.New(*why)
@@ -85,9 +85,9 @@ func (c Config) URL(address string) string {
 	return scheme + "://" + net.JoinHostPort(host, port) + c.PathPrefix + "/"
 }
 
-// Run serves until ctx ends. Then it closes all sessions, finishes their messages and
-// returns nil. It calls started with the address when it listens. It returns an error
-// earlier if it cannot continue.
+// Run serves until ctx ends. Then it closes all sessions, finishes their messages and returns nil.
+// Once it listens, it calls started with the address. It returns an error earlier if it cannot
+// continue.
 func (s *Server) Run(ctx context.Context, started func(address string)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -145,8 +145,8 @@ func (s *Server) awaitBridge(ctx context.Context) error {
 	return nil
 }
 
-// listener holds what serves connections: the event loops with their sessions, and the HTTP
-// server. The goroutine of Server.Run owns it; the loops own their sessions.
+// listener has everything that serves connections: the event loops with their sessions, and the
+// HTTP server. The goroutine of Server.Run owns it; the loops own their sessions.
 type listener struct {
 	addr     net.Addr
 	loops    []*loop.Loop
@@ -162,7 +162,7 @@ type listener struct {
 	once     sync.Once
 }
 
-// open listens and makes the sessions. Nothing is accepted before run.
+// open listens and makes the sessions. No connection is accepted before run.
 func (s *Server) open() (*listener, error) {
 	cfg := &s.cfg
 	proxies, err := limit.ParseProxies(cfg.TrustProxies)
@@ -176,7 +176,8 @@ func (s *Server) open() (*listener, error) {
 	lc.Memory = s.memory
 	lc.Gate = session.NewGate(caps)
 	lc.Address, lc.Loops, lc.Portable, lc.Log = cfg.Listen, cfg.Loops, cfg.Portable, cfg.Log
-	// JSON makes a command up to a third longer than its message. Two may be incomplete at once.
+	// JSON makes a command up to a third longer than its message. Two commands may be incomplete at
+	// once.
 	lc.MaxPending = max(lc.MaxPending, 6*cfg.MaxMessage)
 	if cfg.Conformance {
 		lc.MaxPending = conformancePending

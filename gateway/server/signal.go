@@ -12,8 +12,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// signal sends something to the members that are present: the fields of a signal command. It
-// is not stored.
+// signal sends content to the members that are present. The body has the fields of a signal
+// command. Nothing is stored.
 func (a *api) signal(r *http.Request, by *caller) (answer, error) {
 	room, err := roomOf(r, by, proto.RightSay)
 	if err != nil {
@@ -54,8 +54,8 @@ func (a *api) signal(r *http.Request, by *caller) (answer, error) {
 	return answer(`{"ok":{}}`), nil
 }
 
-// silenced returns the refusal for a caller that may not send a signal now. Signals do not
-// reach the room's owner, so the gateway applies bans, mutes, the slow mode and a close.
+// silenced returns the refusal for a caller that may not send a signal now. Signals bypass the
+// room's owner, so the gateway applies bans, mutes, the slow mode and a close.
 func (a *api) silenced(r *http.Request, by *caller, s *publish.Say) error {
 	head, err := await(r.Context(), func(done func(history.Head, error)) {
 		a.bridge.Read(history.Query{Room: s.Room, Limit: 1}, func(p reads.Page, err error) {

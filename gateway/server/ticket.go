@@ -13,7 +13,7 @@ import (
 
 // Limits of a ticket's session.
 const (
-	ticketSession    = time.Hour // without until
+	ticketSession    = time.Hour // if the request has no until
 	maxTicketSession = 24 * time.Hour
 )
 
@@ -43,7 +43,7 @@ type ticketRequest struct {
 	Until time.Time       `json:"until"`
 }
 
-// ticket returns the ticket that the caller gets, or why it gets none.
+// ticket returns the ticket for this request, or why the caller gets none.
 func (asked *ticketRequest) ticket(by *caller) (*auth.Ticket, error) {
 	if refusal := proto.CheckID(asked.ID); refusal != nil {
 		return nil, refusal
@@ -79,7 +79,7 @@ func (asked *ticketRequest) ticket(by *caller) (*auth.Ticket, error) {
 	}, nil
 }
 
-// mayGrant returns the refusal for a caller that may not put this grant into a ticket.
+// mayGrant returns the refusal for a caller that may not put these rights into a ticket.
 func (c *caller) mayGrant(rooms json.RawMessage) error {
 	rules, err := grant.Rules(rooms)
 	switch {
