@@ -362,6 +362,66 @@ func TestDamagedEventIsPassedOver(t *testing.T) {
 	}
 }
 
+// Events that the stream dropped while the receiver was away are counted in the next post. A
+// stream that was removed and made again is posted from its beginning, under other ids.
+func TestDroppedEventsAreCounted(t *testing.T) {
+	srv := natstest.Start(t)
+	away := func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	}
+	r := newReceiver(t, away)
+	stop := serve(t, srv, r.url)
+	nc := srv.Connect(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := func(n uint64) {
+		t.Helper()
+		for i := range n {
+			do(t, nc, "lobby", "ann", "text", fmt.Sprint("message ", i))
+		}
+		natstest.Eventually(t, "the events", func() bool {
+			s, err := js.Stream(t.Context(), proto.EventsStream)
+			return err == nil && s.CachedInfo().State.LastSeq >= n
+		})
+	}
+	said(5)
+	s, err := js.Stream(t.Context(), proto.EventsStream)
+	if err == nil {
+		err = s.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, nc, "lobby", "ann", "text", "after")
+	r.set(nil)
+	natstest.Eventually(t, "the event", func() bool { return slices.Equal(texts(r.got()), []string{"after"}) })
+	missed := func() (n uint64) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, p := range r.posts {
+			n += p.body.Missed
+		}
+		return n
+	}
+	if n := missed(); n != 5 {
+		t.Errorf("got %d missed events, want 5", n)
+	}
+	stop()
+	if err := js.DeleteStream(t.Context(), proto.EventsStream); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, srv, r.url)
+	said(2)
+	want := []string{"after", "message 0", "message 1"}
+	natstest.Eventually(t, "the events", func() bool { return len(texts(r.got())) >= len(want) })
+	if got := texts(r.got()); !slices.Equal(got, want) || missed() != 5 {
+		t.Errorf("got %q and %d missed events", got, missed())
+	}
+}
+
 // A receiver that hangs delays neither messages nor the posts to another receiver.
 func TestSlowReceiverSlowsNobody(t *testing.T) {
 	srv := natstest.Start(t)

@@ -25,7 +25,8 @@ const (
 	believeTime = 5 * time.Second  // for the stream to tell which rooms applications believe occupied
 	forgetTime  = 10 * time.Second // an empty room is remembered; gateways repeat their marks for three seconds
 	askPause    = 500 * time.Millisecond
-	unasked     = time.Hour // until the question is sent
+	sweepPause  = 500 * time.Millisecond // between two looks at all rooms of a partition
+	unasked     = time.Hour              // until the question is sent
 )
 
 const (
@@ -59,6 +60,7 @@ type owned struct {
 	sub    *nats.Subscription
 	rooms  map[proto.Room]*crowd
 	settle time.Time // see crowd; of all rooms
+	swept  time.Time // when its rooms were last looked at
 	known  bool      // the rooms that applications believe occupied are marked
 }
 
@@ -369,7 +371,12 @@ func (p *people) settle(number int, s *owned, now time.Time) {
 		for _, c := range s.rooms {
 			c.settle = now
 		}
+		s.swept = time.Time{}
 	}
+	if now.Sub(s.swept) < sweepPause {
+		return
+	}
+	s.swept = now
 	for room, c := range s.rooms {
 		switch {
 		case !c.settle.IsZero() && !now.Before(c.settle):
