@@ -62,7 +62,12 @@ func (e *Events) ensureStream(ctx context.Context, js jetstream.JetStream) (jets
 	return s, nil
 }
 
-// ensureConsumers makes the pull consumers of applications. An existing one stays as it is.
+// ackWait is how long an application may take for one event before it comes again.
+const ackWait = 10 * time.Second
+
+// ensureConsumers makes the pull consumers of applications. One event waits for its ack at a
+// time: with more, one that is delivered again would come behind later ones. An existing
+// consumer stays as it is.
 func (e *Events) ensureConsumers(ctx context.Context, s jetstream.Stream) error {
 	subjects := []string{proto.SubjectEventLog}
 	for _, kind := range proto.Occurrences {
@@ -73,8 +78,8 @@ func (e *Events) ensureConsumers(ctx context.Context, s jetstream.Stream) error 
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
 			_, err = s.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
 				Durable: name, Description: "an application of roomcast",
-				DeliverPolicy: jetstream.DeliverNewPolicy, AckPolicy: jetstream.AckExplicitPolicy, AckWait: 30 * time.Second,
-				MaxAckPending: 1000, FilterSubjects: subjects,
+				DeliverPolicy: jetstream.DeliverNewPolicy, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait,
+				MaxAckPending: 1, FilterSubjects: subjects,
 			})
 		}
 		if err != nil {
