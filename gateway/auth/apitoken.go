@@ -16,16 +16,16 @@ import (
 	"roomcast/proto/grant"
 )
 
-// The rights that only API tokens can have, beside those of a Grant.
+// The rights that only API tokens can have, in addition to those of a Grant.
 const (
-	RightTickets proto.Right = "tickets" // to make tickets
-	RightRevoke  proto.Right = "revoke"  // to revoke credentials of an id
-	RightAs      proto.Right = "as"      // to speak for another id
-	rightAdmin   proto.Right = "admin"   // all of them
+	RightTickets proto.Right = "tickets" // may make tickets
+	RightRevoke  proto.Right = "revoke"  // may revoke the credentials of an id
+	RightAs      proto.Right = "as"      // may send messages as another id
+	rightAdmin   proto.Right = "admin"   // all rights
 )
 
-// apiRights are the rights in a line of an API token file. The pattern behind as and revoke
-// is one of ids; the pattern behind another right is one of rooms.
+// apiRights are the rights that a line of an API token file may name. Behind as and revoke stands a
+// pattern of ids; behind every other right stands a pattern of rooms.
 var apiRights = []proto.Right{proto.RightRead, proto.RightSay, proto.RightModerate, RightTickets, RightRevoke, RightAs, rightAdmin}
 
 // Bounds of an API token file.
@@ -34,10 +34,10 @@ const (
 	maxAPITokens = 1000
 )
 
-// An APIToken opens the HTTP API to a program. It is immutable and safe for concurrent use.
+// An APIToken lets a program use the HTTP API. It is immutable and safe for concurrent use.
 type APIToken struct {
 	name   string            // "" = the only token of its file
-	hash   [sha256.Size]byte // of the token: hashes have one length, so comparing takes constant time
+	hash   [sha256.Size]byte // of the token; all hashes have the same length, so comparing them takes constant time
 	rights []apiRight
 }
 
@@ -46,7 +46,7 @@ type apiRight struct {
 	pattern string // * matches everything
 }
 
-// ID returns the id that speaks for the token.
+// ID returns the id of the token's messages and acts.
 func (t *APIToken) ID() string {
 	if t.name == "" {
 		return "api"
@@ -54,8 +54,8 @@ func (t *APIToken) ID() string {
 	return "api:" + t.name
 }
 
-// Check returns the refusal for a token without the right in room, nil if it has it. Each
-// right counts where one of its patterns matches.
+// Check returns the refusal for a token without the right in the room, nil if it has the right. A
+// right counts in the rooms that one of its patterns matches.
 func (t *APIToken) Check(room proto.Room, right proto.Right) *proto.Refusal {
 	if t.holds(right, room.String()) {
 		return nil
@@ -63,7 +63,7 @@ func (t *APIToken) Check(room proto.Room, right proto.Right) *proto.Refusal {
 	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in this room", right)
 }
 
-// CheckPattern is Check for all rooms that a pattern matches.
+// CheckPattern does what Check does, for all rooms that a pattern matches.
 func (t *APIToken) CheckPattern(pattern string, right proto.Right) *proto.Refusal {
 	if t.holds(right, pattern) {
 		return nil
@@ -71,7 +71,7 @@ func (t *APIToken) CheckPattern(pattern string, right proto.Right) *proto.Refusa
 	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in %.80s", right, pattern)
 }
 
-// CheckID returns the refusal for a token without the right as or revoke for an id.
+// CheckID returns the refusal for a token without a right, which is as or revoke, for an id.
 func (t *APIToken) CheckID(id string, right proto.Right) *proto.Refusal {
 	if t.holds(right, id) {
 		return nil
@@ -79,14 +79,14 @@ func (t *APIToken) CheckID(id string, right proto.Right) *proto.Refusal {
 	return proto.Refuse(proto.Forbidden, "your token does not have the right %s for this id", right)
 }
 
-// holds reports whether the token has a right for everything that matches pattern, which is
-// a name or a name that ends in *.
+// holds reports whether the token has a right for everything that a pattern matches. The pattern is
+// a name, or a prefix with a * at its end.
 func (t *APIToken) holds(right proto.Right, pattern string) bool {
 	return slices.ContainsFunc(t.rights, func(r apiRight) bool { return r.gives(right) && covers(r.pattern, pattern) })
 }
 
-// gives reports whether a word of a line stands for a right. With a pattern of rooms, admin
-// cannot stand for a right that has a pattern of ids.
+// gives reports whether r includes a right. Admin with a pattern of rooms does not include the
+// rights with a pattern of ids.
 func (r *apiRight) gives(right proto.Right) bool {
 	switch r.right {
 	case right:
@@ -99,7 +99,7 @@ func (r *apiRight) gives(right proto.Right) bool {
 	return false
 }
 
-// covers reports whether a pattern matches everything that another one matches.
+// covers reports whether a pattern matches everything that the other one matches.
 func covers(pattern, other string) bool {
 	prefix, open := strings.CutSuffix(pattern, "*")
 	return pattern == other || open && strings.HasPrefix(other, prefix)
@@ -114,7 +114,7 @@ func OpenAPITokens(path string, log *slog.Logger) (*APITokens, error) {
 	return &APITokens{f}, err
 }
 
-// Find returns the token that a client shows, or nil.
+// Find returns the token that a client has sent, or nil.
 func (a *APITokens) Find(shown string) (found *APIToken) {
 	hash := sha256.Sum256([]byte(shown))
 	for _, t := range a.file.Get() {
@@ -125,11 +125,11 @@ func (a *APITokens) Find(shown string) (found *APIToken) {
 	return found
 }
 
-// apiTokenName is the form of a token's name, which becomes a part of an id.
+// apiTokenName matches a token's name, which becomes a part of an id.
 var apiTokenName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
-// parseAPITokens reads lines of a name, a token and its rights. Empty lines and lines that
-// begin with # do not count. A file with a single word is one token with all rights.
+// parseAPITokens reads lines with a name, a token and its rights. It ignores empty lines and lines
+// that begin with #. A file with a single word is one token with all rights.
 func parseAPITokens(b []byte) (list []*APIToken, err error) {
 	if words := bytes.Fields(b); len(words) == 1 {
 		t, err := newAPIToken("", string(words[0]), []string{string(rightAdmin)})

@@ -1,6 +1,6 @@
-// Package auth authenticates clients and checks the origins of pages. A client gets its
-// identity from a token, from a resume string that a gateway signed, or as a new anonymous
-// one.
+// Package auth authenticates clients and checks the origins of pages. A token, a ticket or a resume
+// string that a gateway signed identifies a client. A client without any of them gets a new
+// anonymous identity.
 package auth
 
 import (
@@ -16,21 +16,21 @@ import (
 	"roomcast/proto/grant"
 )
 
-// Config configures an Auth. The zero value accepts no tokens and no resume strings, and
+// Config configures an Auth. The zero value accepts no tokens and no resume strings. It accepts
 // only pages of the same host and of loopback.
 type Config struct {
 	AllowOrigins []string      // exact additional origins, such as https://chat.example.org
-	KeyFiles     []string      // keys for checking tokens, each with or without the name of its issuer: acme=path
-	JWKSURLs     []string      // the same as URLs
-	Issuers      []string      // values of the claim iss, such as acme=https://id.example.org
-	Audiences    []string      // values of the claim aud, of which a token needs one
+	KeyFiles     []string      // files of keys that check tokens, each with or without the name of its issuer: acme=path
+	JWKSURLs     []string      // URLs of such keys
+	Issuers      []string      // accepted values of the claim iss, such as acme=https://id.example.org
+	Audiences    []string      // values of the claim aud; a token needs one of them
 	Rights       []string      // of tokens without the claim rooms, see grant.FromFlag
 	GuestRights  []string      // of clients without a token; nil = Rights, or nothing if tokens are accepted or Asked is set
 	Revoked      *Revocations  // nil = none
 	MaxAge       time.Duration // of a token, from iat to exp
 	Tickets      bool          // the HTTP API may make tickets, so a client without rights may send one
 	Asked        bool          // the backend decides who may connect; guests have no rights unless GuestRights says so
-	ResumeAge    time.Duration // maximal age of a resume string
+	ResumeAge    time.Duration // maximum age of a resume string
 	HTTPS        bool          // the listener speaks TLS, so its own pages have the scheme https
 	Loopback     bool          // the listener is on loopback, so requests must name this machine as host
 	Log          *slog.Logger
@@ -55,9 +55,8 @@ func (c *Config) Guests() []string {
 	return c.Rights
 }
 
-// Auth checks tokens, resume strings and origins, and knows the rights of their holders.
-// Without Run, Check checks nothing and no keys are fetched. All methods are safe for
-// concurrent use.
+// Auth checks tokens, resume strings and origins, and knows the rights of clients. Check and the
+// fetching of keys need Run. All methods are safe for concurrent use.
 type Auth struct {
 	signer
 	https    bool
@@ -65,7 +64,7 @@ type Auth struct {
 	origins  map[string]bool // of other sites, normalized
 	hosts    map[string]bool // of origins, without ports
 	issuers  []*issuer       // of tokens; none = no tokens are accepted
-	defaults *grant.Grant    // of tokens that do not say
+	defaults *grant.Grant    // of tokens without the claim rooms
 	guests   *grant.Grant
 	grants   sharedGrants
 	failures limit.Failures
@@ -102,8 +101,8 @@ func New(keys *SigningKeys, cfg Config) (*Auth, error) {
 	return a, nil
 }
 
-// Bearer returns the token of an Authorization header. ok is false for other schemes. The
-// case of the scheme does not matter (RFC 9110, section 11.1).
+// Bearer returns the token of an Authorization header. ok is false for other schemes. The case of
+// the scheme does not matter (RFC 9110, section 11.1).
 func Bearer(authorization string) (token string, ok bool) {
 	scheme, token, ok := strings.Cut(authorization, " ")
 	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
@@ -114,7 +113,7 @@ var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(
 // anonymous is the prefix of the ids of clients without a token.
 const anonymous = "anon-"
 
-// Revoked are the credentials that are refused; nil = none.
+// Revoked returns the revoked credentials; nil = there are none.
 func (a *Auth) Revoked() *Revocations { return a.revoked }
 
 // Guests returns the rights of clients without a token.

@@ -6,18 +6,18 @@ import (
 	"sync"
 )
 
-// maxChecks is the number of tokens that may wait to be checked. At a tenth of a
-// millisecond each this is a tenth of a second of one core.
+// maxChecks is the number of tokens that may wait for a check. A check takes a tenth of a
+// millisecond, so this is a tenth of a second of one core.
 const maxChecks = 1024
 
-// A check is a token that waits to be checked.
+// A check is a token that waits for its check.
 type check struct {
 	token string
 	done  func(Holder, error)
 }
 
-// Check has a worker check a token and calls done from there. It returns false, and never
-// calls done, if too many tokens wait.
+// Check passes a token to a worker, which checks it and calls done. If too many tokens wait, Check
+// returns false and never calls done.
 func (a *Auth) Check(token string, done func(Holder, error)) bool {
 	select {
 	case a.checks <- check{token, done}:
@@ -27,7 +27,7 @@ func (a *Auth) Check(token string, done func(Holder, error)) bool {
 	}
 }
 
-// Busy is the refusal of a token that Check has not taken.
+// Busy returns the refusal for a token that Check did not accept.
 func Busy() error { return errBusy }
 
 // Run checks tokens and fetches keys until ctx ends.

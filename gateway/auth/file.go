@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// A File holds what a file says. It reads the file again when it has changed, so a changed
-// secret needs no restart. It is safe for concurrent use.
+// A File has the parsed content of a file. It reads the file again when it has changed, so a
+// changed secret needs no restart. It is safe for concurrent use.
 type File[T any] struct {
 	path  string
 	parse func([]byte) (T, error)
 	log   *slog.Logger
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	current T
 	changed time.Time // of the file, when it was read
-	checked time.Time // of the last look at the file
+	checked time.Time // when the file was last checked for changes
 }
 
-// lookEvery is the minimal time between two looks at a file.
+// lookEvery is the minimum time between two checks of a file.
 const lookEvery = time.Second
 
 // OpenFile reads a file with parse. Errors name the file.
@@ -30,7 +30,7 @@ func OpenFile[T any](path string, parse func([]byte) (T, error), log *slog.Logge
 	return f, f.read()
 }
 
-// Get returns the content. If the changed file cannot be used, the old content remains.
+// Get returns the content. If the changed file cannot be used, it returns the old content.
 func (f *File[T]) Get() T {
 	f.mu.Lock()
 	defer f.mu.Unlock()

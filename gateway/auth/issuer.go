@@ -10,27 +10,27 @@ import (
 	"strings"
 )
 
-// anyAudience is the value of --auth-audience that switches the check off.
+// anyAudience is the value of --auth-audience that turns the check off.
 const anyAudience = "any"
 
 // A keySource has the keys of an issuer. Its methods are safe for concurrent use.
 type keySource interface {
 	keys() (list []key, ok bool) // ok is false if the source has no keys now
-	missed() bool                // asks for newer keys; reports whether they may come soon
+	missed() bool                // requests newer keys; reports whether they may come soon
 }
 
-// An issuer makes tokens. It is immutable, apart from its keys.
+// An issuer makes tokens. It is immutable, except for its keys.
 type issuer struct {
 	name      string   // the prefix of its ids; "" = none
 	iss       []string // values of the claim iss; empty = iss does not select the issuer
-	audiences []string // one of which a token must be for; empty or any = not checked
+	audiences []string // a token must be for one of them; empty or any = not checked
 	sources   []keySource
 }
 
-// issuerName is the form of an issuer's name in flags.
+// issuerName matches an issuer's name in flags.
 var issuerName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 
-// splitName cuts the name of an issuer off the value of a flag: acme=value.
+// splitName splits the value of a flag, acme=value, into the name of an issuer and the value.
 func splitName(text string) (name, value string) {
 	if name, value, ok := strings.Cut(text, "="); ok && issuerName.MatchString(name) {
 		return name, value
@@ -122,7 +122,7 @@ func (is *issuer) find(kid, algorithm string) (public []any, ready bool) {
 	return public, ready
 }
 
-// missed asks the sources for newer keys, and reports whether one may soon have them.
+// missed requests newer keys from the sources, and reports whether a source may soon have them.
 func (is *issuer) missed() (soon bool) {
 	for _, source := range is.sources {
 		soon = source.missed() || soon

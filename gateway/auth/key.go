@@ -17,16 +17,15 @@ import (
 
 // Bounds of a key.
 const (
-	// minHMAC is the minimal length of an HMAC secret in bytes. A shorter one could be guessed
-	// from a token; RFC 7518, section 3.2, requires the length of the hash.
+	// minHMAC is the minimum length of an HMAC secret in bytes. A shorter one could be guessed from
+	// a token; RFC 7518, section 3.2, requires the length of the hash.
 	minHMAC = 32
 
-	minRSA, maxRSA = 2048, 8192 // bits; checking with a longer key takes too long
+	minRSA, maxRSA = 2048, 8192 // bits; a longer key would take too long
 	maxKeys        = 100        // of one JWKS
 )
 
-// A key checks tokens. Its type fixes the algorithms, so a token cannot choose how it is
-// checked.
+// A key checks tokens. The type of the key fixes the algorithms, so a token cannot choose its own.
 type key struct {
 	id         string // kid; "" = the key fits tokens with every kid and with none
 	public     any
@@ -69,8 +68,8 @@ func looksLikeJWKS(b []byte) bool {
 	return json.Unmarshal(b, &set) == nil && set.Keys != nil
 }
 
-// parseJWKS reads a JSON Web Key Set (RFC 7517). It ignores keys that it cannot use, as
-// section 5 asks, and secret keys unless secrets is set: everybody can read a URL.
+// parseJWKS reads a JSON Web Key Set (RFC 7517). It ignores keys that it cannot use, as section 5
+// recommends. It also ignores secret keys unless secrets is set: everybody can read a URL.
 func parseJWKS(b []byte, secrets bool) ([]key, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`

@@ -23,18 +23,17 @@ const (
 	keysLast   = 24 * time.Hour   // while fetching fails
 )
 
-// A keyURL is a JWKS that is fetched in the background. Run fetches; all other methods are
-// safe for concurrent use.
+// A keyURL is a JWKS at a URL. Run fetches it; all other methods are safe for concurrent use.
 type keyURL struct {
 	url    string
 	log    *slog.Logger
 	client *http.Client
-	wanted chan struct{} // holds one value: a token had an unknown kid
+	wanted chan struct{} // has a value if a token had an unknown kid
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	current []key
-	fetched time.Time // of the last success
-	tried   time.Time // of the last attempt's end
+	fetched time.Time // when the last successful fetch ended
+	tried   time.Time // when the last fetch ended
 	asked   bool      // a fetch for an unknown kid has not ended
 }
 
@@ -55,8 +54,8 @@ func newKeyURL(text string, log *slog.Logger) (*keyURL, error) {
 	}, nil
 }
 
-// keys implements keySource. ok is false before the first success, and when fetching has
-// failed for too long.
+// keys implements keySource. ok is false before the first success, and after fetching has failed
+// for keysLast.
 func (k *keyURL) keys() (list []key, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -66,7 +65,7 @@ func (k *keyURL) keys() (list []key, ok bool) {
 	return k.current, true
 }
 
-// missed implements keySource: the key may be newer than the last fetch.
+// missed implements keySource: it requests a fetch, because the key may be newer than the last one.
 func (k *keyURL) missed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -100,7 +99,7 @@ func (k *keyURL) fetch(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.tried, k.asked = time.Now(), false
-	select { // this fetch was for it too
+	select { // this fetch also served a request that came meanwhile
 	case <-k.wanted:
 	default:
 	}

@@ -17,7 +17,7 @@ import (
 	"roomcast/proto/grant"
 )
 
-// A Mint makes tokens. Its zero fields are left out of the token.
+// A Mint makes tokens. A token has no claims for its zero fields.
 type Mint struct {
 	Key      []byte // an HMAC secret or a PEM private key, as in a file
 	KeyID    string // kid
@@ -25,12 +25,12 @@ type Mint struct {
 	Name     string
 	Issuer   string
 	Audience string
-	Rooms    []string      // as in a flag, see [grant.FromFlag]; none = --default-rights hold
+	Rooms    []string      // as in a flag, see [grant.FromFlag]; nil = --default-rights apply
 	TTL      time.Duration // from now to exp
 }
 
-// Token returns a token that a gateway accepts if it has the key and knows the issuer and the
-// audience. Its errors name the flag of the wrong setting.
+// Token returns a token. A gateway accepts it if it has the key, the issuer and the audience in its
+// flags. The errors name the flag of the wrong setting.
 func (m *Mint) Token(now time.Time) (string, error) {
 	if refusal := proto.CheckID(m.Subject); refusal != nil {
 		return "", fmt.Errorf("--sub: %s", refusal.Message)

@@ -20,10 +20,10 @@ var ErrOrigin = errors.New("pages of this origin are not allowed")
 // ErrHost is wrapped by every error of CheckHost.
 var ErrHost = errors.New("this gateway serves only its own machine and does not accept this Host")
 
-// CheckHost returns an error if a request may not name the given host. A listener on
-// loopback accepts only names of loopback and hosts of --allow-origin. Otherwise a page
-// could let its own name point to this machine and pass for a local page (DNS rebinding).
-// Requests through a proxy are exempt, because they have no rights of this machine.
+// CheckHost returns an error if a request may not name the given host. A listener on loopback
+// accepts only names of loopback and hosts of --allow-origin. Otherwise a page could make its own
+// name point to this machine and look like a local page (DNS rebinding). Requests through a proxy
+// are exempt, because they do not get the rights of this machine.
 func (a *Auth) CheckHost(host string, proxied bool) error {
 	if !a.loopback || proxied || daemon.IsLoopback(host) || a.hosts[hostname(host)] {
 		return nil
@@ -34,12 +34,12 @@ func (a *Auth) CheckHost(host string, proxied bool) error {
 // A Site is the address that the client of a request used: its Host header, or what a trusted
 // proxy says.
 type Site struct {
-	Scheme string // http or https; "" = that of the listener, or of a proxy that does not say
-	Host   string // perhaps with a port
+	Scheme string // http or https; "" = the listener's, or that of a proxy that does not name it
+	Host   string // with or without a port
 }
 
-// Forwarded returns the site that a trusted proxy names in X-Forwarded-Proto and
-// X-Forwarded-Host. Of several values the last counts, which the nearest proxy has added.
+// Forwarded returns the site that a trusted proxy names in X-Forwarded-Proto and X-Forwarded-Host.
+// The last of several values counts, because the nearest proxy has added it.
 func (s Site) Forwarded(scheme, host string) Site {
 	if scheme = strings.ToLower(limit.Last(scheme)); scheme == "http" || scheme == "https" {
 		s.Scheme = scheme
@@ -50,12 +50,11 @@ func (s Site) Forwarded(scheme, host string) Site {
 	return s
 }
 
-// CheckOrigin returns an error if a page with the given Origin header may not open a
-// WebSocket or call the API at a site. A browser adds its user's cookies and
-// network position to every page's requests, so only the origin distinguishes our page from
-// a hostile one. CheckOrigin allows requests without an origin (not from a browser), from
-// the same host and port, from loopback to loopback, and from the origins in
-// --allow-origin.
+// CheckOrigin returns an error if a page with the given Origin header may not open a WebSocket or
+// call the API at a site. A browser sends its user's cookies, from its user's place in the network,
+// with every page's requests. So only the origin distinguishes our page from a hostile one.
+// CheckOrigin allows requests without an origin (not from a browser), from the same host and port,
+// from loopback to loopback, and from the origins in --allow-origin.
 func (a *Auth) CheckOrigin(origin string, to Site) error {
 	if origin == "" {
 		return nil
@@ -70,9 +69,10 @@ func (a *Auth) CheckOrigin(origin string, to Site) error {
 	return fmt.Errorf("%w; set --allow-origin %s to allow them", ErrOrigin, key)
 }
 
-// CookieCounts reports whether a cookie may authenticate a request with these headers. The
-// browser adds it to the requests of every page, so the page must have the scheme, host and
-// port of the gateway or be in --allow-origin; loopback is no exception.
+// CookieCounts reports whether a cookie may authenticate a request from a page of this origin. A
+// browser sends the cookie with the requests of every page. So the page must have the scheme, host
+// and port of the gateway, or be in --allow-origin. Unlike in CheckOrigin, loopback is no
+// exception.
 func (a *Auth) CookieCounts(origin string, to Site) bool {
 	key, hostPort, err := splitOrigin(origin)
 	return err == nil && (a.origins[key] || a.same(key, hostPort, to))
@@ -84,8 +84,8 @@ func (a *Auth) OwnPage(origin string, to Site) bool {
 	return err == nil && a.same(key, hostPort, to)
 }
 
-// same reports whether an origin in normal form is the site itself. Without a certificate the
-// scheme is unknown unless a trusted proxy names it: a proxy may terminate TLS.
+// same reports whether an origin in normal form is the site itself. Without a certificate a proxy
+// may terminate TLS, so the scheme is unknown unless a trusted proxy names it.
 func (a *Auth) same(key, hostPort string, to Site) bool {
 	scheme, _, _ := strings.Cut(key, ":")
 	if to.Scheme == "" && a.https {
@@ -113,8 +113,8 @@ func parseOrigins(list []string) (origins, hosts map[string]bool, err error) {
 }
 
 // toASCII returns an origin with its host as browsers send it: 聊天.example becomes
-// xn--rss932g.example. In the standard library only net/http has this conversion, and uses
-// it when it writes a request. toASCII returns an origin that cannot be converted as it is.
+// xn--rss932g.example. In the standard library only net/http has this conversion, and applies it
+// when it writes a request. If an origin cannot be converted, toASCII returns it unchanged.
 func toASCII(origin string) string {
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" {
@@ -139,9 +139,9 @@ func hostname(host string) string {
 	return strings.ToLower(strings.Trim(host, "[]"))
 }
 
-// splitOrigin returns an origin in normal form (lower case, with its port) and its
-// host:port. Applications have schemes of their own, such as capacitor://localhost; their
-// host is no place in a network, so hostPort is empty.
+// splitOrigin returns an origin in normal form (lower case, with its port) and its host:port. The
+// origin of an application has another scheme, such as capacitor://localhost. Its host is not one
+// of the network, so hostPort is empty.
 func splitOrigin(origin string) (key, hostPort string, err error) {
 	u, err := url.Parse(origin)
 	if err != nil {

@@ -10,19 +10,19 @@ import (
 	"roomcast/proto/grant"
 )
 
-// A Pass is what the application's backend, or its ticket, has allowed a client. The client's resume string
-// carries it, so that a client that comes back causes no question. A Pass without a time in
-// Until only says who a guest is.
+// A Pass is what the application's backend, or its ticket, has allowed a client. The client's
+// resume string contains it, so that the gateway need not ask again when the client comes back. The
+// pass of a guest without Until contains only its identity.
 type Pass struct {
 	Who    proto.Identity
-	Issued time.Time            // of the first string of a guest
-	Token  string               // the id in the client's token, without which the pass counts nothing; "" = it had none
-	Rooms  json.RawMessage      // the backend's grant; nil = it gave none
-	Until  time.Time            // when the answer to connect ends; zero = there is none, or it held for its session
+	Issued time.Time            // when a guest got its first string
+	Token  string               // the id in the client's token, with which alone the pass is valid; "" = the client had no token
+	Rooms  json.RawMessage      // the rights from the backend; nil = the backend named none
+	Until  time.Time            // when the answer to connect expires; zero = there is no answer, or it was for one session
 	Joins  map[string]time.Time // rooms that the client may join, and until when
-	Ticket bool                 // a ticket said so, not an answer to connect
+	Ticket bool                 // the pass comes from a ticket, not from the backend
 	Issuer string               // of the ticket
-	Family string               // the session of the first string, from which the later ones follow
+	Family string               // the session that got the first of the client's successive strings
 }
 
 // maxJoins bounds the rooms of one Pass.
@@ -66,7 +66,7 @@ func (p *Pass) Empty(now time.Time) bool {
 	return true
 }
 
-// Allow remembers that the client may join a room.
+// Allow records that the client may join a room, until the given time.
 func (p *Pass) Allow(room proto.Room, until, now time.Time) {
 	maps.DeleteFunc(p.Joins, func(_ string, until time.Time) bool { return !until.After(now) })
 	if p.Joins == nil {
@@ -77,11 +77,11 @@ func (p *Pass) Allow(room proto.Room, until, now time.Time) {
 	}
 }
 
-// MayJoin reports whether the backend has allowed the room.
+// MayJoin reports whether the backend has allowed the client to join the room.
 func (p *Pass) MayJoin(room proto.Room, now time.Time) bool { return p.Joins[room.String()].After(now) }
 
-// SignPass returns a resume string with the pass. A grant or rooms that would make it too long
-// are left out: the backend is asked again.
+// SignPass returns a resume string with the pass. If the string would be too long, it leaves out
+// the rooms, and then the grant too. The gateway then has to ask the backend again.
 func (g *signer) SignPass(p *Pass) string {
 	now := g.now()
 	until := func(t time.Time) int64 {
@@ -117,13 +117,14 @@ func (g *signer) SignPass(p *Pass) string {
 	return s
 }
 
-// ErrPass is the refusal of a resume string whose holder must show a token or a new ticket. The
-// holder is not a guest, so it does not become one.
+// ErrPass is the refusal of a resume string whose client must send a token or a new ticket. The
+// client is not a guest, and must not become one.
 var ErrPass = proto.Refuse(proto.Unauthorized, "this resume string needs its token, or a new ticket")
 
-// ReadPass returns the pass in a resume string of either form, ErrPass or ErrResume. Token is the id
-// in the client's token; "" = it has none. Without a token, a pass tells who the client is:
-// a guest, or whom the backend named, as long as its answer holds.
+// ReadPass returns the pass in a resume string of either version. Token is the id in the client's
+// token; "" = the client has no token. Without a token, the pass identifies the client: as a guest,
+// or until Until as the user that the backend or a ticket named. The error is ErrPass if the client
+// must send its token or a new ticket, otherwise ErrResume.
 func (g *signer) ReadPass(s, token string) (*Pass, error) {
 	if who, issued, err := g.Resume(s); err == nil {
 		if token != "" {
@@ -162,11 +163,12 @@ func (g *signer) ReadPass(s, token string) (*Pass, error) {
 	return p, nil
 }
 
-// IsGuest reports whether a gateway made the identity.
+// IsGuest reports whether the identity is anonymous, made by a gateway.
 func IsGuest(who proto.Identity) bool { return strings.HasPrefix(who.ID, anonymous) }
 
-// GrantOf returns the rights of a client to which the backend gave the grant rooms; nil = the
-// backend named none. Own are the rights in the client's token; nil = it has none.
+// GrantOf returns the rights of a client. Rooms are the rights that the backend named, and own
+// those in the client's token; nil = none were named, or there is no token. If both exist, the
+// client gets the rights that both contain.
 func (a *Auth) GrantOf(rooms json.RawMessage, own *grant.Grant) (*grant.Grant, error) {
 	if rooms == nil && own == nil {
 		return a.defaults, nil

@@ -15,12 +15,12 @@ import (
 //
 //	1 B version | 8 B time of issue, in seconds since 1970 | 1 B length of the id | id | name | 16 B tag
 //
-// The tag is the first half of HMAC-SHA256 over everything before it. The string does not name
-// its key. Newer ones are in pass.go.
+// The tag is the first half of HMAC-SHA256 over everything before it. The string does not name its
+// key. Strings of newer versions are in pass.go.
 const (
-	// resumeAhead is how far in the future the time of issue may be. The tag proves that a
-	// gateway issued the string, so this only bounds the difference of their clocks. It is
-	// generous: a sender with a new identity could store a message a second time.
+	// resumeAhead is how far in the future the time of issue may be. The tag proves that a gateway
+	// issued the string, so this only bounds the difference of the gateways' clocks. The bound is
+	// generous, because a client that gets a new identity could store a message a second time.
 	resumeAhead = 24 * time.Hour
 
 	resumeVersion = 1
@@ -40,9 +40,9 @@ type signer struct {
 	now       func() time.Time
 }
 
-// Sign returns an opaque string. A client that shows it gets the identity who again, at any
-// gateway with the same secret, until [Config.ResumeAge] after issued. Issued is the time of
-// the identity's first string, so renewing a string does not extend its life.
+// Sign returns an opaque string. A client that sends it back gets the identity who again, at any
+// gateway with the same secret, until [Config.ResumeAge] after issued. Issued is the time of the
+// identity's first string, so renewing a string does not extend its life.
 func (g *signer) Sign(who proto.Identity, issued time.Time) string {
 	b := make([]byte, 0, resumeHead+len(who.ID)+len(who.Name)+resumeTag)
 	b = append(b, resumeVersion)

@@ -7,11 +7,11 @@ import (
 	"roomcast/proto"
 )
 
-// Revocations are the credentials that are refused although they have not expired. The bridge
-// adds to them, and each loop watches them to end its sessions. They are safe for concurrent
-// use; those of a nil pointer refuse nothing.
+// Revocations are the credentials that are refused although they have not expired. The bridge adds
+// to them, and each loop watches them to end its sessions. They are safe for concurrent use. A nil
+// pointer refuses nothing.
 type Revocations struct {
-	mu       sync.RWMutex // guards what follows
+	mu       sync.RWMutex // guards the fields below
 	ids      map[string]proto.Revocation
 	sessions map[string]proto.Revocation
 	watchers []func([]proto.Revocation)
@@ -23,7 +23,7 @@ var (
 	errRenew   = proto.Refuse(proto.Unauthorized, "this credential has been revoked; get a new one")
 )
 
-// Watch calls f with all revocations that are new from now on. It must not block.
+// Watch makes Add call f with each list of new revocations. F must not block.
 func (r *Revocations) Watch(f func([]proto.Revocation)) {
 	if r == nil {
 		return
@@ -33,7 +33,7 @@ func (r *Revocations) Watch(f func([]proto.Revocation)) {
 	r.watchers = append(r.watchers, f)
 }
 
-// Add adds revocations, of which some may be known.
+// Add adds revocations. Some of them may be known.
 func (r *Revocations) Add(list []proto.Revocation) {
 	r.mu.Lock()
 	if r.ids == nil {
@@ -70,8 +70,8 @@ func (r *Revocations) Add(list []proto.Revocation) {
 	}
 }
 
-// Check returns the refusal for a credential of an id that was issued at that time, and that
-// belongs to the family of a session; "" = to none. It is nil if the credential is good.
+// Check returns the refusal for a revoked credential, otherwise nil. The credential is of an id,
+// was issued at the given time, and belongs to the family of a session; "" = to no family.
 func (r *Revocations) Check(id, family string, issued time.Time) error {
 	if r == nil {
 		return nil

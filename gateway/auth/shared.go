@@ -8,14 +8,14 @@ import (
 	"roomcast/proto/grant"
 )
 
-// sharedGrants keeps one grant for all tokens with the same claim, as long as a session has
-// it. It is safe for concurrent use.
+// sharedGrants keeps one grant for all tokens with the same claim, while a session uses it. It is
+// safe for concurrent use.
 type sharedGrants struct {
 	mu      sync.Mutex
 	byClaim map[string]weak.Pointer[grant.Grant]
 }
 
-// parse is grant.Parse with a memory.
+// parse does what grant.Parse does, and returns the same grant for the same claim.
 func (s *sharedGrants) parse(claim []byte) (*grant.Grant, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

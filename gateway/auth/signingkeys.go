@@ -15,8 +15,8 @@ import (
 	"roomcast/proto"
 )
 
-// SigningKeys are the keys that sign resume strings and tickets, as roomsvc last told them. The
-// bridge sets them, and they are safe for concurrent use.
+// SigningKeys are the keys that sign resume strings and tickets. The bridge sets them when roomsvc
+// sends new ones. They are safe for concurrent use.
 type SigningKeys struct {
 	list atomic.Pointer[[]signingKey] // the newest first; never empty
 }
@@ -26,7 +26,7 @@ type SigningKeys struct {
 type signingKey struct {
 	name   [keyName]byte
 	secret [sha256.Size]byte
-	from   time.Time // since when it signs
+	from   time.Time // when it begins to sign
 }
 
 const (
@@ -47,7 +47,7 @@ func NewSigningKeys(secrets ...[]byte) *SigningKeys {
 	return k
 }
 
-// Set replaces the keys, of which the newest is the first. It ignores an empty list.
+// Set replaces the keys, with the newest first. It ignores an empty list.
 func (k *SigningKeys) Set(keys []proto.SigningKey) {
 	var list []signingKey
 	for _, key := range keys {
@@ -120,8 +120,8 @@ func (k *signingKey) signed(b []byte) bool {
 	return hmac.Equal(b[body:], k.tag(b[:body]))
 }
 
-// KnowsKeyOf reports whether the key that a resume string or ticket names is known. It is also
-// true for a string that names no key.
+// KnowsKeyOf reports whether this gateway knows the key that a resume string or ticket names. It
+// returns true for a string that names no key.
 func (g *signer) KnowsKeyOf(s string) bool {
 	b, ok := decode(s)
 	if !ok || len(b) < jsonHead+resumeTag || b[0] != passVersion && b[0] != ticketVersion {

@@ -9,15 +9,15 @@ import (
 	"roomcast/proto"
 )
 
-// A Ticket opens one session for one user. The application asks the HTTP API for it and hands
+// A Ticket opens one session for one user. The application requests it from the HTTP API and gives
 // it to the user's client.
 type Ticket struct {
-	Number  string // random: a ticket is used once
+	Number  string // random; a ticket is used once
 	Issuer  string // the id of the API token that made it
 	Who     proto.Identity
 	Rooms   json.RawMessage // the grant
 	Issued  time.Time
-	Expires time.Time // until when it may be used
+	Expires time.Time // when the ticket becomes unusable
 	Until   time.Time // bounds the session and its resume
 }
 
@@ -58,8 +58,7 @@ func (g *signer) SignTicket(t *Ticket) string {
 	})
 }
 
-// ReadTicket checks a ticket, without knowing whether it has been used. The error is a
-// *proto.Refusal.
+// ReadTicket checks a ticket, except whether it has been used. The error is a *proto.Refusal.
 func (g *signer) ReadTicket(s string) (*Ticket, error) {
 	var text ticketText
 	if len(s) > maxTicket || !g.openJSON(ticketVersion, s, &text) {
@@ -75,7 +74,8 @@ func (g *signer) ReadTicket(s string) (*Ticket, error) {
 	return t, nil
 }
 
-// TicketRefusal returns the refusal of a ticket that has been used, or that nobody could check.
+// TicketRefusal returns the refusal for a ticket that has been used, or that the gateway could not
+// check.
 func TicketRefusal(used bool) error {
 	if used {
 		return errTicketUsed
@@ -83,15 +83,16 @@ func TicketRefusal(used bool) error {
 	return errTicketUnknown
 }
 
-// KeyUnknown is the refusal of a resume string or ticket whose key nobody could be asked for.
+// KeyUnknown returns the refusal for a resume string or ticket whose key the gateway could not look
+// up.
 func KeyUnknown() error { return errKeyUnknown }
 
-// Pass returns what the ticket allows, as resume strings carry it.
+// Pass returns what the ticket allows, in the form that resume strings contain.
 func (t *Ticket) Pass() Pass {
 	return Pass{Who: t.Who, Rooms: t.Rooms, Until: t.Until, Issued: t.Issued, Issuer: t.Issuer, Ticket: true}
 }
 
-// jsonHead is the length of what stands before the JSON.
+// jsonHead is the length of the bytes before the JSON.
 const jsonHead = 1 + keyName
 
 // sealJSON returns a signed string of a version.

@@ -22,7 +22,7 @@ const (
 	Leeway = 5 * time.Second
 )
 
-// A Holder is the identity that a credential proves, with its rights.
+// A Holder is a client as its token identifies it, with its rights.
 type Holder struct {
 	Who     proto.Identity
 	Grant   *grant.Grant
@@ -33,7 +33,7 @@ type Holder struct {
 // End returns when a session with this token ends.
 func (h *Holder) End() time.Time { return h.Expires.Add(Leeway) }
 
-// Refusals of tokens that a client reacts to differently.
+// Refusals of tokens to which a client reacts in different ways.
 var (
 	errExpired = proto.Refuse(proto.Unauthorized, "the token has expired; get a new one")
 	errNoKeys  = proto.Refuse(proto.Unavailable, "the keys that check this token cannot be read now; try again").After(time.Second)
@@ -53,8 +53,8 @@ func CloseCode(err error) proto.CloseCode {
 	return proto.CloseBadToken
 }
 
-// claims are the claims of a token that count. Their names are compared exactly and may not
-// be repeated.
+// claims are the claims of a token that this package uses. Names are compared exactly. A repeated
+// name is an error.
 type claims struct {
 	sub   string // "" = absent
 	name  string
@@ -107,11 +107,11 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// parseSubject reads an id. Some services number their users.
+// parseSubject reads an id, which may be a number: some services number their users.
 func parseSubject(value []byte) (string, error) {
 	var text string
 	if json.Unmarshal(value, &text) == nil {
-		if text == "" || strings.ContainsRune(text, '\uFFFD') { // encoding/json writes this for half a character
+		if text == "" || strings.ContainsRune(text, '\uFFFD') { // encoding/json turns half a surrogate pair into U+FFFD
 			return "", errors.New("not text")
 		}
 		return text, nil
@@ -190,8 +190,8 @@ func (a *Auth) Token(token string) (Holder, error) {
 	return h, nil
 }
 
-// findKeys returns the issuer of a token and its keys for it. The claim iss only selects: a
-// token that names an issuer is checked with this issuer's keys alone.
+// findKeys returns the issuer of a token and its keys for it. The claim iss only selects the
+// issuer: the keys of that issuer alone then check the token.
 func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
 	if _, has := t.Header["crit"]; has {
 		return nil, nil, refuse("the token has a crit header, which this server does not know")
@@ -277,8 +277,8 @@ func (a *Auth) identityOf(from *issuer, c *claims) (proto.Identity, error) {
 	return who, nil
 }
 
-// IssuerOf returns the name of the issuer whose prefix the id of a token's holder has; "" = the
-// unnamed one.
+// IssuerOf returns the name of the issuer whose prefix an id has; "" = no prefix, so the unnamed
+// issuer.
 func (a *Auth) IssuerOf(id string) string {
 	for _, is := range a.issuers {
 		if is.name != "" && strings.HasPrefix(id, is.name+":") {
@@ -316,7 +316,7 @@ func refuseToken(err error) *proto.Refusal {
 	return refuse("the token is not accepted")
 }
 
-// TakesAuth reports whether a client without rights may get some by a token or a ticket.
+// TakesAuth reports whether a client without rights can get some with a token or a ticket.
 func (a *Auth) TakesAuth() bool { return a.tickets || a.TakesTokens() }
 
 // TakesTokens reports whether the gateway accepts tokens.
