@@ -11,23 +11,23 @@ import (
 	"roomcast/proto/grant"
 )
 
-// An Answer allows what was asked.
+// An Answer is the backend's permission for what a question asks.
 type Answer struct {
-	Unasked bool // nobody answered, and --ask-fail allows that; all other fields are zero
+	Unasked bool // the backend did not answer, and --ask-fail is allow; all other fields are zero
 
-	Who     proto.Identity  // of connect: replaces the client's where it is not empty
+	Who     proto.Identity  // of connect: replaces the client's id and name where it is not empty
 	Rooms   json.RawMessage // of connect: a grant as in tokens; nil = none
 	Grant   *grant.Grant    // of Rooms
-	Until   time.Time       // how long the answer to connect or join holds; zero = for this session
-	Content *proto.Content  // of say: is said instead; nil = what the client said
+	Until   time.Time       // when the answer to connect or join expires; zero = with this session
+	Content *proto.Content  // of say: replaces the client's content; nil = the content is unchanged
 }
 
 // maxAnswer is the limit of an answer in bytes.
 const maxAnswer = 64 << 10
 
-// parseAnswer reads an answer. A *proto.Refusal as error denies what was asked. Any other
-// error is for the log: an answer that breaks a rule is no answer. Names that have no meaning
-// are ignored, but no name may be repeated.
+// parseAnswer reads an answer. If the error is a *proto.Refusal, the backend refuses. Any other
+// error is for the log: the answer breaks a rule, so it counts as no answer. Unknown names are
+// ignored, but no name may be repeated.
 func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answer, err error) {
 	if len(body) > maxAnswer {
 		return a, fmt.Errorf("it has more than %d bytes", maxAnswer)
@@ -93,7 +93,7 @@ func (a *Answer) check(maxMessage int) error {
 // maxWhy bounds a reason in bytes, so that it fits into a close frame.
 const maxWhy = 120
 
-// deny returns the refusal of a backend.
+// deny returns the refusal for a reason from the backend.
 func deny(why string) *proto.Refusal {
 	if why = strings.ToValidUTF8(why[:min(len(why), maxWhy)], ""); why == "" {
 		why = "the application does not allow this"
@@ -104,7 +104,7 @@ func deny(why string) *proto.Refusal {
 func text(value []byte) (string, error) {
 	var s *string
 	if err := json.Unmarshal(value, &s); err != nil || s == nil || strings.ContainsRune(*s, '\uFFFD') {
-		return "", errors.New("not text") // encoding/json writes U+FFFD for half a character
+		return "", errors.New("not text") // encoding/json turns half a surrogate pair into U+FFFD
 	}
 	return *s, nil
 }

@@ -1,8 +1,8 @@
-// Package backend asks the application's backend whether a client may connect, join a room or
-// say something. It asks by HTTP, or by whatever transport the gateway gives it.
+// Package backend asks the application's backend whether a client may connect, join a room or say
+// something. It asks over HTTP, or over the transport that the gateway gives it.
 //
-// The decisions are pure: answer.go reads answers, breaker.go decides when a backend that does
-// not answer is left alone. Nothing here blocks its caller.
+// The decisions are pure: answer.go reads answers, and breaker.go decides when to stop asking a
+// backend that does not answer. No function except Run blocks its caller.
 package backend
 
 import (
@@ -34,14 +34,14 @@ const (
 // Config configures a Backend.
 type Config struct {
 	Ask        []string      // kinds of questions
-	URL        string        // where questions are posted; "" = the transport of New
-	CAFile     string        // PEM certificates that the backend's certificate may be signed by; "" = the system's
+	URL        string        // receives the questions by POST; "" = they go over the transport of New
+	CAFile     string        // PEM certificates that may have signed the backend's; "" = those of the system
 	Insecure   bool          // URL may be http
 	SecretFile string        // signs the posts; "" = they are not signed
-	Headers    []string      // of a client's request, which the backend is told
-	Timeout    time.Duration // of a question
-	Inflight   int           // open questions; further ones are not asked
-	Fail       string        // deny or allow: what holds when no answer comes
+	Headers    []string      // headers of a client's request that the backend gets
+	Timeout    time.Duration // from the question to its answer
+	Inflight   int           // maximum of questions without an answer; further ones fail at once
+	Fail       string        // deny or allow: the result of a question without an answer
 	MaxMessage int           // bytes that an answer to say may hold
 	Log        *slog.Logger
 }
@@ -87,7 +87,7 @@ func (c *Config) Check() error {
 	return err
 }
 
-// Asks reports whether questions of a kind are asked.
+// Asks reports whether the gateway asks questions of a kind.
 func (c *Config) Asks(kind Kind) bool { return slices.Contains(c.Ask, string(kind)) }
 
 // A Transport carries questions to the backend. It is safe for concurrent use.
@@ -97,7 +97,7 @@ type Transport interface {
 	Ask(ctx context.Context, kind Kind, question []byte) ([]byte, error)
 }
 
-// A Question is about one client. Ask copies what it keeps.
+// A Question is about one client. Ask does not keep it.
 type Question struct {
 	Kind    Kind
 	Session string // "" = a request of the HTTP API
@@ -108,7 +108,7 @@ type Question struct {
 	Signal  bool          // the content is a signal's
 }
 
-// noAnswerRetry is how long a client waits before it tries again.
+// noAnswerRetry is how long a client should wait before it tries again.
 const noAnswerRetry = time.Second
 
 // The refusals of questions without an answer.
@@ -117,13 +117,13 @@ var (
 	errBusy     = proto.Refuse(proto.Overloaded, "the application is asked too much at once; try again").After(noAnswerRetry)
 )
 
-// Backend asks questions. Only Run blocks. Its methods are safe for concurrent use; those of
-// a nil Backend ask nothing.
+// Backend asks questions. Only Run blocks. Its methods are safe for concurrent use. A nil Backend
+// asks nothing.
 type Backend struct {
 	// static
 	cfg       Config
 	transport Transport
-	queue     chan request // bounded by open
+	queue     chan request // never full, because open is bounded
 
 	open    atomic.Int64 // questions without an answer; at most Inflight
 	breaker breaker
@@ -136,8 +136,8 @@ type request struct {
 	done     func(Answer, error)
 }
 
-// New returns a backend that is asked over transport, or at the URL in cfg. It is nil if cfg
-// names no questions.
+// New returns a backend that sends its questions over transport, or to the URL in cfg. It returns
+// nil if cfg names no questions.
 func New(cfg Config, transport Transport) (*Backend, error) {
 	if err := cfg.Check(); err != nil || len(cfg.Ask) == 0 {
 		return nil, err
@@ -152,10 +152,10 @@ func New(cfg Config, transport Transport) (*Backend, error) {
 	return &Backend{cfg: cfg, transport: transport, queue: make(chan request, cfg.Inflight)}, nil
 }
 
-// Asks reports whether questions of a kind are asked.
+// Asks reports whether the gateway asks questions of a kind.
 func (b *Backend) Asks(kind Kind) bool { return b != nil && b.cfg.Asks(kind) }
 
-// Headers returns the names of the headers that the backend is told.
+// Headers returns the names of the headers that the backend gets.
 func (b *Backend) Headers() []string {
 	if b == nil {
 		return nil
@@ -163,9 +163,9 @@ func (b *Backend) Headers() []string {
 	return b.cfg.Headers
 }
 
-// Ask asks a question. It calls done once: before it returns, or from a goroutine of Run. The
-// error is a *proto.Refusal: the backend refuses (forbidden), no answer has come (unavailable)
-// or too many questions are open (overloaded). Done must not block.
+// Ask asks a question. It calls done once: before it returns, or from a goroutine of Run. The error
+// is a *proto.Refusal: the backend has refused (forbidden), has not answered (unavailable), or too
+// many questions are open (overloaded). Done must not block.
 func (b *Backend) Ask(q *Question, done func(Answer, error)) {
 	now := time.Now()
 	if b.open.Add(1) > int64(b.cfg.Inflight) {
@@ -178,10 +178,10 @@ func (b *Backend) Ask(q *Question, done func(Answer, error)) {
 		b.fail(errNoAnswer, done)
 		return
 	}
-	b.queue <- request{q.Kind, q.appendJSON(nil), now.Add(b.cfg.Timeout), done} // there is room: open is the bound
+	b.queue <- request{q.Kind, q.appendJSON(nil), now.Add(b.cfg.Timeout), done} // does not block, because open is bounded
 }
 
-// fail ends a question without an answer.
+// fail ends a question without an answer, as --ask-fail says.
 func (b *Backend) fail(why *proto.Refusal, done func(Answer, error)) {
 	if b.cfg.Fail == "allow" {
 		done(Answer{Unasked: true}, nil)
@@ -237,7 +237,7 @@ func (b *Backend) serve(ctx context.Context, r *request) {
 	}
 }
 
-// appendJSON appends the question as the backend receives it.
+// appendJSON appends the question in the form that the backend receives.
 func (q *Question) appendJSON(b []byte) []byte {
 	form := struct {
 		Ask     Kind              `json:"ask"`

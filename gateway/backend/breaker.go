@@ -7,23 +7,25 @@ import (
 
 // Bounds of a breaker.
 const (
-	maxFailures = 5 // in succession, after which the backend is left alone
+	maxFailures = 5 // failures in succession before the first pause
 	minPause    = time.Second
 	maxPause    = 30 * time.Second
 )
 
-// A breaker leaves a backend alone that does not answer, so that no client waits for it and it
-// can recover. After a pause it lets one question through: if that is answered, the backend is
-// asked again; otherwise a pause twice as long follows. It is safe for concurrent use.
+// A breaker stops the questions to a backend that does not answer, so that no client waits for it
+// and it can recover. After a pause it allows one question. If the backend answers it, the breaker
+// allows all questions again; otherwise a pause twice as long follows. It is safe for concurrent
+// use.
 type breaker struct {
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	failures int        // in succession
 	pause    time.Duration
 	until    time.Time // the end of the pause; zero = no pause
-	trying   bool      // one question after the pause has no outcome yet
+	trying   bool      // the one question after the pause has no outcome yet
 }
 
-// allow reports whether a question may be asked now. Each question that it allows is counted.
+// allow reports whether a question may be asked now. After each question that it allows, the caller
+// calls count.
 func (b *breaker) allow(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -37,7 +39,7 @@ func (b *breaker) allow(now time.Time) bool {
 	return true
 }
 
-// count counts the outcome of a question. Opened says that the first pause begins.
+// count counts the outcome of a question. Opened reports that the first pause begins.
 func (b *breaker) count(answered bool, now time.Time) (opened bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -47,7 +49,7 @@ func (b *breaker) count(answered bool, now time.Time) (opened bool) {
 		b.failures, b.pause, b.until, b.trying = 0, 0, time.Time{}, false
 	case b.until.IsZero() && b.failures >= maxFailures:
 		b.pause, b.until, opened = minPause, now.Add(minPause), true
-	case b.trying: // otherwise it was asked before the pause
+	case b.trying: // a question from before the pause changes nothing
 		b.pause = min(2*b.pause, maxPause)
 		b.until, b.trying = now.Add(b.pause), false
 	}

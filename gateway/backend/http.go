@@ -26,7 +26,7 @@ type poster struct {
 	secrets *auth.File[webhook.Secrets] // nil = questions are not signed
 }
 
-// newPoster reads the files and errors name the flag.
+// newPoster reads the files that cfg names. Its errors name the flag.
 func newPoster(cfg *Config) (*poster, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
@@ -63,7 +63,7 @@ func newPoster(cfg *Config) (*poster, error) {
 	return p, nil
 }
 
-// Ask implements [Transport]. Only 200 is an answer; 401 and 403 deny.
+// Ask implements [Transport]. A response with 200 is an answer; 401 and 403 are refusals.
 func (p *poster) Ask(ctx context.Context, _ Kind, question []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(question))
 	if err != nil {
