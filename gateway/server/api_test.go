@@ -80,7 +80,8 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 	servertest.Hear(t, member, " hi")
 	servertest.Hear(t, member, ` {"n":1}`)
 	servertest.Hear(t, member, " beep")
-	// It may have seen what came after the reopening before it was told.
+	// The member may have received messages from after the reopening before it is told of the
+	// close.
 	got, code := servertest.Next(t, member)
 	for code == 0 && strings.HasSuffix(got, " again") {
 		got, code = servertest.Next(t, member)

@@ -8,7 +8,7 @@ import (
 	"roomcast/gateway/server/servertest"
 )
 
-// A ticket, a revocation and an act over HTTP are each a line in the log, the refused ones too.
+// The log has a line for each ticket, revocation and act over HTTP, also if it was refused.
 func TestRequestsAreAudited(t *testing.T) {
 	tokens := servertest.File(t, "shop shop-token-0123456789 tickets:shop-* read:shop-* say:shop-*\nboss boss-token-0123456789 admin\n")
 	var log logLines
@@ -27,7 +27,7 @@ func TestRequestsAreAudited(t *testing.T) {
 			t.Errorf("%s: no line is %s:\n%s\n%s", tt.path, tt.line, log.String(), answer)
 		}
 		if strings.Contains(log.String(), tt.token) {
-			t.Errorf("the log holds the token:\n%s", log.String())
+			t.Errorf("the log contains the token:\n%s", log.String())
 		}
 	}
 }

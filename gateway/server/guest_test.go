@@ -119,8 +119,8 @@ func (s *stream) resume() string {
 	return hello.Hello.Resume
 }
 
-// A guest of a gateway with default settings does everything through a proxy that the gateway
-// does not know: it reads two rooms, says something, signals, and asks for members and history.
+// The gateway has default settings and does not know the proxy. Through it, a guest reads two
+// rooms, sends messages and signals, and asks for members and history.
 func TestGuestUsesPlainHTTPThroughAProxy(t *testing.T) {
 	target, err := url.Parse(servertest.Serve(t))
 	if err != nil {
@@ -179,7 +179,7 @@ func TestGuestUsesPlainHTTPThroughAProxy(t *testing.T) {
 	}
 }
 
-// Bans, mutes, the slow mode and a close hold for requests as they do for sessions.
+// Bans, mutes, the slow mode and a close apply to requests as to sessions.
 func TestActsHoldForRequests(t *testing.T) {
 	base := servertest.Serve(t)
 	rooms := base + "api/rooms/lobby"
@@ -224,7 +224,7 @@ func TestActsHoldForRequests(t *testing.T) {
 	check("banned", "GET", "/messages?since=9999&wait=20s", "", 403, "banned")
 	check("banned", "GET", "/members", "", 403, "banned")
 	if end := reader.want("close"); !strings.HasPrefix(end, `{"code":4102,`) {
-		t.Errorf("got %s, want that the ban ends the stream", end)
+		t.Errorf("got %s, want the end of the stream by the ban", end)
 	}
 	act("unban", member)
 	act("close", "")
@@ -232,11 +232,11 @@ func TestActsHoldForRequests(t *testing.T) {
 	check("closed", "POST", "/signal", `{"type":"x"}`, 409, "room_closed")
 }
 
-// Requests are limited by the id of a user, and by the address of guests.
+// The gateway limits the requests of a user by the id, and those of guests by their address.
 func TestRequestsAreLimitedBySender(t *testing.T) {
 	base := servertest.Serve(t, "--rate", "0.001", "--burst", "3", "--trust-proxy", "127.0.0.1", "--auth-key-file", servertest.File(t, hmacSecret),
 		"--guest-rights", "read say", "--api-token-file", servertest.File(t, "0123456789abcdef"))
-	// spend makes requests until one is refused, and returns how many were not.
+	// spend makes requests until one is refused, and returns the number of accepted ones.
 	spend := func(header ...string) (n int) {
 		for n < 10 {
 			if status, _ := servertest.Call(t, "GET", base+"api/rooms/lobby/messages", "", header...); status == http.StatusTooManyRequests {
@@ -273,8 +273,8 @@ func TestRequestsAreLimitedBySender(t *testing.T) {
 	}
 }
 
-// A page of an allowed origin reads and says everything with a user's token; a foreign page and
-// a request that hides its origin get nothing.
+// With a user's token, a page of an allowed origin can read and say everything. A foreign page
+// and a request that hides its origin get nothing.
 func TestPagesOfOtherOrigins(t *testing.T) {
 	const page = "https://app.example.org"
 	base := servertest.Serve(t, "--allow-origin", page, "--auth-key-file", servertest.File(t, hmacSecret), "--api-token-file", servertest.File(t, "0123456789abcdef"))
@@ -331,7 +331,8 @@ func TestPagesOfOtherOrigins(t *testing.T) {
 	}
 }
 
-// A ticket opens one stream. Its resume, not the ticket, opens the next one and says things.
+// A ticket opens one stream. The stream's resume string, not the ticket, opens the next stream and
+// sends messages.
 func TestTicketOpensOneStream(t *testing.T) {
 	base := servertest.Serve(t, "--api-token-file", servertest.File(t, "0123456789abcdef"), "--guest-rights", "none=")
 	status, got := servertest.Call(t, "POST", base+"api/tickets", `{"id":"ann","rooms":{"lobby":"read say"}}`, "Authorization", "Bearer 0123456789abcdef")
@@ -343,7 +344,7 @@ func TestTicketOpensOneStream(t *testing.T) {
 	first := open(t, path)
 	resume := first.resume()
 	if end := first.want("ended"); !strings.Contains(end, `"room":"secret","ended":{"code":4106`) {
-		t.Errorf("got %s, want that ann may not read the other room", end)
+		t.Errorf("got %s, want ann's read of the other room refused", end)
 	}
 	second := open(t, path)
 	body, _ := io.ReadAll(second.Body)
@@ -362,7 +363,8 @@ func TestTicketOpensOneStream(t *testing.T) {
 	}
 }
 
-// The backend is asked about each room that a request reads, unless resume says what it allows.
+// The gateway asks the backend about each room that a request reads, unless the resume string
+// already contains the answer.
 func TestRequestsAskWhetherTheyMayJoin(t *testing.T) {
 	asked := make(chan string, 100)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

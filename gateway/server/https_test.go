@@ -16,7 +16,7 @@ import (
 
 // With --https-cert the gateway serves the page, the API and rooms only with TLS.
 func TestHTTPSServesOnlyTLS(t *testing.T) {
-	// A server of the standard library lends its certificate for 127.0.0.1.
+	// The gateway uses the certificate for 127.0.0.1 of a test server of the standard library.
 	lender := httptest.NewTLSServer(http.NotFoundHandler())
 	defer lender.Close()
 	cert, key := lent(t, lender.TLS.Certificates[0])

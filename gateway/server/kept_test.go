@@ -48,8 +48,8 @@ func ask(t *testing.T, conn net.Conn, r *bufio.Reader, request string) (*http.Re
 	return resp, string(body)
 }
 
-// A handshake on a connection that has served other requests is treated like one that begins
-// a connection, and so are the bytes behind it.
+// A connection that has served other requests may still begin a session. The gateway treats the
+// handshake and the bytes after it as on a new connection.
 func TestHandshakeWorksOnAKeptConnection(t *testing.T) {
 	for _, backend := range []string{"--portable=false", "--portable"} {
 		t.Run(backend, func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestHandshakeWorksAfterEachRequest(t *testing.T) {
 	}
 }
 
-// lent writes a certificate and its key to files.
+// lent writes the certificate of a test server and its key to files.
 func lent(t *testing.T, pair tls.Certificate) (cert, key string) {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
@@ -137,8 +137,8 @@ func lent(t *testing.T, pair tls.Certificate) (cert, key string) {
 		servertest.File(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 }
 
-// A connection counts once, also if it changes between HTTP and WebSocket, and no more after
-// its end.
+// A connection counts once, even if it changes from HTTP to WebSocket. After its end it does not
+// count.
 func TestKeptConnectionCountsOnce(t *testing.T) {
 	base := servertest.Serve(t, "--max-connections", "1")
 	u, err := url.Parse(base)
@@ -157,7 +157,7 @@ func TestKeptConnectionCountsOnce(t *testing.T) {
 			if resp.StatusCode == 200 {
 				break
 			}
-			conn.Close() // the one before has not quite ended
+			conn.Close() // the previous connection has not ended completely
 			if time.Now().After(end) {
 				t.Fatalf("got %s %s, want 200", resp.Status, body)
 			}
@@ -198,8 +198,8 @@ func TestHandshakeWorksThroughAPoolingProxy(t *testing.T) {
 	}
 }
 
-// A request through a proxy of this machine does not count as local, neither with the Host of
-// the proxy nor with one that the client chooses.
+// A request through a proxy on this machine does not count as local, whether the Host comes from
+// the proxy or from the client.
 func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 	base := servertest.Serve(t)
 	target, err := url.Parse(base)
@@ -233,8 +233,8 @@ func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 	}
 }
 
-// A loopback listener accepts only names of this machine. A page whose name points to this
-// machine gets nothing, and neither does its WebSocket.
+// A page may come from a host whose name resolves to this machine. Neither the page nor its
+// WebSocket gets anything, because a loopback listener accepts only local names.
 func TestLoopbackListenerAcceptsOnlyLocalHosts(t *testing.T) {
 	base := servertest.Serve(t, "--allow-origin", "https://Chat.example.org")
 	u, err := url.Parse(base)
@@ -343,8 +343,8 @@ func TestHealthChecksOfProxiesSucceed(t *testing.T) {
 	}
 }
 
-// A proxy must close an idle connection before the gateway does: otherwise it sends requests
-// to a closed one. The default is longer than that of Caddy.
+// A proxy must close an idle connection before the gateway does. Otherwise it sends requests on
+// closed connections. The default is longer than that of Caddy.
 func TestIdleConnectionIsClosedAfterHTTPIdleTime(t *testing.T) {
 	if got := server.DefaultConfig().HTTPIdleTime; got <= 2*time.Minute {
 		t.Errorf("by default connections are kept for %v, want more than 2m", got)

@@ -12,8 +12,8 @@ import (
 	"roomcast/proto"
 )
 
-// A room name means the same room over WebSocket, HTTP and NATS, for every spelling of the
-// URL. A name is decoded once.
+// This is true over WebSocket, HTTP and NATS, and for every spelling of the URL. The gateway
+// decodes a name once.
 func TestRoomNameMeansTheSameRoomEverywhere(t *testing.T) {
 	base := servertest.Serve(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -16,7 +16,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// polled is the answer to a request that waited.
+// polled is the answer to a poll.
 type polled struct {
 	status int
 	body   string
@@ -52,7 +52,7 @@ func poll(t *testing.T, url string, header ...string) <-chan polled {
 	return got
 }
 
-// sessions returns how many sessions and polls a gateway has.
+// sessions waits until the gateway has the wanted number of sessions and polls.
 func sessions(t *testing.T, base string, want int) {
 	t.Helper()
 	natstest.Eventually(t, fmt.Sprintf("%d members and polls", want), func() bool {
@@ -108,7 +108,8 @@ func TestPollsReceiveEveryMessageOnce(t *testing.T) {
 	}
 }
 
-// Polls end with the first message, at the end of their time, and with what would end a session.
+// A poll ends with the first message, at the end of its time, and for every reason that ends a
+// session.
 func TestPollsEnd(t *testing.T) {
 	const page = "https://app.example.org"
 	base, stop := servertest.ServeUntil(t, "--allow-origin", page, "--auth-key-file", servertest.File(t, hmacSecret), "--guest-rights", "read say",
@@ -187,7 +188,6 @@ func TestBadPollsAreRefused(t *testing.T) {
 	}
 }
 
-// A poll that waits costs no goroutine of the gateway.
 func TestPollsCostNoGoroutine(t *testing.T) {
 	base := servertest.Serve(t)
 	const n = 50
@@ -197,7 +197,7 @@ func TestPollsCostNoGoroutine(t *testing.T) {
 		clients[i] = poll(t, base+"api/rooms/lobby/messages?since=0&wait=50s")
 	}
 	sessions(t, base, n)
-	// A client has a goroutine of its own, and two for its connection.
+	// Each client of this test has three goroutines: its own, and two for its connection.
 	if more := runtime.NumGoroutine() - before - 3*n; more > n/5 {
 		t.Errorf("%d polls cost %d goroutines", n, more)
 	}

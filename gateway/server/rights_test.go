@@ -14,8 +14,7 @@ import (
 	"roomcast/gateway/server/servertest"
 )
 
-// A user's token opens the HTTP API with the rights of its holder.
-func TestAPIWithTheTokenOfAUser(t *testing.T) {
+func TestTokenOfAUserOpensTheAPIWithItsRights(t *testing.T) {
 	secret := strings.Repeat("0123456789abcdef", 2)
 	base := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, "the-operators-token"))
 	token := func(rooms map[string]string, lasts time.Duration) string {
@@ -85,8 +84,8 @@ func TestAPIWithTheTokenOfAUser(t *testing.T) {
 	}
 }
 
-// A token of the token file has the rights of its line, speaks as api:<name>, and for another id
-// only with the right as. A page of another origin may not show it.
+// A token of the token file has the rights of its line. It sends messages as api:<name>, or as
+// another id if it has the right "as". A page of another origin must not use it.
 func TestAPITokensHaveTheRightsOfTheirLine(t *testing.T) {
 	base := servertest.Serve(t, "--allow-origin", "https://shop.example.org", "--api-token-file", servertest.File(t, `
 root root-0123456789abcdef admin
@@ -131,7 +130,7 @@ mod  mod-0123456789abcdef  moderate:shop-1
 	}
 }
 
-// The backend is asked about a user's requests, and not about those of an API token.
+// The gateway asks the backend about the requests of a user, but not about those of an API token.
 func TestAPIAsksTheBackend(t *testing.T) {
 	asked := make(chan string, 100)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -189,7 +188,7 @@ func TestAPIAsksTheBackend(t *testing.T) {
 	}
 }
 
-// A program makes tickets for what its token may do itself, and a ticket opens one session.
+// A program can make tickets only with rights that its own token has. A ticket opens one session.
 func TestAPITickets(t *testing.T) {
 	secret := strings.Repeat("0123456789abcdef", 2)
 	base := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, `
@@ -254,7 +253,8 @@ read read-0123456789abcdef read say
 	}
 }
 
-// Revoking needs the right, for ids that match its pattern; a session has none.
+// A token needs the right to revoke, for ids that match its pattern. A session never has this
+// right.
 func TestAPIRevokes(t *testing.T) {
 	base := servertest.Serve(t, "--guest-rights", "read say", "--api-token-file", servertest.File(t, `
 root root-0123456789abcdef admin

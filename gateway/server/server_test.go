@@ -30,8 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// Without a token only programs of this machine may use the API. A request of another machine
-// cannot pass for a local one.
+// A request of another machine must not look like a local one.
 func TestGuardAdmitsOnlyThisMachineWithoutAToken(t *testing.T) {
 	with := func(name, value string) func(*Config, *http.Request) {
 		return func(_ *Config, r *http.Request) { r.Header.Set(name, value) }
@@ -126,7 +125,7 @@ func TestChangedCertificateIsReadAgain(t *testing.T) {
 	}
 	serves := func(want string) {
 		t.Helper()
-		c.checked = time.Time{} // long ago
+		c.checked = time.Time{} // as if the last check was long ago
 		got, err := c.config().GetCertificate(&tls.ClientHelloInfo{})
 		if err != nil {
 			t.Fatal(err)
@@ -143,7 +142,7 @@ func TestChangedCertificateIsReadAgain(t *testing.T) {
 	os.Chtimes(certFile, later, later)
 	serves("second.example.org")
 
-	// A file that is half written does no harm.
+	// A half-written file changes nothing.
 	if err := os.WriteFile(certFile, []byte("not yet"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +195,7 @@ func TestErrorOfAWrongSettingNamesItsFlag(t *testing.T) {
 	}
 }
 
-// A closed handoff closes the connections that nobody has accepted.
+// Close must also close the connections that no Accept has returned.
 func TestClosedHandoffClosesItsConnections(t *testing.T) {
 	h := newHandoff(&net.TCPAddr{})
 	ours, theirs := net.Pipe()

@@ -16,7 +16,7 @@ import (
 	"roomcast/proto"
 )
 
-// application is the backend of a test. It answers questions over HTTP.
+// application acts as the backend. It answers questions over HTTP.
 type application struct {
 	url string
 
@@ -86,8 +86,8 @@ func resumeIn(t *testing.T, frame string) string {
 
 func inAnHour() string { return time.Now().Add(time.Hour).UTC().Format(time.RFC3339) }
 
-// The backend knows the client by a header of its handshake and says who it is. A client that
-// comes back with resume causes no question.
+// The backend recognises the client by a header of its handshake, and answers with its identity. A
+// client that reconnects with a resume string causes no question.
 func TestBackendDecidesWhoMayConnect(t *testing.T) {
 	room := fmt.Sprintf("asked_%d", time.Now().UnixNano())
 	app := startApplication(t, nil)
@@ -131,8 +131,8 @@ func TestBackendDecidesWhoMayConnect(t *testing.T) {
 	open("/room/"+room+"/", "", "X-Session: ann's\r\n").write([]byte{0x88, 0x80, 0, 0, 0, 0})
 }
 
-// The token's rights and the backend's must both allow. The id of the answer replaces that of
-// the token, which a later auth must still name.
+// An action needs the rights of both. The id in the answer replaces that of the token, but a later
+// auth must still have the token's id.
 func TestBackendNeverGrantsMoreThanTheToken(t *testing.T) {
 	run := time.Now().UnixNano()
 	both, token, backend := fmt.Sprintf("both_%d", run), fmt.Sprintf("token_%d", run), fmt.Sprintf("backend_%d", run)
@@ -162,7 +162,7 @@ func TestBackendNeverGrantsMoreThanTheToken(t *testing.T) {
 	c.send(`{"id":9,"auth":{"token":"` + tokenOf("nick", "*=read say moderate", time.Hour) + `"}}`)
 	c.want(`{"id":9,"error":*`)
 
-	// The resume string carries the answer, but only beside a token of the same id.
+	// The resume string contains the answer, but counts only together with a token of the same id.
 	again := g.open("/ws", "roomcast.v1, bearer."+tokenOf("ann", grant, time.Hour)+", resume."+resume)
 	again.want(`{"hello":{*"you":{"id":"nick"*`)
 	check(again)
@@ -177,11 +177,12 @@ func TestBackendNeverGrantsMoreThanTheToken(t *testing.T) {
 	if q := app.questions("connect"); len(q) != 1 || q[0]["id"] != "ben" {
 		t.Errorf("got the questions %v, want one about ben", q)
 	}
-	// It admits nobody without the token, not even as a guest.
+	// Without the token, the resume string admits nobody, not even as a guest.
 	g.open("/ws", "roomcast.v1, resume."+resume).want("close 4003 *")
 }
 
-// An allowed join adds its room to resume; a refused one reveals nothing and can be repeated.
+// An allowed join adds its room to the resume string. A refused join reveals nothing and can be
+// repeated.
 func TestBackendDecidesWhoMayJoin(t *testing.T) {
 	room := fmt.Sprintf("joins_%d", time.Now().UnixNano())
 	app := startApplication(t, always(200, `{"allow":true,"until":"`+inAnHour()+`"}`))
@@ -204,8 +205,8 @@ func TestBackendDecidesWhoMayJoin(t *testing.T) {
 	c.want(`{"id":3,"ok":{"room":"other_` + room + `","seq":0,"epoch":"",*`)
 }
 
-// Messages keep their order while one waits for an answer. The backend changes, refuses and
-// does not answer; a resent message with a key is stored once although the answer differs.
+// The backend changes a message, refuses one, and does not answer for one. Messages keep their
+// order while one waits. A resent message with a key is stored once, even if the answer differs.
 func TestBackendDecidesWhatIsSaid(t *testing.T) {
 	room := fmt.Sprintf("says_%d", time.Now().UnixNano())
 	asked := 0
@@ -258,8 +259,8 @@ func TestBackendDecidesWhatIsSaid(t *testing.T) {
 	text.want("close 4106 mind your words")
 }
 
-// Without an answer the gateway refuses with a code that lets the client come back, or with
-// --ask-fail allow admits it without moderate and signs nothing.
+// Without an answer, the gateway refuses the client with a code that lets it reconnect. With
+// --ask-fail allow, it admits the client without the right to moderate, and signs nothing.
 func TestBackendThatDoesNotAnswer(t *testing.T) {
 	app := startApplication(t, always(302, ""))
 	g := start(t, withTokens(t), app.of("connect"))
@@ -278,7 +279,7 @@ func TestBackendThatDoesNotAnswer(t *testing.T) {
 	allows.open("/ws", "roomcast.v1, bearer."+tokenOf("ann", "", time.Hour)+", resume."+resume).want("close 4106 *")
 }
 
-// Any NATS client of the backend's account answers, without a URL.
+// Without a URL, any NATS client in the backend's account may answer.
 func TestBackendAnswersOverNATS(t *testing.T) {
 	nc, err := dialNATS("application")
 	if err != nil {

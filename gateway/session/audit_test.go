@@ -53,8 +53,8 @@ func (a *audits) has(fields ...string) bool {
 	return false
 }
 
-// Each act is a line in the log, a refused one too. It says who did what to whom, and holds neither
-// texts nor credentials.
+// The log has a line for each act, also for a refused one. The line names the moderator, the act
+// and the member. It contains neither texts nor credentials.
 func TestActsAreAudited(t *testing.T) {
 	var log audits
 	g := start(t, withTokens(t), log.log, func(s *settings) { s.auth.Tickets, s.auth.GuestRights = true, []string{"read say"} })
@@ -105,7 +105,7 @@ func TestActsAreAudited(t *testing.T) {
 	}
 	for _, secret := range []string{"secret text", modToken, ticket} {
 		if strings.Contains(log.all.String(), secret) {
-			t.Errorf("the log holds %s", secret)
+			t.Errorf("the log contains %s", secret)
 		}
 	}
 }

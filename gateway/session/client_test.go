@@ -13,12 +13,12 @@ import (
 	"roomcast/gateway/wire/wstest"
 )
 
-// client is a WebSocket client that can do everything wrong.
+// client is a WebSocket client that can send any bytes, also wrong ones.
 type client struct {
 	t    testing.TB
 	nc   net.Conn
 	r    *bufio.Reader
-	chop int // bytes of one write; 0 = all
+	chop int // most bytes of one write; 0 = all at once
 }
 
 func handshakeOf(path, protocol string) string {
@@ -112,7 +112,7 @@ func (c *client) read() (m message, err error) {
 	return m, err
 }
 
-// next returns the next frame that is no presence.
+// next returns the next frame that is not a notice of a join or leave.
 func (c *client) next() string {
 	c.t.Helper()
 	for {
@@ -152,7 +152,7 @@ func matches(pattern, got string) bool {
 	return ok && got == ""
 }
 
-// ended waits for the end of the connection and fails on anything before.
+// ended waits for the end of the connection. It fails if a frame comes before.
 func (c *client) ended() {
 	c.t.Helper()
 	c.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -163,7 +163,7 @@ func (c *client) ended() {
 	}
 }
 
-// silent makes sure that a client was sent nothing but presence up to now.
+// silent fails if the server has sent any frame so far, except notices of joins and leaves.
 func (c *client) silent() {
 	c.t.Helper()
 	c.write(maskedFrame(0x89, "silent?"))

@@ -15,7 +15,8 @@ import (
 	"roomcast/gateway/loop/clocktest"
 )
 
-// eachJump runs a test with gateways whose system clock can be set, forward and back.
+// eachJump runs a test twice, with a clock that set moves forward, and with one that it moves
+// back.
 func eachJump(t *testing.T, test func(t *testing.T, clock func(*settings), set func())) {
 	for _, by := range []time.Duration{time.Hour, -time.Hour} {
 		t.Run(fmt.Sprint(by), func(t *testing.T) {
@@ -27,7 +28,7 @@ func eachJump(t *testing.T, test func(t *testing.T, clock func(*settings), set f
 	}
 }
 
-// Setting the system's clock neither delays pings nor closes anybody.
+// A change of the system's clock neither delays pings nor closes sessions.
 func TestPingsIgnoreTheWallClock(t *testing.T) {
 	eachJump(t, func(t *testing.T, clock func(*settings), set func()) {
 		g := start(t, clock, func(s *settings) { s.session.PingAfter, s.session.PongTime = time.Second, 5*time.Second })
@@ -44,7 +45,7 @@ func TestPingsIgnoreTheWallClock(t *testing.T) {
 	})
 }
 
-// A session that is held back for its rate goes on when its time has come.
+// A session that waits because of its rate continues in time.
 func TestRateIgnoresTheWallClock(t *testing.T) {
 	eachJump(t, func(t *testing.T, clock func(*settings), set func()) {
 		g := start(t, clock, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 2, Burst: 1} })
@@ -61,7 +62,7 @@ func TestRateIgnoresTheWallClock(t *testing.T) {
 	})
 }
 
-// A client that takes nothing for a moment is not slow because the clock was set.
+// A client reads nothing for a moment. A change of the clock must not make it look slow.
 func TestSlowReadersAreNotJudgedByTheWallClock(t *testing.T) {
 	eachJump(t, func(t *testing.T, clock func(*settings), set func()) {
 		g := start(t, clock, func(s *settings) {
@@ -82,7 +83,7 @@ func TestSlowReadersAreNotJudgedByTheWallClock(t *testing.T) {
 	})
 }
 
-// A token ends by the wall clock, whenever that is set.
+// A change of the clock changes when a token ends.
 func TestTokensEndByTheWallClock(t *testing.T) {
 	secret := strings.Repeat("0123456789abcdef", 2)
 	path := filepath.Join(t.TempDir(), "key")

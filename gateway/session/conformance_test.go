@@ -20,7 +20,7 @@ func TestProtocolSuite(t *testing.T) {
 	})
 }
 
-// A verbatim room gives back through NATS exactly what was sent.
+// A verbatim room returns messages through NATS, exactly as they were sent.
 func TestVerbatimRoom(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Conformance = true })
 	c := g.text("/verbatim/suite/")

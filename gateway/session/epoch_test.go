@@ -45,7 +45,7 @@ func store(t *testing.T, room, epoch string, seq uint64, at time.Time, kind prot
 	}
 }
 
-// clear takes a room's records above keep from the log, as the loss of its end does.
+// clearAbove removes a room's records after seq keep, like a loss of the log's end.
 func clearAbove(t *testing.T, room string, keep uint64) {
 	t.Helper()
 	nc, err := dialNATS("operator")
@@ -96,7 +96,7 @@ func stores(t *testing.T, room, epoch string, from, to uint64, begin time.Time, 
 	}
 }
 
-// place is where a client has come to in a room.
+// place is the position of a client in a room.
 type place struct {
 	Seq   uint64
 	Epoch string
@@ -159,7 +159,7 @@ func wantTexts(t *testing.T, got []string, want ...string) {
 	}
 }
 
-// The members of a room that was empty when they came know its epoch from the first event.
+// Members that joined an empty room learn its epoch from the first event.
 func TestEmptyRoomGivesItsEpoch(t *testing.T) {
 	g := start(t)
 	const room = "epoch-empty"
@@ -178,8 +178,8 @@ func TestEmptyRoomGivesItsEpoch(t *testing.T) {
 	wantTexts(t, c.takes(&p, 8), append([]string{"reset"}, numbered("new", 1, 8)...)...)
 }
 
-// A log that was restored from a copy, and has grown past a client in the same epoch, is
-// another history for it, whether or not somebody else is in the room.
+// The log was restored from a copy and has grown beyond the client's position, in the same
+// epoch. The client must receive a reset, whether or not other members are in the room.
 func TestRestoredLogIsAnotherHistory(t *testing.T) {
 	for _, present := range []bool{false, true} {
 		t.Run(fmt.Sprint("somebody is present: ", present), func(t *testing.T) {
@@ -205,7 +205,7 @@ func TestRestoredLogIsAnotherHistory(t *testing.T) {
 			c = g.json("/room/" + room + "/?" + p.query())
 			var hello place
 			c.takes(&hello, 0)
-			c.silent() // once is enough
+			c.silent() // no second reset
 
 			text := g.text("/room/" + room + "/?" + again.query())
 			text.want("[this room has a new numbering; its oldest messages follow]")
@@ -233,7 +233,7 @@ func (g *gateway) drain() {
 	}
 }
 
-// follower is a Go client in one room that keeps what it is handed.
+// follower is a Go client in one room. It records its notices.
 type follower struct {
 	t   *testing.T
 	ctx context.Context
@@ -256,7 +256,7 @@ func (g *gateway) follower(t *testing.T, room string, from proto.From) *follower
 	return &follower{t: t, ctx: ctx, c: c}
 }
 
-// until takes notices until one of that text.
+// until takes notices until one has the text.
 func (f *follower) until(text string) {
 	f.t.Helper()
 	for len(f.got) == 0 || f.got[len(f.got)-1] != text {
@@ -291,12 +291,12 @@ func TestClientAcrossResets(t *testing.T) {
 		stores(t, room, "e2", seq, seq, later, "new")
 		f.until(fmt.Sprint("new ", seq))
 	}
-	// The empty log may have been seen before the new one.
+	// The client may also have received a reset for the empty log.
 	wantTexts(t, slices.Compact(f.got), append([]string{"old 2", "reset"}, numbered("new", 1, 6)...)...)
 }
 
-// A closing after a reset puts a client out of the room, though it is numbered below the
-// old head, and the client knows.
+// A close after a reset ends the membership, although its seq is below the old head. The client
+// knows this.
 func TestClientIsClosedAfterAReset(t *testing.T) {
 	g := start(t)
 	const room = "epoch-closed"
@@ -313,7 +313,7 @@ func TestClientIsClosedAfterAReset(t *testing.T) {
 	}
 }
 
-// A reset replays closings that were undone before it. They put nobody out.
+// A reset replays closes that a reopening has undone. They do not end memberships.
 func TestUndoneClosingInAReset(t *testing.T) {
 	g := start(t)
 	const room = "epoch-undone"

@@ -34,7 +34,7 @@ func (g *gateway) read(path string, headers ...string) *reader {
 	return g.readAs(path, append(headers, "Host: localhost")...)
 }
 
-// readAs is read with a Host among the headers.
+// readAs is like read. The headers must include a Host.
 func (g *gateway) readAs(path string, headers ...string) *reader {
 	g.t.Helper()
 	c := g.connect()
@@ -51,7 +51,7 @@ func (g *gateway) readAs(path string, headers ...string) *reader {
 	return &reader{t: g.t, nc: c.nc, status: res.StatusCode, header: res.Header, body: bufio.NewReader(res.Body)}
 }
 
-// events is read for a request that has to be accepted.
+// events is like read, for a request that the gateway must accept.
 func (g *gateway) events(path string, headers ...string) *reader {
 	g.t.Helper()
 	r := g.read(path, headers...)
@@ -87,13 +87,13 @@ func (r *reader) any() (e event, err error) {
 	}
 }
 
-// want returns the next event, but for presence, which must have that name.
+// want returns the next event that is not a join or leave. The event must have that name.
 func (r *reader) want(name string) event {
 	r.t.Helper()
 	return r.wantOne(name)
 }
 
-// wantOne is want for several names.
+// wantOne is like want, for several names.
 func (r *reader) wantOne(names ...string) event {
 	r.t.Helper()
 	for {
@@ -141,8 +141,8 @@ func (r *reader) ends() {
 
 func roomName(prefix string) string { return fmt.Sprintf("%s_%d", prefix, time.Now().UnixNano()) }
 
-// A reader that comes back with the id of its last event receives every later event once,
-// wherever it was cut off.
+// A reader that reconnects with the id of its last event receives every later event once,
+// wherever its stream was cut off.
 func TestReaderOfEventsResumesExactly(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) { s.session.Rate.PerSecond = 0 })
@@ -168,7 +168,7 @@ func TestReaderOfEventsResumesExactly(t *testing.T) {
 			}
 		}
 		id := hello.id
-		for at := 1; at <= n; at += 3 { // cut off again and again
+		for at := 1; at <= n; at += 3 { // cut the stream off again and again
 			r := g.events(path+"?last=1", "Last-Event-ID: "+id)
 			if hello := r.want("hello"); hello.id != "" {
 				t.Errorf("a hello before a replay has the id %s", hello.id)
@@ -193,7 +193,7 @@ func TestReaderOfEventsResumesExactly(t *testing.T) {
 	})
 }
 
-func TestReaderOfEventsIsToldOfGaps(t *testing.T) {
+func TestReaderOfEventsReceivesGaps(t *testing.T) {
 	g := start(t)
 	room := roomName("ssegap")
 	path := "/room/" + room + "/events"
@@ -225,7 +225,7 @@ func TestReaderOfEventsIsToldOfGaps(t *testing.T) {
 	r.messages(9, 9)
 }
 
-// Browsers come back after a stream that has ended, and give up after a refusal.
+// A browser reconnects after the end of a stream, and gives up after a refusal.
 func TestClosedRoomEndsReadersOfEvents(t *testing.T) {
 	g := start(t)
 	room := roomName("sseclosed")
@@ -247,8 +247,8 @@ func TestClosedRoomEndsReadersOfEvents(t *testing.T) {
 	r.want("reopened")
 }
 
-// A reader that takes nothing is ended, and nobody else notices.
-func TestSlowReaderOfEvents(t *testing.T) {
+// The gateway ends the stream of a reader that reads nothing. Other members do not notice it.
+func TestSlowReaderOfEventsIsEnded(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {
 			s.session.Rate.PerSecond = 0
@@ -325,7 +325,7 @@ func TestReaderOfEventsIsPresentAndHearsSignals(t *testing.T) {
 		}
 		if strings.Contains(m.body, `"left":`) && strings.Contains(m.body, `"name":"Ann"`) {
 			if !strings.Contains(m.body, `"reason":"client"`) {
-				t.Errorf("got %s, want that the reader has left", m.body)
+				t.Errorf("got %s, want the leave of the reader", m.body)
 			}
 			return
 		}
@@ -367,12 +367,12 @@ func TestDrainEndsReadersOfEvents(t *testing.T) {
 	r.want("hello")
 	g.loops[0].Post(func() { g.sessions[0].Drain(10) })
 	if e := r.want("close"); !strings.HasPrefix(e.data, `{"code":1001,`) {
-		t.Errorf("got %+v, want that the gateway stops", e)
+		t.Errorf("got %+v, want the stop of the gateway", e)
 	}
 	r.ends()
 }
 
-// Readers are served by the loops, as sessions are.
+// Event loops serve readers, as they serve sessions.
 func TestReadersOfEventsCostNoGoroutine(t *testing.T) {
 	g := start(t)
 	g.events("/room/ssemany/events").want("hello")

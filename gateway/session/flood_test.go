@@ -13,9 +13,9 @@ import (
 	"roomcast/proto"
 )
 
-// flood sends commands at the given rate, at most, until the connection ends or the time is
-// over, and returns the last frame that the server sent. It does not catch up: after a pause of a
-// busy machine, all commands at once would be a flood.
+// flood sends commands, at most at the given rate, until the connection ends or the time is
+// over. It returns the last frame of the server. After a pause of a busy machine it does not
+// catch up, because all late commands together would exceed the rate.
 func (c *client) flood(perSecond int, lasts time.Duration) (last message, sent int) {
 	c.nc.SetDeadline(time.Now().Add(lasts + 20*time.Second))
 	heard := make(chan message, 1)
@@ -50,8 +50,8 @@ func (c *client) flood(perSecond int, lasts time.Duration) (last message, sent i
 	return last, sent
 }
 
-// A JSON session that goes on sending far more than allowed is closed, although now and
-// then one of its commands is in time.
+// The gateway closes a JSON session that continues to send far too much, although it accepts a
+// command now and then.
 func TestFloodOfJSONIsClosed(t *testing.T) {
 	g := start(t)
 	c := g.json("/room/flood/")
@@ -66,7 +66,7 @@ func TestFloodOfJSONIsClosed(t *testing.T) {
 	}
 }
 
-// One that sends a little too much is refused some commands, and goes on.
+// The gateway refuses some commands of such a session, but does not close it.
 func TestSendingALittleTooMuchIsNoFlood(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 20, Burst: 1} })
 	c := g.json("/room/little/")
@@ -80,8 +80,8 @@ func TestSendingALittleTooMuchIsNoFlood(t *testing.T) {
 	}
 }
 
-// A message that never ends, however slowly it grows, ends its session in time.
-func TestMessageThatNeverEnds(t *testing.T) {
+// Even a message that grows slowly must end within a time limit.
+func TestMessageThatNeverEndsClosesItsSession(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) { s.session.MessageTime = 2 * time.Second })
 		long := maskedFrame(0x81, strings.Repeat("x", 60_000))
@@ -121,7 +121,7 @@ func TestMessageThatNeverEnds(t *testing.T) {
 			}
 			c.nc.Close()
 		}
-		// A slow client that completes its messages in time goes on, however many there are.
+		// A slow client that completes each message in time stays, however many messages it sends.
 		for range 5 {
 			f := maskedFrame(0x81, "slow")
 			good.write(f[:3])
@@ -139,7 +139,7 @@ func TestMessageThatNeverEnds(t *testing.T) {
 	})
 }
 
-// The close codes that clients choose are one series, and no log line depends on them.
+// The metrics count all close codes of clients together, and the log does not contain them.
 func TestCloseCodesOfClientsMakeNoMetric(t *testing.T) {
 	var log bytes.Buffer
 	g := start(t, func(s *settings) {

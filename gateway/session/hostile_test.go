@@ -15,8 +15,7 @@ import (
 	"roomcast/proto"
 )
 
-// hostileRooms are names that would mean something to NATS, to a log, to a page or to
-// a parser if they got there.
+// hostileRooms are names with a special meaning to NATS, a log, a page or a parser.
 var hostileRooms = []string{
 	"*", ">", "a.*", "a.>", "*.a", "a*b", ".", "..", ".a", "a.", "a..b",
 	"$SYS", "$JS.API", "a b", " a", "a\t", "a\r\nPUB room.x 1\r\nx", "a\x00b", "\x00",
@@ -25,13 +24,13 @@ var hostileRooms = []string{
 	strings.Repeat("x", 65), strings.Repeat("x", 5000), strings.Repeat("房", 67),
 }
 
-// No hostile name reaches NATS, another room or another user; each is refused in words
-// to the one who sent it.
-func TestHostileRooms(t *testing.T) {
+// No hostile name reaches NATS, another room or another user. The sender receives a refusal with
+// the reason.
+func TestHostileRoomsAreRefused(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate.PerSecond = 0 })
 	witness := g.text("/room/witness/")
 	var heard []string
-	service := []string{".witness", "room.own.", "room.ack.", "room.state."} // of the honest room, and of roomsvc itself
+	service := []string{".witness", "room.own.", "room.ack.", "room.state."} // subjects of roomsvc itself
 	nc, err := dialNATS("witness")
 	if err != nil {
 		t.Fatal(err)
@@ -89,8 +88,8 @@ func TestHostileRooms(t *testing.T) {
 	}
 }
 
-// Every malformed frame gets one typed answer and the session goes on.
-func TestBadJSON(t *testing.T) {
+// The session continues after each frame.
+func TestMalformedCommandsGetOneTypedAnswer(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate.PerSecond = 0 })
 	c := g.json("/room/bad/")
 	c.want(`{"hello":*`)
@@ -137,7 +136,7 @@ func TestBadJSON(t *testing.T) {
 	c.silent()
 }
 
-// A frame that breaks RFC 6455 or a limit closes the connection with the code of the fault.
+// A frame that violates RFC 6455 or a limit closes the connection with the code for the error.
 func TestBadFrames(t *testing.T) {
 	g := start(t)
 	big := strings.Repeat("x", 64<<10+1)
@@ -170,8 +169,8 @@ func TestBadFrames(t *testing.T) {
 	c.hears(strings.Repeat("x", 64<<10))
 }
 
-// Random commands, some of them broken, never end a session and are all answered.
-func TestRandomCommands(t *testing.T) {
+// Some of the commands are malformed. They do not end the session either.
+func TestRandomCommandsAreAllAnswered(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate.PerSecond = 0 })
 	r := rand.New(rand.NewPCG(1, 2))
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }

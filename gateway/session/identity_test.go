@@ -50,7 +50,7 @@ func TestTokenOfTheFarFuture(t *testing.T) {
 	c.want(`{"hello":*`)
 	c.send(`{"id":1,"auth":{"token":"` + token(exp) + `"}}`)
 	c.want(`{"id":1,"ok":*`)
-	for { // until there was a ping: then what there is to look after has been looked after
+	for { // until a ping comes: by then the gateway has also checked the end of the token
 		m, err := c.read()
 		if err != nil || m.op == 8 {
 			t.Fatalf("got %v, %v, want a ping", m, err)
@@ -61,8 +61,8 @@ func TestTokenOfTheFarFuture(t *testing.T) {
 	}
 }
 
-// The log says who came and went, and with LogMessages that a message was said. It never
-// holds a text, a token or a resume string, and nothing a client sends breaks a line.
+// The log has a line for each session that begins or ends, and with LogMessages one for each
+// message. It never contains a text, a token or a resume string. No client can break a line.
 func TestLog(t *testing.T) {
 	for _, messages := range []bool{false, true} {
 		t.Run(fmt.Sprintf("messages=%v", messages), func(t *testing.T) {
@@ -116,7 +116,8 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
-// A message is compressed once for all members that accept it. Short messages are not.
+// The gateway compresses a message once for all members that accept compression. It does not
+// compress short messages.
 func TestCompressedRoom(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Compress = true })
 	c := g.connect()
@@ -150,8 +151,8 @@ func TestCompressedRoom(t *testing.T) {
 	}
 }
 
-// A connection in several busy rooms that reads a little at a time gets whole frames,
-// and each room's events in order.
+// A connection is in several busy rooms and reads little at a time. It gets whole frames, and
+// the events of each room in order.
 func TestManyRoomsOverASmallBuffer(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {

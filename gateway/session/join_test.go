@@ -15,8 +15,8 @@ import (
 	"roomcast/proto"
 )
 
-// far delays what a gateway's connection for reading sends, as a distant or busy NATS
-// server does. Reading the head of a room then takes longer than saying something in it.
+// far delays the requests of a gateway's connection for reads, like a distant or busy NATS
+// server. A read of a room's head then takes longer than a message to the room.
 type far struct{ net.Conn }
 
 func (c far) Write(p []byte) (int, error) {
@@ -39,7 +39,7 @@ func startFar(t *testing.T) *gateway {
 	})
 }
 
-// say says something from outside of all sessions, as HTTP does, and returns its seq.
+// say sends a message without a session, as HTTP does, and returns its seq.
 func (g *gateway) say(room, text string) uint64 {
 	done := make(chan proto.Reply, 1)
 	g.bridge.Say(publish.Say{Rights: proto.AllRights, Room: proto.MustRoom(room), From: proto.Identity{ID: "api"},
@@ -51,8 +51,8 @@ func (g *gateway) say(room, text string) uint64 {
 	return r.Seq
 }
 
-// A client that reads the answer to its handshake is in the room: every later message is
-// shown, in a new room, in a closed one that has been reopened, and by another gateway.
+// So the client is shown every later message: in a new room, in a reopened one, and of another
+// gateway.
 func TestClientIsInTheRoomWhenItsHandshakeIsAnswered(t *testing.T) {
 	g, other := startFar(t), start(t)
 	for _, protocol := range []string{"", "roomcast.v1"} {
@@ -75,8 +75,8 @@ func TestClientIsInTheRoomWhenItsHandshakeIsAnswered(t *testing.T) {
 	}
 }
 
-// A refusal, an unreachable log and a stop end a session that waits for its room with the
-// answer to its handshake and a close code.
+// A session waits for its room. A refusal, an unreachable log or a stop of the gateway ends it.
+// The client still receives the answer to its handshake, and then a close code.
 func TestHandshakeThatWaitsForItsRoomIsAlwaysAnswered(t *testing.T) {
 	var away atomic.Bool
 	g := start(t, func(s *settings) {
@@ -105,7 +105,7 @@ func TestHandshakeThatWaitsForItsRoomIsAlwaysAnswered(t *testing.T) {
 	away.Store(false)
 }
 
-// mute loses what is written while away is set.
+// mute drops the bytes that are written while away is set.
 type mute struct {
 	net.Conn
 	away *atomic.Bool
@@ -118,8 +118,8 @@ func (c mute) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// Members come to new rooms at any moment of a conversation that ends with a closing. Each
-// is shown everything from its coming on, in order and once, and then the closing.
+// Members join new rooms at any moment of a conversation that ends with a close. Each is shown
+// every message after its join, in order and once, and then the close.
 func TestMembersThatJoinDuringTrafficMissNothing(t *testing.T) {
 	const rooms, messages, members = 16, 40, 4
 	g, other := startFar(t), start(t)
@@ -134,7 +134,7 @@ func TestMembersThatJoinDuringTrafficMissNothing(t *testing.T) {
 			}
 		})
 		var came [members]*client
-		var first [members]int64 // whose saying began after the answer to the handshake
+		var first [members]int64 // the first message that was said after the answer to the handshake
 		for i := range came {
 			came[i] = g.text("/room/" + room + "/")
 			first[i] = begun.Load() + 1
@@ -143,7 +143,7 @@ func TestMembersThatJoinDuringTrafficMissNothing(t *testing.T) {
 		other.act(room, proto.ActClose, "")
 		for i, c := range came {
 			shown := c.next()
-			from := first[i] // a message of the moment of joining may be shown
+			from := first[i] // a message that was said during the join may be shown too
 			if _, n, ok := strings.Cut(shown, " said "); ok {
 				if fmt.Sscan(n, &from); from > first[i] {
 					t.Fatalf("member %d of %s was shown %s first, want message %d", i, room, shown, first[i])

@@ -16,7 +16,7 @@ import (
 	"roomcast/roomsvc/service"
 )
 
-// keyed is a NATS with a room service, whose signing keys a test may change.
+// keyed is a NATS server with a room service. A test may change the signing keys.
 type keyed struct {
 	t    *testing.T
 	cfg  service.Config
@@ -47,7 +47,7 @@ func (k *keyed) rotate(now bool) {
 	}
 }
 
-// list returns the keys that roomsvc tells gateways.
+// list returns the keys that roomsvc gives to gateways.
 func (k *keyed) list() []proto.SigningKey {
 	k.t.Helper()
 	m, err := k.nc.Request(proto.SubjectKeys, nil, 20*time.Second)
@@ -61,7 +61,7 @@ func (k *keyed) list() []proto.SigningKey {
 	return keys.List
 }
 
-// signer returns what a gateway has that knows these keys only.
+// signer returns the Auth of a gateway that knows only these keys.
 func (k *keyed) signer(keys ...proto.SigningKey) *auth.Auth {
 	k.t.Helper()
 	list := new(auth.SigningKeys)
@@ -79,8 +79,8 @@ func idIn(frame string) string {
 	return id
 }
 
-// After a change of keys both gateways accept the strings of the old key and of the new one, even
-// one that has not learned of the new one yet.
+// After a change of keys, both gateways accept strings that the old key or the new key signed.
+// That includes the gateway that does not know the new key yet.
 func TestKeysChangeWithoutLosingASession(t *testing.T) {
 	k := startKeyed(t)
 	a, b := start(t, k.here), start(t, k.here)
@@ -94,7 +94,7 @@ func TestKeysChangeWithoutLosingASession(t *testing.T) {
 	}
 	after[0].From = 0 // it signs at once
 	next := k.signer(after[0]).SignPass(&auth.Pass{Who: proto.Identity{ID: id}, Issued: time.Now()})
-	b.keys.Set(before) // b has not been told
+	b.keys.Set(before) // b does not know the new key
 	for _, g := range []*gateway{a, b} {
 		for _, s := range []string{resume, next} {
 			if got := idIn(g.open("/ws", "roomcast.v1, resume."+s).want(`{"hello":*`)); got != id {
@@ -104,7 +104,7 @@ func TestKeysChangeWithoutLosingASession(t *testing.T) {
 	}
 }
 
-// Without the old keys no gateway accepts what they have signed. Open sessions remain.
+// When the old keys are gone, no gateway accepts strings that they signed. Open sessions remain.
 func TestReplacedKeysEndResumesAndTickets(t *testing.T) {
 	k := startKeyed(t)
 	a, b := start(t, k.here, noGuests), start(t, k.here, noGuests)
@@ -127,7 +127,7 @@ func TestReplacedKeysEndResumesAndTickets(t *testing.T) {
 		c.want("close 4107 *")
 	}
 	if got := idIn(guests.open("/ws", "roomcast.v1, resume."+resumeIn(t, guest)).want(`{"hello":*`)); got == idIn(guest) {
-		t.Error("a guest is who it was before its key was replaced")
+		t.Error("a guest has the same identity after its key was replaced")
 	}
 	open.send(`{"id":1,"ping":{}}`)
 	open.want(`{"id":1,"ok":{}}`)

@@ -47,8 +47,8 @@ func TestRateOfJSON(t *testing.T) {
 	}
 }
 
-// A text session that is too fast is slowed down, loses nothing, and is closed only if
-// it keeps on.
+// The gateway slows down a text session that is too fast. The session loses no message. The
+// gateway closes it only if it continues.
 func TestRateOfText(t *testing.T) {
 	g := start(t, func(s *settings) {
 		s.session.Rate = limit.Rate{PerSecond: 40, Burst: 10}
@@ -103,7 +103,7 @@ func TestConnectionCaps(t *testing.T) {
 	})
 }
 
-// Connections that were handed to net/http count for as long as they last.
+// A connection that was passed to net/http counts until its end.
 func TestCapsCountPlainHTTP(t *testing.T) {
 	g := start(t, func(s *settings) { s.caps = limit.CapsConfig{PerAddress: 2} })
 	ask := func() *client {
@@ -118,7 +118,7 @@ func TestCapsCountPlainHTTP(t *testing.T) {
 		t.Errorf("got status %d, want 503", got)
 	}
 	first.Close()
-	first.Close() // counts once
+	first.Close() // it has counted once
 	eventually(t, "a place to be free", func() bool {
 		c := g.connect()
 		defer c.nc.Close()
@@ -142,7 +142,7 @@ func TestTooManyRooms(t *testing.T) {
 	c.want(`{"id":4,"ok":*`)
 }
 
-// A connection is pinged when it has been quiet, and closed if it does not answer.
+// The gateway pings a quiet connection, and closes it if it does not answer.
 func TestPings(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.PingAfter, s.session.PongTime = time.Second, 2*time.Second })
 	c := g.text("/room/quiet/")
@@ -160,8 +160,8 @@ func TestPings(t *testing.T) {
 	c.ended()
 }
 
-// Pings come at their interval, also if that is shorter than the time to answer one: a
-// proxy on the way closes what is quiet for longer.
+// Pings come at their interval, even if it is shorter than the time to answer a ping. Otherwise
+// a proxy could close the quiet connection.
 func TestPingsKeepTheirInterval(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.PingAfter, s.session.PongTime = time.Second, 20*time.Second })
 	c := g.text("/room/quiet/")
@@ -171,14 +171,14 @@ func TestPingsKeepTheirInterval(t *testing.T) {
 		if err != nil || m.op != 9 {
 			t.Fatalf("got %v, %v, want a ping", m, err)
 		}
-		if quiet := time.Since(asked); quiet > 5*time.Second { // a loaded machine is late
+		if quiet := time.Since(asked); quiet > 5*time.Second { // generous, for a loaded machine
 			t.Fatalf("quiet for %v, want about 1s", quiet)
 		}
 		c.write(maskedFrame(0x8A, m.body))
 	}
 }
 
-// stuff fills a room faster than a client reads that does not read at all.
+// stuff sends n messages to a room, which a client that does not read cannot receive.
 func (g *gateway) stuff(sender *client, room string, n, size int) {
 	g.t.Helper()
 	for i := range n {
@@ -192,8 +192,7 @@ func (g *gateway) stuff(sender *client, room string, n, size int) {
 	}
 }
 
-// A client that reads nothing is closed as slow; the others are served as if it was
-// not there.
+// The gateway closes a client that reads nothing as slow. Other clients do not notice it.
 func TestStuckReader(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {
@@ -250,8 +249,8 @@ func TestMemberThatFallsBehindMissesNothing(t *testing.T) {
 	})
 }
 
-// While NATS is away sockets stay open, JSON is told so, and text is closed only when
-// its patience has ended.
+// While NATS is away, sockets stay open. JSON sessions receive refusals. Text sessions are
+// closed only after a time.
 func TestNATSAway(t *testing.T) {
 	var mu sync.Mutex
 	var conns []*nats.Conn
@@ -307,7 +306,7 @@ type dialer func(network, addr string) (net.Conn, error)
 
 func (d dialer) Dial(network, addr string) (net.Conn, error) { return d(network, addr) }
 
-// Drain sends everybody away with 1001, a few at a time.
+// Drain closes all sessions with 1001, a few at a time.
 func TestDrain(t *testing.T) {
 	g := start(t, func(s *settings) { s.loop.Loops = 1 })
 	var all []*client
@@ -330,9 +329,9 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// A client that says things without waiting, and sends again whatever is refused for now
-// when it is told to, keeps its order.
-func TestOrderUnderRefusals(t *testing.T) {
+// A client sends messages without waiting, and resends refused ones when it may. The messages
+// must keep their order.
+func TestMessagesKeepTheirOrderUnderRefusals(t *testing.T) {
 	g := start(t)
 	c := g.json("/room/order/")
 	c.want(`{"hello":*`)
@@ -350,7 +349,7 @@ func TestOrderUnderRefusals(t *testing.T) {
 	for len(stored) < n {
 		now := time.Now()
 		c.nc.SetReadDeadline(now.Add(15 * time.Millisecond))
-		if _, err := c.r.Peek(2); err != nil { // quiet: time to say something
+		if _, err := c.r.Peek(2); err != nil { // no answer is waiting: send the next message
 			if next < n {
 				say(next)
 				next++
@@ -387,17 +386,17 @@ func TestOrderUnderRefusals(t *testing.T) {
 		case f.ID == nil && f.Text != "":
 			i, err := strconv.Atoi(f.Text)
 			if err != nil || i != len(stored) {
-				t.Fatalf("got message %s behind %v, want them in the order in which they were said", f.Text, stored)
+				t.Fatalf("got message %s after %v, want them in the order in which they were said", f.Text, stored)
 			}
 			stored = append(stored, i)
 		}
 	}
 	if refused < 10 {
-		t.Errorf("%d refusals are not enough to show anything", refused)
+		t.Errorf("got %d refusals, too few to show anything", refused)
 	}
 }
 
-// A client that never sends again what was refused is not held up for long.
+// A client may never resend a refused message. Then its later messages must not wait long.
 func TestRefusedMessageIsGivenUp(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 20, Burst: 1} })
 	c := g.json("/room/givenup/")

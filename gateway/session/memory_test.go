@@ -12,8 +12,8 @@ import (
 	"roomcast/proto"
 )
 
-// Pages that are requested together come one after the other. A client that reads them is not
-// slow, however many they are.
+// The pages come one after another. A client that reads them does not count as slow, however
+// many it requests.
 func TestManyPagesRequestedAtOnceAreAnswered(t *testing.T) {
 	g := start(t, func(s *settings) { s.loop.Loops = 1; s.session.Rate.PerSecond = 0 })
 	room := fmt.Sprintf("pages_%d", time.Now().UnixNano())
@@ -40,7 +40,7 @@ func TestManyPagesRequestedAtOnceAreAnswered(t *testing.T) {
 	}
 }
 
-// Unfinished messages and requests are bounded in memory. A connection beyond the bound ends
+// Unfinished messages and requests have a limit of memory. A connection above the limit ends
 // with a reason, and the others continue.
 func TestUnfinishedMessagesAreBounded(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {

@@ -14,7 +14,7 @@ type moderated struct {
 	*testing.T
 	a, b *gateway
 	room string
-	mod  *client // on /ws of a, and a member
+	mod  *client // the moderator: a member, on /ws of a
 	acts int
 }
 
@@ -36,7 +36,7 @@ func (m *moderated) member(g *gateway, id string) *client {
 	return c
 }
 
-// act carries out an act with the given fields, and waits until it is acknowledged.
+// act requests an act with the given fields and waits for its ack.
 func (m *moderated) act(fields string) {
 	m.Helper()
 	m.acts++
@@ -74,7 +74,7 @@ func TestKickEndsTheMembershipsThatBeganBefore(t *testing.T) {
 	bob.send(`{"id":1,"say":{"text":"is ann gone?"}}`)
 	bob.wantSoon(`{"id":1,"ok":*`)
 	back := m.member(m.a, "ann")
-	back.send(`{"id":1,"history":{}}`) // the kick in it ends nothing
+	back.send(`{"id":1,"history":{}}`) // the kick in the history ends no membership
 	back.wantSoon(`{"id":1,"ok":*"kind":"kicked"*`)
 	back.send(`{"id":2,"say":{"text":"I am back"}}`)
 	back.wantSoon(`{"id":2,"ok":*`)
@@ -88,7 +88,7 @@ func TestBanRefusesEveryWayIn(t *testing.T) {
 	m.act(`"act":"ban","member":"ann","for":"1h","why":"spam"`)
 	ann.wantSoon(`{"room":*"kind":"banned",*"member":"ann","until":"*Z","why":"spam"}`)
 	ann.wantSoon("close 4102 a moderator banned you from the room: spam")
-	third := start(t, withTokens(t)) // reads the ban from the snapshot
+	third := start(t, withTokens(t)) // this gateway reads the ban from the snapshot
 	for _, g := range []*gateway{m.a, m.b, third} {
 		c := g.bearer("/room/"+m.room+"/", tokenOf("ann", "*=read say", time.Hour))
 		c.wantSoon("close 4102 a moderator banned you from the room")
@@ -109,7 +109,7 @@ func TestBanRefusesEveryWayIn(t *testing.T) {
 	}
 }
 
-func TestAMutedMemberHearsTheRoomOnly(t *testing.T) {
+func TestAMutedMemberCanOnlyReadTheRoom(t *testing.T) {
 	m := startModerated(t)
 	ann, bob := m.member(m.b, "ann"), m.member(m.a, "bob")
 	m.act(`"act":"mute","member":"ann"`)
@@ -156,13 +156,13 @@ func TestSayNeedsNoMembership(t *testing.T) {
 	c := m.b.bearer("/ws", tokenOf("ann", m.room+"=say,*=", time.Hour))
 	c.want(`{"hello":*`)
 	c.send(`{"id":1,"say":{"room":"` + m.room + `","text":"from outside"}}`)
-	c.want(`{"id":1,"ok":{"seq":*`) // and no event: it is no member
+	c.want(`{"id":1,"ok":{"seq":*`) // no event follows, because the sender is not a member
 	c.send(`{"id":2,"say":{"room":"` + m.room + `x","text":"elsewhere"}}`)
 	c.want(`{"id":2,"error":{"code":"forbidden",*`)
 	m.mod.wantSoon(`{*"from":{"id":"ann",*"text":"from outside"}`)
 }
 
-// A ban of all guests ends the sessions of every kind, and those with a token stay.
+// Sessions with a token stay.
 func TestABanOfGuestsEndsSessionsOfEveryKind(t *testing.T) {
 	g := start(t)
 	room := fmt.Sprintf("guests_%d", time.Now().UnixNano())
@@ -181,7 +181,7 @@ func TestABanOfGuestsEndsSessionsOfEveryKind(t *testing.T) {
 	g.json("/room/" + room + "/").want(`{"hello":*`)
 }
 
-// moderate carries out an act on a member.
+// moderate requests an act on a member, without a session.
 func (g *gateway) moderate(room string, act proto.Act, member string) {
 	g.t.Helper()
 	done := make(chan proto.Reply, 1)
@@ -199,8 +199,8 @@ func (c *client) do(id, command string) {
 	c.wantSoon(fmt.Sprintf(`{"id":"%s","ok":*`, id))
 }
 
-// A deleted message is a stub for all who come later, whether a ring or the log answers, and
-// an edited one has its newest text.
+// Later readers see a deleted message as a stub and an edited one with its newest text, whether
+// the events come from a ring or from the log.
 func TestEditAndDeleteShowInEveryLaterRead(t *testing.T) {
 	m := startModerated(t)
 	ann, bob := m.member(m.a, "ann"), m.member(m.b, "bob")
@@ -251,7 +251,7 @@ func TestEditAndDeleteShowInEveryLaterRead(t *testing.T) {
 		}
 		plain.hears("first, corrected", "last")
 	}
-	// A resume from the ring, by somebody who was there: the stub and the edit come again.
+	// A member that was present resumes from the ring. The stub and the edit come again.
 	bob.do("6", `"say":{"text":"more"}`)
 	ann.wantSoon(`*"text":"more"}`)
 	again := m.b.bearer("/room/"+m.room+"/?since=1", tokenOf("bob", "*=read say", time.Hour))

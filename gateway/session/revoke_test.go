@@ -30,8 +30,9 @@ func (g *gateway) revoke(e proto.Revocation) {
 	}
 }
 
-// A revocation ends the sessions of an id on every gateway, and each gateway refuses the older
-// credentials, one that starts later too. Newer credentials and other ids are not concerned.
+// A revocation ends the sessions of an id on every gateway. Each gateway refuses older
+// credentials of the id, even a gateway that starts later. Newer credentials and other ids are
+// not affected.
 func TestRevocationHoldsOnEveryGateway(t *testing.T) {
 	run := time.Now().UnixNano()
 	ann, ben, room := fmt.Sprintf("ann_%d", run), fmt.Sprintf("ben_%d", run), fmt.Sprintf("revoked_%d", run)
@@ -65,8 +66,8 @@ func TestRevocationHoldsOnEveryGateway(t *testing.T) {
 	}
 }
 
-// The resume strings of a revoked session, and those that follow from them, admit nobody. With
-// reconnect the client may come back with a newer credential.
+// No resume string that goes back to a revoked session admits a client. If the revocation says
+// reconnect, the client may return with a newer credential.
 func TestRevokedSessionCannotResume(t *testing.T) {
 	g, other := start(t), start(t)
 	sessionIn := func(frame string) string {

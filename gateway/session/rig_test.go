@@ -26,8 +26,8 @@ import (
 	"roomcast/roomsvc/service"
 )
 
-// backend is a NATS server with a room service, shared by all tests; each test has
-// gateways and rooms of its own.
+// backend is a NATS server with a room service, which all tests share. Each test has its own
+// gateways and rooms.
 var backend struct {
 	ns  *natstest.Server
 	svc *service.Service
@@ -86,10 +86,10 @@ type gateway struct {
 	keys     *auth.SigningKeys
 	loops    []*loop.Loop
 	sessions []*session.Sessions
-	http     chan net.Conn // connections that were no WebSocket handshake
+	http     chan net.Conn // connections that did not begin with a WebSocket handshake
 }
 
-// settings may be changed by a test.
+// settings are the settings of a gateway. A test may change them.
 type settings struct {
 	session session.Config
 	loop    loop.Config
@@ -180,14 +180,14 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	return g
 }
 
-// asker asks over NATS.
+// asker sends questions to the backend over NATS.
 type asker struct{ bridge *bridge.Bridge }
 
 func (a asker) Ask(ctx context.Context, kind asking.Kind, question []byte) ([]byte, error) {
 	return a.bridge.Ask(ctx, string(kind), question)
 }
 
-// act closes or reopens a room.
+// act closes or reopens a room, without a session.
 func (g *gateway) act(room string, act proto.Act, why string) uint64 {
 	g.t.Helper()
 	done := make(chan proto.Reply, 1)

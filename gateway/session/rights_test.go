@@ -26,7 +26,7 @@ func withTokens(t *testing.T) func(*settings) {
 	return func(s *settings) { s.auth.KeyFiles = []string{path} }
 }
 
-// tokenOf returns a token for an hour, or until the exp of more.
+// tokenOf returns a token of sub with the claim rooms. It is valid for the time lasts.
 func tokenOf(sub, rooms string, lasts time.Duration) string {
 	claims := jwt.MapClaims{"sub": sub, "name": "N " + sub, "iat": time.Now().Unix(), "exp": time.Now().Add(lasts).Unix()}
 	if rooms != "" {
@@ -92,13 +92,13 @@ func TestEveryVerbNeedsItsRight(t *testing.T) {
 			g.act(mod, proto.ActClose, "")
 			c.send(`{"id":"again","join":{"room":"` + mod + `"}}`)
 			c.want(`{"id":"again","error":{"code":"room_closed",*`)
-			break // a member of a closed room is a member no more and hears no reopening
+			break // the close ends the membership, so the client does not receive the reopening
 		}
 	}
 }
 
-// The refusal is the same whether the room exists, is closed or has members, and comes
-// before the one for a session that is no member.
+// The refusal is the same whether the room exists, is closed or has members. The gateway checks
+// the right before the membership.
 func TestARefusalTellsNothingAboutTheRoom(t *testing.T) {
 	g := start(t, withTokens(t))
 	run := time.Now().UnixNano()
@@ -205,7 +205,7 @@ func TestAuthRefreshesWithoutALeave(t *testing.T) {
 		}
 	}
 	if last := presence[len(presence)-1]; !strings.Contains(last, `"left":{"id":"ann"`) {
-		t.Errorf("got %v, want the leave of the one whose token ended", presence)
+		t.Errorf("got %v, want the leave of the session whose token ended", presence)
 	}
 	for {
 		m, err := brief.read()
@@ -222,7 +222,7 @@ func TestAuthRefreshesWithoutALeave(t *testing.T) {
 	lasting.silentButPings()
 }
 
-// silentButPings is silent for a session that is pinged.
+// silentButPings is like silent, but allows pings.
 func (c *client) silentButPings() {
 	c.t.Helper()
 	c.write(maskedFrame(0x89, "silent?"))
@@ -239,7 +239,7 @@ func (c *client) silentButPings() {
 	}
 }
 
-// Where guests have no rights, a JSON session is sent nothing and is in no room before auth.
+// If guests have no rights, a JSON session receives nothing before auth, and is in no room.
 func TestTheFirstFrameCarriesTheToken(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, withTokens(t), func(s *settings) { s.session.AuthTime = 2 * time.Second })
@@ -283,7 +283,7 @@ func TestTheFirstFrameCarriesTheToken(t *testing.T) {
 	})
 }
 
-// Where guests have rights, the first command may still say who the session is.
+// If guests have rights, the first command may still set the identity of the session.
 func TestTheFirstCommandReplacesTheGuest(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) { s.auth.GuestRights = []string{"read"} })
 	room := fmt.Sprintf("guest_%d", time.Now().UnixNano())
@@ -311,8 +311,8 @@ func TestTheFirstCommandReplacesTheGuest(t *testing.T) {
 	bad.want("close 4103 *")
 }
 
-// Only the best credential counts, and one that is not accepted is never replaced by a
-// weaker one or by a guest.
+// Only the best credential counts. If the gateway does not accept it, neither a weaker
+// credential nor the rights of a guest replace it.
 func TestTheOrderOfCredentials(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) {
 		s.session.QueryToken, s.session.Cookie = true, "login"
@@ -354,7 +354,8 @@ func TestTheOrderOfCredentials(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
 		}
 	}
-	// The token of an offer counts only beside roomcast.v1, and a URL only with the flag.
+	// A token in an offer counts only together with roomcast.v1, and a token in a URL only with
+	// the flag.
 	strict := start(t, withTokens(t))
 	c := strict.json("/ws?token=" + good("ann"))
 	c.want("close 4103 tokens in the URL*")
@@ -363,7 +364,8 @@ func TestTheOrderOfCredentials(t *testing.T) {
 	c.want("close 4103 this server accepts no tokens*")
 }
 
-// An address that has sent too many bad tokens waits; others and their ids do not.
+// An address that has sent too many bad tokens must wait. Other addresses, even with the same
+// ids, need not.
 func TestBadTokensOfAnAddressAreLimited(t *testing.T) {
 	g := start(t, withTokens(t))
 	waiting := g.json("/ws")
@@ -387,7 +389,7 @@ func TestBadTokensOfAnAddressAreLimited(t *testing.T) {
 	proxied.want(`{"hello":*`)
 }
 
-// A person's own room is open to this person alone.
+// Only the person has rights in this room.
 func TestARoomOfOnesOwn(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) { s.auth.Rights = []string{"user:{id}=read say"} })
 	own := g.bearer("/room/user:auth0=7C5f/", tokenOf("auth0|5f", "", time.Hour))

@@ -95,8 +95,7 @@ func TestConversation(t *testing.T) {
 	})
 }
 
-// A close word closes a JSON session only where a person typed it, and signals reach
-// everybody else.
+// A close word closes a JSON session only if a person typed it. Signals reach all other members.
 func TestSignalsAndCloseWord(t *testing.T) {
 	g := start(t)
 	a, b := g.json("/room/signals/?name=Ann"), g.json("/room/signals/")
@@ -141,7 +140,7 @@ func TestEveryVerbIsAnswered(t *testing.T) {
 	}
 }
 
-// The bytes of a client may come one by one, or together with its handshake.
+// The bytes of a client may arrive one by one, or together with its handshake.
 func TestChoppedAndPipelined(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable)
@@ -236,8 +235,8 @@ func TestReplay(t *testing.T) {
 	})
 }
 
-// A text session whose since cannot be served exactly is told so by one line, and then
-// gets what there is.
+// If the gateway cannot continue exactly after since, it sends the text session one line about
+// that, and then the remaining messages.
 func TestTextSessionWhoseSinceCannotBeServed(t *testing.T) {
 	g := start(t)
 	room := proto.MustRoom("text_since")
@@ -278,8 +277,8 @@ func TestTextSessionWhoseSinceCannotBeServed(t *testing.T) {
 	}
 }
 
-// A client that shows its resume string is the same sender, so that what it sends again
-// with the same key is recognised.
+// A client that presents its resume string is the same sender. So the owner recognises its key
+// when it sends a message again.
 func TestResume(t *testing.T) {
 	g := start(t)
 	room := "resume-" + rand.Text() // another one in each run, because the log outlives a run
@@ -309,8 +308,8 @@ func TestResume(t *testing.T) {
 	b.want(`{"room":"` + room + `","seq":2,*"from":{"id":"` + id + `","name":"Ann"},*`)
 }
 
-// A resume string is a credential: it is offered as a subprotocol, never in the URL of a
-// JSON session, and the answer does not repeat it.
+// A resume string is a credential. A JSON session offers it as a subprotocol, never in the URL,
+// and the answer does not repeat it.
 func TestResumeIsNotRepeated(t *testing.T) {
 	g := start(t)
 	for _, x := range []struct {
@@ -402,7 +401,7 @@ func TestHandshakeRefusals(t *testing.T) {
 		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "Origin: null\r\nHost:", 1), 403},
 		{strings.Replace(handshakeOf("/room/x/", ""), "Version: 13", "Version: 8", 1), 426},
 		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "X: "+strings.Repeat("x", 17_000)+"\r\nHost:", 1), 431},
-		{"GET /room/x/ HTTP/1.1\r\nHost: loc", 400}, // and nothing more
+		{"GET /room/x/ HTTP/1.1\r\nHost: loc", 400}, // the rest never comes
 	} {
 		cl := g.connect()
 		cl.write([]byte(c.request))
@@ -420,7 +419,7 @@ func TestHandshakeRefusals(t *testing.T) {
 	}
 }
 
-// A request that is no handshake is handed on with all its bytes.
+// The loop passes a request that is not a handshake to net/http, with all its bytes.
 func TestPlainHTTP(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable)
@@ -439,8 +438,8 @@ func TestPlainHTTP(t *testing.T) {
 	})
 }
 
-// A room that is closed while a member is still being shown its log closes that member
-// when it has been shown everything, and not before.
+// The room closes while a member is still receiving its log. The gateway closes that member only
+// after the member has received everything.
 func TestRoomIsClosedDuringReplay(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate.PerSecond = 0 })
 	const n = 300

@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// An idle session costs what its struct costs and the text of its id, and the struct
-// decides the memory of a million of them.
+// An idle session consists of this struct and the text of its id. So the struct decides the
+// memory of a million sessions.
 func TestSessionIsSmall(t *testing.T) {
 	const most = 176 // bytes
 	if got := unsafe.Sizeof(session{}); got > most {

@@ -13,12 +13,12 @@ import (
 	"roomcast/proto"
 )
 
-// streamOf returns the path of a stream of rooms, each with the position behind the ! if there is one.
+// streamOf returns the path of a stream of rooms. A room may have a position after a "!".
 func streamOf(rooms ...string) string {
 	return "/events?" + url.Values{"room": rooms}.Encode()
 }
 
-// oks reads the answers to the joins of n rooms, and returns the ids of their positions.
+// oks reads the answers to the joins of n rooms, and returns their ids by room.
 func (r *reader) oks(n int) map[string]string {
 	r.t.Helper()
 	ids := make(map[string]string)
@@ -29,7 +29,7 @@ func (r *reader) oks(n int) map[string]string {
 	return ids
 }
 
-// jsonField returns the first text with that name.
+// jsonField returns the first string with that name.
 func jsonField(t testing.TB, data, name string) string {
 	t.Helper()
 	_, rest, found := strings.Cut(data, `"`+name+`":"`)
@@ -52,7 +52,8 @@ func (g *gateway) says(room string, texts ...string) {
 	c.nc.Close()
 }
 
-// A reader of several rooms comes back to each room where it was, and misses nothing.
+// A reader of several rooms reconnects, continues in each room at its position, and misses
+// nothing.
 func TestReaderOfSeveralRoomsResumesEach(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable)
@@ -89,7 +90,7 @@ func TestReaderOfSeveralRoomsResumesEach(t *testing.T) {
 		take(r, 0, 3)
 		g.says(one, "1c")
 		g.says(two, "2b", "2c")
-		for len(seen[one])+len(seen[two]) < 6 { // cut off again and again; the header names no room and does not count
+		for len(seen[one])+len(seen[two]) < 6 { // cut the stream off again and again; Last-Event-ID does not count with several rooms
 			r := g.events(streamOf(one+"!"+ids[one], two+"!"+ids[two]), "Last-Event-ID: "+ids[one])
 			r.want("hello")
 			for room, id := range take(r, 2, 1) {
@@ -116,7 +117,7 @@ func TestReaderOfSeveralRoomsResumesEach(t *testing.T) {
 	})
 }
 
-// A room that a reader may not join does not end its stream; the last one does.
+// The loss of a room does not end the stream. The loss of the last room does.
 func TestReaderOfSeveralRoomsLosesThemOneByOne(t *testing.T) {
 	g := start(t, withTokens(t))
 	one, two, closed := roomName("one"), roomName("two"), roomName("closed")
@@ -181,7 +182,7 @@ func TestBadStreamsAreRefused(t *testing.T) {
 	}
 }
 
-// A guest comes back as the same sender by the resume of its hello.
+// The resume string in the hello makes a returning guest the same sender.
 func TestReaderIsTheSameGuestByItsResume(t *testing.T) {
 	g := start(t)
 	hello := g.events(streamOf("lobby") + "&name=Ann").want("hello").data
@@ -194,7 +195,7 @@ func TestReaderIsTheSameGuestByItsResume(t *testing.T) {
 	}
 }
 
-// The answers to an allowed page name its origin, whatever they are. Foreign pages get nothing.
+// Every answer to a page of an allowed origin names the origin. Foreign pages get nothing.
 func TestEventsNameTheOriginOfAnAllowedPage(t *testing.T) {
 	const page = "https://app.example.org"
 	g := start(t, withTokens(t), func(s *settings) { s.auth.AllowOrigins = []string{page} })
@@ -225,7 +226,7 @@ func TestEventsNameTheOriginOfAnAllowedPage(t *testing.T) {
 	}
 }
 
-// A revocation ends a stream, and its token opens no other one.
+// After the revocation, the token opens no other stream.
 func TestRevocationEndsReadersOfEvents(t *testing.T) {
 	g := start(t, withTokens(t))
 	token := "Authorization: Bearer " + tokenOf("ann", "", time.Hour)
@@ -240,7 +241,6 @@ func TestRevocationEndsReadersOfEvents(t *testing.T) {
 	g.read(streamOf("lobby"), token).refused(http.StatusUnauthorized, `{"code":4103,"reason":"*"}`)
 }
 
-// The token's end ends a stream.
 func TestExpiryEndsReadersOfEvents(t *testing.T) {
 	g := start(t, withTokens(t))
 	r := g.events(streamOf("lobby"), "Authorization: Bearer "+tokenOf("ann", "", 1100*time.Millisecond-auth.Leeway))
@@ -252,7 +252,7 @@ func TestExpiryEndsReadersOfEvents(t *testing.T) {
 	r.ends()
 }
 
-// A session through a trusted proxy counts for its client; what another peer says does not count.
+// The gateway ignores the header if another peer sends it.
 func TestSessionsCountForClientsBehindATrustedProxy(t *testing.T) {
 	proxies, err := limit.ParseProxies([]string{"127.0.0.1"})
 	if err != nil {
@@ -328,7 +328,7 @@ func TestPagesBehindATrustedProxy(t *testing.T) {
 	}
 }
 
-func TestReadersAreToldOfADrain(t *testing.T) {
+func TestReadersReceiveTheEventDrain(t *testing.T) {
 	g := start(t, func(s *settings) { s.loop.Loops = 1 })
 	r := g.events(streamOf("drain"))
 	r.want("hello")

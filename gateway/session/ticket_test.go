@@ -22,8 +22,8 @@ func (g *gateway) ticket(id, rooms string, change ...func(*auth.Ticket)) string 
 
 func noGuests(s *settings) { s.auth.GuestRights, s.auth.Tickets = []string{}, true }
 
-// A ticket opens one session, on one of all gateways. The session has its grant and comes back
-// with resume, but not with the ticket.
+// A ticket opens one session, on one of all gateways. The session has the grant of the ticket.
+// It can reconnect with its resume string, but not with the ticket.
 func TestTicketOpensOneSession(t *testing.T) {
 	room := fmt.Sprintf("ticket_%d", time.Now().UnixNano())
 	g, other := start(t, noGuests), start(t, noGuests)
@@ -46,7 +46,7 @@ func TestTicketOpensOneSession(t *testing.T) {
 	text.send("from ben")
 	back.want(`*"from":{"id":"ben","name":"N ben"}*"text":"from ben"*`)
 
-	// In the first frame; a later one of the same id renews the session.
+	// The ticket comes in the first frame. A later ticket of the same id renews the session.
 	first := g.json("/ws")
 	first.send(`{"id":1,"auth":{"ticket":"` + g.ticket("ann", rooms) + `"}}`)
 	first.want(`{"hello":{*"you":{"id":"ann"*`)
@@ -61,7 +61,8 @@ func TestTicketOpensOneSession(t *testing.T) {
 	second.want(`{"id":2,"error":{"code":"forbidden"*`)
 }
 
-// Of many gateways that are shown a ticket at once, one takes it.
+// Many clients present the same ticket to different gateways at the same time. One gateway
+// accepts it.
 func TestTicketOnManyGatewaysAtOnce(t *testing.T) {
 	gateways := []*gateway{start(t, noGuests), start(t, noGuests), start(t, noGuests)}
 	for range 10 {
@@ -108,7 +109,7 @@ func TestHostileTickets(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", name, frame, tt.want)
 		}
 	}
-	// A ticket is no resume string, and a resume string without its ticket's kind no ticket.
+	// A ticket does not work as a resume string, nor a resume string as a ticket.
 	c := g.open("/ws", "roomcast.v1, resume."+good())
 	c.send(`{"id":1,"ping":{}}`)
 	c.want("close 4107 *")

@@ -10,8 +10,8 @@ import (
 	"roomcast/proto"
 )
 
-// A record that this gateway cannot read ends the sessions of the room's members, with
-// the reason. A client that comes later is told the reason at once.
+// A record that this gateway cannot read ends the sessions of the room's members, with the
+// reason. A later client gets the reason at once.
 func TestUnreadableRecordEndsSessions(t *testing.T) {
 	g := start(t)
 	room := proto.MustRoom("unreadable")

@@ -33,7 +33,8 @@ func Serve(t *testing.T, flags ...string) string {
 	return ServeLogging(t, nil, flags...)
 }
 
-// ServeLogging is Serve with a gateway that writes its log to a writer; nil = to the test's output.
+// ServeLogging is like Serve. The gateway writes its log to log, or if that is nil to the test's
+// output.
 func ServeLogging(t *testing.T, log io.Writer, flags ...string) string {
 	t.Helper()
 	base, stop := serve(t, log, flags)
@@ -45,8 +46,8 @@ func ServeLogging(t *testing.T, log io.Writer, flags ...string) string {
 	return base
 }
 
-// ServeUntil is Serve for tests that stop the gateway themselves. Stop returns how the
-// gateway ended and may be called again.
+// ServeUntil is like Serve, for tests that stop the gateway themselves. The function stop
+// returns the result of the gateway. It may be called again.
 func ServeUntil(t *testing.T, flags ...string) (base string, stop func() error) {
 	t.Helper()
 	return serve(t, nil, flags)
@@ -92,7 +93,7 @@ func serve(t *testing.T, to io.Writer, flags []string) (base string, stop func()
 		defer close(done)
 		ended = srv.Run(srvCtx, func(address string) { started <- address })
 	}()
-	// The gateway stops first, while the room service still answers it.
+	// The gateway stops first, because it still needs the answers of the room service.
 	stop = func() error {
 		stopServer()
 		<-done
@@ -114,7 +115,7 @@ func serve(t *testing.T, to io.Writer, flags []string) (base string, stop func()
 // registries are the metrics of the gateways, by URL.
 var registries sync.Map
 
-// Sessions returns the number of sessions of the gateway with this URL, as its metrics have it.
+// Sessions returns the number of sessions of the gateway with this URL, from its metrics.
 func Sessions(t *testing.T, base string) int {
 	t.Helper()
 	registry, _ := registries.Load(base)
@@ -141,7 +142,7 @@ func File(t *testing.T, text string) string {
 	return path
 }
 
-// Call makes one HTTP request. Header holds names and values in turn.
+// Call makes one HTTP request. header contains names and values in turn.
 func Call(t *testing.T, method, url, body string, header ...string) (status int, answer string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
