@@ -26,7 +26,7 @@ type application struct {
 	url  string
 	file string // the file with the secret
 
-	mu     sync.Mutex          // guards what follows
+	mu     sync.Mutex          // guards the fields below
 	events []string            // without their times
 	people map[string][]string // in each room, as it was told
 }
@@ -133,8 +133,8 @@ func enter(t *testing.T, base, room, name string) *websocket.Conn {
 	return conn
 }
 
-// An application learns about joins and leaves, in the standalone form with either carrier. After a
-// kill of the process it learns that the room is empty, although no member left.
+// An application learns about joins and leaves, in the standalone form with either carrier.
+// After a kill of the process it learns that the room is empty, although no member left.
 func TestApplicationLearnsWhoIsThere(t *testing.T) {
 	for _, carrier := range []string{"direct", "nats"} {
 		t.Run(carrier, func(t *testing.T) {
@@ -181,8 +181,8 @@ func TestApplicationLearnsWhoIsThere(t *testing.T) {
 	}
 }
 
-// When a gateway is killed, the application learns that its people have left. The people of another
-// gateway stay. When the room service moves to another instance, all people stay.
+// When a gateway is killed, the application learns that its people have left. The people of
+// another gateway stay. When the room service moves to another instance, all people stay.
 func TestApplicationLearnsOfADeadGateway(t *testing.T) {
 	app := newApplication(t)
 	ns := natstest.Start(t)

@@ -95,8 +95,8 @@ func dialJSON(t *testing.T, base, room string) *websocket.Conn {
 	return conn
 }
 
-// talker sends one message after another and waits for each ack. After a temporary refusal it sends
-// the message again, as clients do.
+// talker sends one message after another and waits for each ack. After a temporary refusal it
+// sends the message again, as clients do.
 type talker struct {
 	conn *websocket.Conn
 

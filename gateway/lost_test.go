@@ -83,9 +83,9 @@ func sayTo(t *testing.T, nc *nats.Conn, room proto.Room, key string) (r proto.Re
 	return r
 }
 
-// A power failure ends the room service and removes the end of the log from the disk, with every trace
-// of the lost records. But a gateway that still runs knows them. So the room begins a new epoch, and
-// members receive the remaining records again.
+// A power failure ends the room service and removes the end of the log from the disk, with every
+// trace of the lost records. But a gateway that still runs knows them. So the room begins a new
+// epoch, and members receive the remaining records again.
 func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 	for name, before := range map[string]int{
 		"nothing was said since":           0,

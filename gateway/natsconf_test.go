@@ -110,8 +110,8 @@ func serveRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, err
 	return stop
 }
 
-// The configuration allows each user only what the user needs. Permissions alone do not protect the
-// log; TestNobodyWritesWhereOnlyRoomsvcMay tests the rest.
+// The configuration allows each user only what the user needs. Permissions alone do not protect
+// the log; TestNobodyWritesWhereOnlyRoomsvcMay tests the rest.
 func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 	ns := shippedServer(t)
 	const (
@@ -340,8 +340,8 @@ var protected = []string{
 	"$JS.API.STREAM.UPDATE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMSTATE", "$JS.API.CONSUMER.CREATE.ROOMS", "_INBOX_roomsvc.x", "_R_.x.y",
 }
 
-// guarded are protected subjects that a gateway can name as a reply subject, because it receives its
-// own answers there. The subjects of other gateways end in a token that it cannot guess.
+// guarded are protected subjects that a gateway can name as a reply subject, because it receives
+// its own answers there. The subjects of other gateways end in a token that it cannot guess.
 var guarded = []string{"room.ack.victim.x", "_INBOX_roomsvc.x"}
 
 // nothingIsHeard lets each attacker publish to each protected subject. It also lets it name the

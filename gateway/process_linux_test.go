@@ -23,8 +23,8 @@ type process struct {
 	out bytes.Buffer // guarded by mu
 }
 
-// launch starts a gateway with a shell line, such as `ulimit -n 100; exec "$@"`, and waits until it
-// serves. In the line, "$@" stands for the gateway and its arguments.
+// launch starts a gateway with a shell line, such as `ulimit -n 100; exec "$@"`, and waits until
+// it serves. In the line, "$@" stands for the gateway and its arguments.
 func launch(t *testing.T, attr *syscall.SysProcAttr, line string, args ...string) *process {
 	t.Helper()
 	args = append([]string{"-c", line, "sh", "gateway", "--listen", "127.0.0.1:0", "--nats-monitor", "off", "--ops-listen", "off", "--drain-time", "50ms"}, args...)

@@ -33,8 +33,8 @@ func serve(t *testing.T, args ...string) string {
 	return base
 }
 
-// serveUntil is like serve, for tests that stop the gateway themselves. The function stop returns the
-// result of the gateway. It may be called again.
+// serveUntil is like serve, for tests that stop the gateway themselves. The function stop
+// returns the result of the gateway. It may be called again.
 func serveUntil(t *testing.T, args ...string) (base string, stop func() error) {
 	t.Helper()
 	return serveLogging(t, os.Stderr, args...)
@@ -140,8 +140,8 @@ func TestAddressInUseNamesTheFlag(t *testing.T) {
 	}
 }
 
-// With --log-messages, the log has one line for each message, whether it came by WebSocket, HTTP or
-// NATS. The line never contains the text.
+// With --log-messages, the log has one line for each message, whether it came by WebSocket, HTTP
+// or NATS. The line never contains the text.
 func TestLogMessagesWritesOneLineWithoutTheText(t *testing.T) {
 	var log strings.Builder
 	base, stop := serveLogging(t, &log, "--log-level", "info", "--log-messages")

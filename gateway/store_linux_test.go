@@ -153,7 +153,8 @@ func fill(t *testing.T, path string) {
 	}
 }
 
-// If the log stays unwritable, the process ends with the cause, so that a supervisor can restart it.
+// If the log stays unwritable, the process ends with the cause, so that a supervisor can restart
+// it.
 func TestLogThatCannotBeWrittenEndsTheProcess(t *testing.T) {
 	broken := errors.New("stream ROOMS: write error")
 	never := func() error { return broken }

@@ -216,8 +216,8 @@ func TestResumeReturnsTheSignedIdentity(t *testing.T) {
 	}
 }
 
-// The clocks of two gateways may differ by hours. A client that moves from one to the other remains
-// the same sender.
+// The clocks of two gateways may differ by hours. A client that moves from one to the other
+// remains the same sender.
 func TestResumeWorksOnAGatewayWithAnotherClock(t *testing.T) {
 	a := newAuth(t, DefaultConfig())
 	who := a.Anonymous()

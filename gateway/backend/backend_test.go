@@ -23,8 +23,8 @@ import (
 	"roomcast/proto"
 )
 
-// Only an answer that follows every rule allows anything. Any other answer counts as none. A denial
-// contains a reason.
+// Only an answer that follows every rule allows anything. Any other answer counts as none. A
+// denial contains a reason.
 func TestAnswersAreReadStrictly(t *testing.T) {
 	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 	const allowed, denied, none = "allowed", "denied", "no answer"

@@ -35,8 +35,8 @@ func upTo(n uint64) (out []uint64) {
 	return out
 }
 
-// The log of a room has lost its end. The room continues after the remaining seqs, in another epoch.
-// Its followers receive one reset and then the whole new history.
+// The log of a room has lost its end. The room continues after the remaining seqs, in another
+// epoch. Its followers receive one reset and then the whole new history.
 func TestNewEpochContinuesTheNumbering(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
@@ -78,8 +78,8 @@ func TestNewEpochContinuesTheNumbering(t *testing.T) {
 	}
 }
 
-// A log was restored from a copy and continued in the same epoch. It is another history, even if its
-// newest seq is that of the shown history.
+// A log was restored from a copy and continued in the same epoch. It is another history, even if
+// its newest seq is that of the shown history.
 func TestAnotherRecordUnderTheNewestSeq(t *testing.T) {
 	s := historytest.Start(t, 1000, byHand)
 	own(t, s).end(t)

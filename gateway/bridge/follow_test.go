@@ -105,8 +105,8 @@ func TestSlowLoopMissesNothing(t *testing.T) {
 	}
 }
 
-// Perhaps neither the old leader of the stream nor the new one has republished some records. So the
-// gateway compares all rooms with the log at once.
+// Perhaps neither the old leader of the stream nor the new one has republished some records. So
+// the gateway compares all rooms with the log at once.
 func TestNewLeaderCausesAComparisonOfAllRooms(t *testing.T) {
 	s := historytest.Start(t, 1000, byHand)
 	own(t, s).end(t)
@@ -412,8 +412,9 @@ func (c late) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A read of a room's head was started for a follower that has left. A second follower comes before
-// the answer. It must receive later records at once, not only after the next comparison with the log.
+// A read of a room's head was started for a follower that has left. A second follower comes
+// before the answer. It must receive later records at once, not only after the next comparison
+// with the log.
 func TestFollowerTakesOverTheReadOfAnother(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s)

@@ -27,8 +27,8 @@ func (g *gateway) exit(room proto.Room, id string) {
 	g.Left(room, proto.Identity{ID: id}, proto.LeftClient)
 }
 
-// knows waits until the newest notice of a join or leave to the gateway's members has this count, and
-// returns how long that took.
+// knows waits until the newest notice of a join or leave to the gateway's members has this
+// count, and returns how long that took.
 func (g *gateway) knows(t *testing.T, room proto.Room, count int) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -66,7 +66,8 @@ func (g *gateway) members(t *testing.T, room proto.Room) (int, []string) {
 	return got.count, ids
 }
 
-// said returns a function that reports whether the follower has received a frame with all these parts.
+// said returns a function that reports whether the follower has received a frame with all these
+// parts.
 func (g *gateway) said(room proto.Room, parts ...string) func() bool {
 	return func() bool {
 		return slices.ContainsFunc(g.events(room), func(e string) bool {

@@ -17,7 +17,8 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// Otherwise the log would have the later requests before the first one, which its sender sends again.
+// Otherwise the log would have the later requests before the first one, which its sender sends
+// again.
 func TestRequestsBehindATimeoutFailToo(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -41,8 +42,8 @@ func TestRequestsBehindATimeoutFailToo(t *testing.T) {
 	}
 }
 
-// The gateway believes only acks of roomsvc. No other client can guess the reply subject, which shares
-// no secret with the reply subjects of other gateways.
+// The gateway believes only acks of roomsvc. No other client can guess the reply subject, which
+// shares no secret with the reply subjects of other gateways.
 func TestAnswersCannotBeForged(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -163,8 +164,8 @@ func busy(code proto.Code) proto.Reply {
 	return proto.Reply{Refusal: proto.Refuse(code, "the message has waited too long").After(time.Millisecond)}
 }
 
-// When the owner refuses a message for now, the gateway refuses the messages behind it with the same
-// code. So resending them keeps their order.
+// When the owner refuses a message for now, the gateway refuses the messages behind it with the
+// same code. So resending them keeps their order.
 func TestMessagesBehindARefusedOneAreRefused(t *testing.T) {
 	for _, code := range []proto.Code{proto.Overloaded, proto.RateLimited} {
 		s := historytest.Start(t, 1000)
@@ -201,8 +202,8 @@ func TestMessagesBehindARefusedOneAreRefused(t *testing.T) {
 	}
 }
 
-// The gateway also refuses a message that comes before the refused one is sent again. A sender that
-// waits for each answer is not delayed.
+// The gateway also refuses a message that comes before the refused one is sent again. A sender
+// that waits for each answer is not delayed.
 func TestLaterMessagesWaitForTheRefusedOne(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -301,7 +302,8 @@ func TestMessageAboveTheLimitOfNATSIsRefused(t *testing.T) {
 	}
 }
 
-// With LogMessages, the log has one line for every message, wherever it came from, and never its text.
+// With LogMessages, the log has one line for every message, wherever it came from, and never its
+// text.
 func TestLogMessagesWritesOneLineForEachMessage(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s)
@@ -329,8 +331,8 @@ func TestLogMessagesWritesOneLineForEachMessage(t *testing.T) {
 	}
 }
 
-// The answer to a message without a key is lost, and the gateway sends the message again. The owner
-// must still recognise it.
+// The answer to a message without a key is lost, and the gateway sends the message again. The
+// owner must still recognise it.
 func TestMessageWithoutKeyIsStoredOnce(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)

@@ -47,8 +47,8 @@ func keys(t *testing.T, secrets ...byte) *seal.Keys {
 	return k
 }
 
-// A gateway that cannot read a record tells the members of the room. It refuses joins with the reason,
-// logs one error and is not ready. When it can read the log again, it is ready again.
+// A gateway that cannot read a record tells the members of the room. It refuses joins with the
+// reason, logs one error and is not ready. When it can read the log again, it is ready again.
 func TestUnreadableRecordIsAnnounced(t *testing.T) {
 	newer := func(t *testing.T, s *historytest.Server, room *historytest.Room) {
 		m, rec := room.Next("three")

@@ -23,8 +23,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var lobby = proto.MustRoom("lobby")
 
-// script is a WebSocket server. The test writes each frame of its sessions, so they can misbehave in
-// ways in which no gateway does.
+// script is a WebSocket server. The test writes each frame of its sessions, so they can
+// misbehave in ways in which no gateway does.
 type script struct {
 	*httptest.Server
 	t        *testing.T

@@ -13,7 +13,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// sink is a loop whose sockets accept all bytes at no cost, so the benchmark measures only the hub.
+// sink is a loop whose sockets accept all bytes at no cost, so the benchmark measures only the
+// hub.
 type sink struct{}
 
 func (s *sink) Write(_ loop.ID, p []byte) int { return len(p) }
@@ -27,8 +28,8 @@ func (s *sink) Unfollow(proto.Room, follow.Follower)               {}
 func (s *sink) Read(_ history.Query, done func(reads.Page, error)) { done(reads.Page{}, nil) }
 func (s *sink) OnNotice(loop.ID, Notice)                           {}
 
-// BenchmarkFanOut measures the hub's own cost of sending one event to all members of a room. Divide
-// it by the number of members to get the cost of one delivery.
+// BenchmarkFanOut measures the hub's own cost of sending one event to all members of a room.
+// Divide it by the number of members to get the cost of one delivery.
 func BenchmarkFanOut(b *testing.B) {
 	for _, members := range []int{10, 100, 2000} {
 		for _, format := range []Format{Text, JSON} {

@@ -10,8 +10,8 @@ import (
 	"roomcast/proto"
 )
 
-// A client has seen the close of a room on another gateway. It joins on this gateway, which does not
-// know of the close yet. The client must join again, and must not stay in the room.
+// A client has seen the close of a room on another gateway. It joins on this gateway, which does
+// not know of the close yet. The client must join again, and must not stay in the room.
 func TestClientThatKnowsOfACloseBeforeTheGatewayMustJoinAgain(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
@@ -66,8 +66,8 @@ func TestDroppedClosingClosesTheRoom(t *testing.T) {
 	}
 }
 
-// A close after the join is the last event that a member is shown, even if it comes from the log and
-// the room is open again.
+// A close after the join is the last event that a member is shown, even if it comes from the log
+// and the room is open again.
 func TestNothingIsShownAfterClosing(t *testing.T) {
 	for name, quiet := range map[string]bool{"in the ring": false, "in the log": true} {
 		t.Run(name, func(t *testing.T) {

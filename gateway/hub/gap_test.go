@@ -19,7 +19,8 @@ func (w *world) enter(slot loop.ID, format Format, from proto.From) *peer {
 	return c
 }
 
-// A text session cannot receive a gap, so the hub closes it. The gap may be delivered or in the log.
+// A text session cannot receive a gap, so the hub closes it. The gap may be delivered or in the
+// log.
 func TestGapClosesTextSessions(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
@@ -66,8 +67,8 @@ func TestJoinOfARoomThatAgedOutDoesNotWaitForTheLog(t *testing.T) {
 	}
 }
 
-// Dropped deliveries may have begun another epoch. Then no seq says where to continue, so the members
-// must reconnect and resume.
+// Dropped deliveries may have begun another epoch. Then no seq says where to continue, so the
+// members must reconnect and resume.
 func TestDroppedResetEndsSessions(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10
@@ -128,8 +129,8 @@ func TestEventDeliveredDuringAReadIsShown(t *testing.T) {
 	w.settle()
 }
 
-// Between a join and its answer, the hub may write to the connection for another room. The new member
-// must still get the events after the head in the answer.
+// Between a join and its answer, the hub may write to the connection for another room. The new
+// member must still get the events after the head in the answer.
 func TestJoinIsAnsweredBeforeTheLogIsRead(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]

@@ -28,8 +28,8 @@ const (
 	JSON
 )
 
-// TestModel lets clients of all kinds act at random, with small bounds. Then it compares the bytes of
-// each client with the rooms. The hub may write only in Flush and Writable.
+// TestModel lets clients of all kinds act at random, with small bounds. Then it compares the
+// bytes of each client with the rooms. The hub may write only in Flush and Writable.
 func TestModel(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -179,7 +179,8 @@ func (w *world) join(c *peer, r *modelRoom) {
 	w.hub.Join(c.id, r.name, from)
 }
 
-// A connection in many rooms receives whole frames, even if its socket accepts few bytes at a time.
+// A connection in many rooms receives whole frames, even if its socket accepts few bytes at a
+// time.
 func TestFramesNeverMix(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	c := w.open()
@@ -215,8 +216,8 @@ func (w *world) crowd(n int, r *modelRoom) (members []*peer) {
 	return members
 }
 
-// The hub writes a message for a small room in the turn in which it arrives, even during a long pass
-// over a big room.
+// The hub writes a message for a small room in the turn in which it arrives, even during a long
+// pass over a big room.
 func TestSmallRoomDoesNotWaitForBig(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	crowd := w.crowd(1000, w.rooms[0])

@@ -7,8 +7,8 @@ import (
 	"roomcast/proto"
 )
 
-// After a dropped reset, an event of the new epoch fits into the inbox. Members must not be shown it
-// before they have left, although its seq is the next one.
+// After a dropped reset, an event of the new epoch fits into the inbox. Members must not be
+// shown it before they have left, although its seq is the next one.
 func TestNothingIsShownAfterADroppedReset(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10

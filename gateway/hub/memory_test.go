@@ -20,8 +20,8 @@ func (w *world) noMemory() {
 	}
 }
 
-// onePage fails the test if a connection has more than one page, or one while its socket accepts no
-// bytes.
+// onePage fails the test if a connection has more than one page, or one while its socket accepts
+// no bytes.
 func (w *world) onePage() {
 	w.t.Helper()
 	pages := make(map[uint32]int)
@@ -44,8 +44,8 @@ func (w *world) onePage() {
 	}
 }
 
-// Their members request whole rooms. Apart from the bytes written to them, they need little memory,
-// however many rooms they request.
+// Their members request whole rooms. Apart from the bytes written to them, they need little
+// memory, however many rooms they request.
 func TestConnectionsThatDoNotReadNeedLittleMemory(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	for _, r := range w.rooms {

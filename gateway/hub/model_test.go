@@ -20,9 +20,9 @@ import (
 	"roomcast/proto/history"
 )
 
-// world is a model of everything around a hub, driven by one seed. Its sockets accept few bytes at a
-// time, its log answers late, and its clients come and go. It records the bytes of every client, to
-// compare them with the rooms.
+// world is a model of everything around a hub, driven by one seed. Its sockets accept few bytes
+// at a time, its log answers late, and its clients come and go. It records the bytes of every
+// client, to compare them with the rooms.
 type world struct {
 	t        *testing.T
 	rand     *rand.Rand
@@ -300,8 +300,8 @@ func frames(t *testing.T, b []byte) (out [][]byte, closed bool) {
 	return out, closed
 }
 
-// verify compares the frames of a client with the rooms. The client must have every event of a room
-// after its join, without repeats, and without holes that no gap announced.
+// verify compares the frames of a client with the rooms. The client must have every event of a
+// room after its join, without repeats, and without holes that no gap announced.
 func (w *world) verify(c *peer) {
 	list, closed := frames(w.t, c.got)
 	if closed != c.closed {

@@ -19,7 +19,8 @@ type snapshot struct {
 	events [][]byte
 }
 
-// renew removes the end of the room's log, which then continues in another epoch or in the same one.
+// renew removes the end of the room's log, which then continues in another epoch or in the same
+// one.
 func (w *world) renew(r *modelRoom, lost int, epoch string) {
 	survived := max(r.trimmed, len(r.events)-lost)
 	r.events, r.renewed, r.epoch = slices.Clone(r.events[:survived]), r.epoch != epoch, epoch
@@ -44,8 +45,8 @@ func (w *world) renew(r *modelRoom, lost int, epoch string) {
 }
 
 // TestModelOfResets lets logs lose their ends, while clients of all kinds join, resume from any
-// history, fall behind and leave. In the end each client must know the epoch. Since its last reset, it
-// must have received exactly the events of the log.
+// history, fall behind and leave. In the end each client must know the epoch. Since its last
+// reset, it must have received exactly the events of the log.
 func TestModelOfResets(t *testing.T) {
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

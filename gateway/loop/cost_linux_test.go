@@ -187,8 +187,9 @@ func BenchmarkIdle(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkFanout writes a frame to each of many connections, through the loop and, for comparison,
-// with plain system calls. It reports the processor time of the writing thread per delivery.
+// BenchmarkFanout writes a frame to each of many connections, through the loop and, for
+// comparison, with plain system calls. It reports the processor time of the writing thread per
+// delivery.
 func BenchmarkFanout(b *testing.B) {
 	const members = 1000
 	frame := make([]byte, 130)

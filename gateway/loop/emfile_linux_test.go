@@ -59,8 +59,8 @@ func TestAcceptingSurvivesALackOfDescriptors(t *testing.T) {
 	})
 }
 
-// A connection that cannot be detached for lack of descriptors stays as it was. The loop closes its
-// descriptor once. A second close could hit a descriptor of another part of the process.
+// A connection that cannot be detached for lack of descriptors stays as it was. The loop closes
+// its descriptor once. A second close could hit a descriptor of another part of the process.
 func TestDetachWithoutDescriptorsClosesNothingElse(t *testing.T) {
 	cfg := loop.DefaultConfig()
 	cfg.Address, cfg.Loops = "127.0.0.1:0", 1

@@ -31,8 +31,8 @@ func TestTLSIsServedAndOtherClientsAreClosed(t *testing.T) {
 	t.Cleanup(func() { first.Close() })
 	echo(t, first, "over TLS")
 
-	// The loop closes a client that does not speak TLS, or says nothing, and the others continue. A
-	// client that speaks plain HTTP receives an explanation.
+	// The loop closes a client that does not speak TLS, or says nothing, and the others
+	// continue. A client that speaks plain HTTP receives an explanation.
 	mute, plain, other := dial(t, addr), dial(t, addr), dial(t, addr)
 	io.WriteString(plain, "GET / HTTP/1.1\r\nCookie: "+strings.Repeat("x", 8000)+"\r\n\r\n")
 	if answer, err := io.ReadAll(plain); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 400 ") || !strings.Contains(string(answer), "https") {

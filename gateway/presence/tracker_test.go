@@ -11,8 +11,8 @@ import (
 	"roomcast/proto"
 )
 
-// world is a set of gateways with one room, and a network between them that loses and delays messages.
-// Messages from one gateway to another arrive in order, or not at all.
+// world is a set of gateways with one room, and a network between them that loses and delays
+// messages. Messages from one gateway to another arrive in order, or not at all.
 type world struct {
 	t     *testing.T
 	rnd   *rand.Rand
@@ -154,8 +154,9 @@ func (w *world) heal(n *node) {
 	}
 }
 
-// After any joins, leaves, cuts and deaths, all gateways know the right people within one second. Their
-// members know the count at most one second later, even if many people join and leave.
+// After any joins, leaves, cuts and deaths, all gateways know the right people within one
+// second. Their members know the count at most one second later, even if many people join and
+// leave.
 func TestTrackersAgree(t *testing.T) {
 	for seed := range uint64(300) {
 		w := newWorld(t, seed, 2+int(seed%4))

@@ -231,8 +231,8 @@ func TestPageContinuesAfterTheServerWasKilled(t *testing.T) {
 	wantSaid(t, bob, "1", "2", "3", "4", "5")
 }
 
-// The test kills the server while two browsers send without a pause. The browsers cannot know which
-// of the messages in flight are stored.
+// The test kills the server while two browsers send without a pause. The browsers cannot know
+// which of the messages in flight are stored.
 func TestMessagesInFlightAreStoredOnceAfterAKill(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)

@@ -20,8 +20,9 @@ import (
 //go:embed index.html style.css icon.svg icon-unread.svg start.js page.js moderate.js people.js rooms.js timeline.js bubble.js welcome.js words.js
 var files embed.FS
 
-// policy is the Content-Security-Policy of the page. The page may load files from and connect to its
-// own server only. It may use no inline scripts and styles, and may turn no string into HTML.
+// policy is the Content-Security-Policy of the page. The page may load files from and connect to
+// its own server only. It may use no inline scripts and styles, and may turn no string into
+// HTML.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 

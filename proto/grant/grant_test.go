@@ -110,8 +110,8 @@ func TestGrantsOfFlagsAreRead(t *testing.T) {
 	}
 }
 
-// FuzzParse compares an accepted grant with a simple implementation of its rules. An empty grant must
-// allow nothing, and the right to moderate must include the right to read.
+// FuzzParse compares an accepted grant with a simple implementation of its rules. An empty grant
+// must allow nothing, and the right to moderate must include the right to read.
 func FuzzParse(f *testing.F) {
 	for _, claim := range granttest.Hostile() {
 		f.Add(claim, "ann", "lobby")

@@ -16,8 +16,8 @@ func atOf(r *historytest.Room, seq uint64) time.Time {
 	return r.Begin.Add(time.Duration(seq) * time.Millisecond)
 }
 
-// With the right time of its last event, a reader continues without a gap from every seq, even if a
-// limit has removed that event's record.
+// With the right time of its last event, a reader continues without a gap from every seq, even
+// if a limit has removed that event's record.
 func TestOtherTimeOfTheSameSeqIsAReset(t *testing.T) {
 	const n, kept = 300, 200
 	log, room := fixture(t, kept, n)

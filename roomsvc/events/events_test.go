@@ -284,8 +284,8 @@ func TestDeletedMessageIsPostedAsItsStub(t *testing.T) {
 	}
 }
 
-// An application reads the events of all rooms from its consumer, in the order of each room. If the
-// service has keys, the payloads in the stream are sealed; webhooks receive them opened.
+// An application reads the events of all rooms from its consumer, in the order of each room. If
+// the service has keys, the payloads in the stream are sealed; webhooks receive them opened.
 func TestSealedEventsAreOpenedForWebhooksOnly(t *testing.T) {
 	srv := natstest.Start(t)
 	keys, err := seal.New([]byte("a secret with thirty-two bytes!!"))

@@ -12,8 +12,8 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// TestScenarios plays testdata/*.txt; see [scenariotest.Play]. A command is an event. Its outcome is
-// the actions of the instance and the states of its partitions.
+// TestScenarios plays testdata/*.txt; see [scenariotest.Play]. A command is an event. Its
+// outcome is the actions of the instance and the states of its partitions.
 //
 // The instance is called a. Its lease lasts 2 s, and there are four partitions. When a and b are
 // alive, a should own 1 and 3.
@@ -124,8 +124,8 @@ func (s *stage) possible(t *testing.T, result string, p int) {
 }
 
 // looked makes the result of a look. In its arguments, "a" is an instance that has renewed its
-// lease, "b?" one that has not, and "b!" one that is leaving. "renewal fails" and "list fails" stand
-// for errors.
+// lease, "b?" one that has not, and "b!" one that is leaving. "renewal fails" and "list fails"
+// stand for errors.
 func (s *stage) looked(args []string) looked {
 	e := looked{sent: s.now, renewed: true, leaving: s.own.leaving}
 	if len(args) == 2 && args[1] == "fails" {

@@ -9,9 +9,9 @@ import (
 	"roomcast/proto"
 )
 
-// TestRandomHistories applies random commands, resends, jumps of the clock, lost commits and changes
-// of the owner. Then it checks the log: seqs have no holes, times never go back, no key is stored
-// twice within the window, and a closed room stores no message.
+// TestRandomHistories applies random commands, resends, jumps of the clock, lost commits and
+// changes of the owner. Then it checks the log: seqs have no holes, times never go back, no key
+// is stored twice within the window, and a closed room stores no message.
 func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 1))

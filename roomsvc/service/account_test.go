@@ -183,8 +183,8 @@ func TestGuestsHaveTheirRights(t *testing.T) {
 	}
 }
 
-// roomsvc logs a line for each act that comes over NATS. A gateway logs the acts of its own clients,
-// because it knows more about their authors.
+// roomsvc logs a line for each act that comes over NATS. A gateway logs the acts of its own
+// clients, because it knows more about their authors.
 func TestActsOverNATSAreAudited(t *testing.T) {
 	var log logBuffer
 	as := startAccounts(t, logTo(t, &log))

@@ -25,8 +25,8 @@ func change(t *testing.T, nc *nats.Conn, act proto.Act, from, key string, seq ui
 	return askUntil(t, nc, m, final)
 }
 
-// shown returns the events of the lobby as text, as a reader sees them. It checks that every kind of
-// page shows the same.
+// shown returns the events of the lobby as text, as a reader sees them. It checks that every
+// kind of page shows the same.
 func shown(t *testing.T, nc *nats.Conn) string {
 	t.Helper()
 	log := history.New(nc, nil)
@@ -83,8 +83,8 @@ func holdsText(t *testing.T, dir, text string) (holds bool) {
 	return holds
 }
 
-// Readers see a deleted message as a stub, and its text leaves the files. When it is sent again, the
-// next owner recognises it.
+// Readers see a deleted message as a stub, and its text leaves the files. When it is sent again,
+// the next owner recognises it.
 func TestDeletedMessageIsErased(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -137,8 +137,8 @@ func TestDeletedMessageIsErased(t *testing.T) {
 	}
 }
 
-// The owner has died between the snapshot of a delete and the erasure of the message. Readers see a
-// stub at once, and the next owner erases the message.
+// The owner has died between the snapshot of a delete and the erasure of the message. Readers
+// see a stub at once, and the next owner erases the message.
 func TestNextOwnerErasesWhatIsLeft(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)

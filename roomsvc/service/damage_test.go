@@ -98,8 +98,8 @@ func (w *wreck) fill(room string, n int) {
 	}
 }
 
-// The room continues after the newest intact record, in a new epoch. The owner still recognises the
-// keys of intact records.
+// The room continues after the newest intact record, in a new epoch. The owner still recognises
+// the keys of intact records.
 func TestRoomContinuesAfterDamageToItsNewestRecord(t *testing.T) {
 	w := newWreck(t)
 	w.fill("lobby", 20)
@@ -191,8 +191,8 @@ func TestPartitionWithADamagedMarkerIsTaken(t *testing.T) {
 	}
 }
 
-// The service replaces a damaged message in the stream of snapshots itself, because nats-server 2.15.2
-// hangs if a limit of one message per subject makes it drop a damaged message.
+// The service replaces a damaged message in the stream of snapshots itself, because nats-server
+// 2.15.2 hangs if a limit of one message per subject makes it drop a damaged message.
 func TestDamagedMessageOfTheStateStreamIsReplaced(t *testing.T) {
 	lobby := proto.MustRoom("lobby")
 	for name, subject := range map[string]string{

@@ -11,7 +11,8 @@ import (
 )
 
 // An instance that could not take its partitions refuses their commands. It must stop this when
-// another instance has taken the partitions, because the answers of that instance would come later.
+// another instance has taken the partitions, because the answers of that instance would come
+// later.
 func TestInstanceThatCannotCommitDoesNotAnswerForOthers(t *testing.T) {
 	modes(t, func(t *testing.T, mapped bool) {
 		srv := startNATS(t, mapped)

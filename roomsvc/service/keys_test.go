@@ -46,8 +46,8 @@ func rotate(t *testing.T, srv *natstest.Server, now bool) {
 	}
 }
 
-// All instances return the same keys, also after a restart. The announcement of a change has only the
-// revision of the keys. A gateway then asks for the keys of that revision.
+// All instances return the same keys, also after a restart. The announcement of a change has
+// only the revision of the keys. A gateway then asks for the keys of that revision.
 func TestInstancesShareTheSigningKeys(t *testing.T) {
 	dir := t.TempDir()
 	srv := startNATS(t, true, func(o *server.Options) { o.StoreDir = dir })
@@ -97,8 +97,8 @@ func TestInstancesShareTheSigningKeys(t *testing.T) {
 	}
 }
 
-// The key of version 0.1.0 remains good, so its clients keep their identities. When an operator has
-// replaced the keys, the bucket does not contain it any more.
+// The key of version 0.1.0 remains good, so its clients keep their identities. When an operator
+// has replaced the keys, the bucket does not contain it any more.
 func TestKeyOfVersion010RemainsGood(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)

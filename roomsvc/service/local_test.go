@@ -125,7 +125,8 @@ func TestLocalGatewayReceivesEachRecordBeforeItsAnswer(t *testing.T) {
 	}
 }
 
-// A request in the process gets the same refusals as over NATS. A repeated one gets the first answer.
+// A request in the process gets the same refusals as over NATS. A repeated one gets the first
+// answer.
 func TestLocalRequestsFollowTheSameRules(t *testing.T) {
 	s, _ := startLocal(t, startNATS(t, true))
 	lobby := proto.MustRoom("lobby")

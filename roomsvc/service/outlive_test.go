@@ -87,8 +87,8 @@ func TestClosedOutlivesTheLog(t *testing.T) {
 	}
 }
 
-// The owner has died between the record of a close and its snapshot. Without the snapshot, the room
-// would be open again when the record leaves the log.
+// The owner has died between the record of a close and its snapshot. Without the snapshot, the
+// room would be open again when the record leaves the log.
 func TestNextOwnerWritesTheMissingSnapshot(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -116,8 +116,8 @@ func TestNextOwnerWritesTheMissingSnapshot(t *testing.T) {
 	}
 }
 
-// The owner refuses other content under the same key, also for acts. If an act was undone, the owner
-// does not answer its key with success.
+// The owner refuses other content under the same key, also for acts. If an act was undone, the
+// owner does not answer its key with success.
 func TestKeyStandsForOneCommand(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv)
@@ -142,8 +142,8 @@ func TestKeyStandsForOneCommand(t *testing.T) {
 	}
 }
 
-// The clocks of two owners differ by more than the key window. Both owners share the NATS server, and
-// keys age by its clock.
+// The clocks of two owners differ by more than the key window. Both owners share the NATS
+// server, and keys age by its clock.
 func TestKeysAgeByTheServersClock(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -172,8 +172,8 @@ func TestKeysAgeByTheServersClock(t *testing.T) {
 	}
 }
 
-// The NATS server loses power while the service runs, and comes back with fewer records. Readers can
-// read every later record, from every position.
+// The NATS server loses power while the service runs, and comes back with fewer records. Readers
+// can read every later record, from every position.
 func TestRecordsAfterALossCanBeRead(t *testing.T) {
 	g := newGround(t)
 	nc := g.srv.Connect(t)

@@ -12,8 +12,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// An owner of a closed room is paused. Meanwhile another instance takes the room and reopens it. When
-// the paused owner continues, it must not refuse messages because the room was closed.
+// An owner of a closed room is paused. Meanwhile another instance takes the room and reopens it.
+// When the paused owner continues, it must not refuse messages because the room was closed.
 func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, keepAll)
@@ -79,8 +79,8 @@ func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
 	}
 }
 
-// A message waited in one instance while another instance owned its partition and may have answered
-// it. When the first instance takes the partition over, it refuses the message for now.
+// A message waited in one instance while another instance owned its partition and may have
+// answered it. When the first instance takes the partition over, it refuses the message for now.
 func TestTakeOverRefusesMessagesThatOthersMayHaveAnswered(t *testing.T) {
 	srv := startNATS(t, true)
 	a, _ := startService(t, srv, keepAll)
@@ -129,7 +129,8 @@ func TestTakeOverRefusesMessagesThatOthersMayHaveAnswered(t *testing.T) {
 	}
 }
 
-// If the turn of a message comes so late that its sender has given up, the owner does not store it.
+// If the turn of a message comes so late that its sender has given up, the owner does not store
+// it.
 func TestLateMessageIsNotStored(t *testing.T) {
 	const late = 1100 * time.Millisecond
 	refused := func(t *testing.T, reply []byte) {
@@ -187,8 +188,8 @@ func TestLateMessageIsNotStored(t *testing.T) {
 	}
 }
 
-// An owner that cannot renew its lease does not answer from memory, neither that a room is closed nor
-// that a message is stored already.
+// An owner that cannot renew its lease does not answer from memory, neither that a room is
+// closed nor that a message is stored already.
 func TestOwnerWithoutLeaseDoesNotAnswerFromMemory(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv)

@@ -10,8 +10,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// An operator turns one server into three and changes only the replicas of the log, as the error of
-// the service says. The other streams and buckets follow, so that any server may be lost.
+// An operator turns one server into three and changes only the replicas of the log, as the error
+// of the service says. The other streams and buckets follow, so that any server may be lost.
 func TestFromOneReplicaToThree(t *testing.T) {
 	servers := natstest.Cluster(t, 3)
 	natstest.Eventually(t, "three peers", func() bool {

@@ -15,8 +15,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// senders is a group of senders. Each sends one message after another. As a gateway does, it resends
-// a message under the same key until it has an ack. The group records the acks.
+// senders is a group of senders. Each sends one message after another. As a gateway does, it
+// resends a message under the same key until it has an ack. The group records the acks.
 type senders struct {
 	nc       *nats.Conn
 	patience time.Duration
@@ -39,8 +39,8 @@ func startSendersOver(t testing.TB, nc *nats.Conn, count int, rooms ...string) *
 	return startSendersAs(t, nc, 0, count, 20*time.Second, rooms...)
 }
 
-// startSendersAs starts senders with the numbers from first on. Each waits at most for patience until
-// a message has its ack.
+// startSendersAs starts senders with the numbers from first on. Each waits at most for patience
+// until a message has its ack.
 func startSendersAs(t testing.TB, nc *nats.Conn, first, count int, patience time.Duration, rooms ...string) *senders {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &senders{nc: nc, cancel: cancel, patience: patience, acks: map[proto.Room]map[string]uint64{}}

@@ -15,7 +15,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// startNATS runs a server. If mapped is true, the account maps the subjects of rooms to partitions.
+// startNATS runs a server. If mapped is true, the account maps the subjects of rooms to
+// partitions.
 func startNATS(t testing.TB, mapped bool, change ...func(*server.Options)) *natstest.Server {
 	t.Helper()
 	s := natstest.Start(t, change...)

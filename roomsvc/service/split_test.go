@@ -81,8 +81,8 @@ func (r *routes) carry(in net.Conn) {
 	group.Wait()
 }
 
-// startSplitCluster runs three servers. The function cut cuts one off from the other two, or connects
-// it again. Clients always reach all three.
+// startSplitCluster runs three servers. The function cut cuts one off from the other two, or
+// connects it again. Clients always reach all three.
 func startSplitCluster(t *testing.T) (servers []*natstest.Server, cut func(i int, off bool)) {
 	t.Helper()
 	cutOff := new([3]atomic.Bool)
@@ -122,9 +122,9 @@ func dialTwo(main, commit *natstest.Server) daemon.Dialer {
 	}
 }
 
-// The server that leads the log and JetStream is cut off from its peers. For a while it believes that
-// it still leads. An instance that commits over another server must not continue a room from an
-// answer of this server. Otherwise the log would fork.
+// The server that leads the log and JetStream is cut off from its peers. For a while it believes
+// that it still leads. An instance that commits over another server must not continue a room
+// from an answer of this server. Otherwise the log would fork.
 func TestLogDoesNotForkInASplitNetwork(t *testing.T) {
 	servers, cut := startSplitCluster(t)
 	old := -1

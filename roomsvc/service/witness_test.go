@@ -71,8 +71,8 @@ func readSince(t *testing.T, nc *nats.Conn, room string, since uint64, epoch str
 	return page
 }
 
-// The NATS server comes back with fewer records than it had acknowledged. The room service went on,
-// restarted, or died with the server and left a file next to the log.
+// The NATS server comes back with fewer records than it had acknowledged. The room service went
+// on, restarted, or died with the server and left a file next to the log.
 func TestALogThatLostItsEndBeginsNewEpochs(t *testing.T) {
 	const all, log = "", "jetstream/$G/streams/" + proto.StreamName
 	for name, how := range map[string]struct {

@@ -55,8 +55,8 @@ func TestEachPartitionOfABatchIsFenced(t *testing.T) {
 	}
 }
 
-// After a split of the network, the former leader of the stream refuses records that the new leader
-// has stored. Its late answer must not count for the next commit.
+// After a split of the network, the former leader of the stream refuses records that the new
+// leader has stored. Its late answer must not count for the next commit.
 func TestSecondAnswerToACommitIsIgnored(t *testing.T) {
 	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		c := NewCommitter(cfg)

@@ -36,9 +36,9 @@ func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
 	return d.last, err
 }
 
-// A server without space for a record may have space for the next, smaller one. After the refusal of
-// a record, the stream must not contain a later record of the same room. This must be true on a new
-// connection, and on one that has seen a refusal before.
+// A server without space for a record may have space for the next, smaller one. After the
+// refusal of a record, the stream must not contain a later record of the same room. This must be
+// true on a new connection, and on one that has seen a refusal before.
 func TestFullServerLeavesNoHoles(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.JetStreamMaxStore = 4 << 20 })
 	nc := s.Connect(t)

@@ -10,7 +10,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// gate is a proxy in front of a server. While it is shut, connections stay open, but no bytes pass.
+// gate is a proxy in front of a server. While it is shut, connections stay open, but no bytes
+// pass.
 type gate struct {
 	url  string
 	mu   sync.RWMutex // held for writing while the gate is shut

@@ -46,8 +46,8 @@ func million(b *bench) error {
 		return err
 	}
 	sys := &system{procs: append(servers, svc)}
-	// Among a hundred processes, NATS and roomsvc would get too little CPU time. In production they
-	// have machines of their own.
+	// Among a hundred processes, NATS and roomsvc would get too little CPU time. In production
+	// they have machines of their own.
 	for _, p := range sys.procs {
 		if err := p.hurry(); err != nil {
 			return fmt.Errorf("raise priority of %s: %w", p.name, err)

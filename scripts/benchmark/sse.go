@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// sse measures readers of Server-Sent Events: first the memory of idle readers, then a fan-out to
-// readers. It compares the latter with a fan-out to WebSockets in another room of the same gateway.
+// sse measures readers of Server-Sent Events: first the memory of idle readers, then a fan-out
+// to readers. It compares the latter with a fan-out to WebSockets in another room of the same
+// gateway.
 func sse(b *bench) error {
 	var rows table
 	if b.only != "fanout" {
@@ -88,8 +89,8 @@ func (b *bench) idleReaders(rows *table, n int) error {
 	return nil
 }
 
-// readersBesideSessions measures in turn a room of JSON sessions and a room of as many readers. The
-// speakers of both rooms are sessions.
+// readersBesideSessions measures in turn a room of JSON sessions and a room of as many readers.
+// The speakers of both rooms are sessions.
 func (b *bench) readersBesideSessions(rows *table, gateway *system, name string, members, speakers int, interval time.Duration) error {
 	const gatewayOnly = 2 // after nats-server and roomsvc
 	systems := make([]*system, 2)

@@ -280,8 +280,9 @@ func (a *application) refuses(want, query, cookie string) {
 	}
 }
 
-// By the session cookie, the Express application tells the gateway the user of a browser. A logout
-// ends the user's sessions on the gateway. A browser of the user that is still logged in reconnects.
+// By the session cookie, the Express application tells the gateway the user of a browser. A
+// logout ends the user's sessions on the gateway. A browser of the user that is still logged in
+// reconnects.
 func TestExampleExpress(t *testing.T) {
 	dir := prepare(t, "express", "npm ci --silent --no-audit --no-fund")
 	a := serve(t, "express", dir, "node server.mjs")

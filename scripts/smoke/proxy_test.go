@@ -271,8 +271,8 @@ func TestPlainProxyPassOpensNothing(t *testing.T) {
 	}
 }
 
-// Pings keep an idle member connected through a proxy that closes idle connections. By default, the
-// gateway pings every 25 s, and haproxy on Debian closes after 50 s.
+// Pings keep an idle member connected through a proxy that closes idle connections. By default,
+// the gateway pings every 25 s, and haproxy on Debian closes after 50 s.
 func TestPingsOutlastTheProxy(t *testing.T) {
 	const timeout = 3 * time.Second
 	conf := haproxyConf(fmt.Sprint(timeout.Milliseconds()), "")

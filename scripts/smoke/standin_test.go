@@ -15,8 +15,8 @@ import (
 // arguments in the README. The binary of the test contains them.
 var standIns = map[string]func(args []string) error{"wscat": wscat, "nats": natsCLI}
 
-// runStandIn runs a stand-in, if the test's binary was started under its name. Otherwise it returns
-// false.
+// runStandIn runs a stand-in, if the test's binary was started under its name. Otherwise it
+// returns false.
 func runStandIn() bool {
 	run := standIns[filepath.Base(os.Args[0])]
 	if run == nil {

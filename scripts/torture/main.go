@@ -109,7 +109,8 @@ func torture(ctx context.Context, c config) (ok bool, err error) {
 		if c.dir, err = os.MkdirTemp("", "torture-*"); err != nil {
 			return false, fmt.Errorf("make work directory: %w", err)
 		}
-		// rig.Enter runs this program again in namespaces. That run needs the same directory and seed.
+		// rig.Enter runs this program again in namespaces. That run needs the same directory and
+		// seed.
 		os.Args = append([]string{os.Args[0], "-dir", c.dir, "-seed", fmt.Sprint(c.seed)}, os.Args[1:]...)
 	}
 	status, entered, err := rig.Enter(ctx)

@@ -27,8 +27,8 @@ func page(first, last, head uint64) *history.Page {
 	return p
 }
 
-// A member that resumes first receives events from the log. It continues in the ring without a hole
-// or a repeat.
+// A member that resumes first receives events from the log. It continues in the ring without a
+// hole or a repeat.
 func TestReplayEndsWhereTheRingBegins(t *testing.T) {
 	room := &Room{Head: history.Head{Seq: 10, Epoch: "e"}}
 	events := newRing(6, 10)
@@ -113,8 +113,8 @@ func TestMemberIsLostWhenTheLogStaysAway(t *testing.T) {
 	}
 }
 
-// A client resumes in the newest epoch on a gateway that lags behind. The gateway's answer names the
-// old epoch. Then a reset corrects this, and the oldest records follow.
+// A client resumes in the newest epoch on a gateway that lags behind. The gateway's answer names
+// the old epoch. Then a reset corrects this, and the oldest records follow.
 func TestResetAfterAnAnswerWithAnOldEpochBeginsWithTheOldestRecord(t *testing.T) {
 	room := &Room{Head: history.Head{Seq: 112, Epoch: "old"}}
 	r := New(proto.From{HasSince: true, Since: 75, Epoch: "e"})

@@ -102,7 +102,8 @@ func (list losses) destroyed(l *log, e history.Entry) bool {
 	truth, ok := l.at(e.Seq)
 	switch {
 	case !ok && e.Seq <= l.head():
-		// A server whose disk was full during a trim may keep the oldest records and show them later.
+		// A server whose disk was full during a trim may keep the oldest records and show them
+		// later.
 		return list.after(e.T, history.LossHole, history.LossAll) || list.after(0, history.LossStart)
 	case !list.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
 		return false

@@ -14,7 +14,8 @@ import (
 // Kind is a kind of fault.
 type Kind string
 
-// The kinds. In these comments, "it" is the process that the fault hits. In these comments, "it" is the process that the fault hits.
+// The kinds. In these comments, "it" is the process that the fault hits. In these comments, "it"
+// is the process that the fault hits.
 const (
 	Kill     Kind = "kill"      // SIGKILL, started again after For
 	Term     Kind = "term"      // SIGTERM, started again after For

@@ -71,7 +71,7 @@ func (r *Rig) overlay() (path string, err error) {
 		return "", fmt.Errorf("make clocks wrong: time.Now of %s is not as expected", original)
 	}
 	source = strings.Replace(source, "import (\n", "import (\n\t\"sync/atomic\"\n", 1)
-	source += "\n// Skew is what the wall clock is wrong by, in seconds.\nvar Skew atomic.Int64\n"
+	source += "\n// Skew is the error of the wall clock, in seconds.\nvar Skew atomic.Int64\n"
 	replace := map[string]string{}
 	for target, text := range map[string]string{
 		original: source,

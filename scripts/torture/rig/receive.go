@@ -24,7 +24,8 @@ import (
 // Consumer is the name of the consumer that the room service makes for an application.
 const Consumer = "torture"
 
-// receiver is the listener to which the room service posts events. It has a certificate of its own.
+// receiver is the listener to which the room service posts events. It has a certificate of its
+// own.
 type receiver struct {
 	listener net.Listener
 	cert     tls.Certificate
