@@ -19,7 +19,7 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// enter makes somebody a member at the gateway.
+// enter makes id a member at the gateway.
 func (g *gateway) enter(room proto.Room, id string) { g.Joined(room, proto.Identity{ID: id}) }
 
 // exit makes a member leave.

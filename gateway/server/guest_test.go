@@ -42,7 +42,7 @@ type stream struct {
 	t *testing.T
 	*http.Response
 	lines *bufio.Scanner
-	seen  []event // that were not wanted yet
+	seen  []event // events that want has skipped
 }
 
 type event struct{ name, data string }
@@ -94,8 +94,8 @@ func (s *stream) want(name string) string {
 	return ""
 }
 
-// patient makes a request again while a busy machine answers that the room cannot be reached
-// now. The key makes that harmless.
+// patient repeats a request while the gateway answers that it cannot reach the room, as on a busy
+// machine. The key prevents a second message.
 func patient(t *testing.T, method, url, body string, header ...string) (status int, answer string) {
 	t.Helper()
 	if method == "POST" && strings.Contains(url, "/api/rooms/") && !strings.Contains(url, "/signal") && !strings.Contains(body, `"key"`) {

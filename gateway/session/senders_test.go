@@ -21,7 +21,7 @@ func TestConnectionsOfASenderShareItsRate(t *testing.T) {
 	for _, c := range []*client{first, second, guest} {
 		c.want(`{"hello":*`)
 	}
-	for i := range 14 { // of which ten are taken
+	for i := range 14 { // the gateway accepts ten of them
 		c := []*client{first, second}[i%2]
 		c.send(fmt.Sprintf(`{"id":%d,"ping":{}}`, i))
 		if i < 10 {
@@ -40,8 +40,8 @@ func TestConnectionsOfASenderShareItsRate(t *testing.T) {
 	other.want(`{"id":1,"ok":{}}`)
 }
 
-// While nobody can say whether a ticket has been used, it opens nothing, and its client is told to
-// come back.
+// While the gateway cannot find out whether a ticket has been used, the ticket opens no session.
+// The gateway tells the client to reconnect.
 func TestTicketWhileRoomsvcIsAway(t *testing.T) {
 	k := startKeyed(t)
 	g := start(t, k.here, noGuests)
@@ -53,14 +53,14 @@ func TestTicketWhileRoomsvcIsAway(t *testing.T) {
 	first := g.json("/ws")
 	first.send(`{"id":1,"auth":{"ticket":"` + ticket + `"}}`)
 	first.want("close 4004 *")
-	running.send(`{"id":1,"ping":{}}`) // and nobody else is affected
+	running.send(`{"id":1,"ping":{}}`) // other sessions continue
 	running.want(`{"id":1,"ok":{}}`)
 	expired := g.ticket("ann", `{"*":"read"}`, func(t *auth.Ticket) { t.Expires = time.Now().Add(-time.Second) })
 	g.json("/ws?ticket=" + expired).want("close 4003 *")
 }
 
-// A banned user who leaves out the token is a guest, with the rights of guests and another id. The
-// resume string of the session with the token does not make it that user again.
+// Without the token, a banned user is a guest with another id and the rights of guests. The resume
+// string of the session with the token does not make the guest that user again.
 func TestATokenDroppedAfterABan(t *testing.T) {
 	m := startModerated(t)
 	ann := m.a.bearer("/room/"+m.room+"/", tokenOf("ann", "*=read say", time.Hour))

@@ -314,7 +314,7 @@ func TestCopiedTabBecomesSomebodyElse(t *testing.T) {
 	p.say("from the first")
 	p.shows("from the first")
 	twin := p.beside().open(g, "/?group=twin")
-	eval[chromedp.Void](twin, fmt.Sprintf(`Object.assign(sessionStorage, %s)`, eval[string](p, `JSON.stringify(sessionStorage)`))) // what duplicating a tab does
+	eval[chromedp.Void](twin, fmt.Sprintf(`Object.assign(sessionStorage, %s)`, eval[string](p, `JSON.stringify(sessionStorage)`))) // as a browser does when it duplicates a tab
 	twin.do(chromedp.Reload())
 	twin.wait(`document.body.dataset.state === "open"`)
 	twin.say("from the copy")
@@ -323,7 +323,7 @@ func TestCopiedTabBecomesSomebodyElse(t *testing.T) {
 	for q, want := range map[*tab]string{p: "from the first", twin: "from the copy"} {
 		q.wait(`document.querySelectorAll("#people li").length === 2`)
 		if got := eval[string](q, `[...document.querySelectorAll("#log .mine .bubble")].map((b) => b.textContent).join()`); got != want {
-			t.Errorf("a tab takes %q for its own, want %q", got, want)
+			t.Errorf("a tab shows %q as its own messages, want %q", got, want)
 		}
 	}
 }

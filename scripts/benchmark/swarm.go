@@ -47,8 +47,8 @@ type swarm struct {
 	// path returns the path and query for a member. It is called for each attempt to connect.
 	path func(id int) string
 
-	// events reports whether a member reads Server-Sent Events instead; nil = none does. hears
-	// then receives the data of each event.
+	// events reports whether a member reads Server-Sent Events instead of WebSocket frames. For such a
+	// member, hears receives the data of each event. nil = no member does.
 	events func(id int) bool
 
 	offer  func(id int) string          // a member's resume string; may be nil, and "" = none

@@ -50,7 +50,7 @@ func (list losses) after(t int64, words ...history.Loss) bool {
 	return false
 }
 
-// any reports whether some fault may destroy something.
+// any reports whether a fault of the run may destroy records.
 func (list losses) any() bool {
 	return slices.ContainsFunc(list, func(l loss) bool { return l.what != "" })
 }

@@ -90,7 +90,7 @@ func (c *checker) textCaughtUp(p seat, t *text) {
 type page struct {
 	asked history.Entry
 	last  uint64
-	first bool // no event of it has come
+	first bool // no event of the page has come
 }
 
 // page processes the request for a page, then the events of the page.
