@@ -2,9 +2,14 @@ package check
 
 import (
 	"math"
+	"slices"
+	"time"
 
 	"roomcast/scripts/torture/history"
 )
+
+// lateAct is how long after its sender has given up an act may still be carried out.
+const lateAct = int64(time.Minute)
 
 // closings compares the messages of a room with the acts that closed and opened it. It uses the
 // times of their answers, because the log lacks acts that a fault destroyed.
@@ -36,11 +41,21 @@ func closings(order []*say, losses losses, report *Report) {
 			continue
 		}
 		for _, by := range closed[s.room] {
-			if s.invoked > by.from && s.ended < by.to && !losses.between(by.by.invoked, s.ended, history.LossState) {
+			if s.invoked > by.from && s.ended < by.to && !mayReopen(acts[s.room], by.from, s.ended) &&
+				!losses.between(by.by.invoked, s.ended, history.LossState) {
 				report.add(AfterClose, "%s was acknowledged in %s, which %s had closed", s.key, s.room, by.by.key)
 			}
 		}
 	}
+}
+
+// mayReopen reports whether a reopening without an answer may have been carried out between two
+// times.
+func mayReopen(acts []*say, from, to int64) bool {
+	return slices.ContainsFunc(acts, func(act *say) bool {
+		unanswered := act.result != history.OK && act.result != history.Fail
+		return act.kind == "reopened" && unanswered && act.invoked < to && (act.ended == 0 || act.ended+lateAct > from)
+	})
 }
 
 // refused checks a message that was refused because its room was closed. It reports a violation

@@ -218,6 +218,23 @@ func TestMessageMayWaitForTheReopening(t *testing.T) {
 	}
 }
 
+// An act without an answer may be carried out later: the closing behind it shuts nobody out.
+func TestReopeningWithoutAnAnswerMayComeLater(t *testing.T) {
+	h := cleanRun()
+	refused := find(h, 0, func(e history.Entry) bool { return e.Op == history.Fail && e.Key == "ann-refused" })
+	h[refused].Op = history.OK // a violation, if the room is closed
+	if r := run(t, slices.Clone(h)); r.Broken[AfterClose] == 0 {
+		t.Errorf("got %v, want %q among them", r.Broken, AfterClose)
+	}
+	closed := find(h, 0, func(e history.Entry) bool { return e.Op == history.Invoke && e.Kind == "closed" })
+	open := history.Entry{T: h[closed].T, Op: history.Invoke, Client: "mia", Room: "gavel", Key: "mia-reopened", Kind: "reopened"}
+	unknown := open
+	unknown.Op = history.Unknown
+	if r := run(t, slices.Insert(h, closed, open, unknown)); r.Broken[AfterClose] > 0 {
+		t.Errorf("got %v, want no %q", r.Broken, AfterClose)
+	}
+}
+
 // A message whose last try was refused counts as answered, although an earlier try was not.
 func TestRefusalOfALaterTryIsAnAnswer(t *testing.T) {
 	h := cleanRun()
