@@ -1,15 +1,16 @@
 // Package bridge holds a gateway's connections to NATS and starts the parts that use them.
-// [publish.Publisher] sends messages, [follow.Feeds] bring committed records, and
-// [reads.Reader] reads the log. [presence.Presence] knows the people of each room.
+// [publish.Publisher] sends messages, [follow.Feeds] bring committed records, and [reads.Reader]
+// reads the log. [presence.Presence] knows which people are in each room.
 //
 // # What a gateway may do on NATS
 //
-// Gateways have an account of their own, EDGE in scripts/nats.conf, which lists what a
-// gateway's user needs. Not even a gateway under an attacker's control can change what is in
-// the log. It can still name any sender of a new message, because roomsvc trusts gateways.
+// Gateways have an account of their own, EDGE in scripts/nats.conf, which lists the subjects that a
+// gateway's user needs. Even a gateway under an attacker's control cannot change the log. But it
+// can name any sender in a new message, because roomsvc trusts gateways.
 //
-// In one account without any restriction the same subjects work, except that the log is
-// read by $JS.API. and not by room.js.; roomsvc tells which when it tells the keys.
+// The same subjects work in a single account without restrictions, with one exception: gateways
+// then read the log over $JS.API. instead of room.js. roomsvc names the right one when it sends the
+// keys.
 package bridge
 
 import (
@@ -34,15 +35,15 @@ import (
 
 // Config configures a bridge. [New] copies the fields that its parts share.
 type Config struct {
-	ID      string        // of this gateway, unique among all; of [A-Za-z0-9_-]
+	ID      string        // of this gateway, unique among gateways; of [A-Za-z0-9_-]
 	Version string        // semantic, shown by nats micro ls
 	Dial    daemon.Dialer // opens the connections
 	Keys    *seal.Keys    // nil = payloads travel in plain text
 	Log     *slog.Logger
 	Memory  *limit.Budget // of the whole gateway
-	Stats   func() any    // shown by nats micro stats beside requests; may be nil
-	Signing SigningKeys   // takes the keys that sign resume strings and tickets
-	Revoked Revocations   // nil = revocations do not matter
+	Stats   func() any    // shown by nats micro stats; may be nil
+	Signing SigningKeys   // gets the keys that sign resume strings and tickets
+	Revoked Revocations   // gets the revocations; nil = the bridge does not read them
 	Carrier Carrier       // the way to the room service; nil = over NATS
 
 	Publish publish.Config
@@ -57,7 +58,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// check says which setting is wrong.
+// check returns an error that names the wrong setting.
 func (c *Config) check() error {
 	switch {
 	case c.ID == "":
@@ -75,8 +76,8 @@ func (c *Config) check() error {
 
 // Bridge is the NATS side of one gateway. It is safe for concurrent use.
 //
-// Three connections keep urgent messages apart from bulk: gateway/<id> brings what rooms
-// send, gateway/<id>/say takes what members say, gateway/<id>/read reads the log.
+// Three connections keep urgent messages apart from bulk. gateway/<id> brings the events of rooms,
+// gateway/<id>/say sends the messages of members, and gateway/<id>/read reads the log.
 type Bridge struct {
 	*publish.Publisher
 	*follow.Feeds
@@ -86,7 +87,7 @@ type Bridge struct {
 	// static
 	cfg     Config
 	carrier Carrier
-	tickets chan ticket      // to mark as used; at most maxTickets
+	tickets chan ticket      // tickets to mark as used; at most maxTickets
 	keyAsks chan func(error) // sessions that wait for a signing key; at most maxKeyAsks
 	damaged atomic.Uint64    // reads that found a damaged record
 
@@ -96,18 +97,18 @@ type Bridge struct {
 	readConn *nats.Conn
 	log      *history.Log
 
-	revocations atomic.Bool // they have been read
+	revocations atomic.Bool // the list of revocations has been read
 
 	connected atomic.Bool           // Run has made the connections
-	keysKnown atomic.Bool           // of signing, and the log is readable
-	window    atomic.Int64          // for which roomsvc remembers the keys of messages, in milliseconds
-	noKeys    atomic.Pointer[error] // why they were not known at the last attempt
+	keysKnown atomic.Bool           // the signing keys are known, and the log is readable
+	window    atomic.Int64          // how long roomsvc remembers the keys of messages, in milliseconds
+	noKeys    atomic.Pointer[error] // the error of the last attempt to learn the signing keys
 }
 
 // ephemeralBuffer is how many messages of room.eph wait for the presence; NATS drops more.
 const ephemeralBuffer = 1 << 13
 
-// New returns a bridge that does nothing until Run; requests made before wait.
+// New returns a bridge that does nothing until Run. Earlier requests wait for Run.
 func New(cfg Config) (*Bridge, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -129,8 +130,8 @@ func New(cfg Config) (*Bridge, error) {
 	}, nil
 }
 
-// Run connects and serves until ctx ends. Then it refuses what is not answered yet. It
-// returns when all its goroutines have ended.
+// Run connects and serves until ctx ends. Then it refuses all open requests. It returns when all
+// its goroutines have ended.
 func (b *Bridge) Run(ctx context.Context) error {
 	if err := b.connect(ctx); err != nil {
 		return fmt.Errorf("run bridge: %w", err)

@@ -17,17 +17,17 @@ import (
 // Carrier is the way between a gateway and the room service.
 type Carrier interface {
 	publish.Carrier
-	// Records makes the carrier bring the committed records of followed rooms to feeds, once
-	// they run.
+	// Records makes the carrier bring the committed records of followed rooms to feeds while they
+	// run.
 	Records(feeds *follow.Feeds)
 }
 
-// natsCarrier is the way over NATS. Requests go to room.<g>, the replies return on
-// room.ack.<gateway>.>, and the stream republishes records on room.out.<p>.<g>.
+// natsCarrier carries requests and records over NATS. Requests go to room.<g>, the replies return
+// on room.ack.<gateway>.>, and the stream republishes records on room.out.<p>.<g>.
 type natsCarrier struct {
 	nc    *nats.Conn // set before Answers and Send
 	id    string     // of the gateway
-	inbox string     // prefix of the reply subjects; a token follows. It is random, or others could acknowledge
+	inbox string     // prefix of the reply subjects; a token follows. It is random, so that others cannot send acknowledgements
 	keys  *seal.Keys
 	log   *slog.Logger
 }

@@ -20,15 +20,15 @@ const (
 	dialWait    = 250 * time.Millisecond // between two attempts, doubled each time
 	dialWaitMax = 2 * time.Second
 
-	// A gateway leaves a NATS server that does not read for this long.
+	// A gateway leaves a NATS server that reads nothing for this long.
 	writeTime = 2 * time.Second
 
-	// Gateways spread the comparison of their rooms over this time after NATS was away.
+	// After an interruption, gateways spread the checks of their rooms over this time.
 	backJitter = 500 * time.Millisecond
 )
 
-// advisory announces a new leader of the stream. The old one may have died with records
-// that it had not republished.
+// advisory announces a new leader of the stream. The old leader may have died before it republished
+// its last records.
 const advisory = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + proto.StreamName
 
 // connect opens the connections. It tries until ctx ends.
@@ -62,7 +62,7 @@ func (b *Bridge) disconnect() {
 			continue
 		}
 		if nc.IsConnected() {
-			// An interruption at this moment loses no more than one before it.
+			// An error here loses no more than an earlier interruption would.
 			_ = nc.FlushTimeout(writeTime)
 		}
 		nc.Close()
@@ -72,7 +72,7 @@ func (b *Bridge) disconnect() {
 func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*nats.Conn, error) {
 	opts := append([]nats.Option{
 		OwnInbox(b.cfg.ID),
-		nats.ReconnectBufSize(-1), // requests of before the interruption must not leave after it
+		nats.ReconnectBufSize(-1), // requests from before an interruption must not be sent after it
 		nats.FlusherTimeout(writeTime),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
@@ -91,9 +91,9 @@ func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*n
 	}
 }
 
-// OwnInbox makes the reply subjects of the gateway with this id begin with its name, or with
-// the prefix that the operator has set. They end in a random token, because a
-// client that guesses a reply subject can answer on it.
+// OwnInbox makes the gateway's reply subjects begin with its id, or with the prefix that the
+// operator has set. They end in a random token, because a client that guesses a reply subject can
+// answer on it.
 func OwnInbox(id string) nats.Option {
 	return func(o *nats.Options) error {
 		if o.InboxPrefix == "" {
@@ -104,7 +104,8 @@ func OwnInbox(id string) nats.Option {
 	}
 }
 
-// feedError handles an error that NATS reports, above all dropped messages.
+// feedError handles an error that NATS reports. The important one is that NATS has dropped
+// messages.
 func (b *Bridge) feedError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if sub == nil || !errors.Is(err, nats.ErrSlowConsumer) {
 		b.cfg.Log.Warn("nats reports an error", "error", err)
@@ -117,9 +118,9 @@ func (b *Bridge) feedError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	}
 }
 
-// keepMoving has the connections leave NATS servers over which no room service is in reach,
-// until ctx ends. The connection that reads goes first, because the others need it to read
-// the records that they have missed.
+// keepMoving moves the connections away from NATS servers that cannot reach a room service, until
+// ctx ends. The connection that reads moves first, because the others need it to read the records
+// that they have missed.
 func (b *Bridge) keepMoving(ctx context.Context) {
 	mover := daemon.Mover{
 		Conns: []*nats.Conn{b.readConn, b.sayConn, b.feedConn}, Name: "gateway/" + b.cfg.ID + "/try", Log: b.cfg.Log,
@@ -134,8 +135,8 @@ func (b *Bridge) keepMoving(ctx context.Context) {
 	mover.Run(ctx)
 }
 
-// watch has rooms compared with the log after an interruption that may have cost records: a
-// time without connection, or another leader of the stream.
+// watch compares rooms with the log after an interruption that may have cost records: a time
+// without connection, or a new leader of the stream.
 func (b *Bridge) watch(ctx context.Context) error {
 	elected := make(chan *nats.Msg, 16)
 	if _, err := b.feedConn.ChanSubscribe(advisory, elected); err != nil {

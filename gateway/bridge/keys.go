@@ -13,7 +13,7 @@ import (
 	"roomcast/proto/seal"
 )
 
-// SigningKeys take the keys that sign resume strings and tickets, the newest first. They are
+// SigningKeys receive the keys that sign resume strings and tickets, the newest first. They are
 // safe for concurrent use and do not block.
 type SigningKeys interface {
 	Set([]proto.SigningKey)
@@ -22,23 +22,23 @@ type SigningKeys interface {
 const (
 	keysWait  = 500 * time.Millisecond // between two attempts
 	keysTime  = 5 * time.Second        // for one attempt
-	keysEvery = time.Minute            // NATS may lose the message that they have changed
-	keysPause = 10 * time.Second       // between two requests for keys that strings have named
+	keysEvery = time.Minute            // NATS may lose the message about a change
+	keysPause = 10 * time.Second       // between two requests for unknown keys that strings name
 
-	maxKeyAsks = 1024 // sessions that wait for a key; more are told at once that it is not known
+	maxKeyAsks = 1024 // sessions that wait for a key; further ones fail at once
 )
 
-// keyring is a gateway's knowledge of the signing keys. The goroutine of keepKeys owns it.
+// keyring is the state of keepKeys, whose goroutine owns it.
 type keyring struct {
-	revision uint64 // of the known keys, or of newer ones that were announced
+	revision uint64 // of the known keys, or of announced newer ones
 	asked    time.Time
 	failed   error  // of the request at that time
 	said     string // the last error in the log
 }
 
-// RefreshKeys asks for the signing keys, because a string names an unknown one, and calls done on
-// another goroutine. An error means that roomsvc cannot be asked. Strings with invented names
-// cause one request in ten seconds at most.
+// RefreshKeys requests the signing keys, because a string names an unknown one. Then it calls done
+// on another goroutine. An error means that roomsvc cannot be asked. Strings with invented names
+// cause at most one request in keysPause.
 func (b *Bridge) RefreshKeys(done func(error)) {
 	select {
 	case b.keyAsks <- done:
@@ -50,7 +50,7 @@ func (b *Bridge) RefreshKeys(done func(error)) {
 // KeyWindow returns for how long roomsvc remembers the keys of messages; 0 = not known.
 func (b *Bridge) KeyWindow() time.Duration { return time.Duration(b.window.Load()) * time.Millisecond }
 
-// keepKeys learns the signing keys, and learns them again when they change, until ctx ends.
+// keepKeys fetches the signing keys, and fetches them again when they change, until ctx ends.
 func (b *Bridge) keepKeys(ctx context.Context) error {
 	changed := make(chan *nats.Msg, 16)
 	sub, err := b.feedConn.ChanSubscribe(proto.SubjectKeysChanged, changed)
@@ -90,9 +90,8 @@ func (b *Bridge) keepKeys(ctx context.Context) error {
 	}
 }
 
-// fetchKeys asks roomsvc for the signing keys. Before it has them for the first time, it also
-// makes sure that the log is readable: a gateway that lacks the key of the log could serve
-// nobody.
+// fetchKeys requests the signing keys from roomsvc. The first time, it also checks that the log is
+// readable, because a gateway without the key of the log cannot serve anybody.
 func (b *Bridge) fetchKeys(ctx context.Context, k *keyring) error {
 	keys, err := askKeys(ctx, b.readConn, k.revision)
 	if err == nil && !b.keysKnown.Load() {

@@ -9,9 +9,9 @@ import (
 	"roomcast/proto"
 )
 
-// Moderate has the room's owner store an act. A kick of somebody who is not in the room is
-// refused here, because owners do not know who is present. A kick goes to the owner anyway if
-// the gateways do not answer, or if they list only some of the members.
+// Moderate sends an act to the room's owner. It refuses the kick of a member who is not in the
+// room, because owners do not know the members. If the gateways do not answer, or list only some of
+// the members, the kick goes to the owner anyway.
 func (b *Bridge) Moderate(s publish.Say, done func(proto.Reply)) {
 	if s.Act != proto.ActKick {
 		b.Say(s, done)

@@ -12,7 +12,7 @@ import (
 	"roomcast/proto"
 )
 
-// Revocations take the revocations of all gateways. They are safe for concurrent use and do not
+// Revocations receive the revocations of all gateways. They are safe for concurrent use and do not
 // block.
 type Revocations interface {
 	Add([]proto.Revocation)
@@ -21,8 +21,8 @@ type Revocations interface {
 // revokedWait is the time between two attempts to read the revocations.
 const revokedWait = 250 * time.Millisecond
 
-// Revoke has the room service store a revocation and returns its time. Every gateway learns of
-// it.
+// Revoke stores a revocation at the room service and returns its time. The room service sends it to
+// every gateway.
 func (b *Bridge) Revoke(ctx context.Context, e proto.Revocation) (time.Time, error) {
 	var answer proto.Revoked
 	if err := b.askService(ctx, proto.SubjectRevoke, e, &answer); err != nil {
@@ -33,12 +33,12 @@ func (b *Bridge) Revoke(ctx context.Context, e proto.Revocation) (time.Time, err
 		return time.Time{}, proto.Refuse(r.Code, "%s", r.Message)
 	}
 	e.At = answer.At
-	b.cfg.Revoked.Add([]proto.Revocation{e}) // NATS may lose the message to this gateway
+	b.cfg.Revoked.Add([]proto.Revocation{e}) // NATS may lose that message
 	return time.UnixMilli(e.At), nil
 }
 
-// followRevocations learns of revocations until ctx ends. It reads the whole list first, and
-// again after each interruption.
+// followRevocations passes on revocations until ctx ends. It reads the whole list first, and again
+// after each interruption.
 func (b *Bridge) followRevocations(ctx context.Context) error {
 	if b.cfg.Revoked == nil {
 		b.revocations.Store(true)

@@ -46,7 +46,7 @@ func (b *Bridge) serveStatus(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("add micro service: %w", err)
 	}
-	// A service without any endpoint would show no version.
+	// A service without endpoints would show no version.
 	err = svc.AddEndpoint("status", micro.HandlerFunc(func(r micro.Request) {
 		if !proto.Answerable(r.Reply()) {
 			return

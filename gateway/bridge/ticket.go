@@ -23,9 +23,9 @@ type ticket struct {
 	done   func(first bool, err error)
 }
 
-// UseTicket marks a ticket as used and tells done whether nobody has used it before, on any
-// gateway. It never blocks; done runs on another goroutine, or before UseTicket returns if too
-// many tickets wait.
+// UseTicket marks a ticket as used. First reports to done whether no gateway has marked it before.
+// UseTicket never blocks. Done runs on another goroutine, or before UseTicket returns if too many
+// tickets wait.
 func (b *Bridge) UseTicket(number string, done func(first bool, err error)) {
 	select {
 	case b.tickets <- ticket{number, done}:
