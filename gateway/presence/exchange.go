@@ -24,7 +24,7 @@ func (p *Presence) message(subject string, v any) *nats.Msg {
 	return m
 }
 
-// publish sends a message that is not stored. Without NATS it is lost; the trackers ask
+// publish sends a message that is not stored. Without NATS the message is lost; the trackers ask
 // again when NATS is back.
 func (p *Presence) publish(room proto.Room, m *nats.Msg) {
 	m.Data = p.cfg.Keys.Seal(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
@@ -44,7 +44,7 @@ func (p *Presence) open(room proto.Room, m *nats.Msg) ([]byte, error) {
 	return p.cfg.Keys.Open(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
 }
 
-// arrived handles a signal, or a change on another gateway.
+// arrived handles a signal, or another gateway's change.
 func (p *Presence) arrived(m *nats.Msg) {
 	room, err := proto.RoomOfSubject(m.Subject)
 	if err != nil {
@@ -76,15 +76,15 @@ func (p *Presence) arrived(m *nats.Msg) {
 		return
 	}
 	if _, told := c.Known[p.cfg.ID]; told && c.Ask && c.Gateway != p.cfg.ID {
-		// That gateway has missed that the last member here has left.
+		// That gateway believes that there are people here: it has missed the last leave.
 		p.publish(room, p.message(reply, &Share{Gateway: p.cfg.ID, Mark: Mark{Run: p.nextRun(time.Now())}}))
 	}
 }
 
-// shared handles the list of another gateway's people.
+// shared handles another gateway's list of people.
 func (p *Presence) shared(token string, m *nats.Msg) {
 	room, err := proto.RoomOfToken(token)
-	if err != nil || m.Header.Get("Status") != "" { // no other gateway has the room
+	if err != nil || m.Header.Get("Status") != "" { // the status says that no other gateway has the room
 		return
 	}
 	var s Share

@@ -19,20 +19,20 @@ const (
 	answerTime = time.Second            // to wait for all answers
 )
 
-// inquiry is one question to all gateways. Equal questions share it.
+// inquiry is one question to all gateways, for all callers that ask the same at the same time.
 type inquiry struct {
 	room     proto.Room
 	token    string
 	done     []func(count int, list []proto.Member, err error)
 	answered map[string]bool // by gateway
 	people   map[string]proto.Member
-	listed   bool // every answer lists all its people
+	listed   bool // every answer so far lists all its people
 	total    int  // the largest Total
 	begun    time.Time
 	heard    time.Time
 }
 
-// inquiries are the questions that wait for their answers. They belong to one goroutine.
+// inquiries are the questions that wait for answers. They belong to one goroutine.
 type inquiries struct {
 	self    string
 	inbox   string // prefix of the subjects of answers; a token follows
@@ -46,7 +46,7 @@ func newInquiries(self string) *inquiries {
 	return &inquiries{self: self, rooms: make(map[proto.Room]*inquiry), tokens: make(map[string]*inquiry)}
 }
 
-// ask asks all gateways over nc who is in a room.
+// ask asks all gateways over nc for the people in a room.
 func (s *inquiries) ask(nc *nats.Conn, room proto.Room, done func(count int, list []proto.Member, err error)) error {
 	if q := s.rooms[room]; q != nil {
 		q.done = append(q.done, done)
@@ -96,8 +96,8 @@ func (s *inquiries) answered(m *nats.Msg, keys *seal.Keys, alive map[string]peer
 	return nil
 }
 
-// complete reports whether every living gateway has answered. Shortly after the start this
-// gateway does not know all of them.
+// complete reports whether every living gateway has answered. It is false shortly after the start,
+// when this gateway does not know all others.
 func (s *inquiries) complete(q *inquiry, alive map[string]peer) bool {
 	if time.Since(s.started) < answerTime || !q.answered[s.self] {
 		return false
@@ -110,7 +110,7 @@ func (s *inquiries) complete(q *inquiry, alive map[string]peer) bool {
 	return true
 }
 
-// timeOut ends the inquiries whose time is over with the answers that have come.
+// timeOut ends the inquiries whose time is over, with the answers that have arrived.
 func (s *inquiries) timeOut(now time.Time) {
 	for _, q := range s.tokens {
 		if now.Sub(q.heard) >= stallTime || now.Sub(q.begun) >= answerTime {

@@ -6,8 +6,8 @@ import (
 	"roomcast/proto"
 )
 
-// The members of a room receive this many joins and leaves a second. Further ones are
-// summed up as one count in the next second.
+// The members of a room receive at most this many joins and leaves a second. If there are more, the
+// next second begins with one count that sums them up.
 const (
 	noticeRate = 10
 	countRate  = 1 // in rooms with more than [proto.MaxListed] people
@@ -16,7 +16,7 @@ const (
 // Notice tells members that a person has come or gone.
 type Notice struct {
 	Left   bool
-	Who    proto.Identity    // zero = only the count is told
+	Who    proto.Identity    // zero = the notice has only the count
 	Reason proto.LeaveReason // of a leave
 	Count  int               // people in the room
 }
@@ -32,11 +32,11 @@ func (n *Notice) AppendJSON(b []byte, room proto.Room) []byte {
 // notices limits the notices of one room. Its tracker owns it.
 type notices struct {
 	ready   []Notice
-	second  int64 // in which told counts
+	second  int64 // the second that told belongs to
 	told    int
-	pending bool   // a count is to be told
-	latest  Notice // whose kind and reason the pending count has
-	shown   int    // the count that was told last
+	pending bool   // a count is due
+	latest  Notice // gives the pending count its kind and reason
+	shown   int    // the last count that members received
 }
 
 func (n *notices) add(a Notice, now time.Time) {
@@ -54,7 +54,8 @@ func (n *notices) add(a Notice, now time.Time) {
 	n.ready = append(n.ready, a)
 }
 
-// count has further notices of this second summed up, because they are no news.
+// count replaces the notices of this second by one count, because the changes are no news to
+// members.
 func (n *notices) count(count int) {
 	if !n.pending {
 		n.pending, n.latest = true, Notice{Count: count}
@@ -88,7 +89,7 @@ func (n *notices) take(count int, now time.Time) []Notice {
 	return ready
 }
 
-// last returns the count that members know.
+// last returns the count that members have received, or are about to.
 func (n *notices) last() int {
 	if len(n.ready) > 0 {
 		return n.ready[len(n.ready)-1].Count

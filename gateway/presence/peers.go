@@ -11,7 +11,7 @@ const (
 	deadAfter = 7 * time.Second // without a heartbeat
 )
 
-// peers knows which other gateways live. It is pure, and belongs to one goroutine.
+// peers knows which other gateways are alive. It is pure, and belongs to one goroutine.
 type peers struct {
 	alive   map[string]peer
 	expired map[string]bool // gateways that timed out and have not returned
@@ -47,8 +47,8 @@ func (p *peers) hear(id string, h proto.Heartbeat, now time.Time) (n news) {
 	return n
 }
 
-// seen notes that a gateway has sent something. If it is not known to live, that may have
-// been its last words, and it times out without heartbeats.
+// seen records that a gateway has sent a message. If the gateway was not known, this may have been
+// its last message: it times out unless heartbeats follow.
 func (p *peers) seen(id string, now time.Time) {
 	if _, known := p.alive[id]; !known {
 		p.alive[id] = peer{heard: now}
@@ -67,8 +67,8 @@ func (p *peers) timeOut(now time.Time) (gone []string) {
 	return gone
 }
 
-// restart gives all peers their full time again, after a time in which this gateway could
-// not hear them.
+// restart gives all peers their full time again, because this gateway could not receive their
+// heartbeats for a while.
 func (p *peers) restart(now time.Time) {
 	for id, peer := range p.alive {
 		peer.heard = now

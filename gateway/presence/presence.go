@@ -1,11 +1,10 @@
-// Package presence knows which people are in a room, on this gateway and on all others. It
-// also carries what rooms do not store: signals.
+// Package presence knows which people are in a room, on this gateway and on all others. It also
+// sends and receives signals, which rooms do not store.
 //
-// A tracker (tracker.go) holds the rules of one room and does no I/O. Presence feeds it with
-// this gateway's joins and leaves and with the messages of other gateways on
-// room.eph.<p>.<g>, and sends the messages that the tracker returns. Heartbeats on
-// room.gw.<id> show which gateways live (peers.go). Anybody may ask on room.who.<p>.<g> who
-// is in a room (inquiry.go).
+// A tracker (tracker.go) holds the rules of one room and does no I/O. Presence passes it this
+// gateway's joins and leaves, and the messages of other gateways on room.eph.<p>.<g>. It sends the
+// messages that the tracker returns. Heartbeats on room.gw.<id> show which gateways are alive
+// (peers.go). Anybody may ask on room.who.<p>.<g> for the people in a room (inquiry.go).
 package presence
 
 import (
@@ -34,13 +33,13 @@ import (
 const (
 	tickTime   = 100 * time.Millisecond
 	maxSignals = 4096    // signals that wait to be sent; more are dropped
-	buffer     = 1 << 13 // messages that wait to be handled; NATS drops more, and the rooms ask again
-	signalSize = 1 << 10 // about what a signal costs beside its payload, in bytes
-	personSize = 128     // about what a person in a room costs, in bytes
+	buffer     = 1 << 13 // messages that wait to be handled; NATS drops more, after which the rooms ask again
+	signalSize = 1 << 10 // memory of a signal without its payload, roughly, in bytes
+	personSize = 128     // memory of a person in a room, roughly, in bytes
 	doubtBatch = 1000    // rooms that ask the other gateways in one tick
 )
 
-// Config is what a presence needs.
+// Config is the configuration of a presence.
 type Config struct {
 	ID     string     // of this gateway
 	Keys   *seal.Keys // nil = payloads travel in plain text
@@ -71,19 +70,18 @@ type Presence struct {
 	inbox     string // prefix of the subjects of shares; a room's token follows
 	rooms     map[proto.Room]*Tracker
 	busy      map[proto.Room]*Tracker // trackers that need ticks
-	doubted   []proto.Room            // rooms that are to ask the other gateways
-	asked     []proto.Room            // rooms whose people roomsvc has asked for
+	doubted   []proto.Room            // rooms that will ask the other gateways
+	asked     []proto.Room            // rooms that will send their people to roomsvc
 	peers     *peers
 	inquiries *inquiries
 	beats     uint64
 	nextBeat  time.Time
 	ticked    time.Time
-	run       int64 // the newest, see nextRun
+	run       int64 // the last result of nextRun
 }
 
-// New returns a presence that does nothing before Run. The caller passes what arrives on
-// room.eph.<p>.<g> of the followed rooms to ephemeral. Members learn who comes and goes
-// through feeds.
+// New returns a presence that does nothing before Run. The caller passes all messages on
+// room.eph.<p>.<g> of the followed rooms to ephemeral. Feeds bring the joins and leaves to members.
 func New(cfg Config, feeds *follow.Feeds, ephemeral chan *nats.Msg) *Presence {
 	return &Presence{
 		cfg: cfg, stats: new(Stats), feeds: feeds, box: mailbox.New[func()](), ephemeral: ephemeral,
@@ -95,8 +93,8 @@ func New(cfg Config, feeds *follow.Feeds, ephemeral chan *nats.Msg) *Presence {
 // Stats returns the presence's counters.
 func (p *Presence) Stats() *Stats { return p.stats }
 
-// Signal sends a frame that is not stored to the members of a room. It copies json. Origin
-// is the session that does not want it back.
+// Signal sends a frame that is not stored to the members of a room. It copies json. Origin is the
+// session that sent the signal, and that does not get it back.
 func (p *Presence) Signal(room proto.Room, json []byte, origin string) {
 	size := len(json) + signalSize
 	if p.queued.Add(1) > maxSignals || !p.cfg.Memory.Take(limit.Says, size) {
@@ -118,7 +116,7 @@ func (p *Presence) Signal(room proto.Room, json []byte, origin string) {
 	}
 }
 
-// Joined says that a session of a person is in the room from now on.
+// Joined reports that a session of a person has joined the room.
 func (p *Presence) Joined(room proto.Room, who proto.Identity) {
 	p.box.Put(func() {
 		t := p.rooms[room]
@@ -131,13 +129,13 @@ func (p *Presence) Joined(room proto.Room, who proto.Identity) {
 	})
 }
 
-// nextRun returns a run that is larger than all before, also if the clock is set back.
+// nextRun returns a run that is larger than all earlier ones, even if the clock is set back.
 func (p *Presence) nextRun(now time.Time) int64 {
 	p.run = max(p.run+1, now.UnixNano())
 	return p.run
 }
 
-// Left says that a session of a person has left the room.
+// Left reports that a session of a person has left the room.
 func (p *Presence) Left(room proto.Room, who proto.Identity, reason proto.LeaveReason) {
 	p.box.Put(func() {
 		if t := p.rooms[room]; t != nil {
@@ -146,8 +144,8 @@ func (p *Presence) Left(room proto.Room, who proto.Identity, reason proto.LeaveR
 	})
 }
 
-// Members asks all gateways which people are in the room. The count is exact; the list ends
-// at proto.MaxListed. A gateway that does not answer within a second is left out.
+// Members asks all gateways for the people in the room. The count is exact; the list ends at
+// proto.MaxListed. A gateway that does not answer within a second is left out.
 func (p *Presence) Members(room proto.Room, done func(count int, list []proto.Member, err error)) {
 	if !p.box.Put(func() {
 		if err := p.inquiries.ask(p.nc, room, done); err != nil {
@@ -158,7 +156,8 @@ func (p *Presence) Members(room proto.Room, done func(count int, list []proto.Me
 	}
 }
 
-// Reconnected says that this gateway could not hear the others and now can.
+// Reconnected reports that this gateway can receive the messages of the others again, after an
+// interruption.
 func (p *Presence) Reconnected() {
 	p.box.Put(func() {
 		p.peers.restart(time.Now())
@@ -167,7 +166,7 @@ func (p *Presence) Reconnected() {
 	})
 }
 
-// Dropped says that NATS has dropped messages because this gateway was too slow.
+// Dropped reports that NATS has dropped messages because this gateway was too slow.
 func (p *Presence) Dropped() { p.box.Put(p.doubtAll) }
 
 // Run serves over nc until ctx ends.
@@ -210,7 +209,7 @@ func (p *Presence) Run(ctx context.Context, nc *nats.Conn) error {
 // tick does what is due.
 func (p *Presence) tick(now time.Time) {
 	if asleep := now.Sub(p.ticked); asleep > deadAfter/2 && !p.ticked.IsZero() {
-		p.peers.restart(now) // this process was stopped, and the others may have given it up
+		p.peers.restart(now) // this process was stopped, and the others may think that it has died
 		p.beat(proto.GatewayHello)
 		p.doubtAll()
 	}
@@ -244,8 +243,8 @@ func (p *Presence) tick(now time.Time) {
 	}
 }
 
-// apply applies an event to a room's tracker and carries out what follows. Reply is where
-// an answer goes.
+// apply applies an event to a room's tracker and carries out the consequences. Reply is the subject
+// for an answer.
 func (p *Presence) apply(room proto.Room, t *Tracker, e Event, reply string) {
 	now, before := time.Now(), t.Sum()
 	out := t.Apply(e, now)
@@ -263,7 +262,7 @@ func (p *Presence) apply(room proto.Room, t *Tracker, e Event, reply string) {
 	}
 	for i := range out.Answer {
 		m := p.message(cmp.Or(reply, room.EphemeralSubject()), &out.Answer[i])
-		if reply == "" { // roomsvc has asked; other gateways take it for a mark
+		if reply == "" { // the answer is for roomsvc; other gateways use only its mark
 			m.Header.Set(proto.HeaderPresence, proto.PresenceIsShare)
 		}
 		p.publish(room, m)
@@ -280,7 +279,7 @@ func (p *Presence) apply(room proto.Room, t *Tracker, e Event, reply string) {
 	}
 }
 
-// people has the rooms that roomsvc asks for tell their people at the next ticks.
+// people makes the rooms that roomsvc names send their people in the next ticks.
 func (p *Presence) people(m *nats.Msg) {
 	var ask proto.AskPeople
 	if err := json.Unmarshal(m.Data, &ask); err != nil {
@@ -322,7 +321,7 @@ func (p *Presence) control(m *nats.Msg) {
 	}
 }
 
-// serve answers which people are here.
+// serve answers with the people on this gateway.
 func (p *Presence) serve(m *nats.Msg) {
 	room, err := proto.RoomOfSubject(m.Subject)
 	if err != nil || !proto.Answerable(m.Reply) {
@@ -334,7 +333,7 @@ func (p *Presence) serve(m *nats.Msg) {
 	}
 	out := p.message(m.Reply, a)
 	out.Data = p.cfg.Keys.Seal(room, seal.Who, "", out.Data)
-	_ = p.nc.PublishMsg(out) // without NATS the asker notices the silence
+	_ = p.nc.PublishMsg(out) // without NATS the inquiry ends without this answer
 }
 
 // beat sends a heartbeat. Without NATS the others notice the silence.
@@ -371,7 +370,7 @@ func (p *Presence) gone(id string) {
 	}
 }
 
-// doubtAll has all rooms ask the other gateways, because messages may have been lost.
+// doubtAll makes all rooms ask the other gateways, because messages may have been lost.
 func (p *Presence) doubtAll() {
 	p.doubted = p.doubted[:0:0]
 	for room := range p.rooms {

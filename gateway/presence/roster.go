@@ -44,7 +44,7 @@ func (r *roster) add(who proto.Identity) {
 	}
 }
 
-// remove removes the person at a position and returns who that was.
+// remove removes the person at a position and returns the person.
 func (r *roster) remove(i int) proto.Identity {
 	gone, last := r.list[i].Identity, len(r.list)-1
 	r.list[i] = r.list[last]

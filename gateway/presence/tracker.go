@@ -11,8 +11,8 @@ import (
 const (
 	batchTime  = 100 * time.Millisecond // between two changes that a gateway sends about a room
 	askTime    = 500 * time.Millisecond // between two questions about the same missing changes
-	settleTime = time.Second            // after the first member came, in which the members elsewhere are no news
-	endTime    = 5 * time.Second        // how long the mark of a room without members here is kept
+	settleTime = time.Second            // after the first join here, in which the lists of other gateways cause no joins
+	endTime    = 5 * time.Second        // how long the tracker of a room without members here is kept
 
 	// A gateway repeats the mark of its newest change after these times, so that the others
 	// notice when they have missed the change.
@@ -20,12 +20,12 @@ const (
 	secondRepeat = 3 * time.Second
 )
 
-// Tracker knows which people are in one room, on this gateway and on all others. It counts
-// people, not sessions. It exists while the room has members on this gateway.
+// Tracker knows which people are in one room, on this gateway and on all others. It counts people,
+// not sessions. It exists while the room has members on this gateway, and endTime longer.
 //
-// Each gateway numbers the changes among its own people and sends them to the others. A
-// tracker that misses a change asks for the whole list. So all trackers of a room agree as
-// soon as messages arrive again.
+// Each gateway numbers the changes among its own people and sends them to the others. A tracker
+// that misses a change asks for the whole list. So all trackers of a room agree soon after messages
+// get through again.
 //
 // A tracker is pure: it does no I/O and reads no clock. It belongs to one goroutine.
 type Tracker struct {
@@ -35,13 +35,13 @@ type Tracker struct {
 	others map[string]*share // by gateway
 	count  int               // people in here and others, each once
 
-	unsent  []Delta   // changes of here that no mark covers yet
+	unsent  []Delta   // changes of here that have no mark yet
 	sent    time.Time // when a change was last sent
 	repeats int       // repeats of the newest mark that are due
 	asked   time.Time // when the others were last asked
-	doubt   bool      // changes of any gateway may be missing: ask
+	doubt   bool      // changes may have been lost: ask all gateways
 	begun   time.Time
-	emptied time.Time // when the last person here left; zero = there are some
+	emptied time.Time // when the last person here left; zero = somebody is here
 	notices notices
 }
 
@@ -49,15 +49,15 @@ type Tracker struct {
 type share struct {
 	people roster
 	mark   Mark // of people
-	newest Mark // the newest mark that the gateway has told
-	known  bool // its people have been told at least once
+	newest Mark // the newest mark that the gateway has sent
+	known  bool // the gateway has sent its people at least once
 
 	incoming *Share // the parts of a list that have arrived
 }
 
 func (s *share) behind() bool { return s.mark.Before(s.newest) }
 
-// Event is something that a tracker learns: one of the types below, a Change or a Share.
+// Event is the input of a tracker: one of the types below, a Change or a Share.
 type Event any
 
 // The events.
@@ -73,7 +73,7 @@ type (
 	Gone struct{ Gateway string }
 	// Doubt says that messages from or to this gateway may have been lost.
 	Doubt struct{}
-	// Recount says that roomsvc wants to know the people here.
+	// Recount says that roomsvc requests the people here.
 	Recount struct{}
 	// Tick says that time has passed.
 	Tick struct{}
@@ -86,8 +86,8 @@ type Output struct {
 	Answer  []Share  // to the gateway whose change was applied, or to roomsvc
 }
 
-// NewTracker returns the tracker of a room in which nobody is yet. Run is the time in Unix
-// nanoseconds, larger than that of any earlier tracker of the room on this gateway.
+// NewTracker returns the tracker of a room without people. Run is the time in Unix nanoseconds. It
+// must be larger than that of any earlier tracker of the room on this gateway.
 func NewTracker(self string, run int64, now time.Time) *Tracker {
 	return &Tracker{self: self, mark: Mark{Run: run}, begun: now, emptied: now, doubt: true}
 }
@@ -133,7 +133,7 @@ func (t *Tracker) Busy() bool {
 	return t.doubt || len(t.unsent) > 0 || t.repeats > 0 || t.notices.pending || len(t.here.list) == 0 || t.behind()
 }
 
-// Over reports whether nobody here needs the tracker any more.
+// Over reports whether the tracker can be dropped.
 func (t *Tracker) Over(now time.Time) bool {
 	return len(t.here.list) == 0 && now.Sub(t.emptied) > endTime
 }
@@ -159,7 +159,7 @@ func (t *Tracker) join(who proto.Identity, now time.Time) {
 	t.here.add(who)
 	t.unsent = append(t.unsent, Delta{Identity: who})
 	if t.came(who, &t.here, now); first && len(t.notices.ready) == 0 {
-		t.notices.count(t.count) // the person is in the room elsewhere
+		t.notices.count(t.count) // the person is in the room on another gateway too
 	}
 }
 
@@ -192,7 +192,7 @@ func (t *Tracker) elsewhere(id string, r *roster) bool {
 	return false
 }
 
-// came counts a person who was added to r, and went one who was removed from it.
+// came counts a person who was added to r. Went does the same for a person who was removed.
 func (t *Tracker) came(who proto.Identity, r *roster, now time.Time) {
 	if !t.elsewhere(who.ID, r) {
 		t.count++
@@ -216,7 +216,7 @@ func (t *Tracker) gone(gateway string, now time.Time) {
 	delete(t.others, gateway)
 }
 
-// of returns what is known about a gateway's people.
+// of returns the tracker's knowledge of a gateway's people.
 func (t *Tracker) of(gateway string) *share {
 	s := t.others[gateway]
 	if s == nil {
@@ -270,7 +270,7 @@ func (t *Tracker) deltas(s *share, deltas []Delta, now time.Time) {
 	}
 }
 
-// shares returns the people here, in as many parts as they need.
+// shares returns the people here, split into parts.
 func (t *Tracker) shares() (parts []Share) {
 	for some := range slices.Chunk(t.here.identities(), maxEntries) {
 		parts = append(parts, Share{Gateway: t.self, Mark: t.mark, People: some, Part: len(parts), More: true})
@@ -305,7 +305,7 @@ func (t *Tracker) share(e *Share, now time.Time) {
 	people := s.incoming.People
 	s.incoming = nil
 	if s.known && !s.mark.Before(e.Mark) {
-		return // an older state than the one that is known
+		return // the list is older than what is known
 	}
 	if !s.known && now.Sub(t.begun) < settleTime { // they were there before
 		t.notices.count(t.count)
@@ -314,10 +314,10 @@ func (t *Tracker) share(e *Share, now time.Time) {
 	s.mark, s.known = e.Mark, true
 }
 
-// replace makes people the only ones in s. Those that are missing have left for the reason.
+// replace replaces the people in s. Those who are no longer listed have left for the given reason.
 func (t *Tracker) replace(s *share, people []proto.Identity, reason proto.LeaveReason, now time.Time) {
 	if reason == "" {
-		reason = proto.LeftLost // why they left has been missed
+		reason = proto.LeftLost // the message with the reason was lost
 	}
 	stay := make(map[string]bool, len(people))
 	for _, who := range people {
@@ -351,7 +351,7 @@ func (t *Tracker) send(now time.Time, out *Output) {
 		return
 	}
 	c := Change{Gateway: t.self, Mark: t.mark}
-	if n := len(out.Send); n > 0 { // the question goes with the change
+	if n := len(out.Send); n > 0 { // the question travels with the change
 		c, out.Send = out.Send[n-1], out.Send[:n-1]
 	}
 	if ask {
@@ -364,14 +364,14 @@ func (t *Tracker) send(now time.Time, out *Output) {
 	out.Send = append(out.Send, c)
 }
 
-// flushUnsent makes the mark that of all people here.
+// flushUnsent makes the mark cover all people here.
 func (t *Tracker) flushUnsent(now time.Time, out *Output) {
 	if len(t.unsent) > 0 {
 		t.flush(now, out)
 	}
 }
 
-// flush covers the unsent changes with new marks and sends them.
+// flush gives the unsent changes new marks and sends them.
 func (t *Tracker) flush(now time.Time, out *Output) {
 	for some := range slices.Chunk(t.unsent, maxEntries) {
 		t.mark.Version++
