@@ -12,7 +12,7 @@ import (
 	"roomcast/proto"
 )
 
-// purposes says what each act does, for its help.
+// purposes has the help text of each act.
 var purposes = map[proto.Act]string{
 	proto.ActClose:  "close a room: nobody can say anything there until it is reopened",
 	proto.ActReopen: "open a closed room again",
@@ -26,7 +26,7 @@ var purposes = map[proto.Act]string{
 	proto.ActEdit:   "give a message of your own another text",
 }
 
-// actCommand returns the command for an act. The field that the act needs is its second argument.
+// actCommand returns the command for an act. The second argument is the field that the act needs.
 func actCommand(rule *proto.ActRule) *cobra.Command {
 	var t target
 	var why, lasts string

@@ -1,4 +1,4 @@
-// Package console has the commands for people at a terminal: they say something in a room,
+// Package console provides the commands for people at a terminal. They say something in a room,
 // follow it, read its log and moderate it, as a client of a running gateway or over NATS.
 package console
 
@@ -23,11 +23,11 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// target is the gateway or the NATS that a command talks to, and the person who talks. The
+// target is the gateway or the NATS that a command connects to, and the identity of the person. The
 // command owns it.
 type target struct {
 	url   string
-	nats  daemon.NATS // instead of url, if it names a NATS
+	nats  daemon.NATS // used instead of url if it names servers
 	token string
 	name  string
 	json  bool // print JSON lines
@@ -48,7 +48,7 @@ func Commands() []*cobra.Command {
 	return commands
 }
 
-// bind makes the flags that the commands share.
+// bind adds the flags that all commands share.
 func (t *target) bind(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
@@ -70,7 +70,7 @@ func (t *target) bind(cmd *cobra.Command) {
 	}
 }
 
-// inRoom makes a command whose first argument is a room.
+// inRoom completes a command whose first argument is a room.
 func (t *target) inRoom(cmd *cobra.Command, run func(cmd *cobra.Command, room proto.Room, args []string) error) *cobra.Command {
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -163,7 +163,7 @@ func (t *target) call(ctx context.Context, method string, path []string, body io
 // listed is a room of the list of rooms.
 type listed struct {
 	Room     string `json:"room"`
-	Messages int64  `json:"messages"` // in its log
+	Messages int64  `json:"messages"` // number of messages in its log
 }
 
 // rooms returns the rooms that have a log.
@@ -181,9 +181,9 @@ func (t *target) rooms(ctx context.Context) ([]listed, error) {
 	return answer.Rooms, err
 }
 
-// complete suggests the rooms that begin with what is typed.
+// complete suggests the rooms that begin with the typed text.
 func (t *target) complete(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	err := cmd.Root().PersistentPreRunE(cmd, nil) // reads the environment; cobra leaves it out here
+	err := cmd.Root().PersistentPreRunE(cmd, nil) // reads the environment, because cobra does not call it for completions
 	var rooms []listed
 	if err == nil {
 		rooms, err = t.rooms(cmd.Context())
@@ -200,7 +200,7 @@ func (t *target) complete(cmd *cobra.Command, args []string, typed string) ([]st
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// parseRoom returns an error that shows the wrong name.
+// parseRoom parses the name of a room. Its error shows a wrong name.
 func parseRoom(name string) (proto.Room, error) {
 	room, err := proto.ParseRoom(name)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// connection talks to NATS as a backend does: as a user of the account APPS, or in a NATS without
+// connection talks to NATS as a backend does: as a user of the account APPS, or to a NATS without
 // accounts. The command owns it.
 type connection struct {
 	nc  *nats.Conn
@@ -30,13 +30,13 @@ type connection struct {
 const (
 	resendTime = time.Second            // after which a request is sent again, with the same key
 	whoTime    = 300 * time.Millisecond // of silence, after which no gateway is left to answer
-	checkTime  = 5 * time.Second        // between two looks for messages that NATS has lost
+	checkTime  = 5 * time.Second        // between two reads of the log for messages that NATS has lost
 )
 
 // overNATS reports whether the flags name a NATS.
 func (t *target) overNATS() bool { return t.nats.Given() }
 
-// connect connects to NATS. With accounts the reads of the log have other subjects.
+// connect connects to NATS. If NATS has accounts, it selects their subjects for reads of the log.
 func (t *target) connect(ctx context.Context) (*connection, error) {
 	n := t.nats
 	n.Token = t.token
@@ -58,8 +58,8 @@ func (t *target) connect(ctx context.Context) (*connection, error) {
 
 func (c *connection) close() { c.nc.Close() }
 
-// ask has a room's owner answer a request. It sends the request again, with the same key, until
-// an answer comes.
+// ask sends a request to a room's owner. It sends the request again, with the same key, until an
+// answer comes.
 func (c *connection) ask(ctx context.Context, room proto.Room, r *proto.Request) (proto.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -130,7 +130,7 @@ func (c *connection) rooms(ctx context.Context) ([]listed, error) {
 	return rooms, nil
 }
 
-// members asks all gateways who is in the room.
+// members asks all gateways for the people in the room.
 func (c *connection) members(ctx context.Context, room proto.Room) (m proto.Members, err error) {
 	inbox := c.nc.NewRespInbox()
 	answers, err := c.nc.SubscribeSync(inbox)
@@ -195,7 +195,7 @@ func (c *connection) read(ctx context.Context, q history.Query) (history.Page, e
 	return page, nil
 }
 
-// tail prints the newest events of rooms and, if it is to follow, what comes until ctx ends.
+// tail prints the newest events of rooms. With follow, it goes on with new events until ctx ends.
 func (c *connection) tail(ctx context.Context, p *printer, rooms []proto.Room, last int, follow bool) error {
 	arrived := make(chan *nats.Msg, 1<<12) // goOn reads dropped messages from the log
 	for _, room := range rooms {
@@ -246,7 +246,7 @@ func (c *connection) tail(ctx context.Context, p *printer, rooms []proto.Room, l
 	return nil
 }
 
-// goOn prints what the log holds after the last event that was printed.
+// goOn prints the events in the log after the last printed one.
 func (c *connection) goOn(ctx context.Context, p *printer, room proto.Room, have map[proto.Room]history.Head) error {
 	for more := true; more; {
 		from := have[room]

@@ -130,7 +130,7 @@ func roomsCommand() *cobra.Command {
 	return cmd
 }
 
-// print prints a value as JSON, or the line that stands for it.
+// print prints a value as JSON, or its line.
 func (t *target) print(cmd *cobra.Command, value any, line string) error {
 	if t.json {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(value)
@@ -139,7 +139,8 @@ func (t *target) print(cmd *cobra.Command, value any, line string) error {
 	return err
 }
 
-// printable replaces what could steer a terminal, because anybody may have sent it.
+// printable replaces characters that could control a terminal, because anybody may have sent the
+// text.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\t' || unicode.IsPrint(r) || unicode.Is(unicode.M, r) {

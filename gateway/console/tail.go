@@ -48,7 +48,7 @@ in a room, for example because the room is closed.`,
 	return cmd
 }
 
-// tail prints the newest events of rooms, and, if it is to follow, what comes until ctx ends.
+// tail prints the newest events of rooms. With follow, it goes on with new events until ctx ends.
 func (t *target) tail(ctx context.Context, p *printer, rooms []proto.Room, last int, follow bool) error {
 	if t.overNATS() {
 		c, err := t.connect(ctx)
@@ -63,7 +63,7 @@ func (t *target) tail(ctx context.Context, p *printer, rooms []proto.Room, last 
 		return err
 	}
 	defer c.Close()
-	heads := map[proto.Room]uint64{} // of the rooms whose newest event is not printed yet
+	heads := map[proto.Room]uint64{} // rooms whose newest event at the join is not printed yet, with its seq
 	for _, room := range rooms {
 		head, err := c.Join(ctx, room, proto.From{Last: last})
 		if err != nil {
@@ -91,7 +91,8 @@ func (t *target) tail(ctx context.Context, p *printer, rooms []proto.Room, last 
 	return nil
 }
 
-// notice prints what the client tells. It returns an error if the room cannot be followed any more.
+// notice prints a notice of the client. It returns an error if the room cannot be followed any
+// more.
 func (p *printer) notice(n client.Notice) error {
 	switch {
 	case n.Event != nil:
@@ -106,13 +107,14 @@ func (p *printer) notice(n client.Notice) error {
 	return nil
 }
 
-// timeLayout is that of text sessions, in the time zone of the person.
+// timeLayout is the layout of times, the same as in text sessions. Times are in the person's time
+// zone.
 const timeLayout = time.DateTime
 
 // printer prints events. One goroutine uses it.
 type printer struct {
 	out   io.Writer
-	notes io.Writer // what is not an event, while out is not JSON
+	notes io.Writer // receives lost connections and, unless out is JSON, gaps
 	json  bool
 	names bool // each line begins with its room
 }
