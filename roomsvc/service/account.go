@@ -12,8 +12,8 @@ import (
 	"roomcast/roomsvc/room"
 )
 
-// restrict takes a guest's identity and rights from its command for a room, and refuses a guest's
-// act, and its message if guests may say nothing there.
+// restrict replaces the identity and rights in a guest's command with those of a guest. It refuses
+// a guest's act. It also refuses the guest's message if guests may not say anything in the room.
 func (s *Service) restrict(msg *nats.Msg, to proto.Room, c *room.Command) *proto.Refusal {
 	if s.trusts(msg) {
 		return nil
@@ -26,8 +26,8 @@ func (s *Service) restrict(msg *nats.Msg, to proto.Room, c *room.Command) *proto
 	return s.guests.Check(to, c.From.ID, proto.RightSay)
 }
 
-// actOf returns what the log tells about an act that came from a NATS client; nil = the command is
-// no act, or it came from a gateway, which knows more about its author and logs it.
+// actOf returns an act from a NATS client as the log shows it. It returns nil if the command is no
+// act, or if a gateway sent it: the gateway knows more about the author and logs the act.
 func actOf(c *command, cmd *room.Command) *daemon.Act {
 	if cmd.Act == "" || c.local != nil {
 		return nil
@@ -51,14 +51,14 @@ func audit(log *slog.Logger, act *daemon.Act, reply proto.Reply) {
 	daemon.Audit(log, *act, nil)
 }
 
-// trusts reports whether a command may name its sender. Without the server's header it
-// came from a gateway, or from a client of this service's own account.
+// trusts reports whether a command may name its sender. A command without the server's header comes
+// from a gateway, or from a client of this service's own account.
 func (s *Service) trusts(msg *nats.Msg) bool {
 	account, given := accountOf(msg)
 	return !given || slices.Contains(s.cfg.Trusted, account)
 }
 
-// accountOf returns the account that a command came from, if the server has named one.
+// accountOf returns the account that a command came from, if the server has named it.
 func accountOf(msg *nats.Msg) (account string, given bool) {
 	info := msg.Header[proto.HeaderAccount]
 	if len(info) == 0 {
@@ -67,7 +67,7 @@ func accountOf(msg *nats.Msg) (account string, given bool) {
 	var from struct {
 		Account string `json:"acc"`
 	}
-	// The server replaces what the client sent; a second value would be the client's.
+	// The server replaces a header of the client; a second value would come from the client.
 	if len(info) != 1 || json.Unmarshal([]byte(info[0]), &from) != nil {
 		return "", true
 	}

@@ -12,21 +12,20 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// found is what the log holds of the message that a command edits or deletes.
+// found is the message that a command edits or deletes, as the log has it.
 type found struct {
-	record *proto.Record // without its payload; nil = the log does not hold it
+	record *proto.Record // without its payload; nil = not in the log
 }
 
-// lookup is a command for which something was read or asked during a term.
+// lookup is a command that waits for a read or a question during a term, with the result.
 type lookup struct {
 	term   *term
 	c      command
-	err    error // of reading the message that it edits or deletes
-	absent bool  // the member that it kicks is not there
+	err    error // of reading the message to edit or delete
+	absent bool  // the member to kick is not in the room
 }
 
-// find reads the message that a command edits or deletes, and hands the command back to the
-// partition.
+// find reads the message that a command edits or deletes, and returns the command to the partition.
 func (p *partition) find(ctx context.Context, c command, seq uint64) {
 	if p.finding >= maxLoading {
 		p.s.refuse(c.reply, overloaded("too many messages are being read from the log"))
@@ -63,7 +62,7 @@ func (t *term) findRecord(ctx context.Context, room proto.Room, seq uint64) (*fo
 	return &found{record: &rec}, nil
 }
 
-// lookedUp goes on with a command whose message was read.
+// lookedUp continues with a command after its read or question.
 func (p *partition) lookedUp(ctx context.Context, l lookup) {
 	p.finding--
 	switch {
@@ -79,8 +78,8 @@ func (p *partition) lookedUp(ctx context.Context, l lookup) {
 	}
 }
 
-// erase removes a deleted record from the stream, and its bytes from the files. Nothing
-// happens if the log no longer holds it.
+// erase removes a deleted record from the stream, and its bytes from the files. It does nothing if
+// the log no longer has the record.
 func (t *term) erase(ctx context.Context, room proto.Room, seq uint64) error {
 	page, err := t.fence.Log().Read(ctx, history.Query{Room: room, Since: seq - 1, HasSince: true, Reach: seq, Limit: 1})
 	if err == nil && len(page.Records) > 0 && page.Records[0].Seq == seq && page.Records[0].Stream > 0 {
@@ -92,8 +91,8 @@ func (t *term) erase(ctx context.Context, room proto.Room, seq uint64) error {
 	return nil
 }
 
-// eraseLeft erases, beside everything else, the deleted records of a room that an owner has
-// left when it died.
+// eraseLeft erases deleted records that an earlier owner did not erase before it died. It works in
+// the background.
 func (t *term) eraseLeft(ctx context.Context, room proto.Room, limits *proto.Restrictions) {
 	t.p.s.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)

@@ -19,10 +19,10 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// Config says how a service runs. Start from [DefaultConfig] and set Dial.
+// Config is the configuration of a service. Start from [DefaultConfig] and set Dial.
 type Config struct {
-	Dial     daemon.Dialer         // opens connections to NATS; needed
-	Keys     *seal.Keys            // seals what is stored and opens what comes sealed; nil = nothing is sealed
+	Dial     daemon.Dialer         // opens connections to NATS; required
+	Keys     *seal.Keys            // seals stored records and opens sealed requests; nil = nothing is sealed
 	Instance string                // names this instance among others: letters and digits; "" = a random name
 	Version  string                // of the program, for the micro API: three numbers as in semver
 	Log      *slog.Logger          // nil = slog.Default()
@@ -34,40 +34,40 @@ type Config struct {
 	HistoryAge     time.Duration // how long records are kept, at least a second
 	MaxBytes       int64         // of the stream; 0 = no limit of its own
 	MaxMessage     int           // bytes of a message's body
-	Commit         time.Duration // how long the stream may take to acknowledge; then those who wait are told "unavailable"
+	Commit         time.Duration // how long the stream may take to acknowledge; after that, waiting senders get "unavailable"
 
-	// Change says whether a limit of a log that is there already may be changed, by the name
-	// of its flag; nil = none. See [stream.Config].
+	// Change reports whether a limit of an existing log may be changed, by the name of its flag;
+	// nil = none. See [stream.Config].
 	Change func(flag string) bool
 
-	// Trusted names the NATS accounts whose requests may name any sender and close rooms,
-	// beside the one that this service connects to. Requests from all others are a guest's.
+	// Trusted names the NATS accounts whose requests may name any sender and close rooms, in
+	// addition to this service's own account. Requests from all other accounts are a guest's.
 	Trusted []string
 
-	// GuestRights are those of a client of any other account, as in the gateway's flag.
+	// GuestRights are the rights of clients of other accounts, written as in the gateway's flag.
 	GuestRights []string
 
-	// WitnessFile is a file beside the log that remembers how far the log has come; "" = none.
-	// It is for an instance that runs on the machine of the only NATS server.
+	// WitnessFile is a file beside the log that records how far the log has come; "" = none. It is
+	// for an instance that runs on the machine of the only NATS server.
 	WitnessFile string
 
-	Lease      time.Duration // how long an instance counts as alive without a sign of life, at least a second
-	CloseWords []string      // texts that close their sender's connection and are never stored; empty ones do not count
+	Lease      time.Duration // how long an instance counts as alive without a heartbeat, at least a second
+	CloseWords []string      // texts that close their sender's connection and are never stored; empty ones are ignored
 	TimeZone   string        // of stamps: "Local", "UTC" or a name such as "Asia/Shanghai"
 	TimeLayout string        // of stamps, as Go's package time writes layouts
 
-	// The limits of "exactly once". Across a change of owner there is one more: the next
-	// owner learns the keys from the room's log, and so knows as many as that still holds.
-	KeyWindow time.Duration // how long a message's key is recognised when it comes again
-	KeysKept  int           // how many keys of one sender in one room are recognised
+	// The limits of "exactly once". After a change of owner there is one more limit: the next owner
+	// learns the keys from the room's log, so it knows only keys of records that are still there.
+	KeyWindow time.Duration // how long the owner remembers a message's key
+	KeysKept  int           // how many keys of one sender in one room the owner remembers
 
 	Queue       int           // commands waiting for one partition; more are refused as overloaded
-	Window      int           // records of one partition on their way into the stream; at most half of HistoryPerRoom are
-	RoomsKept   int           // rooms of one partition held in memory when nobody speaks in them
-	Idle        time.Duration // after which a room nobody speaks in is forgotten, to be read again when somebody does
+	Window      int           // uncommitted records of one partition; at most half of HistoryPerRoom
+	RoomsKept   int           // rooms of one partition that stay in memory without new messages
+	Idle        time.Duration // how long a room without new messages stays in memory
 	LogMessages bool          // log one line for every message, without its text
 
-	Events events.Config // what applications are told
+	Events events.Config // events that applications receive
 }
 
 // DefaultConfig returns the defaults that the flags show.
@@ -87,7 +87,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Check says which setting is wrong, by the name of its flag, without connecting.
+// Check returns an error that names the flag of a wrong setting. It does not connect.
 func (c *Config) Check() error {
 	if _, err := c.syncAlways(); err != nil {
 		return err

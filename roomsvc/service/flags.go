@@ -2,9 +2,9 @@ package service
 
 import "github.com/spf13/pflag"
 
-// Bind makes the flags that the room service has both alone and inside a standalone
-// gateway. --sync and --max-message are their mains' own: there they concern more than
-// the service.
+// Bind adds the flags that the room service has both alone and inside a standalone gateway. The
+// main programs add --sync and --max-message themselves, because a standalone gateway uses them for
+// more than the service.
 func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.IntVar(&c.Replicas, "replicas", c.Replicas, "keep the log on this `number` of NATS servers, 1 to 5; 3 survive the loss of one")
 	flags.IntVar(&c.HistoryPerRoom, "history-per-room", c.HistoryPerRoom, "keep this `number` of messages of each room")

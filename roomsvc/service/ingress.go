@@ -8,7 +8,7 @@ import (
 	"roomcast/roomsvc/room"
 )
 
-// readCommand reads what arrived on room.<g>. It may come from any NATS client.
+// readCommand reads a message from room.<g>. Any NATS client may have sent it.
 func readCommand(msg *nats.Msg, to proto.Room, keys *seal.Keys, maxMessage int) (c room.Command, refusal *proto.Refusal) {
 	payload := msg.Data
 	if version := msg.Header.Get(proto.HeaderEnc); version != "" {

@@ -19,12 +19,12 @@ import (
 )
 
 const (
-	keyAge   = 7 * 24 * time.Hour // after which another signing key follows
-	keyLead  = 2 * time.Minute    // from the storing of a key to its first string: gateways have it by then
-	keyCheck = time.Hour          // between two looks whether a key is due
-	keyStale = 2 * time.Second    // for a replica of the store to catch up
+	keyAge   = 7 * 24 * time.Hour // how long a key is the newest before another follows
+	keyLead  = 2 * time.Minute    // from storing a key to its first use, so that all gateways know it by then
+	keyCheck = time.Hour          // between two checks whether a new key is due
+	keyStale = 2 * time.Second    // how long a replica of the store may be behind
 
-	rotateTime = 15 * time.Second // of RotateKeys
+	rotateTime = 15 * time.Second // limit of RotateKeys
 )
 
 // keyring is the stored list of the keys that sign resume strings and tickets. All instances
@@ -56,14 +56,14 @@ func (k *keyring) open(ctx context.Context, nc *nats.Conn, replicas int, log *sl
 	if err != nil {
 		return err
 	}
-	// Creating comes before reading: a NATS server forgets a damaged entry when it is read.
+	// Create before reading, because a NATS server forgets a damaged entry when somebody reads it.
 	if _, err = k.kv.Create(ctx, proto.SecretKey, body); errors.Is(err, jetstream.ErrKeyExists) {
 		_, _, err = k.read(ctx)
 	}
 	return err
 }
 
-// first returns the key of version 0.1.0, so that its strings remain good, or a new one.
+// first returns the key of version 0.1.0, so that its strings stay valid, or a new key.
 func (k *keyring) first(ctx context.Context) (proto.SigningKey, error) {
 	entry, err := k.kv.Get(ctx, proto.FirstSecret)
 	switch {
@@ -83,7 +83,7 @@ func newKey(from time.Time) proto.SigningKey {
 	return key
 }
 
-// damagedKey says what to do if an entry cannot be read.
+// damagedKey returns the error for an entry that cannot be read. It says what the operator can do.
 func damagedKey(name string, err error) error {
 	return fmt.Errorf("read key %s: %w; if its store is damaged, restore a replica, or remove it with: nats kv del %s %s", name, err, proto.SecretBucket, name)
 }
@@ -109,7 +109,7 @@ func (k *keyring) read(ctx context.Context) (keys proto.SigningKeys, revision ui
 	return keys, entry.Revision(), nil
 }
 
-// await is read, but waits for a replica that is behind the revision.
+// await does what read does, but waits for a replica that is behind the revision.
 func (k *keyring) await(ctx context.Context, revision uint64) (keys proto.SigningKeys, got uint64, err error) {
 	for deadline := time.Now().Add(keyStale); ; {
 		keys, got, err = k.read(ctx)
@@ -124,8 +124,8 @@ func (k *keyring) await(ctx context.Context, revision uint64) (keys proto.Signin
 	}
 }
 
-// followed returns the keys with a new one before them that signs from some time on, without those
-// whose last string has expired.
+// followed returns the keys with a new one before them, which signs from the given time on. It
+// drops keys whose last string has expired.
 func followed(keys []proto.SigningKey, from, now time.Time) []proto.SigningKey {
 	list := append([]proto.SigningKey{newKey(from)}, keys...)
 	for i := 1; i < len(list); i++ {
@@ -136,8 +136,8 @@ func followed(keys []proto.SigningKey, from, now time.Time) []proto.SigningKey {
 	return list
 }
 
-// rotate puts a new key before the others. With now, it replaces them at once, and the strings that
-// they have signed are good no more.
+// rotate puts a new key before the others. With now, the new key replaces them at once, and the
+// strings that they have signed become invalid.
 func (k *keyring) rotate(ctx context.Context, now bool, by string) error {
 	keys, revision, err := k.read(ctx)
 	if err != nil {
@@ -159,15 +159,15 @@ func (k *keyring) rotate(ctx context.Context, now bool, by string) error {
 	act := "add-key"
 	if now {
 		act = "replace-keys"
-		err = k.kv.Purge(ctx, proto.FirstSecret) // or version 0.1.0 would still accept its strings
+		err = k.kv.Purge(ctx, proto.FirstSecret) // otherwise version 0.1.0 would still accept its strings
 	}
 	daemon.Audit(k.log, daemon.Act{Name: act, By: by, Credential: "nats"}, err)
 	announced, failed := json.Marshal(proto.KeysChanged{Revision: revision})
 	return errors.Join(err, failed, k.nc.Publish(proto.SubjectKeysChanged, announced))
 }
 
-// keep makes a new key when the newest has signed for its time, until ctx ends. If several
-// instances do so at once, one of them succeeds.
+// keep makes a new key whenever the newest has signed for keyAge, until ctx ends. If several
+// instances try at once, one of them succeeds.
 func (k *keyring) keep(ctx context.Context, instance string) {
 	check := time.NewTicker(keyCheck)
 	defer check.Stop()
@@ -187,8 +187,8 @@ func (k *keyring) keep(ctx context.Context, instance string) {
 	}
 }
 
-// RotateKeys makes a new signing key, over a connection of its own. With now, all resume strings
-// and tickets of before are good no more. Running instances and gateways learn of it.
+// RotateKeys makes a new signing key, over a connection of its own. With now, all earlier resume
+// strings and tickets become invalid. Running instances and gateways are notified.
 func RotateKeys(ctx context.Context, cfg Config, now bool) error {
 	ctx, cancel := context.WithTimeout(ctx, rotateTime)
 	defer cancel()
@@ -211,8 +211,8 @@ func RotateKeys(ctx context.Context, cfg Config, now bool) error {
 	return nc.FlushWithContext(ctx)
 }
 
-// answerKeys answers a gateway. Only clients of the gateways' account and of this service's own
-// account can ask.
+// answerKeys sends the signing keys to a gateway. Only clients of the gateways' account and of this
+// service's own account can request them.
 func (a api) answerKeys(r micro.Request) {
 	imported := r.Headers().Get(proto.HeaderAccount) != ""
 	var ask proto.AskKeys

@@ -13,14 +13,14 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// Bounds of reading rooms from the log.
+// Bounds for reading rooms from the log.
 const (
-	maxLoading = 256 // rooms of one partition that are being read; commands for more are overloaded
-	maxWaiting = 256 // commands that wait for one room; more are overloaded
-	readers    = 32  // of one instance, at a time
+	maxLoading = 256 // rooms of one partition that are being read; commands for further ones are refused as overloaded
+	maxWaiting = 256 // commands that wait for one room; further ones are refused as overloaded
+	readers    = 32  // reads of one instance at a time
 )
 
-// reading is a room as it was read from the log for a term.
+// reading is the result of reading a room from the log during a term.
 type reading struct {
 	term *term
 	to   proto.Room
@@ -28,7 +28,7 @@ type reading struct {
 	err  error
 }
 
-// load reads a room from the log and hands it to the partition's goroutine.
+// load reads a room from the log and passes it to the partition's goroutine.
 func (t *term) load(ctx context.Context, to proto.Room) {
 	p, s := t.p, t.p.s
 	s.tasks.Go(func() {
@@ -47,8 +47,8 @@ func (t *term) load(ctx context.Context, to proto.Room) {
 	})
 }
 
-// readRoom rebuilds a room from its newest record, its snapshot and the keys of the
-// records of the last minutes, each confirmed by the term's fence.
+// readRoom rebuilds a room from its newest record, its snapshot and the keys of its recent records.
+// The term's fence confirms each read.
 func (t *term) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) {
 	newest, err := t.readNewest(ctx, to)
 	if err != nil {
@@ -91,7 +91,8 @@ func (t *term) readNewest(ctx context.Context, to proto.Room) (history.Newest, e
 	return newest, lost(err)
 }
 
-// lost makes the error of an outdated fence the one that the rest of the package knows.
+// lost adds [stream.ErrLost], which the rest of the package checks for, to the error of an outdated
+// fence.
 func lost(err error) error {
 	if errors.Is(err, history.ErrFence) {
 		return fmt.Errorf("%w: %w", stream.ErrLost, err)
@@ -99,9 +100,9 @@ func lost(err error) error {
 	return err
 }
 
-// recall compares the room with its snapshot. An act that only the snapshot knows was
-// acknowledged, and the log has lost its record. An act that only the log knows was not
-// acknowledged, because its owner died between the two writes; its snapshot is written now.
+// recall compares the room with its snapshot. If only the snapshot has an act, the act was
+// acknowledged, and the log has lost its record. If only the log has it, the act was not
+// acknowledged, because its owner died between the two writes; recall then writes the snapshot.
 func (t *term) recall(ctx context.Context, fence *stream.StateFence, r *room.Room, to proto.Room, newest *history.Newest) error {
 	ctx, cancel := context.WithTimeout(ctx, t.p.s.cfg.Commit)
 	defer cancel()
@@ -109,7 +110,7 @@ func (t *term) recall(ctx context.Context, fence *stream.StateFence, r *room.Roo
 	damaged := errors.Is(err, history.ErrDamaged)
 	if damaged {
 		t.p.s.damagedSnapshot(to)
-		if !newest.Found || newest.Damaged { // the log does not tell whether the room is closed
+		if !newest.Found || newest.Damaged { // neither the snapshot nor the log shows whether the room is closed
 			snapshot = history.LostSnapshot()
 			r.Recall(&snapshot)
 			return nil
@@ -142,8 +143,9 @@ func (t *term) recall(ctx context.Context, fence *stream.StateFence, r *room.Roo
 	return fence.Write(ctx, to, &mine)
 }
 
-// readKeys has the room remember the keys of its records that are younger than the window,
-// by the clock of the NATS server, which all owners share. It reads the room backwards.
+// readKeys makes the room remember the keys of its records that are younger than the window. It
+// measures their age by the clock of the NATS server, which all owners share. It reads the room
+// backwards.
 func (t *term) readKeys(ctx context.Context, r *room.Room, to proto.Room, newest *history.Newest) error {
 	type keyed struct {
 		rec proto.Record
@@ -161,7 +163,7 @@ func (t *term) readKeys(ctx context.Context, r *room.Room, to proto.Room, newest
 		}
 		for _, rec := range slices.Backward(page.Records) {
 			if age := newest.Now.Sub(rec.Stored); age <= window {
-				if rec.Kind != proto.Deleted { // it has the key of what was deleted
+				if rec.Kind != proto.Deleted { // the payload has the key of the deleted message
 					rec.Payload = nil // it is not needed, and may be long
 				}
 				records = append(records, keyed{rec, age})
@@ -185,7 +187,7 @@ func (t *term) readPage(ctx context.Context, q history.Query) (history.Page, err
 	return t.fence.Log().Read(ctx, q)
 }
 
-// loaded takes a room that was read, and applies the commands that waited for it.
+// loaded stores a room that was read, and applies the commands that waited for it.
 func (p *partition) loaded(ctx context.Context, r reading) {
 	p.loading--
 	if p.term != r.term {
@@ -209,7 +211,7 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 		}
 		return
 	}
-	switch { // the partition is taken again
+	switch { // in these cases the partition is taken again
 	case errors.Is(r.err, history.ErrGone):
 		p.term.end(fmt.Errorf("%w: %w", stream.ErrUnavailable, r.err))
 	case errors.Is(r.err, stream.ErrLost): // another instance has the fence, or the marker is damaged

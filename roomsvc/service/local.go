@@ -8,24 +8,24 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// Local is a gateway in the same process. It receives committed records by direct calls,
-// which must not block. NATS clients receive the same records from the stream.
+// Local is a gateway in the same process. It receives committed records by direct calls, which must
+// not block. NATS clients receive the same records from the stream.
 type Local interface {
 	// Receive accepts a record that the stream has acknowledged, before its sender's answer.
 	// Records of one room come in their order.
 	Receive(rec proto.Record)
-	// Missed says that the log may hold records of a partition that Receive has not got.
+	// Missed reports that the log may have records of a partition that Receive did not get.
 	Missed(partition int)
 }
 
-// Attach makes the service give its records to a gateway in this process. The caller calls
-// it before Run. This instance must be the only one that uses the stream: the records of
-// another would not arrive.
+// Attach makes the service pass its records to a gateway in this process. The caller calls it
+// before Run. This instance must be the only one that uses the stream, because the gateway does not
+// get the records of others.
 func (s *Service) Attach(l Local) { s.local = l }
 
-// Offer accepts a request from a gateway in this process, as if it had come over NATS from
-// a trusted sender. It calls answer at most once, from any goroutine, which must not block.
-// Without an answer in time the gateway offers the request again.
+// Offer accepts a request from a gateway in this process, as if a trusted sender had sent it over
+// NATS. It calls answer at most once, from any goroutine; answer must not block. Without an answer
+// in time, the gateway offers the request again.
 func (s *Service) Offer(to proto.Room, r *proto.Request, answer func(proto.Reply)) {
 	p := s.parts[to.Partition()]
 	c := command{local: r, reply: returnPath{local: answer}, to: to, since: time.Now()}
@@ -36,14 +36,14 @@ func (s *Service) Offer(to proto.Room, r *proto.Request, answer func(proto.Reply
 	p.offer(c)
 }
 
-// missed tells the gateway in this process that it may have missed records.
+// missed reports to the gateway in this process that it may have missed records.
 func (p *partition) missed() {
 	if p.s.local != nil {
 		p.s.local.Missed(p.number)
 	}
 }
 
-// keyed reports whether the owner recognises the command when it comes again.
+// keyed reports whether the command has a key, by which the owner recognises it if it comes again.
 func (c *command) keyed() bool {
 	if c.local != nil {
 		return c.local.Key != ""
@@ -51,7 +51,7 @@ func (c *command) keyed() bool {
 	return c.msg.Header.Get(proto.HeaderKey) != "" || c.msg.Header.Get(proto.HeaderOnce) != ""
 }
 
-// read returns the command of the rules, or why it is refused.
+// read returns the command in the form of package room, or a refusal.
 func (s *Service) read(c *command) (cmd room.Command, refusal *proto.Refusal) {
 	if c.local == nil {
 		if cmd, refusal = readCommand(c.msg, c.to, s.cfg.Keys, s.cfg.MaxMessage); refusal == nil {

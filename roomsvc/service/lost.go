@@ -14,18 +14,17 @@ import (
 // maxReports is how many reports of gateways may wait for one partition.
 const maxReports = 64
 
-// report is a gateway's report of a record that the log does not hold, on its way
-// through a partition.
+// report is a gateway's report of a record that the log lacks, on its way through a partition.
 type report struct {
 	proto.Lost
 	from   micro.Request
-	term   *term // in which the log was asked; nil = it was not
-	absent bool  // the log does not hold the record; only with term
+	term   *term // the term that has read the log for it; nil = the log was not read
+	absent bool  // the log does not have the record; valid only with term
 }
 
-// hearLost passes a report on to its partition. The gateway repeats it until the owner
-// answers, so that it may be dropped here. Only the account of the gateways, or whoever
-// shares the account of this service, can send one.
+// hearLost passes a report on to its partition. It may drop the report, because the gateway repeats
+// it until the owner answers. Only clients of the gateways' account, or of this service's own
+// account, can send one.
 func (a api) hearLost(r micro.Request) {
 	l, err := proto.ParseLost(r.Data())
 	if err != nil {
@@ -42,9 +41,9 @@ func (a api) hearLost(r micro.Request) {
 	}
 }
 
-// compare renews the epoch of a room that does not hold what a gateway has shown, and
-// answers the gateway. A report is not believed but compared: the gateway may have asked a
-// replica that is behind.
+// compare checks a gateway's report against the room. If the room's log lacks an event that the
+// gateway has shown to members, compare gives the room a new epoch. Then it answers the gateway.
+// The report alone proves nothing, because the gateway may have read a replica that is behind.
 func (p *partition) compare(ctx context.Context, r report) {
 	if p.term == nil || r.term != nil && r.term != p.term {
 		return
@@ -74,7 +73,7 @@ func (p *partition) compare(ctx context.Context, r report) {
 	}
 }
 
-// renew has the next record of the room begin a new epoch.
+// renew makes the next record of the room begin a new epoch.
 func (p *partition) renew(a *active, l proto.Lost) {
 	a.room.Renew()
 	p.s.metrics.renewed.Inc()
@@ -84,8 +83,8 @@ func (p *partition) renew(a *active, l proto.Lost) {
 	}
 }
 
-// askLog asks the log whether it holds the record of a report, and hands the report back
-// to the partition. The gateway repeats a report whose record cannot be read now.
+// askLog reads the record of a report from the log, and passes the report back to the partition. If
+// the record cannot be read now, askLog drops the report, and the gateway repeats it.
 func (p *partition) askLog(ctx context.Context, r report) {
 	r.term = p.term
 	select {
@@ -98,7 +97,7 @@ func (p *partition) askLog(ctx context.Context, r report) {
 			Room: r.Room, Since: r.Seq, HasSince: true, Epoch: r.Epoch, At: r.At, Stream: r.Stream, Limit: 1,
 		})
 		<-p.s.readers
-		if err != nil || page.Head.Seq < r.Seq { // the owner knows of more
+		if err != nil || page.Head.Seq < r.Seq { // the owner knows newer records than this replica
 			return
 		}
 		r.absent = page.Gap != nil && page.Gap.Reason == proto.GapReset && page.Head.Epoch == r.Epoch

@@ -9,7 +9,8 @@ import (
 	"roomcast/proto"
 )
 
-// metrics has no labels that grow with use: no room, no sender.
+// metrics are the counters of a service. They have no labels that grow with use, such as rooms or
+// senders.
 type metrics struct {
 	committed  atomic.Int64 // records
 	duplicates prometheus.Counter
@@ -21,7 +22,7 @@ type metrics struct {
 	renewed    prometheus.Counter
 	refusals   *prometheus.CounterVec
 	latency    prometheus.Histogram
-	read       []prometheus.Collector // read when somebody asks for the metrics
+	read       []prometheus.Collector // read with each request for the metrics
 }
 
 func newMetrics(s *Service) *metrics {
@@ -89,7 +90,8 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	return nil
 }
 
-// answered counts a reply; since, when it arrived, is zero if it never had its turn.
+// answered counts a reply. Since is the arrival of its command; zero = the command was refused
+// before its turn.
 func (m *metrics) answered(r *proto.Reply, since time.Time) {
 	switch {
 	case r.Refusal != nil:

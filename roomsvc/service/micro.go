@@ -14,7 +14,8 @@ import (
 	"roomcast/proto"
 )
 
-// maxActs is how many acts of the micro API are under way at a time; more are overloaded.
+// maxActs is how many acts of the micro API may be under way at a time. Further ones are refused as
+// overloaded.
 const maxActs = 64
 
 // api is the micro API of a service.
@@ -27,8 +28,8 @@ type api struct{ s *Service }
 //	nats req room.svc.reopen '{"room":"lobby"}'
 //	nats req room.svc.info ''
 //
-// Gateways ask it for the signing keys, and report what the log has lost. Commands of members do not come this way: its
-// queue group would break their order.
+// Gateways request the signing keys here, and report events that the log has lost. Members'
+// commands do not come here: the queue group of the micro API would change their order.
 func (a api) serve() (micro.Service, error) {
 	s := a.s
 	api, err := micro.AddService(s.nc, micro.Config{
@@ -66,7 +67,7 @@ func (a api) serve() (micro.Service, error) {
 		opts := []micro.EndpointOpt{
 			micro.WithEndpointSubject(e.subject), micro.WithEndpointMetadata(map[string]string{"payload": e.payload}),
 		}
-		if e.subject == proto.SubjectLost { // every instance hears it, and the owner answers
+		if e.subject == proto.SubjectLost { // every instance receives it, and the owner answers
 			opts = append(opts, micro.WithEndpointQueueGroupDisabled())
 		}
 		err := api.AddEndpoint(e.name, answerable(e.handle), opts...)
@@ -94,7 +95,7 @@ type info struct {
 	Rooms      int64  `json:"rooms"`      // in memory
 	Commits    int64  `json:"commits"`    // records committed since the start
 	Ready      bool   `json:"ready"`
-	Why        string `json:"why,omitempty"` // it is not
+	Why        string `json:"why,omitempty"` // why it is not ready
 }
 
 func (s *Service) info() info {
@@ -105,8 +106,8 @@ func (s *Service) info() info {
 	return i
 }
 
-// moderate passes an act on to the owner of its room, by the way every command goes, and
-// its reply back.
+// moderate passes an act on to the owner of its room, in the same way as every command, and returns
+// its reply.
 func (a api) moderate(act proto.Act) micro.HandlerFunc {
 	s := a.s
 	return func(r micro.Request) {
@@ -128,7 +129,7 @@ func (a api) moderate(act proto.Act) micro.HandlerFunc {
 			reply(proto.Reply{Refusal: proto.Refuse(proto.BadRoom, "%v", err)})
 			return
 		}
-		// Gateways see the key: it must not resemble a reply subject of this process.
+		// Gateways see the key, so it must not resemble a reply subject of this process.
 		act := proto.Request{Act: act, Why: ask.Why, Rights: proto.AllRights, Key: rand.Text(), Hidden: true}
 		msg := &nats.Msg{Subject: to.Subject(), Header: act.Header(), Data: act.Payload()}
 		if from := r.Headers().Get(proto.HeaderFrom); from != "" {
@@ -140,7 +141,7 @@ func (a api) moderate(act proto.Act) micro.HandlerFunc {
 			reply(proto.Reply{Refusal: overloaded("too many acts are under way")})
 			return
 		}
-		// A handler must not wait: it would hold up the requests behind it.
+		// A handler must not wait, because it would delay the requests behind it.
 		s.tasks.Go(func() {
 			defer func() { <-s.acts }()
 			ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Commit)

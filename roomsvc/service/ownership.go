@@ -11,28 +11,28 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// partitions carries out what package owner decides. It implements [owner.Partitions].
+// partitions carries out the decisions of package owner. It implements [owner.Partitions].
 type partitions struct{ s *Service }
 
-// subscription is a partition's subscription, and the term that is being prepared. It is safe
-// for concurrent use.
+// subscription is a partition's subscription, and the term in preparation. It is safe for
+// concurrent use.
 type subscription struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	sub  *nats.Subscription
 	next *term
 }
 
 // Prepare subscribes to the partition's own subject, where commands arrive if the account maps
-// room.* to it. If an instance that is gone may have answered the commands that wait here, they
-// are refused, and their senders try again: that instance may have refused them, for example
-// because the room was closed, and the log does not record refusals.
+// room.* to it. Commands that wait here may have been answered by an instance that has died.
+// Prepare refuses them then, and their senders try again. That instance may have refused some of
+// them, for example because the room was closed, and the log does not record refusals.
 func (ps partitions) Prepare(number int, before owner.Before) (stream.Sink, error) {
 	p := ps.s.parts[number]
 	t := newTerm(p)
 	err := p.subscribe(t)
 	if err == nil {
-		// What arrived until now is the old owner's, or so old that its sender has given it up: an
-		// instance that was paused receives everything that it missed at once.
+		// Earlier messages belong to the old owner, or their senders have given up: an instance
+		// that was paused receives everything that it missed at once.
 		err = ps.s.barrier()
 	}
 	if err != nil {
@@ -48,7 +48,7 @@ func (ps partitions) Prepare(number int, before owner.Before) (stream.Sink, erro
 	return t, nil
 }
 
-// Pause ends the partition's term, and keeps what arrives for the next one.
+// Pause ends the partition's term, and keeps the commands that arrive for the next one.
 func (ps partitions) Pause(number int) stream.Sink {
 	p := ps.s.parts[number]
 	t := newTerm(p)
@@ -61,7 +61,7 @@ func (ps partitions) Pause(number int) stream.Sink {
 	return t
 }
 
-// Take begins the term that was prepared.
+// Take begins the prepared term.
 func (ps partitions) Take(number int, f *stream.Fence) {
 	p := ps.s.parts[number]
 	p.subscription.mu.Lock()
@@ -72,8 +72,8 @@ func (ps partitions) Take(number int, f *stream.Fence) {
 	ps.s.cfg.Log.Debug("partition taken", "partition", number)
 }
 
-// Fail has commands refused until the partition is taken after all, or passed over if another
-// instance may answer them.
+// Fail makes the partition refuse commands until it is taken after all. If another instance may
+// answer the commands, the partition ignores them instead.
 func (ps partitions) Fail(number int, ours bool) {
 	if ours {
 		ps.s.parts[number].orders <- refuseAll{}
@@ -82,7 +82,7 @@ func (ps partitions) Fail(number int, ours bool) {
 	}
 }
 
-// Release ends the partition's term when nothing is under way.
+// Release ends the partition's term as soon as no command is under way.
 func (ps partitions) Release(number int) {
 	p := ps.s.parts[number]
 	done := make(chan struct{})

@@ -11,15 +11,15 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// intake says what a partition does with the commands that arrive for it.
+// intake is what a partition does with arriving commands.
 type intake int32
 
 const (
-	foreign        intake = iota // another instance's: they are passed over
+	foreign        intake = iota // another instance answers them: they are ignored
 	acquiring                    // commands with a key wait; the old owner may still answer the others
-	acquiringAlone               // all wait, because no other instance answers them
-	refusing                     // the partition cannot be owned now
-	serving                      // owned
+	acquiringAlone               // all commands wait, because no other instance answers them
+	refusing                     // commands are refused, because the partition cannot be owned now
+	serving                      // commands are answered, because the partition is owned
 )
 
 // partition is one of the [proto.Partitions] slices of all rooms, whether this instance
@@ -30,10 +30,10 @@ type partition struct {
 	number       int
 	queue        queue         // a command that does not fit is refused as overloaded
 	orders       chan order    // from the owner
-	read         chan reading  // rooms that were read from the log
-	found        chan lookup   // commands for which something was read or asked
+	read         chan reading  // rooms after their read from the log
+	found        chan lookup   // commands after their read or question
 	lost         chan report   // from gateways; they repeat a report that does not fit
-	woken        chan struct{} // something has changed in the queue or the term
+	woken        chan struct{} // the queue or the term has changed
 	intake       atomic.Int32
 	active       atomic.Int64 // rooms in memory, for metrics
 	subscription subscription
@@ -41,20 +41,20 @@ type partition struct {
 	// Owned by run.
 	term    *term           // nil while another instance owns the partition
 	loading int             // rooms being read from the log
-	finding int             // commands for which something is being read or asked
-	release chan<- struct{} // closed when nothing is under way; nil if nobody waits for that
+	finding int             // commands that wait for a read or a question
+	release chan<- struct{} // closed when no command is under way; nil if nobody waits for it
 	keep    bool            // commands stay in the queue after the release
 }
 
-// order is one of these types. The owner gives it to a partition.
+// order is one of the types below. The owner sends it to a partition.
 type order interface{ order() }
 
 type (
 	begin         struct{ term *term }           // answers commands
-	release       struct{ done chan<- struct{} } // finishes what is under way, then closes done
-	pause         struct{ done chan<- struct{} } // the same, and keeps the commands that wait
-	refuseWaiting struct{}                       // refuses the commands that wait
-	refuseAll     struct{}                       // refuses them, and those that arrive
+	release       struct{ done chan<- struct{} } // finishes the commands under way, then closes done
+	pause         struct{ done chan<- struct{} } // the same, but keeps the waiting commands
+	refuseWaiting struct{}                       // refuses the waiting commands
+	refuseAll     struct{}                       // refuses the waiting and all arriving commands
 	passOver      struct{}                       // leaves all commands to another instance
 )
 
@@ -73,7 +73,7 @@ func newPartition(s *Service, number int) *partition {
 	}
 }
 
-// wake makes the goroutine look at its queue and its term.
+// wake makes the partition's goroutine check its queue and its term.
 func (p *partition) wake() {
 	select {
 	case p.woken <- struct{}{}:
@@ -81,7 +81,7 @@ func (p *partition) wake() {
 	}
 }
 
-// offer takes a command that arrived for the partition.
+// offer accepts a command that has arrived for the partition, if the intake allows it.
 func (p *partition) offer(c command) {
 	switch intake(p.intake.Load()) {
 	case foreign:
@@ -105,17 +105,17 @@ func overloaded(why string) *proto.Refusal {
 	return proto.Refuse(proto.Overloaded, "%s; send it again with the same key", why).After(overloadedRetry)
 }
 
-// maxWait is how long a command may wait for its turn. It is shorter than a gateway's
-// patience: a message that its sender has given up must not be stored behind a later one.
+// maxWait is how long a command may wait for its turn. It is shorter than a gateway's patience: a
+// message whose sender has given up must not be stored behind a later one.
 const maxWait = time.Second
 
-// How long to wait before a refused command is worth sending again.
+// How long a client should wait before it sends a refused command again.
 const (
 	overloadedRetry  = 250 * time.Millisecond
 	unavailableRetry = 200 * time.Millisecond
 )
 
-// unavailable returns the reply to a command that could not be committed for err.
+// unavailable returns the reply to a command that err kept from being committed.
 func (p *partition) unavailable(err error) proto.Reply {
 	why := "the log cannot be written now"
 	if errors.Is(err, stream.ErrLost) {
@@ -148,8 +148,8 @@ func (p *partition) run(ctx context.Context) {
 	}
 }
 
-// work applies the commands that are queued now, while the term is free to take them.
-// Commands that arrive meanwhile have their turn after orders and reads.
+// work applies the commands that are in the queue now, while the term has space for them. Commands
+// that arrive during work get their turn after orders and reads.
 func (p *partition) work(ctx context.Context) {
 	for n := p.queue.len(); n > 0 && p.term != nil && !p.keep && p.term.free(); n-- {
 		if c, ok := p.queue.take(); ok {
@@ -161,11 +161,11 @@ func (p *partition) work(ctx context.Context) {
 func (p *partition) obey(o order) {
 	switch o := o.(type) {
 	case begin:
-		if p.term != nil { // the owner has seen the old term end before this partition did
+		if p.term != nil { // the owner noticed the end of the old term before this partition
 			p.forget(stream.ErrLost)
 		}
 		p.term = o.term
-		p.missed() // the last term may have left records that it did not know to be stored
+		p.missed() // the last term may have stored records without learning it
 		p.intake.Store(int32(serving))
 	case release:
 		p.intake.Store(int32(foreign))
@@ -176,21 +176,21 @@ func (p *partition) obey(o order) {
 		p.refuseKept(stream.ErrLost)
 	case refuseAll:
 		p.intake.Store(int32(refusing))
-		p.refuseKept(stream.ErrUnavailable) // nobody else answers them
+		p.refuseKept(stream.ErrUnavailable) // no other instance answers them
 	case passOver:
 		p.intake.Store(int32(foreign))
 		p.empty(func(command) {})
 	}
 }
 
-// refuseKept refuses the commands whose turn has not come as unavailable, for err.
+// refuseKept refuses the waiting commands as unavailable, because of err.
 func (p *partition) refuseKept(err error) {
 	refusal := p.unavailable(err).Refusal
 	p.empty(func(c command) { p.s.refuse(c.reply, refusal) })
 }
 
-// look sees whether the term is over, or may end because it is to be released and
-// nothing is on its way.
+// look checks whether the term is over. It also ends a term that is to be released and has no
+// command under way.
 func (p *partition) look() {
 	if p.term != nil {
 		if _, _, over := p.term.status(); over != nil {
@@ -203,11 +203,11 @@ func (p *partition) look() {
 		return
 	}
 	if p.term != nil {
-		// The next owner may not have heard what waits.
+		// The next owner may not have received the waiting commands.
 		if !p.keep && p.queue.len() > 0 || !p.term.settled() {
 			return
 		}
-		if p.keep { // nobody else answers meanwhile, so messages without a key are kept too
+		if p.keep { // no other instance answers meanwhile, so messages without a key are kept too
 			p.intake.CompareAndSwap(int32(serving), int32(acquiringAlone))
 		}
 		p.forget(stream.ErrLost)
@@ -221,7 +221,7 @@ func (p *partition) look() {
 	p.release, p.keep = nil, false
 }
 
-// empty takes the commands whose turn has not come out of the queue.
+// empty removes the waiting commands from the queue.
 func (p *partition) empty(each func(command)) {
 	for n := p.queue.len(); n > 0; n-- {
 		if c, ok := p.queue.take(); ok {
@@ -243,7 +243,7 @@ func (p *partition) forget(why error) {
 	p.intake.CompareAndSwap(int32(serving), int32(acquiring))
 }
 
-// begin takes a command in hand: it applies it, or has its room read from the log first.
+// begin applies a command, or has its room read from the log first.
 func (p *partition) begin(ctx context.Context, c command) {
 	now := time.Now()
 	if now.Sub(c.since) > maxWait {
@@ -266,8 +266,8 @@ func (p *partition) begin(ctx context.Context, c command) {
 	p.apply(ctx, a, c)
 }
 
-// open returns a room, which is read from the log first if it is not in memory; nil if too
-// many are being read.
+// open returns a room. If the room is not in memory, open begins to read it from the log. It
+// returns nil if too many rooms are being read.
 func (p *partition) open(ctx context.Context, to proto.Room, now time.Time) *active {
 	a := p.term.rooms[to]
 	if a == nil && p.loading < maxLoading {
@@ -280,8 +280,8 @@ func (p *partition) open(ctx context.Context, to proto.Room, now time.Time) *act
 	return a
 }
 
-// apply lets the rules decide, sends the record on its way and keeps the answer until it
-// may be given.
+// apply applies the rules to a command, appends the record to the stream and keeps the answer until
+// the record is committed.
 func (p *partition) apply(ctx context.Context, a *active, c command) {
 	t := p.term
 	if t == nil {
@@ -313,8 +313,8 @@ func (p *partition) apply(ctx context.Context, a *active, c command) {
 	a.used = now
 	o := a.room.Apply(&cmd, room.Moment{Now: now, Stream: t.fence.Floor(), MaxRecord: t.fence.MaxRecord()})
 	if o.Record == nil && o.Reply.Close == 0 && !p.s.owner.Trusted() {
-		// Another instance may own the room by now and know better, for example that it has
-		// been reopened. A record needs no such doubt: the fence decides.
+		// Another instance may own the room by now and know more, for example that the room was
+		// reopened. A record needs no such check, because the fence decides.
 		o.Reply = p.unavailable(stream.ErrLost)
 	}
 	if p.s.cfg.LogMessages {
@@ -330,13 +330,13 @@ func (p *partition) apply(ctx context.Context, a *active, c command) {
 	}
 	records, _, _ := t.status()
 	a.last = records
-	// An error has been told to the term, which refuses what is on its way.
+	// The term gets the error too, and refuses the pending commands.
 	_ = t.fence.Append(o.Record)
 }
 
-// sweep forgets what is not needed: rooms in which nobody spoke lately, and more of them
-// if there are too many. A room with records on their way stays, for the log does not
-// know them yet, and so does one that begins a new epoch.
+// sweep drops rooms that are not needed: rooms without recent messages, and more of them if there
+// are too many. A room with uncommitted records stays, because the log does not have them yet. A
+// room that begins a new epoch stays too.
 func (p *partition) sweep(now time.Time) {
 	if p.term == nil {
 		return

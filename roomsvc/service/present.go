@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	presentTime  = 800 * time.Millisecond // for the answers of all gateways; less than maxWait
-	presentStall = 250 * time.Millisecond // of silence, after which no gateway is left to answer
+	presentTime  = 800 * time.Millisecond // to wait for the answers of all gateways; less than maxWait
+	presentStall = 250 * time.Millisecond // without an answer, after which no gateway is left to answer
 )
 
-// absent is the refusal of a kick of somebody who is not there.
+// absent is the refusal of a kick if the member is not in the room.
 var absent = proto.Refuse(proto.NotFound, "this member is not in the room; ban keeps somebody out")
 
-// seeks reports whether the gateways must be asked before a command: a kick from a NATS client. A
-// gateway asks before it sends one.
+// seeks reports whether the gateways must be asked before a command. They must before a kick from a
+// NATS client; a gateway asks before it sends one.
 func (c *command) seeks(cmd *room.Command) bool {
 	return cmd.Act == proto.ActKick && c.reply.act != nil && !c.sought
 }
 
-// seek asks all gateways whether the member of a kick is in the room, and hands the command back to
-// the partition unless the member is not there.
+// seek asks all gateways whether the member of a kick is in the room, and passes the command and
+// the result back to the partition.
 func (p *partition) seek(ctx context.Context, c command, member string) {
 	if p.finding >= maxLoading {
 		p.s.refuse(c.reply, overloaded("too many commands wait for answers"))
@@ -40,7 +40,7 @@ func (p *partition) seek(ctx context.Context, c command, member string) {
 	l.c.sought = true
 	p.s.tasks.Go(func() {
 		there, err := p.s.present(c.to, member)
-		if err != nil { // the kick goes on: it ends nothing if the member is not there
+		if err != nil { // the kick continues: it changes nothing if the member is not there
 			p.s.cfg.Log.Warn("ask who is in a room", "room", c.to.String(), "error", err)
 		}
 		l.absent = err == nil && !there
@@ -51,8 +51,8 @@ func (p *partition) seek(ctx context.Context, c command, member string) {
 	})
 }
 
-// present reports whether a member may be in a room, as far as the gateways tell. Above 200 people
-// they list only some.
+// present reports whether a member may be in a room, by the answers of the gateways. If there are
+// more than 200 people, they list only some.
 func (s *Service) present(to proto.Room, member string) (bool, error) {
 	inbox := s.nc.NewRespInbox()
 	answers, err := s.nc.SubscribeSync(inbox)

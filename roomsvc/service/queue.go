@@ -2,18 +2,17 @@ package service
 
 import "sync"
 
-// queue holds the commands of one partition whose turn has not come. It grows on
-// demand up to its bound, because most partitions are quiet. It is safe for concurrent
-// use.
+// queue holds the waiting commands of one partition. It grows on demand up to its bound, because
+// most partitions are quiet. It is safe for concurrent use.
 type queue struct {
 	bound int
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	items []command
-	first int // of items that is still queued
+	first int // index of the oldest queued item
 }
 
-// put appends c, and reports false if the queue is full.
+// put appends c. It returns false if the queue is full.
 func (q *queue) put(c command) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -29,7 +28,7 @@ func (q *queue) put(c command) bool {
 	return true
 }
 
-// take removes the oldest command, and reports false if the queue is empty.
+// take removes the oldest command. It returns false if the queue is empty.
 func (q *queue) take() (c command, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -46,7 +45,7 @@ func (q *queue) take() (c command, ok bool) {
 	return c, true
 }
 
-// queueKept is how many commands an empty queue keeps memory for.
+// queueKept is the largest capacity, in commands, that an empty queue keeps.
 const queueKept = 64
 
 func (q *queue) len() int {

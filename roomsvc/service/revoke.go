@@ -14,7 +14,7 @@ import (
 	"roomcast/proto"
 )
 
-// answerRevoke stores a revocation, tells the gateways and answers.
+// answerRevoke stores a revocation, sends it to the gateways and answers.
 func (a api) answerRevoke(r micro.Request) {
 	var e proto.Revocation
 	if err := json.Unmarshal(r.Data(), &e); err != nil || (e.ID == "") == (e.Session == "") || len(e.ID)+len(e.Session) > proto.MaxIDBytes {
@@ -31,7 +31,7 @@ func (a api) answerRevoke(r micro.Request) {
 	})
 }
 
-// revoke stores e, whose time it sets.
+// revoke sets the time of e and stores it.
 func (c *credentials) revoke(ctx context.Context, e *proto.Revocation) (*proto.Refused, error) {
 	status, err := c.revoked.Status(ctx)
 	if err != nil {
@@ -52,7 +52,7 @@ func (c *credentials) revoke(ctx context.Context, e *proto.Revocation) (*proto.R
 	return nil, c.nc.Publish(proto.SubjectRevoked, body)
 }
 
-// answerRevocations lists the revocations to a gateway.
+// answerRevocations sends the list of revocations to a gateway.
 func (a api) answerRevocations(r micro.Request) {
 	var ask proto.ListRevocations
 	if err := json.Unmarshal(r.Data(), &ask); err != nil {

@@ -1,9 +1,9 @@
-// Package service is the room service: it takes commands in from NATS, lets the rules of
-// package room decide, commits what is to be stored through package stream, and answers.
+// Package service is the room service. It receives commands from NATS, applies the rules of package
+// room, commits records through package stream, and answers.
 //
 //	room.<g> -> arrivals -> partition's queue -> rules -> commit -> answer
 //
-// Which partitions an instance serves is package owner's decision.
+// Package owner decides which partitions an instance serves.
 package service
 
 import (
@@ -41,14 +41,14 @@ type Service struct {
 	metrics *metrics
 	commits *stream.Committer
 	parts   [proto.Partitions]*partition
-	// arrivals holds what NATS has brought and not been given to a partition yet. When it
-	// is full, nats.go drops messages and counts them; their senders send them again.
+	// arrivals holds messages from NATS that no partition has yet. When it is full, nats.go drops
+	// messages and counts them; their senders send them again.
 	arrivals chan *nats.Msg
 	barriers chan chan struct{}
 	events   *events.Events
 	local    Local         // a gateway in this process; nil = none. Set before Run
 	acts     chan struct{} // one token for each act of the micro API that is under way
-	readers  chan struct{} // one token for each room being read from the log
+	readers  chan struct{} // one token for each read of the log that is under way
 	tasks    sync.WaitGroup
 
 	// Static after Run has begun.
@@ -62,10 +62,10 @@ type Service struct {
 
 	everything atomic.Pointer[nats.Subscription] // to room.*
 	ready      atomic.Bool                       // Run has begun to serve and has not ended
-	waits      atomic.Pointer[error]             // why Run has not begun to serve; nil = it does not wait
+	waits      atomic.Pointer[error]             // the error that Run waits for before it serves; nil = it does not wait
 }
 
-// New returns a service that Run starts.
+// New returns a service. Run starts it.
 func New(cfg Config) (*Service, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	// A new owner learns recent keys from the log, which must still hold their records.
+	// A new owner learns recent keys from the log, which must still have their records.
 	cfg.Window = min(cfg.Window, cfg.HistoryPerRoom/2)
 	always, _ := cfg.syncAlways()
 	zone, _ := cfg.zone()
@@ -118,7 +118,7 @@ func New(cfg Config) (*Service, error) {
 // Instance returns the name of this instance.
 func (s *Service) Instance() string { return s.cfg.Instance }
 
-// Ready returns nil while commands can be committed, and otherwise why they cannot.
+// Ready returns nil while commands can be committed, otherwise the reason.
 func (s *Service) Ready() error {
 	if !s.ready.Load() {
 		if err := s.waits.Load(); err != nil {
@@ -132,8 +132,8 @@ func (s *Service) Ready() error {
 	return s.owner.Err()
 }
 
-// Run serves until ctx ends, then hands its partitions over, answers what is on its way and
-// returns. NATS must be there when it begins, and may come and go later.
+// Run serves until ctx ends. Then it hands its partitions over, answers the pending commands and
+// returns. NATS must be reachable when Run begins; it continues after later interruptions.
 func (s *Service) Run(ctx context.Context) (err error) {
 	if s.nc, err = s.cfg.Dial("roomsvc/" + s.cfg.Instance); err != nil {
 		return fmt.Errorf("connect to NATS: %w", err)
@@ -182,8 +182,8 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// keepMoving has the connection leave NATS servers that are of no use, until the function it
-// returns is called.
+// keepMoving moves the connection away from NATS servers that do not work for this service, until
+// the returned function is called.
 func (s *Service) keepMoving() (stop func()) {
 	mover := daemon.Mover{
 		Conns: []*nats.Conn{s.nc}, Name: "roomsvc/" + s.cfg.Instance + "/try", Dial: s.cfg.Dial, Log: s.cfg.Log,
@@ -198,8 +198,8 @@ func (s *Service) keepMoving() (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// open makes or checks everything the service needs in JetStream. It waits for a JetStream
-// that is away: starting the service again would not bring it back.
+// open creates or checks everything that the service needs in JetStream. It waits while JetStream
+// is away, because a restart of the service would not bring it back.
 func (s *Service) open(ctx context.Context) error {
 	s.owner = owner.New(s.nc, s.commits, partitions{s}, owner.Config{
 		ID: s.cfg.Instance, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas,
@@ -226,13 +226,13 @@ func (s *Service) open(ctx context.Context) error {
 	}
 }
 
-// damaged reports a record that the store holds and cannot read.
+// damaged reports a record that the store has but cannot read.
 func (s *Service) damaged(room proto.Room) {
 	s.metrics.damaged.Inc()
 	s.cfg.Log.Error("read room: its store is damaged; restore a replica or a backup", "room", room.String(), "stream", proto.StreamName)
 }
 
-// reportPause is how often the same reason for waiting is logged.
+// reportPause is how long the service waits before it logs the same reason again.
 const reportPause = time.Minute
 
 func (s *Service) tryOpen(ctx context.Context, log *history.Log) error {
@@ -253,16 +253,16 @@ func (s *Service) tryOpen(ctx context.Context, log *history.Log) error {
 	return s.owner.Open(ctx)
 }
 
-// codeNoPeers says that too few servers are there for the replicas.
+// codeNoPeers is the error code for too few servers for the replicas.
 const codeNoPeers = 10005
 
-// temporary reports whether JetStream may do later what it refused with err.
+// temporary reports whether JetStream may later do what failed with err.
 func temporary(err error) bool {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
 		return api.Code >= 500 || api.ErrorCode == codeNoPeers
 	}
-	// A stream between two leaders, and a connection between two servers, answer so.
+	// A stream between two leaders, or a connection between two servers, causes these errors.
 	for _, passing := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
 		nats.ErrDisconnected, nats.ErrReconnectBufExceeded, jetstream.ErrKeyNotFound,
@@ -274,8 +274,8 @@ func temporary(err error) bool {
 	return false
 }
 
-// dispatch gives what arrives to its partition. Without an account mapping every instance
-// hears everything, and passes over what is not its own.
+// dispatch passes each arriving message to its partition. Without an account mapping every instance
+// receives all messages, and ignores those of other partitions.
 func (s *Service) dispatch(ctx context.Context) {
 	for {
 		select {
@@ -321,14 +321,13 @@ func (s *Service) barrier() error {
 	}
 	done := make(chan struct{})
 	s.barriers <- done
-	s.arrivals <- &nats.Msg{} // without a subscription it is no message
+	s.arrivals <- &nats.Msg{} // a message without a subscription stands for a barrier
 	<-done
 	return nil
 }
 
-// answer publishes the reply to a command that arrived at since. Nothing is published to
-// a subject that is not for answers: a sender may name any, and this instance may write
-// where the sender may not.
+// answer publishes the reply to a command that arrived at since. It publishes only to subjects for
+// answers. A sender may name any subject, and this instance may write where the sender may not.
 func (s *Service) answer(to returnPath, reply proto.Reply, since time.Time) {
 	s.metrics.answered(&reply, since)
 	if to.act != nil {
@@ -342,11 +341,11 @@ func (s *Service) answer(to returnPath, reply proto.Reply, since time.Time) {
 		return
 	}
 	if err := s.nc.Publish(to.subject, reply.AppendJSON(make([]byte, 0, 128))); err != nil {
-		s.metrics.unsent.Inc() // the one who waits sends again
+		s.metrics.unsent.Inc() // the sender sends the command again
 	}
 }
 
-// refuse answers a command that was not taken in.
+// refuse answers a command that was not applied.
 func (s *Service) refuse(to returnPath, r *proto.Refusal) {
 	s.answer(to, proto.Reply{Refusal: r}, time.Time{})
 }

@@ -11,10 +11,9 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// snapshots is a term's right to write the snapshots of its partition. The term takes
-// it when it reads its first room, before any act of the room can be appended. It is not
-// taken twice: a late snapshot of this term would hide a newer one of the next owner.
-// It is safe for concurrent use.
+// snapshots is a term's right to write the snapshots of its partition. The term takes it when it
+// reads its first room, before it can append any act of the room. It takes it only once: a late
+// snapshot of this term would hide a newer one of the next owner. It is safe for concurrent use.
 type snapshots struct {
 	mu    sync.Mutex
 	fence *stream.StateFence // nil until it is taken
@@ -33,9 +32,8 @@ func (t *term) takeSnapshots(ctx context.Context) (*stream.StateFence, error) {
 	return t.state.fence, nil
 }
 
-// saveSnapshot writes the snapshot of an act whose record is committed, erases the records
-// that the act has deleted, and tells the term. A snapshot keeps the fields that a newer
-// version wrote.
+// saveSnapshot writes the snapshot of an act whose record is committed, erases the records that the
+// act has deleted, and reports to the term. A snapshot keeps the fields that a newer version wrote.
 func (t *term) saveSnapshot(room proto.Room, snapshot *proto.Snapshot, erase []uint64) {
 	t.p.s.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), t.p.s.cfg.Commit)
@@ -63,7 +61,7 @@ func (t *term) writeSnapshot(ctx context.Context, room proto.Room, snapshot *pro
 	return fence.Write(ctx, room, snapshot)
 }
 
-// damagedSnapshot reports a snapshot that the store holds and cannot read.
+// damagedSnapshot reports a snapshot that the store has but cannot read.
 func (s *Service) damagedSnapshot(room proto.Room) {
 	s.metrics.damaged.Inc()
 	s.cfg.Log.Error("read snapshot of room: its store is damaged; restore a replica or a backup", "room", room.String(), "stream", proto.StateStream)

@@ -12,49 +12,49 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// term is one time of owning a partition: it begins with a fence, and ends when the
-// partition is released or a commit fails. All that is known of rooms belongs to a term
-// and ends with it, because an applied record that is not committed might never be stored.
+// term is one period of owning a partition. It begins with a fence, and ends when the partition is
+// released or a commit fails. Everything known of rooms belongs to a term and ends with it, because
+// a record that was applied but not committed might never be stored.
 //
-// Answers leave in the order of the commands, each when everything applied before it is
-// committed: an answer may rest on a record that is still on its way, as a duplicate's does.
+// Answers leave in the order of the commands, each after everything applied before it is committed.
+// An answer may depend on a record that is not committed yet, as that of a duplicate does.
 type term struct {
 	p     *partition
 	fence *stream.Fence
 	rooms map[proto.Room]*active // owned by the partition's goroutine
 	state snapshots
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	pending  pendingReplies
-	records  uint64   // applied so far
-	stored   uint64   // of these, committed
-	answered uint64   // of the stored ones, answered
-	seqs     []uint64 // in the stream, of the stored ones that are not answered; only for a gateway in this process
+	records  uint64   // number of applied records
+	stored   uint64   // how many of these are committed
+	answered uint64   // how many of the stored ones are answered
+	seqs     []uint64 // stream sequences of the stored records without an answer; only for a gateway in this process
 	saving   bool     // the snapshot of the first answer is being written
-	wakeAt   int      // wake the partition when this number of answers is left; -1 = never
+	wakeAt   int      // wake the partition when this number of answers is pending; -1 = never
 	over     error    // why the term has ended; nil while it lasts
 }
 
-// active is a room that was spoken in lately.
+// active is a room in memory.
 type active struct {
 	room    *room.Room // nil while it is being read from the log
-	waiting []command  // came meanwhile
-	report  *report    // the newest that came meanwhile
+	waiting []command  // arrived during the read
+	report  *report    // the newest that arrived during the read
 	last    uint64     // number, within the term, of the last record applied
 	used    time.Time
 }
 
-// command is a request on its way through a partition. It came from NATS as a message, or
-// from a gateway in this process.
+// command is a request on its way through a partition. It came from NATS as a message, or from a
+// gateway in this process.
 type command struct {
 	msg   *nats.Msg      // nil = it came from this process
 	local *proto.Request // otherwise nil
-	found *found         // the message that it edits or deletes; nil = not read yet, or no such command
+	found *found         // the message to edit or delete; nil = not read yet, or the command does neither
 	reply returnPath
 	to    proto.Room
 	since time.Time // when it arrived
 
-	sought bool // the gateways have told whether the member of a kick is there
+	sought bool // the gateways have answered whether the member to kick is in the room
 }
 
 // returnPath is where the answer to a command goes.
@@ -71,19 +71,19 @@ type answer struct {
 	record *proto.Record // its own record, for which it waits; nil = it has none
 	since  time.Time
 
-	// snapshot of an act is written once its record is committed, and before the answer;
-	// nil = none is to be written.
+	// snapshot of an act is written after its record is committed, and before the answer; nil = no
+	// snapshot.
 	snapshot *proto.Snapshot
 	room     proto.Room // of the snapshot
-	erase    []uint64   // seqs of records that are erased after that
+	erase    []uint64   // seqs of records to erase after the snapshot is written
 }
 
 func newTerm(p *partition) *term {
 	return &term{p: p, rooms: make(map[proto.Room]*active), wakeAt: -1}
 }
 
-// push appends an answer, and sends it at once if nothing is before it. It reports false,
-// having refused the command, if the term is over.
+// push appends an answer, and sends it at once if none is pending. If the term is over, push
+// refuses the command and returns false.
 func (t *term) push(a answer) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -117,8 +117,8 @@ func (t *term) Committed(seq uint64) {
 	}
 }
 
-// giveAnswers gives the answers whose records are committed and whose snapshots are
-// written, in order. It reports whether the partition waits for that. The caller holds mu.
+// giveAnswers sends the answers whose records are committed and whose snapshots are written, in
+// order. It reports whether to wake the partition. The caller holds mu.
 func (t *term) giveAnswers() (wake bool) {
 	for t.pending.len() > 0 && !t.saving {
 		a := t.pending.peek()
@@ -143,8 +143,8 @@ func (t *term) giveAnswers() (wake bool) {
 	return wake
 }
 
-// show gives a committed record to the gateway in this process, before the answer to its
-// sender. The caller holds mu.
+// show passes a committed record to the gateway in this process, before the answer to its sender.
+// The caller holds mu.
 func (t *term) show(rec *proto.Record) {
 	local := t.p.s.local
 	if local == nil {
@@ -156,9 +156,9 @@ func (t *term) show(rec *proto.Record) {
 	local.Receive(shown)
 }
 
-// saved continues with the answers when the snapshot of the first one is written. If it
-// could not be written, the term ends: the sender sends the act again, and the next
-// term reads the act from the log and writes the snapshot.
+// saved continues with the answers after the snapshot of the first one is written. If it could not
+// be written, the term ends: the sender sends the act again, and the next term reads the act from
+// the log and writes the snapshot.
 func (t *term) saved(err error) {
 	if err != nil {
 		t.Failed(err)
@@ -190,8 +190,8 @@ func (t *term) free() bool {
 	return false
 }
 
-// settled reports whether nothing is on its way; if something is, the partition is woken
-// when nothing is any more.
+// settled reports whether no answer is pending. If one is, settled arranges to wake the partition
+// after the last one.
 func (t *term) settled() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -208,8 +208,8 @@ func (t *term) Failed(err error) {
 	t.p.wake()
 }
 
-// end ends the term. Senders that wait are told to send again, and the next owner's memory of
-// keys decides which messages were stored.
+// end ends the term. Waiting senders are told to send again, and the next owner's memory of keys
+// decides which messages were stored.
 func (t *term) end(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -226,7 +226,7 @@ func (t *term) end(err error) {
 	}
 }
 
-// status returns how many records are applied and committed, and why the term is over.
+// status returns how many records are applied and how many are committed, and why the term is over.
 func (t *term) status() (records, stored uint64, over error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

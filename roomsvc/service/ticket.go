@@ -16,12 +16,12 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// credentials are what roomsvc knows about tickets and revocations. Its methods are safe for
-// concurrent use after open.
+// credentials are the stored marks of used tickets and the stored revocations. The methods are safe
+// for concurrent use after open.
 type credentials struct {
 	nc      *nats.Conn
-	tickets jetstream.KeyValue // that were used
-	revoked jetstream.KeyValue // ids and sessions
+	tickets jetstream.KeyValue // used ones
+	revoked jetstream.KeyValue // revocations of ids and sessions
 }
 
 // open opens the buckets. They are on disk, because a restart must not forget them.
@@ -43,8 +43,8 @@ func (c *credentials) open(ctx context.Context, nc *nats.Conn, replicas int, log
 	return err
 }
 
-// answerTicket tells a gateway whether it is the first to use a ticket. The create-only write
-// decides, so two gateways cannot both be.
+// answerTicket tells a gateway whether it is the first to use a ticket. A create-only write
+// decides, so only one gateway can be the first.
 func (a api) answerTicket(r micro.Request) {
 	var use proto.UseTicket
 	if err := json.Unmarshal(r.Data(), &use); err != nil || !use.Valid() {
@@ -64,7 +64,8 @@ func (a api) answerTicket(r micro.Request) {
 	})
 }
 
-// run answers a request by what do returns, outside of the handler: a handler must not wait.
+// run answers a request with the result of do. It calls do on another goroutine, because a handler
+// must not wait.
 func (a api) run(r micro.Request, do func(context.Context) any) {
 	select {
 	case a.s.acts <- struct{}{}:

@@ -18,7 +18,7 @@ import (
 )
 
 // witnessEvery is how often the service stores how far the log has come. If the log loses only
-// records of the time since then, nobody notices, unless a process remembers them.
+// records from after the last store, only a process that remembers them can notice.
 const witnessEvery = time.Second
 
 // lostEnd reports a log that has lost its end. The committer calls it once for each loss.
@@ -54,7 +54,7 @@ func (w *witness) keep(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			w.store(context.WithoutCancel(ctx)) // a clean stop leaves nothing out
+			w.store(context.WithoutCancel(ctx)) // after a clean stop the witness is complete
 			return
 		case <-tick.C:
 			w.store(ctx)
@@ -77,7 +77,7 @@ func (w *witness) store(ctx context.Context) {
 	}
 }
 
-// readWitnessFile returns what the file of an earlier process holds.
+// readWitnessFile returns the witness that an earlier process has stored.
 func readWitnessFile(path string) (w proto.Witness, err error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
