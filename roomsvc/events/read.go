@@ -83,7 +83,9 @@ func (r *reader) lead(ctx context.Context, c consumer) error {
 	if err := r.load(ctx); err != nil {
 		return err
 	}
-	for r.e.svc.Owns(leader) && ctx.Err() == nil {
+	// After a reconnect the position is read again: a backup may have been restored meanwhile.
+	reconnects := r.e.nc.Stats().Reconnects
+	for r.e.svc.Owns(leader) && ctx.Err() == nil && r.e.nc.Stats().Reconnects == reconnects {
 		next, err := c.take(ctx, r.at)
 		if err != nil {
 			return errors.Join(err, r.save(ctx))

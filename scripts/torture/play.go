@@ -185,8 +185,10 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	r.waitForAll(healing, members)
 	r.history.Add(history.Entry{Op: history.Calm})
 	r.countMembers(healing)
-	for _, a := range apps {
-		a.countMembers(healing, present(r, members)[r.census])
+	if !slices.ContainsFunc(plan, func(s fault.Step) bool { return r.shape.Loss(s.Kind) != "" }) { // no fault took events
+		for _, a := range apps {
+			a.countMembers(healing, present(r, members)[r.census])
+		}
 	}
 	r.lastWords(healing, life)
 	reader, err := r.read(healing)
