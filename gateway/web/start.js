@@ -30,9 +30,9 @@ const lock = (name, options) => new Promise((resolve) => {
   navigator.locks.request(name, options, (held) => { resolve(!!held); return held && new Promise(() => {}); }).catch(() => resolve(false));
 });
 
-/** After a reload a tab keeps its identity, from its own storage. A copy of a tab has a copy of the storage, and becomes somebody else. */
+/** After a reload a tab keeps its identity, from its own storage. A copy of a tab has a copy of the storage, and becomes somebody else. A slow browser needs a while to end the page before the reload. */
 const before = recall("tab", "", session);
-export const copied = before && !(await lock(`roomcast.tab.${before}`, { signal: AbortSignal.timeout(500) }));
+export const copied = before && !(await lock(`roomcast.tab.${before}`, { signal: AbortSignal.timeout(2000) }));
 if (copied) for (const key of Object.keys(session)) if (key.startsWith("roomcast")) session.removeItem(key);
 const reloaded = before && !copied;
 if (!reloaded) {
