@@ -11,7 +11,7 @@ import (
 	"roomcast/proto"
 )
 
-// lookUp finds the rooms that applications believe occupied.
+// lookUp finds the rooms that applications believe to be occupied.
 func (p *people) lookUp(ctx context.Context) {
 	rooms, err := p.e.believed(ctx)
 	if err != nil {
@@ -26,7 +26,7 @@ func (p *people) lookUp(ctx context.Context) {
 	}
 }
 
-// believed returns the rooms whose newest event about people says that somebody is there.
+// believed returns the rooms whose newest event about people has a count above 0.
 func (e *Events) believed(ctx context.Context) (map[proto.Room]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, believeTime)
 	defer cancel()

@@ -14,17 +14,17 @@ import (
 	"roomcast/roomsvc/webhook"
 )
 
-// Config says what applications are told. The zero Config tells nothing.
+// Config is the configuration of the events for applications. The zero Config turns them off.
 type Config struct {
-	Stream bool          // keep the stream; consumers and webhooks imply it
+	Stream bool          // keep the stream ROOMEVENTS; consumers and webhooks imply it
 	Age    time.Duration // how long the stream keeps events
 	Bytes  int64         // of the stream; the oldest events are dropped
 
 	Consumers []string // durable names of pull consumers
 
 	Webhooks    []string // URLs
-	SecretFiles []string // one for all of Webhooks, or one for each in their order
-	Kinds       []string // of the events that are posted; none = all
+	SecretFiles []string // one file for all of Webhooks, or one for each, in the same order
+	Kinds       []string // kinds of the events to post; none = all kinds
 }
 
 // DefaultConfig returns the defaults of the flags.
@@ -32,7 +32,7 @@ func DefaultConfig() Config {
 	return Config{Age: 24 * time.Hour, Bytes: 256 << 20}
 }
 
-// Bind makes the flags.
+// Bind adds the flags.
 func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.Stream, "events", c.Stream, "tell applications what happens in rooms: keep the stream ROOMEVENTS with all events of the log, and who joins and leaves; use the same --events and --webhook flags for all instances")
 	flags.DurationVar(&c.Age, "events-age", c.Age, "keep events for applications for this `time`")
@@ -43,7 +43,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.Kinds, "webhook-events", c.Kinds, "post only these `kinds` of events, such as message,deleted,joined,left; all by default")
 }
 
-// On reports whether anything is told.
+// On reports whether applications receive events.
 func (c *Config) On() bool { return c.Stream || len(c.Consumers) > 0 || len(c.Webhooks) > 0 }
 
 var isConsumer = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)

@@ -8,24 +8,24 @@ import (
 	"roomcast/proto"
 )
 
-// crowd knows the people of one room on all gateways. It is pure, and belongs to one
-// goroutine.
+// crowd is the people of one room on all gateways. It is pure, and belongs to one goroutine.
 type crowd struct {
 	gateways map[string]*share
-	count    map[string]int // gateways that have a person, by id
+	count    map[string]int // how many gateways have a person, by id
 
-	// settle is when the gateways have answered who is there; zero = they were not asked. Until
-	// then nothing is told. Occupied says that applications may believe the room occupied.
+	// settle is the time at which the gateways have answered who is in the room; zero = nobody has
+	// asked. Until then applications receive no events. Occupied says that applications may believe
+	// the room to be occupied.
 	settle   time.Time
 	occupied bool
 	emptied  time.Time // when the last person left; zero = somebody is there
 }
 
-// share is what is known about the people of one gateway.
+// share is the known people of one gateway.
 type share struct {
 	people   map[string]proto.Identity
 	mark     proto.PresenceMark   // of people
-	behind   bool                 // a change was missed
+	behind   bool                 // a change has not arrived
 	incoming *proto.PresenceShare // the parts of a list that have arrived
 }
 
@@ -50,10 +50,10 @@ func (c *crowd) of(gateway string) *share {
 	return s
 }
 
-// change applies what a gateway tells the others. It reports whether a change was missed.
+// change applies a gateway's change. Behind reports whether an earlier change has not arrived.
 func (c *crowd) change(m *proto.PresenceChange, now time.Time) (list []news, behind bool) {
 	s := c.of(m.Gateway)
-	first := m.Mark.Version == 1 && s.mark.Run < m.Mark.Run // the room was empty there
+	first := m.Mark.Version == 1 && s.mark.Run < m.Mark.Run // the room was empty on that gateway
 	next := m.Mark.Run == s.mark.Run && m.Mark.Version == s.mark.Version+1
 	if len(m.Deltas) > 0 && (first || next) {
 		if first {
@@ -73,7 +73,7 @@ func (c *crowd) change(m *proto.PresenceChange, now time.Time) (list []news, beh
 	return list, s.behind
 }
 
-// shared applies one part of the list of a gateway.
+// shared applies one part of a gateway's list of people.
 func (c *crowd) shared(m *proto.PresenceShare, now time.Time) (list []news) {
 	s := c.of(m.Gateway)
 	switch in := s.incoming; {
@@ -90,14 +90,14 @@ func (c *crowd) shared(m *proto.PresenceShare, now time.Time) (list []news) {
 	people := s.incoming.People
 	s.incoming = nil
 	if !s.mark.Before(m.Mark) {
-		return nil // it is known already
+		return nil // the list is not newer than the known people
 	}
 	list = c.replace(s, people, now)
 	s.mark, s.behind = m.Mark, false
 	return list
 }
 
-// replace makes people the only ones in s.
+// replace replaces the people in s.
 func (c *crowd) replace(s *share, people []proto.Identity, now time.Time) (list []news) {
 	stay := make(map[string]bool, len(people))
 	for _, who := range people {
@@ -159,7 +159,7 @@ func (c *crowd) people() (list []proto.Identity) {
 	return list
 }
 
-// behind reports whether a change of some gateway was missed.
+// behind reports whether some gateway's change has not arrived.
 func (c *crowd) behind() bool {
 	for _, s := range c.gateways {
 		if s.behind {

@@ -15,11 +15,11 @@ import (
 // eraserName is the key of the eraser's position.
 const eraserName = "erase"
 
-// eraser erases the copies of deleted messages and of their edits. It is a [consumer]: when it
-// reads that a message was deleted, the copies come earlier in the stream, or never.
+// eraser erases the copies of deleted messages and of their edits. It is a [consumer]. When it
+// reads a deletion, all copies of the message are earlier in the stream, or gone.
 //
-// Before a copy is erased, its stub is stored under the copy's sequence, for webhooks that
-// have not come so far.
+// Before it erases a copy, it stores a stub under the copy's sequence, for webhooks that have not
+// read the copy yet.
 type eraser struct{ e *Events }
 
 func (*eraser) reset() {}
@@ -34,11 +34,11 @@ func (x *eraser) take(ctx context.Context, after position) (uint64, error) {
 	return after.seq, err
 }
 
-// look erases what a record says is deleted.
+// look erases the copies of what a record deletes, if the record is a deletion.
 func (x *eraser) look(ctx context.Context, entry *history.Entry) error {
 	rec, ok, err := record(entry)
 	if !ok || err != nil || rec.Kind != proto.Deleted {
-		return nil // a record that cannot be understood deletes nothing that is known
+		return nil // it is unknown what an unreadable record deletes
 	}
 	event, err := x.e.event(entry, &rec)
 	if err != nil {
@@ -54,8 +54,8 @@ func (x *eraser) look(ctx context.Context, entry *history.Entry) error {
 	return err
 }
 
-// find returns a sequence from which on all copies of the message and its edits are found:
-// the smallest one with none of the room's earlier records behind it.
+// find returns a sequence before all copies of the message and its edits: the smallest one that is
+// behind all earlier records of the room.
 func (x *eraser) find(ctx context.Context, by *history.Entry, epoch string, of uint64) (uint64, error) {
 	lo, hi := uint64(1), by.Seq
 	for lo < hi {
@@ -65,7 +65,7 @@ func (x *eraser) find(ctx context.Context, by *history.Entry, epoch string, of u
 			return 0, err
 		}
 		if len(next) == 0 {
-			return hi, nil // by itself is gone, and so is what came before
+			return hi, nil // by itself is gone, and so is everything before it
 		}
 		rec, ok, _ := record(&next[0])
 		if next[0].Seq >= hi || ok && rec.State.Epoch == epoch && rec.Seq >= of {
@@ -77,7 +77,8 @@ func (x *eraser) find(ctx context.Context, by *history.Entry, epoch string, of u
 	return lo, nil
 }
 
-// erase erases the copies among the next records of the room, and returns where to continue.
+// erase erases the copies among the next records of the room, and returns the sequence to continue
+// from.
 func (x *eraser) erase(ctx context.Context, by *history.Entry, from uint64, event *proto.Event, epoch string) (uint64, error) {
 	list, err := x.e.stored.Next(ctx, by.Subject, from, batchCount, batchBytes)
 	if err != nil || len(list) == 0 {
@@ -117,7 +118,7 @@ func (x *eraser) erase(ctx context.Context, by *history.Entry, from uint64, even
 	return list[len(list)-1].Seq + 1, nil
 }
 
-// event returns the event of a record, opened.
+// event decrypts a record and returns its event.
 func (e *Events) event(entry *history.Entry, rec *proto.Record) (proto.Event, error) {
 	if err := e.svc.Keys.OpenRecord(rec, entry.Header.Get(proto.HeaderRecord)); err != nil {
 		return proto.Event{}, err

@@ -1,12 +1,12 @@
-// Package events tells applications what happens in rooms.
+// Package events sends applications what happens in rooms.
 //
 //	log -> stream ROOMEVENTS -> pull consumers, webhooks
 //	gateways -> people -> joined, left, occupied, vacated, present -> ROOMEVENTS
 //
-// The stream sources the log by itself (stream.go). The owner of a partition adds who comes
-// and goes (people.go, crowd.go). Readers follow the stream and remember their position: one
-// for each webhook (post.go), and one that erases what was deleted (erase.go). All of it
-// uses a connection of its own and waits for nobody on the path of a message.
+// The stream copies the log by itself (stream.go). The owner of a partition adds joins and leaves
+// (people.go, crowd.go). Readers follow the stream and store their position: one for each webhook
+// (post.go), and one that erases deleted messages (erase.go). The package uses a connection of its
+// own, and never delays a message.
 package events
 
 import (
@@ -27,19 +27,19 @@ import (
 	"roomcast/roomsvc/webhook"
 )
 
-// typeMessage is the type of an event that is a message.
+// typeMessage is the type of an event for a message.
 const typeMessage = "message"
 
 // Service is what the package needs from the room service.
 type Service struct {
 	Dial     func(opts ...nats.Option) (*nats.Conn, error)
-	Owns     func(partition int) bool // this instance owns the partition, and no other can have taken it
+	Owns     func(partition int) bool // this instance owns the partition, and no other instance can have taken it
 	Replicas int                      // of the log
 	Keys     *seal.Keys               // nil = nothing is sealed
 	Log      *slog.Logger
 }
 
-// Events tells applications. Open is called until it succeeds, then Run once.
+// Events sends events to applications. The service calls Open until it succeeds, then Run once.
 type Events struct {
 	// Static after New.
 	cfg       Config
@@ -53,7 +53,7 @@ type Events struct {
 	stored *history.Stream
 }
 
-// New reads the secrets of webhooks.
+// New returns Events and reads the secrets of webhooks.
 func New(cfg Config, svc Service) (*Events, error) {
 	e := &Events{cfg: cfg, svc: svc, metrics: newMetrics()}
 	for i, address := range cfg.Webhooks {
@@ -69,7 +69,7 @@ func New(cfg Config, svc Service) (*Events, error) {
 // Collectors returns the metrics.
 func (e *Events) Collectors() []prometheus.Collector { return e.metrics.all() }
 
-// Open makes the stream and what follows it, if anything is told at all.
+// Open makes the stream, its consumers and the positions of webhooks, if events are on.
 func (e *Events) Open(ctx context.Context, nc *nats.Conn) error {
 	if !e.cfg.On() {
 		return nil
@@ -88,10 +88,10 @@ func (e *Events) Open(ctx context.Context, nc *nats.Conn) error {
 	return e.ensurePositions(ctx, js, s)
 }
 
-// retryPause is how long a part waits after an error of NATS.
+// retryPause is how long the package waits after an error of NATS.
 const retryPause = time.Second
 
-// Run tells applications until ctx ends.
+// Run sends events until ctx ends.
 func (e *Events) Run(ctx context.Context) {
 	for e.connect(ctx) != nil {
 		if !wait(ctx, retryPause) {
@@ -131,19 +131,19 @@ func (e *Events) connect(ctx context.Context) (err error) {
 	return nil
 }
 
-// leftBehind reports whether the stream exists although nothing is to be told. It goes on
-// sourcing the log then, so what is deleted must be erased there too.
+// leftBehind reports whether the stream exists although events are off. The stream then still
+// copies the log, so deleted messages must be erased there too.
 func (e *Events) leftBehind(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if _, err := e.js.Stream(ctx, proto.EventsStream); err != nil {
-		return false // it does not exist, or this user may not know
+		return false // the stream does not exist, or this user may not read about it
 	}
 	e.svc.Log.Warn("stream ROOMEVENTS copies the log although --events is off; remove it with: nats stream rm ROOMEVENTS")
 	return true
 }
 
-// wait reports whether a time has passed before ctx ended.
+// wait waits for a time, and returns false if ctx ends earlier.
 func wait(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

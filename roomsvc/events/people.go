@@ -16,39 +16,38 @@ import (
 	"roomcast/proto/seal"
 )
 
-// The times of people. A gateway that dies is noticed after silentTime at the latest, and the
-// rest of the gateways are asked and heard well within ten seconds.
+// The times of people. A gateway that dies is noticed after silentTime at the latest. The answers
+// of all others then arrive well within ten seconds.
 const (
 	tickTime    = 100 * time.Millisecond
 	silentTime  = 5 * time.Second  // without a heartbeat, which comes every two seconds
-	settleTime  = 2 * time.Second  // for the gateways to tell their people
-	believeTime = 5 * time.Second  // for the stream to tell which rooms applications believe occupied
-	forgetTime  = 10 * time.Second // an empty room is remembered; gateways repeat their marks for three seconds
+	settleTime  = 2 * time.Second  // to wait for the people of all gateways
+	believeTime = 5 * time.Second  // to wait for lookUp
+	forgetTime  = 10 * time.Second // how long an empty room is kept; gateways repeat their marks for three seconds
 	askPause    = 500 * time.Millisecond
-	sweepPause  = 500 * time.Millisecond // between two looks at all rooms of a partition
-	unasked     = time.Hour              // until the question is sent
+	sweepPause  = 500 * time.Millisecond // between two checks of all rooms of a partition
+	unasked     = time.Hour              // the time to settle while the question has not been sent
 )
 
 const (
 	maxAsked   = 500     // rooms that one question names
 	maxPending = 4096    // events that the stream has not acknowledged
-	buffer     = 1 << 14 // messages of gateways that wait; NATS drops more, and the gateways are asked
+	buffer     = 1 << 14 // waiting messages of gateways; after NATS drops more, people asks again
 )
 
-// people tells applications who comes and goes in the rooms of the partitions that this
-// instance owns. It hears what gateways tell each other. Whenever something may have been
-// missed, it asks all gateways, and tells who is there with one event for each room. Run has
-// it alone.
+// people sends applications the joins and leaves in the rooms of the partitions that this instance
+// owns. It receives the messages between gateways. If some may be lost, it asks all gateways, and
+// then sends one event for each room with the people in it. Only Run uses it.
 type people struct {
 	e      *Events
 	js     jetstream.JetStream // publishes without waiting
 	heard  chan *nats.Msg
-	found  chan map[proto.Room]bool // rooms that applications believe occupied
-	failed chan proto.Room          // whose event was not stored
+	found  chan map[proto.Room]bool // rooms that applications believe to be occupied
+	failed chan proto.Room          // rooms with an event that was not stored
 
 	partitions [proto.Partitions]*owned // nil = not owned
 	gateways   map[string]gateway
-	ask        proto.AskPeople // the next question
+	ask        proto.AskPeople // the next question to the gateways
 	asked      time.Time       // when the last one was sent
 	reconnects uint64
 	dropped    int
@@ -60,14 +59,14 @@ type owned struct {
 	sub    *nats.Subscription
 	rooms  map[proto.Room]*crowd
 	settle time.Time // see crowd; of all rooms
-	swept  time.Time // when its rooms were last looked at
-	known  bool      // the rooms that applications believe occupied are marked
+	swept  time.Time // when its rooms were last checked
+	known  bool      // the result of lookUp has been applied
 }
 
 type gateway struct {
 	process string
 	number  uint64
-	heard   time.Time // zero = it is silent
+	heard   time.Time // zero = it has timed out
 }
 
 func newPeople(e *Events) *people {
@@ -111,16 +110,16 @@ func (p *people) run(ctx context.Context) {
 	}
 }
 
-// unstored has a room whose event could not be stored told as a whole.
+// unstored asks again for the people of a room whose event could not be stored.
 func (p *people) unstored(_ jetstream.JetStream, m *nats.Msg, _ error) {
 	_, rest, _ := strings.Cut(strings.TrimPrefix(m.Subject, "room.evt."), ".")
 	_, token, _ := strings.Cut(rest, ".")
 	if room, err := proto.RoomOfToken(token); err == nil {
-		p.failed <- room // holds as many as can fail at a time
+		p.failed <- room // never blocks: failed has space for all pending events
 	}
 }
 
-// tick does what is due.
+// tick does everything that is due.
 func (p *people) tick(ctx context.Context, now time.Time) {
 	p.own(now)
 	p.checkLink(now)
@@ -141,7 +140,8 @@ func (p *people) tick(ctx context.Context, now time.Time) {
 	}
 }
 
-// own begins with the partitions that this instance has come to own, and ends with the others.
+// own subscribes to the partitions that this instance has begun to own, and unsubscribes from the
+// others.
 func (p *people) own(now time.Time) {
 	for number, s := range p.partitions {
 		ours := p.e.svc.Owns(number)
@@ -160,7 +160,7 @@ func (p *people) own(now time.Time) {
 	}
 }
 
-// checkLink asks all gateways if messages may have been missed.
+// checkLink asks all gateways if messages may have been lost.
 func (p *people) checkLink(now time.Time) {
 	dropped, reconnects := 0, p.e.nc.Stats().Reconnects
 	for _, s := range p.partitions {
@@ -179,7 +179,7 @@ func (p *people) checkLink(now time.Time) {
 	p.reconnects, p.dropped = reconnects, dropped
 }
 
-// hear handles a message of a gateway.
+// hear handles a message from a gateway.
 func (p *people) hear(m *nats.Msg, now time.Time) {
 	if id, beat := strings.CutPrefix(m.Subject, proto.GatewaySubject("")); beat {
 		p.beat(id, m.Data, now)
@@ -260,7 +260,7 @@ func (p *people) crowd(room proto.Room, now time.Time) *crowd {
 	return c
 }
 
-// gone asks for the rooms in which a gateway had people.
+// gone asks all gateways for the people of the rooms in which a gateway had people.
 func (p *people) gone(id string, now time.Time) {
 	for _, s := range p.partitions {
 		if s == nil {
@@ -274,7 +274,7 @@ func (p *people) gone(id string, now time.Time) {
 	}
 }
 
-// doubt asks all gateways for the people of a room.
+// doubt adds a room to the next question to all gateways.
 func (p *people) doubt(room proto.Room, now time.Time) {
 	s := p.partitions[room.Partition()]
 	if s == nil || !s.settle.IsZero() {
@@ -291,7 +291,7 @@ func (p *people) doubt(room proto.Room, now time.Time) {
 	p.ask.Rooms = append(p.ask.Rooms, room.String())
 }
 
-// doubtPartition asks all gateways for the people of all rooms of an owned partition.
+// doubtPartition adds an owned partition to the next question to all gateways.
 func (p *people) doubtPartition(number int, now time.Time) {
 	s := p.partitions[number]
 	rooms := make(map[proto.Room]*crowd)
@@ -318,7 +318,7 @@ func (p *people) doubtAll(now time.Time) {
 	}
 }
 
-// sendQuestion asks the gateways, and the stream if whole partitions are in doubt.
+// sendQuestion asks the gateways. If the question is about whole partitions, it also starts lookUp.
 func (p *people) sendQuestion(ctx context.Context, now time.Time) {
 	ask := p.ask
 	ask.Rooms = ask.Rooms[:min(len(ask.Rooms), maxAsked)]
@@ -340,14 +340,14 @@ func (p *people) sendQuestion(ctx context.Context, now time.Time) {
 			s.rooms[room].settle = now.Add(settleTime)
 		}
 	}
-	// The rest of the rooms is asked for at the next tick.
+	// The next tick asks for the remaining rooms.
 	p.ask = proto.AskPeople{Rooms: p.ask.Rooms[len(ask.Rooms):]}
 	if p.asked = now; len(p.ask.Rooms) > 0 {
 		p.asked = time.Time{}
 	}
 }
 
-// believe marks the rooms that applications believe occupied.
+// believe marks the rooms that applications believe to be occupied.
 func (p *people) believe(rooms map[proto.Room]bool, now time.Time) {
 	for room := range rooms {
 		if s := p.partitions[room.Partition()]; s != nil && !s.settle.IsZero() {
@@ -361,7 +361,7 @@ func (p *people) believe(rooms map[proto.Room]bool, now time.Time) {
 	}
 }
 
-// settle tells the people of the rooms about which the gateways have answered.
+// settle sends events about the rooms for which the gateways have had time to answer.
 func (p *people) settle(number int, s *owned, now time.Time) {
 	if !s.settle.IsZero() {
 		if now.Before(s.settle) || !s.known && now.Before(s.settle.Add(believeTime)) {

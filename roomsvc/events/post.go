@@ -15,18 +15,18 @@ import (
 	"roomcast/roomsvc/webhook"
 )
 
-// maxHole is the number of missing sequences that are looked up as erased events. In a larger
-// hole the limits of the stream have dropped events.
+// maxHole is the number of missing sequences that are looked up as erased events. A larger hole
+// means that the limits of the stream have dropped events.
 const maxHole = 1000
 
-// poster posts the events to one receiver. It is a [consumer]. A post that failed is read
-// again before it is sent again, because some of it may have been deleted meanwhile.
+// poster posts the events to one receiver. It is a [consumer]. It reads a failed post again before
+// it repeats it, because a message in it may have been deleted since.
 type poster struct {
 	e        *Events
 	receiver *webhook.Receiver
-	delay    *atomic.Int64 // when the oldest event that waits for an answer was stored, in Unix nanoseconds; 0 = none waits
+	delay    *atomic.Int64 // when the oldest unaccepted event was stored, in Unix nanoseconds; 0 = no post has failed
 
-	until    uint64 // the last event of the post that failed; 0 = none did
+	until    uint64 // the last event of the failed post; 0 = no post has failed
 	failures int    // of that post
 	next     time.Time
 }
@@ -81,7 +81,7 @@ func (p *poster) take(ctx context.Context, after position) (uint64, error) {
 	return last, nil
 }
 
-// failed remembers the post, to send it again later.
+// failed records a failed post, which take repeats later.
 func (p *poster) failed(err error, last uint64, list []history.Entry) {
 	p.until = last
 	p.failures++
@@ -97,7 +97,7 @@ func (p *poster) failed(err error, last uint64, list []history.Entry) {
 	}
 }
 
-// batch makes the body of the post with the events after a position up to last.
+// batch returns the body of the post with the events after a position up to last.
 func (p *poster) batch(ctx context.Context, after position, last uint64, list []history.Entry) (*webhook.Batch, error) {
 	b := &webhook.Batch{Events: []webhook.Event{}}
 	seq := after.seq + 1
@@ -121,7 +121,7 @@ func (p *poster) batch(ctx context.Context, after position, last uint64, list []
 	return b, nil
 }
 
-// fill adds the stubs of the erased events from a sequence up to, not including, another one.
+// fill adds the stubs of the erased events from one sequence up to, but not including, another one.
 func (p *poster) fill(ctx context.Context, b *webhook.Batch, after position, from, to uint64) error {
 	if from >= to {
 		return nil
@@ -154,8 +154,8 @@ func (p *poster) add(b *webhook.Batch, after position, seq uint64, kind string, 
 	b.Events = append(b.Events, webhook.Event{ID: webhook.EventID(after.created, seq), Type: kind, Data: data})
 }
 
-// tell returns the kind of an entry and its opened payload. The kind of an entry that is not
-// for applications is "".
+// tell returns the kind of an entry and its decrypted payload. Kind is "" if the entry is not for
+// applications.
 func (e *Events) tell(entry *history.Entry) (kind string, data []byte, err error) {
 	if rec, ok, err := record(entry); ok || err != nil {
 		if err == nil {

@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	pollPause  = 100 * time.Millisecond // between two looks for new events
+	pollPause  = 100 * time.Millisecond // between two reads if there are no new events
 	saveEvery  = time.Second            // between two writes of a position
-	batchCount = 100                    // events that are read at once
-	batchBytes = 256 << 10              // and their bytes; one event may have more
+	batchCount = 100                    // events in one read
+	batchBytes = 256 << 10              // bytes in one read; one event may have more
 	leader     = 0                      // the owner of this partition runs the readers
 )
 
 // position is how far a reader has come.
 type position struct {
-	created time.Time // the stream: another one with the name begins again
-	seq     uint64    // of the last event that is done
+	created time.Time // when the stream was made; a new stream with the same name begins again
+	seq     uint64    // of the last handled event
 }
 
 func (p position) encode() []byte { return fmt.Appendf(nil, "%d %d", p.created.UnixMilli(), p.seq) }
@@ -38,18 +38,18 @@ func (p position) after(stored []byte) uint64 {
 	return seq
 }
 
-// consumer does something with events. Its calls never overlap.
+// consumer handles events. Its calls never overlap.
 type consumer interface {
-	// take handles the next events after a position and returns the new one. If that is the
-	// same, there is nothing to do now.
+	// take handles the next events after a position and returns the sequence of the last one. If it
+	// returns the old sequence, there are no new events.
 	take(ctx context.Context, after position) (uint64, error)
-	// reset says that another instance may have gone on meanwhile.
+	// reset says that another instance may have handled events in between.
 	reset()
 }
 
-// reader follows the stream for one consumer, on one instance at a time. Two instances may
-// overlap for a moment: then both handle the same events in the same order, and the writes
-// of the slower one to the bucket fail.
+// reader follows the stream for one consumer, on one instance at a time. Two instances may overlap
+// for a moment. Then both handle the same events in the same order, and the slower one fails to
+// store its position.
 type reader struct {
 	e        *Events
 	name     string
@@ -60,7 +60,7 @@ type reader struct {
 	saved    time.Time
 }
 
-// read has c handle all events until ctx ends.
+// read passes all events to c until ctx ends.
 func (e *Events) read(ctx context.Context, name string, c consumer) {
 	r := &reader{e: e, name: name}
 	said := time.Time{}
@@ -126,14 +126,14 @@ func (r *reader) load(ctx context.Context) error {
 	return nil
 }
 
-// save stores the position. The write fails if another instance has stored one meanwhile.
+// save stores the position. It fails if another instance has stored one in between.
 func (r *reader) save(ctx context.Context) error {
 	r.saved = time.Now()
 	if r.stored == r.at.seq {
 		return nil
 	}
-	// After ctx has ended, the position is stored all the same: events are not posted twice
-	// without need.
+	// Store the position even after ctx has ended, so that the next reader does not post events
+	// twice.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	revision, err := r.kv.Update(ctx, r.name, r.at.encode(), r.revision)
@@ -151,8 +151,8 @@ func (e *Events) entries(ctx context.Context, after uint64) ([]history.Entry, er
 	return e.stored.Next(ctx, "room.evt.>", after+1, batchCount, batchBytes)
 }
 
-// record returns the record of the log that an entry is a copy of, with its payload as it
-// is stored. It reports false for other entries.
+// record returns the log's record that an entry is a copy of, with its payload as stored. ok is
+// false for other entries.
 func record(entry *history.Entry) (rec proto.Record, ok bool, err error) {
 	subject, ok := proto.LogSubjectOfEvent(entry.Subject)
 	if !ok {

@@ -12,8 +12,8 @@ import (
 	"roomcast/roomsvc/webhook"
 )
 
-// settings returns the settings of a new stream. It begins with the events that come after
-// it was switched on.
+// settings returns the settings of a new stream. The stream begins with the events after its
+// creation.
 func (e *Events) settings(now time.Time) jetstream.StreamConfig {
 	subjects := []string{proto.SubjectEventErased}
 	for _, kind := range proto.Occurrences {
@@ -33,12 +33,12 @@ func (e *Events) settings(now time.Time) jetstream.StreamConfig {
 		Replicas:    e.svc.Replicas,
 		MaxAge:      e.cfg.Age,
 		MaxBytes:    e.cfg.Bytes,
-		Duplicates:  time.Minute, // unused: at most, as long as Age may be
+		Duplicates:  time.Minute, // unused; it must not exceed Age
 		AllowDirect: true,
 	}
 }
 
-// ensureStream makes the stream, or gives the existing one the limits of the flags.
+// ensureStream makes the stream, or gives an existing one the limits of the flags.
 func (e *Events) ensureStream(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
 	want := e.settings(time.Now())
 	s, err := js.Stream(ctx, want.Name)
@@ -62,12 +62,12 @@ func (e *Events) ensureStream(ctx context.Context, js jetstream.JetStream) (jets
 	return s, nil
 }
 
-// ackWait is how long an application may take for one event before it comes again.
+// ackWait is how long an application may take for one event before NATS delivers the event again.
 const ackWait = 10 * time.Second
 
-// ensureConsumers makes the pull consumers of applications. One event waits for its ack at a
-// time: with more, one that is delivered again would come behind later ones. An existing
-// consumer stays as it is.
+// ensureConsumers makes the pull consumers of applications. Each has only one event without an ack
+// at a time: with more, a repeated event would come behind later ones. It does not change an
+// existing consumer.
 func (e *Events) ensureConsumers(ctx context.Context, s jetstream.Stream) error {
 	subjects := []string{proto.SubjectEventLog}
 	for _, kind := range proto.Occurrences {
@@ -89,7 +89,7 @@ func (e *Events) ensureConsumers(ctx context.Context, s jetstream.Stream) error 
 	return nil
 }
 
-// ensurePositions has each new webhook begin with the next event.
+// ensurePositions makes each new webhook begin with the next event.
 func (e *Events) ensurePositions(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) error {
 	kv, err := e.openBucket(ctx, js)
 	if err != nil {
