@@ -9,24 +9,24 @@ import (
 
 // Event is one event of a post.
 type Event struct {
-	ID   string          `json:"id"`   // the same whenever the event is posted
-	Type string          `json:"type"` // "message", the kind of another event of the log, or that of an event about people
+	ID   string          `json:"id"`   // the same each time the event is posted
+	Type string          `json:"type"` // "message", or the kind of another event of the log or about people
 	Data json.RawMessage `json:"data"`
 }
 
 // Batch is the body of a post.
 type Batch struct {
 	Events []Event `json:"events"`
-	Missed uint64  `json:"missed,omitempty"` // events before these that were dropped because the receiver was away for too long
+	Missed uint64  `json:"missed,omitempty"` // earlier events that were dropped because the receiver was away for too long
 }
 
-// ID returns the id of the post with the events from first to last of a stream that was
-// created at a time. A retry has the same id, and a later stream gives others.
+// ID returns the id of the post with the events from first to last of the stream that was created
+// at the given time. A retry has the same id. The posts of a later stream have other ids.
 func ID(created time.Time, first, last uint64) string {
 	return EventID(created, first) + "-" + strconv.FormatUint(last, 10)
 }
 
-// EventID returns the id of one event of that stream.
+// EventID returns the id of one event of such a stream.
 func EventID(created time.Time, seq uint64) string {
 	return "evt_" + strconv.FormatInt(created.UnixMilli(), 36) + "-" + strconv.FormatUint(seq, 10)
 }
@@ -37,9 +37,9 @@ const (
 	maxPause   = time.Minute
 )
 
-// Pause returns how long to wait after a post has failed this number of times: one second,
-// doubled each time up to a minute, and up to a fifth less, so that many receivers behind
-// one address are not asked at once.
+// Pause returns how long to wait after a post has failed this many times. It is one second, doubled
+// with each failure up to a minute, less a random part of at most a fifth. So many receivers at one
+// address are not called all at once.
 func Pause(failures int) time.Duration {
 	pause := maxPause
 	if failures < 8 {

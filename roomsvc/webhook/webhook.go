@@ -1,6 +1,6 @@
-// Package webhook posts events to an application. A post holds a [Batch]; [Pause] says when a
-// failed post is sent again. Package events reads the events and remembers how far they
-// were posted.
+// Package webhook posts events to an application. A post has a [Batch] as its body; [Pause] says
+// when to send a failed post again. Package events reads the events and stores how far they were
+// posted.
 package webhook
 
 import (
@@ -23,8 +23,8 @@ import (
 
 // Limits of a post.
 const (
-	timeout   = 10 * time.Second // until the receiver has answered
-	maxAnswer = 64 << 10         // bytes of the answer that are read; a connection with more is closed
+	timeout   = 10 * time.Second // limit for the whole post, up to the end of the answer
+	maxAnswer = 64 << 10         // how many bytes of the answer are read; a longer answer closes the connection
 )
 
 // Receiver is an application that receives posts. It is safe for concurrent use.
@@ -35,13 +35,13 @@ type Receiver struct {
 	file   string
 	log    *slog.Logger
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	secrets webhook.Secrets
-	refused string // the last error of the file that was logged
+	refused string // the last logged error of the file
 }
 
-// Open returns the receiver at a URL whose posts are signed with the secrets in a file. The
-// file is read again for every post, so that a changed secret needs no restart.
+// Open returns the receiver at a URL. Its posts are signed with the secrets in the file, which is
+// read again for every post, so that a changed secret needs no restart.
 func Open(address, file string, log *slog.Logger) (*Receiver, error) {
 	if err := CheckURL(address); err != nil {
 		return nil, err
@@ -60,8 +60,8 @@ func Open(address, file string, log *slog.Logger) (*Receiver, error) {
 	return r, nil
 }
 
-// CheckURL returns an error that names the flag of a URL that cannot be used. Posts hold what
-// people say, so they leave this machine only encrypted.
+// CheckURL returns an error that names the flag of a URL that cannot be used. Posts contain what
+// people say, so they must be encrypted unless the receiver is on this machine.
 func CheckURL(address string) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
@@ -73,8 +73,8 @@ func CheckURL(address string) error {
 	return nil
 }
 
-// Name returns a name for the receiver that fits into a key of a NATS bucket. It depends on
-// the URL alone.
+// Name returns a name for the receiver that can be a key of a NATS bucket. It depends on the URL
+// alone.
 func Name(address string) string {
 	sum := sha256.Sum256([]byte(address))
 	return "webhook-" + hex.EncodeToString(sum[:12])
@@ -100,7 +100,8 @@ func readSecrets(file string) (webhook.Secrets, error) {
 	return secrets, nil
 }
 
-// current returns the secrets in the file, or those of the last time that it could be used.
+// current returns the secrets in the file. If the file cannot be used, it returns the last usable
+// ones.
 func (r *Receiver) current() webhook.Secrets {
 	secrets, err := readSecrets(r.file)
 	r.mu.Lock()
@@ -114,8 +115,8 @@ func (r *Receiver) current() webhook.Secrets {
 	return r.secrets
 }
 
-// Post posts a body under an id. It succeeds if the receiver answers with a status of 2xx
-// within ten seconds. Its errors never hold the body.
+// Post posts a body under an id. It succeeds if the receiver answers with a status of 2xx within
+// ten seconds. Its errors never contain the body.
 func (r *Receiver) Post(ctx context.Context, id string, body []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL, bytes.NewReader(body))
 	if err != nil {
@@ -132,7 +133,7 @@ func (r *Receiver) Post(ctx context.Context, id string, body []byte) error {
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("post events: the receiver answers %d", resp.StatusCode)
 	}
-	// An answer that breaks off may have been meant to be another one.
+	// If the answer breaks off, the receiver may have failed.
 	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)); err != nil {
 		return fmt.Errorf("post events: read answer: %w", err)
 	}
