@@ -145,7 +145,8 @@ func TestRefusalHasTheIDOfTheCommandWhereverItIs(t *testing.T) {
 	}
 }
 
-// Such a time replays everything. Like any after, it excludes since and last.
+// A time before 1970 replays the whole log. Like every value of "after", it cannot be combined with
+// "since" or "last".
 func TestTimesBefore1970CountAs1970(t *testing.T) {
 	for _, after := range []string{"0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "1969-12-31T23:59:59Z"} {
 		c, err := ParseCommand([]byte(`{"join":{"room":"lobby","after":"` + after + `"}}`))

@@ -38,7 +38,7 @@ type Span struct {
 	Len  int  // bytes
 }
 
-// The forms of a content.
+// The values of Span.Form: how a record holds its content.
 const (
 	SpanNone    byte = '-' // the record is no message
 	SpanPlain   byte = 't' // the bytes are the content: text without escapes, or data

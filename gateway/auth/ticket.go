@@ -58,7 +58,8 @@ func (g *signer) SignTicket(t *Ticket) string {
 	})
 }
 
-// ReadTicket checks a ticket, except whether it has been used. The error is a *proto.Refusal.
+// ReadTicket parses and checks a ticket. It does not check whether the ticket has been used. The
+// error is a *proto.Refusal.
 func (g *signer) ReadTicket(s string) (*Ticket, error) {
 	var text ticketText
 	if len(s) > maxTicket || !g.openJSON(ticketVersion, s, &text) {

@@ -6,7 +6,7 @@ import (
 	"roomcast/proto"
 )
 
-// pass is one look at the state for commands that are due.
+// pass is one scan of the client's state for commands that must be sent now.
 type pass struct {
 	s       *state
 	now     time.Time

@@ -37,7 +37,7 @@ type check struct {
 	due  time.Time
 }
 
-// later makes the checker compare the room after a while.
+// later makes the checker compare the room with its log when the given time has passed.
 func (c *checker) later(r *room, after time.Duration) {
 	if r.checks < maxChecks {
 		r.checks++

@@ -110,8 +110,9 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 	}
 }
 
-// change handles a deletion or an edit. The rings drop all frames up to the message, or up to the
-// last edit of a deleted one. Members that still need these frames read the log instead.
+// change handles a deletion or an edit. For an edit, the rings drop all frames up to the edited
+// message. For a deletion, they drop all frames up to the last edit of the message. Members that
+// still need these frames read the log instead.
 func (rs *rooms) change(rm *room, d *follow.Delivery, before *proto.Restrictions) {
 	if d.Kind != proto.Deleted && d.Kind != proto.Edited {
 		return

@@ -6,8 +6,8 @@ import "sync"
 // Turn get their turn again.
 const postsPerTurn = 4096
 
-// waker ends a loop's sleep. It makes a system call only if the loop sleeps. A wake-up while
-// the loop works makes the next sleep fail. It is safe for concurrent use.
+// waker ends a loop's sleep. It makes a system call only if the loop sleeps. After a wake-up
+// while the loop works, the loop does not go to sleep the next time. It is safe for concurrent use.
 type waker struct {
 	mu     sync.Mutex // guards the fields below
 	end    func()     // ends the loop's poll; nil = the loop does not run

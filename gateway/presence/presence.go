@@ -243,8 +243,8 @@ func (p *Presence) tick(now time.Time) {
 	}
 }
 
-// apply applies an event to a room's tracker and carries out the consequences. Reply is the subject
-// for an answer.
+// apply applies an event to a room's tracker and carries out the consequences. The
+// answer, if e asks for one, goes to the subject reply.
 func (p *Presence) apply(room proto.Room, t *Tracker, e Event, reply string) {
 	now, before := time.Now(), t.Sum()
 	out := t.Apply(e, now)

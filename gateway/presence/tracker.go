@@ -21,7 +21,8 @@ const (
 )
 
 // Tracker knows which people are in one room, on this gateway and on all others. It counts people,
-// not sessions. It exists while the room has members on this gateway, and endTime longer.
+// not sessions. It exists while the room has members on this gateway, and for endTime after the
+// last of them has left.
 //
 // Each gateway numbers the changes among its own people and sends them to the others. A tracker
 // that misses a change asks for the whole list. So all trackers of a room agree soon after messages

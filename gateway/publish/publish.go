@@ -40,8 +40,9 @@ type Say struct {
 	Rights  proto.Rights // of the sender in the room
 	Key     string       // "" = the publisher makes one
 
-	// Sent is the content before the application's backend has changed it; nil = Content. The
-	// key stands for Sent, because the backend may answer differently when the client resends.
+	// Sent is the content that the client sent, if the application's backend has changed it; nil = the
+	// client sent Content. Key identifies Sent, because the backend may change the same
+	// content in another way when the client resends it.
 	Sent *proto.Content
 
 	// Stream says that the sender does not wait for the answer before its next message. If the

@@ -224,7 +224,7 @@ func TestRestoredLogIsAnotherHistory(t *testing.T) {
 	}
 }
 
-// drain ends all sessions as going away.
+// drain closes all sessions with code 1001, going away.
 func (g *gateway) drain() {
 	for i, ss := range g.sessions {
 		done := make(chan int)

@@ -46,9 +46,10 @@ const keyAge = 10 * time.Minute
 const codeWrongLast = jetstream.JSErrCodeStreamWrongLastSequence
 
 // key is a key of the bucket that only one instance writes. Each write names the sequence of the
-// previous one. So a leader that is cut off from its peers accepts one write of each key and
-// refuses the others. That keeps its log short. After the cut, nats-server 2.15.2 removes only one
-// or two of these writes every two seconds, and meanwhile the bucket lacks a replica.
+// previous one. So a stream leader that is cut off from its peers accepts only one write to each
+// key: it cannot commit that write, and refuses later writes that name its sequence. This matters
+// after the cut. Then nats-server 2.15.2 removes only one or two uncommitted writes every two
+// seconds, and the bucket is one replica short until it has removed them all.
 type key struct {
 	js      jetstream.JetStream
 	subject string

@@ -121,9 +121,9 @@ func (o *ownership) release(p int, why cause, do func(...action)) {
 // share acquires the partitions that this instance should own, and renews the old markers.
 //
 // An instance without a lease acquires nothing. It may be cut off from a majority of the
-// servers, and would take partitions again and again from instances that are not. An instance
-// that could not acquire a partition releases it if another one should own it by now. Otherwise
-// it would refuse commands before that owner could answer them.
+// servers, and would take partitions again and again from instances that are not cut off. If an
+// acquisition has failed and another instance should own the partition by now, share releases
+// the partition. Otherwise this instance would go on refusing commands that the owner could answer.
 func (o *ownership) share(now time.Time, do func(...action)) {
 	all, leased := o.members.sighted(), now.Before(o.until)
 	for p := range o.parts {

@@ -85,8 +85,8 @@ type Outcome struct {
 	Record *proto.Record // to commit; nil if nothing is to be stored
 }
 
-// Room is the state of one room: the state in its last record, and the keys of the recent
-// ones. It belongs to the goroutine that owns its partition.
+// Room is the state of one room: the state after its last record, and the keys of its recent
+// records. It belongs to the goroutine that owns its partition.
 type Room struct {
 	name   proto.Room
 	rules  *Rules

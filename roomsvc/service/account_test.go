@@ -165,7 +165,8 @@ func TestAnswersGoToReplySubjectsOnly(t *testing.T) {
 	}
 }
 
-// --guest-rights limits the rooms in which a guest may say something. A backend may in every room.
+// --guest-rights limits the rooms in which a guest may say something. A backend may say
+// something in every room.
 func TestGuestsHaveTheirRights(t *testing.T) {
 	as := startAccounts(t, func(c *Config) { c.GuestRights = []string{"lobby=read say", "open-*=say", "*=read"} })
 	for _, tt := range []struct {
@@ -183,8 +184,8 @@ func TestGuestsHaveTheirRights(t *testing.T) {
 	}
 }
 
-// roomsvc logs a line for each act that comes over NATS. A gateway logs the acts of its own
-// clients, because it knows more about their authors.
+// roomsvc logs a line for each act that comes over NATS. A gateway logs those that
+// come over WebSocket or HTTP, because it knows more about their authors.
 func TestActsOverNATSAreAudited(t *testing.T) {
 	var log logBuffer
 	as := startAccounts(t, logTo(t, &log))

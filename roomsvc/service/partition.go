@@ -105,8 +105,9 @@ func overloaded(why string) *proto.Refusal {
 	return proto.Refuse(proto.Overloaded, "%s; send it again with the same key", why).After(overloadedRetry)
 }
 
-// maxWait is how long a command may wait for its turn. It is shorter than a gateway's patience: a
-// message whose sender has given up must not be stored behind a later one.
+// maxWait is how long a command may wait for its turn. It is shorter than the time for
+// which a gateway waits for an answer. Otherwise a message that its sender has given up could be
+// stored after that sender's next message.
 const maxWait = time.Second
 
 // How long a client should wait before it sends a refused command again.

@@ -38,7 +38,7 @@ type Loss struct {
 	Cut     uint64 // the last stream sequence that is left
 }
 
-// Recall adds the witness of an earlier process.
+// Recall merges w, which an earlier process has left, into the witness of this one.
 func (c *Committer) Recall(w proto.Witness) { c.witness.merge(w) }
 
 // Witness returns what this process knows of the log.

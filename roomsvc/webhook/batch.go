@@ -37,9 +37,9 @@ const (
 	maxPause   = time.Minute
 )
 
-// Pause returns how long to wait after a post has failed this many times. It is one second, doubled
-// with each failure up to a minute, less a random part of at most a fifth. So many receivers at one
-// address are not called all at once.
+// Pause returns how long to wait after the given number of failures in a row. It begins with one
+// second and doubles up to a minute. A random part of up to a fifth is subtracted, so that receivers
+// at one address do not all get their posts at the same time.
 func Pause(failures int) time.Duration {
 	pause := maxPause
 	if failures < 8 {

@@ -134,7 +134,7 @@ func (m *moderation) seen(a *act, l *look, r *Report) {
 	}
 }
 
-// deleted reports whether the message of an edit may have been deleted.
+// deleted reports whether anybody tried to delete the message that edit changes.
 func (m *moderation) deleted(edit *act) bool {
 	for _, a := range m.acts {
 		if a.Kind == "delete" && a.Room == edit.Room && *a.From == *edit.From {
