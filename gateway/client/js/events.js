@@ -5,8 +5,8 @@
 const QUIET = 2_000; // ms without a byte, after which a ping opens the stream again
 const FIRST = 10_000; // ms until the next attempt to open a WebSocket; doubles each time
 const MOST = 300_000; // ms between two attempts
-const PATIENCE = 5_000; // ms in which a WebSocket must say something
-const SOON = 10; // ms in which commands that change the stream are gathered
+const PATIENCE = 5_000; // ms in which a new WebSocket must send a frame
+const SOON = 10; // ms in which the client gathers commands that change the stream
 const REFUSALS = { 4100: "room_closed", 4101: "kicked", 4102: "banned", 4106: "forbidden" };
 
 /** The method and the path of a command, below its room. */
@@ -21,17 +21,17 @@ const REQUESTS = {
 
 export class EventsSocket {
   onopen = null; onmessage = null; onclose = null;
-  onbetter = null; // takes a WebSocket that works, and the frames that have come on it
+  onbetter = null; // called with a WebSocket that works, and the frames received on it
 
   #url; #protocols; #WebSocket; #base; #joins; #token; #ticket; #resume;
   #you; // our id, after the first hello
   #life = new AbortController(); // of all requests
-  #stream; // whose events count
-  #next; // takes its place when it has begun
-  #rooms = new Map(); // name -> {id: where the stream continues, from: query of the first join, in: the newest stream with the room, head}
-  #waiting = new Map(); // name -> id of the join without an answer
+  #stream; // the stream whose events are used
+  #next; // a stream that replaces it at its hello
+  #rooms = new Map(); // name -> {id: where the stream continues, from: query of the first join, in: the newest stream with the room, head: seq at the join}
+  #waiting = new Map(); // name -> id of a join without an answer
   #pings = []; // ids
-  #renewal; // {id, token: the one before} of an auth without an answer
+  #renewal; // an auth without an answer: {id, token: the previous one}
   #requests = 0; #heard = 0; #changing; #retry;
 
   /** The first arguments are those of a WebSocket. joins() returns the joins that will follow the hello. */
@@ -40,8 +40,8 @@ export class EventsSocket {
     this.#base = url.replace(/^ws/, "http").replace(/ws(\?.*)?$/, "");
     this.#resume = protocols.find((p) => p.startsWith("resume."))?.slice(7);
     queueMicrotask(async () => {
-      this.onopen?.(); // which may present a token
-      if (await this.#better()) return; // the server was away, and no network refuses it
+      this.onopen?.(); // may send a token
+      if (await this.#better()) return; // the network accepts WebSockets; the server was away
       this.#try(FIRST);
       this.#begin();
     });
@@ -84,7 +84,7 @@ export class EventsSocket {
 
   #join({ room, ...from }, id) {
     this.#waiting.set(room, id);
-    if (this.#rooms.has(room)) return; // the stream will answer
+    if (this.#rooms.has(room)) return; // a stream will answer
     this.#rooms.set(room, placeOf(from));
     this.#change();
   }
@@ -95,9 +95,9 @@ export class EventsSocket {
     this.#tell({ id, ok: { room } });
   }
 
-  /** The answer is a byte of the stream, or of another one. */
+  /** The next byte of the stream answers. If none comes, another stream opens. */
   #ping(id) {
-    if (!this.#rooms.size) return this.#request("members", { room: "_" }, id); // every answer is a sign of life
+    if (!this.#rooms.size) return this.#request("members", { room: "_" }, id); // any answer shows that the server is there
     const before = this.#heard;
     this.#pings.push(id);
     setTimeout(() => { if (this.#heard === before && this.readyState === 1) this.#change(); }, QUIET);
@@ -125,7 +125,7 @@ export class EventsSocket {
 
   // The stream
 
-  /** Opens the first stream when there is a room; one without rooms says nothing. */
+  /** Opens the first stream as soon as there is a room. */
   #begin() {
     if (this.readyState > 1) return;
     for (const { room, ...from } of this.#joins()) this.#rooms.set(room, placeOf(from));
@@ -133,13 +133,13 @@ export class EventsSocket {
     else this.#changing = setTimeout(() => this.#begin(), 100);
   }
 
-  /** Opens another stream soon, with the rooms and the token of then. */
+  /** Opens another stream soon, with the rooms and the token that we have then. */
   #change() {
     clearTimeout(this.#changing);
     this.#changing = setTimeout(() => (this.#rooms.size ? this.#open() : this.#idle()), SOON);
   }
 
-  /** Lives without a stream while we are in no room. */
+  /** Ends the streams while we are in no room. */
   #idle() {
     for (const stream of [this.#stream, this.#next]) stream?.abort();
     this.#stream = this.#next = undefined;
@@ -149,11 +149,11 @@ export class EventsSocket {
     this.#next?.abort();
     const stream = this.#next = new AbortController(), places = [...this.#rooms.values()];
     this.#life.signal.addEventListener("abort", () => stream.abort(), { signal: stream.signal });
-    // One query says for all rooms without an id where they begin. Others wait for the stream after this one.
+    // The query has one position for all rooms without an id. Rooms with another position wait for the next stream.
     const { from } = places.find(({ id, head }) => !id && head === undefined) ?? places.find(({ id }) => !id) ?? {};
     const query = this.#you === undefined ? [this.#url.search.slice(1)] : [];
     if (this.#ticket) query.push(`ticket=${encodeURIComponent(this.#ticket)}`);
-    this.#ticket = undefined; // it counts once
+    this.#ticket = undefined; // it is good only once
     query.push(from);
     for (const [name, place] of this.#rooms) {
       if (!place.id && place.from !== from) continue;
@@ -173,7 +173,7 @@ export class EventsSocket {
   #refused(stream, text) {
     if (stream !== this.#next) return;
     let refusal = { code: 1006, reason: text.trim() };
-    try { refusal = JSON.parse(text); } catch {} // of a proxy, or a limit
+    try { refusal = JSON.parse(text); } catch {} // the text is from a proxy, or names a limit
     const { code, reason } = refusal;
     if (this.#renewal && this.#stream && code > 4000 && !(code in REFUSALS)) return this.#unrenewed(reason);
     if (!(code in REFUSALS) || this.#you === undefined) return this.#end(code ?? 1006, reason);
@@ -181,7 +181,7 @@ export class EventsSocket {
     if (!this.#rooms.size) this.#idle();
   }
 
-  /** The server does not accept a new token. The one before is still good for a while. */
+  /** Handles a new token that the server refuses. The previous one is good for a while. */
   #unrenewed(message) {
     const { id, token } = this.#renewal;
     this.#next = this.#renewal = undefined;
@@ -197,14 +197,14 @@ export class EventsSocket {
 
   #take(stream, { id, event, data }) {
     if (stream !== this.#stream && stream !== this.#next) return;
-    if (!data) return this.#tell({}); // a comment is a sign of life
+    if (!data) return this.#tell({}); // a comment shows that the server is there
     const frame = JSON.parse(data);
     if (event === "hello") return this.#hello(stream, frame);
     if (event === "close") return this.#closed(stream, frame);
     const { room } = frame.ok ?? frame, place = this.#rooms.get(room);
     const passing = frame.signal ?? frame.joined ?? frame.left;
-    if (!place || (place.in !== stream && !passing)) return; // the next stream has it
-    if (frame.signal?.from.id === this.#you) return; // a member does not receive its own
+    if (!place || (place.in !== stream && !passing)) return; // another stream has the room
+    if (frame.signal?.from.id === this.#you) return; // do not show our own signals
     if (id) place.id = id;
     if (event === "ended") return this.#lose(room, frame);
     if (event === "ok") return this.#joined(room, place, frame);
@@ -213,7 +213,7 @@ export class EventsSocket {
     this.#tell(frame);
   }
 
-  /** A stream has begun, and takes the place of the one before. */
+  /** Handles the hello of a stream, which replaces the previous stream. */
   #hello(stream, frame) {
     const { you, resume, expires } = frame.hello, first = this.#you === undefined;
     if (!first && this.#you !== you.id) return this.#end(1006, "the server gave us another identity");
@@ -229,14 +229,14 @@ export class EventsSocket {
 
   #joined(room, place, { ok }) {
     const last = /^last=(\d+)/.exec(place.from)?.[1];
-    if (!place.id && last) place.id = `${ok.epoch}-${Math.max(0, ok.seq - last)}`; // another last could leave out events
+    if (!place.id && last) place.id = `${ok.epoch}-${Math.max(0, ok.seq - last)}`; // the same last could skip events next time
     place.head = ok.seq;
     if (this.#waiting.has(room)) this.#tell({ id: this.#waiting.get(room), ok });
     this.#waiting.delete(room);
     if ([...this.#rooms.values()].some((other) => other.in !== place.in)) this.#change();
   }
 
-  /** A room has ended, or could not be joined. */
+  /** Handles the end of a room, or the refusal of a join. */
   #lose(room, frame) {
     const id = this.#waiting.get(room), { code, reason } = frame.ended;
     this.#rooms.delete(room);
@@ -245,7 +245,7 @@ export class EventsSocket {
   }
 
   #closed(stream, { code, reason }) {
-    if (stream !== (this.#next ?? this.#stream)) return; // the next stream says why
+    if (stream !== (this.#next ?? this.#stream)) return; // the newer stream will give the reason
     if (this.#rooms.size) this.#end(code, reason);
     else this.#idle(); // the last room has ended
   }
@@ -257,10 +257,10 @@ export class EventsSocket {
     this.#retry = setTimeout(async () => { await this.#better() || this.#try(Math.min(MOST, 2 * ms)); }, ms * (0.8 + 0.4 * Math.random()));
   }
 
-  /** Reports whether a WebSocket works: whether the server says something on it. Then it is handed over, between two requests. */
+  /** Tries a WebSocket. If the server sends a frame on it, hands it over between two requests, and resolves with true. */
   #better() {
     const url = new URL(this.#url), offers = this.#resume && !this.#token ? [this.#protocols[0], `resume.${this.#resume}`] : this.#protocols;
-    if (this.#you !== undefined) url.searchParams.delete("ticket"); // it counts once
+    if (this.#you !== undefined) url.searchParams.delete("ticket"); // it is good only once
     return new Promise((resolve) => {
       const ws = new this.#WebSocket(url.href, offers), frames = [];
       let ended = false;
@@ -287,13 +287,13 @@ export class EventsSocket {
   }
 }
 
-/** Where a room begins in a stream. */
+/** The position at which a room begins in a stream. */
 function placeOf({ since, epoch = "", at, last, after }) {
   if (since !== undefined) return { id: `${epoch}-${since}${at ? `-${Date.parse(at)}` : ""}` };
   return { from: last ? `last=${last}` : after ? `after=${encodeURIComponent(after)}` : "" };
 }
 
-/** The events of a stream of bytes. It calls hear() when bytes have come. */
+/** The events of a stream of bytes. Calls hear() whenever bytes arrive. */
 async function* eventsOf(body, hear) {
   const reader = body.getReader(), decoder = new TextDecoder();
   for (let rest = ""; ;) {

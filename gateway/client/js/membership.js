@@ -1,6 +1,6 @@
-// membership.js: a room that we are in. It shows the room's events in order, sends our messages
-// one after the other, and keeps the list of members. It calls its connection, which hands it the
-// room's frames.
+// membership.js: a room that we are in. It reports the room's events in order, sends our messages
+// one after the other, and keeps the list of members. It sends over its connection, which passes
+// it the room's frames.
 
 import { CLOSES, Emitter, Message, contentOf, failure, now } from "./message.js";
 
@@ -18,8 +18,8 @@ export class Room extends Emitter {
   state = "joining";
   error = null;
 
-  // _seq, _at and _epoch are of the last event shown; undefined = none yet, so a new connection asks
-  // for #from. A close up to _head is a past one. The replay ends at _until.
+  // _seq, _at and _epoch are those of the last reported event; undefined = none, so a new connection asks
+  // for #from. A close up to _head was before our join. The replay ends at _until.
   _seq; _at; _epoch; _head = 0; _until = 0; #from; #busy = null; #timer = 0; #typed = -Infinity; #replay = null;
   #people = { count: 0, list: [], more: false }; #watched = false; #asking = 0; #asked = -Infinity; #due = 0; #moved = false; #connection;
 
@@ -31,7 +31,7 @@ export class Room extends Emitter {
     this.#from = last ? { last } : after ? { after } : {};
   }
 
-  /** The seq of the newest event that was shown. */
+  /** The seq of the newest reported event. */
   get seq() { return this._seq ?? 0; }
 
   /** Our messages in this room that are not answered yet. */
@@ -40,7 +40,7 @@ export class Room extends Emitter {
   /** Sends a message now or as soon as possible. Resolves with its seq when it is stored. */
   say(content) { return this.send(content).done; }
 
-  /** Like say, but returns the message, which tells its state. */
+  /** Does what say does, but returns the message, which has a state. */
   send(content) {
     const { key = random(), ...rest } = contentOf(content);
     return this.#queue(new Message(this.name, key, rest));
@@ -49,7 +49,7 @@ export class Room extends Emitter {
   /** Sends a failed message again, under its old key. */
   retry(message) {
     if (message.state !== "failed") return message;
-    if (message.error?.code === "uncertain") message._sent = undefined; // the app has decided
+    if (message.error?.code === "uncertain") message._sent = undefined; // the app has decided to send it
     return this.#queue(message);
   }
 
@@ -74,19 +74,19 @@ export class Room extends Emitter {
     return off;
   }
 
-  /** Sends the members a signal, which is not stored, if there is a connection. */
+  /** Sends the members a signal if there is a connection. Signals are not stored. */
   signal(type, data) {
     if (this.state === "joined") this.#connection._call("signal", { room: this.name, type, data }, (error) => error && error.code !== "disconnected" && this._emit("refused", error));
   }
 
-  /** Tells the members that we are typing. Call it on every key; it sends few signals. */
+  /** Tells the members that we are typing. Call it on every key: it sends at most one signal in 3 s. */
   typing() {
     if (now() - this.#typed < TYPING_EVERY) return;
     this.#typed = now();
     this.signal("typing");
   }
 
-  /** Does an act of moderation, such as "close", with the fields that the act needs. */
+  /** Requests an act of moderation, such as "close", with the fields that the act needs. */
   moderate(act, fields = {}) { return this.#connection.ask("moderate", { room: this.name, act, ...fields }); }
 
   /** Replaces the text of one of our messages. */
@@ -123,7 +123,7 @@ export class Room extends Emitter {
     });
   }
 
-  /** The events from now on. It ends when the room is left or the connection is closed, and throws when either is refused. */
+  /** The events from now on. It ends when we leave the room or close the connection, and throws when the server ends either. */
   async *[Symbol.asyncIterator]() {
     const queue = [], c = this.#connection;
     let wake, end = this.state === "left", error = this.error;
@@ -146,12 +146,12 @@ export class Room extends Emitter {
     } finally { for (const off of offs) off(); }
   }
 
-  // What the connection calls.
+  // The connection calls the methods below.
 
-  /** What a join says: the room, and the point where we were. */
+  /** The fields of a join: the room, and our position in it. */
   get _where() { return { room: this.name, ...(this._seq === undefined ? this.#from : { since: this._seq, epoch: this._epoch, at: this._at }) }; }
 
-  /** Asks the server to let us in. */
+  /** Sends the join. */
   _enter() {
     const c = this.#connection, resumed = this._seq !== undefined, from = this.#from;
     clearTimeout(this.#timer);
@@ -164,12 +164,12 @@ export class Room extends Emitter {
       }
       if (error) return this.#refused(error);
       if (!resumed && (!ok.seq || !Object.keys(from).length)) Object.assign(this, { _seq: ok.seq, _at: ok.at, _epoch: ok.epoch });
-      // If the connection ends before the replay has begun, another last could leave out events of the meantime.
+      // If the connection ends before the replay begins, the same last could skip events next time.
       else if (!resumed && from.last) this.#from = { since: Math.max(0, ok.seq - from.last), epoch: ok.epoch };
-      // A reset announces another epoch. If the connection ends before it, the next join must ask again.
+      // Otherwise keep the old epoch until the gap of a reset arrives. If the connection ends before that, the next join must name it.
       if (!this._seq || !this._epoch) this._epoch = ok.epoch;
       this._head = ok.seq;
-      this._until = !resumed && from.after ? 0 : ok.seq; // nothing may be newer than a time
+      this._until = !resumed && from.after ? 0 : ok.seq; // perhaps no event is newer than the time
       this.#replay = { events: 0, resumed, exact: true };
       this.#enter("joined", ok);
       this.#asked = -Infinity;
@@ -193,7 +193,7 @@ export class Room extends Emitter {
     this.#replay = null;
   }
 
-  /** Takes a frame of the room. Before the ok of our join, frames are of an earlier membership. */
+  /** Handles a frame of the room. Frames before the ok of our join belong to an earlier membership. */
   _receive(frame) {
     if (this.state !== "joined") return;
     if (frame.seq) this.#show(frame);
@@ -225,15 +225,15 @@ export class Room extends Emitter {
 
   #show(event) {
     if (event.seq <= this._seq) return; // a repeat
-    if (event.seq > this._seq + 1) return this.#connection._resync(); // events are missing without a gap: ask again from _seq
+    if (event.seq > this._seq + 1) return this.#connection._resync(); // events are missing, and no gap was announced: ask again from _seq
     if (event.seq <= this._until) event.replay = true;
     Object.assign(this, { _seq: event.seq, _at: event.at, _epoch: event.epoch || this._epoch });
     if (this.#replay) this.#replay.events++;
-    // Our own event may come without the ack of its message.
+    // The event of our message may arrive without the ack.
     const mine = event.key && this.pending.find((m) => m.key === event.key && m._sent?.as === event.from.id);
     if (mine) this.#connection._settle(mine, null, event);
     this._emit("event", event);
-    if (event.kind === "closed" && event.seq > this._head && this.state === "joined") { // not a past close: we have left the room
+    if (event.kind === "closed" && event.seq > this._head && this.state === "joined") { // closed after our join: we have left the room
       return this.#refused(failure("room_closed", `the room has been closed${event.why ? `: ${event.why}` : ""}`));
     }
     this.#advance();
@@ -242,7 +242,7 @@ export class Room extends Emitter {
   #skip(gap) {
     if (this.#replay) this.#replay.exact = false;
     if (gap.reason === "reset" || !gap.to) {
-      // The room has another history: the next event is its oldest one.
+      // The room has a new history. The next event is the oldest one in it.
       Object.assign(this, { _seq: undefined, _at: undefined, _epoch: gap.epoch, _head: gap.seq ?? 0, _until: 0 });
       this.#from = { since: 0 };
     } else if (!(this._seq >= gap.to)) {
@@ -252,7 +252,7 @@ export class Room extends Emitter {
     this.#advance();
   }
 
-  /** Reports the end of the replay, once. */
+  /** Reports the end of the replay once, after its last event. */
   #advance() {
     if (!this.#replay || this.state !== "joined" || this._until > this.seq) return;
     const replay = this.#replay;
@@ -261,11 +261,11 @@ export class Room extends Emitter {
     this.#flush();
   }
 
-  /** Sends the room's oldest waiting message. One at a time, because a refusal could change the order. */
+  /** Sends the room's oldest waiting message. It sends one at a time, because a refusal could change the order. */
   #flush() {
     const c = this.#connection, message = this.pending[0];
     if (this.state !== "joined" || this.#busy || this.#timer || !message) return;
-    if (message._sent && this.#replay) return; // the replay may have it
+    if (message._sent && this.#replay) return; // wait: the replay may contain it
     this.#busy = message;
     if (message._sent && c._forgotten(message._sent)) return void this.#find(message);
     const body = { room: this.name, ...message.content, key: message.key };
@@ -301,7 +301,7 @@ export class Room extends Emitter {
     if (long > most || bytes(JSON.stringify(body)) > most * 4 / 3 + 4000) return failure("too_large", `the message is too long; ${most} bytes are allowed`);
   }
 
-  /** Looks for a message in the log whose key the server may have forgotten; sends it only if it is not there. */
+  /** Searches the log for a message whose key the server may have forgotten. Sends the message only if it is not in the log. */
   async #find(message) {
     let { seq: since, epoch, at, as } = message._sent, whole = true, error, found;
     try {
@@ -323,7 +323,7 @@ export class Room extends Emitter {
 
   // Members
 
-  /** Asks for the members: at once the first time, then at most once in a while and at a random time, because all members of a room ask. */
+  /** Asks for the members. The first time it asks at once; after that it limits the questions and delays them at random, because all members of a room ask. */
   #askWho() {
     if (!this.#watched || this.state !== "joined") return;
     const { list, more } = this.#people;
@@ -333,11 +333,11 @@ export class Room extends Emitter {
     this.#due = due;
     this.#asking = setTimeout(async () => {
       this.#asked = now();
-      this.#due = -Infinity; // the question is asked
+      this.#due = -Infinity; // no question is due
       this.#moved = false;
       try {
         const { count, members = [], more = false } = await this.#connection.ask("members", { room: this.name });
-        const newest = this.#moved ? this.#people.count : count; // the answer may be older than what came meanwhile
+        const newest = this.#moved ? this.#people.count : count; // a join or leave that arrived meanwhile is newer than the answer
         this.#setPeople({ count: newest, list: members, more: more && newest > MOST_LISTED });
       } catch {} // the next join asks again
       this.#asking = 0;

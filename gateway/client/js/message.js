@@ -1,4 +1,4 @@
-// message.js: our messages and where they are kept, and what the other files of the client share:
+// message.js: our messages and their storage. It also has what the other files of the client share:
 // errors and listeners.
 
 export const now = () => performance.now(); // ms; nobody sets this clock
@@ -9,7 +9,7 @@ export const CLOSES = {
   4100: "room_closed", 4101: "kicked", 4102: "banned", 4103: "bad_token", 4105: "flood", 4106: "forbidden", 4107: "no_token",
 };
 
-/** What a promise of this client rejects with. Its code is one of the protocol or of the client. */
+/** The error with which a promise of this client rejects. Its code is one of the protocol or of the client. */
 export class RoomcastError extends Error {
   constructor({ code, message, ...more }) {
     super(message || code);
@@ -32,7 +32,7 @@ export class Emitter {
 
   _emit(type, detail) {
     for (const listener of [...(this.#listeners.get(type) ?? [])]) {
-      try { listener(detail); } catch (err) { queueMicrotask(() => { throw err; }); } // a listener's fault must not stop the client
+      try { listener(detail); } catch (err) { queueMicrotask(() => { throw err; }); } // an error in a listener must not stop the client
     }
   }
 }
@@ -44,7 +44,7 @@ export class Message {
 
   constructor(room, key, content) {
     Object.assign(this, { room, key, content });
-    Object.defineProperty(this, /* @__KEY__ */ "_sent", { writable: true }); // the first time it was written to a socket: {as, time, seq, epoch, at}
+    Object.defineProperty(this, /* @__KEY__ */ "_sent", { writable: true }); // set when it was first written to a socket: {as: our id, time, and our position: seq, epoch, at}
     Object.defineProperty(this, /* @__KEY__ */ "_began", { writable: true, value: now() });
   }
 
@@ -60,17 +60,17 @@ export class Message {
   }
 }
 
-/** The content of a message as JSON can represent it. */
+/** A copy of the content of a message, as JSON can represent it. */
 export function contentOf(content) {
   if (typeof content === "string") content = { text: content };
   if (content?.text?.toWellFormed) content = { ...content, text: content.text.toWellFormed() };
   if (content?.bin instanceof Uint8Array) content = { ...content, bin: btoa(Array.from(content.bin, (b) => String.fromCharCode(b)).join("")) };
-  content = JSON.parse(JSON.stringify(content ?? null)); // a later change of the object changes nothing; a BigInt or a cycle throws
+  content = JSON.parse(JSON.stringify(content ?? null)); // a copy, so that the app may change its object; throws for a BigInt or a cycle
   if (!["text", "data", "bin"].some((kind) => content?.[kind] !== undefined)) throw new TypeError("a message is a string, or an object with text, data or bin");
   return content;
 }
 
-/** A store of the records of a storage such as sessionStorage; a store is left as it is. */
+/** Makes a store from a storage such as sessionStorage. Returns a store unchanged. */
 export function storeOf(storage) {
   if (!storage.getItem) return storage;
   return {

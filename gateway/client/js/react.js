@@ -1,4 +1,4 @@
-// react.js: hooks for React. Components that use the same room share it; the last one that goes
+// react.js: hooks for React. Components that use the same room share it; the last one to unmount
 // leaves it. React's strict mode runs each effect twice, which neither connects nor joins twice.
 
 import { useEffect, useState, useSyncExternalStore } from "react";
@@ -9,7 +9,7 @@ const NOTHING = Object.freeze({ room: null, state: "joining", error: null, event
 const OFFLINE = Object.freeze({ connection: null, state: "connecting", you: null, error: null });
 const KEPT = 500; // events that useRoom shows
 
-/** What components see of something with events: an object that changes with each of them. */
+/** The present state of a source of events, as components see it: each event replaces the object. */
 class View {
   users = 0;
   #listeners = new Set(); #offs = [];
@@ -45,7 +45,7 @@ function viewOf(connection, name, from, limit) {
   return view;
 }
 
-/** Lets a room go, unless a component takes it again in the same task. */
+/** Leaves a room, unless a component uses it again in the same task. */
 function release(view) {
   view.users--;
   setTimeout(() => {
@@ -59,7 +59,7 @@ function release(view) {
 const useView = (view, otherwise) => useSyncExternalStore(view?.subscribe ?? idle, view?.get ?? (() => otherwise), () => otherwise);
 const idle = () => () => {};
 
-/** A connection, which closes with the component; or the state of one that the app has opened. */
+/** Opens a connection, which closes with the component; or returns the state of one that the app has opened. */
 export function useConnection(options) {
   const [view, setView] = useState(null);
   const given = options instanceof Connection ? options : null;
@@ -74,11 +74,11 @@ export function useConnection(options) {
       next.end();
       if (!given) connection.close();
     };
-  }, [given, url]); // other options count at the first time
+  }, [given, url]); // changes of other options have no effect
   return useView(view, OFFLINE);
 }
 
-/** A room, which the component is in: its newest events, and our messages that are not answered yet. */
+/** Joins a room while the component is mounted. Returns its newest events, and our messages without an answer. */
 export function useRoom(connection, name, { limit = KEPT, ...from } = {}) {
   const [view, setView] = useState(null);
   useEffect(() => {
@@ -90,7 +90,7 @@ export function useRoom(connection, name, { limit = KEPT, ...from } = {}) {
       setView(null);
       release(next);
     };
-  }, [connection, name]); // from and limit count when the room is joined first
+  }, [connection, name]); // from and limit have an effect only at the first join
   return useView(view, NOTHING);
 }
 

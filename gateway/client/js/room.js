@@ -9,8 +9,9 @@
 // a room arrive in order, each once, and continue where the last connection ended. The client
 // sends a message again with the same key, in order, until it is acknowledged or refused.
 //
-// This file has the connection, membership.js a room, message.js the rest, and events.js what takes
-// the place of a WebSocket where none opens; room.d.ts describes all that is exported. Names that begin with _ are for these files only; the build shortens them.
+// This file has the connection, membership.js a room, and message.js the rest. events.js replaces
+// a WebSocket where none opens. room.d.ts describes all exports. Names that begin with _ are for
+// these files only; the build shortens them.
 
 import { Room } from "./membership.js";
 import { CLOSES, Emitter, Message, RoomcastError, failure, now, storeOf } from "./message.js";
@@ -27,11 +28,11 @@ const CAUSES = { 1000: "closed_by_word", 1002: "bad_request", 1003: "unsupported
 const BACKOFF = { first: 500, most: 20_000, stable: 5_000 }; // ms
 const IDLE = 25_000; // ms without a frame, after which the client sends a ping
 const PROBE = 5_000; // ms within which the answer to a ping must come
-const WINDOW = 120_000; // ms for which a server remembers keys, unless hello tells it
+const WINDOW = 120_000; // ms for which a server remembers keys, unless hello names another time
 const MOST_PENDING = 256; // messages waiting for an ack; more are refused as "overloaded"
-const MOST_DELAY = 2 ** 31 - 1; // ms of a timer
+const MOST_DELAY = 2 ** 31 - 1; // ms; timers allow no more
 
-const held = new Set(); // keys of the messages that a connection of this page will send
+const held = new Set(); // keys of the messages that the connections of this page will send
 
 /** Reports whether a client should reconnect by itself after this close code. */
 export const reconnects = (code) => !(code in CLOSES && code !== 4003) && !(code >= 4100 && code <= 4199);
@@ -70,11 +71,11 @@ export class Connection extends Emitter {
     this.#options = options;
     this.#store = options.storage && storeOf(options.storage);
     this.#load();
-    const turn = this.#turn; // listeners set right after connect() miss nothing
+    const turn = this.#turn; // connect later, so that listeners set right after connect() miss no event
     queueMicrotask(() => { if (turn === this.#turn) this.reconnect(); });
   }
 
-  /** The room of that name, joined; by default the one in the URL. From counts when the room is joined first. */
+  /** Joins a room and returns it; by default the one in the URL. From has an effect only at the first join. */
   room(name = this.#home.room, from = name === this.#home.room ? this.#home : {}) {
     if (!name) throw new TypeError("give room() a name");
     let room = this.#rooms.get(name);
@@ -89,7 +90,7 @@ export class Connection extends Emitter {
   /** The rooms that we are in or are joining. */
   get rooms() { return [...this.#rooms.values()]; }
 
-  /** Our messages that are not answered yet, in all rooms; after a reload also of rooms that are not joined. */
+  /** Our messages without an answer, in all rooms. After a reload it includes rooms that are not joined yet. */
   get pending() { return [...this._outbox]; }
 
   /** Resolves when the connection is open; rejects when it is closed. */
@@ -107,7 +108,7 @@ export class Connection extends Emitter {
     });
   }
 
-  /** Connects now: after close(), instead of waiting, or again under another name. */
+  /** Connects now: after close(), instead of waiting, or again with another name. */
   async reconnect() {
     this.#drop();
     const turn = ++this.#turn;
@@ -118,7 +119,7 @@ export class Connection extends Emitter {
     try {
       let { token, ticket, WebSocket: Socket = WebSocket } = this.#options, Events;
       if (this.#loading) await this.#loading;
-      if (this.you && (this.resume || typeof ticket !== "function")) ticket = ""; // it counts once; then resume is our credential
+      if (this.you && (this.resume || typeof ticket !== "function")) ticket = ""; // a ticket is good only once; then resume is our credential
       let given = token || ticket;
       if (typeof given === "function") {
         given = await given();
@@ -128,7 +129,7 @@ export class Connection extends Emitter {
       if (this.#misses > 1) ({ EventsSocket: Events } = await import("./events.js").catch(() => ({})));
       if (turn !== this.#turn) return; // closed or restarted meanwhile
       const url = new URL(this.#url);
-      if (this.name || this.you?.name) url.searchParams.set("name", this.name); // an empty one removes that of an earlier session
+      if (this.name || this.you?.name) url.searchParams.set("name", this.name); // an empty name removes that of an earlier session
       token = token && given;
       if (given && !token) url.searchParams.set("ticket", given);
       // Logs keep URLs, so a credential travels as a subprotocol that is never chosen, or in the first frame.
@@ -167,7 +168,7 @@ export class Connection extends Emitter {
     this.#ws = ws;
     ws.onmessage = (e) => this.#receive(e.data);
     ws.onclose = (e) => this.#lost(e.code ?? 1006, e.reason);
-    ws.onerror = () => {}; // close follows; the ws package of Node would end the process at an unhandled error
+    ws.onerror = () => {}; // close follows; in the ws package of Node, an unhandled error would end the process
   }
 
   #enter(state, detail = {}) {
@@ -175,7 +176,7 @@ export class Connection extends Emitter {
     this._emit("state", { state, ...detail });
   }
 
-  /** Ends the attempts to connect, for a reason that another attempt does not change. */
+  /** Stops connecting, because another attempt would fail for the same reason. */
   #fatal(code, error) {
     this.#drop();
     this.#mute();
@@ -211,7 +212,7 @@ export class Connection extends Emitter {
     if (expired) this.#expired = this.#given;
     if (expired || code === 4103) this.#save("", { resume: this.resume = "" }); // it may have been revoked
     this.#misses = this.#opened ? this.#misses * this.#http : this.#misses + (code === 1006);
-    const cured = code === 1009 && this._outbox.length < waiting; // the message that was too long is gone
+    const cured = code === 1009 && this._outbox.length < waiting; // the message that was too long has failed, and is not sent again
     if (again || !(reconnects(code) || cured)) return this.#fatal(code, failure(CLOSES[code] ?? "closed", reason || `the server closed the connection with ${code}`, { close: code }));
     if (this.#opened && now() - this.#opened > BACKOFF.stable) this.#tries = 0;
     if (!this.#opened && code === 1006 && this.#tries > 1) reason ||= "the server cannot be reached, or it refuses this page: check address, origin and limits";
@@ -223,7 +224,7 @@ export class Connection extends Emitter {
 
   _resync() { this.#lost(4001, "events are missing"); }
 
-  /** Watches the network and the page: a device that wakes up must not trust its connection. */
+  /** Listens for changes of the network and the page: after a device wakes up, its connection may be dead. */
   #listen() {
     if (this.#wakers) return;
     const wake = () => this.#wake(), { document } = globalThis;
@@ -243,7 +244,7 @@ export class Connection extends Emitter {
     else if (this.state === "connecting") this.#expect(PROBE);
   }
 
-  /** Asks the server for a sign of life. */
+  /** Sends a ping to test the connection. */
   #probe() {
     if (this.#probing) return;
     this._call("ping", {}, () => {});
@@ -251,7 +252,7 @@ export class Connection extends Emitter {
     this.#probing = true;
   }
 
-  /** Drops a connection that is silent while an answer is missing, and asks one that is silent. */
+  /** Sets the time limit for the next frame. Without one, it drops a connection that owes an answer, and tests another. */
   #expect(ms = this.#options.timeout ?? 15_000) {
     if (this.#probing) return;
     clearTimeout(this.#watch);
@@ -287,7 +288,7 @@ export class Connection extends Emitter {
   }
 
   #welcome(hello) {
-    if (this.#given && hello.you.id.startsWith("anon-")) return; // of a guest, which a token never is; another hello follows
+    if (this.#given && hello.you.id.startsWith("anon-")) return; // this hello is a guest's, which a token's holder never is; another follows
     const before = this.you;
     this.you = hello.you;
     this.resume = hello.resume ?? "";
@@ -302,7 +303,7 @@ export class Connection extends Emitter {
     for (const room of this.rooms) if (this.#ws && room.state === "joining") room._enter();
   }
 
-  /** Presents a new token or ticket before the present one expires. */
+  /** Sends a new token or ticket before the present one expires. */
   #refresh(expires) {
     const { token, ticket } = this.#options, fresh = token || ticket, left = Date.parse(expires) - this._time();
     if (typeof fresh !== "function" || !(left > 0)) return;
@@ -316,15 +317,15 @@ export class Connection extends Emitter {
           this.#given = next;
           return this.#refresh(ok.expires);
         }
-      } catch {} // try again in the time that is left; after that 4003 ends the connection
+      } catch {} // try again while there is time; then 4003 ends the connection
       if (turn === this.#turn) this.#refresh(expires);
     }, Math.min(MOST_DELAY, Math.max(1_000, left * 0.75)));
   }
 
-  /** The server's clock, in ms. */
+  /** The time of the server's clock, in ms. */
   _time() { return this.#clock.time + now() - this.#clock.at; }
 
-  /** Whether the server may have forgotten the key of a message that was written to a socket. */
+  /** Reports whether the server may have forgotten the key of a message that was written to a socket. */
   _forgotten({ as, time }) {
     const window = this._limits.key_window_ms ?? WINDOW;
     return as !== this.you.id || !(this._time() - time < window - Math.min(15_000, window / 4));
@@ -341,7 +342,7 @@ export class Connection extends Emitter {
     this.#rooms.get(message.room)?._emit("message", message);
   }
 
-  /** Ends the wait of a message: it is stored as result, or failed with an error. */
+  /** Ends the wait of a message: it is stored, with seq and time in result, or it failed with error. */
   _settle(message, error, result) {
     const i = this._outbox.indexOf(message);
     if (i >= 0) {
@@ -362,7 +363,7 @@ export class Connection extends Emitter {
     this.#save(key, { room, key, content, sent: _sent, order }, message);
   }
 
-  /** Stores a value, or removes it. A failure is reported, and the client goes on without the copy. */
+  /** Stores a value, or removes it. Reports a failure; the client continues without the stored copy. */
   async #save(key, value, message) {
     if (!this.#store) return;
     try {
@@ -376,7 +377,7 @@ export class Connection extends Emitter {
     }
   }
 
-  /** Reads what a storage has: at once if it can, otherwise before the first connection. */
+  /** Reads the storage: at once if it is synchronous, otherwise before the first connection. */
   #load() {
     this.resume = this.#options.resume ?? "";
     if (!this.#store) return;
@@ -406,6 +407,6 @@ export class Connection extends Emitter {
     } catch (err) { failed(err); }
   }
 
-  /** Forgets a room that we have left. */
+  /** Removes a room that we have left. */
   _forget(room) { if (this.#rooms.get(room.name) === room) this.#rooms.delete(room.name); }
 }
