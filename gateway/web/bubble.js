@@ -1,5 +1,5 @@
-// bubble.js: the content of a message as nodes. Nothing in it becomes HTML: texts become text
-// nodes, web addresses links, and text between backquotes code.
+// bubble.js: the content of a message as nodes. No message becomes HTML: texts become text
+// nodes, web addresses become links, and text between backquotes becomes code.
 
 import { words } from "./words.js";
 
@@ -32,7 +32,7 @@ export function bubble({ text, data, bin, type, deleted, edited }) {
   return el;
 }
 
-/** Folds a long message; returns the button that shows all of it, or less again. */
+/** Folds a long message. Returns the button that unfolds and folds it. */
 function fold(el) {
   const more = make("button", "", words.more);
   el.classList.add("long");
@@ -55,7 +55,7 @@ function formatted(text) {
       return;
     }
     const block = make("pre");
-    block.tabIndex = 0; // it scrolls
+    block.tabIndex = 0; // a reader can scroll it with the keyboard
     block.append(make("code", "", part));
     parts.append(block);
   });
@@ -76,7 +76,7 @@ function linked(text) {
   return parts;
 }
 
-/** Divides what may be an address from the signs behind it: those of the sentence, and brackets that it does not open. */
+/** Splits text into an address and the characters behind it: punctuation, and closing brackets that the address does not open. */
 function addressIn(part) {
   let end = part.length;
   for (;;) {

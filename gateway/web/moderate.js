@@ -25,7 +25,7 @@ class Menu {
       Object.assign(item, { role: "menuitem", tabIndex: -1, onclick: () => { this.#list.hidePopover(); act(); } });
       return item;
     }));
-    button.closest("main, aside").append(this.#list); // a landmark, which is not inert
+    button.closest("main, aside").append(this.#list); // screen readers expect content in a landmark; and it is not inert
     this.#list.showPopover();
     this.#button = button;
     button.ariaExpanded = "true";
@@ -47,7 +47,7 @@ class Menu {
     else if (e.key === "Tab" || e.key === "Escape") this.#list.hidePopover();
     else return;
     e.preventDefault();
-    e.stopPropagation(); // Escape does nothing else
+    e.stopPropagation(); // so that Escape does nothing else
   }
 
   #closed() {
@@ -95,7 +95,7 @@ function terms({ title, text, verb, times, reason, bad }) {
 }
 
 /**
- * What the reader can do with messages, people and the room. It calls room(), me(), moderator(),
+ * The acts of the reader on messages, people and the room. It calls room(), me(), moderator(),
  * edit(event) and failed(error).
  */
 export class Moderation {
@@ -122,7 +122,7 @@ export class Moderation {
     this.#menu.open(button, words.moderate, [...slow, close]);
   }
 
-  /** Takes an act back. */
+  /** Undoes an act. */
   undo({ kind, member }) {
     const [act, terms] = { banned: ["unban", { member }], muted: ["unmute", { member }], slowed: ["slow", { every: "0" }], closed: ["reopen", {}] }[kind];
     this.#do(act, terms);

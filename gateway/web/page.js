@@ -1,6 +1,6 @@
-// page.js: the chat page. It connects the parts: start.js makes the connection, timeline.js shows
-// the messages, rooms.js the rooms, people.js the people, welcome.js helps at the first visit, and
-// words.js holds the texts. moderate.js, which has the menus, is loaded with the first of them.
+// page.js: the chat page. It connects the parts. start.js makes the connection, timeline.js shows
+// the messages, rooms.js the rooms, and people.js the people. welcome.js helps at the first visit,
+// and words.js has the texts. moderate.js has the menus; it is loaded when the first one opens.
 
 import { Announcer, People, face } from "./people.js";
 import { Rooms, roomName } from "./rooms.js";
@@ -22,7 +22,7 @@ function addressed() {
 }
 
 translate();
-let room; // the one that is shown
+let room; // the room on the page
 const rooms = new Rooms($("rooms"), {
   go(name) { drawer(false); if (name !== room.name) show(name, { push: true }); $("text").focus(); },
   left(name) { c.rooms.find((r) => r.name === name)?.leave(); },
@@ -46,13 +46,13 @@ const timeline = new Timeline($("scroll"), $("log"), $("outbox"), {
   changed,
 });
 
-// What a moderator can do, and everybody with their own messages
+// Acts of moderators, and of everybody on their own messages
 
-const names = new Map(); // id -> the last name of a sender, for acts about somebody who has gone
-const rights = new Map(); // Room -> ours there
+const names = new Map(); // id -> the last name of a sender, to describe acts after the person has left
+const rights = new Map(); // Room -> our rights there
 let moderation;
 
-/** Loads the menus, and shows one of them. */
+/** Loads moderate.js if necessary, and shows one of its menus. */
 async function menu(show) {
   try { moderation ??= new (await import("./moderate.js")).Moderation({ room: () => room, me: () => c.you, moderator, edit, failed: notDone }); } catch { return; } // no network
   show(moderation);
@@ -72,10 +72,10 @@ function showRights() {
 }
 $("moderate").onclick = () => menu((m) => m.room($("moderate")));
 
-const mutes = new Map(); // Room -> {until, why} while we must not write there
+const mutes = new Map(); // Room -> {until, why} while we are muted there
 let unmute = 0;
 
-/** Notes an act about us, and shows it at the field. */
+/** Stores a mute or unmute of us, and shows it above the field. */
 function muted(r, { kind, member, until, why }) {
   if (member !== c.you?.id && !(member === "*guests" && c.you?.id.startsWith("anon-"))) return;
   if (kind === "muted") mutes.set(r, { until: until && new Date(until), why });
@@ -100,7 +100,7 @@ function showOff() {
   $("send").disabled = off;
 }
 
-let editing = null; // the event of ours that the field has
+let editing = null; // our event that the reader is editing in the field
 
 function edit(event) {
   if (!editing) rooms.setDraft(room.name, $("text").value);
@@ -108,7 +108,7 @@ function edit(event) {
   write(event.text);
 }
 
-/** Puts a text into the field: a draft, or the message that is edited. */
+/** Puts a text into the field: a draft, or the message to edit. */
 function write(text) {
   $("editing").hidden = !editing;
   $("send").textContent = editing ? words.save : words.send;
@@ -126,7 +126,7 @@ $("noEdit").onclick = () => { endEdit(); $("text").focus(); };
 
 // Rooms
 
-/** The object of a room, which is joined. Rooms that were shown before stay joined, and their new messages are counted. */
+/** Joins a room and returns it. Rooms that were shown before stay joined, and the page counts their new messages. */
 function joined(name) {
   const known = c.rooms.find((r) => r.name === name);
   if (known) return known;
@@ -221,12 +221,12 @@ function refused(error) {
     rooms.show();
     badRoom(here.name);
   }
-  if (error.code === "room_closed") rejoin = setTimeout(again, REJOIN); // nobody tells us when it is open again
+  if (error.code === "room_closed") rejoin = setTimeout(again, REJOIN); // the server does not report when it is open again
   if (error.code === "room_closed" && moderator()) return ended(refusalText(error), words.reopen, () => here.moderate("reopen").then(again, notDone));
   ended(refusalText(error), never ? "" : words.retry, again);
 }
 
-/** Says at the field why a name is not one of a room, and offers a similar one. */
+/** Shows at the field that a room cannot have this name, and offers a similar one. */
 function badRoom(name) {
   const better = roomName(name);
   $("room").value = better === name ? "" : better;
@@ -266,12 +266,12 @@ $("name").onchange = () => {
   c.name = name;
   keep("name", name);
   showMe();
-  if (c.state !== "closed") c.reconnect(); // the server learns a name when a session begins
+  if (c.state !== "closed") c.reconnect(); // the server takes a name only at the beginning of a session
 };
 
 // The connection
 
-let shownOpen = true; // no line has said "disconnected"
+let shownOpen = true; // the last line about the connection does not say "disconnected"
 let countdown = 0;
 
 function showState({ state, code, reason, ms }) {
@@ -303,7 +303,7 @@ function showState({ state, code, reason, ms }) {
 c.on("state", showState);
 c.on("unstored", () => { $("bar").dataset.unstored = words.unstored; });
 
-/** Shows above the composer an outage, and what waits to be sent. */
+/** Shows above the composer an outage, and how many messages wait to be sent. */
 function showBar() {
   const down = (c.state === "waiting" || c.state === "connecting") && !!c.you;
   const waiting = room?.pending.length ?? 0, others = c.pending.length - waiting;
@@ -339,7 +339,7 @@ $("text").oninput = () => {
   rooms.setDraft(room.name, $("text").value);
   if ($("text").value) room.typing();
 };
-const composing = (e) => e.isComposing || e.keyCode === 229; // the key belongs to an input method
+const composing = (e) => e.isComposing || e.keyCode === 229; // an input method handles the key
 $("text").onkeydown = (e) => {
   if (e.key === "Enter" && !e.shiftKey && !composing(e)) { e.preventDefault(); send(); }
   if (e.key === "Escape" && editing && !composing(e)) { e.stopPropagation(); endEdit(); }
@@ -417,7 +417,7 @@ visualViewport?.addEventListener("resize", () => {
 
 function report(error) { if (!error.code) console.error(error); }
 
-for (const { room: name } of c.pending) rooms.add(name, { shown: false }); // their unsent messages go out too
+for (const { room: name } of c.pending) rooms.add(name, { shown: false }); // so that their unsent messages are sent too
 show(addressed());
 for (const name of rooms.names) joined(name);
 showMe();

@@ -3,9 +3,9 @@
 import { make } from "./bubble.js";
 import { hueOf, initialOf, nameOf, words } from "./words.js";
 
-const TYPING = 5_000; // ms after a signal for which somebody counts as typing
+const TYPING = 5_000; // ms after a typing signal during which somebody counts as typing
 
-/** Fills in or makes the circle of a person. */
+/** Makes the circle of a person, or fills in an existing one. */
 export function face(who, el = make("span", "face")) {
   el.ariaHidden = "true";
   el.textContent = initialOf(nameOf(who));
@@ -36,7 +36,7 @@ export class People {
     this.#draw();
   }
 
-  /** Shows that the people have changed, soon. */
+  /** Shows a change of the people, after a short while. */
   show(members, you) {
     [this.#members, this.#you] = [members, you];
     this.#due ||= setTimeout(() => { this.#due = 0; this.#draw(); }, 50);
@@ -44,7 +44,7 @@ export class People {
 
   #draw() {
     const { count, list } = this.#members, you = this.#you;
-    const known = list.length || !you ? list : [you]; // until the server has answered
+    const known = list.length || !you ? list : [you]; // until the server has sent the list
     const people = [...known].sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
     this.#list.replaceChildren(...people.map((who) => {
       const item = make("li");
@@ -74,7 +74,7 @@ export class People {
   }
 }
 
-/** Announces messages to a screen reader, at most once a second: one with its text, several with their number. */
+/** Announces messages to a screen reader, at most once a second: a single message with its text, several with their number. */
 export class Announcer {
   #element; #due = 0; #events = []; #texts = [];
 

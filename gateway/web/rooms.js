@@ -4,9 +4,9 @@ import { make } from "./bubble.js";
 import { keep, recall, session } from "./start.js";
 import { words } from "./words.js";
 
-const MOST_ROOMS = 12; // in the list, and joined; a new room removes the one that was shown the longest ago
+const MOST_ROOMS = 12; // in the list, and joined; a new room replaces the one that was not shown for the longest time
 
-/** The names in the list, what was read in each room, and the messages that were not. */
+/** The names in the list, and for each room the last read seq and the number of unread messages. */
 export class Rooms {
   names = recall("rooms", []).filter((name) => typeof name === "string");
   unread = new Map(); // name -> number of messages
@@ -22,7 +22,7 @@ export class Rooms {
     addEventListener("pagehide", () => keep("read", this.#read));
   }
 
-  /** Adds a room that is shown now, or only listed. Returns the names that had to go. */
+  /** Adds a room that is shown now, or only listed. Returns the names that it removed from the list. */
   add(name, { shown = true } = {}) {
     if (shown) this.#used[name] = Date.now();
     if (!this.names.includes(name)) this.names.push(name);
@@ -44,7 +44,7 @@ export class Rooms {
     keep("rooms", this.names);
   }
 
-  /** The last seq that was in view; undefined = the reader was never there. */
+  /** The last seq that was in view; undefined = the reader has never opened the room. */
   readTo(name) { return this.#read[name]; }
 
   seen(name, seq) {
@@ -68,7 +68,7 @@ export class Rooms {
     keep("drafts", this.#drafts, session);
   }
 
-  /** Shows the list. The items stay, so that the keyboard's focus does. */
+  /** Shows the list. It keeps existing items, so that the keyboard's focus stays. */
   show(current = this.current) {
     this.current = current;
     for (const [name, { item }] of this.#items) if (!this.names.includes(name)) { item.remove(); this.#items.delete(name); }
@@ -102,7 +102,7 @@ export class Rooms {
   }
 }
 
-/** The nearest name that a room may have, "" if there is none. @param {string} name */
+/** A similar name that a room may have, "" if there is none. @param {string} name */
 export function roomName(name) {
   return name.trim().replace(/\s+/gu, "_").replace(/[^\p{L}\p{M}\p{N}_:@+~=.-]/gu, "").replace(/\.+/g, ".").replace(/^[.\p{M}]+|\.+$/gu, "").slice(0, 64);
 }

@@ -1,5 +1,5 @@
-// start.js: the connection of the page, and who this tab is. The browser runs it as soon as it
-// and the client have come, while the other files are still on their way.
+// start.js: the connection of the page, and the identity of this tab. The browser runs it as soon
+// as it and the client are loaded, while the other files are still loading.
 
 import { connect } from "./room.js";
 
@@ -22,15 +22,15 @@ export function cleanName(name) {
   return /[^\p{Z}\p{Default_Ignorable_Code_Point}]/u.test(name) ? name : "";
 }
 
-// Who this tab is
+// The identity of this tab
 
-/** Holds a lock until the page ends. Reports whether it got the lock; on plain http there are none. */
+/** Holds a lock until the page ends. Reports whether it got the lock; on plain http there are no locks, and it reports true. */
 const lock = (name, options) => new Promise((resolve) => {
   if (!navigator.locks) return resolve(true);
   navigator.locks.request(name, options, (held) => { resolve(!!held); return held && new Promise(() => {}); }).catch(() => resolve(false));
 });
 
-/** After a reload a tab keeps its identity, from its own storage. A copy of a tab has a copy of the storage, and becomes somebody else. A slow browser needs a while to end the page before the reload. */
+/** After a reload a tab keeps its identity, from its own storage. A copy of a tab also has a copy of the storage, and gets a new identity. A slow browser may need a while to end the old page. */
 const before = recall("tab", "", session);
 export const copied = before && !(await lock(`roomcast.tab.${before}`, { signal: AbortSignal.timeout(2000) }));
 if (copied) for (const key of Object.keys(session)) if (key.startsWith("roomcast")) session.removeItem(key);
@@ -40,10 +40,10 @@ if (!reloaded) {
   keep("tab", tab, session);
   lock(`roomcast.tab.${tab}`);
 }
-/** Whether this tab has the browser's identity: one open tab at a time. Every other one has its own, so that two tabs can talk. */
+/** Whether this tab has the browser's identity. One open tab has it; every other tab has its own, so that two tabs can talk. */
 export const keeper = await lock("roomcast.identity", { ifAvailable: true });
 
-/** A login in the fragment, which no server sees. */
+/** The credentials in the fragment of the URL, which the browser sends to no server. */
 const login = new URLSearchParams(location.hash.slice(1));
 if (login.has("token")) keep("token", login.get("token"), session);
 if (login.has("token") || login.has("ticket")) history.replaceState(null, "", location.pathname + location.search);
@@ -57,7 +57,7 @@ export const c = connect({
   ...(keeper && !reloaded && { resume: recall("resume", "") }),
 });
 
-/** The newest state, for a page that was not there when it came. */
+/** The newest state, for page.js, which may be loaded after the event. */
 export let newest = { state: c.state };
 c.on("state", (detail) => { newest = detail; });
-c.on("fatal", () => {}); // the state tells it
+c.on("fatal", () => {}); // the state has the error too

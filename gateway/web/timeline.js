@@ -8,8 +8,8 @@ import { dayOf, fullTime, hueOf, initialOf, nameOf, refusalText, timeOf, whenOf,
 const MOST = 250; // rows at any time
 const KEPT = 150; // rows that remain after a flood has filled the window
 const PAGE = 60; // events read at once
-const NEAR = 600; // px from an end; closer, the next page is read
-const TOGETHER = 100; // ms between two changes of the page by new messages
+const NEAR = 600; // px; when the reader is closer to an end, the next page is read
+const TOGETHER = 100; // ms between two updates of the page with new messages
 const GROUP = 5 * 60_000; // ms within which messages of one sender form a group
 
 /** @typedef {import("../client/js/room.js").Event} Event @typedef {import("../client/js/room.js").Message} Message */
@@ -17,7 +17,7 @@ const GROUP = 5 * 60_000; // ms within which messages of one sender form a group
 /**
  * The messages of one room in a scroller. It calls read(page) for more of the log, isMine(event),
  * seen(seq) when the newest message is visible, and changed() when unread or stuck may have changed.
- * menu(button, event) shows what the reader can do with a message, undo(event) takes an act back, and
+ * menu(button, event) shows what the reader can do with a message, undo(event) undoes an act, and
  * named(id) returns the name of somebody who is known.
  */
 export class Timeline {
@@ -29,13 +29,13 @@ export class Timeline {
   #top = 0; // last position of the scroller
   #queue = []; // events and notes not yet on the page, in order
   #due = 0; // timer of the next flush
-  #flushed = -Infinity; // time of the last one
+  #flushed = -Infinity; // time of the last flush
   #live = true; // the window reaches the head; otherwise new events are read later
-  #older = true; // there may be more above
+  #older = true; // there may be more rows above
   #newest = 0; // the highest known seq
   #read = 0; // the highest seq that was visible
   #mark = 0; // the first unread seq, below the divider; 0 = none
-  #unseen = 0; // the first unread seq when the room was entered, until the reader goes there; 0 = none
+  #unseen = 0; // the first seq that was unread when the room was entered; 0 = none, or the reader has gone there
   #loading = 0; // a page is being read: +1 down, -1 up, 2 the newest
   #era = 0; // changes with the room, so that a late answer for another room is dropped
   #messages = new Map(); // Message -> its row in the outbox
@@ -50,7 +50,7 @@ export class Timeline {
       if (target.className === "more") host.menu(target, target.parentElement.event);
       else if (target.className === "undo") host.undo(target.closest("li").event);
     });
-    // The buttons of the messages are one stop of the Tab key; arrows go from one to the next.
+    // The Tab key reaches only one of the messages' buttons; the arrow keys move between them.
     scroll.addEventListener("focus", () => this.#stop(this.#buttons.findLast((b) => b.getBoundingClientRect().top < scroll.getBoundingClientRect().bottom)));
     log.addEventListener("keydown", (e) => {
       const all = this.#buttons, at = all.indexOf(e.target), next = at < 0 ? undefined : all[{ ArrowUp: at - 1, ArrowDown: at + 1 }[e.key]];
@@ -79,13 +79,13 @@ export class Timeline {
     this.#read = read ?? Infinity;
   }
 
-  /** Why there are no rows above the first one: "begin" of the room, "trimmed" log; "" if there may be some. */
+  /** Why there are no rows above the first one: "begin" of the room, "trimmed" log, or "loadingOlder"; "" if there may be some. */
   get top() { return this.#loading === -1 ? "loadingOlder" : !this.loaded || this.#older ? "" : this.#first > 1 ? "trimmed" : "begin"; }
 
   /** Whether the room has no messages. */
   get empty() { return this.loaded && !this.#older && !this.#last && !this.#messages.size; }
 
-  /** The number of messages from the first unread one on, if that is above what is visible; otherwise 0. */
+  /** The number of messages since the first unread one, if that one is above the visible part; otherwise 0. */
   get above() {
     const row = this.#unseen && this.#rowAt(this.#scroll.getBoundingClientRect().top);
     return row?.event && row.event.seq > this.#unseen ? this.#newest - this.#unseen + 1 : 0;
@@ -114,9 +114,9 @@ export class Timeline {
     const away = !this.#live;
     this.#live = true; // events wait in the queue until the page is read
     await this.#page(2, {}, ({ events, more }) => {
-      if (away) this.#log.replaceChildren(); // otherwise there are only notes
+      if (away) this.#log.replaceChildren(); // otherwise the rows are only notes
       this.loaded = true;
-      const read = this.#read; // before this page is in view
+      const read = this.#read; // its value before this page is visible
       this.#prepend(events);
       this.#older = more;
       if (read === Infinity) this.#read = this.#last;
@@ -187,7 +187,7 @@ export class Timeline {
     this.#setMark(0);
   }
 
-  /** The buttons of messages and acts that are shown. */
+  /** The visible buttons of messages and acts. */
   get #buttons() { return [...this.#log.querySelectorAll(".more, .undo")].filter((b) => b.checkVisibility()); }
 
   #stop(button) {
@@ -225,10 +225,10 @@ export class Timeline {
   }
 
   #flush() {
-    if (this.#loading === 2) return; // the page before them comes first
+    if (this.#loading === 2) return; // the newest page must come before them
     const items = this.#queue.splice(0);
     if (!this.stuck && this.#rows.length + items.length > MOST) {
-      this.#live = false; // the reader is higher up: leave the window there
+      this.#live = false; // the reader is far above: keep the window there
       return;
     }
     if (items.length > MOST) {
@@ -272,7 +272,7 @@ export class Timeline {
     });
   }
 
-  /** The first row that reaches below a height of the window. */
+  /** The first row whose lower edge is below y. */
   #rowAt(y) {
     let low = 0, high = this.#rows.length;
     while (low < high) {
@@ -305,7 +305,7 @@ export class Timeline {
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroll, below = scrollHeight - clientHeight - scrollTop;
     if (below < 40) this.stuck = this.#live;
-    else if (scrollTop < this.#top) this.stuck = false; // only the reader moves it up
+    else if (scrollTop < this.#top) this.stuck = false; // only the reader scrolls up
     this.#top = scrollTop;
     if (this.stuck) this.#settle();
     else this.#host.changed();
@@ -338,7 +338,7 @@ export class Timeline {
       if (era !== this.#era) return;
       this.#loading = 0;
       fail?.();
-      // After a lost connection, the next one asks again. So does scrolling.
+      // After a lost connection, the next connection or the next scroll reads again.
       if (!refusal.code) throw refusal;
       return;
     }
@@ -353,7 +353,7 @@ export class Timeline {
     this.#hold(() => { for (const row of this.#rows) { this.#dress(row, prev); prev = row; } });
   }
 
-  /** Removes a message from the outbox when its event has arrived, and does what later events say. */
+  /** Removes messages whose events have arrived from the outbox, and applies edits and deletions to rows. */
   #arrived(rows) {
     const events = rows.flatMap((row) => row.event ?? []), keys = new Set(events.map((e) => e.key));
     for (const message of this.#messages.keys()) if (keys.has(message.key)) this.discard(message);
@@ -389,7 +389,7 @@ export class Timeline {
     Object.assign(row, { event: item, at: new Date(item.at) });
     if (item.seq >= this.#newest) this.#noted = row.at;
     this.#fact(row);
-    if (item.kind === "deleted" || item.kind === "edited") row.className = "change"; // its message shows it
+    if (item.kind === "deleted" || item.kind === "edited") row.className = "change"; // the row of its message shows the change
     else if (item.kind) {
       row.append(this.#act(item));
     } else {
@@ -401,7 +401,7 @@ export class Timeline {
     return row;
   }
 
-  /** What an act says: who did what, and a button that takes it back. */
+  /** The line of an act, with a button that undoes it. */
   #act(event) {
     const { kind, member, until, every, why, from } = event, line = make("p");
     const who = member && !member.startsWith("*") ? nameOf({ id: member, name: this.#host.named(member) }) : member;

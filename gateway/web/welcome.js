@@ -1,4 +1,4 @@
-// welcome.js: what a new visitor needs to know, and the details that show the promises of the server.
+// welcome.js: help for new visitors, and the panel with details of the connection.
 
 import { make } from "./bubble.js";
 import { keep, recall } from "./start.js";
@@ -13,7 +13,7 @@ export function welcome(card, { home, room, me, wanted, name }) {
     button.type = "button";
     button.onclick = async () => {
       try { await navigator.clipboard.writeText(text); button.textContent = words.copied; } catch {
-        getSelection().selectAllChildren(button.parentElement.querySelector("code, a")); // then the reader copies
+        getSelection().selectAllChildren(button.parentElement.querySelector("code, a")); // so that the reader can copy it
       }
     };
     return button;
@@ -21,7 +21,7 @@ export function welcome(card, { home, room, me, wanted, name }) {
   const command = (text) => {
     const line = make("p", "command");
     const code = make("code", "", text);
-    code.tabIndex = 0; // it scrolls
+    code.tabIndex = 0; // a reader can scroll it with the keyboard
     line.append(code, copy(text, words.copy));
     return line;
   };
@@ -45,7 +45,7 @@ export function welcome(card, { home, room, me, wanted, name }) {
   };
 }
 
-/** The panel with details, which the reader switches on. */
+/** The panel with details, which the reader turns on. */
 export class Facts {
   #list; #connection; #values = {}; #links = 0;
 
@@ -69,7 +69,7 @@ export class Facts {
   /** The replay of a room is complete. */
   replayed({ events, resumed, exact }) { if (resumed) this.#set({ resumed: words.exactly(events, exact) }); }
 
-  /** One of our messages is stored, after ms. */
+  /** One of our messages has been stored, after ms. */
   stored(ms) { this.#set({ ack: `${Math.round(ms)} ms` }); }
 
   show(room) { this.#set({ seq: `#${room.seq}`, pending: room.pending.length }); }

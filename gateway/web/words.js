@@ -125,7 +125,7 @@ const base = /^zh\b/i.test(asked) ? "zh" : "en";
 export const lang = asked.slice(0, 2).toLowerCase() === base && isTag(asked) ? asked : base;
 export const words = base === "zh" ? zh : en;
 
-/** Reports whether Intl accepts a language tag. It throws for others, such as "en--x" or "en-US@posix". @param {string} tag */
+/** Reports whether Intl accepts a language tag. Intl throws for others, such as "en--x" or "en-US@posix". @param {string} tag */
 function isTag(tag) {
   try { return Intl.getCanonicalLocales(tag).length === 1; } catch { return false; }
 }
@@ -157,7 +157,7 @@ export function nameOf({ id = "", name }) {
 }
 
 const graphemes = Intl.Segmenter && new Intl.Segmenter(lang, { granularity: "grapheme" });
-/** The letter of a name for its circle: the first one, or of a guest the last one of the id. @param {string} name */
+/** The letter of a name for its circle: the first one, or for a guest the last one of the id. @param {string} name */
 export function initialOf(name) {
   const first = graphemes ? graphemes.segment(name)[Symbol.iterator]().next().value?.segment : Array.from(name)[0];
   return (first ?? "·").toUpperCase();
