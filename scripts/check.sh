@@ -1,17 +1,17 @@
 #!/bin/sh
 # usage: scripts/check.sh [quick]
 #
-# Every check that Roomcast has. Continuous integration runs it too. A machine with two
-# cores and warm caches needs up to 40 minutes. The script prints what each step is for,
-# and at the end how long it took.
+# Runs every check of Roomcast, as continuous integration does. A machine with two cores and
+# warm caches needs up to 40 minutes. The script prints the purpose of each step, and at the
+# end how long each step took.
 #
-# quick is for use while working. It takes less than two minutes: format, vet,
-# staticcheck, shellcheck, the JavaScript tests and the fast Go tests without the race
+# quick is for use while working, and takes less than two minutes. It runs format, vet,
+# staticcheck, shellcheck, the JavaScript tests, and the fast Go tests without the race
 # detector. It prints what it leaves out.
 #
 # As root on Debian the script installs missing programs; otherwise it names them.
-# FUZZ=1000000 is how many inputs the fuzzers get that parse what clients send; the others get
-# a tenth. A limit of time would fail now and then: golang.org/issue/75804.
+# FUZZ=1000000 is the number of inputs for each fuzzer of what clients send; other fuzzers get
+# a tenth. It is not a time, because fuzzing with one fails now and then: golang.org/issue/75804.
 # TORTURE=40s is the time of each of the three torture runs.
 set -eu
 cd "$(dirname "$0")/.."
@@ -26,7 +26,7 @@ esac
 
 began=$(date +%s) step='' steps=''
 
-# step starts a step and notes the time of the one before.
+# step starts a step and records how long the previous one took.
 step() { # name purpose
     lap
     step=$1 at=$(date +%s)
@@ -77,7 +77,7 @@ tools() {
         fi
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -qq
-        # The tests start servers of their own; those of the packages must not start.
+        # The tests start their own servers; the packages must not start theirs.
         policy=/usr/sbin/policy-rc.d
         if [ -e "$policy" ]; then policy=; else printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"; fi
         installed=true
@@ -167,10 +167,10 @@ else
     echo 'skipped: there is no Docker engine that can fetch images'
 fi
 
-# Fixed seeds make all runs inject the same faults, so that a new failure points to the
-# change. In their first 40 s these seeds have many kinds of faults. Without -seed a run
-# draws its own. With a sync interval the log commits one record at a time, otherwise in
-# batches.
+# With fixed seeds every CI run injects the same faults, so a new failure points to the
+# change. In their first 40 s these seeds inject many kinds of faults. Without -seed a run
+# draws its own seed. With a sync interval the log commits one record at a time, otherwise
+# in batches.
 step torture "killed, paused and separated processes lose no acknowledged message (3 times $TORTURE)"
 torture() { # flags
     echo "torture $*"

@@ -54,7 +54,7 @@ ready() { # name command...
     shift
     for _ in $(seq 300); do
         "$@" >/dev/null 2>&1 && return
-        # Report the process that has ended, not those that wait for it.
+        # Report the process that has ended, not one that waits for it.
         for other in $names; do
             [ ! -e "$dir/$other.pid" ] || running "$other" || { name=$other && break 2; }
         done

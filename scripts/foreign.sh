@@ -1,9 +1,9 @@
 #!/bin/sh
 # usage: scripts/foreign.sh
 #
-# Ten messages as text and ten as JSON with clients that know nothing of Roomcast: websockets
-# and aiohttp for Python, ws and undici for Node, nats.js, the programs wscat and nats, and curl
-# with Server-Sent Events. The packages are kept in the user's cache directory.
+# Sends ten messages as text and ten as JSON with clients that were not made for Roomcast:
+# websockets and aiohttp for Python, ws and undici for Node, nats.js, the programs wscat and
+# nats, and curl with Server-Sent Events. It keeps the packages in the user's cache directory.
 set -eu
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/roomcast
@@ -72,8 +72,8 @@ for room in curl curl-json; do
 done
 echo 'ok   curl'
 
-# wscat runs wscat until it has received the last of the messages that its options send. It
-# would stop at the end of its input, so it gets one that does not end.
+# wscat runs wscat until it has received the last message that its options send. It
+# would stop at the end of its input, so its input does not end.
 mkfifo "$work/input"
 exec 9<>"$work/input"
 wscat() { # room options...

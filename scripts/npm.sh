@@ -2,7 +2,7 @@
 # usage: scripts/npm.sh [DIRECTORY]
 #
 # Builds and checks the npm package @roomcast/client, and packs it into DIRECTORY (default:
-# the current one). It is not published.
+# the current directory). It does not publish the package.
 set -eu
 to=$(cd "${1-.}" && pwd)
 cd "$(dirname "$0")/../gateway/client/js"
