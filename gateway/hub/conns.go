@@ -10,7 +10,7 @@ type conn struct {
 	out    outbox.Conn
 	one    [1]membership // its only membership, if rooms is 1
 	many   uint32        // index+1 in conns.many if it has been in several rooms
-	rooms  uint8         // 0 or 1 while many is 0
+	rooms  uint8         // number of memberships while many is 0
 	turn   uint8         // which of several memberships is served first
 	format Format
 	flags  flags

@@ -15,7 +15,7 @@ import (
 func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 	rm := rs.byName[d.Room]
 	if rm == nil || !rm.ready {
-		return // all members have left; or the head that follows will include it
+		return // all members have left, or the pending answer to Follow will have a newer head
 	}
 	switch {
 	case d.Lost != nil:

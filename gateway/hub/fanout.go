@@ -42,7 +42,8 @@ type fanout struct {
 // does not wait for a big one.
 const slice = 16
 
-// run writes dirty rings to their members, in turn, with at most about budget writes.
+// run writes the rings that have new bytes to their members. The rings take turns. It makes about
+// budget writes at most.
 func (f *fanout) run(budget int) {
 	for budget > 0 && f.dirty.Len() > 0 {
 		a := f.dirty.Pop()

@@ -13,7 +13,7 @@ type Notice struct {
 	Head   history.Head // of Joined and Barred
 	Member string       // of Kicked
 	Why    string       // of Closed, Kicked and Barred
-	Err    error        // of Refused, and of Lost if it makes no sense to try again
+	Err    error        // of Refused; also of Lost, if another try would not help
 }
 
 // NoticeKind is the kind of a notice.
@@ -24,10 +24,10 @@ const (
 	Joined  NoticeKind = iota // the connection is a member; its replay follows the bytes that the session sends now
 	Refused                   // the room cannot be followed; the connection is no member
 	Closed                    // the connection has been shown that the room is closed; it is still a member
-	Kicked                    // a moderator has removed Member from the room, if that is this member
+	Kicked                    // a moderator has kicked Member, who may be another member
 	Barred                    // the bans of the room have changed; Head has them
 	Lost                      // the member would miss events, because the log cannot be read further
-	Slow                      // the connection does not read, and the bound is reached
+	Slow                      // the connection does not read, and too many bytes wait
 	Blocked                   // the connection takes no more bytes for now; ask Stuck later
 	Drained                   // the connection's queue is empty: after Close or TellDrained
 )

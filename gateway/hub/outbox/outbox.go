@@ -15,8 +15,8 @@ type Writer interface {
 	Write(id loop.ID, p []byte) int
 }
 
-// Conn is the output of one connection. It holds no pointer, so that the garbage collector
-// never looks at millions of them. Its owner keeps it in place.
+// Conn is the output of one connection. It holds no pointer, so that the garbage collector never
+// looks at millions of them. The owner keeps it by its slot.
 type Conn struct {
 	ID    loop.ID // 0 = not open
 	queue uint32  // index+1 in Outbox.queues; 0 = nothing waits

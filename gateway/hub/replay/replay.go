@@ -21,14 +21,14 @@ type Room struct {
 	Closing uint64
 }
 
-// Replay is where one member stands. It is owned by the loop's goroutine.
+// Replay is the progress of one member. It is owned by the loop's goroutine.
 type Replay struct {
 	from    proto.From     // what the client requested
 	started bool           // the client knows that it has joined, so events may be sent
-	asked   bool           // from has been turned into next
+	asked   bool           // next is known
 	next    uint64         // seq of the record that is needed next
 	epoch   string         // the epoch of next
-	known   string         // the epoch that the client has been told
+	known   string         // the last epoch that the client has been told
 	behind  uint64         // stream sequence of the record before next; 0 = not known
 	records []proto.Record // the rest of the page
 	size    int            // bytes of the next page
@@ -151,8 +151,8 @@ func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	}
 	o.Gap = p.Gap
 	records := p.Records
-	// Without records the replay continues behind the page's head: events that were delivered
-	// after the page was read come next, or events that another gateway has already shown.
+	// Without records the replay continues behind the page's head. The next events were delivered
+	// here after the page was read, or another gateway has already shown them.
 	start := p.Head.Seq + 1
 	if len(records) > 0 {
 		start = records[0].Seq
