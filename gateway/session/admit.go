@@ -257,13 +257,13 @@ func (h *handshakes) replaceGuest(s *session, guest proto.Identity) {
 		return
 	}
 	if h.forbidden(s, s.home, proto.RightRead) != nil && !s.home.IsZero() {
-		s.who = guest // that leaves
+		s.who = guest // the rooms learn that the guest leaves
 		h.close(s, proto.CloseForbidden, "", proto.LeftServer)
 		return
 	}
 	head, in := h.hub.Head(s.id, s.home)
 	if in && h.banned(s, head.Limits) != nil {
-		s.who = guest // that leaves
+		s.who = guest // the rooms learn that the guest leaves
 		h.close(s, proto.CloseBanned, "", proto.LeftServer)
 		return
 	}

@@ -70,10 +70,10 @@ func (c *commands) message(s *session, op wire.Op, payload []byte, wait time.Dur
 	}
 }
 
-// charge takes a token for a command of a JSON session, and returns how long the client
-// should have waited for it. Refusals have a bucket of their own, of five bursts, that
-// refills at a quarter of the rate. When it is empty, ok is false. That happens some 13 s
-// after a client began to send twice as much as allowed, and at once in a flood.
+// charge takes a token for a command of a JSON session. Wait is how much too early the command
+// came. Each refusal takes a token from another bucket, which holds five bursts and refills at a
+// quarter of the rate. When that bucket is empty, ok is false. This happens some 13 s after a
+// client began to send twice as much as allowed, and at once in a flood.
 func (c *commands) charge(s *session) (wait time.Duration, ok bool) {
 	if s.kind != jsonKind {
 		return 0, true // text cannot be refused; see slowDown

@@ -122,7 +122,7 @@ func (lc *lifecycle) refuse(s *session, err error) {
 		lc.log(s).Debug("handshake refused", "status", plain.Status, "why", plain.Reason)
 	}
 	lc.buf = wire.AppendRefusal(lc.buf[:0], plain)
-	lc.loop.Write(s.id, lc.buf) // the first bytes of a connection fit
+	lc.loop.Write(s.id, lc.buf) // the first bytes of a connection fit into its socket's buffer
 	lc.closeWrite(s)
 }
 

@@ -184,7 +184,7 @@ func (ss *Sessions) Writable(id loop.ID) { ss.hub.Writable(id) }
 
 // Turn implements [loop.Handler].
 func (ss *Sessions) Turn() (busy bool) {
-	const writes = 32 // about an eighth of a millisecond
+	const writes = 32 // they take about an eighth of a millisecond
 	ss.parts.Settle()
 	ss.requests.Settle()
 	return ss.hub.Flush(writes)

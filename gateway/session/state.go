@@ -41,7 +41,7 @@ type session struct {
 
 	// Seconds of the wall clock since 1970; 0 = never.
 	expires uint32 // the session ends, a little after its token expires
-	issued  uint32 // a guest got its first resume string; another session sent auth last
+	issued  uint32 // a guest got its first resume string, or another session last sent auth
 	iat     uint32 // its credential was issued
 
 	rest   uint32 // bytes of the memory budget for its unused input
