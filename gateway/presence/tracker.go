@@ -308,7 +308,7 @@ func (t *Tracker) share(e *Share, now time.Time) {
 	if s.known && !s.mark.Before(e.Mark) {
 		return // the list is older than what is known
 	}
-	if !s.known && now.Sub(t.begun) < settleTime { // they were there before
+	if !s.known && now.Sub(t.begun) < settleTime { // these people were in the room before the first one here
 		t.notices.count(t.count)
 	}
 	t.replace(s, people, "", now)
