@@ -48,7 +48,7 @@ type active struct {
 // gateway in this process.
 type command struct {
 	msg   *nats.Msg      // nil = it came from this process
-	local *proto.Request // otherwise nil
+	local *proto.Request // from a gateway in this process; nil = msg has the request
 	found *found         // the message to edit or delete; nil = not read yet, or the command does neither
 	reply returnPath
 	to    proto.Room
