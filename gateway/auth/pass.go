@@ -81,7 +81,7 @@ func (p *Pass) Allow(room proto.Room, until, now time.Time) {
 func (p *Pass) MayJoin(room proto.Room, now time.Time) bool { return p.Joins[room.String()].After(now) }
 
 // SignPass returns a resume string with the pass. If the string would be too long, it leaves out
-// the rooms, and then the grant too. The gateway then has to ask the backend again.
+// Joins, and then Until and Rooms too. The gateway then has to ask the backend again.
 func (g *signer) SignPass(p *Pass) string {
 	now := g.now()
 	until := func(t time.Time) int64 {
