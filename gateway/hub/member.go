@@ -72,7 +72,7 @@ func (h *Hub) leaveAll(c *conn, send bool) {
 	}
 }
 
-// In reports whether the connection is a member of the room and the room can be followed.
+// In reports whether the connection is a member of the room and the room is followed.
 func (h *Hub) In(id loop.ID, name proto.Room) bool {
 	c, rm := h.conns.live(id), h.rooms.byName[name]
 	return c != nil && rm != nil && rm.ready && h.rooms.find(c, rm) >= 0
