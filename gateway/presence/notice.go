@@ -54,7 +54,7 @@ func (n *notices) add(a Notice, now time.Time) {
 	n.ready = append(n.ready, a)
 }
 
-// count replaces the notices of this second by one count, because the changes are no news to
+// count sums up the further notices of this second as one count, because the changes are no news to
 // members.
 func (n *notices) count(count int) {
 	if !n.pending {
