@@ -30,7 +30,7 @@ import (
 // preflight. A guard is immutable and safe for concurrent use.
 type guard struct {
 	tokens *auth.APITokens // nil = none
-	closed string          // why this machine may not use the API without a token; "" = it may
+	closed string          // why this machine may not use the API without a token, as the end of a refusal; "" = it may
 	auth   *auth.Auth
 
 	backend *backend.Backend // nil = nothing is asked
