@@ -55,7 +55,7 @@ func (x *eraser) look(ctx context.Context, entry *history.Entry) error {
 }
 
 // find returns a sequence before all copies of the message and its edits: the smallest one that is
-// behind all earlier records of the room.
+// behind the room's records from before the message.
 func (x *eraser) find(ctx context.Context, by *history.Entry, epoch string, of uint64) (uint64, error) {
 	lo, hi := uint64(1), by.Seq
 	for lo < hi {
