@@ -71,7 +71,7 @@ func (t *APIToken) CheckPattern(pattern string, right proto.Right) *proto.Refusa
 	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in %.80s", right, pattern)
 }
 
-// CheckID returns the refusal for a token without a right, which is as or revoke, for an id.
+// CheckID returns the refusal for a token that lacks a right, as or revoke, for an id.
 func (t *APIToken) CheckID(id string, right proto.Right) *proto.Refusal {
 	if t.holds(right, id) {
 		return nil

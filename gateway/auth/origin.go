@@ -51,10 +51,10 @@ func (s Site) Forwarded(scheme, host string) Site {
 }
 
 // CheckOrigin returns an error if a page with the given Origin header may not open a WebSocket or
-// call the API at a site. A browser sends its user's cookies, from its user's place in the network,
-// with every page's requests. So only the origin distinguishes our page from a hostile one.
-// CheckOrigin allows requests without an origin (not from a browser), from the same host and port,
-// from loopback to loopback, and from the origins in --allow-origin.
+// call the API at a site. The requests of every page carry the cookies of the browser's user and
+// come from the user's place in the network. So only the origin distinguishes our page from a
+// hostile one. CheckOrigin allows requests without an origin (not from a browser), from the same
+// host and port, from loopback to loopback, and from the origins in --allow-origin.
 func (a *Auth) CheckOrigin(origin string, to Site) error {
 	if origin == "" {
 		return nil
