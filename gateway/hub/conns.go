@@ -5,7 +5,7 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// conn is a hub's state of one connection: 32 bytes and no pointer.
+// conn is a hub's state of one connection. It takes 32 bytes and has no pointer.
 type conn struct {
 	out    outbox.Conn
 	one    [1]membership // its only membership, if rooms is 1

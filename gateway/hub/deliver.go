@@ -59,8 +59,8 @@ func (rs *rooms) deliverGap(rm *room, d *follow.Delivery) {
 }
 
 // reset makes the next event the first one of the room. The head gets its epoch from the gap,
-// because the log may be empty and no event may ever name it. Replays without a position to
-// continue from get a Lost notice.
+// because the log may be empty and no event may ever name it. Members in replay that have no
+// position to continue from get a Lost notice.
 func (rs *rooms) reset(rm *room, g *proto.Gap) {
 	rm.members(func(a *audience, pos int) {
 		id := rs.idOf(a, pos)
