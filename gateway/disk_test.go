@@ -43,3 +43,44 @@ func TestLogTakesHalfOfTheFreeDisk(t *testing.T) {
 		inside.stop()
 	}
 }
+
+// The log may have a greater limit than NATS would choose now: it has filled the disk since, or the
+// disk is another one. Its settings can still be changed.
+func TestSettingsOfALogOnAFullDiskCanBeChanged(t *testing.T) {
+	e := defaultStandalone()
+	e.DataDir, e.Monitor = t.TempDir(), "off"
+	inside, err := e.start(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inside.stop()
+	most := inside.server.Load().JetStreamConfig().MaxStore
+	halt(inside.server.Load())
+	opts, err := inside.form.options()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.JetStreamMaxStore = 4 * most // as if the disk had been larger then
+	if err := inside.run(opts); err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.DefaultConfig()
+	cfg.MaxBytes, cfg.Log = 2*most, slog.New(slog.DiscardHandler)
+	ensure := func() {
+		t.Helper()
+		nc, err := inside.dialer(userService)("test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		if err := stream.Ensure(t.Context(), nc, cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ensure()
+	if err := inside.restart(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.HistoryAge, cfg.Change = 2*cfg.HistoryAge, func(string) bool { return true }
+	ensure()
+}

@@ -160,7 +160,9 @@ func (e *standalone) start(log *slog.Logger) (*embedded, error) {
 	return n, nil
 }
 
-// run starts a server.
+// run starts a server. By default NATS stores three quarters of the disk's free space, without what
+// it has stored already. So the existing log may have a greater limit, and NATS would then
+// refuse every new setting of a stream. In that case run starts the server again with more.
 func (n *embedded) run(opts *natsserver.Options) error {
 	opts.CustomClientAuthentication = n.door
 	ns, err := natsserver.NewServer(opts)
@@ -174,6 +176,11 @@ func (n *embedded) run(opts *natsserver.Options) error {
 	if why := said.fatal(); why != "" || !ns.ReadyForConnections(10*time.Second) {
 		halt(ns)
 		return fmt.Errorf("start NATS with its data in %s: %s", n.form.DataDir, why)
+	}
+	if _, reserved, err := ns.JetStreamReservedResources(); err == nil && opts.JetStreamMaxStore <= 0 && reserved > ns.JetStreamConfig().MaxStore/8*7 {
+		halt(ns)
+		opts.JetStreamMaxStore = reserved / 2 * 3 // the log takes two thirds, see historyBytes
+		return n.run(opts)
 	}
 	if n.form.Listen != "off" {
 		n.form.Listen = ns.Addr().String() // the same port after a restart

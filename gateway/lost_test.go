@@ -13,6 +13,7 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"roomcast/gateway/auth"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/follow"
 	pages "roomcast/gateway/reads"
@@ -56,7 +57,7 @@ func lazily(cfg *service.Config) { cfg.Sync = service.DefaultConfig().Sync }
 func runBridge(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error)) *bridge.Bridge {
 	t.Helper()
 	cfg := bridge.DefaultConfig()
-	cfg.ID, cfg.Dial, cfg.Log = "a", dial, quiet()
+	cfg.ID, cfg.Dial, cfg.Log, cfg.Signing = "a", dial, quiet(), new(auth.SigningKeys)
 	b, err := bridge.New(cfg)
 	if err != nil {
 		t.Fatal(err)
