@@ -14,7 +14,7 @@ import (
 
 func (e *epoll) start() { e.listen() }
 
-// listen begins, or begins again, to poll the listener.
+// listen makes epoll watch the listener, at the start and after a pause.
 func (e *epoll) listen() {
 	e.held = time.Time{}
 	if e.listener < 0 {
@@ -26,8 +26,8 @@ func (e *epoll) listen() {
 	}
 }
 
-// holdAccepting ignores the listener for a while. The listener stays readable, so the loop
-// would otherwise never sleep.
+// holdAccepting stops watching the listener for acceptPause. While connections wait in the
+// backlog, the listener stays readable, so the loop would otherwise run without ever sleeping.
 func (e *epoll) holdAccepting(why error) {
 	e.l.stats.AcceptFails++
 	if !e.scarce {
@@ -38,8 +38,8 @@ func (e *epoll) holdAccepting(why error) {
 	e.held = time.Now().Add(acceptPause)
 }
 
-// acceptAgain ends a pause of accepting that is over. Otherwise it shortens wait to the end
-// of the pause.
+// acceptAgain watches the listener again if the pause is over. It returns how long the loop may
+// wait for events: wait, or less if the pause ends earlier.
 func (e *epoll) acceptAgain(wait time.Duration) time.Duration {
 	if e.held.IsZero() {
 		return wait
@@ -55,7 +55,7 @@ func (e *epoll) acceptAgain(wait time.Duration) time.Duration {
 	return min(wait, left)
 }
 
-// accept accepts up to acceptsPerTurn connections. It reports whether more may wait.
+// accept accepts up to acceptsPerTurn connections. It reports whether more may be waiting.
 func (e *epoll) accept() (more bool) {
 	for range acceptsPerTurn {
 		if e.listener < 0 { // closed by the handler
@@ -74,7 +74,7 @@ func (e *epoll) accept() (more bool) {
 		case unix.EAGAIN:
 			return false
 		case unix.EINTR, unix.ECONNABORTED:
-		default: // EMFILE, ENFILE, ENOBUFS, ENOMEM
+		default: // EMFILE, ENFILE, ENOBUFS, ENOMEM: out of descriptors or memory
 			e.holdAccepting(os.NewSyscallError("accept4", errno))
 			return false
 		}
@@ -82,9 +82,10 @@ func (e *epoll) accept() (more bool) {
 	return true
 }
 
-// refuse closes a connection that the gate refuses. It first reads the bytes that the peer
-// has sent. With unread bytes a close resets the connection, and the peer might not receive
-// the refusal. No call here blocks.
+// refuse sends the refusal to a peer that the gate does not accept, and closes the connection.
+// Before that, it reads the bytes that the peer has sent. If it closed the socket with unread
+// bytes, TCP would reset the connection, and the peer might not receive the refusal. No call in
+// this function blocks.
 func (e *epoll) refuse(fd int, refusal []byte) {
 	var request [2048]byte
 	if len(refusal) > 0 {
@@ -94,8 +95,8 @@ func (e *epoll) refuse(fd int, refusal []byte) {
 	unix.Close(fd)
 }
 
-// add makes a connection of a descriptor. After an error the caller still owns the
-// descriptor.
+// add gives a slot to a socket and makes epoll watch it. If add returns an error, the caller
+// still owns the descriptor.
 func (e *epoll) add(fd int) (ID, *conn, error) {
 	id, c := e.l.conns.alloc()
 	c.fd = int32(fd)
@@ -107,7 +108,7 @@ func (e *epoll) add(fd int) (ID, *conn, error) {
 	return id, c, nil
 }
 
-// open begins to serve a connection. It returns false if epoll cannot watch it.
+// open begins to serve an accepted socket. It returns false if epoll cannot watch the socket.
 func (e *epoll) open(fd int, peer netip.AddrPort) bool {
 	id, _, err := e.add(fd)
 	if err != nil {
@@ -122,8 +123,8 @@ func (e *epoll) open(fd int, peer netip.AddrPort) bool {
 	return true
 }
 
-// adopt takes over the connection with a duplicate of its descriptor, because nc closes its
-// own.
+// adopt takes over the connection nc. It uses a duplicate of the descriptor, because nc closes
+// its own.
 func (e *epoll) adopt(nc net.Conn, unread []byte) (ID, error) {
 	socket, ok := nc.(syscall.Conn)
 	if !ok {
@@ -150,7 +151,8 @@ func (e *epoll) adopt(nc net.Conn, unread []byte) (ID, error) {
 	return id, nil
 }
 
-// stopAccepting first accepts the connections in the backlog. The kernel would reset them.
+// stopAccepting first accepts the connections that wait in the backlog, because the kernel would
+// reset them when the listener closes.
 func (e *epoll) stopAccepting() {
 	if e.listener < 0 {
 		return

@@ -12,8 +12,9 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// An adopted connection continues as if it had never left. Its unused bytes come first, then
-// the peer's next bytes, and no deadline from outside remains.
+// An adopted connection continues as if it had never been detached. The handler receives first
+// its unused bytes and then the peer's next bytes. A deadline that was set on the net.Conn while
+// it was detached no longer applies.
 func TestAdoptedConnectionContinues(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		outside, adopted := make(chan net.Conn, 1), make(chan loop.ID, 1)

@@ -13,8 +13,8 @@ import (
 	"roomcast/gateway/limit"
 )
 
-// Config says how loops listen and how much they keep. A zero field stands for its value in
-// DefaultConfig, except Address and TLS.
+// Config says how loops listen and how many bytes they may keep. A zero field stands for the
+// field's value in DefaultConfig. Address and TLS have no such default.
 type Config struct {
 	// Address is host:port. Without a host, loops listen on all addresses of the machine. For
 	// port 0 the system chooses a free port.
@@ -26,45 +26,45 @@ type Config struct {
 	// TLS encrypts every connection; it needs the portable backend.
 	TLS *tls.Config
 
-	// Portable chooses the goroutine backend even where epoll is available.
+	// Portable chooses the portable backend even on Linux.
 	Portable bool
 
-	// Gate decides which connections are accepted. Nil accepts all.
+	// Gate decides which connections to accept. A nil Gate accepts all.
 	Gate Gate
 
-	// MaxPending bounds the bytes of one connection that Received may leave unused. The loop
-	// closes a connection that reaches it, with ErrPending. A wire.Reader leaves little more
-	// than twice the longest message.
+	// MaxPending bounds the bytes of one connection that Received has left unused. When a
+	// connection reaches the bound, the loop closes it with ErrPending. A wire.Reader needs
+	// little more than twice the longest message.
 	MaxPending int
 
-	// MaxPosted bounds the functions that wait in Post, in each loop.
+	// MaxPosted bounds the functions of Post that wait in each loop.
 	MaxPosted int
 
-	// SendBuffer bounds the bytes that the kernel holds for a peer that does not read. The
-	// portable backend holds as many again.
+	// SendBuffer bounds the bytes that the kernel keeps for a peer that does not read them. The
+	// portable backend keeps the same number of bytes in addition.
 	SendBuffer int
 
-	// Memory is the budget of TLS handshakes and of the portable backend's unwritten bytes;
-	// nil stands for a budget without a bound. If it has no space for a handshake, the loop
+	// Memory is the budget for TLS handshakes and for the portable backend's unwritten bytes.
+	// Nil means an unlimited budget. If the budget has no space for another handshake, the loop
 	// closes the oldest handshake.
 	Memory *limit.Budget
 
-	// Clock returns the time with a monotonic reading; nil stands for time.Now. The loop
-	// measures with the monotonic reading, because the wall reading may jump.
+	// Clock returns the time with a monotonic reading. Nil stands for time.Now. The loop
+	// measures durations with the monotonic reading, because the wall clock may jump.
 	Clock func() time.Time
 
-	// Log receives failures to accept, and panics.
+	// Log receives the errors of accept calls and the panics of the handler.
 	Log *slog.Logger
 }
 
-// Gate decides about a new connection when only its descriptor exists. Its methods must be
-// safe for concurrent use and must not block.
+// Gate decides whether to accept a connection, before anything was read from it. Its methods
+// must be safe for concurrent use and must not block.
 type Gate interface {
 	// Enter reports whether to accept a connection. If not, the loop sends refusal to the
 	// peer and closes the connection.
 	Enter(peer netip.Addr, now time.Time) (refusal []byte, ok bool)
 
-	// Leave reports the end of a connection that was accepted and for which the loop has not
+	// Leave reports that a connection ended after Enter had accepted it and before the loop
 	// called Opened.
 	Leave(peer netip.Addr)
 }
@@ -103,11 +103,11 @@ func (c *Config) setDefaults() {
 	}
 }
 
-// acceptPause is how long a loop leaves new connections in the backlog after descriptors or
-// memory ran out.
+// acceptPause is how long a loop leaves new connections in the backlog after it ran out of
+// descriptors or memory.
 const acceptPause = 100 * time.Millisecond
 
-// The reasons of Gone for a connection that this side has ended.
+// Gone receives one of these errors if this side has ended the connection.
 var (
 	ErrClosed   = errors.New("closed by this side")
 	ErrDetached = errors.New("detached")

@@ -14,7 +14,7 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// lines returns a Received that uses only whole lines, and sends them to out.
+// lines returns a Received function that uses only whole lines, and sends each line to out.
 func lines(out chan<- string) func(loop.ID, []byte) int {
 	return func(_ loop.ID, p []byte) int {
 		used := 0
@@ -62,7 +62,8 @@ func TestTooMuchPendingClosesTheConnection(t *testing.T) {
 	})
 }
 
-// A peer that reads late receives all bytes in order, although writes were short.
+// A peer that reads late receives all bytes in order, although some writes took only a part of
+// their bytes.
 func TestWritableFollowsAShortWrite(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		data := make([]byte, 4<<20)
@@ -114,7 +115,7 @@ func TestPauseHoldsAndResumeContinues(t *testing.T) {
 			if s := <-got; s != want {
 				t.Fatalf("got %q, want %q", s, want)
 			}
-			// Other activity of the loop does not end the pause.
+			// Events of other connections do not end the pause.
 			idle := make(chan bool)
 			for range 3 {
 				h.l.Post(func() { idle <- true })
@@ -132,8 +133,8 @@ func TestPauseHoldsAndResumeContinues(t *testing.T) {
 	})
 }
 
-// A resumed connection has leftover bytes. The handler's answer to them is written in the same
-// turn, even if nothing else happens on the loop.
+// The handler receives the unused bytes of a resumed connection. What it writes in answer to
+// them leaves in the same iteration, even if nothing else happens on the loop.
 func TestTurnFollowsRedelivery(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		paused := make(chan bool, 1)

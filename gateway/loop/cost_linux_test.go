@@ -21,7 +21,7 @@ func TestEchoDoesNotAllocate(t *testing.T) {
 	h.received = func(id loop.ID, p []byte) int {
 		h.l.SetDeadline(id, time.Minute)
 		if len(p) == 3 {
-			return 0 // the loop keeps the bytes and delivers them again with the rest
+			return 0 // the loop keeps the bytes and passes them again with the rest
 		}
 		return h.l.Write(id, p)
 	}
@@ -55,7 +55,7 @@ func TestConnectionsNeedNoGoroutine(t *testing.T) {
 	}
 }
 
-// counter is a handler that keeps only the IDs of connections.
+// counter is a handler that only keeps the IDs of connections.
 type counter struct {
 	l    *loop.Loop
 	ids  []loop.ID
@@ -97,7 +97,7 @@ func threadTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// crowd is a number of raw sockets connected to addr, and a thread that reads from them.
+// crowd is a number of raw sockets connected to addr, with a thread that reads from all of them.
 type crowd struct {
 	fds  []int
 	epfd int
@@ -129,7 +129,7 @@ func newCrowd(tb testing.TB, addr string, n int) *crowd {
 	return c
 }
 
-// read ends when all sockets have ended.
+// read reads until the peers have closed all sockets.
 func (c *crowd) read() {
 	defer close(c.done)
 	events, buf := make([]unix.EpollEvent, 512), make([]byte, 64<<10)

@@ -27,7 +27,7 @@ func TestDueFollowsTheLastDeadline(t *testing.T) {
 		if took < 450*time.Millisecond || took > 950*time.Millisecond {
 			t.Errorf("due after %v, want 450 to 650 ms", took)
 		}
-		// A deadline is due only once. A deadline in the past is due at once.
+		// The loop calls Due only once for a deadline, and at once for a deadline in the past.
 		begin = time.Now()
 		h.l.Post(func() { h.l.SetDeadline(h.conns()[0], -time.Hour) })
 		if took = (<-due).Sub(begin); took > 500*time.Millisecond {
@@ -39,7 +39,8 @@ func TestDueFollowsTheLastDeadline(t *testing.T) {
 	})
 }
 
-// A change of the system's clock neither delays a deadline nor makes the loop spin.
+// After a change of the system's clock, deadlines pass neither late nor so early that the loop
+// runs without sleeping.
 func TestDeadlinesIgnoreTheWallClock(t *testing.T) {
 	for _, jump := range []time.Duration{time.Hour, -time.Hour} {
 		eachBackend(t, func(t *testing.T, cfg loop.Config) {

@@ -10,8 +10,9 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// When descriptors run out, new connections wait in the backlog, and the open ones continue. When
-// there are descriptors again, the loop accepts all.
+// While the process has no free descriptor, new connections wait in the backlog and open
+// connections continue. As soon as descriptors are free, the loop accepts all waiting
+// connections.
 func TestAcceptingSurvivesALackOfDescriptors(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		loops, addr, err := loop.Listen(cfg)
@@ -31,7 +32,7 @@ func TestAcceptingSurvivesALackOfDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 		tight := before
-		tight.Cur = uint64(len(open)) - 1 + 3 // the listing itself used one of them
+		tight.Cur = uint64(len(open)) - 1 + 3 // the listing itself used one descriptor
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &tight); err != nil {
 			t.Fatal(err)
 		}
@@ -59,8 +60,9 @@ func TestAcceptingSurvivesALackOfDescriptors(t *testing.T) {
 	})
 }
 
-// A connection that cannot be detached for lack of descriptors stays as it was. The loop closes
-// its descriptor once. A second close could hit a descriptor of another part of the process.
+// If no descriptor is free, Detach fails and the connection stays in the loop. Later the loop
+// closes the connection's descriptor exactly once. A second close could hit a descriptor that
+// another part of the process has opened meanwhile.
 func TestDetachWithoutDescriptorsClosesNothingElse(t *testing.T) {
 	cfg := loop.DefaultConfig()
 	cfg.Address, cfg.Loops = "127.0.0.1:0", 1

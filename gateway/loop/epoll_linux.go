@@ -13,24 +13,25 @@ import (
 )
 
 const (
-	eventsPerTurn  = 256      // events before posted functions, deadlines and Turn
-	acceptsPerTurn = 64       // many new connections must not delay the older ones
-	scratchSize    = 64 << 10 // bytes of one read
-	smallPartial   = 16 << 10 // a partial of at most this many bytes is copied before the next bytes
+	eventsPerTurn  = 256      // events that one iteration takes before it runs posted functions, deadlines and Turn
+	acceptsPerTurn = 64       // connections accepted in one iteration; more would delay the open connections
+	scratchSize    = 64 << 10 // the most bytes that one read returns
+	smallPartial   = 16 << 10 // partials of at most this many bytes are copied in front of the next read
 
-	// Events of the loop itself carry these instead of a slot.
+	// In epoll's events, the loop's own descriptors have these numbers instead of a slot.
 	wakeSlot   = -1
 	acceptSlot = -2
 )
 
-// epoll is the backend for Linux. It is level-triggered and reads once for each event: a
-// peer that sends more must wait for the others. An event names slot and generation, so an
-// event of a closed connection does not reach the next connection in its slot.
+// epoll is the backend for Linux. It is level-triggered, and reads from a connection once for
+// each event. A peer that sends a lot therefore gets no larger share of the loop than others. An
+// event carries the slot and its generation. So a late event of a closed connection cannot be
+// taken for an event of the connection that has the slot now.
 //
 // The loop never blocks in epoll_wait. If there are no events, Go's poller watches the epoll
-// descriptor, and the loop sleeps like any goroutine. A blocking call would keep a processor
-// of the Go runtime for up to 10 ms, and the goroutines that the loop has just woken would
-// wait for that processor.
+// descriptor, and the loop's goroutine sleeps like any other. A blocking epoll_wait would occupy
+// a processor of the Go runtime for up to 10 ms. Goroutines that the loop has just woken would
+// have to wait for that processor.
 type epoll struct {
 	l        *Loop
 	fd       int
@@ -38,18 +39,18 @@ type epoll struct {
 	raw      syscall.RawConn
 	wakefd   int
 	listener int       // -1 once closed
-	held     time.Time // when to accept again after descriptors ran out; zero = now
-	scarce   bool      // descriptors ran out, and no connection was accepted since
+	held     time.Time // when to accept again after a pause; zero = not pausing
+	scarce   bool      // the pause has been logged, and no connection was accepted since then
 
 	events   [eventsPerTurn]unix.EpollEvent
-	found    int        // entries of events that the last epoll_wait filled
-	failed   unix.Errno // of the last epoll_wait
-	wakes    time.Time  // poll deadline; zero = none
+	found    int        // how many entries of events the last epoll_wait filled
+	failed   unix.Errno // error of the last epoll_wait
+	wakes    time.Time  // the read deadline set on file; zero = none
 	look     func(uintptr) bool
 	peer     unix.RawSockaddrAny // address of the connection that is being accepted
-	scratch  []byte              // holds the bytes of the present Received
+	scratch  []byte              // the bytes of the read that Received is handling
 	partials partials
-	resumed  []ID // connections whose leftover bytes must be delivered again
+	resumed  []ID // connections whose unused bytes must be passed to Received again
 }
 
 func newEpoll(l *Loop, listener int) (*epoll, error) {
@@ -91,8 +92,9 @@ func (e *epoll) wake() {
 }
 
 func (e *epoll) poll(wait time.Duration) error {
-	// Redeliver before reading, so that the end of a connection does not overtake these bytes.
-	// Do not wait afterwards, because the handler may have something to write now.
+	// Pass on the unused bytes of resumed connections before reading. Otherwise the end of such
+	// a connection could be reported before these bytes. Do not wait for events afterwards,
+	// because the handler may have something to write now.
 	if e.redeliver() || len(e.resumed) > 0 {
 		wait = 0
 	}
@@ -112,14 +114,15 @@ func (e *epoll) poll(wait time.Duration) error {
 	return nil
 }
 
-// wait looks for events. If there are none, it waits for the given time; a negative time has
-// no end.
+// wait fetches the events that have happened. If there are none, it waits for the given time, or
+// without a limit if wait is negative.
 func (e *epoll) wait(wait time.Duration) (err error) {
 	e.found, e.failed = 0, 0
 	if wait == 0 {
 		e.look(0)
 	} else {
-		// An earlier time that is set already does no harm: the loop looks and waits again.
+		// A deadline that is set already and passes earlier does no harm: the loop wakes, finds
+		// nothing to do and waits again.
 		if due := time.Now().Add(wait); wait > 0 && (e.wakes.IsZero() || due.Before(e.wakes)) {
 			e.wakes = due
 			err = e.file.SetReadDeadline(due)
@@ -142,8 +145,8 @@ func (e *epoll) wait(wait time.Duration) (err error) {
 	return nil
 }
 
-// ready serves one connection's event: it writes first, then reads once. A read returns the
-// data of the peer before its end or error.
+// ready handles an event of one connection. It calls Writable first, and then reads once. The
+// kernel returns all bytes of the peer before it returns the end of the connection or an error.
 func (e *epoll) ready(id ID, events uint32) {
 	c := e.l.conns.get(id)
 	if c == nil {
@@ -162,7 +165,7 @@ func (e *epoll) ready(id ID, events uint32) {
 	if !c.paused {
 		e.read(id, c)
 	} else if events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		e.l.kill(id, c, os.NewSyscallError("read", unix.ECONNRESET)) // epoll reports it again and again
+		e.l.kill(id, c, os.NewSyscallError("read", unix.ECONNRESET)) // otherwise epoll would report this event again in every iteration
 	}
 }
 
@@ -190,15 +193,15 @@ func (e *epoll) read(id ID, c *conn) {
 	e.settle(c, e.l.receive(id, c, into[:have+n]))
 }
 
-// settle keeps the bytes that the handler has not used, unless the connection has ended.
+// settle keeps rest, the bytes that the handler has not used, unless the connection has ended.
 func (e *epoll) settle(c *conn, rest []byte) {
 	if c.open {
 		e.partials.keep(c, rest)
 	}
 }
 
-// redeliver gives the handler the leftover bytes of resumed connections, and reports whether
-// there were any.
+// redeliver passes the unused bytes of resumed connections to the handler. It reports whether
+// there were any such bytes.
 func (e *epoll) redeliver() (some bool) {
 	resumed := e.resumed
 	e.resumed = nil
@@ -245,7 +248,7 @@ func (e *epoll) interest(id ID, c *conn) {
 	e.await(id, c)
 }
 
-// await sets the events of c that epoll reports.
+// await tells epoll which events of c to report.
 func (e *epoll) await(id ID, c *conn) {
 	ev := unix.EpollEvent{Fd: int32(id.Slot()), Pad: int32(id >> 32)}
 	if !c.paused {
@@ -269,14 +272,14 @@ func (e *epoll) detach(id ID, c *conn) (net.Conn, error) {
 	if c.short {
 		return nil, unix.EBUSY
 	}
-	// The steps that can fail come first. Meanwhile c.fd stays open, and epoll watches it.
-	// Either this function or release closes it.
+	// First come the steps that can fail. Until they have succeeded, c.fd stays open and epoll
+	// watches it. Later, either this function or release closes c.fd.
 	fd, err := unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	f := os.NewFile(uintptr(fd), "connection")
-	defer f.Close() // FileConn makes another duplicate
+	defer f.Close() // FileConn makes another duplicate of the descriptor
 	nc, err := net.FileConn(f)
 	if err != nil {
 		return nil, err

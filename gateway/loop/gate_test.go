@@ -11,7 +11,7 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// turnstile is a gate that accepts a number of connections at a time.
+// turnstile is a gate that accepts a limited number of connections at a time.
 type turnstile struct {
 	most, in, left atomic.Int64
 }
@@ -26,8 +26,8 @@ func (g *turnstile) Enter(peer netip.Addr, _ time.Time) ([]byte, bool) {
 
 func (g *turnstile) Leave(netip.Addr) { g.in.Add(-1); g.left.Add(1) }
 
-// The loop sends the gate's answer to a refused connection and closes it at once, without a call
-// of the handler.
+// If the gate refuses a connection, the loop sends the gate's answer and closes the connection
+// at once. It does not call the handler.
 func TestGateClosesAtOnce(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		gate := new(turnstile)
@@ -56,8 +56,8 @@ func TestGateClosesAtOnce(t *testing.T) {
 	})
 }
 
-// With TLS the loop asks the gate before the handshake. So a silent peer beyond the limit costs no
-// descriptor. After a failed handshake the loop calls Leave.
+// With TLS, the loop asks the gate before the handshake. So a silent peer beyond the limit uses
+// no descriptor. After a failed handshake the loop calls Leave.
 func TestGateComesBeforeTLS(t *testing.T) {
 	gate := new(turnstile)
 	gate.most.Store(2)

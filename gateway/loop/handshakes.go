@@ -6,18 +6,18 @@ import (
 	"sync"
 )
 
-// maxHandshakes bounds the TLS handshakes that a loop has in progress.
+// maxHandshakes bounds the TLS handshakes of a loop that are in progress.
 const maxHandshakes = 1024
 
-// handshakes are the connections whose TLS handshake is in progress, the oldest first. If
-// there are too many, begin closes the oldest: a real TLS client has finished long before. So
-// silent peers cannot keep others out. It is safe for concurrent use.
+// handshakes lists the connections whose TLS handshake is in progress, the oldest first. If
+// there are too many, begin closes the oldest, because a real TLS client would have finished
+// long before. So silent peers cannot keep other clients out. It is safe for concurrent use.
 type handshakes struct {
 	mu    sync.Mutex
 	under list.List
 }
 
-// begin adds a connection. The caller passes the result to end.
+// begin adds a connection. The caller passes the returned element to end.
 func (h *handshakes) begin(nc net.Conn) *list.Element {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -27,14 +27,15 @@ func (h *handshakes) begin(nc net.Conn) *list.Element {
 	return h.under.PushBack(nc)
 }
 
-// closeOldest frees the memory of the oldest handshake. It returns false if there is none.
+// closeOldest closes the connection with the oldest handshake, which frees its memory. It
+// returns false if no handshake is in progress.
 func (h *handshakes) closeOldest() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.close()
 }
 
-// close closes the oldest connection. The caller holds mu.
+// close closes the connection with the oldest handshake, if there is one. The caller holds mu.
 func (h *handshakes) close() bool {
 	oldest := h.under.Front()
 	if oldest == nil {
@@ -44,7 +45,7 @@ func (h *handshakes) close() bool {
 	return true
 }
 
-// end removes a connection that begin has not closed.
+// end removes a connection from the list, unless it was closed and removed before.
 func (h *handshakes) end(e *list.Element) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

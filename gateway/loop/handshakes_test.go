@@ -9,7 +9,7 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// Peers that connect and stay silent do not keep out TLS clients.
+// Peers that connect and send nothing do not keep TLS clients out.
 func TestSilentPeersDoNotBlockHandshakes(t *testing.T) {
 	cfg := loop.DefaultConfig()
 	cfg.Address, cfg.Loops = "127.0.0.1:0", 1

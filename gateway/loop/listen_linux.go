@@ -10,15 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notSent is the number of unsent bytes at which the kernel calls a socket full
+// notSent is the number of unsent bytes above which the kernel reports a socket as not writable
 // (TCP_NOTSENT_LOWAT).
 const notSent = 16 << 10
 
 // listenNative opens cfg.Loops epoll loops. Each has a listener of its own, and the kernel
 // distributes new connections among them.
 func listenNative(cfg Config) ([]*Loop, net.Addr, error) {
-	// The listeners use SO_REUSEPORT. With that alone, a second gateway on the same address
-	// would silently take half of the connections. This one requires that the address is free.
+	// The listeners use SO_REUSEPORT. With this option, a second gateway on the same address
+	// would get half of the connections, and nobody would notice. So first check that the
+	// address is free.
 	probe, err := net.Listen("tcp", cfg.Address)
 	if err != nil {
 		return nil, nil, err
@@ -55,8 +56,9 @@ func listenEpoll(l *Loop, address string) (*epoll, error) {
 	return e, err
 }
 
-// listener returns a listening socket. Package net resolves the address and chooses the
-// address families. Accepted sockets inherit the options, which saves a call for each.
+// listener returns a listening socket. Package net resolves the address and chooses the address
+// families. Accepted sockets inherit the socket options set here, which saves a system call for
+// each connection.
 func listener(address string, cfg Config) (int, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		ctlErr := raw.Control(func(fd uintptr) {
@@ -82,7 +84,7 @@ func listener(address string, cfg Config) (int, error) {
 		return -1, err
 	}
 	defer ln.Close()
-	f, err := ln.(*net.TCPListener).File() // a duplicate that no other poller knows
+	f, err := ln.(*net.TCPListener).File() // a duplicate of the descriptor, which Go's poller does not watch
 	if err != nil {
 		return -1, err
 	}

@@ -18,7 +18,7 @@ type detached struct {
 	err  error
 }
 
-// oneListener passes detached connections to http.Server.
+// oneListener is a net.Listener that hands detached connections to an http.Server.
 type oneListener struct {
 	conns chan detached
 	close sync.Once
@@ -196,7 +196,8 @@ func TestIDsOfGoneConnectionsDoNothing(t *testing.T) {
 	})
 }
 
-// A turn serves every peer that has sent something. A peer that floods gets no larger share.
+// In one iteration, a loop serves every peer that has sent something. A peer that sends a flood
+// gets no larger share than the others.
 func TestFloodDoesNotStarveOthers(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		h := &script{}

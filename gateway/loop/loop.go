@@ -1,11 +1,11 @@
-// Package loop runs event loops. A loop owns a listener, the connections that it has
-// accepted, and their deadlines. It calls one [Handler] with their events. Only the loop's
-// goroutine uses its state. So a connection needs no lock, no goroutine, no timer and no
-// buffer of its own.
+// Package loop runs event loops. A loop owns a listener, the connections that it has accepted,
+// and the deadlines of those connections. It reports what happens on a connection to one
+// [Handler]. Only the loop's goroutine uses the loop's state, so a connection needs no lock, no
+// goroutine, no timer and no buffer of its own.
 //
-// Two backends implement the same [Loop]: epoll on Linux, and a portable one for other
-// systems and for TLS, which has goroutines for each connection. They differ in cost; a
-// Handler sees no difference.
+// There are two backends for the same [Loop]. On Linux, the backend uses epoll. The portable
+// backend serves other systems and TLS, and runs goroutines for each connection. The backends
+// differ in cost, but a Handler sees no difference.
 //
 // # Reading order
 //
@@ -26,45 +26,46 @@ import (
 	"roomcast/gateway/mailbox"
 )
 
-// ID names one connection of one loop: its slot in the low 32 bits, the slot's generation in
-// the high 32. A loop never uses an ID again. So a late call for a closed connection does
-// nothing. The zero ID names no connection.
+// ID names one connection of one loop. The low 32 bits are the connection's slot, and the high
+// 32 bits are the slot's generation. A loop never gives the same ID to two connections, so a
+// late call for a closed connection does nothing. The zero ID names no connection.
 type ID uint64
 
-// Slot returns the connection's place in the loop's slab. Slots are small numbers without
-// holes. Another connection gets the slot of a closed one. Handlers index their own slabs by
-// it.
+// Slot returns the connection's index in the loop's slab. A loop reuses the slots of closed
+// connections, so slots stay small numbers. A Handler can use the slot as an index into a slice
+// of its own.
 func (id ID) Slot() uint32 { return uint32(id) }
 
-// Handler serves the connections of a loop. The loop's goroutine makes all calls, one at a
-// time. A handler must not block, and may call the loop's methods from any of its own.
+// Handler serves the connections of a loop. The loop's goroutine makes all calls, one at a time.
+// A method of a Handler must not block. It may call the methods of the loop.
 type Handler interface {
 	// Opened is the first call for a connection that the loop has accepted.
 	Opened(id ID, peer netip.AddrPort)
 
-	// Received passes all bytes that the handler has not used yet. It returns how many of
-	// them, from the front, it has used. The loop passes the rest again, before the next
-	// bytes. The handler may change p in place, also the rest, and must not keep p. The loop
-	// does not call Received for a paused connection. A panic in it closes only this
-	// connection.
+	// Received passes all received bytes that the handler has not used yet. It returns how many
+	// bytes it has used, counted from the beginning of p. The loop passes the other bytes again,
+	// in front of the next bytes from the peer. The handler may overwrite all of p, but must not
+	// keep it. The loop does not call Received while a connection is paused. A panic in Received
+	// closes only this connection.
 	Received(id ID, p []byte) (used int)
 
-	// Writable says that a connection takes bytes again, after a Write that took fewer than
-	// it was given.
+	// Writable reports that the socket accepts bytes again, after a Write that took only some of
+	// its bytes.
 	Writable(id ID)
 
-	// Due says that the time given to SetDeadline has passed.
+	// Due reports that the deadline set by SetDeadline has passed.
 	Due(id ID)
 
-	// Gone is the last call for a connection. The loop makes it exactly once for each Opened
-	// and each Adopt, whichever side has closed the connection, and never from inside another
-	// call of the handler. Why is [ErrClosed] after Close and [ErrDetached] after Detach. It is
-	// io.EOF if the peer has closed and the loop has received all its bytes. Otherwise it is
-	// the failure.
+	// Gone is the last call for a connection. The loop calls Gone exactly once for each Opened
+	// and each Adopt, whichever side has closed the connection. It never calls Gone from inside
+	// another call of the handler. The reason why is [ErrClosed] after Close and [ErrDetached]
+	// after Detach. It is io.EOF if the peer has closed the connection and the loop has received
+	// all bytes of the peer. Otherwise it is the error that broke the connection.
 	Gone(id ID, why error)
 
-	// Turn ends an iteration. The handler writes the bytes that it has gathered. Busy asks
-	// for the next iteration at once, without waiting for an event.
+	// Turn is the last call of an iteration of the loop. In it, the handler writes the bytes
+	// that it has collected during the iteration. If busy is true, the loop begins the next
+	// iteration at once, without waiting for an event.
 	Turn() (busy bool)
 }
 
@@ -79,58 +80,60 @@ type Loop struct {
 	waker waker
 
 	// Owned by the loop's goroutine.
-	batch   []func() // taken from posts
+	batch   []func() // functions taken from posts
 	posted  []func() // the functions of batch that have not run yet
 	handler Handler
-	start   time.Time // of the loop's clock
+	start   time.Time // when the loop was made; Elapsed counts from here
 	now     time.Time // when this iteration began
 	conns   slab
 	wheel   wheel
 	ended   []death // connections closed in this turn, before their Gone
-	reading ID      // the connection whose Received is running; 0 = none
-	unread  []byte  // the bytes of that call
+	reading ID      // the connection in whose Received the loop is now; 0 = in none
+	unread  []byte  // the bytes passed to that call of Received
 	stats   Stats
 }
 
-// backend is the half of a loop that knows sockets. The loop's goroutine calls all methods
-// but wake. C is the slab's entry of an open connection.
+// backend is the part of a loop that works with sockets. The loop's goroutine calls all its
+// methods except wake, which any goroutine may call. The parameter c is the open connection's
+// entry in the slab.
 type backend interface {
 	start()                        // begins to accept
-	poll(wait time.Duration) error // waits for events and serves them; a negative wait has no end
+	poll(wait time.Duration) error // waits for events and serves them; without a limit if wait is negative
 	wake()                         // ends a poll early; safe for concurrent use
 	write(id ID, c *conn, p []byte) int
 	interest(id ID, c *conn)                      // c.paused has changed
-	closeWrite(id ID, c *conn)                    // after the bytes that write took
+	closeWrite(id ID, c *conn)                    // ends this side of the connection after the bytes that write took
 	detach(id ID, c *conn) (net.Conn, error)      // the caller owns the result
 	adopt(nc net.Conn, unread []byte) (ID, error) // without an error the loop owns nc
-	release(id ID, c *conn, orderly bool)         // closes the socket; orderly: after the bytes that write took
+	release(id ID, c *conn, orderly bool)         // closes the socket; if orderly, after the bytes that write took
 	stopAccepting()
-	close() // ends the backend's goroutines, after all connections
+	close() // ends the backend's goroutines; called after release of every connection
 }
 
-// death is the end of a connection, before the loop reports it to the handler.
+// death records that a connection has ended, until the loop reports the end to the handler.
 type death struct {
 	id  ID
 	why error
 }
 
-// Stats counts what a loop has done. All but Open only grow.
+// Stats counts what a loop has done. Open can fall; the other counters only grow.
 type Stats struct {
-	Open        int    // connections now
-	Accepted    uint64 // connections
-	AcceptFails uint64 // pauses of accepting, because descriptors or memory ran out
+	Open        int    // connections open now
+	Accepted    uint64 // connections accepted so far
+	AcceptFails uint64 // how often the loop paused accepting because it ran out of descriptors or memory
 	Turns       uint64 // iterations
-	Reads       uint64 // that gave bytes
+	Reads       uint64 // read calls that returned bytes
 	ReadBytes   uint64
-	Writes      uint64 // calls that reached the socket
+	Writes      uint64 // write calls that the loop made to sockets
 	WriteBytes  uint64
-	ShortWrites uint64 // writes that took fewer bytes than they were given
-	Panics      uint64 // in Received
+	ShortWrites uint64 // write calls that took only some of their bytes
+	Panics      uint64 // panics in the handler's Received
 }
 
-// Listen opens cfg.Loops loops that accept on one address. It returns the address, with the
-// port that the system chose if cfg has port 0. A loop accepts after the call of Run. Every
-// loop needs a Run, which closes its listener; the context may have ended before.
+// Listen opens cfg.Loops loops that accept connections on one address. It returns that address.
+// If cfg has port 0, the returned address has the port that the system chose. A loop accepts
+// nothing before its Run is called. The caller must call Run on every loop, because only Run
+// closes the loop's listener. Run may be called with a context that has ended already.
 func Listen(cfg Config) ([]*Loop, net.Addr, error) {
 	cfg.setDefaults()
 	if cfg.Portable || cfg.TLS != nil {
@@ -146,8 +149,8 @@ func newLoop(cfg Config) *Loop {
 	return l
 }
 
-// Run serves until ctx ends, or until polling fails. Then it closes all connections, waits
-// for everything that it has started, and returns nil or the failure.
+// Run serves connections until ctx ends or the backend fails. Then it closes all connections and
+// waits for all goroutines that the loop has started. It returns the backend's failure, or nil.
 func (l *Loop) Run(ctx context.Context, h Handler) (err error) {
 	l.handler = h
 	l.waker.start(l.back.wake)
@@ -166,7 +169,7 @@ func (l *Loop) Run(ctx context.Context, h Handler) (err error) {
 		l.reportGone()
 		l.stats.Turns++
 		if busy {
-			runtime.Gosched() // others may have work for the next turn
+			runtime.Gosched() // let other goroutines prepare work for the next iteration
 		}
 	}
 
@@ -179,8 +182,8 @@ func (l *Loop) Run(ctx context.Context, h Handler) (err error) {
 	return err
 }
 
-// patience returns how long the next poll may wait: 0 if there is work left. A negative
-// result means that no deadline ends the wait.
+// patience returns how long the next poll may wait for events. It returns 0 if there is work to
+// do now, and a negative number if no deadline limits the wait.
 func (l *Loop) patience(busy bool) time.Duration {
 	if busy || !l.waker.sleep() {
 		return 0
@@ -188,7 +191,8 @@ func (l *Loop) patience(busy bool) time.Duration {
 	return l.wheel.next(l.cfg.Clock().Sub(l.start))
 }
 
-// runPosted runs the first of the posted functions and reports whether more may wait.
+// runPosted runs up to postsPerTurn of the posted functions. It reports whether more may be
+// waiting.
 func (l *Loop) runPosted() (more bool) {
 	fresh := len(l.posted) == 0
 	if fresh && l.posts.Empty() {
@@ -206,8 +210,8 @@ func (l *Loop) runPosted() (more bool) {
 	return !fresh || len(l.posted) > 0
 }
 
-// receive passes p to the handler and returns the bytes that it leaves unused. A panic in
-// the handler closes this connection only.
+// receive passes p to the handler and returns the bytes that the handler has not used. A panic
+// in the handler closes only this connection.
 func (l *Loop) receive(id ID, c *conn, p []byte) (rest []byte) {
 	l.reading, l.unread = id, p
 	defer func() {
@@ -225,8 +229,8 @@ func (l *Loop) receive(id ID, c *conn, p []byte) (rest []byte) {
 	return rest
 }
 
-// kill makes the handler's later calls for a connection do nothing. The end of the turn calls
-// Gone and frees the connection. A second kill does nothing.
+// kill marks a connection as ended, so that later calls of the handler for it do nothing. At the
+// end of this iteration, reportGone calls Gone and frees the slot. A second kill does nothing.
 func (l *Loop) kill(id ID, c *conn, why error) {
 	if c.open {
 		c.open = false
@@ -236,7 +240,7 @@ func (l *Loop) kill(id ID, c *conn, why error) {
 
 // reportGone tells the handler which connections have ended, and frees their slots.
 func (l *Loop) reportGone() {
-	for i := 0; i < len(l.ended); i++ { // Gone may close others
+	for i := 0; i < len(l.ended); i++ { // the loop grows if Gone closes other connections
 		d := l.ended[i]
 		c := l.conns.at(d.id.Slot())
 		l.wheel.remove(&l.conns, d.id.Slot())
@@ -251,18 +255,18 @@ func (l *Loop) reportGone() {
 	l.ended = l.ended[:0]
 }
 
-// Post makes the loop run f soon, after all functions that the same goroutine has posted
-// before. It is safe for concurrent use. It returns false, and the loop does not run f, if
-// the loop has ended or cfg.MaxPosted functions wait already.
+// Post makes the loop call f soon. The loop calls functions posted by one goroutine in the order
+// in which they were posted. Post is safe for concurrent use. It returns false, and f is never
+// called, if the loop has ended or if cfg.MaxPosted functions are waiting already.
 func (l *Loop) Post(f func()) bool { return l.posts.Offer(f, 1) }
 
-// Wake makes the loop begin another iteration soon and call the handler's Turn, which looks
-// into mailboxes of its own. It is safe for concurrent use.
+// Wake makes the loop begin another iteration soon. The iteration calls the handler's Turn, in
+// which a handler can look into its own mailboxes. Wake is safe for concurrent use.
 func (l *Loop) Wake() { l.waker.wake() }
 
-// Write writes as many bytes of p as the socket takes now and returns their number. It does
-// not keep p. After a short write the loop calls Writable, or Gone if the connection is
-// broken.
+// Write writes as many bytes of p as the socket accepts now, and returns their number. It does
+// not keep p. If it returns less than len(p), the loop later calls Writable, or Gone if the
+// connection is broken.
 func (l *Loop) Write(id ID, p []byte) (n int) {
 	c := l.conns.get(id)
 	if c == nil || len(p) == 0 {
@@ -271,16 +275,17 @@ func (l *Loop) Write(id ID, p []byte) (n int) {
 	return l.back.write(id, c, p)
 }
 
-// SetDeadline makes the loop call Due once when the given time has passed, up to 200 ms late.
-// Each call replaces the connection's deadline. A change of the system's clock does not move
-// deadlines.
+// SetDeadline makes the loop call Due once, when the duration after has passed, up to 200 ms
+// late. A connection has one deadline, so each call replaces the deadline set before. A change
+// of the system's clock does not move deadlines.
 func (l *Loop) SetDeadline(id ID, after time.Duration) {
 	if l.conns.get(id) != nil {
 		l.wheel.set(&l.conns, id.Slot(), l.Elapsed()+after)
 	}
 }
 
-// Pause stops reading. The flow control of TCP then holds the peer back.
+// Pause stops reading from the connection. TCP's flow control then stops the peer from sending
+// much more.
 func (l *Loop) Pause(id ID) {
 	if c := l.conns.get(id); c != nil && !c.paused {
 		c.paused = true
@@ -288,7 +293,8 @@ func (l *Loop) Pause(id ID) {
 	}
 }
 
-// Resume reads again, beginning with the bytes that Received left unused before Pause.
+// Resume continues reading after Pause. The first bytes are those that Received did not use
+// before the pause.
 func (l *Loop) Resume(id ID) {
 	if c := l.conns.get(id); c != nil && c.paused {
 		c.paused = false
@@ -296,28 +302,30 @@ func (l *Loop) Resume(id ID) {
 	}
 }
 
-// CloseWrite tells the peer that nothing more will come, and continues to read. It is for a
-// connection whose peer may still be sending. Close would reset such a connection, and the
-// peer might not receive the last bytes.
+// CloseWrite closes this side of the connection for writing, and continues to read. Use it if
+// the peer may still be sending: then Close would make TCP reset the connection, and the peer
+// might lose the last bytes written to it.
 func (l *Loop) CloseWrite(id ID) {
 	if c := l.conns.get(id); c != nil {
 		l.back.closeWrite(id, c)
 	}
 }
 
-// Close ends a connection. A peer that reads still receives the bytes that Write took. It may
-// not if it has sent bytes that the loop has not read: then TCP resets, see CloseWrite. Of the
-// handler's methods, the loop calls only Gone after this, soon.
+// Close ends a connection. If the peer has sent no bytes that the loop has not read, the peer
+// still receives all bytes that Write took. Otherwise TCP resets the connection, and the peer
+// may lose them; see CloseWrite. After Close, the loop makes only one more call for this
+// connection: Gone, at the end of the iteration.
 func (l *Loop) Close(id ID) {
 	if c := l.conns.get(id); c != nil {
 		l.kill(id, c, ErrClosed)
 	}
 }
 
-// Detach removes a connection from the loop and returns it as a net.Conn. Its first reads
-// return the bytes of the present call of Received. Only Received may call Detach, and only
-// before anything was written; the result of Received then does not matter. Gone follows with
-// ErrDetached. After an error, such as a lack of descriptors, the connection is as it was.
+// Detach removes a connection from the loop and returns it as a net.Conn. Reads from the
+// net.Conn return first the bytes passed to the current call of Received. Only Received may call
+// Detach, and only for a connection to which nothing was written. The loop then ignores the
+// result of Received, and calls Gone with ErrDetached. If Detach returns an error, for example
+// because the process has no free descriptor, the connection stays in the loop.
 func (l *Loop) Detach(id ID) (net.Conn, error) {
 	c := l.conns.get(id)
 	if c == nil || id != l.reading {
@@ -331,10 +339,10 @@ func (l *Loop) Detach(id ID) (net.Conn, error) {
 	return &unreadConn{Conn: nc, unread: append([]byte(nil), l.unread...)}, nil
 }
 
-// Adopt takes back a connection that Detach of this loop has returned. Unread are bytes that
-// the caller has read from it and not used. The loop does not call Opened for it. Received
-// follows in a later turn, with those bytes first. Only the loop's goroutine may call Adopt.
-// After an error the caller still owns nc.
+// Adopt gives a connection back to the loop from which Detach took it. Unread are bytes that the
+// caller has read from the connection but not used. The loop does not call Opened. It calls
+// Received with these bytes in a later iteration. Only the loop's goroutine may call Adopt. If
+// Adopt returns an error, the caller still owns nc.
 func (l *Loop) Adopt(nc net.Conn, unread []byte) (ID, error) {
 	if u, ok := nc.(*unreadConn); ok {
 		nc, unread = u.Conn, append(unread, u.unread...)
@@ -347,17 +355,17 @@ func (l *Loop) Adopt(nc net.Conn, unread []byte) (ID, error) {
 	return id, nil
 }
 
-// Now returns the time at which this iteration began. It costs nothing. The system's clock
-// may jump, so measure durations with Elapsed.
+// Now returns the time at which this iteration began, without asking the system. The system's
+// clock may jump, so use Elapsed to measure durations.
 func (l *Loop) Now() time.Time { return l.now }
 
-// Elapsed returns the time from the loop's beginning to that of this iteration. It never
-// goes back: a change of the system's clock does not affect it.
+// Elapsed returns the time from the creation of the loop to the beginning of this iteration. It
+// never goes back, because a change of the system's clock does not affect it.
 func (l *Loop) Elapsed() time.Duration { return l.now.Sub(l.start) }
 
 // Stats returns the counters so far.
 func (l *Loop) Stats() Stats { return l.stats }
 
-// StopAccepting closes the listener; connections stay. The loops of the portable backend
-// share a listener, so it closes for all of them.
+// StopAccepting closes the listener. Open connections stay open. The loops of the portable
+// backend share one listener, so one call stops accepting for all of them.
 func (l *Loop) StopAccepting() { l.back.stopAccepting() }

@@ -17,7 +17,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// script is a handler made of functions. Without a function, it echoes what it receives.
+// script is a handler made of functions. If a function is missing, it echoes the bytes that it
+// receives.
 type script struct {
 	l        *loop.Loop
 	opened   func(id loop.ID)
@@ -78,7 +79,7 @@ func (s *script) conns() (ids []loop.ID) {
 	return ids
 }
 
-// whys returns the errors of all ended connections.
+// whys returns the errors that Gone has received, for all ended connections.
 func (s *script) whys() (whys []error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

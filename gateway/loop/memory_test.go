@@ -10,8 +10,8 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// The memory of TLS handshakes is bounded. When it is full and another peer begins a handshake,
-// the loop closes the handshake of a silent peer.
+// The memory of TLS handshakes is bounded. When no memory is left and another peer begins a
+// handshake, the loop closes the handshake of a silent peer.
 func TestHandshakesAreBoundedByMemory(t *testing.T) {
 	memory := limit.NewBudget(1 << 20)
 	cfg := loop.DefaultConfig()

@@ -3,25 +3,25 @@ package loop
 import "sync"
 
 const (
-	minPartial = 256 // bytes of the smallest buffer; each size is twice the previous one
-	sizes      = 19  // up to 64 MiB
+	minPartial = 256 // size of the smallest buffer in bytes; each size is twice the one before
+	sizes      = 19  // number of sizes; the largest is 64 MiB
 )
 
-// partials holds received bytes that the handler has not used yet, mostly the beginning of a
-// frame. Few connections have any. A buffer returns to the pool of its size as soon as it is
-// empty, and the garbage collector may take it from there. The loop owns partials.
+// partials stores received bytes that the handler has not used yet, mostly the beginning of a
+// frame. Few connections have any. When a buffer is empty, it returns to the pool of its size,
+// from which the garbage collector may free it. The loop owns partials.
 type partials struct {
-	held   []*partial // by conn.partial - 1
+	held   []*partial // indexed by conn.partial - 1
 	unused []uint32   // free indexes of held
 	pools  [sizes]sync.Pool
 }
 
 type partial struct {
 	b    []byte
-	size int // index of its pool
+	size int // index of the buffer's pool
 }
 
-// of returns c's bytes, or nil.
+// of returns c's unused bytes, or nil.
 func (t *partials) of(c *conn) *partial {
 	if c.partial == 0 {
 		return nil
@@ -29,7 +29,8 @@ func (t *partials) of(c *conn) *partial {
 	return t.held[c.partial-1]
 }
 
-// keep stores rest as c's bytes. Rest may be a part of the present ones.
+// keep stores rest as c's unused bytes. The slice rest may be a part of the buffer that holds
+// them now.
 func (t *partials) keep(c *conn, rest []byte) {
 	old := t.of(c)
 	switch {
@@ -55,7 +56,7 @@ func (t *partials) keep(c *conn, rest []byte) {
 	}
 }
 
-// grow returns c's bytes in a buffer with space behind them.
+// grow returns c's unused bytes in a buffer that has free space behind them.
 func (t *partials) grow(c *conn) *partial {
 	old := t.of(c)
 	if len(old.b) < cap(old.b) {
@@ -67,7 +68,7 @@ func (t *partials) grow(c *conn) *partial {
 	return bigger
 }
 
-// drop forgets c's bytes.
+// drop discards c's unused bytes.
 func (t *partials) drop(c *conn) {
 	if c.partial == 0 {
 		return

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestPartialsAgainstModel lets connections keep, grow and use bytes at random, and compares the
-// bytes with a model. At the end, the partials must hold no bytes.
+// TestPartialsAgainstModel makes connections keep, grow and use bytes at random. It compares the
+// bytes with a simple model. At the end, the partials must be empty.
 func TestPartialsAgainstModel(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	var partials partials

@@ -14,51 +14,52 @@ type peer struct {
 	nc net.Conn
 	id ID // set before the first read
 
-	// The reader owns these from a receive on next until it posts the result; otherwise the
-	// loop owns them.
+	// The reader goroutine owns these two fields from the moment it receives from next until it
+	// posts the result of its read. At other times the loop owns them.
 	buf  []byte
-	have int           // bytes of buf that the handler has not used
-	next chan struct{} // lends buf to the reader; closed to end the reader
+	have int           // number of bytes in buf that the handler has not used
+	next chan struct{} // the loop sends here to lend buf to the reader, and closes it to end the reader
 
 	// Owned by the loop.
 	lent  bool  // the reader owns buf
 	fresh bool  // buf has bytes that the handler has not seen
-	err   error // of the last read
+	err   error // error of the last read
 
 	mu      sync.Mutex // guards the fields below
 	out     []byte     // bytes to write
 	spare   []byte     // the other half of a double buffer
-	held    int        // bytes in out, and those that the writer is writing
-	writing bool       // the writer's goroutine runs
-	owed    bool       // a write was short: Writable must follow
+	held    int        // bytes in out, and bytes that the writer goroutine is writing
+	writing bool       // the writer goroutine runs
+	owed    bool       // a write took only some of its bytes, so the loop must call Writable
 	broken  bool       // writing has failed
-	ending  ending     // what to do when all bytes are written
+	ending  ending     // how to end the connection after all bytes are written
 }
 
-// ending is how a connection ends. A later constant overrides an earlier one.
+// ending says how to end a connection. A later constant overrides an earlier one.
 type ending int
 
 const (
 	endNot ending = iota
 	endWrite
-	endClose // within lingerTime
+	endClose // wait up to lingerTime until the bytes are written, then close
 	endNow
 )
 
-const readSize = 4 << 10 // bytes of a new reader's buffer
+const readSize = 4 << 10 // size of a new connection's read buffer, in bytes
 
 func newPeer(b *portable, nc net.Conn) *peer {
 	return &peer{b: b, nc: nc, buf: make([]byte, readSize), next: make(chan struct{}, 1)}
 }
 
-// readOn lends the buffer to the reader, with space in it.
+// readOn lends the buffer to the reader goroutine. It first makes sure that the buffer has free
+// space.
 func (p *peer) readOn() {
 	switch {
 	case p.have == len(p.buf):
 		bigger := make([]byte, 2*len(p.buf))
 		copy(bigger, p.buf)
 		p.buf = bigger
-	case p.have == 0 && len(p.buf) > readSize: // an idle connection does not keep the buffer of a large message
+	case p.have == 0 && len(p.buf) > readSize: // a large message has passed: do not keep its buffer for an idle connection
 		p.buf = make([]byte, readSize)
 	}
 	p.lent = true
@@ -72,7 +73,7 @@ func (p *peer) readLoop() {
 			if !ok {
 				return
 			}
-		case <-p.b.ctx.Done(): // the loop ended before it knew of this connection
+		case <-p.b.ctx.Done(): // the loop ended before it took over this connection
 			p.nc.Close()
 			return
 		}
@@ -100,22 +101,22 @@ func (p *peer) write(data []byte) int {
 	return n
 }
 
-// hold counts n more bytes as held. Each counts twice in the memory, because there are two
-// buffers. The caller holds mu.
+// hold adds n to the bytes counted as held. The memory budget counts each byte twice, because
+// there are two buffers. The caller holds mu.
 func (p *peer) hold(n int) {
 	p.held += n
 	p.b.l.cfg.Memory.Add(limit.Queues, 2*n)
 }
 
-// idle reports whether everything has been written.
+// idle reports whether all bytes have been written.
 func (p *peer) idle() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !p.writing
 }
 
-// end makes the writer end the connection: with endNow at once, otherwise after the bytes of
-// write.
+// end makes the writer goroutine end the connection: at once for endNow, otherwise after the
+// bytes that write took.
 func (p *peer) end(how ending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,11 +132,11 @@ func (p *peer) end(how ending) {
 	}
 	if !p.writing {
 		p.writing = true
-		p.b.wg.Go(p.writeLoop) // closing TLS writes, and the loop must not block
+		p.b.wg.Go(p.writeLoop) // closing a TLS connection writes to it, and the loop must not block
 	}
 }
 
-// writeLoop writes until no bytes are left. Then it ends the connection if end was called.
+// writeLoop writes until there are no more bytes. Then it ends the connection if end was called.
 func (p *peer) writeLoop() {
 	for {
 		p.mu.Lock()

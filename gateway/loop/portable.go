@@ -15,31 +15,31 @@ import (
 )
 
 const (
-	handshakeTime = 5 * time.Second // for a TLS handshake
-	lingerTime    = time.Second     // to deliver the bytes that Write took before Close
+	handshakeTime = 5 * time.Second // limit for a TLS handshake
+	lingerTime    = time.Second     // how long Close waits until the bytes that Write took are sent
 
-	handshakeBytes = 32 << 10 // memory of a TLS handshake, about
+	handshakeBytes = 32 << 10 // about the memory of one TLS handshake
 	refuseTime     = 100 * time.Millisecond
 )
 
-// portable is the backend over package net. Each connection has a goroutine that reads and,
-// while there are bytes to write, another one that writes. They post their results to the
-// loop.
+// portable is the backend that uses package net. Each connection has a goroutine that reads.
+// While there are bytes to write, the connection also has a goroutine that writes. Both
+// goroutines post their results to the loop.
 type portable struct {
 	l          *Loop
 	group      *listenerGroup
-	intake     chan net.Conn // from the acceptors of the group
+	intake     chan net.Conn // connections that an accept goroutine of the group has assigned to this loop
 	wakes      chan struct{}
 	timer      *time.Timer
 	peers      []*peer // by slot; owned by the loop
 	handshakes handshakes
 	ctx        context.Context
 	stop       context.CancelFunc
-	wg         sync.WaitGroup // accept, take and every goroutine of a connection
+	wg         sync.WaitGroup // accept, take and the goroutines of all connections
 }
 
-// listenerGroup holds the loops of one Listen, which share a listener. Any of them accepts a
-// connection and gives it to the next loop in turn.
+// listenerGroup contains the loops that share the listener of one Listen. Every loop accepts
+// connections, and assigns them to the loops of the group in turn.
 type listenerGroup struct {
 	ln    net.Listener
 	loops []*portable
@@ -97,8 +97,8 @@ func (b *portable) wake() {
 	}
 }
 
-// post is [Loop.Post] without a bound, because at most three of these functions wait for each
-// connection. It returns false after the end of the loop.
+// post is [Loop.Post] without a bound. It needs none, because each connection has at most three
+// functions waiting. It returns false after the end of the loop.
 func (b *portable) post(f func()) bool { return b.l.posts.Put(f) }
 
 func (b *portable) accept() {
@@ -137,8 +137,9 @@ func (b *portable) accept() {
 	}
 }
 
-// refuse closes a connection that the gate refuses. The buffer of a new socket takes the
-// refusal at once; a peer that speaks TLS could not read it.
+// refuse sends the refusal to a peer that the gate does not accept, and closes the connection.
+// The send buffer of a new socket is empty, so the write does not block. A peer that speaks TLS
+// gets no refusal, because it could not read the text.
 func (b *portable) refuse(nc net.Conn, refusal []byte) {
 	if b.l.cfg.TLS == nil && len(refusal) > 0 {
 		nc.SetWriteDeadline(time.Now().Add(refuseTime))
@@ -147,13 +148,13 @@ func (b *portable) refuse(nc net.Conn, refusal []byte) {
 	nc.Close()
 }
 
-// turnAway ends a connection that the gate has accepted, before the handler knows it.
+// turnAway closes a connection that the gate has accepted but the handler does not know yet.
 func (b *portable) turnAway(nc net.Conn, peer netip.Addr) {
 	nc.Close()
 	b.l.cfg.Gate.Leave(peer)
 }
 
-// take serves the connections that the acceptors give to this loop.
+// take serves the connections that the accept goroutines have assigned to this loop.
 func (b *portable) take() {
 	for {
 		select {
@@ -165,12 +166,13 @@ func (b *portable) take() {
 	}
 }
 
-// wantsTLS is the answer to a client that sends plain HTTP where TLS is expected.
+// wantsTLS is the answer to a client that sends plain HTTP to a port with TLS.
 const wantsTLS = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
 	"this port speaks https and wss; the request was plain http\n"
 
-// tellPlain sends wantsTLS and waits until the client closes. With unread bytes a close
-// resets the connection, and the client might not receive the answer.
+// tellPlain sends wantsTLS and waits until the client closes the connection. If it closed the
+// socket with unread bytes, TCP would reset the connection, and the client might not receive the
+// answer.
 func tellPlain(nc net.Conn) {
 	nc.SetDeadline(time.Now().Add(lingerTime))
 	io.WriteString(nc, wantsTLS)
@@ -190,7 +192,8 @@ func isHTTP(first []byte) bool {
 	return true
 }
 
-// serve reads one connection until it ends.
+// serve performs the TLS handshake, if there is one. Then it reads the connection until the
+// connection ends.
 func (b *portable) serve(nc net.Conn) {
 	peer := addrPortOf(nc.RemoteAddr())
 	if tcp, ok := nc.(*net.TCPConn); ok {
@@ -202,7 +205,7 @@ func (b *portable) serve(nc net.Conn) {
 				b.turnAway(nc, peer.Addr())
 				return
 			}
-			b.l.cfg.Memory.Add(limit.Handshakes, handshakeBytes) // the closed handshake returns as much
+			b.l.cfg.Memory.Add(limit.Handshakes, handshakeBytes) // the closed handshake gives the same amount back
 		}
 		secure, under := tls.Server(nc, b.l.cfg.TLS), b.handshakes.begin(nc)
 		ctx, cancel := context.WithTimeout(b.ctx, handshakeTime)
@@ -260,7 +263,8 @@ func (b *portable) adopt(nc net.Conn, unread []byte) (ID, error) {
 	return id, nil
 }
 
-// got takes the buffer back from a reader, with n more bytes and perhaps an error.
+// got runs in the loop after a read. It takes the buffer back from the reader, with n more bytes
+// and perhaps an error.
 func (b *portable) got(p *peer, n int, err error) {
 	p.lent = false
 	c := b.l.conns.get(p.id)
@@ -277,7 +281,7 @@ func (b *portable) got(p *peer, n int, err error) {
 	b.deliver(p, c)
 }
 
-// deliver gives p's bytes to the handler, and the buffer back to the reader. It does
+// deliver passes p's bytes to the handler and lends the buffer to the reader again. It does
 // nothing while the connection is paused.
 func (b *portable) deliver(p *peer, c *conn) {
 	if c.paused {

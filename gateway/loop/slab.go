@@ -1,34 +1,34 @@
 package loop
 
-// conn is the state of a connection: 32 bytes and no pointer, so that the garbage
-// collector never looks at the slab.
+// conn is the state of one connection. It has 32 bytes and contains no pointer, so the garbage
+// collector does not scan the slab.
 type conn struct {
-	gen     uint32 // generation of the slot; free raises it
+	gen     uint32 // generation of the slot; free increments it
 	fd      int32  // epoll backend
-	partial uint32 // epoll backend: 1 + index of the bytes not used yet; 0 = none
+	partial uint32 // epoll backend: 1 + index in partials of the bytes not used yet; 0 = none
 	open    bool   // accepted and not closed
 	paused  bool   // the loop does not read from it
-	short   bool   // a write was short, and Writable must follow
-	armed   bool   // epoll backend: epoll reports writable
+	short   bool   // a write took only some of its bytes, so the loop must call Writable
+	armed   bool   // epoll backend: epoll reports when the socket is writable
 
 	// Owned by the wheel.
 	due    uint32 // tick of the deadline; 0 = none
-	queued uint32 // tick of its bucket in the wheel, at most due; 0 = it is in no bucket
-	next   uint32 // 1 + slot of the next one in the bucket or the list of free slots; 0 = none
-	prev   uint32 // 1 + slot of the previous one in the bucket; 0 = none
+	queued uint32 // tick of the bucket that the connection is in, at most due; 0 = in no bucket
+	next   uint32 // 1 + slot of the next connection in the bucket or in the list of free slots; 0 = none
+	prev   uint32 // 1 + slot of the previous connection in the bucket; 0 = none
 }
 
 const chunkSize = 4096 // slots
 
-// slab holds connections by slot. It grows by chunks, which never move. A new connection gets
-// the slot that was freed last. The loop owns it.
+// slab stores the connections of a loop by slot. It grows in chunks, which never move in memory.
+// A new connection gets the slot that was freed last. The loop owns the slab.
 type slab struct {
 	chunks []*[chunkSize]conn
-	size   uint32 // slots that were ever used
-	unused uint32 // 1 + slot of the first free one; 0 = none
+	size   uint32 // number of slots that were ever used
+	unused uint32 // 1 + slot of the first free slot; 0 = none
 }
 
-// alloc returns a new connection and its ID.
+// alloc returns a new open connection and its ID.
 func (s *slab) alloc() (ID, *conn) {
 	slot := s.size
 	if s.unused != 0 {

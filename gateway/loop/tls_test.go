@@ -31,8 +31,8 @@ func TestTLSIsServedAndOtherClientsAreClosed(t *testing.T) {
 	t.Cleanup(func() { first.Close() })
 	echo(t, first, "over TLS")
 
-	// The loop closes a client that does not speak TLS, or says nothing, and the others
-	// continue. A client that speaks plain HTTP receives an explanation.
+	// The loop closes a client that does not speak TLS and a client that sends nothing. Other
+	// connections continue. A client that speaks plain HTTP receives an explanation.
 	mute, plain, other := dial(t, addr), dial(t, addr), dial(t, addr)
 	io.WriteString(plain, "GET / HTTP/1.1\r\nCookie: "+strings.Repeat("x", 8000)+"\r\n\r\n")
 	if answer, err := io.ReadAll(plain); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 400 ") || !strings.Contains(string(answer), "https") {
@@ -58,7 +58,7 @@ func newCertificate(t *testing.T) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// A connection that has sent one large message and is idle again keeps no large buffer.
+// An idle connection that has sent one large message before keeps no large buffer.
 func TestIdleTLSConnectionsKeepNoLargeBuffer(t *testing.T) {
 	const conns, message = 200, 61 << 10
 	cfg := loop.DefaultConfig()
@@ -94,7 +94,7 @@ func TestIdleTLSConnectionsKeepNoLargeBuffer(t *testing.T) {
 	var each int64
 	eventually(t, "the buffers given back", func() bool {
 		each = (liveHeap() - before) / conns
-		return each < 48<<10 // crypto/tls keeps a record of both sides
+		return each < 48<<10 // crypto/tls keeps one record buffer for each direction
 	})
 	t.Logf("%d bytes of heap a connection, both sides", each)
 }

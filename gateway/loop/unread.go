@@ -2,7 +2,8 @@ package loop
 
 import "net"
 
-// unreadConn is a detached connection. It returns the bytes that the loop has read first.
+// unreadConn is a detached connection. Its Read first returns the bytes that the loop had read
+// already.
 type unreadConn struct {
 	net.Conn
 	unread []byte
@@ -19,7 +20,8 @@ func (c *unreadConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// CloseWrite is for net/http, which ends its side of a connection before it closes it.
+// CloseWrite exists for net/http, which closes its side of a connection for writing before it
+// closes the connection.
 func (c *unreadConn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()

@@ -2,27 +2,28 @@ package loop
 
 import "sync"
 
-// postsPerTurn bounds the posted functions that run before connections, deadlines and
-// Turn get their turn again.
+// postsPerTurn bounds the posted functions that run in one iteration, so that they do not delay
+// connections, deadlines and Turn.
 const postsPerTurn = 4096
 
-// waker ends a loop's sleep. It makes a system call only if the loop sleeps. After a wake-up
-// while the loop works, the loop does not go to sleep the next time. It is safe for concurrent use.
+// waker ends a loop's sleep. It makes a system call only if the loop sleeps. If wake is called
+// while the loop works, the loop does not sleep before its next iteration. A waker is safe for
+// concurrent use.
 type waker struct {
 	mu     sync.Mutex // guards the fields below
-	end    func()     // ends the loop's poll; nil = the loop does not run
+	end    func()     // ends the loop's poll; nil = the loop is not running
 	asleep bool       // the loop sleeps, or will in a moment
-	due    bool       // wake was called since the last rise
+	due    bool       // wake was called since the last call of rise
 }
 
-// start gives the waker the function that ends a poll from any goroutine.
+// start gives the waker the function that ends a poll. Any goroutine may call that function.
 func (w *waker) start(end func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.end = end
 }
 
-// stop makes all further wake-ups do nothing.
+// stop makes all later calls of wake do nothing.
 func (w *waker) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -35,11 +36,12 @@ func (w *waker) wake() {
 	w.due = true
 	if w.asleep && w.end != nil {
 		w.asleep = false
-		w.end() // under the lock, because it writes to a descriptor that is closed after stop
+		w.end() // under the lock, because after stop the descriptor that end writes to is closed
 	}
 }
 
-// sleep announces that the loop will wait. It returns false if there is work.
+// sleep marks the loop as asleep. It returns false if wake was called, so that the loop must not
+// sleep.
 func (w *waker) sleep() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -47,8 +49,8 @@ func (w *waker) sleep() bool {
 	return w.asleep
 }
 
-// rise begins the loop's work. The loop looks into its mailboxes after this, so it finds the
-// work of every earlier wake-up.
+// rise marks the loop as awake. The loop looks into its mailboxes after this call. So it finds
+// everything that was put there before an earlier call of wake.
 func (w *waker) rise() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -4,25 +4,27 @@ import "time"
 
 const (
 	tick    = 100 * time.Millisecond
-	buckets = 1024 // ticks ahead that the wheel reaches; later deadlines wait in its last bucket
+	buckets = 1024 // number of ticks that the wheel covers; later deadlines wait in the last bucket
 )
 
-// wheel holds the deadlines of all connections of a loop. It is a hashed timing wheel
-// (Varghese and Lauck, 1987) whose lists run through the slab. The loop owns it.
+// wheel stores the deadlines of all connections of a loop. It is a hashed timing wheel (Varghese
+// and Lauck, 1987). The entries of a bucket form a linked list through the slab. The loop owns
+// the wheel.
 //
-// Each frame of a peer delays its deadline, so that must be cheap. Set only records the new
-// tick, and advance moves the entry when its bucket is due. A busy connection costs one visit
-// for each deadline, as a quiet one does.
+// Each frame of a peer moves the deadline of its connection, so moving must be cheap. The method
+// set only records the new tick. When the bucket of the old tick is reached, advance moves the
+// connection to the bucket of the new tick. So a busy connection costs one visit per deadline,
+// no more than a quiet connection.
 //
-// It measures the time since the loop was made. A change of the system's clock does not
-// affect that.
+// The wheel counts ticks from the creation of the loop, so a change of the system's clock does
+// not affect it.
 type wheel struct {
 	at   uint32               // the last tick that advance has handled
-	head [buckets]uint32      // 1 + slot of the first one in the bucket; 0 = none
-	some [buckets / 64]uint64 // one bit for each bucket: it is not empty
+	head [buckets]uint32      // 1 + slot of the first connection in the bucket; 0 = none
+	some [buckets / 64]uint64 // one bit for each bucket: set if the bucket is not empty
 }
 
-// set gives a slot the deadline t.
+// set makes t the deadline of the connection in slot.
 func (w *wheel) set(s *slab, slot uint32, t time.Duration) {
 	c := s.at(slot)
 	c.due = w.at + 1
@@ -36,7 +38,8 @@ func (w *wheel) set(s *slab, slot uint32, t time.Duration) {
 	w.insert(s, slot)
 }
 
-// insert puts a slot into the bucket of its deadline, or into the last bucket.
+// insert puts the connection in slot into the bucket of its deadline. If the deadline is too far
+// ahead, it uses the last bucket that the wheel covers.
 func (w *wheel) insert(s *slab, slot uint32) {
 	c := s.at(slot)
 	c.queued = min(c.due, w.at+buckets-1)
@@ -49,7 +52,8 @@ func (w *wheel) insert(s *slab, slot uint32) {
 	w.some[b/64] |= 1 << (b % 64)
 }
 
-// remove takes a slot out of its bucket, if it is in any.
+// remove takes the connection in slot out of its bucket. It does nothing if the connection is in
+// no bucket.
 func (w *wheel) remove(s *slab, slot uint32) {
 	c := s.at(slot)
 	if c.queued == 0 {
@@ -71,7 +75,7 @@ func (w *wheel) remove(s *slab, slot uint32) {
 func (w *wheel) advance(l *Loop) {
 	for now := uint32(l.Elapsed() / tick); w.at < now; {
 		w.at++
-		for b := w.at % buckets; w.head[b] != 0; { // insert never uses this bucket
+		for b := w.at % buckets; w.head[b] != 0; { // insert never adds to this bucket
 			slot := w.head[b] - 1
 			c := l.conns.at(slot)
 			w.remove(&l.conns, slot)
@@ -87,8 +91,8 @@ func (w *wheel) advance(l *Loop) {
 	}
 }
 
-// next returns the time from now to the next bucket with an entry. It is negative if all
-// buckets are empty.
+// next returns the time from now until the first bucket that is not empty. It returns a negative
+// number if all buckets are empty.
 func (w *wheel) next(now time.Duration) time.Duration {
 	for i := uint32(1); i < buckets; {
 		b := (w.at + i) % buckets

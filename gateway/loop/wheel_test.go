@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// dues is a handler that records the connections whose deadlines are due.
+// dues is a handler that records the connections for which Due was called.
 type dues struct{ ids []ID }
 
 func (d *dues) Opened(ID, netip.AddrPort) {}
@@ -17,8 +17,8 @@ func (d *dues) Due(id ID)                 { d.ids = append(d.ids, id) }
 func (d *dues) Gone(ID, error)            {}
 func (d *dues) Turn() bool                { return false }
 
-// TestWheelAgainstModel sets and moves deadlines at random and compares the due ones with a
-// plain list.
+// TestWheelAgainstModel sets and moves deadlines at random. It compares the calls of Due with a
+// plain list of deadlines.
 func TestWheelAgainstModel(t *testing.T) {
 	for seed := range uint64(8) {
 		rnd := rand.New(rand.NewPCG(seed, 0))

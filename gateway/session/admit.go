@@ -10,26 +10,26 @@ import (
 	"roomcast/proto/history"
 )
 
-// bearerOffer begins the subprotocol offer that carries a token. A browser's script can set no
-// other header of a WebSocket handshake.
+// bearerOffer is the beginning of a subprotocol in which the client passes a token. A script in
+// a browser can set no other header of a WebSocket handshake.
 const bearerOffer = "bearer."
 
-// unnamedLimits bound what a client may send before its token is accepted: a token of 12 KiB and
-// the command that holds it.
+// unnamedLimits bounds the first frame of a client that must send auth. A token has up to 12
+// KiB, and the command around it needs space too.
 var unnamedLimits = wire.Limits{Message: 20 << 10, Fragments: 64}
 
-// given holds the credentials in a handshake.
+// given contains the credentials that a handshake presents.
 type given struct {
 	token   string // "" = none
 	ticket  string
-	refused *proto.Refusal // why the token is refused without a check
+	refused *proto.Refusal // why the token is refused without checking it
 	resume  string
 	name    string
-	named   bool // the request has a name, which may be empty
+	named   bool // the request has a name parameter, whose value may be empty
 }
 
-// credential reads the best credential of a handshake. Its errors are malformed requests and
-// exceeded limits; the client receives them as an HTTP status.
+// credential returns the credential of a handshake that counts. It returns an error if the
+// request is malformed or exceeds a limit. The client receives the error as an HTTP status.
 func (h *handshakes) credential(s *session, req *wire.Request, site auth.Site) (g given, err error) {
 	if req.Proxied {
 		s.flags |= proxied
@@ -71,9 +71,9 @@ func (h *handshakes) credential(s *session, req *wire.Request, site auth.Site) (
 	return g, nil
 }
 
-// cookieCounts reports whether a cookie may authenticate a request. A request with an Origin needs
-// one that may use the cookie. One without it, such as a request for events, needs the browser's
-// statement that it is of the same origin.
+// cookieCounts reports whether the gateway may accept the cookie of a request as a credential.
+// If the request has an Origin, that origin must be allowed to use the cookie. If not, such as
+// in a request for events, the browser must state that the request comes from the same origin.
 func (h *handshakes) cookieCounts(req *wire.Request, site auth.Site) bool {
 	if len(req.Origin) == 0 {
 		return req.SameOrigin
@@ -81,7 +81,7 @@ func (h *handshakes) cookieCounts(req *wire.Request, site auth.Site) bool {
 	return h.auth.CookieCounts(string(req.Origin), site)
 }
 
-// cookie returns the value of the first cookie with this name.
+// cookie returns the value of the first cookie that has the given name.
 func cookie(header []byte, name string) string {
 	cookies, err := http.ParseCookie(string(header))
 	if err != nil {
@@ -95,7 +95,7 @@ func cookie(header []byte, name string) string {
 	return ""
 }
 
-// identify decides who the client is by its credential, and continues with admit.
+// identify finds out from its credential who the client is, and continues with admit.
 func (h *handshakes) identify(s *session, g given, from proto.From) {
 	switch {
 	case g.refused != nil:
@@ -136,14 +136,14 @@ func (h *handshakes) identify(s *session, g given, from proto.From) {
 	}
 }
 
-// verify checks a token outside of the loop. Done runs on the loop, unless the session has ended by
-// then.
+// verify checks a token in another goroutine. Then it calls done on the loop, unless the session
+// has ended meanwhile.
 func (st *state) verify(s *session, token string, done func(*session, auth.Holder, error)) {
 	id := s.id
 	taken := st.auth.Check(token, func(h auth.Holder, err error) {
 		st.hub.Post(func() {
 			if s := st.get(id); s != nil && s.phase != ending {
-				if err == nil { // a revocation may have come during the check, when it could not find this session
+				if err == nil { // the token may have been revoked during the check, when revoke could not find this session
 					err = st.auth.Revoked().Check(h.Who.ID, "", h.Issued)
 				}
 				done(s, h, err)
@@ -161,7 +161,7 @@ func (st *state) take(s *session, h *auth.Holder) {
 	s.flags |= hasToken
 }
 
-// tokenEnd returns the time in the token's exp, zero if there is no token.
+// tokenEnd returns the time in the token's exp claim, or zero if the session has no token.
 func (s *session) tokenEnd() time.Time {
 	if s.expires == 0 {
 		return time.Time{}
@@ -169,7 +169,8 @@ func (s *session) tokenEnd() time.Time {
 	return time.Unix(int64(s.expires), 0).Add(-auth.Leeway)
 }
 
-// allowed reports whether the session may begin: in its room, or on /ws.
+// allowed reports whether the session has the rights to begin: in the room of its URL, in one of
+// the rooms of its stream, or on /ws.
 func (st *state) allowed(s *session) bool {
 	if st := st.streams[s.id]; st != nil && len(st.rooms) > 0 {
 		return st.allows(s)
@@ -180,13 +181,13 @@ func (st *state) allowed(s *session) bool {
 	return s.grant.Of(s.home, s.who.ID).Allow(proto.RightRead)
 }
 
-// mayAuthenticate reports whether a session without a credential can still send auth.
+// mayAuthenticate reports whether the session came without a credential and may still send auth.
 func (st *state) mayAuthenticate(s *session) bool {
 	return s.kind == jsonKind && s.flags&(hasToken|admitted) == 0 && st.auth.TakesAuth()
 }
 
-// admit begins a session whose identity is known: in its room, or on /ws. A guest without rights
-// gets time to send auth, if auth can help. Until then the session joins no room.
+// admit begins a session whose client is known. If the client has no rights, but could get some
+// with auth, admit waits for auth. Until then the session joins no room.
 func (h *handshakes) admit(s *session, from proto.From) {
 	switch {
 	case h.allowed(s):
@@ -234,7 +235,8 @@ func (h *handshakes) admit(s *session, from proto.From) {
 	h.arm(s)
 }
 
-// firstFrame handles the first frame of a session that must send auth. The answer is hello.
+// firstFrame handles the first frame of a session that must begin with auth. If the command
+// succeeds, its answer is hello.
 func (c *commands) firstFrame(s *session, f *wire.Frame) {
 	if f.Deflated || f.Op != wire.OpText {
 		c.close(s, proto.CloseNoToken, "the first frame must be auth, as text and not compressed", proto.LeftServer)
@@ -249,7 +251,8 @@ func (c *commands) firstFrame(s *session, f *wire.Frame) {
 	c.authenticateFirst(s, &cmd)
 }
 
-// replaceGuest continues a guest's session as the holder of a token or ticket.
+// replaceGuest continues a session that began as a guest's. Its client has now presented a token
+// or ticket. The parameter guest is the identity that the session had before.
 func (h *handshakes) replaceGuest(s *session, guest proto.Identity) {
 	if from, waits := h.waiting[s.id]; waits {
 		delete(h.waiting, s.id)
@@ -257,13 +260,13 @@ func (h *handshakes) replaceGuest(s *session, guest proto.Identity) {
 		return
 	}
 	if h.forbidden(s, s.home, proto.RightRead) != nil && !s.home.IsZero() {
-		s.who = guest // the rooms learn that the guest leaves
+		s.who = guest // leave the room under the guest's identity, under which the members know the client
 		h.close(s, proto.CloseForbidden, "", proto.LeftServer)
 		return
 	}
 	head, in := h.hub.Head(s.id, s.home)
 	if in && h.banned(s, head.Limits) != nil {
-		s.who = guest // the rooms learn that the guest leaves
+		s.who = guest // leave the room under the guest's identity, under which the members know the client
 		h.close(s, proto.CloseBanned, "", proto.LeftServer)
 		return
 	}

@@ -15,28 +15,28 @@ import (
 	"roomcast/proto/grant"
 )
 
-// asked is what the backend has answered for a session, and what it is being asked. The loop owns
-// it.
+// asked contains the backend's answers for a session, and the questions that the backend has not
+// answered yet. The loop owns it.
 type asked struct {
-	pass     auth.Pass         // what the backend has allowed; Until is zero if the answer to connect holds only for this session
-	answered bool              // pass.Rooms is the answer to connect
-	unasked  bool              // the backend did not answer, and --ask-fail is allow
-	headers  map[string]string // of the handshake
-	says     []*asking         // in the order of the client; the backend is being asked about the first
+	pass     auth.Pass         // what the backend has allowed; if the answer to connect is for this session only, Until is zero
+	answered bool              // pass.Rooms comes from the backend's answer to connect
+	unasked  bool              // the backend did not answer, and --ask-fail=allow admitted the session
+	headers  map[string]string // headers of the handshake for the backend
+	says     []*asking         // messages and signals in the order of the client; the first is the one that the backend is considering
 }
 
-// questions ask the backend and keep its answers. The loop owns them.
+// questions asks the backend, and keeps its answers. The loop owns it.
 type questions struct {
 	*lifecycle
 	asked    map[loop.ID]*asked // by session; empty without a backend and tickets
-	families map[loop.ID]string // for a session that came with a resume string: the session that got the first one
+	families map[loop.ID]string // for a session that came with a resume string: the earlier session that got the first string of the chain
 }
 
-// maxAskHeaders bounds the headers that a session keeps for the backend, in bytes.
+// maxAskHeaders bounds the headers that one session keeps for the backend, in bytes.
 const maxAskHeaders = 8 << 10
 
-// askHeaders returns the headers of a handshake that the backend gets. A cookie counts only from a
-// page that may use it.
+// askHeaders returns the headers of a handshake that go to the backend. It includes a cookie
+// only if the page that sent the request may use the cookie.
 func (h *handshakes) askHeaders(req *wire.Request, site auth.Site) (headers map[string]string) {
 	left := maxAskHeaders
 	for _, name := range h.backend.Headers() {
@@ -53,16 +53,17 @@ func (h *handshakes) askHeaders(req *wire.Request, site auth.Site) (headers map[
 	return headers
 }
 
-// introduced reports whether a session without a token has a header or a pass from which the
-// backend can know the client.
+// introduced reports whether the backend can find out who the client is although the session has
+// no token: from a header or from a pass.
 func (qs *questions) introduced(s *session) bool {
 	a := qs.asked[s.id]
 	return a != nil && (len(a.headers) > 0 || !a.pass.Until.IsZero())
 }
 
-// usePass reads the answers for an earlier session from its resume string. Without a token, the
-// string also identifies the client. The error is then the refusal of a string that has been
-// revoked or that needs its token.
+// usePass reads the pass from the resume string of a client's earlier session. The pass contains
+// the backend's answers for that session. If the session has no token, the string also
+// identifies the client. Then usePass returns an error if the string has been revoked, or if it
+// may be used only together with a token.
 func (qs *questions) usePass(s *session, resume string) error {
 	token := ""
 	if s.flags&hasToken != 0 {
@@ -80,7 +81,7 @@ func (qs *questions) usePass(s *session, resume string) error {
 	}
 	for _, id := range []string{pass.Who.ID, pass.Token} {
 		if err := qs.auth.Revoked().Check(id, pass.Family, pass.Issued); err != nil {
-			if token != "" { // the token still counts
+			if token != "" { // the token still identifies the client
 				err = nil
 			}
 			return err
@@ -110,7 +111,7 @@ func (qs *questions) usePass(s *session, resume string) error {
 	return nil
 }
 
-// remember returns the entry of the session in asked, and makes it if it is missing.
+// remember returns the session's entry in asked. It makes the entry if there is none.
 func (qs *questions) remember(s *session) *asked {
 	a := qs.asked[s.id]
 	if a == nil {
@@ -120,8 +121,8 @@ func (qs *questions) remember(s *session) *asked {
 	return a
 }
 
-// redeem uses a ticket, which gives the session its identity, its rights and its end. Done runs on
-// the loop, unless the session has ended by then.
+// redeem uses up a ticket. The ticket gives the session its identity, its rights and its end.
+// Then redeem calls done on the loop, unless the session has ended meanwhile.
 func (qs *questions) redeem(s *session, ticket string, done func(*session, error)) {
 	qs.withKey(s, ticket, func(s *session, err error) {
 		var t *auth.Ticket
@@ -136,9 +137,10 @@ func (qs *questions) redeem(s *session, ticket string, done func(*session, error
 	})
 }
 
-// withKey calls then once the gateway has looked up the key that signed a resume string or ticket.
-// The key may still be unknown then. The error says that roomsvc cannot be asked. Then runs at once
-// or later on the loop, unless the session has ended.
+// withKey looks up the key that signed a resume string or ticket, and calls then. There may be
+// no such key; then the later check of the signature fails. The error says that the gateway
+// could not ask roomsvc for the key. The function then runs on the loop, at once or later. It
+// does not run if the session has ended.
 func (qs *questions) withKey(s *session, signed string, then func(*session, error)) {
 	if qs.auth.KnowsKeyOf(signed) {
 		then(s, nil)
@@ -159,7 +161,8 @@ func (qs *questions) withKey(s *session, signed string, then func(*session, erro
 	})
 }
 
-// markTicket marks a ticket as used, and gives it to the session if it was not used before.
+// markTicket marks a ticket as used. If the ticket was not used before, markTicket gives the
+// session the ticket's identity and rights.
 func (qs *questions) markTicket(s *session, t *auth.Ticket, done func(*session, error)) {
 	id := s.id
 	qs.bridge.UseTicket(t.Number, func(first bool, err error) {
@@ -176,8 +179,8 @@ func (qs *questions) markTicket(s *session, t *auth.Ticket, done func(*session, 
 	})
 }
 
-// useTicket gives the session the identity and rights of the ticket. A ticket for a running session
-// renews it.
+// useTicket gives the session the identity and rights of the ticket. If the session already has
+// a ticket, the new ticket renews the session.
 func (qs *questions) useTicket(s *session, t *auth.Ticket) error {
 	if err := qs.auth.Revoked().Check(t.Who.ID, "", t.Issued); err != nil {
 		return err
@@ -197,8 +200,8 @@ func (qs *questions) useTicket(s *session, t *auth.Ticket) error {
 	return nil
 }
 
-// permit asks the backend whether the session may begin, unless its pass allows it, and then calls
-// then. It closes a session that may not begin.
+// permit asks the backend whether the session may begin, and then calls then. It does not ask if
+// the session's pass already allows the session. If the session may not begin, permit closes it.
 func (qs *questions) permit(s *session, then func(*session)) {
 	a := qs.asked[s.id]
 	switch {
@@ -233,8 +236,8 @@ func (qs *questions) permit(s *session, then func(*session)) {
 	})
 }
 
-// keepAnswer gives a session only the rights that both its token and the answer to connect contain.
-// The session ends at the earlier of the two ends.
+// keepAnswer restricts a session to the rights that both its token and the backend's answer to
+// connect contain. The session ends when the first of the two ends.
 func (qs *questions) keepAnswer(s *session) {
 	a := qs.asked[s.id]
 	if a == nil || !a.answered {
@@ -251,14 +254,14 @@ func (qs *questions) keepAnswer(s *session) {
 	if s.who = a.pass.Who; own == nil && !auth.IsGuest(s.who) {
 		s.flags |= admitted
 	}
-	s.grant, _ = qs.auth.GrantOf(a.pass.Rooms, own) // it has been parsed before
+	s.grant, _ = qs.auth.GrantOf(a.pass.Rooms, own) // no error: the rooms of the answer were parsed before
 	if until := secondOf(a.pass.Until); !a.pass.Until.IsZero() && (s.expires == 0 || until < s.expires) {
 		s.expires = until
 	}
 }
 
-// tokenID returns the id in the token of a session. The backend may have given the session another
-// id.
+// tokenID returns the id in a session's token. The session itself may have another id, which the
+// backend has chosen.
 func (qs *questions) tokenID(s *session) string {
 	if p := qs.polls.waiting[s.id]; p != nil && p.Token != "" {
 		return p.Token
@@ -269,8 +272,8 @@ func (qs *questions) tokenID(s *session) string {
 	return s.who.ID
 }
 
-// resumeOf returns a resume string. With it, the client's next session has the same id, and the
-// gateway need not ask the backend again.
+// resumeOf returns a resume string. If the client sends it in its next handshake, the new
+// session has the same id, and the gateway need not ask the backend again.
 func (qs *questions) resumeOf(s *session) string {
 	p := auth.Pass{Issued: time.Unix(int64(s.issued), 0)}
 	if a := qs.asked[s.id]; a != nil {
@@ -285,7 +288,8 @@ func (qs *questions) resumeOf(s *session) string {
 	return qs.auth.SignPass(&p)
 }
 
-// family returns the session that got the first of the client's successive resume strings.
+// family returns the id of the session that got the first of the client's successive resume
+// strings. Revocations name this id.
 func (qs *questions) family(s *session) string {
 	if p := qs.polls.waiting[s.id]; p != nil {
 		return p.Family
@@ -296,7 +300,7 @@ func (qs *questions) family(s *session) string {
 	return qs.hub.Session(s.id)
 }
 
-// revoke ends the sessions whose credentials have been revoked.
+// revoke ends the sessions whose credentials are revoked by the entries of list.
 func (qs *questions) revoke(list []proto.Revocation) {
 	ids, families := make(map[string]*proto.Revocation), make(map[string]*proto.Revocation)
 	for i := range list {
@@ -329,8 +333,8 @@ func (qs *questions) revoke(list []proto.Revocation) {
 	})
 }
 
-// passedRoom returns a new resume string if the backend has allowed the join of the room until some
-// time, otherwise "".
+// passedRoom returns a new resume string if the backend's permission to join the room lasts for
+// some time, so that a later session can use the permission. Otherwise it returns "".
 func (qs *questions) passedRoom(s *session, room proto.Room) string {
 	if a := qs.asked[s.id]; a == nil || !a.pass.MayJoin(room, qs.loop.Now()) {
 		return ""
@@ -338,8 +342,9 @@ func (qs *questions) passedRoom(s *session, room proto.Room) string {
 	return qs.resumeOf(s)
 }
 
-// askJoin asks the backend whether the session may join a room, unless its pass allows it. Done
-// runs with a refusal or nil, unless the session has ended.
+// askJoin asks the backend whether the session may join a room. It does not ask if the session's
+// pass already allows the join. Then it calls done with a refusal or nil, unless the session has
+// ended.
 func (qs *questions) askJoin(s *session, room proto.Room, done func(*session, *proto.Refusal)) {
 	a := qs.asked[s.id]
 	if !qs.backend.Asks(backend.Join) || a.pass.MayJoin(room, qs.loop.Now()) {
@@ -354,7 +359,8 @@ func (qs *questions) askJoin(s *session, room proto.Room, done func(*session, *p
 	})
 }
 
-// ask asks the backend. Done runs on the loop, unless the session has ended by then.
+// ask asks the backend one question. It calls done on the loop, unless the session has ended
+// meanwhile.
 func (qs *questions) ask(s *session, kind backend.Kind, room proto.Room, done func(*session, backend.Answer, *proto.Refusal)) {
 	id := s.id
 	q := qs.question(s, kind, room)
@@ -386,16 +392,17 @@ func (qs *questions) refuseAsked(s *session, refusal *proto.Refusal) {
 	qs.close(s, code, refusal.Message, proto.LeftServer)
 }
 
-// asking is a message or a signal that waits for the backend. Later ones of the session wait
-// behind it.
+// asking is a message or a signal that waits for the backend's answer. Later messages and
+// signals of the session wait for it, so that the order is kept.
 type asking struct {
 	question backend.Question
-	size     int // bytes of memory
+	size     int // memory that it occupies, in bytes
 	allowed  func(proto.Content)
 	refused  func(*proto.Refusal)
 }
 
-// askSay asks the backend about a message, and publishes the content that the backend allows.
+// askSay asks the backend whether to allow a message, and publishes the content that the backend
+// returns.
 func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 	id := s.id
 	sent := say.Content
@@ -415,8 +422,8 @@ func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 	})
 }
 
-// enqueue asks the backend about content, after it has answered for the earlier content of the
-// session. It keeps the body.
+// enqueue asks the backend about content. It asks after the backend has answered for all earlier
+// content of the session. The caller must not change the body of content later.
 func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content, signal bool, allowed func(proto.Content), refused func(*proto.Refusal)) {
 	a := qs.asked[s.id]
 	w := &asking{question: qs.question(s, backend.Say, room), size: 2 * len(content.Body), allowed: allowed, refused: refused}
@@ -431,17 +438,17 @@ func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content,
 	}
 }
 
-// askNext asks about the first of the waiting messages. It goes on after the session has ended,
-// because what a client sent before it left counts.
+// askNext asks the backend about the first of the waiting messages. This continues after the
+// session has ended, because a message that the client sent before it left must not be lost.
 func (qs *questions) askNext(a *asked) {
 	qs.backend.Ask(&a.says[0].question, func(answer backend.Answer, err error) {
 		qs.hub.Post(func() { qs.sayAnswered(a, answer, refusalIn(err)) })
 	})
 }
 
-// sayAnswered handles the answer for the first of the waiting messages. If the backend has not
-// answered, it also refuses the later ones of the same room, which would otherwise be stored before
-// the first.
+// sayAnswered handles the backend's answer for the first of the waiting messages. If the backend
+// did not answer, sayAnswered also refuses the later messages of the same room. Otherwise they
+// would be stored before the first message, which the client sends again.
 func (qs *questions) sayAnswered(a *asked, answer backend.Answer, refusal *proto.Refusal) {
 	w := a.says[0]
 	a.says = a.says[1:]

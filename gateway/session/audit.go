@@ -9,7 +9,8 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// actOf returns an act of a session as the log shows it, nil for a message.
+// actOf returns the act of a session in the form that the audit log uses. It returns nil for a
+// message.
 func (qs *questions) actOf(s *session, say *publish.Say) *daemon.Act {
 	if say.Act == "" {
 		return nil
@@ -30,7 +31,7 @@ func (qs *questions) actOf(s *session, say *publish.Say) *daemon.Act {
 	return &act
 }
 
-// audit logs the outcome of an act; nil = it was a message.
+// audit logs the outcome of an act. A nil act means that the request was a message.
 func audit(log *slog.Logger, act *daemon.Act, reply proto.Reply) {
 	if act == nil {
 		return
@@ -39,7 +40,7 @@ func audit(log *slog.Logger, act *daemon.Act, reply proto.Reply) {
 	daemon.Audit(log, *act, refusalOrNil(reply.Refusal))
 }
 
-// auditRefused logs an act that was refused before it went to the room's owner.
+// auditRefused logs an act that the gateway refused without sending it to the room's owner.
 func (qs *questions) auditRefused(s *session, cmd *proto.Command, err error) {
 	if cmd.Verb == proto.VerbModerate || cmd.Verb == proto.VerbEdit {
 		act := qs.actOf(s, &publish.Say{Room: cmd.Room, Act: cmd.Act, Terms: cmd.Terms, Why: cmd.Why})
@@ -47,7 +48,8 @@ func (qs *questions) auditRefused(s *session, cmd *proto.Command, err error) {
 	}
 }
 
-// refusalOrNil returns a refusal as an error.
+// refusalOrNil converts a refusal to an error. Without it, a nil refusal would become an error
+// that is not nil.
 func refusalOrNil(r *proto.Refusal) error {
 	if r == nil {
 		return nil

@@ -7,11 +7,12 @@ import (
 	"roomcast/proto"
 )
 
-// authEvery is how often a session may present another token.
+// authEvery is the shortest time between two auth commands of a session.
 const authEvery = 10 * time.Second
 
-// authenticate handles auth during a session. A guest can send a credential in its first command
-// only. A session with a credential refreshes it, which the members of its rooms do not see.
+// authenticate handles the command auth of an open session. A guest may present a credential
+// only in its first command. A session with a credential renews it with auth. The members of its
+// rooms see nothing of that.
 func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) error {
 	switch {
 	case s.flags&(hasToken|admitted) == 0 && first:
@@ -62,14 +63,15 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 	return nil
 }
 
-// renewed applies and answers an auth that has renewed the session.
+// renewed completes an auth command that has renewed the session, and answers the command.
 func (qs *questions) renewed(s *session, command string) {
 	qs.arm(s)
 	qs.send(s, proto.AppendAuth(qs.ok([]byte(command)), s.who, s.tokenEnd()))
 	qs.expelLost(s)
 }
 
-// authenticateFirst handles auth in a session without a credential. The answer is hello.
+// authenticateFirst handles auth in a session that has no credential yet. If it succeeds, its
+// answer is hello.
 func (c *commands) authenticateFirst(s *session, cmd *proto.Command) {
 	if refusal := c.tooManyFailures(s); refusal != nil {
 		c.close(s, proto.CloseShed, proto.AsRefusal(refusal).Message, proto.LeftServer)

@@ -5,14 +5,15 @@ import (
 	"roomcast/gateway/wire"
 )
 
-// codec encodes everything that leaves for open sessions of one format.
+// codec encodes all bytes that open sessions of one format receive.
 type codec interface {
 	hub.Codec
 	// AppendPing appends the bytes that keep an idle connection alive.
 	AppendPing(b []byte) []byte
 }
 
-// The formats of sessions. Each but the last is followed by its compressed form.
+// The formats of sessions. For each format except formatEvents, the next number is the same
+// format with compression.
 const (
 	formatText hub.Format = 2 * iota
 	formatJSON

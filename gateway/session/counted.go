@@ -12,10 +12,11 @@ import (
 	"roomcast/proto"
 )
 
-// CountedConn is a connection that net/http serves. It counts for its address until it is closed,
-// no matter who serves it. A proxy keeps connections and sends any request over any of them. So a
-// later request may begin a session: then [TakeBack] returns the connection to its loop. Its
-// methods are safe for concurrent use.
+// CountedConn is a connection that net/http serves. It counts as a connection of its address
+// until it is closed, even while net/http serves it. A proxy keeps connections open and sends
+// requests of many clients over each. So a later request on the connection may begin a session.
+// Then [TakeBack] returns the connection to its loop. The methods of a CountedConn are safe for
+// concurrent use.
 type CountedConn struct {
 	net.Conn
 	lc   *lifecycle
@@ -23,13 +24,15 @@ type CountedConn struct {
 	once sync.Once
 }
 
-// Close closes the connection and ends its count.
+// Close closes the connection. From the first call on, the connection no longer counts for its
+// address.
 func (c *CountedConn) Close() error {
 	defer c.once.Do(func() { c.lc.caps.Close(c.peer.Addr()) })
 	return c.Conn.Close()
 }
 
-// CloseWrite ends our side of the connection, as net/http does before it closes one.
+// CloseWrite closes our side of the connection for writing. The package net/http calls it before
+// it closes a connection.
 func (c *CountedConn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
@@ -37,8 +40,8 @@ func (c *CountedConn) CloseWrite() error {
 	return nil
 }
 
-// TakeBack takes the connection of r away from net/http. Its loop then answers r, as if r were the
-// first request of the connection.
+// TakeBack takes the connection of the request r back from net/http. The connection's loop then
+// answers r as if it were the first request of the connection.
 func TakeBack(w http.ResponseWriter, r *http.Request) error {
 	c, early, err := hijack(w)
 	if err != nil {
@@ -51,8 +54,8 @@ func TakeBack(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// hijack takes a connection away from net/http. Early is what net/http has read from it but not
-// used.
+// hijack takes a connection back from net/http. Early are the bytes that net/http has read from
+// the connection but not used.
 func hijack(w http.ResponseWriter) (c *CountedConn, early []byte, err error) {
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -74,8 +77,8 @@ func (lc *lifecycle) takeBack(c *CountedConn, unread []byte) {
 	}
 }
 
-// adopt gives the connection back to its loop, on which it must be called. It returns nil if it had
-// to close the connection.
+// adopt gives the connection back to its loop, whose goroutine must call it. If that fails,
+// adopt closes the connection and returns nil.
 func (c *CountedConn) adopt(unread []byte) *session {
 	id, err := c.lc.loop.Adopt(c.Conn, unread)
 	if err != nil {
@@ -83,6 +86,6 @@ func (c *CountedConn) adopt(unread []byte) *session {
 		c.Close()
 		return nil
 	}
-	c.once.Do(func() {}) // the session ends the count now
+	c.once.Do(func() {}) // from now on the end of the session ends the count
 	return c.lc.open(id, c.peer)
 }

@@ -6,8 +6,8 @@ import (
 	"roomcast/proto"
 )
 
-// command answers one frame of a JSON session, even an invalid one. If wait is not 0, the command
-// came that much too early, and command refuses it.
+// command answers one frame of a JSON session, even an invalid one. If wait is not 0, the client
+// has exceeded its rate. Then command refuses the frame and tells the client to wait that long.
 func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 	cmd, err := proto.ParseCommand(frame)
 	first := s.flags&commanded == 0
@@ -31,9 +31,10 @@ func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 	}
 }
 
-// dispatch executes a command. It returns a refusal, or answers the command now or later. First is
-// set for the first command of a session. Dispatch checks the right before the membership, so that
-// no refusal shows anything about the room.
+// dispatch executes a command. It either returns a refusal, or answers the command itself, now
+// or later. First reports whether this is the session's first command. Dispatch checks the
+// client's right before its membership. Otherwise a client without rights could learn from a
+// refusal something about the room.
 func (c *commands) dispatch(s *session, cmd *proto.Command, first bool) error {
 	rule := cmd.Verb.Rule()
 	if rule.Room && cmd.Room.IsZero() {

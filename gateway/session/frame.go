@@ -35,7 +35,7 @@ func (c *commands) frame(s *session, f *wire.Frame) {
 			return
 		}
 		wait, ok := c.charge(s)
-		if !ok { // before any work is done for the message
+		if !ok { // refuse it before doing any work for the message
 			c.close(s, proto.CloseFlood, "", proto.LeftServer)
 			return
 		}
@@ -52,8 +52,8 @@ func (c *commands) frame(s *session, f *wire.Frame) {
 	}
 }
 
-// message handles one message. If wait is not 0, it came too early: message refuses it if it is a
-// command.
+// message handles one message of the client. If wait is not 0, the client has exceeded its rate.
+// If the message is a command, it is then refused.
 func (c *commands) message(s *session, op wire.Op, payload []byte, wait time.Duration) {
 	switch {
 	case s.kind == echo:
@@ -70,13 +70,15 @@ func (c *commands) message(s *session, op wire.Op, payload []byte, wait time.Dur
 	}
 }
 
-// charge takes a token for a command of a JSON session. Wait is how much too early the command
-// came. Each refusal takes a token from another bucket, which holds five bursts and refills at a
-// quarter of the rate. When that bucket is empty, ok is false. This happens some 13 s after a
-// client began to send twice as much as allowed, and at once in a flood.
+// charge takes a token for a command of a JSON session from the session's bucket. If there is no
+// token, wait is the time until there is one, and the command must be refused. Each refusal
+// takes a token from a second bucket, which contains five bursts and refills at a quarter of the
+// rate. If the second bucket is empty too, ok is false and the session must be closed. To a
+// client that sends twice as much as allowed, this happens after about 13 s. To a flood it
+// happens at once.
 func (c *commands) charge(s *session) (wait time.Duration, ok bool) {
 	if s.kind != jsonKind {
-		return 0, true // text cannot be refused; see slowDown
+		return 0, true // messages of a text session cannot be refused; see slowDown
 	}
 	r := c.cfg.Rate
 	if wait = s.bucket.Take(c.ms(), r); wait == 0 {
@@ -89,9 +91,9 @@ func (c *commands) charge(s *session) (wait time.Duration, ok bool) {
 	return wait, s.errors.Take(c.ms(), refusals) == 0
 }
 
-// senderWait takes a token from the bucket that all connections of the session's user share, or
-// returns the time until there is one. It does not limit guests, because a guest gets a new id as
-// easily as a new connection.
+// senderWait takes a token from the bucket that all connections of one user share. If there is
+// no token, it returns the time until there is one. It does not limit guests, because a guest
+// gets a new id with every new connection.
 func (st *state) senderWait(s *session) time.Duration {
 	if s.flags&(hasToken|admitted) == 0 || st.cfg.Rates == nil {
 		return 0
@@ -99,10 +101,11 @@ func (st *state) senderWait(s *session) time.Duration {
 	return st.cfg.Rates.Take(s.who.ID, st.cfg.Rate, st.loop.Now())
 }
 
-// slowDown charges a session for something that cannot be refused. At its limit, the session is not
-// read until some tokens have come back. If it keeps coming back to the limit within floodPause for
-// FloodTime, it is closed. So a client that sends a little more than --rate is only slowed down,
-// and one that sends twice as much is closed after FloodTime.
+// slowDown takes a token for a message of a text session, which cannot be refused. If there is
+// no token, the gateway stops reading the session until some tokens have come back. If the
+// session reaches the limit again within floodPause, and this goes on for FloodTime, the gateway
+// closes the session. So a client that sends a little more than --rate is only slowed down. A
+// client that sends twice as much is closed after FloodTime.
 func (c *commands) slowDown(s *session) {
 	now := c.ms()
 	wait := s.bucket.Take(now, c.cfg.Rate)
@@ -120,7 +123,7 @@ func (c *commands) slowDown(s *session) {
 		c.close(s, proto.CloseFlood, "", proto.LeftServer)
 		return
 	}
-	// Deadlines are coarse, so one wait covers several tokens.
+	// The loop's deadlines are coarse, so one pause waits for several tokens.
 	s.wakeMs = now + uint32(max(wait, 250*time.Millisecond)/time.Millisecond)
 	c.hold(s, pauseRate)
 	c.arm(s)
@@ -128,6 +131,6 @@ func (c *commands) slowDown(s *session) {
 
 const floodPause = 2 * time.Second
 
-// conformance reports whether the session belongs to a protocol test suite, whose rate is not
-// limited.
+// conformance reports whether the session belongs to a protocol test suite. The rate of such
+// sessions is not limited.
 func (s *session) conformance() bool { return s.kind >= verbatim }

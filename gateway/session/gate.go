@@ -10,11 +10,12 @@ import (
 	"roomcast/gateway/wire"
 )
 
-// gate refuses connections with an HTTP status. It is safe for concurrent use.
+// gate is the [loop.Gate] of the gateway. It refuses connections with an HTTP status, and is
+// safe for concurrent use.
 type gate struct{ caps *limit.Caps }
 
-// NewGate returns the gate that loops ask about new connections. Admitted connections count in caps
-// until they have ended. The sessions of these loops must use the same caps.
+// NewGate returns the gate that loops ask about new connections. A connection that the gate
+// accepts counts in caps until it ends. The sessions of these loops must use the same caps.
 func NewGate(caps *limit.Caps) loop.Gate { return gate{caps} }
 
 func (g gate) Enter(peer netip.Addr, now time.Time) ([]byte, bool) {

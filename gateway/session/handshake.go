@@ -13,21 +13,22 @@ import (
 	"roomcast/proto/history"
 )
 
-// subprotocol is the offer that requests a JSON session.
+// subprotocol is the WebSocket subprotocol with which a client requests a JSON session.
 const subprotocol = "roomcast.v1"
 
-// resumeOffer begins the subprotocol offer that carries a resume string, next to the offer above.
-// The answer never names it. Proxies log URLs, but not this header.
+// resumeOffer is the beginning of a second subprotocol, in which the client passes its resume
+// string. The gateway never selects this subprotocol in its answer. The string is not in the
+// URL, because proxies log URLs but not this header.
 const resumeOffer = "resume."
 
-// handshakes turn connections into sessions. The loop owns them.
+// handshakes turns connections into sessions. The loop owns it.
 type handshakes struct {
 	*questions
-	refusedPage time.Time // when a refused page was logged last
+	refusedPage time.Time // when the last refused page was logged
 }
 
-// handleRequest reads the first request of a connection. It makes the connection a session, hands
-// it to net/http or refuses the request.
+// handleRequest reads the first request of a connection. It makes the connection a session,
+// hands the connection to net/http, or refuses the request.
 func (h *handshakes) handleRequest(s *session, p []byte) (used int) {
 	req, n, err := wire.ParseRequest(p, h.cfg.MaxRequest)
 	if err == nil && n == 0 {
@@ -47,7 +48,8 @@ func (h *handshakes) handleRequest(s *session, p []byte) (used int) {
 	return n
 }
 
-// upgrade makes the connection a session. The client receives the error.
+// upgrade makes the connection a session. If it returns an error, the caller sends it to the
+// client.
 func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	site, err := h.forwarded(s, req)
 	if err != nil {
@@ -101,8 +103,9 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	return nil
 }
 
-// forwarded returns the address that the client used. Behind a trusted proxy it also counts the
-// session for its client.
+// forwarded returns the address that the client used to reach the gateway. If the connection
+// comes from a trusted proxy, the session from now on counts for the client's address, not for
+// the proxy's.
 func (h *handshakes) forwarded(s *session, req *wire.Request) (auth.Site, error) {
 	site := auth.Site{Host: string(req.Host)}
 	peer, proxies := netip.AddrFrom16(s.peer).Unmap(), h.caps.Proxies()
@@ -120,7 +123,7 @@ func (h *handshakes) forwarded(s *session, req *wire.Request) (auth.Site, error)
 	return site, nil
 }
 
-// checkPage returns an error if the page that sent a request may not use this gateway.
+// checkPage returns an error if the request comes from a page that may not use this gateway.
 func (h *handshakes) checkPage(req *wire.Request, site auth.Site) error {
 	if err := h.auth.CheckHost(site.Host, req.Proxied); err != nil {
 		return err
@@ -131,9 +134,10 @@ func (h *handshakes) checkPage(req *wire.Request, site auth.Site) error {
 	return h.auth.CheckOrigin(string(req.Origin), site)
 }
 
-// replayFrom returns where the replay of a request begins. A browser that reconnects names its
-// position in a header, and repeats the query of its first request. The header does not name a
-// room, so it counts only if the query names at most one.
+// replayFrom returns the position where the replay of a request begins. When a browser
+// reconnects, it repeats the query of its first request, and sends its newest position in the
+// header Last-Event-ID. The header does not name a room. So the gateway uses it only if the
+// query names at most one room.
 func replayFrom(req *wire.Request) (proto.From, error) {
 	if req.Events && len(req.LastEventID) > 0 && len(req.Queries("room")) < 2 {
 		return proto.ParseEventID(string(req.LastEventID))
@@ -141,7 +145,7 @@ func replayFrom(req *wire.Request) (proto.From, error) {
 	return proto.ParseFrom(req.Query)
 }
 
-// appendAccept appends the answer that begins a session.
+// appendAccept appends the HTTP answer that begins a session.
 func (h *handshakes) appendAccept(b []byte, s *session, req *wire.Request) []byte {
 	if s.kind == events {
 		return wire.AppendEventStream(b, string(req.Origin))
@@ -154,8 +158,8 @@ func (h *handshakes) appendAccept(b []byte, s *session, req *wire.Request) []byt
 	return req.AppendAccept(b, protocol, s.reader.Deflate)
 }
 
-// logRefusedPage logs the first page that is refused in each minute. The user of the page sees only
-// a failed connection, so only the log gives the operator the reason.
+// logRefusedPage logs at most one refused page a minute. The page's user sees only that the
+// connection failed. So without this log line the operator could not find out why.
 func (h *handshakes) logRefusedPage(req *wire.Request, err error) {
 	if now := h.loop.Now(); h.refusedPage.IsZero() || now.Sub(h.refusedPage) >= time.Minute {
 		h.refusedPage = now
@@ -163,7 +167,7 @@ func (h *handshakes) logRefusedPage(req *wire.Request, err error) {
 	}
 }
 
-// route returns the kind of session and the room that a path names.
+// route returns the kind of session and the room that the request's path names.
 func (h *handshakes) route(req *wire.Request) (kind, proto.Room, error) {
 	k := text
 	switch {
@@ -206,7 +210,7 @@ func (h *handshakes) route(req *wire.Request) (kind, proto.Room, error) {
 	return k, room, nil
 }
 
-// handOver gives a connection to net/http.
+// handOver hands a connection to net/http.
 func (h *handshakes) handOver(s *session) {
 	nc, err := h.loop.Detach(s.id)
 	if err != nil {
@@ -215,18 +219,19 @@ func (h *handshakes) handOver(s *session) {
 		return
 	}
 	s.phase = ending
-	s.flags &^= counted // the CountedConn ends the count
+	s.flags &^= counted // from now on the CountedConn counts the connection
 	h.cfg.HTTP(&CountedConn{Conn: nc, lc: h.lifecycle, peer: netip.AddrPortFrom(netip.AddrFrom16(s.peer), s.port)})
 }
 
-// joined handles the notice of a join, whether a command or the path requested it.
+// joined handles the hub's notice that a session has joined a room. The cause may be a command
+// or the path of the session's URL.
 func (h *handshakes) joined(s *session, n hub.Notice) {
 	if s.kind == events && s.home.IsZero() {
 		h.roomJoined(s, n)
 		return
 	}
 	begins := s.phase == joiningIn && n.Room == s.home
-	lost := h.forbidden(s, n.Room, proto.RightRead) // a right may have been lost since the request
+	lost := h.forbidden(s, n.Room, proto.RightRead) // the client may have lost the right since its request
 	if begins && lost != nil {
 		h.close(s, proto.CloseForbidden, lost.Message, proto.LeftServer)
 		return
@@ -267,7 +272,7 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 	}
 }
 
-// begin opens a session that is in its room.
+// begin opens a session that has joined the room of its URL.
 func (h *handshakes) begin(s *session, n hub.Notice) {
 	delete(h.streams, s.id)
 	s.phase = open
@@ -282,8 +287,8 @@ func (h *handshakes) begin(s *session, n hub.Notice) {
 	h.arm(s)
 }
 
-// hello sends the first message of a JSON session or of a reader of events. Without a replay, the
-// message gives a reader of events the position to resume from.
+// hello sends the first message of a JSON session or of a reader of events. If no replay
+// follows, a reader of events gets in this message the position from which to resume.
 func (h *handshakes) hello(s *session, head history.Head) {
 	hello := proto.Hello{
 		Session: h.hub.Session(s.id), You: s.who, Time: time.Now(),
@@ -297,13 +302,13 @@ func (h *handshakes) hello(s *session, head history.Head) {
 	h.position(s, &proto.Record{Room: s.home, Kind: wire.KindHello, Payload: h.buf}, head, s.flags&noReplay != 0)
 }
 
-// position sends the answer to a join. With newest, which means that no replay follows, its
-// position is the room's newest event.
+// position sends e, the answer to a join. If newest is set, no replay follows, and position sets
+// the position in e to that of the room's newest event.
 func (h *handshakes) position(s *session, e *proto.Record, head history.Head, newest bool) {
 	if newest {
 		e.Seq, e.State = head.Seq, proto.State{Epoch: head.Epoch, At: head.At}
 		if head.Seq == 0 {
-			e.State.At = time.Now() // the beginning of the room is a position too
+			e.State.At = time.Now() // the client can also resume from the beginning of the room
 		}
 	}
 	h.hub.Event(s.id, e)

@@ -6,7 +6,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// join makes the session a member of a room. The hub's notice answers it.
+// join makes the session a member of a room. The hub reports the result in a notice, which
+// causes the answer to the client.
 func (c *commands) join(s *session, cmd *proto.Command) error {
 	if head, in := c.hub.Head(s.id, cmd.Room); in {
 		j := c.head(s, cmd.Room, head)
@@ -34,7 +35,7 @@ func (c *commands) join(s *session, cmd *proto.Command) error {
 	return nil
 }
 
-// notJoined refuses the join of a room that cannot be followed.
+// notJoined answers a join that failed because the gateway cannot follow the room.
 func (lc *lifecycle) notJoined(s *session, n hub.Notice) {
 	refusal := unreadable(n.Err)
 	if s.phase == joiningIn || s.kind == events {
@@ -47,7 +48,7 @@ func (lc *lifecycle) notJoined(s *session, n hub.Notice) {
 	lc.answerRefusal(s, []byte(cmd), refusal)
 }
 
-// head returns what the client is told when it joins a room.
+// head returns the state of the room that the answer to a join contains.
 func (st *state) head(s *session, room proto.Room, head history.Head) proto.Joined {
 	j := proto.Joined{Room: room, Seq: head.Seq, Epoch: head.Epoch, At: head.At, Rights: s.grant.Of(room, s.who.ID)}
 	if now := st.loop.Now(); head.Limits.Muted(s.who.ID, now) {

@@ -12,24 +12,26 @@ import (
 	"roomcast/proto"
 )
 
-// memberKey names a membership of a session, or a join that has not been answered.
+// memberKey identifies a session's membership of a room, or its join of the room while the join
+// waits for an answer.
 type memberKey struct {
 	id   loop.ID
 	room proto.Room
 }
 
-// lifecycle checks and ends sessions. The loop owns it.
+// lifecycle watches over the deadlines of sessions and ends sessions. The loop owns it.
 type lifecycle struct {
 	*state
 
-	joins   map[memberKey]string         // ids of commands and answers to handshakes that wait for a Joined notice
-	signals map[memberKey]time.Time      // when members of slow rooms sent their last signal
-	resends map[memberKey]*limit.Resends // messages that clients have to send again
-	waiting map[loop.ID]proto.From       // sessions that must send auth, and where their replay begins
+	joins   map[memberKey]string         // for each join without an answer: the id of its command, or the answer to its handshake
+	signals map[memberKey]time.Time      // when each member of a slow room sent its last signal
+	resends map[memberKey]*limit.Resends // the messages that a client must send again, for each membership
+	waiting map[loop.ID]proto.From       // the sessions that must send auth, each with the position where its replay begins
 	polls   *polls
 }
 
-// close sends everything that is due, and then a close frame.
+// close sends the bytes that wait for the session, and then a close frame. If why is empty, the
+// frame contains the meaning of the code.
 func (lc *lifecycle) close(s *session, code proto.CloseCode, why string, reason proto.LeaveReason) {
 	if why == "" {
 		why = code.Meaning()
@@ -37,8 +39,8 @@ func (lc *lifecycle) close(s *session, code proto.CloseCode, why string, reason 
 	lc.end(s, code, why, reason)
 }
 
-// end does what close does, but does not replace an empty reason. Code 0 makes an empty close
-// frame, which answers an empty one.
+// end is close without a replacement for an empty why. With code 0 it sends an empty close
+// frame, as the answer to an empty close frame of the client.
 func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason proto.LeaveReason) {
 	if s.phase == ending {
 		return
@@ -51,7 +53,8 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 		lc.polls.answer(s, nil, refusal)
 		return
 	}
-	// The client chooses its own code, so the code affects neither our metrics nor the log level.
+	// If the client closes, it chooses the code. So the code must not count in our metrics and
+	// must not raise the log level.
 	own := reason != proto.LeftClient
 	if own {
 		lc.stats.closed(code)
@@ -60,14 +63,15 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 	}
 	joining := s.phase == joiningIn
 	if joining && s.kind == events && (!code.Reconnect() || code == proto.CloseTokenExpired) {
-		// A browser reconnects after a stream that has begun, but not after a refusal.
+		// A browser reconnects if a stream ends that has begun, but not if the request is
+		// refused. So refuse the request if reconnecting would not help.
 		delete(lc.joins, memberKey{s.id, s.home})
 		lc.hub.Gone(s.id)
 		lc.refuse(s, &wire.Refusal{Status: refusalOf(code).Status(), Reason: string(proto.AppendClosing(nil, code, why)), JSON: true})
 		return
 	}
 	if joining {
-		lc.accept(s) // a browser tells its page close codes, but no HTTP status
+		lc.accept(s) // a browser shows its page a close code, but not an HTTP status
 	}
 	lc.leaveAll(s, reason)
 	if lc.verbose || own && (code == proto.CloseFlood || code == proto.CloseSlow) {
@@ -82,7 +86,7 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 	lc.loop.SetDeadline(s.id, lc.cfg.CloseTime)
 }
 
-// refusalOf returns the code of the HTTP refusal that corresponds to a close code.
+// refusalOf returns the code for an HTTP refusal whose cause corresponds to a close code.
 func refusalOf(code proto.CloseCode) proto.Code {
 	switch code {
 	case proto.CloseBadToken, proto.CloseTokenExpired, proto.CloseNoToken:
@@ -96,9 +100,9 @@ func refusalOf(code proto.CloseCode) proto.Code {
 	return proto.Forbidden
 }
 
-// accept answers the handshake of a session that has waited for its token or its room. A client
-// that has read the answer is shown all later messages. A text session learns in no other way that
-// it is in the room.
+// accept sends the answer to the handshake of a session whose token has been checked or whose
+// room has been joined. The answer must not leave earlier, because a text session learns only
+// from the answer that it is in the room. From then on the gateway owes it all messages.
 func (lc *lifecycle) accept(s *session) {
 	k := memberKey{s.id, s.home}
 	if answer, held := lc.joins[k]; held {
@@ -107,7 +111,8 @@ func (lc *lifecycle) accept(s *session) {
 	}
 }
 
-// refuse answers a request that cannot become a session with a status and one line.
+// refuse answers a request that does not become a session. The answer has an HTTP status and one
+// line of text. Then refuse ends the connection.
 func (lc *lifecycle) refuse(s *session, err error) {
 	var plain *wire.Refusal
 	if !errors.As(err, &plain) {
@@ -122,20 +127,21 @@ func (lc *lifecycle) refuse(s *session, err error) {
 		lc.log(s).Debug("handshake refused", "status", plain.Status, "why", plain.Reason)
 	}
 	lc.buf = wire.AppendRefusal(lc.buf[:0], plain)
-	lc.loop.Write(s.id, lc.buf) // the first bytes of a connection fit into its socket's buffer
+	lc.loop.Write(s.id, lc.buf) // the send buffer of a connection without earlier writes takes the whole answer
 	lc.closeWrite(s)
 }
 
-// closeWrite ends our side once everything has been written. The peer ends its own side, or the
-// deadline ends the connection. The loop still reads, even after the peer's close frame: unread
-// bytes would make TCP reset the connection, which could discard our close frame.
+// closeWrite closes our side of the connection after all bytes have been written. Then the peer
+// closes its side, or the deadline ends the connection. Meanwhile the loop reads and discards
+// what the peer sends. If the loop did not read, TCP would reset the connection, and the peer
+// might not receive our close frame.
 func (lc *lifecycle) closeWrite(s *session) {
 	s.phase = ending
 	lc.loop.CloseWrite(s.id)
 	lc.loop.SetDeadline(s.id, lc.cfg.CloseTime)
 }
 
-// leaveAll reports to the rooms of a session that it leaves.
+// leaveAll reports to all rooms of a session that its client leaves.
 func (lc *lifecycle) leaveAll(s *session, reason proto.LeaveReason) {
 	for _, room := range lc.hub.RoomsOf(s.id) {
 		k := memberKey{s.id, room}
@@ -148,14 +154,14 @@ func (lc *lifecycle) leaveAll(s *session, reason proto.LeaveReason) {
 	}
 }
 
-// forget drops what the session keeps for a membership that ends.
+// forget deletes the data that belongs to a membership that ends.
 func (lc *lifecycle) forget(s *session, room proto.Room) {
 	k := memberKey{s.id, room}
 	delete(lc.resends, k)
 	delete(lc.signals, k)
 }
 
-// fail closes a session whose client broke the protocol.
+// fail closes a session because of an error in the client's bytes.
 func (lc *lifecycle) fail(s *session, err error) {
 	var broken *wire.Error
 	if !errors.As(err, &broken) {
@@ -164,15 +170,16 @@ func (lc *lifecycle) fail(s *session, err error) {
 	lc.close(s, broken.Close, broken.Reason, proto.LeftServer)
 }
 
-// tooSlow closes a session that does not read. It gives the client only a second to read the close
-// frame.
+// tooSlow closes a session whose client does not read. It gives the client only a second to read
+// the close frame.
 func (lc *lifecycle) tooSlow(s *session) {
 	lc.stats.Slow.Add(1)
 	lc.close(s, proto.CloseSlow, "", proto.LeftServer)
 	lc.loop.SetDeadline(s.id, time.Second)
 }
 
-// lost ends a session that would miss events. Err is the reason if it is known.
+// lost closes a session that would otherwise miss events without knowing it. If the reason is
+// known, it is err.
 func (lc *lifecycle) lost(s *session, err error) {
 	why := ""
 	if err != nil {
@@ -181,7 +188,8 @@ func (lc *lifecycle) lost(s *session, err error) {
 	lc.close(s, proto.CloseResync, why, proto.LeftServer)
 }
 
-// roomClosed closes a session that began in the room. Other sessions leave the room.
+// roomClosed handles the close of a room for one of its members. It closes a session whose URL
+// names the room. Any other session only leaves the room.
 func (lc *lifecycle) roomClosed(s *session, n hub.Notice) {
 	if n.Room == s.home {
 		lc.close(s, proto.CloseRoomClosed, closedReason(n.Why), proto.LeftServer)
@@ -195,7 +203,7 @@ func (lc *lifecycle) roomClosed(s *session, n hub.Notice) {
 
 func closedReason(why string) string { return because(proto.CloseRoomClosed.Meaning(), why) }
 
-// unreadable returns the refusal for a log that could not be read.
+// unreadable returns the refusal for an error that occurred when the log was read.
 func unreadable(err error) *proto.Refusal {
 	if r := proto.AsRefusal(err); r.Code != proto.Internal {
 		return r
@@ -203,7 +211,8 @@ func unreadable(err error) *proto.Refusal {
 	return proto.Refuse(proto.Unavailable, "the room's log cannot be reached now; ask again later").After(time.Second)
 }
 
-// check handles the deadline of an open session, and sets the next one.
+// check runs at the deadline of an open session. It does what is due, and sets the next
+// deadline.
 func (lc *lifecycle) check(s *session) {
 	now := lc.second()
 	if s.paused&pauseRate != 0 && int32(lc.ms()-s.wakeMs) >= 0 {
@@ -234,7 +243,7 @@ func (lc *lifecycle) check(s *session) {
 	lc.arm(s)
 }
 
-// ping sends a ping. A reader of events cannot answer and gets a heartbeat.
+// ping sends a ping. A reader of events cannot answer a ping, so it gets a heartbeat instead.
 func (lc *lifecycle) ping(s *session, now uint32) {
 	if s.kind == events {
 		s.heard = now
@@ -246,18 +255,19 @@ func (lc *lifecycle) ping(s *session, now uint32) {
 	lc.stats.Pings.Add(1)
 }
 
-// tokenCheck is how often a session compares the end of its token with the wall clock, because
-// somebody may set that clock.
+// tokenCheck is how often a session compares the end of its token with the wall clock. It
+// compares often because the clock may be set at any time.
 const tokenCheck = time.Minute
 
-// arm sets the deadline of an open session: the earliest time at which check has something to do.
+// arm sets the deadline of an open session to the earliest time at which check has something to
+// do.
 func (lc *lifecycle) arm(s *session) {
 	now := lc.second()
 	left := func(since uint32, limit time.Duration) time.Duration {
 		return max(time.Second, limit-time.Duration(now-since)*time.Second)
 	}
 	next := left(s.heard, lc.cfg.PingAfter)
-	if s.pinged != 0 { // a pong moves no deadline, so the next ping may be due first
+	if s.pinged != 0 { // a pong does not change the deadline, so the next ping may be due before PongTime is over
 		next = left(s.pinged, min(lc.cfg.PongTime, lc.cfg.PingAfter))
 	}
 	if s.partial != 0 {
@@ -275,8 +285,9 @@ func (lc *lifecycle) arm(s *session) {
 	lc.loop.SetDeadline(s.id, next)
 }
 
-// awaitRest starts the time limit of an incomplete message. Rest says that unused bytes wait; a
-// message in fragments may be incomplete without any.
+// awaitRest starts the time limit of a message that is incomplete. Rest reports whether unused
+// bytes wait. Even without unused bytes a message may be incomplete, if the client sends it in
+// fragments.
 func (lc *lifecycle) awaitRest(s *session, rest bool) {
 	if s.partial == 0 && s.paused == 0 && (rest || s.reader.Partial()) {
 		s.partial = lc.second()

@@ -7,8 +7,8 @@ import (
 	"roomcast/proto"
 )
 
-// moderate sends an act or an edit to the room's owner. The client needs the right, but need not be
-// a member.
+// moderate sends an act or an edit to the room's owner. The client needs the right for it, but
+// need not be a member of the room.
 func (c *commands) moderate(s *session, cmd *proto.Command) error {
 	if s.saying >= maxSaying {
 		return proto.Refuse(proto.Overloaded, "%d messages wait to be stored; send this again when they have been answered", s.saying).After(time.Second)
@@ -16,7 +16,7 @@ func (c *commands) moderate(s *session, cmd *proto.Command) error {
 	if refusal := proto.CheckSize(len(cmd.Content.Body), c.cfg.MaxMessage); refusal != nil {
 		return refusal
 	}
-	if cmd.Terms.Seq > 0 && cmd.Terms.Epoch == "" { // the client means a seq of the epoch that its membership shows
+	if cmd.Terms.Seq > 0 && cmd.Terms.Epoch == "" { // the seq belongs to the epoch that the client knows from its membership
 		head, _ := c.hub.Head(s.id, cmd.Room)
 		cmd.Terms.Epoch = head.Epoch
 	}

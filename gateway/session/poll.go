@@ -12,36 +12,37 @@ import (
 	"roomcast/proto/history"
 )
 
-// maxPolls is how many polls may wait on one loop. Further ones are refused as overloaded.
+// maxPolls is how many polls may wait on one loop. The loop refuses more polls as overloaded.
 const maxPolls = 4096
 
-// pollWriteTime is how long a client may take to read an answer.
+// pollWriteTime is how long a client may take to read the answer to its poll.
 const pollWriteTime = 30 * time.Second
 
-// A Poll is an HTTP request that waits for the next events of a room. While it waits, its
-// connection costs no goroutine. The loop owns it after Park.
+// Poll is an HTTP request that waits for the next events of a room. While it waits, its
+// connection needs no goroutine. After Park, the loop owns the Poll.
 type Poll struct {
 	Query history.Query // reads the events that the client does not have
-	Wait  time.Duration // the time until an answer without events
+	Wait  time.Duration // how long to wait for events before answering without any
 	Who   proto.Identity
 
-	// From the credential, because the poll ends with it.
+	// From the credential: when it expires or is revoked, the poll ends.
 	Issued  time.Time
 	Expires time.Time // zero = it does not expire
 	Family  string    // see [auth.Pass]; "" = none
-	Token   string    // the id in the token, if the backend gave the client another; "" = that of Who
+	Token   string    // the id in the token, if the backend gave the client another id; "" = the id of Who
 
-	// Check returns the refusal of a client that may not read the room any more. Answer
-	// returns the whole answer to the request: a page, or the error that takes its place.
+	// Check returns the refusal for a client that may no longer read the room. Answer encodes
+	// the whole HTTP answer to the request: a page, or an error instead of a page.
 	Check  func(*proto.Restrictions) error
 	Answer func(*proto.Page, error) []byte
 
-	reading bool // a read is under way
-	again   bool // events have come since the read began
-	over    bool // the time is over: the next page is the answer
+	reading bool // a read of the log is in progress
+	again   bool // events have arrived since the read began
+	over    bool // the time is over, so the next page that is read is the answer
 }
 
-// Park takes the connection of a request away from net/http. Its loop then answers p.
+// Park takes the connection of a request away from net/http. The connection's loop then waits
+// for events and answers p.
 func Park(w http.ResponseWriter, p *Poll) error {
 	c, _, err := hijack(w)
 	if err != nil {
@@ -53,7 +54,7 @@ func Park(w http.ResponseWriter, p *Poll) error {
 	return nil
 }
 
-// polls are the polls that wait on a loop, which owns them.
+// polls contains the polls that wait on one loop. The loop owns it.
 type polls struct {
 	*state
 	waiting map[loop.ID]*Poll
@@ -64,17 +65,17 @@ func newPolls(st *state) *polls {
 	return &polls{state: st, waiting: make(map[loop.ID]*Poll), watches: make(map[proto.Room]*watch)}
 }
 
-// A watch follows one room for all the polls of a loop that wait for it.
+// watch follows one room for all polls of a loop that wait for events of the room.
 type watch struct {
 	polls *polls           // static
 	room  proto.Room       // static
-	told  atomic.Bool      // a read for new events is posted to the loop and has not begun
-	ready bool             // the room is followed; owned by the loop
+	told  atomic.Bool      // Deliver has posted a read to the loop, and the read has not begun
+	ready bool             // the gateway follows the room; owned by the loop
 	ids   map[loop.ID]bool // connections of the waiting polls; owned by the loop
 }
 
-// Deliver implements [follow.Follower]. The polls read the log, so one read on the loop serves all
-// deliveries until it begins.
+// Deliver implements [follow.Follower]. The polls read the events from the log. So Deliver posts
+// only one read to the loop, however many events arrive before the read begins.
 func (w *watch) Deliver(d follow.Delivery) {
 	if d.Seq == 0 && d.Gap == nil && d.Lost == nil || w.told.Swap(true) {
 		return
@@ -85,7 +86,7 @@ func (w *watch) Deliver(d follow.Delivery) {
 	})
 }
 
-// park adds a poll and begins to wait.
+// park adopts the connection of a poll into the loop. Then the poll begins to wait.
 func (ps *polls) park(c *CountedConn, p *Poll) {
 	s := c.adopt(nil)
 	if s == nil {
@@ -121,14 +122,14 @@ func (ps *polls) park(c *CountedConn, p *Poll) {
 			ps.hub.Post(func() { ps.followed(w, err) })
 		})
 	}
-	if w.ids[s.id] = true; w.ready { // events may have come since the request was read
+	if w.ids[s.id] = true; w.ready { // events may have arrived since the request was read
 		ps.read(s.id, p)
 	}
 }
 
 func (ps *polls) followed(w *watch, err error) {
 	if ps.watches[w.room] != w {
-		return // its polls have ended
+		return // the polls of this watch have ended
 	}
 	if err == nil {
 		w.ready = true
@@ -146,7 +147,8 @@ func (ps *polls) readAll(w *watch) {
 	}
 }
 
-// read reads the events that the client does not have. Equal reads share a page.
+// read reads the events that the client does not have yet. Polls that read the same events share
+// a page.
 func (ps *polls) read(id loop.ID, p *Poll) {
 	if p.reading {
 		p.again = true
@@ -181,7 +183,8 @@ func (ps *polls) readDone(id loop.ID, p *Poll, page *reads.Page, err error) {
 	}
 }
 
-// due ends a poll whose time is over. It reads once more, because the page also shows a ban.
+// due handles the end of a poll's time. It reads once more, because a page also shows whether
+// the client is banned.
 func (ps *polls) due(s *session) {
 	if s.expires != 0 && ps.loop.Now().Unix() >= int64(s.expires) {
 		ps.answer(s, nil, proto.Refuse(proto.Unauthorized, "%s", proto.CloseTokenExpired.Meaning()))
@@ -192,14 +195,14 @@ func (ps *polls) due(s *session) {
 	ps.read(s.id, p)
 }
 
-// answer ends a poll.
+// answer sends the answer to a poll and ends the poll.
 func (ps *polls) answer(s *session, page *proto.Page, err error) {
 	p := ps.waiting[s.id]
 	ps.forget(s.id)
 	ps.write(s, p.Answer(page, err))
 }
 
-// write sends the only bytes of a connection and then ends it.
+// write sends the only answer of a connection and then closes the connection.
 func (ps *polls) write(s *session, answer []byte) {
 	s.phase = ending
 	ps.hub.Send(s.id, answer)
@@ -207,8 +210,8 @@ func (ps *polls) write(s *session, answer []byte) {
 	ps.loop.SetDeadline(s.id, pollWriteTime)
 }
 
-// forget drops a poll that has been answered or whose client has gone. If it was the last one of
-// its room, the loop stops following the room.
+// forget removes a poll that was answered or whose client has gone. If no other poll waits for
+// the same room, the loop stops following the room.
 func (ps *polls) forget(id loop.ID) {
 	p := ps.waiting[id]
 	if p == nil {

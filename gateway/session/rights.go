@@ -9,14 +9,14 @@ import (
 	"roomcast/proto"
 )
 
-// forbidden returns the refusal for a session without the right in the room, nil if the session has
-// the right.
+// forbidden returns the refusal for a session that does not have the right in the room. It
+// returns nil if the session has the right.
 func (st *state) forbidden(s *session, room proto.Room, right proto.Right) *proto.Refusal {
 	return s.grant.Check(room, s.who.ID, right)
 }
 
-// expelLost ends the memberships for which a session no longer has the right. A join that still
-// waits for its answer will be refused with that answer.
+// expelLost ends the memberships of rooms that a session may no longer read. If a join still
+// waits for its answer, joined checks the right again and refuses the join.
 func (lc *lifecycle) expelLost(s *session) {
 	for _, room := range lc.hub.RoomsOf(s.id) {
 		lost := lc.forbidden(s, room, proto.RightRead)
@@ -29,7 +29,8 @@ func (lc *lifecycle) expelLost(s *session) {
 	}
 }
 
-// expel ends a membership. It closes a session that began in the room.
+// expel ends the session's membership of a room. If the room is the one of the session's URL,
+// expel closes the session.
 func (lc *lifecycle) expel(s *session, room proto.Room, code proto.CloseCode, why string) {
 	if room == s.home {
 		lc.close(s, code, why, proto.LeftServer)
@@ -41,15 +42,16 @@ func (lc *lifecycle) expel(s *session, room proto.Room, code proto.CloseCode, wh
 	lc.tellEnded(s, room, code, why)
 }
 
-// tellEnded tells a client in several rooms that its membership in one of them has ended. It closes
-// the stream of a reader that is in no room any more.
+// tellEnded tells a client that its membership of one of several rooms has ended. If a reader of
+// events is in no other room, tellEnded closes its stream.
 func (lc *lifecycle) tellEnded(s *session, room proto.Room, code proto.CloseCode, why string) {
 	lc.buf = proto.AppendEnded(lc.buf[:0], room, code, why)
 	lc.hub.Event(s.id, &proto.Record{Room: room, Kind: wire.KindEnded, Payload: lc.buf})
 	lc.endEmpty(s, code, why)
 }
 
-// banned returns the refusal for a session that is banned from a room, otherwise nil.
+// banned returns the refusal for a session whose user is banned from a room. Otherwise it
+// returns nil.
 func (st *state) banned(s *session, limits *proto.Restrictions) *proto.Refusal {
 	if limits.Banned(s.who.ID, st.loop.Now()) {
 		return proto.Refuse(proto.CodeBanned, "%s", proto.CloseBanned.Meaning())
@@ -57,8 +59,8 @@ func (st *state) banned(s *session, limits *proto.Restrictions) *proto.Refusal {
 	return nil
 }
 
-// expelled returns the refusal for a session that has lost its membership since it sent a command,
-// nil if it is still a member.
+// expelled returns the refusal for a command whose session has lost its membership since it sent
+// the command. It returns nil if the session is still a member.
 func (lc *lifecycle) expelled(s *session, room proto.Room) *proto.Refusal {
 	if refusal := lc.forbidden(s, room, proto.RightRead); refusal != nil {
 		return refusal
@@ -69,7 +71,7 @@ func (lc *lifecycle) expelled(s *session, room proto.Room) *proto.Refusal {
 	return nil
 }
 
-// because adds a moderator's reason to a sentence.
+// because returns the sentence followed by the moderator's reason, if there is a reason.
 func because(sentence, why string) string {
 	if why == "" {
 		return sentence
@@ -77,23 +79,24 @@ func because(sentence, why string) string {
 	return sentence + ": " + why
 }
 
-// refuseToken closes a session whose token is not accepted.
+// refuseToken closes a session because its token or other credential is not accepted.
 func (lc *lifecycle) refuseToken(s *session, err error) {
 	lc.countFailure(s, err)
 	lc.close(s, auth.CloseCode(err), proto.AsRefusal(err).Message, proto.LeftServer)
 	lc.loop.SetDeadline(s.id, time.Second)
 }
 
-// countFailure counts a token that is not accepted.
+// countFailure counts the failed credential for the session's address.
 func (st *state) countFailure(s *session, err error) {
 	st.auth.CountFailure(netip.AddrFrom16(s.peer), s.sharesAddress(), err, st.loop.Now())
 }
 
-// sharesAddress reports whether the session's address is that of a proxy, so that many clients may
-// share it.
+// sharesAddress reports whether the session's address is that of a proxy. Many clients may share
+// such an address.
 func (s *session) sharesAddress() bool { return s.flags&(proxied|forwarded) == proxied }
 
-// tooManyFailures refuses a credential from an address with too many bad ones.
+// tooManyFailures returns a refusal if too many bad credentials have come from the session's
+// address.
 func (st *state) tooManyFailures(s *session) error {
 	return st.auth.CheckPeer(netip.AddrFrom16(s.peer), s.sharesAddress(), st.loop.Now())
 }

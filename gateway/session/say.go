@@ -10,12 +10,13 @@ import (
 	"roomcast/proto"
 )
 
-// maxSaying is how many messages of one session may wait to be stored. At this number a text
-// session is not read, and a JSON session gets the refusal overloaded.
+// maxSaying is how many messages of one session may wait to be stored. When a session reaches
+// this number, the gateway stops reading a text session, and answers a JSON session with the
+// refusal overloaded.
 const maxSaying = 32
 
-// sayText stores a message of a text session. Such a client cannot be told of a refusal, so a
-// refusal closes the session.
+// sayText stores a message of a text session. The text protocol has no refusals, so a refused
+// message closes the session.
 func (c *commands) sayText(s *session, content proto.Content) {
 	if !s.conformance() {
 		c.slowDown(s)
@@ -45,8 +46,8 @@ func (c *commands) sayText(s *session, content proto.Content) {
 	}
 }
 
-// outcome returns the close code and reason with which a reply ends a text session; 0 = the session
-// continues.
+// outcome returns the close code and reason for a text session whose message got this reply.
+// Code 0 means that the session continues.
 func outcome(reply proto.Reply) (proto.CloseCode, string) {
 	switch {
 	case reply.Close != 0:
@@ -98,7 +99,7 @@ func (c *commands) sayJSON(s *session, cmd *proto.Command) error {
 	return nil
 }
 
-// sayFor stores what the command with this id asks to store, and answers the command.
+// sayFor stores say, and then answers the command with the id cmdID.
 func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
 	id, command, act := s.id, string(cmdID), c.actOf(s, &say)
 	c.say(s, say, func(reply proto.Reply) {
@@ -116,8 +117,9 @@ func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
 	})
 }
 
-// resendLater returns a refusal that tells the client to send the message again. Later messages of
-// the client in the room then have to wait for it.
+// resendLater returns why as the answer to a command with a message, and tells the client to
+// send the message again. Until the client has done so, the gateway does not accept later
+// messages of the client in this room, so that the order is kept.
 func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusal) *proto.Refusal {
 	room := cmd.Room
 	if room.IsZero() {
@@ -126,7 +128,7 @@ func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusa
 	return c.resendIn(s, room, cmd.Key, why)
 }
 
-// resendIn does the work of resendLater for a message with a key in a room.
+// resendIn does the same for a message that has the given key, in the given room.
 func (c *commands) resendIn(s *session, room proto.Room, key string, why *proto.Refusal) *proto.Refusal {
 	if key == "" {
 		return why
@@ -140,8 +142,9 @@ func (c *commands) resendIn(s *session, room proto.Room, key string, why *proto.
 	return r.Refused(key, why, c.loop.Now())
 }
 
-// resendKey returns the key in resends for a session's messages in a room. All rooms that the
-// session is not in share one key, so that its memory is bounded.
+// resendKey returns the key under which resends keeps the messages that the session must resend
+// in a room. All rooms that the session is not in share one key. So the session cannot make the
+// map grow by naming many rooms.
 func (c *commands) resendKey(s *session, room proto.Room) memberKey {
 	if !c.hub.In(s.id, room) {
 		room = proto.Room{}
@@ -149,8 +152,8 @@ func (c *commands) resendKey(s *session, room proto.Room) memberKey {
 	return memberKey{s.id, room}
 }
 
-// say sends a message to the room's owner, after the backend allows it. Done runs on the loop with
-// the outcome.
+// say sends a message to the room's owner. If there is a backend, say first asks the backend
+// whether to allow the message. Done runs on the loop with the owner's reply or a refusal.
 func (c *commands) say(s *session, say publish.Say, done func(proto.Reply)) {
 	s.saying++
 	say.From, say.Rights, say.Stream = s.who, s.grant.Of(say.Room, s.who.ID), s.kind == jsonKind
@@ -172,7 +175,7 @@ func (c *commands) publish(id loop.ID, say publish.Say, done func(proto.Reply)) 
 	})
 }
 
-// said reports the outcome of a message or act.
+// said ends the wait for a message or act, and passes its reply to done.
 func (c *commands) said(id loop.ID, reply proto.Reply, done func(proto.Reply)) {
 	if s := c.get(id); s != nil {
 		s.saying--

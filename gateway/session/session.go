@@ -1,10 +1,10 @@
-// Package session turns a loop's connections into sessions, answers what clients send, and
+// Package session turns a loop's connections into sessions, answers the commands of clients, and
 // closes the sessions that break a rule. There are text sessions and JSON sessions over
 // WebSocket, readers of Server-Sent Events, and HTTP requests that wait for messages.
 //
-// Everything that leaves goes through the loop's [hub.Hub], so it has one order. Everything that
-// has to be stored or read goes through the [bridge.Bridge]. The bridge's answers come back to the
-// loop through the hub. No function of this package blocks.
+// All bytes for clients go through the loop's [hub.Hub], which keeps them in order. To store or
+// read messages, this package calls the [bridge.Bridge], whose answers come back to the loop
+// through the hub. No function of this package blocks.
 //
 // # Reading order
 //
@@ -34,35 +34,35 @@ import (
 // Config sets what sessions may do.
 type Config struct {
 	MaxMessage int          // bytes of one message; a session that sends more is closed with 1009
-	MaxRooms   int          // of one session
-	Rate       limit.Rate   // of commands and messages of one connection
-	Rates      *limit.Rates // of commands and messages of each sender with a credential, shared by loops; nil = no limit
+	MaxRooms   int          // the most rooms that one session may be in
+	Rate       limit.Rate   // limit of commands and messages of one connection
+	Rates      *limit.Rates // limits of commands and messages of each sender with a credential, shared by all loops; nil = no limit
 	Greeting   string       // first text frame of a text session; "" = none
 
-	HandshakeTime time.Duration // from accept to the whole request
-	MaxRequest    int           // bytes of a request head; a longer one is refused with 431
+	HandshakeTime time.Duration // time limit from accept to the end of the request
+	MaxRequest    int           // the most bytes of a request head; a longer one is refused with 431
 	PathPrefix    string        // such as /chat, in front of all paths; "" = none
-	MessageTime   time.Duration // from the first byte of a message to its last
+	MessageTime   time.Duration // time limit from the first byte of a message to its last
 	PingAfter     time.Duration // how long a session is silent before the gateway sends a ping
-	PongTime      time.Duration // to answer a ping
-	SlowTime      time.Duration // how long a client with waiting bytes may take none of them
+	PongTime      time.Duration // time limit for the answer to a ping
+	SlowTime      time.Duration // how long a client may accept no bytes while bytes wait for it
 	FloodTime     time.Duration // how long a text session may stay at its rate limit
-	CloseTime     time.Duration // for the peer to end its side after a close frame
+	CloseTime     time.Duration // how long the peer has to close its side after a close frame
 	TextPatience  time.Duration // how long a text message may wait to be stored
-	JSONPatience  time.Duration // the same for JSON sessions, whose clients resend
+	JSONPatience  time.Duration // the same limit for JSON sessions, whose clients resend
 
-	AuthTime   time.Duration // for a client without rights to send auth
-	Cookie     string        // name of the cookie that may hold a token; "" = none
-	QueryToken bool          // accept tokens in the URL too, where logs may keep them
+	AuthTime   time.Duration // how long a client without rights has to send auth
+	Cookie     string        // name of the cookie that may contain a token; "" = none
+	QueryToken bool          // accept tokens in the URL too, although logs may store URLs
 
 	Compress    bool // accept offers of permessage-deflate
 	Conformance bool // serve /echo and /verbatim/<group>/ to protocol test suites
 
-	// Wide has the limits of protocol test suites, which send large messages. The loop must be
-	// able to keep a whole one.
+	// Wide has the message limits for protocol test suites, which send large messages. The
+	// loop's MaxPending must have room for the longest of them.
 	Wide wire.Limits
 
-	// HTTP serves connections whose first request does not begin a session.
+	// HTTP takes over each connection whose first request does not begin a session.
 	HTTP func(*CountedConn)
 
 	Hub hub.Config
@@ -92,8 +92,8 @@ func DefaultConfig() Config {
 	}
 }
 
-// Sessions are the sessions of one loop, and the loop's [loop.Handler]. The loop's goroutine owns
-// them; only Stats may be used from other goroutines.
+// Sessions contains the sessions of one loop. It is the loop's [loop.Handler]. The loop's
+// goroutine owns it. Other goroutines may call only Stats.
 type Sessions struct {
 	*lifecycle
 	questions  *questions
@@ -106,12 +106,13 @@ var (
 	_ hub.Sessions = (*Sessions)(nil)
 )
 
-// New makes the sessions of l. Ask is nil if no backend is asked.
+// New makes the Sessions of l. A nil ask means that there is no backend.
 func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, ask *backend.Backend, caps *limit.Caps) *Sessions {
 	st := &state{
 		cfg: cfg, loop: l, bridge: b, auth: a, backend: ask, caps: caps, stats: newStats(), codecs: newCodecs(),
 		textLimits: wire.Limits{Message: cfg.MaxMessage, Fragments: 1024},
-		// Base64 makes four bytes of three, and the command has more fields.
+		// A body of bytes arrives in base64, which has four characters for three bytes. The
+		// command's other fields need up to 4096 bytes.
 		jsonLimits: wire.Limits{Message: cfg.MaxMessage*4/3 + 4096, Fragments: 1024},
 		verbose:    cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 		streams:    make(streams), parts: cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
@@ -126,10 +127,10 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, ask *backend.
 	return ss
 }
 
-// Stats returns the sessions' counters, which may be read from anywhere.
+// Stats returns the counters of these sessions. Any goroutine may read them.
 func (ss *Sessions) Stats() *Stats { return ss.stats }
 
-// Hub returns the rooms of this loop.
+// Hub returns the hub, which has the rooms and memberships of this loop.
 func (ss *Sessions) Hub() *hub.Hub { return ss.hub }
 
 // Opened implements [loop.Handler].
@@ -147,7 +148,7 @@ func (ss *Sessions) Received(id loop.ID, p []byte) (used int) {
 		used = ss.handshakes.handleRequest(s, p)
 	}
 	if (s.kind == events || s.kind == poll) && s.phase == open {
-		return len(p) // ignore what a reader sends after its request
+		return len(p) // ignore bytes that a reader of events sends after its request
 	}
 	limits := ss.limitsOf(s)
 	for (s.phase == open || s.phase == unnamed) && s.paused == 0 && used < len(p) {
@@ -184,7 +185,7 @@ func (ss *Sessions) Writable(id loop.ID) { ss.hub.Writable(id) }
 
 // Turn implements [loop.Handler].
 func (ss *Sessions) Turn() (busy bool) {
-	const writes = 32 // they take about an eighth of a millisecond
+	const writes = 32 // so many writes take about an eighth of a millisecond
 	ss.parts.Settle()
 	ss.requests.Settle()
 	return ss.hub.Flush(writes)
@@ -203,7 +204,7 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 	delete(ss.questions.asked, id)
 	delete(ss.resends, memberKey{id: id})
 	delete(ss.questions.families, id)
-	delete(ss.joins, memberKey{id, s.home}) // the answer to its handshake
+	delete(ss.joins, memberKey{id, s.home}) // the session's answer to its handshake
 	switch {
 	case s.flags&counted == 0:
 	case s.flags&forwarded != 0:
@@ -214,7 +215,7 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 	if s.flags&upgraded != 0 {
 		reason := proto.LeftLost
 		if (s.kind == events || s.kind == poll) && why == io.EOF {
-			reason = proto.LeftClient // a reader has no other way to leave
+			reason = proto.LeftClient // closing the connection is the only way for a reader of events to leave
 		}
 		ss.stats.Sockets.Add(-1)
 		ss.leaveAll(s, reason)
@@ -241,7 +242,7 @@ func (ss *Sessions) Due(id loop.ID) {
 	switch s.phase {
 	case handshake:
 		ss.refuse(s, proto.Refuse(proto.BadRequest, "the request did not come within %v", ss.cfg.HandshakeTime))
-		ss.loop.Close(id) // no bytes are unread, so TCP still delivers the refusal, and the descriptor is free at once
+		ss.loop.Close(id) // all received bytes were read, so TCP still delivers the refusal; Close frees the descriptor at once
 	case joiningIn:
 		ss.close(s, proto.CloseUnavailable, "the room cannot be reached now; reconnect later", proto.LeftServer)
 	case unnamed:
@@ -296,9 +297,10 @@ func (ss *Sessions) OnNotice(id loop.ID, n hub.Notice) {
 	}
 }
 
-// Drain closes at most n sessions as going away and returns how many remain. After the first call
-// no new session may begin. A session whose message waits to be stored is not read any more; a call
-// after the answer closes it.
+// Drain closes at most n sessions with the code for going away and returns how many sessions
+// remain. After the first call, no session can begin. If a message of a session is waiting to be
+// stored, Drain only stops reading the session. A later call closes the session, after the
+// message was answered.
 func (ss *Sessions) Drain(n int) (left int) {
 	ss.draining = true
 	ss.each(func(s *session) {

@@ -9,8 +9,8 @@ import (
 	"roomcast/proto"
 )
 
-// signal sends content to the members that are present, after the backend allows it. Nothing is
-// stored.
+// signal sends content to the present members of a room. If there is a backend, signal first
+// asks the backend whether to allow the content. Signals are not stored.
 func (c *commands) signal(s *session, cmd *proto.Command) error {
 	if refusal := proto.CheckSize(len(cmd.Content.Body), c.cfg.MaxMessage); refusal != nil {
 		return refusal
@@ -60,8 +60,8 @@ func (c *commands) signal(s *session, cmd *proto.Command) error {
 	return nil
 }
 
-// silenced returns the refusal for a member that may not send a signal now. Signals bypass the
-// room's owner, so the gateway applies bans, mutes and the slow mode.
+// silenced returns the refusal for a member that may not send a signal now. Signals do not go
+// through the room's owner. So the gateway itself applies bans, mutes and the slow mode.
 func (lc *lifecycle) silenced(s *session, room proto.Room) *proto.Refusal {
 	head, _ := lc.hub.Head(s.id, room)
 	now := lc.loop.Now()

@@ -17,35 +17,35 @@ import (
 	"roomcast/proto/grant"
 )
 
-// session is one connection. It takes less than 200 bytes, and holds strings only for its identity
-// and its room.
+// session is the state of one connection. It takes less than 200 bytes. Its only strings are in
+// its identity and its room.
 type session struct {
 	id     loop.ID // 0 = none
 	who    proto.Identity
-	grant  *grant.Grant // shared by sessions
-	home   proto.Room   // of /room/<group>/; zero on /ws
+	grant  *grant.Grant // rights of the client; several sessions may share one
+	home   proto.Room   // the room of /room/<group>/; zero on /ws
 	reader wire.Reader
-	bucket limit.Bucket // of commands and messages
-	errors limit.Bucket // of commands refused for going too fast
+	bucket limit.Bucket // limits commands and messages
+	errors limit.Bucket // limits commands that were refused because they exceeded the rate
 	peer   [16]byte
 	port   uint16
 
-	// Seconds of the loop's clock; 0 = never.
-	heard   uint32 // the client sent bytes last; for a reader of events, the last heartbeat
-	pinged  uint32 // the unanswered ping was sent
-	flooded uint32 // it reached its rate limit, and has come back to it ever since
-	partial uint32 // the incomplete message began; later by the time of all pauses since
-	held    uint32 // it was paused last
+	// Times in seconds of the loop's clock; 0 = never.
+	heard   uint32 // when the client last sent bytes; for a reader of events, when the gateway last sent a heartbeat
+	pinged  uint32 // when the gateway sent the ping that is still unanswered
+	flooded uint32 // when the session first reached its rate limit, if it has come back to the limit ever since
+	partial uint32 // when the incomplete message began, plus the length of all pauses since then
+	held    uint32 // when the gateway last stopped reading the session
 
-	wakeMs uint32 // in milliseconds of the loop: when pauseRate ends, or ended last
+	wakeMs uint32 // in milliseconds of the loop's clock: when pauseRate ends, or when it ended last
 
-	// Seconds of the wall clock since 1970; 0 = never.
-	expires uint32 // the session ends, a little after its token expires
-	issued  uint32 // a guest got its first resume string, or another session last sent auth
-	iat     uint32 // its credential was issued
+	// Times in seconds of the wall clock since 1970; 0 = never.
+	expires uint32 // when to end the session, a little after its token expires
+	issued  uint32 // when a guest got its first resume string, or when another session last sent auth
+	iat     uint32 // when the session's credential was issued
 
-	rest   uint32 // bytes of the memory budget for its unused input
-	saying uint8  // messages without an answer
+	rest   uint32 // bytes of the memory budget that the session's unused input occupies
+	saying uint8  // number of messages without an answer
 
 	phase  phase
 	kind   kind
@@ -57,11 +57,11 @@ type session struct {
 type phase uint8
 
 const (
-	handshake phase = iota // until the whole request is there
-	joiningIn              // it waits for its room, and its handshake for the answer; nothing is read
-	unnamed                // its handshake is answered; its first frame must be auth
+	handshake phase = iota // waits for the whole request
+	joiningIn              // waits for the room to be joined; the handshake is not answered, and nothing is read
+	unnamed                // the handshake is answered; the first frame must be auth
 	open
-	ending // a close frame is on its way, or an HTTP refusal; input is ignored
+	ending // a close frame or an HTTP refusal is on its way; input is ignored
 )
 
 // kind is the protocol of a session.
@@ -71,62 +71,63 @@ const (
 	text     kind = iota
 	jsonKind      // subprotocol roomcast.v1
 	events        // a reader of Server-Sent Events
-	poll          // waits for the next messages of a room
-	verbatim      // a text session that shows messages as they were sent
-	echo          // returns what it gets
+	poll          // an HTTP request that waits for the next messages of a room
+	verbatim      // a text session that receives messages exactly as they were sent
+	echo          // returns the bytes that it receives
 )
 
-// pause says why a session is not read; 0 = it is.
+// pause is a set of reasons why the gateway does not read a session. If it is 0, the gateway
+// reads.
 type pause uint8
 
 const (
-	pauseJoin  pause = 1 << iota // it is not in its room yet
-	pauseRate                    // it is too fast
-	pauseSays                    // too many of its messages wait to be stored
-	pauseQueue                   // it does not read its answers
-	pauseDrain                   // Drain waits for its last answers
-	pausePage                    // it waits for a page of history
-	pauseAuth                    // its token is being checked
+	pauseJoin  pause = 1 << iota // the session is not in its room yet
+	pauseRate                    // the client exceeds its rate
+	pauseSays                    // too many of the session's messages wait to be stored
+	pauseQueue                   // the client does not read its answers
+	pauseDrain                   // Drain waits for the answers to the session's last messages
+	pausePage                    // the session waits for a page of history
+	pauseAuth                    // the session's token is being checked
 )
 
 type sessionFlags uint8
 
 const (
-	counted   sessionFlags = 1 << iota // it counts for the connection limits
-	upgraded                           // it is or was a session, not just a connection
-	noReplay                           // its handshake requested no replay
-	hasToken                           // its identity came with a token
-	commanded                          // it has sent a command
-	proxied                            // a proxy passed its request on
-	admitted                           // the backend has decided who it is
-	forwarded                          // peer is the client behind a trusted proxy
+	counted   sessionFlags = 1 << iota // the connection counts for the connection limits
+	upgraded                           // the connection is or was a session
+	noReplay                           // the handshake requested no replay
+	hasToken                           // the session's identity came with a token
+	commanded                          // the session has sent a command
+	proxied                            // the request came through a proxy
+	admitted                           // the backend has decided who the client is
+	forwarded                          // peer is the client's address, which a trusted proxy has passed on
 )
 
 const slabSize = 512
 
-// state is shared by all parts of the sessions of one loop. The loop owns it.
+// state contains what all parts of the sessions of one loop share. The loop owns it.
 type state struct {
 	// static
 	cfg        Config
 	loop       *loop.Loop
 	bridge     *bridge.Bridge
 	auth       *auth.Auth
-	backend    *backend.Backend // nil = nothing is asked
+	backend    *backend.Backend // nil = there is no backend
 	caps       *limit.Caps
 	hub        *hub.Hub
 	stats      *Stats
-	codecs     []codec // by hub.Format
+	codecs     []codec // indexed by hub.Format
 	textLimits wire.Limits
 	jsonLimits wire.Limits
-	verbose    bool // connections are logged
+	verbose    bool // log each connection
 
 	// owned by the loop
-	draining bool // Drain has been called: no session may begin
+	draining bool // Drain has been called, so no session may begin
 	streams  streams
 	slab     []*[slabSize]session
-	buf      []byte     // for one answer
-	parts    limit.Part // bytes of unfinished messages
-	requests limit.Part // bytes of unfinished requests
+	buf      []byte     // scratch space for one answer
+	parts    limit.Part // bytes of unfinished messages in the memory budget
+	requests limit.Part // bytes of unfinished requests in the memory budget
 }
 
 // get returns the session of a connection, or nil.
@@ -139,7 +140,7 @@ func (st *state) get(id loop.ID) *session {
 	return nil
 }
 
-// open waits for the request of a new connection.
+// open makes the session of a new connection, which waits for the request.
 func (st *state) open(id loop.ID, peer netip.AddrPort) *session {
 	slot := id.Slot()
 	for int(slot/slabSize) >= len(st.slab) {
@@ -175,8 +176,8 @@ func (st *state) limitsOf(s *session) *wire.Limits {
 	return &st.textLimits
 }
 
-// hold adds a reason not to read the session, release removes one. Without reasons the session is
-// read.
+// hold adds a reason not to read the session. The method release removes a reason. The gateway
+// reads the session again when no reason is left.
 func (st *state) hold(s *session, why pause) {
 	if s.paused == 0 {
 		s.held = st.second()
@@ -190,7 +191,7 @@ func (st *state) release(s *session, why pause) {
 		return
 	}
 	if s.paused &^= why; s.paused == 0 {
-		s.heard = st.second() // the pause is not the client's silence
+		s.heard = st.second() // do not count the pause as silence of the client
 		if s.partial != 0 {
 			s.partial += s.heard - s.held
 		}
@@ -198,7 +199,7 @@ func (st *state) release(s *session, why pause) {
 	}
 }
 
-// checkQueue stops reading a session that does not read its answers.
+// checkQueue stops reading a session if many answers wait for the client to read them.
 func (st *state) checkQueue(s *session) {
 	if s.phase == open && st.hub.Due(s.id) > st.cfg.Hub.QueueBytes/4 {
 		st.hold(s, pauseQueue)
@@ -206,13 +207,13 @@ func (st *state) checkQueue(s *session) {
 	}
 }
 
-// second counts from the loop's beginning, where it is 1, so that 0 can mean never. Neither second
-// nor ms jumps when the system's clock is set.
+// second returns the seconds since the loop began, plus 1, so that 0 can mean never. Neither
+// second nor ms jumps when the system's clock is set.
 func (st *state) second() uint32 { return uint32(st.loop.Elapsed()/time.Second) + 1 }
 func (st *state) ms() uint32     { return uint32(st.loop.Elapsed() / time.Millisecond) }
 
-// secondOf returns a time of the wall clock in seconds since 1970. Some tokens expire after
-// the last second that fits.
+// secondOf returns a wall-clock time in seconds since 1970. A time later than the greatest value
+// of uint32 becomes that value.
 func secondOf(expires time.Time) uint32 { return uint32(min(expires.Unix(), math.MaxUint32)) }
 
 func (st *state) log(s *session) *slog.Logger {
@@ -220,11 +221,11 @@ func (st *state) log(s *session) *slog.Logger {
 		"peer", netip.AddrPortFrom(netip.AddrFrom16(s.peer).Unmap(), s.port).String())
 }
 
-// ok begins the answer to a command. The caller appends one JSON value and passes the answer to
-// send, which completes it.
+// ok returns the beginning of the answer to a command. The caller appends one JSON value and
+// passes the result to send, which completes the answer.
 func (st *state) ok(id []byte) []byte { return proto.AppendOK(st.buf[:0], id) }
 
-// send adds the closing brace to an answer and queues it.
+// send adds the closing brace to an answer and queues the answer for the client.
 func (st *state) send(s *session, b []byte) {
 	st.buf = append(b, '}')
 	st.hub.Text(s.id, st.buf)

@@ -11,13 +11,13 @@ import (
 	"roomcast/proto/history"
 )
 
-// A stream is the state of a reader of events until all its rooms have been joined or refused. The
-// loop owns it.
+// stream is the state of a reader of events until each of its rooms has been joined or refused.
+// The loop owns it.
 type stream struct {
 	origin string       // of the page that reads it; "" = none
-	rooms  []streamRoom // of a stream of several rooms
+	rooms  []streamRoom // the rooms of a stream of several rooms
 	waits  int          // rooms that have been neither joined nor refused
-	ended  []endedRoom  // refused before the first one was joined
+	ended  []endedRoom  // rooms that were refused before the first room was joined
 }
 
 type streamRoom struct {
@@ -31,7 +31,7 @@ type endedRoom struct {
 	why  string
 }
 
-// add reads the rooms of a request. A room without its own position begins at from.
+// add reads the rooms that a request names. A room without a position of its own begins at from.
 func (st *stream) add(req *wire.Request, from proto.From, most int) error {
 	for _, value := range req.Queries("room") {
 		name, id, positioned := strings.Cut(value, "!")
@@ -67,7 +67,7 @@ func (st *stream) find(room proto.Room) *streamRoom {
 	return nil
 }
 
-// allows reports whether the session may read one of the rooms.
+// allows reports whether the session may read at least one of the stream's rooms.
 func (st *stream) allows(s *session) bool {
 	for i := range st.rooms {
 		if s.grant.Of(st.rooms[i].room, s.who.ID).Allow(proto.RightRead) {
@@ -77,8 +77,8 @@ func (st *stream) allows(s *session) bool {
 	return false
 }
 
-// joinAll joins the rooms of a stream. The first join begins the response. If all rooms are
-// refused, the request is refused too.
+// joinAll joins the rooms of a stream. The HTTP response begins when the first room is joined.
+// If all rooms are refused, the whole request is refused.
 func (h *handshakes) joinAll(s *session) {
 	st := h.streams[s.id]
 	s.phase = joiningIn
@@ -115,7 +115,7 @@ func (h *handshakes) joinOne(s *session, r streamRoom) {
 	})
 }
 
-// roomJoined answers the join of one of a stream's rooms.
+// roomJoined handles the hub's notice that the session has joined one of its stream's rooms.
 func (h *handshakes) roomJoined(s *session, n hub.Notice) {
 	k, st := memberKey{s.id, n.Room}, h.streams[s.id]
 	if _, asked := h.joins[k]; !asked || st == nil {
@@ -146,7 +146,8 @@ func (h *handshakes) roomJoined(s *session, n hub.Notice) {
 	st.ended = nil
 }
 
-// unfit returns why a session may not stay in a room that it has just joined; code 0 = it may stay.
+// unfit returns the reason why a session must leave a room that it has just joined. Code 0 means
+// that it may stay.
 func (h *handshakes) unfit(s *session, n hub.Notice) (e endedRoom) {
 	e.room = n.Room
 	if lost := h.forbidden(s, n.Room, proto.RightRead); lost != nil {
@@ -159,7 +160,7 @@ func (h *handshakes) unfit(s *session, n hub.Notice) (e endedRoom) {
 	return e
 }
 
-// refuseRoom tells a reader that it does not get one of its rooms.
+// refuseRoom tells a reader of events that one of its rooms was refused.
 func (h *handshakes) refuseRoom(s *session, e endedRoom) {
 	st := h.streams[s.id]
 	switch {
@@ -174,11 +175,12 @@ func (h *handshakes) refuseRoom(s *session, e endedRoom) {
 	}
 }
 
-// streams are the readers of events that still wait to join rooms. The loop owns them.
+// streams contains the readers of events that wait to join some of their rooms. The loop owns
+// it.
 type streams map[loop.ID]*stream
 
-// answered counts one of a stream's rooms as joined or refused. After the last one it drops the
-// stream.
+// answered counts one room of the session's stream as joined or refused. After the last of the
+// rooms it deletes the stream.
 func (ss streams) answered(id loop.ID) {
 	if st := ss[id]; st.waits > 1 {
 		st.waits--
@@ -187,15 +189,15 @@ func (ss streams) answered(id loop.ID) {
 	}
 }
 
-// endEmpty closes a stream of several rooms that has lost the last of its rooms.
+// endEmpty closes a stream of several rooms if the session is no longer in any room.
 func (lc *lifecycle) endEmpty(s *session, code proto.CloseCode, why string) {
 	if s.kind == events && s.home.IsZero() && s.phase == open && lc.streams[s.id] == nil && len(lc.hub.RoomsOf(s.id)) == 0 {
 		lc.close(s, code, why, proto.LeftServer)
 	}
 }
 
-// Warn tells readers of events that this gateway stops, and that it closes their streams within the
-// given time.
+// Warn tells all readers of events that this gateway is stopping, and after how long it will
+// close their streams.
 func (ss *Sessions) Warn(in time.Duration) {
 	drain := []byte(`{"drain":{"in":"` + in.String() + `"}}`)
 	ss.each(func(s *session) {

@@ -1,5 +1,5 @@
-// Package clocktest gives tests the times that a program sees after a change of the system's clock:
-// the wall reading has jumped, the monotonic reading has not.
+// Package clocktest makes times as a program sees them after a change of the system's clock: the
+// wall reading has jumped, and the monotonic reading has not.
 package clocktest
 
 import (
@@ -7,9 +7,9 @@ import (
 	"unsafe"
 )
 
-// Set returns t with its wall reading moved by whole seconds. The time t must come from time.Now.
-// Package time has no such operation, so Set relies on the layout of a time: its first word has one
-// flag bit, 33 bits of seconds and 30 bits of nanoseconds.
+// Set returns t with its wall reading moved by whole seconds. The time t must come from
+// time.Now. Package time has no such operation, so Set relies on the memory layout of a
+// time.Time. Its first word has one flag bit, 33 bits of seconds and 30 bits of nanoseconds.
 func Set(t time.Time, by time.Duration) time.Time {
 	wall := (*uint64)(unsafe.Pointer(&t))
 	*wall += uint64(by/time.Second) << 30
