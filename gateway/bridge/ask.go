@@ -8,8 +8,8 @@ import (
 	"roomcast/proto"
 )
 
-// Ask sends a question to the application's backend, on the subject that ends in kind, and returns
-// the first answer.
+// Ask sends a question to the application's backend over NATS. The last part of the question's
+// subject is kind. Ask returns the first answer.
 func (b *Bridge) Ask(ctx context.Context, kind string, question []byte) ([]byte, error) {
 	if !b.connected.Load() {
 		return nil, errors.New("nats is not connected")

@@ -1,16 +1,17 @@
-// Package bridge holds a gateway's connections to NATS and starts the parts that use them.
-// [publish.Publisher] sends messages, [follow.Feeds] bring committed records, and [reads.Reader]
-// reads the log. [presence.Presence] knows which people are in each room.
+// Package bridge connects a gateway to NATS, and starts the parts that use the connections. A
+// [publish.Publisher] sends messages. [follow.Feeds] deliver committed records. A [reads.Reader]
+// reads the log. A [presence.Presence] knows who is in each room.
 //
 // # What a gateway may do on NATS
 //
-// Gateways have an account of their own, EDGE in scripts/nats.conf, which lists the subjects that a
-// gateway's user needs. Even a gateway under an attacker's control cannot change the log. But it
-// can name any sender in a new message, because roomsvc trusts gateways.
+// Gateways have a NATS account of their own, EDGE in scripts/nats.conf. The account lists the
+// subjects that a gateway's user needs. Even if an attacker controls a gateway, the gateway
+// cannot change the log. But it can name any sender in a new message, because roomsvc trusts
+// gateways.
 //
-// The same subjects work in a single account without restrictions, with one exception: gateways
-// then read the log over $JS.API. instead of room.js. roomsvc names the right one when it sends the
-// keys.
+// The same subjects also work without separate accounts, with one exception: then the gateways
+// read the log over $JS.API. instead of room.js. The answer of roomsvc that contains the signing
+// keys also says which of the two to use.
 package bridge
 
 import (
@@ -33,24 +34,24 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Config configures a bridge. [New] copies the fields that its parts share.
+// Config configures a bridge. [New] copies the fields that the parts of the bridge share.
 type Config struct {
-	ID      string        // of this gateway, unique among gateways; of [A-Za-z0-9_-]
-	Version string        // semantic, shown by nats micro ls
+	ID      string        // ID of this gateway, different from all others; made of [A-Za-z0-9_-]
+	Version string        // semantic version, which nats micro ls shows
 	Dial    daemon.Dialer // opens the connections
-	Keys    *seal.Keys    // nil = payloads travel in plain text
+	Keys    *seal.Keys    // seal payloads; nil = payloads are not sealed
 	Log     *slog.Logger
-	Memory  *limit.Budget // of the whole gateway
-	Stats   func() any    // shown by nats micro stats; may be nil
-	Signing SigningKeys   // gets the keys that sign resume strings and tickets
-	Revoked Revocations   // gets the revocations; nil = the bridge does not read them
-	Carrier Carrier       // the way to the room service; nil = over NATS
+	Memory  *limit.Budget // memory budget of the whole gateway
+	Stats   func() any    // the result is shown by nats micro stats; may be nil
+	Signing SigningKeys   // receives the keys that sign resume strings and tickets
+	Revoked Revocations   // receives the revocations; nil = the bridge does not read them
+	Carrier Carrier       // connects this gateway with the room service; nil = over NATS
 
 	Publish publish.Config
 	Follow  follow.Config
 }
 
-// DefaultConfig returns the defaults; the caller sets ID, Dial and Signing.
+// DefaultConfig returns the defaults. The caller sets ID, Dial and Signing.
 func DefaultConfig() Config {
 	return Config{
 		Version: "0.0.0", Log: slog.Default(), Memory: limit.NewBudget(256 << 20),
@@ -58,7 +59,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// check returns an error that names the wrong setting.
+// check returns an error that names an invalid field.
 func (c *Config) check() error {
 	switch {
 	case c.ID == "":
@@ -74,10 +75,11 @@ func (c *Config) check() error {
 	return nil
 }
 
-// Bridge is the NATS side of one gateway. It is safe for concurrent use.
+// Bridge contains the connections of one gateway to NATS. It is safe for concurrent use.
 //
-// Three connections keep urgent messages apart from bulk. gateway/<id> brings the events of rooms,
-// gateway/<id>/say sends the messages of members, and gateway/<id>/read reads the log.
+// There are three connections, so that large transfers do not delay urgent messages. The
+// connection gateway/<id> receives the events of rooms, gateway/<id>/say sends the messages of
+// members, and gateway/<id>/read reads the log.
 type Bridge struct {
 	*publish.Publisher
 	*follow.Feeds
@@ -87,8 +89,8 @@ type Bridge struct {
 	// static
 	cfg     Config
 	carrier Carrier
-	tickets chan ticket      // tickets to mark as used; at most maxTickets
-	keyAsks chan func(error) // sessions that wait for a signing key; at most maxKeyAsks
+	tickets chan ticket      // tickets that wait to be marked as used; at most maxTickets
+	keyAsks chan func(error) // callbacks of sessions that wait for a signing key; at most maxKeyAsks
 	damaged atomic.Uint64    // reads that found a damaged record
 
 	// set by Run before anything uses them
@@ -99,16 +101,17 @@ type Bridge struct {
 
 	revocations atomic.Bool // the list of revocations has been read
 
-	connected atomic.Bool           // Run has made the connections
-	keysKnown atomic.Bool           // the signing keys are known, and the log is readable
-	window    atomic.Int64          // how long roomsvc remembers the keys of messages, in milliseconds
-	noKeys    atomic.Pointer[error] // the error of the last attempt to learn the signing keys
+	connected atomic.Bool           // Run has opened the connections
+	keysKnown atomic.Bool           // the signing keys are known, and the gateway has read the log once
+	window    atomic.Int64          // for how many milliseconds roomsvc remembers the keys of messages
+	noKeys    atomic.Pointer[error] // the error of the last attempt to learn the signing keys; nil = none
 }
 
-// ephemeralBuffer is how many messages of room.eph wait for the presence; NATS drops more.
+// ephemeralBuffer is how many messages of room.eph may wait for presence to handle them. NATS
+// drops further messages.
 const ephemeralBuffer = 1 << 13
 
-// New returns a bridge that does nothing until Run. Earlier requests wait for Run.
+// New returns a bridge. Requests to the bridge wait until Run is called.
 func New(cfg Config) (*Bridge, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -130,8 +133,8 @@ func New(cfg Config) (*Bridge, error) {
 	}, nil
 }
 
-// Run connects and serves until ctx ends. Then it refuses all open requests. It returns when all
-// its goroutines have ended.
+// Run opens the connections and serves until ctx ends. Then it refuses all unanswered requests.
+// It returns when all goroutines of the bridge have ended.
 func (b *Bridge) Run(ctx context.Context) error {
 	if err := b.connect(ctx); err != nil {
 		return fmt.Errorf("run bridge: %w", err)
@@ -154,7 +157,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready returns nil while NATS is connected, the signing keys are known and this gateway can read
+// Ready returns nil if NATS is connected, the signing keys are known and this gateway can read
 // the log. Otherwise it returns the reason.
 func (b *Bridge) Ready() error {
 	switch {

@@ -14,20 +14,20 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Carrier is the way between a gateway and the room service.
+// Carrier connects a gateway with the room service.
 type Carrier interface {
 	publish.Carrier
-	// Records makes the carrier bring the committed records of followed rooms to feeds while they
-	// run.
+	// Records makes the carrier pass the committed records of followed rooms to feeds.
 	Records(feeds *follow.Feeds)
 }
 
-// natsCarrier carries requests and records over NATS. Requests go to room.<g>, the replies return
-// on room.ack.<gateway>.>, and the stream republishes records on room.out.<p>.<g>.
+// natsCarrier carries requests and records over NATS. A gateway sends requests on room.<g>. It
+// receives the replies on room.ack.<gateway>.>, and the records, which the stream republishes,
+// on room.out.<p>.<g>.
 type natsCarrier struct {
 	nc    *nats.Conn // set before Answers and Send
-	id    string     // of the gateway
-	inbox string     // prefix of the reply subjects; a token follows. It is random, so that others cannot send acknowledgements
+	id    string     // ID of the gateway
+	inbox string     // prefix of the reply subjects, followed by a token; random, so that nobody else can send replies
 	keys  *seal.Keys
 	log   *slog.Logger
 }
@@ -39,14 +39,14 @@ func newNATSCarrier(cfg *Config) *natsCarrier {
 // Records implements [Carrier].
 func (c *natsCarrier) Records(feeds *follow.Feeds) { feeds.Subscribe() }
 
-// Answers implements [publish.Carrier]. The subscription ends with the connection.
+// Answers implements [publish.Carrier]. The subscription ends when the connection is closed.
 func (c *natsCarrier) Answers(answer func(string, proto.Reply)) error {
 	_, err := c.nc.Subscribe(proto.AckPrefix(c.id)+"*", func(m *nats.Msg) {
 		token, own := strings.CutPrefix(m.Subject, c.inbox)
-		if !own { // an answer to an earlier process of this id
+		if !own { // a reply to an earlier process with the same gateway ID
 			return
 		}
-		if len(m.Data) == 0 && m.Header.Get("Status") == "503" { // nobody owns the room
+		if len(m.Data) == 0 && m.Header.Get("Status") == "503" { // nobody has subscribed to the subject, so the room has no owner
 			answer(token, proto.Reply{Refusal: proto.Refuse(proto.Unavailable, "the room has no owner now")})
 			return
 		}

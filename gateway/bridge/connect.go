@@ -17,21 +17,22 @@ import (
 )
 
 const (
-	dialWait    = 250 * time.Millisecond // between two attempts, doubled each time
+	dialWait    = 250 * time.Millisecond // wait between two attempts to connect; doubled each time
 	dialWaitMax = 2 * time.Second
 
-	// A gateway leaves a NATS server that reads nothing for this long.
+	// A gateway closes its connection to a NATS server that has not read anything for this long.
 	writeTime = 2 * time.Second
 
-	// After an interruption, gateways spread the checks of their rooms over this time.
+	// After an interruption, gateways compare their rooms with the log. They spread this work
+	// over this time.
 	backJitter = 500 * time.Millisecond
 )
 
-// advisory announces a new leader of the stream. The old leader may have died before it republished
-// its last records.
+// advisory is the subject on which NATS announces a new leader of the stream. A gateway must
+// react, because the old leader may have died before it republished its last records.
 const advisory = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + proto.StreamName
 
-// connect opens the connections. It tries until ctx ends.
+// connect opens the connections. It repeats failed attempts until ctx ends.
 func (b *Bridge) connect(ctx context.Context) (err error) {
 	name := "gateway/" + b.cfg.ID
 	if b.feedConn, err = b.dial(ctx, name, nats.ErrorHandler(b.feedError)); err != nil {
@@ -62,7 +63,7 @@ func (b *Bridge) disconnect() {
 			continue
 		}
 		if nc.IsConnected() {
-			// An error here loses no more than an earlier interruption would.
+			// If the flush fails, no more is lost than by an earlier interruption.
 			_ = nc.FlushTimeout(writeTime)
 		}
 		nc.Close()
@@ -72,7 +73,7 @@ func (b *Bridge) disconnect() {
 func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*nats.Conn, error) {
 	opts := append([]nats.Option{
 		OwnInbox(b.cfg.ID),
-		nats.ReconnectBufSize(-1), // requests from before an interruption must not be sent after it
+		nats.ReconnectBufSize(-1), // do not buffer: requests from before an interruption must not be sent after it
 		nats.FlusherTimeout(writeTime),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
@@ -91,9 +92,9 @@ func (b *Bridge) dial(ctx context.Context, name string, more ...nats.Option) (*n
 	}
 }
 
-// OwnInbox makes the gateway's reply subjects begin with its id, or with the prefix that the
-// operator has set. They end in a random token, because a client that guesses a reply subject can
-// answer on it.
+// OwnInbox makes the connection's reply subjects begin with the gateway's ID, or with the prefix
+// that the operator has set. A random token follows. Without the random token, a client could
+// guess a reply subject and send an answer on it.
 func OwnInbox(id string) nats.Option {
 	return func(o *nats.Options) error {
 		if o.InboxPrefix == "" {
@@ -104,8 +105,8 @@ func OwnInbox(id string) nats.Option {
 	}
 }
 
-// feedError handles an error that NATS reports. The important one is that NATS has dropped
-// messages.
+// feedError handles an error that the NATS client reports. It is important if NATS has dropped
+// messages, because then the feeds must read them from the log.
 func (b *Bridge) feedError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if sub == nil || !errors.Is(err, nats.ErrSlowConsumer) {
 		b.cfg.Log.Warn("nats reports an error", "error", err)
@@ -118,9 +119,9 @@ func (b *Bridge) feedError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	}
 }
 
-// keepMoving moves the connections away from NATS servers that cannot reach a room service, until
-// ctx ends. The connection that reads moves first, because the others need it to read the records
-// that they have missed.
+// keepMoving moves the connections to another NATS server if the present one cannot reach a room
+// service. It runs until ctx ends. The connection that reads the log moves first. The other
+// connections need it, to read the records that they miss while they move.
 func (b *Bridge) keepMoving(ctx context.Context) {
 	mover := daemon.Mover{
 		Conns: []*nats.Conn{b.readConn, b.sayConn, b.feedConn}, Name: "gateway/" + b.cfg.ID + "/try", Log: b.cfg.Log,
@@ -135,8 +136,8 @@ func (b *Bridge) keepMoving(ctx context.Context) {
 	mover.Run(ctx)
 }
 
-// watch compares rooms with the log after an interruption that may have cost records: a time
-// without connection, or a new leader of the stream.
+// watch makes the feeds compare their rooms with the log after an event that may have lost
+// records: a time without a connection, or a new leader of the stream.
 func (b *Bridge) watch(ctx context.Context) error {
 	elected := make(chan *nats.Msg, 16)
 	if _, err := b.feedConn.ChanSubscribe(advisory, elected); err != nil {

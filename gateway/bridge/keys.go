@@ -13,32 +13,32 @@ import (
 	"roomcast/proto/seal"
 )
 
-// SigningKeys receive the keys that sign resume strings and tickets, the newest first. They are
-// safe for concurrent use and do not block.
+// SigningKeys receives the keys that sign resume strings and tickets, the newest key first. Set
+// must be safe for concurrent use and must not block.
 type SigningKeys interface {
 	Set([]proto.SigningKey)
 }
 
 const (
-	keysWait  = 500 * time.Millisecond // between two attempts
-	keysTime  = 5 * time.Second        // for one attempt
-	keysEvery = time.Minute            // NATS may lose the message about a change
-	keysPause = 10 * time.Second       // between two requests for unknown keys that strings name
+	keysWait  = 500 * time.Millisecond // wait between two attempts to fetch the keys
+	keysTime  = 5 * time.Second        // time limit of one attempt
+	keysEvery = time.Minute            // fetch the keys this often, because NATS may lose the message about a change
+	keysPause = 10 * time.Second       // the shortest time between two requests for unknown keys
 
-	maxKeyAsks = 1024 // sessions that wait for a key; further ones fail at once
+	maxKeyAsks = 1024 // sessions that may wait for a key; RefreshKeys fails at once for further sessions
 )
 
-// keyring is the state of keepKeys, whose goroutine owns it.
+// keyring is the state of keepKeys. The goroutine of keepKeys owns it.
 type keyring struct {
-	revision uint64 // of the known keys, or of announced newer ones
+	revision uint64 // revision of the known keys, or of newer keys that roomsvc has announced
 	asked    time.Time
-	failed   error  // of the request at that time
-	said     string // the last error in the log
+	failed   error  // result of the request at the time asked
+	said     string // the last error that was logged
 }
 
-// RefreshKeys requests the signing keys, because a string names an unknown one. Then it calls done
-// on another goroutine. An error means that roomsvc cannot be asked. Strings with invented names
-// cause at most one request in keysPause.
+// RefreshKeys requests the signing keys, because a string names an unknown key. Then it calls
+// done from another goroutine. The error is not nil if roomsvc did not answer. However many
+// invented keys strings name, RefreshKeys sends at most one request in each keysPause.
 func (b *Bridge) RefreshKeys(done func(error)) {
 	select {
 	case b.keyAsks <- done:
@@ -47,10 +47,12 @@ func (b *Bridge) RefreshKeys(done func(error)) {
 	}
 }
 
-// KeyWindow returns for how long roomsvc remembers the keys of messages; 0 = not known.
+// KeyWindow returns for how long roomsvc remembers the keys of messages. It returns 0 if the
+// gateway does not know that yet.
 func (b *Bridge) KeyWindow() time.Duration { return time.Duration(b.window.Load()) * time.Millisecond }
 
-// keepKeys fetches the signing keys, and fetches them again when they change, until ctx ends.
+// keepKeys fetches the signing keys until ctx ends: at the beginning, when they change, and
+// every keysEvery.
 func (b *Bridge) keepKeys(ctx context.Context) error {
 	changed := make(chan *nats.Msg, 16)
 	sub, err := b.feedConn.ChanSubscribe(proto.SubjectKeysChanged, changed)
@@ -90,8 +92,8 @@ func (b *Bridge) keepKeys(ctx context.Context) error {
 	}
 }
 
-// fetchKeys requests the signing keys from roomsvc. The first time, it also checks that the log is
-// readable, because a gateway without the key of the log cannot serve anybody.
+// fetchKeys requests the signing keys from roomsvc. The first call also checks that the gateway
+// can read the log, because a gateway that cannot decrypt the log cannot serve anybody.
 func (b *Bridge) fetchKeys(ctx context.Context, k *keyring) error {
 	keys, err := askKeys(ctx, b.readConn, k.revision)
 	if err == nil && !b.keysKnown.Load() {
@@ -136,7 +138,7 @@ func askKeys(ctx context.Context, nc *nats.Conn, revision uint64) (keys proto.Ke
 	if keys.Error != "" {
 		return keys, errors.New(keys.Error)
 	}
-	if len(keys.List) == 0 { // a room service of version 0.1.0
+	if len(keys.List) == 0 { // roomsvc 0.1.0 sends only one key
 		keys.List = []proto.SigningKey{{Secret: keys.Resume}}
 	}
 	for _, key := range keys.List {

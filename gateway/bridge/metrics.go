@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metric is one figure: its description and how to read it.
+// metric is one metric: its description, and a function that reads its value.
 type metric struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
@@ -28,26 +28,26 @@ func gauge(name, help string, of func(*Bridge) *atomic.Int64) metric {
 }
 
 var metrics = []metric{
-	gauge("rooms_followed", "Rooms whose records arrive here.", func(b *Bridge) *atomic.Int64 { return &b.Feeds.Stats().Rooms }),
+	gauge("rooms_followed", "Rooms that this gateway follows.", func(b *Bridge) *atomic.Int64 { return &b.Feeds.Stats().Rooms }),
 	gauge("requests_in_flight", "Messages without an answer from roomsvc.", func(b *Bridge) *atomic.Int64 { return &b.Publisher.Stats().Waiting }),
 	counter("resends_total", "Requests sent again.", func(b *Bridge) *atomic.Uint64 { return &b.Publisher.Stats().Resends }),
-	counter("expired_total", "Requests that nobody answered in time.", func(b *Bridge) *atomic.Uint64 { return &b.Publisher.Stats().Expired }),
+	counter("expired_total", "Requests that were not answered in time.", func(b *Bridge) *atomic.Uint64 { return &b.Publisher.Stats().Expired }),
 	counter("repeats_total", "Records that arrived again and were dropped.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Repeats }),
-	counter("holes_total", "Records that arrived before the record that they follow.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Holes }),
+	counter("holes_total", "Records that arrived before the record with the previous number.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Holes }),
 	counter("repairs_total", "Pages read from the log to fill holes.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Repairs }),
-	counter("gaps_total", "Holes that nothing could fill, and that members were told of.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Gaps }),
-	counter("drops_total", "Times that NATS dropped messages because they came too fast.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Drops }),
-	counter("bad_records_total", "Republished messages that are no records, or that this gateway cannot open.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Bad }),
-	counter("bad_signals_total", "Signals and presence messages that this gateway cannot open.", func(b *Bridge) *atomic.Uint64 { return &b.Presence.Stats().Bad }),
-	counter("lost_rooms_total", "Rooms that members had to leave because this gateway cannot read on.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Lost }),
-	counter("damaged_records_total", "Reads that found a record which the store cannot read, at most one a minute.", func(b *Bridge) *atomic.Uint64 { return &b.damaged }),
-	counter("lost_ends_total", "Times that the log did not hold what the members of a room had been shown, in one epoch.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().LostEnds }),
-	counter("checked_rooms_total", "Rooms whose newest record was compared with the log's.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Checks }),
-	counter("reads_total", "Pages of history that somebody asked for.", func(b *Bridge) *atomic.Uint64 { return &b.Reader.Stats().Reads }),
-	counter("shared_reads_total", "Of these, the pages answered by an equal read of somebody else.", func(b *Bridge) *atomic.Uint64 { return &b.Reader.Stats().Shared }),
-	counter("refused_total", "Reads refused because too much was waiting.", func(b *Bridge) *atomic.Uint64 { return &b.Reader.Stats().Refused }),
+	counter("gaps_total", "Holes that the log could not fill. Members received a gap instead.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Gaps }),
+	counter("drops_total", "How often NATS dropped messages because this gateway read them too slowly.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Drops }),
+	counter("bad_records_total", "Republished messages that are not records, or that this gateway cannot decrypt.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Bad }),
+	counter("bad_signals_total", "Signals and presence messages that this gateway cannot decrypt.", func(b *Bridge) *atomic.Uint64 { return &b.Presence.Stats().Bad }),
+	counter("lost_rooms_total", "Rooms that members had to leave because this gateway could not read the log further.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Lost }),
+	counter("damaged_records_total", "Damaged records found by reads, at most one counted per minute.", func(b *Bridge) *atomic.Uint64 { return &b.damaged }),
+	counter("lost_ends_total", "Rooms whose log lacked records that members had received, within one epoch.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().LostEnds }),
+	counter("checked_rooms_total", "Rooms whose newest record was compared with the log.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Checks }),
+	counter("reads_total", "Requested pages of history.", func(b *Bridge) *atomic.Uint64 { return &b.Reader.Stats().Reads }),
+	counter("shared_reads_total", "Requested pages of history that were answered by an equal read at the same time.", func(b *Bridge) *atomic.Uint64 { return &b.Reader.Stats().Shared }),
+	counter("refused_total", "Reads refused because too many were waiting or memory was short.", func(b *Bridge) *atomic.Uint64 { return &b.Reader.Stats().Refused }),
 	counter("refused_rooms_total", "Rooms refused because of a limit.", func(b *Bridge) *atomic.Uint64 { return &b.Feeds.Stats().Refused }),
-	counter("refused_signals_total", "Signals dropped because too much was waiting, or NATS was away.", func(b *Bridge) *atomic.Uint64 { return &b.Presence.Stats().Refused }),
+	counter("refused_signals_total", "Signals dropped because too many were waiting, or because NATS was not connected.", func(b *Bridge) *atomic.Uint64 { return &b.Presence.Stats().Refused }),
 }
 
 // Describe implements [prometheus.Collector].

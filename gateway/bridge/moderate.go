@@ -9,9 +9,9 @@ import (
 	"roomcast/proto"
 )
 
-// Moderate sends an act to the room's owner. It refuses the kick of a member who is not in the
-// room, because owners do not know the members. If the gateways do not answer, or list only some of
-// the members, the kick goes to the owner anyway.
+// Moderate sends an act to the room's owner. If the act is to kick somebody who is not in the
+// room, Moderate refuses it, because owners do not know who is in a room. If some gateways do
+// not answer or list only some of their members, Moderate sends the kick to the owner anyway.
 func (b *Bridge) Moderate(s publish.Say, done func(proto.Reply)) {
 	if s.Act != proto.ActKick {
 		b.Say(s, done)
@@ -27,7 +27,7 @@ func (b *Bridge) Moderate(s publish.Say, done func(proto.Reply)) {
 	})
 }
 
-// Restrictions reads the bans, the mutes and the slow mode of a room.
+// Restrictions reads the bans, the mutes and the slow mode of a room from the log.
 func (b *Bridge) Restrictions(room proto.Room, done func(*proto.Restrictions, error)) {
 	b.Do(func(ctx context.Context) {
 		head, err := b.Reader.Head(ctx, room)

@@ -12,17 +12,17 @@ import (
 	"roomcast/proto"
 )
 
-// Revocations receive the revocations of all gateways. They are safe for concurrent use and do not
-// block.
+// Revocations receives the revocations made at any gateway. Add must be safe for concurrent use
+// and must not block.
 type Revocations interface {
 	Add([]proto.Revocation)
 }
 
-// revokedWait is the time between two attempts to read the revocations.
+// revokedWait is the wait between two attempts to read the revocations.
 const revokedWait = 250 * time.Millisecond
 
-// Revoke stores a revocation at the room service and returns its time. The room service sends it to
-// every gateway.
+// Revoke asks the room service to store a revocation, and returns its time. The room service
+// sends the revocation to every gateway.
 func (b *Bridge) Revoke(ctx context.Context, e proto.Revocation) (time.Time, error) {
 	var answer proto.Revoked
 	if err := b.askService(ctx, proto.SubjectRevoke, e, &answer); err != nil {
@@ -33,12 +33,12 @@ func (b *Bridge) Revoke(ctx context.Context, e proto.Revocation) (time.Time, err
 		return time.Time{}, proto.Refuse(r.Code, "%s", r.Message)
 	}
 	e.At = answer.At
-	b.cfg.Revoked.Add([]proto.Revocation{e}) // NATS may lose that message
+	b.cfg.Revoked.Add([]proto.Revocation{e}) // do not wait for the room service's message, which NATS may lose
 	return time.UnixMilli(e.At), nil
 }
 
-// followRevocations passes on revocations until ctx ends. It reads the whole list first, and again
-// after each interruption.
+// followRevocations passes revocations to cfg.Revoked until ctx ends. It reads the whole list at
+// the beginning and after each interruption.
 func (b *Bridge) followRevocations(ctx context.Context) error {
 	if b.cfg.Revoked == nil {
 		b.revocations.Store(true)

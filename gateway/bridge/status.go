@@ -11,12 +11,12 @@ import (
 	"roomcast/proto"
 )
 
-// status is the answer to a request on gateway.<id>.status.
+// status is the answer to a request on the subject gateway.<id>.status.
 type status struct {
 	ID       string `json:"id"`
 	Version  string `json:"version"`
 	Ready    bool   `json:"ready"`
-	Why      string `json:"why,omitempty"` // why it is not ready
+	Why      string `json:"why,omitempty"` // why the gateway is not ready
 	Rooms    int64  `json:"rooms"`
 	InFlight int64  `json:"in_flight"`
 	Stats    any    `json:"stats,omitempty"`
@@ -36,7 +36,7 @@ func (b *Bridge) status() status {
 	return s
 }
 
-// serveStatus shows the gateway to nats micro ls, info and stats until ctx ends.
+// serveStatus answers the commands nats micro ls, info and stats until ctx ends.
 func (b *Bridge) serveStatus(ctx context.Context) error {
 	svc, err := micro.AddService(b.readConn, micro.Config{
 		Name: "gateway", Version: b.cfg.Version, Description: "WebSocket members of rooms",
@@ -46,7 +46,7 @@ func (b *Bridge) serveStatus(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("add micro service: %w", err)
 	}
-	// A service without endpoints would show no version.
+	// Without an endpoint, nats micro would not show the version.
 	err = svc.AddEndpoint("status", micro.HandlerFunc(func(r micro.Request) {
 		if !proto.Answerable(r.Reply()) {
 			return

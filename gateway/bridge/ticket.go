@@ -11,21 +11,22 @@ import (
 	"roomcast/proto"
 )
 
-// maxTickets is how many tickets may wait to be marked as used. Further ones are refused.
+// maxTickets is how many tickets may wait to be marked as used. UseTicket fails for further
+// tickets.
 const maxTickets = 1024
 
-// ticketTime is how long a gateway waits for a ticket to be marked.
+// ticketTime is the time limit for marking one ticket.
 const ticketTime = 2 * time.Second
 
-// A ticket waits to be marked as used.
+// ticket is a ticket that waits to be marked as used.
 type ticket struct {
 	number string
 	done   func(first bool, err error)
 }
 
-// UseTicket marks a ticket as used. First reports to done whether no gateway has marked it before.
-// UseTicket never blocks. Done runs on another goroutine, or before UseTicket returns if too many
-// tickets wait.
+// UseTicket marks a ticket as used. Then it calls done. First is true if no gateway had marked
+// the ticket before. UseTicket never blocks. It calls done from another goroutine, or before it
+// returns if too many tickets wait already.
 func (b *Bridge) UseTicket(number string, done func(first bool, err error)) {
 	select {
 	case b.tickets <- ticket{number, done}:
@@ -34,7 +35,7 @@ func (b *Bridge) UseTicket(number string, done func(first bool, err error)) {
 	}
 }
 
-// markTickets marks tickets until ctx ends.
+// markTickets marks the waiting tickets until ctx ends.
 func (b *Bridge) markTickets(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -64,7 +65,7 @@ func markTicket(ctx context.Context, b *Bridge, number string) (first bool, err 
 	return used.First, nil
 }
 
-// askService sends a request to any instance of the room service and reads the answer.
+// askService sends a request to one of the room service's instances and reads the answer.
 func (b *Bridge) askService(ctx context.Context, subject string, request, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {

@@ -10,15 +10,15 @@ import (
 	"roomcast/proto/history"
 )
 
-// The times at which a feed compares a room with the log.
+// When a feed compares a room with the log.
 const (
-	openedCheck = time.Second            // after the room was opened: the stream's leader may have learned of the subscription late
-	firstCheck  = 200 * time.Millisecond // after an event that may have lost records
-	secondCheck = 2 * time.Second        // again, for records that arrive after the first check
-	someRooms   = 16                     // rooms of a regular comparison, for losses that nothing reports
-	someTicks   = 8                      // feed ticks between two regular comparisons
-	checkBatch  = 256                    // rooms of one request
-	maxChecks   = 3                      // pending checks of one room
+	openedCheck = time.Second            // after the feed began to follow the room, because the stream's leader may learn of the subscription late
+	firstCheck  = 200 * time.Millisecond // after an event in which records may have been lost
+	secondCheck = 2 * time.Second        // once more, because some records may arrive after the first comparison
+	someRooms   = 16                     // number of rooms in one periodic comparison, which finds losses that nothing reports
+	someTicks   = 8                      // number of feed ticks between two periodic comparisons
+	checkBatch  = 256                    // rooms in one request for heads
+	maxChecks   = 3                      // the most comparisons of one room that may be scheduled
 )
 
 // checker compares rooms with the log. The feed owns it.
@@ -27,17 +27,17 @@ type checker struct {
 	repairs *repairs
 	reports *reports
 	nc      *nats.Conn
-	soon    []check // in the order of their time
-	cursor  int     // place in table.list of the last regular comparison
+	soon    []check // scheduled comparisons, ordered by time
+	cursor  int     // index in rooms.list where the next periodic comparison begins
 }
 
-// check is a comparison of a room at some time.
+// check is a scheduled comparison of a room with the log.
 type check struct {
 	room *room
 	due  time.Time
 }
 
-// later makes the checker compare the room with its log when the given time has passed.
+// later schedules a comparison of the room with the log after the given time.
 func (c *checker) later(r *room, after time.Duration) {
 	if r.checks < maxChecks {
 		r.checks++
@@ -45,7 +45,7 @@ func (c *checker) later(r *room, after time.Duration) {
 	}
 }
 
-// all makes the checker compare the rooms that pick selects, twice.
+// all schedules two comparisons for each room for which pick returns true.
 func (c *checker) all(pick func(*room) bool) {
 	for _, after := range []time.Duration{firstCheck, secondCheck} {
 		for _, r := range c.rooms.list {
@@ -56,7 +56,7 @@ func (c *checker) all(pick func(*room) bool) {
 	}
 }
 
-// due compares the rooms whose time has come.
+// due runs the comparisons whose time has come.
 func (c *checker) due(now time.Time) {
 	var rooms []*room
 	n := 0
@@ -74,7 +74,7 @@ func (c *checker) due(now time.Time) {
 	c.compare(rooms)
 }
 
-// some compares a few rooms, other ones each time.
+// some compares a few rooms with the log, the next ones at each call.
 func (c *checker) some(ticks int) {
 	list := c.rooms.list
 	if ticks%someTicks != 0 || len(list) == 0 {
@@ -88,8 +88,8 @@ func (c *checker) some(ticks int) {
 	c.compare(rooms)
 }
 
-// compare reads the heads of rooms. It does nothing without a connection: after the reconnect,
-// the feed compares all rooms.
+// compare reads the heads of rooms from the log. Without a connection it does nothing, because
+// the feed compares all rooms after it reconnects.
 func (c *checker) compare(rooms []*room) {
 	if !c.nc.IsConnected() {
 		return
@@ -133,8 +133,9 @@ func (c *checker) checkAgain(names []proto.Room) {
 	}
 }
 
-// compared handles a head from any replica. If the feed has shown a later record, the answer is
-// outdated, or the log has lost its end. A read of the log shows which.
+// compared handles the head of a room that some replica has returned. If the feed has already
+// delivered a later record, then either the replica is behind, or the log has lost its end.
+// Reading the log from its leader decides between the two.
 func (c *checker) compared(name proto.Room, head history.Head) {
 	r := c.rooms.get(name)
 	if r == nil || !r.live {
@@ -142,12 +143,12 @@ func (c *checker) compared(name proto.Room, head history.Head) {
 	}
 	switch shown := r.tail.head; {
 	case head.Err != nil:
-		r.tail.other = true // the read of the log shows the reason
+		r.tail.other = true // read the log, to find out why
 	case head.Epoch != shown.Epoch, head.Seq < shown.Seq, head.Seq == shown.Seq && shown.Differs(head):
 		r.tail.other = true
 	default:
 		r.tail.reach = max(r.tail.reach, head.Seq)
 	}
-	c.reports.add(r) // the room may have another owner now
+	c.reports.add(r) // report the loss again, because the room may have another owner now
 	c.repairs.begin(r)
 }

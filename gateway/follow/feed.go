@@ -19,23 +19,23 @@ import (
 	"roomcast/proto/history"
 )
 
-// feedTick is the time between two rounds of regular work.
+// feedTick is the time between two runs of a feed's periodic work.
 const feedTick = 250 * time.Millisecond
 
-// feed follows the rooms of its partitions. All its work happens on the goroutine of run. Other
-// goroutines put functions into the box: at most one for each follower, each pending read and each
-// unnumbered delivery.
+// feed follows the rooms of its partitions. All its work happens in the goroutine of run. Other
+// goroutines put functions into the box. There is at most one function for each follower, each
+// read in progress, and each delivery without a number.
 type feed struct {
 	// static
 	cfg       Config
 	stats     *Stats
 	box       *mailbox.Box[func()]
-	in        chan *nats.Msg // from NATS
+	in        chan *nats.Msg // messages from NATS
 	ephemeral chan *nats.Msg
-	records   *mailbox.Box[proto.Record] // from the room service in this process
-	dropped   atomic.Bool                // records did not fit, and a check is queued
+	records   *mailbox.Box[proto.Record] // records from the room service in the same process
+	dropped   atomic.Bool                // a record did not fit into records, and a comparison with the log is queued
 
-	subscribes bool // to room.out; set before run. Otherwise records come through receive
+	subscribes bool // subscribe to room.out; set before run. Otherwise, receive gets the records
 
 	// owned by run
 	ctx      context.Context
@@ -48,7 +48,7 @@ type feed struct {
 	ticks    int
 }
 
-// shared is the part of a feed that its checker, heads and repairs use too.
+// shared contains the fields that the feed shares with its checker, heads and repairs.
 type shared struct {
 	rooms  *table
 	reader *reads.Reader
@@ -71,7 +71,7 @@ func newFeed(cfg Config, stats *Stats, ephemeral chan *nats.Msg) *feed {
 	return f
 }
 
-// run serves until ctx ends.
+// run runs the feed until ctx ends.
 func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 	f.ctx = ctx
 	subjects := []Subjects{{Room: proto.Room.EphemeralSubject, Partition: proto.EphemeralPartition, To: f.ephemeral}}
@@ -122,7 +122,7 @@ func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 	}
 }
 
-// tick does the regular work of the feed.
+// tick does the feed's periodic work.
 func (f *feed) tick(now time.Time) {
 	f.ticks++
 	f.removeEmpty(now)
@@ -158,7 +158,8 @@ func (f *feed) follow(name proto.Room, who Follower, ready func(history.Head, er
 		r.followers = append(r.followers, who)
 		return
 	}
-	// The feed fills holes only for followers, so a room without any may have missed records.
+	// The feed repairs holes only for followers. So a room that had no follower until now may
+	// lack records, and its head must be read again.
 	r.live = false
 	r.emptied = time.Time{}
 	r.waiting = append(r.waiting, waiter{who, ready})
@@ -190,11 +191,11 @@ func (f *feed) unfollow(name proto.Room, who Follower) {
 	f.rooms.noteEmpty(r)
 }
 
-// roomBytes is the approximate memory of one followed room, in a feed and in a hub.
+// roomBytes is roughly the memory of one followed room, in a feed and in a hub together.
 const roomBytes = 5 << 10
 
-// admit reports whether the feed may follow one more room. To make space, it removes empty rooms,
-// which wait for their members to return.
+// admit reports whether the feed may follow one more room. If there is no space, admit first
+// removes empty rooms, which are kept only in case their members return.
 func (f *feed) admit() bool {
 	for {
 		most := int64(f.cfg.MaxRooms)
@@ -211,7 +212,7 @@ func (f *feed) admit() bool {
 	}
 }
 
-// removeEmpty removes the rooms that have had no followers for a while.
+// removeEmpty removes the rooms that have had no followers for cfg.Linger.
 func (f *feed) removeEmpty(now time.Time) {
 	f.rooms.empty = slices.DeleteFunc(f.rooms.empty, func(r *room) bool {
 		switch {
@@ -237,21 +238,21 @@ const (
 	prefixOut = "room.out."
 )
 
-// arrived handles a message of room.out, or an owner's answer to a report.
+// arrived handles a message on room.out, or an owner's answer to a report of lost records.
 func (f *feed) arrived(m *nats.Msg) {
 	r := f.rooms.byToken[m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]]
 	switch {
-	case r == nil: // the partition is followed as a whole, or the room was just removed
+	case r == nil: // the feed has subscribed to the whole partition, or has just removed the room
 	case strings.HasPrefix(m.Subject, prefixOut):
 		f.record(r, m)
-	case m.Header.Get("Status") == "": // with a status, no owner has received the report
+	case m.Header.Get("Status") == "": // if there is a status, no owner has received the report
 		f.reports.confirmed(r)
 	}
 }
 
-// republished reports whether the stream has republished m from the log of the room in its
-// subject. Otherwise m may be a record of another room: a client can ask the stream for one and
-// name this subject for the reply.
+// republished reports whether the stream has republished m from the log of the room that m's
+// subject names. If not, m may be a record of another room: a client can ask the stream for such
+// a record, and name this room's subject for the reply.
 func republished(m *nats.Msg) bool {
 	stored, ok := strings.CutPrefix(m.Header.Get("Nats-Subject"), prefixLog)
 	return ok && stored == m.Subject[len(prefixOut):]
@@ -271,7 +272,7 @@ func (f *feed) record(r *room, m *nats.Msg) {
 		f.stats.Bad.Add(1)
 		f.cfg.Log.Warn("read republished record", "room", r.name.String(), "error", err)
 		if reads.Unreadable(err) != nil && r.live {
-			r.tail.other = true // the log shows whether members miss this record
+			r.tail.other = true // read the log, to find out whether members miss this record
 			f.repairs.begin(r)
 		}
 		return
@@ -279,10 +280,11 @@ func (f *feed) record(r *room, m *nats.Msg) {
 	f.take(r, rec)
 }
 
-// recordBytes is the smallest weight of a waiting record, in bytes.
+// recordBytes is the smallest weight of a record in records. The weight bounds how many records
+// wait.
 const recordBytes = 1 << 10
 
-// receive accepts a record from any goroutine.
+// receive accepts a record. Any goroutine may call it.
 func (f *feed) receive(rec proto.Record) {
 	if f.records.Offer(rec, max(recordBytes, len(rec.Payload))) || f.dropped.Swap(true) {
 		return
@@ -294,12 +296,12 @@ func (f *feed) receive(rec proto.Record) {
 	})
 }
 
-// take accepts a committed record.
+// take passes a committed record to the room's sequencer.
 func (f *feed) take(r *room, rec proto.Record) {
 	switch {
 	case !r.live && len(r.waiting) == 0 && !r.reading:
 		return
-	case !r.live: // keep the record until the head is known
+	case !r.live: // keep the record until the room's head has been read
 		r.tail.hold(rec)
 		return
 	case rec.Seq <= r.tail.head.Seq && rec.State.Epoch == r.tail.head.Epoch:
@@ -313,8 +315,8 @@ func (f *feed) take(r *room, rec proto.Record) {
 	f.repairs.begin(r)
 }
 
-// Inbox returns a prefix of reply subjects, for requests that other gateways receive too. It
-// reveals nothing about the other reply subjects of the connection.
+// Inbox returns a prefix for reply subjects. Use it for requests that other gateways receive
+// too: the prefix reveals nothing about the connection's other reply subjects.
 func Inbox(nc *nats.Conn) string {
 	own := nc.Opts.InboxPrefix
 	return own[:strings.LastIndexByte(own, '.')+1] + rand.Text() + "."

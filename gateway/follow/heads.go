@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	fewRooms = 32 // up to this number of rooms, the feed reads each head separately
-	maxOpens = 3  // reads of a head that time out before the feed refuses the waiting followers
+	fewRooms = 32 // up to this number of rooms, the feed reads each head with a request of its own
+	maxOpens = 3  // how often a read of a head may time out before the feed refuses the waiting followers
 )
 
-// heads reads the heads of new rooms. The feed owns it.
+// heads reads the heads of rooms that the feed begins to follow. The feed owns it.
 type heads struct {
 	shared
 	repairs *repairs
@@ -25,11 +25,13 @@ type heads struct {
 	nc      *nats.Conn
 }
 
-// read reads the heads of the rooms that the feed has opened in this turn. It does so after
-// subscribing, and the sequencers hold the records that arrive meanwhile.
+// read reads the heads of the rooms that were opened since its last call. The feed has
+// subscribed to these rooms before. So records that arrive during the read are not lost: the
+// sequencers keep them.
 //
-// For a few rooms it asks the stream's leader. For many rooms, for example after the death of
-// another gateway, it asks any replica for all of them, and the checker compares them soon.
+// If there are few rooms, read asks the stream's leader for each head. If there are many, for
+// example after the death of another gateway, it asks any replica for all heads at once. Because
+// a replica may be behind, the checker compares these rooms with the log soon afterwards.
 func (h *heads) read() {
 	if len(h.rooms.opening) == 0 {
 		return
@@ -52,7 +54,7 @@ func (h *heads) read() {
 	}
 }
 
-// readSome runs on a worker of the reader.
+// readSome reads the heads of a few rooms. It runs on a worker of the reader.
 func (h *heads) readSome(ctx context.Context, rooms []*room) (map[proto.Room]history.Head, error) {
 	if err := h.nc.FlushWithContext(ctx); err != nil {
 		return nil, err
@@ -71,7 +73,7 @@ func (h *heads) readSome(ctx context.Context, rooms []*room) (map[proto.Room]his
 	}
 	for name, head := range found {
 		switch {
-		case head.Closed: // only the record has the reason
+		case head.Closed: // only the record of the close contains the reason
 			head, err = h.reader.Head(ctx, name)
 		case head.Act > 0:
 			err = h.reader.Complete(ctx, name, &head)
@@ -92,8 +94,9 @@ func (h *heads) opened(r *room, head history.Head, err error) {
 	}
 	if err != nil {
 		h.log.Warn("read head of room", "room", r.name.String(), "error", err)
-		// A refused client returns soon, and that costs more than to let it wait. NATS may be slow
-		// because of the many clients, and refusals would make it even slower.
+		// Do not refuse the waiting clients yet. NATS may be slow because there are many
+		// clients, and a refused client would soon come back and cause even more work than a
+		// waiting one.
 		if r.opens++; r.opens < maxOpens && len(r.waiting) > 0 && errors.Is(err, context.DeadlineExceeded) {
 			h.rooms.open(r)
 			return

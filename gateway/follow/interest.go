@@ -8,39 +8,40 @@ import (
 	"roomcast/proto"
 )
 
-// A partition with many rooms has one subscription instead of one for each room. The feed then
-// drops the messages of rooms without followers. The two limits differ, so that one more or one
-// less room does not change thousands of subscriptions again and again.
+// If a partition has many rooms, one subscription to the whole partition replaces the
+// subscriptions to each room. The feed then ignores the messages of rooms without followers. The
+// two limits differ. Otherwise a single room that is added and removed could change thousands of
+// subscriptions each time.
 const (
-	wideFrom  = 1000 // rooms of a partition from which it has one subscription
-	narrowFor = 500  // rooms of a partition below which each room has its own
+	wideFrom  = 1000 // with this many rooms, a partition gets one subscription
+	narrowFor = 500  // with fewer rooms, each room of the partition gets its own subscription
 )
 
-// Subjects names a kind of message that Interest subscribes to for each room.
-type Subjects struct {
-	Room      func(proto.Room) string // the subject of one room
+// Subjects describes one kind of messages to which an Interest subscribes for each room.
+type Subjects struct { // returns the subject of one room
+	Room      func(proto.Room) string // returns the subject of all rooms of a partition
 	Partition func(int) string        // the subject of all rooms of a partition
 	To        chan *nats.Msg          // receives the messages
 }
 
-// Interest holds the NATS subscriptions of a set of rooms. It belongs to one goroutine.
+// Interest contains the NATS subscriptions for a set of rooms. One goroutine owns it.
 type Interest struct {
 	nc         *nats.Conn
 	log        *slog.Logger
 	subjects   []Subjects
-	rooms      map[proto.Room][]*nats.Subscription // nil = the partition's subscriptions serve the room
+	rooms      map[proto.Room][]*nats.Subscription // each room's own subscriptions; nil = the room uses those of its partition
 	partitions [proto.Partitions]struct {
 		rooms int
-		subs  []*nats.Subscription // nil = each room has its own
+		subs  []*nats.Subscription // subscriptions to the whole partition; nil = each room has its own
 	}
 }
 
-// NewInterest returns an empty set.
+// NewInterest returns an Interest without rooms.
 func NewInterest(nc *nats.Conn, log *slog.Logger, subjects ...Subjects) *Interest {
 	return &Interest{nc: nc, log: log, subjects: subjects, rooms: make(map[proto.Room][]*nats.Subscription)}
 }
 
-// Add subscribes to the subjects of a room that is not in the set.
+// Add adds a new room to the set and subscribes to its subjects.
 func (in *Interest) Add(room proto.Room) (err error) {
 	p := &in.partitions[room.Partition()]
 	if p.rooms+1 >= wideFrom && p.subs == nil {
@@ -59,7 +60,7 @@ func (in *Interest) Add(room proto.Room) (err error) {
 	return nil
 }
 
-// Remove ends the subscriptions of a room in the set.
+// Remove removes a room from the set and ends its subscriptions.
 func (in *Interest) Remove(room proto.Room) {
 	unsubscribe(in.rooms[room])
 	delete(in.rooms, room)
@@ -74,7 +75,8 @@ func (in *Interest) subscribe(room proto.Room) ([]*nats.Subscription, error) {
 	return in.subscribeAll(func(s Subjects) string { return s.Room(room) })
 }
 
-// subscribeAll subscribes to one subject of each kind. After an error it has subscribed to none.
+// subscribeAll subscribes to one subject of each kind of messages. If it returns an error, it
+// has ended all its subscriptions.
 func (in *Interest) subscribeAll(subject func(Subjects) string) ([]*nats.Subscription, error) {
 	subs := make([]*nats.Subscription, 0, len(in.subjects))
 	for _, s := range in.subjects {
@@ -88,15 +90,17 @@ func (in *Interest) subscribeAll(subject func(Subjects) string) ([]*nats.Subscri
 	return subs, nil
 }
 
-// unsubscribe ends subscriptions. Unsubscribe fails only on a closed connection, which has none.
+// unsubscribe ends subscriptions. It ignores errors, because Unsubscribe fails only if the
+// connection is closed, which ends all subscriptions.
 func unsubscribe(subs []*nats.Subscription) {
 	for _, sub := range subs {
 		_ = sub.Unsubscribe()
 	}
 }
 
-// widen subscribes to the whole partition and then ends the subscriptions of its rooms. Meanwhile
-// messages arrive twice. The sequencers drop the second record; members may see a signal twice.
+// widen subscribes to the whole partition. Then it ends the subscriptions to the partition's
+// rooms. Between the two steps, messages arrive twice. The sequencers drop repeated records, but
+// members may receive a signal twice.
 func (in *Interest) widen(partition int) (err error) {
 	p := &in.partitions[partition]
 	if p.subs, err = in.subscribeAll(func(s Subjects) string { return s.Partition(partition) }); err != nil {
@@ -112,7 +116,8 @@ func (in *Interest) widen(partition int) (err error) {
 	return nil
 }
 
-// narrow gives each room of the partition its own subscriptions again.
+// narrow subscribes to each room of the partition. Then it ends the subscription to the whole
+// partition.
 func (in *Interest) narrow(partition int) {
 	for room, subs := range in.rooms {
 		if subs != nil || room.Partition() != partition {

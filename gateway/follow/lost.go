@@ -9,33 +9,35 @@ import (
 	"roomcast/proto/history"
 )
 
-// A gateway knows which record its members have seen last. So it notices that the log has lost
-// its end, even if roomsvc lost its memory together with the disk of the NATS server.
+// A gateway knows the last record that its members have received. So it notices that the log has
+// lost its end, even if roomsvc no longer knows, because the disk of the NATS server was lost
+// and roomsvc restarted.
 
 const (
-	reportTicks = 8   // feed ticks between two reports of one room
-	reportBatch = 256 // reports of one tick; the other rooms wait for the next tick
+	reportTicks = 8   // number of feed ticks between two reports about the same room
+	reportBatch = 256 // the most reports in one tick; the other rooms wait for the next tick
 )
 
-// lost is a record that members have seen and that the log does not hold. Its feed owns it.
+// lost describes a record that members have received and the log does not contain. The feed owns
+// it.
 type lost struct {
 	proto.Lost
-	queued    bool // it is in reports.open
-	confirmed bool // an owner has confirmed it since it was queued
-	tick      int  // of the last report; 0 = none
+	queued    bool // the room is in reports.open
+	confirmed bool // an owner has confirmed the loss since the room was put into reports.open
+	tick      int  // when the loss was last reported; 0 = never
 }
 
-// reports sends losses to the owners of the rooms until they confirm them. The feed owns
-// it.
+// reports repeatedly sends the losses to the owners of the rooms, until the owners confirm them.
+// The feed owns it.
 type reports struct {
 	stats *Stats
 	nc    *nats.Conn
-	inbox string  // prefix of the subjects of answers; the room's token follows
-	open  []*room // rooms whose loss no owner has confirmed
+	inbox string  // prefix of the subjects of answers, followed by the room's token
+	open  []*room // rooms with a loss that no owner has confirmed
 }
 
-// compare reports a loss if page shows that the log lacks a record that members have seen. If the
-// page has another epoch, the owner knows of the loss already.
+// compare reports a loss if page shows that the log lacks a record that members have received.
+// If the page has another epoch, the room's owner already knows of the loss.
 func (s *reports) compare(r *room, q history.Query, page history.Page) {
 	if page.Gap == nil || page.Gap.Reason != proto.GapReset || page.Head.Epoch != q.Epoch {
 		return
@@ -59,9 +61,9 @@ func (s *reports) add(r *room) {
 	}
 }
 
-// send sends the reports that are due, again and again until an answer arrives. An owner without
-// space for a report, or that has not loaded the room, does not answer. A room in a new epoch
-// needs no report.
+// send sends the reports that are due. Each report is repeated until an owner answers. An owner
+// does not answer if it has no space for the report or has not loaded the room. If the room has
+// begun a new epoch, the loss is known, and send drops the report.
 func (s *reports) send(tick int) {
 	if !s.nc.IsConnected() {
 		return
@@ -81,14 +83,14 @@ func (s *reports) send(tick int) {
 		case sent < reportBatch && (l.tick == 0 || tick-l.tick >= reportTicks):
 			sent++
 			l.tick = tick
-			// After an error, the next report is another try.
+			// If sending fails, the next report is another attempt.
 			_ = s.nc.PublishRequest(proto.SubjectLost, s.inbox+r.name.Token(), l.JSON())
 		}
 		return false
 	})
 }
 
-// confirmed ends the reports of a room, because its owner has answered.
+// confirmed ends the reports for a room, because its owner has answered.
 func (s *reports) confirmed(r *room) {
 	if r.lost != nil {
 		r.lost.confirmed = true

@@ -8,27 +8,28 @@ import (
 	"roomcast/proto/history"
 )
 
-// The number of failures in a row after which a repair ends the sessions of the room's members.
-// The tries are about feedTick apart. A log that cannot be reached does not count.
+// After this many failed repairs in a row, the feed ends the sessions of the room's members.
+// Between two attempts about one feedTick passes. A failure does not count if the log cannot be
+// reached at all.
 const (
-	maxUnread  = 3  // if this gateway cannot read a record
-	maxRepairs = 40 // for other reasons
+	maxUnread  = 3  // if this gateway cannot decode a record
+	maxRepairs = 40 // if the repairs fail for another reason
 )
 
-// repairs reads from the log the records that sequencers miss. The feed owns it.
+// repairs reads the records that sequencers miss from the log. The feed owns it.
 type repairs struct {
 	shared
 	reports *reports
-	retry   []*room // rooms whose repair failed
+	retry   []*room // rooms whose last repair failed
 }
 
-// begin starts a read of the records that the room misses, unless one has begun already.
+// begin starts a read of the records that the room misses, unless such a read is in progress.
 func (p *repairs) begin(r *room) {
 	if !r.live || r.reading || !r.tail.behind() {
 		return
 	}
 	if len(r.followers) == 0 {
-		r.live = false // the next follower starts a read of the head
+		r.live = false // no follower needs the records now; the next follower makes the feed read the head
 		r.tail = sequencer{}
 		return
 	}
@@ -75,20 +76,22 @@ func (p *repairs) done(r *room, q history.Query, page history.Page, err error) {
 	}
 	r.tail.release(r.show)
 	if r.tail.head.Seq == q.Since && page.Gap == nil && r.tail.reach == q.Reach {
-		// The leader knows no later record. So the log does not hold the record that arrived.
+		// The stream's leader knows no later record. So the record that arrived does not exist
+		// in the log.
 		r.tail.reach, r.tail.held = r.tail.head.Seq, nil
 	}
 	p.begin(r)
 }
 
-// skip announces records that the log does not hold any more, and continues after them.
+// skip announces a gap for records that the log no longer contains. Delivery continues after the
+// gap.
 func (p *repairs) skip(r *room, gap proto.Gap, page history.Page) {
 	p.stats.Gaps.Add(1)
 	p.log.Warn("records are missing", "room", r.name.String(), "from", gap.From, "to", gap.To, "reason", string(gap.Reason))
 	if gap.Reason == proto.GapReset {
-		r.tail.held = nil // they may be of either epoch; the feed reads them from the log
+		r.tail.held = nil // they may belong to either epoch, so read them from the log
 	} else {
-		gap.From = max(gap.From, r.tail.head.Seq+1) // records that arrived during the read have been shown
+		gap.From = max(gap.From, r.tail.head.Seq+1) // the members have received the records that arrived during the read
 	}
 	r.hand(Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap, Limits: page.Head.Limits})
 	shown := history.Head{Seq: gap.To, Epoch: page.Head.Epoch, Limits: page.Head.Limits}
@@ -96,12 +99,13 @@ func (p *repairs) skip(r *room, gap proto.Gap, page history.Page) {
 		shown.Seq = page.Records[0].Seq - 1
 	}
 	if shown.Seq == page.Head.Seq {
-		shown = page.Head // the page has no records
+		shown = page.Head // the page contains no records
 	}
 	r.tail.begin(shown, r.show)
 }
 
-// again repeats the repairs that failed. A read of the log has waited before it failed.
+// again repeats the failed repairs. It need not wait, because the failed read has already taken
+// some time.
 func (p *repairs) again() {
 	rooms := p.retry
 	p.retry = nil
@@ -112,8 +116,9 @@ func (p *repairs) again() {
 	}
 }
 
-// failed counts a failed repair and reports whether it was the last one. After too many failures
-// that a wait does not cure, it ends the room: its members would wait for ever.
+// failed counts a failed repair, and reports whether to give up. It gives up after too many
+// failures that waiting does not solve. Then it ends the sessions of the room's members, which
+// would otherwise wait for ever.
 func (p *repairs) failed(r *room, q history.Query, err error) bool {
 	why := proto.AsRefusal(reads.Refusal(err))
 	if why.Temporary() {

@@ -7,24 +7,24 @@ import (
 	"roomcast/proto/history"
 )
 
-// room is one followed room. Its feed owns it.
+// room is a room that a feed follows. The feed owns it.
 type room struct {
 	name      proto.Room
-	place     int // in table.list
+	place     int // index in table.list
 	removed   bool
 	followers []Follower
-	waiting   []waiter // followers that wait for the head
+	waiting   []waiter // followers that wait for the room's head
 	tail      sequencer
-	live      bool      // the head is known
-	reading   bool      // a read of the head or of a hole has begun and has no result yet
-	opens     int       // failed reads of the head, in a row
-	failures  int       // failed repairs while the log could be reached, in a row
-	checks    int       // entries in checker.soon
-	lost      *lost     // a record that members have seen and the log lacks; nil = none
+	live      bool      // the room's head is known, so that records can be delivered
+	reading   bool      // a read of the head or of missing records is in progress
+	opens     int       // failed reads of the head since the last success
+	failures  int       // failed repairs since the last success, while the log could be reached
+	checks    int       // number of the room's entries in checker.soon
+	lost      *lost     // a record that members have received and the log lacks; nil = there is none
 	emptied   time.Time // when the last follower left; zero = the room has followers
 }
 
-// waiter is a follower that waits for the head of its room.
+// waiter is a follower that waits for the room's head.
 type waiter struct {
 	f     Follower
 	ready func(history.Head, error)
@@ -43,7 +43,7 @@ func (r *room) hand(d Delivery) {
 	}
 }
 
-// answer gives the head to the followers that wait for it, or the reason why it is unknown.
+// answer passes the head to the waiting followers, or the reason why the head is unknown.
 func (r *room) answer(head history.Head, err error) {
 	for _, w := range r.waiting {
 		w.ready(head, err)
@@ -51,12 +51,12 @@ func (r *room) answer(head history.Head, err error) {
 	r.waiting = nil
 }
 
-// table holds the rooms of one feed, which owns it.
+// table contains the rooms that one feed follows. The feed owns it.
 type table struct {
 	byToken map[string]*room // by [proto.Room.Token]
-	list    []*room          // the same rooms, in no order
-	opening []*room          // rooms whose head the feed reads at the end of this turn
-	empty   []*room          // rooms that have lost their last follower, the oldest first
+	list    []*room          // the same rooms, in any order
+	opening []*room          // rooms whose head the feed will read at the end of this iteration
+	empty   []*room          // rooms without followers, ordered by when the last follower left
 }
 
 func (t *table) get(name proto.Room) *room { return t.byToken[name.Token()] }
@@ -77,13 +77,13 @@ func (t *table) remove(r *room) {
 	r.removed = true
 }
 
-// open makes the feed read the room's head at the end of its turn.
+// open makes the feed read the room's head at the end of this iteration.
 func (t *table) open(r *room) {
 	r.reading = true
 	t.opening = append(t.opening, r)
 }
 
-// noteEmpty makes the feed remove the room after a while, if it has no followers.
+// noteEmpty makes the feed remove the room after cfg.Linger if the room has no followers.
 func (t *table) noteEmpty(r *room) {
 	if len(r.followers) == 0 && len(r.waiting) == 0 && r.emptied.IsZero() {
 		r.emptied = time.Now()

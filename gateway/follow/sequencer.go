@@ -7,39 +7,41 @@ import (
 	"roomcast/proto/history"
 )
 
-// Bounds of the records of one room that wait behind a hole: their number, and the bytes of
-// their payloads. The sequencer drops more, and the feed reads those from the log.
+// Bounds for the records of one room that wait behind a hole: their number, and the total length
+// of their payloads in bytes. The sequencer drops further records, and the feed reads them from
+// the log later.
 const (
 	maxHeld      = 256
 	maxHeldBytes = 1 << 20
 )
 
-// sequencer is the delivery rule for one room. Records may arrive repeatedly and in any order,
-// and some may be missing. The sequencer shows each record once and in order.
+// sequencer decides what to deliver in one room. Records may arrive more than once and in any
+// order, and some may not arrive. The sequencer delivers each record once and in order.
 //
 //	seq <= head.Seq      a repeat: dropped
-//	seq == head.Seq + 1  shown
-//	otherwise            held until the feed has filled the hole from the log
+//	seq == head.Seq + 1  delivered
+//	otherwise            kept until the feed has filled the hole from the log
 //
-// It does not show a record of another epoch, or a different record with the newest seq. In
-// these cases the feed reads the log, which shows where to continue.
+// The sequencer does not deliver a record of another epoch, nor a second, different record with
+// the newest seq. After such a record the feed reads the log, to find out where to continue.
 //
-// It is pure, and belongs to the feed of its room.
+// A sequencer has no I/O and no clock. The feed of its room owns it.
 type sequencer struct {
-	head  history.Head // the newest record that was shown
+	head  history.Head // the newest record that was delivered
 	held  []proto.Record
-	reach uint64 // the highest seq that is known to exist in this epoch
+	reach uint64 // the highest seq that is known to exist in the epoch of head
 	other bool   // a record has arrived that contradicts head
-	ahead ahead  // the newest arrived record of another epoch
+	ahead ahead  // the newest record of another epoch that has arrived
 }
 
-// ahead names the newest known record of another epoch.
+// ahead names the newest record of another epoch that has arrived.
 type ahead struct {
 	epoch string
 	seq   uint64
 }
 
-// take accepts one record and calls show for each record that is in order now.
+// take accepts one record. It calls show, which delivers a record, for each record that is next
+// in order.
 func (t *sequencer) take(r proto.Record, show func(proto.Record)) {
 	if t.head.Seq == 0 && r.Seq == 1 {
 		t.head.Epoch = r.State.Epoch
@@ -87,7 +89,7 @@ func (t *sequencer) hold(r proto.Record) {
 	}
 }
 
-// holds reports whether one more record fits.
+// holds reports whether there is space for one more record behind the hole.
 func (t *sequencer) holds(r proto.Record) bool {
 	bytes := len(r.Payload)
 	for i := range t.held {
@@ -96,7 +98,7 @@ func (t *sequencer) holds(r proto.Record) bool {
 	return len(t.held) < maxHeld && bytes <= maxHeldBytes
 }
 
-// release shows the held records that are in order now.
+// release delivers the kept records that are next in order.
 func (t *sequencer) release(show func(proto.Record)) {
 	n := 0
 	for n < len(t.held) && t.held[n].Seq <= t.head.Seq+1 {
@@ -113,7 +115,8 @@ func (t *sequencer) release(show func(proto.Record)) {
 	}
 }
 
-// begin sets the newest record that counts as shown, and shows the held records after it.
+// begin makes head the newest delivered record. Then it delivers the kept records that follow
+// head.
 func (t *sequencer) begin(head history.Head, show func(proto.Record)) {
 	t.head = head
 	held := t.held
@@ -123,8 +126,8 @@ func (t *sequencer) begin(head history.Head, show func(proto.Record)) {
 	}
 }
 
-// reached records that the feed has read the log up to head. Records that arrived meanwhile may
-// have a higher seq in the same epoch.
+// reached tells the sequencer that the feed has read the log up to head. Records of the same
+// epoch with a higher seq may have arrived during the read.
 func (t *sequencer) reached(head history.Head) {
 	t.other = false
 	if head.Epoch == t.head.Epoch {
@@ -136,5 +139,5 @@ func (t *sequencer) reached(head history.Head) {
 	t.ahead = ahead{}
 }
 
-// behind reports whether records exist that have not been shown.
+// behind reports whether there are records that have not been delivered.
 func (t *sequencer) behind() bool { return t.other || t.reach > t.head.Seq }

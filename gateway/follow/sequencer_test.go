@@ -12,9 +12,9 @@ func rec(epoch string, seq uint64) proto.Record {
 	return proto.Record{Seq: seq, State: proto.State{Epoch: epoch, At: time.UnixMilli(1_000_000 + int64(seq))}}
 }
 
-// Each byte is one step: a record around the head arrives, or the log returns a page. After any
-// steps, the shown seqs have no holes. A sequencer that is not behind has shown all records that
-// it knows.
+// Each byte of the input is one step: a record with a seq near the head arrives, or the log
+// returns a page. After any steps, the delivered seqs have no holes. If the sequencer is not
+// behind, it has delivered all records that it knows.
 func FuzzSequencer(f *testing.F) {
 	f.Add([]byte{1, 1, 1})
 	f.Add([]byte{3, 2, 1, 0, 9, 200, 1})
@@ -33,7 +33,7 @@ func FuzzSequencer(f *testing.F) {
 		}
 		for _, b := range steps {
 			switch {
-			case b >= 250: // a page of two
+			case b >= 250: // a page with two records
 				tail.take(rec("e1", shown+1), show)
 				tail.take(rec("e1", shown+1), show)
 				heard = max(heard, shown)
@@ -83,7 +83,7 @@ func TestBeginShowsHeldRecordsAfterTheHead(t *testing.T) {
 	}
 }
 
-// The sequencer drops records beyond the bound in bytes, but remembers that they exist.
+// The sequencer drops records that exceed the bound in bytes, but remembers that they exist.
 func TestHeldRecordsAreBoundedInBytes(t *testing.T) {
 	var tail sequencer
 	tail.begin(history.Head{Seq: 1, Epoch: "e1"}, nil)
@@ -104,7 +104,7 @@ func TestRecordOfANewEpochDuringAReadIsNotForgotten(t *testing.T) {
 	none := func(r proto.Record) { t.Errorf("shown %d", r.Seq) }
 	tail.begin(history.Head{Seq: 7, Epoch: "e1"}, none)
 	tail.take(rec("e2", 5), none)
-	tail.take(rec("e2", 6), none) // the page does not hold it
+	tail.take(rec("e2", 6), none) // the page does not contain this record
 	tail.begin(history.Head{Seq: 5, Epoch: "e2"}, none)
 	tail.reached(history.Head{Seq: 5, Epoch: "e2"})
 	if !tail.behind() {

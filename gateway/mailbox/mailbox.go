@@ -1,5 +1,5 @@
-// Package mailbox hands work from any goroutine to the goroutine that owns the data. The
-// gateway's loops and goroutines hand all their work to each other through a [Box].
+// Package mailbox hands work from any goroutine to the goroutine that owns some data. The
+// gateway's goroutines use a [Box] for all work that they hand to each other.
 package mailbox
 
 import (
@@ -7,31 +7,32 @@ import (
 	"sync/atomic"
 )
 
-// Box is a queue with many writers and one reader. Put and Offer never block, and the items of a
+// Box is a queue with many writers and one reader. Put and Offer never block. The items of one
 // writer keep their order. Put, Offer and Close are safe for concurrent use.
 //
-// [NewBounded] makes a box that bounds the weight of the waiting items. A box of [New] has no
-// bound of its own; its user documents what bounds it.
+// [NewBounded] makes a box that bounds the total weight of the waiting items. A box made by
+// [New] has no bound. The code that makes such a box says what bounds its items.
 type Box[T any] struct {
 	// static
-	limit int           // of weight
-	wake  func()        // called when the first item arrives after a Take
-	bell  chan struct{} // holds a token while there may be items; nil for a box with a wake function
+	limit int           // bound of the weight; 0 = none
+	wake  func()        // called when the box receives its first item after a Take
+	bell  chan struct{} // contains a token while there may be items; nil if there is a wake function
 
-	some atomic.Bool // items is not empty; mu guards its changes
+	some atomic.Bool // whether the box has items; changed only with mu held
 
 	mu     sync.Mutex // guards the fields below
-	items  []T
+	items  []T // total weight of the items
 	weight int // of items
 	closed bool
 }
 
-// New returns an empty box without a bound. Its reader waits on Wake.
+// New returns an empty box without a bound. The reader waits on the channel of Wake.
 func New[T any]() *Box[T] { return NewBounded[T](0, nil) }
 
-// NewBounded returns an empty box that refuses offers beyond a weight. When the first item
-// arrives after a Take, the box calls wake from the writer's goroutine; wake must not block and
-// must not use the box. If wake is nil, the reader waits on Wake.
+// NewBounded returns an empty box that refuses an item if the total weight would exceed limit.
+// When the box receives its first item after a Take, the writer's goroutine calls wake. The
+// function wake must not block, and must not call methods of the box. If wake is nil, the reader
+// waits on the channel of Wake.
 func NewBounded[T any](limit int, wake func()) *Box[T] {
 	b := &Box[T]{limit: limit, wake: wake}
 	if wake == nil {
@@ -48,12 +49,12 @@ func (b *Box[T]) ring() {
 	}
 }
 
-// Put adds an item without weight, which always fits. After Close it drops the item and returns
-// false.
+// Put adds an item without weight, which no limit refuses. After Close, it drops the item and
+// returns false.
 func (b *Box[T]) Put(item T) bool { return b.Offer(item, 0) }
 
-// Offer adds an item. If the item's weight does not fit, or after Close, it drops the item and
-// returns false. An item always fits into an empty box.
+// Offer adds an item. It drops the item and returns false if the weight would exceed the limit,
+// or after Close. An empty box accepts every item, whatever its weight.
 func (b *Box[T]) Offer(item T, weight int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -64,24 +65,24 @@ func (b *Box[T]) Offer(item T, weight int) bool {
 	b.items = append(b.items, item)
 	if len(b.items) == 1 {
 		b.some.Store(true)
-		b.wake() // under the lock, so that it is not called after Close
+		b.wake() // with mu held, so that wake is never called after Close
 	}
 	return true
 }
 
-// Wake returns a channel that delivers a value when there may be items to take. It is nil for a
-// box with a wake function.
+// Wake returns a channel that delivers a value when there may be items to take. If the box has a
+// wake function, the channel is nil.
 func (b *Box[T]) Wake() <-chan struct{} { return b.bell }
 
-// Empty reports whether the box is empty. It costs the reader less than Take.
+// Empty reports whether the box is empty. It costs less than Take.
 func (b *Box[T]) Empty() bool { return !b.some.Load() }
 
-// keep is the largest capacity of a buffer that a box uses again. A box frees the memory of a
-// burst of items.
+// keep is the largest capacity of a buffer that a box uses again. The box frees larger buffers,
+// which only a burst of items needs.
 const keep = 4096
 
-// Take returns all items in the order in which they were put. The box keeps spare, a slice
-// that the caller no longer needs, as its next buffer.
+// Take returns all items, in the order in which they were added. The caller passes in spare a
+// slice that it no longer needs. The box uses it as its next buffer.
 func (b *Box[T]) Take(spare []T) []T {
 	clear(spare)
 	if cap(spare) > keep {
@@ -95,8 +96,7 @@ func (b *Box[T]) Take(spare []T) []T {
 	return items
 }
 
-// Close makes every later Put and Offer return false. It returns the items that the reader has
-// not taken.
+// Close makes every later Put and Offer return false. It returns the items that were not taken.
 func (b *Box[T]) Close() []T {
 	b.mu.Lock()
 	b.closed = true

@@ -1,8 +1,8 @@
 // Package publish sends messages and acts to the room service and reports each answer.
 //
-// It sends one message of each sender in each room at a time. It repeats that message until the
-// room's owner answers, and the sender's other messages wait. So they keep their order. Sending
-// a message twice is safe, because each has a key by which the owner recognises it.
+// For each sender and room, it sends one message at a time. It repeats that message until the
+// room's owner answers. Meanwhile the later messages of the sender wait, so they keep their
+// order. A repeated message is stored once, because the owner recognises it by its key.
 package publish
 
 import (
@@ -18,46 +18,51 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Carrier takes requests to the room service and brings the replies.
+// Carrier brings requests to the room service and returns the replies.
 type Carrier interface {
-	// Answers makes the carrier pass each reply to answer, with the token of its try. It calls
-	// answer from any goroutine, so answer must not block. A reply may be missing or late.
+	// Answers makes the carrier call answer for each reply, with the token of the attempt that
+	// the reply belongs to. The carrier calls answer from any goroutine, so answer must not
+	// block. Replies may be late or missing.
 	Answers(answer func(token string, r proto.Reply)) error
-	// Send sends one try of a request, and must not change it. A *proto.Refusal as error is
-	// final; after any other error the publisher tries again.
+	// Send sends a request once, under the given token. It must not change the request. If the
+	// error is a *proto.Refusal, the publisher passes it to the sender. After any other error,
+	// the publisher tries again.
 	Send(token string, room proto.Room, r *proto.Request) error
 }
 
-// Say is one message or act for a room.
+// Say is a message or an act that somebody wants to send to a room.
 type Say struct {
 	Room    proto.Room
 	From    proto.Identity
 	Content proto.Content
 	Line    bool      // Content is a line that a person typed; see [proto.Request]
 	Act     proto.Act // "" = a message
-	Why     string    // of an act
+	Why     string    // the moderator's reason, if it is an act
 	Terms   proto.Terms
-	Rights  proto.Rights // of the sender in the room
-	Key     string       // "" = the publisher makes one
+	Rights  proto.Rights // the sender's rights in the room
+	Key     string       // the sender's key; "" = the publisher makes a key
 
-	// Sent is the content that the client sent, if the application's backend has changed it; nil = the
-	// client sent Content. Key identifies Sent, because the backend may change the same
-	// content in another way when the client resends it.
+	// Sent is the content that the client sent, if the backend has changed it. Nil means that
+	// Content is what the client sent. The digest for Key is made from Sent. A digest of Content
+	// would not do, because the backend may change the content differently when the client
+	// resends it.
 	Sent *proto.Content
 
-	// Stream says that the sender does not wait for the answer before its next message. If the
-	// publisher refuses one message of such a sender for now, it refuses the later ones too,
-	// until the sender resends the first one. So they keep their order. See [limit.Resends].
+	// Stream means that the sender sends its next message without waiting for the answer to this
+	// one. If the publisher refuses a message of such a sender temporarily, it refuses the
+	// sender's later messages too, until the sender resends the first. So the messages keep
+	// their order. See [limit.Resends].
 	Stream bool
 
-	// Patience is how long the publisher tries before it refuses the message as unavailable.
+	// Patience is how long the publisher tries to send the message. Then it refuses the message
+	// as unavailable.
 	Patience time.Duration
 }
 
 // Config sets the limits of a publisher.
 type Config struct {
 	Log    *slog.Logger
-	Keys   *seal.Keys    // hash Say.Sent
+	Keys   *seal.Keys    // hash Say.Sent into a digest
 	Memory *limit.Budget // the bodies of waiting messages count as limit.Says
 
 	MaxRequests  int  // waiting messages of all senders; more are refused as overloaded
@@ -68,32 +73,33 @@ type Config struct {
 // DefaultConfig returns the default limits; the caller sets the other fields.
 func DefaultConfig() Config { return Config{MaxRequests: 1 << 16, MaxPerSender: 256} }
 
-// Stats counts what a publisher does. It is safe for concurrent use.
+// Stats contains a publisher's counters. It is safe for concurrent use.
 type Stats struct {
-	Resends atomic.Uint64 // requests sent again
-	Expired atomic.Uint64 // requests that nobody answered in time
-	Waiting atomic.Int64  // requests without an answer
+	Resends atomic.Uint64 // requests that were sent again
+	Expired atomic.Uint64 // requests that were not answered in time
+	Waiting atomic.Int64  // requests that wait for an answer
 }
 
-// Publisher sends messages and acts. Say is safe for concurrent use and never blocks.
+// Publisher sends messages and acts to the room service. Say is safe for concurrent use and
+// never blocks.
 type Publisher struct {
 	// static
 	cfg     Config
 	stats   *Stats
 	in      *mailbox.Box[*request] // bounded by MaxRequests and Memory
-	answers *mailbox.Box[answer]   // at most one answer to each try
+	answers *mailbox.Box[answer]   // holds at most one answer for each attempt
 
 	// owned by Run
 	carrier Carrier
 	queues  map[queueKey]*senderQueue
-	open    map[string]*request // requests that were sent and have no answer, by token
+	open    map[string]*request // requests that were sent and not answered, by token
 	resends map[queueKey]*limit.Resends
-	sweepAt int // length of resends at which resendsOf removes the outdated ones
+	sweepAt int // when resends has this many entries, resendsOf removes the outdated ones
 	timers  timers
 	tokens  uint64
 }
 
-// New returns a publisher, which sends nothing before Run.
+// New returns a publisher. It sends nothing until Run is called.
 func New(cfg Config) *Publisher {
 	return &Publisher{
 		cfg: cfg, stats: new(Stats), in: mailbox.New[*request](), answers: mailbox.New[answer](),
@@ -104,8 +110,8 @@ func New(cfg Config) *Publisher {
 // Stats returns the publisher's counters.
 func (p *Publisher) Stats() *Stats { return p.stats }
 
-// Say sends s to the room's owner. The publisher calls done exactly once with the reply, from the
-// goroutine of Run. If Say refuses s at once, it calls done before it returns.
+// Say sends s to the room's owner. The publisher calls done exactly once, with the reply. If Say
+// refuses s at once, it calls done before it returns. Otherwise the goroutine of Run calls done.
 func (p *Publisher) Say(s Say, done func(proto.Reply)) {
 	if p.cfg.LogMessages {
 		done = p.logging(s, done)
@@ -116,7 +122,7 @@ func (p *Publisher) Say(s Say, done func(proto.Reply)) {
 		digest := p.cfg.Keys.Digests(sent.Covered())[0]
 		r.body.Sent = hex.EncodeToString(digest[:])
 	}
-	size := 2*len(s.Content.Body) + requestBytes // sealing makes a second copy of the body
+	size := 2*len(s.Content.Body) + requestBytes // twice the body, because sealing makes a copy
 	if r.over = p.stats.Waiting.Add(1) > int64(p.cfg.MaxRequests) || !p.cfg.Memory.Take(limit.Says, size); !r.over {
 		r.keepBody(s.Content.Body, size)
 	}
@@ -125,8 +131,9 @@ func (p *Publisher) Say(s Say, done func(proto.Reply)) {
 	}
 }
 
-// logging returns a function that writes a log line and calls done. The line never holds the
-// text, because readers of the log may not have the right to read the room.
+// logging returns a function that writes a line to the log and then calls done. The line never
+// contains the message's text, because people who read the log may not have the right to read
+// the room.
 func (p *Publisher) logging(s Say, done func(proto.Reply)) func(proto.Reply) {
 	return func(r proto.Reply) {
 		attrs := []any{"room", s.Room.String(), "from", s.From.ID, "kind", string(s.Content.Kind), "bytes", len(s.Content.Body)}
@@ -146,8 +153,8 @@ func (p *Publisher) logging(s Say, done func(proto.Reply)) func(proto.Reply) {
 	}
 }
 
-// Run sends through carrier until ctx ends. Then it refuses the requests that have no
-// answer.
+// Run sends messages through carrier until ctx ends. Then it refuses the requests that were not
+// answered.
 func (p *Publisher) Run(ctx context.Context, carrier Carrier) error {
 	p.carrier = carrier
 	err := carrier.Answers(func(token string, r proto.Reply) { p.answers.Put(answer{token, r}) })
@@ -195,14 +202,15 @@ func (p *Publisher) refuseAll() {
 	}
 }
 
-// answer reports the outcome of a request and returns its memory.
+// answer passes the reply for a request to its sender, and gives the request's memory back to
+// the budget.
 func (p *Publisher) answer(r *request, reply proto.Reply) {
 	p.stats.Waiting.Add(-1)
 	p.cfg.Memory.Add(limit.Says, -r.size)
 	r.done(reply)
 }
 
-// retryAfter is how long a client is asked to wait when the log cannot be reached.
+// retryAfter is how long a client is asked to wait before it tries again.
 const retryAfter = time.Second
 
 func overloaded(why string) proto.Reply {

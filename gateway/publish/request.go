@@ -9,26 +9,27 @@ import (
 	"roomcast/proto"
 )
 
-// requestBytes is the approximate memory of a request without its body.
+// requestBytes is roughly the memory that a request needs besides its body.
 const requestBytes = 1 << 10
 
-// request is one Say until its answer. Say makes it; then Run owns it.
+// request is one Say that waits for its answer. The method Say makes it, and then the goroutine
+// of Run owns it.
 type request struct {
 	room     proto.Room
-	body     proto.Request // for the carrier
+	body     proto.Request // the request that the carrier sends
 	stream   bool          // see [Say]
-	key      string        // of the sender; "" = the sender gave none
-	over     bool          // it exceeds the limits: enter refuses it, after earlier requests
-	size     int           // its bytes in the memory budget
+	key      string        // the sender's key; "" = the sender gave no key
+	over     bool          // it exceeds the limits, so enter refuses it after the requests that came before it
+	size     int           // the bytes that it occupies in the memory budget
 	done     func(proto.Reply)
 	deadline time.Time
 
-	token    string    // "" = it was not sent yet
-	tries    uint64    // the token of a try is the request's, "-" and the number of the try
-	refused  int       // tries that no instance could accept
-	silent   int       // tries without an answer
-	due      time.Time // of the next try or of the deadline
-	position int       // in the heap of timers; -1 = it is not there
+	token    string    // identifies the request; "" = it was not sent yet
+	tries    uint64    // attempts so far; the token of an attempt is the request's token, "-" and this number
+	refused  int       // attempts that no instance accepted
+	silent   int       // attempts that nothing answered
+	due      time.Time // when to send it again or to give up
+	position int       // its index in the heap of timers; -1 = it is not in the heap
 }
 
 func newRequest(s Say, done func(proto.Reply)) *request {
@@ -42,13 +43,13 @@ func newRequest(s Say, done func(proto.Reply)) *request {
 	return r
 }
 
-// keepBody copies the body of the message. The caller has taken size bytes from the budget.
+// keepBody copies the message's body into the request. The caller has already taken size bytes
+// from the memory budget.
 func (r *request) keepBody(body []byte, size int) {
 	r.body.Content.Body, r.size = bytes.Clone(body), size
 }
 
-// timers is a heap of requests with the earliest due time on top. It implements
-// [heap.Interface].
+// timers is a heap of requests, ordered by their due time. It implements [heap.Interface].
 type timers []*request
 
 func (t timers) Len() int           { return len(t) }

@@ -11,16 +11,16 @@ import (
 	"roomcast/proto"
 )
 
-// The waits before a request is sent again. The carrier reports at once that a room has no owner.
-// After the loss of a request or an answer there is only silence.
+// How long the publisher waits before it sends a request again. If a room has no owner, the
+// carrier reports that at once. If a request or an answer was lost, nothing arrives at all.
 const (
-	refusedFirst = 50 * time.Millisecond // doubled each time
+	refusedFirst = 50 * time.Millisecond // wait after the first report that there is no owner; doubled each time
 	refusedMax   = 500 * time.Millisecond
-	silenceFirst = 500 * time.Millisecond // doubled each time
+	silenceFirst = 500 * time.Millisecond // wait for a first answer; doubled each time
 	silenceMax   = 2 * time.Second
 )
 
-// send sends the request, for the first time or again.
+// send makes an attempt to send the request to the room's owner.
 func (p *Publisher) send(r *request) {
 	if r.token == "" {
 		p.tokens++
@@ -35,7 +35,7 @@ func (p *Publisher) send(r *request) {
 			p.cfg.Log.Warn("send message", "room", r.room.String(), "error", err)
 			p.finish(r, proto.Reply{Refusal: refusal})
 		} else {
-			p.retry(r) // the room service cannot be reached, so no answer will come
+			p.retry(r) // the room service cannot be reached, so do not wait for an answer
 		}
 		return
 	}
@@ -44,15 +44,15 @@ func (p *Publisher) send(r *request) {
 	p.wakeAfter(r, wait)
 }
 
-// retry sends the request again later, because no instance could accept it. The jitter
-// keeps gateways from trying in step.
+// retry sends the request again after a wait, because no instance accepted it. The wait is
+// partly random, so that gateways do not all try at the same moment.
 func (p *Publisher) retry(r *request) {
 	wait := min(refusedFirst<<min(r.refused, 8), refusedMax)
 	r.refused++
 	p.wakeAfter(r, wait/2+rand.N(wait))
 }
 
-// wakeAfter sets the request's timer, not beyond its deadline.
+// wakeAfter sets the request's timer to the given wait, but not later than its deadline.
 func (p *Publisher) wakeAfter(r *request, wait time.Duration) {
 	r.due = time.Now().Add(wait)
 	if r.due.After(r.deadline) {
@@ -65,7 +65,7 @@ func (p *Publisher) wakeAfter(r *request, wait time.Duration) {
 	}
 }
 
-// expired handles a request whose timer has fired.
+// expired runs when a request's timer has fired: it sends the request again, or gives up.
 func (p *Publisher) expired(r *request, now time.Time) {
 	if now.Before(r.deadline) {
 		p.send(r)
@@ -74,13 +74,13 @@ func (p *Publisher) expired(r *request, now time.Time) {
 	p.finish(r, unavailable())
 }
 
-// answer is one reply of the room service.
+// answer is a reply of the room service to one attempt.
 type answer struct {
-	token string // of the try
+	token string // token of the attempt
 	reply proto.Reply
 }
 
-// answered handles one reply. Its request may have ended.
+// answered handles one reply. It ignores the reply if the request has been answered already.
 func (p *Publisher) answered(a *answer) {
 	token, try, _ := strings.Cut(a.token, "-")
 	r := p.open[token]
@@ -95,7 +95,7 @@ func (p *Publisher) answered(a *answer) {
 	case try == strconv.FormatUint(r.tries, 36):
 		p.finish(r, reply)
 	default:
-		// An older try was refused. Meanwhile the room may have changed, and the owner may have
-		// stored a later try. So only the refusal of the last try counts.
+		// An earlier attempt was refused. Since then the room may have changed, and the owner
+		// may have stored a later attempt. So only the refusal of the newest attempt counts.
 	}
 }

@@ -9,19 +9,20 @@ import (
 	"roomcast/proto"
 )
 
-// queueKey names a sender in a room.
+// queueKey identifies the queue of one sender in one room.
 type queueKey struct {
 	sender string
 	room   proto.Room
 }
 
-// senderQueue holds the waiting requests of one sender in one room. The publisher has sent
-// the first; the others wait for its answer.
+// senderQueue contains the waiting requests of one sender in one room. The publisher has sent
+// the first request. The others wait until the first is answered.
 type senderQueue []*request
 
 func (r *request) queue() queueKey { return queueKey{r.body.From.ID, r.room} }
 
-// enter appends a request to its queue, or refuses it for now.
+// enter appends a request to its queue. If there is no space for it, enter refuses it
+// temporarily.
 func (p *Publisher) enter(r *request) {
 	key := r.queue()
 	waiting, resends := p.queues[key], p.resends[key]
@@ -52,7 +53,7 @@ func (p *Publisher) enter(r *request) {
 	*waiting = append(*waiting, r)
 }
 
-// refuseEntry refuses for now a request that is in no queue.
+// refuseEntry temporarily refuses a request that is not in a queue.
 func (p *Publisher) refuseEntry(r *request, reply proto.Reply) {
 	if r.stream && r.key != "" {
 		reply.Refusal = p.resendsOf(r.queue()).Refused(r.key, reply.Refusal, time.Now())
@@ -60,10 +61,11 @@ func (p *Publisher) refuseEntry(r *request, reply proto.Reply) {
 	p.answer(r, reply)
 }
 
-// resendsOf returns the messages that one sender must send again in one room. Some senders never
-// do so; resendsOf removes their entries each time the number of entries has doubled. Beyond
-// MaxRequests entries it keeps no new ones. The messages of a sender without an entry may change
-// their order if it does not wait for a refused one.
+// resendsOf returns the record of the messages that a sender must send again in a room. Some
+// senders never send them again. So each time the number of records has doubled, resendsOf
+// deletes the outdated ones. When there are MaxRequests records, it keeps no new record. A
+// sender without a record, which does not wait for answers, may then find its messages in
+// another order.
 func (p *Publisher) resendsOf(key queueKey) *limit.Resends {
 	if r := p.resends[key]; r != nil {
 		return r
@@ -80,9 +82,9 @@ func (p *Publisher) resendsOf(key queueKey) *limit.Resends {
 	return r
 }
 
-// finish answers the first request of a queue and sends the next one. After a timeout or a
-// temporary refusal, it refuses the later requests of the queue too. Otherwise the owner would
-// store them before the sender's next try of the first one.
+// finish answers the first request of a queue and sends the next one. If the request timed out
+// or was refused temporarily, finish refuses the later requests of the queue too. Otherwise the
+// owner would store them before the first message, which the sender tries again later.
 func (p *Publisher) finish(r *request, reply proto.Reply) {
 	delete(p.open, r.token)
 	if r.position >= 0 {
@@ -111,7 +113,7 @@ func (p *Publisher) finish(r *request, reply proto.Reply) {
 	p.refuseRest(key, rest, reply)
 }
 
-// refuseRest refuses all requests of a queue that finish has removed.
+// refuseRest refuses the requests of a queue that finish has deleted.
 func (p *Publisher) refuseRest(key queueKey, rest []*request, reply proto.Reply) {
 	if reply.Refusal.Code == proto.Unavailable {
 		p.stats.Expired.Add(uint64(len(rest)))

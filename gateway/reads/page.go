@@ -8,13 +8,14 @@ import (
 )
 
 // Page is a page of history that several users share. Its memory counts in the gateway's budget
-// until each user has called Release. Its records must not change.
+// until every user has called Release. Nobody may change its records.
 type Page struct {
 	history.Page
 	lease *lease
 }
 
-// Release ends the caller's use of the page and its records. A second call does nothing.
+// Release says that the caller no longer uses the page and its records. A second call does
+// nothing.
 func (p *Page) Release() {
 	if p.lease != nil {
 		p.lease.give()
@@ -22,7 +23,7 @@ func (p *Page) Release() {
 	}
 }
 
-// NewPage returns a page for a number of users, and takes its memory from the budget.
+// NewPage returns a page for the given number of users, and takes its memory from the budget.
 func NewPage(p history.Page, memory *limit.Budget, users int) Page {
 	if len(p.Records) == 0 || users == 0 {
 		return Page{Page: p}
@@ -33,7 +34,7 @@ func NewPage(p history.Page, memory *limit.Budget, users int) Page {
 	return Page{Page: p, lease: l}
 }
 
-// lease is the memory of one page. It is safe for concurrent use.
+// lease is the memory of one page in the budget. It is safe for concurrent use.
 type lease struct {
 	memory *limit.Budget
 	bytes  int
@@ -46,8 +47,8 @@ func (l *lease) give() {
 	}
 }
 
-// pageBytes returns the approximate memory of a read: the page, as many bytes that the log
-// returns in addition, and the longest record.
+// pageBytes returns roughly the memory that a read needs: the bytes of the page, the same number
+// of bytes for the data that the log returns, and the longest record.
 func pageBytes(q history.Query) int {
 	bytes := q.Bytes
 	if bytes <= 0 {
@@ -56,5 +57,5 @@ func pageBytes(q history.Query) int {
 	return 2*bytes + longestRecord
 }
 
-// longestRecord is the approximate length of the longest record: a message of 256 KiB in base64.
+// longestRecord is roughly the length of the longest record: a message of 256 KiB in base64.
 const longestRecord = 384 << 10

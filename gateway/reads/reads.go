@@ -1,7 +1,8 @@
-// Package reads reads the log for all other packages of the gateway.
+// Package reads reads the log for the other packages of the gateway.
 //
-// Event loops and feeds must not wait for NATS, so a fixed number of workers does. The pages
-// that they return count in the gateway's memory until their users release them.
+// Event loops and feeds must not wait for NATS. So a fixed number of worker goroutines performs
+// the reads. The pages that they return count in the gateway's memory budget until their users
+// release them.
 package reads
 
 import (
@@ -21,42 +22,42 @@ import (
 )
 
 const (
-	workers  = 32              // reads at the same time
-	maxJobs  = 1 << 14         // reads that wait for a worker; more are refused as overloaded
-	readTime = 5 * time.Second // for one read; a stream without a leader may answer late
+	workers  = 32              // goroutines, and therefore reads at the same time
+	maxJobs  = 1 << 14         // reads that wait for a worker; further reads are refused as overloaded
+	readTime = 5 * time.Second // time limit of one read; a stream that has lost its leader may answer late
 )
 
-// Config configures the reads.
+// Config configures a Reader.
 type Config struct {
 	Log    *slog.Logger
 	Memory *limit.Budget // pages count as limit.Pages
 }
 
-// Stats counts what a reader does. It is safe for concurrent use.
+// Stats contains a reader's counters. It is safe for concurrent use.
 type Stats struct {
 	Reads   atomic.Uint64 // calls of Read
-	Shared  atomic.Uint64 // calls of Read that shared the page of an equal one
-	Refused atomic.Uint64 // reads refused for lack of workers or memory
+	Shared  atomic.Uint64 // calls of Read that shared the page of an equal call
+	Refused atomic.Uint64 // reads refused because too many waited or there was no memory
 }
 
-// Reader reads the log. Its methods are safe for concurrent use. Those with a callback do not
-// block. They call it once, from a worker or before they return.
+// Reader reads the log. Its methods are safe for concurrent use. A method with a callback does
+// not block. It calls the callback once, from a worker or before it returns.
 type Reader struct {
 	cfg   Config
 	stats *Stats
 	jobs  chan func(context.Context)
 
-	log *history.Log // set by Run before the first job
-	nc  *nats.Conn   // of log
+	log *history.Log // set by Run before the first read
+	nc  *nats.Conn   // the connection that log uses
 
 	mu      sync.Mutex // guards the fields below
 	ended   bool       // the workers have ended
 	pending map[history.Query][]func(Page, error)
 
-	failed atomic.Pointer[failed] // why the gateway cannot read the log; nil = it can
+	failed atomic.Pointer[failed] // why the gateway cannot read the log; nil = it can read the log
 }
 
-// New returns a reader. Its jobs wait for Run.
+// New returns a reader. Its reads wait until Run is called.
 func New(cfg Config) *Reader {
 	return &Reader{
 		cfg: cfg, stats: new(Stats), jobs: make(chan func(context.Context), maxJobs),
@@ -67,7 +68,8 @@ func New(cfg Config) *Reader {
 // Stats returns the reader's counters.
 func (r *Reader) Stats() *Stats { return r.stats }
 
-// Run reads log over nc until ctx ends. Then it runs the waiting jobs with the ended context.
+// Run reads log over nc until ctx ends. Then it runs the waiting jobs with a context that has
+// ended, so that they fail.
 func (r *Reader) Run(ctx context.Context, log *history.Log, nc *nats.Conn) {
 	r.log, r.nc = log, nc
 	var group sync.WaitGroup
@@ -95,8 +97,8 @@ func (r *Reader) Run(ctx context.Context, log *history.Log, nc *nats.Conn) {
 	}
 }
 
-// Do makes a worker run job, with a context that has a deadline. If too many jobs wait, it calls
-// full instead.
+// Do makes a worker run job with a context that has a deadline. If too many jobs wait already,
+// Do calls full instead.
 func (r *Reader) Do(job func(context.Context), full func()) {
 	if !r.enqueue(job) {
 		r.stats.Refused.Add(1)
@@ -118,11 +120,11 @@ func (r *Reader) enqueue(job func(context.Context)) bool {
 	}
 }
 
-// Read reads a page of history. Equal reads at the same time read the log once and share
-// the page. Each caller releases the page that it receives.
+// Read reads a page of history. If several callers request the same page at the same time, the
+// log is read once and the callers share the page. Each caller must release its page.
 func (r *Reader) Read(q history.Query, done func(Page, error)) {
 	r.stats.Reads.Add(1)
-	q.After, q.At = q.After.Round(0).UTC(), q.At.Round(0).UTC() // equal times are equal keys
+	q.After, q.At = q.After.Round(0).UTC(), q.At.Round(0).UTC() // without time zones and monotonic readings, so that equal times are equal map keys
 	if !r.join(q, done) {
 		r.stats.Shared.Add(1)
 		return
@@ -144,8 +146,8 @@ func (r *Reader) Read(q history.Query, done func(Page, error)) {
 		}
 		waiting := r.leave(q)
 		if err == nil && len(waiting) > 1 {
-			// A caller may have joined during the read. It must not receive messages that were
-			// deleted before.
+			// A caller may have joined the others during the read. Its page must not contain
+			// messages that were deleted before its call.
 			if err = r.log.Refresh(ctx, q.Room, &p); err != nil {
 				r.cfg.Log.Warn("read changes", "room", q.Room.String(), "error", err)
 				err = Refusal(err)
@@ -155,8 +157,8 @@ func (r *Reader) Read(q history.Query, done func(Page, error)) {
 	}, func() { answer(history.Page{}, r.leave(q), Overloaded()) })
 }
 
-// join adds done to the callers that wait for the query, and reports whether it is the
-// first.
+// join adds done to the callers that wait for the query's page. It reports whether done is the
+// first of them.
 func (r *Reader) join(q history.Query, done func(Page, error)) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -165,7 +167,7 @@ func (r *Reader) join(q history.Query, done func(Page, error)) (first bool) {
 	return len(waiting) == 0
 }
 
-// leave removes and returns the callers that wait for the query.
+// leave removes and returns the callers that wait for the query's page.
 func (r *Reader) leave(q history.Query) []func(Page, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -174,8 +176,8 @@ func (r *Reader) leave(q history.Query) []func(Page, error) {
 	return waiting
 }
 
-// Page reads a page; only jobs call it. During the read it holds the memory that the page may
-// need. The returned page does not count in the budget.
+// Page reads a page. Only jobs may call it. During the read, the memory that the page may need
+// counts in the budget. Afterwards the returned page does not count.
 func (r *Reader) Page(ctx context.Context, q history.Query) (history.Page, error) {
 	n := pageBytes(q)
 	if !r.cfg.Memory.Take(limit.Pages, n) {
@@ -186,8 +188,8 @@ func (r *Reader) Page(ctx context.Context, q history.Query) (history.Page, error
 	return r.log.Read(ctx, q)
 }
 
-// Heads reads the newest records of rooms from any replica; only jobs call it. Joins depend on
-// it. So it waits for memory, while Page would refuse.
+// Heads reads the newest records of several rooms from any replica. Only jobs may call it.
+// Clients cannot join a room without its head. So Heads waits for memory, while Page refuses.
 func (r *Reader) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]history.Head, error) {
 	free, err := r.awaitMemory(ctx)
 	if err != nil {
@@ -197,8 +199,8 @@ func (r *Reader) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]
 	return r.log.Heads(ctx, rooms)
 }
 
-// Head reads the newest record of one room from the stream's leader; only jobs call it. It waits
-// for memory.
+// Head reads the newest record of one room from the stream's leader. Only jobs may call it. It
+// waits for memory.
 func (r *Reader) Head(ctx context.Context, room proto.Room) (history.Head, error) {
 	free, err := r.awaitMemory(ctx)
 	if err != nil {
@@ -216,7 +218,8 @@ func (r *Reader) Head(ctx context.Context, room proto.Room) (history.Head, error
 	return head, r.log.Complete(ctx, room, &head)
 }
 
-// Complete adds the restrictions to a head that Heads has returned; only jobs call it.
+// Complete adds the room's restrictions to a head that Heads has returned. Only jobs may call
+// it.
 func (r *Reader) Complete(ctx context.Context, room proto.Room, head *history.Head) error {
 	return r.log.Complete(ctx, room, head)
 }
@@ -230,13 +233,13 @@ func (r *Reader) awaitMemory(ctx context.Context) (free func(), err error) {
 	return func() { r.cfg.Memory.Add(limit.Pages, -n) }, nil
 }
 
-// Room is one row of the list of rooms.
+// Room is an entry in the list of rooms.
 type Room struct {
 	Name     proto.Room
-	Messages uint64 // messages and acts that the log still holds
+	Messages uint64 // number of messages and acts that the log still contains
 }
 
-// Rooms lists the rooms that have a log, in no order.
+// Rooms lists the rooms that have a log, in any order.
 func (r *Reader) Rooms(done func([]Room, error)) {
 	r.Do(func(ctx context.Context) {
 		rooms, err := r.listRooms(ctx)
@@ -248,7 +251,8 @@ func (r *Reader) Rooms(done func([]Room, error)) {
 	}, func() { done(nil, Overloaded()) })
 }
 
-// listRooms asks the stream for the subjects that it holds. The server lists up to 100,000.
+// listRooms asks the stream for its subjects, one for each room. The NATS server lists at most
+// 100,000.
 func (r *Reader) listRooms(ctx context.Context) ([]Room, error) {
 	js, err := jetstream.NewWithAPIPrefix(r.nc, r.log.API())
 	if err != nil {

@@ -13,18 +13,19 @@ import (
 	"roomcast/proto/history"
 )
 
-// retryTime is the time between two tries of the failed read.
+// retryTime is the time between two attempts to repeat a failed read.
 const retryTime = 5 * time.Second
 
-// failed is a read that has failed because this gateway cannot read a record. It is immutable.
+// failed describes a read that failed because this gateway cannot read a record. It is
+// immutable.
 type failed struct {
 	room  proto.Room
 	err   error
 	again func(context.Context) error
 }
 
-// PageFailed says that a read of q has failed with err. If this gateway cannot read other rooms
-// either, it is not ready until the same read succeeds.
+// PageFailed reports that a read of q has failed with err. If this gateway cannot read other
+// rooms either, Readable returns an error until a repetition of the read succeeds.
 func (r *Reader) PageFailed(q history.Query, err error) {
 	r.readFailed(failed{q.Room, err, func(ctx context.Context) error {
 		_, err := r.Page(ctx, q)
@@ -32,7 +33,7 @@ func (r *Reader) PageFailed(q history.Query, err error) {
 	}})
 }
 
-// HeadFailed does the same for a read of the room's head.
+// HeadFailed is like PageFailed, for a read of a room's head.
 func (r *Reader) HeadFailed(room proto.Room, err error) {
 	r.readFailed(failed{room, err, func(ctx context.Context) error {
 		_, _, err := r.log.Last(ctx, room)
@@ -48,7 +49,7 @@ func (r *Reader) readFailed(f failed) {
 	r.cfg.Log.Error("log is unreadable for this gateway", "room", f.room.String(), "error", f.err)
 }
 
-// retryFailed repeats the failed read until ctx ends.
+// retryFailed repeats the failed read, if there is one, until ctx ends.
 func (r *Reader) retryFailed(ctx context.Context) {
 	ticker := time.NewTicker(retryTime)
 	defer ticker.Stop()
@@ -72,7 +73,7 @@ func (r *Reader) retryFailed(ctx context.Context) {
 	}
 }
 
-// Readable returns nil while the gateway can read the log, and otherwise the reason.
+// Readable returns nil if the gateway can read the log. Otherwise it returns the reason.
 func (r *Reader) Readable() error {
 	if f := r.failed.Load(); f != nil {
 		return fmt.Errorf("read log of room %s: %w", f.room, f.err)
@@ -80,8 +81,8 @@ func (r *Reader) Readable() error {
 	return nil
 }
 
-// Unreadable returns the refusal for clients if err says that this gateway cannot read a record.
-// It returns nil for other errors.
+// Unreadable returns the refusal for clients if err means that this gateway cannot read a
+// record. It returns nil for other errors.
 func Unreadable(err error) *proto.Refusal {
 	why, _ := history.Unreadable(err)
 	return why
@@ -102,15 +103,15 @@ func Refusal(err error) error {
 	return proto.AsRefusal(err)
 }
 
-// retryAfter is how long a refused client should wait.
+// retryAfter is how long a client is asked to wait before it tries again.
 const retryAfter = time.Second
 
-// Unavailable is the refusal of a read while the log is out of reach.
+// Unavailable returns the refusal of a read because the log cannot be reached.
 func Unavailable() error {
 	return proto.Refuse(proto.Unavailable, "the log cannot be reached now; try again").After(retryAfter)
 }
 
-// Overloaded is the refusal of a read while too many others wait.
+// Overloaded returns the refusal of a read because too many other reads are waiting.
 func Overloaded() error {
 	return proto.Refuse(proto.Overloaded, "this gateway reads too much at the moment; try again").After(retryAfter)
 }

@@ -16,7 +16,7 @@ import (
 	"roomcast/proto"
 )
 
-// application acts as the backend. It answers questions over HTTP.
+// application plays the application's backend. It answers questions over HTTP.
 type application struct {
 	url string
 
@@ -47,7 +47,7 @@ func startApplication(t *testing.T, answer func(q map[string]any) (int, string))
 	return app
 }
 
-// answers replaces the answers and forgets the questions.
+// answers sets the function that answers later questions, and forgets the earlier questions.
 func (app *application) answers(answer func(q map[string]any) (int, string)) {
 	app.mu.Lock()
 	defer app.mu.Unlock()
@@ -58,7 +58,7 @@ func always(status int, body string) func(map[string]any) (int, string) {
 	return func(map[string]any) (int, string) { return status, body }
 }
 
-// questions returns the questions of a kind so far.
+// questions returns all questions of the given kind so far.
 func (app *application) questions(kind string) (list []map[string]any) {
 	app.mu.Lock()
 	defer app.mu.Unlock()
@@ -86,8 +86,9 @@ func resumeIn(t *testing.T, frame string) string {
 
 func inAnHour() string { return time.Now().Add(time.Hour).UTC().Format(time.RFC3339) }
 
-// The backend recognises the client by a header of its handshake, and answers with its identity. A
-// client that reconnects with a resume string causes no question.
+// The backend recognises the client by a header of its handshake, and answers with the client's
+// identity. When the client reconnects with a resume string, the gateway does not ask the
+// backend.
 func TestBackendDecidesWhoMayConnect(t *testing.T) {
 	room := fmt.Sprintf("asked_%d", time.Now().UnixNano())
 	app := startApplication(t, nil)
@@ -131,8 +132,8 @@ func TestBackendDecidesWhoMayConnect(t *testing.T) {
 	open("/room/"+room+"/", "", "X-Session: ann's\r\n").write([]byte{0x88, 0x80, 0, 0, 0, 0})
 }
 
-// An action needs the rights of both. The id in the answer replaces that of the token, but a later
-// auth must still have the token's id.
+// An action needs both a right of the token and a right from the backend. The session gets the
+// id in the backend's answer. A token in a later auth must still have the first token's id.
 func TestBackendNeverGrantsMoreThanTheToken(t *testing.T) {
 	run := time.Now().UnixNano()
 	both, token, backend := fmt.Sprintf("both_%d", run), fmt.Sprintf("token_%d", run), fmt.Sprintf("backend_%d", run)
@@ -162,7 +163,8 @@ func TestBackendNeverGrantsMoreThanTheToken(t *testing.T) {
 	c.send(`{"id":9,"auth":{"token":"` + tokenOf("nick", "*=read say moderate", time.Hour) + `"}}`)
 	c.want(`{"id":9,"error":*`)
 
-	// The resume string contains the answer, but counts only together with a token of the same id.
+	// The resume string contains the backend's answer, but is valid only together with a token
+	// of the same id.
 	again := g.open("/ws", "roomcast.v1, bearer."+tokenOf("ann", grant, time.Hour)+", resume."+resume)
 	again.want(`{"hello":{*"you":{"id":"nick"*`)
 	check(again)
@@ -177,12 +179,12 @@ func TestBackendNeverGrantsMoreThanTheToken(t *testing.T) {
 	if q := app.questions("connect"); len(q) != 1 || q[0]["id"] != "ben" {
 		t.Errorf("got the questions %v, want one about ben", q)
 	}
-	// Without the token, the resume string admits nobody, not even as a guest.
+	// Without the token, the resume string does not even admit a guest.
 	g.open("/ws", "roomcast.v1, resume."+resume).want("close 4003 *")
 }
 
-// An allowed join adds its room to the resume string. A refused join reveals nothing and can be
-// repeated.
+// When the backend allows a join, the resume string contains the permission from then on. A
+// refused join reveals nothing about the room, and may be tried again.
 func TestBackendDecidesWhoMayJoin(t *testing.T) {
 	room := fmt.Sprintf("joins_%d", time.Now().UnixNano())
 	app := startApplication(t, always(200, `{"allow":true,"until":"`+inAnHour()+`"}`))
@@ -205,13 +207,15 @@ func TestBackendDecidesWhoMayJoin(t *testing.T) {
 	c.want(`{"id":3,"ok":{"room":"other_` + room + `","seq":0,"epoch":"",*`)
 }
 
-// The backend changes a message, refuses one, and does not answer for one. Messages keep their
-// order while one waits. A resent message with a key is stored once, even if the answer differs.
+// The backend changes one message, refuses another, and does not answer for a third. While a
+// message waits for the backend, later messages wait too, so that they keep their order. A
+// message that is sent again with its key is stored once, even if the backend answers
+// differently.
 func TestBackendDecidesWhatIsSaid(t *testing.T) {
 	room := fmt.Sprintf("says_%d", time.Now().UnixNano())
 	asked := 0
 	app := startApplication(t, func(q map[string]any) (int, string) {
-		asked++ // one question at a time
+		asked++ // the backend gets one question at a time
 		text := q["content"].(map[string]any)["text"].(string)
 		switch {
 		case text == "bad":
@@ -259,8 +263,9 @@ func TestBackendDecidesWhatIsSaid(t *testing.T) {
 	text.want("close 4106 mind your words")
 }
 
-// Without an answer, the gateway refuses the client with a code that lets it reconnect. With
-// --ask-fail allow, it admits the client without the right to moderate, and signs nothing.
+// If the backend does not answer, the gateway closes the session with a code after which the
+// client reconnects. With --ask-fail=allow, the gateway admits the client without the right to
+// moderate, and its resume string contains no permission.
 func TestBackendThatDoesNotAnswer(t *testing.T) {
 	app := startApplication(t, always(302, ""))
 	g := start(t, withTokens(t), app.of("connect"))
@@ -279,7 +284,7 @@ func TestBackendThatDoesNotAnswer(t *testing.T) {
 	allows.open("/ws", "roomcast.v1, bearer."+tokenOf("ann", "", time.Hour)+", resume."+resume).want("close 4106 *")
 }
 
-// Without a URL, any NATS client in the backend's account may answer.
+// If no URL is configured, any NATS client in the backend's account may answer.
 func TestBackendAnswersOverNATS(t *testing.T) {
 	nc, err := dialNATS("application")
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// audits is a log that keeps the lines of the audit.
+// audits is an io.Writer for a log that keeps the audit lines.
 type audits struct {
 	mu    sync.Mutex
 	lines []map[string]any
@@ -32,8 +32,8 @@ func (a *audits) log(s *settings) {
 	s.session.Log, s.bridge.Log = log, log
 }
 
-// has reports whether a line has these fields, given as name and value in turn, and no others than
-// the time and the address.
+// has reports whether the audit has a line with exactly these fields besides the time and the
+// address. The fields are given as names and values in turn.
 func (a *audits) has(fields ...string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -53,8 +53,8 @@ func (a *audits) has(fields ...string) bool {
 	return false
 }
 
-// The log has a line for each act, also for a refused one. The line names the moderator, the act
-// and the member. It contains neither texts nor credentials.
+// The log has a line for each act, also for refused acts. The line names the moderator, the act
+// and the member. It contains neither message texts nor credentials.
 func TestActsAreAudited(t *testing.T) {
 	var log audits
 	g := start(t, withTokens(t), log.log, func(s *settings) { s.auth.Tickets, s.auth.GuestRights = true, []string{"read say"} })
@@ -77,7 +77,7 @@ func TestActsAreAudited(t *testing.T) {
 	for i, step := range []struct {
 		c     *client
 		frame string
-		want  []string // without the room; nil = nothing is logged
+		want  []string // fields without the room; nil = no line
 	}{
 		{tom, `"say":{"text":"a secret text"}`, nil},
 		{mod, `"moderate":{"act":"mute","member":"tom","for":"10m","why":"too loud"}`,

@@ -13,12 +13,12 @@ import (
 	"roomcast/gateway/wire/wstest"
 )
 
-// client is a WebSocket client that can send any bytes, also wrong ones.
+// client is a WebSocket client that can send arbitrary bytes, valid or not.
 type client struct {
 	t    testing.TB
 	nc   net.Conn
 	r    *bufio.Reader
-	chop int // most bytes of one write; 0 = all at once
+	chop int // the most bytes of one write; 0 = no limit
 }
 
 func handshakeOf(path, protocol string) string {
@@ -38,7 +38,7 @@ func (g *gateway) connect() *client {
 	return &client{t: g.t, nc: nc, r: bufio.NewReader(nc)}
 }
 
-// text opens a text session, json a JSON session.
+// text opens a text session. The method json opens a JSON session.
 func (g *gateway) text(path string) *client { return g.open(path, "") }
 func (g *gateway) json(path string) *client { return g.open(path, "roomcast.v1") }
 
@@ -52,7 +52,7 @@ func (g *gateway) open(path, protocol string) *client {
 	return c
 }
 
-// status reads the answer to a handshake.
+// status reads the answer to a handshake and returns its HTTP status.
 func (c *client) status() int {
 	c.t.Helper()
 	c.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -85,11 +85,11 @@ func maskedFrame(head byte, payload string) []byte {
 
 func (c *client) send(text string) { c.t.Helper(); c.write(maskedFrame(0x81, text)) }
 
-// message is a frame the server sent.
+// message is a frame that the server has sent.
 type message struct {
 	op   byte
 	body string
-	code int // of a close frame
+	code int // the code, if it is a close frame
 }
 
 func (m message) String() string {
@@ -112,7 +112,7 @@ func (c *client) read() (m message, err error) {
 	return m, err
 }
 
-// next returns the next frame that is not a notice of a join or leave.
+// next returns the next frame, but skips notices of joins and leaves.
 func (c *client) next() string {
 	c.t.Helper()
 	for {
@@ -127,7 +127,7 @@ func (c *client) next() string {
 	}
 }
 
-// want reads one frame and matches it with a pattern in which * stands for anything.
+// want reads one frame and compares it with a pattern, in which * stands for any text.
 func (c *client) want(pattern string) string {
 	c.t.Helper()
 	got := c.next()
@@ -152,7 +152,7 @@ func matches(pattern, got string) bool {
 	return ok && got == ""
 }
 
-// ended waits for the end of the connection. It fails if a frame comes before.
+// ended waits for the end of the connection. It fails if a frame arrives before.
 func (c *client) ended() {
 	c.t.Helper()
 	c.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -163,7 +163,7 @@ func (c *client) ended() {
 	}
 }
 
-// silent fails if the server has sent any frame so far, except notices of joins and leaves.
+// silent fails if a frame has arrived, other than notices of joins and leaves.
 func (c *client) silent() {
 	c.t.Helper()
 	c.write(maskedFrame(0x89, "silent?"))

@@ -15,8 +15,8 @@ import (
 	"roomcast/gateway/loop/clocktest"
 )
 
-// eachJump runs a test twice, with a clock that set moves forward, and with one that it moves
-// back.
+// eachJump runs a test twice. The function set moves the clock an hour forward in the first run,
+// and an hour back in the second.
 func eachJump(t *testing.T, test func(t *testing.T, clock func(*settings), set func())) {
 	for _, by := range []time.Duration{time.Hour, -time.Hour} {
 		t.Run(fmt.Sprint(by), func(t *testing.T) {
@@ -28,7 +28,7 @@ func eachJump(t *testing.T, test func(t *testing.T, clock func(*settings), set f
 	}
 }
 
-// A change of the system's clock neither delays pings nor closes sessions.
+// After a change of the system's clock, pings come at their usual time and sessions stay open.
 func TestPingsIgnoreTheWallClock(t *testing.T) {
 	eachJump(t, func(t *testing.T, clock func(*settings), set func()) {
 		g := start(t, clock, func(s *settings) { s.session.PingAfter, s.session.PongTime = time.Second, 5*time.Second })
@@ -45,7 +45,8 @@ func TestPingsIgnoreTheWallClock(t *testing.T) {
 	})
 }
 
-// A session that waits because of its rate continues in time.
+// The clock changes while a session is paused because of its rate. The session continues on
+// time.
 func TestRateIgnoresTheWallClock(t *testing.T) {
 	eachJump(t, func(t *testing.T, clock func(*settings), set func()) {
 		g := start(t, clock, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 2, Burst: 1} })
@@ -62,7 +63,8 @@ func TestRateIgnoresTheWallClock(t *testing.T) {
 	})
 }
 
-// A client reads nothing for a moment. A change of the clock must not make it look slow.
+// The clock changes while a client is not reading for a moment. The gateway must not close the
+// client as slow.
 func TestSlowReadersAreNotJudgedByTheWallClock(t *testing.T) {
 	eachJump(t, func(t *testing.T, clock func(*settings), set func()) {
 		g := start(t, clock, func(s *settings) {
@@ -76,14 +78,14 @@ func TestSlowReadersAreNotJudgedByTheWallClock(t *testing.T) {
 		sender.want(`{"hello":*`)
 		g.stuff(sender, room, 60, 40_000)
 		set()
-		time.Sleep(2500 * time.Millisecond) // more than one look at blocked sessions
+		time.Sleep(2500 * time.Millisecond) // longer than the interval at which the gateway looks at blocked sessions
 		for seq := 1; seq <= 60; seq++ {
 			slow.want(fmt.Sprintf(`{"room":"%s","seq":%d,*}`, room, seq))
 		}
 	})
 }
 
-// A change of the clock changes when a token ends.
+// When the clock is set, the ends of tokens follow the new time.
 func TestTokensEndByTheWallClock(t *testing.T) {
 	secret := strings.Repeat("0123456789abcdef", 2)
 	path := filepath.Join(t.TempDir(), "key")
@@ -93,7 +95,7 @@ func TestTokensEndByTheWallClock(t *testing.T) {
 	eachJump(t, func(t *testing.T, clock func(*settings), set func()) {
 		g := start(t, clock, func(s *settings) {
 			s.auth.KeyFiles, s.session.QueryToken = []string{path}, true
-			s.session.PingAfter = time.Second // so that sessions are looked at soon
+			s.session.PingAfter = time.Second // so that the gateway checks sessions soon
 		})
 		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
 			"sub": "ann", "iat": time.Now().Unix(), "exp": time.Now().Add(30 * time.Minute).Unix(),

@@ -7,8 +7,8 @@ import (
 	"roomcast/gateway/wire/wiretest"
 )
 
-// The protocol suite runs against /echo, through the reader, the queue and the close of
-// every other session.
+// The protocol suite runs against /echo. Its frames take the same way as those of every other
+// session: the reader, the queue and the close.
 func TestProtocolSuite(t *testing.T) {
 	limits := wire.Limits{Message: 64 << 10, Fragments: 2000}
 	both(t, func(t *testing.T, portable func(*settings)) {
@@ -20,7 +20,7 @@ func TestProtocolSuite(t *testing.T) {
 	})
 }
 
-// A verbatim room returns messages through NATS, exactly as they were sent.
+// A verbatim room returns each message exactly as it was sent. The messages go through NATS.
 func TestVerbatimRoom(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Conformance = true })
 	c := g.text("/verbatim/suite/")

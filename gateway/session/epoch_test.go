@@ -17,7 +17,7 @@ import (
 	"roomcast/proto"
 )
 
-// store writes a record into a room's log, as an owner does.
+// store writes a record into a room's log, as a room's owner does.
 func store(t *testing.T, room, epoch string, seq uint64, at time.Time, kind proto.EventKind, text string) {
 	t.Helper()
 	nc, err := dialNATS("owner")
@@ -45,7 +45,8 @@ func store(t *testing.T, room, epoch string, seq uint64, at time.Time, kind prot
 	}
 }
 
-// clearAbove removes a room's records after seq keep, like a loss of the log's end.
+// clearAbove removes the records of a room whose seq is greater than keep. To readers, the log
+// has lost its end.
 func clearAbove(t *testing.T, room string, keep uint64) {
 	t.Helper()
 	nc, err := dialNATS("operator")
@@ -88,7 +89,7 @@ func clearAbove(t *testing.T, room string, keep uint64) {
 
 var epochBegin = time.Date(2026, 11, 22, 10, 53, 7, 0, time.UTC)
 
-// stores writes messages numbered from ... to, one each millisecond.
+// stores writes messages with the numbers from to to, one for each millisecond.
 func stores(t *testing.T, room, epoch string, from, to uint64, begin time.Time, text string) {
 	t.Helper()
 	for seq := from; seq <= to; seq++ {
@@ -107,8 +108,8 @@ func (p place) query() string {
 	return url.Values{"since": {fmt.Sprint(p.Seq)}, "epoch": {p.Epoch}, "at": {p.At}}.Encode()
 }
 
-// takes reads frames until the event numbered last, and returns their texts, with "reset"
-// for a gap of that reason. It keeps p as PROTOCOL.md says.
+// takes reads frames up to the event numbered last, and returns their texts. It returns "reset"
+// for a gap with that reason. It updates p by the rules in PROTOCOL.md.
 func (c *client) takes(p *place, last uint64) (got []string) {
 	c.t.Helper()
 	for {
@@ -159,7 +160,7 @@ func wantTexts(t *testing.T, got []string, want ...string) {
 	}
 }
 
-// Members that joined an empty room learn its epoch from the first event.
+// A member that joins an empty room learns the room's epoch with the first event.
 func TestEmptyRoomGivesItsEpoch(t *testing.T) {
 	g := start(t)
 	const room = "epoch-empty"
@@ -178,7 +179,7 @@ func TestEmptyRoomGivesItsEpoch(t *testing.T) {
 	wantTexts(t, c.takes(&p, 8), append([]string{"reset"}, numbered("new", 1, 8)...)...)
 }
 
-// The log was restored from a copy and has grown beyond the client's position, in the same
+// The log was restored from a copy. Then it has grown beyond the client's position, in the same
 // epoch. The client must receive a reset, whether or not other members are in the room.
 func TestRestoredLogIsAnotherHistory(t *testing.T) {
 	for _, present := range []bool{false, true} {
@@ -205,7 +206,7 @@ func TestRestoredLogIsAnotherHistory(t *testing.T) {
 			c = g.json("/room/" + room + "/?" + p.query())
 			var hello place
 			c.takes(&hello, 0)
-			c.silent() // no second reset
+			c.silent() // the client must not receive a second reset
 
 			text := g.text("/room/" + room + "/?" + again.query())
 			text.want("[this room has a new numbering; its oldest messages follow]")
@@ -233,7 +234,7 @@ func (g *gateway) drain() {
 	}
 }
 
-// follower is a Go client in one room. It records its notices.
+// follower is a Go client in one room. It records the notices that the client passes to it.
 type follower struct {
 	t   *testing.T
 	ctx context.Context
@@ -256,7 +257,7 @@ func (g *gateway) follower(t *testing.T, room string, from proto.From) *follower
 	return &follower{t: t, ctx: ctx, c: c}
 }
 
-// until takes notices until one has the text.
+// until records notices up to one with the given text.
 func (f *follower) until(text string) {
 	f.t.Helper()
 	for len(f.got) == 0 || f.got[len(f.got)-1] != text {
@@ -287,16 +288,16 @@ func TestClientAcrossResets(t *testing.T) {
 	stores(t, room, "e2", 1, 3, later, "new")
 	f.until("new 3")
 	for seq := uint64(4); seq <= 6; seq++ {
-		g.drain() // any lost connection
+		g.drain() // any lost connection would do
 		stores(t, room, "e2", seq, seq, later, "new")
 		f.until(fmt.Sprint("new ", seq))
 	}
-	// The client may also have received a reset for the empty log.
+	// The client may also have received a reset when the log was empty.
 	wantTexts(t, slices.Compact(f.got), append([]string{"old 2", "reset"}, numbered("new", 1, 6)...)...)
 }
 
-// A close after a reset ends the membership, although its seq is below the old head. The client
-// knows this.
+// A close that follows a reset ends the membership, although its seq is below the head from
+// before the reset. The client must recognise this.
 func TestClientIsClosedAfterAReset(t *testing.T) {
 	g := start(t)
 	const room = "epoch-closed"
@@ -313,7 +314,8 @@ func TestClientIsClosedAfterAReset(t *testing.T) {
 	}
 }
 
-// A reset replays closes that a reopening has undone. They do not end memberships.
+// After a reset, the gateway replays closes of the room that a later reopening has undone. They
+// must not end memberships.
 func TestUndoneClosingInAReset(t *testing.T) {
 	g := start(t)
 	const room = "epoch-undone"

@@ -25,16 +25,16 @@ type reader struct {
 	body   *bufio.Reader
 }
 
-// event is one event as a browser takes it.
+// event is one event as a browser's EventSource would report it.
 type event struct{ id, name, data string }
 
-// read opens a reader of events. Headers are whole lines.
+// read sends a request for events. Headers are whole header lines.
 func (g *gateway) read(path string, headers ...string) *reader {
 	g.t.Helper()
 	return g.readAs(path, append(headers, "Host: localhost")...)
 }
 
-// readAs is like read. The headers must include a Host.
+// readAs is like read, but does not add a Host. The headers must include one.
 func (g *gateway) readAs(path string, headers ...string) *reader {
 	g.t.Helper()
 	c := g.connect()
@@ -51,7 +51,7 @@ func (g *gateway) readAs(path string, headers ...string) *reader {
 	return &reader{t: g.t, nc: c.nc, status: res.StatusCode, header: res.Header, body: bufio.NewReader(res.Body)}
 }
 
-// events is like read, for a request that the gateway must accept.
+// events is like read, but fails if the gateway refuses the request.
 func (g *gateway) events(path string, headers ...string) *reader {
 	g.t.Helper()
 	r := g.read(path, headers...)
@@ -61,7 +61,7 @@ func (g *gateway) events(path string, headers ...string) *reader {
 	return r
 }
 
-// any returns the next event or comment; its error is that of the stream.
+// any returns the next event or comment. Its error is the error of the stream.
 func (r *reader) any() (e event, err error) {
 	r.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
 	for {
@@ -87,13 +87,14 @@ func (r *reader) any() (e event, err error) {
 	}
 }
 
-// want returns the next event that is not a join or leave. The event must have that name.
+// want returns the next event that is not a join or leave. It fails if the event has another
+// name.
 func (r *reader) want(name string) event {
 	r.t.Helper()
 	return r.wantOne(name)
 }
 
-// wantOne is like want, for several names.
+// wantOne is like want, but allows several names.
 func (r *reader) wantOne(names ...string) event {
 	r.t.Helper()
 	for {
@@ -110,7 +111,7 @@ func (r *reader) wantOne(names ...string) event {
 	}
 }
 
-// messages reads the messages numbered from ... to.
+// messages reads the messages with the numbers from to to, and returns the last.
 func (r *reader) messages(from, to int) (last event) {
 	r.t.Helper()
 	for seq := from; seq <= to; seq++ {
@@ -122,7 +123,7 @@ func (r *reader) messages(from, to int) (last event) {
 	return last
 }
 
-// refused checks the answer to a request that was refused for good.
+// refused checks that the request was refused in a way that stops a browser from trying again.
 func (r *reader) refused(status int, data string) {
 	r.t.Helper()
 	body, err := io.ReadAll(r.body)
@@ -131,7 +132,7 @@ func (r *reader) refused(status int, data string) {
 	}
 }
 
-// ends waits for the end of the stream.
+// ends waits for the end of the stream, and fails if the stream does not end.
 func (r *reader) ends() {
 	r.t.Helper()
 	if e, err := r.any(); err != io.EOF {
@@ -141,8 +142,8 @@ func (r *reader) ends() {
 
 func roomName(prefix string) string { return fmt.Sprintf("%s_%d", prefix, time.Now().UnixNano()) }
 
-// A reader that reconnects with the id of its last event receives every later event once,
-// wherever its stream was cut off.
+// A reader that reconnects with the id of its last event receives every later event exactly
+// once. It does not matter where the stream was interrupted.
 func TestReaderOfEventsResumesExactly(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) { s.session.Rate.PerSecond = 0 })
@@ -168,7 +169,7 @@ func TestReaderOfEventsResumesExactly(t *testing.T) {
 			}
 		}
 		id := hello.id
-		for at := 1; at <= n; at += 3 { // cut the stream off again and again
+		for at := 1; at <= n; at += 3 { // interrupt the stream many times
 			r := g.events(path+"?last=1", "Last-Event-ID: "+id)
 			if hello := r.want("hello"); hello.id != "" {
 				t.Errorf("a hello before a replay has the id %s", hello.id)
@@ -219,13 +220,14 @@ func TestReaderOfEventsReceivesGaps(t *testing.T) {
 		}
 		r.messages(5, 8)
 	}
-	r = g.events(path, "Last-Event-ID: e-8") // without its time
+	r = g.events(path, "Last-Event-ID: e-8") // an id without a time
 	r.want("hello")
 	g.text("/room/" + room + "/").send("next")
 	r.messages(9, 9)
 }
 
-// A browser reconnects after the end of a stream, and gives up after a refusal.
+// A browser tries again after the end of a stream, and gives up after a refusal. So if a room is
+// closed, its readers receive the close first, and later requests are refused.
 func TestClosedRoomEndsReadersOfEvents(t *testing.T) {
 	g := start(t)
 	room := roomName("sseclosed")
@@ -247,7 +249,8 @@ func TestClosedRoomEndsReadersOfEvents(t *testing.T) {
 	r.want("reopened")
 }
 
-// The gateway ends the stream of a reader that reads nothing. Other members do not notice it.
+// The gateway ends the stream of a reader that reads nothing. The other members of the room do
+// not notice it.
 func TestSlowReaderOfEventsIsEnded(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {
@@ -277,7 +280,8 @@ func TestSlowReaderOfEventsIsEnded(t *testing.T) {
 	})
 }
 
-// A reader that falls behind the ring continues from the log without a hole or a repeat.
+// A reader that falls behind the ring receives the missing events from the log, each once and in
+// order.
 func TestLateReaderOfEventsIsServedFromTheLog(t *testing.T) {
 	g := start(t, func(s *settings) {
 		s.session.Rate.PerSecond = 0
@@ -316,7 +320,7 @@ func TestReaderOfEventsIsPresentAndHearsSignals(t *testing.T) {
 			}
 		}
 	})
-	r.want("comment") // the heartbeat
+	r.want("comment") // the heartbeat is a comment
 	r.nc.Close()
 	for {
 		m, err := other.read()
@@ -372,7 +376,7 @@ func TestDrainEndsReadersOfEvents(t *testing.T) {
 	r.ends()
 }
 
-// Event loops serve readers, as they serve sessions.
+// Event loops serve readers of events like sessions, without a goroutine for each.
 func TestReadersOfEventsCostNoGoroutine(t *testing.T) {
 	g := start(t)
 	g.events("/room/ssemany/events").want("hello")

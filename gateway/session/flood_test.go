@@ -13,9 +13,9 @@ import (
 	"roomcast/proto"
 )
 
-// flood sends commands, at most at the given rate, until the connection ends or the time is
-// over. It returns the last frame of the server. After a pause of a busy machine it does not
-// catch up, because all late commands together would exceed the rate.
+// flood sends commands until the connection ends or the time is over, at most at the given rate.
+// It returns the server's last frame. After a pause of a busy machine it does not send the
+// delayed commands together, because they would exceed the rate.
 func (c *client) flood(perSecond int, lasts time.Duration) (last message, sent int) {
 	c.nc.SetDeadline(time.Now().Add(lasts + 20*time.Second))
 	heard := make(chan message, 1)
@@ -40,7 +40,7 @@ func (c *client) flood(perSecond int, lasts time.Duration) (last message, sent i
 		sent += max(1, perSecond/100)
 		time.Sleep(each)
 	}
-	c.write(maskedFrame(0x89, "end")) // an open session answers
+	c.write(maskedFrame(0x89, "end")) // a session that is still open answers this ping
 	select {
 	case last = <-heard:
 	case <-time.After(time.Second):
@@ -50,8 +50,8 @@ func (c *client) flood(perSecond int, lasts time.Duration) (last message, sent i
 	return last, sent
 }
 
-// The gateway closes a JSON session that continues to send far too much, although it accepts a
-// command now and then.
+// The gateway closes a JSON session that keeps sending far too much, even though some of its
+// commands are accepted.
 func TestFloodOfJSONIsClosed(t *testing.T) {
 	g := start(t)
 	c := g.json("/room/flood/")
@@ -66,7 +66,8 @@ func TestFloodOfJSONIsClosed(t *testing.T) {
 	}
 }
 
-// The gateway refuses some commands of such a session, but does not close it.
+// If a client sends only a little too much, the gateway refuses some of its commands, but does
+// not close the session.
 func TestSendingALittleTooMuchIsNoFlood(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 20, Burst: 1} })
 	c := g.json("/room/little/")
@@ -80,7 +81,7 @@ func TestSendingALittleTooMuchIsNoFlood(t *testing.T) {
 	}
 }
 
-// Even a message that grows slowly must end within a time limit.
+// A message must be complete within a time limit, even if some of its bytes keep arriving.
 func TestMessageThatNeverEndsClosesItsSession(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) { s.session.MessageTime = 2 * time.Second })
@@ -121,7 +122,8 @@ func TestMessageThatNeverEndsClosesItsSession(t *testing.T) {
 			}
 			c.nc.Close()
 		}
-		// A slow client that completes each message in time stays, however many messages it sends.
+		// A slow client may stay as long as it completes each message in time, however many
+		// messages it sends.
 		for range 5 {
 			f := maskedFrame(0x81, "slow")
 			good.write(f[:3])
@@ -139,7 +141,8 @@ func TestMessageThatNeverEndsClosesItsSession(t *testing.T) {
 	})
 }
 
-// The metrics count all close codes of clients together, and the log does not contain them.
+// The metrics count all close codes that clients send together, and the log does not contain
+// them. Otherwise a client could create many metrics.
 func TestCloseCodesOfClientsMakeNoMetric(t *testing.T) {
 	var log bytes.Buffer
 	g := start(t, func(s *settings) {
@@ -174,7 +177,7 @@ func TestCloseCodesOfClientsMakeNoMetric(t *testing.T) {
 	})
 }
 
-// onLoop runs f on the only loop.
+// onLoop runs f on the gateway's only loop, and waits for it.
 func onLoop(g *gateway, f func()) {
 	done := make(chan struct{})
 	g.loops[0].Post(func() { f(); close(done) })

@@ -7,12 +7,12 @@ import (
 )
 
 const (
-	defaultHistory = 50       // events
-	maxPage        = 96 << 10 // bytes of events in one answer
+	defaultHistory = 50       // events of a page if the command does not say how many
+	maxPage        = 96 << 10 // the most bytes of events in one answer
 )
 
-// history reads one page of a room's log. The session is not read until the page is queued, so a
-// client gets its pages one by one.
+// history reads one page of a room's log. The gateway does not read from the session until the
+// page is queued. So a client gets its pages one by one.
 func (c *commands) history(s *session, cmd *proto.Command) error {
 	q := history.Query{
 		Room: cmd.Room, Before: cmd.Before, Since: cmd.From.Since, HasSince: cmd.From.HasSince,

@@ -15,7 +15,8 @@ import (
 	"roomcast/proto"
 )
 
-// hostileRooms are names with a special meaning to NATS, a log, a page or a parser.
+// hostileRooms are room names that have a special meaning to NATS, to a log, to a page or to a
+// parser.
 var hostileRooms = []string{
 	"*", ">", "a.*", "a.>", "*.a", "a*b", ".", "..", ".a", "a.", "a..b",
 	"$SYS", "$JS.API", "a b", " a", "a\t", "a\r\nPUB room.x 1\r\nx", "a\x00b", "\x00",
@@ -24,13 +25,13 @@ var hostileRooms = []string{
 	strings.Repeat("x", 65), strings.Repeat("x", 5000), strings.Repeat("房", 67),
 }
 
-// No hostile name reaches NATS, another room or another user. The sender receives a refusal with
-// the reason.
+// A hostile name never becomes part of a NATS subject, and never reaches another room or user.
+// The sender receives a refusal with the reason.
 func TestHostileRoomsAreRefused(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate.PerSecond = 0 })
 	witness := g.text("/room/witness/")
 	var heard []string
-	service := []string{".witness", "room.own.", "room.ack.", "room.state."} // subjects of roomsvc itself
+	service := []string{".witness", "room.own.", "room.ack.", "room.state."} // subjects that only roomsvc uses
 	nc, err := dialNATS("witness")
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +89,7 @@ func TestHostileRoomsAreRefused(t *testing.T) {
 	}
 }
 
-// The session continues after each frame.
+// The gateway answers each malformed command once, and the session continues.
 func TestMalformedCommandsGetOneTypedAnswer(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate.PerSecond = 0 })
 	c := g.json("/room/bad/")
@@ -136,7 +137,8 @@ func TestMalformedCommandsGetOneTypedAnswer(t *testing.T) {
 	c.silent()
 }
 
-// A frame that violates RFC 6455 or a limit closes the connection with the code for the error.
+// A frame that violates RFC 6455 or a limit closes the connection, with the close code for this
+// error.
 func TestBadFrames(t *testing.T) {
 	g := start(t)
 	big := strings.Repeat("x", 64<<10+1)
@@ -169,7 +171,7 @@ func TestBadFrames(t *testing.T) {
 	c.hears(strings.Repeat("x", 64<<10))
 }
 
-// Some of the commands are malformed. They do not end the session either.
+// The gateway answers all commands, also the malformed ones, and the session stays open.
 func TestRandomCommandsAreAllAnswered(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate.PerSecond = 0 })
 	r := rand.New(rand.NewPCG(1, 2))

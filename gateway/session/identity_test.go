@@ -19,7 +19,7 @@ import (
 	"roomcast/proto"
 )
 
-// A token that lives as long as a token may lasts.
+// A token with the latest possible end must not end early because of an overflow.
 func TestTokenOfTheFarFuture(t *testing.T) {
 	secret := []byte("0123456789abcdef0123456789abcdef")
 	path := filepath.Join(t.TempDir(), "key")
@@ -50,7 +50,7 @@ func TestTokenOfTheFarFuture(t *testing.T) {
 	c.want(`{"hello":*`)
 	c.send(`{"id":1,"auth":{"token":"` + token(exp) + `"}}`)
 	c.want(`{"id":1,"ok":*`)
-	for { // until a ping comes: by then the gateway has also checked the end of the token
+	for { // until a ping arrives, by which time the gateway has also checked the token's end
 		m, err := c.read()
 		if err != nil || m.op == 8 {
 			t.Fatalf("got %v, %v, want a ping", m, err)
@@ -61,8 +61,9 @@ func TestTokenOfTheFarFuture(t *testing.T) {
 	}
 }
 
-// The log has a line for each session that begins or ends, and with LogMessages one for each
-// message. It never contains a text, a token or a resume string. No client can break a line.
+// The log has a line for each session that begins or ends, and with LogMessages a line for each
+// message. It never contains a message text, a token or a resume string. No client can inject a
+// line break.
 func TestLog(t *testing.T) {
 	for _, messages := range []bool{false, true} {
 		t.Run(fmt.Sprintf("messages=%v", messages), func(t *testing.T) {
@@ -116,7 +117,7 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
-// The gateway compresses a message once for all members that accept compression. It does not
+// The gateway compresses a message once, for all members that accept compression. It does not
 // compress short messages.
 func TestCompressedRoom(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Compress = true })
@@ -151,8 +152,8 @@ func TestCompressedRoom(t *testing.T) {
 	}
 }
 
-// A connection is in several busy rooms and reads little at a time. It gets whole frames, and
-// the events of each room in order.
+// A client is in several busy rooms and reads only a little at a time. It must receive whole
+// frames, and the events of each room in order.
 func TestManyRoomsOverASmallBuffer(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {

@@ -15,8 +15,8 @@ import (
 	"roomcast/proto"
 )
 
-// far delays the requests of a gateway's connection for reads, like a distant or busy NATS
-// server. A read of a room's head then takes longer than a message to the room.
+// far delays the requests on a gateway's connection for reads, as if the NATS server were
+// distant or busy. Reading the head of a room then takes longer than saying a message.
 type far struct{ net.Conn }
 
 func (c far) Write(p []byte) (int, error) {
@@ -39,7 +39,7 @@ func startFar(t *testing.T) *gateway {
 	})
 }
 
-// say sends a message without a session, as HTTP does, and returns its seq.
+// say sends a message without a session, as an HTTP request does, and returns the message's seq.
 func (g *gateway) say(room, text string) uint64 {
 	done := make(chan proto.Reply, 1)
 	g.bridge.Say(publish.Say{Rights: proto.AllRights, Room: proto.MustRoom(room), From: proto.Identity{ID: "api"},
@@ -51,8 +51,8 @@ func (g *gateway) say(room, text string) uint64 {
 	return r.Seq
 }
 
-// So the client is shown every later message: in a new room, in a reopened one, and of another
-// gateway.
+// When a client has received the answer to its handshake, it receives every later message: in a
+// new room, in a reopened room, and from another gateway.
 func TestClientIsInTheRoomWhenItsHandshakeIsAnswered(t *testing.T) {
 	g, other := startFar(t), start(t)
 	for _, protocol := range []string{"", "roomcast.v1"} {
@@ -75,8 +75,9 @@ func TestClientIsInTheRoomWhenItsHandshakeIsAnswered(t *testing.T) {
 	}
 }
 
-// A session waits for its room. A refusal, an unreachable log or a stop of the gateway ends it.
-// The client still receives the answer to its handshake, and then a close code.
+// A handshake waits until its room is joined. A refusal, an unreachable log or a stopping
+// gateway ends this wait. Even then, the client receives the answer to its handshake, followed
+// by a close code.
 func TestHandshakeThatWaitsForItsRoomIsAlwaysAnswered(t *testing.T) {
 	var away atomic.Bool
 	g := start(t, func(s *settings) {
@@ -105,7 +106,7 @@ func TestHandshakeThatWaitsForItsRoomIsAlwaysAnswered(t *testing.T) {
 	away.Store(false)
 }
 
-// mute drops the bytes that are written while away is set.
+// mute is a connection that drops written bytes while away is set.
 type mute struct {
 	net.Conn
 	away *atomic.Bool
@@ -118,14 +119,14 @@ func (c mute) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// Members join new rooms at any moment of a conversation that ends with a close. Each is shown
-// every message after its join, in order and once, and then the close.
+// Members join new rooms at random moments of a conversation that ends with a close. Each member
+// must receive every message after its join, once and in order, and then the close.
 func TestMembersThatJoinDuringTrafficMissNothing(t *testing.T) {
 	const rooms, messages, members = 16, 40, 4
 	g, other := startFar(t), start(t)
 	for n := range rooms {
 		room := fmt.Sprintf("midst%d", n)
-		var begun atomic.Int64 // messages that were about to be said
+		var begun atomic.Int64 // messages that a sender has begun to send
 		var talk sync.WaitGroup
 		talk.Go(func() {
 			for i := range messages {
@@ -134,7 +135,7 @@ func TestMembersThatJoinDuringTrafficMissNothing(t *testing.T) {
 			}
 		})
 		var came [members]*client
-		var first [members]int64 // the first message that was said after the answer to the handshake
+		var first [members]int64 // the first message that was sent after the member's handshake was answered
 		for i := range came {
 			came[i] = g.text("/room/" + room + "/")
 			first[i] = begun.Load() + 1
@@ -143,7 +144,7 @@ func TestMembersThatJoinDuringTrafficMissNothing(t *testing.T) {
 		other.act(room, proto.ActClose, "")
 		for i, c := range came {
 			shown := c.next()
-			from := first[i] // a message that was said during the join may be shown too
+			from := first[i] // the member may also receive a message sent during its join
 			if _, n, ok := strings.Cut(shown, " said "); ok {
 				if fmt.Sscan(n, &from); from > first[i] {
 					t.Fatalf("member %d of %s was shown %s first, want message %d", i, room, shown, first[i])

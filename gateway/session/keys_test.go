@@ -16,7 +16,7 @@ import (
 	"roomcast/roomsvc/service"
 )
 
-// keyed is a NATS server with a room service. A test may change the signing keys.
+// keyed is a NATS server with a room service, whose signing keys a test may change.
 type keyed struct {
 	t    *testing.T
 	cfg  service.Config
@@ -47,7 +47,7 @@ func (k *keyed) rotate(now bool) {
 	}
 }
 
-// list returns the keys that roomsvc gives to gateways.
+// list returns the keys that roomsvc hands out to gateways.
 func (k *keyed) list() []proto.SigningKey {
 	k.t.Helper()
 	m, err := k.nc.Request(proto.SubjectKeys, nil, 20*time.Second)
@@ -61,7 +61,7 @@ func (k *keyed) list() []proto.SigningKey {
 	return keys.List
 }
 
-// signer returns the Auth of a gateway that knows only these keys.
+// signer returns the Auth of a gateway that knows exactly these keys.
 func (k *keyed) signer(keys ...proto.SigningKey) *auth.Auth {
 	k.t.Helper()
 	list := new(auth.SigningKeys)
@@ -79,8 +79,8 @@ func idIn(frame string) string {
 	return id
 }
 
-// After a change of keys, both gateways accept strings that the old key or the new key signed.
-// That includes the gateway that does not know the new key yet.
+// After a change of keys, both gateways accept strings signed with the old key or the new key.
+// This includes a gateway that has not learned the new key yet.
 func TestKeysChangeWithoutLosingASession(t *testing.T) {
 	k := startKeyed(t)
 	a, b := start(t, k.here), start(t, k.here)
@@ -92,9 +92,9 @@ func TestKeysChangeWithoutLosingASession(t *testing.T) {
 	if len(before) != 1 || len(after) != 2 || string(after[1].Secret) != string(before[0].Secret) {
 		t.Fatalf("got %d keys, then %d; want one more, before the old one", len(before), len(after))
 	}
-	after[0].From = 0 // it signs at once
+	after[0].From = 0 // the new key signs at once
 	next := k.signer(after[0]).SignPass(&auth.Pass{Who: proto.Identity{ID: id}, Issued: time.Now()})
-	b.keys.Set(before) // b does not know the new key
+	b.keys.Set(before) // b does not know the new key yet
 	for _, g := range []*gateway{a, b} {
 		for _, s := range []string{resume, next} {
 			if got := idIn(g.open("/ws", "roomcast.v1, resume."+s).want(`{"hello":*`)); got != id {
@@ -104,7 +104,8 @@ func TestKeysChangeWithoutLosingASession(t *testing.T) {
 	}
 }
 
-// When the old keys are gone, no gateway accepts strings that they signed. Open sessions remain.
+// When the old keys have been removed, no gateway accepts strings that were signed with them.
+// Open sessions stay open.
 func TestReplacedKeysEndResumesAndTickets(t *testing.T) {
 	k := startKeyed(t)
 	a, b := start(t, k.here, noGuests), start(t, k.here, noGuests)
@@ -134,8 +135,8 @@ func TestReplacedKeysEndResumesAndTickets(t *testing.T) {
 	b.json("/ws?ticket=" + a.ticket("ann", `{"*":"read say"}`)).want(`{"hello":*`)
 }
 
-// Strings with invented names of keys cause only a few requests to roomsvc. The gateway still
-// serves other clients.
+// Resume strings that name invented keys cause only a few requests to roomsvc. Meanwhile the
+// gateway serves other clients.
 func TestUnknownKeysCauseFewRequests(t *testing.T) {
 	k := startKeyed(t)
 	asked, err := k.nc.SubscribeSync(proto.SubjectKeys)
@@ -154,13 +155,13 @@ func TestUnknownKeysCauseFewRequests(t *testing.T) {
 			t.Fatal("a forged string has an effect")
 		}
 	}
-	// One for the names, and others only if the test takes many seconds.
+	// One request for all the names, and more only if the test takes many seconds.
 	if n, _, _ := asked.Pending(); n-learned > 10 {
 		t.Errorf("100 invented names caused %d requests", n-learned)
 	}
 }
 
-// If the gateway cannot ask roomsvc for a key, it tells the client to reconnect.
+// If the gateway cannot ask roomsvc for a key, it tells the client to reconnect later.
 func TestUnknownKeyWithoutRoomsvc(t *testing.T) {
 	k := startKeyed(t)
 	g := start(t, k.here)

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// presence reads the next join or leave and returns it with its count.
+// presence reads the next notice of a join or leave. It returns the name and the count of people
+// in the notice.
 func (c *client) presence() string {
 	c.t.Helper()
 	for {
@@ -24,7 +25,7 @@ func (c *client) presence() string {
 	}
 }
 
-// A client that joins and leaves at once does not stay present.
+// A client that joins a room and leaves it immediately must not remain in the list of members.
 func TestLeaveBeforeJoined(t *testing.T) {
 	g := start(t, func(s *settings) { s.loop.Loops = 1 })
 	a := g.json("/room/breath/")

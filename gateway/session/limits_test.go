@@ -47,8 +47,8 @@ func TestRateOfJSON(t *testing.T) {
 	}
 }
 
-// The gateway slows down a text session that is too fast. The session loses no message. The
-// gateway closes it only if it continues.
+// The gateway slows down a text session that sends too fast, and loses none of its messages. It
+// closes the session only if the client keeps sending too fast.
 func TestRateOfText(t *testing.T) {
 	g := start(t, func(s *settings) {
 		s.session.Rate = limit.Rate{PerSecond: 40, Burst: 10}
@@ -103,7 +103,7 @@ func TestConnectionCaps(t *testing.T) {
 	})
 }
 
-// A connection that was passed to net/http counts until its end.
+// A connection that the loop has passed to net/http counts as a connection until it ends.
 func TestCapsCountPlainHTTP(t *testing.T) {
 	g := start(t, func(s *settings) { s.caps = limit.CapsConfig{PerAddress: 2} })
 	ask := func() *client {
@@ -118,7 +118,7 @@ func TestCapsCountPlainHTTP(t *testing.T) {
 		t.Errorf("got status %d, want 503", got)
 	}
 	first.Close()
-	first.Close() // it has counted once
+	first.Close() // this close must not be counted twice
 	eventually(t, "a place to be free", func() bool {
 		c := g.connect()
 		defer c.nc.Close()
@@ -142,7 +142,8 @@ func TestTooManyRooms(t *testing.T) {
 	c.want(`{"id":4,"ok":*`)
 }
 
-// The gateway pings a quiet connection, and closes it if it does not answer.
+// The gateway sends a ping to a quiet connection, and closes the connection if no answer
+// arrives.
 func TestPings(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.PingAfter, s.session.PongTime = time.Second, 2*time.Second })
 	c := g.text("/room/quiet/")
@@ -160,8 +161,8 @@ func TestPings(t *testing.T) {
 	c.ended()
 }
 
-// Pings come at their interval, even if it is shorter than the time to answer a ping. Otherwise
-// a proxy could close the quiet connection.
+// Pings are sent at their interval, even if the time limit for an answer is longer than the
+// interval. Otherwise a proxy could close the quiet connection.
 func TestPingsKeepTheirInterval(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.PingAfter, s.session.PongTime = time.Second, 20*time.Second })
 	c := g.text("/room/quiet/")
@@ -171,28 +172,29 @@ func TestPingsKeepTheirInterval(t *testing.T) {
 		if err != nil || m.op != 9 {
 			t.Fatalf("got %v, %v, want a ping", m, err)
 		}
-		if quiet := time.Since(asked); quiet > 5*time.Second { // generous, for a loaded machine
+		if quiet := time.Since(asked); quiet > 5*time.Second { // a generous limit for a busy machine
 			t.Fatalf("quiet for %v, want about 1s", quiet)
 		}
 		c.write(maskedFrame(0x8A, m.body))
 	}
 }
 
-// stuff sends n messages to a room, which a client that does not read cannot receive.
+// stuff sends n messages to a room. A member that does not read cannot receive them all.
 func (g *gateway) stuff(sender *client, room string, n, size int) {
 	g.t.Helper()
 	for i := range n {
 		say := fmt.Sprintf(`{"id":%d,"say":{"room":"%s","key":"%d","text":"%s"}}`, i, room, time.Now().UnixNano(), strings.Repeat("x", size))
 		sender.send(say)
 		for got := sender.next(); !strings.Contains(got, `"ok"`); got = sender.next() {
-			if strings.Contains(got, `"error"`) { // on a busy machine a store may be late
+			if strings.Contains(got, `"error"`) { // on a busy machine, storing a message may take too long
 				sender.send(say)
 			}
 		}
 	}
 }
 
-// The gateway closes a client that reads nothing as slow. Other clients do not notice it.
+// The gateway closes a client that reads nothing, with the code for slow clients. The other
+// members do not notice it.
 func TestStuckReader(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {
@@ -223,7 +225,8 @@ func TestStuckReader(t *testing.T) {
 	})
 }
 
-// A JSON member that falls behind the ring continues from the log without a hole or a repeat.
+// A JSON member that falls behind the ring receives the missing events from the log, each once
+// and in order.
 func TestMemberThatFallsBehindMissesNothing(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {
@@ -249,8 +252,8 @@ func TestMemberThatFallsBehindMissesNothing(t *testing.T) {
 	})
 }
 
-// While NATS is away, sockets stay open. JSON sessions receive refusals. Text sessions are
-// closed only after a time.
+// While NATS is unreachable, connections stay open. JSON sessions receive refusals. A text
+// session is closed only when a message has waited too long.
 func TestNATSAway(t *testing.T) {
 	var mu sync.Mutex
 	var conns []*nats.Conn
@@ -306,7 +309,7 @@ type dialer func(network, addr string) (net.Conn, error)
 
 func (d dialer) Dial(network, addr string) (net.Conn, error) { return d(network, addr) }
 
-// Drain closes all sessions with 1001, a few at a time.
+// Drain closes all sessions with code 1001, a few at a time.
 func TestDrain(t *testing.T) {
 	g := start(t, func(s *settings) { s.loop.Loops = 1 })
 	var all []*client
@@ -329,15 +332,15 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// A client sends messages without waiting, and resends refused ones when it may. The messages
-// must keep their order.
+// A client sends messages without waiting for answers, and resends refused messages when it may.
+// The messages must be stored in the order in which the client first sent them.
 func TestMessagesKeepTheirOrderUnderRefusals(t *testing.T) {
 	g := start(t)
 	c := g.json("/room/order/")
 	c.want(`{"hello":*`)
 	const n = 80
 	say := func(i int) { c.send(fmt.Sprintf(`{"id":%d,"say":{"text":"%d","key":"k%d"}}`, i, i, i)) }
-	for i := range n - 20 { // the first burst, and more
+	for i := range n - 20 { // the messages of the first burst, and some that exceed the rate
 		say(i)
 	}
 	type refusal struct {
@@ -349,7 +352,7 @@ func TestMessagesKeepTheirOrderUnderRefusals(t *testing.T) {
 	for len(stored) < n {
 		now := time.Now()
 		c.nc.SetReadDeadline(now.Add(15 * time.Millisecond))
-		if _, err := c.r.Peek(2); err != nil { // no answer is waiting: send the next message
+		if _, err := c.r.Peek(2); err != nil { // no answer has arrived: send the next message
 			if next < n {
 				say(next)
 				next++
@@ -396,7 +399,8 @@ func TestMessagesKeepTheirOrderUnderRefusals(t *testing.T) {
 	}
 }
 
-// A client may never resend a refused message. Then its later messages must not wait long.
+// A client may never resend a message that was refused. Its later messages must not have to wait
+// long for that message.
 func TestRefusedMessageIsGivenUp(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 20, Burst: 1} })
 	c := g.json("/room/givenup/")

@@ -2,7 +2,8 @@ package session
 
 import "roomcast/proto"
 
-// members asks all gateways for the members of the room.
+// members asks all gateways for their members of the room, and answers the command with the
+// list.
 func (c *commands) members(s *session, cmd *proto.Command) error {
 	id, command, room := s.id, string(cmd.ID), cmd.Room
 	c.bridge.Members(room, func(count int, list []proto.Member, err error) {

@@ -5,7 +5,7 @@ import (
 	"roomcast/proto"
 )
 
-// restOf returns the part of the memory budget that counts the unused bytes of s.
+// restOf returns the part of the memory budget in which the unused bytes of s count.
 func (st *state) restOf(s *session) *limit.Part {
 	if s.flags&upgraded == 0 {
 		return &st.requests
@@ -13,7 +13,8 @@ func (st *state) restOf(s *session) *limit.Part {
 	return &st.parts
 }
 
-// forgetRest undoes the last holdRest, because more bytes have come or the connection has ended.
+// forgetRest takes the bytes of the last holdRest out of the budget, because more bytes have
+// arrived or the connection has ended.
 func (st *state) forgetRest(s *session) {
 	if s.rest > 0 {
 		st.restOf(s).Add(-int(s.rest))
@@ -21,13 +22,14 @@ func (st *state) forgetRest(s *session) {
 	}
 }
 
-// holdRest counts n bytes that the loop keeps until the rest of a message or request comes. If the
-// memory budget has no space for them, it closes the session or refuses the request.
+// holdRest adds n bytes to the budget, which the loop keeps until the rest of a message or
+// request arrives. If the budget has no space for them, holdRest closes the session or refuses
+// the request, and returns false.
 func (lc *lifecycle) holdRest(s *session, n int) bool {
 	if n == 0 {
 		return true
 	}
-	n *= 2 // the loop's buffer has room for more
+	n *= 2 // the loop's buffer may be twice as large as its contents
 	if lc.restOf(s).Take(n) {
 		s.rest = uint32(n)
 		return true

@@ -6,24 +6,25 @@ import (
 	"roomcast/proto"
 )
 
-// Stats are the counters of one loop's sessions. The loop writes them; any goroutine may read them.
+// Stats contains the counters of one loop's sessions. The loop writes them. Any goroutine may
+// read them.
 type Stats struct {
 	Sockets atomic.Int64 // open sessions
 
-	Opened       atomic.Uint64 // sessions ever
-	Refused      atomic.Uint64 // handshakes
-	Messages     atomic.Uint64 // data frames that came in
-	Pings        atomic.Uint64 // sent
-	Slow         atomic.Uint64 // sessions that did not read
-	MemoryCloses atomic.Uint64 // connections ended because there was no memory for their unfinished messages
+	Opened       atomic.Uint64 // sessions opened so far
+	Refused      atomic.Uint64 // refused handshakes
+	Messages     atomic.Uint64 // data frames received
+	Pings        atomic.Uint64 // pings sent
+	Slow         atomic.Uint64 // sessions closed because the client did not read
+	MemoryCloses atomic.Uint64 // connections closed because the memory budget had no space for their unfinished messages
 	Lost         atomic.Uint64 // connections that broke without a close frame
-	ByClient     atomic.Uint64 // sessions that the client closed, with whatever code
+	ByClient     atomic.Uint64 // sessions that the client closed, with any code
 
 	refusals map[proto.Code]*atomic.Uint64      // fixed after construction
 	closes   map[proto.CloseCode]*atomic.Uint64 // fixed after construction
 }
 
-// codes are the codes that a refusal can have.
+// codes lists the codes that a refusal can have.
 var codes = [...]proto.Code{
 	proto.BadRequest, proto.BadRoom, proto.TooLarge, proto.NotJoined, proto.TooMany, proto.RateLimited,
 	proto.RoomClosed, proto.Unauthorized, proto.Forbidden, proto.NotFound, proto.Unsupported,
@@ -38,7 +39,7 @@ func newStats() *Stats {
 	for _, m := range proto.CloseCodes {
 		s.closes[m.Code] = new(atomic.Uint64)
 	}
-	s.closes[0] = new(atomic.Uint64) // all others
+	s.closes[0] = new(atomic.Uint64) // counts the codes that are not in proto.CloseCodes
 	return s
 }
 
@@ -50,8 +51,8 @@ func (s *Stats) Refusals(c proto.Code) uint64 {
 	return 0
 }
 
-// Closes returns how many sessions the server closed with the code; 0 stands for all
-// codes that are not in [proto.CloseCodes].
+// Closes returns how many sessions the server closed with the code. Code 0 stands for all codes
+// that are not in [proto.CloseCodes].
 func (s *Stats) Closes(c proto.CloseCode) uint64 {
 	if n := s.closes[c]; n != nil {
 		return n.Load()
@@ -59,7 +60,7 @@ func (s *Stats) Closes(c proto.CloseCode) uint64 {
 	return 0
 }
 
-// Codes returns the codes Refusals knows.
+// Codes returns the codes for which Refusals has a counter.
 func Codes() []proto.Code { return codes[:] }
 
 func (s *Stats) refusal(c proto.Code) {
