@@ -18,9 +18,9 @@ const (
 )
 
 // Subjects describes one kind of messages to which an Interest subscribes for each room.
-type Subjects struct { // returns the subject of one room
-	Room      func(proto.Room) string // returns the subject of all rooms of a partition
-	Partition func(int) string        // the subject of all rooms of a partition
+type Subjects struct {
+	Room      func(proto.Room) string // returns the subject of one room
+	Partition func(int) string        // returns the subject of all rooms of a partition
 	To        chan *nats.Msg          // receives the messages
 }
 

@@ -13,7 +13,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// sink is a loop whose sockets accept all bytes at no cost, so the benchmark measures only the
+// sink is a loop whose sockets accept all bytes at no cost. So the benchmark measures only the
 // hub.
 type sink struct{}
 
@@ -28,7 +28,7 @@ func (s *sink) Unfollow(proto.Room, follow.Follower)               {}
 func (s *sink) Read(_ history.Query, done func(reads.Page, error)) { done(reads.Page{}, nil) }
 func (s *sink) OnNotice(loop.ID, Notice)                           {}
 
-// BenchmarkFanOut measures the hub's own cost of sending one event to all members of a room.
+// BenchmarkFanOut measures the cost in the hub of sending one event to all members of a room.
 // Divide it by the number of members to get the cost of one delivery.
 func BenchmarkFanOut(b *testing.B) {
 	for _, members := range []int{10, 100, 2000} {

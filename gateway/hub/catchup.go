@@ -11,23 +11,24 @@ import (
 	"roomcast/proto/history"
 )
 
-// catchup is a member that is served from the log.
+// catchup is a member to which the hub sends records from the log.
 type catchup struct {
 	*replay.Replay
-	page    reads.Page // the buffer of the records being replayed
-	holds   bool       // it has its connection's only page, or waits for it
-	reading bool       // a read of the log is under way or will be retried; or the replay is over
+	page    reads.Page // the page whose records are being sent
+	holds   bool       // the connection's only page belongs to this replay, or a read for it is in progress
+	reading bool       // a read is in progress or will be repeated, or the replay is over: do not start a read
 }
 
-// memberKey names a membership.
+// memberKey identifies a membership.
 type memberKey struct {
 	id       loop.ID
 	audience uint32
 }
 
-// catchups serve members from the log. A connection holds at most one page, even if it is in
-// several rooms. While it takes no bytes it holds none: the hub keeps only the position in the log,
-// and reads the page again later. They are owned by the loop.
+// catchups sends records from the log to members whose next event is not in the ring. Each
+// connection has at most one page, even if it is in several rooms. A connection whose client
+// does not read has no page: the hub keeps only its position in the log, and reads the page
+// again later. The loop owns catchups.
 type catchups struct {
 	// static
 	conns   *conns
@@ -46,12 +47,12 @@ type catchups struct {
 const (
 	// pageWait is how many bytes may wait for a connection before the hub pauses its replays.
 	pageWait = 32 << 10
-	// retryRead is the pause before the hub repeats a failed read of the log.
+	// retryRead is how long the hub waits before it repeats a failed read of the log.
 	retryRead = 250 * time.Millisecond
 )
 
-// start begins the replay of a member. The client has been told that it has joined, and told is the
-// head in that answer. Newer events may have come since.
+// start begins the replay of a member, after the client has received the answer to its join.
+// Told is the room's head in that answer. Since then, newer events may have been delivered.
 func (cs *catchups) start(c *conn, m membership, told history.Head) {
 	a := cs.fanout.audiences[m.audience]
 	cu := cs.members[memberKey{c.id(), m.audience}]
@@ -65,8 +66,8 @@ func (cs *catchups) start(c *conn, m membership, told history.Head) {
 	cs.schedule(c)
 }
 
-// fallBehind takes a member off the ring. The log serves it from now on, beginning with the record
-// numbered next.
+// fallBehind makes the hub serve a member from the log instead of the ring. The next record for
+// the member is the one with the number next.
 func (cs *catchups) fallBehind(a *audience, pos int, next uint64) *conn {
 	m := &a.Members()[pos]
 	c := cs.conns.at(m.Slot)
@@ -75,7 +76,7 @@ func (cs *catchups) fallBehind(a *audience, pos int, next uint64) *conn {
 	return c
 }
 
-// forget ends the replay of a member that leaves.
+// forget ends the replay of a member that leaves the room.
 func (cs *catchups) forget(c *conn, m membership) {
 	k := memberKey{c.id(), m.audience}
 	if cu := cs.members[k]; cu != nil {
@@ -84,8 +85,8 @@ func (cs *catchups) forget(c *conn, m membership) {
 	}
 }
 
-// retract drops the pages that hold records between two seqs of a room. The hub reads these pages
-// again.
+// retract makes the hub read pages again if they contain records with a seq between from and to,
+// because an edit or a deletion has changed these records.
 func (cs *catchups) retract(rm *room, from, to uint64) {
 	rm.members(func(a *audience, pos int) {
 		m := a.Members()[pos]
@@ -99,13 +100,14 @@ func (cs *catchups) retract(rm *room, from, to uint64) {
 	})
 }
 
-// schedule makes the hub advance the connection's replays.
+// schedule makes the hub continue the connection's replays soon.
 func (cs *catchups) schedule(c *conn) {
 	c.flags |= paging
 	cs.out.Schedule(&c.out)
 }
 
-// advance gives a member more of its replay.
+// advance sends the next records of a member's replay, until the replay ends or too many bytes
+// wait for the connection.
 func (cs *catchups) advance(c *conn, m membership) {
 	a := cs.fanout.audiences[m.audience]
 	cu := cs.members[memberKey{c.id(), m.audience}]
@@ -130,7 +132,7 @@ func (cs *catchups) advance(c *conn, m membership) {
 		cs.stats.Replayed.Add(1)
 		if cu.Ends(rec) {
 			e, _ := proto.ParseEvent(rec.Payload)
-			cu.reading = true // the replay is over
+			cu.reading = true // the close ends the replay
 			cs.release(c, cu)
 			cs.notices.add(c.id(), Notice{Kind: Closed, Room: a.room.Name, Why: e.Why})
 			return
@@ -138,10 +140,10 @@ func (cs *catchups) advance(c *conn, m membership) {
 	}
 }
 
-// turnPage gives back the page that the member has been sent, and reads the next one. If the
-// connection is in several rooms, the others get their turn first.
+// turnPage releases the page whose records have been sent, and reads the next page. If the
+// connection is in several rooms, its other replays may read a page first.
 func (cs *catchups) turnPage(c *conn, m membership, cu *catchup) {
-	if cu.holds { // its page has been sent
+	if cu.holds { // all records of the page have been sent
 		cu.Grow()
 		cs.release(c, cu)
 		if len(cs.conns.memberships(c)) > 1 {
@@ -155,7 +157,7 @@ func (cs *catchups) turnPage(c *conn, m membership, cu *catchup) {
 	}
 }
 
-// release gives back the member's page, so that another replay of its connection may hold one.
+// release frees the member's page. Then another replay of the connection may have a page.
 func (cs *catchups) release(c *conn, cu *catchup) {
 	cu.Forget()
 	cu.page.Release()
@@ -167,7 +169,7 @@ func (cs *catchups) release(c *conn, cu *catchup) {
 	}
 }
 
-// releasePage gives back the page of a connection that takes no bytes.
+// releasePage frees the page of a connection whose client does not read.
 func (cs *catchups) releasePage(c *conn) {
 	if c.flags&holding == 0 {
 		return
@@ -180,7 +182,7 @@ func (cs *catchups) releasePage(c *conn) {
 	}
 }
 
-// goLive makes the ring serve the member, from the offset on.
+// goLive makes the hub serve the member from the ring, beginning at the offset at.
 func (cs *catchups) goLive(c *conn, m membership, at uint64) {
 	a := cs.fanout.audiences[m.audience]
 	since, asked := cs.members[memberKey{c.id(), m.audience}].Since()
@@ -192,15 +194,16 @@ func (cs *catchups) goLive(c *conn, m membership, at uint64) {
 	switch head := a.room.Head; {
 	case !head.Closed:
 	case asked && since >= head.Seq:
-		// The client saw the closing through another gateway, then joined here before this loop was
-		// given it. The replay does not show the closing again, so the client must join again.
+		// The client has received the close of the room from another gateway. Then it joined the
+		// room here, before the close was delivered to this loop. The replay does not contain
+		// the close. So the client must join again, and is then refused.
 		cs.notices.add(c.id(), Notice{Kind: Lost, Room: a.room.Name})
-	default: // closed after the client was told that it has joined
+	default: // the room was closed after the answer to the join
 		cs.notices.add(c.id(), Notice{Kind: Closed, Room: a.room.Name, Why: head.Why})
 	}
 }
 
-// read asks the log for the member's next page.
+// read requests the member's next page from the log.
 func (cs *catchups) read(m membership, k memberKey, cu *catchup) {
 	cu.reading = true
 	cs.stats.Reads.Add(1)
@@ -212,7 +215,7 @@ func (cs *catchups) read(m membership, k memberKey, cu *catchup) {
 func (cs *catchups) readDone(k memberKey, cu *catchup, page reads.Page, err error) {
 	if cs.members[k] != cu {
 		page.Release()
-		return // the member has left
+		return // the member has left the room
 	}
 	cu.reading, cu.page = false, page
 	c, a := cs.conns.at(k.id.Slot()), cs.fanout.audiences[k.audience]
@@ -245,7 +248,8 @@ func (cs *catchups) readDone(k memberKey, cu *catchup, page reads.Page, err erro
 	cs.schedule(c)
 }
 
-// retry reads the log again later, or sends a Lost notice if the replay has failed for good.
+// retry repeats the read after a while. If the replay cannot continue, retry sends the session a
+// Lost notice instead.
 func (cs *catchups) retry(k memberKey, cu *catchup, err error) {
 	c, name := cs.conns.at(k.id.Slot()), cs.fanout.audiences[k.audience].room.Name
 	cs.release(c, cu)

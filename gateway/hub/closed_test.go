@@ -10,8 +10,9 @@ import (
 	"roomcast/proto"
 )
 
-// A client has seen the close of a room on another gateway. It joins on this gateway, which does
-// not know of the close yet. The client must join again, and must not stay in the room.
+// A client has received the close of a room from another gateway. Then it joins on this gateway,
+// to which the close has not been delivered yet. The client must join again, and must not stay
+// in the room.
 func TestClientThatKnowsOfACloseBeforeTheGatewayMustJoinAgain(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
@@ -27,7 +28,7 @@ func TestClientThatKnowsOfACloseBeforeTheGatewayMustJoinAgain(t *testing.T) {
 	w.settle()
 
 	closing := proto.Event{Room: r.name, Seq: 2, At: time.Unix(1, 0), Kind: proto.Closed, From: proto.Identity{ID: "api"}}
-	r.events = append(r.events, closing.AppendJSON(nil)) // the log has it, but it is not delivered here yet
+	r.events = append(r.events, closing.AppendJSON(nil)) // the close is in the log, but not delivered here yet
 	c := enter(2, proto.From{HasSince: true, Since: 2, Epoch: "e"})
 	for range 20 {
 		w.turn(100)
@@ -43,7 +44,8 @@ func TestClientThatKnowsOfACloseBeforeTheGatewayMustJoinAgain(t *testing.T) {
 	}
 }
 
-// The event of a close did not fit into the inbox. The room still closes for its members.
+// The event that closes a room does not fit into the inbox. The room must still close for its
+// members.
 func TestDroppedClosingClosesTheRoom(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10
@@ -66,8 +68,8 @@ func TestDroppedClosingClosesTheRoom(t *testing.T) {
 	}
 }
 
-// A close after the join is the last event that a member is shown, even if it comes from the log
-// and the room is open again.
+// If a room is closed after a member's join, the close is the last event that the member
+// receives. This is so even if the event comes from the log and the room is open again.
 func TestNothingIsShownAfterClosing(t *testing.T) {
 	for name, quiet := range map[string]bool{"in the ring": false, "in the log": true} {
 		t.Run(name, func(t *testing.T) {
@@ -83,13 +85,13 @@ func TestNothingIsShownAfterClosing(t *testing.T) {
 				w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: e.Seq, Epoch: "e", Kind: kind, JSON: r.events[e.Seq-1]})
 			}
 			c := w.enter(2, JSON, proto.From{HasSince: true, Since: 1, Epoch: "e"})
-			c.takes = 0 // it reads only after all events
+			c.takes = 0 // it reads nothing until all events have been delivered
 			w.turn(100)
 			act(proto.Closed, "enough")
 			act(proto.Reopened, "")
 			w.say(r, 10)
 			w.turn(100)
-			if quiet { // until the ring is empty
+			if quiet { // wait until the ring is empty
 				w.now = w.now.Add(2 * w.hub.cfg.Quiet)
 				w.turn(100)
 			}

@@ -5,13 +5,13 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// conn is a hub's state of one connection. It takes 32 bytes and has no pointer.
+// conn is the hub's state of one connection. It has 32 bytes and contains no pointer.
 type conn struct {
 	out    outbox.Conn
-	one    [1]membership // its only membership, if rooms is 1
-	many   uint32        // index+1 in conns.many if it has been in several rooms
-	rooms  uint8         // number of memberships while many is 0
-	turn   uint8         // which of several memberships is served first
+	one    [1]membership // the connection's only membership, if rooms is 1
+	many   uint32        // 1 + index in conns.many, if the connection is or was in several rooms; otherwise 0
+	rooms  uint8         // the number of memberships, if many is 0
+	turn   uint8         // decides which of several memberships the hub serves first
 	format Format
 	flags  flags
 }
@@ -19,25 +19,25 @@ type conn struct {
 type flags uint8
 
 const (
-	paging  flags = 1 << iota // a replay of the connection waits for its queue
-	holding                   // a replay of the connection has a page, or waits for one
+	paging  flags = 1 << iota // a replay of the connection has records to send
+	holding                   // a replay of the connection has a page, or is reading one
 )
 
 func (c *conn) id() loop.ID { return c.out.ID }
 
-// membership is a member's place in an audience. The member's connection keeps it.
+// membership says where a member is in an audience. The member's connection keeps it.
 type membership struct {
 	audience uint32 // index in fanout.audiences
-	pos      uint32 // in the audience's ring
+	pos      uint32 // position of the member in the audience's ring
 }
 
 const slabSize = 1024
 
-// conns are a loop's connections and their memberships. They are owned by the loop.
+// conns contains the connections of a loop and their memberships. The loop owns it.
 type conns struct {
 	slab   []*[slabSize]conn
-	many   [][]membership // of connections in several rooms
-	unused []uint32       // indexes+1 of many
+	many   [][]membership // memberships of the connections that are or were in several rooms
+	unused []uint32       // 1 + index, for the free entries of many
 }
 
 func (cs *conns) at(slot uint32) *conn { return &cs.slab[slot/slabSize][slot%slabSize] }
@@ -52,7 +52,7 @@ func (cs *conns) known(id loop.ID) *conn {
 	return nil
 }
 
-// live returns the connection, or nil if it is not open or is closing.
+// live returns the connection. It returns nil if the connection is not open or is closing.
 func (cs *conns) live(id loop.ID) *conn {
 	if c := cs.known(id); c != nil && !c.out.Closing() {
 		return c
@@ -68,7 +68,7 @@ func (cs *conns) open(id loop.ID, format Format) {
 	*cs.at(slot) = conn{out: outbox.Conn{ID: id}, format: format}
 }
 
-// add records a membership with its connection.
+// add adds a membership to its connection.
 func (cs *conns) add(c *conn, m membership) {
 	switch {
 	case c.many != 0:
@@ -88,8 +88,8 @@ func (cs *conns) add(c *conn, m membership) {
 	}
 }
 
-// memberships returns the connection's memberships. The slice is not a copy: the caller may change
-// its elements, but not its length.
+// memberships returns the connection's memberships. The slice is not a copy. The caller may
+// change its elements, but not its length.
 func (cs *conns) memberships(c *conn) []membership {
 	if c.many != 0 {
 		return cs.many[c.many-1]
@@ -107,7 +107,7 @@ func (cs *conns) find(c *conn, audience uint32) int {
 	return -1
 }
 
-// remove forgets a membership.
+// remove removes a membership from its connection.
 func (cs *conns) remove(c *conn, i int) {
 	list := cs.memberships(c)
 	list[i] = list[len(list)-1]
@@ -124,7 +124,7 @@ func (cs *conns) remove(c *conn, i int) {
 	}
 }
 
-// moved records that a member has another position in its audience's ring.
+// moved records that the audience's ring has moved a member to another position.
 func (cs *conns) moved(slot, audience, pos uint32) {
 	c := cs.at(slot)
 	cs.memberships(c)[cs.find(c, audience)].pos = pos

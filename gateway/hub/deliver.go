@@ -10,12 +10,12 @@ import (
 	"roomcast/proto/history"
 )
 
-// deliver handles one delivery of the feeds. Skip is slot+1 of the connection that does not get it;
-// 0 = every member gets it.
+// deliver handles a delivery from a feed. Skip is 1 + the slot of the connection that must not
+// receive it, because it sent the signal. If skip is 0, all members receive the delivery.
 func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 	rm := rs.byName[d.Room]
 	if rm == nil || !rm.ready {
-		return // all members have left, or the pending answer to Follow will have a newer head
+		return // there are no members, or the answer to Follow is still to come and will have a newer head
 	}
 	switch {
 	case d.Lost != nil:
@@ -30,11 +30,11 @@ func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 	}
 }
 
-// deliverGap announces a gap: events that this loop will never be given. Sessions whose format
-// shows no gaps get a Lost notice.
+// deliverGap tells members that the gateway cannot deliver some events. If a format cannot
+// express gaps, its sessions get a Lost notice instead.
 func (rs *rooms) deliverGap(rm *room, d *follow.Delivery) {
 	g := d.Gap
-	rs.dispatch.run() // replays that have just been announced begin with the head from before the gap
+	rs.dispatch.run() // a replay that was announced before the gap must begin with the head from before the gap
 	rs.stats.Gaps.Add(1)
 	epoch := rm.Head.Epoch
 	if g.Reason == proto.GapReset {
@@ -44,7 +44,7 @@ func (rs *rooms) deliverGap(rm *room, d *follow.Delivery) {
 	rs.pushEphemeral(rm, 0)
 	for _, a := range rm.audiences {
 		if !rs.encoder.formats[a.format].Full {
-			rs.tellServed(a, Notice{Kind: Lost, Room: rm.Name}) // members in replay find the gap in the log
+			rs.tellServed(a, Notice{Kind: Lost, Room: rm.Name}) // members in replay find the gap in the log themselves
 		}
 	}
 	if g.Reason == proto.GapReset {
@@ -52,15 +52,15 @@ func (rs *rooms) deliverGap(rm *room, d *follow.Delivery) {
 	} else if g.To > rm.Head.Seq {
 		rm.Head.Seq, rm.Head.At = g.To, time.Time{}
 	}
-	if rm.Head.Limits = d.Limits; d.Limits != nil { // a ban may be in the gap
+	if rm.Head.Limits = d.Limits; d.Limits != nil { // the missing events may include a ban
 		rs.tellAll(rm, Notice{Kind: Barred, Room: rm.Name, Head: rm.Head})
 	}
-	rs.dispatch.run() // at once, so that members that leave are not shown later events
+	rs.dispatch.run() // at once, so that members that leave do not receive later events
 }
 
-// reset makes the next event the first one of the room. The head gets its epoch from the gap,
-// because the log may be empty and no event may ever name it. Members in replay that have no
-// position to continue from get a Lost notice.
+// reset makes the next event the first event of a new epoch. It takes the epoch from the gap,
+// because the log may be empty. Some members in replay would not know where to continue. Their
+// sessions get a Lost notice.
 func (rs *rooms) reset(rm *room, g *proto.Gap) {
 	rm.members(func(a *audience, pos int) {
 		id := rs.idOf(a, pos)
@@ -78,7 +78,7 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 		rs.restart(rm)
 		rm.began = false
 	case d.Seq < next:
-		return // a repeat
+		return // delivered before
 	case d.Seq > next:
 		rs.skipTo(rm, d.Seq-1)
 	}
@@ -102,17 +102,18 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 	rs.expel(rm, d)
 	if rm.acted(d); d.Kind == proto.Closed && d.Seq > rm.undone {
 		for _, a := range rm.audiences {
-			// Members that are served from the log get this notice after the events before the
-			// closing.
+			// Members that are served from the log do not get this notice now. They get it after
+			// the events that precede the close.
 			rs.tellServed(a, Notice{Kind: Closed, Room: rm.Name, Why: rm.Head.Why})
 		}
-		rs.dispatch.run() // at once, so that members that leave are not shown later events
+		rs.dispatch.run() // at once, so that members that leave do not receive later events
 	}
 }
 
-// change handles a deletion or an edit. For an edit, the rings drop all frames up to the edited
-// message. For a deletion, they drop all frames up to the last edit of the message. Members that
-// still need these frames read the log instead.
+// change handles a deletion or an edit of an earlier message. The rings must not contain the old
+// text any more. For an edit, the rings drop all frames up to the edited message. For a
+// deletion, they drop all frames up to the message's last edit. Members that have not received
+// these frames are served from the log.
 func (rs *rooms) change(rm *room, d *follow.Delivery, before *proto.Restrictions) {
 	if d.Kind != proto.Deleted && d.Kind != proto.Edited {
 		return
@@ -141,8 +142,8 @@ func (rs *rooms) change(rm *room, d *follow.Delivery, before *proto.Restrictions
 	}
 }
 
-// expel tells all sessions in the room of a kick or a ban. Each session ends its membership if the
-// act names its member.
+// expel reports a kick or a ban to all sessions in the room. If the act names the user of a
+// session, the session ends its membership.
 func (rs *rooms) expel(rm *room, d *follow.Delivery) {
 	n := Notice{Kind: Barred, Room: rm.Name, Head: rm.Head}
 	switch d.Kind {
@@ -158,11 +159,11 @@ func (rs *rooms) expel(rm *room, d *follow.Delivery) {
 	}
 	n.Member, n.Why = e.Member, e.Why
 	rs.tellAll(rm, n)
-	rs.dispatch.run() // at once, so that members that leave are not shown later events
+	rs.dispatch.run() // at once, so that members that leave do not receive later events
 }
 
-// acted records whether the room is closed after a closing or reopening. It ignores an act from
-// before a reset.
+// acted records whether the room is closed, after an act has closed or reopened it. It ignores
+// an act from before a reset.
 func (rm *room) acted(d *follow.Delivery) {
 	if d.Seq <= rm.undone {
 		return
@@ -176,16 +177,17 @@ func (rm *room) acted(d *follow.Delivery) {
 	}
 }
 
-// deliverDropped handles deliveries that the intake has dropped: the members of the room read these
-// events from the log. If one of them is a closing, the log shows the closing too.
+// deliverDropped handles deliveries that the intake has dropped. The members of the room are
+// served from the log, which contains these events. If one of the events is a close, the members
+// find it in the log.
 func (rs *rooms) deliverDropped(name proto.Room, m *dropped) {
 	rm := rs.byName[name]
 	if rm == nil || !rm.ready {
 		return
 	}
 	if m.reset || m.epoch != "" && rm.Head.Epoch != "" && m.epoch != rm.Head.Epoch {
-		// The loop cannot know where the log continues, so all members have to resume. When they
-		// have left, the next join follows the room again.
+		// The loop cannot know where the log continues. So all members must leave and resume.
+		// When all have left, the next join makes the hub follow the room again.
 		rs.lose(rm, nil)
 		return
 	}
@@ -201,7 +203,7 @@ func (rs *rooms) deliverDropped(name proto.Room, m *dropped) {
 	}
 }
 
-// tellServed notifies the members that are served from the ring.
+// tellServed sends a notice to the members that are served from the ring.
 func (rs *rooms) tellServed(a *audience, n Notice) {
 	for i, m := range a.Members() {
 		if m.Cursor != away {
@@ -210,22 +212,23 @@ func (rs *rooms) tellServed(a *audience, n Notice) {
 	}
 }
 
-// tellAll notifies all members.
+// tellAll sends a notice to all members of the room.
 func (rs *rooms) tellAll(rm *room, n Notice) {
 	rm.members(func(a *audience, pos int) { rs.dispatch.add(rs.idOf(a, pos), n) })
 }
 
-// lose tells all members that the loop gets no more events of the room.
+// lose sends a Lost notice to all members, because no more events of the room will be delivered
+// to this loop.
 func (rs *rooms) lose(rm *room, why *proto.Refusal) {
 	n := Notice{Kind: Lost, Room: rm.Name}
 	if why != nil {
 		n.Err = why
 	}
 	rs.tellAll(rm, n)
-	rs.dispatch.run() // at once: the members leave, and the next join follows the room again
+	rs.dispatch.run() // at once: when the members have left, the next join makes the hub follow the room again
 }
 
-// pushEphemeral appends rs.record to the rings of the formats that show ephemerals.
+// pushEphemeral appends rs.record to the rings whose formats include ephemerals.
 func (rs *rooms) pushEphemeral(rm *room, skip uint32) {
 	f := ring.Frame{Seq: rm.Head.Seq, Ephemeral: true, Skip: skip}
 	for _, a := range rm.audiences {
@@ -235,12 +238,12 @@ func (rs *rooms) pushEphemeral(rm *room, skip uint32) {
 	}
 }
 
-// push appends rs.record to a ring.
+// push appends rs.record to a ring, unless the ring has no members.
 func (rs *rooms) push(a *audience, f ring.Frame) {
 	if len(a.Members()) == 0 {
 		return
 	}
-	const overhead = 96 // bytes that a format may add to an event
+	const overhead = 96 // the most bytes that a format adds to an event
 	rs.reserve(a, len(rs.record.Payload)+len(rs.record.Stamp)+overhead)
 	was := a.Size()
 	shown := a.Append(f, func(b []byte) []byte { return rs.encoder.append(b, a.format, &rs.record) })
@@ -251,8 +254,9 @@ func (rs *rooms) push(a *audience, f ring.Frame) {
 	}
 }
 
-// reserve makes space for n more bytes in the ring. It drops frames that no member needs, or
-// enlarges the buffer. If the buffer has reached its bound, members fall behind.
+// reserve makes space for n more bytes in the ring. If it can, it drops frames that every member
+// has received. Otherwise it enlarges the buffer. If the buffer may not grow further, reserve
+// drops frames that some members still need, and these members fall behind.
 func (rs *rooms) reserve(a *audience, n int) {
 	if a.Len()+n <= a.Cap() {
 		return
@@ -270,7 +274,8 @@ func (rs *rooms) reserve(a *audience, n int) {
 		limit = ring.Small
 	}
 	if a.Len()+n > limit || a.Cap() >= limit {
-		// Write to all members first: one that only waits for its turn is not slow.
+		// First write to all members. A member that only waits for its turn is not slow, and
+		// must not fall behind.
 		rs.fanout.finish(a)
 		need := a.Needed()
 		for a.Len() > 0 && a.Len()+n > limit*3/4 {
@@ -280,9 +285,10 @@ func (rs *rooms) reserve(a *audience, n int) {
 	rs.fanout.resize(a, min(max(2*a.Cap(), a.Len()+n, ring.First), max(limit, a.Len()+n)))
 }
 
-// dropUpTo drops the ring's frames before the offset. Members that still need them fall behind: the
-// log serves them, or they get a Slow notice if their format shows no gaps. Need is the lowest
-// cursor, which dropUpTo keeps current.
+// dropUpTo drops the ring's frames before the offset to. Members that still need these frames
+// fall behind. From then on the hub serves them from the log. If their format cannot express
+// gaps, their sessions get a Slow notice. Need is the lowest cursor of all members. The function
+// updates it.
 func (rs *rooms) dropUpTo(a *audience, to uint64, need *uint64) {
 	if *need < to {
 		for i, m := range a.Members() {
@@ -302,8 +308,8 @@ func (rs *rooms) dropUpTo(a *audience, to uint64, need *uint64) {
 	a.Drop(to)
 }
 
-// skipTo handles events up to seq that this loop has not been given. All members continue from the
-// log, each with the first event that it has not been shown.
+// skipTo handles events up to seq that were not delivered to this loop. It makes the hub serve
+// all members from the log. Each member continues with the first event that it has not received.
 func (rs *rooms) skipTo(rm *room, seq uint64) {
 	if seq <= rm.Head.Seq {
 		return
@@ -325,8 +331,9 @@ func (rs *rooms) skipTo(rm *room, seq uint64) {
 	rm.Head.Seq, rm.Head.At = seq, time.Time{}
 }
 
-// restart drops the ring's frames, because the seq of the next event does not continue theirs.
-// Frames that members have not been sent yet move to the queues of their connections.
+// restart empties the ring, because the seq of the next event does not follow those in the ring.
+// It first moves the frames that some members have not received to the queues of their
+// connections.
 func (rs *rooms) restart(rm *room) {
 	rm.Closing = 0
 	for _, a := range rm.audiences {

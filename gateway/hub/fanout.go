@@ -9,20 +9,21 @@ import (
 	"roomcast/gateway/limit"
 )
 
-// audience is the members of a room that share a format, and the ring that serves them.
+// audience contains the members of a room that have the same format, and the ring that serves
+// them.
 type audience struct {
 	ring.Ring
 	room   *room
 	format Format
-	self   uint32 // its index in fanout.audiences
+	self   uint32 // index in fanout.audiences
 
-	began    time.Time // when the pass under way began, or else the last one
-	dirty    bool      // in fanout.dirty, or will be after a pause
-	buffered bool      // in fanout.buffered
-	used     uint32    // the second of the last appended frame
+	began    time.Time // when the present pass began; if there is none, when the last one began
+	dirty    bool      // the ring is in fanout.dirty, or a timer will put it there
+	buffered bool      // the ring is in fanout.buffered
+	used     uint32    // the second in which the last frame was appended
 }
 
-// fanout writes rings to their members. It is owned by the loop.
+// fanout writes the frames of rings to the members. The loop owns it.
 type fanout struct {
 	// static
 	conns *conns
@@ -30,19 +31,19 @@ type fanout struct {
 	clock *clock
 
 	// owned by the loop
-	audiences  []*audience // by audience.self; nil = unused
+	audiences  []*audience // indexed by audience.self; nil = free
 	unused     []uint32    // free indexes of audiences
 	dirty      fifo.Queue[*audience]
 	buffered   []*audience // audiences whose rings have a buffer
-	held       limit.Part  // bytes of rings
-	deliveries uint64      // since the hub last cleared them
+	held       limit.Part  // bytes of all rings in the memory budget
+	deliveries uint64      // frames written since the hub last set it to 0
 }
 
-// slice is how many writes one ring gets before the next has its turn, so that a small room
-// does not wait for a big one.
+// slice is how many writes one ring may make before the next ring has its turn. So a small room
+// does not wait for a big room.
 const slice = 16
 
-// run writes the rings that have new bytes to their members. The rings take turns. It makes about
+// run writes rings with new bytes to their members, one ring after another. It makes roughly
 // budget writes at most.
 func (f *fanout) run(budget int) {
 	for budget > 0 && f.dirty.Len() > 0 {
@@ -59,16 +60,17 @@ func (f *fanout) run(budget int) {
 	}
 }
 
-// Bounds of pause.
+// Bounds for the method pause.
 const (
 	longPass = time.Millisecond
 	maxPause = 2 * time.Millisecond
 )
 
-// pause returns how long a ring with more to send waits after a long pass: a quarter of the pass.
-// Then the answers of members to this pass leave with the next one. Without the pause a busy room
-// alternates between passes with one message and passes with all the answers, and needs twice as
-// many writes.
+// pause returns how long a ring with new bytes waits before its next pass. After a long pass it
+// waits a quarter of the time that the pass took. In this time, members answer the events of the
+// pass, and their answers leave together in the next pass. Without the pause, a busy room
+// alternates between a pass with one message and a pass with all the answers. This needs twice
+// as many writes.
 func (f *fanout) pause(a *audience) time.Duration {
 	if a.Passing() {
 		return 0
@@ -80,7 +82,7 @@ func (f *fanout) pause(a *audience) time.Duration {
 	return min(took/4, maxPause)
 }
 
-// markDirty queues the ring for run.
+// markDirty makes run write the ring.
 func (f *fanout) markDirty(a *audience) {
 	if !a.dirty {
 		a.dirty = true
@@ -88,9 +90,9 @@ func (f *fanout) markDirty(a *audience) {
 	}
 }
 
-// pass writes the ring to its members: it continues the pass under way, or begins one. It makes at
-// most budget writes. Events that arrive during a pass leave together in the next one. Done reports
-// that no bytes are left for another pass.
+// pass writes the ring's frames to its members. It continues the present pass, or begins a new
+// one. It makes at most budget writes. Events that arrive during a pass are written together in
+// the next pass. Done reports that the pass has ended and that there are no bytes for another.
 func (f *fanout) pass(a *audience, budget int) (writes int, done bool) {
 	if a.Begin() {
 		a.began = f.clock.now()
@@ -102,7 +104,7 @@ func (f *fanout) pass(a *audience, budget int) (writes int, done bool) {
 		}
 		c := f.conns.at(m.Slot)
 		if c.out.Busy() {
-			continue // pump serves it when it takes bytes again
+			continue // pump serves this connection when it accepts bytes again
 		}
 		f.serve(c, a, m, to)
 		writes++
@@ -111,14 +113,14 @@ func (f *fanout) pass(a *audience, budget int) (writes int, done bool) {
 	return writes, ended && !more
 }
 
-// finish writes the whole ring to every member that takes bytes.
+// finish writes all frames of the ring to every member whose connection accepts bytes.
 func (f *fanout) finish(a *audience) {
 	for done := false; !done; {
 		_, done = f.pass(a, len(a.Members())+1)
 	}
 }
 
-// serve writes to a member what the ring has for it up to the given offset.
+// serve writes to a member the frames between its cursor and the offset to.
 func (f *fanout) serve(c *conn, a *audience, m *ring.Member, to uint64) {
 	if a.Skips(m.Cursor) {
 		f.serveRuns(c, a, m, to)
@@ -133,7 +135,7 @@ func (f *fanout) serve(c *conn, a *audience, m *ring.Member, to uint64) {
 	}
 }
 
-// serveRuns does the same as serve if the member does not get some of the frames.
+// serveRuns is serve for a member that must not receive some of the frames.
 func (f *fanout) serveRuns(c *conn, a *audience, m *ring.Member, upTo uint64) {
 	for from, to := range a.Runs(m.Cursor, upTo, m.Slot) {
 		n := f.out.Write(&c.out, a.Bytes(from, to))
@@ -146,14 +148,15 @@ func (f *fanout) serveRuns(c *conn, a *audience, m *ring.Member, upTo uint64) {
 	m.Cursor = upTo
 }
 
-// cut handles a write that ended at the offset. The rest of the frame that was cut goes to the
-// connection's queue, so that the cursor stands at a frame boundary again.
+// cut handles a write that ended in the middle of a frame, at the offset at. The rest of this
+// frame goes to the connection's queue. So the cursor is at the beginning of a frame again.
 func (f *fanout) cut(c *conn, a *audience, m *ring.Member, at uint64, progress bool) {
 	m.Cursor = a.Edge(at)
 	f.out.Cut(&c.out, a.Bytes(at, m.Cursor), progress, f.clock.second())
 }
 
-// takeDue moves what the ring has for a member to the connection's queue.
+// takeDue moves the frames that a member has not received from the ring to its connection's
+// queue.
 func (f *fanout) takeDue(c *conn, m membership) {
 	a := f.audiences[m.audience]
 	member := &a.Members()[m.pos]
@@ -167,8 +170,8 @@ func (f *fanout) takeDue(c *conn, m membership) {
 	member.Cursor = a.Head()
 }
 
-// coalesce moves bytes from the rings behind the queue of a connection, if they are few. Then an
-// answer and the events beside it are one write.
+// coalesce moves frames from the rings to the end of a connection's queue, if they are short. So
+// an answer and the events after it leave in a single write.
 func (f *fanout) coalesce(c *conn) {
 	const few = 4 << 10
 	if !c.out.Queued() || c.out.Closing() || c.flags&paging != 0 {
@@ -182,7 +185,7 @@ func (f *fanout) coalesce(c *conn) {
 	}
 }
 
-// serveMember writes to a connection what one of its rings has for it.
+// serveMember writes to a connection the frames that one of its rings has for it.
 func (f *fanout) serveMember(c *conn, m membership) {
 	a := f.audiences[m.audience]
 	if member := &a.Members()[m.pos]; member.Cursor < a.Head() {
@@ -190,7 +193,7 @@ func (f *fanout) serveMember(c *conn, m membership) {
 	}
 }
 
-// add makes the audience of a format in a room.
+// add makes an audience for the members of a room with the given format.
 func (f *fanout) add(rm *room, format Format) *audience {
 	a := &audience{room: rm, format: format}
 	if n := len(f.unused); n > 0 {
@@ -205,7 +208,7 @@ func (f *fanout) add(rm *room, format Format) *audience {
 	return a
 }
 
-// drop forgets an audience without members.
+// drop deletes an audience that has no members.
 func (f *fanout) drop(a *audience) {
 	f.free(a)
 	f.audiences[a.self] = nil
@@ -217,7 +220,7 @@ func (f *fanout) free(a *audience) {
 	a.Free()
 }
 
-// resize gives the ring a buffer of another size.
+// resize gives the ring a buffer of the given size.
 func (f *fanout) resize(a *audience, size int) {
 	was := a.Size()
 	a.Resize(size)
@@ -228,8 +231,8 @@ func (f *fanout) resize(a *audience, size int) {
 	}
 }
 
-// sweep frees the buffers of rings that no member needs and that have been quiet for more than the
-// given seconds. It reports whether other rings still have buffers.
+// sweep frees the buffers of rings whose frames all members have received, if no frame was
+// appended for the given number of seconds. It reports whether other rings still have buffers.
 func (f *fanout) sweep(now, quiet uint32) (some bool) {
 	keep := f.buffered[:0]
 	for _, a := range f.buffered {

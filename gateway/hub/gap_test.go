@@ -10,7 +10,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// enter makes a client that reads everything join the first room.
+// enter makes a client join the first room. The client reads all bytes.
 func (w *world) enter(slot loop.ID, format Format, from proto.From) *peer {
 	c := &peer{id: 1<<32 | slot, format: format, takes: 1 << 30}
 	w.peers[c.id] = c
@@ -19,8 +19,8 @@ func (w *world) enter(slot loop.ID, format Format, from proto.From) *peer {
 	return c
 }
 
-// A text session cannot receive a gap, so the hub closes it. The gap may be delivered or in the
-// log.
+// A text session cannot receive a gap, so the hub closes it. The gap may be delivered, or found
+// in the log.
 func TestGapClosesTextSessions(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
@@ -32,7 +32,7 @@ func TestGapClosesTextSessions(t *testing.T) {
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap})
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 41, Epoch: "e", Stamp: "T", JSON: r.events[0], Text: spanOf(r.events[0])})
 	w.settle()
-	if list, _ := frames(t, text.got); !text.slow || len(list) != 2 { // the test's frame for Joined, and the message before the gap
+	if list, _ := frames(t, text.got); !text.slow || len(list) != 2 { // the answer to the join, and the message before the gap
 		t.Errorf("the text session goes on after a gap: got %q", list)
 	}
 	if list, _ := frames(t, json.got); json.slow || len(list) != 4 || string(list[2]) != string(gap.AppendJSON(nil)) {
@@ -40,14 +40,15 @@ func TestGapClosesTextSessions(t *testing.T) {
 	}
 }
 
-// emptied is a log whose rooms have aged out.
+// emptied is a log in which all records of the rooms have aged out.
 type emptied struct{ *world }
 
 func (e emptied) Read(q history.Query, done func(reads.Page, error)) {
 	e.later = append(e.later, func() { done(reads.Page{}, nil) })
 }
 
-// The log of a room with members has aged out.
+// All records of a room have aged out of the log while the room has members. A new member must
+// not wait for a read that returns nothing.
 func TestJoinOfARoomThatAgedOutDoesNotWaitForTheLog(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
@@ -67,7 +68,7 @@ func TestJoinOfARoomThatAgedOutDoesNotWaitForTheLog(t *testing.T) {
 	}
 }
 
-// Dropped deliveries may have begun another epoch. Then no seq says where to continue, so the
+// Dropped deliveries may belong to another epoch. Then no seq says where to continue, so the
 // members must reconnect and resume.
 func TestDroppedResetEndsSessions(t *testing.T) {
 	cfg := testConfig()
@@ -102,8 +103,8 @@ func TestDroppedResetEndsSessions(t *testing.T) {
 	}
 }
 
-// An event is delivered between the read of a page and the arrival of the page. A client that has
-// seen the whole page on another gateway must be shown the event.
+// An event is delivered after a page was read and before the page arrives. A client that has
+// received all records of the page from another gateway must receive the event.
 func TestEventDeliveredDuringAReadIsShown(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
@@ -111,7 +112,7 @@ func TestEventDeliveredDuringAReadIsShown(t *testing.T) {
 	w.say(r, 10)
 	w.settle()
 	second := proto.Event{Room: r.name, Seq: 2, At: w.now, From: proto.Identity{ID: "x"}, Content: proto.Content{Kind: proto.Text, Body: []byte("two")}}
-	r.events = append(r.events, second.AppendJSON(nil)) // not delivered here yet
+	r.events = append(r.events, second.AppendJSON(nil)) // this event is not delivered here yet
 	w.early = true
 	for name, from := range map[string]proto.From{"since": {HasSince: true, Since: 2, Epoch: "e"}, "after": {After: w.now}} {
 		c := w.enter(loop.ID(len(w.peers)+1), JSON, from)
@@ -129,8 +130,8 @@ func TestEventDeliveredDuringAReadIsShown(t *testing.T) {
 	w.settle()
 }
 
-// Between a join and its answer, the hub may write to the connection for another room. The new
-// member must still get the events after the head in the answer.
+// Between a join and the answer to it, the hub may write to the connection for another room. The
+// new member must still receive the events after the head that the answer contains.
 func TestJoinIsAnsweredBeforeTheLogIsRead(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]

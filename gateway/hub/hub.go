@@ -1,26 +1,29 @@
-// Package hub holds the rooms of one event loop and writes to their members.
+// Package hub manages the rooms of one event loop and writes events to their members.
 //
-// A room's events are encoded once for each format and kept in a ring (package ring). Each member
-// is a cursor in it. In the common case one write of the same bytes goes to every member; a slow
-// member is a cursor that lags, and a backlog costs memory once per room. Events that arrive while
-// the hub writes a ring leave with its next pass. So writes get larger under load, and no event
-// waits while the load is low.
+// The hub encodes each event of a room once for each format, and keeps the frame in a ring
+// (package ring). For each member it keeps a cursor, which is a position in the ring. Usually
+// all members are at the same position, and one write of the same bytes goes to each. The cursor
+// of a slow member lags behind, and the frames that it has not received need memory only once
+// for the room. If events arrive while the hub writes a ring, they are written together in the
+// next pass. So under load the writes get larger, and without load no event waits.
 //
-// Bytes for one connection alone (answers, replays, the close frame) go through its queue (package
-// outbox). The hub writes a connection's queue first, then its rings. Cursors stand at frame
-// boundaries; if a write cuts a frame, the rest of the frame goes to the queue. So frames never
-// mix, and a close frame comes after everything that was due before it.
+// Bytes that are for one connection only, such as answers, replays and the close frame, go
+// through the connection's queue (package outbox). The hub writes a connection's queue before
+// its rings. Cursors are at the beginning of frames. If a write ends in the middle of a frame,
+// the rest of the frame goes to the queue. So frames are never mixed, and a close frame comes
+// after all earlier bytes.
 //
-// A member that is new, resumes or has fallen behind may need events that are no longer in the
-// ring. The hub sends it pages of the log (package replay) until the ring has its next event.
+// A member that has just joined, resumes or has fallen behind may need events that the ring no
+// longer contains. The hub sends it pages of the log (package replay) until the ring contains
+// the member's next event.
 //
-// Nothing is written outside of [Hub.Flush] and [Hub.Writable].
+// The hub writes to connections only during [Hub.Flush] and [Hub.Writable].
 //
 // # Reading order
 //
-// This file: the hub and its turn in Flush. member.go: the methods for sessions. room.go
-// and deliver.go: rooms and their events. fanout.go: from rings to members.
-// catchup.go: from the log to members. intake.go: from other goroutines to the loop.
+// This file has the hub and its work in Flush. member.go has the methods for sessions. room.go
+// and deliver.go handle rooms and their events. fanout.go writes rings to members. catchup.go
+// sends pages of the log to members. intake.go brings work from other goroutines to the loop.
 package hub
 
 import (
@@ -36,39 +39,40 @@ import (
 	"roomcast/proto/history"
 )
 
-// Config has the formats and bounds of a hub.
+// Config contains the formats and limits of a hub.
 type Config struct {
-	// Formats are the ways in which connections are shown events, see [Hub.Open].
+	// Formats are the formats in which connections can receive events; see [Hub.Open].
 	Formats []FormatConfig
 
-	// RoomBytes bounds one ring. A member that is further behind is served from the log, or is slow
-	// if its format shows no gaps.
+	// RoomBytes bounds one ring. If a member lags further behind, the hub serves it from the
+	// log. If its format cannot express gaps, the hub treats it as slow.
 	RoomBytes int
 
-	// QueueBytes bounds the queue of a connection that takes no bytes. Above it the connection is
-	// slow.
+	// QueueBytes bounds the queue of a connection whose client does not read. If more bytes
+	// wait, the hub treats the client as slow.
 	QueueBytes int
 
-	// Memory is the budget of rings, queues, pages and deliveries, shared with other hubs. While it
-	// is full, rings shrink, so members fall behind sooner. A connection that takes nothing is then
-	// slow at once.
+	// Memory is the budget of rings, queues, pages and deliveries. Other hubs share it. While
+	// the budget is full, rings shrink, so members fall behind sooner. The hub then treats a
+	// connection as slow as soon as it accepts no bytes.
 	Memory *limit.Budget
 
-	// InboxBytes bounds deliveries that wait for the loop. Above it they are dropped, and
-	// all members of their rooms read them from the log.
+	// InboxBytes bounds the deliveries that wait for the loop. The hub drops further deliveries.
+	// All members of their rooms then read the events from the log.
 	InboxBytes int
 
-	// Quiet is how long a ring that no member needs outlives its last event, so that a
-	// client that comes back at once is answered from memory.
+	// Quiet is how long a ring keeps frames that all members have received, counted from its
+	// last event. A client that reconnects within this time is served from memory.
 	Quiet time.Duration
 
-	// Name distinguishes this hub's connections from those of all others, see [Hub.Session].
+	// Name distinguishes the sessions of this hub from those of all other hubs; see
+	// [Hub.Session].
 	Name string
 
 	Log *slog.Logger
 }
 
-// DefaultConfig returns the defaults; the caller sets Formats and Name.
+// DefaultConfig returns the defaults. The caller sets Formats and Name.
 func DefaultConfig() Config {
 	return Config{
 		RoomBytes:  256 << 10,
@@ -80,30 +84,30 @@ func DefaultConfig() Config {
 	}
 }
 
-// Conns writes to the connections of a loop; *[loop.Loop] implements it.
+// Conns writes to the connections of a loop. *[loop.Loop] implements it.
 type Conns interface {
 	outbox.Writer
 	Wake()
 	Now() time.Time
 }
 
-// Log supplies events; *[bridge.Bridge] implements it.
+// Log delivers events and reads pages. *[bridge.Bridge] implements it.
 type Log interface {
 	Follow(room proto.Room, f follow.Follower, ready func(history.Head, error))
 	Unfollow(room proto.Room, f follow.Follower)
 	Read(q history.Query, done func(reads.Page, error))
 }
 
-// Sessions use the hub. The hub calls them on the loop, from Flush only, and never in the middle of
-// another operation.
+// Sessions is the user of the hub. The hub calls it on the loop, only from Flush, and never in
+// the middle of another operation.
 type Sessions interface {
-	// OnNotice reports what became of a connection's memberships and bytes. The connection
-	// may be gone by then.
+	// OnNotice reports a change of a connection or of one of its memberships. The connection may
+	// have ended meanwhile.
 	OnNotice(id loop.ID, n Notice)
 }
 
-// Hub is owned by its loop's goroutine. Only Post, and the [follow.Follower] that the hub
-// gives to Log, may be used from elsewhere.
+// Hub is the hub of one event loop. The loop's goroutine owns it. Other goroutines may use only
+// Post, and the [follow.Follower] that the hub passes to Log.
 type Hub struct {
 	// static
 	cfg      Config
@@ -112,7 +116,7 @@ type Hub struct {
 	clock    *clock
 	intake   *intake
 
-	// owned by the loop; each part uses only the parts above it
+	// Owned by the loop. Each part uses only the parts above it.
 	conns    *conns
 	out      *outbox.Outbox
 	encoder  *encoder
@@ -120,10 +124,10 @@ type Hub struct {
 	catchups *catchups
 	dispatch *dispatcher
 	rooms    *rooms
-	waking   bool // a timer will wake the loop for another sweep
+	waking   bool // a timer is running that will wake the loop for a sweep
 }
 
-// clock reads the time, and runs functions later on the loop.
+// clock reads the time, and schedules functions that run on the loop.
 type clock struct {
 	loop  Conns
 	begun time.Time
@@ -133,13 +137,13 @@ type clock struct {
 
 func (c *clock) now() time.Time { return c.loop.Now() }
 
-// second counts from the hub's beginning, where it is 1, so that 0 can mean never. It does
+// second returns the seconds since the hub was made, plus 1, so that 0 can mean never. It does
 // not jump when the system's clock is set.
 func (c *clock) second() uint32 { return uint32(c.now().Sub(c.begun)/time.Second) + 1 }
 
 func (c *clock) later(d time.Duration, f func()) { c.after(d, func() { c.post(f) }) }
 
-// New returns an empty hub.
+// New returns a hub without connections and rooms.
 func New(cfg Config, loop Conns, log Log, sessions Sessions) *Hub {
 	h := &Hub{
 		cfg: cfg, sessions: sessions, stats: new(Stats), conns: new(conns),
@@ -163,16 +167,16 @@ func New(cfg Config, loop Conns, log Log, sessions Sessions) *Hub {
 	return h
 }
 
-// Stats returns the hub's counters, which may be read from anywhere.
+// Stats returns the hub's counters. Any goroutine may read them.
 func (h *Hub) Stats() *Stats { return h.stats }
 
-// Post runs f on the loop, after everything that the same goroutine has given the hub before. Any
-// goroutine may call it.
+// Post makes the loop run f, after all work that the same goroutine has passed to the hub
+// before. Any goroutine may call it.
 func (h *Hub) Post(f func()) { h.intake.post(f) }
 
-// Flush handles the work of other goroutines and writes the gathered bytes, with about budget
-// writes at most. It reports whether more work is waiting. The loop calls it at the end of each
-// iteration.
+// Flush handles the work that other goroutines have passed to the hub. Then it writes bytes to
+// connections, with roughly budget writes at most. It reports whether more work is waiting. The
+// loop calls Flush at the end of each iteration.
 func (h *Hub) Flush(budget int) (busy bool) {
 	h.receive()
 	h.sweep()
@@ -190,7 +194,7 @@ func (h *Hub) Flush(budget int) (busy bool) {
 	return h.out.Pending() > 0 || h.fanout.dirty.Len() > 0
 }
 
-// receive handles everything that has come since the last turn.
+// receive handles the work that other goroutines have passed to the hub since its last call.
 func (h *Hub) receive() {
 	if h.intake.box.Empty() {
 		return
@@ -216,7 +220,7 @@ func (h *Hub) receive() {
 // sweepAgain is the time until the next sweep if nothing else wakes the loop.
 const sweepAgain = 2 * time.Second
 
-// sweep frees the buffers of quiet rings, once a second.
+// sweep frees the buffers of quiet rings. It does so at most once a second.
 func (h *Hub) sweep() {
 	now := h.clock.second()
 	if now == h.rooms.second {
@@ -230,7 +234,8 @@ func (h *Hub) sweep() {
 	if some := h.fanout.sweep(now, quiet); !some {
 		h.out.FreeSpare()
 	} else if !h.waking {
-		// A loop whose connections have gone quiet sleeps, but its buffers have to be freed.
+		// If all connections are quiet, the loop sleeps. A timer must wake it to free the
+		// buffers.
 		h.waking = true
 		h.clock.later(sweepAgain, func() { h.waking = false })
 	}

@@ -28,8 +28,9 @@ const (
 	JSON
 )
 
-// TestModel lets clients of all kinds act at random, with small bounds. Then it compares the
-// bytes of each client with the rooms. The hub may write only in Flush and Writable.
+// TestModel makes clients of all kinds act at random, with small limits. Then it compares the
+// bytes that each client has received with the events of the rooms. The hub may write only
+// during Flush and Writable.
 func TestModel(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -61,7 +62,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// cutAtFrame drops an incomplete frame at the end, which a broken connection leaves.
+// cutAtFrame drops an incomplete frame at the end, which a broken connection may leave.
 func cutAtFrame(b []byte) []byte {
 	i := 0
 	for i+2 <= len(b) {
@@ -80,7 +81,7 @@ func cutAtFrame(b []byte) []byte {
 	return b[:i]
 }
 
-// step does one random thing.
+// step performs a random action.
 func (w *world) step() {
 	any := func() *peer {
 		ids := slices.Sorted(maps.Keys(w.peers))
@@ -146,7 +147,7 @@ func (w *world) step() {
 
 func (w *world) open() *peer {
 	w.next++
-	slot := w.next % 40 // slots are reused
+	slot := w.next % 40 // each slot is used again
 	for id := range w.peers {
 		if id.Slot() == uint32(slot) {
 			return w.peers[id]
@@ -179,8 +180,8 @@ func (w *world) join(c *peer, r *modelRoom) {
 	w.hub.Join(c.id, r.name, from)
 }
 
-// A connection in many rooms receives whole frames, even if its socket accepts few bytes at a
-// time.
+// A connection in many rooms receives whole frames, even if its socket accepts only a few bytes
+// at a time.
 func TestFramesNeverMix(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	c := w.open()
@@ -203,7 +204,7 @@ func TestFramesNeverMix(t *testing.T) {
 	w.verify(c)
 }
 
-// crowd opens n connections in a room. They accept all bytes.
+// crowd opens n connections in a room. Their sockets accept all bytes.
 func (w *world) crowd(n int, r *modelRoom) (members []*peer) {
 	for range n {
 		slot := loop.ID(len(w.peers))
@@ -216,8 +217,8 @@ func (w *world) crowd(n int, r *modelRoom) (members []*peer) {
 	return members
 }
 
-// The hub writes a message for a small room in the turn in which it arrives, even during a long
-// pass over a big room.
+// The hub writes a message for a small room in the iteration in which the message arrives, even
+// during a long pass over a big room.
 func TestSmallRoomDoesNotWaitForBig(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	crowd := w.crowd(1000, w.rooms[0])
@@ -240,7 +241,8 @@ func TestSmallRoomDoesNotWaitForBig(t *testing.T) {
 	w.verify(small)
 }
 
-// Members that only wait for their turn in a big pass do not fall behind.
+// A big pass may take several iterations. Members that only wait for their turn do not fall
+// behind.
 func TestMemberThatWaitsForItsTurnIsNotSlow(t *testing.T) {
 	cfg := testConfig()
 	cfg.RoomBytes = 16 << 10

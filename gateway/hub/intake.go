@@ -9,38 +9,39 @@ import (
 	"roomcast/proto"
 )
 
-// intake passes work from other goroutines to a hub's loop, in order. It is the hub's
-// [follow.Follower]. The deliveries that wait are bounded in bytes. The intake drops those that do
-// not fit; the members of their rooms then read the log. It is safe for concurrent use.
+// intake passes work from other goroutines to the hub's loop, in order. It implements
+// [follow.Follower] for the hub. It bounds the bytes of the deliveries that wait, and drops the
+// deliveries that do not fit. The members of their rooms then read the events from the log. An
+// intake is safe for concurrent use.
 type intake struct {
 	box *mailbox.Box[item]
 
 	mu      sync.Mutex // guards the fields below, and keeps them consistent with box
-	bytes   int        // of the deliveries in box
-	held    limit.Part // bytes, and the size of the deliveries that the loop is handling
+	bytes   int        // total size of the deliveries in box
+	held    limit.Part // the same bytes in the memory budget, plus those of the batch that the loop is handling
 	dropped map[proto.Room]dropped
 	drops   uint64
 
-	spare []item // owned by the loop: the last batch
+	spare []item // the items of the last batch, for reuse; owned by the loop
 }
 
-// dropped summarizes the dropped deliveries of a room; the log has their content.
+// dropped summarizes the deliveries of a room that were dropped. Their content is in the log.
 type dropped struct {
-	seq   uint64          // the newest
-	epoch string          // of the newest
-	act   follow.Delivery // the newest closing or reopening; Seq 0 = there was neither
+	seq   uint64          // seq of the newest event
+	epoch string          // epoch of the newest event
+	act   follow.Delivery // the newest close or reopening; if its Seq is 0, there was none
 	reset bool            // a gap, a loss, a kick or a ban was dropped, or the epoch changed
 
-	limits *proto.Restrictions // after the newest
+	limits *proto.Restrictions // the room's restrictions after the newest event
 }
 
-// item is one thing to do: a function to run, or a delivery.
+// item is either a function to run or a delivery to handle.
 type item struct {
 	do       func()
 	delivery follow.Delivery
 }
 
-// itemBytes is the cost of an item beside its payload.
+// itemBytes is the size of an item without its payload.
 const itemBytes = 128
 
 func newIntake(most int, memory *limit.Budget, wake func()) *intake {
@@ -52,8 +53,8 @@ func (in *intake) Deliver(d follow.Delivery) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	size := len(d.JSON) + itemBytes
-	// After the first dropped delivery of a room the later ones are dropped too: they may be
-	// of another epoch.
+	// When a delivery of a room was dropped, also drop all later deliveries of the room until
+	// the next batch. They may belong to another epoch.
 	m, late := in.dropped[d.Room]
 	if !late && in.box.Offer(item{delivery: d}, size) {
 		in.bytes += size
@@ -75,11 +76,11 @@ func (in *intake) Deliver(d follow.Delivery) {
 	in.drops++
 }
 
-// post runs f on the loop, after everything that came before it. The queue is not bounded: the
-// numbers of connections and rooms limit how many functions wait.
+// post makes the loop run f, after all items that were added before. It has no bound, because
+// there are only a few functions for each connection and each room.
 func (in *intake) post(f func()) { in.box.Put(item{do: f}) }
 
-// batch is the work that has come since the last batch.
+// batch contains the items that were added since the last batch.
 type batch struct {
 	items   []item
 	dropped map[proto.Room]dropped
@@ -95,7 +96,7 @@ func (in *intake) take() (b batch) {
 	return b
 }
 
-// done releases the memory of a batch that the loop has handled.
+// done gives the memory of a batch that the loop has handled back to the budget.
 func (in *intake) done(b *batch) {
 	in.mu.Lock()
 	defer in.mu.Unlock()

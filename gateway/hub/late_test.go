@@ -7,8 +7,8 @@ import (
 	"roomcast/proto"
 )
 
-// After a dropped reset, an event of the new epoch fits into the inbox. Members must not be
-// shown it before they have left, although its seq is the next one.
+// The delivery of a reset was dropped. A later event of the new epoch fits into the inbox.
+// Members must leave before they receive this event, although its seq is the next one.
 func TestNothingIsShownAfterADroppedReset(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10
@@ -19,7 +19,7 @@ func TestNothingIsShownAfterADroppedReset(t *testing.T) {
 	c := w.enter(1, JSON, proto.From{})
 	w.settle()
 	before := len(c.got)
-	w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: make([]byte, 600)}) // a signal that fills half of it
+	w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: make([]byte, 600)}) // a signal that fills half of the inbox
 	gap := proto.Gap{Room: r.name, From: 2, Reason: proto.GapReset, Epoch: "f"}
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Gap: &gap, JSON: make([]byte, 600)})
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: 2, Epoch: "f", JSON: []byte(`{"seq":2}`)})

@@ -10,11 +10,11 @@ import (
 	"roomcast/proto/history"
 )
 
-// Open adds a connection, whose output the hub writes from now on. The connection is shown events
-// in the given format.
+// Open adds a connection. From now on the hub writes all bytes of the connection. The connection
+// receives events in the given format.
 func (h *Hub) Open(id loop.ID, format Format) { h.conns.open(id, format) }
 
-// Gone forgets a connection.
+// Gone removes a connection that has ended.
 func (h *Hub) Gone(id loop.ID) {
 	c := h.conns.known(id)
 	if c == nil {
@@ -25,12 +25,13 @@ func (h *Hub) Gone(id loop.ID) {
 	*c = conn{out: c.out}
 }
 
-// Session returns the connection's name in [follow.Delivery].Origin.
+// Session returns the connection's session name, which [follow.Delivery].Origin uses.
 func (h *Hub) Session(id loop.ID) string {
 	return h.cfg.Name + "-" + strconv.FormatUint(uint64(id), 36)
 }
 
-// slotOf returns slot+1 of the connection with this Session name, or 0 if it is not this hub's.
+// slotOf returns 1 + the slot of the connection with the given session name. It returns 0 if the
+// connection belongs to another hub.
 func slotOf(session, prefix string) uint32 {
 	rest, ours := strings.CutPrefix(session, prefix+"-")
 	if n, err := strconv.ParseUint(rest, 36, 64); ours && err == nil && n != 0 {
@@ -39,17 +40,17 @@ func slotOf(session, prefix string) uint32 {
 	return 0
 }
 
-// Join makes the connection a member. A Joined or Refused notice follows. The connection first gets
-// what its session sends in answer to the notice. Then come the replay that from requests and the
-// later events, without a hole or a repeat. A second Join of the same room only causes another
-// notice.
+// Join makes the connection a member of a room. A Joined or Refused notice follows. In response
+// to a Joined notice, the session sends its answer to the client. After that answer, the
+// connection receives the replay that begins at from, and the later events, each once and in
+// order. A second Join of the same room only causes another notice.
 func (h *Hub) Join(id loop.ID, name proto.Room, from proto.From) {
 	if c := h.conns.live(id); c != nil {
 		h.rooms.join(c, name, from)
 	}
 }
 
-// Leave ends a membership. Bytes that were due to the member before are still sent.
+// Leave ends a membership. The connection still receives the events from before the call.
 func (h *Hub) Leave(id loop.ID, name proto.Room) {
 	c, rm := h.conns.live(id), h.rooms.byName[name]
 	if c == nil || rm == nil {
@@ -61,8 +62,8 @@ func (h *Hub) Leave(id loop.ID, name proto.Room) {
 	}
 }
 
-// leaveAll ends all memberships of a connection. With send, it first queues the bytes that the
-// rings still have for the connection.
+// leaveAll ends all memberships of a connection. If send is true, it first queues the frames in
+// the rings that the connection has not received.
 func (h *Hub) leaveAll(c *conn, send bool) {
 	for n := len(h.conns.memberships(c)); n > 0; n-- {
 		if send {
@@ -78,7 +79,7 @@ func (h *Hub) In(id loop.ID, name proto.Room) bool {
 	return c != nil && rm != nil && rm.ready && h.rooms.find(c, rm) >= 0
 }
 
-// Head returns the head of a room that the connection is in.
+// Head returns the head of a room. It returns false if the connection is not a member.
 func (h *Hub) Head(id loop.ID, name proto.Room) (head history.Head, in bool) {
 	if !h.In(id, name) {
 		return history.Head{}, false
@@ -86,7 +87,7 @@ func (h *Hub) Head(id loop.ID, name proto.Room) (head history.Head, in bool) {
 	return h.rooms.byName[name].Head, true
 }
 
-// Name returns the hub's own copy of a room's name, so that a session need not keep one.
+// Name returns the hub's own copy of a room's name. If sessions use it, they share its memory.
 func (h *Hub) Name(name proto.Room) proto.Room {
 	if rm := h.rooms.byName[name]; rm != nil {
 		return rm.Name
@@ -94,7 +95,8 @@ func (h *Hub) Name(name proto.Room) proto.Room {
 	return name
 }
 
-// RoomsOf returns the rooms the connection is in or about to be in.
+// RoomsOf returns the rooms that the connection has joined, including those whose head is not
+// known yet.
 func (h *Hub) RoomsOf(id loop.ID) (names []proto.Room) {
 	if c := h.conns.live(id); c != nil {
 		for _, m := range h.conns.memberships(c) {
@@ -104,15 +106,15 @@ func (h *Hub) RoomsOf(id loop.ID) (names []proto.Room) {
 	return names
 }
 
-// Send queues whole frames for one connection.
+// Send queues bytes for one connection. They must be whole frames.
 func (h *Hub) Send(id loop.ID, frames []byte) {
 	c := h.conns.live(id)
 	if c == nil {
 		return
 	}
-	// A connection that takes bytes is not slow, however many came for it in one turn: the session
-	// bounds what the client may request. One answer may be larger than the bound, but nothing more
-	// may wait behind it.
+	// If the connection accepts bytes, the client is not slow, even if many bytes have been
+	// queued in this iteration: the session bounds how much a client may request. If it accepts
+	// none, a single answer may exceed the bound, but no more bytes may be queued after it.
 	due := h.out.Due(&c.out)
 	if c.out.Blocked() && (due > 0 && due+len(frames) > h.cfg.QueueBytes || h.cfg.Memory.Full()) {
 		h.dispatch.add(id, Notice{Kind: Slow})
@@ -121,22 +123,22 @@ func (h *Hub) Send(id loop.ID, frames []byte) {
 	h.out.Append(&c.out, frames)
 }
 
-// Text queues a message for one connection alone.
+// Text queues a message that is for one connection only.
 func (h *Hub) Text(id loop.ID, text []byte) {
 	if c := h.conns.live(id); c != nil {
 		h.Send(id, h.encoder.text(c.format, text))
 	}
 }
 
-// Event queues an event for one connection alone.
+// Event queues an event that is for one connection only.
 func (h *Hub) Event(id loop.ID, e *proto.Record) {
 	if c := h.conns.live(id); c != nil {
 		h.Send(id, h.encoder.event(c.format, e))
 	}
 }
 
-// Close queues a close frame behind everything that is due. A Drained notice follows when all is
-// written. The connection is a member of no room from now on.
+// Close ends all memberships of the connection and queues a close frame after all other bytes.
+// When all bytes have been written, a Drained notice follows.
 func (h *Hub) Close(id loop.ID, code proto.CloseCode, reason string) {
 	c := h.conns.live(id)
 	if c == nil {
@@ -147,7 +149,7 @@ func (h *Hub) Close(id loop.ID, code proto.CloseCode, reason string) {
 	c.out.SetClosing()
 }
 
-// Stuck reports whether the connection takes no bytes, and since how many whole seconds.
+// Stuck reports whether the connection accepts no bytes, and for how many whole seconds.
 func (h *Hub) Stuck(id loop.ID) (duration time.Duration, blocked bool) {
 	c := h.conns.known(id)
 	if c == nil {
@@ -160,7 +162,7 @@ func (h *Hub) Stuck(id loop.ID) (duration time.Duration, blocked bool) {
 	return time.Duration(h.clock.second()-since) * time.Second, true
 }
 
-// TellDrained asks for a Drained notice once the connection's queue is written.
+// TellDrained requests a Drained notice for when the connection's queue has been written.
 func (h *Hub) TellDrained(id loop.ID) {
 	if c := h.conns.live(id); c != nil {
 		c.out.NotifyDrained()
@@ -168,7 +170,7 @@ func (h *Hub) TellDrained(id loop.ID) {
 	}
 }
 
-// Due returns how many bytes wait for the connection alone.
+// Due returns the number of bytes in the connection's queue.
 func (h *Hub) Due(id loop.ID) int {
 	if c := h.conns.known(id); c != nil {
 		return h.out.Due(&c.out)
@@ -176,7 +178,7 @@ func (h *Hub) Due(id loop.ID) int {
 	return 0
 }
 
-// Writable writes to a connection that takes bytes again.
+// Writable continues to write to a connection that accepts bytes again.
 func (h *Hub) Writable(id loop.ID) {
 	if c := h.conns.known(id); c != nil && h.out.Unblock(&c.out) {
 		h.pump(c)
@@ -184,7 +186,7 @@ func (h *Hub) Writable(id loop.ID) {
 	}
 }
 
-// pump writes what is due to a connection: its queue, then its rings.
+// pump writes the bytes that wait for a connection: first its queue, then its rings.
 func (h *Hub) pump(c *conn) {
 	if c.id() == 0 || c.out.Blocked() {
 		return
@@ -199,7 +201,7 @@ func (h *Hub) pump(c *conn) {
 	if c.out.Closing() {
 		return
 	}
-	// Each call begins with another room, so that a busy one does not starve the others.
+	// Each call begins with another room, so that a busy room does not hold up the others.
 	list, first := h.conns.memberships(c), int(c.turn)
 	c.turn++
 	if c.flags&paging != 0 {
@@ -216,8 +218,8 @@ func (h *Hub) pump(c *conn) {
 	}
 }
 
-// noteBlocked sends a notice for each connection that takes no more bytes, and gives back the
-// connection's page.
+// noteBlocked sends a notice for each connection that has stopped accepting bytes, and releases
+// the connection's page.
 func (h *Hub) noteBlocked() {
 	h.out.TakeBlocked(func(id loop.ID) {
 		c := h.conns.known(id)

@@ -8,7 +8,7 @@ import (
 	"roomcast/proto"
 )
 
-// noMemory fails the test unless the hub has returned all bytes that it took from the budget.
+// noMemory fails the test unless the hub has given all its bytes back to the memory budget.
 func (w *world) noMemory() {
 	w.t.Helper()
 	w.hub.fanout.held.Settle()
@@ -20,8 +20,8 @@ func (w *world) noMemory() {
 	}
 }
 
-// onePage fails the test if a connection has more than one page, or one while its socket accepts
-// no bytes.
+// onePage fails the test if a connection has more than one page. It also fails if a connection
+// whose socket accepts no bytes has a page.
 func (w *world) onePage() {
 	w.t.Helper()
 	pages := make(map[uint32]int)
@@ -44,8 +44,8 @@ func (w *world) onePage() {
 	}
 }
 
-// Their members request whole rooms. Apart from the bytes written to them, they need little
-// memory, however many rooms they request.
+// The clients of these connections request the history of whole rooms and read nothing. The hub
+// needs little memory for them, however many rooms they request.
 func TestConnectionsThatDoNotReadNeedLittleMemory(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	for _, r := range w.rooms {

@@ -20,31 +20,31 @@ import (
 	"roomcast/proto/history"
 )
 
-// world is a model of everything around a hub, driven by one seed. Its sockets accept few bytes
-// at a time, its log answers late, and its clients come and go. It records the bytes of every
-// client, to compare them with the rooms.
+// world is a model of everything around a hub. A seed determines what happens. Its sockets
+// accept only a few bytes at a time, its log answers late, and its clients come and go. It
+// records the bytes that every client receives, to compare them with the events of the rooms.
 type world struct {
 	t        *testing.T
 	rand     *rand.Rand
 	hub      *Hub
 	now      time.Time
-	woken    bool     // the hub has work
+	woken    bool     // the hub has asked to be woken
 	mayWrite bool     // the hub is in Flush or Writable, and may write
 	later    []func() // answers of the log that have not arrived yet
 	rooms    []*modelRoom
 	peers    map[loop.ID]*peer
 	next     loop.ID
 	dead     []*peer
-	early    bool // a page has the records from the time of the request, not from that of the answer
-	loses    bool // the hub may also close JSON sessions because it cannot continue them
+	early    bool // a page contains the records from the time of the request, not from that of its arrival
+	loses    bool // the hub may also close JSON sessions that cannot continue
 }
 
 type modelRoom struct {
 	name     proto.Room
 	epoch    string
-	renewed  bool // the next event is the first of its epoch
+	renewed  bool // the next event is the first one of its epoch
 	events   [][]byte
-	trimmed  int // how many of the oldest events the log has lost
+	trimmed  int // number of the oldest events that the log has lost
 	followed bool
 }
 
@@ -57,7 +57,7 @@ func (r *modelRoom) head() history.Head {
 	return history.Head{Seq: n, Epoch: r.epoch, At: r.at(n)}
 }
 
-// at returns the time of an event.
+// at returns the time of the event with the given seq.
 func (r *modelRoom) at(seq uint64) time.Time {
 	e, _ := proto.ParseEvent(r.events[seq-1])
 	return e.At
@@ -67,15 +67,15 @@ type peer struct {
 	id      loop.ID
 	format  Format
 	got     []byte
-	takes   int // bytes that its socket accepts before it blocks
-	private int // messages for it alone so far
+	takes   int // number of bytes that its socket accepts before it blocks
+	private int // number of messages that only this client has received so far
 	joined  map[string]uint64
-	knows   map[string]string // by room: the epoch that it named when it resumed
+	knows   map[string]string // by room: the epoch with which the client resumed
 	left    map[string]bool
-	closed  bool // the test sent it a close frame
+	closed  bool // the test has sent the client a close frame
 	drained bool
 	slow    bool
-	shut    string // the reason of the close of a room that it was in
+	shut    string // why a room that the client was in has closed
 }
 
 func newWorld(t *testing.T, seed uint64, cfg Config) *world {
@@ -143,7 +143,7 @@ func (w *world) Read(q history.Query, done func(reads.Page, error)) {
 	})
 }
 
-// read returns a page as history.Log.Read does.
+// read returns the page that history.Log.Read would return.
 func (r *modelRoom) read(q history.Query) history.Page {
 	p := history.Page{Head: r.head()}
 	head := p.Head.Seq
@@ -179,7 +179,7 @@ func (r *modelRoom) read(q history.Query) history.Page {
 	return p
 }
 
-// say commits an event and delivers it.
+// say appends an event to the room's log and delivers it.
 func (w *world) say(r *modelRoom, size int) {
 	e := proto.Event{Room: r.name, Seq: uint64(len(r.events)) + 1, At: w.now, From: proto.Identity{ID: "x"}}
 	if e.Seq == 1 || r.renewed {
@@ -193,7 +193,7 @@ func (w *world) say(r *modelRoom, size int) {
 	}
 }
 
-// deliver delivers an event of the log to the hub.
+// deliver delivers an event in the log to the hub.
 func (w *world) deliver(r *modelRoom, seq uint64) {
 	b := r.events[seq-1]
 	w.hub.intake.Deliver(follow.Delivery{Room: r.name, Seq: seq, Epoch: r.epoch, At: r.at(seq), Stamp: "T", JSON: b, Text: spanOf(b)})
@@ -236,7 +236,7 @@ func (w *world) close(c *peer) {
 	}
 }
 
-// turn is one iteration of the loop.
+// turn performs one iteration of the loop.
 func (w *world) turn(budget int) bool {
 	w.woken, w.mayWrite = false, true
 	busy := w.hub.Flush(budget)
@@ -244,7 +244,7 @@ func (w *world) turn(budget int) bool {
 	return busy || w.woken
 }
 
-// answer makes up to n answers of the log arrive.
+// answer makes up to n answers of the log arrive at the hub.
 func (w *world) answer(n int) {
 	for ; n > 0 && len(w.later) > 0; n-- {
 		f := w.later[0]
@@ -253,14 +253,14 @@ func (w *world) answer(n int) {
 	}
 }
 
-// give lets a client read n bytes.
+// give makes the client's socket accept n bytes.
 func (w *world) give(c *peer, n int) {
 	c.takes, w.mayWrite = n, true
 	w.hub.Writable(c.id)
 	w.mayWrite = false
 }
 
-// settle lets all clients read everything, until the hub has nothing more to do.
+// settle makes all clients read all bytes, until the hub has nothing more to do.
 func (w *world) settle() {
 	for {
 		for _, id := range slices.Sorted(maps.Keys(w.peers)) {
@@ -274,7 +274,8 @@ func (w *world) settle() {
 	}
 }
 
-// frames splits the bytes of a client into frames, and checks their headers.
+// frames splits the bytes that a client has received into frames, and checks the headers of the
+// frames.
 func frames(t *testing.T, b []byte) (out [][]byte, closed bool) {
 	for len(b) > 0 {
 		if len(b) < 2 || b[0]&0x70 != 0 || b[0]&0x80 == 0 || b[1]&0x80 != 0 {
@@ -300,8 +301,9 @@ func frames(t *testing.T, b []byte) (out [][]byte, closed bool) {
 	return out, closed
 }
 
-// verify compares the frames of a client with the rooms. The client must have every event of a
-// room after its join, without repeats, and without holes that no gap announced.
+// verify compares the frames of a client with the events of the rooms. After its join of a room,
+// the client must have received every event once, except those that a gap has announced as
+// missing.
 func (w *world) verify(c *peer) {
 	list, closed := frames(w.t, c.got)
 	if closed != c.closed {
@@ -310,7 +312,7 @@ func (w *world) verify(c *peer) {
 	private := 0
 	last := make(map[string]uint64)
 	in := make(map[string]bool)
-	noticed := make(map[[2]uint64]int) // holes that a text session was told, without their rooms
+	noticed := make(map[[2]uint64]int) // holes that the hub has announced to a text session, without their rooms
 	for _, f := range list {
 		var m struct {
 			Private *int
@@ -344,7 +346,7 @@ func (w *world) verify(c *peer) {
 			}
 			private++
 		case m.OK != nil:
-			// join has recorded where the replay begins.
+			// The method join has recorded where the replay begins.
 			in[m.OK.Room] = true
 			last[m.OK.Room] = c.joined[m.OK.Room]
 			if last[m.OK.Room] == fromHead {
@@ -386,12 +388,12 @@ func (w *world) verify(c *peer) {
 // Values of peer.joined that are not a seq.
 const (
 	anywhere = ^uint64(0)
-	fromHead = anywhere - 1 // the seq in the ok
+	fromHead = anywhere - 1 // the client's first event follows the seq in the ok
 )
 
 func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// spanOf returns the place of the content in an event, as the header of its record has it.
+// spanOf returns where the content is in an event. In a record, the header says this.
 func spanOf(json []byte) proto.Span {
 	e, err := proto.ParseEvent(json)
 	if err != nil {

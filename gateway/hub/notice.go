@@ -6,14 +6,14 @@ import (
 	"roomcast/proto/history"
 )
 
-// Notice reports one thing about one connection.
+// Notice reports a change of a connection or of one of its memberships.
 type Notice struct {
 	Kind   NoticeKind
 	Room   proto.Room
-	Head   history.Head // of Joined and Barred
-	Member string       // of Kicked
-	Why    string       // of Closed, Kicked and Barred
-	Err    error        // of Refused; also of Lost, if another try would not help
+	Head   history.Head // with Joined and Barred
+	Member string       // the kicked user, with Kicked
+	Why    string       // the moderator's reason, with Closed, Kicked and Barred
+	Err    error        // the reason, with Refused; with Lost only if another try would not help
 }
 
 // NoticeKind is the kind of a notice.
@@ -21,35 +21,35 @@ type NoticeKind uint8
 
 // The notices.
 const (
-	Joined  NoticeKind = iota // the connection is a member; its replay follows the bytes that the session sends now
-	Refused                   // the room cannot be followed; the connection is no member
-	Closed                    // the connection has been shown that the room is closed; it is still a member
-	Kicked                    // a moderator has kicked Member, who may be another member
-	Barred                    // the bans of the room have changed; Head has them
-	Lost                      // the member would miss events, because the log cannot be read further
-	Slow                      // the connection does not read, and too many bytes wait
-	Blocked                   // the connection takes no more bytes for now; ask Stuck later
-	Drained                   // the connection's queue is empty: after Close or TellDrained
+	Joined  NoticeKind = iota // the connection is a member; its replay follows the bytes that the session sends in response
+	Refused                   // the room cannot be followed; the connection is not a member
+	Closed                    // the connection has received the event that closes the room, and is still a member
+	Kicked                    // a moderator has kicked Member; every session in the room gets this notice
+	Barred                    // the bans of the room have changed; Head contains them
+	Lost                      // the member would miss events, because the hub cannot read the log further
+	Slow                      // the client does not read, and too many bytes wait for it
+	Blocked                   // the connection accepts no bytes now; the session must ask Stuck later
+	Drained                   // all queued bytes have been written; follows Close and TellDrained
 )
 
-// notices wait to be passed to the sessions.
+// notices contains notices that were not passed to the sessions yet.
 type notices struct{ list []notice }
 
 type notice struct {
 	Notice
 	id       loop.ID
-	audience uint32 // of Joined
+	audience uint32 // the audience that was joined, with Joined
 }
 
 func (ns *notices) add(id loop.ID, n Notice) { ns.list = append(ns.list, notice{Notice: n, id: id}) }
 
-// joined adds a Joined notice of a member of the audience.
+// joined adds a Joined notice for a member of the audience.
 func (ns *notices) joined(id loop.ID, a *audience) {
 	n := Notice{Kind: Joined, Room: a.room.Name, Head: a.room.Head}
 	ns.list = append(ns.list, notice{n, id, a.self})
 }
 
-// dispatcher passes notices to the sessions. Notices wait until run is called, so that no session
+// dispatcher passes notices to the sessions. Notices wait until run is called. So no session
 // acts while the hub is in the middle of an operation.
 type dispatcher struct {
 	*notices
@@ -59,7 +59,7 @@ type dispatcher struct {
 }
 
 func (d *dispatcher) run() {
-	for i := 0; i < len(d.list); i++ { // a session may cause further notices
+	for i := 0; i < len(d.list); i++ { // a session may cause more notices
 		n := d.list[i]
 		d.sessions.OnNotice(n.id, n.Notice)
 		if n.Kind != Joined {

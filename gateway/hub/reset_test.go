@@ -13,14 +13,14 @@ import (
 	"roomcast/proto"
 )
 
-// snapshot is an earlier state of a room's log.
+// snapshot is a state of a room's log at an earlier time.
 type snapshot struct {
 	epoch  string
 	events [][]byte
 }
 
-// renew removes the end of the room's log, which then continues in another epoch or in the same
-// one.
+// renew removes the end of the room's log. Afterwards the log continues in the given epoch,
+// which may be the same as before.
 func (w *world) renew(r *modelRoom, lost int, epoch string) {
 	survived := max(r.trimmed, len(r.events)-lost)
 	r.events, r.renewed, r.epoch = slices.Clone(r.events[:survived]), r.epoch != epoch, epoch
@@ -44,9 +44,9 @@ func (w *world) renew(r *modelRoom, lost int, epoch string) {
 	}
 }
 
-// TestModelOfResets lets logs lose their ends, while clients of all kinds join, resume from any
-// history, fall behind and leave. In the end each client must know the epoch. Since its last
-// reset, it must have received exactly the events of the log.
+// TestModelOfResets makes logs lose their ends, while clients of all kinds join, resume from any
+// epoch, fall behind and leave. In the end each client must know the right epoch. Since its last
+// reset, each must have received exactly the events of the log.
 func TestModelOfResets(t *testing.T) {
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestModelOfResets(t *testing.T) {
 			cfg.InboxBytes = 24 << 10
 			w := newWorld(t, 1000+seed, cfg)
 			w.loses = true
-			seen := make(map[*peer]map[string][][]byte) // where each client's replay begins
+			seen := make(map[*peer]map[string][][]byte) // by client and room: the events from before the client's replay
 			old := make(map[*modelRoom][]snapshot)
 			for range 500 {
 				switch r := w.rooms[w.rand.IntN(len(w.rooms))]; w.rand.IntN(30) {
@@ -84,7 +84,7 @@ func TestModelOfResets(t *testing.T) {
 	}
 }
 
-// resume makes a client continue one of the histories of a room.
+// resume makes a client continue one of the earlier states of a room.
 func (w *world) resume(c *peer, r *modelRoom, histories []snapshot, seen map[*peer]map[string][][]byte) {
 	name := r.name.String()
 	if _, before := c.joined[name]; before || c.closed {
@@ -110,12 +110,12 @@ func (w *world) resume(c *peer, r *modelRoom, histories []snapshot, seen map[*pe
 	w.hub.Join(c.id, r.name, from)
 }
 
-// verifyHistory compares the events of a client with the rooms' logs.
+// verifyHistory compares the events that a client has received with the rooms' logs.
 func (w *world) verifyHistory(c *peer, begin map[string][][]byte) {
 	type view struct {
 		epoch  string
 		events map[uint64][]byte
-		last   uint64 // anywhere = the next event may have any seq
+		last   uint64 // if it is anywhere, the next event may have any seq
 		in     bool
 	}
 	rooms := make(map[string]*view)
@@ -151,7 +151,7 @@ func (w *world) verifyHistory(c *peer, begin map[string][][]byte) {
 				}
 			}
 			if v.last != anywhere && v.last > 0 && c.knows[m.OK.Room] != "" {
-				v.epoch = c.knows[m.OK.Room] // until a reset changes it
+				v.epoch = c.knows[m.OK.Room] // valid until a reset changes it
 			}
 			rooms[m.OK.Room] = v
 		case v == nil:
@@ -176,7 +176,7 @@ func (w *world) verifyHistory(c *peer, begin map[string][][]byte) {
 		}
 		for seq, e := range v.events {
 			if seq <= uint64(r.trimmed) {
-				continue // the client cannot know to which history it belonged
+				continue // the client cannot know to which epoch the event belonged
 			}
 			if seq > uint64(len(r.events)) || !bytes.Equal(e, r.events[seq-1]) {
 				w.t.Fatalf("connection %v in %s: seq %d of another history than the log's: %.60s", c.id, name, seq, e)

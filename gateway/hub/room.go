@@ -8,17 +8,17 @@ import (
 	"roomcast/proto/history"
 )
 
-// room is the state of a room that has members on the loop.
+// room is the state of a room with members on this loop.
 type room struct {
 	replay.Room
-	ready     bool        // followed: the head is known and deliveries count
-	began     bool        // a reset has been announced: the next event is the first one and may have any seq
-	undone    uint64      // closings up to this seq came before a reset
-	count     int         // members of all audiences
-	audiences []*audience // one for each format in use
+	ready     bool        // the head is known, so deliveries are handled
+	began     bool        // a reset was announced; the next event is the first of its epoch and may have any seq
+	undone    uint64      // ignore closes up to this seq, because they come from before a reset
+	count     int         // number of members in all audiences
+	audiences []*audience // one for each format that a member uses
 }
 
-// rooms are the rooms of a loop and handle their deliveries. They are owned by the loop.
+// rooms contains the rooms of a loop and handles their deliveries. The loop owns it.
 type rooms struct {
 	// static
 	cfg      Config
@@ -34,11 +34,11 @@ type rooms struct {
 
 	// owned by the loop
 	byName map[proto.Room]*room
-	record proto.Record // the event being delivered
-	second uint32       // the present second, as of the last sweep
+	record proto.Record // the event that is being delivered
+	second uint32       // the second of the last sweep
 }
 
-// audienceOf returns the room's audience of a format, or nil.
+// audienceOf returns the room's audience with the given format, or nil.
 func (rm *room) audienceOf(format Format) *audience {
 	for _, a := range rm.audiences {
 		if a.format == format {
@@ -48,7 +48,7 @@ func (rm *room) audienceOf(format Format) *audience {
 	return nil
 }
 
-// members calls f for every member, in the order of audiences.
+// members calls f for every member, audience by audience.
 func (rm *room) members(f func(a *audience, pos int)) {
 	for _, a := range rm.audiences {
 		for i := range a.Members() {
@@ -57,7 +57,8 @@ func (rm *room) members(f func(a *audience, pos int)) {
 	}
 }
 
-// join adds a member, unless the connection is one already.
+// join makes the connection a member of a room. If it is a member already, join only repeats the
+// Joined notice.
 func (rs *rooms) join(c *conn, name proto.Room, from proto.From) {
 	rm := rs.byName[name]
 	if rm == nil {
@@ -89,7 +90,7 @@ func (rs *rooms) find(c *conn, rm *room) int {
 	return -1
 }
 
-// follow begins to follow a room.
+// follow makes the hub follow a room.
 func (rs *rooms) follow(name proto.Room) *room {
 	rm := &room{Room: replay.Room{Name: name}}
 	rs.byName[name] = rm
@@ -100,10 +101,10 @@ func (rs *rooms) follow(name proto.Room) *room {
 	return rm
 }
 
-// followed handles the result of follow for all members that wait for it.
+// followed handles the result of follow, for all members that have joined since.
 func (rs *rooms) followed(rm *room, head history.Head, err error) {
 	if rs.byName[rm.Name] != rm {
-		return // all members had left; the next one has followed the room again
+		return // all members had left; since then another member has joined and caused another follow
 	}
 	rm.ready, rm.Head = err == nil, head
 	rm.members(func(a *audience, pos int) {
@@ -129,7 +130,7 @@ func (rs *rooms) followed(rm *room, head history.Head, err error) {
 
 func (rs *rooms) idOf(a *audience, pos int) loop.ID { return rs.conns.at(a.Members()[pos].Slot).id() }
 
-// leave ends a membership. It also forgets the audience and the room if no member is left.
+// leave ends a membership. Then it deletes the audience and the room, if they have no members.
 func (rs *rooms) leave(c *conn, i int) {
 	m := rs.conns.memberships(c)[i]
 	a := rs.fanout.audiences[m.audience]
@@ -155,7 +156,7 @@ func (rs *rooms) dropAudience(a *audience) {
 	}
 }
 
-// forget stops following a room without members.
+// forget stops following a room that has no members.
 func (rs *rooms) forget(rm *room) {
 	for len(rm.audiences) > 0 {
 		rs.dropAudience(rm.audiences[0])

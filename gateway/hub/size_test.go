@@ -5,7 +5,7 @@ import (
 	"unsafe"
 )
 
-// A hub keeps one conn for every connection, idle ones included.
+// A hub keeps a conn for every connection, also for idle ones. So its size matters.
 func TestConnIsSmall(t *testing.T) {
 	const most = 32 // bytes
 	if got := unsafe.Sizeof(conn{}); got > most {

@@ -2,23 +2,23 @@ package hub
 
 import "sync/atomic"
 
-// Stats are a hub's counters. The loop writes them; any goroutine may read them.
+// Stats contains a hub's counters. The loop writes them. Any goroutine may read them.
 type Stats struct {
-	Rooms atomic.Int64 // now followed
+	Rooms atomic.Int64 // rooms that the hub follows now
 
-	Deliveries atomic.Uint64 // frames of rooms given to a member
-	Replayed   atomic.Uint64 // events served from the log
-	Writes     atomic.Uint64 // system calls, or their equivalent in the portable backend
-	Bytes      atomic.Uint64 // written
-	FellBehind atomic.Uint64 // members that still needed frames when a ring dropped them
-	Gaps       atomic.Uint64 // announced
+	Deliveries atomic.Uint64 // frames written to members
+	Replayed   atomic.Uint64 // events sent from the log
+	Writes     atomic.Uint64 // system calls, or writes in the portable backend
+	Bytes      atomic.Uint64 // bytes written
+	FellBehind atomic.Uint64 // members that fell behind because a ring dropped frames that they needed
+	Gaps       atomic.Uint64 // gaps announced
 	Reads      atomic.Uint64 // pages requested from the log
-	InboxDrops atomic.Uint64 // deliveries dropped because the loop was too far behind
-	Unreadable atomic.Uint64 // events that could not be shown
+	InboxDrops atomic.Uint64 // deliveries dropped because too many waited for the loop
+	Unreadable atomic.Uint64 // events that could not be encoded
 }
 
-// add adds the counts of a turn, and clears them. The arguments are plain numbers because they
-// change with every write.
+// add adds the counts since its last call, and sets the arguments to 0. The arguments are not
+// atomic because the loop changes them with every write.
 func (s *Stats) add(deliveries, writes, bytes *uint64) {
 	if *writes == 0 && *deliveries == 0 {
 		return

@@ -21,8 +21,8 @@ type Box[T any] struct {
 	some atomic.Bool // whether the box has items; changed only with mu held
 
 	mu     sync.Mutex // guards the fields below
-	items  []T // total weight of the items
-	weight int // of items
+	items  []T
+	weight int // total weight of the items
 	closed bool
 }
 

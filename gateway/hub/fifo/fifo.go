@@ -1,4 +1,4 @@
-// Package fifo provides the queue in which a hub's work waits for its turn.
+// Package fifo provides a queue for the work of a hub.
 package fifo
 
 // Queue is a first-in-first-out queue that reuses its memory. The zero Queue is empty. It is not
@@ -8,7 +8,7 @@ type Queue[T any] struct {
 	first int
 }
 
-// Len returns how many items wait.
+// Len returns the number of items in the queue.
 func (q *Queue[T]) Len() int { return len(q.items) - q.first }
 
 // Push adds an item.
@@ -21,7 +21,7 @@ func (q *Queue[T]) Push(v T) {
 	q.items = append(q.items, v)
 }
 
-// Pop removes and returns the item that has waited longest. The queue must not be empty.
+// Pop removes and returns the oldest item. The queue must not be empty.
 func (q *Queue[T]) Pop() T {
 	v := q.items[q.first]
 	q.first++

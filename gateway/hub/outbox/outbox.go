@@ -1,6 +1,6 @@
-// Package outbox holds the bytes that wait for single connections: answers, replays, close
-// frames and the rest of frames that a write has cut. All bytes of a connection leave through it,
-// in order.
+// Package outbox keeps the bytes that wait for a single connection: answers, replays, close
+// frames, and the rest of a frame after a write that took only a part of it. All bytes of a
+// connection go through its outbox, which keeps them in order.
 package outbox
 
 import (
@@ -9,88 +9,89 @@ import (
 	"roomcast/gateway/loop"
 )
 
-// Writer writes to connections without blocking. It returns how many bytes the connection
-// has taken. *[loop.Loop] implements it.
+// Writer writes to connections without blocking. Write returns how many bytes the connection has
+// accepted. *[loop.Loop] implements it.
 type Writer interface {
 	Write(id loop.ID, p []byte) int
 }
 
-// Conn is the output of one connection. It holds no pointer, so that the garbage collector never
-// looks at millions of them. The owner keeps it by its slot.
+// Conn is the output state of one connection. It contains no pointer, so the garbage collector
+// need not scan millions of them. The owner stores it under the connection's slot.
 type Conn struct {
 	ID    loop.ID // 0 = not open
-	queue uint32  // index+1 in Outbox.queues; 0 = nothing waits
+	queue uint32  // 1 + index in Outbox.queues; 0 = the connection has no queue
 	flags flags
 }
 
 type flags uint8
 
 const (
-	queued  flags = 1 << iota // has a queue
-	blocked                   // takes no bytes until Unblock
-	closing                   // its close frame is in the queue; nothing follows
-	listed                    // in Outbox.sendQueue, the list of Next
-	telling                   // its owner wants to learn when the queue has been written
+	queued  flags = 1 << iota // the connection has a queue
+	blocked                   // the connection accepts no bytes until Unblock
+	closing                   // the close frame is in the queue, and no more bytes may follow
+	listed                    // the connection is in Outbox.sendQueue
+	telling                   // the owner has asked to be notified when the queue has been written
 )
 
-// Busy reports whether bytes must not be written past the queue.
+// Busy reports whether new bytes must go to the queue instead of the socket.
 func (c *Conn) Busy() bool { return c.flags&(queued|blocked|closing) != 0 }
 
-// Blocked reports whether the connection takes no bytes.
+// Blocked reports whether the connection accepts no bytes.
 func (c *Conn) Blocked() bool { return c.flags&blocked != 0 }
 
-// Closing reports whether the last bytes of the connection are in its queue.
+// Closing reports whether the queue contains the last bytes of the connection.
 func (c *Conn) Closing() bool { return c.flags&closing != 0 }
 
 // Queued reports whether bytes wait for the connection.
 func (c *Conn) Queued() bool { return c.flags&queued != 0 }
 
-// SetClosing says that nothing follows the bytes in the queue.
+// SetClosing marks the bytes in the queue as the last bytes of the connection.
 func (c *Conn) SetClosing() { c.flags |= closing }
 
-// NotifyDrained makes Drained return true once.
+// NotifyDrained makes the next call of Drained return true.
 func (c *Conn) NotifyDrained() { c.flags |= telling }
 
-// Drained reports whether the owner of a connection whose queue has just been written wants to
-// learn of it. The owner of a closing connection always does; others call NotifyDrained each time.
+// Drained reports whether the owner wants a notification now that the queue has been written. It
+// returns true for a closing connection, and once after each call of NotifyDrained.
 func (c *Conn) Drained() bool {
 	tell := c.flags&(closing|telling) != 0
 	c.flags &^= telling
 	return tell
 }
 
-// queue holds the bytes that wait for one connection. A blocked connection always has one.
+// queue contains the bytes that wait for one connection. A blocked connection always has a
+// queue.
 type queue struct {
 	buf   []byte
-	off   int    // how much of buf has been written
-	stuck uint32 // the second since which the connection has taken nothing, if it is blocked
+	off   int    // number of bytes of buf that have been written
+	stuck uint32 // if the connection is blocked: the second in which it last accepted bytes
 }
 
-// Outbox holds the queues of a loop's connections. It is owned by the loop's goroutine.
+// Outbox contains the queues of a loop's connections. The loop's goroutine owns it.
 type Outbox struct {
 	w         Writer
 	queues    []queue
-	unused    []uint32 // free indexes of queues, plus 1
-	spare     [][]byte // buffers to be used again
+	unused    []uint32 // 1 + index, for the free entries of queues
+	spare     [][]byte // buffers for reuse
 	held      limit.Part
-	sendQueue fifo.Queue[uint32] // slots of the connections that Next returns
-	newly     []loop.ID          // connections that have become blocked
+	sendQueue fifo.Queue[uint32] // slots of the connections that called Schedule and that Next has not returned
+	newly     []loop.ID          // connections that have become blocked since the last TakeBlocked
 
-	Writes, Bytes uint64 // since the owner last cleared them
+	Writes, Bytes uint64 // counters, which the owner reads and sets to 0
 }
 
-// The outbox keeps at most spareCount empty buffers of at most spareBytes for the next queues.
+// The outbox keeps at most spareCount buffers, of at most spareBytes each, for later queues.
 const (
 	spareBytes = 8 << 10
 	spareCount = 64
 )
 
-// New returns an empty outbox. Its buffers are taken from memory.
+// New returns an empty outbox. The memory budget counts its buffers.
 func New(w Writer, memory *limit.Budget) *Outbox {
 	return &Outbox{w: w, held: memory.Part(limit.Queues)}
 }
 
-// Append queues bytes for a connection. The owner bounds how many.
+// Append adds bytes to the connection's queue. The caller must bound how many bytes wait.
 func (o *Outbox) Append(c *Conn, p []byte) {
 	q := o.queueOf(c)
 	was := cap(q.buf)
@@ -119,7 +120,7 @@ func (o *Outbox) queueOf(c *Conn) *queue {
 	return &o.queues[c.queue-1]
 }
 
-// Schedule adds the connection to the list of Next, if it is not there.
+// Schedule adds the connection to the list from which Next takes, unless it is in the list.
 func (o *Outbox) Schedule(c *Conn) {
 	if c.flags&listed == 0 {
 		c.flags |= listed
@@ -127,17 +128,17 @@ func (o *Outbox) Schedule(c *Conn) {
 	}
 }
 
-// Pending returns how many connections Next will return.
+// Pending returns the number of connections in that list.
 func (o *Outbox) Pending() int { return o.sendQueue.Len() }
 
-// Next returns the slot of the connection that has waited longest since Schedule. The owner
-// then calls Begin on it.
+// Next removes the slot of the first connection from the list and returns it. Then the owner
+// must call Begin on the Conn in this slot.
 func (o *Outbox) Next() (slot uint32) { return o.sendQueue.Pop() }
 
-// Begin takes the connection off the list of Next.
+// Begin records that Next has removed the connection from the list.
 func (c *Conn) Begin() { c.flags &^= listed }
 
-// Due returns how many bytes wait for the connection.
+// Due returns the number of bytes in the connection's queue.
 func (o *Outbox) Due(c *Conn) int {
 	if c.queue == 0 {
 		return 0
@@ -146,8 +147,8 @@ func (o *Outbox) Due(c *Conn) int {
 	return len(q.buf) - q.off
 }
 
-// Flush writes the connection's queue and reports whether it is empty now. Now is the
-// present second.
+// Flush writes the connection's queue and reports whether the queue is empty now. The parameter
+// now is the current time in seconds.
 func (o *Outbox) Flush(c *Conn, now uint32) (empty bool) {
 	if c.queue == 0 {
 		return true
@@ -171,8 +172,8 @@ func (o *Outbox) Flush(c *Conn, now uint32) (empty bool) {
 	return true
 }
 
-// Write writes bytes past the empty queue of a connection that is not busy, and returns how
-// many it took. After a short write the owner calls Cut.
+// Write writes p to a connection that is not busy, and returns how many bytes the connection has
+// accepted. If this is less than len(p), the owner must call Cut.
 func (o *Outbox) Write(c *Conn, p []byte) int {
 	n := o.w.Write(c.ID, p)
 	o.Writes++
@@ -180,14 +181,15 @@ func (o *Outbox) Write(c *Conn, p []byte) int {
 	return n
 }
 
-// Cut handles a Write that was short. The rest of the frame that it cut leaves before anything
-// else. Progress says that the write took some bytes.
+// Cut handles a Write that took only a part of its bytes. Rest is the rest of the frame that the
+// write has cut. It goes to the queue, in front of all later bytes. Progress reports whether the
+// write took any bytes.
 func (o *Outbox) Cut(c *Conn, rest []byte, progress bool, now uint32) {
 	o.Append(c, rest)
 	o.block(c, progress, now)
 }
 
-// block marks the connection as taking no more for now.
+// block records that the connection accepts no bytes now.
 func (o *Outbox) block(c *Conn, progress bool, now uint32) {
 	if q := &o.queues[c.queue-1]; progress || q.stuck == 0 {
 		q.stuck = now
@@ -196,7 +198,7 @@ func (o *Outbox) block(c *Conn, progress bool, now uint32) {
 	o.newly = append(o.newly, c.ID)
 }
 
-// TakeBlocked yields the connections that have become blocked since the last call.
+// TakeBlocked calls yield for each connection that has become blocked since its last call.
 func (o *Outbox) TakeBlocked(yield func(loop.ID)) {
 	for i := 0; i < len(o.newly); i++ {
 		yield(o.newly[i])
@@ -204,7 +206,8 @@ func (o *Outbox) TakeBlocked(yield func(loop.ID)) {
 	o.newly = o.newly[:0]
 }
 
-// Unblock marks the connection as taking bytes again. It reports whether it was blocked.
+// Unblock records that the connection accepts bytes again. It reports whether the connection was
+// blocked.
 func (o *Outbox) Unblock(c *Conn) bool {
 	if !c.Blocked() {
 		return false
@@ -214,7 +217,7 @@ func (o *Outbox) Unblock(c *Conn) bool {
 	return true
 }
 
-// StuckSince returns the second since which a blocked connection has taken nothing.
+// StuckSince returns the second in which a blocked connection last accepted bytes.
 func (o *Outbox) StuckSince(c *Conn) (second uint32, blocked bool) {
 	if !c.Blocked() {
 		return 0, false
@@ -222,7 +225,7 @@ func (o *Outbox) StuckSince(c *Conn) (second uint32, blocked bool) {
 	return o.queues[c.queue-1].stuck, true
 }
 
-// Forget gives up the queue of a connection that is gone.
+// Forget frees the queue of a connection that has ended.
 func (o *Outbox) Forget(c *Conn) {
 	if c.queue != 0 {
 		o.free(c)
@@ -242,15 +245,15 @@ func (o *Outbox) free(c *Conn) {
 	c.flags &^= queued
 }
 
-// FreeSpare gives up the buffers that are kept for the next queues.
+// FreeSpare frees the buffers that are kept for later queues.
 func (o *Outbox) FreeSpare() {
 	clear(o.spare)
 	o.spare = o.spare[:0]
 }
 
-// Settle gives the memory budget the exact size of the queues.
+// Settle tells the memory budget the exact size of the queues.
 func (o *Outbox) Settle() { o.held.Settle() }
 
-// Held returns the bytes of all queues, and InUse the number of queues.
+// Held returns the bytes of all queues. InUse returns the number of queues.
 func (o *Outbox) Held() int  { return o.held.Held() }
 func (o *Outbox) InUse() int { return len(o.queues) - len(o.unused) }

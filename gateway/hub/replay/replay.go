@@ -1,7 +1,8 @@
-// Package replay takes one member from the log to the ring. Pages of the log go in, and records for
-// the member come out. The replay ends when the next record is in the ring or is still to come. The
-// ring moves on meanwhile, so a busy room may take several pages. The package is pure: the hub
-// reads the pages and sends the frames.
+// Package replay brings one member from its position in the log to the ring. The hub passes
+// pages of the log to a [Replay], which returns the records for the member. The replay ends when
+// the member's next record is in the ring, or has not been delivered yet. Meanwhile events
+// arrive and the ring drops old ones, so a replay in a busy room may need several pages. This
+// package does no I/O: the hub reads the pages and sends the frames.
 package replay
 
 import (
@@ -12,64 +13,66 @@ import (
 	"roomcast/proto/history"
 )
 
-// Room is the state of a room as one loop knows it.
+// Room is the state of a room that a loop knows from its deliveries.
 type Room struct {
 	Name proto.Room
-	Head history.Head // Seq is that of the newest event delivered to this loop
-	// Closing is the seq of the newest closing delivered to this loop, in the head's epoch;
-	// 0 = none.
+	Head history.Head // Seq is the seq of the newest event delivered to this loop
+	// Closing is the seq of the newest close that was delivered to this loop, in the head's
+	// epoch. 0 means that there was none.
 	Closing uint64
 }
 
-// Replay is the progress of one member. It is owned by the loop's goroutine.
+// Replay is the progress of one member's replay. The loop's goroutine owns it.
 type Replay struct {
-	from    proto.From     // what the client requested
-	started bool           // the client knows that it has joined, so events may be sent
+	from    proto.From     // the position that the client requested
+	started bool           // the client has received the answer to its join, so events may follow
 	asked   bool           // next is known
-	next    uint64         // seq of the record that is needed next
-	epoch   string         // the epoch of next
-	known   string         // the last epoch that the client has been told
-	behind  uint64         // stream sequence of the record before next; 0 = not known
-	records []proto.Record // the rest of the page
-	size    int            // bytes of the next page
-	joined  uint64         // closings up to this seq do not concern the member: the head at the join, or the seq of a reset
-	served  bool           // the client has been shown events of the room before
-	tries   int            // how many reads in a row brought nothing
+	next    uint64         // seq of the next record for the member
+	epoch   string         // epoch of next
+	known   string         // the epoch that the client knows from the gateway's last answer or reset
+	behind  uint64         // stream sequence of the record before next; 0 = unknown
+	records []proto.Record // records of the page that were not returned yet
+	size    int            // size of the next page in bytes
+	joined  uint64         // closes up to this seq do not end the membership: the head at the join, or the seq of a reset
+	served  bool           // the client has received events of the room before
+	tries   int            // how many reads since the last success have returned nothing new
 }
 
 const (
 	pageRecords = 64
-	// Bytes of the smallest, the first and the largest page. Pages grow for a connection
-	// that takes them whole and shrink for one that does not.
+	// Sizes of a page in bytes: the smallest, the first and the largest. The size grows if the
+	// connection accepts whole pages, and shrinks if it does not.
 	smallPage = 32 << 10
 	firstPage = 64 << 10
 	largePage = 256 << 10
-	// maxTries bounds how often in a row the log may fail.
+	// maxTries is how many reads in a row may fail before the member's session must end.
 	maxTries = 40
 )
 
-// New returns the replay of a new member. It shows nothing before Start.
+// New returns the replay of a new member. Next must not be called before Start.
 func New(from proto.From) *Replay { return &Replay{from: from, size: firstPage} }
 
-// Behind returns the replay of a member that has been served from the ring and needs the
-// record numbered next.
+// Behind returns the replay of a member that has fallen behind the ring. Its next record is the
+// one with the number next.
 func Behind(next uint64, epoch string) *Replay {
 	r := &Replay{size: firstPage, started: true, asked: true, served: true, next: next, epoch: epoch}
-	if next > 1 { // otherwise the room may have been empty when the member joined
+	if next > 1 { // if next is 1, the room may have been empty and without an epoch when the member joined
 		r.known = epoch
 	}
 	return r
 }
 
-// Started reports whether the client knows that it has joined.
+// Started reports whether the client has received the answer to its join.
 func (r *Replay) Started() bool { return r.started }
 
-// Since returns the seq after which the client asked to continue. Asked reports whether it did.
+// Since returns the seq after which the client wants to continue. Asked reports whether the
+// client has given such a seq.
 func (r *Replay) Since() (seq uint64, asked bool) { return r.from.Since, r.from.HasSince }
 
-// Start begins to serve a client that has been told that it has joined. Told is the head in that
-// answer; newer events may have come since. If live, the ring has all that the client requested,
-// from offset at on.
+// Start begins the replay after the client has received the answer to its join. Told is the
+// room's head in this answer. Since then, newer events may have been delivered. If live is true,
+// the ring contains all events that the client requested, from the offset at on, and there is
+// nothing to replay.
 func (r *Replay) Start(told history.Head, room *Room, events *ring.Log) (at uint64, live bool) {
 	head := room.Head
 	r.started, r.epoch, r.known, r.joined = true, head.Epoch, told.Epoch, told.Seq
@@ -82,8 +85,8 @@ func (r *Replay) Start(told history.Head, room *Room, events *ring.Log) (at uint
 	case r.from.HasSince && events.Continues(r.from, head):
 		r.next = r.from.Since + 1
 	case r.from.Last > 0 && uint64(r.from.Last) <= head.Seq:
-		// Only if the ring has all of them. Otherwise a read must count them, because the log may
-		// lack some seqs.
+		// The log may lack some seqs, and then these numbers are not the last ones that exist.
+		// So use the ring only if it contains them all. Otherwise a read must count the records.
 		if at, ok := events.Find(head.Seq-uint64(r.from.Last)+1, head.Seq); ok && !r.closedSince(room) {
 			return at, true
 		}
@@ -92,8 +95,9 @@ func (r *Replay) Start(told history.Head, room *Room, events *ring.Log) (at uint
 	return 0, false
 }
 
-// Next returns the record to show next, or the offset from which the ring serves the member from
-// now on. If it returns neither, the replay needs a page.
+// Next returns the next record for the member. If live is true, the replay is over, and the ring
+// serves the member from the offset at. If rec is nil and live is false, the replay needs a
+// page.
 func (r *Replay) Next(room *Room, events *ring.Log) (at uint64, live bool, rec *proto.Record) {
 	if r.asked && (r.epoch == "" || r.epoch == room.Head.Epoch) {
 		if at, ok := events.Find(r.next, room.Head.Seq); ok && !r.closedSince(room) {
@@ -108,19 +112,20 @@ func (r *Replay) Next(room *Room, events *ring.Log) (at uint64, live bool, rec *
 	return 0, false, rec
 }
 
-// closedSince reports whether the member has yet to be shown a closing that came after its join.
-// The ring would go on with later events; the replay ends at the closing.
+// closedSince reports whether the room was closed after the member's join, and the member has
+// not received the close yet. The replay must end at the close. So the member must not continue
+// in the ring, which contains later events.
 func (r *Replay) closedSince(room *Room) bool {
 	return room.Closing > r.joined && room.Closing >= r.next
 }
 
-// Ends reports whether the record closes the room for the member. The member is shown
-// nothing after it, not even that the room is open again.
+// Ends reports whether rec is a close that ends the membership. The member receives nothing
+// after it, not even the event that reopens the room.
 func (r *Replay) Ends(rec *proto.Record) bool {
 	return rec.Kind == proto.Closed && rec.Seq > r.joined
 }
 
-// Query returns the query for the next page.
+// Query returns the query for the next page of the log.
 func (r *Replay) Query(room *Room) history.Query {
 	q := history.Query{Room: room.Name, Limit: pageRecords, Bytes: r.size, Reach: room.Head.Seq}
 	if r.asked {
@@ -130,29 +135,29 @@ func (r *Replay) Query(room *Room) history.Query {
 	q.Since, q.HasSince, q.Epoch, q.At = r.from.Since, r.from.HasSince, r.from.Epoch, r.from.At
 	q.Last, q.After = r.from.Last, r.from.After
 	if q.Last > 0 {
-		q.Limit = 0 // Last bounds it
+		q.Limit = 0 // Last already bounds the number of records
 	}
 	return q
 }
 
-// Outcome is the result of a page.
+// Outcome says what the hub must do after Take.
 type Outcome struct {
-	Gap   *proto.Gap // announce this to the client
-	Lost  bool       // the client cannot be told of the gap: end its session
-	Retry bool       // the page brought nothing: read again
+	Gap   *proto.Gap // if not nil, announce this gap to the client
+	Lost  bool       // the client cannot be told of the gap, so its session must end
+	Retry bool       // the page contained nothing new, so read it again later
 }
 
-// Take accepts a page. Full says that the client's format shows gaps. A client of another format
-// can be told of a gap only at the beginning of its session.
+// Take accepts a page. Full means that the client's format includes gaps. A client with another
+// format can be told of a gap only at the beginning of its session.
 func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	head := room.Head
 	if p.Head.Epoch != head.Epoch && head.Epoch != "" {
-		return Outcome{Retry: true} // the log is a whole epoch ahead of the deliveries
+		return Outcome{Retry: true} // the log has begun a new epoch, of which no event was delivered to this loop yet
 	}
 	o.Gap = p.Gap
 	records := p.Records
-	// Without records the replay continues behind the page's head. The next events were delivered
-	// here after the page was read, or another gateway has already shown them.
+	// If the page has no records, the replay continues after the page's head. The following
+	// events were delivered to this loop after the page was read, or will be delivered soon.
 	start := p.Head.Seq + 1
 	if len(records) > 0 {
 		start = records[0].Seq
@@ -160,14 +165,14 @@ func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	if full && r.misnames(p) {
 		o.Gap = history.Reset(room.Name, r.from.Since, p.Head)
 		if start > 1 && !(r.from.HasSince && r.from.Since == 0) {
-			records, start = nil, 1 // behind a reset the client expects the oldest records
+			records, start = nil, 1 // after a reset, the client expects the events from the oldest one on
 		}
 	}
 	r.known = p.Head.Epoch
 	if o.Gap != nil && !full && (!r.from.HasSince || r.served) {
 		return Outcome{Gap: o.Gap, Lost: true}
 	}
-	// Records beyond the ring's end will come through the ring.
+	// Drop records that are newer than the ring. The ring will contain them later.
 	for n := len(records); n > 0 && records[n-1].Seq > head.Seq; n-- {
 		records = records[:n-1]
 	}
@@ -188,9 +193,10 @@ func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	return o
 }
 
-// misnames reports whether the client's next resume would name another epoch than the page's. The
-// log announces no reset to a client that has seen no event of the epoch that it knows. The client
-// must learn the right epoch all the same.
+// misnames reports whether the client knows another epoch than the page's, although the page
+// contains no reset. If the client has received no event of the epoch that it knows, the log
+// cannot tell that a reset is needed. Without a reset, the client would name the wrong epoch
+// when it resumes.
 func (r *Replay) misnames(p *history.Page) bool {
 	if r.known == p.Head.Epoch || p.Gap != nil && p.Gap.Reason == proto.GapReset {
 		return false
@@ -198,17 +204,18 @@ func (r *Replay) misnames(p *history.Page) bool {
 	if r.known != "" {
 		return true
 	}
-	// The room was empty. The event with seq 1 names the epoch.
+	// The client joined an empty room without an epoch. The event with seq 1 will tell it the
+	// epoch.
 	return r.from.Since == 0 && (len(p.Records) == 0 || p.Records[0].Seq != 1)
 }
 
-// Failed counts a failed read, or a page that brought nothing (err is nil). Lost reports whether
-// the member cannot be served at all; why is the refusal, if there is one.
+// Failed counts a failed read. If err is nil, the read returned nothing new. Lost reports
+// whether to end the member's session. Then why is the refusal for the client, if there is one.
 func (r *Replay) Failed(err error) (lost bool, why *proto.Refusal) {
 	refusal, refused := errors.AsType[*proto.Refusal](err)
 	switch {
 	case refused && refusal.Code == proto.Overloaded:
-		return false, nil // there is no memory for a page: the member waits
+		return false, nil // there is no memory for a page now, so the member waits
 	case refused && !refusal.Temporary() && refusal.Code != proto.Internal:
 		return true, refusal
 	}
@@ -216,16 +223,18 @@ func (r *Replay) Failed(err error) (lost bool, why *proto.Refusal) {
 	return r.tries > maxTries, nil
 }
 
-// Grow enlarges the next page, after the connection took a whole one. Shrink makes it smaller,
-// after the hub gave back a page because the connection took no bytes.
+// Grow enlarges the next page. Call it when the connection has accepted a whole page. Shrink
+// makes the next page smaller. Call it when the page was released because the connection
+// accepted no bytes.
 func (r *Replay) Grow()   { r.size = min(2*r.size, largePage) }
 func (r *Replay) Shrink() { r.size = max(r.size/2, smallPage) }
 
-// Forget drops the rest of the page.
+// Forget discards the records that were not returned yet.
 func (r *Replay) Forget() { r.records = nil }
 
-// Retract drops the rest of the page if it may hold records between two seqs, which the log has
-// changed. It reports whether it did.
+// Retract discards the records that were not returned yet, if some of them may have a seq
+// between from and to. The log has changed these records. Retract reports whether it discarded
+// records.
 func (r *Replay) Retract(from, to uint64) bool {
 	if n := len(r.records); n == 0 || r.records[0].Seq > to || r.records[n-1].Seq < from {
 		return false
@@ -234,11 +243,11 @@ func (r *Replay) Retract(from, to uint64) bool {
 	return true
 }
 
-// Holds returns how many records of the page are left.
+// Holds returns the number of records that Next can return without another page.
 func (r *Replay) Holds() int { return len(r.records) }
 
-// Restarts reports whether a reset to the epoch leaves the member without a position to continue
-// from. A member in another epoch learns of the reset from the log.
+// Restarts reports whether a reset to the given epoch leaves the member without a position to
+// continue from. A member whose position is in another epoch learns of the reset from the log.
 func (r *Replay) Restarts(epoch string) bool {
 	return r.started && (r.epoch == "" || r.epoch == epoch)
 }

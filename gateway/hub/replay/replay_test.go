@@ -9,7 +9,7 @@ import (
 	"roomcast/proto/history"
 )
 
-// newRing returns a ring with the events from first to last.
+// newRing returns a ring that contains the events from first to last.
 func newRing(first, last uint64) *ring.Log {
 	r := new(ring.Log)
 	for seq := first; seq <= last; seq++ {
@@ -18,7 +18,7 @@ func newRing(first, last uint64) *ring.Log {
 	return r
 }
 
-// page returns a page of the log with the records from first to last.
+// page returns a page of the log with the records from first to last, and the given head.
 func page(first, last, head uint64) *history.Page {
 	p := &history.Page{Head: history.Head{Seq: head, Epoch: "e"}}
 	for seq := first; seq <= last; seq++ {
@@ -27,8 +27,8 @@ func page(first, last, head uint64) *history.Page {
 	return p
 }
 
-// A member that resumes first receives events from the log. It continues in the ring without a
-// hole or a repeat.
+// A member that resumes first receives events from the log. Then it continues in the ring,
+// without a missing or repeated event.
 func TestReplayEndsWhereTheRingBegins(t *testing.T) {
 	room := &Room{Head: history.Head{Seq: 10, Epoch: "e"}}
 	events := newRing(6, 10)
@@ -56,7 +56,7 @@ func TestReplayEndsWhereTheRingBegins(t *testing.T) {
 	}
 }
 
-// A text session can be told about a gap only when it begins.
+// A text session can be told of a gap only at its beginning.
 func TestGapEndsSessionsThatCannotReceiveIt(t *testing.T) {
 	room := &Room{Head: history.Head{Seq: 50, Epoch: "e"}}
 	gap := page(41, 50, 50)
@@ -113,8 +113,9 @@ func TestMemberIsLostWhenTheLogStaysAway(t *testing.T) {
 	}
 }
 
-// A client resumes in the newest epoch on a gateway that lags behind. The gateway's answer names
-// the old epoch. Then a reset corrects this, and the oldest records follow.
+// A client resumes in the newest epoch, but the gateway has not learned of this epoch yet and
+// answers with the old one. A reset corrects this. After the reset, the client receives the
+// events from the oldest one on.
 func TestResetAfterAnAnswerWithAnOldEpochBeginsWithTheOldestRecord(t *testing.T) {
 	room := &Room{Head: history.Head{Seq: 112, Epoch: "old"}}
 	r := New(proto.From{HasSince: true, Since: 75, Epoch: "e"})

@@ -10,48 +10,49 @@ import (
 	"roomcast/proto/history"
 )
 
-// Log is the frames of a ring. It is owned by one goroutine.
+// Log contains the frames of a ring. One goroutine owns it.
 type Log struct {
 	buf      []byte
 	base     uint64  // offset of buf[0]
-	frames   []Frame // those in buf, oldest first
-	lastSkip uint64  // offset behind the newest frame that some member does not get
+	frames   []Frame // the frames in buf, oldest first
+	lastSkip uint64  // offset after the newest frame that one of the members must not receive
 
-	counted struct{ from, to, n uint64 } // the arguments and the result of the last Count
+	counted struct{ from, to, n uint64 } // arguments and result of the last call of Count
 }
 
-// Frame is one event or ephemeral in a ring.
+// Frame is an event or an ephemeral in a ring.
 type Frame struct {
-	Seq       uint64 // of the event; an ephemeral has that of the event before it
-	Time      int64  // of the event, in milliseconds since 1970
-	Skip      uint32 // slot+1 of the member that does not get it; 0 = every member does
+	Seq       uint64 // seq of the event; for an ephemeral, the seq of the event before it
+	Time      int64  // time of the event, in milliseconds since 1970
+	Skip      uint32 // 1 + slot of the member that must not receive the frame; 0 = every member receives it
 	Ephemeral bool
 
-	at uint64 // offset of its first byte
+	at uint64 // offset of the frame's first byte
 }
 
-// Sizes of a ring's buffer in bytes. It grows beyond Small only while some member still
-// needs what is in it.
+// Sizes of a ring's buffer in bytes. The buffer grows beyond Small only while some member has
+// not received its contents.
 const (
 	First = 2 << 10
 	Small = 16 << 10
 )
 
-// Size returns how many bytes of memory the frames take.
+// Size returns the memory of the buffer and of the list of frames, in bytes.
 func (l *Log) Size() int { return cap(l.buf) + cap(l.frames)*int(unsafe.Sizeof(Frame{})) }
 
-// Len returns how many bytes the buffer holds, and Cap how many fit into it.
+// Len returns the number of bytes in the buffer. Cap returns the size of the buffer.
 func (l *Log) Len() int { return len(l.buf) }
 func (l *Log) Cap() int { return cap(l.buf) }
 
-// Head returns the offset behind the newest frame.
+// Head returns the offset after the newest frame.
 func (l *Log) Head() uint64 { return l.base + uint64(len(l.buf)) }
 
 // Bytes returns the bytes between two offsets.
 func (l *Log) Bytes(from, to uint64) []byte { return l.buf[from-l.base : to-l.base] }
 
-// Append adds a frame. Encode appends the frame's bytes to the buffer. Append reports whether
-// encode added any, because a format may show nothing of an event.
+// Append adds a frame. The function encode appends the frame's bytes to the buffer. It may
+// append nothing, if the format does not include the event. Then Append adds no frame and
+// returns false.
 func (l *Log) Append(f Frame, encode func([]byte) []byte) (shown bool) {
 	f.at = l.Head()
 	l.buf = encode(l.buf)
@@ -62,12 +63,12 @@ func (l *Log) Append(f Frame, encode func([]byte) []byte) (shown bool) {
 	return l.Head() > f.at
 }
 
-// index returns the first frame at or behind the offset.
+// index returns the index of the first frame that begins at or after the offset.
 func (l *Log) index(at uint64) int {
 	return sort.Search(len(l.frames), func(i int) bool { return l.frames[i].at >= at })
 }
 
-// edge returns the offset of frame i, or the head if i is the number of frames.
+// edge returns the offset of frame i. If i is the number of frames, it returns the head.
 func (l *Log) edge(i int) uint64 {
 	if i < len(l.frames) {
 		return l.frames[i].at
@@ -75,14 +76,14 @@ func (l *Log) edge(i int) uint64 {
 	return l.Head()
 }
 
-// Edge returns the first frame boundary at or behind the offset.
+// Edge returns the first boundary between frames that is at or after the offset.
 func (l *Log) Edge(at uint64) uint64 { return l.edge(l.index(at)) }
 
-// Half returns the frame boundary at or behind the middle of the buffer.
+// Half returns the first boundary between frames that is at or after the middle of the buffer.
 func (l *Log) Half() uint64 { return l.Edge(l.base + uint64(len(l.buf))/2) }
 
-// NextSeq returns the seq of the first event at or behind the offset. Newest is the seq of
-// the room's newest event.
+// NextSeq returns the seq of the first event at or after the offset. Newest is the seq of the
+// room's newest event.
 func (l *Log) NextSeq(at, newest uint64) uint64 {
 	i := l.index(at)
 	switch {
@@ -94,8 +95,8 @@ func (l *Log) NextSeq(at, newest uint64) uint64 {
 	return l.frames[i].Seq
 }
 
-// Find returns the offset of the event with the given seq, or the head if that event is the next to
-// come. Newest is the seq of the room's newest event.
+// Find returns the offset of the event with the given seq. If this event is the next one to
+// arrive, Find returns the head. Newest is the seq of the room's newest event.
 func (l *Log) Find(seq, newest uint64) (at uint64, ok bool) {
 	if seq == newest+1 {
 		return l.Head(), true
@@ -106,15 +107,15 @@ func (l *Log) Find(seq, newest uint64) (at uint64, ok bool) {
 	return 0, false
 }
 
-// Behind returns the offset behind the event with the given seq and everything that came before it.
-// Some reports whether the ring holds any frame before that offset.
+// Behind returns the offset after the event with the given seq. Some reports whether there is
+// any frame before that offset.
 func (l *Log) Behind(seq uint64) (at uint64, some bool) {
 	i := sort.Search(len(l.frames), func(i int) bool { return l.frames[i].Seq > seq || l.frames[i].Seq == seq && l.frames[i].Ephemeral })
 	return l.edge(i), i > 0
 }
 
-// event returns the frame of the event with the given seq, or nil if the ring does not
-// hold it.
+// event returns the frame of the event with the given seq, or nil if the ring does not contain
+// it.
 func (l *Log) event(seq uint64) *Frame {
 	i := sort.Search(len(l.frames), func(i int) bool { return l.frames[i].Seq >= seq })
 	if i == len(l.frames) || l.frames[i].Seq != seq || l.frames[i].Ephemeral {
@@ -123,8 +124,8 @@ func (l *Log) event(seq uint64) *Frame {
 	return &l.frames[i]
 }
 
-// Continues reports whether the room's head and the ring prove that the log continues the history
-// that a client has seen. If not, only a read of the log can decide.
+// Continues reports whether the ring and the room's head prove that the client's position
+// belongs to the log's present history. If it returns false, only reading the log can tell.
 func (l *Log) Continues(from proto.From, head history.Head) bool {
 	switch {
 	case from.Since == 0:
@@ -140,7 +141,7 @@ func (l *Log) Continues(from proto.From, head history.Head) bool {
 	return f != nil && from.At.UnixMilli() == f.Time
 }
 
-// Drop forgets the frames before the offset, which must be a frame boundary.
+// Drop removes the frames before the offset, which must be a boundary between frames.
 func (l *Log) Drop(to uint64) {
 	l.frames = slices.Delete(l.frames, 0, l.index(to))
 	n := copy(l.buf, l.buf[to-l.base:])
@@ -148,8 +149,8 @@ func (l *Log) Drop(to uint64) {
 	l.base = to
 }
 
-// Resize gives the ring a buffer of another size. It keeps a buffer if a smaller one would save
-// less than three quarters, because the copy costs more.
+// Resize gives the ring a buffer of the given size. If this would make the buffer smaller but
+// save less than three quarters of it, Resize does nothing, because copying costs more.
 func (l *Log) Resize(size int) {
 	if size <= cap(l.buf) && size > cap(l.buf)/4 {
 		return
@@ -159,13 +160,14 @@ func (l *Log) Resize(size int) {
 	l.buf = buf
 }
 
-// Free gives up the buffer with everything in it.
+// Free frees the buffer with all frames.
 func (l *Log) Free() {
 	l.base = l.Head()
 	l.buf, l.frames = nil, nil
 }
 
-// Runs yields the ranges between two offsets that the member in the given slot gets.
+// Runs yields the ranges of bytes between two offsets that the member in the given slot must
+// receive.
 func (l *Log) Runs(from, to uint64, slot uint32) iter.Seq2[uint64, uint64] {
 	return func(yield func(uint64, uint64) bool) {
 		for i := l.index(from); from < min(to, l.lastSkip) && i < len(l.frames) && l.frames[i].at < to; i++ {
@@ -183,11 +185,11 @@ func (l *Log) Runs(from, to uint64, slot uint32) iter.Seq2[uint64, uint64] {
 	}
 }
 
-// Skips reports whether some member does not get a frame behind the offset.
+// Skips reports whether there is a frame after the offset that some member must not receive.
 func (l *Log) Skips(from uint64) bool { return from < l.lastSkip }
 
-// Count returns how many frames are between two offsets. It remembers its last result, because most
-// members are served the same frames.
+// Count returns the number of frames between two offsets. It remembers its last result, because
+// most members are served the same frames.
 func (l *Log) Count(from, to uint64) uint64 {
 	if l.counted.from != from || l.counted.to != to {
 		l.counted.from, l.counted.to = from, to

@@ -1,43 +1,45 @@
-// Package ring keeps the newest part of a room's log as frames of one format, each encoded once.
-// Each member has a cursor in it. The package is pure: it neither writes nor reads a clock.
+// Package ring keeps the newest part of a room's log as frames of one format. Each event is
+// encoded once. Each member has a cursor, which is its position in the ring. The package does no
+// I/O and has no clock.
 //
-// Offsets count bytes since the ring was made and never wrap. The buffer holds the bytes from base
-// to head, always in one piece, so a backlog of any length goes out in one write. A full ring drops
-// its older half and moves the rest to the front, which moves two bytes for each appended one.
+// An offset is a number of bytes since the ring was made. It never wraps. The buffer contains
+// the bytes from the offset base to the head in one piece, so one write can send all frames that
+// a member lacks. When the buffer is full, the ring drops the older half and moves the rest to
+// the front. On average, this moves two bytes for each appended byte.
 package ring
 
-// Ring is a log and the members that are served from it. It is owned by one goroutine.
+// Ring is a log with the members that are served from it. One goroutine owns it.
 type Ring struct {
 	Log
 
 	members []Member
-	pos     int    // of the pass under way: the next member to serve
-	to      uint64 // of the pass under way: it serves up to here
+	pos     int    // in the present pass: position of the next member to serve
+	to      uint64 // in the present pass: write the frames up to this offset
 }
 
-// Member is a connection's cursor in a ring. The cursor stands at a frame's beginning.
+// Member is a connection with a cursor. The cursor is always at the beginning of a frame.
 type Member struct {
-	Cursor uint64 // every byte before it has been given to the connection; or Away
-	Slot   uint32 // of the connection
+	Cursor uint64 // the connection has received all bytes before this offset; or Away
+	Slot   uint32 // slot of the connection
 }
 
-// Away is the cursor of a member that is served from the log until the ring reaches it. It
-// is beyond every offset, so a pass skips the member without a test of its own.
+// Away is the cursor of a member that is served from the log until its next event is in the
+// ring. It is greater than every offset, so a pass skips the member without a special test.
 const Away = ^uint64(0)
 
-// Members returns the members. The slice is not a copy: the caller may change its elements, but not
-// its length.
+// Members returns the members. The slice is not a copy. The caller may change its elements, but
+// not its length.
 func (r *Ring) Members() []Member { return r.members }
 
-// Join adds a member that is served from the log, and returns its position.
+// Join adds a member and returns its position. The member's cursor is Away.
 func (r *Ring) Join(slot uint32) (pos uint32) {
 	r.members = append(r.members, Member{Cursor: Away, Slot: slot})
 	return uint32(len(r.members) - 1)
 }
 
-// Leave removes the member at pos. The last member takes its position; during a pass two members
-// move, so that the pass misses none. Leave calls moved with the slot and the new position of each
-// member that moves.
+// Leave removes the member at pos, and moves the last member to its position. During a pass it
+// moves two members, so that the pass still serves each remaining member. Leave calls moved with
+// the slot and the new position of each member that it moves.
 func (r *Ring) Leave(pos uint32, moved func(slot, pos uint32)) {
 	at, last := int(pos), len(r.members)-1
 	move := func(from, to int) {
@@ -55,8 +57,9 @@ func (r *Ring) Leave(pos uint32, moved func(slot, pos uint32)) {
 	r.members = r.members[:last]
 }
 
-// Begin starts a pass over the members, unless one is under way. The pass serves the frames
-// that the ring holds now; later ones are for the next pass. It reports whether it started.
+// Begin starts a pass over the members and returns true. If a pass is in progress, it returns
+// false. The pass writes the frames that are in the ring now. Frames that are appended later
+// belong to the next pass.
 func (r *Ring) Begin() bool {
 	if r.pos > 0 {
 		return false
@@ -65,9 +68,10 @@ func (r *Ring) Begin() bool {
 	return true
 }
 
-// Next returns the next member that the pass has bytes for, and where these bytes end. It returns
-// nil at the end of the pass, or when steps reaches 0. Each member that it looks at takes one step,
-// because a member without new bytes costs far less than a write.
+// Next returns the next member for which the pass has bytes, and the offset where these bytes
+// end. It returns nil at the end of the pass, or when steps is 0. For each member that it looks
+// at, it subtracts one from steps. Steps are counted separately from writes, because a member
+// without new bytes costs much less than a write.
 func (r *Ring) Next(steps *int) (m *Member, to uint64) {
 	for r.pos < len(r.members) && *steps > 0 {
 		m := &r.members[r.pos]
@@ -80,8 +84,8 @@ func (r *Ring) Next(steps *int) (m *Member, to uint64) {
 	return nil, 0
 }
 
-// End ends the pass if it has served every member, and reports whether it did. More reports whether
-// this pass or another one still has bytes to write.
+// End ends the pass if all members have been served. Ended reports whether it did. More reports
+// whether this pass or another one has bytes to write.
 func (r *Ring) End() (ended, more bool) {
 	if r.pos < len(r.members) {
 		return false, true
@@ -90,10 +94,10 @@ func (r *Ring) End() (ended, more bool) {
 	return true, r.to < r.Head()
 }
 
-// Passing reports whether a pass is under way.
+// Passing reports whether a pass is in progress.
 func (r *Ring) Passing() bool { return r.pos > 0 }
 
-// Needed returns the lowest cursor. No member needs the frames before it.
+// Needed returns the lowest cursor. All members have received the frames before it.
 func (r *Ring) Needed() uint64 {
 	low := r.Head()
 	for i := range r.members {

@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// frame appends a frame of the given size.
+// frame appends a frame with the given number of bytes.
 func frame(r *Ring, f Frame, bytes int) {
 	r.Append(f, func(b []byte) []byte { return append(b, make([]byte, bytes)...) })
 }
 
-// live returns a ring whose members have received all frames so far.
+// live returns a ring whose members have received all its frames.
 func live(members int) *Ring {
 	r := new(Ring)
 	for slot := range members {
@@ -20,13 +20,13 @@ func live(members int) *Ring {
 	return r
 }
 
-// Members may leave during a pass. The pass serves all others once.
+// Members may leave during a pass. The pass serves each remaining member exactly once.
 func TestPassServesEveryMemberThatStaysOnce(t *testing.T) {
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		r := live(20)
 		frame(r, Frame{Seq: 1}, 10)
-		pos := make(map[uint32]uint32) // by slot: the positions of the members
+		pos := make(map[uint32]uint32) // positions of the members, by slot
 		for i, m := range r.Members() {
 			pos[m.Slot] = uint32(i)
 		}
@@ -66,7 +66,7 @@ func TestFindKnowsEventsOfTheRingAndTheNextOne(t *testing.T) {
 		frame(r, Frame{Seq: seq}, 10)
 		frame(r, Frame{Seq: seq, Ephemeral: true}, 3)
 	}
-	r.Drop(13) // drops event 5 and the ephemeral frame after it
+	r.Drop(13) // drops event 5 and the ephemeral after it
 	for seq, want := range map[uint64]string{4: "0 false", 5: "0 false", 6: "13 true", 8: "39 true", 9: "52 true", 10: "0 false"} {
 		at, ok := r.Find(seq, 8)
 		if got := fmt.Sprint(at, ok); got != want {
