@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Act is a moderator's change of a room. The owner commits it to the log as an event.
+// Act names a change that a moderator makes to a room. The room's owner commits the act to the
+// log as an event.
 type Act string
 
 // The acts.
@@ -21,16 +22,16 @@ const (
 	ActUnmute Act = "unmute"
 	ActSlow   Act = "slow"
 	ActDelete Act = "delete"
-	ActEdit   Act = "edit" // of one's own message; clients send the verb edit
+	ActEdit   Act = "edit" // changes a sender's own message; clients send the verb edit
 )
 
-// ActRule describes an act.
+// ActRule is the description of an act in the table [Acts].
 type ActRule struct {
 	Act   Act
-	Kind  EventKind // of the event that the act becomes
-	Needs string    // the field that the act requires besides its reason; "" = none
-	Takes string    // an optional field; "" = none
-	Right Right     // that the act needs; the author of a message needs no other
+	Kind  EventKind // kind of the event that the act becomes
+	Needs string    // the field that the act requires; "" = none
+	Takes string    // a field that the act may have; "" = none
+	Right Right     // the right that the act requires; the author of a message needs no other right
 }
 
 // Acts is the table of all acts.
@@ -47,7 +48,7 @@ var Acts = []ActRule{
 	{Act: ActEdit, Kind: Edited, Needs: "seq", Takes: "epoch", Right: RightSay},
 }
 
-// Rule returns the row of a in the table, nil for an unknown act.
+// Rule returns the description of a. It returns nil if a is unknown.
 func (a Act) Rule() *ActRule {
 	for i := range Acts {
 		if Acts[i].Act == a {
@@ -57,8 +58,9 @@ func (a Act) Rule() *ActRule {
 	return nil
 }
 
-// Permits returns the right by which a sender with the given rights may do the act. It is the
-// right to moderate, if the sender has it and the act is no edit; otherwise that of the table.
+// Permits returns the right that allows the act to a sender with the given rights. For all acts
+// except an edit, this is the right to moderate, if the sender has it. Otherwise it is the right
+// in the table.
 func (a Act) Permits(rights Rights) Right {
 	if rights.Allow(RightModerate) && a != ActEdit {
 		return RightModerate
@@ -66,10 +68,10 @@ func (a Act) Permits(rights Rights) Right {
 	return a.Rule().Right
 }
 
-// Known reports whether a is in the table.
+// Known reports whether a is in the table [Acts].
 func (a Act) Known() bool { return a.Rule() != nil }
 
-// listActs returns the names of all acts, for a sentence.
+// listActs returns the names of all acts, as a part of a sentence.
 func listActs() string {
 	names := make([]string, len(Acts))
 	for i := range Acts {
@@ -78,24 +80,24 @@ func listActs() string {
 	return enumerate(names)
 }
 
-// Guests is the member in a ban or a mute of all guests of a room.
+// Guests stands for all guests of a room, as the member of a ban or a mute.
 const Guests = "*guests"
 
-// IsGuest reports whether a gateway made the id for a client without a token.
+// IsGuest reports whether a gateway has made this id, for a client without a credential.
 func IsGuest(id string) bool { return strings.HasPrefix(id, "anon-") }
 
-// Terms are the fields of an act besides its reason; see [Acts].
+// Terms contains the fields of an act other than its reason; see [Acts].
 type Terms struct {
 	Member string        // an id, or [Guests]
-	For    time.Duration // how long the act holds; 0 = until it is undone
-	Every  time.Duration // time in which a member may say one message; 0 ends slow
-	Seq    uint64        // of a message
-	Epoch  string        // of that message; "" = the present epoch of the room
+	For    time.Duration // how long a ban or a mute lasts; 0 = until it is undone
+	Every  time.Duration // in the slow mode, a member may say one message in this time; 0 ends the slow mode
+	Seq    uint64        // seq of the message to delete or edit
+	Epoch  string        // epoch of Seq; "" = the room's present epoch
 
-	given []string // names of the fields that a client has sent
+	given []string // names of the fields that the client has sent
 }
 
-// Bounds of the times of acts.
+// Bounds for the times in acts.
 const (
 	minFor   = time.Second
 	maxFor   = 10 * 366 * 24 * time.Hour // 10 years
@@ -103,7 +105,7 @@ const (
 	maxEvery = 24 * time.Hour
 )
 
-// read reads one field. JSON and NATS headers have the same text.
+// read reads one field. JSON and NATS headers contain the same text.
 func (t *Terms) read(name, value string) *Refusal {
 	t.given = append(t.given, name)
 	var err error
@@ -131,7 +133,8 @@ func (t *Terms) read(name, value string) *Refusal {
 	return nil
 }
 
-// parsed refuses an act without its required field, or with a field that it does not have.
+// parsed returns a refusal if the act's required field is missing, or if a field does not belong
+// to the act.
 func (t *Terms) parsed(act Act) *Refusal {
 	rule := act.Rule()
 	if rule.Needs != "" && !slices.Contains(t.given, rule.Needs) {
@@ -146,7 +149,7 @@ func (t *Terms) parsed(act Act) *Refusal {
 	return t.check(act)
 }
 
-// check refuses invalid terms of an act.
+// check returns a refusal if a value is not valid for the act.
 func (t *Terms) check(act Act) *Refusal {
 	rule := act.Rule()
 	switch {
@@ -166,7 +169,7 @@ func (t *Terms) check(act Act) *Refusal {
 	return CheckID(t.Member)
 }
 
-// headers returns the terms of an act as NATS headers, by their names.
+// headers returns the terms of an act as NATS headers, by name.
 func (t *Terms) headers(act Act) map[string]string {
 	h := make(map[string]string)
 	if t.Member != "" {
@@ -184,7 +187,8 @@ func (t *Terms) headers(act Act) map[string]string {
 	return h
 }
 
-// formatSpan returns a duration as [time.ParseDuration] reads it, without zero parts.
+// formatSpan returns a duration in the form that [time.ParseDuration] reads. It omits zero
+// parts.
 func formatSpan(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {

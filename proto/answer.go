@@ -6,55 +6,55 @@ import (
 	"time"
 )
 
-// The answers below are the same over WebSocket, HTTP and NATS. Their methods append JSON, and
-// clients read it with encoding/json.
+// The following answers are the same over WebSocket, HTTP and NATS. Their methods append JSON.
+// Clients read the JSON with encoding/json.
 
 // Hello is the first frame of a JSON session.
 type Hello struct {
 	Session string    `json:"session"`
 	You     Identity  `json:"you"`
-	Resume  string    `json:"resume"`  // makes the next session the same sender
-	Time    time.Time `json:"time"`    // of the server
-	Expires time.Time `json:"expires"` // of the token; zero = the session has none
-	Limits  Limits    `json:"limits"`  // zero = not known
-	Joined            // of the room in the session's path; zero = none
+	Resume  string    `json:"resume"`  // a later session that presents this string has the same sender
+	Time    time.Time `json:"time"`    // the server's time
+	Expires time.Time `json:"expires"` // when the token expires; zero = the session has no token
+	Limits  Limits    `json:"limits"`  // zero = unknown
+	Joined            // of the room in the session's path; zero = there is none
 }
 
-// Limits are the limits of a session.
+// Limits contains the limits of a session.
 type Limits struct {
-	Message     int   `json:"message"`       // bytes of a message
-	Rooms       int   `json:"rooms"`         // rooms at a time
-	KeyWindowMS int64 `json:"key_window_ms"` // how long the owner of a room remembers keys; 0 = not known
+	Message     int   `json:"message"`       // the most bytes of one message
+	Rooms       int   `json:"rooms"`         // the most rooms that the session may be in
+	KeyWindowMS int64 `json:"key_window_ms"` // how long the owner of a room remembers keys; 0 = unknown
 }
 
-// Joined is the ok of a join: the newest event of the room.
+// Joined is the answer to join. It describes the newest event of the room.
 type Joined struct {
 	Room  Room      `json:"room,omitzero"`
 	Seq   uint64    `json:"seq"`
 	Epoch string    `json:"epoch"`
-	At    time.Time `json:"at"` // of the event; zero = not known
+	At    time.Time `json:"at"` // time of the event; zero = unknown
 
-	Resume string `json:"resume,omitempty"` // replaces the one of hello; "" = that remains valid
+	Resume string `json:"resume,omitempty"` // replaces the string in hello; "" = that string remains valid
 
-	Rights Rights    `json:"rights"` // of the session in the room
-	Muted  bool      `json:"muted"`  // a mute of the session holds
-	Until  time.Time `json:"until"`  // end of the mute; zero = it has none
+	Rights Rights    `json:"rights"` // rights of the session in the room
+	Muted  bool      `json:"muted"`  // the client is muted in the room
+	Until  time.Time `json:"until"`  // end of the mute; zero = the mute has no end
 }
 
-// Page is the ok of history: events of one room, oldest first.
+// Page is the answer to history: events of one room, the oldest first.
 type Page struct {
 	Room   Room              `json:"room"`
-	Events []json.RawMessage `json:"events"` // see [ParseEvent]
+	Events []json.RawMessage `json:"events"` // each can be read with [ParseEvent]
 	More   bool              `json:"more"`   // there are more events in the direction of reading
-	Seq    uint64            `json:"seq"`    // of the room's newest event
-	Epoch  string            `json:"epoch"`  // of the room
-	Gap    *Gap              `json:"gap"`    // before the first event; nil = none
+	Seq    uint64            `json:"seq"`    // seq of the room's newest event
+	Epoch  string            `json:"epoch"`  // present epoch of the room
+	Gap    *Gap              `json:"gap"`    // events that are missing before the first event; nil = none
 	Closed bool              `json:"closed"` // the room is closed
-	Why    string            `json:"why"`    // the reason of the close
+	Why    string            `json:"why"`    // the reason for the close
 }
 
-// Members is the ok of members. It counts people. It lists up to [MaxListed] of them; More says
-// that there are others.
+// Members is the answer to members. It counts people and lists up to [MaxListed] of them. If
+// More is set, there are people that are not listed.
 type Members struct {
 	Room  Room     `json:"room"`
 	Count int      `json:"count"`
@@ -65,25 +65,27 @@ type Members struct {
 // Member is one person in a room.
 type Member struct {
 	Identity
-	Sessions int `json:"sessions"` // of this person in the room
+	Sessions int `json:"sessions"` // number of sessions that this person has in the room
 }
 
-// Present is the answer of one gateway on [Room.WhoSubject]: the people who have sessions there.
+// Present is the answer of one gateway on [Room.WhoSubject]. It lists the people who have
+// sessions on this gateway.
 type Present struct {
 	Gateway string   `json:"gateway"`
 	Count   int      `json:"count"`           // people on this gateway
 	Total   int      `json:"total,omitempty"` // people on all gateways, if this gateway has members in the room
-	List    []Member `json:"list,omitempty"`  // people on this gateway, at most MaxListed; Sessions counts those there
+	List    []Member `json:"list,omitempty"`  // people on this gateway, at most MaxListed; Sessions counts only sessions on this gateway
 }
 
-// MaxListed is the number of people up to which a room's members are named.
+// MaxListed is the greatest number of people in a room for which the server names the members.
 const MaxListed = 200
 
-// AppendOK begins the answer to the command with an id; nil = it has none. The caller appends
-// the value of ok and a closing brace.
+// AppendOK appends the beginning of the answer to the command with the given id. Nil means that
+// the command has no id. The caller appends the value of ok and a closing brace.
 func AppendOK(b, id []byte) []byte { return append(appendID(b, id), `"ok":`...) }
 
-// AppendError appends the answer that refuses the command with an id; nil = it has none.
+// AppendError appends the answer that refuses the command with the given id. Nil means that the
+// command has no id.
 func AppendError(b, id []byte, r *Refusal) []byte {
 	b = append(appendID(b, id), `"error":`...)
 	return append(r.AppendJSON(b), '}')
@@ -98,7 +100,7 @@ func appendID(b, id []byte) []byte {
 	return b
 }
 
-// AppendJSON appends {"hello":{…}}. A zero Room is left out.
+// AppendJSON appends {"hello":{…}}. It omits a zero Room.
 func (h *Hello) AppendJSON(b []byte) []byte {
 	b = appendString(append(b, `{"hello":{"session":`...), h.Session)
 	b = h.You.AppendJSON(append(b, `,"you":`...))
@@ -125,8 +127,8 @@ func (l *Limits) appendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// AppendJSON appends {"room":…,"seq":…,"epoch":…,"at":…,"rights":…}, without an unknown
-// time, and with "muted" and "until" while a mute holds.
+// AppendJSON appends {"room":…,"seq":…,"epoch":…,"at":…,"rights":…}. It omits an unknown time.
+// During a mute it adds "muted" and "until".
 func (j *Joined) AppendJSON(b []byte) []byte {
 	return append(j.appendFields(append(b, '{')), '}')
 }
@@ -154,14 +156,14 @@ func (j *Joined) appendFields(b []byte) []byte {
 	return b
 }
 
-// AppendAuth appends {"you":…,"expires":…}, the ok of auth.
+// AppendAuth appends {"you":…,"expires":…}, the answer to auth.
 func AppendAuth(b []byte, you Identity, expires time.Time) []byte {
 	b = you.AppendJSON(append(b, `{"you":`...))
 	return append(AppendTime(append(b, `,"expires":"`...), expires), `"}`...)
 }
 
-// AppendEnded appends {"room":…,"ended":{"code":…,"reason":…}}, by which a session on /ws learns
-// that it is no longer a member.
+// AppendEnded appends {"room":…,"ended":{"code":…,"reason":…}}. This tells a session on /ws that
+// it is no longer a member of the room.
 func AppendEnded(b []byte, room Room, code CloseCode, reason string) []byte {
 	b = appendString(append(b, `{"room":`...), room.String())
 	b = strconv.AppendUint(append(b, `,"ended":{"code":`...), uint64(code), 10)
@@ -169,13 +171,13 @@ func AppendEnded(b []byte, room Room, code CloseCode, reason string) []byte {
 	return append(appendString(b, reason), `}}`...)
 }
 
-// AppendLeave appends {"room":…}, the ok of a leave.
+// AppendLeave appends {"room":…}, the answer to leave.
 func AppendLeave(b []byte, room Room) []byte {
 	return append(appendString(append(b, `{"room":`...), room.String()), '}')
 }
 
-// AppendJSON appends {"room":…,"events":[…],"more":…,"seq":…,"epoch":…}. It adds "gap" if there
-// is one, and "closed" and "why" for a closed room.
+// AppendJSON appends {"room":…,"events":[…],"more":…,"seq":…,"epoch":…}. It adds "gap" if events
+// are missing, and "closed" and "why" if the room is closed.
 func (p *Page) AppendJSON(b []byte) []byte {
 	b = appendString(append(b, `{"room":`...), p.Room.String())
 	b = append(b, `,"events":[`...)
@@ -197,7 +199,8 @@ func (p *Page) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// AppendJSON appends {"room":…,"count":…,"members":[…]}, with "more" if not all are listed.
+// AppendJSON appends {"room":…,"count":…,"members":[…]}. It adds "more" if not all people are
+// listed.
 func (m *Members) AppendJSON(b []byte) []byte {
 	b = appendString(append(b, `{"room":`...), m.Room.String())
 	b = strconv.AppendInt(append(b, `,"count":`...), int64(m.Count), 10)
@@ -218,8 +221,8 @@ func (m *Members) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// AppendAck appends {"seq":…,"at":…}, the ok of a stored message. It adds "duplicate" if an
-// earlier request has stored the message.
+// AppendAck appends {"seq":…,"at":…}, the answer to a stored message. It adds "duplicate" if an
+// earlier request with the same key stored the message.
 func (r *Reply) AppendAck(b []byte) []byte {
 	b = strconv.AppendUint(append(b, `{"seq":`...), r.Seq, 10)
 	b = append(AppendTime(append(b, `,"at":"`...), r.At), '"')

@@ -19,8 +19,8 @@ import (
 	"testing"
 )
 
-// order lists the packages, from the programs to the contract. A package may import only
-// packages below it in this list.
+// order lists the packages, from the programs down to the contract. A package may import only
+// packages that come later in this list.
 var order = []string{
 	"roomcast/gateway",
 	"roomcast/gateway/console",
@@ -60,7 +60,7 @@ var order = []string{
 	"roomcast/proto",
 }
 
-// A pkg is the output of go list for a package without its tests.
+// pkg is what go list prints for a package without its tests.
 type pkg struct {
 	ImportPath string
 	Dir        string
@@ -89,7 +89,7 @@ func packages(t *testing.T) []pkg {
 	}
 }
 
-// forTests reports whether only tests use a package.
+// forTests reports whether the package is imported only by tests.
 func forTests(path string) bool { return strings.HasSuffix(path, "test") }
 
 func TestImportsPointDown(t *testing.T) {
@@ -119,7 +119,7 @@ func TestImportsPointDown(t *testing.T) {
 	}
 }
 
-// side returns the second element of an import path.
+// side returns the second element of an import path: gateway, roomsvc, proto or scripts.
 func side(path string) string {
 	parts := strings.Split(path, "/")
 	return parts[min(1, len(parts)-1)]
@@ -153,8 +153,8 @@ func TestOnlyTheListedPackagesImportALibrary(t *testing.T) {
 	}
 }
 
-// In the main package of the gateway, only two files may import the embedded NATS server, and only
-// one of them the room service.
+// In the main package of the gateway, only two files know the standalone form: they may import
+// the embedded NATS server, and one of them the room service.
 func TestTwoFilesKnowTheStandaloneForm(t *testing.T) {
 	files, err := filepath.Glob("../gateway/*.go")
 	if err != nil || len(files) == 0 {
@@ -198,8 +198,8 @@ func TestEveryPackageHasAComment(t *testing.T) {
 	}
 }
 
-// The walk of a message in docs/architecture.md names files that exist, and in each row a
-// function of the file.
+// The walk of a message in docs/architecture.md must name files that exist. Each row must name a
+// function of its file.
 func TestTheWalkNamesFilesAndFunctions(t *testing.T) {
 	doc, err := os.ReadFile("docs/architecture.md")
 	if err != nil {
@@ -222,7 +222,7 @@ func TestTheWalkNamesFilesAndFunctions(t *testing.T) {
 	}
 }
 
-// A type with more methods should be divided. The test counts the methods in all files of a package.
+// A type with more methods should be divided. The test counts methods in all files of a package.
 func TestTypesStaySmall(t *testing.T) {
 	const limit = 25
 	methods := make(map[string]int) // by directory and type
@@ -243,7 +243,7 @@ func TestTypesStaySmall(t *testing.T) {
 	}
 }
 
-// receiver returns the name of a receiver's type.
+// receiver returns the name of the type of a method's receiver.
 func receiver(e ast.Expr) string {
 	for {
 		switch x := e.(type) {
@@ -261,7 +261,7 @@ func receiver(e ast.Expr) string {
 	}
 }
 
-// A longer file should be divided. Tables in tests do not count.
+// A longer file should be divided. The lines of tables in tests are not counted.
 func TestFilesStaySmall(t *testing.T) {
 	const limit = 600 // lines
 	parsed := goFiles(t)
@@ -288,7 +288,7 @@ func tableLines(file *ast.File) (n int) {
 			return true
 		}
 		n += positions.Position(lit.Rbrace).Line - positions.Position(lit.Lbrace).Line
-		return false // its lines include the lines of literals inside
+		return false // the count includes the literals inside this one
 	})
 	return n
 }

@@ -1,11 +1,12 @@
 package proto
 
-// CloseCode is the status of a WebSocket close frame. After 4000-4099 a client should reconnect,
-// after 4100-4199 it should not. The range is enough for a client.
+// CloseCode is the status in a WebSocket close frame. A client should reconnect after a code
+// from 4000 to 4099, and should not after a code from 4100 to 4199. So a client can handle a
+// code that it does not know.
 type CloseCode uint16
 
-// The codes that a client can receive; [CloseCodes] says what each means. RFC 6455 defines
-// those below 4000.
+// The codes that a client can receive. The table [CloseCodes] describes them. RFC 6455 defines
+// the codes below 4000.
 const (
 	CloseNormal      CloseCode = 1000
 	CloseGoingAway   CloseCode = 1001
@@ -32,15 +33,15 @@ const (
 	CloseNoToken    CloseCode = 4107
 )
 
-// CloseMeaning is one row of the close-code table.
+// CloseMeaning is the description of a code in the table [CloseCodes].
 type CloseMeaning struct {
 	Code      CloseCode
-	Name      string // in logs and metrics
-	Meaning   string // for people; the reason in a close frame
-	Reconnect bool   // the client should reconnect
+	Name      string // name in logs and metrics
+	Meaning   string // sentence for people, which is the default reason in a close frame
+	Reconnect bool   // whether the client should reconnect
 }
 
-// CloseCodes is the table of close codes, in their order.
+// CloseCodes describes all close codes, ordered by code.
 var CloseCodes = []CloseMeaning{
 	{CloseNormal, "normal", "closed by a close word, or as the client asked", false},
 	{CloseGoingAway, "going_away", "this gateway is stopping; reconnect", true},
@@ -65,7 +66,7 @@ var CloseCodes = []CloseMeaning{
 	{CloseNoToken, "no_token", "a token is needed here", false},
 }
 
-// String returns the code's name in the table, or "unknown".
+// String returns the name of the code, or "unknown" if the code is not in the table.
 func (c CloseCode) String() string {
 	for _, m := range CloseCodes {
 		if m.Code == c {
@@ -75,7 +76,7 @@ func (c CloseCode) String() string {
 	return "unknown"
 }
 
-// Meaning returns the sentence of the table, or "" for other codes.
+// Meaning returns the sentence that describes the code, or "" if the code is not in the table.
 func (c CloseCode) Meaning() string {
 	for _, m := range CloseCodes {
 		if m.Code == c {
@@ -85,8 +86,8 @@ func (c CloseCode) Meaning() string {
 	return ""
 }
 
-// Reconnect reports whether a client that was closed with c should reconnect. The range
-// decides for codes that are not in the table.
+// Reconnect reports whether a client that receives the code should reconnect. If the code is not
+// in the table, its range decides.
 func (c CloseCode) Reconnect() bool {
 	for _, m := range CloseCodes {
 		if m.Code == c {

@@ -11,53 +11,53 @@ type Kind string
 
 // The kinds of message bodies.
 const (
-	Text Kind = "text" // UTF-8 text
-	Data Kind = "data" // one JSON value
+	Text Kind = "text" // exactly one JSON value
+	Data Kind = "data" // bytes; encoded as base64 in JSON, and sent as a binary frame in a text session
 	Bin  Kind = "bin"  // bytes; base64 in JSON, a binary frame in a text session
 )
 
 // Content is the content of a message.
 type Content struct {
 	Kind Kind
-	Type string // of an application event, such as "xx.oo"; "" for chat
-	Body []byte // by Kind: the text, the JSON value, the bytes
+	Type string // type of an application event, such as "xx.oo"; "" for chat
+	Body []byte // the text, the JSON value or the bytes, depending on Kind
 }
 
-// Limits of one command.
+// Limits for one command.
 const (
-	MaxReplay  = 1000 // events that last replays
-	MaxHistory = 256  // events of one answer to history
-	maxIDRaw   = 64   // bytes of a command's id, as JSON
+	MaxReplay  = 1000 // the most events that the parameter last can replay
+	MaxHistory = 256  // the most events in one answer to history
+	maxIDRaw   = 64   // the most bytes of a command's id, in its JSON form
 )
 
-// Command is one frame of a JSON session that [ParseCommand] has checked. The verb decides
-// which fields are set; see [Verbs]. Byte slices alias the frame.
+// Command is one frame of a JSON session that [ParseCommand] has checked. The verb decides which
+// fields are set; see [Verbs]. The byte slices point into the frame.
 type Command struct {
-	ID   []byte // a JSON string or number, which the answer repeats; nil = none
+	ID   []byte // a JSON string or number, which the answer repeats; nil = the command has none
 	Verb Verb
 	Room Room // zero = not given
 
-	Content Content // say; for a signal, Type and Body (JSON, may be nil)
-	Line    bool    // say: see [Request]
-	Key     string  // say, moderate, edit; "" if none
+	Content Content // of say; of a signal, but only Type, and Body with JSON or nil
+	Line    bool    // of say; see [Request]
+	Key     string  // of say, moderate and edit; "" = none
 
-	From   From   // join; history uses Since, Epoch and At
-	begins bool   // the frame has since, last or after
-	act    bool   // the caller has set Act, so the frame must not name an act
-	Before uint64 // history: events below this seq; 0 = the newest page
-	Limit  int    // history; 0 = the default
+	From   From   // of join; of history, but only Since, Epoch and At
+	begins bool   // the frame contains since, last or after
+	act    bool   // the caller has set Act, so the frame must not contain an act
+	Before uint64 // of history: return events with a seq below this one; 0 = return the newest page
+	Limit  int    // of history; 0 = the default
 
-	Act   Act    // moderate, edit
-	Why   string // moderate
-	Terms Terms  // moderate, edit
+	Act   Act    // of moderate and edit
+	Why   string // of moderate
+	Terms Terms  // of moderate and edit
 
-	Token  string // auth; "" with a ticket
-	Ticket string // auth; "" with a token
-	Resume string // auth; "" = none
+	Token  string // of auth; "" if there is a ticket
+	Ticket string // of auth; "" if there is a token
+	Resume string // of auth; "" = none
 }
 
-// ParseCommand reads one JSON text frame. Its error is always a [*Refusal]. The returned
-// command then still carries the frame's id, so that the client can match the refusal.
+// ParseCommand reads one JSON text frame. Its error is always a [*Refusal]. If it returns an
+// error, the returned command still contains the frame's id, which the answer must repeat.
 func ParseCommand(frame []byte) (Command, error) {
 	var c Command
 	err := c.read(frame)
@@ -112,9 +112,9 @@ func (c *Command) read(frame []byte) error {
 	return nil
 }
 
-// ParseAct reads a moderate or edit command from one JSON object with its fields, for a caller
-// that knows act and room already. Empty input counts as an empty object. The error is always a
-// [*Refusal].
+// ParseAct reads the fields of a moderate or edit command from a JSON object. It is for callers
+// that get the act and the room from elsewhere, such as the path of a URL. Empty input means an
+// empty object. The error is always a [*Refusal].
 func ParseAct(act Act, fields []byte) (Command, error) {
 	fields = bytes.TrimSpace(fields)
 	if len(fields) == 0 {
@@ -133,10 +133,10 @@ func ParseAct(act Act, fields []byte) (Command, error) {
 	return c, err
 }
 
-// findID returns the id of a frame that the reader has refused before it reached the id. It
-// returns nil if the frame has no id. It looks only at strings and brackets.
+// findID returns the id of a frame that was refused before its id was read. It returns nil if
+// the frame has no id. It does not parse the frame, but looks only at strings and brackets.
 func findID(frame []byte) []byte {
-	depth, name := 0, false // name: the next string at depth 1 is the name of a field
+	depth, name := 0, false // name means that the next string at depth 1 is the name of a field
 	for i := 0; i < len(frame); i++ {
 		switch frame[i] {
 		case '{', '[':
@@ -197,7 +197,7 @@ func (c *Command) readID(r *jsonReader) error {
 	return nil
 }
 
-// body reads a message's body of the given kind.
+// body reads the body of a message of the given kind.
 func (r *jsonReader) body(kind Kind) ([]byte, error) {
 	if kind == Data {
 		return r.value()

@@ -49,7 +49,7 @@ func TestParseCommandRefusesMalformedFrames(t *testing.T) {
 	for _, x := range []struct {
 		frame string
 		code  Code
-		id    string // the id in the refusal
+		id    string // the id that the refusal must contain
 	}{
 		{``, BadRequest, ""},
 		{`hello`, BadRequest, ""},
@@ -110,7 +110,7 @@ func TestParseCommandRefusesMalformedFrames(t *testing.T) {
 	}
 }
 
-// The members of an object have no order, so the id may come last.
+// The members of a JSON object may come in any order, so the id may be the last one.
 func TestRefusalHasTheIDOfTheCommandWhereverItIs(t *testing.T) {
 	for _, verb := range []string{
 		`"join":{"room":".a"}`,
@@ -145,8 +145,8 @@ func TestRefusalHasTheIDOfTheCommandWhereverItIs(t *testing.T) {
 	}
 }
 
-// A time before 1970 replays the whole log. Like every value of "after", it cannot be combined with
-// "since" or "last".
+// If "after" is a time before 1970, the whole log is replayed. As with every value of "after",
+// the command must not contain "since" or "last" too.
 func TestTimesBefore1970CountAs1970(t *testing.T) {
 	for _, after := range []string{"0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "1969-12-31T23:59:59Z"} {
 		c, err := ParseCommand([]byte(`{"join":{"room":"lobby","after":"` + after + `"}}`))
@@ -165,11 +165,11 @@ func TestTimesBefore1970CountAs1970(t *testing.T) {
 	}
 }
 
-// plainID matches an id that all JSON encoders write alike.
+// plainID matches ids that all JSON encoders write in the same way.
 var plainID = regexp.MustCompile(`^(0|[1-9][0-9]{0,14}|"[ -~]{0,40}")$`)
 
-// FuzzParseCommand compares ParseCommand with encoding/json. Both must read the same from an
-// accepted frame, and a refusal must have the id of the command.
+// FuzzParseCommand compares ParseCommand with encoding/json. Both must read the same values from
+// an accepted frame. A refusal must contain the id of its command.
 func FuzzParseCommand(f *testing.F) {
 	f.Add([]byte(`{"id":1,"say":{"room":"lobby","text":"h\u00e9\ud83d\ude00","key":"3f9c","type":"a.b"}}`))
 	f.Add([]byte(`{"join":{"room":"聊天室1","last":5}}`))

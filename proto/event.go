@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// EventKind is the kind of an event; "" is a message.
+// EventKind is the kind of an event. The kind of a message is "".
 type EventKind string
 
-// The kinds of stored events beside messages.
+// The kinds of stored events.
 const (
 	Message  EventKind = ""
 	Closed   EventKind = "closed"
@@ -28,38 +28,40 @@ const (
 // Event is a stored message or act of a room, as every member receives it.
 type Event struct {
 	Room    Room
-	Seq     uint64 // 1, 2, 3, ... without holes within one epoch
+	Seq     uint64 // 1, 2, 3, ... without holes in an epoch
 	At      time.Time
-	Epoch   string // only in the first event of an epoch
+	Epoch   string // set only in the first event of an epoch
 	Kind    EventKind
 	From    Identity
-	Key     string  // "" = the sender gave none
-	Content Content // of a message; the new one of an edit
-	Why     string  // of an act
+	Key     string  // the sender's key; "" = the sender gave none
+	Content Content // content of a message; of an edit, the new content
+	Why     string  // reason of an act
 
-	// Of an act, by its kind; see [Terms]:
+	// Fields of an act; its kind decides which are set. See [Terms].
 	Member string
-	Until  time.Time // zero = until it is undone
+	Until  time.Time // end of a ban or mute; zero = it lasts until it is undone
 	Every  time.Duration
 	Of     uint64 // seq of the message that was deleted or edited
-	Author Author // of a deleted message
+	Author Author // author of the message that was deleted
 
-	Changed time.Time // of an edited message: the time of its newest edit
-	Removed bool      // the message was deleted, and only Room, Seq, At and From are known
+	Changed time.Time // of a message that was edited: the time of its newest edit
+	Removed bool      // the message was deleted, so only Room, Seq, At and From are known
 }
 
-// Author is the sender, key and time of a deleted message. By it the owner recognises a resend.
+// Author is the sender, key and time of a deleted message. With them the owner still recognises
+// the message if it is sent again.
 type Author struct {
 	ID  string
 	Key string
-	At  time.Time // of the message
+	At  time.Time // time of the message
 }
 
-// timeLayout is the only form of times on the wire: RFC 3339 in UTC with milliseconds.
+// timeLayout is the form of all times that Roomcast sends: RFC 3339 in UTC with milliseconds.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
-// AppendTime appends t as [timeLayout] describes, without quotes. Each event and each ack has a
-// time, so speed matters. [time.Time.AppendFormat] is slower, because it interprets a layout.
+// AppendTime appends t in the form of timeLayout, without quotes. [time.Time.AppendFormat] would
+// be slower, because it interprets a layout. The speed matters, because every event and every
+// ack contains a time.
 func AppendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
@@ -88,14 +90,14 @@ func appendDigits(b []byte, v, n int) []byte {
 	return b
 }
 
-// AppendJSON appends the event. JSON clients receive these bytes, and the log holds them.
+// AppendJSON appends the event in the form that JSON clients receive and that the log stores.
 func (e *Event) AppendJSON(b []byte) []byte {
 	b, _ = e.AppendRecord(b)
 	return b
 }
 
-// AppendRecord appends the same as [Event.AppendJSON] and returns the place of the content
-// in b.
+// AppendRecord appends the same bytes as [Event.AppendJSON]. It also returns where the content
+// is in b.
 func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 	span := Span{Form: SpanNone}
 	b = appendString(append(b, `{"room":`...), e.Room.String())
@@ -119,7 +121,7 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 	switch e.Content.Kind {
 	case Text:
 		b = append(b, `,"text":`...)
-		at := len(b) + 1 // behind the quote
+		at := len(b) + 1 // after the quote
 		b = appendString(b, string(e.Content.Body))
 		span = Span{Form: SpanPlain, At: at, Len: len(b) - 1 - at}
 		if span.Len != len(e.Content.Body) {
@@ -151,7 +153,7 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 	return append(b, '}'), span
 }
 
-// appendTerms appends the fields of an act besides its reason.
+// appendTerms appends the fields of an act other than its reason.
 func (e *Event) appendTerms(b []byte) []byte {
 	if e.Member != "" {
 		b = appendString(append(b, `,"member":`...), e.Member)
@@ -175,8 +177,8 @@ func (e *Event) appendTerms(b []byte) []byte {
 	return b
 }
 
-// Text returns the content for text sessions, and whether it is binary. It fails on bytes that
-// [Event.AppendRecord] cannot have written.
+// Text returns the content in the form for text sessions, and whether it is binary. It returns
+// an error if [Event.AppendRecord] cannot have written the payload.
 func (s Span) Text(payload []byte) (body []byte, binary bool, err error) {
 	raw, ok := s.Content(payload)
 	if !ok {
@@ -205,8 +207,9 @@ func (s Span) Text(payload []byte) (body []byte, binary bool, err error) {
 	return nil, false, fmt.Errorf("read content: the record is no message")
 }
 
-// ParseEvent reads the output of [Event.AppendJSON]. It ignores unknown names, so that an
-// older gateway can show the events of a newer roomsvc. The body of data aliases b.
+// ParseEvent reads an event that [Event.AppendJSON] has written. It ignores unknown names, so
+// that an older gateway can deliver the events of a newer roomsvc. If the content is data, its
+// body points into b.
 func ParseEvent(b []byte) (Event, error) {
 	var e Event
 	r := jsonReader{b: b}
@@ -286,8 +289,8 @@ func (a *Author) read(r *jsonReader) error {
 	})
 }
 
-// AppendStub appends {"room":…,"seq":…,"at":…,"from":{"id":…},"deleted":true}, which readers
-// receive in place of a deleted record. The stub of an edit has no time.
+// AppendStub appends {"room":…,"seq":…,"at":…,"from":{"id":…},"deleted":true}. Readers receive
+// this in place of a deleted record. If the deleted record was an edit, the stub has no time.
 func (s Stub) AppendStub(b []byte, room Room, seq uint64) []byte {
 	b = appendString(append(b, `{"room":`...), room.String())
 	b = strconv.AppendUint(append(b, `,"seq":`...), seq, 10)
@@ -313,26 +316,26 @@ func (r *jsonReader) identity() (w Identity, err error) {
 	return w, err
 }
 
-// Gap announces events that a member does not receive.
+// Gap tells a member that it does not receive some events.
 type Gap struct {
 	Room   Room      `json:"-"`
 	From   uint64    `json:"from"` // the first missing seq
 	To     uint64    `json:"to"`   // the last missing seq; 0 in a reset
 	Reason GapReason `json:"reason"`
 
-	// Only of a reset:
-	Epoch string `json:"epoch"` // of the events that follow; "" if none follow
-	Seq   uint64 `json:"seq"`   // each close up to this seq was undone; 0 = none
+	// Set only in a reset:
+	Epoch string `json:"epoch"` // epoch of the events that follow; "" if none follow
+	Seq   uint64 `json:"seq"`   // all closes up to this seq were undone; 0 = none
 }
 
-// GapReason is the cause of a gap.
+// GapReason says why events are missing.
 type GapReason string
 
-// The reasons.
+// The reasons for a gap.
 const (
-	GapTrimmed GapReason = "trimmed" // a limit of the log removed them
-	GapReset   GapReason = "reset"   // the room has begun a new epoch, or its log has lost them
-	GapDamaged GapReason = "damaged" // the log holds them and cannot read them
+	GapTrimmed GapReason = "trimmed" // a limit of the log has removed the events
+	GapReset   GapReason = "reset"   // the room has begun a new epoch, or its log has lost the events
+	GapDamaged GapReason = "damaged" // the log contains the events, but cannot read them
 )
 
 // AppendJSON appends {"room":…,"gap":{…}}.
@@ -342,8 +345,8 @@ func (g Gap) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// AppendExtent appends {"from":…,"to":…,"reason":…}, without the room. A reset also has an
-// epoch, and a seq unless it is 0.
+// AppendExtent appends {"from":…,"to":…,"reason":…}. For a reset it adds the epoch, and the seq
+// if it is not 0.
 func (g Gap) AppendExtent(b []byte) []byte {
 	b = strconv.AppendUint(append(b, `{"from":`...), g.From, 10)
 	b = strconv.AppendUint(append(b, `,"to":`...), g.To, 10)
@@ -357,18 +360,18 @@ func (g Gap) AppendExtent(b []byte) []byte {
 	return append(b, '}')
 }
 
-// LeaveReason is the cause of a member's leave.
+// LeaveReason says why a member has left a room.
 type LeaveReason string
 
-// The reasons.
+// The reasons for a leave.
 const (
 	LeftClient LeaveReason = "client" // the client left or closed the connection
 	LeftServer LeaveReason = "server" // the server closed the session
 	LeftLost   LeaveReason = "lost"   // the connection broke, or its gateway died
 )
 
-// AppendSignal appends {"room":…,"signal":{"type":…,"from":…,"data":…}}; data is one
-// JSON value or empty.
+// AppendSignal appends {"room":…,"signal":{"type":…,"from":…,"data":…}}. The parameter data is
+// one JSON value, or empty.
 func AppendSignal(b []byte, room Room, kind string, from Identity, data []byte) []byte {
 	b = appendString(append(b, `{"room":`...), room.String())
 	b = appendString(append(b, `,"signal":{"type":`...), kind)
@@ -381,8 +384,8 @@ func AppendSignal(b []byte, room Room, kind string, from Identity, data []byte) 
 }
 
 // AppendJoined appends {"room":…,"joined":{"id":…,"name":…,"count":n}}. Count is the number of
-// people in the room, as far as the sending gateway knows. Above [MaxListed] people the caller
-// gives no identity.
+// people in the room, as the sending gateway knows it. If there are more than [MaxListed]
+// people, the caller passes no identity.
 func AppendJoined(b []byte, room Room, who Identity, count int) []byte {
 	return appendPresence(b, room, "joined", who, count, "")
 }
@@ -397,7 +400,7 @@ func appendPresence(b []byte, room Room, verb string, who Identity, count int, r
 	return appendPerson(append(b, ','), verb, who, count, reason)
 }
 
-// appendPerson appends "<verb>":{…} and the brace that closes the object around it.
+// appendPerson appends "<verb>":{…} and one more closing brace, for the object around it.
 func appendPerson(b []byte, verb string, who Identity, count int, reason LeaveReason) []byte {
 	b = append(b, '"')
 	b = append(b, verb...)

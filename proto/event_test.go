@@ -46,7 +46,7 @@ func TestRecordIsReadAsItWasWritten(t *testing.T) {
 		{Seq: 10, From: "a", Text: text, Sealed: true},
 	} {
 		r.Room, r.Payload, r.State.Epoch, r.State.At = MustRoom("user.42"), payload, "k3f9", at
-		r.Key = strings.ReplaceAll(r.Key, " ", "_") // a key has no space, see CheckKey
+		r.Key = strings.ReplaceAll(r.Key, " ", "_") // a key must not contain a space, see CheckKey
 		h := get{HeaderRecord: {r.Header()}}
 		if got, err := ParseRecord(r.Room.LogSubject(), h, r.Payload); err != nil || !reflect.DeepEqual(got, r) {
 			t.Errorf("got %+v, %v\nwant %+v\nfrom %s", got, err, r, r.Header())
@@ -151,7 +151,7 @@ func TestSnapshotKeepsUnknownFields(t *testing.T) {
 	}
 }
 
-// get is a header whose names are case-sensitive, as in nats.Header.
+// get is a Header whose names are case-sensitive, like those of nats.Header.
 type get map[string][]string
 
 func (g get) Get(name string) string {

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// AppendEventID appends the id of an event for readers of Server-Sent Events:
-// <epoch>-<seq>-<at in ms>. Without a known time it leaves out the last part. The seq is 0 at the
-// beginning of a room.
+// AppendEventID appends the id of an event for a reader of Server-Sent Events: <epoch>-<seq>-<at
+// in ms>. If the time is unknown, it omits the last part. The seq is 0 for the position before
+// the first event of a room.
 func AppendEventID(b []byte, epoch string, seq uint64, at time.Time) []byte {
 	b = append(append(b, epoch...), '-')
 	b = strconv.AppendUint(b, seq, 10)
@@ -19,7 +19,8 @@ func AppendEventID(b []byte, epoch string, seq uint64, at time.Time) []byte {
 	return b
 }
 
-// ParseEventID returns the place after the event with an id. Its error is always a [*Refusal].
+// ParseEventID returns the position after the event with the given id. Its error is always a
+// [*Refusal].
 func ParseEventID(id string) (f From, err error) {
 	epoch, rest, found := strings.Cut(id, "-")
 	seq, ms, timed := strings.Cut(rest, "-")
@@ -38,8 +39,8 @@ func ParseEventID(id string) (f From, err error) {
 	return f, nil
 }
 
-// AppendClosing appends {"code":…,"reason":…}, by which a reader of Server-Sent Events learns why
-// its stream ends. The code is that of a WebSocket close frame.
+// AppendClosing appends {"code":…,"reason":…}. This tells a reader of Server-Sent Events why its
+// stream ends. The codes are those of WebSocket close frames.
 func AppendClosing(b []byte, code CloseCode, reason string) []byte {
 	b = strconv.AppendUint(append(b, `{"code":`...), uint64(code), 10)
 	b = append(b, `,"reason":`...)

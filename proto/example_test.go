@@ -18,7 +18,8 @@ func ExampleParseRoom() {
 	// bad room name: U+002A is not a letter, a digit, a combining mark, a dot or one of _-:@+~=
 }
 
-// A command is one frame of a JSON session. Its error is a refusal for the client.
+// A command is one frame of a JSON session. If ParseCommand returns an error, the error is a
+// refusal for the client.
 func ExampleParseCommand() {
 	c, err := proto.ParseCommand([]byte(`{"id":1,"say":{"room":"lobby","text":"hi","key":"3f9c"}}`))
 	fmt.Println(c.Verb, c.Room, c.Content.Kind, string(c.Content.Body), c.Key, err)
@@ -44,7 +45,7 @@ func ExampleRequest() {
 	// 安娜 hi true
 }
 
-// The log keeps an event as JSON clients receive it.
+// The log stores an event in the form that JSON clients receive.
 func ExampleEvent() {
 	e := proto.Event{
 		Room: proto.MustRoom("lobby"), Seq: 58, At: time.UnixMilli(1_795_344_787_123),
@@ -55,7 +56,8 @@ func ExampleEvent() {
 	// {"room":"lobby","seq":58,"at":"2026-11-22T10:53:07.123Z","from":{"id":"u1"},"text":"hi"}
 }
 
-// A record is an event with the header that the next owner of its room needs.
+// A record consists of an event and a header. The header contains what the next owner of the
+// room needs to know.
 func ExampleRecord() {
 	e := proto.Event{
 		Room: proto.MustRoom("lobby"), Seq: 58, At: time.UnixMilli(1_795_344_787_123),
@@ -74,7 +76,7 @@ func ExampleRecord() {
 	// 2026-11-22 18:53:07 hi
 }
 
-// A client decides by the close code whether to reconnect.
+// A client looks at the close code to decide whether to reconnect.
 func ExampleCloseCode_Reconnect() {
 	fmt.Println(proto.CloseSlow, proto.CloseSlow.Reconnect())
 	fmt.Println(proto.CloseRoomClosed, proto.CloseRoomClosed.Reconnect())

@@ -5,26 +5,27 @@ import (
 	"time"
 )
 
-// From is the place in a room's log where a replay begins. At most one of Since, Last and
-// After is set. The zero From replays nothing.
+// From is a position in a room's log where a replay begins. At most one of Since, Last and After
+// is set. The zero From requests no replay.
 type From struct {
 	Since    uint64 // replay the events after this seq
-	HasSince bool   // Since is set, perhaps to 0
+	HasSince bool   // Since is set; its value may be 0
 
-	// Epoch and At are those of the event numbered Since, as the reader has seen it. If the log
-	// holds another event there, the reader receives a reset and all events.
-	Epoch string    // "" = not known
-	At    time.Time // zero = not known
+	// Epoch and At belong to the event with the seq Since, as the reader has received it. If the
+	// log contains another event with this seq, the reader receives a reset, and then all events
+	// from the oldest one on.
+	Epoch string    // "" = unknown
+	At    time.Time // zero = unknown
 
-	Last  int       // replay this number of the newest events
+	Last  int       // replay this many of the newest events
 	After time.Time // replay the events after this time
 }
 
-// None reports whether f replays nothing.
+// None reports whether f requests no replay.
 func (f From) None() bool { return !f.HasSince && f.Last == 0 && f.After.IsZero() }
 
-// ParseFrom reads a From from the parameters of a query. Get returns the decoded value of
-// a parameter, "" for a missing one. The error is always a [*Refusal].
+// ParseFrom reads a From from the parameters of a URL query. The function get returns the
+// decoded value of a parameter, or "" if it is missing. The error is always a [*Refusal].
 func ParseFrom(get func(name string) string) (f From, err error) {
 	begins := 0
 	for _, name := range [...]string{"since", "last", "after", "epoch", "at"} {
@@ -54,7 +55,7 @@ func ParseFrom(get func(name string) string) (f From, err error) {
 	return f, nil
 }
 
-// read reads the value of a field of join or history.
+// read reads one field of join or history.
 func (f *From) read(r *jsonReader, name string) error {
 	if name == "since" || name == "last" {
 		n, err := r.integer()
@@ -84,7 +85,7 @@ func (f *From) text(name, s string) (err error) {
 		f.After, err = ParseTime(s)
 	case "at":
 		f.At, err = ParseTime(s)
-		f.At = f.At.Truncate(time.Millisecond) // as events have it
+		f.At = f.At.Truncate(time.Millisecond) // events have times in whole milliseconds
 	case "epoch":
 		if len(s) > maxEpoch {
 			return Refuse(BadRequest, "an epoch has at most %d bytes, this one has %d", maxEpoch, len(s))
@@ -94,11 +95,11 @@ func (f *From) text(name, s string) (err error) {
 	return err
 }
 
-// maxEpoch is the longest epoch of a command, in bytes.
+// maxEpoch is the length of the longest epoch that a command may contain, in bytes.
 const maxEpoch = 64
 
-// ParseTime reads an RFC 3339 time such as 2026-11-22T10:53:07Z. A time before 1970 becomes the
-// beginning of 1970, because the zero [time.Time] stands for a missing time.
+// ParseTime reads an RFC 3339 time such as 2026-11-22T10:53:07Z. For a time before 1970 it
+// returns the beginning of 1970, because the zero [time.Time] means that there is no time.
 func ParseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {

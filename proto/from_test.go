@@ -43,15 +43,15 @@ func TestParseFromReadsQueries(t *testing.T) {
 	}
 }
 
-// FuzzParseFrom checks that ParseFrom refuses a query or reads it like the join command with the
-// same parameters.
+// FuzzParseFrom checks that ParseFrom either refuses a query, or reads it like a join command
+// with the same parameters.
 func FuzzParseFrom(f *testing.F) {
 	f.Add("since=42&epoch=k3f9&at=2026-11-22T10:53:07.123Z")
 	f.Add("last=50")
 	f.Add("after=2026-11-22T10:53:07Z&since=")
 	f.Fuzz(func(t *testing.T, query string) {
 		values, err := url.ParseQuery(query)
-		if err != nil || !utf8.ValidString(values.Get("epoch")) { // JSON is UTF-8
+		if err != nil || !utf8.ValidString(values.Get("epoch")) { // JSON cannot contain an epoch that is not UTF-8
 			return
 		}
 		from, err := ParseFrom(values.Get)
@@ -64,7 +64,7 @@ func FuzzParseFrom(f *testing.F) {
 		b := []byte(`{"join":{"room":"lobby"`)
 		for _, name := range []string{"since", "last"} {
 			if v := values.Get(name); v != "" {
-				for len(v) > 1 && v[0] == '0' { // JSON has no leading zeros
+				for len(v) > 1 && v[0] == '0' { // a number in JSON cannot begin with a zero
 					v = v[1:]
 				}
 				b = append(append(b, `,"`+name+`":`...), v...)

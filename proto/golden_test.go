@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// golden reads the rows of testdata/golden/name. The tests of room.js read the same files, so both
-// sides of the protocol are tested with the same examples.
+// golden reads the rows of testdata/golden/name. The tests of room.js read the same files. So
+// both sides of the protocol are tested with the same examples.
 func golden[Row any](t *testing.T, name string) []Row {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", "golden", name))
@@ -61,7 +61,7 @@ func TestCommandsMatchGoldenFile(t *testing.T) {
 				Act: string(c.Act), Why: c.Why, Token: c.Token, Ticket: c.Ticket, Resume: c.Resume, Line: c.Line,
 			}
 			if c.Verb == VerbSignal {
-				got.Kind = "" // the golden file omits it, because a signal's data is always JSON
+				got.Kind = "" // the golden file omits the kind, because a signal's data is always JSON
 			}
 			if c.From.HasSince != (row.Want.Since != nil) || c.From.HasSince && c.From.Since != *row.Want.Since {
 				t.Errorf("got since %d %v, want %v", c.From.Since, c.From.HasSince, row.Want.Since)
@@ -93,8 +93,8 @@ func TestEventsMatchGoldenFile(t *testing.T) {
 	}
 }
 
-// The test reads each frame with encoding/json, as a client does. Then it writes the frame again
-// with the functions of this package.
+// The test reads each frame with encoding/json, as a client would. Then it writes the frame with
+// the functions of this package. The result must be the same.
 func TestFramesMatchGoldenFile(t *testing.T) {
 	type presence struct {
 		Identity

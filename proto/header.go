@@ -5,29 +5,29 @@ import (
 	"strings"
 )
 
-// Headers of a request to roomsvc on room.<g>. All are optional: a payload without headers
-// is a typed line of the client that holds the NATS connection. [EscapeHeader] writes the
-// values of From, Name and Member.
+// Headers of a request to roomsvc on room.<g>. All are optional. A request without headers is a
+// line that the user of the NATS connection has typed. [EscapeHeader] writes the values of From,
+// Name and Member.
 const (
-	HeaderKind = "Rc-Kind" // text, data, bin, or an act; missing = a typed line
+	HeaderKind = "Rc-Kind" // text, data, bin or an act; missing = a typed line
 	HeaderFrom = "Rc-From" // the sender's id
 	HeaderName = "Rc-Name" // the sender's name
-	HeaderKey  = "Rc-Key"  // the sender's key; members see it in the event
-	HeaderOnce = "Rc-Once" // a key that a gateway makes for a sender without one; members do not see it
-	HeaderType = "Rc-Type" // of an application event
-	HeaderSent = "Rc-Sent" // a hash of the content that the sender has sent, if a backend has replaced it; the key stands for it
+	HeaderKey  = "Rc-Key"  // the sender's key, which members see in the event
+	HeaderOnce = "Rc-Once" // a key that a gateway has made for a sender without one; members do not see it
+	HeaderType = "Rc-Type" // type of an application event
+	HeaderSent = "Rc-Sent" // a hash of the content that the sender has sent, if a backend has replaced the content; the digest of the key is made from it
 	HeaderEnc  = "Rc-Enc"  // the payload is sealed; the value is the version of the seal
 
-	HeaderRights = "Rc-Rights" // the sender's rights in the room, with spaces between them; missing = all
-	HeaderMember = "Rc-Member" // of an act: the id of a member, written by [EscapeHeader]
-	HeaderFor    = "Rc-For"    // of an act: how long it holds
-	HeaderEvery  = "Rc-Every"  // of slow: the time in which a member may say one message
+	HeaderRights = "Rc-Rights" // the sender's rights in the room, separated by spaces; missing = all rights
+	HeaderMember = "Rc-Member" // of an act: the id of the user that it concerns
+	HeaderFor    = "Rc-For"    // of an act: how long it lasts
+	HeaderEvery  = "Rc-Every"  // of the act slow: a member may say one message in this time
 	HeaderSeq    = "Rc-Seq"    // of delete and edit: the seq of the message
-	HeaderEpoch  = "Rc-Epoch"  // of delete and edit: the epoch of the message; missing = the present one
+	HeaderEpoch  = "Rc-Epoch"  // of delete and edit: the epoch of that seq; missing = the room's present epoch
 )
 
-// EscapeHeader returns text for use in a NATS header. It writes each byte that is not one of
-// A-Za-z0-9_.:@- as %XX, in upper case.
+// EscapeHeader returns text in a form for a NATS header. It replaces each byte that is not one
+// of A-Za-z0-9_.:@- by %XX, in upper case.
 func EscapeHeader(text string) string {
 	for i := 0; i < len(text); i++ {
 		if !plainInHeader(text[i]) {
@@ -50,8 +50,8 @@ func AppendEscaped(b []byte, text string) []byte {
 	return b
 }
 
-// UnescapeHeader reads the result of [EscapeHeader]. It refuses every other spelling, so that an
-// id has only one.
+// UnescapeHeader reads the result of [EscapeHeader]. It refuses every other spelling. So each id
+// has only one spelling, and two spellings cannot be taken for two ids.
 func UnescapeHeader(value string) (string, error) {
 	if strings.IndexByte(value, '%') < 0 {
 		for i := 0; i < len(value); i++ {

@@ -6,24 +6,24 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of the names that a sender chooses, in bytes.
+// Limits for the names that a sender chooses, in bytes.
 const (
-	MaxIDBytes   = 128 // of Identity.ID
-	MaxNameBytes = 128 // of Identity.Name
-	MaxKeyBytes  = 128 // of a message's key
-	MaxTypeBytes = 64  // of an application event's type
+	MaxIDBytes   = 128 // for Identity.ID
+	MaxNameBytes = 128 // for Identity.Name
+	MaxKeyBytes  = 128 // for a message's key
+	MaxTypeBytes = 64  // for the type of an application event
 )
 
-// Identity is a sender: the id identifies it for keys, acts and presence, and members see
-// the name.
+// Identity describes a sender. Keys, acts and presence refer to the sender by its id. Members
+// see the name.
 type Identity struct {
 	ID   string `json:"id"`             // unique, see [CheckID]; from a token or a backend, or made by a gateway
-	Name string `json:"name,omitempty"` // see [CheckName]; "" = not given
+	Name string `json:"name,omitempty"` // display name, see [CheckName]; "" = none
 }
 
-// CheckID refuses an id that is empty, too long or not UTF-8. It refuses control characters,
-// format characters and line separators, and a space at either end. Ids are compared byte by
-// byte and never normalised.
+// CheckID refuses an id that is empty, too long or not valid UTF-8. It also refuses control
+// characters, format characters, line separators, and a space at the beginning or the end. Ids
+// are compared byte by byte, without any normalisation.
 func CheckID(id string) *Refusal {
 	if id == "" || len(id) > MaxIDBytes {
 		return Refuse(TooLarge, "an id has 1 to %d bytes, this one has %d", MaxIDBytes, len(id))
@@ -45,15 +45,15 @@ func CheckID(id string) *Refusal {
 	return nil
 }
 
-// ReservedID reports whether only Roomcast itself may use the id: for guests, for clients of
-// the HTTP API and of NATS, and for groups of members.
+// ReservedID reports whether only Roomcast itself may assign the id. Such ids are for guests,
+// for clients of the HTTP API and of NATS, and for groups of members.
 func ReservedID(id string) bool {
 	return id == "api" || id == "nats" ||
 		strings.HasPrefix(id, "anon-") || strings.HasPrefix(id, "api:") || strings.HasPrefix(id, "*")
 }
 
-// EscapeID returns an id for use in a room's name. Each byte of = and * and of a character that a
-// room name must not contain becomes =XX, in upper case.
+// EscapeID returns an id in a form for the name of a room. It replaces each byte of = and *, and
+// of each character that a room name must not contain, by =XX in upper case.
 func EscapeID(id string) string {
 	const digits = "0123456789ABCDEF"
 	plain := func(r rune) bool { return r == '.' || r != '=' && inRoomName(r) }
@@ -76,8 +76,8 @@ func EscapeID(id string) string {
 	return string(b)
 }
 
-// CheckKey accepts a key of 1 to 128 printable ASCII characters without spaces. Such a key
-// needs no escapes in a NATS header.
+// CheckKey refuses a key that does not consist of 1 to 128 printable ASCII characters without
+// spaces. A valid key needs no escapes in a NATS header.
 func CheckKey(key string) *Refusal {
 	if key == "" || len(key) > MaxKeyBytes {
 		return Refuse(TooLarge, "a key has 1 to %d characters, this one has %d", MaxKeyBytes, len(key))
@@ -90,8 +90,8 @@ func CheckKey(key string) *Refusal {
 	return nil
 }
 
-// CheckType refuses an application event's type unless it has 1 to 64 of the characters that
-// [EscapeHeader] does not escape.
+// CheckType refuses the type of an application event if it does not consist of 1 to 64
+// characters that [EscapeHeader] leaves as they are.
 func CheckType(t string) *Refusal { return checkToken("type", t, MaxTypeBytes) }
 
 func checkToken(what, s string, limit int) *Refusal {
@@ -106,14 +106,14 @@ func checkToken(what, s string, limit int) *Refusal {
 	return nil
 }
 
-// CheckName refuses a display name that is too long, is not UTF-8, has a control character or a
-// bidirectional control, or has no visible character. It accepts characters that Go's Unicode
-// tables do not know yet.
+// CheckName refuses a display name that is too long, is not valid UTF-8, contains a control
+// character or a bidirectional control, or has no visible character. It accepts characters that
+// are newer than Go's Unicode tables.
 func CheckName(name string) *Refusal {
 	if len(name) > MaxNameBytes {
 		return Refuse(TooLarge, "the name is %d bytes long, at most %d are allowed", len(name), MaxNameBytes)
 	}
-	if !utf8.ValidString(name) { // surrogates are not valid either
+	if !utf8.ValidString(name) { // this includes surrogates
 		return Refuse(BadRequest, "the name is not valid UTF-8")
 	}
 	visible := name == ""
@@ -129,20 +129,20 @@ func CheckName(name string) *Refusal {
 	return nil
 }
 
-// ignorable reports whether r has the Unicode property Default_Ignorable_Code_Point: it is
-// invisible, even if no font has it. The derivation follows DerivedCoreProperties.txt.
+// ignorable reports whether r has the Unicode property Default_Ignorable_Code_Point. Such a
+// character is invisible in every font. The conditions follow DerivedCoreProperties.txt.
 func ignorable(r rune) bool {
 	switch {
 	case r < 0xAD:
 		return false
-	case r >= 0xFFF9 && r <= 0xFFFB, r >= 0x13430 && r <= 0x13440: // shown, although of category Cf
+	case r >= 0xFFF9 && r <= 0xFFFB, r >= 0x13430 && r <= 0x13440: // visible, although their category is Cf
 		return false
 	}
 	return unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) &&
 		!unicode.In(r, unicode.White_Space, unicode.Prepended_Concatenation_Mark)
 }
 
-// AppendJSON appends {"id":…,"name":…}. An empty name is left out.
+// AppendJSON appends {"id":…,"name":…}. It omits an empty name.
 func (w Identity) AppendJSON(b []byte) []byte {
 	b = appendString(append(b, `{"id":`...), w.ID)
 	if w.Name != "" {

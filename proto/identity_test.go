@@ -42,8 +42,8 @@ func TestEscapedIDsDiffer(t *testing.T) {
 	}
 }
 
-// CheckName refuses control characters, bidirectional controls and names without a visible
-// character, and nothing else.
+// CheckName must refuse control characters, bidirectional controls and names without a visible
+// character. It must accept all other names.
 func TestCheckNameRefusesInvisibleNames(t *testing.T) {
 	for _, name := range []string{
 		"a\nb", "\x1b[31m", "a\x00", "a\x7f", "a\u0085b", "a\u009fb", "\xff", "\xed\xa0\x80", strings.Repeat("a", 129),
@@ -57,9 +57,9 @@ func TestCheckNameRefusesInvisibleNames(t *testing.T) {
 	}
 	for _, name := range []string{
 		"", "安娜", "Ana María", "👩‍💻", "<b>x</b>", "a\u00a0b", "a\u3000b", "\u3164a", "न\u200dक",
-		"Ann \U0001fae9", "\U0002ebf0明", // new in Unicode 16 and 15.1
-		"\u0378",                                                       // Unicode has not assigned it
-		"\ufffd", "\ue000", "\U0001f3f4\U000e0067\U000e0062\U000e007f", // a flag of tag characters
+		"Ann \U0001fae9", "\U0002ebf0明", // characters that are new in Unicode 16 and 15.1
+		"\u0378",                                                       // Unicode has not assigned this code point
+		"\ufffd", "\ue000", "\U0001f3f4\U000e0067\U000e0062\U000e007f", // the last one is a flag made of tag characters
 		"\u0600", "\ufff9", "\U00013430", "Z\u0338\u0322\u031b",
 	} {
 		if r := CheckName(name); r != nil {
@@ -68,7 +68,7 @@ func TestCheckNameRefusesInvisibleNames(t *testing.T) {
 	}
 }
 
-// Unicode has 4174 such code points, including reserved ones.
+// Unicode has 4174 code points with this property, including reserved code points.
 func TestIgnorableMatchesDefaultIgnorableCodePoint(t *testing.T) {
 	n := 0
 	for r := rune(0); r <= utf8.MaxRune; r++ {

@@ -16,9 +16,10 @@ const maxDepth = 64
 // errJSON is wrapped by each syntax error of a [jsonReader].
 var errJSON = errors.New("not valid JSON")
 
-// jsonReader reads one JSON text strictly and without copying. encoding/json accepts two equal
-// names, names in another case and invalid UTF-8. Two programs may then read one frame in two
-// ways. For this reader each of these is an error. A reader belongs to one call.
+// jsonReader reads one JSON text strictly and without copying. In contrast, encoding/json
+// accepts two equal names in an object, names in another case, and invalid UTF-8. Then two
+// programs could read the same frame differently. For this reader, all of these are errors. Each
+// call has its own reader.
 type jsonReader struct {
 	b     []byte
 	i     int
@@ -40,7 +41,7 @@ func (r *jsonReader) space() {
 	}
 }
 
-// peek returns the first byte of the next token, 0 at the end.
+// peek returns the first byte of the next token, or 0 at the end of the text.
 func (r *jsonReader) peek() byte {
 	r.space()
 	if r.i == len(r.b) {
@@ -57,7 +58,7 @@ func (r *jsonReader) expect(c byte) error {
 	return nil
 }
 
-// end fails unless only white space follows.
+// end returns an error if there is anything but white space left.
 func (r *jsonReader) end() error {
 	if r.peek() != 0 || r.i != len(r.b) {
 		return r.fail("something follows the JSON text")
@@ -65,8 +66,8 @@ func (r *jsonReader) end() error {
 	return nil
 }
 
-// object reads an object and calls field for each name, in order. Field must read exactly the
-// value that follows. Two equal names are an error.
+// object reads an object. It calls field for each name, in order. The function field must read
+// exactly the value that follows the name. Two equal names are an error.
 func (r *jsonReader) object(field func(name string) error) error {
 	if err := r.enter('{'); err != nil {
 		return err
@@ -97,14 +98,14 @@ func (r *jsonReader) object(field func(name string) error) error {
 	return nil
 }
 
-// names is a set of strings. A small set needs no map, and a large set is not slow.
+// names is a set of strings. A small set needs no map, so most calls do not allocate one.
 type names struct {
 	few  [12]string
 	n    int
 	many map[string]struct{}
 }
 
-// add reports whether name was not in the set before.
+// add adds name to the set. It returns false if name was in the set already.
 func (s *names) add(name string) bool {
 	for _, f := range s.few[:s.n] {
 		if f == name {
@@ -134,7 +135,8 @@ func (r *jsonReader) enter(c byte) error {
 	return nil
 }
 
-// str reads a string. It allocates the result, never more than the input.
+// str reads a string. It allocates memory for the result, but never more than the length of the
+// input.
 func (r *jsonReader) str() (string, error) {
 	raw, plain, err := r.rawString()
 	if err != nil {
@@ -173,12 +175,12 @@ func (r *jsonReader) str() (string, error) {
 	return string(out), nil
 }
 
-// unescaped maps the second byte of a two-byte escape to its character; 0 = there is no such
-// escape.
+// unescaped maps the second byte of a two-byte escape to the character that the escape stands
+// for. 0 means that there is no such escape.
 var unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
-// rawString checks a string and returns the bytes between its quotes, and whether they are
-// free of escapes.
+// rawString checks a string and returns the bytes between its quotes. Plain reports whether they
+// contain no escapes.
 func (r *jsonReader) rawString() (raw []byte, plain bool, err error) {
 	if err := r.expect('"'); err != nil {
 		return nil, false, err
@@ -240,7 +242,8 @@ func hex4(b []byte) rune {
 	return u
 }
 
-// integer reads a whole number in 0 ... 2^53-1, the range that all JSON readers keep exact.
+// integer reads a whole number from 0 to 2^53-1. All JSON readers represent these numbers
+// exactly.
 func (r *jsonReader) integer() (uint64, error) {
 	raw, err := r.number()
 	if err != nil {
@@ -293,7 +296,7 @@ func (r *jsonReader) number() ([]byte, error) {
 	return raw, nil
 }
 
-// value checks any value and returns its bytes.
+// value checks a value of any type and returns its bytes.
 func (r *jsonReader) value() ([]byte, error) {
 	c := r.peek()
 	start := r.i
@@ -329,7 +332,7 @@ func (r *jsonReader) boolean() (bool, error) {
 	return string(raw) == "true", err
 }
 
-// time reads a string as [ParseTime] does.
+// time reads a string in the form of [ParseTime].
 func (r *jsonReader) time() (time.Time, error) {
 	s, err := r.str()
 	if err != nil {
@@ -365,8 +368,8 @@ func (r *jsonReader) literal(word string) error {
 	return nil
 }
 
-// ValidJSON returns an error unless data is one JSON value in valid UTF-8, without two equal
-// names in an object and without nesting deeper than 64.
+// ValidJSON returns an error if data is not exactly one JSON value in valid UTF-8. It also
+// returns an error for two equal names in an object, and for nesting deeper than 64.
 func ValidJSON(data []byte) error {
 	r := jsonReader{b: data}
 	if _, err := r.value(); err != nil {
@@ -375,8 +378,8 @@ func ValidJSON(data []byte) error {
 	return r.end()
 }
 
-// appendString appends s as a JSON string. Its callers have checked that s is valid UTF-8;
-// it writes an invalid byte as U+FFFD.
+// appendString appends s as a JSON string. The callers have checked that s is valid UTF-8. If it
+// is not, appendString writes U+FFFD for each invalid byte.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	from := 0
@@ -388,7 +391,8 @@ func appendString(b []byte, s string) []byte {
 		}
 		if c >= utf8.RuneSelf {
 			u, n := utf8.DecodeRuneInString(s[i:])
-			// U+2028 and U+2029 end a line in old JavaScript sources, so they are escaped.
+			// Old versions of JavaScript treat U+2028 and U+2029 as ends of lines, so escape
+			// them.
 			if (u != utf8.RuneError || n > 1) && u != '\u2028' && u != '\u2029' {
 				i += n
 				continue
@@ -419,7 +423,7 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// clip quotes s for an error message, cut at 40 bytes.
+// clip quotes s for an error message. It cuts s after 40 bytes.
 func clip(s string) string {
 	if len(s) > 40 {
 		n := 40

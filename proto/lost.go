@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// Lost is a gateway's report to the owner of a room, on [SubjectLost]. It says that the log does
-// not hold a record that members have received, or holds another one in its place. The owner
+// Lost is a gateway's report on [SubjectLost] to the owner of a room. It says that the log lacks
+// a record that members have received, or contains another record with the same seq. The owner
 // compares the report with the log, begins a new epoch of the room, and answers with an empty
 // message.
 type Lost struct {
 	Room   Room
 	Epoch  string
 	Seq    uint64
-	Stream uint64    // stream sequence of the record; 0 = not known
-	At     time.Time // of the record, in milliseconds; zero = not known
+	Stream uint64    // stream sequence of the record; 0 = unknown
+	At     time.Time // time of the record, in milliseconds; zero = unknown
 }
 
-// lostJSON is [Lost] on the wire.
+// lostJSON is the JSON form of a [Lost].
 type lostJSON struct {
 	Room   string    `json:"room"`
 	Epoch  string    `json:"epoch"`
@@ -27,11 +27,11 @@ type lostJSON struct {
 	At     time.Time `json:"at,omitzero"`
 }
 
-// JSON returns what [ParseLost] reads.
+// JSON returns the report in the form that [ParseLost] reads.
 func (l Lost) JSON() []byte {
 	b, err := json.Marshal(lostJSON{l.Room.String(), l.Epoch, l.Seq, l.Stream, l.At})
 	if err != nil {
-		panic(err) // strings, numbers and a time of this era cannot fail
+		panic(err) // these types and a time of our era always succeed
 	}
 	return b
 }

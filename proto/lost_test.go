@@ -7,7 +7,7 @@ import (
 	"roomcast/proto"
 )
 
-// FuzzParseLost checks that a report that ParseLost accepts can be written and read again.
+// FuzzParseLost checks that each report that ParseLost accepts can be written and read again.
 func FuzzParseLost(f *testing.F) {
 	f.Add(proto.Lost{Room: proto.MustRoom("a.b"), Epoch: "e1", Seq: 20, Stream: 31, At: time.UnixMilli(1_795_000_000_001)}.JSON())
 	f.Add([]byte(`{"room":"lobby","epoch":"","seq":1}`))

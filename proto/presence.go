@@ -2,18 +2,19 @@ package proto
 
 import "fmt"
 
-// HeaderPresence marks a message on room.eph.<p>.<g> as a [PresenceChange], with the value
-// "1", or as a [PresenceShare], with PresenceIsShare. Without it the message is a signal.
+// HeaderPresence is a header of messages on room.eph.<p>.<g>. The value "1" marks a
+// [PresenceChange], and PresenceIsShare marks a [PresenceShare]. A message without this header
+// is a signal.
 const (
 	HeaderPresence  = "Rc-Presence"
 	PresenceIsShare = "share"
 )
 
-// PresenceMark names a state of the people whom one gateway has in a room. A later state has
-// a larger mark.
+// PresenceMark identifies a state of the people who have sessions in a room on one gateway. A
+// later state has a greater mark.
 type PresenceMark struct {
-	Run     int64  // when the gateway's tracker of the room began, in Unix nanoseconds
-	Version uint64 // changes since then
+	Run     int64  // when the gateway began to track the room, in Unix nanoseconds
+	Version uint64 // number of changes since then
 }
 
 // Before reports whether m is the mark of an earlier state than o.
@@ -32,16 +33,18 @@ func (m *PresenceMark) UnmarshalText(b []byte) error {
 	return err
 }
 
-// PresenceChange is a gateway's message to the others about the people whom it has in a room. It
-// has the newest changes, and asks for the people of the others if Ask is set.
+// PresenceChange is a message of a gateway to the other gateways, about the people who have
+// sessions in a room on this gateway. It contains the newest changes. If Ask is set, it also
+// asks the other gateways for their people.
 type PresenceChange struct {
 	Gateway string          `json:"gateway"`
 	Mark    PresenceMark    `json:"mark"`             // the state after Deltas
-	Deltas  []PresenceDelta `json:"deltas,omitempty"` // the changes from Version-1 to Version; none = only the mark is new
+	Deltas  []PresenceDelta `json:"deltas,omitempty"` // the changes from Version-1 to Version; if there are none, only the mark has changed
 
-	// Ask makes each other gateway answer with its share, unless Known has its newest mark.
+	// Ask requests that each other gateway answers with its share. A gateway does not answer if
+	// Known contains its newest mark.
 	Ask   bool                    `json:"ask,omitempty"`
-	Known map[string]PresenceMark `json:"known,omitempty"` // by gateway
+	Known map[string]PresenceMark `json:"known,omitempty"` // the marks that the asking gateway knows, by gateway
 }
 
 // PresenceDelta says that one person has joined or left.
@@ -50,18 +53,18 @@ type PresenceDelta struct {
 	Left LeaveReason `json:"left,omitempty"` // "" = the person has joined
 }
 
-// PresenceShare lists the people whom one gateway has in a room. A long list comes in
-// several shares with the same mark.
+// PresenceShare lists the people who have sessions in a room on one gateway. If the list is
+// long, it is divided into several shares with the same mark.
 type PresenceShare struct {
 	Gateway string       `json:"gateway"`
 	Mark    PresenceMark `json:"mark"`
 	People  []Identity   `json:"people,omitempty"`
-	Part    int          `json:"part,omitempty"` // 0, 1, …
+	Part    int          `json:"part,omitempty"` // number of this part: 0, 1, …
 	More    bool         `json:"more,omitempty"` // another part follows
 }
 
-// AskPeople makes each gateway publish its share of the named rooms, and of the rooms in the
-// partitions where it has people.
+// AskPeople requests that each gateway publishes its share of the named rooms. The request also
+// covers all rooms of the given partitions in which the gateway has people.
 type AskPeople struct {
 	Partitions []int    `json:"partitions,omitempty"`
 	Rooms      []string `json:"rooms,omitempty"`
@@ -70,24 +73,25 @@ type AskPeople struct {
 // HeartbeatState is the first word of a [Heartbeat].
 type HeartbeatState string
 
-// The states.
+// The states of a heartbeat.
 const (
-	GatewayHello HeartbeatState = "hello" // a gateway has started or returned, and asks the others for a heartbeat
+	GatewayHello HeartbeatState = "hello" // the gateway has started or returned, and asks the others for a heartbeat
 	GatewayAlive HeartbeatState = "alive"
 	GatewayBye   HeartbeatState = "bye"
 )
 
-// Heartbeat is the payload of room.gw.<id>: state, process and number.
+// Heartbeat is the payload of a message on room.gw.<id>. Its text has three words: the state,
+// the process and the number.
 type Heartbeat struct {
 	State   HeartbeatState
-	Process string // another one after each start
-	Number  uint64 // 1, 2, 3, …: a gap shows that messages were lost
+	Process string // an id that is different after each start of the gateway
+	Number  uint64 // 1, 2, 3, …; if a number is missing, a message was lost
 }
 
-// String returns the payload.
+// String returns the text of the heartbeat.
 func (h Heartbeat) String() string { return fmt.Sprintf("%s %s %d", h.State, h.Process, h.Number) }
 
-// ParseHeartbeat reads the output of [Heartbeat.String].
+// ParseHeartbeat reads a text that [Heartbeat.String] has returned.
 func ParseHeartbeat(b []byte) (h Heartbeat, err error) {
 	_, err = fmt.Sscanf(string(b), "%s %s %d", &h.State, &h.Process, &h.Number)
 	return h, err

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The tables are those of this package: codes, headers, verbs, acts.
+// The test looks for the entries of all tables in this package: codes, headers, verbs and acts.
 func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 	b, err := os.ReadFile("PROTOCOL.md")
 	if err != nil {

@@ -9,65 +9,67 @@ import (
 	"time"
 )
 
-// HeaderRecord is the only header of a record. [Record.Header] describes its value.
+// HeaderRecord is the only header of a record in the log. [Record.Header] describes its value.
 const HeaderRecord = "Rc"
 
-// SchemaVersion is the version of records and of the stream's metadata.
+// SchemaVersion is the version of the format of records and of the stream's metadata.
 const SchemaVersion = 2
 
-// PageSize is the number of records on a page: those with equal (seq-1)/PageSize. A record
-// points at its page and at the previous one.
+// PageSize is the number of records on a page. Records with the same (seq-1)/PageSize are on the
+// same page. Each record contains a pointer to its page and a pointer to the previous page.
 const PageSize = 64
 
-// State is the state of a room after a record. The record carries it, so that the next
-// owner of the room needs to read only one record.
+// State is the state of a room after a record. Each record contains it. So a new owner of the
+// room needs to read only one record.
 type State struct {
-	Epoch  string    // letters and digits; names one unbroken history of the room
-	At     time.Time // of the record, in milliseconds; the next one is not before it
+	Epoch  string    // made of letters and digits; names one unbroken history of the room
+	At     time.Time // time of the record, in milliseconds; never before the time of the previous record
 	Closed bool
 	Page   uint64 // stream sequence from which a read finds the previous page; 0 = there is none
-	Start  uint64 // stream sequence from which a read finds this page
+	Start  uint64 // stream sequence from which a read finds the page of this record
 	Act    uint64 // seq of the newest act in this epoch; 0 = none
 }
 
-// Span is the place of a message's content in the payload of its record. With it a gateway
-// serves text sessions without parsing JSON.
+// Span says where the content of a message is in the payload of its record. With it, a gateway
+// can serve text sessions without parsing JSON.
 type Span struct {
 	Form byte // one of the Span constants
-	At   int  // byte offset in the opened payload
-	Len  int  // bytes
+	At   int  // offset in bytes, in the payload that is not sealed
+	Len  int  // length in bytes
 }
 
-// The values of Span.Form: how a record holds its content.
+// The values of Span.Form, which say how the content is encoded.
 const (
-	SpanNone    byte = '-' // the record is no message
+	SpanNone    byte = '-' // the record is not a message
 	SpanPlain   byte = 't' // the bytes are the content: text without escapes, or data
 	SpanEscaped byte = 'e' // a JSON string with escapes
-	SpanBase64  byte = 'b' // the content in base64; text sessions receive it as binary
+	SpanBase64  byte = 'b' // the content in base64, which text sessions receive as binary
 )
 
-// Digest is a hash of the content that a sender's key stands for; see [Request.Covered]. Two
-// requests with the same key and different digests are different requests.
+// Digest is a hash of a request's content; see [Request.Covered]. Two requests with the same key
+// but different digests are different requests.
 type Digest [8]byte
 
-// Record is one entry of a room's log. Its payload is the event as JSON clients receive it.
+// Record is one entry of a room's log. Its payload is the event in the form that JSON clients
+// receive.
 type Record struct {
 	Room    Room
 	Seq     uint64
 	Kind    EventKind
 	From    string // the sender's id
-	Key     string // the sender's key; "" = the owner cannot recognise a resend
-	Digest  Digest // of the content that the key stands for
-	Stamp   string // the time text for text sessions
+	Key     string // the sender's key; "" = the owner cannot recognise the message if it is sent again
+	Digest  Digest // digest of the content for which Key was given
+	Stamp   string // the time before a message in text sessions
 	State   State
 	Text    Span
-	Sealed  bool      // the payload on NATS and on disk is sealed
-	Stream  uint64    // stream sequence; 0 while unknown
-	Stored  time.Time // by the clock of the NATS server; zero while unknown
+	Sealed  bool      // the payload is sealed, on NATS and on disk
+	Stream  uint64    // stream sequence; 0 = unknown
+	Stored  time.Time // when the stream stored it, by the clock of the NATS server; zero = unknown
 	Payload []byte
 }
 
-// Header returns the value of [HeaderRecord]: fields with one space between them.
+// Header returns the value of [HeaderRecord]. It consists of fields, separated by one space
+// each.
 //
 //	2 58 mf3k2a 1764234787123 os 1200 1340 0 t61,5 - ann 8c7dd922ad47494f3f9c 2026-11-22 18:53:07
 //	|  |    |        |        |    |    |  |   |   |  |          |             stamp, to the end
@@ -131,14 +133,15 @@ func (r *Record) Header() string {
 	return string(append(b, r.Stamp...))
 }
 
-// Header is the part of nats.Header that [ParseRecord] needs.
+// Header is the part of a nats.Header that [ParseRecord] uses.
 type Header interface{ Get(name string) string }
 
-// ErrNewerSchema is returned for a record or a snapshot of a newer version.
+// ErrNewerSchema is the error for a record or a snapshot that a newer version has written.
 var ErrNewerSchema = errors.New("written by a newer version of roomcast; upgrade this one")
 
-// ParseRecord reads a record's header. The subject is that of the log or of the republished
-// copy. ParseRecord does not open a sealed payload; package seal does.
+// ParseRecord reads a record's header. The subject is the one in the log or the one of the
+// republished copy. ParseRecord does not open a sealed payload; that is the task of package
+// seal.
 func ParseRecord(subject string, h Header, payload []byte) (Record, error) {
 	room, err := RoomOfSubject(subject)
 	if err != nil {
@@ -151,7 +154,7 @@ func ParseRecord(subject string, h Header, payload []byte) (Record, error) {
 	return r, nil
 }
 
-// parse reads the result of [Record.Header].
+// parse reads the fields that [Record.Header] has written.
 func (r *Record) parse(value string) (err error) {
 	f := fields{rest: value}
 	version, err := strconv.Atoi(f.next())
@@ -202,8 +205,8 @@ func (r *Record) parse(value string) (err error) {
 	return nil
 }
 
-// parseSpan reads a span and checks that it lies within a plain payload. Package seal
-// checks the span of a sealed payload when it opens the payload.
+// parseSpan reads a span. If the payload is not sealed, it checks that the span is inside the
+// payload. Package seal makes this check when it opens a sealed payload.
 func parseSpan(s string, sealed bool, size int) (Span, error) {
 	if s == "-" {
 		return Span{Form: SpanNone}, nil
@@ -227,7 +230,8 @@ func (s Span) fits(size int) bool {
 	return s.At >= 0 && s.Len >= 0 && s.At <= size && s.Len <= size-s.At
 }
 
-// Content returns the bytes of the span in an open payload, and whether they lie within it.
+// Content returns the bytes of the span in an open payload. It returns false if the span is not
+// inside the payload.
 func (s Span) Content(payload []byte) ([]byte, bool) {
 	if !s.fits(len(payload)) {
 		return nil, false
@@ -235,7 +239,7 @@ func (s Span) Content(payload []byte) ([]byte, bool) {
 	return payload[s.At : s.At+s.Len], true
 }
 
-// fields splits a header value at its spaces.
+// fields splits the value of a header at its spaces.
 type fields struct {
 	rest string
 	err  error

@@ -9,44 +9,44 @@ import (
 	"time"
 )
 
-// Code is the machine-readable part of a refusal.
+// Code says what kind of refusal it is. Programs use it to decide what to do.
 type Code string
 
-// The codes. PROTOCOL.md says when a server sends each.
+// The codes. PROTOCOL.md describes when the server sends each of them.
 const (
 	BadRequest   Code = "bad_request"    // the command is malformed; correct it
 	BadRoom      Code = "bad_room"       // the room name is not allowed
 	TooLarge     Code = "too_large"      // the message, the key or the name is too long
 	NotJoined    Code = "not_joined"     // join the room first
 	TooMany      Code = "too_many"       // a limit of rooms, members or connections is reached
-	RateLimited  Code = "rate_limited"   // slow down; retry_ms says for how long
+	RateLimited  Code = "rate_limited"   // the client is too fast; retry_ms says how long to wait
 	RoomClosed   Code = "room_closed"    // the room has been closed; the message says why
 	CodeBanned   Code = "banned"         // a moderator has banned this identity from the room
 	CodeMuted    Code = "muted"          // a moderator has muted this identity in the room
-	Unauthorized Code = "unauthorized"   // no token, or one that is not accepted
-	Forbidden    Code = "forbidden"      // this identity may not do this
+	Unauthorized Code = "unauthorized"   // the client has no token, or one that is not accepted
+	Forbidden    Code = "forbidden"      // the client may not do this
 	NotFound     Code = "not_found"      // there is nothing here
-	Unsupported  Code = "unsupported"    // this server does not do it
-	Overloaded   Code = "overloaded"     // a queue is full; retry with the same key
-	Unavailable  Code = "unavailable"    // the log cannot be reached now; retry with the same key
+	Unsupported  Code = "unsupported"    // this server does not offer this
+	Overloaded   Code = "overloaded"     // a queue is full; send again with the same key
+	Unavailable  Code = "unavailable"    // the log cannot be reached now; send again with the same key
 	Internal     Code = "internal"       // a defect of the server, which has logged it
 	ClosedByWord Code = "closed_by_word" // the typed line was a close word; nothing was stored
 )
 
-// Refusal is an error for the client that sent a command. Its message is for people and
-// says what to do next.
+// Refusal is an error for a client whose command was not executed. Its message tells people what
+// to do next.
 type Refusal struct {
 	Code    Code
 	Message string
-	Retry   time.Duration // wait before another try of the command; 0 = another try will fail too
+	Retry   time.Duration // how long to wait before trying again; 0 = trying again does not help
 }
 
-// Refuse makes a refusal with a formatted message.
+// Refuse returns a refusal with a formatted message.
 func Refuse(code Code, format string, args ...any) *Refusal {
 	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// After returns the refusal with a wait before another try of the command.
+// After returns a copy of the refusal that asks the client to try again after d.
 func (r *Refusal) After(d time.Duration) *Refusal {
 	return &Refusal{Code: r.Code, Message: r.Message, Retry: d}
 }
@@ -54,11 +54,11 @@ func (r *Refusal) After(d time.Duration) *Refusal {
 // Error returns the code and the message.
 func (r *Refusal) Error() string { return string(r.Code) + ": " + r.Message }
 
-// Temporary reports whether another try of the command may succeed.
+// Temporary reports whether trying again may help.
 func (r *Refusal) Temporary() bool { return r.Retry > 0 }
 
-// AsRefusal returns the refusal in err's chain. It turns other errors into [Internal]
-// without details, which belong in the log.
+// AsRefusal returns the refusal that err wraps. For any other error it returns a refusal with
+// the code [Internal] and without details, because details belong in the log.
 func AsRefusal(err error) *Refusal {
 	var r *Refusal
 	if errors.As(err, &r) {
@@ -81,7 +81,7 @@ func (r *Refusal) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Status returns the HTTP status that carries the code.
+// Status returns the HTTP status for a refusal with this code.
 func (c Code) Status() int {
 	switch c {
 	case BadRequest, BadRoom:
@@ -106,7 +106,7 @@ func (c Code) Status() int {
 	return http.StatusInternalServerError
 }
 
-// AppendJSON appends {"code":…,"message":…}, with retry_ms unless Retry is 0.
+// AppendJSON appends {"code":…,"message":…}. If Retry is not 0, it adds retry_ms.
 func (r *Refusal) AppendJSON(b []byte) []byte {
 	b = appendString(append(b, `{"code":`...), string(r.Code))
 	b = appendString(append(b, `,"message":`...), r.Message)

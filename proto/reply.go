@@ -7,13 +7,14 @@ import (
 	"time"
 )
 
-// Reply is the owner's answer to a [Request]: an ack (Seq is not 0), a refusal or a close.
+// Reply is the owner's answer to a [Request]. It is an ack if Seq is not 0. Otherwise it is a
+// refusal, or it closes the sender's connection.
 type Reply struct {
-	Seq       uint64    // of the stored event
-	At        time.Time // of the stored event
-	Duplicate bool      // an earlier request of the same sender and key stored the event
-	Refusal   *Refusal  // not nil: nothing was stored
-	Close     CloseCode // not 0: the sender's connection must be closed; nothing was stored
+	Seq       uint64    // seq of the stored event
+	At        time.Time // time of the stored event
+	Duplicate bool      // an earlier request of this sender with the same key has stored the event
+	Refusal   *Refusal  // if not nil, the request was refused and nothing was stored
+	Close     CloseCode // if not 0, the sender's connection must be closed, and nothing was stored
 }
 
 // AppendJSON appends {"ok":{…}}, {"error":{…}} or {"close":{…}}.
@@ -29,7 +30,7 @@ func (r *Reply) AppendJSON(b []byte) []byte {
 	return append(r.AppendAck(append(b, `{"ok":`...)), '}')
 }
 
-// ParseReply reads the output of [Reply.AppendJSON].
+// ParseReply reads a reply that [Reply.AppendJSON] has written.
 func ParseReply(b []byte) (Reply, error) {
 	var reply Reply
 	r := jsonReader{b: b}

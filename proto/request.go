@@ -6,27 +6,27 @@ import (
 	"unicode/utf8"
 )
 
-// A Request asks the owner of a room to store a message or to carry out an act. On NATS it
-// is a message to [Room.Subject]: [Request.Header] and [Request.Payload] write it,
-// [ParseRequest] reads it.
+// Request asks the owner of a room to store a message or to carry out an act. On NATS, a request
+// is a message on the subject [Room.Subject]. [Request.Header] and [Request.Payload] write it,
+// and [ParseRequest] reads it.
 type Request struct {
 	From    Identity
-	Key     string  // "" = the owner cannot recognise the request when it is sent again
-	Hidden  bool    // a gateway made the key, because the sender gave none; members do not see it
-	Content Content // of a message
-	Sent    string  // a hash of the content that the sender has sent, if a backend may have replaced it; "" = it has not
+	Key     string  // "" = the owner cannot recognise the request if it is sent again
+	Hidden  bool    // a gateway has made the key, because the sender gave none; members do not see such a key
+	Content Content // content of a message, or the new content of an edit
+	Sent    string  // a hash of the content that the sender sent, if a backend has replaced it; "" = Content is what the sender sent
 	Line    bool    // the content is a line that a person has typed, so it may be a close word
 	Act     Act     // "" = a message
-	Why     string  // of an act
-	Terms   Terms   // of an act
-	Rights  Rights  // of the sender in the room
+	Why     string  // reason of an act
+	Terms   Terms   // fields of an act
+	Rights  Rights  // the sender's rights in the room
 }
 
-// NATSSender is the id of the NATS client that sends a request, if the request names no sender
-// or the client must not name one.
+// NATSSender is the sender's id of a request that a NATS client sends without a sender. It is
+// also used if the client is not allowed to name a sender.
 const NATSSender = "nats"
 
-// Kind returns the act, or the kind of the content.
+// Kind returns the name of the act. For a message it returns the kind of the content.
 func (r *Request) Kind() string {
 	if r.Act != "" {
 		return string(r.Act)
@@ -34,7 +34,7 @@ func (r *Request) Kind() string {
 	return string(r.Content.Kind)
 }
 
-// Payload returns the payload before it is sealed.
+// Payload returns the payload of the request, not sealed.
 func (r *Request) Payload() []byte {
 	if r.Act != "" && r.Act != ActEdit {
 		return []byte(r.Why)
@@ -42,7 +42,8 @@ func (r *Request) Payload() []byte {
 	return r.Content.Body
 }
 
-// Header returns the request's NATS headers. A caller that seals the payload adds [HeaderEnc].
+// Header returns the NATS headers of the request. A caller that seals the payload adds
+// [HeaderEnc].
 func (r *Request) Header() map[string][]string {
 	h := make(map[string][]string, 8)
 	set := func(name, value string) {
@@ -71,8 +72,9 @@ func (r *Request) Header() map[string][]string {
 	return h
 }
 
-// ParseRequest reads a request of any NATS client. Each header may be missing or forged. The
-// payload is open, and the request aliases it. The limit is for the body of a message.
+// ParseRequest reads a request that any NATS client may have sent. Each header may be missing or
+// forged. The payload must not be sealed. The returned request points into it. The parameter
+// limit is the most bytes that a message may have.
 func ParseRequest(header map[string][]string, payload []byte, limit int) (Request, *Refusal) {
 	r := Request{From: Identity{ID: NATSSender}, Rights: AllRights}
 	kind, once := "", ""
@@ -132,7 +134,7 @@ func ParseRequest(header map[string][]string, payload []byte, limit int) (Reques
 	return r, r.read(kind, payload, limit)
 }
 
-// read stores the payload in the field that the kind selects.
+// read stores the payload in the field that belongs to the kind.
 func (r *Request) read(kind string, payload []byte, limit int) *Refusal {
 	switch {
 	case kind == "":
@@ -157,7 +159,7 @@ func (r *Request) read(kind string, payload []byte, limit int) *Refusal {
 	return r.Content.check(limit)
 }
 
-// Check refuses a request that [ParseRequest] would refuse on NATS.
+// Check returns the refusal that [ParseRequest] would return for the same request on NATS.
 func (r *Request) Check(limit int) *Refusal {
 	for _, refusal := range []*Refusal{CheckID(r.From.ID), CheckName(r.From.Name)} {
 		if refusal != nil {
@@ -185,7 +187,7 @@ func (r *Request) Check(limit int) *Refusal {
 	return r.Content.check(limit)
 }
 
-// check applies the rules for the body of a message.
+// check returns a refusal if the body of a message is too long or not valid.
 func (c *Content) check(limit int) *Refusal {
 	if refusal := CheckSize(len(c.Body), limit); refusal != nil {
 		return refusal
@@ -203,7 +205,7 @@ func (c *Content) check(limit int) *Refusal {
 	return nil
 }
 
-// CheckSize refuses the body of a message that has more bytes than the limit.
+// CheckSize returns a refusal if the body of a message has more than limit bytes.
 func CheckSize(size, limit int) *Refusal {
 	if size > limit {
 		return Refuse(TooLarge, "the message has %d bytes, at most %d are allowed", size, limit)
@@ -211,10 +213,10 @@ func CheckSize(size, limit int) *Refusal {
 	return nil
 }
 
-// maxWhy is the longest reason of an act, in bytes.
+// maxWhy is the length of the longest reason that an act may have, in bytes.
 const maxWhy = 512
 
-// CheckWhy refuses the reason of an act that is too long or is not UTF-8.
+// CheckWhy refuses the reason of an act if it is too long or not valid UTF-8.
 func CheckWhy(why string) *Refusal {
 	if len(why) > maxWhy {
 		return Refuse(TooLarge, "the reason of an act has at most %d bytes, this one has %d", maxWhy, len(why))
@@ -225,9 +227,9 @@ func CheckWhy(why string) *Refusal {
 	return nil
 }
 
-// Covered returns the content that the key stands for: kind, type and payload, and the terms of
-// an act. If Sent is set, it replaces the payload. The owner refuses the same key with other
-// content; see [Digest].
+// Covered returns the bytes from which the digest of the request is made: kind, type and
+// payload, and the terms of an act. If Sent is set, it takes the place of the payload. The owner
+// refuses a request with a known key and another digest; see [Digest].
 func (r *Request) Covered() []byte {
 	if r.Sent != "" {
 		return []byte("sent\x00\x00" + r.Sent)

@@ -13,7 +13,7 @@ func TestRequestOfAnyClientIsChecked(t *testing.T) {
 	for name, c := range map[string]struct {
 		headers headers
 		body    string
-		want    Code // "" = accepted
+		want    Code // "" = the request is accepted
 	}{
 		"bare":             {nil, "hi", ""},
 		"empty":            {nil, "", ""},
@@ -80,7 +80,7 @@ func TestRequestIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
-// Only a request without a kind is a line, which may be a close word.
+// A request is a line, which may be a close word, only if it does not name a kind.
 func TestLineIsTextThatNamesNoKind(t *testing.T) {
 	for _, c := range []struct {
 		header map[string][]string

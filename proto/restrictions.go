@@ -6,30 +6,30 @@ import (
 	"time"
 )
 
-// MaxRestricted is the number of bans and mutes that a room holds together.
+// MaxRestricted is the most bans and mutes that one room may have together.
 const MaxRestricted = 500
 
-// MaxEdits is the number of edits that one message can have.
+// MaxEdits is how often one message may be edited.
 const MaxEdits = 20
 
-// maxChanged limits the deleted records that Restrictions remember, and the edited messages. It
-// is far above the number of records that the log of a room holds by default.
+// maxChanged bounds the deleted records and the edited messages that Restrictions contains. It
+// is far above the default number of records in the log of a room.
 const maxChanged = 4096
 
-// Restrictions are the bans, the mutes and the slow mode of a room, and the changes of its
-// messages. They are immutable, and safe for concurrent use. A nil Restrictions restricts
-// nobody and changes nothing.
+// Restrictions contains the bans, the mutes and the slow mode of a room, and which of its
+// messages were deleted or edited. It is immutable, and so safe for concurrent use. A nil
+// Restrictions restricts nobody.
 type Restrictions struct {
-	Epoch string // of Seq, Deleted and Edits
-	Seq   uint64 // of the newest act that they include
+	Epoch string // epoch of Seq, Deleted and Edits
+	Seq   uint64 // seq of the newest act that is included
 
-	// Bans and Mutes hold the end of each ban and mute, by the member's id, in milliseconds since
-	// 1970; 0 = it has no end.
+	// Bans and Mutes contain the end of each ban and mute, by the member's id, in milliseconds
+	// since 1970. 0 means that it has no end.
 	Bans, Mutes map[string]int64
-	Slow        time.Duration // time in which a member may say one message; 0 = no limit
+	Slow        time.Duration // a member may say one message in this time; 0 = no limit
 
-	// Deleted holds the deleted messages and their edits, by seq. Edits holds the seqs of the
-	// edits of a message, oldest first, by the seq of the message.
+	// Deleted contains the deleted messages and their edits, by seq. Edits contains the seqs of
+	// the edits of each edited message, oldest first, by the message's seq.
 	Deleted map[uint64]Stub
 	Edits   map[uint64][]uint64
 }
@@ -37,10 +37,11 @@ type Restrictions struct {
 // Stub is the entry of a deleted record in a snapshot.
 type Stub struct {
 	Author string `json:"id"`
-	At     int64  `json:"at,omitempty"` // of a message, in milliseconds since 1970; 0 = it was an edit
+	At     int64  `json:"at,omitempty"` // time of a deleted message, in milliseconds since 1970; 0 = the record was an edit
 }
 
-// In returns the restrictions for an epoch: without deletes and edits of another epoch.
+// In returns the restrictions for the given epoch. If they are from another epoch, it leaves out
+// the deleted and edited messages, whose seqs mean nothing in this epoch.
 func (r *Restrictions) In(epoch string) *Restrictions {
 	if r == nil || r.Epoch == epoch {
 		return r
@@ -50,7 +51,7 @@ func (r *Restrictions) In(epoch string) *Restrictions {
 	return &next
 }
 
-// IsDeleted reports whether the record numbered seq was deleted.
+// IsDeleted reports whether the record with this seq was deleted.
 func (r *Restrictions) IsDeleted(seq uint64) bool {
 	if r == nil {
 		return false
@@ -59,7 +60,8 @@ func (r *Restrictions) IsDeleted(seq uint64) bool {
 	return deleted
 }
 
-// Edit returns the seq of the newest edit of the message numbered seq; 0 = there is none.
+// Edit returns the seq of the newest edit of the message with this seq. 0 means that the message
+// was not edited.
 func (r *Restrictions) Edit(seq uint64) uint64 {
 	if r == nil || len(r.Edits[seq]) == 0 {
 		return 0
@@ -68,8 +70,8 @@ func (r *Restrictions) Edit(seq uint64) uint64 {
 	return edits[len(edits)-1]
 }
 
-// Forget returns the restrictions without deletes and edits of messages before oldest, which the
-// log does not hold any more.
+// Forget returns the restrictions without the deletions and edits of messages whose seq is less
+// than oldest. The log no longer contains these messages.
 func (r *Restrictions) Forget(oldest uint64) *Restrictions {
 	next := *r
 	next.Deleted, next.Edits = maps.Clone(r.Deleted), maps.Clone(r.Edits)
@@ -78,18 +80,20 @@ func (r *Restrictions) Forget(oldest uint64) *Restrictions {
 	return &next
 }
 
-// Banned reports whether the id is banned at a time. A ban of all guests counts for a guest.
+// Banned reports whether the id is banned at the given time. A ban of all guests includes every
+// guest.
 func (r *Restrictions) Banned(id string, now time.Time) bool {
 	return r != nil && holds(r.Bans, id, now)
 }
 
-// Muted does the same for mutes.
+// Muted reports whether the id is muted at the given time. A mute of all guests includes every
+// guest.
 func (r *Restrictions) Muted(id string, now time.Time) bool {
 	return r != nil && holds(r.Mutes, id, now)
 }
 
-// MutedUntil returns the end of the mute of an id. A guest may have two mutes, its own and that of
-// all guests; then the later end counts. Zero = the mute has no end.
+// MutedUntil returns the end of the id's mute. A guest may be subject to two mutes, its own and
+// the one of all guests. Then the later end counts. Zero means that the mute has no end.
 func (r *Restrictions) MutedUntil(id string, now time.Time) time.Time {
 	var last int64
 	for _, of := range []string{id, Guests} {
@@ -110,8 +114,9 @@ func holds(list map[string]int64, id string, now time.Time) bool {
 	return lasts(list, id, now) || IsGuest(id) && lasts(list, Guests, now)
 }
 
-// Names reports whether a ban or a mute of the member holds at a time: a ban if kind is [Banned] or
-// [Unbanned], otherwise a mute. A ban of all guests is not a ban of any of them.
+// Names reports whether there is a ban or a mute for exactly this member at the given time. It
+// looks for a ban if kind is [Banned] or [Unbanned], and otherwise for a mute. A ban of all
+// guests is not a ban for a single guest.
 func (r *Restrictions) Names(kind EventKind, member string, now time.Time) bool {
 	switch {
 	case r == nil:
@@ -127,7 +132,8 @@ func lasts(list map[string]int64, id string, now time.Time) bool {
 	return found && (end == 0 || now.UnixMilli() < end)
 }
 
-// Interval returns the time in which a member may say one message; 0 = no limit.
+// Interval returns the time in which a member may say one message. 0 means that there is no
+// limit.
 func (r *Restrictions) Interval() time.Duration {
 	if r == nil {
 		return 0
@@ -135,12 +141,12 @@ func (r *Restrictions) Interval() time.Duration {
 	return r.Slow
 }
 
-// IsEmpty reports whether there is no ban, no mute and no slow mode at a time.
+// IsEmpty reports whether the room has no ban, no mute and no slow mode at the given time.
 func (r *Restrictions) IsEmpty(now time.Time) bool {
 	return r == nil || r.Slow == 0 && r.Count(now) == 0
 }
 
-// Count returns the number of bans and mutes at a time.
+// Count returns the number of bans and mutes that the room has at the given time.
 func (r *Restrictions) Count(now time.Time) (n int) {
 	if r == nil {
 		return 0
@@ -155,8 +161,8 @@ func (r *Restrictions) Count(now time.Time) (n int) {
 	return n
 }
 
-// After returns the restrictions after an event of the given epoch. If they include the event
-// already, it returns r.
+// After returns the restrictions after the event e, whose epoch is given. If r includes the
+// event already, After returns r.
 func (r *Restrictions) After(e *Event, epoch string) *Restrictions {
 	next := &Restrictions{Epoch: epoch}
 	if r != nil {
@@ -185,7 +191,8 @@ func (r *Restrictions) After(e *Event, epoch string) *Restrictions {
 	return next
 }
 
-// remove adds a message and its edits to the deleted records of r. Nobody else uses r yet.
+// remove adds a message and its edits to the deleted records of r. The caller must be the only
+// user of r.
 func (r *Restrictions) remove(e *Event) {
 	deleted := make(map[uint64]Stub, len(r.Deleted)+1+len(r.Edits[e.Of]))
 	maps.Copy(deleted, r.Deleted)
@@ -200,7 +207,7 @@ func (r *Restrictions) remove(e *Event) {
 	delete(r.Edits, e.Of)
 }
 
-// edit adds an edit to r. Nobody else uses r yet.
+// edit adds an edit to r. The caller must be the only user of r.
 func (r *Restrictions) edit(e *Event) {
 	edits := make(map[uint64][]uint64, len(r.Edits)+1)
 	maps.Copy(edits, r.Edits)
@@ -211,7 +218,8 @@ func (r *Restrictions) edit(e *Event) {
 	r.Edits = edits
 }
 
-// with returns the list with the member of e, and without the entries that have ended.
+// with returns a copy of the list that includes the member of e, without the entries that have
+// ended.
 func with(list map[string]int64, e *Event) map[string]int64 {
 	next := without(list, e)
 	end := int64(0)

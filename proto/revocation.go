@@ -2,8 +2,9 @@ package proto
 
 import "time"
 
-// A Revocation makes credentials that were issued before a time invalid. They are those of one id,
-// or the resume strings of one session and of the sessions that have resumed it.
+// Revocation makes credentials invalid that were issued before a certain time: either all
+// credentials of one id, or the resume strings of one session and of all sessions that have
+// resumed it.
 type Revocation struct {
 	ID        string `json:"id,omitempty"`
 	Session   string `json:"session,omitempty"`
@@ -11,7 +12,8 @@ type Revocation struct {
 	At        int64  `json:"at"`                  // in milliseconds since 1970
 }
 
-// Revoked is the answer on [SubjectRevoke]. With an Error, the entry is not stored.
+// Revoked is the answer on [SubjectRevoke]. If it contains an Error, the revocation was not
+// stored.
 type Revoked struct {
 	At    int64    `json:"at,omitempty"`
 	Error *Refused `json:"error,omitempty"`
@@ -23,22 +25,24 @@ type Refused struct {
 	Message string `json:"message"`
 }
 
-// ListRevocations is a request on [SubjectRevocations] for the entries after a revision.
+// ListRevocations is a request on [SubjectRevocations] for the revocations after the given
+// revision.
 type ListRevocations struct {
 	After uint64 `json:"after"`
 }
 
-// Revocations is the answer to [ListRevocations]: the oldest entries first, and the revision of
-// the last one.
+// Revocations is the answer to [ListRevocations]. The list is ordered from the oldest to the
+// newest. Last is the revision of its last entry.
 type Revocations struct {
 	List  []Revocation `json:"list"`
 	Last  uint64       `json:"last"`
 	More  bool         `json:"more,omitempty"`
-	Error string       `json:"error,omitempty"` // why roomsvc does not know; "" = it knows
+	Error string       `json:"error,omitempty"` // why roomsvc cannot answer; "" = it has answered
 }
 
-// Bounds of revocations. The longest life of a credential is MaxCredential. The bucket keeps an
-// entry for RevocationAge, which is longer.
+// Bounds for revocations. MaxCredential is the longest life of a credential. The bucket keeps a
+// revocation for RevocationAge, which is longer, so it outlives all credentials that it
+// concerns.
 const (
 	MaxRevocations  = 100000
 	RevocationsPage = 2000

@@ -8,7 +8,7 @@ import (
 // Rights is a set of rights in one room.
 type Rights uint8
 
-// The rights as bits. Every set with MayModerate has MayRead too.
+// The rights as bits. A set with MayModerate always contains MayRead too.
 const (
 	MayRead Rights = 1 << iota
 	MaySay
@@ -17,7 +17,8 @@ const (
 	AllRights = MayRead | MaySay | MayModerate
 )
 
-// Allow reports whether the set holds right. Every set allows "", which stands for no right.
+// Allow reports whether the set contains the right. The right "" stands for no right, so every
+// set contains it.
 func (r Rights) Allow(right Right) bool {
 	switch right {
 	case "":
@@ -32,7 +33,7 @@ func (r Rights) Allow(right Right) bool {
 	return false
 }
 
-// ParseRights reads rights with spaces between them; "" is the empty set.
+// ParseRights reads rights that are separated by spaces. An empty text is the empty set.
 func ParseRights(text string) (Rights, error) {
 	var set Rights
 	for word := range strings.FieldsSeq(text) {
@@ -53,7 +54,8 @@ func ParseRights(text string) (Rights, error) {
 // noRights is the value of [HeaderRights] for a sender without rights.
 const noRights = "none"
 
-// rightsHeaders are the values of [HeaderRights] by Rights. Requests share them.
+// rightsHeaders contains the value of [HeaderRights] for each set of rights. All requests share
+// these slices.
 var rightsHeaders = func() (all [AllRights + 1][]string) {
 	for set := range all {
 		var words []string
@@ -70,10 +72,10 @@ var rightsHeaders = func() (all [AllRights + 1][]string) {
 	return all
 }()
 
-// String returns the rights with spaces between them, "none" without any.
+// String returns the rights separated by spaces, or "none" if the set is empty.
 func (r Rights) String() string { return rightsHeaders[r][0] }
 
-// UnmarshalText reads what String returns.
+// UnmarshalText reads a text that String has returned.
 func (r *Rights) UnmarshalText(text []byte) (err error) {
 	if *r = 0; string(text) != noRights {
 		*r, err = ParseRights(string(text))

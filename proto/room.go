@@ -8,30 +8,33 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a room name. The limit in bytes keeps each subject far below the NATS control
-// line of 4096 bytes, beyond which the server drops the connection.
+// Limits for a room name. The limit in bytes keeps all subjects far shorter than 4096 bytes,
+// which is the longest control line of NATS. The server closes a connection that sends a longer
+// line.
 const (
 	MaxRoomRunes = 64
 	MaxRoomBytes = 200
 )
 
-// Partitions is the number of partitions. It is permanent: subjects on disk depend on it,
-// and roomsvc compares it with the stream's metadata.
+// Partitions is the number of partitions. It can never change, because subjects on disk depend
+// on it. roomsvc compares it with the stream's metadata.
 const Partitions = 256
 
-// ErrRoomName is wrapped by every error of [ParseRoom].
+// Every error of [ParseRoom] wraps ErrRoomName.
 var ErrRoomName = errors.New("bad room name")
 
-// Room is a valid room name. Only [ParseRoom] makes one, and every subject is built from one.
-// So no name can reach NATS as a wildcard, as two tokens or as a control line that is too
-// long. Names are compared byte by byte and never normalised. The zero Room is "no room".
+// Room is a valid room name. Only [ParseRoom] makes a Room, and every subject is built from a
+// Room. So a name cannot reach NATS as a wildcard, as two tokens, or in a control line that is
+// too long. Names are compared byte by byte, without any normalisation. The zero Room means that
+// there is no room.
 type Room struct{ name string }
 
-// ParseRoom checks a name. It may have letters, digits and combining marks of any script,
-// the characters _ - : @ + ~ = and single dots between parts. It has no invisible characters
-// (Default_Ignorable_Code_Point of Unicode), and does not begin with a combining mark. It has
-// 1 to [MaxRoomRunes] code points in at most [MaxRoomBytes] bytes of valid UTF-8. Errors wrap
-// [ErrRoomName] and name the fault; they never repeat the name.
+// ParseRoom checks a room name. A name may contain letters, digits and combining marks of any
+// script, the characters _ - : @ + ~ = and single dots between parts. It contains no invisible
+// characters (Default_Ignorable_Code_Point of Unicode), and does not begin with a combining
+// mark. It has 1 to [MaxRoomRunes] code points, in at most [MaxRoomBytes] bytes of valid UTF-8.
+// Errors wrap [ErrRoomName] and say what is wrong. They never contain the name, because the name
+// may be hostile.
 func ParseRoom(name string) (Room, error) {
 	if name == "" {
 		return Room{}, fmt.Errorf("%w: it is empty", ErrRoomName)
@@ -68,7 +71,8 @@ func ParseRoom(name string) (Room, error) {
 
 var errDots = fmt.Errorf("%w: a dot stands only between two parts", ErrRoomName)
 
-// inRoomName reports whether a room name may contain r. Dots have a rule of their own.
+// inRoomName reports whether a room name may contain r. The rule for dots is elsewhere, in
+// [ParseRoom].
 func inRoomName(r rune) bool {
 	if r < utf8.RuneSelf {
 		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' ||
@@ -77,11 +81,12 @@ func inRoomName(r rune) bool {
 	if !unicode.In(r, unicode.L, unicode.M, unicode.N) {
 		return false
 	}
-	// These two properties cover the letters and marks of Default_Ignorable_Code_Point.
+	// Default_Ignorable_Code_Point consists of more than these two properties, but among letters
+	// and marks they cover all of it.
 	return !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// MustRoom is ParseRoom for constant names. It panics on a bad name.
+// MustRoom is ParseRoom for constant names. It panics if the name is not valid.
 func MustRoom(name string) Room {
 	r, err := ParseRoom(name)
 	if err != nil {
@@ -93,7 +98,7 @@ func MustRoom(name string) Room {
 // String returns the name.
 func (r Room) String() string { return r.name }
 
-// UnmarshalText reads a name as [ParseRoom] does.
+// UnmarshalText reads a name with [ParseRoom].
 func (r *Room) UnmarshalText(name []byte) (err error) {
 	*r, err = ParseRoom(string(name))
 	return err
@@ -102,8 +107,8 @@ func (r *Room) UnmarshalText(name []byte) (err error) {
 // IsZero reports whether r is the zero Room.
 func (r Room) IsZero() bool { return r.name == "" }
 
-// escapedDot stands for a dot in the token of a subject. No name contains a percent
-// sign, so nothing else needs an escape.
+// escapedDot replaces a dot in the token of a subject. No name contains a percent sign, so a
+// percent sign in a token is always the beginning of an escape.
 const escapedDot = "%2E"
 
 // Token returns the name as one token of a NATS subject: each dot is written %2E.
@@ -117,9 +122,9 @@ func RoomOfToken(token string) (Room, error) {
 	return ParseRoom(strings.ReplaceAll(token, escapedDot, "."))
 }
 
-// Partition returns the room's partition, in 0 ... [Partitions]-1: FNV-1a 32
-// of the token modulo [Partitions]. The NATS server's own subject mapping
-// partition(256,1) computes the same.
+// Partition returns the room's partition, from 0 to [Partitions]-1. It is the FNV-1a hash of the
+// token with 32 bits, modulo [Partitions]. The subject mapping partition(256,1) of the NATS
+// server computes the same number.
 func (r Room) Partition() int {
 	h := uint32(2166136261)
 	for i := 0; i < len(r.name); i++ {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// hostile holds names that must never become part of a subject.
+// hostile contains names that must never become part of a subject.
 var hostile = []string{
 	"", " ", "*", ">", "a.*", "room.*", ".", "..", "a..b", ".a", "a.", "$SYS", "a b", "a\tb",
 	"a\r\nPUB x 1", "a\nb", "a\x00b", "\x00", "\xff\xfe", "a\xc3", "a*", "a>b", "a/b", "../etc", "a\\b", "a#b", "a,b", "a!b", "a(b", "a$b", "a&b", "a;b", "a?b",
@@ -42,7 +42,8 @@ func TestParseRoomAcceptsEveryScript(t *testing.T) {
 	}
 }
 
-// gateway/natsconf_test.go compares it with partition(256,1) of a NATS server.
+// The test in gateway/natsconf_test.go compares Partition with partition(256,1) of a NATS
+// server.
 func TestPartitionIsFNV1aOfTheToken(t *testing.T) {
 	for name, want := range map[string]uint32{
 		"lobby": fnv1a("lobby"), "a": 0xe40c292c, "foobar": 0xbf9cf968, "user.42": fnv1a("user%2E42"), "a.b.c": fnv1a("a%2Eb%2Ec"),

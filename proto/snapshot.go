@@ -9,23 +9,24 @@ import (
 // SnapshotVersion is the version of [Snapshot] that this program writes.
 const SnapshotVersion = 1
 
-// Snapshot is the state of a room that outlives its log, on room.state.<p>.<g>. The owner first
-// commits an act in the log and then the snapshot. After both it acknowledges the act. A snapshot
-// never holds the content of a message.
+// Snapshot is the part of a room's state that outlives the log. It is stored on
+// room.state.<p>.<g>. The owner first commits an act to the log, then stores the snapshot, and
+// then acknowledges the act. A snapshot never contains the content of a message.
 type Snapshot struct {
-	Epoch  string    `json:"epoch"`            // of Seq
-	Seq    uint64    `json:"seq"`              // of the newest act that the snapshot includes
-	Closed bool      `json:"closed,omitempty"` // holds in later epochs too
-	Why    string    `json:"why,omitempty"`    // the reason of the close
-	At     time.Time `json:"at"`               // of that act
+	Epoch  string    `json:"epoch"`            // epoch of Seq
+	Seq    uint64    `json:"seq"`              // seq of the newest act that the snapshot includes
+	Closed bool      `json:"closed,omitempty"` // remains set in later epochs
+	Why    string    `json:"why,omitempty"`    // the reason for the close
+	At     time.Time `json:"at"`               // time of that act
 
-	Limits *Restrictions `json:"-"` // hold in later epochs too; nil = none
+	Limits *Restrictions `json:"-"` // bans, mutes and the slow mode remain in later epochs; nil = none
 
-	// other holds unknown fields, which a newer version has written.
+	// other contains unknown fields, which a newer version has written.
 	other map[string]json.RawMessage
 }
 
-// Behind reports whether the snapshot includes an act after r, a record of the room.
+// Behind reports whether the snapshot includes an act that is newer than r, a record of the
+// room.
 func (s *Snapshot) Behind(r *Record) bool {
 	if s.Epoch == r.State.Epoch {
 		return s.Seq > r.Seq
@@ -33,13 +34,13 @@ func (s *Snapshot) Behind(r *Record) bool {
 	return s.At.After(r.State.At)
 }
 
-// Keep copies the fields of older that this version does not know.
+// Keep copies from older the fields that this version does not know, so that they are not lost.
 func (s *Snapshot) Keep(older *Snapshot) { s.other = older.other }
 
-// known lists the fields of this version.
+// known lists the names of the fields that this version knows.
 var known = [...]string{"version", "epoch", "seq", "closed", "why", "at", "bans", "mutes", "slow_ms", "deleted", "edits"}
 
-// AppendJSON appends the snapshot in its stored form.
+// AppendJSON appends the snapshot in the form in which it is stored.
 func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
 	fields := make(map[string]any, len(known)+len(s.other))
 	for name, value := range s.other {
@@ -74,8 +75,8 @@ func (s *Snapshot) AppendJSON(b []byte) ([]byte, error) {
 	return append(b, out...), nil
 }
 
-// ParseSnapshot reads the output of [Snapshot.AppendJSON]. It keeps unknown fields, and
-// returns [ErrNewerSchema] for a newer version.
+// ParseSnapshot reads a snapshot that [Snapshot.AppendJSON] has written. It keeps unknown
+// fields. It returns [ErrNewerSchema] if a newer version has written the snapshot.
 func ParseSnapshot(b []byte) (Snapshot, error) {
 	var head struct {
 		Version int                 `json:"version"`
@@ -106,12 +107,12 @@ func ParseSnapshot(b []byte) (Snapshot, error) {
 	return s, nil
 }
 
-// Witness records the length of the log, on [SubjectWitness]. A log that later ends before
-// Last has lost its end. Then each room whose newest record is at or before Cut begins a
-// new epoch with its next record.
+// Witness records on [SubjectWitness] how long the log was. If the log later ends before Last,
+// it has lost its end. Then each room whose newest record is at or before Cut begins a new epoch
+// with its next record.
 type Witness struct {
-	Created time.Time `json:"created"` // the stream
-	Last    uint64    `json:"last"`    // stream sequence
+	Created time.Time `json:"created"` // when the stream was created
+	Last    uint64    `json:"last"`    // stream sequence of the newest record
 	Cut     uint64    `json:"cut,omitempty"`
-	Losses  uint64    `json:"losses,omitempty"` // number of noticed losses
+	Losses  uint64    `json:"losses,omitempty"` // how many losses have been noticed
 }

@@ -7,31 +7,32 @@ import (
 	"strings"
 )
 
-// StreamName is the JetStream stream that holds the log of every room.
+// StreamName is the name of the JetStream stream that stores the logs of all rooms.
 const StreamName = "ROOMS"
 
-// StateStream is the JetStream stream that holds one [Snapshot] per room.
+// StateStream is the name of the JetStream stream that stores one [Snapshot] for each room.
 const StateStream = "ROOMSTATE"
 
-// LeaseBucket is the key-value bucket that holds the leases of roomsvc instances. It is in
-// memory, so no lease survives a stop of all servers.
+// LeaseBucket is the key-value bucket with the leases of roomsvc instances. It is stored in
+// memory, so no lease survives if all NATS servers stop.
 const LeaseBucket = "ROOMSVC"
 
-// SecretBucket and SecretKey name the key-value entry, on disk, with the [SigningKeys]. The
-// first roomsvc creates it. FirstSecret is the entry of version 0.1.0, which had one key.
+// SecretBucket is a key-value bucket on disk. Its entry SecretKey contains the [SigningKeys],
+// which the first roomsvc creates. FirstSecret is the entry of version 0.1.0, which had only one
+// key.
 const (
 	SecretBucket = "ROOMSECRET"
 	SecretKey    = "keys"
 	FirstSecret  = "resume"
 )
 
-// TicketBucket is the key-value bucket, on disk, with the numbers of used tickets.
+// TicketBucket is the key-value bucket, on disk, with the numbers of the tickets that were used.
 const TicketBucket = "ROOMTICKET"
 
 // RevokedBucket is the key-value bucket, on disk, with one [Revocation] for each id or session.
 const RevokedBucket = "ROOMREVOKED"
 
-// Subjects on which roomsvc tells all gateways a [Revocation], and [KeysChanged].
+// Subjects on which roomsvc sends a [Revocation] or a [KeysChanged] to all gateways.
 const (
 	SubjectRevoked     = "room.sys.revoked"
 	SubjectKeysChanged = "room.sys.keys"
@@ -39,58 +40,59 @@ const (
 
 // Wildcards over all rooms.
 const (
-	SubjectAnyRoom  = "room.*"             // requests, if the account has no mapping
+	SubjectAnyRoom  = "room.*"             // requests, if the account has no subject mapping
 	SubjectAnyLog   = "room.log.*.*"       // committed records
-	SubjectAnyOwn   = "room.own.*"         // ownership markers
+	SubjectAnyOwn   = "room.own.*"         // fences of partitions
 	SubjectStates   = "room.state.*.*"     // snapshots
-	SubjectStateOwn = "room.state.*"       // ownership markers of the snapshots
+	SubjectStateOwn = "room.state.*"       // fences of the partitions' snapshots
 	SubjectWitness  = "room.state.witness" // see [Witness]
 	SubjectAnyWho   = "room.who.*.*"       // questions about the members of a room
 	SubjectAnyGate  = "room.gw.*"          // heartbeats of gateways
 )
 
-// Subjects of the room service: its micro endpoints, and messages between its instances.
-// Only room.svc.> is open to other accounts.
+// Subjects of the room service: the endpoints of its NATS micro service, and messages between
+// its instances. Other accounts can use only room.svc.>.
 const (
 	SubjectClose          = "room.svc.close"
 	SubjectReopen         = "room.svc.reopen"
 	SubjectInfo           = "room.svc.info"
-	SubjectKeys           = "room.svc.keys"     // for gateways: see [AskKeys]
-	SubjectTicket         = "room.svc.ticket"   // for gateways: see [UseTicket]
-	SubjectRevoke         = "room.svc.revoke"   // for gateways: stores a [Revocation]
-	SubjectRevocations    = "room.svc.revoked"  // for gateways: see [ListRevocations]
-	SubjectLost           = "room.svc.lost"     // for gateways: see [Lost]
-	SubjectServiceAlive   = "room.svc.alive"    // for gateways: every instance with a fresh lease answers
-	SubjectServiceChanged = "room.peer.changed" // an instance has started, or is about to stop
+	SubjectKeys           = "room.svc.keys"     // request of gateways, see [AskKeys]
+	SubjectTicket         = "room.svc.ticket"   // request of gateways, see [UseTicket]
+	SubjectRevoke         = "room.svc.revoke"   // request of gateways to store a [Revocation]
+	SubjectRevocations    = "room.svc.revoked"  // request of gateways, see [ListRevocations]
+	SubjectLost           = "room.svc.lost"     // report of gateways, see [Lost]
+	SubjectServiceAlive   = "room.svc.alive"    // request of gateways, which every instance with a fresh lease answers
+	SubjectServiceChanged = "room.peer.changed" // an instance has started, or will stop soon
 )
 
-// ReleaseSubject returns room.peer.release.<id>, on which another instance asks the one with this
-// id to release a partition.
+// ReleaseSubject returns room.peer.release.<id>. On this subject, another instance asks the
+// instance with this id to release a partition.
 func ReleaseSubject(id string) string { return "room.peer.release." + id }
 
-// RepublishTo is the destination of the stream's RePublish for [SubjectAnyLog].
+// RepublishTo is the subject on which the stream republishes the records of [SubjectAnyLog].
 const RepublishTo = "room.out.{{wildcard(1)}}.{{wildcard(2)}}"
 
-// MapTo is the destination of an account mapping for [SubjectAnyRoom]. With the mapping,
-// each roomsvc instance receives only the requests of its own partitions.
+// MapTo is the subject to which an account should map [SubjectAnyRoom]. With this mapping, each
+// roomsvc instance receives only the requests for its own partitions.
 var MapTo = fmt.Sprintf("room.in.{{partition(%d,1)}}.{{wildcard(1)}}", Partitions)
 
 // Subject returns room.<g>, on which the room's owner receives requests.
 func (r Room) Subject() string { return "room." + r.Token() }
 
-// LogSubject returns room.log.<p>.<g>, where the owner commits the room's records.
+// LogSubject returns room.log.<p>.<g>, on which the owner commits the room's records.
 func (r Room) LogSubject() string { return r.partitioned("room.log.") }
 
-// OutSubject returns room.out.<p>.<g>, where the stream republishes them.
+// OutSubject returns room.out.<p>.<g>, on which the stream republishes the room's records.
 func (r Room) OutSubject() string { return r.partitioned("room.out.") }
 
-// EphemeralSubject returns room.eph.<p>.<g>: signals, joins and leaves, never stored.
+// EphemeralSubject returns room.eph.<p>.<g>, for signals, joins and leaves. They are never
+// stored.
 func (r Room) EphemeralSubject() string { return r.partitioned("room.eph.") }
 
-// StateSubject returns room.state.<p>.<g>, where the owner keeps the room's snapshot.
+// StateSubject returns room.state.<p>.<g>, on which the owner stores the room's snapshot.
 func (r Room) StateSubject() string { return r.partitioned("room.state.") }
 
-// WhoSubject returns room.who.<p>.<g>, on which gateways answer questions about members.
+// WhoSubject returns room.who.<p>.<g>, on which gateways answer who is in the room.
 func (r Room) WhoSubject() string { return r.partitioned("room.who.") }
 
 func (r Room) partitioned(prefix string) string {
@@ -100,36 +102,37 @@ func (r Room) partitioned(prefix string) string {
 	return prefix + strconv.Itoa(r.Partition()) + "." + r.Token()
 }
 
-// InSubject returns room.in.<p>.*, on which the owner of partition p receives requests if
-// the account maps room.* by partition.
+// InSubject returns room.in.<p>.*, on which the owner of partition p receives requests if the
+// account maps room.* to it.
 func InSubject(p int) string { return "room.in." + strconv.Itoa(p) + ".*" }
 
-// OwnSubject returns room.own.<p>, the fence of partition p.
+// OwnSubject returns room.own.<p>, on which the owner writes the fence of partition p.
 func OwnSubject(p int) string { return "room.own." + strconv.Itoa(p) }
 
-// StateOwnSubject returns room.state.<p>, the fence of partition p's snapshots.
+// StateOwnSubject returns room.state.<p>, on which the owner writes the fence of partition p's
+// snapshots.
 func StateOwnSubject(p int) string { return "room.state." + strconv.Itoa(p) }
 
 // GatewaySubject returns room.gw.<id>, on which a gateway sends its heartbeats.
 func GatewaySubject(id string) string { return "room.gw." + id }
 
-// OutPartition returns room.out.<p>.*, all records of partition p.
+// OutPartition returns room.out.<p>.*, for all records of partition p.
 func OutPartition(p int) string { return "room.out." + strconv.Itoa(p) + ".*" }
 
-// EphemeralPartition returns room.eph.<p>.*, all signals, joins and leaves of partition p.
+// EphemeralPartition returns room.eph.<p>.*, for all signals, joins and leaves in partition p.
 func EphemeralPartition(p int) string { return "room.eph." + strconv.Itoa(p) + ".*" }
 
-// ErrPartition is returned for a subject whose partition is not the room's. The usual
-// cause is an account mapping with another number of partitions.
+// ErrPartition is the error for a subject whose partition is not the partition of its room.
+// Usually the account's subject mapping uses another number of partitions.
 var ErrPartition = fmt.Errorf("the subject has another partition than the room: map %q to %q in nats.conf", SubjectAnyRoom, MapTo)
 
-// errSubject is returned for a subject that names no room.
+// errSubject is the error for a subject that names no room.
 var errSubject = errors.New("not a room subject")
 
-// RoomOfSubject returns the room that a subject names: the last token of room.<g>,
+// RoomOfSubject returns the room that a subject names. This is the last token of room.<g>,
 // room.in.<p>.<g>, room.log.<p>.<g>, room.out.<p>.<g>, room.eph.<p>.<g>, room.who.<p>.<g> and
-// room.state.<p>.<g>. It fails on every other subject, and on a name that [ParseRoom] refuses. If
-// <p> is not the room's partition, the error wraps [ErrPartition].
+// room.state.<p>.<g>. RoomOfSubject returns an error for every other subject, and for a name
+// that is not valid. If <p> is not the room's partition, the error wraps [ErrPartition].
 func RoomOfSubject(subject string) (Room, error) {
 	rest, ok := strings.CutPrefix(subject, "room.")
 	if !ok {

@@ -23,29 +23,29 @@ const (
 	VerbPing     Verb = "ping"
 )
 
-// Right is a permission in a room.
+// Right is the permission to do something in a room.
 type Right string
 
 // The rights.
 const (
-	RightRead     Right = "read"     // join, history and members
-	RightSay      Right = "say"      // say and signal
-	RightModerate Right = "moderate" // the acts
+	RightRead     Right = "read"     // allows join, history and members
+	RightSay      Right = "say"      // allows say and signal
+	RightModerate Right = "moderate" // allows the acts
 )
 
-// VerbRule describes a verb to the parser and to the dispatcher of commands.
+// VerbRule describes a verb, for the parser and for the gateway's dispatcher.
 type VerbRule struct {
 	Verb   Verb
-	Room   bool     // the command is about a room, which the field room names
-	Member bool     // the session must be in that room
-	Right  Right    // needed in that room; "" = none
-	Fields []string // fields of the command besides room
-	Answer []string // fields of the ok; some of them are optional
+	Room   bool     // the command concerns a room, which its field room names
+	Member bool     // the session must be a member of that room
+	Right  Right    // the right that the command needs in that room; "" = none
+	Fields []string // fields that the command may have, other than room
+	Answer []string // fields of the answer's ok; some of them are optional
 
-	check func(*Command) *Refusal // applies the rules for the whole command; nil = none
+	check func(*Command) *Refusal // checks the whole command; nil = there is nothing to check
 }
 
-// Verbs is the table of all verbs.
+// Verbs describes all verbs.
 var Verbs = []VerbRule{
 	{Verb: VerbSay, Room: true, Right: RightSay, check: checkSay,
 		Fields: []string{"text", "data", "bin", "line", "type", "key"}, Answer: []string{"seq", "at", "duplicate"}},
@@ -65,7 +65,7 @@ var Verbs = []VerbRule{
 	{Verb: VerbPing},
 }
 
-// Rule returns the row of v in the table, or nil for an unknown verb.
+// Rule returns the description of v. It returns nil if v is unknown.
 func (v Verb) Rule() *VerbRule {
 	for i := range Verbs {
 		if Verbs[i].Verb == v {
@@ -89,12 +89,12 @@ func enumerate(names []string) string {
 	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
-// takes reports whether the verb has the field.
+// takes reports whether a command with this verb may have the field.
 func (v *VerbRule) takes(field string) bool {
 	return field == "room" && v.Room || slices.Contains(v.Fields, field)
 }
 
-// readers read the value of one field of a command.
+// readers contains the functions that read the value of a command's field, by the field's name.
 var readers = map[string]func(c *Command, r *jsonReader) error{
 	"room": func(c *Command, r *jsonReader) error {
 		s, err := r.str()
@@ -182,7 +182,7 @@ func (c *Command) readTerm(r *jsonReader, name string) error {
 	return orNil(c.Terms.read(name, s))
 }
 
-// orNil returns r as an error, which is nil if r is.
+// orNil returns r as an error. If r is nil, the error is nil too.
 func orNil(r *Refusal) error {
 	if r == nil {
 		return nil

@@ -22,7 +22,7 @@ func TestEveryFieldOfAVerbHasAReader(t *testing.T) {
 	}
 }
 
-// Rights and membership always belong to a room.
+// A right or a membership is always one in a room.
 func TestVerbsWithoutARoomNeedNoRightAndNoMembership(t *testing.T) {
 	for _, rule := range Verbs {
 		if !rule.Room && (rule.Right != "" || rule.Member || rule.takes("room")) {

@@ -7,18 +7,19 @@ import (
 )
 
 const (
-	maxProbes = 16 // records that a backward read fetches to find the beginning of its page
-	maxParts  = 4  // reads for one backward page
+	maxProbes = 16 // the most records that a backward read fetches to find where its page begins
+	maxParts  = 4  // the most reads for one backward page
 )
 
-// mark is a known place of a room's log: a read from a stream sequence first returns the record
-// numbered seq. If that record was removed, the read first returns the next one.
+// mark is a known position in a room's log. A read from the stream sequence stream returns the
+// record seq first. If this record was removed, it returns the record after it first.
 type mark struct{ seq, stream uint64 }
 
-// backward reads the newest records of a range. The stream can only be read forward, and only
-// some seqs have a known place. If records are small, backward reads all of them from the
-// beginning of a page. If they are large, that would read far more than it returns. It then
-// searches the place and reads one record for each step. It belongs to one call of Read.
+// backward reads the newest records of a range. The stream can only be read forward, and the
+// stream sequence is known only for some seqs. If the records are small, backward reads all of
+// them from the beginning of a page. If they are large, this would read much more than the
+// result needs. Then backward searches for the first record, and reads one record in each step.
+// It belongs to one call of Read.
 type backward struct {
 	room     proto.Room
 	limits   *proto.Restrictions
@@ -26,14 +27,14 @@ type backward struct {
 	byLeader bool
 
 	marks []mark
-	bytes int  // of the payloads read so far; before that, of the newest record
-	count int  // number of those payloads
-	guess bool // no record was read yet
-	large bool // search the place and do not read from the beginning of a page
+	bytes int  // bytes of the payloads read so far; before the first read, of the newest record
+	count int  // number of these payloads
+	guess bool // no record was read yet, so bytes and count are only a guess
+	large bool // search for the first record instead of reading from the beginning of a page
 }
 
-// readBack returns the newest records of w. It raises w.from to the first of them if there
-// are more before it.
+// readBack returns the newest records of w. If there are older records that do not fit, it
+// raises w.from to the first record that it returns.
 func readBack(ctx context.Context, w *want, head proto.Record, next reader, byLeader bool) (out []proto.Record, err error) {
 	b := backward{room: w.room, limits: w.limits, next: next, byLeader: byLeader, marks: []mark{{1, 1}}}
 	b.learn(head)
@@ -47,14 +48,14 @@ func readBack(ctx context.Context, w *want, head proto.Record, next reader, byLe
 			return nil, err
 		}
 		if len(part) == 0 {
-			return out, nil // a limit has removed the rest
+			return out, nil // a limit has removed the older records
 		}
 		if last := part[len(part)-1].Seq; last != to {
 			if !byLeader {
 				return nil, errStale
 			}
 			if len(out) > 0 {
-				break // a hole ends the page, and the next one begins before it
+				break // the page ends at a hole, and the next page begins before the hole
 			}
 		}
 		for i := range part {
@@ -73,8 +74,8 @@ func readBack(ctx context.Context, w *want, head proto.Record, next reader, byLe
 	return out, nil
 }
 
-// newest returns the records from one seq to another, or the last of them that fit into the
-// bytes.
+// newest returns the records from the seq from to the seq to. If they do not fit into the given
+// bytes, it returns the newest of them.
 func (b *backward) newest(ctx context.Context, from, to uint64, bytes int) ([]proto.Record, error) {
 	if b.large {
 		from = max(from, b.fitting(to, bytes))
@@ -99,13 +100,13 @@ func (b *backward) newest(ctx context.Context, from, to uint64, bytes int) ([]pr
 	}
 }
 
-// fitting estimates from which seq on the records, up to the one numbered to, have the bytes.
+// fitting estimates the seq from which on the records up to to have the given number of bytes.
 func (b *backward) fitting(to uint64, bytes int) uint64 {
 	n := max(1, bytes*b.count/max(1, b.bytes))
 	return to - min(to, uint64(n)) + 1
 }
 
-// took adds records that were read to the counts.
+// took adds the records and bytes of a read to the counts.
 func (b *backward) took(records, bytes int) {
 	if b.guess && records > 0 {
 		b.bytes, b.count, b.guess = 0, 0, false
@@ -114,7 +115,7 @@ func (b *backward) took(records, bytes int) {
 	b.count += records
 }
 
-// near reports whether so few records cost little even if the page does not need them.
+// near reports whether reading this many records is cheap, even if the page does not need them.
 func (b *backward) near(records uint64, bytes int) bool {
 	if !b.large {
 		return records <= proto.PageSize
@@ -122,7 +123,7 @@ func (b *backward) near(records uint64, bytes int) bool {
 	return records*uint64(b.bytes)/uint64(max(b.count, 1)) <= uint64(bytes/4)
 }
 
-// around returns the known marks next to a seq.
+// around returns the known marks before and after a seq.
 func (b *backward) around(seq uint64) (low, high mark) {
 	for _, m := range b.marks {
 		if m.seq <= seq && m.seq >= low.seq {
@@ -135,7 +136,7 @@ func (b *backward) around(seq uint64) (low, high mark) {
 	return low, high
 }
 
-// learn adds the marks of r, of its page and of the previous page.
+// learn adds marks for r, for its page and for the page before.
 func (b *backward) learn(r proto.Record) {
 	b.marks = append(b.marks, mark{r.Seq, r.Stream})
 	own := begin(r.Seq)
@@ -148,8 +149,8 @@ func (b *backward) learn(r proto.Record) {
 	}
 }
 
-// probe reads a record between two marks: in the middle, or where seq would be if the records
-// were spread evenly.
+// probe reads one record between two marks: in the middle, or where the record seq would be if
+// all records had the same distance.
 func (b *backward) probe(ctx context.Context, low, high mark, seq uint64, middle bool) (proto.Record, error) {
 	span := high.stream - low.stream
 	step := span / 2
@@ -166,9 +167,9 @@ func (b *backward) probe(ctx context.Context, low, high mark, seq uint64, middle
 	return r, nil
 }
 
-// read returns the records from one seq to another. It begins at a mark before them and stops
-// when the payloads exceed most bytes. Seen is the last seq that it has read, or to if there are
-// no more records.
+// read returns the records from the seq from to the seq to. It begins at a mark before them, and
+// stops when the payloads have more than most bytes. Seen is the last seq that it has read. If
+// there are no more records, seen is to.
 func (b *backward) read(ctx context.Context, low mark, from, to uint64, most int) (out []proto.Record, seen uint64, err error) {
 	where, bytes, count := low.stream, 0, 0
 	defer func() { b.took(count, bytes) }()
@@ -189,7 +190,7 @@ func (b *backward) read(ctx context.Context, low mark, from, to uint64, most int
 				if !b.byLeader {
 					return nil, seen, errStale
 				}
-				out = out[:0] // the page begins behind the hole
+				out = out[:0] // the page begins after the hole
 			}
 			out = append(out, r)
 		}

@@ -11,8 +11,8 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// sized appends records with texts of the given lengths, and between them small records of
-// another room.
+// sized appends records with texts of the given lengths. Between them it appends small records
+// of another room.
 func sized(t *testing.T, s *historytest.Server, sizes []int) *historytest.Room {
 	t.Helper()
 	room, other := s.Room("sized", "e1"), s.Room("noise", "e2")
@@ -26,8 +26,8 @@ func sized(t *testing.T, s *historytest.Server, sizes []int) *historytest.Room {
 	return room
 }
 
-// TestBackwardReadCostsAboutItsPage compares the bytes that the server sends with the bytes of the
-// page, for large records.
+// TestBackwardReadCostsAboutItsPage compares the bytes that the server sends for large records
+// with the bytes of the page.
 func TestBackwardReadCostsAboutItsPage(t *testing.T) {
 	const n, size, most = 300, 20 << 10, 96 << 10
 	s := historytest.Start(t, 1000)
@@ -70,8 +70,8 @@ func TestBackwardReadCostsAboutItsPage(t *testing.T) {
 	}
 }
 
-// TestBackwardPagesCoverTheLogForAnySize reads rooms of small and large records page by
-// page from the end, and from each seq. Some of the rooms are trimmed.
+// TestBackwardPagesCoverTheLogForAnySize reads rooms with small and large records page by page,
+// from the end and from each seq. Some of the rooms are trimmed.
 func TestBackwardPagesCoverTheLogForAnySize(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestBackwardPagesCoverTheLogForAnySize(t *testing.T) {
 	}
 }
 
-// TestHeadsReadsManyLargeRecords asks for more heads than fit into one answer of the server.
+// TestHeadsReadsManyLargeRecords requests more heads than fit into one answer of the server.
 func TestHeadsReadsManyLargeRecords(t *testing.T) {
 	s := historytest.Start(t, 10)
 	var rooms []proto.Room

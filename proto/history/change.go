@@ -10,7 +10,7 @@ import (
 	"roomcast/proto"
 )
 
-// withStubs returns the records with stubs in place of the deleted ones. After is the seq of the
+// withStubs returns the records, with stubs in place of deleted records. After is the seq of the
 // record before the first.
 func withStubs(records []proto.Record, after uint64, limits *proto.Restrictions) []proto.Record {
 	if limits == nil || len(limits.Deleted) == 0 {
@@ -25,7 +25,7 @@ func withStubs(records []proto.Record, after uint64, limits *proto.Restrictions)
 		for ; first < r.Seq; first++ {
 			out = append(out, stub(&r, first, limits.Deleted[first]))
 		}
-		if after = r.Seq; limits.IsDeleted(r.Seq) { // the log still holds it
+		if after = r.Seq; limits.IsDeleted(r.Seq) { // the record was deleted, but is still in the log
 			at := r.Stream
 			r = stub(&r, r.Seq, limits.Deleted[r.Seq])
 			r.Stream = at
@@ -35,8 +35,8 @@ func withStubs(records []proto.Record, after uint64, limits *proto.Restrictions)
 	return out
 }
 
-// stub returns the stub of the record numbered seq. R is that record or a later one. The stub has
-// no stream sequence, unless withStubs adds it.
+// stub returns a stub for the record with the given seq. The parameter r is this record or a
+// later one. A stub has no stream sequence, but withStubs may set one.
 func stub(r *proto.Record, seq uint64, s proto.Stub) proto.Record {
 	at := r.State.At
 	if s.At != 0 {
@@ -48,7 +48,7 @@ func stub(r *proto.Record, seq uint64, s proto.Stub) proto.Record {
 	}
 }
 
-// Refresh applies the deletes and edits that were stored after the read of a page began.
+// Refresh applies deletions and edits to a page that were stored after the page was read.
 func (l *Log) Refresh(ctx context.Context, room proto.Room, p *Page) error {
 	snapshot, found, err := l.Snapshot(ctx, room)
 	if err != nil || !found || snapshot.Epoch != p.Head.Epoch || p.Head.Limits != nil && snapshot.Seq <= p.Head.Limits.Seq {
@@ -59,8 +59,8 @@ func (l *Log) Refresh(ctx context.Context, room proto.Room, p *Page) error {
 	return showEdits(ctx, l, room, p)
 }
 
-// newer reads the room's snapshot again after a read of a page. It reports whether the snapshot
-// has acts that the page does not show.
+// newer reads the room's snapshot again, after a page was read. It reports whether the snapshot
+// includes acts that were not applied to the page.
 func newer(ctx context.Context, l *Log, p *Page, w *want) (changed bool, err error) {
 	snapshot, found, err := l.Snapshot(ctx, w.room)
 	if errors.Is(err, ErrDamaged) {
@@ -73,7 +73,7 @@ func newer(ctx context.Context, l *Log, p *Page, w *want) (changed bool, err err
 	return true, nil
 }
 
-// showEdits gives the edited messages of a page their newest text.
+// showEdits replaces the text of each edited message on a page by its newest text.
 func showEdits(ctx context.Context, l *Log, room proto.Room, p *Page) error {
 	limits := p.Head.Limits
 	if limits == nil || len(limits.Edits) == 0 || limits.Epoch != p.Head.Epoch {
@@ -108,7 +108,7 @@ func showEdits(ctx context.Context, l *Log, room proto.Room, p *Page) error {
 	return nil
 }
 
-// findEdits returns the events of edits by their seqs.
+// findEdits returns the events of the edits with the wanted seqs, by seq.
 func findEdits(ctx context.Context, l *Log, room proto.Room, p *Page, wanted []uint64) (map[uint64]proto.Event, error) {
 	slices.Sort(wanted)
 	found := make(map[uint64]proto.Event, len(wanted))

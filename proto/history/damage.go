@@ -9,7 +9,7 @@ import (
 )
 
 // lastIntact returns the newest record before the damaged ones, from any replica. A damaged
-// record may have closed or reopened the room; the snapshot shows that.
+// record may have closed or reopened the room. So lastIntact takes this from the snapshot.
 func (l *Log) lastIntact(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
 	l.damaged(room)
 	r, found, err := l.lastBelow(ctx, room, math.MaxUint64)

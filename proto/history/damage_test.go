@@ -11,7 +11,7 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// walk reads a whole room page by page and returns the seqs and the gaps.
+// walk reads a whole room page by page. It returns the seqs of the records, and the gaps.
 func walk(t *testing.T, log *history.Log, q history.Query) (seqs []uint64, gaps []string) {
 	t.Helper()
 	for range 100 {
@@ -42,8 +42,8 @@ func walk(t *testing.T, log *history.Log, q history.Query) (seqs []uint64, gaps 
 	return seqs, gaps
 }
 
-// After one flipped bit, readers receive all other records. A reader that asked for every
-// record receives a gap for the missing one.
+// If one bit of a record has flipped, readers receive all other records. A reader that continues
+// from a seq receives a gap for the damaged record.
 func TestReadSkipsDamagedRecords(t *testing.T) {
 	const n = 150
 	s := historytest.Start(t, 1000)
@@ -70,7 +70,7 @@ func TestReadSkipsDamagedRecords(t *testing.T) {
 		if bad < n {
 			reason := "damaged"
 			if bad == 1 {
-				reason = "trimmed" // without an older record, the damage looks like a trim
+				reason = "trimmed" // there is no older record, so the damage looks like a limit of the log
 			}
 			gap = []string{fmt.Sprintf("%d-%d %s", bad, bad, reason)}
 		}
@@ -111,7 +111,8 @@ func TestReadSkipsDamagedRecords(t *testing.T) {
 	}
 }
 
-// If NATS can read a record of a damaged store, readers receive it, and no error.
+// If the NATS server can read a record in spite of a damaged store, readers receive the record
+// without an error.
 func TestReadReturnsAllIntactRecordsOfADamagedStore(t *testing.T) {
 	const n = 150
 	text := `\{"room":"lobby","seq":100,`
@@ -133,7 +134,7 @@ func TestReadReturnsAllIntactRecordsOfADamagedStore(t *testing.T) {
 			s.Stop()
 			s.Store().Flip(proto.StreamName, text)
 		}, n, "[100-100 damaged]"},
-		// The server truncates the block at the damage.
+		// The server truncates the block at the damaged record.
 		{"record after a crash", func(t *testing.T, s *historytest.Server) {
 			s.Stop()
 			s.Store().Crash()

@@ -16,21 +16,21 @@ import (
 	"roomcast/proto"
 )
 
-// The two kinds of reads. Any replica answers a direct get, which is cheap and may be
-// stale. The leader answers a message get, with one record at a time.
+// The two kinds of read requests. Any replica answers a direct get, which is cheap but may be
+// outdated. Only the leader answers a message get, which returns one message.
 const (
 	directGet = "DIRECT.GET."
 	leaderGet = "STREAM.MSG.GET."
 )
 
 const (
-	attemptTime  = time.Second            // to wait for the next message of an answer before another try
-	firstBackoff = 20 * time.Millisecond  // wait between tries; doubled each time
-	maxBackoff   = 500 * time.Millisecond // limit of that wait
-	maxAnswer    = MaxPageBytes           // bytes of one batch; the server stops after the record that exceeds them
+	attemptTime  = time.Second            // how long to wait for the next message of an answer before repeating the request
+	firstBackoff = 20 * time.Millisecond  // wait between two requests; doubled each time
+	maxBackoff   = 500 * time.Millisecond // upper limit of this wait
+	maxAnswer    = MaxPageBytes           // the most bytes of one batch; the server stops after the message that exceeds them
 )
 
-// request is the body of both gets, see ADR-31 and the JetStream API.
+// request is the body of both kinds of requests; see ADR-31 of NATS and the JetStream API.
 type request struct {
 	Seq       uint64   `json:"seq,omitempty"`
 	LastBy    string   `json:"last_by_subj,omitempty"`
@@ -42,25 +42,25 @@ type request struct {
 
 func (r request) many() bool { return r.Batch > 0 || len(r.MultiLast) > 0 }
 
-// stored is a message as the stream holds it.
+// stored is a message in the stream.
 type stored struct {
 	subject string
 	seq     uint64
 	header  nats.Header
 	data    []byte
-	at      time.Time // from a message get; a direct get has the time in its header
+	at      time.Time // when it was stored, in an answer to a message get; for a direct get, the header contains the time
 }
 
 var (
-	errNone    = errors.New("no message found")             // the stream holds no such message
-	errBusy    = errors.New("the stream cannot answer now") // for example, it has no leader
+	errNone    = errors.New("no message found")             // the stream contains no such message
+	errBusy    = errors.New("the stream cannot answer now") // for example, the stream has no leader
 	errDamaged = errors.New("the stream holds the message and cannot read it")
 )
 
-// noMessageFound is the error code of the JetStream API for [errNone].
+// noMessageFound is the error code of the JetStream API that corresponds to errNone.
 const noMessageFound = 10037
 
-// source reads messages of the streams over one connection. It is safe for concurrent use.
+// source reads messages from streams over one connection. It is safe for concurrent use.
 type source struct {
 	nc      *nats.Conn
 	api     atomic.Pointer[string] // prefix of the JetStream API
@@ -68,30 +68,31 @@ type source struct {
 	led     leadership
 }
 
-// UseAPI sets the prefix of later requests, in place of $JS.API. An account that imports the
-// reads from the account of the log needs another one.
+// UseAPI sets the subject prefix of later requests. The default is $JS.API. An account that
+// imports the read requests from the account of the log needs another prefix.
 func (s *source) UseAPI(prefix string) { s.api.Store(&prefix) }
 
-// API returns the prefix of requests.
+// API returns the subject prefix of requests.
 func (s *source) API() string { return *s.api.Load() }
 
-// direct asks any replica of the log. It returns errNone only for single gets.
+// direct sends a direct get for the log. It returns errNone only for requests for a single
+// message.
 func (s *source) direct(ctx context.Context, r request) ([]stored, error) {
 	out, _, err := s.directOf(ctx, proto.StreamName, r)
 	return out, err
 }
 
-// directOf asks any replica of a stream. A request for the last messages of subjects leaves out
-// a subject without messages, and upTo is then the replica's last stream sequence. If the replica
-// holds such a message and cannot read it, it answers "Message Not Found", and directOf returns
-// errDamaged.
+// directOf sends a direct get for a stream. If the request is for the last messages of subjects,
+// the answer omits subjects without messages, and upTo is the last stream sequence that the
+// replica has. If the replica has such a message but cannot read it, it answers "Message Not
+// Found", and directOf returns errDamaged.
 func (s *source) directOf(ctx context.Context, stream string, r request) (out []stored, upTo uint64, err error) {
 	err = s.ask(ctx, directGet+stream, r, func(msgs []*nats.Msg) error {
 		for _, m := range msgs {
 			switch status := m.Header.Get("Status"); {
 			case status == "":
 			case status == "204": // end of batch
-				upTo, _ = strconv.ParseUint(m.Header.Get("Nats-UpTo-Sequence"), 10, 64) // absent from other batches
+				upTo, _ = strconv.ParseUint(m.Header.Get("Nats-UpTo-Sequence"), 10, 64) // only some answers have this header
 				continue
 			case status == "404" && len(r.MultiLast) > 0 && m.Header.Get("Description") == "Message Not Found":
 				return errDamaged
@@ -153,8 +154,9 @@ func (s *source) leader(ctx context.Context, r request) (got stored, err error) 
 	return got, err
 }
 
-// ask sends r again and again, until take accepts or refuses an answer, or ctx ends. A server
-// that dies does not answer its requests.
+// ask sends the request again and again until take returns something other than a request to
+// repeat it, or until ctx ends. It must repeat the request, because a server that dies does not
+// answer.
 func (s *source) ask(ctx context.Context, subject string, r request, take func([]*nats.Msg) error) error {
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -180,18 +182,19 @@ func (s *source) ask(ctx context.Context, subject string, r request, take func([
 	}
 }
 
-// replies distributes the messages of one subscription to their requests. A subscription for
-// each request would cost each server of the cluster two more protocol messages. It is safe for
-// concurrent use.
+// replies distributes the messages of one subscription to the requests that they answer. A
+// subscription for each request would cost each server of the cluster two more protocol
+// messages. It is safe for concurrent use.
 type replies struct {
 	mu     sync.Mutex
-	sub    *nats.Subscription // of the first request
+	sub    *nats.Subscription // made by the first request
 	prefix string
 	next   uint64
 	open   map[string]*reply
 }
 
-// reply collects the answer to one request. Done is closed when msgs is complete.
+// reply collects the messages that answer one request. The channel done is closed when msgs is
+// complete.
 type reply struct {
 	many bool
 	msgs []*nats.Msg
@@ -247,7 +250,7 @@ func (s *replies) expect(nc *nats.Conn, many bool) (token string, r *reply, err 
 	return token, r, nil
 }
 
-// arrivedFor returns the number of messages of an answer so far.
+// arrivedFor returns how many messages of the answer have arrived so far.
 func (s *replies) arrivedFor(r *reply) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -266,7 +269,7 @@ func (s *replies) arrived(m *nats.Msg) {
 	token := strings.TrimPrefix(m.Subject, s.prefix)
 	r := s.open[token]
 	if r == nil {
-		return // nobody waits for the answer
+		return // nobody waits for the answer any more
 	}
 	r.msgs = append(r.msgs, m)
 	if !r.many || m.Header.Get("Status") != "" {

@@ -1,11 +1,11 @@
-// Package history reads the logs of rooms from the stream. Only this package knows their
-// layout. Each room has a subject. Its records have seqs without holes, and each points to the
-// previous page (see [proto.State]). So a read finds its page among the logs of a million rooms
-// without a consumer and without a scan.
+// Package history reads the logs of rooms from the stream. It is the only package that knows how
+// a log is laid out. Each room has a subject in the stream. The seqs of a room's records have no
+// holes, and each record points to the previous page of its room (see [proto.State]). So a read
+// finds its page among the logs of a million rooms without a consumer and without a scan.
 //
-// [Log.Read] returns a page to readers, [Log.Newest] the newest record to an owner.
-// direct.go has the requests to NATS. read.go and backward.go search for a page. damage.go reads
-// a damaged log, and snapshot.go reads the stream ROOMSTATE.
+// [Log.Read] returns a page to readers. [Log.Newest] returns the newest record to an owner. The
+// requests to NATS are in direct.go. The files read.go and backward.go search for a page. The
+// file damage.go reads a damaged log, and snapshot.go reads the stream ROOMSTATE.
 package history
 
 import (
@@ -22,75 +22,76 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Limits of one page.
+// Limits for one page.
 const (
 	DefaultLimit = 64               // records
 	MaxLimit     = proto.MaxHistory // records
-	MaxPageBytes = 1 << 20          // of payloads; a page ends before the record that exceeds it
-	maxHeads     = 256              // rooms in one request of Heads; the server accepts 1024
-	staleRetries = 3                // tries after an answer that lacks existing records
+	MaxPageBytes = 1 << 20          // bytes of payloads; a page ends before the record that would exceed this limit
+	maxHeads     = 256              // rooms in one request for heads; the server accepts up to 1024
+	staleRetries = 3                // how often Read asks again after an answer that lacks existing records
 	staleWait    = 10 * time.Millisecond
 )
 
-// Log reads the logs of all rooms over one connection. It is safe for concurrent use. It
-// repeats requests until the context ends: without a deadline a call may wait until NATS
-// returns.
+// Log reads the logs of all rooms over one connection. It is safe for concurrent use. It repeats
+// failed requests until the context ends. If the context has no deadline, a call may wait until
+// NATS is back.
 type Log struct {
 	source
 	snapshots
 	keys *seal.Keys
 
-	// The log calls Damaged when it cannot read the newest record of a room, at most once a
-	// minute. Nil = no call. Set it before the first read.
+	// Damaged is called if the newest record of a room cannot be read, at most once a minute.
+	// Set it before the first read. Nil means that there is nothing to call.
 	Damaged func(proto.Room)
-	told    atomic.Int64 // minute of the last call of Damaged
+	told    atomic.Int64 // the minute in which Damaged was last called
 }
 
-// Query describes one page of a room's log. With Since, Last or After, the page is read
-// forward from there. Otherwise it is the newest page, below Before if that is set.
+// Query describes one page of a room's log. If Since, Last or After is set, the page is read
+// forward from that position. Otherwise it contains the newest records. If Before is set, these
+// are the newest records with a seq below Before.
 type Query struct {
 	Room     proto.Room
-	Since    uint64 // records after this seq; only with HasSince
+	Since    uint64 // return records with a seq above this one; used only with HasSince
 	HasSince bool
-	Stream   uint64 // stream sequence of the record numbered Since, which saves a search; 0 = not known
-	Before   uint64 // records below this seq; 0 = no bound
-	Last     int    // this number of the newest records
+	Stream   uint64 // stream sequence of the record with the seq Since, which saves a search; 0 = unknown
+	Before   uint64 // return records with a seq below this one; 0 = no bound
+	Last     int    // return this many of the newest records
 	After    time.Time
-	Epoch    string              // of Since; "" = not known
-	At       time.Time           // of the record numbered Since, as the reader saw it; zero = not known
-	Limit    int                 // records in the page; 0 = DefaultLimit, at most MaxLimit
-	Bytes    int                 // payload bytes in the page, unless one record has more; 0 = MaxPageBytes, which is the limit
+	Epoch    string              // epoch of Since; "" = unknown
+	At       time.Time           // time of the record with the seq Since, as the reader received it; zero = unknown
+	Limit    int                 // the most records in the page; 0 = DefaultLimit; never more than MaxLimit
+	Bytes    int                 // the most payload bytes in the page, unless the first record has more; 0 = MaxPageBytes, which is the maximum
 	Reach    uint64              // a seq that the room has reached; an answer that ends before it is outdated
-	own      bool                // for this package: keep the epochs of older records, and show no edits
-	limits   *proto.Restrictions // only with own: read deleted records as stubs
+	own      bool                // for this package: keep the epochs of older records, and do not apply edits
+	limits   *proto.Restrictions // only with own: return stubs for deleted records
 }
 
-// Head describes the newest record of a room. The zero Head is that of a room without
-// records.
+// Head describes the newest record of a room. The zero Head stands for a room without records.
 type Head struct {
 	Seq    uint64
 	Epoch  string
-	At     time.Time // of the record, in milliseconds; zero if not known
-	Stream uint64    // stream sequence of the record; 0 = not known
+	At     time.Time // time of the record, in milliseconds; zero = unknown
+	Stream uint64    // stream sequence of the record; 0 = unknown
 	Closed bool
-	Why    string // of the close, if the close is the newest record
+	Why    string // the reason for the close, if the newest record is the close
 	Act    uint64 // seq of the newest act in this epoch, or of the first record of an epoch that began with restrictions; 0 = none
 
-	// Limits are the bans, mutes and the slow mode after the newest record or a later one.
-	// Only [Log.Complete] sets them, and reads of a room without records. Nil = none.
+	// Limits are the bans, the mutes and the slow mode after the newest record, or after a later
+	// record. Only [Log.Complete] and reads of a room without records set this field. Nil means
+	// that there are none.
 	Limits *proto.Restrictions
 
-	Err error // of Heads: the newest record exists and cannot be read; see [Unreadable]
+	Err error // from Heads: the newest record exists but cannot be read; see [Unreadable]
 }
 
-// Differs reports whether two heads with the same seq and epoch are different records. It
-// compares only the fields that both have.
+// Differs reports whether two heads with the same seq and epoch describe different records. It
+// compares only the fields that are known in both.
 func (h Head) Differs(other Head) bool {
 	return !h.At.IsZero() && !other.At.IsZero() && !h.At.Equal(other.At) ||
 		h.Stream > 0 && other.Stream > 0 && h.Stream != other.Stream
 }
 
-// New returns a log that reads over nc and opens sealed records with keys.
+// New returns a Log that reads over nc. It opens sealed records with keys.
 func New(nc *nats.Conn, keys *seal.Keys) *Log {
 	l := &Log{keys: keys}
 	l.nc, l.snapshots.source = nc, &l.source
@@ -98,14 +99,15 @@ func New(nc *nats.Conn, keys *seal.Keys) *Log {
 	return l
 }
 
-// Last returns the newest readable record of the room, and whether there is one. It asks
-// the stream's leader, which is more recent than a follower. Only [Log.Newest] is safe for
-// an owner.
+// Last returns the newest readable record of the room. It returns false if there is none. It
+// asks the stream's leader, which knows newer records than a follower. An owner must not use
+// Last, but [Log.Newest].
 func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
 	s, err := l.leader(ctx, request{LastBy: room.LogSubject()})
 	if errors.Is(err, errNone) {
-		// The leader gives the same answer for a room without records and for a record
-		// that it cannot read. A replica tells them apart.
+		// The leader gives the same answer if the room has no records and if it cannot read the
+		// newest record. The answer of a replica to another kind of request distinguishes the
+		// two.
 		return l.lastOfAny(ctx, room)
 	}
 	if err != nil {
@@ -114,7 +116,7 @@ func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, er
 	return l.newest(ctx, room, s)
 }
 
-// lastOfAny returns the newest readable record that any replica has.
+// lastOfAny returns the newest readable record of the room, from any replica.
 func (l *Log) lastOfAny(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
 	got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{room.LogSubject()}})
 	switch {
@@ -134,9 +136,9 @@ func (l *Log) damaged(room proto.Room) {
 	}
 }
 
-// Readable returns an error if this process cannot read the newest record of all rooms:
-// another key sealed it, or a newer version wrote it. A process checks this when it starts,
-// before it refuses every client.
+// Readable returns an error if this process cannot read the newest record of the log, because it
+// was sealed with another key or written by a newer version. A process calls Readable when it
+// starts, because otherwise it would have to refuse every client.
 func (l *Log) Readable(ctx context.Context) error {
 	s, err := l.leader(ctx, request{LastBy: proto.SubjectAnyLog})
 	if errors.Is(err, errNone) {
@@ -155,7 +157,7 @@ func (l *Log) Readable(ctx context.Context) error {
 	return nil
 }
 
-// newest returns s, the room's newest message, as a record. If s is not a record, it returns the
+// newest returns the room's newest message s as a record. If s is not a record, it returns the
 // newest record before s.
 func (l *Log) newest(ctx context.Context, room proto.Room, s stored) (proto.Record, bool, error) {
 	r, err := record(s)
@@ -171,8 +173,8 @@ func (l *Log) newest(ctx context.Context, room proto.Room, s stored) (proto.Reco
 	return r, true, nil
 }
 
-// lastBelow reads the whole log of a room to find its newest readable record. The messages after
-// that one are damaged or are not records.
+// lastBelow reads the whole log of a room to find the newest readable record. All messages after
+// that record are damaged or are not records.
 func (l *Log) lastBelow(ctx context.Context, room proto.Room, top uint64) (last proto.Record, found bool, err error) {
 	for from := uint64(1); from < top; {
 		records, next, err := l.batch(ctx, room, from, MaxLimit, maxAnswer)
@@ -190,8 +192,8 @@ func (l *Log) lastBelow(ctx context.Context, room proto.Room, top uint64) (last 
 	return last, found, nil
 }
 
-// head returns the newest record of any replica. It asks the leader if q knows of a later
-// record, or if the record contradicts q.
+// head returns the newest record of the room, from any replica. If q knows of a later record, or
+// if the record contradicts q, it asks the stream's leader too.
 func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
 	r, found, err := l.lastOfAny(ctx, q.Room)
 	if err != nil {
@@ -206,26 +208,27 @@ func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
 	return r, found, err
 }
 
-// contradicts reports whether r, the newest record, cannot belong to the log that q continues.
+// contradicts reports whether the newest record r shows that q continues another log than this
+// one.
 func (q Query) contradicts(r proto.Record) bool {
 	return q.HasSince && q.Since > 0 &&
 		(q.Since > r.Seq || q.Epoch != "" && q.Epoch != r.State.Epoch || q.Since == r.Seq && q.differs(r))
 }
 
-// differs reports whether the reader saw another record than r, numbered Since.
+// differs reports whether the reader received another record than r with the seq Since.
 func (q Query) differs(r proto.Record) bool {
 	return headOf(r).Differs(Head{At: q.At, Stream: q.Stream})
 }
 
-// Heads returns the heads of many rooms that any replica has. It leaves out rooms without
-// records and without a snapshot. It does not open payloads, so Why is empty.
+// Heads returns the heads of many rooms, from any replica. It omits rooms that have neither
+// records nor a snapshot. It does not open payloads, so Why is empty.
 func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Head, error) {
 	heads := make(map[proto.Room]Head, len(rooms))
 	for some := range slices.Chunk(rooms, maxHeads) {
 		err := l.addHeads(ctx, some, heads)
 		switch {
 		case errors.Is(err, errDamaged):
-			// The answer ends at a damaged record. Ask for each room separately.
+			// The answer ends at a damaged record, so ask for each room separately.
 			for _, room := range some {
 				if err := l.addHead(ctx, room, heads); err != nil {
 					return nil, err
@@ -242,8 +245,8 @@ func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Hea
 	return heads, nil
 }
 
-// addHeads adds the heads of rooms that have records. The server ends an answer after the bytes
-// of a page; then addHeads asks for the rest.
+// addHeads adds the heads of the rooms that have records. The server ends an answer when it has
+// the bytes of a page. Then addHeads asks for the remaining rooms.
 func (l *Log) addHeads(ctx context.Context, rooms []proto.Room, heads map[proto.Room]Head) error {
 	subjects := make([]string, len(rooms))
 	for i, room := range rooms {

@@ -15,7 +15,7 @@ import (
 	"roomcast/proto/seal"
 )
 
-// check compares a page with its expected seqs.
+// check compares the seqs of a page with the expected ones.
 func check(t *testing.T, name string, p history.Page, err error, from, to uint64) {
 	t.Helper()
 	if err != nil {
@@ -44,7 +44,8 @@ func check(t *testing.T, name string, p history.Page, err error, from, to uint64
 	}
 }
 
-// fixture returns a log with a room of n records, and records of other rooms between them.
+// fixture returns a Log and a room with n records. Records of other rooms are between them in
+// the stream.
 func fixture(t *testing.T, perRoom int64, n int) (*history.Log, *historytest.Room) {
 	t.Helper()
 	s := historytest.Start(t, perRoom)
@@ -222,8 +223,8 @@ func TestReadWithoutAStreamEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A read fetches little more than its page, also of large records. Otherwise a reader of all pages
-// would fetch the records of the room many times.
+// A read fetches little more than its page, even if records are large. Otherwise a reader that
+// reads page by page would fetch the records of the room many times.
 func TestLargeRecordsAreFetchedOnce(t *testing.T) {
 	const n = 400
 	s := historytest.Start(t, 1000)
@@ -253,10 +254,10 @@ func TestLargeRecordsAreFetchedOnce(t *testing.T) {
 	}
 }
 
-// A page contains the stream sequence of the next page, so a reader of all pages need not search
-// the log for each.
+// A page contains the stream sequence from which the next page begins. So a reader that reads
+// page by page need not search the log for each page.
 func TestLongLogIsFetchedOnce(t *testing.T) {
-	const n, limit = 10_000, 64 // more pages than the search goes back
+	const n, limit = 10_000, 64 // more pages than a search follows backwards
 	s := historytest.Start(t, n)
 	room := s.Room("lobby", "e1")
 	for range n {
@@ -278,7 +279,7 @@ func TestLongLogIsFetchedOnce(t *testing.T) {
 	if read := nc.Stats().InMsgs - before; read > 2*n {
 		t.Errorf("got %d records by reading %d messages", n, read)
 	}
-	// Read searches the log if the given stream sequence is wrong.
+	// If the given stream sequence is wrong, Read searches the log.
 	p, err := log.Read(t.Context(), history.Query{Room: room.Name, Since: 9000, HasSince: true, Stream: 9500, Limit: 1})
 	if err != nil || len(p.Records) != 1 || p.Records[0].Seq != 9001 || p.Gap != nil {
 		t.Errorf("after 9000, with stream sequence 9500: got %v, gap %v, %v", p.Records, p.Gap, err)

@@ -15,16 +15,15 @@ import (
 const streamInfo = "STREAM.INFO."
 
 const (
-	// ledWithin is how long ago a follower may have answered the leader. No other leader can
-	// be elected for 4 s after such an answer (minElectionTimeout of nats-server).
+	// ledWithin is how recently a follower must have answered the leader. After such an answer,
+	// no other leader can be elected for 4 s (minElectionTimeout of nats-server).
 	ledWithin = 3 * time.Second
-	// ledFor is how long a confirmation holds. ledWithin and ledFor together are no longer than
-	// an election.
+	// ledFor is how long a confirmation of the leader is used. The sum of ledWithin and ledFor
+	// must not exceed the time that an election takes.
 	ledFor = time.Second
 )
 
-// leadership remembers when the stream's leader was confirmed last. It is safe for
-// concurrent use.
+// leadership records when the stream's leader was last confirmed. It is safe for concurrent use.
 type leadership struct {
 	mu sync.Mutex
 	at time.Time // guarded by mu
@@ -42,9 +41,9 @@ func (l *leadership) confirmed(at time.Time) {
 	l.at = at
 }
 
-// confirmLeader waits until a majority of the stream's replicas follows its leader. A leader
-// that is cut off from the others may not notice that for 20 s. Its log then lacks the newest
-// records.
+// confirmLeader waits until a majority of the stream's replicas follows the leader. A leader
+// that is cut off from the other replicas may not notice this for 20 s. During this time, its
+// log lacks the newest records.
 func (s *source) confirmLeader(ctx context.Context) error {
 	if s.led.fresh() {
 		return nil
@@ -58,7 +57,7 @@ func (s *source) confirmLeader(ctx context.Context) error {
 			Cluster struct {
 				Replicas []struct {
 					Current bool          `json:"current"`
-					Active  time.Duration `json:"active"` // since its last answer; 0 = none or just now
+					Active  time.Duration `json:"active"` // time since the replica's last answer; 0 = it has not answered, or has just answered
 				} `json:"replicas"`
 			} `json:"cluster"`
 		}

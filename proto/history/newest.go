@@ -9,36 +9,37 @@ import (
 	"roomcast/proto"
 )
 
-// Fence describes an owner's right to a partition. An owner must not use an answer of the stream
-// unless that answer shows the owner's marker and all its later records. A follower may be
-// behind. A leader that the others have replaced may return an old head for more than ten
-// seconds.
+// Fence describes an owner's right to a partition. A follower of the stream may be behind. A
+// leader that the other replicas have replaced may return old records for more than ten seconds.
+// So an owner may use an answer only if the answer includes the owner's marker and all records
+// that were stored after the marker.
 type Fence struct {
 	Marker uint64        // stream sequence of the owner's marker
 	Floor  uint64        // the highest stream sequence that was acknowledged to the owner
-	Age    time.Duration // since the marker was acknowledged
+	Age    time.Duration // time since the marker was acknowledged
 }
 
-// ErrFence is returned if another instance has taken the partition.
+// ErrFence is the error if another instance has taken the partition.
 var ErrFence = errors.New("another instance has taken the partition")
 
-// ErrGone is returned if the owner's marker was removed, for example by a purge of the log.
+// ErrGone is the error if the owner's marker was removed, for example because an operator purged
+// the log.
 var ErrGone = errors.New("the partition's marker was removed from the log")
 
-// Newest is the newest record of a room, for an owner that begins to serve it.
+// Newest is the newest record of a room, for an owner that begins to serve the room.
 type Newest struct {
 	Record  proto.Record
 	Found   bool
-	Damaged bool      // the log has newer records and cannot read them
-	Now     time.Time // by the clock of the NATS server
+	Damaged bool      // the log has newer records but cannot read them
+	Now     time.Time // the time, by the clock of the NATS server
 }
 
-// damageTries is the number of answers after which a record counts as damaged. Any replica
-// may answer, and another one may hold the record intact.
+// damageTries is how many answers must show the damage before a record counts as damaged. Each
+// answer may come from another replica, which may have an intact copy.
 const damageTries = 5
 
-// Newest returns the newest record of a room. It asks again and again, until the answer of a
-// replica includes everything up to the fence, or ctx ends.
+// Newest returns the newest record of a room. It repeats the request until an answer includes
+// everything up to the fence, or until ctx ends.
 func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, err error) {
 	own := proto.OwnSubject(room.Partition())
 	damage, gone := 0, goneMarker(0)
@@ -73,8 +74,8 @@ func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, e
 }
 
 // goneMarker decides whether an owner's marker was removed from the stream. An answer without
-// any message may come from an outdated replica. So goneMarker counts such answers, and believes
-// them after damageTries.
+// the marker may also come from an outdated replica. So goneMarker counts these answers, and
+// reports the removal after damageTries of them.
 type goneMarker int
 
 func (g *goneMarker) is(marker stored, want, floor, upTo uint64) bool {
@@ -87,7 +88,7 @@ func (g *goneMarker) is(marker stored, want, floor, upTo uint64) bool {
 	return upTo >= floor || *g >= damageTries
 }
 
-// until calls try until it returns anything but errStale, or ctx ends.
+// until calls try until it returns nil or an error other than errStale, or until ctx ends.
 func until(ctx context.Context, try func() error) error {
 	for wait := staleWait; ; wait = min(2*wait, maxBackoff) {
 		err := try()
@@ -102,7 +103,7 @@ func until(ctx context.Context, try func() error) error {
 	}
 }
 
-// take separates the marker from the record. If one of them is missing, its sequence is 0.
+// take separates the marker from the record. If one of the two is missing, its sequence is 0.
 func take(got []stored, own string) (marker, last stored) {
 	for _, s := range got {
 		if s.subject == own {
@@ -127,11 +128,11 @@ func (l *Log) confirmed(ctx context.Context, room proto.Room, f Fence, marker, l
 }
 
 // newestIntact returns the newest record before the damaged ones. It reads the room several
-// times and returns the newest result, because another replica may answer each time.
+// times, because each answer may come from another replica, and returns the newest result.
 func (l *Log) newestIntact(ctx context.Context, room proto.Room, f Fence) (Newest, error) {
 	got, _, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{proto.OwnSubject(room.Partition())}})
 	if errors.Is(err, errDamaged) {
-		return Newest{}, ErrFence // the marker is damaged; the owner must write it again
+		return Newest{}, ErrFence // the marker is damaged, so the owner must write it again
 	}
 	if err != nil {
 		return Newest{}, err
@@ -153,7 +154,7 @@ func (l *Log) newestIntact(ctx context.Context, room proto.Room, f Fence) (Newes
 	return n, nil
 }
 
-// time returns the time at which the server stored the message, by the server's clock.
+// time returns when the server stored the message, by the server's clock.
 func (s stored) time() time.Time {
 	if !s.at.IsZero() {
 		return s.at

@@ -6,23 +6,24 @@ import (
 	"roomcast/proto"
 )
 
-// Page is a contiguous part of a room's log, oldest first.
+// Page is a contiguous part of a room's log, the oldest record first.
 type Page struct {
 	Records []proto.Record
 	Head    Head
 
-	// Gap announces missing records behind Since, before the first record; nil = none.
+	// Gap announces records that are missing between Since and the first record. Nil means that
+	// none are missing.
 	Gap *proto.Gap
 
-	// More reports further records in the direction of reading: after the last record of a
-	// forward read, or before the first record of a backward read.
+	// More reports whether there are more records: after the last record of a forward read, or
+	// before the first record of a backward read.
 	More bool
 }
 
-// recordBytes is the approximate memory of a record without its payload.
+// recordBytes is roughly the memory of a record without its payload.
 const recordBytes = 512
 
-// Bytes returns the approximate memory of the page.
+// Bytes returns roughly how much memory the page takes.
 func (p *Page) Bytes() (n int) {
 	for i := range p.Records {
 		n += len(p.Records[i].Payload) + recordBytes
@@ -30,7 +31,8 @@ func (p *Page) Bytes() (n int) {
 	return n
 }
 
-// Answer returns the page as readers of the room receive it. Its events alias the records.
+// Answer returns the page in the form that readers of the room receive. Its events share memory
+// with the records.
 func (p *Page) Answer(room proto.Room) *proto.Page {
 	a := &proto.Page{
 		Room: room, Events: make([]json.RawMessage, len(p.Records)), More: p.More,

@@ -11,20 +11,22 @@ import (
 	"roomcast/proto"
 )
 
-// maxHops limits the pages that a read walks back. After that it reads from the oldest record.
+// maxHops is how many pages a read follows backwards. A read that would need more begins at the
+// oldest record.
 const maxHops = 64
 
-// maxBatch limits the records of one request. It is the largest page, and the records that may
-// lie between a known place and the first wanted record.
+// maxBatch bounds the records of one request. It is the number of records in the largest page,
+// plus the records that may lie between the position of a pointer and the page's first record.
 const maxBatch = MaxLimit + 2*proto.PageSize
 
-// Read returns the page that q describes. If an answer has a hole or lacks existing records, the
-// replica is outdated. Read then asks again, and at last asks the leader, record by record.
+// Read returns the page that q describes. If an answer has a hole or lacks records that must
+// exist, then the replica is outdated. Read asks again. If that does not help, it asks the
+// stream's leader for one record after the other.
 //
-// A query with Since continues what a reader has seen, so its page announces missing records by
-// a gap. The gap is trimmed if the log begins later, and damaged if the log has lost records. It
-// is a reset if the room has another epoch, or has not reached Since. After a reset the page
-// begins with the oldest record.
+// A query with Since continues from what a reader has received. So if records are missing, its
+// page contains a gap. The reason is trimmed if the log begins later, and damaged if the log has
+// lost the records. The reason is reset if the room has another epoch, or has not reached Since.
+// After a reset, the page begins with the oldest record.
 func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	if q.Limit <= 0 {
 		q.Limit = DefaultLimit
@@ -61,8 +63,8 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 		return Page{}, err
 	}
 	for q.HasSince && len(p.Records) > 0 && p.Records[0].Seq > w.from {
-		// A limit has removed the records, or moderators have deleted them since the last read of
-		// the snapshot.
+		// Either a limit has removed the records, or moderators have deleted them since the
+		// snapshot was read.
 		changed, err := newer(ctx, l, &p, &w)
 		if err != nil {
 			return Page{}, err
@@ -97,8 +99,8 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	return p, showEdits(ctx, l, q.Room, &p)
 }
 
-// missing returns why the log lacks the record numbered seq. A limit removes the oldest records
-// first. If an older record exists, the log has lost this one.
+// missing returns why the log lacks the record with this seq. A limit removes the oldest records
+// first. So if an older record exists, the log has lost this record.
 func (l *Log) missing(ctx context.Context, room proto.Room, seq uint64) (proto.GapReason, error) {
 	records, _, err := l.batch(ctx, room, 1, 1, maxAnswer)
 	if err != nil {
@@ -112,16 +114,16 @@ func (l *Log) missing(ctx context.Context, room proto.Room, seq uint64) (proto.G
 }
 
 // reset makes q begin with the oldest record, because q continues another log. It returns the
-// gap that announces this.
+// gap that announces this to the reader.
 func (q *Query) reset(head proto.Record) *proto.Gap {
 	gap := Reset(q.Room, q.Since, headOf(head))
 	q.Since, q.Stream, q.Before, q.Epoch, q.At = 0, 0, 0, "", time.Time{}
 	return gap
 }
 
-// Reset returns the gap for a reader that has seen a room's events up to since and now
-// receives another history. If the room is closed, head is its close; a reopening has
-// undone each earlier close.
+// Reset returns a gap for a reader that has received a room's events up to since, and that now
+// receives another history. If the room is closed, head is the close. If the room is open, all
+// earlier closes were undone.
 func Reset(room proto.Room, since uint64, head Head) *proto.Gap {
 	gap := &proto.Gap{Room: room, From: since + 1, Reason: proto.GapReset, Epoch: head.Epoch, Seq: head.Seq}
 	if head.Closed && gap.Seq > 0 {
@@ -130,7 +132,8 @@ func Reset(room proto.Room, since uint64, head Head) *proto.Gap {
 	return gap
 }
 
-// fill reads the records of w into p, first from any replica, then from the leader.
+// fill reads the records that w describes into p. It asks any replica first, and then the
+// leader.
 func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (err error) {
 	if w.from > w.to {
 		return nil
@@ -138,7 +141,7 @@ func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (er
 	for try := 0; ; try++ {
 		p.Records, err = l.read(ctx, w, head, try == staleRetries)
 		if w.behind > 0 && (len(p.Records) == 0 || p.Records[0].Seq != w.from) {
-			w.behind = 0 // the log has changed: search the place
+			w.behind = 0 // the log has changed, so search for the position
 			continue
 		}
 		if err == nil {
@@ -158,21 +161,21 @@ func (l *Log) fill(ctx context.Context, p *Page, w *want, head proto.Record) (er
 	}
 }
 
-// want is the part of a room's log that belongs on a page.
+// want describes the part of a room's log that a page needs.
 type want struct {
 	room     proto.Room
-	limits   *proto.Restrictions // of the room: read deleted records as stubs
-	from, to uint64              // first and last seq; a limit may have removed the first
-	behind   uint64              // stream sequence of the record before the first; 0 = not known
-	check    bool                // read the record before the first too, if it exists
+	limits   *proto.Restrictions // restrictions of the room: read deleted records as stubs
+	from, to uint64              // seqs of the first and the last record; a limit may have removed the first
+	behind   uint64              // stream sequence of the record before the first; 0 = unknown
+	check    bool                // also read the record before the first, if it exists
 	before   *proto.Record
-	after    time.Time // only records after this time
+	after    time.Time // only records that are later than this time
 	limit    int
-	bytes    int  // of payloads
-	backward bool // keep the newest records of the range, not the oldest
+	bytes    int  // the most payload bytes
+	backward bool // if the limits do not allow all records, keep the newest ones instead of the oldest
 }
 
-// want returns the part that the query describes of a log that ends with head.
+// want returns the part of the log that the query describes. The log ends with head.
 func (q Query) want(head proto.Record) want {
 	w := want{room: q.Room, from: 1, to: head.Seq, limit: q.Limit, bytes: q.Bytes}
 	if q.Before > 0 {
@@ -205,7 +208,7 @@ func (w want) holds(r proto.Record) bool {
 	return r.Seq >= w.from && r.Seq <= w.to && (w.after.IsZero() || r.State.At.After(w.after))
 }
 
-// finish cuts the page to its limits and sets Gap and More.
+// finish removes the records that exceed the limits of the page, and sets Gap and More.
 func (p *Page) finish(w want, promised bool) {
 	if len(p.Records) == 0 {
 		return
@@ -227,7 +230,7 @@ func (p *Page) finish(w want, promised bool) {
 	p.More = p.Records[len(p.Records)-1].Seq < w.to
 }
 
-// fitting returns the number of records that one page holds, at least one.
+// fitting returns how many of the records fit on one page, at least one.
 func fitting(records iter.Seq2[int, proto.Record], w want) (n int) {
 	bytes := 0
 	for _, r := range records {
@@ -239,12 +242,12 @@ func fitting(records iter.Seq2[int, proto.Record], w want) (n int) {
 	return n
 }
 
-// errStale is returned for an answer that lacks existing records.
+// errStale is the error for an answer that lacks existing records.
 var errStale = errors.New("the answering replica is behind")
 
-// read returns the records of w without holes, at least as many as a page needs. It begins with
-// the first one that still exists. If even the leader lacks a record, read ends before that hole,
-// and the next page begins with a gap.
+// read returns the records that w describes, without holes, at least as many as a page needs. It
+// begins with the first record that still exists. If even the leader lacks a record, read ends
+// before this hole. Then the next page begins with a gap.
 func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader bool) ([]proto.Record, error) {
 	if w.from == head.Seq && w.to == head.Seq && !w.check {
 		return withStubs([]proto.Record{head}, head.Seq-1, w.limits), nil
@@ -262,7 +265,7 @@ func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader boo
 	}
 	var out []proto.Record
 	seen := uint64(0) // seq of the last record that was read
-	bytes := 0        // of out
+	bytes := 0        // payload bytes of the records in out
 	full := func() bool { return len(out) >= w.limit || bytes >= w.bytes }
 	for seen < w.to && !full() {
 		records, after, err := next(ctx, w.room, from, min(about, maxBatch), w.bytes-bytes)
@@ -296,9 +299,10 @@ func (l *Log) read(ctx context.Context, w *want, head proto.Record, byLeader boo
 	return out, nil
 }
 
-// place returns the stream sequence from which to read a page that begins with seq. It returns
-// the beginning of the stream for the first page of a room. That costs the server one look-up in
-// its index. From any other place, the server counts the messages of the rest of a block.
+// place returns the stream sequence from which to read a page that begins with seq. For the
+// first page of a room, it returns the beginning of the stream. Reading from there costs the
+// server a single look-up in its index. From any other position, the server counts the messages
+// in the rest of a block.
 func place(seq, pointer uint64) uint64 {
 	if seq == 1 {
 		return 1
@@ -306,8 +310,8 @@ func place(seq, pointer uint64) uint64 {
 	return max(pointer, 1)
 }
 
-// seek walks back from page to page. It returns a stream sequence at or before the first record
-// of w, and the approximate number of records to read from there.
+// seek follows the pointers from page to page, backwards. It returns a stream sequence at or
+// before the first record of w, and roughly how many records must be read from there.
 func seek(ctx context.Context, w want, head proto.Record, next reader) (from uint64, about int, err error) {
 	first, end := w.from, min(w.to, w.from+uint64(w.limit)-1)
 	if w.check {
@@ -344,15 +348,16 @@ func seek(ctx context.Context, w want, head proto.Record, next reader) (from uin
 	return 1, maxBatch, nil
 }
 
-// begin returns the first seq of the page that seq is on.
+// begin returns the first seq of the page that contains seq.
 func begin(seq uint64) uint64 { return (seq-1)/proto.PageSize*proto.PageSize + 1 }
 
-// reader reads and opens up to n records of the room, from a stream sequence on. It stops after
-// the record that exceeds the bytes. It also returns the stream sequence from which to continue;
-// that is from itself if there are no records.
+// reader reads and opens up to n records of the room, from the stream sequence from on. It stops
+// after the record with which the payloads exceed the given bytes. It also returns the stream
+// sequence from which to continue. If there are no records, this is from.
 type reader func(ctx context.Context, room proto.Room, from uint64, n, bytes int) ([]proto.Record, uint64, error)
 
-// at returns the room's first record at or after a stream sequence below the head.
+// at returns the room's first record at or after the stream sequence seq, which must be below
+// the head.
 func at(ctx context.Context, room proto.Room, seq uint64, next reader) (proto.Record, error) {
 	for {
 		records, after, err := next(ctx, room, seq, 1, maxAnswer)
@@ -368,7 +373,7 @@ func at(ctx context.Context, room proto.Room, seq uint64, next reader) (proto.Re
 	}
 }
 
-// batch is the reader that asks any replica.
+// batch is a reader that asks any replica.
 func (l *Log) batch(ctx context.Context, room proto.Room, from uint64, n, bytes int) ([]proto.Record, uint64, error) {
 	r := request{Seq: from, NextBy: room.LogSubject()}
 	if n > 1 {
@@ -384,7 +389,7 @@ func (l *Log) batch(ctx context.Context, room proto.Room, from uint64, n, bytes 
 	return l.records(got, from)
 }
 
-// single is the reader that asks the leader for one record.
+// single is a reader that asks the leader for one record.
 func (l *Log) single(ctx context.Context, room proto.Room, from uint64, _, _ int) ([]proto.Record, uint64, error) {
 	s, err := l.leader(ctx, request{Seq: from, NextBy: room.LogSubject()})
 	if errors.Is(err, errNone) {
@@ -396,7 +401,7 @@ func (l *Log) single(ctx context.Context, room proto.Room, from uint64, _, _ int
 	return l.records([]stored{s}, from)
 }
 
-// records parses and opens messages. It skips those that are not records.
+// records parses and opens messages. It skips messages that are not records.
 func (l *Log) records(got []stored, from uint64) ([]proto.Record, uint64, error) {
 	out := make([]proto.Record, 0, len(got))
 	for _, s := range got {

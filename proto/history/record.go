@@ -9,11 +9,11 @@ import (
 	"roomcast/proto"
 )
 
-// errForeign marks a message on a room's log subject that is not a record. Without permissions in
-// NATS, any client can publish there.
+// errForeign is the error for a message on a room's log subject that is not a record. If NATS
+// has no permissions, any client can publish such messages.
 var errForeign = errors.New("not a record")
 
-// record parses a message of the stream as a record. It does not open the payload.
+// record parses a message of the stream as a record. It does not open a sealed payload.
 func record(s stored) (proto.Record, error) {
 	r, err := proto.ParseRecord(s.subject, s.header, s.data)
 	if errors.Is(err, proto.ErrNewerSchema) {
@@ -34,7 +34,8 @@ func (l *Log) open(s stored, r *proto.Record) error {
 	return nil
 }
 
-// HeadOf returns the head of a room whose newest record is r. The payload of r is open.
+// HeadOf returns the head of a room whose newest record is r. The payload of r must not be
+// sealed.
 func HeadOf(r proto.Record) Head {
 	h := headOf(r)
 	if r.Kind == proto.Closed {
@@ -45,14 +46,15 @@ func HeadOf(r proto.Record) Head {
 	return h
 }
 
-// headOf is HeadOf for a record that may be sealed. Why is empty.
+// headOf is HeadOf for a record whose payload may be sealed. It leaves Why empty.
 func headOf(r proto.Record) Head {
 	return Head{Seq: r.Seq, Epoch: r.State.Epoch, At: r.State.At, Stream: r.Stream, Closed: r.State.Closed, Act: r.State.Act}
 }
 
-// adopt makes r a record of the room's current epoch. After a loss of the log's end, the remaining
-// records have an older epoch, but belong to the history of the current one. The first event of
-// the older epoch contains the name of that epoch, and adopt replaces it.
+// adopt makes r a record of the room's present epoch. After the log has lost its end, the
+// remaining records still name an older epoch, but they are now a part of the present epoch's
+// history. If r is the first record of the older epoch, its payload contains the name of that
+// epoch. Then adopt replaces the name.
 func adopt(r *proto.Record, epoch string) {
 	if r.State.Epoch == epoch {
 		return

@@ -9,11 +9,12 @@ import (
 	"roomcast/proto"
 )
 
-// ErrDamaged is returned for a snapshot that exists and that no replica can read.
+// ErrDamaged is the error for a snapshot that exists but that no replica can read.
 var ErrDamaged = errDamaged
 
-// LostSnapshot replaces a damaged snapshot if the log does not show whether the room is closed
-// either. The room is then closed until a moderator reopens it.
+// LostSnapshot takes the place of a damaged snapshot if the log does not show whether the room
+// is closed. The room then counts as closed until a moderator reopens it, because opening a room
+// that a moderator has closed would be worse.
 func LostSnapshot() proto.Snapshot {
 	return proto.Snapshot{Closed: true, Why: "the server cannot read whether this room is closed; a moderator can reopen it"}
 }
@@ -21,8 +22,8 @@ func LostSnapshot() proto.Snapshot {
 // snapshots reads the stream ROOMSTATE.
 type snapshots struct{ *source }
 
-// Snapshot returns the room's snapshot from any replica, and whether there is one. It returns
-// [ErrDamaged] for a damaged one.
+// Snapshot returns the room's snapshot, from any replica. It returns false if there is none, and
+// [ErrDamaged] if the snapshot is damaged.
 func (s *snapshots) Snapshot(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
 	got, err := s.last(ctx, []string{room.StateSubject()})
 	if err != nil {
@@ -38,7 +39,8 @@ func (s *snapshots) Snapshot(ctx context.Context, room proto.Room) (proto.Snapsh
 	return snapshot, true, nil
 }
 
-// snapshotOrLost is Snapshot for a room whose log does not show whether it is closed.
+// snapshotOrLost returns the room's snapshot, or LostSnapshot if the snapshot is damaged. It is
+// for a room whose log does not show whether the room is closed.
 func (s *snapshots) snapshotOrLost(ctx context.Context, room proto.Room) (proto.Snapshot, bool, error) {
 	snapshot, found, err := s.Snapshot(ctx, room)
 	if errors.Is(err, ErrDamaged) {
@@ -47,7 +49,7 @@ func (s *snapshots) snapshotOrLost(ctx context.Context, room proto.Room) (proto.
 	return snapshot, found, err
 }
 
-// last reads the last messages of subjects. It returns errDamaged if several answers in a row
+// last reads the last message of each subject. It returns errDamaged if several answers in a row
 // were damaged.
 func (s *snapshots) last(ctx context.Context, subjects []string) (got []stored, err error) {
 	for range damageTries {
@@ -59,9 +61,9 @@ func (s *snapshots) last(ctx context.Context, subjects []string) (got []stored, 
 	return got, err
 }
 
-// SnapshotBehind returns the room's snapshot from a replica that has reached the owner's marker
-// in the stream of snapshots. It returns [ErrDamaged] for a damaged snapshot. For a damaged
-// marker, which the owner must write again, it returns [ErrFence].
+// SnapshotBehind returns the room's snapshot from a replica that has the owner's marker in the
+// stream of snapshots. It returns [ErrDamaged] if the snapshot is damaged. If the marker is
+// damaged, it returns [ErrFence], and the owner must write the marker again.
 func (s *snapshots) SnapshotBehind(ctx context.Context, room proto.Room, marker uint64) (proto.Snapshot, bool, error) {
 	own := proto.StateOwnSubject(room.Partition())
 	var snapshot proto.Snapshot
@@ -101,7 +103,7 @@ func (s *snapshots) SnapshotBehind(ctx context.Context, room proto.Room, marker 
 	return snapshot, found, nil
 }
 
-// emptyHead returns the head of a room without records, from the snapshot.
+// emptyHead returns the head of a room without records. It reads the room's snapshot.
 func (s *snapshots) emptyHead(ctx context.Context, room proto.Room) (Head, error) {
 	snapshot, found, err := s.snapshotOrLost(ctx, room)
 	if err != nil || !found {
@@ -110,7 +112,7 @@ func (s *snapshots) emptyHead(ctx context.Context, room proto.Room) (Head, error
 	return outlived(&snapshot), nil
 }
 
-// outlived returns the head of a room whose log is empty and whose snapshot is s.
+// outlived returns the head of a room that has no records and the snapshot s.
 func outlived(s *proto.Snapshot) Head {
 	head := Head{Closed: s.Closed}
 	if s.Closed {
@@ -122,9 +124,9 @@ func outlived(s *proto.Snapshot) Head {
 	return head
 }
 
-// Complete adds the restrictions to the head of a room. For a room without records it adds the
-// state too. It uses the snapshot of any replica. If the head names a newer act than the snapshot
-// has, Complete reads the acts between them from the log.
+// Complete adds the restrictions to the head of a room. If the room has no records, it also adds
+// whether the room is closed. It reads the snapshot from any replica. If the head names an act
+// that is newer than the snapshot, Complete reads the acts in between from the log.
 func (l *Log) Complete(ctx context.Context, room proto.Room, head *Head) error {
 	if head.Seq == 0 {
 		empty, err := l.emptyHead(ctx, room)
@@ -150,8 +152,8 @@ func (l *Log) Complete(ctx context.Context, room proto.Room, head *Head) error {
 	if err != nil {
 		return err
 	}
-	// The owner acknowledges a ban after it has stored the snapshot. So a room without a
-	// snapshot had no ban in the removed part of its log.
+	// The owner stores the snapshot before it acknowledges a ban. So if the room has no
+	// snapshot, there was no ban in the part of the log that was removed.
 	if !whole && (found || damaged) {
 		return proto.Refuse(proto.Unavailable, "the acts of the moderators cannot be read now; try again").After(time.Second)
 	}
@@ -159,8 +161,8 @@ func (l *Log) Complete(ctx context.Context, room proto.Room, head *Head) error {
 	return nil
 }
 
-// Restrict adds to limits the later acts in the log, up to the head. Whole says that the log
-// holds all of them.
+// Restrict applies to limits the later acts in the log, up to the head. Whole reports whether
+// the log contains all of these acts.
 func (l *Log) Restrict(ctx context.Context, room proto.Room, limits *proto.Restrictions, head Head) (after *proto.Restrictions, whole bool, err error) {
 	from := uint64(0)
 	if limits = limits.In(head.Epoch); limits != nil {
@@ -178,8 +180,8 @@ func (l *Log) Restrict(ctx context.Context, room proto.Room, limits *proto.Restr
 			if from = r.Seq; from > head.Act {
 				break
 			}
-			// After a loss of the log's end, the remaining records have an older epoch. The snapshot
-			// includes their acts.
+			// If the log has lost its end, its remaining records have an older epoch. The
+			// snapshot includes the acts among them.
 			if r.Kind == proto.Message || r.State.Epoch != head.Epoch {
 				continue
 			}
@@ -196,7 +198,7 @@ func (l *Log) Restrict(ctx context.Context, room proto.Room, limits *proto.Restr
 	return limits, whole, nil
 }
 
-// addSnapshots adds the heads of the given rooms, which have no records, from their snapshots.
+// addSnapshots adds the heads of rooms without records. It reads the rooms' snapshots.
 func (s *snapshots) addSnapshots(ctx context.Context, rooms []proto.Room, heads map[proto.Room]Head) error {
 	if len(rooms) == 0 {
 		return nil
@@ -207,7 +209,7 @@ func (s *snapshots) addSnapshots(ctx context.Context, rooms []proto.Room, heads 
 	}
 	got, _, err := s.directOf(ctx, proto.StateStream, request{MultiLast: subjects})
 	if errors.Is(err, errDamaged) {
-		// The answer ends at a damaged snapshot. Ask for each room separately.
+		// The answer ends at a damaged snapshot, so ask for each room separately.
 		for _, room := range rooms {
 			head, err := s.emptyHead(ctx, room)
 			if err != nil {

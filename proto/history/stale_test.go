@@ -15,7 +15,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// forward passes requests on the subject from the server of front to the server of back.
+// forward passes requests on the subject from the server of the connection front to the server
+// of back.
 func forward(t *testing.T, front, back *nats.Conn, subject string) {
 	t.Helper()
 	returns := back.NewInbox() + "."
@@ -40,14 +41,14 @@ func forward(t *testing.T, front, back *nats.Conn, subject string) {
 	}
 }
 
-// bare starts a server without a stream and connects to it.
+// bare starts a server that has no stream, and returns a connection to it.
 func bare(t *testing.T) *nats.Conn {
 	t.Helper()
 	return natstest.Start(t, func(o *server.Options) { o.JetStream = false }).Connect(t)
 }
 
-// Two streams with the same records stand for the leader and a stale follower. A server without a
-// stream passes requests to one of them.
+// Two streams with the same records play the leader and an outdated follower. A server without a
+// stream passes each request to one of them.
 func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	leader, follower := historytest.Start(t, 1000), historytest.Start(t, 1000)
 	room, behind := leader.Room("lobby", "e1"), follower.Room("lobby", "e1")
@@ -79,8 +80,9 @@ func TestStaleFollowerIsAskedAgain(t *testing.T) {
 	}
 }
 
-// A leader that is cut off from the other replicas may lack the newest records. A reader that has
-// seen these records waits until a majority of the replicas follows the leader again.
+// A leader that is cut off from the other replicas may lack the newest records. If a reader has
+// received these records, its read must wait until a majority of the replicas follows the leader
+// again.
 func TestReadWaitsForALeaderWithFollowersBeforeAReset(t *testing.T) {
 	old := historytest.Start(t, 1000)
 	room := old.Room("lobby", "e1")
@@ -89,7 +91,7 @@ func TestReadWaitsForALeaderWithFollowersBeforeAReset(t *testing.T) {
 	forward(t, front, old.Conn(), "$JS.API.STREAM.MSG.GET."+proto.StreamName)
 	forward(t, front, old.Conn(), "$JS.API.DIRECT.GET."+proto.StreamName)
 	forward(t, front, old.Conn(), "$JS.API.DIRECT.GET."+proto.StateStream)
-	silence := atomic.Int64{} // how long both followers have been silent
+	silence := atomic.Int64{} // how long both followers have not answered
 	silence.Store(int64(9 * time.Second))
 	asked := make(chan struct{}, 100)
 	if _, err := front.Subscribe("$JS.API.STREAM.INFO."+proto.StreamName, func(m *nats.Msg) {
@@ -122,8 +124,8 @@ func TestReadWaitsForALeaderWithFollowersBeforeAReset(t *testing.T) {
 	}
 }
 
-// Read does not ask again while an answer is still arriving. Otherwise an answer over a slow link
-// would never be complete.
+// While an answer is still arriving, Read does not repeat its request. Otherwise an answer over
+// a slow link would never be complete.
 func TestReadWaitsForASlowAnswer(t *testing.T) {
 	behind := historytest.Start(t, 1000)
 	room := behind.Room("lobby", "e1")

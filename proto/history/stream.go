@@ -10,22 +10,22 @@ import (
 	"roomcast/proto"
 )
 
-// Stream reads the stored messages of any stream. Any replica answers, so the newest messages may
-// be missing. It is safe for concurrent use.
+// Stream reads the messages of any stream. The answer comes from any replica, which may lack the
+// newest messages. A Stream is safe for concurrent use.
 type Stream struct {
 	source
 	name string
 }
 
-// Entry is one message of a stream.
+// Entry is one message in a stream.
 type Entry struct {
 	Subject string
-	Seq     uint64 // in the stream
+	Seq     uint64 // sequence in the stream
 	Header  nats.Header
 	Data    []byte
 }
 
-// NewStream returns a reader over nc.
+// NewStream returns a Stream that reads the stream with the given name over nc.
 func NewStream(nc *nats.Conn, name string) *Stream {
 	s := &Stream{name: name}
 	s.nc = nc
@@ -33,8 +33,9 @@ func NewStream(nc *nats.Conn, name string) *Stream {
 	return s
 }
 
-// Next returns messages from a sequence on, in their order: at most n of them, and about the given
-// number of bytes; 0 = no limit. Subject may have wildcards.
+// Next returns the messages from the sequence from on, in order: at most n messages, with
+// roughly the given number of bytes. 0 bytes mean that there is no limit. The subject may
+// contain wildcards.
 func (s *Stream) Next(ctx context.Context, subject string, from uint64, n, bytes int) ([]Entry, error) {
 	got, _, err := s.directOf(ctx, s.name, request{Seq: from, NextBy: subject, Batch: n, MaxBytes: bytes})
 	if err != nil {
@@ -47,7 +48,7 @@ func (s *Stream) Next(ctx context.Context, subject string, from uint64, n, bytes
 	return list, nil
 }
 
-// Last returns the newest message of a subject, and whether there is one.
+// Last returns the newest message on a subject. It returns false if there is none.
 func (s *Stream) Last(ctx context.Context, subject string) (Entry, bool, error) {
 	got, _, err := s.directOf(ctx, s.name, request{LastBy: subject})
 	if errors.Is(err, errNone) {

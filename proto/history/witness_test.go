@@ -11,13 +11,13 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// atOf returns the time of record seq of a fixture.
+// atOf returns the time of the record with the given seq in the fixture's room.
 func atOf(r *historytest.Room, seq uint64) time.Time {
 	return r.Begin.Add(time.Duration(seq) * time.Millisecond)
 }
 
-// With the right time of its last event, a reader continues without a gap from every seq, even
-// if a limit has removed that event's record.
+// A reader that gives the right time of its last event continues without a gap from every seq.
+// This is so even if a limit has removed the record of that event.
 func TestOtherTimeOfTheSameSeqIsAReset(t *testing.T) {
 	const n, kept = 300, 200
 	log, room := fixture(t, kept, n)
@@ -40,8 +40,9 @@ func TestOtherTimeOfTheSameSeqIsAReset(t *testing.T) {
 	}
 }
 
-// The log was restored from a copy and has grown beyond the reader's seq, in the same epoch. Only
-// the time of the reader's last event shows that the log now has another event with that seq.
+// The log was restored from a copy. Since then it has grown beyond the reader's seq, in the same
+// epoch. Only the time of the reader's last event shows that the log now has another event with
+// this seq.
 func TestReaderOfAReplacedLogReceivesAReset(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
@@ -64,7 +65,7 @@ func TestReaderOfAReplacedLogReceivesAReset(t *testing.T) {
 			t.Errorf("head %d: got no more, want more", head)
 		}
 	}
-	for _, since := range []uint64{1, 64, 65, 149, 150} { // the remaining records
+	for _, since := range []uint64{1, 64, 65, 149, 150} { // the seqs of the remaining records
 		p, err := log.Read(t.Context(), history.Query{Room: room.Name, Since: since, HasSince: true, Epoch: "e1", At: atOf(room, since).Add(-time.Hour), Limit: 40})
 		check(t, fmt.Sprintf("since %d", since), p, err, since+1, since+40)
 		if p.Gap != nil {
@@ -75,7 +76,7 @@ func TestReaderOfAReplacedLogReceivesAReset(t *testing.T) {
 	check(t, "without a time", p, err, 201, 240)
 }
 
-// After a loss of the log's end, the remaining records belong to the new epoch.
+// After the log has lost its end, the remaining records belong to the new epoch.
 func TestRemainingRecordsBelongToTheNewEpoch(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)
@@ -107,7 +108,7 @@ func TestRemainingRecordsBelongToTheNewEpoch(t *testing.T) {
 	}
 }
 
-// A reset names the closes that a reopening has undone.
+// A reset contains the seq up to which a reopening has undone all closes.
 func TestResetNamesTheUndoneCloses(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	log := history.New(s.Conn(), nil)

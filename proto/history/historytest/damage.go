@@ -7,16 +7,18 @@ import (
 	"testing"
 )
 
-// Store is the directory of a NATS server that is not running. Its methods damage the stored data.
+// Store is the data directory of a NATS server that is not running. Its methods damage the
+// stored data.
 type Store struct {
 	TB  testing.TB
 	Dir string
 }
 
-// Store returns the server's store. Tests may damage it between Stop and Restart.
+// Store returns the server's data directory. A test may damage it between Stop and Restart.
 func (s *Server) Store() Store { return Store{s.tb, s.Dir()} }
 
-// Crash leaves the store as kill -9 does: without the indexes that a clean stop writes.
+// Crash leaves the directory in the state after kill -9: without the indexes that a clean stop
+// writes.
 func (s Store) Crash() {
 	s.TB.Helper()
 	for _, index := range s.files("*", "index.db") {
@@ -26,8 +28,8 @@ func (s Store) Crash() {
 	}
 }
 
-// Flip searches the stream for the newest message that matches the pattern, and flips a bit of the
-// byte after the match. A second call restores the message.
+// Flip searches the stream for the newest message that matches the pattern, and flips one bit in
+// the byte after the match. A second call restores the message.
 func (s Store) Flip(stream, pattern string) {
 	s.TB.Helper()
 	expr := regexp.MustCompile(pattern)
@@ -45,7 +47,7 @@ func (s Store) Flip(stream, pattern string) {
 	s.TB.Fatalf("%s matches nothing in stream %s", pattern, stream)
 }
 
-// FlipByte flips a bit of the byte at an offset of a file.
+// FlipByte flips one bit in the byte at the given offset of a file.
 func (s Store) FlipByte(file string, at int64) {
 	s.TB.Helper()
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
@@ -63,10 +65,10 @@ func (s Store) FlipByte(file string, at int64) {
 	}
 }
 
-// Block returns the file with the oldest messages of a stream.
+// Block returns the path of the file with the oldest messages of a stream.
 func (s Store) Block(stream string) string { return s.file(stream, "*.blk") }
 
-// Index returns the index of a stream, which exists after a clean stop.
+// Index returns the path of a stream's index, which exists after a clean stop.
 func (s Store) Index(stream string) string { return s.file(stream, "index.db") }
 
 func (s Store) file(stream, pattern string) string {

@@ -1,5 +1,5 @@
-// Package historytest gives tests a real NATS server with the stream of all rooms. It writes
-// records into the stream as an owner does.
+// Package historytest provides a real NATS server for tests, with the stream of all rooms. It
+// writes records into the stream in the way an owner does.
 package historytest
 
 import (
@@ -17,17 +17,17 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Server is a NATS server in this process, with JetStream in a directory of the test.
+// Server is a NATS server in the process of the test. JetStream uses a directory of the test.
 type Server struct {
 	*natstest.Server
-	JS   jetstream.JetStream // from a privileged connection, like the owner's
-	Keys *seal.Keys          // keys that seal the records of each Room; nil = plain records
+	JS   jetstream.JetStream // over a privileged connection, like that of an owner
+	Keys *seal.Keys          // keys that seal the records of each Room; nil = records are not sealed
 
 	tb testing.TB
 }
 
-// Start runs a server with the streams of Roomcast. The stream keeps perRoom records of each room.
-// The functions in change may alter the stream's configuration.
+// Start starts a server with the streams of Roomcast. The log of each room keeps perRoom
+// records. The functions in change may alter the stream's configuration.
 func Start(tb testing.TB, perRoom int64, change ...func(*jetstream.StreamConfig)) *Server {
 	tb.Helper()
 	s := &Server{Server: natstest.Start(tb, func(o *server.Options) { o.ServerName = "test" }), tb: tb}
@@ -64,23 +64,23 @@ func (s *Server) Restart() {
 	s.Server.Restart(s.tb)
 }
 
-// Conn returns a connection that ends with the test.
+// Conn returns a connection that is closed when the test ends.
 func (s *Server) Conn(opts ...nats.Option) *nats.Conn {
 	s.tb.Helper()
 	return s.Connect(s.tb, opts...)
 }
 
-// Room appends to one room's log. It belongs to one goroutine.
+// Room appends records to the log of one room. One goroutine owns it.
 type Room struct {
 	Name  proto.Room
-	Last  proto.Record // the newest one
-	Begin time.Time    // the time of record n is n milliseconds later
+	Last  proto.Record // the newest record
+	Begin time.Time    // record n has the time Begin plus n milliseconds
 
 	s       *Server
 	renewed bool // the next record is the first of its epoch
 }
 
-// Room returns a writer of a room that has no records yet, in the given epoch.
+// Room returns a Room for a room without records. Its records will have the given epoch.
 func (s *Server) Room(name, epoch string) *Room {
 	return &Room{
 		Name: proto.MustRoom(name), Last: proto.Record{State: proto.State{Epoch: epoch}},
@@ -88,12 +88,12 @@ func (s *Server) Room(name, epoch string) *Room {
 	}
 }
 
-// Next returns the room's next record, and the NATS message that stores it.
+// Next returns the room's next record, and the NATS message that would store this record.
 func (r *Room) Next(text string) (*nats.Msg, proto.Record) {
 	return r.next(proto.Event{Content: proto.Content{Kind: proto.Text, Body: []byte(text)}})
 }
 
-// Act commits a close or a reopening of the room.
+// Act commits an event that closes or reopens the room.
 func (r *Room) Act(kind proto.EventKind, why string) {
 	r.s.tb.Helper()
 	if err := r.Commit(r.next(proto.Event{Kind: kind, Why: why})); err != nil {
@@ -130,8 +130,8 @@ func (r *Room) next(e proto.Event) (*nats.Msg, proto.Record) {
 	return m, rec
 }
 
-// Cut deletes the n newest records, as a loss of the log's end does. It sets Last to the newest
-// remaining record.
+// Cut deletes the n newest records, so that the log seems to have lost its end. Last is then the
+// newest remaining record.
 func (r *Room) Cut(n int) {
 	r.s.tb.Helper()
 	stream, err := r.s.JS.Stream(r.s.tb.Context(), proto.StreamName)
@@ -153,7 +153,7 @@ func (r *Room) Cut(n int) {
 	}
 }
 
-// Renew makes the next record begin another epoch. The seqs continue.
+// Renew makes the next record the first one of another epoch. The numbering continues.
 func (r *Room) Renew(epoch string) { r.Last.State.Epoch, r.renewed = epoch, true }
 
 // Append commits n messages.
