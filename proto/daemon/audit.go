@@ -7,23 +7,24 @@ import (
 	"roomcast/proto"
 )
 
-// An Act is an action, or a refused one, that an operator must be able to trace: an act of a
-// moderator, a ticket, a revocation or a change of keys. It holds no text of messages and no
-// credential.
+// Act describes an action that an operator must be able to trace, or an attempt that was
+// refused: an act of a moderator, a ticket, a revocation or a change of keys. It contains
+// neither message texts nor credentials.
 type Act struct {
-	Name       string // for example ban, ticket or revoke
-	By         string // id of the author
-	Credential string // kind of the author's credential: guest, token, ticket, backend, api-token, local or nats
-	Holder     string // name of the credential: an issuer, an API token or a NATS account; "" = none
-	Peer       string // address of the author; "" = not known
-	Target     string // id or session that the act concerns; "" = none
+	Name       string // such as ban, ticket or revoke
+	By         string // id of the person or program that acts
+	Credential string // kind of its credential: guest, token, ticket, backend, api-token, local or nats
+	Holder     string // who issued the credential: an issuer, an API token or a NATS account; "" = none
+	Peer       string // address of the author; "" = unknown
+	Target     string // id or session that the action concerns; "" = none
 	Room       string
-	Seq        uint64 // of the act's event; 0 = none
+	Seq        uint64 // seq of the act's event; 0 = none
 	Of         uint64 // seq of the message that the act changes; 0 = none
-	Why        string // reason that the author gave
+	Why        string // reason that the author has given
 }
 
-// Audit writes one log line about an act. If the act was refused, refused is the reason.
+// Audit writes one log line about an action. If the action was refused, the parameter refused is
+// the reason.
 func Audit(log *slog.Logger, a Act, refused error) {
 	attrs := make([]slog.Attr, 0, 12)
 	add := func(name, value string) {
@@ -51,7 +52,7 @@ func Audit(log *slog.Logger, a Act, refused error) {
 	log.LogAttrs(context.Background(), slog.LevelInfo, "audit", attrs...)
 }
 
-// ActOf returns an act in a room, with the fields that its terms have.
+// ActOf returns the description of an act in a room, with the fields of its terms.
 func ActOf(room proto.Room, act proto.Act, terms *proto.Terms, why string) Act {
 	return Act{Name: string(act), Room: room.String(), Target: terms.Member, Of: terms.Seq, Why: why}
 }

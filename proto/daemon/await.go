@@ -12,9 +12,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Await returns when a connection to NATS succeeds, and closes that connection. While no server
-// listens, it logs one warning and tries again until ctx ends. If the server refuses this client,
-// for example for a wrong password, Await returns the error at once.
+// Await waits until a connection to NATS can be opened, and closes the connection again. While
+// no NATS server runs, Await logs one warning and tries again until ctx ends. If the server
+// refuses this client, for example because of a wrong password, Await returns the error at once.
 func Await(ctx context.Context, dial Dialer, where, name string, log *slog.Logger) error {
 	said := false
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
@@ -41,7 +41,8 @@ func Await(ctx context.Context, dial Dialer, where, name string, log *slog.Logge
 	}
 }
 
-// worthWaiting reports whether a later try may succeed, because the server does not run yet.
+// worthWaiting reports whether a later attempt may succeed, because err says that no server runs
+// yet.
 func worthWaiting(err error) bool {
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true

@@ -24,16 +24,16 @@ import (
 // DefaultURL is the default address of NATS.
 const DefaultURL = nats.DefaultURL
 
-// minAPI is the JetStream API level with atomic batches and expiry of single keys, that of
-// nats-server 2.12.
+// minAPI is the lowest JetStream API level that has atomic batches and keys that expire one by
+// one. nats-server 2.12 has this level.
 const minAPI = 2
 
-// NewID returns a unique name for this process, of lower-case letters and digits.
+// NewID returns a unique name for this process, made of lower-case letters and digits.
 func NewID() string { return strings.ToLower(rand.Text()[:10]) }
 
-// CheckNATS connects once, with the options of the program. It writes its findings to w, or
-// returns an error that names the wrong setting. With imports, the program may use the JetStream
-// of another account.
+// CheckNATS connects once, with the same options as the program. It writes what it finds to w,
+// or returns an error that names the wrong setting. If imports is set, the program may use the
+// JetStream of another account.
 func CheckNATS(w io.Writer, n NATS, name string, imports bool, log *slog.Logger, opts ...nats.Option) error {
 	nc, err := n.Dialer(log)(name, opts...)
 	if err != nil {
@@ -65,7 +65,8 @@ func CheckNATS(w io.Writer, n NATS, name string, imports bool, log *slog.Logger,
 	return nil
 }
 
-// accountInfo asks for JetStream. With imports, it asks in the other account first.
+// accountInfo asks for information about JetStream. If imports is set, it first asks the
+// JetStream of the other account.
 func accountInfo(ctx context.Context, nc *nats.Conn, imports bool) (info *jetstream.AccountInfo, imported bool, err error) {
 	if imports {
 		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -86,7 +87,7 @@ func jetStream(ctx context.Context, nc *nats.Conn, api string) (*jetstream.Accou
 	return js.AccountInfo(ctx)
 }
 
-// account returns the account of nc, "" if the server does not answer.
+// account returns the name of nc's account, or "" if the server does not answer.
 func account(ctx context.Context, nc *nats.Conn) string {
 	m, err := nc.RequestWithContext(ctx, "$SYS.REQ.USER.INFO", nil)
 	if err != nil {
@@ -103,7 +104,7 @@ func account(ctx context.Context, nc *nats.Conn) string {
 	return info.Data.Account
 }
 
-// atFault names the setting that probably caused err.
+// atFault names the setting that is probably the cause of err.
 func (n NATS) atFault(err error) string {
 	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
 		switch {
@@ -127,9 +128,10 @@ func (n NATS) atFault(err error) string {
 	return "--nats " + n.String()
 }
 
-// ReadyCommand returns the command that asks a running process with the same settings whether it
-// is ready. Health checks of containers use it. With --ops-listen off it calls otherwise; if
-// otherwise is nil, it prints "unknown" and succeeds.
+// ReadyCommand returns the command "ready". The command asks a running process with the same
+// settings whether it is ready, and is meant for health checks of containers. With --ops-listen
+// off, nothing can be asked. Then the command calls otherwise. If otherwise is nil, the command
+// prints "unknown" and succeeds.
 func ReadyCommand(o *Ops, otherwise func(context.Context) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ready",
@@ -139,7 +141,7 @@ func ReadyCommand(o *Ops, otherwise func(context.Context) error) *cobra.Command 
 			if o.Listen != "off" {
 				return o.ask(cmd.Context(), cmd.OutOrStdout())
 			}
-			if otherwise == nil { // a failure would restart a healthy container again and again
+			if otherwise == nil { // an error would make the container restart again and again
 				fmt.Fprintln(cmd.OutOrStdout(), "unknown: --ops-listen is off")
 				return nil
 			}

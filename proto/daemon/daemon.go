@@ -1,6 +1,6 @@
-// Package daemon holds the parts that both programs share: flags and their environment
-// names, the connection to NATS, logs, signals, the listener for operators, and the
-// version. The flags for NATS have the names of the nats command line tool.
+// Package daemon contains the parts that both programs share: flags and their environment
+// variables, the connection to NATS, logs, signals, the listener for operators, and the version.
+// The flags for NATS have the same names as in the nats command line tool.
 package daemon
 
 import (
@@ -17,18 +17,20 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Dialer opens a connection to NATS. /connz and nats-top show its name, such as "gateway/<id>"
-// or "roomsvc/<id>/commit". The options of a call override those of the dialer.
+// Dialer opens a connection to NATS. NATS tools such as nats-top show the name of the
+// connection, for example "gateway/<id>" or "roomsvc/<id>/commit". The options of a call
+// override the options of the dialer.
 type Dialer func(name string, opts ...nats.Option) (*nats.Conn, error)
 
-// Main runs a program's command line and returns the exit status. After an error it writes a line
-// for each mistake to standard error and returns 1.
+// Main runs the command line of a program and returns its exit status. If the command line is
+// wrong, Main writes a line to standard error for each mistake and returns 1.
 //
-// The environment sets the flags that the command line does not set: GATEWAY_LISTEN sets --listen
-// of gateway, unless [Env] has given the flag another name.
+// Environment variables set the flags that are missing on the command line. For example,
+// GATEWAY_LISTEN sets the flag --listen of gateway. [Env] can give a flag a variable with
+// another name.
 //
-// SIGINT and SIGTERM cancel the context of the command. A second signal after [sameSignal] ends
-// the process at once.
+// SIGINT and SIGTERM cancel the context of the command. A second signal, if it comes later than
+// [sameSignal] after the first, ends the process at once.
 func Main(root *cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -36,12 +38,12 @@ func Main(root *cobra.Command) int {
 	return execute(ctx, root, os.Args[1:], os.Environ(), os.Stderr)
 }
 
-// sameSignal is the time in which a second signal counts as the first. Programs such as
-// timeout(1) send one signal to the process and one to its group.
+// sameSignal is the time in which two signals count as one. Some programs, such as timeout(1),
+// send a signal to the process and then to its process group, so it arrives twice.
 const sameSignal = time.Second
 
-// afterSignal calls stop when ctx has ended and [sameSignal] has passed. Then signals have
-// their usual effect again.
+// afterSignal calls stop after ctx has ended and [sameSignal] has passed. From then on, a signal
+// ends the process at once.
 func afterSignal(ctx context.Context, stop func()) {
 	context.AfterFunc(ctx, func() { time.AfterFunc(sameSignal, stop) })
 }
@@ -67,7 +69,7 @@ func execute(ctx context.Context, root *cobra.Command, args, environ []string, s
 	root.AddCommand(versionCommand(root.Name()))
 	describeEnvironment(root)
 	if err := root.ExecuteContext(ctx); err != nil {
-		for line := range strings.Lines(err.Error()) { // several errors joined have one each
+		for line := range strings.Lines(err.Error()) { // errors that were joined have one line each
 			fmt.Fprintf(stderr, "%s: %s\n", root.Name(), strings.TrimSuffix(line, "\n"))
 		}
 		return 1

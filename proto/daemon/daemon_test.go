@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// service is a command with one flag of each kind that services have.
+// service is a command with one flag of each type that the real programs use.
 type service struct {
 	listen string
 	rate   float64
@@ -97,14 +97,14 @@ func TestEnvironmentSetsFlags(t *testing.T) {
 	}
 }
 
-// A page in an operator's browser can neither read metrics nor start profiles.
+// A page in an operator's browser must not be able to read metrics or to start profiles.
 func TestOpsRefusesPagesOfOtherSites(t *testing.T) {
 	for _, tt := range []struct {
 		listen, host, header, value string
 		ok                          bool
 	}{
 		{"127.0.0.1:0", "127.0.0.1:9090", "", "", true},
-		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "none", true}, // the operator typed the address
+		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "none", true}, // the operator typed the address into the browser
 		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "same-origin", true},
 		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "cross-site", false},
 		{"127.0.0.1:0", "localhost", "Sec-Fetch-Site", "same-site", false},
@@ -141,7 +141,8 @@ func TestOpsRefusesPagesOfOtherSites(t *testing.T) {
 	}
 }
 
-// Without a listener for operators, the command fails only if another check of the service fails.
+// Without a listener for operators, the command fails only if the other check of the program
+// fails.
 func TestReadyCommandDoesNotNeedTheOpsListener(t *testing.T) {
 	for _, tt := range []struct {
 		otherwise func(context.Context) error
@@ -219,7 +220,7 @@ func TestOpsServesMetricsAndReadiness(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// Some programs send a signal twice in a row. The process still stops in order.
+// Some programs send a signal twice in a row. The process must still stop in an orderly way.
 func TestSecondSignalAtOnceCountsAsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, signal := context.WithCancel(t.Context())

@@ -8,7 +8,7 @@ import (
 // dialer opens the TCP connections to NATS. It is safe for concurrent use.
 type dialer struct{ net.Dialer }
 
-// dialTime bounds the opening of a connection.
+// dialTime is the time limit for opening a connection.
 const dialTime = 3 * time.Second
 
 func newDialer() *dialer { return &dialer{net.Dialer{Timeout: dialTime}} }
@@ -24,9 +24,10 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	return conn, nil
 }
 
-// abortive is a connection whose Close discards the bytes that its peer has not received. The
-// kernel would otherwise try to deliver them for minutes. After a cut in the network, the peer
-// could then carry out an old command that was refused meanwhile over another connection.
+// abortive is a connection whose Close discards the bytes that the peer has not received.
+// Otherwise the kernel would try to deliver them for minutes. When a broken network works again,
+// the peer could then execute an old command, which was refused over another connection
+// meanwhile.
 type abortive struct{ *net.TCPConn }
 
 func (c abortive) Close() error {

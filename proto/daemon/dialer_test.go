@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The peer never receives bytes that have not arrived before the close.
+// After the close, the peer receives only bytes that had arrived before.
 func TestClosedConnectionDeliversNothingMore(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -25,7 +25,7 @@ func TestClosedConnectionDeliversNothingMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer peer.Close()
-	// The peer does not read, so the buffers of both ends fill.
+	// The peer does not read, so the buffers at both ends fill up.
 	written := 0
 	for block := make([]byte, 64<<10); ; {
 		conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))

@@ -11,18 +11,19 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// envAnnotation is the annotation of a flag whose environment name does not follow the rule.
+// envAnnotation is an annotation of flags. It contains the name of the environment variable, for
+// flags whose variable does not have the usual name.
 const envAnnotation = "roomcast_env"
 
-// Env gives a flag an environment name that other tools use too, such as NATS_URL.
+// Env gives a flag an environment variable that other tools use too, such as NATS_URL.
 func Env(flags *pflag.FlagSet, flag, name string) {
 	if err := flags.SetAnnotation(flag, envAnnotation, []string{name}); err != nil {
-		panic(err) // the flag does not exist: a bug
+		panic(err) // the flag does not exist, which is a bug
 	}
 }
 
-// NoEnv leaves the flags without an environment name, except those to which Env gave one.
-// Such flags are part of one command and not a setting.
+// NoEnv makes flags have no environment variable, except flags for which Env was called. It is
+// for flags that belong to a single command and are not settings.
 func NoEnv(flags *pflag.FlagSet) {
 	flags.VisitAll(func(f *pflag.Flag) {
 		if f.Annotations[envAnnotation] == nil {
@@ -31,8 +32,8 @@ func NoEnv(flags *pflag.FlagSet) {
 	})
 }
 
-// envName returns the environment name of a flag: GATEWAY_MAX_MESSAGE for --max-message of
-// gateway. Env may have given it another one, and NoEnv none, which is "".
+// envName returns the name of a flag's environment variable. For example, the flag --max-message
+// of gateway has GATEWAY_MAX_MESSAGE. Env may have set another name. After NoEnv the name is "".
 func envName(service string, f *pflag.Flag) string {
 	if own := f.Annotations[envAnnotation]; len(own) == 1 {
 		return own[0]
@@ -42,10 +43,11 @@ func envName(service string, f *pflag.Flag) string {
 
 func envPrefix(service string) string { return strings.ToUpper(service) + "_" }
 
-// readEnvironment sets the flags of cmd that the command line does not set, from their variables.
-// An empty variable counts as not set. Commas separate the values of a repeatable flag. For an
-// unknown variable with the program's prefix, readEnvironment only prints a line: Kubernetes sets
-// GATEWAY_PORT and others for a service named gateway.
+// readEnvironment sets the flags of cmd that are missing on the command line from their
+// environment variables. An empty variable counts as missing. In the variable of a flag that may
+// be repeated, commas separate the values. If a variable has the program's prefix but belongs to
+// no flag, readEnvironment prints a line and continues. It must not fail, because Kubernetes
+// sets GATEWAY_PORT and other variables for a service named gateway.
 func readEnvironment(root, cmd *cobra.Command, environ []string, stderr io.Writer) error {
 	service := root.Name()
 	values := make(map[string]string, len(environ))
@@ -85,14 +87,14 @@ func readEnvironment(root, cmd *cobra.Command, environ []string, stderr io.Write
 	return nil
 }
 
-// describeEnvironment adds the variable of each flag to its help.
+// describeEnvironment adds the name of the environment variable to the help of each flag.
 func describeEnvironment(root *cobra.Command) {
 	each(root, func(f *pflag.Flag) {
 		f.Usage += " [$" + envName(root.Name(), f) + "]"
 	})
 }
 
-// each calls do once for each flag of root and its commands.
+// each calls do once for each flag of root and of its commands.
 func each(root *cobra.Command, do func(*pflag.Flag)) {
 	seen := map[*pflag.Flag]bool{}
 	once := func(f *pflag.Flag) {

@@ -6,11 +6,12 @@ import (
 	"sync/atomic"
 )
 
-// maxOpsConns limits the connections of the listener for operators. The others need descriptors
-// too, above all the log.
+// maxOpsConns bounds the connections to the listener for operators. Every connection needs a
+// file descriptor, and the rest of the process needs descriptors too.
 const maxOpsConns = 32
 
-// fewConns is a listener that closes connections beyond maxOpsConns at once.
+// fewConns is a listener that accepts up to maxOpsConns connections at a time. It closes further
+// connections at once.
 type fewConns struct {
 	net.Listener
 	open atomic.Int32
@@ -30,7 +31,7 @@ func (l *fewConns) Accept() (net.Conn, error) {
 	}
 }
 
-// countedConn calls closed on the first Close.
+// countedConn is a connection that calls closed when it is closed for the first time.
 type countedConn struct {
 	net.Conn
 	closed func()

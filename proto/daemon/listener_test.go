@@ -10,7 +10,7 @@ import (
 )
 
 // A flood of connections to the listener for operators uses only a few descriptors. After the
-// flood, the listener answers operators again.
+// flood, the listener answers again.
 func TestOpsListenerLimitsConnections(t *testing.T) {
 	ops, err := Ops{Listen: "127.0.0.1:0"}.Serve(slog.New(slog.DiscardHandler), NewRegistry())
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// flagError adds a suggestion to the error about a wrong flag.
+// flagError returns err with a suggestion for the flag that was probably meant.
 func flagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		var names []string
@@ -24,7 +24,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	return err
 }
 
-// explain returns an error that describes a correct value of the flag.
+// explain returns an error that says which values the flag accepts.
 func explain(f *pflag.Flag, value string, err error) error {
 	want := map[string]string{
 		"bool":     "true or false",
@@ -42,7 +42,7 @@ func explain(f *pflag.Flag, value string, err error) error {
 	return err
 }
 
-// nearest returns the name that is most similar to the given one, or "" if none is similar.
+// nearest returns the name in names that is most similar to name, or "" if none is similar.
 func nearest(name string, names []string) string {
 	best, least := "", len(name)/3+1
 	for _, n := range names {
@@ -53,8 +53,8 @@ func nearest(name string, names []string) string {
 	return best
 }
 
-// distance returns the Levenshtein distance of two names: the number of letters to insert,
-// delete or change.
+// distance returns the Levenshtein distance of two names: how many letters must be inserted,
+// deleted or changed to make one into the other.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

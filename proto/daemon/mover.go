@@ -9,25 +9,26 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Times of a [Mover].
+// Times for a [Mover].
 const (
-	moverPause   = time.Second     // between two rounds of questions
-	moverAnswer  = time.Second     // limit for an answer
-	moverMisses  = 2               // rounds without an answer before the mover tries another server
-	moverLongest = 2 * time.Second // longest pause between two tries
+	moverPause   = time.Second     // time between two rounds, in each of which all connections ask a question
+	moverAnswer  = time.Second     // how long to wait for an answer
+	moverMisses  = 2               // rounds without an answer after which the mover tries another server
+	moverLongest = 2 * time.Second // the longest time between two attempts to move
 )
 
-// Mover moves connections away from a NATS server that is cut off from its peers or has no
-// JetStream. Such a server keeps its clients, and answers them with "no responders" or not at
-// all. The mover moves a connection only if another server answers its question. So no
-// connection moves during an election, when no server answers.
+// Mover moves connections away from a NATS server that is cut off from its peers or has lost
+// JetStream. Such a server keeps its clients connected, but answers their requests with "no
+// responders" or not at all. The mover moves a connection only if another server answers the
+// mover's question. So no connection moves during an election of a leader, when no server can
+// answer.
 //
-// Set the fields, then call Run once. The caller still owns the connections.
+// Set the fields, and then call Run once. The connections still belong to the caller.
 type Mover struct {
 	Conns []*nats.Conn // the mover moves them one by one, in this order
-	Name  string       // of the connection that tries other servers
+	Name  string       // name of the connection with which the mover tries other servers
 	Dial  Dialer
-	// Works asks a question that only a working server can answer.
+	// Works asks a question that only a server that works can answer.
 	Works func(ctx context.Context, nc *nats.Conn) error
 	Log   *slog.Logger
 }
@@ -35,7 +36,7 @@ type Mover struct {
 // Run watches the connections until ctx ends.
 func (m *Mover) Run(ctx context.Context) {
 	misses := make([]int, len(m.Conns))
-	var next time.Time // of the next try
+	var next time.Time // time of the next attempt to move
 	pause := moverPause
 	for tick := time.NewTicker(moverPause); ; {
 		select {
@@ -71,12 +72,12 @@ func (m *Mover) Run(ctx context.Context) {
 type verdict int8
 
 const (
-	unknown verdict = iota // one server only, no connection, or a slow answer
+	unknown verdict = iota // the cluster has only one server, there is no connection, or the answer is slow
 	works
 	useless
 )
 
-// ask asks over all connections at once.
+// ask asks a question over all connections at the same time.
 func (m *Mover) ask(ctx context.Context) []verdict {
 	verdicts := make([]verdict, len(m.Conns))
 	var group sync.WaitGroup
@@ -97,8 +98,8 @@ func (m *Mover) judge(ctx context.Context, nc *nats.Conn) verdict {
 	if m.Works(limited, nc) == nil {
 		return works
 	}
-	// The server has read the question if it answers a later ping. If it sends other messages
-	// instead, it is only slow.
+	// If the server answers a ping that was sent after the question, it has read the question.
+	// If instead it is sending other messages, it is only slow.
 	limited, cancel = context.WithTimeout(ctx, moverAnswer)
 	defer cancel()
 	if nc.FlushWithContext(limited) == nil || nc.Stats().InMsgs == before {
@@ -107,8 +108,8 @@ func (m *Mover) judge(ctx context.Context, nc *nats.Conn) verdict {
 	return unknown
 }
 
-// move tries another server. If that server works, move makes the lost connections leave theirs.
-// It reports whether they have left.
+// move connects to another server. If that server works, move makes the lost connections leave
+// their server. It reports whether they have left.
 func (m *Mover) move(ctx context.Context, lost []*nats.Conn) bool {
 	other := m.dialOther(lost)
 	if other == nil {
@@ -136,10 +137,10 @@ func (m *Mover) move(ctx context.Context, lost []*nats.Conn) bool {
 	return moved
 }
 
-// dialOther connects to a server that one of the lost connections does not use. It returns
-// nil if it finds none; the next round tries again.
+// dialOther connects to a server that at least one of the lost connections does not use. If it
+// finds no such server, it returns nil, and a later round tries again.
 func (m *Mover) dialOther(lost []*nats.Conn) *nats.Conn {
-	for range 2 * len(lost[0].Servers()) { // nats.go dials them in random order
+	for range 2 * len(lost[0].Servers()) { // nats.go tries the servers in random order
 		other, err := m.Dial(m.Name, nats.Timeout(moverAnswer), nats.NoReconnect(),
 			nats.DisconnectErrHandler(func(*nats.Conn, error) {}))
 		if err != nil {
@@ -155,8 +156,9 @@ func (m *Mover) dialOther(lost []*nats.Conn) *nats.Conn {
 	return nil
 }
 
-// reconnect makes nc connect to the other servers in turn, until it reaches the server with this
-// id. It fails after one round, or if a server does not answer.
+// reconnect makes nc connect to the other servers one after another, until it reaches the server
+// with the given id. It gives up after it has tried every server, or if a server does not
+// answer.
 func reconnect(ctx context.Context, nc *nats.Conn, id string) error {
 	for range nc.Servers() {
 		connected := nc.StatusChanged(nats.CONNECTED)

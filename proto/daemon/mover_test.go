@@ -13,7 +13,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// serve answers requests on the subject ask at a server, until the returned function is called.
+// serve answers requests on the subject ask, over a connection to the given server, until the
+// returned function is called.
 func serve(t *testing.T, s *natstest.Server) (stop func()) {
 	t.Helper()
 	nc := s.Connect(t)
@@ -26,7 +27,7 @@ func serve(t *testing.T, s *natstest.Server) (stop func()) {
 	return nc.Close
 }
 
-// It leaves only if another server answers.
+// A connection leaves its server only if another server answers.
 func TestConnectionsLeaveAServerThatDoesNotAnswer(t *testing.T) {
 	var servers []*natstest.Server
 	var urls []string
@@ -76,7 +77,7 @@ func TestConnectionsLeaveAServerThatDoesNotAnswer(t *testing.T) {
 	stop := serve(t, servers[0])
 	natstest.Eventually(t, "a beginning at the first", func() bool { return at("one") })
 	stop()
-	for range 2 { // no server answers, so the connections stay
+	for range 2 { // no server answers, so the connections must stay
 		<-asked
 	}
 	if !at("one") {

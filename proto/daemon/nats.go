@@ -14,25 +14,25 @@ import (
 	"github.com/synadia-io/orbit.go/natscontext"
 )
 
-// NATS holds the settings of connections to NATS. The flags and variables have the names of the
-// nats command line tool. A flag overrides a variable, a variable the context, and the context the
-// default.
+// NATS contains the settings for connections to NATS. The flags and environment variables have
+// the same names as in the nats command line tool. A flag overrides a variable, a variable
+// overrides the context, and the context overrides the default.
 type NATS struct {
-	URL         string // of one server, or of several with commas between them
-	Context     string // name of a context of the nats tool, or the absolute path of its file
-	Creds       string // file
-	NKey        string // file
+	URL         string // URL of one server, or URLs of several servers separated by commas
+	Context     string // name of a context of the nats tool, or the absolute path of the context's file
+	Creds       string // path of a file
+	NKey        string // path of a file
 	User        string
 	Password    string
 	Token       string
-	Cert        string // file
-	Key         string // file
-	CA          string // file
+	Cert        string // path of a file
+	Key         string // path of a file
+	CA          string // path of a file
 	TLSFirst    bool
 	InboxPrefix string
 }
 
-// Bind makes the flags.
+// Bind registers the flags for NATS.
 func (n *NATS) Bind(flags *pflag.FlagSet) {
 	flags.StringVarP(&n.URL, "nats", "s", n.URL, "connect to the NATS servers at these `URLs`, separated by commas")
 	Env(flags, "nats", "NATS_URL")
@@ -60,10 +60,10 @@ func (n *NATS) Bind(flags *pflag.FlagSet) {
 	Env(flags, "inbox-prefix", "NATS_INBOX_PREFIX")
 }
 
-// Given reports whether the settings name a NATS.
+// Given reports whether the settings say where NATS is.
 func (n NATS) Given() bool { return n.URL != "" || n.Context != "" }
 
-// String returns the address of NATS for logs, without passwords.
+// String returns the address of NATS for logs. It removes passwords.
 func (n NATS) String() string {
 	if n.URL == "" && n.Context != "" {
 		return "context " + n.Context
@@ -82,7 +82,7 @@ func (n NATS) String() string {
 	return strings.Join(servers, ",")
 }
 
-// Check returns an error that names a wrong setting. It does not connect.
+// Check returns an error that names a wrong setting. It does not connect to NATS.
 func (n NATS) Check() error {
 	for _, f := range []struct{ flag, path string }{
 		{"--creds", n.Creds}, {"--nkey", n.NKey}, {"--tlscert", n.Cert}, {"--tlskey", n.Key}, {"--tlsca", n.CA},
@@ -106,9 +106,9 @@ func (n NATS) Check() error {
 	return nil
 }
 
-// Dialer returns the function that opens connections. A connection reconnects for ever, and logs
-// each loss and each return. While it is disconnected it does not buffer messages, because they
-// would arrive out of order.
+// Dialer returns a function that opens connections. A connection reconnects for ever, and logs
+// each time it is lost or restored. While it is not connected, it does not buffer messages,
+// because they would later arrive out of order.
 func (n NATS) Dialer(log *slog.Logger) Dialer {
 	return func(name string, more ...nats.Option) (*nats.Conn, error) {
 		own, err := n.options()
@@ -134,7 +134,7 @@ func (n NATS) Dialer(log *slog.Logger) Dialer {
 	}
 }
 
-// Options returns the options of all connections of Roomcast.
+// Options returns the options that all connections of Roomcast have in common.
 func Options(log *slog.Logger, name string) []nats.Option {
 	log = log.With("conn", name)
 	return []nats.Option{
@@ -145,7 +145,7 @@ func Options(log *slog.Logger, name string) []nats.Option {
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
 		nats.ReconnectBufSize(-1),
-		// The client leaves a server that is silent for 9 s.
+		// With these two values, the client leaves a server that has been silent for 9 s.
 		nats.PingInterval(3 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -166,8 +166,8 @@ func Options(log *slog.Logger, name string) []nats.Option {
 	}
 }
 
-// options returns the settings as options of nats.go. Credentials in flags replace those of
-// the context.
+// options converts the settings to options of nats.go. If flags contain credentials, these
+// replace the credentials of the context.
 func (n NATS) options() ([]nats.Option, error) {
 	var opts []nats.Option
 	if n.Context != "" && n.URL != "" {

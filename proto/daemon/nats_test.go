@@ -34,7 +34,8 @@ func TestDialerNamesItsConnection(t *testing.T) {
 	}
 }
 
-// A flag overrides the context. Credentials in flags replace all credentials of the context.
+// A flag overrides the context. If flags contain credentials, no credentials of the context are
+// used.
 func TestFlagsOverrideContext(t *testing.T) {
 	ns := natstest.Start(t, func(o *server.Options) {
 		o.Users = []*server.User{{Username: "good", Password: "right"}, {Username: "other", Password: "right"}}
@@ -51,7 +52,7 @@ func TestFlagsOverrideContext(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		nats NATS
-		user string // the user of the connection; "" = refused
+		user string // the user of the connection; "" = the server refuses the connection
 	}{
 		{"context alone", NATS{Context: good}, "good"},
 		{"another user", NATS{Context: good, User: "other", Password: "right"}, "other"},
@@ -96,7 +97,7 @@ func TestNATSStringHidesSecrets(t *testing.T) {
 	}
 }
 
-// lines collects the output of a logger. It is safe for concurrent use.
+// lines collects the lines that a logger writes. It is safe for concurrent use.
 type lines struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -115,7 +116,8 @@ func (l *lines) String() string {
 }
 
 func TestAwaitLogsOneWarning(t *testing.T) {
-	// This port is free now. NATS listens there after the warning of Await.
+	// At first nothing listens on this port. NATS begins to listen on it after Await has logged
+	// its warning.
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -16,39 +16,40 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Ops holds the settings of the listener for operators. Everybody who can reach it sees metrics
-// and profiles. So it needs its own address, which is not public.
+// Ops contains the settings of the listener for operators. Everybody who can reach the listener
+// can read metrics and profiles. So it must have an address of its own that is not public.
 type Ops struct {
 	Listen string // host:port, or "off"
 }
 
-// Bind makes the flag.
+// Bind registers the flag.
 func (o *Ops) Bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Listen, "ops-listen", o.Listen, "serve /metrics, /healthz, /readyz and /debug/pprof on this `address`, without authentication; off disables it")
 }
 
-// Probe is one condition of readiness.
+// Probe is one of the conditions for readiness.
 type Probe struct {
 	Name  string
-	Ready func() error // nil = ready; safe for concurrent use
+	Ready func() error // returns nil if the condition is met; safe for concurrent use
 }
 
-// NewRegistry returns a registry with the metrics of the Go runtime and the process.
+// NewRegistry returns a registry that contains the metrics of the Go runtime and of the process.
 func NewRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return reg
 }
 
-// OpsServer is a running listener for operators; nil = there is none.
+// OpsServer is a running listener for operators. A nil *OpsServer means that there is no
+// listener.
 type OpsServer struct {
 	ln     net.Listener
 	server *http.Server
 	done   chan struct{}
 }
 
-// Serve starts the listener; the caller closes it. /healthz shows that the process runs.
-// /readyz shows whether all probes pass, and the error of each one that does not.
+// Serve starts the listener. The caller must close it. /healthz shows that the process runs.
+// /readyz shows whether all probes succeed, and the error of each probe that does not.
 func (o Ops) Serve(log *slog.Logger, reg *prometheus.Registry, probes ...Probe) (*OpsServer, error) {
 	if o.Listen == "off" {
 		return nil, nil
@@ -82,7 +83,8 @@ func (s *OpsServer) Close() {
 	}
 }
 
-// IsLoopback reports whether host, with or without a port, names this machine.
+// IsLoopback reports whether host is a name or address of this machine. The host may contain a
+// port.
 func IsLoopback(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
@@ -95,14 +97,14 @@ func IsLoopback(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// forOperators refuses requests that a page of another site makes in an operator's browser. On
-// loopback it accepts only loopback names in Host, because that page could point its own name to
-// this machine (DNS rebinding).
+// forOperators refuses requests that a page of another site makes in an operator's browser. On a
+// loopback address, it also refuses requests whose Host is not a loopback name. Otherwise the
+// page could make its own name point to this machine (DNS rebinding).
 func forOperators(loopback bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch site := r.Header.Get("Sec-Fetch-Site"); {
 		case loopback && !IsLoopback(r.Host):
-			http.Error(w, "this listener accepts only requests of its own machine, not for this Host", http.StatusForbidden)
+			http.Error(w, "this listener accepts only requests whose Host names this machine", http.StatusForbidden)
 		case site != "" && site != "same-origin" && site != "none" || r.Header.Get("Origin") != "":
 			http.Error(w, "this listener refuses pages of other sites", http.StatusForbidden)
 		default:

@@ -7,12 +7,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Version is the version of both programs, three numbers as in semver. CHANGELOG.md lists
-// the changes of each version.
+// Version is the version of both programs: three numbers, as semver defines them. CHANGELOG.md
+// lists the changes of each version.
 const Version = "0.1.0"
 
-// commit returns the commit this binary was built from, "" where the toolchain has not
-// recorded one.
+// commit returns the commit from which this program was built. It returns "" if the build has
+// not recorded the commit.
 func commit(info *debug.BuildInfo) string {
 	id, modified := "", ""
 	for _, s := range info.Settings {

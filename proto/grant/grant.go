@@ -1,5 +1,5 @@
-// Package grant reads what a credential permits: patterns of rooms, and the rights in each. The same
-// rules hold for tokens, tickets, answers of a backend and flags.
+// Package grant reads what a credential permits: patterns of room names, and the rights in the
+// rooms that match. Tokens, tickets, answers of a backend and flags follow the same rules.
 package grant
 
 import (
@@ -13,35 +13,35 @@ import (
 	"roomcast/proto"
 )
 
-// Bounds of a grant.
+// Bounds for one grant.
 const (
 	maxPatterns   = 256
-	maxGrantBytes = 4 << 10 // as JSON
+	maxGrantBytes = 4 << 10 // length of the JSON text
 )
 
-// ownID stands for the holder's id in a pattern.
+// ownID stands in a pattern for the id of the grant's holder.
 const ownID = "{id}"
 
-// A Grant says what its holder may do in which rooms. It is immutable and safe for
-// concurrent use, and many sessions share one. The zero Grant allows nothing.
+// Grant says what its holder may do in which rooms. It is immutable and safe for concurrent use,
+// and many sessions share one. The zero Grant allows nothing.
 type Grant struct {
-	all      proto.Rights            // of the pattern *
-	exact    map[string]proto.Rights // of patterns that name one room
-	patterns []pattern               // all others
-	limit    *Grant                  // has these rights too; nil = there is no limit
+	all      proto.Rights            // rights of the pattern *
+	exact    map[string]proto.Rights // rights of patterns that name exactly one room
+	patterns []pattern               // all other patterns
+	limit    *Grant                  // a right counts only if this grant contains it too; nil = no limit
 }
 
-// A pattern has a * at its end or holds {id}.
+// pattern is a pattern that ends in * or contains {id}.
 type pattern struct {
-	parts  []string // the text around each {id}, without the *
-	prefix bool     // a * ends it
+	parts  []string // the texts before, between and after the {id}, without the *
+	prefix bool     // the pattern ends in *
 	rights proto.Rights
 }
 
-// Everywhere returns a Grant of the same rights in all rooms.
+// Everywhere returns a Grant with the same rights in all rooms.
 func Everywhere(rights proto.Rights) *Grant { return &Grant{all: rights} }
 
-// Within returns a Grant of the rights that both g and limit give.
+// Within returns a Grant with the rights that both g and limit contain.
 func (g *Grant) Within(limit *Grant) *Grant {
 	both := *g
 	if both.limit = limit; g.limit != nil {
@@ -50,8 +50,9 @@ func (g *Grant) Within(limit *Grant) *Grant {
 	return &both
 }
 
-// Of returns the rights in room of a holder with the given id. The longest pattern decides
-// alone; a room name is longer than any prefix of it.
+// Of returns the rights in the room of a holder with the given id. If several patterns match,
+// only the longest counts. A pattern without * or {id} counts as longer than any other that
+// matches.
 func (g *Grant) Of(room proto.Room, id string) proto.Rights {
 	rights := g.own(room, id)
 	if g.limit != nil {
@@ -60,7 +61,7 @@ func (g *Grant) Of(room proto.Room, id string) proto.Rights {
 	return rights
 }
 
-// own is Of without the limit.
+// own returns the rights without applying the limit.
 func (g *Grant) own(room proto.Room, id string) proto.Rights {
 	name := room.String()
 	if rights, ok := g.exact[name]; ok {
@@ -75,7 +76,7 @@ func (g *Grant) own(room proto.Room, id string) proto.Rights {
 		}
 		switch n, ok := p.match(name, escaped); {
 		case !ok || n < best:
-		case n == best: // {id} made two patterns of one length match: only the rights of both
+		case n == best: // two patterns match with the same length, because of {id}: only rights in both count
 			rights &= p.rights
 		default:
 			best, rights = n, p.rights
@@ -84,7 +85,8 @@ func (g *Grant) own(room proto.Room, id string) proto.Rights {
 	return rights
 }
 
-// Check returns the refusal for a holder without the right in room, nil if it has it.
+// Check returns the refusal for a holder without the right in the room. It returns nil if the
+// holder has the right.
 func (g *Grant) Check(room proto.Room, id string, right proto.Right) *proto.Refusal {
 	if right == "" || g.Of(room, id).Allow(right) {
 		return nil
@@ -92,8 +94,8 @@ func (g *Grant) Check(room proto.Room, id string, right proto.Right) *proto.Refu
 	return proto.Refuse(proto.Forbidden, "you do not have the right %s in this room", right)
 }
 
-// match reports whether p matches the room's name, and how much of it. An exact pattern
-// counts as one byte longer than its name.
+// match reports whether p matches the name of a room, and how many bytes of the name. For an
+// exact pattern, it adds one to this number.
 func (p *pattern) match(name, id string) (n int, ok bool) {
 	rest := name
 	for i, part := range p.parts {
@@ -112,8 +114,8 @@ func (p *pattern) match(name, id string) (n int, ok bool) {
 	return len(name) + 1, rest == ""
 }
 
-// Permits reports whether g gives the right in every room that it or its patterns name, and in all
-// others.
+// Permits reports whether g contains the right in every possible room: in the rooms that its
+// patterns name and in all other rooms.
 func (g *Grant) Permits(right proto.Right) bool {
 	all := g.all
 	for _, rights := range g.exact {
@@ -125,7 +127,7 @@ func (g *Grant) Permits(right proto.Right) bool {
 	return all.Allow(right) && (g.limit == nil || g.limit.Permits(right))
 }
 
-// IsEmpty reports whether g allows nothing anywhere.
+// IsEmpty reports whether g contains no right in any room.
 func (g *Grant) IsEmpty() bool {
 	any := g.all
 	for _, rights := range g.exact {
@@ -137,7 +139,7 @@ func (g *Grant) IsEmpty() bool {
 	return any == 0
 }
 
-// add puts a pattern into a grant that is being made.
+// add adds a pattern to a grant that is being made.
 func (g *Grant) add(text string, rights proto.Rights) error {
 	name, prefix := strings.CutSuffix(text, "*")
 	if text == "*" {
@@ -159,20 +161,20 @@ func (g *Grant) add(text string, rights proto.Rights) error {
 	return nil
 }
 
-// CheckPattern checks what stands before the * of a pattern as a room name.
+// CheckPattern checks the part of a pattern in front of the *, by the rules for room names.
 func CheckPattern(name string, prefix bool) error {
 	if strings.Contains(name, "*") {
 		return errors.New("a * stands only at the end of a pattern")
 	}
 	if prefix && !strings.HasSuffix(name, "..") {
-		name = strings.TrimSuffix(name, ".") // the next part follows
+		name = strings.TrimSuffix(name, ".") // a dot may be the last character, because * stands for the next part
 	}
 	_, err := proto.ParseRoom(name)
 	return err
 }
 
-// Parse reads the claim rooms: an object of patterns and rights, or a list of patterns
-// that each mean read and say.
+// Parse reads the claim "rooms" of a token. The claim is either an object of patterns and
+// rights, or a list of patterns. Each pattern in a list gives the rights to read and to say.
 func Parse(claim []byte) (*Grant, error) {
 	if len(claim) > maxGrantBytes {
 		return nil, fmt.Errorf("rooms has %d bytes; the limit is %d", len(claim), maxGrantBytes)
@@ -209,7 +211,7 @@ func Parse(claim []byte) (*Grant, error) {
 	return &b.grant, nil
 }
 
-// Rules returns the patterns and rights in the claim rooms.
+// Rules returns the patterns in the claim "rooms", with the rights of each.
 func Rules(claim []byte) (map[string][]proto.Right, error) {
 	if _, err := Parse(claim); err != nil {
 		return nil, err
@@ -235,8 +237,9 @@ func Rules(claim []byte) (map[string][]proto.Right, error) {
 	return rules, nil
 }
 
-// FromFlag reads a grant from the values of a flag: pattern=rights, or rights alone for all
-// rooms. No values, or one that is empty, grant nothing.
+// FromFlag reads a grant from the values of a flag. A value is either pattern=rights, or only
+// the rights, for all rooms. If there is no value, or if the value is empty, the grant contains
+// nothing.
 func FromFlag(values []string) (*Grant, error) {
 	b := builder{seen: make(map[string]bool)}
 	for _, value := range values {
@@ -248,7 +251,8 @@ func FromFlag(values []string) (*Grant, error) {
 	return &b.grant, nil
 }
 
-// SplitRule splits pattern=rights, or rights alone for all rooms. A room name may hold =.
+// SplitRule splits pattern=rights at the last =, because a room name may contain a =. A value
+// without = contains only rights, and its pattern is *.
 func SplitRule(value string) (pattern, rights string) {
 	if i := strings.LastIndexByte(value, '='); i >= 0 {
 		return value[:i], value[i+1:]
@@ -256,7 +260,7 @@ func SplitRule(value string) (pattern, rights string) {
 	return "*", value
 }
 
-// builder makes a grant and refuses repeated patterns.
+// builder makes a grant. It refuses a pattern that is repeated.
 type builder struct {
 	grant Grant
 	seen  map[string]bool
@@ -276,14 +280,14 @@ func (b *builder) add(text, rights string) error {
 	return b.grant.add(text, set)
 }
 
-// A Member is one member of a JSON object.
+// Member is one member of a JSON object.
 type Member struct {
 	Name  string
 	Value json.RawMessage
 }
 
-// ObjectMembers returns the members of a JSON object in their order. It refuses repeated
-// names, of which encoding/json would take the last without a word.
+// ObjectMembers returns the members of a JSON object in order. It refuses repeated names. For a
+// repeated name, encoding/json would silently use the last value.
 func ObjectMembers(object []byte) ([]Member, error) {
 	dec := json.NewDecoder(bytes.NewReader(object))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
@@ -296,7 +300,7 @@ func ObjectMembers(object []byte) ([]Member, error) {
 		if err != nil {
 			return nil, errors.New("not a JSON object")
 		}
-		m := Member{Name: t.(string)} // the decoder accepts nothing else as a name
+		m := Member{Name: t.(string)} // the decoder returns only strings as names
 		if seen[m.Name] {
 			return nil, fmt.Errorf("%.80q is repeated", m.Name)
 		}
@@ -309,7 +313,7 @@ func ObjectMembers(object []byte) ([]Member, error) {
 	if _, err := dec.Token(); err != nil {
 		return nil, errors.New("not a JSON object")
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) { // More does not count a closing brace
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) { // More returns false at a superfluous closing brace
 		return nil, errors.New("more follows the JSON object")
 	}
 	return list, nil

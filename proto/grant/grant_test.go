@@ -43,7 +43,7 @@ func TestTheLongestPatternDecidesAlone(t *testing.T) {
 		{`[]`, "ann", "lobby", 0},
 		{`{"聊天*":"read"}`, "ann", "聊天室", proto.MayRead},
 		{`{"\u6d4b":"read"}`, "ann", "测", proto.MayRead},
-		{`{"é":"read"}`, "ann", "e\u0301", 0}, // names are not normalised
+		{`{"é":"read"}`, "ann", "e\u0301", 0}, // names are compared byte by byte, without normalisation
 
 		{`{"user:{id}":"read say"}`, "ann", "user:ann", proto.MayRead | proto.MaySay},
 		{`{"user:{id}":"read say"}`, "ann", "user:anna", 0},
@@ -110,8 +110,8 @@ func TestGrantsOfFlagsAreRead(t *testing.T) {
 	}
 }
 
-// FuzzParse compares an accepted grant with a simple implementation of its rules. An empty grant
-// must allow nothing, and the right to moderate must include the right to read.
+// FuzzParse compares each accepted grant with a simple implementation of the rules. An empty
+// grant must allow nothing, and the right to moderate must include the right to read.
 func FuzzParse(f *testing.F) {
 	for _, claim := range granttest.Hostile() {
 		f.Add(claim, "ann", "lobby")
@@ -137,7 +137,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// expected is a simple form of Of for comparison: it tries every pattern.
+// expected is a simple implementation of Of, which tries every pattern.
 func expected(g *Grant, name, id string) proto.Rights {
 	if rights, ok := g.exact[name]; ok {
 		return rights

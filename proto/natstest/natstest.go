@@ -1,5 +1,5 @@
-// Package natstest starts real NATS servers in the process of a test and waits for
-// conditions.
+// Package natstest starts real NATS servers in the process of a test, and helps tests to wait
+// for conditions.
 package natstest
 
 import (
@@ -15,23 +15,24 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// How long a server may take to start, and how long [Eventually] waits. Both are generous, because
-// the machine may be busy. Only a failing test waits that long.
+// startLimit is how long a server may take to start. waitLimit is how long [Eventually] waits.
+// Both are generous, because the machine may be busy. Only a failing test waits that long.
 const (
 	startLimit = 20 * time.Second
 	waitLimit  = 60 * time.Second
 )
 
-// Server is a NATS server on a loopback port. Its methods belong to the test's goroutine,
+// Server is a NATS server on a loopback port. Only the test's goroutine may call its methods,
 // except Dial, which is safe for concurrent use.
 type Server struct {
-	*server.Server // Restart replaces it
+	*server.Server // replaced by Restart
 
 	opts server.Options
 	url  string
 }
 
-// Start runs a server with JetStream in a directory of the test. It stops with the test.
+// Start starts a server with JetStream, which stores its data in a directory of the test. The
+// server stops when the test ends.
 func Start(tb testing.TB, change ...func(*server.Options)) *Server {
 	tb.Helper()
 	opts := &server.Options{JetStream: true, StoreDir: tb.TempDir()}
@@ -46,8 +47,8 @@ func Start(tb testing.TB, change ...func(*server.Options)) *Server {
 	return s
 }
 
-// New runs a server with the options until Stop is called. It listens on any free port
-// unless the options name one.
+// New starts a server with the given options. It runs until Stop is called. It listens on any
+// free port, unless the options contain a port.
 func New(opts *server.Options) (*Server, error) {
 	if opts.Port == 0 {
 		opts.Port = -1
@@ -64,13 +65,13 @@ func New(opts *server.Options) (*Server, error) {
 	return s, nil
 }
 
-// keepAddress makes later runs use the port of the first run.
+// keepAddress makes the server use the same port after a restart.
 func (s *Server) keepAddress() {
 	s.opts.Port, s.url = s.Addr().(*net.TCPAddr).Port, s.ClientURL()
 }
 
 func (s *Server) run() error {
-	opts := s.opts // the server changes its copy
+	opts := s.opts // a copy, because the server changes it
 	ns, err := server.NewServer(&opts)
 	if err != nil {
 		return fmt.Errorf("start NATS: %w", err)
@@ -88,7 +89,7 @@ func (s *Server) ready() error {
 	return nil
 }
 
-// Stop ends the server. A second call does nothing.
+// Stop stops the server. A second call does nothing.
 func (s *Server) Stop() {
 	s.Shutdown()
 	s.WaitForShutdown()
@@ -105,10 +106,10 @@ func (s *Server) Restart(tb testing.TB) {
 	}
 }
 
-// Dir returns where the server stores its data.
+// Dir returns the directory in which the server stores its data.
 func (s *Server) Dir() string { return s.opts.StoreDir }
 
-// Dial returns a connection that reconnects for ever. It is a daemon.Dialer.
+// Dial opens a connection, which reconnects for ever. The method has the type daemon.Dialer.
 func (s *Server) Dial(name string, opts ...nats.Option) (*nats.Conn, error) {
 	return dial(s.url, name, opts)
 }
@@ -119,7 +120,7 @@ func dial(url, name string, opts []nats.Option) (*nats.Conn, error) {
 	}, opts...)...)
 }
 
-// Connect returns a connection that ends with the test.
+// Connect opens a connection, which is closed when the test ends.
 func (s *Server) Connect(tb testing.TB, opts ...nats.Option) *nats.Conn {
 	tb.Helper()
 	nc, err := s.Dial("test", opts...)
@@ -130,7 +131,7 @@ func (s *Server) Connect(tb testing.TB, opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// Cluster runs servers that replicate to each other. They stop with the test.
+// Cluster starts n servers that form a cluster. They stop when the test ends.
 func Cluster(tb testing.TB, n int, change ...func(*server.Options)) []*Server {
 	tb.Helper()
 	ports, routes := make([]int, n), make([]*url.URL, n)
@@ -142,7 +143,8 @@ func Cluster(tb testing.TB, n int, change ...func(*server.Options)) []*Server {
 		ports[i], routes[i] = ln.Addr().(*net.TCPAddr).Port, &url.URL{Scheme: "nats", Host: ln.Addr().String()}
 		ln.Close()
 	}
-	// A server accepts no connections before it has found the others, so start all of them first.
+	// A server accepts connections only after it has found the others, so start all of them
+	// before waiting.
 	servers := make([]*Server, n)
 	for i := range servers {
 		opts := server.Options{
@@ -168,8 +170,8 @@ func Cluster(tb testing.TB, n int, change ...func(*server.Options)) []*Server {
 	return servers
 }
 
-// Run runs a part of Roomcast until the test ends, or until stop is called. The test fails if
-// the part ends with an error.
+// Run runs a part of Roomcast until the test ends or the returned function is called. The test
+// fails if the part returns an error.
 func Run(tb testing.TB, part string, run func(context.Context) error) (stop func()) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -185,7 +187,7 @@ func Run(tb testing.TB, part string, run func(context.Context) error) (stop func
 	return stop
 }
 
-// Eventually waits until cond returns true. The test fails if that takes longer than a minute.
+// Eventually waits until cond returns true. The test fails if this takes longer than a minute.
 func Eventually(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
 	pause := time.Millisecond

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	minSecret = 32       // bytes
-	maxFile   = 16 << 10 // bytes; a longer file is not a key
+	minSecret = 32       // minimum length of a secret in bytes
+	maxFile   = 16 << 10 // maximum length of a key file in bytes
 )
 
-const goodFile = "a key file holds at least 32 random bytes, as they are, in base64 or in hex; make one with: head -c 32 /dev/urandom | base64 > key"
+const goodFile = "a key file contains at least 32 random bytes, raw, in base64 or in hex; make one with: head -c 32 /dev/urandom | base64 > key"
 
-// Load reads one secret from each file. Without paths it returns nil, which seals nothing. See
-// [Keys] for acceptPlain.
+// Load reads one secret from each file. If there are no paths, it returns nil, which seals
+// nothing. The parameter acceptPlain sets the field AcceptPlain of [Keys].
 func Load(paths []string, acceptPlain bool) (*Keys, error) {
 	if len(paths) == 0 {
 		if acceptPlain {
@@ -59,8 +59,9 @@ func readSecret(path string) ([]byte, error) {
 	return secret, nil
 }
 
-// decodeSecret recognises three forms: valid hex, valid base64, and the bytes of the secret
-// itself. Printable text in neither encoding is a mistake.
+// decodeSecret accepts a secret in three forms: valid hex, valid base64, and raw bytes. If the
+// file contains printable text that is neither hex nor base64, the text is probably a mistake,
+// so decodeSecret refuses it.
 func decodeSecret(raw []byte) ([]byte, error) {
 	if len(raw) > maxFile {
 		return nil, fmt.Errorf("it is longer than %d bytes", maxFile)

@@ -1,16 +1,16 @@
-// Package seal encrypts payloads, so that operators of NATS cannot read them. NATS carries
-// and stores envelopes of XChaCha20-Poly1305. Names of rooms, subjects and headers stay
-// readable.
+// Package seal encrypts payloads, so that operators of NATS cannot read them. NATS transports
+// and stores sealed payloads as envelopes of XChaCha20-Poly1305. Room names, subjects and
+// headers remain readable.
 //
 // An envelope is
 //
 //	0x02 | key id, 4 bytes | nonce, 24 bytes | ciphertext and tag
 //
-// so it is 45 bytes longer than its content. The key is HKDF-SHA256 of the secret. The additional
-// data binds an envelope to its key, its room, its purpose and its headers. Therefore
-// nobody can replay a sealed message into another room, pass it off as a record, or change
-// its sender, its key or its seq. Nonces of 192 random bits do not limit the number of
-// messages that one key seals.
+// so it is 45 bytes longer than its content. The key is derived from the secret with
+// HKDF-SHA256. The additional data of the encryption binds an envelope to its key, its room, its
+// purpose and its headers. So nobody can pass a sealed message to another room, use it as a
+// record, or change its sender, its key or its seq. A nonce has 192 random bits, so there is no
+// limit on the number of messages that one key may seal.
 package seal
 
 import (
@@ -35,13 +35,13 @@ const Version = 2
 // Mark is the value of [proto.HeaderEnc]: the version as text.
 const Mark = "2"
 
-// The purposes of an envelope.
+// The purposes for which a payload is sealed.
 const (
 	In        = "in"  // a request to roomsvc
 	Log       = "log" // a committed record
 	Ephemeral = "eph" // signals, joins and leaves
-	Who       = "who" // the members of one gateway, in answer to a question
-	Event     = "evt" // who has joined or left, for applications
+	Who       = "who" // a gateway's answer to the question who is in a room
+	Event     = "evt" // an event for applications about people who have joined or left
 )
 
 const (
@@ -58,13 +58,13 @@ var (
 	ErrPlain    = errors.New("not sealed, although this process has keys; start it with --encryption-accept-plain while a log is being changed to encryption")
 )
 
-// Keys seals with its first key and opens with all of them. To rotate keys, first give all
-// processes the new key as their second one, then move it to the first place. Remove the old key
-// when the log holds no record that it has sealed. A nil *Keys seals nothing. Set AcceptPlain
-// first; then Keys are safe for concurrent use.
+// Keys seals with its first key, and opens with any of its keys. To replace a key, first give
+// all processes the new key as their second key. Then make the new key the first. Remove the old
+// key when the log contains no more records that were sealed with it. A nil *Keys seals nothing.
+// After AcceptPlain is set, a Keys is safe for concurrent use.
 type Keys struct {
-	// AcceptPlain accepts records, signals and presence that are not sealed, while a log changes
-	// to encryption.
+	// AcceptPlain makes Open accept records, signals and presence that are not sealed. It is for
+	// the time after a log without encryption has been switched to encryption.
 	AcceptPlain bool
 
 	keys []key
@@ -73,10 +73,10 @@ type Keys struct {
 type key struct {
 	id     [idSize]byte
 	aead   cipher.AEAD
-	digest [sha256.Size]byte // the key of digests
+	digest [sha256.Size]byte // key of the keyed hash for digests
 }
 
-// New derives keys from secrets of at least 32 bytes each. Most callers need [Load].
+// New derives keys from secrets of at least 32 bytes each. Most callers use [Load] instead.
 func New(secrets ...[]byte) (*Keys, error) {
 	if len(secrets) == 0 {
 		return nil, nil
@@ -107,8 +107,8 @@ func New(secrets ...[]byte) (*Keys, error) {
 	return k, nil
 }
 
-// Seal returns an envelope of plain that opens only for the same room, purpose and headers.
-// Nil keys return plain.
+// Seal returns an envelope with the content plain. It can be opened only with the same room,
+// purpose and headers. If k is nil, Seal returns plain.
 func (k *Keys) Seal(room proto.Room, purpose, headers string, plain []byte) []byte {
 	if k == nil {
 		return plain
@@ -118,11 +118,11 @@ func (k *Keys) Seal(room proto.Room, purpose, headers string, plain []byte) []by
 	b[0] = Version
 	copy(b[1:], first.id[:])
 	nonce := b[prefix:]
-	rand.Read(nonce) // never fails, see crypto/rand
+	rand.Read(nonce) // this never fails, see crypto/rand
 	return first.aead.Seal(b, nonce, plain, bound(b[:prefix], room, purpose, headers))
 }
 
-// Open returns the payload in an envelope of [Keys.Seal].
+// Open returns the content of an envelope that [Keys.Seal] has made.
 func (k *Keys) Open(room proto.Room, purpose, headers string, sealed []byte) ([]byte, error) {
 	if len(sealed) < overhead || sealed[0] != Version {
 		return nil, fmt.Errorf("open payload: %w", ErrEnvelope)
@@ -145,8 +145,9 @@ func (k *Keys) Open(room proto.Room, purpose, headers string, sealed []byte) ([]
 	return nil, fmt.Errorf("open payload: %w", ErrNoKey)
 }
 
-// OpenRecord opens the payload of a record. Header is the record's [proto.HeaderRecord].
-// With keys it refuses a record that is not sealed, unless AcceptPlain is set.
+// OpenRecord opens the payload of a record. The parameter header is the value of the record's
+// [proto.HeaderRecord]. If k is not nil, OpenRecord refuses a record that is not sealed, unless
+// AcceptPlain is set.
 func (k *Keys) OpenRecord(r *proto.Record, header string) error {
 	if !r.Sealed {
 		return k.CheckPlain()
@@ -162,7 +163,7 @@ func (k *Keys) OpenRecord(r *proto.Record, header string) error {
 	return nil
 }
 
-// CheckPlain returns [ErrPlain] if the keys refuse payloads that are not sealed.
+// CheckPlain returns [ErrPlain] if payloads that are not sealed must be refused.
 func (k *Keys) CheckPlain() error {
 	if k != nil && !k.AcceptPlain {
 		return ErrPlain
@@ -170,8 +171,8 @@ func (k *Keys) CheckPlain() error {
 	return nil
 }
 
-// Headers returns the headers that bind an envelope, as one string: all that begin with
-// Rc-, sorted, without [proto.HeaderEnc].
+// Headers returns the headers to which an envelope is bound, as one string. These are all
+// headers that begin with Rc-, sorted, except [proto.HeaderEnc].
 func Headers(h map[string][]string) string {
 	names := make([]string, 0, 8)
 	for name := range h {
@@ -192,9 +193,10 @@ func Headers(h map[string][]string) string {
 	return b.String()
 }
 
-// Digests returns the digests of a request: first the one to store, then those of older keys.
-// Without keys a digest is a plain hash. With keys it is a keyed hash, because a plain hash in a
-// readable header would reveal a short text.
+// Digests returns the digests of a request for all keys. The first is the one to store; the
+// others recognise digests that were stored with older keys. Without keys, the digest is a plain
+// hash. With keys it is a keyed hash. A plain hash would let a reader of the header guess a
+// short text.
 func (k *Keys) Digests(covered []byte) []proto.Digest {
 	if k == nil {
 		sum := sha256.Sum256(covered)
@@ -209,8 +211,8 @@ func (k *Keys) Digests(covered []byte) []proto.Digest {
 	return out
 }
 
-// bound returns the additional data of an envelope. Neither room names nor purposes contain
-// zero bytes.
+// bound returns the additional data of an envelope's encryption. Its parts are separated by zero
+// bytes, which neither room names nor purposes contain.
 func bound(head []byte, room proto.Room, purpose, headers string) []byte {
 	ad := make([]byte, 0, prefix+proto.MaxRoomBytes+2+len(purpose)+len(headers))
 	ad = append(ad, head...)

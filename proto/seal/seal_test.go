@@ -110,7 +110,7 @@ func TestOpenRefusesChangedEnvelopes(t *testing.T) {
 	}
 }
 
-// record returns a sealed record and its header.
+// record returns a sealed record, and the value of its header.
 func record(k *seal.Keys) (proto.Record, string) {
 	e := proto.Event{Room: lobby, Seq: 1, At: time.UnixMilli(1), Epoch: "e1", From: proto.Identity{ID: "ann"},
 		Content: proto.Content{Kind: proto.Text, Body: []byte("hello")}}

@@ -1,4 +1,4 @@
-// Package webhook signs posts to an application by the Standard Webhooks convention
+// Package webhook signs the posts to an application according to Standard Webhooks
 // (https://www.standardwebhooks.com). It does no I/O.
 package webhook
 
@@ -18,16 +18,18 @@ import (
 // minSecret is the minimum length of a secret in bytes.
 const minSecret = 24
 
-// Secrets are one or two secrets. While an application replaces its secret, both sign.
+// Secrets contains one or two secrets. While an application is replacing its secret, each post
+// is signed with both.
 type Secrets [][]byte
 
-// ParseSecrets reads one or two secrets. A secret is whsec_ with base64, or the bytes themselves.
+// ParseSecrets reads one or two secrets. A secret is either whsec_ followed by base64, or the
+// bytes of the secret themselves.
 func ParseSecrets(b []byte) (list Secrets, err error) {
 	for word := range bytes.FieldsSeq(b) {
 		secret := bytes.Clone(word)
 		if text, ok := strings.CutPrefix(string(word), "whsec_"); ok {
 			if secret, err = base64.StdEncoding.DecodeString(text); err != nil {
-				return nil, errors.New("what follows whsec_ is not base64")
+				return nil, errors.New("the text after whsec_ is not base64")
 			}
 		}
 		if len(secret) < minSecret {
@@ -41,7 +43,8 @@ func ParseSecrets(b []byte) (list Secrets, err error) {
 	return list, nil
 }
 
-// Sign sets the headers of a post: each secret signs the id, the time and the body.
+// Sign adds headers to a post. They contain the id, the time, and a signature of id, time and
+// body for each secret.
 func (s Secrets) Sign(header http.Header, id string, now time.Time, body []byte) {
 	at := strconv.FormatInt(now.Unix(), 10)
 	var list []string

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The example is from the specification Standard Webhooks.
+// The example comes from the specification of Standard Webhooks.
 func TestSignatureIsThatOfTheSpecification(t *testing.T) {
 	secrets, err := ParseSecrets([]byte("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"))
 	if err != nil {

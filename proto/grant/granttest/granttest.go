@@ -1,4 +1,4 @@
-// Package granttest provides grants that a server must refuse.
+// Package granttest provides invalid grants, which a server must refuse.
 package granttest
 
 import (
@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Hostile returns, by name, values of the claim "rooms". A server must refuse a token with such a
-// claim.
+// Hostile returns invalid values of the claim "rooms", with the name of a test for each. A
+// server must refuse a token with such a claim.
 func Hostile() map[string]string {
 	many := make([]string, 256+1)
 	for i := range many {
