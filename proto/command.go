@@ -11,9 +11,9 @@ type Kind string
 
 // The kinds of message bodies.
 const (
-	Text Kind = "text" // exactly one JSON value
-	Data Kind = "data" // bytes; encoded as base64 in JSON, and sent as a binary frame in a text session
-	Bin  Kind = "bin"  // bytes; base64 in JSON, a binary frame in a text session
+	Text Kind = "text" // UTF-8 text
+	Data Kind = "data" // exactly one JSON value
+	Bin  Kind = "bin"  // bytes; encoded as base64 in JSON, and sent as a binary frame in a text session
 )
 
 // Content is the content of a message.

@@ -240,7 +240,7 @@ func (l *Loop) kill(id ID, c *conn, why error) {
 
 // reportGone tells the handler which connections have ended, and frees their slots.
 func (l *Loop) reportGone() {
-	for i := 0; i < len(l.ended); i++ { // the loop grows if Gone closes other connections
+	for i := 0; i < len(l.ended); i++ { // the list grows if Gone closes other connections
 		d := l.ended[i]
 		c := l.conns.at(d.id.Slot())
 		l.wheel.remove(&l.conns, d.id.Slot())

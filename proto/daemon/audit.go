@@ -13,8 +13,8 @@ import (
 type Act struct {
 	Name       string // such as ban, ticket or revoke
 	By         string // id of the person or program that acts
-	Credential string // kind of its credential: guest, token, ticket, backend, api-token, local or nats
-	Holder     string // who issued the credential: an issuer, an API token or a NATS account; "" = none
+	Credential string // kind of the credential that By has presented: guest, token, ticket, backend, api-token, local or nats
+	Holder     string // name of this credential: an issuer, an API token or a NATS account; "" = none
 	Peer       string // address of the author; "" = unknown
 	Target     string // id or session that the action concerns; "" = none
 	Room       string
