@@ -16,28 +16,28 @@ import (
 	"roomcast/proto/grant"
 )
 
-// The rights that only API tokens can have, in addition to those of a Grant.
+// Rights that only an API token can have, in addition to the rights in a Grant.
 const (
 	RightTickets proto.Right = "tickets" // may make tickets
 	RightRevoke  proto.Right = "revoke"  // may revoke the credentials of an id
-	RightAs      proto.Right = "as"      // may send messages as another id
+	RightAs      proto.Right = "as"      // may send messages under another id
 	rightAdmin   proto.Right = "admin"   // all rights
 )
 
-// apiRights are the rights that a line of an API token file may name. Behind as and revoke stands a
-// pattern of ids; behind every other right stands a pattern of rooms.
+// apiRights lists the rights that a line of an API token file may contain. A pattern of ids may
+// follow the rights "as" and "revoke". A pattern of rooms may follow the other rights.
 var apiRights = []proto.Right{proto.RightRead, proto.RightSay, proto.RightModerate, RightTickets, RightRevoke, RightAs, rightAdmin}
 
-// Bounds of an API token file.
+// Bounds for an API token file.
 const (
-	minAPIToken  = 16 // bytes of a token; a shorter one could be guessed
+	minAPIToken  = 16 // shortest token in bytes; a shorter one could be guessed
 	maxAPITokens = 1000
 )
 
-// An APIToken lets a program use the HTTP API. It is immutable and safe for concurrent use.
+// APIToken lets a program use the HTTP API. It is immutable and safe for concurrent use.
 type APIToken struct {
 	name   string            // "" = the only token of its file
-	hash   [sha256.Size]byte // of the token; all hashes have the same length, so comparing them takes constant time
+	hash   [sha256.Size]byte // hash of the token; hashes have the same length, so comparing them takes constant time
 	rights []apiRight
 }
 
@@ -46,7 +46,7 @@ type apiRight struct {
 	pattern string // * matches everything
 }
 
-// ID returns the id of the token's messages and acts.
+// ID returns the sender's id for messages and acts of the token.
 func (t *APIToken) ID() string {
 	if t.name == "" {
 		return "api"
@@ -54,8 +54,9 @@ func (t *APIToken) ID() string {
 	return "api:" + t.name
 }
 
-// Check returns the refusal for a token without the right in the room, nil if it has the right. A
-// right counts in the rooms that one of its patterns matches.
+// Check returns the refusal for a token that does not have the right in the room. It returns nil
+// if the token has the right. The token has the right if one of the patterns that follow the
+// right matches the room.
 func (t *APIToken) Check(room proto.Room, right proto.Right) *proto.Refusal {
 	if t.holds(right, room.String()) {
 		return nil
@@ -63,7 +64,8 @@ func (t *APIToken) Check(room proto.Room, right proto.Right) *proto.Refusal {
 	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in this room", right)
 }
 
-// CheckPattern does what Check does, for all rooms that a pattern matches.
+// CheckPattern is like Check, but the token must have the right in all rooms that the pattern
+// matches.
 func (t *APIToken) CheckPattern(pattern string, right proto.Right) *proto.Refusal {
 	if t.holds(right, pattern) {
 		return nil
@@ -71,7 +73,8 @@ func (t *APIToken) CheckPattern(pattern string, right proto.Right) *proto.Refusa
 	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in %.80s", right, pattern)
 }
 
-// CheckID returns the refusal for a token that lacks a right, as or revoke, for an id.
+// CheckID returns the refusal for a token that does not have the right, "as" or "revoke", for
+// the given id.
 func (t *APIToken) CheckID(id string, right proto.Right) *proto.Refusal {
 	if t.holds(right, id) {
 		return nil
@@ -79,14 +82,14 @@ func (t *APIToken) CheckID(id string, right proto.Right) *proto.Refusal {
 	return proto.Refuse(proto.Forbidden, "your token does not have the right %s for this id", right)
 }
 
-// holds reports whether the token has a right for everything that a pattern matches. The pattern is
-// a name, or a prefix with a * at its end.
+// holds reports whether the token has the right for all names that the pattern matches. A
+// pattern is a name, or a prefix followed by *.
 func (t *APIToken) holds(right proto.Right, pattern string) bool {
 	return slices.ContainsFunc(t.rights, func(r apiRight) bool { return r.gives(right) && covers(r.pattern, pattern) })
 }
 
-// gives reports whether r includes a right. Admin with a pattern of rooms does not include the
-// rights with a pattern of ids.
+// gives reports whether r contains the right. If r is the right admin with a pattern of rooms,
+// it does not contain the rights whose patterns are about ids.
 func (r *apiRight) gives(right proto.Right) bool {
 	switch r.right {
 	case right:
@@ -99,13 +102,13 @@ func (r *apiRight) gives(right proto.Right) bool {
 	return false
 }
 
-// covers reports whether a pattern matches everything that the other one matches.
+// covers reports whether the pattern matches all names that the pattern other matches.
 func covers(pattern, other string) bool {
 	prefix, open := strings.CutSuffix(pattern, "*")
 	return pattern == other || open && strings.HasPrefix(other, prefix)
 }
 
-// APITokens are the tokens in a file. They are safe for concurrent use.
+// APITokens contains the tokens in a file. It is safe for concurrent use.
 type APITokens struct{ file *File[[]*APIToken] }
 
 // OpenAPITokens reads the tokens in a file.
@@ -114,7 +117,7 @@ func OpenAPITokens(path string, log *slog.Logger) (*APITokens, error) {
 	return &APITokens{f}, err
 }
 
-// Find returns the token that a client has sent, or nil.
+// Find returns the token with the text that a client has sent, or nil.
 func (a *APITokens) Find(shown string) (found *APIToken) {
 	hash := sha256.Sum256([]byte(shown))
 	for _, t := range a.file.Get() {
@@ -125,11 +128,12 @@ func (a *APITokens) Find(shown string) (found *APIToken) {
 	return found
 }
 
-// apiTokenName matches a token's name, which becomes a part of an id.
+// apiTokenName matches the valid names of tokens. The name becomes a part of an id.
 var apiTokenName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
-// parseAPITokens reads lines with a name, a token and its rights. It ignores empty lines and lines
-// that begin with #. A file with a single word is one token with all rights.
+// parseAPITokens reads lines that contain a name, a token and rights. It ignores empty lines and
+// lines that begin with #. If the file contains only one word, this word is a token with all
+// rights.
 func parseAPITokens(b []byte) (list []*APIToken, err error) {
 	if words := bytes.Fields(b); len(words) == 1 {
 		t, err := newAPIToken("", string(words[0]), []string{string(rightAdmin)})
@@ -189,7 +193,7 @@ func newAPIToken(name, token string, rights []string) (*APIToken, error) {
 	return t, nil
 }
 
-// check checks the pattern.
+// check returns an error if the pattern of the right is not valid.
 func (r *apiRight) check() error {
 	if r.pattern == "*" {
 		return nil

@@ -1,6 +1,6 @@
-// Package auth authenticates clients and checks the origins of pages. A token, a ticket or a resume
-// string that a gateway signed identifies a client. A client without any of them gets a new
-// anonymous identity.
+// Package auth authenticates clients, and checks from which pages requests may come. A client
+// proves its identity with a token, a ticket, or a resume string that a gateway has signed. A
+// client without any of these gets a new anonymous identity.
 package auth
 
 import (
@@ -16,27 +16,27 @@ import (
 	"roomcast/proto/grant"
 )
 
-// Config configures an Auth. The zero value accepts no tokens and no resume strings. It accepts
-// only pages of the same host and of loopback.
+// Config configures an Auth. With the zero value, an Auth accepts no tokens and no resume
+// strings, and only pages of the same host and of loopback.
 type Config struct {
-	AllowOrigins []string      // exact additional origins, such as https://chat.example.org
-	KeyFiles     []string      // files of keys that check tokens, each with or without the name of its issuer: acme=path
+	AllowOrigins []string      // additional origins, exactly as browsers send them, such as https://chat.example.org
+	KeyFiles     []string      // files with keys that check tokens, each with or without the name of an issuer: acme=path
 	JWKSURLs     []string      // URLs of such keys
-	Issuers      []string      // accepted values of the claim iss, such as acme=https://id.example.org
-	Audiences    []string      // values of the claim aud; a token needs one of them
-	Rights       []string      // of tokens without the claim rooms, see grant.FromFlag
-	GuestRights  []string      // of clients without a token; nil = Rights, or nothing if tokens are accepted or Asked is set
-	Revoked      *Revocations  // nil = none
-	MaxAge       time.Duration // of a token, from iat to exp
-	Tickets      bool          // the HTTP API may make tickets, so a client without rights may send one
-	Asked        bool          // the backend decides who may connect; guests have no rights unless GuestRights says so
-	ResumeAge    time.Duration // maximum age of a resume string
-	HTTPS        bool          // the listener speaks TLS, so its own pages have the scheme https
-	Loopback     bool          // the listener is on loopback, so requests must name this machine as host
+	Issuers      []string      // allowed values of the claim iss, such as acme=https://id.example.org
+	Audiences    []string      // allowed values of the claim aud; a token needs one of them
+	Rights       []string      // rights of tokens without the claim rooms, see grant.FromFlag
+	GuestRights  []string      // rights of clients without a token; nil = Rights, or none if tokens are accepted or Asked is set
+	Revoked      *Revocations  // nil = no credential is revoked
+	MaxAge       time.Duration // longest life of a token, from iat to exp
+	Tickets      bool          // the HTTP API may make tickets, so a client without rights may still send one
+	Asked        bool          // the backend decides who may connect, so guests have no rights unless GuestRights says so
+	ResumeAge    time.Duration // longest life of a resume string
+	HTTPS        bool          // the listener uses TLS, so its own pages have the scheme https
+	Loopback     bool          // the listener is on a loopback address, so requests must name this machine as Host
 	Log          *slog.Logger
 }
 
-// DefaultConfig returns the defaults of the flags.
+// DefaultConfig returns the default values of the flags.
 func DefaultConfig() Config {
 	return Config{ResumeAge: proto.MaxCredential, MaxAge: proto.MaxCredential, Rights: []string{"read say"}, Log: slog.Default()}
 }
@@ -44,7 +44,7 @@ func DefaultConfig() Config {
 // TakesTokens reports whether a gateway with this configuration accepts tokens.
 func (c *Config) TakesTokens() bool { return len(c.KeyFiles)+len(c.JWKSURLs) > 0 }
 
-// Guests returns the rights of clients without a token, as values of the flag.
+// Guests returns the rights of clients without a token, as values of the flag --guest-rights.
 func (c *Config) Guests() []string {
 	switch {
 	case c.GuestRights != nil:
@@ -55,16 +55,17 @@ func (c *Config) Guests() []string {
 	return c.Rights
 }
 
-// Auth checks tokens, resume strings and origins, and knows the rights of clients. Check and the
-// fetching of keys need Run. All methods are safe for concurrent use.
+// Auth checks tokens, resume strings and origins, and knows the rights of clients. Check works
+// only while Run runs, and so does the fetching of keys. All methods are safe for concurrent
+// use.
 type Auth struct {
 	signer
 	https    bool
 	loopback bool
-	origins  map[string]bool // of other sites, normalized
-	hosts    map[string]bool // of origins, without ports
-	issuers  []*issuer       // of tokens; none = no tokens are accepted
-	defaults *grant.Grant    // of tokens without the claim rooms
+	origins  map[string]bool // allowed origins of other sites, in normal form
+	hosts    map[string]bool // hosts of the allowed origins, without ports
+	issuers  []*issuer       // issuers of tokens; if there are none, no tokens are accepted
+	defaults *grant.Grant    // rights of tokens without the claim rooms
 	guests   *grant.Grant
 	grants   sharedGrants
 	failures limit.Failures
@@ -74,8 +75,8 @@ type Auth struct {
 	checks   chan check
 }
 
-// New returns an Auth. Gateways with the same keys accept each other's strings. Its errors name
-// the flag of the wrong setting.
+// New returns an Auth. Gateways with the same keys accept each other's resume strings and
+// tickets. If a setting is wrong, the error names its flag.
 func New(keys *SigningKeys, cfg Config) (*Auth, error) {
 	if err := keys.check(); err != nil {
 		return nil, err
@@ -101,8 +102,8 @@ func New(keys *SigningKeys, cfg Config) (*Auth, error) {
 	return a, nil
 }
 
-// Bearer returns the token of an Authorization header. ok is false for other schemes. The case of
-// the scheme does not matter (RFC 9110, section 11.1).
+// Bearer returns the token in the value of an Authorization header. It returns false if the
+// header has another scheme. The scheme may be in upper or lower case (RFC 9110, section 11.1).
 func Bearer(authorization string) (token string, ok bool) {
 	scheme, token, ok := strings.Cut(authorization, " ")
 	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
@@ -110,17 +111,17 @@ func Bearer(authorization string) (token string, ok bool) {
 
 var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// anonymous is the prefix of the ids of clients without a token.
+// anonymous is the prefix of the ids of clients without a credential.
 const anonymous = "anon-"
 
-// Revoked returns the revoked credentials; nil = there are none.
+// Revoked returns the revoked credentials. Nil means that no credential is revoked.
 func (a *Auth) Revoked() *Revocations { return a.revoked }
 
 // Guests returns the rights of clients without a token.
 func (a *Auth) Guests() *grant.Grant { return a.guests }
 
-// Anonymous returns a new identity without a name. Its 80 random bits keep a billion
-// identities distinct.
+// Anonymous returns a new identity without a name. Its id has 80 random bits, so that even a
+// billion ids differ from each other.
 func (a *Auth) Anonymous() proto.Identity {
 	var b [10]byte
 	rand.Read(b[:])

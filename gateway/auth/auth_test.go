@@ -39,22 +39,22 @@ func TestOnlyOwnAndAllowedOriginsPass(t *testing.T) {
 		origin, host string
 		ok           bool
 	}{
-		{"", "chat.example.com", true}, // not a browser
+		{"", "chat.example.com", true}, // the client is not a browser
 		{"http://rooms.example.com:8000", "rooms.example.com:8000", true},
-		{"https://rooms.example.com", "rooms.example.com", true}, // behind a proxy that ends TLS
+		{"https://rooms.example.com", "rooms.example.com", true}, // the gateway is behind a proxy that ends TLS
 		{"http://rooms.example.com:8000", "rooms.example.com", false},
 		{"http://localhost:3000", "127.0.0.1:8000", true},
 		{"http://[::1]:3000", "localhost:8000", true},
-		{"http://localhost:3000", "rooms.example.com", false}, // another machine's local page
+		{"http://localhost:3000", "rooms.example.com", false}, // a page on the client's own machine, which is not the gateway's
 		{"https://chat.example.org", "rooms.example.com", true},
-		{"HTTPS://CHAT.example.org:443", "rooms.example.com", true}, // the same, spelt differently
+		{"HTTPS://CHAT.example.org:443", "rooms.example.com", true}, // the same origin in another spelling
 		{"http://chat.example.org", "rooms.example.com", false},     // another scheme
 		{"https://chat.example.org.evil.net", "rooms.example.com", false},
 		{"https://evil-chat.example.org", "rooms.example.com", false},
 		{"https://chat.example.org@evil.net", "rooms.example.com", false},
 		{"https://evil.net/https://chat.example.org", "rooms.example.com", false},
 		{"http://app.example.org", "rooms.example.com", false}, // another port
-		{"null", "rooms.example.com", false},                   // sandboxed frames and files
+		{"null", "rooms.example.com", false},                   // the origin of sandboxed frames and of files
 		{"null", "null", false},
 		{"http://127.0.0.1.evil.net", "127.0.0.1:8000", false},
 		{"http://localhost.evil.net", "localhost:8000", false},
@@ -71,7 +71,7 @@ func TestOnlyOwnAndAllowedOriginsPass(t *testing.T) {
 	}
 }
 
-// To a gateway with TLS, a page of plain http is another site.
+// If the gateway uses TLS, a page that was loaded over plain http is another site.
 func TestPlainPageIsAnotherSiteWithTLS(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.HTTPS = true
@@ -87,7 +87,7 @@ func TestPlainPageIsAnotherSiteWithTLS(t *testing.T) {
 	}
 }
 
-// A trusted proxy names the scheme that the client used.
+// A trusted proxy says which scheme the client has used.
 func TestProxyNamesTheScheme(t *testing.T) {
 	cfg := DefaultConfig()
 	plain := newAuth(t, cfg)
@@ -107,7 +107,7 @@ func TestProxyNamesTheScheme(t *testing.T) {
 	}
 }
 
-// Applications for desktops and phones have schemes of their own.
+// Applications for desktops and phones have origins with their own schemes.
 func TestAllowedOriginMayHaveAnyScheme(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.AllowOrigins = []string{"capacitor://localhost", "chrome-extension://abcdef"}
@@ -128,7 +128,7 @@ func TestAllowedOriginMayHaveAnyScheme(t *testing.T) {
 	}
 }
 
-// An allowed origin may be written in any script, although browsers send its ASCII form.
+// An allowed origin may be written in any script. Browsers send the ASCII form of its host.
 func TestAllowedOriginMayBeOfAnyScript(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.AllowOrigins = []string{"https://聊天.example", "http://Bücher.example:8080", "https://xn--maana-pta.example"}
@@ -216,8 +216,8 @@ func TestResumeReturnsTheSignedIdentity(t *testing.T) {
 	}
 }
 
-// The clocks of two gateways may differ by hours. A client that moves from one to the other
-// remains the same sender.
+// The clocks of two gateways may differ by hours. A client that moves from one gateway to the
+// other must remain the same sender.
 func TestResumeWorksOnAGatewayWithAnotherClock(t *testing.T) {
 	a := newAuth(t, DefaultConfig())
 	who := a.Anonymous()
@@ -257,7 +257,7 @@ func FuzzResume(f *testing.F) {
 	})
 }
 
-// writeKey writes a key for --auth-key-file.
+// writeKey writes a key to a file for --auth-key-file.
 func writeKey(t *testing.T, b []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "key")

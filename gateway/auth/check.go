@@ -6,18 +6,18 @@ import (
 	"sync"
 )
 
-// maxChecks is the number of tokens that may wait for a check. A check takes a tenth of a
-// millisecond, so this is a tenth of a second of one core.
+// maxChecks is how many tokens may wait for a check. A check takes a tenth of a millisecond, so
+// all of them take a tenth of a second of one core.
 const maxChecks = 1024
 
-// A check is a token that waits for its check.
+// check is a token that waits to be checked.
 type check struct {
 	token string
 	done  func(Holder, error)
 }
 
-// Check passes a token to a worker, which checks it and calls done. If too many tokens wait, Check
-// returns false and never calls done.
+// Check passes a token to a worker goroutine, which checks the token and calls done. If too many
+// tokens wait, Check returns false, and done is never called.
 func (a *Auth) Check(token string, done func(Holder, error)) bool {
 	select {
 	case a.checks <- check{token, done}:
@@ -27,7 +27,7 @@ func (a *Auth) Check(token string, done func(Holder, error)) bool {
 	}
 }
 
-// Busy returns the refusal for a token that Check did not accept.
+// Busy returns the refusal for a token for which Check has returned false.
 func Busy() error { return errBusy }
 
 // Run checks tokens and fetches keys until ctx ends.

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A File has the parsed content of a file. It reads the file again when it has changed, so a
-// changed secret needs no restart. It is safe for concurrent use.
+// File contains the parsed content of a file. It reads the file again when the file has changed.
+// So a changed secret needs no restart. It is safe for concurrent use.
 type File[T any] struct {
 	path  string
 	parse func([]byte) (T, error)
@@ -17,20 +17,21 @@ type File[T any] struct {
 
 	mu      sync.Mutex // guards the fields below
 	current T
-	changed time.Time // of the file, when it was read
+	changed time.Time // modification time of the file, when it was read
 	checked time.Time // when the file was last checked for changes
 }
 
-// lookEvery is the minimum time between two checks of a file.
+// lookEvery is the shortest time between two checks of a file.
 const lookEvery = time.Second
 
-// OpenFile reads a file with parse. Errors name the file.
+// OpenFile reads a file and parses it with parse. Its errors name the file.
 func OpenFile[T any](path string, parse func([]byte) (T, error), log *slog.Logger) (*File[T], error) {
 	f := &File[T]{path: path, parse: parse, log: log}
 	return f, f.read()
 }
 
-// Get returns the content. If the changed file cannot be used, it returns the old content.
+// Get returns the content. If the file has changed but cannot be read or parsed, Get returns the
+// old content.
 func (f *File[T]) Get() T {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -39,7 +40,7 @@ func (f *File[T]) Get() T {
 	}
 	f.checked = time.Now()
 	if info, err := os.Stat(f.path); err == nil && !info.ModTime().Equal(f.changed) {
-		f.changed = info.ModTime() // a bad file is logged once
+		f.changed = info.ModTime() // so that a bad file is logged once
 		if err := f.read(); err != nil {
 			f.log.Warn("cannot read the changed file; its old content stays in use", "error", err)
 		}
@@ -47,11 +48,11 @@ func (f *File[T]) Get() T {
 	return f.current
 }
 
-// read reads the file. The caller holds mu, or no other goroutine has f.
+// read reads the file. The caller must hold mu, or be the only user of f.
 func (f *File[T]) read() error {
 	b, err := os.ReadFile(f.path)
 	if err != nil {
-		return err // an *fs.PathError, which names the file
+		return err // this is an *fs.PathError, which names the file
 	}
 	info, err := os.Stat(f.path)
 	if err != nil {
@@ -65,7 +66,7 @@ func (f *File[T]) read() error {
 	return nil
 }
 
-// A keyFile is a file with keys.
+// keyFile is a file that contains keys.
 type keyFile struct{ *File[[]key] }
 
 func newKeyFile(path string, log *slog.Logger) (keyFile, error) {
@@ -76,5 +77,5 @@ func newKeyFile(path string, log *slog.Logger) (keyFile, error) {
 // keys implements keySource.
 func (f keyFile) keys() ([]key, bool) { return f.Get(), true }
 
-// missed implements keySource: a file is read when it changes, not on demand.
+// missed implements keySource. It cannot help, because a file is read only when it changes.
 func (f keyFile) missed() bool { return false }

@@ -30,7 +30,7 @@ import (
 
 var testHMAC = []byte(strings.Repeat("s", 40))
 
-// signed makes a token from raw JSON, such as a hostile issuer or a careless library writes.
+// signed makes a token from raw JSON, which a hostile issuer or a careless library might write.
 func signed(header, claims string, secret []byte) string {
 	text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
 	sig, err := jwt.SigningMethodHS256.Sign(text, secret)
@@ -147,7 +147,8 @@ func TestHostileTokensAreRefused(t *testing.T) {
 	}
 }
 
-// Some identity providers number their users. Others begin ids with the name of a connection.
+// Some identity providers use numbers as ids. With others, ids begin with the name of a
+// connection.
 func TestIDsOfIdentityProvidersAreAccepted(t *testing.T) {
 	a := withHMAC(t)
 	exp, iat := fmt.Sprint(time.Now().Add(time.Hour).Unix()), fmt.Sprint(time.Now().Unix())
@@ -196,7 +197,8 @@ func TestRightsOfTokensAndGuests(t *testing.T) {
 	if got := newAuth(t, DefaultConfig()).Guests().Of(room, "anon-a"); got != proto.MayRead|proto.MaySay {
 		t.Errorf("without a key, guests: got %b, want read and say", got)
 	}
-	// Sessions with the same claim share a grant. It is freed with the last of them.
+	// Sessions whose tokens have the same claim share one grant. The grant is freed when the
+	// last of them has ended.
 	one, two := token(`,"rooms":{"x":"read"}`), token(`,"rooms":{"x":"read"}`)
 	if one != two {
 		t.Error("two tokens with the same claim have two grants")
@@ -327,7 +329,7 @@ func slices101(k jose.JSONWebKey) (list []jose.JSONWebKey) {
 	return list
 }
 
-// The issuer may change the keys in a file or at a URL. The gateway does not restart.
+// The issuer may change the keys in a file or at a URL, without a restart of the gateway.
 func TestKeysRotate(t *testing.T) {
 	old, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

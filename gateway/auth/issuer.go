@@ -10,27 +10,28 @@ import (
 	"strings"
 )
 
-// anyAudience is the value of --auth-audience that turns the check off.
+// anyAudience as a value of --auth-audience turns off the check of the audience.
 const anyAudience = "any"
 
-// A keySource has the keys of an issuer. Its methods are safe for concurrent use.
+// keySource supplies the keys of an issuer. Its methods are safe for concurrent use.
 type keySource interface {
 	keys() (list []key, ok bool) // ok is false if the source has no keys now
-	missed() bool                // requests newer keys; reports whether they may come soon
+	missed() bool                // requests newer keys, and reports whether they may come soon
 }
 
-// An issuer makes tokens. It is immutable, except for its keys.
+// issuer makes tokens. It is immutable, except for its keys.
 type issuer struct {
-	name      string   // the prefix of its ids; "" = none
-	iss       []string // values of the claim iss; empty = iss does not select the issuer
-	audiences []string // a token must be for one of them; empty or any = not checked
+	name      string   // prefix of its ids; "" = none
+	iss       []string // values of the claim iss; if empty, iss does not select the issuer
+	audiences []string // a token must be for one of them; if empty or any, they are not checked
 	sources   []keySource
 }
 
-// issuerName matches an issuer's name in flags.
+// issuerName matches the valid names of issuers in flags.
 var issuerName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 
-// splitName splits the value of a flag, acme=value, into the name of an issuer and the value.
+// splitName splits the value of a flag, such as acme=value, into the name of an issuer and the
+// value.
 func splitName(text string) (name, value string) {
 	if name, value, ok := strings.Cut(text, "="); ok && issuerName.MatchString(name) {
 		return name, value
@@ -101,13 +102,14 @@ func (is *issuer) hasURL() bool {
 	return slices.ContainsFunc(is.sources, func(s keySource) bool { _, ok := s.(*keyURL); return ok })
 }
 
-// accepts reports whether a token is for one of the issuer's audiences.
+// accepts reports whether a token with these audiences is for this gateway.
 func (is *issuer) accepts(audiences []string) bool {
 	return len(is.audiences) == 0 || slices.Contains(is.audiences, anyAudience) ||
 		slices.ContainsFunc(audiences, func(a string) bool { return a != anyAudience && slices.Contains(is.audiences, a) })
 }
 
-// find returns the keys that may check a token. ready is false if a source has no keys now.
+// find returns the keys that may check a token. If ready is false, a source has no keys now, so
+// the right key may be missing.
 func (is *issuer) find(kid, algorithm string) (public []any, ready bool) {
 	ready = true
 	for _, source := range is.sources {
@@ -122,7 +124,7 @@ func (is *issuer) find(kid, algorithm string) (public []any, ready bool) {
 	return public, ready
 }
 
-// missed requests newer keys from the sources, and reports whether a source may soon have them.
+// missed requests newer keys from the sources. It reports whether any source may have them soon.
 func (is *issuer) missed() (soon bool) {
 	for _, source := range is.sources {
 		soon = source.missed() || soon

@@ -15,30 +15,33 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Bounds of a key.
+// Bounds for keys.
 const (
-	// minHMAC is the minimum length of an HMAC secret in bytes. A shorter one could be guessed from
-	// a token; RFC 7518, section 3.2, requires the length of the hash.
+	// minHMAC is the length of the shortest HMAC secret in bytes. An attacker could find a
+	// shorter one by guessing and comparing with a token. RFC 7518, section 3.2, requires the
+	// length of the hash.
 	minHMAC = 32
 
-	minRSA, maxRSA = 2048, 8192 // bits; a longer key would take too long
-	maxKeys        = 100        // of one JWKS
+	minRSA, maxRSA = 2048, 8192 // bits; checking with a longer key would take too long
+	maxKeys        = 100        // keys in one JWKS
 )
 
-// A key checks tokens. The type of the key fixes the algorithms, so a token cannot choose its own.
+// key checks tokens. Its type decides which algorithms it may use, so a token cannot choose the
+// algorithm.
 type key struct {
-	id         string // kid; "" = the key fits tokens with every kid and with none
+	id         string // kid; "" = the key may check tokens with any kid
 	public     any
 	algorithms []string
 }
 
-// fits reports whether the key may check a token with this kid and algorithm. A token without
-// kid fits every key.
+// fits reports whether the key may check a token with the given kid and algorithm. Every key may
+// check a token that has no kid.
 func (k *key) fits(kid, algorithm string) bool {
 	return (k.id == "" || kid == "" || k.id == kid) && slices.Contains(k.algorithms, algorithm)
 }
 
-// parseKeys reads the content of a key file: a JWKS, a PEM public key or an HMAC secret.
+// parseKeys reads the content of a key file, which is a JWKS, a PEM public key or an HMAC
+// secret.
 func parseKeys(b []byte) ([]key, error) {
 	if block, _ := pem.Decode(b); block != nil {
 		public, err := x509.ParsePKIXPublicKey(block.Bytes)
@@ -68,8 +71,9 @@ func looksLikeJWKS(b []byte) bool {
 	return json.Unmarshal(b, &set) == nil && set.Keys != nil
 }
 
-// parseJWKS reads a JSON Web Key Set (RFC 7517). It ignores keys that it cannot use, as section 5
-// recommends. It also ignores secret keys unless secrets is set: everybody can read a URL.
+// parseJWKS reads a JSON Web Key Set (RFC 7517). It ignores keys that it cannot use, as section
+// 5 of the RFC recommends. Unless secrets is set, it also ignores secret keys. They would not be
+// secret at a URL, which everybody can read.
 func parseJWKS(b []byte, secrets bool) ([]key, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -108,7 +112,7 @@ func parseJWKS(b []byte, secrets bool) ([]key, error) {
 	return keys, nil
 }
 
-// algorithmsOf returns the algorithms that a key may be used with.
+// algorithmsOf returns the algorithms for which a key may be used.
 func algorithmsOf(k any) ([]string, error) {
 	switch k := k.(type) {
 	case []byte:

@@ -14,16 +14,17 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// Bounds of fetching keys.
+// Times and limits for fetching keys.
 const (
 	fetchTime  = 5 * time.Second
 	fetchBytes = 1 << 20
 	fetchEvery = 5 * time.Minute  // while fetching succeeds
-	fetchAgain = 30 * time.Second // after a failure, or for an unknown kid
-	keysLast   = 24 * time.Hour   // while fetching fails
+	fetchAgain = 30 * time.Second // after a failed fetch, or after a token with an unknown kid
+	keysLast   = 24 * time.Hour   // how long the old keys stay in use while fetching fails
 )
 
-// A keyURL is a JWKS at a URL. Run fetches it; all other methods are safe for concurrent use.
+// keyURL is a JWKS at a URL. The method run fetches it. All other methods are safe for
+// concurrent use.
 type keyURL struct {
 	url    string
 	log    *slog.Logger
@@ -33,8 +34,8 @@ type keyURL struct {
 	mu      sync.Mutex // guards the fields below
 	current []key
 	fetched time.Time // when the last successful fetch ended
-	tried   time.Time // when the last fetch ended
-	asked   bool      // a fetch for an unknown kid has not ended
+	tried   time.Time // when the last fetch ended, successful or not
+	asked   bool      // a fetch because of an unknown kid has been requested and has not ended
 }
 
 func newKeyURL(text string, log *slog.Logger) (*keyURL, error) {
@@ -54,8 +55,8 @@ func newKeyURL(text string, log *slog.Logger) (*keyURL, error) {
 	}, nil
 }
 
-// keys implements keySource. ok is false before the first success, and after fetching has failed
-// for keysLast.
+// keys implements keySource. It returns false before the first successful fetch, and after
+// fetching has failed for keysLast.
 func (k *keyURL) keys() (list []key, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -65,18 +66,19 @@ func (k *keyURL) keys() (list []key, ok bool) {
 	return k.current, true
 }
 
-// missed implements keySource: it requests a fetch, because the key may be newer than the last one.
+// missed implements keySource. It requests a fetch, because the missing key may be newer than
+// the last fetch.
 func (k *keyURL) missed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.asked && time.Since(k.tried) >= fetchAgain {
 		k.asked = true
-		k.wanted <- struct{}{} // never blocks: there is one request at a time
+		k.wanted <- struct{}{} // this does not block, because there is at most one request
 	}
 	return k.asked
 }
 
-// run fetches until ctx ends.
+// run fetches the keys until ctx ends.
 func (k *keyURL) run(ctx context.Context) {
 	defer k.client.CloseIdleConnections()
 	for {
@@ -99,7 +101,7 @@ func (k *keyURL) fetch(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.tried, k.asked = time.Now(), false
-	select { // this fetch also served a request that came meanwhile
+	select { // this fetch also serves a request that came during the fetch
 	case <-k.wanted:
 	default:
 	}

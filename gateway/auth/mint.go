@@ -17,20 +17,20 @@ import (
 	"roomcast/proto/grant"
 )
 
-// A Mint makes tokens. A token has no claims for its zero fields.
+// Mint describes a token to make. If a field is zero, the token does not have the claim.
 type Mint struct {
-	Key      []byte // an HMAC secret or a PEM private key, as in a file
+	Key      []byte // an HMAC secret or a PEM private key, in the form of a key file
 	KeyID    string // kid
 	Subject  string // sub
 	Name     string
 	Issuer   string
 	Audience string
 	Rooms    []string      // as in a flag, see [grant.FromFlag]; nil = --default-rights apply
-	TTL      time.Duration // from now to exp
+	TTL      time.Duration // time from now to exp
 }
 
-// Token returns a token. A gateway accepts it if it has the key, the issuer and the audience in its
-// flags. The errors name the flag of the wrong setting.
+// Token makes a token. A gateway accepts it if the gateway's flags contain the key, the issuer
+// and the audience. If a setting is wrong, the error names its flag.
 func (m *Mint) Token(now time.Time) (string, error) {
 	if refusal := proto.CheckID(m.Subject); refusal != nil {
 		return "", fmt.Errorf("--sub: %s", refusal.Message)
@@ -72,7 +72,7 @@ func (m *Mint) Token(now time.Time) (string, error) {
 	return token.SignedString(key)
 }
 
-// parsePrivate reads the content of a key file that can sign.
+// parsePrivate reads the content of a file with a key that can sign.
 func parsePrivate(b []byte) (any, jwt.SigningMethod, error) {
 	block, _ := pem.Decode(b)
 	if block == nil {

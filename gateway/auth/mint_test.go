@@ -15,7 +15,7 @@ import (
 	"roomcast/proto"
 )
 
-// The command makes tokens with each kind of key, and a gateway accepts them.
+// The command makes tokens with every kind of key, and a gateway accepts them.
 func TestMintedTokensAreAccepted(t *testing.T) {
 	secret := []byte("0123456789abcdef0123456789abcdef\n")
 	keys := map[string][2][]byte{"secret": {secret, secret}}

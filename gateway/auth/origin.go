@@ -14,16 +14,17 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// ErrOrigin is wrapped by every error of CheckOrigin.
+// Every error of CheckOrigin wraps ErrOrigin.
 var ErrOrigin = errors.New("pages of this origin are not allowed")
 
-// ErrHost is wrapped by every error of CheckHost.
+// Every error of CheckHost wraps ErrHost.
 var ErrHost = errors.New("this gateway serves only its own machine and does not accept this Host")
 
-// CheckHost returns an error if a request may not name the given host. A listener on loopback
-// accepts only names of loopback and hosts of --allow-origin. Otherwise a page could make its own
-// name point to this machine and look like a local page (DNS rebinding). Requests through a proxy
-// are exempt, because they do not get the rights of this machine.
+// CheckHost returns an error if the Host of a request is not allowed. A listener on a loopback
+// address accepts only names of loopback and the hosts in --allow-origin. Otherwise a page could
+// make its own name point to this machine, and would look like a local page (DNS rebinding).
+// CheckHost accepts every request through a proxy, because such a request does not get the
+// rights of this machine.
 func (a *Auth) CheckHost(host string, proxied bool) error {
 	if !a.loopback || proxied || daemon.IsLoopback(host) || a.hosts[hostname(host)] {
 		return nil
@@ -31,15 +32,16 @@ func (a *Auth) CheckHost(host string, proxied bool) error {
 	return fmt.Errorf("%w; set --allow-origin for this host, or use a proxy that sends X-Forwarded-For", ErrHost)
 }
 
-// A Site is the address that the client of a request used: its Host header, or what a trusted
+// Site is the address that a client has used in its request: the Host header, or what a trusted
 // proxy says.
 type Site struct {
-	Scheme string // http or https; "" = the listener's, or that of a proxy that does not name it
+	Scheme string // http or https; "" = that of the listener, or unknown because of a proxy
 	Host   string // with or without a port
 }
 
-// Forwarded returns the site that a trusted proxy names in X-Forwarded-Proto and X-Forwarded-Host.
-// The last of several values counts, because the nearest proxy has added it.
+// Forwarded returns the site that a trusted proxy names in X-Forwarded-Proto and
+// X-Forwarded-Host. If a header has several values, the last one counts, because the nearest
+// proxy has added it.
 func (s Site) Forwarded(scheme, host string) Site {
 	if scheme = strings.ToLower(limit.Last(scheme)); scheme == "http" || scheme == "https" {
 		s.Scheme = scheme
@@ -50,11 +52,12 @@ func (s Site) Forwarded(scheme, host string) Site {
 	return s
 }
 
-// CheckOrigin returns an error if a page with the given Origin header may not open a WebSocket or
-// call the API at a site. The requests of every page carry the cookies of the browser's user and
+// CheckOrigin returns an error if a page with the given Origin header may not open a WebSocket
+// to the site or call its API. Requests of any page carry the cookies of the browser's user and
 // come from the user's place in the network. So only the origin distinguishes our page from a
-// hostile one. CheckOrigin allows requests without an origin (not from a browser), from the same
-// host and port, from loopback to loopback, and from the origins in --allow-origin.
+// hostile one. CheckOrigin allows requests without an origin (they do not come from a browser),
+// from the same host and port, from loopback to loopback, and from the origins in
+// --allow-origin.
 func (a *Auth) CheckOrigin(origin string, to Site) error {
 	if origin == "" {
 		return nil
@@ -69,10 +72,10 @@ func (a *Auth) CheckOrigin(origin string, to Site) error {
 	return fmt.Errorf("%w; set --allow-origin %s to allow them", ErrOrigin, key)
 }
 
-// CookieCounts reports whether a cookie may authenticate a request from a page of this origin. A
-// browser sends the cookie with the requests of every page. So the page must have the scheme, host
-// and port of the gateway, or be in --allow-origin. Unlike in CheckOrigin, loopback is no
-// exception.
+// CookieCounts reports whether a cookie may authenticate a request from a page with this origin.
+// A browser sends the cookie with the requests of every page. So the origin must be that of the
+// gateway, with the same scheme, host and port, or be in --allow-origin. Unlike in CheckOrigin,
+// loopback is not an exception.
 func (a *Auth) CookieCounts(origin string, to Site) bool {
 	key, hostPort, err := splitOrigin(origin)
 	return err == nil && (a.origins[key] || a.same(key, hostPort, to))
@@ -84,8 +87,9 @@ func (a *Auth) OwnPage(origin string, to Site) bool {
 	return err == nil && a.same(key, hostPort, to)
 }
 
-// same reports whether an origin in normal form is the site itself. Without a certificate a proxy
-// may terminate TLS, so the scheme is unknown unless a trusted proxy names it.
+// same reports whether an origin in normal form is the site's own origin. If the gateway has no
+// certificate, there may be a proxy that ends TLS. Then the scheme is unknown, unless a trusted
+// proxy names it.
 func (a *Auth) same(key, hostPort string, to Site) bool {
 	scheme, _, _ := strings.Cut(key, ":")
 	if to.Scheme == "" && a.https {
@@ -94,7 +98,7 @@ func (a *Auth) same(key, hostPort string, to Site) bool {
 	return hostPort != "" && hostPort == withPort(strings.ToLower(to.Host), scheme == "https") && (to.Scheme == "" || to.Scheme == scheme)
 }
 
-// parseOrigins returns the origins as browsers write them, and their host names.
+// parseOrigins returns the origins in the form that browsers send, and the host names in them.
 func parseOrigins(list []string) (origins, hosts map[string]bool, err error) {
 	origins, hosts = make(map[string]bool, len(list)), make(map[string]bool, len(list))
 	for _, o := range list {
@@ -112,9 +116,9 @@ func parseOrigins(list []string) (origins, hosts map[string]bool, err error) {
 	return origins, hosts, nil
 }
 
-// toASCII returns an origin with its host as browsers send it: 聊天.example becomes
-// xn--rss932g.example. In the standard library only net/http has this conversion, and applies it
-// when it writes a request. If an origin cannot be converted, toASCII returns it unchanged.
+// toASCII returns an origin with its host in the form that browsers send: 聊天.example becomes
+// xn--rss932g.example. In the standard library, only net/http has this conversion, and applies
+// it when it writes a request. If an origin cannot be converted, toASCII returns it unchanged.
 func toASCII(origin string) string {
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" {
@@ -139,9 +143,9 @@ func hostname(host string) string {
 	return strings.ToLower(strings.Trim(host, "[]"))
 }
 
-// splitOrigin returns an origin in normal form (lower case, with its port) and its host:port. The
-// origin of an application has another scheme, such as capacitor://localhost. Its host is not one
-// of the network, so hostPort is empty.
+// splitOrigin returns an origin in normal form (lower case, with its port), and the origin's
+// host:port. The origin of an application has a scheme of its own, such as
+// capacitor://localhost. Its host is not a host in the network, so hostPort is empty.
 func splitOrigin(origin string) (key, hostPort string, err error) {
 	u, err := url.Parse(origin)
 	if err != nil {

@@ -10,25 +10,26 @@ import (
 	"roomcast/proto/grant"
 )
 
-// A Pass is what the application's backend, or its ticket, has allowed a client. The client's
-// resume string contains it, so that the gateway need not ask again when the client comes back. The
-// pass of a guest without Until contains only its identity.
+// Pass contains what the application's backend, or a ticket of the application, has allowed a
+// client. The client's resume string contains the pass. So the gateway need not ask the backend
+// again when the client comes back. If Until is zero, the pass of a guest contains only the
+// guest's identity.
 type Pass struct {
 	Who    proto.Identity
-	Issued time.Time            // when a guest got its first string
-	Token  string               // the id in the client's token, with which alone the pass is valid; "" = the client had no token
+	Issued time.Time            // when a guest got its first resume string
+	Token  string               // the id in the client's token, without which the pass is not valid; "" = the client had no token
 	Rooms  json.RawMessage      // the rights from the backend; nil = the backend named none
 	Until  time.Time            // when the answer to connect expires; zero = there is no answer, or it was for one session
-	Joins  map[string]time.Time // rooms that the client may join, and until when
+	Joins  map[string]time.Time // rooms that the client may join, each with the end of the permission
 	Ticket bool                 // the pass comes from a ticket, not from the backend
-	Issuer string               // of the ticket
-	Family string               // the session that got the first of the client's successive strings
+	Issuer string               // who made the ticket
+	Family string               // the session that got the first of the client's successive resume strings
 }
 
-// maxJoins bounds the rooms of one Pass.
+// maxJoins is the most rooms in one pass.
 const maxJoins = 64
 
-// passText is a pass as JSON. The times are seconds since 1970, and milliseconds in Issued.
+// passText is a pass as JSON. Times are in seconds since 1970. Only Issued is in milliseconds.
 type passText struct {
 	ID     string           `json:"i"`
 	Name   string           `json:"n,omitempty"`
@@ -42,18 +43,18 @@ type passText struct {
 	Family string           `json:"f,omitempty"`
 }
 
-// A pass in a resume string is base64url of
+// A resume string that contains a pass is the base64url encoding of
 //
 //	1 B version | 4 B name of the key | JSON | 16 B tag
 //
-// with the same tag as other resume strings.
+// with the same tag as in the resume strings of version 0.1.0.
 const (
 	passVersion = 2
 	maxPass     = 2 << 10 // characters
 	maxPassAge  = 24 * time.Hour
 )
 
-// Empty reports whether the pass allows nothing at that time.
+// Empty reports whether the pass allows nothing at the given time.
 func (p *Pass) Empty(now time.Time) bool {
 	if p.Until.After(now) {
 		return false
@@ -66,7 +67,7 @@ func (p *Pass) Empty(now time.Time) bool {
 	return true
 }
 
-// Allow records that the client may join a room, until the given time.
+// Allow records that the client may join a room until the given time.
 func (p *Pass) Allow(room proto.Room, until, now time.Time) {
 	maps.DeleteFunc(p.Joins, func(_ string, until time.Time) bool { return !until.After(now) })
 	if p.Joins == nil {
@@ -77,11 +78,13 @@ func (p *Pass) Allow(room proto.Room, until, now time.Time) {
 	}
 }
 
-// MayJoin reports whether the backend has allowed the client to join the room.
+// MayJoin reports whether the backend has allowed the client to join the room, and the
+// permission still lasts.
 func (p *Pass) MayJoin(room proto.Room, now time.Time) bool { return p.Joins[room.String()].After(now) }
 
-// SignPass returns a resume string with the pass. If the string would be too long, it leaves out
-// Joins, and then Until and Rooms too. The gateway then has to ask the backend again.
+// SignPass returns a resume string that contains the pass. If the string would be too long,
+// SignPass leaves out Joins. If it is still too long, it leaves out Until and Rooms too. The
+// gateway then has to ask the backend again.
 func (g *signer) SignPass(p *Pass) string {
 	now := g.now()
 	until := func(t time.Time) int64 {
@@ -117,14 +120,14 @@ func (g *signer) SignPass(p *Pass) string {
 	return s
 }
 
-// ErrPass is the refusal of a resume string whose client must send a token or a new ticket. The
-// client is not a guest, and must not become one.
+// ErrPass is the refusal of a resume string that is valid only together with the client's token,
+// or that needs a new ticket. The client is not a guest, so it must not be admitted as one.
 var ErrPass = proto.Refuse(proto.Unauthorized, "this resume string needs its token, or a new ticket")
 
-// ReadPass returns the pass in a resume string of either version. Token is the id in the client's
-// token; "" = the client has no token. Without a token, the pass identifies the client: as a guest,
-// or until Until as the user that the backend or a ticket named. The error is ErrPass if the client
-// must send its token or a new ticket, otherwise ErrResume.
+// ReadPass returns the pass in a resume string of either version. Token is the id in the
+// client's token. If it is "", the client has no token, and the pass identifies the client: as a
+// guest, or until Until as the user whom the backend or a ticket has named. The error is ErrPass
+// if the client must send its token or a new ticket. Otherwise it is ErrResume.
 func (g *signer) ReadPass(s, token string) (*Pass, error) {
 	if who, issued, err := g.Resume(s); err == nil {
 		if token != "" {
@@ -163,12 +166,12 @@ func (g *signer) ReadPass(s, token string) (*Pass, error) {
 	return p, nil
 }
 
-// IsGuest reports whether the identity is anonymous, made by a gateway.
+// IsGuest reports whether a gateway has made this identity for a client without a credential.
 func IsGuest(who proto.Identity) bool { return strings.HasPrefix(who.ID, anonymous) }
 
-// GrantOf returns the rights of a client. Rooms are the rights that the backend named, and own
-// those in the client's token; nil = none were named, or there is no token. If both exist, the
-// client gets the rights that both contain.
+// GrantOf returns the rights of a client. The parameter rooms contains the rights from the
+// backend, and own contains the rights in the client's token. Each is nil if there are none. If
+// both exist, the client gets only the rights that are in both.
 func (a *Auth) GrantOf(rooms json.RawMessage, own *grant.Grant) (*grant.Grant, error) {
 	if rooms == nil && own == nil {
 		return a.defaults, nil

@@ -11,38 +11,40 @@ import (
 	"roomcast/proto"
 )
 
-// A resume string of version 0.1.0 is base64url of
+// A resume string of version 0.1.0 is the base64url encoding of
 //
 //	1 B version | 8 B time of issue, in seconds since 1970 | 1 B length of the id | id | name | 16 B tag
 //
-// The tag is the first half of HMAC-SHA256 over everything before it. The string does not name its
-// key. Strings of newer versions are in pass.go.
+// The tag is the first half of the HMAC-SHA256 of all bytes before it. This string does not name
+// the key that signed it. The file pass.go describes the strings of newer versions.
 const (
-	// resumeAhead is how far in the future the time of issue may be. The tag proves that a gateway
-	// issued the string, so this only bounds the difference of the gateways' clocks. The bound is
-	// generous, because a client that gets a new identity could store a message a second time.
+	// resumeAhead is how far in the future the time of issue may be. The tag proves that a
+	// gateway has issued the string, so only different clocks of gateways can be the cause. The
+	// bound is generous: if the string were refused, the client would get a new identity, and a
+	// message that it sends again would be stored twice.
 	resumeAhead = 24 * time.Hour
 
 	resumeVersion = 1
 	resumeHead    = 1 + 8 + 1
 	resumeTag     = 16
-	maxResume     = 400 // characters; Sign returns at most 306
+	maxResume     = 400 // the most characters; Sign returns at most 306
 )
 
-// ErrResume reports a resume string that is forged, damaged or too old. The session then
-// continues with a new identity.
+// ErrResume is the error for a resume string that is forged, damaged or too old. The session
+// then continues with a new identity.
 var ErrResume = errors.New("resume string is invalid or too old")
 
-// signer signs resume strings and tickets, and reads them. It is safe for concurrent use.
+// signer signs and reads resume strings and tickets. It is safe for concurrent use.
 type signer struct {
 	keys      *SigningKeys
 	resumeAge time.Duration
 	now       func() time.Time
 }
 
-// Sign returns an opaque string. A client that sends it back gets the identity who again, at any
-// gateway with the same secret, until [Config.ResumeAge] after issued. Issued is the time of the
-// identity's first string, so renewing a string does not extend its life.
+// Sign returns a resume string for the identity who. A client that sends this string gets the
+// same identity again, at any gateway with the same keys, until [Config.ResumeAge] after issued.
+// Issued is the time of the identity's first resume string. So a client cannot extend the time
+// by fetching new strings.
 func (g *signer) Sign(who proto.Identity, issued time.Time) string {
 	b := make([]byte, 0, resumeHead+len(who.ID)+len(who.Name)+resumeTag)
 	b = append(b, resumeVersion)
@@ -54,8 +56,9 @@ func (g *signer) Sign(who proto.Identity, issued time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Resume returns the identity and the time of issue of a string from Sign, or ErrResume. It
-// accepts only anonymous identities: a client with a token must present its token again.
+// Resume returns the identity in a string that Sign has returned, and its time of issue.
+// Otherwise it returns ErrResume. It accepts only anonymous identities, because a client with a
+// token must present its token again.
 func (g *signer) Resume(s string) (who proto.Identity, issued time.Time, err error) {
 	b, ok := decode(s)
 	if !ok || len(s) > maxResume || len(b) < resumeHead+resumeTag || b[0] != resumeVersion {

@@ -7,9 +7,9 @@ import (
 	"roomcast/proto"
 )
 
-// Revocations are the credentials that are refused although they have not expired. The bridge adds
-// to them, and each loop watches them to end its sessions. They are safe for concurrent use. A nil
-// pointer refuses nothing.
+// Revocations contains the credentials that are refused although they have not expired. The
+// bridge adds to it. Each loop watches it, to end sessions. It is safe for concurrent use. A nil
+// *Revocations refuses nothing.
 type Revocations struct {
 	mu       sync.RWMutex // guards the fields below
 	ids      map[string]proto.Revocation
@@ -17,13 +17,13 @@ type Revocations struct {
 	watchers []func([]proto.Revocation)
 }
 
-// Refusals of revoked credentials.
+// Refusals for revoked credentials.
 var (
 	errRevoked = proto.Refuse(proto.Unauthorized, "this credential has been revoked")
 	errRenew   = proto.Refuse(proto.Unauthorized, "this credential has been revoked; get a new one")
 )
 
-// Watch makes Add call f with each list of new revocations. F must not block.
+// Watch makes Add call f with each list of new revocations. The function f must not block.
 func (r *Revocations) Watch(f func([]proto.Revocation)) {
 	if r == nil {
 		return
@@ -33,7 +33,7 @@ func (r *Revocations) Watch(f func([]proto.Revocation)) {
 	r.watchers = append(r.watchers, f)
 }
 
-// Add adds revocations. Some of them may be known.
+// Add adds revocations. It ignores those that it knows already.
 func (r *Revocations) Add(list []proto.Revocation) {
 	r.mu.Lock()
 	if r.ids == nil {
@@ -70,8 +70,9 @@ func (r *Revocations) Add(list []proto.Revocation) {
 	}
 }
 
-// Check returns the refusal for a revoked credential, otherwise nil. The credential is of an id,
-// was issued at the given time, and belongs to the family of a session; "" = to no family.
+// Check returns the refusal for a revoked credential. Otherwise it returns nil. The parameters
+// describe the credential: its id, the family of sessions that it belongs to ("" = none), and
+// when it was issued.
 func (r *Revocations) Check(id, family string, issued time.Time) error {
 	if r == nil {
 		return nil
@@ -86,7 +87,7 @@ func (r *Revocations) Check(id, family string, issued time.Time) error {
 	return nil
 }
 
-// RevokedRefusal returns the refusal for a credential that e revokes.
+// RevokedRefusal returns the refusal for a credential that the revocation e makes invalid.
 func RevokedRefusal(e *proto.Revocation) error {
 	if e.Reconnect {
 		return errRenew

@@ -8,14 +8,14 @@ import (
 	"roomcast/proto/grant"
 )
 
-// sharedGrants keeps one grant for all tokens with the same claim, while a session uses it. It is
-// safe for concurrent use.
+// sharedGrants makes all tokens with the same claim share one grant, as long as a session uses
+// it. It is safe for concurrent use.
 type sharedGrants struct {
 	mu      sync.Mutex
 	byClaim map[string]weak.Pointer[grant.Grant]
 }
 
-// parse does what grant.Parse does, and returns the same grant for the same claim.
+// parse parses a claim like grant.Parse, but returns the same grant for the same claim.
 func (s *sharedGrants) parse(claim []byte) (*grant.Grant, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,14 +15,14 @@ import (
 	"roomcast/proto"
 )
 
-// SigningKeys are the keys that sign resume strings and tickets. The bridge sets them when roomsvc
-// sends new ones. They are safe for concurrent use.
+// SigningKeys contains the keys that sign resume strings and tickets. The bridge replaces them
+// when roomsvc sends new ones. It is safe for concurrent use.
 type SigningKeys struct {
 	list atomic.Pointer[[]signingKey] // the newest first; never empty
 }
 
-// A signingKey is immutable. Its name is derived from its secret, so that a string can name its
-// key.
+// signingKey is one of these keys. It is immutable. Its name is derived from its secret. Resume
+// strings and tickets contain the name of the key that signed them.
 type signingKey struct {
 	name   [keyName]byte
 	secret [sha256.Size]byte
@@ -36,7 +36,7 @@ const (
 
 var errNoSigningKeys = errors.New("there are no signing keys")
 
-// NewSigningKeys returns keys with these secrets, the newest first.
+// NewSigningKeys returns a SigningKeys with keys made of these secrets, the newest first.
 func NewSigningKeys(secrets ...[]byte) *SigningKeys {
 	k := new(SigningKeys)
 	var list []proto.SigningKey
@@ -47,7 +47,7 @@ func NewSigningKeys(secrets ...[]byte) *SigningKeys {
 	return k
 }
 
-// Set replaces the keys, with the newest first. It ignores an empty list.
+// Set replaces the keys. The newest key comes first in the list. Set ignores an empty list.
 func (k *SigningKeys) Set(keys []proto.SigningKey) {
 	var list []signingKey
 	for _, key := range keys {
@@ -70,12 +70,12 @@ func newSigningKey(key proto.SigningKey) signingKey {
 func derive(secret []byte, purpose string, length int) []byte {
 	b, err := hkdf.Key(sha256.New, secret, nil, purpose, length)
 	if err != nil {
-		panic(err) // cannot happen: the length is a valid constant
+		panic(err) // this cannot happen, because the length is a valid constant
 	}
 	return b
 }
 
-// check returns an error if no keys are known.
+// check returns an error if there are no keys.
 func (k *SigningKeys) check() error {
 	if k.list.Load() == nil {
 		return fmt.Errorf("make auth: %w", errNoSigningKeys)
@@ -86,7 +86,8 @@ func (k *SigningKeys) check() error {
 // all returns the keys, the newest first.
 func (k *SigningKeys) all() []signingKey { return *k.list.Load() }
 
-// signing returns the newest key that may sign. A newer one waits until all gateways know it.
+// signing returns the newest key that may sign now. A key may sign only from its time from on,
+// when all gateways know it.
 func (k *SigningKeys) signing(now time.Time) *signingKey {
 	list := k.all()
 	for i := range list {
@@ -97,7 +98,7 @@ func (k *SigningKeys) signing(now time.Time) *signingKey {
 	return &list[len(list)-1] // the clock of this gateway is behind
 }
 
-// find returns the key with this name, or nil.
+// find returns the key with the given name, or nil.
 func (k *SigningKeys) find(name []byte) *signingKey {
 	list := k.all()
 	for i := range list {
@@ -114,14 +115,14 @@ func (k *signingKey) tag(body []byte) []byte {
 	return mac.Sum(nil)[:resumeTag]
 }
 
-// signed reports whether the key has made the tag at the end of b.
+// signed reports whether the tag at the end of b was made with this key.
 func (k *signingKey) signed(b []byte) bool {
 	body := len(b) - resumeTag
 	return hmac.Equal(b[body:], k.tag(b[:body]))
 }
 
-// KnowsKeyOf reports whether this gateway knows the key that a resume string or ticket names. It
-// returns true for a string that names no key.
+// KnowsKeyOf reports whether this gateway knows the key that a resume string or ticket names. If
+// the string names no key, it returns true.
 func (g *signer) KnowsKeyOf(s string) bool {
 	b, ok := decode(s)
 	if !ok || len(b) < jsonHead+resumeTag || b[0] != passVersion && b[0] != ticketVersion {
@@ -132,7 +133,7 @@ func (g *signer) KnowsKeyOf(s string) bool {
 
 // decode returns the bytes of a resume string or ticket.
 func decode(s string) ([]byte, bool) {
-	if len(s) > maxTicket || strings.ContainsAny(s, "\r\n") { // encoding/base64 would skip line ends
+	if len(s) > maxTicket || strings.ContainsAny(s, "\r\n") { // encoding/base64 would ignore line ends
 		return nil, false
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)

@@ -9,40 +9,40 @@ import (
 	"roomcast/proto"
 )
 
-// A Ticket opens one session for one user. The application requests it from the HTTP API and gives
-// it to the user's client.
+// Ticket opens one session for one user. The application requests the ticket with the HTTP API
+// and gives it to the user's client.
 type Ticket struct {
-	Number  string // random; a ticket is used once
-	Issuer  string // the id of the API token that made it
+	Number  string // random; identifies the ticket, which can be used once
+	Issuer  string // id of the API token that made the ticket
 	Who     proto.Identity
-	Rooms   json.RawMessage // the grant
+	Rooms   json.RawMessage // the rights of the session
 	Issued  time.Time
-	Expires time.Time // when the ticket becomes unusable
-	Until   time.Time // bounds the session and its resume
+	Expires time.Time // until when the ticket can be used
+	Until   time.Time // when the session and its resume strings end
 }
 
-// A ticket is base64url of
+// A ticket is the base64url encoding of
 //
 //	1 B version | 4 B name of the key | JSON | 16 B tag
 //
-// with the same tag as resume strings. The times are seconds since 1970.
+// with the same tag as in resume strings. Times are in seconds since 1970.
 type ticketText struct {
 	Number  string          `json:"x"`
 	Issuer  string          `json:"s"`
 	ID      string          `json:"i"`
 	Name    string          `json:"n,omitempty"`
 	Rooms   json.RawMessage `json:"r"`
-	Issued  int64           `json:"t"` // in milliseconds
+	Issued  int64           `json:"t"` // in milliseconds since 1970
 	Expires int64           `json:"e"`
 	Until   int64           `json:"u"`
 }
 
 const (
 	ticketVersion = 3
-	maxTicket     = 8 << 10 // characters; a grant has at most 4 KiB
+	maxTicket     = 8 << 10 // the most characters; a grant has at most 4 KiB
 )
 
-// Refusals of tickets.
+// Refusals for tickets.
 var (
 	errTicketExpired = proto.Refuse(proto.Unauthorized, "the ticket has expired; get a new one")
 	errTicketUsed    = proto.Refuse(proto.Unauthorized, "the ticket has been used before; get a new one")
@@ -50,7 +50,7 @@ var (
 	errKeyUnknown    = proto.Refuse(proto.Unavailable, "the credential cannot be checked now; try again").After(time.Second)
 )
 
-// SignTicket returns a ticket as a string, with a new number.
+// SignTicket returns the text of a ticket, with a new number.
 func (g *signer) SignTicket(t *Ticket) string {
 	return g.sealJSON(ticketVersion, ticketText{
 		Number: rand.Text(), Issuer: t.Issuer, ID: t.Who.ID, Name: t.Who.Name, Rooms: t.Rooms,
@@ -58,8 +58,8 @@ func (g *signer) SignTicket(t *Ticket) string {
 	})
 }
 
-// ReadTicket parses and checks a ticket. It does not check whether the ticket has been used. The
-// error is a *proto.Refusal.
+// ReadTicket parses and checks a ticket. It does not check whether the ticket was used before.
+// The error is a *proto.Refusal.
 func (g *signer) ReadTicket(s string) (*Ticket, error) {
 	var text ticketText
 	if len(s) > maxTicket || !g.openJSON(ticketVersion, s, &text) {
@@ -75,8 +75,8 @@ func (g *signer) ReadTicket(s string) (*Ticket, error) {
 	return t, nil
 }
 
-// TicketRefusal returns the refusal for a ticket that has been used, or that the gateway could not
-// check.
+// TicketRefusal returns the refusal for a ticket that was used before. If used is false, it
+// returns the refusal for a ticket that the gateway could not check.
 func TicketRefusal(used bool) error {
 	if used {
 		return errTicketUsed
@@ -84,19 +84,19 @@ func TicketRefusal(used bool) error {
 	return errTicketUnknown
 }
 
-// KeyUnknown returns the refusal for a resume string or ticket whose key the gateway could not look
-// up.
+// KeyUnknown returns the refusal for a resume string or ticket if the gateway could not look up
+// its key.
 func KeyUnknown() error { return errKeyUnknown }
 
-// Pass returns what the ticket allows, in the form that resume strings contain.
+// Pass returns what the ticket allows, in the form for resume strings.
 func (t *Ticket) Pass() Pass {
 	return Pass{Who: t.Who, Rooms: t.Rooms, Until: t.Until, Issued: t.Issued, Issuer: t.Issuer, Ticket: true}
 }
 
-// jsonHead is the length of the bytes before the JSON.
+// jsonHead is the number of bytes before the JSON.
 const jsonHead = 1 + keyName
 
-// sealJSON returns a signed string of a version.
+// sealJSON returns a signed string that contains v as JSON. Version is its first byte.
 func (g *signer) sealJSON(version byte, v any) string {
 	j, err := json.Marshal(v)
 	if err != nil {
@@ -107,7 +107,7 @@ func (g *signer) sealJSON(version byte, v any) string {
 	return base64.RawURLEncoding.EncodeToString(append(b, key.tag(b)...))
 }
 
-// openJSON reads the output of sealJSON. It returns false for every other string.
+// openJSON reads a string that sealJSON has returned. It returns false for every other string.
 func (g *signer) openJSON(version byte, s string, v any) bool {
 	b, ok := decode(s)
 	if !ok || len(b) < jsonHead+resumeTag || b[0] != version {

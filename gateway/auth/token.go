@@ -18,22 +18,23 @@ import (
 const (
 	maxToken = 12 << 10 // bytes
 
-	// Leeway is how much the clocks of an issuer and a gateway may differ, in exp, nbf and iat.
+	// Leeway is how much the clocks of an issuer and a gateway may differ. It applies to exp,
+	// nbf and iat.
 	Leeway = 5 * time.Second
 )
 
-// A Holder is a client as its token identifies it, with its rights.
+// Holder describes the client that a token identifies, with the client's rights.
 type Holder struct {
 	Who     proto.Identity
 	Grant   *grant.Grant
 	Issued  time.Time // the time in iat
-	Expires time.Time // the time in exp; a session ends a little later, at End
+	Expires time.Time // the time in exp; the session ends a little later, at End
 }
 
-// End returns when a session with this token ends.
+// End returns when a session with this token must end.
 func (h *Holder) End() time.Time { return h.Expires.Add(Leeway) }
 
-// Refusals of tokens to which a client reacts in different ways.
+// Refusals of tokens that a client handles in different ways.
 var (
 	errExpired = proto.Refuse(proto.Unauthorized, "the token has expired; get a new one")
 	errNoKeys  = proto.Refuse(proto.Unavailable, "the keys that check this token cannot be read now; try again").After(time.Second)
@@ -53,8 +54,8 @@ func CloseCode(err error) proto.CloseCode {
 	return proto.CloseBadToken
 }
 
-// claims are the claims of a token that this package uses. Names are compared exactly. A repeated
-// name is an error.
+// claims contains the claims of a token that this package uses. Their names are compared
+// exactly. A repeated name is an error.
 type claims struct {
 	sub   string // "" = absent
 	name  string
@@ -107,7 +108,8 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// parseSubject reads an id, which may be a number: some services number their users.
+// parseSubject reads an id. The id may also be a number, because some services use numbers for
+// their users.
 func parseSubject(value []byte) (string, error) {
 	var text string
 	if json.Unmarshal(value, &text) == nil {
@@ -123,7 +125,7 @@ func parseSubject(value []byte) (string, error) {
 	return string(value), nil
 }
 
-// parseDate reads a number of seconds since 1970, up to the year 9999.
+// parseDate reads a time in seconds since 1970, up to the year 9999.
 func parseDate(value []byte) (*jwt.NumericDate, error) {
 	seconds, err := strconv.ParseFloat(string(value), 64)
 	if err != nil || !(seconds >= 0 && seconds < 253402300800) {
@@ -139,8 +141,8 @@ var parser = jwt.NewParser(
 	jwt.WithStrictDecoding(),
 )
 
-// Token checks a token and returns its holder. The error is a *proto.Refusal and never
-// contains the token. Token may take a millisecond; loops call Check.
+// Token checks a token and returns its holder. The error is a *proto.Refusal, and never contains
+// the token. A call may take a millisecond, so event loops call Check instead.
 func (a *Auth) Token(token string) (Holder, error) {
 	if len(a.issuers) == 0 {
 		return Holder{}, refuse("this server accepts no tokens; connect without one")
@@ -148,7 +150,7 @@ func (a *Auth) Token(token string) (Holder, error) {
 	if len(token) > maxToken {
 		return Holder{}, refuse("the token has %d bytes; the limit is %d", len(token), maxToken)
 	}
-	if strings.ContainsAny(token, "\r\n") { // encoding/base64 would skip them
+	if strings.ContainsAny(token, "\r\n") { // encoding/base64 would ignore them
 		return Holder{}, refuse("the token is not a JSON Web Token")
 	}
 	var c claims
@@ -190,8 +192,9 @@ func (a *Auth) Token(token string) (Holder, error) {
 	return h, nil
 }
 
-// findKeys returns the issuer of a token and its keys for it. The claim iss only selects the
-// issuer: the keys of that issuer alone then check the token.
+// findKeys returns the issuer of a token, and the keys of this issuer that may check the token.
+// The claim iss only selects the issuer. It is not trusted, because then only this issuer's keys
+// are accepted.
 func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
 	if _, has := t.Header["crit"]; has {
 		return nil, nil, refuse("the token has a crit header, which this server does not know")
@@ -210,7 +213,8 @@ func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
 	for _, is := range candidates {
 		public, ready := is.find(kid, t.Method.Alg())
 		later = later || !ready
-		// With several issuers whose keys have no kid, only the signature identifies the issuer.
+		// If there are several issuers whose keys have no kid, only the signature shows which of
+		// them made the token.
 		if len(public) > 0 && (len(candidates) == 1 || verifies(t, public)) {
 			return is, public, nil
 		}
@@ -227,8 +231,9 @@ func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
 	return nil, nil, refuse("the token's signature does not match this server's keys and algorithms")
 }
 
-// candidates returns the issuers that may have made a token with this iss: those that have
-// it in --auth-issuer, otherwise those without --auth-issuer.
+// candidates returns the issuers that may have made a token with this iss. If --auth-issuer
+// names iss for some issuers, these are the candidates. Otherwise they are the issuers without
+// --auth-issuer.
 func (a *Auth) candidates(iss string) []*issuer {
 	var named, others []*issuer
 	for _, is := range a.issuers {
@@ -250,7 +255,7 @@ func verifies(t *jwt.Token, public []any) bool {
 	return slices.ContainsFunc(public, func(k any) bool { return t.Method.Verify(text, t.Signature, k) == nil })
 }
 
-// identityOf returns the identity in the claims.
+// identityOf returns the identity that the claims describe.
 func (a *Auth) identityOf(from *issuer, c *claims) (proto.Identity, error) {
 	none := proto.Identity{}
 	if c.sub == "" {
@@ -277,8 +282,8 @@ func (a *Auth) identityOf(from *issuer, c *claims) (proto.Identity, error) {
 	return who, nil
 }
 
-// IssuerOf returns the name of the issuer whose prefix an id has; "" = no prefix, so the unnamed
-// issuer.
+// IssuerOf returns the name of the issuer whose prefix an id has. It returns "" if the id has no
+// prefix, so that it comes from the issuer without a name.
 func (a *Auth) IssuerOf(id string) string {
 	for _, is := range a.issuers {
 		if is.name != "" && strings.HasPrefix(id, is.name+":") {
@@ -316,7 +321,7 @@ func refuseToken(err error) *proto.Refusal {
 	return refuse("the token is not accepted")
 }
 
-// TakesAuth reports whether a client without rights can get some with a token or a ticket.
+// TakesAuth reports whether a client without rights can get rights with a token or a ticket.
 func (a *Auth) TakesAuth() bool { return a.tickets || a.TakesTokens() }
 
 // TakesTokens reports whether the gateway accepts tokens.

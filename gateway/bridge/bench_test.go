@@ -12,7 +12,8 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// BenchmarkSay measures the time from Say to its callback, with a roomsvc that answers at once.
+// BenchmarkSay measures the time from a call of Say to its callback. The test's room service
+// answers at once.
 func BenchmarkSay(b *testing.B) {
 	s := historytest.Start(b, 1000)
 	o := own(b, s)
@@ -37,7 +38,8 @@ func BenchmarkSay(b *testing.B) {
 	}
 }
 
-// BenchmarkFollow measures the time to follow a room when many rooms are followed at once.
+// BenchmarkFollow measures how long it takes to follow a room when many rooms are followed at
+// the same time.
 func BenchmarkFollow(b *testing.B) {
 	s := historytest.Start(b, 1000)
 	own(b, s).end(b)

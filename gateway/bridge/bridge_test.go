@@ -26,12 +26,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// gateway is a bridge with one follower, in the place of an event loop.
+// gateway is a bridge with one follower, which takes the place of an event loop.
 type gateway struct {
 	*bridge.Bridge
 	follower
-	stop func() // ends Run and waits for it
-	die  func() // closes its connections for good, like the death of the process
+	stop func() // ends Run and waits for its end
+	die  func() // closes the connections for good, as the death of the process would
 }
 
 // open starts a gateway and waits until it is ready.
@@ -69,7 +69,7 @@ func begin(t testing.TB, s *historytest.Server, id string, change ...func(*bridg
 	return g
 }
 
-// follower records its deliveries.
+// follower records the deliveries that it receives.
 type follower struct {
 	mu  sync.Mutex
 	got []follow.Delivery
@@ -81,7 +81,8 @@ func (f *follower) Deliver(d follow.Delivery) {
 	f.got = append(f.got, d)
 }
 
-// events returns the numbered deliveries of a room as "seq" and the others as their JSON.
+// events returns the deliveries of a room: the seq of each numbered delivery as text, and the
+// JSON of the others.
 func (f *follower) events(room proto.Room) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,7 +103,8 @@ func (f *follower) events(room proto.Room) []string {
 	return out
 }
 
-// sees waits until the follower has received exactly the numbered events from ... to of the room.
+// sees waits until the follower has received exactly the room's events with the numbers from to
+// to.
 func (g *gateway) sees(t *testing.T, room proto.Room, from, to uint64) {
 	t.Helper()
 	var want []string
@@ -151,7 +153,7 @@ func text(room proto.Room, from, body string) publish.Say {
 	return publish.Say{Rights: proto.AllRights, Room: room, From: proto.Identity{ID: from}, Content: proto.Content{Kind: proto.Text, Body: []byte(body)}, Patience: 10 * time.Second}
 }
 
-// owner is a minimal room service. It owns every partition.
+// owner is a minimal room service that owns every partition.
 type owner struct {
 	s    *historytest.Server
 	nc   *nats.Conn
@@ -160,7 +162,7 @@ type owner struct {
 	mu    sync.Mutex
 	sub   *nats.Subscription
 	rooms map[string]*historytest.Room
-	known map[string]uint64 // seq by room, sender and key
+	known map[string]uint64 // the seqs of stored messages, by room, sender and key
 }
 
 func own(t testing.TB, s *historytest.Server) *owner {
@@ -188,7 +190,7 @@ func (o *owner) begin(t testing.TB) {
 	}
 }
 
-// end makes the owner disappear, and waits until the server has noticed that.
+// end ends the owner, and waits until the NATS server has noticed.
 func (o *owner) end(t testing.TB) {
 	t.Helper()
 	if err := o.sub.Unsubscribe(); err != nil {
@@ -206,8 +208,8 @@ func (o *owner) room(name string) *historytest.Room {
 	return o.rooms[name]
 }
 
-// take commits one message and answers it. If the commit has no ack, take does not answer, and the
-// sender must repeat the message.
+// take commits one message and answers it. If the commit gets no ack, take does not answer. Then
+// the sender must send the message again.
 func (o *owner) take(m *nats.Msg) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

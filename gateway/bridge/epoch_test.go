@@ -10,7 +10,8 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// deliveries returns the seqs of the room's events, in one part after each gap, and the gaps.
+// deliveries returns the seqs of the room's events, and the gaps. After each gap, the seqs begin
+// a new part.
 func (f *follower) deliveries(room proto.Room) (parts [][]uint64, resets []proto.Gap) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -27,7 +28,7 @@ func (f *follower) deliveries(room proto.Room) (parts [][]uint64, resets []proto
 	return parts, resets
 }
 
-// upTo returns 1 ... n.
+// upTo returns the numbers from 1 to n.
 func upTo(n uint64) (out []uint64) {
 	for seq := uint64(1); seq <= n; seq++ {
 		out = append(out, seq)
@@ -35,8 +36,8 @@ func upTo(n uint64) (out []uint64) {
 	return out
 }
 
-// The log of a room has lost its end. The room continues after the remaining seqs, in another
-// epoch. Its followers receive one reset and then the whole new history.
+// The log of a room has lost its end. The room continues with the next seq, in another epoch.
+// Its followers must receive one reset, and then all events of the new epoch.
 func TestNewEpochContinuesTheNumbering(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
@@ -47,7 +48,7 @@ func TestNewEpochContinuesTheNumbering(t *testing.T) {
 	a.sees(t, room.Name, 1, 300)
 	room.Cut(10)
 	room.Renew("e2")
-	room.Append(100) // while the feed reads the first records
+	room.Append(100) // while the feed is reading the first records
 	eventually(t, "the new history", func() bool {
 		parts, _ := a.deliveries(room.Name)
 		return len(parts) > 1 && slices.Equal(parts[len(parts)-1], upTo(390))
@@ -65,7 +66,7 @@ func TestNewEpochContinuesTheNumbering(t *testing.T) {
 			renewed++
 			continue
 		}
-		// The feed may notice the loss before the first record of the new epoch.
+		// The feed may notice the loss before the first record of the new epoch is stored.
 		if got := parts[i+1]; gap.From != 301 || !slices.Equal(got, upTo(uint64(len(got)))) {
 			t.Errorf("after %+v: got %v", gap, got)
 		}
@@ -79,7 +80,7 @@ func TestNewEpochContinuesTheNumbering(t *testing.T) {
 }
 
 // A log was restored from a copy and continued in the same epoch. It is another history, even if
-// its newest seq is that of the shown history.
+// its newest seq is the same as that of the events that followers have received.
 func TestAnotherRecordUnderTheNewestSeq(t *testing.T) {
 	s := historytest.Start(t, 1000, byHand)
 	own(t, s).end(t)

@@ -23,10 +23,11 @@ import (
 	"roomcast/proto/seal"
 )
 
-// byHand makes a stream that does not republish. The test republishes instead, with faults.
+// byHand makes a stream that does not republish records. The test publishes them instead, with
+// faults.
 func byHand(c *jetstream.StreamConfig) { c.RePublish = nil }
 
-// republished returns the message that the stream would have republished for the newest record.
+// republished returns the message with which the stream would republish the newest record.
 func republished(r *historytest.Room, rec proto.Record) *nats.Msg {
 	m := nats.NewMsg(r.Name.OutSubject())
 	m.Header.Set(proto.HeaderRecord, rec.Header())
@@ -35,7 +36,8 @@ func republished(r *historytest.Room, rec proto.Record) *nats.Msg {
 	return m
 }
 
-// commit appends n records to the log without republishing them.
+// commit appends n records to the log. It returns the messages with which the stream would
+// republish them.
 func commit(r *historytest.Room, n int) (out []*nats.Msg) {
 	for range n {
 		r.Append(1)
@@ -56,7 +58,7 @@ func republish(t *testing.T, nc *nats.Conn, msgs []*nats.Msg) {
 	}
 }
 
-// NATS may lose, repeat and reorder republished records.
+// NATS may lose, repeat and reorder the republished records.
 func TestFollowersSeeEachRecordOnceInOrder(t *testing.T) {
 	s := historytest.Start(t, 10_000, byHand)
 	own(t, s).end(t)
@@ -76,10 +78,10 @@ func TestFollowersSeeEachRecordOnceInOrder(t *testing.T) {
 		case 0: // the last messages are lost too
 			msgs = slices.DeleteFunc(msgs, func(*nats.Msg) bool { return rnd.IntN(3) == 0 })
 			msgs = msgs[:len(msgs)/2]
-		case 1: // repeated
+		case 1: // messages are repeated
 			msgs = append(msgs, msgs[50:150]...)
 			msgs = slices.Insert(msgs, 20, msgs[:20]...)
-		case 2: // reordered
+		case 2: // messages are reordered
 			rnd.Shuffle(len(msgs), func(i, j int) { msgs[i], msgs[j] = msgs[j], msgs[i] })
 		case 3: // all messages are lost
 			msgs = nil
@@ -89,7 +91,8 @@ func TestFollowersSeeEachRecordOnceInOrder(t *testing.T) {
 	}
 }
 
-// If a loop is too slow for its records, some are dropped. The feed reads them from the log.
+// If a loop takes the deliveries too slowly, some are dropped. The feed must read them from the
+// log.
 func TestSlowLoopMissesNothing(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
@@ -105,8 +108,8 @@ func TestSlowLoopMissesNothing(t *testing.T) {
 	}
 }
 
-// Perhaps neither the old leader of the stream nor the new one has republished some records. So
-// the gateway compares all rooms with the log at once.
+// When the stream gets a new leader, some records may not be republished by any leader. So the
+// gateway compares all its rooms with the log at once.
 func TestNewLeaderCausesAComparisonOfAllRooms(t *testing.T) {
 	s := historytest.Start(t, 1000, byHand)
 	own(t, s).end(t)
@@ -146,7 +149,7 @@ func TestTrimmedHoleIsAnnounced(t *testing.T) {
 	a.seesThese(t, room.Name, want...)
 }
 
-// This is true for later followers on this gateway and on another one.
+// This must be so for later followers on this gateway and on another one.
 func TestLaterFollowersFindTheRoomClosed(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
@@ -195,7 +198,7 @@ func TestAnotherEpochIsAnnounced(t *testing.T) {
 	a.seesThese(t, old.Name, "gap 4-0 reset", "1", "2", "3", "4")
 }
 
-// A stream that has lost its end uses seqs again that members have already seen.
+// A stream that has lost its end assigns seqs again that members have already received.
 func TestLossOfTheLogsEndIsAnnounced(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
@@ -355,12 +358,13 @@ func TestSealedEndToEnd(t *testing.T) {
 		t.Errorf("the spy saw %d messages, want 4: in, log, out, eph", seen)
 	}
 
-	// A gateway without the key is not ready, and its error names the reason.
+	// A gateway without the key is not ready. The error of Ready says why.
 	c := begin(t, s, "c")
 	eventually(t, "the gateway without the key to say so", func() bool { return errors.Is(c.Ready(), seal.ErrNoKey) })
 }
 
-// The reply subject of a read may be that of another room, because NATS does not check it.
+// The reply subject of a read request may be the subject of another room, because NATS does not
+// check it.
 func TestRecordOfAnotherRoomIsNotShown(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s)
@@ -392,7 +396,7 @@ func TestRecordOfAnotherRoomIsNotShown(t *testing.T) {
 	}
 }
 
-// late holds back the answers of a NATS server while shut is locked.
+// late delays the answers of a NATS server while shut is locked.
 type late struct {
 	net.Conn
 	shut *sync.Mutex
@@ -412,16 +416,16 @@ func (c late) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A read of a room's head was started for a follower that has left. A second follower comes
-// before the answer. It must receive later records at once, not only after the next comparison
-// with the log.
+// A read of a room's head began for a follower that has left since. A second follower comes
+// before the read is answered. It must receive later records at once, not only after the next
+// comparison with the log.
 func TestFollowerTakesOverTheReadOfAnother(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s)
 	var shut sync.Mutex
 	here := make(chan struct{}, 1)
 	a := open(t, s, "a", func(c *bridge.Config) {
-		c.Follow.Feeds = 1 // one feed handles messages in the order of their arrival
+		c.Follow.Feeds = 1 // one feed handles all messages in the order of their arrival
 		c.Dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
 			if strings.HasSuffix(name, "/read") {
 				opts = append(opts, nats.SetCustomDialer(dialer(func(network, addr string) (net.Conn, error) {

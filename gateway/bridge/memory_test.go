@@ -14,7 +14,7 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// read reads a page and waits for it.
+// read reads a page of the log and waits for it.
 func (g *gateway) read(t *testing.T, q history.Query) (reads.Page, error) {
 	t.Helper()
 	type result struct {
@@ -58,7 +58,7 @@ func TestPagesAreCountedUntilTheirUsersReleaseThem(t *testing.T) {
 	for i := range pages {
 		held -= int64(pages[i].Bytes())
 		pages[i].Release()
-		pages[i].Release() // a second release changes nothing
+		pages[i].Release() // a second call of Release does nothing
 		if got := memory.Used(limit.Pages); got != held {
 			t.Errorf("%d bytes are counted after %d releases, want %d", got, i+1, held)
 		}

@@ -10,8 +10,8 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// No room service answers over a NATS server that is cut off from its peers. All connections of a
-// gateway leave such a server.
+// If a NATS server is cut off from its peers, no room service answers over it. All connections
+// of a gateway must leave such a server.
 func TestConnectionsFollowTheRoomService(t *testing.T) {
 	alone, s := historytest.Start(t, 1000), historytest.Start(t, 1000)
 	own(t, s)
@@ -23,7 +23,7 @@ func TestConnectionsFollowTheRoomService(t *testing.T) {
 	a := begin(t, s, "a", func(c *bridge.Config) {
 		c.Dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
 			opts = append(opts, nats.Name(name), nats.DontRandomize())
-			if len(conns) == 3 { // the third is only a probe
+			if len(conns) == 3 { // the third connection is only a probe
 				return nats.Connect(with, opts...)
 			}
 			nc, err := nats.Connect(without+","+with, opts...)

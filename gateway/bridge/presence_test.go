@@ -19,16 +19,16 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// enter makes id a member at the gateway.
+// enter makes the person id a member of the room on this gateway.
 func (g *gateway) enter(room proto.Room, id string) { g.Joined(room, proto.Identity{ID: id}) }
 
-// exit makes a member leave.
+// exit makes the person leave the room.
 func (g *gateway) exit(room proto.Room, id string) {
 	g.Left(room, proto.Identity{ID: id}, proto.LeftClient)
 }
 
-// knows waits until the newest notice of a join or leave to the gateway's members has this
-// count, and returns how long that took.
+// knows waits until the newest join or leave that the gateway's members have received contains
+// this count. It returns how long that took.
 func (g *gateway) knows(t *testing.T, room proto.Room, count int) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -40,8 +40,8 @@ func (g *gateway) knows(t *testing.T, room proto.Room, count int) time.Duration 
 	return time.Since(begun)
 }
 
-// members returns the number of people, and their ids. The id of a person with n > 1 sessions
-// ends in *n.
+// members returns the number of people in the room, and their ids. If a person has n > 1
+// sessions, *n follows the id.
 func (g *gateway) members(t *testing.T, room proto.Room) (int, []string) {
 	t.Helper()
 	type result struct {
@@ -66,8 +66,8 @@ func (g *gateway) members(t *testing.T, room proto.Room) (int, []string) {
 	return got.count, ids
 }
 
-// said returns a function that reports whether the follower has received a frame with all these
-// parts.
+// said returns a function that reports whether the follower has received a frame that contains
+// all parts.
 func (g *gateway) said(room proto.Room, parts ...string) func() bool {
 	return func() bool {
 		return slices.ContainsFunc(g.events(room), func(e string) bool {
@@ -163,8 +163,8 @@ func (c *cutter) set(cut bool) {
 	c.conns = nil
 }
 
-// After an interruption, the members of a gateway receive the joins and leaves of the meantime. So
-// do the members of the other gateways.
+// After an interruption, the members of a gateway receive the joins and leaves that happened
+// during the interruption. The members of the other gateways do too.
 func TestMissedJoinsAndLeavesAreTold(t *testing.T) {
 	t.Parallel()
 	s := historytest.Start(t, 1000)
@@ -232,7 +232,8 @@ func TestMembersOfADeadGatewayLeave(t *testing.T) {
 	}
 }
 
-// A gateway that starts asks the others for their people. When it stops, its own people leave.
+// A gateway that starts asks the other gateways for their people. When it stops, its own people
+// leave.
 func TestMembersOfAStoppedGatewayLeaveAtOnce(t *testing.T) {
 	t.Parallel()
 	s := historytest.Start(t, 1000)

@@ -17,8 +17,8 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// Otherwise the log would have the later requests before the first one, which its sender sends
-// again.
+// Otherwise the log would contain the later requests before the first, because the sender sends
+// the first one again.
 func TestRequestsBehindATimeoutFailToo(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -42,8 +42,8 @@ func TestRequestsBehindATimeoutFailToo(t *testing.T) {
 	}
 }
 
-// The gateway believes only acks of roomsvc. No other client can guess the reply subject, which
-// shares no secret with the reply subjects of other gateways.
+// A gateway accepts replies only on its own reply subjects. No other client can guess these
+// subjects, even if it knows the reply subjects of other gateways.
 func TestAnswersCannotBeForged(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -98,8 +98,8 @@ func TestAnswersCannotBeForged(t *testing.T) {
 	}
 }
 
-// A closed room refuses the first try, but it may be open when the second try arrives. So the late
-// answer to the first try says nothing about the message.
+// The room is closed when the first attempt arrives, but may be open when the second arrives. So
+// if the answer to the first attempt comes late, it says nothing about the message.
 func TestOnlyTheLastTryIsBelieved(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -136,7 +136,7 @@ func TestOnlyTheLastTryIsBelieved(t *testing.T) {
 	}
 }
 
-// tries returns the messages that a gateway sends to the room lobby. The test answers them.
+// tries returns the messages that gateways send to the room lobby. The test answers them.
 func tries(t *testing.T, s *historytest.Server) chan *nats.Msg {
 	t.Helper()
 	nc := s.Conn()
@@ -164,8 +164,8 @@ func busy(code proto.Code) proto.Reply {
 	return proto.Reply{Refusal: proto.Refuse(code, "the message has waited too long").After(time.Millisecond)}
 }
 
-// When the owner refuses a message for now, the gateway refuses the messages behind it with the
-// same code. So resending them keeps their order.
+// If the owner refuses a message temporarily, the gateway refuses the messages that wait behind
+// it with the same code. When the sender sends all of them again, they keep their order.
 func TestMessagesBehindARefusedOneAreRefused(t *testing.T) {
 	for _, code := range []proto.Code{proto.Overloaded, proto.RateLimited} {
 		s := historytest.Start(t, 1000)
@@ -202,8 +202,8 @@ func TestMessagesBehindARefusedOneAreRefused(t *testing.T) {
 	}
 }
 
-// The gateway also refuses a message that comes before the refused one is sent again. A sender
-// that waits for each answer is not delayed.
+// The gateway also refuses a message that arrives before the refused message is sent again. A
+// sender that waits for each answer is not affected.
 func TestLaterMessagesWaitForTheRefusedOne(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -239,7 +239,7 @@ func TestLaterMessagesWaitForTheRefusedOne(t *testing.T) {
 	}
 }
 
-// A full queue refuses a message. The sender sends it again before the next one.
+// If the queue is full, a message is refused. Its sender sends it again before the next message.
 func TestFullQueueKeepsTheOrder(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -280,7 +280,8 @@ func TestFullQueueKeepsTheOrder(t *testing.T) {
 	}
 }
 
-// NATS never accepts such a message. The gateway refuses it at once and sends the next one.
+// NATS never accepts such a message. The gateway must refuse it at once, and send the next
+// message.
 func TestMessageAboveTheLimitOfNATSIsRefused(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -302,8 +303,8 @@ func TestMessageAboveTheLimitOfNATSIsRefused(t *testing.T) {
 	}
 }
 
-// With LogMessages, the log has one line for every message, wherever it came from, and never its
-// text.
+// With LogMessages, the log contains one line for every message, whatever its source. The line
+// never contains the message's text.
 func TestLogMessagesWritesOneLineForEachMessage(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s)
@@ -332,7 +333,7 @@ func TestLogMessagesWritesOneLineForEachMessage(t *testing.T) {
 }
 
 // The answer to a message without a key is lost, and the gateway sends the message again. The
-// owner must still recognise it.
+// owner must recognise it.
 func TestMessageWithoutKeyIsStoredOnce(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
@@ -344,7 +345,7 @@ func TestMessageWithoutKeyIsStoredOnce(t *testing.T) {
 	m.Key, m.Patience = "", 10*time.Second
 	a.Say(m, func(r proto.Reply) { got <- r })
 	key := func(m *nats.Msg) string { return m.Header.Get(proto.HeaderKey) + m.Header.Get(proto.HeaderOnce) }
-	first := <-tries // its answer is lost
+	first := <-tries // the answer to this one is lost
 	second := <-tries
 	if key(first) == "" || key(first) != key(second) {
 		t.Errorf("the first try has key %q and the second %q, want the same", key(first), key(second))

@@ -62,7 +62,7 @@ func TestMicroServiceAndMetrics(t *testing.T) {
 	}
 }
 
-// metric returns the value of a metric, as Prometheus receives it.
+// metric returns the value of a metric that Prometheus would receive.
 func metric(t *testing.T, g *gateway, name string) float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()

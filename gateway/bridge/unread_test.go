@@ -16,7 +16,7 @@ import (
 	"roomcast/proto/seal"
 )
 
-// lines is a log in memory. A test may read it while others write it.
+// lines is a log in memory. It is safe for concurrent use.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -47,7 +47,7 @@ func keys(t *testing.T, secrets ...byte) *seal.Keys {
 	return k
 }
 
-// A gateway that cannot read a record tells the members of the room. It refuses joins with the
+// If a gateway cannot read a record, it tells the members of the room, refuses joins with the
 // reason, logs one error and is not ready. When it can read the log again, it is ready again.
 func TestUnreadableRecordIsAnnounced(t *testing.T) {
 	newer := func(t *testing.T, s *historytest.Server, room *historytest.Room) {
@@ -59,7 +59,7 @@ func TestUnreadableRecordIsAnnounced(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name       string
-		log, knows *seal.Keys // the keys of the log, and those that the gateway has
+		log, knows *seal.Keys // the keys that seal the log, and the keys that the gateway has
 		write      func(t *testing.T, s *historytest.Server, room *historytest.Room)
 		want       string
 	}{

@@ -24,21 +24,21 @@ import (
 )
 
 // apiPatience is how long a request waits for the room's owner before it is refused as
-// unavailable. It is long enough for another owner to take over after a crash.
+// unavailable. In this time, another owner can take over after a crash.
 const apiPatience = 8 * time.Second
 
-// api is the HTTP API: the commands of a JSON session as HTTP requests. It is safe for
+// api is the HTTP API. It offers the commands of a JSON session as HTTP requests. It is safe for
 // concurrent use.
 type api struct {
 	bridge     *bridge.Bridge
 	memory     *limit.Budget // counts answers while they are being written
 	guard      guard
 	auth       *auth.Auth
-	backend    *backend.Backend // nil = nothing is asked
+	backend    *backend.Backend // nil = there is no backend
 	maxMessage int
 	log        *slog.Logger
-	rate       limit.Rate   // of the requests of one user, or of the guests of one address
-	rates      *limit.Rates // of requests, and of signals in slow rooms
+	rate       limit.Rate   // limit of the requests of one user, or of all guests with the same address
+	rates      *limit.Rates // limits for requests, and for signals in slow rooms
 }
 
 func (a *api) register(mux *http.ServeMux) {
@@ -59,10 +59,10 @@ func (a *api) register(mux *http.ServeMux) {
 	})))
 }
 
-// An answer is the JSON body of a response with status 200.
+// answer is the JSON body of a response with status 200.
 type answer []byte
 
-// named refuses callers that are not identified.
+// named wraps a handler. It refuses callers that have not said who they are.
 func named(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
 	return func(r *http.Request, by *caller) (answer, error) {
 		if by.lacks != nil {
@@ -72,7 +72,8 @@ func named(serve func(*http.Request, *caller) (answer, error)) func(*http.Reques
 	}
 }
 
-// programs refuses guests: only programs and operators may send these requests.
+// programs wraps a handler. It refuses guests, because only programs and operators may send
+// these requests.
 func programs(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
 	return func(r *http.Request, by *caller) (answer, error) {
 		switch {
@@ -85,7 +86,7 @@ func programs(serve func(*http.Request, *caller) (answer, error)) func(*http.Req
 	}
 }
 
-// handler returns the [http.HandlerFunc] of a function that returns an answer or a refusal.
+// handler converts a function that returns an answer or a refusal to an [http.HandlerFunc].
 func (a *api) handler(serve func(*http.Request, *caller) (answer, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		by, err := a.begin(w, r)
@@ -101,7 +102,7 @@ func (a *api) handler(serve func(*http.Request, *caller) (answer, error)) http.H
 	}
 }
 
-// begin returns the caller of a request, or a refusal.
+// begin returns the caller of a request. It returns an error if the request is refused.
 func (a *api) begin(w http.ResponseWriter, r *http.Request) (caller, error) {
 	nameOrigin(w, r, a.auth)
 	by, err := a.guard.check(r)
@@ -113,9 +114,9 @@ func (a *api) begin(w http.ResponseWriter, r *http.Request) (caller, error) {
 	return by, err
 }
 
-// rateName returns the name that the rate of a caller's requests is counted under: its id, or the
-// address of a guest. A guest behind an untrusted proxy counts under its id, because many guests
-// share the proxy's address.
+// rateName returns the name under which the rate of a caller's requests is counted. This is the
+// caller's id. For a guest it is the guest's address. If many guests share the address of an
+// untrusted proxy, each counts under its id.
 func rateName(r *http.Request, by *caller) string {
 	if address := addressOf(r); by.guest && (by.lacks != nil || auth.Counts(address, sharesAddress(r))) {
 		return "from " + limit.Group(address).String()
@@ -129,7 +130,7 @@ func (a *api) logDefect(r *http.Request, err error) {
 	}
 }
 
-// respond writes an answer, or the refusal in err.
+// respond writes an answer. If err is not nil, it writes the refusal in err instead.
 func (a *api) respond(w http.ResponseWriter, body answer, err error) {
 	if err == nil && !a.memory.Take(limit.Pages, len(body)) {
 		body, err = nil, proto.Refuse(proto.Overloaded, "the gateway has no memory left for this answer; ask again").After(time.Second)
@@ -153,7 +154,7 @@ func (a *api) respond(w http.ResponseWriter, body answer, err error) {
 	w.Write(append(reply.AppendJSON(nil), '\n'))
 }
 
-// say accepts a message: a say command as JSON, or plain text.
+// say handles a message. The body is a say command as JSON, or plain text.
 func (a *api) say(r *http.Request, by *caller) (answer, error) {
 	room, err := roomOf(r, by, proto.RightSay)
 	if err != nil {
@@ -197,8 +198,8 @@ func (a *api) say(r *http.Request, by *caller) (answer, error) {
 	return a.answer(r.Context(), s)
 }
 
-// askSay asks the backend about a message or a signal, unless the caller is a program. The backend
-// may change the content.
+// askSay asks the backend whether to allow a message or a signal, unless the caller is a
+// program. The backend may change the content.
 func (a *api) askSay(r *http.Request, by *caller, s *publish.Say, signal bool) error {
 	if !by.asked() || !a.backend.Asks(backend.Say) {
 		return nil
@@ -215,7 +216,7 @@ func (a *api) askSay(r *http.Request, by *caller, s *publish.Say, signal bool) e
 	return nil
 }
 
-// moderate carries out an act. The body holds the fields of a moderate command, or is empty.
+// moderate carries out an act. The body contains the fields of a moderate command, or is empty.
 func (a *api) moderate(r *http.Request, by *caller) (answer, error) {
 	act := proto.Act(r.PathValue("act"))
 	if !act.Known() {
@@ -235,7 +236,7 @@ func (a *api) moderate(r *http.Request, by *caller) (answer, error) {
 	return reply.AppendJSON(nil), nil
 }
 
-// act carries out an act in a room, and sets did to what the log shows of the act.
+// act carries out an act in a room. It sets did to the description of the act for the audit log.
 func (a *api) act(r *http.Request, by *caller, room proto.Room, act proto.Act, did *daemon.Act) (none proto.Reply, err error) {
 	if err := by.may(room, act.Permits(by.rights(room))); err != nil {
 		return none, err
@@ -273,7 +274,7 @@ func (a *api) act(r *http.Request, by *caller, room proto.Room, act proto.Act, d
 	return a.ask(r.Context(), s)
 }
 
-// sameRoom refuses a body that names another room than the path.
+// sameRoom returns a refusal if the body names another room than the path.
 func sameRoom(cmd *proto.Command, room proto.Room) error {
 	if !cmd.Room.IsZero() && cmd.Room != room {
 		return proto.Refuse(proto.BadRequest, "the body and the path name different rooms; leave room out of the body")
@@ -281,7 +282,7 @@ func sameRoom(cmd *proto.Command, room proto.Room) error {
 	return nil
 }
 
-// answer does what ask does, and returns the reply as JSON.
+// answer sends s to the room's owner and returns the reply as JSON.
 func (a *api) answer(ctx context.Context, s publish.Say) (answer, error) {
 	reply, err := a.ask(ctx, s)
 	if err != nil {
@@ -290,7 +291,8 @@ func (a *api) answer(ctx context.Context, s publish.Say) (answer, error) {
 	return reply.AppendJSON(nil), nil
 }
 
-// ask sends s to the room's owner and waits for the reply. A refusal is an error.
+// ask sends s to the room's owner and waits for the reply. If the reply is a refusal, ask
+// returns it as an error.
 func (a *api) ask(ctx context.Context, s publish.Say) (none proto.Reply, err error) {
 	reply, err := await(ctx, func(done func(proto.Reply, error)) {
 		send := a.bridge.Say
@@ -310,7 +312,8 @@ func (a *api) ask(ctx context.Context, s publish.Say) (none proto.Reply, err err
 	return reply, nil
 }
 
-// await calls start and waits until start's callback is called once, or ctx ends.
+// await calls start. Then it waits until the callback that it passed to start is called, or
+// until ctx ends.
 func await[T any](ctx context.Context, start func(done func(T, error))) (T, error) {
 	type result struct {
 		value T
@@ -327,7 +330,7 @@ func await[T any](ctx context.Context, start func(done func(T, error))) (T, erro
 	}
 }
 
-// members returns a [proto.Members].
+// members answers with a [proto.Members].
 func (a *api) members(r *http.Request, by *caller) (answer, error) {
 	room, err := roomOf(r, by, proto.RightRead)
 	if err == nil {
@@ -353,8 +356,8 @@ func (a *api) members(r *http.Request, by *caller) (answer, error) {
 	})
 }
 
-// rooms returns {"rooms":[{"room":"lobby","messages":12},…]} with the rooms that the caller may
-// read.
+// rooms answers with {"rooms":[{"room":"lobby","messages":12},…]}. The list contains the rooms
+// that the caller may read.
 func (a *api) rooms(r *http.Request, by *caller) (answer, error) {
 	list, err := await(r.Context(), a.bridge.Rooms)
 	if err != nil {
@@ -373,7 +376,8 @@ func (a *api) rooms(r *http.Request, by *caller) (answer, error) {
 	return appendJSON(nil, map[string]any{"rooms": rooms}), nil
 }
 
-// roomOf returns the room of a request, or a refusal if the caller lacks the right there.
+// roomOf returns the room of a request. It returns a refusal if the caller does not have the
+// right in this room.
 func roomOf(r *http.Request, by *caller, right proto.Right) (proto.Room, error) {
 	room, err := proto.ParseRoom(r.PathValue("room"))
 	if err != nil {
@@ -382,8 +386,8 @@ func roomOf(r *http.Request, by *caller, right proto.Right) (proto.Room, error) 
 	return room, by.may(room, right)
 }
 
-// senderOf returns the sender of a request: the caller, or the id in from= with the name in name=
-// if the caller may speak for others.
+// senderOf returns the sender of a request. If the caller may act for others, the sender is the
+// id in from= with the name in name=. Otherwise it is the caller.
 func senderOf(r *http.Request, by *caller) (proto.Identity, error) {
 	q := r.URL.Query()
 	who := by.who
@@ -397,7 +401,7 @@ func senderOf(r *http.Request, by *caller) (proto.Identity, error) {
 		}
 		who.ID = id
 	}
-	if by.token == nil || who.ID != by.who.ID { // a program may give itself a name
+	if by.token == nil || who.ID != by.who.ID { // a program may choose its own name
 		if err := by.mayBe(who.ID); err != nil {
 			return who, err
 		}
@@ -411,9 +415,9 @@ func senderOf(r *http.Request, by *caller) (proto.Identity, error) {
 	return who, nil
 }
 
-// keyOf returns the key in the body of a request or in its header Idempotency-Key.
-// draft-ietf-httpapi-idempotency-key-header requires quotes in the header, but many clients leave
-// them out.
+// keyOf returns the key of a request, from the body or from the header Idempotency-Key. The
+// draft for this header (draft-ietf-httpapi-idempotency-key-header) requires quotes around the
+// value, but many clients leave them out.
 func keyOf(r *http.Request, inBody string) (string, error) {
 	key := strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
 	switch {
@@ -431,7 +435,8 @@ func keyOf(r *http.Request, inBody string) (string, error) {
 	return key, nil
 }
 
-// readObject reads the body as a JSON object into v. It refuses fields that v does not have.
+// readObject reads the body as a JSON object into v. It returns an error if the object has a
+// field that v does not have.
 func readObject(r *http.Request, v any, example string) error {
 	body, err := readBody(r)
 	if err != nil {
@@ -440,7 +445,7 @@ func readObject(r *http.Request, v any, example string) error {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if dec.Decode(v) == nil {
-		if _, err := dec.Token(); errors.Is(err, io.EOF) { // dec.More would ignore a closing brace
+		if _, err := dec.Token(); errors.Is(err, io.EOF) { // dec.More returns false at a superfluous closing brace
 			return nil
 		}
 	}
@@ -458,7 +463,7 @@ func readBody(r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// wrap makes {"verb":body}.
+// wrap returns {"verb":body}.
 func wrap(verb string, body []byte) []byte {
 	b := make([]byte, 0, len(verb)+len(body)+8)
 	b = append(b, `{"`...)
@@ -468,7 +473,7 @@ func wrap(verb string, body []byte) []byte {
 	return append(b, '}')
 }
 
-// appendJSON appends v as JSON. The types of v must be such that json.Marshal cannot fail.
+// appendJSON appends v as JSON. The type of v must be one that json.Marshal can always encode.
 func appendJSON(b []byte, v any) []byte {
 	j, err := json.Marshal(v)
 	if err != nil {

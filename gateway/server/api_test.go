@@ -80,8 +80,8 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 	servertest.Hear(t, member, " hi")
 	servertest.Hear(t, member, ` {"n":1}`)
 	servertest.Hear(t, member, " beep")
-	// The member may have received messages from after the reopening before it is told of the
-	// close.
+	// The member may receive messages from after the reopening, before the gateway has told it
+	// of the close.
 	got, code := servertest.Next(t, member)
 	for code == 0 && strings.HasSuffix(got, " again") {
 		got, code = servertest.Next(t, member)
@@ -91,7 +91,8 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 	}
 }
 
-// Without a token programs of this machine may use the API, but pages in its browser may not.
+// Without a token, programs on this machine may use the API. Pages in a browser on this machine
+// may not.
 func TestAPIWithoutTokenIsForProgramsOfThisMachine(t *testing.T) {
 	base := servertest.Serve(t)
 	u, err := url.Parse(base)
@@ -149,7 +150,7 @@ func TestAPIIsOffOnPublicListeners(t *testing.T) {
 	}
 }
 
-// The public port serves pages, rooms and the API, but nothing for operators.
+// The public port serves pages, rooms and the API, but nothing that is meant for operators.
 func TestPublicPortServesNothingForOperators(t *testing.T) {
 	base := servertest.Serve(t)
 	for _, tt := range []struct {
@@ -184,7 +185,8 @@ func TestPublicPortServesNothingForOperators(t *testing.T) {
 	}
 }
 
-// A stopping gateway closes all sessions with 1001, refuses new ones, and ends without error.
+// A gateway that is stopping closes all sessions with 1001, refuses new sessions, and ends
+// without an error.
 func TestStopClosesAllSessions(t *testing.T) {
 	base, stop := servertest.ServeUntil(t, "--drain-time", "300ms")
 	var members []*websocket.Conn

@@ -8,7 +8,8 @@ import (
 	"roomcast/gateway/server/servertest"
 )
 
-// The log has a line for each ticket, revocation and act over HTTP, also if it was refused.
+// The log has a line for each ticket, revocation and act that was requested over HTTP, also for
+// refused ones.
 func TestRequestsAreAudited(t *testing.T) {
 	tokens := servertest.File(t, "shop shop-token-0123456789 tickets:shop-* read:shop-* say:shop-*\nboss boss-token-0123456789 admin\n")
 	var log logLines
@@ -50,7 +51,7 @@ func (l *logLines) String() string {
 	return l.text.String()
 }
 
-// has reports whether a line of the audit has this beginning and end.
+// has reports whether the log has an audit line that begins with begin and ends with end.
 func (l *logLines) has(begin, end string) bool {
 	for line := range strings.Lines(l.String()) {
 		_, rest, audit := strings.Cut(strings.TrimSuffix(line, "\n"), " msg=audit ")

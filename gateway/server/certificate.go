@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// certificate serves a certificate from two files. It reads them again when they change, so
-// a renewed certificate needs no restart. It is safe for concurrent use.
+// certificate is a TLS certificate that is stored in two files. It reads the files again when
+// they change. So a renewed certificate needs no restart. It is safe for concurrent use.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
 	mu      sync.Mutex // guards the fields below
 	current *tls.Certificate
-	changed time.Time // of the newer file, when current was read
+	changed time.Time // modification time of the newer file, when current was read
 	checked time.Time // when the files were last checked for changes
 }
 
-// checkEvery is the minimum time between two checks of the files.
+// checkEvery is the shortest time between two checks of the files.
 const checkEvery = 10 * time.Second
 
 func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
@@ -35,7 +35,7 @@ func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, e
 func (c *certificate) config() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"http/1.1"}, // WebSocket begins in HTTP/1.1
+		NextProtos: []string{"http/1.1"}, // a WebSocket begins with an HTTP/1.1 request
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -49,7 +49,7 @@ func (c *certificate) config() *tls.Config {
 	}
 }
 
-// read reads the files. The caller holds mu, or no other goroutine has c.
+// read reads the files. The caller must hold mu, or be the only user of c.
 func (c *certificate) read() error {
 	c.checked = time.Now()
 	changed := c.modified()
@@ -61,7 +61,7 @@ func (c *certificate) read() error {
 	return nil
 }
 
-// modified returns when the newer of the files was written.
+// modified returns the modification time of the newer of the two files.
 func (c *certificate) modified() (newest time.Time) {
 	for _, path := range []string{c.certFile, c.keyFile} {
 		if info, err := os.Stat(path); err == nil && info.ModTime().After(newest) {

@@ -24,50 +24,50 @@ import (
 	"roomcast/proto/seal"
 )
 
-// Config holds the settings of a gateway. Start from DefaultConfig and set Dial and ID.
+// Config contains the settings of a gateway. Begin with DefaultConfig, and set Dial and ID.
 type Config struct {
-	ID      string // unique among gateways: letters and digits
+	ID      string // different for each gateway; made of letters and digits
 	Dial    daemon.Dialer
-	Carrier bridge.Carrier // the way to the room service; nil = over NATS
-	Keys    *seal.Keys     // nil = no encryption
+	Carrier bridge.Carrier // connects the gateway with the room service; nil = over NATS
+	Keys    *seal.Keys     // seal payloads; nil = payloads are not sealed
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 
 	Listen   string // host:port
-	Loops    int    // event loops, one per core if 0
-	CertFile string // PEM; with KeyFile: HTTPS and wss only
+	Loops    int    // number of event loops; 0 = one for each core
+	CertFile string // PEM file; if it and KeyFile are set, the gateway serves only https and wss
 	KeyFile  string
-	Portable bool // goroutines instead of epoll
+	Portable bool // serve connections with goroutines instead of epoll
 
-	MaxMessage               int           // bytes
+	MaxMessage               int           // the most bytes of one message
 	MaxConnections           int           // 0 = as many as the file descriptors allow
-	Descriptors              int           // file descriptors that other parts of the process need
+	Descriptors              int           // number of file descriptors that other parts of the process need
 	MaxConnectionsPerAddress int           // 0 = no limit
-	ConnectRate              int           // new connections a second, 0 = no limit
-	Rate                     float64       // messages a second a connection, 0 = no limit
-	Burst                    int           // messages that may come at once
-	Memory                   int64         // bytes held for members, see [limit.Use]
-	MaxRooms                 int           // rooms with members; 0 = as many as half of Memory holds
-	Greeting                 string        // first frame of a text session, "" = none
-	Conformance              bool          // offers /echo and rooms without stamps, for protocol test suites
-	Compress                 bool          // offers permessage-deflate
-	LogMessages              bool          // writes a log line for every message
-	DrainTime                time.Duration // over which a stopping gateway spreads its closes
-	PathPrefix               string        // such as /chat, above all paths; "" = none
-	MaxRequestHead           int           // bytes of the head of an HTTP request or handshake
-	PingInterval             time.Duration // of silence, after which the gateway pings a client
-	HTTPIdleTime             time.Duration // for which a connection is kept between two HTTP requests
-	APITokenFile             string        // "" = only this machine may use the HTTP API
-	LocalAPI                 bool          // without a token, this machine may use the HTTP API
+	ConnectRate              int           // new connections per second; 0 = no limit
+	Rate                     float64       // messages per second from one connection; 0 = no limit
+	Burst                    int           // messages that may arrive at once
+	Memory                   int64         // the most bytes kept in memory for members, see [limit.Use]
+	MaxRooms                 int           // the most rooms with members; 0 = as many as fit into half of Memory
+	Greeting                 string        // first frame of a text session; "" = none
+	Conformance              bool          // offer /echo and rooms without stamps, for protocol test suites
+	Compress                 bool          // offer permessage-deflate
+	LogMessages              bool          // write a log line for every message
+	DrainTime                time.Duration // when stopping, spread the closing of sessions over this time
+	PathPrefix               string        // such as /chat, in front of all paths; "" = none
+	MaxRequestHead           int           // the most bytes of the head of an HTTP request or handshake
+	PingInterval             time.Duration // after this time of silence the gateway sends a ping to a client
+	HTTPIdleTime             time.Duration // how long the gateway keeps a connection open between two HTTP requests
+	APITokenFile             string        // "" = only programs on this machine may use the HTTP API
+	LocalAPI                 bool          // let programs on this machine use the HTTP API without a token
 	Auth                     auth.Config
 	Ask                      backend.Config
-	AuthCookie               string        // name of a cookie that may hold a token; "" = none
-	AuthTime                 time.Duration // for a client without rights to send a token
-	AllowQueryToken          bool          // accept tokens in URLs, which proxies log
-	TrustProxies             []string      // networks of proxies whose X-Forwarded headers count
+	AuthCookie               string        // name of a cookie that may contain a token; "" = none
+	AuthTime                 time.Duration // how long a client without rights has to send a token
+	AllowQueryToken          bool          // accept tokens in URLs, although proxies log URLs
+	TrustProxies             []string      // networks of proxies whose X-Forwarded headers the gateway believes
 }
 
-// DefaultConfig returns the defaults of the flags.
+// DefaultConfig returns the default values of the flags.
 func DefaultConfig() Config {
 	return Config{
 		Log:      slog.Default(),
@@ -77,8 +77,8 @@ func DefaultConfig() Config {
 		MaxRequestHead: wire.MaxRequest,
 		PingInterval:   25 * time.Second,
 		// Proxies and load balancers keep an idle connection for 60 s (nginx, ELB), 90 s
-		// (Traefik) or 120 s (Caddy). The gateway must keep it longer: otherwise the proxy
-		// may send a request to a closed connection.
+		// (Traefik) or 120 s (Caddy). The gateway must keep it longer. Otherwise a proxy may
+		// send a request over a connection that the gateway has just closed.
 		HTTPIdleTime: 3 * time.Minute,
 
 		MaxMessage: 64 << 10,
@@ -141,7 +141,8 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.Portable, "portable", c.Portable, "serve connections with goroutines instead of epoll, as https always does")
 }
 
-// Check returns an error that names the flag of a wrong setting. It does not listen.
+// Check returns an error if a setting is wrong. The error names the flag. Check does not open
+// the listener.
 func (c *Config) Check() error {
 	for _, bad := range []struct {
 		is      bool
@@ -192,7 +193,8 @@ func (c *Config) Check() error {
 	return err
 }
 
-// GuestRights returns the rights of clients without a token, as values of the flag.
+// GuestRights returns the rights of clients without a credential, as values of the flag
+// --guest-rights.
 func (c *Config) GuestRights() []string {
 	rights := c.Auth
 	rights.Asked = c.Ask.Asks(backend.Connect)
@@ -205,12 +207,12 @@ func goodPrefix(prefix string) bool {
 	return prefixPattern.MatchString(prefix) && path.Clean("/"+prefix) == "/"+strings.TrimPrefix(prefix, "/")
 }
 
-// conformancePending is the maximum size of an incomplete message with --conformance, in bytes.
-// Test suites send 16 MiB.
+// conformancePending is the largest size of an incomplete message with --conformance, in bytes.
+// Test suites send messages of 16 MiB.
 const conformancePending = 20 << 20
 
-// sessions returns the configuration of the sessions of one loop. Name distinguishes its
-// connections from those of other loops; all loops share memory.
+// sessions returns the configuration for the sessions of one loop. Name distinguishes the
+// sessions of this loop from those of other loops. All loops share memory.
 func (c *Config) sessions(name string, memory *limit.Budget) session.Config {
 	s := session.DefaultConfig()
 	s.MaxMessage, s.MaxRequest = c.MaxMessage, c.MaxRequestHead

@@ -4,8 +4,9 @@ package server
 
 import "log/slog"
 
-// FileLimit returns the maximum number of file descriptors of this process.
+// FileLimit returns the largest number of file descriptors that this process may have.
 func FileLimit() int { return 1 << 30 }
 
-// maxConnections returns the configured number; 0 = no limit.
+// maxConnections returns how many connections to serve: the configured number. 0 means that
+// there is no limit.
 func maxConnections(configured, _ int, _ *slog.Logger) int { return configured }

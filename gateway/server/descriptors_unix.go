@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FileLimit returns the maximum number of file descriptors of this process.
+// FileLimit returns the largest number of file descriptors that this process may have.
 func FileLimit() int {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
@@ -19,11 +19,12 @@ func FileLimit() int {
 
 const noFileLimit = 1 << 30
 
-// maxConnections returns how many connections to serve: the configured number (0 = as many as
-// possible), but no more than the file descriptors allow. A quarter of all descriptors, at most
-// 256, and the reserved ones remain for the rest of the process. Loops close a connection over this
-// limit before they accept another, so the process never runs out of descriptors. The Go runtime
-// has already raised the limit to the hard limit.
+// maxConnections returns how many connections to serve. This is the configured number (0 = as
+// many as possible), but not more than the file descriptors allow. It leaves for the rest of the
+// process the reserved descriptors and a quarter of all descriptors, at most 256. When a loop
+// has reached the limit, it closes each further connection before it accepts the next. So the
+// process never runs out of descriptors. The Go runtime has already raised the soft limit to the
+// hard limit.
 func maxConnections(configured, reserved int, log *slog.Logger) int {
 	all := FileLimit()
 	fit := max(1, all-min(all/4, 256)-reserved)

@@ -15,10 +15,11 @@ import (
 	"roomcast/gateway/wire"
 )
 
-// door is the first handler of every request: it finds the client behind a trusted proxy, and
-// checks the host and the path prefix. It is immutable and safe for concurrent use.
+// door is the first handler of every request. If the request comes through a trusted proxy, door
+// finds out which client sent it. It also checks the host and the path prefix. It is immutable,
+// and so safe for concurrent use.
 type door struct {
-	prefix  string // of all paths, such as /chat
+	prefix  string // prefix of all paths, such as /chat
 	auth    *auth.Auth
 	proxies limit.Proxies
 	log     *slog.Logger
@@ -26,7 +27,7 @@ type door struct {
 }
 
 func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if wire.WantsWebSocket(r) || wire.WantsEvents(r) { // the event loop answers it
+	if wire.WantsWebSocket(r) || wire.WantsEvents(r) { // the event loop answers such a request
 		if err := session.TakeBack(w, r); err != nil {
 			d.log.Error("cannot return connection to its event loop", "error", err)
 		}
@@ -40,7 +41,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodOptions && (strings.HasPrefix(path, "/api/") || wire.IsEvents(path)):
 		d.preflight(w, r)
 	case r.Method == http.MethodOptions:
-		w.Header().Set("Allow", "GET, HEAD, OPTIONS") // health checks of proxies
+		w.Header().Set("Allow", "GET, HEAD, OPTIONS") // proxies use these methods for health checks
 		w.WriteHeader(http.StatusNoContent)
 	case below && path == "" && d.prefix != "":
 		u := url.URL{Path: d.prefix + "/", RawQuery: r.URL.RawQuery}
@@ -52,8 +53,8 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// preflight tells a browser what a page of another origin may send. It requires no token, because
-// browsers send none with this request.
+// preflight tells a browser which requests a page of another origin may send. It requires no
+// token, because browsers send no token with a preflight request.
 func (d *door) preflight(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Allow", "GET, POST, OPTIONS")
@@ -68,7 +69,7 @@ func (d *door) preflight(w http.ResponseWriter, r *http.Request) {
 }
 
 // nameOrigin allows the page that sent a request to read the answer, if the page's origin is
-// allowed. Caches must not give the answer to a page of another origin, so the answer varies by
+// allowed. The answer contains Vary: Origin, so that caches do not give it to a page of another
 // origin.
 func nameOrigin(w http.ResponseWriter, r *http.Request, a *auth.Auth) (allowed bool) {
 	w.Header().Add("Vary", "Origin")
@@ -83,11 +84,11 @@ func nameOrigin(w http.ResponseWriter, r *http.Request, a *auth.Auth) (allowed b
 	return true
 }
 
-// siteKey is the key of the [auth.Site] of a request from a trusted proxy.
+// siteKey is the context key of a request's [auth.Site], for requests from a trusted proxy.
 type siteKey struct{}
 
-// forwarded returns the request as the client behind a trusted proxy sent it. It does not change
-// the requests of other peers.
+// forwarded returns the request with the address and site of the client, if the request comes
+// from a trusted proxy. Otherwise it returns the request unchanged.
 func (d *door) forwarded(r *http.Request) *http.Request {
 	peer := addressOf(r)
 	if !d.proxies.Trust(peer) {
@@ -102,7 +103,7 @@ func (d *door) forwarded(r *http.Request) *http.Request {
 	return r
 }
 
-// siteOf returns the address that the client of a request used.
+// siteOf returns the site that the client has addressed with its request.
 func siteOf(r *http.Request) auth.Site {
 	if site, forwarded := r.Context().Value(siteKey{}).(auth.Site); forwarded {
 		return site
@@ -110,15 +111,15 @@ func siteOf(r *http.Request) auth.Site {
 	return auth.Site{Host: r.Host}
 }
 
-// addressOf returns the address of the client. The result is not valid if the request has no
-// address.
+// addressOf returns the address of the client. If the request has no address, the result is not
+// valid.
 func addressOf(r *http.Request) netip.Addr {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 	return peer.Addr().Unmap()
 }
 
-// sharesAddress reports whether the request's address is that of an untrusted proxy, so that many
-// clients may share it.
+// sharesAddress reports whether the request's address is that of an untrusted proxy. Many
+// clients may share such an address.
 func sharesAddress(r *http.Request) bool {
 	_, trusted := r.Context().Value(siteKey{}).(auth.Site)
 	return wire.Proxied(r) && !trusted

@@ -5,20 +5,21 @@ import (
 	"time"
 )
 
-// drainStep is the time between two groups of closes.
+// drainStep is the time after which drain closes the next group of sessions.
 const drainStep = 50 * time.Millisecond
 
-// lastAnswers is how long, after the drain time, sessions may wait for answers to their messages.
-// It is longer than the longest wait of a request.
+// lastAnswers is how long sessions may wait, after the drain time, for answers to their
+// messages. It is longer than any request may wait for its answer.
 const lastAnswers = 12 * time.Second
 
-// lastWords is how long clients have to read the last close frame and to close, after it was
-// queued.
+// lastWords is how long clients have to read the last close frame and to close the connection.
+// It begins when the frame has been queued.
 const lastWords = 3 * time.Second
 
-// drain stops accepting and closes the sessions as going away. It spreads the closes evenly over
-// the given time, so that the clients do not reconnect to other gateways all at once. It returns
-// when all sessions have ended, or when their time is over.
+// drain stops accepting connections and closes all sessions with the code for going away. It
+// spreads the closes evenly over the given time, so that the clients do not all reconnect to
+// other gateways at the same moment. It returns when all sessions have ended, or when their time
+// is over.
 func (f *listener) drain(over time.Duration, log *slog.Logger) {
 	for i, l := range f.loops {
 		l.Post(l.StopAccepting)
@@ -30,7 +31,7 @@ func (f *listener) drain(over time.Duration, log *slog.Logger) {
 	tick := time.NewTicker(drainStep)
 	defer tick.Stop()
 	for left := total; left > 0 && time.Since(begun) < over+lastAnswers; <-tick.C {
-		// How many sessions an even pace would not have closed yet.
+		// Closing at an even pace, this many sessions would still be open now.
 		stay := 0
 		if remaining := over - time.Since(begun); remaining > 0 {
 			stay = int(float64(total) * float64(remaining) / float64(over))
@@ -52,8 +53,8 @@ func (f *listener) sockets() (n int64) {
 	return n
 }
 
-// closeSessions closes about n sessions, spread over the loops, and returns how many are
-// left.
+// closeSessions closes about n sessions, distributed over the loops. It returns how many
+// sessions are left.
 func (f *listener) closeSessions(n int) (left int) {
 	answers := make(chan int, len(f.loops))
 	asked := 0
@@ -67,7 +68,7 @@ func (f *listener) closeSessions(n int) (left int) {
 		select {
 		case n := <-answers:
 			left += n
-		case <-f.broken: // a failed loop does not answer
+		case <-f.broken: // a loop that has failed does not answer
 			return 0
 		}
 	}

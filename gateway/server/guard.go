@@ -18,24 +18,27 @@ import (
 	"roomcast/proto/grant"
 )
 
-// guard decides who the caller of the HTTP API is, and which rights it has. A token of the token
-// file has the rights of its line; a user's own token has the user's rights. A resume string stands
-// for the user or guest whose session received it. Without any of these, every program of this
-// machine may do everything, unless the gateway is configured for people on other machines too. A
-// request through a proxy never counts as local, not even from a proxy on this machine.
+// guard finds out who the caller of the HTTP API is, and which rights the caller has. A token in
+// the token file has the rights of its line. A user's own token has the rights of this user. A
+// resume string stands for the user or guest whose session received it. Without any of these, a
+// program on this machine may do everything, unless the gateway is configured for people on
+// other machines too. A request that comes through a proxy never counts as local, even if the
+// proxy runs on this machine.
 //
-// A page in a browser of this machine sends its requests from this machine, too. So the Host must
-// be a name of this machine: otherwise a page could make its own name point here (DNS rebinding).
-// And a page's request must be of a kind that browsers do not send to another origin without a
-// preflight. A guard is immutable and safe for concurrent use.
+// A page in a browser on this machine sends its requests from this machine too. So the Host of a
+// local request must be a name of this machine. Otherwise a page could make its own name point
+// to this machine (DNS rebinding). In addition, a page's request must be of a kind that browsers
+// do not send to another origin without a preflight. A guard is immutable, and so safe for
+// concurrent use.
 type guard struct {
-	tokens *auth.APITokens // nil = none
-	closed string          // why this machine may not use the API without a token, as the end of a refusal; "" = it may
+	tokens *auth.APITokens // nil = there is no token file
+	closed string          // why even programs on this machine need a token, as the end of a refusal; "" = they need none
 	auth   *auth.Auth
 
-	backend *backend.Backend // nil = nothing is asked
+	backend *backend.Backend // nil = there is no backend
 
-	// refreshKeys asks roomsvc for the keys that sign resume strings; nil = the keys do not change.
+	// refreshKeys asks roomsvc for the keys that sign resume strings. Nil means that the keys
+	// never change.
 	refreshKeys func(done func(error))
 }
 
@@ -51,8 +54,8 @@ func newGuard(cfg *Config, listen net.Addr, a *auth.Auth, ask *backend.Backend) 
 	return g, nil
 }
 
-// whyClosed returns why even this machine needs a token, or "". A setting for people on other
-// machines shows that they can reach this listener too.
+// whyClosed returns why even programs on this machine need a token, or "". A setting that is for
+// people on other machines shows that they can reach this listener too.
 func whyClosed(cfg *Config, listen net.Addr) string {
 	for _, c := range []struct {
 		is  bool
@@ -71,34 +74,34 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 	return ""
 }
 
-// A caller is a user of the API, with its rights. It is identified by a token of the token file, by
-// its own token or by a resume string. Otherwise it is a guest, or a program of this machine, which
-// may do everything.
+// caller is the sender of a request to the API, with its rights. It may be a program with a
+// token of the token file, a user with a token or a resume string, a guest, or a program on this
+// machine, which may do everything.
 type caller struct {
 	who   proto.Identity
-	token *auth.APIToken // nil = the rights are those of grant
+	token *auth.APIToken // a token of the token file; nil = the rights are those in grant
 	grant *grant.Grant
-	local bool // a program of this machine
+	local bool // the caller is a program on this machine
 	guest bool
-	lacks error // the refusal for requests that need a credential; nil = it sent one
+	lacks error // the refusal for requests that need a credential; nil = the caller has sent one
 
-	// From the credential of a user or a guest.
+	// From the credential of a user or guest:
 	issued  time.Time
-	expires time.Time  // zero = it does not expire
-	tokenID string     // the id in the token; the backend may have given who another; "" = no token
-	pass    *auth.Pass // what the backend has allowed before; empty = nothing
+	expires time.Time  // zero = the credential does not expire
+	tokenID string     // the id in the token, if the backend has given the caller another id in who; "" = no token
+	pass    *auth.Pass // the backend's earlier answers; empty = there are none
 
-	headers map[string]string // for the backend
+	headers map[string]string // headers for the backend
 }
 
 var local = caller{who: proto.Identity{ID: "api"}, grant: grant.Everywhere(proto.AllRights), local: true}
 
-// asked reports whether the gateway asks the backend about the caller: only about users and guests,
-// not about programs.
+// asked reports whether the gateway asks the backend about the caller. It does so for users and
+// guests, but not for programs.
 func (c *caller) asked() bool { return c.token == nil && !c.local }
 
-// may returns the refusal for a caller without the right in the room, nil if the caller has the
-// right.
+// may returns the refusal for a caller that does not have the right in the room. It returns nil
+// if the caller has the right.
 func (c *caller) may(room proto.Room, right proto.Right) error {
 	var refusal *proto.Refusal
 	if c.token != nil {
@@ -115,7 +118,8 @@ func (c *caller) may(room proto.Room, right proto.Right) error {
 	return refusal
 }
 
-// mayBe returns the refusal for a caller that may not send messages as the given id, otherwise nil.
+// mayBe returns the refusal for a caller that may not send messages under the given id.
+// Otherwise it returns nil.
 func (c *caller) mayBe(id string) error {
 	switch {
 	case c.local:
@@ -129,7 +133,8 @@ func (c *caller) mayBe(id string) error {
 	return nil
 }
 
-// did adds the caller and its credential to an act for the log.
+// did adds the caller and the caller's credential to the description of an act for the audit
+// log.
 func (c *caller) did(r *http.Request, issuer func(id string) string, act daemon.Act) daemon.Act {
 	act.By, act.Peer = c.who.ID, r.RemoteAddr
 	switch {
@@ -149,7 +154,7 @@ func (c *caller) did(r *http.Request, issuer func(id string) string, act daemon.
 	return act
 }
 
-// rights returns the rights of the caller in room.
+// rights returns the rights of the caller in the room.
 func (c *caller) rights(room proto.Room) (rights proto.Rights) {
 	if c.token == nil {
 		return c.grant.Of(room, c.who.ID)
@@ -164,7 +169,7 @@ func (c *caller) rights(room proto.Room) (rights proto.Rights) {
 	return rights
 }
 
-// banned returns the refusal for a caller that is banned from a room, otherwise nil.
+// banned returns the refusal for a caller that is banned from a room. Otherwise it returns nil.
 func (c *caller) banned(limits *proto.Restrictions) error {
 	if limits.Banned(c.who.ID, time.Now()) {
 		return proto.Refuse(proto.CodeBanned, "%s", proto.CloseBanned.Meaning())
@@ -172,7 +177,7 @@ func (c *caller) banned(limits *proto.Restrictions) error {
 	return nil
 }
 
-// check returns the caller of the request, or a refusal.
+// check returns the caller of the request. It returns an error if the request is refused.
 func (g *guard) check(r *http.Request) (caller, error) {
 	origin, site := r.Header.Get("Origin"), siteOf(r)
 	if err := g.auth.CheckOrigin(origin, site); err != nil {
@@ -208,8 +213,8 @@ func (g *guard) check(r *http.Request) (caller, error) {
 	return by, g.ask(r, &by)
 }
 
-// checkLocal returns nil if a request without a credential comes from this machine and may
-// therefore do everything. Otherwise it returns the reason.
+// checkLocal returns nil if a request without a credential comes from a program on this machine,
+// which may do everything. Otherwise it returns the reason for the refusal.
 func (g *guard) checkLocal(r *http.Request) error {
 	origin, peer := r.Header.Get("Origin"), addressOf(r)
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -232,15 +237,15 @@ func (g *guard) checkLocal(r *http.Request) error {
 	return nil
 }
 
-// guest returns a new guest.
+// guest returns a new guest as the caller of the request.
 func (g *guard) guest(r *http.Request) caller {
 	return caller{
 		who: g.auth.Anonymous(), grant: g.auth.Guests(), guest: true, issued: time.Now(), pass: new(auth.Pass), headers: g.headers(r),
 	}
 }
 
-// holder returns the caller with a token that is not in --api-token-file. The resume string, if
-// any, contains what the backend has allowed the caller before.
+// holder returns the caller that sent a token which is not in --api-token-file. If the caller
+// has also sent a resume string, the string contains the backend's earlier answers.
 func (g *guard) holder(r *http.Request, token, resume string) (caller, error) {
 	peer, shared, now := addressOf(r), sharesAddress(r), time.Now()
 	if err := g.auth.CheckPeer(peer, shared, now); err != nil {
@@ -264,7 +269,7 @@ func (g *guard) holder(r *http.Request, token, resume string) (caller, error) {
 	return by, g.ask(r, &by)
 }
 
-// resumed returns the caller of a request with a resume string and without a token.
+// resumed returns the caller of a request that has a resume string but no token.
 func (g *guard) resumed(r *http.Request, resume string) (caller, error) {
 	if err := g.findKey(r, resume); err != nil {
 		return caller{}, err
@@ -287,8 +292,8 @@ func (g *guard) resumed(r *http.Request, resume string) (caller, error) {
 	return by, g.ask(r, &by)
 }
 
-// findKey waits until the gateway has looked up the key that signed a resume string. The key may
-// still be unknown then. The error says that roomsvc cannot be asked now.
+// findKey looks up the key that signed a resume string. There may be no such key; then the later
+// check of the signature fails. findKey returns an error if roomsvc could not be asked.
 func (g *guard) findKey(r *http.Request, resume string) error {
 	if g.refreshKeys == nil || g.auth.KnowsKeyOf(resume) {
 		return nil
@@ -302,7 +307,7 @@ func (g *guard) findKey(r *http.Request, resume string) error {
 	return err
 }
 
-// revoked returns the refusal for a resume string that has been revoked, otherwise nil.
+// revoked returns the refusal for a resume string that was revoked. Otherwise it returns nil.
 func (g *guard) revoked(pass *auth.Pass) error {
 	for _, id := range []string{pass.Who.ID, pass.Token} {
 		if err := g.auth.Revoked().Check(id, pass.Family, pass.Issued); err != nil {
@@ -312,7 +317,8 @@ func (g *guard) revoked(pass *auth.Pass) error {
 	return nil
 }
 
-// headers returns the headers of a request that the backend gets. The HTTP API ignores cookies.
+// headers returns the headers of a request that go to the backend. It leaves out cookies, which
+// the HTTP API ignores.
 func (g *guard) headers(r *http.Request) map[string]string {
 	headers := make(map[string]string)
 	for _, name := range g.backend.Headers() {
@@ -323,8 +329,8 @@ func (g *guard) headers(r *http.Request) map[string]string {
 	return headers
 }
 
-// ask asks the backend whether the caller may connect, unless the caller's pass allows it. Each
-// request counts as a session of its own.
+// ask asks the backend whether the caller may connect. It does not ask if the caller's pass
+// already contains this permission. For the backend, each request is a session of its own.
 func (g *guard) ask(r *http.Request, by *caller) (err error) {
 	own := by.grant
 	if by.tokenID == "" {
@@ -358,7 +364,8 @@ func (g *guard) ask(r *http.Request, by *caller) (err error) {
 	return err
 }
 
-// askJoin asks the backend whether the caller may read a room, unless the caller's pass allows it.
+// askJoin asks the backend whether the caller may read a room. It does not ask if the caller's
+// pass already contains this permission.
 func (g *guard) askJoin(r *http.Request, by *caller, room proto.Room) error {
 	if !by.asked() || !g.backend.Asks(backend.Join) || by.pass.MayJoin(room, time.Now()) {
 		return nil

@@ -23,7 +23,7 @@ import (
 
 const hmacSecret = "0123456789abcdef0123456789abcdef"
 
-// signed returns a token of ann with more claims.
+// signed returns a token for ann, with the given additional claims.
 func signed(t *testing.T, more jwt.MapClaims) string {
 	t.Helper()
 	claims := jwt.MapClaims{"sub": "ann", "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix()}
@@ -37,7 +37,7 @@ func signed(t *testing.T, more jwt.MapClaims) string {
 	return s
 }
 
-// stream is a reader of events, as a page reads them with fetch.
+// stream is a reader of events that works like a page that reads events with fetch.
 type stream struct {
 	t *testing.T
 	*http.Response
@@ -47,7 +47,7 @@ type stream struct {
 
 type event struct{ name, data string }
 
-// open makes a request for events. It does not wait for ever.
+// open sends a request for events, with a limit on the time that it may take.
 func open(t *testing.T, url string, header ...string) *stream {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -67,8 +67,8 @@ func open(t *testing.T, url string, header ...string) *stream {
 	return &stream{t: t, Response: resp, lines: bufio.NewScanner(resp.Body)}
 }
 
-// want returns the data of the next event of that name. Events of several rooms come in any
-// order.
+// want returns the data of the next event with the given name. It keeps events with other names,
+// because the events of several rooms may come in any order.
 func (s *stream) want(name string) string {
 	s.t.Helper()
 	for i, e := range s.seen {
@@ -94,8 +94,8 @@ func (s *stream) want(name string) string {
 	return ""
 }
 
-// patient repeats a request while the gateway answers that it cannot reach the room, as on a busy
-// machine. The key prevents a second message.
+// patient repeats a request while the gateway answers that it cannot reach the room, which may
+// happen on a busy machine. Because the request has a key, a message is stored once.
 func patient(t *testing.T, method, url, body string, header ...string) (status int, answer string) {
 	t.Helper()
 	if method == "POST" && strings.Contains(url, "/api/rooms/") && !strings.Contains(url, "/signal") && !strings.Contains(body, `"key"`) {
@@ -109,7 +109,7 @@ func patient(t *testing.T, method, url, body string, header ...string) (status i
 	}
 }
 
-// resume returns the resume string of the hello.
+// resume returns the resume string in the hello.
 func (s *stream) resume() string {
 	s.t.Helper()
 	var hello struct{ Hello struct{ Resume string } }
@@ -119,8 +119,8 @@ func (s *stream) resume() string {
 	return hello.Hello.Resume
 }
 
-// The gateway has default settings and does not know the proxy. Through it, a guest reads two
-// rooms, sends messages and signals, and asks for members and history.
+// The gateway has default settings, and does not know that there is a proxy. Through the proxy,
+// a guest reads two rooms, sends messages and signals, and requests members and history.
 func TestGuestUsesPlainHTTPThroughAProxy(t *testing.T) {
 	target, err := url.Parse(servertest.Serve(t))
 	if err != nil {
@@ -179,7 +179,7 @@ func TestGuestUsesPlainHTTPThroughAProxy(t *testing.T) {
 	}
 }
 
-// Bans, mutes, the slow mode and a close apply to requests as to sessions.
+// Bans, mutes, the slow mode and a close apply to HTTP requests in the same way as to sessions.
 func TestActsHoldForRequests(t *testing.T) {
 	base := servertest.Serve(t)
 	rooms := base + "api/rooms/lobby"
@@ -232,11 +232,12 @@ func TestActsHoldForRequests(t *testing.T) {
 	check("closed", "POST", "/signal", `{"type":"x"}`, 409, "room_closed")
 }
 
-// The gateway limits the requests of a user by the id, and those of guests by their address.
+// The gateway limits the requests of a user by the user's id, and the requests of guests by
+// their address.
 func TestRequestsAreLimitedBySender(t *testing.T) {
 	base := servertest.Serve(t, "--rate", "0.001", "--burst", "3", "--trust-proxy", "127.0.0.1", "--auth-key-file", servertest.File(t, hmacSecret),
 		"--guest-rights", "read say", "--api-token-file", servertest.File(t, "0123456789abcdef"))
-	// spend makes requests until one is refused, and returns the number of accepted ones.
+	// spend sends requests until one is refused. It returns how many were accepted.
 	spend := func(header ...string) (n int) {
 		for n < 10 {
 			if status, _ := servertest.Call(t, "GET", base+"api/rooms/lobby/messages", "", header...); status == http.StatusTooManyRequests {
@@ -273,8 +274,8 @@ func TestRequestsAreLimitedBySender(t *testing.T) {
 	}
 }
 
-// With a user's token, a page of an allowed origin can read and say everything. A foreign page
-// and a request that hides its origin get nothing.
+// With a user's token, a page of an allowed origin can use all rights of the user. A page of
+// another origin and a request that hides its origin are refused.
 func TestPagesOfOtherOrigins(t *testing.T) {
 	const page = "https://app.example.org"
 	base := servertest.Serve(t, "--allow-origin", page, "--auth-key-file", servertest.File(t, hmacSecret), "--api-token-file", servertest.File(t, "0123456789abcdef"))
@@ -331,8 +332,8 @@ func TestPagesOfOtherOrigins(t *testing.T) {
 	}
 }
 
-// A ticket opens one stream. The stream's resume string, not the ticket, opens the next stream and
-// sends messages.
+// A ticket opens one stream. To open the next stream and to send messages, the client uses the
+// resume string that the stream contains, not the ticket.
 func TestTicketOpensOneStream(t *testing.T) {
 	base := servertest.Serve(t, "--api-token-file", servertest.File(t, "0123456789abcdef"), "--guest-rights", "none=")
 	status, got := servertest.Call(t, "POST", base+"api/tickets", `{"id":"ann","rooms":{"lobby":"read say"}}`, "Authorization", "Bearer 0123456789abcdef")
@@ -363,8 +364,8 @@ func TestTicketOpensOneStream(t *testing.T) {
 	}
 }
 
-// The gateway asks the backend about each room that a request reads, unless the resume string
-// already contains the answer.
+// When a request reads a room, the gateway asks the backend, unless the resume string already
+// contains the backend's answer.
 func TestRequestsAskWhetherTheyMayJoin(t *testing.T) {
 	asked := make(chan string, 100)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

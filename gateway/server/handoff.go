@@ -7,27 +7,27 @@ import (
 	"roomcast/gateway/mailbox"
 )
 
-// maxHandoffs bounds the connections that wait to be accepted.
+// maxHandoffs bounds the connections that wait for Accept.
 const maxHandoffs = 256
 
-// handoff is a [net.Listener] without a socket. It accepts the connections that event loops hand
-// over because their request is plain HTTP. It is safe for concurrent use, but only one goroutine
-// may call Accept.
+// handoff is a [net.Listener] without a socket. Its Accept returns connections that event loops
+// pass on because the request is plain HTTP. It is safe for concurrent use, except that only one
+// goroutine may call Accept.
 type handoff struct {
 	addr   net.Addr
 	box    *mailbox.Box[net.Conn]
 	closed chan struct{}
 	once   sync.Once
 
-	batch []net.Conn // owned by the goroutine that calls Accept: taken from box
+	batch []net.Conn // connections taken from box; owned by the goroutine that calls Accept
 }
 
 func newHandoff(addr net.Addr) *handoff {
 	return &handoff{addr: addr, box: mailbox.NewBounded[net.Conn](maxHandoffs, nil), closed: make(chan struct{})}
 }
 
-// give hands over a connection, and never blocks. It closes the connection if the mailbox is full
-// or the listener is closed.
+// give passes a connection to Accept. It never blocks. It closes the connection if the mailbox
+// is full or the listener is closed.
 func (h *handoff) give(c net.Conn) {
 	if !h.box.Offer(c, 1) {
 		c.Close()
@@ -48,7 +48,7 @@ func (h *handoff) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Close ends Accept, and closes the connections that it has not taken.
+// Close makes Accept return an error, and closes the connections that Accept has not returned.
 func (h *handoff) Close() error {
 	h.once.Do(func() { close(h.closed) })
 	for _, c := range h.box.Close() {

@@ -14,9 +14,9 @@ import (
 	"roomcast/gateway/server/servertest"
 )
 
-// With --https-cert the gateway serves the page, the API and rooms only with TLS.
+// With --https-cert, the gateway serves the page, the API and rooms only over TLS.
 func TestHTTPSServesOnlyTLS(t *testing.T) {
-	// The gateway uses the certificate for 127.0.0.1 of a test server of the standard library.
+	// The test borrows a certificate for 127.0.0.1 from a test server of the standard library.
 	lender := httptest.NewTLSServer(http.NotFoundHandler())
 	defer lender.Close()
 	cert, key := lent(t, lender.TLS.Certificates[0])

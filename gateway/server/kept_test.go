@@ -27,7 +27,7 @@ import (
 const handshakeHead = "Upgrade: websocket\r\nConnection: Upgrade\r\n" +
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
-// ask sends one request over a connection and returns the answer after reading its body.
+// ask sends one request over a connection. It reads the answer with its body.
 func ask(t *testing.T, conn net.Conn, r *bufio.Reader, request string) (*http.Response, string) {
 	t.Helper()
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
@@ -48,8 +48,8 @@ func ask(t *testing.T, conn net.Conn, r *bufio.Reader, request string) (*http.Re
 	return resp, string(body)
 }
 
-// A connection that has served other requests may still begin a session. The gateway treats the
-// handshake and the bytes after it as on a new connection.
+// A connection that has served HTTP requests may still begin a session. The gateway treats the
+// handshake and the bytes after it in the same way as on a new connection.
 func TestHandshakeWorksOnAKeptConnection(t *testing.T) {
 	for _, backend := range []string{"--portable=false", "--portable"} {
 		t.Run(backend, func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestHandshakeWorksOnAKeptConnection(t *testing.T) {
 	}
 }
 
-// A handshake works after each kind of request that leaves the connection open, also over TLS.
+// A handshake works after every kind of request that leaves the connection open, also over TLS.
 func TestHandshakeWorksAfterEachRequest(t *testing.T) {
 	lender := httptest.NewUnstartedServer(http.NotFoundHandler())
 	lender.StartTLS()
@@ -108,7 +108,7 @@ func TestHandshakeWorksAfterEachRequest(t *testing.T) {
 				t.Fatalf("got %s %s, want 200", resp.Status, body)
 			}
 		}
-		// The first frame comes with the handshake.
+		// The first frame arrives together with the handshake.
 		hello := append([]byte("GET /room/lobby/?since=0 HTTP/1.1\r\nHost: localhost\r\n"+handshakeHead+"\r\n"), 0x81, 0x82, 0, 0, 0, 0, 'h', 'i')
 		if resp, body := ask(t, conn, r, string(hello)); resp.StatusCode != 101 {
 			t.Fatalf("%v: got %s %s, want 101", flags, resp.Status, body)
@@ -126,7 +126,7 @@ func TestHandshakeWorksAfterEachRequest(t *testing.T) {
 	}
 }
 
-// lent writes the certificate of a test server and its key to files.
+// lent writes the certificate of a test server and its key to two files.
 func lent(t *testing.T, pair tls.Certificate) (cert, key string) {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
@@ -137,8 +137,8 @@ func lent(t *testing.T, pair tls.Certificate) (cert, key string) {
 		servertest.File(t, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
 }
 
-// A connection counts once, even if it changes from HTTP to WebSocket. After its end it does not
-// count.
+// A connection counts as one, even if it changes from HTTP to WebSocket. After its end it no
+// longer counts.
 func TestKeptConnectionCountsOnce(t *testing.T) {
 	base := servertest.Serve(t, "--max-connections", "1")
 	u, err := url.Parse(base)
@@ -177,7 +177,7 @@ func TestKeptConnectionCountsOnce(t *testing.T) {
 	}
 }
 
-// A page can connect through a proxy that pools its connections to the gateway.
+// A page can connect through a proxy that reuses its connections to the gateway.
 func TestHandshakeWorksThroughAPoolingProxy(t *testing.T) {
 	base := servertest.Serve(t)
 	target, err := url.Parse(base)
@@ -198,8 +198,8 @@ func TestHandshakeWorksThroughAPoolingProxy(t *testing.T) {
 	}
 }
 
-// A request through a proxy on this machine does not count as local, whether the Host comes from
-// the proxy or from the client.
+// A request that comes through a proxy on this machine does not count as local. It does not
+// matter whether the proxy or the client has chosen the Host.
 func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 	base := servertest.Serve(t)
 	target, err := url.Parse(base)
@@ -233,8 +233,9 @@ func TestAPIThroughAProxyNeedsAToken(t *testing.T) {
 	}
 }
 
-// A page may come from a host whose name resolves to this machine. Neither the page nor its
-// WebSocket gets anything, because a loopback listener accepts only local names.
+// A page may come from a host whose name points to this machine. Neither the page's requests nor
+// its WebSocket are accepted, because a gateway on a loopback address accepts only local names
+// as Host.
 func TestLoopbackListenerAcceptsOnlyLocalHosts(t *testing.T) {
 	base := servertest.Serve(t, "--allow-origin", "https://Chat.example.org")
 	u, err := url.Parse(base)
@@ -253,7 +254,7 @@ func TestLoopbackListenerAcceptsOnlyLocalHosts(t *testing.T) {
 		{"evil.example:" + u.Port(), "", false},
 		{"evil.example:" + u.Port(), "Origin: http://evil.example:" + u.Port() + "\r\n", false},
 		{"127.0.0.1.evil.example", "", false},
-		{"rooms.example.org", "X-Forwarded-For: 203.0.113.9\r\n", true}, // has no rights of this machine
+		{"rooms.example.org", "X-Forwarded-For: 203.0.113.9\r\n", true}, // the request does not have the rights of a program on this machine
 	} {
 		for _, first := range []bool{true, false} {
 			conn, err := net.Dial("tcp", u.Host)
@@ -280,7 +281,7 @@ func TestLoopbackListenerAcceptsOnlyLocalHosts(t *testing.T) {
 	}
 }
 
-// Every path is below --path-prefix.
+// With --path-prefix, every path begins with the prefix.
 func TestEveryPathIsBelowThePrefix(t *testing.T) {
 	base := servertest.Serve(t, "--path-prefix", "/chat/one")
 	root := strings.TrimSuffix(base, "chat/one/")
@@ -293,7 +294,7 @@ func TestEveryPathIsBelowThePrefix(t *testing.T) {
 		part   string
 	}{
 		{"chat/one/", 200, `src="./page.js"`},
-		{"chat/one", 200, `src="./page.js"`}, // redirected
+		{"chat/one", 200, `src="./page.js"`}, // after a redirect
 		{"chat/one/room.js", 200, "export"},
 		{"chat/one/room/lobby/", 200, `src="./../../page.js"`},
 		{"chat/one/room/lobby", 200, `src="./../page.js"`},
@@ -321,7 +322,7 @@ func TestEveryPathIsBelowThePrefix(t *testing.T) {
 	}
 }
 
-// Proxies check health with OPTIONS, HEAD and GET, and in HTTP/1.0 without a Host.
+// Proxies check the gateway's health with OPTIONS, HEAD and GET, and in HTTP/1.0 without a Host.
 func TestHealthChecksOfProxiesSucceed(t *testing.T) {
 	base := servertest.Serve(t)
 	u, err := url.Parse(base)
@@ -343,8 +344,9 @@ func TestHealthChecksOfProxiesSucceed(t *testing.T) {
 	}
 }
 
-// A proxy must close an idle connection before the gateway does. Otherwise it sends requests on
-// closed connections. The default is longer than that of Caddy.
+// A proxy must close an idle connection before the gateway does. Otherwise it may send a request
+// over a connection that the gateway has closed. So the gateway's default must be longer than
+// that of Caddy.
 func TestIdleConnectionIsClosedAfterHTTPIdleTime(t *testing.T) {
 	if got := server.DefaultConfig().HTTPIdleTime; got <= 2*time.Minute {
 		t.Errorf("by default connections are kept for %v, want more than 2m", got)
@@ -367,7 +369,7 @@ func TestIdleConnectionIsClosedAfterHTTPIdleTime(t *testing.T) {
 	}
 }
 
-// --max-request-head bounds the cookies of a request.
+// The flag --max-request-head bounds the cookies of a request.
 func TestMaxRequestHeadBoundsCookies(t *testing.T) {
 	for flag, want := range map[string]int{"16384": 14_000, "65536": 60_000, "4096": 3000} {
 		base := servertest.Serve(t, "--max-request-head", flag)

@@ -12,11 +12,12 @@ import (
 	"roomcast/proto/history"
 )
 
-// maxWait is the longest wait of a request. nginx ends requests after 60 s of silence.
+// maxWait is how long a request may wait for messages. It is shorter than 60 s, because nginx
+// ends requests that are silent for 60 s.
 const maxWait = 50 * time.Second
 
-// messages answers with a [proto.Page]. With wait=, an event loop answers: when there is an event
-// after since=, or when the time is over.
+// messages answers with a [proto.Page]. If the request contains wait=, an event loop answers it
+// later: as soon as there is an event after since=, or when the time is over.
 func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 	by, err := a.begin(w, r)
 	var q history.Query
@@ -66,7 +67,7 @@ func (a *api) messages(w http.ResponseWriter, r *http.Request) {
 // page is an encoded [proto.Page].
 type page struct {
 	body  answer
-	empty bool // there are no events and no gap
+	empty bool // the page has neither events nor a gap
 }
 
 func (a *api) page(r *http.Request, by *caller, q history.Query) (page, error) {
@@ -85,7 +86,8 @@ func (a *api) page(r *http.Request, by *caller, q history.Query) (page, error) {
 	})
 }
 
-// queryOf reads the query of a request for messages, and how long it waits.
+// queryOf reads the query of a request for messages. It also returns how long the request waits
+// for messages.
 func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, err error) {
 	if q.Room, err = roomOf(r, by, proto.RightRead); err != nil {
 		return q, 0, err
@@ -130,8 +132,8 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 	return q, wait, nil
 }
 
-// recorder is an [http.ResponseWriter] that keeps the response, because net/http no longer serves
-// the connection.
+// recorder is an [http.ResponseWriter] that stores the response. It is needed because net/http
+// no longer serves the connection.
 type recorder struct {
 	header http.Header
 	status int
@@ -142,7 +144,7 @@ func (rec *recorder) Header() http.Header         { return rec.header }
 func (rec *recorder) WriteHeader(status int)      { rec.status = status }
 func (rec *recorder) Write(p []byte) (int, error) { return rec.body.Write(p) }
 
-// response returns the bytes of the response. The connection ends after them.
+// response returns the bytes of the response, which says that the connection ends after it.
 func (rec *recorder) response() []byte {
 	var b bytes.Buffer
 	res := http.Response{
@@ -152,11 +154,11 @@ func (rec *recorder) response() []byte {
 	if res.ContentLength > 0 {
 		res.Body = readCloser{&rec.body}
 	}
-	res.Write(&b) // to memory, which cannot fail
+	res.Write(&b) // writing to memory cannot fail
 	return b.Bytes()
 }
 
-// readCloser makes a buffer the body of a response.
+// readCloser lets a buffer be the body of a response.
 type readCloser struct{ *bytes.Buffer }
 
 func (readCloser) Close() error { return nil }

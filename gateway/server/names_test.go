@@ -12,8 +12,8 @@ import (
 	"roomcast/proto"
 )
 
-// This is true over WebSocket, HTTP and NATS, and for every spelling of the URL. The gateway
-// decodes a name once.
+// This must be so over WebSocket, HTTP and NATS, and for every spelling of the URL. The gateway
+// decodes a name exactly once.
 func TestRoomNameMeansTheSameRoomEverywhere(t *testing.T) {
 	base := servertest.Serve(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -28,7 +28,7 @@ func TestRoomNameMeansTheSameRoomEverywhere(t *testing.T) {
 		"org:5":              {"org:5", "org%3A5"},
 		"a@b+c~d=e-f_1.g":    {"a@b+c~d=e-f_1.g", "a%40b%2Bc%7Ed%3De%2Df%5F1%2Eg"},
 		"re\u0301sume\u0301": {"re%CC%81sume%CC%81", "r%65%cc%81sume%cc%81"},
-		"\u00e9":             {"%C3%A9"}, // not the same as e and an accent
+		"\u00e9":             {"%C3%A9"}, // not the same name as e followed by a combining accent
 		"聊天室.1":              {url.PathEscape("聊天室.1")},
 	} {
 		room := proto.MustRoom(name)

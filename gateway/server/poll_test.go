@@ -23,7 +23,7 @@ type polled struct {
 	header http.Header
 }
 
-// poll makes a request in the background. A status of 0 stands for an error.
+// poll sends a request in the background. In the answer, status 0 stands for an error.
 func poll(t *testing.T, url string, header ...string) <-chan polled {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
@@ -52,7 +52,7 @@ func poll(t *testing.T, url string, header ...string) <-chan polled {
 	return got
 }
 
-// sessions waits until the gateway has the wanted number of sessions and polls.
+// sessions waits until the gateway has the wanted number of sessions and polls together.
 func sessions(t *testing.T, base string, want int) {
 	t.Helper()
 	natstest.Eventually(t, fmt.Sprintf("%d members and polls", want), func() bool {
@@ -67,7 +67,7 @@ func say(t *testing.T, base, room, text string) {
 	}
 }
 
-// A client that polls again and again receives every message once and in order.
+// A client that polls repeatedly receives every message once and in order.
 func TestPollsReceiveEveryMessageOnce(t *testing.T) {
 	for _, backend := range []string{"--portable=false", "--portable"} {
 		base := servertest.Serve(t, backend)
@@ -108,8 +108,8 @@ func TestPollsReceiveEveryMessageOnce(t *testing.T) {
 	}
 }
 
-// A poll ends with the first message, at the end of its time, and for every reason that ends a
-// session.
+// A poll ends with the first message, when its time is over, and for every reason for which a
+// session would end.
 func TestPollsEnd(t *testing.T) {
 	const page = "https://app.example.org"
 	base, stop := servertest.ServeUntil(t, "--allow-origin", page, "--auth-key-file", servertest.File(t, hmacSecret), "--guest-rights", "read say",
@@ -180,7 +180,7 @@ func TestBadPollsAreRefused(t *testing.T) {
 	base := servertest.Serve(t)
 	for query, want := range map[string]int{
 		"wait=20s": 400, "last=1&wait=20s": 400, "since=0&wait=20": 400, "since=0&wait=-1s": 400, "since=0&wait=x": 400,
-		"since=0&wait=0s": 200, "since=5&wait=20s": 200, // a gap
+		"since=0&wait=0s": 200, "since=5&wait=20s": 200, // the answers contain a gap
 	} {
 		if status, got := servertest.Call(t, "GET", base+"api/rooms/lobby/messages?"+query, ""); status != want {
 			t.Errorf("%s: got %d %s, want %d", query, status, got, want)
@@ -197,7 +197,7 @@ func TestPollsCostNoGoroutine(t *testing.T) {
 		clients[i] = poll(t, base+"api/rooms/lobby/messages?since=0&wait=50s")
 	}
 	sessions(t, base, n)
-	// Each client of this test has three goroutines: its own, and two for its connection.
+	// Each client of this test has three goroutines: one of its own, and two for its connection.
 	if more := runtime.NumGoroutine() - before - 3*n; more > n/5 {
 		t.Errorf("%d polls cost %d goroutines", n, more)
 	}

@@ -9,8 +9,9 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// revoke makes the credentials of an id or a session invalid from now on: {"id":"ann"} or
-// {"session":"…"}, optionally with "reconnect":true. The answer is {"ok":{"at":"…"}}.
+// revoke makes all credentials of an id or of a session invalid that were issued until now. The
+// body is {"id":"ann"} or {"session":"…"}, optionally with "reconnect":true. The answer is
+// {"ok":{"at":"…"}}.
 func (a *api) revoke(r *http.Request, by *caller) (answer, error) {
 	var asked struct {
 		ID        string `json:"id"`
@@ -42,8 +43,9 @@ func (a *api) revoke(r *http.Request, by *caller) (answer, error) {
 	return appendJSON(nil, map[string]any{"ok": map[string]time.Time{"at": at.UTC()}}), nil
 }
 
-// mayRevoke returns the refusal for a caller that may not revoke an id. An id of "" stands for a
-// session: the gateway does not know the session's id, so the caller needs the right for all ids.
+// mayRevoke returns the refusal for a caller that may not revoke the credentials of an id. The
+// id "" stands for a session. The gateway does not know to which id the session belongs, so the
+// caller needs the right for all ids.
 func (c *caller) mayRevoke(id string) error {
 	switch {
 	case c.local:

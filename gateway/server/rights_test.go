@@ -84,7 +84,7 @@ func TestTokenOfAUserOpensTheAPIWithItsRights(t *testing.T) {
 	}
 }
 
-// A token of the token file has the rights of its line. It sends messages as api:<name>, or as
+// A token in the token file has the rights of its line. It sends messages as api:<name>, or as
 // another id if it has the right "as". A page of another origin must not use it.
 func TestAPITokensHaveTheRightsOfTheirLine(t *testing.T) {
 	base := servertest.Serve(t, "--allow-origin", "https://shop.example.org", "--api-token-file", servertest.File(t, `
@@ -130,7 +130,8 @@ mod  mod-0123456789abcdef  moderate:shop-1
 	}
 }
 
-// The gateway asks the backend about the requests of a user, but not about those of an API token.
+// The gateway asks the backend about the requests of a user, but not about the requests of a
+// program with an API token.
 func TestAPIAsksTheBackend(t *testing.T) {
 	asked := make(chan string, 100)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -188,7 +189,8 @@ func TestAPIAsksTheBackend(t *testing.T) {
 	}
 }
 
-// A program can make tickets only with rights that its own token has. A ticket opens one session.
+// A program can make tickets only with rights that its own token has. Each ticket opens one
+// session.
 func TestAPITickets(t *testing.T) {
 	secret := strings.Repeat("0123456789abcdef", 2)
 	base := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, `
@@ -253,8 +255,8 @@ read read-0123456789abcdef read say
 	}
 }
 
-// A token needs the right to revoke, for ids that match its pattern. A session never has this
-// right.
+// To revoke the credentials of an id, an API token needs the right "revoke" with a pattern that
+// matches the id. A session never has this right.
 func TestAPIRevokes(t *testing.T) {
 	base := servertest.Serve(t, "--guest-rights", "read say", "--api-token-file", servertest.File(t, `
 root root-0123456789abcdef admin
@@ -290,7 +292,7 @@ acme acme-0123456789abcdef revoke:acme:*
 	}
 }
 
-// The requests of a user share its rate; a program with an API token has none.
+// All requests of a user share one rate. A program with an API token has no rate limit.
 func TestRequestsOfAUserAreLimited(t *testing.T) {
 	secret := strings.Repeat("0123456789abcdef", 2)
 	base := servertest.Serve(t, "--auth-key-file", servertest.File(t, secret), "--api-token-file", servertest.File(t, "the-operators-token"),

@@ -14,8 +14,8 @@ import (
 	"roomcast/proto"
 )
 
-// routes returns the handler of everything on the public port, except handshakes at the beginning
-// of a connection, which the loops answer.
+// routes returns the handler for all HTTP requests on the public port. Handshakes at the
+// beginning of a connection do not reach it, because the loops answer them.
 func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, rates *limit.Rates, who *auth.Auth, ask *backend.Backend, listen net.Addr, proxies limit.Proxies) (http.Handler, error) {
 	guard, err := newGuard(cfg, listen, who, ask)
 	if err != nil {
@@ -36,8 +36,8 @@ func routes(cfg *Config, b *bridge.Bridge, memory *limit.Budget, rates *limit.Ra
 	return &door{prefix: cfg.PathPrefix, auth: who, proxies: proxies, log: cfg.Log, inside: http.StripPrefix(cfg.PathPrefix, mux)}, nil
 }
 
-// room answers a plain HTTP request for a room's address. A browser gets the page, which then
-// connects.
+// room answers a plain HTTP request for the address of a room. A browser gets the page, which
+// then connects to the room.
 func room(page *web.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if _, err := proto.ParseRoom(r.PathValue("room")); err != nil {

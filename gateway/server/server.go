@@ -1,5 +1,5 @@
-// Package server composes a gateway from event loops with their sessions, the bridge to
-// NATS, and the HTTP server (page and API) on the same port. It starts and stops them.
+// Package server puts a gateway together: event loops with their sessions, the bridge to NATS,
+// and the HTTP server (page and API) on the same port. It starts and stops these parts.
 package server
 
 import (
@@ -22,20 +22,20 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// Server is one gateway. Call Run once. Ready is safe for concurrent use.
+// Server is one gateway. Run must be called once. Ready is safe for concurrent use.
 type Server struct {
 	cfg     Config
 	memory  *limit.Budget // shared by the loops and the bridge
-	rates   *limit.Rates  // of senders; shared by the loops and the HTTP API
+	rates   *limit.Rates  // rate limits of senders, shared by the loops and the HTTP API
 	bridge  *bridge.Bridge
 	keys    auth.SigningKeys
 	revoked auth.Revocations
-	ask     *backend.Backend // nil = nothing is asked
+	ask     *backend.Backend // nil = there is no backend
 	stats   stats
 	phase   atomic.Pointer[string] // why the server is not ready; nil = it is ready
 }
 
-// New checks cfg and makes a server that does nothing until Run.
+// New checks cfg and returns a server. The server does nothing until Run is called.
 func New(cfg Config) (*Server, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
@@ -63,8 +63,8 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Ready returns nil while the server accepts connections and is connected to NATS. Otherwise the
-// error gives the reason.
+// Ready returns nil if the server accepts connections and is connected to NATS. Otherwise it
+// returns the reason.
 func (s *Server) Ready() error {
 	if why := s.phase.Load(); why != nil {
 		return errors.New(*why)
@@ -72,7 +72,7 @@ func (s *Server) Ready() error {
 	return s.bridge.Ready()
 }
 
-// URL returns the address of the page when the gateway listens on address.
+// URL returns the address of the page, if the gateway listens on the given address.
 func (c Config) URL(address string) string {
 	scheme := "http"
 	if c.CertFile != "" {
@@ -85,14 +85,14 @@ func (c Config) URL(address string) string {
 	return scheme + "://" + net.JoinHostPort(host, port) + c.PathPrefix + "/"
 }
 
-// Run serves until ctx ends. Then it closes all sessions, finishes their messages and returns nil.
-// Once it listens, it calls started with the address. It returns an error earlier if it cannot
-// continue.
+// Run serves until ctx ends. When it has begun to listen, it calls started with the address.
+// After the end of ctx, it closes all sessions, waits for the answers to their messages and
+// returns nil. It returns an error before that if the gateway cannot continue.
 func (s *Server) Run(ctx context.Context, started func(address string)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	// The bridge must outlive the sessions: it sends their last messages.
+	// The bridge must run longer than the sessions, because it sends their last messages.
 	bridgeCtx, stopBridge := context.WithCancel(context.WithoutCancel(ctx))
 	var bridgeDone sync.WaitGroup
 	bridgeDone.Go(func() {
@@ -145,8 +145,8 @@ func (s *Server) awaitBridge(ctx context.Context) error {
 	return nil
 }
 
-// listener has everything that serves connections: the event loops with their sessions, and the
-// HTTP server. The goroutine of Server.Run owns it; the loops own their sessions.
+// listener contains the parts that serve connections: the event loops with their sessions, and
+// the HTTP server. The goroutine of Server.Run owns it. Each loop owns its sessions.
 type listener struct {
 	addr     net.Addr
 	loops    []*loop.Loop
@@ -156,13 +156,13 @@ type listener struct {
 	handoff  *handoff
 	http     *http.Server
 	stop     context.CancelFunc // ends the loops
-	ctx      context.Context    // of the loops
+	ctx      context.Context    // context of the loops
 	running  sync.WaitGroup
 	broken   chan struct{} // closed when a loop fails
 	once     sync.Once
 }
 
-// open listens and makes the sessions. No connection is accepted before run.
+// open opens the listener and makes the sessions. Connections are accepted only after run.
 func (s *Server) open() (*listener, error) {
 	cfg := &s.cfg
 	proxies, err := limit.ParseProxies(cfg.TrustProxies)
@@ -176,8 +176,8 @@ func (s *Server) open() (*listener, error) {
 	lc.Memory = s.memory
 	lc.Gate = session.NewGate(caps)
 	lc.Address, lc.Loops, lc.Portable, lc.Log = cfg.Listen, cfg.Loops, cfg.Portable, cfg.Log
-	// JSON makes a command up to a third longer than its message. Two commands may be incomplete at
-	// once.
+	// A command in JSON is up to a third longer than its message. There may be bytes of two
+	// commands at the same time.
 	lc.MaxPending = max(lc.MaxPending, 6*cfg.MaxMessage)
 	if cfg.Conformance {
 		lc.MaxPending = conformancePending
@@ -214,7 +214,7 @@ func (s *Server) open() (*listener, error) {
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       cfg.HTTPIdleTime,
-		MaxHeaderBytes:    max(1, cfg.MaxRequestHead-4096), // net/http reads 4,096 bytes more
+		MaxHeaderBytes:    max(1, cfg.MaxRequestHead-4096), // net/http reads up to 4,096 bytes more than this
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
 	for i, l := range f.loops {
@@ -227,7 +227,7 @@ func (s *Server) open() (*listener, error) {
 	return f, nil
 }
 
-// run starts the loops and the HTTP server. It calls failed if a loop fails.
+// run starts the loops and the HTTP server. If a loop fails, it calls failed.
 func (f *listener) run(failed context.CancelCauseFunc) {
 	for i, l := range f.loops {
 		f.running.Go(func() {
@@ -242,7 +242,7 @@ func (f *listener) run(failed context.CancelCauseFunc) {
 	f.running.Go(func() { f.http.Serve(f.handoff) })
 }
 
-// asker carries questions over NATS. It implements [backend.Transport].
+// asker sends questions to the backend over NATS. It implements [backend.Transport].
 type asker struct{ bridge *bridge.Bridge }
 
 // Ask implements [backend.Transport].
@@ -250,7 +250,7 @@ func (a asker) Ask(ctx context.Context, kind backend.Kind, question []byte) ([]b
 	return a.bridge.Ask(ctx, string(kind), question)
 }
 
-// close releases loops that never ran.
+// close closes the loops of a listener for which run was not called.
 func (f *listener) close() {
 	f.stop()
 	for _, l := range f.loops {
@@ -258,7 +258,7 @@ func (f *listener) close() {
 	}
 }
 
-// wait stops the loops and the HTTP server and waits for them.
+// wait stops the loops and the HTTP server, and waits until they have ended.
 func (f *listener) wait() {
 	f.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

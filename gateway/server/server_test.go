@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// A request of another machine must not look like a local one.
+// A request from another machine must not be taken for a local request.
 func TestGuardAdmitsOnlyThisMachineWithoutAToken(t *testing.T) {
 	with := func(name, value string) func(*Config, *http.Request) {
 		return func(_ *Config, r *http.Request) { r.Header.Set(name, value) }
@@ -86,7 +86,7 @@ func TestGuardAdmitsOnlyThisMachineWithoutAToken(t *testing.T) {
 	}
 }
 
-// pair writes a new certificate for the name into the two files.
+// pair writes a new certificate for the name, and its key, into two files.
 func pair(t *testing.T, dir, name string) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -125,7 +125,7 @@ func TestChangedCertificateIsReadAgain(t *testing.T) {
 	}
 	serves := func(want string) {
 		t.Helper()
-		c.checked = time.Time{} // as if the last check was long ago
+		c.checked = time.Time{} // as if the last check were long ago
 		got, err := c.config().GetCertificate(&tls.ClientHelloInfo{})
 		if err != nil {
 			t.Fatal(err)
@@ -142,7 +142,7 @@ func TestChangedCertificateIsReadAgain(t *testing.T) {
 	os.Chtimes(certFile, later, later)
 	serves("second.example.org")
 
-	// A half-written file changes nothing.
+	// While a file is only partly written, the old certificate stays in use.
 	if err := os.WriteFile(certFile, []byte("not yet"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestErrorOfAWrongSettingNamesItsFlag(t *testing.T) {
 	}
 }
 
-// Close must also close the connections that no Accept has returned.
+// Close must also close the connections that Accept has not returned.
 func TestClosedHandoffClosesItsConnections(t *testing.T) {
 	h := newHandoff(&net.TCPAddr{})
 	ours, theirs := net.Pipe()

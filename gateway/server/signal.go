@@ -12,8 +12,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// signal sends content to the members that are present. The body has the fields of a signal
-// command. Nothing is stored.
+// signal sends content to the present members of a room. The body contains the fields of a
+// signal command. Signals are not stored.
 func (a *api) signal(r *http.Request, by *caller) (answer, error) {
 	room, err := roomOf(r, by, proto.RightSay)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"roomcast/proto"
 )
 
-// The pages come one after another. A client that reads them does not count as slow, however
-// many it requests.
+// The client receives the pages one after another. As long as it reads them, it does not count
+// as slow, however many pages it has requested.
 func TestManyPagesRequestedAtOnceAreAnswered(t *testing.T) {
 	g := start(t, func(s *settings) { s.loop.Loops = 1; s.session.Rate.PerSecond = 0 })
 	room := fmt.Sprintf("pages_%d", time.Now().UnixNano())
@@ -30,7 +30,7 @@ func TestManyPagesRequestedAtOnceAreAnswered(t *testing.T) {
 		c.write(all)
 		for i := range n {
 			got := c.next()
-			for strings.HasPrefix(got, `{"room"`) { // the last message, delivered late
+			for strings.HasPrefix(got, `{"room"`) { // the last message, which may arrive late
 				got = c.next()
 			}
 			if want := fmt.Sprintf(`{"id":%d,"ok":{"room":"%s","events":[`, i, room); !strings.HasPrefix(got, want) {
@@ -40,8 +40,8 @@ func TestManyPagesRequestedAtOnceAreAnswered(t *testing.T) {
 	}
 }
 
-// Unfinished messages and requests have a limit of memory. A connection above the limit ends
-// with a reason, and the others continue.
+// The memory for unfinished messages and requests is bounded. A connection that exceeds the
+// bound is closed with a reason, and the other connections continue.
 func TestUnfinishedMessagesAreBounded(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		memory := limit.NewBudget(8 << 20)

@@ -9,12 +9,12 @@ import (
 	"roomcast/proto"
 )
 
-// moderated is a room with a moderator on /ws and members on two gateways.
+// moderated is a room with a moderator on /ws, and with members on two gateways.
 type moderated struct {
 	*testing.T
 	a, b *gateway
 	room string
-	mod  *client // the moderator: a member, on /ws of a
+	mod  *client // the moderator, who is a member and connected to /ws of gateway a
 	acts int
 }
 
@@ -28,7 +28,7 @@ func startModerated(t *testing.T) *moderated {
 	return m
 }
 
-// member opens a session of id in the room.
+// member opens a session for id in the room.
 func (m *moderated) member(g *gateway, id string) *client {
 	m.Helper()
 	c := g.bearer("/room/"+m.room+"/", tokenOf(id, "*=read say", time.Hour))
@@ -36,7 +36,7 @@ func (m *moderated) member(g *gateway, id string) *client {
 	return c
 }
 
-// act requests an act with the given fields and waits for its ack.
+// act sends a moderate command with the given fields and waits for its ack.
 func (m *moderated) act(fields string) {
 	m.Helper()
 	m.acts++
@@ -44,7 +44,7 @@ func (m *moderated) act(fields string) {
 	m.mod.wantSoon(fmt.Sprintf(`{"id":%d,"ok":{"seq":*`, m.acts))
 }
 
-// wantSoon skips frames until one matches.
+// wantSoon skips frames until one matches the pattern.
 func (c *client) wantSoon(pattern string) string {
 	c.t.Helper()
 	for {
@@ -74,7 +74,7 @@ func TestKickEndsTheMembershipsThatBeganBefore(t *testing.T) {
 	bob.send(`{"id":1,"say":{"text":"is ann gone?"}}`)
 	bob.wantSoon(`{"id":1,"ok":*`)
 	back := m.member(m.a, "ann")
-	back.send(`{"id":1,"history":{}}`) // the kick in the history ends no membership
+	back.send(`{"id":1,"history":{}}`) // the kick in this page must not end the membership
 	back.wantSoon(`{"id":1,"ok":*"kind":"kicked"*`)
 	back.send(`{"id":2,"say":{"text":"I am back"}}`)
 	back.wantSoon(`{"id":2,"ok":*`)
@@ -88,7 +88,7 @@ func TestBanRefusesEveryWayIn(t *testing.T) {
 	m.act(`"act":"ban","member":"ann","for":"1h","why":"spam"`)
 	ann.wantSoon(`{"room":*"kind":"banned",*"member":"ann","until":"*Z","why":"spam"}`)
 	ann.wantSoon("close 4102 a moderator banned you from the room: spam")
-	third := start(t, withTokens(t)) // this gateway reads the ban from the snapshot
+	third := start(t, withTokens(t)) // this gateway reads the ban from the room's snapshot
 	for _, g := range []*gateway{m.a, m.b, third} {
 		c := g.bearer("/room/"+m.room+"/", tokenOf("ann", "*=read say", time.Hour))
 		c.wantSoon("close 4102 a moderator banned you from the room")
@@ -162,7 +162,7 @@ func TestSayNeedsNoMembership(t *testing.T) {
 	m.mod.wantSoon(`{*"from":{"id":"ann",*"text":"from outside"}`)
 }
 
-// Sessions with a token stay.
+// Sessions with a token stay in the room.
 func TestABanOfGuestsEndsSessionsOfEveryKind(t *testing.T) {
 	g := start(t)
 	room := fmt.Sprintf("guests_%d", time.Now().UnixNano())
@@ -181,7 +181,7 @@ func TestABanOfGuestsEndsSessionsOfEveryKind(t *testing.T) {
 	g.json("/room/" + room + "/").want(`{"hello":*`)
 }
 
-// moderate requests an act on a member, without a session.
+// moderate carries out an act on a member, without a session of a moderator.
 func (g *gateway) moderate(room string, act proto.Act, member string) {
 	g.t.Helper()
 	done := make(chan proto.Reply, 1)
@@ -192,15 +192,15 @@ func (g *gateway) moderate(room string, act proto.Act, member string) {
 	}
 }
 
-// do sends a command of a member and waits for its ok.
+// do sends a command of the client and waits for its ok.
 func (c *client) do(id, command string) {
 	c.t.Helper()
 	c.send(fmt.Sprintf(`{"id":"%s",%s}`, id, command))
 	c.wantSoon(fmt.Sprintf(`{"id":"%s","ok":*`, id))
 }
 
-// Later readers see a deleted message as a stub and an edited one with its newest text, whether
-// the events come from a ring or from the log.
+// All later readers receive a stub for a deleted message, and the newest text of an edited
+// message. It does not matter whether the events come from a ring or from the log.
 func TestEditAndDeleteShowInEveryLaterRead(t *testing.T) {
 	m := startModerated(t)
 	ann, bob := m.member(m.a, "ann"), m.member(m.b, "bob")
@@ -251,7 +251,8 @@ func TestEditAndDeleteShowInEveryLaterRead(t *testing.T) {
 		}
 		plain.hears("first, corrected", "last")
 	}
-	// A member that was present resumes from the ring. The stub and the edit come again.
+	// A member that was present when the acts happened resumes from the ring. It receives the
+	// stub and the edit again.
 	bob.do("6", `"say":{"text":"more"}`)
 	ann.wantSoon(`*"text":"more"}`)
 	again := m.b.bearer("/room/"+m.room+"/?since=1", tokenOf("bob", "*=read say", time.Hour))

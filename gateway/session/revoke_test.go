@@ -12,7 +12,7 @@ import (
 	"roomcast/proto"
 )
 
-// issuedToken returns a token for an hour with iat.
+// issuedToken returns a token with the given iat that is valid for an hour.
 func issuedToken(sub string, issued time.Time) string {
 	s, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
 		"sub": sub, "iat": issued.Unix(), "exp": issued.Add(time.Hour).Unix(), "rooms": map[string]string{"*": "read say"},
@@ -30,7 +30,7 @@ func (g *gateway) revoke(e proto.Revocation) {
 	}
 }
 
-// A revocation ends the sessions of an id on every gateway. Each gateway refuses older
+// A revocation ends the sessions of an id on every gateway. Every gateway refuses older
 // credentials of the id, even a gateway that starts later. Newer credentials and other ids are
 // not affected.
 func TestRevocationHoldsOnEveryGateway(t *testing.T) {
@@ -66,8 +66,8 @@ func TestRevocationHoldsOnEveryGateway(t *testing.T) {
 	}
 }
 
-// No resume string that goes back to a revoked session admits a client. If the revocation says
-// reconnect, the client may return with a newer credential.
+// After a session was revoked, no resume string of this session or of its successors admits a
+// client. If the revocation says reconnect, the client may come back with a newer credential.
 func TestRevokedSessionCannotResume(t *testing.T) {
 	g, other := start(t), start(t)
 	sessionIn := func(frame string) string {

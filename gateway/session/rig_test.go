@@ -26,7 +26,7 @@ import (
 	"roomcast/roomsvc/service"
 )
 
-// backend is a NATS server with a room service, which all tests share. Each test has its own
+// backend is a NATS server with a room service. All tests share it. Each test has its own
 // gateways and rooms.
 var backend struct {
 	ns  *natstest.Server
@@ -77,7 +77,7 @@ func runBackend(m *testing.M) int {
 	return m.Run()
 }
 
-// gateway is everything between a socket and NATS.
+// gateway contains all parts of a gateway that are between a socket and NATS.
 type gateway struct {
 	t        testing.TB
 	addr     string
@@ -89,7 +89,7 @@ type gateway struct {
 	http     chan net.Conn // connections that did not begin with a WebSocket handshake
 }
 
-// settings are the settings of a gateway. A test may change them.
+// settings contains the settings of a gateway, which a test may change before the start.
 type settings struct {
 	session session.Config
 	loop    loop.Config
@@ -180,14 +180,14 @@ func start(t testing.TB, change ...func(*settings)) *gateway {
 	return g
 }
 
-// asker sends questions to the backend over NATS.
+// asker sends questions to the application's backend over NATS.
 type asker struct{ bridge *bridge.Bridge }
 
 func (a asker) Ask(ctx context.Context, kind asking.Kind, question []byte) ([]byte, error) {
 	return a.bridge.Ask(ctx, string(kind), question)
 }
 
-// act closes or reopens a room, without a session.
+// act closes or reopens a room, without a session of a moderator.
 func (g *gateway) act(room string, act proto.Act, why string) uint64 {
 	g.t.Helper()
 	done := make(chan proto.Reply, 1)
@@ -200,7 +200,7 @@ func (g *gateway) act(room string, act proto.Act, why string) uint64 {
 	return r.Seq
 }
 
-// sum adds up a counter of all loops.
+// sum adds up one counter of all loops.
 func (g *gateway) sum(read func(*session.Sessions) uint64) (n uint64) {
 	for _, ss := range g.sessions {
 		n += read(ss)

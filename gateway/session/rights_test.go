@@ -16,7 +16,7 @@ import (
 
 var tokenSecret = []byte("0123456789abcdef0123456789abcdef")
 
-// withTokens configures a key for tokens.
+// withTokens makes a gateway accept tokens, with a key for the tests.
 func withTokens(t *testing.T) func(*settings) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "key")
@@ -26,7 +26,8 @@ func withTokens(t *testing.T) func(*settings) {
 	return func(s *settings) { s.auth.KeyFiles = []string{path} }
 }
 
-// tokenOf returns a token of sub with the claim rooms. It is valid for the time lasts.
+// tokenOf returns a token for sub with the claim rooms. The token is valid for the duration
+// lasts.
 func tokenOf(sub, rooms string, lasts time.Duration) string {
 	claims := jwt.MapClaims{"sub": sub, "name": "N " + sub, "iat": time.Now().Unix(), "exp": time.Now().Add(lasts).Unix()}
 	if rooms != "" {
@@ -44,7 +45,7 @@ func tokenOf(sub, rooms string, lasts time.Duration) string {
 	return s
 }
 
-// bearer opens a JSON session with a token in the subprotocol.
+// bearer opens a JSON session. It sends the token in a subprotocol.
 func (g *gateway) bearer(path, token string) *client {
 	g.t.Helper()
 	return g.open(path, "roomcast.v1, bearer."+token)
@@ -80,7 +81,7 @@ func TestEveryVerbNeedsItsRight(t *testing.T) {
 		c.send(fmt.Sprintf(`{"id":%d,%s}`, i, frame))
 		c.want(fmt.Sprintf(`{"id":%d,%s`, i, tt.answer))
 	}
-	// A moderator closes the room and opens it again.
+	// A moderator closes the room and reopens it.
 	for i, act := range []string{"close", "reopen"} {
 		c.send(fmt.Sprintf(`{"id":"m%d","moderate":{"room":"%s","act":"%s","why":"tea"}}`, i, mod, act))
 		frames := c.next() + c.next()
@@ -97,8 +98,8 @@ func TestEveryVerbNeedsItsRight(t *testing.T) {
 	}
 }
 
-// The refusal is the same whether the room exists, is closed or has members. The gateway checks
-// the right before the membership.
+// The refusal is the same whether the room exists, is closed or has members. This is so because
+// the gateway checks the right before the membership.
 func TestARefusalTellsNothingAboutTheRoom(t *testing.T) {
 	g := start(t, withTokens(t))
 	run := time.Now().UnixNano()
@@ -127,7 +128,7 @@ func TestARefusalTellsNothingAboutTheRoom(t *testing.T) {
 	member.silent()
 }
 
-// A fresh token that grants less ends the memberships that it does not allow.
+// If a fresh token contains fewer rights, the memberships that it no longer allows must end.
 func TestALostRightEndsTheMembership(t *testing.T) {
 	g := start(t, withTokens(t))
 	run := time.Now().UnixNano()
@@ -160,7 +161,7 @@ func TestALostRightEndsTheMembership(t *testing.T) {
 	home.want(`{"id":"a","ok":*`)
 	home.want("close 4106 *")
 
-	// A text session that may only read is closed when it says something.
+	// A text session that has only the right to read is closed when it says something.
 	h := g.connect()
 	h.write([]byte(strings.Replace(handshakeOf("/room/"+keep+"/", ""), "Host:", "Authorization: Bearer "+tokenOf("ann", keep+"=read", time.Hour)+"\r\nHost:", 1)))
 	if got := h.status(); got != 101 {
@@ -170,7 +171,8 @@ func TestALostRightEndsTheMembership(t *testing.T) {
 	h.want("close 4106 *")
 }
 
-// A refreshed token leaves the session as it is: no other member sees a leave.
+// When a session presents a fresh token, it stays in its rooms, and no other member receives a
+// leave.
 func TestAuthRefreshesWithoutALeave(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) { s.session.PingAfter = time.Second })
 	room := fmt.Sprintf("fresh_%d", time.Now().UnixNano())
@@ -222,7 +224,7 @@ func TestAuthRefreshesWithoutALeave(t *testing.T) {
 	lasting.silentButPings()
 }
 
-// silentButPings is like silent, but allows pings.
+// silentButPings is like silent, but also skips pings.
 func (c *client) silentButPings() {
 	c.t.Helper()
 	c.write(maskedFrame(0x89, "silent?"))
@@ -239,7 +241,8 @@ func (c *client) silentButPings() {
 	}
 }
 
-// If guests have no rights, a JSON session receives nothing before auth, and is in no room.
+// If guests have no rights, a JSON session receives nothing and is in no room until it has sent
+// auth.
 func TestTheFirstFrameCarriesTheToken(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, withTokens(t), func(s *settings) { s.session.AuthTime = 2 * time.Second })
@@ -283,7 +286,7 @@ func TestTheFirstFrameCarriesTheToken(t *testing.T) {
 	})
 }
 
-// If guests have rights, the first command may still set the identity of the session.
+// If guests have rights, a session may still replace its guest identity with its first command.
 func TestTheFirstCommandReplacesTheGuest(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) { s.auth.GuestRights = []string{"read"} })
 	room := fmt.Sprintf("guest_%d", time.Now().UnixNano())
@@ -311,8 +314,8 @@ func TestTheFirstCommandReplacesTheGuest(t *testing.T) {
 	bad.want("close 4103 *")
 }
 
-// Only the best credential counts. If the gateway does not accept it, neither a weaker
-// credential nor the rights of a guest replace it.
+// If a request contains several credentials, the gateway looks only at the strongest. If it does
+// not accept that one, it does not try a weaker one, and does not admit the client as a guest.
 func TestTheOrderOfCredentials(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) {
 		s.session.QueryToken, s.session.Cookie = true, "login"
@@ -354,8 +357,8 @@ func TestTheOrderOfCredentials(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
 		}
 	}
-	// A token in an offer counts only together with roomcast.v1, and a token in a URL only with
-	// the flag.
+	// A token in a subprotocol needs the subprotocol roomcast.v1 too. A token in a URL needs the
+	// flag --allow-query-token.
 	strict := start(t, withTokens(t))
 	c := strict.json("/ws?token=" + good("ann"))
 	c.want("close 4103 tokens in the URL*")
@@ -364,8 +367,8 @@ func TestTheOrderOfCredentials(t *testing.T) {
 	c.want("close 4103 this server accepts no tokens*")
 }
 
-// An address that has sent too many bad tokens must wait. Other addresses, even with the same
-// ids, need not.
+// After too many bad tokens, an address must wait. Other addresses need not wait, even if they
+// use the same ids.
 func TestBadTokensOfAnAddressAreLimited(t *testing.T) {
 	g := start(t, withTokens(t))
 	waiting := g.json("/ws")
@@ -389,7 +392,7 @@ func TestBadTokensOfAnAddressAreLimited(t *testing.T) {
 	proxied.want(`{"hello":*`)
 }
 
-// Only the person has rights in this room.
+// Only the person to whom this room belongs has rights in it.
 func TestARoomOfOnesOwn(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) { s.auth.Rights = []string{"user:{id}=read say"} })
 	own := g.bearer("/room/user:auth0=7C5f/", tokenOf("auth0|5f", "", time.Hour))

@@ -10,7 +10,8 @@ import (
 	"roomcast/gateway/limit"
 )
 
-// The connections of one sender share its rate. A guest's connection has its own.
+// The connections of one sender share one rate. Each connection of a guest has a rate of its
+// own.
 func TestConnectionsOfASenderShareItsRate(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) {
 		s.auth.GuestRights = []string{"read say"}
@@ -40,8 +41,8 @@ func TestConnectionsOfASenderShareItsRate(t *testing.T) {
 	other.want(`{"id":1,"ok":{}}`)
 }
 
-// While the gateway cannot find out whether a ticket has been used, the ticket opens no session.
-// The gateway tells the client to reconnect.
+// While the gateway cannot find out whether a ticket was used before, the ticket opens no
+// session. The gateway tells the client to reconnect.
 func TestTicketWhileRoomsvcIsAway(t *testing.T) {
 	k := startKeyed(t)
 	g := start(t, k.here, noGuests)
@@ -53,14 +54,15 @@ func TestTicketWhileRoomsvcIsAway(t *testing.T) {
 	first := g.json("/ws")
 	first.send(`{"id":1,"auth":{"ticket":"` + ticket + `"}}`)
 	first.want("close 4004 *")
-	running.send(`{"id":1,"ping":{}}`) // other sessions continue
+	running.send(`{"id":1,"ping":{}}`) // other sessions must continue
 	running.want(`{"id":1,"ok":{}}`)
 	expired := g.ticket("ann", `{"*":"read"}`, func(t *auth.Ticket) { t.Expires = time.Now().Add(-time.Second) })
 	g.json("/ws?ticket=" + expired).want("close 4003 *")
 }
 
-// Without the token, a banned user is a guest with another id and the rights of guests. The resume
-// string of the session with the token does not make the guest that user again.
+// If a banned user leaves out the token, the user becomes a guest with another id and the rights
+// of guests. The resume string of the session with the token must not give the guest the user's
+// identity.
 func TestATokenDroppedAfterABan(t *testing.T) {
 	m := startModerated(t)
 	ann := m.a.bearer("/room/"+m.room+"/", tokenOf("ann", "*=read say", time.Hour))
@@ -68,7 +70,7 @@ func TestATokenDroppedAfterABan(t *testing.T) {
 	m.act(`"act":"ban","member":"ann"`)
 	ann.wantSoon("close 4102 *")
 	m.a.open("/room/"+m.room+"/", "roomcast.v1, resume."+resume).want("close 4003 *")
-	c := m.a.json("/room/" + m.room + "/") // guests have no rights
+	c := m.a.json("/room/" + m.room + "/") // guests have no rights here
 	c.send(`{"id":1,"say":{"text":"hi"}}`)
 	c.want("close 4107 *")
 	open := start(t, withTokens(t), func(s *settings) { s.auth.GuestRights = []string{"read say"} })

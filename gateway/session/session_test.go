@@ -14,7 +14,7 @@ import (
 	"roomcast/proto"
 )
 
-// both runs a test on both backends of the loop.
+// both runs a test with the epoll backend and with the portable backend of the loop.
 func both(t *testing.T, test func(t *testing.T, portable func(*settings))) {
 	for _, portable := range []bool{false, true} {
 		t.Run(fmt.Sprintf("portable=%v", portable), func(t *testing.T) {
@@ -25,7 +25,7 @@ func both(t *testing.T, test func(t *testing.T, portable func(*settings))) {
 
 const stamp = "????-??-?? ??:??:?? "
 
-// stamped checks the time text before a message and returns the message.
+// stamped checks the time before a message and returns the message without it.
 func stamped(t testing.TB, line string) string {
 	t.Helper()
 	if len(line) < len(stamp) {
@@ -95,7 +95,8 @@ func TestConversation(t *testing.T) {
 	})
 }
 
-// A close word closes a JSON session only if a person typed it. Signals reach all other members.
+// A close word closes a JSON session only if a person has typed it. All other members receive a
+// signal.
 func TestSignalsAndCloseWord(t *testing.T) {
 	g := start(t)
 	a, b := g.json("/room/signals/?name=Ann"), g.json("/room/signals/")
@@ -109,7 +110,7 @@ func TestSignalsAndCloseWord(t *testing.T) {
 	a.silent()
 	b.send(`{"id":3,"say":{"text":"关闭"}}`)
 	a.want(`{"room":"signals",*"text":"关闭"}`)
-	b.want(`*"seq":*`) // the ok and the event, in either order
+	b.want(`*"seq":*`) // the ok or the event, which may come in either order
 	b.want(`*"seq":*`)
 	b.send(`{"id":4,"say":{"text":"关闭","line":true}}`)
 	b.want("close 1000 *")
@@ -132,7 +133,7 @@ func TestEveryVerbIsAnswered(t *testing.T) {
 		c.send(fmt.Sprintf(`{"id":1,"%s":{%s}}`, rule.Verb, fields))
 		got := c.next()
 		for !strings.HasPrefix(got, `{"id":1,`) {
-			got = c.next() // an event
+			got = c.next() // an event came first; the answer is the next frame
 		}
 		if strings.Contains(got, `"code":"unsupported"`) {
 			t.Errorf("%s: got %s", rule.Verb, got)
@@ -140,7 +141,7 @@ func TestEveryVerbIsAnswered(t *testing.T) {
 	}
 }
 
-// The bytes of a client may arrive one by one, or together with its handshake.
+// The bytes of a client may arrive one at a time, or together with its handshake.
 func TestChoppedAndPipelined(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable)
@@ -235,13 +236,13 @@ func TestReplay(t *testing.T) {
 	})
 }
 
-// If the gateway cannot continue exactly after since, it sends the text session one line about
-// that, and then the remaining messages.
+// If the gateway cannot continue exactly after the position in since, it sends one line about
+// this to the text session. Then it sends the messages that remain.
 func TestTextSessionWhoseSinceCannotBeServed(t *testing.T) {
 	g := start(t)
 	room := proto.MustRoom("text_since")
 	var stored sync.WaitGroup
-	for i := range 1005 { // the log keeps 1000
+	for i := range 1005 { // the log keeps 1000 events
 		stored.Add(1)
 		g.bridge.Say(publish.Say{Rights: proto.AllRights,
 			Room: room, From: proto.Identity{ID: fmt.Sprint("u", i%50)}, Patience: 20 * time.Second,
@@ -277,11 +278,11 @@ func TestTextSessionWhoseSinceCannotBeServed(t *testing.T) {
 	}
 }
 
-// A client that presents its resume string is the same sender. So the owner recognises its key
-// when it sends a message again.
+// A client that presents its resume string is the same sender as before. So the owner recognises
+// the key when the client sends a message again.
 func TestResume(t *testing.T) {
 	g := start(t)
-	room := "resume-" + rand.Text() // another one in each run, because the log outlives a run
+	room := "resume-" + rand.Text() // a new name for each run, because the log outlives a run
 	a := g.json("/room/" + room + "/?name=Ann")
 	hello := a.want(`{"hello":*`)
 	field := func(name string) string {
@@ -308,8 +309,8 @@ func TestResume(t *testing.T) {
 	b.want(`{"room":"` + room + `","seq":2,*"from":{"id":"` + id + `","name":"Ann"},*`)
 }
 
-// A resume string is a credential. A JSON session offers it as a subprotocol, never in the URL,
-// and the answer does not repeat it.
+// A resume string is a credential. A JSON session sends it as a subprotocol, never in the URL.
+// The answer to the handshake must not repeat it.
 func TestResumeIsNotRepeated(t *testing.T) {
 	g := start(t)
 	for _, x := range []struct {
@@ -333,8 +334,8 @@ func TestResumeIsNotRepeated(t *testing.T) {
 	}
 }
 
-// Each hello renews the resume string, which still ends when the first one would. The first one
-// here has the form of version 0.1.0.
+// Each hello contains a new resume string, but the new string ends at the same time as the first
+// one. In this test, the first string has the form of version 0.1.0.
 func TestResumeIsNotExtended(t *testing.T) {
 	g := start(t)
 	a, err := auth.New(g.keys, auth.DefaultConfig())
@@ -401,7 +402,7 @@ func TestHandshakeRefusals(t *testing.T) {
 		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "Origin: null\r\nHost:", 1), 403},
 		{strings.Replace(handshakeOf("/room/x/", ""), "Version: 13", "Version: 8", 1), 426},
 		{strings.Replace(handshakeOf("/room/x/", ""), "Host:", "X: "+strings.Repeat("x", 17_000)+"\r\nHost:", 1), 431},
-		{"GET /room/x/ HTTP/1.1\r\nHost: loc", 400}, // the rest never comes
+		{"GET /room/x/ HTTP/1.1\r\nHost: loc", 400}, // the rest of the request never arrives
 	} {
 		cl := g.connect()
 		cl.write([]byte(c.request))
@@ -419,7 +420,8 @@ func TestHandshakeRefusals(t *testing.T) {
 	}
 }
 
-// The loop passes a request that is not a handshake to net/http, with all its bytes.
+// If a request is not a handshake, the loop passes its connection to net/http, with all bytes
+// that were received.
 func TestPlainHTTP(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable)
@@ -438,8 +440,8 @@ func TestPlainHTTP(t *testing.T) {
 	})
 }
 
-// The room closes while a member is still receiving its log. The gateway closes that member only
-// after the member has received everything.
+// The room is closed while a member is still receiving the room's log. The gateway must close
+// the member's session only after the member has received everything.
 func TestRoomIsClosedDuringReplay(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate.PerSecond = 0 })
 	const n = 300

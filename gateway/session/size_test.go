@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// An idle session consists of this struct and the text of its id. So the struct decides the
-// memory of a million sessions.
+// An idle session needs memory for this struct and for the text of its id. So the size of the
+// struct determines the memory of a million sessions.
 func TestSessionIsSmall(t *testing.T) {
 	const most = 176 // bytes
 	if got := unsafe.Sizeof(session{}); got > most {

@@ -13,12 +13,13 @@ import (
 	"roomcast/proto"
 )
 
-// streamOf returns the path of a stream of rooms. A room may have a position after a "!".
+// streamOf returns the path of a stream of several rooms. A position may follow the name of a
+// room, after a "!".
 func streamOf(rooms ...string) string {
 	return "/events?" + url.Values{"room": rooms}.Encode()
 }
 
-// oks reads the answers to the joins of n rooms, and returns their ids by room.
+// oks reads the answers to the joins of n rooms. It returns the ids in the answers, by room.
 func (r *reader) oks(n int) map[string]string {
 	r.t.Helper()
 	ids := make(map[string]string)
@@ -29,7 +30,7 @@ func (r *reader) oks(n int) map[string]string {
 	return ids
 }
 
-// jsonField returns the first string with that name.
+// jsonField returns the value of the first string field with the given name.
 func jsonField(t testing.TB, data, name string) string {
 	t.Helper()
 	_, rest, found := strings.Cut(data, `"`+name+`":"`)
@@ -52,8 +53,8 @@ func (g *gateway) says(room string, texts ...string) {
 	c.nc.Close()
 }
 
-// A reader of several rooms reconnects, continues in each room at its position, and misses
-// nothing.
+// A reader of several rooms reconnects. In each room it must continue at its position, and must
+// not miss any event.
 func TestReaderOfSeveralRoomsResumesEach(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable)
@@ -67,7 +68,7 @@ func TestReaderOfSeveralRoomsResumesEach(t *testing.T) {
 			t.Errorf("got the positions %v, want the beginning of two empty rooms", ids)
 		}
 		seen := make(map[string][]string)
-		// take reads the answers to joins and messages, in any order.
+		// take reads the given number of answers to joins and of messages, in any order.
 		take := func(r *reader, oks, messages int) map[string]string {
 			t.Helper()
 			joined := make(map[string]string)
@@ -90,7 +91,7 @@ func TestReaderOfSeveralRoomsResumesEach(t *testing.T) {
 		take(r, 0, 3)
 		g.says(one, "1c")
 		g.says(two, "2b", "2c")
-		for len(seen[one])+len(seen[two]) < 6 { // cut the stream off again and again; Last-Event-ID does not count with several rooms
+		for len(seen[one])+len(seen[two]) < 6 { // interrupt the stream many times; with several rooms, the gateway ignores Last-Event-ID
 			r := g.events(streamOf(one+"!"+ids[one], two+"!"+ids[two]), "Last-Event-ID: "+ids[one])
 			r.want("hello")
 			for room, id := range take(r, 2, 1) {
@@ -117,7 +118,8 @@ func TestReaderOfSeveralRoomsResumesEach(t *testing.T) {
 	})
 }
 
-// The loss of a room does not end the stream. The loss of the last room does.
+// The stream goes on if the reader loses one of its rooms. It ends if the reader loses the last
+// room.
 func TestReaderOfSeveralRoomsLosesThemOneByOne(t *testing.T) {
 	g := start(t, withTokens(t))
 	one, two, closed := roomName("one"), roomName("two"), roomName("closed")
@@ -182,7 +184,7 @@ func TestBadStreamsAreRefused(t *testing.T) {
 	}
 }
 
-// The resume string in the hello makes a returning guest the same sender.
+// A guest that returns with the resume string from its hello is the same sender as before.
 func TestReaderIsTheSameGuestByItsResume(t *testing.T) {
 	g := start(t)
 	hello := g.events(streamOf("lobby") + "&name=Ann").want("hello").data
@@ -195,7 +197,8 @@ func TestReaderIsTheSameGuestByItsResume(t *testing.T) {
 	}
 }
 
-// Every answer to a page of an allowed origin names the origin. Foreign pages get nothing.
+// Every answer to a page of an allowed origin names this origin, as browsers require. The
+// gateway refuses pages of other origins.
 func TestEventsNameTheOriginOfAnAllowedPage(t *testing.T) {
 	const page = "https://app.example.org"
 	g := start(t, withTokens(t), func(s *settings) { s.auth.AllowOrigins = []string{page} })
@@ -226,7 +229,7 @@ func TestEventsNameTheOriginOfAnAllowedPage(t *testing.T) {
 	}
 }
 
-// After the revocation, the token opens no other stream.
+// After the token was revoked, it opens no more streams.
 func TestRevocationEndsReadersOfEvents(t *testing.T) {
 	g := start(t, withTokens(t))
 	token := "Authorization: Bearer " + tokenOf("ann", "", time.Hour)
@@ -252,7 +255,7 @@ func TestExpiryEndsReadersOfEvents(t *testing.T) {
 	r.ends()
 }
 
-// The gateway ignores the header if another peer sends it.
+// If the request comes from a peer that is not trusted, the gateway ignores the header.
 func TestSessionsCountForClientsBehindATrustedProxy(t *testing.T) {
 	proxies, err := limit.ParseProxies([]string{"127.0.0.1"})
 	if err != nil {
@@ -295,7 +298,8 @@ func TestSessionsCountForClientsBehindATrustedProxy(t *testing.T) {
 	}
 }
 
-// The Host and the scheme that a trusted proxy names decide which pages are the gateway's own.
+// If a proxy is trusted, the Host and the scheme that it names decide which pages count as the
+// gateway's own pages.
 func TestPagesBehindATrustedProxy(t *testing.T) {
 	proxies, err := limit.ParseProxies([]string{"127.0.0.0/8"})
 	if err != nil {

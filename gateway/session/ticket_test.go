@@ -10,7 +10,7 @@ import (
 	"roomcast/proto"
 )
 
-// ticket returns a ticket for ann.
+// ticket returns a ticket for the given id. Its issuer is api:shop.
 func (g *gateway) ticket(id, rooms string, change ...func(*auth.Ticket)) string {
 	t := auth.Ticket{Issuer: "api:shop", Who: proto.Identity{ID: id, Name: "N " + id}, Rooms: []byte(rooms),
 		Issued: time.Now(), Expires: time.Now().Add(time.Minute), Until: time.Now().Add(time.Hour)}
@@ -22,8 +22,8 @@ func (g *gateway) ticket(id, rooms string, change ...func(*auth.Ticket)) string 
 
 func noGuests(s *settings) { s.auth.GuestRights, s.auth.Tickets = []string{}, true }
 
-// A ticket opens one session, on one of all gateways. The session has the grant of the ticket.
-// It can reconnect with its resume string, but not with the ticket.
+// A ticket opens one session, on one of the gateways. The session has the rights of the ticket.
+// The client can reconnect with its resume string, but not with the ticket.
 func TestTicketOpensOneSession(t *testing.T) {
 	room := fmt.Sprintf("ticket_%d", time.Now().UnixNano())
 	g, other := start(t, noGuests), start(t, noGuests)
@@ -46,7 +46,8 @@ func TestTicketOpensOneSession(t *testing.T) {
 	text.send("from ben")
 	back.want(`*"from":{"id":"ben","name":"N ben"}*"text":"from ben"*`)
 
-	// The ticket comes in the first frame. A later ticket of the same id renews the session.
+	// The client sends the ticket in its first frame. A later ticket for the same id renews the
+	// session.
 	first := g.json("/ws")
 	first.send(`{"id":1,"auth":{"ticket":"` + g.ticket("ann", rooms) + `"}}`)
 	first.want(`{"hello":{*"you":{"id":"ann"*`)
@@ -61,8 +62,8 @@ func TestTicketOpensOneSession(t *testing.T) {
 	second.want(`{"id":2,"error":{"code":"forbidden"*`)
 }
 
-// Many clients present the same ticket to different gateways at the same time. One gateway
-// accepts it.
+// Many clients present the same ticket to different gateways at the same time. Exactly one of
+// them is accepted.
 func TestTicketOnManyGatewaysAtOnce(t *testing.T) {
 	gateways := []*gateway{start(t, noGuests), start(t, noGuests), start(t, noGuests)}
 	for range 10 {
@@ -109,7 +110,8 @@ func TestHostileTickets(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", name, frame, tt.want)
 		}
 	}
-	// A ticket does not work as a resume string, nor a resume string as a ticket.
+	// A ticket is not accepted as a resume string, and a resume string is not accepted as a
+	// ticket.
 	c := g.open("/ws", "roomcast.v1, resume."+good())
 	c.send(`{"id":1,"ping":{}}`)
 	c.want("close 4107 *")

@@ -10,8 +10,8 @@ import (
 	"roomcast/proto"
 )
 
-// A record that this gateway cannot read ends the sessions of the room's members, with the
-// reason. A later client gets the reason at once.
+// If the gateway cannot read a record of a room, it ends the sessions of the room's members and
+// tells them the reason. A client that joins later receives the reason at once.
 func TestUnreadableRecordEndsSessions(t *testing.T) {
 	g := start(t)
 	room := proto.MustRoom("unreadable")
@@ -22,7 +22,7 @@ func TestUnreadableRecordEndsSessions(t *testing.T) {
 	both.send(`{"join":{"room":"unreadable"}}`)
 	both.want(`*"ok":*`)
 	json.send(`{"say":{"room":"unreadable","text":"one"}}`)
-	json.want(`*`) // the ok and the event, in either order
+	json.want(`*`) // the ok or the event, which may come in either order
 	json.want(`*`)
 	text.want(`* one`)
 	both.want(`*"one"}`)
