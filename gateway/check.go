@@ -46,7 +46,7 @@ func (s *settings) checkCommand() *cobra.Command {
 	}
 }
 
-// askPage requests the page. The gateway serves it only while it is ready.
+// askPage requests the page, which the gateway serves only while it is ready.
 func (s *settings) askPage(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -54,7 +54,7 @@ func (s *settings) askPage(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	// The certificate names the public host, not this address.
+	// Do not check the certificate: it names the public host, not this address.
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -67,7 +67,8 @@ func (s *settings) askPage(ctx context.Context) error {
 	return nil
 }
 
-// tryListen returns an error that names the flag if this process cannot listen on the address.
+// tryListen returns an error if this process cannot listen on the address. The error names the
+// flag.
 func tryListen(flag, address, or string) error {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {

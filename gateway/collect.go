@@ -8,23 +8,25 @@ import (
 	"time"
 )
 
-// Go collects garbage when the heap has doubled. So a process with --memory of live data would
-// need twice as much. A memory limit makes Go collect sooner. The limit is --memory and the
-// memory of an idle process. With more live data, for example of very many connections, the limit
-// is higher: a collection then frees at least a fifth of the heap.
+// By default, Go begins to collect garbage when the heap is twice as large as after the last
+// collection. So with live data of --memory bytes, the process would need twice as much memory.
+// A memory limit makes Go collect sooner. The limit is --memory plus the memory of an idle
+// process. If there is more live data, for example because of very many connections, the limit
+// is higher, so that each collection can free at least a fifth of the heap.
 const (
-	restBytes  = 64 << 20 // of an idle process
+	restBytes  = 64 << 20 // memory of an idle process
 	spareBytes = 32 << 20 // for stacks, buffers and a small heap
 	liveMetric = "/gc/heap/live:bytes"
 	checkEvery = time.Second
 )
 
-// memoryLimit returns the limit for a process with the given live bytes.
+// memoryLimit returns the memory limit for a process with the given number of live bytes.
 func memoryLimit(memory, live int64) int64 {
 	return max(memory+restBytes, live+live/4+spareBytes)
 }
 
-// boundGarbage adjusts the limit until stop is called. GOMEMLIMIT overrides it.
+// boundGarbage adjusts the memory limit until stop is called. If GOMEMLIMIT is set, it does
+// nothing.
 func boundGarbage(memory int64) (stop func()) {
 	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		return func() {}

@@ -10,7 +10,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// The gateway runs in another process.
+// The gateway runs in a process of its own.
 func TestConsole(t *testing.T) {
 	const password = "password-of-a-backend"
 	p := launch(t, nil, `exec "$@"`, "--data-dir", t.TempDir(), "--nats-listen", "127.0.0.1:0", "--nats-listen-password-file", servertest.File(t, password))

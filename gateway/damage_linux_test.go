@@ -15,17 +15,17 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// stretch is a run of messages that a member receives, or of seqs that a gap names.
+// stretch is a range of messages that a member receives, or a range of seqs that a gap contains.
 type stretch struct {
 	gap      proto.GapReason
 	from, to uint64
 }
 
-// cursor is how far a member has seen the log.
+// cursor says how far a member has received the events in the log.
 type cursor struct{ epoch, at string }
 
-// replay joins a room with a JSON session and returns the part of the log that it receives before
-// the message end.
+// replay joins a room with a JSON session. It returns the part of the log that the session
+// receives before the message end.
 func replay(t *testing.T, base, room string, since uint64, c cursor, end string) (now cursor, shown []stretch) {
 	t.Helper()
 	conn := servertest.Join(t, base, "ws", "roomcast.v1")
@@ -77,7 +77,8 @@ func replay(t *testing.T, base, room string, since uint64, c cursor, end string)
 	}
 }
 
-// witnessed waits until the witness file next to the log includes a number of messages.
+// witnessed waits until the witness file beside the log says that the log contains a certain
+// number of messages.
 func witnessed(t *testing.T, dir string, messages uint64) {
 	t.Helper()
 	natstest.Eventually(t, "the witness file", func() bool {
@@ -87,17 +88,19 @@ func witnessed(t *testing.T, dir string, messages uint64) {
 	})
 }
 
-// The test flips one bit of the store while nothing runs, after a clean stop or a kill. Members
-// receive all other records that NATS returns, and a gap for the lost ones. The operator finds the
-// loss in the log. After a kill, NATS drops the messages after a damaged record in its block.
+// After a clean stop or a kill, and while no process runs, the test flips one bit of the stored
+// data. Members receive all other records that NATS still returns, and a gap for the lost ones.
+// The operator finds the loss in the gateway's log. After a kill, NATS drops all messages that
+// follow a damaged record in its block.
 func TestDamageIsAnnounced(t *testing.T) {
 	const room, messages = "lobby", 20
 	const damaged, lostEnd = "its store is damaged", "the log has lost its end"
 	record := func(seq int) func(historytest.Store) {
 		return func(s historytest.Store) { s.Flip(proto.StreamName, fmt.Sprintf(`"text":"message %d`, seq)) }
 	}
-	// The length of the first record becomes larger than the block. With a lower bit, nats-server
-	// 2.15.2 may count later records as deleted; see the known faults in reliability.md.
+	// The flipped bit makes the length of the first record larger than the block. With a lower
+	// bit, nats-server 2.15.2 may count later records as deleted; see the known faults in
+	// reliability.md.
 	header := func(s historytest.Store) { s.FlipByte(s.Block(proto.StreamName), 2) }
 	index := func(s historytest.Store) { s.FlipByte(s.Index(proto.StreamName), 20) }
 	reset := stretch{proto.GapReset, messages + 1, 0}
@@ -106,7 +109,7 @@ func TestDamageIsAnnounced(t *testing.T) {
 		crash  bool
 		damage func(s historytest.Store)
 		fresh  []stretch // received by a member that joins from the beginning
-		old    []stretch // received by a member that has seen everything before
+		old    []stretch // received by a member that had received all events before
 		log    string    // a part of the gateway's log
 	}{
 		{"a middle record after a stop", false, record(10), []stretch{{"", 1, 9}, {proto.GapDamaged, 10, 10}, {"", 11, 20}}, nil, damaged},

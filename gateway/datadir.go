@@ -7,8 +7,9 @@ import (
 	"path/filepath"
 )
 
-// lockDataDir makes the data directory if necessary and locks it for this process, because two
-// servers would damage the log. The lock ends when the file is closed or the process ends.
+// lockDataDir makes the data directory if it does not exist, and locks it for this process. Two
+// servers in the same directory would damage the log. The lock ends when the file is closed or
+// the process ends.
 func lockDataDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("--data-dir: %w", err)

@@ -4,5 +4,6 @@ package main
 
 import "os"
 
-// lock does nothing on systems without flock. There, two gateways can use one directory.
+// lock does nothing on systems without flock. On these systems, two gateways can use the same
+// directory.
 func lock(*os.File) error { return nil }

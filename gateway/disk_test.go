@@ -7,7 +7,7 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// A new log takes half of the disk's free space at most, and keeps that limit.
+// A new log gets a limit of at most half of the disk's free space, and keeps this limit.
 func TestLogTakesHalfOfTheFreeDisk(t *testing.T) {
 	e := defaultStandalone()
 	e.DataDir, e.Monitor = t.TempDir(), "off"
@@ -26,7 +26,7 @@ func TestLogTakesHalfOfTheFreeDisk(t *testing.T) {
 		case start == 0 && (got < most/2 || got >= most):
 			t.Errorf("the limit of a new log is %d bytes, NATS stores at most %d", got, most)
 		case start == 0:
-			limit = got / 2 // as if the disk had been fuller then
+			limit = got / 2 // as if the disk had been fuller when the log was made
 			nc, err := inside.dialer(userService)("test")
 			if err != nil {
 				t.Fatal(err)
@@ -44,8 +44,8 @@ func TestLogTakesHalfOfTheFreeDisk(t *testing.T) {
 	}
 }
 
-// The log may have a greater limit than NATS would choose now: it has filled the disk since, or the
-// disk is another one. Its settings can still be changed.
+// The limit of an existing log may be greater than the limit that NATS would choose now, because
+// the disk is fuller or is another disk. The settings of the log must still be changeable.
 func TestSettingsOfALogOnAFullDiskCanBeChanged(t *testing.T) {
 	e := defaultStandalone()
 	e.DataDir, e.Monitor = t.TempDir(), "off"
@@ -60,7 +60,7 @@ func TestSettingsOfALogOnAFullDiskCanBeChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts.JetStreamMaxStore = 4 * most // as if the disk had been larger then
+	opts.JetStreamMaxStore = 4 * most // as if the disk had been larger when the log was made
 	if err := inside.run(opts); err != nil {
 		t.Fatal(err)
 	}

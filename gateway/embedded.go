@@ -34,12 +34,12 @@ import (
 //go:embed accounts.conf
 var accountsConf string
 
-// accounts returns the configuration of the embedded server's accounts.
+// accounts returns the configuration of the accounts of the embedded server.
 func accounts() string {
 	return strings.ReplaceAll(accountsConf, "room.in.N", proto.MapTo)
 }
 
-// The users of the connections of this process, and the account of each.
+// The users with which this process connects to the embedded server. Each has another account.
 const (
 	userService = "roomsvc"
 	userGateway = "gateway"
@@ -47,14 +47,14 @@ const (
 
 var ownAccounts = map[string]string{userService: "ROOMS", userGateway: "EDGE"}
 
-// embedded is a NATS server that runs in this process. Its methods are safe for
-// concurrent use, except restart.
+// embedded is a NATS server that runs in this process. Its methods are safe for concurrent use,
+// except restart.
 type embedded struct {
-	form   standalone // with the addresses that the server uses
+	form   standalone // the settings, with the addresses that the server really uses
 	door   *door
-	data   *os.File // the lock of the data directory
+	data   *os.File // the locked file in the data directory
 	log    *slog.Logger
-	server atomic.Pointer[natsserver.Server] // restart replaces it
+	server atomic.Pointer[natsserver.Server] // replaced by restart
 }
 
 // options returns the options of the NATS server. Its errors name the flag.
@@ -68,7 +68,7 @@ func (e *standalone) options() (*natsserver.Options, error) {
 	opts.StoreDir = e.DataDir
 	opts.DontListen = true
 	opts.NoSigs = true
-	opts.AlwaysEnableNonce = true // for nkeys
+	opts.AlwaysEnableNonce = true // needed for nkeys
 	opts.MaxConn = natsConnections()
 	every, err := e.interval()
 	if err != nil {
@@ -89,8 +89,9 @@ func (e *standalone) options() (*natsserver.Options, error) {
 	return opts, nil
 }
 
-// free splits an address and checks that this process can listen on it, because the NATS server
-// reports a busy port only in its log. Port 0 becomes -1: NATS then chooses a free port.
+// free splits an address. It also checks that this process can listen on the address, because
+// the NATS server would report a busy port only in its log. For port 0 it returns -1, with which
+// NATS chooses a free port.
 func free(flag, address string) (host string, port int, err error) {
 	if err := tryListen(flag, address, ", or off"); err != nil {
 		return "", 0, err
@@ -108,10 +109,10 @@ func free(flag, address string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// minPassword is the minimum length of a password in bytes.
+// minPassword is the length of the shortest password in bytes.
 const minPassword = 16
 
-// password reads --nats-listen-password-file; nil = no file is set.
+// password reads the file of --nats-listen-password-file. It returns nil if the flag is not set.
 func (e *standalone) password() ([]byte, error) {
 	if e.PasswordFile == "" {
 		return nil, nil
@@ -160,9 +161,10 @@ func (e *standalone) start(log *slog.Logger) (*embedded, error) {
 	return n, nil
 }
 
-// run starts a server. By default NATS stores three quarters of the disk's free space, without what
-// it has stored already. So the existing log may have a greater limit, and NATS would then
-// refuse every new setting of a stream. In that case run starts the server again with more.
+// run starts a server. By default NATS may store three quarters of the disk's free space. What
+// it has stored already is not free space. So an existing log may have a greater limit than NATS
+// allows now. NATS would then refuse every change of a stream's settings. In this case, run
+// starts the server again and lets it store more.
 func (n *embedded) run(opts *natsserver.Options) error {
 	opts.CustomClientAuthentication = n.door
 	ns, err := natsserver.NewServer(opts)
@@ -179,11 +181,11 @@ func (n *embedded) run(opts *natsserver.Options) error {
 	}
 	if _, reserved, err := ns.JetStreamReservedResources(); err == nil && opts.JetStreamMaxStore <= 0 && reserved > ns.JetStreamConfig().MaxStore/8*7 {
 		halt(ns)
-		opts.JetStreamMaxStore = reserved / 2 * 3 // the log takes two thirds, see historyBytes
+		opts.JetStreamMaxStore = reserved / 2 * 3 // the log takes two thirds of this, see historyBytes
 		return n.run(opts)
 	}
 	if n.form.Listen != "off" {
-		n.form.Listen = ns.Addr().String() // the same port after a restart
+		n.form.Listen = ns.Addr().String() // use the same port after a restart
 	}
 	n.server.Store(ns)
 	return nil
@@ -194,8 +196,8 @@ func halt(ns *natsserver.Server) {
 	ns.WaitForShutdown()
 }
 
-// restart stops the server and starts another one on the same data. Clients reconnect. After an
-// error no server runs. Only one goroutine may call it.
+// restart stops the server and starts another one with the same data. Clients reconnect. If
+// restart returns an error, no server is running. Only one goroutine may call it.
 func (n *embedded) restart() error {
 	halt(n.server.Load())
 	opts, err := n.form.options()
@@ -213,10 +215,11 @@ func (n *embedded) healthy() error {
 	return nil
 }
 
-// InProcessConn implements [nats.InProcessConnProvider] with the server that runs now.
+// InProcessConn implements [nats.InProcessConnProvider]. It connects to the server that runs
+// now.
 func (n *embedded) InProcessConn() (net.Conn, error) { return n.server.Load().InProcessConn() }
 
-// dialer returns a [daemon.Dialer] without sockets, for a user of this process.
+// dialer returns a [daemon.Dialer] that connects a user of this process without sockets.
 func (n *embedded) dialer(user string) daemon.Dialer {
 	return func(name string, more ...nats.Option) (*nats.Conn, error) {
 		opts := append(daemon.Options(n.log, name), nats.InProcessServer(n),
@@ -230,42 +233,42 @@ func (n *embedded) stop() {
 	n.data.Close()
 }
 
-// maxGuests limits the guests that are connected at a time. The server refuses more.
+// maxGuests is how many guests may be connected at a time. The server refuses further guests.
 const maxGuests = 1000
 
-// natsConnections returns the limit of NATS connections. It leaves enough file descriptors
+// natsConnections returns the limit for connections to NATS. It leaves enough file descriptors
 // for the log.
 func natsConnections() int {
 	const own, backends = 20, 100
 	return own + min(maxGuests+backends, server.FileLimit()/4)
 }
 
-// door authenticates the clients of the embedded server and assigns their accounts. It
+// door authenticates the clients of the embedded server and assigns them to accounts. It
 // implements [natsserver.Authentication] and is safe for concurrent use.
 //
-// Each guest has an account of its own. In a shared account a guest could subscribe to the
-// reply subjects of the others and forge roomsvc's answers.
+// Each guest gets an account of its own. If guests shared an account, a guest could subscribe to
+// the reply subjects of other guests and send them forged answers.
 type door struct {
-	own      map[string]string // passwords of the users of this process
-	password []byte            // of backends; nil = none
+	own      map[string]string // passwords of the users of this process, by user
+	password []byte            // password of backends; nil = none
 	nkeys    []string          // public keys of backends
-	guarded  bool              // no guests are admitted
-	follow   bool              // guests may follow rooms: they have the right to read in all
+	guarded  bool              // admit no guests
+	follow   bool              // guests may follow all rooms, because they have the right to read everywhere
 
-	mu     sync.Mutex            // guards what follows
-	server *natsserver.Server    // set before it starts
-	guests []*natsserver.Account // reused when they have no connection; at most maxGuests
+	mu     sync.Mutex            // guards the fields below
+	server *natsserver.Server    // set before the server starts
+	guests []*natsserver.Account // an account is reused when it has no connection; at most maxGuests
 }
 
-// serve gives the door its server. Guest accounts belong to one server, so the door forgets those
-// of the previous one.
+// serve tells the door which server it works for. The accounts of guests belong to one server,
+// so the door forgets those of the previous server.
 func (d *door) serve(ns *natsserver.Server) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.server, d.guests = ns, nil
 }
 
-// Check admits a client or refuses it.
+// Check authenticates a client. It returns false to refuse the client.
 func (d *door) Check(c natsserver.ClientAuthentication) bool {
 	opts := c.GetOpts()
 	if right, ok := d.own[opts.Username]; ok && same(opts.Password, []byte(right)) {
@@ -284,7 +287,7 @@ func (d *door) Check(c natsserver.ClientAuthentication) bool {
 
 func same(a string, b []byte) bool { return subtle.ConstantTimeCompare([]byte(a), b) == 1 }
 
-// signed reports whether sig is the key's signature of the nonce.
+// signed reports whether sig is a signature of the nonce with the given key.
 func signed(key, sig string, nonce []byte) bool {
 	public, err := nkeys.FromPublicKey(key)
 	if err != nil {
@@ -302,7 +305,7 @@ func (d *door) admit(c natsserver.ClientAuthentication, user, account string) bo
 		return false
 	}
 	u := &natsserver.User{Username: user, Account: a}
-	if account == "APPS" { // only gateways ask backends
+	if account == "APPS" { // only gateways may ask backends
 		u.Permissions = &natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{proto.PrefixAsk + ">"}}}
 	}
 	c.RegisterUser(u)
@@ -332,7 +335,7 @@ func (d *door) admitGuest(c natsserver.ClientAuthentication) bool {
 	return true
 }
 
-// newGuests returns a new account with the imports of GUESTS.
+// newGuests returns a new account for a guest, with the imports of the account GUESTS.
 func (d *door) newGuests() (*natsserver.Account, error) {
 	if len(d.guests) == 0 {
 		return d.server.LookupAccount("GUESTS")
@@ -354,13 +357,13 @@ func (d *door) newGuests() (*natsserver.Account, error) {
 		rooms.AddStreamExport("room.out.>", just), a.AddStreamImport(rooms, "room.out.>", ""))
 }
 
-// serverLog writes the NATS server's log lines to slog. NATS notices are of level debug. It
-// is safe for concurrent use.
+// serverLog writes the lines that the NATS server logs to slog. Notices of NATS have level
+// debug. It is safe for concurrent use.
 type serverLog struct {
 	log *slog.Logger
 
 	mu   sync.Mutex
-	last string // of Fatalf; guarded by mu
+	last string // the last line of Fatalf; guarded by mu
 }
 
 func (l *serverLog) say(level slog.Level, format string, v []any) {

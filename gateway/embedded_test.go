@@ -33,8 +33,8 @@ func startEmbedded(t *testing.T, change ...func(*standalone)) *embedded {
 	return inside
 }
 
-// A guest of a standalone gateway may only send to rooms and follow them. It receives only its own
-// answers, and other guests do not receive the messages that it publishes.
+// A guest of a standalone gateway may only send to rooms and follow rooms. It receives only the
+// answers to its own requests. Other guests do not receive what it publishes.
 func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 	inside := startEmbedded(t)
 	serveRooms(t, inside.dialer(userService))
@@ -93,14 +93,14 @@ func TestGuestsOfTheEmbeddedServerOnlyUseRooms(t *testing.T) {
 	if got, err := one.RequestMsg(m, 5*time.Second); err != nil || !strings.Contains(string(got.Data), `"forbidden"`) {
 		t.Errorf("close: got %v, %v, want forbidden", got, err)
 	}
-	// The other guest receives neither the forged record nor its refusal.
+	// The other guest receives neither the forged record nor the answer that refuses it.
 	if err := one.PublishRequest("room.lobby", "room.out.24.attic", nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := one.Request("room.lobby", []byte("again"), 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the empty message, and the last one
+	for range 2 { // the empty message, and the last message
 		if event, err = heard(shown, 5*time.Second); err != nil || event.Subject != proto.MustRoom("lobby").OutSubject() {
 			t.Errorf("got %v, %v, want an event of the lobby", event, err)
 		}
@@ -130,8 +130,8 @@ func TestGuestAccountsAreReused(t *testing.T) {
 	}
 }
 
-// The embedded server admits the clients that the flags allow. It warns if other machines
-// can become guests.
+// The embedded server admits exactly the clients that the flags allow. It logs a warning if
+// other machines can connect as guests.
 func TestNATSListenAdmitsTheConfiguredClients(t *testing.T) {
 	key, err := nkeys.CreateUser()
 	if err != nil {

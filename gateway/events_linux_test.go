@@ -24,11 +24,11 @@ import (
 type application struct {
 	t    *testing.T
 	url  string
-	file string // the file with the secret
+	file string // the file that contains the secret
 
 	mu     sync.Mutex          // guards the fields below
 	events []string            // without their times
-	people map[string][]string // in each room, as it was told
+	people map[string][]string // the people in each room, by the events so far
 }
 
 func newApplication(t *testing.T) *application {
@@ -40,7 +40,7 @@ func newApplication(t *testing.T) *application {
 	return a
 }
 
-// person is the object of an event about people.
+// person is the object in an event about people.
 type person struct {
 	ID      string   `json:"id"`
 	Name    string   `json:"name"`
@@ -99,7 +99,8 @@ func (a *application) told() []string {
 	return slices.Clone(a.events)
 }
 
-// believes waits until the application believes that these people are in a room.
+// believes waits until the application has learned from events that exactly these people are in
+// a room.
 func (a *application) believes(room string, people ...string) {
 	a.t.Helper()
 	natstest.Eventually(a.t, fmt.Sprint("the people ", people, " in ", room), func() bool {
@@ -113,7 +114,7 @@ func (a *application) flags() []string {
 	return []string{"--webhook", a.url, "--webhook-secret-file", a.file, "--webhook-events", "joined,left,occupied,vacated,present"}
 }
 
-// enter joins a room under a name, waits for the hello and answers pings from then on.
+// enter joins a room under a name and waits for the hello. From then on it answers pings.
 func enter(t *testing.T, base, room, name string) *websocket.Conn {
 	t.Helper()
 	conn := servertest.Join(t, base, "room/"+room+"/?name="+name, "roomcast.v1")
@@ -133,8 +134,8 @@ func enter(t *testing.T, base, room, name string) *websocket.Conn {
 	return conn
 }
 
-// An application learns about joins and leaves, in the standalone form with either carrier.
-// After a kill of the process it learns that the room is empty, although no member left.
+// An application learns who joins and leaves, in the standalone form with either carrier. After
+// a kill of the process it learns that the room is empty, although no member has left.
 func TestApplicationLearnsWhoIsThere(t *testing.T) {
 	for _, carrier := range []string{"direct", "nats"} {
 		t.Run(carrier, func(t *testing.T) {
@@ -145,7 +146,7 @@ func TestApplicationLearnsWhoIsThere(t *testing.T) {
 			}
 			p := launch(t, nil, `exec "$@"`, args...)
 			zoe := enter(t, p.base, "lobby", "zoe")
-			app.believes("lobby", "zoe") // by now the room service knows the people
+			app.believes("lobby", "zoe") // now the room service knows the people in the room
 			zoe.Close(websocket.StatusNormalClosure, "")
 			app.believes("lobby")
 			ann := enter(t, p.base, "lobby", "ann")
@@ -181,8 +182,9 @@ func TestApplicationLearnsWhoIsThere(t *testing.T) {
 	}
 }
 
-// When a gateway is killed, the application learns that its people have left. The people of
-// another gateway stay. When the room service moves to another instance, all people stay.
+// When a gateway is killed, the application learns that the people on this gateway have left.
+// The people on another gateway stay. When another instance of the room service takes over, all
+// people stay.
 func TestApplicationLearnsOfADeadGateway(t *testing.T) {
 	app := newApplication(t)
 	ns := natstest.Start(t)

@@ -18,7 +18,7 @@ import (
 )
 
 // One address opens as many connections as it can. Meanwhile the sessions of all other addresses
-// continue and receive their acks. The log keeps the descriptors that it needs.
+// must continue and receive their acks. The log must keep the descriptors that it needs.
 func TestConnectionFloodStopsNobody(t *testing.T) {
 	const files = 400
 	for _, c := range []struct{ sync, perAddress string }{{"always", "0"}, {"1s", "0"}, {"always", "50"}, {"1s", "50"}} {
@@ -71,7 +71,7 @@ func TestConnectionFloodStopsNobody(t *testing.T) {
 				conn.CloseNow()
 				return true
 			})
-			time.Sleep(2 * time.Second) // more than an interval of syncing
+			time.Sleep(2 * time.Second) // longer than the interval of --sync
 			phase("after")
 			for _, bad := range []string{"too many open files", "write error", "accepting held"} {
 				if strings.Contains(p.output(), bad) {
@@ -95,8 +95,8 @@ func dialJSON(t *testing.T, base, room string) *websocket.Conn {
 	return conn
 }
 
-// talker sends one message after another and waits for each ack. After a temporary refusal it
-// sends the message again, as clients do.
+// talker sends one message after another and waits for each ack. If a message is refused
+// temporarily, talker sends it again, as clients do.
 type talker struct {
 	conn *websocket.Conn
 
@@ -155,7 +155,7 @@ func (s *talker) take() (acks int, longest time.Duration, err error) {
 	return acks, longest, err
 }
 
-// flood is an address that opens connections. When one is closed, it opens another one.
+// flood is an address that opens connections. When one of them is closed, it opens another.
 type flood struct {
 	stop func() (opened int64)
 }

@@ -40,7 +40,7 @@ func (s *shown) Deliver(d follow.Delivery) {
 	}
 }
 
-// newest returns the newest event, and the gaps so far.
+// newest returns the newest event, and all gaps so far.
 func (s *shown) newest() (follow.Delivery, []proto.Gap) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,10 +50,11 @@ func (s *shown) newest() (follow.Delivery, []proto.Gap) {
 	return s.got[len(s.got)-1], s.gaps
 }
 
-// lazily makes NATS sync the log at intervals, so that a power failure removes its end.
+// lazily makes NATS sync the log only at intervals, so that a power failure removes the end of
+// the log.
 func lazily(cfg *service.Config) { cfg.Sync = service.DefaultConfig().Sync }
 
-// runBridge runs the NATS side of a gateway until the test ends.
+// runBridge runs the bridge of a gateway to NATS until the test ends.
 func runBridge(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error)) *bridge.Bridge {
 	t.Helper()
 	cfg := bridge.DefaultConfig()
@@ -67,7 +68,7 @@ func runBridge(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, erro
 	return b
 }
 
-// sayTo says a message until it is stored.
+// sayTo sends a message until it is stored.
 func sayTo(t *testing.T, nc *nats.Conn, room proto.Room, key string) (r proto.Reply) {
 	t.Helper()
 	natstest.Eventually(t, "the ack of "+key, func() bool {
@@ -84,9 +85,9 @@ func sayTo(t *testing.T, nc *nats.Conn, room proto.Room, key string) (r proto.Re
 	return r
 }
 
-// A power failure ends the room service and removes the end of the log from the disk, with every
-// trace of the lost records. But a gateway that still runs knows them. So the room begins a new
-// epoch, and members receive the remaining records again.
+// A power failure stops the room service, and removes the end of the log from the disk without a
+// trace. But a gateway that is still running has seen the lost records. So the room must begin a
+// new epoch, and its members must receive the remaining records again.
 func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 	for name, before := range map[string]int{
 		"nothing was said since":           0,
@@ -127,7 +128,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 			natstest.Eventually(t, "event 20", func() bool { d, _ := members.newest(); return d.Seq == 20 })
 			last, _ := members.newest()
 
-			// After the loss, members send messages while the gateway is cut off.
+			// After the loss, members send messages while this gateway is not connected.
 			stop()
 			ns.Shutdown()
 			ns.WaitForShutdown()
@@ -162,7 +163,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 				d, gaps := members.newest()
 				return len(gaps) > 0 && d.Seq == left
 			})
-			serveRooms(t, dial, lazily) // after the gateway has noticed the loss
+			serveRooms(t, dial, lazily) // started after the gateway has noticed the loss
 			n := 0
 			natstest.Eventually(t, "a new epoch", func() bool {
 				n++
@@ -171,7 +172,7 @@ func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 				return d.Epoch != "" && d.Epoch != last.Epoch
 			})
 			natstest.Eventually(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n) })
-			for i := range 3 { // these messages stay in the same epoch
+			for i := range 3 { // these messages belong to the same epoch
 				sayTo(t, nc, lobby, fmt.Sprint("e", i))
 			}
 			natstest.Eventually(t, "the newest event", func() bool { d, _ := members.newest(); return d.Seq == left+uint64(n)+3 })
@@ -228,7 +229,7 @@ func TestOnlyGatewaysReportLostRecords(t *testing.T) {
 		}
 	}
 	sayTo(t, operator, lobby, "2")
-	// The owner ignores a report about a record that the log still has.
+	// The owner ignores a report about a record that the log still contains.
 	gateway := connectAs(t, ns, "gateway")
 	for _, at := range []time.Time{rec.State.At, {}} {
 		held := proto.Lost{Room: lobby, Epoch: rec.State.Epoch, Seq: rec.Seq, Stream: rec.Stream, At: at}.JSON()

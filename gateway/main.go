@@ -1,6 +1,6 @@
 // Command gateway serves the clients of Roomcast. It turns WebSocket frames and HTTP requests
-// into NATS messages, and NATS messages into frames and answers. Without --nats it runs all of
-// Roomcast in one process; see standalone.go.
+// into NATS messages, and NATS messages into frames and HTTP answers. Without --nats, it runs
+// all parts of Roomcast in one process; see standalone.go.
 package main
 
 import (
@@ -11,7 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
-	_ "time/tzdata" // for --time-zone on machines without a zone database
+	_ "time/tzdata" // for --time-zone, on machines without a time zone database
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -25,7 +25,7 @@ import (
 
 func main() { os.Exit(daemon.Main(command())) }
 
-// settings holds the values of all flags. The command's goroutine owns it.
+// settings contains the values of all flags. The command's goroutine owns it.
 type settings struct {
 	log         daemon.Log
 	ops         daemon.Ops
@@ -35,7 +35,7 @@ type settings struct {
 	server      server.Config
 	standalone  standalone
 
-	ownFlags []string // names of the flags that only the standalone form has
+	ownFlags []string // names of the flags that exist only in the standalone form
 }
 
 func command() *cobra.Command {
@@ -66,9 +66,9 @@ that may be repeated, separate the values in the variable by commas.`,
 			return s.run(cmd.Context(), cmd)
 		},
 	}
-	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError) // of gateway, check and ready
+	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError) // flags of gateway, check and ready
 	flags.SortFlags = false
-	s.server.Listen = "" // see listen
+	s.server.Listen = "" // the method listen chooses the default
 	s.server.Bind(flags)
 	flags.StringArrayVar(&s.keyFiles, "encryption-key-file", nil, "encrypt messages with the secret in this `file`; repeatable: the first secret encrypts, all decrypt")
 	flags.BoolVar(&s.acceptPlain, "encryption-accept-plain", false, "with --encryption-key-file: also read records that are not encrypted, for a log that began without encryption")
@@ -107,7 +107,7 @@ func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
 	if err := s.configure(cmd.Flags()); err != nil {
 		return err
 	}
-	// The gateway listens last. A try now reports a busy port at once.
+	// The gateway opens its listener last. Trying now reports a busy port at once.
 	if err := tryListen("--listen", s.server.Listen, ""); err != nil {
 		return err
 	}
@@ -130,9 +130,9 @@ func (s *settings) run(ctx context.Context, cmd *cobra.Command) error {
 
 var isID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 
-// listen returns the address for clients. Without --nats the default is loopback: somebody tries
-// Roomcast, and the HTTP API needs no token because only this machine reaches it. With --nats the
-// default is all interfaces.
+// listen returns the address for clients. Without --nats, the default is a loopback address. It
+// is meant for people who try Roomcast, and the HTTP API needs no token because only this
+// machine can reach it. With --nats, the default is all interfaces.
 func (s *settings) listen() string {
 	switch {
 	case s.server.Listen != "":
@@ -143,7 +143,7 @@ func (s *settings) listen() string {
 	return "127.0.0.1:8000"
 }
 
-// configure completes the settings and checks them without NATS.
+// configure completes the settings and checks them. It does not connect to NATS.
 func (s *settings) configure(flags *pflag.FlagSet) error {
 	s.server.Listen = s.listen()
 	if err := s.server.Check(); err != nil {
@@ -165,7 +165,8 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 		if err := s.standalone.Check(); err != nil {
 			return err
 		}
-		// The room service logs messages, because it also sees those of NATS clients.
+		// Let the room service log the messages, because it also receives the messages of NATS
+		// clients.
 		s.standalone.Service.LogMessages, s.server.LogMessages = s.server.LogMessages, false
 		if !flags.Changed("drain-time") {
 			s.server.DrainTime = standaloneDrain
@@ -185,7 +186,7 @@ func (s *settings) configure(flags *pflag.FlagSet) error {
 	return nil
 }
 
-// runThin runs the gateway on an external NATS.
+// runThin runs a gateway that uses NATS servers and a room service outside of this process.
 func (s *settings) runThin(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(string, ...string)) error {
 	s.server.Dial = s.nats.Dialer(log)
 	srv, err := server.New(s.server)
@@ -205,7 +206,8 @@ func (s *settings) runThin(ctx context.Context, log *slog.Logger, reg *prometheu
 	})
 }
 
-// banner prints the addresses that the process serves. More holds pairs of a label and a text.
+// banner prints the addresses on which the process listens. The parameter more contains pairs of
+// a label and a text.
 func (s *settings) banner(w io.Writer, address string, more ...string) {
 	fmt.Fprintf(w, "\n  Roomcast %s\n\n", daemon.Version)
 	line := func(label, text string) { fmt.Fprintf(w, "  %-12s%s\n", label, text) }

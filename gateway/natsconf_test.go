@@ -24,7 +24,7 @@ import (
 	"roomcast/roomsvc/service"
 )
 
-// shippedPasswords sets the variables of the shipped configuration.
+// shippedPasswords sets the environment variables that the shipped configuration uses.
 func shippedPasswords(t *testing.T) {
 	t.Helper()
 	t.Setenv("NATS_SERVER_NAME", "n1")
@@ -34,8 +34,8 @@ func shippedPasswords(t *testing.T) {
 	t.Setenv("NATS_ROUTES", "[nats://route:right-ROUTE@127.0.0.1:1]")
 }
 
-// shippedServer starts a server in this process with the configuration that docker
-// compose uses, and with a user guest.
+// shippedServer starts a NATS server in this process, with the configuration that docker compose
+// uses and an additional user guest.
 func shippedServer(t *testing.T, change ...func(*natsserver.Options)) *natstest.Server {
 	t.Helper()
 	shippedPasswords(t)
@@ -93,7 +93,8 @@ func connectTo(t *testing.T, ns interface{ ClientURL() string }, opts ...nats.Op
 	return nc
 }
 
-// serveRooms runs a room service over dial until the test ends, or until stop is called.
+// serveRooms runs a room service over dial until the test ends or the returned function is
+// called.
 func serveRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, error), change ...func(*service.Config)) (stop func()) {
 	t.Helper()
 	cfg := service.DefaultConfig()
@@ -110,8 +111,8 @@ func serveRooms(t *testing.T, dial func(string, ...nats.Option) (*nats.Conn, err
 	return stop
 }
 
-// The configuration allows each user only what the user needs. Permissions alone do not protect
-// the log; TestNobodyWritesWhereOnlyRoomsvcMay tests the rest.
+// The configuration must allow each user only what this user needs. Permissions alone do not
+// protect the log; TestNobodyWritesWhereOnlyRoomsvcMay tests the rest.
 func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 	ns := shippedServer(t)
 	const (
@@ -122,7 +123,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		user, act, subject string
 		allowed            bool
 	}{
-		// A gateway may use these.
+		// A gateway may use the following subjects.
 		{"gateway", publish, "room.lobby", true},
 		{"gateway", publish, "room.eph.24.lobby", true},
 		{"gateway", publish, "room.who.24.lobby", true},
@@ -141,7 +142,8 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"gateway", subscribe, "room.sys.24.lobby", true},
 		{"gateway", subscribe, "_INBOX_gw.id.>", true},
 		{"gateway", subscribe, "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.ROOMS", true},
-		// It must not publish where others expect the log or roomsvc.
+		// A gateway must not publish on subjects on which others expect records or messages of
+		// roomsvc.
 		{"gateway", publish, "room.log.24.lobby", false},
 		{"gateway", publish, "room.out.24.lobby", false},
 		{"gateway", publish, "room.ack.id.x", false},
@@ -175,7 +177,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"gateway", subscribe, "$KV.ROOMSVC.>", false},
 		{"gateway", subscribe, "$SYS.>", false},
 
-		// roomsvc may use these.
+		// roomsvc may use the following subjects.
 		{"roomsvc", publish, "room.log.24.lobby", true},
 		{"roomsvc", publish, "room.own.24", true},
 		{"roomsvc", publish, "room.state.24.lobby", true},
@@ -197,7 +199,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"roomsvc", publish, "$KV.ROOMPOSITION.x", true},
 		{"roomsvc", subscribe, "room.peer.release.x", true},
 		{"roomsvc", subscribe, "_INBOX_roomsvc.>", true},
-		// roomsvc must not use these.
+		// roomsvc must not use the following subjects.
 		{"roomsvc", publish, "room.out.24.lobby", false},
 		{"roomsvc", publish, "room.eph.24.lobby", false},
 		{"roomsvc", publish, "$JS.API.STREAM.DELETE.ROOMS", false},
@@ -215,7 +217,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 		{"operator", subscribe, "room.ask.>", true},
 		{"roomsvc", publish, "room.ask.join", false},
 		{"operator", subscribe, "room.out.>", true},
-		{"operator", subscribe, "$SYS.>", true}, // subscribes only in its own account, which has no such messages
+		{"operator", subscribe, "$SYS.>", true}, // this subscribes only in the user's own account, which has no such messages
 		{"admin", publish, "$JS.API.STREAM.PURGE.ROOMS", true},
 	} {
 		nc := connectAs(t, ns, tt.user)
@@ -232,7 +234,7 @@ func TestShippedConfigurationIsLeastPrivilege(t *testing.T) {
 	}
 }
 
-// permitted reports whether the server allows nc to publish or subscribe.
+// permitted reports whether the server allows nc to publish or to subscribe.
 func permitted(t *testing.T, nc *nats.Conn, publish bool, subject string) bool {
 	t.Helper()
 	var err error
@@ -241,14 +243,15 @@ func permitted(t *testing.T, nc *nats.Conn, publish bool, subject string) bool {
 	} else {
 		_, err = nc.SubscribeSync(subject)
 	}
-	// A refusal comes before the answer to a flush.
+	// If the server refuses, the refusal arrives before the answer to the flush.
 	if err = errors.Join(err, nc.Flush()); err != nil {
 		t.Fatal(err)
 	}
 	return !errors.Is(nc.LastError(), nats.ErrPermissionViolation)
 }
 
-// The command "check" connects as the gateway does, so NATS accepts both or refuses both.
+// The command "check" connects in the same way as the gateway. So NATS must accept both or
+// refuse both.
 func TestCheckWorksWithTheShippedConfiguration(t *testing.T) {
 	ns := shippedServer(t)
 	for inbox, want := range map[string]string{"": "", "_INBOX_other": "_INBOX_other.> (--inbox-prefix)"} {
@@ -264,8 +267,8 @@ func TestCheckWorksWithTheShippedConfiguration(t *testing.T) {
 	}
 }
 
-// The embedded server has the accounts of the shipped configuration, and both map rooms
-// to the partitions of this version.
+// The embedded server must have the same accounts as the shipped configuration. Both must map
+// rooms to the partitions of this version.
 func TestEmbeddedAccountsAreTheShippedOnes(t *testing.T) {
 	shippedPasswords(t)
 	shipped, err := conf.ParseFile("../scripts/nats.conf")
@@ -300,12 +303,12 @@ func sortAll(list any) {
 	}
 }
 
-// attacker is a client that tries to write where only roomsvc may.
+// attacker is a client that tries to write where only roomsvc may write.
 type attacker struct {
 	name    string
 	nc      *nats.Conn
-	answers string            // the subject on which it receives answers
-	asks    map[string]string // bodies of its requests, by subject
+	answers string            // the subject on which the attacker receives answers
+	asks    map[string]string // the bodies of the attacker's requests, by subject
 }
 
 var (
@@ -330,7 +333,8 @@ func asks(some ...map[string]string) map[string]string {
 	return all
 }
 
-// protected are subjects in ROOMS on which only roomsvc and the server may publish.
+// protected lists subjects in the account ROOMS on which only roomsvc and the NATS server may
+// publish.
 var protected = []string{
 	"room.log.19.victim", "room.own.19", "room.state.19.victim", "room.state.19", "room.witness",
 	"room.out.19.victim", "room.sys.19.victim", "room.ack.victim.x", "room.peer.release.x", "room.peer.changed",
@@ -340,13 +344,14 @@ var protected = []string{
 	"$JS.API.STREAM.UPDATE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMS", "$JS.API.STREAM.MSG.DELETE.ROOMSTATE", "$JS.API.CONSUMER.CREATE.ROOMS", "_INBOX_roomsvc.x", "_R_.x.y",
 }
 
-// guarded are protected subjects that a gateway can name as a reply subject, because it receives
-// its own answers there. The subjects of other gateways end in a token that it cannot guess.
+// guarded lists protected subjects that a gateway could name as a reply subject, because a
+// gateway receives its own answers on similar subjects. The real subjects of other gateways end
+// in a token that it cannot guess.
 var guarded = []string{"room.ack.victim.x", "_INBOX_roomsvc.x"}
 
-// nothingIsHeard lets each attacker publish to each protected subject. It also lets it name the
-// subject as the reply subject of each request, and as the destination of a message trace. The
-// observer, in the account ROOMS, must receive none of these messages.
+// nothingIsHeard makes each attacker publish on each protected subject. It also makes the
+// attacker use the subject as the reply subject of each request, and as the destination of a
+// message trace. The observer, in the account ROOMS, must receive none of these messages.
 func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 	t.Helper()
 	heard := make(chan *nats.Msg, 1024)
@@ -376,7 +381,8 @@ func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 				}
 			}
 		}
-		// Answers come in the order of the requests, so this one is the last.
+		// Answers arrive in the order of the requests, so the answer to this request is the
+		// last.
 		answers, err := a.nc.SubscribeSync(a.answers)
 		if err != nil {
 			t.Fatal(err)
@@ -395,7 +401,7 @@ func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 		for range len(heard) {
 			m := <-heard
 			if strings.HasPrefix(m.Reply, "_INBOX_roomsvc.") {
-				continue // roomsvc's own request: it deletes a snapshot that it has replaced
+				continue // roomsvc's own request, which deletes a snapshot that it has replaced
 			}
 			t.Errorf("%s: %s was written: %v %q", a.name, m.Subject, m.Header, m.Data)
 		}
@@ -403,7 +409,7 @@ func nothingIsHeard(t *testing.T, observer *nats.Conn, attackers []attacker) {
 }
 
 // Only roomsvc can write the log, a fence, a lease, the secret or an answer. Others can neither
-// publish there nor name these subjects for a reply.
+// publish on these subjects nor use them as reply subjects.
 func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
 	t.Run("shipped", func(t *testing.T) {
 		ns := shippedServer(t)
@@ -447,8 +453,8 @@ func TestNobodyWritesWhereOnlyRoomsvcMay(t *testing.T) {
 	})
 }
 
-// A gateway with its own user receives neither the answers to other gateways nor their reply
-// subjects.
+// A gateway that has its own NATS user receives neither the answers to other gateways nor their
+// reply subjects.
 func TestGatewayWithItsOwnUserReceivesOnlyItsAnswers(t *testing.T) {
 	ns := shippedServer(t, func(opts *natsserver.Options) {
 		i := slices.IndexFunc(opts.Users, func(u *natsserver.User) bool { return u.Username == "gateway" })
@@ -488,8 +494,8 @@ func TestGatewayWithItsOwnUserReceivesOnlyItsAnswers(t *testing.T) {
 // toldToShop makes roomsvc create the consumer shop.
 func toldToShop(c *service.Config) { c.Events.Consumers = []string{"shop"} }
 
-// An application reads events only from the consumer that roomsvc made for it. It cannot make a
-// consumer. Guests and gateways cannot read events.
+// An application can read events only from the consumer that roomsvc has made for it. It cannot
+// make a consumer itself. Guests and gateways cannot read events.
 func TestApplicationsReadEventsFromTheirConsumers(t *testing.T) {
 	ns := shippedServer(t)
 	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
@@ -541,7 +547,7 @@ func TestApplicationsReadEventsFromTheirConsumers(t *testing.T) {
 	}
 }
 
-// Only gateways obtain the signing keys, and nobody reads their bucket.
+// Only gateways can obtain the signing keys. No client can read the bucket with the keys.
 func TestOnlyGatewaysObtainKeys(t *testing.T) {
 	ns := shippedServer(t)
 	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
@@ -579,7 +585,8 @@ func TestOnlyGatewaysObtainKeys(t *testing.T) {
 			}
 		}
 	}
-	// roomsvc announces a change of keys to gateways. The announcement contains no key.
+	// roomsvc announces a change of keys to the gateways. The announcement does not contain a
+	// key.
 	told, err := connectAs(t, ns, "gateway").SubscribeSync(proto.SubjectKeysChanged)
 	if err != nil || told.SetPendingLimits(16, -1) != nil {
 		t.Fatal(err)
@@ -598,8 +605,8 @@ func TestOnlyGatewaysObtainKeys(t *testing.T) {
 	})
 }
 
-// Only a backend answers a gateway's question. A guest can neither receive nor send questions, and
-// questions do not reach the account of roomsvc.
+// Only a backend can answer a gateway's question. A guest can neither receive nor send
+// questions. Questions do not reach the account of roomsvc.
 func TestOnlyBackendsAnswerQuestions(t *testing.T) {
 	ns := shippedServer(t)
 	gateway := connectAs(t, ns, "gateway")
@@ -634,8 +641,8 @@ func TestOnlyBackendsAnswerQuestions(t *testing.T) {
 	}
 }
 
-// With the shipped permissions, only gateways can use a ticket, and only once. They can store and
-// list revocations.
+// With the shipped permissions, only gateways can mark a ticket as used, and only once. They can
+// also store and list revocations.
 func TestTicketsAndRevocationsWithTheShippedConfiguration(t *testing.T) {
 	ns := shippedServer(t)
 	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {

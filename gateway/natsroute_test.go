@@ -20,8 +20,9 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// A NATS server closes its routes to a silent server before their buffers fill and block its
-// clients. It reconnects soon after the cut.
+// If another server of the cluster stops answering, a NATS server closes its routes to that
+// server before their buffers are full. Full buffers would block its clients. Soon after the
+// interruption it connects again.
 func TestRoutesOfASilentServerAreClosedAndComeBack(t *testing.T) {
 	shippedPasswords(t)
 	start := func(name string, routes []*url.URL) *natstest.Server {
@@ -52,12 +53,12 @@ func TestRoutesOfASilentServerAreClosedAndComeBack(t *testing.T) {
 	wait("end of the cut", 15*time.Second, true)
 }
 
-// cable forwards the bytes between two servers, or holds them while it is silent.
+// cable forwards the bytes between two servers. While it is silent, it holds them back.
 type cable struct {
 	addr string
 
-	mu   sync.Mutex // held while the cable is silent
-	dumb bool       // mu is held; owned by the test
+	mu   sync.Mutex // locked while the cable is silent
+	dumb bool       // mu is locked; owned by the test
 }
 
 func newCable(t *testing.T, to string) *cable {
@@ -78,7 +79,7 @@ func newCable(t *testing.T, to string) *cable {
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := from.Read(buf)
-			c.mu.Lock() // waits until the cable forwards again
+			c.mu.Lock() // wait until the cable forwards again
 			if err == nil {
 				_, err = to.Write(buf[:n])
 			}
@@ -117,8 +118,8 @@ func (c *cable) silence(on bool) {
 	}
 }
 
-// A server without the routes' password cannot join the cluster: neither a whole NATS server
-// nor a bare connection that speaks the protocol.
+// Without the password for routes, nobody can join the cluster: neither a whole NATS server nor
+// a bare connection that speaks the protocol.
 func TestRoutesNeedThePassword(t *testing.T) {
 	shippedPasswords(t)
 	opts, err := natsserver.ProcessConfigFile("../scripts/nats-cluster.conf")
@@ -190,7 +191,7 @@ cluster { name: roomcast, listen: "127.0.0.1:-1", routes: ["nats://%s%s"] }`, na
 			fmt.Fprintf(conn, "RS+ ROOMS %s\r\nRMSG ROOMS %s 6\r\nforged\r\n", subject, subject)
 			fmt.Fprintf(conn, "RMSG ROOMS room.lobby + %s 6\r\nforged\r\n", subject)
 		}
-		// The server closes the connection.
+		// The server must close the connection.
 		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 		lines := bufio.NewScanner(conn)
 		for lines.Scan() {
@@ -208,7 +209,7 @@ cluster { name: roomcast, listen: "127.0.0.1:-1", routes: ["nats://%s%s"] }`, na
 	}
 }
 
-// serverSays keeps the log of a NATS server.
+// serverSays stores what a NATS server logs.
 type serverSays struct {
 	mu   sync.Mutex
 	text strings.Builder // guarded by mu

@@ -12,19 +12,20 @@ import (
 	"time"
 )
 
-// process is a gateway in a process of its own. If the test fails, the test's log contains the
-// output of the process.
+// process is a gateway that runs in a process of its own. If the test fails, the test's log
+// contains the output of the process.
 type process struct {
 	cmd  *exec.Cmd
-	base string     // the address of its page
-	done chan error // receives the result of its end
+	base string     // the address of the gateway's page
+	done chan error // receives the result when the process ends
 
 	mu  sync.Mutex
 	out bytes.Buffer // guarded by mu
 }
 
-// launch starts a gateway with a shell line, such as `ulimit -n 100; exec "$@"`, and waits until
-// it serves. In the line, "$@" stands for the gateway and its arguments.
+// launch starts a gateway with a line for the shell, such as `ulimit -n 100; exec "$@"`, and
+// waits until the gateway serves clients. In the line, "$@" stands for the gateway and its
+// arguments.
 func launch(t *testing.T, attr *syscall.SysProcAttr, line string, args ...string) *process {
 	t.Helper()
 	args = append([]string{"-c", line, "sh", "gateway", "--listen", "127.0.0.1:0", "--nats-monitor", "off", "--ops-listen", "off", "--drain-time", "50ms"}, args...)

@@ -25,16 +25,17 @@ import (
 
 var writeSample = flag.Bool("write-sample", false, "write the sample logs anew; commit only those of a version that has not been released")
 
-// A sample is a compressed data directory that a version has written. Later versions must read it,
-// so they never write it again. The .jsonl file beside it has the contents of its rooms, one
-// [sampleRoom] on each line.
+// sample is a compressed data directory that some version of Roomcast has written. Later
+// versions must be able to read it, so it is never written again. The .jsonl file beside it
+// contains the events of its rooms, one [sampleRoom] on each line.
 type sample struct {
-	dir   string // below testdata, named by the version
+	dir   string // directory below testdata, named after the version
 	name  string
 	flags []string
 }
 
-// With the default limits the records of the sample would be too old, and its keys forgotten.
+// With the default limits, the records of the sample would be too old, and its keys would be
+// forgotten.
 var sampleFlags = []string{"--history-age", "876000h", "--key-window", "876000h", "--history-per-room", "70", "--time-zone", "UTC"}
 
 var samples = []sample{
@@ -42,7 +43,7 @@ var samples = []sample{
 	{"log-0.1.0", "sealed", append([]string{"--encryption-key-file", "testdata/log-0.1.0/key"}, sampleFlags...)},
 }
 
-// sampleRoom is the HTTP answer to a read of a whole room.
+// sampleRoom is the answer to an HTTP request that reads a whole room.
 type sampleRoom struct {
 	Room   string            `json:"room"`
 	Events []json.RawMessage `json:"events"`
@@ -56,7 +57,7 @@ type sampleRoom struct {
 
 func (s sample) path(suffix string) string { return filepath.Join("testdata", s.dir, s.name+suffix) }
 
-// serve runs a gateway on the data directory.
+// serve runs a gateway with the data directory.
 func (s sample) serve(t *testing.T, dir string, more ...string) (base string, stop func()) {
 	t.Helper()
 	base, end := serveUntil(t, append(append([]string{"--data-dir", dir}, s.flags...), more...)...)
@@ -96,7 +97,7 @@ func post(t *testing.T, base, room, verb string, query url.Values, body string) 
 	return ok.OK.Seq
 }
 
-// This version continues where an older one stopped.
+// This version must continue where an older version has stopped.
 func TestSampleLogsOfEachVersionAreRead(t *testing.T) {
 	for _, s := range samples {
 		t.Run(s.dir+" "+s.name, func(t *testing.T) {
@@ -114,7 +115,7 @@ func TestSampleLogsOfEachVersionAreRead(t *testing.T) {
 			s.checkActs(t, base)
 			stop()
 
-			// After another start, the log has both the old and the new messages.
+			// After another start, the log must contain the old messages and the new ones.
 			base, _ = s.serve(t, dir)
 			for _, room := range want {
 				if room.Closed {
@@ -128,7 +129,7 @@ func TestSampleLogsOfEachVersionAreRead(t *testing.T) {
 	}
 }
 
-// rooms returns the rooms of the sample, from the file beside it.
+// rooms returns the rooms of the sample. It reads them from the file beside the sample.
 func (s sample) rooms(t *testing.T) (rooms []sampleRoom) {
 	t.Helper()
 	f, err := os.Open(s.path(".jsonl"))
@@ -159,7 +160,7 @@ func dialSample(t *testing.T, base string) *client.Client {
 	return c
 }
 
-// check reads a room by HTTP and by a join, resumes in it and says something there.
+// check reads a room over HTTP and with a join, resumes in the room and says something.
 func (s sample) check(t *testing.T, base string, c *client.Client, want sampleRoom) {
 	t.Helper()
 	got, err := json.Marshal(s.read(t, base, want.Room))
@@ -187,7 +188,7 @@ func (s sample) check(t *testing.T, base string, c *client.Client, want sampleRo
 		t.Fatal(err)
 	}
 
-	// A client that has not seen the newest event resumes and receives it.
+	// A client that has not received the newest event resumes and must receive it.
 	rest := want.Events[len(want.Events)-2:]
 	seen, err := proto.ParseEvent(rest[0])
 	if err != nil {
@@ -203,7 +204,8 @@ func (s sample) check(t *testing.T, base string, c *client.Client, want sampleRo
 	}
 }
 
-// follow checks that the room's next notices are a gap, if gap is true, and then the events.
+// follow checks the client's next notices of the room. They must be a gap, if gap is true, and
+// then the events.
 func (s sample) follow(t *testing.T, c *client.Client, room proto.Room, gap bool, events []json.RawMessage) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -259,8 +261,8 @@ func (s sample) checkActs(t *testing.T, base string) {
 	}
 }
 
-// write makes the sample. The room "renewed" gets its second epoch as after a power failure: write
-// restores an older copy of the log, and only the witness file is newer.
+// write makes the sample. The room "renewed" has a second epoch, as after a power failure. To
+// achieve this, write restores an older copy of the log, so that only the witness file is newer.
 func (s sample) write(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
@@ -324,18 +326,18 @@ func (s sample) fill(t *testing.T, base string, names []string) {
 			t.Fatalf("got seq %d, want %d", seq, i+1)
 		}
 	}
-	post(t, base, "kinds", "messages", ann, `{"text":"plain text","key":"k1"}`) // the same key: stored once
+	post(t, base, "kinds", "messages", ann, `{"text":"plain text","key":"k1"}`) // the key is the same, so the message is stored once
 	for _, name := range names[2:5] {
 		post(t, base, name, "messages", ben, `{"text":"first"}`)
 		post(t, base, name, "messages", nil, `{"text":"`+name+`"}`)
 	}
-	for n := range 150 { // three pages, of which the limit keeps the last 70 records
+	for n := range 150 { // these fill three pages, of which the limit keeps the last 70 records
 		post(t, base, "long", "messages", nil, fmt.Sprintf(`{"text":"%d"}`, n+1))
 	}
 	conn := servertest.Join(t, base, "room/closed/")
 	servertest.Send(t, conn, "by a text session")
 	servertest.Hear(t, conn, " by a text session")
-	servertest.Send(t, conn, "关闭") // stores nothing
+	servertest.Send(t, conn, "关闭") // this close word stores nothing
 	if got, code := servertest.Next(t, conn); code != 1000 {
 		t.Fatalf("got %q, %d after the close word, want 1000", got, code)
 	}
@@ -346,7 +348,7 @@ func (s sample) fill(t *testing.T, base string, names []string) {
 	post(t, base, "reopened", "messages", nil, `{"text":"after"}`)
 }
 
-// pack writes the files below dir into a compressed tar.
+// pack writes the files below dir into a compressed tar file.
 func pack(t *testing.T, dir, path string) {
 	t.Helper()
 	var out bytes.Buffer
@@ -383,7 +385,7 @@ func pack(t *testing.T, dir, path string) {
 	}
 }
 
-// unpack is the reverse of pack.
+// unpack extracts a file that pack has written.
 func unpack(t *testing.T, path, dir string) {
 	t.Helper()
 	f, err := os.Open(path)

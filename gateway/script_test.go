@@ -16,12 +16,12 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs the sessions in testdata as a user would type them.
+// TestScripts runs the sessions in testdata in the way a user would type them.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			// The environment of the test must not matter.
+			// The environment of the test must not affect the result.
 			env.Setenv("NATS_URL", "")
 			env.Setenv("NATS_CONTEXT", "")
 			return nil

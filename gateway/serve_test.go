@@ -20,8 +20,8 @@ import (
 	"roomcast/gateway/server/servertest"
 )
 
-// serve runs a standalone gateway in this process until the test ends, with its data in
-// a directory of its own, and returns the address of its banner.
+// serve runs a standalone gateway in this process until the test ends, with a new data
+// directory. It returns the address in the gateway's banner.
 func serve(t *testing.T, args ...string) string {
 	t.Helper()
 	base, stop := serveUntil(t, args...)
@@ -34,13 +34,13 @@ func serve(t *testing.T, args ...string) string {
 }
 
 // serveUntil is like serve, for tests that stop the gateway themselves. The function stop
-// returns the result of the gateway. It may be called again.
+// returns the result of the gateway. It may be called more than once.
 func serveUntil(t *testing.T, args ...string) (base string, stop func() error) {
 	t.Helper()
 	return serveLogging(t, os.Stderr, args...)
 }
 
-// serveLogging is like serveUntil, with a writer for the log.
+// serveLogging is like serveUntil, with a writer that receives the log.
 func serveLogging(t *testing.T, log io.Writer, args ...string) (base string, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -77,8 +77,8 @@ func serveLogging(t *testing.T, log io.Writer, args ...string) (base string, sto
 	return base, stop
 }
 
-// Only explicit flags change the limits of an existing log. If an operator forgets a flag, the
-// default must not remove messages.
+// Only flags that are set explicitly change the limits of an existing log. If an operator
+// forgets a flag, the default must not remove messages.
 func TestOnlyFlagsChangeTheLimitsOfALog(t *testing.T) {
 	dir := t.TempDir()
 	for _, args := range [][]string{{"--history-per-room", "2000"}, {"--history-per-room", "1500", "--max-message", "100000"}} {
@@ -124,7 +124,7 @@ func TestDefaultsDependOnTheForm(t *testing.T) {
 	}
 }
 
-// The error about an address in use names the flag of the address.
+// If an address is in use, the error names the flag with this address.
 func TestAddressInUseNamesTheFlag(t *testing.T) {
 	base := serve(t)
 	taken := strings.TrimSuffix(strings.TrimPrefix(base, "http://"), "/")
@@ -140,8 +140,8 @@ func TestAddressInUseNamesTheFlag(t *testing.T) {
 	}
 }
 
-// With --log-messages, the log has one line for each message, whether it came by WebSocket, HTTP
-// or NATS. The line never contains the text.
+// With --log-messages, the log contains one line for each message, whether it came over
+// WebSocket, HTTP or NATS. The line never contains the message's text.
 func TestLogMessagesWritesOneLineWithoutTheText(t *testing.T) {
 	var log strings.Builder
 	base, stop := serveLogging(t, &log, "--log-level", "info", "--log-messages")
@@ -163,7 +163,7 @@ func TestLogMessagesWritesOneLineWithoutTheText(t *testing.T) {
 	}
 }
 
-// The command ready works without a listener for operators.
+// The command ready works even if there is no listener for operators.
 func TestReadyWorksWithoutOps(t *testing.T) {
 	base := serve(t, "--path-prefix", "/chat")
 	u, err := url.Parse(base)
@@ -187,7 +187,7 @@ func TestReadyWorksWithoutOps(t *testing.T) {
 	}
 }
 
-// The log names a refused page, because the page itself cannot see the reason.
+// The log names a refused page, because the page itself cannot find out why it was refused.
 func TestRefusedPageIsLogged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	file, err := os.Create(path)

@@ -23,24 +23,24 @@ import (
 	"roomcast/roomsvc/service"
 )
 
-// This file runs the standalone form, all of Roomcast in one process. No other file of the
-// gateway knows the room service. embedded.go has the NATS server inside.
+// This file runs the standalone form, in which one process contains all of Roomcast. No other
+// file of the gateway uses the room service. embedded.go runs the NATS server in the process.
 
-// standalone configures what runs inside a gateway without --nats.
+// standalone contains the settings of the parts that run inside a gateway without --nats.
 type standalone struct {
-	DataDir string // of the log
-	Sync    string // always, or the interval at which the log is forced to disk
+	DataDir string // directory of the log
+	Sync    string // always, or the interval at which the log is written to disk
 	Monitor string // host:port of /varz, /connz, /jsz ..., or off
 	Listen  string // host:port for other NATS clients, or off
-	Carrier string // direct or nats: the way between gateway and room service
+	Carrier string // how the gateway and the room service are connected: direct or nats
 	Service service.Config
 
-	PasswordFile string   // file with the password of NATS clients, which are then trusted as backends
-	NKeys        []string // public keys of trusted NATS clients; without these and a password, all are guests
+	PasswordFile string   // file with a password for NATS clients, which are then trusted like backends
+	NKeys        []string // public keys of trusted NATS clients; without keys and a password, all NATS clients are guests
 }
 
-// standaloneDrain is the default of --drain-time in the standalone form. The clients have no
-// other gateway, so a quick restart is better than a gentle one.
+// standaloneDrain is the default of --drain-time in the standalone form. The clients cannot move
+// to another gateway, so a quick restart is better for them than a slow one.
 const standaloneDrain = time.Second
 
 func defaultStandalone() standalone {
@@ -61,7 +61,7 @@ func (e *standalone) Bind(flags *pflag.FlagSet) {
 	e.Service.Bind(flags)
 }
 
-// Check returns an error that names the flag of a wrong setting.
+// Check returns an error if a setting is wrong. The error names the flag.
 func (e *standalone) Check() error {
 	if _, err := e.interval(); err != nil {
 		return err
@@ -88,7 +88,8 @@ func (e *standalone) Check() error {
 	return e.Service.Check()
 }
 
-// interval returns the time between two syncs of the log; 0 = before each acknowledgement.
+// interval returns the time between two syncs of the log to disk. 0 means that the log is synced
+// before each acknowledgement.
 func (e *standalone) interval() (time.Duration, error) {
 	if e.Sync == "always" {
 		return 0, nil
@@ -100,7 +101,7 @@ func (e *standalone) interval() (time.Duration, error) {
 	return every, nil
 }
 
-// durable describes what an acknowledged message survives.
+// durable describes which failures an acknowledged message survives.
 func (e *standalone) durable() string {
 	if e.Sync == "always" {
 		return "a message is on the disk before it is acknowledged"
@@ -108,21 +109,21 @@ func (e *standalone) durable() string {
 	return "acknowledged messages survive a crash; a power failure loses those of the last " + e.Sync
 }
 
-// tryOut checks that the addresses are free and that this process can use the directory.
+// tryOut checks that this process can use the addresses and the data directory.
 func (e *standalone) tryOut(w io.Writer) error {
 	_, problem := e.options()
 	lock, err := lockDataDir(e.DataDir)
 	if err = errors.Join(problem, err); err != nil {
-		lock.Close() // harmless on nil
+		lock.Close() // this does nothing if lock is nil
 		return err
 	}
 	fmt.Fprintf(w, "the log is in %s: %s\n", e.DataDir, e.durable())
 	return lock.Close()
 }
 
-// runStandalone runs all parts in this process. They stop in the order of a message's path.
-// First the gateway stops, while the room service still answers it. Then the room service stops,
-// while NATS still stores its records.
+// runStandalone runs all parts in this process. They stop in the order in which a message passes
+// through them. The gateway stops first, while the room service still answers it. Then the room
+// service stops, while NATS still stores its records.
 func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *prometheus.Registry, started func(string, ...string)) error {
 	e := &s.standalone
 	e.Service.GuestRights = s.server.GuestRights()
@@ -138,7 +139,8 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	}
 
 	if !e.Service.Change("events-bytes") {
-		// The log takes two thirds of what NATS stores, and must not be left without the rest.
+		// The log takes two thirds of what NATS may store. The events must leave some of the
+		// rest free for it.
 		e.Service.Events.Bytes = min(e.Service.Events.Bytes, inside.server.Load().JetStreamConfig().MaxStore/8)
 	}
 
@@ -179,7 +181,7 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	}()
 	go func() {
 		watched <- newStore(e.DataDir, inside.healthy, inside.restart, log).watch(srvCtx)
-		stopServer() // without a log it cannot work either
+		stopServer() // without the log the gateway cannot work
 	}()
 	// The gateway needs the streams and keys that the room service makes.
 	for svc.Ready() != nil && srvCtx.Err() == nil {
@@ -205,9 +207,9 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	return cmp.Or(unwritable, <-ended, err)
 }
 
-// directCarrier carries requests and records by direct calls between the gateway and the room
-// service of this process. It implements [bridge.Carrier]. No other room service writes to the
-// log, so the gateway receives all records in this way.
+// directCarrier connects the gateway and the room service in this process by direct calls. It
+// implements [bridge.Carrier]. Because no other room service writes to the log, the gateway
+// receives all records in this way.
 type directCarrier struct {
 	svc    *service.Service
 	answer func(token string, r proto.Reply)

@@ -12,21 +12,22 @@ import (
 )
 
 // store checks that NATS can write the log of the standalone form. After a write error,
-// nats-server stores nothing in that stream before it restarts, even if the cause has ended;
-// reads still work. When the directory is writable again, the store restarts NATS.
+// nats-server stores nothing in the affected stream until it is restarted, even if the cause is
+// gone. Reading still works. When the data directory can be written again, store restarts NATS.
 //
-// If the disk is full, the store waits for space, because reads still work. It waits for any
-// other cause up to its patience. After that, or if restarts do not help, watch returns an error.
-// Then the process ends, and its supervisor can start it again. One goroutine owns a store.
+// If the disk is full, store waits for free space as long as necessary. It waits for the end of
+// any other cause only for the time patience. After that time, or if restarts do not help, watch
+// returns an error. Then the process ends, and its supervisor can start it again. One goroutine
+// owns a store.
 type store struct {
 	dir     string
-	healthy func() error // nil, or why the log cannot be written
-	restart func() error // restarts NATS on the same data
+	healthy func() error // returns nil, or why the log cannot be written
+	restart func() error // restarts NATS with the same data
 	log     *slog.Logger
 
-	every    time.Duration // between two checks
-	patience time.Duration // for a directory that cannot be written, unless the disk is full
-	attempts int           // restarts before watch fails; a healthy time of patience clears the count
+	every    time.Duration // time between two checks
+	patience time.Duration // how long the directory may stay unwritable, unless the disk is full
+	attempts int           // restarts before watch gives up; after the time patience without a problem, counting begins again
 }
 
 func newStore(dir string, healthy, restart func() error, log *slog.Logger) *store {
@@ -36,7 +37,7 @@ func newStore(dir string, healthy, restart func() error, log *slog.Logger) *stor
 	}
 }
 
-// watch returns nil when ctx ends, and an error if NATS can no longer write the log.
+// watch returns nil when ctx ends. It returns an error if NATS can no longer write the log.
 func (s *store) watch(ctx context.Context) error {
 	check := time.NewTicker(s.every)
 	defer check.Stop()
@@ -84,14 +85,14 @@ func (s *store) watch(ctx context.Context) error {
 
 // trouble is the state of watch between two checks.
 type trouble struct {
-	since     time.Time // of the first failed check; zero = the log can be written
+	since     time.Time // time of the first failed check; zero = the log can be written
 	logged    bool      // the problem has been logged
-	full      bool      // a full disk has been logged
-	restarts  int       // since the last healthy time of patience
-	restarted time.Time // zero = never
+	full      bool      // it has been logged that the disk is full
+	restarts  int       // restarts since the log could last be written for the time patience
+	restarted time.Time // time of the last restart; zero = never
 }
 
-// pass records a check without a problem.
+// pass records a check that found no problem.
 func (t *trouble) pass(now time.Time, patience time.Duration) {
 	if now.Sub(t.restarted) > patience {
 		t.restarts = 0
@@ -99,11 +100,11 @@ func (t *trouble) pass(now time.Time, patience time.Duration) {
 	t.since, t.logged, t.full = time.Time{}, false, false
 }
 
-// space is the number of free bytes at which a disk no longer counts as full. A starting NATS
-// server writes some of them, and messages need the rest.
+// space is how many bytes must be free for a disk not to count as full. When a NATS server
+// starts, it writes some of these bytes. The rest is for messages.
 const space = 4 << 20
 
-// tryWriting returns an error if space bytes cannot be written in dir.
+// tryWriting returns an error if it cannot write space bytes to a file in dir.
 func tryWriting(dir string) (err error) {
 	path := filepath.Join(dir, "space")
 	f, err := os.Create(path)
@@ -117,7 +118,7 @@ func tryWriting(dir string) (err error) {
 	return errors.Join(err, f.Close(), os.Remove(path))
 }
 
-// full reports whether err says that the disk has no space left.
+// full reports whether err means that the disk has no free space.
 func full(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -28,9 +28,9 @@ func (p *process) say(t *testing.T, room, text string) int {
 	return status
 }
 
-// While NATS cannot write the log, readers can still read it. When the cause is gone, the gateway
-// stores messages again, although nats-server keeps a write error until it restarts. Sessions stay
-// open, and NATS clients find the server at its old address.
+// While NATS cannot write the log, readers can still read it. When the cause is gone, the
+// gateway must store messages again, although nats-server repeats a write error until it is
+// restarted. Sessions must stay open, and NATS clients must find the server at its old address.
 func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 	for _, sync := range []string{"always", "1s"} {
 		t.Run(sync, func(t *testing.T) {
@@ -47,7 +47,7 @@ func TestLogIsWrittenAgainAfterAFailure(t *testing.T) {
 			limitFiles(t, p, unix.RLIM_INFINITY)
 			storesAgain(t, p, "failing", member)
 			natstest.Eventually(t, "the NATS client to hear a message after the failure", func() bool {
-				p.say(t, "failing", "after") // the guest may reconnect late, so say it again
+				p.say(t, "failing", "after") // the guest may reconnect late, so send the message again
 				m, err := guest.NextMsg(time.Second)
 				return err == nil && strings.Contains(string(m.Data), `"text":"after"`)
 			})
@@ -76,7 +76,7 @@ func (p *process) guest(t *testing.T) *nats.Subscription {
 	return sub
 }
 
-// limitFiles makes writes beyond the given size of a file fail.
+// limitFiles makes the process unable to write beyond the given size of a file.
 func limitFiles(t *testing.T, p *process, bytes uint64) {
 	t.Helper()
 	if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}, nil); err != nil {
@@ -107,7 +107,7 @@ func storesAgain(t *testing.T, p *process, room string, member *websocket.Conn) 
 	}
 }
 
-// A full disk stops only messages, and only while it is full.
+// A full disk stops only the storing of messages, and only while it is full.
 func TestFullDiskStopsOnlyMessages(t *testing.T) {
 	attr := &syscall.SysProcAttr{ // so that the process may mount a disk
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
@@ -135,7 +135,7 @@ func TestFullDiskStopsOnlyMessages(t *testing.T) {
 	canRead(t, p, "full", "before")
 }
 
-// fill writes a file until its disk is full.
+// fill writes a file until the file's disk is full.
 func fill(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -153,8 +153,8 @@ func fill(t *testing.T, path string) {
 	}
 }
 
-// If the log stays unwritable, the process ends with the cause, so that a supervisor can restart
-// it.
+// If the log cannot be written for a long time, the process ends and reports the cause, so that
+// a supervisor can start it again.
 func TestLogThatCannotBeWrittenEndsTheProcess(t *testing.T) {
 	broken := errors.New("stream ROOMS: write error")
 	never := func() error { return broken }

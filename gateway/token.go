@@ -11,8 +11,8 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// tokenCommand returns the command that makes tokens for tests and scripts. An application makes
-// its own tokens.
+// tokenCommand returns the command that makes tokens for tests and scripts. Applications make
+// tokens themselves.
 func tokenCommand() *cobra.Command {
 	m := auth.Mint{TTL: time.Hour}
 	keyFile := ""
@@ -45,7 +45,7 @@ it expires.`,
 	flags.StringVar(&keyFile, "key-file", "", "sign with the HMAC secret or the PEM private key in this `file`")
 	flags.StringVar(&m.Subject, "sub", "", "the user's `id`")
 	flags.StringVar(&m.Name, "name", "", "the `name` that others see")
-	flags.StringArrayVar(&m.Rooms, "rooms", nil, "give these `rights`: read, say and moderate in all rooms, or team-*=read say; repeatable; without it the gateway's --default-rights hold")
+	flags.StringArrayVar(&m.Rooms, "rooms", nil, "give these `rights`: read, say and moderate in all rooms, or team-*=read say; repeatable; without it, the gateway's --default-rights apply")
 	flags.DurationVar(&m.TTL, "ttl", m.TTL, "let the token expire after this `time`")
 	flags.StringVar(&m.Issuer, "iss", "", "set the claim `iss`")
 	flags.StringVar(&m.Audience, "aud", "", "set the claim `aud`")

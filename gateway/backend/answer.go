@@ -11,23 +11,23 @@ import (
 	"roomcast/proto/grant"
 )
 
-// An Answer is the backend's permission for what a question asks.
+// Answer is the backend's answer to a question, if the backend allows what the question asks.
 type Answer struct {
-	Unasked bool // the backend did not answer, and --ask-fail is allow; all other fields are zero
+	Unasked bool // the backend did not answer, and --ask-fail=allow is set; all other fields are zero
 
-	Who     proto.Identity  // of connect: replaces the client's id and name where it is not empty
-	Rooms   json.RawMessage // of connect: a grant as in tokens; nil = none
-	Grant   *grant.Grant    // of Rooms
-	Until   time.Time       // when the answer to connect or join expires; zero = with this session
-	Content *proto.Content  // of say: replaces the client's content; nil = the content is unchanged
+	Who     proto.Identity  // from connect: replaces the client's id and name where it is not empty
+	Rooms   json.RawMessage // from connect: a grant, in the same form as in tokens; nil = none
+	Grant   *grant.Grant    // the parsed form of Rooms
+	Until   time.Time       // when the answer to connect or join expires; zero = when the session ends
+	Content *proto.Content  // from say: replaces the client's content; nil = the content is unchanged
 }
 
-// maxAnswer is the limit of an answer in bytes.
+// maxAnswer is the length of the longest answer, in bytes.
 const maxAnswer = 64 << 10
 
-// parseAnswer reads an answer. If the error is a *proto.Refusal, the backend refuses. Any other
-// error is for the log: the answer breaks a rule, so it counts as no answer. Unknown names are
-// ignored, but no name may be repeated.
+// parseAnswer reads an answer. If the error is a *proto.Refusal, the backend has refused. Any
+// other error means that the answer violates a rule. Such an answer counts as no answer, and the
+// error is for the log. Unknown names are ignored, but no name may be repeated.
 func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answer, err error) {
 	if len(body) > maxAnswer {
 		return a, fmt.Errorf("it has more than %d bytes", maxAnswer)
@@ -71,7 +71,7 @@ func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answe
 	return a, a.check(maxMessage)
 }
 
-// check checks the identity and the content.
+// check checks the identity and the content in the answer.
 func (a *Answer) check(maxMessage int) error {
 	if a.Content != nil && len(a.Content.Body) > maxMessage {
 		return fmt.Errorf("content: it has %d bytes; the limit is %d", len(a.Content.Body), maxMessage)
@@ -90,10 +90,10 @@ func (a *Answer) check(maxMessage int) error {
 	return nil
 }
 
-// maxWhy bounds a reason in bytes, so that it fits into a close frame.
+// maxWhy is the length of the longest reason in bytes. It fits into a close frame.
 const maxWhy = 120
 
-// deny returns the refusal for a reason from the backend.
+// deny returns the refusal for a reason that the backend gives.
 func deny(why string) *proto.Refusal {
 	if why = strings.ToValidUTF8(why[:min(len(why), maxWhy)], ""); why == "" {
 		why = "the application does not allow this"
@@ -121,7 +121,7 @@ func until(value []byte) (time.Time, error) {
 	return t, nil
 }
 
-// parseContent reads content by the rules of the verb say.
+// parseContent reads content by the rules for the verb say.
 func parseContent(value []byte) (*proto.Content, error) {
 	frame := append(append([]byte(`{"say":`), value...), '}')
 	cmd, err := proto.ParseCommand(frame)

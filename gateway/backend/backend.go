@@ -1,8 +1,8 @@
-// Package backend asks the application's backend whether a client may connect, join a room or say
-// something. It asks over HTTP, or over the transport that the gateway gives it.
+// Package backend asks the application's backend whether a client may connect, join a room or
+// say something. It asks over HTTP, or over a transport that the gateway supplies.
 //
-// The decisions are pure: answer.go reads answers, and breaker.go decides when to stop asking a
-// backend that does not answer. No function except Run blocks its caller.
+// Two files contain pure rules: answer.go reads answers, and breaker.go decides when to stop
+// asking a backend that does not answer. Only Run blocks its caller.
 package backend
 
 import (
@@ -21,37 +21,37 @@ import (
 	"roomcast/proto"
 )
 
-// A Kind is a kind of question.
+// Kind is the kind of a question.
 type Kind string
 
-// The kinds.
+// The kinds of questions.
 const (
-	Connect Kind = "connect" // may this client begin a session, as whom and with which rights?
-	Join    Kind = "join"    // may it join this room?
-	Say     Kind = "say"     // may it say this, and in which words?
+	Connect Kind = "connect" // may this client begin a session, with which identity and rights?
+	Join    Kind = "join"    // may the client join this room?
+	Say     Kind = "say"     // may the client say this, and with which content?
 )
 
 // Config configures a Backend.
 type Config struct {
-	Ask        []string      // kinds of questions
-	URL        string        // receives the questions by POST; "" = they go over the transport of New
-	CAFile     string        // PEM certificates that may have signed the backend's; "" = those of the system
-	Insecure   bool          // URL may be http
-	SecretFile string        // signs the posts; "" = they are not signed
-	Headers    []string      // headers of a client's request that the backend gets
-	Timeout    time.Duration // from the question to its answer
-	Inflight   int           // maximum of questions without an answer; further ones fail at once
-	Fail       string        // deny or allow: the result of a question without an answer
-	MaxMessage int           // bytes that an answer to say may hold
+	Ask        []string      // the kinds of questions to ask
+	URL        string        // questions are posted to this URL; "" = they go over the transport of New
+	CAFile     string        // file with PEM certificates of authorities for the backend's certificate; "" = those of the system
+	Insecure   bool          // URL may begin with http
+	SecretFile string        // file with the secret that signs the posts; "" = they are not signed
+	Headers    []string      // headers of a client's request that the backend receives
+	Timeout    time.Duration // how long to wait for an answer
+	Inflight   int           // questions that may wait for an answer; further questions fail at once
+	Fail       string        // deny or allow: the result of a question that is not answered
+	MaxMessage int           // the most bytes of content that an answer to say may contain
 	Log        *slog.Logger
 }
 
-// DefaultConfig returns the defaults of the flags.
+// DefaultConfig returns the default values of the flags.
 func DefaultConfig() Config {
 	return Config{Timeout: 2 * time.Second, Inflight: 1000, Fail: "deny", MaxMessage: 64 << 10, Log: slog.Default()}
 }
 
-// Check returns an error that names the flag of a wrong setting.
+// Check returns an error if a setting is wrong. The error names the flag.
 func (c *Config) Check() error {
 	for _, kind := range c.Ask {
 		if !slices.Contains([]Kind{Connect, Join, Say}, Kind(kind)) {
@@ -87,45 +87,45 @@ func (c *Config) Check() error {
 	return err
 }
 
-// Asks reports whether the gateway asks questions of a kind.
+// Asks reports whether the gateway asks questions of this kind.
 func (c *Config) Asks(kind Kind) bool { return slices.Contains(c.Ask, string(kind)) }
 
-// A Transport carries questions to the backend. It is safe for concurrent use.
+// Transport carries questions to the backend. It is safe for concurrent use.
 type Transport interface {
-	// Ask sends a question and returns the answer. A *proto.Refusal as error is the backend's
-	// refusal; any other error means that there is no answer.
+	// Ask sends a question and returns the answer. If the error is a *proto.Refusal, the backend
+	// has refused. Any other error means that there is no answer.
 	Ask(ctx context.Context, kind Kind, question []byte) ([]byte, error)
 }
 
-// A Question is about one client. Ask does not keep it.
+// Question is a question about one client. After a call of Ask, the caller may change it.
 type Question struct {
 	Kind    Kind
-	Session string // "" = a request of the HTTP API
+	Session string // "" = the client has sent a request to the HTTP API
 	Who     proto.Identity
-	Room    proto.Room // zero for connect
+	Room    proto.Room // zero with connect
 	Headers map[string]string
-	Content proto.Content // of say
-	Signal  bool          // the content is a signal's
+	Content proto.Content // with say
+	Signal  bool          // the content is that of a signal
 }
 
-// noAnswerRetry is how long a client should wait before it tries again.
+// noAnswerRetry is how long a client is asked to wait before it tries again.
 const noAnswerRetry = time.Second
 
-// The refusals of questions without an answer.
+// The refusals for questions that were not answered.
 var (
 	errNoAnswer = proto.Refuse(proto.Unavailable, "the application cannot be asked now; try again").After(noAnswerRetry)
 	errBusy     = proto.Refuse(proto.Overloaded, "the application is asked too much at once; try again").After(noAnswerRetry)
 )
 
-// Backend asks questions. Only Run blocks. Its methods are safe for concurrent use. A nil Backend
-// asks nothing.
+// Backend asks the application's backend. Its methods are safe for concurrent use, and only Run
+// blocks. A nil *Backend asks nothing.
 type Backend struct {
 	// static
 	cfg       Config
 	transport Transport
 	queue     chan request // never full, because open is bounded
 
-	open    atomic.Int64 // questions without an answer; at most Inflight
+	open    atomic.Int64 // number of questions that wait for an answer; at most Inflight
 	breaker breaker
 }
 
@@ -136,8 +136,8 @@ type request struct {
 	done     func(Answer, error)
 }
 
-// New returns a backend that sends its questions over transport, or to the URL in cfg. It returns
-// nil if cfg names no questions.
+// New returns a Backend that sends its questions over transport, or to the URL in cfg. If cfg
+// contains no kinds of questions, New returns nil.
 func New(cfg Config, transport Transport) (*Backend, error) {
 	if err := cfg.Check(); err != nil || len(cfg.Ask) == 0 {
 		return nil, err
@@ -152,10 +152,10 @@ func New(cfg Config, transport Transport) (*Backend, error) {
 	return &Backend{cfg: cfg, transport: transport, queue: make(chan request, cfg.Inflight)}, nil
 }
 
-// Asks reports whether the gateway asks questions of a kind.
+// Asks reports whether the gateway asks questions of this kind.
 func (b *Backend) Asks(kind Kind) bool { return b != nil && b.cfg.Asks(kind) }
 
-// Headers returns the names of the headers that the backend gets.
+// Headers returns the names of the headers that the backend receives.
 func (b *Backend) Headers() []string {
 	if b == nil {
 		return nil
@@ -163,9 +163,10 @@ func (b *Backend) Headers() []string {
 	return b.cfg.Headers
 }
 
-// Ask asks a question. It calls done once: before it returns, or from a goroutine of Run. The error
-// is a *proto.Refusal: the backend has refused (forbidden), has not answered (unavailable), or too
-// many questions are open (overloaded). Done must not block.
+// Ask asks a question. It calls done once: before it returns, or later from a goroutine of Run.
+// The error is a *proto.Refusal. It has the code forbidden if the backend has refused,
+// unavailable if the backend has not answered, and overloaded if too many questions wait for an
+// answer. The function done must not block.
 func (b *Backend) Ask(q *Question, done func(Answer, error)) {
 	now := time.Now()
 	if b.open.Add(1) > int64(b.cfg.Inflight) {
@@ -178,10 +179,10 @@ func (b *Backend) Ask(q *Question, done func(Answer, error)) {
 		b.fail(errNoAnswer, done)
 		return
 	}
-	b.queue <- request{q.Kind, q.appendJSON(nil), now.Add(b.cfg.Timeout), done} // does not block, because open is bounded
+	b.queue <- request{q.Kind, q.appendJSON(nil), now.Add(b.cfg.Timeout), done} // this does not block, because open is bounded
 }
 
-// fail ends a question without an answer, as --ask-fail says.
+// fail ends a question that was not answered. The flag --ask-fail decides about the result.
 func (b *Backend) fail(why *proto.Refusal, done func(Answer, error)) {
 	if b.cfg.Fail == "allow" {
 		done(Answer{Unasked: true}, nil)
@@ -190,7 +191,7 @@ func (b *Backend) fail(why *proto.Refusal, done func(Answer, error)) {
 	done(Answer{}, why)
 }
 
-// Run asks the questions until ctx ends.
+// Run sends the questions to the backend until ctx ends.
 func (b *Backend) Run(ctx context.Context) {
 	if b == nil {
 		return
@@ -215,7 +216,7 @@ func (b *Backend) serve(ctx context.Context, r *request) {
 	b.open.Add(-1)
 	denied, refused := errors.AsType[*proto.Refusal](err)
 	if opened := b.breaker.count(err == nil || refused, time.Now()); opened {
-		b.cfg.Log.Error("backend does not answer; it is left alone for a while", "question", string(r.kind), "error", err)
+		b.cfg.Log.Error("backend does not answer; no questions for a while", "question", string(r.kind), "error", err)
 	}
 	switch {
 	case refused:
@@ -259,12 +260,12 @@ func (q *Question) appendJSON(b []byte) []byte {
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(form); err != nil {
-		panic(err) // cannot happen: data is checked JSON
+		panic(err) // this cannot happen, because data is JSON that was checked
 	}
 	return out.Bytes()
 }
 
-// content is the content of a message in a question.
+// content is the content of a message in the JSON of a question.
 type content struct {
 	Type string          `json:"type,omitempty"`
 	Text *string         `json:"text,omitempty"`
@@ -280,7 +281,7 @@ func contentOf(c proto.Content) *content {
 		f.Text = &text
 	case proto.Bin:
 		f.Bin = c.Body
-	default: // a signal's data may be missing
+	default: // a signal need not have data
 		f.Data = c.Body
 	}
 	return f

@@ -23,8 +23,8 @@ import (
 	"roomcast/proto"
 )
 
-// Only an answer that follows every rule allows anything. Any other answer counts as none. A
-// denial contains a reason.
+// Only an answer that follows every rule allows something. Any other answer counts as no answer.
+// If the backend denies, its answer contains a reason.
 func TestAnswersAreReadStrictly(t *testing.T) {
 	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 	const allowed, denied, none = "allowed", "denied", "no answer"
@@ -113,7 +113,7 @@ func TestBreakerLeavesASilentBackendAlone(t *testing.T) {
 	if fail(maxFailures-1) || !fail(1) || b.allow(now) {
 		t.Fatal("no pause after five failures in succession")
 	}
-	fail(100) // failures of questions from before the pause
+	fail(100) // failures of questions that were asked before the pause
 	pause := minPause
 	for range 8 {
 		if now = now.Add(pause - time.Nanosecond); b.allow(now) {
@@ -131,7 +131,7 @@ func TestBreakerLeavesASilentBackendAlone(t *testing.T) {
 	}
 }
 
-// ask asks a Backend with this configuration one question.
+// ask makes a Backend with this configuration and asks it one question.
 func ask(t *testing.T, cfg Config, q *Question) (Answer, error) {
 	t.Helper()
 	cfg.Log = slog.New(slog.DiscardHandler)
@@ -153,7 +153,8 @@ func ask(t *testing.T, cfg Config, q *Question) (Answer, error) {
 	return o.a, o.err
 }
 
-// Only 200 with a good body is an answer. A backend with the wrong certificate gets none.
+// Only status 200 with a valid body is an answer. If the backend has the wrong certificate, it
+// receives no question.
 func TestHTTPBackend(t *testing.T) {
 	release := make(chan struct{})
 	asked := make(chan http.Header, 100)
@@ -200,7 +201,7 @@ func TestHTTPBackend(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(*Config)
-		want   proto.Code // "" = allowed
+		want   proto.Code // "" = the backend allows
 	}{
 		{"good", func(c *Config) { c.URL = plain.URL + "/good" }, ""},
 		{"signed, with its own authority", func(c *Config) { c.URL, c.CAFile, c.SecretFile = secure.URL, ca, secrets }, ""},
@@ -244,7 +245,7 @@ func TestHTTPBackend(t *testing.T) {
 	}
 }
 
-// waiting is a transport whose answers wait. It is a model of a slow backend.
+// waiting is a Transport that answers late. It plays a slow backend.
 type waiting struct {
 	open  atomic.Int64
 	allow chan struct{}
@@ -260,7 +261,8 @@ func (w *waiting) Ask(ctx context.Context, _ Kind, _ []byte) ([]byte, error) {
 	}
 }
 
-// The gateway refuses questions above --ask-inflight at once. Every question ends once.
+// If there are --ask-inflight open questions, the gateway refuses further questions at once.
+// Every question ends exactly once.
 func TestOpenQuestionsAreBounded(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Ask, cfg.Inflight, cfg.Timeout = []string{"say"}, 8, 8*time.Second

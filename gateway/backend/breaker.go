@@ -5,27 +5,27 @@ import (
 	"time"
 )
 
-// Bounds of a breaker.
+// Limits for a breaker.
 const (
-	maxFailures = 5 // failures in succession before the first pause
+	maxFailures = 5 // failures in a row before the first pause
 	minPause    = time.Second
 	maxPause    = 30 * time.Second
 )
 
-// A breaker stops the questions to a backend that does not answer, so that no client waits for it
-// and it can recover. After a pause it allows one question. If the backend answers it, the breaker
-// allows all questions again; otherwise a pause twice as long follows. It is safe for concurrent
-// use.
+// breaker stops asking a backend that does not answer. So clients do not wait for the backend,
+// and the backend can recover. After a pause, the breaker allows one question. If the backend
+// answers it, the breaker allows all questions again. If not, it pauses twice as long. It is
+// safe for concurrent use.
 type breaker struct {
 	mu       sync.Mutex // guards the fields below
-	failures int        // in succession
+	failures int        // failures in a row
 	pause    time.Duration
-	until    time.Time // the end of the pause; zero = no pause
-	trying   bool      // the one question after the pause has no outcome yet
+	until    time.Time // end of the pause; zero = there is no pause
+	trying   bool      // the one question after the pause has no result yet
 }
 
-// allow reports whether a question may be asked now. After each question that it allows, the caller
-// calls count.
+// allow reports whether a question may be asked now. If it returns true, the caller must later
+// call count.
 func (b *breaker) allow(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -39,7 +39,7 @@ func (b *breaker) allow(now time.Time) bool {
 	return true
 }
 
-// count counts the outcome of a question. Opened reports that the first pause begins.
+// count counts the result of a question. Opened reports that the first pause begins.
 func (b *breaker) count(answered bool, now time.Time) (opened bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

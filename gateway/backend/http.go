@@ -23,7 +23,7 @@ import (
 type poster struct {
 	url     string
 	client  *http.Client
-	secrets *auth.File[webhook.Secrets] // nil = questions are not signed
+	secrets *auth.File[webhook.Secrets] // secrets that sign the posts; nil = they are not signed
 }
 
 // newPoster reads the files that cfg names. Its errors name the flag.
@@ -63,7 +63,8 @@ func newPoster(cfg *Config) (*poster, error) {
 	return p, nil
 }
 
-// Ask implements [Transport]. A response with 200 is an answer; 401 and 403 are refusals.
+// Ask implements [Transport]. A response with status 200 is an answer. The statuses 401 and 403
+// are refusals.
 func (p *poster) Ask(ctx context.Context, _ Kind, question []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(question))
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"roomcast/proto"
 )
 
-// purposes has the help text of each act.
+// purposes contains the help text of each act.
 var purposes = map[proto.Act]string{
 	proto.ActClose:  "close a room: nobody can say anything there until it is reopened",
 	proto.ActReopen: "open a closed room again",
@@ -23,10 +23,11 @@ var purposes = map[proto.Act]string{
 	proto.ActUnmute: "end a mute",
 	proto.ActSlow:   "let each member say only one message in a time such as 10s; 0 ends it",
 	proto.ActDelete: "delete a message: later readers see a stub, and its bytes leave the log",
-	proto.ActEdit:   "give a message of your own another text",
+	proto.ActEdit:   "change the text of a message of your own",
 }
 
-// actCommand returns the command for an act. The second argument is the field that the act needs.
+// actCommand returns the command for an act. If the act requires a field, the field is the
+// command's second argument.
 func actCommand(rule *proto.ActRule) *cobra.Command {
 	var t target
 	var why, lasts string
@@ -78,12 +79,13 @@ func actCommand(rule *proto.ActRule) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&why, "why", "", "tell the members this `reason`")
 	if rule.Takes == "for" {
-		cmd.Flags().StringVar(&lasts, "for", "", "let it end after this `time`, such as 10m or 24h; without it, it holds until it is undone")
+		cmd.Flags().StringVar(&lasts, "for", "", "end after this `time`, such as 10m or 24h; without --for, it lasts until it is undone")
 	}
 	return cmd
 }
 
-// act carries out an act whose fields are JSON, and returns the seq of its event.
+// act carries out an act whose fields are in a JSON object. It returns the seq of the act's
+// event.
 func (t *target) act(ctx context.Context, room proto.Room, act proto.Act, fields []byte) (uint64, error) {
 	if t.overNATS() {
 		c, err := t.connect(ctx)

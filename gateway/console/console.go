@@ -1,5 +1,6 @@
-// Package console provides the commands for people at a terminal. They say something in a room,
-// follow it, read its log and moderate it, as a client of a running gateway or over NATS.
+// Package console contains the commands for people at a terminal. With these commands, a person
+// says something in a room, follows it, reads its log and moderates it. The commands use a
+// running gateway or NATS.
 package console
 
 import (
@@ -23,8 +24,8 @@ import (
 	"roomcast/proto/daemon"
 )
 
-// target is the gateway or the NATS that a command connects to, and the identity of the person. The
-// command owns it.
+// target is the gateway or the NATS server to which a command connects, with the person's
+// identity. The command owns it.
 type target struct {
 	url   string
 	nats  daemon.NATS // used instead of url if it names servers
@@ -33,7 +34,7 @@ type target struct {
 	json  bool // print JSON lines
 }
 
-// answerTime bounds the opening of a session, and one request with its answer.
+// answerTime is the time limit for opening a session, and for one request with its answer.
 const answerTime = 5 * time.Second
 
 // Commands returns the commands.
@@ -48,7 +49,7 @@ func Commands() []*cobra.Command {
 	return commands
 }
 
-// bind adds the flags that all commands share.
+// bind adds the flags that all commands have.
 func (t *target) bind(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
@@ -65,7 +66,7 @@ func (t *target) bind(cmd *cobra.Command) {
 	})
 	flags.Lookup("nats").Usage = "talk to NATS at these `URLs` instead, as a backend does; --token is then that of NATS"
 	flags.Lookup("context").Usage = "talk to NATS with this `context` of the nats tool, a name or an absolute path, instead of a gateway"
-	for _, name := range []string{"nats", "context"} { // a variable for other tools must not redirect a command
+	for _, name := range []string{"nats", "context"} { // the command must not follow environment variables that are meant for other tools
 		daemon.Env(flags, name, "")
 	}
 }
@@ -90,7 +91,7 @@ func (t *target) inRoom(cmd *cobra.Command, run func(cmd *cobra.Command, room pr
 }
 
 func (t *target) bindName(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&t.name, "name", "", "show this `name` to others, if no token names you")
+	cmd.Flags().StringVar(&t.name, "name", "", "use this `name`, which others see; a name in the token replaces it")
 }
 
 func (t *target) bindJSON(cmd *cobra.Command) {
@@ -108,12 +109,12 @@ func (t *target) dial(ctx context.Context) (*client.Client, error) {
 	case err == nil:
 		return c, nil
 	case t.token == "" && errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &network):
-		return nil, fmt.Errorf("--url %s: nothing came within %s; a gateway that does not admit guests waits for a --token", t.url, answerTime)
+		return nil, fmt.Errorf("--url %s: no answer within %s; a gateway that does not admit guests waits for a --token", t.url, answerTime)
 	}
 	return nil, fmt.Errorf("--url %s: %w", t.url, err)
 }
 
-// call sends a request to the HTTP API and decodes its answer into the given value.
+// call sends a request to the HTTP API and decodes the answer into the given value.
 func (t *target) call(ctx context.Context, method string, path []string, body io.Reader, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -149,7 +150,7 @@ func (t *target) call(ctx context.Context, method string, path []string, body io
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	if err := json.Unmarshal(raw, &answer); err != nil {
-		return fmt.Errorf("--url %s: the answer is not Roomcast's: %s", t.url, resp.Status)
+		return fmt.Errorf("--url %s: the answer does not come from a Roomcast gateway: %s", t.url, resp.Status)
 	}
 	if answer.Error != nil {
 		return answer.Error
@@ -160,10 +161,10 @@ func (t *target) call(ctx context.Context, method string, path []string, body io
 	return json.Unmarshal(raw, into)
 }
 
-// listed is a room of the list of rooms.
+// listed is an entry in the list of rooms.
 type listed struct {
 	Room     string `json:"room"`
-	Messages int64  `json:"messages"` // number of messages in its log
+	Messages int64  `json:"messages"` // number of messages in the room's log
 }
 
 // rooms returns the rooms that have a log.
@@ -181,9 +182,9 @@ func (t *target) rooms(ctx context.Context) ([]listed, error) {
 	return answer.Rooms, err
 }
 
-// complete suggests the rooms that begin with the typed text.
+// complete suggests the rooms whose names begin with the typed text.
 func (t *target) complete(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	err := cmd.Root().PersistentPreRunE(cmd, nil) // reads the environment, because cobra does not call it for completions
+	err := cmd.Root().PersistentPreRunE(cmd, nil) // this reads the environment, which cobra does not do for completions
 	var rooms []listed
 	if err == nil {
 		rooms, err = t.rooms(cmd.Context())
@@ -200,7 +201,7 @@ func (t *target) complete(cmd *cobra.Command, args []string, typed string) ([]st
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// parseRoom parses the name of a room. Its error shows a wrong name.
+// parseRoom parses the name of a room. If the name is not valid, the error contains it.
 func parseRoom(name string) (proto.Room, error) {
 	room, err := proto.ParseRoom(name)
 	if err != nil {

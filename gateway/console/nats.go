@@ -19,8 +19,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// connection talks to NATS as a backend does: as a user of the account APPS, or to a NATS without
-// accounts. The command owns it.
+// connection is a connection to NATS. The person has the rights of a backend, as a user of the
+// account APPS or on a NATS server without accounts. The command owns it.
 type connection struct {
 	nc  *nats.Conn
 	log *history.Log
@@ -28,15 +28,16 @@ type connection struct {
 }
 
 const (
-	resendTime = time.Second            // after which a request is sent again, with the same key
-	whoTime    = 300 * time.Millisecond // of silence, after which no gateway is left to answer
-	checkTime  = 5 * time.Second        // between two reads of the log for messages that NATS has lost
+	resendTime = time.Second            // after this time without an answer, a request is sent again with the same key
+	whoTime    = 300 * time.Millisecond // after this time without an answer, no other gateway will answer
+	checkTime  = 5 * time.Second        // time between two reads of the log, which find messages that NATS has lost
 )
 
-// overNATS reports whether the flags name a NATS.
+// overNATS reports whether the flags name a NATS server.
 func (t *target) overNATS() bool { return t.nats.Given() }
 
-// connect connects to NATS. If NATS has accounts, it selects their subjects for reads of the log.
+// connect connects to NATS. If NATS has separate accounts, it selects the subjects with which
+// this account can read the log.
 func (t *target) connect(ctx context.Context) (*connection, error) {
 	n := t.nats
 	n.Token = t.token
@@ -59,7 +60,7 @@ func (t *target) connect(ctx context.Context) (*connection, error) {
 func (c *connection) close() { c.nc.Close() }
 
 // ask sends a request to a room's owner. It sends the request again, with the same key, until an
-// answer comes.
+// answer arrives.
 func (c *connection) ask(ctx context.Context, room proto.Room, r *proto.Request) (proto.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -85,7 +86,7 @@ func (c *connection) ask(ctx context.Context, room proto.Room, r *proto.Request)
 		}
 		select {
 		case <-ctx.Done():
-			return reply, fmt.Errorf("nobody has stored it: %w", err)
+			return reply, fmt.Errorf("the message was not stored: %w", err)
 		case <-time.After(resendTime / 10):
 		}
 	}
@@ -105,7 +106,7 @@ func (c *connection) act(ctx context.Context, room proto.Room, act proto.Act, fi
 	return reply.Seq, err
 }
 
-// rooms asks the stream for the subjects that it holds.
+// rooms asks the stream for its subjects, one for each room.
 func (c *connection) rooms(ctx context.Context) ([]listed, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -130,7 +131,7 @@ func (c *connection) rooms(ctx context.Context) ([]listed, error) {
 	return rooms, nil
 }
 
-// members asks all gateways for the people in the room.
+// members asks all gateways which people are in the room.
 func (c *connection) members(ctx context.Context, room proto.Room) (m proto.Members, err error) {
 	inbox := c.nc.NewRespInbox()
 	answers, err := c.nc.SubscribeSync(inbox)
@@ -155,7 +156,7 @@ func (c *connection) members(ctx context.Context, room proto.Room) (m proto.Memb
 			return m, fmt.Errorf("read the answer of a gateway: %w", err)
 		}
 		for _, who := range share.List {
-			who.Sessions = max(1, who.Sessions) + people[who.ID].Sessions // version 0.1.0 sends none
+			who.Sessions = max(1, who.Sessions) + people[who.ID].Sessions // gateways of version 0.1.0 do not send the number of sessions
 			people[who.ID] = who
 		}
 		m.Count = max(m.Count, share.Count, share.Total)
@@ -195,9 +196,10 @@ func (c *connection) read(ctx context.Context, q history.Query) (history.Page, e
 	return page, nil
 }
 
-// tail prints the newest events of rooms. With follow, it goes on with new events until ctx ends.
+// tail prints the newest events of rooms. If follow is true, it continues with new events until
+// ctx ends.
 func (c *connection) tail(ctx context.Context, p *printer, rooms []proto.Room, last int, follow bool) error {
-	arrived := make(chan *nats.Msg, 1<<12) // goOn reads dropped messages from the log
+	arrived := make(chan *nats.Msg, 1<<12) // if messages are dropped, goOn reads them from the log
 	for _, room := range rooms {
 		if _, err := c.nc.ChanSubscribe(room.OutSubject(), arrived); err != nil {
 			return err
@@ -246,7 +248,7 @@ func (c *connection) tail(ctx context.Context, p *printer, rooms []proto.Room, l
 	return nil
 }
 
-// goOn prints the events in the log after the last printed one.
+// goOn prints the events in the log that come after the last printed event.
 func (c *connection) goOn(ctx context.Context, p *printer, room proto.Room, have map[proto.Room]history.Head) error {
 	for more := true; more; {
 		from := have[room]

@@ -40,7 +40,7 @@ func historyCommand() *cobra.Command {
 		}
 		return nil
 	})
-	cmd.Flags().Uint64Var(&before, "before", 0, "print what stands before this `seq`; 0 = the newest page")
+	cmd.Flags().Uint64Var(&before, "before", 0, "print the events before this `seq`; 0 = the newest page")
 	cmd.Flags().IntVar(&limit, "limit", 50, "print at most this `number` of events")
 	t.bindJSON(cmd)
 	return cmd
@@ -130,7 +130,7 @@ func roomsCommand() *cobra.Command {
 	return cmd
 }
 
-// print prints a value as JSON, or its line.
+// print prints a value as JSON, or prints the line.
 func (t *target) print(cmd *cobra.Command, value any, line string) error {
 	if t.json {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(value)
@@ -139,8 +139,8 @@ func (t *target) print(cmd *cobra.Command, value any, line string) error {
 	return err
 }
 
-// printable replaces characters that could control a terminal, because anybody may have sent the
-// text.
+// printable replaces characters that could control the terminal. It is needed because anybody
+// may have sent the text.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\t' || unicode.IsPrint(r) || unicode.Is(unicode.M, r) {

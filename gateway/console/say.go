@@ -65,7 +65,8 @@ func (t *target) say(ctx context.Context, out io.Writer, room proto.Room, key st
 	return lines.Err()
 }
 
-// speaker returns a function that stores a message in a room, and one that ends the connection.
+// speaker returns a function that stores a message in a room, and a function that closes the
+// connection.
 func (t *target) speaker(ctx context.Context, room proto.Room) (say func(context.Context, proto.Room, client.Message) (client.Ack, error), end func(), err error) {
 	if t.overNATS() {
 		c, err := t.connect(ctx)

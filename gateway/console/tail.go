@@ -42,13 +42,14 @@ in a room, for example because the room is closed.`,
 	}
 	t.bind(cmd)
 	t.bindName(cmd)
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is said from now on")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "continue with new messages")
 	cmd.Flags().IntVarP(&last, "last", "n", 10, "begin with this `number` of messages")
 	t.bindJSON(cmd)
 	return cmd
 }
 
-// tail prints the newest events of rooms. With follow, it goes on with new events until ctx ends.
+// tail prints the newest events of rooms. If follow is true, it continues with new events until
+// ctx ends.
 func (t *target) tail(ctx context.Context, p *printer, rooms []proto.Room, last int, follow bool) error {
 	if t.overNATS() {
 		c, err := t.connect(ctx)
@@ -63,7 +64,7 @@ func (t *target) tail(ctx context.Context, p *printer, rooms []proto.Room, last 
 		return err
 	}
 	defer c.Close()
-	heads := map[proto.Room]uint64{} // rooms whose newest event at the join is not printed yet, with its seq
+	heads := map[proto.Room]uint64{} // for each room: seq of the newest event at the join, until that event has been printed
 	for _, room := range rooms {
 		head, err := c.Join(ctx, room, proto.From{Last: last})
 		if err != nil {
@@ -92,7 +93,7 @@ func (t *target) tail(ctx context.Context, p *printer, rooms []proto.Room, last 
 }
 
 // notice prints a notice of the client. It returns an error if the room cannot be followed any
-// more.
+// longer.
 func (p *printer) notice(n client.Notice) error {
 	switch {
 	case n.Event != nil:
@@ -107,16 +108,16 @@ func (p *printer) notice(n client.Notice) error {
 	return nil
 }
 
-// timeLayout is the layout of times, the same as in text sessions. Times are in the person's time
-// zone.
+// timeLayout is the layout of printed times. It is the same as in text sessions. The times are
+// in the person's time zone.
 const timeLayout = time.DateTime
 
-// printer prints events. One goroutine uses it.
+// printer prints events. One goroutine owns it.
 type printer struct {
 	out   io.Writer
 	notes io.Writer // receives lost connections and, unless out is JSON, gaps
 	json  bool
-	names bool // each line begins with its room
+	names bool // begin each line with the name of its room
 }
 
 func (p *printer) page(room proto.Room, page client.Page) error {
@@ -150,7 +151,7 @@ func (p *printer) event(e *proto.Event) error {
 	return err
 }
 
-// act describes an act, as "[muted bob until 2026-11-27 12:00:00: spam]".
+// act describes an act, for example as "[muted bob until 2026-11-27 12:00:00: spam]".
 func act(e *proto.Event) string {
 	words := []string{string(e.Kind)}
 	if e.Member != "" {

@@ -6,18 +6,19 @@ import (
 	"time"
 )
 
-// Use is a purpose of memory. Every byte has one use and one owner, which returns it.
+// Use is a purpose for which a gateway uses memory. Each byte has one use, and one owner that
+// must give it back.
 type Use uint8
 
 // The uses.
 const (
 	Rings      Use = iota // encoded events, which all members of a room share
-	Queues                // data that waits for one connection
+	Queues                // bytes that wait for one connection
 	Inboxes               // deliveries that wait for an event loop
-	Pages                 // pages of the log, and reservations for reads of pages
-	Messages              // incomplete messages, and messages of senders over their rate
+	Pages                 // pages of the log, and memory reserved for reading pages
+	Messages              // incomplete messages, and messages of senders that exceed their rate
 	Handshakes            // incomplete requests, and TLS handshakes
-	Says                  // messages before they are stored, and signals before they are sent
+	Says                  // messages that were not stored yet, and signals that were not sent yet
 	Rooms                 // followed rooms
 	uses
 )
@@ -35,20 +36,21 @@ func Uses() (list []Use) {
 	return list
 }
 
-// Budget counts the memory that one gateway holds for its members, in bytes. Take fails if the
-// bytes would exceed the limit. Add always succeeds, for memory that the gateway cannot refuse;
-// its callers then check Full. Each use may take at most half of the budget, so that it cannot
-// starve the others. A Budget is safe for concurrent use.
+// Budget counts the memory that one gateway uses for its members, in bytes. Take fails if the
+// bytes would exceed the limit. Add always succeeds. It is for memory that the gateway cannot
+// refuse, and its callers check Full afterwards. Each use may take at most half of the budget,
+// so that it leaves memory for the other uses. A Budget is safe for concurrent use.
 type Budget struct {
 	most int64
 	used atomic.Int64
 	by   [uses]atomic.Int64
 }
 
-// NewBudget returns an unused budget of most bytes.
+// NewBudget returns an empty budget with a limit of most bytes.
 func NewBudget(most int64) *Budget { return &Budget{most: most} }
 
-// Take takes n bytes and reports whether they fit. If not, it takes nothing.
+// Take takes n bytes and reports whether they fit into the budget. If they do not, it takes
+// nothing.
 func (b *Budget) Take(u Use, n int) bool {
 	if b.by[u].Add(int64(n)) > b.most/2 {
 		b.by[u].Add(-int64(n))
@@ -61,7 +63,7 @@ func (b *Budget) Take(u Use, n int) bool {
 	return true
 }
 
-// Await takes n bytes as soon as they fit. It reports false if ctx ends first.
+// Await waits until n bytes fit, and takes them. It returns false if ctx ends first.
 func (b *Budget) Await(ctx context.Context, u Use, n int) bool {
 	for !b.Take(u, n) {
 		wait := time.NewTimer(awaitAgain)
@@ -83,7 +85,7 @@ func (b *Budget) Has(u Use, n int) bool {
 	return b.by[u].Load()+int64(n) <= b.most/2 && b.used.Load()+int64(n) <= b.most
 }
 
-// Add takes n bytes even if they do not fit. A negative n returns bytes.
+// Add takes n bytes even if they do not fit. If n is negative, it gives bytes back.
 func (b *Budget) Add(u Use, n int) {
 	b.by[u].Add(int64(n))
 	b.used.Add(int64(n))
@@ -92,17 +94,17 @@ func (b *Budget) Add(u Use, n int) {
 // Full reports whether the whole budget is in use.
 func (b *Budget) Full() bool { return b.used.Load() >= b.most }
 
-// Most returns the size of the budget in bytes.
+// Most returns the limit of the budget in bytes.
 func (b *Budget) Most() int64 { return b.most }
 
-// Used returns the bytes of one use.
+// Used returns how many bytes the use takes.
 func (b *Budget) Used(u Use) int64 { return b.by[u].Load() }
 
-// partSlack is how many bytes a part may gain or lose before it reports them to the budget.
+// partSlack is by how many bytes a part may differ from what it has reported to the budget.
 const partSlack = 32 << 10
 
-// Part is one owner's share of a budget for one use. It reports only larger changes to the
-// budget. So it costs little to count every buffer. One goroutine owns it.
+// Part is the memory that one owner takes from a budget for one use. It reports only larger
+// changes to the budget. So counting every buffer costs little. One goroutine owns it.
 type Part struct {
 	budget   *Budget
 	use      Use
@@ -113,15 +115,15 @@ type Part struct {
 // Part returns an empty part of the budget.
 func (b *Budget) Part(u Use) Part { return Part{budget: b, use: u} }
 
-// Add takes n bytes even if they do not fit. A negative n returns bytes.
+// Add takes n bytes even if they do not fit. If n is negative, it gives bytes back.
 func (p *Part) Add(n int) {
 	if p.held += n; p.held-p.reported > partSlack || p.reported-p.held > partSlack {
 		p.Settle()
 	}
 }
 
-// Take takes n bytes and reports whether they fit. If not, it takes nothing. Several parts that
-// take at the same time may together exceed the budget.
+// Take takes n bytes and reports whether they fit. If they do not, it takes nothing. If several
+// parts take bytes at the same moment, they may together exceed the budget.
 func (p *Part) Take(n int) bool {
 	if !p.budget.Has(p.use, p.held+n-p.reported) {
 		return false
@@ -130,10 +132,10 @@ func (p *Part) Take(n int) bool {
 	return true
 }
 
-// Held returns the bytes that the part holds.
+// Held returns how many bytes the part has taken.
 func (p *Part) Held() int { return p.held }
 
-// Settle reports the exact number of held bytes to the budget.
+// Settle reports to the budget exactly how many bytes the part has taken.
 func (p *Part) Settle() {
 	if p.held == p.reported {
 		return

@@ -10,19 +10,20 @@ import (
 	"roomcast/proto"
 )
 
-// CapsConfig bounds the connections of one gateway.
+// CapsConfig contains the limits for the connections of one gateway.
 type CapsConfig struct {
 	Total      int // 0 = no limit
-	PerAddress int // of one IPv4 address or one IPv6 /64; 0 = no limit
-	PerSecond  int // new connections in a second, which may come at once; 0 = no limit
+	PerAddress int // connections of one IPv4 address or of one IPv6 /64; 0 = no limit
+	PerSecond  int // new connections in one second, which may all come at once; 0 = no limit
 
-	// Proxies are peers whose connections do not count for the address of the peer. A session on
-	// such a connection counts for the address of its client, see [Caps.OpenClient].
+	// Proxies are trusted proxies. A connection from a trusted proxy does not count for the
+	// proxy's address. Instead, a session on the connection counts for the address of its
+	// client; see [Caps.OpenClient].
 	Proxies Proxies
 }
 
-// Caps limits the connections of a gateway. It is safe for concurrent use. Loops wait for each
-// other only if they count addresses of the same shard.
+// Caps limits the connections of a gateway. It is safe for concurrent use. It divides the
+// addresses into shards, so that loops rarely wait for each other.
 type Caps struct {
 	cfg     CapsConfig
 	open    atomic.Int64
@@ -32,7 +33,7 @@ type Caps struct {
 	seed    maphash.Seed
 
 	mu      sync.Mutex
-	opening Bucket // of new connections; guarded by mu
+	opening Bucket // limits new connections; guarded by mu
 }
 
 type shard struct {
@@ -40,14 +41,14 @@ type shard struct {
 	count map[netip.Addr]int
 }
 
-// NewCaps returns Caps without connections.
+// NewCaps returns a Caps without connections.
 func NewCaps(cfg CapsConfig) *Caps {
 	return &Caps{cfg: cfg, start: time.Now(), seed: maphash.MakeSeed()}
 }
 
-// Open counts a new connection, or returns a refusal. After a nil result, the caller calls Close
-// once. All addresses share the rate, and a connection that another limit refuses does not
-// count for it.
+// Open counts a new connection, or returns a refusal. If it returns nil, the caller must call
+// Close once. The rate of new connections is shared by all addresses. A connection that is
+// refused because of another limit does not count for the rate.
 func (c *Caps) Open(peer netip.Addr, now time.Time) *proto.Refusal {
 	r := c.admit(peer, now)
 	if r != nil {
@@ -81,7 +82,7 @@ func (c *Caps) admit(peer netip.Addr, now time.Time) *proto.Refusal {
 	return nil
 }
 
-// full returns a refusal if an address has as many connections as it may have. The caller holds
+// full returns a refusal if the address has as many connections as it may have. The caller holds
 // s.mu.
 func (c *Caps) full(s *shard, key netip.Addr) *proto.Refusal {
 	if n := s.count[key]; n >= c.cfg.PerAddress {
@@ -90,7 +91,7 @@ func (c *Caps) full(s *shard, key netip.Addr) *proto.Refusal {
 	return nil
 }
 
-// add counts a connection of an address. The caller holds mu.
+// add counts a connection for the address. The caller holds mu.
 func (s *shard) add(key netip.Addr) {
 	if s.count == nil {
 		s.count = make(map[netip.Addr]int)
@@ -98,8 +99,9 @@ func (s *shard) add(key netip.Addr) {
 	s.count[key]++
 }
 
-// OpenClient counts a session on a connection of a trusted proxy for the session's client, or
-// returns a refusal. After a nil result, the caller calls CloseForwarded instead of Close.
+// OpenClient counts a session on a connection from a trusted proxy for the address of the
+// session's client, or returns a refusal. If it returns nil, the caller must later call
+// CloseForwarded instead of Close.
 func (c *Caps) OpenClient(client netip.Addr) *proto.Refusal {
 	if c.cfg.PerAddress == 0 {
 		return nil
@@ -117,7 +119,7 @@ func (c *Caps) OpenClient(client netip.Addr) *proto.Refusal {
 	return nil
 }
 
-// Close removes a connection from the counts.
+// Close ends the count of a connection.
 func (c *Caps) Close(peer netip.Addr) {
 	c.open.Add(-1)
 	if !c.cfg.Proxies.Trust(peer) {
@@ -125,8 +127,8 @@ func (c *Caps) Close(peer netip.Addr) {
 	}
 }
 
-// CloseForwarded removes a connection of a proxy from the counts, and the session on it from
-// the count of its client.
+// CloseForwarded ends the count of a connection from a proxy, and the count of the session on it
+// for the address of its client.
 func (c *Caps) CloseForwarded(client netip.Addr) {
 	c.open.Add(-1)
 	c.forget(client)
@@ -145,13 +147,13 @@ func (c *Caps) forget(address netip.Addr) {
 	}
 }
 
-// Proxies returns the peers whose X-Forwarded headers the gateway believes.
+// Proxies returns the trusted proxies, whose X-Forwarded headers the gateway believes.
 func (c *Caps) Proxies() Proxies { return c.cfg.Proxies }
 
 // Count returns the number of open connections.
 func (c *Caps) Count() int { return int(c.open.Load()) }
 
-// Refused returns the number of connections that Open has refused.
+// Refused returns how many connections Open has refused.
 func (c *Caps) Refused() uint64 { return c.refused.Load() }
 
 func (c *Caps) arrive(now time.Time) time.Duration {
@@ -167,8 +169,8 @@ func (c *Caps) shard(key netip.Addr) *shard {
 	return &c.shards[maphash.Comparable(c.seed, key)%uint64(len(c.shards))]
 }
 
-// Group returns the range of addresses that one client usually owns: an IPv4 address, or an IPv6
-// /64.
+// Group returns the range of addresses that usually belongs to one client: a single IPv4
+// address, or an IPv6 /64.
 func Group(a netip.Addr) netip.Addr {
 	a = a.Unmap()
 	if a.Is4() {

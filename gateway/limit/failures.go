@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// Bounds of failures.
+// Limits for failures.
 const (
-	maxFailures   = 20 // of one address in failurePeriod
+	maxFailures   = 20 // failures that one address may have within failurePeriod
 	failurePeriod = time.Minute
 	maxAddresses  = 1 << 16 // addresses or senders that are remembered; further ones are not limited
 )
 
-// Failures counts refused credentials by address, so that nobody can try many. It does not count
-// them by id, because others could then lock out the owner of an id. It is safe for concurrent
-// use.
+// Failures counts refused credentials by address, so that nobody can try many of them. It does
+// not count by id. Otherwise an attacker could lock out the owner of an id. It is safe for
+// concurrent use.
 type Failures struct {
 	mu        sync.Mutex
 	byAddress map[netip.Addr]failures // guarded by mu
@@ -26,7 +26,8 @@ type failures struct {
 	n     int
 }
 
-// Wait returns how long the address must wait before it may try a credential; 0 = not at all.
+// Wait returns how long the address must wait before it may present another credential. 0 means
+// that it need not wait.
 func (f *Failures) Wait(peer netip.Addr, now time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -36,7 +37,7 @@ func (f *Failures) Wait(peer netip.Addr, now time.Time) time.Duration {
 	return 0
 }
 
-// Add counts a refused credential.
+// Add counts a refused credential for the address.
 func (f *Failures) Add(peer netip.Addr, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -25,7 +25,7 @@ func TestBucketGivesItsBurst(t *testing.T) {
 	}
 }
 
-// A bucket that is used every millisecond gives exactly its rate.
+// A bucket that is used every millisecond gives out tokens at exactly its rate.
 func TestBucketGivesItsRate(t *testing.T) {
 	for _, perSecond := range []float64{0.5, 3, 20, 999, 5000} {
 		r := Rate{PerSecond: perSecond, Burst: 10}
@@ -114,7 +114,8 @@ func equal(a, b []bool) bool {
 	return len(a) == len(b)
 }
 
-// A connection over the limit of its address does not count for the rate of all addresses.
+// A connection that exceeds the limit of its address must not count for the rate of all
+// addresses.
 func TestRefusedAddressUsesNoRate(t *testing.T) {
 	c := NewCaps(CapsConfig{PerAddress: 2, PerSecond: 10})
 	greedy, other := netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("198.51.100.1")
@@ -137,7 +138,7 @@ func TestRefusedAddressUsesNoRate(t *testing.T) {
 	}
 }
 
-// A connection over the rate does not count.
+// A connection that exceeds the rate must not count as a connection.
 func TestConnectionOverTheRateDoesNotCount(t *testing.T) {
 	c := NewCaps(CapsConfig{PerAddress: 10, Total: 10, PerSecond: 1})
 	peer := netip.MustParseAddr("203.0.113.9")
@@ -153,14 +154,14 @@ func TestConnectionOverTheRateDoesNotCount(t *testing.T) {
 	}
 }
 
-// The largest bursts are bounded too.
+// Even a very large burst is bounded.
 func TestLargeBurstIsBounded(t *testing.T) {
 	for _, burst := range []int{13_107, 13_108, 100_000, 1_000_000} {
 		var b Bucket
 		n := 0
 		for r := (Rate{PerSecond: 1, Burst: burst}); n <= burst+1 && b.Take(0, r) == 0; n++ {
 		}
-		if n < burst-burst/100 || n > burst { // float32 rounds
+		if n < burst-burst/100 || n > burst { // float32 rounds the number
 			t.Errorf("got %d of a burst of %d", n, burst)
 		}
 	}

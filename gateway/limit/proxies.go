@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// Proxies are the networks of proxies whose X-Forwarded headers are believed. They are
-// immutable and safe for concurrent use; without any, no peer is believed.
+// Proxies contains the networks of trusted proxies, whose X-Forwarded headers the gateway
+// believes. It is immutable and safe for concurrent use. An empty Proxies trusts no peer.
 type Proxies []netip.Prefix
 
-// maxForwarded bounds the entries of X-Forwarded-For that count, from the right.
+// maxForwarded is how many entries of X-Forwarded-For are read, from the right.
 const maxForwarded = 32
 
-// ParseProxies reads networks such as 10.0.0.0/8. An address stands for itself alone.
+// ParseProxies reads networks such as 10.0.0.0/8. A single address means only this address.
 func ParseProxies(list []string) (Proxies, error) {
 	var ps Proxies
 	for _, text := range list {
@@ -35,7 +35,7 @@ func ParseProxies(list []string) (Proxies, error) {
 	return ps, nil
 }
 
-// Trust reports whether the peer is one of the proxies.
+// Trust reports whether the peer is a trusted proxy.
 func (ps Proxies) Trust(peer netip.Addr) bool {
 	peer = peer.Unmap().WithZone("")
 	for _, p := range ps {
@@ -46,10 +46,10 @@ func (ps Proxies) Trust(peer netip.Addr) bool {
 	return false
 }
 
-// Client returns the address of the client behind a trusted peer. It walks the header
-// X-Forwarded-For from right to left and stops at the first address that is no proxy. A
-// malformed entry ends the walk at the last good one, because nobody vouches for what stands
-// before it.
+// Client returns the address of the client behind a trusted peer. It reads the header
+// X-Forwarded-For from right to left, and stops at the first address that is not a trusted
+// proxy. If an entry is malformed, it stops at the entry to the right of it, because no trusted
+// proxy has confirmed the entries to the left.
 func (ps Proxies) Client(peer netip.Addr, forwardedFor string) netip.Addr {
 	client := peer.Unmap().WithZone("")
 	for range maxForwarded {
@@ -69,7 +69,8 @@ func (ps Proxies) Client(peer netip.Addr, forwardedFor string) netip.Addr {
 	return client
 }
 
-// parseForwarded reads one entry. Some proxies append the port, and put IPv6 in brackets.
+// parseForwarded reads one entry. Some proxies append a port, and put an IPv6 address in
+// brackets.
 func parseForwarded(entry string) (netip.Addr, error) {
 	if inside, found := strings.CutPrefix(entry, "["); found {
 		inside, closed := strings.CutSuffix(inside, "]")
@@ -87,7 +88,7 @@ func parseForwarded(entry string) (netip.Addr, error) {
 	return a.Unmap().WithZone(""), err
 }
 
-// Last returns the last entry of a header that each proxy may have appended to.
+// Last returns the last entry of a header to which each proxy may have appended an entry.
 func Last(list string) string {
 	return strings.Trim(list[strings.LastIndexByte(list, ',')+1:], " \t")
 }

@@ -51,7 +51,7 @@ func TestBadNetworksAreRefused(t *testing.T) {
 	}
 }
 
-// A connection of a proxy counts for its client, as soon as a request names the client.
+// A connection from a proxy counts for a client as soon as a request names the client.
 func TestConnectionsOfProxiesCountForTheirClients(t *testing.T) {
 	ps, _ := ParseProxies([]string{"10.0.0.1"})
 	c := NewCaps(CapsConfig{PerAddress: 2, Total: 4, Proxies: ps})

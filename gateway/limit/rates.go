@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Rates limits how often each of many senders may do something, for senders without a connection.
-// It remembers a bounded number of senders, and does not limit further ones. It is safe for
-// concurrent use.
+// Rates limits how often each of many senders may do something. It is for limits that do not
+// belong to a single connection. It remembers a bounded number of senders, and does not limit
+// further senders. It is safe for concurrent use.
 type Rates struct {
-	start time.Time // of the clock of buckets
+	start time.Time // the clock of the buckets counts from here
 
 	mu      sync.Mutex
 	senders map[string]*sender // guarded by mu
@@ -17,14 +17,14 @@ type Rates struct {
 
 type sender struct {
 	bucket Bucket
-	full   time.Time // when the bucket will be full again without another Take
+	full   time.Time // when the bucket will be full if Take is not called again
 }
 
-// NewRates returns rates without senders.
+// NewRates returns a Rates without senders.
 func NewRates() *Rates { return &Rates{start: time.Now(), senders: make(map[string]*sender)} }
 
-// Take counts one action of the sender at a rate. If the sender is too fast, Take counts nothing
-// and returns the time to wait.
+// Take counts one action of the sender. If the sender exceeds the rate, Take counts nothing and
+// returns how long the sender must wait.
 func (rs *Rates) Take(name string, rate Rate, now time.Time) (wait time.Duration) {
 	if rate.PerSecond <= 0 {
 		return 0
@@ -49,7 +49,7 @@ func (rs *Rates) Take(name string, rate Rate, now time.Time) (wait time.Duration
 	return wait
 }
 
-// sweep forgets the senders whose buckets are full. The caller holds mu.
+// sweep removes the senders whose buckets are full. The caller holds mu.
 func (rs *Rates) sweep(now time.Time) {
 	for name, s := range rs.senders {
 		if !s.full.After(now) {

@@ -7,27 +7,28 @@ import (
 	"roomcast/proto"
 )
 
-// Resends keeps the order of one sender's messages in one room. After a temporary refusal of a
-// message it refuses the later ones too, until the sender sends the first one again. Otherwise
-// they would be stored before it. If the sender does not resend the first message in time,
-// Resends forgets it and all others.
+// Resends keeps the order of one sender's messages in one room. After a message was refused
+// temporarily, Resends refuses the later messages too, until the sender sends the first message
+// again. Otherwise the later messages would be stored before the first. If the sender does not
+// send the first message again in time, Resends forgets all of them.
 //
-// The zero value is empty. One goroutine owns it.
+// The zero Resends is empty. One goroutine owns it.
 type Resends struct {
-	why     *proto.Refusal // the refusal of the first message
-	waiting []resend       // the refused messages in the order of the sender; at most maxResends
+	why     *proto.Refusal // why the first message was refused
+	waiting []resend       // the refused messages, in the order of the sender; at most maxResends
 }
 
 type resend struct {
 	key string
-	due time.Time // when the sender should resend it
+	due time.Time // when the sender should send it again
 }
 
 const (
-	// maxResends limits the remembered messages. Check refuses further ones too. They keep their
-	// order only if the sender waits for the first one.
+	// maxResends is how many messages are remembered. Check refuses further messages too, but
+	// these keep their order only if the sender waits for the first message.
 	maxResends = 256
-	// resendGrace is how long Resends waits for a message after its due time.
+	// resendGrace is how long Resends waits for a message after the time at which the sender
+	// should send it again.
 	resendGrace = 2 * time.Second
 	// resendStep is the time between the retry times of two refused messages.
 	resendStep = 50 * time.Millisecond
@@ -42,8 +43,8 @@ func (r *Resends) Empty(now time.Time) bool {
 }
 
 // Check returns nil if the message with this key may be accepted now. Otherwise it returns a
-// refusal and waits for the message. It cannot wait for a message without a key, because it could
-// not recognise the resend.
+// refusal and remembers the message. A message without a key cannot be remembered, because
+// Resends could not recognise it when it is sent again.
 func (r *Resends) Check(key string, now time.Time) *proto.Refusal {
 	if r.Empty(now) || key != "" && key == r.waiting[0].key {
 		return nil
@@ -51,14 +52,14 @@ func (r *Resends) Check(key string, now time.Time) *proto.Refusal {
 	return r.add(key, r.why, now)
 }
 
-// Taken records that a message for which Check returned nil was accepted.
+// Taken records that a message was accepted for which Check had returned nil.
 func (r *Resends) Taken(key string) {
 	if len(r.waiting) > 0 && key == r.waiting[0].key {
 		r.waiting = slices.Delete(r.waiting, 0, 1)
 	}
 }
 
-// Refused records a temporary refusal of a message and returns the refusal to send.
+// Refused records that a message was refused temporarily. It returns the refusal to send.
 func (r *Resends) Refused(key string, why *proto.Refusal, now time.Time) *proto.Refusal {
 	if r.Empty(now) || key == r.waiting[0].key {
 		r.why = why
@@ -66,8 +67,8 @@ func (r *Resends) Refused(key string, why *proto.Refusal, now time.Time) *proto.
 	return r.add(key, r.why, now)
 }
 
-// Returned records a temporary refusal of messages that were accepted before. They come before
-// the messages that Check has refused.
+// Returned records that messages were refused temporarily after they had been accepted. They
+// come before the messages that Check has refused.
 func (r *Resends) Returned(keys []string, why *proto.Refusal, now time.Time) {
 	r.Empty(now)
 	due := now.Add(why.Retry)

@@ -35,7 +35,7 @@ func TestResendsKeepTheOrder(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the refused one may be refused again", func(t *testing.T) {
+	t.Run("the refused message may be refused again", func(t *testing.T) {
 		var r Resends
 		r.Refused("a", busy, at(0))
 		taken(&r, "b", 1)
@@ -44,7 +44,7 @@ func TestResendsKeepTheOrder(t *testing.T) {
 			t.Error("a and b are not taken in order")
 		}
 	})
-	t.Run("what is returned comes first", func(t *testing.T) {
+	t.Run("returned messages come first", func(t *testing.T) {
 		var r Resends
 		r.Refused("c", busy, at(0))
 		taken(&r, "d", 1)
@@ -55,7 +55,7 @@ func TestResendsKeepTheOrder(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a sender that does not send it again is not held for ever", func(t *testing.T) {
+	t.Run("a sender that does not send it again is not refused for ever", func(t *testing.T) {
 		var r Resends
 		r.Refused("a", busy, at(0))
 		for ms := 1; ms < 2100; ms += 50 {
@@ -67,14 +67,14 @@ func TestResendsKeepTheOrder(t *testing.T) {
 			t.Error("z is refused after 2.1 s")
 		}
 	})
-	t.Run("without a key nothing is waited for", func(t *testing.T) {
+	t.Run("a message without a key is not waited for", func(t *testing.T) {
 		var r Resends
 		r.Refused("", busy, at(0))
 		if !taken(&r, "b", 1) {
 			t.Error("b is refused")
 		}
 	})
-	t.Run("what is remembered is bounded", func(t *testing.T) {
+	t.Run("remembered messages are bounded", func(t *testing.T) {
 		var r Resends
 		for i := range 3 * maxResends {
 			r.Refused(fmt.Sprint(i), busy, at(0))

@@ -11,10 +11,11 @@ import (
 	"roomcast/proto/seal"
 )
 
-// headerOrigin names the session that sent a signal on room.eph.<p>.<g>.
+// headerOrigin is a header of a signal on room.eph.<p>.<g>. It names the session that sent the
+// signal.
 const headerOrigin = "Rc-Origin"
 
-// message returns a message with v as JSON.
+// message returns a message on the subject, with v as JSON.
 func (p *Presence) message(subject string, v any) *nats.Msg {
 	m := nats.NewMsg(subject)
 	var err error
@@ -24,8 +25,8 @@ func (p *Presence) message(subject string, v any) *nats.Msg {
 	return m
 }
 
-// publish sends a message that is not stored. Without NATS the message is lost; the trackers ask
-// again when NATS is back.
+// publish sends a message that is not stored. If NATS is not connected, the message is lost. The
+// trackers ask for everything again after the connection is restored.
 func (p *Presence) publish(room proto.Room, m *nats.Msg) {
 	m.Data = p.cfg.Keys.Seal(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
 	if p.cfg.Keys != nil {
@@ -36,7 +37,8 @@ func (p *Presence) publish(room proto.Room, m *nats.Msg) {
 	}
 }
 
-// open returns the plain payload of a message that is not stored.
+// open returns the payload of a message that is not stored. If the payload is sealed, it opens
+// it.
 func (p *Presence) open(room proto.Room, m *nats.Msg) ([]byte, error) {
 	if m.Header.Get(proto.HeaderEnc) == "" {
 		return m.Data, p.cfg.Keys.CheckPlain()
@@ -44,7 +46,7 @@ func (p *Presence) open(room proto.Room, m *nats.Msg) ([]byte, error) {
 	return p.cfg.Keys.Open(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
 }
 
-// arrived handles a signal, or another gateway's change.
+// arrived handles a signal, or a change that another gateway has sent.
 func (p *Presence) arrived(m *nats.Msg) {
 	room, err := proto.RoomOfSubject(m.Subject)
 	if err != nil {
@@ -76,15 +78,16 @@ func (p *Presence) arrived(m *nats.Msg) {
 		return
 	}
 	if _, told := c.Known[p.cfg.ID]; told && c.Ask && c.Gateway != p.cfg.ID {
-		// That gateway believes that there are people here: it has missed the last leave.
+		// The other gateway believes that there are people here, because it has missed the last
+		// leave.
 		p.publish(room, p.message(reply, &Share{Gateway: p.cfg.ID, Mark: Mark{Run: p.nextRun(time.Now())}}))
 	}
 }
 
-// shared handles another gateway's list of people.
+// shared handles a list of people that another gateway has sent.
 func (p *Presence) shared(token string, m *nats.Msg) {
 	room, err := proto.RoomOfToken(token)
-	if err != nil || m.Header.Get("Status") != "" { // the status says that no other gateway has the room
+	if err != nil || m.Header.Get("Status") != "" { // the status says that no other gateway follows the room
 		return
 	}
 	var s Share

@@ -15,27 +15,28 @@ import (
 )
 
 const (
-	stallTime  = 300 * time.Millisecond // to wait for the next answer
-	answerTime = time.Second            // to wait for all answers
+	stallTime  = 300 * time.Millisecond // how long to wait for the next answer
+	answerTime = time.Second            // how long to wait for all answers
 )
 
-// inquiry is one question to all gateways, for all callers that ask the same at the same time.
+// inquiry is one question to all gateways. Callers that ask the same question at the same time
+// share it.
 type inquiry struct {
 	room     proto.Room
 	token    string
 	done     []func(count int, list []proto.Member, err error)
-	answered map[string]bool // by gateway
+	answered map[string]bool // the gateways that have answered
 	people   map[string]proto.Member
-	listed   bool // every answer so far lists all its people
-	total    int  // the largest Total
+	listed   bool // no answer so far has left out people
+	total    int  // the greatest Total in an answer
 	begun    time.Time
 	heard    time.Time
 }
 
-// inquiries are the questions that wait for answers. They belong to one goroutine.
+// inquiries contains the questions that wait for answers. One goroutine owns it.
 type inquiries struct {
 	self    string
-	inbox   string // prefix of the subjects of answers; a token follows
+	inbox   string // prefix of the subjects of answers, followed by a token
 	rooms   map[proto.Room]*inquiry
 	tokens  map[string]*inquiry
 	next    uint64
@@ -46,7 +47,7 @@ func newInquiries(self string) *inquiries {
 	return &inquiries{self: self, rooms: make(map[proto.Room]*inquiry), tokens: make(map[string]*inquiry)}
 }
 
-// ask asks all gateways over nc for the people in a room.
+// ask asks all gateways, over nc, which people are in a room.
 func (s *inquiries) ask(nc *nats.Conn, room proto.Room, done func(count int, list []proto.Member, err error)) error {
 	if q := s.rooms[room]; q != nil {
 		q.done = append(q.done, done)
@@ -66,7 +67,8 @@ func (s *inquiries) ask(nc *nats.Conn, room proto.Room, done func(count int, lis
 	return nil
 }
 
-// answered accepts one answer. Alive has the other gateways that must answer.
+// answered handles one answer. The parameter alive contains the other gateways, which must all
+// answer.
 func (s *inquiries) answered(m *nats.Msg, keys *seal.Keys, alive map[string]peer) error {
 	q := s.tokens[strings.TrimPrefix(m.Subject, s.inbox)]
 	if q == nil {
@@ -85,7 +87,7 @@ func (s *inquiries) answered(m *nats.Msg, keys *seal.Keys, alive map[string]peer
 	q.answered[a.Gateway] = true
 	q.heard = time.Now()
 	for _, who := range a.List {
-		who.Sessions = max(1, who.Sessions) + q.people[who.ID].Sessions // version 0.1.0 sends none
+		who.Sessions = max(1, who.Sessions) + q.people[who.ID].Sessions // gateways of version 0.1.0 do not send the number of sessions
 		q.people[who.ID] = who
 	}
 	q.listed = q.listed && len(a.List) >= a.Count
@@ -96,8 +98,8 @@ func (s *inquiries) answered(m *nats.Msg, keys *seal.Keys, alive map[string]peer
 	return nil
 }
 
-// complete reports whether every living gateway has answered. It is false shortly after the start,
-// when this gateway does not know all others.
+// complete reports whether every gateway that is alive has answered. Shortly after the start it
+// returns false, because this gateway does not know all the others yet.
 func (s *inquiries) complete(q *inquiry, alive map[string]peer) bool {
 	if time.Since(s.started) < answerTime || !q.answered[s.self] {
 		return false
@@ -110,7 +112,8 @@ func (s *inquiries) complete(q *inquiry, alive map[string]peer) bool {
 	return true
 }
 
-// timeOut ends the inquiries whose time is over, with the answers that have arrived.
+// timeOut ends the inquiries whose time is over. Their callers get the answers that have
+// arrived.
 func (s *inquiries) timeOut(now time.Time) {
 	for _, q := range s.tokens {
 		if now.Sub(q.heard) >= stallTime || now.Sub(q.begun) >= answerTime {
@@ -119,7 +122,7 @@ func (s *inquiries) timeOut(now time.Time) {
 	}
 }
 
-// end refuses the open inquiries.
+// end ends all inquiries with the error.
 func (s *inquiries) end(err error) {
 	for _, q := range s.tokens {
 		s.finish(q, err)

@@ -2,7 +2,7 @@ package presence
 
 import "roomcast/proto"
 
-// The messages between gateways; see package proto.
+// Messages between gateways; see package proto.
 type (
 	Mark   = proto.PresenceMark
 	Change = proto.PresenceChange
@@ -10,6 +10,6 @@ type (
 	Share  = proto.PresenceShare
 )
 
-// maxEntries is the number of people in one message. With ids and names of full length it
-// stays below the 1 MB that NATS accepts.
+// maxEntries is the most people in one message. Even with ids and names of full length, the
+// message is shorter than the 1 MB that NATS accepts.
 const maxEntries = 500

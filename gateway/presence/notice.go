@@ -6,22 +6,22 @@ import (
 	"roomcast/proto"
 )
 
-// The members of a room receive at most this many joins and leaves a second. If there are more, the
-// next second begins with one count that sums them up.
+// The members of a room receive at most this many joins and leaves per second. If there are
+// more, the members receive a single notice with the count at the beginning of the next second.
 const (
 	noticeRate = 10
 	countRate  = 1 // in rooms with more than [proto.MaxListed] people
 )
 
-// Notice tells members that a person has come or gone.
+// Notice tells the members of a room that a person has joined or left.
 type Notice struct {
 	Left   bool
-	Who    proto.Identity    // zero = the notice has only the count
-	Reason proto.LeaveReason // of a leave
-	Count  int               // people in the room
+	Who    proto.Identity    // zero = the notice contains only the count
+	Reason proto.LeaveReason // reason of a leave
+	Count  int               // number of people in the room
 }
 
-// AppendJSON appends the frame that members receive.
+// AppendJSON appends the notice in the form that members receive.
 func (n *Notice) AppendJSON(b []byte, room proto.Room) []byte {
 	if n.Left {
 		return proto.AppendLeft(b, room, n.Who, n.Count, n.Reason)
@@ -29,14 +29,14 @@ func (n *Notice) AppendJSON(b []byte, room proto.Room) []byte {
 	return proto.AppendJoined(b, room, n.Who, n.Count)
 }
 
-// notices limits the notices of one room. Its tracker owns it.
+// notices limits the notices in one room. The room's tracker owns it.
 type notices struct {
 	ready   []Notice
-	second  int64 // the second that told belongs to
+	second  int64 // the second in which the notices counted by told were sent
 	told    int
-	pending bool   // a count is due
-	latest  Notice // gives the pending count its kind and reason
-	shown   int    // the last count that members received
+	pending bool   // a notice with only the count must be sent
+	latest  Notice // kind and reason for that notice
+	shown   int    // the last count that members have received
 }
 
 func (n *notices) add(a Notice, now time.Time) {
@@ -54,8 +54,8 @@ func (n *notices) add(a Notice, now time.Time) {
 	n.ready = append(n.ready, a)
 }
 
-// count sums up the further notices of this second as one count, because the changes are no news to
-// members.
+// count replaces further changes in this second by one notice that contains only the count. It
+// is also for changes that members need not know, such as a person's second session.
 func (n *notices) count(count int) {
 	if !n.pending {
 		n.pending, n.latest = true, Notice{Count: count}
@@ -69,7 +69,7 @@ func rate(count int) int {
 	return noticeRate
 }
 
-// take returns the notices that are due in a room of count people.
+// take returns the notices that must be sent now, in a room with count people.
 func (n *notices) take(count int, now time.Time) []Notice {
 	if n.second != now.Unix() {
 		n.second, n.told = now.Unix(), 0
@@ -89,7 +89,7 @@ func (n *notices) take(count int, now time.Time) []Notice {
 	return ready
 }
 
-// last returns the count that members have received, or are about to.
+// last returns the count that members have received, or will receive with the waiting notices.
 func (n *notices) last() int {
 	if len(n.ready) > 0 {
 		return n.ready[len(n.ready)-1].Count

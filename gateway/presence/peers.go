@@ -8,28 +8,28 @@ import (
 
 const (
 	beatEvery = 2 * time.Second
-	deadAfter = 7 * time.Second // without a heartbeat
+	deadAfter = 7 * time.Second // a gateway counts as dead after this time without a heartbeat
 )
 
-// peers knows which other gateways are alive. It is pure, and belongs to one goroutine.
+// peers knows which other gateways are alive. It does no I/O. One goroutine owns it.
 type peers struct {
 	alive   map[string]peer
-	expired map[string]bool // gateways that timed out and have not returned
+	expired map[string]bool // gateways that have timed out and have not come back
 }
 
 type peer struct {
-	process string // "" = no heartbeat has come yet
+	process string // "" = no heartbeat of the gateway has arrived yet
 	number  uint64
 	heard   time.Time
 }
 
 func newPeers() *peers { return &peers{alive: make(map[string]peer), expired: make(map[string]bool)} }
 
-// news holds the conclusions from a heartbeat.
+// news says what a heartbeat means.
 type news struct {
-	gone  bool // the gateway has stopped, or another process has taken its place
+	gone  bool // the gateway has stopped, or a new process has taken its place
 	doubt bool // messages of the gateway may have been lost
-	reply bool // the gateway does not know this one: send it a heartbeat
+	reply bool // the gateway does not know this gateway yet, so send it a heartbeat
 }
 
 func (p *peers) hear(id string, h proto.Heartbeat, now time.Time) (n news) {
@@ -47,15 +47,15 @@ func (p *peers) hear(id string, h proto.Heartbeat, now time.Time) (n news) {
 	return n
 }
 
-// seen records that a gateway has sent a message. If the gateway was not known, this may have been
-// its last message: it times out unless heartbeats follow.
+// seen records that a gateway has sent a message. If the gateway was unknown, the message may be
+// its last. Then it times out, unless heartbeats follow.
 func (p *peers) seen(id string, now time.Time) {
 	if _, known := p.alive[id]; !known {
 		p.alive[id] = peer{heard: now}
 	}
 }
 
-// timeOut forgets the gateways that have been silent for too long, and returns them.
+// timeOut removes the gateways that have been silent for too long, and returns them.
 func (p *peers) timeOut(now time.Time) (gone []string) {
 	for id, peer := range p.alive {
 		if now.Sub(peer.heard) > deadAfter {
@@ -67,7 +67,7 @@ func (p *peers) timeOut(now time.Time) (gone []string) {
 	return gone
 }
 
-// restart gives all peers their full time again, because this gateway could not receive their
+// restart begins the time limit of all gateways again, because this gateway could not receive
 // heartbeats for a while.
 func (p *peers) restart(now time.Time) {
 	for id, peer := range p.alive {

@@ -1,10 +1,11 @@
 // Package presence knows which people are in a room, on this gateway and on all others. It also
-// sends and receives signals, which rooms do not store.
+// sends and receives signals, which are not stored.
 //
-// A tracker (tracker.go) holds the rules of one room and does no I/O. Presence passes it this
-// gateway's joins and leaves, and the messages of other gateways on room.eph.<p>.<g>. It sends the
-// messages that the tracker returns. Heartbeats on room.gw.<id> show which gateways are alive
-// (peers.go). Anybody may ask on room.who.<p>.<g> for the people in a room (inquiry.go).
+// A tracker (tracker.go) contains the rules for one room. It does no I/O. [Presence] passes it
+// the joins and leaves on this gateway, and the messages of other gateways on room.eph.<p>.<g>.
+// Then it sends the messages that the tracker returns. Heartbeats on room.gw.<id> show which
+// gateways are alive (peers.go). A request on room.who.<p>.<g> asks which people are in a room
+// (inquiry.go).
 package presence
 
 import (
@@ -32,46 +33,47 @@ import (
 
 const (
 	tickTime   = 100 * time.Millisecond
-	maxSignals = 4096    // signals that wait to be sent; more are dropped
-	buffer     = 1 << 13 // messages that wait to be handled; NATS drops more, after which the rooms ask again
-	signalSize = 1 << 10 // memory of a signal without its payload, roughly, in bytes
-	personSize = 128     // memory of a person in a room, roughly, in bytes
-	doubtBatch = 1000    // rooms that ask the other gateways in one tick
+	maxSignals = 4096    // signals that may wait to be sent; further signals are dropped
+	buffer     = 1 << 13 // messages that may wait to be handled; NATS drops further messages, and then the rooms ask again
+	signalSize = 1 << 10 // roughly the memory of a signal without its payload, in bytes
+	personSize = 128     // roughly the memory of a person in a room, in bytes
+	doubtBatch = 1000    // the most rooms that ask the other gateways in one tick
 )
 
-// Config is the configuration of a presence.
+// Config configures a Presence.
 type Config struct {
-	ID     string     // of this gateway
-	Keys   *seal.Keys // nil = payloads travel in plain text
+	ID     string     // ID of this gateway
+	Keys   *seal.Keys // seal payloads; nil = payloads are not sealed
 	Log    *slog.Logger
-	Memory *limit.Budget // waiting signals count as limit.Says, people as limit.Rooms
+	Memory *limit.Budget // waiting signals count as limit.Says, and people as limit.Rooms
 }
 
-// Stats counts what a presence does. It is safe for concurrent use.
+// Stats contains a presence's counters. It is safe for concurrent use.
 type Stats struct {
-	Refused atomic.Uint64 // messages dropped because too many waited or NATS was away
-	Bad     atomic.Uint64 // messages that the gateway cannot open or understand
+	Refused atomic.Uint64 // messages dropped because too many waited or NATS was not connected
+	Bad     atomic.Uint64 // messages that the gateway cannot decrypt or parse
 }
 
-// Presence is safe for concurrent use. Its methods do not block.
+// Presence tracks the people in all rooms with members on this gateway. It is safe for
+// concurrent use. Its methods, except Run, do not block.
 type Presence struct {
 	// static
 	cfg       Config
 	stats     *Stats
 	feeds     *follow.Feeds
-	box       *mailbox.Box[func()] // one item for each join, leave and question, and maxSignals signals
-	queued    atomic.Int64         // signals in box
+	box       *mailbox.Box[func()] // contains one item for each join, leave and question, and up to maxSignals signals
+	queued    atomic.Int64         // number of signals in box
 	ephemeral chan *nats.Msg
-	in        chan *nats.Msg // everything else
-	process   string         // names this process in heartbeats
+	in        chan *nats.Msg // all other messages from NATS
+	process   string         // identifies this process in heartbeats
 
 	// owned by Run
 	nc        *nats.Conn
-	inbox     string // prefix of the subjects of shares; a room's token follows
+	inbox     string // prefix of the subjects of shares, followed by a room's token
 	rooms     map[proto.Room]*Tracker
-	busy      map[proto.Room]*Tracker // trackers that need ticks
-	doubted   []proto.Room            // rooms that will ask the other gateways
-	asked     []proto.Room            // rooms that will send their people to roomsvc
+	busy      map[proto.Room]*Tracker // trackers that need a Tick
+	doubted   []proto.Room            // rooms that must ask the other gateways
+	asked     []proto.Room            // rooms that must send their people to roomsvc
 	peers     *peers
 	inquiries *inquiries
 	beats     uint64
@@ -80,8 +82,9 @@ type Presence struct {
 	run       int64 // the last result of nextRun
 }
 
-// New returns a presence that does nothing before Run. The caller passes all messages on
-// room.eph.<p>.<g> of the followed rooms to ephemeral. Feeds bring the joins and leaves to members.
+// New returns a Presence. It does nothing until Run is called. The channel ephemeral must
+// receive all messages on room.eph.<p>.<g> for followed rooms. The feeds deliver joins, leaves
+// and signals to the members.
 func New(cfg Config, feeds *follow.Feeds, ephemeral chan *nats.Msg) *Presence {
 	return &Presence{
 		cfg: cfg, stats: new(Stats), feeds: feeds, box: mailbox.New[func()](), ephemeral: ephemeral,
@@ -93,8 +96,8 @@ func New(cfg Config, feeds *follow.Feeds, ephemeral chan *nats.Msg) *Presence {
 // Stats returns the presence's counters.
 func (p *Presence) Stats() *Stats { return p.stats }
 
-// Signal sends a frame that is not stored to the members of a room. It copies json. Origin is the
-// session that sent the signal, and that does not get it back.
+// Signal sends a signal to the members of a room. It copies json. Origin is the session that
+// sent the signal. That session does not receive it.
 func (p *Presence) Signal(room proto.Room, json []byte, origin string) {
 	size := len(json) + signalSize
 	if p.queued.Add(1) > maxSignals || !p.cfg.Memory.Take(limit.Says, size) {
@@ -116,7 +119,7 @@ func (p *Presence) Signal(room proto.Room, json []byte, origin string) {
 	}
 }
 
-// Joined reports that a session of a person has joined the room.
+// Joined says that a session of a person has joined the room on this gateway.
 func (p *Presence) Joined(room proto.Room, who proto.Identity) {
 	p.box.Put(func() {
 		t := p.rooms[room]
@@ -129,13 +132,13 @@ func (p *Presence) Joined(room proto.Room, who proto.Identity) {
 	})
 }
 
-// nextRun returns a run that is larger than all earlier ones, even if the clock is set back.
+// nextRun returns a run that is greater than all earlier ones, even if the clock was set back.
 func (p *Presence) nextRun(now time.Time) int64 {
 	p.run = max(p.run+1, now.UnixNano())
 	return p.run
 }
 
-// Left reports that a session of a person has left the room.
+// Left says that a session of a person has left the room on this gateway.
 func (p *Presence) Left(room proto.Room, who proto.Identity, reason proto.LeaveReason) {
 	p.box.Put(func() {
 		if t := p.rooms[room]; t != nil {
@@ -144,8 +147,9 @@ func (p *Presence) Left(room proto.Room, who proto.Identity, reason proto.LeaveR
 	})
 }
 
-// Members asks all gateways for the people in the room. The count is exact; the list ends at
-// proto.MaxListed. A gateway that does not answer within a second is left out.
+// Members asks all gateways which people are in the room. The count is exact, but the list
+// contains at most proto.MaxListed people. If a gateway does not answer within a second, its
+// people are missing.
 func (p *Presence) Members(room proto.Room, done func(count int, list []proto.Member, err error)) {
 	if !p.box.Put(func() {
 		if err := p.inquiries.ask(p.nc, room, done); err != nil {
@@ -156,7 +160,7 @@ func (p *Presence) Members(room proto.Room, done func(count int, list []proto.Me
 	}
 }
 
-// Reconnected reports that this gateway can receive the messages of the others again, after an
+// Reconnected says that this gateway can receive the messages of other gateways again, after an
 // interruption.
 func (p *Presence) Reconnected() {
 	p.box.Put(func() {
@@ -166,10 +170,10 @@ func (p *Presence) Reconnected() {
 	})
 }
 
-// Dropped reports that NATS has dropped messages because this gateway was too slow.
+// Dropped says that NATS has dropped messages, because this gateway read them too slowly.
 func (p *Presence) Dropped() { p.box.Put(p.doubtAll) }
 
-// Run serves over nc until ctx ends.
+// Run runs the presence, with the connection nc, until ctx ends.
 func (p *Presence) Run(ctx context.Context, nc *nats.Conn) error {
 	p.nc, p.inbox = nc, follow.Inbox(nc)
 	p.inquiries.inbox, p.inquiries.started = follow.Inbox(nc), time.Now()
@@ -206,10 +210,10 @@ func (p *Presence) Run(ctx context.Context, nc *nats.Conn) error {
 	}
 }
 
-// tick does what is due.
+// tick does the periodic work.
 func (p *Presence) tick(now time.Time) {
 	if asleep := now.Sub(p.ticked); asleep > deadAfter/2 && !p.ticked.IsZero() {
-		p.peers.restart(now) // this process was stopped, and the others may think that it has died
+		p.peers.restart(now) // this process was stopped for a while, so other gateways may think that it has died
 		p.beat(proto.GatewayHello)
 		p.doubtAll()
 	}
@@ -243,8 +247,8 @@ func (p *Presence) tick(now time.Time) {
 	}
 }
 
-// apply applies an event to a room's tracker and carries out the consequences. The
-// answer, if e asks for one, goes to the subject reply.
+// apply passes an event to a room's tracker and sends the resulting messages. If the tracker
+// returns an answer, apply sends it to the subject reply.
 func (p *Presence) apply(room proto.Room, t *Tracker, e Event, reply string) {
 	now, before := time.Now(), t.Sum()
 	out := t.Apply(e, now)
@@ -279,7 +283,8 @@ func (p *Presence) apply(room proto.Room, t *Tracker, e Event, reply string) {
 	}
 }
 
-// people makes the rooms that roomsvc names send their people in the next ticks.
+// people handles a request of roomsvc. It makes the named rooms send their people in the next
+// ticks.
 func (p *Presence) people(m *nats.Msg) {
 	var ask proto.AskPeople
 	if err := json.Unmarshal(m.Data, &ask); err != nil {
@@ -303,7 +308,7 @@ func (p *Presence) people(m *nats.Msg) {
 	p.asked = slices.Collect(maps.Keys(wanted))
 }
 
-// control handles a heartbeat, a share, a question or an answer.
+// control handles a heartbeat, a share, a question or an answer to a question.
 func (p *Presence) control(m *nats.Msg) {
 	switch token, share := strings.CutPrefix(m.Subject, p.inbox); {
 	case share:
@@ -321,7 +326,7 @@ func (p *Presence) control(m *nats.Msg) {
 	}
 }
 
-// serve answers with the people on this gateway.
+// serve answers a question with the people in the room on this gateway.
 func (p *Presence) serve(m *nats.Msg) {
 	room, err := proto.RoomOfSubject(m.Subject)
 	if err != nil || !proto.Answerable(m.Reply) {
@@ -333,17 +338,18 @@ func (p *Presence) serve(m *nats.Msg) {
 	}
 	out := p.message(m.Reply, a)
 	out.Data = p.cfg.Keys.Seal(room, seal.Who, "", out.Data)
-	_ = p.nc.PublishMsg(out) // without NATS the inquiry ends without this answer
+	_ = p.nc.PublishMsg(out) // if NATS is not connected, the inquiry ends without this answer
 }
 
-// beat sends a heartbeat. Without NATS the others notice the silence.
+// beat sends a heartbeat. If NATS is not connected, other gateways notice that heartbeats are
+// missing.
 func (p *Presence) beat(state proto.HeartbeatState) {
 	p.nextBeat = time.Now().Add(beatEvery)
 	p.beats++
 	_ = p.nc.Publish(proto.GatewaySubject(p.cfg.ID), []byte(proto.Heartbeat{State: state, Process: p.process, Number: p.beats}.String()))
 }
 
-// heard handles a heartbeat.
+// heard handles a heartbeat of another gateway.
 func (p *Presence) heard(id string, data []byte) {
 	h, err := proto.ParseHeartbeat(data)
 	if err != nil || id == p.cfg.ID {
@@ -354,14 +360,14 @@ func (p *Presence) heard(id string, data []byte) {
 		p.gone(id)
 	}
 	if n.reply {
-		p.nextBeat = time.Now() // at the next tick
+		p.nextBeat = time.Now() // send a heartbeat at the next tick
 	}
 	if n.doubt {
 		p.doubtAll()
 	}
 }
 
-// gone removes the people of a gateway from all rooms.
+// gone removes the people of another gateway from all rooms.
 func (p *Presence) gone(id string) {
 	for room, t := range p.rooms {
 		if t.others[id] != nil {

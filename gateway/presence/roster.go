@@ -2,17 +2,19 @@ package presence
 
 import "roomcast/proto"
 
-// indexFrom is the size from which a roster has an index; a shorter one is searched.
+// indexFrom is the number of people from which a roster has an index. A shorter list is
+// searched.
 const indexFrom = 16
 
-// roster lists the people whom one gateway has in a room, each id once. It is not safe for
-// concurrent use. A room has few people as a rule, so a roster is a slice first.
+// roster lists the people that one gateway has in a room. Each id is in the list once. A roster
+// is not safe for concurrent use. Most rooms have few people, so a roster has an index only if
+// its list is long.
 type roster struct {
-	list  []proto.Member // with their sessions on this gateway
-	index map[string]int // position by id; nil in a short list
+	list  []proto.Member // with the number of their sessions on this gateway
+	index map[string]int // position in list, by id; nil if the list is short
 }
 
-// find returns the position of an id, or -1.
+// find returns the position of the person with this id, or -1.
 func (r *roster) find(id string) int {
 	if r.index != nil {
 		if i, ok := r.index[id]; ok {
@@ -44,7 +46,7 @@ func (r *roster) add(who proto.Identity) {
 	}
 }
 
-// remove removes the person at a position and returns the person.
+// remove removes the person at the position i and returns that person.
 func (r *roster) remove(i int) proto.Identity {
 	gone, last := r.list[i].Identity, len(r.list)-1
 	r.list[i] = r.list[last]
@@ -59,7 +61,7 @@ func (r *roster) remove(i int) proto.Identity {
 	return gone
 }
 
-// identities returns the people without their sessions.
+// identities returns the people without the number of their sessions.
 func (r *roster) identities() []proto.Identity {
 	out := make([]proto.Identity, len(r.list))
 	for i := range r.list {

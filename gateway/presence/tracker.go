@@ -7,88 +7,88 @@ import (
 	"roomcast/proto"
 )
 
-// The times of a tracker.
+// Times for a tracker.
 const (
-	batchTime  = 100 * time.Millisecond // between two changes that a gateway sends about a room
-	askTime    = 500 * time.Millisecond // between two questions about the same missing changes
-	settleTime = time.Second            // after the first join here, in which the lists of other gateways cause no joins
-	endTime    = 5 * time.Second        // how long the tracker of a room without members here is kept
+	batchTime  = 100 * time.Millisecond // the shortest time between two messages of a gateway with changes in a room
+	askTime    = 500 * time.Millisecond // the shortest time between two questions about the same missing changes
+	settleTime = time.Second            // after the first join on this gateway, lists of other gateways cause no joins for this long
+	endTime    = 5 * time.Second        // how long the tracker of a room stays after the last member on this gateway has left
 
-	// A gateway repeats the mark of its newest change after these times, so that the others
-	// notice when they have missed the change.
+	// A gateway sends the mark of its newest change again after these times. So other gateways
+	// notice if they have missed the change.
 	firstRepeat  = time.Second
 	secondRepeat = 3 * time.Second
 )
 
-// Tracker knows which people are in one room, on this gateway and on all others. It counts people,
-// not sessions. It exists while the room has members on this gateway, and for endTime after the
-// last of them has left.
+// Tracker knows which people are in one room, on this gateway and on all others. It counts
+// people, not sessions. It exists while the room has members on this gateway, and for endTime
+// after the last member here has left.
 //
-// Each gateway numbers the changes among its own people and sends them to the others. A tracker
-// that misses a change asks for the whole list. So all trackers of a room agree soon after messages
-// get through again.
+// Each gateway numbers the changes among its own people and sends them to the other gateways. If
+// a tracker misses a change, it asks for the whole list. So when messages arrive again after an
+// interruption, all trackers of a room soon agree.
 //
-// A tracker is pure: it does no I/O and reads no clock. It belongs to one goroutine.
+// A tracker does no I/O and reads no clock. One goroutine owns it.
 type Tracker struct {
-	self   string // id of this gateway
+	self   string // ID of this gateway
 	here   roster
-	mark   Mark              // of here
-	others map[string]*share // by gateway
-	count  int               // people in here and others, each once
+	mark   Mark              // mark of the people in here
+	others map[string]*share // what is known of other gateways' people, by gateway
+	count  int               // number of people in here and others together, each counted once
 
 	unsent  []Delta   // changes of here that have no mark yet
-	sent    time.Time // when a change was last sent
-	repeats int       // repeats of the newest mark that are due
-	asked   time.Time // when the others were last asked
-	doubt   bool      // changes may have been lost: ask all gateways
+	sent    time.Time // when changes were last sent
+	repeats int       // how often the newest mark must still be sent again
+	asked   time.Time // when the other gateways were last asked
+	doubt   bool      // changes may have been lost, so ask all gateways
 	begun   time.Time
-	emptied time.Time // when the last person here left; zero = somebody is here
+	emptied time.Time // when the last person on this gateway left; zero = there are people here
 	notices notices
 }
 
-// share is a tracker's knowledge of another gateway's people.
+// share is what a tracker knows of the people on another gateway.
 type share struct {
 	people roster
-	mark   Mark // of people
+	mark   Mark // mark of people
 	newest Mark // the newest mark that the gateway has sent
 	known  bool // the gateway has sent its people at least once
 
-	incoming *Share // the parts of a list that have arrived
+	incoming *Share // the parts of a list that have arrived so far
 }
 
 func (s *share) behind() bool { return s.mark.Before(s.newest) }
 
-// Event is the input of a tracker: one of the types below, a Change or a Share.
+// Event is the input of a tracker: one of the following types, a Change or a Share.
 type Event any
 
-// The events.
+// The events other than a Change and a Share.
 type (
-	// Join says that a session of a person has joined here.
+	// Join means that a session of a person has joined the room on this gateway.
 	Join struct{ Who proto.Identity }
-	// Leave says that a session of a person has left here.
+	// Leave means that a session of a person has left the room on this gateway.
 	Leave struct {
 		Who    proto.Identity
 		Reason proto.LeaveReason
 	}
-	// Gone says that another gateway has died or stopped.
+	// Gone means that another gateway has died or stopped.
 	Gone struct{ Gateway string }
-	// Doubt says that messages from or to this gateway may have been lost.
+	// Doubt means that messages from or to this gateway may have been lost.
 	Doubt struct{}
-	// Recount says that roomsvc requests the people here.
+	// Recount means that roomsvc requests the people on this gateway.
 	Recount struct{}
-	// Tick says that time has passed.
+	// Tick means that time has passed.
 	Tick struct{}
 )
 
-// Output holds the consequences of an event.
+// Output says what to do after an event.
 type Output struct {
-	Notices []Notice // for the members here
-	Send    []Change // to all other gateways
-	Answer  []Share  // to the gateway whose change was applied, or to roomsvc
+	Notices []Notice // notices for the members on this gateway
+	Send    []Change // changes for all other gateways
+	Answer  []Share  // a list for the gateway whose change was applied, or for roomsvc
 }
 
-// NewTracker returns the tracker of a room without people. Run is the time in Unix nanoseconds. It
-// must be larger than that of any earlier tracker of the room on this gateway.
+// NewTracker returns the tracker of a room without people. Run is the time in Unix nanoseconds.
+// It must be greater than the run of any earlier tracker for this room on this gateway.
 func NewTracker(self string, run int64, now time.Time) *Tracker {
 	return &Tracker{self: self, mark: Mark{Run: run}, begun: now, emptied: now, doubt: true}
 }
@@ -105,7 +105,7 @@ func (t *Tracker) Apply(e Event, now time.Time) (out Output) {
 	case Doubt:
 		t.doubt, t.repeats, t.sent = true, 2, now
 		if len(t.here.list) == 0 {
-			t.emptied = now // the others may not know that the room is empty here
+			t.emptied = now // the other gateways may not know that nobody is in the room here
 		}
 	case Recount:
 		if len(t.here.list) > 0 {
@@ -129,12 +129,12 @@ func (t *Tracker) Apply(e Event, now time.Time) (out Output) {
 // Count returns the number of people in the room.
 func (t *Tracker) Count() int { return t.count }
 
-// Busy reports whether the tracker needs ticks.
+// Busy reports whether the tracker needs a Tick.
 func (t *Tracker) Busy() bool {
 	return t.doubt || len(t.unsent) > 0 || t.repeats > 0 || t.notices.pending || len(t.here.list) == 0 || t.behind()
 }
 
-// Over reports whether the tracker can be dropped.
+// Over reports whether the tracker may be deleted.
 func (t *Tracker) Over(now time.Time) bool {
 	return len(t.here.list) == 0 && now.Sub(t.emptied) > endTime
 }
@@ -160,7 +160,7 @@ func (t *Tracker) join(who proto.Identity, now time.Time) {
 	t.here.add(who)
 	t.unsent = append(t.unsent, Delta{Identity: who})
 	if t.came(who, &t.here, now); first && len(t.notices.ready) == 0 {
-		t.notices.count(t.count) // the person is in the room on another gateway too
+		t.notices.count(t.count) // the person is already in the room on another gateway
 	}
 }
 
@@ -180,7 +180,7 @@ func (t *Tracker) leave(e Leave, now time.Time) {
 	}
 }
 
-// elsewhere reports whether another roster than r has the person.
+// elsewhere reports whether the person is in another roster than r.
 func (t *Tracker) elsewhere(id string, r *roster) bool {
 	if r != &t.here && t.here.has(id) {
 		return true
@@ -193,7 +193,8 @@ func (t *Tracker) elsewhere(id string, r *roster) bool {
 	return false
 }
 
-// came counts a person who was added to r. Went does the same for a person who was removed.
+// came updates the count after a person was added to r. The method went does so after a person
+// was removed.
 func (t *Tracker) came(who proto.Identity, r *roster, now time.Time) {
 	if !t.elsewhere(who.ID, r) {
 		t.count++
@@ -217,7 +218,7 @@ func (t *Tracker) gone(gateway string, now time.Time) {
 	delete(t.others, gateway)
 }
 
-// of returns the tracker's knowledge of a gateway's people.
+// of returns what is known of the people on a gateway.
 func (t *Tracker) of(gateway string) *share {
 	s := t.others[gateway]
 	if s == nil {
@@ -238,7 +239,7 @@ func (t *Tracker) change(c *Change, now time.Time, out *Output) []Share {
 	if s.newest.Before(c.Mark) {
 		s.newest = c.Mark
 	}
-	first := c.Mark.Version == 1 && s.mark.Run < c.Mark.Run // the room was empty there
+	first := c.Mark.Version == 1 && s.mark.Run < c.Mark.Run // the room had no people there before
 	next := c.Mark.Run == s.mark.Run && c.Mark.Version == s.mark.Version+1
 	if len(c.Deltas) > 0 && (first || next) {
 		if first {
@@ -271,7 +272,7 @@ func (t *Tracker) deltas(s *share, deltas []Delta, now time.Time) {
 	}
 }
 
-// shares returns the people here, split into parts.
+// shares returns the list of the people on this gateway, divided into parts.
 func (t *Tracker) shares() (parts []Share) {
 	for some := range slices.Chunk(t.here.identities(), maxEntries) {
 		parts = append(parts, Share{Gateway: t.self, Mark: t.mark, People: some, Part: len(parts), More: true})
@@ -283,7 +284,7 @@ func (t *Tracker) shares() (parts []Share) {
 	return parts
 }
 
-// share accepts one part of another gateway's list.
+// share handles one part of another gateway's list.
 func (t *Tracker) share(e *Share, now time.Time) {
 	if e.Gateway == t.self {
 		return
@@ -298,7 +299,7 @@ func (t *Tracker) share(e *Share, now time.Time) {
 	case in != nil && in.Mark == e.Mark && in.Part+1 == e.Part:
 		in.People, in.Part = append(in.People, e.People...), e.Part
 	default:
-		return // a part is missing: the tracker is still behind, and asks again
+		return // a part is missing, so the tracker is still behind and asks again
 	}
 	if e.More {
 		return
@@ -306,16 +307,17 @@ func (t *Tracker) share(e *Share, now time.Time) {
 	people := s.incoming.People
 	s.incoming = nil
 	if s.known && !s.mark.Before(e.Mark) {
-		return // the list is older than what is known
+		return // the list is older than what the tracker knows
 	}
-	if !s.known && now.Sub(t.begun) < settleTime { // these people were in the room before the first one here
+	if !s.known && now.Sub(t.begun) < settleTime { // these people were in the room before the first person joined here
 		t.notices.count(t.count)
 	}
 	t.replace(s, people, "", now)
 	s.mark, s.known = e.Mark, true
 }
 
-// replace replaces the people in s. Those who are no longer listed have left for the given reason.
+// replace replaces the people in s by the list. People who are not in the list have left, for
+// the given reason.
 func (t *Tracker) replace(s *share, people []proto.Identity, reason proto.LeaveReason, now time.Time) {
 	if reason == "" {
 		reason = proto.LeftLost // the message with the reason was lost
@@ -337,7 +339,7 @@ func (t *Tracker) replace(s *share, people []proto.Identity, reason proto.LeaveR
 	}
 }
 
-// send sends what is due.
+// send adds to out the messages that must be sent now.
 func (t *Tracker) send(now time.Time, out *Output) {
 	if len(t.unsent) > 0 && now.Sub(t.sent) >= batchTime {
 		t.flush(now, out)
@@ -352,7 +354,7 @@ func (t *Tracker) send(now time.Time, out *Output) {
 		return
 	}
 	c := Change{Gateway: t.self, Mark: t.mark}
-	if n := len(out.Send); n > 0 { // the question travels with the change
+	if n := len(out.Send); n > 0 { // send the question in the same message as the change
 		c, out.Send = out.Send[n-1], out.Send[:n-1]
 	}
 	if ask {
@@ -365,14 +367,14 @@ func (t *Tracker) send(now time.Time, out *Output) {
 	out.Send = append(out.Send, c)
 }
 
-// flushUnsent makes the mark cover all people here.
+// flushUnsent sends the unsent changes, so that the mark describes all people on this gateway.
 func (t *Tracker) flushUnsent(now time.Time, out *Output) {
 	if len(t.unsent) > 0 {
 		t.flush(now, out)
 	}
 }
 
-// flush gives the unsent changes new marks and sends them.
+// flush gives the unsent changes a new mark and sends them.
 func (t *Tracker) flush(now time.Time, out *Output) {
 	for some := range slices.Chunk(t.unsent, maxEntries) {
 		t.mark.Version++
@@ -381,7 +383,7 @@ func (t *Tracker) flush(now time.Time, out *Output) {
 	t.unsent, t.sent, t.repeats = nil, now, 2
 }
 
-// Sum returns the number of people that the tracker holds, each once for each gateway.
+// Sum returns the number of people in all rosters. A person counts once for each gateway.
 func (t *Tracker) Sum() int {
 	n := len(t.here.list)
 	for _, s := range t.others {

@@ -11,8 +11,8 @@ import (
 	"roomcast/proto"
 )
 
-// world is a set of gateways with one room, and a network between them that loses and delays
-// messages. Messages from one gateway to another arrive in order, or not at all.
+// world contains several gateways with one room, and a network between them that loses and
+// delays messages. Messages from one gateway to another arrive in order, or not at all.
 type world struct {
 	t     *testing.T
 	rnd   *rand.Rand
@@ -21,14 +21,14 @@ type world struct {
 	nodes []*node
 }
 
-// node is one gateway. It does for a tracker what a presence does.
+// node is one gateway. For its tracker it does what a Presence would do.
 type node struct {
 	id       string
 	tracker  *Tracker
-	sessions map[string]int // by id: the actual number of sessions
-	cut      bool           // it can neither send nor receive
-	told     int            // the count that its members were told last; -1 = none
-	inbox    [][2]any       // messages on their way: sender, message
+	sessions map[string]int // by id: the true number of sessions
+	cut      bool           // the node can neither send nor receive
+	told     int            // the last count that its members have received; -1 = none
+	inbox    [][2]any       // messages that have not arrived yet: sender and message
 }
 
 func newWorld(t *testing.T, seed uint64, gateways int) *world {
@@ -102,7 +102,7 @@ func (w *world) arrive(n *node) {
 	w.apply(n, e, from)
 }
 
-// act does one random thing.
+// act performs a random action.
 func (w *world) act() {
 	n := w.nodes[w.rnd.IntN(len(w.nodes))]
 	id := fmt.Sprint("u", w.rnd.IntN(12))
@@ -120,12 +120,12 @@ func (w *world) act() {
 				n.told = -1
 			}
 		}
-	case k < 92: // the connection of the gateway breaks, and messages in flight are lost
+	case k < 92: // the connection of the gateway breaks, and its messages that have not arrived are lost
 		n.cut, n.inbox = true, nil
 		w.lose(n)
 	case k < 98:
 		w.heal(n)
-	default: // the gateway dies, and another process takes its place
+	default: // the gateway dies, and a new process takes its place
 		n.tracker, n.sessions, n.inbox, n.told, n.cut = nil, make(map[string]int), nil, -1, false
 		w.lose(n)
 		for _, other := range w.nodes {
@@ -136,14 +136,15 @@ func (w *world) act() {
 	}
 }
 
-// lose drops the messages of a gateway that no other has received yet.
+// lose drops the messages of a gateway that have not arrived yet.
 func (w *world) lose(n *node) {
 	for _, other := range w.nodes {
 		other.inbox = slices.DeleteFunc(other.inbox, func(m [2]any) bool { return m[0] == n })
 	}
 }
 
-// heal ends a cut. The gateway notices the cut, and the others notice the gap in its heartbeats.
+// heal ends an interruption. The gateway notices it itself. The other gateways notice that
+// heartbeats are missing.
 func (w *world) heal(n *node) {
 	if !n.cut {
 		return
@@ -154,9 +155,9 @@ func (w *world) heal(n *node) {
 	}
 }
 
-// After any joins, leaves, cuts and deaths, all gateways know the right people within one
-// second. Their members know the count at most one second later, even if many people join and
-// leave.
+// After any joins, leaves, interruptions and deaths, all gateways know within one second which
+// people are in the room. The members receive the right count at most one second later, even if
+// many people join and leave.
 func TestTrackersAgree(t *testing.T) {
 	for seed := range uint64(300) {
 		w := newWorld(t, seed, 2+int(seed%4))
@@ -191,7 +192,7 @@ func TestTrackersAgree(t *testing.T) {
 	}
 }
 
-// settle lets all messages arrive for a while.
+// settle lets time pass until all messages have arrived.
 func (w *world) settle(d time.Duration) {
 	for ; d > 0; d -= 20 * time.Millisecond {
 		w.step(20 * time.Millisecond)
@@ -216,7 +217,8 @@ func (t *Tracker) people() map[string]bool {
 	return all
 }
 
-// A change did not reach any other gateway. They notice this when the sender repeats its mark.
+// A change did not reach any other gateway. The other gateways must notice this when the sender
+// sends its mark again.
 func TestLostChangeIsNoticed(t *testing.T) {
 	w := newWorld(t, 1, 2)
 	a, b := w.nodes[0], w.nodes[1]
@@ -241,7 +243,8 @@ func TestLostChangeIsNoticed(t *testing.T) {
 	}
 }
 
-// A person with several sessions, on this gateway and on others, joins once and leaves once.
+// A person has several sessions, on this gateway and on others. Members receive one join and one
+// leave of this person.
 func TestPeopleAreCountedNotSessions(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	tr := NewTracker("a", 1, now)
@@ -270,8 +273,8 @@ func TestPeopleAreCountedNotSessions(t *testing.T) {
 	}
 }
 
-// A gateway sends the people of a large room in several parts. A list with a missing part changes
-// nothing.
+// A gateway sends the list of the people in a large room in several parts. If a part is missing,
+// the list must have no effect.
 func TestLongListArrivesInParts(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	a, b := NewTracker("a", 1, now), NewTracker("b", 2, now)
@@ -297,7 +300,8 @@ func TestLongListArrivesInParts(t *testing.T) {
 	}
 }
 
-// One notice with the count stands for many joins and leaves in one second.
+// If there are many joins and leaves in one second, one notice with the count takes the place of
+// most of them.
 func TestNoticesAreLimited(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	tr := NewTracker("a", 1, now)

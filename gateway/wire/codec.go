@@ -2,25 +2,25 @@ package wire
 
 import "roomcast/proto"
 
-// Frames makes the WebSocket frames of sessions. JSON and text sessions share these codec
-// methods. It is owned by one goroutine.
+// Frames makes the WebSocket frames of sessions. It contains the methods that the codecs of JSON
+// sessions and of text sessions share. One goroutine owns it.
 type Frames struct {
-	deflater *Deflater // nil = messages of rooms are not compressed
+	deflater *Deflater // compresses messages in rooms; nil = they are not compressed
 }
 
-// NewFrames returns the Frames of a loop's sessions. With a deflater, it compresses messages of
-// rooms, but never messages for one connection alone.
+// NewFrames returns the Frames for the sessions of a loop. If d is not nil, messages in rooms
+// are compressed. Messages for one connection only are never compressed.
 func NewFrames(d *Deflater) Frames { return Frames{deflater: d} }
 
-// AppendText appends a text message for one connection alone.
+// AppendText appends a text message that is for one connection only.
 func (f Frames) AppendText(b, text []byte) []byte { return AppendText(b, text) }
 
-// AppendClose appends a close frame, see [AppendClose].
+// AppendClose appends a close frame; see the function [AppendClose].
 func (f Frames) AppendClose(b []byte, code proto.CloseCode, reason string) []byte {
 	return AppendClose(b, code, reason)
 }
 
-// AppendPing appends a ping without payload.
+// AppendPing appends a ping without a payload.
 func (f Frames) AppendPing(b []byte) []byte { return AppendPing(b, nil) }
 
 func (f Frames) message(b []byte, op Op, payload []byte) []byte {
@@ -30,22 +30,22 @@ func (f Frames) message(b []byte, op Op, payload []byte) []byte {
 	return append(AppendHeader(b, op, len(payload)), payload...)
 }
 
-// JSON is the codec of JSON sessions, which receive every event as it is in the log.
+// JSON is the codec of JSON sessions. They receive every event in the form that is in the log.
 type JSON struct{ Frames }
 
-// AppendEvent appends a text message.
+// AppendEvent appends the event as a text message.
 func (c JSON) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
 	return c.message(b, OpText, e.Payload), nil
 }
 
-// Text is the codec of text sessions, which receive only messages: a text message as a stamp and
-// the text, a binary message unchanged.
+// Text is the codec of text sessions, which receive only messages. A text message consists of a
+// stamp and the text. A binary message is sent unchanged.
 type Text struct {
 	Frames
 	Verbatim bool // leave out the stamp, for protocol test suites
 }
 
-// AppendEvent appends a message. It appends nothing for other events.
+// AppendEvent appends a message. It appends nothing for any other event.
 func (c Text) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
 	if e.Text.Form == proto.SpanNone || e.Text.Form == 0 {
 		return b, nil

@@ -14,8 +14,8 @@ import (
 	"roomcast/gateway/wire/wiretest"
 )
 
-// BenchmarkConnect reports the processor time that a loop's thread spends to accept,
-// upgrade and close a connection.
+// BenchmarkConnect reports how much processor time the thread of a loop needs to accept, upgrade
+// and close a connection.
 func BenchmarkConnect(b *testing.B) {
 	cfg := loop.DefaultConfig()
 	cfg.Address, cfg.Loops = "127.0.0.1:0", 1
@@ -40,7 +40,7 @@ func BenchmarkConnect(b *testing.B) {
 		if _, err := io.ReadAtLeast(c, make([]byte, 512), 129); err != nil {
 			b.Error(err)
 		}
-		c.(*net.TCPConn).SetLinger(0) // leaves no TIME_WAIT behind
+		c.(*net.TCPConn).SetLinger(0) // so that no connection stays in TIME_WAIT
 		c.Close()
 	}
 	connect()
@@ -58,7 +58,7 @@ func BenchmarkConnect(b *testing.B) {
 	<-done
 }
 
-// threadTime returns the processor time of the thread on which l runs.
+// threadTime returns the processor time that the thread of l has used.
 func threadTime(l *loop.Loop) time.Duration {
 	took := make(chan time.Duration)
 	l.Post(func() {

@@ -15,32 +15,32 @@ import (
 	"roomcast/proto"
 )
 
-// The server agrees to permessage-deflate only without context takeover. It compresses
-// every message by itself, so the result serves all members, and a connection needs no
-// compression state.
+// The server agrees to permessage-deflate only without context takeover. It compresses every
+// message independently of the earlier ones. So all members can receive the same compressed
+// bytes, and a connection needs no compression state.
 
 const (
-	minDeflate = 128      // bytes below which compressing does not pay
-	rsv1       = 0x40     // the bit of a frame that marks a compressed message
-	keepBuffer = 64 << 10 // a buffer of more bytes is not kept for the next message
+	minDeflate = 128      // shorter messages, in bytes, are not worth compressing
+	rsv1       = 0x40     // the bit in a frame's first byte that marks a compressed message
+	keepBuffer = 64 << 10 // a buffer larger than this, in bytes, is not kept for the next message
 )
 
-// flushTail ends every flushed deflate stream, and is omitted on the wire (RFC 7692,
-// 7.2.1). endTail adds an empty last block, which ends the stream for the inflater.
+// flushTail is at the end of every deflate stream that was flushed. It is not sent (RFC 7692,
+// 7.2.1). endTail adds an empty last block, so that the inflater finds the end of the stream.
 const (
 	flushTail = "\x00\x00\xff\xff"
 	endTail   = flushTail + "\x01\x00\x00\xff\xff"
 )
 
-// Deflater compresses messages, each by itself, so that one result serves every
-// member. The zero Deflater is ready; it is owned by one goroutine.
+// Deflater compresses each message independently of the others, so that every member can receive
+// the same bytes. The zero Deflater is ready for use. One goroutine owns it.
 type Deflater struct {
 	out bytes.Buffer
 	w   *flate.Writer
 }
 
-// AppendDeflated appends a compressed message. If compression would not make it shorter,
-// AppendDeflated appends an ordinary message.
+// AppendDeflated appends a compressed message. If compression would not make the message
+// shorter, it appends the message without compression.
 func (d *Deflater) AppendDeflated(b []byte, op Op, payload []byte) []byte {
 	if len(payload) >= minDeflate {
 		if packed := d.deflate(payload); len(packed) < len(payload) {
@@ -50,30 +50,30 @@ func (d *Deflater) AppendDeflated(b []byte, op Op, payload []byte) []byte {
 	return append(AppendHeader(b, op, len(payload)), payload...)
 }
 
-// deflate returns payload compressed, valid until the next call.
+// deflate returns the compressed payload, which is valid until the next call.
 func (d *Deflater) deflate(payload []byte) []byte {
 	if d.out.Cap() > keepBuffer {
 		d.out = bytes.Buffer{}
 	}
 	d.out.Reset()
 	if d.w == nil {
-		d.w, _ = flate.NewWriter(nil, flate.BestSpeed) // no error: the level is valid
+		d.w, _ = flate.NewWriter(nil, flate.BestSpeed) // no error, because the level is valid
 	}
 	d.w.Reset(&d.out)
-	d.w.Write(payload) // a write to a bytes.Buffer cannot fail
+	d.w.Write(payload) // writing to a bytes.Buffer cannot fail
 	d.w.Flush()
 	return bytes.TrimSuffix(d.out.Bytes(), []byte(flushTail))
 }
 
-// Inflater expands messages within a limit. The zero Inflater is ready; it is
-// owned by one goroutine.
+// Inflater decompresses messages up to a maximum length. The zero Inflater is ready for use. One
+// goroutine owns it.
 type Inflater struct {
 	in  inflateInput
 	r   io.ReadCloser
 	out []byte
 }
 
-// inflateInput reads a payload and then endTail, which is omitted on the wire.
+// inflateInput reads a payload, followed by endTail, which clients do not send.
 type inflateInput struct {
 	payload bytes.Reader
 	end     strings.Reader
@@ -93,9 +93,9 @@ func (in *inflateInput) ReadByte() (byte, error) {
 	return in.end.ReadByte()
 }
 
-// Inflate returns the expanded payload of the frame, valid until the next call. It
-// checks that a text is UTF-8. Each error is an *Error. The close code is 1009 if the
-// message is longer than limits.Message.
+// Inflate returns the decompressed payload of the frame, which is valid until the next call. It
+// checks that a text is UTF-8. Every error is an *Error. If the message is longer than
+// limits.Message, the error's close code is 1009.
 func (i *Inflater) Inflate(f Frame, limits *Limits) ([]byte, error) {
 	i.in.payload.Reset(f.Payload)
 	i.in.end.Reset(endTail)
@@ -131,10 +131,10 @@ func (i *Inflater) Inflate(f Frame, limits *Limits) ([]byte, error) {
 	return out, nil
 }
 
-// deflateOffer reports whether Sec-WebSocket-Extensions has an acceptable offer of
-// permessage-deflate. An offer is not acceptable if it demands a smaller window of the server
-// than Go's deflate has. If bits is true, the offer names the server's window, and the answer
-// must name it too.
+// deflateOffer reports whether the header Sec-WebSocket-Extensions contains an offer of
+// permessage-deflate that the server can accept. It cannot accept an offer that requires the
+// server to use a smaller window than Go's deflate does. If bits is true, the offer names the
+// server's window, and the answer must name it too.
 func deflateOffer(offers []byte) (ok, bits bool) {
 	options, valid := httphead.ParseOptions(offers, nil)
 	if !valid {

@@ -8,7 +8,8 @@ import (
 	"roomcast/proto"
 )
 
-// Kinds of messages that readers receive like events, but that are not in the log.
+// Kinds of messages that readers receive in the form of events, although they are not in the
+// log.
 const (
 	KindHello  proto.EventKind = "hello"
 	KindGap    proto.EventKind = "gap"
@@ -17,14 +18,14 @@ const (
 	KindDrain  proto.EventKind = "drain"
 )
 
-// WantsEvents reports whether a request asks for Server-Sent Events, unless it is a WebSocket
-// handshake. It follows the same rule as ParseRequest.
+// WantsEvents reports whether a request is for Server-Sent Events. It must not be called for a
+// WebSocket handshake. It uses the same rule as ParseRequest.
 func WantsEvents(r *http.Request) bool {
 	return r.Method == http.MethodGet && IsEvents(r.URL.Path)
 }
 
-// IsEvents reports whether path is a path for events: …/room/<group>/events for one room, or
-// …/events for several rooms. The latter contains neither /room/ nor /api/.
+// IsEvents reports whether the path is one for events: …/room/<group>/events for one room, or
+// …/events for several rooms. The second form contains neither /room/ nor /api/.
 func IsEvents(path string) bool {
 	rest, found := strings.CutSuffix(path, "/events")
 	if !found {
@@ -36,22 +37,23 @@ func IsEvents(path string) bool {
 	return !strings.Contains(path, "/room/") && !strings.Contains(path, "/api/")
 }
 
-// AppendEventStream appends the head of the answer to a request for events. The stream ends
-// with the connection. The head tells proxies neither to store nor to buffer the stream.
+// AppendEventStream appends the head of the answer to a request for events. The stream ends when
+// the connection ends. The head tells proxies not to store or buffer the stream.
 func AppendEventStream(b []byte, origin string) []byte {
 	b = append(b, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"+
 		"X-Accel-Buffering: no\r\nConnection: close\r\n"...)
 	return append(appendOrigin(b, origin), "\r\n"...)
 }
 
-// Events is the codec of readers of Server-Sent Events (WHATWG HTML, 9.2):
+// Events is the codec for readers of Server-Sent Events (WHATWG HTML, 9.2). An event looks like
+// this:
 //
 //	id: mf3k2a-58-1764234787123
 //	event: message
 //	data: {"room":"lobby","seq":58,…}
 type Events struct{}
 
-// AppendEvent appends an event. The event gets an id if a reader can resume from it.
+// AppendEvent appends an event. If a reader can resume after the event, the event has an id.
 func (Events) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
 	if e.Seq > 0 || e.State.Epoch != "" || !e.State.At.IsZero() {
 		b = append(b, "id: "...)
@@ -62,8 +64,8 @@ func (Events) AppendEvent(b []byte, e *proto.Record) ([]byte, error) {
 	return appendData(append(b, '\n'), e.Payload), nil
 }
 
-// eventName returns the name of an event: its kind. In the payload of a signal, a join or a
-// leave, the name follows the room: {"room":"lobby","signal":…
+// eventName returns the name of an event, which is its kind. A signal, a join and a leave have
+// no kind. Their payload contains the name after the room: {"room":"lobby","signal":…
 func eventName(e *proto.Record) string {
 	switch {
 	case e.Kind != proto.Message:
@@ -82,16 +84,16 @@ func eventName(e *proto.Record) string {
 // AppendText appends a message without a name.
 func (Events) AppendText(b, text []byte) []byte { return appendData(b, text) }
 
-// AppendClose appends the event that tells a reader why its stream ends.
+// AppendClose appends an event that tells a reader why its stream ends.
 func (Events) AppendClose(b []byte, code proto.CloseCode, reason string) []byte {
 	return append(proto.AppendClosing(append(b, "event: close\ndata: "...), code, reason), "\n\n"...)
 }
 
-// AppendPing appends a comment.
+// AppendPing appends a comment, which readers ignore.
 func (Events) AppendPing(b []byte) []byte { return append(b, ":\n\n"...) }
 
-// appendData appends the data of an event, line by line, and ends the event. It may change line
-// breaks, because they are only white space in JSON.
+// appendData appends data as the data of an event, line by line, and ends the event. It may
+// change the line breaks, which in JSON are only white space.
 func appendData(b, data []byte) []byte {
 	for {
 		b = append(b, "data: "...)

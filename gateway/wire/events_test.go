@@ -39,7 +39,7 @@ func TestEventsAreNamedAndHaveAnIDToResumeFrom(t *testing.T) {
 	}
 }
 
-// Otherwise a request could go to and fro between an event loop and net/http.
+// Otherwise an event loop and net/http could pass such a request to each other again and again.
 func TestParseRequestAndWantsEventsFindTheSameRequests(t *testing.T) {
 	for target, want := range map[string]bool{
 		"/room/lobby/events":                     true,
@@ -53,7 +53,7 @@ func TestParseRequestAndWantsEventsFindTheSameRequests(t *testing.T) {
 		"/events":                                true,
 		"/chat/events?room=lobby":                true,
 		"/api/rooms/lobby/events":                false,
-		"/room//events":                          true, // refused for its room
+		"/room//events":                          true, // refused because of its room
 		"/api/rooms/lobby/messages?x=/events":    false,
 		"/elsewhere?x=/room/lobby/events":        false,
 		"/room/lobby%2Fevents":                   true,

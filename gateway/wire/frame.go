@@ -8,12 +8,12 @@ import (
 )
 
 const (
-	maxControl = 125            // bytes of a control frame's payload
-	maxReason  = maxControl - 2 // bytes of a close frame's reason
+	maxControl = 125            // length of the longest payload of a control frame, in bytes
+	maxReason  = maxControl - 2 // length of the longest reason in a close frame, in bytes
 )
 
-// AppendHeader appends the header of an unfragmented frame. The caller appends the
-// payload of n bytes.
+// AppendHeader appends the header of a frame that is a whole message. The caller must then
+// append the n bytes of its payload.
 func AppendHeader(b []byte, op Op, n int) []byte { return appendHeader(b, byte(op), n) }
 
 func appendHeader(b []byte, bits byte, n int) []byte {
@@ -29,12 +29,12 @@ func appendHeader(b []byte, bits byte, n int) []byte {
 	}
 }
 
-// AppendMessage appends a text or binary frame, as a server sends it.
+// AppendMessage appends a text or binary frame in the form that a server sends.
 func AppendMessage(b []byte, op Op, payload []byte) []byte {
 	return append(AppendHeader(b, op, len(payload)), payload...)
 }
 
-// AppendText appends a text frame, as a server sends it.
+// AppendText appends a text frame in the form that a server sends.
 func AppendText(b, payload []byte) []byte {
 	return append(AppendHeader(b, OpText, len(payload)), payload...)
 }
@@ -44,18 +44,18 @@ func AppendBinary(b, payload []byte) []byte {
 	return append(AppendHeader(b, OpBinary, len(payload)), payload...)
 }
 
-// AppendPing appends a ping; payload is at most 125 bytes.
+// AppendPing appends a ping. The payload must not be longer than 125 bytes.
 func AppendPing(b, payload []byte) []byte {
 	return append(AppendHeader(b, OpPing, len(payload)), payload...)
 }
 
-// AppendPong appends a pong; payload is at most 125 bytes.
+// AppendPong appends a pong. The payload must not be longer than 125 bytes.
 func AppendPong(b, payload []byte) []byte {
 	return append(AppendHeader(b, OpPong, len(payload)), payload...)
 }
 
-// AppendClose appends a close frame. It cuts reason to at most 123 bytes, between two
-// runes. With code 0 the frame is empty.
+// AppendClose appends a close frame. If the reason is longer than 123 bytes, it is cut between
+// two characters. If the code is 0, the frame is empty.
 func AppendClose(b []byte, code proto.CloseCode, reason string) []byte {
 	if code == 0 {
 		return AppendHeader(b, OpClose, 0)

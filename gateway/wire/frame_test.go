@@ -16,7 +16,7 @@ import (
 
 func bufioReader(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b)) }
 
-// The frames are byte for byte those that gobwas makes.
+// Every byte of the frames must be the same as in the frames of the library gobwas.
 func TestFramesAgreeWithGobwas(t *testing.T) {
 	for _, n := range []int{0, 1, 125, 126, 65535, 65536, 100_000} {
 		p := bytes.Repeat([]byte{'x'}, n)
@@ -70,7 +70,8 @@ func TestDeflatedFramesAreReadByGobwas(t *testing.T) {
 	}
 }
 
-// A compression bomb costs no more memory than the limit, and the inflater still works after it.
+// A compression bomb must not need more memory than the limit. The inflater must still work
+// afterwards.
 func TestInflateIsBounded(t *testing.T) {
 	var i wire.Inflater
 	limits := wire.Limits{Message: 1000}

@@ -9,23 +9,23 @@ import (
 	"strings"
 )
 
-// handshake collects the headers that decide whether a request is a WebSocket handshake,
-// and whether the handshake is valid.
+// handshake collects what the headers of a request say about a WebSocket handshake. From this,
+// check decides whether the handshake is valid.
 type handshake struct {
-	upgrade    bool // asks for WebSocket
-	connection bool // names Upgrade as an option of the connection
+	upgrade    bool // the request asks for WebSocket
+	connection bool // the header Connection contains Upgrade
 	body       bool
 	hosts      int
 	keys       int
 	origins    int
-	grants     int // Authorization headers
+	grants     int // number of Authorization headers
 	version    []byte
 }
 
-// longestName is the length of the longest name that take compares.
+// longestName is the length of the longest header name that take compares.
 const longestName = len("sec-websocket-extensions")
 
-// take records one header.
+// take handles one header.
 func (h *handshake) take(req *Request, name, value []byte) {
 	var lower [longestName]byte
 	for i, c := range name[:min(len(name), longestName)] {
@@ -84,7 +84,7 @@ func (h *handshake) take(req *Request, name, value []byte) {
 	}
 }
 
-// join adds another line of a header to its value so far.
+// join appends another value of a header to the earlier values.
 func join(list, value []byte, sep string) []byte {
 	if list == nil {
 		return value
@@ -92,13 +92,14 @@ func join(list, value []byte, sep string) []byte {
 	return fmt.Appendf(nil, "%s%s%s", list, sep, value)
 }
 
-// byProxy reports whether proxies add a header with this name, which is in lower case.
+// byProxy reports whether a header with this name, in lower case, comes from a proxy.
 func byProxy(name string) bool {
 	return name == "forwarded" || name == "via" || name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded-")
 }
 
-// Proxied reports whether a proxy passed the request on: a header shows it, or the
-// request uses HTTP/1.0. By default nginx uses HTTP/1.0 upstream, and no browser does.
+// Proxied reports whether the request came through a proxy. Either a header shows this, or the
+// request uses HTTP/1.0. By default nginx uses HTTP/1.0 for its requests to servers, and
+// browsers never do.
 func Proxied(r *http.Request) bool {
 	if !r.ProtoAtLeast(1, 1) {
 		return true
@@ -111,8 +112,8 @@ func Proxied(r *http.Request) bool {
 	return false
 }
 
-// WantsWebSocket reports whether a request asks for WebSocket. It follows the same rule
-// as ParseRequest.
+// WantsWebSocket reports whether a request asks for WebSocket. It uses the same rule as
+// ParseRequest.
 func WantsWebSocket(r *http.Request) bool {
 	for _, v := range r.Header["Upgrade"] {
 		if hasToken([]byte(v), "websocket") {
@@ -122,8 +123,8 @@ func WantsWebSocket(r *http.Request) bool {
 	return false
 }
 
-// AppendHead appends the head of a request that net/http has parsed, in a form that
-// ParseRequest treats like the original.
+// AppendHead appends the head of a request that net/http has parsed. For ParseRequest, the
+// result means the same as the original head.
 func AppendHead(b []byte, r *http.Request) []byte {
 	b = fmt.Appendf(b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Proto, r.Host)
 	for name, values := range r.Header {
@@ -137,7 +138,7 @@ func AppendHead(b []byte, r *http.Request) []byte {
 	return append(b, "\r\n"...)
 }
 
-// check refuses a handshake that breaks RFC 6455, 4.2.1.
+// check returns an error if the handshake violates RFC 6455, 4.2.1.
 func (h *handshake) check(req *Request, method, version string) error {
 	switch {
 	case method != http.MethodGet:
@@ -154,7 +155,7 @@ func (h *handshake) check(req *Request, method, version string) error {
 	return h.checkCommon(req)
 }
 
-// checkCommon refuses a request that cannot begin any session.
+// checkCommon returns an error if the request cannot begin a session of any kind.
 func (h *handshake) checkCommon(req *Request) error {
 	switch {
 	case h.hosts != 1 || !validHost(req.Host):
@@ -184,8 +185,8 @@ func validKey(key []byte) bool {
 	return err == nil && n == 16
 }
 
-// AppendAccept appends the 101 answer. The subprotocol is protocol, or none if it is "".
-// The argument deflate may be true only if r.Deflate is.
+// AppendAccept appends the answer with status 101. If protocol is not "", the answer selects
+// this subprotocol. The parameter deflate may be true only if r.Deflate is true.
 func (r *Request) AppendAccept(b []byte, protocol string, deflate bool) []byte {
 	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455, 1.3
 	var challenge [24 + len(guid)]byte
@@ -206,8 +207,8 @@ func (r *Request) AppendAccept(b []byte, protocol string, deflate bool) []byte {
 	return append(b, "\r\n\r\n"...)
 }
 
-// appendOrigin appends the headers that let a page of another origin read an answer. Caches
-// must not give the answer to pages of other origins.
+// appendOrigin appends the headers that let a page of another origin read the answer. It tells
+// caches not to give the answer to pages of other origins.
 func appendOrigin(b []byte, origin string) []byte {
 	if origin == "" {
 		return b
@@ -216,7 +217,7 @@ func appendOrigin(b []byte, origin string) []byte {
 	return append(b, "\r\nVary: Origin\r\n"...)
 }
 
-// AppendRefusal appends an answer that refuses the request and closes the connection.
+// AppendRefusal appends an answer that refuses the request. The connection ends after it.
 func AppendRefusal(b []byte, r *Refusal) []byte {
 	kind := "text/plain"
 	if r.JSON {

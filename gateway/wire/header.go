@@ -6,8 +6,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// parseHeader reads a frame's header from the front of b and returns its size. The size
-// is 0 if b does not contain the whole header yet.
+// parseHeader reads the header of a frame at the beginning of b and returns its size. If b does
+// not contain the whole header yet, the size is 0.
 func parseHeader(b []byte) (h ws.Header, size int, err error) {
 	if len(b) < 2 {
 		return h, 0, nil
@@ -51,8 +51,8 @@ func parseHeader(b []byte) (h ws.Header, size int, err error) {
 	return h, size, nil
 }
 
-// checkFirst refuses a frame whose first two bytes are already wrong, without waiting
-// for the rest of its header.
+// checkFirst returns an error if the first two bytes show that the frame is wrong. So the reader
+// need not wait for the rest of the header.
 func (r *Reader) checkFirst(b []byte) error {
 	if len(b) < 2 {
 		return nil
@@ -69,7 +69,7 @@ func (r *Reader) checkFirst(b []byte) error {
 		state = state.Set(ws.StateFragmented)
 	}
 	if r.Deflate && h.Rsv1() && h.OpCode.IsData() && h.OpCode != ws.OpContinuation {
-		h.Rsv &^= 0b100 // the message is compressed
+		h.Rsv &^= 0b100 // this bit means that the message is compressed
 	}
 	if err := ws.CheckHeader(h, state); err != nil {
 		return protocolError(err.Error())

@@ -10,37 +10,38 @@ import (
 	"roomcast/proto"
 )
 
-// Reader splits the bytes from a client into frames. The zero Reader is ready. It is
-// small and has no pointers, so that a slab can hold many.
+// Reader divides the bytes from a client into frames. The zero Reader is ready for use. It is
+// small and contains no pointer, so a slab can contain many.
 //
-// A Reader gathers a message that arrives in parts at the front of the receive buffer.
-// Behind the gathered bytes is a hole, which headers and control frames have left:
+// If a message arrives in several frames, the Reader gathers it at the beginning of the receive
+// buffer. Between the gathered bytes and the next bytes there is a hole, where headers and
+// control frames were:
 //
 //	| have: unmasked, checked | hole | at: not looked at yet ... |
 type Reader struct {
-	Deflate bool // permessage-deflate was negotiated
+	Deflate bool // the server has agreed to permessage-deflate
 
-	// The message that the Reader is gathering.
-	op       Op   // 0: there is none, and the fields below are zero
+	// The message that the Reader is gathering:
+	op       Op   // opcode of the message; 0 = there is no message, and the fields below are zero
 	deflated bool // the message is compressed
-	fin      bool // the present frame is the last
+	fin      bool // the present frame is the last one of the message
 	mask     [4]byte
-	left     uint32 // bytes of the present frame that have not arrived
-	parts    uint32 // frames so far
-	have     uint32 // bytes gathered
-	valid    uint32 // the first of the gathered bytes, which are known to be UTF-8
-	at       uint32 // offset of the first byte that Next has not looked at
+	left     uint32 // number of bytes of the present frame that have not arrived
+	parts    uint32 // number of frames so far
+	have     uint32 // number of bytes gathered
+	valid    uint32 // number of gathered bytes that are known to be valid UTF-8
+	at       uint32 // offset of the first byte that Next has not handled
 }
 
-// Next returns the next frame in buf, and how many bytes at the front of buf it has
-// used. Frame.Op is 0 if Next needs more bytes. The next call must pass the unused
-// bytes, unchanged, and may append more. Next gathers a message in buf itself, so it
-// also changes unused bytes. It leaves at most 2 * limits.Message bytes and one frame
-// unused.
+// Next returns the next frame in buf. It also returns n, the number of bytes at the beginning of
+// buf that it has used. If it needs more bytes, Frame.Op is 0. The next call must pass the bytes
+// after the first n, unchanged, and may append more bytes. Next gathers a message inside buf, so
+// it also changes bytes that it has not used. It leaves at most 2 * limits.Message bytes and one
+// frame unused.
 //
-// The frame's payload is valid until the caller reuses buf or calls Next again. Each
-// error is an *Error, and final. Next returns it as soon as the bytes in buf prove it,
-// without waiting for the end of a frame.
+// The payload of the frame is valid until the caller reuses buf or calls Next again. Every error
+// is an *Error. After an error, Next must not be called again. Next returns an error as soon as
+// the bytes in buf show it, without waiting for the end of the frame.
 func (r *Reader) Next(buf []byte, limits *Limits) (f Frame, n int, err error) {
 	if r.op != 0 {
 		return r.gather(buf, limits)
@@ -58,7 +59,7 @@ func (r *Reader) Next(buf []byte, limits *Limits) (f Frame, n int, err error) {
 	if err := r.begin(h, limits); err != nil {
 		return f, 0, err
 	}
-	if end := int64(size) + h.Length; h.Fin && end <= int64(len(buf)) { // the usual case
+	if end := int64(size) + h.Length; h.Fin && end <= int64(len(buf)) { // this is the most frequent case
 		f = Frame{Op: r.op, Deflated: r.deflated, Payload: buf[size:end:end]}
 		*r = Reader{Deflate: r.Deflate}
 		ws.Cipher(f.Payload, h.Mask, 0)
@@ -71,23 +72,23 @@ func (r *Reader) Next(buf []byte, limits *Limits) (f Frame, n int, err error) {
 	return f, size + n, err
 }
 
-// Partial reports whether the first frame of a message has begun and its last has not ended.
+// Partial reports whether a message has begun and is not complete.
 func (r *Reader) Partial() bool { return r.op != 0 }
 
 var errUTF8 = &Error{proto.CloseInvalidData, "a text message is not UTF-8"}
 
-// begin processes the header of a message's first frame.
+// begin handles the header of a message's first frame.
 func (r *Reader) begin(h ws.Header, limits *Limits) error {
 	r.op = Op(h.OpCode)
 	r.deflated = h.Rsv1()
 	return r.part(h, limits)
 }
 
-// part processes the header of a frame of the gathered message.
+// part handles the header of a frame that belongs to the gathered message.
 func (r *Reader) part(h ws.Header, limits *Limits) error {
 	limit := int64(limits.Message)
 	if r.deflated {
-		limit += limit/64 + 64 // deflate may add so much to bytes that it cannot compress
+		limit += limit/64 + 64 // for bytes that it cannot compress, deflate may add this much
 	}
 	if h.Length > limit-int64(r.have) {
 		return &Error{proto.CloseTooBig, "the message is too long"}
@@ -99,8 +100,8 @@ func (r *Reader) part(h ws.Header, limits *Limits) error {
 	return nil
 }
 
-// gather continues a message in parts until the message is complete, a control frame
-// comes, or buf ends.
+// gather continues to gather a message until the message is complete, a control frame arrives,
+// or buf ends.
 func (r *Reader) gather(buf []byte, limits *Limits) (Frame, int, error) {
 	for {
 		if err := r.move(buf); err != nil {
@@ -137,7 +138,7 @@ func (r *Reader) gather(buf []byte, limits *Limits) (Frame, int, error) {
 	}
 }
 
-// move unmasks the bytes of the present frame, and moves them behind the gathered bytes.
+// move unmasks bytes of the present frame, and moves them to the end of the gathered bytes.
 func (r *Reader) move(buf []byte) error {
 	part := buf[r.at:]
 	part = part[:min(len(part), int(r.left))]
@@ -169,9 +170,10 @@ func (r *Reader) finish(buf []byte) (Frame, int, error) {
 	return f, n, nil
 }
 
-// closeHole moves the gathered bytes up over the hole, if the hole is at least as large
-// as they are. So all moves together cost no more than the received bytes, and the hole
-// stays smaller than the message. closeHole returns how many bytes of buf are used.
+// closeHole moves the gathered bytes over the hole, if the hole is at least as large as the
+// gathered bytes. This rule has two effects. All moves together copy no more bytes than were
+// received, and the hole stays smaller than the message. closeHole returns how many bytes of buf
+// are used.
 func (r *Reader) closeHole(buf []byte) int {
 	hole := r.at - r.have
 	if hole < r.have {
@@ -182,7 +184,7 @@ func (r *Reader) closeHole(buf []byte) int {
 	return int(hole)
 }
 
-// control returns the control frame at the front of b, if b contains all of it.
+// control returns the control frame at the beginning of b, if b contains the whole frame.
 func control(h ws.Header, b []byte, size int) (Frame, int, error) {
 	end := size + int(h.Length) // at most 125
 	if len(b) < end {
@@ -207,8 +209,8 @@ func control(h ws.Header, b []byte, size int) (Frame, int, error) {
 	return f, end, nil
 }
 
-// mayBeSent reports whether an endpoint may put c into a close frame: RFC 6455, 7.4, and
-// later registrations.
+// mayBeSent reports whether a client or server may put the code c into a close frame. RFC 6455,
+// 7.4, and later registrations define these codes.
 func mayBeSent(c proto.CloseCode) bool {
 	switch {
 	case c >= 1000 && c <= 1014:
@@ -218,14 +220,14 @@ func mayBeSent(c proto.CloseCode) bool {
 	}
 }
 
-// rotate returns the mask for the bytes that follow the next n bytes.
+// rotate returns the mask for the bytes that come after the next n bytes.
 func rotate(mask [4]byte, n int) [4]byte {
 	binary.LittleEndian.PutUint32(mask[:], bits.RotateLeft32(binary.LittleEndian.Uint32(mask[:]), -8*(n%4)))
 	return mask
 }
 
-// validPrefix returns the number of bytes at the front of p that are whole runes. ok is false
-// if p is not the beginning of any UTF-8 text.
+// validPrefix returns the number of bytes at the beginning of p that are whole, valid
+// characters. It returns false if p cannot be the beginning of a UTF-8 text.
 func validPrefix(p []byte) (n uint32, ok bool) {
 	whole := len(p)
 	for i := 1; i <= min(len(p), utf8.UTFMax-1); i++ {

@@ -15,15 +15,15 @@ import (
 	"roomcast/gateway/wire/wiretest"
 )
 
-// result holds the frames of a reader as text, and its error.
+// result contains the frames that a reader has returned, as text, and its error.
 type result struct {
 	frames []string
 	err    wire.Error
-	left   int // most bytes that were ever left in the buffer
+	left   int // the most bytes that were left in the buffer at any time
 }
 
-// read passes the pieces to a reader as a loop does: it puts the unused bytes in front of the next
-// piece, in a new buffer.
+// read passes the pieces to a reader in the way a loop does. It puts the bytes that the reader
+// has not used in front of the next piece, in a new buffer.
 func read(pieces [][]byte, deflate bool, limits wire.Limits) (res result) {
 	r := wire.Reader{Deflate: deflate}
 	var rest []byte
@@ -49,9 +49,9 @@ func read(pieces [][]byte, deflate bool, limits wire.Limits) (res result) {
 	return res
 }
 
-// chopped cuts b at random places.
+// chopped divides b at random places.
 func chopped(b []byte, rnd *rand.Rand) (pieces [][]byte) {
-	b = bytes.Clone(b) // readers change their input
+	b = bytes.Clone(b) // a copy, because readers change their input
 	for len(b) > 0 {
 		n := min(len(b), 1+rnd.IntN(1+rnd.IntN(200)))
 		pieces, b = append(pieces, b[:n]), b[n:]
@@ -63,7 +63,7 @@ func same(a, b result) bool {
 	return fmt.Sprint(a.frames) == fmt.Sprint(b.frames) && a.err == b.err
 }
 
-// The reader also leaves only a bounded number of bytes unused.
+// In addition, the reader leaves only a bounded number of bytes unused.
 func TestReaderGivesTheSameForChoppedInput(t *testing.T) {
 	limits := wire.Limits{Message: 4096, Fragments: 100}
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -102,9 +102,9 @@ func TestReaderDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzReader compares the reader's results for whole and for chopped input, and compares them with
-// gobwas, which reads frame by frame. The reader must return all messages that gobwas finds, up to
-// the first error that either of them finds.
+// FuzzReader compares the results of the reader for whole and for divided input. It also
+// compares them with the results of gobwas, which reads frame by frame. The reader must return
+// all messages that gobwas returns, up to the first error of either of them.
 func FuzzReader(f *testing.F) {
 	limits := wire.Limits{Message: 4096, Fragments: 100}
 	for _, c := range wiretest.Cases(limits) {
@@ -139,7 +139,7 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// readOracle reads frames with gobwas, until the input ends or gobwas finds an error.
+// readOracle reads frames with gobwas until the input ends or gobwas returns an error.
 func readOracle(data []byte) (frames []string, faulty bool) {
 	in := bytes.NewReader(data)
 	state := ws.StateServerSide

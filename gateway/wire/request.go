@@ -8,35 +8,35 @@ import (
 	"strings"
 )
 
-// MaxRequest is the default bound of a request head in bytes.
+// MaxRequest is the default for the longest head of a request, in bytes.
 const MaxRequest = 16 << 10
 
-// Request is the head of an HTTP request. Its byte slices point into the buffer
-// that was parsed; only Path may be kept longer than that buffer.
+// Request is the head of an HTTP request. Its byte slices point into the buffer that was parsed.
+// Of all fields, only Path may be used after the buffer was reused.
 type Request struct {
-	// At most one of these is true. If neither is, net/http must answer the request.
-	Upgrade bool // a valid WebSocket handshake
-	Events  bool // a request for Server-Sent Events, see [WantsEvents]
+	// At most one of these two is true. If both are false, net/http must answer the request.
+	Upgrade bool // the request is a valid WebSocket handshake
+	Events  bool // the request is for Server-Sent Events, see [WantsEvents]
 
-	Path  string // percent-decoded
-	query []byte // raw, without the question mark
+	Path  string // after percent-decoding
+	query []byte // not decoded, without the question mark
 	head  []byte // the lines of the headers
 
 	Host          []byte
-	Origin        []byte // nil if none was sent
+	Origin        []byte // nil = the request has none
 	Cookie        []byte
 	Authorization []byte
-	Resume        []byte // the header Roomcast-Resume; nil if none was sent
-	LastEventID   []byte // nil if none was sent
+	Resume        []byte // value of the header Roomcast-Resume; nil = the request has none
+	LastEventID   []byte // nil = the request has none
 	SameOrigin    bool   // the browser says that the request comes from a page of the same origin
-	CrossSite     bool   // the browser says that it comes from a page of another site
+	CrossSite     bool   // the browser says that the request comes from a page of another site
 
-	// All values of the X-Forwarded headers, joined by commas. The caller must ignore them
-	// unless they come from a trusted proxy.
+	// All values of the X-Forwarded headers, joined by commas. The caller must ignore them if
+	// the request does not come from a trusted proxy.
 	ForwardedFor   []byte
 	ForwardedProto []byte
 	ForwardedHost  []byte
-	Proxied        bool // a proxy passed the request on, see [Proxied]
+	Proxied        bool // the request came through a proxy, see [Proxied]
 
 	Deflate bool // the client offers permessage-deflate in a form that this server accepts
 
@@ -45,12 +45,12 @@ type Request struct {
 	windowBits bool // the answer to the offer must name the server's window
 }
 
-// Refusal is an HTTP answer other than 101: a status and one line that says why.
+// Refusal is an HTTP answer that refuses a request. It has a status and one line of text.
 type Refusal struct {
 	Status int
 	Reason string
-	JSON   bool   // the reason is JSON
-	Origin string // the origin whose pages may read the answer; "" = only the server's own
+	JSON   bool   // Reason is JSON
+	Origin string // pages of this origin may read the answer; "" = only pages of the server's own origin
 }
 
 func (r *Refusal) Error() string { return r.Reason }
@@ -59,9 +59,10 @@ func refuse(status int, reason string) error { return &Refusal{Status: status, R
 
 func bad(reason string) error { return refuse(http.StatusBadRequest, reason) }
 
-// ParseRequest reads a request head of at most limit bytes from the front of buf and
-// returns its length. The length is 0 if buf does not contain the whole head yet. Each
-// error is a *Refusal: the request is not valid HTTP, or not a valid handshake.
+// ParseRequest reads the head of a request at the beginning of buf and returns its length. If
+// buf does not contain the whole head yet, the length is 0. The head may have at most limit
+// bytes. Every error is a *Refusal: the request is not valid HTTP, or it is not a valid
+// handshake.
 func ParseRequest(buf []byte, limit int) (req Request, n int, err error) {
 	if len(buf) > 0 && (buf[0] < 'A' || buf[0] > 'Z') {
 		return req, 0, bad("this is not HTTP")
@@ -73,7 +74,7 @@ func ParseRequest(buf []byte, limit int) (req Request, n int, err error) {
 		}
 		return req, 0, nil
 	}
-	head := buf[:end+2] // whole lines
+	head := buf[:end+2] // all its lines, each with its line end
 	n = end + 4
 	line, head, _ := bytes.Cut(head, []byte("\r\n"))
 	method, target, version, ok := requestLine(line)
@@ -105,7 +106,7 @@ func ParseRequest(buf []byte, limit int) (req Request, n int, err error) {
 	return req, n, err
 }
 
-// path returns the decoded path of a request target, and keeps its query.
+// path returns the decoded path of the request target, and stores the query.
 func (r *Request) path(target []byte) (string, error) {
 	target, err := originForm(r, target)
 	if err != nil {
@@ -120,9 +121,8 @@ func (r *Request) path(target []byte) (string, error) {
 	return decoded, nil
 }
 
-// originForm returns the path and query of a request target. The absolute form
-// names the host as well, and that host counts instead of the Host header
-// (RFC 9112, 3.2.2).
+// originForm returns the path and query of the request target. If the target has the absolute
+// form, it contains a host too. Then this host replaces the Host header (RFC 9112, 3.2.2).
 func originForm(req *Request, target []byte) ([]byte, error) {
 	scheme, rest, ok := bytes.Cut(target, []byte("://"))
 	if !ok || !bytes.EqualFold(scheme, []byte("http")) && !bytes.EqualFold(scheme, []byte("https")) {
@@ -139,7 +139,7 @@ func originForm(req *Request, target []byte) ([]byte, error) {
 	return []byte("/?" + u.RawQuery), nil
 }
 
-// requestLine splits "GET /path HTTP/1.1".
+// requestLine divides a line such as "GET /path HTTP/1.1" into its parts.
 func requestLine(line []byte) (method, target, version []byte, ok bool) {
 	method, rest, _ := bytes.Cut(line, []byte(" "))
 	target, version, _ = bytes.Cut(rest, []byte(" "))
@@ -149,7 +149,7 @@ func requestLine(line []byte) (method, target, version []byte, ok bool) {
 	return method, target, version, ok
 }
 
-// headerLine splits "Name: value" and trims the value.
+// headerLine divides "Name: value" into its parts and trims the value.
 func headerLine(line []byte) (name, value []byte, ok bool) {
 	name, value, ok = bytes.Cut(line, []byte(":"))
 	if !ok || !isToken(name) {
@@ -163,7 +163,7 @@ func headerLine(line []byte) (name, value []byte, ok bool) {
 	return name, bytes.Trim(value, " \t"), true
 }
 
-// isToken reports whether p is a token of RFC 9110.
+// isToken reports whether p is a token by the rules of RFC 9110.
 func isToken(p []byte) bool {
 	for _, c := range p {
 		switch {
@@ -176,7 +176,8 @@ func isToken(p []byte) bool {
 	return len(p) > 0
 }
 
-// hasToken reports whether a comma-separated list has token, in upper or lower case.
+// hasToken reports whether a list that is separated by commas contains the token, in upper or
+// lower case.
 func hasToken(list []byte, token string) bool {
 	for item := range bytes.SplitSeq(list, []byte(",")) {
 		if strings.EqualFold(string(bytes.Trim(item, " \t")), token) {
@@ -186,8 +187,8 @@ func hasToken(list []byte, token string) bool {
 	return false
 }
 
-// Header returns the values of a header, joined as RFC 9110 and RFC 6265 say; "" if there is
-// none. It looks through the whole head.
+// Header returns all values of a header, joined by the rules of RFC 9110 and RFC 6265. It
+// returns "" if the header is missing. It searches the whole head.
 func (r *Request) Header(name string) string {
 	var list []byte
 	for head := r.head; len(head) > 0; {
@@ -204,14 +205,14 @@ func (r *Request) Header(name string) string {
 	return string(list)
 }
 
-// Query returns the first value of a query parameter, decoded; "" if it is missing or
-// malformed.
+// Query returns the first value of a query parameter, decoded. It returns "" if the parameter is
+// missing or malformed.
 func (r *Request) Query(name string) string {
 	value, _ := r.Lookup(name)
 	return value
 }
 
-// Queries returns all values of a query parameter, decoded; "" stands for a malformed one.
+// Queries returns all values of a query parameter, decoded. A malformed value is returned as "".
 func (r *Request) Queries(name string) (values []string) {
 	for pair := range bytes.SplitSeq(r.query, []byte("&")) {
 		key, value, _ := bytes.Cut(pair, []byte("="))
@@ -223,20 +224,20 @@ func (r *Request) Queries(name string) (values []string) {
 	return values
 }
 
-// Lookup is like Query, and reports whether the query has the parameter.
+// Lookup is like Query, but also reports whether the query contains the parameter.
 func (r *Request) Lookup(name string) (string, bool) {
 	for pair := range bytes.SplitSeq(r.query, []byte("&")) {
 		key, value, _ := bytes.Cut(pair, []byte("="))
 		if k, err := url.QueryUnescape(string(key)); err == nil && k == name {
-			v, _ := url.QueryUnescape(string(value)) // "" if malformed
+			v, _ := url.QueryUnescape(string(value)) // v is "" if the value is malformed
 			return v, true
 		}
 	}
 	return "", false
 }
 
-// Offered returns what follows prefix in the first offered subprotocol that begins with prefix. It
-// returns "" if there is none.
+// Offered looks for the first offered subprotocol that begins with prefix, and returns the text
+// after the prefix. It returns "" if there is no such subprotocol.
 func (r *Request) Offered(prefix string) string {
 	for item := range bytes.SplitSeq(r.protocols, []byte(",")) {
 		if rest, ok := bytes.CutPrefix(bytes.Trim(item, " \t"), []byte(prefix)); ok {
@@ -246,7 +247,7 @@ func (r *Request) Offered(prefix string) string {
 	return ""
 }
 
-// Offers reports whether the client offers a subprotocol.
+// Offers reports whether the client offers the subprotocol.
 func (r *Request) Offers(protocol string) bool {
 	for item := range bytes.SplitSeq(r.protocols, []byte(",")) {
 		if string(bytes.Trim(item, " \t")) == protocol {

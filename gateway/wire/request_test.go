@@ -77,7 +77,7 @@ func TestHostOfTheAbsoluteFormReplacesTheHostHeader(t *testing.T) {
 	}
 }
 
-// This includes headers whose names are longer than longestName.
+// This must include headers whose names are longer than longestName.
 func TestEveryHeaderOfAProxyMarksTheRequest(t *testing.T) {
 	for header, want := range map[string]bool{
 		"X-Forwarded-For: 10.0.0.1": true, "x-forwarded-proto: https": true, "X-Real-IP: 10.0.0.1": true,
@@ -111,7 +111,7 @@ func TestOtherRequestsAreForNetHTTP(t *testing.T) {
 	}
 }
 
-// The rows are those of RFC 7692, 7.1, that apply to a server without context takeover.
+// The rows are the cases of RFC 7692, 7.1, that concern a server without context takeover.
 func TestDeflateOffersAreAnswered(t *testing.T) {
 	const plain = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 	for _, tt := range []struct{ offer, answer string }{
@@ -123,7 +123,7 @@ func TestDeflateOffersAreAnswered(t *testing.T) {
 		{"permessage-deflate; server_no_context_takeover", plain},
 		{"permessage-deflate; client_no_context_takeover; server_no_context_takeover", plain},
 		{"permessage-deflate; server_max_window_bits=15", plain + "; server_max_window_bits=15"},
-		{"permessage-deflate; server_max_window_bits=10", ""}, // Go's deflate has one window
+		{"permessage-deflate; server_max_window_bits=10", ""}, // Go's deflate has a window of fixed size
 		{"permessage-deflate; server_max_window_bits=10, permessage-deflate", plain},
 		{"x-other; a=b, permessage-deflate", plain},
 		{"permessage-deflate; server_max_window_bits", ""},
@@ -168,9 +168,9 @@ func TestRefusalsAreReadable(t *testing.T) {
 	}
 }
 
-// FuzzRequest checks that every error of the parser is a refusal, and that more bytes
-// do not change a result. If the parser accepts a handshake, net/http must accept it as
-// a request.
+// FuzzRequest checks that every error of the parser is a *Refusal, and that additional bytes do
+// not change a result. If the parser accepts a handshake, net/http must accept it as a request
+// too.
 func FuzzRequest(f *testing.F) {
 	for _, c := range wiretest.Handshakes("/room/x/") {
 		if len(c.Request) < 2000 {

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var limits = wire.Limits{Message: 64 << 10, Fragments: 2000}
 
-// TestSuite runs the protocol suite against a real listener of each backend of package loop.
+// TestSuite runs the protocol suite against a real listener, for each backend of package loop.
 func TestSuite(t *testing.T) {
 	for _, b := range []struct {
 		name     string

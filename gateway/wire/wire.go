@@ -1,13 +1,13 @@
-// Package wire reads and makes the bytes of both transports. For WebSocket, these are
-// the handshake, the frames of RFC 6455, and permessage-deflate of RFC 7692. The package
-// also makes Server-Sent Events. It does no I/O and owns no buffer: it reads in place
-// from the caller's buffer and appends to the caller's buffer.
+// Package wire reads and makes the bytes of both transports. For WebSocket, these are the
+// handshake, the frames of RFC 6455, and permessage-deflate of RFC 7692. The other transport is
+// Server-Sent Events, for which the package only makes bytes. It does no I/O and has no buffers
+// of its own: it reads from a buffer of the caller and appends to a buffer of the caller.
 //
 // # Reading order
 //
-// reader.go: from bytes to messages. header.go: the header of a frame. frame.go:
-// frames to send. codec.go and events.go: from events to bytes. request.go and
-// handshake.go: how a connection begins. deflate.go: compression.
+// reader.go makes messages from bytes. header.go reads the header of a frame. frame.go makes the
+// frames to send. codec.go and events.go encode events. request.go and handshake.go handle the
+// beginning of a connection. deflate.go compresses messages.
 package wire
 
 import "roomcast/proto"
@@ -15,7 +15,7 @@ import "roomcast/proto"
 // Op is the opcode of a frame.
 type Op byte
 
-// The opcodes that a Reader returns. 0 means that there is no frame.
+// The opcodes that a Reader returns. The opcode 0 means that there is no frame.
 const (
 	OpText   Op = 0x1
 	OpBinary Op = 0x2
@@ -24,27 +24,27 @@ const (
 	OpPong   Op = 0xA
 )
 
-// IsData reports whether a frame with this opcode carries a message.
+// IsData reports whether a frame with this opcode contains a message.
 func (op Op) IsData() bool { return op == OpText || op == OpBinary }
 
-// Frame is a complete message, joined from its fragments, or a control frame.
+// Frame is either a complete message, joined from its fragments, or a control frame.
 type Frame struct {
-	Op       Op              // 0: no frame yet, more bytes are needed
+	Op       Op              // 0 = there is no frame yet, because more bytes are needed
 	Deflated bool            // Payload is compressed, see [Inflater]
-	Close    proto.CloseCode // the code of a close frame; 0 if it has none
-	Payload  []byte          // unmasked, in the reader's buffer; in a close frame, the reason
+	Close    proto.CloseCode // code in a close frame; 0 = it has no code
+	Payload  []byte          // the bytes after unmasking, in the reader's buffer; of a close frame, only the reason
 }
 
-// Limits bounds the messages that a Reader accepts. All readers of a loop share it.
+// Limits bounds the messages that a Reader accepts. All readers of a loop share one Limits.
 type Limits struct {
-	Message   int // most bytes of a message, also after inflating; more close with 1009
-	Fragments int // most fragments of a message; more close with 1008
+	Message   int // the most bytes of a message, also after decompression; more bytes close the connection with 1009
+	Fragments int // the most fragments of a message; more fragments close the connection with 1008
 }
 
-// Error is an error of the peer, with the contents of the close frame that reports it.
+// Error is an error that the peer has made. It contains what the close frame must say about it.
 type Error struct {
 	Close  proto.CloseCode
-	Reason string // at most 123 bytes
+	Reason string // up to 123 bytes
 }
 
 func (e *Error) Error() string { return e.Close.String() + ": " + e.Reason }

@@ -1,4 +1,4 @@
-// Package servertest runs gateways for tests and talks to them over HTTP and WebSocket.
+// Package servertest runs gateways for tests, and connects to them over HTTP and WebSocket.
 package servertest
 
 import (
@@ -23,18 +23,19 @@ import (
 	"roomcast/roomsvc/service"
 )
 
-// limit bounds each wait for a frame or a connection. Only a failing test takes that long.
+// limit is how long a test waits for a frame or a connection. Only a failing test waits that
+// long.
 const limit = 20 * time.Second
 
-// Serve runs a gateway with its own NATS server and room service until the test ends, and
-// returns its URL. Flags are those of the gateway's command line.
+// Serve runs a gateway with a NATS server and a room service of its own until the test ends. It
+// returns the gateway's URL. The flags are flags of the gateway's command line.
 func Serve(t *testing.T, flags ...string) string {
 	t.Helper()
 	return ServeLogging(t, nil, flags...)
 }
 
-// ServeLogging is like Serve. The gateway writes its log to log, or if that is nil to the test's
-// output.
+// ServeLogging is like Serve. The gateway writes its log to log. If log is nil, it writes to the
+// output of the test.
 func ServeLogging(t *testing.T, log io.Writer, flags ...string) string {
 	t.Helper()
 	base, stop := serve(t, log, flags)
@@ -47,7 +48,7 @@ func ServeLogging(t *testing.T, log io.Writer, flags ...string) string {
 }
 
 // ServeUntil is like Serve, for tests that stop the gateway themselves. The function stop
-// returns the result of the gateway. It may be called again.
+// returns the result of the gateway. It may be called more than once.
 func ServeUntil(t *testing.T, flags ...string) (base string, stop func() error) {
 	t.Helper()
 	return serve(t, nil, flags)
@@ -93,7 +94,7 @@ func serve(t *testing.T, to io.Writer, flags []string) (base string, stop func()
 		defer close(done)
 		ended = srv.Run(srvCtx, func(address string) { started <- address })
 	}()
-	// The gateway stops first, because it still needs the answers of the room service.
+	// The gateway must stop first, because it still needs the answers of the room service.
 	stop = func() error {
 		stopServer()
 		<-done
@@ -112,10 +113,11 @@ func serve(t *testing.T, to io.Writer, flags []string) (base string, stop func()
 	return "", nil
 }
 
-// registries are the metrics of the gateways, by URL.
+// registries contains the metrics of the gateways, by URL.
 var registries sync.Map
 
-// Sessions returns the number of sessions of the gateway with this URL, from its metrics.
+// Sessions returns the number of sessions of the gateway with this URL. It reads the number from
+// the gateway's metrics.
 func Sessions(t *testing.T, base string) int {
 	t.Helper()
 	registry, _ := registries.Load(base)
@@ -132,7 +134,7 @@ func Sessions(t *testing.T, base string) int {
 	return 0
 }
 
-// File makes a file with the text and returns its path.
+// File makes a file that contains the text, and returns its path.
 func File(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
@@ -142,14 +144,14 @@ func File(t *testing.T, text string) string {
 	return path
 }
 
-// Call makes one HTTP request. header contains names and values in turn.
+// Call sends one HTTP request. The parameter header contains names and values in turn.
 func Call(t *testing.T, method, url, body string, header ...string) (status int, answer string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Close = true // no goroutine outlives the request
+	req.Close = true // so that no goroutine remains after the request
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 		if header[i] == "Host" {
@@ -189,7 +191,7 @@ func Send(t *testing.T, conn *websocket.Conn, text string) {
 	}
 }
 
-// Next returns the next frame or the close code.
+// Next returns the next frame, or the close code.
 func Next(t *testing.T, conn *websocket.Conn) (string, websocket.StatusCode) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -205,7 +207,7 @@ func Next(t *testing.T, conn *websocket.Conn) (string, websocket.StatusCode) {
 	return string(p), 0
 }
 
-// Hear checks that the next frame ends in the text.
+// Hear checks that the next frame ends with the text.
 func Hear(t *testing.T, conn *websocket.Conn, text string) {
 	t.Helper()
 	if got, code := Next(t, conn); !strings.HasSuffix(got, text) {

@@ -10,7 +10,7 @@ import (
 	"roomcast/proto"
 )
 
-// Cases returns the cases without compression, for a server that applies limits.
+// Cases returns all cases without compression, for a server that applies the limits.
 func Cases(limits wire.Limits) []Case {
 	var all []Case
 	for _, part := range []func(wire.Limits) []Case{
@@ -23,7 +23,8 @@ func Cases(limits wire.Limits) []Case {
 
 func echoes(op byte, payload []byte) []Message { return []Message{{wire.Op(op), payload}} }
 
-// filler returns n bytes of text with a period of 23 bytes, so that shifted bytes show.
+// filler returns n bytes of text that repeats every 23 bytes. So the comparison notices bytes
+// that were shifted.
 func filler(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -91,8 +92,8 @@ func controlCases(limits wire.Limits) (all []Case) {
 			Want: []Message{{wire.OpText, []byte("first")}, {wire.OpPong, []byte("x")}}})
 }
 
-// reservedCases returns every combination of reserved bits with every kind of frame, and
-// every opcode that does not exist.
+// reservedCases returns a case for every combination of reserved bits with every kind of frame,
+// and for every opcode that does not exist.
 func reservedCases(limits wire.Limits) (all []Case) {
 	for bits := byte(1); bits < 8; bits++ {
 		for _, op := range []byte{opText, opBinary, opPing, opPong, opClose} {

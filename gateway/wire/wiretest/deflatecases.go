@@ -8,7 +8,7 @@ import (
 	"roomcast/proto"
 )
 
-// packed compresses p as RFC 7692, 7.2.1 demands.
+// packed compresses p in the form that RFC 7692, 7.2.1, requires.
 func packed(p []byte, level int) []byte {
 	var b bytes.Buffer
 	w, _ := flate.NewWriter(&b, level)
@@ -21,14 +21,14 @@ func deflateCases(limits wire.Limits) []Case {
 	hello := []byte("Hello, hello, hello, hello!")
 	zip := packed(hello, 9)
 	big := bytes.Repeat([]byte("roomcast "), limits.Message/9)
-	noise := make([]byte, limits.Message) // xorshift: does not compress
+	noise := make([]byte, limits.Message) // xorshift makes bytes that cannot be compressed
 	for i, x := 0, uint32(1); i < len(noise); i++ {
 		x ^= x << 13
 		x ^= x >> 17
 		x ^= x << 5
 		noise[i] = byte(x)
 	}
-	bomb := packed(make([]byte, 4*limits.Message+1<<20), 9) // on the wire it is a thousandth of this size
+	bomb := packed(make([]byte, 4*limits.Message+1<<20), 9) // compressed, it has a thousandth of this size
 	return []Case{
 		{Name: "deflate/text", Send: raw(fin|rsv1|opText, zip), Want: echoes(opText, hello)},
 		{Name: "deflate/binary", Send: raw(fin|rsv1|opBinary, zip), Want: echoes(opBinary, hello)},

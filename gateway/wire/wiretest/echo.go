@@ -9,8 +9,9 @@ import (
 	"roomcast/gateway/wire"
 )
 
-// Echo is a small [loop.Handler] that upgrades every request and sends each message back.
-// The suite's own test uses it. It also shows how packages loop and wire work together.
+// Echo is a small [loop.Handler] that upgrades every request to WebSocket and sends each message
+// back. The suite's own test uses it. It also shows how packages loop and wire are used
+// together.
 type Echo struct {
 	Loop    *loop.Loop
 	Limits  wire.Limits
@@ -22,15 +23,15 @@ type Echo struct {
 }
 
 type echoConn struct {
-	open   bool // upgraded
+	open   bool // the handshake was answered
 	ending bool // the last frame is in out
 	reader wire.Reader
-	out    []byte // not yet written
+	out    []byte // bytes that were not written yet
 }
 
 const (
-	maxOut     = 1 << 20     // bytes of out above which a connection is not read
-	lastChance = time.Second // for the peer to receive the last frame and close
+	maxOut     = 1 << 20     // with this many bytes in out, the connection is not read
+	lastChance = time.Second // how long the peer has to receive the last frame and to close the connection
 )
 
 func (e *Echo) Opened(id loop.ID, _ netip.AddrPort) {
@@ -101,7 +102,7 @@ func (e *Echo) answer(c *echoConn, f wire.Frame) (err error) {
 	return nil
 }
 
-// flush writes as much of out as the socket accepts. After the last frame it ends the
+// flush writes as many bytes of out as the socket accepts. After the last frame it ends the
 // connection.
 func (e *Echo) flush(id loop.ID, c *echoConn) {
 	c.out = c.out[e.Loop.Write(id, c.out):]
@@ -109,7 +110,7 @@ func (e *Echo) flush(id loop.ID, c *echoConn) {
 	case len(c.out) > maxOut:
 		e.Loop.Pause(id)
 	case len(c.out) > 0:
-	case c.ending: // keep reading: unread bytes would cause a reset, which discards our last frame
+	case c.ending: // keep reading: with unread bytes, TCP would reset the connection, and the peer might lose our last frame
 		e.Loop.CloseWrite(id)
 		e.Loop.SetDeadline(id, lastChance)
 	default:

@@ -15,7 +15,8 @@ import (
 	"roomcast/proto"
 )
 
-// The opcodes and bits are numbers, because the suite also sends ones that do not exist.
+// The opcodes and bits are plain numbers, because the suite also sends numbers that do not
+// exist.
 const (
 	opContinue = wstest.Continue
 	opText     = wstest.Text
@@ -30,18 +31,18 @@ const (
 	rsv3 = wstest.Rsv3
 )
 
-// raw builds a masked frame whose first byte is bits.
+// raw returns a masked frame with the given first byte.
 func raw(bits byte, payload []byte) []byte {
 	return wstest.AppendMasked(nil, bits, payload)
 }
 
-// frame builds a masked frame with the fin bit.
+// frame returns a masked frame with the given opcode that is a whole message.
 func frame(op byte, payload []byte) []byte { return raw(fin|op, payload) }
 
 func text(s string) []byte { return frame(opText, []byte(s)) }
 
-// masked builds a frame from its parts. Length is the second byte without the mask bit, and
-// the extended length.
+// masked returns a frame made of the given parts. Length is the second byte without the mask
+// bit, followed by the extended length.
 func masked(bits byte, length []byte, key [4]byte, payload []byte) []byte {
 	b := append([]byte{bits}, length...)
 	b[1] |= 0x80
@@ -52,7 +53,7 @@ func masked(bits byte, length []byte, key [4]byte, payload []byte) []byte {
 	return b
 }
 
-// unmasked builds a frame as only a server may send it.
+// unmasked returns a frame without a mask, which only a server may send.
 func unmasked(bits byte, payload []byte) []byte {
 	return append(wstest.AppendHeader(nil, bits, len(payload)), payload...)
 }
@@ -73,7 +74,7 @@ func codeOf(payload []byte) proto.CloseCode {
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
-// incoming reads frames from the server and accepts only correct ones.
+// incoming reads frames from the server. It returns an error if a frame is not correct.
 type incoming struct {
 	conn     net.Conn
 	r        *bufio.Reader
@@ -81,7 +82,7 @@ type incoming struct {
 	inflater wire.Inflater
 }
 
-// handshake upgrades the connection.
+// handshake performs the WebSocket handshake.
 func (in *incoming) handshake(target Target) error {
 	extension := ""
 	if in.deflate {
@@ -105,7 +106,8 @@ func (in *incoming) handshake(target Target) error {
 
 func request(path, more string) string { return wstest.Request(path, "example.com", more) }
 
-// next returns the next frame. It refuses fragments, which a server has no reason to send.
+// next returns the next frame. It returns an error for a fragment, because a server has no
+// reason to send fragments.
 func (in *incoming) next() (m Message, err error) {
 	first, payload, err := wstest.Read(in.r)
 	if err != nil {

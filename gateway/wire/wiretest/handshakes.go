@@ -12,14 +12,15 @@ import (
 	"time"
 )
 
-// HandshakeCase is a request and the status of the answer.
+// HandshakeCase consists of a request and the status that the answer must have.
 type HandshakeCase struct {
 	Name    string
 	Request string
 	Status  int
 }
 
-// Handshakes returns the handshake cases. The server must upgrade requests for path.
+// Handshakes returns the handshake cases. The server must accept WebSocket handshakes for the
+// path.
 func Handshakes(path string) []HandshakeCase {
 	good := request(path, "")
 	with := func(old, new string) string { return strings.Replace(good, old, new, 1) }
@@ -35,8 +36,8 @@ func Handshakes(path string) []HandshakeCase {
 		{"as it should be", good, 101},
 		{"lower case names", with("Sec-WebSocket-Key", "sec-websocket-key"), 101},
 		{"upper case names", with("Upgrade: websocket", "UPGRADE: WEBSOCKET"), 101},
-		{"no blank behind the colons", strings.ReplaceAll(good, ": ", ":"), 101},
-		{"many blanks behind a colon", with("Upgrade: ", "Upgrade: \t  "), 101},
+		{"no blank after the colons", strings.ReplaceAll(good, ": ", ":"), 101},
+		{"many blanks after a colon", with("Upgrade: ", "Upgrade: \t  "), 101},
 		{"a list of connection options", with(connection, "Connection: keep-alive, Upgrade\r\n"), 101},
 		{"connection options in two headers", with(connection, "Connection: keep-alive\r\nConnection: upgrade\r\n"), 101},
 		{"a list of protocols to upgrade to", with(upgrade, "Upgrade: h2c, websocket\r\n"), 101},
@@ -103,8 +104,8 @@ func Handshakes(path string) []HandshakeCase {
 	}
 }
 
-// lenient lists the cases with other answers of net/http. It joins folded lines, and it
-// waits for the end of a line that cannot begin an HTTP request.
+// lenient lists cases to which net/http answers differently. It joins folded lines, and it waits
+// for the end of a line even if the line cannot begin an HTTP request.
 var lenient = []string{"a folded header", "TLS"}
 
 // RunHandshakes runs only the handshake cases of the suite.
@@ -147,7 +148,7 @@ func shake(t *testing.T, target Target, c HandshakeCase, chop func([]byte) [][]b
 	if err != nil {
 		t.Fatal(err)
 	}
-	malformed := target.First != "" && c.Status == http.StatusBadRequest // net/http has its own statuses
+	malformed := target.First != "" && c.Status == http.StatusBadRequest // net/http answers with statuses of its own
 	if resp.StatusCode != c.Status && !(malformed && resp.StatusCode > http.StatusBadRequest) {
 		t.Fatalf("got %s, want %d", resp.Status, c.Status)
 	}

@@ -8,25 +8,25 @@ import (
 	"roomcast/proto"
 )
 
-// validTexts are the boundary cases of UTF-8 from Markus Kuhn's stress test, parts 1, 2 and
-// 5.3.
+// validTexts are the boundary cases of UTF-8 in Markus Kuhn's stress test, parts 1, 2 and 5.3.
 var validTexts = []string{
 	"κόσμε", "\x00", "\x7F", "\u0080", "\u07FF", "\u0800", "\uD7FF", "\uE000", "\uFFFD", "\uFFFE", "\uFFFF",
 	"\U00010000", "\U0010FFFF", "你好", "👩‍👩‍👧‍👦", "Hello-µ@ßöäüàá-UTF-8!!", "\uFEFF",
 }
 
-// brokenTexts cannot become valid, whatever bytes follow; they are from parts 2 to 5.
+// brokenTexts cannot become valid, whatever bytes follow. They come from parts 2 to 5 of the
+// same test.
 var brokenTexts = []string{
 	"\x80", "\xBF", "\x80\xBF\x80", // continuation bytes without a first byte
-	"\xC0 ", "\xDF ", "\xE0 ", "\xEF ", "\xF0 ", "\xF4 ", "\xE4\xBD ", "\xF0\x9F\x98 ", // a continuation is missing
-	"\xFE", "\xFF", "\xFE\xFE\xFF\xFF", // impossible bytes
-	"\xC0\xAF", "\xE0\x80\xAF", "\xF0\x80\x80\xAF", "\xF8\x80\x80\x80\xAF", "\xFC\x80\x80\x80\x80\xAF", // overlong
-	"\xC1\xBF", "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF", "\xC0\x80", // the largest overlong forms, and overlong NUL
+	"\xC0 ", "\xDF ", "\xE0 ", "\xEF ", "\xF0 ", "\xF4 ", "\xE4\xBD ", "\xF0\x9F\x98 ", // a continuation byte is missing
+	"\xFE", "\xFF", "\xFE\xFE\xFF\xFF", // bytes that do not occur in UTF-8
+	"\xC0\xAF", "\xE0\x80\xAF", "\xF0\x80\x80\xAF", "\xF8\x80\x80\x80\xAF", "\xFC\x80\x80\x80\x80\xAF", // overlong encodings
+	"\xC1\xBF", "\xE0\x9F\xBF", "\xF0\x8F\xBF\xBF", "\xC0\x80", // the largest overlong encodings, and overlong NUL
 	"\xED\xA0\x80", "\xED\xAF\xBF", "\xED\xBF\xBF", "\xED\xA0\x80\xED\xB0\x80", // surrogates
 	"\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xF7\xBF\xBF\xBF", // beyond U+10FFFF
 }
 
-// cutTexts end inside a rune: they become valid if the right bytes follow.
+// cutTexts end inside a character. They become valid if the right bytes follow.
 var cutTexts = []string{"\xC3", "\xE4\xBD", "\xF0\x9F", "\xF0\x9F\x98", "\xE0\xA0", "\xED\x9F", "\xF4\x8F\xBF"}
 
 func textCases(limits wire.Limits) (all []Case) {

@@ -1,7 +1,7 @@
-// Package wiretest is the protocol suite: the requirements of RFC 6455 and RFC 7692 for a
-// server, as a table of bytes to send and of messages that the server must return. It
-// runs over real connections against any server that echoes messages. It sends every
-// case whole, byte by byte, and split inside headers.
+// Package wiretest is the protocol suite. It contains the requirements of RFC 6455 and RFC 7692
+// for a server as a table: the bytes to send, and the messages that the server must return. It
+// runs over real connections against any server that echoes messages. It sends every case in
+// several ways: at once, byte by byte, and divided inside headers.
 package wiretest
 
 import (
@@ -22,10 +22,10 @@ type Target struct {
 	Addr    string // host:port, TCP
 	Path    string
 	Limits  wire.Limits // the limits that the server applies
-	Deflate bool        // the server agrees to an offer of permessage-deflate
+	Deflate bool        // the server accepts an offer of permessage-deflate
 
-	// First is a request that the suite sends first on each connection; "" = none. The server
-	// answers it with net/http and keeps the connection for the handshake.
+	// First is a request that the suite sends on each connection before the handshake; "" =
+	// none. The server must answer it with net/http and keep the connection open.
 	First string
 }
 
@@ -34,8 +34,8 @@ type Case struct {
 	Name string
 	Send []byte // the bytes to send after the handshake
 	Want []Message
-	// Close is the code with which the server must end the connection: NoCode if
-	// it must answer an empty close frame, 0 if it must stay open.
+	// Close is the code with which the server must end the connection. NoCode means that it must
+	// answer an empty close frame. 0 means that the connection must stay open.
 	Close proto.CloseCode
 }
 
@@ -45,10 +45,10 @@ type Message struct {
 	Payload []byte
 }
 
-// NoCode stands for a close frame without a code, as in RFC 6455, 7.1.5.
+// NoCode stands for a close frame without a code (RFC 6455, 7.1.5).
 const NoCode proto.CloseCode = 1005
 
-// patience is how long a server may take for an answer.
+// patience is how long a server may take to answer.
 const patience = 10 * time.Second
 
 // Run runs the whole suite.
@@ -70,7 +70,7 @@ func runCases(t *testing.T, target Target, cases []Case, deflate bool) {
 	}
 }
 
-// chops are the ways to split the bytes before they are sent.
+// chops are the ways in which the suite divides the bytes before it sends them.
 var chops = []struct {
 	name   string
 	pieces func([]byte) [][]byte
@@ -79,7 +79,7 @@ var chops = []struct {
 	{"bytes", singly},
 	{"midheader", func(b []byte) [][]byte {
 		var pieces [][]byte
-		for _, at := range []int{1, 3, 5} { // inside the length, inside the mask, before the payload
+		for _, at := range []int{1, 3, 5} { // inside the length, inside the mask, and before the payload
 			if n := min(at, len(b)); n > 0 {
 				pieces, b = append(pieces, b[:n]), b[n:]
 			}
@@ -88,8 +88,8 @@ var chops = []struct {
 	}},
 }
 
-// singly splits b into single bytes. If b is long, it splits only the beginning and the
-// end so, and cuts the middle into pieces that are not aligned with frames.
+// singly divides b into single bytes. If b is long, it does so only at the beginning and the
+// end. It divides the middle into pieces that do not begin at frames.
 func singly(b []byte) [][]byte {
 	const edge = 300
 	if len(b) <= 2*edge {
@@ -100,7 +100,7 @@ func singly(b []byte) [][]byte {
 	return slices.AppendSeq(pieces, slices.Chunk(b[len(b)-edge:], 1))
 }
 
-// play runs a case over a connection of its own. If deflate is true, it offers compression.
+// play runs a case over a new connection. If deflate is true, it offers compression.
 func play(t *testing.T, target Target, c Case, deflate bool, chop func([]byte) [][]byte) {
 	conn, err := net.Dial("tcp", target.Addr)
 	if err != nil {
@@ -118,7 +118,7 @@ func play(t *testing.T, target Target, c Case, deflate bool, chop func([]byte) [
 		defer close(sent)
 		for _, piece := range chop(c.Send) {
 			if _, err := conn.Write(piece); err != nil {
-				return // the server may close the connection early; only its answer counts
+				return // the server may close the connection early, because only its answer matters
 			}
 		}
 	}()
@@ -150,7 +150,7 @@ func play(t *testing.T, target Target, c Case, deflate bool, chop func([]byte) [
 	if code := codeOf(last.Payload); code != want {
 		t.Fatalf("got close code %d %.80q, want %d", code, last.Payload, want)
 	}
-	// After its close frame, the server may only close the connection.
+	// After its close frame, the server must only close the connection.
 	<-sent
 	conn.(*net.TCPConn).CloseWrite()
 	if more, err := in.next(); !errors.Is(err, io.EOF) {

@@ -1,5 +1,5 @@
-// Package wstest writes and reads the bytes of WebSocket clients, for tests and load
-// generators. It shares no code with package wire, which it checks.
+// Package wstest writes and reads the bytes of WebSocket clients, for tests and load generators.
+// It shares no code with package wire, because it checks that package.
 package wstest
 
 import (
@@ -18,7 +18,7 @@ const (
 	Pong     = 0xA
 )
 
-// The bits of a frame's first byte that are not part of the opcode.
+// The bits in a frame's first byte that do not belong to the opcode.
 const (
 	Fin  = 0x80
 	Rsv1 = 0x40
@@ -29,13 +29,14 @@ const (
 // Mask is the masking key of the examples in RFC 6455, section 5.7.
 var Mask = [4]byte{0x37, 0xFA, 0x21, 0x3D}
 
-// Request returns a handshake. more contains further headers, each with its line end.
+// Request returns a handshake. The parameter more contains further headers, each with its line
+// end.
 func Request(path, host, more string) string {
 	return "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + more + "\r\n"
 }
 
-// Length returns the length field of a frame in its shortest form, without the mask bit.
+// Length returns the length field of a frame, in its shortest form and without the mask bit.
 func Length(n int) []byte {
 	switch {
 	case n < 126:
@@ -46,7 +47,7 @@ func Length(n int) []byte {
 	return binary.BigEndian.AppendUint64([]byte{127}, uint64(n))
 }
 
-// AppendMasked appends a frame as a client sends it. Its first byte is first.
+// AppendMasked appends a frame in the form that a client sends. Its first byte is first.
 func AppendMasked(b []byte, first byte, payload []byte) []byte {
 	at := len(b)
 	b = AppendHeader(b, first, len(payload))
@@ -58,13 +59,14 @@ func AppendMasked(b []byte, first byte, payload []byte) []byte {
 	return b
 }
 
-// AppendHeader appends the header of a frame as a server sends it. The caller appends the payload.
+// AppendHeader appends the header of a frame in the form that a server sends. The caller appends
+// the payload.
 func AppendHeader(b []byte, first byte, size int) []byte {
 	return append(append(b, first), Length(size)...)
 }
 
-// Next returns the first frame of b, which a server has sent. The result used is 0 if b does not
-// contain the whole frame yet.
+// Next returns the first frame in b, which a server has sent, and the number of bytes of the
+// frame. If b does not contain the whole frame yet, this number is 0.
 func Next(b []byte) (op byte, payload []byte, used int) {
 	if len(b) < 2 {
 		return 0, nil, 0
@@ -88,10 +90,10 @@ func Next(b []byte) (op byte, payload []byte, used int) {
 	return b[0] & 15, b[head : head+size], head + size
 }
 
-// maxRead is the largest payload that Read accepts, in bytes.
+// maxRead is the length of the longest payload that Read accepts, in bytes.
 const maxRead = 64 << 20
 
-// Read reads a frame of a server from r. It returns the frame's first byte and its payload.
+// Read reads a frame that a server has sent. It returns the frame's first byte and its payload.
 func Read(r io.Reader) (first byte, payload []byte, err error) {
 	var head [10]byte
 	if _, err := io.ReadFull(r, head[:2]); err != nil {
