@@ -36,7 +36,7 @@ func (r *Room) moderate(c *Command, m Moment) Outcome {
 		}
 	case proto.ActUnban, proto.ActUnmute:
 		if !named {
-			return refuse(proto.NotFound, "there is nothing to undo: no such act of this member holds")
+			return refuse(proto.NotFound, "there is nothing to undo: this member is not banned or muted in that way")
 		}
 	case proto.ActSlow:
 		e.Every = c.Terms.Every
@@ -115,8 +115,8 @@ func (r *Room) wait(c *Command, now time.Time) time.Duration {
 	return max(0, every-(r.keys.clock(now)-last))
 }
 
-// spoken holds the times of the senders' last messages, in a slow room only. It measures time
-// as keys do.
+// spoken maps each sender to the time of the last message, since keys.born. It is empty unless the
+// room is slow.
 type spoken map[string]time.Duration
 
 func (s *spoken) add(from string, at time.Duration, limits *proto.Restrictions) {
@@ -129,7 +129,7 @@ func (s *spoken) add(from string, at time.Duration, limits *proto.Restrictions) 
 	(*s)[strings.Clone(from)] = at // from is a part of a header, which must not stay in memory
 }
 
-// expire forgets the senders that need not wait.
+// expire removes the senders that need not wait any longer.
 func (s *spoken) expire(now time.Duration, limits *proto.Restrictions) {
 	every := limits.Interval()
 	maps.DeleteFunc(*s, func(_ string, at time.Duration) bool { return every == 0 || now-at >= every })

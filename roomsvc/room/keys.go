@@ -7,24 +7,25 @@ import (
 	"roomcast/proto"
 )
 
-// keys remembers the seq of each recent key of each sender, for a window of time and up to a
-// number of keys for each sender. It measures ages by the monotonic readings of the times. So a
-// jump of the clock makes it neither forget a key early nor keep one for ever.
+// keys remembers the seq of each recent key of each sender, for a window of time and up to a number
+// of keys for each sender. It measures ages by Go's monotonic clock. So a jump of the wall clock
+// neither removes a key early nor keeps one for ever.
 type keys struct {
-	born    time.Time // the first time that was seen; ages count from it
+	born    time.Time // the first time that clock was called with; other times count from it
 	senders map[string]*sender
 	swept   time.Duration // time of the last sweep, since born
 }
 
-// sender holds the recent keys of one sender. The keys in byKey are those in order[first:],
-// oldest first.
+// sender holds the recent keys of one sender. byKey and order[first:] contain the same keys; order
+// is sorted, with the oldest first.
 type sender struct {
 	byKey map[string]stored
 	order []aged
 	first int
 }
 
-// aged is a key with its time. Each message compares the time of the oldest key.
+// aged is a key with the time of its record. The time is also here, because every message checks
+// the time of the oldest key.
 type aged struct {
 	key  string
 	seen time.Duration // since born
@@ -33,11 +34,12 @@ type aged struct {
 // stored is the record of a key.
 type stored struct {
 	seq    uint64
-	at     int64         // its time, in milliseconds since 1970
+	at     int64         // the time of the record, in milliseconds since 1970
 	seen   time.Duration // since born
 	digest proto.Digest  // of the content that the key stands for
 }
 
+// clock converts a time to a duration since born.
 func (k *keys) clock(now time.Time) time.Duration {
 	if k.born.IsZero() {
 		k.born = now
@@ -58,7 +60,7 @@ func (k *keys) add(from, key string, s stored, rules *Rules) {
 	if k.senders == nil {
 		k.senders = make(map[string]*sender)
 	}
-	// A sender that never returns is removed here.
+	// This sweep also removes senders that never return.
 	if s.seen-k.swept > rules.Window {
 		k.sweep(s.seen, rules.Window)
 	}

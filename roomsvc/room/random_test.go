@@ -45,7 +45,7 @@ func TestRandomHistories(t *testing.T) {
 					room.Remember(rec, now, now.Sub(rec.State.At))
 				}
 				continue
-			case n < 10 && said[from] > 0: // the sender resends one of its last ten messages messages
+			case n < 10 && said[from] > 0: // the sender resends one of its last ten messages
 				c.Key = fmt.Sprint(said[from] - r.IntN(min(10, said[from])))
 			default:
 				said[from]++

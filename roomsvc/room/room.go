@@ -8,7 +8,7 @@
 // an answer before it has committed all records of earlier commands. If a commit fails, it must
 // forget the room and rebuild it from the log with [Restore].
 //
-// testdata holds the rules as scenarios that can be read without reading Go.
+// The text files in testdata show the rules as scenarios; to read them you need not know Go.
 package room
 
 import (
@@ -31,7 +31,8 @@ type Rules struct {
 	MaxRecord  int            // bytes of an event as JSON
 	History    int            // records of a room that the log keeps; 0 = not known
 
-	// stamp is the newest stamp. To format one takes a tenth of the time of Apply.
+	// stamp caches the newest stamp. Formatting a stamp for each message would take a tenth of the
+	// time of Apply.
 	stamp atomic.Pointer[stamp]
 }
 
@@ -65,21 +66,22 @@ func DefaultRules() *Rules {
 // Command is a request that package service has checked.
 type Command struct {
 	proto.Request
-	Digests []proto.Digest // of the content that the key stands for; the first is stored, any of them matches
+	Digests []proto.Digest // of the content, one for each encryption key; the first is stored with the key, and a resend may match any
 	Target  *proto.Record  // the record that Terms.Seq names, without its payload; nil = the log does not hold it
 	Guest   bool           // the sender is a NATS client without an identity of its own
 }
 
-// Moment is the time of a command, by the clock and in the stream.
+// Moment is the time at which a command is applied: the time of the clock, and the position in the
+// stream.
 type Moment struct {
-	Now    time.Time // may go back; the times of records do not
-	Stream uint64    // a stream sequence below that of every later record
+	Now    time.Time // may be earlier than that of the last command; the times of records never go back
+	Stream uint64    // every record that is committed later has a higher stream sequence
 
 	MaxRecord int // bytes of an event as JSON that the log accepts now, besides Rules.MaxRecord; 0 = not known
 }
 
-// Outcome is the result of a command. The owner sends the reply when it has committed the
-// record, if there is one, and all earlier records.
+// Outcome is the result of a command. The owner sends the reply after it has committed all earlier
+// records, and the record of the outcome if there is one.
 type Outcome struct {
 	Reply  proto.Reply
 	Record *proto.Record // to commit; nil if nothing is to be stored
@@ -136,29 +138,30 @@ func (r *Room) Recall(s *proto.Snapshot) {
 	r.limits = s.Limits
 }
 
-// Restrict sets the restrictions that hold after the room's newest record.
+// Restrict sets the restrictions that are in force after the room's newest record.
 func (r *Room) Restrict(limits *proto.Restrictions) { r.limits = limits }
 
-// Slow returns the time in which a member may say one message; 0 = there is no limit.
+// Slow returns the shortest time between two messages of a member; 0 = there is no limit.
 func (r *Room) Slow() time.Duration { return r.limits.Interval() }
 
 // Renew makes the next record begin a new epoch, because the room's log has lost its end.
 // The seqs continue after those of the remaining records.
 func (r *Room) Renew() { r.renew = r.seq > 0 }
 
-// Renewing reports whether the next record begins a new epoch. The log does not show that.
+// Renewing reports whether the next record begins a new epoch. Until that record is stored, only
+// the room in memory knows it.
 func (r *Room) Renewing() bool { return r.renew }
 
-// Standing says whether a room holds a record that members have received.
+// Standing says whether a room has a record that a gateway has sent to members.
 type Standing int
 
 const (
-	Settled Standing = iota // it is the newest record, it has another epoch, or the room begins a new one next
-	Unsure                  // the room has newer records, and only the log shows whether it holds this one
-	Missing                 // the room does not hold it
+	Settled Standing = iota // nothing is wrong: the record is the newest one or of another epoch, or the room is about to begin a new epoch
+	Unsure                  // the room has newer records; only the log shows whether it has this one
+	Missing                 // the room does not have the record
 )
 
-// Compare says whether the room holds the record of the given epoch, seq and time.
+// Compare says whether the room has the record with the given epoch, seq and time.
 func (r *Room) Compare(epoch string, seq uint64, at time.Time) Standing {
 	switch {
 	case epoch != r.state.Epoch || r.seq == 0 || r.renew:
@@ -171,7 +174,7 @@ func (r *Room) Compare(epoch string, seq uint64, at time.Time) Standing {
 	return Unsure
 }
 
-// Snapshot returns what must outlive the room's log.
+// Snapshot returns the state that must outlive the room's log.
 func (r *Room) Snapshot() proto.Snapshot {
 	s := proto.Snapshot{Epoch: r.state.Epoch, Seq: r.state.Act, Closed: r.state.Closed, At: r.state.At, Limits: r.limits}
 	if s.Closed {
@@ -277,7 +280,7 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	if seq == 1 || r.renew {
 		next.Epoch = newEpoch(next.At, r.state.Epoch)
 		next.Act = 0
-		if !r.limits.IsEmpty(m.Now) { // tells readers to look for the snapshot
+		if !r.limits.IsEmpty(m.Now) { // readers then look for the snapshot, which has the restrictions
 			next.Act = seq
 		}
 		e.Epoch = next.Epoch
@@ -334,7 +337,7 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	return Outcome{Reply: proto.Reply{Seq: seq, At: next.At}, Record: rec}
 }
 
-// newEpoch returns the name of an epoch that begins at a time. It differs from old.
+// newEpoch returns a name, different from old, for an epoch that begins at the given time.
 func newEpoch(at time.Time, old string) string {
 	for ms := at.UnixMilli(); ; ms++ {
 		if epoch := strconv.FormatInt(ms, 36); epoch != old {

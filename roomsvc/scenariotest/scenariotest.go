@@ -11,11 +11,11 @@ import (
 	"testing"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write the present outcomes into testdata; commit them only if you know the cause of each change")
+var rewrite = flag.Bool("rewrite", false, "write the actual outcomes into testdata; commit them only if you know the cause of each change")
 
-// Play runs testdata/*.txt. In a file, a command is one line. After it come a line "----" and the
-// expected outcome, up to an empty line. Lines that begin with # are comments. Play calls begin for
-// each file. The function do, which begin returns, carries out a command and returns its outcome.
+// Play runs testdata/*.txt. In a file, a command is one line. A line "----" and the expected
+// outcome follow it, up to an empty line. Lines that begin with # are comments. Play calls begin
+// once for each file. The returned function do carries out one command and returns its outcome.
 func Play(t *testing.T, begin func(t *testing.T) (do func(command string) string)) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
