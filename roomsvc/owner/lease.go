@@ -16,13 +16,13 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// leases is the bucket ROOMSVC: one key for each instance, which writes it again several times
-// during a lease. An instance counts as dead if its key does not change for the length of the
-// lease. Each reader measures that by its own clock, from the time when it saw the last change. So
-// no two clocks are compared, and the server need not delete keys.
+// leases is the bucket ROOMSVC. It has one key for each instance, and the instance writes its key
+// again several times during a lease. An instance counts as dead if its key does not change for the
+// length of the lease. Each reader measures that time by its own clock, from when it saw the last
+// change. So nobody compares two clocks, and the server need not delete keys.
 //
-// An instance asks for the leases and does not watch the bucket, because it could lose the watch
-// in an outage.
+// An instance reads the bucket periodically. It does not use a watch (a NATS subscription to the
+// changes), because it could lose the watch in an outage without noticing.
 type leases struct {
 	js       jetstream.JetStream
 	id       string
@@ -30,26 +30,28 @@ type leases struct {
 	replicas int
 	log      *slog.Logger
 
-	key key // owned by the goroutine of the present look
+	key key // owned by the goroutine that runs [Owner.look]; there is only one at a time
 }
 
 // Prefixes of the subjects of the bucket's keys.
 const (
 	keyPrefix = "$KV." + proto.LeaseBucket + ".svc."
-	tryPrefix = "$KV." + proto.LeaseBucket + ".try." // keys of Try
+	tryPrefix = "$KV." + proto.LeaseBucket + ".try." // keys that Try writes
 )
 
 // keyAge is how long the bucket keeps a key after its last write.
 const keyAge = 10 * time.Minute
 
-// codeWrongLast is the error code of JetStream for a write after another sequence than it names.
+// codeWrongLast is JetStream's error code for a write that names a last sequence other than the
+// actual one.
 const codeWrongLast = jetstream.JSErrCodeStreamWrongLastSequence
 
 // key is a key of the bucket that only one instance writes. Each write names the sequence of the
-// previous one. So a stream leader that is cut off from its peers accepts only one write to each
-// key: it cannot commit that write, and refuses later writes that name its sequence. This matters
-// after the cut. Then nats-server 2.15.2 removes only one or two uncommitted writes every two
-// seconds, and the bucket is one replica short until it has removed them all.
+// last acknowledged write. So a stream leader that is cut off from its peers accepts only one write
+// to each key. It cannot commit that write, and so it never acknowledges it; later writes still
+// name the older sequence, and are refused. Few accepted writes matter when the leader is connected
+// again: nats-server 2.15.2 removes only one or two uncommitted writes every two seconds, and until
+// it has removed all, the bucket is one replica short.
 type key struct {
 	js      jetstream.JetStream
 	subject string
@@ -60,7 +62,7 @@ func (k *key) put(ctx context.Context, body []byte) error {
 	err := k.tryPut(ctx, body)
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == codeWrongLast {
-		// The bucket holds a write that was not acknowledged, or it was made again.
+		// The last write was stored but not acknowledged, or the bucket was deleted and made again.
 		found, readErr := readKeys(ctx, k.js, k.subject)
 		if readErr != nil {
 			return readErr
@@ -102,8 +104,8 @@ func readKeys(ctx context.Context, js jetstream.JetStream, subject string) ([]*j
 	return msgs, nil
 }
 
-// Try stores a key in the bucket of leases over nc. It fails if the server of nc does not reach
-// a majority of the servers that hold the bucket.
+// Try stores a key in the bucket of leases over nc. It fails if the server to which nc is connected
+// does not reach a majority of the servers that hold the bucket.
 func Try(ctx context.Context, nc *nats.Conn, id string) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -128,7 +130,7 @@ func openLeases(ctx context.Context, nc *nats.Conn, cfg Config) (*leases, error)
 	return l, l.make(ctx)
 }
 
-// make makes the bucket if it does not exist. Other settings of an existing one do no harm.
+// make makes the bucket if it does not exist. If it exists with other settings, they do no harm.
 func (l *leases) make(ctx context.Context) error {
 	_, err := stream.Bucket(ctx, l.js, jetstream.KeyValueConfig{
 		Bucket:      proto.LeaseBucket,
@@ -149,7 +151,7 @@ func (l *leases) renew(ctx context.Context, leaving bool) error {
 	}
 	err = l.key.put(ctx, body)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
-		// A restart of its only server has removed the bucket, which is in memory.
+		// The bucket is in memory, so a restart of its only server has removed it.
 		if err = l.make(ctx); err == nil {
 			err = l.key.put(ctx, body)
 		}
@@ -169,11 +171,11 @@ func (l *leases) end(ctx context.Context) error {
 	return kv.Delete(ctx, "svc."+l.id)
 }
 
-// staleWait is the pause before a replica that is behind is asked again.
+// staleWait is the pause before list reads again from a replica that is behind.
 const staleWait = 20 * time.Millisecond
 
-// list returns the leases in the bucket. A replica that lacks this instance's last renewal is
-// behind: list asks again, until ctx ends.
+// list returns the leases in the bucket. If the answer lacks this instance's last renewal, it comes
+// from a replica that is behind. Then list reads again, until ctx ends.
 func (l *leases) list(ctx context.Context) ([]lease, error) {
 	for {
 		found, err := readKeys(ctx, l.js, keyPrefix+"*")
@@ -184,7 +186,7 @@ func (l *leases) list(ctx context.Context) ([]lease, error) {
 		current := false
 		for _, msg := range found {
 			i := lease{seq: msg.Sequence, at: msg.Time}
-			// A deleted key has left a message without a value.
+			// For a deleted key, the bucket contains a message without a value.
 			if len(msg.Data) > 0 && json.Unmarshal(msg.Data, &i.instance) == nil {
 				there = append(there, i)
 				current = current || i.ID == l.id && i.seq >= l.key.last

@@ -20,11 +20,10 @@ type lease struct {
 	at  time.Time // of that renewal, by the clock of the NATS server that stored it
 }
 
-// members holds which instances are alive, as far as one instance can see. It belongs to one
-// goroutine.
+// members knows which instances are alive, as one instance sees them. It belongs to one goroutine.
 type members struct {
 	seen    []member  // sorted by id
-	visible time.Time // begin of the time in which every read of the leases succeeded; zero = the last one failed
+	visible time.Time // since when every read of the leases has succeeded; zero = the last read failed
 }
 
 type member struct {
@@ -39,19 +38,20 @@ type change struct {
 }
 
 // lostView records that the leases could not be read. In an outage of the bucket no instance can
-// renew its lease. So instances that were alive before it count as alive until the leases have
-// been readable for the length of a lease.
+// renew its lease. So instances that were alive before the outage count as alive until reads of the
+// leases have succeeded for the length of a lease.
 func (m *members) lostView() { m.visible = time.Time{} }
 
 // sighted reports whether the last read of the leases succeeded.
 func (m *members) sighted() bool { return !m.visible.IsZero() }
 
-// see takes the leases that are in the bucket now and returns the changes.
+// see updates the members by the leases that are in the bucket now, and returns the instances that
+// have started, or have left or died.
 func (m *members) see(there []lease, now time.Time) (changes []change) {
 	if m.visible.IsZero() {
 		m.visible = now
 	}
-	var newest time.Time // by the server's clock; this instance has just renewed its own lease
+	var newest time.Time // time of the newest renewal by the server's clock: about now, because this instance has just renewed its lease
 	for _, l := range there {
 		if l.at.After(newest) {
 			newest = l.at
@@ -95,7 +95,7 @@ func (m *members) see(there []lease, now time.Time) (changes []change) {
 	return changes
 }
 
-// lasts reports whether k may still hold its lease.
+// lasts reports whether the lease of k may not have expired yet.
 func (m *members) lasts(k member, now time.Time) bool {
 	return now.Sub(k.renewed) < k.Lease || now.Sub(m.visible) < k.Lease
 }
@@ -113,7 +113,7 @@ func (m *members) alive(id string) bool {
 	return k.alive
 }
 
-// snapshot returns alive as it is now, for another goroutine.
+// snapshot returns the method alive for the present members. Another goroutine may call the result.
 func (m *members) snapshot() func(id string) bool {
 	now := members{seen: m.seen} // see makes a new slice each time
 	return now.alive

@@ -8,10 +8,10 @@ import (
 	"roomcast/proto"
 )
 
-// stored counts the renewals in tests, like the sequence of the bucket.
+// stored counts the renewals in tests. It plays the part of the stream sequence of the bucket.
 var stored uint64
 
-// lives returns leases of the instances that they have just renewed.
+// lives returns a lease for each instance, as if all had just renewed theirs.
 func lives(ids ...string) (there []lease) {
 	for _, id := range ids {
 		stored++
@@ -22,7 +22,8 @@ func lives(ids ...string) (there []lease) {
 
 const testLease = 2 * time.Second
 
-// owners returns the instance that owns each partition, according to all instances.
+// owners returns the instance that should own each partition. It fails the test unless all
+// instances agree.
 func owners(t *testing.T, ids ...string) (out [proto.Partitions]string) {
 	t.Helper()
 	for p := range out {
@@ -52,7 +53,7 @@ func TestEveryPartitionHasOneOwner(t *testing.T) {
 		share := map[string]int{}
 		for p, id := range now {
 			share[id]++
-			// A new instance takes its share, and no partition moves between the others.
+			// The new instance takes its share, and no partition moves between two other instances.
 			if id != before[p] && id != ids[n-1] {
 				t.Errorf("%d instances: partition %d went from %s to %s", n, p, before[p], id)
 			}

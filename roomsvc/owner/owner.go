@@ -1,16 +1,17 @@
 // Package owner decides which instance owns which partition.
 //
 // An instance is alive while it renews its lease, a key in the bucket ROOMSVC. Rendezvous hashing
-// names one live instance for each partition. So an instance that starts or stops moves only its
-// own share. An instance that should own a partition asks the owner to release it, and then takes
-// the fence. If the owner does not answer, the instance takes the fence by force. Instances may
-// disagree for a moment about who is alive. A partition then changes its owner once too often, but
-// never has two. Safety rests on the fence alone (see package stream), and on no clock.
+// chooses one live instance for each partition. So when an instance starts or stops, only the
+// partitions of its own share change their owner. An instance that should own a partition asks the
+// owner to release it, and then takes the fence. If the owner does not answer, the instance takes
+// the fence by force. For a moment, instances may disagree about which of them are alive. A
+// partition may then change its owner once more than necessary, but it never has two. Safety rests
+// on the fence alone (see package stream), and on no clock.
 //
-// The rules are in ownership.go and step.go and do no I/O. The rest of the package carries out
-// their decisions:
+// The rules are in ownership.go and step.go, which do no I/O. The function step turns an event into
+// actions, and the rest of the package carries the actions out:
 //
-//	leases, asks, markers, results -> step -> look, acquire, renew, release, refuse
+//	events: leases, requests, markers, results -> step -> actions: look, acquire, renew, release, refuse
 package owner
 
 import (
@@ -33,10 +34,10 @@ import (
 
 // Config names an instance and sets the times of its lease and markers.
 type Config struct {
-	ID       string        // of the instance: a NATS subject token
+	ID       string        // of this instance; it must be a token of a NATS subject
 	Lease    time.Duration // at least a second
 	Replicas int           // of the bucket of leases
-	Renew    time.Duration // age at which an owner writes its marker again, before the stream drops it
+	Renew    time.Duration // age at which an owner writes a marker again, before the stream drops it; see package stream
 	Log      *slog.Logger
 }
 
@@ -44,9 +45,9 @@ type Config struct {
 type Before int8
 
 const (
-	ThisInstance    Before = iota // the commands that wait here have no answer yet
-	AnotherInstance               // a live instance may still answer; senders try again with the same key
-	Nobody                        // a dead instance may have answered commands that wait here
+	ThisInstance    Before = iota // nobody has answered the commands that wait in this instance
+	AnotherInstance               // a live instance may still answer commands that wait here; senders try again with the same key
+	Nobody                        // a dead instance may have answered commands that wait in this instance
 )
 
 // Partitions serves the commands of partitions. The owner makes one call at a time for each
@@ -57,18 +58,19 @@ type Partitions interface {
 	Prepare(p int, before Before) (stream.Sink, error)
 	// Pause stops answering and queues commands, because the owner is about to renew the fence.
 	Pause(p int) stream.Sink
-	// Take begins to answer. F reports to the sink that the last Prepare or Pause returned.
+	// Take begins to answer commands. The fence f reports to the sink that the last Prepare or
+	// Pause has returned.
 	Take(p int, f *stream.Fence)
 	// Fail says that the owner could not take the partition and will try again. Ours means that
 	// no other instance is known to own it.
 	Fail(p int, ours bool)
-	// Release stops answering, and returns when all commits have a result. The commit deadline
-	// bounds that wait.
+	// Release stops answering commands. It returns when all commits have a result, at the latest
+	// after the commit deadline.
 	Release(p int)
 }
 
-// Owner keeps this instance's share of the partitions. Its methods are safe for concurrent
-// use; Open and Run are called once, in this order.
+// Owner acquires and keeps this instance's share of the partitions. Its methods are safe for
+// concurrent use; Open and Run are called once, in this order.
 type Owner struct {
 	// Static after Open.
 	cfg        Config
@@ -86,13 +88,13 @@ type Owner struct {
 	// Set by Run, safe for concurrent use.
 	held    atomic.Int32
 	lease   atomic.Int64 // end of the lease, in nanoseconds since start
-	trusted atomic.Int64 // end of the time in which no other instance can have taken a partition, likewise
+	trusted atomic.Int64 // until then no other instance can have taken a partition; in nanoseconds since start
 	trouble atomic.Pointer[error]
 
 	// Owned by Run.
 	state      *ownership
 	fences     [proto.Partitions]*stream.Fence // of the acquired partitions
-	replies    [proto.Partitions]string        // reply subjects of the instances that asked for partitions
+	replies    [proto.Partitions]string        // where to answer the instances that have asked for partitions
 	reconnects uint64
 }
 
@@ -119,7 +121,8 @@ func (o *Owner) Open(ctx context.Context) (err error) {
 	return err
 }
 
-// Lost says that a partition's fence is void. The caller calls it at most once for each Take.
+// Lost tells the owner that a partition's fence is void. The caller calls it at most once for each
+// Take.
 func (o *Owner) Lost(p int, f *stream.Fence, err error) { o.lost <- loss{p, f, err} }
 
 // Held returns how many partitions this instance owns.
@@ -129,7 +132,7 @@ func (o *Owner) Held() int { return int(o.held.Load()) }
 // certain after a pause of this process that was longer than the lease.
 func (o *Owner) Trusted() bool { return int64(time.Since(o.start)) < o.trusted.Load() }
 
-// leased reports whether the lease still holds.
+// leased reports whether this instance's lease has not expired.
 func (o *Owner) leased() bool { return int64(time.Since(o.start)) < o.lease.Load() }
 
 // Err returns nil if this instance owns all of its share, and otherwise why it cannot.
@@ -191,8 +194,9 @@ func (o *Owner) Run(ctx context.Context) error {
 			}
 			o.step(work, found)
 		case msg := <-probes:
-			// An instance that renews its lease reaches a majority of the servers. So does a
-			// gateway that receives its answer. Therefore no other instance answers.
+			// A gateway asks here whether its NATS server reaches a majority of the servers. An
+			// instance whose lease is renewed does reach a majority, so its answer proves the same
+			// for the gateway. An instance without a lease keeps silent.
 			if o.leased() && proto.Answerable(msg.Reply) {
 				o.nc.Publish(msg.Reply, nil)
 			}
@@ -273,7 +277,7 @@ func (o *Owner) report(r report) {
 	o.cfg.Log.Log(context.Background(), level, r.what, append(attrs, "owned", o.Held())...)
 }
 
-// look renews the lease and reads those of the other instances.
+// look renews the lease of this instance and reads the leases of all instances.
 func (o *Owner) look(ctx context.Context, a look) looked {
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease/2)
 	defer cancel()
@@ -288,7 +292,8 @@ func (o *Owner) look(ctx context.Context, a look) looked {
 	return found
 }
 
-// measure finds the markers that the stream may soon drop for space.
+// measure finds the markers that the stream may soon drop because of its size limit, and has the
+// rules renew them.
 func (o *Owner) measure(ctx context.Context) {
 	for p, f := range o.fences {
 		if f != nil && o.state.parts[p].state == owned && f.Worn() {
@@ -331,8 +336,9 @@ func (o *Owner) asked(ctx context.Context, msg *nats.Msg) {
 // ownPrefix is the beginning of every [proto.OwnSubject].
 const ownPrefix = "room.own."
 
-// marked handles a marker that any instance has written. If this instance owns the partition,
-// its fence is lost or will be soon. NATS may lose the message; the next commit then fails.
+// marked handles the news that some instance has written a marker. If another instance has written
+// the marker of a partition that this one owns, the fence here is void. NATS may lose this message.
+// Then the next commit fails and shows the same.
 func (o *Owner) marked(ctx context.Context, msg *nats.Msg) {
 	p, err := strconv.Atoi(strings.TrimPrefix(msg.Subject, ownPrefix))
 	var m stream.Marker
@@ -342,8 +348,8 @@ func (o *Owner) marked(ctx context.Context, msg *nats.Msg) {
 	o.step(ctx, taken{p, m.Owner})
 }
 
-// close releases the remaining partitions. It ends the lease last, because no other instance
-// takes a fence by force before that.
+// close releases the remaining partitions. It ends the lease last. Until then other instances ask
+// for partitions and do not take them by force.
 func (o *Owner) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, o.cfg.Lease)
 	defer cancel()

@@ -17,7 +17,7 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// keeper records its calls. A test chooses their results.
+// keeper implements [Partitions]. It records the calls, and a test chooses their results.
 type keeper struct {
 	mu       sync.Mutex
 	prepare  error // what Prepare returns
@@ -131,8 +131,8 @@ func (r *rig) other(t *testing.T) (theirs []int) {
 	return theirs
 }
 
-// The owner may lose a fence before it receives the result of taking it. If it did not notice the
-// loss, it would count the partition as owned, and no instance would serve it.
+// The owner may lose a fence before it receives the result of taking it. It must notice the loss.
+// Otherwise it would count the partition as owned, and no instance would answer its commands.
 func TestLossDuringTakeIsNoticed(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
@@ -195,8 +195,8 @@ func TestPartitionOfAnotherOwnerIsReleased(t *testing.T) {
 	})
 }
 
-// The keeper must know who owned the partition before. Another owner may already have answered
-// commands that wait in this instance; this instance has not.
+// Prepare must get the right former owner. If another instance owned the partition, it may have
+// answered commands that also wait in this instance. If this instance owned it, nobody has.
 func TestPrepareNamesTheEarlierOwner(t *testing.T) {
 	k := new(keeper)
 	r := start(t, k)
@@ -248,7 +248,8 @@ func TestNothingIsTakenWithoutALease(t *testing.T) {
 	for p := range before {
 		before[p], _ = k.times(p)
 	}
-	// The owner looks at its partitions every 50 ms, also without a lease.
+	// The owner checks its partitions every 50 ms, also without a lease. Ten of these checks must
+	// acquire nothing.
 	for until := time.Now().Add(10 * firstPause); time.Now().Before(until); time.Sleep(firstPause) {
 		for p := range before {
 			if taken, _ := k.times(p); taken != before[p] {

@@ -7,28 +7,28 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// ownership decides which partitions one instance takes, keeps and releases. It is pure: step
-// receives an event and the time, and returns actions. The scenarios in testdata show its rules.
-// It belongs to one goroutine; see [Owner] for the I/O.
+// ownership decides which partitions one instance takes, keeps and releases. It does no I/O: step
+// receives an event and the time, and returns actions. The scenarios in testdata show its rules. It
+// belongs to one goroutine; see [Owner] for the I/O.
 //
 // Safety rests on the fence of each partition (see package stream). This type is responsible for
-// progress, and for one promise: before the time that trusted returns, no other instance has
-// taken a partition that is owned here.
+// progress: each partition soon has an owner. It also makes one promise: before the time that
+// trusted returns, no other instance has taken a partition that is owned here.
 type ownership struct {
 	// Static.
 	id    string
 	lease time.Duration
-	renew time.Duration // how long a marker serves before it is written again
+	renew time.Duration // age at which a marker is written again
 
 	parts   []partition
 	chosen  []bool // the partitions that this instance should own, according to members
 	members members
 	until   time.Time // end of the lease
 	leaving bool
-	said    bool // the other instances can know that this one leaves
-	looking bool // a look has begun and has no result yet
-	again   bool // another look must follow
-	tell    bool // the next look must be announced to the other instances
+	said    bool // this instance has tried to tell the others that it leaves
+	looking bool // the action look has begun and has no result yet
+	again   bool // the action look must follow once more after the present one
+	tell    bool // with the next look, tell the other instances to look too
 	pending int  // partitions that are acquiring, renewing or releasing
 	doubted int  // partitions that were owned when the lease expired, and are not released yet
 	trouble error
@@ -38,7 +38,7 @@ type ownership struct {
 type partition struct {
 	state state
 	due   time.Time     // foreign, interrupted, unavailable: when to acquire it; owned: when to renew it
-	pause time.Duration // before the next attempt to acquire it
+	pause time.Duration // before the next attempt to acquire the partition
 	ours  bool          // no other instance is known to own it
 	cause cause         // releasing: why
 }
@@ -47,12 +47,12 @@ type partition struct {
 type state int8
 
 const (
-	foreign     state = iota // the instance ignores its commands, because another one serves them
-	acquiring                // the instance takes its fence; commands wait
-	owned                    // the instance answers its commands
-	renewing                 // the instance writes its marker again; commands wait
-	interrupted              // its fence is void; commands wait until the instance has a new one
-	unavailable              // the instance could not take it: it refuses commands, or ignores those of another owner
+	foreign     state = iota // the instance ignores the partition's commands, because another one answers them
+	acquiring                // the instance is taking the fence; commands wait
+	owned                    // the instance answers commands
+	renewing                 // the instance is writing the marker again; commands wait
+	interrupted              // the fence is void; commands wait until the instance has a new one
+	unavailable              // the instance could not take the fence: it refuses commands, or ignores them if another instance owns the partition
 	releasing                // the instance waits for the last commits; then another one may take it
 )
 
@@ -60,13 +60,13 @@ func (s state) String() string {
 	return [...]string{"foreign", "acquiring", "owned", "renewing", "interrupted", "unavailable", "releasing"}[s]
 }
 
-// cause is the reason of a release. It decides what follows.
+// cause is the reason of a release. It decides what the instance does when the release is done.
 type cause int8
 
 const (
 	leaseOver cause = iota // the lease expired: the instance acquires the partition again at once
-	yielded                // another instance should own it: this one waits for half a lease
-	requested              // another instance asked for it and waits for the answer
+	yielded                // another instance should own it: this one does not acquire it for half a lease
+	requested              // another instance has asked for it: this one answers, and does not acquire it for half a lease
 )
 
 // Bounds of acquiring partitions.
@@ -83,13 +83,13 @@ type (
 	// started is the first event; stopped says that the instance must leave.
 	started struct{}
 	stopped struct{}
-	// ticked says that time has passed. With beat, the regular look at the leases is due.
+	// ticked says that time has passed. If beat is set, the regular look is due too.
 	ticked struct{ beat bool }
 	// changed says that another instance has started or is about to leave.
 	changed struct{}
 	// reconnected says that the connection was broken, so the instance may have missed messages.
 	reconnected struct{}
-	// looked is the result of a look.
+	// looked is the result of the action look.
 	looked struct {
 		sent    time.Time // when the renewal of the lease was sent
 		renewed bool
@@ -111,7 +111,8 @@ type (
 		p   int
 		err error
 	}
-	// worn says that the stream may soon drop the marker of an owned partition.
+	// worn says that the stream may soon drop the marker of an owned partition because of its size
+	// limit.
 	worn struct{ p int }
 	// taken says that another instance has written a marker.
 	taken struct {
@@ -140,23 +141,26 @@ func (asked) event()       {}
 type action interface{ action() }
 
 type (
-	// look renews the lease, and reads those of the other instances.
+	// look renews the lease of this instance, and reads the leases of all instances. Leaving says
+	// in the lease that this instance leaves; tell asks the others to look too.
 	look struct{ leaving, tell bool }
-	// acquire takes the fence of a partition. It first asks the owner, if that may be alive.
+	// acquire takes the fence of a partition. If the present owner may be alive, acquire first asks
+	// it to release the partition.
 	acquire struct {
 		p    int
 		ours bool
 	}
 	// renew writes the marker of an owned partition again.
 	renew struct{ p int }
-	// release stops answering and waits for the last commits.
+	// release stops answering the commands of a partition, and waits for the last commits.
 	release struct{ p int }
-	// refuse refuses the commands of a partition. If it is not ours, it ignores them.
+	// refuse refuses the commands of a partition. If ours is false, another instance may own the
+	// partition, and refuse ignores the commands.
 	refuse struct {
 		p    int
 		ours bool
 	}
-	// answer tells the instance that asked for a partition that it is free.
+	// answer tells the instance that has asked for a partition that nobody owns it now.
 	answer struct{ p int }
 	// report logs something that an operator may need to know.
 	report struct {
@@ -177,7 +181,7 @@ func (report) action()  {}
 
 var (
 	errStarting = errors.New("the partitions are being taken")
-	// errNoLease: an instance without a lease takes no partitions.
+	// errNoLease is why an instance whose lease has expired takes no partitions.
 	errNoLease = errors.New("the lease cannot be renewed")
 )
 
@@ -192,8 +196,8 @@ func newOwnership(cfg Config, partitions int) *ownership {
 	return o
 }
 
-// trusted returns the end of the time in which no other instance can have taken a partition of
-// this one. It is zero if one may have.
+// trusted returns a time. Until then, no other instance can have taken a partition of this one. The
+// zero time means that another instance may have taken one already.
 func (o *ownership) trusted() time.Time {
 	if o.doubted > 0 {
 		return time.Time{}
@@ -211,8 +215,8 @@ func (o *ownership) held() (n int) {
 	return n
 }
 
-// handedOver reports whether an instance that leaves need not wait any longer: it owns nothing,
-// or nobody can ask for its partitions.
+// handedOver reports whether an instance that leaves can stop now: it owns nothing, or no other
+// instance can ask for its partitions.
 func (o *ownership) handedOver(connected bool) bool {
 	return o.leaving && o.said && o.pending == 0 && (o.held() == 0 || o.members.alone(o.id) || !connected)
 }

@@ -8,9 +8,9 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// TestRandomEvents applies random events and checks three rules after each. An instance without
-// a lease acquires no partition. No partition waits for two results. An instance whose lease has
-// expired trusts its memory only after it has released all its partitions.
+// TestRandomEvents applies random events and checks three rules after each. An instance without a
+// lease acquires no partition. No partition waits for two results at the same time. An instance
+// whose lease has expired trusts its memory only after it has released all its partitions.
 func TestRandomEvents(t *testing.T) {
 	for seed := range int64(200) {
 		rnd := rand.New(rand.NewSource(seed))

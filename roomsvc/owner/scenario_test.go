@@ -12,8 +12,8 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// TestScenarios plays testdata/*.txt; see [scenariotest.Play]. A command is an event. Its
-// outcome is the actions of the instance and the states of its partitions.
+// TestScenarios plays testdata/*.txt; see [scenariotest.Play]. A command is an event. The outcome
+// lists the actions of the instance and the states of the partitions.
 //
 // The instance is called a. Its lease lasts 2 s, and there are four partitions. When a and b are
 // alive, a should own 1 and 3.
@@ -114,7 +114,7 @@ func (s *stage) events(t *testing.T, words []string) (events []event) {
 	return events
 }
 
-// possible fails the test if the instance does not wait for such a result.
+// possible fails the test if the instance does not wait for the given result of partition p.
 func (s *stage) possible(t *testing.T, result string, p int) {
 	t.Helper()
 	is := s.own.parts[p].state
@@ -123,9 +123,9 @@ func (s *stage) possible(t *testing.T, result string, p int) {
 	}
 }
 
-// looked makes the result of a look. In its arguments, "a" is an instance that has renewed its
-// lease, "b?" one that has not, and "b!" one that is leaving. "renewal fails" and "list fails"
-// stand for errors.
+// looked makes the event looked, which is the result of the action look. In its arguments, "a" is
+// an instance that has renewed its lease, "b?" one that has not, and "b!" one that is leaving.
+// "renewal fails" and "list fails" stand for errors.
 func (s *stage) looked(args []string) looked {
 	e := looked{sent: s.now, renewed: true, leaving: s.own.leaving}
 	if len(args) == 2 && args[1] == "fails" {

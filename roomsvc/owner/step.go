@@ -49,14 +49,14 @@ func (o *ownership) step(e event, now time.Time) []action {
 		case releasing:
 			// The instance that asked waits, or takes the fence by force.
 		default:
-			do(answer(e)) // the first instance that takes the fence owns the partition
+			do(answer(e)) // this instance does not own the partition, so the other one may take the fence
 		}
 	}
 	o.share(now, do)
 	return out
 }
 
-// look begins a look at the leases. If one has begun already, another one follows it.
+// look starts the action look. If one is running, another one follows it.
 func (o *ownership) look(do func(...action)) {
 	if o.again = o.looking; o.looking {
 		return
@@ -68,7 +68,7 @@ func (o *ownership) look(do func(...action)) {
 
 func (o *ownership) looked(e looked, now time.Time, do func(...action)) {
 	o.looking = false
-	o.said = o.said || e.leaving // also after a failure: do not wait for ever
+	o.said = o.said || e.leaving // also after a failed attempt, because the instance must not wait for ever
 	if e.renewed {
 		if !now.Before(o.until) {
 			o.distrust(do)
@@ -98,8 +98,8 @@ func (o *ownership) looked(e looked, now time.Time, do func(...action)) {
 }
 
 // distrust releases all owned partitions, because the lease expired. Another instance may have
-// taken some of them, and this one would notice that only at the next commit. It acquires the
-// others again.
+// taken some of them, and this one would notice that only at the next commit. It acquires its share
+// again after the release.
 func (o *ownership) distrust(do func(...action)) {
 	for p := range o.parts {
 		if o.parts[p].state == owned {
@@ -120,10 +120,10 @@ func (o *ownership) release(p int, why cause, do func(...action)) {
 
 // share acquires the partitions that this instance should own, and renews the old markers.
 //
-// An instance without a lease acquires nothing. It may be cut off from a majority of the
-// servers, and would take partitions again and again from instances that are not cut off. If an
-// acquisition has failed and another instance should own the partition by now, share releases
-// the partition. Otherwise this instance would go on refusing commands that the owner could answer.
+// An instance without a lease acquires nothing. It may be cut off from a majority of the servers,
+// and would take partitions again and again from instances that are not. If an acquisition has
+// failed and another instance should own the partition by now, share releases the partition.
+// Otherwise this instance would go on refusing commands that the owner could answer.
 func (o *ownership) share(now time.Time, do func(...action)) {
 	all, leased := o.members.sighted(), now.Before(o.until)
 	for p := range o.parts {
@@ -145,7 +145,7 @@ func (o *ownership) share(now time.Time, do func(...action)) {
 			all = false // it is acquiring or releasing
 		case !leased:
 			all = false
-			if part.state == interrupted { // refuse the commands that wait
+			if part.state == interrupted { // the commands that wait are refused now
 				o.refuse(p, do)
 			}
 		default:
@@ -170,7 +170,7 @@ func (o *ownership) failed(e failed, now time.Time, do func(...action)) {
 	o.note(e.err, do)
 }
 
-// refuse makes a partition unavailable.
+// refuse gives a partition the state unavailable.
 func (o *ownership) refuse(p int, do func(...action)) {
 	o.parts[p].state = unavailable
 	do(refuse{p, o.parts[p].ours})
@@ -185,7 +185,8 @@ func (o *ownership) released(e released, now time.Time, do func(...action)) {
 		o.doubted--
 		return
 	}
-	// The instance that takes the partition has newer leases. Wait until this one has read them.
+	// Another instance takes the partition because it has read newer leases. Do not acquire the
+	// partition before this instance has read them too.
 	part.due = now.Add(o.lease / 2)
 	if part.cause == requested {
 		do(answer(e))
@@ -202,18 +203,20 @@ func (o *ownership) lost(e lost, now time.Time, do func(...action)) {
 		part.ours = false
 		do(report{p: e.p, what: "partition lost", err: e.err})
 		o.wait(e.p, now)
-		o.look(do) // the instance that took it has newer leases
+		o.look(do) // the instance that took the partition has read newer leases
 	}
 }
 
-// wait delays the next attempt, longer each time.
+// wait sets the time of the next attempt to acquire a partition. It doubles the pause each time, up
+// to lastPause.
 func (o *ownership) wait(p int, now time.Time) {
 	part := &o.parts[p]
 	part.pause = min(lastPause, max(firstPause, 2*part.pause))
 	part.due = now.Add(part.pause)
 }
 
-// note keeps the newest error, and reports when errors begin and end.
+// note keeps the newest error. It reports the first error after a success, and the first success
+// after an error.
 func (o *ownership) note(err error, do func(...action)) {
 	before := o.trouble
 	o.trouble = err

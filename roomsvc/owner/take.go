@@ -12,8 +12,8 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// askTimeout is how long the old owner may take to release a partition. After that the new one
-// takes it by force.
+// askTimeout is how long the old owner may take to release a partition. After that time the new
+// owner takes the fence without its consent ("by force").
 const askTimeout = 500 * time.Millisecond
 
 // result is the result of an attempt to take a fence.
@@ -24,7 +24,8 @@ type result struct {
 	err   error
 }
 
-// take takes the fence of p. It first asks the owner to release p, if that may be alive.
+// take takes the fence of partition p. If the present owner may be alive, take first asks it to
+// release p.
 func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string) bool) result {
 	r := result{p: p, ours: ours}
 	for range 3 {
