@@ -8,7 +8,8 @@ import (
 	"roomcast/proto"
 )
 
-// The beginning of each ack without an error, by stream.
+// Every ack without an error begins like this, for the stream of the log and for that of the
+// snapshots.
 var (
 	ackStart      = []byte(`{"stream":"` + proto.StreamName + `"`)
 	stateAckStart = []byte(`{"stream":"` + proto.StateStream + `"`)
@@ -18,7 +19,7 @@ var (
 // parseAck returns the stream sequence in an ack of the log, or the error in it.
 func parseAck(msg *nats.Msg) (uint64, error) { return parseAckOf(ackStart, msg) }
 
-// parseStateAck does the same for the stream of snapshots.
+// parseStateAck does the same as parseAck for an ack of the stream of snapshots.
 func parseStateAck(msg *nats.Msg) (uint64, error) { return parseAckOf(stateAckStart, msg) }
 
 func parseAckOf(start []byte, msg *nats.Msg) (uint64, error) {

@@ -16,7 +16,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// One batch holds records of several partitions, and one of their fences is lost.
+// A batch contains records of two partitions, and the fence of one of them is lost. Only the
+// records of that partition are refused.
 func TestEachPartitionOfABatchIsFenced(t *testing.T) {
 	s := startNATS(t, true)
 	cfg := config(s)
@@ -55,8 +56,8 @@ func TestEachPartitionOfABatchIsFenced(t *testing.T) {
 	}
 }
 
-// After a split of the network, the former leader of the stream refuses records that the new
-// leader has stored. Its late answer must not count for the next commit.
+// After a split of the network, the former leader of the stream may refuse records that the new
+// leader has stored. This second answer comes late and must not count for the next commit.
 func TestSecondAnswerToACommitIsIgnored(t *testing.T) {
 	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		c := NewCommitter(cfg)
@@ -91,14 +92,14 @@ func TestSecondAnswerToACommitIsIgnored(t *testing.T) {
 	})
 }
 
-// thief is a connection that drops one received ack.
-type thief struct {
+// ackDropper is a connection that drops one received ack.
+type ackDropper struct {
 	net.Conn
-	rest []byte       // bytes that it has read and not passed on
+	rest []byte       // bytes that were read from the server and not passed on yet
 	left atomic.Int32 // drop the ack with this number, counted from now; 0 = drop none
 }
 
-func (c *thief) Read(p []byte) (int, error) {
+func (c *ackDropper) Read(p []byte) (int, error) {
 	for {
 		// Pass on whole protocol messages only.
 		if line, _, found := bytes.Cut(c.rest, []byte("\r\n")); found {
@@ -133,19 +134,20 @@ func (c *thief) Read(p []byte) (int, error) {
 	}
 }
 
-type thieves struct{ last *thief }
+type ackDroppers struct{ last *ackDropper }
 
-func (d *thieves) Dial(network, address string) (net.Conn, error) {
+func (d *ackDroppers) Dial(network, address string) (net.Conn, error) {
 	nc, err := net.Dial(network, address)
-	d.last = &thief{Conn: nc}
+	d.last = &ackDropper{Conn: nc}
 	return d.last, err
 }
 
-// In particular, the next ack does not confirm the record of a lost ack.
+// A record whose ack was lost is not confirmed. In particular, the ack of the next record does not
+// confirm it.
 func TestALostAckConfirmsNothing(t *testing.T) {
 	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		cfg.Deadline = 400 * time.Millisecond
-		var way thieves
+		var way ackDroppers
 		cfg.Dial = func(opts ...nats.Option) (*nats.Conn, error) {
 			return nats.Connect(s.ClientURL(), append(opts, nats.SetCustomDialer(&way))...)
 		}

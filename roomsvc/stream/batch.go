@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// maxBatch limits the records of one commit on a single server, which allows 1000.
-	// maxReplicated limits them on several servers.
+	// maxBatch limits the number of records in one commit on a single server; NATS allows 1000.
+	// maxReplicated is the limit if the stream has replicas.
 	maxBatch      = 512
 	maxReplicated = 256
 	// maxBatchBytes limits the bytes of one commit, because the server stages them in memory.
@@ -22,25 +22,25 @@ const (
 	retryPause = 2 * time.Millisecond
 	// maxPause bounds how long a commit waits for more records.
 	maxPause = 20 * time.Millisecond
-	// maxSynced limits the records that a commit sends one by one to a server that syncs each.
-	// An atomic batch costs that server about as much as eight of them.
+	// maxSynced limits the records that a commit sends one by one to a server that syncs each. An
+	// atomic batch costs that server about as much as eight single records.
 	maxSynced = 8
-	// maxRounds limits the rounds of single records that a commit sends to a server that does
-	// not sync them. There a batch costs at least as much as 64 rounds.
+	// maxRounds limits the rounds of single records that a commit sends to a server that does not
+	// sync them. An atomic batch costs that server at least as much as 64 rounds.
 	maxRounds = 64
-	// electedGrace is how long await still accepts answers of the old leader after the election
-	// of another one.
+	// electedGrace is how long await still accepts answers of the old leader of the stream after
+	// another one was elected.
 	electedGrace = 50 * time.Millisecond
 )
 
-// run commits the waiting records of all partitions together, again and again, until the
-// connection breaks. It waits for one commit before the next. A replicated stream demands
-// that of everybody who uses fences (error 10164). It also ensures that no record is stored
-// after the refusal of an earlier one of the same room.
+// run commits the waiting records of all partitions together, again and again, until the connection
+// breaks. It sends a commit only after the previous one has its result. A replicated stream
+// requires that for messages that name the same fence (error 10164). It also ensures that no record
+// is stored after the refusal of an earlier one of the same room.
 //
-// A commit is an atomic batch. Where a single server makes that cheaper, it is a sequence of
-// rounds of single records; a round has at most one record of a room. The server stages a
-// batch for about 2 ms, whatever its size.
+// Usually a commit is one atomic batch, which a server keeps for about 2 ms before it stores it. On
+// a single server, small commits are cheaper as a sequence of rounds. A round sends its records one
+// by one, at most one of each room.
 func (l *commitConn) run() {
 	batch := make([]entry, 0, l.most)
 	pause := time.Duration(0)
@@ -56,14 +56,14 @@ func (l *commitConn) run() {
 		staged := l.commit(batch)
 		l.maxPayload.Store(l.nc.MaxPayload())
 		// The senders of the stored messages are about to send more. Without a pause, the next
-		// commit would take only the first of these.
+		// commit would contain only the first of the new messages.
 		if pause = 0; len(batch) > 1 && (staged || l.c.cfg.SyncAlways) {
 			pause = min(maxPause, time.Since(begun))
 		}
 	}
 }
 
-// gather adds to batch the records that wait, and those that arrive within the pause.
+// gather adds the waiting records to batch, and also records that arrive within the pause.
 func (l *commitConn) gather(batch []entry, pause time.Duration) []entry {
 	var over <-chan time.Time
 	for size := len(batch[0].rec.Payload); len(batch) < l.most && size < maxBatchBytes; {
@@ -112,9 +112,11 @@ func (l *commitConn) single(batch []entry) bool {
 	return most <= maxRounds
 }
 
-// commit stores batch and tells its sinks. It reports whether that took an atomic batch.
+// commit stores batch and reports the results to the sinks. Staged is true if it used an atomic
+// batch.
 func (l *commitConn) commit(batch []entry) (staged bool) {
-	// The server would refuse the whole batch for one void fence.
+	// Leave out records with a void fence: because of one of them, the server would refuse the
+	// whole batch.
 	live := make([]entry, 0, len(batch))
 	for _, e := range batch {
 		if e.f.Void() == nil {
@@ -132,13 +134,13 @@ func (l *commitConn) commit(batch []entry) (staged bool) {
 	return staged
 }
 
-// oneByOne commits each record of batch by itself. A round has at most one record of a room,
-// so the refusal of a record leaves no hole.
+// oneByOne commits the records of batch one by one, in rounds. A round has at most one record of
+// each room. So if a record is refused, no later record of its room is stored.
 func (l *commitConn) oneByOne(batch []entry) {
 	stored := make([]uint64, len(batch)) // stream sequences
-	told := 0                            // number of records that the sinks know of
-	round := make([]int, 0, len(batch))  // places in batch
-	rest := make([]int, len(batch))      // places in batch, for the following rounds
+	told := 0                            // number of records whose results the sinks have received
+	round := make([]int, 0, len(batch))  // indexes in batch of the records of this round
+	rest := make([]int, len(batch))      // indexes in batch of the records for later rounds
 	for i := range rest {
 		rest[i] = i
 	}
@@ -174,7 +176,7 @@ func (l *commitConn) oneByOne(batch []entry) {
 			case err == nil:
 				stored[round[number]] = seq
 				return
-			case errors.Is(err, errRetry): // only a replicated stream gives this answer
+			case errors.Is(err, errRetry): // a single server does not answer with this error
 				l.c.replicated.Store(true)
 			case away(err):
 				gone = err
@@ -195,14 +197,15 @@ func (l *commitConn) oneByOne(batch []entry) {
 	l.useful()
 }
 
-// asBatch commits batch as one atomic batch: the server stores all of it or nothing. If a
-// single server refuses it for one lost fence, asBatch tries again, partition by partition.
+// asBatch commits batch as one atomic batch: the server stores all of it or nothing. If a single
+// server refuses it because of one lost fence, asBatch commits the records again, in one batch for
+// each partition.
 //
-// With replicas it never sends a refused batch again under the same fences. A server that was
-// cut off from its peers believes for some seconds that it still leads. After the cut, both it
-// and the real leader receive the batch. It refuses the batch while the real leader stores it,
-// so a second try would store the records twice. Under new fences that cannot happen, because
-// the owner reads the rooms from the log first.
+// With replicas it never sends a refused batch again under the same fences, because the refusal may
+// be wrong. A server that was cut off from its peers believes for some seconds that it still leads.
+// When it is connected again, it and the real leader both receive the batch. The former refuses the
+// batch and the latter stores it. Sending the batch again would store the records twice. With new
+// fences this cannot happen, because a new term reads the rooms from the log first.
 func (l *commitConn) asBatch(batch []entry) {
 	seq, err := l.publish(batch)
 	switch {
@@ -218,7 +221,7 @@ func (l *commitConn) asBatch(batch []entry) {
 	case l.c.cfg.Replicas == 1 && !l.c.replicated.Load():
 		l.byPartition(batch, err)
 	default:
-		if len(batch) > 1 { // the answer does not say which fence is lost
+		if len(batch) > 1 { // the server does not say which fence is lost
 			err = fmt.Errorf("%w: a batch was refused: %v", ErrUnavailable, err)
 		}
 		for _, e := range batch {
@@ -227,8 +230,8 @@ func (l *commitConn) asBatch(batch []entry) {
 	}
 }
 
-// byPartition commits the parts of a refused batch, one for each partition. If the batch has
-// only one partition, that one's fence is lost.
+// byPartition commits a refused batch again, in one batch for each partition. If all its records
+// are of one partition, the fence of that partition is lost.
 func (l *commitConn) byPartition(batch []entry, err error) {
 	parts := make(map[*Fence][]entry)
 	for _, e := range batch {
@@ -277,7 +280,8 @@ func (l *commitConn) publish(batch []entry) (last uint64, err error) {
 
 // answers returns the prefix of the reply subjects of the next commit. A commit can have two
 // answers: after a split of the network, the former leader refuses the records that the real one
-// has stored. The second answer must not count for a later commit, so each has its own prefix.
+// has stored. The second answer must not count for a later commit, so each commit has its own
+// prefix.
 func (l *commitConn) answers() string {
 	l.count++
 	return l.inbox + strconv.FormatUint(l.count, 36) + "."

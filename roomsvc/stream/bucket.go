@@ -9,9 +9,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Bucket opens a key-value bucket, or makes it. Then it changes the number of replicas to that
-// of want, which is that of the log. So an operator who changes the replicas of the log need not
-// know the buckets. If the change fails, Bucket logs that and uses the bucket as it is.
+// Bucket opens a key-value bucket, or makes it. An existing bucket gets want.Replicas replicas, as
+// many as the log has. So an operator changes only the replicas of the log and need not know the
+// buckets. If the change fails, Bucket logs the error and uses the bucket as it is.
 func Bucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValueConfig, log *slog.Logger) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, want.Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
@@ -28,7 +28,7 @@ func Bucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValue
 		return nil, fmt.Errorf("open bucket %s: %w", want.Bucket, err)
 	}
 	if err := follow(ctx, js, s.CachedInfo().Config, want.Replicas, log); err != nil {
-		log.Warn("cannot give bucket the replicas of the log", "error", err)
+		log.Warn("change replicas of bucket to those of the log", "error", err)
 	}
 	return kv, nil
 }

@@ -12,10 +12,10 @@ import (
 	"roomcast/proto/history"
 )
 
-// Committer appends records to the stream over one connection, a commitConn. The connection
-// never reconnects. When it breaks, or the stream does not answer in time, all fences taken
-// over it are void. The next fence is taken over a new connection. So no late record of the old
-// connection can follow a lost one.
+// Committer appends records to the stream over one connection, a commitConn. The connection never
+// reconnects. When it breaks, or the stream does not answer in time, all fences taken over this
+// connection are void, and the next fence is taken over a new connection. So if a record is lost,
+// no later record of the old connection can be stored after it.
 //
 // It is safe for concurrent use.
 type Committer struct {
@@ -28,7 +28,7 @@ type Committer struct {
 	closed bool
 
 	memory  sync.Mutex // guards the fields below
-	avoid   []string   // ids of servers whose connections failed, the newest last
+	avoid   []string   // ids of servers whose connections failed, with the newest last
 	created time.Time  // when the stream was made; zero = not known
 }
 
@@ -70,8 +70,8 @@ func (c *Committer) open() (*commitConn, error) {
 	return l, nil
 }
 
-// shun makes the next connection avoid the server with this id. It forgets the oldest of the
-// avoided servers if the known servers would all be avoided.
+// shun makes the next connection avoid the server with this id. If all known servers would then be
+// avoided, shun removes the oldest from the list.
 func (c *Committer) shun(id string, known int) {
 	c.memory.Lock()
 	defer c.memory.Unlock()
@@ -86,18 +86,18 @@ func (c *Committer) shunned() []string {
 	return slices.Clone(c.avoid)
 }
 
-// Sink receives the results of the records appended under one fence. The committer calls
-// Committed once for each record, in the order of Append. If the fence becomes void, it calls
-// Failed once and nothing more; the log may hold the other records or not. The calls come from
-// the committer's goroutines and must not block.
+// Sink receives the results of the records appended under one fence. The committer calls Committed
+// once for each record, in the order of Append. If the fence becomes void, it calls Failed once,
+// and no method after that. The log may or may not contain the records without a result. The calls
+// come from the committer's goroutines and must not block.
 type Sink interface {
 	Committed(stream uint64)
 	Failed(err error)
 }
 
-// Fence is the right to append to a partition. It ends when another instance takes the
-// partition or its connection breaks. One goroutine may call Append. The other methods are safe
-// for concurrent use.
+// Fence is the right to append to a partition. It becomes void when another instance takes the
+// partition, or when the commit connection breaks. One goroutine may call Append. The other methods
+// are safe for concurrent use.
 type Fence struct {
 	Partition int
 	marker    uint64    // stream sequence of the marker
@@ -105,7 +105,7 @@ type Fence struct {
 	cut       uint64    // see Cut
 	seq       string    // marker, in decimal
 	subject   string    // of the marker
-	born      wear      // the place of the marker in the log
+	born      wear      // position of the marker in the log
 	conn      *commitConn
 	sink      Sink
 	floor     atomic.Uint64 // stream sequence of the marker, then of the last record
@@ -114,11 +114,12 @@ type Fence struct {
 	err error      // why the fence is void; nil = it is valid
 }
 
-// Append adds rec to the next commit, which seals the payload if there are keys. It waits while
-// that commit is full. After an error rec is not in the log, the fence is void, and the sink
-// receives Failed.
+// Append adds rec to the next commit. It waits while that commit is full. The payload is encrypted
+// if there are keys. If Append returns an error, rec is not in the log, the fence is void, and the
+// sink receives Failed.
 //
-// The caller must not hold a lock that its sink takes.
+// The caller must not hold a lock that a method of its sink takes, because Append may call the
+// sink.
 func (f *Fence) Append(rec *proto.Record) error {
 	if err := f.Void(); err != nil {
 		return err
@@ -131,7 +132,8 @@ func (f *Fence) Append(rec *proto.Record) error {
 	}
 }
 
-// Floor returns a stream sequence below that of every later record of the fence.
+// Floor returns the stream sequence of the newest committed record of the fence, or of its marker.
+// Every later record of the fence gets a higher one.
 func (f *Fence) Floor() uint64 { return f.floor.Load() }
 
 // Marker returns the stream sequence of the fence's marker.
@@ -148,13 +150,14 @@ func (f *Fence) Age() time.Duration { return time.Since(f.taken) }
 // cut off from its peers and does not hold the marker.
 func (f *Fence) Log() *history.Log { return f.conn.log }
 
-// Worn reports whether the stream may soon drop the fence's marker for space.
+// Worn reports whether the stream may soon drop the fence's marker because of the stream's size
+// limit.
 func (f *Fence) Worn() bool {
 	limit := f.conn.c.cfg.MaxBytes
 	return limit > 0 && f.conn.worn.since(f.born) > limit/wornPart
 }
 
-// committed tells the sink the stream sequence of the next record.
+// committed reports to the sink that the next record is committed, with its stream sequence.
 func (f *Fence) committed(stream uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -174,14 +177,15 @@ func (f *Fence) fail(err error) {
 	}
 }
 
-// Void returns nil while the fence is valid, and then the reason why it is void.
+// Void returns nil while the fence is valid. After that it returns why the fence is void.
 func (f *Fence) Void() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
 }
 
-// unavailable wraps an error of NATS, so that callers need to know only ErrUnavailable.
+// unavailable wraps an error of NATS in ErrUnavailable, so that callers need not know the errors of
+// NATS.
 func unavailable(err error) error {
 	if errors.Is(err, ErrUnavailable) {
 		return err

@@ -32,7 +32,7 @@ func config(s *natstest.Server) Config {
 	return cfg
 }
 
-// heard is a sink that records its calls.
+// heard is a [Sink] that records its calls.
 type heard struct {
 	mu     sync.Mutex
 	stored []uint64
@@ -75,7 +75,7 @@ func record(room proto.Room, seq uint64) *proto.Record {
 	return &proto.Record{Room: room, Seq: seq, From: "u", Stamp: "s", State: proto.State{Epoch: "e", At: e.At}, Payload: e.AppendJSON(nil)}
 }
 
-// ways runs a test for a server that syncs each record and for one that does not.
+// ways runs a test twice: with a server that syncs each record to disk, and with one that does not.
 func ways(t *testing.T, test func(t *testing.T, s *natstest.Server, cfg Config)) {
 	for name, sync := range map[string]bool{"unsynced": false, "synced": true} {
 		t.Run(name, func(t *testing.T) {
@@ -151,7 +151,8 @@ func TestOlderFenceAppendsNothing(t *testing.T) {
 		}
 		natstest.Eventually(t, "the first record", func() bool { n, _ := mine.state(); return n == 1 })
 		take(t, b, lobby.Partition(), "b", &theirs)
-		// The loss of a fence does not affect another partition, not even in the same batch.
+		// The loss of a fence does not affect another partition, not even if records of both are in
+		// the same batch.
 		for seq := uint64(1); seq <= 50; seq++ {
 			old.Append(record(lobby, seq+1))
 			if err := kept.Append(record(hall, seq)); err != nil {
@@ -186,7 +187,8 @@ func TestFenceOfAnOldMarkerIsRefused(t *testing.T) {
 	})
 }
 
-// The server answers nothing, like a server with a full disk.
+// The server does not answer, like a server with a full disk. Append then reports an error after
+// the deadline.
 func TestSilenceIsAnError(t *testing.T) {
 	ways(t, func(t *testing.T, s *natstest.Server, cfg Config) {
 		cfg.Deadline = 200 * time.Millisecond

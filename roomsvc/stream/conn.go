@@ -24,20 +24,20 @@ type commitConn struct {
 	nc      *nats.Conn
 	log     *history.Log   // reads over nc
 	server  string         // id of the NATS server
-	most    int            // records of one commit
+	most    int            // largest number of records in one commit
 	inbox   string         // prefix of the reply subjects of commits
 	id      string         // prefix of the ids of batches
 	acks    chan *nats.Msg // holds the answers to one commit
 	queue   chan entry     // holds the records of the next commit; Append waits while it is full
 	sweeps  chan sweep     // holds maxSweeps; see sweepLater
-	elected chan *nats.Msg // holds one notice that the stream has another leader; more are dropped
+	elected chan *nats.Msg // holds one message that says that the stream has another leader; more are dropped
 	broke   chan struct{}  // closed by fail
 	wait    sync.WaitGroup
 	once    sync.Once
 
 	// safe for concurrent use
 	worn       wearMeter
-	first      chan struct{} // holds a token while enter admits only one marker
+	first      chan struct{} // semaphore of one element: enter takes it while it admits only one marker at a time
 	stored     atomic.Bool   // the stream has stored a message that came over this connection
 	maxPayload atomic.Int64  // max_payload of the NATS server
 
@@ -48,7 +48,7 @@ type commitConn struct {
 	mu      sync.Mutex               // guards the fields below
 	err     error                    // why the connection broke; set before broke is closed
 	created time.Time                // when the stream was made; zero = not read yet
-	missing time.Time                // of the first failed attempt since the stream last stored a message; zero = none
+	missing time.Time                // when the first attempt failed since the stream last stored a message; zero = none failed
 	fences  [proto.Partitions]*Fence // the newest of each partition
 }
 
@@ -61,7 +61,7 @@ type entry struct {
 // dials is how many connections newCommitConn opens to find a server that is not in avoid.
 const dials = 4
 
-// newCommitConn opens a connection, to a server in avoid only if it finds no other one.
+// newCommitConn opens a connection. It uses a server in avoid only if it finds no other one.
 func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 	most := maxBatch
 	if c.cfg.Replicas > 1 {
@@ -72,11 +72,11 @@ func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 		acks: make(chan *nats.Msg, 2*most), queue: make(chan entry, most), sweeps: make(chan sweep, maxSweeps),
 	}
 	for try := 1; ; try++ {
-		var ours atomic.Bool // this try became the connection
+		var ours atomic.Bool // this attempt succeeded, so its connection is in use
 		nc, err := c.cfg.Dial(
 			nats.NoReconnect(),
 			nats.Timeout(c.cfg.Deadline),
-			nats.SkipSubjectValidation(), // a proto.Room makes every subject
+			nats.SkipSubjectValidation(), // all subjects are valid, because they are built from a proto.Room
 			nats.ClosedHandler(func(*nats.Conn) {
 				if ours.Load() {
 					l.fail(errGone)
@@ -116,8 +116,8 @@ func newCommitConn(c *Committer, avoid []string) (*commitConn, error) {
 	return l, nil
 }
 
-// before returns what is known of the log before a marker is written. The first call on a
-// connection reads it from the streams.
+// before returns the witness and the time at which the stream was made, from before a marker is
+// written. The first call on a connection reads both from the streams.
 func (l *commitConn) before(ctx context.Context) (known proto.Witness, created time.Time, err error) {
 	l.mu.Lock()
 	created = l.created
@@ -163,7 +163,7 @@ var (
 	errSilent = fmt.Errorf("%w: no answer in time", ErrUnavailable)
 )
 
-// fail breaks the connection and makes all its fences void.
+// fail closes the connection and makes all its fences void.
 func (l *commitConn) fail(err error) {
 	l.once.Do(func() {
 		l.mu.Lock()

@@ -22,8 +22,8 @@ const (
 	headerBatchCommit   = "Nats-Batch-Commit"
 )
 
-// envelope is the message of a record. One envelope serves for all records, because publishing
-// copies the message. It belongs to one goroutine.
+// envelope is the NATS message of a record. One envelope is used for all records, because
+// publishing copies the message. It belongs to one goroutine.
 type envelope struct {
 	msg    nats.Msg
 	values [8]string // the slices of msg.Header point into them
@@ -60,15 +60,15 @@ func (e *envelope) put(name, value string) {
 
 // Every error about fences and appends wraps one of the first two.
 var (
-	// ErrLost: another instance has taken the partition. The log does not hold the records
-	// without a result.
-	ErrLost = errors.New("another instance has taken the partition")
-	// ErrUnavailable: the stream cannot be reached, or stores nothing now. The log may hold the
+	// ErrLost says that another instance has taken the partition. The log does not contain the
 	// records without a result.
+	ErrLost = errors.New("another instance has taken the partition")
+	// ErrUnavailable says that the stream cannot be reached, or stores nothing now. The log may
+	// contain some of the records without a result.
 	ErrUnavailable = errors.New("the log cannot be written")
 	errClosed      = fmt.Errorf("%w: closed", ErrUnavailable)
-	// errRetry: the server has stored nothing, because it is storing a marker. The same message
-	// may be sent again.
+	// errRetry says that the server has not stored the message, because it is storing a marker. The
+	// caller may send the same message again.
 	errRetry = fmt.Errorf("%w: the fence is being changed", ErrUnavailable)
 )
 
@@ -92,7 +92,7 @@ type apiError struct {
 
 func (e *apiError) Error() string { return fmt.Sprintf("%s (%d)", e.Description, e.ErrCode) }
 
-// Unwrap returns the error of this package that stands for the code.
+// Unwrap returns the error of this package that corresponds to the code of JetStream.
 func (e *apiError) Unwrap() error {
 	switch e.ErrCode {
 	case codeLost:
@@ -103,7 +103,8 @@ func (e *apiError) Unwrap() error {
 	return ErrUnavailable
 }
 
-// api sends a request to the JetStream API and reads the answer into into, unless that is nil.
+// api sends a request to the JetStream API, and decodes the answer into the value into. If into is
+// nil, api ignores the content of the answer.
 func api(ctx context.Context, nc *nats.Conn, subject string, ask, into any) error {
 	body, err := json.Marshal(ask)
 	if err != nil {
@@ -128,8 +129,8 @@ func api(ctx context.Context, nc *nats.Conn, subject string, ask, into any) erro
 	return json.Unmarshal(reply.Data, into)
 }
 
-// lastMessage asks the stream's leader for the newest message of a subject. It returns the
-// message's sequence too; 0 = there is none.
+// lastMessage asks the stream's leader for the newest message of a subject. It also returns the
+// sequence of the message; 0 = there is no message.
 func lastMessage(ctx context.Context, nc *nats.Conn, stream, subject string) (data []byte, seq uint64, err error) {
 	var got struct {
 		Message struct {
@@ -144,8 +145,8 @@ func lastMessage(ctx context.Context, nc *nats.Conn, stream, subject string) (da
 	return got.Message.Data, got.Message.Seq, err
 }
 
-// direct asks any replica for a message of a stream; where is the stream, perhaps with a subject.
-// It returns the message's sequence too; 0 = there is none.
+// direct asks any replica for a message of a stream. Where is the name of the stream, perhaps
+// followed by a subject. Direct also returns the sequence of the message; 0 = there is no message.
 func direct(ctx context.Context, nc *nats.Conn, where string, ask []byte) (data []byte, seq uint64, err error) {
 	reply, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+where, ask)
 	if err != nil {
@@ -173,7 +174,7 @@ func refused(msg *nats.Msg) error {
 		Error *apiError `json:"error"`
 	}
 	if err := json.Unmarshal(msg.Data, &got); err != nil || got.Error == nil {
-		return fmt.Errorf("%w: the answer is no ack", ErrUnavailable)
+		return fmt.Errorf("%w: the answer is not an ack", ErrUnavailable)
 	}
 	return got.Error
 }

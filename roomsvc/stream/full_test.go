@@ -18,7 +18,7 @@ import (
 // deafConn is a connection that can hold back answers.
 type deafConn struct {
 	net.Conn
-	ears sync.RWMutex // held for writing while it holds back answers
+	ears sync.RWMutex // locked for writing while the connection holds back answers
 }
 
 func (c *deafConn) Read(p []byte) (int, error) {
@@ -36,7 +36,7 @@ func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
 	return d.last, err
 }
 
-// A server without space for a record may have space for the next, smaller one. After the
+// A server without space for a record may still have space for a smaller record after it. After the
 // refusal of a record, the stream must not contain a later record of the same room. This must be
 // true on a new connection, and on one that has seen a refusal before.
 func TestFullServerLeavesNoHoles(t *testing.T) {
@@ -96,7 +96,7 @@ func TestFullServerLeavesNoHoles(t *testing.T) {
 
 	check := func() {
 		t.Helper()
-		take(t, c, room.Partition(), "a", new(heard)) // earlier records cannot reach the log any more
+		take(t, c, room.Partition(), "a", new(heard)) // with the new fence, records that were sent under the old one cannot reach the log any more
 		log, err := js.Stream(t.Context(), proto.StreamName)
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +115,7 @@ func TestFullServerLeavesNoHoles(t *testing.T) {
 		was := arrived()
 		say(f, 1)
 		natstest.Eventually(t, "the record to arrive", func() bool { return arrived() > was })
-		fill() // the server refuses the records of fill
+		fill() // the server has no space for the records of fill and refuses them
 		free()
 		say(f, 2)
 		way.last.ears.Unlock()

@@ -14,7 +14,7 @@ import (
 // pass.
 type gate struct {
 	url  string
-	mu   sync.RWMutex // held for writing while the gate is shut
+	mu   sync.RWMutex // locked for writing while the gate is shut
 	once sync.Once
 }
 

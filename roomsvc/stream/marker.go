@@ -13,9 +13,10 @@ import (
 	"roomcast/proto"
 )
 
-// Marker is the newest ownership marker of a partition.
+// Marker is the newest ownership marker of a partition: a message in the stream that names the
+// owner.
 type Marker struct {
-	Seq   uint64 `json:"-"` // 0 = no marker
+	Seq   uint64 `json:"-"` // stream sequence; 0 = there is no marker
 	Owner string `json:"owner"`
 }
 
@@ -28,7 +29,8 @@ func (c *Committer) attempt() time.Duration {
 	return max(200*time.Millisecond, c.cfg.Deadline/attempts)
 }
 
-// Marker reads a partition's newest marker. The answer may be outdated: Fence then fails.
+// Marker reads a partition's newest marker. The result may be outdated; then a Fence call with it
+// fails.
 func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
 	l, err := c.open()
 	if err != nil {
@@ -43,8 +45,8 @@ func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
 	return m, nil
 }
 
-// marker asks any replica. The stream's leader would not answer while the cluster has no leader
-// (error 10008), although it can store messages.
+// marker asks any replica, not only the stream's leader. While the cluster has no leader, the
+// stream's leader can still store messages, but answers such requests only with an error (10008).
 func (l *commitConn) marker(ctx context.Context, p int) (Marker, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.c.attempt())
 	defer cancel()
@@ -53,16 +55,16 @@ func (l *commitConn) marker(ctx context.Context, p int) (Marker, error) {
 		return Marker{}, err
 	}
 	m := Marker{Seq: seq}
-	// A marker that cannot be read is still a fence, with an unknown owner.
+	// A marker that cannot be parsed is valid all the same. Its owner is unknown.
 	if json.Unmarshal(data, &m) != nil {
 		m.Owner = ""
 	}
 	return m, nil
 }
 
-// Fence takes the partition for owner: it writes a marker that follows after. It fails with
-// [ErrLost] if a newer marker than after exists. Without an error, no record of an older fence
-// can reach the log any more.
+// Fence takes the partition for owner. It writes a marker, on the condition that the marker after
+// is still the newest. It fails with [ErrLost] if a newer marker than after exists. If it succeeds,
+// no record of an older fence can reach the log any more.
 func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string, sink Sink) (*Fence, error) {
 	l, err := c.open()
 	if err != nil {
@@ -83,10 +85,10 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 	return f, nil
 }
 
-// enter waits until a marker may be written. Until the stream has stored a message over this
-// connection, enter admits one marker at a time. The server may be cut off from its peers and
-// believe that it leads. After the cut, nats-server 2.15.2 removes only one or two of its writes
-// every two seconds.
+// enter waits until a marker may be written. Until the stream has stored a message that came over
+// this connection, enter admits only one marker at a time. The server may be cut off from its
+// peers, believe that it leads, and accept markers that it cannot commit. When it is connected
+// again, nats-server 2.15.2 removes only one or two uncommitted writes every two seconds.
 func (l *commitConn) enter(ctx context.Context) (done func(), err error) {
 	if l.stored.Load() {
 		return func() {}, nil
@@ -134,9 +136,10 @@ func (l *commitConn) take(ctx context.Context, p int, after Marker, owner string
 	return f, l.admit(f)
 }
 
-// missed records that a read or write of a marker, begun at a time, has failed. The server may
-// be cut off from its peers, or have no JetStream. Without records to commit, nothing else would
-// show that. So missed breaks the connection after two such attempts in a row.
+// missed records that a read or write of a marker has failed, which began at the given time. The
+// server may be cut off from its peers, or have no JetStream. If there are no records to commit, no
+// other failure would show that. So missed breaks the connection after two failed attempts in a
+// row.
 func (l *commitConn) missed(begun time.Time, err error) {
 	if !away(err) {
 		return
@@ -152,7 +155,7 @@ func (l *commitConn) missed(begun time.Time, err error) {
 	}
 }
 
-// useful records that the stream has stored a message that came over the connection.
+// useful records that the connection works: the stream has stored a message that came over it.
 func (l *commitConn) useful() {
 	l.stored.Store(true)
 	l.mu.Lock()
@@ -160,7 +163,7 @@ func (l *commitConn) useful() {
 	l.mu.Unlock()
 }
 
-// away reports whether err says that this server does not reach the stream now.
+// away reports whether err means that this server cannot reach the stream now.
 func away(err error) bool {
 	var api *apiError
 	if errors.As(err, &api) {

@@ -13,20 +13,20 @@ import (
 	"roomcast/proto"
 )
 
-// StateFence is the right to write the snapshots of a partition. It ends when another instance
-// takes it. An instance takes it after its [Fence], and before it appends any act under that
-// fence. So the stream refuses the late snapshots of a former owner. It is safe for concurrent
-// use.
+// StateFence is the right to write the snapshots of a partition. It becomes void when another
+// instance takes one. An instance takes its StateFence after its [Fence], and before it appends any
+// act under that Fence. So the stream refuses late snapshots of a former owner. A StateFence is
+// safe for concurrent use.
 type StateFence struct {
 	conn     *commitConn
 	owner    string // subject of the marker
 	marker   uint64
 	deadline time.Duration
 
-	mu sync.Mutex // held over a write: a replicated stream accepts one at a time for a marker
+	mu sync.Mutex // held during a write, because a replicated stream accepts only one write at a time for a marker
 }
 
-// TakeState takes the partition's snapshots for owner.
+// TakeState takes the right to write the partition's snapshots for owner.
 func (f *Fence) TakeState(ctx context.Context, owner string) (*StateFence, error) {
 	cfg := &f.conn.c.cfg
 	s := &StateFence{conn: f.conn, owner: proto.StateOwnSubject(f.Partition), deadline: cfg.Deadline}
@@ -61,7 +61,8 @@ func (s *StateFence) Write(ctx context.Context, room proto.Room, snapshot *proto
 	return nil
 }
 
-// Sweep deletes later the older snapshots of a room that an owner left when it died.
+// Sweep deletes older snapshots of a room, in the background. They exist if an owner died before it
+// deleted what it had replaced.
 func (s *StateFence) Sweep(room proto.Room) { s.conn.sweepLater(sweep{subject: room.StateSubject()}) }
 
 func (s *StateFence) publish(ctx context.Context, msg *nats.Msg) (uint64, error) {

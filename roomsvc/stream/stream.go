@@ -1,14 +1,15 @@
-// Package stream makes the JetStream stream that holds the logs of all rooms, and appends
-// records to it. Only the owner of a partition can append the records of that partition.
+// Package stream creates the JetStream stream that contains the logs of all rooms, and appends
+// records to it. It ensures that only the owner of a partition can append records of that
+// partition.
 //
-// Safety rests on the fence. An owner writes a marker on room.own.<p>. Each later append of
-// its records names the stream sequence of that marker. If a newer marker exists, the server
-// refuses the append (error 10071). So a former owner can append nothing, even if it was
-// paused or cut off and does not know its successor.
+// Safety rests on the fence. An owner of partition p writes a message to the subject room.own.<p>
+// of the stream, its marker. Each later append of its records names the stream sequence of that
+// marker. If a newer marker exists, the server refuses the append (error 10071). So a former owner
+// can append nothing, even if it was paused or cut off and does not know its successor.
 //
-// marker.go takes fences, commit.go appends under them, and batch.go commits what was
-// appended. conn.go is the connection that carries both. witness.go notices that the log has
-// lost its end.
+// marker.go takes fences, commit.go appends records under a fence, and batch.go commits the
+// appended records. conn.go is the connection over which markers and records are sent. witness.go
+// notices that the log has lost its end.
 package stream
 
 import (
@@ -37,13 +38,13 @@ type Config struct {
 	MaxBytes       int64         // of the whole stream; 0 = no limit
 	MaxMessage     int           // bytes of a message's body
 
-	// Change reports whether the operator has set a limit by its flag, so that Ensure may change
-	// the stream. Nil = Ensure changes no limit, because other instances may run. A default
-	// never shrinks a stream.
+	// Change reports whether the operator has given the flag of a limit, so that Ensure may change
+	// this limit of an existing stream. Nil means that Ensure changes no limit, because other
+	// instances may run with other settings. So a default value never shrinks a stream.
 	Change func(flag string) bool
 
 	Deadline time.Duration // for the stream to acknowledge a record
-	Keys     *seal.Keys    // seal the payloads of records; nil = they stay plain
+	Keys     *seal.Keys    // encrypt the payloads of records; nil = no encryption
 	Log      *slog.Logger
 	Lost     func(Loss)                                    // called for each loss that this instance notices; may be nil
 	Damaged  func(proto.Room)                              // see [history.Log]
@@ -58,8 +59,9 @@ func DefaultConfig() Config {
 	}
 }
 
-// headerBytes bounds what a record adds to its payload: the headers of Roomcast, of the fence
-// and of the batch, and the envelope of a sealed payload.
+// headerBytes is an upper bound of the bytes in a NATS message of a record besides its payload: the
+// headers of Roomcast, of the fence and of the batch, and the additional bytes of an encrypted
+// payload.
 const headerBytes = 2 << 10
 
 // MaxPayload returns the greatest length of an event's JSON if the body has up to maxMessage
@@ -92,7 +94,7 @@ func (c *Config) settings() jetstream.StreamConfig {
 		MaxAge:             c.HistoryAge,
 		MaxBytes:           maxBytes,
 		MaxMsgSize:         c.maxMsgSize(),
-		Duplicates:         min(time.Minute, c.HistoryAge), // unused: the owner recognises keys
+		Duplicates:         min(time.Minute, c.HistoryAge), // NATS's own detection of duplicates is unused; the owner recognises keys
 		AllowDirect:        true,
 		AllowAtomicPublish: true,
 		RePublish:          &jetstream.RePublish{Source: proto.SubjectAnyLog, Destination: proto.RepublishTo},
@@ -113,7 +115,7 @@ func (c *Config) stateSettings() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              proto.StateStream,
 		Description:       "state of rooms of roomcast that outlives their logs: whether a room is closed",
-		Subjects:          []string{proto.SubjectStates, proto.SubjectStateOwn}, // the second matches SubjectWitness too
+		Subjects:          []string{proto.SubjectStates, proto.SubjectStateOwn}, // SubjectStateOwn matches SubjectWitness too
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
 		Storage:           jetstream.FileStorage,
@@ -121,14 +123,14 @@ func (c *Config) stateSettings() jetstream.StreamConfig {
 		MaxMsgsPerSubject: -1, // see sweep
 		MaxBytes:          -1,
 		MaxMsgSize:        -1,
-		Duplicates:        time.Minute, // unused: each write names the sequence that it follows
+		Duplicates:        time.Minute, // NATS's own detection of duplicates is unused; each write names the last sequence
 		AllowDirect:       true,
 		Metadata:          metadata(),
 	}
 }
 
-// Ensure makes the two streams. If they exist, it checks their settings, and changes only
-// those that cfg.Change allows: an instance must not change a stream that others use with
+// Ensure makes the streams of records and of snapshots. If they exist, it checks their settings,
+// and changes only those that cfg.Change allows, because other instances may use the stream with
 // other settings. Its errors say what the operator can do.
 func Ensure(ctx context.Context, nc *nats.Conn, cfg Config) error {
 	if err := ensure(ctx, nc, cfg, cfg.settings()); err != nil {
@@ -159,12 +161,13 @@ func ensure(ctx context.Context, nc *nats.Conn, cfg Config, want jetstream.Strea
 	have := s.CachedInfo().Config
 	mayChange := cfg.Change
 	if want.Name != proto.StreamName && have.Metadata[metaSchema] != "" {
-		// The replicas follow those of the log, which ensure has checked before.
+		// The stream of snapshots gets as many replicas as the log, whose replicas were checked
+		// before.
 		if err := follow(ctx, js, have, want.Replicas, cfg.Log); err != nil {
 			return err
 		}
 		have.Replicas = want.Replicas
-		mayChange = func(string) bool { return true } // version 0.1.0 had another limit
+		mayChange = func(string) bool { return true } // a stream that version 0.1.0 made has another limit
 	}
 	same, err := check(have, want, mayChange)
 	if err != nil || same {
@@ -198,8 +201,8 @@ func explain(want jetstream.StreamConfig, err error) error {
 	return fmt.Errorf("open stream %s: %w", want.Name, err)
 }
 
-// check compares the settings of a stream with the wanted ones. Without an error they are the
-// same, or differ only in limits that change allows.
+// check compares the settings of a stream with the wanted ones. Same is false if they differ in
+// limits that may be changed. Other differences are errors.
 func check(have, want jetstream.StreamConfig, change func(flag string) bool) (same bool, err error) {
 	p, schema := have.Metadata[metaPartitions], have.Metadata[metaSchema]
 	if p == "" || schema == "" {

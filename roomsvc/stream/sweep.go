@@ -11,21 +11,21 @@ import (
 	"roomcast/proto"
 )
 
-// The stream of snapshots keeps one message of each subject. A limit of the stream could ensure
-// that, but nats-server 2.15.2 hangs when a limit removes a damaged message. So the writer of a
-// message deletes the older ones. A crash may leave some of them. They cost only space, because
-// readers take the newest message, and the next writer or owner deletes them.
+// The stream of snapshots keeps one message of each subject. NATS could do that by a limit of the
+// stream, but nats-server 2.15.2 hangs when a limit removes a damaged message. So whoever writes a
+// message deletes the older ones of its subject. A crash may leave some older messages. They cost
+// only space: readers take the newest message, and the next writer or owner deletes the others.
 
-// sweep deletes the messages of a subject that are older than one of them.
+// sweep is a task: delete the messages of a subject that are older than the one with sequence seq.
 type sweep struct {
 	subject string
-	seq     uint64 // of the message that stays; 0 = the newest one that a replica knows
+	seq     uint64 // sequence of the message that stays; 0 = the newest message that a replica knows
 }
 
 // maxSweeps is how many sweeps may wait on one connection. More are dropped.
 const maxSweeps = 256
 
-// sweepLater does a sweep in the background.
+// sweepLater queues a sweep, which a goroutine of the connection then does.
 func (l *commitConn) sweepLater(s sweep) {
 	select {
 	case l.sweeps <- s:
@@ -48,7 +48,8 @@ func (l *commitConn) runSweeps() {
 	}
 }
 
-// do deletes the older messages. It fails at a damaged one, which the server does not delete.
+// do deletes the older messages. It fails at a damaged message, because the server cannot delete
+// it.
 func (s sweep) do(ctx context.Context, nc *nats.Conn) error {
 	if s.seq == 0 {
 		newest, err := getMessage(ctx, nc, map[string]any{"last_by_subj": s.subject})

@@ -8,30 +8,31 @@ import (
 	"roomcast/proto"
 )
 
-// A stream of limited size drops its oldest messages, and a marker may be one of them. So the
-// owner writes a marker again when the stream has stored a quarter of the limit after it.
+// A stream of limited size drops its oldest messages, and a marker may be one of them. So the owner
+// writes a marker again when the stream has stored a quarter of its limit since the marker.
 const (
 	wornPart     = 4
-	overhead     = 256 // bytes of a message beside its payload, about
+	overhead     = 256 // about how many bytes a message needs besides its payload
 	measurePause = 2 * time.Second
 )
 
-// wear is a place in the log, as one connection knows it.
+// wear is a position in the log, as one connection knows it.
 type wear struct {
 	seq   uint64 // stream sequence
-	bytes int64  // written by this connection before
+	bytes int64  // number of bytes that this connection had written before
 }
 
-// wearMeter estimates how many bytes the stream has stored after a place in the log. It counts
-// the bytes of its own connection. For those of all instances it multiplies the stream sequences
-// by the average size of a message. It takes the larger result. It is safe for concurrent use.
+// wearMeter estimates how many bytes the stream has stored since a position in the log. It makes
+// two estimates and takes the larger: the bytes that its own connection has written, and the number
+// of sequences (of all instances) multiplied by the average size of a message. It is safe for
+// concurrent use.
 type wearMeter struct {
 	last    atomic.Uint64
 	bytes   atomic.Int64
 	average atomic.Int64 // bytes of a message; 0 = not known
 }
 
-// wrote adds a message of this connection and returns its place.
+// wrote counts a message that this connection has written, and returns the message's position.
 func (m *wearMeter) wrote(seq uint64, payload int) wear {
 	m.last.Store(seq)
 	return wear{seq, m.bytes.Add(int64(payload) + overhead)}
@@ -45,8 +46,8 @@ func (m *wearMeter) since(w wear) int64 {
 	return max(all, m.bytes.Load()-w.bytes)
 }
 
-// measure reads the stream's last sequence and the average size of its messages every
-// measurePause, until the connection breaks. An instance that writes little does not learn them
+// measure reads the stream's last sequence and the average size of its messages every measurePause,
+// until the connection breaks. An instance that writes little would not learn the last sequence
 // from its own acks.
 func (l *commitConn) measure() {
 	tick := time.NewTicker(measurePause)

@@ -14,31 +14,32 @@ import (
 	"roomcast/proto"
 )
 
-// witness remembers the newest stream sequence of the log. A log may lose its end: in a power
-// failure with a sync interval, by the restore of a backup, or with a damaged block. NATS does
-// not report that. The stream continues at a lower sequence, so a new ownership marker gets a
-// sequence that an older message had. The witness notices that. It is safe for concurrent use.
+// witness remembers the newest stream sequence of the log, in order to notice that the log has lost
+// its end. This can happen in a power failure if the server syncs at intervals, when a backup is
+// restored, or when a block of the file is damaged. NATS does not report it. The stream then
+// continues at a lower sequence, so a new ownership marker gets a sequence that an older message
+// had. A witness is safe for concurrent use.
 //
-// It has three sources, and the newest counts: this process, [proto.SubjectWitness] for all
-// instances, and in the standalone form a file beside the log.
+// The sequence is kept in three places: in this process, under [proto.SubjectWitness] for all
+// instances, and in the standalone form also in a file beside the log. The newest of them counts.
 type witness struct {
 	lost func(Loss)
 
-	checking sync.Mutex // held over a check
+	checking sync.Mutex // held during a check
 
 	mu     sync.Mutex // guards the fields below
 	known  proto.Witness
-	stored proto.Witness // on SubjectWitness, as far as this instance knows
+	stored proto.Witness // the message under SubjectWitness, as this instance last read or wrote it
 }
 
 // Loss describes the loss of the log's end.
 type Loss struct {
-	Created bool   // the stream was made again
+	Created bool   // the stream was deleted and made again
 	Missing uint64 // number of lost stream sequences
 	Cut     uint64 // the last stream sequence that is left
 }
 
-// Recall merges w, which an earlier process has left, into the witness of this one.
+// Recall merges w, which an earlier process has stored, into the witness of this process.
 func (c *Committer) Recall(w proto.Witness) { c.witness.merge(w) }
 
 // Witness returns what this process knows of the log.
@@ -63,8 +64,8 @@ func (w *witness) saw(seq uint64) {
 	w.known.Last = max(w.known.Last, seq)
 }
 
-// newer joins two witnesses. The one that knows of more losses counts alone; after the same
-// number of losses, the later sequence counts.
+// newer joins two witnesses. If one knows of more losses, newer returns that one. Otherwise it
+// returns the later sequence of the two.
 func newer(a, b proto.Witness) proto.Witness {
 	if a.Losses != b.Losses {
 		if b.Losses > a.Losses {
@@ -79,8 +80,8 @@ func newer(a, b proto.Witness) proto.Witness {
 	return a
 }
 
-// judge compares a new marker, in a stream made at created, with the witness. It returns the
-// updated witness, and the loss or nil.
+// judge compares the sequence of a new marker with the witness. Created is when the stream was
+// made. judge returns the updated witness, and the loss; nil = nothing was lost.
 func judge(known proto.Witness, created time.Time, marker uint64) (proto.Witness, *Loss) {
 	other := !known.Created.IsZero() && !known.Created.Equal(created)
 	if !other && marker > known.Last {
@@ -101,9 +102,9 @@ func (w *witness) view() proto.Witness {
 	return w.known
 }
 
-// check judges a marker that was just acknowledged, by the witness from before it was sent. No
-// record follows the marker before check returns. If there is a loss, check first stores it for
-// all instances.
+// check judges a marker that was just acknowledged. Before is the witness from before the marker
+// was sent. The caller appends no record until check returns. If check finds a loss, it first
+// stores the loss for all instances.
 func (w *witness) check(ctx context.Context, nc *nats.Conn, before proto.Witness, created time.Time, marker uint64) (cut uint64, err error) {
 	w.checking.Lock()
 	defer w.checking.Unlock()
@@ -114,14 +115,15 @@ func (w *witness) check(ctx context.Context, nc *nats.Conn, before proto.Witness
 			return 0, err
 		}
 		if stored.Losses > before.Losses {
-			// Another instance has noticed the loss, and has stored it before any record.
+			// Another instance has noticed the same loss, and has stored it before its first
+			// record.
 			w.merge(stored)
 			return stored.Cut, nil
 		}
 		if loss != nil || seq == 0 {
 			_, err := writeWitness(ctx, nc, known, seq)
 			if errors.Is(err, ErrLost) {
-				continue // another instance has just written
+				continue // another instance has just written the witness
 			}
 			if err != nil {
 				return 0, err
@@ -180,7 +182,7 @@ func readWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint6
 }
 
 // apiTime returns how long to wait for an answer of the JetStream API. A cluster without a leader
-// does not answer. Then two thirds of the time remain for another way.
+// does not answer. After a third of the deadline the caller can still try something else.
 func apiTime(ctx context.Context) time.Duration {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -189,11 +191,11 @@ func apiTime(ctx context.Context) time.Duration {
 	return time.Until(deadline) / 3
 }
 
-// confirmWitness reads the witness from any replica and stores it again. The write succeeds only
-// if no newer witness exists. This needs the stream's leader, but no leader of the cluster.
+// confirmWitness reads the witness from any replica and stores it again. The write succeeds only if
+// no newer witness exists. The write needs a leader of the stream, but no leader of the cluster.
 func confirmWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq uint64, err error) {
 	data, seq, err := direct(ctx, nc, proto.StateStream+"."+proto.SubjectWitness, nil)
-	if err != nil || seq == 0 { // if there is a witness, the write of a first one fails
+	if err != nil || seq == 0 { // seq 0 is safe: if a witness exists after all, the caller's write of a first one fails
 		return w, 0, err
 	}
 	if err := json.Unmarshal(data, &w); err != nil {
@@ -206,8 +208,8 @@ func confirmWitness(ctx context.Context, nc *nats.Conn) (w proto.Witness, seq ui
 	return w, seq, err
 }
 
-// writeWitness stores w. It fails with [ErrLost] if the newest message of the subject is not the
-// one with the sequence after.
+// writeWitness stores w. It fails with [ErrLost] unless the newest message of the subject has the
+// sequence after.
 func writeWitness(ctx context.Context, nc *nats.Conn, w proto.Witness, after uint64) (seq uint64, err error) {
 	body, err := json.Marshal(w)
 	if err != nil {
@@ -226,8 +228,8 @@ func writeWitness(ctx context.Context, nc *nats.Conn, w proto.Witness, after uin
 	return seq, nil
 }
 
-// createdAt returns when the stream of the log was made. Without a leader of the cluster, nobody
-// can make a stream: createdAt then returns its last result again.
+// createdAt returns when the stream of the log was made. If the cluster has no leader, nobody can
+// make a stream, so createdAt returns its last result again.
 func (c *Committer) createdAt(ctx context.Context, nc *nats.Conn) (time.Time, error) {
 	brief, cancel := context.WithTimeout(ctx, apiTime(ctx))
 	defer cancel()
