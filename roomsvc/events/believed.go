@@ -11,12 +11,13 @@ import (
 	"roomcast/proto"
 )
 
-// lookUp finds the rooms that applications believe to be occupied.
+// lookUp reads from ROOMEVENTS which rooms applications believe to be occupied, and passes the
+// result to run.
 func (p *people) lookUp(ctx context.Context) {
 	rooms, err := p.e.believed(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			p.e.svc.Log.Warn("read which rooms applications believe occupied", "error", err)
+			p.e.svc.Log.Warn("read which rooms applications believe to be occupied", "error", err)
 		}
 		return
 	}
@@ -26,7 +27,8 @@ func (p *people) lookUp(ctx context.Context) {
 	}
 }
 
-// believed returns the rooms whose newest event about people has a count above 0.
+// believed returns the rooms whose newest event about people has a count above 0. It reads only the
+// headers of events.
 func (e *Events) believed(ctx context.Context) (map[proto.Room]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, believeTime)
 	defer cancel()
@@ -38,7 +40,7 @@ func (e *Events) believed(ctx context.Context) (map[proto.Room]bool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make consumer: %w", err)
 	}
-	newest := make(map[proto.Room]uint64) // stream sequence
+	newest := make(map[proto.Room]uint64) // stream sequence of the newest event
 	rooms := make(map[proto.Room]bool)
 	for left := c.CachedInfo().NumPending; left > 0; {
 		batch, err := c.Fetch(int(min(left, 1000)), jetstream.FetchMaxWait(time.Second))

@@ -16,15 +16,15 @@ import (
 
 // Config is the configuration of the events for applications. The zero Config turns them off.
 type Config struct {
-	Stream bool          // keep the stream ROOMEVENTS; consumers and webhooks imply it
+	Stream bool          // keep the stream ROOMEVENTS; Consumers and Webhooks imply it
 	Age    time.Duration // how long the stream keeps events
-	Bytes  int64         // of the stream; the oldest events are dropped
+	Bytes  int64         // greatest size of the stream; NATS drops the oldest events
 
-	Consumers []string // durable names of pull consumers
+	Consumers []string // names of the pull consumers to make, one for each application
 
-	Webhooks    []string // URLs
+	Webhooks    []string // URLs to which events are posted
 	SecretFiles []string // one file for all of Webhooks, or one for each, in the same order
-	Kinds       []string // kinds of the events to post; none = all kinds
+	Kinds       []string // kinds of the events to post; empty = all kinds
 }
 
 // DefaultConfig returns the defaults of the flags.
@@ -34,12 +34,12 @@ func DefaultConfig() Config {
 
 // Bind adds the flags.
 func (c *Config) Bind(flags *pflag.FlagSet) {
-	flags.BoolVar(&c.Stream, "events", c.Stream, "tell applications what happens in rooms: keep the stream ROOMEVENTS with all events of the log, and who joins and leaves; use the same --events and --webhook flags for all instances")
+	flags.BoolVar(&c.Stream, "events", c.Stream, "send applications what happens in rooms: keep the stream ROOMEVENTS with all events of the log, and with the people who join and leave; give all instances the same --events and --webhook flags")
 	flags.DurationVar(&c.Age, "events-age", c.Age, "keep events for applications for this `time`")
-	flags.Int64Var(&c.Bytes, "events-bytes", c.Bytes, "keep at most this number of `bytes` of events for applications, and drop the oldest")
+	flags.Int64Var(&c.Bytes, "events-bytes", c.Bytes, "keep at most this number of `bytes` of events for applications; the oldest events are dropped")
 	flags.StringArrayVar(&c.Consumers, "events-consumer", c.Consumers, "make a pull consumer with this `name`, from which an application reads ROOMEVENTS; implies --events; repeatable")
-	flags.StringArrayVar(&c.Webhooks, "webhook", c.Webhooks, "post events to this `URL`, which is https, or http on this machine; implies --events; repeatable")
-	flags.StringArrayVar(&c.SecretFiles, "webhook-secret-file", c.SecretFiles, "sign posts with the secret in this `file`, such as whsec_ and base64; two secrets both sign; one file for all URLs, or repeat it for each")
+	flags.StringArrayVar(&c.Webhooks, "webhook", c.Webhooks, "post events to this `URL`, which must begin with https, or may begin with http on this machine; implies --events; repeatable")
+	flags.StringArrayVar(&c.SecretFiles, "webhook-secret-file", c.SecretFiles, "sign posts with the secret in this `file`, written as whsec_ and base64; if the file has two secrets, both sign; give one file for all URLs, or repeat the flag for each URL")
 	flags.StringSliceVar(&c.Kinds, "webhook-events", c.Kinds, "post only these `kinds` of events, such as message,deleted,joined,left; all by default")
 }
 

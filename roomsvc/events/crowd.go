@@ -8,28 +8,28 @@ import (
 	"roomcast/proto"
 )
 
-// crowd is the people of one room on all gateways. It is pure, and belongs to one goroutine.
+// crowd is the people of one room on all gateways. It does no I/O, and belongs to one goroutine.
 type crowd struct {
 	gateways map[string]*share
-	count    map[string]int // how many gateways have a person, by id
+	count    map[string]int // number of gateways on which a person is in the room, by the person's id
 
-	// settle is the time at which the gateways have answered who is in the room; zero = nobody has
-	// asked. Until then applications receive no events. Occupied says that applications may believe
-	// the room to be occupied.
+	// settle is not zero while the gateways are asked who is in the room: it is when all should
+	// have answered. Until that time applications receive no events about the room. Occupied says
+	// that the last events may have told applications that somebody is in the room.
 	settle   time.Time
 	occupied bool
-	emptied  time.Time // when the last person left; zero = somebody is there
+	emptied  time.Time // when the last person left; zero = somebody is in the room
 }
 
-// share is the known people of one gateway.
+// share is the people of the room on one gateway, as far as they are known.
 type share struct {
 	people   map[string]proto.Identity
-	mark     proto.PresenceMark   // of people
-	behind   bool                 // a change has not arrived
-	incoming *proto.PresenceShare // the parts of a list that have arrived
+	mark     proto.PresenceMark   // the gateway's mark for this list of people
+	behind   bool                 // an earlier change of the gateway has not arrived
+	incoming *proto.PresenceShare // the parts of a new list that have arrived; nil = none
 }
 
-// news is one event for applications.
+// news is one event about people for applications.
 type news struct {
 	kind   proto.Occurrence
 	who    proto.Identity
@@ -50,7 +50,8 @@ func (c *crowd) of(gateway string) *share {
 	return s
 }
 
-// change applies a gateway's change. Behind reports whether an earlier change has not arrived.
+// change applies a gateway's change and returns the resulting events. Behind is true if an earlier
+// change of that gateway has not arrived; the caller must then ask for the whole list.
 func (c *crowd) change(m *proto.PresenceChange, now time.Time) (list []news, behind bool) {
 	s := c.of(m.Gateway)
 	first := m.Mark.Version == 1 && s.mark.Run < m.Mark.Run // the room was empty on that gateway
@@ -73,7 +74,8 @@ func (c *crowd) change(m *proto.PresenceChange, now time.Time) (list []news, beh
 	return list, s.behind
 }
 
-// shared applies one part of a gateway's list of people.
+// shared applies one part of a gateway's list of people. After the last part it returns the
+// resulting events.
 func (c *crowd) shared(m *proto.PresenceShare, now time.Time) (list []news) {
 	s := c.of(m.Gateway)
 	switch in := s.incoming; {
@@ -82,7 +84,7 @@ func (c *crowd) shared(m *proto.PresenceShare, now time.Time) (list []news) {
 	case in != nil && in.Mark == m.Mark && in.Part+1 == m.Part:
 		in.People, in.Part = append(in.People, m.People...), m.Part
 	default:
-		return nil // a part is missing
+		return nil // an earlier part is missing
 	}
 	if m.More {
 		return nil
@@ -97,7 +99,7 @@ func (c *crowd) shared(m *proto.PresenceShare, now time.Time) (list []news) {
 	return list
 }
 
-// replace replaces the people in s.
+// replace replaces the people in s, and returns the resulting events.
 func (c *crowd) replace(s *share, people []proto.Identity, now time.Time) (list []news) {
 	stay := make(map[string]bool, len(people))
 	for _, who := range people {
@@ -145,7 +147,7 @@ func (c *crowd) leave(list []news, s *share, id string, reason proto.LeaveReason
 	return list
 }
 
-// people returns at most [proto.MaxListed] people, by id.
+// people returns at most [proto.MaxListed] people, sorted by id.
 func (c *crowd) people() (list []proto.Identity) {
 	ids := slices.Sorted(maps.Keys(c.count))
 	for _, id := range ids[:min(len(ids), proto.MaxListed)] {
@@ -159,7 +161,7 @@ func (c *crowd) people() (list []proto.Identity) {
 	return list
 }
 
-// behind reports whether some gateway's change has not arrived.
+// behind reports whether a change of some gateway has not arrived.
 func (c *crowd) behind() bool {
 	for _, s := range c.gateways {
 		if s.behind {

@@ -47,9 +47,10 @@ func (h *host) shares() (parts []*proto.PresenceShare) {
 	return parts
 }
 
-// If no change is lost, an application that adds up the events always knows the people. The crowd
-// notices a lost change with the gateway's next message. Then the gateway's list corrects the
-// events. A person on several gateways counts once.
+// The test plays an application that adds up the events. While no change is lost, the application
+// always knows the people. If a change is lost, the crowd notices it with the gateway's next
+// message, and the gateway's list then corrects the application. A person on several gateways
+// counts once.
 func TestEventsAddUpToThePeople(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -110,7 +111,7 @@ func TestEventsAddUpToThePeople(t *testing.T) {
 				check()
 				continue
 			}
-			// The change is lost; the gateway repeats its mark.
+			// This change is lost. The gateway then repeats its mark without it.
 			list, behind := c.change(&proto.PresenceChange{Gateway: h.id, Mark: h.mark}, now)
 			if len(list) > 0 || !behind || !c.behind() {
 				t.Fatalf("seed %d: the crowd does not notice a lost change", seed)
@@ -126,7 +127,7 @@ func TestEventsAddUpToThePeople(t *testing.T) {
 	}
 }
 
-// An old list changes nothing either.
+// A list with a missing part changes nothing. An old list changes nothing either.
 func TestIncompleteListChangesNothing(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	h := &host{id: "g", people: map[string]proto.Identity{}, mark: proto.PresenceMark{Run: 1}}

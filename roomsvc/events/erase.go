@@ -12,14 +12,15 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// eraserName is the key of the eraser's position.
+// eraserName is the key under which the eraser stores its position.
 const eraserName = "erase"
 
-// eraser erases the copies of deleted messages and of their edits. It is a [consumer]. When it
-// reads a deletion, all copies of the message are earlier in the stream, or gone.
+// eraser erases the copies of deleted messages and of their edits from ROOMEVENTS. It is a
+// [consumer]. The stream has the copies of a message before the event of its deletion, so the
+// eraser looks only at earlier events.
 //
-// Before it erases a copy, it stores a stub under the copy's sequence, for webhooks that have not
-// read the copy yet.
+// Before it erases a copy, it stores a stub under the copy's sequence. Webhooks that have not read
+// the copy yet post the stub instead.
 type eraser struct{ e *Events }
 
 func (*eraser) reset() {}
@@ -34,11 +35,11 @@ func (x *eraser) take(ctx context.Context, after position) (uint64, error) {
 	return after.seq, err
 }
 
-// look erases the copies of what a record deletes, if the record is a deletion.
+// look erases the copies of a message if the entry is the event of the message's deletion.
 func (x *eraser) look(ctx context.Context, entry *history.Entry) error {
 	rec, ok, err := record(entry)
 	if !ok || err != nil || rec.Kind != proto.Deleted {
-		return nil // it is unknown what an unreadable record deletes
+		return nil // an unreadable record may be a deletion, but does not show of which message
 	}
 	event, err := x.e.event(entry, &rec)
 	if err != nil {
@@ -54,8 +55,8 @@ func (x *eraser) look(ctx context.Context, entry *history.Entry) error {
 	return err
 }
 
-// find returns a sequence before all copies of the message and its edits: the smallest one that is
-// behind the room's records from before the message.
+// find returns the stream sequence from which the search for copies must begin. By binary search it
+// finds the place after the room's records that are older than message of. By is the deletion.
 func (x *eraser) find(ctx context.Context, by *history.Entry, epoch string, of uint64) (uint64, error) {
 	lo, hi := uint64(1), by.Seq
 	for lo < hi {
@@ -65,7 +66,7 @@ func (x *eraser) find(ctx context.Context, by *history.Entry, epoch string, of u
 			return 0, err
 		}
 		if len(next) == 0 {
-			return hi, nil // by itself is gone, and so is everything before it
+			return hi, nil // the stream has dropped even the deletion, and so all copies before it
 		}
 		rec, ok, _ := record(&next[0])
 		if next[0].Seq >= hi || ok && rec.State.Epoch == epoch && rec.Seq >= of {
@@ -77,8 +78,8 @@ func (x *eraser) find(ctx context.Context, by *history.Entry, epoch string, of u
 	return lo, nil
 }
 
-// erase erases the copies among the next records of the room, and returns the sequence to continue
-// from.
+// erase erases the copies among the next records of the room. It returns the sequence from which
+// the next call must continue.
 func (x *eraser) erase(ctx context.Context, by *history.Entry, from uint64, event *proto.Event, epoch string) (uint64, error) {
 	list, err := x.e.stored.Next(ctx, by.Subject, from, batchCount, batchBytes)
 	if err != nil || len(list) == 0 {

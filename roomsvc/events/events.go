@@ -1,12 +1,13 @@
-// Package events sends applications what happens in rooms.
+// Package events lets applications receive what happens in rooms.
 //
 //	log -> stream ROOMEVENTS -> pull consumers, webhooks
-//	gateways -> people -> joined, left, occupied, vacated, present -> ROOMEVENTS
+//	gateways -> people -> events joined, left, occupied, vacated, present -> ROOMEVENTS
 //
-// The stream copies the log by itself (stream.go). The owner of a partition adds joins and leaves
-// (people.go, crowd.go). Readers follow the stream and store their position: one for each webhook
-// (post.go), and one that erases deleted messages (erase.go). The package uses a connection of its
-// own, and never delays a message.
+// NATS copies each record of the log to ROOMEVENTS (stream.go). The owner of a partition adds the
+// joins and leaves of people (people.go, crowd.go). Readers read the stream and store their
+// position (read.go): one for each webhook (post.go), and one that erases deleted messages
+// (erase.go). The package has its own connection to NATS and its own goroutines, so it never delays
+// a message.
 package events
 
 import (
@@ -35,11 +36,12 @@ type Service struct {
 	Dial     func(opts ...nats.Option) (*nats.Conn, error)
 	Owns     func(partition int) bool // this instance owns the partition, and no other instance can have taken it
 	Replicas int                      // of the log
-	Keys     *seal.Keys               // nil = nothing is sealed
+	Keys     *seal.Keys               // decrypt records and encrypt events; nil = no encryption
 	Log      *slog.Logger
 }
 
-// Events sends events to applications. The service calls Open until it succeeds, then Run once.
+// Events implements the events for applications. The service calls Open until it succeeds, and then
+// Run once.
 type Events struct {
 	// Static after New.
 	cfg       Config
@@ -47,7 +49,7 @@ type Events struct {
 	receivers []*webhook.Receiver
 	metrics   *metrics
 
-	// Set by Run before anything uses them.
+	// Set at the beginning of Run, before the other goroutines start.
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	stored *history.Stream
@@ -131,8 +133,8 @@ func (e *Events) connect(ctx context.Context) (err error) {
 	return nil
 }
 
-// leftBehind reports whether the stream exists although events are off. The stream then still
-// copies the log, so deleted messages must be erased there too.
+// leftBehind reports whether the stream exists although events are off now. Such a stream still
+// copies the log, so deleted messages must be erased from it too.
 func (e *Events) leftBehind(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -48,7 +48,7 @@ func serve(t *testing.T, srv *natstest.Server, change ...func(*service.Config)) 
 	return stop
 }
 
-// do sends a message or an act until it has a final answer, and returns its seq.
+// do sends a message or an act again and again until it has a final answer, and returns its seq.
 func do(t *testing.T, nc *nats.Conn, room, from, kind, text string, more ...string) (seq uint64) {
 	t.Helper()
 	m := nats.NewMsg(proto.MustRoom(room).Subject())
@@ -83,7 +83,7 @@ func secretFile(t *testing.T) string {
 	return path
 }
 
-// receiver is an application. It is safe for concurrent use.
+// receiver is an application that receives posts. It is safe for concurrent use.
 type receiver struct {
 	t      *testing.T
 	server *httptest.Server
@@ -188,9 +188,8 @@ func holds(t *testing.T, dir, text string) (found bool) {
 	return found
 }
 
-// The room service posts later the events that it could not post while the receiver was away. It
-// posts them in order, also after a restart of the room service and of NATS. A retry has the id of
-// the failed post.
+// While the receiver is away, posts fail. Afterwards the room service posts all missed events in
+// order, even if it and NATS were restarted meanwhile. A retry has the id of the failed post.
 func TestReceiverThatWasAwayMissesNothing(t *testing.T) {
 	srv := natstest.Start(t)
 	var mu sync.Mutex
@@ -235,7 +234,8 @@ func TestReceiverThatWasAwayMissesNothing(t *testing.T) {
 }
 
 // If a message is deleted before the receiver has accepted it, the room service posts its stub
-// instead, even if an earlier post with the message failed. The message leaves the files.
+// instead. This is so even if an earlier post with the message has failed. The text of the message
+// disappears from the files of the server.
 func TestDeletedMessageIsPostedAsItsStub(t *testing.T) {
 	srv := natstest.Start(t)
 	tried := make(chan struct{}, 1)
@@ -284,8 +284,9 @@ func TestDeletedMessageIsPostedAsItsStub(t *testing.T) {
 	}
 }
 
-// An application reads the events of all rooms from its consumer, in the order of each room. If
-// the service has keys, the payloads in the stream are sealed; webhooks receive them opened.
+// An application reads the events of all rooms from its consumer; those of one room come in order.
+// If the service has keys, the payloads in the stream are encrypted, and webhooks receive them
+// decrypted.
 func TestSealedEventsAreOpenedForWebhooksOnly(t *testing.T) {
 	srv := natstest.Start(t)
 	keys, err := seal.New([]byte("a secret with thirty-two bytes!!"))
@@ -328,7 +329,7 @@ func TestSealedEventsAreOpenedForWebhooksOnly(t *testing.T) {
 	}
 }
 
-// An event that the store cannot read is passed over, and the later ones are posted.
+// If the store cannot read an event, the poster leaves it out and posts the later events.
 func TestDamagedEventIsPassedOver(t *testing.T) {
 	srv := natstest.Start(t)
 	r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) bool {
@@ -362,8 +363,8 @@ func TestDamagedEventIsPassedOver(t *testing.T) {
 	}
 }
 
-// Events that the stream dropped while the receiver was away are counted in the next post. A
-// stream that was removed and made again is posted from its beginning, under other ids.
+// The next post says how many events the stream dropped while the receiver was away. If the stream
+// is removed and made again, its events are posted from the first one, under other ids.
 func TestDroppedEventsAreCounted(t *testing.T) {
 	srv := natstest.Start(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
@@ -464,7 +465,7 @@ func TestOnlyTheChosenKindsArePosted(t *testing.T) {
 	}
 }
 
-// Whichever instance leads, it posts the events in order.
+// When another instance begins to lead, it continues the posts in order.
 func TestAnotherInstanceContinues(t *testing.T) {
 	srv := natstest.Start(t)
 	r := newReceiver(t, nil)

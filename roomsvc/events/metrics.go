@@ -18,7 +18,7 @@ type metrics struct {
 	delay    prometheus.Collector
 
 	mu     sync.Mutex      // guards delays
-	delays []*atomic.Int64 // of each webhook, see poster
+	delays []*atomic.Int64 // one for each webhook; see poster.delay
 }
 
 func newMetrics() *metrics {
@@ -28,13 +28,13 @@ func newMetrics() *metrics {
 	m := &metrics{
 		told:     counter("events_people_total", "Events about people that were added to ROOMEVENTS."),
 		posted:   counter("webhook_events_total", "Events that a webhook has accepted."),
-		failures: counter("webhook_failures_total", "Posts to a webhook that failed; each is sent again."),
+		failures: counter("webhook_failures_total", "Posts to a webhook that failed and are retried."),
 		missed:   counter("webhook_events_missed_total", "Events that ROOMEVENTS dropped before a webhook accepted them."),
 		erased:   counter("events_erased_total", "Copies of deleted messages and edits that were erased from ROOMEVENTS."),
 	}
 	m.delay = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "roomsvc", Name: "webhook_delay_seconds",
-		Help: "Age of the oldest event whose post has failed, of all webhooks that this instance serves.",
+		Help: "Age of the oldest event that a webhook has not accepted because its post failed, among all webhooks of this instance.",
 	}, m.oldest)
 	return m
 }

@@ -16,39 +16,40 @@ import (
 	"roomcast/proto/seal"
 )
 
-// The times of people. A gateway that dies is noticed after silentTime at the latest. The answers
-// of all others then arrive well within ten seconds.
+// Times of the type people. When a gateway dies, people notices it after silentTime and asks the
+// other gateways. Their answers arrive well within ten seconds after the death.
 const (
 	tickTime    = 100 * time.Millisecond
-	silentTime  = 5 * time.Second  // without a heartbeat, which comes every two seconds
-	settleTime  = 2 * time.Second  // to wait for the people of all gateways
-	believeTime = 5 * time.Second  // to wait for lookUp
-	forgetTime  = 10 * time.Second // how long an empty room is kept; gateways repeat their marks for three seconds
+	silentTime  = 5 * time.Second  // time without a heartbeat after which a gateway counts as dead; heartbeats come every two seconds
+	settleTime  = 2 * time.Second  // how long to wait for the answers of all gateways
+	believeTime = 5 * time.Second  // how long to wait for the result of lookUp
+	forgetTime  = 10 * time.Second // how long an empty room stays in memory; for three seconds gateways may still repeat marks of it
 	askPause    = 500 * time.Millisecond
 	sweepPause  = 500 * time.Millisecond // between two checks of all rooms of a partition
-	unasked     = time.Hour              // the time to settle while the question has not been sent
+	unasked     = time.Hour              // stands for "not yet": the time to settle while the question has not been sent
 )
 
 const (
-	maxAsked   = 500     // rooms that one question names
-	maxPending = 4096    // events that the stream has not acknowledged
-	buffer     = 1 << 14 // waiting messages of gateways; after NATS drops more, people asks again
+	maxAsked   = 500     // rooms in one question
+	maxPending = 4096    // published events without an acknowledgment of the stream
+	buffer     = 1 << 14 // messages of gateways that wait for run; if more arrive, nats.go drops them and people asks the gateways
 )
 
 // people sends applications the joins and leaves in the rooms of the partitions that this instance
-// owns. It receives the messages between gateways. If some may be lost, it asks all gateways, and
-// then sends one event for each room with the people in it. Only Run uses it.
+// owns. It receives the messages between gateways. If a message may be lost, it asks all gateways
+// who is in the rooms. Then it sends one event for each room, with the people in it. A people
+// belongs to the goroutine of run.
 type people struct {
 	e      *Events
-	js     jetstream.JetStream // publishes without waiting
+	js     jetstream.JetStream // publishes without waiting for the acknowledgment
 	heard  chan *nats.Msg
-	found  chan map[proto.Room]bool // rooms that applications believe to be occupied
-	failed chan proto.Room          // rooms with an event that was not stored
+	found  chan map[proto.Room]bool // the result of lookUp
+	failed chan proto.Room          // rooms for which an event could not be stored
 
 	partitions [proto.Partitions]*owned // nil = not owned
 	gateways   map[string]gateway
 	ask        proto.AskPeople // the next question to the gateways
-	asked      time.Time       // when the last one was sent
+	asked      time.Time       // when the last question was sent
 	reconnects uint64
 	dropped    int
 	tasks      sync.WaitGroup
@@ -58,7 +59,7 @@ type people struct {
 type owned struct {
 	sub    *nats.Subscription
 	rooms  map[proto.Room]*crowd
-	settle time.Time // see crowd; of all rooms
+	settle time.Time // like crowd.settle, for all rooms of the partition
 	swept  time.Time // when its rooms were last checked
 	known  bool      // the result of lookUp has been applied
 }
@@ -66,7 +67,7 @@ type owned struct {
 type gateway struct {
 	process string
 	number  uint64
-	heard   time.Time // zero = it has timed out
+	heard   time.Time // when its last heartbeat arrived; zero = the gateway counts as dead
 }
 
 func newPeople(e *Events) *people {
@@ -84,7 +85,7 @@ func (p *people) run(ctx context.Context) {
 		_, err = p.e.nc.ChanSubscribe(proto.SubjectAnyGate, p.heard)
 	}
 	if err != nil {
-		p.e.svc.Log.Error("hear gateways for applications", "error", err)
+		p.e.svc.Log.Error("subscribe to messages of gateways", "error", err)
 		return
 	}
 	ticker := time.NewTicker(tickTime)
@@ -103,14 +104,15 @@ func (p *people) run(ctx context.Context) {
 		case rooms := <-p.found:
 			p.believe(rooms, time.Now())
 		case room := <-p.failed:
-			p.doubt(room, time.Now())
+			p.recheck(room, time.Now())
 		case now := <-ticker.C:
 			p.tick(ctx, now)
 		}
 	}
 }
 
-// unstored asks again for the people of a room whose event could not be stored.
+// unstored has the gateways asked about a room, because an event about the room could not be
+// stored. NATS calls it.
 func (p *people) unstored(_ jetstream.JetStream, m *nats.Msg, _ error) {
 	_, rest, _ := strings.Cut(strings.TrimPrefix(m.Subject, "room.evt."), ".")
 	_, token, _ := strings.Cut(rest, ".")
@@ -119,7 +121,7 @@ func (p *people) unstored(_ jetstream.JetStream, m *nats.Msg, _ error) {
 	}
 }
 
-// tick does everything that is due.
+// tick does all work that depends on the time.
 func (p *people) tick(ctx context.Context, now time.Time) {
 	p.own(now)
 	p.checkLink(now)
@@ -149,18 +151,19 @@ func (p *people) own(now time.Time) {
 		case ours && s == nil:
 			sub, err := p.e.nc.ChanSubscribe(proto.EphemeralPartition(number), p.heard)
 			if err != nil {
-				continue // at the next tick
+				continue // the next tick tries again
 			}
 			p.partitions[number] = &owned{sub: sub}
-			p.doubtPartition(number, now)
+			p.recheckPartition(number, now)
 		case !ours && s != nil:
-			_ = s.sub.Unsubscribe() // without a connection it has ended anyway
+			_ = s.sub.Unsubscribe() // an error means that there is no connection, and so no subscription
 			p.partitions[number] = nil
 		}
 	}
 }
 
-// checkLink asks all gateways if messages may have been lost.
+// checkLink has all gateways asked if messages may have been lost: after a reconnect, or when
+// nats.go has dropped some.
 func (p *people) checkLink(now time.Time) {
 	dropped, reconnects := 0, p.e.nc.Stats().Reconnects
 	for _, s := range p.partitions {
@@ -170,7 +173,7 @@ func (p *people) checkLink(now time.Time) {
 		}
 	}
 	if reconnects != p.reconnects || dropped > p.dropped {
-		p.doubtAll(now)
+		p.recheckAll(now)
 		for id, g := range p.gateways {
 			g.heard = now
 			p.gateways[id] = g
@@ -217,7 +220,7 @@ func (p *people) hear(m *nats.Msg, now time.Time) {
 	case !c.settle.IsZero():
 		return
 	case behind:
-		p.doubt(room, now)
+		p.recheck(room, now)
 		return
 	}
 	for i := range list {
@@ -244,7 +247,7 @@ func (p *people) beat(id string, data []byte, now time.Time) {
 	case old.process != h.Process:
 		p.gone(id, now)
 	case old.heard.IsZero() || h.Number > old.number+1:
-		p.doubtAll(now) // its messages may have been lost
+		p.recheckAll(now) // messages of this gateway may have been lost
 	}
 }
 
@@ -260,7 +263,7 @@ func (p *people) crowd(room proto.Room, now time.Time) *crowd {
 	return c
 }
 
-// gone asks all gateways for the people of the rooms in which a gateway had people.
+// gone has the gateways asked about all rooms in which a gateway that has stopped had people.
 func (p *people) gone(id string, now time.Time) {
 	for _, s := range p.partitions {
 		if s == nil {
@@ -268,14 +271,14 @@ func (p *people) gone(id string, now time.Time) {
 		}
 		for room, c := range s.rooms {
 			if here := c.gateways[id]; here != nil && len(here.people) > 0 {
-				p.doubt(room, now)
+				p.recheck(room, now)
 			}
 		}
 	}
 }
 
-// doubt adds a room to the next question to all gateways.
-func (p *people) doubt(room proto.Room, now time.Time) {
+// recheck adds a room to the next question to all gateways.
+func (p *people) recheck(room proto.Room, now time.Time) {
 	s := p.partitions[room.Partition()]
 	if s == nil || !s.settle.IsZero() {
 		return
@@ -291,8 +294,8 @@ func (p *people) doubt(room proto.Room, now time.Time) {
 	p.ask.Rooms = append(p.ask.Rooms, room.String())
 }
 
-// doubtPartition adds an owned partition to the next question to all gateways.
-func (p *people) doubtPartition(number int, now time.Time) {
+// recheckPartition adds an owned partition to the next question to all gateways.
+func (p *people) recheckPartition(number int, now time.Time) {
 	s := p.partitions[number]
 	rooms := make(map[proto.Room]*crowd)
 	for room, old := range s.rooms {
@@ -310,21 +313,22 @@ func (p *people) doubtPartition(number int, now time.Time) {
 	}
 }
 
-func (p *people) doubtAll(now time.Time) {
+func (p *people) recheckAll(now time.Time) {
 	for number, s := range p.partitions {
 		if s != nil {
-			p.doubtPartition(number, now)
+			p.recheckPartition(number, now)
 		}
 	}
 }
 
-// sendQuestion asks the gateways. If the question is about whole partitions, it also starts lookUp.
+// sendQuestion sends the question to all gateways. If the question is about whole partitions, it
+// also starts lookUp.
 func (p *people) sendQuestion(ctx context.Context, now time.Time) {
 	ask := p.ask
 	ask.Rooms = ask.Rooms[:min(len(ask.Rooms), maxAsked)]
 	body, err := json.Marshal(ask)
 	if err != nil || p.e.nc.Publish(proto.SubjectPeople, body) != nil {
-		return // at the next tick
+		return // the next tick tries again
 	}
 	if len(ask.Partitions) > 0 {
 		p.tasks.Go(func() { p.lookUp(ctx) })
@@ -347,7 +351,8 @@ func (p *people) sendQuestion(ctx context.Context, now time.Time) {
 	}
 }
 
-// believe marks the rooms that applications believe to be occupied.
+// believe applies the result of lookUp: it marks the rooms that applications believe to be
+// occupied.
 func (p *people) believe(rooms map[proto.Room]bool, now time.Time) {
 	for room := range rooms {
 		if s := p.partitions[room.Partition()]; s != nil && !s.settle.IsZero() {
@@ -361,7 +366,8 @@ func (p *people) believe(rooms map[proto.Room]bool, now time.Time) {
 	}
 }
 
-// settle sends events about the rooms for which the gateways have had time to answer.
+// settle ends the question about those rooms for which the gateways have had enough time to answer,
+// and sends one event about each. It also drops rooms that have been empty for long.
 func (p *people) settle(number int, s *owned, now time.Time) {
 	if !s.settle.IsZero() {
 		if now.Before(s.settle) || !s.known && now.Before(s.settle.Add(believeTime)) {
@@ -385,7 +391,7 @@ func (p *people) settle(number int, s *owned, now time.Time) {
 				p.tell(room, proto.RoomPresent, len(c.count), proto.AppendPresent(nil, room, now, len(c.count), c.people()))
 			}
 			if c.occupied = false; c.behind() {
-				p.doubt(room, now)
+				p.recheck(room, now)
 			}
 		case c.settle.IsZero() && !c.emptied.IsZero() && now.Sub(c.emptied) > forgetTime:
 			delete(s.rooms, room)
@@ -393,7 +399,7 @@ func (p *people) settle(number int, s *owned, now time.Time) {
 	}
 }
 
-// tell adds an event to the stream.
+// tell adds an event about people to the stream.
 func (p *people) tell(room proto.Room, kind proto.Occurrence, count int, payload []byte) {
 	m := nats.NewMsg(room.EventSubject(kind))
 	m.Header.Set(proto.HeaderCount, strconv.Itoa(count))
@@ -402,7 +408,7 @@ func (p *people) tell(room proto.Room, kind proto.Occurrence, count int, payload
 		m.Header.Set(proto.HeaderEnc, seal.Mark)
 	}
 	if _, err := p.js.PublishMsgAsync(m); err != nil {
-		p.doubt(room, time.Now())
+		p.recheck(room, time.Now())
 		return
 	}
 	p.e.metrics.told.Inc()

@@ -15,19 +15,19 @@ import (
 	"roomcast/roomsvc/webhook"
 )
 
-// maxHole is the number of missing sequences that are looked up as erased events. A larger hole
-// means that the limits of the stream have dropped events.
+// maxHole limits the number of missing stream sequences in a row for which the poster looks for
+// stubs of erased events. If more are missing, the limits of the stream have dropped the events.
 const maxHole = 1000
 
-// poster posts the events to one receiver. It is a [consumer]. It reads a failed post again before
-// it repeats it, because a message in it may have been deleted since.
+// poster posts the events to one receiver. It is a [consumer]. Before it repeats a failed post, it
+// reads the events again, because a message among them may have been deleted meanwhile.
 type poster struct {
 	e        *Events
 	receiver *webhook.Receiver
-	delay    *atomic.Int64 // when the oldest unaccepted event was stored, in Unix nanoseconds; 0 = no post has failed
+	delay    *atomic.Int64 // when the oldest event of a failed post was stored, in Unix nanoseconds; 0 = the last post succeeded
 
-	until    uint64 // the last event of the failed post; 0 = no post has failed
-	failures int    // of that post
+	until    uint64 // sequence of the last event of the failed post; 0 = the last post succeeded
+	failures int    // how often this post has failed
 	next     time.Time
 }
 
@@ -81,14 +81,14 @@ func (p *poster) take(ctx context.Context, after position) (uint64, error) {
 	return last, nil
 }
 
-// failed records a failed post, which take repeats later.
+// failed records that a post has failed. take repeats the post later.
 func (p *poster) failed(err error, last uint64, list []history.Entry) {
 	p.until = last
 	p.failures++
 	p.next = time.Now().Add(webhook.Pause(p.failures))
 	p.e.metrics.failures.Inc()
 	if p.failures == 1 || p.failures%10 == 0 {
-		p.e.svc.Log.Warn("webhook fails; its events wait", "url", p.receiver.URL, "failures", p.failures, "error", err)
+		p.e.svc.Log.Warn("post to webhook failed; its events wait", "url", p.receiver.URL, "failures", p.failures, "error", err)
 	}
 	if len(list) > 0 {
 		if at, err := time.Parse(time.RFC3339Nano, list[0].Header.Get("Nats-Time-Stamp")); err == nil {
@@ -97,7 +97,8 @@ func (p *poster) failed(err error, last uint64, list []history.Entry) {
 	}
 }
 
-// batch returns the body of the post with the events after a position up to last.
+// batch returns the body of a post with the events in list, and with stubs for the erased events.
+// The post covers the sequences after the position, up to last.
 func (p *poster) batch(ctx context.Context, after position, last uint64, list []history.Entry) (*webhook.Batch, error) {
 	b := &webhook.Batch{Events: []webhook.Event{}}
 	seq := after.seq + 1
@@ -112,7 +113,7 @@ func (p *poster) batch(ctx context.Context, after position, last uint64, list []
 		if to <= last {
 			kind, data, err := p.e.tell(&list[i])
 			if err != nil {
-				p.e.svc.Log.Error("post event; it is left out", "error", err)
+				p.e.svc.Log.Error("read event for webhook; it is left out", "error", err)
 			}
 			p.add(b, after, to, kind, data)
 		}
@@ -121,7 +122,7 @@ func (p *poster) batch(ctx context.Context, after position, last uint64, list []
 	return b, nil
 }
 
-// fill adds the stubs of the erased events from one sequence up to, but not including, another one.
+// fill adds the stubs of the erased events with the sequences from, from+1, …, to-1.
 func (p *poster) fill(ctx context.Context, b *webhook.Batch, after position, from, to uint64) error {
 	if from >= to {
 		return nil
@@ -154,8 +155,8 @@ func (p *poster) add(b *webhook.Batch, after position, seq uint64, kind string, 
 	b.Events = append(b.Events, webhook.Event{ID: webhook.EventID(after.created, seq), Type: kind, Data: data})
 }
 
-// tell returns the kind of an entry and its decrypted payload. Kind is "" if the entry is not for
-// applications.
+// tell returns the kind of an entry and its decrypted payload. Kind is "" if applications do not
+// receive entries of this kind.
 func (e *Events) tell(entry *history.Entry) (kind string, data []byte, err error) {
 	if rec, ok, err := record(entry); ok || err != nil {
 		if err == nil {

@@ -13,22 +13,23 @@ import (
 )
 
 const (
-	pollPause  = 100 * time.Millisecond // between two reads if there are no new events
-	saveEvery  = time.Second            // between two writes of a position
+	pollPause  = 100 * time.Millisecond // pause after a read that found no new events
+	saveEvery  = time.Second            // shortest time between two writes of a position
 	batchCount = 100                    // events in one read
 	batchBytes = 256 << 10              // bytes in one read; one event may have more
 	leader     = 0                      // the owner of this partition runs the readers
 )
 
-// position is how far a reader has come.
+// position says up to which event a reader has handled the stream.
 type position struct {
-	created time.Time // when the stream was made; a new stream with the same name begins again
-	seq     uint64    // of the last handled event
+	created time.Time // when the stream was made; a new stream of the same name has other sequences
+	seq     uint64    // stream sequence of the last handled event
 }
 
 func (p position) encode() []byte { return fmt.Appendf(nil, "%d %d", p.created.UnixMilli(), p.seq) }
 
-// after returns the sequence in a stored position, 0 if it is of another stream.
+// after returns the sequence in a stored position. It returns 0 if the position belongs to another
+// stream.
 func (p position) after(stored []byte) uint64 {
 	var created int64
 	var seq uint64
@@ -38,29 +39,29 @@ func (p position) after(stored []byte) uint64 {
 	return seq
 }
 
-// consumer handles events. Its calls never overlap.
+// consumer handles events. A reader makes one call at a time.
 type consumer interface {
-	// take handles the next events after a position and returns the sequence of the last one. If it
-	// returns the old sequence, there are no new events.
+	// take handles the next events after a position, and returns the sequence of the last handled
+	// one. If there are no new events, it returns after.seq.
 	take(ctx context.Context, after position) (uint64, error)
-	// reset says that another instance may have handled events in between.
+	// reset says that another instance may have handled events since the last call of take.
 	reset()
 }
 
-// reader follows the stream for one consumer, on one instance at a time. Two instances may overlap
-// for a moment. Then both handle the same events in the same order, and the slower one fails to
-// store its position.
+// reader reads the stream for one consumer. Each instance has such a reader, but only that of the
+// leader works. Two instances may believe for a moment that they lead. Then both handle the same
+// events in the same order, and the slower one fails to store its position.
 type reader struct {
 	e        *Events
 	name     string
 	at       position
 	kv       jetstream.KeyValue
 	revision uint64 // of the stored position; 0 = none is stored
-	stored   uint64 // its sequence
+	stored   uint64 // the sequence in the stored position
 	saved    time.Time
 }
 
-// read passes all events to c until ctx ends.
+// read runs a reader that passes events to c, until ctx ends.
 func (e *Events) read(ctx context.Context, name string, c consumer) {
 	r := &reader{e: e, name: name}
 	said := time.Time{}
@@ -74,7 +75,7 @@ func (e *Events) read(ctx context.Context, name string, c consumer) {
 	}
 }
 
-// lead handles events while this instance leads.
+// lead handles events while this instance leads, which means that it owns the partition leader.
 func (r *reader) lead(ctx context.Context, c consumer) error {
 	if !r.e.svc.Owns(leader) {
 		return nil
@@ -83,7 +84,8 @@ func (r *reader) lead(ctx context.Context, c consumer) error {
 	if err := r.load(ctx); err != nil {
 		return err
 	}
-	// After a reconnect the position is read again: a backup may have been restored meanwhile.
+	// After a reconnect, read the position again, because NATS may have been restored from a backup
+	// meanwhile.
 	reconnects := r.e.nc.Stats().Reconnects
 	for r.e.svc.Owns(leader) && ctx.Err() == nil && r.e.nc.Stats().Reconnects == reconnects {
 		next, err := c.take(ctx, r.at)
@@ -126,7 +128,7 @@ func (r *reader) load(ctx context.Context) error {
 	return nil
 }
 
-// save stores the position. It fails if another instance has stored one in between.
+// save stores the position. It fails if another instance has stored a position since.
 func (r *reader) save(ctx context.Context) error {
 	r.saved = time.Now()
 	if r.stored == r.at.seq {
@@ -151,8 +153,8 @@ func (e *Events) entries(ctx context.Context, after uint64) ([]history.Entry, er
 	return e.stored.Next(ctx, "room.evt.>", after+1, batchCount, batchBytes)
 }
 
-// record returns the log's record that an entry is a copy of, with its payload as stored. ok is
-// false for other entries.
+// record returns the record of the log of which the entry is a copy, with the payload as stored. ok
+// is false if the entry is not a copy of a record.
 func record(entry *history.Entry) (rec proto.Record, ok bool, err error) {
 	subject, ok := proto.LogSubjectOfEvent(entry.Subject)
 	if !ok {

@@ -12,8 +12,8 @@ import (
 	"roomcast/roomsvc/webhook"
 )
 
-// settings returns the settings of a new stream. The stream begins with the events after its
-// creation.
+// settings returns the settings for a new stream. The stream copies only records that are stored
+// after now.
 func (e *Events) settings(now time.Time) jetstream.StreamConfig {
 	subjects := []string{proto.SubjectEventErased}
 	for _, kind := range proto.Occurrences {
@@ -33,7 +33,7 @@ func (e *Events) settings(now time.Time) jetstream.StreamConfig {
 		Replicas:    e.svc.Replicas,
 		MaxAge:      e.cfg.Age,
 		MaxBytes:    e.cfg.Bytes,
-		Duplicates:  time.Minute, // unused; it must not exceed Age
+		Duplicates:  time.Minute, // NATS's detection of duplicates is unused, but its window must not exceed Age
 		AllowDirect: true,
 	}
 }
@@ -44,7 +44,7 @@ func (e *Events) ensureStream(ctx context.Context, js jetstream.JetStream) (jets
 	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		s, err = js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance has just made it
 			s, err = js.Stream(ctx, want.Name)
 		}
 	}
@@ -65,9 +65,9 @@ func (e *Events) ensureStream(ctx context.Context, js jetstream.JetStream) (jets
 // ackWait is how long an application may take for one event before NATS delivers the event again.
 const ackWait = 10 * time.Second
 
-// ensureConsumers makes the pull consumers of applications. Each has only one event without an ack
-// at a time: with more, a repeated event would come behind later ones. It does not change an
-// existing consumer.
+// ensureConsumers makes the pull consumers of applications. It allows each only one event without
+// an ack at a time. With more, an event that NATS delivers again would come after later events.
+// ensureConsumers does not change an existing consumer.
 func (e *Events) ensureConsumers(ctx context.Context, s jetstream.Stream) error {
 	subjects := []string{proto.SubjectEventLog}
 	for _, kind := range proto.Occurrences {
@@ -89,7 +89,8 @@ func (e *Events) ensureConsumers(ctx context.Context, s jetstream.Stream) error 
 	return nil
 }
 
-// ensurePositions makes each new webhook begin with the next event.
+// ensurePositions stores a position for each new webhook, so that it begins with the next event and
+// not with all old ones.
 func (e *Events) ensurePositions(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) error {
 	kv, err := e.openBucket(ctx, js)
 	if err != nil {
