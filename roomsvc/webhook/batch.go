@@ -20,13 +20,15 @@ type Batch struct {
 	Missed uint64  `json:"missed,omitempty"` // earlier events that were dropped because the receiver was away for too long
 }
 
-// ID returns the id of the post with the events from first to last of the stream that was created
-// at the given time. A retry has the same id. The posts of a later stream have other ids.
+// ID returns the id of the post with the events from first to last (stream sequences). Created is
+// when the stream was made, so that the posts of a later stream have other ids. A retry has the
+// same id as the failed post.
 func ID(created time.Time, first, last uint64) string {
 	return EventID(created, first) + "-" + strconv.FormatUint(last, 10)
 }
 
-// EventID returns the id of one event of such a stream.
+// EventID returns the id of the event with the given stream sequence. Created is when the stream
+// was made.
 func EventID(created time.Time, seq uint64) string {
 	return "evt_" + strconv.FormatInt(created.UnixMilli(), 36) + "-" + strconv.FormatUint(seq, 10)
 }

@@ -24,7 +24,7 @@ import (
 // Limits of a post.
 const (
 	timeout   = 10 * time.Second // limit for the whole post, up to the end of the answer
-	maxAnswer = 64 << 10         // how many bytes of the answer are read; a longer answer closes the connection
+	maxAnswer = 64 << 10         // how many bytes of the answer are read; after a longer answer the connection is closed
 )
 
 // Receiver is an application that receives posts. It is safe for concurrent use.
@@ -37,7 +37,7 @@ type Receiver struct {
 
 	mu      sync.Mutex // guards the fields below
 	secrets webhook.Secrets
-	refused string // the last logged error of the file
+	refused string // the last logged error of reading the file; it is not logged twice
 }
 
 // Open returns the receiver at a URL. Its posts are signed with the secrets in the file, which is
@@ -68,7 +68,7 @@ func CheckURL(address string) error {
 		return fmt.Errorf("--webhook: %q is not a URL such as https://app.example.org/roomcast", address)
 	}
 	if ip := net.ParseIP(u.Hostname()); u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("--webhook: %q must be https, because events hold what people say; http is for this machine only", address)
+		return fmt.Errorf("--webhook: %q must be https, because events contain what people say; http is for this machine only", address)
 	}
 	return nil
 }
@@ -80,7 +80,7 @@ func Name(address string) string {
 	return "webhook-" + hex.EncodeToString(sum[:12])
 }
 
-// CheckFile returns an error that names the flag if a file has no secrets.
+// CheckFile returns an error, which names the flag, if a file does not contain secrets.
 func CheckFile(file string) error {
 	if _, err := readSecrets(file); err != nil {
 		return fmt.Errorf("--webhook-secret-file: %w", err)
@@ -110,7 +110,7 @@ func (r *Receiver) current() webhook.Secrets {
 		r.secrets, r.refused = secrets, ""
 	} else if err.Error() != r.refused {
 		r.refused = err.Error()
-		r.log.Warn("cannot read the changed secrets of a webhook; the old ones stay in use", "error", err)
+		r.log.Warn("read changed secrets of webhook; the old ones stay in use", "error", err)
 	}
 	return r.secrets
 }
@@ -133,7 +133,8 @@ func (r *Receiver) Post(ctx context.Context, id string, body []byte) error {
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("post events: the receiver answers %d", resp.StatusCode)
 	}
-	// If the answer breaks off, the receiver may have failed.
+	// An answer that breaks off counts as a failure, because the receiver may not have handled the
+	// events.
 	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)); err != nil {
 		return fmt.Errorf("post events: read answer: %w", err)
 	}
