@@ -12,8 +12,9 @@ import (
 	"roomcast/roomsvc/room"
 )
 
-// restrict replaces the identity and rights in a guest's command with those of a guest. It refuses
-// a guest's act. It also refuses the guest's message if guests may not say anything in the room.
+// restrict limits the command of a guest, which is a NATS client of an account that is not trusted.
+// It replaces the identity and the rights that the command claims with those of a guest. It refuses
+// all acts, and messages in rooms where guests may not say anything.
 func (s *Service) restrict(msg *nats.Msg, to proto.Room, c *room.Command) *proto.Refusal {
 	if s.trusts(msg) {
 		return nil
@@ -26,8 +27,9 @@ func (s *Service) restrict(msg *nats.Msg, to proto.Room, c *room.Command) *proto
 	return s.guests.Check(to, c.From.ID, proto.RightSay)
 }
 
-// actOf returns an act from a NATS client as the log shows it. It returns nil if the command is no
-// act, or if a gateway sent it: the gateway knows more about the author and logs the act.
+// actOf returns the entry of the audit log for an act that a NATS client sent. It returns nil if
+// the command is no act, or if a gateway sent it. That gateway knows more about the author and logs
+// the act itself.
 func actOf(c *command, cmd *room.Command) *daemon.Act {
 	if cmd.Act == "" || c.local != nil {
 		return nil
@@ -41,7 +43,7 @@ func actOf(c *command, cmd *room.Command) *daemon.Act {
 	return &act
 }
 
-// audit logs the outcome of an act.
+// audit writes an act and its outcome to the audit log.
 func audit(log *slog.Logger, act *daemon.Act, reply proto.Reply) {
 	act.Seq = reply.Seq
 	if reply.Refusal != nil {
@@ -51,14 +53,16 @@ func audit(log *slog.Logger, act *daemon.Act, reply proto.Reply) {
 	daemon.Audit(log, *act, nil)
 }
 
-// trusts reports whether a command may name its sender. A command without the server's header comes
-// from a gateway, or from a client of this service's own account.
+// trusts reports whether a command may name its sender. The NATS server adds a header to requests
+// from other accounts. A command without that header comes from a gateway or another client of this
+// service's own account.
 func (s *Service) trusts(msg *nats.Msg) bool {
 	account, given := accountOf(msg)
 	return !given || slices.Contains(s.cfg.Trusted, account)
 }
 
-// accountOf returns the account that a command came from, if the server has named it.
+// accountOf returns the account that a command came from. Given is false if the NATS server has not
+// set the header that names the account.
 func accountOf(msg *nats.Msg) (account string, given bool) {
 	info := msg.Header[proto.HeaderAccount]
 	if len(info) == 0 {
@@ -67,7 +71,8 @@ func accountOf(msg *nats.Msg) (account string, given bool) {
 	var from struct {
 		Account string `json:"acc"`
 	}
-	// The server replaces a header of the client; a second value would come from the client.
+	// The server replaces the value that a client has set, so the header has one value. A second
+	// one would be forged.
 	if len(info) != 1 || json.Unmarshal([]byte(info[0]), &from) != nil {
 		return "", true
 	}

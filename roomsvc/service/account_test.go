@@ -60,8 +60,8 @@ func startAccounts(t *testing.T, change ...func(*Config)) (as func(account strin
 	}
 }
 
-// A backend may name any sender and close rooms. A guest may not: the service ignores the sender
-// that a guest names.
+// A client of a trusted account may name any sender and close rooms. A guest may not: the service
+// replaces the sender that a guest names, and refuses a guest's act.
 func TestGuestsAreNotBelieved(t *testing.T) {
 	as := startAccounts(t)
 	admin := as("ROOMS")
@@ -127,8 +127,8 @@ func TestGuestsAreNotBelieved(t *testing.T) {
 	}
 }
 
-// roomsvc may publish on subjects on which the sender may not. So it answers only on reply
-// subjects, whoever asks. That is also true without accounts.
+// roomsvc may publish on subjects on which the sender of a request may not. So it answers only if
+// the reply subject is one for answers. The test shows this with and without accounts.
 func TestAnswersGoToReplySubjectsOnly(t *testing.T) {
 	srv := startNATS(t, true)
 	startService(t, srv)
@@ -165,8 +165,8 @@ func TestAnswersGoToReplySubjectsOnly(t *testing.T) {
 	}
 }
 
-// --guest-rights limits the rooms in which a guest may say something. A backend may say
-// something in every room.
+// --guest-rights limits the rooms in which a guest may say something. It does not limit clients of
+// trusted accounts.
 func TestGuestsHaveTheirRights(t *testing.T) {
 	as := startAccounts(t, func(c *Config) { c.GuestRights = []string{"lobby=read say", "open-*=say", "*=read"} })
 	for _, tt := range []struct {
@@ -184,8 +184,8 @@ func TestGuestsHaveTheirRights(t *testing.T) {
 	}
 }
 
-// roomsvc logs a line for each act that comes over NATS. A gateway logs those that
-// come over WebSocket or HTTP, because it knows more about their authors.
+// roomsvc logs a line for each act that comes over NATS. Acts that come over WebSocket or HTTP are
+// logged by the gateway, because it knows more about their authors.
 func TestActsOverNATSAreAudited(t *testing.T) {
 	var log logBuffer
 	as := startAccounts(t, logTo(t, &log))

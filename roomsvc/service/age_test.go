@@ -13,7 +13,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// In this test all records live for two seconds, and so do ownership markers.
+// The test sets the age limit of the log to two seconds. The stream drops records and ownership
+// markers after that time.
 func TestMarkersAreRenewedAndLogsAgeOut(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, func(c *Config) { c.HistoryAge, c.Idle = 2*time.Second, 500*time.Millisecond })

@@ -12,7 +12,7 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// The service reports that it is waiting.
+// While JetStream is unavailable, the service waits, and reports by Ready that it waits.
 func TestServiceWaitsForJetStream(t *testing.T) {
 	dir := t.TempDir()
 	srv := startNATS(t, true, func(o *server.Options) { o.JetStream, o.StoreDir = false, dir })
@@ -33,7 +33,8 @@ func TestServiceWaitsForJetStream(t *testing.T) {
 	natstest.Eventually(t, "the service to be ready", func() bool { return s.Ready() == nil })
 }
 
-// Errors about unreachable servers pass by themselves. Errors about settings do not.
+// The service should wait after an error about unreachable servers, because the servers may return.
+// It should stop after an error about settings, because an operator must change them.
 func TestOnlyErrorsAboutServersAreTemporary(t *testing.T) {
 	for _, c := range []struct {
 		err  jetstream.APIError

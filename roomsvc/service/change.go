@@ -17,15 +17,18 @@ type found struct {
 	record *proto.Record // without its payload; nil = not in the log
 }
 
-// lookup is a command that waits for a read or a question during a term, with the result.
+// lookup is a command for which something must be found out before the rules can decide, with the
+// result. Either the message to edit or delete is read from the log, or the gateways are asked
+// whether the member to kick is in the room.
 type lookup struct {
 	term   *term
 	c      command
-	err    error // of reading the message to edit or delete
+	err    error // from reading the message to edit or delete
 	absent bool  // the member to kick is not in the room
 }
 
-// find reads the message that a command edits or deletes, and returns the command to the partition.
+// find starts a goroutine that reads the message to edit or delete from the log, and then passes
+// the command back to the partition.
 func (p *partition) find(ctx context.Context, c command, seq uint64) {
 	if p.finding >= maxLoading {
 		p.s.refuse(c.reply, overloaded("too many messages are being read from the log"))
@@ -58,11 +61,11 @@ func (t *term) findRecord(ctx context.Context, room proto.Room, seq uint64) (*fo
 		return &found{}, nil
 	}
 	rec := page.Records[0]
-	rec.Payload = nil // it is not needed, and may be long
+	rec.Payload = nil // nobody needs the payload, and it may be long
 	return &found{record: &rec}, nil
 }
 
-// lookedUp continues with a command after its read or question.
+// lookedUp applies a command whose lookup is done, or refuses it because of the result.
 func (p *partition) lookedUp(ctx context.Context, l lookup) {
 	p.finding--
 	switch {
@@ -78,8 +81,8 @@ func (p *partition) lookedUp(ctx context.Context, l lookup) {
 	}
 }
 
-// erase removes a deleted record from the stream, and its bytes from the files. It does nothing if
-// the log no longer has the record.
+// erase removes a deleted record from the stream, and its bytes from the files of the NATS servers.
+// It does nothing if the log no longer has the record.
 func (t *term) erase(ctx context.Context, room proto.Room, seq uint64) error {
 	page, err := t.fence.Log().Read(ctx, history.Query{Room: room, Since: seq - 1, HasSince: true, Reach: seq, Limit: 1})
 	if err == nil && len(page.Records) > 0 && page.Records[0].Seq == seq && page.Records[0].Stream > 0 {
@@ -92,7 +95,7 @@ func (t *term) erase(ctx context.Context, room proto.Room, seq uint64) error {
 }
 
 // eraseLeft erases deleted records that an earlier owner did not erase before it died. It works in
-// the background.
+// the background, for at most a minute.
 func (t *term) eraseLeft(ctx context.Context, room proto.Room, limits *proto.Restrictions) {
 	t.p.s.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)

@@ -25,8 +25,8 @@ func change(t *testing.T, nc *nats.Conn, act proto.Act, from, key string, seq ui
 	return askUntil(t, nc, m, final)
 }
 
-// shown returns the events of the lobby as text, as a reader sees them. It checks that every
-// kind of page shows the same.
+// shown returns the events of the lobby as text, as a reader of the log sees them. It reads them in
+// several kinds of pages, and checks that all give the same events.
 func shown(t *testing.T, nc *nats.Conn) string {
 	t.Helper()
 	log := history.New(nc, nil)
@@ -83,8 +83,9 @@ func holdsText(t *testing.T, dir, text string) (holds bool) {
 	return holds
 }
 
-// Readers see a deleted message as a stub, and its text leaves the files. When it is sent again,
-// the next owner recognises it.
+// After a delete, readers see a stub instead of the message, and the server's files no longer
+// contain its text. If the sender resends the deleted message, the next owner recognises it and
+// does not store it again.
 func TestDeletedMessageIsErased(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -137,8 +138,8 @@ func TestDeletedMessageIsErased(t *testing.T) {
 	}
 }
 
-// The owner has died between the snapshot of a delete and the erasure of the message. Readers
-// see a stub at once, and the next owner erases the message.
+// The owner has died after it wrote the snapshot of a delete, and before it erased the message.
+// Readers see a stub at once, and the next owner erases the message.
 func TestNextOwnerErasesWhatIsLeft(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -151,7 +152,7 @@ func TestNextOwnerErasesWhatIsLeft(t *testing.T) {
 		t.Fatalf("delete: %v", r.Refusal)
 	}
 	stop()
-	// Such an owner leaves a snapshot that names a record as deleted, and the record.
+	// The dead owner has left a snapshot that names the record as deleted, and the record itself.
 	log := history.New(nc, nil)
 	snapshot, found, err := log.Snapshot(t.Context(), proto.MustRoom("lobby"))
 	if err != nil || !found {
@@ -174,7 +175,7 @@ func TestNextOwnerErasesWhatIsLeft(t *testing.T) {
 	natstest.Eventually(t, "the bytes to leave the files", func() bool { return !holdsText(t, srv.Dir(), "CANARY") })
 }
 
-// Readers read the log while records are deleted. No reader takes the hole for damage.
+// Readers read the log while records are deleted. No reader reports the missing record as a gap.
 func TestDeletesDuringReadsLeaveNoGap(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)

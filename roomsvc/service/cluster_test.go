@@ -24,8 +24,8 @@ func clusterDialer(servers []*natstest.Server) daemon.Dialer {
 	}
 }
 
-// The cluster has three replicas and two instances. The stream's leader goes away twice: once it
-// hands over, once it stops.
+// The cluster has three replicas of the stream, and two instances of the service. The stream's
+// leader changes twice: the first leader steps down, the second is stopped.
 func TestClusterLosesNothing(t *testing.T) {
 	servers := natstest.Cluster(t, 3)
 	replicated := func(c *Config) {

@@ -22,7 +22,7 @@ import (
 // Config is the configuration of a service. Start from [DefaultConfig] and set Dial.
 type Config struct {
 	Dial     daemon.Dialer         // opens connections to NATS; required
-	Keys     *seal.Keys            // seals stored records and opens sealed requests; nil = nothing is sealed
+	Keys     *seal.Keys            // encrypts stored records and decrypts requests; nil = no encryption
 	Instance string                // names this instance among others: letters and digits; "" = a random name
 	Version  string                // of the program, for the micro API: three numbers as in semver
 	Log      *slog.Logger          // nil = slog.Default()
@@ -32,26 +32,27 @@ type Config struct {
 	Sync           string        // when the NATS server syncs to disk: "always" before it acknowledges, or an interval
 	HistoryPerRoom int           // records kept of one room, at least proto.PageSize
 	HistoryAge     time.Duration // how long records are kept, at least a second
-	MaxBytes       int64         // of the stream; 0 = no limit of its own
+	MaxBytes       int64         // size of the stream; 0 = only the limits of the NATS server
 	MaxMessage     int           // bytes of a message's body
 	Commit         time.Duration // how long the stream may take to acknowledge; after that, waiting senders get "unavailable"
 
-	// Change reports whether a limit of an existing log may be changed, by the name of its flag;
-	// nil = none. See [stream.Config].
+	// Change reports whether a limit of an existing log may be changed. The limit is given by the
+	// name of its flag. Nil means that no limit may be changed. See [stream.Config].
 	Change func(flag string) bool
 
 	// Trusted names the NATS accounts whose requests may name any sender and close rooms, in
-	// addition to this service's own account. Requests from all other accounts are a guest's.
+	// addition to this service's own account. A client of any other account is a guest.
 	Trusted []string
 
 	// GuestRights are the rights of clients of other accounts, written as in the gateway's flag.
 	GuestRights []string
 
-	// WitnessFile is a file beside the log that records how far the log has come; "" = none. It is
-	// for an instance that runs on the machine of the only NATS server.
+	// WitnessFile is the path of a file in which the service stores how far the log has come; "" =
+	// none. It lets a restarted service notice that the log has lost its end. Use it only on the
+	// machine of a single NATS server.
 	WitnessFile string
 
-	Lease      time.Duration // how long an instance counts as alive without a heartbeat, at least a second
+	Lease      time.Duration // how long an instance counts as alive without a renewal of its lease, at least a second
 	CloseWords []string      // texts that close their sender's connection and are never stored; empty ones are ignored
 	TimeZone   string        // of stamps: "Local", "UTC" or a name such as "Asia/Shanghai"
 	TimeLayout string        // of stamps, as Go's package time writes layouts

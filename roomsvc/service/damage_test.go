@@ -16,7 +16,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// wreck is a NATS server with a service. A test damages the server's store while both are down.
+// wreck is a NATS server with a service. A test damages the files of the server while both are
+// stopped.
 type wreck struct {
 	t    *testing.T
 	dir  string
@@ -132,7 +133,8 @@ func TestRoomContinuesAfterDamageToItsNewestRecord(t *testing.T) {
 	}
 }
 
-// A closed room stays closed, even if the record of the close is damaged.
+// A closed room stays closed even if the record of the close is damaged, because the snapshot shows
+// it.
 func TestRoomStaysClosedAfterDamageToItsClose(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		t.Run(fmt.Sprintf("crash=%v", crash), func(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// An instance that could not take its partitions refuses their commands. It must stop this when
-// another instance has taken the partitions, because the answers of that instance would come
-// later.
+// An instance that could not take its partitions refuses their commands. When another instance
+// takes the partitions, the first must stop that. Otherwise the sender would get two answers, and
+// the early refusal would win.
 func TestInstanceThatCannotCommitDoesNotAnswerForOthers(t *testing.T) {
 	modes(t, func(t *testing.T, mapped bool) {
 		srv := startNATS(t, mapped)
@@ -33,10 +33,10 @@ func TestInstanceThatCannotCommitDoesNotAnswerForOthers(t *testing.T) {
 		})
 		natstest.Eventually(t, "a to own all", func() bool { return a.owner.Held() == proto.Partitions })
 		close(cut)
-		a.commits.Close() // a loses every fence
+		a.commits.Close() // this makes every fence of a void
 		natstest.Eventually(t, "a to own nothing", func() bool { return a.owner.Held() == 0 })
 		b, stopB := startService(t, srv)
-		natstest.Eventually(t, "b to own its share, and a to pass over it", func() bool {
+		natstest.Eventually(t, "b to own its share, and a to ignore its commands", func() bool {
 			n := 0
 			for p := range proto.Partitions {
 				if intake(b.parts[p].intake.Load()) == serving {

@@ -21,7 +21,7 @@ func code(r *proto.Refusal) proto.Code {
 	return r.Code
 }
 
-// NATS accepts these names, but no room has one of them.
+// NATS accepts these subjects, but the part after "room." is not a valid name of a room.
 func TestHostileSubjectsAreRefused(t *testing.T) {
 	modes(t, func(t *testing.T, mapped bool) {
 		srv := startNATS(t, mapped)
@@ -78,7 +78,7 @@ func TestSealedMessagesStaySealedInTheLog(t *testing.T) {
 	if err := keys.OpenRecord(&rec, rec.Header()); err != nil || !strings.Contains(string(rec.Payload), `"text":"secret words"`) {
 		t.Errorf("got %s, %v", rec.Payload, err)
 	}
-	// An envelope opens only in its room and under its headers.
+	// A sealed message can be opened only with the room and the headers with which it was sealed.
 	elsewhere := message("hall", "u", "k", string(msg.Data))
 	elsewhere.Header.Set(proto.HeaderEnc, seal.Mark)
 	forged := sealed("k3", "hi")
@@ -93,7 +93,7 @@ func TestSealedMessagesStaySealedInTheLog(t *testing.T) {
 		t.Errorf("got %+v, want a close", r)
 	}
 
-	// A service without the key fails when it starts, not with each message.
+	// A service without the key fails when it starts. It does not start and refuse each message.
 	stop()
 	cfg := DefaultConfig()
 	cfg.Dial = srv.Dial

@@ -9,7 +9,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// modes runs a test with and without the mapping of subjects to partitions in the account.
+// modes runs a test twice: with and without a NATS account that maps the subjects of rooms to
+// partitions.
 func modes(t *testing.T, test func(t *testing.T, mapped bool)) {
 	for _, mapped := range []bool{true, false} {
 		t.Run(fmt.Sprintf("mapped=%v", mapped), func(t *testing.T) { test(t, mapped) })

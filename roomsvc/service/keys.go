@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	keyAge   = 7 * 24 * time.Hour // how long a key is the newest before another follows
+	keyAge   = 7 * 24 * time.Hour // age at which the newest key gets a successor
 	keyLead  = 2 * time.Minute    // from storing a key to its first use, so that all gateways know it by then
 	keyCheck = time.Hour          // between two checks whether a new key is due
-	keyStale = 2 * time.Second    // how long a replica of the store may be behind
+	keyStale = 2 * time.Second    // how long await waits for a replica of the bucket that is behind
 
 	rotateTime = 15 * time.Second // limit of RotateKeys
 )
@@ -56,14 +56,16 @@ func (k *keyring) open(ctx context.Context, nc *nats.Conn, replicas int, log *sl
 	if err != nil {
 		return err
 	}
-	// Create before reading, because a NATS server forgets a damaged entry when somebody reads it.
+	// Create before reading. A NATS server forgets a damaged entry when somebody reads it, and a
+	// Create after that would silently replace the keys.
 	if _, err = k.kv.Create(ctx, proto.SecretKey, body); errors.Is(err, jetstream.ErrKeyExists) {
 		_, _, err = k.read(ctx)
 	}
 	return err
 }
 
-// first returns the key of version 0.1.0, so that its strings stay valid, or a new key.
+// first returns the key that version 0.1.0 has stored, so that the strings signed with it stay
+// valid. If there is no such key, first returns a new one.
 func (k *keyring) first(ctx context.Context) (proto.SigningKey, error) {
 	entry, err := k.kv.Get(ctx, proto.FirstSecret)
 	switch {
@@ -88,8 +90,8 @@ func damagedKey(name string, err error) error {
 	return fmt.Errorf("read key %s: %w; if its store is damaged, restore a replica, or remove it with: nats kv del %s %s", name, err, proto.SecretBucket, name)
 }
 
-// read returns the keys and their revision. The error is ErrKeyNotFound if there are none, or if
-// a replica of the store does not have them yet.
+// read returns the keys and their revision. The error is ErrKeyNotFound if no keys are stored, or
+// if the replica that answers does not have them yet.
 func (k *keyring) read(ctx context.Context) (keys proto.SigningKeys, revision uint64, err error) {
 	entry, err := k.kv.Get(ctx, proto.SecretKey)
 	if err == nil {
@@ -109,7 +111,8 @@ func (k *keyring) read(ctx context.Context) (keys proto.SigningKeys, revision ui
 	return keys, entry.Revision(), nil
 }
 
-// await does what read does, but waits for a replica that is behind the revision.
+// await returns what read returns. While a replica answers with an older revision than the given
+// one, await reads again, for at most keyStale.
 func (k *keyring) await(ctx context.Context, revision uint64) (keys proto.SigningKeys, got uint64, err error) {
 	for deadline := time.Now().Add(keyStale); ; {
 		keys, got, err = k.read(ctx)
@@ -124,9 +127,9 @@ func (k *keyring) await(ctx context.Context, revision uint64) (keys proto.Signin
 	}
 }
 
-// followed returns the keys with a new one before them, which signs from the given time on. It
-// drops keys whose last string has expired.
-func followed(keys []proto.SigningKey, from, now time.Time) []proto.SigningKey {
+// addKey returns the keys with a new one in front, which signs from the given time on. It drops the
+// keys for which every string that they have signed has expired.
+func addKey(keys []proto.SigningKey, from, now time.Time) []proto.SigningKey {
 	list := append([]proto.SigningKey{newKey(from)}, keys...)
 	for i := 1; i < len(list); i++ {
 		if stopped := time.UnixMilli(list[i-1].From); now.Sub(stopped) > proto.RevocationAge {
@@ -136,8 +139,8 @@ func followed(keys []proto.SigningKey, from, now time.Time) []proto.SigningKey {
 	return list
 }
 
-// rotate puts a new key before the others. With now, the new key replaces them at once, and the
-// strings that they have signed become invalid.
+// rotate adds a key that signs after keyLead. If now is true, the new key replaces all others at
+// once, and the strings that they have signed become invalid.
 func (k *keyring) rotate(ctx context.Context, now bool, by string) error {
 	keys, revision, err := k.read(ctx)
 	if err != nil {
@@ -147,7 +150,7 @@ func (k *keyring) rotate(ctx context.Context, now bool, by string) error {
 	if now {
 		keys.List = []proto.SigningKey{newKey(from)}
 	} else {
-		keys.List = followed(keys.List, from.Add(keyLead), from)
+		keys.List = addKey(keys.List, from.Add(keyLead), from)
 	}
 	body, err := json.Marshal(keys)
 	if err != nil {
@@ -159,7 +162,7 @@ func (k *keyring) rotate(ctx context.Context, now bool, by string) error {
 	act := "add-key"
 	if now {
 		act = "replace-keys"
-		err = k.kv.Purge(ctx, proto.FirstSecret) // otherwise version 0.1.0 would still accept its strings
+		err = k.kv.Purge(ctx, proto.FirstSecret) // otherwise a gateway of version 0.1.0 would still accept strings signed with it
 	}
 	daemon.Audit(k.log, daemon.Act{Name: act, By: by, Credential: "nats"}, err)
 	announced, failed := json.Marshal(proto.KeysChanged{Revision: revision})

@@ -97,8 +97,8 @@ func TestInstancesShareTheSigningKeys(t *testing.T) {
 	}
 }
 
-// The key of version 0.1.0 remains good, so its clients keep their identities. When an operator
-// has replaced the keys, the bucket does not contain it any more.
+// The key that version 0.1.0 has stored stays valid, so clients of that version keep their
+// identities. After an operator has replaced the keys, the bucket no longer contains it.
 func TestKeyOfVersion010RemainsGood(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -132,13 +132,14 @@ func TestKeyOfVersion010RemainsGood(t *testing.T) {
 	}
 }
 
-// A new key comes every week. An old key stays as long as a string that it signed may be valid.
+// The service makes a new key every week. It keeps an old key as long as a string that the key has
+// signed may be valid.
 func TestKeysFollowEachOther(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	list := []proto.SigningKey{newKey(now)}
 	for range 20 {
 		now = now.Add(keyAge)
-		list = followed(list, now.Add(keyLead), now)
+		list = addKey(list, now.Add(keyLead), now)
 		if newest := time.UnixMilli(list[0].From); !newest.Equal(now.Add(keyLead)) {
 			t.Fatalf("the newest key signs from %v on, want %v", newest, now.Add(keyLead))
 		}

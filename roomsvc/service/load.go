@@ -48,7 +48,7 @@ func (t *term) load(ctx context.Context, to proto.Room) {
 }
 
 // readRoom rebuilds a room from its newest record, its snapshot and the keys of its recent records.
-// The term's fence confirms each read.
+// Each read fails if it does not include all records that the term's fence knows.
 func (t *term) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) {
 	newest, err := t.readNewest(ctx, to)
 	if err != nil {
@@ -62,12 +62,13 @@ func (t *term) readRoom(ctx context.Context, to proto.Room) (*room.Room, error) 
 	if newest.Found {
 		r = room.Restore(&newest.Record, t.p.s.rules)
 	}
-	// Records behind the newest one may be lost.
-	shorter := newest.Damaged || newest.Record.Stream <= t.fence.Cut()
-	if shorter {
+	// Records newer than this one may be lost: this one is damaged, or older than the point at
+	// which the log lost its end.
+	truncated := newest.Damaged || newest.Record.Stream <= t.fence.Cut()
+	if truncated {
 		r.Renew()
 	}
-	if !newest.Found || shorter || newest.Record.State.Act > 0 {
+	if !newest.Found || truncated || newest.Record.State.Act > 0 {
 		if err := t.recall(ctx, fence, r, to, &newest); err != nil {
 			return nil, fmt.Errorf("read room: %w", err)
 		}
@@ -91,8 +92,8 @@ func (t *term) readNewest(ctx context.Context, to proto.Room) (history.Newest, e
 	return newest, lost(err)
 }
 
-// lost adds [stream.ErrLost], which the rest of the package checks for, to the error of an outdated
-// fence.
+// lost adds [stream.ErrLost] to an error that says that the fence is outdated. The rest of the
+// package checks only for stream.ErrLost.
 func lost(err error) error {
 	if errors.Is(err, history.ErrFence) {
 		return fmt.Errorf("%w: %w", stream.ErrLost, err)
@@ -100,9 +101,10 @@ func lost(err error) error {
 	return err
 }
 
-// recall compares the room with its snapshot. If only the snapshot has an act, the act was
-// acknowledged, and the log has lost its record. If only the log has it, the act was not
-// acknowledged, because its owner died between the two writes; recall then writes the snapshot.
+// recall compares the room with its snapshot. An owner writes first the record of an act, then the
+// snapshot, and then it acknowledges the act. If only the snapshot has an act, the log has lost the
+// act's record, and the snapshot is right. If only the log has it, the owner died between the two
+// writes, and recall writes the snapshot.
 func (t *term) recall(ctx context.Context, fence *stream.StateFence, r *room.Room, to proto.Room, newest *history.Newest) error {
 	ctx, cancel := context.WithTimeout(ctx, t.p.s.cfg.Commit)
 	defer cancel()
@@ -125,8 +127,8 @@ func (t *term) recall(ctx context.Context, fence *stream.StateFence, r *room.Roo
 		r.Recall(&snapshot)
 		return nil
 	}
-	mine := r.Snapshot()
-	if found && snapshot.Epoch == mine.Epoch && snapshot.Seq >= mine.Seq {
+	current := r.Snapshot()
+	if found && snapshot.Epoch == current.Epoch && snapshot.Seq >= current.Seq {
 		r.Restrict(snapshot.Limits)
 		return nil
 	}
@@ -135,17 +137,17 @@ func (t *term) recall(ctx context.Context, fence *stream.StateFence, r *room.Roo
 		return lost(err)
 	}
 	r.Restrict(limits)
-	if mine.Seq == 0 || damaged { // the next act writes another snapshot
+	if current.Seq == 0 || damaged { // the next act writes another snapshot
 		return nil
 	}
-	mine = r.Snapshot()
-	mine.Keep(&snapshot)
-	return fence.Write(ctx, to, &mine)
+	current = r.Snapshot()
+	current.Keep(&snapshot)
+	return fence.Write(ctx, to, &current)
 }
 
 // readKeys makes the room remember the keys of its records that are younger than the window. It
-// measures their age by the clock of the NATS server, which all owners share. It reads the room
-// backwards.
+// measures the age of a record by the clock of the NATS server, which all owners share. It begins
+// with the newest record and reads backwards.
 func (t *term) readKeys(ctx context.Context, r *room.Room, to proto.Room, newest *history.Newest) error {
 	type keyed struct {
 		rec proto.Record
@@ -164,7 +166,7 @@ func (t *term) readKeys(ctx context.Context, r *room.Room, to proto.Room, newest
 		for _, rec := range slices.Backward(page.Records) {
 			if age := newest.Now.Sub(rec.Stored); age <= window {
 				if rec.Kind != proto.Deleted { // the payload has the key of the deleted message
-					rec.Payload = nil // it is not needed, and may be long
+					rec.Payload = nil // nobody needs the payload, and it may be long
 				}
 				records = append(records, keyed{rec, age})
 			}
@@ -187,7 +189,8 @@ func (t *term) readPage(ctx context.Context, q history.Query) (history.Page, err
 	return t.fence.Log().Read(ctx, q)
 }
 
-// loaded stores a room that was read, and applies the commands that waited for it.
+// loaded keeps a room that was read from the log in memory, and applies the commands that waited
+// for it.
 func (p *partition) loaded(ctx context.Context, r reading) {
 	p.loading--
 	if p.term != r.term {
@@ -197,7 +200,7 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 	waiting := a.waiting
 	a.room, a.waiting = r.room, nil
 	if r.err == nil {
-		if a.report != nil { // before the commands that wait, because they belong to the new epoch
+		if a.report != nil { // first, because the report may begin a new epoch, to which the waiting commands then belong
 			p.compare(ctx, *a.report)
 			a.report = nil
 		}
@@ -211,14 +214,14 @@ func (p *partition) loaded(ctx context.Context, r reading) {
 		}
 		return
 	}
-	switch { // in these cases the partition is taken again
+	switch { // in these cases the term ends, and the owner takes the partition again
 	case errors.Is(r.err, history.ErrGone):
 		p.term.end(fmt.Errorf("%w: %w", stream.ErrUnavailable, r.err))
 	case errors.Is(r.err, stream.ErrLost): // another instance has the fence, or the marker is damaged
 		p.term.end(r.err)
 	}
 	if ctx.Err() == nil {
-		p.s.cfg.Log.Error("room cannot be read from the log", "room", r.to.String(), "error", r.err)
+		p.s.cfg.Log.Error("read room from log", "room", r.to.String(), "error", r.err)
 	}
 	delete(p.term.rooms, r.to)
 	p.active.Store(int64(len(p.term.rooms)))

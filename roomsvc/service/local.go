@@ -11,8 +11,8 @@ import (
 // Local is a gateway in the same process. It receives committed records by direct calls, which must
 // not block. NATS clients receive the same records from the stream.
 type Local interface {
-	// Receive accepts a record that the stream has acknowledged, before its sender's answer. The
-	// records of one room come in the order of their seqs.
+	// Receive accepts a record that the stream has acknowledged. The service calls it before it
+	// answers the sender of the record. The records of one room come in the order of their seqs.
 	Receive(rec proto.Record)
 	// Missed reports that the log may have records of a partition that Receive did not get.
 	Missed(partition int)

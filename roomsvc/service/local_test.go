@@ -12,35 +12,36 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// witnessed acts as a gateway in this process. It records everything that it receives.
-type witnessed struct {
+// recordingGateway acts as a gateway in the process of the service. It records everything that it
+// receives.
+type recordingGateway struct {
 	mu     sync.Mutex
 	seqs   map[proto.Room][]uint64
 	stream map[uint64]bool
 	missed int
 }
 
-func (w *witnessed) Receive(rec proto.Record) {
+func (w *recordingGateway) Receive(rec proto.Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seqs[rec.Room] = append(w.seqs[rec.Room], rec.Seq)
 	w.stream[rec.Stream] = true
 }
 
-func (w *witnessed) Missed(int) {
+func (w *recordingGateway) Missed(int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.missed++
 }
 
-func (w *witnessed) of(room proto.Room) []uint64 {
+func (w *recordingGateway) of(room proto.Room) []uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.seqs[room])
 }
 
 // startLocal runs an instance with a gateway in this process.
-func startLocal(t *testing.T, srv *natstest.Server) (*Service, *witnessed) {
+func startLocal(t *testing.T, srv *natstest.Server) (*Service, *recordingGateway) {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Dial, cfg.Log = srv.Dial, slog.New(slog.DiscardHandler)
@@ -48,14 +49,15 @@ func startLocal(t *testing.T, srv *natstest.Server) (*Service, *witnessed) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &witnessed{seqs: make(map[proto.Room][]uint64), stream: make(map[uint64]bool)}
+	w := &recordingGateway{seqs: make(map[proto.Room][]uint64), stream: make(map[uint64]bool)}
 	s.Attach(w)
 	natstest.Run(t, "the service", s.Run)
 	natstest.Eventually(t, "the service to own all rooms", func() bool { return s.Ready() == nil && s.owner.Held() == proto.Partitions })
 	return s, w
 }
 
-// offer offers a request to the service until the answer is final.
+// offer offers a request to the service again and again, until the answer does not ask it to try
+// again.
 func offer(t *testing.T, s *Service, room proto.Room, r proto.Request) proto.Reply {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -125,8 +127,8 @@ func TestLocalGatewayReceivesEachRecordBeforeItsAnswer(t *testing.T) {
 	}
 }
 
-// A request in the process gets the same refusals as over NATS. A repeated one gets the first
-// answer.
+// A gateway in this process gets the same refusals as a client over NATS. If it repeats a request,
+// it gets the first answer again.
 func TestLocalRequestsFollowTheSameRules(t *testing.T) {
 	s, _ := startLocal(t, startNATS(t, true))
 	lobby := proto.MustRoom("lobby")

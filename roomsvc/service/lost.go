@@ -14,21 +14,21 @@ import (
 // maxReports is how many reports of gateways may wait for one partition.
 const maxReports = 64
 
-// report is a gateway's report of a record that the log lacks, on its way through a partition.
+// report says that a gateway has sent a record to members, and that the log seems to lack it.
 type report struct {
 	proto.Lost
 	from   micro.Request
-	term   *term // the term that has read the log for it; nil = the log was not read
-	absent bool  // the log does not have the record; valid only with term
+	term   *term // the term that has looked for the record in the log; nil = not looked yet
+	absent bool  // the log does not have the record; valid only if term is set
 }
 
-// hearLost passes a report on to its partition. It may drop the report, because the gateway repeats
-// it until the owner answers. Only clients of the gateways' account, or of this service's own
-// account, can send one.
-func (a api) hearLost(r micro.Request) {
+// answerLost passes a report on to its partition, which answers it. It may drop the report, because
+// the gateway repeats a report until the owner answers. Only clients of the gateways' account, or
+// of this service's own account, can send a report.
+func (a api) answerLost(r micro.Request) {
 	l, err := proto.ParseLost(r.Data())
 	if err != nil {
-		a.s.cfg.Log.Debug("report of a gateway cannot be read", "error", err)
+		a.s.cfg.Log.Debug("parse report of a gateway", "error", err)
 		return
 	}
 	p := a.s.parts[l.Room.Partition()]
@@ -69,7 +69,7 @@ func (p *partition) compare(ctx context.Context, r report) {
 		}
 	}
 	if err := r.from.Respond(nil); err != nil {
-		p.s.metrics.unsent.Inc() // the gateway asks again
+		p.s.metrics.unsent.Inc() // the gateway repeats the report
 	}
 }
 
@@ -78,13 +78,14 @@ func (p *partition) renew(a *active, l proto.Lost) {
 	a.room.Renew()
 	p.s.metrics.renewed.Inc()
 	if now := time.Now().Unix() / 60; p.s.renewed.Swap(now) != now {
-		p.s.cfg.Log.Error("a gateway has shown records that the log does not hold: acknowledged messages are gone, and rooms begin new epochs",
+		p.s.cfg.Log.Error("a gateway has sent records to members that the log lacks: acknowledged messages are gone, and rooms begin new epochs",
 			"stream", proto.StreamName, "room", l.Room.String(), "epoch", l.Epoch, "shown_seq", l.Seq, "log_seq", a.room.Seq())
 	}
 }
 
-// askLog reads the record of a report from the log, and passes the report back to the partition. If
-// the record cannot be read now, askLog drops the report, and the gateway repeats it.
+// askLog starts a goroutine that looks for the record of a report in the log, and then passes the
+// report back to the partition. If the log cannot be read now, askLog drops the report, and the
+// gateway repeats it.
 func (p *partition) askLog(ctx context.Context, r report) {
 	r.term = p.term
 	select {
@@ -97,7 +98,7 @@ func (p *partition) askLog(ctx context.Context, r report) {
 			Room: r.Room, Since: r.Seq, HasSince: true, Epoch: r.Epoch, At: r.At, Stream: r.Stream, Limit: 1,
 		})
 		<-p.s.readers
-		if err != nil || page.Head.Seq < r.Seq { // the owner knows newer records than this replica
+		if err != nil || page.Head.Seq < r.Seq { // this replica is behind: the owner has the record of this seq
 			return
 		}
 		r.absent = page.Gap != nil && page.Gap.Reason == proto.GapReset && page.Head.Epoch == r.Epoch

@@ -20,7 +20,7 @@ func TestIdleRoomsAreForgotten(t *testing.T) {
 		say(t, nc, fmt.Sprintf("room%d", i), "u", "k", "hi")
 	}
 	natstest.Eventually(t, "the rooms to be forgotten", func() bool { return s.rooms() == 0 })
-	// A forgotten room is the same when somebody speaks in it again.
+	// The next message makes the service read the room from the log, with its keys and its seq.
 	if r := say(t, nc, "room7", "u", "k", "hi"); r.Seq != 1 || !r.Duplicate {
 		t.Errorf("got %+v, want a duplicate of 1", r)
 	}
@@ -40,7 +40,7 @@ func TestRoomsInMemoryAreBounded(t *testing.T) {
 	natstest.Eventually(t, "some rooms to be forgotten", func() bool { return s.rooms() <= 2*proto.Partitions })
 }
 
-// The documentation names the memory of an active room.
+// The documentation promises at most 2 KB for an active room.
 func TestActiveRoomNeedsAtMostTwoKilobytes(t *testing.T) {
 	const n = 10_000
 	heap := func() int64 {

@@ -9,8 +9,8 @@ import (
 	"roomcast/proto"
 )
 
-// metrics are the counters of a service. They have no labels that grow with use, such as rooms or
-// senders.
+// metrics are the counters of a service. No label has an unbounded number of values, as names of
+// rooms or senders would.
 type metrics struct {
 	committed  atomic.Int64 // records
 	duplicates prometheus.Counter
@@ -22,7 +22,7 @@ type metrics struct {
 	renewed    prometheus.Counter
 	refusals   *prometheus.CounterVec
 	latency    prometheus.Histogram
-	read       []prometheus.Collector // read with each request for the metrics
+	read       []prometheus.Collector // computed when somebody requests the metrics
 }
 
 func newMetrics(s *Service) *metrics {
@@ -33,13 +33,13 @@ func newMetrics(s *Service) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "roomsvc", Name: name, Help: help}, read)
 	}
 	m := &metrics{
-		duplicates: counter("duplicates_total", "Messages that came again under their key and were answered with their first seq."),
+		duplicates: counter("duplicates_total", "Resent messages, recognised by their key and answered with the seq of the first."),
 		closes:     counter("closes_by_word_total", "Messages that were a close word."),
-		unsent:     counter("answers_unsent_total", "Answers that could not be published because the connection to NATS was away."),
+		unsent:     counter("answers_unsent_total", "Answers that could not be published because there was no connection to NATS."),
 		losses:     counter("log_losses_total", "Times that the log was found to have lost its end."),
 		lost:       counter("log_sequences_lost_total", "Stream sequences that the log has lost with its end."),
-		renewed:    counter("rooms_renewed_total", "Times that a room was given a new epoch because its log does not hold what a gateway has shown."),
-		damaged:    counter("records_damaged_total", "Times that a record was found which the store cannot read, at most one a minute."),
+		renewed:    counter("rooms_renewed_total", "Times that a room began a new epoch because its log lacked a record that a gateway had sent to members."),
+		damaged:    counter("records_damaged_total", "Times that the store could not read a record, counted at most once a minute."),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "roomsvc", Name: "refusals_total", Help: "Commands that were refused, by code.",
 		}, []string{"code"}),
@@ -59,7 +59,7 @@ func newMetrics(s *Service) *metrics {
 			return float64(s.owner.Held())
 		}),
 		gauge("rooms_active", "Rooms in memory.", func() float64 { return float64(s.rooms()) }),
-		gauge("commands_waiting", "Commands whose turn has not come.", func() float64 {
+		gauge("commands_waiting", "Commands that wait in queues.", func() float64 {
 			n := len(s.arrivals)
 			for _, p := range s.parts {
 				n += p.queue.len()
@@ -68,7 +68,7 @@ func newMetrics(s *Service) *metrics {
 		}),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: "roomsvc", Name: "commands_dropped_total",
-			Help: "Commands that arrived faster than they could be looked at, and got no answer.",
+			Help: "Commands that were dropped without an answer because the queue of arrivals was full.",
 		}, func() float64 { return float64(s.dropped()) }),
 		gauge("ready", "1 while commands can be committed.", func() float64 {
 			if s.Ready() != nil {
@@ -90,8 +90,8 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	return nil
 }
 
-// answered counts a reply. Since is the arrival of its command; zero = the command was refused
-// before its turn.
+// answered counts a reply. Since is when its command arrived; the zero time means that the command
+// was refused before the rules were applied.
 func (m *metrics) answered(r *proto.Reply, since time.Time) {
 	switch {
 	case r.Refusal != nil:

@@ -14,8 +14,7 @@ import (
 	"roomcast/proto"
 )
 
-// maxActs is how many acts of the micro API may be under way at a time. Further ones are refused as
-// overloaded.
+// maxActs is how many requests of the micro API may run at a time. Further ones are refused.
 const maxActs = 64
 
 // api is the micro API of a service.
@@ -28,8 +27,9 @@ type api struct{ s *Service }
 //	nats req room.svc.reopen '{"room":"lobby"}'
 //	nats req room.svc.info ''
 //
-// Gateways request the signing keys here, and report events that the log has lost. Members'
-// commands do not come here: the queue group of the micro API would change their order.
+// Gateways use the micro API too: they request the signing keys, mark tickets as used, and report
+// lost events. Messages of members do not use it. Its queue group spreads requests over the
+// instances, which would change the order of messages.
 func (a api) serve() (micro.Service, error) {
 	s := a.s
 	api, err := micro.AddService(s.nc, micro.Config{
@@ -62,7 +62,7 @@ func (a api) serve() (micro.Service, error) {
 		{"revoke", proto.SubjectRevoke, `{"id":"..."} or {"session":"..."}`, a.answerRevoke},
 		{"revocations", proto.SubjectRevocations, `{"after":...}`, a.answerRevocations},
 		{"ticket", proto.SubjectTicket, `{"number":"..."}`, a.answerTicket},
-		{"lost", proto.SubjectLost, `{"room":"...","epoch":"...","seq":...,"stream":...,"at":"..."}`, a.hearLost},
+		{"lost", proto.SubjectLost, `{"room":"...","epoch":"...","seq":...,"stream":...,"at":"..."}`, a.answerLost},
 	} {
 		opts := []micro.EndpointOpt{
 			micro.WithEndpointSubject(e.subject), micro.WithEndpointMetadata(map[string]string{"payload": e.payload}),
@@ -121,7 +121,7 @@ func (a api) moderate(act proto.Act) micro.HandlerFunc {
 			}
 		}
 		if err := json.Unmarshal(r.Data(), &ask); err != nil {
-			reply(proto.Reply{Refusal: proto.Refuse(proto.BadRequest, `the request is no JSON such as {"room":"lobby","why":"done for today"}`)})
+			reply(proto.Reply{Refusal: proto.Refuse(proto.BadRequest, `the request is not JSON such as {"room":"lobby","why":"done for today"}`)})
 			return
 		}
 		to, err := proto.ParseRoom(ask.Room)
@@ -129,7 +129,8 @@ func (a api) moderate(act proto.Act) micro.HandlerFunc {
 			reply(proto.Reply{Refusal: proto.Refuse(proto.BadRoom, "%v", err)})
 			return
 		}
-		// Gateways see the key, so it must not resemble a reply subject of this process.
+		// Gateways can read the key in the log. It is random, so that nobody can guess a reply
+		// subject of this process from it.
 		act := proto.Request{Act: act, Why: ask.Why, Rights: proto.AllRights, Key: rand.Text(), Hidden: true}
 		msg := &nats.Msg{Subject: to.Subject(), Header: act.Header(), Data: act.Payload()}
 		if from := r.Headers().Get(proto.HeaderFrom); from != "" {

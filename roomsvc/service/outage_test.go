@@ -40,7 +40,8 @@ func TestServerRestartLosesNothing(t *testing.T) {
 	})
 }
 
-// Like a server with a full disk, the server turns JetStream off and goes on without it.
+// The test turns JetStream off on a running server, as the server itself does when its disk is
+// full.
 func TestSendersAreRefusedWhileTheLogIsSilent(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv, func(c *Config) { c.Commit = 300 * time.Millisecond })

@@ -39,9 +39,8 @@ func logOf(t *testing.T, nc *nats.Conn, room string) uint64 {
 	return info.State.Subjects[subject]
 }
 
-// A closed room stays closed when the record of the close leaves the log, by age or for space, and
-// another instance then takes the room. Readers see that the room is closed. A reopening begins a
-// new epoch.
+// The stream drops the record of a close, because of its age or for space. The room stays closed,
+// also for the next owner and for readers. When it is reopened, it begins a new epoch.
 func TestClosedOutlivesTheLog(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*Config)
@@ -87,8 +86,9 @@ func TestClosedOutlivesTheLog(t *testing.T) {
 	}
 }
 
-// The owner has died between the record of a close and its snapshot. Without the snapshot, the
-// room would be open again when the record leaves the log.
+// The owner has died after it wrote the record of a close, and before it wrote the snapshot. The
+// next owner writes the snapshot. Without it, the room would be open again when the stream drops
+// the record.
 func TestNextOwnerWritesTheMissingSnapshot(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
@@ -116,8 +116,8 @@ func TestNextOwnerWritesTheMissingSnapshot(t *testing.T) {
 	}
 }
 
-// The owner refuses other content under the same key, also for acts. If an act was undone, the
-// owner does not answer its key with success.
+// The owner refuses a message or an act that has the key of another one. It also refuses to resend
+// an act that was undone meanwhile, because an answer of success would be wrong.
 func TestKeyStandsForOneCommand(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv)
@@ -142,13 +142,13 @@ func TestKeyStandsForOneCommand(t *testing.T) {
 	}
 }
 
-// The clocks of two owners differ by more than the key window. Both owners share the NATS
-// server, and keys age by its clock.
+// The clocks of two owners differ by more than the key window. This does no harm, because both
+// measure the age of keys by the clock of the NATS server.
 func TestKeysAgeByTheServersClock(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)
 	_, stop := startService(t, srv)
-	stop() // it has made the stream
+	stop() // the first service was needed only to make the stream
 	room := proto.MustRoom("lobby")
 	at := time.Now().Add(-3 * time.Minute).UTC().Truncate(time.Millisecond)
 	first := message("lobby", "alice", "k", "hello")
@@ -172,10 +172,10 @@ func TestKeysAgeByTheServersClock(t *testing.T) {
 	}
 }
 
-// The NATS server loses power while the service runs, and comes back with fewer records. Readers
-// can read every later record, from every position.
+// The NATS server loses power while the service runs, and comes back with fewer records. Readers at
+// every position can read all records that are stored later.
 func TestRecordsAfterALossCanBeRead(t *testing.T) {
-	g := newGround(t)
+	g := newResettable(t)
 	nc := g.srv.Connect(t)
 	_, stop := startService(t, g.srv)
 	defer stop()

@@ -14,25 +14,27 @@ import (
 // partitions carries out the decisions of package owner. It implements [owner.Partitions].
 type partitions struct{ s *Service }
 
-// subscription is a partition's subscription, and the term in preparation. It is safe for
-// concurrent use.
+// subscription is a partition's subscription to its own subject, and the term that Prepare or Pause
+// has made for Take to begin. It is safe for concurrent use.
 type subscription struct {
 	mu   sync.Mutex // guards the fields below
 	sub  *nats.Subscription
 	next *term
 }
 
-// Prepare subscribes to the partition's own subject, where commands arrive if the account maps
-// room.* to it. Commands that wait here may have been answered by an instance that has died.
-// Prepare refuses them then, and their senders try again. That instance may have refused some of
-// them, for example because the room was closed, and the log does not record refusals.
+// Prepare makes the partition's next term. It subscribes to the partition's own subject, where
+// commands arrive if the NATS account maps room.<name> to it. If the former owner has died, it may
+// have answered commands that also wait in this instance's queue. Prepare refuses these commands,
+// and their senders try again. Answering them could contradict the former owner: it may have
+// refused some, for example because the room was closed, and the log does not record refusals.
 func (ps partitions) Prepare(number int, before owner.Before) (stream.Sink, error) {
 	p := ps.s.parts[number]
 	t := newTerm(p)
 	err := p.subscribe(t)
 	if err == nil {
-		// Earlier messages belong to the old owner, or their senders have given up: an instance
-		// that was paused receives everything that it missed at once.
+		// The intake still ignores the messages that arrive before the barrier. They belong to the
+		// old owner, or they are too old: an instance that was paused receives all missed messages
+		// at once, and their senders have given up.
 		err = ps.s.barrier()
 	}
 	if err != nil {
@@ -48,7 +50,8 @@ func (ps partitions) Prepare(number int, before owner.Before) (stream.Sink, erro
 	return t, nil
 }
 
-// Pause ends the partition's term, and keeps the commands that arrive for the next one.
+// Pause ends the partition's term. Commands that arrive then wait for the next term, which Pause
+// returns.
 func (ps partitions) Pause(number int) stream.Sink {
 	p := ps.s.parts[number]
 	t := newTerm(p)
@@ -82,7 +85,7 @@ func (ps partitions) Fail(number int, ours bool) {
 	}
 }
 
-// Release ends the partition's term as soon as no command is under way.
+// Release waits until no command of the partition is under way, and ends its term.
 func (ps partitions) Release(number int) {
 	p := ps.s.parts[number]
 	done := make(chan struct{})

@@ -11,13 +11,13 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// intake is what a partition does with arriving commands.
+// intake says what a partition does with arriving commands.
 type intake int32
 
 const (
-	foreign        intake = iota // another instance answers them: they are ignored
-	acquiring                    // commands with a key wait; the old owner may still answer the others
-	acquiringAlone               // all commands wait, because no other instance answers them
+	foreign        intake = iota // commands are ignored, because another instance answers them
+	acquiring                    // commands with a key wait; others are ignored, because the old owner may still answer them
+	acquiringAlone               // all commands wait, because no other instance can answer them
 	refusing                     // commands are refused, because the partition cannot be owned now
 	serving                      // commands are answered, because the partition is owned
 )
@@ -30,32 +30,32 @@ type partition struct {
 	number       int
 	queue        queue         // a command that does not fit is refused as overloaded
 	orders       chan order    // from the owner
-	read         chan reading  // rooms after their read from the log
-	found        chan lookup   // commands after their read or question
-	lost         chan report   // from gateways; they repeat a report that does not fit
-	woken        chan struct{} // the queue or the term has changed
+	read         chan reading  // rooms that were read from the log
+	found        chan lookup   // commands whose lookup is done
+	lost         chan report   // reports of gateways; one that does not fit is dropped, and its gateway repeats it
+	woken        chan struct{} // has an element if the queue or the term has changed
 	intake       atomic.Int32
 	active       atomic.Int64 // rooms in memory, for metrics
 	subscription subscription
 
 	// Owned by run.
 	term    *term           // nil while another instance owns the partition
-	loading int             // rooms being read from the log
-	finding int             // commands that wait for a read or a question
-	release chan<- struct{} // closed when no command is under way; nil if nobody waits for it
-	keep    bool            // commands stay in the queue after the release
+	loading int             // number of rooms that are being read from the log
+	finding int             // number of commands whose lookup is under way
+	release chan<- struct{} // checkTerm closes it when no command is under way; nil = the partition stays with its term
+	keep    bool            // the release is only a pause: waiting commands stay in the queue
 }
 
 // order is one of the types below. The owner sends it to a partition.
 type order interface{ order() }
 
 type (
-	begin         struct{ term *term }           // answers commands
-	release       struct{ done chan<- struct{} } // finishes the commands under way, then closes done
-	pause         struct{ done chan<- struct{} } // the same, but keeps the waiting commands
-	refuseWaiting struct{}                       // refuses the waiting commands
-	refuseAll     struct{}                       // refuses the waiting and all arriving commands
-	passOver      struct{}                       // leaves all commands to another instance
+	begin         struct{ term *term }           // the partition answers commands in this term from now on
+	release       struct{ done chan<- struct{} } // the partition finishes the commands under way, then closes done
+	pause         struct{ done chan<- struct{} } // like release, but commands that wait in the queue stay there
+	refuseWaiting struct{}                       // the partition refuses the commands in its queue
+	refuseAll     struct{}                       // the partition refuses the commands in its queue and all that arrive later
+	passOver      struct{}                       // the partition drops and ignores commands, because another instance answers them
 )
 
 func (begin) order()         {}
@@ -81,7 +81,8 @@ func (p *partition) wake() {
 	}
 }
 
-// offer accepts a command that has arrived for the partition, if the intake allows it.
+// offer puts a command that has arrived for the partition into the queue. Depending on the intake,
+// it ignores or refuses the command instead.
 func (p *partition) offer(c command) {
 	switch intake(p.intake.Load()) {
 	case foreign:
@@ -116,15 +117,16 @@ const (
 	unavailableRetry = 200 * time.Millisecond
 )
 
-// unavailable returns the reply to a command that err kept from being committed.
+// unavailable returns the reply to a command that cannot be committed because of err.
 func (p *partition) unavailable(err error) proto.Reply {
 	why := "the log cannot be written now"
 	if errors.Is(err, stream.ErrLost) {
-		why = "the room has just gone to another instance"
+		why = "another instance has just taken over the room"
 	}
 	return proto.Reply{Refusal: proto.Refuse(proto.Unavailable, "%s; send it again with the same key", why).After(unavailableRetry)}
 }
 
+// run is the partition's goroutine. It ends with ctx.
 func (p *partition) run(ctx context.Context) {
 	sweep := time.NewTicker(p.s.cfg.Idle / 4)
 	defer sweep.Stop()
@@ -145,12 +147,13 @@ func (p *partition) run(ctx context.Context) {
 			p.sweep(now)
 		}
 		p.work(ctx)
-		p.look()
+		p.checkTerm()
 	}
 }
 
 // work applies the commands that are in the queue now, while the term has space for them. Commands
-// that arrive during work get their turn after orders and reads.
+// that arrive meanwhile wait until run has checked its channels again, so that orders and reads are
+// not delayed.
 func (p *partition) work(ctx context.Context) {
 	for n := p.queue.len(); n > 0 && p.term != nil && !p.keep && p.term.free(); n-- {
 		if c, ok := p.queue.take(); ok {
@@ -166,7 +169,7 @@ func (p *partition) obey(o order) {
 			p.forget(stream.ErrLost)
 		}
 		p.term = o.term
-		p.missed() // the last term may have stored records without learning it
+		p.missed() // the stream may have stored records of the last term and not acknowledged them
 		p.intake.Store(int32(serving))
 	case release:
 		p.intake.Store(int32(foreign))
@@ -177,7 +180,7 @@ func (p *partition) obey(o order) {
 		p.refuseKept(stream.ErrLost)
 	case refuseAll:
 		p.intake.Store(int32(refusing))
-		p.refuseKept(stream.ErrUnavailable) // no other instance answers them
+		p.refuseKept(stream.ErrUnavailable) // no other instance will answer these commands
 	case passOver:
 		p.intake.Store(int32(foreign))
 		p.empty(func(command) {})
@@ -190,9 +193,9 @@ func (p *partition) refuseKept(err error) {
 	p.empty(func(c command) { p.s.refuse(c.reply, refusal) })
 }
 
-// look checks whether the term is over. It also ends a term that is to be released and has no
-// command under way.
-func (p *partition) look() {
+// checkTerm drops a term that has ended. If the partition is to be released and no command is under
+// way, checkTerm completes the release.
+func (p *partition) checkTerm() {
 	if p.term != nil {
 		if _, _, over := p.term.status(); over != nil {
 			fence := p.term.fence
@@ -204,11 +207,12 @@ func (p *partition) look() {
 		return
 	}
 	if p.term != nil {
-		// The next owner may not have received the waiting commands.
+		// The next owner may not have received the commands in the queue, so this term must answer
+		// them before it ends.
 		if !p.keep && p.queue.len() > 0 || !p.term.settled() {
 			return
 		}
-		if p.keep { // no other instance answers meanwhile, so messages without a key are kept too
+		if p.keep { // during a pause no other instance answers, so messages without a key wait too
 			p.intake.CompareAndSwap(int32(serving), int32(acquiringAlone))
 		}
 		p.forget(stream.ErrLost)
@@ -222,7 +226,7 @@ func (p *partition) look() {
 	p.release, p.keep = nil, false
 }
 
-// empty removes the waiting commands from the queue.
+// empty removes all commands from the queue, and calls each with every one of them.
 func (p *partition) empty(each func(command)) {
 	for n := p.queue.len(); n > 0; n-- {
 		if c, ok := p.queue.take(); ok {
@@ -231,7 +235,8 @@ func (p *partition) empty(each func(command)) {
 	}
 }
 
-// forget ends the term.
+// forget ends the term, refuses the commands that wait for its rooms, and drops the rooms from
+// memory.
 func (p *partition) forget(why error) {
 	p.term.end(why)
 	for _, a := range p.term.rooms {
@@ -244,7 +249,8 @@ func (p *partition) forget(why error) {
 	p.intake.CompareAndSwap(int32(serving), int32(acquiring))
 }
 
-// begin applies a command, or has its room read from the log first.
+// begin applies a command. If the room is not in memory, begin starts a read from the log, and the
+// command waits for the result.
 func (p *partition) begin(ctx context.Context, c command) {
 	now := time.Now()
 	if now.Sub(c.since) > maxWait {
@@ -314,8 +320,9 @@ func (p *partition) apply(ctx context.Context, a *active, c command) {
 	a.used = now
 	o := a.room.Apply(&cmd, room.Moment{Now: now, Stream: t.fence.Floor(), MaxRecord: t.fence.MaxRecord()})
 	if o.Record == nil && o.Reply.Close == 0 && !p.s.owner.Trusted() {
-		// Another instance may own the room by now and know more, for example that the room was
-		// reopened. A record needs no such check, because the fence decides.
+		// Another instance may own the room by now and may, for example, have reopened it. This
+		// answer could then be wrong. An outcome with a record needs no such check: if another
+		// instance owns the room, the stream refuses the record.
 		o.Reply = p.unavailable(stream.ErrLost)
 	}
 	if p.s.cfg.LogMessages {
@@ -331,13 +338,13 @@ func (p *partition) apply(ctx context.Context, a *active, c command) {
 	}
 	records, _, _ := t.status()
 	a.last = records
-	// The term gets the error too, and refuses the pending commands.
+	// The fence reports the error to the term too, and the term refuses the pending commands.
 	_ = t.fence.Append(o.Record)
 }
 
-// sweep drops rooms that are not needed: rooms without recent messages, and more of them if there
-// are too many. A room with uncommitted records stays, because the log does not have them yet. A
-// room that begins a new epoch stays too.
+// sweep drops rooms from memory: all rooms without recent commands, and then any rooms while there
+// are more than RoomsKept. A room with uncommitted records stays, because the log does not have
+// them yet. A room that is about to begin a new epoch stays, because the log does not show that.
 func (p *partition) sweep(now time.Time) {
 	if p.term == nil {
 		return

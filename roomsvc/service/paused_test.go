@@ -68,7 +68,7 @@ func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
 	if err := paused.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	owned(t, s, s.Instance(), "paused") // then it has read all messages that waited for it
+	owned(t, s, s.Instance(), "paused") // by then it has read all messages that waited for it
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +79,9 @@ func TestPausedOwnerDoesNotAnswerFromMemory(t *testing.T) {
 	}
 }
 
-// A message waited in one instance while another instance owned its partition and may have
-// answered it. When the first instance takes the partition over, it refuses the message for now.
+// A message waits in instance a while instance b owns its partition and may have answered it. When
+// a takes over the partition, it refuses the message as unavailable, so that the sender sends it
+// again.
 func TestTakeOverRefusesMessagesThatOthersMayHaveAnswered(t *testing.T) {
 	srv := startNATS(t, true)
 	a, _ := startService(t, srv, keepAll)
@@ -129,8 +130,8 @@ func TestTakeOverRefusesMessagesThatOthersMayHaveAnswered(t *testing.T) {
 	}
 }
 
-// If the turn of a message comes so late that its sender has given up, the owner does not store
-// it.
+// The owner does not store a message that has waited so long that its sender has given up.
+// Otherwise it could be stored after that sender's next message.
 func TestLateMessageIsNotStored(t *testing.T) {
 	const late = 1100 * time.Millisecond
 	refused := func(t *testing.T, reply []byte) {
@@ -188,8 +189,8 @@ func TestLateMessageIsNotStored(t *testing.T) {
 	}
 }
 
-// An owner that cannot renew its lease does not answer from memory, neither that a room is
-// closed nor that a message is stored already.
+// An owner that cannot renew its lease does not answer from memory. It says neither that a room is
+// closed nor that a message is stored already, because another instance may have changed that.
 func TestOwnerWithoutLeaseDoesNotAnswerFromMemory(t *testing.T) {
 	srv := startNATS(t, true)
 	s, stop := startService(t, srv)

@@ -44,7 +44,7 @@ func logTo(t testing.TB, b *logBuffer) func(*Config) {
 }
 
 // An operator lowers max_payload of NATS. The owner then refuses messages whose records are too
-// large. They do not disturb other rooms, because the commit connection breaks at most once.
+// large. Other rooms are not disturbed, because the commit connection breaks at most once.
 func TestRecordAboveALoweredMaxPayloadIsRefused(t *testing.T) {
 	var opts *server.Options
 	srv := startNATS(t, true, func(o *server.Options) { o.MaxPayload = 1 << 20; opts = o.Clone() })
@@ -69,7 +69,7 @@ func TestRecordAboveALoweredMaxPayloadIsRefused(t *testing.T) {
 		c.waitAcks(t, 50)
 	}
 	c.check(t, srv)
-	if n := logged.count("commit connection is given up"); n > 1 {
+	if n := logged.count("gave up commit connection"); n > 1 {
 		t.Errorf("the commit connection broke %d times", n)
 	}
 }

@@ -15,21 +15,22 @@ import (
 )
 
 const (
-	presentTime  = 800 * time.Millisecond // to wait for the answers of all gateways; less than maxWait
-	presentStall = 250 * time.Millisecond // without an answer, after which no gateway is left to answer
+	presentTime  = 800 * time.Millisecond // how long present waits for the answers of all gateways; less than maxWait
+	presentStall = 250 * time.Millisecond // how long present waits for one more answer before it assumes that all gateways have answered
 )
 
-// absent is the refusal of a kick if the member is not in the room.
-var absent = proto.Refuse(proto.NotFound, "this member is not in the room; ban keeps somebody out")
+// absent refuses a kick of somebody who is not in the room.
+var absent = proto.Refuse(proto.NotFound, "this member is not in the room; use ban to keep somebody out")
 
-// seeks reports whether the gateways must be asked before a command. They must before a kick from a
-// NATS client; a gateway asks before it sends one.
+// seeks reports whether the service must ask the gateways about the member before it applies the
+// command. This is so for a kick from a NATS client. A gateway has asked already before it sends a
+// kick.
 func (c *command) seeks(cmd *room.Command) bool {
 	return cmd.Act == proto.ActKick && c.reply.act != nil && !c.sought
 }
 
-// seek asks all gateways whether the member of a kick is in the room, and passes the command and
-// the result back to the partition.
+// seek starts a goroutine that asks all gateways whether the member to kick is in the room. The
+// goroutine then passes the command and the result back to the partition.
 func (p *partition) seek(ctx context.Context, c command, member string) {
 	if p.finding >= maxLoading {
 		p.s.refuse(c.reply, overloaded("too many commands wait for answers"))
@@ -51,8 +52,9 @@ func (p *partition) seek(ctx context.Context, c command, member string) {
 	})
 }
 
-// present reports whether a member may be in a room, by the answers of the gateways. If there are
-// more than 200 people, they list only some.
+// present reports whether a member may be in a room, by the answers of the gateways. A gateway with
+// more than 200 people in the room lists only some of them. Then present returns true, because the
+// member may be among the others.
 func (s *Service) present(to proto.Room, member string) (bool, error) {
 	inbox := s.nc.NewRespInbox()
 	answers, err := s.nc.SubscribeSync(inbox)

@@ -19,8 +19,9 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// processURL is an environment variable. It makes the test binary run an instance of the service,
-// which tests can kill and pause.
+// processURL is an environment variable with the URL of a NATS server. If it is set, the test
+// binary runs an instance of the service instead of the tests. Tests can kill and pause that
+// process.
 const processURL = "ROOMSVC_TEST_URL"
 
 func TestMain(m *testing.M) {

@@ -10,8 +10,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// An operator who purges the log removes the ownership markers too. The owner must notice this
-// even in a partition without commits, whose failure would show it.
+// An operator who purges the log removes the ownership markers too. The owner must notice this even
+// in a partition without commits. In other partitions the next commit would fail and show it.
 func TestPurgedLogIsServedAgain(t *testing.T) {
 	srv := startNATS(t, true)
 	_, stop := startService(t, srv)

@@ -8,8 +8,8 @@ import (
 	"roomcast/proto"
 )
 
-// The instance refuses waiting commands if it cannot take the partition, or if the previous
-// owner may have answered them. It refuses them before their senders give up.
+// The instance refuses waiting commands if it cannot take the partition, or if the previous owner
+// may have answered them. It refuses the commands before their senders give up.
 func TestWaitingCommandsAreRefused(t *testing.T) {
 	for name, o := range map[string]order{"the partition cannot be taken": refuseAll{}, "another instance owned it": refuseWaiting{}} {
 		t.Run(name, func(t *testing.T) { waitingCommandsAreRefused(t, o) })

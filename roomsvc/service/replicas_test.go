@@ -10,8 +10,9 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// An operator turns one server into three and changes only the replicas of the log, as the error
-// of the service says. The other streams and buckets follow, so that any server may be lost.
+// An operator turns one server into three and changes only the replicas of the log, as the error of
+// the service says. The service then gives its other stream and its buckets three replicas too, so
+// that any one server may be lost.
 func TestFromOneReplicaToThree(t *testing.T) {
 	servers := natstest.Cluster(t, 3)
 	natstest.Eventually(t, "three peers", func() bool {
@@ -45,7 +46,7 @@ func TestFromOneReplicaToThree(t *testing.T) {
 	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	// Meanwhile the instance with the old setting goes on.
+	// The instance with the old setting still works meanwhile.
 	askUntil(t, nc, message("lobby", "u", "2", "hi"), func(r proto.Reply) bool { return r.Refusal == nil })
 	stop()
 

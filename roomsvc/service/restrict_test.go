@@ -38,7 +38,8 @@ func dropSnapshot(t *testing.T, nc *nats.Conn) {
 	}
 }
 
-// refusedAs checks that a message of the sender is refused with the code; "" = it is stored.
+// refusedAs checks that a message of the sender is refused with the code. The empty code stands for
+// a message that is stored.
 func refusedAs(t *testing.T, nc *nats.Conn, from string, want proto.Code) {
 	t.Helper()
 	if r := askUntil(t, nc, message("lobby", from, "", "hi"), final); code(r.Refusal) != want {
@@ -126,7 +127,8 @@ func TestRestrictionsSurviveTheLog(t *testing.T) {
 	refusedAs(t, nc, "ann", proto.CodeBanned)
 }
 
-// Acts reach the owner over NATS with all their terms.
+// An act that is sent over NATS reaches the owner with all its terms, such as the member and the
+// duration.
 func TestActsOverNATSCarryTheirTerms(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)

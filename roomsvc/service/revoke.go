@@ -31,7 +31,8 @@ func (a api) answerRevoke(r micro.Request) {
 	})
 }
 
-// revoke sets the time of e and stores it.
+// revoke sets the time of e, stores e and sends it to the gateways. It returns a refusal if too
+// many revocations are stored.
 func (c *credentials) revoke(ctx context.Context, e *proto.Revocation) (*proto.Refused, error) {
 	status, err := c.revoked.Status(ctx)
 	if err != nil {
@@ -69,6 +70,7 @@ func (a api) answerRevocations(r micro.Request) {
 	})
 }
 
+// revocations returns the oldest page of the revocations that were stored after the revision after.
 func (c *credentials) revocations(ctx context.Context, after uint64) (page proto.Revocations, err error) {
 	page.Last = after
 	watcher, err := c.revoked.WatchAll(ctx, jetstream.ResumeFromRevision(after+1))
@@ -81,7 +83,7 @@ func (c *credentials) revocations(ctx context.Context, after uint64) (page proto
 		case <-ctx.Done():
 			return page, ctx.Err()
 		case entry := <-watcher.Updates():
-			if entry == nil { // all have come
+			if entry == nil { // the watcher has sent all stored entries
 				return page, nil
 			}
 			var e proto.Revocation

@@ -15,8 +15,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// senders is a group of senders. Each sends one message after another. As a gateway does, it
-// resends a message under the same key until it has an ack. The group records the acks.
+// senders is a group of senders. Each sends one message after another. Like a gateway, a sender
+// resends a message with the same key until it receives an ack. The group records the acks.
 type senders struct {
 	nc       *nats.Conn
 	patience time.Duration
@@ -26,11 +26,11 @@ type senders struct {
 	mu    sync.Mutex // guards the fields below
 	acks  map[proto.Room]map[string]uint64
 	pause time.Duration // the longest time a sender had to wait for an ack
-	when  time.Time     // when that wait ended
+	when  time.Time     // when the longest wait ended
 	err   error
 }
 
-// startSenders starts senders. Each sends to all rooms in turn.
+// startSenders starts count senders. Each sends to the rooms one after the other, again and again.
 func startSenders(t testing.TB, srv *natstest.Server, count int, rooms ...string) *senders {
 	return startSendersOver(t, srv.Connect(t), count, rooms...)
 }
@@ -39,8 +39,8 @@ func startSendersOver(t testing.TB, nc *nats.Conn, count int, rooms ...string) *
 	return startSendersAs(t, nc, 0, count, 20*time.Second, rooms...)
 }
 
-// startSendersAs starts senders with the numbers from first on. Each waits at most for patience
-// until a message has its ack.
+// startSendersAs starts count senders, numbered from first on. A sender fails if a message has no
+// ack after patience.
 func startSendersAs(t testing.TB, nc *nats.Conn, first, count int, patience time.Duration, rooms ...string) *senders {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &senders{nc: nc, cancel: cancel, patience: patience, acks: map[proto.Room]map[string]uint64{}}
@@ -163,8 +163,8 @@ func (c *senders) check(t testing.TB, srv *natstest.Server) {
 	t.Logf("%d messages acknowledged and found", c.count())
 }
 
-// readLog reads all records of a room from the stream's leader. After a split, another replica may
-// have fewer records.
+// readLog reads all records of a room from the stream's leader. After the network was split,
+// another replica may have fewer records for a while.
 func readLog(t testing.TB, srv *natstest.Server, room proto.Room) (records []proto.Record) {
 	t.Helper()
 	js, err := jetstream.New(srv.Connect(t))

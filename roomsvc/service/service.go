@@ -1,7 +1,7 @@
 // Package service is the room service. It receives commands from NATS, applies the rules of package
 // room, commits records through package stream, and answers.
 //
-//	room.<g> -> arrivals -> partition's queue -> rules -> commit -> answer
+//	NATS (room.<name>) -> arrivals -> queue of the partition -> rules -> commit -> answer
 //
 // Package owner decides which partitions an instance serves.
 package service
@@ -36,19 +36,20 @@ type Service struct {
 	// Static after New.
 	cfg     Config
 	rules   *room.Rules
-	guests  *grant.Grant // of NATS clients that are not trusted
+	guests  *grant.Grant // rights of clients in NATS accounts that Config.Trusted does not name
 	stream  stream.Config
 	metrics *metrics
 	commits *stream.Committer
 	parts   [proto.Partitions]*partition
-	// arrivals holds messages from NATS that no partition has yet. When it is full, nats.go drops
-	// messages and counts them; their senders send them again.
+	// arrivals holds messages from NATS until dispatch passes each to its partition. When it is
+	// full, nats.go drops further messages and counts them. Their senders get no answer, so they
+	// send them again.
 	arrivals chan *nats.Msg
-	barriers chan chan struct{}
+	barriers chan chan struct{} // see barrier; dispatch closes the received channel
 	events   *events.Events
 	local    Local         // a gateway in this process; nil = none. Set before Run
-	acts     chan struct{} // one token for each act of the micro API that is under way
-	readers  chan struct{} // one token for each read of the log that is under way
+	acts     chan struct{} // semaphore with one element for each running request of the micro API
+	readers  chan struct{} // semaphore with one element for each running read of the log
 	tasks    sync.WaitGroup
 
 	// Static after Run has begun.
@@ -58,11 +59,11 @@ type Service struct {
 	keys        keyring
 	credentials credentials
 
-	renewed atomic.Int64 // the minute in which a report of a gateway was last logged
+	renewed atomic.Int64 // the Unix minute of the last error that renew logged; it logs one a minute
 
-	everything atomic.Pointer[nats.Subscription] // to room.*
+	everything atomic.Pointer[nats.Subscription] // the subscription to room.*
 	ready      atomic.Bool                       // Run has begun to serve and has not ended
-	waits      atomic.Pointer[error]             // the error that Run waits for before it serves; nil = it does not wait
+	waits      atomic.Pointer[error]             // why Run cannot serve yet; nil = it does not wait for JetStream
 }
 
 // New returns a service. Run starts it.
@@ -79,7 +80,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	// A new owner learns recent keys from the log, which must still have their records.
+	// A new owner learns recent keys from the log. With a larger window, the records of one window
+	// could push each other out of the log, and a resent message would be stored twice.
 	cfg.Window = min(cfg.Window, cfg.HistoryPerRoom/2)
 	always, _ := cfg.syncAlways()
 	zone, _ := cfg.zone()
@@ -157,7 +159,8 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return err
 	}
 
-	// The partitions go on until the owner has handed them over.
+	// When ctx ends, the partitions must still work until the owner has handed them over. So their
+	// context does not end with ctx.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	for _, p := range s.parts {
@@ -182,8 +185,8 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// keepMoving moves the connection away from NATS servers that do not work for this service, until
-// the returned function is called.
+// keepMoving starts a goroutine that moves the connection to another NATS server when the present
+// one does not work for this service. The function stop ends the goroutine.
 func (s *Service) keepMoving() (stop func()) {
 	mover := daemon.Mover{
 		Conns: []*nats.Conn{s.nc}, Name: "roomsvc/" + s.cfg.Instance + "/try", Dial: s.cfg.Dial, Log: s.cfg.Log,
@@ -198,8 +201,9 @@ func (s *Service) keepMoving() (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// open creates or checks everything that the service needs in JetStream. It waits while JetStream
-// is away, because a restart of the service would not bring it back.
+// open creates or checks everything that the service needs in JetStream. While JetStream is
+// unavailable, open tries again and again. Returning the error would not help, because a restarted
+// service would find the same state.
 func (s *Service) open(ctx context.Context) error {
 	s.owner = owner.New(s.nc, s.commits, partitions{s}, owner.Config{
 		ID: s.cfg.Instance, Lease: s.cfg.Lease, Replicas: s.cfg.Replicas,
@@ -253,16 +257,19 @@ func (s *Service) tryOpen(ctx context.Context, log *history.Log) error {
 	return s.owner.Open(ctx)
 }
 
-// codeNoPeers is the error code for too few servers for the replicas.
+// codeNoPeers is JetStream's error code if the cluster has fewer servers than a stream needs for
+// its replicas.
 const codeNoPeers = 10005
 
-// temporary reports whether JetStream may later do what failed with err.
+// temporary reports whether the cause of err may pass without an operator's help, so that open
+// should try again.
 func temporary(err error) bool {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
 		return api.Code >= 500 || api.ErrorCode == codeNoPeers
 	}
-	// A stream between two leaders, or a connection between two servers, causes these errors.
+	// These errors occur while a stream elects a leader, or while the connection moves to another
+	// server.
 	for _, passing := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse,
 		nats.ErrDisconnected, nats.ErrReconnectBufExceeded, jetstream.ErrKeyNotFound,
@@ -274,8 +281,10 @@ func temporary(err error) bool {
 	return false
 }
 
-// dispatch passes each arriving message to its partition. Without an account mapping every instance
-// receives all messages, and ignores those of other partitions.
+// dispatch passes each arriving message to its partition. The NATS account should map each
+// room.<name> to the subject of its partition. Without that mapping every instance receives the
+// messages of all rooms, and [partition.offer] ignores those of partitions that other instances
+// own.
 func (s *Service) dispatch(ctx context.Context) {
 	for {
 		select {
@@ -296,7 +305,7 @@ func (s *Service) dispatch(ctx context.Context) {
 	}
 }
 
-// dropped returns how many commands arrived when arrivals was full.
+// dropped returns how many commands nats.go has dropped because arrivals was full.
 func (s *Service) dropped() (n int) {
 	subs := []*nats.Subscription{s.everything.Load()}
 	for _, p := range s.parts {
@@ -314,20 +323,22 @@ func (s *Service) dropped() (n int) {
 	return n
 }
 
-// barrier returns when everything that NATS had for this instance has been dispatched.
+// barrier returns when dispatch has handled every message that NATS held for this instance at the
+// time of the call.
 func (s *Service) barrier() error {
 	if err := s.nc.FlushTimeout(s.cfg.Commit); err != nil {
 		return err
 	}
 	done := make(chan struct{})
 	s.barriers <- done
-	s.arrivals <- &nats.Msg{} // a message without a subscription stands for a barrier
+	s.arrivals <- &nats.Msg{} // dispatch recognises the barrier by the missing subscription
 	<-done
 	return nil
 }
 
-// answer publishes the reply to a command that arrived at since. It publishes only to subjects for
-// answers. A sender may name any subject, and this instance may write where the sender may not.
+// answer publishes the reply to a command that arrived at since. It publishes only to subjects that
+// are meant for answers. Without this check, a sender could name as reply subject one to which this
+// instance may publish and the sender may not.
 func (s *Service) answer(to returnPath, reply proto.Reply, since time.Time) {
 	s.metrics.answered(&reply, since)
 	if to.act != nil {
@@ -345,11 +356,12 @@ func (s *Service) answer(to returnPath, reply proto.Reply, since time.Time) {
 	}
 }
 
-// refuse answers a command that was not applied.
+// refuse answers a command to which the rules of its room were not applied.
 func (s *Service) refuse(to returnPath, r *proto.Refusal) {
 	s.answer(to, proto.Reply{Refusal: r}, time.Time{})
 }
 
+// logMessage logs a command and its outcome, without the text of the message.
 func (s *Service) logMessage(c *room.Command, to proto.Room, o *room.Outcome) {
 	attrs := []any{"room", to.String(), "from", c.From.ID, "kind", string(c.Content.Kind), "bytes", len(c.Content.Body)}
 	switch {

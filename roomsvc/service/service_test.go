@@ -15,8 +15,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// startNATS runs a server. If mapped is true, the account maps the subjects of rooms to
-// partitions.
+// startNATS runs a NATS server. If mapped is true, its account maps the subject of each room to
+// that of the room's partition.
 func startNATS(t testing.TB, mapped bool, change ...func(*server.Options)) *natstest.Server {
 	t.Helper()
 	s := natstest.Start(t, change...)
@@ -85,7 +85,8 @@ func ask(t testing.TB, nc *nats.Conn, msg *nats.Msg) proto.Reply {
 }
 
 // askUntil sends a request until wanted returns true for the answer. Like a gateway, it resends a
-// request without an answer: an instance that has just lost a partition drops its requests.
+// request that gets no answer. An instance that has just lost a partition drops the requests for
+// it.
 func askUntil(t testing.TB, nc *nats.Conn, msg *nats.Msg, wanted func(proto.Reply) bool) (r proto.Reply) {
 	t.Helper()
 	natstest.Eventually(t, "an answer on "+msg.Subject, func() bool {

@@ -11,14 +11,16 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// snapshots is a term's right to write the snapshots of its partition. The term takes it when it
-// reads its first room, before it can append any act of the room. It takes it only once: a late
-// snapshot of this term would hide a newer one of the next owner. It is safe for concurrent use.
+// snapshots holds the fence with which a term writes the snapshots of its partition. The term takes
+// this fence when it reads its first room, before it can append an act. It never takes another one.
+// Otherwise an outdated term could take a fence after the next owner, and replace a newer snapshot.
+// A snapshots value is safe for concurrent use.
 type snapshots struct {
 	mu    sync.Mutex
 	fence *stream.StateFence // nil until it is taken
 }
 
+// takeSnapshots returns the fence for snapshots. The first call takes it.
 func (t *term) takeSnapshots(ctx context.Context) (*stream.StateFence, error) {
 	t.state.mu.Lock()
 	defer t.state.mu.Unlock()
@@ -33,7 +35,8 @@ func (t *term) takeSnapshots(ctx context.Context) (*stream.StateFence, error) {
 }
 
 // saveSnapshot writes the snapshot of an act whose record is committed, erases the records that the
-// act has deleted, and reports to the term. A snapshot keeps the fields that a newer version wrote.
+// act has deleted, and reports to the term. The new snapshot keeps fields of the old one that this
+// version does not know, because a newer version wrote them.
 func (t *term) saveSnapshot(room proto.Room, snapshot *proto.Snapshot, erase []uint64) {
 	t.p.s.tasks.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), t.p.s.cfg.Commit)

@@ -20,8 +20,9 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// routes forwards the routes of one server to the others. While one end of a route is cut off, it
-// holds the bytes of the route back.
+// routes is a proxy for the routes (connections between NATS servers) that other servers open to
+// one server. While the server at either end of a route is cut off, the proxy keeps the bytes of
+// that route back.
 type routes struct {
 	self   int
 	to     string // the server's real address
@@ -45,7 +46,7 @@ func (r *routes) carry(in net.Conn) {
 		return
 	}
 	defer out.Close()
-	var dialer atomic.Int32 // number of the server that has dialled, as it names itself; -1 = not known yet
+	var dialer atomic.Int32 // number of the server that has opened the route, read from its INFO; -1 = not known yet
 	dialer.Store(-1)
 	var group sync.WaitGroup
 	pass := func(from, to net.Conn, seen func([]byte)) {
@@ -123,8 +124,9 @@ func dialTwo(main, commit *natstest.Server) daemon.Dialer {
 }
 
 // The server that leads the log and JetStream is cut off from its peers. For a while it believes
-// that it still leads. An instance that commits over another server must not continue a room
-// from an answer of this server. Otherwise the log would fork.
+// that it still leads. An instance commits over another server, but may read from this one, whose
+// log is outdated. It must not continue a room from what it reads there. Otherwise two records
+// could get the same seq.
 func TestLogDoesNotForkInASplitNetwork(t *testing.T) {
 	servers, cut := startSplitCluster(t)
 	old := -1

@@ -9,8 +9,8 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// The stream keeps one message per subject even if an instance died before it could delete a
-// replaced message.
+// The stream of snapshots keeps one message per subject, even if an instance dies before it deletes
+// a message that it has replaced.
 func TestStateStreamKeepsOneMessagePerSubject(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)

@@ -13,11 +13,13 @@ import (
 )
 
 // term is one period of owning a partition. It begins with a fence, and ends when the partition is
-// released or a commit fails. Everything known of rooms belongs to a term and ends with it, because
-// a record that was applied but not committed might never be stored.
+// released or a commit fails. The rooms in memory belong to the term and are dropped when it ends.
+// They may contain applied records that the stream has refused, and a next term must not build on
+// such records.
 //
-// Answers leave in the order of the commands, each after everything applied before it is committed.
-// An answer may depend on a record that is not committed yet, as that of a duplicate does.
+// A term sends answers in the order of the commands. It keeps an answer back until all records
+// applied before it are committed, because the answer may depend on them. For example, the answer
+// to a duplicate names the seq of a record that may not be committed yet.
 type term struct {
 	p     *partition
 	fence *stream.Fence
@@ -26,12 +28,12 @@ type term struct {
 
 	mu       sync.Mutex // guards the fields below
 	pending  pendingReplies
-	records  uint64   // number of applied records
-	stored   uint64   // how many of these are committed
-	answered uint64   // how many of the stored ones are answered
-	seqs     []uint64 // stream sequences of the stored records without an answer; only for a gateway in this process
-	saving   bool     // the snapshot of the first answer is being written
-	wakeAt   int      // wake the partition when this number of answers is pending; -1 = never
+	records  uint64   // number of records applied in this term
+	stored   uint64   // number of these records that are committed
+	answered uint64   // number of committed records whose answers were sent
+	seqs     []uint64 // stream sequences of the committed records whose answers were not sent; unused without Service.local
+	saving   bool     // the snapshot for which the first pending answer waits is being written
+	wakeAt   int      // wake the partition when at most this number of answers is pending; -1 = never
 	over     error    // why the term has ended; nil while it lasts
 }
 
@@ -39,8 +41,8 @@ type term struct {
 type active struct {
 	room    *room.Room // nil while it is being read from the log
 	waiting []command  // arrived during the read
-	report  *report    // the newest that arrived during the read
-	last    uint64     // number, within the term, of the last record applied
+	report  *report    // the newest report of a gateway that arrived during the read; nil = none
+	last    uint64     // value of term.records after the room's last record was applied
 	used    time.Time
 }
 
@@ -49,7 +51,7 @@ type active struct {
 type command struct {
 	msg   *nats.Msg      // nil = it came from this process
 	local *proto.Request // from a gateway in this process; nil = msg has the request
-	found *found         // the message to edit or delete; nil = not read yet, or the command does neither
+	found *found         // the message to edit or delete; nil = not read yet, or the command changes no message
 	reply returnPath
 	to    proto.Room
 	since time.Time // when it arrived
@@ -61,20 +63,20 @@ type command struct {
 type returnPath struct {
 	subject string            // "" = nobody waits on NATS
 	local   func(proto.Reply) // to a gateway in this process; nil = the answer goes to the subject
-	act     *daemon.Act       // is logged with the answer; nil = no act, or its gateway logs it
+	act     *daemon.Act       // the act to log with the answer; nil = the command is no act, or its gateway logs the act
 }
 
-// answer is a reply that is sent once everything before it is committed.
+// answer is a reply that the term keeps back until all records applied before it are committed.
 type answer struct {
 	to     returnPath
 	reply  proto.Reply
-	record *proto.Record // its own record, for which it waits; nil = it has none
+	record *proto.Record // the record of the answered command; it must be committed too; nil = the command made no record
 	since  time.Time
 
-	// snapshot of an act is written after its record is committed, and before the answer; nil = no
-	// snapshot.
+	// snapshot is written after the record of an act is committed, and before the answer is sent;
+	// nil = the command needs no snapshot.
 	snapshot *proto.Snapshot
-	room     proto.Room // of the snapshot
+	room     proto.Room // the room of the snapshot
 	erase    []uint64   // seqs of records to erase after the snapshot is written
 }
 
@@ -132,7 +134,7 @@ func (t *term) giveAnswers() (wake bool) {
 				break
 			}
 			t.answered++
-			t.show(a.record)
+			t.deliver(a.record)
 		}
 		t.p.s.answer(a.to, a.reply, a.since)
 		t.pending.pop()
@@ -143,22 +145,22 @@ func (t *term) giveAnswers() (wake bool) {
 	return wake
 }
 
-// show passes a committed record to the gateway in this process, before the answer to its sender.
-// The caller holds mu.
-func (t *term) show(rec *proto.Record) {
+// deliver passes a committed record to the gateway in this process, before the sender gets the
+// answer. The caller holds mu.
+func (t *term) deliver(rec *proto.Record) {
 	local := t.p.s.local
 	if local == nil {
 		return
 	}
-	shown := *rec
-	shown.Stream, shown.Sealed = t.seqs[0], false // the payload is plain here
+	delivered := *rec
+	delivered.Stream, delivered.Sealed = t.seqs[0], false // the payload is plain here
 	t.seqs = t.seqs[1:]
-	local.Receive(shown)
+	local.Receive(delivered)
 }
 
-// saved continues with the answers after the snapshot of the first one is written. If it could not
-// be written, the term ends: the sender sends the act again, and the next term reads the act from
-// the log and writes the snapshot.
+// saved is called after the write of the snapshot for which the first pending answer waits. Without
+// an error, it sends that answer and those behind it. After an error, it ends the term: the sender
+// sends the act again, and the next term reads the act from the log and writes the snapshot.
 func (t *term) saved(err error) {
 	if err != nil {
 		t.Failed(err)
@@ -177,8 +179,8 @@ func (t *term) saved(err error) {
 	}
 }
 
-// free reports whether the window has space for another command. If not, it arranges to wake
-// the partition when half a window of answers is left.
+// free reports whether the window has space for another command. If not, it arranges to wake the
+// partition when only half a window of answers is pending.
 func (t *term) free() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -191,7 +193,7 @@ func (t *term) free() bool {
 }
 
 // settled reports whether no answer is pending. If one is, settled arranges to wake the partition
-// after the last one.
+// when the last answer has been sent.
 func (t *term) settled() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -208,8 +210,9 @@ func (t *term) Failed(err error) {
 	t.p.wake()
 }
 
-// end ends the term. Waiting senders are told to send again, and the next owner's memory of keys
-// decides which messages were stored.
+// end ends the term. It refuses the pending commands as unavailable, so that their senders send
+// them again. Some of these messages may be stored already; the next owner recognises them by their
+// keys.
 func (t *term) end(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -233,7 +236,9 @@ func (t *term) status() (records, stored uint64, over error) {
 	return t.records, t.stored, t.over
 }
 
-// pendingReplies is a queue of answers; its bound is the partition's window and queue.
+// pendingReplies is a queue of answers. It has no bound of its own: [partition.work] takes no
+// command from the bounded queue while [term.free] returns false, and a room that is being read has
+// at most maxWaiting commands.
 type pendingReplies struct {
 	ring       []answer // length is a power of two
 	head, tail uint

@@ -24,7 +24,8 @@ type credentials struct {
 	revoked jetstream.KeyValue // revocations of ids and sessions
 }
 
-// open opens the buckets. They are on disk, because a restart must not forget them.
+// open opens the buckets. The buckets are on disk, because a restart must not make a used ticket
+// valid again.
 func (c *credentials) open(ctx context.Context, nc *nats.Conn, replicas int, log *slog.Logger) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -43,8 +44,8 @@ func (c *credentials) open(ctx context.Context, nc *nats.Conn, replicas int, log
 	return err
 }
 
-// answerTicket tells a gateway whether it is the first to use a ticket. A create-only write
-// decides, so only one gateway can be the first.
+// answerTicket tells a gateway whether it is the first to use a ticket. Creating a key in the
+// bucket fails if the key exists, so only one gateway can be the first.
 func (a api) answerTicket(r micro.Request) {
 	var use proto.UseTicket
 	if err := json.Unmarshal(r.Data(), &use); err != nil || !use.Valid() {
@@ -60,12 +61,12 @@ func (a api) answerTicket(r micro.Request) {
 			return proto.Used{}
 		}
 		a.s.cfg.Log.Warn("mark ticket as used", "error", err)
-		return proto.Used{Error: "the mark cannot be stored now"}
+		return proto.Used{Error: "the use of the ticket cannot be stored now"}
 	})
 }
 
 // run answers a request with the result of do. It calls do on another goroutine, because a handler
-// must not wait.
+// that waits would delay the requests behind it.
 func (a api) run(r micro.Request, do func(context.Context) any) {
 	select {
 	case a.s.acts <- struct{}{}:

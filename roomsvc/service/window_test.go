@@ -44,8 +44,9 @@ func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
 	return nc, err
 }
 
-// The log keeps fewer records of a room than a partition may have in flight. After the loss of the
-// commit connection, the owner must still recognise messages in flight when they are resent.
+// The log keeps fewer records of a room than a partition may have in flight (records sent to the
+// stream without an ack). After the loss of the commit connection, the owner must still recognise
+// resent messages of those in flight.
 func TestShortHistoryRecognisesMessagesInFlight(t *testing.T) {
 	srv := startNATS(t, true)
 	var way deafDialer

@@ -18,7 +18,8 @@ import (
 )
 
 // witnessEvery is how often the service stores how far the log has come. If the log loses only
-// records from after the last store, only a process that remembers them can notice.
+// records that are newer than the last stored value, only a process that still has them in memory
+// can notice the loss.
 const witnessEvery = time.Second
 
 // lostEnd reports a log that has lost its end. The committer calls it once for each loss.
@@ -27,7 +28,7 @@ func (s *Service) lostEnd(l stream.Loss) {
 	s.metrics.losses.Inc()
 	what := "the log has lost its end: acknowledged messages are gone, and rooms begin new epochs"
 	if l.Created {
-		what = "the log is another one than before: acknowledged messages may be gone, and rooms begin new epochs"
+		what = "the log was replaced by another one: acknowledged messages may be gone, and rooms begin new epochs"
 	}
 	s.cfg.Log.Error(what, "stream", proto.StreamName, "missing_sequences", l.Missing, "last_sequence", l.Cut)
 }
@@ -39,7 +40,7 @@ type witness struct {
 	nc       *nats.Conn
 	deadline time.Duration
 	log      *slog.Logger
-	filed    proto.Witness // in the file
+	filed    proto.Witness // what the file contains
 }
 
 func newWitness(s *Service) *witness {

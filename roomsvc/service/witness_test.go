@@ -15,24 +15,25 @@ import (
 	"roomcast/proto/natstest"
 )
 
-// ground is a NATS server whose directory a test can set back to an earlier state.
-type ground struct {
+// resettable is a NATS server whose directory a test can set back to an earlier state.
+type resettable struct {
 	dir string
 	srv *natstest.Server
 	url string
 }
 
-func newGround(t *testing.T) *ground {
-	g := &ground{dir: t.TempDir()}
+func newResettable(t *testing.T) *resettable {
+	g := &resettable{dir: t.TempDir()}
 	g.srv = startNATS(t, true, func(o *server.Options) { o.StoreDir = g.live() })
 	g.url = g.srv.Addr().String()
 	return g
 }
 
-func (g *ground) live() string { return filepath.Join(g.dir, "live") }
+func (g *resettable) live() string { return filepath.Join(g.dir, "live") }
 
-// keep copies the directory of the server, as a power loss at this moment would leave it.
-func (g *ground) keep(t *testing.T) {
+// keep copies the directory of the server, in the state that a power loss at this moment would
+// leave.
+func (g *resettable) keep(t *testing.T) {
 	t.Helper()
 	if out, err := exec.Command("cp", "-a", g.live(), filepath.Join(g.dir, "kept")).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v", out, err)
@@ -40,7 +41,7 @@ func (g *ground) keep(t *testing.T) {
 }
 
 // lose stops the server, sets a part of its directory back to the kept state, and starts it again.
-func (g *ground) lose(t *testing.T, part string) {
+func (g *resettable) lose(t *testing.T, part string) {
 	t.Helper()
 	g.srv.Shutdown()
 	g.srv.WaitForShutdown()
@@ -59,7 +60,7 @@ func sayUntil(t *testing.T, nc *nats.Conn, room, key, text string) proto.Reply {
 	return askUntil(t, nc, message(room, "u", key, text), func(r proto.Reply) bool { return r.Seq > 0 })
 }
 
-// readSince returns the page that a client of the given position receives.
+// readSince returns the page that a client at the given position receives.
 func readSince(t *testing.T, nc *nats.Conn, room string, since uint64, epoch string) history.Page {
 	t.Helper()
 	page, err := history.New(nc, nil).Read(t.Context(), history.Query{
@@ -71,8 +72,9 @@ func readSince(t *testing.T, nc *nats.Conn, room string, since uint64, epoch str
 	return page
 }
 
-// The NATS server comes back with fewer records than it had acknowledged. The room service went
-// on, restarted, or died with the server and left a file next to the log.
+// The NATS server comes back with fewer records than it had acknowledged. In the cases of this
+// test, the room service kept running, was restarted, or died with the server and left a witness
+// file beside the log.
 func TestALogThatLostItsEndBeginsNewEpochs(t *testing.T) {
 	const all, log = "", "jetstream/$G/streams/" + proto.StreamName
 	for name, how := range map[string]struct {
@@ -84,7 +86,7 @@ func TestALogThatLostItsEndBeginsNewEpochs(t *testing.T) {
 		"the file beside the log remembers": {lost: all, restart: true, file: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newGround(t)
+			g := newResettable(t)
 			nc := g.srv.Connect(t)
 			file := filepath.Join(t.TempDir(), "witness.json")
 			change := func(c *Config) {
