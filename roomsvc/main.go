@@ -55,7 +55,7 @@ that may be repeated, separate the values in the variable by commas.`,
 	flags := cmd.PersistentFlags()
 	flags.SortFlags = false
 	s.nats.Bind(flags)
-	flags.StringVar(&s.service.Sync, "sync", s.service.Sync, "repeat the sync_interval of the NATS server, always or an `interval`; it decides how messages are committed")
+	flags.StringVar(&s.service.Sync, "sync", s.service.Sync, "repeat the sync_interval of the configuration of the NATS server: always, or an `interval` such as 2m; it decides how messages are committed")
 	flags.IntVar(&s.service.MaxMessage, "max-message", s.service.MaxMessage, "set the maximum size of a message in `bytes`")
 	s.service.Bind(flags)
 	flags.StringArrayVar(&s.service.Trusted, "trust-account", s.service.Trusted, "trust requests from this NATS `account`: they may name any sender and close rooms, like those of the service's own account; requests from other accounts are guests; repeatable")
@@ -127,10 +127,10 @@ func (s *settings) rotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate-keys",
 		Short: "make a new key that signs resume strings and tickets",
-		Long: `rotate-keys makes a new key that signs resume strings and tickets. Running gateways learn of it
+		Long: `rotate-keys makes a new key that signs resume strings and tickets. Running gateways receive it
 at once. roomsvc does this every 7 days by itself, and keeps the old keys until their last string
-has expired. With --now the old keys are gone: a client that reconnects is a new guest, or
-needs its token or a new ticket. Sessions that are open stay open.`,
+has expired. With --now it deletes the old keys: a client that reconnects is then a new guest, or
+needs its token or a new ticket. Open sessions stay open.`,
 		Example: `  roomsvc rotate-keys --now --nats nats://127.0.0.1:4222 --user roomsvc --inbox-prefix _INBOX_roomsvc`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -146,9 +146,9 @@ needs its token or a new ticket. Sessions that are open stay open.`,
 			if err := service.RotateKeys(cmd.Context(), cfg, now); err != nil {
 				return err
 			}
-			said := "there is a new signing key; the old ones still verify what they have signed"
+			said := "a new signing key is stored; resume strings and tickets signed with the old keys stay valid"
 			if now {
-				said = "there is a new signing key; all resume strings and tickets of before are invalid"
+				said = "a new signing key is stored; all earlier resume strings and tickets are invalid"
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), said)
 			return err

@@ -15,12 +15,12 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs the sessions in testdata as a user would type them.
+// TestScripts runs the command lines in testdata as a user would type them.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
-			// The settings of the person who runs the tests must not matter.
+			// The environment of the person who runs the tests must not change the results.
 			env.Setenv("NATS_URL", "")
 			env.Setenv("NATS_CONTEXT", "")
 			return nil
