@@ -9,19 +9,19 @@ import (
 	"roomcast/proto"
 )
 
-// call is a command whose caller waits for the answer. The state's mutex guards it, except
-// done.
+// call is a command whose caller waits for the answer. The mutex of the state guards all fields
+// except done.
 type call struct {
-	id       uint64 // 0 = it stands for the caller of Join and is not sent
+	id       uint64 // 0 = the call only makes the caller of Join wait, and is not sent
 	verb     proto.Verb
 	fields   fields
-	sent     bool // on the present connection
+	sent     bool // true if the present connection has sent it
 	sentAt   time.Time
-	began    time.Time // when any connection sent it first; zero = it is certainly not stored
-	as       string    // the sender's id then
-	broken   bool      // events have been lost since then, and its own may be among them
+	began    time.Time // when a connection first sent it; zero = never, so the server has not stored it
+	as       string    // the sender's id at that time
+	broken   bool      // events are missing since then, and the event of this message may be one of them
 	finished bool
-	done     chan answer // holds one
+	done     chan answer // has space for the one answer
 }
 
 // answer is the ok of a command, or an error.
@@ -46,16 +46,16 @@ func (k *call) finish(a answer) {
 
 func (k *call) is(other *call) bool { return k == other }
 
-// temporary reports whether the same command may succeed later.
+// temporary reports whether the same command may succeed if the client sends it again later.
 func temporary(r *proto.Refusal) bool {
 	return r.Temporary() || r.Code == proto.Unavailable || r.Code == proto.Overloaded
 }
 
-// calls are the commands that wait for answers. The state's mutex guards them.
+// calls are the commands that wait for answers. The mutex of the state guards them.
 type calls struct {
-	last uint64 // the newest id
+	last uint64 // id of the newest call
 	byID map[uint64]*call
-	list []*call // the calls that belong to no room, in order
+	list []*call // the calls that belong to no room, oldest first
 }
 
 // add makes a call that waits for its answer. The caller decides when to send it.
@@ -80,9 +80,10 @@ func (c *calls) remove(k *call) {
 	}
 }
 
-// detach prepares the calls for the next connection, which sends them again. It ends a leave,
-// because a new session is in no room. It ends a token, because the new session has its own. It
-// also ends a signal that was sent, because the server may have received it.
+// detach prepares the calls for the next connection, which sends them again. Three kinds of call
+// end here instead. A leave succeeds, because a new session is in no room. A token fails, because
+// the new session presents its own. A signal that was sent fails, because the server may have
+// received it and the client must not send it twice.
 func (c *calls) detach() {
 	for _, k := range slices.Clone(c.list) {
 		switch {
@@ -98,7 +99,7 @@ func (c *calls) detach() {
 	}
 }
 
-// fail answers all calls.
+// fail answers all calls with err.
 func (c *calls) fail(err error) {
 	for _, k := range c.list {
 		k.finish(answer{err: err})

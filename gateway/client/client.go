@@ -1,6 +1,5 @@
-// Package client is a Go client for JSON sessions. It shows each event of a room exactly
-// once and stores each message exactly once, across lost connections and restarts of
-// gateways.
+// Package client is a Go client for JSON sessions. The caller receives each event of a room exactly
+// once, and each message is stored exactly once, even if connections break or gateways restart.
 //
 // [Dial] opens a session. [Client.Join] follows a room, and [Client.Next] returns its
 // events. [Client.Say] stores a message:
@@ -14,23 +13,23 @@
 //
 // # Reconnecting
 //
-// When a connection breaks, the client connects again, to any of its gateways, if the close
-// code allows it. Before each try it waits for a random part of a bound that doubles ("full
-// jitter", Brooker, Exponential Backoff And Jitter, 2015). The new session has the same sender.
-// In it the client joins its rooms from the last event that Next has returned. It also sends the
-// messages without an ack again, with the same keys.
+// When a connection breaks and the close code allows it, the client connects again, to any of its
+// gateways. Before each try it waits for a random time below a bound that doubles with each failure
+// ("full jitter", Brooker, Exponential Backoff And Jitter, 2015). The new session has the same
+// sender. The client joins its rooms again, each after the last event that Next has returned. It
+// also resends the messages that have no ack, with the same keys.
 //
 // # Across restarts
 //
-// A program that must continue after its own restart stores three things. It stores the newest
-// [Hello] for [Config], and the seq, epoch and time of the last event for [proto.From]. It also
-// stores the messages without an ack, with their keys. scripts/examples/bot shows it.
+// A program that must continue after its own restart stores three things: the field Resume of the
+// newest [Hello], for [Config]; the seq, epoch and time of the last event, for [proto.From]; and
+// the messages that have no ack, with their keys. The program scripts/examples/bot is an example.
 //
 // # Parts
 //
 // client.go, commands.go and say.go have the exported methods. state.go, room.go and call.go
-// have the rooms, the calls and the notices. send.go and receive.go have the rules, without I/O.
-// connect.go holds a session, and link.go is one connection.
+// contain what the client knows: rooms, calls and notices. send.go and receive.go are the rules,
+// without I/O. connect.go opens sessions one after the other, and link.go is one connection.
 package client
 
 import (
@@ -46,47 +45,48 @@ import (
 // ErrClosed is returned by calls after [Client.Close].
 var ErrClosed = errors.New("the client has been closed")
 
-// ErrLost is returned for a command whose connection broke before its answer, if the client must
-// not send it again.
+// ErrLost is returned if the connection broke before a command was answered, and the client must
+// not send this command twice.
 var ErrLost = errors.New("the connection was lost")
 
-// ErrUncertain is returned by [Client.Say] for a message whose answer was lost for so long that
-// the server may have forgotten its key, if the replay cannot tell whether it is stored.
+// ErrUncertain is returned by [Client.Say] if the client cannot find out whether the message is
+// stored. This happens if the connection was lost for so long that the server may have forgotten
+// the message's key, and if the replay after that has a gap.
 var ErrUncertain = errors.New("the message may be stored")
 
 // Config says where and how to connect. Every field but URLs may be zero.
 type Config struct {
-	URLs   []string // of gateways, such as ws://127.0.0.1:8000; the client tries them in turn and begins at random
-	Name   string   // for the other members
-	Resume string   // of an earlier [Hello]: gives this client the same sender
+	URLs   []string // of gateways, such as ws://127.0.0.1:8000; the client begins with a random one and tries them in turn
+	Name   string   // the name that other members see
+	Resume string   // the field of an earlier [Hello]; it gives this client the same sender
 
-	// Token returns a JSON Web Token, or "" for a guest; nil = always a guest. The client calls it
-	// for each connection and before the token expires. If Token fails, the client tries again
-	// later. If the server says that a token has expired and Token returns it again, the client
-	// ends.
+	// Token returns a JSON Web Token, or "" for a guest. If Token is nil, the client is a guest.
+	// The client calls Token for each connection, and again before the token expires. If Token
+	// fails, the client tries again later. If Token returns a token again after the server has
+	// twice called it expired, the client ends.
 	Token func(ctx context.Context) (string, error)
 
-	MinBackoff time.Duration // bound of the wait before the second try; 0 = 500 ms
-	MaxBackoff time.Duration // limit of that bound, which doubles; 0 = 20 s
-	Quiet      time.Duration // silence of the server before a ping, and then before a disconnect; 0 = 15 s
-	Patience   time.Duration // how long a command may have no answer before a disconnect; 0 = 15 s
-	Buffer     int           // notices that wait for Next; 0 = 4096. See Stats for more
+	MinBackoff time.Duration // longest wait before the second try; 0 = 500 ms
+	MaxBackoff time.Duration // the longest wait doubles with each failure up to this; 0 = 20 s
+	Quiet      time.Duration // silence of the server after which the client pings, and as much again after which it disconnects; 0 = 15 s
+	Patience   time.Duration // how long the client waits for the answer to a command before it disconnects; 0 = 15 s
+	Buffer     int           // how many notices may wait for Next; 0 = 4096. See [Stats] for what happens then
 
 	Trace   Trace
 	NetDial func(ctx context.Context, network, addr string) (net.Conn, error) // nil = net.Dialer
 }
 
-// Trace receives a copy of the traffic, for tests and debugging. Its functions may be nil.
-// The client's goroutines call them: they must neither block nor keep p. Link counts
-// connections from 1.
+// Trace receives a copy of the traffic, for tests and debugging. Its functions may be nil. The
+// client's goroutines call the functions, so they must not block, and must not keep p. Link is the
+// number of the connection, from 1.
 type Trace struct {
 	Sent     func(link int, p []byte)
 	Received func(link int, p []byte)
 	Ended    func(link int, err error)
 }
 
-// Client is a member of rooms. It holds one session after the other. Its goroutines end with
-// Close. All methods are safe for concurrent use.
+// Client is a member of rooms. It opens one session after the other. Its goroutines end with Close.
+// All methods are safe for concurrent use.
 type Client struct {
 	state *state
 	stop  context.CancelFunc
@@ -95,16 +95,17 @@ type Client struct {
 
 // Stats counts what a client has seen.
 type Stats struct {
-	Links   int // sessions begun
+	Links   int // sessions that have begun
 	Repeats int // events dropped because Next had returned them before
-	Holes   int // joins that were repeated because an event was missing
-	Lags    int // joins that were repeated because Buffer was full
-	Dropped int // signals and presence notices dropped because Buffer was full
+	Holes   int // rooms joined again because an event was missing
+	Lags    int // rooms joined again because Config.Buffer was full
+	Dropped int // signals and presence notices dropped because Config.Buffer was full
 }
 
-// Dial connects and returns when the first session has begun. If another try makes sense, it
-// tries again until ctx ends. The client then does not depend on ctx. Dial fails with a
-// [*RefusedError], a [*CloseError], or the error of ctx and that of the last try.
+// Dial connects and returns when the first session has begun. After a failure that may be
+// temporary, it tries again until ctx ends. When Dial has returned, ctx no longer matters. Dial
+// fails with a [*RefusedError], with a [*CloseError], or, if ctx has ended, with the errors of ctx
+// and of the last try.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	if len(cfg.URLs) == 0 {
 		return nil, errors.New("dial: the config names no gateway")
@@ -152,22 +153,23 @@ func orDefault(d *time.Duration, value time.Duration) {
 	}
 }
 
-// Close ends the session and returns when the client's goroutines have ended. Messages
-// without an ack fail with [ErrClosed]; they may have been stored.
+// Close ends the session and returns when the client's goroutines have ended. Calls of Say without
+// an ack fail with [ErrClosed]; their messages may have been stored.
 func (c *Client) Close() {
 	c.stop()
 	<-c.done
 }
 
-// Err returns nil while the client runs, [ErrClosed] after Close, and otherwise the error that
-// has ended the client.
+// Err returns nil while the client runs, and [ErrClosed] after Close. If the client has ended by
+// itself, Err returns the reason.
 func (c *Client) Err() error {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
 	return c.state.err
 }
 
-// Hello returns the hello of the newest session. Its Resume gives another Client the same sender.
+// Hello returns the hello of the newest session. With its field Resume in [Config], another Client
+// has the same sender.
 func (c *Client) Hello() Hello {
 	c.state.mu.Lock()
 	defer c.state.mu.Unlock()
@@ -197,8 +199,8 @@ func (c *Client) Next(ctx context.Context) (Notice, error) {
 	}
 }
 
-// ask sends a command and waits for its answer. It sends the command again on each new
-// connection. It decodes the ok into the value that into points to, unless into is nil.
+// ask sends a command and waits for its answer. It sends the command again on each new connection.
+// If into is not nil, ask decodes a successful answer into the value to which it points.
 func (c *Client) ask(ctx context.Context, verb proto.Verb, f fields, into any) error {
 	k, err := c.state.addCall(verb, f)
 	if err == nil {

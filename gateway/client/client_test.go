@@ -58,7 +58,9 @@ func TestSayIsSentAgainUntilItsAck(t *testing.T) {
 	}
 }
 
-// The server has forgotten the key of a message whose answer was lost. The replay decides.
+// The answer to a message was lost, and the server may have forgotten the message's key. The client
+// looks for the message in the replay of the next connection, and sends it again only if it is not
+// there.
 func TestAMessageWithAForgottenKeyIsLookedForInTheReplay(t *testing.T) {
 	const own = `{"room":"lobby","seq":%d,"at":"%s","from":{"id":"%s"},"key":"k1","text":"hi"}`
 	for _, test := range []struct {
@@ -137,7 +139,7 @@ func TestNextReturnsEachEventOnce(t *testing.T) {
 	join(t, c, p, proto.From{Last: 2}, 8)
 	p.event(7)
 	p.event(8)
-	p.event(8) // a repeat
+	p.event(8) // the client has received 8 before
 	p.event(9)
 	p.event(11) // 10 is missing
 	p.event(12)
@@ -171,7 +173,7 @@ func TestClientLeavesAClosedRoom(t *testing.T) {
 	c, p := s.dial(s.config())
 	join(t, c, p, proto.From{HasSince: true}, 3)
 	closed := `{"room":"lobby","seq":%d,"at":"2026-11-22T10:53:07.123Z","kind":"closed","from":{"id":"api"},"why":"enough"}`
-	p.say(closed, 1) // this close was undone later
+	p.say(closed, 1) // the room was reopened after this close
 	p.event(2)
 	p.event(3)
 	wantEvents(t, c, 1, 2, 3)
@@ -189,12 +191,12 @@ func TestClientLeavesAClosedRoom(t *testing.T) {
 	}
 }
 
-// lagged waits until the client has received more events than its buffer holds.
+// lagged waits until the client has received more events than fit into its buffer.
 func lagged(t *testing.T, c *client.Client) {
 	t.Helper()
 	for ctx := within(t); c.Stats().Lags == 0; runtime.Gosched() {
 		if ctx.Err() != nil {
-			t.Fatal("no lag with more events than the buffer holds")
+			t.Fatal("no lag with more events than fit into the buffer")
 		}
 	}
 }
@@ -212,7 +214,7 @@ func TestFullBufferLosesNothing(t *testing.T) {
 		p.event(seq)
 	}
 	lagged(t, c)
-	done := say(t, c, "x", "k") // must succeed although the test does not call Next
+	done := say(t, c, "x", "k") // must return although the test does not call Next
 	a := p.hear("say")
 	p.say(`{"id":%d,"ok":{"seq":7,"at":"2026-11-22T10:53:07.123Z"}}`, a.ID)
 	if got := <-done; got.err != nil {
@@ -230,11 +232,12 @@ func TestFullBufferLosesNothing(t *testing.T) {
 	}
 }
 
-// A new session is in no room. The client joins its rooms again even if its buffer is full.
+// When a connection breaks, the new session is in no room. The client joins its rooms again even if
+// its buffer is full.
 func TestFullBufferLosesNothingWithItsConnection(t *testing.T) {
 	s := newScript(t)
 	cfg := s.config()
-	cfg.Buffer = 2 // hello and an event
+	cfg.Buffer = 2 // space for the hello and one event
 	c, p := s.dial(cfg)
 	join(t, c, p, proto.From{}, 0)
 	p.event(1)
@@ -309,7 +312,7 @@ func TestSilentConnectionIsReplaced(t *testing.T) {
 
 	s = newScript(t) // the client above continues to connect
 	cfg = s.config()
-	cfg.Patience = 2 * time.Second // the test must answer faster
+	cfg.Patience = 2 * time.Second // the test must answer within this time
 	c, p := s.dial(cfg)
 	join(t, c, p, proto.From{}, 0)
 	say(t, c, "x", "k")

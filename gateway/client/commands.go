@@ -8,9 +8,9 @@ import (
 	"roomcast/proto"
 )
 
-// Join follows a room from the given place on. It returns the room's newest seq, and
-// [Client.Next] returns the events. It fails with a [*proto.Refusal], for example if the room is
-// closed, or with the error of ctx. After an error the client does not follow the room.
+// Join follows a room, beginning at the given place in its log. It returns the room's newest seq,
+// and [Client.Next] returns the events. It fails with a [*proto.Refusal], for example if the room
+// is closed, or with the error of ctx. After an error the client does not follow the room.
 func (c *Client) Join(ctx context.Context, room proto.Room, from proto.From) (head uint64, err error) {
 	k, err := c.state.addRoom(room, from)
 	if err != nil {
@@ -19,7 +19,7 @@ func (c *Client) Join(ctx context.Context, room proto.Room, from proto.From) (he
 	var joined proto.Joined
 	if err := c.await(ctx, k, &joined); err != nil {
 		if c.state.removeRoom(room) && ctx.Err() != nil {
-			// For the server, the session may be in the room. Nobody waits for this answer.
+			// The server may have received the join, so send a leave. Nobody waits for its answer.
 			_, _ = c.state.addCall(proto.VerbLeave, fields{Room: room.String()})
 		}
 		return 0, fmt.Errorf("join: %w", err)
@@ -27,7 +27,7 @@ func (c *Client) Join(ctx context.Context, room proto.Room, from proto.From) (he
 	return joined.Seq, nil
 }
 
-// Leave stops following a room. Messages without an ack fail there with [ErrClosed].
+// Leave stops following a room. Calls of Say in this room that have no ack fail with [ErrClosed].
 func (c *Client) Leave(ctx context.Context, room proto.Room) error {
 	if !c.state.removeRoom(room) {
 		return fmt.Errorf("leave: %w", proto.Refuse(proto.NotJoined, "the room has not been joined"))
@@ -35,7 +35,7 @@ func (c *Client) Leave(ctx context.Context, room proto.Room) error {
 	err := c.ask(ctx, proto.VerbLeave, fields{Room: room.String()}, nil)
 	var refusal *proto.Refusal
 	if errors.As(err, &refusal) && refusal.Code == proto.NotJoined {
-		return nil // the new session has not joined the room
+		return nil // the connection broke, and the new session is in no room
 	}
 	return err
 }
@@ -43,14 +43,15 @@ func (c *Client) Leave(ctx context.Context, room proto.Room) error {
 // Page is a part of a room's log.
 type Page struct {
 	Events []proto.Event // in order
-	More   bool          // there are events before the first one
-	Gap    *proto.Gap    // announces events that the log does not hold; nil = there are none
-	Seq    uint64        // of the room's newest event
-	Epoch  string        // of the room
+	More   bool          // the log has events before the first one of the page
+	Gap    *proto.Gap    // announces events that the log no longer has; nil = no event is missing
+	Seq    uint64        // seq of the room's newest event
+	Epoch  string        // epoch of the room
 }
 
-// History reads up to limit events before a seq, the newest ones if before is 0. The
-// server chooses if limit is 0; it returns at most [proto.MaxHistory].
+// History reads up to limit events before the seq before. If before is 0, it reads the newest
+// events. If limit is 0, the server chooses it. The server returns at most [proto.MaxHistory]
+// events.
 func (c *Client) History(ctx context.Context, room proto.Room, before uint64, limit int) (Page, error) {
 	var p proto.Page
 	if err := c.ask(ctx, proto.VerbHistory, fields{Room: room.String(), Before: before, Limit: limit}, &p); err != nil {
@@ -76,8 +77,8 @@ func (c *Client) Members(ctx context.Context, room proto.Room) (m proto.Members,
 	return m, err
 }
 
-// Signal sends a notification to the members of a room, which is not stored; data is any JSON or
-// nil. The client sends it at most once. If the connection breaks before the answer, Signal
+// Signal sends a notification to the members of a room. It is not stored. Data is any JSON, or nil.
+// The client sends a signal at most once: if the connection breaks before the answer, Signal
 // returns [ErrLost].
 func (c *Client) Signal(ctx context.Context, room proto.Room, kind string, data []byte) error {
 	return c.ask(ctx, proto.VerbSignal, fields{Room: room.String(), Type: kind, Data: data}, nil)

@@ -12,20 +12,21 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// connector keeps the client connected. It belongs to the goroutine of run, which starts two
-// others for each session and waits for them.
+// connector keeps the client connected. It belongs to the goroutine of run. For each session, run
+// starts two more goroutines and waits for them.
 type connector struct {
 	cfg   *Config
 	state *state
 	begun chan struct{} // closed and set to nil when the first session begins
 
-	failure     error                  // of the last try
+	failure     error                  // error of the last try
 	presented   atomic.Pointer[string] // the newest token that the client has sent
-	expired     *CloseError            // of a server that called a token expired
-	expirations int                    // how often servers have said so about the newest token
+	expired     *CloseError            // the close by which a server said that the token has expired
+	expirations int                    // how often servers have called the newest token expired
 }
 
-// run holds one session after the other, until ctx ends or another try makes no sense.
+// run opens one session after the other, until ctx ends or an error says that another try cannot
+// succeed.
 func (c *connector) run(ctx context.Context) {
 	next := rand.IntN(len(c.cfg.URLs))
 	for failures := 0; ; {
@@ -53,14 +54,15 @@ func (c *connector) run(ctx context.Context) {
 	}
 }
 
-// backoff returns a random wait below a bound that doubles with each failure.
+// backoff returns a random time to wait, below a bound that begins at low and doubles with each
+// failure up to high.
 func backoff(failures int, low, high time.Duration) time.Duration {
 	bound := min(high, low<<min(failures, 16))
 	return rand.N(bound) + 1
 }
 
-// session opens a connection and holds it until it ends. It reports whether a session
-// has begun.
+// session opens a connection, serves it and returns when it has ended. Begun says whether a session
+// had begun on it.
 func (c *connector) session(ctx context.Context, base string) (begun bool, err error) {
 	number, resume := c.state.upcoming()
 	l, err := c.open(ctx, number, base, resume)
@@ -78,11 +80,11 @@ func (c *connector) session(ctx context.Context, base string) (begun bool, err e
 	}
 	in, err := parseFrame(p)
 	if err != nil || in.Hello == nil {
-		return false, errors.New("read hello: the first frame is another one")
+		return false, errors.New("read hello: the first frame is not a hello")
 	}
 	c.received(number, p)
 	l.conn.SetReadDeadline(time.Time{})
-	if ctx.Err() != nil { // the end of ctx has set a deadline, which the line above may have removed
+	if ctx.Err() != nil { // when ctx ends, a deadline is set, and the line above may have removed it
 		return false, ctx.Err()
 	}
 
@@ -116,7 +118,7 @@ func (c *connector) read(l *link) error {
 			return err
 		}
 		if p == nil {
-			signal(c.state.wake) // the control frame may be a ping
+			signal(c.state.wake) // the frame may be a ping, to which write must reply
 			continue
 		}
 		c.received(l.number, p)
@@ -126,8 +128,8 @@ func (c *connector) read(l *link) error {
 	}
 }
 
-// write sends due commands and pongs, and pings a silent server. It closes the connection if the
-// server does not answer, when ctx ends, and when quit is closed.
+// write sends due commands and pongs, and pings a silent server. It returns, and closes the
+// connection, if the server does not answer, if ctx ends, or if quit is closed.
 func (c *connector) write(ctx context.Context, l *link, quit chan struct{}) {
 	defer l.conn.Close()
 	timer := time.NewTimer(0)

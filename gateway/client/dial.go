@@ -34,16 +34,16 @@ func (e *CloseError) Error() string {
 
 // RefusedError says that the server refused to open a session.
 type RefusedError struct {
-	Status  int // of HTTP
+	Status  int // HTTP status
 	Message string
-	Retry   time.Duration // of Retry-After; 0 if none
+	Retry   time.Duration // from the header Retry-After; 0 = the header is absent
 }
 
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("refused with %d %s: %s", e.Status, http.StatusText(e.Status), e.Message)
 }
 
-// reconnect reports whether it makes sense to dial again after err.
+// reconnect reports whether dialling again after err may succeed.
 func reconnect(err error) bool {
 	var expired *expiredError
 	if errors.As(err, &expired) {
@@ -69,7 +69,7 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// sessionURL returns the address of a session that is in no room yet.
+// sessionURL returns the WebSocket address of a gateway for a JSON session that begins in no room.
 func sessionURL(base, name string) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -104,7 +104,7 @@ func (c *connector) open(ctx context.Context, number int, base, resume string) (
 		Protocols: []string{subprotocol}, NetDial: c.cfg.NetDial,
 		OnStatusError: func(status int, reason []byte, body io.Reader) { refused = readRefusal(status, body) },
 	}
-	if resume != "" { // not in the URL, because servers log URLs
+	if resume != "" { // the resume string is a secret, so it is not in the URL, which servers log
 		d.Protocols = append(d.Protocols, "resume."+resume)
 	}
 	if token, err := c.token(ctx); err != nil {
@@ -130,7 +130,8 @@ func (c *connector) open(ctx context.Context, number int, base, resume string) (
 	return l, nil
 }
 
-// readRefusal reads the answer of a server that does not upgrade, up to 4 KiB.
+// readRefusal returns the error for a server that answers without an upgrade to WebSocket. It reads
+// up to 4 KiB of the answer.
 func readRefusal(status int, body io.Reader) *RefusedError {
 	e := &RefusedError{Status: status}
 	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(body, 4<<10)), nil)

@@ -7,8 +7,8 @@ import (
 	"roomcast/proto"
 )
 
-// resumes ends the client's connection and answers the join on the next one. That join must
-// continue after the seq since of the epoch.
+// resumes closes the client's connection and answers the join on the next one. It fails the test
+// unless that join names the epoch, and since as the last seq.
 func (s *script) resumes(p *played, since uint64, epoch string, head uint64) *played {
 	s.t.Helper()
 	p.conn.Close()
@@ -39,7 +39,7 @@ func TestResumeNamesTheNewestEvent(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
 	join(t, c, p, proto.From{}, 5)
-	p = s.resumes(p, 5, "e1", 5) // the room has no new event
+	p = s.resumes(p, 5, "e1", 5) // there is no new event in the room
 	p.event(6)
 	wantEvents(t, c, 6)
 	s.resumes(p, 6, "e1", 6)
@@ -60,7 +60,8 @@ func TestResetWhileConnectedBeginsAnotherEpoch(t *testing.T) {
 	wantEvents(t, c, 10, 1, 2, 3)
 }
 
-// If the connection breaks before a reset arrives, the next join names the old epoch again.
+// If the connection breaks before the client has received a reset, the next join names the old
+// epoch again, and so gets the reset.
 func TestLostResetIsAskedForAgain(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())
@@ -93,8 +94,9 @@ func TestEmptyRoomGetsItsEpochWithTheFirstEvent(t *testing.T) {
 	s.resumes(p, 1, "e1", 1)
 }
 
-// After a reset, a close ends the membership even if its seq is below the old head. A close
-// that a reopening has undone does not.
+// A replay may contain a close that was undone by a reopening; such a close does not end the
+// membership. After a reset, seqs begin again: a close ends the membership even if its seq is below
+// the old head.
 func TestCloseAfterAResetEndsTheMembership(t *testing.T) {
 	for past, left := range map[uint64]bool{0: true, 1: true, 2: false} {
 		s := newScript(t)

@@ -25,7 +25,7 @@ func ExampleDial() {
 	for {
 		n, err := c.Next(ctx)
 		if err != nil {
-			log.Fatal(err) // the close code says not to reconnect, or ctx has ended
+			log.Fatal(err) // the server has ended the session for good, or ctx has ended
 		}
 		switch {
 		case n.Event != nil:
@@ -38,14 +38,14 @@ func ExampleDial() {
 	}
 }
 
-// A program that restarts continues after the last event that it has handled, as the same
-// sender.
+// A program restarts. It continues after the last event that it has handled, and is the same sender
+// as before.
 func ExampleClient_Join() {
 	ctx := context.Background()
 	saved := struct {
 		Resume string
 		Last   proto.From
-	}{} // read from a file
+	}{} // the program has read this from a file
 	c, err := client.Dial(ctx, client.Config{URLs: []string{"ws://127.0.0.1:8000"}, Resume: saved.Resume})
 	if err != nil {
 		log.Fatal(err)

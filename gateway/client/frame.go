@@ -9,7 +9,7 @@ import (
 )
 
 // frame is a frame that a server sends in a JSON session. A frame with a seq and without an id is
-// an event, which [proto.ParseEvent] reads.
+// an event; [proto.ParseEvent] parses it.
 type frame struct {
 	ID     *uint64         `json:"id"`
 	OK     json.RawMessage `json:"ok"`
@@ -24,7 +24,7 @@ type frame struct {
 	Ended  *struct {
 		Code   proto.CloseCode `json:"code"`
 		Reason string          `json:"reason"`
-	} `json:"ended"` // the session has lost its membership: by a kick, a ban, or the end of a right
+	} `json:"ended"` // the server has ended the membership, because of a kick, a ban or a lost right
 }
 
 type memberFrame struct {
@@ -52,7 +52,7 @@ func (m *memberFrame) presence(left bool) *Presence {
 	return &Presence{Who: m.Identity, Count: m.Count, Left: left, Reason: m.Reason}
 }
 
-// fields are the fields of a command. The verb decides which are set.
+// fields are the fields of a command. The verb decides which of them are set.
 type fields struct {
 	Room   string          `json:"room,omitempty"`
 	Text   *string         `json:"text,omitempty"`

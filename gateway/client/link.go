@@ -15,23 +15,23 @@ import (
 
 const (
 	writeTimeout = 10 * time.Second
-	maxFrame     = 16 << 20 // bytes; more than any gateway sends
+	maxFrame     = 16 << 20 // largest accepted frame in bytes; gateways send only smaller ones
 )
 
 // link is the connection of one session. One goroutine reads from it, another one writes.
 type link struct {
 	number int
 	conn   net.Conn
-	heard  atomic.Int64           // UnixNano of the last frame
-	pinged atomic.Pointer[[]byte] // payload of the newest ping without a pong
+	heard  atomic.Int64           // when the last frame arrived, in Unix nanoseconds
+	pinged atomic.Pointer[[]byte] // payload of the newest ping of the server that has no pong yet
 
 	// Owned by the reader.
 	r       *bufio.Reader
-	partial []byte // of a fragmented message; nil between messages
+	partial []byte // the received part of a fragmented message; nil = no message is incomplete
 
 	// Owned by the writer.
 	ping time.Time // when the client sent a ping that has no answer; zero = none
-	buf  []byte    // frames for flush
+	buf  []byte    // frames that flush will send
 }
 
 // next returns the next message, or nil after a control frame. After a close frame it
@@ -80,8 +80,8 @@ func (l *link) next() ([]byte, error) {
 	return p, nil
 }
 
-// watch pings a silent server. It reports whether the server is alive, and when to call watch
-// again.
+// watch sends a ping if the server has been silent for quiet. It returns false if an earlier ping
+// has no answer for as long, and otherwise when to call watch again.
 func (l *link) watch(now time.Time, quiet time.Duration) (alive bool, next time.Duration) {
 	silent := now.Sub(time.Unix(0, l.heard.Load()))
 	switch {
@@ -97,7 +97,7 @@ func (l *link) watch(now time.Time, quiet time.Duration) (alive bool, next time.
 	return since < quiet, max(quiet-since, time.Millisecond)
 }
 
-// frame masks f and appends it to the buffer of flush.
+// frame masks f and appends it to the buffer, which flush sends.
 func (l *link) frame(f ws.Frame) {
 	w := appender{&l.buf}
 	f = ws.MaskFrame(f)

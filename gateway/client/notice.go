@@ -7,15 +7,15 @@ import (
 	"roomcast/proto"
 )
 
-// Notice is one thing that happened. Exactly one of the pointers is set. The events of a
-// room come in the order of their seq, each once; a Gap announces each hole.
+// Notice is one thing that has happened. Exactly one of the pointers is set. The events of a room
+// come in the order of their seqs, each once. If events are missing, a Gap comes in their place.
 type Notice struct {
-	Room     proto.Room // zero for Hello and Link
+	Room     proto.Room // the room of the notice; zero with Hello and Link
 	Event    *proto.Event
 	Gap      *proto.Gap
 	Signal   *Signal
 	Presence *Presence
-	Refused  *proto.Refusal // the client has left the room, for this reason; a kick has the code "kicked"
+	Refused  *proto.Refusal // the membership has ended for this reason; a kick has the code "kicked"
 	Hello    *Hello         // a session has begun
 	Link     *Link          // a connection has ended
 }
@@ -33,13 +33,14 @@ type Link struct {
 type Signal struct {
 	Type string
 	From proto.Identity
-	Data json.RawMessage // nil if none
+	Data json.RawMessage // any JSON; nil = the signal has no data
 }
 
-// Presence announces that a person has joined or left. In large rooms Who is zero.
+// Presence announces that a person has joined or left a room. In rooms with more than 200 people
+// Who is zero.
 type Presence struct {
 	Who    proto.Identity
 	Count  int               // people in the room, as far as the sending gateway knows
 	Left   bool              // the person has left; otherwise the person has joined
-	Reason proto.LeaveReason // of a leave
+	Reason proto.LeaveReason // why the person has left
 }

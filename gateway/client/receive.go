@@ -38,7 +38,7 @@ func (s *state) receive(p []byte) error {
 			say.broken = true
 		}
 		if s.notify(Notice{Room: r.name, Gap: in.Gap}) {
-			r.passed(in.Gap)
+			r.skip(in.Gap)
 		} else {
 			s.lag(r)
 		}
@@ -54,7 +54,7 @@ func (s *state) receive(p []byte) error {
 	return nil
 }
 
-// joinedRoom returns the room of that name, nil unless the session is in it.
+// joinedRoom returns the room with the given name, or nil if the session is not in it.
 func (s *state) joinedRoom(name string) *room {
 	parsed, err := proto.ParseRoom(name)
 	if err != nil {
@@ -79,9 +79,9 @@ func (s *state) event(r *room, e *proto.Event) {
 			return
 		}
 		r.returned(e)
-		r.shown(e)
-		// A close up to head was undone by a reopening: otherwise the server would have refused
-		// the join.
+		r.foundInReplay(e)
+		// A close with a seq up to head was undone by a reopening. Otherwise the server would have
+		// refused the join.
 		if e.Kind == proto.Closed && e.Seq > r.head {
 			s.expel(r, proto.Refuse(proto.RoomClosed, "%s", e.Why))
 		}
@@ -122,7 +122,7 @@ func (s *state) moved(r *room, in *frame, now time.Time) error {
 			r.state = lagging
 		}
 		r.later(in.Error, now)
-	case left: // a refusal means that the session was not in the room
+	case left: // if the leave is refused, the session was not in the room
 		r.state = absent
 	case in.Error == nil:
 		a := in.answer()

@@ -11,30 +11,30 @@ import (
 // room is a room that the client follows. The state's mutex guards it.
 type room struct {
 	name  proto.Room
-	from  proto.From // of the next join, while began is false
-	have  uint64     // seq of the last event that Next has returned, if began is true
-	at    time.Time  // of that event; zero = not known
-	epoch string     // of that event; "" = not known
-	began bool       // have is valid
-	head  uint64     // each close up to this seq has been undone
+	from  proto.From // where the next join begins; unused after began is true
+	have  uint64     // seq of the last event for Next; valid if began is true
+	at    time.Time  // time of that event; zero = not known
+	epoch string     // epoch of that event; "" = not known
+	began bool       // Next has received an event or a gap
+	head  uint64     // a close with a seq up to this one was undone by a reopening
 
 	state roomState
-	move  *call   // the join or leave without an answer; nil = none
-	asked *call   // for the caller of Join; nil after its answer
-	says  []*call // in order; the client sends only the first one, see Client.Say
+	move  *call   // the join or leave that has no answer yet; nil = none
+	asked *call   // makes the caller of Join wait; nil after the answer
+	says  []*call // messages without an ack, in order; only the first may be sent; see [Client.Say]
 
-	refusals int       // temporary refusals in a row
-	notYet   time.Time // when to send the refused command again
+	refusals int       // number of temporary refusals in a row
+	retryAt  time.Time // when to send the refused command again
 }
 
 type roomState int
 
 const (
-	absent  roomState = iota // a join is due
-	joining                  // the join has no answer; events before it belong to an earlier join
+	absent  roomState = iota // the client must send a join
+	joining                  // the join has no answer yet; events that arrive before it belong to an earlier join
 	joined
-	lagging // the client drops events until its queue is empty; then a leave is due
-	leaving // the leave has no answer; the next join replays the dropped events
+	lagging // the queue was full: the client drops events until the queue is empty, and then sends a leave
+	leaving // the leave has no answer yet; the join after it replays the dropped events
 )
 
 // verdict says what to do with an event.
@@ -43,10 +43,10 @@ type verdict int
 const (
 	next   verdict = iota // return it from Next
 	repeat                // drop it
-	hole                  // an event before it is missing: join again
+	hole                  // an earlier event is missing: join again
 )
 
-// judge compares an event's seq with the last one that Next has returned.
+// judge compares the seq of an event with that of the last event for Next.
 func (r *room) judge(seq uint64) verdict {
 	switch {
 	case !r.began || seq == r.have+1:
@@ -65,7 +65,7 @@ func (r *room) since() proto.From {
 	return proto.From{Since: r.have, HasSince: true, Epoch: r.epoch, At: r.at}
 }
 
-// entered handles the ok of a join.
+// entered handles the successful answer to a join.
 func (r *room) entered(ok *proto.Joined) {
 	r.state, r.refusals = joined, 0
 	r.head = ok.Seq
@@ -76,16 +76,18 @@ func (r *room) entered(ok *proto.Joined) {
 		case r.from.None():
 			r.have, r.at, r.epoch, r.began = ok.Seq, ok.At, ok.Epoch, true
 		case r.from.Last > 0:
-			// If the connection breaks before the first event arrives, another join with last
-			// could leave out events. So the next join names their beginning.
+			// The join asked for the last N events. If the connection breaks before the first of
+			// them arrives, the same request would give other events. So the next join names the
+			// seq at which they begin.
 			r.from = proto.From{Since: ok.Seq - min(ok.Seq, uint64(r.from.Last)), HasSince: true, Epoch: ok.Epoch}
 		}
 	}
 	if r.have == 0 || r.epoch == "" {
 		r.epoch = ok.Epoch
 	}
-	// Otherwise keep the old epoch: if ok has another one, a reset follows. If the connection
-	// breaks before the reset arrives, the next join must name the old epoch again.
+	// Otherwise keep the old epoch. If the answer has another epoch, a reset follows. The
+	// connection may break before the reset arrives; the next join must then name the old epoch
+	// again, to get the reset.
 }
 
 // returned records an event that Next will return.
@@ -96,8 +98,9 @@ func (r *room) returned(e *proto.Event) {
 	}
 }
 
-// shown answers the first of the room's messages with its own event, whose answer may be lost.
-func (r *room) shown(e *proto.Event) {
+// foundInReplay checks whether an event is that of the first waiting message, whose answer may be
+// lost. If it is, foundInReplay answers the caller of Say.
+func (r *room) foundInReplay(e *proto.Event) {
 	if len(r.says) == 0 || e.Key == "" || e.Key != r.says[0].fields.Key || e.From.ID != r.says[0].as {
 		return
 	}
@@ -106,8 +109,9 @@ func (r *room) shown(e *proto.Event) {
 	r.says = r.says[1:]
 }
 
-// passed records a gap. Its events will not come. After a reset the events begin again.
-func (r *room) passed(g *proto.Gap) {
+// skip records a gap, whose events will not come. After a reset the room's events begin again with
+// the oldest one.
+func (r *room) skip(g *proto.Gap) {
 	r.at = time.Time{}
 	if g.Reason == proto.GapReset || g.To == 0 {
 		r.have, r.began, r.epoch, r.head = 0, false, g.Epoch, g.Seq
@@ -119,19 +123,19 @@ func (r *room) passed(g *proto.Gap) {
 
 // detached prepares the room for the next connection.
 func (r *room) detached() {
-	r.state, r.move, r.refusals, r.notYet = absent, nil, 0, time.Time{}
+	r.state, r.move, r.refusals, r.retryAt = absent, nil, 0, time.Time{}
 	for _, say := range r.says {
 		say.sent = false
 	}
 }
 
-// later delays the room's commands after a temporary refusal.
+// later makes the room's commands wait after a temporary refusal.
 func (r *room) later(refusal *proto.Refusal, now time.Time) {
-	r.notYet = now.Add(refusal.Retry + backoff(r.refusals, 20*time.Millisecond, time.Second))
+	r.retryAt = now.Add(refusal.Retry + backoff(r.refusals, 20*time.Millisecond, time.Second))
 	r.refusals++
 }
 
-// fail answers all callers that wait for the room.
+// fail answers all callers that wait for the room with err.
 func (r *room) fail(err error) {
 	if r.asked != nil {
 		r.asked.finish(answer{err: err})
@@ -144,8 +148,8 @@ func (r *room) fail(err error) {
 }
 
 // said handles the answer to the first of the room's messages. After a temporary refusal the
-// message stays the first, and the client sends it again later. If the session is not in the
-// room, the client joins the room before that.
+// message stays the first, and the client sends it again later. If the refusal says that the
+// session is not in the room, the client first joins the room again.
 func (r *room) said(k *call, in *frame, now time.Time) {
 	switch {
 	case in.Error == nil:

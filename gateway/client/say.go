@@ -9,8 +9,8 @@ import (
 	"roomcast/proto"
 )
 
-// Message is a message for [Client.Say], which makes a key if there is none. Set a key if your
-// program may have to say the same message again after a restart.
+// Message is a message for [Client.Say]. If it has no key, Say makes one. Set a key if your program
+// may have to say the same message again after a restart.
 type Message struct {
 	proto.Content
 	Key string
@@ -28,18 +28,18 @@ type Ack struct {
 	Duplicate bool      `json:"duplicate"` // it was stored before, with the same key
 }
 
-// Say stores a message in a room that the client has joined. It returns when the message is
-// stored. Until then the client sends it again and again, with the same key. It sends the
-// messages of one room one at a time, in the order of the calls. So they keep their order even if
-// the server refuses one of them for a while.
+// Say stores a message in a room that the client has joined. It returns when the message is stored.
+// Until then the client sends it again and again, with the same key. It sends the messages of one
+// room one at a time, in the order of the calls. So the messages keep their order even if the
+// server refuses one of them for a while.
 //
-// If the server may have forgotten the key meanwhile, the client looks for the message in the
-// replay of the next connection and sends it again only if it is not there. If events are
-// missing there, Say fails with [ErrUncertain].
+// After a long interruption the server may have forgotten the key. The client then looks for the
+// message in the replay of the next connection, and sends it again only if the replay does not
+// contain it. If the replay has a gap, Say fails with [ErrUncertain].
 //
 // Say fails with a [*proto.Refusal] if the server does not accept the message. After any other
-// error, of ctx or of [Client.Err], the message may be stored: say it again with the same key, as
-// the same sender, to find out.
+// error, the message may be stored. To find out, say it again with the same key, as the same
+// sender.
 func (c *Client) Say(ctx context.Context, room proto.Room, m Message) (Ack, error) {
 	if m.Key == "" {
 		m.Key = rand.Text()

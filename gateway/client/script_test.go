@@ -23,14 +23,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var lobby = proto.MustRoom("lobby")
 
-// script is a WebSocket server. The test writes each frame of its sessions, so they can
-// misbehave in ways in which no gateway does.
+// script is a WebSocket server whose frames the test writes one by one. So it can misbehave in ways
+// in which a gateway does not.
 type script struct {
 	*httptest.Server
 	t        *testing.T
 	sessions chan *played
-	refuse   chan int // statuses with which the next handshakes are refused
-	limits   string   // of each hello, as JSON
+	refuse   chan int // HTTP statuses with which to refuse the next handshakes
+	limits   string   // the field limits of each hello, as JSON
 }
 
 type played struct {
@@ -38,7 +38,7 @@ type played struct {
 	conn   net.Conn
 	query  url.Values
 	offers string // the subprotocols that the client offers
-	token  string // the header Authorization
+	token  string // the header Authorization of the client
 }
 
 func newScript(t *testing.T) *script {
@@ -69,7 +69,8 @@ func (s *script) config() client.Config {
 	}
 }
 
-// dial opens a client and returns its first session, after the hello.
+// dial opens a client. It returns the client and its first session, after the server has sent the
+// hello.
 func (s *script) dial(cfg client.Config) (*client.Client, *played) {
 	s.t.Helper()
 	greeted := make(chan *played, 1)
@@ -123,7 +124,8 @@ type asked struct {
 	At    string
 }
 
-// hear returns the client's next command. It fails if the command has another verb.
+// hear returns the client's next command. It fails the test if the command does not have the given
+// verb.
 func (p *played) hear(verb string) asked {
 	p.t.Helper()
 	p.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
@@ -155,7 +157,7 @@ func (p *played) leave() {
 	p.say(`{"id":%d,"ok":{"room":"lobby"}}`, p.hear("leave").ID)
 }
 
-// admit waits for a join and answers it.
+// admit waits for a join and answers it with the given head.
 func (p *played) admit(head uint64) asked {
 	p.t.Helper()
 	return p.admitTo("e1", head)
@@ -168,7 +170,7 @@ func (p *played) admitTo(epoch string, head uint64) asked {
 	return a
 }
 
-// at returns the time of an event of the script.
+// at returns the time of the event with the given seq.
 func at(seq uint64) string { return fmt.Sprintf("2026-11-22T10:53:07.%03dZ", seq) }
 
 func (p *played) event(seq uint64) {
@@ -181,7 +183,7 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-// join joins the lobby while the script answers.
+// join calls Join for the lobby and lets the script answer it.
 func join(t *testing.T, c *client.Client, p *played, from proto.From, head uint64) asked {
 	t.Helper()
 	got := make(chan asked, 1)

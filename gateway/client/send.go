@@ -6,12 +6,12 @@ import (
 	"roomcast/proto"
 )
 
-// pass is one scan of the client's state for commands that must be sent now.
+// pass is one search of the client's state for commands that must be sent now.
 type pass struct {
 	s       *state
 	now     time.Time
-	wait    time.Duration // until the next look
-	patient bool          // false: a command has had no answer for too long
+	wait    time.Duration // how long until the next search
+	patient bool          // false = a command has had no answer for too long
 	frames  [][]byte      // to send, in order
 }
 
@@ -25,15 +25,16 @@ func (s *state) due(now time.Time) pass {
 	}
 	for _, r := range s.order {
 		switch {
-		case now.Before(r.notYet):
-			p.wait = min(p.wait, r.notYet.Sub(now))
+		case now.Before(r.retryAt):
+			p.wait = min(p.wait, r.retryAt.Sub(now))
 			continue
 		case r.state == absent:
 			p.join(r)
 		case r.state == lagging && len(s.queue) == 0:
 			r.state, r.move = leaving, s.calls.add(proto.VerbLeave, fields{Room: r.name.String()})
 		case (r.state == joined || r.state == lagging) && len(r.says) > 0:
-			// The session is still in a lagging room, so its messages need not wait.
+			// The session is still in this room, although events are being dropped. So messages
+			// need not wait.
 			p.say(r)
 		}
 		if r.move != nil {
@@ -43,7 +44,7 @@ func (s *state) due(now time.Time) pass {
 	return p
 }
 
-// call sends k unless this connection has sent it.
+// call adds the frame of k, unless this connection has sent it already.
 func (p *pass) call(k *call) {
 	if !k.sent {
 		k.sent, k.sentAt = true, p.now
@@ -54,18 +55,19 @@ func (p *pass) call(k *call) {
 	p.patient = p.patient && left > 0
 }
 
-// say sends the first message of a room's line, unless it may be stored and its key forgotten.
+// say adds the frame of the room's first waiting message. It does not if the message may be stored
+// and the server may have forgotten its key.
 func (p *pass) say(r *room) {
 	k := r.says[0]
 	if !k.sent && !k.began.IsZero() && p.s.forgotten(k, p.now) {
 		switch {
 		case r.state == lagging || r.have < r.head:
-			return // the replay may have it
+			return // wait for the replay, which shows whether the message is stored
 		case k.broken:
 			p.s.calls.remove(k)
 			k.finish(answer{err: ErrUncertain})
 			r.says = r.says[1:]
-			p.wait = 0 // the next message is due
+			p.wait = 0 // search again at once, because the next message is due
 			return
 		}
 		k.began = time.Time{}
@@ -76,7 +78,7 @@ func (p *pass) say(r *room) {
 	p.call(k)
 }
 
-// join joins a room, from the last event that Next has returned.
+// join adds the frame of a join, which asks for the events after the last one for Next.
 func (p *pass) join(r *room) {
 	f := fields{Room: r.name.String()}
 	f.from(r.since())
@@ -87,7 +89,7 @@ func (p *pass) send(id uint64, verb proto.Verb, f fields) {
 	frame, err := command(id, verb, f)
 	if err == nil {
 		p.frames = append(p.frames, frame)
-	} else if k := p.s.calls.byID[id]; k != nil { // its data is not JSON
+	} else if k := p.s.calls.byID[id]; k != nil { // the frame cannot be encoded: the caller's data is not JSON
 		k.finish(answer{err: err})
 	}
 }

@@ -9,22 +9,22 @@ import (
 	"roomcast/proto"
 )
 
-// state holds the rooms that the client follows, the commands without an answer, and the
-// notices that Next has not returned. It does no I/O. Its methods are safe for concurrent
-// use, except those that say that their caller holds mu.
+// state holds the rooms that the client follows, the commands without an answer, and the notices
+// that Next has not returned. It does no I/O. Its methods are safe for concurrent use, except those
+// whose comment says that the caller holds mu.
 type state struct {
 	buffer   int           // see Config
 	patience time.Duration // see Config
-	wake     chan struct{} // holds one value, which makes the connector look for due commands
-	arrived  chan struct{} // holds one value, which makes Next look for a notice
+	wake     chan struct{} // has an element if the connector must look for due commands
+	arrived  chan struct{} // has an element if Next must look for a notice
 
-	mu    sync.Mutex // never held over I/O or a wait
-	hello Hello      // of the newest session
+	mu    sync.Mutex // never held during I/O or a wait
+	hello Hello      // hello of the newest session
 	rooms map[proto.Room]*room
 	order []*room // the rooms, in the order of their joins
 	calls calls
 	queue []Notice
-	err   error // that has ended the client; nil = it runs
+	err   error // why the client has ended; nil = it runs
 	stats Stats
 }
 
@@ -36,7 +36,8 @@ func newState(cfg *Config) *state {
 	}
 }
 
-// signal wakes the reader of a channel that holds one value.
+// signal puts an element into a channel that has space for one, unless it contains one already.
+// This wakes the reader.
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
@@ -73,7 +74,7 @@ func (s *state) removeRoom(name proto.Room) bool {
 	return true
 }
 
-// addSay appends a message to the room's queue.
+// addSay appends a message to the room's waiting messages.
 func (s *state) addSay(name proto.Room, f fields) (*call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +91,7 @@ func (s *state) addSay(name proto.Room, f fields) (*call, error) {
 	return k, nil
 }
 
-// addCall queues a command that does not wait for others.
+// addCall queues a command that belongs to no room's queue.
 func (s *state) addCall(verb proto.Verb, f fields) (*call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +112,7 @@ func (s *state) forgotten(k *call, now time.Time) bool {
 	return k.as != s.hello.You.ID || now.Sub(k.began) >= window-min(15*time.Second, window/4)
 }
 
-// forgetCall removes a call whose caller does not wait any more.
+// forgetCall removes a call whose caller no longer waits.
 func (s *state) forgetCall(k *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,7 +124,7 @@ func (s *state) forgetCall(k *call) {
 	signal(s.wake)
 }
 
-// next takes a notice from the queue; ok is false if the queue is empty.
+// next removes a notice from the queue. If the queue is empty, ok is false.
 func (s *state) next() (n Notice, ok bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,7 +141,7 @@ func (s *state) next() (n Notice, ok bool, err error) {
 		signal(s.arrived) // for another caller of Next
 	} else {
 		s.queue = nil
-		signal(s.wake) // lagging rooms may be joined again
+		signal(s.wake) // the queue is empty now, so lagging rooms can be joined again
 	}
 	return n, true, nil
 }
@@ -162,14 +163,14 @@ func (s *state) notifyIfSpace(n Notice) {
 	}
 }
 
-// upcoming returns the number of the next connection, and its resume string.
+// upcoming returns the number of the next connection, and the resume string for it.
 func (s *state) upcoming() (number int, resume string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stats.Links + 1, s.hello.Resume
 }
 
-// attach begins a session. All calls without an answer are due.
+// attach begins a session. All calls without an answer are then due to be sent.
 func (s *state) attach(h *Hello) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,14 +191,14 @@ func (s *state) detach() {
 	s.calls.detach()
 }
 
-// lost announces that there is no connection.
+// lost puts a notice into the queue which says that there is no connection.
 func (s *state) lost(l Link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.notify(Notice{Link: &l})
 }
 
-// end fails all calls. Later ones fail at once.
+// end ends the client: all calls fail with err, and so do later ones.
 func (s *state) end(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,7 +211,7 @@ func (s *state) end(err error) {
 	signal(s.arrived)
 }
 
-// forget stops following a room; err answers its callers. The caller holds mu.
+// forget stops following a room. Its waiting callers get err. The caller holds mu.
 func (s *state) forget(r *room, err error) {
 	r.fail(err)
 	s.calls.remove(r.move)
@@ -218,7 +219,8 @@ func (s *state) forget(r *room, err error) {
 	s.order = slices.DeleteFunc(s.order, func(o *room) bool { return o == r })
 }
 
-// expel forgets a room that the session has lost, and announces that. The caller holds mu.
+// expel forgets a room whose membership the server has ended, and puts a notice about that into the
+// queue. The caller holds mu.
 func (s *state) expel(r *room, why *proto.Refusal) {
 	s.notify(Notice{Room: r.name, Refused: why})
 	s.forget(r, why)

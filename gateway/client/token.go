@@ -28,12 +28,13 @@ func (c *connector) token(ctx context.Context) (string, error) {
 	return token, nil
 }
 
-// expiredError ends the client, because its only token has expired.
+// expiredError ends the client: the server has called the token expired, and Config.Token has no
+// other one.
 type expiredError struct{ *CloseError }
 
 func (e *expiredError) Unwrap() error { return e.CloseError }
 
-// noteExpired keeps err if it says that the newest token has expired.
+// noteExpired records err if it says that the newest token has expired.
 func (c *connector) noteExpired(err error) {
 	var closed *CloseError
 	if errors.As(err, &closed) && closed.Code == proto.CloseTokenExpired {
@@ -42,8 +43,8 @@ func (c *connector) noteExpired(err error) {
 	}
 }
 
-// refresh sends a new token before the old one expires by the server's clock, until ctx ends.
-// If that fails, the server closes the session with 4003.
+// refresh sends a new token each time before the present one expires by the server's clock, until
+// ctx ends. If it cannot, the server closes the session with 4003.
 func (c *connector) refresh(ctx context.Context, h *Hello) {
 	if c.cfg.Token == nil || h.Expires.IsZero() {
 		return
@@ -67,14 +68,15 @@ func (c *connector) refresh(ctx context.Context, h *Hello) {
 	}
 }
 
-// present sends a token on the session and returns when it expires.
+// present gets a token, sends it on the open session, and returns the time at which the token
+// expires.
 func (c *connector) present(ctx context.Context) (expires time.Time, err error) {
 	token, err := c.cfg.Token(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
 	if *c.presented.Load() == token {
-		return time.Time{}, errors.New("the token is not fresh")
+		return time.Time{}, errors.New("Config.Token returned the old token again")
 	}
 	k, err := c.state.addCall(proto.VerbAuth, fields{Token: token})
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"roomcast/proto"
 )
 
-// tokens returns a source of tokens: one after another, and then the last one again and again.
+// tokens returns a function for [client.Config].Token. It returns the tokens one after the other,
+// and then the last one again and again.
 func tokens(all ...string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		token := all[0]
