@@ -1,4 +1,4 @@
-"""A client of Roomcast: rooms over WebSockets, every message once and in order.
+"""A client of Roomcast: messages in rooms over WebSockets, each once and in order.
 
     async with roomcast.connect("ws://127.0.0.1:8000") as client:
         room = await client.join("lobby", last=10)
@@ -10,8 +10,8 @@
                 case roomcast.Gap():
                     print("messages", item.first, "to", item.last, "are gone")
 
-values.py holds what an application sees, rules.py the rules without I/O, link.py the
-connections, and client.py the interface.
+client.py is the interface for applications, and values.py has the events, answers and errors that
+it uses. rules.py has the rules of a session, without I/O. link.py opens the connections.
 """
 
 from .client import Client, Room, connect

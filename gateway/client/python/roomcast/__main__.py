@@ -1,4 +1,4 @@
-"""python -m roomcast tail lobby: show what is said in a room."""
+"""The command `python -m roomcast tail lobby`: show the messages of a room."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def parser() -> argparse.ArgumentParser:
     tail = commands.add_parser(
         "tail",
         help="show the newest messages of a room",
-        epilog="The exit status is 0 when all has been shown, 1 when the server ended the session or the membership, "
+        epilog="The exit status is 0 when all messages have been shown, 1 when the server ended the session or the membership, "
         "2 for a mistake in the command line, and 130 after an interrupt.",
     )
     tail.add_argument("room")
-    tail.add_argument("-f", "--follow", action="store_true", help="then show each new message")
-    tail.add_argument("-n", "--last", type=int, default=10, metavar="N", help="begin with the newest N; default 10")
-    tail.add_argument("--since", type=int, metavar="SEQ", help="begin behind this number instead")
+    tail.add_argument("-f", "--follow", action="store_true", help="keep running and show each new message")
+    tail.add_argument("-n", "--last", type=int, default=10, metavar="N", help="begin with the newest N messages; default 10")
+    tail.add_argument("--since", type=int, metavar="SEQ", help="begin after the message with this number instead")
     tail.add_argument("--json", action="store_true", help="print each item as one line of JSON")
     tail.add_argument(
         "--url",
         default=os.environ.get("ROOMCAST_URL", "ws://127.0.0.1:8000"),
-        help="of the gateway; default $ROOMCAST_URL, or ws://127.0.0.1:8000",
+        help="address of the gateway; default $ROOMCAST_URL, or ws://127.0.0.1:8000",
     )
-    tail.add_argument("--token-file", metavar="FILE", help="present the token in this file; default $ROOMCAST_TOKEN")
+    tail.add_argument("--token-file", metavar="FILE", help="log in with the token in this file; default $ROOMCAST_TOKEN")
     return p
 
 
@@ -55,14 +55,14 @@ async def tail(args: argparse.Namespace) -> None:
 
 
 def shown(room: Room) -> bool:
-    """Whether everything that was there when the room was joined has been shown."""
+    """Whether all events that the room had when the client joined it have been shown."""
     return room.head == 0 or room.position is not None and room.position.seq >= room.head
 
 
 def as_text(item: Item) -> str:
     if isinstance(item, Gap):
         if item.reason == "reset":
-            return "[the room has another history now; it follows from its oldest message on]"
+            return "[the room has another history now, which follows from its oldest message on]"
         return f"[messages {item.first} to {item.last} cannot be shown any more: {item.reason}]"
     if not isinstance(item, Event):
         return ""
@@ -77,7 +77,7 @@ def as_text(item: Item) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which could command the terminal."""
+    """The text without control characters, because they could change the state of the terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

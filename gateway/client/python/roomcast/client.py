@@ -32,15 +32,16 @@ def connect(
 ) -> Client:
     """Return a client, which connects in `async with`.
 
-    url: of a gateway, such as ws://127.0.0.1:8000, or of several, which the client tries in turn.
-    token: a JSON Web Token, or a coroutine function that returns a fresh one. The client calls it
+    url: address of a gateway, such as ws://127.0.0.1:8000, or a list, which the client tries in
+    turn. token: a JSON Web Token, or a coroutine function that returns a fresh token. The client
+    calls it
         for each connection and before the token expires. It ends if there is none but a token
         that has expired, according to the server.
-    name: what others see, for guests.
-    resume: of an earlier client, which makes this one the same sender.
-    buffer: how many items of a room wait for the application; Room says what happens then.
-    quiet: seconds of silence after which the client pings.
-    patience: seconds after which a missing answer, also that of a ping, ends the connection.
+    name: the name of a guest, which others see. resume: the property resume of an earlier client;
+    it gives this client the same sender. buffer: how many items of a room may wait for the
+    application; see Room for a full buffer. quiet: seconds of silence of the server after which the
+    client pings. patience: seconds after which the client ends a connection on which an answer or a
+    pong is missing.
     """
     urls = [session_url(u, name) for u in ([url] if isinstance(url, str) else url)]
     if not urls:
@@ -49,10 +50,10 @@ def connect(
 
 
 class Client:
-    """One sender's session, over one connection after the other. Make it with connect.
+    """The session of one sender, over one connection after the other. Make it with connect.
 
-    It connects again until a close code forbids it. Then every call and every iteration ends
-    with that error. It belongs to one event loop.
+    When a connection breaks, the client connects again, unless the close code forbids it. If it
+    does, every call and every iteration ends with Closed. A client belongs to one event loop.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Client:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Client:
-        """Return when the first session has begun. Bound the wait with asyncio.timeout."""
+        """Return when the first session has begun. To limit the wait, use asyncio.timeout."""
         self._task = asyncio.create_task(self._linker.run())
         begun = asyncio.create_task(self._linker.begun.wait())
         try:
@@ -86,7 +87,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """End the session. Messages without an ack fail; they may have been stored."""
+        """End the session. Calls of say without an ack fail; their messages may have been stored."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -96,7 +97,7 @@ class Client:
             self._state.end(Closed(1000, "the application has closed the client"))
 
     async def wait_closed(self) -> None:
-        """Return, or rather raise the reason, when the client has ended."""
+        """Wait until the client has ended, and raise the reason."""
         if self._task is not None:
             await asyncio.wait([self._task])
         if self._state.error is not None:
@@ -104,7 +105,7 @@ class Client:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a session now. Calls wait while there is none."""
+        """Whether there is a session now. While there is none, calls wait."""
         return self._linker.connected
 
     @property
@@ -113,7 +114,7 @@ class Client:
 
     @property
     def resume(self) -> str:
-        """The string that makes the next client the same sender. It is a credential."""
+        """The argument `resume` that gives the next client the same sender. It is a secret."""
         return str(self._state.hello["resume"])
 
     async def join(
@@ -124,9 +125,10 @@ class Client:
         last: int | None = None,
         after: datetime | None = None,
     ) -> Room:
-        """Follow a room, and first replay what one of since, last and after says.
+        """Follow a room. One of since, last and after says which earlier events the iteration
+        begins with.
 
-        With a Position, the room's iteration continues exactly behind it.
+        If since is a Position, the iteration continues with the next event after it.
         """
         start: Frame = {}
         if isinstance(since, Position):
@@ -166,13 +168,14 @@ class Client:
 class Room(AsyncIterator[Item]):
     """A room that the client follows. Client.join makes it.
 
-    Iteration returns events in the order of their seq, each once, and a Gap for each hole that
-    cannot be filled; between them signals, joins and leaves. At most `buffer` items wait for the
-    application. When that is full, signals, joins and leaves are dropped and counted. Events are
-    read from the log later.
+    Iteration returns events in the order of their seqs, each once, and between them signals, joins
+    and leaves. If events are missing, it returns a Gap in their place. At most `buffer` items wait
+    for the application. When the buffer is full, signals, joins and leaves are dropped and counted;
+    events are read from the log later.
 
     The iteration ends with Refused when the server ends the membership, for example because the
-    room is closed, and with Closed when the client has ended. After leave it just ends.
+    room is closed, and with Closed when the client has ended. After leave the iteration ends
+    without an error.
     """
 
     def __init__(self, client: Client, member: Membership, head: int) -> None:
@@ -187,7 +190,7 @@ class Room(AsyncIterator[Item]):
 
     @property
     def position(self) -> Position | None:
-        """Of the last event or gap that the iteration has returned; for join(since=…)."""
+        """The position of the last event or gap that the iteration has returned, for join(since=…)."""
         return self._member.position
 
     @property
@@ -219,12 +222,12 @@ class Room(AsyncIterator[Item]):
         type: str = "",
         key: str = "",
     ) -> Ack:
-        """Return when the message, one of text, data and bin, is stored.
+        """Send a message, which is one of text, data and bin, and return when it is stored.
 
-        Until then the client sends it again, with the same key, as often as necessary. It sends
-        the messages of a room one at a time, in the order of the calls. Give a key of your own if
-        the program may have to say the same message again after a restart. After Closed, Uncertain
-        or a cancellation the message may have been stored.
+        Until the message is stored, the client sends it again, with the same key, as often as
+        necessary. It sends the messages of a room one at a time, in the order of the calls. Give a
+        key of your own if the program may have to say the same message again after a restart. If
+        say raises Closed or Uncertain, or is cancelled, the message may have been stored.
         """
         fields: Frame = {"room": self.name, "key": key or secrets.token_urlsafe(16)}
         if text is not None:
@@ -238,7 +241,7 @@ class Room(AsyncIterator[Item]):
         return read_ack(await self._client._ask("say", fields, self._member))
 
     async def history(self, *, before: int | None = None, since: int | None = None, limit: int | None = None) -> Page:
-        """Read a page of the log: before a seq, since a seq, or the newest one."""
+        """Read a page of the log: the events before a seq, those after a seq, or the newest ones."""
         fields = {"room": self.name, "before": before, "since": since, "limit": limit}
         return Page.read(await self._client._ask("history", _given(fields)))
 
@@ -246,17 +249,19 @@ class Room(AsyncIterator[Item]):
         return Members.read(await self._client._ask("members", {"room": self.name}))
 
     async def signal(self, type: str, data: Any = _NOTHING) -> None:
-        """Tell those present something that is not stored. It is sent at most once, see Lost."""
+        """Send a notification to the members now in the room. It is not stored, and sent at most once: see Lost."""
         fields = {"room": self.name, "type": type}
         if data is not _NOTHING:
             fields["data"] = data
         await self._client._ask("signal", fields, again=False)
 
     async def moderate(self, act: str, **fields: Any) -> Ack:
-        """Do an act, such as moderate("close", why="done for today"). PROTOCOL.md lists the acts.
+        """Request an act, such as moderate("close", why="done for today"). PROTOCOL.md lists the
+        acts.
 
-        With a key it is sent again until it is answered, without one at most once, see Lost.
-        Write the field "for" as for_.
+        With a key, the client sends the act again until it is answered. Without a key it sends the
+        act at most once: see Lost. Write the field "for" as for_, because for is a keyword of
+        Python.
         """
         sent = {"room": self.name, "act": act, **{name.rstrip("_"): value for name, value in fields.items()}}
         return read_ack(await self._client._ask("moderate", sent, again="key" in sent))
@@ -267,12 +272,12 @@ class Room(AsyncIterator[Item]):
         return read_ack(await self._client._ask("edit", fields))
 
     async def delete(self, seq: int, *, why: str = "", key: str = "") -> Ack:
-        """Delete a message: your own one, or with the right moderate that of anybody. It cannot be restored."""
+        """Delete a message for ever. It must be your own, unless you have the right moderate."""
         fields = {"seq": seq, "key": key or secrets.token_urlsafe(16)}
         return await self.moderate("delete", **fields, **({"why": why} if why else {}))
 
     async def leave(self) -> None:
-        """Stop following the room. Its messages without an ack fail; they may have been stored."""
+        """Stop following the room. Calls of say without an ack fail; their messages may have been stored."""
         self._left = True
         self._member.queue.clear()
         call = self._client._leave(self._member)

@@ -1,4 +1,4 @@
-"""One connection after the other: the I/O around rules.State."""
+"""Opens one connection after the other, and does the I/O for rules.State."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .values import TOKEN_EXPIRED, Closed, Frame, HandshakeRefused, Refused, rea
 log = logging.getLogger("roomcast")
 
 SUBPROTOCOL = "roomcast.v1"
-OPEN_TIMEOUT = 10.0  # seconds for the handshake, and as many for the hello
-MAX_FRAME = 16 << 20  # bytes; more than any gateway sends
+OPEN_TIMEOUT = 10.0  # seconds for the handshake, and as many again for the hello
+MAX_FRAME = 16 << 20  # largest accepted frame in bytes; gateways send only smaller ones
 
 Token = Union[str, Callable[[], Awaitable[str]]]
 
 
 def session_url(base: str, name: str) -> str:
-    """The address of a session that is in no room yet."""
+    """The WebSocket address of a gateway for a JSON session that begins in no room."""
     parts = urlsplit(base)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     if scheme not in ("ws", "wss"):
@@ -39,7 +39,7 @@ def session_url(base: str, name: str) -> str:
 
 
 class Linker:
-    """Keeps the client connected. It belongs to the task of run."""
+    """Keeps the client connected. It belongs to the task that calls run."""
 
     def __init__(self, state: State, wake: asyncio.Event, urls: list[str], token: Token | None) -> None:
         self.state = state
@@ -49,12 +49,12 @@ class Linker:
         self.min_wait, self.max_wait = 0.5, 20.0  # seconds
         self.begun = asyncio.Event()  # the first session has begun
         self.connected = False
-        self.presented: str | None = None  # the newest token
-        self.expired: Closed | None = None  # with it the server called the token expired
-        self.expirations = 0  # how often it has said so about the newest token
+        self.presented: str | None = None  # the newest token that was sent
+        self.expired: Closed | None = None  # the close by which the server said that the token has expired
+        self.expirations = 0  # how often servers have called the newest token expired
 
     async def run(self) -> None:
-        """Hold one session after the other until no other try makes sense."""
+        """Open one session after the other, until an error says that another try cannot succeed."""
         turn, failures = random.randrange(len(self.urls)), 0
         while True:
             self.connected = False
@@ -80,7 +80,7 @@ class Linker:
             return error.status >= 500 or error.status in (408, 429)
         if isinstance(error, Closed):
             if error is self.expired:
-                return False  # there is no fresh token
+                return False  # the token function returned the expired token again
             if error.code == TOKEN_EXPIRED:
                 self.expired = error
                 self.expirations += 1
@@ -88,7 +88,7 @@ class Linker:
         return True
 
     async def _session(self, url: str) -> None:
-        """Hold one session. It always ends with an exception."""
+        """Open a connection and serve its session. It always ends with an exception."""
         connection = await self._open(url)
         try:
             with _within(OPEN_TIMEOUT, connection):
@@ -121,7 +121,7 @@ class Linker:
 
     async def _open(self, url: str) -> ws.ClientConnection:
         offers = [Subprotocol(SUBPROTOCOL)]
-        if self.state.hello["resume"]:  # not in the URL, which logs keep
+        if self.state.hello["resume"]:  # the resume string is a secret, so it is not in the URL, which servers log
             offers.append(Subprotocol("resume." + self.state.hello["resume"]))
         token = await self.token() if callable(self.token) else self.token
         if token != self.presented:
@@ -135,7 +135,7 @@ class Linker:
                 subprotocols=offers,
                 additional_headers={"Authorization": f"Bearer {token}"} if token else None,
                 open_timeout=OPEN_TIMEOUT,
-                ping_interval=None,  # State pings
+                ping_interval=None,  # State decides when to ping
                 close_timeout=2,
                 max_size=MAX_FRAME,
             )
@@ -161,7 +161,7 @@ class Linker:
                     try:
                         await connection.send(frame, text=True)
                     except ConnectionClosed:
-                        return  # the reader learns why, behind all that came before
+                        return  # the reader raises the reason after it has handled all earlier frames
             timer = loop.call_later(max(wait, 0.001), self.wake.set)
             try:
                 await self.wake.wait()
@@ -169,18 +169,18 @@ class Linker:
                 timer.cancel()
 
     async def _refresh(self, token: Callable[[], Awaitable[str]], hello: Frame) -> None:
-        """Send a fresh token before the old one expires, by the server's clock."""
+        """Send a fresh token each time before the present one expires by the server's clock."""
         clock = asyncio.get_running_loop().time
-        ahead = read_time(hello["time"]).timestamp() - clock()  # of the server's clock
+        ahead = read_time(hello["time"]).timestamp() - clock()  # how far the server's clock is ahead of ours
         expires = read_time(hello["expires"]).timestamp()
         while True:
             left = expires - ahead - clock()
             await asyncio.sleep(max(1, left - min(60, left / 4)))
-            for failures in itertools.count():  # the server closes with 4003 if none succeeds in time
+            for failures in itertools.count():  # if no try succeeds in time, the server closes with 4003
                 try:
                     fresh = await token()
                     if fresh == self.presented:
-                        raise ValueError("the token is not fresh")
+                        raise ValueError("the token function returned the old token again")
                     ok = await self.state.call("auth", {"token": fresh}).answer
                     self.presented = fresh
                     break
@@ -193,7 +193,7 @@ class Linker:
 
 @contextmanager
 def _within(seconds: float, connection: ws.ClientConnection) -> Iterator[None]:
-    """Abort the connection unless the body ends in time."""
+    """Abort the connection unless the body of the with statement ends in time."""
     timer = asyncio.get_running_loop().call_later(seconds, connection.transport.abort)
     try:
         yield

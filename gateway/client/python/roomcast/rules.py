@@ -1,7 +1,7 @@
 """The rules of a session, without I/O: rooms, commands that wait for answers, and items.
 
-State belongs to one event loop. link.py sends what State.due returns, gives State.receive
-what arrives, and calls attach and detach at the ends of a connection.
+State belongs to one event loop. link.py sends the frames that State.due returns, passes each
+received frame to State.receive, and calls attach when a session begins and detach when it ends.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from enum import Enum
 from .values import Ack, Error, Event, Frame, Full, Gap, Item, Lost, Position, Refused
 from .values import Uncertain, close_name, read_item, read_time
 
-KEY_WINDOW = 120_000  # milliseconds for which a server remembers keys, unless hello says otherwise
-MAX_PENDING = 1024  # commands without an answer, of which one client keeps no more
+KEY_WINDOW = 120_000  # milliseconds for which a server remembers keys, unless its hello says otherwise
+MAX_PENDING = 1024  # how many commands of one client may wait for answers
 
 
 class Silent(Error):
-    """The server leaves a command unanswered for too long."""
+    """The server has not answered a command for too long."""
 
 
 def backoff(failures: int, low: float, high: float) -> float:
-    """A random wait below a bound that doubles with each failure ("full jitter")."""
+    """A random number of seconds below a bound that doubles with each failure ("full jitter")."""
     return random.uniform(0, min(high, low * 2 ** min(failures, 16)))
 
 
 def encode(id: int, verb: str, fields: Frame) -> bytes:
-    """One frame of a command. It raises TypeError or ValueError if a field is not JSON."""
+    """The frame of a command. It raises TypeError or ValueError if a field cannot be encoded as JSON."""
     text = json.dumps({"id": id, verb: fields}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode()  # lone surrogates raise here, in the caller
+    return text.encode()  # raises for lone surrogates: here, so that the caller gets the error
 
 
 class Call:
@@ -42,9 +42,9 @@ class Call:
         self.id = id
         self.verb = verb
         self.frame = frame
-        self.again = again  # it may be sent on the next connection too
-        self.sent_at: float | None = None  # on the connection of now
-        self.first_sent: float | None = None  # on any connection; None = it is certainly not stored
+        self.again = again  # it may be sent again on the next connection
+        self.sent_at: float | None = None  # when the present connection sent it; None = not yet
+        self.first_sent: float | None = None  # when a connection first sent it; None = never, so the server has not stored it
         self.answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         self.answer.add_done_callback(_retrieve)
 
@@ -59,47 +59,48 @@ class Call:
 
 def _retrieve(answer: asyncio.Future[Frame]) -> None:
     if not answer.cancelled():
-        answer.exception()  # nobody may wait for it; asyncio would complain
+        answer.exception()  # mark the exception as retrieved: if nobody waits for the answer, asyncio would log a warning
 
 
 class Phase(Enum):
-    ABSENT = 1  # a join is due
-    JOINING = 2  # what comes before the ok belongs to an earlier join
+    ABSENT = 1  # the client must send a join
+    JOINING = 2  # the join has no answer yet; frames that arrive before it belong to an earlier join
     JOINED = 3
-    LAGGING = 4  # events are dropped until the application has emptied the queue; then a leave is due
-    LEAVING = 5  # only a join after a leave begins a replay
+    LAGGING = 4  # the queue was full: events are dropped until the application has emptied it; then the client sends a leave
+    LEAVING = 5  # the leave has no answer yet; then comes a join, because only a join after a leave begins a replay
 
 
 class Membership:
-    """A room that the client follows, and the queue of what the application has not taken.
+    """A room that the client follows, with the queue of items that the application has not taken
+    yet.
 
-    The queue holds at most `buffer` items. When it is full, signals, joins and leaves are
-    dropped and counted. An event is dropped too, but then the client joins the room again from
-    the last event in the queue, once the application has emptied it.
+    The queue holds at most `buffer` items. When it is full, signals, joins and leaves are dropped
+    and counted. Events are dropped too. When the application has emptied the queue, the client
+    joins the room again and gets the events after the last one that was in the queue.
     """
 
     def __init__(self, name: str, start: Frame, buffer: int) -> None:
         self.name = name
-        self.start = start  # of the first join; it counts until have does
+        self.start = start  # where the first join begins; unused once have is set
         self.buffer = buffer
-        self.have: int | None = None  # seq of the last event or gap in the queue; None = not known
+        self.have: int | None = None  # seq of the last event or gap that was queued; None = there was none
         self.at = ""  # the time of that event; "" = not known
-        self.epoch = ""  # of have
-        self.position: Position | None = None  # of the last event or gap that the application took
-        self.head = 0  # seq up to which a reopening has undone each close
+        self.epoch = ""  # the epoch of that event
+        self.position: Position | None = None  # position of the last event or gap that the application has taken
+        self.head = 0  # a close with a seq up to this one was undone by a reopening
         self.phase = Phase.ABSENT
-        self.move: Call | None = None  # the join or leave that has been sent and not answered
-        self.asked: Call | None = None  # answers the caller of join; None once it has
-        self.says: deque[Call] = deque()  # in order; only the first one is sent
-        self.refusals = 0  # temporary ones in a row
+        self.move: Call | None = None  # the join or leave that has no answer yet; None = there is none
+        self.asked: Call | None = None  # makes the caller of join wait; None after the answer
+        self.says: deque[Call] = deque()  # messages without an ack, in order; only the first is sent
+        self.refusals = 0  # number of temporary refusals in a row
         self.not_before = 0.0  # when the refused command may be sent again
         self.queue: deque[tuple[Item, Position | None]] = deque()
-        self.arrived = asyncio.Event()  # the queue or `error` has something
-        self.error: Exception | None = None  # for which the membership has ended
-        self.dropped = 0  # signals, joins and leaves
+        self.arrived = asyncio.Event()  # set if the queue is not empty or `error` is set
+        self.error: Exception | None = None  # why the membership has ended; None = it has not
+        self.dropped = 0  # number of signals, joins and leaves that were dropped
 
     def where(self) -> Frame:
-        """The place from which the next join reads."""
+        """The place in the log at which the next join begins."""
         if self.have is None:
             return self.start
         place: Frame = {"since": self.have}
@@ -110,7 +111,7 @@ class Membership:
         return place
 
     def entered(self, ok: Frame) -> None:
-        """Take the ok of a join."""
+        """Handle the successful answer to a join."""
         self.phase, self.refusals, self.head = Phase.JOINED, 0, ok["seq"]
         if self.have is None:
             if not self.start:
@@ -118,18 +119,19 @@ class Membership:
             elif "since" in self.start:
                 self.have, self.at, self.epoch = self.start["since"], self.start.get("at", ""), self.start.get("epoch", "")
             elif "last" in self.start:
-                # The replay begins at its first event. If the connection breaks before that
-                # comes, a second `last` could leave out events of the meantime.
+                # The join asked for the last N events. If the connection breaks before the first of
+                # them arrives, the same request would give other events. So the next join names the
+                # seq at which they begin.
                 self.start = {"since": max(0, ok["seq"] - self.start["last"]), "epoch": ok["epoch"]}
         if self.position is None and self.have is not None:
             self.position = Position(self.have, self.epoch, self.at)
         if not self.have or not self.epoch:
             self.epoch = ok["epoch"]
-        # Otherwise a reset brings another epoch. If the connection breaks before it comes, the
-        # next join must name the old epoch again.
+        # Otherwise a reset follows, which has the new epoch. The connection may break before the
+        # reset arrives; the next join must then name the old epoch again, to get the reset.
 
     def take(self, frame: Frame) -> None:
-        """Take a frame of the room."""
+        """Handle a frame that belongs to the room."""
         item = read_item(frame)
         if isinstance(item, Event):
             if self._follows(item.seq, item.seq):
@@ -144,9 +146,9 @@ class Membership:
             self.dropped += 1
 
     def _follows(self, first: int, last: int) -> bool:
-        """Whether the numbers come next. They may repeat, or others may be missing before them."""
+        """Whether the events first to last are the next ones. They may be repeats, or earlier ones may be missing."""
         if self.have is not None and first > self.have + 1:
-            self.phase = Phase.LAGGING  # the log has what is missing
+            self.phase = Phase.LAGGING  # join again, because the log has the missing events
             return False
         return self.have is None or last > self.have
 
@@ -162,12 +164,12 @@ class Membership:
         return True
 
     def later(self, refusal: Refused, now: float) -> None:
-        """Delay the room's commands after a temporary refusal."""
+        """Make the room's commands wait after a temporary refusal."""
         self.not_before = now + (refusal.retry or 0) + backoff(self.refusals, 0.02, 1)
         self.refusals += 1
 
     def end(self, error: Exception) -> None:
-        """Answer all callers that wait for the room."""
+        """Raise the error in all callers that wait for the room."""
         self.error = error
         for call in (*self.says, *filter(None, [self.asked])):
             call.fail(error)
@@ -176,23 +178,23 @@ class Membership:
 
 
 class State:
-    """The rooms of a client and its commands without an answer. `wake` asks for a look at due."""
+    """The rooms of a client, and its commands without an answer. `wake` is called when due may return frames."""
 
     def __init__(self, wake: Callable[[], None], quiet: float, patience: float, resume: str) -> None:
         self.wake = wake
-        self.quiet = quiet  # seconds of silence, after which the server is asked for a sign
-        self.patience = patience  # seconds for an answer
-        self.hello: Frame = {"resume": resume}  # of the newest session
-        self.rooms: dict[str, Membership] = {}  # in the order of their joins
-        self.calls: dict[int, Call] = {}  # all that wait for an answer
-        self.line: list[Call] = []  # those that belong to no room's line, in order
+        self.quiet = quiet  # seconds of silence after which the client pings the server
+        self.patience = patience  # seconds that the server has for an answer
+        self.hello: Frame = {"resume": resume}  # the hello of the newest session
+        self.rooms: dict[str, Membership] = {}  # by name, in the order of their joins
+        self.calls: dict[int, Call] = {}  # all calls that wait for an answer, by id
+        self.line: list[Call] = []  # the calls that belong to no room, in order
         self.ping: Call | None = None
         self.heard = 0.0
-        self.error: Exception | None = None  # for which the client has ended
+        self.error: Exception | None = None  # why the client has ended; None = it has not
         self._last_id = 0
 
     def call(self, verb: str, fields: Frame, room: Membership | None = None, again: bool = True) -> Call:
-        """Queue a command, in a room's line if one is given."""
+        """Queue a command. If a room is given, the command waits behind earlier messages of that room."""
         if self.error is not None:
             raise self.error
         if room is not None and room.error is not None:
@@ -211,7 +213,7 @@ class State:
         return call
 
     def forget(self, call: Call) -> None:
-        """Drop a call for which nobody waits any more. It may have been sent."""
+        """Drop a call for which nobody waits any longer. It may have been sent already."""
         self.calls.pop(call.id, None)
         for line in (self.line, *(r.says for r in self.rooms.values())):
             if call in line:
@@ -219,7 +221,7 @@ class State:
         self.wake()
 
     def follow(self, room: Membership) -> Call:
-        """Begin to follow a room. The returned call is answered with the first join."""
+        """Begin to follow a room. The returned call is answered when the first join is answered."""
         if self.error is not None:
             raise self.error
         if room.name in self.rooms:
@@ -239,19 +241,19 @@ class State:
         room.end(error)
 
     def attach(self, hello: Frame, now: float) -> None:
-        """Begin a session: all that waits for an answer is due."""
+        """Begin a session. All calls that wait for an answer are due to be sent."""
         self.hello, self.heard = hello, now
         self.wake()
 
     def detach(self) -> None:
-        """End a session. What may not be sent twice fails."""
+        """End a session. Calls that must not be sent twice fail."""
         for room in self.rooms.values():
             if room.move is not None:
                 self.calls.pop(room.move.id, None)
             room.phase, room.move, room.refusals, room.not_before = Phase.ABSENT, None, 0, 0.0
         for call in list(self.calls.values()):
             if call.verb == "auth":
-                call.fail(Lost("auth: the connection was lost"))  # each session has a token of its own
+                call.fail(Lost("auth: the connection was lost"))  # the next session sends its own token
             elif call.verb == "leave":
                 call.succeed({})  # a new session is in no room
             elif call.sent_at is not None and not call.again:
@@ -262,7 +264,7 @@ class State:
         self.ping = None
 
     def end(self, error: Exception) -> None:
-        """Fail all that waits. Later calls fail at once."""
+        """End the client. All waiting calls fail with the error, and so do later ones."""
         self.error = error
         for call in self.line:
             call.fail(error)
@@ -273,7 +275,7 @@ class State:
         self.rooms.clear()
 
     def due(self, now: float) -> tuple[list[bytes], float]:
-        """What is to be sent now, and the seconds until the next look. It raises Silent."""
+        """The frames to send now, and how many seconds later to call due again. It raises Silent."""
         frames: list[bytes] = []
         waits = [self.heard + self.quiet - now]
         if self.ping is None and waits[0] <= 0:
@@ -303,14 +305,15 @@ class State:
             elif room.phase is Phase.LAGGING and not room.queue:
                 room.phase, room.move = Phase.LEAVING, self._new("leave", {"room": room.name})
             elif room.phase in (Phase.JOINED, Phase.LAGGING) and room.says:
-                # The session is still in a room that lags: messages do not wait for the reader.
+                # The session is still in a lagging room, so messages need not wait until the queue
+                # is empty.
                 send(room.says[0])
             if room.move is not None:
                 send(room.move)
         return frames, min(waits)
 
     def _forgotten(self, room: Membership, now: float) -> None:
-        """Give up the first message if it may be stored and its key may have been forgotten."""
+        """Fail the first message if it may be stored and the server may have forgotten its key."""
         window = self.hello.get("limits", {}).get("key_window_ms", KEY_WINDOW) / 1000
         say = room.says[0] if room.says else None
         if say is not None and say.sent_at is None and say.first_sent is not None and now - say.first_sent > window:
@@ -318,7 +321,7 @@ class State:
             self.forget(say)
 
     def receive(self, text: str | bytes, now: float) -> None:
-        """Take a frame of the server. ValueError, KeyError and TypeError mean that it is broken."""
+        """Handle a frame of the server. ValueError, KeyError and TypeError mean that the frame is malformed."""
         self.heard = now
         frame = json.loads(text)
         if "id" in frame:
@@ -329,13 +332,14 @@ class State:
         room = self.rooms.get(frame.get("room", ""))
         if room is None or room.phase is not Phase.JOINED:
             return
-        if "ended" in frame:  # a kick, a ban, or a lost right
+        if "ended" in frame:  # the server has ended the membership: a kick, a ban, or a lost right
             ended = frame["ended"]
             self.unfollow(room, Refused(close_name(ended["code"]), ended.get("reason", "")))
             return
         room.take(frame)
         if frame.get("kind") == "closed" and room.have == frame["seq"] > room.head:
-            # The join would have been refused if no reopening had undone an earlier close.
+            # A close with a seq up to head was undone by a reopening. Otherwise the join would have
+            # been refused.
             self.unfollow(room, Refused("room_closed", frame.get("why", "")))
         self.wake()
 
@@ -353,7 +357,7 @@ class State:
             if room.says and room.says[0] is call:
                 if refusal is not None and (_temporary(refusal) or refusal.code == "not_joined"):
                     call.sent_at = call.first_sent = None
-                    self.calls[call.id] = call  # it stays the first of its line
+                    self.calls[call.id] = call  # after the refusal it stays the first of the room's messages
                     if refusal.code == "not_joined":
                         room.phase = Phase.ABSENT
                     else:

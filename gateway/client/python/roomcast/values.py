@@ -1,4 +1,4 @@
-"""What an application sees: events and the other items of a room, answers and errors."""
+"""The values that an application receives: events and other items of a room, answers and errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Union
 
-Frame = dict[str, Any]  # a JSON object of the wire
+Frame = dict[str, Any]  # a JSON object as it is sent or received
 
 
 class Error(Exception):
@@ -15,11 +15,11 @@ class Error(Exception):
 
 
 class Refused(Error):
-    """The server refuses a command, or membership of a room. The message says what to do."""
+    """The server has refused a command, or has ended a membership. The message says what to do."""
 
     def __init__(self, code: str, message: str, retry: float | None = None) -> None:
         super().__init__(f"{code}: {message}")
-        self.code = code  # such as "forbidden"; PROTOCOL.md lists them
+        self.code = code  # such as "forbidden"; PROTOCOL.md lists the codes
         self.message = message
         self.retry = retry  # seconds after which the same command may succeed; None = never
 
@@ -34,28 +34,29 @@ class Closed(Error):
 
 
 class HandshakeRefused(Error):
-    """The server answers the handshake with an HTTP status. Another try makes no sense."""
+    """The server has refused the handshake with an HTTP status. Another try would not help."""
 
     def __init__(self, status: int, message: str, retry: float = 0) -> None:
         super().__init__(f"handshake refused with HTTP status {status}: {message}")
         self.status = status
         self.message = message
-        self.retry = retry  # seconds, of Retry-After
+        self.retry = retry  # seconds, from the header Retry-After
 
 
 class Lost(Error):
-    """The connection broke before a command was answered that must not be sent twice."""
+    """The connection broke before the answer to a command, and the command must not be sent twice."""
 
 
 class Uncertain(Error):
-    """The connection broke before a message was answered, and the server may have forgotten its key.
+    """The connection broke before the answer to a message, and the server may have forgotten the
+    message's key.
 
-    It may have been stored. Look for it in Room.history before you say it again.
+    The message may have been stored. Look for it in Room.history before you say it again.
     """
 
 
 class Full(Error):
-    """Too many commands wait for their answers. This one has not been sent."""
+    """Too many commands wait for their answers. The command of this call has not been sent."""
 
 
 _CLOSES = {
@@ -90,14 +91,14 @@ def close_name(code: int) -> str:
 
 
 def reconnects(code: int) -> bool:
-    """Whether a client connects again after a close code. The range decides for unknown ones."""
+    """Whether a client connects again after a close code. For an unknown code, its range decides."""
     return _CLOSES.get(code, ("", not 4100 <= code < 4200))[1]
 
 
 @dataclass(frozen=True)
 class Person:
-    id: str  # authenticated, or made by a gateway
-    name: str = ""  # "" = not given
+    id: str  # from a token or a ticket, or made by a gateway for a guest
+    name: str = ""  # "" = the person has given no name
 
     @classmethod
     def read(cls, f: Frame) -> Person:
@@ -116,10 +117,10 @@ class Event:
     text: str | None = None
     data: Any = None  # any JSON
     bin: bytes | None = None
-    type: str = ""  # of an application's event
-    key: str = ""  # that the sender gave
+    type: str = ""  # the type of data, which the application chooses
+    key: str = ""  # the key that the sender gave
     epoch: str = ""  # set on the first event of an epoch
-    why: str = ""  # of an act
+    why: str = ""  # the reason of an act
     raw: Frame | None = None  # the whole frame, with fields that this version does not know
 
     @classmethod
@@ -144,16 +145,16 @@ class Event:
 
 @dataclass(frozen=True)
 class Gap:
-    """Events that will not come: trimmed, damaged, or a reset.
+    """Announces events that will not come.
 
-    After a reset the room has another history: forget what you have shown of it. All of it
-    follows, from the oldest event on.
+    After a reset the room has another history: forget the old events. The events of the new history
+    follow, from the oldest on.
     """
 
     first: int
     last: int  # 0 in a reset
     reason: str  # "trimmed", "damaged" or "reset"
-    epoch: str = ""  # of a reset
+    epoch: str = ""  # the new epoch after a reset
 
     @classmethod
     def read(cls, f: Frame) -> Gap:
@@ -162,7 +163,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Signal:
-    """Something that a member told the others and that is not stored."""
+    """A notification that a member has sent to the others. It is not stored."""
 
     type: str
     sender: Person
@@ -172,7 +173,7 @@ class Signal:
 @dataclass(frozen=True)
 class Joined:
     person: Person | None  # None in rooms of more than 200 people
-    count: int  # of the people in the room now
+    count: int  # number of people in the room now
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ Item = Union[Event, Gap, Signal, Joined, Left]
 
 
 def read_item(f: Frame) -> Item | None:
-    """The item in a frame of a room; None if this version does not know it."""
+    """The item in a frame of a room; None if this version does not know such frames."""
     if "seq" in f:
         return Event.read(f)
     if "gap" in f:
@@ -212,7 +213,7 @@ class Ack:
 
     seq: int
     at: datetime
-    duplicate: bool = False  # it had been stored before, under the same key
+    duplicate: bool = False  # it had been stored before, with the same key
 
 
 @dataclass(frozen=True)
@@ -220,12 +221,12 @@ class Page:
     """A part of a room's log, oldest event first."""
 
     events: list[Event]
-    more: bool  # there are more in the direction of reading
-    seq: int  # of the room's newest event
+    more: bool  # the log has more events: earlier ones, or later ones after a read with since
+    seq: int  # seq of the room's newest event
     epoch: str
-    gap: Gap | None = None  # before the first event
+    gap: Gap | None = None  # events that are missing before the first one
     closed: bool = False
-    why: str = ""  # the room is closed
+    why: str = ""  # why the room is closed
 
     @classmethod
     def read(cls, f: Frame) -> Page:
@@ -244,7 +245,7 @@ class Page:
 class Members:
     count: int
     people: list[Person]  # at most 200
-    more: bool = False  # there are others
+    more: bool = False  # the room has more people than listed
 
     @classmethod
     def read(cls, f: Frame) -> Members:
@@ -253,7 +254,7 @@ class Members:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a room's log. It says where to resume, also after a restart of the program."""
+    """A place in a room's log, from which a later join can continue, even after a restart of the program."""
 
     seq: int
     epoch: str = ""  # "" = not known
@@ -261,5 +262,5 @@ class Position:
 
 
 def read_time(text: str) -> datetime:
-    """A time of the wire, which Python 3.10 does not read with its Z."""
+    """Parse a time of the protocol. Python 3.10 cannot parse the Z at its end."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
