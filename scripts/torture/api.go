@@ -18,7 +18,7 @@ import (
 	"roomcast/scripts/torture/rig"
 )
 
-// api is an HTTP client of the gateways. Each goroutine has its own.
+// api is an HTTP client of the gateways. Each goroutine has an api of its own.
 type api struct {
 	run  *run
 	http http.Client
@@ -29,8 +29,8 @@ func (r *run) api() *api {
 	return &api{run: r, http: http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
 }
 
-// post sends body to the next gateway. If the gateway refuses the request for good, the error
-// is a [*proto.Refusal]. After any other error the request may have been carried out or not.
+// post sends body to the next gateway. If the gateway refuses the request for good, the error is a
+// [*proto.Refusal]. After any other error, the request may or may not have been carried out.
 func (a *api) post(ctx context.Context, room proto.Room, what, key string, body any) (proto.Reply, error) {
 	gateways := a.run.rig.Gateways()
 	a.next++
@@ -72,8 +72,8 @@ func (a *api) post(ctx context.Context, room proto.Room, what, key string, body 
 	return reply, reply.Refusal
 }
 
-// postUntil posts the same request with the same key, each time to the next gateway, until it
-// has an answer. It gives up when healTime has passed or ctx ends.
+// postUntil posts the same request with the same key, each time to the next gateway, until it has
+// an answer. It stops when healTime has passed or ctx ends.
 func (a *api) postUntil(ctx context.Context, room proto.Room, what, key string, body any) (proto.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, healTime)
 	defer cancel()
@@ -81,7 +81,8 @@ func (a *api) postUntil(ctx context.Context, room proto.Room, what, key string, 
 		reply, err := a.post(ctx, room, what, key, body)
 		switch {
 		case isRefusal(err) && try > 1:
-			// An earlier try may still arrive, and the room may be open again by then.
+			// The outcome is unknown: the request of an earlier try may still arrive, after the
+			// room was opened again.
 			return reply, errors.New(history.RefusedAgain)
 		case err == nil || isRefusal(err) || ctx.Err() != nil:
 			return reply, err

@@ -19,16 +19,16 @@ import (
 	"roomcast/scripts/torture/rig"
 )
 
-// application is a program that receives the events of rooms, from a webhook or from the consumer
-// that roomsvc made. It is safe for concurrent use.
+// application acts as an application that receives the events of rooms, as posts to a webhook or
+// from the consumer that roomsvc has made. It is safe for concurrent use.
 type application struct {
 	run  *run
 	name string
 
 	mu     sync.Mutex // guards the fields below
 	seqs   map[proto.Room]uint64
-	counts map[string]int // by room: the newest number of people that the application was told
-	posts  int            // posts received
+	counts map[string]int // by room: the number of people in the newest event
+	posts  int            // number of received posts
 }
 
 func newApplication(r *run, name string) *application {
@@ -36,7 +36,7 @@ func newApplication(r *run, name string) *application {
 }
 
 // ServeHTTP accepts posts. It answers some with an error, before or after it has received their
-// events, so that roomsvc must post these again.
+// events, so that roomsvc must post those events again.
 func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var batch struct {
 		Events []struct{ Data json.RawMessage }
@@ -49,7 +49,7 @@ func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := json.NewDecoder(r.Body).Decode(&batch); err != nil {
-		w.WriteHeader(http.StatusBadRequest) // a fault cut the post off
+		w.WriteHeader(http.StatusBadRequest) // a fault has interrupted the post
 		return
 	}
 	for _, e := range batch.Events {
@@ -87,7 +87,8 @@ func (a *application) receive(raw []byte) {
 	a.run.history.Add(e)
 }
 
-// follow reads from the consumer until ctx ends, as a client of the account APPS.
+// follow reads events from the consumer until ctx ends. It logs in to the NATS account APPS, as
+// applications do.
 func (a *application) follow(ctx context.Context, servers []string) {
 	for ctx.Err() == nil {
 		a.fetch(ctx, servers)
@@ -119,13 +120,14 @@ func (a *application) fetch(ctx context.Context, servers []string) {
 			a.mu.Lock()
 			a.receive(m.Data())
 			a.mu.Unlock()
-			_ = m.Ack() // after an error the message comes again
+			_ = m.Ack() // if the ack is lost, NATS delivers the message again
 		}
 	}
 }
 
-// knows waits, at most for showTime, until the application has received every acknowledged event.
-func (a *application) knows(ctx context.Context) {
+// waitForEvents waits, at most for showTime, until the application has received every acknowledged
+// event.
+func (a *application) waitForEvents(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()
 	for _, room := range a.run.all() {
@@ -141,8 +143,9 @@ func (a *application) seq(room proto.Room) uint64 {
 	return a.seqs[room]
 }
 
-// countMembers waits, at most for showTime, until the application was told the right number of
-// people in the census room. Then it records the number that the application was told.
+// countMembers waits, at most for showTime, until the newest event about the census room has the
+// right number of people. Then it writes the number that the application has received into the
+// history.
 func (a *application) countMembers(ctx context.Context, want int) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()
@@ -157,8 +160,8 @@ func (a *application) countMembers(ctx context.Context, want int) {
 	a.run.history.Add(history.Entry{Op: history.Count, Client: a.name, Room: a.run.census.String(), Count: count()})
 }
 
-// applications starts an application that serves the webhook. If clients can reach NATS, it also
-// starts one that reads from the consumer. Both end with ctx.
+// applications starts an application that receives posts. If clients can reach NATS, it also starts
+// one that reads from the consumer. Both end with ctx.
 func applications(ctx context.Context, r *run, staying *sync.WaitGroup) []*application {
 	hook := newApplication(r, "hook")
 	server := r.rig.Receive(hook)

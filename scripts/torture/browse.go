@@ -21,7 +21,7 @@ import (
 	"roomcast/scripts/torture/rig"
 )
 
-// answerPage is a page of history as the HTTP API gives it.
+// answerPage is a page of history, as the HTTP API returns it.
 type answerPage struct {
 	Events []json.RawMessage
 	More   bool
@@ -51,8 +51,8 @@ func roomPath(room proto.Room, what string) string {
 	return "/api/rooms/" + url.PathEscape(room.String()) + "/" + what
 }
 
-// browse reads pages of history until ctx ends, backwards and forwards. The first browser
-// asks by HTTP, the second in a session.
+// browse reads pages of history until ctx ends, both backwards and forwards. The browser with i = 0
+// uses HTTP, the one with i = 1 uses sessions.
 func (r *run) browse(ctx context.Context, i int) {
 	name := fmt.Sprintf("browser%d", i)
 	a := r.api()
@@ -82,7 +82,7 @@ func (r *run) browse(ctx context.Context, i int) {
 			page, resume, err = m.history(ctx, resume, room, at, limit)
 		}
 		if err != nil {
-			continue // a fault; the next page may succeed
+			continue // a fault prevented this read; the next one may succeed
 		}
 		if page.Gap != nil {
 			asked.Why = page.Gap.Reason
@@ -99,8 +99,8 @@ func (r *run) browse(ctx context.Context, i int) {
 	}
 }
 
-// history reads a page in a new session. The token resume gives the session the sender of an
-// earlier one.
+// history reads a page in a new session. The string resume gives the session the sender of an
+// earlier session.
 func (m *member) history(ctx context.Context, resume string, room proto.Room, before uint64, limit int) (page answerPage, again string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -137,13 +137,13 @@ func (r *run) countMembers(ctx context.Context) {
 // stampLength is the length of the time before a message in a text session.
 const stampLength = len("2006-01-02 15:04:05 ")
 
-// lines returns the rooms that one text session each follows.
+// lines returns the rooms that are followed by one text session each.
 func (r *run) lines() []proto.Room {
-	return []proto.Room{r.names[0], r.names[1], r.census, r.gavels[0]}
+	return []proto.Room{r.names[0], r.names[1], r.census, r.closing[0]}
 }
 
-// readLines opens one text session after another until ctx ends. It closes each after a random
-// time; when all faults have ended, it keeps one open.
+// readLines opens one text session after another until ctx ends. It closes each session after a
+// random time. After the last fault it opens one more and keeps that open.
 func (r *run) readLines(ctx context.Context, name string, room proto.Room) {
 	random := r.random(history.Sum(name))
 	e := history.Entry{Client: name, Room: room.String()}

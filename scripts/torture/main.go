@@ -1,8 +1,8 @@
 //go:build linux
 
-// Torture tests the promises of Roomcast. It runs real processes and many clients, kills,
-// pauses and disconnects the processes, and damages their disks. Then it compares what every
-// client sent and received with the log.
+// Torture tests the promises of Roomcast under faults. It runs real processes and many clients.
+// Meanwhile it kills, pauses and disconnects processes, and damages their disks. Then it compares
+// what every client sent and received with the log.
 //
 //	go run ./scripts/torture -for 60s -mode single
 //
@@ -11,8 +11,8 @@
 // three gateways). As root it works in network and mount namespaces of its own, where it
 // can cut networks and fill disks. Otherwise these faults are off, and -faults refuses them.
 //
-// The exit status is 0 if every promise was kept and the run proves something, otherwise 1.
-// In that case torture keeps the history and the logs of the processes.
+// The exit status is 0 if every promise was kept and the run had enough messages to prove it.
+// Otherwise it is 1, and torture keeps the history and the logs of the processes.
 package main
 
 import (
@@ -62,23 +62,23 @@ func defaultConfig() config {
 
 func main() {
 	c := defaultConfig()
-	flag.DurationVar(&c.length, "for", c.length, "let clients talk for this `duration`")
+	flag.DurationVar(&c.length, "for", c.length, "let clients send messages for this `duration`")
 	flag.StringVar(&c.mode, "mode", c.mode, "run this `system`: embedded, single or cluster")
 	flag.Uint64Var(&c.seed, "seed", c.seed, "derive faults and messages from this `number`; random by default")
 	flag.StringVar(&c.faults, "faults", c.faults, "inject these `faults`, separated by commas, such as \"kill nats,split nats2,pause\"; or usual, all, none")
-	flag.DurationVar(&c.hold, "hold", c.hold, "let each fault last this `long`; 0 draws a time for each")
+	flag.DurationVar(&c.hold, "hold", c.hold, "let each fault last for this `duration`; 0 draws a random time for each fault")
 	flag.StringVar(&c.carrier, "carrier", c.carrier, "in mode embedded, carry messages by `direct` calls or over nats")
 	flag.StringVar(&c.sync, "sync", c.sync, "when NATS syncs to disk: always, or an `interval`")
 	flag.StringVar(&c.dir, "dir", c.dir, "work in this `directory`; a temporary one by default")
-	flag.BoolVar(&c.keep, "keep", c.keep, "keep the history and logs of a run that passes too")
+	flag.BoolVar(&c.keep, "keep", c.keep, "keep the history and logs even if the run passes")
 	flag.BoolVar(&c.race, "race", c.race, "build the processes with the race detector")
 	flag.StringVar(&c.check, "check", c.check, "only check this history `file`")
 	flag.BoolVar(&c.each, "each", c.each, "print how many messages were acknowledged during each fault")
-	flag.BoolVar(&c.apart, "apart", c.apart, "before a server is split off, move the main connection of every roomsvc to it and the connection that commits to another server")
-	flag.IntVar(&c.clients, "clients", c.clients, "how many clients talk")
-	flag.IntVar(&c.rooms, "rooms", c.rooms, "how many rooms they talk in")
-	flag.IntVar(&c.rate, "rate", c.rate, "how many messages they send a second, together")
-	flag.IntVar(&c.measure, "measure", c.measure, "only measure how long acks pause in this `number` of splits of a cluster")
+	flag.BoolVar(&c.apart, "apart", c.apart, "before a NATS server is cut off from its peers, move the main connection of every roomsvc to that server, and the commit connection to another one")
+	flag.IntVar(&c.clients, "clients", c.clients, "run this `number` of clients that send messages")
+	flag.IntVar(&c.rooms, "rooms", c.rooms, "let the clients send messages in this `number` of rooms")
+	flag.IntVar(&c.rate, "rate", c.rate, "let all clients together send this `number` of messages a second")
+	flag.IntVar(&c.measure, "measure", c.measure, "only measure how long no message is acknowledged, in this `number` of splits of a cluster")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -92,7 +92,7 @@ func main() {
 	}
 }
 
-// torture makes one run and reports whether it passed.
+// torture does one run and reports whether it passed.
 func torture(ctx context.Context, c config) (ok bool, err error) {
 	if c.check != "" {
 		return verdict(c, c.check)
@@ -154,7 +154,7 @@ func verdict(c config, path string) (ok bool, err error) {
 	}
 	report.Print(os.Stdout)
 	if c.each {
-		report.PrintSpells(os.Stdout)
+		report.PrintPeriods(os.Stdout)
 	}
 	return report.Kept(), nil
 }

@@ -18,14 +18,14 @@ import (
 
 const (
 	measureSenders = 16
-	measureBefore  = 4 * time.Second // of talk before each split
+	measureBefore  = 4 * time.Second // how long clients send messages before each split
 	measureSplit   = 25 * time.Second
 )
 
-// measure splits a NATS server off from its peers n times, each time the next server, while
-// senders post over HTTP. For each split it prints the pause, which is the longest time without
-// an ack in any room, and the rates of acks before the split and after the pause. The slowest
-// room shows how long some senders waited.
+// measure splits a NATS server off from its peers n times, each time the next server, while senders
+// post over HTTP. For each split it prints the pause, which is the longest time without an ack in
+// any room, and the rates of acks before the split and after the pause. It also prints the longest
+// pause of any single room, because the senders of that room waited so long.
 func measure(ctx context.Context, c config, n int) (err error) {
 	machine, err := rig.New(ctx, rig.Config{Dir: c.dir, Mode: "cluster", Sync: c.sync})
 	if err != nil {
@@ -63,7 +63,7 @@ func measure(ctx context.Context, c config, n int) (err error) {
 			}
 		})
 	}
-	// taken returns the acks of each room since its last call.
+	// taken returns, for each room, the times of the acks since the last call of taken.
 	taken := func() [][]time.Time {
 		mu.Lock()
 		defer mu.Unlock()
@@ -75,7 +75,7 @@ func measure(ctx context.Context, c config, n int) (err error) {
 	fmt.Println("| --- | --- | --- | --- | --- | --- |")
 	var pauses []time.Duration
 	for i := range n {
-		for steady := 0; steady < 3 && ctx.Err() == nil; { // until every room has acks in three successive seconds
+		for steady := 0; steady < 3 && ctx.Err() == nil; { // wait until every room has acks in three seconds in a row
 			taken()
 			if sleep(ctx, time.Second); !slices.ContainsFunc(taken(), func(room []time.Time) bool { return len(room) == 0 }) {
 				steady++
@@ -125,8 +125,8 @@ func measure(ctx context.Context, c config, n int) (err error) {
 	return nil
 }
 
-// longestPause returns the longest time without an ack between begun and ended, and the end of
-// that time. The acks must be sorted.
+// longestPause returns the longest time without an ack between begun and ended, and when that time
+// ended. The acks must be sorted.
 func longestPause(begun, ended time.Time, acks []time.Time) (longest time.Duration, until time.Time) {
 	last, until := begun, begun
 	for _, at := range append(slices.Clip(acks), ended) {

@@ -17,15 +17,16 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// member is a client that follows rooms and speaks in them, as a sender of its own.
+// member is a client that follows rooms and sends messages to some of them. Each member is another
+// sender.
 type member struct {
 	run   *run
 	name  string
 	rooms []proto.Room
-	said  []proto.Room // those of rooms in which it speaks
+	said  []proto.Room // the rooms among these to which it sends messages
 
-	record *recorder      // made with the first connection
-	client *client.Client // static after enter; nil in a visitor, which makes a client for each visit
+	record *recorder      // made when the first connection is opened
+	client *client.Client // static after startMember; nil in a visitor, which makes a client for each visit
 
 	mu   sync.Mutex               // guards the fields below
 	have map[proto.Room]uint64    // seq of the newest event received
@@ -39,15 +40,15 @@ func (r *run) newMember(name string, rooms []proto.Room) *member {
 	return &member{run: r, name: name, rooms: rooms, have: map[proto.Room]uint64{}, at: map[proto.Room]time.Time{}}
 }
 
-// enter makes member i, which follows two thirds of the rooms.
-func (r *run) enter(ctx context.Context, i int) (*member, error) {
+// startMember makes member i, which follows two thirds of the rooms.
+func (r *run) startMember(ctx context.Context, i int) (*member, error) {
 	var rooms []proto.Room
 	for n, room := range r.names {
 		if (n+i)%3 != 0 {
 			rooms = append(rooms, room)
 		}
 	}
-	said := len(rooms) // it does not speak in the rooms that follow
+	said := len(rooms) // the member sends no messages to the rooms appended below
 	rooms = append(append(rooms, r.census), r.quiet...)
 	m := r.newMember(fmt.Sprintf("member%d", i), rooms)
 	m.said = rooms[:said]
@@ -84,7 +85,7 @@ func (m *member) netDial(ctx context.Context, network, addr string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	conn.(*net.TCPConn).SetReadBuffer(slowBuffer) // small: the gateway must soon notice a slow reader
+	conn.(*net.TCPConn).SetReadBuffer(slowBuffer) // a small buffer, so that the gateway soon notices a slow reader
 	conn = &slowConn{conn, m}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -94,11 +95,11 @@ func (m *member) netDial(ctx context.Context, network, addr string) (net.Conn, e
 
 const (
 	slowBuffer = 16 << 10               // receive buffer of a member's socket, in bytes
-	slowRead   = 64                     // most bytes of one read while a member is slow
-	slowPause  = 500 * time.Millisecond // before each of these reads
+	slowRead   = 64                     // at most this many bytes in one read while a member is slow
+	slowPause  = 500 * time.Millisecond // pause before each read while a member is slow
 )
 
-// slowConn is a connection whose reads are slow while its member is slow.
+// slowConn is a connection of a member that reads slowly while member.isSlow is true.
 type slowConn struct {
 	net.Conn
 	m *member
@@ -112,20 +113,20 @@ func (c *slowConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// slow makes the member read slowly for a time.
+// slow makes the member read slowly for the given time.
 func (m *member) slow(ctx context.Context, length time.Duration) {
 	m.isSlow.Store(true)
 	sleep(ctx, length)
 	m.isSlow.Store(false)
 }
 
-// stay receives events until ctx ends.
-func (m *member) stay(ctx context.Context) {
+// receiveUntil receives events until ctx ends.
+func (m *member) receiveUntil(ctx context.Context) {
 	defer m.client.Close()
 	m.take(ctx, m.client)
 }
 
-// take receives events from c until ctx or c ends.
+// take receives events from c until ctx ends or c fails.
 func (m *member) take(ctx context.Context, c *client.Client) error {
 	for {
 		n, err := c.Next(ctx)
@@ -148,7 +149,7 @@ func (m *member) take(ctx context.Context, c *client.Client) error {
 	}
 }
 
-// position returns where the member resumes a room that it has left.
+// position returns where the member must continue when it joins a room again.
 func (m *member) position(room proto.Room) proto.From {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -161,8 +162,8 @@ func (m *member) seen(room proto.Room) uint64 {
 	return m.have[room]
 }
 
-// stumble breaks the member's own connection now and then.
-func (m *member) stumble(ctx context.Context) {
+// breakConnections breaks the member's own connection at random times.
+func (m *member) breakConnections(ctx context.Context) {
 	random := m.run.random(history.Sum(m.name + " stumbles"))
 	for ctx.Err() == nil {
 		sleep(ctx, between(random, 2*time.Second, 20*time.Second))
@@ -175,8 +176,8 @@ func (m *member) stumble(ctx context.Context) {
 	}
 }
 
-// speak sends messages until ctx ends, and waits for each answer until life ends. Now and then
-// it waits only a short time.
+// speak sends messages until ctx ends. It waits for each answer, at most until life ends. For some
+// messages it waits only a short time and then gives up.
 func (m *member) speak(ctx, life context.Context) {
 	random := m.run.random(history.Sum(m.name + " speaks"))
 	pause := time.Second * time.Duration(m.run.clients) / time.Duration(m.run.rate)
@@ -203,7 +204,7 @@ func (m *member) say(ctx context.Context, room proto.Room, key string, size int,
 	m.run.answered(e, room, ack.Seq, ack.Duplicate, err)
 }
 
-// answered records the answer to the command that e invoked.
+// answered writes the answer to the command of the entry e into the history.
 func (r *run) answered(e history.Entry, room proto.Room, seq uint64, duplicate bool, err error) {
 	e.Body = 0
 	var refusal *proto.Refusal
@@ -219,8 +220,8 @@ func (r *run) answered(e history.Entry, room proto.Room, seq uint64, duplicate b
 	r.history.Add(e)
 }
 
-// visit follows a room that preside closes and reopens. A close ends the membership. visit then
-// connects and joins again, until the room is open.
+// visit follows a room that closeAndReopen closes and reopens. A close ends the membership. visit
+// then tries to connect and join until the room is open again.
 func (m *member) visit(ctx context.Context) {
 	room, resume := m.rooms[0], ""
 	for ctx.Err() == nil {
@@ -230,7 +231,8 @@ func (m *member) visit(ctx context.Context) {
 			continue
 		}
 		resume = c.Hello().Resume
-		// The first visit begins with the whole log, a later one where the last ended.
+		// The first visit begins with the whole log. A later one continues where the last one
+		// ended.
 		_, err = c.Join(ctx, room, m.position(room))
 		if err == nil {
 			err = m.take(ctx, c)

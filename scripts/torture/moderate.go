@@ -27,11 +27,11 @@ type moderation struct {
 	sender string
 
 	mu   sync.Mutex // guards the fields below
-	said []uint64   // seqs of messages, the newest last
-	n    int        // keys made
+	said []uint64   // seqs of messages, with the newest last
+	n    int        // number of keys used so far
 }
 
-// moderate works in one room until ctx ends.
+// moderate runs the clients of moderated room i until ctx ends.
 func moderate(ctx, life context.Context, r *run, i int) {
 	m := &moderation{run: r, name: fmt.Sprintf("moderator%d", i), room: proto.MustRoom(fmt.Sprintf("moderated_%d", i)), sender: fmt.Sprintf("talker%d", i)}
 	var group sync.WaitGroup
@@ -71,7 +71,7 @@ func (m *moderation) change(ctx context.Context, a *api, random *rand.Rand) {
 	m.do(ctx, a, act, &seq, map[string]any{"seq": seq})
 }
 
-// talk sends one message after another.
+// talk sends one message after another until ctx ends.
 func (m *moderation) talk(ctx, life context.Context) {
 	a, random := m.run.api(), m.run.random(history.Sum(m.sender))
 	for ctx.Err() == nil {
@@ -115,7 +115,7 @@ func (m *moderation) do(ctx context.Context, a *api, what string, of *uint64, bo
 	return reply.Seq
 }
 
-// look reads the newest part of the room through each gateway in turn.
+// look reads the newest page of the room through each gateway in turn, until ctx ends.
 func (m *moderation) look(ctx, life context.Context) {
 	a, random := m.run.api(), m.run.random(history.Sum(m.name+" looks"))
 	for n := 1; ctx.Err() == nil; n++ {

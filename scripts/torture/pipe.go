@@ -20,29 +20,30 @@ import (
 )
 
 const (
-	pipeLength = 20               // messages sent at once
-	pipeTime   = 10 * time.Second // for the handshake, and for all answers to one write
+	pipeLength = 20               // how many messages are sent at once
+	pipeTime   = 10 * time.Second // limit for the handshake, and for receiving all answers to one write
 )
 
 // errAgain reports that the gateway refused some messages, which may be sent again.
 var errAgain = errors.New("refused for now")
 
-// temporary holds the codes of refusals after which the same message may be sent again.
+// temporary contains the codes of refusals after which a client should send the same message again.
 var temporary = map[proto.Code]bool{proto.RateLimited: true, proto.Overloaded: true, proto.Unavailable: true}
 
-// pipe is a client that sends many messages at once without waiting for answers. After a lost
-// connection it sends the unanswered messages again, in order. The log must have all messages
-// in the order in which they were first sent.
+// pipe is a client that sends many messages at once, without waiting for the answer to each. After
+// a lost connection it sends the unanswered messages again, in order. The log must have all
+// messages in the order in which they were first sent.
 type pipe struct {
 	run     *run
 	room    proto.Room
 	resume  string
 	said    int
-	waiting []history.Entry // in order; the id of a command is the number in its key
+	waiting []history.Entry // messages without an answer, in order; the id of a command is the number in its key
 }
 
-// pour sends messages through a pipe until ctx ends, and waits for answers until life ends.
-func (r *run) pour(ctx, life context.Context) {
+// sayInBulk sends messages through a pipe until ctx ends. It waits for answers at most until life
+// ends.
+func (r *run) sayInBulk(ctx, life context.Context) {
 	p := &pipe{run: r, room: r.names[0]}
 	random := r.random(history.Sum("pour"))
 	dial := 0
@@ -103,7 +104,7 @@ func (p *pipe) open(ctx context.Context, gateway string) (net.Conn, *bufio.Reade
 	}
 }
 
-// more makes the next messages.
+// more fills waiting with new messages.
 func (p *pipe) more() {
 	for range pipeLength {
 		p.said++
@@ -137,7 +138,7 @@ func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
 		return err
 	}
 	asked := p.waiting
-	var again []history.Entry // in order
+	var again []history.Entry // refused messages to send again, in order
 	var wait time.Duration
 	answered := make([]bool, len(asked))
 	defer func() {
@@ -162,7 +163,8 @@ func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
 		case f.OK != nil:
 			p.run.answered(e, p.room, f.OK.Seq, f.OK.Duplicate, nil)
 		case temporary[f.Error.Code]:
-			// Send it again before new messages: the messages behind it were refused too.
+			// The gateway also refused the messages behind this one. All of them are sent again
+			// before new ones.
 			again, wait = append(again, e), max(wait, time.Duration(f.Error.RetryMS)*time.Millisecond)
 		default:
 			p.run.answered(e, p.room, 0, false, proto.Refuse(f.Error.Code, "%s", f.Error.Message))

@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	startTime = time.Minute      // until the system is ready
-	healTime  = time.Minute      // after the last fault, until every message is acknowledged and shown
-	quietTime = 10 * time.Second // the part of healTime in which clients still talk
-	showTime  = 15 * time.Second // the part of healTime in which members receive the last messages
+	startTime = time.Minute      // limit for the system to become ready
+	healTime  = time.Minute      // limit, after the last fault, for every message to be acknowledged and received by every member
+	quietTime = 10 * time.Second // how long after the last fault clients still send messages; a part of healTime
+	showTime  = 15 * time.Second // how long members may take to receive the last messages; a part of healTime
 )
 
 const (
-	quietRooms = 24
-	gavels     = 4
+	quietRooms   = 24
+	closingRooms = 4
 )
 
 // run is one run of clients against a rig.
@@ -37,19 +37,19 @@ type run struct {
 	rig     *rig.Rig
 	shape   fault.Shape
 	history *history.Writer
-	names   []proto.Room  // where everybody talks
-	gavels  []proto.Room  // rooms that preside closes and reopens
-	census  proto.Room    // the room in which members are counted; nobody speaks there
-	quiet   []proto.Room  // rooms with a long silence after each message
-	begun   chan struct{} // receives a value when a fault begins, if whisper waits for one
+	names   []proto.Room  // rooms to which all clients send messages
+	closing []proto.Room  // rooms that closeAndReopen closes and reopens
+	census  proto.Room    // the room whose members are counted; it has no messages
+	quiet   []proto.Room  // rooms to which sayRarely sends messages, with long pauses
+	begun   chan struct{} // receives a value when a fault begins, if sayRarely waits for one
 
-	healed atomic.Bool // no more faults will come
+	healed atomic.Bool // all faults have ended
 
 	heads heads
 }
 
-// play lets clients talk while it injects faults. Then a new reader reads the logs. play
-// returns the crashes of processes.
+// play lets clients send messages while it injects faults. Then a new reader reads the logs.
+// troubles describes the processes that have crashed.
 func play(ctx context.Context, c config, path string) (troubles []string, err error) {
 	machine, err := rig.New(ctx, rig.Config{
 		Dir: c.dir, Mode: c.mode, Sync: c.sync, Carrier: c.carrier, Race: c.race,
@@ -75,8 +75,8 @@ func play(ctx context.Context, c config, path string) (troubles []string, err er
 	for i := range c.rooms {
 		r.names = append(r.names, proto.MustRoom(fmt.Sprintf("房间_%d", i)))
 	}
-	for i := range gavels {
-		r.gavels = append(r.gavels, proto.MustRoom(fmt.Sprintf("gavel_%d", i)))
+	for i := range closingRooms {
+		r.closing = append(r.closing, proto.MustRoom(fmt.Sprintf("gavel_%d", i)))
 	}
 	for i := range quietRooms {
 		r.quiet = append(r.quiet, proto.MustRoom(fmt.Sprintf("quiet_%d", i)))
@@ -116,9 +116,9 @@ func planFor(c config, shape fault.Shape) ([]fault.Step, error) {
 	return shape.Plan(c.seed, c.length, c.hold, choice), nil
 }
 
-// talk runs the clients. Its phases: all members join; they talk while faults hit; the last
-// fault ends, and they talk for a while; silence, until every member and one new reader have
-// received every event; the logs are read.
+// talk runs the clients, in five phases. All members join. They send messages while faults are
+// injected. After the last fault they send messages for quietTime. Then nobody sends messages until
+// every member, and one new reader, has received every event. At last the logs are read.
 func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	life, leave := context.WithCancel(ctx)
 	var staying, speaking sync.WaitGroup
@@ -130,34 +130,34 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 
 	var members []*member
 	for i := range r.clients {
-		m, err := r.enter(life, i)
+		m, err := r.startMember(life, i)
 		if err != nil {
 			return err
 		}
 		members = append(members, m)
-		staying.Go(func() { m.stay(life) })
-		staying.Go(func() { m.stumble(life) })
+		staying.Go(func() { m.receiveUntil(life) })
+		staying.Go(func() { m.breakConnections(life) })
 		speaking.Go(func() { m.speak(talking, life) })
 	}
-	for i := range gavels + 1 { // the first room has two visitors
-		m := r.newMember(fmt.Sprintf("visitor%d", i), []proto.Room{r.gavels[i%gavels]})
+	for i := range closingRooms + 1 { // one more than the rooms, so that the first room has two visitors
+		m := r.newMember(fmt.Sprintf("visitor%d", i), []proto.Room{r.closing[i%closingRooms]})
 		members = append(members, m)
 		staying.Go(func() { m.visit(life) })
 	}
-	speaking.Go(func() { r.pour(talking, life) })
-	speaking.Go(func() { r.insist(talking, life) })
-	for i := range r.gavels {
-		speaking.Go(func() { r.plead(talking, life, i) })
-		speaking.Go(func() { r.preside(talking, life, i) })
+	speaking.Go(func() { r.sayInBulk(talking, life) })
+	speaking.Go(func() { r.resend(talking, life) })
+	for i := range r.closing {
+		speaking.Go(func() { r.sayToClosing(talking, life, i) })
+		speaking.Go(func() { r.closeAndReopen(talking, life, i) })
 	}
 	for i := range moderators {
 		speaking.Go(func() { moderate(talking, life, r, i) })
 	}
-	speaking.Go(func() { r.whisper(talking, life) })
-	speaking.Go(func() { r.forget(talking, life) })
+	speaking.Go(func() { r.sayRarely(talking, life) })
+	speaking.Go(func() { r.sayWithoutKeys(talking, life) })
 	for i := range 2 {
 		staying.Go(func() { r.browse(life, i) })
-		staying.Go(func() { r.hop(talking, life, i) })
+		staying.Go(func() { r.joinInTurn(talking, life, i) })
 	}
 	for i, room := range r.lines() {
 		staying.Go(func() { r.readLines(life, fmt.Sprintf("text%d", i), room) })
@@ -173,9 +173,9 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	if err := r.rig.Ready(healing); err != nil {
 		return fmt.Errorf("wait for everything to run again: %w", err)
 	}
-	defer context.AfterFunc(healing, leave)() // answers after healTime do not count
+	defer context.AfterFunc(healing, leave)() // an answer after healTime counts as missing
 	if slices.ContainsFunc(plan, func(s fault.Step) bool { return r.shape.Loss(s.Kind) != "" }) {
-		r.heads.forget() // some of these events are gone
+		r.heads.forget() // a fault may have destroyed some of the highest events
 	}
 	r.healed.Store(true)
 	r.history.Add(history.Entry{Op: history.Heal})
@@ -185,22 +185,22 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	r.waitForAll(healing, members)
 	r.history.Add(history.Entry{Op: history.Calm})
 	r.countMembers(healing)
-	if !slices.ContainsFunc(plan, func(s fault.Step) bool { return r.shape.Loss(s.Kind) != "" }) { // no fault took events
+	if !slices.ContainsFunc(plan, func(s fault.Step) bool { return r.shape.Loss(s.Kind) != "" }) { // no fault destroyed events
 		for _, a := range apps {
 			a.countMembers(healing, present(r, members)[r.census])
 		}
 	}
-	r.lastWords(healing, life)
+	r.sayLast(healing, life)
 	reader, err := r.read(healing)
 	if err != nil {
 		return err
 	}
-	staying.Go(func() { reader.stay(life) })
+	staying.Go(func() { reader.receiveUntil(life) })
 	members = append(members, reader)
 	r.waitForAll(healing, members)
 	r.waitForCounts(healing, members)
 	for _, a := range apps {
-		a.knows(healing)
+		a.waitForEvents(healing)
 	}
 	r.history.Add(history.Entry{Op: history.End})
 	leave()
@@ -211,8 +211,8 @@ func (r *run) talk(ctx context.Context, plan []fault.Step) error {
 	return r.writeTruth(ctx)
 }
 
-// doFaults injects each fault of the plan at its time. It returns when all faults have ended
-// and the time to talk is over.
+// doFaults injects each fault of the plan at its time. It returns when all faults have ended and
+// the duration of the run is over.
 func (r *run) doFaults(ctx context.Context, plan []fault.Step, members []*member) error {
 	begin := time.Now()
 	failed := make(chan error, len(plan))
@@ -240,7 +240,7 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step, members []*member
 			} else if err := r.rig.Do(ctx, step); err != nil {
 				failed <- err
 			}
-			r.history.Add(history.Entry{Op: history.Mend, Key: key})
+			r.history.Add(history.Entry{Op: history.Over, Key: key})
 		})
 	}
 	sleep(ctx, r.length-time.Since(begin))
@@ -253,13 +253,13 @@ func (r *run) doFaults(ctx context.Context, plan []fault.Step, members []*member
 	return errors.Join(err, ctx.Err())
 }
 
-// heads holds the highest seq of each room that was acknowledged.
+// heads knows the highest acknowledged seq of each room.
 type heads struct {
 	mu   sync.Mutex // guards seqs
 	seqs map[proto.Room]uint64
 }
 
-// stored records that the room has an event with this seq.
+// stored records that an event of the room with this seq was acknowledged.
 func (h *heads) stored(room proto.Room, seq uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -278,8 +278,7 @@ func (h *heads) forget() {
 	clear(h.seqs)
 }
 
-// waitForAll waits, at most for showTime, until every member has been shown every acknowledged
-// event.
+// waitForAll waits, at most for showTime, until every member has received every acknowledged event.
 func (r *run) waitForAll(ctx context.Context, members []*member) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()
@@ -306,8 +305,9 @@ func present(r *run, members []*member) map[proto.Room]int {
 	return people
 }
 
-// waitForCounts waits, at most for showTime, until every member was told the right count for
-// each of its rooms. It leaves out the last member, which may have missed its own joins.
+// waitForCounts waits, at most for showTime, until every member has received the right number of
+// members of each of its rooms. It does not wait for the last member, which may not receive the
+// notices of its own joins.
 func (r *run) waitForCounts(ctx context.Context, members []*member) {
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()

@@ -19,15 +19,15 @@ import (
 )
 
 const (
-	readTime = 2 * time.Minute // for reading all logs
-	idleTime = 5 * time.Second // for the next record of a log
+	readTime = 2 * time.Minute // limit for reading all logs
+	idleTime = 5 * time.Second // limit for the next record of a log
 )
 
-// all returns every room in which members speak, except the moderated rooms.
-func (r *run) all() []proto.Room { return slices.Concat(r.names, r.quiet, r.gavels) }
+// all returns every room that has messages, except the moderated rooms.
+func (r *run) all() []proto.Room { return slices.Concat(r.names, r.quiet, r.closing) }
 
-// read makes a new member that reads every room from the beginning. Its joins also tell all
-// members the number of members in each room.
+// read makes a new member that reads every room from the beginning. Because it joins every room,
+// all members also receive notices with the number of members.
 func (r *run) read(ctx context.Context) (*member, error) {
 	m := r.newMember("reader", append(r.all(), r.census))
 	var err error
@@ -58,15 +58,15 @@ func (r *run) writeTruth(ctx context.Context) error {
 	return nil
 }
 
-// truth writes the log into the history.
+// truth writes the log of all rooms into the history.
 type truth struct {
 	history *history.Writer
-	rooms   []proto.Room          // not the moderated rooms: their check uses pages instead of the log
+	rooms   []proto.Room          // the moderated rooms are not among them, because their check uses pages instead of the log
 	epochs  map[proto.Room]string // the newest epoch of each room so far; its first event names it
 }
 
-// readStream reads the stream directly from NATS. A consumer may read a replica that is behind,
-// so readStream reads again until the log ends with the leader's newest record.
+// readStream reads the log directly from NATS. A consumer may read from a replica that is behind.
+// So readStream reads again until the log ends with the leader's newest record.
 func (t *truth) readStream(ctx context.Context, servers []string) error {
 	nc, err := nats.Connect(strings.Join(servers, ","))
 	if err != nil {
@@ -103,9 +103,10 @@ func (t *truth) readStream(ctx context.Context, servers []string) error {
 	}
 }
 
-// readRecords returns the records up to newest that one server has, and the stream sequence of
-// the last of them. It stops after idleTime without a record: a replica may be behind, and a
-// server counts a damaged record as pending although it never sends it.
+// readRecords returns the records up to newest that one server has, and the stream sequence of the
+// last of them. It stops after idleTime without a record. There are two reasons to stop early: a
+// replica may be behind, and a server counts a damaged record as pending although it never sends
+// that record.
 func readRecords(ctx context.Context, js jetstream.JetStream, newest uint64) (records [][]byte, last uint64, err error) {
 	consumer, err := js.OrderedConsumer(ctx, proto.StreamName, jetstream.OrderedConsumerConfig{FilterSubjects: []string{proto.SubjectAnyLog}})
 	if err != nil {

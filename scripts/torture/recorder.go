@@ -12,17 +12,17 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// recorder writes the frames between one client and the gateways into the history. It sees them
-// before the client's own logic can repair or drop anything.
+// recorder writes the frames between one client and the gateways into the history. It sees the
+// frames before the client's own rules, which could drop a duplicate or hide a missing event.
 type recorder struct {
 	history *history.Writer
 	client  string
 
 	mu     sync.Mutex        // guards the fields below
-	joins  map[uint64]string // the room, by the id of the command
+	joins  map[uint64]string // the room of each join without an answer, by the id of the command
 	leaves map[uint64]string
-	epochs map[string]string // by room: the newest epoch that the client was told
-	counts map[string]int    // by room: the newest number of members that the client was told
+	epochs map[string]string // by room: the newest epoch that the client has received
+	counts map[string]int    // by room: the newest number of members that the client has received
 }
 
 func newRecorder(h *history.Writer, client string) *recorder {
@@ -34,7 +34,8 @@ func (r *recorder) trace() client.Trace {
 	return client.Trace{Sent: r.sent, Received: r.received, Ended: r.ended}
 }
 
-// sent records joins and leaves. The code that sends a message records it.
+// sent records the joins and leaves that the client sends. It does not record messages, because the
+// code that sends a message records it.
 func (r *recorder) sent(link int, p []byte) {
 	var f struct {
 		ID   uint64
@@ -58,7 +59,7 @@ func (r *recorder) sent(link int, p []byte) {
 	}
 }
 
-// told holds the fields of a frame that a recorder needs.
+// told has the fields of a server's frame that a recorder needs.
 type told struct {
 	ID uint64
 	OK *struct {
@@ -117,8 +118,8 @@ func (r *recorder) received(link int, p []byte) {
 			e.Why = err.Error()
 		}
 		record(&e, history.Recv, &event)
-		// The first event of an epoch names the epoch. A member that already knows an epoch
-		// ignores this: in a replay, the event may belong to an epoch that has ended.
+		// The first event of an epoch names the epoch. If the member already knows an epoch, ignore
+		// the name here: in a replay, the event may belong to an epoch that has ended.
 		if r.epochs[f.Room] == "" {
 			r.epochs[f.Room] = f.Epoch
 		}
@@ -137,7 +138,7 @@ func (r *recorder) ended(link int, err error) {
 	r.history.Add(history.Entry{Op: history.Ended, Client: r.client, Link: link, Why: why})
 }
 
-// record fills in the fields of a stored event.
+// record fills in the fields of e from a stored event.
 func record(e *history.Entry, op history.Op, event *proto.Event) {
 	text := string(event.Content.Body)
 	if event.Kind != proto.Message {
@@ -147,7 +148,8 @@ func record(e *history.Entry, op history.Op, event *proto.Event) {
 	e.Key, e.Body, e.At = history.KeyOf(text), history.Sum(text), event.At.UnixMilli()
 }
 
-// renew forgets the commands of the previous client. The next client numbers its own from 1.
+// renew forgets the commands of the previous client, because the next client numbers its commands
+// from 1 again.
 func (r *recorder) renew() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -155,14 +157,14 @@ func (r *recorder) renew() {
 	clear(r.leaves)
 }
 
-// epoch returns the newest epoch of the room that the client was told.
+// epoch returns the newest epoch of the room that the client has received.
 func (r *recorder) epoch(room string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.epochs[room]
 }
 
-// count returns the newest number of members of the room that the client was told.
+// count returns the newest number of members of the room that the client has received.
 func (r *recorder) count(room string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -21,11 +21,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A kill test says nothing about a power cut, because the system keeps what a killed process
-// has written. These tests trace the system calls of the processes with strace. With "sync
-// always", an fsync of the message's file must begin and end between the message and its
-// acknowledgement. A second run with a long sync interval shows that the method can tell the
-// difference.
+// Killing a process does not show what a power cut would lose, because the kernel keeps what a
+// killed process has written. So these tests trace the system calls of the processes with strace.
+// With "sync always", an fsync of the log's file must begin and end between the sending of a
+// message and its acknowledgement. A second run with a long sync interval must find no such fsync,
+// which shows that the method can tell the difference.
 
 const spoken = 20 // messages that a test sends, one after another
 
@@ -114,8 +114,8 @@ func TestShippedConfigurationSyncsBeforeAck(t *testing.T) {
 
 type interval struct{ from, to time.Time }
 
-// synced counts the intervals in which an fsync of a message file below dir began and ended.
-// A line of the trace is such as
+// synced counts the intervals in said during which an fsync of a message file below dir began and
+// ended. A line of the trace looks like this:
 //
 //	4711 1763837587.123456 fsync(9</data/jetstream/$G/streams/ROOMS/msgs/1.blk>) = 0 <0.000201>
 func synced(t *testing.T, trace, dir string, said []interval) int {
@@ -126,7 +126,7 @@ func synced(t *testing.T, trace, dir string, said []interval) int {
 	}
 	defer f.Close()
 	var syncs []interval
-	begun := map[string]time.Time{} // by thread: calls that strace shows in two lines
+	begun := map[string]time.Time{} // by thread: when a call began that strace shows in two lines
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
 		if len(fields) < 3 {
@@ -179,8 +179,8 @@ func build(t *testing.T, pkg string) string {
 	return bin
 }
 
-// traced starts a program under strace. The function that it returns ends both and returns the
-// path of the trace.
+// traced starts a program under strace. The returned function ends both and returns the path of the
+// trace.
 func traced(t *testing.T, env []string, bin string, args ...string) func() string {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")
@@ -192,7 +192,8 @@ func traced(t *testing.T, env []string, bin string, args ...string) func() strin
 	}
 }
 
-// start starts a program in a process group of its own, which stop or the test's end kills.
+// start starts a program in a process group of its own. The function stop, or the end of the test,
+// kills the group.
 func start(t *testing.T, env []string, bin string, args ...string) (stop func()) {
 	t.Helper()
 	cmd := exec.Command(bin, args...)

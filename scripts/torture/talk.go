@@ -12,21 +12,21 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// insistFor is how long after its ack a message may be sent again. It is well below the key
-// window, and longer than another instance needs to take a partition over.
-const insistFor = 45 * time.Second
+// resendFor is how long after its ack a message is sent again. It is well below the time for which
+// keys are remembered, and longer than another instance needs to take over a partition.
+const resendFor = 45 * time.Second
 
-// acknowledged is a message that insist may say again.
+// acknowledged is a message that resend may send again.
 type acknowledged struct {
 	room proto.Room
 	key  string
 	at   time.Time
 }
 
-// insist sends each message with the same key, to one gateway after another, until it has an
-// answer. It sends the message again at once and up to insistFor later. The log must have each
-// message once.
-func (r *run) insist(ctx, life context.Context) {
+// resend sends each message with a key, to one gateway after another, until it has an answer. Then
+// it sends the same message with the same key again, at once and up to resendFor later. The log
+// must have each message once.
+func (r *run) resend(ctx, life context.Context) {
 	a := r.api()
 	random := r.random(history.Sum("insist"))
 	var old []acknowledged
@@ -34,10 +34,10 @@ func (r *run) insist(ctx, life context.Context) {
 		room := r.names[random.IntN(len(r.names))]
 		key := fmt.Sprintf("insist-%d", n)
 		if r.post(life, a, "insist", room, key, key) {
-			a.post(life, room, "messages", key, text(key)) // the log would show a second copy
+			a.post(life, room, "messages", key, text(key)) // ignore the answer: if a second copy is stored, the log shows it
 			old = append(old, acknowledged{room, key, time.Now()})
 		}
-		for len(old) > 0 && time.Since(old[0].at) > insistFor {
+		for len(old) > 0 && time.Since(old[0].at) > resendFor {
 			old = old[1:]
 		}
 		if len(old) > 0 {
@@ -48,9 +48,9 @@ func (r *run) insist(ctx, life context.Context) {
 	}
 }
 
-// forget sends messages without keys, each once. If a gateway sends such a message again, the
-// log must still have it once.
-func (r *run) forget(ctx, life context.Context) {
+// sayWithoutKeys sends messages without keys, each once. The gateway may have to send such a
+// message to roomsvc more than once. The log must still have it only once.
+func (r *run) sayWithoutKeys(ctx, life context.Context) {
 	a := r.api()
 	random := r.random(history.Sum("forget"))
 	for n := 1; ctx.Err() == nil; n++ {
@@ -63,21 +63,22 @@ func (r *run) forget(ctx, life context.Context) {
 	}
 }
 
-// plead sends messages to a room that preside closes and reopens.
-func (r *run) plead(ctx, life context.Context, i int) {
+// sayToClosing sends messages to a room that closeAndReopen closes and reopens meanwhile.
+func (r *run) sayToClosing(ctx, life context.Context, i int) {
 	a := r.api()
 	name := fmt.Sprintf("plead%d", i)
 	random := r.random(history.Sum(name))
 	for n := 1; ctx.Err() == nil; n++ {
 		key := fmt.Sprintf("%s-%d", name, n)
-		r.post(life, a, name, r.gavels[i], key, key)
+		r.post(life, a, name, r.closing[i], key, key)
 		sleep(ctx, between(random, 50*time.Millisecond, 150*time.Millisecond))
 	}
 }
 
-// whisper sends a message to four quiet rooms when a fault begins, and to one after 5 s without
-// a new fault. In a quiet room, no later message shows the gateway that it missed one.
-func (r *run) whisper(ctx, life context.Context) {
+// sayRarely sends a message to four quiet rooms when a fault begins, and to one quiet room after 5
+// s without a new fault. In other rooms, the next message shows a gateway that it has missed one.
+// In a quiet room no next message comes soon.
+func (r *run) sayRarely(ctx, life context.Context) {
 	a := r.api()
 	random := r.random(history.Sum("whisper"))
 	for n := 1; ; {
@@ -98,8 +99,8 @@ func (r *run) whisper(ctx, life context.Context) {
 	}
 }
 
-// lastWords sends one message to every room, so that the gateways must announce earlier losses.
-func (r *run) lastWords(ctx, life context.Context) {
+// sayLast sends one message to every room, so that gateways notice and announce all earlier losses.
+func (r *run) sayLast(ctx, life context.Context) {
 	a := r.api()
 	for i, room := range r.all() {
 		if ctx.Err() != nil {
@@ -110,11 +111,11 @@ func (r *run) lastWords(ctx, life context.Context) {
 	}
 }
 
-// text returns the body of a request that sends the message called key.
+// text returns the body of a request that sends the message with the given key.
 func text(key string) map[string]string { return map[string]string{"text": history.Text(key, 50)} }
 
-// post sends the message called key until it has an answer, and reports whether it was
-// acknowledged.
+// post sends the message with the given key until it has an answer, and reports whether it was
+// acknowledged. Idempotency is the key that the server receives; "" = none.
 func (r *run) post(ctx context.Context, a *api, who string, room proto.Room, key, idempotency string) bool {
 	e := history.Entry{Op: history.Invoke, Client: who, Room: room.String(), Key: key, Body: history.Sum(text(key)["text"])}
 	r.history.Add(e)
@@ -123,10 +124,10 @@ func (r *run) post(ctx context.Context, a *api, who string, room proto.Room, key
 	return err == nil
 }
 
-// preside closes and reopens a room again and again, and leaves it open at the end.
-func (r *run) preside(ctx, life context.Context, i int) {
+// closeAndReopen closes and reopens a room again and again, and leaves it open at the end.
+func (r *run) closeAndReopen(ctx, life context.Context, i int) {
 	a := r.api()
-	room, name := r.gavels[i], fmt.Sprintf("preside%d", i)
+	room, name := r.closing[i], fmt.Sprintf("preside%d", i)
 	random := r.random(history.Sum(name))
 	for n := 1; life.Err() == nil; n++ {
 		sleep(ctx, between(random, time.Second, 4*time.Second))
@@ -147,9 +148,9 @@ func (r *run) preside(ctx, life context.Context, i int) {
 	}
 }
 
-// hop joins one room after another and follows each for a short time. Then it leaves the room,
-// or closes the connection. It receives only events after its joins.
-func (r *run) hop(ctx, life context.Context, i int) {
+// joinInTurn joins one room after another and follows each for a short time. Then it leaves the
+// room or closes the connection. Its joins ask for no earlier events.
+func (r *run) joinInTurn(ctx, life context.Context, i int) {
 	m := r.newMember(fmt.Sprintf("hopper%d", i), nil)
 	random := r.random(history.Sum(m.name))
 	rooms := append(r.names[:len(r.names):len(r.names)], r.census)
@@ -162,7 +163,7 @@ func (r *run) hop(ctx, life context.Context, i int) {
 		}
 		resume = c.Hello().Resume
 		for n := random.IntN(8); n >= 0 && ctx.Err() == nil && err == nil; n-- {
-			err = m.sojourn(life, c, rooms[random.IntN(len(rooms))], between(random, 100*time.Millisecond, time.Second), n > 0)
+			err = m.followFor(life, c, rooms[random.IntN(len(rooms))], between(random, 100*time.Millisecond, time.Second), n > 0)
 		}
 		c.Close()
 		for _, room := range rooms {
@@ -171,8 +172,9 @@ func (r *run) hop(ctx, life context.Context, i int) {
 	}
 }
 
-// sojourn joins a room and follows it for a time. Then it leaves the room if leave is true.
-func (m *member) sojourn(ctx context.Context, c *client.Client, room proto.Room, length time.Duration, leave bool) error {
+// followFor joins a room and follows it for the given time. Then it leaves the room if leave is
+// true.
+func (m *member) followFor(ctx context.Context, c *client.Client, room proto.Room, length time.Duration, leave bool) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	if _, err := c.Join(ctx, room, proto.From{}); err != nil {

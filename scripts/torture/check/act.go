@@ -8,18 +8,20 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// lateAct is how long after its sender has given up an act may still be carried out.
+// lateAct is how long an act may still be carried out after its sender has given up waiting for the
+// answer.
 const lateAct = int64(time.Minute)
 
-// closings compares the messages of a room with the acts that closed and opened it. It uses the
-// times of their answers, because the log lacks acts that a fault destroyed.
+// closings checks the answers to messages against the acts that closed and opened the rooms. It
+// uses the times of the answers and not the log, because the log lacks acts that a fault has
+// destroyed.
 func closings(order []*say, losses losses, report *Report) {
-	type spell struct {
+	type period struct {
 		by       *say
 		from, to int64
 	}
-	acts := map[string][]*say{}    // by room, in order
-	closed := map[string][]spell{} // likewise
+	acts := map[string][]*say{}     // by room, in order
+	closed := map[string][]period{} // by room: the times in which the room was closed
 	for _, s := range order {
 		if s.kind == "" {
 			continue
@@ -28,7 +30,7 @@ func closings(order []*say, losses losses, report *Report) {
 		list := closed[s.room]
 		switch open := len(list) == 0 || list[len(list)-1].to != math.MaxInt64; {
 		case s.kind == "closed" && s.result == history.OK && open:
-			closed[s.room] = append(list, spell{s, s.ended, math.MaxInt64})
+			closed[s.room] = append(list, period{s, s.ended, math.MaxInt64})
 		case s.kind == "reopened" && !open:
 			list[len(list)-1].to = s.invoked
 		}
@@ -49,7 +51,7 @@ func closings(order []*say, losses losses, report *Report) {
 	}
 }
 
-// mayReopen reports whether a reopening without an answer may have been carried out between two
+// mayReopen reports whether a reopening that has no answer may have been carried out between two
 // times.
 func mayReopen(acts []*say, from, to int64) bool {
 	return slices.ContainsFunc(acts, func(act *say) bool {
@@ -66,7 +68,7 @@ func refused(s *say, acts []*say, losses losses, report *Report) {
 		switch {
 		case act.invoked > s.ended || act.result == history.Fail:
 		case act.result != history.OK:
-			return // an act without an answer may be carried out at any time
+			return // the outcome of this act is not known, so the check cannot decide
 		case act.ended < s.invoked:
 			opened = act
 		case act.kind == "closed":

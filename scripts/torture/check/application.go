@@ -3,8 +3,8 @@ package check
 import "roomcast/scripts/torture/history"
 
 // applications holds the highest seq that each application has received in each room. An
-// application receives the same events as members, in the same order, each at least once. After
-// a fault that destroys records, some may be missing.
+// application must receive the same events as members, in the same order, each at least once. Only
+// after a fault that destroys records, some may be missing.
 type applications map[seat]uint64
 
 // entry checks an event that an application received.

@@ -1,11 +1,12 @@
-// Package check compares a history with the promises. It is pure: it reads entries and
-// returns a report, and does not depend on how the run was made.
+// Package check checks whether a history of a torture run keeps the promises of Roomcast. It reads
+// entries and returns a report. It does no other I/O, and does not depend on how the run was made.
 //
-// The method is that of Jepsen's and Maelstrom's log checkers. It compares the commands and
-// their answers, the events that every member received, and the log that a new reader finds
-// afterwards. The history is read twice, the log first, so that memory grows with the number
-// of messages and not with the number of deliveries. A fault names the records that it may
-// destroy. A gap or a new epoch must announce each loss.
+// The method is that of the log checkers of Jepsen and Maelstrom. The check compares three things:
+// the commands and their answers, the events that every member received, and the log that a new
+// reader found afterwards. It reads the history twice: first the log, which is at its end, and then
+// everything. So its memory grows with the number of messages and not with the number of
+// deliveries. Each fault in a history lists the records that it may destroy. The system must
+// announce each loss by a gap or a new epoch.
 package check
 
 import (
@@ -18,37 +19,37 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// Rule names what a violation breaks.
+// Rule names the promise that a violation breaks.
 type Rule string
 
 // The rules.
 const (
 	Lost       Rule = "lost"             // an acknowledged message is not in the log
-	Reorder    Rule = "reorder"          // a member saw events in another order than the log's
+	Reorder    Rule = "reorder"          // a member received events in another order than that of the log
 	Skip       Rule = "skip"             // a member missed an event without a gap
 	FIFO       Rule = "fifo"             // one sender's messages are not in the order in which they were said
-	Duplicate  Rule = "duplicate"        // a message is stored or shown twice
-	Epoch      Rule = "epoch"            // a new epoch was announced without a loss, or not announced after one
-	Presence   Rule = "presence"         // a client was told a wrong number of members
-	Phantom    Rule = "phantom"          // a message that nobody said, that was refused, or that differs from the one said
+	Duplicate  Rule = "duplicate"        // a message is stored twice, or a client received it twice
+	Epoch      Rule = "epoch"            // a new epoch was announced although nothing was lost, or was not announced after a loss
+	Presence   Rule = "presence"         // a client received a wrong number of members
+	Phantom    Rule = "phantom"          // an event was stored or received that nobody sent, that was refused, or that was altered
 	BadResume  Rule = "bad resume"       // the events after a join do not begin where the client asked
-	AfterClose Rule = "open after close" // a message was stored or shown in a closed room
+	AfterClose Rule = "open after close" // a message was stored in a closed room, or received from it
 	Clock      Rule = "time"             // time went backwards in a room
 	Shut       Rule = "shut after open"  // a message was refused as room_closed in an open room
-	Stale      Rule = "stale order"      // a message was said after another's ack, but stored before it
+	Stale      Rule = "stale order"      // a message was sent after another one was acknowledged, but is stored before it
 	Stuck      Rule = "stuck"            // a client or a message did not recover
-	Vacuous    Rule = "vacuous"          // the run proves nothing
-	Moderated  Rule = "moderation"       // an act had no effect: a message of a muted sender, or deleted content
-	Broken     Rule = "broken history"   // the harness made a mistake
+	Vacuous    Rule = "vacuous"          // the run has too few messages to prove anything
+	Moderated  Rule = "moderation"       // an act had no effect: the log has a message of a muted sender, or a page has deleted content
+	Broken     Rule = "broken history"   // the history is not valid: the torture program has made a mistake
 )
 
-// The least that a run must do to prove anything.
+// A run proves something only within these limits.
 const (
 	MinOK          = 1000 // acknowledged messages
-	MaxUnknownPart = 0.20 // of all messages, the part without an answer
+	MaxUnknownPart = 0.20 // largest part of all messages that may have no known answer
 )
 
-// Violation is one breach, in words.
+// Violation is one breach of a rule. Text describes it.
 type Violation struct {
 	Rule Rule
 	Text string
@@ -56,22 +57,22 @@ type Violation struct {
 
 func (v Violation) String() string { return string(v.Rule) + ": " + v.Text }
 
-// maxKept is the number of violations a report keeps of each rule; all are counted.
+// maxKept is how many violations of each rule a report contains. Further ones are only counted.
 const maxKept = 20
 
 // Fault sums up the effect of one kind of fault.
 type Fault struct {
 	Times int
-	Alone time.Duration // the longest time without an ack while no other fault was at work
+	Alone time.Duration // the longest time without an ack during which only this fault was at work
 }
 
-// Spell sums up the effect of one fault.
-type Spell struct {
+// Period sums up what happened while one fault was at work.
+type Period struct {
 	Name string // the kind and the process
 	From time.Duration
 	For  time.Duration
-	Acks int           // in that time
-	Gap  time.Duration // the longest part of that time without an ack
+	Acks int           // number of acks in that time
+	Gap  time.Duration // the longest time without an ack within that time
 }
 
 // Report is the result of a check.
@@ -80,21 +81,21 @@ type Report struct {
 	Broken     map[Rule]int // how often each rule was broken
 
 	OK, Failed, Unknown int
-	Duplicates          int // acks that said the message had been stored before
+	Duplicates          int // acks which say that the message had been stored before
 	Deliveries          int
-	Links, Resumes      int // connections; joins that went on from a seq
-	Gaps                int // announced
-	Resets              int // the part of Gaps that announced a new epoch
-	Destroyed           int // acknowledged messages that a fault destroyed and a gap or epoch announced
+	Links, Resumes      int // number of connections; number of joins that continue after a seq
+	Gaps                int // announced gaps
+	Resets              int // how many of Gaps announced a new epoch
+	Destroyed           int // acknowledged messages that a fault destroyed and whose loss a gap or a new epoch announced
 	TextDeliveries      int
-	Pages               int // of history
-	Counts              int // of members
+	Pages               int // pages of history that clients have read
+	Counts              int // requests for the number of members
 	Told                int // events that applications received
 	Stored              int // events in the log
 	Faults              map[string]Fault
-	Spells              []Spell
-	Refusals            map[string]int // by code, permanent ones only
-	LongestAckGap       time.Duration  // between two acks while messages were waiting
+	Periods             []Period
+	Refusals            map[string]int // by code; without temporary refusals
+	LongestAckGap       time.Duration  // longest time between two acks while some message had no answer
 	AckGapFaults        int            // how many faults were at work in that time
 	SlowestAck          time.Duration
 }
@@ -151,8 +152,8 @@ type checker struct {
 	cursors map[seat]*cursor
 	texts   map[seat]*text
 	pages   map[string]*page  // by client
-	losses  losses            // from the first reading
-	first   first             // likewise
+	losses  losses            // found in the first reading
+	first   first             // found in the first reading
 	senders map[string]string // client -> sender
 	pauses  pauses
 	acts    moderation
@@ -178,7 +179,7 @@ func (c *checker) entry(e history.Entry) {
 		c.member(e)
 	case history.Ended:
 		if c.ended {
-			return // the harness ends the connections
+			return // the run is over, and the torture program ends the connections
 		}
 		for p, m := range c.cursors {
 			if p.client == e.Client {
@@ -189,11 +190,11 @@ func (c *checker) entry(e history.Entry) {
 		f := c.report.Faults[e.Why]
 		f.Times++
 		c.report.Faults[e.Why] = f
-		s := &spell{name: e.Why, key: e.Key, from: e.T, lastAck: e.T, to: math.MaxInt64}
+		s := &period{name: e.Why, key: e.Key, from: e.T, lastAck: e.T, to: math.MaxInt64}
 		c.pauses.faults = append(c.pauses.faults, s)
-		c.pauses.spells = append(c.pauses.spells, s)
-		s.shown = Spell{Name: strings.TrimSuffix(e.Why, strings.TrimRight(e.Client, "0123456789")) + e.Client, From: time.Duration(e.T)}
-	case history.Mend:
+		c.pauses.periods = append(c.pauses.periods, s)
+		s.shown = Period{Name: strings.TrimSuffix(e.Why, strings.TrimRight(e.Client, "0123456789")) + e.Client, From: time.Duration(e.T)}
+	case history.Over:
 		for _, s := range c.pauses.faults {
 			if s.key == e.Key {
 				s.to = e.T + int64(time.Second)
@@ -230,8 +231,8 @@ func (c *checker) finish() {
 		c.acts.check(c.report)
 	}
 	c.apps.finish(c)
-	for _, s := range c.pauses.spells {
-		c.report.Spells = append(c.report.Spells, s.shown)
+	for _, s := range c.pauses.periods {
+		c.report.Periods = append(c.report.Periods, s.shown)
 	}
 	for p, m := range c.cursors {
 		c.caughtUp(p, m)

@@ -10,9 +10,9 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// cleanRun is the history of a run in which the system keeps every promise: three clients in two
-// rooms, lost connections and resumes, an act that closes a room, refusals, a message whose
-// answer got lost, and a message that was said twice.
+// cleanRun is the history of a run in which the system keeps every promise. Three clients are in
+// two rooms. The history has lost connections and resumes, an act that closes a room, refusals, a
+// message whose answer was lost, and a message that was sent twice.
 func cleanRun() []history.Entry {
 	var h, logs []history.Entry
 	now := int64(0)
@@ -62,7 +62,7 @@ func cleanRun() []history.Entry {
 			e.Op, e.Client = history.App, "app"
 			add(e)
 			if e.Seq%50 == 0 {
-				add(e) // an application may receive an event again
+				add(e) // an application may receive an event more than once
 			}
 			e.Op, e.Client = history.Log, ""
 		}
@@ -82,7 +82,7 @@ func cleanRun() []history.Entry {
 		room := []string{"lobby", "gavel"}[i/3%2]
 		key := fmt.Sprintf("%s-%d", c, i)
 		switch {
-		case i == 600: // bob loses his connection, misses three, and comes back
+		case i == 600: // bob loses his connection, misses three messages, and comes back
 			add(history.Entry{Op: history.Ended, Client: "bob", Link: 1})
 			from := seq["lobby"]
 			gavel := seq["gavel"]
@@ -143,10 +143,10 @@ func cleanRun() []history.Entry {
 				}
 				show(e, member, l)
 			}
-			if room == "lobby" && i >= 300 { // a text session, which reads plain lines
+			if room == "lobby" && i >= 300 { // tom is a text session, which receives plain lines
 				add(history.Entry{Op: history.TextRecv, Client: "tom", Link: 1, Room: room, Key: e.Key, Body: e.Body})
 			}
-			if room == "lobby" && i%100 == 99 { // somebody reads a page before the newest event, and one after an old one
+			if room == "lobby" && i%100 == 99 { // a client reads a page before the newest event, and a page after an old event
 				from := e.Seq - 10
 				add(history.Entry{Op: history.Page, Client: "ann", Link: i, Room: room, To: e.Seq})
 				for n := from; n < e.Seq; n++ {
@@ -205,7 +205,8 @@ func TestCleanHistoryPasses(t *testing.T) {
 	}
 }
 
-// A message that is said while its room is closed may wait, and be stored when the room is open.
+// A message that is sent while its room is closed may wait in the system, and be stored when the
+// room is open again.
 func TestMessageMayWaitForTheReopening(t *testing.T) {
 	h := cleanRun()
 	i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Invoke && e.Kind == "reopened" })
@@ -218,7 +219,8 @@ func TestMessageMayWaitForTheReopening(t *testing.T) {
 	}
 }
 
-// An act without an answer may be carried out later: the closing behind it shuts nobody out.
+// An act that has no answer may be carried out later. So a reopening without an answer may come
+// after a later closing, and messages may be stored again.
 func TestReopeningWithoutAnAnswerMayComeLater(t *testing.T) {
 	h := cleanRun()
 	refused := find(h, 0, func(e history.Entry) bool { return e.Op == history.Fail && e.Key == "ann-refused" })
@@ -235,7 +237,7 @@ func TestReopeningWithoutAnAnswerMayComeLater(t *testing.T) {
 	}
 }
 
-// A message whose last try was refused counts as answered, although an earlier try was not.
+// A message whose last try was refused counts as answered, although an earlier try has no answer.
 func TestRefusalOfALaterTryIsAnAnswer(t *testing.T) {
 	h := cleanRun()
 	i := find(h, 0, op(history.Heal, ""))
@@ -247,7 +249,8 @@ func TestRefusalOfALaterTryIsAnAnswer(t *testing.T) {
 	}
 }
 
-// find returns the index of the nth entry, counted from 0, for which is returns true.
+// find returns the index of entry number n, from 0, among the entries for which the function is
+// returns true.
 func find(h []history.Entry, n int, is func(history.Entry) bool) int {
 	for i, e := range h {
 		if is(e) {
@@ -274,14 +277,15 @@ func told(room string) func(history.Entry) bool { return op(history.App, room) }
 
 func recvText(e history.Entry) bool { return e.Op == history.TextRecv }
 
-// swapSeqs exchanges two entries of the log; each takes the seq and time of the other.
+// swapSeqs exchanges two entries of the log. Each gets the seq and the time of the other.
 func swapSeqs(h []history.Entry, i, j int) {
 	h[i].Seq, h[j].Seq = h[j].Seq, h[i].Seq
 	h[i].At, h[j].At = h[j].At, h[i].At
 	h[i], h[j] = h[j], h[i]
 }
 
-// The report gives the longest time without an ack in which only this fault was at work.
+// For each fault, the report contains the longest time without an ack in which only this fault was
+// at work.
 func TestPauseIsBlamedOnTheOnlyFaultAtWork(t *testing.T) {
 	at := func(ms int64, e history.Entry) history.Entry { e.T = ms * 1e6; return e }
 	var h []history.Entry
@@ -293,16 +297,16 @@ func TestPauseIsBlamedOnTheOnlyFaultAtWork(t *testing.T) {
 	fault := func(ms int64, name string) {
 		h = append(h, at(ms, history.Entry{Op: history.Fault, Why: name, Key: name}))
 	}
-	mend := func(ms int64, name string) { h = append(h, at(ms, history.Entry{Op: history.Mend, Key: name})) }
+	over := func(ms int64, name string) { h = append(h, at(ms, history.Entry{Op: history.Over, Key: name})) }
 	fault(0, "kill")
 	ack(100, "a")
-	mend(1100, "kill")
+	over(1100, "kill")
 	fault(3000, "cut")
 	ack(3100, "b")
 	fault(4100, "pause")
 	ack(4200, "c")
-	mend(5200, "pause")
-	mend(5200, "cut")
+	over(5200, "pause")
+	over(5200, "cut")
 
 	r := run(t, h)
 	alone := map[string]time.Duration{"kill": 900 * time.Millisecond, "cut": 900 * time.Millisecond, "pause": 0}
@@ -311,13 +315,13 @@ func TestPauseIsBlamedOnTheOnlyFaultAtWork(t *testing.T) {
 			t.Errorf("%s: %+v, want once and %v without an ack", name, got, want)
 		}
 	}
-	want := []Spell{
+	want := []Period{
 		{"kill", 0, 1100 * time.Millisecond, 1, time.Second},
 		{"cut", 3 * time.Second, 2200 * time.Millisecond, 2, 1100 * time.Millisecond},
 		{"pause", 4100 * time.Millisecond, 1100 * time.Millisecond, 1, time.Second},
 	}
-	if !slices.Equal(r.Spells, want) {
-		t.Errorf("got %+v, want %+v", r.Spells, want)
+	if !slices.Equal(r.Periods, want) {
+		t.Errorf("got %+v, want %+v", r.Periods, want)
 	}
 }
 

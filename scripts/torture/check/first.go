@@ -6,13 +6,13 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// first holds the findings of the first reading for the second.
+// first contains what the first reading found and the second reading needs.
 type first struct {
-	known  map[string]map[string]int64 // by room and epoch: when a member was first told the epoch
-	places map[string]uint64           // by key: the seq that clients were told; 0 if they were told two
+	known  map[string]map[string]int64 // by room and epoch: when a member first received the epoch
+	places map[string]uint64           // by key: the seq that clients received for the message; 0 = they received two different ones
 }
 
-// learn notes the epoch and the seq that an entry contains.
+// learn records the epoch and the seq that an entry contains.
 func (f *first) learn(e history.Entry) {
 	switch e.Op {
 	case history.OK, history.Recv, history.PageRecv:
@@ -32,26 +32,27 @@ func (f *first) learn(e history.Entry) {
 	}
 }
 
-// moved reports whether the message of a key was once stored under another seq than now: a
-// fault destroyed it, and its sender sent it again.
+// moved reports whether the message with the key was once stored under another seq than now. This
+// happens if a fault destroys the message and its sender sends it again.
 func (f *first) moved(key string, seq uint64) bool {
 	place, ok := f.places[key]
 	return ok && place != seq
 }
 
-// replaced reports whether epoch, which is in the log of a room, may have replaced the epoch
-// in which a message was acknowledged at time t. An ack does not name its epoch.
+// replaced reports whether an epoch in the log of a room may have replaced the epoch in which a
+// message was acknowledged at time t. The ack does not say in which epoch it stored the message, so
+// replaced has to guess from what is known.
 func (c *checker) replaced(room string, l *log, epoch string, t int64) bool {
 	if slices.Index(l.epochs, epoch) > 0 {
 		return true
 	}
 	for known := range c.first.known[room] {
 		if !slices.Contains(l.epochs, known) {
-			return true // the log has no record of this epoch any more
+			return true // members have received this epoch, and the log no longer has a record of it
 		}
 	}
-	// Perhaps no member was ever told the destroyed epoch. Then the fault was at work after the
-	// ack and before a member was first told the log's epoch.
+	// It is possible that no member ever received the destroyed epoch. Then the fault was at work
+	// after the ack, and before a member first received the epoch that the log has now.
 	told, ok := c.first.known[room][epoch]
 	return !ok || c.losses.after(t, history.LossLast) || told > t && c.losses.between(t, told, history.LossEnd, history.LossAll)
 }

@@ -16,10 +16,11 @@ type loss struct {
 }
 
 const (
-	// lossSlack is how long after a fault the records that it destroyed may still be acknowledged.
+	// lossSlack is how long after a fault clients may still receive acks of records that the fault
+	// destroyed.
 	lossSlack = int64(2 * time.Second)
-	// shownSlack is how long after a fault a gateway may still show the records that it destroyed,
-	// because the gateway was paused.
+	// shownSlack is how long after a fault a gateway may still send members records that the fault
+	// destroyed. The reason is that the gateway may have been paused.
 	shownSlack = int64(45 * time.Second)
 )
 
@@ -31,7 +32,7 @@ func (list *losses) learn(e history.Entry) {
 	switch {
 	case e.Op == history.Fault && e.Loss != "":
 		*list = append(*list, loss{e.Key, e.Loss, e.T, math.MaxInt64 - lossSlack})
-	case e.Op == history.Mend:
+	case e.Op == history.Over:
 		for i := range *list {
 			if l := &(*list)[i]; l.key == e.Key {
 				l.to = e.T
@@ -40,7 +41,7 @@ func (list *losses) learn(e history.Entry) {
 	}
 }
 
-// after reports whether a fault with one of the given losses ended after t.
+// after reports whether a fault that may cause one of the given losses ended after t.
 func (list losses) after(t int64, words ...history.Loss) bool {
 	for _, l := range list {
 		if l.to+lossSlack >= t && l.what.Any(words...) {
@@ -55,7 +56,8 @@ func (list losses) any() bool {
 	return slices.ContainsFunc(list, func(l loss) bool { return l.what != "" })
 }
 
-// between reports whether a fault with one of the given losses was at work between two times.
+// between reports whether a fault that may cause one of the given losses was at work between two
+// times.
 func (list losses) between(from, to int64, words ...history.Loss) bool {
 	for _, l := range list {
 		if l.from <= to && l.to+lossSlack >= from && l.what.Any(words...) {
@@ -65,12 +67,13 @@ func (list losses) between(from, to int64, words ...history.Loss) bool {
 	return false
 }
 
-// era returns how many faults that destroy acknowledged records ended before t, or -1 if one is
-// at work at t. The seqs of events of different eras, or of era -1, cannot be compared.
+// era returns how many faults that may destroy acknowledged records ended before t. It returns -1
+// if such a fault is at work at t. The seqs of two events can be compared only if both have the
+// same era, and it is not -1.
 func (list losses) era(t int64) (n int) {
 	for _, l := range list {
 		switch {
-		case l.what == history.LossShown: // it destroys no acknowledged record
+		case l.what == history.LossShown: // this loss destroys no acknowledged record
 		case l.from <= t && t <= l.to+lossSlack:
 			return -1
 		case l.to < t:
@@ -83,8 +86,8 @@ func (list losses) era(t int64) (n int) {
 // sameEra reports whether the seqs of events at two times can be compared.
 func (list losses) sameEra(a, b int64) bool { return list.era(a) == list.era(b) && list.era(a) >= 0 }
 
-// lacked reports whether the log may have lacked every event from seq from to seq to at time t.
-// It lacks them now, or a fault has replaced them since.
+// lacked reports whether the log may have had no event from seq from to seq to at time t. This is
+// so if it has none of them now, or if a fault after t may have replaced them.
 func (list losses) lacked(l *log, from, to uint64, t int64) bool {
 	return l.lacks(from, to) || list.after(t, history.LossEnd, history.LossAll)
 }
@@ -95,15 +98,15 @@ func (list losses) mayLack(l *log, from, to uint64, t int64) bool {
 	return list.lacked(l, from, to, t) && list.between(0, t, any...) || list.between(0, t, history.LossEnd, history.LossAll, history.LossShown)
 }
 
-// destroyed reports whether a fault may have destroyed the event e since it was shown, in a way
-// that the log announces.
+// destroyed reports whether a fault may have destroyed the event e after a client received it, in a
+// way that the system has to announce.
 func (list losses) destroyed(l *log, e history.Entry) bool {
 	e.T -= shownSlack
 	truth, ok := l.at(e.Seq)
 	switch {
 	case !ok && e.Seq <= l.head():
-		// A server whose disk was full during a trim may keep the oldest records and show them
-		// later.
+		// A server whose disk was full while the log was trimmed may keep the oldest records, and
+		// may send them later.
 		return list.after(e.T, history.LossHole, history.LossAll) || list.after(0, history.LossStart)
 	case !list.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
 		return false

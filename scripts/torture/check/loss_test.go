@@ -8,9 +8,9 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// lossyRun is the history of a run in which an older copy replaces the log of a room
-// and later loses one record: both losses are announced as they should be. Ann is connected
-// all the time, bob returns afterwards, and zoe is new at the end.
+// lossyRun is the history of a run with two losses, which are announced as they should be. First an
+// older copy replaces the log of a room. Later the log loses one record. Ann is connected all the
+// time, bob connects again afterwards, and zoe is new at the end.
 func lossyRun() []history.Entry {
 	var h []history.Entry
 	now := int64(0)
@@ -59,7 +59,7 @@ func lossyRun() []history.Entry {
 	}
 	add(history.Entry{Op: history.Ended, Client: "bob"})
 	add(history.Entry{Op: history.Fault, Client: "nats1", Why: "restore nats", Key: "f1", Loss: history.LossEnd + " " + history.LossState})
-	add(history.Entry{Op: history.Mend, Key: "f1"})
+	add(history.Entry{Op: history.Over, Key: "f1"})
 	now += 3 * lossSlack
 	say("new601", 601)
 	reset("ann", 620)
@@ -76,7 +76,7 @@ func lossyRun() []history.Entry {
 		show("bob", seq, key(seq), "e2")
 	}
 	add(history.Entry{Op: history.Fault, Client: "nats1", Why: "flip nats", Key: "f2", Loss: history.LossHole})
-	add(history.Entry{Op: history.Mend, Key: "f2"})
+	add(history.Entry{Op: history.Over, Key: "f2"})
 	now += 3 * lossSlack
 	add(history.Entry{Op: history.Heal})
 	join("zoe", 0, 1200, "e2")
@@ -115,8 +115,8 @@ func TestAnnouncedLossPasses(t *testing.T) {
 	}
 }
 
-// TestTextSessionMayReceiveALostMessageAgain lets a fault destroy a message that a text session
-// was shown. The message is said again and gets another seq.
+// TestTextSessionMayReceiveALostMessageAgain lets a fault destroy a message that a text session has
+// received. Its sender sends the message again, and it gets another seq.
 func TestTextSessionMayReceiveALostMessageAgain(t *testing.T) {
 	h := lossyRun()
 	again := func(op history.Op, client string) history.Entry {
@@ -143,7 +143,7 @@ func TestTextSessionMayReceiveALostMessageAgain(t *testing.T) {
 	}
 	for i := range h {
 		if h[i].Op == history.Told {
-			h[i].Count++ // tom is a member too
+			h[i].Count++ // tom, a text session, is a member too
 		}
 	}
 	h = append(h, again(history.Log, ""))
@@ -153,7 +153,8 @@ func TestTextSessionMayReceiveALostMessageAgain(t *testing.T) {
 }
 
 // TestGatewayMayAnswerAJoinWithAnOldEpoch lets a gateway that lags behind answer a join with an
-// epoch that has ended. The connection ends before a reset comes, so the client keeps its epoch.
+// epoch that has ended. The connection ends before the client has received a reset, so the client
+// keeps its epoch.
 func TestGatewayMayAnswerAJoinWithAnOldEpoch(t *testing.T) {
 	h := lossyRun()
 	i := find(h, 0, func(e history.Entry) bool {
@@ -175,15 +176,16 @@ func TestGatewayMayAnswerAJoinWithAnOldEpoch(t *testing.T) {
 	for _, v := range run(t, slices.Insert(slices.Clone(h), i+1, again...)).Violations {
 		t.Error(v)
 	}
-	// If events follow instead of a reset, the client takes them for events of the old epoch.
+	// If events follow without a reset, the client takes them for events of the old epoch. This is
+	// a violation.
 	deceived := slices.Concat([]history.Entry{ended}, join, []history.Entry{stale})
 	if r := run(t, slices.Insert(slices.Clone(h), i+1, deceived...)); r.Broken[Epoch] == 0 {
 		t.Errorf("got %v, want %q among them", r.Broken, Epoch)
 	}
 }
 
-// TestTwoGatewaysMayAnnounceTheSameLoss moves a member to a gateway that notices the loss later
-// and announces it again. But one gateway must not announce the same loss twice.
+// TestTwoGatewaysMayAnnounceTheSameLoss moves a member to a gateway that notices the loss later and
+// announces it again, which is correct. One gateway must not announce the same loss twice.
 func TestTwoGatewaysMayAnnounceTheSameLoss(t *testing.T) {
 	h := lossyRun()
 	i := find(h, 0, func(e history.Entry) bool { return e.Op == history.Recv && e.Client == "ann" && e.Key == "new601" })
@@ -214,8 +216,9 @@ func TestTwoGatewaysMayAnnounceTheSameLoss(t *testing.T) {
 	}
 }
 
-// TestLossOfAnUnknownEpochIsNotAnnounced lets a fault destroy a room before any client is told
-// its epoch. The next epoch is the first that clients know, so nothing can announce the loss.
+// TestLossOfAnUnknownEpochIsNotAnnounced lets a fault destroy the log of a room before any client
+// has received its epoch. The next epoch is the first that clients receive, so no new epoch
+// announces the loss.
 func TestLossOfAnUnknownEpochIsNotAnnounced(t *testing.T) {
 	h := lossyRun()
 	fault := find(h, 0, func(e history.Entry) bool { return e.Op == history.Fault && e.Key == "f1" })
@@ -232,15 +235,16 @@ func TestLossOfAnUnknownEpochIsNotAnnounced(t *testing.T) {
 	for _, v := range run(t, h).Violations {
 		t.Error(v)
 	}
-	// If a client knew the log's epoch before the fault, nothing announces the loss: a violation.
+	// If a client knew the epoch of the present log before the fault, nothing has announced the
+	// loss. This is a violation.
 	known := history.Entry{T: before, Op: history.Joined, Client: "ann", Room: "hall", Epoch: "e9"}
 	if r := run(t, slices.Insert(slices.Clone(h), fault, known)); r.Broken[Lost] == 0 {
 		t.Errorf("got %v, want %q among them", r.Broken, Lost)
 	}
 }
 
-// TestMutantsOfLoss breaks the announcements in a history with losses. The check must find each
-// violation.
+// TestMutantsOfLoss changes the announcements in a correct history with losses, one at a time. The
+// check must find each violation.
 func TestMutantsOfLoss(t *testing.T) {
 	isReset := func(client string) func(history.Entry) bool {
 		return func(e history.Entry) bool { return e.Op == history.Gap && e.Client == client && e.Why == "reset" }
@@ -342,13 +346,14 @@ func TestMutantsOfLoss(t *testing.T) {
 	}
 }
 
-// TestRoomMayBeOpenAfterTheLossOfItsReopening lets a fault destroy the reopening of a room at the
-// end of its log. The room stays open, and its next record begins a new epoch.
+// TestRoomMayBeOpenAfterTheLossOfItsReopening lets a fault destroy the newest record of a room,
+// which reopened it. The room stays open, because the snapshot shows the reopening. Its next record
+// begins a new epoch.
 func TestRoomMayBeOpenAfterTheLossOfItsReopening(t *testing.T) {
 	for epoch, want := range map[string]int{"e2": 0, "e1": 1} {
 		r := run(t, []history.Entry{
 			{Op: history.Fault, Why: "flip nats", Key: "f1", Loss: history.LossEnd},
-			{Op: history.Mend, Key: "f1", T: 1},
+			{Op: history.Over, Key: "f1", T: 1},
 			{Op: history.End, T: 2},
 			{Op: history.Log, Room: "gavel", Seq: 1, Key: "close", Kind: "closed", Epoch: "e1"},
 			{Op: history.Log, Room: "gavel", Seq: 2, Key: "hello", Epoch: epoch},

@@ -6,21 +6,21 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// seat is a client in a room.
+// seat identifies a client in a room.
 type seat struct{ client, room string }
 
-// cursor is the position of a client in a room.
+// cursor is what the checker knows about a client in a room.
 type cursor struct {
 	state  state
-	began  bool // have is valid
+	began  bool // the client has received an event, so have is valid
 	have   uint64
-	epoch  string // the epoch that the client knows; "" = none
+	epoch  string // the epoch that the client knows; "" = it knows none
 	from   bool   // the last join named a seq from which to continue
-	fresh  bool   // no event has come since the join
-	due    bool   // the answer to the join named another epoch: until the reset comes, the client keeps its own
-	replay bool   // no event has come since a reset
-	reset  int64  // when the last reset came; 0 = never
-	head   uint64 // the room's newest seq at the join; after a reset the largest number
+	fresh  bool   // the client has received no event since the join
+	due    bool   // the answer to the join named another epoch; until the client receives the reset, it keeps the old epoch
+	replay bool   // the client has received no event since a reset
+	reset  int64  // when the client received the last reset; 0 = never
+	head   uint64 // the room's newest seq at the join; after a reset the largest uint64
 	joined int64  // when the client last joined
 	told   int    // the number of members in the last notice of a join or leave; 0 = no notice yet
 }
@@ -28,11 +28,11 @@ type cursor struct {
 type state int
 
 const (
-	out    state = iota // does not want to follow the room
-	away                // wants to, but is not connected
-	asking              // has sent a join
-	in                  // has joined
-	shut                // was shown that the room was closed
+	out    state = iota // the client does not want to follow the room
+	away                // the client wants to follow the room, but is not connected
+	asking              // the client has sent a join
+	in                  // the client has joined the room
+	shut                // the client has received the close of the room
 )
 
 // member processes what a client did and received as a member of a room.
@@ -79,15 +79,15 @@ func (c *checker) joined(m *cursor, e history.Entry) {
 	}
 }
 
-// gap processes the announcement that events are lost.
+// gap checks the announcement that events are lost.
 func (c *checker) gap(m *cursor, e history.Entry) {
 	r, l := c.report, c.room(e.Room)
 	r.Gaps++
 	if e.Why == "reset" {
 		r.Resets++
-		since := m.reset // only a fault after the previous reset explains this one
+		since := m.reset // a fault before the previous reset does not explain this one
 		if m.joined > m.reset {
-			since = min(since, e.T-shownSlack) // or an earlier fault that this gateway noticed late
+			since = min(since, e.T-shownSlack) // except that another gateway may notice an earlier fault late
 		}
 		switch {
 		case !c.losses.between(0, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
@@ -131,7 +131,7 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 		return
 	}
 	if m.epoch == "" {
-		m.epoch = e.Epoch // the room was empty, and its first event names the epoch
+		m.epoch = e.Epoch // the room was empty when the client joined, and its first event names the epoch
 	}
 	misplaced, repeated, missing := Reorder, Duplicate, Skip
 	if m.fresh {
@@ -155,7 +155,7 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 		r.add(repeated, "%s receives event %d of %s twice", e.Client, e.Seq, e.Room)
 	case e.Seq < due:
 		r.add(misplaced, "%s receives event %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
-	case m.replay && c.losses.lacked(l, due, e.Seq-1, e.T): // a reset replays from the oldest record
+	case m.replay && c.losses.lacked(l, due, e.Seq-1, e.T): // after a reset the replay begins with the oldest record that the log still has
 	default:
 		r.add(missing, "%s receives event %d of %s after %d", e.Client, e.Seq, e.Room, m.have)
 	}
@@ -165,8 +165,9 @@ func (c *checker) recv(m *cursor, e history.Entry) {
 	}
 }
 
-// calm checks, after a silence, that every connected member has been shown every acknowledged
-// event. It runs before the next messages, which would make gateways fetch the missing ones.
+// calm checks that every connected member has received every acknowledged event. It runs after a
+// time without messages, and before the next messages, because they would show the gateways that
+// they have missed some.
 func (c *checker) calm() {
 	for p, m := range c.cursors {
 		if l := c.room(p.room); m.state == in && m.have < l.acked && c.losses.era(math.MaxInt64) == l.era {
@@ -175,7 +176,7 @@ func (c *checker) calm() {
 	}
 }
 
-// caughtUp checks that a member that wants to follow a room has seen all of it.
+// caughtUp checks that a member that wants to follow a room has received its newest event.
 func (c *checker) caughtUp(p seat, m *cursor) {
 	l := c.room(p.room)
 	switch {

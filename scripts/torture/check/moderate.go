@@ -7,8 +7,8 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// moderation checks the acts of moderated rooms. It judges only runs whose faults destroy no
-// records.
+// moderation checks the acts of moderated rooms. It reports nothing if faults of the run may have
+// destroyed records.
 type moderation struct {
 	acts  []*act
 	byKey map[string]*act
@@ -18,10 +18,10 @@ type moderation struct {
 
 // act is an act, an edit or a message of a moderated room.
 type act struct {
-	history.Entry        // as it was invoked
-	ended         int64  // when it was acknowledged; 0 = it was not
-	seq           uint64 // the seq of its event
-	body          uint64 // the Sum of the text of a message or an edit
+	history.Entry        // the entry of its invocation
+	ended         int64  // when it was acknowledged; 0 = it has no ack
+	seq           uint64 // the seq of the event that it made
+	body          uint64 // history.Sum of the text, for a message or an edit
 }
 
 // look is a page of a moderated room that a client has read.
@@ -32,7 +32,7 @@ type look struct {
 	events   map[uint64]history.Entry
 }
 
-// behind is how long a replica that answers a read may lag behind the others.
+// behind is the longest time by which a replica that answers a read may be behind the others.
 const behind = int64(2 * time.Second)
 
 func (m *moderation) entry(e history.Entry) {
@@ -80,7 +80,8 @@ func (m *moderation) check(r *Report) {
 	}
 }
 
-// silences checks that the log has no message of a sender between a mute or a ban and its end.
+// silences checks that the log has no message of a sender between the mute or ban of the sender and
+// its end.
 func (m *moderation) silences(r *Report) {
 	type span struct {
 		by       *act
@@ -99,7 +100,7 @@ func (m *moderation) silences(r *Report) {
 		case a.Kind == "unmute" || a.Kind == "unban":
 			if s := open[who]; s != nil {
 				if s.to = a.seq; a.ended == 0 {
-					s.to = s.from // without an ack, the end of the mute may be anywhere
+					s.to = s.from // the unmute has no ack, so nobody knows when the mute ended
 				}
 				delete(open, who)
 			}
@@ -117,7 +118,7 @@ func (m *moderation) silences(r *Report) {
 	}
 }
 
-// seen checks a page that was read after a delete or an edit.
+// seen checks that a page which was read after a delete or an edit shows its effect.
 func (m *moderation) seen(a *act, l *look, r *Report) {
 	e, shown := l.events[*a.From]
 	switch {
@@ -144,7 +145,7 @@ func (m *moderation) deleted(edit *act) bool {
 	return false
 }
 
-// edited reports whether a text is that of the edit or of a later one.
+// edited reports whether body is the text of the edit or of a later edit of the same message.
 func (m *moderation) edited(edit *act, body uint64) bool {
 	for _, a := range m.acts {
 		if a.Kind == "edit" && a.Room == edit.Room && *a.From == *edit.From && a.Body == body && (a.seq == 0 || a.seq >= edit.seq) {

@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// pauses finds the times without an ack.
+// pauses finds the times in which no message was acknowledged although some were waiting.
 type pauses struct {
-	faults  []*spell // the faults that may be at work in the present time without an ack
-	spells  []*spell // all faults
-	waiting int      // messages that were invoked and not answered
-	lastAck int64    // when the last ack came, or when waiting became 1
+	faults  []*period // the faults that were at work since the last ack
+	periods []*period // all faults
+	waiting int       // messages that were invoked and not answered
+	lastAck int64     // when the last ack came, or when waiting changed from 0 to 1
 }
 
-// spell is one fault at work.
-type spell struct {
+// period is the time in which one fault is at work.
+type period struct {
 	name, key string
 	from      int64
-	to        int64 // a second after it ends
-	lastAck   int64 // when the last ack came while it was at work
+	to        int64 // one second after the fault ends
+	lastAck   int64 // when the last ack came in this period, or its beginning
 	over      bool
-	shown     Spell
+	shown     Period
 }
 
 // ack processes an ack that came at now.
-func (s *spell) ack(now int64) {
+func (s *period) ack(now int64) {
 	if s.over {
 		return
 	}
@@ -34,15 +34,15 @@ func (s *spell) ack(now int64) {
 }
 
 // end ends the fault at now.
-func (s *spell) end(now int64) {
+func (s *period) end(now int64) {
 	s.shown.Gap = max(s.shown.Gap, time.Duration(now-s.lastAck))
 	s.shown.For, s.over = time.Duration(now-s.from), true
 }
 
-// blame attributes the time without an ack that ends at now to the faults at work in it. It
-// drops the faults that ended earlier, because later times without an ack do not overlap them.
+// blame attributes the time without an ack, which ends at now, to the faults that were at work in
+// it. Then it drops the faults that are over, because no later pause overlaps them.
 func (p *pauses) blame(now int64, report *Report) {
-	p.faults = slices.DeleteFunc(p.faults, func(s *spell) bool { return s.to < p.lastAck })
+	p.faults = slices.DeleteFunc(p.faults, func(s *period) bool { return s.to < p.lastAck })
 	for _, s := range p.faults {
 		s.ack(now)
 	}

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Print writes the summary as a table, and the violations.
+// Print writes the summary as a table, and then the violations.
 func (r *Report) Print(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(what string, v any) { fmt.Fprintf(t, "  %s\t%v\n", what, v) }
 	row("messages said", r.OK+r.Failed+r.Unknown)
-	row("  acknowledged", fmt.Sprintf("%d, %d of them as said before", r.OK, r.Duplicates))
+	row("  acknowledged", fmt.Sprintf("%d, %d of them as stored before", r.OK, r.Duplicates))
 	row("  refused for good", r.Failed)
 	for _, code := range slices.Sorted(maps.Keys(r.Refusals)) {
 		row("    "+code, r.Refusals[code])
@@ -48,11 +48,11 @@ func (r *Report) Print(w io.Writer) {
 	}
 }
 
-// PrintSpells writes a table of the acks during each fault.
-func (r *Report) PrintSpells(w io.Writer) {
+// PrintPeriods writes a table with the number of acks during each fault.
+func (r *Report) PrintPeriods(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "  fault\tat\tfor\tacks\tacks/s\tlongest without an ack")
-	for _, s := range r.Spells {
+	for _, s := range r.Periods {
 		fmt.Fprintf(t, "  %s\t%v\t%v\t%d\t%.1f\t%v\n", s.Name, s.From.Round(100*time.Millisecond),
 			s.For.Round(100*time.Millisecond), s.Acks, float64(s.Acks)/max(s.For.Seconds(), 0.001), s.Gap.Round(10*time.Millisecond))
 	}

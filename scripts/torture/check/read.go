@@ -2,15 +2,15 @@ package check
 
 import "roomcast/scripts/torture/history"
 
-// text is the position of a text session in a room. Its lines carry no seq, so the checker
-// finds them in the log by their keys.
+// text is the position of a text session in a room. The lines that a text session receives have no
+// seq, so the checker finds their messages in the log by the keys.
 type text struct {
 	open bool
-	last uint64 // seq of the last message shown; 0 = none yet, or a fault destroyed it
-	era  int    // of last
+	last uint64 // seq of the last received message; 0 = nothing received yet, or a fault destroyed the message
+	era  int    // the era of last; see losses.era
 }
 
-// text processes what a text session received.
+// text checks an entry of a text session.
 func (c *checker) text(e history.Entry) {
 	p := seat{e.Client, e.Room}
 	t := c.texts[p]
@@ -33,7 +33,7 @@ func (c *checker) textRecv(t *text, e history.Entry) {
 	r.TextDeliveries++
 	seq, era := l.byKey[e.Key], c.losses.era(e.T)
 	if c.first.moved(e.Key, seq) && c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossStart, history.LossShown) {
-		seq = 0 // the text does not show which of the two stored messages this is
+		seq = 0 // the log has two messages with this text, and nobody knows which of them this is
 	}
 	truth, _ := l.at(seq)
 	last := t.last
@@ -57,8 +57,8 @@ func (c *checker) textRecv(t *text, e history.Entry) {
 	}
 }
 
-// between checks that the log has no message between last and seq, which a text session was
-// shown one after the other.
+// between checks that the log has no message between last and seq, because a text session received
+// these two one after the other.
 func (c *checker) between(l *log, last, seq uint64, e history.Entry) {
 	for at := last + 1; at < seq; at++ {
 		switch missed, ok := l.at(at); {
@@ -72,7 +72,7 @@ func (c *checker) between(l *log, last, seq uint64, e history.Entry) {
 	}
 }
 
-// textCaughtUp checks that a text session has been shown the newest message.
+// textCaughtUp checks that a text session has received the newest message.
 func (c *checker) textCaughtUp(p seat, t *text) {
 	l := c.room(p.room)
 	if !t.open || t.last == 0 {
@@ -90,10 +90,10 @@ func (c *checker) textCaughtUp(p seat, t *text) {
 type page struct {
 	asked history.Entry
 	last  uint64
-	first bool // no event of the page has come
+	first bool // the client has read no event of the page yet
 }
 
-// page processes the request for a page, then the events of the page.
+// page checks the entries of a page: the request for it, and then its events.
 func (c *checker) page(e history.Entry) {
 	p, r, l := c.pages[e.Client], c.report, c.room(e.Room)
 	if e.Op == history.Page {
@@ -130,7 +130,7 @@ func (c *checker) endOfPage(p *page) {
 	}
 }
 
-// count compares the number of members in an answer with the members in the room.
+// count compares the number of members in an answer with the number that the room has.
 func (c *checker) count(e history.Entry) {
 	c.report.Counts++
 	if want := present(c.cursors, c.texts)[e.Room]; e.Count != want {
@@ -138,8 +138,8 @@ func (c *checker) count(e history.Entry) {
 	}
 }
 
-// told checks, after the clients have had time to catch up, that the last notice of a join or
-// leave told each member the right number of members.
+// told checks, when the clients have had time to catch up, that the last notice of a join or leave
+// that each member received has the right number of members.
 func (c *checker) told() {
 	present, newest := present(c.cursors, c.texts), map[string]int64{}
 	for p, m := range c.cursors {
@@ -147,7 +147,7 @@ func (c *checker) told() {
 	}
 	for p, m := range c.cursors {
 		if m.state != in || m.told == 0 && m.joined == newest[p.room] {
-			continue // the newest member may miss the notice of its own join
+			continue // the newest member may not receive the notice of its own join
 		}
 		if c.report.Counts++; m.told != present[p.room] {
 			c.report.add(Presence, "the last count that %s received for %s is %d, there are %d", p.client, p.room, m.told, present[p.room])

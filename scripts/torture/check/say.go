@@ -17,13 +17,13 @@ type say struct {
 	invoked int64
 	ended   int64      // when it was answered
 	shut    bool       // it was refused because the room was closed
-	again   bool       // it was refused, after a try without an answer
-	late    bool       // invoked after the last fault had ended
-	floor   uint64     // the highest seq of its room acknowledged before it was invoked
+	again   bool       // it was refused, but an earlier try has no answer
+	late    bool       // it was invoked after the last fault had ended
+	floor   uint64     // the highest seq of the room that was acknowledged before this message was invoked
 	result  history.Op // "" before the answer
 	seq     uint64
-	dup     bool // the ack says that it is a repeat
-	already bool // an act that changed nothing, because event seq had the same effect
+	dup     bool // the ack says that the message was stored before
+	already bool // the act changed nothing, because the event seq had done the same before
 }
 
 func (c *checker) invoke(e history.Entry) {
@@ -100,8 +100,8 @@ func (c *checker) settle() {
 		switch s.result {
 		case history.OK:
 			if s.already && stored == 0 {
-				// The answer to an act that changed nothing, such as a close of a closed room,
-				// names the earlier act.
+				// An act can change nothing, such as a close of a closed room. The answer then
+				// names the event of the earlier act.
 				if e, ok := l.at(s.seq); (!ok || e.kind != s.kind) && !c.losses.after(0, history.LossEnd, history.LossAll, history.LossHole, history.LossStart) {
 					c.report.add(Lost, "%s was acknowledged as done already by %d, the log of %s has %q there", s.key, s.seq, s.room, e.key)
 				}
@@ -140,7 +140,7 @@ func (c *checker) acked(s *say, l *log, stored uint64) {
 	hole := c.losses.after(s.invoked, history.LossHole, history.LossStart, history.LossAll)
 	switch {
 	case stored == s.seq:
-	case stored != 0 && (end || hole): // it was destroyed, said again, and stored again
+	case stored != 0 && (end || hole): // a fault destroyed the message, and it was sent and stored again
 	case stored != 0:
 		c.report.add(Reorder, "%s was acknowledged as %d, the log of %s has it as %d", s.key, s.seq, s.room, stored)
 	case s.seq > l.head():
@@ -156,11 +156,11 @@ func (c *checker) acked(s *say, l *log, stored uint64) {
 	}
 }
 
-// said compares one stored event with the message that was said.
+// said compares one stored event with the message that a client sent.
 func (c *checker) said(room string, seq uint64, e event) {
 	s := c.says[e.key]
 	switch {
-	case e == event{}: // a hole, reported already
+	case e == event{}: // an event is missing; this is reported already
 	case s == nil:
 		c.report.add(Phantom, "%q is stored in %s as %d, but nobody said it", e.key, room, seq)
 	case s.room != room:

@@ -6,14 +6,14 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// log is the truth about one room: the events that a new reader finds after the run, and
-// those that members were shown before a fault destroyed them.
+// log is the truth about one room: the events that a new reader found after the run, and the events
+// that members received before a fault destroyed them.
 type log struct {
-	events []event // of seq 1, 2, 3, ...; the zero event where the log has none
+	events []event // with seq 1, 2, 3, ...; a zero event stands for a missing one
 	byKey  map[string]uint64
 	epochs []string          // in the order of events; "" = not known
 	begins map[string]uint64 // epoch -> its first seq in events
-	gone   map[place]event   // destroyed events, as the first member was shown them
+	gone   map[place]event   // destroyed events, as the first member received them
 	closed string            // in the first reading: the key of the act that closed the room; "" = open
 	acked  uint64            // in the second reading: the highest seq acknowledged so far in era
 	era    int               // the era of acked
@@ -27,11 +27,11 @@ type event struct {
 	epoch string
 }
 
-// place is a seq of an epoch.
+// place is a seq in an epoch.
 type place struct {
 	epoch string
 	seq   uint64
-	era   int // see losses
+	era   int // see losses.era
 }
 
 func (c *checker) room(name string) *log {
@@ -45,7 +45,7 @@ func (c *checker) room(name string) *log {
 
 func (l *log) head() uint64 { return uint64(len(l.events)) }
 
-// epoch returns the newest epoch, "" if it is not known.
+// epoch returns the newest epoch of the log; "" = it is not known.
 func (l *log) epoch() string {
 	if len(l.epochs) == 0 {
 		return ""
@@ -76,10 +76,10 @@ func (l *log) later(a, b string) bool {
 	return a != "" && b != "" && slices.Index(l.epochs, a) > slices.Index(l.epochs, b) && slices.Contains(l.epochs, b)
 }
 
-// differ reports whether two epochs are known to be different.
+// differ reports whether two epochs are both known and different.
 func differ(a, b string) bool { return a != "" && b != "" && a != b }
 
-// truth processes one entry of the log as the new reader found it.
+// truth checks one record of the log, and adds it to the log of its room.
 func (c *checker) truth(e history.Entry) {
 	l := c.room(e.Room)
 	c.report.Stored++
@@ -93,7 +93,7 @@ func (c *checker) truth(e history.Entry) {
 			c.report.add(Skip, "the log of %s goes on with seq %d where %d is due", e.Room, e.Seq, want)
 		}
 		l.events = append(l.events, make([]event, e.Seq-want)...)
-		l.closed = "" // one of the missing records may have opened it
+		l.closed = "" // one of the missing records may have opened the room
 	}
 	if differ(e.Epoch, l.epoch()) && !c.losses.after(0, history.LossEnd, history.LossAll, history.LossHole, history.LossShown) {
 		c.report.add(Skip, "%s begins the epoch %s at %d, although no fault took its end", e.Room, e.Epoch, e.Seq)
@@ -101,7 +101,7 @@ func (c *checker) truth(e history.Entry) {
 	if len(l.epochs) == 0 || e.Epoch != l.epoch() {
 		l.epochs = append(l.epochs, e.Epoch)
 		l.begins[e.Epoch] = e.Seq
-		l.closed = "" // a lost record may have opened it; closings uses the answers instead
+		l.closed = "" // a lost record may have opened the room; closings checks this by the answers instead
 	}
 	if first, ok := l.byKey[e.Key]; ok {
 		c.report.add(Duplicate, "%s is stored twice in %s, as %d and %d", e.Key, e.Room, first, e.Seq)
@@ -124,13 +124,13 @@ func (c *checker) truth(e history.Entry) {
 	l.events = append(l.events, event{e.Key, e.Body, e.At, e.Kind, e.Epoch})
 }
 
-// shown compares an event that a client was shown with the log. The parameter misplaced is the
-// rule that the event breaks if the log has it under another seq.
+// shown compares an event that a client received with the log. If the log has the event under
+// another seq, shown reports a violation of the rule misplaced.
 func (c *checker) shown(e history.Entry, misplaced Rule) {
 	l, r := c.room(e.Room), c.report
 	truth, ok := l.at(e.Seq)
 	if ok && truth.key == e.Key {
-		// A record that was lost and sent again has the same key and another time.
+		// A message that was lost and sent again has the same key and another time.
 		if truth.body != e.Body || truth.kind != e.Kind || truth.at != e.At && !c.losses.destroyed(l, e) {
 			r.add(Phantom, "%s receives %s as %d of %s with another content than the log has", e.Client, e.Key, e.Seq, e.Room)
 		}
@@ -143,8 +143,9 @@ func (c *checker) shown(e history.Entry, misplaced Rule) {
 		if e.Epoch == "" {
 			return
 		}
-		// The owner may say something under the seq of a record that a fault has taken, before a
-		// gateway's report makes it begin another epoch. Those members receive a reset first.
+		// The owner may store another message under the seq of a destroyed record, before a
+		// gateway's report makes it begin a new epoch. The members who received the destroyed
+		// record get a reset before they receive the other message.
 		at := place{e.Epoch, e.Seq, c.losses.era(e.T)}
 		first, known := l.gone[at]
 		now := event{e.Key, e.Body, e.At, e.Kind, ""}

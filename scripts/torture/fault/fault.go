@@ -1,5 +1,5 @@
-// Package fault plans which faults hit a running system, and when. It is pure: the same
-// seed and shape give the same plan.
+// Package fault plans which faults are injected into a running system, and when. It does no I/O,
+// and the same seed and shape give the same plan.
 package fault
 
 import (
@@ -14,23 +14,23 @@ import (
 // Kind is a kind of fault.
 type Kind string
 
-// The kinds. In these comments, "it" is the process that the fault hits. In these comments, "it"
-// is the process that the fault hits.
+// The kinds. In these comments, "it" is the process that the fault hits, and For is the length of
+// the step.
 const (
 	Kill     Kind = "kill"      // SIGKILL, started again after For
 	Term     Kind = "term"      // SIGTERM, started again after For
 	LameDuck Kind = "lame duck" // SIGUSR2, then SIGTERM after For, then started again
 	Pause    Kind = "pause"     // SIGSTOP, SIGCONT after For
 	Cut      Kind = "cut"       // the network drops all packets between it and the servers
-	CutIn    Kind = "cut in"    // only packets to it
-	CutOut   Kind = "cut out"   // only packets from it
-	Split    Kind = "split"     // only packets between it and the other servers; clients still reach all servers
+	CutIn    Kind = "cut in"    // the network drops only the packets to it
+	CutOut   Kind = "cut out"   // the network drops only the packets from it
+	Split    Kind = "split"     // the network drops the packets between it and the other servers; clients still reach all servers
 	Full     Kind = "full disk" // its disk is full for For; then it is started again
-	Outage   Kind = "outage"    // all processes of the role are killed at once, and started again after For
+	Outage   Kind = "outage"    // all processes of the role are killed at the same time, and started again after For
 
-	Restore Kind = "restore"    // after For, all processes of the role restart with a copy of the log from before
+	Restore Kind = "restore"    // after For, all processes of the role restart with the copy of the log that was made before
 	Power   Kind = "power loss" // after For, all processes of the role lose the data that they have not synced
-	Flip    Kind = "flip"       // it is stopped, a byte of its log is changed, and it is started again
+	Flip    Kind = "flip"       // it is stopped, one bit in its files of the log is changed, and it is started again
 	Trim    Kind = "trim"       // the oldest records of every room are removed, as an operator can
 	Purge   Kind = "purge"      // all records are removed
 	Edit    Kind = "edit"       // the log keeps few records of each room for For, as after nats stream edit
@@ -55,49 +55,49 @@ type Step struct {
 	For    time.Duration
 	Kind   Kind
 	Role   Role
-	Target int    // which process of the role, counted from 0
+	Target int    // number of the process among those of the role, from 0
 	Pick   uint64 // a random number for further choices
 }
 
-// usual reports whether a run without -faults includes c. It leaves out Flip in a cluster:
-// readers of the damaged replica receive a gap although the other replicas have the record.
-func (s Shape) usual(c Choice) bool {
+// usually reports whether a run without -faults includes c. It excludes Flip in a cluster, because
+// readers of the damaged replica receive a gap although other replicas have the record.
+func (s Shape) usually(c Choice) bool {
 	return Usually(c.Kind, s.Length) && (c.Kind != Flip || s.Processes[NATS] < 2)
 }
 
-// Usually reports whether a run of this length without -faults may include faults of kind k.
-// Short runs leave out Clock, because its special build of the programs takes minutes.
+// Usually reports whether a run of this length without -faults may include faults of kind k. Short
+// runs leave out Clock, because it needs a special build of the programs, which takes minutes.
 func Usually(k Kind, length time.Duration) bool { return k != Clock || length >= clockLength }
 
-// clockLength is the least length of a run that includes Clock without -faults.
+// clockLength is the shortest length of a run without -faults that includes Clock.
 const clockLength = 5 * time.Minute
 
-// Process names the process that the step hits, as the rig does.
+// Process returns the name that the rig gives to the process that the step hits.
 func (s Step) Process() string { return fmt.Sprintf("%s%d", s.Role, s.Target+1) }
 
 // Choice is a kind of fault that a plan may contain.
 type Choice struct {
 	Kind Kind
 	Role Role
-	Only int // the only process that it hits, counted from 1; 0 = any
+	Only int // number of the process that it hits, from 1; 0 = any process of the role
 }
 
-// String names the choice as [Shape.Select] takes it.
+// String returns the choice in the form that [Shape.Select] accepts.
 func (c Choice) String() string { return fmt.Sprintf("%s %s", c.Kind, c.Role) }
 
-// String describes the step as the history and the summary show it.
+// String describes the step for the history and the summary.
 func (s Step) String() string { return fmt.Sprintf("%s %s", s.Kind, s.Role) }
 
-// Shape is the system a plan is made for.
+// Shape describes the system for which a plan is made.
 type Shape struct {
-	Processes map[Role]int // how many of each role, members included
-	Root      bool         // network and disk faults are possible
+	Processes map[Role]int // number of processes of each role; members count as processes
+	Root      bool         // the run has the rights of root, so network and disk faults are possible
 	Disks     bool         // disks can lose power
 	Synced    bool         // every record is synced to disk before it is acknowledged
 	Length    time.Duration
 }
 
-// alone reports whether one process does everything.
+// alone reports whether one process contains the whole system.
 func (s Shape) alone() bool { return s.Processes[NATS] == 0 }
 
 // possible returns the kinds of fault that can hit a role, in a fixed order.
@@ -144,7 +144,7 @@ func (s Shape) Loss(k Kind) history.Loss {
 		if !s.Synced {
 			return history.LossEnd + " " + history.LossState
 		}
-		return history.LossShown // the server shows a record before it has synced it
+		return history.LossShown // the server sends a record to gateways before it has synced it
 	case Flip:
 		if s.Processes[NATS] == 0 {
 			return history.LossEnd + " " + history.LossHole + " " + history.LossAll + " " + history.LossLast
@@ -159,10 +159,10 @@ func (s Shape) Loss(k Kind) history.Loss {
 	return ""
 }
 
-// Select parses the comma-separated list only and returns its choices. An item is a kind, such
-// as "kill", a kind and a role, such as "kill nats", or a kind and a process, such as "kill
-// nats2". The list "all" stands for every possible choice, and "" or "usual" for the choices of
-// a run without -faults. An item that fits no possible choice is an error.
+// Select parses the comma-separated list only and returns its choices. An item is a kind, such as
+// "kill", a kind and a role, such as "kill nats", or a kind and a process, such as "kill nats2".
+// The list "all" means every possible choice. The lists "" and "usual" mean the choices of a run
+// without -faults. Select returns an error for an item that matches no possible choice.
 func (s Shape) Select(only string) ([]Choice, error) {
 	var all []Choice
 	for _, r := range []Role{Gateway, Service, NATS, Client} {
@@ -174,7 +174,7 @@ func (s Shape) Select(only string) ([]Choice, error) {
 	case "all":
 		return all, nil
 	case "", "usual":
-		return slices.DeleteFunc(all, func(c Choice) bool { return !s.usual(c) }), nil
+		return slices.DeleteFunc(all, func(c Choice) bool { return !s.usually(c) }), nil
 	}
 	var kept []Choice
 	for name := range strings.SplitSeq(only, ",") {

@@ -7,22 +7,22 @@ import (
 )
 
 const (
-	lead  = 3 * time.Second  // without faults at the beginning
-	trail = 5 * time.Second  // and at the end
+	lead  = 3 * time.Second  // the first fault comes after this time
+	trail = 5 * time.Second  // no fault is at work in this time at the end of the run
 	most  = 30 * time.Second // a fault lasts at most this long
 
 	// A split shorter than an election (4-9 s) or than two lost pings shows little.
 	leastSplit = 8 * time.Second
 	mostSplit  = 25 * time.Second
 
-	// An instance that is away for about as long as its lease lasts finds that others have
-	// taken some of its partitions.
+	// An instance that is stopped for about the length of its lease finds afterwards that other
+	// instances have taken some of its partitions, and not all.
 	leastLease = 1800 * time.Millisecond
 	mostLease  = 3 * time.Second
 )
 
-// Plan spreads faults of the given choices over length. Every choice comes once, in random
-// order, before any comes again. A quarter of the faults begin before the previous one has
+// Plan spreads faults of the given choices over length. It uses every choice once, in random order,
+// before it uses any choice again. A quarter of the faults begin before the previous fault has
 // ended. If hold is not 0, each fault lasts that long.
 func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) []Step {
 	if len(choices) == 0 {
@@ -44,7 +44,7 @@ func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) [
 		case c.Only > 0:
 			step.Target = c.Only - 1
 		case c.Kind == Flip:
-			step.Target = int(seed % uint64(s.Processes[c.Role])) // all flips hit one replica; the others stay intact
+			step.Target = int(seed % uint64(s.Processes[c.Role])) // all flips hit the same replica, so that the other replicas stay intact
 		}
 		step.For = lasting(r, c, longest)
 		if hold > 0 {
@@ -61,8 +61,8 @@ func (s Shape) Plan(seed uint64, length, hold time.Duration, choices []Choice) [
 	}
 }
 
-// lasting draws how long a fault lasts: short ones are more likely than long ones, and a
-// killed process is never away for more than 5 s, as under a supervisor.
+// lasting draws how long a fault lasts. Short times are more likely than long ones. A killed
+// process is started again within 5 s, as a supervisor would do it.
 func lasting(r *rand.Rand, c Choice, longest time.Duration) time.Duration {
 	least := 500 * time.Millisecond
 	x := r.Float64()
@@ -74,8 +74,8 @@ func lasting(r *rand.Rand, c Choice, longest time.Duration) time.Duration {
 	case Kill, Term, Outage, Flip, Power:
 		longest = min(longest, 5*time.Second)
 	case Restore:
-		// The standalone form writes down the end of its log once a second. After a kill it
-		// knows only what it has written down.
+		// The standalone form writes the end of its log to the witness file once a second. After a
+		// kill it knows only what it has written to the file.
 		least, longest = 2*time.Second, 5*time.Second
 	case Slow, Clock:
 		least, longest = 5*time.Second, 15*time.Second

@@ -1,5 +1,6 @@
-// Package history reads and writes the file of a torture run. Each line is a JSON object:
-// first what the clients did and received, in order, then the log as a new reader found it.
+// Package history reads and writes the file of a torture run. Each line is a JSON object, called an
+// entry. The first entries say what the clients did and received, in order. The last ones are the
+// log, as a new reader found it.
 package history
 
 import (
@@ -20,71 +21,73 @@ import (
 // Op is the kind of an entry.
 type Op string
 
-// The ops. The Key identifies a message or an act. The client chooses the Key and uses it once
-// in a run. Each comment lists the fields of the entry; it also has Client and Room, unless the
-// comment says otherwise.
+// The ops. The Key identifies a message or an act; a client uses each Key for one message in a run.
+// Before the colon, a comment lists the fields of the entry. An entry also has the fields Client
+// and Room, unless the comment says otherwise. In the comments, "it" is the message, the act or the
+// client of the entry.
 const (
-	Invoke  Op = "invoke"  // Key, Kind, Body: the client is about to send it
+	Invoke  Op = "invoke"  // Key, Kind, Body: the client is about to send a message or an act
 	OK      Op = "ok"      // Key, Seq, Dup: it was acknowledged
 	Fail    Op = "fail"    // Key, Why: it was refused for good
 	Unknown Op = "unknown" // Key, Why: the client gave up waiting for an answer
 
 	Hello  Op = "hello"  // Link, Sender: the client has connected; no Room
-	Join   Op = "join"   // Link, From (nil: from now on): the client asks to follow the room
-	Joined Op = "joined" // Link, Seq, Epoch: it follows the room, whose newest event is Seq
-	Left   Op = "left"   // it no longer wants to follow the room
+	Join   Op = "join"   // Link, From (nil = only new events): the client asks to follow the room
+	Joined Op = "joined" // Link, Seq, Epoch: the client follows the room, whose newest event is Seq
+	Left   Op = "left"   // the client no longer wants to follow the room
 	Recv   Op = "recv"   // Link, Seq, Key, Kind, Sender, At, Body, Epoch: an event came while the client knew Epoch
 	Gap    Op = "gap"    // Link, From, Seq, Why, Epoch: events From to Seq were announced as lost
 	Ended  Op = "ended"  // Link, Why: the connection ended; no Room
 
 	TextOpen Op = "text open" // Link: a text session has begun
-	TextRecv Op = "text recv" // Link, Key, Body: it was shown a message
-	TextEnd  Op = "text end"  // Link, Why: it ended
+	TextRecv Op = "text recv" // Link, Key, Body: the text session received a message
+	TextEnd  Op = "text end"  // Link, Why: the text session ended
 
 	App Op = "app" // Seq, Key, Kind, Sender, At, Body: an application received an event
 
-	Page     Op = "page"      // Link, From, To, Why: page Link was read, since From or before To; Why: the reason of its gap
+	Page     Op = "page"      // Link, From, To, Why: page number Link was read, since From or before To; Why is the reason of its gap
 	PageRecv Op = "page recv" // Link and, as Recv, an event of page Link
 	Count    Op = "count"     // Count: the client asked how many members the room has
-	Told     Op = "told"      // Link, Count: the notice of a join or a leave gave the number of members
+	Told     Op = "told"      // Link, Count: a notice of a join or a leave named the number of members
 
-	Moderate  Op = "moderate"  // Key, Kind, Sender, From: an act, an edit or a message of a moderated room is about to be sent
+	Moderate  Op = "moderate"  // Key, Kind, Sender, From: a client is about to send an act, an edit or a message to a moderated room
 	Moderated Op = "moderated" // Key, Seq, Body: it was acknowledged; or Why: it was refused
-	Look      Op = "look"      // Key, Count: a page of a moderated room is about to be read, from Count replicas
-	Looked    Op = "looked"    // Key, From, Seq: the page holds the seqs from From to Seq
-	Seen      Op = "seen"      // Key, Seq, Kind, Body, Dup: an event of that page; Dup: it is a stub
+	Look      Op = "look"      // Key, Count: a client is about to read a page of a moderated room; the log has Count replicas
+	Looked    Op = "looked"    // Key, From, Seq: the page contains the seqs from From to Seq
+	Seen      Op = "seen"      // Key, Seq, Kind, Body, Dup: an event of that page; if Dup is true, the event is a stub
 
-	Fault Op = "fault" // Why, Key, Loss: a fault hits Client, a process; no Room
-	Mend  Op = "mend"  // Key: that fault is over, and the processes run again
+	Fault Op = "fault" // Why, Key, Loss: a fault hits the process Client; no Room
+	Over  Op = "over"  // Key: that fault is over, and the processes run again
 	Heal  Op = "heal"  // the last fault is over, and all processes run
-	Calm  Op = "calm"  // after a silence: every member must have been shown every event
+	Calm  Op = "calm"  // no message was sent for a while: every member must have received every event
 	End   Op = "end"   // the clients have had time to catch up
 	Log   Op = "log"   // Seq, Key, Kind, Sender, At, Body, Epoch: a record of the log, in order; no Client
 )
 
-// RefusedAgain is the Why of an Unknown whose last try was refused. An earlier try had no
-// answer, so it may still be carried out.
+// RefusedAgain is the Why of an Unknown entry if the last try was refused. An earlier try had no
+// answer, so the request of that try may still be carried out.
 const RefusedAgain = "refused, after a try without an answer"
 
-// Loss lists the records that a fault may destroy, as words separated by spaces. Each loss
-// must be announced.
+// Loss lists the records that a fault may destroy, as words separated by spaces. Gateways must
+// announce each loss to clients.
 type Loss string
 
 // The words.
 const (
-	LossEnd   Loss = "end"   // the newest records of any room: a new epoch announces it
-	LossShown Loss = "shown" // the newest records that were shown but not acknowledged: likewise
+	LossEnd   Loss = "end"   // the newest records of any room; a new epoch announces this loss
+	LossShown Loss = "shown" // the newest records that were sent to members but not acknowledged; a new epoch announces this loss
 	LossState Loss = "state" // the newest closes and reopens of rooms
-	LossHole  Loss = "hole"  // single records: a gap announces it
-	LossStart Loss = "start" // the oldest records: a gap announces it
-	LossAll   Loss = "all"   // all records: a new epoch announces it
-	// LossLast is the newest record of a log, if the witness of the log is lost too before it has
-	// noticed the record. The epoch does not change, so only clients that resume with the time of
-	// that record are told.
+	LossHole  Loss = "hole"  // single records; a gap announces this loss
+	LossStart Loss = "start" // the oldest records; a gap announces this loss
+	LossAll   Loss = "all"   // all records; a new epoch announces this loss
+	// LossLast is the newest record of a log, if the witness (the stored position of the log's end)
+	// was lost with it, or did not include that record yet. Then roomsvc does not notice the loss,
+	// and the epoch does not change. Only a client that resumes with the time of the lost record
+	// receives a reset.
 	LossLast Loss = "last"
 )
 
-// Any reports whether l has one of the words.
+// Any reports whether l contains at least one of the words.
 func (l Loss) Any(words ...Loss) bool {
 	for word := range strings.FieldsSeq(string(l)) {
 		if slices.Contains(words, Loss(word)) {
@@ -102,9 +105,9 @@ type Entry struct {
 	Link   int     `json:"link,omitempty"` // the client's connection, counted from 1
 	Room   string  `json:"room,omitempty"`
 	Key    string  `json:"key,omitempty"`
-	Kind   string  `json:"kind,omitempty"` // of an event that is not a message
+	Kind   string  `json:"kind,omitempty"` // kind of an event that is not a message
 	Seq    uint64  `json:"seq,omitempty"`
-	From   *uint64 `json:"from,omitempty"` // since; in a Gap, its first seq
+	From   *uint64 `json:"from,omitempty"` // the seq after which a read begins; in a Gap, the first missing seq
 	To     uint64  `json:"to,omitempty"`
 	Epoch  string  `json:"epoch,omitempty"`
 	Count  int     `json:"count,omitempty"`
@@ -116,8 +119,8 @@ type Entry struct {
 	Why    string  `json:"why,omitempty"`
 }
 
-// Text returns the text of the message called key: the key and filler that depends on the key,
-// size bytes in all, or more if the key alone is longer.
+// Text returns the text of the message with the given key. It consists of the key and of filler
+// that depends on the key. It has size bytes, or more if the key alone is longer.
 func Text(key string, size int) string {
 	var b strings.Builder
 	b.WriteString(key)
@@ -134,15 +137,15 @@ func KeyOf(text string) string {
 	return key
 }
 
-// Sum returns the hash of a text for Body.
+// Sum returns the hash of a text, for the field Body.
 func Sum(text string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(text))
 	return h.Sum64()
 }
 
-// Writer appends entries to a file. It may be used from any goroutine; the order of the
-// lines is the order of the calls.
+// Writer appends entries to a file. It is safe for concurrent use. The lines have the order of the
+// calls.
 type Writer struct {
 	start time.Time // static
 
@@ -153,7 +156,7 @@ type Writer struct {
 	err  error
 }
 
-// Create begins a history in a new file. Times count from now.
+// Create begins a history in a new file. The times of the entries count from this call.
 func Create(path string) (*Writer, error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -163,7 +166,7 @@ func Create(path string) (*Writer, error) {
 	return &Writer{start: time.Now(), file: f, buf: buf, enc: json.NewEncoder(buf)}, nil
 }
 
-// Add appends e with the present time. Close returns its error.
+// Add appends e with the present time. If it fails, Close returns the error.
 func (w *Writer) Add(e Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

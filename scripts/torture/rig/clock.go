@@ -16,15 +16,16 @@ import (
 	"roomcast/scripts/torture/fault"
 )
 
-// A Go program reads the clock without the C library and without a system call, so no other
-// program can change the time that it reads. The rig therefore builds its programs with a
-// changed package time, which adds the seconds in a file to the wall clock. The monotonic clock
-// stays right, as it does when an administrator sets the clock.
+// A Go program reads the clock without the C library and without a system call, so nothing outside
+// the program can change the time that it reads. Therefore the rig builds its programs with a
+// changed package time, which adds a number of seconds to the wall clock. The number is read from a
+// file. The monotonic clock stays right, as it does when an administrator sets the clock.
 
 // clockFile is the name of the environment variable that contains the path of that file.
 const clockFile = "ROOMCAST_TORTURE_CLOCK"
 
-// clockSource is a source file that the overlay adds to each program. It reads the file.
+// clockSource is a source file that the overlay adds to each program. It reads the file with the
+// number of seconds.
 const clockSource = `package main
 
 import (
@@ -53,8 +54,8 @@ func init() {
 }
 `
 
-// overlay writes the files for "go build -overlay" and returns the path of their list. Programs
-// that are built with it have a clock that can be wrong.
+// overlay writes the source files for "go build -overlay", and returns the path of the file that
+// lists them. A program built with them has a clock that the rig can set wrong.
 func (r *Rig) overlay() (path string, err error) {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
@@ -95,16 +96,16 @@ func (r *Rig) overlay() (path string, err error) {
 	return path, nil
 }
 
-// skews are the errors of a clock that the rig chooses from. Each is more than the time for
-// which keys are remembered, and more than Roomcast expects a clock to be wrong.
+// skews are the errors of a clock that the rig chooses from. Each is longer than the time for which
+// keys are remembered, and larger than the errors for which Roomcast is designed.
 var skews = []time.Duration{-time.Hour, -150 * time.Second, 150 * time.Second, 10 * time.Minute}
 
-// skew makes p's clock wrong for a time.
+// skew sets the clock of p wrong for the duration of the step.
 func (p *Process) skew(ctx context.Context, s fault.Step) error {
 	by := skews[s.Pick%uint64(len(skews))]
 	fmt.Printf("torture: the clock of %s is off by %v\n", p.Name, by)
 	for _, seconds := range []int{int(by.Seconds()), 0} {
-		// Rename a complete file, so that the process never reads half of one.
+		// Write another file and rename it, so that the process never reads half of a file.
 		if err := os.WriteFile(p.clock()+".new", []byte(strconv.Itoa(seconds)), 0o600); err != nil {
 			return fmt.Errorf("set the clock of %s: %w", p.Name, err)
 		}

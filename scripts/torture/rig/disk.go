@@ -21,19 +21,20 @@ import (
 	"roomcast/scripts/torture/fault"
 )
 
-// diskSize is the size of a disk: far more than a run writes.
+// diskSize is the size of a disk. A run writes far less.
 const diskSize = "1g"
 
-// mountDisk gives p a disk of its own, in memory. It is an ext4 file system, which can lose
-// power; on a machine without loop devices it is a tmpfs, which cannot.
+// mountDisk gives p a disk of its own, in memory. The disk has an ext4 file system, on which a loss
+// of power can be simulated. On a machine without loop devices it is a tmpfs, where that is not
+// possible.
 func (p *Process) mountDisk() error {
 	ctx := context.Background()
 	if err := run(ctx, "mount", "-t", "tmpfs", "-o", "size="+diskSize, "tmpfs", p.data); err != nil {
 		return err
 	}
 	p.disk = true
-	// The namespaces of the processes have copies of this mount. Because it is shared, an unmount
-	// of the disk on it takes effect in the copies too.
+	// The mount namespace of each process has a copy of this mount. The mount is shared, so that
+	// unmounting the disk also takes effect in the copies.
 	if err := run(ctx, "mount", "--make-shared", p.data); err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func (p *Process) fillDisk() error {
 		return fmt.Errorf("look at the disk of %s: %w", p.Name, err)
 	}
 	used := (fs.Blocks - fs.Bfree) * uint64(fs.Bsize)
-	// If the process writes between Statfs and the resize, the resize fails: try again.
+	// The resize fails if the process writes between Statfs and the resize. Then try again.
 	for range 10 {
 		if p.resizeDisk(strconv.FormatUint(used, 10)) == nil {
 			return nil
@@ -113,7 +114,7 @@ func (p *Process) resizeDisk(size string) error {
 
 func (p *Process) filler() string { return filepath.Join(p.data, "filler") }
 
-// writeFiller takes every free block of an ext4 disk.
+// writeFiller writes a file that takes every free block of an ext4 disk.
 func (p *Process) writeFiller() error {
 	f, err := os.Create(p.filler())
 	if err != nil {
@@ -131,9 +132,9 @@ func (p *Process) writeFiller() error {
 	return nil
 }
 
-// losePower kills the processes after a time and drops the data that they have not synced to
-// their disks. If NATS syncs only at intervals, losePower first syncs once, as if an interval
-// ended now.
+// losePower waits for the given time, kills the processes, and drops the data that they have not
+// synced to their disks. If NATS syncs only at intervals, losePower first syncs the disks once, as
+// if an interval ended then.
 func (r *Rig) losePower(ctx context.Context, list []*Process, after time.Duration) error {
 	for _, p := range list {
 		if r.cfg.Sync == "always" {
@@ -171,14 +172,15 @@ func (p *Process) syncDisk() error {
 	return nil
 }
 
-// ext4Shutdown is EXT4_IOC_SHUTDOWN. Its flag noLogFlush also drops the part of the journal that
-// is still in memory.
+// ext4Shutdown is EXT4_IOC_SHUTDOWN. The flag noLogFlush also drops the part of the file system's
+// journal that is still in memory.
 const (
 	ext4Shutdown = 0x8004587d
 	noLogFlush   = 2
 )
 
-// shutDisk makes p's disk drop all data that is not synced, and fail every later access.
+// shutDisk makes the file system of p's disk drop all data that is not synced, and refuse every
+// later access.
 func (p *Process) shutDisk() error {
 	dir, err := os.Open(p.data)
 	if err != nil {
@@ -204,8 +206,8 @@ func (p *Process) remount() error {
 	return err
 }
 
-// restore copies the log of each process, lets the processes run for a time, kills them, and
-// replaces their logs with the copies.
+// restore copies the log of each process, lets the processes run for the given time, kills them,
+// and replaces their logs with the copies.
 func restore(ctx context.Context, list []*Process, after time.Duration) error {
 	for _, p := range list {
 		p.signal(syscall.SIGSTOP, false)
@@ -223,7 +225,8 @@ func restore(ctx context.Context, list []*Process, after time.Duration) error {
 	sleep(ctx, after)
 	kill(list)
 	for _, p := range list {
-		// Sync the copy: a later power loss may only take data that the server itself wrote.
+		// Sync the copy, so that a later power loss takes only data that the server itself has
+		// written.
 		err = errors.Join(err, copyLog(p.store(), p.log+".d"), p.syncDisk())
 	}
 	return err
@@ -242,10 +245,10 @@ func copyLog(to, from string) error {
 	return nil
 }
 
-// flip stops the process, cleanly or not, changes one bit of its log, and starts it. After a
-// time it kills the process and removes the index, so that the next start reads the whole log.
-// With an intact index, a server would read the damaged block much later, when no fault
-// explains the loss any more.
+// flip stops or kills the process, changes one bit of its log, and starts it again. After the
+// duration of the step it kills the process and removes the index, so that the server reads the
+// whole log at the next start. With an intact index, the server might read the damaged block much
+// later, when the check no longer attributes the loss to this fault.
 func (p *Process) flip(ctx context.Context, s fault.Step) error {
 	if err := p.flipBit(s.Pick); err != nil {
 		return err
@@ -268,8 +271,8 @@ func (p *Process) flip(ctx context.Context, s fault.Step) error {
 	return p.syncDisk()
 }
 
-// flipBit changes one bit of the newest record, of a middle one, of the header of a file, or
-// of the index.
+// flipBit changes one bit of the newest record, of a record in the middle, of the header of a file,
+// or of the index. The number pick decides which.
 func (p *Process) flipBit(pick uint64) error {
 	if pick%2 == 0 {
 		p.stop()
@@ -288,13 +291,13 @@ func (p *Process) flipBit(pick uint64) error {
 		path = blocks[pick/4%uint64(len(blocks))]
 	}
 	if index := filepath.Join(filepath.Dir(path), "index.db"); place == 3 {
-		if _, err := os.Stat(index); err == nil { // it exists after a clean stop
+		if _, err := os.Stat(index); err == nil { // the index exists only after a clean stop
 			path = index
 		}
 	}
 	b, err := os.ReadFile(path)
 	if err != nil || len(b) == 0 {
-		return nil // the process has not written to it yet
+		return nil // the process has not written to the file yet
 	}
 	size := uint64(len(b))
 	at := map[uint64]uint64{

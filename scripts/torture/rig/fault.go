@@ -12,8 +12,8 @@ import (
 	"roomcast/scripts/torture/fault"
 )
 
-// Do injects the fault of a step and ends it when its time is over or ctx ends. A second fault
-// of the same process waits for the end of the first.
+// Do injects the fault of a step and ends it when its time is over or ctx ends. If another fault
+// hits the same process, Do first waits for the end of that fault.
 func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 	targets := r.byRole[s.Role][s.Target : s.Target+1]
 	switch s.Kind {
@@ -22,7 +22,8 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 	case fault.Trim, fault.Purge:
 		return r.operate(ctx, s)
 	case fault.Edit:
-		// A service that starts while the log has other settings refuses them and ends.
+		// A room service that starts while the log has other settings exits with an error, which is
+		// no crash.
 		targets = r.byRole[fault.Service]
 	}
 	for _, p := range targets {
@@ -68,7 +69,7 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 	case fault.LameDuck:
 		p.signal(syscall.SIGUSR2, true)
 		sleep(ctx, s.For)
-		p.stop() // its result does not count: a lame duck may need longer than stopTime
+		p.stop() // ignore the result: a server in lame duck mode may need longer than stopTime
 	case fault.Pause:
 		p.signal(syscall.SIGSTOP, false)
 		sleep(ctx, s.For)
@@ -78,9 +79,9 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 			return err
 		}
 		sleep(ctx, s.For)
-		return p.mend()
+		return p.reconnect()
 	case fault.Full:
-		p.mayEnd() // a process that is just starting may fail and end
+		p.mayEnd() // a process that is just starting may exit with an error, which is no crash
 		if err := p.fillDisk(); err != nil {
 			return err
 		}
@@ -88,7 +89,8 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 		if err := p.emptyDisk(); err != nil {
 			return err
 		}
-		// After an I/O error, the server does not write to a stream until it is started again.
+		// Start the server again, because after an I/O error it does not write to the stream until
+		// then.
 		p.stop()
 	}
 	for _, p := range targets {
@@ -99,7 +101,7 @@ func (r *Rig) Do(ctx context.Context, s fault.Step) error {
 	return nil
 }
 
-// kill ends all of the processes at the same time.
+// kill kills all of the processes at the same time.
 func kill(list []*Process) {
 	for _, p := range list {
 		p.signal(syscall.SIGKILL, true)
@@ -138,7 +140,7 @@ func (r *Rig) cut(p *Process, k fault.Kind) error {
 	return p.nft(rules + "}\n")
 }
 
-func (p *Process) mend() error { return p.nft("delete table inet torture") }
+func (p *Process) reconnect() error { return p.nft("delete table inet torture") }
 
 func (p *Process) nft(rules string) error {
 	return run(context.Background(), "ip", "netns", "exec", p.space, "nft", rules)

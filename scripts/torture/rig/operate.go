@@ -17,13 +17,13 @@ import (
 )
 
 const (
-	operateTime = 45 * time.Second // for the servers to carry out an order, in spite of other faults
+	operateTime = 45 * time.Second // how long the servers may take to carry out a request, because other faults may delay them
 	kept        = 100              // records of each room that a trimmed log keeps
 )
 
-// operate trims, purges or edits the log, as an operator can. It is no error if the servers do
-// not carry out the order in time, because other faults may prevent it. It is an error if
-// operate cannot restore an edited setting.
+// operate trims, purges or edits the log, as an operator can. If the servers do not carry out the
+// request in time, operate returns no error, because other faults may be the reason. It returns an
+// error if it cannot restore an edited setting.
 func (r *Rig) operate(ctx context.Context, s fault.Step) error {
 	nc, err := nats.Connect(strings.Join(r.Servers(), ","), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(100*time.Millisecond))
 	if err != nil {
@@ -62,7 +62,7 @@ func (r *Rig) operate(ctx context.Context, s fault.Step) error {
 		}
 	}
 	if err != nil {
-		fmt.Printf("torture: %s is given up: %v\n", s, err)
+		fmt.Printf("torture: gave up %s: %v\n", s, err)
 	}
 	return nil
 }
@@ -81,11 +81,11 @@ func trim(ctx context.Context, log jetstream.Stream) error {
 	return nil
 }
 
-// insist repeats an order until the servers have carried it out.
+// insist repeats a request until the servers have carried it out.
 func insist(ctx context.Context, js jetstream.JetStream, order func(ctx context.Context, log jetstream.Stream) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operateTime)
 	defer cancel()
-	var last error // of the try before
+	var last error // error of the previous try
 	for {
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
 		log, err := js.Stream(try, proto.StreamName)

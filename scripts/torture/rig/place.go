@@ -16,12 +16,13 @@ import (
 	"roomcast/scripts/torture/fault"
 )
 
-// placeTime bounds how long a connection may take to move.
+// placeTime is how long a connection may take to move to another server.
 const placeTime = 20 * time.Second
 
 // Apart moves the two connections of every room service to different NATS servers. The main
-// connection, for commands and reads, moves to server target. The connection for commits moves
-// to another server. Apart resets connections at wrong servers, and blocks new ones to them.
+// connection, which is for commands and reads, moves to server target. The commit connection moves
+// to another server. To move a connection, Apart resets it, and blocks new connections to the wrong
+// servers until it is at a right one.
 func (r *Rig) Apart(ctx context.Context, target int) error {
 	ctx, cancel := context.WithTimeout(ctx, placeTime)
 	defer cancel()
@@ -46,10 +47,10 @@ func (r *Rig) Apart(ctx context.Context, target int) error {
 	return nil
 }
 
-// move resets p's main or commit connection until it is at a server whose address is not in
-// wrong.
+// move resets the main or the commit connection of p, until it is at a server whose address is not
+// in wrong.
 func (r *Rig) move(ctx context.Context, p *Process, commit bool, wrong []string) error {
-	p.fault.Lock() // no fault stops p or cuts it off meanwhile
+	p.fault.Lock() // so that no fault stops p or cuts it off meanwhile
 	defer p.fault.Unlock()
 	defer p.nft("table inet place {}\ndelete table inet place\n")
 	for {
@@ -57,7 +58,7 @@ func (r *Rig) move(ctx context.Context, p *Process, commit bool, wrong []string)
 		for _, s := range r.byRole[fault.NATS] {
 			list, err := connections(ctx, s)
 			if err != nil {
-				continue // a server that is down has no connections
+				continue // this server does not run, so it has no connections
 			}
 			for _, c := range list {
 				if c.IP != p.ip || !strings.HasPrefix(c.Name, "roomsvc/") || strings.HasSuffix(c.Name, "/commit") != commit {
@@ -95,7 +96,7 @@ func (r *Rig) reset(p *Process, port int, wrong []string) error {
 	return run(context.Background(), "ip", "netns", "exec", p.space, "ss", "-K", "-t", "sport", "=", strconv.Itoa(port))
 }
 
-// connection is one client of a NATS server.
+// connection describes one client connection in the monitoring API of a NATS server.
 type connection struct {
 	IP   string
 	Port int

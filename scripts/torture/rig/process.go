@@ -17,8 +17,8 @@ import (
 	"roomcast/scripts/torture/fault"
 )
 
-// Process is one program of the rig, started as often as needed. It dies with the rig's
-// process, even if that is killed.
+// Process is one program of the rig, which the rig may start several times. The kernel kills it
+// when the rig's process ends, even if the rig is killed.
 type Process struct {
 	Name string
 	Role fault.Role
@@ -29,22 +29,22 @@ type Process struct {
 	args   []string
 	env    []string
 	log    string // file to which each run of the program appends
-	data   string // directory
-	disk   bool   // data is a disk of its own
-	device string // the loop device of that disk; "" if it cannot lose power
-	space  string // network namespace; "" = that of the rig
+	data   string // directory of its data
+	disk   bool   // data is the mount point of a disk of its own
+	device string // the loop device of that disk; "" = loss of power cannot be simulated
+	space  string // its network namespace; "" = that of the rig
 	ip     string
-	public string // where clients reach it
-	route  string // where other NATS servers reach it
-	ops    string // where it reports its health
+	public string // address for clients
+	route  string // address for other NATS servers
+	ops    string // address at which it reports its health
 
 	fault sync.Mutex // held while a fault hits it
 
 	mu     sync.Mutex // guards the fields below
-	cmd    *exec.Cmd  // nil while it does not run
+	cmd    *exec.Cmd  // the running program; nil = it does not run
 	ended  chan struct{}
-	asked  bool // its end is not a crash
-	closed bool // Start does nothing any more
+	asked  bool // the rig has asked it to end, so its end is not a crash
+	closed bool // Kill was called, so Start does nothing
 }
 
 // addr returns an address for one of its listeners. If the process has a network address of its
@@ -99,8 +99,8 @@ func (p *Process) Start() error {
 	return nil
 }
 
-// signal sends sig and returns a channel that is closed when the process has ended. If asked is
-// true, the end is not a crash.
+// signal sends sig, and returns a channel that is closed when the process has ended. If asked is
+// true, the end of the process does not count as a crash.
 func (p *Process) signal(sig syscall.Signal, asked bool) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,11 +110,11 @@ func (p *Process) signal(sig syscall.Signal, asked bool) <-chan struct{} {
 		return ended
 	}
 	p.asked = p.asked || asked
-	p.cmd.Process.Signal(sig) // fails only if the process has just ended
+	p.cmd.Process.Signal(sig) // an error means only that the process has just ended
 	return p.ended
 }
 
-// mayEnd records that the end of the running process will not be a crash.
+// mayEnd says that the end of the running process will not count as a crash.
 func (p *Process) mayEnd() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,8 +132,7 @@ func (p *Process) Kill() {
 // stopTime is how long a process that was asked to end may take.
 const stopTime = 20 * time.Second
 
-// stop asks the process to end, and kills it if it does not end within stopTime. It reports
-// whether it had to kill it.
+// stop asks the process to end. If it does not end within stopTime, stop kills it and returns true.
 func (p *Process) stop() (slow bool) {
 	select {
 	case <-p.signal(syscall.SIGTERM, true):
@@ -144,7 +143,7 @@ func (p *Process) stop() (slow bool) {
 	}
 }
 
-// run runs a command to its end. If the command fails, the error contains its output.
+// run runs a command and waits for its end. If the command fails, the error contains its output.
 func run(ctx context.Context, name string, args ...string) error {
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {

@@ -24,20 +24,19 @@ import (
 // Consumer is the name of the consumer that the room service makes for an application.
 const Consumer = "torture"
 
-// receiver is the listener to which the room service posts events. It has a certificate of its
-// own.
+// receiver is a listener to which the room service posts events. It has its own TLS certificate.
 type receiver struct {
 	listener net.Listener
 	cert     tls.Certificate
 	pem      string // file with the certificate
-	secret   string // file with the secret of the posts
+	secret   string // file with the secret that signs the posts
 }
 
-// openReceiver listens at an address that all processes reach.
+// openReceiver listens at an address that all processes of the rig can reach.
 func (r *Rig) openReceiver() (err error) {
 	host := "127.0.0.1"
 	if r.net.own {
-		host = "10.77.0.1" // the address of the bridge
+		host = "10.77.0.1" // the address of the network bridge, see network.open
 	}
 	h := receiver{pem: filepath.Join(r.cfg.Dir, "receiver.pem"), secret: filepath.Join(r.cfg.Dir, "webhook-secret")}
 	if h.listener, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {
@@ -49,7 +48,7 @@ func (r *Rig) openReceiver() (err error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "torture"}, IPAddresses: []net.IP{net.ParseIP(host)},
-		NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(1, 0, 0), // some clocks are set wrong
+		NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(1, 0, 0), // a long time, because faults set some clocks wrong
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
@@ -78,7 +77,7 @@ func (r *Rig) Receive(h http.Handler) *http.Server {
 	return server
 }
 
-// tellFlags returns the flags with which a room service tells applications about events.
+// tellFlags returns the flags that make a room service send events to applications.
 func (r *Rig) tellFlags() []string {
 	return []string{"--webhook", "https://" + r.receiver.listener.Addr().String() + "/hook", "--webhook-secret-file", r.receiver.secret,
 		"--events-consumer", Consumer}

@@ -3,10 +3,10 @@
 // Package rig runs Roomcast as real processes on this machine and injects the faults of a
 // plan: kills, pauses, cut networks, full disks.
 //
-// As root a rig lives in namespaces of its own (see [Enter]): every process has its own
-// network address, which can be cut off, and NATS has small disks, which can be filled.
-// Nothing of that is visible outside or survives the rig. Otherwise everything is on the
-// loopback interface, at free ports.
+// As root, a rig runs in its own Linux namespaces (see [Enter]). Every process has a network
+// address of its own, which can be cut off, and NATS has small disks, which can be filled. The rest
+// of the machine does not see these addresses and disks, and they disappear with the rig. Without
+// root, all processes use the loopback interface, at free ports.
 package rig
 
 import (
@@ -30,16 +30,16 @@ import (
 
 // Config describes the system to run.
 type Config struct {
-	Dir     string // for binaries, data and logs; must exist
+	Dir     string // existing directory for binaries, data and logs
 	Mode    string // embedded, single or cluster
 	Sync    string // always, or an interval such as 2m
-	Carrier string // of messages in mode embedded: direct or nats
+	Carrier string // how messages go between gateway and room service in mode embedded: direct or nats
 	Race    bool   // build with the race detector
-	Disks   bool   // as root: NATS keeps its data on disks that can be filled and lose power
-	Clock   bool   // build programs whose clock can be wrong
+	Disks   bool   // give NATS disks that can be filled and can lose power; needs root
+	Clock   bool   // build the programs so that their clocks can be set wrong
 }
 
-// Rig is a running system. Its methods may be called from any goroutine.
+// Rig is a running system. Its methods are safe for concurrent use.
 type Rig struct {
 	cfg    Config
 	net    network
@@ -50,8 +50,9 @@ type Rig struct {
 
 	receiver receiver // receives the posts for applications
 
-	// settings is held while the log has edited settings, and during the faults that put an older
-	// state of the log back. A copy of the edited log would keep the edited settings for good.
+	// settings is locked while the log has edited settings, and during the faults that restore an
+	// older state of the log. A copy of the edited log would keep the edited settings for the rest
+	// of the run.
 	settings sync.Mutex
 
 	mu      sync.Mutex // guards crashes
@@ -86,7 +87,8 @@ func New(ctx context.Context, cfg Config) (*Rig, error) {
 	return r, nil
 }
 
-// Token opens the HTTP API of every gateway of a rig, and is every password.
+// Token is the token for the HTTP API of every gateway of a rig, and is also used as every
+// password.
 const Token = "torture-token-that-is-no-secret"
 
 // Gateways returns the URLs of the gateways.
@@ -98,7 +100,8 @@ func (r *Rig) Gateways() []string {
 	return urls
 }
 
-// Servers returns the URLs of the NATS servers, for the user admin; none in mode embedded.
+// Servers returns the URLs of the NATS servers, with the user admin. In mode embedded it returns
+// none.
 func (r *Rig) Servers() []string {
 	var urls []string
 	for _, p := range r.byRole[fault.NATS] {
@@ -107,8 +110,8 @@ func (r *Rig) Servers() []string {
 	return urls
 }
 
-// ServeLog returns the URLs of NATS servers that have the log, for the user admin. In mode
-// embedded it stops the gateway and starts a NATS server on the gateway's data directory.
+// ServeLog returns the URLs of NATS servers that have the log, with the user admin. In mode
+// embedded it stops the gateway, and starts a NATS server that uses the gateway's data directory.
 func (r *Rig) ServeLog(ctx context.Context) ([]string, error) {
 	if urls := r.Servers(); len(urls) > 0 {
 		return urls, nil
@@ -125,7 +128,7 @@ func (r *Rig) ServeLog(ctx context.Context) ([]string, error) {
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
-	r.all = slices.Insert(r.all, 0, p) // first, so that Close kills it before it unmounts the disk
+	r.all = slices.Insert(r.all, 0, p) // at the front, so that Close kills it before it unmounts the disk
 	r.byRole[fault.NATS] = append(r.byRole[fault.NATS], p)
 	if err := p.Start(); err != nil {
 		return nil, err
@@ -136,7 +139,7 @@ func (r *Rig) ServeLog(ctx context.Context) ([]string, error) {
 	return r.Servers(), nil
 }
 
-// Shape describes the running system for the plan of faults.
+// Shape describes the running system, so that faults can be planned for it.
 func (r *Rig) Shape() fault.Shape {
 	s := fault.Shape{Processes: map[fault.Role]int{}, Root: r.net.own, Synced: r.cfg.Sync == "always"}
 	for role, list := range r.byRole {
@@ -158,7 +161,7 @@ func (r *Rig) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Crashes describes the processes that have ended without being asked to.
+// Crashes describes the processes that have ended although the rig did not ask them to.
 func (r *Rig) Crashes() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -235,7 +238,8 @@ func (r *Rig) layout() error {
 	return nil
 }
 
-// keepAll is a limit of messages per room that no run reaches: a limit must not remove any.
+// keepAll is a limit of messages per room that no run reaches, so that the stream removes no
+// message of a room.
 const keepAll = "100000000"
 
 func (r *Rig) gatewayFlags(p *Process) []string {
@@ -244,7 +248,8 @@ func (r *Rig) gatewayFlags(p *Process) []string {
 		"--max-connections-per-address", "0", "--api-token-file", r.token, "--drain-time", "500ms"}
 }
 
-// add makes a process. The function args returns its arguments, and may call its method addr.
+// add makes a process. The function args returns the arguments of the program; it may call the
+// method addr of the process.
 func (r *Rig) add(role fault.Role, args func(*Process) []string) error {
 	n := len(r.byRole[role]) + 1
 	name := fmt.Sprintf("%s%d", role, n)
@@ -270,9 +275,10 @@ func (r *Rig) add(role fault.Role, args func(*Process) []string) error {
 	return nil
 }
 
-// shipped and shippedCluster are the NATS configuration that Roomcast ships: users and their
-// permissions, the mapping by partition, the time after which a route counts as dead. The rig
-// uses it, so that a run fails if a permission or a setting is missing.
+// shipped and shippedCluster are the configuration files for NATS that Roomcast ships. They contain
+// users and their permissions, the mapping of rooms to partitions, and the time after which a route
+// counts as dead. The rig uses these files, so that a run fails if a permission or a setting is
+// missing.
 const (
 	shipped        = "nats.conf"
 	shippedCluster = "nats-cluster.conf"
@@ -324,7 +330,7 @@ func login(p *Process) []string {
 	return []string{"--user", string(p.Role), "--inbox-prefix", inbox[p.Role]}
 }
 
-// build makes the binaries, from this module alone.
+// build compiles the programs of this module, and nats-server in the version of go.mod.
 func (r *Rig) build(ctx context.Context) error {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
@@ -382,8 +388,8 @@ func (p *Process) ready(ctx context.Context) error {
 	}
 }
 
-// awaitStarted waits until the process is ready. If another fault delays the process for more
-// than stopTime, its end will not be a crash.
+// awaitStarted waits until the process is ready, at most for stopTime. If it is not ready by then,
+// another fault delays it, and its end will not count as a crash.
 func awaitStarted(ctx context.Context, p *Process) {
 	ctx, cancel := context.WithTimeout(ctx, stopTime)
 	defer cancel()
@@ -392,7 +398,7 @@ func awaitStarted(ctx context.Context, p *Process) {
 	}
 }
 
-// freePort returns a port of the loopback interface without a listener.
+// freePort returns a port of the loopback interface at which nobody listens.
 func freePort() (int, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -11,12 +11,13 @@ import (
 	"syscall"
 )
 
-// inside marks the process that runs in the rig's own namespaces.
+// inside is an environment variable. It is set in the process that runs in the rig's own
+// namespaces.
 const inside = "ROOMCAST_TORTURE_INSIDE"
 
-// Enter runs this program again, with the same arguments, in network and mount namespaces of
-// its own, and returns its exit status. If this process is already in them, or is not root,
-// entered is false and the caller goes on.
+// Enter runs this program again, with the same arguments, in network and mount namespaces of its
+// own, and returns its exit status. If this process is in those namespaces already, or is not root,
+// entered is false, and the caller must do the work itself.
 func Enter(ctx context.Context) (status int, entered bool, err error) {
 	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
 		return 0, false, nil
@@ -35,7 +36,8 @@ func Enter(ctx context.Context) (status int, entered bool, err error) {
 	if err := cmd.Start(); err != nil {
 		return 0, false, fmt.Errorf("enter namespaces: %w", err)
 	}
-	// A terminal signals both processes. If only this one is signalled, it passes the signal on.
+	// A terminal sends a signal to both processes. If somebody signals only this process, it passes
+	// the signal on.
 	defer context.AfterFunc(ctx, func() { cmd.Process.Signal(syscall.SIGTERM) })()
 	err = cmd.Wait()
 	var exit *exec.ExitError
@@ -45,14 +47,14 @@ func Enter(ctx context.Context) (status int, entered bool, err error) {
 	return cmd.ProcessState.ExitCode(), true, nil
 }
 
-// network gives processes their addresses. With the zero value, all processes are on the
-// loopback interface.
+// network gives processes their addresses. The zero value puts all processes on the loopback
+// interface.
 type network struct {
-	own  bool // this is one of Enter's namespaces: every process has its own address
-	last int  // the last number of the newest address
+	own  bool // this process is in the namespaces of Enter, so every process gets its own address
+	last int  // the last byte of the newest address
 }
 
-// open makes a bridge that connects the network namespaces of all processes.
+// open creates a network bridge that connects the network namespaces of all processes.
 func (n *network) open() error {
 	if os.Getenv(inside) == "" {
 		return nil
@@ -69,7 +71,7 @@ func (n *network) open() error {
 	})
 }
 
-// join gives p an address.
+// join gives p a network namespace with an address.
 func (n *network) join(p *Process) error {
 	if !n.own {
 		p.ip = "127.0.0.1"
