@@ -20,9 +20,9 @@ import (
 	"roomcast/proto"
 )
 
-// ask measures the cost of questions to a backend that answers over NATS: for reconnects with a
-// resume string, for joins, and for messages. Gateway 1 asks no questions. Gateway 2 asks about
-// connections and joins, gateway 3 about messages.
+// ask measures what it costs that a gateway asks the application's backend over NATS before it
+// permits something: connections, reconnects with a resume string, joins, and messages. Gateway 1
+// asks nothing. Gateway 2 asks about connections and joins, gateway 3 about messages.
 func ask(b *bench) error {
 	n, joins := 10_000, 2000
 	if b.quick {
@@ -56,8 +56,8 @@ func ask(b *bench) error {
 	return nil
 }
 
-// reconnects lets n members connect, which asks the backend, and reconnect with their resume
-// strings.
+// reconnects lets n members connect and then reconnect with their resume strings. It counts the
+// questions to the backend and measures the time.
 func reconnects(rows *table, nc *nats.Conn, n int) error {
 	s, err := newSwarm(addr(8002))
 	if err != nil {
@@ -107,7 +107,7 @@ func reconnects(rows *table, nc *nats.Conn, n int) error {
 	return nil
 }
 
-// askedJoins compares joins with and without a question.
+// askedJoins compares joins with and without a question to the backend.
 func askedJoins(rows *table, n int) error {
 	ctx := context.Background()
 	var delay [2]histogram
@@ -143,8 +143,8 @@ func askedJoins(rows *table, n int) error {
 	return nil
 }
 
-// askedSays compares messages with and without a question. There are 200 rooms with one member
-// each. A member sends its next message when it has received the previous one.
+// askedSays compares messages with and without a question to the backend. There are 200 rooms with
+// one member each. A member sends its next message when it has received its previous one.
 func (b *bench) askedSays(rows *table, sys *system) error {
 	systems := []*system{{name: "without a question", addr: addr(8001), procs: sys.procs}, {name: "with a question", addr: addr(8003), procs: sys.procs}}
 	said := make([]samples, 2)
@@ -166,7 +166,7 @@ func (b *bench) askedSays(rows *table, sys *system) error {
 		return err
 	}
 	rows.add("messages a second, 200 senders with one in flight each: without a question", said[0].cell("%.0f"))
-	rows.add("the same with a question for each message, and its part", said[1].cell("%.0f")+", "+ratio.cell("%.2f"))
+	rows.add("the same with a question for each message, and the ratio of the two", said[1].cell("%.0f")+", "+ratio.cell("%.2f"))
 	return nil
 }
 
@@ -182,7 +182,8 @@ func questions(nc *nats.Conn) (int, error) {
 	return strconv.Atoi(string(m.Data))
 }
 
-// beResponder answers all questions of gateways. Each client gets an id of its own.
+// beResponder is the process of the backend. It answers all questions of gateways, and gives each
+// client another id.
 func beResponder(url string) error {
 	nc, err := nats.Connect(url)
 	if err != nil {
@@ -214,7 +215,8 @@ func beResponder(url string) error {
 	select {}
 }
 
-// helper starts a process on the load's core and waits until it prints that it is ready.
+// helper starts a process of the benchmark on the core of the load, and waits until it prints that
+// it is ready.
 func (b *bench) helper(role string, args ...string) error {
 	cmd := exec.Command(filepath.Join(b.dir, "benchmark"), append([]string{"role", role}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

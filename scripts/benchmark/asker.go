@@ -15,28 +15,28 @@ import (
 	"roomcast/proto"
 )
 
-// asker sends messages to room.<g> as a gateway does, and receives the acks. Each of its
-// senders has one message in flight at a time.
+// asker sends messages to the NATS subjects of rooms, as a gateway does, and receives the acks.
+// Each of its senders has one message in flight at a time.
 type asker struct {
 	nc    *nats.Conn
 	sub   *nats.Subscription
-	rooms []string // subjects
+	rooms []string // subjects of the rooms
 	rate  int      // messages a second; 0 = every sender sends again right after its ack
 	quit  chan struct{}
 	done  sync.WaitGroup
 
 	mu      sync.Mutex
-	msgs    []*nats.Msg // by sender; made once
-	sent    []time.Time // by sender: planned time of sending
+	msgs    []*nats.Msg // by sender; a sender uses the same NATS message again and again
+	sent    []time.Time // by sender: when the message in flight should have been sent
 	free    []int       // senders without a message in flight
-	next    int         // message number
+	next    int         // number of the next message
 	oks     int64
-	warming int   // rooms to which warm has not yet sent a message
-	again   int64 // messages that were sent again
+	warming int   // number of rooms to which warm has sent no message yet
+	again   int64 // messages that were refused and sent again
 	late    int64 // messages that were sent late, because all senders waited for acks
 	faults  int
 	wrong   string
-	busy    bool // every sender sends again after its ack
+	busy    bool // every sender sends its next message right after its ack
 	delay   histogram
 }
 
@@ -59,8 +59,8 @@ func newAsker(nc *nats.Conn, rooms, rate int) (*asker, error) {
 	return a, err
 }
 
-// warm sends one message to every room, at most inFlight at once, and waits for the acks. When it
-// returns, the owners have loaded the rooms.
+// warm sends one message to every room and waits for the acks, with at most inFlight messages at a
+// time. Afterwards the owners have all rooms in memory.
 func (a *asker) warm() error {
 	a.mu.Lock()
 	from := a.oks
@@ -92,7 +92,7 @@ func (a *asker) begin() {
 	}
 }
 
-// pace sends messages by the clock, whether or not acks arrive.
+// pace sends messages at the fixed rate, whether or not acks arrive.
 func (a *asker) pace() {
 	defer a.done.Done()
 	every := time.Second / time.Duration(a.rate)
@@ -141,7 +141,7 @@ func (a *asker) answer(at int, m *nats.Msg) {
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if retry := number(m.Data, `"retry_ms":`); retry > 0 { // send it again with the same key, as a gateway does
+	if retry := number(m.Data, `"retry_ms":`); retry > 0 { // send the message again with the same key, as a gateway does
 		a.again++
 		time.AfterFunc(time.Duration(retry)*time.Millisecond, func() {
 			a.mu.Lock()
@@ -179,7 +179,7 @@ func (a *asker) acked() int64 {
 	return a.oks
 }
 
-// mark returns the number of acknowledged messages and clears the delays.
+// mark returns the number of acknowledged messages, and clears the recorded delays.
 func (a *asker) mark() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -203,10 +203,10 @@ func (a *asker) end() error {
 		}
 		if free == inFlight {
 			if again > 0 {
-				note("%d messages were refused for the moment and sent again", again)
+				note("%d messages were temporarily refused and sent again", again)
 			}
 			if late > 0 {
-				note("%d messages could not leave in time: %d were waiting for their acks", late, inFlight)
+				note("%d messages were sent late, because %d were waiting for their acks", late, inFlight)
 			}
 			return nil
 		}

@@ -46,7 +46,8 @@ func TestQuantileIsAtMostFourPercentTooHigh(t *testing.T) {
 	}
 }
 
-// The talk notices a message that is missing, repeated, swapped or delivered to the wrong member.
+// The type talk must notice a message that is missing, repeated, swapped with another, or delivered
+// to a wrong member.
 func TestTalkFindsWrongDeliveries(t *testing.T) {
 	for name, heard := range map[string][]int{"all": {1, 2, 3}, "missing": {1, 3}, "repeated": {1, 1}, "swapped": {2, 1}} {
 		s := &swarm{members: []member{{room: 0}, {room: 1}}, start: time.Now()}

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// connect measures handshakes: TCP connection, upgrade and join.
+// connect measures how many handshakes a CPU-second can serve. A handshake is a TCP connection, an
+// upgrade to WebSocket, and a join.
 func connect(b *bench) error {
 	n := 10_000
 	if b.quick {
@@ -49,8 +50,8 @@ func connect(b *bench) error {
 	return nil
 }
 
-// handshakes connects n members to 100 rooms and returns the handshakes per CPU-second. Then
-// it disconnects and waits until the server has noticed.
+// handshakes connects n members to 100 rooms and returns the number of handshakes per CPU-second.
+// Then it disconnects the members, and waits until the server has closed all connections.
 func (s *system) handshakes(n int, rate *samples) (float64, error) {
 	before := s.procs[0].files()
 	load, err := newSwarm(s.addr)

@@ -72,11 +72,11 @@ func (b *bench) eraseWith(replicas int) (time.Duration, error) {
 	return time.Since(began), nil
 }
 
-// holds returns a file below a directory that holds the text; "" = none.
+// holds returns the path of a file below dir that contains the text; "" = no file does.
 func holds(dir string, text []byte) (found string, err error) {
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || found != "" {
-			return nil // NATS removes files meanwhile
+			return nil // NATS may remove files while we read
 		}
 		if b, err := os.ReadFile(path); err == nil && bytes.Contains(b, text) {
 			found = path

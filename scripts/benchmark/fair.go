@@ -12,17 +12,17 @@ import (
 	"roomcast/gateway/wire/wstest"
 )
 
-// The measured members: small rooms with messages, and idle members that ping. One more
-// member sends to the big room.
+// The measured members are in small rooms with messages, or are idle and send pings. One more
+// member sends messages to the big room.
 const (
 	fairRooms   = 20
 	fairMembers = 10 * fairRooms
 	fairIdle    = 50
 )
 
-// fair measures the delay of small rooms and pings while a room of 10,000 members is busy. The
-// 10,000 members run on the load's core in another process of lower priority, so that their
-// reads do not delay the measured members.
+// fair measures whether a busy room of 10,000 members delays others: the messages of small rooms,
+// and the pongs to idle members. The 10,000 members run in another process on the core of the load,
+// with lower priority, so that their reads do not delay the measured members.
 func fair(b *bench) error {
 	n := 10_000
 	if b.quick {
@@ -40,7 +40,7 @@ func fair(b *bench) error {
 		return err
 	}
 	defer s.close()
-	big, idle := fairMembers, fairMembers+1 // ids of the speaker of the big room and the first idle member
+	big, idle := fairMembers, fairMembers+1 // id of the member that sends to the big room, and id of the first idle member
 	s.path = func(id int) string {
 		if id == big {
 			return bigRoom
@@ -68,7 +68,7 @@ func fair(b *bench) error {
 	pinged := make([]time.Duration, len(s.members))
 	s.pongs = func(id int) { pongs.add(s.now - pinged[id]) }
 	ping := wstest.AppendMasked(nil, wstest.Fin|wstest.Ping, nil)
-	tick, shouts := 0, 0 // shouts: ticks between two messages to the big room; 0 = no messages
+	tick, shouts := 0, 0 // shouts is the number of ticks between two messages to the big room; 0 = no messages
 	s.ticks = func() {
 		tick++
 		t.say(tick % fairRooms)

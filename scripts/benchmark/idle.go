@@ -14,7 +14,7 @@ import (
 // memory is the memory of a process in bytes.
 type memory struct {
 	rss  int64 // resident memory, from the kernel
-	live int64 // heap and stacks in use after a collection, from the Go runtime
+	live int64 // heap and stacks in use after a garbage collection, from the Go runtime
 }
 
 // memoryOf makes a process collect garbage, through its ops listener, and returns its memory.
@@ -39,7 +39,7 @@ func memoryOf(p *process, ops string) (memory, error) {
 	return m, nil
 }
 
-// idle measures the cost of a silent member.
+// idle measures the memory and CPU time that a member needs while there are no messages.
 func idle(b *bench) error {
 	n, listen := 15_000, 30*time.Second
 	if b.quick {
@@ -65,7 +65,7 @@ func idle(b *bench) error {
 		}
 		if where == "in no room" {
 			load, _ := busy(listen/6, func(d time.Duration) error { time.Sleep(d); return nil })
-			rows.add(fmt.Sprintf("nobody there; %d MB", before.rss>>20), "", "", load)
+			rows.add(fmt.Sprintf("no members; %d MB", before.rss>>20), "", "", load)
 		}
 		per := func() (string, string, error) {
 			m, err := memoryOf(p, ops)

@@ -25,16 +25,17 @@ import (
 // publisher.
 const inFlight = 1000
 
-// ingestModes are the storage settings: the replicas of the stream and the sync of the servers.
+// ingestModes are the measured storage settings: the number of replicas of the stream, and the
+// sync_interval of the NATS servers.
 var ingestModes = []struct {
 	replicas int
 	sync     string
 }{{1, "2m"}, {1, "always"}, {3, "2m"}, {3, "always"}}
 
-// ingest measures the room service, from a request on room.<g> to the ack of the stored message.
-// It compares two rates, in messages per CPU-second: that of roomsvc with the NATS servers, and
-// that of a bare publisher with the servers. Both fill streams with the same settings, with
-// records of the same size.
+// ingest measures how many messages the room service stores, from the NATS request to the ack. It
+// compares two rates, in messages per CPU-second. The first is the rate of roomsvc and the NATS
+// servers together. The second is the rate of a bare publisher and the NATS servers together. Both
+// streams have the same settings and records of the same size.
 func ingest(b *bench) error {
 	window, modes := b.window/4, ingestModes
 	if b.quick {
@@ -130,7 +131,7 @@ func (b *bench) ingestMode(rows *table, name string, replicas int, sync string, 
 			return err
 		}
 		if instances == 2 {
-			time.Sleep(time.Second) // until the owners have taken their partitions
+			time.Sleep(time.Second) // time for the instances to take their partitions
 		}
 		if err := publish(); err != nil {
 			return err
@@ -153,7 +154,7 @@ func (b *bench) ingestMode(rows *table, name string, replicas int, sync string, 
 	return nil
 }
 
-// answered sends messages until one gets its ack.
+// answered sends messages until one of them gets its ack.
 func answered(nc *nats.Conn) (err error) {
 	for range 100 {
 		var m *nats.Msg
@@ -168,8 +169,9 @@ func answered(nc *nats.Conn) (err error) {
 	return fmt.Errorf("messages are not accepted: %w", err)
 }
 
-// bare lets another process publish for a window. It returns the messages per CPU-second of that
-// process and the servers together, and the messages per second.
+// bare lets the bare publisher, another process, publish for a window. It returns the number of
+// messages per CPU-second of that process and the servers together, and the number of messages per
+// second.
 func (b *bench) bare(servers []*process, window time.Duration) (perCPU, rate float64, err error) {
 	cmd := exec.Command(filepath.Join(b.dir, "benchmark"), "role", "publish", natsURL(0), window.String())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -202,7 +204,8 @@ func (b *bench) bare(servers []*process, window time.Duration) (perCPU, rate flo
 	return float64(count) / used.Seconds(), float64(count) / wall.Seconds(), cmd.Wait()
 }
 
-// publishBare is the bare publisher's process. It fills a stream with the settings of ROOMS.
+// publishBare is the process of the bare publisher. It fills a stream that has the settings of the
+// stream ROOMS.
 func publishBare(args []string) error {
 	window, err := time.ParseDuration(args[1])
 	if err != nil {

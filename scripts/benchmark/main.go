@@ -1,13 +1,15 @@
 //go:build linux
 
-// Command benchmark measures Roomcast from outside: real processes, real sockets, and the
-// CPU time of all server processes. scripts/bench builds it and runs it in a network
-// namespace of its own, on the second core. The servers run on the first core.
+// Command benchmark measures Roomcast from outside: with real processes, real sockets, and the CPU
+// time of all server processes. The script scripts/bench builds this program and runs it in a
+// network namespace of its own. The program runs on the second core; the servers run on the first
+// core.
 //
-// Each case has a file. swarm.go makes the load, with an epoll loop that costs little more than
-// the kernel's part. talk.go decides which member sends when. It also checks that every member
-// receives every message once and in order, because a server that drops messages would look fast.
-// reference.go is the comparison: a chat server that only writes each frame to each socket.
+// Each case is in its own file. swarm.go runs the clients (the load), with an epoll loop that needs
+// little more CPU time than the kernel does. talk.go decides which member sends when. It also
+// checks that every member receives every message once and in order, because a server that drops
+// messages would look fast. reference.go is the reference for comparison, called (R) in the tables:
+// a chat server that only writes each frame to each socket.
 package main
 
 import (
@@ -20,19 +22,19 @@ import (
 
 // bench is one run of one case.
 type bench struct {
-	dir    string        // binaries and the data of the servers
-	rounds int           // measurements of each system
+	dir    string        // directory of the binaries and of the data of the servers
+	rounds int           // how often each system is measured
 	window time.Duration // duration of a measurement
 	quick  bool
 	sync   string // --sync: always, or an interval
 	only   string // the only part to measure; "" = all
-	flags  string // more flags of the gateway
+	flags  string // further flags for the gateway
 
-	thin     bool // also measure the services as separate processes
-	accounts bool // NATS has the accounts of scripts/nats.conf
+	thin     bool // also measure the form with separate processes for NATS, roomsvc and gateway
+	accounts bool // run NATS with the accounts of scripts/nats.conf
 }
 
-// cases are the commands, in the order in which help lists them.
+// cases are the cases of the benchmark, in the order in which the help lists them.
 var cases = []struct {
 	name, what string
 	run        func(*bench) error
@@ -41,13 +43,13 @@ var cases = []struct {
 	{"rooms", "500 rooms of 10 members, one message in flight in each", rooms},
 	{"latency", "one room of 100 members: socket to socket", latency},
 	{"idle", "15,000 members: memory and CPU without messages", idle},
-	{"sse", "10,000 idle readers of events; a fan-out to readers beside one to WebSockets", sse},
+	{"sse", "10,000 idle readers of Server-Sent Events; a fan-out to readers, compared with one to WebSockets", sse},
 	{"connect", "handshakes", connect},
 	{"stuck", "one room of 10,000 members, some of which do not read", stuck},
 	{"fair", "small rooms and pings while a room of 10,000 members is busy", fair},
 	{"storm", "a gateway is killed and its 10,000 members reconnect to another", storm},
-	{"ask", "questions to a backend over NATS: reconnects, joins, messages", ask},
-	{"revoke", "from a revocation or a ban to its last effect on three gateways", revoke},
+	{"ask", "what it costs to ask a backend over NATS: reconnects, joins, messages", ask},
+	{"revoke", "time from a revocation or a ban until the last session on three gateways is closed", revoke},
 	{"erase", "how long the bytes of a deleted message stay in files, with one replica and with three", erase},
 	{"ingest", "from a NATS request to the ack of the stored message", ingest},
 	{"read", "the last 50 messages of one cold room among a million", read},
@@ -89,10 +91,10 @@ func main() {
 
 func (b *bench) parse(args []string) error {
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
-	f.BoolVar(&b.quick, "quick", false, "at most 15 seconds, with rough figures")
-	f.IntVar(&b.rounds, "rounds", 0, "times each system is measured (default 7, quick 3)")
-	f.DurationVar(&b.window, "window", 0, "length of one measurement (default 3s, quick 1s)")
-	f.StringVar(&b.sync, "sync", "always", "when the log reaches the disk: always, or an interval")
+	f.BoolVar(&b.quick, "quick", false, "take at most 15 seconds; the figures are rough")
+	f.IntVar(&b.rounds, "rounds", 0, "measure each system this `number` of times (default 7, quick 3)")
+	f.DurationVar(&b.window, "window", 0, "let one measurement last this `duration` (default 3s, quick 1s)")
+	f.StringVar(&b.sync, "sync", "always", "when NATS syncs the log to disk: always, or an interval")
 	f.StringVar(&b.only, "only", "", `fanout: only hot or sparse; sse: only idle or fanout; ingest: only one stream, such as "R1, sync 2m"`)
 	f.StringVar(&b.flags, "gateway-flags", "", "further flags of the gateway, separated by spaces")
 	f.BoolVar(&b.thin, "thin", false, "rooms: also measure gateway, roomsvc and NATS as processes of their own")
@@ -115,7 +117,7 @@ func (b *bench) parse(args []string) error {
 	return nil
 }
 
-// role runs a process that another process of the benchmark started.
+// role runs one of the processes that the benchmark starts from its own binary.
 func role(name string, args []string) error {
 	switch name {
 	case "reference":

@@ -22,7 +22,7 @@ import (
 
 // The load of the case memory.
 const (
-	fullRooms    = 40 // rooms with fullMessages messages of fullSize bytes: 5 MB each
+	fullRooms    = 40 // rooms with fullMessages messages of fullSize bytes, which is 5 MB in each room
 	fullMessages = 84
 	fullSize     = 60_000
 	stuckMembers = 64 // members that join all full rooms with an early since and read nothing
@@ -31,8 +31,8 @@ const (
 	memoryFlag   = 256 << 20
 )
 
-// memoryCase measures the memory that a gateway holds for clients that request much and read
-// little, and the delay of other clients. The gateway has its default limits.
+// memoryCase measures how much memory a gateway needs for clients that request much and read
+// little, and how much they delay other clients. The gateway has its default limits.
 func memoryCase(b *bench) error {
 	rest, attack := 5*time.Second, 20*time.Second
 	if b.quick {
@@ -74,7 +74,7 @@ func memoryCase(b *bench) error {
 			name        string
 			stuck, back int
 		}{{"nobody reads", stuckMembers, 0}, {"backward", 0, backReaders}, {"both", stuckMembers, backReaders}} {
-			s, p, err := form.start() // a new process, which holds no memory of an earlier load
+			s, p, err := form.start() // a new process, so that no memory of an earlier load remains
 			if err != nil {
 				return err
 			}
@@ -95,7 +95,7 @@ func memoryCase(b *bench) error {
 
 func mb(n int64) string { return fmt.Sprint(n >> 20) }
 
-// stop ends the system's processes, the last started first.
+// stop ends the system's processes, beginning with the one that was started last.
 func (s *system) stop() {
 	for i := len(s.procs) - 1; i >= 0; i-- {
 		s.procs[i].stop()
@@ -104,15 +104,15 @@ func (s *system) stop() {
 
 // attacked is the effect of one load on a process.
 type attacked struct {
-	rest, most  int64         // bytes resident
+	rest, most  int64         // resident memory in bytes, at rest and at most
 	quiet, busy time.Duration // median time to an ack, at rest and under load
-	pages       int64         // answers to history
-	closed      int64         // sessions that were closed although they read
-	core        float64       // used percent of the server's core
+	pages       int64         // pages of history that were read
+	closed      int64         // sessions that the gateway closed as slow although they read
+	core        float64       // how busy the server's core was, in percent
 }
 
-// attack measures p at rest, and then under load: stuck members do not read, and back members
-// read history backward.
+// attack measures p at rest, and then under load. The load is a number of members (stuck) that do
+// not read, and a number (back) that read history backward.
 func (s *system) attack(p *process, stuck, back int, rest, during time.Duration) (m attacked, err error) {
 	var group sync.WaitGroup
 	var faults errorList
@@ -199,14 +199,14 @@ func fillRooms(addr string) error {
 	return faults.err()
 }
 
-// session is a JSON session of one goroutine.
+// session is a JSON session. It belongs to one goroutine.
 type session struct {
 	nc net.Conn
 	r  *bufio.Reader
 }
 
-// openSession connects with a receive buffer of the given size. A small one makes the kernel hold
-// little unread data.
+// openSession connects with a receive buffer of the given size. With a small buffer, the kernel
+// keeps little unread data, and the rest stays in the gateway.
 func openSession(addr, path string, buffer int) (*session, error) {
 	d := net.Dialer{Timeout: 10 * time.Second, Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) {
@@ -282,8 +282,8 @@ func (s *session) answer() ([]byte, error) {
 }
 
 // readNothing joins all full rooms and reads nothing, until the gateway has closed the session as
-// slow. Then it does the same again. The gateway shares equal reads of the log, so each member
-// begins at another seq.
+// slow. Then it begins again. Each member joins with another seq, because the gateway would answer
+// equal requests with one read of the log.
 func readNothing(addr string, since int, quit <-chan struct{}) error {
 	for {
 		s, err := openSession(addr, "/ws", 4<<10)
@@ -305,7 +305,8 @@ func readNothing(addr string, since int, quit <-chan struct{}) error {
 	}
 }
 
-// readBackward requests 20 pages of a full room a second, each ending at another seq.
+// readBackward requests 20 pages of a full room a second. Each page ends at another seq, so that
+// the gateway must read each from the log.
 func readBackward(addr string, i int, quit <-chan struct{}, pages *atomic.Int64) error {
 	s, err := openSession(addr, "/room/"+fullRoom(i)+"/", 1<<20)
 	if err != nil {
@@ -351,7 +352,7 @@ func readBackward(addr string, i int, quit <-chan struct{}, pages *atomic.Int64)
 	}
 }
 
-// delays holds the delays of all probes. It is safe for concurrent use.
+// delays contains the measured delays of all probes. It is safe for concurrent use.
 type delays struct {
 	mu sync.Mutex
 	h  histogram
@@ -363,7 +364,7 @@ func (d *delays) add(took time.Duration) {
 	d.h.add(took)
 }
 
-// take returns the median of the delays since its last call.
+// take returns the median of the delays since the last call of take.
 func (d *delays) take() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -21,21 +21,23 @@ import (
 
 var millionGateways, millionMembers int // flags
 
-// Each gateway has roomsEach rooms of its own. The members of a room are on roomSpan gateways: its
-// own and the ones before. With 52 gateways, about a thousand rooms have a thousand members each.
+// Each gateway has roomsEach rooms. The members of a room are on roomSpan gateways: the gateway of
+// the room, and those with the numbers before it. With 52 gateways there are about a thousand rooms
+// with a thousand members each.
 const (
 	roomsEach = 19
 	roomSpan  = 4
 )
 
-// millionRoom returns the room of a gateway's id-th member.
+// millionRoom returns the number of the room for member id of a gateway.
 func millionRoom(gateway, id int) int {
 	return (gateway+id%roomSpan)%millionGateways*roomsEach + id/roomSpan%roomsEach
 }
 
-// million starts many gateways on one NATS server, and sends one message to every room. A gateway
-// has as many members as a process may have descriptors. Servers and load share all cores, so the
-// case measures memory and completeness, not speed.
+// million starts many gateways on one NATS server, and sends one message to every room. Each
+// gateway has almost as many members as a process may have file descriptors. Servers and clients
+// share all cores. So the case does not measure speed; it measures memory, and whether every member
+// receives the message.
 func million(b *bench) error {
 	servers, err := b.startNATS(1, "2m")
 	if err != nil {
@@ -46,8 +48,8 @@ func million(b *bench) error {
 		return err
 	}
 	sys := &system{procs: append(servers, svc)}
-	// Among a hundred processes, NATS and roomsvc would get too little CPU time. In production
-	// they have machines of their own.
+	// Raise the priority of NATS and roomsvc, which would get too little CPU time among a hundred
+	// other processes. In production they have their own machines.
 	for _, p := range sys.procs {
 		if err := p.hurry(); err != nil {
 			return fmt.Errorf("raise priority of %s: %w", p.name, err)
@@ -93,7 +95,7 @@ func million(b *bench) error {
 		if err := nc.Publish(benchRoom(i).Subject(), []byte("hello, all of you")); err != nil {
 			return err
 		}
-		if i%50 == 49 { // the queue of a room's owner is bounded
+		if i%50 == 49 { // pause, because the queue of a partition's owner is bounded
 			nc.Flush()
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -119,7 +121,7 @@ func million(b *bench) error {
 	return nil
 }
 
-// hurry raises the priority of the process. New threads inherit it.
+// hurry raises the priority of the process. Its new threads inherit the priority.
 func (p *process) hurry() error {
 	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
 	for _, thread := range threads {
@@ -168,8 +170,8 @@ func (b *bench) newCrowd(gateway, members int) (*crowd, error) {
 	return c, nil
 }
 
-// total waits until every crowd has printed a line that begins with word. It returns the sum of
-// the numbers on these lines.
+// total waits until every crowd has printed a line that begins with word. It returns the sum of the
+// numbers in these lines.
 func total(crowds []*crowd, word string, limit time.Duration) (sum int) {
 	over := time.After(limit)
 	var mu sync.Mutex
@@ -199,7 +201,7 @@ func total(crowds []*crowd, word string, limit time.Duration) (sum int) {
 	return sum
 }
 
-// beMembers is the process of a crowd.
+// beMembers is what the process of a crowd runs.
 func beMembers(args []string) error {
 	var gateway, n int
 	if _, err := fmt.Sscan(strings.Join(args, " "), &gateway, &millionGateways, &n); err != nil {

@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The cores of the two sides.
+// The CPU cores of the servers and of the load.
 const (
 	serverCore = 0
 	loadCore   = 1
@@ -40,8 +40,8 @@ var running struct {
 	list []*process
 }
 
-// start runs a binary of the bench directory on a core. If core is negative, the kernel chooses
-// the core.
+// start starts a binary of the bench directory on the given CPU core. If core is negative, the
+// kernel chooses the core.
 func (b *bench) start(core int, name, binary string, args ...string) (*process, error) {
 	p := &process{name: name, log: filepath.Join(b.dir, name+".log"), done: make(chan struct{})}
 	out, err := os.Create(p.log)
@@ -63,9 +63,9 @@ func (b *bench) start(core int, name, binary string, args ...string) (*process, 
 	return p, nil
 }
 
-// starters holds the job queue of one locked thread per core. The thread forks the children, which
-// inherit its core. It never ends: when a thread ends, the kernel kills the children that it
-// forked (Pdeathsig).
+// starters has, for each core, the job queue of one thread that is bound to the core. This thread
+// starts the child processes, which inherit the core. It never ends, because the kernel would then
+// kill the children that it has started (Pdeathsig).
 var starters = map[int]chan func(){}
 
 // onCore calls f on a thread bound to core.
@@ -77,7 +77,7 @@ func onCore(core int, f func() error) error {
 		go func() {
 			runtime.LockOSThread()
 			var set unix.CPUSet
-			for c := range 1024 { // cores that do not exist are ignored
+			for c := range 1024 { // the kernel ignores cores that do not exist
 				if core < 0 || c == core {
 					set.Set(c)
 				}
@@ -116,8 +116,8 @@ func (p *process) rss() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// files returns the number of open descriptors of the process. It does not list them, which would
-// be slow.
+// files returns the number of open file descriptors of the process. It reads the number from the
+// size of a directory, because listing the descriptors would be slow.
 func (p *process) files() int {
 	info, err := os.Stat(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
 	if err != nil {
@@ -187,7 +187,7 @@ func (p *process) ready(addr string) error {
 	return fmt.Errorf("%s is not ready at %s", p.name, addr)
 }
 
-// stopAll kills all running processes, the newest first.
+// stopAll kills all running processes, beginning with the newest.
 func stopAll() {
 	running.Lock()
 	list := running.list

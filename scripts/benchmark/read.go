@@ -20,12 +20,12 @@ import (
 
 // The log of the case read.
 const (
-	longRooms = 2000 // rooms with longLog messages each; fill writes them in two ways
-	longLog   = 80   // messages of a long room: a little more than a page
+	longRooms = 2000 // number of rooms with longLog messages each; fill writes half of them in one go, half spread over the log
+	longLog   = 80   // number of messages in a long room, a little more than a page
 )
 
-// read makes a log of a million rooms and restarts the server. Then it reads the last 50 messages
-// of some rooms, of each room only once.
+// read makes a log of a million rooms and restarts the NATS server, so that its caches are empty.
+// Then it reads the last 50 messages of some rooms, each room only once.
 func read(b *bench) error {
 	rooms, active := 1_000_000, 20_000
 	if b.quick {
@@ -59,7 +59,7 @@ func read(b *bench) error {
 	ways := [...]string{"last=50: 80 messages in one go", "last=50: 80 messages, spread over the whole log", "last=50: 1 message"}
 	var took [len(ways)]histogram
 	var longest [len(ways)]time.Duration
-	for _, k := range rand.Perm(len(ways) * longRooms / 2) { // each long room once, in random order
+	for _, k := range rand.Perm(len(ways) * longRooms / 2) { // every long room once, in random order
 		way := k % len(ways)
 		i, want := k/len(ways)*2+way, uint64(longLog)
 		if way == 2 {
@@ -113,8 +113,9 @@ func read(b *bench) error {
 
 func benchRoom(i int) proto.Room { return proto.MustRoom(fmt.Sprintf("bench_%d", i)) }
 
-// fill writes one message into each room, and longLog messages into the first longRooms: into
-// the even rooms all at once, into the odd ones spread over the log.
+// fill writes one message into each room. Into each of the first longRooms rooms it writes longLog
+// messages instead: into those with even numbers all at once, into those with odd numbers spread
+// over the log.
 func fill(rooms int) (uint64, error) {
 	nc, err := nats.Connect(natsURL(0), nats.Name("fill"))
 	if err != nil {
@@ -130,7 +131,7 @@ func fill(rooms int) (uint64, error) {
 		return 0, err
 	}
 	var (
-		top    uint64 // the last stream sequence
+		top    uint64 // stream sequence of the last written record
 		seqs   [longRooms]uint64
 		starts [longRooms][2]uint64 // stream sequences at which the previous and the present page begin
 	)
@@ -149,14 +150,15 @@ func fill(rooms int) (uint64, error) {
 		_, err := js.PublishMsgAsync(&nats.Msg{Subject: r.Room.LogSubject(), Header: header(&r), Data: r.Payload}, jetstream.WithStallWait(10*time.Second))
 		return err
 	}
-	// After every few short rooms a long room gets a message. The odd rooms get theirs in turn. Of
-	// the even rooms, 40 at a time get messages until they are full.
+	// After every few messages to short rooms, one message goes to a long room. The long rooms with
+	// odd numbers take turns. Of those with even numbers, 40 at a time get messages until they are
+	// full.
 	turns := longRooms * longLog
 	quiet := 0
 	for turn := range turns {
 		i := turn % longRooms
 		if i%2 == 0 {
-			k := turn / 2 // counts only the turns of even rooms
+			k := turn / 2 // counts only the messages to even rooms
 			group, within := k/(40*longLog), k%(40*longLog)
 			i = 2 * (group*40 + within%40)
 		}
@@ -180,7 +182,7 @@ func fill(rooms int) (uint64, error) {
 	return top, nil
 }
 
-// speak sends one message to each of n rooms, beginning with index first.
+// speak sends one message to each of n rooms, beginning with room number first.
 func speak(nc *nats.Conn, first, n int) error {
 	a, err := newAsker(nc, 0, 0)
 	if err != nil {
@@ -197,7 +199,8 @@ func speak(nc *nats.Conn, first, n int) error {
 	return a.end()
 }
 
-// diskPerMillion returns the size of the files below dir per million messages.
+// diskPerMillion returns the size of the files below dir, divided by the number of messages in
+// millions.
 func diskPerMillion(dir string, messages uint64) string {
 	var sum int64
 	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

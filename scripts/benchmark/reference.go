@@ -15,9 +15,9 @@ import (
 )
 
 // serveReference is the reference: a chat server that only copies frames. Each URL path is a room.
-// The reference sends each message to all members of the room, with the same bytes as Roomcast and
-// one write for each frame. It stores nothing and is only one process. A member that does not
-// read loses frames.
+// The reference sends each message to all members of the room, in the same bytes as Roomcast and
+// with one write for each frame. It is one process and stores nothing. A member that does not read
+// fast enough loses frames.
 func serveReference(addr string) error {
 	at, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -90,7 +90,8 @@ func serveReference(addr string) error {
 	}
 }
 
-// welcome answers a handshake and returns the members of the requested room, with the new one.
+// welcome answers a handshake, and returns the members of the requested room, including the new
+// one.
 func welcome(fd int, request []byte, rooms map[string]*[]int) *[]int {
 	_, rest, _ := bytes.Cut(request, []byte("GET "))
 	path, rest, _ := bytes.Cut(rest, []byte(" "))
@@ -121,8 +122,9 @@ func leave(members *[]int, fd int) {
 	}
 }
 
-// relay removes the first masked frame from b and appends the frame for the members. The frame
-// must be complete; the load sends only complete frames.
+// relay removes the first masked frame from b, and appends to frame the unmasked frame for the
+// members. The frame in b must be complete, because the clients of the benchmark send only complete
+// frames.
 func relay(frame []byte, b *[]byte) []byte {
 	in := *b
 	size, head := int(in[1]&127), 2

@@ -21,8 +21,8 @@ import (
 
 const benchSecret, benchToken = "the-secret-of-the-benchmark-0123", "the-api-token-of-the-benchmark"
 
-// revoke measures the time from the request for a revocation or a ban to its last effect, on three
-// gateways under load.
+// revoke measures how long a revocation or a ban takes: from the request until the last session of
+// the person is closed, on three gateways under load.
 func revoke(b *bench) error {
 	trials, members := 100, 1500
 	if b.quick {
@@ -74,13 +74,13 @@ func revoke(b *bench) error {
 	return nil
 }
 
-// expulsion opens two sessions of an id on each gateway and sends the request. It returns the time
-// until all sessions are closed with the expected code.
+// expulsion opens two sessions of the id on each gateway, and then sends the request. It returns
+// the time until all sessions are closed with the expected code.
 func expulsion(id string, code proto.CloseCode, to, body string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	mint := auth.Mint{Key: []byte(benchSecret), Subject: id, TTL: time.Hour}
-	token, err := mint.Token(time.Now().Add(-2 * time.Second)) // iat has whole seconds
+	token, err := mint.Token(time.Now().Add(-2 * time.Second)) // two seconds ago, because the claim iat has only whole seconds
 	if err != nil {
 		return 0, err
 	}
@@ -131,7 +131,7 @@ func expulsion(id string, code proto.CloseCode, to, body string) (time.Duration,
 	return time.Since(began), nil
 }
 
-// beChatter is a process with n members in 30 rooms that send 100 messages a second.
+// beChatter is a process whose members, in 30 rooms, send 100 messages a second.
 func beChatter(to, members string) error {
 	n, err := strconv.Atoi(members)
 	if err != nil {

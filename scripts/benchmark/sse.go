@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// sse measures readers of Server-Sent Events: first the memory of idle readers, then a fan-out
-// to readers. It compares the latter with a fan-out to WebSockets in another room of the same
-// gateway.
+// sse measures readers of Server-Sent Events. First it measures the memory of idle readers. Then it
+// compares a fan-out to readers with a fan-out to WebSockets in another room of the same gateway.
 func sse(b *bench) error {
 	var rows table
 	if b.only != "fanout" {
@@ -71,7 +70,7 @@ func (b *bench) idleReaders(rows *table, n int) error {
 		if err := load.run(60*time.Second, func() bool { return load.open >= n }); err != nil {
 			return fmt.Errorf("%d of %d readers: %w", load.open, n, err)
 		}
-		if err := load.run(15*time.Second, nil); err != nil { // readers receive the last joins, and the gateway frees buffers
+		if err := load.run(15*time.Second, nil); err != nil { // time for the readers to receive the last joins, and for the gateway to free buffers
 			return err
 		}
 		after, err := memoryOf(all.procs[0], addr(9090))
@@ -89,8 +88,8 @@ func (b *bench) idleReaders(rows *table, n int) error {
 	return nil
 }
 
-// readersBesideSessions measures in turn a room of JSON sessions and a room of as many readers.
-// The speakers of both rooms are sessions.
+// readersBesideSessions compares two rooms of equal size: one with JSON sessions, one with readers.
+// It measures them alternately. The members that send messages are sessions in both rooms.
 func (b *bench) readersBesideSessions(rows *table, gateway *system, name string, members, speakers int, interval time.Duration) error {
 	const gatewayOnly = 2 // after nats-server and roomsvc
 	systems := make([]*system, 2)
@@ -120,7 +119,7 @@ func (b *bench) readersBesideSessions(rows *table, gateway *system, name string,
 			return errors.New(s.s.said)
 		}
 		s.t = newTalk(s.s, 1, speakers, messageSize)
-		if err := s.s.run(3*time.Second, nil); err != nil { // until the joins are over
+		if err := s.s.run(3*time.Second, nil); err != nil { // until all notices of joins are delivered
 			return err
 		}
 		if err := s.warm(); err != nil {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// histogram counts durations in buckets that are 3 % wide, from 1 µs to an hour.
+// histogram counts durations from 1 µs to an hour, in buckets whose ends are 3 % apart.
 type histogram struct {
 	count  int64
 	bucket [32 * 32]int64
@@ -27,7 +27,7 @@ func (h *histogram) add(d time.Duration) {
 	h.count++
 }
 
-// quantile returns the end of the bucket that contains the q-quantile; q is less than 1.
+// quantile returns the upper end of the bucket that contains the q-quantile; q must be less than 1.
 func (h *histogram) quantile(q float64) time.Duration {
 	rank, seen := int64(q*float64(h.count)), int64(0)
 	for i, n := range h.bucket {
@@ -39,7 +39,7 @@ func (h *histogram) quantile(q float64) time.Duration {
 	return 0
 }
 
-// samples are the results of all rounds for one cell of a table.
+// samples are the results of all measurements for one cell of a table.
 type samples []float64
 
 func (s samples) median() float64 {
@@ -64,7 +64,7 @@ func (s samples) cell(format string) string {
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// table prints markdown.
+// table is a table that is printed as Markdown.
 type table struct{ rows [][]string }
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
@@ -78,8 +78,8 @@ func (t *table) print() {
 	}
 }
 
-// watch detects conditions that make a measurement worthless: the load's process uses its whole
-// core, or a hypervisor or a kernel thread has used a core.
+// watch measures conditions that make a measurement worthless: the clients need their whole core,
+// or a hypervisor or kernel threads have taken much of a core.
 type watch struct {
 	at               time.Time
 	own, steal, soft time.Duration
@@ -89,10 +89,11 @@ func newWatch() watch {
 	return watch{time.Now(), ownCPU(), stolen(), softirq()}
 }
 
-// worst holds the worst conditions of a run. printWorst prints them below the table.
+// worst is the worst of these conditions in a run, in percent of a core. printWorst prints them
+// below the table.
 var worst struct{ load, steal, soft float64 }
 
-// end records the conditions since the call of newWatch.
+// end adds the conditions since the call of newWatch to worst.
 func (w watch) end() {
 	wall := float64(time.Since(w.at))
 	worst.load = max(worst.load, float64(ownCPU()-w.own)/wall)
@@ -100,12 +101,12 @@ func (w watch) end() {
 	worst.soft = max(worst.soft, float64(softirq()-w.soft)/wall)
 }
 
-// printWorst prints the conditions of the run, and warns.
+// printWorst prints worst, and a warning if a condition was too bad.
 func printWorst() {
 	fmt.Printf("\nLoad at most %.0f %% of its core; stolen by the hypervisor at most %.1f %%, softirq threads %.1f %% of a core.\n",
 		100*worst.load, 100*worst.steal, 100*worst.soft)
 	if worst.load > 0.9 {
-		note("the load was %.0f %% busy: rates are those of the load, only figures per CPU-second count", 100*worst.load)
+		note("the clients used %.0f %% of their core, so they may have limited the rates; only figures per CPU-second are valid", 100*worst.load)
 	}
 	if worst.steal > 0.02 || worst.soft > 0.02 {
 		note("the machine was disturbed (steal %.1f %%, softirq %.1f %%): measure again", 100*worst.steal, 100*worst.soft)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// storm kills one of two gateways. All its members reconnect to the other one at once, each with
-// its last seq, while members send messages in every room.
+// storm kills one of two gateways while members send messages in every room. All its members
+// reconnect to the other gateway at once, and each resumes from its last seq.
 func storm(b *bench) error {
 	own, lost, rooms := 5000, 10_000, 100
 	if b.quick {
@@ -92,7 +92,7 @@ func storm(b *bench) error {
 	w.end()
 	during := t.delay
 	rss = survivor.rss() - rss
-	if err := t.settle(20 * time.Second); err != nil { // checks that each member got each message once, in order
+	if err := t.settle(20 * time.Second); err != nil { // also checks that each member has received each message once and in order
 		return err
 	}
 	slices.Sort(back)
@@ -100,13 +100,13 @@ func storm(b *bench) error {
 	var rows table
 	rows.add("", "result")
 	rows.add("members that lost their gateway, all back at once", fmt.Sprint(lost))
-	rows.add("back (greeted by the survivor) p50 / p99 / last", fmt.Sprintf("%.2f / %.2f / %.2f s", at(0.5), at(0.99), at(1)))
+	rows.add("time until a member has the hello of the other gateway, p50 / p99 / last", fmt.Sprintf("%.2f / %.2f / %.2f s", at(0.5), at(0.99), at(1)))
 	rows.add("attempts that failed", fmt.Sprint(refused))
-	rows.add(fmt.Sprintf("delay of the survivor's own %d, p50 / p99: before", own),
+	rows.add(fmt.Sprintf("delay of the %d members that were on the other gateway before, p50 / p99: before the kill", own),
 		fmt.Sprintf("%.1f / %.1f ms", millis(quiet.quantile(0.5)), millis(quiet.quantile(0.99))))
-	rows.add("the same from the kill until a second after the last was back",
+	rows.add("the same, from the kill until a second after the last member was back",
 		fmt.Sprintf("%.1f / %.1f ms", millis(during.quantile(0.5)), millis(during.quantile(0.99))))
-	rows.add("CPU of the survivor until all were back, memory added", fmt.Sprintf("%.2f s, %d MB", used.Seconds(), rss>>20))
+	rows.add("CPU time of the other gateway until all were back, additional memory", fmt.Sprintf("%.2f s, %d MB", used.Seconds(), rss>>20))
 	rows.add("messages lost, repeated or out of order", fmt.Sprintf("0 of %d deliveries", t.heard))
 	rows.print()
 	printWorst()

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stuck measures a big room in which some members do not read: the delay of the others, and
-// the time until the gateway closes those that do not read.
+// stuck measures a big room in which some members do not read: the delay of the members that read,
+// and the time until the gateway closes the sessions of those that do not.
 func stuck(b *bench) error {
 	n, quietly, limit := 10_000, 8*time.Second, 22*time.Second
 	if b.quick {

@@ -31,42 +31,44 @@ type member struct {
 	fd    int
 	state state
 	room  int32
-	since time.Duration // when the last attempt to connect began
-	have  uint64        // seq of the last event (JSON sessions)
-	tail  []byte        // the beginning of an incomplete frame
+	since time.Duration // when the last attempt to connect began, since the start of the swarm
+	have  uint64        // seq of the last event; only in JSON sessions
+	tail  []byte        // the received part of an incomplete frame
 }
 
-// swarm is a set of clients on one epoll loop. One goroutine owns it. When all clients are open,
-// it does one read for each event and allocates nothing.
+// swarm is a set of clients on one epoll loop. One goroutine owns it. When all clients are
+// connected, it does one read for each epoll event and allocates no memory.
 type swarm struct {
 	addr      netip.AddrPort
-	elsewhere map[int]netip.AddrPort // members that connect to another address
-	json      bool                   // subprotocol roomcast.v1
+	elsewhere map[int]netip.AddrPort // by id: the other address to which a member connects
+	json      bool                   // use JSON sessions (subprotocol roomcast.v1)
 	receive   int                    // SO_RCVBUF of later connections; 0 = the default of the system
 
-	// path returns the path and query for a member. It is called for each attempt to connect.
+	// path returns the path and query of a member's URL. The swarm calls it for each attempt to
+	// connect.
 	path func(id int) string
 
-	// events reports whether a member reads Server-Sent Events instead of WebSocket frames. For such a
-	// member, hears receives the data of each event. nil = no member does.
+	// events reports whether a member reads Server-Sent Events instead of WebSocket frames. For
+	// such a member, the swarm calls hears with the data of each event. nil = no member reads
+	// Server-Sent Events.
 	events func(id int) bool
 
-	offer  func(id int) string          // a member's resume string; may be nil, and "" = none
-	opens  func(id int)                 // the handshake is done; may be nil
-	hears  func(id int, payload []byte) // a text frame came; payload is lent
-	pongs  func(id int)                 // a pong came; may be nil
-	closes func(id int, code int)       // the connection ended; 1006: without a close frame; may be nil; may call connect
-	ticks  func()                       // every tick; may be nil
+	offer  func(id int) string          // returns a member's resume string; "" = none; may be nil
+	opens  func(id int)                 // called after the handshake; may be nil
+	hears  func(id int, payload []byte) // called for a text frame; payload is valid only during the call
+	pongs  func(id int)                 // called for a pong; may be nil
+	closes func(id int, code int)       // called when the connection has ended; code 1006 = without a close frame; may be nil; may call connect
+	ticks  func()                       // called at the interval that every has set; may be nil
 
 	members []member
-	waiting []int // ids that wait to connect, because window handshakes are in progress
+	waiting []int // ids that wait to connect, because as many handshakes as window are in progress
 	halfway int   // number of members that are connecting or upgrading
 	open    int   // number of opened members
-	refused int   // handshakes that were refused or not answered
+	refused int   // number of handshakes that were refused or not answered
 	said    string
 	codes   map[int]int // number of closes by code
 
-	now   time.Duration // since start, read once per wake-up
+	now   time.Duration // time since the start of the swarm, read once in each pass of the loop
 	start time.Time
 	epoll int
 	timer int
@@ -93,14 +95,14 @@ func newSwarm(addr string) (*swarm, error) {
 	return s, unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, s.timer, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1})
 }
 
-// every calls ticks at an interval; 0 stops the calls.
+// every makes the swarm call ticks at an interval; 0 stops the calls.
 func (s *swarm) every(interval time.Duration) {
 	t := unix.NsecToTimespec(int64(interval))
 	unix.TimerfdSettime(s.timer, 0, &unix.ItimerSpec{Interval: t, Value: t}, nil)
 }
 
-// add adds n members, in the rooms given by roomOf, and starts to connect them. run does the
-// work.
+// add adds n members; roomOf returns the room of each. It only queues their connections, which run
+// then opens.
 func (s *swarm) add(n int, roomOf func(i int) int) {
 	for i := range n {
 		s.members = append(s.members, member{fd: -1, room: int32(roomOf(i))})
@@ -125,8 +127,8 @@ func (s *swarm) connect(id int) {
 	if s.receive > 0 {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, s.receive)
 	}
-	// Every 4,000 connections, the local address changes. Otherwise the kernel's search for a free
-	// port would be the most expensive part of a connection.
+	// Use another local address after every 4,000 connections. With only one, the kernel's search
+	// for a free port would be the most expensive part of a connection.
 	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	n := id / 4000
 	from := &unix.SockaddrInet4{Addr: [4]byte{127, 100 + byte(n>>8), byte(n), 1}}
@@ -157,8 +159,8 @@ func (s *swarm) refuse(id int, why string) {
 	s.said = why
 }
 
-// run serves the clients until done returns true or limit has passed. If done is nil, run serves
-// them for limit; otherwise reaching limit is an error.
+// run serves the clients until done returns true. If limit passes before, run returns an error. If
+// done is nil, run serves the clients for the duration limit.
 func (s *swarm) run(limit time.Duration, done func() bool) error {
 	end := time.Since(s.start) + limit
 	for {
@@ -230,7 +232,7 @@ func (s *swarm) upgrade(id int) {
 	s.begin(id)
 }
 
-// begin sends the request of a member.
+// begin sends the handshake of a member.
 func (s *swarm) begin(id int) {
 	s.members[id].state = upgrading
 	s.watch(unix.EPOLL_CTL_MOD, id, unix.EPOLLIN)
@@ -239,8 +241,8 @@ func (s *swarm) begin(id int) {
 
 func (s *swarm) reads(id int) bool { return s.events != nil && s.events(id) }
 
-// read reads once from the connection. The rest of the data waits until run has read the other
-// connections.
+// read reads once from the connection. If there is more data, it stays in the kernel until run has
+// read from the other connections.
 func (s *swarm) read(id int) {
 	m := &s.members[id]
 	kept := copy(s.buf, m.tail)
@@ -316,8 +318,8 @@ func (s *swarm) read(id int) {
 	}
 }
 
-// write sends all of b. If the socket does not accept all of it at once, write drops the member: b
-// is short, so the server has stopped reading.
+// write sends all of b. If the socket does not accept all of b at once, write drops the member,
+// because b is short and so the server must have stopped reading.
 func (s *swarm) write(id int, b []byte) {
 	if n, _ := rawWrite(s.members[id].fd, b); n != len(b) {
 		s.drop(id, 1006)
@@ -338,7 +340,8 @@ func (s *swarm) drop(id int, code int) {
 		s.refused++
 	}
 	m.state = closed
-	// A reset leaves no TIME_WAIT, which would use up the ports.
+	// Close with a TCP reset, which leaves no connection in the state TIME_WAIT. Such connections
+	// would use up the ports.
 	unix.SetsockoptLinger(m.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	unix.Close(m.fd)
 	if s.closes != nil {
@@ -346,7 +349,7 @@ func (s *swarm) drop(id int, code int) {
 	}
 }
 
-// close drops all members and releases the resources of the swarm.
+// close drops all members and closes the descriptors of the swarm.
 func (s *swarm) close() {
 	s.closes = nil
 	for id := range s.members {
@@ -356,7 +359,8 @@ func (s *swarm) close() {
 	unix.Close(s.epoll)
 }
 
-// rawRead and rawWrite bypass the Go scheduler, so the sockets must be non-blocking.
+// rawRead and rawWrite do not tell the Go scheduler about the system call, which saves time. So
+// they must not block: the sockets must be non-blocking.
 func rawRead(fd int, b []byte) (int, unix.Errno) {
 	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 	return int(n), e

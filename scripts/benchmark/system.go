@@ -12,7 +12,7 @@ import (
 	"roomcast/proto"
 )
 
-// system is a set of server processes under test, with the address for members.
+// system is a measured set of server processes, with the address to which members connect.
 type system struct {
 	name  string
 	addr  string
@@ -21,10 +21,11 @@ type system struct {
 	t     *talk
 }
 
-// addr returns an address of the namespace; every system has a port range of its own.
+// addr returns an address in the network namespace of the benchmark. Every system has its own range
+// of ports.
 func addr(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// newReference starts the reference at a port.
+// newReference starts the reference server at a port.
 func (b *bench) newReference(port int) (*system, error) {
 	p, err := b.start(serverCore, fmt.Sprintf("reference%d", port), "benchmark", "role", "reference", addr(port))
 	if err != nil {
@@ -43,16 +44,17 @@ func (b *bench) newEmbedded(flags ...string) (*system, error) {
 	return &system{name: "gateway, all in one", addr: addr(8000), procs: []*process{p}}, p.ready(addr(9090))
 }
 
-// gatewayArgs returns the flags of every gateway, without limits that a benchmark would reach.
+// gatewayArgs returns the flags for every gateway. They switch off the limits that a benchmark
+// would reach.
 func (b *bench) gatewayArgs(listen, ops string) []string {
 	args := []string{"--listen", listen, "--ops-listen", ops, "--log-level", "warn",
 		"--drain-time", "100ms", "--rate", "0", "--max-connections", "0", "--max-connections-per-address", "0"}
 	return append(args, strings.Fields(b.flags)...)
 }
 
-// newThin starts nats-server, one roomsvc and the given number of gateways, at ports from 8001.
-// In procs, the gateways come after the other two. The i-th element of flags has further flags
-// of the i-th gateway.
+// newThin starts nats-server, one roomsvc and the given number of gateways, at ports from 8001. In
+// the field procs, the gateways come after the other two processes. flags[i] are further flags for
+// gateway i.
 func (b *bench) newThin(gateways int, flags ...[]string) (*system, error) {
 	procs, err := b.startNATS(1, b.sync)
 	if err != nil {
@@ -92,7 +94,7 @@ func (b *bench) login(user string) []string {
 
 const benchPassword = "password-for-the-benchmark"
 
-// shipped copies scripts/nats.conf into the bench directory and sets its variables.
+// shipped copies scripts/nats.conf into the bench directory, and sets the variables that it uses.
 func (b *bench) shipped() error {
 	conf, err := os.ReadFile("scripts/nats.conf")
 	if err != nil {
@@ -106,7 +108,8 @@ func (b *bench) shipped() error {
 	return os.WriteFile(filepath.Join(b.dir, "shipped.conf"), conf, 0o600)
 }
 
-// startNATS starts one server, or a cluster of three, with the mapping of room.* to partitions.
+// startNATS starts one NATS server, or a cluster of three. Their account maps the subjects of rooms
+// to partitions.
 func (b *bench) startNATS(n int, sync string) ([]*process, error) {
 	var procs []*process
 	rooms, include := fmt.Sprintf("mappings { %q: %q }", proto.SubjectAnyRoom, proto.MapTo), ""
@@ -150,7 +153,7 @@ max_pending: 256MB
 	return procs, nil
 }
 
-// quoted returns sync as NATS's configuration needs it: a duration in quotes, the word "always"
+// quoted returns sync in the form for NATS's configuration: a duration with quotes, the word always
 // without.
 func quoted(sync string) string {
 	if sync == "always" {
@@ -159,7 +162,7 @@ func quoted(sync string) string {
 	return `"` + sync + `"`
 }
 
-// startRoomsvc starts the i-th roomsvc and waits until it is ready.
+// startRoomsvc starts roomsvc number i and waits until it is ready.
 func (b *bench) startRoomsvc(i int, nats []*process, replicas int, sync string) (*process, error) {
 	p, err := b.start(serverCore, fmt.Sprintf("roomsvc%d", i), "roomsvc",
 		append(b.login("roomsvc"), "--nats", natsURL(i%len(nats)), "--ops-listen", addr(9200+i), "--log-level", "warn",
@@ -170,7 +173,7 @@ func (b *bench) startRoomsvc(i int, nats []*process, replicas int, sync string) 
 	return p, p.ready(addr(9200 + i))
 }
 
-// cpu returns the CPU time of the processes from index first on.
+// cpu returns the sum of the CPU times of procs[first:].
 func (s *system) cpu(first int) (sum time.Duration) {
 	for _, p := range s.procs[first:] {
 		sum += p.cpu()
@@ -193,13 +196,14 @@ func (s *system) rss() (sum int64) {
 	return sum
 }
 
-// join connects n members, spread over a number of rooms. In each room perRoom members send.
+// join connects n members, spread evenly over the rooms. In each room, perRoom members send
+// messages of size bytes.
 func (s *system) join(n, rooms, perRoom, size int) (err error) {
 	return s.joinAs("bench", false, n, rooms, perRoom, size)
 }
 
-// joinAs is like join. The names of its rooms begin with name, and json chooses JSON sessions
-// instead of text sessions.
+// joinAs is like join, but the names of the rooms begin with name. If json is true, members use
+// JSON sessions, otherwise text sessions.
 func (s *system) joinAs(name string, json bool, n, rooms, perRoom, size int) (err error) {
 	if s.s, err = newSwarm(s.addr); err != nil {
 		return err
@@ -218,8 +222,8 @@ func (s *system) joinAs(name string, json bool, n, rooms, perRoom, size int) (er
 	return s.warm()
 }
 
-// warm sends one message to every room and waits until all members have received it. Then
-// all members have joined and every room has been set up.
+// warm sends one message to every room and waits until all members have received it. Afterwards,
+// all members have joined, and every room is in memory.
 func (s *system) warm() error {
 	for i := range s.t.speaks {
 		s.t.say(i)
@@ -233,15 +237,16 @@ func (s *system) warm() error {
 // outcome is the result of one measurement.
 type outcome struct {
 	heard, said float64 // deliveries and messages per second
-	busy        float64 // how many cores the measured processes used
+	busy        float64 // how many cores the measured processes have used
 	perCPU      float64 // deliveries per CPU-second
 	each        []time.Duration
 	p50, p99    time.Duration
 }
 
-// measure lets the speakers send for a window. If interval is 0, each speaker sends its next
-// message when the previous one has reached all members. Otherwise the speakers take turns, with
-// one message each interval. Only the CPU time of the processes from index first on counts.
+// measure lets the speakers send messages for the duration window. If interval is 0, each speaker
+// sends its next message when its previous one has reached all members. Otherwise one speaker after
+// another sends one message at each interval. The result contains the CPU time of procs[first:]
+// only.
 func (s *system) measure(window, interval time.Duration, first int) (outcome, error) {
 	t := s.t
 	if t.closedLoop = interval == 0; t.closedLoop {
@@ -251,7 +256,7 @@ func (s *system) measure(window, interval time.Duration, first int) (outcome, er
 	} else {
 		s.s.every(interval)
 	}
-	if err := s.s.run(window/5, nil); err != nil { // warm up, without measuring
+	if err := s.s.run(window/5, nil); err != nil { // warm-up, which is not measured
 		return outcome{}, err
 	}
 	w, heard, said, cpu := newWatch(), t.heard, t.said, s.cpu(first)
@@ -277,8 +282,8 @@ func (s *system) measure(window, interval time.Duration, first int) (outcome, er
 	return o, nil
 }
 
-// compare measures the systems in turn, round after round. It reverses the order after each
-// round.
+// compare measures the systems one after the other, b.rounds times. Each time it reverses the
+// order, so that a drift of the machine affects all systems equally.
 func (b *bench) compare(systems []*system, interval time.Duration, first []int, each func(i int, o outcome)) error {
 	for r := range b.rounds {
 		for i := range systems {

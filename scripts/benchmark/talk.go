@@ -10,32 +10,33 @@ import (
 	"roomcast/gateway/wire/wstest"
 )
 
-// stamp has the length of the time that a text session receives before a message.
+// stamp has the same length as the time that a text session receives before each message.
 const stamp = "2006-01-02 15:04:05 "
 
-// talk decides which members of a swarm send, and checks the deliveries. A text contains the
-// number of the speaker, the number of the message and filler. With them, talk checks that each
-// delivery is in the right room and in order, without a hole or a repeat. One goroutine owns it.
+// talk decides which members of a swarm send, and checks the deliveries. A text contains the number
+// of the speaker, the number of the message and filler. From these numbers, talk checks that each
+// delivery is in the right room and in order, and that none is missing or repeated. One goroutine
+// owns a talk.
 type talk struct {
 	s       *swarm
-	text    []byte // the text of the next message; say writes the numbers over its beginning
+	text    []byte // the text of the next message; say overwrites its beginning with the numbers
 	speaks  []speaker
 	inRoom  [][]int  // by room: indexes of its speakers in speaks
 	members []int    // by room: the number of its members
-	next    []uint32 // by member and speaker of its room: the expected number
-	first   []int    // by member: the start of its part of next
+	next    []uint32 // for each member and each speaker of its room: the number of the next expected message
+	first   []int    // by member: where its part of next begins
 
-	closedLoop bool // a speaker sends again when its last message has reached all members
-	turn       int  // the next speaker, if the clock decides
-	timed      int  // measure the delay only of members with a lower id; 0 = of all
+	closedLoop bool // a speaker sends its next message when its last one has reached all members
+	turn       int  // index of the next speaker, if closedLoop is false
+	timed      int  // the delay is measured for members with a lower id; 0 = for all members
 	frame      []byte
 
-	heard  int64     // deliveries
-	said   int64     // messages
-	faults int64     // wrong deliveries
-	wrong  string    // the first wrong delivery
+	heard  int64     // number of deliveries
+	said   int64     // number of messages
+	faults int64     // number of wrong deliveries
+	wrong  string    // description of the first wrong delivery
 	delay  histogram // from the sender's write to a member's read
-	busy   int       // messages that have not reached all members of their rooms
+	busy   int       // number of messages that have not reached all members of their rooms yet
 }
 
 // speaker is a member that sends messages.
@@ -45,11 +46,11 @@ type speaker struct {
 	local  int               // its index among its room's speakers
 	last   uint32            // number of its last message
 	sent   [64]time.Duration // when it sent its last 64 messages, by number modulo 64
-	got    [64]int32         // how many members received each of them
+	got    [64]int32         // how many members have received each of these messages
 }
 
-// newTalk returns the talk of a swarm: perRoom members of each room send texts of size bytes,
-// including the stamp.
+// newTalk returns a talk for the members of a swarm. In each room, perRoom members send texts. With
+// the stamp, a text has size bytes.
 func newTalk(s *swarm, rooms, perRoom, size int) *talk {
 	t := &talk{s: s, inRoom: make([][]int, rooms), members: make([]int, rooms)}
 	t.text = bytes.Repeat([]byte("."), max(18, size-len(stamp)))
@@ -107,7 +108,7 @@ func (t *talk) hear(id int, payload []byte) {
 			if bytes.Contains(payload, []byte(`"error":`)) || bytes.Contains(payload, []byte(`"gap":`)) {
 				t.fault("member %d got %s", id, payload)
 			}
-			return // hello, ok, joined, left
+			return // another frame of a JSON session: hello, ok, joined or left
 		}
 		m.have = number(payload, `"seq":`)
 		payload = payload[at+len(`"text":"`):]
