@@ -9,29 +9,30 @@ import (
 	"time"
 )
 
-// board collects what the client sends and what its application sees, until a step of the
-// scenario takes it. It is safe for concurrent use.
+// board collects the frames that the client sends and the objects that it passes to its
+// application, until a step of the scenario takes them. It is safe for concurrent use.
 type board struct {
 	mu         sync.Mutex
-	current    *link         // the link whose frames count; nil = none
+	current    *link         // the link whose frames are collected; nil = none
 	changed    chan struct{} // closed and replaced at each change
-	lanes      map[string][]map[string]any
-	failure    error // not nil = the scenario has failed already
+	queues     map[string][]map[string]any
+	failure    error // why the scenario has failed; nil = it has not failed yet
 	transcript []string
 
-	said  map[string]string // text of a message that the application says → its key in the scenario
+	said  map[string]string // text of a message of the application → its key in the scenario
 	given map[string]string // key in the scenario → the key that the client gave the message
 }
 
 func newBoard() *board {
-	return &board{changed: make(chan struct{}), lanes: map[string][]map[string]any{},
+	return &board{changed: make(chan struct{}), queues: map[string][]map[string]any{},
 		said: map[string]string{}, given: map[string]string{}}
 }
 
-// laneOf returns the name of the lane in which an object waits. The order of objects counts only
-// within a lane. For example, a client may send its joins before or after its messages. Events and
-// gaps share a lane, because an application must see both in one order.
-func laneOf(actor string, object map[string]any) string {
+// queueOf returns the name of the queue for an object. A scenario checks the order of objects only
+// within a queue. For example, a client may send its joins before or after its messages, so these
+// have two queues. Events and gaps share a queue, because an application must receive both in one
+// order.
+func queueOf(actor string, object map[string]any) string {
 	for _, name := range slices.Sorted(maps.Keys(object)) {
 		switch {
 		case name == "id":
@@ -44,8 +45,8 @@ func laneOf(actor string, object map[string]any) string {
 	return actor
 }
 
-// put adds an object that the application sees, or a frame that the client sent on the current
-// link. It drops frames of other links.
+// put adds an object that the application has received, or a frame that the client has sent on the
+// link from. It drops frames of other links than the current one.
 func (b *board) put(actor string, from *link, object map[string]any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -55,15 +56,15 @@ func (b *board) put(actor string, from *link, object map[string]any) {
 	if say, ok := object["say"].(map[string]any); ok {
 		b.named(say)
 	}
-	lane := laneOf(actor, object)
-	b.lanes[lane] = append(b.lanes[lane], object)
+	queue := queueOf(actor, object)
+	b.queues[queue] = append(b.queues[queue], object)
 	b.transcript = append(b.transcript, actor+" "+compact(object))
 	b.change()
 }
 
-// named replaces the key that a client made for a message by the key in the scenario. If the
-// client sends the message again under another key, named keeps that key, so that the scenario
-// fails. The caller holds mu.
+// named replaces the key that the client has made for a message by the key in the scenario. If the
+// client sends the same message again with another key, named does not replace that key, so that
+// the scenario fails. The caller holds mu.
 func (b *board) named(say map[string]any) {
 	text, _ := say["text"].(string)
 	key, _ := say["key"].(string)
@@ -79,7 +80,7 @@ func (b *board) named(say map[string]any) {
 	}
 }
 
-// keyOf returns the key that the client gave a message.
+// keyOf returns the key that the client has made for the message with this key in the scenario.
 func (b *board) keyOf(name string) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -89,7 +90,7 @@ func (b *board) keyOf(name string) string {
 	return name
 }
 
-// says records the message that the application is about to say.
+// says records a message that the application is about to send.
 func (b *board) says(say map[string]any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -117,10 +118,10 @@ func (b *board) fail(why string) {
 	b.change()
 }
 
-// take waits for the oldest object in the pattern's lane and removes it. It fails if the object
-// does not match the pattern.
+// take waits for an object in the queue of the pattern, and removes the oldest one. It fails if
+// that object does not match the pattern.
 func (b *board) take(actor string, pattern map[string]any, limit time.Duration) (map[string]any, error) {
-	lane := laneOf(actor, pattern)
+	queue := queueOf(actor, pattern)
 	timeout := time.After(limit)
 	for {
 		b.mu.Lock()
@@ -129,9 +130,9 @@ func (b *board) take(actor string, pattern map[string]any, limit time.Duration) 
 			defer b.mu.Unlock()
 			return nil, b.failure
 		}
-		if waiting := b.lanes[lane]; len(waiting) > 0 {
+		if waiting := b.queues[queue]; len(waiting) > 0 {
 			defer b.mu.Unlock()
-			b.lanes[lane] = waiting[1:]
+			b.queues[queue] = waiting[1:]
 			if why := match(pattern, waiting[0]); why != "" {
 				return nil, fmt.Errorf("got %s: %s", compact(waiting[0]), why)
 			}
@@ -146,42 +147,43 @@ func (b *board) take(actor string, pattern map[string]any, limit time.Duration) 
 	}
 }
 
-// begin makes l the current link; nil ends the present link without another. It drops waiting
-// frames of the present link, because a client may send more frames than the scenario takes.
+// begin makes l the current link. With nil there is no current link afterwards. It drops the
+// waiting frames of the previous link, because a client may have sent more frames than the scenario
+// takes.
 func (b *board) begin(l *link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.current = l
-	for lane := range b.lanes {
-		if strings.HasPrefix(lane, "client ") {
-			delete(b.lanes, lane)
+	for queue := range b.queues {
+		if strings.HasPrefix(queue, "client ") {
+			delete(b.queues, queue)
 		}
 	}
 }
 
-// rest returns an error if the scenario has not taken everything that the client did, for example
-// if the client showed an event twice or sent a message twice.
+// rest returns an error if objects are left that no step has taken. For example, the client may
+// have delivered an event twice or sent a message twice.
 func (b *board) rest() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.failure != nil {
 		return b.failure
 	}
-	for _, lane := range slices.Sorted(maps.Keys(b.lanes)) {
-		switch lane {
-		case "client leave", "sees lost": // a client may leave when it closes
+	for _, queue := range slices.Sorted(maps.Keys(b.queues)) {
+		switch queue {
+		case "client leave", "sees lost": // these may be left, because a client may leave its rooms when it closes
 			continue
 		}
-		if waiting := b.lanes[lane]; len(waiting) > 0 {
-			return fmt.Errorf("the scenario has ended, but there was also %s %s", strings.Fields(lane)[0], compact(waiting[0]))
+		if waiting := b.queues[queue]; len(waiting) > 0 {
+			return fmt.Errorf("the scenario has ended, but there was also %s %s", strings.Fields(queue)[0], compact(waiting[0]))
 		}
 	}
 	return nil
 }
 
-// has reports whether an object waits in the lane of the pattern.
+// has reports whether an object waits in the queue of the pattern.
 func (b *board) has(actor string, pattern map[string]any) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.failure != nil || len(b.lanes[laneOf(actor, pattern)]) > 0
+	return b.failure != nil || len(b.queues[queueOf(actor, pattern)]) > 0
 }

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// TestMain also runs a mutant, if the environment names one: a driver whose lines it changes.
+// TestMain runs the tests. If an environment variable names a mutant, it runs this mutant instead:
+// a driver whose input or output is changed.
 func TestMain(m *testing.M) {
 	if name := os.Getenv("CONFORMANCE_MUTANT"); name != "" {
 		if err := mutants[name].run(os.Args[1]); err != nil {
@@ -64,11 +65,11 @@ func TestAClientThatShowsEventsTwiceFailsOnARealGateway(t *testing.T) {
 	}
 }
 
-// mutant is a client that breaks a promise. The scenario must notice it.
+// mutant is a changed client that breaks a promise of clients. The scenario must notice it.
 type mutant struct {
 	scenario string
 	command  func(line string) string   // changes a command to the driver
-	shown    func(line string) []string // changes a line that the application sees
+	shown    func(line string) []string // changes a line that the driver prints
 }
 
 func same(line string) string { return line }
@@ -165,7 +166,8 @@ func TestEveryCloseCodeHasAScenario(t *testing.T) {
 		if row.Reconnect {
 			name = fmt.Sprint("close-and-return-", row.Code)
 		}
-		// 1006 stands for a dropped connection; the scenario token-refresh closes with 4003.
+		// 1006 is no code on the wire: it means a dropped connection. 4003 is part of the scenario
+		// token-refresh.
 		if row.Code != 1006 && row.Code != 4003 && !slices.Contains(names, name) {
 			t.Errorf("no scenario is called %s", name)
 		}

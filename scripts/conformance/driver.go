@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// driver is the process with the tested client. It reads commands as lines of JSON, and prints
-// what the client shows to an application.
+// driver is the process with the tested client. It reads commands as lines of JSON, and prints what
+// the client delivers to its application.
 type driver struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
-	ended chan error // receives the result of the process once
+	ended chan error // receives the exit error of the process, once
 }
 
 func startDriver(command []string, b *board) (*driver, error) {

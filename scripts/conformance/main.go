@@ -1,6 +1,6 @@
-// Command conformance tests a client of Roomcast. It drives the client through a small program,
-// the driver. It acts as the server and follows scenario files, in which the server may do what no
-// gateway does. proto/docs/conformance.md explains drivers and scenarios.
+// Command conformance tests a client of Roomcast. It controls the client through a small program,
+// the driver, and acts as the server. It follows scenario files, in which the server may behave in
+// ways in which no gateway does. proto/docs/conformance.md explains drivers and scenarios.
 package main
 
 import (
@@ -17,8 +17,8 @@ import (
 func main() {
 	run := flag.String("run", "", "play only the scenarios whose name matches this `expression`")
 	skip := flag.String("skip", "^$", "leave out the scenarios whose name matches this `expression`")
-	limit := flag.Duration("limit", time.Minute, "wait this `long` for what the client must do; it has 35 s to notice a dead connection")
-	gateway := flag.String("gateway", "", "instead of the scenarios, kill this gateway `program` and silence its network while 200 messages a second are said")
+	limit := flag.Duration("limit", time.Minute, "let the client take at most this `duration` for each step; it has 35 s to notice a dead connection")
+	gateway := flag.String("gateway", "", "instead of the scenarios, run this gateway `program` with 200 messages a second, kill it, and drop its network traffic")
 	verbose := flag.Bool("v", false, "print what happened in each scenario, not only in those that fail")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: conformance [flags] driver [argument ...]")
@@ -67,7 +67,8 @@ type result struct {
 	transcript string
 }
 
-// atOnce is the number of scenarios that run at the same time. They mostly wait.
+// atOnce is how many scenarios run at the same time. It is not limited by the CPU, because
+// scenarios mostly wait.
 const atOnce = 6
 
 // playAll runs the scenarios and returns the results in the same order.
@@ -87,7 +88,8 @@ func playAll(all []scenario, driver []string, limit time.Duration) []result {
 	return results
 }
 
-// selected returns the scenarios whose names match the pattern only but not the pattern not.
+// selected returns the scenarios whose names match the pattern only and do not match the pattern
+// not.
 func selected(all []scenario, only, not *regexp.Regexp) (some []scenario) {
 	for _, s := range all {
 		if only.MatchString(s.name) && !not.MatchString(s.name) {

@@ -6,9 +6,9 @@ import (
 	"reflect"
 )
 
-// match returns how a value differs from a pattern, or "" if it matches. An object may have
-// members that the pattern lacks. In a pattern, null means that the member must be absent, and "*"
-// matches any value.
+// match describes how a value differs from a pattern; "" = the value matches. An object may have
+// fields that the pattern does not have. In a pattern, null means that the field must be absent,
+// and "*" matches any value.
 func match(pattern, value any) string {
 	want, isObject := pattern.(map[string]any)
 	if !isObject {

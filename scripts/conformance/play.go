@@ -18,12 +18,12 @@ type player struct {
 	server *server
 	driver *driver
 
-	links int            // connections so far
+	links int            // number of connections so far
 	link  *link          // the newest one
-	last  map[string]any // the last command of the client that the scenario has taken
+	last  map[string]any // the client's last command that a step has taken
 }
 
-// play runs a scenario with a new client. The transcript lists what happened.
+// play runs a scenario with a new client. The transcript lists the steps and the frames.
 func play(s scenario, command []string, limit time.Duration) (transcript []string, err error) {
 	p := &player{limit: limit, board: newBoard()}
 	defer func() { transcript = p.board.transcript }()
@@ -77,7 +77,7 @@ func (p *player) step(s step) error {
 		return p.hear(object)
 	case "client connects":
 		return p.accept(object)
-	case "client joins": // "joins again", by a leave and a join or on a new connection
+	case "client joins": // the step is "client joins again": by a leave and a join, or on a new connection
 		return p.rejoin(object)
 	case "server ":
 		return p.answer(object)
@@ -91,7 +91,7 @@ func (p *player) step(s step) error {
 	case "server drops":
 		p.board.begin(nil)
 		return p.link.conn.Close()
-	case "server falls": // "falls silent"
+	case "server falls": // the step is "server falls silent"
 		close(p.link.silent)
 		p.board.begin(nil)
 	case "server refuses":
@@ -102,7 +102,7 @@ func (p *player) step(s step) error {
 	return nil
 }
 
-// app sends the driver a command.
+// app sends a command of the application to the driver.
 func (p *player) app(command map[string]any) error {
 	if connect, ok := command["connect"].(map[string]any); ok {
 		connect["url"] = "ws" + strings.TrimPrefix(p.server.URL, "http")
@@ -113,12 +113,13 @@ func (p *player) app(command map[string]any) error {
 	return p.driver.do(command)
 }
 
-// lacking ends a scenario that a client cannot pass.
+// lacking is the error of a scenario for which the client lacks a capability. It does not count as
+// a failure.
 type lacking struct{ reason string }
 
 func (l *lacking) Error() string { return l.reason }
 
-// ask asks the driver whether its client has a capability.
+// ask asks the driver whether its client has a capability. It returns a *lacking if not.
 func (p *player) ask(capability string) error {
 	if err := p.driver.do(map[string]any{"can": map[string]any{"capability": capability}}); err != nil {
 		return err
@@ -127,7 +128,7 @@ func (p *player) ask(capability string) error {
 	if err != nil {
 		return err
 	}
-	can := answer["can"].(map[string]any) // it matches
+	can := answer["can"].(map[string]any) // the pattern has ensured that the field is an object
 	if can["ok"] == true {
 		return nil
 	}
@@ -135,7 +136,7 @@ func (p *player) ask(capability string) error {
 	return &lacking{fmt.Sprintf("the client lacks %s: %s", capability, reason)}
 }
 
-// hear takes a frame of the client, which must match the pattern.
+// hear takes the next frame of the client. The frame must match the pattern.
 func (p *player) hear(pattern map[string]any) error {
 	frame, err := p.board.take("client", pattern, p.limit)
 	if err == nil {
@@ -153,7 +154,8 @@ func (p *player) next(limit time.Duration) (*attempt, error) {
 	}
 }
 
-// accept waits for a connection. Its credentials must match the pattern.
+// accept waits for a connection and accepts it. The credentials in its handshake must match the
+// pattern.
 func (p *player) accept(pattern map[string]any) error {
 	a, err := p.next(p.limit)
 	if err != nil {
@@ -169,7 +171,7 @@ func (p *player) take(a *attempt, pattern map[string]any) error {
 		return errors.New("the client does not offer roomcast.v1")
 	}
 	p.links++
-	if token := pattern["token"]; token != nil && a.given["token"] == nil { // then the client must send it in the first frame
+	if token := pattern["token"]; token != nil && a.given["token"] == nil { // the handshake has no token, so the client must send it in the first frame
 		if _, err := p.board.take("client", map[string]any{"auth": map[string]any{"token": token}}, p.limit); err != nil {
 			return err
 		}
@@ -194,8 +196,8 @@ func (p *player) refuse(status string) error {
 	return err
 }
 
-// hello sends the hello frame. All connections have the same identity, and each has another resume
-// string.
+// hello sends the hello frame. The hello has the same identity on all connections, and another
+// resume string on each.
 func (p *player) hello(more map[string]any) {
 	now := time.Now()
 	hello := map[string]any{
@@ -209,7 +211,8 @@ func (p *player) hello(more map[string]any) {
 	p.link.send(map[string]any{"hello": hello})
 }
 
-// answer sends a frame. An ok or an error answers the last command that the scenario has taken.
+// answer sends a frame. If it is an ok or an error, it gets the id of the last command that a step
+// has taken.
 func (p *player) answer(frame map[string]any) error {
 	ok, isOK := frame["ok"].(map[string]any)
 	if isOK || frame["error"] != nil {
@@ -228,7 +231,7 @@ func (p *player) answer(frame map[string]any) error {
 	return nil
 }
 
-// rejoin waits until the client joins again: after a leave, or on a new connection.
+// rejoin waits until the client joins again, either after a leave or on a new connection.
 func (p *player) rejoin(join map[string]any) error {
 	pattern := map[string]any{"join": join}
 	for began := time.Now(); time.Since(began) < p.limit; {

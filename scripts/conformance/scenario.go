@@ -20,10 +20,10 @@ type scenario struct {
 
 // step is one line of a scenario.
 type step struct {
-	line  string // the line in the file
+	line  string // the text of the line
 	actor string // app, sees, client or server
-	verb  string // such as "closes 4000"; "" if the line is only JSON
-	json  string // "" if there is none
+	verb  string // such as "closes 4000"; "" = the line has only JSON
+	json  string // the JSON at the end of the line; "" = none
 }
 
 // scenarios returns the scenarios of all files, sorted by name.
@@ -44,8 +44,8 @@ func scenarios() (all []scenario) {
 	return all
 }
 
-// parse reads a file. If the file has a line such as "codes 1001 4000", parse makes a scenario for
-// each code and replaces $code by it.
+// parse parses a file. If the file has a line such as "codes 1001 4000", parse makes one scenario
+// for each code, in which $code is replaced by the code.
 func parse(name, text string) (all []scenario) {
 	var codes []string
 	s := scenario{name: name}
@@ -73,8 +73,8 @@ func parse(name, text string) (all []scenario) {
 
 var beginLine = regexp.MustCompile(`(?m)^begin ([0-9]+)$`)
 
-// beginning is the beginning of most scenarios. The line "begin 5" stands for it: the client joins
-// a room with five events.
+// beginning has the steps with which most scenarios begin. In a file, the line "begin 5" stands for
+// them: the client joins a room with five events.
 const beginning = `
 	app    {"connect":{}}
 	client connects

@@ -15,13 +15,13 @@ import (
 	"roomcast/proto"
 )
 
-// server is the server of a scenario. A handler waits until the player accepts or refuses its
-// handshake.
+// server is the server of a scenario. Its HTTP handler waits until the player accepts or refuses
+// the handshake.
 type server struct {
 	*httptest.Server
 	board    *board
 	attempts chan *attempt
-	ended    chan struct{} // closed when the player accepts no more attempts
+	ended    chan struct{} // closed when the player will accept no more attempts
 	links    sync.WaitGroup
 }
 
@@ -32,7 +32,7 @@ type attempt struct {
 	given  map[string]any
 }
 
-// link is one connection. The goroutine of serve reads, and the player writes.
+// link is one connection. The goroutine of serve reads from it, and the player writes to it.
 type link struct {
 	conn   net.Conn
 	board  *board
@@ -94,7 +94,7 @@ func credentials(r *http.Request) map[string]any {
 }
 
 // read puts the client's frames on the board until the connection ends. It answers control frames
-// and pings itself, so that scenarios need not mention them.
+// and pings without the scenario, so that scenarios need not mention them.
 func (l *link) read(r io.Reader) {
 	defer l.conn.Close()
 	rw := struct {
@@ -119,7 +119,7 @@ func (l *link) read(r io.Reader) {
 	}
 }
 
-// Write writes p to the connection, or drops it if the server has fallen silent.
+// Write writes p to the connection. If the server has fallen silent, it drops p.
 func (l *link) Write(p []byte) (int, error) {
 	select {
 	case <-l.silent:
@@ -132,10 +132,10 @@ func (l *link) Write(p []byte) (int, error) {
 func (l *link) send(frame map[string]any) {
 	text, err := json.Marshal(frame)
 	if err != nil {
-		panic(err) // it came from JSON
+		panic(err) // impossible, because the frame was parsed from JSON
 	}
 	l.board.note("server " + string(text))
-	wsutil.WriteServerText(l, text) // a broken connection shows in the next step
+	wsutil.WriteServerText(l, text) // ignore the error: the next step notices a broken connection
 }
 
 func (l *link) close(code proto.CloseCode, reason string) {

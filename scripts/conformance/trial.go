@@ -16,7 +16,7 @@ import (
 	"roomcast/proto"
 )
 
-// The load of a trial: 200 messages a second. The tested client says a tenth of them.
+// The load of a trial is 200 messages a second. The tested client sends a tenth of them.
 const (
 	trialSenders = 6
 	senderPause  = time.Second / 30
@@ -25,8 +25,8 @@ const (
 )
 
 // trial tests a client in a room of a real gateway, over a network with a delay. While all members
-// speak, the trial kills the gateway, and later makes the network drop all bytes. It belongs to
-// one goroutine.
+// send messages, the trial kills the gateway, and later makes the network drop all bytes. A trial
+// belongs to one goroutine.
 type trial struct {
 	program string // path of the gateway's binary
 	dir     string // directory of the gateway's data
@@ -38,7 +38,8 @@ type trial struct {
 	driver  *driver
 }
 
-// tryReal returns an error unless the client shows every message once and in order.
+// tryReal runs a trial. It returns an error unless the client delivers every message to its
+// application once and in order.
 func tryReal(program string, command []string, limit time.Duration) (err error) {
 	t := &trial{program: program, limit: limit, board: newBoard()}
 	if t.dir, err = os.MkdirTemp("", "roomcast-trial-"); err != nil {
@@ -92,8 +93,8 @@ func (t *trial) kill() {
 	}
 }
 
-// play lets the members speak during the faults. Then it waits until the client has shown every
-// message and every ack.
+// play lets the members send messages during the faults. Then it waits until the client has
+// delivered every message and every ack.
 func (t *trial) play() error {
 	url := "ws://" + t.network.address()
 	for _, command := range []map[string]any{
@@ -108,7 +109,7 @@ func (t *trial) play() error {
 		return fmt.Errorf("join: %w", err)
 	}
 	stop := make(chan struct{})
-	said := make([]int, trialSenders+1) // by sender; the last one is the client
+	said := make([]int, trialSenders+1) // number of messages by sender; the last element is that of the client
 	errs := make([]error, trialSenders+1)
 	var speaking sync.WaitGroup
 	for i := range trialSenders {
@@ -148,7 +149,7 @@ func (t *trial) speak(sender int, stop chan struct{}) (n int, err error) {
 	if _, err := c.Join(ctx, lobby, proto.From{}); err != nil {
 		return 0, err
 	}
-	go func() { // take the events, so that they do not pile up
+	go func() { // take the events, so that the client's queue does not fill up
 		for err := error(nil); err == nil; {
 			_, err = c.Next(ctx)
 		}
@@ -166,7 +167,7 @@ func (t *trial) speak(sender int, stop chan struct{}) (n int, err error) {
 	}
 }
 
-// driven makes the tested client send messages until stop is closed, and returns their number.
+// driven lets the tested client send messages until stop is closed, and returns their number.
 func (t *trial) driven(stop chan struct{}) (n int, err error) {
 	for {
 		select {
@@ -182,15 +183,15 @@ func (t *trial) driven(stop chan struct{}) (n int, err error) {
 	}
 }
 
-// check checks the events that the client has shown. Their seqs must have no hole, and the
-// messages of each sender must come once and in order.
+// check checks the events that the client has delivered. No seq may be missing, and the messages of
+// each sender must come once and in order.
 func (t *trial) check(said []int) error {
 	t.board.mu.Lock()
 	defer t.board.mu.Unlock()
 	var before float64
 	next := make([]int, len(said))
 	at := map[string]float64{}
-	for _, object := range t.board.lanes["sees event"] {
+	for _, object := range t.board.queues["sees event"] {
 		event, _ := object["event"].(map[string]any)
 		if event == nil {
 			return fmt.Errorf("the client was shown %s", compact(object))
@@ -208,7 +209,7 @@ func (t *trial) check(said []int) error {
 		next[sender]++
 		at[text] = seq
 	}
-	for _, object := range t.board.lanes["sees ack"] {
+	for _, object := range t.board.queues["sees ack"] {
 		ack, _ := object["ack"].(map[string]any)
 		key, _ := ack["key"].(string)
 		if text := fmt.Sprint(trialSenders, " ", strings.TrimPrefix(key, "k")); ack["seq"] != at[text] {
@@ -218,12 +219,13 @@ func (t *trial) check(said []int) error {
 	return nil
 }
 
-// reaches waits until a lane has at least n objects. It reports whether the lane has exactly n.
-func (b *board) reaches(lane string, n int, limit time.Duration) bool {
+// reaches waits until a queue has at least n objects. It returns true if the queue then has exactly
+// n.
+func (b *board) reaches(queue string, n int, limit time.Duration) bool {
 	timeout := time.After(limit)
 	for {
 		b.mu.Lock()
-		changed, length := b.changed, len(b.lanes[lane])
+		changed, length := b.changed, len(b.queues[queue])
 		b.mu.Unlock()
 		if length >= n {
 			return length == n
@@ -236,10 +238,10 @@ func (b *board) reaches(lane string, n int, limit time.Duration) bool {
 	}
 }
 
-func (b *board) length(lane string) int {
+func (b *board) length(queue string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.lanes[lane])
+	return len(b.queues[queue])
 }
 
 // network forwards connections with a delay. It is safe for concurrent use.
@@ -248,7 +250,7 @@ type network struct {
 	target   string
 	links    sync.WaitGroup
 	mu       sync.Mutex
-	quiet    chan struct{} // closed when the present connections fall silent
+	quiet    chan struct{} // closed when the present connections must drop all bytes
 	conns    []net.Conn
 }
 
@@ -286,8 +288,8 @@ func (n *network) open(near net.Conn) {
 	n.links.Go(func() { forward(far, near, quiet) })
 }
 
-// silence keeps the present connections open but drops all further bytes on them. Later
-// connections work.
+// silence keeps the present connections open, but drops all further bytes on them. It does not
+// affect later connections.
 func (n *network) silence() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -319,7 +321,7 @@ func forward(from, to net.Conn, quiet chan struct{}) {
 			select {
 			case <-quiet:
 			default:
-				to.Write(p.bytes) // the reader notices the end of a connection
+				to.Write(p.bytes) // ignore the error: the next read notices that the connection has ended
 			}
 		}
 	})
@@ -334,7 +336,7 @@ func forward(from, to net.Conn, quiet chan struct{}) {
 	close(parts)
 	writing.Wait()
 	select {
-	case <-quiet: // the other side must not notice the end
+	case <-quiet: // return without closing the connections, so that neither side notices an end
 	default:
 		to.Close()
 	}

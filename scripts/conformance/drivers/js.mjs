@@ -7,7 +7,7 @@ const [client, socket] = await Promise.all(process.argv.slice(2).map((path) => i
 const show = (kind, fields) => console.log(JSON.stringify({ [kind]: fields }));
 let connection;
 const rooms = new Map();
-let closing = false; // by us
+let closing = false; // true when this driver has closed the client
 
 const commands = {
   connect({ url, tokens, patience_ms }) {
@@ -32,7 +32,7 @@ const commands = {
     room.on("gap", (gap) => show("gap", { room: name, ...gap }));
     room.on("signal", (s) => show("signal", { room: name, type: s.type }));
     room.on("refused", (error) => {
-      if (error.code === "disconnected") show("lost", {}); // a signal
+      if (error.code === "disconnected") show("lost", {}); // an error about a signal
       else show(we.joined ? "ended" : "refused", { room: name, code: error.code });
     });
   },

@@ -18,7 +18,7 @@ def show(kind: str, /, **fields: Any) -> None:
 
 
 async def answered(key: str, room: str, work: Awaitable[Any]) -> Any:
-    """What the work returns. It shows what goes wrong."""
+    """Return the result of the work. If the work fails, print the error for the kit and return None."""
     try:
         return await work
     except roomcast.Refused as refused:
@@ -39,7 +39,7 @@ async def follow(room: roomcast.Room) -> None:
     except roomcast.Refused as refused:
         show("ended", room=room.name, code=refused.code)
     except roomcast.Error:
-        pass  # watch shows it
+        pass  # the task of watch prints the error
 
 
 class Driver:

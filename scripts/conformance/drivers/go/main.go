@@ -16,7 +16,7 @@ import (
 	"roomcast/proto"
 )
 
-// command is one line of the input; one of the pointers is set.
+// command is one line of the input. Exactly one of the pointers is set.
 type command struct {
 	Connect *struct {
 		URL        string
@@ -40,13 +40,13 @@ type command struct {
 	Can *struct{ Capability string }
 }
 
-// driver does the commands in the background, one after the other. Only connect waits, so
-// that the next command has a client.
+// driver carries out the commands in three goroutines: one for joins, one for messages, one for
+// signals. They wait until connect has opened the client.
 type driver struct {
 	ready  chan struct{} // closed when client is set, or the client has ended
 	client *client.Client
 
-	mu  sync.Mutex // of the output
+	mu  sync.Mutex // guards out
 	out *json.Encoder
 }
 
@@ -100,7 +100,7 @@ func (d *driver) show(kind string, f fields) {
 	d.out.Encode(fields{kind: f})
 }
 
-// failed shows why a command has failed, if it has.
+// failed reports whether err is an error. If it is, failed prints it for the kit.
 func (d *driver) failed(key string, room proto.Room, err error) bool {
 	var refusal *proto.Refusal
 	switch {
@@ -112,7 +112,7 @@ func (d *driver) failed(key string, room proto.Room, err error) bool {
 	return err != nil
 }
 
-// connect opens the client and shows what happens to it until it ends.
+// connect opens the client, and prints its notices until it ends.
 func (d *driver) connect(ctx context.Context, c *command) {
 	cfg := client.Config{
 		URLs:  []string{c.Connect.URL},
