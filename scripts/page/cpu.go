@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// cpu measures what the page costs while messages come, in the room that is shown and in
-// another one. The cost of the browser without messages is part of it, and printed too.
+// cpu measures the CPU time of the page while messages arrive, first in the visible room and then
+// in another room. The browser also needs CPU time without messages; this time is included, and is
+// printed in a row of its own.
 func (m *measurement) cpu() error {
 	for _, c := range []struct {
 		what  string
@@ -50,12 +51,12 @@ func (m *measurement) cost(what, limit, profile, room string, rate int) error {
 	return nil
 }
 
-// used is the CPU time of a browser.
+// used is the CPU time that a browser has used: the process of the page, and all its processes.
 type used struct{ page, all time.Duration }
 
-const tick = time.Second / 100 // USER_HZ, which Linux tells programs
+const tick = time.Second / 100 // the unit of CPU times in /proc (USER_HZ)
 
-// browserTime adds the CPU time of the processes that descend from the one with a profile.
+// browserTime returns the CPU time of the browser that was started with the given profile.
 func browserTime(profile string) (sum used) {
 	type process struct {
 		parent int
@@ -63,14 +64,14 @@ func browserTime(profile string) (sum used) {
 		line   string
 	}
 	all := map[int]process{}
-	paths, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is valid
+	paths, _ := filepath.Glob("/proc/[0-9]*/stat") // the error is only about the pattern, which is valid
 	for _, path := range paths {
 		stat, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		line, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
-		// The name in brackets may hold spaces.
+		// Cut off the program's name, which is in brackets and may contain spaces.
 		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		parent, _ := strconv.Atoi(fields[1])

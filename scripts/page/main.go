@@ -1,8 +1,8 @@
 //go:build linux
 
-// Command page measures the chat page in Chromium, and prints a Markdown table: how soon it is
-// connected on a slow network and a slow machine, what it downloads, what it keeps in memory,
-// and what it costs while messages come.
+// Command page measures the chat page in Chromium, and prints a Markdown table: how soon the page
+// is connected on a slow network and a slow machine, what it downloads, how much memory it needs,
+// and how much CPU time it needs while messages arrive.
 //
 //	go run ./scripts/page -gateway PROGRAM
 package main
@@ -31,18 +31,18 @@ import (
 	"roomcast/proto"
 )
 
-// The slow visit: a phone far away.
+// The conditions of a slow visit, such as one by a phone that is far away from the server.
 const (
 	latency  = 400    // ms
 	speed    = 50_000 // bytes a second
-	slowdown = 4      // of the CPU
-	visits   = 5      // the table has the median
-	messages = 20_000 // for the memory
-	paced    = 50     // messages a second, for the CPU
+	slowdown = 4      // factor by which the CPU is slowed down
+	visits   = 5      // number of visits; the table has the median
+	messages = 20_000 // number of messages before memory is measured
+	paced    = 50     // messages a second while CPU time is measured
 	window   = 20 * time.Second
 )
 
-// measurement holds a gateway and the address of its page.
+// measurement is a running gateway with the address of its page.
 type measurement struct {
 	dir     string
 	address string
@@ -50,7 +50,7 @@ type measurement struct {
 }
 
 func main() {
-	program := flag.String("gateway", "", "the `program` of a gateway, as go build makes it")
+	program := flag.String("gateway", "", "run this gateway `program`, which go build has made")
 	flag.Parse()
 	if *program == "" || flag.NArg() > 0 {
 		flag.Usage()
@@ -122,7 +122,7 @@ func (m *measurement) browse() (ctx context.Context, profile string, stop func()
 	return ctx, profile, stop, chromedp.Do(ctx, chromedp.EmulateViewport(1280, 800))
 }
 
-// opened is when the page has connected, in ms since the navigation began.
+// opened is a script that returns when the page has connected, in ms since the navigation began.
 const opened = `new Promise((done) => {
 	const timer = setInterval(() => { if (window.openedAt) { clearInterval(timer); done(window.openedAt); } }, 10);
 })`
@@ -130,7 +130,7 @@ const opened = `new Promise((done) => {
 const watch = `new MutationObserver(() => { if (document.body?.dataset.state === "open") window.openedAt ||= performance.now(); })
 	.observe(document, { attributes: true, subtree: true, attributeFilter: ["data-state"] });`
 
-// slowVisits measures first visits, and what they download.
+// slowVisits measures how long first visits take under slow conditions, and what they download.
 func (m *measurement) slowVisits() error {
 	var times []float64
 	var got struct{ Requests, Bytes int }
@@ -165,7 +165,7 @@ func (m *measurement) slowVisits() error {
 	return nil
 }
 
-// slow slows the network and the machine of a tab.
+// slow slows down the network and the CPU of a tab.
 func slow(ctx context.Context) error {
 	conditions := &network.Conditions{Latency: latency, DownloadThroughput: speed, UploadThroughput: speed}
 	if _, err := chromedp.Call(ctx, network.Enable, network.EnableParams{}); err != nil {
@@ -181,7 +181,7 @@ func slow(ctx context.Context) error {
 	return err
 }
 
-// open shows a room.
+// open opens the page of a room.
 func (m *measurement) open(ctx context.Context, room string) error {
 	if err := chromedp.Do(ctx, chromedp.Navigate("http://"+m.address+"/room/"+room+"/")); err != nil {
 		return err
@@ -190,7 +190,7 @@ func (m *measurement) open(ctx context.Context, room string) error {
 	return err
 }
 
-// say says n messages, with a pause behind each.
+// say sends n messages, with a pause after each.
 func (m *measurement) say(room string, n int, pause time.Duration) error {
 	ctx := context.Background()
 	c, err := client.Dial(ctx, client.Config{URLs: []string{"ws://" + m.address}, Name: "Speaker"})
@@ -216,7 +216,7 @@ func (m *measurement) say(room string, n int, pause time.Duration) error {
 	return nil
 }
 
-// memory measures what the page keeps after many messages.
+// memory measures the memory and the DOM nodes of the page after many messages.
 func (m *measurement) memory() error {
 	ctx, _, stop, err := m.browse()
 	if err != nil {
@@ -232,7 +232,7 @@ func (m *measurement) memory() error {
 			if err := m.say("big", messages/parts, 0); err != nil {
 				return err
 			}
-			time.Sleep(time.Second) // the page shows the last ones
+			time.Sleep(time.Second) // time for the page to render the last messages
 		}
 		got, err := metrics(ctx)
 		if err != nil {
@@ -243,7 +243,7 @@ func (m *measurement) memory() error {
 	return nil
 }
 
-// metrics collects garbage and reads Chromium's figures of a page.
+// metrics makes a page collect garbage, and returns Chromium's metrics of the page.
 func metrics(ctx context.Context) (map[string]float64, error) {
 	if _, err := chromedp.Call(ctx, performance.Enable, performance.EnableParams{}); err != nil {
 		return nil, err

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The compose file names full versions and has no default passwords.
+// The compose file names a full version of each image, and has no default passwords.
 func TestComposeIsPinned(t *testing.T) {
 	b, err := os.ReadFile("../../docker-compose.yml")
 	if err != nil {
@@ -19,7 +19,7 @@ func TestComposeIsPinned(t *testing.T) {
 	}
 	for _, image := range images {
 		if !regexp.MustCompile(`:v?\d+\.\d+\.\d+(-alpine)?$`).MatchString(image[1]) {
-			t.Errorf("image %s has no whole version", image[1])
+			t.Errorf("image %s has no full version", image[1])
 		}
 	}
 	for _, line := range strings.Split(string(b), "\n") {

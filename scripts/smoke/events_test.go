@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// nginx buffers an answer unless a header of the answer forbids it. With plain proxy_pass, nginx
-// uses HTTP/1.0 to the gateway.
+// nginx buffers an answer unless a header of the answer forbids it. The second case has nginx's
+// plain proxy_pass, which uses HTTP/1.0 to the gateway.
 func TestEventsPassThroughNginxAtOnce(t *testing.T) {
 	for name, location := range map[string]string{
 		"as for WebSockets": "location / { proxy_pass http://gateway;",
@@ -44,7 +44,7 @@ func TestEventsPassThroughNginxAtOnce(t *testing.T) {
 			}
 			defer member.leave()
 			id := ""
-			for i := range 3 { // the second and third time over connections that were kept open
+			for i := range 3 { // the second and third request use connections that nginx has kept open
 				if id != "" {
 					req.Header.Set("Last-Event-ID", id)
 				}
@@ -59,12 +59,13 @@ func TestEventsPassThroughNginxAtOnce(t *testing.T) {
 					if err := member.say(t.Context(), fmt.Sprint(i)); err != nil {
 						t.Fatal(err)
 					}
-					id = next(lines, "id: ") // before the next message
+					id = next(lines, "id: ") // read the id before the next message is sent
 					next(lines, "event: message")
 				}
 			}
 
-			// A guest reads several rooms, says something and waits for messages.
+			// A guest without a WebSocket reads several rooms as a stream, sends a message, and
+			// waits for messages with a long poll.
 			resp, err := http.Get(front + "events?room=lobby&room=ops&last=1")
 			if err != nil {
 				t.Fatal(err)

@@ -20,19 +20,21 @@ import (
 	"github.com/coder/websocket"
 )
 
-// The applications in scripts/examples run here with their real frameworks and a real gateway. A
-// browser logs in, talks and logs out. Other clients try to connect without a login.
+// These tests run the applications in scripts/examples with their real frameworks and a real
+// gateway. A browser logs in, sends messages and logs out. Other clients try to connect without a
+// login.
 
-// application is an example that a browser uses.
+// application is a running example with a web page.
 type application struct {
 	t       *testing.T
-	url     string // the URL that a browser opens
+	url     string // the URL of the page
 	gateway string
-	token   string // a token of the gateway's API with all rights
+	token   string // a token for the gateway's HTTP API, with all rights
 	browser context.Context
 }
 
-// prepare copies an example to an empty folder and installs what it needs there.
+// prepare copies an example to an empty folder and runs the commands that install its dependencies
+// there.
 func prepare(t *testing.T, name string, commands ...string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -57,8 +59,8 @@ func inFolder(t *testing.T, dir, command string) string {
 	return string(out)
 }
 
-// documentedFlags returns the flags of the gateway in the block of the examples' README that has
-// a part.
+// documentedFlags returns the flags with which the README of the examples starts the gateway. It
+// looks for the code block that contains part.
 func documentedFlags(t *testing.T, part string) []string {
 	t.Helper()
 	for _, command := range commands(block{text: documented(t, "../examples/README.md", "sh", part)}) {
@@ -70,9 +72,9 @@ func documentedFlags(t *testing.T, part string) []string {
 	return nil
 }
 
-// serve starts a gateway with the flags that the README gives for an example, and the application
-// with a command in dir. The hosts of both are localhost, so that the browser sends the
-// application's cookie to the gateway.
+// serve starts a gateway with the flags of the README for this example, and the application with a
+// command in dir. Both have the host localhost, so that the browser sends the application's cookie
+// to the gateway too.
 func serve(t *testing.T, name, dir, command string, env ...string) *application {
 	t.Helper()
 	keys, port := t.TempDir(), freePort(t)
@@ -115,7 +117,7 @@ func serve(t *testing.T, name, dir, command string, env ...string) *application 
 	return a
 }
 
-// visitor is a browser of its own, with its own cookies.
+// visitor is a browser with its own cookies.
 type visitor struct {
 	a   *application
 	ctx context.Context
@@ -139,7 +141,7 @@ func (v *visitor) beside() *visitor {
 	return tab
 }
 
-// open opens the application once it serves.
+// open opens the page of the application. It tries again until the application serves.
 func (v *visitor) open() {
 	v.a.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
@@ -153,7 +155,8 @@ func (v *visitor) open() {
 	}
 }
 
-// until waits until a JavaScript expression is true. The page may change meanwhile.
+// until waits until a JavaScript expression is true. It also works if the browser loads another
+// page meanwhile.
 func (v *visitor) until(js string) {
 	v.a.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(30 * time.Millisecond) {
@@ -176,7 +179,7 @@ func (v *visitor) eval(js string) string {
 	return text
 }
 
-// fill fills in the form that has the fields, and sends it.
+// fill fills in the form with the given fields (name, value, name, value, …) and submits it.
 func (v *visitor) fill(fields ...string) {
 	v.a.t.Helper()
 	js := fmt.Sprintf("((f) => { if (f) { %%s f.requestSubmit(); } return f ? 'sent' : ''; })(document.querySelector('[name=%s]')?.form)", fields[0])
@@ -190,13 +193,13 @@ func (v *visitor) fill(fields ...string) {
 	}
 }
 
-// sees waits until the page shows a message.
+// sees waits until the page contains a message.
 func (v *visitor) sees(message string) {
 	v.a.t.Helper()
 	v.until(fmt.Sprintf("document.body.innerText.includes(%q)", message))
 }
 
-// says sends a message in the chat. The page must be in the room.
+// says sends a message in the chat. The page must have joined the room before.
 func (v *visitor) says(text string) {
 	v.a.t.Helper()
 	v.fill("text", text)
@@ -210,8 +213,8 @@ func (v *visitor) press(label string) {
 	v.eval(button + ".click(), ''")
 }
 
-// connects opens a session in the lobby, as a page of the application does. It returns the first
-// frame, or the reason why there is none.
+// connects opens a session in the lobby, with the origin of the application's page. It returns the
+// first frame, or why it received none.
 func (a *application) connects(query, cookie string) string {
 	a.t.Helper()
 	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
@@ -232,7 +235,7 @@ func (a *application) connects(query, cookie string) string {
 	return string(frame)
 }
 
-// members waits until exactly these people are in the lobby.
+// members waits until the people in the lobby are exactly those with the given ids.
 func (a *application) members(want ...string) {
 	a.t.Helper()
 	var body string
@@ -254,7 +257,7 @@ func (a *application) members(want ...string) {
 	a.t.Fatalf("got %s, want %v", body, want)
 }
 
-// talk has Ann and Ben log in and talk, and returns their pages.
+// talk lets Ann and Ben log in and exchange messages, and returns their browsers.
 func (a *application) talk(field string) (ann, ben *visitor) {
 	a.t.Helper()
 	ann, ben = a.visit(), a.visit()
@@ -272,7 +275,7 @@ func (a *application) talk(field string) (ann, ben *visitor) {
 	return ann, ben
 }
 
-// refuses checks that the gateway refuses a visitor without a login.
+// refuses checks that the gateway refuses a session with this query and cookie.
 func (a *application) refuses(want, query, cookie string) {
 	a.t.Helper()
 	if got := a.connects(query, cookie); !strings.Contains(got, want) {
@@ -280,9 +283,9 @@ func (a *application) refuses(want, query, cookie string) {
 	}
 }
 
-// By the session cookie, the Express application tells the gateway the user of a browser. A
-// logout ends the user's sessions on the gateway. A browser of the user that is still logged in
-// reconnects.
+// The gateway asks the Express application who the user of a browser is, and the application
+// answers by its session cookie. A logout ends all sessions of the user on the gateway. Another
+// browser of the same user, which is still logged in, reconnects.
 func TestExampleExpress(t *testing.T) {
 	dir := prepare(t, "express", "npm ci --silent --no-audit --no-fund")
 	a := serve(t, "express", dir, "node server.mjs")
@@ -304,7 +307,8 @@ func TestExampleExpress(t *testing.T) {
 	ben.sees("ann: still here")
 }
 
-// The Django site answers by the session of django.contrib.auth, and receives each event once.
+// The Django site answers the gateway by the session of django.contrib.auth. Its webhook receives
+// each event once.
 func TestExampleDjango(t *testing.T) {
 	dir := prepare(t, "django", "python3 -m venv venv && venv/bin/pip install -q --disable-pip-version-check -r requirements.txt", "echo whsec_AAAA >secret; "+djangoUsers)
 	a := serve(t, "django", dir, "venv/bin/python -u manage.py runserver --noreload 127.0.0.1:PORT")
@@ -322,7 +326,8 @@ func TestExampleDjango(t *testing.T) {
 	}
 	hears(`e.data.text === "hello"`, " === 1")
 	hears(`e.data.text === "hi"`, " === 1")
-	// Just after the start, roomsvc may not know yet who was there before: present tells it then.
+	// Just after the start, roomsvc may not know yet who was in the room before. Then an event
+	// present, with all people, takes the place of joined.
 	for _, id := range []string{"ann", "ben"} {
 		hears(fmt.Sprintf(`(e.data.joined?.id === %[1]q || e.data.present?.members?.some((m) => m.id === %[1]q))`, id), " > 0")
 	}
@@ -347,7 +352,7 @@ func TestExampleNext(t *testing.T) {
 	if !ok || ticket == "" {
 		t.Fatalf("got no ticket: %s", ticket)
 	}
-	a.refuses(`"you":{"id":"ann"`, "?ticket="+ticket, "") // the ticket is new
+	a.refuses(`"you":{"id":"ann"`, "?ticket="+ticket, "") // a new ticket opens one session
 	a.refuses("4003", "?ticket="+ticket, "")
 	a.refuses("4103", "?ticket="+ticket[1:], "")
 	a.refuses("4107", "", "")
@@ -367,7 +372,7 @@ func clientTarball(t *testing.T) string {
 	return filepath.Join(dir, strings.TrimSpace(out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:]))
 }
 
-// No example needs more than 25 lines of code for Roomcast. Two comments mark these lines.
+// An example needs at most 25 lines of code for Roomcast. Two comments mark these lines.
 func TestExamplesAreShort(t *testing.T) {
 	for name, patterns := range map[string][]string{
 		"express": {"server.mjs"},

@@ -15,7 +15,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// The example decides by the cookie whether a browser may connect, with which id and which rights.
+// The example looks at the cookie of a browser. By it, it decides whether the browser may connect,
+// and with which id and rights.
 func TestExampleLogin(t *testing.T) {
 	dir := t.TempDir()
 	password := filepath.Join(dir, "password")

@@ -1,5 +1,6 @@
-// Command smoke sends messages through a running Roomcast and prints each check that
-// passes; see scripts/smoke.sh. It uses a WebSocket library that Roomcast itself does not use.
+// Command smoke sends messages through a running Roomcast and prints each check that passes; see
+// scripts/smoke.sh. It uses another WebSocket library than Roomcast, so that an error in one of
+// them shows.
 package main
 
 import (
@@ -14,7 +15,7 @@ import (
 )
 
 func main() {
-	wait := flag.Duration("wait", 30*time.Second, "wait this `time` for the gateways")
+	wait := flag.Duration("wait", 30*time.Second, "wait at most this `duration` for the gateways")
 	flag.Parse()
 	urls := flag.Args()
 	if len(urls) == 0 || len(urls) > 2 {
@@ -29,7 +30,7 @@ func main() {
 	}
 }
 
-// smoke runs the steps one after another, each in a room of its own.
+// smoke runs the steps one after another. Each step uses another room.
 func smoke(ctx context.Context, out io.Writer, wait time.Duration, one, two string) error {
 	w := walk{one: one, two: two, mark: fmt.Sprintf("%x", time.Now().UnixNano())}
 	if err := w.up(ctx, wait); err != nil {
@@ -63,7 +64,7 @@ func smoke(ctx context.Context, out io.Writer, wait time.Duration, one, two stri
 	return nil
 }
 
-// skip is the reason why a step does not apply to this installation.
+// skip is the error of a step that does not apply to this installation. It says why.
 type skip string
 
 func (s skip) Error() string { return string(s) }

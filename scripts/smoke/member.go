@@ -11,14 +11,14 @@ import (
 	"github.com/coder/websocket"
 )
 
-// silence is how long hearsNothing listens.
+// silence is how long hearsNothing waits for a frame.
 const silence = 400 * time.Millisecond
 
 // member is one WebSocket connection in a room.
 type member struct{ conn *websocket.Conn }
 
-// connect joins a room. The query is for example "last=10". The offers are subprotocols; without
-// any, the session is a text session.
+// connect opens a session in a room. A query is for example "last=10". The offers are subprotocols;
+// without any, the session is a text session.
 func connect(ctx context.Context, base, room, query string, offers ...string) (*member, error) {
 	address := strings.Replace(base, "http", "ws", 1)
 	address = strings.TrimSuffix(address, "/") + "/room/" + url.PathEscape(room) + "/"
@@ -44,7 +44,7 @@ func (m *member) hear(ctx context.Context) (string, error) {
 	return string(p), err
 }
 
-// hears reads the next frame and checks that it is a stamp and the text.
+// hears reads the next frame and checks that it consists of a stamp and the text.
 func (m *member) hears(ctx context.Context, text string) error {
 	frame, err := m.hear(ctx)
 	if err != nil {
@@ -87,7 +87,7 @@ type frame struct {
 	Text  string
 }
 
-// until reads frames until fits returns true for one, and returns that frame.
+// until reads frames until fits returns true for a frame, and returns this frame.
 func (m *member) until(ctx context.Context, fits func(frame) bool) (frame, error) {
 	for {
 		text, err := m.hear(ctx)

@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// A newcomer installs each client in an empty folder, with the commands of proto/docs/client.md,
-// and runs a program of the documents against a gateway.
+// These tests do what a newcomer does: install each client in an empty folder, with the commands of
+// proto/docs/client.md, and run a program of the documents against a gateway.
 
-// documented returns the code block of a document that has the language and contains part.
+// documented returns the code block of a document that is in the given language and contains part.
 func documented(t *testing.T, path, language, part string) string {
 	t.Helper()
 	blocks := readBlocks(t, path)
@@ -27,7 +27,7 @@ func documented(t *testing.T, path, language, part string) string {
 const clientPage = "../../proto/docs/client.md"
 
 // copyOf copies a part of the repository to the same path below a new folder, and returns that
-// folder. An installation from the copy leaves its files there.
+// folder. An installation from the copy writes its files there and not into the repository.
 func copyOf(t *testing.T, part string) (root string) {
 	t.Helper()
 	root = t.TempDir()
@@ -37,7 +37,7 @@ func copyOf(t *testing.T, part string) (root string) {
 	return root
 }
 
-// emptyFolder returns a new folder with only a program in it.
+// emptyFolder returns a new folder that contains only the given program.
 func emptyFolder(t *testing.T, name, program string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// patience bounds every wait of a test. Only a failing test takes that long.
+// patience is the limit of every wait in a test. Only a test that fails takes so long.
 const patience = 2 * time.Minute
 
 // binaries builds the programs under test, once.
@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// process is a program that runs for a test. If the test fails, its output is in the test's
-// log.
+// process is a program that runs for a test. If the test fails, the output of the program is
+// written to the test's log.
 type process struct {
 	t    *testing.T
 	name string
@@ -51,11 +51,11 @@ type process struct {
 
 	mu  sync.Mutex // guards out
 	out bytes.Buffer
-	url chan string // the address of a gateway's banner
+	url chan string // receives the address that a gateway prints when it serves
 }
 
-// start runs one of the programs under test with PATH and the given environment. The end of
-// the test kills it.
+// start runs one of the programs under test. Its environment is PATH and env. The end of the test
+// kills it.
 func start(t *testing.T, env []string, program string, args ...string) *process {
 	t.Helper()
 	dir, err := binaries()
@@ -71,7 +71,7 @@ func launch(t *testing.T, env []string, path string, args ...string) *process {
 	t.Helper()
 	program := filepath.Base(path)
 	p := &process{t: t, name: program, cmd: exec.Command(path, args...), done: make(chan error, 1), url: make(chan string, 1)}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that the kill reaches its workers
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a process group of its own, so that the kill also reaches its child processes
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	r, w := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = w, w
@@ -115,7 +115,7 @@ func (p *process) said() string {
 	return p.out.String()
 }
 
-// serves waits for the gateway's banner and returns the address in it.
+// serves waits until the gateway prints its address, and returns the address.
 func (p *process) serves() string {
 	p.t.Helper()
 	select {
@@ -130,7 +130,7 @@ func (p *process) serves() string {
 	return ""
 }
 
-// ends sends a signal to the process and returns its result.
+// ends sends a signal to the process, waits for its end and returns its exit error.
 func (p *process) ends(sig syscall.Signal) error {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {

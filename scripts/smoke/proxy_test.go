@@ -24,15 +24,15 @@ import (
 	"time"
 )
 
-// proxy is a program in front of a gateway.
+// proxy is a reverse proxy in front of a gateway.
 type proxy struct {
 	name    string
 	program string
-	args    []string // CONF stands for the path of the configuration, DIR for its directory
-	// conf is the configuration. PORT stands for the port to listen on, GATEWAY for the gateway's
-	// host:port.
+	args    []string // in them, CONF stands for the path of the configuration and DIR for its directory
+	// conf is the configuration. In it, PORT stands for the port to listen on, and GATEWAY for the
+	// gateway's host:port.
 	conf string
-	path string // the path of the gateway behind the proxy, with slashes around it
+	path string // the path at which the proxy serves the gateway, with slashes around it
 	tls  bool
 	// flags are further flags of the gateway.
 	flags []string
@@ -157,7 +157,7 @@ func (p proxy) front(t *testing.T, base string) string {
 	dir, port := t.TempDir(), freePort(t)
 	user := ""
 	if os.Getuid() == 0 {
-		user = "user root;" // its workers must reach the directory of the test
+		user = "user root;" // the workers of nginx must be able to read the directory of the test
 	}
 	fill := strings.NewReplacer("PORT", port, "GATEWAY", gateway.Host, "DIR", dir, "CONF", filepath.Join(dir, "conf"),
 		"CERT", filepath.Join(dir, "cert.pem"), "USER", user)
@@ -177,8 +177,8 @@ func (p proxy) front(t *testing.T, base string) string {
 	return scheme + "://127.0.0.1:" + port + cmp.Or(p.path, "/")
 }
 
-// certify writes a certificate for 127.0.0.1 and its key to a file. This process trusts it until
-// the test ends.
+// certify writes a certificate for 127.0.0.1 and its key to a file. The process of the tests trusts
+// the certificate until the test ends.
 func certify(t *testing.T, path string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -218,13 +218,14 @@ func gatewayFor(t *testing.T, flags ...string) string {
 		"--nats-monitor", "off", "--ops-listen", "off", "--drain-time", "100ms"}, flags...)...).serves()
 }
 
-// Everything works through each proxy as it does without one, with one exception: the HTTP API is
-// open only to this machine, and refuses requests through a proxy.
+// Everything works through each proxy as it does without a proxy, with one exception. Programs on
+// the gateway's own machine may use the HTTP API without a token, but not through a proxy.
 func TestThroughProxies(t *testing.T) {
 	for _, p := range proxies {
 		t.Run(p.name, func(t *testing.T) {
 			front := p.front(t, gatewayFor(t, p.flags...))
-			// Twice: the second run uses connections that the proxy has kept open.
+			// Run the steps twice, because the second run uses connections that the proxy has kept
+			// open.
 			walked(t, front, front)
 			walked(t, front, front)
 			for _, host := range []string{"", "localhost"} {
@@ -255,8 +256,9 @@ func status(t *testing.T, method, url, host string) int {
 	return resp.StatusCode
 }
 
-// proxy_pass alone sets the Host to the gateway's address and adds no header, but it uses
-// HTTP/1.0. Such a request must not count as local.
+// nginx's proxy_pass without further lines sets the Host to the gateway's address and adds no
+// header that marks the request as forwarded. But it uses HTTP/1.0. By that the gateway must notice
+// that the request does not come from a local program.
 func TestPlainProxyPassOpensNothing(t *testing.T) {
 	conf := nginxConf("server GATEWAY;", "location / { proxy_pass http://GATEWAY; } location /unused {")
 	front := proxy{program: "nginx", args: nginxArgs, conf: conf}.front(t, gatewayFor(t))

@@ -21,14 +21,14 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// inNamespace is an environment variable. It marks the process that runs the blocks in its own
+// inNamespace is an environment variable. It is set in the process that runs the blocks in its own
 // network namespace.
 const inNamespace = "ROOMCAST_README_NAMESPACE"
 
 // TestREADME runs the code blocks of README.md as written, from the root of the repository. The
-// blocks use fixed ports, so they run in a process with its own network namespace. In three things
-// the test differs from a human reader: it keeps the log in a temporary directory, it replaces
-// wscat and nats by stand-ins, and its browser has no window.
+// blocks use fixed ports, so they run in a process with its own network namespace. The test differs
+// from a human reader in three things. It keeps the log in a temporary directory, it replaces the
+// programs wscat and nats by stand-ins, and its browser has no window.
 func TestREADME(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		args := []string{"-n"}
@@ -64,7 +64,7 @@ func TestREADME(t *testing.T) {
 		}
 	}
 	r.browse("http://localhost:8000/room/lobby/")
-	// The followers have received the messages of the last blocks.
+	// Wait until the followers have received the messages that the later blocks have sent.
 	for _, f := range r.followers {
 		f.process.says(f.last)
 	}
@@ -87,11 +87,11 @@ func readBlocks(t *testing.T, path string) (blocks []block) {
 	return blocks
 }
 
-// follower is a kind of command that follows a room until the test ends.
+// follower is a command of the README that follows a room, and so runs until the test ends.
 type follower struct {
 	prefix string // how the command begins
-	ready  string // its output contains this when it follows the room
-	last   string // its output contains this after the last block
+	ready  string // its output contains this text when it has joined the room
+	last   string // its output contains this text after the last block
 }
 
 var followers = []follower{
@@ -106,7 +106,7 @@ type running struct {
 	process *process
 }
 
-// reader is a person who follows the README.
+// reader acts as a person who follows the README.
 type reader struct {
 	t         *testing.T
 	env       []string
@@ -128,7 +128,7 @@ func newReader(t *testing.T) *reader {
 	return &reader{t: t, env: env, browser: browser}
 }
 
-// commands returns the commands of a block. A command may continue after a backslash.
+// commands returns the commands of a block. A command continues on the next line after a backslash.
 func commands(b block) []string {
 	return strings.Split(strings.TrimSpace(strings.ReplaceAll(b.text, "\\\n", "")), "\n")
 }
@@ -165,7 +165,7 @@ func (r *reader) shell(b block) {
 	}
 }
 
-// page runs a block as the script of a page on another port of this machine.
+// page runs a block of JavaScript in a page that another port of this machine serves.
 func (r *reader) page(b block) {
 	r.t.Helper()
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -215,7 +215,7 @@ func (r *reader) program(b block) {
 	}
 }
 
-// The documents name tests that exist: go test PACKAGE -run NAME.
+// If a document contains "go test PACKAGE -run NAME", the package has such a test.
 func TestDocumentsNameExistingTests(t *testing.T) {
 	files, err := filepath.Glob("../../proto/docs/*.md")
 	if err != nil || len(files) == 0 {
@@ -253,7 +253,7 @@ func hasTest(t *testing.T, dir, name string) bool {
 	})
 }
 
-// The documents link to files that exist.
+// Every file to which a document links exists.
 func TestDocumentsLinkToExistingFiles(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
 	for _, pattern := range []string{"../../*.md", "../../proto/*.md", "../../proto/docs/*.md", "../examples/*.md"} {

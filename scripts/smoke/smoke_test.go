@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// walked runs smoke against two gateways.
+// walked runs all steps of smoke against two gateways.
 func walked(t *testing.T, one, two string) {
 	t.Helper()
 	var out bytes.Buffer
@@ -23,8 +23,8 @@ func walked(t *testing.T, one, two string) {
 	}
 }
 
-// The standalone form also ends with status 0 at SIGTERM. It must keep acknowledged messages after
-// kill -9.
+// The standalone form keeps acknowledged messages after kill -9. It exits with status 0 after
+// SIGTERM.
 func TestStandaloneKeepsAcknowledgedMessages(t *testing.T) {
 	data := t.TempDir()
 	run := func() *process {
@@ -102,7 +102,7 @@ jetstream { store_dir: %q, sync_interval: always }
 }
 
 // NATS, the room service and two gateways work as separate processes with the shipped
-// configuration. The order of their start does not matter.
+// configuration. The processes may start in any order.
 func TestSeparateProcessesStartInAnyOrder(t *testing.T) {
 	port := freePort(t)
 	url := "NATS_URL=nats://127.0.0.1:" + port
@@ -124,7 +124,7 @@ func TestSeparateProcessesStartInAnyOrder(t *testing.T) {
 	base := one.serves()
 	walked(t, base, two.serves())
 
-	// A NATS client sends to the room too, and receives an ack.
+	// A NATS client sends a message to the same room, and receives an ack.
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	a, err := connect(ctx, base, "lobby", "")

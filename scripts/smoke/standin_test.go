@@ -11,12 +11,12 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// standIns replace programs of the README that a test machine may lack. They understand the
-// arguments in the README. The binary of the test contains them.
+// standIns replace programs in the README that may not be installed on a test machine. They
+// understand only the arguments in the README. The test binary contains them.
 var standIns = map[string]func(args []string) error{"wscat": wscat, "nats": natsCLI}
 
-// runStandIn runs a stand-in, if the test's binary was started under its name. Otherwise it
-// returns false.
+// runStandIn runs a stand-in if the test binary was started under the name of the stand-in.
+// Otherwise it returns false.
 func runStandIn() bool {
 	run := standIns[filepath.Base(os.Args[0])]
 	if run == nil {
@@ -29,7 +29,8 @@ func runStandIn() bool {
 	return true
 }
 
-// wscat connects as wscat -c URL does, prints frames and sends the lines of its input.
+// wscat does what the command "wscat -c URL" does: it prints received frames and sends the lines of
+// its input.
 func wscat(args []string) error {
 	if len(args) != 2 || args[0] != "-c" {
 		return fmt.Errorf("wscat: unexpected arguments %q", args)
@@ -54,7 +55,7 @@ func wscat(args []string) error {
 	}
 }
 
-// natsCLI does nats sub SUBJECT and nats req SUBJECT PAYLOAD.
+// natsCLI does what the commands "nats sub SUBJECT" and "nats req SUBJECT PAYLOAD" do.
 func natsCLI(args []string) error {
 	nc, err := nats.Connect(nats.DefaultURL)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// walk is one run of smoke: the addresses of the gateways, and a mark in the names of its rooms.
+// walk is one run of smoke: the addresses of the two gateways, and a random text in the names of
+// its rooms, so that each run uses other rooms.
 type walk struct {
 	one, two string
 	mark     string
@@ -187,7 +188,7 @@ func (w *walk) exactlyOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The same sender returns at the other gateway and sends its last message again.
+	// The same sender connects to the other gateway and sends its last message again.
 	b, err := connect(ctx, w.two, room, "since=0", "roomcast.v1", "resume."+hello.Hello.Resume)
 	if err != nil {
 		return err
@@ -226,7 +227,7 @@ func (w *walk) members(ctx context.Context) error {
 		if f.OK.Count == 2 && len(f.OK.Members) == 2 {
 			return nil
 		}
-		select { // presence may take a second
+		select { // gateways may need a second to agree about the members
 		case <-ctx.Done():
 			return fmt.Errorf("got %d members %v, want Ann and Bo", f.OK.Count, f.OK.Members)
 		case <-time.After(100 * time.Millisecond):
@@ -275,7 +276,7 @@ func (w *walk) api(ctx context.Context) error {
 	return get(ctx, w.two, path+"?last=1", contains(`"text":"by curl"`))
 }
 
-// guest returns the resume string of a guest that reads events.
+// guest opens a stream of events as a guest, and returns the guest's resume string.
 func (w *walk) guest(ctx context.Context) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(w.one, "/")+"/events?room="+w.room("api"), nil)
 	if err != nil {
