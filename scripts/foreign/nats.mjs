@@ -1,4 +1,5 @@
-// Ten messages as text and ten as JSON with nats.js: node nats.mjs URL
+// Sends ten messages as text and ten as JSON with nats.js, and checks what it receives. Usage: node
+// nats.mjs URL
 import assert from "node:assert/strict";
 import { connect, headers } from "@nats-io/transport-node";
 

@@ -1,10 +1,12 @@
-// Ten messages as text and ten as JSON with a WebSocket of Node: node websocket.mjs ws URL
+// Sends ten messages as text and ten as JSON with a WebSocket library of Node, and checks what it
+// receives. Usage: node websocket.mjs LIBRARY URL
 import assert from "node:assert/strict";
 
 const [library, base] = process.argv.slice(2);
 const { WebSocket } = await import(library);
 
-// session opens a WebSocket, calls heard with each frame, and ends when that returns true.
+// session opens a WebSocket and calls heard with each frame. It closes the WebSocket when heard
+// returns true.
 function session(protocols, begin, heard) {
   return new Promise((done, fail) => {
     const ws = new WebSocket(`${base}/room/${library}/`, protocols);

@@ -1,4 +1,4 @@
-"""Ten messages as text and ten as JSON with aiohttp."""
+"""Sends ten messages as text and ten as JSON with aiohttp, and checks what it receives."""
 
 import asyncio
 import sys

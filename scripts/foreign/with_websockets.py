@@ -1,4 +1,4 @@
-"""Ten messages as text and ten as JSON with the package websockets."""
+"""Sends ten messages as text and ten as JSON with the package websockets, and checks what it receives."""
 
 import asyncio
 import json

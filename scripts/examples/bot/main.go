@@ -2,11 +2,11 @@
 //
 //	go run ./scripts/examples/bot -url ws://localhost:8000 -room lobby
 //
-// It answers each message exactly once, even if it is killed and started again. For this it
-// keeps two things in a file: the resume string, which makes the next run the same sender,
-// and its position in the room. The key of an answer is made from the seq of the question.
-// So if a run dies between answering and saving, the next run sends the same answer with the
-// same key, and Roomcast stores it once.
+// It answers each message exactly once, even if it is killed and started again. For this it saves
+// two things in a file: its resume string, with which the next run is the same sender, and its
+// position in the room. The key of an answer is made from the seq of the question. A run may die
+// after it has sent an answer and before it has saved its position. Then the next run sends the
+// same answer with the same key, and Roomcast does not store it again.
 package main
 
 import (
@@ -26,13 +26,13 @@ import (
 	"roomcast/proto"
 )
 
-// state is the part of the bot that outlives a run.
+// state is what the bot saves for its next run.
 type state struct {
 	Resume string
 	Epoch  string
-	Seq    uint64    // of the newest message that is answered or needs no answer
-	At     time.Time // of that message
-	Begun  bool      // Seq is known
+	Seq    uint64    // seq of the newest message that the bot has handled
+	At     time.Time // time of that message
+	Begun  bool      // Seq is set; false before the first message
 }
 
 func main() {
@@ -98,8 +98,8 @@ func run(ctx context.Context, url, name, file string) error {
 	}
 }
 
-// answer answers a question. The number depends on the question's time, because an answer
-// that is sent again with its key must be the same.
+// answer answers a question. The number is not random but depends on the time of the question,
+// because an answer that is sent again with the same key must have the same text.
 func answer(ctx context.Context, c *client.Client, e *proto.Event) error {
 	if string(e.Content.Body) != "!roll" {
 		return nil
@@ -121,7 +121,8 @@ func load(file string) (s state, err error) {
 	return s, json.Unmarshal(b, &s)
 }
 
-// save replaces the file in one step, so that a crash leaves the old or the new state.
+// save replaces the file in one step, so that after a crash the file has either the old or the new
+// state.
 func (s state) save(file string) error {
 	b, err := json.Marshal(s)
 	if err != nil {

@@ -10,7 +10,7 @@ import { connect } from "../../../gateway/client/js/room.js";
 
 const [url = "http://localhost:8000/room/lobby/", name = "somebody"] = process.argv.slice(2);
 const chat = connect({ url, name });
-const room = chat.room(undefined, { last: 20 }); // the one in the URL
+const room = chat.room(undefined, { last: 20 }); // without a name: the room in the URL
 
 room.on("event", (e) => {
   const who = e.from.name || e.from.id;
@@ -24,7 +24,8 @@ chat.on("state", ({ state, ms }) => {
 });
 chat.on("fatal", (error) => console.error(error.message));
 
-// After the end of the input, wait until all messages are stored, also over reconnects.
+// At the end of the input, wait until all messages are stored, even if the client must reconnect
+// for that.
 const unanswered = new Set();
 const input = createInterface({ input: process.stdin });
 input.on("line", (line) => {

@@ -1,12 +1,13 @@
-// An Express application whose users talk in rooms. Roomcast asks it who a browser is, and it
-// answers by its own session cookie. The README of the examples shows how to start both.
+// An Express application whose users exchange messages in rooms. Roomcast asks the application who
+// the user of a browser is, and the application answers by its own session cookie. The README of
+// the examples shows how to start both.
 import { readFileSync } from "node:fs";
 import express from "express";
 import session from "express-session";
 import { Webhook } from "standardwebhooks";
 
 const { PORT = "3000", GATEWAY = "http://localhost:8000", SECRET_FILE = "secret", API_TOKEN } = process.env;
-const users = { ann: "ann's password", ben: "ben's password" }; // yours are in a database
+const users = { ann: "ann's password", ben: "ben's password" }; // a real application has its users in a database
 const secret = readFileSync(SECRET_FILE, "utf8").trim();
 const sessions = session({ secret, resave: false, saveUninitialized: false, cookie: { sameSite: "lax" } });
 const app = express();
@@ -14,7 +15,7 @@ const app = express();
 // roomcast begins
 app.post("/roomcast", express.text({ type: "*/*" }), (request, response) => {
   const question = new Webhook(secret).verify(request.body, request.headers); // throws unless Roomcast signed it
-  request.headers.cookie = question.headers?.Cookie ?? ""; // the browser's, in place of the gateway's
+  request.headers.cookie = question.headers?.Cookie ?? ""; // the cookie of the browser that connects to Roomcast
   sessions(request, response, () => {
     const { user } = request.session;
     if (!user) return response.json({ allow: false, why: "log in first" });
@@ -23,7 +24,8 @@ app.post("/roomcast", express.text({ type: "*/*" }), (request, response) => {
   });
 });
 
-// forget ends what Roomcast has allowed; browsers that are still logged in come back at once.
+// forget makes Roomcast end the user's sessions. Browsers in which the user is still logged in
+// reconnect at once.
 const forget = (user) => fetch(`${GATEWAY}/api/revoke`, {
   method: "POST",
   headers: { Authorization: `Bearer ${API_TOKEN}` },

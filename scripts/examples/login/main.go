@@ -1,7 +1,7 @@
-// Command login is a backend that tells gateways who is logged in. It answers their question
-// connect over NATS by the cookie of the application. The README of the examples shows how to
-// start it. Any number of these programs may run: the queue group login gives each question to
-// one of them.
+// Command login is a backend that tells gateways who the user of a browser is. Over NATS, a gateway
+// asks whether a client may connect, and this program answers by the cookie of the application. The
+// README of the examples shows how to start it. Any number of these programs may run, because the
+// queue group "login" gives each question to one of them.
 package main
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// users are the users who are logged in, by their cookie session. A real application looks the
-// cookie up in its store of sessions.
+// users maps the value of the cookie "session" to the logged-in user. A real application looks it
+// up in its store of sessions.
 var users = map[string]string{"a1": "ann", "b2": "ben"}
 
 func main() {
@@ -46,8 +46,9 @@ func main() {
 
 // roomcast begins
 
-// answer answers one question. Each user may read and say in the lobby and in a
-// room of their own, for an hour: a client that comes back meanwhile causes no question.
+// answer answers one question. Each user may read and send messages in the lobby and in a room of
+// their own. The answer is valid for an hour: when the client reconnects within that time, the
+// gateway does not ask again.
 func answer(m *nats.Msg) {
 	var question struct{ Headers map[string]string }
 	if err := json.Unmarshal(m.Data, &question); err != nil {

@@ -2,7 +2,7 @@
 import { SignJWT, jwtVerify } from "jose";
 import { cookies } from "next/headers";
 
-const users = { ann: "ann's password", ben: "ben's password" }; // yours are in a database
+const users = { ann: "ann's password", ben: "ben's password" }; // a real application has its users in a database
 const key = new TextEncoder().encode(process.env.SESSION_SECRET);
 
 /** The user whose browser sends this request, or null. */

@@ -1,4 +1,4 @@
-"""What Roomcast asks this site, and what it tells it. An unsigned request is an error of posted."""
+"""The two URLs to which Roomcast posts. For a request that is not signed, posted raises an error."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ def posted(request):
 
 
 @csrf_exempt
-def ask(request):  # who is a browser, by the cookie with which it connects to Roomcast?
+def ask(request):  # Roomcast asks who the user of a browser is. The browser's cookie shows it.
     request.COOKIES = parse_cookie(posted(request).get("headers", {}).get("Cookie", ""))
     SessionMiddleware(lambda request: None).process_request(request)
     user = get_user(request)
