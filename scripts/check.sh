@@ -10,9 +10,11 @@
 # detector. It prints what it leaves out.
 #
 # As root on Debian the script installs missing programs; otherwise it names them.
-# FUZZ=1000000 is the number of inputs for each fuzzer of what clients send; other fuzzers get
-# a tenth. It is not a time, because fuzzing with one fails now and then: golang.org/issue/75804.
-# TORTURE=40s is the time of each of the three torture runs.
+#
+# FUZZ=1000000 is the number of inputs for each fuzzer of a parser for bytes from clients; other
+# fuzzers get a tenth. It is a number and not a time, because Go's fuzzing with a time limit
+# sometimes fails: golang.org/issue/75804.
+# TORTURE=40s is how long each of the three torture runs takes.
 set -eu
 cd "$(dirname "$0")/.."
 : "${FUZZ:=1000000}" "${TORTURE:=40s}"
@@ -26,7 +28,7 @@ esac
 
 began=$(date +%s) step='' steps=''
 
-# step starts a step and records how long the previous one took.
+# step begins a step of the check, and records how long the previous step took.
 step() { # name purpose
     lap
     step=$1 at=$(date +%s)
@@ -50,7 +52,7 @@ need() { # command package
 tools() {
     step tools 'the programs that the tests start are installed'
     missing=
-    PATH=$PATH:/usr/sbin:/sbin # where Debian keeps servers
+    PATH=$PATH:/usr/sbin:/sbin # the directories in which Debian installs servers
     need node nodejs
     [ -n "${quick-}" ] || need npm npm
     need shellcheck shellcheck
@@ -77,7 +79,8 @@ tools() {
         fi
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -qq
-        # The tests start their own servers; the packages must not start theirs.
+        # The tests start the servers themselves. So keep apt from starting the servers of the
+        # packages.
         policy=/usr/sbin/policy-rc.d
         if [ -e "$policy" ]; then policy=; else printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"; fi
         installed=true
@@ -117,7 +120,8 @@ if [ "${1-}" = quick ]; then
     tools
     static
     step 'go test' 'the fast tests, without the race detector'
-    # These start many processes, watch the clock, or use a browser.
+    # These packages are slow: their tests start many processes, wait for timeouts, or use a
+    # browser.
     slow='gateway/(bridge|session|web)|roomsvc/(service|owner|stream)|proto/history|scripts/.*'
     slowTests='Flood|LogIsWrittenAgain|FullDisk|SilentServer|Damage|WhatTheLogLost'
     # shellcheck disable=SC2046 # none of the names has a space
@@ -131,7 +135,7 @@ fi
 tools
 static
 
-# go vet checks the types of code for other systems, without linking.
+# For other systems, go vet checks the types of the code, which is faster than building programs.
 step 'other systems' 'the portable code compiles for macOS and Windows'
 go mod verify >/dev/null
 GOOS=darwin go vet ./gateway/loop
@@ -152,13 +156,13 @@ grep -rl '^func Fuzz' --include='*_test.go' gateway roomsvc proto scripts | whil
     done
 done
 
-# go test ./scripts/smoke runs the standalone and the divided form.
+# This step needs Docker. The tests of scripts/smoke run the same two forms without containers.
 step compose 'the containers of docker-compose.yml work together'
 set -a
 eval "$(scripts/passwords.sh)"
 set +a
 if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1 && docker compose pull -q nats 2>/dev/null; then
-    export COMPOSE_PROJECT_NAME=roomcast-check # a volume of its own, which is removed afterwards
+    export COMPOSE_PROJECT_NAME=roomcast-check # so that Docker uses another volume, which is removed afterwards
     trap 'docker compose down -v --rmi local >/dev/null 2>&1' EXIT
     docker compose up -d --build --wait
     scripts/smoke.sh http://127.0.0.1:8000 http://127.0.0.1:8001
@@ -167,10 +171,10 @@ else
     echo 'skipped: there is no Docker engine that can fetch images'
 fi
 
-# With fixed seeds every CI run injects the same faults, so a new failure points to the
-# change. In their first 40 s these seeds inject many kinds of faults. Without -seed a run
-# draws its own seed. With a sync interval the log commits one record at a time, otherwise
-# in batches.
+# The seeds are fixed, so that every CI run injects the same faults and a new failure points to the
+# change. These seeds inject many kinds of faults in their first 40 s. A run without -seed uses a
+# random seed. The first two runs differ in -sync, because roomsvc commits single records with a
+# sync interval and batches with always.
 step torture "killed, paused and separated processes lose no acknowledged message (3 times $TORTURE)"
 torture() { # flags
     echo "torture $*"
@@ -186,7 +190,7 @@ scripts/python.sh
 step foreign 'clients that know nothing of Roomcast are members'
 scripts/foreign.sh
 
-# One package at a time: many of them start processes and watch the clock.
+# Test one package at a time (-p 1), because many packages start processes and wait for timeouts.
 step 'go test -race' 'all tests, with the race detector'
 go build -race ./...
 go test -race -p 1 -timeout 15m ./...

@@ -1,10 +1,10 @@
 #!/bin/sh
 # usage: scripts/cluster.sh up|down|status
 #
-# Runs a cluster on this machine: three NATS servers with three copies of every message, two
-# roomsvc and three gateways. Kill any of them with the pid that status prints: no
-# acknowledged message is lost, and up restarts it. Data, logs, pid files and the passwords of
-# the NATS users are in roomcast-data/cluster, or CLUSTER_DIR.
+# Runs a cluster on this machine: three NATS servers with three copies of every message, two roomsvc
+# and three gateways. Kill any of these processes with the pid that status prints: no acknowledged
+# message is lost, and "cluster.sh up" starts the process again. Data, logs, pid files and the
+# passwords of the NATS users are in the directory roomcast-data/cluster, or in $CLUSTER_DIR.
 set -eu
 cd "$(dirname "$0")/.."
 dir=${CLUSTER_DIR:-roomcast-data/cluster}
@@ -24,7 +24,7 @@ start() { # name command...
     echo $! >"$dir/$name.pid"
 }
 
-# passwords makes the passwords of the NATS users once and exports them.
+# passwords exports the passwords of the NATS users. The first call makes them.
 passwords() {
     [ -s "$dir/passwords" ] || (umask 077 && scripts/passwords.sh >"$dir/passwords")
     set -a
@@ -54,7 +54,8 @@ ready() { # name command...
     shift
     for _ in $(seq 300); do
         "$@" >/dev/null 2>&1 && return
-        # Report the process that has ended, not one that waits for it.
+        # If a process has ended, report that one. The process that is not ready may only be waiting
+        # for it.
         for other in $names; do
             [ ! -e "$dir/$other.pid" ] || running "$other" || { name=$other && break 2; }
         done
@@ -93,7 +94,8 @@ up() {
 }
 
 down() {
-    # Gateways first, NATS servers last, so that each can finish its requests.
+    # Stop the gateways first and the NATS servers last, so that each process can finish its
+    # requests.
     for kind in gateway roomsvc nats; do
         for name in $names; do
             case $name in

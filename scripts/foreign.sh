@@ -2,8 +2,8 @@
 # usage: scripts/foreign.sh
 #
 # Sends ten messages as text and ten as JSON with clients that were not made for Roomcast:
-# websockets and aiohttp for Python, ws and undici for Node, nats.js, the programs wscat and
-# nats, and curl with Server-Sent Events. It keeps the packages in the user's cache directory.
+# websockets and aiohttp for Python, ws and undici for Node, nats.js, the programs wscat and nats,
+# and curl with Server-Sent Events. It installs these programs in the user's cache directory.
 set -eu
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/roomcast
@@ -25,7 +25,7 @@ export PIP_QUIET=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 [ -x "$cache/foreign/bin/pip" ] || python3 -m venv "$cache/foreign"
 "$cache/foreign/bin/pip" install 'websockets>=15' 'aiohttp>=3.10'
 npm install --silent --no-audit --no-fund --no-save --prefix "$cache/node" ws@8 undici@6 @nats-io/transport-node@3 wscat@6
-cp scripts/foreign/*.mjs "$cache/node" # so that node finds the packages
+cp scripts/foreign/*.mjs "$cache/node" # node looks for packages beside the script
 
 cli=$cache/natscli-0.5.0
 [ -x "$cli/nats" ] || GOBIN=$cli go install github.com/nats-io/natscli/nats@v0.5.0
@@ -52,7 +52,7 @@ run undici node "$cache/node/websocket.mjs" undici "$ws"
 nats=$(sed -n 's|^ *NATS *\(nats://.*\)|\1|p' "$work/banner")
 run nats.js node "$cache/node/nats.mjs" "$nats"
 
-# ten checks that a file has the ten messages in order.
+# ten checks that a file contains the ten messages in order.
 ten() {
     [ "$(grep -o 'msg-[0-9]' "$1" | tr -d '\n')" = msg-0msg-1msg-2msg-3msg-4msg-5msg-6msg-7msg-8msg-9 ] && return
     echo "foreign: not the ten messages:" >&2
@@ -72,8 +72,8 @@ for room in curl curl-json; do
 done
 echo 'ok   curl'
 
-# wscat runs wscat until it has received the last message that its options send. It
-# would stop at the end of its input, so its input does not end.
+# wscat runs the program wscat until it has received the last of the messages that its options send.
+# The program stops at the end of its input. So its input is a pipe that stays open.
 mkfifo "$work/input"
 exec 9<>"$work/input"
 wscat() { # room options...

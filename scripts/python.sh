@@ -1,9 +1,9 @@
 #!/bin/sh
 # usage: scripts/python.sh
 #
-# Checks the Python client: its types, the conformance kit, and its tests against a real
-# gateway. The tests use the wheel, installed in an empty environment as a newcomer does. The
-# script keeps its tools in an environment in the user's cache directory.
+# Checks the Python client: its types, the conformance kit, and its tests against a real gateway.
+# The tests use the wheel, which the script installs in an empty environment, as a new user would.
+# The tools of the script are in another environment, in the user's cache directory.
 set -eu
 cd "$(dirname "$0")/.."
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/roomcast/python
