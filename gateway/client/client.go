@@ -70,7 +70,7 @@ type Config struct {
 	MaxBackoff time.Duration // the longest wait doubles with each failure up to this; 0 = 20 s
 	Quiet      time.Duration // silence of the server after which the client pings, and as much again after which it disconnects; 0 = 15 s
 	Patience   time.Duration // how long the client waits for the answer to a command before it disconnects; 0 = 15 s
-	Buffer     int           // how many notices may wait for Next; 0 = 4096. See [Stats] for what happens then
+	Buffer     int           // how many notices may wait for Next; 0 = 4096. [Stats] counts what a full buffer drops
 
 	Trace   Trace
 	NetDial func(ctx context.Context, network, addr string) (net.Conn, error) // nil = net.Dialer

@@ -37,8 +37,8 @@ const (
 
 // people sends applications the joins and leaves in the rooms of the partitions that this instance
 // owns. It receives the messages between gateways. If a message may be lost, it asks all gateways
-// who is in the rooms. Then it sends one event for each room, with the people in it. A people
-// belongs to the goroutine of run.
+// who is in the rooms. Then it sends one event for each room, with the people in it. It belongs to
+// the goroutine of run.
 type people struct {
 	e      *Events
 	js     jetstream.JetStream // publishes without waiting for the acknowledgment

@@ -201,7 +201,7 @@ func total(crowds []*crowd, word string, limit time.Duration) (sum int) {
 	return sum
 }
 
-// beMembers is what the process of a crowd runs.
+// beMembers runs in the process of a crowd.
 func beMembers(args []string) error {
 	var gateway, n int
 	if _, err := fmt.Sscan(strings.Join(args, " "), &gateway, &millionGateways, &n); err != nil {
