@@ -77,8 +77,8 @@ type Config struct {
 }
 
 // Trace receives a copy of the traffic, for tests and debugging. Its functions may be nil. The
-// client's goroutines call the functions, so they must not block, and must not keep p. Link is the
-// number of the connection, from 1.
+// client's goroutines call the functions, so they must not block, and must not keep p. The
+// parameter link is the number of the connection, from 1.
 type Trace struct {
 	Sent     func(link int, p []byte)
 	Received func(link int, p []byte)

@@ -77,9 +77,9 @@ func (c *Client) Members(ctx context.Context, room proto.Room) (m proto.Members,
 	return m, err
 }
 
-// Signal sends a notification to the members of a room. It is not stored. Data is any JSON, or nil.
-// The client sends a signal at most once: if the connection breaks before the answer, Signal
-// returns [ErrLost].
+// Signal sends a notification to the members of a room. It is not stored. The parameter data is any
+// JSON, or nil. The client sends a signal at most once: if the connection breaks before the answer,
+// Signal returns [ErrLost].
 func (c *Client) Signal(ctx context.Context, room proto.Room, kind string, data []byte) error {
 	return c.ask(ctx, proto.VerbSignal, fields{Room: room.String(), Type: kind, Data: data}, nil)
 }

@@ -61,8 +61,8 @@ func backoff(failures int, low, high time.Duration) time.Duration {
 	return rand.N(bound) + 1
 }
 
-// session opens a connection, serves it and returns when it has ended. Begun says whether a session
-// had begun on it.
+// session opens a connection, serves it and returns when it has ended. It also reports whether a
+// session had begun on it.
 func (c *connector) session(ctx context.Context, base string) (begun bool, err error) {
 	number, resume := c.state.upcoming()
 	l, err := c.open(ctx, number, base, resume)

@@ -36,8 +36,8 @@ type Signal struct {
 	Data json.RawMessage // any JSON; nil = the signal has no data
 }
 
-// Presence announces that a person has joined or left a room. In rooms with more than 200 people
-// Who is zero.
+// Presence announces that a person has joined or left a room. In rooms with more than 200 people it
+// does not name the person: Who is the zero value.
 type Presence struct {
 	Who    proto.Identity
 	Count  int               // people in the room, as far as the sending gateway knows

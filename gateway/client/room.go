@@ -12,7 +12,7 @@ import (
 type room struct {
 	name  proto.Room
 	from  proto.From // where the next join begins; unused after began is true
-	have  uint64     // seq of the last event for Next; valid if began is true
+	have  uint64     // seq of the last event that was queued for Next; valid if began is true
 	at    time.Time  // time of that event; zero = not known
 	epoch string     // epoch of that event; "" = not known
 	began bool       // Next has received an event or a gap
@@ -46,7 +46,7 @@ const (
 	hole                  // an earlier event is missing: join again
 )
 
-// judge compares the seq of an event with that of the last event for Next.
+// judge compares the seq of an event with that of the last event that was queued for [Client.Next].
 func (r *room) judge(seq uint64) verdict {
 	switch {
 	case !r.began || seq == r.have+1:

@@ -55,8 +55,8 @@ func (p *pass) call(k *call) {
 	p.patient = p.patient && left > 0
 }
 
-// say adds the frame of the room's first waiting message. It does not if the message may be stored
-// and the server may have forgotten its key.
+// say adds the frame of the room's first waiting message. It adds nothing if the message may be
+// stored and the server may have forgotten its key.
 func (p *pass) say(r *room) {
 	k := r.says[0]
 	if !k.sent && !k.began.IsZero() && p.s.forgotten(k, p.now) {
@@ -78,7 +78,8 @@ func (p *pass) say(r *room) {
 	p.call(k)
 }
 
-// join adds the frame of a join, which asks for the events after the last one for Next.
+// join adds the frame of a join, which asks for the events after the last one that was queued for
+// [Client.Next].
 func (p *pass) join(r *room) {
 	f := fields{Room: r.name.String()}
 	f.from(r.since())

@@ -14,8 +14,8 @@ type crowd struct {
 	count    map[string]int // number of gateways on which a person is in the room, by the person's id
 
 	// settle is not zero while the gateways are asked who is in the room: it is when all should
-	// have answered. Until that time applications receive no events about the room. Occupied says
-	// that the last events may have told applications that somebody is in the room.
+	// have answered. Until that time applications receive no events about the room. The field
+	// occupied is true if the last events may have told applications that somebody is in the room.
 	settle   time.Time
 	occupied bool
 	emptied  time.Time // when the last person left; zero = somebody is in the room
@@ -50,8 +50,8 @@ func (c *crowd) of(gateway string) *share {
 	return s
 }
 
-// change applies a gateway's change and returns the resulting events. Behind is true if an earlier
-// change of that gateway has not arrived; the caller must then ask for the whole list.
+// change applies a gateway's change and returns the resulting events. If an earlier change of that
+// gateway has not arrived, the result behind is true, and the caller must ask for the whole list.
 func (c *crowd) change(m *proto.PresenceChange, now time.Time) (list []news, behind bool) {
 	s := c.of(m.Gateway)
 	first := m.Mark.Version == 1 && s.mark.Run < m.Mark.Run // the room was empty on that gateway

@@ -155,8 +155,8 @@ func (p *poster) add(b *webhook.Batch, after position, seq uint64, kind string, 
 	b.Events = append(b.Events, webhook.Event{ID: webhook.EventID(after.created, seq), Type: kind, Data: data})
 }
 
-// tell returns the kind of an entry and its decrypted payload. Kind is "" if applications do not
-// receive entries of this kind.
+// tell returns the kind of an entry and its decrypted payload. If applications do not receive
+// entries of this kind, tell returns "" as kind.
 func (e *Events) tell(entry *history.Entry) (kind string, data []byte, err error) {
 	if rec, ok, err := record(entry); ok || err != nil {
 		if err == nil {

@@ -61,8 +61,8 @@ type Partitions interface {
 	// Take begins to answer commands. The fence f reports to the sink that the last Prepare or
 	// Pause has returned.
 	Take(p int, f *stream.Fence)
-	// Fail says that the owner could not take the partition and will try again. Ours means that
-	// no other instance is known to own it.
+	// Fail says that the owner could not take the partition and will try again. The argument ours
+	// is true if no other instance is known to own it.
 	Fail(p int, ours bool)
 	// Release stops answering commands. It returns when all commits have a result, at the latest
 	// after the commit deadline.
@@ -292,8 +292,8 @@ func (o *Owner) look(ctx context.Context, a look) looked {
 	return found
 }
 
-// measure finds the markers that the stream may soon drop because of its size limit, and has the
-// rules renew them.
+// measure finds the markers that the stream may soon drop because of its size limit. For each it
+// makes the event worn, after which the rules renew the marker.
 func (o *Owner) measure(ctx context.Context) {
 	for p, f := range o.fences {
 		if f != nil && o.state.parts[p].state == owned && f.Worn() {

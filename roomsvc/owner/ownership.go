@@ -141,8 +141,9 @@ func (asked) event()       {}
 type action interface{ action() }
 
 type (
-	// look renews the lease of this instance, and reads the leases of all instances. Leaving says
-	// in the lease that this instance leaves; tell asks the others to look too.
+	// look renews the lease of this instance, and reads the leases of all instances. With leaving,
+	// the new lease says that this instance leaves. With tell, the instance asks the others to look
+	// too.
 	look struct{ leaving, tell bool }
 	// acquire takes the fence of a partition. If the present owner may be alive, acquire first asks
 	// it to release the partition.

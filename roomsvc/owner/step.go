@@ -98,8 +98,8 @@ func (o *ownership) looked(e looked, now time.Time, do func(...action)) {
 }
 
 // distrust releases all owned partitions, because the lease expired. Another instance may have
-// taken some of them, and this one would notice that only at the next commit. It acquires its share
-// again after the release.
+// taken some of them, and this one would notice that only at the next commit. When the release is
+// done, the instance acquires its share again.
 func (o *ownership) distrust(do func(...action)) {
 	for p := range o.parts {
 		if o.parts[p].state == owned {

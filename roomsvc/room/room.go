@@ -183,8 +183,8 @@ func (r *Room) Snapshot() proto.Snapshot {
 	return s
 }
 
-// Remember adds the key of a record in the log, so that the room recognises a resend. The
-// caller adds the oldest record first. Age is the time since the record was stored.
+// Remember adds the key of a record in the log, so that the room recognises a resend. The caller
+// adds the oldest record first. The parameter age is the time since the record was stored.
 func (r *Room) Remember(rec *proto.Record, now time.Time, age time.Duration) {
 	switch rec.Kind {
 	case proto.Message, proto.Edited:

@@ -61,8 +61,8 @@ func (s *Service) trusts(msg *nats.Msg) bool {
 	return !given || slices.Contains(s.cfg.Trusted, account)
 }
 
-// accountOf returns the account that a command came from. Given is false if the NATS server has not
-// set the header that names the account.
+// accountOf returns the account that a command came from. If the NATS server has not set the header
+// that names the account, it returns false.
 func accountOf(msg *nats.Msg) (account string, given bool) {
 	info := msg.Header[proto.HeaderAccount]
 	if len(info) == 0 {

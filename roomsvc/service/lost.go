@@ -42,8 +42,8 @@ func (a api) answerLost(r micro.Request) {
 }
 
 // compare checks a gateway's report against the room. If the room's log lacks an event that the
-// gateway has shown to members, compare gives the room a new epoch. Then it answers the gateway.
-// The report alone proves nothing, because the gateway may have read a replica that is behind.
+// gateway has sent to members, compare gives the room a new epoch. Then it answers the gateway. The
+// report alone proves nothing, because the gateway may have read a replica that is behind.
 func (p *partition) compare(ctx context.Context, r report) {
 	if p.term == nil || r.term != nil && r.term != p.term {
 		return

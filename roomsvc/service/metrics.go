@@ -90,8 +90,8 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	return nil
 }
 
-// answered counts a reply. Since is when its command arrived; the zero time means that the command
-// was refused before the rules were applied.
+// answered counts a reply. The parameter since is when the command arrived. The zero time means
+// that the command was refused before the rules were applied.
 func (m *metrics) answered(r *proto.Reply, since time.Time) {
 	switch {
 	case r.Refusal != nil:

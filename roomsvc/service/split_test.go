@@ -112,7 +112,8 @@ func startSplitCluster(t *testing.T) (servers []*natstest.Server, cut func(i int
 	return servers, func(i int, off bool) { cutOff[i].Store(off) }
 }
 
-// dialTwo opens the commit connection to one server and all others to another.
+// dialTwo returns a dialer that opens the commit connection to one server, and all other
+// connections to another server.
 func dialTwo(main, commit *natstest.Server) daemon.Dialer {
 	return func(name string, opts ...nats.Option) (*nats.Conn, error) {
 		opts = append(opts, nats.IgnoreDiscoveredServers())

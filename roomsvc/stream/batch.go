@@ -112,7 +112,7 @@ func (l *commitConn) single(batch []entry) bool {
 	return most <= maxRounds
 }
 
-// commit stores batch and reports the results to the sinks. Staged is true if it used an atomic
+// commit stores batch and reports the results to the sinks. It returns true if it used an atomic
 // batch.
 func (l *commitConn) commit(batch []entry) (staged bool) {
 	// Leave out records with a void fence: because of one of them, the server would refuse the

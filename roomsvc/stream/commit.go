@@ -88,8 +88,8 @@ func (c *Committer) shunned() []string {
 
 // Sink receives the results of the records appended under one fence. The committer calls Committed
 // once for each record, in the order of Append. If the fence becomes void, it calls Failed once,
-// and no method after that. The log may or may not contain the records without a result. The calls
-// come from the committer's goroutines and must not block.
+// and no method after that. The records for which Committed was not called may or may not be in the
+// log. The calls come from the committer's goroutines and must not block.
 type Sink interface {
 	Committed(stream uint64)
 	Failed(err error)

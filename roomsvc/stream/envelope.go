@@ -60,11 +60,11 @@ func (e *envelope) put(name, value string) {
 
 // Every error about fences and appends wraps one of the first two.
 var (
-	// ErrLost says that another instance has taken the partition. The log does not contain the
-	// records without a result.
+	// ErrLost says that another instance has taken the partition. Records for which the sink has
+	// received no result are not in the log.
 	ErrLost = errors.New("another instance has taken the partition")
-	// ErrUnavailable says that the stream cannot be reached, or stores nothing now. The log may
-	// contain some of the records without a result.
+	// ErrUnavailable says that the stream cannot be reached, or stores nothing now. Records for
+	// which the sink has received no result may be in the log.
 	ErrUnavailable = errors.New("the log cannot be written")
 	errClosed      = fmt.Errorf("%w: closed", ErrUnavailable)
 	// errRetry says that the server has not stored the message, because it is storing a marker. The
@@ -145,8 +145,9 @@ func lastMessage(ctx context.Context, nc *nats.Conn, stream, subject string) (da
 	return got.Message.Data, got.Message.Seq, err
 }
 
-// direct asks any replica for a message of a stream. Where is the name of the stream, perhaps
-// followed by a subject. Direct also returns the sequence of the message; 0 = there is no message.
+// direct asks any replica for a message of a stream. The parameter where is the name of the stream,
+// optionally followed by a subject. It also returns the sequence of the message; 0 = there is no
+// message.
 func direct(ctx context.Context, nc *nats.Conn, where string, ask []byte) (data []byte, seq uint64, err error) {
 	reply, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+where, ask)
 	if err != nil {

@@ -201,8 +201,8 @@ func explain(want jetstream.StreamConfig, err error) error {
 	return fmt.Errorf("open stream %s: %w", want.Name, err)
 }
 
-// check compares the settings of a stream with the wanted ones. Same is false if they differ in
-// limits that may be changed. Other differences are errors.
+// check compares the settings of a stream with the wanted ones. If they differ in limits that may
+// be changed, check returns false. Other differences are errors.
 func check(have, want jetstream.StreamConfig, change func(flag string) bool) (same bool, err error) {
 	p, schema := have.Metadata[metaPartitions], have.Metadata[metaSchema]
 	if p == "" || schema == "" {

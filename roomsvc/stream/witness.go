@@ -80,8 +80,8 @@ func newer(a, b proto.Witness) proto.Witness {
 	return a
 }
 
-// judge compares the sequence of a new marker with the witness. Created is when the stream was
-// made. judge returns the updated witness, and the loss; nil = nothing was lost.
+// judge compares the sequence of a new marker with the witness. The parameter created is when the
+// stream was made. judge returns the updated witness, and the loss; nil = nothing was lost.
 func judge(known proto.Witness, created time.Time, marker uint64) (proto.Witness, *Loss) {
 	other := !known.Created.IsZero() && !known.Created.Equal(created)
 	if !other && marker > known.Last {
@@ -102,9 +102,9 @@ func (w *witness) view() proto.Witness {
 	return w.known
 }
 
-// check judges a marker that was just acknowledged. Before is the witness from before the marker
-// was sent. The caller appends no record until check returns. If check finds a loss, it first
-// stores the loss for all instances.
+// check judges a marker that was just acknowledged. The parameter before is the witness from before
+// the marker was sent. The caller appends no record until check returns. If check finds a loss, it
+// first stores the loss for all instances.
 func (w *witness) check(ctx context.Context, nc *nats.Conn, before proto.Witness, created time.Time, marker uint64) (cut uint64, err error) {
 	w.checking.Lock()
 	defer w.checking.Unlock()

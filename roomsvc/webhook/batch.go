@@ -20,15 +20,15 @@ type Batch struct {
 	Missed uint64  `json:"missed,omitempty"` // earlier events that were dropped because the receiver was away for too long
 }
 
-// ID returns the id of the post with the events from first to last (stream sequences). Created is
-// when the stream was made, so that the posts of a later stream have other ids. A retry has the
-// same id as the failed post.
+// ID returns the id of the post with the events from first to last (stream sequences). The id
+// contains the time at which the stream was made, so that the posts of a later stream have other
+// ids. A retry has the same id as the failed post.
 func ID(created time.Time, first, last uint64) string {
 	return EventID(created, first) + "-" + strconv.FormatUint(last, 10)
 }
 
-// EventID returns the id of the event with the given stream sequence. Created is when the stream
-// was made.
+// EventID returns the id of the event with the given stream sequence, in the stream that was made
+// at the given time.
 func EventID(created time.Time, seq uint64) string {
 	return "evt_" + strconv.FormatInt(created.UnixMilli(), 36) + "-" + strconv.FormatUint(seq, 10)
 }

@@ -169,7 +169,7 @@ func (s *system) attack(p *process, stuck, back int, rest, during time.Duration)
 
 func fullRoom(i int) string { return fmt.Sprintf("bench_full_%d", i) }
 
-// fillRooms sends the messages of the full rooms over the HTTP API.
+// fillRooms fills fullRooms rooms with messages, which it sends over the HTTP API.
 func fillRooms(addr string) error {
 	var group sync.WaitGroup
 	var faults errorList

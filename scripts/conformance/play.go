@@ -113,8 +113,8 @@ func (p *player) app(command map[string]any) error {
 	return p.driver.do(command)
 }
 
-// lacking is the error of a scenario for which the client lacks a capability. It does not count as
-// a failure.
+// lacking is the error of a scenario that needs a capability which the client does not have. The
+// kit does not count such a scenario as failed.
 type lacking struct{ reason string }
 
 func (l *lacking) Error() string { return l.reason }

@@ -51,7 +51,8 @@ func (m *measurement) cost(what, limit, profile, room string, rate int) error {
 	return nil
 }
 
-// used is the CPU time that a browser has used: the process of the page, and all its processes.
+// used is CPU time that a browser has used: that of the process of the page, and that of all its
+// processes.
 type used struct{ page, all time.Duration }
 
 const tick = time.Second / 100 // the unit of CPU times in /proc (USER_HZ)

@@ -59,8 +59,8 @@ func (m *member) hears(ctx context.Context, text string) error {
 	return nil
 }
 
-// hearsNothing checks that no frame arrives for a while. The connection cannot be used
-// afterwards.
+// hearsNothing checks that no frame arrives for a while. The connection cannot be used afterwards,
+// because the library closes it after a read that timed out.
 func (m *member) hearsNothing(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()

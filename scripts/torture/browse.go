@@ -143,7 +143,7 @@ func (r *run) lines() []proto.Room {
 }
 
 // readLines opens one text session after another until ctx ends. It closes each session after a
-// random time. After the last fault it opens one more and keeps that open.
+// random time. After the last fault it opens one more session, and keeps that session open.
 func (r *run) readLines(ctx context.Context, name string, room proto.Room) {
 	random := r.random(history.Sum(name))
 	e := history.Entry{Client: name, Room: room.String()}

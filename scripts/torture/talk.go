@@ -115,7 +115,7 @@ func (r *run) sayLast(ctx, life context.Context) {
 func text(key string) map[string]string { return map[string]string{"text": history.Text(key, 50)} }
 
 // post sends the message with the given key until it has an answer, and reports whether it was
-// acknowledged. Idempotency is the key that the server receives; "" = none.
+// acknowledged. The parameter idempotency is the key that the server receives; "" = none.
 func (r *run) post(ctx context.Context, a *api, who string, room proto.Room, key, idempotency string) bool {
 	e := history.Entry{Op: history.Invoke, Client: who, Room: room.String(), Key: key, Body: history.Sum(text(key)["text"])}
 	r.history.Add(e)

@@ -21,8 +21,8 @@ const placeTime = 20 * time.Second
 
 // Apart moves the two connections of every room service to different NATS servers. The main
 // connection, which is for commands and reads, moves to server target. The commit connection moves
-// to another server. To move a connection, Apart resets it, and blocks new connections to the wrong
-// servers until it is at a right one.
+// to another server. To move a connection, Apart resets it. It blocks new connections to the wrong
+// servers, until the client has connected to a right server.
 func (r *Rig) Apart(ctx context.Context, target int) error {
 	ctx, cancel := context.WithTimeout(ctx, placeTime)
 	defer cancel()
