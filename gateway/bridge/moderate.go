@@ -20,7 +20,7 @@ func (b *Bridge) Moderate(s publish.Say, done func(proto.Reply)) {
 	b.Members(s.Room, func(count int, list []proto.Member, err error) {
 		present := slices.ContainsFunc(list, func(who proto.Member) bool { return who.ID == s.Terms.Member })
 		if err == nil && !present && count <= len(list) {
-			done(proto.Reply{Refusal: proto.Refuse(proto.NotFound, "this member is not in the room; ban keeps somebody out")})
+			done(proto.Reply{Refusal: proto.Refuse(proto.NotFound, "this member is not in the room; use ban to keep somebody out")})
 			return
 		}
 		b.Say(s, done)
