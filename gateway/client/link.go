@@ -98,7 +98,7 @@ func (l *link) watch(now time.Time, quiet time.Duration) (alive bool, next time.
 	return since < quiet, max(quiet-since, time.Millisecond)
 }
 
-// frame masks f and appends it to the buffer, which flush sends.
+// frame appends f, masked as RFC 6455 requires of clients, to the buffer that flush sends.
 func (l *link) frame(f ws.Frame) {
 	w := appender{&l.buf}
 	f = ws.MaskFrame(f)

@@ -98,8 +98,8 @@ func (r *room) returned(e *proto.Event) {
 	}
 }
 
-// foundInReplay checks whether an event is that of the first waiting message, whose answer may be
-// lost. If it is, foundInReplay answers the caller of Say.
+// foundInReplay compares an event with the first waiting message. If the event is that message, it
+// is stored although its answer was lost, and foundInReplay answers the caller of Say.
 func (r *room) foundInReplay(e *proto.Event) {
 	if len(r.says) == 0 || e.Key == "" || e.Key != r.says[0].fields.Key || e.From.ID != r.says[0].as {
 		return

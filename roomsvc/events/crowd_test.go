@@ -11,7 +11,8 @@ import (
 	"roomcast/proto"
 )
 
-// host acts as a gateway with people in one room. It numbers its changes as gateways do.
+// host acts as a gateway with people in one room. It gives each change a mark (run and version), as
+// gateways do.
 type host struct {
 	id     string
 	people map[string]proto.Identity

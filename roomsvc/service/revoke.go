@@ -53,7 +53,7 @@ func (c *credentials) revoke(ctx context.Context, e *proto.Revocation) (*proto.R
 	return nil, c.nc.Publish(proto.SubjectRevoked, body)
 }
 
-// answerRevocations sends the list of revocations to a gateway.
+// answerRevocations sends a gateway one page of the stored revocations.
 func (a api) answerRevocations(r micro.Request) {
 	var ask proto.ListRevocations
 	if err := json.Unmarshal(r.Data(), &ask); err != nil {

@@ -194,7 +194,7 @@ func (l *commitConn) oneByOne(batch []entry) {
 			}
 		}
 	}
-	l.useful()
+	l.works()
 }
 
 // asBatch commits batch as one atomic batch: the server stores all of it or nothing. If a single
@@ -215,7 +215,7 @@ func (l *commitConn) asBatch(batch []entry) {
 			l.worn.wrote(first+uint64(i), len(e.rec.Payload))
 			e.f.committed(first + uint64(i))
 		}
-		l.useful()
+		l.works()
 	case !errors.Is(err, ErrLost) && !errors.Is(err, errRetry):
 		l.fail(err)
 	case l.c.cfg.Replicas == 1 && !l.c.replicated.Load():

@@ -39,7 +39,7 @@ func (c *Committer) Marker(ctx context.Context, p int) (Marker, error) {
 	begun := time.Now()
 	m, err := l.marker(ctx, p)
 	if err != nil {
-		l.missed(begun, err)
+		l.attemptFailed(begun, err)
 		return Marker{}, fmt.Errorf("read marker: %w", err)
 	}
 	return m, nil
@@ -78,10 +78,10 @@ func (c *Committer) Fence(ctx context.Context, p int, after Marker, owner string
 	begun := time.Now()
 	f, err := l.take(ctx, p, after, owner, sink)
 	if err != nil {
-		l.missed(begun, err)
+		l.attemptFailed(begun, err)
 		return nil, fmt.Errorf("take partition %d: %w", p, err)
 	}
-	l.useful()
+	l.works()
 	return f, nil
 }
 
@@ -136,11 +136,11 @@ func (l *commitConn) take(ctx context.Context, p int, after Marker, owner string
 	return f, l.admit(f)
 }
 
-// missed records that a read or write of a marker has failed, which began at the given time. The
+// attemptFailed is called when a read or write of a marker, begun at the given time, has failed. The
 // server may be cut off from its peers, or have no JetStream. If there are no records to commit, no
-// other failure would show that. So missed breaks the connection after two failed attempts in a
-// row.
-func (l *commitConn) missed(begun time.Time, err error) {
+// other failure would show that. So attemptFailed breaks the connection after two failed attempts
+// in a row.
+func (l *commitConn) attemptFailed(begun time.Time, err error) {
 	if !away(err) {
 		return
 	}
@@ -155,8 +155,9 @@ func (l *commitConn) missed(begun time.Time, err error) {
 	}
 }
 
-// useful records that the connection works: the stream has stored a message that came over it.
-func (l *commitConn) useful() {
+// works is called when the stream has stored a message that came over this connection. It forgets
+// earlier failed attempts.
+func (l *commitConn) works() {
 	l.stored.Store(true)
 	l.mu.Lock()
 	l.missing = time.Time{}

@@ -40,7 +40,7 @@ func (l *commitConn) runSweeps() {
 			return
 		case s := <-l.sweeps:
 			ctx, cancel := context.WithTimeout(context.Background(), l.c.attempt())
-			if err := s.do(ctx, l.nc); err != nil {
+			if err := s.run(ctx, l.nc); err != nil {
 				l.c.cfg.Log.Debug("delete replaced messages", "subject", s.subject, "error", err)
 			}
 			cancel()
@@ -48,9 +48,9 @@ func (l *commitConn) runSweeps() {
 	}
 }
 
-// do deletes the older messages. It fails at a damaged message, because the server cannot delete
-// it.
-func (s sweep) do(ctx context.Context, nc *nats.Conn) error {
+// run does the task. It fails at a damaged message, because the server cannot delete such a
+// message.
+func (s sweep) run(ctx context.Context, nc *nats.Conn) error {
 	if s.seq == 0 {
 		newest, err := getMessage(ctx, nc, map[string]any{"last_by_subj": s.subject})
 		if err != nil {

@@ -155,7 +155,7 @@ func (c *Committer) KeepWitness(ctx context.Context, nc *nats.Conn) error {
 			return err
 		}
 	}
-	if err := (sweep{proto.SubjectWitness, seq}).do(ctx, nc); err != nil {
+	if err := (sweep{proto.SubjectWitness, seq}).run(ctx, nc); err != nil {
 		return err
 	}
 	w.mu.Lock()

@@ -148,7 +148,7 @@ class Membership:
     def _follows(self, first: int, last: int) -> bool:
         """Whether the events first to last are the next ones. They may be repeats, or earlier ones may be missing."""
         if self.have is not None and first > self.have + 1:
-            self.phase = Phase.LAGGING  # join again, because the log has the missing events
+            self.phase = Phase.LAGGING  # join again: the log has the missing events
             return False
         return self.have is None or last > self.have
 
