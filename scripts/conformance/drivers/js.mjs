@@ -1,5 +1,5 @@
-// The driver of the JavaScript client. proto/docs/conformance.md explains its lines. Usage:
-// node js.mjs ROOM_JS WS, the module of the client and that of a WebSocket.
+// The driver of the JavaScript client. proto/docs/conformance.md explains its lines. Usage: node
+// js.mjs ROOM_JS WS. ROOM_JS is the module of the client, and WS a module with a WebSocket.
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 

@@ -13,13 +13,13 @@ import subprocess
 import tempfile
 import time
 
-logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of slow steps of a busy machine
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # no warnings about slow steps on a busy machine
 
 ROOT = pathlib.Path(__file__).parents[4]
 
 
 def binary() -> str:
-    """The program to test: $ROOMCAST_GATEWAY, or one that is built here."""
+    """The path of the gateway to test: $ROOMCAST_GATEWAY, or a program that this function builds."""
     if "ROOMCAST_GATEWAY" not in os.environ:
         path = os.path.join(tempfile.mkdtemp(prefix="roomcast-"), "gateway")
         subprocess.run(["go", "build", "-o", path, "./gateway"], cwd=ROOT, check=True)
@@ -35,7 +35,7 @@ class Gateway:
         self.start()
 
     def start(self) -> None:
-        """Run on the port of the first start, with the same log."""
+        """Start the gateway. A later start uses the same port and the same log as the first."""
         self.process = subprocess.Popen(
             [binary(), "--listen", self.listen, "--data-dir", self.directory.name, "--sync", "1s", "--log-level", "error"]
             + ["--nats-monitor", "off", "--ops-listen", "off", "--drain-time", "50ms", *self.flags],
@@ -64,7 +64,7 @@ class Gateway:
 
 
 def token(secret: bytes, seconds: float, **claims: object) -> str:
-    """A JSON Web Token that expires in so many seconds."""
+    """A JSON Web Token that expires in the given number of seconds."""
 
     def part(b: bytes) -> str:
         return base64.urlsafe_b64encode(b).rstrip(b"=").decode()

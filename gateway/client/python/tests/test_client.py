@@ -1,4 +1,4 @@
-"""The client against a real gateway."""
+"""Tests of the client with a real gateway."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from harness import ROOT, Gateway, token
 
 logging.getLogger("roomcast").setLevel(logging.ERROR)  # the tests break many connections
 
-LIMIT = 120  # seconds for anything; generous, because the machine may be busy
+LIMIT = 120  # limit of every wait in seconds; generous, because the machine may be busy
 
 
 class Proxy:
-    """Forwards connections to a gateway until it falls silent, as a dead network does."""
+    """A proxy in front of a gateway. After a call of silence it acts like a dead network."""
 
     def __init__(self, target: str) -> None:
         host, _, port = target.removeprefix("http://").rpartition(":")
@@ -40,7 +40,7 @@ class Proxy:
             w.close()
 
     def silence(self) -> None:
-        """Stop to forward. The connections stay open; later ones are forwarded again."""
+        """Stop forwarding on the present connections, which stay open. Later connections are forwarded."""
         for task in self.links:
             task.cancel()
         self.links.clear()
@@ -61,7 +61,7 @@ class Proxy:
 
 
 async def texts(room: roomcast.Room, count: int) -> list[str | None]:
-    """The texts of the next messages; a gap among them is an error."""
+    """The texts of the next messages. A gap among them is an error."""
     found: list[str | None] = []
     async for item in room:
         assert not isinstance(item, roomcast.Gap), item
@@ -133,7 +133,7 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
                 acks = []
                 for i in range(count):
                     acks.append(asyncio.create_task(said.say(str(i))))
-                    await asyncio.sleep(0.005)  # 200 a second
+                    await asyncio.sleep(0.005)  # 200 messages a second
                 seqs = [ack.seq for ack in await asyncio.gather(*acks)]
                 self.assertEqual(seqs, list(range(1, count + 1)))
 

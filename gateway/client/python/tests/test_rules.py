@@ -1,4 +1,4 @@
-"""The rules without I/O, and the golden files of the protocol."""
+"""Tests of the rules without I/O, and tests with the golden files of the protocol."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class RulesTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_reset_begins_a_new_history(self) -> None:
         await self.joined({"since": 42, "epoch": "e0"}, seq=3)
-        self.assertEqual(self.rejoin()["epoch"], "e0", "the reset has not come yet")
+        self.assertEqual(self.rejoin()["epoch"], "e0", "the reset has not arrived yet")
         self.answer({"id": max(self.state.calls)}, {"room": "lobby", "seq": 3, "epoch": "e1"})
         self.state.receive('{"room":"lobby","gap":{"from":43,"to":0,"reason":"reset","epoch":"e1"}}', 0)
         self.assertEqual(self.rejoin(), {"room": "lobby", "since": 0})
@@ -97,7 +97,7 @@ class RulesTest(unittest.IsolatedAsyncioTestCase):
         refusal = {"code": "rate_limited", "message": "slow down", "retry_ms": 1}
         self.state.receive(json.dumps({"id": leave["id"], "error": refusal}), 0)
         (leave,) = self.sent(5)
-        self.assertEqual(leave["leave"], {"room": "lobby"}, "without it the join would begin no replay")
+        self.assertEqual(leave["leave"], {"room": "lobby"}, "a join without a leave before it begins no replay")
         self.answer(leave, {"room": "lobby"})
         self.assertEqual(self.sent(5)[0]["join"]["since"], 1)
 

@@ -1,4 +1,4 @@
-"""The settings of a small Django site, and two for Roomcast at the end."""
+"""The settings of a small Django site. The two at the end are for Roomcast."""
 
 import os
 from pathlib import Path
