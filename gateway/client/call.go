@@ -24,7 +24,7 @@ type call struct {
 	done     chan answer // has space for the one answer
 }
 
-// answer is the ok of a command, or an error.
+// answer is the answer to a command: the content of its ok, or an error.
 type answer struct {
 	ok  json.RawMessage
 	err error
@@ -58,7 +58,8 @@ type calls struct {
 	list []*call // the calls that belong to no room, oldest first
 }
 
-// add makes a call that waits for its answer. The caller decides when to send it.
+// add makes a call and registers it, so that the answer with its id finds it. It does not queue the
+// call for sending.
 func (c *calls) add(verb proto.Verb, f fields) *call {
 	c.last++
 	k := &call{id: c.last, verb: verb, fields: f, done: make(chan answer, 1)}
@@ -66,7 +67,7 @@ func (c *calls) add(verb proto.Verb, f fields) *call {
 	return k
 }
 
-// queue adds a call that belongs to no room.
+// queue makes a call that belongs to no room, and queues it for sending.
 func (c *calls) queue(verb proto.Verb, f fields) *call {
 	k := c.add(verb, f)
 	c.list = append(c.list, k)

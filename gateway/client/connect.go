@@ -110,7 +110,7 @@ func (c *connector) session(ctx context.Context, base string) (begun bool, err e
 	return true, err
 }
 
-// read passes frames to the state until the connection ends.
+// read passes the received frames to the state until the connection ends.
 func (c *connector) read(l *link) error {
 	for {
 		p, err := l.next()

@@ -51,7 +51,7 @@ func TestResetWhileConnectedBeginsAnotherEpoch(t *testing.T) {
 	join(t, c, p, proto.From{}, 9)
 	p.event(10)
 	p.reset(11, "e2", 0)
-	p = s.resumes(p, 0, "e2", 2) // no event of the new epoch has arrived
+	p = s.resumes(p, 0, "e2", 2) // the client has received no event of the new epoch
 	p.first("e2")
 	p.event(2)
 	p = s.resumes(p, 2, "e2", 3)

@@ -34,8 +34,8 @@ type link struct {
 	buf  []byte    // frames that flush will send
 }
 
-// next returns the next message, or nil after a control frame. After a close frame it
-// returns a [*CloseError].
+// next reads the next frame. It returns a complete message, or nil if the frame was a control
+// frame. After a close frame it returns a [*CloseError].
 func (l *link) next() ([]byte, error) {
 	h, err := ws.ReadHeader(l.r)
 	if err != nil {

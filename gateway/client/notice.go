@@ -23,7 +23,7 @@ type Notice struct {
 // Hello is the first frame of a session.
 type Hello = proto.Hello
 
-// Link says why a connection has ended or failed, and when the next try follows.
+// Link says why a connection has ended or could not be opened, and when the client tries again.
 type Link struct {
 	Err   error
 	Again time.Duration
@@ -40,7 +40,7 @@ type Signal struct {
 // does not name the person: Who is the zero value.
 type Presence struct {
 	Who    proto.Identity
-	Count  int               // people in the room, as far as the sending gateway knows
+	Count  int               // number of people in the room, as known to the gateway of this session
 	Left   bool              // the person has left; otherwise the person has joined
 	Reason proto.LeaveReason // why the person has left
 }

@@ -6,7 +6,7 @@ import (
 	"roomcast/proto"
 )
 
-// receive handles a frame of the server. An error ends the connection.
+// receive handles a frame of the server. If it returns an error, the connection must be closed.
 func (s *state) receive(p []byte) error {
 	in, err := parseFrame(p)
 	if err != nil {

@@ -57,7 +57,7 @@ func (r *room) judge(seq uint64) verdict {
 	return hole
 }
 
-// since returns the place from which the next join replays.
+// since returns the place in the log at which the next join must begin.
 func (r *room) since() proto.From {
 	if !r.began {
 		return r.from

@@ -15,7 +15,7 @@ type pass struct {
 	frames  [][]byte      // to send, in order
 }
 
-// due returns the frames to send now. Only due decides which commands the client sends.
+// due returns the frames to send now. No other function decides which commands the client sends.
 func (s *state) due(now time.Time) pass {
 	s.mu.Lock()
 	defer s.mu.Unlock()

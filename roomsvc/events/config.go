@@ -48,7 +48,7 @@ func (c *Config) On() bool { return c.Stream || len(c.Consumers) > 0 || len(c.We
 
 var isConsumer = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// kinds are the names of all kinds of events.
+// kinds returns the names of all kinds of events.
 func kinds() []string {
 	all := []string{typeMessage}
 	for _, kind := range []proto.EventKind{

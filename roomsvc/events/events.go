@@ -31,7 +31,7 @@ import (
 // typeMessage is the type of an event for a message.
 const typeMessage = "message"
 
-// Service is what the package needs from the room service.
+// Service contains the things that the package needs from the room service.
 type Service struct {
 	Dial     func(opts ...nats.Option) (*nats.Conn, error)
 	Owns     func(partition int) bool // this instance owns the partition, and no other instance can have taken it
@@ -55,7 +55,7 @@ type Events struct {
 	stored *history.Stream
 }
 
-// New returns Events and reads the secrets of webhooks.
+// New returns Events. It reads the secrets of webhooks from their files.
 func New(cfg Config, svc Service) (*Events, error) {
 	e := &Events{cfg: cfg, svc: svc, metrics: newMetrics()}
 	for i, address := range cfg.Webhooks {

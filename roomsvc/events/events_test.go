@@ -132,7 +132,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.posts = append(r.posts, p)
 }
 
-// got returns the data of the accepted events, each event once.
+// got returns the data of the events that the receiver has accepted, each event once.
 func (r *receiver) got() (list []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -147,7 +147,7 @@ func (p *poster) fill(ctx context.Context, b *webhook.Batch, after position, fro
 	return nil
 }
 
-// add adds an event to the batch if the receiver wants its kind.
+// add adds an event to the batch if the operator has chosen its kind for webhooks.
 func (p *poster) add(b *webhook.Batch, after position, seq uint64, kind string, data []byte) {
 	if kind == "" || len(p.e.cfg.Kinds) > 0 && !slices.Contains(p.e.cfg.Kinds, kind) {
 		return

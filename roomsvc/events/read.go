@@ -56,7 +56,7 @@ type reader struct {
 	name     string
 	at       position
 	kv       jetstream.KeyValue
-	revision uint64 // of the stored position; 0 = none is stored
+	revision uint64 // revision of the stored position in the bucket; 0 = no position is stored
 	stored   uint64 // the sequence in the stored position
 	saved    time.Time
 }

@@ -38,7 +38,8 @@ func (e *Events) settings(now time.Time) jetstream.StreamConfig {
 	}
 }
 
-// ensureStream makes the stream, or gives an existing one the limits of the flags.
+// ensureStream makes the stream. If it exists already, ensureStream changes its limits to those of
+// the flags.
 func (e *Events) ensureStream(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
 	want := e.settings(time.Now())
 	s, err := js.Stream(ctx, want.Name)

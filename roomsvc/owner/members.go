@@ -119,13 +119,14 @@ func (m *members) snapshot() func(id string) bool {
 	return now.alive
 }
 
-// alone reports whether no other instance can take over partitions of id.
+// alone reports whether id is the only instance that can own partitions: all others are dead or
+// leaving.
 func (m *members) alone(id string) bool {
 	return !slices.ContainsFunc(m.seen, func(k member) bool { return k.alive && k.ID != id && !k.Leaving })
 }
 
-// chosen reports whether id should own partition p. By rendezvous hashing, the owner is the live
-// instance with the highest weight that does not leave.
+// chosen reports whether id should own partition p. By rendezvous hashing, the owner is the
+// instance with the highest weight among those that are alive and not leaving.
 func (m *members) chosen(p int, id string) bool {
 	mine := weight(p, id)
 	for _, k := range m.seen {

@@ -50,13 +50,14 @@ const (
 	Nobody                        // a dead instance may have answered commands that wait in this instance
 )
 
-// Partitions serves the commands of partitions. The owner makes one call at a time for each
-// partition.
+// Partitions answers the commands of partitions; package service implements it. The owner makes one
+// call at a time for each partition.
 type Partitions interface {
-	// Prepare begins to receive a partition's commands and queues them, because the owner is
-	// about to take its fence. The fence reports to the returned sink.
+	// Prepare begins to receive and queue the commands of a partition. The owner calls it before it
+	// takes the partition's fence. The fence will report to the returned sink.
 	Prepare(p int, before Before) (stream.Sink, error)
-	// Pause stops answering and queues commands, because the owner is about to renew the fence.
+	// Pause stops answering commands and queues them instead. The owner calls it before it renews
+	// the partition's fence.
 	Pause(p int) stream.Sink
 	// Take begins to answer commands. The fence f reports to the sink that the last Prepare or
 	// Pause has returned.
@@ -128,14 +129,15 @@ func (o *Owner) Lost(p int, f *stream.Fence, err error) { o.lost <- loss{p, f, e
 // Held returns how many partitions this instance owns.
 func (o *Owner) Held() int { return int(o.held.Load()) }
 
-// Trusted reports whether no other instance can have taken a partition of this one. That is not
-// certain after a pause of this process that was longer than the lease.
+// Trusted reports whether no other instance can have taken a partition of this one. It returns
+// false, for example, after this process was paused for longer than its lease.
 func (o *Owner) Trusted() bool { return int64(time.Since(o.start)) < o.trusted.Load() }
 
 // leased reports whether this instance's lease has not expired.
 func (o *Owner) leased() bool { return int64(time.Since(o.start)) < o.lease.Load() }
 
-// Err returns nil if this instance owns all of its share, and otherwise why it cannot.
+// Err returns nil if this instance owns all partitions that it should own. Otherwise it returns the
+// reason.
 func (o *Owner) Err() error {
 	if err := o.trouble.Load(); err != nil {
 		return *err
@@ -146,7 +148,7 @@ func (o *Owner) Err() error {
 // Run takes this instance's share of the partitions and keeps it until ctx ends. Then it hands
 // its partitions over to the other instances and waits for its own tasks.
 func (o *Owner) Run(ctx context.Context) error {
-	// After the end of ctx, the handover may take as long as a lease.
+	// When ctx has ended, handing over the partitions may take as long as a lease.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	notices := make(chan *nats.Msg, 16)
@@ -216,7 +218,8 @@ func (o *Owner) Run(ctx context.Context) error {
 	return nil
 }
 
-// step applies the rules to an event, publishes the new state, and carries out the actions.
+// step applies the rules to an event, makes the new state visible to other goroutines, and carries
+// out the actions.
 func (o *Owner) step(ctx context.Context, e event) {
 	actions := o.state.step(e, time.Now())
 	o.publish()
@@ -243,7 +246,7 @@ func (o *Owner) do(ctx context.Context, a action) {
 	case acquire:
 		alive := o.state.members.snapshot()
 		if !o.state.members.sighted() {
-			alive = func(string) bool { return true } // ask any owner; a dead one does not answer
+			alive = func(string) bool { return true } // nobody knows who is alive: ask every owner, because a dead one just does not answer
 		}
 		o.tasks.Go(func() { o.done <- o.take(ctx, a.p, a.ours, alive) })
 	case renew:

@@ -72,7 +72,7 @@ func (k *keeper) times(p int) (taken, released int) {
 	return len(k.taken[p]), k.released[p]
 }
 
-// rig is one owner with a real stream. It can also act as another instance.
+// rig is an Owner with a real NATS server. It can also act as another instance.
 type rig struct {
 	owner   *Owner
 	keeper  *keeper
@@ -153,8 +153,8 @@ func TestLossDuringTakeIsNoticed(t *testing.T) {
 	})
 }
 
-// Another instance has taken a partition while commands for it waited in this one. This instance
-// neither keeps nor refuses the commands, because the new owner answers them.
+// Another instance has taken a partition while commands for it waited in this instance. This
+// instance drops the commands without an answer, because the new owner answers them.
 func TestPartitionOfAnotherOwnerIsReleased(t *testing.T) {
 	t.Run("lost", func(t *testing.T) {
 		k := new(keeper)

@@ -97,7 +97,7 @@ type (
 		leases  []lease // in the bucket; only without err
 		err     error
 	}
-	// acquired and failed are the results of acquire and renew.
+	// acquired and failed are the possible results of the actions acquire and renew.
 	acquired struct{ p int }
 	failed   struct {
 		p    int
@@ -106,7 +106,7 @@ type (
 	}
 	// released is the result of release.
 	released struct{ p int }
-	// lost says that the fence of an owned partition is void.
+	// lost says that the fence of an owned partition has become void.
 	lost struct {
 		p   int
 		err error

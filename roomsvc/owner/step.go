@@ -2,7 +2,7 @@ package owner
 
 import "time"
 
-// step applies one event and returns the actions that follow, in their order.
+// step applies one event, and returns the actions that the instance must carry out, in this order.
 func (o *ownership) step(e event, now time.Time) []action {
 	var out []action
 	do := func(a ...action) { out = append(out, a...) }
@@ -47,7 +47,8 @@ func (o *ownership) step(e event, now time.Time) []action {
 		case owned:
 			o.release(e.p, requested, do)
 		case releasing:
-			// The instance that asked waits, or takes the fence by force.
+			// Do not answer yet. The other instance waits until the release is done, or takes the
+			// fence by force.
 		default:
 			do(answer(e)) // this instance does not own the partition, so the other one may take the fence
 		}

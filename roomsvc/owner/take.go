@@ -68,7 +68,7 @@ func (o *Owner) take(ctx context.Context, p int, ours bool, alive func(id string
 	return r
 }
 
-// ask asks the owner of p to release it, and waits for the answer, up to askTimeout.
+// ask asks the owner of partition p to release it. It waits for the answer, at most for askTimeout.
 func (o *Owner) ask(ctx context.Context, p int, owner string) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -78,7 +78,7 @@ func (o *Owner) ask(ctx context.Context, p int, owner string) {
 	}
 }
 
-// renew takes a new fence of p, which this instance owns.
+// renew takes a new fence of partition p, which this instance owns already.
 func (o *Owner) renew(ctx context.Context, p int) result {
 	r := result{p: p, ours: true}
 	sink := o.partitions.Pause(p)

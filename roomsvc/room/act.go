@@ -80,7 +80,7 @@ func (r *Room) Deleted() *proto.Restrictions {
 	return r.limits
 }
 
-// undone reports whether a later act has undone the stored act of c.
+// undone reports whether a later act has undone c, which is a resent act that is stored already.
 func (r *Room) undone(c *Command, now time.Time) bool {
 	rule := c.Act.Rule()
 	if rule == nil {

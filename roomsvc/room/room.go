@@ -67,7 +67,7 @@ func DefaultRules() *Rules {
 type Command struct {
 	proto.Request
 	Digests []proto.Digest // of the content, one for each encryption key; the first is stored with the key, and a resend may match any
-	Target  *proto.Record  // the record that Terms.Seq names, without its payload; nil = the log does not hold it
+	Target  *proto.Record  // the record with the seq in Terms.Seq, without its payload; nil = the log does not have it
 	Guest   bool           // the sender is a NATS client without an identity of its own
 }
 
@@ -84,7 +84,7 @@ type Moment struct {
 // records, and the record of the outcome if there is one.
 type Outcome struct {
 	Reply  proto.Reply
-	Record *proto.Record // to commit; nil if nothing is to be stored
+	Record *proto.Record // the record to commit; nil = the command stores nothing
 }
 
 // Room is the state of one room: the state after its last record, and the keys of its recent
@@ -92,7 +92,7 @@ type Outcome struct {
 type Room struct {
 	name   proto.Room
 	rules  *Rules
-	seq    uint64 // of the last record; 0 = there is none
+	seq    uint64 // seq of the last record; 0 = the room has no record
 	state  proto.State
 	renew  bool // the next record begins a new epoch
 	closed closing
@@ -189,7 +189,7 @@ func (r *Room) Remember(rec *proto.Record, now time.Time, age time.Duration) {
 	switch rec.Kind {
 	case proto.Message, proto.Edited:
 		r.spoke.add(rec.From, r.keys.clock(now)-max(0, age), r.limits)
-	case proto.Deleted: // with the message, its key and digest were removed from the log
+	case proto.Deleted: // the log no longer has the message with its key, so take the key from the event of the deletion
 		if e, err := proto.ParseEvent(rec.Payload); err == nil && e.Author.Key != "" {
 			s := stored{seq: e.Of, at: e.Author.At.UnixMilli(), seen: r.keys.clock(now) - max(0, age)}
 			r.keys.add(e.Author.ID, e.Author.Key, s, r.rules)
@@ -270,10 +270,11 @@ func (r *Room) say(c *Command, m Moment) Outcome {
 	return r.record(&proto.Event{Content: c.Content}, c, m)
 }
 
-// record makes the next record of the room, with the event e.
+// record makes the next record of the room, which contains the event e.
 func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	seq, next := r.seq+1, r.state
-	// Records have times in milliseconds. The next owner could not read a finer time.
+	// Truncate the time, because records store it in milliseconds. Otherwise the next owner would
+	// read another time than this owner has in memory.
 	if at := m.Now.UTC().Truncate(time.Millisecond); at.After(next.At) {
 		next.At = at
 	}
@@ -320,7 +321,8 @@ func (r *Room) record(e *proto.Event, c *Command, m Moment) Outcome {
 	if next.Act == seq {
 		r.limits = r.limits.After(e, next.Epoch)
 		if changed := len(r.limits.Deleted) + len(r.limits.Edits); changed > 0 && r.rules.History > 0 {
-			// The log keeps an older record in place of each deleted one.
+			// A deleted record does not count for the limit of the log, so the log keeps one more
+			// older record for each.
 			r.limits = r.limits.Forget(seq - min(seq, uint64(r.rules.History+len(r.limits.Deleted))))
 		}
 	}

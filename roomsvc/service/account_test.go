@@ -75,7 +75,7 @@ func TestGuestsAreNotBelieved(t *testing.T) {
 	forged := `{"acc":"APPS"}`
 	for i, tt := range []struct {
 		account string
-		claims  []string // values of the header that the server sets
+		claims  []string // values of proto.HeaderAccount that the client sends; the server replaces them
 		from    string
 		act     proto.Code
 	}{

@@ -12,7 +12,7 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// found is the message that a command edits or deletes, as the log has it.
+// found is the result of looking in the log for the message that a command edits or deletes.
 type found struct {
 	record *proto.Record // without its payload; nil = not in the log
 }

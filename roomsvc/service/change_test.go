@@ -66,7 +66,7 @@ func shown(t *testing.T, nc *nats.Conn) string {
 	return first
 }
 
-// holdsText reports whether a file below dir contains the text.
+// holdsText reports whether any file below dir contains the text.
 func holdsText(t *testing.T, dir, text string) (holds bool) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

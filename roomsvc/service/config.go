@@ -23,8 +23,8 @@ import (
 type Config struct {
 	Dial     daemon.Dialer         // opens connections to NATS; required
 	Keys     *seal.Keys            // encrypts stored records and decrypts requests; nil = no encryption
-	Instance string                // names this instance among others: letters and digits; "" = a random name
-	Version  string                // of the program, for the micro API: three numbers as in semver
+	Instance string                // name of this instance, unlike those of others: letters and digits; "" = a random name
+	Version  string                // version of the program, for the micro API: three numbers as in semver
 	Log      *slog.Logger          // nil = slog.Default()
 	Metrics  prometheus.Registerer // where metrics are registered; nil = nowhere
 
@@ -44,7 +44,7 @@ type Config struct {
 	// addition to this service's own account. A client of any other account is a guest.
 	Trusted []string
 
-	// GuestRights are the rights of clients of other accounts, written as in the gateway's flag.
+	// GuestRights are the rights of guests, in the format of the flag --guest-rights.
 	GuestRights []string
 
 	// WitnessFile is the path of a file in which the service stores how far the log has come; "" =
@@ -55,7 +55,7 @@ type Config struct {
 	Lease      time.Duration // how long an instance counts as alive without a renewal of its lease, at least a second
 	CloseWords []string      // texts that close their sender's connection and are never stored; empty ones are ignored
 	TimeZone   string        // of stamps: "Local", "UTC" or a name such as "Asia/Shanghai"
-	TimeLayout string        // of stamps, as Go's package time writes layouts
+	TimeLayout string        // of stamps, a layout for Go's package time
 
 	// The limits of "exactly once". After a change of owner there is one more limit: the next owner
 	// learns the keys from the room's log, so it knows only keys of records that are still there.

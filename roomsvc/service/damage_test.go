@@ -150,7 +150,7 @@ func TestRoomStaysClosedAfterDamageToItsClose(t *testing.T) {
 			lobby, open := proto.MustRoom("lobby"), proto.MustRoom("open")
 			heads, err := history.New(w.nc, nil).Heads(t.Context(), []proto.Room{lobby, open})
 			if err != nil || heads[lobby].Closed == crash || heads[open].Closed {
-				t.Errorf("heads: got %+v, %v", heads, err) // after a crash only the owner knows which records are gone
+				t.Errorf("heads: got %+v, %v", heads, err) // after a crash, only the owner can know that the newest record is missing
 			}
 			if p := w.read(history.Query{Room: lobby, HasSince: true}); p.Head.Closed == crash || len(p.Records) != 3 {
 				t.Errorf("read: got %+v and %d records", p.Head, len(p.Records))

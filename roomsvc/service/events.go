@@ -6,7 +6,7 @@ import (
 	"roomcast/roomsvc/events"
 )
 
-// newEvents makes the part that sends events to applications.
+// newEvents makes s.events, which sends events to applications.
 func (s *Service) newEvents() (err error) {
 	s.events, err = events.New(s.cfg.Events, events.Service{
 		Dial: func(opts ...nats.Option) (*nats.Conn, error) {

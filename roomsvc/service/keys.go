@@ -20,22 +20,22 @@ import (
 
 const (
 	keyAge   = 7 * 24 * time.Hour // age at which the newest key gets a successor
-	keyLead  = 2 * time.Minute    // from storing a key to its first use, so that all gateways know it by then
-	keyCheck = time.Hour          // between two checks whether a new key is due
+	keyLead  = 2 * time.Minute    // time from storing a key to its first use, so that all gateways know it before
+	keyCheck = time.Hour          // time between two checks of the newest key's age
 	keyStale = 2 * time.Second    // how long await waits for a replica of the bucket that is behind
 
 	rotateTime = 15 * time.Second // limit of RotateKeys
 )
 
-// keyring is the stored list of the keys that sign resume strings and tickets. All instances
-// share it. It is safe for concurrent use after open.
+// keyring stores the keys that sign resume strings and tickets, in a bucket that all instances
+// share. It is safe for concurrent use after open.
 type keyring struct {
 	nc  *nats.Conn
 	kv  jetstream.KeyValue
 	log *slog.Logger
 }
 
-// open opens the bucket and makes the first key if there is none.
+// open opens the bucket. If it has no key, open makes the first one.
 func (k *keyring) open(ctx context.Context, nc *nats.Conn, replicas int, log *slog.Logger) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -190,8 +190,8 @@ func (k *keyring) keep(ctx context.Context, instance string) {
 	}
 }
 
-// RotateKeys makes a new signing key, over a connection of its own. With now, all earlier resume
-// strings and tickets become invalid. Running instances and gateways are notified.
+// RotateKeys makes a new signing key, over a connection of its own. If now is true, all earlier
+// resume strings and tickets become invalid. RotateKeys announces the change to running gateways.
 func RotateKeys(ctx context.Context, cfg Config, now bool) error {
 	ctx, cancel := context.WithTimeout(ctx, rotateTime)
 	defer cancel()

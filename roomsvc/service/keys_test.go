@@ -46,8 +46,8 @@ func rotate(t *testing.T, srv *natstest.Server, now bool) {
 	}
 }
 
-// All instances return the same keys, also after a restart. The announcement of a change has
-// only the revision of the keys. A gateway then asks for the keys of that revision.
+// All instances return the same keys, even after a restart. The announcement of a change contains
+// only the revision of the keys and no keys. A gateway then requests the keys of that revision.
 func TestInstancesShareTheSigningKeys(t *testing.T) {
 	dir := t.TempDir()
 	srv := startNATS(t, true, func(o *server.Options) { o.StoreDir = dir })

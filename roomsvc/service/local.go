@@ -8,13 +8,13 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// Local is a gateway in the same process. It receives committed records by direct calls, which must
-// not block. NATS clients receive the same records from the stream.
+// Local is a gateway in the same process. The service calls it directly with committed records. The
+// methods must not block. NATS clients receive the same records from the stream.
 type Local interface {
 	// Receive accepts a record that the stream has acknowledged. The service calls it before it
 	// answers the sender of the record. The records of one room come in the order of their seqs.
 	Receive(rec proto.Record)
-	// Missed reports that the log may have records of a partition that Receive did not get.
+	// Missed says that the log may have records of a partition that were not passed to Receive.
 	Missed(partition int)
 }
 
@@ -43,7 +43,7 @@ func (p *partition) missed() {
 	}
 }
 
-// keyed reports whether the command has a key, by which the owner recognises it if it comes again.
+// keyed reports whether the command has a key, by which an owner can recognise a resend.
 func (c *command) keyed() bool {
 	if c.local != nil {
 		return c.local.Key != ""
@@ -51,7 +51,8 @@ func (c *command) keyed() bool {
 	return c.msg.Header.Get(proto.HeaderKey) != "" || c.msg.Header.Get(proto.HeaderOnce) != ""
 }
 
-// read returns the command in the form of package room, or a refusal.
+// read converts a command into the type of package room, and checks it. It returns a refusal if the
+// command is not valid or not permitted.
 func (s *Service) read(c *command) (cmd room.Command, refusal *proto.Refusal) {
 	if c.local == nil {
 		if cmd, refusal = readCommand(c.msg, c.to, s.cfg.Keys, s.cfg.MaxMessage); refusal == nil {

@@ -73,7 +73,7 @@ func (p *partition) compare(ctx context.Context, r report) {
 	}
 }
 
-// renew makes the next record of the room begin a new epoch.
+// renew makes the next record of the room begin a new epoch, and logs and counts that.
 func (p *partition) renew(a *active, l proto.Lost) {
 	a.room.Renew()
 	p.s.metrics.renewed.Inc()

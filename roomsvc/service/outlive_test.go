@@ -20,7 +20,7 @@ func actOn(room, from, key string, act proto.Act) *nats.Msg {
 	return m
 }
 
-// logOf returns the number of a room's records in the log.
+// logOf returns how many records of a room are in the log.
 func logOf(t *testing.T, nc *nats.Conn, room string) uint64 {
 	t.Helper()
 	js, err := jetstream.New(nc)

@@ -187,7 +187,8 @@ func (p *partition) obey(o order) {
 	}
 }
 
-// refuseKept refuses the waiting commands as unavailable, because of err.
+// refuseKept refuses all commands in the queue as unavailable. The error err decides the text of
+// the refusal.
 func (p *partition) refuseKept(err error) {
 	refusal := p.unavailable(err).Refusal
 	p.empty(func(c command) { p.s.refuse(c.reply, refusal) })
@@ -287,8 +288,8 @@ func (p *partition) open(ctx context.Context, to proto.Room, now time.Time) *act
 	return a
 }
 
-// apply applies the rules to a command, appends the record to the stream and keeps the answer until
-// the record is committed.
+// apply applies the rules of the room to a command. It appends the resulting record to the stream,
+// and keeps the answer back until the record is committed.
 func (p *partition) apply(ctx context.Context, a *active, c command) {
 	t := p.term
 	if t == nil {

@@ -105,7 +105,8 @@ func TestTakeOverRefusesMessagesThatOthersMayHaveAnswered(t *testing.T) {
 		if intake(b.parts[to.Partition()].intake.Load()) != serving {
 			continue
 		}
-		// The state of a partition whose fence this instance is about to take from its owner.
+		// Give the partition the state that it has while this instance is about to take the fence
+		// from the owner.
 		p.intake.Store(int32(acquiring))
 		m := message(room, "u", "k", "hi")
 		m.Reply = inbox

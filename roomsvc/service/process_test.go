@@ -72,7 +72,8 @@ func startProcess(t testing.TB, srv *natstest.Server, instance string) *os.Proce
 	return cmd.Process
 }
 
-// owned waits until the instances own all partitions, and each of them at least one.
+// owned waits until the given instances together own all partitions, and each of them owns at least
+// one.
 func owned(t testing.TB, s *Service, instances ...string) {
 	t.Helper()
 	natstest.Eventually(t, "the partitions to be with "+strings.Join(instances, " and "), func() bool {

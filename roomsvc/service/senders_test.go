@@ -95,7 +95,8 @@ func (c *senders) fail(err error) {
 	c.err = errors.Join(c.err, err)
 }
 
-// longest returns the longest time that a sender had to wait for an ack since the last call.
+// longest returns the longest time for which a sender has waited for an ack, since the last call of
+// longest.
 func (c *senders) longest() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -121,7 +122,7 @@ func (c *senders) waitAcks(t testing.TB, more int) {
 }
 
 // check stops the senders and compares the log with their acks. No message may be lost or stored
-// twice, seqs may have no hole, and each sender's messages must be in order.
+// twice, no seq may be missing, and each sender's messages must be in order.
 func (c *senders) check(t testing.TB, srv *natstest.Server) {
 	t.Helper()
 	c.cancel()

@@ -56,7 +56,7 @@ func (t *term) writeSnapshot(ctx context.Context, room proto.Room, snapshot *pro
 	}
 	older, _, err := t.fence.Log().SnapshotBehind(ctx, room, fence.Marker())
 	if errors.Is(err, history.ErrDamaged) {
-		t.p.s.damagedSnapshot(room) // fields that a newer version wrote are lost
+		t.p.s.damagedSnapshot(room) // if a newer version had written more fields, they are lost
 	} else if err != nil {
 		return fmt.Errorf("%w: %w", stream.ErrUnavailable, lost(err))
 	}

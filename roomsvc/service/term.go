@@ -50,7 +50,7 @@ type active struct {
 // gateway in this process.
 type command struct {
 	msg   *nats.Msg      // nil = it came from this process
-	local *proto.Request // from a gateway in this process; nil = msg has the request
+	local *proto.Request // the request, if a gateway in this process has sent it; nil = msg has the request
 	found *found         // the message to edit or delete; nil = not read yet, or the command changes no message
 	reply returnPath
 	to    proto.Room
@@ -62,7 +62,7 @@ type command struct {
 // returnPath is where the answer to a command goes.
 type returnPath struct {
 	subject string            // "" = nobody waits on NATS
-	local   func(proto.Reply) // to a gateway in this process; nil = the answer goes to the subject
+	local   func(proto.Reply) // receives the answer for a gateway in this process; nil = the answer goes to the subject
 	act     *daemon.Act       // the act to log with the answer; nil = the command is no act, or its gateway logs the act
 }
 
@@ -84,8 +84,8 @@ func newTerm(p *partition) *term {
 	return &term{p: p, rooms: make(map[proto.Room]*active), wakeAt: -1}
 }
 
-// push appends an answer, and sends it at once if none is pending. If the term is over, push
-// refuses the command and returns false.
+// push appends an answer to the pending ones. If it has no record and no other answer is pending,
+// push sends it at once. If the term is over, push refuses the command and returns false.
 func (t *term) push(a answer) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -119,8 +119,9 @@ func (t *term) Committed(seq uint64) {
 	}
 }
 
-// giveAnswers sends the answers whose records are committed and whose snapshots are written, in
-// order. It reports whether to wake the partition. The caller holds mu.
+// giveAnswers sends pending answers in order. It stops at the first answer whose record is not
+// committed or whose snapshot is not written. It returns true if the caller must wake the
+// partition. The caller holds mu.
 func (t *term) giveAnswers() (wake bool) {
 	for t.pending.len() > 0 && !t.saving {
 		a := t.pending.peek()

@@ -16,8 +16,8 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// credentials are the stored marks of used tickets and the stored revocations. The methods are safe
-// for concurrent use after open.
+// credentials stores which tickets were used, and the revocations. The methods are safe for
+// concurrent use after open.
 type credentials struct {
 	nc      *nats.Conn
 	tickets jetstream.KeyValue // used ones

@@ -33,7 +33,8 @@ func (s *Service) lostEnd(l stream.Loss) {
 	s.cfg.Log.Error(what, "stream", proto.StreamName, "missing_sequences", l.Missing, "last_sequence", l.Cut)
 }
 
-// witness stores how far the log has come. It belongs to one goroutine.
+// witness stores the last stream sequence of the log (how far the log has come). With it, a later
+// process notices that the log has lost its end. It belongs to one goroutine.
 type witness struct {
 	file     string // "" = none
 	commits  *stream.Committer
@@ -72,7 +73,8 @@ func (w *witness) store(ctx context.Context) {
 	if !w.nc.IsConnected() {
 		return
 	}
-	// Another instance that writes at the same time is no error: one of the two has written.
+	// ErrLost is not logged: another instance has stored the witness at the same time, and one of
+	// the two has succeeded.
 	if err := w.commits.KeepWitness(ctx, w.nc); err != nil && !errors.Is(err, stream.ErrLost) {
 		w.log.Debug("store witness", "error", err)
 	}
@@ -93,7 +95,8 @@ func readWitnessFile(path string) (w proto.Witness, err error) {
 	return w, nil
 }
 
-// writeFile replaces the file if something has changed, and syncs it.
+// writeFile replaces the file if the witness has changed since the last write, and syncs it to
+// disk.
 func (w *witness) writeFile(known proto.Witness) error {
 	if w.file == "" || known == w.filed || known.Created.IsZero() {
 		return nil

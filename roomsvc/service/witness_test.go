@@ -132,11 +132,11 @@ func TestALogThatLostItsEndBeginsNewEpochs(t *testing.T) {
 					t.Fatalf("record %d has seq %d and epoch %s", i, r.Seq, r.State.Epoch)
 				}
 			}
-			// The room that lost no record has no new epoch.
+			// The room quiet lost no record, so it must not begin a new epoch.
 			if page := readSince(t, nc, "quiet", 1, epoch); page.Head.Seq != 2 {
 				t.Errorf("the quiet room has %d records, want 2", page.Head.Seq)
 			}
-			// A message resent after the new epoch is recognised.
+			// The owner must recognise a resent message of the new epoch.
 			if r := sayUntil(t, nc, "lobby", "c3", "new 14"); !r.Duplicate || r.Seq != 14 {
 				t.Errorf("resent: got %+v, want a duplicate of 14", r)
 			}

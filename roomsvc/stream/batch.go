@@ -18,9 +18,10 @@ const (
 	maxReplicated = 256
 	// maxBatchBytes limits the bytes of one commit, because the server stages them in memory.
 	maxBatchBytes = 4 << 20
-	// retryPause is how long to wait while another instance takes a fence.
+	// retryPause is how long to wait before sending a record again that the server refused with
+	// errRetry.
 	retryPause = 2 * time.Millisecond
-	// maxPause bounds how long a commit waits for more records.
+	// maxPause limits how long a commit waits for more records.
 	maxPause = 20 * time.Millisecond
 	// maxSynced limits the records that a commit sends one by one to a server that syncs each. An
 	// atomic batch costs that server about as much as eight single records.
@@ -253,7 +254,7 @@ func (l *commitConn) publish(batch []entry) (last uint64, err error) {
 	fenced := make(map[*Fence]bool, 1)
 	for i, e := range batch {
 		msg := l.out.write(e.rec, l.c.cfg.Keys)
-		if !fenced[e.f] { // the server checks a fence once for each batch
+		if !fenced[e.f] { // name each fence only once in a batch, because the server checks it once
 			fenced[e.f] = true
 			l.out.fence(e.f)
 		}

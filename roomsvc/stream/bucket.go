@@ -33,7 +33,7 @@ func Bucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValue
 	return kv, nil
 }
 
-// follow gives another stream as many replicas as the log has.
+// follow gives the stream in have as many replicas as the log has.
 func follow(ctx context.Context, js jetstream.JetStream, have jetstream.StreamConfig, replicas int, log *slog.Logger) error {
 	if have.Replicas == replicas {
 		return nil

@@ -20,10 +20,10 @@ import (
 // It is safe for concurrent use.
 type Committer struct {
 	cfg        Config
-	replicated atomic.Bool // the stream has several replicas, although cfg has one
+	replicated atomic.Bool // the stream has several replicas, although cfg.Replicas is 1
 	witness    witness
 
-	mu     sync.Mutex  // guards conn and closed; held while a connection is being opened
+	mu     sync.Mutex  // guards conn and closed; locked while a connection is being opened
 	conn   *commitConn // nil before the first connection
 	closed bool
 
@@ -146,8 +146,8 @@ func (f *Fence) MaxRecord() int { return int(f.conn.maxPayload.Load()) - headerB
 // Age returns how long ago the marker was acknowledged.
 func (f *Fence) Age() time.Duration { return time.Since(f.taken) }
 
-// Log reads the log over the fence's connection. Another connection may use a server that is
-// cut off from its peers and does not hold the marker.
+// Log reads the log over the fence's connection. Another connection may be to a server that is cut
+// off from its peers and does not have the marker.
 func (f *Fence) Log() *history.Log { return f.conn.log }
 
 // Worn reports whether the stream may soon drop the fence's marker because of the stream's size

@@ -30,7 +30,7 @@ type envelope struct {
 	used   int
 }
 
-// write makes the message of rec, without a fence. The next write overwrites it.
+// write returns the NATS message of rec, without a fence. The next write overwrites the message.
 func (e *envelope) write(rec *proto.Record, keys *seal.Keys) *nats.Msg {
 	if e.msg.Header == nil {
 		e.msg.Header = make(nats.Header, len(e.values))
@@ -58,7 +58,7 @@ func (e *envelope) put(name, value string) {
 	e.used++
 }
 
-// Every error about fences and appends wraps one of the first two.
+// Every error of a fence or an append wraps ErrLost or ErrUnavailable.
 var (
 	// ErrLost says that another instance has taken the partition. Records for which the sink has
 	// received no result are not in the log.
@@ -75,7 +75,7 @@ var (
 // Error codes of JetStream.
 const (
 	codeLost     = 10071 // wrong last sequence
-	codeRetry    = 10164 // wrong last sequence: the server is storing another message on the fence
+	codeRetry    = 10164 // wrong last sequence, because the server is just storing another message on the fence's subject
 	codeNotFound = 10037 // no message found
 
 	codeNoCluster = 10008 // the servers have no leader, or this one is cut off from it

@@ -23,7 +23,7 @@ type StateFence struct {
 	marker   uint64
 	deadline time.Duration
 
-	mu sync.Mutex // held during a write, because a replicated stream accepts only one write at a time for a marker
+	mu sync.Mutex // locked during a write, because a replicated stream accepts only one write at a time for a marker
 }
 
 // TakeState takes the right to write the partition's snapshots for owner.

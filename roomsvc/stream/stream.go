@@ -64,9 +64,9 @@ func DefaultConfig() Config {
 // payload.
 const headerBytes = 2 << 10
 
-// MaxPayload returns the greatest length of an event's JSON if the body has up to maxMessage
-// bytes. The escapes of text or the base64 of bytes may double the body, and the other fields
-// have 2 KiB.
+// MaxPayload returns the greatest length of an event as JSON, if the body of the message has at
+// most maxMessage bytes. Escapes in text or base64 may double the length of the body. The other
+// fields have at most 2 KiB.
 func MaxPayload(maxMessage int) int { return 2*maxMessage + 2<<10 }
 
 func (c *Config) maxMsgSize() int32 { return int32(MaxPayload(c.MaxMessage) + headerBytes) }

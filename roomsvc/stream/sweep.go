@@ -81,7 +81,7 @@ func getMessage(ctx context.Context, nc *nats.Conn, query map[string]any) (uint6
 	return seq, err
 }
 
-// The answer of nats-server 2.15 to the delete of a message that does not exist.
+// nats-server 2.15 answers with this error if the message to delete does not exist.
 const (
 	codeNoSequence = 10043
 	noMessage      = "no message found"

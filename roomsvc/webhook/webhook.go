@@ -73,8 +73,8 @@ func CheckURL(address string) error {
 	return nil
 }
 
-// Name returns a name for the receiver that can be a key of a NATS bucket. It depends on the URL
-// alone.
+// Name returns a name for the receiver that can be a key of a NATS bucket. The same URL always
+// gives the same name.
 func Name(address string) string {
 	sum := sha256.Sum256([]byte(address))
 	return "webhook-" + hex.EncodeToString(sum[:12])
@@ -115,7 +115,7 @@ func (r *Receiver) current() webhook.Secrets {
 	return r.secrets
 }
 
-// Post posts a body under an id. It succeeds if the receiver answers with a status of 2xx within
+// Post posts a body with the given id. It succeeds if the receiver answers with a 2xx status within
 // ten seconds. Its errors never contain the body.
 func (r *Receiver) Post(ctx context.Context, id string, body []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL, bytes.NewReader(body))

@@ -137,7 +137,8 @@ func TestPostEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A changed secret signs the next post. A file with a bad secret changes nothing.
+// After the secret file has changed, the next post is signed with the new secret. If the file has
+// no valid secret, the old one stays in use.
 func TestSecretsAreReadAgain(t *testing.T) {
 	var signature atomic.Value
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// memory is the memory of a process in bytes.
+// memory is how much memory a process uses, in bytes.
 type memory struct {
 	rss  int64 // resident memory, from the kernel
 	live int64 // heap and stacks in use after a garbage collection, from the Go runtime

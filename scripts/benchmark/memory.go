@@ -102,7 +102,7 @@ func (s *system) stop() {
 	}
 }
 
-// attacked is the effect of one load on a process.
+// attacked is the result of attack: the effect of one load on a process.
 type attacked struct {
 	rest, most  int64         // resident memory in bytes, at rest and at most
 	quiet, busy time.Duration // median time to an ack, at rest and under load

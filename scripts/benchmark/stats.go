@@ -50,7 +50,7 @@ func (s samples) median() float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
-// cell formats the median, the minimum and the maximum.
+// cell returns the text for a table cell: the median, the minimum and the maximum.
 func (s samples) cell(format string) string {
 	if len(s) == 0 {
 		return "–"

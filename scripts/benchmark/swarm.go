@@ -110,7 +110,8 @@ func (s *swarm) add(n int, roomOf func(i int) int) {
 	}
 }
 
-// connect starts or queues the connection of a closed member.
+// connect connects a member that is not connected. If too many handshakes are in progress, it
+// queues the member.
 func (s *swarm) connect(id int) {
 	if s.halfway >= window {
 		s.waiting = append(s.waiting, id)

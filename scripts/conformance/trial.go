@@ -307,7 +307,8 @@ func (n *network) close() {
 	n.links.Wait()
 }
 
-// forward copies bytes with a delay, until one of the connections ends or both fall silent.
+// forward copies bytes with a delay, until one of the connections ends or the channel quiet is
+// closed.
 func forward(from, to net.Conn, quiet chan struct{}) {
 	type part struct {
 		due   time.Time

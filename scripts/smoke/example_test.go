@@ -342,7 +342,7 @@ for user in ann ben; do
 	DJANGO_SUPERUSER_PASSWORD="$user's password" venv/bin/python manage.py createsuperuser --noinput --username $user --email $user@example.org
 done`
 
-// The Next.js application makes tickets. Each ticket opens one session.
+// The Next.js application gives its users tickets. Each ticket can open only one session.
 func TestExampleNext(t *testing.T) {
 	dir := prepare(t, "next", "npm ci --silent --no-audit --no-fund", "npm install --silent --no-audit --no-fund --no-save "+clientTarball(t))
 	a := serve(t, "next", dir, "node_modules/.bin/next dev --hostname 127.0.0.1 --port PORT", "SESSION_SECRET=of-this-test", "NEXT_TELEMETRY_DISABLED=1")

@@ -65,7 +65,8 @@ http {
 `
 }
 
-// haproxyConf uses the timeouts of Debian's haproxy.cfg and haproxy's own health check.
+// haproxyConf returns a configuration with the timeouts of Debian's haproxy.cfg and a health check
+// of the gateway.
 func haproxyConf(timeout, bind string) string {
 	return `
 global

@@ -15,7 +15,7 @@ import (
 	"roomcast/scripts/torture/history"
 )
 
-// moderators is the number of rooms in which moderators work.
+// moderators is the number of moderated rooms. Each has one moderator.
 const moderators = 2
 
 // moderation is a room whose moderator mutes and bans one sender, and deletes and edits the
@@ -86,8 +86,8 @@ func (m *moderation) talk(ctx, life context.Context) {
 	}
 }
 
-// do requests an act, an edit or a message. It returns the seq of the stored event, or 0 after
-// an error.
+// do sends an act, an edit or a message, and writes it and its answer into the history. It returns
+// the seq of the stored event, or 0 after an error.
 func (m *moderation) do(ctx context.Context, a *api, what string, of *uint64, body map[string]any) uint64 {
 	m.mu.Lock()
 	m.n++

@@ -24,7 +24,7 @@ const (
 	pipeTime   = 10 * time.Second // limit for the handshake, and for receiving all answers to one write
 )
 
-// errAgain reports that the gateway refused some messages, which may be sent again.
+// errAgain says that the gateway has temporarily refused some messages, which must be sent again.
 var errAgain = errors.New("refused for now")
 
 // temporary contains the codes of refusals after which a client should send the same message again.
@@ -177,7 +177,7 @@ func (p *pipe) exchange(conn net.Conn, in *bufio.Reader) error {
 	return nil
 }
 
-// pipeFrame holds the fields of a frame that a pipe needs.
+// pipeFrame has the fields of a server's frame that a pipe needs.
 type pipeFrame struct {
 	ID *int
 	OK *struct {

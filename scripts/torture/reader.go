@@ -43,7 +43,7 @@ func (r *run) read(ctx context.Context) (*member, error) {
 	return m, nil
 }
 
-// writeTruth writes the logs into the history, as the stream has them.
+// writeTruth writes the log of each room, as the stream has it, into the history.
 func (r *run) writeTruth(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()

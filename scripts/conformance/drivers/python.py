@@ -1,4 +1,4 @@
-"""The driver of the Python client. proto/docs/conformance.md explains its lines."""
+"""The driver of the Python client. proto/docs/conformance.md explains the lines that it reads and prints."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ type Rule string
 const (
 	Lost       Rule = "lost"             // an acknowledged message is not in the log
 	Reorder    Rule = "reorder"          // a member received events in another order than that of the log
-	Skip       Rule = "skip"             // a member missed an event without a gap
+	Skip       Rule = "skip"             // a member did not receive an event, and no gap announced that
 	FIFO       Rule = "fifo"             // one sender's messages are not in the order in which they were said
 	Duplicate  Rule = "duplicate"        // a message is stored twice, or a client received it twice
 	Epoch      Rule = "epoch"            // a new epoch was announced although nothing was lost, or was not announced after a loss
@@ -37,7 +37,7 @@ const (
 	Clock      Rule = "time"             // time went backwards in a room
 	Shut       Rule = "shut after open"  // a message was refused as room_closed in an open room
 	Stale      Rule = "stale order"      // a message was sent after another one was acknowledged, but is stored before it
-	Stuck      Rule = "stuck"            // a client or a message did not recover
+	Stuck      Rule = "stuck"            // a client did not come back, or a message got no answer, after the last fault had ended
 	Vacuous    Rule = "vacuous"          // the run has too few messages to prove anything
 	Moderated  Rule = "moderation"       // an act had no effect: the log has a message of a muted sender, or a page has deleted content
 	Broken     Rule = "broken history"   // the history is not valid: the torture program has made a mistake
@@ -60,7 +60,7 @@ func (v Violation) String() string { return string(v.Rule) + ": " + v.Text }
 // maxKept is how many violations of each rule a report contains. Further ones are only counted.
 const maxKept = 20
 
-// Fault sums up the effect of one kind of fault.
+// Fault sums up what happened during all faults of one kind.
 type Fault struct {
 	Times int
 	Alone time.Duration // the longest time without an ack during which only this fault was at work

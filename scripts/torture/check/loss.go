@@ -27,7 +27,7 @@ const (
 // losses are the faults of a run that may destroy records.
 type losses []loss
 
-// learn processes the beginning and the end of a fault, in the first reading.
+// learn is called in the first reading. It records the beginning and the end of a fault.
 func (list *losses) learn(e history.Entry) {
 	switch {
 	case e.Op == history.Fault && e.Loss != "":
@@ -92,7 +92,8 @@ func (list losses) lacked(l *log, from, to uint64, t int64) bool {
 	return l.lacks(from, to) || list.after(t, history.LossEnd, history.LossAll)
 }
 
-// mayLack reports whether a page that was read at t may omit the events from seq from to seq to.
+// mayLack reports whether faults explain that a page which was read at t lacks the events from seq
+// from to seq to.
 func (list losses) mayLack(l *log, from, to uint64, t int64) bool {
 	any := []history.Loss{history.LossEnd, history.LossAll, history.LossHole, history.LossStart}
 	return list.lacked(l, from, to, t) && list.between(0, t, any...) || list.between(0, t, history.LossEnd, history.LossAll, history.LossShown)

@@ -15,7 +15,7 @@ type cursor struct {
 	began  bool // the client has received an event, so have is valid
 	have   uint64
 	epoch  string // the epoch that the client knows; "" = it knows none
-	from   bool   // the last join named a seq from which to continue
+	from   bool   // the last join named a seq after which to continue
 	fresh  bool   // the client has received no event since the join
 	due    bool   // the answer to the join named another epoch; until the client receives the reset, it keeps the old epoch
 	replay bool   // the client has received no event since a reset
@@ -35,7 +35,7 @@ const (
 	shut                // the client has received the close of the room
 )
 
-// member processes what a client did and received as a member of a room.
+// member checks an entry of a client as a member of a room: what it did or received.
 func (c *checker) member(e history.Entry) {
 	p := seat{e.Client, e.Room}
 	m := c.cursors[p]
@@ -95,7 +95,8 @@ func (c *checker) gap(m *cursor, e history.Entry) {
 		case m.reset > 0 && e.Epoch == m.epoch && !m.due && !c.losses.between(since, e.T, history.LossEnd, history.LossAll, history.LossHole, history.LossShown):
 			r.add(Epoch, "%s receives a second reset of %s to epoch %s", e.Client, e.Room, e.Epoch)
 		case e.Epoch == "" && l.epoch() != "" && l.begins[l.epoch()] > 1 && !c.losses.after(e.T, history.LossEnd, history.LossAll, history.LossShown):
-			// A room that has lost all its records has no epoch until it stores the next event.
+			// A reset need not name an epoch if the room has lost all its records, because it has
+			// no epoch until it stores the next event.
 			r.add(Epoch, "%s receives a reset of %s without its epoch", e.Client, e.Room)
 		}
 		m.have, m.began, m.replay, m.due, m.fresh = 0, true, true, false, false

@@ -16,7 +16,7 @@ type moderation struct {
 	pages map[string]*look // by key
 }
 
-// act is an act, an edit or a message of a moderated room.
+// act is an act, an edit or a message in a moderated room.
 type act struct {
 	history.Entry        // the entry of its invocation
 	ended         int64  // when it was acknowledged; 0 = it has no ack
@@ -65,7 +65,7 @@ func (m *moderation) entry(e history.Entry) {
 	}
 }
 
-// check compares the acknowledged acts with the messages and the pages.
+// check checks that the acknowledged acts had an effect on the messages and the pages.
 func (m *moderation) check(r *Report) {
 	m.silences(r)
 	for _, a := range m.acts {

@@ -122,7 +122,8 @@ func (c *checker) page(e history.Entry) {
 	p.last, p.first = e.Seq, false
 }
 
-// endOfPage checks that the page of the events before a seq ends right before that seq.
+// endOfPage checks that a page, which was requested with before, ends with the event right before
+// that seq.
 func (c *checker) endOfPage(p *page) {
 	a := p.asked
 	if a.To > 1 && p.last+1 != a.To && !c.losses.mayLack(c.room(a.Room), p.last+1, a.To-1, a.T) {

@@ -90,7 +90,8 @@ func (c *checker) answer(e history.Entry) {
 // roomClosed is the code of a refusal by a closed room.
 const roomClosed = "room_closed"
 
-// settle compares every message with the log, and the log with every message.
+// settle checks that the log has every acknowledged message, and that every stored event was sent
+// by a client.
 func (c *checker) settle() {
 	type sender struct{ client, room string }
 	last := map[sender]*say{}

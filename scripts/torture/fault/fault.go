@@ -31,9 +31,9 @@ const (
 	Restore Kind = "restore"    // after For, all processes of the role restart with the copy of the log that was made before
 	Power   Kind = "power loss" // after For, all processes of the role lose the data that they have not synced
 	Flip    Kind = "flip"       // it is stopped, one bit in its files of the log is changed, and it is started again
-	Trim    Kind = "trim"       // the oldest records of every room are removed, as an operator can
+	Trim    Kind = "trim"       // the oldest records of every room are removed, as an operator can do it
 	Purge   Kind = "purge"      // all records are removed
-	Edit    Kind = "edit"       // the log keeps few records of each room for For, as after nats stream edit
+	Edit    Kind = "edit"       // for For, the stream keeps only few records of each room, as after the command nats stream edit
 	Clock   Kind = "clock"      // its wall clock is wrong for For
 	Slow    Kind = "slow"       // it reads a few bytes a second for For
 )

@@ -11,7 +11,8 @@ const (
 	trail = 5 * time.Second  // no fault is at work in this time at the end of the run
 	most  = 30 * time.Second // a fault lasts at most this long
 
-	// A split shorter than an election (4-9 s) or than two lost pings shows little.
+	// A split must be long enough for its effects: an election takes 4 to 9 s, and a server closes
+	// a connection after two lost pings.
 	leastSplit = 8 * time.Second
 	mostSplit  = 25 * time.Second
 

@@ -35,7 +35,7 @@ const (
 	Join   Op = "join"   // Link, From (nil = only new events): the client asks to follow the room
 	Joined Op = "joined" // Link, Seq, Epoch: the client follows the room, whose newest event is Seq
 	Left   Op = "left"   // the client no longer wants to follow the room
-	Recv   Op = "recv"   // Link, Seq, Key, Kind, Sender, At, Body, Epoch: an event came while the client knew Epoch
+	Recv   Op = "recv"   // Link, Seq, Key, Kind, Sender, At, Body, Epoch: the client received an event while it knew Epoch
 	Gap    Op = "gap"    // Link, From, Seq, Why, Epoch: events From to Seq were announced as lost
 	Ended  Op = "ended"  // Link, Why: the connection ended; no Room
 
@@ -60,7 +60,7 @@ const (
 	Over  Op = "over"  // Key: that fault is over, and the processes run again
 	Heal  Op = "heal"  // the last fault is over, and all processes run
 	Calm  Op = "calm"  // no message was sent for a while: every member must have received every event
-	End   Op = "end"   // the clients have had time to catch up
+	End   Op = "end"   // the clients have had time to receive all events
 	Log   Op = "log"   // Seq, Key, Kind, Sender, At, Body, Epoch: a record of the log, in order; no Client
 )
 
@@ -184,7 +184,7 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-// Read yields the entries of a file. It stops after an error.
+// Read returns an iterator over the entries of a file. It stops after an error.
 func Read(path string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		f, err := os.Open(path)

@@ -18,7 +18,7 @@ import (
 
 const (
 	operateTime = 45 * time.Second // how long the servers may take to carry out a request, because other faults may delay them
-	kept        = 100              // records of each room that a trimmed log keeps
+	kept        = 100              // how many records of each room a trimmed log keeps
 )
 
 // operate trims, purges or edits the log, as an operator can. If the servers do not carry out the

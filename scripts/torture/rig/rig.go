@@ -282,10 +282,11 @@ func (r *Rig) add(role fault.Role, args func(*Process) []string) error {
 const (
 	shipped        = "nats.conf"
 	shippedCluster = "nats-cluster.conf"
-	shippedRoutes  = "0.0.0.0:6222" // where a server of the cluster listens for the others
+	shippedRoutes  = "0.0.0.0:6222" // where a server of the cluster listens for routes of the others
 )
 
-// natsConfig writes a server's configuration: the shipped one, with the rig's addresses.
+// natsConfig writes the configuration of a NATS server: the shipped configuration with the
+// addresses of the rig.
 func (r *Rig) natsConfig(p *Process, routes []string) error {
 	base := shipped
 	for _, name := range []string{shipped, shippedCluster} {

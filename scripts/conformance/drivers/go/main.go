@@ -1,5 +1,5 @@
-// Command go drives the Go client for the conformance kit. proto/docs/conformance.md explains
-// its lines.
+// Command go is the driver of the Go client for the conformance kit. proto/docs/conformance.md
+// explains the lines that it reads and prints.
 package main
 
 import (
