@@ -26,6 +26,8 @@
 //	session    one client connection with an identity and rights
 //	member     a session that is in a room
 //	sender     the identity behind a message; see [Identity]
+//	guest      a client without a credential; on NATS, a client of an account that is not trusted
+//	backend    the application's program that a gateway asks what a client may do
 //	verb       the kind of a command: say, join, history, ...; see [Verbs]
 //	command    one frame of a JSON session; see [Command]
 //	right      permission for verbs in a room: read, say, moderate; see [Right]
@@ -43,10 +45,13 @@
 //	epoch      one unbroken history of a room; another one begins after the log has aged out or lost its end
 //	gap        the announcement of events that a member does not receive; see [Gap]
 //	snapshot   the state of a room that outlives its log; see [Snapshot]
+//	stub       what readers receive of a deleted message: its author and time, without content
+//	witness    the stored position of the log's end, by which a loss of the end is noticed
 //	refusal    a typed error that says what to do next; see [Refusal]
 //	owner      the roomsvc instance that commits a partition
 //	lease      the time for which an instance counts as alive without a renewal
 //	fence      an owner's right to commit; the stream refuses commits under an older fence
+//	marker     the message in the stream by which an owner takes a fence
 //	commit     to store records; they are committed when the stream has acknowledged them
 //	ring       the newest part of a room's log in a gateway, as encoded frames
 //	cursor     a member's position in a ring
