@@ -95,7 +95,7 @@ func (m *members) see(there []lease, now time.Time) (changes []change) {
 	return changes
 }
 
-// lasts reports whether the lease of k may not have expired yet.
+// lasts reports whether k must still count as alive, because its lease may not have expired.
 func (m *members) lasts(k member, now time.Time) bool {
 	return now.Sub(k.renewed) < k.Lease || now.Sub(m.visible) < k.Lease
 }

@@ -57,7 +57,8 @@ func (o *ownership) step(e event, now time.Time) []action {
 	return out
 }
 
-// look starts the action look. If one is running, another one follows it.
+// look starts the action look. If that action is running already, it is started once more
+// afterwards.
 func (o *ownership) look(do func(...action)) {
 	if o.again = o.looking; o.looking {
 		return

@@ -4,9 +4,9 @@
 //
 //	command -> Apply -> event (a record to commit) | duplicate | refusal | close
 //
-// For Apply, a record is a part of the room before it is committed. So the owner must not send
-// an answer before it has committed all records of earlier commands. If a commit fails, it must
-// forget the room and rebuild it from the log with [Restore].
+// Apply changes the room as if its record were committed already. So the owner must not send an
+// answer before it has committed all records of earlier commands. If a commit fails, the owner must
+// drop the room and rebuild it from the log with [Restore].
 //
 // The text files in testdata show the rules as scenarios; to read them you need not know Go.
 package room

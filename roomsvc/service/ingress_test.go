@@ -93,7 +93,8 @@ func TestSealedMessagesStaySealedInTheLog(t *testing.T) {
 		t.Errorf("got %+v, want a close", r)
 	}
 
-	// A service without the key fails when it starts. It does not start and refuse each message.
+	// A service without the key fails when it starts. Otherwise it would start, and would then
+	// refuse every message.
 	stop()
 	cfg := DefaultConfig()
 	cfg.Dial = srv.Dial

@@ -14,7 +14,7 @@ import (
 // snapshots holds the fence with which a term writes the snapshots of its partition. The term takes
 // this fence when it reads its first room, before it can append an act. It never takes another one.
 // Otherwise an outdated term could take a fence after the next owner, and replace a newer snapshot.
-// A snapshots value is safe for concurrent use.
+// The type is safe for concurrent use.
 type snapshots struct {
 	mu    sync.Mutex
 	fence *stream.StateFence // nil until it is taken
@@ -64,7 +64,7 @@ func (t *term) writeSnapshot(ctx context.Context, room proto.Room, snapshot *pro
 	return fence.Write(ctx, room, snapshot)
 }
 
-// damagedSnapshot reports a snapshot that the store has but cannot read.
+// damagedSnapshot counts and logs a snapshot that the stream has but cannot read.
 func (s *Service) damagedSnapshot(room proto.Room) {
 	s.metrics.damaged.Inc()
 	s.cfg.Log.Error("read snapshot of room: its store is damaged; restore a replica or a backup", "room", room.String(), "stream", proto.StateStream)

@@ -122,8 +122,8 @@ func (c *checker) page(e history.Entry) {
 	p.last, p.first = e.Seq, false
 }
 
-// endOfPage checks that a page, which was requested with before, ends with the event right before
-// that seq.
+// endOfPage checks a page that a client requested with the parameter before: it must end with the
+// event right before that seq.
 func (c *checker) endOfPage(p *page) {
 	a := p.asked
 	if a.To > 1 && p.last+1 != a.To && !c.losses.mayLack(c.room(a.Room), p.last+1, a.To-1, a.T) {
