@@ -69,9 +69,9 @@ func TestAMessageWithAForgottenKeyIsLookedForInTheReplay(t *testing.T) {
 		again  bool
 		want   error
 	}{
-		{"it is there", func(p *played) { p.event(6); p.say(own, 7, at(7), "ann") }, false, nil},
+		{"the replay has the message", func(p *played) { p.event(6); p.say(own, 7, at(7), "ann") }, false, nil},
 		{"it is not there", func(p *played) { p.event(6); p.event(7) }, true, nil},
-		{"only that of somebody else is there", func(p *played) { p.event(6); p.say(own, 7, at(7), "bob") }, true, nil},
+		{"the replay has the key only with another sender", func(p *played) { p.event(6); p.say(own, 7, at(7), "bob") }, true, nil},
 		{"events are missing", func(p *played) { p.say(`{"room":"lobby","gap":{"from":6,"to":6,"reason":"trimmed"}}`); p.event(7) }, false, client.ErrUncertain},
 	} {
 		t.Run(test.name, func(t *testing.T) {

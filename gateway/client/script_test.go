@@ -96,7 +96,7 @@ func (s *script) again() *played {
 		p.say(`{"hello":{"session":"s2","you":{"id":"ann"},"resume":"ticket","limits":%s}}`, s.limits)
 		return p
 	case <-within(s.t).Done():
-		s.t.Fatal("the client did not come back")
+		s.t.Fatal("the client did not reconnect")
 		return nil
 	}
 }

@@ -29,7 +29,7 @@ type share struct {
 	incoming *proto.PresenceShare // the parts of a new list that have arrived; nil = none
 }
 
-// news is one event about people for applications.
+// news is one event about people, for applications.
 type news struct {
 	kind   proto.Occurrence
 	who    proto.Identity

@@ -125,7 +125,7 @@ func (o *ownership) release(p int, why cause, do func(...action)) {
 // An instance without a lease acquires nothing. It may be cut off from a majority of the servers,
 // and would take partitions again and again from instances that are not. If an acquisition has
 // failed and another instance should own the partition by now, share releases the partition.
-// Otherwise this instance would go on refusing commands that the owner could answer.
+// Otherwise this instance would still refuse commands that the owner could answer.
 func (o *ownership) share(now time.Time, do func(...action)) {
 	all, leased := o.members.sighted(), now.Before(o.until)
 	for p := range o.parts {

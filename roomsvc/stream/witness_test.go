@@ -28,9 +28,9 @@ func TestJudgeNoticesALogThatLostItsEnd(t *testing.T) {
 			proto.Witness{Created: made, Last: 51, Cut: 50, Losses: 2}, &Loss{Missing: 10, Cut: 50}},
 		"a cut of long ago": {proto.Witness{Created: made, Last: 60, Cut: 40, Losses: 1}, made, 61,
 			proto.Witness{Created: made, Last: 61, Cut: 40, Losses: 1}, nil},
-		"a stream made anew": {proto.Witness{Created: made, Last: 100}, anew, 1,
+		"a stream that was made again": {proto.Witness{Created: made, Last: 100}, anew, 1,
 			proto.Witness{Created: anew, Last: 1, Cut: 0, Losses: 1}, &Loss{Created: true, Missing: 100}},
-		"a stream made anew that is longer": {proto.Witness{Created: made, Last: 100}, anew, 500,
+		"a stream that was made again and is longer": {proto.Witness{Created: made, Last: 100}, anew, 500,
 			proto.Witness{Created: anew, Last: 500, Cut: 499, Losses: 1}, &Loss{Created: true, Cut: 499}},
 	} {
 		got, loss := judge(c.known, c.created, c.marker)

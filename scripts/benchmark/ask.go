@@ -103,7 +103,7 @@ func reconnects(rows *table, nc *nats.Conn, n int) error {
 		return err
 	}
 	rows.add(fmt.Sprintf("%d members connect and join: questions, time", n), fmt.Sprintf("%d, %.2f s", before, first.Seconds()))
-	rows.add("the same members come back with resume: questions, time", fmt.Sprintf("%d, %.2f s", after-before, back.Seconds()))
+	rows.add("the same members reconnect with resume: questions, time", fmt.Sprintf("%d, %.2f s", after-before, back.Seconds()))
 	return nil
 }
 

@@ -27,7 +27,7 @@ func stuck(b *bench) error {
 	p := all.procs[0]
 	var rows table
 	rows.add(fmt.Sprintf("%d members, %d KB, %d messages/s", n, size>>10, time.Second/interval),
-		"delay of those who read p50 (ms)", "p99 (ms)", "p99 of quiet", "stuck closed after (s)", "memory (MB)")
+		"delay of the members that read: p50 (ms)", "p99 (ms)", "p99 of quiet", "stuck closed after (s)", "memory (MB)")
 	var quiet float64
 	for _, k := range []int{0, 1, 100} {
 		open := p.files()

@@ -132,8 +132,8 @@ func (a *application) visit() *visitor {
 	return v
 }
 
-// beside opens the application in another tab of the same browser.
-func (v *visitor) beside() *visitor {
+// newTab opens the application in another tab of the same browser.
+func (v *visitor) newTab() *visitor {
 	ctx, cancel := chromedp.NewContext(v.ctx)
 	v.a.t.Cleanup(cancel)
 	tab := &visitor{v.a, ctx}
@@ -292,7 +292,7 @@ func TestExampleExpress(t *testing.T) {
 	ann, ben := a.talk("user")
 	a.refuses("4107", "", "")
 	a.refuses("log in first", "", "connect.sid=s%3Aforged.forged")
-	ann.beside().sees("ben: hi")
+	ann.newTab().sees("ben: hi")
 	ann.press("Log out")
 	a.members("ben")
 	ann.fill("user", "ann", "password", "ann's password")

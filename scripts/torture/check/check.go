@@ -37,7 +37,7 @@ const (
 	Clock      Rule = "time"             // time went backwards in a room
 	Shut       Rule = "shut after open"  // a message was refused as room_closed in an open room
 	Stale      Rule = "stale order"      // a message was sent after another one was acknowledged, but is stored before it
-	Stuck      Rule = "stuck"            // a client did not come back, or a message got no answer, after the last fault had ended
+	Stuck      Rule = "stuck"            // after the last fault, a client did not recover or a message got no answer
 	Vacuous    Rule = "vacuous"          // the run has too few messages to prove anything
 	Moderated  Rule = "moderation"       // an act had no effect: the log has a message of a muted sender, or a page has deleted content
 	Broken     Rule = "broken history"   // the history is not valid: the torture program has made a mistake

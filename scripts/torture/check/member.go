@@ -183,7 +183,7 @@ func (c *checker) caughtUp(p seat, m *cursor) {
 	switch {
 	case m.state == out:
 	case m.state != in:
-		c.report.add(Stuck, "%s has not come back to %s", p.client, p.room)
+		c.report.add(Stuck, "%s has not joined %s again", p.client, p.room)
 	case m.have < l.head():
 		c.report.add(Stuck, "%s has received %s up to %d of %d", p.client, p.room, m.have, l.head())
 	case differ(m.epoch, l.epoch()):

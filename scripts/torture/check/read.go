@@ -117,7 +117,7 @@ func (c *checker) page(e history.Entry) {
 		}
 	}
 	if e.Seq < due || e.Seq > due && !c.losses.mayLack(l, due, e.Seq-1, e.T) {
-		r.add(BadResume, "%s reads %d of %s where %d is due", e.Client, e.Seq, e.Room, due)
+		r.add(BadResume, "%s reads event %d of %s instead of %d", e.Client, e.Seq, e.Room, due)
 	}
 	p.last, p.first = e.Seq, false
 }

@@ -85,12 +85,12 @@ func (c *checker) truth(e history.Entry) {
 	c.report.Stored++
 	want := l.head() + 1
 	if e.Seq < want {
-		c.report.add(Reorder, "the log of %s goes on with seq %d where %d is due", e.Room, e.Seq, want)
+		c.report.add(Reorder, "the log of %s continues with seq %d instead of %d", e.Room, e.Seq, want)
 		return
 	}
 	if e.Seq > want {
 		if !c.losses.after(0, history.LossHole, history.LossStart, history.LossAll) {
-			c.report.add(Skip, "the log of %s goes on with seq %d where %d is due", e.Room, e.Seq, want)
+			c.report.add(Skip, "the log of %s continues with seq %d instead of %d", e.Room, e.Seq, want)
 		}
 		l.events = append(l.events, make([]event, e.Seq-want)...)
 		l.closed = "" // one of the missing records may have opened the room
