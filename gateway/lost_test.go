@@ -90,10 +90,10 @@ func sayTo(t *testing.T, nc *nats.Conn, room proto.Room, key string) (r proto.Re
 // new epoch, and its members must receive the remaining records again.
 func TestGatewayRemembersWhatTheLogLost(t *testing.T) {
 	for name, before := range map[string]int{
-		"nothing was said since":           0,
-		"less was said than was lost":      4,
-		"as much was said as was lost":     10,
-		"more was said than had been lost": 13,
+		"no message since the loss":     0,
+		"fewer messages than were lost": 4,
+		"as many messages as were lost": 10,
+		"more messages than were lost":  13,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

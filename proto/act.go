@@ -154,7 +154,7 @@ func (t *Terms) check(act Act) *Refusal {
 	rule := act.Rule()
 	switch {
 	case rule == nil:
-		return Refuse(BadRequest, "there is no act %s; there are %s", clip(string(act)), listActs())
+		return Refuse(BadRequest, "unknown act %s; the acts are %s", clip(string(act)), listActs())
 	case rule.Needs == "seq" && t.Seq == 0:
 		return Refuse(BadRequest, "%s needs seq", act)
 	case rule.Needs != "member":

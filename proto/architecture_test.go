@@ -155,7 +155,7 @@ func TestOnlyTheListedPackagesImportALibrary(t *testing.T) {
 
 // In the main package of the gateway, only two files know the standalone form: they may import
 // the embedded NATS server, and one of them the room service.
-func TestTwoFilesKnowTheStandaloneForm(t *testing.T) {
+func TestOnlyTwoFilesImportTheStandaloneForm(t *testing.T) {
 	files, err := filepath.Glob("../gateway/*.go")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("got %v, %v, want the files of the gateway", files, err)

@@ -81,11 +81,11 @@ func (c *Command) read(frame []byte) error {
 			return c.readID(&r)
 		}
 		if c.Verb != "" {
-			return Refuse(BadRequest, "a frame holds one command, this one holds %s and %s", clip(string(c.Verb)), clip(name))
+			return Refuse(BadRequest, "a frame contains one command, but this one contains %s and %s", clip(string(c.Verb)), clip(name))
 		}
 		c.Verb = Verb(name)
 		if rule = c.Verb.Rule(); rule == nil {
-			return Refuse(BadRequest, "there is no command %s; there are %s", clip(name), listVerbs())
+			return Refuse(BadRequest, "unknown command %s; the commands are %s", clip(name), listVerbs())
 		}
 		return r.object(func(name string) error {
 			if !rule.takes(name) {

@@ -25,34 +25,48 @@
 //	partition  one of 256 fixed slices of all rooms; see [Room.Partition]
 //	session    one client connection with an identity and rights
 //	member     a session that is in a room
-//	sender     the identity behind a message; see [Identity]
+//	person     all sessions with the same id
 //	guest      a client without a credential; on NATS, a client of an account that is not trusted
-//	backend    the application's program that a gateway asks what a client may do
+//	sender     the identity behind a message; see [Identity]
+//	moderator  a sender with the right to moderate
+//	backend    the application's server, which a gateway asks what a client may do
 //	verb       the kind of a command: say, join, history, ...; see [Verbs]
 //	command    one frame of a JSON session; see [Command]
 //	right      permission for verbs in a room: read, say, moderate; see [Right]
+//	grant      the rights of a client in all rooms; see package grant
 //	request    a message or an act on its way to the owner of its room; see [Request]
 //	reply      the owner's answer to a request; see [Reply]
+//	ack        the reply, or the answer to a client, that says that an event is stored
 //	key        a name that a sender gives to a request, by which the owner recognises a resend
-//	digest     a hash of the content that a key stands for; see [Digest]
+//	digest     a hash of the content for which a key was given; see [Digest]
 //	message    content that a sender says in a room; see [Content]
 //	line       text that a person typed; only a line can be a close word
 //	act        a moderator's request that changes a room, such as close; see [Acts]
 //	event      a stored message or act, numbered seq = 1, 2, 3, ...; see [Event]
+//	stub       what remains of a deleted event: its seq, time and sender; see [Stub]
 //	signal     a short-lived notification to members that is not stored
+//	ephemeral  a signal, a join or a leave: sent to members, but not stored
 //	record     an event as the log keeps it; see [Record]
-//	log        the records of one room; the stream holds the logs of all rooms
+//	log        the records of one room; the stream contains the logs of all rooms
+//	head       the newest record of a room, or a description of it
+//	hole       a record that has not arrived, although a later one has
 //	epoch      one unbroken history of a room; another one begins after the log has aged out or lost its end
+//	replay     the events from the log that a client receives after its join
+//	resume     to continue after an interruption from the last event that the client has received
 //	gap        the announcement of events that a member does not receive; see [Gap]
+//	reset      a gap after which the member receives a new epoch, or the log from its beginning
 //	snapshot   the state of a room that outlives its log; see [Snapshot]
-//	stub       what readers receive of a deleted message: its author and time, without content
 //	witness    the stored position of the log's end, by which a loss of the end is noticed
 //	refusal    a typed error that says what to do next; see [Refusal]
+//	ticket     a credential that opens one session; the application requests it for a user
+//	resume string  a credential in hello, with which a client's next session has the same identity
 //	owner      the roomsvc instance that commits a partition
 //	lease      the time for which an instance counts as alive without a renewal
 //	fence      an owner's right to commit; the stream refuses commits under an older fence
-//	marker     the message in the stream by which an owner takes a fence
+//	marker     the message in the stream with which an owner takes a fence
 //	commit     to store records; they are committed when the stream has acknowledged them
+//	feed       a goroutine of a gateway that receives the records of some partitions
+//	delivery   an event, a signal or a gap that a feed passes to an event loop
 //	ring       the newest part of a room's log in a gateway, as encoded frames
 //	cursor     a member's position in a ring
 //	stamp      the time text that text sessions see before a message

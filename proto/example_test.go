@@ -27,7 +27,7 @@ func ExampleParseCommand() {
 	fmt.Println(string(proto.AppendError(nil, c.ID, proto.AsRefusal(err))))
 	// Output:
 	// say lobby text hi 3f9c <nil>
-	// {"id":2,"error":{"code":"bad_request","message":"there is no command \"shout\"; there are say, join, leave, history, members, signal, edit, moderate, auth and ping"}}
+	// {"id":2,"error":{"code":"bad_request","message":"unknown command \"shout\"; the commands are say, join, leave, history, members, signal, edit, moderate, auth and ping"}}
 }
 
 // A gateway sends a request to the owner of a room as a NATS message.

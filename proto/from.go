@@ -50,7 +50,7 @@ func ParseFrom(get func(name string) string) (f From, err error) {
 		}
 	}
 	if begins > 1 {
-		return f, Refuse(BadRequest, "the query takes one of since, last and after")
+		return f, Refuse(BadRequest, "the query may contain only one of since, last and after")
 	}
 	return f, nil
 }

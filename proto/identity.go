@@ -100,7 +100,7 @@ func checkToken(what, s string, limit int) *Refusal {
 	}
 	for i := 0; i < len(s); i++ {
 		if !plainInHeader(s[i]) {
-			return Refuse(BadRequest, "the %s may hold only letters, digits and _ . : @ - of ASCII", what)
+			return Refuse(BadRequest, "the %s may contain only ASCII letters, digits and _ . : @ -", what)
 		}
 	}
 	return nil
@@ -119,7 +119,7 @@ func CheckName(name string) *Refusal {
 	visible := name == ""
 	for _, r := range name {
 		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			return Refuse(BadRequest, "the name holds the control character %U", r)
+			return Refuse(BadRequest, "the name contains the control character %U", r)
 		}
 		visible = visible || !unicode.IsSpace(r) && !ignorable(r)
 	}

@@ -81,7 +81,7 @@ func TestRequestIsReadAsItWasWritten(t *testing.T) {
 }
 
 // A request is a line, which may be a close word, only if it does not name a kind.
-func TestLineIsTextThatNamesNoKind(t *testing.T) {
+func TestOnlyTextWithoutAKindIsALine(t *testing.T) {
 	for _, c := range []struct {
 		header map[string][]string
 		line   bool

@@ -45,7 +45,7 @@ func ParseRights(text string) (Rights, error) {
 		case RightModerate:
 			set |= MayModerate | MayRead
 		default:
-			return 0, fmt.Errorf("there is no right %.40q; there are read, say and moderate", word)
+			return 0, fmt.Errorf("unknown right %.40q; the rights are read, say and moderate", word)
 		}
 	}
 	return set, nil

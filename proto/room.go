@@ -69,7 +69,7 @@ func ParseRoom(name string) (Room, error) {
 	return Room{name}, nil
 }
 
-var errDots = fmt.Errorf("%w: a dot stands only between two parts", ErrRoomName)
+var errDots = fmt.Errorf("%w: a dot may be only between two parts", ErrRoomName)
 
 // inRoomName reports whether a room name may contain r. The rule for dots is elsewhere, in
 // [ParseRoom].

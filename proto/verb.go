@@ -168,7 +168,7 @@ func (c *Command) readBody(r *jsonReader, kind Kind) (err error) {
 
 func (c *Command) readFrom(r *jsonReader, name string) error {
 	if c.begins {
-		return Refuse(BadRequest, "%s takes one of since, last and after", c.Verb)
+		return Refuse(BadRequest, "%s may have only one of since, last and after", c.Verb)
 	}
 	c.begins = true
 	return c.From.read(r, name)
@@ -205,7 +205,7 @@ func checkSay(c *Command) *Refusal {
 
 func checkHistory(c *Command) *Refusal {
 	if c.From.HasSince && c.Before != 0 {
-		return Refuse(BadRequest, "history takes one of before and since")
+		return Refuse(BadRequest, "history may have only one of before and since")
 	}
 	return nil
 }
@@ -224,7 +224,7 @@ func checkModerate(c *Command) *Refusal {
 		return Refuse(BadRequest, `edit is a command of its own: {"edit":{"seq":42,"text":"…"}}`)
 	}
 	if !c.Act.Known() {
-		return Refuse(BadRequest, "there is no act %s; there are %s", clip(string(c.Act)), listActs())
+		return Refuse(BadRequest, "unknown act %s; the acts are %s", clip(string(c.Act)), listActs())
 	}
 	if refusal := c.Terms.parsed(c.Act); refusal != nil {
 		return refusal

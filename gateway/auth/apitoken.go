@@ -183,7 +183,7 @@ func newAPIToken(name, token string, rights []string) (*APIToken, error) {
 			r.pattern = "*"
 		}
 		if !slices.Contains(apiRights, r.right) {
-			return nil, fmt.Errorf("there is no right %.40q; there are read, say, moderate, tickets, revoke, as and admin", right)
+			return nil, fmt.Errorf("unknown right %.40q; the rights are read, say, moderate, tickets, revoke, as and admin", right)
 		}
 		if err := r.check(); err != nil {
 			return nil, fmt.Errorf("%.80q: %w", word, err)
@@ -203,7 +203,7 @@ func (r *apiRight) check() error {
 		return grant.CheckPattern(name, prefix)
 	}
 	if strings.Contains(name, "*") {
-		return errors.New("a * stands only at the end of a pattern")
+		return errors.New("a * may be only at the end of a pattern")
 	}
 	if refusal := proto.CheckID(name); refusal != nil {
 		return errors.New(refusal.Message)

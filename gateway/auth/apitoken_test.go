@@ -18,7 +18,7 @@ func TestAPITokenFilesAreChecked(t *testing.T) {
 		"# only a comment\n":                             "no token",
 		"shop 0123456789abcdef":                          "line 1: a line has a name, a token and rights",
 		"shop short read":                                "line 1: the token has 5 characters",
-		"# c\n\nshop 0123456789abcdef all":               `line 3: there is no right "all"`,
+		"# c\n\nshop 0123456789abcdef all":               `line 3: unknown right "all"`,
 		"shop 0123456789abcdef read:":                    "line 1: \"read:\"",
 		"shop 0123456789abcdef read:a*b":                 "only at the end",
 		"shop 0123456789abcdef read:a..b":                "line 1",

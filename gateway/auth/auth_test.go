@@ -72,7 +72,7 @@ func TestOnlyOwnAndAllowedOriginsPass(t *testing.T) {
 }
 
 // If the gateway uses TLS, a page that was loaded over plain http is another site.
-func TestPlainPageIsAnotherSiteWithTLS(t *testing.T) {
+func TestPlainHTTPPageIsAnotherSiteWithTLS(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.HTTPS = true
 	a := newAuth(t, cfg)
@@ -325,7 +325,7 @@ func TestTokenGivesItsIdentity(t *testing.T) {
 		{"good, HMAC 512", hmacAuth, sign(jwt.SigningMethodHS512, secret, good), true},
 		{"good, Ed25519", edAuth, sign(jwt.SigningMethodEdDSA, private, good), true},
 		{"good, ECDSA", ecAuth, sign(jwt.SigningMethodES256, ec, good), true},
-		{"no tokens taken", newAuth(t, DefaultConfig()), fine, false},
+		{"a gateway without keys for tokens", newAuth(t, DefaultConfig()), fine, false},
 		{"another secret", hmacAuth, sign(jwt.SigningMethodHS256, otherSecret, good), false},
 		{"algorithm none", hmacAuth, sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good), false},
 		{"the public key as an HMAC secret", edAuth, sign(jwt.SigningMethodHS256, pubPEM, good), false},
@@ -336,7 +336,7 @@ func TestTokenGivesItsIdentity(t *testing.T) {
 		{"exp is text", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("exp", "tomorrow")), false},
 		{"not yet", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("nbf", soon)), false},
 		{"no sub", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("sub", nil)), false},
-		{"sub that is no id", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("sub", "a b\r\nRc-From: x")), false},
+		{"sub that is not a valid id", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("sub", "a b\r\nRc-From: x")), false},
 		{"name that cannot be shown", hmacAuth, sign(jwt.SigningMethodHS256, secret, with("name", "a\u202eb")), false},
 		{"cut short", hmacAuth, fine[:len(fine)-5], false},
 		{"not a token", hmacAuth, "hello", false},

@@ -264,8 +264,8 @@ func TestAnIssuerSpeaksOnlyForItself(t *testing.T) {
 		"--auth-jwks-url needs --auth-audience":               func(c *Config) { c.JWKSURLs = []string{"https://id.example/jwks"} },
 		"must begin with https://":                            func(c *Config) { c.JWKSURLs = []string{"http://id.example/jwks"} },
 		"is not a URL such as":                                func(c *Config) { c.JWKSURLs = []string{"id.example"} },
-		"--default-rights: there is no right":                 func(c *Config) { c.Rights = []string{"write"} },
-		"--guest-rights: \"a*b\": a * stands only at the end": func(c *Config) { c.GuestRights = []string{"a*b=read"} },
+		"--default-rights: unknown right":                     func(c *Config) { c.Rights = []string{"write"} },
+		"--guest-rights: \"a*b\": a * may be only at the end": func(c *Config) { c.GuestRights = []string{"a*b=read"} },
 	} {
 		cfg := DefaultConfig()
 		change(&cfg)

@@ -122,7 +122,7 @@ func (g *signer) SignPass(p *Pass) string {
 
 // ErrPass is the refusal of a resume string that is valid only together with the client's token,
 // or that needs a new ticket. The client is not a guest, so it must not be admitted as one.
-var ErrPass = proto.Refuse(proto.Unauthorized, "this resume string needs its token, or a new ticket")
+var ErrPass = proto.Refuse(proto.Unauthorized, "this resume string is valid only together with its token; send the token, or a new ticket")
 
 // ReadPass returns the pass in a resume string of either version. Token is the id in the
 // client's token. If it is "", the client has no token, and the pass identifies the client: as a

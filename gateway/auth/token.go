@@ -220,7 +220,7 @@ func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
 		}
 	}
 	if len(candidates) == 0 {
-		return nil, nil, refuse("the token's iss is none of --auth-issuer")
+		return nil, nil, refuse("the token's iss is not one of --auth-issuer")
 	}
 	for _, is := range candidates {
 		later = is.missed() || later

@@ -129,7 +129,7 @@ func parseContent(value []byte) (*proto.Content, error) {
 		return nil, err
 	}
 	if !cmd.Room.IsZero() || cmd.Key != "" || cmd.Line {
-		return nil, errors.New("it may hold only type and one of text, data and bin")
+		return nil, errors.New("it may contain only type and one of text, data and bin")
 	}
 	return &cmd.Content, nil
 }

@@ -114,7 +114,7 @@ const noAnswerRetry = time.Second
 // The refusals for questions that were not answered.
 var (
 	errNoAnswer = proto.Refuse(proto.Unavailable, "the application cannot be asked now; try again").After(noAnswerRetry)
-	errBusy     = proto.Refuse(proto.Overloaded, "the application is asked too much at once; try again").After(noAnswerRetry)
+	errBusy     = proto.Refuse(proto.Overloaded, "too many questions to the application are waiting; try again").After(noAnswerRetry)
 )
 
 // Backend asks the application's backend. Its methods are safe for concurrent use, and only Run
@@ -216,7 +216,7 @@ func (b *Backend) serve(ctx context.Context, r *request) {
 	b.open.Add(-1)
 	denied, refused := errors.AsType[*proto.Refusal](err)
 	if opened := b.breaker.count(err == nil || refused, time.Now()); opened {
-		b.cfg.Log.Error("backend does not answer; no questions for a while", "question", string(r.kind), "error", err)
+		b.cfg.Log.Error("backend does not answer; pausing questions", "question", string(r.kind), "error", err)
 	}
 	switch {
 	case refused:

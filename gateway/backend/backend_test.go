@@ -97,7 +97,7 @@ func TestAnswersAreReadStrictly(t *testing.T) {
 	}
 }
 
-func TestBreakerLeavesASilentBackendAlone(t *testing.T) {
+func TestBreakerStopsAskingASilentBackend(t *testing.T) {
 	var b breaker
 	now := time.Unix(1e9, 0)
 	fail := func(n int) (opened bool) {

@@ -304,7 +304,7 @@ func TestOrderIsKeptWhileTheRoomHasNoOwner(t *testing.T) {
 	a.sees(t, lobby, 1, n)
 }
 
-func TestSayRefused(t *testing.T) {
+func TestRefusedMessagesAreAnswered(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
 	a := open(t, s, "a", func(c *bridge.Config) { c.Publish.MaxPerSender, c.Publish.MaxRequests = 3, 10 })

@@ -81,7 +81,7 @@ func TestNewEpochContinuesTheNumbering(t *testing.T) {
 
 // A log was restored from a copy and continued in the same epoch. It is another history, even if
 // its newest seq is the same as that of the events that followers have received.
-func TestAnotherRecordUnderTheNewestSeq(t *testing.T) {
+func TestAnotherRecordWithTheNewestSeqIsAnotherHistory(t *testing.T) {
 	s := historytest.Start(t, 1000, byHand)
 	own(t, s).end(t)
 	a, nc := open(t, s, "a"), s.Conn()

@@ -271,7 +271,7 @@ func TestNATSAway(t *testing.T) {
 	eventually(t, "the gateway to be ready", func() bool { return a.Ready() == nil })
 }
 
-func TestLingerAndWidePartitions(t *testing.T) {
+func TestEmptyRoomsLingerAndLargePartitionsShareASubscription(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
 	a := open(t, s, "a", func(c *bridge.Config) { c.Follow.Linger = 50 * time.Millisecond })
@@ -365,7 +365,7 @@ func TestSealedEndToEnd(t *testing.T) {
 
 // The reply subject of a read request may be the subject of another room, because NATS does not
 // check it.
-func TestRecordOfAnotherRoomIsNotShown(t *testing.T) {
+func TestRecordOfAnotherRoomIsNotDelivered(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s)
 	a := open(t, s, "a")

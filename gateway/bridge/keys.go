@@ -115,7 +115,7 @@ func (b *Bridge) fetchKeys(ctx context.Context, k *keyring) error {
 		if errors.Is(err, seal.ErrNoKey) {
 			b.cfg.Log.Error("read log", "error", err)
 		} else {
-			b.cfg.Log.Info("waiting for the signing keys, which roomsvc holds", "error", err)
+			b.cfg.Log.Info("waiting for roomsvc to send the signing keys", "error", err)
 		}
 	}
 	return err

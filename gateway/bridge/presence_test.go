@@ -165,7 +165,7 @@ func (c *cutter) set(cut bool) {
 
 // After an interruption, the members of a gateway receive the joins and leaves that happened
 // during the interruption. The members of the other gateways do too.
-func TestMissedJoinsAndLeavesAreTold(t *testing.T) {
+func TestMissedJoinsAndLeavesAreSentLater(t *testing.T) {
 	t.Parallel()
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)

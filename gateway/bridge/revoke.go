@@ -56,7 +56,7 @@ func (b *Bridge) followRevocations(ctx context.Context) error {
 		var again <-chan time.Time
 		if due {
 			if err := b.readRevocations(ctx); err != nil {
-				b.cfg.Log.Info("waiting for the list of revocations, which roomsvc holds", "error", err)
+				b.cfg.Log.Info("waiting for roomsvc to send the list of revocations", "error", err)
 				again = time.After(revokedWait)
 			} else {
 				b.revocations.Store(true)

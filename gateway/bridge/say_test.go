@@ -19,7 +19,7 @@ import (
 
 // Otherwise the log would contain the later requests before the first, because the sender sends
 // the first one again.
-func TestRequestsBehindATimeoutFailToo(t *testing.T) {
+func TestRequestsBehindATimedOutRequestFailToo(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
 	a := open(t, s, "a")
@@ -100,7 +100,7 @@ func TestAnswersCannotBeForged(t *testing.T) {
 
 // The room is closed when the first attempt arrives, but may be open when the second arrives. So
 // if the answer to the first attempt comes late, it says nothing about the message.
-func TestOnlyTheLastTryIsBelieved(t *testing.T) {
+func TestOnlyTheAnswerToTheNewestAttemptCounts(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)
 	a := open(t, s, "a")

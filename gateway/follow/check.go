@@ -141,13 +141,13 @@ func (c *checker) compared(name proto.Room, head history.Head) {
 	if r == nil || !r.live {
 		return
 	}
-	switch shown := r.tail.head; {
+	switch delivered := r.sequencer.head; {
 	case head.Err != nil:
-		r.tail.other = true // read the log, to find out why
-	case head.Epoch != shown.Epoch, head.Seq < shown.Seq, head.Seq == shown.Seq && shown.Differs(head):
-		r.tail.other = true
+		r.sequencer.other = true // read the log, to find out why
+	case head.Epoch != delivered.Epoch, head.Seq < delivered.Seq, head.Seq == delivered.Seq && delivered.Differs(head):
+		r.sequencer.other = true
 	default:
-		r.tail.reach = max(r.tail.reach, head.Seq)
+		r.sequencer.reach = max(r.sequencer.reach, head.Seq)
 	}
 	c.reports.add(r) // report the loss again, because the room may have another owner now
 	c.repairs.begin(r)

@@ -154,7 +154,7 @@ func (f *feed) follow(name proto.Room, who Follower, ready func(history.Head, er
 		f.cfg.Memory.Add(limit.Rooms, roomBytes)
 	}
 	if r.live && len(r.followers) > 0 {
-		ready(r.tail.head, nil)
+		ready(r.sequencer.head, nil)
 		r.followers = append(r.followers, who)
 		return
 	}
@@ -272,7 +272,7 @@ func (f *feed) record(r *room, m *nats.Msg) {
 		f.stats.Bad.Add(1)
 		f.cfg.Log.Warn("read republished record", "room", r.name.String(), "error", err)
 		if reads.Unreadable(err) != nil && r.live {
-			r.tail.other = true // read the log, to find out whether members miss this record
+			r.sequencer.other = true // read the log, to find out whether members miss this record
 			f.repairs.begin(r)
 		}
 		return
@@ -302,14 +302,14 @@ func (f *feed) take(r *room, rec proto.Record) {
 	case !r.live && len(r.waiting) == 0 && !r.reading:
 		return
 	case !r.live: // keep the record until the room's head has been read
-		r.tail.hold(rec)
+		r.sequencer.hold(rec)
 		return
-	case rec.Seq <= r.tail.head.Seq && rec.State.Epoch == r.tail.head.Epoch:
+	case rec.Seq <= r.sequencer.head.Seq && rec.State.Epoch == r.sequencer.head.Epoch:
 		f.stats.Repeats.Add(1)
 	}
-	before := r.tail.behind()
-	r.tail.take(rec, r.show)
-	if r.tail.behind() && !before {
+	before := r.sequencer.behind()
+	r.sequencer.take(rec, r.deliverRecord)
+	if r.sequencer.behind() && !before {
 		f.stats.Holes.Add(1)
 	}
 	f.repairs.begin(r)

@@ -137,7 +137,7 @@ func (fs *Feeds) Deliver(d Delivery) bool {
 	feed := fs.of(d.Room)
 	return feed.box.Put(func() {
 		if r := feed.rooms.get(d.Room); r != nil {
-			r.hand(d)
+			r.deliver(d)
 		}
 	})
 }

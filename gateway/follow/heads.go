@@ -102,7 +102,7 @@ func (h *heads) opened(r *room, head history.Head, err error) {
 			return
 		}
 		r.opens = 0
-		r.tail.held = nil
+		r.sequencer.held = nil
 		h.reader.HeadFailed(r.name, err)
 		r.answer(history.Head{}, reads.Refusal(err))
 		h.rooms.noteEmpty(r)
@@ -114,7 +114,7 @@ func (h *heads) opened(r *room, head history.Head, err error) {
 	for _, w := range waiting {
 		r.followers = append(r.followers, w.f)
 	}
-	r.tail.begin(head, r.show)
+	r.sequencer.begin(head, r.deliverRecord)
 	h.repairs.begin(r)
 	h.rooms.noteEmpty(r)
 	h.checks.later(r, openedCheck)

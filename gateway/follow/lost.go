@@ -77,7 +77,7 @@ func (s *reports) send(tick int) {
 		case l.confirmed:
 			l.queued = false
 			return true
-		case r.live && r.tail.head.Epoch != "" && r.tail.head.Epoch != l.Epoch:
+		case r.live && r.sequencer.head.Epoch != "" && r.sequencer.head.Epoch != l.Epoch:
 			r.lost = nil
 			return true
 		case sent < reportBatch && (l.tick == 0 || tick-l.tick >= reportTicks):

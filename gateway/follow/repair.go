@@ -25,18 +25,18 @@ type repairs struct {
 
 // begin starts a read of the records that the room misses, unless such a read is in progress.
 func (p *repairs) begin(r *room) {
-	if !r.live || r.reading || !r.tail.behind() {
+	if !r.live || r.reading || !r.sequencer.behind() {
 		return
 	}
 	if len(r.followers) == 0 {
 		r.live = false // no follower needs the records now; the next follower makes the feed read the head
-		r.tail = sequencer{}
+		r.sequencer = sequencer{}
 		return
 	}
 	r.reading = true
 	q := history.Query{
-		Room: r.name, Since: r.tail.head.Seq, HasSince: true, Epoch: r.tail.head.Epoch, At: r.tail.head.At,
-		Stream: r.tail.head.Stream, Reach: r.tail.reach, Limit: history.MaxLimit,
+		Room: r.name, Since: r.sequencer.head.Seq, HasSince: true, Epoch: r.sequencer.head.Epoch, At: r.sequencer.head.At,
+		Stream: r.sequencer.head.Stream, Reach: r.sequencer.reach, Limit: history.MaxLimit,
 	}
 	p.stats.Repairs.Add(1)
 	p.reader.Do(func(ctx context.Context) {
@@ -53,7 +53,7 @@ func (p *repairs) done(r *room, q history.Query, page history.Page, err error) {
 		if len(r.waiting) > 0 {
 			p.rooms.open(r)
 		} else {
-			r.tail = sequencer{}
+			r.sequencer = sequencer{}
 		}
 		return
 	}
@@ -67,18 +67,18 @@ func (p *repairs) done(r *room, q history.Query, page history.Page, err error) {
 	}
 	r.failures = 0
 	p.reports.compare(r, q, page)
-	if gap := page.Gap; gap != nil && (gap.Reason == proto.GapReset || gap.To > r.tail.head.Seq) {
+	if gap := page.Gap; gap != nil && (gap.Reason == proto.GapReset || gap.To > r.sequencer.head.Seq) {
 		p.skip(r, *gap, page)
 	}
-	r.tail.reached(page.Head)
+	r.sequencer.reached(page.Head)
 	for _, rec := range page.Records {
-		r.tail.take(rec, r.show)
+		r.sequencer.take(rec, r.deliverRecord)
 	}
-	r.tail.release(r.show)
-	if r.tail.head.Seq == q.Since && page.Gap == nil && r.tail.reach == q.Reach {
+	r.sequencer.release(r.deliverRecord)
+	if r.sequencer.head.Seq == q.Since && page.Gap == nil && r.sequencer.reach == q.Reach {
 		// The stream's leader knows no later record. So the record that arrived does not exist
 		// in the log.
-		r.tail.reach, r.tail.held = r.tail.head.Seq, nil
+		r.sequencer.reach, r.sequencer.held = r.sequencer.head.Seq, nil
 	}
 	p.begin(r)
 }
@@ -89,19 +89,19 @@ func (p *repairs) skip(r *room, gap proto.Gap, page history.Page) {
 	p.stats.Gaps.Add(1)
 	p.log.Warn("records are missing", "room", r.name.String(), "from", gap.From, "to", gap.To, "reason", string(gap.Reason))
 	if gap.Reason == proto.GapReset {
-		r.tail.held = nil // they may belong to either epoch, so read them from the log
+		r.sequencer.held = nil // they may belong to either epoch, so read them from the log
 	} else {
-		gap.From = max(gap.From, r.tail.head.Seq+1) // the members have received the records that arrived during the read
+		gap.From = max(gap.From, r.sequencer.head.Seq+1) // the members have received the records that arrived during the read
 	}
-	r.hand(Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap, Limits: page.Head.Limits})
-	shown := history.Head{Seq: gap.To, Epoch: page.Head.Epoch, Limits: page.Head.Limits}
+	r.deliver(Delivery{Room: r.name, JSON: gap.AppendJSON(nil), Gap: &gap, Limits: page.Head.Limits})
+	start := history.Head{Seq: gap.To, Epoch: page.Head.Epoch, Limits: page.Head.Limits}
 	if len(page.Records) > 0 {
-		shown.Seq = page.Records[0].Seq - 1
+		start.Seq = page.Records[0].Seq - 1
 	}
-	if shown.Seq == page.Head.Seq {
-		shown = page.Head // the page contains no records
+	if start.Seq == page.Head.Seq {
+		start = page.Head // the page contains no records
 	}
-	r.tail.begin(shown, r.show)
+	r.sequencer.begin(start, r.deliverRecord)
 }
 
 // again repeats the failed repairs. It need not wait, because the failed read has already taken
@@ -137,7 +137,7 @@ func (p *repairs) failed(r *room, q history.Query, err error) bool {
 		p.log.Error("fill hole of room", "room", r.name.String(), "error", err)
 	}
 	p.stats.Lost.Add(1)
-	r.hand(Delivery{Room: r.name, Lost: why})
-	r.live, r.failures, r.tail = false, 0, sequencer{}
+	r.deliver(Delivery{Room: r.name, Lost: why})
+	r.live, r.failures, r.sequencer = false, 0, sequencer{}
 	return true
 }

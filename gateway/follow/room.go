@@ -14,7 +14,7 @@ type room struct {
 	removed   bool
 	followers []Follower
 	waiting   []waiter // followers that wait for the room's head
-	tail      sequencer
+	sequencer sequencer
 	live      bool      // the room's head is known, so that records can be delivered
 	reading   bool      // a read of the head or of missing records is in progress
 	opens     int       // failed reads of the head since the last success
@@ -30,14 +30,14 @@ type waiter struct {
 	ready func(history.Head, error)
 }
 
-func (r *room) show(rec proto.Record) {
-	r.hand(Delivery{
+func (r *room) deliverRecord(rec proto.Record) {
+	r.deliver(Delivery{
 		Room: r.name, Seq: rec.Seq, Epoch: rec.State.Epoch, At: rec.State.At, Kind: rec.Kind,
-		Stamp: rec.Stamp, Text: rec.Text, JSON: rec.Payload, Limits: r.tail.head.Limits,
+		Stamp: rec.Stamp, Text: rec.Text, JSON: rec.Payload, Limits: r.sequencer.head.Limits,
 	})
 }
 
-func (r *room) hand(d Delivery) {
+func (r *room) deliver(d Delivery) {
 	for _, f := range r.followers {
 		f.Deliver(d)
 	}

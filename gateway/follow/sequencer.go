@@ -40,104 +40,103 @@ type ahead struct {
 	seq   uint64
 }
 
-// take accepts one record. It calls show, which delivers a record, for each record that is next
-// in order.
-func (t *sequencer) take(r proto.Record, show func(proto.Record)) {
-	if t.head.Seq == 0 && r.Seq == 1 {
-		t.head.Epoch = r.State.Epoch
+// take accepts one record. It calls deliver for each record that is next in order.
+func (s *sequencer) take(r proto.Record, deliver func(proto.Record)) {
+	if s.head.Seq == 0 && r.Seq == 1 {
+		s.head.Epoch = r.State.Epoch
 	}
-	if t.head.Epoch != "" && r.State.Epoch != t.head.Epoch {
-		t.other, t.ahead = true, ahead{r.State.Epoch, r.Seq}
+	if s.head.Epoch != "" && r.State.Epoch != s.head.Epoch {
+		s.other, s.ahead = true, ahead{r.State.Epoch, r.Seq}
 		return
 	}
-	t.reach = max(t.reach, r.Seq)
+	s.reach = max(s.reach, r.Seq)
 	switch {
-	case r.Seq == t.head.Seq && t.head.Differs(history.Head{At: r.State.At, Stream: r.Stream}):
-		t.other = true
-	case r.Seq <= t.head.Seq:
-	case r.Seq == t.head.Seq+1:
-		t.advance(r, show)
-		t.release(show)
+	case r.Seq == s.head.Seq && s.head.Differs(history.Head{At: r.State.At, Stream: r.Stream}):
+		s.other = true
+	case r.Seq <= s.head.Seq:
+	case r.Seq == s.head.Seq+1:
+		s.advance(r, deliver)
+		s.release(deliver)
 	default:
-		t.hold(r)
+		s.hold(r)
 	}
 }
 
-func (t *sequencer) advance(r proto.Record, show func(proto.Record)) {
+func (s *sequencer) advance(r proto.Record, deliver func(proto.Record)) {
 	if r.Kind == proto.Message {
-		t.head.Seq, t.head.At, t.head.Stream, t.head.Closed = r.Seq, r.State.At, r.Stream, r.State.Closed
+		s.head.Seq, s.head.At, s.head.Stream, s.head.Closed = r.Seq, r.State.At, r.Stream, r.State.Closed
 	} else {
-		limits := t.head.Limits
+		limits := s.head.Limits
 		if e, err := proto.ParseEvent(r.Payload); err == nil {
 			limits = limits.After(&e, r.State.Epoch)
 		}
-		t.head = history.HeadOf(r)
-		t.head.Limits = limits
+		s.head = history.HeadOf(r)
+		s.head.Limits = limits
 	}
-	show(r)
+	deliver(r)
 }
 
-func (t *sequencer) hold(r proto.Record) {
-	i, found := slices.BinarySearchFunc(t.held, r.Seq, func(h proto.Record, seq uint64) int {
+func (s *sequencer) hold(r proto.Record) {
+	i, found := slices.BinarySearchFunc(s.held, r.Seq, func(h proto.Record, seq uint64) int {
 		if h.Seq < seq {
 			return -1
 		}
 		return min(1, int(h.Seq-seq))
 	})
-	if !found && t.holds(r) {
-		t.held = slices.Insert(t.held, i, r)
+	if !found && s.hasSpace(r) {
+		s.held = slices.Insert(s.held, i, r)
 	}
 }
 
-// holds reports whether there is space for one more record behind the hole.
-func (t *sequencer) holds(r proto.Record) bool {
+// hasSpace reports whether there is space for one more record behind the hole.
+func (s *sequencer) hasSpace(r proto.Record) bool {
 	bytes := len(r.Payload)
-	for i := range t.held {
-		bytes += len(t.held[i].Payload)
+	for i := range s.held {
+		bytes += len(s.held[i].Payload)
 	}
-	return len(t.held) < maxHeld && bytes <= maxHeldBytes
+	return len(s.held) < maxHeld && bytes <= maxHeldBytes
 }
 
 // release delivers the kept records that are next in order.
-func (t *sequencer) release(show func(proto.Record)) {
+func (s *sequencer) release(deliver func(proto.Record)) {
 	n := 0
-	for n < len(t.held) && t.held[n].Seq <= t.head.Seq+1 {
-		if r := t.held[n]; r.Seq == t.head.Seq+1 {
-			t.advance(r, show)
+	for n < len(s.held) && s.held[n].Seq <= s.head.Seq+1 {
+		if r := s.held[n]; r.Seq == s.head.Seq+1 {
+			s.advance(r, deliver)
 		}
 		n++
 	}
 	if n > 0 {
-		t.held = slices.Delete(t.held, 0, n)
+		s.held = slices.Delete(s.held, 0, n)
 	}
-	if len(t.held) == 0 {
-		t.held = nil
+	if len(s.held) == 0 {
+		s.held = nil
 	}
 }
 
 // begin makes head the newest delivered record. Then it delivers the kept records that follow
 // head.
-func (t *sequencer) begin(head history.Head, show func(proto.Record)) {
-	t.head = head
-	held := t.held
-	t.held, t.reach, t.other = nil, head.Seq, false
+func (s *sequencer) begin(head history.Head, deliver func(proto.Record)) {
+	s.head = head
+	held := s.held
+	s.held, s.reach, s.other = nil, head.Seq, false
 	for _, r := range held {
-		t.take(r, show)
+		s.take(r, deliver)
 	}
 }
 
 // reached tells the sequencer that the feed has read the log up to head. Records of the same
 // epoch with a higher seq may have arrived during the read.
-func (t *sequencer) reached(head history.Head) {
-	t.other = false
-	if head.Epoch == t.head.Epoch {
-		t.reach = max(t.reach, head.Seq)
+func (s *sequencer) reached(head history.Head) {
+	s.other = false
+	if head.Epoch == s.head.Epoch {
+		s.reach = max(s.reach, head.Seq)
 	}
-	if t.ahead.epoch == t.head.Epoch {
-		t.reach = max(t.reach, t.ahead.seq)
+	if s.ahead.epoch == s.head.Epoch {
+		s.reach = max(s.reach, s.ahead.seq)
 	}
-	t.ahead = ahead{}
+	s.ahead = ahead{}
 }
 
 // behind reports whether there are records that have not been delivered.
-func (t *sequencer) behind() bool { return t.other || t.reach > t.head.Seq }
+func (s *sequencer) behind() bool { return s.other || s.reach > s.head.Seq }

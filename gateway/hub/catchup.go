@@ -258,7 +258,7 @@ func (cs *catchups) retry(k memberKey, cu *catchup, err error) {
 		if why != nil {
 			notice.Err = why
 		} else {
-			cs.encoder.slog.Warn("room cannot be read", "room", name.String(), "error", err)
+			cs.encoder.slog.Warn("read room for a member", "room", name.String(), "error", err)
 		}
 		cs.notices.add(k.id, notice)
 		return

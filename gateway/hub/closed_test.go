@@ -46,7 +46,7 @@ func TestClientThatKnowsOfACloseBeforeTheGatewayMustJoinAgain(t *testing.T) {
 
 // The event that closes a room does not fit into the inbox. The room must still close for its
 // members.
-func TestDroppedClosingClosesTheRoom(t *testing.T) {
+func TestDroppedCloseClosesTheRoom(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10
 	w := newWorld(t, 1, cfg)
@@ -70,7 +70,7 @@ func TestDroppedClosingClosesTheRoom(t *testing.T) {
 
 // If a room is closed after a member's join, the close is the last event that the member
 // receives. This is so even if the event comes from the log and the room is open again.
-func TestNothingIsShownAfterClosing(t *testing.T) {
+func TestNoEventIsSentAfterTheClose(t *testing.T) {
 	for name, quiet := range map[string]bool{"in the ring": false, "in the log": true} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 1, testConfig())

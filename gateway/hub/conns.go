@@ -42,8 +42,8 @@ type conns struct {
 
 func (cs *conns) at(slot uint32) *conn { return &cs.slab[slot/slabSize][slot%slabSize] }
 
-// known returns the connection, or nil if it is not open.
-func (cs *conns) known(id loop.ID) *conn {
+// get returns the connection, or nil if it is not open.
+func (cs *conns) get(id loop.ID) *conn {
 	if slot := id.Slot(); int(slot/slabSize) < len(cs.slab) {
 		if c := cs.at(slot); c.out.ID == id && id != 0 {
 			return c
@@ -54,7 +54,7 @@ func (cs *conns) known(id loop.ID) *conn {
 
 // live returns the connection. It returns nil if the connection is not open or is closing.
 func (cs *conns) live(id loop.ID) *conn {
-	if c := cs.known(id); c != nil && !c.out.Closing() {
+	if c := cs.get(id); c != nil && !c.out.Closing() {
 		return c
 	}
 	return nil

@@ -48,7 +48,7 @@ func (e *encoder) append(b []byte, format Format, rec *proto.Record) []byte {
 	b, err := e.formats[format].AppendEvent(b, rec)
 	if err != nil {
 		e.stats.Unreadable.Add(1)
-		e.slog.Error("show event", "room", rec.Room.String(), "seq", rec.Seq, "error", err)
+		e.slog.Error("encode event", "room", rec.Room.String(), "seq", rec.Seq, "error", err)
 	}
 	return b
 }

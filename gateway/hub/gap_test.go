@@ -105,7 +105,7 @@ func TestDroppedResetEndsSessions(t *testing.T) {
 
 // An event is delivered after a page was read and before the page arrives. A client that has
 // received all records of the page from another gateway must receive the event.
-func TestEventDeliveredDuringAReadIsShown(t *testing.T) {
+func TestEventDeliveredDuringAReadReachesTheMember(t *testing.T) {
 	w := newWorld(t, 1, testConfig())
 	r := w.rooms[0]
 	w.enter(1, JSON, proto.From{})

@@ -9,7 +9,7 @@ import (
 
 // The delivery of a reset was dropped. A later event of the new epoch fits into the inbox.
 // Members must leave before they receive this event, although its seq is the next one.
-func TestNothingIsShownAfterADroppedReset(t *testing.T) {
+func TestNoEventIsSentAfterADroppedReset(t *testing.T) {
 	cfg := testConfig()
 	cfg.InboxBytes = 1 << 10
 	w := newWorld(t, 1, cfg)

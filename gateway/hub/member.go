@@ -16,7 +16,7 @@ func (h *Hub) Open(id loop.ID, format Format) { h.conns.open(id, format) }
 
 // Gone removes a connection that has ended.
 func (h *Hub) Gone(id loop.ID) {
-	c := h.conns.known(id)
+	c := h.conns.get(id)
 	if c == nil {
 		return
 	}
@@ -151,7 +151,7 @@ func (h *Hub) Close(id loop.ID, code proto.CloseCode, reason string) {
 
 // Stuck reports whether the connection accepts no bytes, and for how many whole seconds.
 func (h *Hub) Stuck(id loop.ID) (duration time.Duration, blocked bool) {
-	c := h.conns.known(id)
+	c := h.conns.get(id)
 	if c == nil {
 		return 0, false
 	}
@@ -172,7 +172,7 @@ func (h *Hub) TellDrained(id loop.ID) {
 
 // Due returns the number of bytes in the connection's queue.
 func (h *Hub) Due(id loop.ID) int {
-	if c := h.conns.known(id); c != nil {
+	if c := h.conns.get(id); c != nil {
 		return h.out.Due(&c.out)
 	}
 	return 0
@@ -180,7 +180,7 @@ func (h *Hub) Due(id loop.ID) int {
 
 // Writable continues to write to a connection that accepts bytes again.
 func (h *Hub) Writable(id loop.ID) {
-	if c := h.conns.known(id); c != nil && h.out.Unblock(&c.out) {
+	if c := h.conns.get(id); c != nil && h.out.Unblock(&c.out) {
 		h.pump(c)
 		h.noteBlocked()
 	}
@@ -222,7 +222,7 @@ func (h *Hub) pump(c *conn) {
 // the connection's page.
 func (h *Hub) noteBlocked() {
 	h.out.TakeBlocked(func(id loop.ID) {
-		c := h.conns.known(id)
+		c := h.conns.get(id)
 		if c == nil {
 			return
 		}

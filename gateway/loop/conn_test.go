@@ -29,7 +29,7 @@ func lines(out chan<- string) func(loop.ID, []byte) int {
 	}
 }
 
-func TestUnusedBytesComeBack(t *testing.T) {
+func TestUnusedBytesArePassedAgain(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		out := make(chan string, 100)
 		h := &script{received: lines(out)}
@@ -49,7 +49,7 @@ func TestUnusedBytesComeBack(t *testing.T) {
 	})
 }
 
-func TestTooMuchPendingClosesTheConnection(t *testing.T) {
+func TestTooManyUnusedBytesCloseTheConnection(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		cfg.MaxPending = 100_000
 		h := &script{received: func(loop.ID, []byte) int { return 0 }}
@@ -99,7 +99,7 @@ func TestWritableFollowsAShortWrite(t *testing.T) {
 	})
 }
 
-func TestPauseHoldsAndResumeContinues(t *testing.T) {
+func TestPauseStopsReadingUntilResume(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		got := make(chan string, 10)
 		h := &script{}
@@ -135,7 +135,7 @@ func TestPauseHoldsAndResumeContinues(t *testing.T) {
 
 // The handler receives the unused bytes of a resumed connection. What it writes in answer to
 // them leaves in the same iteration, even if nothing else happens on the loop.
-func TestTurnFollowsRedelivery(t *testing.T) {
+func TestTurnFollowsThePassingOfUnusedBytes(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		paused := make(chan bool, 1)
 		var due []byte

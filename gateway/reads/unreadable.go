@@ -46,7 +46,7 @@ func (r *Reader) readFailed(f failed) {
 	if why == nil || everywhere && !r.failed.CompareAndSwap(nil, &f) {
 		return
 	}
-	r.cfg.Log.Error("log is unreadable for this gateway", "room", f.room.String(), "error", f.err)
+	r.cfg.Log.Error("this gateway cannot read the log", "room", f.room.String(), "error", f.err)
 }
 
 // retryFailed repeats the failed read, if there is one, until ctx ends.
@@ -68,7 +68,7 @@ func (r *Reader) retryFailed(ctx context.Context) {
 		cancel()
 		if err == nil {
 			r.failed.Store(nil)
-			r.cfg.Log.Info("log is readable again", "room", f.room.String())
+			r.cfg.Log.Info("this gateway can read the log again", "room", f.room.String())
 		}
 	}
 }
@@ -113,9 +113,9 @@ func Unavailable() error {
 
 // Overloaded returns the refusal of a read because too many other reads are waiting.
 func Overloaded() error {
-	return proto.Refuse(proto.Overloaded, "this gateway reads too much at the moment; try again").After(retryAfter)
+	return proto.Refuse(proto.Overloaded, "too many reads of the log are waiting; try again").After(retryAfter)
 }
 
 func errNoMemory() error {
-	return proto.Refuse(proto.Overloaded, "the memory of this gateway is in use; try again").After(retryAfter)
+	return proto.Refuse(proto.Overloaded, "this gateway has no free memory now; try again").After(retryAfter)
 }

@@ -66,7 +66,7 @@ type answer []byte
 func named(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
 	return func(r *http.Request, by *caller) (answer, error) {
 		if by.lacks != nil {
-			return nil, proto.Refuse(proto.Unauthorized, "show who you are: send a token as Authorization: Bearer, or the resume of a hello as Roomcast-Resume")
+			return nil, proto.Refuse(proto.Unauthorized, "a credential is needed: send a token as Authorization: Bearer, or the resume string of a hello as Roomcast-Resume")
 		}
 		return serve(r, by)
 	}
@@ -108,7 +108,7 @@ func (a *api) begin(w http.ResponseWriter, r *http.Request) (caller, error) {
 	by, err := a.guard.check(r)
 	if err == nil && by.asked() {
 		if wait := a.rates.Take(rateName(r, &by), a.rate, time.Now()); wait > 0 {
-			err = proto.Refuse(proto.RateLimited, "this is too fast; %v requests a second are taken, send this one again later", a.rate.PerSecond).After(wait)
+			err = proto.Refuse(proto.RateLimited, "too many requests; at most %v per second are accepted, so send this one again later", a.rate.PerSecond).After(wait)
 		}
 	}
 	return by, err
@@ -449,7 +449,7 @@ func readObject(r *http.Request, v any, example string) error {
 			return nil
 		}
 	}
-	return proto.Refuse(proto.BadRequest, "the body must be such as %s", example)
+	return proto.Refuse(proto.BadRequest, "the body must be JSON such as %s", example)
 }
 
 func readBody(r *http.Request) ([]byte, error) {

@@ -230,7 +230,7 @@ func (g *guard) checkLocal(r *http.Request) error {
 	case !daemon.IsLoopback(r.Host):
 		return proto.Refuse(proto.Forbidden, "without --api-token-file the HTTP API accepts only the hosts localhost and 127.0.0.1")
 	case origin != "" && !g.auth.OwnPage(origin, siteOf(r)):
-		return proto.Refuse(proto.Forbidden, "a page of another origin has no rights of this machine")
+		return proto.Refuse(proto.Forbidden, "a page of another origin does not have the rights of this machine")
 	case r.Method == http.MethodPost && origin != "" && kind != "application/json":
 		return proto.Refuse(proto.Forbidden, "a page must send Content-Type: application/json")
 	}

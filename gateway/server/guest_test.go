@@ -155,8 +155,8 @@ func TestGuestUsesPlainHTTPThroughAProxy(t *testing.T) {
 		{"history of a nameless guest", "GET", "/lobby/messages?last=2", "", nil, 200, `"text":"hello"`},
 		{"close", "POST", "/lobby/close", "", me, 403, "the right moderate"},
 		{"say as another", "POST", "/lobby/messages?from=ben", `{"text":"x"}`, me, 403, "leave out from"},
-		{"say as nobody", "POST", "/lobby/messages", `{"text":"x"}`, me[2:], 401, "show who you are"},
-		{"signal as nobody", "POST", "/lobby/signal", `{"type":"x"}`, me[2:], 401, "show who you are"},
+		{"say as nobody", "POST", "/lobby/messages", `{"text":"x"}`, me[2:], 401, "a credential is needed"},
+		{"signal as nobody", "POST", "/lobby/signal", `{"type":"x"}`, me[2:], 401, "a credential is needed"},
 		{"a forged string", "POST", "/lobby/messages", `{"text":"x"}`, []string{"Roomcast-Resume", "x" + resume, "Content-Type", "application/json"}, 401, "resume string"},
 		{"a token where none is accepted", "POST", "/lobby/messages", `{"text":"x"}`, append(me[:4:4], "Authorization", "Bearer a.b.c"), 401, "accepts no tokens"},
 		{"the list of rooms", "GET", "", "", me, 403, "guests cannot"},
@@ -180,7 +180,7 @@ func TestGuestUsesPlainHTTPThroughAProxy(t *testing.T) {
 }
 
 // Bans, mutes, the slow mode and a close apply to HTTP requests in the same way as to sessions.
-func TestActsHoldForRequests(t *testing.T) {
+func TestActsApplyToRequests(t *testing.T) {
 	base := servertest.Serve(t)
 	rooms := base + "api/rooms/lobby"
 	reader := open(t, base+"room/lobby/events?name=Ann")

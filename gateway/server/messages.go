@@ -122,7 +122,7 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 				return q, 0, proto.Refuse(proto.BadRequest, "wait=%.40q is not a time such as 20s", value)
 			}
 			if !from.HasSince {
-				return q, 0, proto.Refuse(proto.BadRequest, "a request that waits names with since= the last event that it has")
+				return q, 0, proto.Refuse(proto.BadRequest, "a request with wait= also needs since=, with the seq of the last event that the client has")
 			}
 			wait = min(wait, maxWait)
 		default:

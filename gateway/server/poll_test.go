@@ -110,7 +110,7 @@ func TestPollsReceiveEveryMessageOnce(t *testing.T) {
 
 // A poll ends with the first message, when its time is over, and for every reason for which a
 // session would end.
-func TestPollsEnd(t *testing.T) {
+func TestPollsEndForEveryReasonThatEndsASession(t *testing.T) {
 	const page = "https://app.example.org"
 	base, stop := servertest.ServeUntil(t, "--allow-origin", page, "--auth-key-file", servertest.File(t, hmacSecret), "--guest-rights", "read say",
 		"--api-token-file", servertest.File(t, "0123456789abcdef"))

@@ -112,7 +112,7 @@ func (s *Server) Run(ctx context.Context, started func(address string)) error {
 	}
 	lis.run(cancel)
 	s.phase.Store(nil)
-	s.cfg.Log.Info("gateway serves", "id", s.cfg.ID, "address", lis.addr.String(), "loops", len(lis.loops))
+	s.cfg.Log.Info("gateway is serving", "id", s.cfg.ID, "address", lis.addr.String(), "loops", len(lis.loops))
 	started(lis.addr.String())
 
 	<-ctx.Done()

@@ -187,7 +187,7 @@ func (qs *questions) useTicket(s *session, t *auth.Ticket) error {
 	}
 	a := qs.remember(s)
 	if s.flags&admitted != 0 && (!a.pass.Ticket || a.pass.Issuer != t.Issuer || s.who.ID != t.Who.ID) || s.flags&hasToken != 0 {
-		return proto.Refuse(proto.Forbidden, "the ticket is of another id or issuer; open another connection for it")
+		return proto.Refuse(proto.Forbidden, "the ticket is for another id or from another issuer; open another connection for it")
 	}
 	joins := a.pass.Joins
 	a.pass, a.answered = t.Pass(), true
@@ -429,7 +429,7 @@ func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content,
 	w := &asking{question: qs.question(s, backend.Say, room), size: 2 * len(content.Body), allowed: allowed, refused: refused}
 	if !qs.cfg.Hub.Memory.Take(limit.Says, w.size) {
 		w.size = 0
-		refused(proto.Refuse(proto.Overloaded, "this gateway has too much to ask; send it again").After(time.Second))
+		refused(proto.Refuse(proto.Overloaded, "too many questions to the application are waiting; send it again").After(time.Second))
 		return
 	}
 	w.question.Content, w.question.Signal = content, signal

@@ -21,7 +21,7 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 	case s.flags&(hasToken|admitted) == 0:
 		return proto.Refuse(proto.Forbidden, "this session is a guest's; open another connection and begin with the token or ticket")
 	case (s.flags&hasToken == 0) == (cmd.Token != ""):
-		return proto.Refuse(proto.Forbidden, "this session is not renewed in this way; open another connection")
+		return proto.Refuse(proto.Forbidden, "this kind of credential cannot renew this session; open another connection")
 	}
 	now := secondOf(time.Now())
 	if since := time.Duration(now-s.issued) * time.Second; s.issued != 0 && now >= s.issued && since < authEvery {
@@ -49,7 +49,7 @@ func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) erro
 	c.verify(s, cmd.Token, func(s *session, h auth.Holder, err error) {
 		c.release(s, pauseAuth)
 		if err == nil && h.Who.ID != c.tokenID(s) {
-			err = proto.Refuse(proto.Forbidden, "the token is of another id; open another connection for it")
+			err = proto.Refuse(proto.Forbidden, "the token is for another id; open another connection for it")
 		}
 		if err != nil {
 			c.countFailure(s, err)

@@ -73,7 +73,7 @@ func hijack(w http.ResponseWriter) (c *CountedConn, early []byte, err error) {
 
 func (lc *lifecycle) takeBack(c *CountedConn, unread []byte) {
 	if s := c.adopt(unread); s != nil && lc.draining {
-		lc.refuse(s, proto.Refuse(proto.Unavailable, "this gateway stops; try again"))
+		lc.refuse(s, proto.Refuse(proto.Unavailable, "this gateway is stopping; try again"))
 	}
 }
 

@@ -14,7 +14,7 @@ func (c *commands) command(s *session, frame []byte, wait time.Duration) {
 	s.flags |= commanded
 	if wait > 0 {
 		why := proto.Refuse(proto.RateLimited,
-			"this is too fast; %v commands a second are taken, send this one again later", c.cfg.Rate.PerSecond).After(wait)
+			"too many commands; at most %v per second are accepted, so send this one again later", c.cfg.Rate.PerSecond).After(wait)
 		if err == nil && cmd.Verb == proto.VerbSay {
 			why = c.resendLater(s, &cmd, why)
 		}

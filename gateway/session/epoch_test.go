@@ -316,7 +316,7 @@ func TestClientIsClosedAfterAReset(t *testing.T) {
 
 // After a reset, the gateway replays closes of the room that a later reopening has undone. They
 // must not end memberships.
-func TestUndoneClosingInAReset(t *testing.T) {
+func TestUndoneCloseInAResetEndsNoMembership(t *testing.T) {
 	g := start(t)
 	const room = "epoch-undone"
 	stores(t, room, "e1", 1, 2, epochBegin, "old")

@@ -301,7 +301,7 @@ func TestLateReaderOfEventsIsServedFromTheLog(t *testing.T) {
 	late.messages(1, n)
 }
 
-func TestReaderOfEventsIsPresentAndHearsSignals(t *testing.T) {
+func TestReaderOfEventsIsPresentAndReceivesSignals(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.PingAfter = time.Second })
 	room := roomName("ssepresence")
 	r := g.events("/room/" + room + "/events?name=Ann")
@@ -336,7 +336,7 @@ func TestReaderOfEventsIsPresentAndHearsSignals(t *testing.T) {
 	}
 }
 
-func TestReaderOfEventsNeedsWhatASessionNeeds(t *testing.T) {
+func TestReadersOfEventsNeedTheSameRightsAsSessions(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) { s.session.Cookie = "login" })
 	open := start(t)
 	for name, test := range map[string]struct {

@@ -139,7 +139,7 @@ func TestMalformedCommandsGetOneTypedAnswer(t *testing.T) {
 
 // A frame that violates RFC 6455 or a limit closes the connection, with the close code for this
 // error.
-func TestBadFrames(t *testing.T) {
+func TestBadFramesCloseTheConnection(t *testing.T) {
 	g := start(t)
 	big := strings.Repeat("x", 64<<10+1)
 	for _, row := range []struct {

@@ -20,7 +20,7 @@ import (
 )
 
 // A token with the latest possible end must not end early because of an overflow.
-func TestTokenOfTheFarFuture(t *testing.T) {
+func TestTokenMayEndInTheFarFuture(t *testing.T) {
 	secret := []byte("0123456789abcdef0123456789abcdef")
 	path := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(path, secret, 0o600); err != nil {
@@ -64,7 +64,7 @@ func TestTokenOfTheFarFuture(t *testing.T) {
 // The log has a line for each session that begins or ends, and with LogMessages a line for each
 // message. It never contains a message text, a token or a resume string. No client can inject a
 // line break.
-func TestLog(t *testing.T) {
+func TestLogContainsNoTextsAndNoCredentials(t *testing.T) {
 	for _, messages := range []bool{false, true} {
 		t.Run(fmt.Sprintf("messages=%v", messages), func(t *testing.T) {
 			var mu sync.Mutex
@@ -154,7 +154,7 @@ func TestCompressedRoom(t *testing.T) {
 
 // A client is in several busy rooms and reads only a little at a time. It must receive whole
 // frames, and the events of each room in order.
-func TestManyRoomsOverASmallBuffer(t *testing.T) {
+func TestFramesStayWholeOverASmallBuffer(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {
 			s.session.Rate.PerSecond = 0

@@ -26,7 +26,7 @@ func (c *client) presence() string {
 }
 
 // A client that joins a room and leaves it immediately must not remain in the list of members.
-func TestLeaveBeforeJoined(t *testing.T) {
+func TestLeaveDuringTheJoinLeavesNoMember(t *testing.T) {
 	g := start(t, func(s *settings) { s.loop.Loops = 1 })
 	a := g.json("/room/breath/")
 	see := func(want string) {

@@ -18,7 +18,7 @@ import (
 	"roomcast/proto"
 )
 
-func TestRateOfJSON(t *testing.T) {
+func TestFastJSONSessionIsRefused(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 10, Burst: 5} })
 	c := g.json("/room/rate/")
 	c.want(`{"hello":*`)
@@ -49,7 +49,7 @@ func TestRateOfJSON(t *testing.T) {
 
 // The gateway slows down a text session that sends too fast, and loses none of its messages. It
 // closes the session only if the client keeps sending too fast.
-func TestRateOfText(t *testing.T) {
+func TestFastTextSessionIsSlowedDown(t *testing.T) {
 	g := start(t, func(s *settings) {
 		s.session.Rate = limit.Rate{PerSecond: 40, Burst: 10}
 		s.session.FloodTime = 2 * time.Second
@@ -85,7 +85,7 @@ func TestRateOfText(t *testing.T) {
 	}
 }
 
-func TestConnectionCaps(t *testing.T) {
+func TestConnectionsAreLimited(t *testing.T) {
 	g := start(t, func(s *settings) { s.caps = limit.CapsConfig{PerAddress: 2} })
 	a, _ := g.text("/room/caps/"), g.text("/room/caps/")
 	c := g.connect()
@@ -128,7 +128,7 @@ func TestCapsCountPlainHTTP(t *testing.T) {
 	second.Close()
 }
 
-func TestTooManyRooms(t *testing.T) {
+func TestRoomsOfASessionAreLimited(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.MaxRooms = 2 })
 	c := g.json("/ws")
 	c.want(`{"hello":*`)
@@ -144,7 +144,7 @@ func TestTooManyRooms(t *testing.T) {
 
 // The gateway sends a ping to a quiet connection, and closes the connection if no answer
 // arrives.
-func TestPings(t *testing.T) {
+func TestQuietConnectionsArePinged(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.PingAfter, s.session.PongTime = time.Second, 2*time.Second })
 	c := g.text("/room/quiet/")
 	for range 2 {
@@ -195,7 +195,7 @@ func (g *gateway) stuff(sender *client, room string, n, size int) {
 
 // The gateway closes a client that reads nothing, with the code for slow clients. The other
 // members do not notice it.
-func TestStuckReader(t *testing.T) {
+func TestClientThatReadsNothingIsClosed(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, func(s *settings) {
 			s.session.Rate.PerSecond = 0
@@ -401,7 +401,7 @@ func TestMessagesKeepTheirOrderUnderRefusals(t *testing.T) {
 
 // A client may never resend a message that was refused. Its later messages must not have to wait
 // long for that message.
-func TestRefusedMessageIsGivenUp(t *testing.T) {
+func TestRefusedMessageDelaysLaterMessagesOnlyForAWhile(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate = limit.Rate{PerSecond: 20, Burst: 1} })
 	c := g.json("/room/givenup/")
 	c.want(`{"hello":*`)

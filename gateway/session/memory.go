@@ -36,9 +36,9 @@ func (lc *lifecycle) holdRest(s *session, n int) bool {
 	}
 	lc.stats.MemoryCloses.Add(1)
 	if s.phase == handshake {
-		lc.refuse(s, proto.Refuse(proto.Overloaded, "this gateway holds too many unfinished requests; try again"))
+		lc.refuse(s, proto.Refuse(proto.Overloaded, "this gateway has too many unfinished requests; try again"))
 	} else {
-		lc.close(s, proto.CloseShed, "this gateway holds too many unfinished messages; try again", proto.LeftServer)
+		lc.close(s, proto.CloseShed, "this gateway has too many unfinished messages; try again", proto.LeftServer)
 	}
 	return false
 }

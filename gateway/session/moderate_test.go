@@ -82,7 +82,7 @@ func TestKickEndsTheMembershipsThatBeganBefore(t *testing.T) {
 	m.mod.wantSoon(`{"id":"k","error":{"code":"not_found",*`)
 }
 
-func TestBanRefusesEveryWayIn(t *testing.T) {
+func TestABannedUserCannotEnterInAnyWay(t *testing.T) {
 	m := startModerated(t)
 	ann := m.member(m.b, "ann")
 	m.act(`"act":"ban","member":"ann","for":"1h","why":"spam"`)

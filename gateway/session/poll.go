@@ -101,7 +101,7 @@ func (ps *polls) park(c *CountedConn, p *Poll) {
 	ps.hub.Open(s.id, formatOf(s))
 	switch {
 	case ps.draining:
-		ps.write(s, p.Answer(nil, proto.Refuse(proto.Unavailable, "this gateway stops; ask again").After(time.Second)))
+		ps.write(s, p.Answer(nil, proto.Refuse(proto.Unavailable, "this gateway is stopping; ask again").After(time.Second)))
 		return
 	case len(ps.waiting) >= maxPolls:
 		ps.write(s, p.Answer(nil, proto.Refuse(proto.Overloaded, "too many requests wait here; ask again").After(time.Second)))

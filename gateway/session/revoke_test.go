@@ -33,7 +33,7 @@ func (g *gateway) revoke(e proto.Revocation) {
 // A revocation ends the sessions of an id on every gateway. Every gateway refuses older
 // credentials of the id, even a gateway that starts later. Newer credentials and other ids are
 // not affected.
-func TestRevocationHoldsOnEveryGateway(t *testing.T) {
+func TestRevocationTakesEffectOnEveryGateway(t *testing.T) {
 	run := time.Now().UnixNano()
 	ann, ben, room := fmt.Sprintf("ann_%d", run), fmt.Sprintf("ben_%d", run), fmt.Sprintf("revoked_%d", run)
 	gateways := []*gateway{start(t, withTokens(t)), start(t, withTokens(t)), start(t, withTokens(t))}

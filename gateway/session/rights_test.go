@@ -243,7 +243,7 @@ func (c *client) silentButPings() {
 
 // If guests have no rights, a JSON session receives nothing and is in no room until it has sent
 // auth.
-func TestTheFirstFrameCarriesTheToken(t *testing.T) {
+func TestTheFirstFrameMustContainTheToken(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable, withTokens(t), func(s *settings) { s.session.AuthTime = 2 * time.Second })
 		room := fmt.Sprintf("first_%d", time.Now().UnixNano())
@@ -316,7 +316,7 @@ func TestTheFirstCommandReplacesTheGuest(t *testing.T) {
 
 // If a request contains several credentials, the gateway looks only at the strongest. If it does
 // not accept that one, it does not try a weaker one, and does not admit the client as a guest.
-func TestTheOrderOfCredentials(t *testing.T) {
+func TestOnlyTheStrongestCredentialCounts(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) {
 		s.session.QueryToken, s.session.Cookie = true, "login"
 		s.auth.GuestRights, s.auth.AllowOrigins = []string{"read say"}, []string{"https://app.example"}
@@ -393,7 +393,7 @@ func TestBadTokensOfAnAddressAreLimited(t *testing.T) {
 }
 
 // Only the person to whom this room belongs has rights in it.
-func TestARoomOfOnesOwn(t *testing.T) {
+func TestARoomOfAUserIsOnlyForThisUser(t *testing.T) {
 	g := start(t, withTokens(t), func(s *settings) { s.auth.Rights = []string{"user:{id}=read say"} })
 	own := g.bearer("/room/user:auth0=7C5f/", tokenOf("auth0|5f", "", time.Hour))
 	own.want(`{"hello":{*"you":{"id":"auth0|5f"*`)

@@ -63,7 +63,7 @@ func TestTicketWhileRoomsvcIsAway(t *testing.T) {
 // If a banned user leaves out the token, the user becomes a guest with another id and the rights
 // of guests. The resume string of the session with the token must not give the guest the user's
 // identity.
-func TestATokenDroppedAfterABan(t *testing.T) {
+func TestABannedUserWithoutTheTokenIsAGuest(t *testing.T) {
 	m := startModerated(t)
 	ann := m.a.bearer("/room/"+m.room+"/", tokenOf("ann", "*=read say", time.Hour))
 	resume := resumeIn(t, ann.wantSoon(`{"hello":*`))

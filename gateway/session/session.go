@@ -241,7 +241,7 @@ func (ss *Sessions) Due(id loop.ID) {
 	}
 	switch s.phase {
 	case handshake:
-		ss.refuse(s, proto.Refuse(proto.BadRequest, "the request did not come within %v", ss.cfg.HandshakeTime))
+		ss.refuse(s, proto.Refuse(proto.BadRequest, "the request was not complete within %v", ss.cfg.HandshakeTime))
 		ss.loop.Close(id) // all received bytes were read, so TCP still delivers the refusal; Close frees the descriptor at once
 	case joiningIn:
 		ss.close(s, proto.CloseUnavailable, "the room cannot be reached now; reconnect later", proto.LeftServer)
@@ -309,7 +309,7 @@ func (ss *Sessions) Drain(n int) (left int) {
 		case n <= 0:
 			left++
 		case s.phase == handshake:
-			ss.refuse(s, proto.Refuse(proto.Unavailable, "this gateway stops; try again"))
+			ss.refuse(s, proto.Refuse(proto.Unavailable, "this gateway is stopping; try again"))
 			n--
 		case s.saying > 0:
 			ss.hold(s, pauseDrain)

@@ -142,7 +142,7 @@ func TestEveryVerbIsAnswered(t *testing.T) {
 }
 
 // The bytes of a client may arrive one at a time, or together with its handshake.
-func TestChoppedAndPipelined(t *testing.T) {
+func TestBytesMayArriveSinglyOrWithTheHandshake(t *testing.T) {
 	both(t, func(t *testing.T, portable func(*settings)) {
 		g := start(t, portable)
 		for _, chop := range []int{1, 2, 3, 7, 0} {
@@ -238,7 +238,7 @@ func TestReplay(t *testing.T) {
 
 // If the gateway cannot continue exactly after the position in since, it sends one line about
 // this to the text session. Then it sends the messages that remain.
-func TestTextSessionWhoseSinceCannotBeServed(t *testing.T) {
+func TestTextSessionIsToldIfSinceIsTooOld(t *testing.T) {
 	g := start(t)
 	room := proto.MustRoom("text_since")
 	var stored sync.WaitGroup
@@ -280,7 +280,7 @@ func TestTextSessionWhoseSinceCannotBeServed(t *testing.T) {
 
 // A client that presents its resume string is the same sender as before. So the owner recognises
 // the key when the client sends a message again.
-func TestResume(t *testing.T) {
+func TestResumedSessionIsTheSameSender(t *testing.T) {
 	g := start(t)
 	room := "resume-" + rand.Text() // a new name for each run, because the log outlives a run
 	a := g.json("/room/" + room + "/?name=Ann")
@@ -311,7 +311,7 @@ func TestResume(t *testing.T) {
 
 // A resume string is a credential. A JSON session sends it as a subprotocol, never in the URL.
 // The answer to the handshake must not repeat it.
-func TestResumeIsNotRepeated(t *testing.T) {
+func TestAnswerDoesNotRepeatTheResumeString(t *testing.T) {
 	g := start(t)
 	for _, x := range []struct {
 		path, offers, want string
@@ -336,7 +336,7 @@ func TestResumeIsNotRepeated(t *testing.T) {
 
 // Each hello contains a new resume string, but the new string ends at the same time as the first
 // one. In this test, the first string has the form of version 0.1.0.
-func TestResumeIsNotExtended(t *testing.T) {
+func TestRenewedResumeStringDoesNotLiveLonger(t *testing.T) {
 	g := start(t)
 	a, err := auth.New(g.keys, auth.DefaultConfig())
 	if err != nil {

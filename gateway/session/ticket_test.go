@@ -84,7 +84,7 @@ func TestTicketOnManyGatewaysAtOnce(t *testing.T) {
 	}
 }
 
-func TestHostileTickets(t *testing.T) {
+func TestHostileTicketsAreRefused(t *testing.T) {
 	g := start(t, noGuests, withTokens(t))
 	good := func() string { return g.ticket("ann", `{"*":"read"}`) }
 	resume := resumeIn(t, g.json("/ws?ticket="+good()).want(`{"hello":*`))

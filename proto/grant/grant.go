@@ -164,7 +164,7 @@ func (g *Grant) add(text string, rights proto.Rights) error {
 // CheckPattern checks the part of a pattern in front of the *, by the rules for room names.
 func CheckPattern(name string, prefix bool) error {
 	if strings.Contains(name, "*") {
-		return errors.New("a * stands only at the end of a pattern")
+		return errors.New("a * may be only at the end of a pattern")
 	}
 	if prefix && !strings.HasSuffix(name, "..") {
 		name = strings.TrimSuffix(name, ".") // a dot may be the last character, because * stands for the next part

@@ -80,7 +80,7 @@ func TestGapEndsSessionsThatCannotReceiveIt(t *testing.T) {
 	}
 }
 
-func TestClosingAfterTheJoinEndsTheReplay(t *testing.T) {
+func TestCloseAfterTheJoinEndsTheReplay(t *testing.T) {
 	room := &Room{Head: history.Head{Seq: 5, Epoch: "e"}}
 	r := New(proto.From{HasSince: true, Since: 1, Epoch: "e"})
 	r.Start(room.Head, room, new(ring.Log))
@@ -91,7 +91,7 @@ func TestClosingAfterTheJoinEndsTheReplay(t *testing.T) {
 	}
 }
 
-func TestMemberIsLostWhenTheLogStaysAway(t *testing.T) {
+func TestMemberIsLostIfTheLogCannotBeRead(t *testing.T) {
 	r := New(proto.From{})
 	for try := 1; ; try++ {
 		lost, why := r.Failed(errors.New("the log is away"))

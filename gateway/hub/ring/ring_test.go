@@ -60,7 +60,7 @@ func TestPassServesEveryMemberThatStaysOnce(t *testing.T) {
 	}
 }
 
-func TestFindKnowsEventsOfTheRingAndTheNextOne(t *testing.T) {
+func TestFindReturnsEventsInTheRingAndTheNextEvent(t *testing.T) {
 	r := live(1)
 	for seq := uint64(5); seq <= 8; seq++ {
 		frame(r, Frame{Seq: seq}, 10)
