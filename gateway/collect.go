@@ -11,8 +11,8 @@ import (
 // By default, Go begins to collect garbage when the heap is twice as large as after the last
 // collection. So with live data of --memory bytes, the process would need twice as much memory.
 // A memory limit makes Go collect sooner. The limit is --memory plus the memory of an idle
-// process. If there is more live data, for example because of very many connections, the limit
-// is higher, so that each collection can free at least a fifth of the heap.
+// process. Very many connections may need more live data than that. Then the limit is higher, so
+// that each collection can free at least a fifth of the heap.
 const (
 	restBytes  = 64 << 20 // memory of an idle process
 	spareBytes = 32 << 20 // for stacks, buffers and a small heap

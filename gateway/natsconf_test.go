@@ -250,8 +250,8 @@ func permitted(t *testing.T, nc *nats.Conn, publish bool, subject string) bool {
 	return !errors.Is(nc.LastError(), nats.ErrPermissionViolation)
 }
 
-// The command "check" connects in the same way as the gateway. So NATS must accept both or
-// refuse both.
+// The command "check" connects in the same way as the gateway. So NATS must accept both
+// connections or refuse both.
 func TestCheckWorksWithTheShippedConfiguration(t *testing.T) {
 	ns := shippedServer(t)
 	for inbox, want := range map[string]string{"": "", "_INBOX_other": "_INBOX_other.> (--inbox-prefix)"} {

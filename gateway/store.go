@@ -15,10 +15,10 @@ import (
 // nats-server stores nothing in the affected stream until it is restarted, even if the cause is
 // gone. Reading still works. When the data directory can be written again, store restarts NATS.
 //
-// If the disk is full, store waits for free space as long as necessary. It waits for the end of
-// any other cause only for the time patience. After that time, or if restarts do not help, watch
-// returns an error. Then the process ends, and its supervisor can start it again. One goroutine
-// owns a store.
+// If the disk is full, store waits for free space as long as necessary. If there is another
+// cause, store waits until the cause is gone, but not longer than patience. After that time, or
+// if restarts do not help, watch returns an error. Then the process ends, and its supervisor can
+// start it again. One goroutine owns a store.
 type store struct {
 	dir     string
 	healthy func() error // returns nil, or why the log cannot be written

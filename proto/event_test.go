@@ -151,7 +151,7 @@ func TestSnapshotKeepsUnknownFields(t *testing.T) {
 	}
 }
 
-// get is a Header whose names are case-sensitive, like those of nats.Header.
+// get is a Header whose names are case-sensitive, as in nats.Header.
 type get map[string][]string
 
 func (g get) Get(name string) string {

@@ -68,8 +68,8 @@ type Record struct {
 	Payload []byte
 }
 
-// Header returns the value of [HeaderRecord]. It consists of fields, separated by one space
-// each.
+// Header returns the value of [HeaderRecord]. It consists of fields, with one space between
+// them.
 //
 //	2 58 mf3k2a 1764234787123 os 1200 1340 0 t61,5 - ann 8c7dd922ad47494f3f9c 2026-11-22 18:53:07
 //	|  |    |        |        |    |    |  |   |   |  |          |             stamp, to the end

@@ -2,9 +2,9 @@ package proto
 
 import "time"
 
-// Revocation makes credentials invalid that were issued before a certain time: either all
-// credentials of one id, or the resume strings of one session and of all sessions that have
-// resumed it.
+// Revocation makes credentials invalid that were issued before a certain time. It concerns
+// either all credentials of one id, or the resume strings of one session and of all sessions
+// that continue it.
 type Revocation struct {
 	ID        string `json:"id,omitempty"`
 	Session   string `json:"session,omitempty"`

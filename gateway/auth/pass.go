@@ -125,9 +125,10 @@ func (g *signer) SignPass(p *Pass) string {
 var ErrPass = proto.Refuse(proto.Unauthorized, "this resume string is valid only together with its token; send the token, or a new ticket")
 
 // ReadPass returns the pass in a resume string of either version. Token is the id in the
-// client's token. If it is "", the client has no token, and the pass identifies the client: as a
-// guest, or until Until as the user whom the backend or a ticket has named. The error is ErrPass
-// if the client must send its token or a new ticket. Otherwise it is ErrResume.
+// client's token. If it is "", the client has no token. Then the pass identifies the client. The
+// client is a guest, or the user whom the backend or a ticket has named. In the second case the
+// pass is valid until its time Until. The error is ErrPass if the client must send its token or
+// a new ticket. Otherwise it is ErrResume.
 func (g *signer) ReadPass(s, token string) (*Pass, error) {
 	if who, issued, err := g.Resume(s); err == nil {
 		if token != "" {

@@ -20,8 +20,8 @@ import (
 const (
 	// resumeAhead is how far in the future the time of issue may be. The tag proves that a
 	// gateway has issued the string, so only different clocks of gateways can be the cause. The
-	// bound is generous: if the string were refused, the client would get a new identity, and a
-	// message that it sends again would be stored twice.
+	// bound is generous, because a refused client gets a new identity. If it then sends an old
+	// message again, the message is stored twice.
 	resumeAhead = 24 * time.Hour
 
 	resumeVersion = 1

@@ -232,8 +232,8 @@ func (a *Auth) findKeys(t *jwt.Token, c *claims) (*issuer, []any, error) {
 }
 
 // candidates returns the issuers that may have made a token with this iss. If --auth-issuer
-// names iss for some issuers, these are the candidates. Otherwise they are the issuers without
-// --auth-issuer.
+// names iss for some issuers, these issuers are the candidates. Otherwise the candidates are the
+// issuers without --auth-issuer.
 func (a *Auth) candidates(iss string) []*issuer {
 	var named, others []*issuer
 	for _, is := range a.issuers {

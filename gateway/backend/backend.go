@@ -164,9 +164,9 @@ func (b *Backend) Headers() []string {
 }
 
 // Ask asks a question. It calls done once: before it returns, or later from a goroutine of Run.
-// The error is a *proto.Refusal. It has the code forbidden if the backend has refused,
-// unavailable if the backend has not answered, and overloaded if too many questions wait for an
-// answer. The function done must not block.
+// The error is a *proto.Refusal. Its code is forbidden if the backend has refused, and
+// unavailable if the backend has not answered. It is overloaded if too many questions wait for
+// an answer. The function done must not block.
 func (b *Backend) Ask(q *Question, done func(Answer, error)) {
 	now := time.Now()
 	if b.open.Add(1) > int64(b.cfg.Inflight) {

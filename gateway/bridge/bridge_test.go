@@ -81,8 +81,8 @@ func (f *follower) Deliver(d follow.Delivery) {
 	f.got = append(f.got, d)
 }
 
-// events returns the deliveries of a room: the seq of each numbered delivery as text, and the
-// JSON of the others.
+// events returns the deliveries of a room. For a numbered delivery it returns the seq as text,
+// and for any other delivery the JSON.
 func (f *follower) events(room proto.Room) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -136,8 +136,9 @@ func (b *Bridge) keepMoving(ctx context.Context) {
 	mover.Run(ctx)
 }
 
-// watch makes the feeds compare their rooms with the log after an event that may have lost
-// records: a time without a connection, or a new leader of the stream.
+// watch makes the feeds compare their rooms with the log after a time without a connection, and
+// after the stream gets a new leader. In both cases NATS may have lost records on their way to
+// the gateway.
 func (b *Bridge) watch(ctx context.Context) error {
 	elected := make(chan *nats.Msg, 16)
 	if _, err := b.feedConn.ChanSubscribe(advisory, elected); err != nil {

@@ -251,8 +251,8 @@ func (f *feed) arrived(m *nats.Msg) {
 }
 
 // republished reports whether the stream has republished m from the log of the room that m's
-// subject names. If not, m may be a record of another room: a client can ask the stream for such
-// a record, and name this room's subject for the reply.
+// subject names. If not, m may be a record of another room. A client can request such a record
+// from the stream and name this room's subject for the reply.
 func republished(m *nats.Msg) bool {
 	stored, ok := strings.CutPrefix(m.Header.Get("Nats-Subject"), prefixLog)
 	return ok && stored == m.Subject[len(prefixOut):]

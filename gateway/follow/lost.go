@@ -10,8 +10,7 @@ import (
 )
 
 // A gateway knows the last record that its members have received. So it notices that the log has
-// lost its end, even if roomsvc no longer knows, because the disk of the NATS server was lost
-// and roomsvc restarted.
+// lost its end. roomsvc may not notice, because it may have restarted at the same time.
 
 const (
 	reportTicks = 8   // number of feed ticks between two reports about the same room

@@ -85,8 +85,8 @@ func (cs *catchups) forget(c *conn, m membership) {
 	}
 }
 
-// retract makes the hub read pages again if they contain records with a seq between from and to,
-// because an edit or a deletion has changed these records.
+// An edit or a deletion has changed the records with a seq between from and to. So retract
+// discards the pages that contain such records, and the hub reads them again.
 func (cs *catchups) retract(rm *room, from, to uint64) {
 	rm.members(func(a *audience, pos int) {
 		m := a.Members()[pos]

@@ -331,8 +331,8 @@ func (rs *rooms) skipTo(rm *room, seq uint64) {
 	rm.Head.Seq, rm.Head.At = seq, time.Time{}
 }
 
-// restart empties the ring, because the seq of the next event does not follow those in the ring.
-// It first moves the frames that some members have not received to the queues of their
+// restart empties the ring, because the seq of the next event does not follow the seqs in the
+// ring. It first moves the frames that some members have not received to the queues of their
 // connections.
 func (rs *rooms) restart(rm *room) {
 	rm.Closing = 0

@@ -113,8 +113,9 @@ func (h *Hub) Send(id loop.ID, frames []byte) {
 		return
 	}
 	// If the connection accepts bytes, the client is not slow, even if many bytes have been
-	// queued in this iteration: the session bounds how much a client may request. If it accepts
-	// none, a single answer may exceed the bound, but no more bytes may be queued after it.
+	// queued in this iteration. They are not too many, because the session bounds how much a
+	// client may request. If it accepts none, a single answer may exceed the bound, but no more
+	// bytes may be queued after it.
 	due := h.out.Due(&c.out)
 	if c.out.Blocked() && (due > 0 && due+len(frames) > h.cfg.QueueBytes || h.cfg.Memory.Full()) {
 		h.dispatch.add(id, Notice{Kind: Slow})

@@ -303,8 +303,8 @@ func (l *Loop) Resume(id ID) {
 }
 
 // CloseWrite closes this side of the connection for writing, and continues to read. Use it if
-// the peer may still be sending: then Close would make TCP reset the connection, and the peer
-// might lose the last bytes written to it.
+// the peer may still be sending. Close would then make TCP reset the connection, and the peer
+// might lose the last bytes.
 func (l *Loop) CloseWrite(id ID) {
 	if c := l.conns.get(id); c != nil {
 		l.back.closeWrite(id, c)

@@ -47,8 +47,8 @@ func (l *lease) give() {
 	}
 }
 
-// pageBytes returns roughly the memory that a read needs: the bytes of the page, the same number
-// of bytes for the data that the log returns, and the longest record.
+// pageBytes returns roughly how much memory a read needs. This is the size of the page, once
+// more the same size for the answer of NATS, and the size of the longest record.
 func pageBytes(q history.Query) int {
 	bytes := q.Bytes
 	if bytes <= 0 {

@@ -75,8 +75,8 @@ func whyClosed(cfg *Config, listen net.Addr) string {
 }
 
 // caller is the sender of a request to the API, with its rights. It may be a program with a
-// token of the token file, a user with a token or a resume string, a guest, or a program on this
-// machine, which may do everything.
+// token of the token file, a user with a token or a resume string, or a guest. It may also be a
+// program on this machine, which may do everything.
 type caller struct {
 	who   proto.Identity
 	token *auth.APIToken // a token of the token file; nil = the rights are those in grant

@@ -169,8 +169,9 @@ func (s *session) tokenEnd() time.Time {
 	return time.Unix(int64(s.expires), 0).Add(-auth.Leeway)
 }
 
-// allowed reports whether the session has the rights to begin: in the room of its URL, in one of
-// the rooms of its stream, or on /ws.
+// allowed reports whether the session has the right that it needs to begin. A session with a
+// room in its URL must be allowed to read this room. A stream of several rooms must be allowed
+// to read one of them.
 func (st *state) allowed(s *session) bool {
 	if st := st.streams[s.id]; st != nil && len(st.rooms) > 0 {
 		return st.allows(s)

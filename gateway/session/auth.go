@@ -11,8 +11,8 @@ import (
 const authEvery = 10 * time.Second
 
 // authenticate handles the command auth of an open session. A guest may present a credential
-// only in its first command. A session with a credential renews it with auth. The members of its
-// rooms see nothing of that.
+// only in its first command. A session with a credential renews it with auth. The other members
+// of its rooms do not notice the renewal.
 func (c *commands) authenticate(s *session, cmd *proto.Command, first bool) error {
 	switch {
 	case s.flags&(hasToken|admitted) == 0 && first:

@@ -302,8 +302,8 @@ func (h *handshakes) hello(s *session, head history.Head) {
 	h.position(s, &proto.Record{Room: s.home, Kind: wire.KindHello, Payload: h.buf}, head, s.flags&noReplay != 0)
 }
 
-// position sends e, the answer to a join. If newest is set, no replay follows, and position sets
-// the position in e to that of the room's newest event.
+// position sends e, the answer to a join. If newest is set, no replay follows, and e gets the
+// position of the room's newest event.
 func (h *handshakes) position(s *session, e *proto.Record, head history.Head, newest bool) {
 	if newest {
 		e.Seq, e.State = head.Seq, proto.State{Epoch: head.Epoch, At: head.At}

@@ -176,8 +176,8 @@ func (st *state) limitsOf(s *session) *wire.Limits {
 	return &st.textLimits
 }
 
-// hold adds a reason not to read the session. The method release removes a reason. The gateway
-// reads the session again when no reason is left.
+// hold adds a reason not to read the session. The method release removes a reason. When no
+// reason is left, the gateway reads the session again.
 func (st *state) hold(s *session, why pause) {
 	if s.paused == 0 {
 		s.held = st.second()

@@ -136,8 +136,8 @@ func (l *Log) damaged(room proto.Room) {
 	}
 }
 
-// Readable returns an error if this process cannot read the newest record of the log, because it
-// was sealed with another key or written by a newer version. A process calls Readable when it
+// Readable returns an error if this process cannot read the newest record of the log. The record
+// may be sealed with another key or written by a newer version. A process calls Readable when it
 // starts, because otherwise it would have to refuse every client.
 func (l *Log) Readable(ctx context.Context) error {
 	s, err := l.leader(ctx, request{LastBy: proto.SubjectAnyLog})

@@ -1,5 +1,5 @@
-// Package outbox keeps the bytes that wait for a single connection: answers, replays, close
-// frames, and the rest of a frame after a write that took only a part of it. All bytes of a
+// Package outbox keeps the bytes that wait for a single connection: answers, replays and close
+// frames. If a write takes only a part of a frame, the outbox keeps the rest. All bytes of a
 // connection go through its outbox, which keeps them in order.
 package outbox
 
