@@ -92,16 +92,16 @@ func (a *application) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// told returns the events that the application has received so far.
-func (a *application) told() []string {
+// received returns the events that the application has received so far.
+func (a *application) received() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.events)
 }
 
-// believes waits until the application has learned from events that exactly these people are in
+// awaitPeople waits until the application has learned from events that exactly these people are in
 // a room.
-func (a *application) believes(room string, people ...string) {
+func (a *application) awaitPeople(room string, people ...string) {
 	a.t.Helper()
 	natstest.Eventually(a.t, fmt.Sprint("the people ", people, " in ", room), func() bool {
 		a.mu.Lock()
@@ -146,38 +146,38 @@ func TestApplicationLearnsWhoIsThere(t *testing.T) {
 			}
 			p := launch(t, nil, `exec "$@"`, args...)
 			zoe := enter(t, p.base, "lobby", "zoe")
-			app.believes("lobby", "zoe") // now the room service knows the people in the room
+			app.awaitPeople("lobby", "zoe") // now the room service knows the people in the room
 			zoe.Close(websocket.StatusNormalClosure, "")
-			app.believes("lobby")
+			app.awaitPeople("lobby")
 			ann := enter(t, p.base, "lobby", "ann")
-			app.believes("lobby", "ann")
+			app.awaitPeople("lobby", "ann")
 			bob := enter(t, p.base, "lobby", "bob")
-			app.believes("lobby", "ann", "bob")
+			app.awaitPeople("lobby", "ann", "bob")
 			ann.Close(websocket.StatusNormalClosure, "")
-			app.believes("lobby", "bob")
+			app.awaitPeople("lobby", "bob")
 			bob.Close(websocket.StatusNormalClosure, "")
-			app.believes("lobby")
+			app.awaitPeople("lobby")
 			want := []string{"occupied  1", "joined ann 1", "joined bob 2", "left ann 1", "left bob 0", "vacated  0"}
 			natstest.Eventually(t, "the end of the room", func() bool {
-				got := app.told()
+				got := app.received()
 				return slices.Contains(got, "left bob 0") && got[len(got)-1] == "vacated  0"
 			})
-			if got := app.told(); !slices.Equal(got[max(0, len(got)-len(want)):], want) {
+			if got := app.received(); !slices.Equal(got[max(0, len(got)-len(want)):], want) {
 				t.Errorf("got %q, want %q", got, want)
 			}
 
 			enter(t, p.base, "lobby", "carol")
 			enter(t, p.base, "other", "dave")
-			app.believes("lobby", "carol")
-			app.believes("other", "dave")
+			app.awaitPeople("lobby", "carol")
+			app.awaitPeople("other", "dave")
 			if err := p.cmd.Process.Signal(syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
 			<-p.done
 			p = launch(t, nil, `exec "$@"`, args...)
 			enter(t, p.base, "other", "erin")
-			app.believes("lobby")
-			app.believes("other", "erin")
+			app.awaitPeople("lobby")
+			app.awaitPeople("other", "erin")
 		})
 	}
 }
@@ -198,16 +198,16 @@ func TestApplicationLearnsOfADeadGateway(t *testing.T) {
 	ann := enter(t, first.base, "lobby", "ann")
 	enter(t, second.base, "lobby", "bob")
 	enter(t, second.base, "other", "carol")
-	app.believes("lobby", "ann", "bob")
-	app.believes("other", "carol")
+	app.awaitPeople("lobby", "ann", "bob")
+	app.awaitPeople("other", "carol")
 	serveRooms(t, ns.Dial, tell)
 	stop()
 	ann.Close(websocket.StatusNormalClosure, "")
 	enter(t, first.base, "lobby", "dave")
-	app.believes("lobby", "bob", "dave")
+	app.awaitPeople("lobby", "bob", "dave")
 	if err := second.cmd.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	app.believes("lobby", "dave")
-	app.believes("other")
+	app.awaitPeople("lobby", "dave")
+	app.awaitPeople("other")
 }

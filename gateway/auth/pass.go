@@ -67,7 +67,7 @@ func (p *Pass) Empty(now time.Time) bool {
 	return true
 }
 
-// Allow records that the client may join a room until the given time.
+// Allow adds a permission to the pass: the client may join the room until the given time.
 func (p *Pass) Allow(room proto.Room, until, now time.Time) {
 	maps.DeleteFunc(p.Joins, func(_ string, until time.Time) bool { return !until.After(now) })
 	if p.Joins == nil {

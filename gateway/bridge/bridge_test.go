@@ -103,9 +103,9 @@ func (f *follower) events(room proto.Room) []string {
 	return out
 }
 
-// sees waits until the follower has received exactly the room's events with the numbers from to
+// wantEvents waits until the follower has received exactly the room's events with the numbers from to
 // to.
-func (g *gateway) sees(t *testing.T, room proto.Room, from, to uint64) {
+func (g *gateway) wantEvents(t *testing.T, room proto.Room, from, to uint64) {
 	t.Helper()
 	var want []string
 	for seq := from; seq <= to; seq++ {
@@ -259,9 +259,9 @@ func TestSayAndFollow(t *testing.T) {
 	if first, again := a.say(s5), b.say(s5); first.Seq != 6 || again.Seq != 6 || !again.Duplicate {
 		t.Errorf("the same key twice: %+v, %+v", first, again)
 	}
-	a.sees(t, lobby, 1, 6)
-	b.sees(t, lobby, 6, 6)
-	b.sees(t, attic, 1, 0)
+	a.wantEvents(t, lobby, 1, 6)
+	b.wantEvents(t, lobby, 6, 6)
+	b.wantEvents(t, attic, 1, 0)
 
 	signal := proto.AppendSignal(nil, lobby, "typing", proto.Identity{ID: "alice"}, nil)
 	a.Signal(lobby, signal, "session1")
@@ -301,7 +301,7 @@ func TestOrderIsKeptWhileTheRoomHasNoOwner(t *testing.T) {
 			t.Fatalf("message %d was stored as %d", i, seq)
 		}
 	}
-	a.sees(t, lobby, 1, n)
+	a.wantEvents(t, lobby, 1, n)
 }
 
 func TestRefusedMessagesAreAnswered(t *testing.T) {

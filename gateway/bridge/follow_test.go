@@ -87,7 +87,7 @@ func TestFollowersSeeEachRecordOnceInOrder(t *testing.T) {
 			msgs = nil
 		}
 		republish(t, nc, msgs)
-		a.sees(t, room.Name, uint64(before)+1, uint64(before)+200)
+		a.wantEvents(t, room.Name, uint64(before)+1, uint64(before)+200)
 	}
 }
 
@@ -102,7 +102,7 @@ func TestSlowLoopMissesNothing(t *testing.T) {
 	a.mu.Lock() // the loop takes no deliveries
 	room.Append(200)
 	a.mu.Unlock()
-	a.sees(t, room.Name, 1, 200)
+	a.wantEvents(t, room.Name, 1, 200)
 	if metric(t, a, "drops_total") == 0 {
 		t.Error("no record was dropped, so the test shows nothing")
 	}
@@ -127,7 +127,7 @@ func TestNewLeaderCausesAComparisonOfAllRooms(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range rooms {
-		a.sees(t, r.Name, 1, 2)
+		a.wantEvents(t, r.Name, 1, 2)
 	}
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("it took %v", took)
@@ -158,7 +158,7 @@ func TestLaterFollowersFindTheRoomClosed(t *testing.T) {
 	a.follow(t, room.Name)
 	room.Append(2)
 	room.Act(proto.Closed, "done for today")
-	a.sees(t, room.Name, 1, 3)
+	a.wantEvents(t, room.Name, 1, 3)
 	second := &gateway{Bridge: a.Bridge}
 	want := history.Head{Seq: 3, Epoch: "e1", At: room.Last.State.At, Stream: room.Last.Stream, Closed: true, Why: "done for today"}
 	for name, g := range map[string]*gateway{"a second loop": second, "another gateway": b} {
@@ -171,7 +171,7 @@ func TestLaterFollowersFindTheRoomClosed(t *testing.T) {
 		}
 	}
 	room.Act(proto.Reopened, "")
-	second.sees(t, room.Name, 4, 4)
+	second.wantEvents(t, room.Name, 4, 4)
 	third := &gateway{Bridge: a.Bridge}
 	got := third.follow(t, room.Name)
 	got.Act, got.Limits = 0, nil
@@ -206,7 +206,7 @@ func TestLossOfTheLogsEndIsAnnounced(t *testing.T) {
 	room := s.Room("lobby", "e1")
 	a.follow(t, room.Name)
 	room.Append(5)
-	a.sees(t, room.Name, 1, 5)
+	a.wantEvents(t, room.Name, 1, 5)
 	stream, err := s.JS.Stream(t.Context(), proto.StreamName)
 	if err != nil {
 		t.Fatal(err)
@@ -244,8 +244,8 @@ func TestRestartWhileMessagesFlow(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	a.sees(t, lobby, 1, n)
-	b.sees(t, lobby, 1, n)
+	a.wantEvents(t, lobby, 1, n)
+	b.wantEvents(t, lobby, 1, n)
 }
 
 func TestNATSAway(t *testing.T) {
@@ -267,7 +267,7 @@ func TestNATSAway(t *testing.T) {
 	if r := <-held; r.Seq != 1 {
 		t.Errorf("a message that was held: %+v", r)
 	}
-	a.sees(t, lobby, 1, 1)
+	a.wantEvents(t, lobby, 1, 1)
 	eventually(t, "the gateway to be ready", func() bool { return a.Ready() == nil })
 }
 
@@ -306,7 +306,7 @@ func TestEmptyRoomsLingerAndLargePartitionsShareASubscription(t *testing.T) {
 	for _, i := range []int{0, 500, 1099} {
 		w := s.Room(rooms[i].String(), "e1")
 		w.Append(3)
-		a.sees(t, rooms[i], 1, 3)
+		a.wantEvents(t, rooms[i], 1, 3)
 	}
 	for _, r := range rooms[10:] {
 		a.Unfollow(r, &a.follower)
@@ -314,7 +314,7 @@ func TestEmptyRoomsLingerAndLargePartitionsShareASubscription(t *testing.T) {
 	eventually(t, "each room to have its own again", func() bool { return subs() == 20 })
 	w := s.Room(rooms[5].String(), "e1")
 	w.Append(3)
-	a.sees(t, rooms[5], 1, 3)
+	a.wantEvents(t, rooms[5], 1, 3)
 }
 
 func TestSealedEndToEnd(t *testing.T) {
@@ -388,7 +388,7 @@ func TestRecordOfAnotherRoomIsNotDelivered(t *testing.T) {
 	if r := a.say(text(attic, "bob", "hi")); r.Seq != 1 {
 		t.Fatalf("got %+v, want seq 1", r)
 	}
-	a.sees(t, attic, 1, 1)
+	a.wantEvents(t, attic, 1, 1)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if got := string(a.got[len(a.got)-1].JSON); !strings.Contains(got, `"text":"hi"`) {
@@ -453,11 +453,11 @@ func TestFollowerTakesOverTheReadOfAnother(t *testing.T) {
 	}
 	b.say(text(room, "bob", "in between"))
 	b.say(text(other, "bob", "behind it"))
-	a.sees(t, other, 1, 1)
+	a.wantEvents(t, other, 1, 1)
 	head := make(chan history.Head, 1)
 	a.Follow(room, a, func(h history.Head, _ error) { head <- h })
 	answer()
-	a.sees(t, room, (<-head).Seq+1, 2)
+	a.wantEvents(t, room, (<-head).Seq+1, 2)
 	if n := metric(t, a, "repairs_total"); n != 0 {
 		t.Errorf("got %v repairs, want none", n)
 	}

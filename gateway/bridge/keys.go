@@ -37,8 +37,8 @@ type keyring struct {
 }
 
 // RefreshKeys requests the signing keys, because a string names an unknown key. Then it calls
-// done from another goroutine. The error is not nil if roomsvc did not answer. However many
-// invented keys strings name, RefreshKeys sends at most one request in each keysPause.
+// done from another goroutine. The error is not nil if roomsvc did not answer. RefreshKeys sends
+// at most one request in each keysPause, even if many strings name invented keys.
 func (b *Bridge) RefreshKeys(done func(error)) {
 	select {
 	case b.keyAsks <- done:

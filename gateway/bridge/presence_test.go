@@ -27,9 +27,9 @@ func (g *gateway) exit(room proto.Room, id string) {
 	g.Left(room, proto.Identity{ID: id}, proto.LeftClient)
 }
 
-// knows waits until the newest join or leave that the gateway's members have received contains
+// awaitCount waits until the newest join or leave that the gateway's members have received contains
 // this count. It returns how long that took.
-func (g *gateway) knows(t *testing.T, room proto.Room, count int) time.Duration {
+func (g *gateway) awaitCount(t *testing.T, room proto.Room, count int) time.Duration {
 	t.Helper()
 	begun := time.Now()
 	want := fmt.Sprintf(`"count":%d}`, count)
@@ -96,7 +96,7 @@ func TestJoinsAndLeavesReachAllGateways(t *testing.T) {
 	c.enter(lobby, "bob")
 	c.enter(lobby, "bob")
 	for _, g := range []*gateway{a, b, c} {
-		g.knows(t, lobby, 3)
+		g.awaitCount(t, lobby, 3)
 		if n, ids := g.members(t, lobby); n != 3 || fmt.Sprint(ids) != "[alice bob*3 carol]" {
 			t.Errorf("members: %d, %v", n, ids)
 		}
@@ -125,7 +125,7 @@ func TestSimultaneousJoinsAreCountedEverywhere(t *testing.T) {
 		}
 		begun := time.Now()
 		for _, g := range gateways {
-			g.knows(t, room, len(gateways))
+			g.awaitCount(t, room, len(gateways))
 		}
 		if took := time.Since(begun); took > time.Second {
 			t.Errorf("room %d: it took %v", round, took)
@@ -181,8 +181,8 @@ func TestMissedJoinsAndLeavesAreSentLater(t *testing.T) {
 		g.enter(lobby, fmt.Sprint("first", i))
 		g.enter(lobby, fmt.Sprint("second", i))
 	}
-	a.knows(t, lobby, 4)
-	b.knows(t, lobby, 4)
+	a.awaitCount(t, lobby, 4)
+	b.awaitCount(t, lobby, 4)
 	network.set(true)
 	a.enter(lobby, "carol")
 	a.exit(lobby, "second0")
@@ -200,7 +200,7 @@ func TestMissedJoinsAndLeavesAreSentLater(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	for _, g := range []*gateway{a, b} {
-		g.knows(t, lobby, 4)
+		g.awaitCount(t, lobby, 4)
 		if n, ids := g.members(t, lobby); n != 4 || fmt.Sprint(ids) != "[carol dave first0 first1]" {
 			t.Errorf("members: %d, %v", n, ids)
 		}
@@ -217,8 +217,8 @@ func TestMembersOfADeadGatewayLeave(t *testing.T) {
 		g.follow(t, lobby)
 		g.enter(lobby, fmt.Sprint("u", i))
 	}
-	a.knows(t, lobby, 3)
-	b.knows(t, lobby, 3)
+	a.awaitCount(t, lobby, 3)
+	b.awaitCount(t, lobby, 3)
 	c.die()
 	begun := time.Now()
 	for _, g := range []*gateway{a, b} {
@@ -244,10 +244,10 @@ func TestMembersOfAStoppedGatewayLeaveAtOnce(t *testing.T) {
 	a.enter(lobby, "alice")
 	b.follow(t, lobby)
 	b.enter(lobby, "bob")
-	a.knows(t, lobby, 2)
+	a.awaitCount(t, lobby, 2)
 	begun := time.Now()
 	b.stop()
-	a.knows(t, lobby, 1)
+	a.awaitCount(t, lobby, 1)
 	if took := time.Since(begun); took > time.Second {
 		t.Errorf("it took %v", took)
 	}
@@ -267,7 +267,7 @@ func TestJoinsInALargeRoomShareNotices(t *testing.T) {
 	}
 	b.enter(lobby, "bob")
 	for _, g := range []*gateway{a, b} {
-		g.knows(t, lobby, n+1)
+		g.awaitCount(t, lobby, n+1)
 		if got := len(g.events(lobby)); got > 20 {
 			t.Errorf("%d frames for %d joins", got, n)
 		}

@@ -92,7 +92,7 @@ func TestUnreadableRecordIsAnnounced(t *testing.T) {
 			a.follow(t, other.Name)
 			room.Append(2)
 			other.Append(1)
-			a.sees(t, room.Name, 1, 2)
+			a.wantEvents(t, room.Name, 1, 2)
 			stream := room.Last.Stream
 			test.write(t, s, room)
 			eventually(t, "members to be told", a.said(room.Name, test.want))

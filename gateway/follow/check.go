@@ -37,20 +37,20 @@ type check struct {
 	due  time.Time
 }
 
-// later schedules a comparison of the room with the log after the given time.
-func (c *checker) later(r *room, after time.Duration) {
+// schedule schedules a comparison of the room with the log after the given time.
+func (c *checker) schedule(r *room, after time.Duration) {
 	if r.checks < maxChecks {
 		r.checks++
 		c.soon = append(c.soon, check{r, time.Now().Add(after)})
 	}
 }
 
-// all schedules two comparisons for each room for which pick returns true.
-func (c *checker) all(pick func(*room) bool) {
+// scheduleAll schedules two comparisons for each room for which pick returns true.
+func (c *checker) scheduleAll(pick func(*room) bool) {
 	for _, after := range []time.Duration{firstCheck, secondCheck} {
 		for _, r := range c.rooms.list {
 			if pick(r) {
-				c.later(r, after)
+				c.schedule(r, after)
 			}
 		}
 	}
@@ -74,8 +74,8 @@ func (c *checker) due(now time.Time) {
 	c.compare(rooms)
 }
 
-// some compares a few rooms with the log, the next ones at each call.
-func (c *checker) some(ticks int) {
+// compareSome compares a few rooms with the log, the next ones at each call.
+func (c *checker) compareSome(ticks int) {
 	list := c.rooms.list
 	if ticks%someTicks != 0 || len(list) == 0 {
 		return
@@ -128,7 +128,7 @@ func (c *checker) readHeads(names []proto.Room) {
 func (c *checker) checkAgain(names []proto.Room) {
 	for _, name := range names {
 		if r := c.rooms.get(name); r != nil {
-			c.later(r, secondCheck)
+			c.schedule(r, secondCheck)
 		}
 	}
 }

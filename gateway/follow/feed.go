@@ -126,10 +126,10 @@ func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 func (f *feed) tick(now time.Time) {
 	f.ticks++
 	f.removeEmpty(now)
-	f.repairs.again()
+	f.repairs.retryFailed()
 	f.reports.send(f.ticks)
 	f.checks.due(now)
-	f.checks.some(f.ticks)
+	f.checks.compareSome(f.ticks)
 }
 
 func (f *feed) follow(name proto.Room, who Follower, ready func(history.Head, error)) {
@@ -292,7 +292,7 @@ func (f *feed) receive(rec proto.Record) {
 	f.stats.Drops.Add(1)
 	f.box.Put(func() {
 		f.dropped.Store(false)
-		f.checks.all(func(*room) bool { return true })
+		f.checks.scheduleAll(func(*room) bool { return true })
 	})
 }
 

@@ -159,14 +159,14 @@ func (fs *Feeds) Receive(rec proto.Record) { fs.of(rec.Room).receive(rec) }
 // Receive.
 func (fs *Feeds) Missed(partition int) {
 	f := fs.feeds[partition%len(fs.feeds)]
-	f.box.Put(func() { f.checks.all(func(r *room) bool { return r.name.Partition() == partition }) })
+	f.box.Put(func() { f.checks.scheduleAll(func(r *room) bool { return r.name.Partition() == partition }) })
 }
 
 // CheckAll makes all feeds compare their rooms with the log, because NATS may have lost
 // messages.
 func (fs *Feeds) CheckAll() {
 	for _, f := range fs.feeds {
-		f.box.Put(func() { f.checks.all(func(*room) bool { return true }) })
+		f.box.Put(func() { f.checks.scheduleAll(func(*room) bool { return true }) })
 	}
 }
 
@@ -176,7 +176,7 @@ func (fs *Feeds) Dropped(sub *nats.Subscription) {
 	fs.stats.Drops.Add(1)
 	for _, f := range fs.feeds {
 		f.box.Put(func() {
-			f.checks.all(func(r *room) bool {
+			f.checks.scheduleAll(func(r *room) bool {
 				return r.name.OutSubject() == sub.Subject || proto.OutPartition(r.name.Partition()) == sub.Subject
 			})
 		})

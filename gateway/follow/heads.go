@@ -117,5 +117,5 @@ func (h *heads) opened(r *room, head history.Head, err error) {
 	r.sequencer.begin(head, r.deliverRecord)
 	h.repairs.begin(r)
 	h.rooms.noteEmpty(r)
-	h.checks.later(r, openedCheck)
+	h.checks.schedule(r, openedCheck)
 }

@@ -104,9 +104,9 @@ func (p *repairs) skip(r *room, gap proto.Gap, page history.Page) {
 	r.sequencer.begin(start, r.deliverRecord)
 }
 
-// again repeats the failed repairs. It need not wait, because the failed read has already taken
+// retryFailed repeats the failed repairs. It need not wait, because the failed read has already taken
 // some time.
-func (p *repairs) again() {
+func (p *repairs) retryFailed() {
 	rooms := p.retry
 	p.retry = nil
 	for _, r := range rooms {

@@ -43,18 +43,18 @@ type api struct {
 
 func (a *api) register(mux *http.ServeMux) {
 	for pattern, serve := range map[string]func(*http.Request, *caller) (answer, error){
-		"GET /api/rooms":                  programs(a.rooms),
-		"POST /api/tickets":               programs(a.ticket),
-		"POST /api/revoke":                programs(a.revoke),
-		"POST /api/rooms/{room}/messages": named(a.say),
-		"POST /api/rooms/{room}/signal":   named(a.signal),
-		"POST /api/rooms/{room}/{act}":    named(a.moderate),
+		"GET /api/rooms":                  forPrograms(a.rooms),
+		"POST /api/tickets":               forPrograms(a.ticket),
+		"POST /api/revoke":                forPrograms(a.revoke),
+		"POST /api/rooms/{room}/messages": withIdentity(a.say),
+		"POST /api/rooms/{room}/signal":   withIdentity(a.signal),
+		"POST /api/rooms/{room}/{act}":    withIdentity(a.moderate),
 		"GET /api/rooms/{room}/members":   a.members,
 	} {
 		mux.HandleFunc(pattern, a.handler(serve))
 	}
 	mux.HandleFunc("GET /api/rooms/{room}/messages", a.messages)
-	mux.HandleFunc("/api/", a.handler(programs(func(r *http.Request, _ *caller) (answer, error) {
+	mux.HandleFunc("/api/", a.handler(forPrograms(func(r *http.Request, _ *caller) (answer, error) {
 		return nil, proto.Refuse(proto.NotFound, "there is no %s %s; PROTOCOL.md lists the requests", r.Method, r.URL.Path)
 	})))
 }
@@ -62,8 +62,8 @@ func (a *api) register(mux *http.ServeMux) {
 // answer is the JSON body of a response with status 200.
 type answer []byte
 
-// named wraps a handler. It refuses callers that have not said who they are.
-func named(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
+// withIdentity wraps a handler. It refuses callers that have not said who they are.
+func withIdentity(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
 	return func(r *http.Request, by *caller) (answer, error) {
 		if by.lacks != nil {
 			return nil, proto.Refuse(proto.Unauthorized, "a credential is needed: send a token as Authorization: Bearer, or the resume string of a hello as Roomcast-Resume")
@@ -72,9 +72,9 @@ func named(serve func(*http.Request, *caller) (answer, error)) func(*http.Reques
 	}
 }
 
-// programs wraps a handler. It refuses guests, because only programs and operators may send
+// forPrograms wraps a handler. It refuses guests, because only programs and operators may send
 // these requests.
-func programs(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
+func forPrograms(serve func(*http.Request, *caller) (answer, error)) func(*http.Request, *caller) (answer, error) {
 	return func(r *http.Request, by *caller) (answer, error) {
 		switch {
 		case by.lacks != nil:
@@ -229,7 +229,7 @@ func (a *api) moderate(r *http.Request, by *caller) (answer, error) {
 	did := daemon.Act{Name: string(act), Room: room.String()}
 	reply, err := a.act(r, by, room, act, &did)
 	did.Seq = reply.Seq
-	daemon.Audit(a.log, by.did(r, a.auth.IssuerOf, did), err)
+	daemon.Audit(a.log, by.describe(r, a.auth.IssuerOf, did), err)
 	if err != nil {
 		return nil, err
 	}

@@ -133,9 +133,9 @@ func (c *caller) mayBe(id string) error {
 	return nil
 }
 
-// did adds the caller and the caller's credential to the description of an act for the audit
+// describe adds the caller and the caller's credential to the description of an act for the audit
 // log.
-func (c *caller) did(r *http.Request, issuer func(id string) string, act daemon.Act) daemon.Act {
+func (c *caller) describe(r *http.Request, issuer func(id string) string, act daemon.Act) daemon.Act {
 	act.By, act.Peer = c.who.ID, r.RemoteAddr
 	switch {
 	case c.local:

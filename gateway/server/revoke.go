@@ -36,7 +36,7 @@ func (a *api) revoke(r *http.Request, by *caller) (answer, error) {
 	if err == nil {
 		at, err = a.bridge.Revoke(r.Context(), proto.Revocation{ID: asked.ID, Session: asked.Session, Reconnect: asked.Reconnect})
 	}
-	daemon.Audit(a.log, by.did(r, a.auth.IssuerOf, daemon.Act{Name: "revoke", Target: target}), err)
+	daemon.Audit(a.log, by.describe(r, a.auth.IssuerOf, daemon.Act{Name: "revoke", Target: target}), err)
 	if err != nil {
 		return nil, err
 	}

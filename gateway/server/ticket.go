@@ -25,7 +25,7 @@ func (a *api) ticket(r *http.Request, by *caller) (answer, error) {
 		return nil, err
 	}
 	t, err := asked.ticket(by)
-	daemon.Audit(a.log, by.did(r, a.auth.IssuerOf, daemon.Act{Name: "ticket", Target: asked.ID}), err)
+	daemon.Audit(a.log, by.describe(r, a.auth.IssuerOf, daemon.Act{Name: "ticket", Target: asked.ID}), err)
 	if err != nil {
 		return nil, err
 	}

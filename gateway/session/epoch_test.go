@@ -89,8 +89,8 @@ func clearAbove(t *testing.T, room string, keep uint64) {
 
 var epochBegin = time.Date(2026, 11, 22, 10, 53, 7, 0, time.UTC)
 
-// stores writes messages with the numbers from to to, one for each millisecond.
-func stores(t *testing.T, room, epoch string, from, to uint64, begin time.Time, text string) {
+// storeMany writes messages with the numbers from to to, one for each millisecond.
+func storeMany(t *testing.T, room, epoch string, from, to uint64, begin time.Time, text string) {
 	t.Helper()
 	for seq := from; seq <= to; seq++ {
 		store(t, room, epoch, seq, begin.Add(time.Duration(seq)*time.Millisecond), proto.Message, fmt.Sprintf("%s %d", text, seq))
@@ -108,9 +108,9 @@ func (p place) query() string {
 	return url.Values{"since": {fmt.Sprint(p.Seq)}, "epoch": {p.Epoch}, "at": {p.At}}.Encode()
 }
 
-// takes reads frames up to the event numbered last, and returns their texts. It returns "reset"
+// eventsUntil reads frames up to the event numbered last, and returns their texts. It returns "reset"
 // for a gap with that reason. It updates p by the rules in PROTOCOL.md.
-func (c *client) takes(p *place, last uint64) (got []string) {
+func (c *client) eventsUntil(p *place, last uint64) (got []string) {
 	c.t.Helper()
 	for {
 		var f struct {
@@ -166,17 +166,17 @@ func TestEmptyRoomGivesItsEpoch(t *testing.T) {
 	const room = "epoch-empty"
 	c := g.json("/room/" + room + "/")
 	var p place
-	c.takes(&p, 0)
+	c.eventsUntil(&p, 0)
 	if p != (place{}) {
 		t.Errorf("got %+v in the hello of an empty room", p)
 	}
-	stores(t, room, "e1", 1, 5, epochBegin, "old")
-	wantTexts(t, c.takes(&p, 5), numbered("old", 1, 5)...)
+	storeMany(t, room, "e1", 1, 5, epochBegin, "old")
+	wantTexts(t, c.eventsUntil(&p, 5), numbered("old", 1, 5)...)
 	c.nc.Close()
 	clearAbove(t, room, 0)
-	stores(t, room, "e2", 1, 8, epochBegin.Add(time.Hour), "new")
+	storeMany(t, room, "e2", 1, 8, epochBegin.Add(time.Hour), "new")
 	c = g.json("/room/" + room + "/?" + p.query())
-	wantTexts(t, c.takes(&p, 8), append([]string{"reset"}, numbered("new", 1, 8)...)...)
+	wantTexts(t, c.eventsUntil(&p, 8), append([]string{"reset"}, numbered("new", 1, 8)...)...)
 }
 
 // The log was restored from a copy. Then it has grown beyond the client's position, in the same
@@ -186,26 +186,26 @@ func TestRestoredLogIsAnotherHistory(t *testing.T) {
 		t.Run(fmt.Sprint("somebody is present: ", present), func(t *testing.T) {
 			g := start(t, func(s *settings) { s.bridge.Follow.Linger = 10 * time.Millisecond })
 			room := fmt.Sprint("epoch-restored-", present)
-			stores(t, room, "e1", 1, 20, epochBegin, "old")
+			storeMany(t, room, "e1", 1, 20, epochBegin, "old")
 			c := g.json("/room/" + room + "/?since=0")
 			var p place
-			c.takes(&p, 20)
+			c.eventsUntil(&p, 20)
 			c.nc.Close()
 			clearAbove(t, room, 10)
-			stores(t, room, "e1", 11, 25, epochBegin.Add(time.Hour), "new")
+			storeMany(t, room, "e1", 11, 25, epochBegin.Add(time.Hour), "new")
 			if present {
 				other := g.json("/room/" + room + "/")
 				var seen place
-				eventually(t, "the new head", func() bool { other.takes(&seen, 0); return true })
+				eventually(t, "the new head", func() bool { other.eventsUntil(&seen, 0); return true })
 			}
 			want := append(append([]string{"reset"}, numbered("old", 1, 10)...), numbered("new", 11, 25)...)
 			again := place(p)
 			c = g.json("/room/" + room + "/?" + p.query())
-			wantTexts(t, c.takes(&p, 25), want...)
+			wantTexts(t, c.eventsUntil(&p, 25), want...)
 			c.nc.Close()
 			c = g.json("/room/" + room + "/?" + p.query())
 			var hello place
-			c.takes(&hello, 0)
+			c.eventsUntil(&hello, 0)
 			c.silent() // the client must not receive a second reset
 
 			text := g.text("/room/" + room + "/?" + again.query())
@@ -257,8 +257,8 @@ func (g *gateway) follower(t *testing.T, room string, from proto.From) *follower
 	return &follower{t: t, ctx: ctx, c: c}
 }
 
-// until records notices up to one with the given text.
-func (f *follower) until(text string) {
+// awaitNotice reads and records notices, up to the first one with the given text.
+func (f *follower) awaitNotice(text string) {
 	f.t.Helper()
 	for len(f.got) == 0 || f.got[len(f.got)-1] != text {
 		n, err := f.c.Next(f.ctx)
@@ -279,18 +279,18 @@ func (f *follower) until(text string) {
 func TestClientAcrossResets(t *testing.T) {
 	g := start(t)
 	const room = "epoch-client"
-	stores(t, room, "e1", 1, 1, epochBegin, "old")
+	storeMany(t, room, "e1", 1, 1, epochBegin, "old")
 	f := g.follower(t, room, proto.From{})
-	stores(t, room, "e1", 2, 2, epochBegin, "old")
-	f.until("old 2")
+	storeMany(t, room, "e1", 2, 2, epochBegin, "old")
+	f.awaitNotice("old 2")
 	clearAbove(t, room, 0)
 	later := epochBegin.Add(time.Hour)
-	stores(t, room, "e2", 1, 3, later, "new")
-	f.until("new 3")
+	storeMany(t, room, "e2", 1, 3, later, "new")
+	f.awaitNotice("new 3")
 	for seq := uint64(4); seq <= 6; seq++ {
 		g.drain() // any lost connection would do
-		stores(t, room, "e2", seq, seq, later, "new")
-		f.until(fmt.Sprint("new ", seq))
+		storeMany(t, room, "e2", seq, seq, later, "new")
+		f.awaitNotice(fmt.Sprint("new ", seq))
 	}
 	// The client may also have received a reset when the log was empty.
 	wantTexts(t, slices.Compact(f.got), append([]string{"old 2", "reset"}, numbered("new", 1, 6)...)...)
@@ -301,14 +301,14 @@ func TestClientAcrossResets(t *testing.T) {
 func TestClientIsClosedAfterAReset(t *testing.T) {
 	g := start(t)
 	const room = "epoch-closed"
-	stores(t, room, "e1", 1, 10, epochBegin, "old")
+	storeMany(t, room, "e1", 1, 10, epochBegin, "old")
 	f := g.follower(t, room, proto.From{})
 	clearAbove(t, room, 0)
 	later := epochBegin.Add(time.Hour)
-	stores(t, room, "e2", 1, 1, later, "new")
-	f.until("new 1")
+	storeMany(t, room, "e2", 1, 1, later, "new")
+	f.awaitNotice("new 1")
 	store(t, room, "e2", 2, later.Add(time.Second), proto.Closed, "enough")
-	f.until(string(proto.RoomClosed))
+	f.awaitNotice(string(proto.RoomClosed))
 	if got := f.got[len(f.got)-2]; got != "closed" {
 		t.Errorf("got %q before the refusal, want the closing", got)
 	}
@@ -319,25 +319,25 @@ func TestClientIsClosedAfterAReset(t *testing.T) {
 func TestUndoneCloseInAResetEndsNoMembership(t *testing.T) {
 	g := start(t)
 	const room = "epoch-undone"
-	stores(t, room, "e1", 1, 2, epochBegin, "old")
+	storeMany(t, room, "e1", 1, 2, epochBegin, "old")
 	store(t, room, "e1", 3, epochBegin.Add(3*time.Millisecond), proto.Closed, "once")
 	store(t, room, "e1", 4, epochBegin.Add(4*time.Millisecond), proto.Reopened, "")
-	stores(t, room, "e1", 5, 9, epochBegin, "old")
+	storeMany(t, room, "e1", 5, 9, epochBegin, "old")
 	live := g.json("/room/" + room + "/")
 	var p place
-	live.takes(&p, 0)
+	live.eventsUntil(&p, 0)
 	f := g.follower(t, room, proto.From{HasSince: true})
-	f.until("old 9")
+	f.awaitNotice("old 9")
 	clearAbove(t, room, 6)
-	stores(t, room, "e2", 7, 8, epochBegin.Add(time.Hour), "new")
-	if got := live.takes(&p, 8); !slices.Equal(got[len(got)-9:], []string{"reset", "old 1", "old 2", "closed", "reopened", "old 5", "old 6", "new 7", "new 8"}) {
+	storeMany(t, room, "e2", 7, 8, epochBegin.Add(time.Hour), "new")
+	if got := live.eventsUntil(&p, 8); !slices.Equal(got[len(got)-9:], []string{"reset", "old 1", "old 2", "closed", "reopened", "old 5", "old 6", "new 7", "new 8"}) {
 		t.Errorf("got %q", got)
 	}
-	stores(t, room, "e2", 9, 9, epochBegin.Add(time.Hour), "new")
-	wantTexts(t, live.takes(&p, 9), "new 9")
-	f.until("new 9")
+	storeMany(t, room, "e2", 9, 9, epochBegin.Add(time.Hour), "new")
+	wantTexts(t, live.eventsUntil(&p, 9), "new 9")
+	f.awaitNotice("new 9")
 	late := g.json("/room/" + room + "/?since=9&epoch=e1")
-	late.takes(&place{Seq: 1}, 9)
+	late.eventsUntil(&place{Seq: 1}, 9)
 	store(t, room, "e2", 10, epochBegin.Add(2*time.Hour), proto.Closed, "enough")
 	for name, c := range map[string]*client{"live": live, "resumed": late} {
 		if got := c.next(); !strings.Contains(got, `"kind":"closed"`) {
@@ -347,5 +347,5 @@ func TestUndoneCloseInAResetEndsNoMembership(t *testing.T) {
 			t.Errorf("%s: got %s, want close 4100", name, got)
 		}
 	}
-	f.until(string(proto.RoomClosed))
+	f.awaitNotice(string(proto.RoomClosed))
 }

@@ -198,7 +198,7 @@ func TestReaderOfEventsReceivesGaps(t *testing.T) {
 	g := start(t)
 	room := roomName("ssegap")
 	path := "/room/" + room + "/events"
-	stores(t, room, "e", 5, 8, epochBegin, "kept")
+	storeMany(t, room, "e", 5, 8, epochBegin, "kept")
 
 	r := g.events(path + "?since=2&epoch=e")
 	r.want("hello")

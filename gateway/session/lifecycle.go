@@ -39,8 +39,8 @@ func (lc *lifecycle) close(s *session, code proto.CloseCode, why string, reason 
 	lc.end(s, code, why, reason)
 }
 
-// end is close without a replacement for an empty why. With code 0 it sends an empty close
-// frame, as the answer to an empty close frame of the client.
+// end is like close, but does not replace an empty why. With code 0 it sends an empty close
+// frame, which answers an empty close frame of the client.
 func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason proto.LeaveReason) {
 	if s.phase == ending {
 		return

@@ -117,9 +117,9 @@ func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
 	})
 }
 
-// resendLater returns why as the answer to a command with a message, and tells the client to
-// send the message again. Until the client has done so, the gateway does not accept later
-// messages of the client in this room, so that the order is kept.
+// resendLater returns the refusal that answers a command with a message. It is a copy of why
+// that also tells the client to send the message again. Until the client has done so, the
+// gateway does not accept later messages of the client in this room, so that the order is kept.
 func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusal) *proto.Refusal {
 	room := cmd.Room
 	if room.IsZero() {

@@ -43,7 +43,7 @@ const damageTries = 5
 func (l *Log) Newest(ctx context.Context, room proto.Room, f Fence) (n Newest, err error) {
 	own := proto.OwnSubject(room.Partition())
 	damage, gone := 0, goneMarker(0)
-	err = until(ctx, func() error {
+	err = retryStale(ctx, func() error {
 		got, upTo, err := l.directOf(ctx, proto.StreamName, request{MultiLast: []string{room.LogSubject(), own}})
 		if errors.Is(err, errDamaged) {
 			if damage++; damage < damageTries {
@@ -88,8 +88,8 @@ func (g *goneMarker) is(marker stored, want, floor, upTo uint64) bool {
 	return upTo >= floor || *g >= damageTries
 }
 
-// until calls try until it returns nil or an error other than errStale, or until ctx ends.
-func until(ctx context.Context, try func() error) error {
+// retryStale calls try until it returns nil or an error other than errStale, or until ctx ends.
+func retryStale(ctx context.Context, try func() error) error {
 	for wait := staleWait; ; wait = min(2*wait, maxBackoff) {
 		err := try()
 		if !errors.Is(err, errStale) {

@@ -68,7 +68,7 @@ func (s *snapshots) SnapshotBehind(ctx context.Context, room proto.Room, marker 
 	own := proto.StateOwnSubject(room.Partition())
 	var snapshot proto.Snapshot
 	found, damage, gone := false, 0, goneMarker(0)
-	err := until(ctx, func() error {
+	err := retryStale(ctx, func() error {
 		got, upTo, err := s.directOf(ctx, proto.StateStream, request{MultiLast: []string{room.StateSubject(), own}})
 		if errors.Is(err, errDamaged) {
 			if damage++; damage < damageTries {
