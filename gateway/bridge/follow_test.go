@@ -149,7 +149,8 @@ func TestTrimmedHoleIsAnnounced(t *testing.T) {
 	a.seesThese(t, room.Name, want...)
 }
 
-// This must be so for later followers on this gateway and on another one.
+// Followers that come after the close must find the room closed, on this gateway and on another
+// one.
 func TestLaterFollowersFindTheRoomClosed(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)

@@ -66,8 +66,8 @@ func (cs *catchups) start(c *conn, m membership, told history.Head) {
 	cs.schedule(c)
 }
 
-// fallBehind makes the hub serve a member from the log instead of the ring. The next record for
-// the member is the one with the number next.
+// fallBehind makes the hub serve a member from the log instead of the ring. The parameter next
+// is the seq of the member's next record.
 func (cs *catchups) fallBehind(a *audience, pos int, next uint64) *conn {
 	m := &a.Members()[pos]
 	c := cs.conns.at(m.Slot)
@@ -182,7 +182,7 @@ func (cs *catchups) releasePage(c *conn) {
 	}
 }
 
-// goLive makes the hub serve the member from the ring, beginning at the offset at.
+// goLive makes the hub serve the member from the ring, beginning at the given offset.
 func (cs *catchups) goLive(c *conn, m membership, at uint64) {
 	a := cs.fanout.audiences[m.audience]
 	since, asked := cs.members[memberKey{c.id(), m.audience}].Since()

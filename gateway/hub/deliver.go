@@ -285,7 +285,7 @@ func (rs *rooms) reserve(a *audience, n int) {
 	rs.fanout.resize(a, min(max(2*a.Cap(), a.Len()+n, ring.First), max(limit, a.Len()+n)))
 }
 
-// dropUpTo drops the ring's frames before the offset to. Members that still need these frames
+// dropUpTo drops the ring's frames before the given offset. Members that still need these frames
 // fall behind. From then on the hub serves them from the log. If their format cannot express
 // gaps, their sessions get a Slow notice. Need is the lowest cursor of all members. The function
 // updates it.

@@ -120,7 +120,7 @@ func (f *fanout) finish(a *audience) {
 	}
 }
 
-// serve writes to a member the frames between its cursor and the offset to.
+// serve writes to a member the frames between the member's cursor and the given offset.
 func (f *fanout) serve(c *conn, a *audience, m *ring.Member, to uint64) {
 	if a.Skips(m.Cursor) {
 		f.serveRuns(c, a, m, to)
@@ -148,7 +148,7 @@ func (f *fanout) serveRuns(c *conn, a *audience, m *ring.Member, upTo uint64) {
 	m.Cursor = upTo
 }
 
-// cut handles a write that ended in the middle of a frame, at the offset at. The rest of this
+// cut handles a write that ended at the given offset, in the middle of a frame. The rest of this
 // frame goes to the connection's queue. So the cursor is at the beginning of a frame again.
 func (f *fanout) cut(c *conn, a *audience, m *ring.Member, at uint64, progress bool) {
 	m.Cursor = a.Edge(at)

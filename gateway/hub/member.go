@@ -42,8 +42,8 @@ func slotOf(session, prefix string) uint32 {
 
 // Join makes the connection a member of a room. A Joined or Refused notice follows. In response
 // to a Joined notice, the session sends its answer to the client. After that answer, the
-// connection receives the replay that begins at from, and the later events, each once and in
-// order. A second Join of the same room only causes another notice.
+// connection receives the replay, which begins at the position from, and then the later events,
+// each once and in order. A second Join of the same room only causes another notice.
 func (h *Hub) Join(id loop.ID, name proto.Room, from proto.From) {
 	if c := h.conns.live(id); c != nil {
 		h.rooms.join(c, name, from)

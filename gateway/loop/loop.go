@@ -58,9 +58,9 @@ type Handler interface {
 
 	// Gone is the last call for a connection. The loop calls Gone exactly once for each Opened
 	// and each Adopt, whichever side has closed the connection. It never calls Gone from inside
-	// another call of the handler. The reason why is [ErrClosed] after Close and [ErrDetached]
-	// after Detach. It is io.EOF if the peer has closed the connection and the loop has received
-	// all bytes of the peer. Otherwise it is the error that broke the connection.
+	// another call of the handler. The error is [ErrClosed] after Close and [ErrDetached] after
+	// Detach. It is io.EOF if the peer has closed the connection and the loop has received all
+	// its bytes. In all other cases it is the error that broke the connection.
 	Gone(id ID, why error)
 
 	// Turn is the last call of an iteration of the loop. In it, the handler writes the bytes
@@ -311,9 +311,9 @@ func (l *Loop) CloseWrite(id ID) {
 	}
 }
 
-// Close ends a connection. If the peer has sent no bytes that the loop has not read, the peer
-// still receives all bytes that Write took. Otherwise TCP resets the connection, and the peer
-// may lose them; see CloseWrite. After Close, the loop makes only one more call for this
+// Close ends a connection. If the loop has read all bytes that the peer has sent, the peer still
+// receives all bytes that Write took. If not, TCP resets the connection, and the peer may lose
+// some of them; see CloseWrite. After Close, the loop makes only one more call for this
 // connection: Gone, at the end of the iteration.
 func (l *Loop) Close(id ID) {
 	if c := l.conns.get(id); c != nil {

@@ -46,7 +46,7 @@ func (r *roster) add(who proto.Identity) {
 	}
 }
 
-// remove removes the person at the position i and returns that person.
+// remove removes the person at the given position of the list, and returns this person.
 func (r *roster) remove(i int) proto.Identity {
 	gone, last := r.list[i].Identity, len(r.list)-1
 	r.list[i] = r.list[last]

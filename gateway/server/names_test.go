@@ -12,8 +12,8 @@ import (
 	"roomcast/proto"
 )
 
-// This must be so over WebSocket, HTTP and NATS, and for every spelling of the URL. The gateway
-// decodes a name exactly once.
+// A room name must mean the same room over WebSocket, HTTP and NATS, and in every spelling of
+// the URL. To achieve this, the gateway decodes a name exactly once.
 func TestRoomNameMeansTheSameRoomEverywhere(t *testing.T) {
 	base := servertest.Serve(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

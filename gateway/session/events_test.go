@@ -111,7 +111,8 @@ func (r *reader) wantOne(names ...string) event {
 	}
 }
 
-// messages reads the messages with the numbers from to to, and returns the last.
+// messages reads the messages in the given range of numbers, and returns the last. The range
+// includes both ends.
 func (r *reader) messages(from, to int) (last event) {
 	r.t.Helper()
 	for seq := from; seq <= to; seq++ {

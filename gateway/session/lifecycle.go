@@ -30,8 +30,8 @@ type lifecycle struct {
 	polls   *polls
 }
 
-// close sends the bytes that wait for the session, and then a close frame. If why is empty, the
-// frame contains the meaning of the code.
+// close sends the bytes that wait for the session, and then a close frame. If the argument why
+// is empty, the frame contains the meaning of the code instead.
 func (lc *lifecycle) close(s *session, code proto.CloseCode, why string, reason proto.LeaveReason) {
 	if why == "" {
 		why = code.Meaning()

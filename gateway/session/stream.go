@@ -31,7 +31,8 @@ type endedRoom struct {
 	why  string
 }
 
-// add reads the rooms that a request names. A room without a position of its own begins at from.
+// add reads the rooms that a request names. The stream begins at the position from in each room
+// for which the request gives no position.
 func (st *stream) add(req *wire.Request, from proto.From, most int) error {
 	for _, value := range req.Queries("room") {
 		name, id, positioned := strings.Cut(value, "!")

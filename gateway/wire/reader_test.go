@@ -63,7 +63,8 @@ func same(a, b result) bool {
 	return fmt.Sprint(a.frames) == fmt.Sprint(b.frames) && a.err == b.err
 }
 
-// In addition, the reader leaves only a bounded number of bytes unused.
+// The reader must return the same frames and errors for divided input. It must also leave only a
+// bounded number of bytes unused.
 func TestReaderGivesTheSameForChoppedInput(t *testing.T) {
 	limits := wire.Limits{Message: 4096, Fragments: 100}
 	rnd := rand.New(rand.NewPCG(1, 2))

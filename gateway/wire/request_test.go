@@ -77,7 +77,7 @@ func TestHostOfTheAbsoluteFormReplacesTheHostHeader(t *testing.T) {
 	}
 }
 
-// This must include headers whose names are longer than longestName.
+// The test includes headers whose names are longer than longestName.
 func TestEveryHeaderOfAProxyMarksTheRequest(t *testing.T) {
 	for header, want := range map[string]bool{
 		"X-Forwarded-For: 10.0.0.1": true, "x-forwarded-proto: https": true, "X-Real-IP: 10.0.0.1": true,

@@ -74,7 +74,7 @@ func readBack(ctx context.Context, w *want, head proto.Record, next reader, byLe
 	return out, nil
 }
 
-// newest returns the records from the seq from to the seq to. If they do not fit into the given
+// newest returns the records in the given range of seqs. If they do not fit into the given
 // bytes, it returns the newest of them.
 func (b *backward) newest(ctx context.Context, from, to uint64, bytes int) ([]proto.Record, error) {
 	if b.large {
@@ -100,7 +100,8 @@ func (b *backward) newest(ctx context.Context, from, to uint64, bytes int) ([]pr
 	}
 }
 
-// fitting estimates the seq from which on the records up to to have the given number of bytes.
+// The records from some seq up to to have roughly the given number of bytes. fitting estimates
+// this seq.
 func (b *backward) fitting(to uint64, bytes int) uint64 {
 	n := max(1, bytes*b.count/max(1, b.bytes))
 	return to - min(to, uint64(n)) + 1
@@ -167,9 +168,9 @@ func (b *backward) probe(ctx context.Context, low, high mark, seq uint64, middle
 	return r, nil
 }
 
-// read returns the records from the seq from to the seq to. It begins at a mark before them, and
-// stops when the payloads have more than most bytes. Seen is the last seq that it has read. If
-// there are no more records, seen is to.
+// read returns the records in the given range of seqs. It begins at the mark low, which is
+// before them. It stops when the payloads have more than most bytes. Seen is the last seq that
+// it has read, or the end of the range if there are no more records.
 func (b *backward) read(ctx context.Context, low mark, from, to uint64, most int) (out []proto.Record, seen uint64, err error) {
 	where, bytes, count := low.stream, 0, 0
 	defer func() { b.took(count, bytes) }()

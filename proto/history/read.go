@@ -351,13 +351,13 @@ func seek(ctx context.Context, w want, head proto.Record, next reader) (from uin
 // begin returns the first seq of the page that contains seq.
 func begin(seq uint64) uint64 { return (seq-1)/proto.PageSize*proto.PageSize + 1 }
 
-// reader reads and opens up to n records of the room, from the stream sequence from on. It stops
-// after the record with which the payloads exceed the given bytes. It also returns the stream
-// sequence from which to continue. If there are no records, this is from.
+// reader reads and opens up to n records of the room, beginning at the stream sequence from. It
+// stops after the record with which the payloads exceed the given bytes. It also returns the
+// stream sequence from which to continue. If there are no records, this is from.
 type reader func(ctx context.Context, room proto.Room, from uint64, n, bytes int) ([]proto.Record, uint64, error)
 
-// at returns the room's first record at or after the stream sequence seq, which must be below
-// the head.
+// at returns the room's first record at or after the given stream sequence. The sequence must be
+// below that of the head.
 func at(ctx context.Context, room proto.Room, seq uint64, next reader) (proto.Record, error) {
 	for {
 		records, after, err := next(ctx, room, seq, 1, maxAnswer)

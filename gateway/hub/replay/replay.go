@@ -52,8 +52,8 @@ const (
 // New returns the replay of a new member. Next must not be called before Start.
 func New(from proto.From) *Replay { return &Replay{from: from, size: firstPage} }
 
-// Behind returns the replay of a member that has fallen behind the ring. Its next record is the
-// one with the number next.
+// Behind returns the replay of a member that has fallen behind the ring. The parameter next is
+// the seq of its next record.
 func Behind(next uint64, epoch string) *Replay {
 	r := &Replay{size: firstPage, started: true, asked: true, served: true, next: next, epoch: epoch}
 	if next > 1 { // if next is 1, the room may have been empty and without an epoch when the member joined
@@ -71,8 +71,8 @@ func (r *Replay) Since() (seq uint64, asked bool) { return r.from.Since, r.from.
 
 // Start begins the replay after the client has received the answer to its join. Told is the
 // room's head in this answer. Since then, newer events may have been delivered. If live is true,
-// the ring contains all events that the client requested, from the offset at on, and there is
-// nothing to replay.
+// there is nothing to replay: the ring contains all events that the client requested, and at is
+// the offset of the first.
 func (r *Replay) Start(told history.Head, room *Room, events *ring.Log) (at uint64, live bool) {
 	head := room.Head
 	r.started, r.epoch, r.known, r.joined = true, head.Epoch, told.Epoch, told.Seq
@@ -95,9 +95,9 @@ func (r *Replay) Start(told history.Head, room *Room, events *ring.Log) (at uint
 	return 0, false
 }
 
-// Next returns the next record for the member. If live is true, the replay is over, and the ring
-// serves the member from the offset at. If rec is nil and live is false, the replay needs a
-// page.
+// Next returns the next record for the member. If live is true, the replay is over. The ring
+// then serves the member, beginning at the returned offset. If rec is nil and live is false, the
+// replay needs a page.
 func (r *Replay) Next(room *Room, events *ring.Log) (at uint64, live bool, rec *proto.Record) {
 	if r.asked && (r.epoch == "" || r.epoch == room.Head.Epoch) {
 		if at, ok := events.Find(r.next, room.Head.Seq); ok && !r.closedSince(room) {
@@ -210,7 +210,8 @@ func (r *Replay) misnames(p *history.Page) bool {
 }
 
 // Failed counts a failed read. If err is nil, the read returned nothing new. Lost reports
-// whether to end the member's session. Then why is the refusal for the client, if there is one.
+// whether to end the member's session. The result why is the refusal for the client, if there is
+// one.
 func (r *Replay) Failed(err error) (lost bool, why *proto.Refusal) {
 	refusal, refused := errors.AsType[*proto.Refusal](err)
 	switch {
@@ -232,9 +233,9 @@ func (r *Replay) Shrink() { r.size = max(r.size/2, smallPage) }
 // Forget discards the records that were not returned yet.
 func (r *Replay) Forget() { r.records = nil }
 
-// Retract discards the records that were not returned yet, if some of them may have a seq
-// between from and to. The log has changed these records. Retract reports whether it discarded
-// records.
+// The log has changed the records in the given range of seqs. Retract discards the records that
+// were not returned yet, if some of them may be in this range. Retract reports whether it
+// discarded records.
 func (r *Replay) Retract(from, to uint64) bool {
 	if n := len(r.records); n == 0 || r.records[0].Seq > to || r.records[n-1].Seq < from {
 		return false
