@@ -49,15 +49,16 @@ func command() *cobra.Command {
 		Use:   "gateway",
 		Short: "WebSocket rooms on NATS",
 		Long: `gateway serves WebSocket rooms. A client that connects to /room/<name>/ sends to that
-room and receives what the others send.
+room and receives the messages of the other clients.
 
 Without --nats, gateway runs all of Roomcast in one process: a NATS server, the room
-service, and the log on disk in --data-dir. It then listens on 127.0.0.1:8000, where
-only this machine reaches it. With --nats, gateway is one of any number of gateways of
-a NATS that also has a roomsvc.
+service, and the log on disk in --data-dir. It then listens on 127.0.0.1:8000, which
+only this machine can reach. With --nats, gateway is one of several gateways that use
+the same NATS servers and the same room service, roomsvc.
 
-Every flag has an environment variable, shown in brackets; the flag wins. For a flag
-that may be repeated, separate the values in the variable by commas.`,
+Every flag has an environment variable, whose name is in brackets. The flag overrides
+the variable. For a flag that may be repeated, separate the values in the variable by
+commas.`,
 		Example: `  gateway
   gateway --listen :8000 --data-dir /var/lib/roomcast --close-word bye
   gateway --nats nats://n1,nats://n2,nats://n3 --creds gateway.creds --allow-origin https://chat.example.org

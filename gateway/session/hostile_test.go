@@ -31,7 +31,7 @@ func TestHostileRoomsAreRefused(t *testing.T) {
 	g := start(t, func(s *settings) { s.session.Rate.PerSecond = 0 })
 	witness := g.text("/room/witness/")
 	var heard []string
-	service := []string{".witness", "room.own.", "room.ack.", "room.state."} // subjects that only roomsvc uses
+	service := []string{".witness", "room.own.", "room.ack.", "room.state.", "room.gw."} // subjects that roomsvc and gateways use by themselves
 	nc, err := dialNATS("witness")
 	if err != nil {
 		t.Fatal(err)
