@@ -39,7 +39,8 @@ func accounts() string {
 	return strings.ReplaceAll(accountsConf, "room.in.N", proto.MapTo)
 }
 
-// The users with which this process connects to the embedded server. Each has another account.
+// The users with which this process connects to the embedded server. Each user belongs to a
+// different NATS account.
 const (
 	userService = "roomsvc"
 	userGateway = "gateway"

@@ -139,8 +139,8 @@ func (s *settings) runStandalone(ctx context.Context, log *slog.Logger, reg *pro
 	}
 
 	if !e.Service.Change("events-bytes") {
-		// The log takes two thirds of what NATS may store. The events must leave some of the
-		// rest free for it.
+		// The log takes two thirds of what NATS may store. The rest is for everything else, so
+		// the stream of events gets at most one eighth.
 		e.Service.Events.Bytes = min(e.Service.Events.Bytes, inside.server.Load().JetStreamConfig().MaxStore/8)
 	}
 

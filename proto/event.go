@@ -153,7 +153,7 @@ func (e *Event) AppendRecord(b []byte) ([]byte, Span) {
 	return append(b, '}'), span
 }
 
-// appendTerms appends the fields of an act other than its reason.
+// appendTerms appends all fields of an act except its reason.
 func (e *Event) appendTerms(b []byte) []byte {
 	if e.Member != "" {
 		b = appendString(append(b, `,"member":`...), e.Member)

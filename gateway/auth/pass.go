@@ -12,8 +12,8 @@ import (
 
 // Pass contains what the application's backend, or a ticket of the application, has allowed a
 // client. The client's resume string contains the pass. So the gateway need not ask the backend
-// again when the client comes back. If Until is zero, the pass of a guest contains only the
-// guest's identity.
+// again when the client comes back. A guest whom no backend has allowed anything also gets a
+// pass. It contains only the guest's identity, and its Until is zero.
 type Pass struct {
 	Who    proto.Identity
 	Issued time.Time            // when a guest got its first resume string

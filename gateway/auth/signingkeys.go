@@ -86,8 +86,8 @@ func (k *SigningKeys) check() error {
 // all returns the keys, the newest first.
 func (k *SigningKeys) all() []signingKey { return *k.list.Load() }
 
-// signing returns the newest key that may sign now. A key may sign only from its time from on,
-// when all gateways know it.
+// signing returns the newest key that may sign now. A key may sign only after the time in its
+// field from, because all gateways know the key by then.
 func (k *SigningKeys) signing(now time.Time) *signingKey {
 	list := k.all()
 	for i := range list {

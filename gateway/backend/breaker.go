@@ -14,8 +14,8 @@ const (
 
 // breaker stops asking a backend that does not answer. So clients do not wait for the backend,
 // and the backend can recover. After a pause, the breaker allows one question. If the backend
-// answers it, the breaker allows all questions again. If not, it pauses twice as long. It is
-// safe for concurrent use.
+// answers it, the breaker allows all questions again. Otherwise the breaker pauses twice as
+// long. It is safe for concurrent use.
 type breaker struct {
 	mu       sync.Mutex // guards the fields below
 	failures int        // failures in a row

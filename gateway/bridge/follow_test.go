@@ -397,7 +397,7 @@ func TestRecordOfAnotherRoomIsNotDelivered(t *testing.T) {
 	}
 }
 
-// late delays the answers of a NATS server while shut is locked.
+// late delays the answers of a NATS server as long as the test has locked shut.
 type late struct {
 	net.Conn
 	shut *sync.Mutex

@@ -122,7 +122,7 @@ func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 	}
 }
 
-// tick does the feed's periodic work.
+// tick does the feed's periodic work, every feedTick.
 func (f *feed) tick(now time.Time) {
 	f.ticks++
 	f.removeEmpty(now)

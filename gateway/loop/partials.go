@@ -8,8 +8,9 @@ const (
 )
 
 // partials stores received bytes that the handler has not used yet, mostly the beginning of a
-// frame. Few connections have any. When a buffer is empty, it returns to the pool of its size,
-// from which the garbage collector may free it. The loop owns partials.
+// frame. Few connections have any. When a buffer is empty, partials returns it to the pool for
+// buffers of this size. The garbage collector may free buffers in a pool. The loop owns
+// partials.
 type partials struct {
 	held   []*partial // indexed by conn.partial - 1
 	unused []uint32   // free indexes of held

@@ -25,8 +25,9 @@ func (p *Presence) message(subject string, v any) *nats.Msg {
 	return m
 }
 
-// publish sends a message that is not stored. If NATS is not connected, the message is lost. The
-// trackers ask for everything again after the connection is restored.
+// publish sends a message that is not stored. If NATS is not connected, the message is lost.
+// After the connection is restored, the trackers ask the other gateways for all their members
+// again.
 func (p *Presence) publish(room proto.Room, m *nats.Msg) {
 	m.Data = p.cfg.Keys.Seal(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
 	if p.cfg.Keys != nil {

@@ -12,7 +12,8 @@ import (
 	"roomcast/proto/history"
 )
 
-// maxPolls is how many polls may wait on one loop. The loop refuses more polls as overloaded.
+// maxPolls is how many polls may wait on one loop. The loop refuses further polls with the code
+// overloaded.
 const maxPolls = 4096
 
 // pollWriteTime is how long a client may take to read the answer to its poll.

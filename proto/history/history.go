@@ -85,7 +85,7 @@ type Head struct {
 }
 
 // Differs reports whether two heads with the same seq and epoch describe different records. It
-// compares only the fields that are known in both.
+// compares At and Stream, each only if it is set in both heads.
 func (h Head) Differs(other Head) bool {
 	return !h.At.IsZero() && !other.At.IsZero() && !h.At.Equal(other.At) ||
 		h.Stream > 0 && other.Stream > 0 && h.Stream != other.Stream

@@ -54,7 +54,7 @@ func headOf(r proto.Record) Head {
 // adopt makes r a record of the room's present epoch. After the log has lost its end, the
 // remaining records still name an older epoch, but they are now a part of the present epoch's
 // history. If r is the first record of the older epoch, its payload contains the name of that
-// epoch. Then adopt replaces the name.
+// epoch. Then adopt replaces that name by the name of the present epoch.
 func adopt(r *proto.Record, epoch string) {
 	if r.State.Epoch == epoch {
 		return
