@@ -330,7 +330,8 @@ func (g *guard) headers(r *http.Request) map[string]string {
 }
 
 // ask asks the backend whether the caller may connect. It does not ask if the caller's pass
-// already contains this permission. For the backend, each request is a session of its own.
+// already contains this permission. In the question to the backend, each request counts as a
+// separate session.
 func (g *guard) ask(r *http.Request, by *caller) (err error) {
 	own := by.grant
 	if by.tokenID == "" {

@@ -126,7 +126,8 @@ func TestHandshakeWorksAfterEachRequest(t *testing.T) {
 	}
 }
 
-// lent writes the certificate of a test server and its key to two files.
+// lent writes the certificate of a test server and its key to two files, and returns their
+// names.
 func lent(t *testing.T, pair tls.Certificate) (cert, key string) {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)

@@ -245,8 +245,8 @@ func (l *Log) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]Hea
 	return heads, nil
 }
 
-// addHeads adds the heads of the rooms that have records. The server ends an answer when it has
-// the bytes of a page. Then addHeads asks for the remaining rooms.
+// addHeads adds the heads of the rooms that have records. The NATS server ends its answer when
+// the answer has the size of a page. Then addHeads asks for the remaining rooms.
 func (l *Log) addHeads(ctx context.Context, rooms []proto.Room, heads map[proto.Room]Head) error {
 	subjects := make([]string, len(rooms))
 	for i, room := range rooms {
