@@ -32,16 +32,15 @@ def connect(
 ) -> Client:
     """Return a client, which connects in `async with`.
 
-    url: address of a gateway, such as ws://127.0.0.1:8000, or a list, which the client tries in
-    turn. token: a JSON Web Token, or a coroutine function that returns a fresh token. The client
-    calls it
-        for each connection and before the token expires. It ends if there is none but a token
-        that has expired, according to the server.
-    name: the name of a guest, which others see. resume: the property resume of an earlier client;
-    it gives this client the same sender. buffer: how many items of a room may wait for the
-    application; see Room for a full buffer. quiet: seconds of silence of the server after which the
-    client pings. patience: seconds after which the client ends a connection on which an answer or a
-    pong is missing.
+    url: address of a gateway, such as ws://127.0.0.1:8000, or a list, which the client tries in turn.
+    token: a JSON Web Token, or a coroutine function that returns a fresh token. The client calls it
+        for each connection and before the token expires. If the server says twice that a token has
+        expired, and there is no other one, the client ends.
+    name: the name of a guest, which others see.
+    resume: the property resume of an earlier client; it gives this client the same sender.
+    buffer: how many items of a room may wait for the application; see Room for a full buffer.
+    quiet: seconds of silence of the server after which the client pings.
+    patience: seconds after which the client ends a connection on which an answer or a pong is missing.
     """
     urls = [session_url(u, name) for u in ([url] if isinstance(url, str) else url)]
     if not urls:
@@ -125,10 +124,10 @@ class Client:
         last: int | None = None,
         after: datetime | None = None,
     ) -> Room:
-        """Follow a room. One of since, last and after says which earlier events the iteration
-        begins with.
+        """Follow a room.
 
-        If since is a Position, the iteration continues with the next event after it.
+        One of since, last and after says with which earlier events the iteration begins. If since
+        is a Position, the iteration continues with the next event after it.
         """
         start: Frame = {}
         if isinstance(since, Position):
@@ -256,8 +255,9 @@ class Room(AsyncIterator[Item]):
         await self._client._ask("signal", fields, again=False)
 
     async def moderate(self, act: str, **fields: Any) -> Ack:
-        """Request an act, such as moderate("close", why="done for today"). PROTOCOL.md lists the
-        acts.
+        """Request an act, such as moderate("close", why="done for today").
+
+        PROTOCOL.md lists the acts.
 
         With a key, the client sends the act again until it is answered. Without a key it sends the
         act at most once: see Lost. Write the field "for" as for_, because for is a keyword of

@@ -71,8 +71,7 @@ class Phase(Enum):
 
 
 class Membership:
-    """A room that the client follows, with the queue of items that the application has not taken
-    yet.
+    """A room that the client follows, with its queue of items for the application.
 
     The queue holds at most `buffer` items. When it is full, signals, joins and leaves are dropped
     and counted. Events are dropped too. When the application has emptied the queue, the client

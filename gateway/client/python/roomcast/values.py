@@ -48,8 +48,7 @@ class Lost(Error):
 
 
 class Uncertain(Error):
-    """The connection broke before the answer to a message, and the server may have forgotten the
-    message's key.
+    """The answer to a message was lost, and the server may have forgotten the key of the message.
 
     The message may have been stored. Look for it in Room.history before you say it again.
     """
