@@ -38,8 +38,8 @@ func (p *Presence) publish(room proto.Room, m *nats.Msg) {
 	}
 }
 
-// open returns the payload of a message that is not stored. If the payload is sealed, it opens
-// it.
+// open returns the payload of a message that is not stored. If the payload is sealed, open
+// decrypts it.
 func (p *Presence) open(room proto.Room, m *nats.Msg) ([]byte, error) {
 	if m.Header.Get(proto.HeaderEnc) == "" {
 		return m.Data, p.cfg.Keys.CheckPlain()

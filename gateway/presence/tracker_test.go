@@ -21,7 +21,8 @@ type world struct {
 	nodes []*node
 }
 
-// node is one gateway. For its tracker it does what a Presence would do.
+// node is one gateway. It passes events to its tracker and sends the tracker's messages, as a
+// [Presence] would do.
 type node struct {
 	id       string
 	tracker  *Tracker

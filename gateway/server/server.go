@@ -176,8 +176,8 @@ func (s *Server) open() (*listener, error) {
 	lc.Memory = s.memory
 	lc.Gate = session.NewGate(caps)
 	lc.Address, lc.Loops, lc.Portable, lc.Log = cfg.Listen, cfg.Loops, cfg.Portable, cfg.Log
-	// A command in JSON is up to a third longer than its message. There may be bytes of two
-	// commands at the same time.
+	// A command in JSON is up to a third longer than its message. The buffer may contain the
+	// bytes of two commands at the same time.
 	lc.MaxPending = max(lc.MaxPending, 6*cfg.MaxMessage)
 	if cfg.Conformance {
 		lc.MaxPending = conformancePending
