@@ -162,9 +162,9 @@ func (e *standalone) start(log *slog.Logger) (*embedded, error) {
 	return n, nil
 }
 
-// run starts a server. By default NATS may store three quarters of the disk's free space. What
-// it has stored already is not free space. So an existing log may have a greater limit than NATS
-// allows now. NATS would then refuse every change of a stream's settings. In this case, run
+// run starts a server. By default NATS may store three quarters of the disk's free space. The
+// space that its data already uses is not free. So an existing log may have a greater limit than
+// NATS allows now. NATS would then refuse every change of a stream's settings. In this case, run
 // starts the server again and lets it store more.
 func (n *embedded) run(opts *natsserver.Options) error {
 	opts.CustomClientAuthentication = n.door

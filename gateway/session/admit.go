@@ -72,8 +72,9 @@ func (h *handshakes) credential(s *session, req *wire.Request, site auth.Site) (
 }
 
 // cookieCounts reports whether the gateway may accept the cookie of a request as a credential.
-// If the request has an Origin, that origin must be allowed to use the cookie. If not, such as
-// in a request for events, the browser must state that the request comes from the same origin.
+// If the request has an Origin, that origin must be allowed to use the cookie. A request without
+// an Origin, such as a request for events, must have a header in which the browser states that
+// the request comes from the same origin.
 func (h *handshakes) cookieCounts(req *wire.Request, site auth.Site) bool {
 	if len(req.Origin) == 0 {
 		return req.SameOrigin

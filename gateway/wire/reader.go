@@ -34,10 +34,10 @@ type Reader struct {
 }
 
 // Next returns the next frame in buf. It also returns n, the number of bytes at the beginning of
-// buf that it has used. If it needs more bytes, Frame.Op is 0. The next call must pass the bytes
-// after the first n, unchanged, and may append more bytes. Next gathers a message inside buf, so
-// it also changes bytes that it has not used. It leaves at most 2 * limits.Message bytes and one
-// frame unused.
+// buf that the caller must remove before the next call. The caller must not change the other
+// bytes, but may append bytes from the peer. If Next needs more bytes to return a frame,
+// Frame.Op is 0. Next gathers the parts of a message inside buf, so it also changes bytes after
+// the first n. At most 2 * limits.Message bytes and one frame remain in buf.
 //
 // The payload of the frame is valid until the caller reuses buf or calls Next again. Every error
 // is an *Error. After an error, Next must not be called again. Next returns an error as soon as
@@ -170,10 +170,10 @@ func (r *Reader) finish(buf []byte) (Frame, int, error) {
 	return f, n, nil
 }
 
-// closeHole moves the gathered bytes over the hole, if the hole is at least as large as the
-// gathered bytes. This rule has two effects. All moves together copy no more bytes than were
-// received, and the hole stays smaller than the message. closeHole returns how many bytes of buf
-// are used.
+// closeHole moves the gathered bytes to the end of the hole, so that the caller can remove the
+// bytes before them. It does so only if the hole is at least as large as the gathered bytes. So
+// all moves together copy no more bytes than were received, and the hole stays smaller than the
+// message. closeHole returns how many bytes of buf the caller can remove.
 func (r *Reader) closeHole(buf []byte) int {
 	hole := r.at - r.have
 	if hole < r.have {

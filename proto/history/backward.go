@@ -19,7 +19,7 @@ type mark struct{ seq, stream uint64 }
 // stream sequence is known only for some seqs. If the records are small, backward reads all of
 // them from the beginning of a page. If they are large, this would read much more than the
 // result needs. Then backward searches for the first record, and reads one record in each step.
-// It belongs to one call of Read.
+// Each call of Read has its own backward.
 type backward struct {
 	room     proto.Room
 	limits   *proto.Restrictions

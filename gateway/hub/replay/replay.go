@@ -162,7 +162,7 @@ func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	if len(records) > 0 {
 		start = records[0].Seq
 	}
-	if full && r.misnames(p) {
+	if full && r.knowsOtherEpoch(p) {
 		o.Gap = history.Reset(room.Name, r.from.Since, p.Head)
 		if start > 1 && !(r.from.HasSince && r.from.Since == 0) {
 			records, start = nil, 1 // after a reset, the client expects the events from the oldest one on
@@ -193,11 +193,11 @@ func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	return o
 }
 
-// misnames reports whether the client knows another epoch than the page's, although the page
-// contains no reset. If the client has received no event of the epoch that it knows, the log
-// cannot tell that a reset is needed. Without a reset, the client would name the wrong epoch
-// when it resumes.
-func (r *Replay) misnames(p *history.Page) bool {
+// knowsOtherEpoch reports whether the client knows another epoch than that of the page, although
+// the page contains no reset. If the client has received no event of the epoch that it knows,
+// the log cannot tell that a reset is needed. Without a reset, the client would name the wrong
+// epoch when it resumes.
+func (r *Replay) knowsOtherEpoch(p *history.Page) bool {
 	if r.known == p.Head.Epoch || p.Gap != nil && p.Gap.Reason == proto.GapReset {
 		return false
 	}

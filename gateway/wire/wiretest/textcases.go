@@ -14,8 +14,8 @@ var validTexts = []string{
 	"\U00010000", "\U0010FFFF", "你好", "👩‍👩‍👧‍👦", "Hello-µ@ßöäüàá-UTF-8!!", "\uFEFF",
 }
 
-// brokenTexts cannot become valid, whatever bytes follow. They come from parts 2 to 5 of the
-// same test.
+// brokenTexts cannot become valid, whatever bytes follow. They come from parts 2 to 5 of Kuhn's
+// stress test.
 var brokenTexts = []string{
 	"\x80", "\xBF", "\x80\xBF\x80", // continuation bytes without a first byte
 	"\xC0 ", "\xDF ", "\xE0 ", "\xEF ", "\xF0 ", "\xF4 ", "\xE4\xBD ", "\xF0\x9F\x98 ", // a continuation byte is missing
