@@ -1,4 +1,4 @@
-// Package events lets applications receive what happens in rooms.
+// Package events lets applications receive the events of rooms.
 //
 //	log -> stream ROOMEVENTS -> pull consumers, webhooks
 //	gateways -> people -> events joined, left, occupied, vacated, present -> ROOMEVENTS
@@ -31,7 +31,7 @@ import (
 // typeMessage is the type of an event for a message.
 const typeMessage = "message"
 
-// Service contains the things that the package needs from the room service.
+// Service is the part of the room service that the package needs.
 type Service struct {
 	Dial     func(opts ...nats.Option) (*nats.Conn, error)
 	Owns     func(partition int) bool // this instance owns the partition, and no other instance can have taken it

@@ -20,7 +20,7 @@ import (
 // keeper implements [Partitions]. It records the calls, and a test chooses their results.
 type keeper struct {
 	mu       sync.Mutex
-	prepare  error // what Prepare returns
+	prepare  error // the error that Prepare returns
 	taken    [proto.Partitions][]*stream.Fence
 	released [proto.Partitions]int
 	prepared [proto.Partitions]int

@@ -41,7 +41,7 @@ type witness struct {
 	nc       *nats.Conn
 	deadline time.Duration
 	log      *slog.Logger
-	filed    proto.Witness // what the file contains
+	filed    proto.Witness // the content of the file
 }
 
 func newWitness(s *Service) *witness {

@@ -48,7 +48,7 @@ var cases = []struct {
 	{"stuck", "one room of 10,000 members, some of which do not read", stuck},
 	{"fair", "small rooms and pings while a room of 10,000 members is busy", fair},
 	{"storm", "a gateway is killed and its 10,000 members reconnect to another", storm},
-	{"ask", "what it costs to ask a backend over NATS: reconnects, joins, messages", ask},
+	{"ask", "the cost of asking a backend over NATS: reconnects, joins, messages", ask},
 	{"revoke", "time from a revocation or a ban until the last session on three gateways is closed", revoke},
 	{"erase", "how long the bytes of a deleted message stay in files, with one replica and with three", erase},
 	{"ingest", "from a NATS request to the ack of the stored message", ingest},

@@ -1,8 +1,8 @@
 //go:build linux
 
-// Command page measures the chat page in Chromium, and prints a Markdown table: how soon the page
-// is connected on a slow network and a slow machine, what it downloads, how much memory it needs,
-// and how much CPU time it needs while messages arrive.
+// Command page measures the chat page in Chromium, and prints a Markdown table: the time until the
+// page is connected on a slow network and a slow machine, the size of its downloads, its memory,
+// and its CPU time while messages arrive.
 //
 //	go run ./scripts/page -gateway PROGRAM
 package main
@@ -130,7 +130,7 @@ const opened = `new Promise((done) => {
 const watch = `new MutationObserver(() => { if (document.body?.dataset.state === "open") window.openedAt ||= performance.now(); })
 	.observe(document, { attributes: true, subtree: true, attributeFilter: ["data-state"] });`
 
-// slowVisits measures how long first visits take under slow conditions, and what they download.
+// slowVisits measures the duration and the downloads of first visits under slow conditions.
 func (m *measurement) slowVisits() error {
 	var times []float64
 	var got struct{ Requests, Bytes int }
@@ -208,7 +208,7 @@ func (m *measurement) say(room string, n int, pause time.Duration) error {
 	}()
 	for i := range n {
 		due := time.After(pause)
-		if _, err := c.Say(ctx, proto.MustRoom(room), client.Text(fmt.Sprintf("message %d, which is about as long as what people write", i))); err != nil {
+		if _, err := c.Say(ctx, proto.MustRoom(room), client.Text(fmt.Sprintf("message %d, which is about as long as a typical message", i))); err != nil {
 			return err
 		}
 		<-due

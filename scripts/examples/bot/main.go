@@ -26,7 +26,7 @@ import (
 	"roomcast/proto"
 )
 
-// state is what the bot saves for its next run.
+// state is saved in a file for the next run of the bot.
 type state struct {
 	Resume string
 	Epoch  string

@@ -41,7 +41,7 @@ func (f *first) moved(key string, seq uint64) bool {
 
 // replaced reports whether an epoch in the log of a room may have replaced the epoch in which a
 // message was acknowledged at time t. The ack does not say in which epoch it stored the message, so
-// replaced has to guess from what is known.
+// replaced has to infer it from the known epochs.
 func (c *checker) replaced(room string, l *log, epoch string, t int64) bool {
 	if slices.Index(l.epochs, epoch) > 0 {
 		return true

@@ -9,7 +9,7 @@ import (
 // seat identifies a client in a room.
 type seat struct{ client, room string }
 
-// cursor is what the checker knows about a client in a room.
+// cursor is the checker's knowledge about a client in a room.
 type cursor struct {
 	state  state
 	began  bool // the client has received an event, so have is valid

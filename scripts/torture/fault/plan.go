@@ -76,7 +76,7 @@ func lasting(r *rand.Rand, c Choice, longest time.Duration) time.Duration {
 		longest = min(longest, 5*time.Second)
 	case Restore:
 		// The standalone form writes the end of its log to the witness file once a second. After a
-		// kill it knows only what it has written to the file.
+		// kill it knows only the position in the file.
 		least, longest = 2*time.Second, 5*time.Second
 	case Slow, Clock:
 		least, longest = 5*time.Second, 15*time.Second
