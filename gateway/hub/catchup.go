@@ -17,6 +17,7 @@ type catchup struct {
 	page    reads.Page // the page whose records are being sent
 	holds   bool       // the connection's only page belongs to this replay, or a read for it is in progress
 	reading bool       // a read is in progress or will be repeated, or the replay is over: do not start a read
+	noticed uint64     // the member has received the ephemerals in the ring before this offset, except gaps
 }
 
 // memberKey identifies a membership.
@@ -71,9 +72,44 @@ func (cs *catchups) start(c *conn, m membership, told history.Head) {
 func (cs *catchups) fallBehind(a *audience, pos int, next uint64) *conn {
 	m := &a.Members()[pos]
 	c := cs.conns.at(m.Slot)
+	for from, to := range a.Notices(m.Cursor, a.Head(), m.Slot) {
+		cs.offer(c, a.Bytes(from, to))
+	}
 	m.Cursor = away
-	cs.members[memberKey{c.id(), a.self}] = &catchup{Replay: replay.Behind(next, a.room.Head.Epoch)}
+	cs.members[memberKey{c.id(), a.self}] = &catchup{Replay: replay.Behind(next, a.room.Head.Epoch), noticed: a.Head()}
 	return c
+}
+
+// interject sends an ephemeral to the members that are served from the log, which does not
+// contain it. So it comes before the rest of their replay.
+func (cs *catchups) interject(rm *room, rec *proto.Record, skip uint32) {
+	if len(cs.members) == 0 {
+		return
+	}
+	for _, a := range rm.audiences {
+		if !cs.encoder.formats[a.format].Full {
+			continue
+		}
+		frame := cs.encoder.event(a.format, rec)
+		for _, m := range a.Members() {
+			if m.Cursor != away || m.Slot+1 == skip {
+				continue
+			}
+			c := cs.conns.at(m.Slot)
+			if cu := cs.members[memberKey{c.id(), a.self}]; cu != nil && cu.Started() {
+				cs.offer(c, frame)
+				cu.noticed = a.Head()
+			}
+		}
+	}
+}
+
+// offer queues frames for a connection. If too many bytes wait for it, its session gets a Slow
+// notice instead.
+func (cs *catchups) offer(c *conn, frames []byte) {
+	if !cs.out.Offer(&c.out, frames) {
+		cs.notices.add(c.id(), Notice{Kind: Slow})
+	}
 }
 
 // forget ends the replay of a member that leaves the room.
@@ -185,7 +221,15 @@ func (cs *catchups) releasePage(c *conn) {
 // goLive makes the hub serve the member from the ring, beginning at the given offset.
 func (cs *catchups) goLive(c *conn, m membership, at uint64) {
 	a := cs.fanout.audiences[m.audience]
-	since, asked := cs.members[memberKey{c.id(), m.audience}].Since()
+	cu := cs.members[memberKey{c.id(), m.audience}]
+	since, asked := cu.Since()
+	if at < cu.noticed { // do not send the ephemerals again
+		for from, to := range a.Events(at, cu.noticed) {
+			cs.out.Append(&c.out, a.Bytes(from, to))
+			cs.fanout.deliveries++
+		}
+		at = cu.noticed
+	}
 	cs.forget(c, m)
 	a.Members()[m.pos].Cursor = at
 	if at < a.Head() {

@@ -24,7 +24,8 @@ func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 		rs.deliverGap(rm, d)
 	case d.Seq == 0:
 		rs.record = proto.Record{Room: d.Room, Payload: d.JSON}
-		rs.pushEphemeral(rm, skip)
+		rs.pushEphemeral(rm, ring.Frame{Skip: skip})
+		rs.catchups.interject(rm, &rs.record, skip)
 	default:
 		rs.deliverEvent(rm, d)
 	}
@@ -41,7 +42,7 @@ func (rs *rooms) deliverGap(rm *room, d *follow.Delivery) {
 		epoch = g.Epoch
 	}
 	rs.record = proto.Record{Room: rm.Name, Seq: g.To, Kind: wire.KindGap, State: proto.State{Epoch: epoch}, Payload: g.AppendJSON(nil)}
-	rs.pushEphemeral(rm, 0)
+	rs.pushEphemeral(rm, ring.Frame{Gap: true})
 	for _, a := range rm.audiences {
 		if !rs.encoder.formats[a.format].Full {
 			rs.tellServed(a, Notice{Kind: Lost, Room: rm.Name}) // members in replay find the gap in the log themselves
@@ -229,8 +230,8 @@ func (rs *rooms) lose(rm *room, why *proto.Refusal) {
 }
 
 // pushEphemeral appends rs.record to the rings whose formats include ephemerals.
-func (rs *rooms) pushEphemeral(rm *room, skip uint32) {
-	f := ring.Frame{Seq: rm.Head.Seq, Ephemeral: true, Skip: skip}
+func (rs *rooms) pushEphemeral(rm *room, f ring.Frame) {
+	f.Seq, f.Ephemeral = rm.Head.Seq, true
 	for _, a := range rm.audiences {
 		if rs.encoder.formats[a.format].Full {
 			rs.push(a, f)

@@ -148,7 +148,7 @@ func New(cfg Config, loop Conns, log Log, sessions Sessions) *Hub {
 	h := &Hub{
 		cfg: cfg, sessions: sessions, stats: new(Stats), conns: new(conns),
 		intake: newIntake(cfg.InboxBytes, cfg.Memory, loop.Wake),
-		out:    outbox.New(loop, cfg.Memory),
+		out:    outbox.New(loop, cfg.Memory, cfg.QueueBytes),
 	}
 	h.clock = &clock{loop: loop, begun: loop.Now(), post: h.intake.post}
 	h.clock.after = func(d time.Duration, f func()) { time.AfterFunc(d, f) }

@@ -108,20 +108,9 @@ func (h *Hub) RoomsOf(id loop.ID) (names []proto.Room) {
 
 // Send queues bytes for one connection. They must be whole frames.
 func (h *Hub) Send(id loop.ID, frames []byte) {
-	c := h.conns.live(id)
-	if c == nil {
-		return
-	}
-	// If the connection accepts bytes, the client is not slow, even if many bytes have been
-	// queued in this iteration. They are not too many, because the session bounds how much a
-	// client may request. If it accepts none, a single answer may exceed the bound, but no more
-	// bytes may be queued after it.
-	due := h.out.Due(&c.out)
-	if c.out.Blocked() && (due > 0 && due+len(frames) > h.cfg.QueueBytes || h.cfg.Memory.Full()) {
+	if c := h.conns.live(id); c != nil && !h.out.Offer(&c.out, frames) {
 		h.dispatch.add(id, Notice{Kind: Slow})
-		return
 	}
-	h.out.Append(&c.out, frames)
 }
 
 // Text queues a message that is for one connection only.

@@ -35,6 +35,7 @@ type world struct {
 	peers    map[loop.ID]*peer
 	next     loop.ID
 	dead     []*peer
+	signals  int  // number of signals that were delivered to the hub
 	early    bool // a page contains the records from the time of the request, not from that of its arrival
 	loses    bool // the hub may also close JSON sessions that cannot continue
 }
@@ -201,7 +202,8 @@ func (w *world) deliver(r *modelRoom, seq uint64) {
 
 func (w *world) signal(r *modelRoom, from *peer) {
 	if r.followed {
-		b := proto.AppendSignal(nil, r.name, "typing", proto.Identity{ID: fmt.Sprint(uint64(from.id))}, nil)
+		w.signals++
+		b := proto.AppendSignal(nil, r.name, fmt.Sprint("signal ", w.signals), proto.Identity{ID: fmt.Sprint(uint64(from.id))}, nil)
 		w.hub.intake.Deliver(follow.Delivery{Room: r.name, JSON: b, Origin: w.hub.Session(from.id)})
 	}
 }
@@ -312,6 +314,7 @@ func (w *world) verify(c *peer) {
 	private := 0
 	last := make(map[string]uint64)
 	in := make(map[string]bool)
+	signalled := make(map[string]bool)
 	noticed := make(map[[2]uint64]int) // holes that the hub has announced to a text session, without their rooms
 	for _, f := range list {
 		var m struct {
@@ -323,8 +326,11 @@ func (w *world) verify(c *peer) {
 			Room   string
 			Seq    uint64
 			Gap    *struct{ From, To uint64 }
-			Signal *struct{ From struct{ ID string } }
-			Text   string
+			Signal *struct {
+				Type string
+				From struct{ ID string }
+			}
+			Text string
 		}
 		if err := json.Unmarshal(f, &m); err != nil {
 			var from, to uint64
@@ -358,6 +364,10 @@ func (w *world) verify(c *peer) {
 			if m.Signal.From.ID == fmt.Sprint(uint64(c.id)) {
 				w.t.Fatalf("connection %v got its own signal", c.id)
 			}
+			if signalled[m.Signal.Type] {
+				w.t.Fatalf("connection %v got %s twice", c.id, m.Signal.Type)
+			}
+			signalled[m.Signal.Type] = true
 		default:
 			if !in[m.Room] {
 				w.t.Fatalf("connection %v got %s %d before the ok", c.id, m.Room, m.Seq)

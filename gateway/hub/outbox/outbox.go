@@ -70,6 +70,8 @@ type queue struct {
 // Outbox contains the queues of a loop's connections. The loop's goroutine owns it.
 type Outbox struct {
 	w         Writer
+	memory    *limit.Budget
+	bound     int // of Offer
 	queues    []queue
 	unused    []uint32 // 1 + index, for the free entries of queues
 	spare     [][]byte // buffers for reuse
@@ -86,9 +88,22 @@ const (
 	spareCount = 64
 )
 
-// New returns an empty outbox. The memory budget counts its buffers.
-func New(w Writer, memory *limit.Budget) *Outbox {
-	return &Outbox{w: w, held: memory.Part(limit.Queues)}
+// New returns an empty outbox. The memory budget counts its buffers. Bound is for Offer, in bytes.
+func New(w Writer, memory *limit.Budget, bound int) *Outbox {
+	return &Outbox{w: w, memory: memory, bound: bound, held: memory.Part(limit.Queues)}
+}
+
+// Offer adds whole frames to the connection's queue. It returns false if the connection accepts
+// no bytes and more than the bound would wait for it. A connection that accepts bytes is not
+// slow, even if many bytes have been queued in this iteration. The first frames after an empty
+// queue may exceed the bound, so that any single answer fits.
+func (o *Outbox) Offer(c *Conn, frames []byte) bool {
+	due := o.Due(c)
+	if c.Blocked() && (due > 0 && due+len(frames) > o.bound || o.memory.Full()) {
+		return false
+	}
+	o.Append(c, frames)
+	return true
 }
 
 // Append adds bytes to the connection's queue. The caller must bound how many bytes wait.

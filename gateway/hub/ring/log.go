@@ -25,7 +25,8 @@ type Frame struct {
 	Seq       uint64 // seq of the event; for an ephemeral, the seq of the event before it
 	Time      int64  // time of the event, in milliseconds since 1970
 	Skip      uint32 // 1 + slot of the member that must not receive the frame; 0 = every member receives it
-	Ephemeral bool
+	Ephemeral bool   // the log does not contain it
+	Gap       bool   // an ephemeral that says which events are missing; a replay finds the same gap in the log
 
 	at uint64 // offset of the frame's first byte
 }
@@ -181,6 +182,30 @@ func (l *Log) Runs(from, to uint64, slot uint32) iter.Seq2[uint64, uint64] {
 		}
 		if from < to {
 			yield(from, to)
+		}
+	}
+}
+
+// Notices yields the frames between two offsets that are ephemerals but no gaps, as ranges of
+// bytes. It leaves out those that the member in the given slot must not receive.
+func (l *Log) Notices(from, to uint64, slot uint32) iter.Seq2[uint64, uint64] {
+	return l.choose(from, to, func(f *Frame) bool { return f.notice() && f.Skip != slot+1 })
+}
+
+// Events yields the other frames between two offsets, which are events and gaps, as ranges of
+// bytes.
+func (l *Log) Events(from, to uint64) iter.Seq2[uint64, uint64] {
+	return l.choose(from, to, func(f *Frame) bool { return !f.notice() })
+}
+
+func (f *Frame) notice() bool { return f.Ephemeral && !f.Gap }
+
+func (l *Log) choose(from, to uint64, take func(*Frame) bool) iter.Seq2[uint64, uint64] {
+	return func(yield func(uint64, uint64) bool) {
+		for i := l.index(from); i < len(l.frames) && l.frames[i].at < to; i++ {
+			if take(&l.frames[i]) && !yield(l.frames[i].at, l.edge(i+1)) {
+				return
+			}
 		}
 	}
 }
