@@ -37,7 +37,17 @@ func NewStream(nc *nats.Conn, name string) *Stream {
 // messages, with roughly the given number of bytes. 0 bytes mean that there is no limit. The
 // subject may contain wildcards.
 func (s *Stream) Next(ctx context.Context, subject string, from uint64, n, bytes int) ([]Entry, error) {
-	got, _, err := s.directOf(ctx, s.name, request{Seq: from, NextBy: subject, Batch: n, MaxBytes: bytes})
+	return s.list(ctx, request{Seq: from, NextBy: subject, Batch: n, MaxBytes: bytes})
+}
+
+// Newest returns the newest message of each subject that has one. It returns [ErrDamaged] if the
+// replica cannot read one of them.
+func (s *Stream) Newest(ctx context.Context, subjects []string) ([]Entry, error) {
+	return s.list(ctx, request{MultiLast: subjects})
+}
+
+func (s *Stream) list(ctx context.Context, r request) ([]Entry, error) {
+	got, _, err := s.directOf(ctx, s.name, r)
 	if err != nil {
 		return nil, fmt.Errorf("read stream %s: %w", s.name, err)
 	}

@@ -53,6 +53,7 @@ type Events struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	stored *history.Stream
+	states *history.Stream // the snapshots of rooms
 }
 
 // New returns Events. It reads the secrets of webhooks from their files.
@@ -129,7 +130,7 @@ func (e *Events) connect(ctx context.Context) (err error) {
 		e.nc.Close()
 		return err
 	}
-	e.stored = history.NewStream(e.nc, proto.EventsStream)
+	e.stored, e.states = history.NewStream(e.nc, proto.EventsStream), history.NewStream(e.nc, proto.StateStream)
 	return nil
 }
 

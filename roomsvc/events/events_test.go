@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
+	"roomcast/proto/history"
 	"roomcast/proto/history/historytest"
 	"roomcast/proto/natstest"
 	"roomcast/proto/seal"
@@ -281,6 +282,55 @@ func TestDeletedMessageIsPostedAsItsStub(t *testing.T) {
 	stub := fmt.Sprintf(`message {"room":"lobby","seq":%d,"at":"`, second)
 	if !strings.Contains(all, stub) || !strings.Contains(all, `"from":{"id":"ann"},"deleted":true}`) {
 		t.Errorf("there is no stub %s:\n%s", stub, all)
+	}
+}
+
+// The eraser has not seen a deletion yet, so the stream still holds the text. The snapshot of the
+// room names the deletion, and the poster posts the stub.
+func TestDeletionInASnapshotIsEnoughForAStub(t *testing.T) {
+	srv := natstest.Start(t)
+	first, release := make(chan struct{}, 1), make(chan struct{})
+	r := newReceiver(t, func(http.ResponseWriter, *http.Request) bool {
+		select {
+		case first <- struct{}{}:
+		default:
+		}
+		<-release
+		return false
+	})
+	serve(t, srv, r.url)
+	nc := srv.Connect(t)
+	do(t, nc, "lobby", "ann", "text", "before")
+	<-first
+	deleted := do(t, nc, "lobby", "ann", "text", "CANARY")
+	do(t, nc, "lobby", "mod", "mute", "", proto.HeaderMember, "bob")
+	do(t, nc, "other", "ann", "text", "in another room")
+	last := do(t, nc, "lobby", "ann", "text", "after")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, "the events", func() bool {
+		s, err := js.Stream(t.Context(), proto.EventsStream)
+		return err == nil && s.CachedInfo().State.LastSeq >= last+1
+	})
+	snapshot, found, err := history.New(nc, nil).Snapshot(t.Context(), proto.MustRoom("lobby"))
+	if err != nil || !found {
+		t.Fatalf("got no snapshot: %v", err)
+	}
+	snapshot.Limits.Deleted = map[uint64]proto.Stub{deleted: {Author: "ann"}}
+	body, err := snapshot.AppendJSON(nil)
+	if err == nil {
+		_, err = nc.Request(proto.MustRoom("lobby").StateSubject(), body, 10*time.Second)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	want := []string{"before", "(deleted)", "in another room", "after"}
+	natstest.Eventually(t, "all messages", func() bool { return len(texts(r.got())) == len(want) })
+	if got := texts(r.got()); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

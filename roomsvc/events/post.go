@@ -3,7 +3,9 @@ package events
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -100,6 +102,10 @@ func (p *poster) failed(err error, last uint64, list []history.Entry) {
 // batch returns the body of a post with the events in list, and with stubs for the erased events.
 // The post covers the sequences after the position, up to last.
 func (p *poster) batch(ctx context.Context, after position, last uint64, list []history.Entry) (*webhook.Batch, error) {
+	stubs, err := p.e.stubs(ctx, list)
+	if err != nil {
+		return nil, err
+	}
 	b := &webhook.Batch{Events: []webhook.Event{}}
 	seq := after.seq + 1
 	for i := 0; seq <= last; i++ {
@@ -115,11 +121,50 @@ func (p *poster) batch(ctx context.Context, after position, last uint64, list []
 			if err != nil {
 				p.e.svc.Log.Error("read event for webhook; it is left out", "error", err)
 			}
+			if stub := stubs[to]; stub != nil {
+				data = stub
+			}
 			p.add(b, after, to, kind, data)
 		}
 		seq = to + 1
 	}
 	return b, nil
+}
+
+// stubs returns the stubs of the deleted messages and edits among the entries, by their sequence. A
+// snapshot names a deletion before it is acknowledged. The eraser comes later, so the stream may
+// still hold the text.
+func (e *Events) stubs(ctx context.Context, list []history.Entry) (map[uint64][]byte, error) {
+	in := make(map[string][]int) // indexes of messages and edits, by the subject of the room's snapshot
+	for i := range list {
+		if rec, ok, _ := record(&list[i]); ok && (rec.Kind == proto.Message || rec.Kind == proto.Edited) {
+			state := rec.Room.StateSubject()
+			in[state] = append(in[state], i)
+		}
+	}
+	if len(in) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	snapshots, err := e.states.Newest(ctx, slices.Collect(maps.Keys(in)))
+	if errors.Is(err, history.ErrDamaged) {
+		return nil, nil // the eraser does not need the snapshots
+	}
+	stubs := make(map[uint64][]byte)
+	for i := 0; i < len(snapshots) && err == nil; i++ {
+		var s proto.Snapshot
+		if s, err = proto.ParseSnapshot(snapshots[i].Data); err != nil || s.Limits == nil || len(s.Limits.Deleted) == 0 {
+			continue
+		}
+		for _, at := range in[snapshots[i].Subject] {
+			rec, _, _ := record(&list[at])
+			if stub, deleted := s.Limits.In(rec.State.Epoch).Deleted[rec.Seq]; deleted {
+				stubs[list[at].Seq] = stub.AppendStub(nil, rec.Room, rec.Seq)
+			}
+		}
+	}
+	return stubs, err
 }
 
 // fill adds the stubs of the erased events with the sequences from, from+1, …, to-1.
