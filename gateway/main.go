@@ -67,7 +67,7 @@ commas.`,
 			return s.run(cmd.Context(), cmd)
 		},
 	}
-	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError) // flags of gateway, check and ready
+	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError) // flags of gateway, check, rotate-keys and ready
 	flags.SortFlags = false
 	s.server.Listen = "" // the method listen chooses the default
 	s.server.Bind(flags)
@@ -86,12 +86,12 @@ commas.`,
 	flags.AddFlagSet(own)
 	s.ops.Bind(flags)
 	s.log.Bind(flags)
-	check, ready := s.checkCommand(), daemon.ReadyCommand(&s.ops, s.askPage)
-	for _, c := range []*cobra.Command{cmd, check, ready} {
+	check, rotate, ready := s.checkCommand(), s.rotateCommand(), daemon.ReadyCommand(&s.ops, s.askPage)
+	for _, c := range []*cobra.Command{cmd, check, rotate, ready} {
 		c.Flags().SortFlags = false
 		c.Flags().AddFlagSet(flags)
 	}
-	cmd.AddCommand(check, ready, tokenCommand())
+	cmd.AddCommand(check, rotate, ready, tokenCommand())
 	cmd.AddCommand(console.Commands()...)
 	return cmd
 }

@@ -211,3 +211,53 @@ func TestRefusedPageIsLogged(t *testing.T) {
 		t.Errorf("got %d lines, want one that says how to allow the page:\n%s", n, log)
 	}
 }
+
+// rotate-keys works while the gateway is stopped. Resume strings of before stay valid without --now,
+// and are invalid with it.
+func TestKeysOfAStoppedGatewayAreRotated(t *testing.T) {
+	dir := t.TempDir()
+	rotate := func(args ...string) (string, error) {
+		cmd := command()
+		var out bytes.Buffer
+		cmd.SetOut(&out)
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetArgs(append([]string{"rotate-keys", "--data-dir", dir, "--log-level", "error"}, args...))
+		err := cmd.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+	text := func(frame, name string) string {
+		_, rest, _ := strings.Cut(frame, `"`+name+`":"`)
+		value, _, _ := strings.Cut(rest, `"`)
+		return value
+	}
+	id, resume := "", ""
+	for i, args := range [][]string{{}, {"--now"}, nil} {
+		base, stop := serveUntil(t, "--data-dir", dir)
+		protocols := []string{"roomcast.v1"}
+		if resume != "" {
+			protocols = append(protocols, "resume."+resume)
+		}
+		conn := servertest.Join(t, base, "ws", protocols...)
+		hello, _ := servertest.Next(t, conn)
+		conn.CloseNow()
+		if got := text(hello, "id"); i == 1 && got != id || i == 2 && got == id || got == "" {
+			t.Errorf("start %d: the resume string of %s gave %s", i, id, got)
+		}
+		id, resume = text(hello, "id"), text(hello, "resume")
+		if out, err := rotate("--now"); err == nil || !strings.Contains(err.Error(), "in use by another gateway") {
+			t.Errorf("while the gateway runs: got %q, %v, want an error", out, err)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if args == nil {
+			break
+		}
+		if out, err := rotate(args...); err != nil || !strings.Contains(out, "new signing key") {
+			t.Errorf("rotate-keys %v: got %q, %v", args, out, err)
+		}
+	}
+	if out, err := rotate("--nats", "nats://127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "roomsvc rotate-keys") {
+		t.Errorf("with --nats: got %q, %v, want an error", out, err)
+	}
+}

@@ -121,6 +121,18 @@ func (e *standalone) tryOut(w io.Writer) error {
 	return lock.Close()
 }
 
+// rotateKeys makes a new signing key in the data directory. No gateway may use the directory.
+func (e *standalone) rotateKeys(ctx context.Context, log *slog.Logger, now bool) error {
+	form := *e
+	form.Listen, form.Monitor = "off", "off"
+	inside, err := form.start(log)
+	if err != nil {
+		return err
+	}
+	defer inside.stop()
+	return service.RotateKeys(ctx, service.Config{Log: log, Dial: inside.dialer(userService)}, now)
+}
+
 // runStandalone runs all parts in this process. They stop in the order in which a message passes
 // through them. The gateway stops first, while the room service still answers it. Then the room
 // service stops, while NATS still stores its records.
