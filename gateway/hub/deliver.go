@@ -70,6 +70,7 @@ func (rs *rooms) reset(rm *room, g *proto.Gap) {
 		}
 	})
 	rs.restart(rm)
+	rs.renew(rm, g.Epoch)
 	rm.Head, rm.began, rm.undone = history.Head{Epoch: g.Epoch}, true, g.Seq
 }
 
@@ -77,6 +78,7 @@ func (rs *rooms) deliverEvent(rm *room, d *follow.Delivery) {
 	switch next := rm.Head.Seq + 1; {
 	case rm.began || d.Epoch != "" && d.Epoch != rm.Head.Epoch:
 		rs.restart(rm)
+		rs.renew(rm, d.Epoch)
 		rm.began = false
 	case d.Seq < next:
 		return // delivered before

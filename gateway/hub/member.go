@@ -79,12 +79,18 @@ func (h *Hub) In(id loop.ID, name proto.Room) bool {
 	return c != nil && rm != nil && rm.ready && h.rooms.find(c, rm) >= 0
 }
 
-// Head returns the head of a room. It returns false if the connection is not a member.
-func (h *Hub) Head(id loop.ID, name proto.Room) (head history.Head, in bool) {
+// Head returns the head of a room that the connection is in, and the epoch in which it joined; "" =
+// the room was empty.
+func (h *Hub) Head(id loop.ID, name proto.Room) (head history.Head, epoch string, in bool) {
 	if !h.In(id, name) {
-		return history.Head{}, false
+		return history.Head{}, "", false
 	}
-	return h.rooms.byName[name].Head, true
+	rm, c := h.rooms.byName[name], h.conns.live(id)
+	epoch, earlier := rm.joined[memberKey{id, rm.audienceOf(c.format).self}]
+	if !earlier {
+		epoch = rm.Head.Epoch
+	}
+	return rm.Head, epoch, true
 }
 
 // Name returns the hub's own copy of a room's name. If sessions use it, they share its memory.

@@ -16,6 +16,10 @@ type room struct {
 	undone    uint64      // ignore closes up to this seq, because they come from before a reset
 	count     int         // number of members in all audiences
 	audiences []*audience // one for each format that a member uses
+
+	// joined contains the epochs in which members joined before the room began another epoch. It
+	// is nil while all members have joined in the epoch of the head.
+	joined map[memberKey]string
 }
 
 // rooms contains the rooms of a loop and handles their deliveries. The loop owns it.
@@ -82,6 +86,24 @@ func (rs *rooms) join(c *conn, name proto.Room, from proto.From) {
 	}
 }
 
+// renew keeps the epoch in which each member joined, before the room begins the given one. Members
+// that joined an empty room have no epoch to keep.
+func (rs *rooms) renew(rm *room, epoch string) {
+	if rm.Head.Epoch == "" || epoch == "" || epoch == rm.Head.Epoch {
+		return
+	}
+	rm.members(func(a *audience, pos int) {
+		k := memberKey{rs.idOf(a, pos), a.self}
+		if _, earlier := rm.joined[k]; earlier {
+			return
+		}
+		if rm.joined == nil {
+			rm.joined = make(map[memberKey]string)
+		}
+		rm.joined[k] = rm.Head.Epoch
+	})
+}
+
 // find returns the index of the connection's membership in the room, or -1.
 func (rs *rooms) find(c *conn, rm *room) int {
 	if a := rm.audienceOf(c.format); a != nil {
@@ -136,6 +158,7 @@ func (rs *rooms) leave(c *conn, i int) {
 	a := rs.fanout.audiences[m.audience]
 	rm := a.room
 	rs.catchups.forget(c, m)
+	delete(rm.joined, memberKey{c.id(), m.audience})
 	rs.conns.remove(c, i)
 	a.Leave(m.pos, func(slot, pos uint32) { rs.conns.moved(slot, a.self, pos) })
 	rm.count--

@@ -266,7 +266,7 @@ func (h *handshakes) replaceGuest(s *session, guest proto.Identity) {
 		h.close(s, proto.CloseForbidden, "", proto.LeftServer)
 		return
 	}
-	head, in := h.hub.Head(s.id, s.home)
+	head, _, in := h.hub.Head(s.id, s.home)
 	if in && h.banned(s, head.Limits) != nil {
 		s.who = guest // leave the room under the guest's identity, under which the members know the client
 		h.close(s, proto.CloseBanned, "", proto.LeftServer)

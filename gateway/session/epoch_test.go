@@ -226,6 +226,62 @@ func TestRestoredLogIsAnotherHistory(t *testing.T) {
 	}
 }
 
+// An edit or a delete without an epoch means the epoch in which the session joined. After a reset
+// the seq could be that of another message.
+func TestSeqsAreOfTheEpochOfTheJoin(t *testing.T) {
+	g := start(t, withTokens(t))
+	room := fmt.Sprintf("epoch-edit_%d", time.Now().UnixNano())
+	join := func() (*client, place) {
+		c := g.bearer("/room/"+room+"/", tokenOf("owner", "*=read say", time.Hour))
+		var p place
+		c.takes(&p, 0)
+		return c, p
+	}
+	empty, _ := join()
+	stores(t, room, "e1", 1, 3, epochBegin, "old")
+	for _, text := range numbered("old", 1, 3) {
+		empty.wantSoon(`*"text":"` + text + `"}`)
+	}
+	before, p := join()
+	if p.Epoch != "e1" {
+		t.Fatalf("joined in the epoch %q", p.Epoch)
+	}
+	clearAbove(t, room, 0)
+	stores(t, room, "e2", 1, 6, epochBegin.Add(time.Hour), "new")
+	for _, c := range []*client{empty, before} {
+		c.wantSoon(`*"gap":*"reset"*`)
+		c.wantSoon(`*"text":"new 6"}`)
+	}
+	after, p := join()
+	if p.Epoch != "e2" {
+		t.Fatalf("joined in the epoch %q", p.Epoch)
+	}
+	outside := g.bearer("/ws", tokenOf("owner", "*=read say", time.Hour))
+	outside.wantSoon(`{"hello":*`)
+	for i, tt := range []struct {
+		c              *client
+		command, epoch string
+		want           string
+	}{
+		{before, `"edit":{"text":"x","seq":1`, "", `"error":{"code":"not_found"*`},
+		{before, `"moderate":{"act":"delete","seq":1`, "", `"error":{"code":"not_found"*`},
+		{empty, `"edit":{"text":"x","seq":1`, "", `"error":{"code":"not_found"*`},
+		{before, `"edit":{"text":"x","seq":1`, "e1", `"error":{"code":"not_found"*`},
+		{after, `"edit":{"text":"x","seq":1`, "e1", `"error":{"code":"not_found"*`},
+		{before, `"edit":{"text":"x","seq":1`, "e2", `"ok":{"seq":7,*`},
+		{after, `"edit":{"text":"x","seq":2`, "", `"ok":{"seq":8,*`},
+		{outside, `"edit":{"text":"x","seq":3`, "", `"ok":{"seq":9,*`},
+		{after, `"moderate":{"act":"delete","seq":4`, "", `"ok":{"seq":10,*`},
+	} {
+		frame := fmt.Sprintf(`{"id":%d,%s,"room":%q`, i, tt.command, room)
+		if tt.epoch != "" {
+			frame += fmt.Sprintf(`,"epoch":%q`, tt.epoch)
+		}
+		tt.c.send(frame + "}}")
+		tt.c.wantSoon(fmt.Sprintf(`{"id":%d,%s`, i, tt.want))
+	}
+}
+
 // drain closes all sessions with code 1001, going away.
 func (g *gateway) drain() {
 	for i, ss := range g.sessions {

@@ -9,7 +9,7 @@ import (
 // join makes the session a member of a room. The hub reports the result in a notice, which
 // causes the answer to the client.
 func (c *commands) join(s *session, cmd *proto.Command) error {
-	if head, in := c.hub.Head(s.id, cmd.Room); in {
+	if head, _, in := c.hub.Head(s.id, cmd.Room); in {
 		j := c.head(s, cmd.Room, head)
 		c.send(s, j.AppendJSON(c.ok(cmd.ID)))
 		return nil

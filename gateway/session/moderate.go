@@ -16,9 +16,8 @@ func (c *commands) moderate(s *session, cmd *proto.Command) error {
 	if refusal := proto.CheckSize(len(cmd.Content.Body), c.cfg.MaxMessage); refusal != nil {
 		return refusal
 	}
-	if cmd.Terms.Seq > 0 && cmd.Terms.Epoch == "" { // the seq belongs to the epoch that the client knows from its membership
-		head, _ := c.hub.Head(s.id, cmd.Room)
-		cmd.Terms.Epoch = head.Epoch
+	if cmd.Terms.Seq > 0 && cmd.Terms.Epoch == "" {
+		_, cmd.Terms.Epoch, _ = c.hub.Head(s.id, cmd.Room)
 	}
 	c.sayFor(s, cmd.ID, publish.Say{Room: cmd.Room, Act: cmd.Act, Terms: cmd.Terms, Content: cmd.Content, Why: cmd.Why, Key: cmd.Key, Patience: c.cfg.JSONPatience})
 	return nil

@@ -87,10 +87,10 @@ export class Room extends Emitter {
   }
 
   /** Requests an act of moderation, such as "close", with the fields that the act needs. */
-  moderate(act, fields = {}) { return this.#connection.ask("moderate", { room: this.name, act, ...fields }); }
+  moderate(act, fields = {}) { return this.#connection.ask("moderate", { room: this.name, act, ...(fields.seq && { epoch: this._epoch }), ...fields }); }
 
   /** Replaces the text of one of our messages. */
-  edit(seq, text) { return this.#connection.ask("edit", { room: this.name, seq, text }); }
+  edit(seq, text) { return this.#connection.ask("edit", { room: this.name, seq, epoch: this._epoch, text }); }
 
   /** Joins again after a refusal, and continues at the last event. */
   join() {

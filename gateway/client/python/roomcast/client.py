@@ -268,13 +268,17 @@ class Room(AsyncIterator[Item]):
 
     async def edit(self, seq: int, text: str, *, key: str = "") -> Ack:
         """Replace the text of a message of your own. The client sends the edit until it is answered."""
-        fields = {"room": self.name, "seq": seq, "text": text, "key": key or secrets.token_urlsafe(16)}
+        fields = {"room": self.name, "text": text, "key": key or secrets.token_urlsafe(16), **self._numbered(seq)}
         return read_ack(await self._client._ask("edit", fields))
 
     async def delete(self, seq: int, *, why: str = "", key: str = "") -> Ack:
         """Delete a message for ever. It must be your own, unless you have the right moderate."""
-        fields = {"seq": seq, "key": key or secrets.token_urlsafe(16)}
+        fields = {"key": key or secrets.token_urlsafe(16), **self._numbered(seq)}
         return await self.moderate("delete", **fields, **({"why": why} if why else {}))
+
+    def _numbered(self, seq: int) -> Frame:
+        """A seq with its epoch: that of the newest event, if the client knows it."""
+        return {"seq": seq, **({"epoch": self._member.epoch} if self._member.epoch else {})}
 
     async def leave(self) -> None:
         """Stop following the room. Calls of say without an ack fail; their messages may have been stored."""
