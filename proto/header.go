@@ -24,7 +24,11 @@ const (
 	HeaderEvery  = "Rc-Every"  // of the act slow: a member may say one message in this time
 	HeaderSeq    = "Rc-Seq"    // of delete and edit: the seq of the message
 	HeaderEpoch  = "Rc-Epoch"  // of delete and edit: the epoch of that seq; missing = the room's present epoch
+	HeaderAbsent = "Rc-Absent" // of kick: 1 = a gateway says that the member is not in the room
 )
+
+// absentMark is the value of [HeaderAbsent].
+const absentMark = "1"
 
 // EscapeHeader returns text in a form for a NATS header. It replaces each byte that is not one
 // of A-Za-z0-9_.:@- by %XX, in upper case.

@@ -19,6 +19,7 @@ type Request struct {
 	Act     Act     // "" = a message
 	Why     string  // reason of an act
 	Terms   Terms   // fields of an act
+	Absent  bool    // a gateway says that the member of a kick is not in the room
 	Rights  Rights  // the sender's rights in the room
 }
 
@@ -63,6 +64,9 @@ func (r *Request) Header() map[string][]string {
 	}
 	set(HeaderType, r.Content.Type)
 	set(HeaderSent, r.Sent)
+	if r.Absent {
+		set(HeaderAbsent, absentMark)
+	}
 	h[HeaderRights] = rightsHeaders[r.Rights&AllRights]
 	if r.Act != "" {
 		for name, value := range r.Terms.headers(r.Act) {
@@ -123,6 +127,8 @@ func ParseRequest(header map[string][]string, payload []byte, limit int) (Reques
 			bad = r.Terms.read("seq", value)
 		case HeaderEpoch:
 			bad = r.Terms.read("epoch", value)
+		case HeaderAbsent:
+			r.Absent = value == absentMark
 		}
 		if bad != nil {
 			return r, bad

@@ -9,9 +9,10 @@ import (
 	"roomcast/proto"
 )
 
-// Moderate sends an act to the room's owner. If the act is to kick somebody who is not in the
-// room, Moderate refuses it, because owners do not know who is in a room. If some gateways do
-// not answer or list only some of their members, Moderate sends the kick to the owner anyway.
+// Moderate sends an act to the room's owner. With a kick it says whether the member is in the room,
+// because owners do not know the members. The owner refuses the kick of an absent member, unless it
+// has stored the kick before. If the gateways do not answer, or list only some of the members, the
+// member counts as present.
 func (b *Bridge) Moderate(s publish.Say, done func(proto.Reply)) {
 	if s.Act != proto.ActKick {
 		b.Say(s, done)
@@ -19,10 +20,7 @@ func (b *Bridge) Moderate(s publish.Say, done func(proto.Reply)) {
 	}
 	b.Members(s.Room, func(count int, list []proto.Member, err error) {
 		present := slices.ContainsFunc(list, func(who proto.Member) bool { return who.ID == s.Terms.Member })
-		if err == nil && !present && count <= len(list) {
-			done(proto.Reply{Refusal: proto.Refuse(proto.NotFound, "this member is not in the room; use ban to keep somebody out")})
-			return
-		}
+		s.Absent = err == nil && !present && count <= len(list)
 		b.Say(s, done)
 	})
 }

@@ -39,6 +39,7 @@ type Say struct {
 	Act     proto.Act // "" = a message
 	Why     string    // the moderator's reason, if it is an act
 	Terms   proto.Terms
+	Absent  bool         // the member of a kick is not in the room
 	Rights  proto.Rights // the sender's rights in the room
 	Key     string       // the sender's key; "" = the publisher makes a key
 

@@ -35,7 +35,7 @@ type request struct {
 func newRequest(s Say, done func(proto.Reply)) *request {
 	r := &request{
 		room: s.Room, stream: s.Stream, key: s.Key, done: done, deadline: time.Now().Add(s.Patience), position: -1,
-		body: proto.Request{From: s.From, Key: s.Key, Content: s.Content, Line: s.Line, Act: s.Act, Why: s.Why, Terms: s.Terms, Rights: s.Rights},
+		body: proto.Request{From: s.From, Key: s.Key, Content: s.Content, Line: s.Line, Act: s.Act, Why: s.Why, Terms: s.Terms, Absent: s.Absent, Rights: s.Rights},
 	}
 	if r.body.Content.Body = nil; s.Key == "" {
 		r.body.Key, r.body.Hidden = nuid.Next(), true

@@ -5,9 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/golang-jwt/jwt/v5"
 
 	"roomcast/gateway/server/servertest"
+	"roomcast/proto/natstest"
 )
 
 func TestActsOverHTTP(t *testing.T) {
@@ -82,5 +84,35 @@ func TestActsOverHTTP(t *testing.T) {
 		if status, got := servertest.Call(t, tt.method, lobby+tt.path, tt.body, header...); status != tt.status || !strings.Contains(got, tt.part) {
 			t.Errorf("%s: got %d %s, want %d with %s", tt.name, status, got, tt.status, tt.part)
 		}
+	}
+}
+
+// A kick that is sent again with its key has the first answer, although the member is gone by then.
+func TestAKickIsAnsweredAgainUnderItsKey(t *testing.T) {
+	base := servertest.Serve(t, "--api-token-file", servertest.File(t, "the-operators-token"))
+	bob := servertest.Join(t, base, "room/lobby/", "roomcast.v1")
+	frame, _ := servertest.Next(t, bob)
+	_, rest, _ := strings.Cut(frame, `"you":{"id":"`)
+	id, _, _ := strings.Cut(rest, `"`)
+	kick := func(key string) (int, string) {
+		return patient(t, "POST", base+"api/rooms/lobby/kick", `{"member":"`+id+`","key":"`+key+`"}`, "Authorization", "Bearer the-operators-token")
+	}
+	if status, first := kick("k1"); status != 200 || !strings.Contains(first, `"seq":1,`) {
+		t.Fatalf("got %d %s", status, first)
+	}
+	for code := websocket.StatusCode(0); code != 4101; {
+		if frame, code = servertest.Next(t, bob); code != 0 && code != 4101 {
+			t.Fatalf("got %s, close code %d", frame, code)
+		}
+	}
+	natstest.Eventually(t, "the member to be gone", func() bool {
+		_, members := servertest.Call(t, "GET", base+"api/rooms/lobby/members", "", "Authorization", "Bearer the-operators-token")
+		return strings.Contains(members, `"count":0`)
+	})
+	if status, again := kick("k1"); status != 200 || !strings.Contains(again, `"seq":1,`) || !strings.Contains(again, `"duplicate":true`) {
+		t.Errorf("the kick again: got %d %s", status, again)
+	}
+	if status, other := kick("k2"); status != 404 || !strings.Contains(other, "not_found") {
+		t.Errorf("another kick: got %d %s", status, other)
 	}
 }

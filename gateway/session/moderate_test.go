@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,14 +66,26 @@ func TestKickEndsTheMembershipsThatBeganBefore(t *testing.T) {
 	ws.wantSoon(`{"hello":*`)
 	ws.send(`{"id":1,"join":{"room":"` + m.room + `"}}`)
 	ws.wantSoon(`{"id":1,"ok":*`)
-	m.act(`"act":"kick","member":"ann","why":"come back later"`)
+	m.act(`"act":"kick","member":"ann","why":"come back later","key":"k1"`)
 	for _, c := range []*client{here, there} {
-		c.wantSoon(`{"room":*"kind":"kicked","from":{"id":"mod",*},"member":"ann","why":"come back later"}`)
+		c.wantSoon(`{"room":*"kind":"kicked","from":{"id":"mod",*},"key":"k1","member":"ann","why":"come back later"}`)
 		c.wantSoon("close 4101 a moderator removed you from the room: come back later")
 	}
 	ws.wantSoon(`{"room":"` + m.room + `","ended":{"code":4101,"reason":"*come back later"}}`)
 	bob.send(`{"id":1,"say":{"text":"is ann gone?"}}`)
 	bob.wantSoon(`{"id":1,"ok":*`)
+	eventually(t, "ann to be gone", func() bool {
+		present := make(chan bool, 1)
+		m.a.bridge.Members(proto.MustRoom(m.room), func(_ int, list []proto.Member, err error) {
+			present <- err != nil || slices.ContainsFunc(list, func(who proto.Member) bool { return who.ID == "ann" })
+		})
+		return !<-present
+	})
+	for _, again := range []string{"k1", "k2"} {
+		m.mod.send(`{"id":"` + again + `","moderate":{"room":"` + m.room + `","act":"kick","member":"ann","why":"come back later","key":"` + again + `"}}`)
+	}
+	m.mod.wantSoon(`{"id":"k1","ok":{"seq":*"duplicate":true}}`)
+	m.mod.wantSoon(`{"id":"k2","error":{"code":"not_found",*`)
 	back := m.member(m.a, "ann")
 	back.send(`{"id":1,"history":{}}`) // the kick in this page must not end the membership
 	back.wantSoon(`{"id":1,"ok":*"kind":"kicked"*`)

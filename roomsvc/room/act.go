@@ -19,6 +19,10 @@ func (r *Room) moderate(c *Command, m Moment) Outcome {
 		return refuse(proto.BadRequest, "you cannot %s yourself", c.Act)
 	}
 	switch c.Act {
+	case proto.ActKick:
+		if c.Absent {
+			return refuse(proto.NotFound, "this member is not in the room; use ban to keep somebody out")
+		}
 	case proto.ActClose:
 		if r.state.Closed && r.closed.seq > 0 {
 			return duplicate(r.closed.seq, r.closed.at)
@@ -80,8 +84,9 @@ func (r *Room) Deleted() *proto.Restrictions {
 	return r.limits
 }
 
-// undone reports whether a later act has undone c, which is a resent act that is stored already.
-func (r *Room) undone(c *Command, now time.Time) bool {
+// undone reports whether a later act has undone c, which is a resent act that was stored at the given
+// time. A ban or a mute that has ended by itself is not undone.
+func (r *Room) undone(c *Command, at, now time.Time) bool {
 	rule := c.Act.Rule()
 	if rule == nil {
 		return false // a message
@@ -93,7 +98,7 @@ func (r *Room) undone(c *Command, now time.Time) bool {
 	case proto.ActReopen:
 		return r.state.Closed
 	case proto.ActBan, proto.ActMute:
-		return !named
+		return !named && (c.Terms.For == 0 || now.Before(at.Add(c.Terms.For)))
 	case proto.ActUnban, proto.ActUnmute:
 		return named
 	case proto.ActSlow:

@@ -220,7 +220,7 @@ func (r *Room) Apply(c *Command, m Moment) Outcome {
 			if s.digest != (proto.Digest{}) && !slices.Contains(c.Digests, s.digest) {
 				return refuse(proto.BadRequest, "this key was used for another message or act, stored as seq %d; use a new key", s.seq)
 			}
-			if r.undone(c, m.Now) {
+			if r.undone(c, time.UnixMilli(s.at), m.Now) {
 				return refuse(proto.BadRequest, "this key was used for the same act, stored as seq %d and undone since; use a new key", s.seq)
 			}
 			return duplicate(s.seq, time.UnixMilli(s.at).UTC())

@@ -74,6 +74,8 @@ func (s *stage) do(t *testing.T, verb string, args []string) string {
 			c.Terms.Seq, _ = strconv.ParseUint(value, 10, 64)
 		case "epoch":
 			c.Terms.Epoch = value
+		case "absent":
+			c.Absent = value == "true"
 		case "history":
 			s.rules.History, _ = strconv.Atoi(value)
 		case "rights":

@@ -116,6 +116,24 @@ func TestGuestsAreNotBelieved(t *testing.T) {
 		if r := ask(t, nc, msg); code(r.Refusal) != tt.act {
 			t.Errorf("%+v: ban: got %+v, want %q", tt, r, tt.act)
 		}
+		for _, rule := range proto.Acts {
+			if tt.account != "GUESTS" {
+				continue
+			}
+			msg := message(room, "nats", "", "hi")
+			msg.Header.Set(proto.HeaderKind, string(rule.Act))
+			for field, header := range map[string]string{"member": proto.HeaderMember, "every": proto.HeaderEvery, "seq": proto.HeaderSeq} {
+				if rule.Needs == field {
+					msg.Header.Set(header, "1")
+				}
+			}
+			if rule.Needs == "every" {
+				msg.Header.Set(proto.HeaderEvery, "10s")
+			}
+			if r := ask(t, nc, msg); code(r.Refusal) != proto.Forbidden {
+				t.Errorf("a guest's %s: got %+v, want %s", rule.Act, r, proto.Forbidden)
+			}
+		}
 		if tt.act == "" {
 			if _, err := out.NextMsg(5 * time.Second); err != nil {
 				t.Fatal(err)

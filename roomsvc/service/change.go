@@ -21,10 +21,9 @@ type found struct {
 // result. Either the message to edit or delete is read from the log, or the gateways are asked
 // whether the member to kick is in the room.
 type lookup struct {
-	term   *term
-	c      command
-	err    error // from reading the message to edit or delete
-	absent bool  // the member to kick is not in the room
+	term *term
+	c    command
+	err  error // from reading the message to edit or delete
 }
 
 // find starts a goroutine that reads the message to edit or delete from the log, and then passes
@@ -72,8 +71,6 @@ func (p *partition) lookedUp(ctx context.Context, l lookup) {
 	case l.err != nil:
 		p.s.cfg.Log.Warn("read message to be changed", "room", l.c.to.String(), "error", l.err)
 		p.s.refuse(l.c.reply, p.unavailable(stream.ErrUnavailable).Refusal)
-	case l.absent:
-		p.s.refuse(l.c.reply, absent)
 	case p.term != l.term:
 		p.s.refuse(l.c.reply, p.unavailable(stream.ErrLost).Refusal)
 	default:

@@ -306,6 +306,7 @@ func (p *partition) apply(ctx context.Context, a *active, c command) {
 		p.seek(ctx, c, cmd.Terms.Member)
 		return
 	}
+	cmd.Absent = cmd.Absent || c.absent
 	if seq := cmd.Terms.Seq; seq > 0 && seq <= a.room.Seq() {
 		if c.found == nil {
 			p.find(ctx, c, seq)

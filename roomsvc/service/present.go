@@ -19,9 +19,6 @@ const (
 	presentStall = 250 * time.Millisecond // how long present waits for one more answer before it assumes that all gateways have answered
 )
 
-// absent refuses a kick of somebody who is not in the room.
-var absent = proto.Refuse(proto.NotFound, "this member is not in the room; use ban to keep somebody out")
-
 // seeks reports whether the service must ask the gateways about the member before it applies the
 // command. This is so for a kick from a NATS client. A gateway has asked already before it sends a
 // kick.
@@ -44,7 +41,7 @@ func (p *partition) seek(ctx context.Context, c command, member string) {
 		if err != nil { // the kick continues: it changes nothing if the member is not there
 			p.s.cfg.Log.Warn("ask who is in a room", "room", c.to.String(), "error", err)
 		}
-		l.absent = err == nil && !there
+		l.c.absent = err == nil && !there
 		select {
 		case p.found <- l:
 		case <-ctx.Done():

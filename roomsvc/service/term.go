@@ -56,7 +56,8 @@ type command struct {
 	to    proto.Room
 	since time.Time // when it arrived
 
-	sought bool // the gateways have answered whether the member to kick is in the room
+	sought bool // the gateways have been asked whether the member to kick is in the room
+	absent bool // they have answered that it is not
 }
 
 // returnPath is where the answer to a command goes.
