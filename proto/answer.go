@@ -22,9 +22,10 @@ type Hello struct {
 
 // Limits contains the limits of a session.
 type Limits struct {
-	Message     int   `json:"message"`       // the most bytes of one message
-	Rooms       int   `json:"rooms"`         // the most rooms that the session may be in
-	KeyWindowMS int64 `json:"key_window_ms"` // how long the owner of a room remembers keys; 0 = unknown
+	Message     int     `json:"message"`       // the most bytes of one message
+	Rooms       int     `json:"rooms"`         // the most rooms that the session may be in
+	Rate        float64 `json:"rate"`          // the most commands a second, on average; 0 = no limit
+	KeyWindowMS int64   `json:"key_window_ms"` // how long the owner of a room remembers keys; 0 = unknown
 }
 
 // Joined is the answer to join. It describes the newest event of the room.
@@ -121,6 +122,9 @@ func (h *Hello) AppendJSON(b []byte) []byte {
 func (l *Limits) appendJSON(b []byte) []byte {
 	b = strconv.AppendInt(append(b, `{"message":`...), int64(l.Message), 10)
 	b = strconv.AppendInt(append(b, `,"rooms":`...), int64(l.Rooms), 10)
+	if l.Rate > 0 {
+		b = strconv.AppendFloat(append(b, `,"rate":`...), l.Rate, 'f', -1, 64)
+	}
 	if l.KeyWindowMS > 0 {
 		b = strconv.AppendInt(append(b, `,"key_window_ms":`...), l.KeyWindowMS, 10)
 	}

@@ -293,7 +293,7 @@ func (h *handshakes) hello(s *session, head history.Head) {
 	hello := proto.Hello{
 		Session: h.hub.Session(s.id), You: s.who, Time: time.Now(),
 		Resume: h.resumeOf(s), Expires: s.tokenEnd(),
-		Limits: proto.Limits{Message: h.cfg.MaxMessage, Rooms: h.cfg.MaxRooms, KeyWindowMS: h.bridge.KeyWindow().Milliseconds()},
+		Limits: proto.Limits{Message: h.cfg.MaxMessage, Rooms: h.cfg.MaxRooms, Rate: h.cfg.Rate.PerSecond, KeyWindowMS: h.bridge.KeyWindow().Milliseconds()},
 	}
 	if !s.home.IsZero() {
 		hello.Joined = h.head(s, s.home, head)

@@ -52,7 +52,7 @@ func TestConversation(t *testing.T) {
 		room := fmt.Sprintf("聊天室_%d", len(g.addr)+int(time.Now().UnixNano()%1e9))
 		a, b, other := g.text("/room/"+room+"/"), g.text("/room/"+room), g.text("/room/elsewhere/")
 		j := g.json("/ws")
-		hello := j.want(`{"hello":{"session":"*","you":{"id":"anon-*"},"resume":"*","time":"*","limits":{"message":65536,"rooms":64,"key_window_ms":120000}}}`)
+		hello := j.want(`{"hello":{"session":"*","you":{"id":"anon-*"},"resume":"*","time":"*","limits":{"message":65536,"rooms":64,"rate":20,"key_window_ms":120000}}}`)
 		if strings.Contains(hello, `"room"`) {
 			t.Errorf("got %s, want no room in the hello of /ws", hello)
 		}
