@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,12 +12,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
 )
 
 // erase measures how long the bytes of a deleted message stay in the files of NATS, with one
-// replica and with three.
+// replica and with three. The streams ROOMS and ROOMEVENTS both hold the message.
 func erase(b *bench) error {
 	var rows table
 	rows.add("replicas", "from the answer to a delete until no file holds the text")
@@ -37,7 +39,7 @@ func (b *bench) eraseWith(replicas int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if _, err := b.startRoomsvc(replicas, procs, replicas, b.sync); err != nil {
+	if _, err := b.startRoomsvc(replicas, procs, replicas, b.sync, "--events"); err != nil {
 		return 0, err
 	}
 	nc, err := nats.Connect(natsURL(0))
@@ -50,7 +52,21 @@ func (b *bench) eraseWith(replicas int) (time.Duration, error) {
 	deletion := nats.NewMsg(room.Subject())
 	deletion.Header.Set(proto.HeaderKind, string(proto.ActDelete))
 	deletion.Header.Set(proto.HeaderSeq, "1")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return 0, err
+	}
 	for _, m := range []*nats.Msg{{Subject: room.Subject(), Data: []byte(secret)}, {Subject: room.Subject(), Data: []byte("another")}, deletion} {
+		for m == deletion { // until ROOMEVENTS has the copy
+			s, err := js.Stream(context.Background(), proto.EventsStream)
+			if err != nil {
+				return 0, err
+			}
+			if s.CachedInfo().State.LastSeq >= 2 {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
 		answer, err := nc.RequestMsg(m, 20*time.Second)
 		if err != nil {
 			return 0, err

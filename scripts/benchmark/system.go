@@ -163,10 +163,10 @@ func quoted(sync string) string {
 }
 
 // startRoomsvc starts roomsvc number i and waits until it is ready.
-func (b *bench) startRoomsvc(i int, nats []*process, replicas int, sync string) (*process, error) {
+func (b *bench) startRoomsvc(i int, nats []*process, replicas int, sync string, more ...string) (*process, error) {
 	p, err := b.start(serverCore, fmt.Sprintf("roomsvc%d", i), "roomsvc",
-		append(b.login("roomsvc"), "--nats", natsURL(i%len(nats)), "--ops-listen", addr(9200+i), "--log-level", "warn",
-			"--replicas", fmt.Sprint(replicas), "--sync", sync)...)
+		append(append(b.login("roomsvc"), "--nats", natsURL(i%len(nats)), "--ops-listen", addr(9200+i), "--log-level", "warn",
+			"--replicas", fmt.Sprint(replicas), "--sync", sync), more...)...)
 	if err != nil {
 		return nil, err
 	}
