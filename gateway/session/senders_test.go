@@ -1,10 +1,15 @@
 package session_test
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"roomcast/gateway/auth"
 	"roomcast/gateway/limit"
@@ -58,6 +63,46 @@ func TestTicketWhileRoomsvcIsAway(t *testing.T) {
 	running.want(`{"id":1,"ok":{}}`)
 	expired := g.ticket("ann", `{"*":"read"}`, func(t *auth.Ticket) { t.Expires = time.Now().Add(-time.Second) })
 	g.json("/ws?ticket=" + expired).want("close 4003 *")
+}
+
+// A client presents one ticket to two gateways at once, and one of them is cut off from NATS. The
+// ticket opens at most one session, and after the cut it opens no other.
+func TestTicketAtAGatewayWithoutNATS(t *testing.T) {
+	k := startKeyed(t)
+	var away atomic.Bool
+	conns := make(chan *nats.Conn, 10)
+	well, cut := start(t, k.here, noGuests), start(t, noGuests, func(s *settings) {
+		s.dial = func(name string, opts ...nats.Option) (*nats.Conn, error) {
+			nc, err := k.cfg.Dial(name, append(opts, nats.SetCustomDialer(dialer(func(network, addr string) (net.Conn, error) {
+				if away.Load() {
+					return nil, errors.New("NATS is away")
+				}
+				return net.Dial(network, addr)
+			})))...)
+			conns <- nc
+			return nc, err
+		}
+	})
+	cut.json("/ws?ticket=" + cut.ticket("ann", `{"*":"read"}`)).want(`{"hello":*`)
+	away.Store(true)
+	for len(conns) > 0 {
+		if err := (<-conns).ForceReconnect(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ticket := well.ticket("ann", `{"*":"read"}`)
+	lost, opened := cut.json("/ws?ticket="+ticket), well.json("/ws?ticket="+ticket)
+	lost.want("close 4004 *")
+	opened.want(`{"hello":*`)
+	away.Store(false)
+	eventually(t, "the gateway to be ready again", func() bool { return cut.bridge.Ready() == nil })
+	got := "close 4004 "
+	for tries := 0; tries < 10 && matches("close 4004 *", got); tries++ {
+		got = cut.json("/ws?ticket=" + ticket).next()
+	}
+	if !matches("close 4003 *used before*", got) {
+		t.Errorf("the ticket of an open session: got %s", got)
+	}
 }
 
 // If a banned user leaves out the token, the user becomes a guest with another id and the rights
