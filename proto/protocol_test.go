@@ -3,6 +3,8 @@ package proto
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -34,7 +36,7 @@ func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 		}
 	}
 	for _, h := range []string{HeaderKind, HeaderFrom, HeaderName, HeaderKey, HeaderOnce, HeaderType, HeaderSent, HeaderEnc, HeaderRecord,
-		HeaderRights, HeaderMember, HeaderFor, HeaderEvery, HeaderSeq, HeaderEpoch} {
+		HeaderRights, HeaderMember, HeaderFor, HeaderEvery, HeaderSeq, HeaderEpoch, HeaderAbsent} {
 		if !strings.Contains(doc, "`"+h+"`") {
 			t.Errorf("header %s is not described", h)
 		}
@@ -55,9 +57,52 @@ func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 			}
 		}
 	}
+	for _, right := range []Right{RightRead, RightSay, RightModerate} {
+		if row := fmt.Sprintf("| the right `%s` |", right); !strings.Contains(doc, row) {
+			t.Errorf("no row %q", row)
+		}
+	}
 	for _, act := range Acts {
 		if !strings.Contains(doc, "`"+string(act.Act)+"`") || !strings.Contains(doc, "`"+string(act.Kind)+"`") {
 			t.Errorf("act %s is not described", act.Act)
+		}
+	}
+}
+
+// Each link to a part of a document names a heading.
+func TestLinksToHeadingsResolve(t *testing.T) {
+	headings := regexp.MustCompile(`(?m)^#+ (.*)$`)
+	anchors := make(map[string]map[string]bool)
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("got the documents %v, %v", files, err)
+	}
+	files = append(files, "PROTOCOL.md", "../README.md", "../CONTRIBUTING.md", "../CHANGELOG.md", "../SECURITY.md",
+		"../gateway/client/js/README.md", "../gateway/client/python/README.md", "../scripts/examples/README.md")
+	text := make(map[string]string)
+	for _, path := range files {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path = filepath.Join("proto", path)
+		text[path], anchors[path] = string(b), make(map[string]bool)
+		for _, h := range headings.FindAllStringSubmatch(text[path], -1) {
+			name := strings.ToLower(h[1])
+			name = regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(name, "")
+			anchors[path][strings.ReplaceAll(name, " ", "-")] = true
+		}
+	}
+	links := regexp.MustCompile(`\]\(([^():]*)#([^()]+)\)`)
+	for path, doc := range text {
+		for _, link := range links.FindAllStringSubmatch(doc, -1) {
+			to := path
+			if link[1] != "" {
+				to = filepath.Join(filepath.Dir(path), link[1])
+			}
+			if known := anchors[to]; known == nil || !known[link[2]] {
+				t.Errorf("%s has a link to %s#%s, which does not exist", path, to, link[2])
+			}
 		}
 	}
 }

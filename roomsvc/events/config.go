@@ -38,7 +38,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.DurationVar(&c.Age, "events-age", c.Age, "keep events for applications for this `time`")
 	flags.Int64Var(&c.Bytes, "events-bytes", c.Bytes, "keep at most this number of `bytes` of events for applications; the oldest events are dropped")
 	flags.StringArrayVar(&c.Consumers, "events-consumer", c.Consumers, "make a pull consumer with this `name`, from which an application reads ROOMEVENTS; implies --events; repeatable")
-	flags.StringArrayVar(&c.Webhooks, "webhook", c.Webhooks, "post events to this `URL`, which must begin with https, or may begin with http on this machine; implies --events; repeatable")
+	flags.StringArrayVar(&c.Webhooks, "webhook", c.Webhooks, "post events to this `URL`, which must begin with https, or may begin with http on this machine; SSL_CERT_FILE names the authorities to trust instead of those of the system; implies --events; repeatable")
 	flags.StringArrayVar(&c.SecretFiles, "webhook-secret-file", c.SecretFiles, "sign posts with the secret in this `file`, written as whsec_ and base64; if the file has two secrets, both sign; give one file for all URLs, or repeat the flag for each URL")
 	flags.StringSliceVar(&c.Kinds, "webhook-events", c.Kinds, "post only these `kinds` of events, such as message,deleted,joined,left; all by default")
 }
