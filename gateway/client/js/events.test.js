@@ -81,7 +81,8 @@ test("each command is the right request", async () => {
     [() => w.s.room.history({ before: 5, limit: 20 }), "GET /messages?before=5&limit=20"],
     [() => w.s.room.history(), "GET /messages?limit=50"],
     [() => w.s.room.moderate("ban", { member: "u", for: "1h" }), "POST /ban", { member: "u", for: "1h" }],
-    [() => w.s.room.edit(5, "b"), "POST /edit", { seq: 5, text: "b" }],
+    [() => w.s.room.moderate("delete", { seq: 5 }), "POST /delete", { seq: 5, epoch: "e1" }],
+    [() => w.s.room.edit(5, "b"), "POST /edit", { seq: 5, epoch: "e1", text: "b" }],
     [() => w.s.c.ask("members", { room: "lobby" }), "GET /members"],
     [() => w.s.room.signal("typing", {}), "POST /signal", { type: "typing", data: {} }],
   ]) {
