@@ -175,6 +175,12 @@ func AppendEnded(b []byte, room Room, code CloseCode, reason string) []byte {
 	return append(appendString(b, reason), `}}`...)
 }
 
+// AppendDrain appends {"drain":{"in":"10s"}}, with which a gateway that stops announces that it closes
+// the session within that time.
+func AppendDrain(b []byte, in time.Duration) []byte {
+	return append(appendString(append(b, `{"drain":{"in":`...), in.String()), "}}"...)
+}
+
 // AppendLeave appends {"room":…}, the answer to leave.
 func AppendLeave(b []byte, room Room) []byte {
 	return append(appendString(append(b, `{"room":`...), room.String()), '}')

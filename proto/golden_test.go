@@ -115,6 +115,7 @@ func TestFramesMatchGoldenFile(t *testing.T) {
 			}
 			Joined, Left *presence
 			Gap          *Gap
+			Drain        struct{ In string }
 			Ended        *struct {
 				Code   CloseCode
 				Reason string
@@ -156,6 +157,12 @@ func TestFramesMatchGoldenFile(t *testing.T) {
 			got = append(AppendAuth(AppendOK(nil, f.ID), auth.You, auth.Expires), '}')
 		case "ended":
 			got = AppendEnded(nil, f.Room, f.Ended.Code, f.Ended.Reason)
+		case "drain":
+			in, err := time.ParseDuration(f.Drain.In)
+			if err != nil {
+				t.Errorf("%s: %v", row.Name, err)
+			}
+			got = AppendDrain(nil, in)
 		case "ok of leave":
 			var left Joined
 			ok(&left)

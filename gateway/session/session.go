@@ -297,6 +297,17 @@ func (ss *Sessions) OnNotice(id loop.ID, n hub.Notice) {
 	}
 }
 
+// Warn tells JSON sessions and readers of events that this gateway stops, and that it closes them
+// within the given time.
+func (ss *Sessions) Warn(in time.Duration) {
+	drain := proto.Record{Kind: wire.KindDrain, Payload: proto.AppendDrain(nil, in)}
+	ss.each(func(s *session) {
+		if (s.kind == jsonKind || s.kind == events) && s.phase == open {
+			ss.hub.Event(s.id, &drain)
+		}
+	})
+}
+
 // Drain closes at most n sessions with the code for going away and returns how many sessions
 // remain. After the first call, no session can begin. If a message of a session is waiting to be
 // stored, Drain only stops reading the session. A later call closes the session, after the

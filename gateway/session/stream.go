@@ -2,7 +2,6 @@ package session
 
 import (
 	"strings"
-	"time"
 
 	"roomcast/gateway/hub"
 	"roomcast/gateway/loop"
@@ -195,15 +194,4 @@ func (lc *lifecycle) endEmpty(s *session, code proto.CloseCode, why string) {
 	if s.kind == events && s.home.IsZero() && s.phase == open && lc.streams[s.id] == nil && len(lc.hub.RoomsOf(s.id)) == 0 {
 		lc.close(s, code, why, proto.LeftServer)
 	}
-}
-
-// Warn tells all readers of events that this gateway is stopping, and after how long it will
-// close their streams.
-func (ss *Sessions) Warn(in time.Duration) {
-	drain := []byte(`{"drain":{"in":"` + in.String() + `"}}`)
-	ss.each(func(s *session) {
-		if s.kind == events && s.phase == open {
-			ss.hub.Event(s.id, &proto.Record{Kind: wire.KindDrain, Payload: drain})
-		}
-	})
 }

@@ -332,13 +332,28 @@ func TestPagesBehindATrustedProxy(t *testing.T) {
 	}
 }
 
-func TestReadersReceiveTheEventDrain(t *testing.T) {
+// A gateway that stops tells JSON sessions and readers of events. Text sessions get only messages.
+func TestSessionsAreToldOfADrain(t *testing.T) {
 	g := start(t, func(s *settings) { s.loop.Loops = 1 })
-	r := g.events(streamOf("drain"))
-	r.want("hello")
-	r.oks(1)
+	one, several := g.events("/room/drain/events"), g.events(streamOf("drain"))
+	one.want("hello")
+	several.want("hello")
+	several.oks(1)
+	inRoom, inNone, plain := g.json("/room/drain/"), g.json("/ws"), g.text("/room/drain/")
+	inRoom.want(`{"hello":*`)
+	inNone.want(`{"hello":*`)
 	g.loops[0].Post(func() { g.sessions[0].Warn(10 * time.Second) })
-	if e := r.want("drain"); e.id != "" || e.data != `{"drain":{"in":"10s"}}` {
-		t.Errorf("got %+v, want the drain", e)
+	const told = `{"drain":{"in":"10s"}}`
+	for _, r := range []*reader{one, several} {
+		if e := r.want("drain"); e.id != "" || e.data != told {
+			t.Errorf("got %+v, want the drain", e)
+		}
+	}
+	for _, c := range []*client{inRoom, inNone} {
+		c.want(told)
+	}
+	g.loops[0].Post(func() { g.sessions[0].Drain(10) })
+	for _, c := range []*client{inRoom, inNone, plain} {
+		c.want("close 1001 *")
 	}
 }
