@@ -66,6 +66,13 @@ type Config struct {
 	// twice called it expired, the client ends.
 	Token func(ctx context.Context) (string, error)
 
+	// Ticket returns a new ticket of a user. The client uses it if Token is nil. It calls Ticket
+	// for its first connection, before the session ends, and after a server has refused the ticket
+	// or the resume string. Every other connection presents the resume string of the last hello,
+	// and the client ignores Resume. If Ticket fails or returns an expired ticket, the rules for
+	// Token hold.
+	Ticket func(ctx context.Context) (string, error)
+
 	MinBackoff time.Duration // longest wait before the second try; 0 = 500 ms
 	MaxBackoff time.Duration // the longest wait doubles with each failure up to this; 0 = 20 s
 	Quiet      time.Duration // silence of the server after which the client pings, and as much again after which it disconnects; 0 = 15 s
@@ -111,7 +118,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, errors.New("dial: the config names no gateway")
 	}
 	for _, u := range cfg.URLs {
-		if _, err := sessionURL(u, cfg.Name); err != nil {
+		if _, err := sessionURL(u, cfg.Name, ""); err != nil {
 			return nil, fmt.Errorf("dial: %w", err)
 		}
 	}
@@ -126,9 +133,13 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		cfg.NetDial = (&net.Dialer{}).DialContext
 	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c := &Client{state: newState(&cfg), stop: stop, done: make(chan struct{})}
 	begun := make(chan struct{})
-	k := connector{cfg: &cfg, state: c.state, begun: begun}
+	k := connector{cfg: &cfg, credential: cfg.Token, begun: begun}
+	if cfg.Token == nil && cfg.Ticket != nil {
+		k.credential, k.tickets, cfg.Resume = cfg.Ticket, true, ""
+	}
+	k.state = newState(&cfg)
+	c := &Client{state: k.state, stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		k.run(life)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"roomcast/proto"
 )
 
 // connector keeps the client connected. It belongs to the goroutine of run. For each session, run
@@ -19,10 +21,13 @@ type connector struct {
 	state *state
 	begun chan struct{} // closed and set to nil when the first session begins
 
-	failure     error                  // error of the last try
-	presented   atomic.Pointer[string] // the newest token that the client has sent
-	expired     *CloseError            // the close by which a server said that the token has expired
-	expirations int                    // how often servers have called the newest token expired
+	credential func(context.Context) (string, error) // returns a token, or a ticket if tickets is true; nil = always a guest
+	tickets    bool
+
+	failure     error                  // of the last try
+	presented   atomic.Pointer[string] // the newest credential that the client has sent
+	expired     *CloseError            // of a server that called a credential expired
+	expirations int                    // how often servers have said so about the newest one
 }
 
 // run opens one session after the other, until ctx ends or an error says that another try cannot
@@ -83,6 +88,10 @@ func (c *connector) session(ctx context.Context, base string) (begun bool, err e
 		return false, errors.New("read hello: the first frame is not a hello")
 	}
 	c.received(number, p)
+	if c.tickets && proto.IsGuest(in.Hello.You.ID) {
+		c.state.forgetResume()
+		return false, errors.New("the server took the client for a guest")
+	}
 	l.conn.SetReadDeadline(time.Time{})
 	if ctx.Err() != nil { // when ctx ends, a deadline is set, and the line above may have removed it
 		return false, ctx.Err()

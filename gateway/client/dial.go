@@ -69,8 +69,8 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// sessionURL returns the WebSocket address of a gateway for a JSON session that begins in no room.
-func sessionURL(base, name string) (string, error) {
+// sessionURL returns the address of a session that is in no room yet. Ticket may be empty.
+func sessionURL(base, name, ticket string) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil {
 		return "", fmt.Errorf("parse URL: %w", err)
@@ -88,17 +88,24 @@ func sessionURL(base, name string) (string, error) {
 	if name != "" {
 		q.Set("name", name)
 	}
+	if ticket != "" { // servers log URLs, but nobody can use it again
+		q.Set("ticket", ticket)
+	}
 	u.Path, u.RawQuery = strings.TrimSuffix(u.Path, "/")+"/ws", q.Encode()
 	return u.String(), nil
 }
 
 func (c *connector) open(ctx context.Context, number int, base, resume string) (*link, error) {
-	addr, err := sessionURL(base, c.cfg.Name)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	token, ticket, err := c.present(ctx, resume)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
+	addr, err := sessionURL(base, c.cfg.Name, ticket)
+	if err != nil {
+		return nil, err
+	}
 	var refused *RefusedError
 	d := ws.Dialer{
 		Protocols: []string{subprotocol}, NetDial: c.cfg.NetDial,
@@ -107,9 +114,7 @@ func (c *connector) open(ctx context.Context, number int, base, resume string) (
 	if resume != "" { // the resume string is a secret, so it is not in the URL, which servers log
 		d.Protocols = append(d.Protocols, "resume."+resume)
 	}
-	if token, err := c.token(ctx); err != nil {
-		return nil, err
-	} else if token != "" {
+	if token != "" {
 		d.Header = ws.HandshakeHeaderHTTP{"Authorization": {"Bearer " + token}}
 	}
 	conn, r, shake, err := d.Dial(ctx, addr)

@@ -68,6 +68,7 @@ type fields struct {
 	Before uint64          `json:"before,omitempty"`
 	Limit  int             `json:"limit,omitempty"`
 	Token  string          `json:"token,omitempty"`
+	Ticket string          `json:"ticket,omitempty"`
 }
 
 func (f *fields) content(content proto.Content) {

@@ -9,44 +9,56 @@ import (
 	"roomcast/proto"
 )
 
-// token returns the token for the next connection, "" for a guest.
-func (c *connector) token(ctx context.Context) (string, error) {
-	if c.cfg.Token == nil {
-		return "", nil
+// present returns what the next connection shows: a token, a ticket, or neither, which makes the
+// client a guest unless it has a resume string.
+func (c *connector) present(ctx context.Context, resume string) (token, ticket string, err error) {
+	if c.credential == nil || c.tickets && resume != "" {
+		return "", "", nil
 	}
-	token, err := c.cfg.Token(ctx)
+	given, err := c.credential(ctx)
 	if err != nil {
-		return "", fmt.Errorf("get token: %w", err)
+		return "", "", fmt.Errorf("get %s: %w", c.kind(), err)
 	}
-	if last := c.presented.Load(); last == nil || *last != token {
+	if last := c.presented.Load(); last == nil || *last != given {
 		c.expirations = 0
 	}
 	if c.expirations > 1 {
-		return "", &expiredError{c.expired}
+		return "", "", &expiredError{c.expired}
 	}
-	c.presented.Store(&token)
-	return token, nil
+	c.presented.Store(&given)
+	if c.tickets {
+		return "", given, nil
+	}
+	return given, "", nil
 }
 
-// expiredError ends the client: the server has called the token expired, and Config.Token has no
-// other one.
+func (c *connector) kind() string {
+	if c.tickets {
+		return "ticket"
+	}
+	return "token"
+}
+
+// expiredError ends the client, because its only token or ticket has expired.
 type expiredError struct{ *CloseError }
 
 func (e *expiredError) Unwrap() error { return e.CloseError }
 
-// noteExpired records err if it says that the newest token has expired.
+// noteExpired records err if it says that the newest credential has expired. The resume string may
+// have been revoked then.
 func (c *connector) noteExpired(err error) {
 	var closed *CloseError
 	if errors.As(err, &closed) && closed.Code == proto.CloseTokenExpired {
 		c.expired = closed
 		c.expirations++
+		c.state.forgetResume()
 	}
 }
 
-// refresh sends a new token each time before the present one expires by the server's clock, until
-// ctx ends. If it cannot, the server closes the session with 4003.
+// refresh sends a new credential before the session expires by the server's clock, until ctx ends.
+// If that fails, the server closes the session with 4003.
 func (c *connector) refresh(ctx context.Context, h *Hello) {
-	if c.cfg.Token == nil || h.Expires.IsZero() {
+	if c.credential == nil || h.Expires.IsZero() {
 		return
 	}
 	began, expires := time.Now(), h.Expires
@@ -62,23 +74,26 @@ func (c *connector) refresh(ctx context.Context, h *Hello) {
 			return
 		}
 		failures++
-		if fresh, err := c.present(ctx); err == nil {
+		if fresh, err := c.renew(ctx); err == nil {
 			expires, failures = fresh, 0
 		}
 	}
 }
 
-// present gets a token, sends it on the open session, and returns the time at which the token
-// expires.
-func (c *connector) present(ctx context.Context) (expires time.Time, err error) {
-	token, err := c.cfg.Token(ctx)
+// renew sends a new credential on the session and returns when the session expires.
+func (c *connector) renew(ctx context.Context) (expires time.Time, err error) {
+	fresh, err := c.credential(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	if *c.presented.Load() == token {
-		return time.Time{}, errors.New("Config.Token returned the old token again")
+	if *c.presented.Load() == fresh {
+		return time.Time{}, fmt.Errorf("the %s is not fresh", c.kind())
 	}
-	k, err := c.state.addCall(proto.VerbAuth, fields{Token: token})
+	f := fields{Token: fresh}
+	if c.tickets {
+		f = fields{Ticket: fresh}
+	}
+	k, err := c.state.addCall(proto.VerbAuth, f)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -89,7 +104,7 @@ func (c *connector) present(ctx context.Context) (expires time.Time, err error) 
 			a.err = a.decode(&ok)
 		}
 		if a.err == nil {
-			c.presented.Store(&token)
+			c.presented.Store(&fresh)
 		}
 		return ok.Expires, a.err
 	case <-ctx.Done():

@@ -60,6 +60,52 @@ func TestAFailureToGetATokenIsTriedAgain(t *testing.T) {
 	}
 }
 
+func TestATicketOpensOneSessionAndTheResumeStringTheNext(t *testing.T) {
+	s := newScript(t)
+	cfg := s.config()
+	cfg.Ticket, cfg.Resume = tokens("t1", "t2", "t3"), "of an earlier program"
+	c, p := s.dial(cfg)
+	shown := func(what, ticket, offers string) {
+		t.Helper()
+		if got := p.query.Get("ticket"); got != ticket || p.offers != offers || p.token != "" {
+			t.Errorf("%s: got the ticket %q, the offers %q and the token %q, want %q and %q", what, got, p.offers, p.token, ticket, offers)
+		}
+	}
+	shown("first", "t1", "roomcast.v1")
+	p.conn.Close()
+	p = s.again()
+	shown("after a lost connection", "", "roomcast.v1, resume.ticket")
+	p.close(proto.CloseTokenExpired)
+	p = s.again()
+	shown("after 4003", "t2", "roomcast.v1")
+	p.conn.Close()
+	p = <-s.sessions
+	p.say(`{"hello":{"session":"s3","you":{"id":"anon-x"},"resume":"of a guest"}}`) // the server has other keys now
+	p = s.again()
+	shown("after a guest's hello", "t3", "roomcast.v1")
+	if id := c.Hello().You.ID; id != "ann" {
+		t.Errorf("the client is %s, want ann", id)
+	}
+}
+
+func TestATicketThatExpiredTwiceIsNotShownAgain(t *testing.T) {
+	s := newScript(t)
+	cfg := s.config()
+	cfg.Ticket = tokens("t1")
+	c, p := s.dial(cfg)
+	p.close(proto.CloseTokenExpired)
+	s.again().close(proto.CloseTokenExpired)
+	for {
+		if _, err := c.Next(within(t)); err != nil {
+			var closed *client.CloseError
+			if !errors.As(err, &closed) || closed.Code != proto.CloseTokenExpired {
+				t.Errorf("got %v, want the end with 4003", err)
+			}
+			return
+		}
+	}
+}
+
 func TestALeaveThatIsRefusedIsSentAgainBeforeTheJoin(t *testing.T) {
 	s := newScript(t)
 	c, p := s.dial(s.config())

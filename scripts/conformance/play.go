@@ -171,11 +171,13 @@ func (p *player) take(a *attempt, pattern map[string]any) error {
 		return errors.New("the client does not offer roomcast.v1")
 	}
 	p.links++
-	if token := pattern["token"]; token != nil && a.given["token"] == nil { // the handshake has no token, so the client must send it in the first frame
-		if _, err := p.board.take("client", map[string]any{"auth": map[string]any{"token": token}}, p.limit); err != nil {
-			return err
+	for _, kind := range []string{"token", "ticket"} {
+		if secret := pattern[kind]; secret != nil && a.given[kind] == nil { // then the client must send it in the first frame
+			if _, err := p.board.take("client", map[string]any{"auth": map[string]any{kind: secret}}, p.limit); err != nil {
+				return err
+			}
+			delete(pattern, kind)
 		}
-		delete(pattern, "token")
 	}
 	pattern["secrets_in_url"] = nil
 	if why := match(pattern, a.given); why != "" {

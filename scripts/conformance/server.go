@@ -87,6 +87,9 @@ func credentials(r *http.Request) map[string]any {
 	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		given["token"] = token
 	}
+	if ticket := r.URL.Query().Get("ticket"); ticket != "" {
+		given["ticket"] = ticket
+	}
 	if r.URL.Query().Has("resume") || r.URL.Query().Has("token") {
 		given["secrets_in_url"] = true
 	}

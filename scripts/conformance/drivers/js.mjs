@@ -10,9 +10,9 @@ const rooms = new Map();
 let closing = false; // true when this driver has closed the client
 
 const commands = {
-  connect({ url, tokens, patience_ms }) {
-    const token = tokens?.length > 1 ? () => (tokens.length > 1 ? tokens.shift() : tokens[0]) : tokens?.[0];
-    connection = client.connect({ url: `${url}/`, token, timeout: patience_ms, WebSocket: socket.WebSocket });
+  connect({ url, tokens, tickets, patience_ms }) {
+    const next = (all) => (all?.length > 1 ? () => (all.length > 1 ? all.shift() : all[0]) : all?.[0]);
+    connection = client.connect({ url: `${url}/`, token: next(tokens), ticket: next(tickets), timeout: patience_ms, WebSocket: socket.WebSocket });
     connection.on("state", (s) => { if (s.state === "closed" && !closing) show("closed", { code: s.code, reason: s.reason }); });
   },
   join({ room: name, ...from }) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import roomcast
@@ -25,6 +25,16 @@ async def answered(key: str, room: str, work: Awaitable[Any]) -> Any:
         show("refused", key=key, room=room, code=refused.code)
     except roomcast.Error:
         show("lost", key=key)
+
+
+def one_by_one(given: list[str] | None) -> Callable[[], Awaitable[str]] | None:
+    """A function that returns the credentials in turn, and then the last one again and again."""
+    left = list(given or [])
+
+    async def fetch() -> str:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return fetch if left else None
 
 
 async def follow(room: roomcast.Room) -> None:
@@ -54,14 +64,10 @@ class Driver:
         task.add_done_callback(self.tasks.discard)
 
     async def connect(self, f: Fields) -> None:
-        tokens = list(f.get("tokens", []))
-
-        async def token() -> str:
-            return str(tokens.pop(0) if len(tokens) > 1 else tokens[0])
-
         self.client = roomcast.connect(
             f["url"],
-            token=token if tokens else None,
+            token=one_by_one(f.get("tokens")),
+            ticket=one_by_one(f.get("tickets")),
             quiet=f.get("quiet_ms", 15_000) / 1000,
             patience=f.get("patience_ms", 15_000) / 1000,
         )

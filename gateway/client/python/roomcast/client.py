@@ -11,7 +11,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from .link import Linker, Token, session_url
+from .link import Credential, Linker, session_url
 from .rules import Call, Membership, State, read_ack
 from .values import Ack, Closed, Frame, Item, Members, Page, Person, Position
 
@@ -23,7 +23,8 @@ _NOTHING: Any = object()
 def connect(
     url: str | Iterable[str],
     *,
-    token: Token | None = None,
+    token: Credential | None = None,
+    ticket: Credential | None = None,
     name: str = "",
     resume: str = "",
     buffer: int = 4096,
@@ -34,10 +35,14 @@ def connect(
 
     url: address of a gateway, such as ws://127.0.0.1:8000, or a list, which the client tries in turn.
     token: a JSON Web Token, or a coroutine function that returns a fresh token. The client calls it
-        for each connection and before the token expires. If the server says twice that a token has
-        expired, and there is no other one, the client ends.
+        for each connection and before the token expires. If the function returns a token again that
+        the server has twice called expired, the client ends.
+    ticket: a ticket of a user, or a coroutine function that returns a new one. The client calls it
+        for its first connection, before the session ends, and after the server has refused the
+        ticket or the resume string. Every other connection presents the session's resume string.
     name: the name of a guest, which others see.
-    resume: the property resume of an earlier client; it gives this client the same sender.
+    resume: the property resume of an earlier client; it gives this client the same sender. With a
+        ticket it is ignored.
     buffer: how many items of a room may wait for the application; see Room for a full buffer.
     quiet: seconds of silence of the server after which the client pings.
     patience: seconds after which the client ends a connection on which an answer or a pong is missing.
@@ -45,7 +50,9 @@ def connect(
     urls = [session_url(u, name) for u in ([url] if isinstance(url, str) else url)]
     if not urls:
         raise ValueError("connect: there is no URL")
-    return Client(urls, token, resume, buffer, quiet, patience)
+    if token is not None and ticket is not None:
+        raise ValueError("connect: give a token or a ticket, not both")
+    return Client(urls, token, ticket, resume, buffer, quiet, patience)
 
 
 class Client:
@@ -56,12 +63,19 @@ class Client:
     """
 
     def __init__(
-        self, urls: list[str], token: Token | None, resume: str, buffer: int, quiet: float, patience: float
+        self,
+        urls: list[str],
+        token: Credential | None,
+        ticket: Credential | None,
+        resume: str,
+        buffer: int,
+        quiet: float,
+        patience: float,
     ) -> None:
         self._buffer = buffer
         wake = asyncio.Event()
-        self._state = State(wake.set, quiet, patience, resume)
-        self._linker = Linker(self._state, wake, urls, token)
+        self._state = State(wake.set, quiet, patience, resume if ticket is None else "")
+        self._linker = Linker(self._state, wake, urls, token or ticket, "token" if ticket is None else "ticket")
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Client:

@@ -25,7 +25,7 @@ SUBPROTOCOL = "roomcast.v1"
 OPEN_TIMEOUT = 10.0  # seconds for the handshake, and as many again for the hello
 MAX_FRAME = 16 << 20  # largest accepted frame in bytes; gateways send only smaller ones
 
-Token = Union[str, Callable[[], Awaitable[str]]]
+Credential = Union[str, Callable[[], Awaitable[str]]]
 
 
 def session_url(base: str, name: str) -> str:
@@ -41,17 +41,18 @@ def session_url(base: str, name: str) -> str:
 class Linker:
     """Keeps the client connected. It belongs to the task that calls run."""
 
-    def __init__(self, state: State, wake: asyncio.Event, urls: list[str], token: Token | None) -> None:
+    def __init__(self, state: State, wake: asyncio.Event, urls: list[str], credential: Credential | None, kind: str) -> None:
         self.state = state
         self.wake = wake
         self.urls = urls
-        self.token = token
+        self.credential = credential
+        self.kind = kind  # of the credential: token or ticket
         self.min_wait, self.max_wait = 0.5, 20.0  # seconds
         self.begun = asyncio.Event()  # the first session has begun
         self.connected = False
-        self.presented: str | None = None  # the newest token that was sent
-        self.expired: Closed | None = None  # the close by which the server said that the token has expired
-        self.expirations = 0  # how often servers have called the newest token expired
+        self.presented: str | None = None  # the newest token or ticket
+        self.expired: Closed | None = None  # with it the server called the token expired
+        self.expirations = 0  # how often it has said so about the newest token
 
     async def run(self) -> None:
         """Open one session after the other, until an error says that another try cannot succeed."""
@@ -80,10 +81,11 @@ class Linker:
             return error.status >= 500 or error.status in (408, 429)
         if isinstance(error, Closed):
             if error is self.expired:
-                return False  # the token function returned the expired token again
+                return False  # there is no fresh one
             if error.code == TOKEN_EXPIRED:
                 self.expired = error
                 self.expirations += 1
+                self.state.hello["resume"] = ""  # it may have been revoked
             return reconnects(error.code)
         return True
 
@@ -93,13 +95,16 @@ class Linker:
         try:
             with _within(OPEN_TIMEOUT, connection):
                 hello = json.loads(await connection.recv())["hello"]
+            if self.kind == "ticket" and hello["you"]["id"].startswith("anon-"):
+                self.state.hello["resume"] = ""
+                raise ConnectionError("the server took the client for a guest")
             self.state.attach(hello, asyncio.get_running_loop().time())
             self.connected = True
             self.begun.set()
             log.info("connected to %s", url)
             tasks = [asyncio.create_task(self._read(connection)), asyncio.create_task(self._write(connection))]
-            if callable(self.token) and "expires" in hello:
-                tasks.append(asyncio.create_task(self._refresh(self.token, hello)))
+            if callable(self.credential) and "expires" in hello:
+                tasks.append(asyncio.create_task(self._refresh(self.credential, hello)))
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             finally:
@@ -123,17 +128,17 @@ class Linker:
         offers = [Subprotocol(SUBPROTOCOL)]
         if self.state.hello["resume"]:  # the resume string is a secret, so it is not in the URL, which servers log
             offers.append(Subprotocol("resume." + self.state.hello["resume"]))
-        token = await self.token() if callable(self.token) else self.token
-        if token != self.presented:
-            self.expirations = 0
-        if self.expired is not None and self.expirations > 1:
-            raise self.expired
-        self.presented = token
+        headers = {}
+        given = await self._present()
+        if given and self.kind == "token":
+            headers["Authorization"] = f"Bearer {given}"
+        elif given:  # logs keep URLs, but nobody can use a ticket again
+            url += ("&" if "?" in url else "?") + "ticket=" + quote(given, safe="")
         try:
             return await ws.connect(
                 url,
                 subprotocols=offers,
-                additional_headers={"Authorization": f"Bearer {token}"} if token else None,
+                additional_headers=headers,
                 open_timeout=OPEN_TIMEOUT,
                 ping_interval=None,  # State decides when to ping
                 close_timeout=2,
@@ -145,6 +150,18 @@ class Linker:
             raise HandshakeRefused(error.response.status_code, text, float(after) if after.isdigit() else 0) from error
         except NegotiationError as error:
             raise HandshakeRefused(404, f"the server does not speak {SUBPROTOCOL}") from error
+
+    async def _present(self) -> str | None:
+        """What the next connection shows. A session that began with a ticket goes on with its resume string."""
+        if self.kind == "ticket" and self.state.hello["resume"]:
+            return None
+        given = await self.credential() if callable(self.credential) else self.credential
+        if given != self.presented:
+            self.expirations = 0
+        if self.expired is not None and self.expirations > 1:
+            raise self.expired
+        self.presented = given
+        return given
 
     async def _read(self, connection: ws.ClientConnection) -> None:
         clock = asyncio.get_running_loop().time
@@ -168,8 +185,8 @@ class Linker:
             finally:
                 timer.cancel()
 
-    async def _refresh(self, token: Callable[[], Awaitable[str]], hello: Frame) -> None:
-        """Send a fresh token each time before the present one expires by the server's clock."""
+    async def _refresh(self, credential: Callable[[], Awaitable[str]], hello: Frame) -> None:
+        """Send a fresh token or ticket before the session expires, by the server's clock."""
         clock = asyncio.get_running_loop().time
         ahead = read_time(hello["time"]).timestamp() - clock()  # how far the server's clock is ahead of ours
         expires = read_time(hello["expires"]).timestamp()
@@ -178,15 +195,15 @@ class Linker:
             await asyncio.sleep(max(1, left - min(60, left / 4)))
             for failures in itertools.count():  # if no try succeeds in time, the server closes with 4003
                 try:
-                    fresh = await token()
+                    fresh = await credential()
                     if fresh == self.presented:
-                        raise ValueError("the token function returned the old token again")
-                    ok = await self.state.call("auth", {"token": fresh}).answer
+                        raise ValueError(f"the {self.kind} is not fresh")
+                    ok = await self.state.call("auth", {self.kind: fresh}).answer
                     self.presented = fresh
                     break
                 except Exception as error:
                     asked = error.retry or 0 if isinstance(error, Refused) else 0
-                    log.warning("refresh token: %s", error)
+                    log.warning("refresh %s: %s", self.kind, error)
                     await asyncio.sleep(max(asked, backoff(failures, 1, 20)))
             expires = read_time(ok["expires"]).timestamp()
 

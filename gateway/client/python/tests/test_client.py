@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
 import os
 import sys
 import tempfile
 import unittest
+import urllib.request
+from datetime import datetime, timedelta, timezone
 
 import roomcast
 
@@ -245,6 +248,39 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
                     await asyncio.wait_for(made.acquire(), LIMIT)
                 await room.say("still here")
                 self.assertEqual((c.you.id, c._state.hello["session"]), ("ann", session))
+
+    async def test_a_ticket_opens_one_session_and_is_renewed(self) -> None:
+        tokens = tempfile.NamedTemporaryFile()
+        self.addCleanup(tokens.close)
+        tokens.write(b"app 0123456789abcdef tickets read say\n")
+        tokens.flush()
+        g = self.gateway("--api-token-file", tokens.name, "--guest-rights", "")
+        made = asyncio.Semaphore(0)
+
+        def ask(until: str) -> str:
+            body = json.dumps({"id": "ann", "rooms": {"lobby": "read say"}, "until": until})
+            request = urllib.request.Request(g.url + "/api/tickets", body.encode(), {"Authorization": "Bearer 0123456789abcdef"})
+            with urllib.request.urlopen(request) as answer:
+                return str(json.load(answer)["ok"]["ticket"])
+
+        async def ticket() -> str:
+            until = datetime.now(timezone.utc) + timedelta(seconds=6)
+            made.release()
+            return await asyncio.to_thread(ask, until.isoformat(timespec="milliseconds"))
+
+        async with roomcast.connect(g.url, ticket=ticket) as c:
+            await asyncio.wait_for(made.acquire(), LIMIT)
+            room = await c.join("lobby")
+            self.assertEqual(((await room.say("hi")).seq, c.you.id), (1, "ann"))
+            await asyncio.wait_for(made.acquire(), LIMIT)  # before the session ends
+            await room.say("still here")
+            self.assertEqual(c.you.id, "ann")
+        with self.assertRaises(roomcast.Closed) as closed:
+            async with roomcast.connect(g.url, ticket=await ticket() + "x"):
+                pass
+        self.assertEqual(closed.exception.code, 4103)
+        with self.assertRaises(ValueError):
+            roomcast.connect(g.url, token="a", ticket="b")
 
     async def test_a_bad_token_ends_the_client_with_code_and_reason(self) -> None:
         g, _ = self.keyed()

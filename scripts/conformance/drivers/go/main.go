@@ -21,6 +21,7 @@ type command struct {
 	Connect *struct {
 		URL        string
 		Tokens     []string
+		Tickets    []string
 		QuietMS    int `json:"quiet_ms"`
 		PatienceMS int `json:"patience_ms"`
 	}
@@ -118,13 +119,7 @@ func (d *driver) connect(ctx context.Context, c *command) {
 		URLs:  []string{c.Connect.URL},
 		Quiet: time.Duration(c.Connect.QuietMS) * time.Millisecond, Patience: time.Duration(c.Connect.PatienceMS) * time.Millisecond,
 	}
-	if tokens := c.Connect.Tokens; len(tokens) > 0 {
-		cfg.Token = func(context.Context) (string, error) {
-			token := tokens[0]
-			tokens = tokens[min(1, len(tokens)-1):]
-			return token, nil
-		}
-	}
+	cfg.Token, cfg.Ticket = oneByOne(c.Connect.Tokens), oneByOne(c.Connect.Tickets)
 	var err error
 	d.client, err = client.Dial(ctx, cfg)
 	close(d.ready)
@@ -144,6 +139,19 @@ func (d *driver) connect(ctx context.Context, c *command) {
 	}
 	if d.client != nil {
 		d.client.Close()
+	}
+}
+
+// oneByOne returns a function that returns the credentials in turn, and then the last one again and
+// again; nil = there are none.
+func oneByOne(all []string) func(context.Context) (string, error) {
+	if len(all) == 0 {
+		return nil
+	}
+	return func(context.Context) (string, error) {
+		next := all[0]
+		all = all[min(1, len(all)-1):]
+		return next, nil
 	}
 }
 
