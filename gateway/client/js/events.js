@@ -7,6 +7,7 @@ const FIRST = 10_000; // ms until the next attempt to open a WebSocket; doubles 
 const MOST = 300_000; // ms between two attempts
 const PATIENCE = 5_000; // ms in which a new WebSocket must send a frame
 const SOON = 10; // ms in which the client gathers commands that change the stream
+const LAST = 2_000; // ms in which the stream of a session that has ended is closed
 const REFUSALS = { 4100: "room_closed", 4101: "kicked", 4102: "banned", 4106: "forbidden" };
 
 /** The method and the path of a command, below its room. */
@@ -24,12 +25,12 @@ export class EventsSocket {
   onbetter = null; // called with a WebSocket that works, and the frames received on it
 
   #url; #protocols; #WebSocket; #base; #joins; #token; #ticket; #resume;
-  #you; // our id, after the first hello
+  #you; // our id, after the first hello; "" = the server has refused the rooms so far, and told us no id
   #life = new AbortController(); // of all requests
   #stream; // the stream whose events are used
   #next; // a stream that replaces it at its hello
   #rooms = new Map(); // name -> {id: where the stream continues, from: query of the first join, in: the newest stream with the room, head: seq at the join}
-  #waiting = new Map(); // name -> id of a join without an answer
+  #waiting = new Map(); // name -> ids of joins without an answer
   #pings = []; // ids
   #renewal; // an auth without an answer: {id, token: the previous one}
   #requests = 0; #heard = 0; #changing; #retry;
@@ -83,7 +84,7 @@ export class EventsSocket {
   }
 
   #join({ room, ...from }, id) {
-    this.#waiting.set(room, id);
+    this.#waiting.set(room, [...(this.#waiting.get(room) ?? []), id]);
     if (this.#rooms.has(room)) return; // a stream will answer
     this.#rooms.set(room, placeOf(from));
     this.#change();
@@ -113,8 +114,9 @@ export class EventsSocket {
       });
       const answer = await response.json(), { error, ok = answer } = answer;
       if (error?.code === "closed_by_word") this.#end(1000, error.message);
-      else if (response.status === 401) this.#end(4003, error?.message);
-      else this.#tell(error ? { id, error } : { id, ok });
+      else if (response.status !== 401) this.#tell(error ? { id, error } : { id, ok });
+      else if (this.#token || this.#you?.startsWith("anon-")) this.#end(4003, error?.message);
+      else setTimeout(() => this.#tell({ id, error }), LAST); // our session has ended, or it began with a cookie, which counts for streams only
     } catch (err) { this.#end(1006, `a request failed: ${err.message}`); }
     this.#requests--;
   }
@@ -135,6 +137,7 @@ export class EventsSocket {
 
   /** Opens another stream soon, with the rooms and the token that we have then. */
   #change() {
+    if (this.readyState > 1) return;
     clearTimeout(this.#changing);
     this.#changing = setTimeout(() => (this.#rooms.size ? this.#open() : this.#idle()), SOON);
   }
@@ -151,7 +154,7 @@ export class EventsSocket {
     this.#life.signal.addEventListener("abort", () => stream.abort(), { signal: stream.signal });
     // The query has one position for all rooms without an id. Rooms with another position wait for the next stream.
     const { from } = places.find(({ id, head }) => !id && head === undefined) ?? places.find(({ id }) => !id) ?? {};
-    const query = this.#you === undefined ? [this.#url.search.slice(1)] : [];
+    const query = this.#you ? [] : [this.#url.search.slice(1)];
     if (this.#ticket) query.push(`ticket=${encodeURIComponent(this.#ticket)}`);
     this.#ticket = undefined; // it is good only once
     query.push(from);
@@ -166,7 +169,7 @@ export class EventsSocket {
       for await (const event of eventsOf(response.body, () => this.#hear(stream))) this.#take(stream, event);
       throw new Error("the stream ended");
     } catch (err) {
-      if (stream === (this.#next ?? this.#stream)) this.#end(1006, this.#you === undefined ? "" : err.message);
+      if (stream === (this.#next ?? this.#stream)) this.#end(1006, this.#you ? err.message : "");
     }
   }
 
@@ -176,9 +179,15 @@ export class EventsSocket {
     try { refusal = JSON.parse(text); } catch {} // the text is from a proxy, or names a limit
     const { code, reason } = refusal;
     if (this.#renewal && this.#stream && code > 4000 && !(code in REFUSALS)) return this.#unrenewed(reason);
-    if (!(code in REFUSALS) || this.#you === undefined) return this.#end(code ?? 1006, reason);
+    if (!(code in REFUSALS)) return this.#end(code ?? 1006, reason);
+    this.#next = undefined;
+    if (this.#you === undefined) { // the connection works, but no stream has begun: room.js joins the rooms, and learns of the refusals
+      this.#you = "";
+      this.#tell({ hello: { you: { id: "" }, resume: this.#resume, time: new Date().toISOString() } });
+    }
     for (const [room, place] of this.#rooms) if (place.in === stream) this.#lose(room, { room, ended: { code, reason } });
-    if (!this.#rooms.size) this.#idle();
+    if (this.#rooms.size) this.#change(); // rooms that begin elsewhere
+    else this.#idle();
   }
 
   /** Handles a new token that the server refuses. The previous one is good for a while. */
@@ -215,7 +224,7 @@ export class EventsSocket {
 
   /** Handles the hello of a stream, which replaces the previous stream. */
   #hello(stream, frame) {
-    const { you, resume, expires } = frame.hello, first = this.#you === undefined;
+    const { you, resume, expires } = frame.hello, first = !this.#you;
     if (!first && this.#you !== you.id) return this.#end(1006, "the server gave us another identity");
     this.#you = you.id;
     this.#resume = resume || this.#resume;
@@ -231,17 +240,23 @@ export class EventsSocket {
     const last = /^last=(\d+)/.exec(place.from)?.[1];
     if (!place.id && last) place.id = `${ok.epoch}-${Math.max(0, ok.seq - last)}`; // the same last could skip events next time
     place.head = ok.seq;
-    if (this.#waiting.has(room)) this.#tell({ id: this.#waiting.get(room), ok });
-    this.#waiting.delete(room);
+    for (const id of this.#answered(room)) this.#tell({ id, ok });
     if ([...this.#rooms.values()].some((other) => other.in !== place.in)) this.#change();
   }
 
   /** Handles the end of a room, or the refusal of a join. */
   #lose(room, frame) {
-    const id = this.#waiting.get(room), { code, reason } = frame.ended;
+    const ids = this.#answered(room), { code, reason } = frame.ended;
     this.#rooms.delete(room);
+    for (const id of ids) this.#tell({ id, error: { code: REFUSALS[code] ?? "unavailable", message: reason } });
+    if (!ids.length) this.#tell(frame);
+  }
+
+  /** Returns the ids of the joins of a room, which are answered now. */
+  #answered(room) {
+    const ids = this.#waiting.get(room) ?? [];
     this.#waiting.delete(room);
-    this.#tell(id === undefined ? frame : { id, error: { code: REFUSALS[code] ?? "unavailable", message: reason } });
+    return ids;
   }
 
   #closed(stream, { code, reason }) {
@@ -260,7 +275,7 @@ export class EventsSocket {
   /** Tries a WebSocket. If the server sends a frame on it, hands it over between two requests, and resolves with true. */
   #better() {
     const url = new URL(this.#url), offers = this.#resume && !this.#token ? [this.#protocols[0], `resume.${this.#resume}`] : this.#protocols;
-    if (this.#you !== undefined) url.searchParams.delete("ticket"); // it is good only once
+    if (this.#you) url.searchParams.delete("ticket"); // it is good only once
     return new Promise((resolve) => {
       const ws = new this.#WebSocket(url.href, offers), frames = [];
       let ended = false;

@@ -4,8 +4,8 @@ import { mock, test } from "node:test";
 import { at, server, soon, tick } from "./scripted.js";
 import "./events.js"; // otherwise the first test waits for it
 
-/** A network that refuses WebSockets. Requests are in asked, the newest stream is stream. */
-async function blocked({ room = "lobby", ...options } = {}) {
+/** A network that refuses WebSockets. Requests are in asked, the newest stream is stream. The first one is opened, or refused for good. */
+async function blocked({ room = "lobby", refusal, ...options } = {}) {
   const w = { asked: [], streams: [] };
   mock.method(globalThis, "fetch", (url, { method = "GET", headers, body, signal }) => new Promise((resolve, reject) => {
     const fail = () => reject(new DOMException("aborted", "AbortError"));
@@ -38,7 +38,9 @@ async function blocked({ room = "lobby", ...options } = {}) {
   for (let i = 0; i < 2; i++) { await w.refuse(); await w.wait(20_000); }
   for (let i = 0; i < 50 && s.sockets.length < 3; i++) await soon(); // the module is loaded
   await w.refuse(); // the attempt before the first stream
-  w.stream?.open();
+  if (!refusal) w.stream?.open();
+  else w.stream.refuse(403, JSON.stringify(refusal));
+  await w.wait(0);
   return w;
 }
 
@@ -173,6 +175,52 @@ test("a refused room is refused; the others stay", async () => {
   assert.deepEqual([w.s.room.state, w.s.room.error.code, w.s.c.state], ["refused", "banned", "open"]);
 });
 
+test("if the first room is refused, the connection stays open, and another room opens a stream", async () => {
+  for (const [code, name] of [[4100, "room_closed"], [4102, "banned"], [4106, "forbidden"]]) {
+    const w = await blocked({ name: "Ann", refusal: { code, reason: "the reason" } });
+    assert.deepEqual([w.s.c.state, w.s.room.state, w.s.room.error.code, w.s.room.error.message, w.s.all("fatal")], ["open", "refused", name, "the reason", []]);
+    await w.wait(25_000);
+    w.asked.pop().answer({ error: { code: "unauthorized", message: "guests may read nothing" } }, 401);
+    for (const pause of [2_000, 4_000]) await w.wait(pause);
+    assert.deepEqual([w.s.c.state, w.streams.length], ["open", 1], "any answer is a sign of life");
+    w.s.room.join();
+    await w.wait(10);
+    w.stream.refuse(403, JSON.stringify({ code, reason: "still" }));
+    await w.wait(0);
+    assert.deepEqual([w.s.room.state, w.s.room.error.message], ["refused", "still"]);
+    const other = w.s.enter("ops");
+    await w.wait(10);
+    assert.equal(w.stream.url.search, "?name=Ann&room=ops");
+    w.stream.open();
+    await w.hello();
+    await w.ok(5, { room: "ops" });
+    assert.deepEqual([other.state, w.s.c.you.id, w.s.all("identity")], ["joined", "anon-a", []]);
+    other.send("x");
+    assert.deepEqual(w.asked.map((r) => [r.url.pathname, r.headers["Roomcast-Resume"]]), [["/api/rooms/ops/messages", "r1"]]);
+    await w.wait(20_000);
+    assert.equal(w.s.c.state, "waiting", "the message has no answer");
+    w.s.c.close();
+  }
+});
+
+test("if the first rooms are refused, those that begin elsewhere are still joined", async () => {
+  const w = await blocked({ room: null });
+  w.s.enter("a", { last: 2 });
+  w.s.enter("b", { last: 9 });
+  await w.wait(100);
+  assert.equal(w.stream.url.search, "?last=2&room=a");
+  w.stream.refuse(403, '{"code":4106,"reason":"no right"}');
+  for (const pause of [0, 10]) await w.wait(pause);
+  assert.equal(w.stream.url.search, "?last=9&room=b");
+  w.stream.open();
+  await w.hello();
+  await w.ok(10, { room: "b" });
+  assert.deepEqual(w.s.c.rooms.map((r) => r.state), ["refused", "joined"]);
+  w.s.c.close();
+  await w.wait(1_000);
+  assert.equal(w.streams.length, 2);
+});
+
 test("a close ends the membership, and joining again continues at the last event", async () => {
   const w = await inside();
   await w.stream.event("closed", { room: "lobby", seq: 11, at, kind: "closed", from: { id: "api" }, why: "done" }, `e1-11-${ms}`);
@@ -223,7 +271,7 @@ test("a fresh ticket is in the query of another stream, once", async () => {
 test("refusals of the stream and of requests end or repeat the connection as close codes do", async () => {
   for (const [status, text, state, code] of [
     [401, '{"code":4103,"reason":"no"}', "closed", 4103], [401, '{"code":4003,"reason":"expired"}', "waiting", 4003],
-    [403, '{"code":4106,"reason":"no right"}', "closed", 4106], [403, "this page may not connect", "waiting", 1006], [503, "starting", "waiting", 1006],
+    [403, "this page may not connect", "waiting", 1006], [503, "starting", "waiting", 1006],
   ]) {
     const w = await blocked({ token: async () => "t" });
     const again = w.s.c.reconnect(); // a stream that is not answered yet
@@ -238,6 +286,31 @@ test("refusals of the stream and of requests end or repeat the connection as clo
   w.asked.pop().answer({ error: { code: "closed_by_word", message: "bye" } }, 409);
   await w.wait(0);
   assert.deepEqual([w.s.c.state, w.s.all("fatal")[0].code], ["closed", "normal"]);
+});
+
+test("a cookie opens the stream, but no command: those are refused, and the stream goes on", async () => {
+  const w = await blocked();
+  await w.hello({ you: { id: "ann" } });
+  await w.ok(10);
+  const m = w.s.room.send("a");
+  w.asked.pop().answer({ error: { code: "unauthorized", message: "this resume string needs its token" } }, 401);
+  await w.wait(0);
+  assert.equal(m.state, "pending", "the session may have ended");
+  await w.wait(2_000);
+  assert.deepEqual([m.state, m.error.code, w.s.c.state, w.stream.signal.aborted], ["failed", "unauthorized", "open", false]);
+  const ended = w.s.room.send("b");
+  w.asked.pop().answer({ error: { code: "unauthorized", message: "the session has ended" } }, 401);
+  await w.stream.event("close", { code: 4003, reason: "the session has ended" });
+  await w.wait(2_000);
+  assert.deepEqual([ended.state, w.s.all("state").findLast((d) => d.state === "waiting").code], ["pending", 4003]);
+});
+
+test("a guest whose resume string is refused comes back as another one", async () => {
+  const w = await inside();
+  const m = w.s.room.send("a");
+  w.asked.pop().answer({ error: { code: "unauthorized", message: "the resume string is too old" } }, 401);
+  await w.wait(0);
+  assert.deepEqual([m.state, w.s.c.state, w.s.all("state").at(-1).code, w.s.c.resume], ["pending", "waiting", 4003, ""]);
 });
 
 test("a silent stream is replaced, and without an answer the connection is lost", async () => {

@@ -208,7 +208,7 @@ export interface Options {
 export class Connection {
   constructor(options?: Options | string | URL);
   readonly state: ConnectionState;
-  /** Our identity, after the first hello. */
+  /** Our identity, after the first hello. Its id is "" while no WebSocket opens and the server has refused every room. */
   readonly you: Identity | null;
   /** Our name; a change counts from the next connection on. */
   name: string;

@@ -58,7 +58,7 @@ export class Connection extends Emitter {
     if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("there is no WebSocket here; give connect one, as that of the ws package: { url, WebSocket }");
     const url = new URL(options.url ?? HOME, globalThis.location?.href);
     url.protocol = url.protocol.replace(/^http/, "ws");
-    if (!/^wss?:$/.test(url.protocol)) throw new TypeError(`give connect the url of a server; ${url.protocol} is none`);
+    if (!/^wss?:$/.test(url.protocol)) throw new TypeError(`give connect the url of a server, not ${url.protocol}`);
     const asked = url.searchParams, [, base, room] = /^(.*)\/room\/([^/]+)\/?$/.exec(url.pathname) ?? [];
     const from = { room: room ? decodeURIComponent(room) : asked.get("group") ?? undefined };
     for (const name of ["since", "last"]) if (asked.has(name)) from[name] = Number(asked.get(name));
@@ -119,7 +119,7 @@ export class Connection extends Emitter {
     try {
       let { token, ticket, WebSocket: Socket = WebSocket } = this.#options, Events;
       if (this.#loading) await this.#loading;
-      if (this.you && (this.resume || typeof ticket !== "function")) ticket = ""; // a ticket is good only once; then resume is our credential
+      if (this.you?.id && (this.resume || typeof ticket !== "function")) ticket = ""; // a ticket is good only once; then resume is our credential
       let given = token || ticket;
       if (typeof given === "function") {
         given = await given();
@@ -186,7 +186,7 @@ export class Connection extends Emitter {
   }
 
   /** Drops the socket and ignores its events. Commands without an answer fail with error. */
-  #drop(error = failure("disconnected", "the connection ended before the answer came")) {
+  #drop(error = failure("disconnected", "the connection ended before the answer")) {
     this.#turn++;
     this.state = "closed";
     this.#probing = false;
@@ -215,7 +215,7 @@ export class Connection extends Emitter {
     const cured = code === 1009 && this._outbox.length < waiting; // the message that was too long has failed, and is not sent again
     if (again || !(reconnects(code) || cured)) return this.#fatal(code, failure(CLOSES[code] ?? "closed", reason || `the server closed the connection with ${code}`, { close: code }));
     if (this.#opened && now() - this.#opened > BACKOFF.stable) this.#tries = 0;
-    if (!this.#opened && code === 1006 && this.#tries > 1) reason ||= "the server cannot be reached, or it refuses this page: check address, origin and limits";
+    if (!this.#opened && code === 1006 && this.#tries > 1) reason ||= "the server cannot be reached, or it refuses this page: check address, origin, limits";
     this.#opened = 0;
     const ms = Math.random() * Math.min(BACKOFF.most, BACKOFF.first * 2 ** this.#tries++);
     this.#retry = setTimeout(() => this.reconnect(), ms);
@@ -298,7 +298,7 @@ export class Connection extends Emitter {
     this.#clock = { at: this.#opened, time: Date.parse(hello.time) };
     this.#save("", { resume: this.resume });
     this.#refresh(hello.expires);
-    if (before && before.id !== this.you.id) this._emit("identity", { you: this.you, before });
+    if (before?.id && before.id !== this.you.id) this._emit("identity", { you: this.you, before });
     this.#enter("open");
     for (const room of this.rooms) if (this.#ws && room.state === "joining") room._enter();
   }
