@@ -128,6 +128,13 @@ func (a *APITokens) Find(shown string) (found *APIToken) {
 	return found
 }
 
+// MakeTickets reports whether a line of the file names the right tickets.
+func (a *APITokens) MakeTickets() bool {
+	return slices.ContainsFunc(a.file.Get(), func(t *APIToken) bool {
+		return slices.ContainsFunc(t.rights, func(r apiRight) bool { return r.right == RightTickets })
+	})
+}
+
 // apiTokenName matches the valid names of tokens. The name becomes a part of an id.
 var apiTokenName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 

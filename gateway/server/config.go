@@ -117,7 +117,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&c.Auth.Audiences, "auth-audience", nil, "accept only tokens for this `aud`; repeatable; acme=aud applies only to the keys named acme; any accepts all")
 	flags.DurationVar(&c.Auth.MaxAge, "auth-max-age", c.Auth.MaxAge, "refuse tokens that live longer than this `time` from iat to exp; at most 720h, because revocations are kept for this time")
 	flags.StringSliceVar(&c.Auth.Rights, "default-rights", c.Auth.Rights, "give tokens without the claim rooms these `rights`: read, say and moderate in all rooms, or team-*=read say; repeatable")
-	flags.StringSliceVar(&c.Auth.GuestRights, "guest-rights", nil, "give clients without a token these `rights`; the default is --default-rights, or no rights if tokens are accepted or --ask connect is set")
+	flags.StringSliceVar(&c.Auth.GuestRights, "guest-rights", nil, "give clients without a token or ticket these `rights`; the default is --default-rights, and nothing if tokens are accepted or --ask connect is set. Tickets do not change it: set it to the empty string if only clients with a ticket may enter")
 	flags.StringVar(&c.AuthCookie, "auth-cookie", c.AuthCookie, "also accept a token in the cookie of this `name`, from pages of the same origin or of --allow-origin")
 	flags.DurationVar(&c.AuthTime, "auth-timeout", c.AuthTime, "close a connection that needs a token but does not send one within this `time`")
 	flags.BoolVar(&c.AllowQueryToken, "allow-query-token", c.AllowQueryToken, "also accept tokens as ?token=; danger: proxies write URLs to their logs")

@@ -51,6 +51,9 @@ func newGuard(cfg *Config, listen net.Addr, a *auth.Auth, ask *backend.Backend) 
 	if g.tokens, err = auth.OpenAPITokens(cfg.APITokenFile, cfg.Log); err != nil {
 		return g, fmt.Errorf("--api-token-file: %w", err)
 	}
+	if cfg.Auth.GuestRights == nil && !a.Guests().IsEmpty() && g.tokens.MakeTickets() {
+		cfg.Log.Warn("clients without a ticket have the rights of guests; set --guest-rights= to give them none", "guest_rights", strings.Join(cfg.Auth.Rights, ","))
+	}
 	return g, nil
 }
 

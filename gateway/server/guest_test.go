@@ -332,6 +332,47 @@ func TestPagesOfOtherOrigins(t *testing.T) {
 	}
 }
 
+// A browser adds a cookie to the requests of every page. It may open a stream, for the gateway's own
+// page and for allowed ones, but it never authenticates a request of the API.
+func TestACookieOpensStreamsAndNoAPI(t *testing.T) {
+	const page = "https://app.example.org"
+	base := servertest.Serve(t, "--auth-cookie", "login", "--auth-key-file", servertest.File(t, hmacSecret), "--allow-origin", page, "--rate", "0")
+	cookie := []string{"Cookie", "login=" + signed(t, nil)}
+	own := open(t, base+"events?room=lobby", append(cookie, "Sec-Fetch-Site", "same-origin")...)
+	resume := own.resume()
+	for _, tt := range []struct {
+		name        string
+		header      []string
+		stream, api int
+	}{
+		{"the gateway's own page", []string{"Origin", strings.TrimSuffix(base, "/"), "Sec-Fetch-Site", "same-origin"}, 200, 401},
+		{"the same without Origin", []string{"Sec-Fetch-Site", "same-origin"}, 200, 401},
+		{"an allowed page", []string{"Origin", page, "Sec-Fetch-Site", "cross-site"}, 200, 401},
+		{"a foreign page", []string{"Origin", "https://evil.example.org", "Sec-Fetch-Site", "cross-site"}, 403, 403},
+		{"a foreign page that hides its origin", []string{"Sec-Fetch-Site", "cross-site"}, 403, 403},
+		{"a frame without an origin", []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}, 403, 403},
+		{"another page of this machine", []string{"Origin", "http://localhost:1", "Sec-Fetch-Site", "same-site"}, 401, 401},
+		{"another host of the site", []string{"Sec-Fetch-Site", "same-site"}, 401, 401},
+		{"no page", nil, 401, 401},
+	} {
+		header := append(slices.Clone(cookie), tt.header...)
+		if got := open(t, base+"events?room=lobby", header...); got.StatusCode != tt.stream {
+			t.Errorf("%s: the stream got %s, want %d", tt.name, got.Status, tt.stream)
+		}
+		for path, body := range map[string]string{"messages": `{"text":"x"}`, "signal": `{"type":"x"}`, "close": "{}", "edit": `{"seq":1,"text":"x"}`} {
+			for _, more := range [][]string{nil, {"Roomcast-Resume", resume}} {
+				status, got := servertest.Call(t, "POST", base+"api/rooms/lobby/"+path, body, append(slices.Clone(header), append(more, "Content-Type", "application/json")...)...)
+				if status != tt.api {
+					t.Errorf("%s: POST %s with %q got %d %s, want %d", tt.name, path, more, status, got, tt.api)
+				}
+			}
+		}
+		if status, got := servertest.Call(t, "GET", base+"api/rooms/lobby/messages", "", header...); status != tt.api {
+			t.Errorf("%s: GET got %d %s, want %d", tt.name, status, got, tt.api)
+		}
+	}
+}
+
 // A ticket opens one stream. To open the next stream and to send messages, the client uses the
 // resume string that the stream contains, not the ticket.
 func TestTicketOpensOneStream(t *testing.T) {

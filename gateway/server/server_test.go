@@ -115,6 +115,40 @@ func pair(t *testing.T, dir, name string) (certFile, keyFile string) {
 	return certFile, keyFile
 }
 
+func TestOperatorIsWarnedThatGuestsNeedNoTicket(t *testing.T) {
+	const tickets = "app 0123456789abcdef tickets read say"
+	for _, tt := range []struct {
+		name, tokens string
+		change       func(*auth.Config)
+		warned       bool
+	}{
+		{"tickets alone", tickets, func(*auth.Config) {}, true},
+		{"guests have no rights", tickets, func(c *auth.Config) { c.GuestRights = []string{} }, false},
+		{"guests have rights on purpose", tickets, func(c *auth.Config) { c.GuestRights = []string{"read"} }, false},
+		{"the backend decides", tickets, func(c *auth.Config) { c.Asked = true }, false},
+		{"no tickets", "app 0123456789abcdef revoke read say", func(*auth.Config) {}, false},
+		{"one token for everything", "0123456789abcdef", func(*auth.Config) {}, false},
+	} {
+		var log bytes.Buffer
+		cfg := DefaultConfig()
+		cfg.Log, cfg.APITokenFile = slog.New(slog.NewTextHandler(&log, nil)), filepath.Join(t.TempDir(), "tokens")
+		tt.change(&cfg.Auth)
+		if err := os.WriteFile(cfg.APITokenFile, []byte(tt.tokens), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		who, err := auth.New(auth.NewSigningKeys(make([]byte, 32)), cfg.Auth)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newGuard(&cfg, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, who, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(log.String(), "set --guest-rights="); got != tt.warned {
+			t.Errorf("%s: got the log %s, want a warning: %v", tt.name, &log, tt.warned)
+		}
+	}
+}
+
 func TestChangedCertificateIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := pair(t, dir, "first.example.org")
