@@ -11,13 +11,17 @@ import (
 // By default, Go begins to collect garbage when the heap is twice as large as after the last
 // collection. So with live data of --memory bytes, the process would need twice as much memory.
 // A memory limit makes Go collect sooner. The limit is --memory plus the memory of an idle
-// process. Very many connections may need more live data than that. Then the limit is higher, so
-// that each collection can free at least a fifth of the heap.
+// process. If there is more live data, for example because of very many connections, the limit
+// is higher, so that each collection can free at least a fifth of the heap.
+//
+// Garbage and freed memory of a burst, such as the handshakes of many clients, would stay in a
+// quiet process for minutes. So a quiet process returns it to the system.
 const (
 	restBytes  = 64 << 20 // memory of an idle process
 	spareBytes = 32 << 20 // for stacks, buffers and a small heap
-	liveMetric = "/gc/heap/live:bytes"
 	checkEvery = time.Second
+	quietFor   = 5         // checks in a row, before memory is returned
+	quietBytes = 256 << 10 // that a quiet process allocates between two checks, at most
 )
 
 // memoryLimit returns the memory limit for a process with the given number of live bytes.
@@ -25,8 +29,12 @@ func memoryLimit(memory, live int64) int64 {
 	return max(memory+restBytes, live+live/4+spareBytes)
 }
 
-// boundGarbage adjusts the memory limit until stop is called. If GOMEMLIMIT is set, it does
-// nothing.
+// worthReturning reports whether a process that has allocated this much since it last returned
+// memory should do so again. The collection costs CPU time.
+func worthReturning(allocated, live int64) bool { return allocated > live/4+4<<20 }
+
+// boundGarbage adjusts the memory limit, and returns memory while the process is quiet, until
+// stop is called. If GOMEMLIMIT is set, it does nothing.
 func boundGarbage(memory int64) (stop func()) {
 	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		return func() {}
@@ -36,10 +44,20 @@ func boundGarbage(memory int64) (stop func()) {
 	done.Go(func() {
 		check := time.NewTicker(checkEvery)
 		defer check.Stop()
-		sample := []metrics.Sample{{Name: liveMetric}}
+		samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
+		quiet, before, returned := 0, int64(0), int64(0)
 		for {
-			metrics.Read(sample)
-			debug.SetMemoryLimit(memoryLimit(memory, int64(sample[0].Value.Uint64())))
+			metrics.Read(samples)
+			live, allocated := int64(samples[0].Value.Uint64()), int64(samples[1].Value.Uint64())
+			debug.SetMemoryLimit(memoryLimit(memory, live))
+			if quiet++; allocated-before > quietBytes {
+				quiet = 0
+			}
+			before = allocated
+			if quiet >= quietFor && worthReturning(allocated-returned, live) {
+				debug.FreeOSMemory()
+				quiet, returned = 0, allocated
+			}
 			select {
 			case <-quit:
 				debug.SetMemoryLimit(math.MaxInt64)

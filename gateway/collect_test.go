@@ -2,9 +2,13 @@ package main
 
 import (
 	"math"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"testing"
 	"time"
+
+	"roomcast/proto/natstest"
 )
 
 func TestMemoryLimitIsAboveLiveMemory(t *testing.T) {
@@ -35,5 +39,35 @@ func TestGarbageIsBoundedWhileAGatewayRuns(t *testing.T) {
 	stop()
 	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		t.Error("the limit outlives the gateway")
+	}
+}
+
+func TestQuietProcessReturnsMemory(t *testing.T) {
+	held := func() uint64 { // in objects, garbage included, and in free memory that the process keeps
+		samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+		metrics.Read(samples)
+		return samples[0].Value.Uint64() + samples[1].Value.Uint64()
+	}
+	burst := make([]byte, 64<<20)
+	runtime.GC() // so that the burst counts as live, and Go would not collect soon
+	before := held()
+	runtime.KeepAlive(burst)
+	defer boundGarbage(256 << 20)()
+	natstest.Eventually(t, "the process to return memory", func() bool { return held() < before-32<<20 })
+}
+
+func TestMemoryIsReturnedOnlyIfItPays(t *testing.T) {
+	for _, tt := range []struct {
+		allocated, live int64
+		want            bool
+	}{
+		{4 << 20, 0, false},
+		{5 << 20, 0, true},
+		{200 << 20, 1 << 30, false},
+		{300 << 20, 1 << 30, true},
+	} {
+		if got := worthReturning(tt.allocated, tt.live); got != tt.want {
+			t.Errorf("allocated %d, live %d: got %v, want %v", tt.allocated, tt.live, got, tt.want)
+		}
 	}
 }

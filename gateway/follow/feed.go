@@ -79,6 +79,9 @@ func (f *feed) run(ctx context.Context, nc *nats.Conn) error {
 		subjects = append(subjects, Subjects{Room: proto.Room.OutSubject, Partition: proto.OutPartition, To: f.in})
 	}
 	f.interest = NewInterest(nc, f.cfg.Log, subjects...)
+	if !f.subscribes { // no other gateway shares the log, so all messages of a partition are about our own rooms
+		f.interest.wideFrom = 1
+	}
 	f.heads.nc, f.checks.nc, f.reports.nc = nc, nc, nc
 	f.reports.inbox = Inbox(nc)
 	if _, err := nc.ChanSubscribe(f.reports.inbox+"*", f.in); err != nil {

@@ -12,6 +12,8 @@ import (
 // subscriptions to each room. The feed then ignores the messages of rooms without followers. The
 // two limits differ. Otherwise a single room that is added and removed could change thousands of
 // subscriptions each time.
+//
+// A subscription takes more than a kilobyte in the NATS client, and as much in the server.
 const (
 	wideFrom  = 1000 // with this many rooms, a partition gets one subscription
 	narrowFor = 500  // with fewer rooms, each room of the partition gets its own subscription
@@ -29,6 +31,7 @@ type Interest struct {
 	nc         *nats.Conn
 	log        *slog.Logger
 	subjects   []Subjects
+	wideFrom   int                                 // with this many rooms, a partition gets one subscription
 	rooms      map[proto.Room][]*nats.Subscription // each room's own subscriptions; nil = the room uses those of its partition
 	partitions [proto.Partitions]struct {
 		rooms int
@@ -38,13 +41,13 @@ type Interest struct {
 
 // NewInterest returns an Interest without rooms.
 func NewInterest(nc *nats.Conn, log *slog.Logger, subjects ...Subjects) *Interest {
-	return &Interest{nc: nc, log: log, subjects: subjects, rooms: make(map[proto.Room][]*nats.Subscription)}
+	return &Interest{nc: nc, log: log, subjects: subjects, wideFrom: wideFrom, rooms: make(map[proto.Room][]*nats.Subscription)}
 }
 
 // Add adds a new room to the set and subscribes to its subjects.
 func (in *Interest) Add(room proto.Room) (err error) {
 	p := &in.partitions[room.Partition()]
-	if p.rooms+1 >= wideFrom && p.subs == nil {
+	if p.rooms+1 >= in.wideFrom && p.subs == nil {
 		if err := in.widen(room.Partition()); err != nil {
 			return err
 		}
@@ -66,7 +69,7 @@ func (in *Interest) Remove(room proto.Room) {
 	delete(in.rooms, room)
 	p := &in.partitions[room.Partition()]
 	p.rooms--
-	if p.subs != nil && p.rooms < narrowFor {
+	if p.subs != nil && p.rooms < min(narrowFor, in.wideFrom) {
 		in.narrow(room.Partition())
 	}
 }
