@@ -50,12 +50,17 @@ func (b *bench) idleReaders(rows *table, n int) error {
 		name  string
 		rooms int
 	}{{"in 10-member rooms", n / 10}, {"in one room", 1}} {
-		all, err := b.newEmbedded()
+		start, ops := func() (*system, error) { return b.newEmbedded() }, addr(9090)
+		if b.thin {
+			start, ops = func() (*system, error) { return b.newThin(1) }, addr(9101)
+		}
+		all, err := start()
 		if err != nil {
 			return err
 		}
-		time.Sleep(time.Second)
-		before, err := memoryOf(all.procs[0], addr(9090))
+		gateway := all.procs[len(all.procs)-1]
+		time.Sleep(10 * time.Second) // a quiet gateway returns the memory of its start
+		before, err := memoryOf(gateway, ops)
 		if err != nil {
 			return err
 		}
@@ -73,7 +78,7 @@ func (b *bench) idleReaders(rows *table, n int) error {
 		if err := load.run(15*time.Second, nil); err != nil { // time for the readers to receive the last joins, and for the gateway to free buffers
 			return err
 		}
-		after, err := memoryOf(all.procs[0], addr(9090))
+		after, err := memoryOf(gateway, ops)
 		if err != nil {
 			return err
 		}
