@@ -333,17 +333,19 @@ func TestEscapeInACompositionStaysThere(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
 	p := openTab(t).open(g, "/?group=ime")
-	p.do(chromedp.Focus(chromedp.CSS("#name")))
-	if _, err := chromedp.Call(p.ctx, input.ImeSetComposition, input.ImeSetCompositionParams{Text: "zhang'san", SelectionStart: 9, SelectionEnd: 9}); err != nil {
-		t.Fatal(err)
-	}
-	got := eval[string](p, `(() => {
-		const el = document.activeElement;
-		el.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", keyCode: 229, isComposing: true, bubbles: true, cancelable: true }));
-		return document.activeElement.id;
-	})()`)
-	if got != "name" {
-		t.Errorf("the focus moved to %q", got)
+	for _, field := range []string{"name", "room", "text"} {
+		p.do(chromedp.Focus(chromedp.CSS("#" + field)))
+		if _, err := chromedp.Call(p.ctx, input.ImeSetComposition, input.ImeSetCompositionParams{Text: "zhang'san", SelectionStart: 9, SelectionEnd: 9}); err != nil {
+			t.Fatal(err)
+		}
+		got := eval[string](p, `(() => {
+			const el = document.activeElement;
+			el.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", keyCode: 229, isComposing: true, bubbles: true, cancelable: true }));
+			return document.activeElement.id + " " + el.value;
+		})()`)
+		if got != field+" zhang'san" {
+			t.Errorf("after Escape in #%s the focus and the text are %q", field, got)
+		}
 	}
 }
 
