@@ -302,10 +302,10 @@ func TestReadsAndRooms(t *testing.T) {
 		}
 	}
 	rooms := make(chan string, 1)
-	a.Rooms(func(list []reads.Room, err error) {
+	a.Rooms(func(list map[proto.Room]uint64, err error) {
 		var out []string
-		for _, r := range list {
-			out = append(out, fmt.Sprintf("%s:%d", r.Name, r.Messages))
+		for room, n := range list {
+			out = append(out, fmt.Sprintf("%s:%d", room, n))
 		}
 		slices.Sort(out)
 		rooms <- fmt.Sprint(out, err)

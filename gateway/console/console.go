@@ -164,7 +164,7 @@ func (t *target) call(ctx context.Context, method string, path []string, body io
 // listed is an entry in the list of rooms.
 type listed struct {
 	Room     string `json:"room"`
-	Messages int64  `json:"messages"` // number of messages in the room's log
+	Messages uint64 `json:"messages"` // number of messages in the room's log
 }
 
 // rooms returns the rooms that have a log.

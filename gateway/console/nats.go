@@ -9,10 +9,10 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/gateway/client"
 	"roomcast/proto"
@@ -106,28 +106,19 @@ func (c *connection) act(ctx context.Context, room proto.Room, act proto.Act, fi
 	return reply.Seq, err
 }
 
-// rooms asks the stream for its subjects, one for each room.
+// rooms returns the rooms that have a log, by name.
 func (c *connection) rooms(ctx context.Context) ([]listed, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	js, err := jetstream.NewWithAPIPrefix(c.nc, c.log.API())
+	found, err := history.Rooms(ctx, c.log)
 	if err != nil {
 		return nil, err
 	}
-	stream, err := js.Stream(ctx, proto.StreamName)
-	if err != nil {
-		return nil, fmt.Errorf("read stream %s: %w", proto.StreamName, err)
-	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(proto.SubjectAnyLog))
-	if err != nil {
-		return nil, fmt.Errorf("read stream %s: %w", proto.StreamName, err)
-	}
 	var rooms []listed
-	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
-		if room, err := proto.RoomOfSubject(subject); err == nil {
-			rooms = append(rooms, listed{room.String(), int64(info.State.Subjects[subject])})
-		}
+	for room, messages := range found {
+		rooms = append(rooms, listed{room.String(), messages})
 	}
+	slices.SortFunc(rooms, func(a, b listed) int { return strings.Compare(a.Room, b.Room) })
 	return rooms, nil
 }
 

@@ -118,7 +118,7 @@ func roomsCommand() *cobra.Command {
 				return err
 			}
 			for _, r := range rooms {
-				if err := t.print(cmd, r, r.Room+"\t"+strconv.FormatInt(r.Messages, 10)); err != nil {
+				if err := t.print(cmd, r, r.Room+"\t"+strconv.FormatUint(r.Messages, 10)); err != nil {
 					return err
 				}
 			}

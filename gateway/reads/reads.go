@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/gateway/limit"
 	"roomcast/proto"
@@ -233,44 +232,15 @@ func (r *Reader) awaitMemory(ctx context.Context) (free func(), err error) {
 	return func() { r.cfg.Memory.Add(limit.Pages, -n) }, nil
 }
 
-// Room is an entry in the list of rooms.
-type Room struct {
-	Name     proto.Room
-	Messages uint64 // number of messages and acts that the log still contains
-}
-
-// Rooms lists the rooms that have a log, in any order.
-func (r *Reader) Rooms(done func([]Room, error)) {
+// Rooms lists the rooms that have a log, each with the number of messages and acts that the log
+// still contains.
+func (r *Reader) Rooms(done func(map[proto.Room]uint64, error)) {
 	r.Do(func(ctx context.Context) {
-		rooms, err := r.listRooms(ctx)
+		rooms, err := history.Rooms(ctx, r.log)
 		if err != nil {
 			r.cfg.Log.Warn("list rooms", "error", err)
 			err = Refusal(err)
 		}
 		done(rooms, err)
 	}, func() { done(nil, Overloaded()) })
-}
-
-// listRooms asks the stream for its subjects, one for each room. The NATS server lists at most
-// 100,000.
-func (r *Reader) listRooms(ctx context.Context) ([]Room, error) {
-	js, err := jetstream.NewWithAPIPrefix(r.nc, r.log.API())
-	if err != nil {
-		return nil, err
-	}
-	stream, err := js.Stream(ctx, proto.StreamName)
-	if err != nil {
-		return nil, err
-	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(proto.SubjectAnyLog))
-	if err != nil {
-		return nil, err
-	}
-	rooms := make([]Room, 0, len(info.State.Subjects))
-	for subject, n := range info.State.Subjects {
-		if room, err := proto.RoomOfSubject(subject); err == nil {
-			rooms = append(rooms, Room{room, n})
-		}
-	}
-	return rooms, nil
 }

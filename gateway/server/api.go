@@ -368,9 +368,9 @@ func (a *api) rooms(r *http.Request, by *caller) (answer, error) {
 		Messages uint64 `json:"messages"`
 	}
 	rooms := make([]room, 0, len(list))
-	for _, info := range list {
-		if by.may(info.Name, proto.RightRead) == nil {
-			rooms = append(rooms, room{info.Name.String(), info.Messages})
+	for name, messages := range list {
+		if by.may(name, proto.RightRead) == nil {
+			rooms = append(rooms, room{name.String(), messages})
 		}
 	}
 	return appendJSON(nil, map[string]any{"rooms": rooms}), nil

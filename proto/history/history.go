@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"roomcast/proto"
 	"roomcast/proto/seal"
@@ -273,4 +274,28 @@ func (l *Log) addHeads(ctx context.Context, rooms []proto.Room, heads map[proto.
 		}
 	}
 	return nil
+}
+
+// Rooms returns the rooms that have a log in l, each with the number of messages and acts that the
+// log still contains. The NATS server lists at most 100,000 rooms.
+func Rooms(ctx context.Context, l *Log) (map[proto.Room]uint64, error) {
+	js, err := jetstream.NewWithAPIPrefix(l.nc, l.API())
+	if err != nil {
+		return nil, fmt.Errorf("list rooms: %w", err)
+	}
+	stream, err := js.Stream(ctx, proto.StreamName)
+	if err != nil {
+		return nil, fmt.Errorf("read stream %s: %w", proto.StreamName, err)
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(proto.SubjectAnyLog))
+	if err != nil {
+		return nil, fmt.Errorf("read stream %s: %w", proto.StreamName, err)
+	}
+	rooms := make(map[proto.Room]uint64, len(info.State.Subjects))
+	for subject, n := range info.State.Subjects {
+		if room, err := proto.RoomOfSubject(subject); err == nil {
+			rooms[room] = n
+		}
+	}
+	return rooms, nil
 }
