@@ -133,12 +133,12 @@ func (a *api) logDefect(r *http.Request, err error) {
 // respond writes an answer. If err is not nil, it writes the refusal in err instead.
 func (a *api) respond(w http.ResponseWriter, body answer, err error) {
 	if err == nil && !a.memory.Take(limit.Pages, len(body)) {
-		body, err = nil, proto.Refuse(proto.Overloaded, "the gateway has no memory left for this answer; ask again").After(time.Second)
+		err = proto.Refuse(proto.Overloaded, "the gateway has no memory left for this answer; ask again").After(time.Second)
 	}
-	defer a.memory.Add(limit.Pages, -len(body))
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if err == nil {
+		defer a.memory.Add(limit.Pages, -len(body))
 		w.Write(append(body, '\n'))
 		return
 	}
@@ -164,38 +164,49 @@ func (a *api) say(r *http.Request, by *caller) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := publish.Say{Room: room, Patience: apiPatience, Rights: by.rights(room)}
-	if s.From, err = senderOf(r, by); err != nil {
-		return nil, err
-	}
+	var cmd proto.Command
 	switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind {
 	case "application/json":
-		cmd, err := proto.ParseCommand(wrap("say", body))
-		if err != nil {
-			return nil, err
-		}
-		if err := sameRoom(&cmd, room); err != nil {
-			return nil, err
-		}
-		s.Content, s.Line, s.Key = cmd.Content, cmd.Line, cmd.Key
+		cmd, err = proto.ParseCommand(wrap("say", body))
 	case "text/plain":
+		cmd.Content, cmd.Line = proto.Content{Kind: proto.Text, Body: body}, true
 		if !utf8.Valid(body) {
-			return nil, proto.Refuse(proto.BadRequest, "the text is not valid UTF-8")
+			err = proto.Refuse(proto.BadRequest, "the text is not valid UTF-8")
 		}
-		s.Content, s.Line = proto.Content{Kind: proto.Text, Body: body}, true
 	default:
-		return nil, proto.Refuse(proto.BadRequest, "the Content-Type must be application/json or text/plain, not %q", kind)
+		err = proto.Refuse(proto.BadRequest, "the Content-Type must be application/json or text/plain, not %q", kind)
 	}
-	if refusal := proto.CheckSize(len(s.Content.Body), a.maxMessage); refusal != nil {
-		return nil, refusal
+	if err != nil {
+		return nil, err
 	}
-	if s.Key, err = keyOf(r, s.Key); err != nil {
+	s, err := a.sayOf(r, by, room, &cmd)
+	if err != nil {
+		return nil, err
+	}
+	if s.Key, err = keyOf(r, cmd.Key); err != nil {
 		return nil, err
 	}
 	if err := a.askSay(r, by, &s, false); err != nil {
 		return nil, err
 	}
-	return a.answer(r.Context(), s)
+	reply, err := a.ask(r.Context(), s)
+	return reply.AppendJSON(nil), err
+}
+
+// sayOf returns what the command in the body of a request sends to a room, without its key.
+func (a *api) sayOf(r *http.Request, by *caller, room proto.Room, cmd *proto.Command) (s publish.Say, err error) {
+	if !cmd.Room.IsZero() && cmd.Room != room {
+		return s, proto.Refuse(proto.BadRequest, "the body and the path name different rooms; leave room out of the body")
+	}
+	if refusal := proto.CheckSize(len(cmd.Content.Body), a.maxMessage); refusal != nil {
+		return s, refusal
+	}
+	s = publish.Say{
+		Room: room, Act: cmd.Act, Terms: cmd.Terms, Content: cmd.Content, Line: cmd.Line, Why: cmd.Why,
+		Patience: apiPatience, Rights: by.rights(room),
+	}
+	s.From, err = senderOf(r, by)
+	return s, err
 }
 
 // askSay asks the backend whether to allow a message or a signal, unless the caller is a
@@ -246,21 +257,15 @@ func (a *api) act(r *http.Request, by *caller, room proto.Room, act proto.Act, d
 		return none, err
 	}
 	cmd, err := proto.ParseAct(act, body)
-	if err == nil {
-		err = sameRoom(&cmd, room)
-	}
-	if refusal := proto.CheckSize(len(cmd.Content.Body), a.maxMessage); err == nil && refusal != nil {
-		err = refusal
-	}
 	if err != nil {
 		return none, err
 	}
 	*did = daemon.ActOf(room, act, &cmd.Terms, cmd.Why)
-	s := publish.Say{Room: room, Act: act, Terms: cmd.Terms, Content: cmd.Content, Why: cmd.Why, Patience: apiPatience, Rights: by.rights(room)}
-	if s.Key, err = keyOf(r, cmd.Key); err != nil {
+	s, err := a.sayOf(r, by, room, &cmd)
+	if err != nil {
 		return none, err
 	}
-	if s.From, err = senderOf(r, by); err != nil {
+	if s.Key, err = keyOf(r, cmd.Key); err != nil {
 		return none, err
 	}
 	if act == proto.ActEdit {
@@ -272,23 +277,6 @@ func (a *api) act(r *http.Request, by *caller, room proto.Room, act proto.Act, d
 		}
 	}
 	return a.ask(r.Context(), s)
-}
-
-// sameRoom returns a refusal if the body names another room than the path.
-func sameRoom(cmd *proto.Command, room proto.Room) error {
-	if !cmd.Room.IsZero() && cmd.Room != room {
-		return proto.Refuse(proto.BadRequest, "the body and the path name different rooms; leave room out of the body")
-	}
-	return nil
-}
-
-// answer sends s to the room's owner and returns the reply as JSON.
-func (a *api) answer(ctx context.Context, s publish.Say) (answer, error) {
-	reply, err := a.ask(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	return reply.AppendJSON(nil), nil
 }
 
 // ask sends s to the room's owner and waits for the reply. If the reply is a refusal, ask

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net"
@@ -23,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"roomcast/gateway/auth"
+	"roomcast/gateway/limit"
 	"roomcast/proto"
 )
 
@@ -254,5 +256,26 @@ func TestClosedHandoffClosesItsConnections(t *testing.T) {
 	}
 	if _, err := h.Accept(); err == nil {
 		t.Error("accepted after Close")
+	}
+}
+
+// A handler may return a body together with its error. Only the refusal is sent, and the budget stays
+// as it was.
+func TestRefusalTakesNoMemory(t *testing.T) {
+	a := api{memory: limit.NewBudget(1 << 20)}
+	for _, err := range []error{nil, proto.Refuse(proto.CodeBanned, "no"), errors.New("defect")} {
+		w := httptest.NewRecorder()
+		a.respond(w, answer(`{"room":"lobby"}`), err)
+		if refused := !strings.Contains(w.Body.String(), "lobby"); refused != (err != nil) {
+			t.Errorf("%v: got %q", err, w.Body)
+		}
+		if n := a.memory.Used(limit.Pages); n != 0 {
+			t.Errorf("%v: %d bytes are counted after the answer", err, n)
+		}
+	}
+	w := httptest.NewRecorder()
+	a.respond(w, make(answer, 1<<20), nil)
+	if w.Code != http.StatusServiceUnavailable || a.memory.Used(limit.Pages) != 0 {
+		t.Errorf("an answer beyond the budget: got %d, %d bytes", w.Code, a.memory.Used(limit.Pages))
 	}
 }

@@ -24,17 +24,11 @@ func (a *api) signal(r *http.Request, by *caller) (answer, error) {
 		return nil, err
 	}
 	cmd, err := proto.ParseCommand(wrap("signal", body))
-	if err == nil {
-		err = sameRoom(&cmd, room)
-	}
-	if refusal := proto.CheckSize(len(cmd.Content.Body), a.maxMessage); err == nil && refusal != nil {
-		err = refusal
-	}
 	if err != nil {
 		return nil, err
 	}
-	s := publish.Say{Room: room, Content: cmd.Content}
-	if s.From, err = senderOf(r, by); err != nil {
+	s, err := a.sayOf(r, by, room, &cmd)
+	if err != nil {
 		return nil, err
 	}
 	if err := a.guard.askJoin(r, by, room); err != nil {
