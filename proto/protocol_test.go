@@ -10,6 +10,23 @@ import (
 	"testing"
 )
 
+// Metrics count refusals by these codes.
+func TestCodesListsEveryCode(t *testing.T) {
+	b, err := os.ReadFile("refusal.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	constants := regexp.MustCompile(`(?m)^\t\w+ +Code = "(\w+)"`).FindAllSubmatch(b, -1)
+	for _, m := range constants {
+		if !slices.Contains(Codes, Code(m[1])) {
+			t.Errorf("the list lacks %s", m[1])
+		}
+	}
+	if len(constants) == 0 || len(constants) != len(Codes) {
+		t.Errorf("got %d codes for %d constants", len(Codes), len(constants))
+	}
+}
+
 // The test looks for the entries of all tables in this package: codes, headers, verbs and acts.
 func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 	b, err := os.ReadFile("PROTOCOL.md")
@@ -26,8 +43,7 @@ func TestProtocolDocumentNamesEveryTableRow(t *testing.T) {
 			t.Errorf("no row %q", row)
 		}
 	}
-	for _, c := range []Code{BadRequest, BadRoom, TooLarge, NotJoined, TooMany, RateLimited, RoomClosed, CodeBanned, CodeMuted, Unauthorized,
-		Forbidden, NotFound, Unsupported, Overloaded, Unavailable, Internal, ClosedByWord} {
+	for _, c := range Codes {
 		if row := fmt.Sprintf("| `%s` |", c); !strings.Contains(doc, row) {
 			t.Errorf("no row %q", row)
 		}

@@ -33,6 +33,12 @@ const (
 	ClosedByWord Code = "closed_by_word" // the typed line was a close word; nothing was stored
 )
 
+// Codes lists all codes.
+var Codes = []Code{
+	BadRequest, BadRoom, TooLarge, NotJoined, TooMany, RateLimited, RoomClosed, CodeBanned, CodeMuted, Unauthorized,
+	Forbidden, NotFound, Unsupported, Overloaded, Unavailable, Internal, ClosedByWord,
+}
+
 // Refusal is an error for a client whose command was not executed. Its message tells people what
 // to do next.
 type Refusal struct {

@@ -131,7 +131,7 @@ func (s *stats) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- prometheus.MustNewConstMetric(memoryLimitDesc, prometheus.GaugeValue, float64(s.memory.Most()))
 	out <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(caps.Refused()))
-	for _, code := range session.Codes() {
+	for _, code := range proto.Codes {
 		n := sum(func(ss *session.Sessions) float64 { return float64(ss.Stats().Refusals(code)) })
 		out <- prometheus.MustNewConstMetric(refusalsDesc, prometheus.CounterValue, n, string(code))
 	}

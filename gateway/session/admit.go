@@ -139,16 +139,14 @@ func (h *handshakes) identify(s *session, g given, from proto.From) {
 
 // verify checks a token in another goroutine. Then it calls done on the loop, unless the session
 // has ended meanwhile.
-func (st *state) verify(s *session, token string, done func(*session, auth.Holder, error)) {
+func (qs *questions) verify(s *session, token string, done func(*session, auth.Holder, error)) {
 	id := s.id
-	taken := st.auth.Check(token, func(h auth.Holder, err error) {
-		st.hub.Post(func() {
-			if s := st.get(id); s != nil && s.phase != ending {
-				if err == nil { // the token may have been revoked during the check, when revoke could not find this session
-					err = st.auth.Revoked().Check(h.Who.ID, "", h.Issued)
-				}
-				done(s, h, err)
+	taken := qs.auth.Check(token, func(h auth.Holder, err error) {
+		qs.later(id, func(s *session) {
+			if err == nil { // the token may have been revoked during the check, when revoke could not find this session
+				err = qs.auth.Revoked().Check(h.Who.ID, "", h.Issued)
 			}
+			done(s, h, err)
 		})
 	})
 	if !taken {
@@ -221,7 +219,7 @@ func (h *handshakes) admit(s *session, from proto.From) {
 		h.loop.SetDeadline(s.id, h.cfg.TextPatience)
 		h.askJoin(s, s.home, func(s *session, refusal *proto.Refusal) {
 			if refusal != nil {
-				h.refuseAsked(s, refusal)
+				h.closeRefused(s, refusal)
 				return
 			}
 			h.hub.Join(s.id, s.home, from)

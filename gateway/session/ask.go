@@ -55,8 +55,8 @@ func (h *handshakes) askHeaders(req *wire.Request, site auth.Site) (headers map[
 
 // introduced reports whether the backend can find out who the client is although the session has
 // no token: from a header or from a pass.
-func (qs *questions) introduced(s *session) bool {
-	a := qs.asked[s.id]
+func (h *handshakes) introduced(s *session) bool {
+	a := h.asked[s.id]
 	return a != nil && (len(a.headers) > 0 || !a.pass.Until.IsZero())
 }
 
@@ -148,16 +148,19 @@ func (qs *questions) withKey(s *session, signed string, then func(*session, erro
 	}
 	id := s.id
 	qs.bridge.RefreshKeys(func(err error) {
-		qs.hub.Post(func() {
-			s := qs.get(id)
-			if s == nil || s.phase == ending {
-				return
-			}
-			if err != nil {
-				err = auth.KeyUnknown()
-			}
-			then(s, err)
-		})
+		if err != nil {
+			err = auth.KeyUnknown()
+		}
+		qs.later(id, func(s *session) { then(s, err) })
+	})
+}
+
+// later calls do on the loop, unless the session has ended by then. Any goroutine may call it.
+func (qs *questions) later(id loop.ID, do func(*session)) {
+	qs.hub.Post(func() {
+		if s := qs.get(id); s != nil && s.phase != ending {
+			do(s)
+		}
 	})
 }
 
@@ -166,15 +169,12 @@ func (qs *questions) withKey(s *session, signed string, then func(*session, erro
 func (qs *questions) markTicket(s *session, t *auth.Ticket, done func(*session, error)) {
 	id := s.id
 	qs.bridge.UseTicket(t.Number, func(first bool, err error) {
-		qs.hub.Post(func() {
-			s := qs.get(id)
-			switch {
-			case s == nil || s.phase == ending:
-			case err != nil || !first:
+		qs.later(id, func(s *session) {
+			if err != nil || !first {
 				done(s, auth.TicketRefusal(err == nil))
-			default:
-				done(s, qs.useTicket(s, t))
+				return
 			}
+			done(s, qs.useTicket(s, t))
 		})
 	})
 }
@@ -216,7 +216,7 @@ func (qs *questions) permit(s *session, then func(*session)) {
 	}
 	qs.ask(s, backend.Connect, proto.Room{}, func(s *session, answer backend.Answer, refusal *proto.Refusal) {
 		if refusal != nil {
-			qs.refuseAsked(s, refusal)
+			qs.closeRefused(s, refusal)
 			return
 		}
 		if answer.Who.ID != "" {
@@ -333,14 +333,13 @@ func (qs *questions) revoke(list []proto.Revocation) {
 	})
 }
 
-// passedRoom returns a new resume string if the backend's permission to join the room outlives
-// this session. The string contains the permission, so that a later session can use it.
-// Otherwise it returns "".
-func (qs *questions) passedRoom(s *session, room proto.Room) string {
-	if a := qs.asked[s.id]; a == nil || !a.pass.MayJoin(room, qs.loop.Now()) {
+// passedRoom returns a new resume string if the backend's permission to join the room lasts for
+// some time, so that a later session can use the permission. Otherwise it returns "".
+func (h *handshakes) passedRoom(s *session, room proto.Room) string {
+	if a := h.asked[s.id]; a == nil || !a.pass.MayJoin(room, h.loop.Now()) {
 		return ""
 	}
-	return qs.resumeOf(s)
+	return h.resumeOf(s)
 }
 
 // askJoin asks the backend whether the session may join a room. It does not ask if the session's
@@ -387,10 +386,9 @@ func (qs *questions) question(s *session, kind backend.Kind, room proto.Room) ba
 	return backend.Question{Kind: kind, Session: qs.hub.Session(s.id), Who: s.who, Room: room, Headers: qs.asked[s.id].headers}
 }
 
-// refuseAsked closes a session that the backend has refused.
-func (qs *questions) refuseAsked(s *session, refusal *proto.Refusal) {
-	code, _ := outcome(proto.Reply{Refusal: refusal})
-	qs.close(s, code, refusal.Message, proto.LeftServer)
+// closeRefused closes a session with the close code and the message of a refusal.
+func (qs *questions) closeRefused(s *session, refusal *proto.Refusal) {
+	qs.close(s, closeCode(refusal.Code), refusal.Message, proto.LeftServer)
 }
 
 // asking is a message or a signal that waits for the backend's answer. Later messages and

@@ -230,22 +230,12 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 		h.roomJoined(s, n)
 		return
 	}
-	begins := s.phase == joiningIn && n.Room == s.home
-	lost := h.forbidden(s, n.Room, proto.RightRead) // the client may have lost the right since its request
-	if begins && lost != nil {
-		h.close(s, proto.CloseForbidden, lost.Message, proto.LeftServer)
-		return
-	}
-	barred := h.banned(s, n.Head.Limits)
-	if begins && barred != nil {
-		h.close(s, proto.CloseBanned, "", proto.LeftServer)
-		return
-	}
-	if begins && n.Head.Closed {
-		h.close(s, proto.CloseRoomClosed, closedReason(n.Head.Why), proto.LeftServer)
-		return
-	}
-	if begins {
+	refusal := h.unfit(s, n)
+	if begins := s.phase == joiningIn && n.Room == s.home; begins {
+		if refusal != nil {
+			h.closeRefused(s, refusal)
+			return
+		}
 		h.accept(s)
 		h.begin(s, n)
 		h.bridge.Joined(n.Room, s.who)
@@ -255,21 +245,30 @@ func (h *handshakes) joined(s *session, n hub.Notice) {
 	cmd, asked := h.joins[k]
 	delete(h.joins, k)
 	switch {
-	case lost != nil:
+	case refusal != nil:
 		h.hub.Leave(s.id, n.Room)
-		h.answerRefusal(s, []byte(cmd), lost)
-	case barred != nil:
-		h.hub.Leave(s.id, n.Room)
-		h.answerRefusal(s, []byte(cmd), barred)
-	case n.Head.Closed:
-		h.hub.Leave(s.id, n.Room)
-		h.answerRefusal(s, []byte(cmd), proto.Refuse(proto.RoomClosed, "%s", closedReason(n.Head.Why)))
+		h.answerRefusal(s, []byte(cmd), refusal)
 	case asked:
 		j := h.head(s, n.Room, n.Head)
 		j.Resume = h.passedRoom(s, n.Room)
 		h.send(s, j.AppendJSON(h.ok([]byte(cmd))))
 		h.bridge.Joined(n.Room, s.who)
 	}
+}
+
+// unfit returns the refusal for a session that may not stay in a room that it has just joined, nil
+// if it may stay. The session may have lost its right since the request.
+func (h *handshakes) unfit(s *session, n hub.Notice) *proto.Refusal {
+	if lost := h.forbidden(s, n.Room, proto.RightRead); lost != nil {
+		return lost
+	}
+	if barred := h.banned(s, n.Head.Limits); barred != nil {
+		return barred
+	}
+	if n.Head.Closed {
+		return proto.Refuse(proto.RoomClosed, "%s", closedReason(n.Head.Why))
+	}
+	return nil
 }
 
 // begin opens a session that has joined the room of its URL.

@@ -86,6 +86,27 @@ func (lc *lifecycle) end(s *session, code proto.CloseCode, why string, reason pr
 	lc.loop.SetDeadline(s.id, lc.cfg.CloseTime)
 }
 
+// closeCode returns the close code that corresponds to the code of a refusal.
+func closeCode(code proto.Code) proto.CloseCode {
+	switch code {
+	case proto.RoomClosed:
+		return proto.CloseRoomClosed
+	case proto.TooLarge:
+		return proto.CloseTooBig
+	case proto.Overloaded:
+		return proto.CloseShed
+	case proto.Unavailable:
+		return proto.CloseUnavailable
+	case proto.Internal:
+		return proto.CloseInternal
+	case proto.Forbidden:
+		return proto.CloseForbidden
+	case proto.CodeBanned:
+		return proto.CloseBanned
+	}
+	return proto.ClosePolicy
+}
+
 // refusalOf returns the code for an HTTP refusal whose cause corresponds to a close code.
 func refusalOf(code proto.CloseCode) proto.Code {
 	switch code {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"roomcast/gateway/publish"
+	"roomcast/gateway/session"
 	"roomcast/proto"
 )
 
@@ -131,6 +132,10 @@ func TestAMutedMemberCanOnlyReadTheRoom(t *testing.T) {
 	ann.wantSoon(`{"id":1,"error":{"code":"muted",*`)
 	ann.send(`{"id":2,"signal":{"type":"typing","data":{}}}`)
 	ann.wantSoon(`{"id":2,"error":{"code":"muted",*`)
+	// The owner has refused the message, and the gateway the signal.
+	if n := m.b.sum(func(ss *session.Sessions) uint64 { return ss.Stats().Refusals(proto.CodeMuted) }); n != 2 {
+		t.Errorf("the metrics show %d refusals, want 2", n)
+	}
 	bob.send(`{"id":1,"say":{"text":"ann hears this"}}`)
 	ann.wantSoon(`{*"text":"ann hears this"}`)
 	m.act(`"act":"unmute","member":"ann"`)

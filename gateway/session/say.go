@@ -25,7 +25,7 @@ func (c *commands) sayText(s *session, content proto.Content) {
 		}
 	}
 	if refusal := c.forbidden(s, s.home, proto.RightSay); refusal != nil {
-		c.close(s, proto.CloseForbidden, refusal.Message, proto.LeftServer)
+		c.closeRefused(s, refusal)
 		return
 	}
 	id := s.id
@@ -37,42 +37,16 @@ func (c *commands) sayText(s *session, content proto.Content) {
 		if s.saying < maxSaying/2 {
 			c.release(s, pauseSays)
 		}
-		if code, why := outcome(reply); code != 0 {
-			c.close(s, code, why, proto.LeftServer)
+		if reply.Refusal != nil {
+			c.stats.refusal(reply.Refusal.Code)
+			c.closeRefused(s, reply.Refusal)
+		} else if reply.Close != 0 {
+			c.close(s, reply.Close, "", proto.LeftServer)
 		}
 	})
 	if s.saying >= maxSaying {
 		c.hold(s, pauseSays)
 	}
-}
-
-// outcome returns the close code and reason for a text session whose message got this reply.
-// Code 0 means that the session continues.
-func outcome(reply proto.Reply) (proto.CloseCode, string) {
-	switch {
-	case reply.Close != 0:
-		return reply.Close, ""
-	case reply.Refusal == nil:
-		return 0, ""
-	}
-	code := proto.ClosePolicy
-	switch reply.Refusal.Code {
-	case proto.RoomClosed:
-		code = proto.CloseRoomClosed
-	case proto.TooLarge:
-		code = proto.CloseTooBig
-	case proto.Overloaded:
-		code = proto.CloseShed
-	case proto.Unavailable:
-		code = proto.CloseUnavailable
-	case proto.Internal:
-		code = proto.CloseInternal
-	case proto.Forbidden:
-		code = proto.CloseForbidden
-	case proto.CodeBanned:
-		code = proto.CloseBanned
-	}
-	return code, reply.Refusal.Message
 }
 
 // sayJSON stores a message of a JSON session and answers it.
@@ -122,7 +96,7 @@ func (c *commands) sayFor(s *session, cmdID []byte, say publish.Say) {
 // gateway does not accept later messages of the client in this room, so that the order is kept.
 func (c *commands) resendLater(s *session, cmd *proto.Command, why *proto.Refusal) *proto.Refusal {
 	room := cmd.Room
-	if room.IsZero() {
+	if room.IsZero() { // the command was refused before dispatch
 		room = s.home
 	}
 	return c.resendIn(s, room, cmd.Key, why)
@@ -179,9 +153,6 @@ func (c *commands) publish(id loop.ID, say publish.Say, done func(proto.Reply)) 
 func (c *commands) said(id loop.ID, reply proto.Reply, done func(proto.Reply)) {
 	if s := c.get(id); s != nil {
 		s.saying--
-	}
-	if reply.Refusal != nil {
-		c.stats.refusal(reply.Refusal.Code)
 	}
 	done(reply)
 }

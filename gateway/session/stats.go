@@ -24,16 +24,9 @@ type Stats struct {
 	closes   map[proto.CloseCode]*atomic.Uint64 // fixed after construction
 }
 
-// codes lists the codes that a refusal can have.
-var codes = [...]proto.Code{
-	proto.BadRequest, proto.BadRoom, proto.TooLarge, proto.NotJoined, proto.TooMany, proto.RateLimited,
-	proto.RoomClosed, proto.Unauthorized, proto.Forbidden, proto.NotFound, proto.Unsupported,
-	proto.Overloaded, proto.Unavailable, proto.Internal, proto.ClosedByWord,
-}
-
 func newStats() *Stats {
 	s := &Stats{refusals: make(map[proto.Code]*atomic.Uint64), closes: make(map[proto.CloseCode]*atomic.Uint64)}
-	for _, c := range codes {
+	for _, c := range proto.Codes {
 		s.refusals[c] = new(atomic.Uint64)
 	}
 	for _, m := range proto.CloseCodes {
@@ -59,9 +52,6 @@ func (s *Stats) Closes(c proto.CloseCode) uint64 {
 	}
 	return 0
 }
-
-// Codes returns the codes for which Refusals has a counter.
-func Codes() []proto.Code { return codes[:] }
 
 func (s *Stats) refusal(c proto.Code) {
 	if n := s.refusals[c]; n != nil {

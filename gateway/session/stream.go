@@ -13,10 +13,10 @@ import (
 // stream is the state of a reader of events until each of its rooms has been joined or refused.
 // The loop owns it.
 type stream struct {
-	origin string       // of the page that reads it; "" = none
-	rooms  []streamRoom // the rooms of a stream of several rooms
-	waits  int          // rooms that have been neither joined nor refused
-	ended  []endedRoom  // rooms that were refused before the first room was joined
+	origin  string        // of the page that reads it; "" = none
+	rooms   []streamRoom  // of a stream of several rooms
+	waits   int           // rooms that have been neither joined nor refused
+	refused []refusedRoom // before the first room was joined
 }
 
 type streamRoom struct {
@@ -24,10 +24,9 @@ type streamRoom struct {
 	from proto.From
 }
 
-type endedRoom struct {
-	room proto.Room
-	code proto.CloseCode
-	why  string
+type refusedRoom struct {
+	room    proto.Room
+	refusal *proto.Refusal
 }
 
 // add reads the rooms that a request names. The stream begins at the position from in each room
@@ -96,7 +95,7 @@ func (h *handshakes) joinAll(s *session) {
 
 func (h *handshakes) joinOne(s *session, r streamRoom) {
 	if lost := h.forbidden(s, r.room, proto.RightRead); lost != nil {
-		h.refuseRoom(s, endedRoom{r.room, proto.CloseForbidden, lost.Message})
+		h.refuseRoom(s, r.room, lost)
 		return
 	}
 	k := memberKey{s.id, r.room}
@@ -107,10 +106,10 @@ func (h *handshakes) joinOne(s *session, r streamRoom) {
 			return
 		}
 		delete(h.joins, k)
-		if code, _ := outcome(proto.Reply{Refusal: refusal}); code.Reconnect() {
-			h.close(s, code, refusal.Message, proto.LeftServer)
+		if closeCode(refusal.Code).Reconnect() {
+			h.closeRefused(s, refusal)
 		} else {
-			h.refuseRoom(s, endedRoom{r.room, code, refusal.Message})
+			h.refuseRoom(s, r.room, refusal)
 		}
 	})
 }
@@ -122,9 +121,9 @@ func (h *handshakes) roomJoined(s *session, n hub.Notice) {
 		return
 	}
 	delete(h.joins, k)
-	if e := h.unfit(s, n); e.code != 0 {
+	if refusal := h.unfit(s, n); refusal != nil {
 		h.hub.Leave(s.id, n.Room)
-		h.refuseRoom(s, e)
+		h.refuseRoom(s, n.Room, refusal)
 		return
 	}
 	if s.phase == joiningIn {
@@ -140,38 +139,24 @@ func (h *handshakes) roomJoined(s *session, n hub.Notice) {
 	h.position(s, &proto.Record{Room: n.Room, Kind: wire.KindJoined, Payload: h.buf}, n.Head, st.find(n.Room).from.None())
 	h.bridge.Joined(n.Room, s.who)
 	h.streams.answered(s.id)
-	for _, e := range st.ended {
-		h.tellEnded(s, e.room, e.code, e.why)
+	for _, r := range st.refused {
+		h.tellEnded(s, r.room, closeCode(r.refusal.Code), r.refusal.Message)
 	}
-	st.ended = nil
-}
-
-// unfit returns the reason why a session must leave a room that it has just joined. Code 0 means
-// that it may stay.
-func (h *handshakes) unfit(s *session, n hub.Notice) (e endedRoom) {
-	e.room = n.Room
-	if lost := h.forbidden(s, n.Room, proto.RightRead); lost != nil {
-		e.code, e.why = proto.CloseForbidden, lost.Message
-	} else if barred := h.banned(s, n.Head.Limits); barred != nil {
-		e.code, e.why = proto.CloseBanned, barred.Message
-	} else if n.Head.Closed {
-		e.code, e.why = proto.CloseRoomClosed, closedReason(n.Head.Why)
-	}
-	return e
+	st.refused = nil
 }
 
 // refuseRoom tells a reader of events that one of its rooms was refused.
-func (h *handshakes) refuseRoom(s *session, e endedRoom) {
+func (h *handshakes) refuseRoom(s *session, room proto.Room, refusal *proto.Refusal) {
 	st := h.streams[s.id]
 	switch {
 	case s.phase == open:
 		h.streams.answered(s.id)
-		h.tellEnded(s, e.room, e.code, e.why)
+		h.tellEnded(s, room, closeCode(refusal.Code), refusal.Message)
 	case st.waits > 1:
 		st.waits--
-		st.ended = append(st.ended, e)
+		st.refused = append(st.refused, refusedRoom{room, refusal})
 	default:
-		h.close(s, e.code, e.why, proto.LeftServer)
+		h.closeRefused(s, refusal)
 	}
 }
 
