@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,6 +52,16 @@ const HeaderCount = "Rc-Count"
 // EventSubject returns room.evt.<kind>.<p>.<g>, for events about people in the room.
 func (r Room) EventSubject(kind Occurrence) string {
 	return r.partitioned("room.evt." + string(kind) + ".")
+}
+
+// ParseEventSubject reads the output of [Room.EventSubject]. It returns false for other subjects.
+func ParseEventSubject(subject string) (kind Occurrence, room Room, ok bool) {
+	parts := strings.Split(subject, ".")
+	if len(parts) != 5 || parts[0] != "room" || parts[1] != "evt" || !slices.Contains(Occurrences, Occurrence(parts[2])) {
+		return "", Room{}, false
+	}
+	room, err := RoomOfToken(parts[4])
+	return Occurrence(parts[2]), room, err == nil
 }
 
 // EventsOf returns room.evt.<kind>.*.*, for the events of one kind in all rooms.

@@ -221,3 +221,20 @@ func BenchmarkAppendTime(b *testing.B) {
 		}
 	})
 }
+
+func TestEventSubjectsAreReadBack(t *testing.T) {
+	for _, name := range []string{"lobby", "user.42"} {
+		room := MustRoom(name)
+		for _, kind := range Occurrences {
+			if k, r, ok := ParseEventSubject(room.EventSubject(kind)); k != kind || r != room || !ok {
+				t.Errorf("%s: got %q, %v, %v", room.EventSubject(kind), k, r, ok)
+			}
+		}
+	}
+	for _, subject := range []string{"", "room.evt", "room.evt.joined", "room.evt.joined.1", "room.evt.joined.1.a.b", "room.evt.joined.1.",
+		"room.evt.log.1.lobby", "room.evt.erased.7", "room.out.joined.1.lobby", "other.evt.joined.1.lobby"} {
+		if k, r, ok := ParseEventSubject(subject); ok {
+			t.Errorf("%q: got %q, %v, want no room", subject, k, r)
+		}
+	}
+}

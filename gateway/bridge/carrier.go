@@ -63,10 +63,7 @@ func (c *natsCarrier) Answers(answer func(string, proto.Reply)) error {
 // Send implements [publish.Carrier].
 func (c *natsCarrier) Send(token string, room proto.Room, r *proto.Request) error {
 	m := &nats.Msg{Subject: room.Subject(), Reply: c.inbox + token, Header: r.Header()}
-	m.Data = c.keys.Seal(room, seal.In, seal.Headers(m.Header), r.Payload())
-	if c.keys != nil {
-		m.Header.Set(proto.HeaderEnc, seal.Mark)
-	}
+	m.Data = c.keys.SealMessage(room, seal.In, m.Header, r.Payload())
 	err := c.nc.PublishMsg(m)
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload):

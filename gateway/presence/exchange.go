@@ -29,22 +29,10 @@ func (p *Presence) message(subject string, v any) *nats.Msg {
 // After the connection is restored, the trackers ask the other gateways for all their members
 // again.
 func (p *Presence) publish(room proto.Room, m *nats.Msg) {
-	m.Data = p.cfg.Keys.Seal(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
-	if p.cfg.Keys != nil {
-		m.Header.Set(proto.HeaderEnc, seal.Mark)
-	}
+	m.Data = p.cfg.Keys.SealMessage(room, seal.Ephemeral, m.Header, m.Data)
 	if err := p.nc.PublishMsg(m); err != nil {
 		p.stats.Refused.Add(1)
 	}
-}
-
-// open returns the payload of a message that is not stored. If the payload is sealed, open
-// decrypts it.
-func (p *Presence) open(room proto.Room, m *nats.Msg) ([]byte, error) {
-	if m.Header.Get(proto.HeaderEnc) == "" {
-		return m.Data, p.cfg.Keys.CheckPlain()
-	}
-	return p.cfg.Keys.Open(room, seal.Ephemeral, seal.Headers(m.Header), m.Data)
 }
 
 // arrived handles a signal, or a change that another gateway has sent.
@@ -53,7 +41,7 @@ func (p *Presence) arrived(m *nats.Msg) {
 	if err != nil {
 		return
 	}
-	data, err := p.open(room, m)
+	data, err := p.cfg.Keys.OpenMessage(room, seal.Ephemeral, m.Header, m.Data)
 	if err != nil {
 		p.stats.Bad.Add(1)
 		return
@@ -92,7 +80,7 @@ func (p *Presence) shared(token string, m *nats.Msg) {
 		return
 	}
 	var s Share
-	data, err := p.open(room, m)
+	data, err := p.cfg.Keys.OpenMessage(room, seal.Ephemeral, m.Header, m.Data)
 	if err == nil {
 		err = json.Unmarshal(data, &s)
 	}

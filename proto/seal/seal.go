@@ -145,6 +145,25 @@ func (k *Keys) Open(room proto.Room, purpose, headers string, sealed []byte) ([]
 	return nil, fmt.Errorf("open payload: %w", ErrNoKey)
 }
 
+// SealMessage seals the payload of a message with the headers h, and adds [proto.HeaderEnc] to
+// them. If k is nil, it returns plain.
+func (k *Keys) SealMessage(room proto.Room, purpose string, h map[string][]string, plain []byte) []byte {
+	if k == nil {
+		return plain
+	}
+	h[proto.HeaderEnc] = []string{Mark}
+	return k.Seal(room, purpose, Headers(h), plain)
+}
+
+// OpenMessage opens the payload of a message with the headers h. If k is not nil, OpenMessage
+// refuses a message that is not sealed, unless AcceptPlain is set.
+func (k *Keys) OpenMessage(room proto.Room, purpose string, h map[string][]string, payload []byte) ([]byte, error) {
+	if len(h[proto.HeaderEnc]) == 0 {
+		return payload, k.CheckPlain()
+	}
+	return k.Open(room, purpose, Headers(h), payload)
+}
+
 // OpenRecord opens the payload of a record. The parameter header is the value of the record's
 // [proto.HeaderRecord]. If k is not nil, OpenRecord refuses a record that is not sealed, unless
 // AcceptPlain is set.

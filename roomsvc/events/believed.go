@@ -3,7 +3,6 @@ package events
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -53,10 +52,8 @@ func (e *Events) believed(ctx context.Context) (map[proto.Room]bool, error) {
 				return nil, err
 			}
 			left = meta.NumPending
-			_, rest, _ := strings.Cut(strings.TrimPrefix(m.Subject(), "room.evt."), ".")
-			_, token, _ := strings.Cut(rest, ".")
-			room, err := proto.RoomOfToken(token)
-			if err != nil || meta.Sequence.Stream < newest[room] {
+			_, room, ok := proto.ParseEventSubject(m.Subject())
+			if !ok || meta.Sequence.Stream < newest[room] {
 				continue
 			}
 			newest[room] = meta.Sequence.Stream

@@ -114,9 +114,7 @@ func (p *people) run(ctx context.Context) {
 // unstored has the gateways asked about a room, because an event about the room could not be
 // stored. NATS calls it.
 func (p *people) unstored(_ jetstream.JetStream, m *nats.Msg, _ error) {
-	_, rest, _ := strings.Cut(strings.TrimPrefix(m.Subject, "room.evt."), ".")
-	_, token, _ := strings.Cut(rest, ".")
-	if room, err := proto.RoomOfToken(token); err == nil {
+	if _, room, ok := proto.ParseEventSubject(m.Subject); ok {
 		p.failed <- room // never blocks: failed has space for all pending events
 	}
 }
@@ -193,12 +191,7 @@ func (p *people) hear(m *nats.Msg, now time.Time) {
 	if err != nil || kind == "" || p.partitions[room.Partition()] == nil {
 		return
 	}
-	data := m.Data
-	if m.Header.Get(proto.HeaderEnc) == "" {
-		err = p.e.svc.Keys.CheckPlain()
-	} else {
-		data, err = p.e.svc.Keys.Open(room, seal.Ephemeral, seal.Headers(m.Header), data)
-	}
+	data, err := p.e.svc.Keys.OpenMessage(room, seal.Ephemeral, m.Header, m.Data)
 	if err != nil {
 		return
 	}
@@ -403,10 +396,7 @@ func (p *people) settle(number int, s *owned, now time.Time) {
 func (p *people) tell(room proto.Room, kind proto.Occurrence, count int, payload []byte) {
 	m := nats.NewMsg(room.EventSubject(kind))
 	m.Header.Set(proto.HeaderCount, strconv.Itoa(count))
-	m.Data = p.e.svc.Keys.Seal(room, seal.Event, seal.Headers(m.Header), payload)
-	if p.e.svc.Keys != nil {
-		m.Header.Set(proto.HeaderEnc, seal.Mark)
-	}
+	m.Data = p.e.svc.Keys.SealMessage(room, seal.Event, m.Header, payload)
 	if _, err := p.js.PublishMsgAsync(m); err != nil {
 		p.recheck(room, time.Now())
 		return

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -212,19 +211,14 @@ func (e *Events) tell(entry *history.Entry) (kind string, data []byte, err error
 		}
 		return typeOf(rec.Kind), rec.Payload, nil
 	}
-	parts := strings.SplitN(entry.Subject, ".", 4)
-	if len(parts) < 4 || !slices.Contains(proto.Occurrences, proto.Occurrence(parts[2])) {
+	occurrence, room, ok := proto.ParseEventSubject(entry.Subject)
+	if !ok {
 		return "", nil, nil
 	}
 	if data = entry.Data; entry.Header.Get(proto.HeaderEnc) != "" {
-		_, token, _ := strings.Cut(parts[3], ".")
-		room, err := proto.RoomOfToken(token)
-		if err != nil {
-			return "", nil, err
-		}
 		if data, err = e.svc.Keys.Open(room, seal.Event, seal.Headers(entry.Header), data); err != nil {
 			return "", nil, err
 		}
 	}
-	return parts[2], data, nil
+	return string(occurrence), data, nil
 }
