@@ -208,9 +208,7 @@ func TestOnlyGatewaysReportLostRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serveRooms(t, func(name string, more ...nats.Option) (*nats.Conn, error) {
-		return nats.Connect(ns.ClientURL(), append([]nats.Option{nats.Name(name), nats.CustomInboxPrefix("_INBOX_roomsvc"), nats.UserInfo("roomsvc", "right-ROOMSVC")}, more...)...)
-	})
+	serveRooms(t, dialRoomsvc(ns))
 	lobby := proto.MustRoom("lobby")
 	operator := connectAs(t, ns, "operator")
 	stored := sayTo(t, operator, lobby, "1")
