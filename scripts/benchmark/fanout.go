@@ -2,10 +2,7 @@
 
 package main
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 const referencePort = 7000
 
@@ -16,8 +13,7 @@ const messageSize = 128
 // a fixed low rate ("sparse").
 func fanout(b *bench) error {
 	b.rounds, b.window = max(1, (b.rounds+1)/2), b.window*2/3
-	var rows table
-	rows.add("case", "system", "messages/s", "deliveries/s", "deliveries/CPU-s (million)", "of (R)", "delay p50 / p99 (ms)")
+	rows := newVersus()
 	ref, err := b.newReference(referencePort)
 	if err != nil {
 		return err
@@ -61,8 +57,7 @@ func self(b *bench) error {
 	if err != nil {
 		return err
 	}
-	var rows table
-	rows.add("case", "system", "messages/s", "deliveries/s", "deliveries/CPU-s (million)", "of (R)", "delay p50 / p99 (ms)")
+	rows := newVersus()
 	systems, zero := []*system{one, two}, []int{0, 0}
 	if err := b.versus(&rows, "hot", systems, zero, 2000, 1, 4, 0); err != nil {
 		return err
@@ -78,8 +73,7 @@ func self(b *bench) error {
 // rooms measures 500 small rooms, with the log on disk.
 func rooms(b *bench) error {
 	b.window = b.window * 3 / 4
-	var rows table
-	rows.add("case", "system", "messages/s", "deliveries/s", "deliveries/CPU-s (million)", "of (R)", "delay p50 / p99 (ms)")
+	rows := newVersus()
 	ref, err := b.newReference(referencePort)
 	if err != nil {
 		return err
@@ -105,6 +99,12 @@ func rooms(b *bench) error {
 	return nil
 }
 
+// newVersus returns an empty table for versus.
+func newVersus() (rows table) {
+	rows.add("case", "system", "messages/s", "deliveries/s", "deliveries/CPU-s (million)", "of (R)", "delay p50 / p99 (ms)")
+	return rows
+}
+
 // versus lets the members join every system, measures, and adds a row for each system. In each
 // round it also divides the result of each system by the result of the first system, the reference.
 func (b *bench) versus(rows *table, name string, systems []*system, first []int, members, rooms, perRoom int, interval time.Duration) error {
@@ -114,37 +114,7 @@ func (b *bench) versus(rows *table, name string, systems []*system, first []int,
 		}
 		defer s.s.close()
 	}
-	type columns struct{ said, heard, perCPU, ratio, p50, p99 samples }
-	got := make([]columns, len(systems))
-	round := make([]float64, len(systems))
-	seen := 0
-	err := b.compare(systems, interval, first, func(i int, o outcome) {
-		c := &got[i]
-		c.said, c.heard = append(c.said, o.said), append(c.heard, o.heard)
-		c.perCPU = append(c.perCPU, o.perCPU/1e6)
-		c.p50, c.p99 = append(c.p50, millis(o.p50)), append(c.p99, millis(o.p99))
-		note("%s, %s: %.0f messages/s, %.0f deliveries/s, %.3f million/CPU-s, %.0f %% busy, each %v",
-			name, systems[i].name, o.said, o.heard, o.perCPU/1e6, 100*o.busy, o.each)
-		round[i] = o.perCPU
-		if seen++; seen%len(systems) == 0 {
-			for j := range systems {
-				got[j].ratio = append(got[j].ratio, round[j]/round[0])
-			}
-		}
-	})
-	if err != nil {
-		return err
-	}
-	for i, s := range systems {
-		c := &got[i]
-		ratio := "1"
-		if i > 0 {
-			ratio = c.ratio.cell("%.2f")
-		}
-		rows.add(name, s.name, c.said.cell("%.0f"), c.heard.cell("%.0f"), c.perCPU.cell("%.3f"), ratio,
-			fmt.Sprintf("%.2f / %.2f", c.p50.median(), c.p99.median()))
-	}
-	return nil
+	return b.tabulate(rows, name, systems, interval, first, figure{"%.3f", func(o outcome) float64 { return o.perCPU / 1e6 }})
 }
 
 // latency measures the time from the sender's write to a member's read, in a room of 100 members

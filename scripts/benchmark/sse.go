@@ -132,31 +132,5 @@ func (b *bench) readersBesideSessions(rows *table, gateway *system, name string,
 		}
 		systems[i] = s
 	}
-	type columns struct{ said, heard, cost, ratio, p50, p99 samples }
-	got := make([]columns, 2)
-	var round [2]float64
-	seen := 0
-	err := b.compare(systems, interval, []int{gatewayOnly, gatewayOnly}, func(i int, o outcome) {
-		c := &got[i]
-		round[i] = 1e6 / o.perCPU
-		c.said, c.heard, c.cost = append(c.said, o.said), append(c.heard, o.heard), append(c.cost, round[i])
-		c.p50, c.p99 = append(c.p50, millis(o.p50)), append(c.p99, millis(o.p99))
-		note("%s, %s: %.0f messages/s, %.0f deliveries/s, %.2f us each", name, systems[i].name, o.said, o.heard, round[i])
-		if seen++; seen%2 == 0 {
-			got[1].ratio = append(got[1].ratio, round[1]/round[0])
-		}
-	})
-	if err != nil {
-		return err
-	}
-	for i, s := range systems {
-		c := &got[i]
-		ratio := "1"
-		if i > 0 {
-			ratio = c.ratio.cell("%.2f")
-		}
-		rows.add(name, s.name, c.said.cell("%.0f"), c.heard.cell("%.0f"), c.cost.cell("%.2f"), ratio,
-			fmt.Sprintf("%.2f / %.2f", c.p50.median(), c.p99.median()))
-	}
-	return nil
+	return b.tabulate(rows, name, systems, interval, []int{gatewayOnly, gatewayOnly}, figure{"%.2f", func(o outcome) float64 { return 1e6 / o.perCPU }})
 }

@@ -299,3 +299,44 @@ func (b *bench) compare(systems []*system, interval time.Duration, first []int, 
 	}
 	return nil
 }
+
+// figure is the column by which tabulate compares systems.
+type figure struct {
+	format string
+	of     func(outcome) float64
+}
+
+// tabulate measures the systems and adds a row for each. In each round it divides the figure of
+// each system by that of the first one.
+func (b *bench) tabulate(rows *table, name string, systems []*system, interval time.Duration, first []int, f figure) error {
+	type columns struct{ said, heard, figure, ratio, p50, p99 samples }
+	got := make([]columns, len(systems))
+	round := make([]float64, len(systems))
+	seen := 0
+	err := b.compare(systems, interval, first, func(i int, o outcome) {
+		c := &got[i]
+		round[i] = f.of(o)
+		c.said, c.heard, c.figure = append(c.said, o.said), append(c.heard, o.heard), append(c.figure, round[i])
+		c.p50, c.p99 = append(c.p50, millis(o.p50)), append(c.p99, millis(o.p99))
+		note("%s, %s: %.0f messages/s, %.0f deliveries/s, %.3f million/CPU-s, %.0f %% busy, each %v",
+			name, systems[i].name, o.said, o.heard, o.perCPU/1e6, 100*o.busy, o.each)
+		if seen++; seen%len(systems) == 0 {
+			for j := range systems {
+				got[j].ratio = append(got[j].ratio, round[j]/round[0])
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for i, s := range systems {
+		c := &got[i]
+		ratio := "1"
+		if i > 0 {
+			ratio = c.ratio.cell("%.2f")
+		}
+		rows.add(name, s.name, c.said.cell("%.0f"), c.heard.cell("%.0f"), c.figure.cell(f.format), ratio,
+			fmt.Sprintf("%.2f / %.2f", c.p50.median(), c.p99.median()))
+	}
+	return nil
+}
