@@ -15,6 +15,7 @@ import (
 	"roomcast/gateway/limit"
 	"roomcast/gateway/mailbox"
 	"roomcast/proto"
+	"roomcast/proto/daemon"
 	"roomcast/proto/seal"
 )
 
@@ -132,24 +133,10 @@ func (p *Publisher) Say(s Say, done func(proto.Reply)) {
 	}
 }
 
-// logging returns a function that writes a line to the log and then calls done. The line never
-// contains the message's text, because people who read the log may not have the right to read
-// the room.
+// logging returns a function that writes a line to the log and then calls done.
 func (p *Publisher) logging(s Say, done func(proto.Reply)) func(proto.Reply) {
 	return func(r proto.Reply) {
-		attrs := []any{"room", s.Room.String(), "from", s.From.ID, "kind", string(s.Content.Kind), "bytes", len(s.Content.Body)}
-		switch {
-		case r.Refusal != nil:
-			attrs = append(attrs, "refused", string(r.Refusal.Code))
-		case r.Close != 0:
-			attrs = append(attrs, "close", r.Close.String())
-		default:
-			attrs = append(attrs, "seq", r.Seq, "duplicate", r.Duplicate)
-		}
-		if s.Act != "" {
-			attrs = append(attrs, "act", string(s.Act))
-		}
-		p.cfg.Log.Info("message", attrs...)
+		daemon.LogMessage(p.cfg.Log, s.Room, &proto.Request{From: s.From, Act: s.Act, Content: s.Content}, &r)
 		done(r)
 	}
 }

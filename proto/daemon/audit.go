@@ -56,3 +56,21 @@ func Audit(log *slog.Logger, a Act, refused error) {
 func ActOf(room proto.Room, act proto.Act, terms *proto.Terms, why string) Act {
 	return Act{Name: string(act), Room: room.String(), Target: terms.Member, Of: terms.Seq, Why: why}
 }
+
+// LogMessage writes one log line about a request and its reply. The line never holds the text,
+// because readers of the log may not have the right to read the room.
+func LogMessage(log *slog.Logger, room proto.Room, r *proto.Request, reply *proto.Reply) {
+	attrs := []any{"room", room.String(), "from", r.From.ID, "kind", string(r.Content.Kind), "bytes", len(r.Content.Body)}
+	switch {
+	case reply.Refusal != nil:
+		attrs = append(attrs, "refused", string(reply.Refusal.Code))
+	case reply.Close != 0:
+		attrs = append(attrs, "close", reply.Close.String())
+	default:
+		attrs = append(attrs, "seq", reply.Seq, "duplicate", reply.Duplicate)
+	}
+	if r.Act != "" {
+		attrs = append(attrs, "act", string(r.Act))
+	}
+	log.Info("message", attrs...)
+}

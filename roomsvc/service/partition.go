@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"roomcast/proto"
+	"roomcast/proto/daemon"
 	"roomcast/roomsvc/room"
 	"roomcast/roomsvc/stream"
 )
@@ -328,7 +329,7 @@ func (p *partition) apply(ctx context.Context, a *active, c command) {
 		o.Reply = p.unavailable(stream.ErrLost)
 	}
 	if p.s.cfg.LogMessages {
-		p.s.logMessage(&cmd, c.to, &o)
+		daemon.LogMessage(p.s.cfg.Log, c.to, &cmd.Request, &o.Reply)
 	}
 	ans := answer{to: c.reply, reply: o.Reply, record: o.Record, since: c.since}
 	if o.Record != nil && o.Record.State.Act == o.Record.Seq {

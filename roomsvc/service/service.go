@@ -360,20 +360,3 @@ func (s *Service) answer(to returnPath, reply proto.Reply, since time.Time) {
 func (s *Service) refuse(to returnPath, r *proto.Refusal) {
 	s.answer(to, proto.Reply{Refusal: r}, time.Time{})
 }
-
-// logMessage logs a command and its outcome, without the text of the message.
-func (s *Service) logMessage(c *room.Command, to proto.Room, o *room.Outcome) {
-	attrs := []any{"room", to.String(), "from", c.From.ID, "kind", string(c.Content.Kind), "bytes", len(c.Content.Body)}
-	switch {
-	case o.Reply.Refusal != nil:
-		attrs = append(attrs, "refused", string(o.Reply.Refusal.Code))
-	case o.Reply.Close != 0:
-		attrs = append(attrs, "close", o.Reply.Close.String())
-	default:
-		attrs = append(attrs, "seq", o.Reply.Seq, "duplicate", o.Reply.Duplicate)
-	}
-	if c.Act != "" {
-		attrs = append(attrs, "act", string(c.Act))
-	}
-	s.cfg.Log.Info("message", attrs...)
-}
