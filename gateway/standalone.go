@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
@@ -84,7 +83,6 @@ func (e *standalone) Check() error {
 		return errors.New("--replicas must be 1 without --nats: the gateway contains only one NATS server")
 	}
 	e.Service.Sync = e.Sync
-	e.Service.CloseWords = slices.DeleteFunc(e.Service.CloseWords, func(w string) bool { return w == "" })
 	return e.Service.Check()
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	_ "time/tzdata" // for --time-zone on machines without a zone database
 
 	"github.com/spf13/cobra"
@@ -108,7 +107,6 @@ func (s *settings) config() (service.Config, error) {
 		return service.Config{}, err
 	}
 	cfg := s.service
-	cfg.CloseWords = slices.DeleteFunc(cfg.CloseWords, func(w string) bool { return w == "" })
 	if err := cfg.Check(); err != nil {
 		return cfg, err
 	}

@@ -136,17 +136,7 @@ func (a api) moderate(act proto.Act) micro.HandlerFunc {
 		if from := r.Headers().Get(proto.HeaderFrom); from != "" {
 			msg.Header.Set(proto.HeaderFrom, from)
 		}
-		select {
-		case s.acts <- struct{}{}:
-		default:
-			reply(proto.Reply{Refusal: overloaded("too many acts are under way")})
-			return
-		}
-		// A handler must not wait, because it would delay the requests behind it.
-		s.tasks.Go(func() {
-			defer func() { <-s.acts }()
-			ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Commit)
-			defer cancel()
+		if !a.start(func(ctx context.Context) {
 			got, err := s.nc.RequestMsgWithContext(ctx, msg)
 			if err != nil {
 				reply(proto.Reply{Refusal: proto.Refuse(proto.Unavailable, "no owner of the room has answered; try again").After(unavailableRetry)})
@@ -155,6 +145,25 @@ func (a api) moderate(act proto.Act) micro.HandlerFunc {
 			if err := r.Respond(got.Data); err != nil {
 				s.metrics.unsent.Inc()
 			}
-		})
+		}) {
+			reply(proto.Reply{Refusal: overloaded("too many acts are under way")})
+		}
 	}
+}
+
+// start calls do on another goroutine, because a handler that waits would delay the requests behind
+// it. It returns false if too many requests are under way.
+func (a api) start(do func(context.Context)) bool {
+	select {
+	case a.s.acts <- struct{}{}:
+	default:
+		return false
+	}
+	a.s.tasks.Go(func() {
+		defer func() { <-a.s.acts }()
+		ctx, cancel := context.WithTimeout(context.Background(), a.s.cfg.Commit)
+		defer cancel()
+		do(ctx)
+	})
+	return true
 }

@@ -65,21 +65,11 @@ func (a api) answerTicket(r micro.Request) {
 	})
 }
 
-// run answers a request with the result of do. It calls do on another goroutine, because a handler
-// that waits would delay the requests behind it.
+// run answers a request with the result of do.
 func (a api) run(r micro.Request, do func(context.Context) any) {
-	select {
-	case a.s.acts <- struct{}{}:
-	default:
+	if !a.start(func(ctx context.Context) { a.respond(r, do(ctx)) }) {
 		a.respond(r, proto.Used{Error: "too many requests are under way"})
-		return
 	}
-	a.s.tasks.Go(func() {
-		defer func() { <-a.s.acts }()
-		ctx, cancel := context.WithTimeout(context.Background(), a.s.cfg.Commit)
-		defer cancel()
-		a.respond(r, do(ctx))
-	})
 }
 
 func (a api) respond(r micro.Request, answer any) {
