@@ -68,20 +68,16 @@ var CloseCodes = []CloseMeaning{
 
 // String returns the name of the code, or "unknown" if the code is not in the table.
 func (c CloseCode) String() string {
-	for _, m := range CloseCodes {
-		if m.Code == c {
-			return m.Name
-		}
+	if m := c.row(); m != nil {
+		return m.Name
 	}
 	return "unknown"
 }
 
 // Meaning returns the sentence that describes the code, or "" if the code is not in the table.
 func (c CloseCode) Meaning() string {
-	for _, m := range CloseCodes {
-		if m.Code == c {
-			return m.Meaning
-		}
+	if m := c.row(); m != nil {
+		return m.Meaning
 	}
 	return ""
 }
@@ -89,10 +85,18 @@ func (c CloseCode) Meaning() string {
 // Reconnect reports whether a client that receives the code should reconnect. If the code is not
 // in the table, its range decides.
 func (c CloseCode) Reconnect() bool {
-	for _, m := range CloseCodes {
-		if m.Code == c {
-			return m.Reconnect
-		}
+	if m := c.row(); m != nil {
+		return m.Reconnect
 	}
 	return c < 4100 || c > 4199
+}
+
+// row returns the code's row of the table, or nil.
+func (c CloseCode) row() *CloseMeaning {
+	for i := range CloseCodes {
+		if CloseCodes[i].Code == c {
+			return &CloseCodes[i]
+		}
+	}
+	return nil
 }

@@ -226,12 +226,8 @@ func (r *Request) Queries(name string) (values []string) {
 
 // Lookup is like Query, but also reports whether the query contains the parameter.
 func (r *Request) Lookup(name string) (string, bool) {
-	for pair := range bytes.SplitSeq(r.query, []byte("&")) {
-		key, value, _ := bytes.Cut(pair, []byte("="))
-		if k, err := url.QueryUnescape(string(key)); err == nil && k == name {
-			v, _ := url.QueryUnescape(string(value)) // v is "" if the value is malformed
-			return v, true
-		}
+	if values := r.Queries(name); len(values) > 0 {
+		return values[0], true
 	}
 	return "", false
 }
