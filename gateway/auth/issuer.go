@@ -39,63 +39,81 @@ func splitName(text string) (name, value string) {
 	return "", text
 }
 
+// issuers are the issuers that the flags name, while newIssuers reads the flags.
+type issuers struct {
+	list  []*issuer
+	owner map[string]string // the name of the issuer that has a source, by the file or URL
+}
+
 // newIssuers makes the issuers that the flags name.
 func newIssuers(cfg *Config, log *slog.Logger) ([]*issuer, error) {
-	var list []*issuer
-	find := func(name string) int { return slices.IndexFunc(list, func(is *issuer) bool { return is.name == name }) }
-	seen := make(map[string]string)
-	add := func(flag string, values []string, open func(string) (keySource, error)) error {
-		for _, text := range values {
-			name, value := splitName(text)
-			if name == "api" || name == "anon" {
-				return fmt.Errorf("--%s: an issuer cannot be named %s", flag, name)
-			}
-			if other, again := seen[value]; again && other != name {
-				return fmt.Errorf("--%s: %s belongs to two issuers", flag, value)
-			}
-			seen[value] = name
-			source, err := open(value)
-			if err != nil {
-				return fmt.Errorf("--%s: %w", flag, err)
-			}
-			i := find(name)
-			if i < 0 {
-				i = len(list)
-				list = append(list, &issuer{name: name})
-			}
-			list[i].sources = append(list[i].sources, source)
-		}
-		return nil
-	}
+	all := issuers{owner: make(map[string]string)}
 	err := errors.Join(
-		add("auth-key-file", cfg.KeyFiles, func(path string) (keySource, error) { return newKeyFile(path, log) }),
-		add("auth-jwks-url", cfg.JWKSURLs, func(url string) (keySource, error) { return newKeyURL(url, log) }))
+		all.add("auth-key-file", cfg.KeyFiles, func(path string) (keySource, error) { return newKeyFile(path, log) }),
+		all.add("auth-jwks-url", cfg.JWKSURLs, func(url string) (keySource, error) { return newKeyURL(url, log) }))
 	if err != nil {
 		return nil, err
 	}
-	assign := func(flag string, values []string, to func(is *issuer, value string)) error {
-		for _, text := range values {
-			name, value := splitName(text)
-			i := find(name)
-			if i < 0 {
-				return fmt.Errorf("--%s %s: no --auth-key-file and no --auth-jwks-url belongs to this issuer", flag, text)
-			}
-			to(list[i], value)
-		}
-		return nil
-	}
-	if err := assign("auth-issuer", cfg.Issuers, func(is *issuer, iss string) { is.iss = append(is.iss, iss) }); err != nil {
+	if err := all.assign("auth-issuer", cfg.Issuers, func(is *issuer, iss string) { is.iss = append(is.iss, iss) }); err != nil {
 		return nil, err
 	}
-	if err := assign("auth-audience", cfg.Audiences, func(is *issuer, a string) { is.audiences = append(is.audiences, a) }); err != nil {
+	if err := all.assign("auth-audience", cfg.Audiences, func(is *issuer, a string) { is.audiences = append(is.audiences, a) }); err != nil {
 		return nil, err
 	}
-	for _, is := range list {
+	for _, is := range all.list {
 		if is.hasURL() && len(is.audiences) == 0 {
 			return nil, errors.New("--auth-jwks-url needs --auth-audience, or the gateway would accept tokens for other services of the same issuer; to accept them, set it to any")
 		}
 	}
-	return list, nil
+	return all.list, nil
+}
+
+// named returns the issuer with a name, or nil.
+func (all *issuers) named(name string) *issuer {
+	for _, is := range all.list {
+		if is.name == name {
+			return is
+		}
+	}
+	return nil
+}
+
+// add gives issuers the sources of a flag. It makes the issuers that are not in the list yet.
+func (all *issuers) add(flag string, values []string, open func(string) (keySource, error)) error {
+	for _, text := range values {
+		name, value := splitName(text)
+		if name == "api" || name == "anon" {
+			return fmt.Errorf("--%s: an issuer cannot be named %s", flag, name)
+		}
+		if other, again := all.owner[value]; again && other != name {
+			return fmt.Errorf("--%s: %s belongs to two issuers", flag, value)
+		}
+		all.owner[value] = name
+		source, err := open(value)
+		if err != nil {
+			return fmt.Errorf("--%s: %w", flag, err)
+		}
+		is := all.named(name)
+		if is == nil {
+			is = &issuer{name: name}
+			all.list = append(all.list, is)
+		}
+		is.sources = append(is.sources, source)
+	}
+	return nil
+}
+
+// assign gives issuers the other values of a flag.
+func (all *issuers) assign(flag string, values []string, to func(is *issuer, value string)) error {
+	for _, text := range values {
+		name, value := splitName(text)
+		is := all.named(name)
+		if is == nil {
+			return fmt.Errorf("--%s %s: no --auth-key-file and no --auth-jwks-url belongs to this issuer", flag, text)
+		}
+		to(is, value)
+	}
+	return nil
 }
 
 func (is *issuer) hasURL() bool {
