@@ -17,6 +17,7 @@ import (
 	"roomcast/gateway/backend"
 	"roomcast/gateway/bridge"
 	"roomcast/gateway/limit"
+	"roomcast/gateway/loop"
 	"roomcast/gateway/session"
 	"roomcast/gateway/wire"
 	"roomcast/proto"
@@ -210,6 +211,28 @@ func goodPrefix(prefix string) bool {
 // conformancePending is the largest size of an incomplete message with --conformance, in bytes.
 // Test suites send messages of 16 MiB.
 const conformancePending = 20 << 20
+
+// loops returns the configuration of the event loops, which share memory and gate.
+func (c *Config) loops(memory *limit.Budget, gate loop.Gate) (loop.Config, error) {
+	lc := loop.DefaultConfig()
+	lc.Memory, lc.Gate = memory, gate
+	lc.Address, lc.Loops, lc.Portable, lc.Log = c.Listen, c.Loops, c.Portable, c.Log
+	// A command in JSON is up to a third longer than its message. There may be bytes of two
+	// commands at the same time.
+	lc.MaxPending = max(lc.MaxPending, 6*c.MaxMessage)
+	if c.Conformance {
+		lc.MaxPending = conformancePending
+	}
+	if c.CertFile == "" {
+		return lc, nil
+	}
+	pair, err := newCertificate(c.CertFile, c.KeyFile, c.Log)
+	if err != nil {
+		return lc, err
+	}
+	lc.TLS = pair.config()
+	return lc, nil
+}
 
 // sessions returns the configuration for the sessions of one loop. Name distinguishes the
 // sessions of this loop from those of other loops. All loops share memory.

@@ -172,22 +172,9 @@ func (s *Server) open() (*listener, error) {
 	caps := limit.NewCaps(limit.CapsConfig{
 		Total: maxConnections(cfg.MaxConnections, cfg.Descriptors, cfg.Log), PerAddress: cfg.MaxConnectionsPerAddress, PerSecond: int(cfg.ConnectRate), Proxies: proxies,
 	})
-	lc := loop.DefaultConfig()
-	lc.Memory = s.memory
-	lc.Gate = session.NewGate(caps)
-	lc.Address, lc.Loops, lc.Portable, lc.Log = cfg.Listen, cfg.Loops, cfg.Portable, cfg.Log
-	// A command in JSON is up to a third longer than its message. The buffer may contain the
-	// bytes of two commands at the same time.
-	lc.MaxPending = max(lc.MaxPending, 6*cfg.MaxMessage)
-	if cfg.Conformance {
-		lc.MaxPending = conformancePending
-	}
-	if cfg.CertFile != "" {
-		pair, err := newCertificate(cfg.CertFile, cfg.KeyFile, cfg.Log)
-		if err != nil {
-			return nil, err
-		}
-		lc.TLS = pair.config()
+	lc, err := cfg.loops(s.memory, session.NewGate(caps))
+	if err != nil {
+		return nil, err
 	}
 	f := &listener{ask: s.ask, broken: make(chan struct{})}
 	if f.loops, f.addr, err = loop.Listen(lc); err != nil {
