@@ -320,7 +320,7 @@ func TestGatewayBesideRoomsvcHasOneSubscriptionForAPartition(t *testing.T) {
 	eventually(t, "the empty partition to be let go", func() bool { return roomSubscriptions(t, s) == 1 })
 }
 
-func TestLingerAndWidePartitions(t *testing.T) {
+func TestEmptyRoomsLingerAndLargePartitionsShareASubscription(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	own(t, s).end(t)
 	a := open(t, s, "a", func(c *bridge.Config) { c.Follow.Linger = 50 * time.Millisecond })
