@@ -153,8 +153,8 @@ func TestOnlyTheListedPackagesImportALibrary(t *testing.T) {
 	}
 }
 
-// In the main package of the gateway, only two files know the standalone form: they may import
-// the embedded NATS server, and one of them the room service.
+// In the main package of the gateway, only two files contain the standalone form. Only they may
+// import the embedded NATS server, and only one of them may import the room service.
 func TestOnlyTwoFilesImportTheStandaloneForm(t *testing.T) {
 	files, err := filepath.Glob("../gateway/*.go")
 	if err != nil || len(files) == 0 {
