@@ -103,8 +103,8 @@ func (f *follower) events(room proto.Room) []string {
 	return out
 }
 
-// wantEvents waits until the follower has received exactly the room's events with the numbers from to
-// to.
+// wantEvents waits until the follower has received exactly the room's events in the given range
+// of seqs. The range includes both ends.
 func (g *gateway) wantEvents(t *testing.T, room proto.Room, from, to uint64) {
 	t.Helper()
 	var want []string

@@ -164,7 +164,7 @@ func (c *cutter) set(cut bool) {
 }
 
 // After an interruption, the members of a gateway receive the joins and leaves that happened
-// during the interruption. The members of the other gateways do too.
+// during the interruption. So do the members of the other gateways.
 func TestMissedJoinsAndLeavesAreSentLater(t *testing.T) {
 	t.Parallel()
 	s := historytest.Start(t, 1000)

@@ -17,8 +17,8 @@ import (
 	"roomcast/proto/history/historytest"
 )
 
-// Otherwise the log would contain the later requests before the first, because the sender sends
-// the first one again.
+// If a request times out, the gateway refuses the sender's later requests too. Otherwise the log
+// would contain them before the first request, which the sender sends again.
 func TestRequestsBehindATimedOutRequestFailToo(t *testing.T) {
 	s := historytest.Start(t, 1000)
 	o := own(t, s)

@@ -74,7 +74,7 @@ func (c *checker) due(now time.Time) {
 	c.compare(rooms)
 }
 
-// compareSome compares a few rooms with the log, the next ones at each call.
+// compareSome compares a few rooms with the log. Each call continues with other rooms.
 func (c *checker) compareSome(ticks int) {
 	list := c.rooms.list
 	if ticks%someTicks != 0 || len(list) == 0 {

@@ -89,7 +89,8 @@ func clearAbove(t *testing.T, room string, keep uint64) {
 
 var epochBegin = time.Date(2026, 11, 22, 10, 53, 7, 0, time.UTC)
 
-// storeMany writes messages with the numbers from to to, one for each millisecond.
+// storeMany writes the messages in the given range of seqs, one for each millisecond. The range
+// includes both ends.
 func storeMany(t *testing.T, room, epoch string, from, to uint64, begin time.Time, text string) {
 	t.Helper()
 	for seq := from; seq <= to; seq++ {
