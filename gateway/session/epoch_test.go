@@ -234,7 +234,7 @@ func TestSeqsAreOfTheEpochOfTheJoin(t *testing.T) {
 	join := func() (*client, place) {
 		c := g.bearer("/room/"+room+"/", tokenOf("owner", "*=read say", time.Hour))
 		var p place
-		c.takes(&p, 0)
+		c.eventsUntil(&p, 0)
 		return c, p
 	}
 	empty, _ := join()
