@@ -238,7 +238,7 @@ func TestSeqsAreOfTheEpochOfTheJoin(t *testing.T) {
 		return c, p
 	}
 	empty, _ := join()
-	stores(t, room, "e1", 1, 3, epochBegin, "old")
+	storeMany(t, room, "e1", 1, 3, epochBegin, "old")
 	for _, text := range numbered("old", 1, 3) {
 		empty.wantSoon(`*"text":"` + text + `"}`)
 	}
@@ -247,7 +247,7 @@ func TestSeqsAreOfTheEpochOfTheJoin(t *testing.T) {
 		t.Fatalf("joined in the epoch %q", p.Epoch)
 	}
 	clearAbove(t, room, 0)
-	stores(t, room, "e2", 1, 6, epochBegin.Add(time.Hour), "new")
+	storeMany(t, room, "e2", 1, 6, epochBegin.Add(time.Hour), "new")
 	for _, c := range []*client{empty, before} {
 		c.wantSoon(`*"gap":*"reset"*`)
 		c.wantSoon(`*"text":"new 6"}`)
