@@ -22,7 +22,7 @@ import (
 
 // If another server of the cluster stops answering, a NATS server closes its routes to that
 // server before their buffers are full. Full buffers would block its clients. Soon after the
-// interruption it connects again.
+// interruption, the server connects its routes again.
 func TestRoutesOfASilentServerAreClosedAndComeBack(t *testing.T) {
 	shippedPasswords(t)
 	start := func(name string, routes []*url.URL) *natstest.Server {

@@ -64,12 +64,12 @@ func TestAdoptedConnectionContinues(t *testing.T) {
 			line("unread\n")
 			echo(t, c, "and on\n")
 			c.Close()
-			eventually(t, "gone", func() bool { return len(h.whys()) == 2*(round+1) })
+			eventually(t, "gone", func() bool { return len(h.goneErrors()) == 2*(round+1) })
 		}
-		whys := h.whys()
-		whys = slices.DeleteFunc(whys, func(err error) bool { return err == io.EOF })
-		if len(whys) != 3 || slices.ContainsFunc(whys, func(err error) bool { return err != loop.ErrDetached }) {
-			t.Errorf("got %v and 3 ends, want 3 times detached", whys)
+		errs := h.goneErrors()
+		errs = slices.DeleteFunc(errs, func(err error) bool { return err == io.EOF })
+		if len(errs) != 3 || slices.ContainsFunc(errs, func(err error) bool { return err != loop.ErrDetached }) {
+			t.Errorf("got %v and 3 ends, want 3 times detached", errs)
 		}
 		open := make(chan int)
 		h.l.Post(func() { open <- h.l.Stats().Open })

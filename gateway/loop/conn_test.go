@@ -55,8 +55,8 @@ func TestTooManyUnusedBytesCloseTheConnection(t *testing.T) {
 		h := &script{received: func(loop.ID, []byte) int { return 0 }}
 		c := dial(t, serve(t, cfg, h))
 		c.Write(make([]byte, 200_000))
-		eventually(t, "gone", func() bool { return len(h.whys()) == 1 })
-		if why := h.whys()[0]; why != loop.ErrPending {
+		eventually(t, "gone", func() bool { return len(h.goneErrors()) == 1 })
+		if why := h.goneErrors()[0]; why != loop.ErrPending {
 			t.Fatalf("got %v, want %v", why, loop.ErrPending)
 		}
 	})
@@ -92,7 +92,7 @@ func TestWritableFollowsAShortWrite(t *testing.T) {
 		if err != nil || !bytes.Equal(got, data) {
 			t.Fatalf("got %d bytes, %v, want %d", len(got), err, len(data))
 		}
-		eventually(t, "gone", func() bool { return len(h.whys()) == 1 })
+		eventually(t, "gone", func() bool { return len(h.goneErrors()) == 1 })
 		if shorts == 0 {
 			t.Fatal("no write was short")
 		}
@@ -126,8 +126,8 @@ func TestPauseStopsReadingUntilResume(t *testing.T) {
 			}
 			h.l.Post(func() { h.l.Resume(h.conns()[0]) })
 		}
-		eventually(t, "gone", func() bool { return len(h.whys()) == 1 })
-		if why := h.whys()[0]; why != io.EOF {
+		eventually(t, "gone", func() bool { return len(h.goneErrors()) == 1 })
+		if why := h.goneErrors()[0]; why != io.EOF {
 			t.Fatalf("got %v, want EOF", why)
 		}
 	})
@@ -197,7 +197,7 @@ func TestGoneReportsHowEachConnectionEnded(t *testing.T) {
 			{"data before the reset", "resets", syscall.ECONNRESET, ""},
 			{"panic", "reads", nil, ""},
 		} {
-			before := len(h.whys())
+			before := len(h.goneErrors())
 			c := dial(t, addr)
 			io.WriteString(c, tt.send)
 			if got := <-seen; got != tt.send {
@@ -215,15 +215,15 @@ func TestGoneReportsHowEachConnectionEnded(t *testing.T) {
 					t.Errorf("%s: client read %q, want %q", tt.send, got, tt.reads)
 				}
 			}
-			eventually(t, "gone", func() bool { return len(h.whys()) > before })
+			eventually(t, "gone", func() bool { return len(h.goneErrors()) > before })
 			found := tt.want == nil
-			for _, why := range h.whys() {
+			for _, why := range h.goneErrors() {
 				found = found || errors.Is(why, tt.want)
 			}
 			if !found {
-				t.Errorf("%s: got %v, want one %v", tt.send, h.whys(), tt.want)
+				t.Errorf("%s: got %v, want one %v", tt.send, h.goneErrors(), tt.want)
 			}
-			if n := len(h.whys()); n != before+1 {
+			if n := len(h.goneErrors()); n != before+1 {
 				t.Errorf("%s: Gone was called %d times", tt.send, n-before)
 			}
 		}
@@ -252,9 +252,9 @@ func TestCloseWriteContinuesReading(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Close()
-		eventually(t, "gone", func() bool { return len(h.whys()) == 1 })
-		if len(got) != len("first")+len(big) || h.whys()[0] != io.EOF {
-			t.Fatalf("got %d bytes, %v", len(got), h.whys()[0])
+		eventually(t, "gone", func() bool { return len(h.goneErrors()) == 1 })
+		if len(got) != len("first")+len(big) || h.goneErrors()[0] != io.EOF {
+			t.Fatalf("got %d bytes, %v", len(got), h.goneErrors()[0])
 		}
 	})
 }
@@ -294,8 +294,8 @@ func TestDetachedConnectionServesHTTP(t *testing.T) {
 		if string(body) != "POST /api body" {
 			t.Fatalf("got %q", body)
 		}
-		eventually(t, "gone", func() bool { return len(h.whys()) == 1 })
-		if why := h.whys()[0]; why != loop.ErrDetached {
+		eventually(t, "gone", func() bool { return len(h.goneErrors()) == 1 })
+		if why := h.goneErrors()[0]; why != loop.ErrDetached {
 			t.Fatalf("got %v, want %v", why, loop.ErrDetached)
 		}
 	})

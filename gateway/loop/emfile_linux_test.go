@@ -49,7 +49,7 @@ func TestAcceptingSurvivesALackOfDescriptors(t *testing.T) {
 		for _, c := range conns[:accepted] { // each close frees a descriptor
 			c.Close()
 		}
-		eventually(t, "the next accepted", func() bool { return len(h.whys()) == accepted && len(h.conns()) > 0 })
+		eventually(t, "the next accepted", func() bool { return len(h.goneErrors()) == accepted && len(h.conns()) > 0 })
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +93,7 @@ func TestDetachWithoutDescriptorsClosesNothingElse(t *testing.T) {
 	}
 	echo(t, c, "still attached")
 	c.Close()
-	eventually(t, "gone", func() bool { return len(h.whys()) == 1 })
+	eventually(t, "gone", func() bool { return len(h.goneErrors()) == 1 })
 	if fd >= 0 {
 		if _, err := syscall.Dup(fd); err == syscall.EBADF {
 			t.Errorf("the loop closed descriptor %d, which was not its own", fd)

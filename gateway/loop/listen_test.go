@@ -85,8 +85,8 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		c := dial(t, addr.String())
 		echo(t, c, "hello")
 		stop()
-		if whys := h.whys(); len(whys) != 1 || whys[0] != loop.ErrStopped {
-			t.Fatalf("got %v, want %v", whys, loop.ErrStopped)
+		if errs := h.goneErrors(); len(errs) != 1 || errs[0] != loop.ErrStopped {
+			t.Fatalf("got %v, want %v", errs, loop.ErrStopped)
 		}
 		if _, err := c.Read(make([]byte, 1)); err == nil {
 			t.Fatal("the connection is still open")
@@ -175,7 +175,7 @@ func TestIDsOfGoneConnectionsDoNothing(t *testing.T) {
 		echo(t, c, "first")
 		old := h.conns()[0]
 		c.Close()
-		eventually(t, "gone", func() bool { return len(h.whys()) == 1 })
+		eventually(t, "gone", func() bool { return len(h.goneErrors()) == 1 })
 		c = dial(t, addr)
 		echo(t, c, "second")
 		if id := h.conns()[0]; id.Slot() != old.Slot() || id == old {

@@ -79,14 +79,14 @@ func (s *script) conns() (ids []loop.ID) {
 	return ids
 }
 
-// whys returns the errors that Gone has received, for all ended connections.
-func (s *script) whys() (whys []error) {
+// goneErrors returns the errors that Gone has received, for all ended connections.
+func (s *script) goneErrors() (errs []error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.gone {
-		whys = append(whys, w...)
+		errs = append(errs, w...)
 	}
-	return whys
+	return errs
 }
 
 // eachBackend runs a test against every backend.

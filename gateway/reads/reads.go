@@ -187,8 +187,9 @@ func (r *Reader) Page(ctx context.Context, q history.Query) (history.Page, error
 	return r.log.Read(ctx, q)
 }
 
-// Heads reads the newest records of several rooms from any replica. Only jobs may call it.
-// Clients cannot join a room without its head. So Heads waits for memory, while Page refuses.
+// Heads reads the newest records of several rooms from any replica. Only jobs may call it. If
+// the memory budget is full, Heads waits, because clients cannot join a room without its head.
+// Page refuses the request instead.
 func (r *Reader) Heads(ctx context.Context, rooms []proto.Room) (map[proto.Room]history.Head, error) {
 	free, err := r.awaitMemory(ctx)
 	if err != nil {

@@ -19,7 +19,7 @@ func TestHTTPSServesOnlyTLS(t *testing.T) {
 	// The test borrows a certificate for 127.0.0.1 from a test server of the standard library.
 	lender := httptest.NewTLSServer(http.NotFoundHandler())
 	defer lender.Close()
-	cert, key := lent(t, lender.TLS.Certificates[0])
+	cert, key := certificateFiles(t, lender.TLS.Certificates[0])
 	base := servertest.Serve(t, "--https-cert", cert, "--https-key", key)
 	if !strings.HasPrefix(base, "https://127.0.0.1:") {
 		t.Fatalf("the banner says %s", base)

@@ -69,7 +69,7 @@ func TestHandshakeWorksAfterEachRequest(t *testing.T) {
 	lender := httptest.NewUnstartedServer(http.NotFoundHandler())
 	lender.StartTLS()
 	defer lender.Close()
-	cert, key := lent(t, lender.TLS.Certificates[0])
+	cert, key := certificateFiles(t, lender.TLS.Certificates[0])
 	for _, flags := range [][]string{{"--portable=false"}, {"--portable"}, {"--https-cert", cert, "--https-key", key}} {
 		base := servertest.Serve(t, flags...)
 		u, err := url.Parse(base)
@@ -126,9 +126,9 @@ func TestHandshakeWorksAfterEachRequest(t *testing.T) {
 	}
 }
 
-// lent writes the certificate of a test server and its key to two files, and returns their
-// names.
-func lent(t *testing.T, pair tls.Certificate) (cert, key string) {
+// certificateFiles writes the certificate of a test server and its key to two files, and returns
+// their names.
+func certificateFiles(t *testing.T, pair tls.Certificate) (cert, key string) {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"roomcast/proto/grant"
 )
 
-// Limits of a ticket's session.
+// Limits for the session that a ticket opens.
 const (
 	ticketSession    = time.Hour // if the request has no until
 	maxTicketSession = 24 * time.Hour
