@@ -28,8 +28,8 @@ type position struct {
 
 func (p position) encode() []byte { return fmt.Appendf(nil, "%d %d", p.created.UnixMilli(), p.seq) }
 
-// after returns the sequence in a stored position. It returns 0 if the position belongs to another
-// stream.
+// after parses a stored position and returns its stream sequence. It returns 0 if the position
+// belongs to another stream.
 func (p position) after(stored []byte) uint64 {
 	var created int64
 	var seq uint64

@@ -113,7 +113,8 @@ func (m *members) alive(id string) bool {
 	return k.alive
 }
 
-// snapshot returns the method alive for the present members. Another goroutine may call the result.
+// snapshot returns a function that reports which instances are alive at this moment. Another
+// goroutine may call the function later.
 func (m *members) snapshot() func(id string) bool {
 	now := members{seen: m.seen} // see makes a new slice each time
 	return now.alive

@@ -43,7 +43,7 @@ const (
 	Broken     Rule = "broken history"   // the history is not valid: the torture program has made a mistake
 )
 
-// A run proves something only within these limits.
+// If a run does not keep these limits, it proves nothing, and the checker reports the rule Vacuous.
 const (
 	MinOK          = 1000 // acknowledged messages
 	MaxUnknownPart = 0.20 // largest part of all messages that may have no known answer

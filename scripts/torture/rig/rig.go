@@ -100,8 +100,8 @@ func (r *Rig) Gateways() []string {
 	return urls
 }
 
-// Servers returns the URLs of the NATS servers, with the user admin. In mode embedded it returns
-// none.
+// Servers returns the URLs of the NATS servers. They contain the name and the password of the user
+// admin. In mode embedded, Servers returns none.
 func (r *Rig) Servers() []string {
 	var urls []string
 	for _, p := range r.byRole[fault.NATS] {
@@ -110,8 +110,9 @@ func (r *Rig) Servers() []string {
 	return urls
 }
 
-// ServeLog returns the URLs of NATS servers that have the log, with the user admin. In mode
-// embedded it stops the gateway, and starts a NATS server that uses the gateway's data directory.
+// ServeLog returns the URLs of NATS servers that have the log. The URLs contain the name and the
+// password of the user admin. In mode embedded it stops the gateway, and starts a NATS server that
+// uses the gateway's data directory.
 func (r *Rig) ServeLog(ctx context.Context) ([]string, error) {
 	if urls := r.Servers(); len(urls) > 0 {
 		return urls, nil
