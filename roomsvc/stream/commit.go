@@ -157,7 +157,8 @@ func (f *Fence) Worn() bool {
 	return limit > 0 && f.conn.worn.since(f.born) > limit/wornPart
 }
 
-// committed reports to the sink that the next record is committed, with its stream sequence.
+// committed reports to the sink that the next record is committed. The parameter stream is the
+// stream sequence of the record.
 func (f *Fence) committed(stream uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

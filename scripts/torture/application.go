@@ -19,8 +19,8 @@ import (
 	"roomcast/scripts/torture/rig"
 )
 
-// application acts as an application that receives the events of rooms, as posts to a webhook or
-// from the consumer that roomsvc has made. It is safe for concurrent use.
+// application plays the part of a user's application. It receives the events of rooms, either as
+// posts to a webhook or from the consumer that roomsvc has made. It is safe for concurrent use.
 type application struct {
 	run  *run
 	name string
