@@ -24,10 +24,10 @@ type connector struct {
 	credential func(context.Context) (string, error) // returns a token, or a ticket if tickets is true; nil = always a guest
 	tickets    bool
 
-	failure     error                  // of the last try
+	failure     error                  // error of the last try
 	presented   atomic.Pointer[string] // the newest credential that the client has sent
-	expired     *CloseError            // of a server that called a credential expired
-	expirations int                    // how often servers have said so about the newest one
+	expired     *CloseError            // the close by which a server said that a credential has expired
+	expirations int                    // how often servers have called the newest credential expired
 }
 
 // run opens one session after the other, until ctx ends or an error says that another try cannot

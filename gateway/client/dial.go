@@ -69,7 +69,8 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// sessionURL returns the address of a session that is in no room yet. Ticket may be empty.
+// sessionURL returns the WebSocket address of a gateway for a JSON session that begins in no room.
+// The ticket may be empty.
 func sessionURL(base, name, ticket string) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -88,7 +89,7 @@ func sessionURL(base, name, ticket string) (string, error) {
 	if name != "" {
 		q.Set("name", name)
 	}
-	if ticket != "" { // servers log URLs, but nobody can use it again
+	if ticket != "" { // servers log URLs, but a ticket can be used only once
 		q.Set("ticket", ticket)
 	}
 	u.Path, u.RawQuery = strings.TrimSuffix(u.Path, "/")+"/ws", q.Encode()

@@ -170,14 +170,14 @@ func (s *state) upcoming() (number int, resume string) {
 	return s.stats.Links + 1, s.hello.Resume
 }
 
-// forgetResume makes the next connection show no resume string.
+// forgetResume makes the next connection present no resume string.
 func (s *state) forgetResume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hello.Resume = ""
 }
 
-// attach begins a session. All calls without an answer are due.
+// attach begins a session. All calls without an answer are then due to be sent.
 func (s *state) attach(h *Hello) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"roomcast/proto"
 )
 
-// present returns what the next connection shows: a token, a ticket, or neither, which makes the
-// client a guest unless it has a resume string.
+// present returns the credential for the next connection: a token or a ticket. Without either, the
+// client is a guest, unless it has a resume string.
 func (c *connector) present(ctx context.Context, resume string) (token, ticket string, err error) {
 	if c.credential == nil || c.tickets && resume != "" {
 		return "", "", nil
@@ -44,8 +44,8 @@ type expiredError struct{ *CloseError }
 
 func (e *expiredError) Unwrap() error { return e.CloseError }
 
-// noteExpired records err if it says that the newest credential has expired. The resume string may
-// have been revoked then.
+// noteExpired records err if it says that the newest credential has expired. It also makes the
+// client forget the resume string, which may have been revoked.
 func (c *connector) noteExpired(err error) {
 	var closed *CloseError
 	if errors.As(err, &closed) && closed.Code == proto.CloseTokenExpired {
@@ -80,7 +80,8 @@ func (c *connector) refresh(ctx context.Context, h *Hello) {
 	}
 }
 
-// renew sends a new credential on the session and returns when the session expires.
+// renew sends a new credential on the open session, and returns the time at which the session will
+// expire.
 func (c *connector) renew(ctx context.Context) (expires time.Time, err error) {
 	fresh, err := c.credential(ctx)
 	if err != nil {

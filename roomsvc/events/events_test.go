@@ -285,8 +285,8 @@ func TestDeletedMessageIsPostedAsItsStub(t *testing.T) {
 	}
 }
 
-// The eraser has not seen a deletion yet, so the stream still holds the text. The snapshot of the
-// room names the deletion, and the poster posts the stub.
+// The eraser has not read the deletion yet, so the stream still contains the text. The snapshot of
+// the room names the deletion, so the poster posts the stub.
 func TestDeletionInASnapshotIsEnoughForAStub(t *testing.T) {
 	srv := natstest.Start(t)
 	first, release := make(chan struct{}, 1), make(chan struct{})

@@ -130,9 +130,9 @@ func (p *poster) batch(ctx context.Context, after position, last uint64, list []
 	return b, nil
 }
 
-// stubs returns the stubs of the deleted messages and edits among the entries, by their sequence. A
-// snapshot names a deletion before it is acknowledged. The eraser comes later, so the stream may
-// still hold the text.
+// stubs returns the stubs of the deleted messages and edits among the entries, by their sequence.
+// The owner writes the snapshot, which names the deletion, before it acknowledges the deletion. The
+// eraser works later, so the stream may still contain the text.
 func (e *Events) stubs(ctx context.Context, list []history.Entry) (map[uint64][]byte, error) {
 	in := make(map[string][]int) // indexes of messages and edits, by the subject of the room's snapshot
 	for i := range list {

@@ -84,8 +84,8 @@ func (r *Room) Deleted() *proto.Restrictions {
 	return r.limits
 }
 
-// undone reports whether a later act has undone c, which is a resent act that was stored at the given
-// time. A ban or a mute that has ended by itself is not undone.
+// undone reports whether a later act has undone c, which is a resent act that was stored at the
+// given time. A ban or a mute whose duration is over does not count as undone.
 func (r *Room) undone(c *Command, at, now time.Time) bool {
 	rule := c.Act.Rule()
 	if rule == nil {

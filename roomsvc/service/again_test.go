@@ -10,8 +10,9 @@ import (
 	"roomcast/proto"
 )
 
-// Every act that is sent again with its key has the first answer, also from the next owner, and also
-// if the act has changed what its check looks at: a kicked member is gone.
+// A resent act with its key gets the first answer again, from the same owner and from the next one.
+// This is so even if a new act would be refused now, such as a kick of a member who has been kicked
+// already.
 func TestActsHaveTheSameAnswerUnderTheirKeys(t *testing.T) {
 	srv := startNATS(t, true)
 	nc := srv.Connect(t)

@@ -57,7 +57,7 @@ type command struct {
 	since time.Time // when it arrived
 
 	sought bool // the gateways have been asked whether the member to kick is in the room
-	absent bool // they have answered that it is not
+	absent bool // the gateways have answered that the member is not in the room
 }
 
 // returnPath is where the answer to a command goes.

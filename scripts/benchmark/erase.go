@@ -18,7 +18,7 @@ import (
 )
 
 // erase measures how long the bytes of a deleted message stay in the files of NATS, with one
-// replica and with three. The streams ROOMS and ROOMEVENTS both hold the message.
+// replica and with three. The message is in the streams ROOMS and ROOMEVENTS.
 func erase(b *bench) error {
 	var rows table
 	rows.add("replicas", "from the answer to a delete until no file holds the text")

@@ -172,7 +172,7 @@ func (p *player) take(a *attempt, pattern map[string]any) error {
 	}
 	p.links++
 	for _, kind := range []string{"token", "ticket"} {
-		if secret := pattern[kind]; secret != nil && a.given[kind] == nil { // then the client must send it in the first frame
+		if secret := pattern[kind]; secret != nil && a.given[kind] == nil { // the handshake has no credential, so the client must send it in the first frame
 			if _, err := p.board.take("client", map[string]any{"auth": map[string]any{kind: secret}}, p.limit); err != nil {
 				return err
 			}

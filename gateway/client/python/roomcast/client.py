@@ -291,7 +291,7 @@ class Room(AsyncIterator[Item]):
         return await self.moderate("delete", **fields, **({"why": why} if why else {}))
 
     def _numbered(self, seq: int) -> Frame:
-        """A seq with its epoch: that of the newest event, if the client knows it."""
+        """A seq with the epoch of the newest event, if the client knows this epoch."""
         return {"seq": seq, **({"epoch": self._member.epoch} if self._member.epoch else {})}
 
     async def leave(self) -> None:

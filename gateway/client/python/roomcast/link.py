@@ -46,13 +46,13 @@ class Linker:
         self.wake = wake
         self.urls = urls
         self.credential = credential
-        self.kind = kind  # of the credential: token or ticket
+        self.kind = kind  # kind of the credential: token or ticket
         self.min_wait, self.max_wait = 0.5, 20.0  # seconds
         self.begun = asyncio.Event()  # the first session has begun
         self.connected = False
-        self.presented: str | None = None  # the newest token or ticket
-        self.expired: Closed | None = None  # with it the server called the token expired
-        self.expirations = 0  # how often it has said so about the newest token
+        self.presented: str | None = None  # the newest token or ticket that was sent
+        self.expired: Closed | None = None  # the close by which the server said that the credential has expired
+        self.expirations = 0  # how often servers have called the newest credential expired
 
     async def run(self) -> None:
         """Open one session after the other, until an error says that another try cannot succeed."""
@@ -81,7 +81,7 @@ class Linker:
             return error.status >= 500 or error.status in (408, 429)
         if isinstance(error, Closed):
             if error is self.expired:
-                return False  # there is no fresh one
+                return False  # there is no fresh credential
             if error.code == TOKEN_EXPIRED:
                 self.expired = error
                 self.expirations += 1
@@ -132,7 +132,7 @@ class Linker:
         given = await self._present()
         if given and self.kind == "token":
             headers["Authorization"] = f"Bearer {given}"
-        elif given:  # logs keep URLs, but nobody can use a ticket again
+        elif given:  # servers log URLs, but a ticket can be used only once
             url += ("&" if "?" in url else "?") + "ticket=" + quote(given, safe="")
         try:
             return await ws.connect(
@@ -152,7 +152,7 @@ class Linker:
             raise HandshakeRefused(404, f"the server does not speak {SUBPROTOCOL}") from error
 
     async def _present(self) -> str | None:
-        """What the next connection shows. A session that began with a ticket goes on with its resume string."""
+        """The credential for the next connection. After a session with a ticket, that is its resume string."""
         if self.kind == "ticket" and self.state.hello["resume"]:
             return None
         given = await self.credential() if callable(self.credential) else self.credential

@@ -142,8 +142,8 @@ func (d *driver) connect(ctx context.Context, c *command) {
 	}
 }
 
-// oneByOne returns a function that returns the credentials in turn, and then the last one again and
-// again; nil = there are none.
+// oneByOne returns a function that returns the credentials one after the other, and then the last
+// one again and again. Without credentials, it returns nil.
 func oneByOne(all []string) func(context.Context) (string, error) {
 	if len(all) == 0 {
 		return nil
