@@ -300,14 +300,14 @@ func (b *bench) compare(systems []*system, interval time.Duration, first []int, 
 	return nil
 }
 
-// figure is the column by which tabulate compares systems.
+// figure is the column of the table by which tabulate compares systems.
 type figure struct {
 	format string
 	of     func(outcome) float64
 }
 
-// tabulate measures the systems and adds a row for each. In each round it divides the figure of
-// each system by that of the first one.
+// tabulate measures the systems and adds a row for each. In each round it also divides the figure
+// of each system by that of the first system.
 func (b *bench) tabulate(rows *table, name string, systems []*system, interval time.Duration, first []int, f figure) error {
 	type columns struct{ said, heard, figure, ratio, p50, p99 samples }
 	got := make([]columns, len(systems))
