@@ -333,8 +333,9 @@ func (qs *questions) revoke(list []proto.Revocation) {
 	})
 }
 
-// passedRoom returns a new resume string if the backend's permission to join the room lasts for
-// some time, so that a later session can use the permission. Otherwise it returns "".
+// passedRoom returns a new resume string if the backend's permission to join the room outlives
+// this session. The string contains the permission, so that a later session can use it.
+// Otherwise it returns "".
 func (h *handshakes) passedRoom(s *session, room proto.Room) string {
 	if a := h.asked[s.id]; a == nil || !a.pass.MayJoin(room, h.loop.Now()) {
 		return ""

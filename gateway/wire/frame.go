@@ -39,11 +39,6 @@ func AppendText(b, payload []byte) []byte {
 	return append(AppendHeader(b, OpText, len(payload)), payload...)
 }
 
-// AppendBinary appends a binary frame.
-func AppendBinary(b, payload []byte) []byte {
-	return append(AppendHeader(b, OpBinary, len(payload)), payload...)
-}
-
 // AppendPing appends a ping. The payload must not be longer than 125 bytes.
 func AppendPing(b, payload []byte) []byte {
 	return append(AppendHeader(b, OpPing, len(payload)), payload...)

@@ -26,7 +26,7 @@ func TestFramesAgreeWithGobwas(t *testing.T) {
 			}
 		}
 		check("text", wire.AppendText(nil, p), ws.NewTextFrame(p))
-		check("binary", wire.AppendBinary(nil, p), ws.NewBinaryFrame(p))
+		check("binary", wire.AppendMessage(nil, wire.OpBinary, p), ws.NewBinaryFrame(p))
 		if n <= 125 {
 			check("ping", wire.AppendPing(nil, p), ws.NewPingFrame(p))
 			check("pong", wire.AppendPong(nil, p), ws.NewPongFrame(p))
