@@ -281,7 +281,7 @@ func TestPageShowsThatARoomWasClosedAndReopened(t *testing.T) {
 	p.say("before")
 	p.shows("before")
 	g.post(t, "/api/rooms/c/close", `{"why":"done for today"}`)
-	closed := `!document.querySelector("#ended").hidden && document.querySelector("#ended span").textContent === "the room has been closed: done for today"`
+	closed := `!document.querySelector("#ended").hidden && document.querySelector("#ended span").textContent === "This room has been closed: done for today"`
 	p.wait(`document.querySelector("#log .act")?.textContent.includes("done for today") && ` + closed)
 	p.do(chromedp.Click(chromedp.CSS("#again"))) // still closed: the join is refused
 	p.wait(closed)

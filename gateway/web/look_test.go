@@ -250,6 +250,9 @@ func TestPageShowsWhyARoomWasRefused(t *testing.T) {
 	if !eval[bool](p, `document.querySelector("#again").hidden && !document.querySelector("#rooms li") && localStorage["roomcast.rooms"] === "[]"`) {
 		t.Error("the page offers to retry or remembers a name that is no room name")
 	}
+	if got := eval[string](p, `document.querySelector("#title").textContent + ", " + document.querySelector("#stateText").textContent`); got != "a.b*, Not in the room" {
+		t.Errorf("the header shows %q", got)
+	}
 	p.press("nothing")
 	p.enter()
 	wantSaid(t, p)

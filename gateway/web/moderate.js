@@ -2,7 +2,8 @@
 // terms of an act. page.js loads this file when the reader opens the first menu.
 
 import { make } from "./bubble.js";
-import { nameOf, words } from "./words.js";
+import { words } from "./later.js";
+import { nameOf, words as shared } from "./words.js";
 
 const GAP = 6; // px between a button and its menu
 
@@ -76,7 +77,7 @@ function terms({ title, text, verb, times, reason, bad }) {
   const time = times && field(words.forTime, make("select"));
   for (const [value, label] of times ?? []) time.append(Object.assign(make("option", "", label), { value }));
   const why = !reason ? undefined : field(words.reason, Object.assign(make("input"), { maxLength: 160, autocomplete: "off" }));
-  const buttons = make("p", "buttons"), cancel = make("button", "quiet", words.cancel), done = make("button", bad ? "done bad" : "done", verb);
+  const buttons = make("p", "buttons"), cancel = make("button", "quiet", shared.cancel), done = make("button", bad ? "done bad" : "done", verb);
   Object.assign(cancel, { type: "button", onclick: () => dialog.close() });
   done.value = "done";
   buttons.append(cancel, done);
@@ -109,17 +110,17 @@ export class Moderation {
     if (mine && text !== undefined) items.push({ word: words.edit, act: () => this.#host.edit(event) });
     items.push({ word: words.delete, bad: true, act: () => this.#ask("delete", { seq }, { title: words.deleteTitle, text: words.deleteText, verb: words.deleteVerb, reason: !mine, bad: true }) });
     if (!mine) items.push(...this.#about(from));
-    this.#menu.open(button, words.actions(nameOf(from)), items);
+    this.#menu.open(button, shared.actions(nameOf(from)), items);
   }
 
   /** The menu of a person. */
-  person(button, who) { this.#menu.open(button, words.actions(nameOf(who)), this.#about(who)); }
+  person(button, who) { this.#menu.open(button, shared.actions(nameOf(who)), this.#about(who)); }
 
   /** The menu of the room. */
   room(button) {
     const slow = words.slowTimes.map(([every, word]) => ({ word, act: () => this.#do("slow", { every }) }));
     const close = { word: words.closeRoom, bad: true, act: () => this.#ask("close", {}, { title: words.closeTitle(this.#host.room().name), text: words.closeText, verb: words.closeVerb, reason: true, bad: true }) };
-    this.#menu.open(button, words.moderate, [...slow, close]);
+    this.#menu.open(button, shared.moderate, [...slow, close]);
   }
 
   /** Undoes an act. */

@@ -1,13 +1,13 @@
 // page.js: the chat page. It connects the parts. start.js makes the connection, timeline.js shows
-// the messages, rooms.js the rooms, and people.js the people. welcome.js helps at the first visit,
-// and words.js has the texts. moderate.js has the menus; it is loaded when the first one opens.
+// the messages, rooms.js the rooms, and people.js the people. words.js has the texts. Two files
+// are loaded later: welcome.js, which helps at the first visit, behind everything else, and
+// moderate.js, which has the menus, when the first one opens.
 
 import { Announcer, People, face } from "./people.js";
 import { Rooms, roomName } from "./rooms.js";
 import { c, cleanName, copied, keep, keeper, newest } from "./start.js";
 import { Timeline } from "./timeline.js";
-import { Facts, welcome } from "./welcome.js";
-import { nameOf, refusalText, translate, whenOf, words } from "./words.js";
+import { closeText, nameOf, refusalText, translate, whenOf, words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const home = new URL(".", import.meta.url); // the server's root, which may be below a path
@@ -30,7 +30,7 @@ const rooms = new Rooms($("rooms"), {
 });
 const people = new People($("people"), $("count"), $("present"), $("typing"), (button, who) => menu((m) => m.person(button, who)));
 const announcer = new Announcer($("announce"));
-const facts = new Facts($("facts"), $("factsButton"), c);
+let facts, greet; // of welcome.js
 const timeline = new Timeline($("scroll"), $("log"), $("outbox"), {
   async read(page) {
     const answer = await room.history(page);
@@ -142,7 +142,7 @@ function joined(name) {
     counted ||= state === "joined";
   });
   r.on("state", here(({ state }) => {
-    document.body.dataset.room = state;
+    showLink();
     if (state !== "joined") return;
     ended();
     showRights();
@@ -157,11 +157,11 @@ function joined(name) {
     if (r !== room) return event.kind || event.from.id === c.you?.id || rooms.count(name, 1);
     people.stopTyping(event.from.id);
     timeline.add(event);
-    facts.show(room);
+    facts?.show(room);
     if (!event.kind && event.from.id !== c.you?.id) announcer.said(event);
   });
   r.on("replayed", here((replay) => {
-    facts.replayed(replay);
+    facts?.replayed(replay);
     if (replay.resumed && (replay.events || !replay.exact)) timeline.note(words.resumed(replay.events, replay.exact));
   }));
   r.on("gap", here(({ reason, from, to }) => {
@@ -176,9 +176,14 @@ function joined(name) {
     timeline.outgoing(message);
     if (message.error?.code === "muted" && !mutes.has(r)) muted(r, { kind: "muted", member: c.you.id });
     if (message.state === "failed" && message.error.code !== "closed_by_word") announcer.say(words.notSent(refusalText(message.error)));
-    if (message.took) facts.stored(message.took);
-    facts.show(room);
+    if (message.took) facts?.stored(message.took);
+    facts?.show(room);
   });
+  r.on("delayed", here((error) => {
+    if (!delay) announcer.say(refusalText(error));
+    delay = error;
+    showBar();
+  }));
   r.on("members", here((members) => people.show(members, c.you)));
   r.on("left", here(({ id }) => people.stopTyping(id)));
   r.on("signal", here(({ type, from }) => { if (type === "typing" && from.id !== c.you?.id) people.typing(from); }));
@@ -187,6 +192,7 @@ function joined(name) {
 
 function show(name, { push = false } = {}) {
   endEdit();
+  delay = null;
   if (room) rooms.setDraft(room.name, $("text").value);
   if (push) history.pushState(null, "", new URL(`?group=${encodeURIComponent(name)}`, home));
   const read = rooms.readTo(name);
@@ -195,14 +201,14 @@ function show(name, { push = false } = {}) {
   $("title").textContent = name;
   if (c.state !== "closed" || !c.you) ended();
   room = joined(name);
-  document.body.dataset.room = room.state;
+  showLink();
   timeline.begin(read);
   for (const message of room.pending) timeline.outgoing(message);
   if (room.state === "refused") room.join();
   else if (room.state === "joined") timeline.jump().catch(report);
   people.begin(room.members, c.you);
   rooms.show(name);
-  facts.show(room);
+  facts?.show(room);
   write(rooms.draft(name));
   showRights();
   showMute();
@@ -274,14 +280,20 @@ $("name").onchange = () => {
 let shownOpen = true; // the last line about the connection does not say "disconnected"
 let countdown = 0;
 
+/** Shows whether we are connected, and in the room. A screen reader announces each change. */
+function showLink() {
+  Object.assign(document.body.dataset, { state: c.state, room: room.state });
+  const text = words.states[c.state === "open" && room.state === "refused" ? "refused" : c.state];
+  if ($("stateText").textContent !== text) $("stateText").textContent = text;
+}
+
 function showState({ state, code, reason, ms }) {
   clearInterval(countdown);
-  document.body.dataset.state = state;
-  const tell = (text, seconds = "") => { $("stateText").textContent = text; $("seconds").textContent = seconds; };
-  tell(words.states[state] ?? words.waiting);
+  $("seconds").textContent = "";
+  showLink();
   if (state === "waiting") {
     const until = performance.now() + ms;
-    const tick = () => tell(words.waiting, words.seconds(Math.ceil((until - performance.now()) / 1000)));
+    const tick = () => { $("seconds").textContent = words.seconds(Math.ceil((until - performance.now()) / 1000)); };
     tick();
     countdown = setInterval(tick, 1000);
   }
@@ -289,7 +301,7 @@ function showState({ state, code, reason, ms }) {
     if (!shownOpen) timeline.note(words.connected);
     shownOpen = true;
     if (keeper) keep("resume", c.resume);
-    facts.opened();
+    facts?.opened();
     showMe();
   } else if (shownOpen && state !== "connecting" && c.you) {
     timeline.note(words.disconnected);
@@ -298,17 +310,21 @@ function showState({ state, code, reason, ms }) {
   const closed = state === "closed";
   $("close").hidden = closed;
   showBar();
-  if (closed || room?.state !== "refused") ended(closed && [words.closes[code] ?? words.ended(), code === 1000 ? "" : reason].filter(Boolean).join(" "), words.again, () => c.reconnect());
+  if (closed || room?.state !== "refused") ended(closed && closeText(code, reason), words.again, () => c.reconnect());
 }
 c.on("state", showState);
 c.on("unstored", () => { $("bar").dataset.unstored = words.unstored; });
+
+let delay = null; // why the server does not store the messages of the room yet
 
 /** Shows above the composer an outage, and how many messages wait to be sent. */
 function showBar() {
   const down = (c.state === "waiting" || c.state === "connecting") && !!c.you;
   const waiting = room?.pending.length ?? 0, others = c.pending.length - waiting;
-  $("bar").hidden = !down && !(others && c.state === "open");
-  const parts = [down && (navigator.onLine === false ? words.stillOffline : words.outage), down && waiting && words.queue(waiting), others && words.elsewhereQueued(others)];
+  if (!waiting || down) delay = null;
+  $("bar").hidden = !down && !delay && !(others && c.state === "open");
+  const why = down ? (navigator.onLine === false ? words.stillOffline : words.outage) : delay && refusalText(delay);
+  const parts = [why, why && waiting && words.queue(waiting), others && words.elsewhereQueued(others)];
   $("barText").textContent = parts.filter(Boolean).join(" ");
   $("now").hidden = c.state !== "waiting";
 }
@@ -380,9 +396,8 @@ function changed() {
   if (above) $("toUnread").lastElementChild.textContent = words.toUnread(above);
   $("day").hidden = !day;
   if ($("day").textContent !== day) $("day").textContent = day;
-  if (room) greet();
+  if (room) greet?.();
 }
-const greet = welcome($("welcome"), { home, room: () => room.name, me: () => nameOf({ id: c.you?.id, name: c.name }), wanted: () => timeline.empty && !!c.you, name() { if (narrow.matches) drawer(true); $("name").focus(); } });
 $("jump").onclick = () => { timeline.jump().catch(report); $("text").focus(); };
 $("toUnread").onclick = () => { timeline.toUnread().catch(report); $("scroll").focus(); };
 
@@ -415,6 +430,20 @@ visualViewport?.addEventListener("resize", () => {
   document.documentElement.style.setProperty("--height", scale === 1 && height < innerHeight - 1 ? `${height}px` : "100dvh");
 });
 
+/** Loads what the first view does not need: the card of an empty room, and the panel with details. */
+async function loadHelp() {
+  const { Facts, welcome } = await import("./welcome.js").catch(() => ({}));
+  if (!Facts) return; // no network
+  facts = new Facts($("facts"), $("factsButton"), c);
+  if (c.state === "open") facts.opened();
+  facts.show(room);
+  greet = welcome($("welcome"), {
+    home, room: () => room.name, me: () => nameOf({ id: c.you?.id, name: c.name }), wanted: () => timeline.empty && !!c.you,
+    name() { if (narrow.matches) drawer(true); $("name").focus(); },
+  });
+  greet();
+}
+
 function report(error) { if (!error.code) console.error(error); }
 
 for (const { room: name } of c.pending) rooms.add(name, { shown: false }); // so that their unsent messages are sent too
@@ -423,4 +452,5 @@ for (const name of rooms.names) joined(name);
 showMe();
 if (copied) timeline.note(words.newIdentity);
 showState(newest);
+loadHelp();
 if (matchMedia("(hover: hover)").matches) $("text").focus(); // not on a phone, where it would open the keyboard

@@ -1,4 +1,4 @@
-// people.js: who is in the room, who is typing, and what a screen reader announces.
+// people.js: the list of people, the line about typing, and the announcements for screen readers.
 
 import { make } from "./bubble.js";
 import { hueOf, initialOf, nameOf, words } from "./words.js";
@@ -18,7 +18,7 @@ export class People {
   #list; #count; #present; #line; #typers = new Map(); // id -> {name, timer}
   #due = 0; #members; #you;
 
-  /** menu(button, who) shows what a moderator can do about a person. */
+  /** It calls menu(button, who), which shows the acts of a moderator on a person. */
   constructor(list, count, present, line, menu) {
     [this.#list, this.#count, this.#present, this.#line] = [list, count, present, line];
     list.onclick = ({ target }) => { if (target.className === "more") menu(target, target.parentElement.who); };

@@ -1,4 +1,4 @@
-// rooms.js: what the page remembers between visits, and the list of rooms.
+// rooms.js: the list of rooms, and the memory of the page between visits.
 
 import { make } from "./bubble.js";
 import { keep, recall, session } from "./start.js";
@@ -102,7 +102,7 @@ export class Rooms {
   }
 }
 
-/** A similar name that a room may have, "" if there is none. @param {string} name */
+/** A similar name that a room may have; "" if every character is invalid. @param {string} name */
 export function roomName(name) {
   return name.trim().replace(/\s+/gu, "_").replace(/[^\p{L}\p{M}\p{N}_:@+~=.-]/gu, "").replace(/\.+/g, ".").replace(/^[.\p{M}]+|\.+$/gu, "").slice(0, 64);
 }

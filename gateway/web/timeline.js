@@ -39,13 +39,16 @@ export class Timeline {
   #loading = 0; // a page is being read: +1 down, -1 up, 2 the newest
   #era = 0; // changes with the room, so that a late answer for another room is dropped
   #messages = new Map(); // Message -> its row in the outbox
-  #noted = new Date(); // the time of the newest event, by the server's clock
+  #noted = null; // the time of the newest event, by the server's clock; the reader's clock may be wrong
   #took = new Map(); // seq -> ms until our message was stored
 
   constructor(scroll, log, outbox, host) {
     [this.#scroll, this.#log, this.#outbox, this.#host] = [scroll, log, outbox, host];
     scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.#settle()).observe(scroll);
+    new ResizeObserver(() => {
+      document.body.style.setProperty("--gutter", `${(scroll.offsetWidth - scroll.clientWidth) / 2}px`);
+      this.#settle();
+    }).observe(scroll);
     log.addEventListener("click", ({ target }) => {
       if (target.className === "more") host.menu(target, target.parentElement.event);
       else if (target.className === "undo") host.undo(target.closest("li").event);
@@ -76,6 +79,7 @@ export class Timeline {
     this.#queue = [];
     this.#due = this.#newest = this.#mark = this.#loading = this.#unseen = 0;
     this.#live = this.#older = true;
+    this.#noted = null;
     this.#read = read ?? Infinity;
   }
 
@@ -94,7 +98,7 @@ export class Timeline {
   /** The day of the first visible message, unless a divider there shows it. */
   get day() {
     const top = this.#scroll.getBoundingClientRect().top, row = this.#rowAt(top + 8);
-    return row && !(row.firstElementChild?.className === "day" && row.getBoundingClientRect().top >= top - 8) ? dayOf(row.at) : "";
+    return row?.at && !(row.firstElementChild?.className === "day" && row.getBoundingClientRect().top >= top - 8) ? dayOf(row.at) : "";
   }
 
   /** Adds the room's next event. @param {Event} event */
@@ -369,9 +373,10 @@ export class Timeline {
   #dress(row, prev) {
     row.querySelectorAll(".day, .unread").forEach((el) => el.remove());
     const before = prev?.event, { event } = row;
-    const day = row.at.toDateString();
+    let dated = prev; // a note before the first event has no time
+    while (dated && !dated.at) dated = dated.previousElementSibling;
     const unread = this.#mark && event?.seq >= this.#mark && !(before?.seq >= this.#mark);
-    const newDay = prev?.at.toDateString() !== day;
+    const newDay = row.at && dated?.at.toDateString() !== row.at.toDateString();
     const same = before && event && !before.kind && before.from.id === event.from.id && before.from.name === event.from.name;
     row.classList.toggle("first", newDay || unread || !same || row.at - prev.at > GROUP);
     if (unread) row.prepend(make("div", "unread", words.unread));
@@ -381,7 +386,7 @@ export class Timeline {
   #row(item) {
     if (item.note) {
       const row = make("li", "note", item.note);
-      row.at = this.#noted; // the reader's clock may be wrong
+      row.at = this.#noted;
       return row;
     }
     if (item.deleted) item = { ...item, from: { name: this.#host.named(item.from.id), ...item.from } }; // a stub has only the id

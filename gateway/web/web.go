@@ -1,6 +1,6 @@
 // Package web serves the page at / and the JavaScript client, which begins at /room.js. The
-// files are embedded in the binary and need no build step; the page loads nothing from other
-// servers.
+// files are embedded in the binary and need no build step; they are served without comments. The
+// page loads nothing from other servers.
 package web
 
 import (
@@ -11,13 +11,14 @@ import (
 	"encoding/base64"
 	"net/http"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 
 	"roomcast/gateway/client/js"
 )
 
-//go:embed index.html style.css icon.svg icon-unread.svg start.js page.js moderate.js people.js rooms.js timeline.js bubble.js welcome.js words.js
+//go:embed index.html style.css icon.svg icon-unread.svg start.js page.js moderate.js people.js rooms.js timeline.js bubble.js welcome.js words.js later.js
 var files embed.FS
 
 // policy is the Content-Security-Policy of the page. The page may load files from and connect to
@@ -77,6 +78,18 @@ func New() *Handler {
 	return h
 }
 
+// needless matches what only the readers of the source need: indentation, comments on lines of
+// their own, and comments at the end of a line. The latter may contain no quote and no slash, so
+// that no string and no regular expression matches. No file has a string of several lines.
+var needless = regexp.MustCompile("(?m)^[ \\t]*(?://.*|/\\*(?s:.*?)\\*/)|^[ \\t]+|[ \\t]+// [^\\n\"'`/]*$")
+
+// squeeze removes what a browser does not need. The lines keep their numbers.
+func squeeze(body []byte) []byte {
+	return needless.ReplaceAllFunc(body, func(b []byte) []byte {
+		return bytes.Repeat([]byte("\n"), bytes.Count(b, []byte("\n")))
+	})
+}
+
 func (h *Handler) add(from embed.FS, client bool) {
 	entries, err := from.ReadDir(".")
 	if err != nil {
@@ -86,6 +99,9 @@ func (h *Handler) add(from embed.FS, client bool) {
 		body, err := from.ReadFile(e.Name())
 		if err != nil {
 			panic(err)
+		}
+		if ext := path.Ext(e.Name()); ext == ".js" || ext == ".css" {
+			body = squeeze(body)
 		}
 		f := newFile(e.Name(), body)
 		f.client = client

@@ -36,6 +36,7 @@ func TestFilesAreServedWithTheirHeaders(t *testing.T) {
 		"/message.js":    "text/javascript; charset=utf-8",
 		"/events.js":     "text/javascript; charset=utf-8",
 		"/moderate.js":   "text/javascript; charset=utf-8",
+		"/welcome.js":    "text/javascript; charset=utf-8",
 		"/style.css":     "text/css; charset=utf-8",
 		"/icon.svg":      "image/svg+xml",
 	} {
@@ -111,6 +112,20 @@ func TestFilesAreCompressedForBrowsersThatTakeIt(t *testing.T) {
 	}
 }
 
+func TestFilesAreServedWithoutComments(t *testing.T) {
+	for source, want := range map[string]string{
+		"// one\n  // two's\nlet a = 1; // three\n":         "\n\nlet a = 1;\n",
+		"/** one\n * two\n */\nf(); /* @__KEY__ */\n":       "\n\n\nf(); /* @__KEY__ */\n",
+		"  /* one */\n  b { }\n":                            "\nb { }\n",
+		"const a = \"http://x // y\"; // the page's root\n": "const a = \"http://x // y\"; // the page's root\n",
+		"x.split(/ // */g); y = ` // z`; // 1/2\n":          "x.split(/ // */g); y = ` // z`; // 1/2\n",
+	} {
+		if got := string(squeeze([]byte(source))); got != want {
+			t.Errorf("%q becomes %q, want %q", source, got, want)
+		}
+	}
+}
+
 // On a slow network, the download decides how long a first visit takes. scripts/page measures it.
 func TestFirstVisitIsSmall(t *testing.T) {
 	h := New()
@@ -124,8 +139,8 @@ func TestFirstVisitIsSmall(t *testing.T) {
 			bytes += len(h.files["/"+link[1]].zipped)
 		}
 	}
-	if requests > 14 || bytes > 48_000 {
-		t.Errorf("a first visit needs %d requests and %d bytes, want at most 14 and 48000", requests, bytes)
+	if requests > 13 || bytes > 37_000 {
+		t.Errorf("a first visit needs %d requests and %d bytes, want at most 13 and 37000", requests, bytes)
 	}
 }
 
@@ -160,8 +175,8 @@ func TestPageFindsItsFilesBelowAnyPath(t *testing.T) {
 				found++
 			}
 		}
-		if found != 3*14 { // moderate.js is loaded with the first menu
-			t.Errorf("%s: got %d addresses, want 42", path, found)
+		if found != 3*13 {
+			t.Errorf("%s: got %d addresses, want 39", path, found)
 		}
 	}
 }

@@ -1,8 +1,8 @@
 // welcome.js: help for new visitors, and the panel with details of the connection.
 
 import { make } from "./bubble.js";
+import { words } from "./later.js";
 import { keep, recall } from "./start.js";
-import { words } from "./words.js";
 
 /** Makes the card of an empty room. Returns a function that shows, hides and updates it. */
 export function welcome(card, { home, room, me, wanted, name }) {

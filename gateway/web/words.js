@@ -1,26 +1,22 @@
-// words.js: the texts of the page in the browser's language, and the format of names and times.
+// words.js: the texts of the first view in the browser's language, and the format of names and times.
 
 const en = {
   rooms: "Rooms", people: "Here now", enterRoom: "Go to a room…", yourName: "Your name", menu: "Rooms and people", side: "Rooms and people",
   messages: "Messages", write: "Write a message", writeAs: (name) => `Message as ${name}`, send: "Send", close: "Disconnect", again: "Reconnect", retry: "Try again",
   discard: "Discard", remove: (room) => `Remove ${room}`, more: "Show all", less: "Show less", you: "you", guest: "Guest",
   connected: "Connected again", disconnected: "Disconnected", deleted: "This message was deleted", edited: "edited", sent: "sent",
-  states: { connecting: "Connecting…", open: "Connected", closed: "Disconnected" },
-  waiting: "Reconnecting", seconds: (s) => (s > 0 ? ` in ${s} s` : "…"), now: "Now",
+  states: { connecting: "Connecting…", open: "Connected", refused: "Not in the room", waiting: "Reconnecting", closed: "Disconnected" },
+  seconds: (s) => (s > 0 ? ` in ${s} s` : "…"), now: "Now",
   outage: "There is no connection.", stillOffline: "Your device is offline.",
   queue: (n) => (n === 1 ? "1 message waits to be sent." : `${n} messages wait to be sent.`),
   elsewhereQueued: (n) => (n === 1 ? "1 message waits in another room." : `${n} messages wait in other rooms.`),
   roomSaid: (who, n) => (n > 1 ? `${who} and ${n - 1} more` : who), notSent: (text) => `Not sent: ${text}`,
   loadingOlder: "Loading older messages…", toUnread: (n) => (n > 1 ? `${n} unread messages` : "1 unread message"),
-  badRoom: (name) => (name ? `Room names have no spaces and few signs. Try ${name}` : "This is no room name: use letters, digits and _ - : @ + ~ ="),
+  badRoom: (name) => (name ? `A room name has no spaces and few symbols. Try ${name}` : "A room name has letters, digits and _ - : @ + ~ ="),
   partial: (shown, n) => `${shown} of ${n}`, facts: "Details",
   stored: (ms) => `stored after ${ms} ms`, resumed: (n, exact) => (exact ? `Resumed: exactly ${n} ${n === 1 ? "message" : "messages"} missed, all here` : `Resumed with a gap: ${n} ${n === 1 ? "message" : "messages"} received`),
-  fact: { gateway: "Gateway", seq: "Newest message", ack: "Last message stored after", links: "Connections", resumed: "Last resume", pending: "Waiting" },
-  exactly: (n, exact) => (exact ? `exactly ${n}` : `${n}, with a gap`), unstored: "This browser cannot store what waits to be sent: keep the page open.",
-  welcome: "This room is yours", hello: (name) => `You are ${name}.`, chooseName: "Choose a name",
-  invite: "Everybody who opens the link is in the room. Nothing is lost: kill the server, start it again, and both windows continue.",
-  copyLink: "Copy link", copied: "Copied", second: "Open a second window", dismiss: "Close", copy: "Copy",
-  terminal: "From a terminal:", newIdentity: "This tab is a copy of another one. It has a name of its own now.",
+  unstored: "This browser cannot store the messages that wait: keep the page open.",
+  newIdentity: "This tab is a copy of another one. It has a name of its own now.",
   present: (n) => (n === 1 ? "Just you" : `${n} people here`),
   newest: (n) => (n ? (n === 1 ? "1 new message" : `${n} new messages`) : "Newest"),
   unread: "New", sending: "sending…", queued: "waiting",
@@ -30,7 +26,7 @@ const en = {
     const who = name === "*guests" ? "All guests" : name, are = name === "*guests" ? "are" : "is", were = name === "*guests" ? "were" : "was", end = until ? ` until ${until}` : "";
     const said = {
       kicked: `${who} ${were} removed from the room`, banned: `${who} ${were} banned${end}`, unbanned: `${who} ${are} no longer banned`, muted: `${who} ${were} muted${end}`,
-      unmuted: `${who} ${are} no longer muted`, slowed: every === "0s" ? "The room is no longer slow" : `Everybody may write one message in ${every}`,
+      unmuted: `${who} ${are} no longer muted`, slowed: every === "0s" ? "The room is no longer slow" : `Everybody may write one message in ${durationOf(every)}`,
     };
     return (said[kind] ?? kind) + (why ? ` (${why})` : "");
   },
@@ -38,25 +34,21 @@ const en = {
   damaged: (n) => (n === 1 ? "1 message is damaged and cannot be shown" : `${n} messages are damaged and cannot be shown`),
   trimmed: "Older messages are no longer available", reset: "This room has a new history", begin: "This is the beginning of the room",
   binary: (n) => `${n} bytes`, failed: (why) => `Not sent: ${why}`,
-  actions: (name) => `What to do about ${name}`, moderate: "Moderate", edit: "Edit", delete: "Delete…", undo: "Undo", reopen: "Open the room again", cancel: "Cancel", save: "Save",
-  forTime: "For how long", reason: "Reason, which everybody can read", editing: "You are editing a message", notDone: (text) => `Not done: ${text}`,
-  times: [["10m", "10 minutes"], ["1h", "1 hour"], ["24h", "1 day"], ["168h", "1 week"], ["", "Until it is undone"]],
-  slowTimes: [["10s", "Slow: one message in 10 s"], ["1m", "Slow: one message a minute"], ["0", "Not slow"]],
-  deleteTitle: "Delete this message?", deleteText: "Nobody can read it any more, and it cannot be restored.", deleteVerb: "Delete",
-  closeRoom: "Close the room…", closeTitle: (room) => `Close ${room}?`, closeText: "Nobody can write here until the room is opened again.", closeVerb: "Close",
-  about: {
-    mute: { word: "Mute…", title: (name) => `Mute ${name}?`, verb: "Mute" },
-    kick: { word: "Remove from the room…", title: (name) => `Remove ${name} from the room?`, text: "They can come back at once.", verb: "Remove" },
-    ban: { word: "Ban…", title: (name) => `Ban ${name} from the room?`, verb: "Ban" },
-  },
+  actions: (name) => `What to do about ${name}`, moderate: "Moderate", undo: "Undo", reopen: "Open the room again", cancel: "Cancel", save: "Save",
+  editing: "You are editing a message", notDone: (text) => `Not done: ${text}`,
   mutedNow: (until, why) => `You cannot write here${until ? ` until ${until}` : ""}: a moderator has muted you${why ? ` (${why})` : ""}.`,
-  codes: { muted: "a moderator has muted you in this room", banned: "a moderator has banned you from this room" },
+  codes: {
+    muted: "A moderator has muted you in this room.", banned: "A moderator has banned you from this room.", kicked: "A moderator removed you from this room.", room_closed: "This room has been closed.",
+    rate_limited: "You write faster than allowed.", unavailable: "The server cannot store messages now.", forbidden: "You do not have the right to do this.",
+    unauthorized: "A valid token is needed.", bad_room: "A room name has letters, digits and _ - : @ + ~ =, single dots between its parts, and at most 64 characters.",
+  },
   closes: {
     1000: "The connection was closed.", 1009: "The message was too long.", 4100: "This room has been closed.", 4101: "You were removed from the room.",
     4102: "You were banned from the room.", 4103: "Your token is not accepted.", 4105: "You sent messages too fast for too long.",
-    4003: "Your token has expired.", 4106: "You do not have the right to be in this room.", 4107: "A token is needed here.",
+    4003: "Your token has expired.", 4106: "You do not have the right to be in this room.",
+    4107: "Please log in. Open the link that your application gave you, or add #token=… to the address of this page.",
   },
-  ended: (reason) => `The connection was closed${reason ? `: ${reason}` : ""}.`,
+  closed: "The connection was closed.", because: (text, why) => `${text.replace(/\.$/, "")}: ${why}`,
 };
 
 const zh = {
@@ -64,8 +56,8 @@ const zh = {
   messages: "消息", write: "输入消息", writeAs: (name) => `以“${name}”的名义发言`, send: "发送", close: "关闭连接", again: "重新连接", retry: "重试",
   discard: "放弃", remove: (room) => `移除 ${room}`, more: "展开全文", less: "收起", you: "你", guest: "访客",
   connected: "【连接成功】", disconnected: "【断开连接】", deleted: "此消息已删除", edited: "已编辑", sent: "已发送",
-  states: { connecting: "连接中…", open: "已连接", closed: "已断开" },
-  waiting: "重连中", seconds: (s) => (s > 0 ? `，${s} 秒后` : "…"), now: "立即",
+  states: { connecting: "连接中…", open: "已连接", refused: "不在房间中", waiting: "重连中", closed: "已断开" },
+  seconds: (s) => (s > 0 ? `，${s} 秒后` : "…"), now: "立即",
   outage: "连接已断开。", stillOffline: "设备处于离线状态。",
   queue: (n) => `${n} 条消息等待发送。`, elsewhereQueued: (n) => `其他房间有 ${n} 条消息等待发送。`,
   roomSaid: (who, n) => (n > 1 ? `${who} 等 ${n} 条消息` : who), notSent: (text) => `未发送：${text}`,
@@ -73,12 +65,8 @@ const zh = {
   badRoom: (name) => (name ? `房间名不能有空格和多数符号。试试 ${name}` : "这不是房间名：请用文字、数字和 _ - : @ + ~ ="),
   partial: (shown, n) => `${shown} / ${n}`, facts: "详情",
   stored: (ms) => `${ms} 毫秒后已存储`, resumed: (n, exact) => (exact ? `已恢复：错过的 ${n} 条消息全部补齐` : `已恢复，但有缺失：收到 ${n} 条消息`),
-  fact: { gateway: "网关", seq: "最新消息", ack: "最近一条存储用时", links: "连接次数", resumed: "最近一次恢复", pending: "等待发送" },
-  exactly: (n, exact) => (exact ? `恰好 ${n} 条` : `${n} 条，有缺失`), unstored: "浏览器无法保存等待发送的消息：请不要关闭页面。",
-  welcome: "这个房间是你的", hello: (name) => `你是${name}。`, chooseName: "取个名字",
-  invite: "打开链接的人都会进入这个房间。消息不会丢失：即使服务器被强制结束，重新启动后两个窗口都会继续。",
-  copyLink: "复制链接", copied: "已复制", second: "打开第二个窗口", dismiss: "关闭", copy: "复制",
-  terminal: "在终端中：", newIdentity: "此标签页是另一个标签页的副本，现在有了自己的身份。",
+  unstored: "浏览器无法保存等待发送的消息：请不要关闭页面。",
+  newIdentity: "此标签页是另一个标签页的副本，现在有了自己的身份。",
   present: (n) => (n === 1 ? "只有你" : `${n} 人在线`),
   newest: (n) => (n ? `${n} 条新消息` : "最新消息"),
   unread: "新消息", sending: "发送中…", queued: "等待",
@@ -88,23 +76,14 @@ const zh = {
     const who = name === "*guests" ? "所有访客" : name, end = until ? `至 ${until}` : "";
     const said = {
       kicked: `${who}：已被移出房间`, banned: `${who}：已被封禁${end}`, unbanned: `${who}：已解除封禁`, muted: `${who}：已被禁言${end}`,
-      unmuted: `${who}：已解除禁言`, slowed: every === "0s" ? "房间已取消慢速模式" : `每 ${every} 限一条消息`,
+      unmuted: `${who}：已解除禁言`, slowed: every === "0s" ? "房间已取消慢速模式" : `每 ${durationOf(every)} 限一条消息`,
     };
     return (said[kind] ?? kind) + (why ? `（${why}）` : "");
   },
   gap: (n) => `有 ${n} 条消息已不再保留`, damaged: (n) => `有 ${n} 条消息已损坏，无法显示`, trimmed: "更早的消息已不再保留", reset: "房间已重新开始", begin: "房间从这里开始",
   binary: (n) => `${n} 字节`, failed: (why) => `未发送：${why}`,
-  actions: (name) => `对“${name}”的操作`, moderate: "管理", edit: "编辑", delete: "删除…", undo: "撤销", reopen: "重新开放", cancel: "取消", save: "保存",
-  forTime: "时长", reason: "理由（所有人可见）", editing: "正在编辑消息", notDone: (text) => `未完成：${text}`,
-  times: [["10m", "10 分钟"], ["1h", "1 小时"], ["24h", "1 天"], ["168h", "1 周"], ["", "直到撤销"]],
-  slowTimes: [["10s", "慢速：每 10 秒一条"], ["1m", "慢速：每分钟一条"], ["0", "不限速"]],
-  deleteTitle: "删除这条消息？", deleteText: "任何人都无法再看到它，也无法恢复。", deleteVerb: "删除",
-  closeRoom: "关闭房间…", closeTitle: (room) => `关闭 ${room}？`, closeText: "重新开放之前，任何人都不能在此发言。", closeVerb: "关闭",
-  about: {
-    mute: { word: "禁言…", title: (name) => `禁言 ${name}？`, verb: "禁言" },
-    kick: { word: "移出房间…", title: (name) => `将 ${name} 移出房间？`, text: "对方可以立即返回。", verb: "移出" },
-    ban: { word: "封禁…", title: (name) => `封禁 ${name}？`, verb: "封禁" },
-  },
+  actions: (name) => `对“${name}”的操作`, moderate: "管理", undo: "撤销", reopen: "重新开放", cancel: "取消", save: "保存",
+  editing: "正在编辑消息", notDone: (text) => `未完成：${text}`,
   mutedNow: (until, why) => `你${until ? `在 ${until} 之前` : ""}不能发言：管理员已将你禁言${why ? `（${why}）` : ""}。`,
   codes: {
     muted: "你已被禁言。", banned: "你已被封禁。", kicked: "你已被移出房间。", not_found: "消息或成员不存在。",
@@ -114,16 +93,17 @@ const zh = {
   },
   closes: {
     1000: "连接已关闭。", 1009: "消息太长。", 4100: "房间已关闭。", 4101: "你已被移出房间。", 4102: "你已被禁止进入。", 4103: "令牌无效。", 4105: "发送过于频繁。",
-    4003: "令牌已过期。", 4106: "你没有权限进入。", 4107: "需要令牌。",
+    4003: "令牌已过期。", 4106: "你没有权限进入。", 4107: "请先登录：打开应用给你的链接，或在本页地址后加上 #token=…",
   },
-  ended: (reason) => `连接已关闭${reason ? `：${reason}` : ""}。`,
+  closed: "连接已关闭。", because: (text, why) => `${text.replace(/。$/, "")}：${why}`,
 };
 
 const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language ?? "en";
 const base = /^zh\b/i.test(asked) ? "zh" : "en";
 /** The language of times: the requested one, if the page has it and Intl knows the tag. */
 export const lang = asked.slice(0, 2).toLowerCase() === base && isTag(asked) ? asked : base;
-export const words = base === "zh" ? zh : en;
+export const chinese = base === "zh";
+export const words = chinese ? zh : en;
 
 /** Reports whether Intl accepts a language tag. Intl throws for others, such as "en--x" or "en-US@posix". @param {string} tag */
 function isTag(tag) {
@@ -132,23 +112,31 @@ function isTag(tag) {
 
 /** Fills in the texts of the document. */
 export function translate() {
-  document.documentElement.lang = words === zh ? "zh-CN" : "en";
+  document.documentElement.lang = chinese ? "zh-CN" : "en";
   for (const el of document.querySelectorAll("[data-word]")) el.textContent = words[el.dataset.word];
   for (const el of document.querySelectorAll("[data-placeholder]")) el.placeholder = words[el.dataset.placeholder];
   for (const el of document.querySelectorAll("[data-label]")) el.ariaLabel = words[el.dataset.label];
 }
 
-const format = (options) => new Intl.DateTimeFormat(lang, options);
-const clock = format({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const full = format({ dateStyle: "full", timeStyle: "medium" });
+/** A format of times, made at its first use: the browser needs a while to make one. */
+function format(options) {
+  let made;
+  return (date) => (made ??= new Intl.DateTimeFormat(lang, options)).format(date);
+}
+export const timeOf = format({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+export const fullTime = format({ dateStyle: "full", timeStyle: "medium" });
 const short = format({ dateStyle: "short", timeStyle: "short" });
 const thisYear = format({ weekday: "long", day: "numeric", month: "long" });
 const otherYear = format({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
-export const timeOf = (date) => clock.format(date);
 /** A time on this day, or with its date. */
-export const whenOf = (date) => (date.toDateString() === new Date().toDateString() ? clock : short).format(date);
-export const fullTime = (date) => full.format(date);
-export const dayOf = (date) => (date.getFullYear() === new Date().getFullYear() ? thisYear : otherYear).format(date);
+export const whenOf = (date) => (date.toDateString() === new Date().toDateString() ? timeOf : short)(date);
+export const dayOf = (date) => (date.getFullYear() === new Date().getFullYear() ? thisYear : otherYear)(date);
+
+/** A duration of the server, such as "1m30s". */
+function durationOf(text = "") {
+  const units = { h: "hour", m: "minute", s: "second" }, parts = [...text.matchAll(/([1-9]\d*)(h|m|s)/g)];
+  return parts.map(([, n, unit]) => new Intl.NumberFormat(lang, { style: "unit", unit: units[unit], unitDisplay: "long" }).format(n)).join(" ");
+}
 
 /** The displayed name of an identity. @param {import("./room.js").Identity} who */
 export function nameOf({ id = "", name }) {
@@ -156,9 +144,10 @@ export function nameOf({ id = "", name }) {
   return id.startsWith("anon-") ? `${words.guest} ${id.slice(-4)}` : id;
 }
 
-const graphemes = Intl.Segmenter && new Intl.Segmenter(lang, { granularity: "grapheme" });
+let graphemes;
 /** The letter of a name for its circle: the first one, or for a guest the last one of the id. @param {string} name */
 export function initialOf(name) {
+  if (Intl.Segmenter) graphemes ??= new Intl.Segmenter(lang, { granularity: "grapheme" });
   const first = graphemes ? graphemes.segment(name)[Symbol.iterator]().next().value?.segment : Array.from(name)[0];
   return (first ?? "·").toUpperCase();
 }
@@ -170,5 +159,19 @@ export function hueOf(id) {
   return (h >>> 0) % 360;
 }
 
+/** Text with the reason that a moderator or the application gave. It stands in the server's message, perhaps behind a sentence. */
+function because(text, code, message) {
+  const why = code === "forbidden" || code === 4106
+    ? /^(?!you do not have the right|the application does not allow)[^]*/.exec(message)?.[0]
+    : /^(?:the room has been closed|a moderator \w+ you from the room): ([^]+)/.exec(message)?.[1];
+  return why ? words.because(text, why) : text;
+}
+
 /** A refusal in the reader's language. @param {{code: string, message: string}} refusal */
-export const refusalText = ({ code, message }) => words.codes[code] ?? message;
+export const refusalText = ({ code, message }) => (code in words.codes ? because(words.codes[code], code, message) : message);
+
+/** Why the connection was closed, in the reader's language. */
+export function closeText(code, reason) {
+  const text = words.closes[code] ?? words.closed, detailed = code === 4003 || code === 4103 || !(code in words.closes);
+  return detailed && reason && !chinese ? words.because(text, reason) : because(text, code, reason); // the server writes English
+}

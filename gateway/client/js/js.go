@@ -1,5 +1,5 @@
-// Package js holds the JavaScript client, whose modules a gateway serves as they are. The npm
-// package @roomcast/client is built from the same files.
+// Package js holds the JavaScript client, whose modules a gateway serves. The npm package
+// @roomcast/client is built from the same files.
 package js
 
 import "embed"

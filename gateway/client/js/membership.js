@@ -285,6 +285,7 @@ export class Room extends Emitter {
     if (error?.code === "disconnected") return; // the outcome is unknown: send again, with the same key
     if (error?.retry_ms) {
       this.#timer = setTimeout(() => { this.#timer = 0; this.#flush(); }, error.retry_ms);
+      this._emit("delayed", error);
       return;
     }
     if (message.state === "pending") {
@@ -298,7 +299,7 @@ export class Room extends Emitter {
     const { message: most } = this.#connection._limits, bytes = (text) => new TextEncoder().encode(text).length;
     if (!most) return;
     const long = body.bin !== undefined ? body.bin.length * 0.75 - 2 : bytes(body.text ?? JSON.stringify(body.data));
-    if (long > most || bytes(JSON.stringify(body)) > most * 4 / 3 + 4000) return failure("too_large", `the message is too long; ${most} bytes are allowed`);
+    if (long > most || bytes(JSON.stringify(body)) > most * 4 / 3 + 4000) return failure("too_large", `the message is longer than ${most} bytes`);
   }
 
   /** Searches the log for a message whose key the server may have forgotten. Sends the message only if it is not in the log. */
@@ -315,7 +316,7 @@ export class Room extends Emitter {
     } catch (err) { [error, whole] = [err, false]; }
     if (this.#busy !== message) return;
     if (found || error?.retry_ms || error?.code === "disconnected") return this.#answered(message, error, found);
-    if (!whole) return this.#answered(message, failure("uncertain", "the message was sent before, and nobody can tell any more whether it was stored"));
+    if (!whole) return this.#answered(message, failure("uncertain", "it is unknown whether the message was stored"));
     message._sent = undefined; // it was not stored
     this.#busy = null;
     this.#flush();

@@ -26,7 +26,7 @@ export interface Event<D = unknown> {
   bin?: string;
   /** The reason of an act. */
   why?: string;
-  /** Whom an act is about; "*guests" are all guests. */
+  /** The member that an act is about; "*guests" are all guests. */
   member?: string;
   /** The end of a ban or a mute. */
   until?: string;
@@ -44,7 +44,7 @@ export interface Event<D = unknown> {
   replay?: true;
 }
 
-/** What a message contains: one of text, data and bin. A key of the app makes it harmless to send the message twice. */
+/** The content of a message: text, data or bin. With a key of its own, the app may send the message twice; it is stored once. */
 export type Content<D = unknown> =
   | { text: string; type?: string; key?: string; /** A person typed it, so a close word counts. */ line?: boolean }
   | { data: D; type?: string; key?: string }
@@ -151,6 +151,8 @@ export interface RoomEvents<D = unknown> {
    * tells that a moderator has muted us, until the end of the mute if it has one.
    */
   state: { state: RoomState; error?: RoomcastError; seq?: number; epoch?: string; rights?: string; muted?: boolean; until?: string };
+  /** The server does not store a message yet, because we are too fast or it has too much to do. The client sends it again. */
+  delayed: RoomcastError;
   /** The join or a signal was refused, or we lost the room. */
   refused: RoomcastError;
   gap: Gap;

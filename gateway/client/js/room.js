@@ -55,7 +55,7 @@ export class Connection extends Emitter {
   constructor(options = {}) {
     super();
     if (typeof options === "string" || options instanceof URL) options = { url: options };
-    if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("there is no WebSocket here; give connect one, as that of the ws package: { url, WebSocket }");
+    if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("there is no WebSocket here; pass one: connect({ url, WebSocket })");
     const url = new URL(options.url ?? HOME, globalThis.location?.href);
     url.protocol = url.protocol.replace(/^http/, "ws");
     if (!/^wss?:$/.test(url.protocol)) throw new TypeError(`give connect the url of a server, not ${url.protocol}`);
@@ -119,7 +119,7 @@ export class Connection extends Emitter {
     try {
       let { token, ticket, WebSocket: Socket = WebSocket } = this.#options, Events;
       if (this.#loading) await this.#loading;
-      if (this.you?.id && (this.resume || typeof ticket !== "function")) ticket = ""; // a ticket is good only once; then resume is our credential
+      if (this.you?.id && (this.resume || typeof ticket !== "function")) ticket = ""; // a ticket works only once; after that, resume is our credential
       let given = token || ticket;
       if (typeof given === "function") {
         given = await given();
@@ -144,7 +144,8 @@ export class Connection extends Emitter {
         this.#attach(better);
         for (const frame of frames) this.#receive(frame);
       };
-      ws.onopen = () => { if (token) ws.send(JSON.stringify({ auth: { token } })); };
+      // A server that needs a token waits for it, but says so at once after another command.
+      if (token || !Events) ws.onopen = () => ws.send(JSON.stringify(token ? { auth: { token } } : { ping: {} }));
       this.#attach(ws);
     } catch (err) {
       if (turn !== this.#turn) return;
@@ -252,7 +253,7 @@ export class Connection extends Emitter {
     this.#probing = true;
   }
 
-  /** Sets the time limit for the next frame. Without one, it drops a connection that owes an answer, and tests another. */
+  /** Sets the time limit for the next frame. When it ends, a connection that owes an answer is dropped, and any other gets a ping. */
   #expect(ms = this.#options.timeout ?? 15_000) {
     if (this.#probing) return;
     clearTimeout(this.#watch);
@@ -288,7 +289,7 @@ export class Connection extends Emitter {
   }
 
   #welcome(hello) {
-    if (this.#given && hello.you.id.startsWith("anon-")) return; // this hello is a guest's, which a token's holder never is; another follows
+    if (this.#given && hello.you.id.startsWith("anon-")) return; // this hello is for a guest; the hello for our token follows
     const before = this.you;
     this.you = hello.you;
     this.resume = hello.resume ?? "";
