@@ -192,6 +192,15 @@ func TestAxeFindsNothingInMenus(t *testing.T) {
 		ann.confirm("loud")
 		bob.wait(`!document.querySelector("#muted").hidden`)
 		check(bob, scheme+", muted")
+		eval[chromedp.Void](ann, `document.querySelector("#log .undo").click()`)
+		bob.wait(`document.querySelector("#muted").hidden`)
+		bob.choose(messageMenu("hello"), "Edit")
+		bob.insert("!")
+		bob.enter()
+		ann.choose(messageMenu("mine"), "Delete")
+		ann.confirm("off topic")
+		bob.wait(`document.querySelector("#log .edited") && document.querySelector("#log .gone")`)
+		check(bob, scheme+", edited and deleted")
 		check(ann, scheme+", act")
 	}
 }
