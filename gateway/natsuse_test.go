@@ -56,7 +56,7 @@ func TestGatewayWithItsOwnUserReceivesOnlyItsAnswers(t *testing.T) {
 }
 
 // An application can read events only from the consumer that roomsvc has made for it. It cannot
-// make a consumer itself. Guests and gateways cannot read events.
+// make a consumer itself. Guests and gateways cannot read from the stream ROOMEVENTS.
 func TestApplicationsReadEventsFromTheirConsumers(t *testing.T) {
 	ns := shippedServer(t)
 	serveRooms(t, dialRoomsvc(ns), toldToShop)
@@ -106,7 +106,8 @@ func TestApplicationsReadEventsFromTheirConsumers(t *testing.T) {
 	}
 }
 
-// Only gateways can obtain the signing keys. No client can read the bucket with the keys.
+// Only gateways can obtain the signing keys. No NATS client can read the bucket that holds
+// them.
 func TestOnlyGatewaysObtainKeys(t *testing.T) {
 	ns := shippedServer(t)
 	serveRooms(t, dialRoomsvc(ns))

@@ -61,6 +61,7 @@
 //	ticket     a credential that opens one session; the application requests it for a user
 //	resume string  a credential in hello, with which a client's next session has the same identity
 //	owner      the roomsvc instance that commits a partition
+//	term       the time in which one instance owns a partition, from its marker to the next one
 //	lease      the time for which an instance counts as alive without a renewal
 //	fence      an owner's right to commit; the stream refuses commits under an older fence
 //	marker     the message in the stream with which an owner takes a fence

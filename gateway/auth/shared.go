@@ -8,8 +8,8 @@ import (
 	"roomcast/proto/grant"
 )
 
-// sharedGrants makes all tokens with the same claim share one grant, as long as a session uses
-// it. It is safe for concurrent use.
+// sharedGrants keeps one grant for all tokens whose claim rooms is the same, as long as a session
+// uses the grant. It is safe for concurrent use.
 type sharedGrants struct {
 	mu      sync.Mutex
 	byClaim map[string]weak.Pointer[grant.Grant]

@@ -78,8 +78,8 @@ func (e *encoder) close(format Format, code proto.CloseCode, reason string) []by
 	return e.scratch
 }
 
-// appendNotice appends a line that tells a text session of missing messages at the beginning of
-// its replay. No message looks like this line, because every message begins with its time.
+// appendNotice appends the notice with which the replay of a text session begins if messages are
+// missing. No message looks like this notice, because every message begins with its time.
 func appendNotice(b []byte, g *proto.Gap) []byte {
 	switch {
 	case g.Reason == proto.GapReset:

@@ -113,7 +113,7 @@ func (p *Publisher) finish(r *request, reply proto.Reply) {
 	p.refuseRest(key, rest, reply)
 }
 
-// refuseRest refuses the requests of a queue that finish has deleted.
+// refuseRest refuses the requests that were left in a queue when the method finish deleted it.
 func (p *Publisher) refuseRest(key queueKey, rest []*request, reply proto.Reply) {
 	if reply.Refusal.Code == proto.Unavailable {
 		p.stats.Expired.Add(uint64(len(rest)))

@@ -62,8 +62,8 @@ func (h *handshakes) introduced(s *session) bool {
 
 // usePass reads the pass from the resume string of a client's earlier session. The pass contains
 // the backend's answers for that session. If the session has no token, the string also
-// identifies the client. Then usePass returns an error if the string has been revoked, or if it
-// may be used only together with a token.
+// identifies the client. In that case usePass returns an error if the string has been revoked, or
+// if it is valid only together with a token.
 func (qs *questions) usePass(s *session, resume string) error {
 	token := ""
 	if s.flags&hasToken != 0 {

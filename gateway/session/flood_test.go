@@ -141,8 +141,8 @@ func TestMessageThatNeverEndsClosesItsSession(t *testing.T) {
 	})
 }
 
-// The metrics count all close codes that clients send together, and the log does not contain
-// them. Otherwise a client could create many metrics.
+// One metric counts all the close codes that clients send. With one metric for each code, a client
+// could create many. The log does not contain these codes either.
 func TestCloseCodesOfClientsMakeNoMetric(t *testing.T) {
 	var log bytes.Buffer
 	g := start(t, func(s *settings) {

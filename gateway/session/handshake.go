@@ -103,9 +103,9 @@ func (h *handshakes) upgrade(s *session, req *wire.Request) error {
 	return nil
 }
 
-// forwarded returns the address that the client used to reach the gateway. If the connection
-// comes from a trusted proxy, the session from now on counts for the client's address, not for
-// the proxy's.
+// forwarded returns the scheme and host of the URL by which the client reached the gateway. If the
+// connection comes from a trusted proxy, forwarded also changes the address to which the limits
+// per address count the session: from the proxy's to the client's.
 func (h *handshakes) forwarded(s *session, req *wire.Request) (auth.Site, error) {
 	site := auth.Site{Host: string(req.Host)}
 	peer, proxies := netip.AddrFrom16(s.peer).Unmap(), h.caps.Proxies()

@@ -37,7 +37,8 @@ type Reader struct {
 // buf that the caller must remove before the next call. The caller must not change the other
 // bytes, but may append bytes from the peer. If Next needs more bytes to return a frame,
 // Frame.Op is 0. Next gathers the parts of a message inside buf, so it also changes bytes after
-// the first n. At most 2 * limits.Message bytes and one frame remain in buf.
+// the first n. So that the caller can bound buf: when Next needs more bytes, at most
+// 2 * limits.Message bytes and one frame remain there.
 //
 // The payload of the frame is valid until the caller reuses buf or calls Next again. Every error
 // is an *Error. After an error, Next must not be called again. Next returns an error as soon as

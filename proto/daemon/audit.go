@@ -7,9 +7,9 @@ import (
 	"roomcast/proto"
 )
 
-// Act describes an action that an operator must be able to trace: an act of a moderator, a
-// ticket, a revocation or a change of keys. It may also describe an attempt that was refused. It
-// contains neither message texts nor credentials.
+// Act describes an action that an operator must be able to trace: an act of a moderator, the issue
+// of a ticket, a revocation or a change of keys. The action may have been refused. An Act contains
+// neither message texts nor credentials.
 type Act struct {
 	Name       string // such as ban, ticket or revoke
 	By         string // id of the person or program that acts

@@ -314,8 +314,8 @@ func (p *people) recheckAll(now time.Time) {
 	}
 }
 
-// sendQuestion sends the question to all gateways. If the question is about whole partitions, it
-// also starts lookUp.
+// sendQuestion asks all gateways for the people in the rooms that are due. If it asks about whole
+// partitions, it also starts lookUp.
 func (p *people) sendQuestion(ctx context.Context, now time.Time) {
 	ask := p.ask
 	ask.Rooms = ask.Rooms[:min(len(ask.Rooms), maxAsked)]

@@ -11,9 +11,10 @@ import (
 	"roomcast/roomsvc/stream"
 )
 
-// snapshots holds the fence with which a term writes the snapshots of its partition. The term takes
-// this fence when it reads its first room, before it can append an act. It never takes another one.
-// Otherwise an outdated term could take a fence after the next owner, and replace a newer snapshot.
+// snapshots holds the fence with which an owner writes the snapshots of its partition. An owner
+// takes this fence once in its term, when it reads the first room, and so before it can append an
+// act. If it could take the fence again, it might do so after the next owner has taken it. Then it
+// could replace a newer snapshot.
 // The type is safe for concurrent use.
 type snapshots struct {
 	mu    sync.Mutex

@@ -16,7 +16,8 @@ const (
 	measurePause = 2 * time.Second
 )
 
-// wear is a position in the log, as one connection knows it.
+// wear is a position in the stream, from which a wearMeter measures how much has been stored since.
+// With this it knows how worn a marker is, that is, how close to being dropped.
 type wear struct {
 	seq   uint64 // stream sequence
 	bytes int64  // number of bytes that this connection had written before

@@ -188,7 +188,7 @@ func (o *Outbox) Flush(c *Conn, now uint32) (empty bool) {
 }
 
 // Write writes p to a connection that is not busy, and returns how many bytes the connection has
-// accepted. If this is less than len(p), the owner must call Cut.
+// accepted. If this is less than len(p), the caller must call Cut.
 func (o *Outbox) Write(c *Conn, p []byte) int {
 	n := o.w.Write(c.ID, p)
 	o.Writes++

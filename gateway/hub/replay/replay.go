@@ -209,9 +209,9 @@ func (r *Replay) knowsOtherEpoch(p *history.Page) bool {
 	return r.from.Since == 0 && (len(p.Records) == 0 || p.Records[0].Seq != 1)
 }
 
-// Failed counts a failed read. If err is nil, the read returned nothing new. Lost reports
-// whether to end the member's session. The result why is the refusal for the client, if there is
-// one.
+// Failed counts a failed read. If err is nil, the read returned nothing new. The result lost
+// reports whether to end the member's session. The result why is the refusal for the client, or
+// nil.
 func (r *Replay) Failed(err error) (lost bool, why *proto.Refusal) {
 	refusal, refused := errors.AsType[*proto.Refusal](err)
 	switch {

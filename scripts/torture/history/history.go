@@ -22,9 +22,9 @@ import (
 type Op string
 
 // The ops. The Key identifies a message or an act; a client uses each Key for one message in a run.
-// Before the colon, a comment lists the fields of the entry. An entry also has the fields Client
-// and Room, unless the comment says otherwise. In the comments, "it" is the message, the act or the
-// client of the entry.
+// The comment of each op begins with the fields of its entry. After a colon, it says what the op
+// means. An entry also has the fields Client and Room, unless the comment says otherwise. In the
+// meanings, "it" is the message, the act or the client of the entry.
 const (
 	Invoke  Op = "invoke"  // Key, Kind, Body: the client is about to send a message or an act
 	OK      Op = "ok"      // Key, Seq, Dup: it was acknowledged
