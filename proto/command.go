@@ -3,7 +3,6 @@ package proto
 import (
 	"bytes"
 	"encoding/base64"
-	"slices"
 )
 
 // Kind is the form of a message's body.
@@ -67,10 +66,19 @@ func ParseCommand(frame []byte) (Command, error) {
 	if c.ID == nil {
 		c.ID = findID(frame)
 	}
-	if asRefusal(err) {
-		return c, err
+	return c, malformed(err, "the frame")
+}
+
+// malformed returns the refusal for an error of a [jsonReader] in the given text. It returns a
+// refusal as it is.
+func malformed(err error, text string) error {
+	if want, ok := err.(typeError); ok {
+		return Refuse(BadRequest, "%s must be %s", text, string(want))
 	}
-	return c, Refuse(BadRequest, "the frame is %v", err)
+	if err == nil || asRefusal(err) {
+		return err
+	}
+	return Refuse(BadRequest, "%s is %v", text, err)
 }
 
 func (c *Command) read(frame []byte) error {
@@ -87,12 +95,7 @@ func (c *Command) read(frame []byte) error {
 		if rule = c.Verb.Rule(); rule == nil {
 			return Refuse(BadRequest, "unknown command %s; the commands are %s", clip(name), listVerbs())
 		}
-		return r.object(func(name string) error {
-			if !rule.takes(name) {
-				return Refuse(BadRequest, "%s has no field %s", c.Verb, clip(name))
-			}
-			return readers[name](c, &r)
-		})
+		return malformedField(c.readFields(&r, rule), name)
 	})
 	if err == nil {
 		err = r.end()
@@ -103,34 +106,72 @@ func (c *Command) read(frame []byte) error {
 	if c.Verb == "" {
 		return Refuse(BadRequest, `the frame holds no command; send for example {"id":1,"say":{"text":"hi"}}`)
 	}
+	return c.check(rule)
+}
+
+// readFields reads the object with the fields of a command.
+func (c *Command) readFields(r *jsonReader, rule *VerbRule) error {
+	return r.object(func(name string) error {
+		if !rule.takes(name) {
+			return Refuse(BadRequest, "%s has no field %s", c.Verb, clip(name))
+		}
+		return malformedField(readers[name](c, r), name)
+	})
+}
+
+// malformedField returns the refusal for a field whose value has the wrong type. It returns any
+// other error as it is.
+func malformedField(err error, name string) error {
+	if _, ok := err.(typeError); ok {
+		return malformed(err, name)
+	}
+	return err
+}
+
+func (c *Command) check(rule *VerbRule) error {
 	if rule.check == nil {
 		return nil
 	}
-	if refusal := rule.check(c); refusal != nil {
-		return refusal
-	}
-	return nil
+	return orNil(rule.check(c))
+}
+
+// ParseBody reads the fields of a command from the body of an HTTP request. The path of the
+// request says what the verb and the room are. The error is always a [*Refusal].
+func ParseBody(verb Verb, body []byte) (Command, error) {
+	c := Command{Verb: verb}
+	err := c.readBody(body)
+	return c, err
 }
 
 // ParseAct reads the fields of a moderate or edit command from a JSON object. It is for callers
 // that get the act and the room from elsewhere, such as the path of a URL. Empty input means an
 // empty object. The error is always a [*Refusal].
-func ParseAct(act Act, fields []byte) (Command, error) {
-	fields = bytes.TrimSpace(fields)
-	if len(fields) == 0 {
-		fields = []byte("{}")
+func ParseAct(act Act, body []byte) (Command, error) {
+	if body = bytes.TrimSpace(body); len(body) == 0 {
+		body = []byte("{}")
 	}
-	verb := VerbModerate
+	c := Command{Verb: VerbModerate, Act: act, act: true}
 	if act == ActEdit {
-		verb = VerbEdit
+		c.Verb = VerbEdit
 	}
-	frame := slices.Concat([]byte(`{"`+verb+`":`), fields, []byte("}"))
-	c := Command{Act: act, act: true}
-	err := c.read(frame)
-	if err != nil && !asRefusal(err) {
-		err = Refuse(BadRequest, "the body is %v", err)
-	}
+	err := c.readBody(body)
 	return c, err
+}
+
+func (c *Command) readBody(body []byte) error {
+	r := jsonReader{b: body, depth: 1} // the same depth as in a frame
+	if r.peek() == 0 {
+		return Refuse(BadRequest, "the body is empty; send an object with the fields of %s", c.Verb)
+	}
+	rule := c.Verb.Rule()
+	err := c.readFields(&r, rule)
+	if err == nil {
+		err = r.end()
+	}
+	if err == nil {
+		return c.check(rule)
+	}
+	return malformed(err, "the body")
 }
 
 // findID returns the id of a frame that was refused before its id was read. It returns nil if

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -25,6 +26,14 @@ type jsonReader struct {
 	i     int
 	depth int
 }
+
+// typeError is the error for a value of another type than the reader expects. It names the
+// expected type, such as "a string". The value itself may be valid JSON.
+type typeError string
+
+func (e typeError) Error() string { return fmt.Sprintf("%v: expected %s", errJSON, string(e)) }
+
+func (e typeError) Unwrap() error { return errJSON }
 
 func (r *jsonReader) fail(what string) error {
 	return fmt.Errorf("%w: %s at byte %d", errJSON, what, r.i)
@@ -58,6 +67,19 @@ func (r *jsonReader) expect(c byte) error {
 	return nil
 }
 
+// begin reads the first byte c of a value. The parameter want names the type of such a value, for
+// the error if a value of another type begins here.
+func (r *jsonReader) begin(c byte, want string) error {
+	switch next := r.peek(); {
+	case next == c:
+		r.i++
+		return nil
+	case next != 0 && strings.IndexByte(`{["-0123456789tfn`, next) >= 0:
+		return typeError(want)
+	}
+	return r.fail("expected " + want)
+}
+
 // end returns an error if there is anything but white space left.
 func (r *jsonReader) end() error {
 	if r.peek() != 0 || r.i != len(r.b) {
@@ -69,7 +91,7 @@ func (r *jsonReader) end() error {
 // object reads an object. It calls field for each name, in order. The function field must read
 // exactly the value that follows the name. Two equal names are an error.
 func (r *jsonReader) object(field func(name string) error) error {
-	if err := r.enter('{'); err != nil {
+	if err := r.enter('{', "an object"); err != nil {
 		return err
 	}
 	var seen names
@@ -78,6 +100,9 @@ func (r *jsonReader) object(field func(name string) error) error {
 			if err := r.expect(','); err != nil {
 				return err
 			}
+		}
+		if r.peek() != '"' {
+			return r.fail("expected a name in quotes")
 		}
 		name, err := r.str()
 		if err != nil {
@@ -125,8 +150,8 @@ func (s *names) add(name string) bool {
 	return len(s.many) > before
 }
 
-func (r *jsonReader) enter(c byte) error {
-	if err := r.expect(c); err != nil {
+func (r *jsonReader) enter(c byte, want string) error {
+	if err := r.begin(c, want); err != nil {
 		return err
 	}
 	if r.depth++; r.depth > maxDepth {
@@ -182,7 +207,7 @@ var unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 
 // rawString checks a string and returns the bytes between its quotes. Plain reports whether they
 // contain no escapes.
 func (r *jsonReader) rawString() (raw []byte, plain bool, err error) {
-	if err := r.expect('"'); err != nil {
+	if err := r.begin('"', "a string"); err != nil {
 		return nil, false, err
 	}
 	start := r.i
@@ -245,13 +270,13 @@ func hex4(b []byte) rune {
 // integer reads a whole number from 0 to 2^53-1. All JSON readers represent these numbers
 // exactly.
 func (r *jsonReader) integer() (uint64, error) {
-	raw, err := r.number()
+	raw, err := r.value()
 	if err != nil {
 		return 0, err
 	}
 	n, err := strconv.ParseUint(string(raw), 10, 64)
 	if err != nil || n >= 1<<53 {
-		return 0, r.fail("expected a whole number from 0 to 2^53-1")
+		return 0, typeError("a whole number from 0 to 2^53-1")
 	}
 	return n, nil
 }
@@ -327,7 +352,7 @@ func (r *jsonReader) value() ([]byte, error) {
 func (r *jsonReader) boolean() (bool, error) {
 	raw, err := r.value()
 	if err == nil && string(raw) != "true" && string(raw) != "false" {
-		err = r.fail("expected true or false")
+		err = typeError("true or false")
 	}
 	return string(raw) == "true", err
 }
@@ -342,7 +367,7 @@ func (r *jsonReader) time() (time.Time, error) {
 }
 
 func (r *jsonReader) array() error {
-	if err := r.enter('['); err != nil {
+	if err := r.enter('[', "an array"); err != nil {
 		return err
 	}
 	for n := 0; r.peek() != ']'; n++ {

@@ -106,9 +106,9 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 		}
 		return nil
 	},
-	"text": func(c *Command, r *jsonReader) error { return c.readBody(r, Text) },
-	"data": func(c *Command, r *jsonReader) error { return c.readBody(r, Data) },
-	"bin":  func(c *Command, r *jsonReader) error { return c.readBody(r, Bin) },
+	"text": func(c *Command, r *jsonReader) error { return c.readContent(r, Text) },
+	"data": func(c *Command, r *jsonReader) error { return c.readContent(r, Data) },
+	"bin":  func(c *Command, r *jsonReader) error { return c.readContent(r, Bin) },
 	"line": func(c *Command, r *jsonReader) (err error) { c.Line, err = r.boolean(); return err },
 	"type": func(c *Command, r *jsonReader) (err error) { c.Content.Type, err = r.str(); return err },
 	"key": func(c *Command, r *jsonReader) (err error) {
@@ -157,7 +157,7 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 	"resume": func(c *Command, r *jsonReader) (err error) { c.Resume, err = r.str(); return err },
 }
 
-func (c *Command) readBody(r *jsonReader, kind Kind) (err error) {
+func (c *Command) readContent(r *jsonReader, kind Kind) (err error) {
 	if c.Content.Kind != "" {
 		return Refuse(BadRequest, "a message has one of text, data and bin")
 	}
@@ -233,8 +233,11 @@ func checkModerate(c *Command) *Refusal {
 }
 
 func checkAuth(c *Command) *Refusal {
-	if (c.Token == "") == (c.Ticket == "") {
+	switch {
+	case c.Token == "" && c.Ticket == "":
 		return Refuse(BadRequest, "auth needs a token or a ticket")
+	case c.Token != "" && c.Ticket != "":
+		return Refuse(BadRequest, "auth takes only one of token and ticket")
 	}
 	return nil
 }

@@ -167,7 +167,7 @@ func (a *api) say(r *http.Request, by *caller) (answer, error) {
 	var cmd proto.Command
 	switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind {
 	case "application/json":
-		cmd, err = proto.ParseCommand(wrap("say", body))
+		cmd, err = proto.ParseBody(proto.VerbSay, body)
 	case "text/plain":
 		cmd.Content, cmd.Line = proto.Content{Kind: proto.Text, Body: body}, true
 		if !utf8.Valid(body) {
@@ -449,16 +449,6 @@ func readBody(r *http.Request) ([]byte, error) {
 		return nil, proto.Refuse(proto.BadRequest, "the body ended early")
 	}
 	return body, nil
-}
-
-// wrap returns {"verb":body}.
-func wrap(verb string, body []byte) []byte {
-	b := make([]byte, 0, len(verb)+len(body)+8)
-	b = append(b, `{"`...)
-	b = append(b, verb...)
-	b = append(b, `":`...)
-	b = append(b, body...)
-	return append(b, '}')
 }
 
 // appendJSON appends v as JSON. The type of v must be one that json.Marshal can always encode.

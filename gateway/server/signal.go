@@ -23,7 +23,7 @@ func (a *api) signal(r *http.Request, by *caller) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := proto.ParseCommand(wrap("signal", body))
+	cmd, err := proto.ParseBody(proto.VerbSignal, body)
 	if err != nil {
 		return nil, err
 	}
