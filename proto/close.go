@@ -54,7 +54,7 @@ var CloseCodes = []CloseMeaning{
 	{CloseSlow, "slow", "the client read too slowly; reconnect with since to receive the rest", true},
 	{CloseResync, "resync", "the server lost track of the room; reconnect with since", true},
 	{CloseShed, "shed", "the server is overloaded; reconnect later", true},
-	{CloseTokenExpired, "token_expired", "the token has expired; reconnect with a fresh one", true},
+	{CloseTokenExpired, "token_expired", "the token or the permission of this session has expired; reconnect with a fresh one", true},
 	{CloseUnavailable, "unavailable", "a message could not be stored; reconnect and send it again", true},
 	{CloseNoPong, "no_pong", "the client did not answer pings", true},
 	{CloseRoomClosed, "room_closed", "the room has been closed", false},

@@ -204,3 +204,31 @@ func FuzzParseCommand(f *testing.F) {
 		}
 	})
 }
+
+func TestRefusalsNameTheMistake(t *testing.T) {
+	frame := func(text string) error { _, err := ParseCommand([]byte(text)); return err }
+	body := func(text string) error { _, err := ParseBody(VerbSay, []byte(text)); return err }
+	act := func(text string) error { _, err := ParseAct(ActMute, []byte(text)); return err }
+	for _, tt := range []struct {
+		parse      func(string) error
+		text, want string
+	}{
+		{frame, `{"id":7,"say":{"text":5}}`, "text must be a string"},
+		{frame, `{"id":7,"say":5}`, "say must be an object"},
+		{frame, `{"say":{"text":"a","line":"yes"}}`, "line must be true or false"},
+		{frame, `{"join":{"since":"4"}}`, "since must be a whole number from 0 to 2^53-1"},
+		{frame, `[]`, "the frame must be an object"},
+		{frame, `{"say":{"text":x}}`, "the frame is not valid JSON: expected a string at byte 15"},
+		{frame, `{"auth":{}}`, "auth needs a token or a ticket"},
+		{frame, `{"auth":{"token":"a","ticket":"b"}}`, "auth takes only one of token and ticket"},
+		{body, ``, "the body is empty; send an object with the fields of say"},
+		{body, `{"text":`, "the body is not valid JSON: expected a string at byte 8"},
+		{body, `{"text":"x"},"leave":{}`, "the body is not valid JSON: something follows the JSON text at byte 12"},
+		{act, `[]`, "the body must be an object"},
+		{act, `{"member":7}`, "member must be a string"},
+	} {
+		if r := AsRefusal(tt.parse(tt.text)); r.Code != BadRequest || r.Message != tt.want {
+			t.Errorf("%s: got %v, want %s", tt.text, r, tt.want)
+		}
+	}
+}

@@ -52,6 +52,11 @@ func Refuse(code Code, format string, args ...any) *Refusal {
 	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
+// Lacks returns the refusal for a sender without the right in a room.
+func Lacks(right Right) *Refusal {
+	return Refuse(Forbidden, "you do not have the right %s in this room; connect with a credential that gives it", right)
+}
+
 // After returns a copy of the refusal that asks the client to try again after d.
 func (r *Refusal) After(d time.Duration) *Refusal {
 	return &Refusal{Code: r.Code, Message: r.Message, Retry: d}

@@ -83,35 +83,63 @@ func (r *Restrictions) Forget(oldest uint64) *Restrictions {
 // Banned reports whether the id is banned at the given time. A ban of all guests includes every
 // guest.
 func (r *Restrictions) Banned(id string, now time.Time) bool {
-	return r != nil && holds(r.Bans, id, now)
+	return r != nil && holds(r.Bans, id, IsGuest(id), now)
 }
 
 // Muted reports whether the id is muted at the given time. A mute of all guests includes every
 // guest.
 func (r *Restrictions) Muted(id string, now time.Time) bool {
-	return r != nil && holds(r.Mutes, id, now)
+	return r != nil && holds(r.Mutes, id, IsGuest(id), now)
 }
 
-// MutedUntil returns the end of the id's mute. A guest may be subject to two mutes, its own and
-// the one of all guests. Then the later end counts. Zero means that the mute has no end.
+// MutedUntil returns the end of the id's mute. Zero means that the mute has no end.
 func (r *Restrictions) MutedUntil(id string, now time.Time) time.Time {
-	var last int64
-	for _, of := range []string{id, Guests} {
-		if end, found := r.Mutes[of]; found && (of == id || IsGuest(id)) && lasts(r.Mutes, of, now) {
-			if end == 0 {
-				return time.Time{}
-			}
-			last = max(last, end)
-		}
-	}
-	return time.UnixMilli(last).UTC()
+	return until(r.Mutes, id, IsGuest(id), now)
 }
 
-func holds(list map[string]int64, id string, now time.Time) bool {
+// CheckBan returns the refusal for a sender that is banned at the given time, otherwise nil.
+// Guest means that a ban of all guests includes the sender.
+func (r *Restrictions) CheckBan(id string, guest bool, now time.Time) *Refusal {
+	if r == nil || !holds(r.Bans, id, guest, now) {
+		return nil
+	}
+	if end := until(r.Bans, id, guest, now); !end.IsZero() {
+		return Refuse(CodeBanned, "a moderator has banned you from this room until %s; come back then", end.Format(time.RFC3339))
+	}
+	return Refuse(CodeBanned, "a moderator has banned you from this room; you may return when a moderator ends the ban")
+}
+
+// CheckMute is like CheckBan, for a mute.
+func (r *Restrictions) CheckMute(id string, guest bool, now time.Time) *Refusal {
+	if r == nil || !holds(r.Mutes, id, guest, now) {
+		return nil
+	}
+	if end := until(r.Mutes, id, guest, now); !end.IsZero() {
+		return Refuse(CodeMuted, "a moderator has muted you in this room until %s; send again then", end.Format(time.RFC3339))
+	}
+	return Refuse(CodeMuted, "a moderator has muted you in this room; you may send again when a moderator ends the mute")
+}
+
+func holds(list map[string]int64, id string, guest bool, now time.Time) bool {
 	if len(list) == 0 {
 		return false
 	}
-	return lasts(list, id, now) || IsGuest(id) && lasts(list, Guests, now)
+	return lasts(list, id, now) || guest && lasts(list, Guests, now)
+}
+
+// until returns the end of a ban or mute that holds. Both the entry of a guest and that of all
+// guests may hold. Then the later end counts. Zero means that there is no end.
+func until(list map[string]int64, id string, guest bool, now time.Time) time.Time {
+	var last int64
+	for _, of := range []string{id, Guests} {
+		if (of == id || guest) && lasts(list, of, now) {
+			if list[of] == 0 {
+				return time.Time{}
+			}
+			last = max(last, list[of])
+		}
+	}
+	return time.UnixMilli(last).UTC()
 }
 
 // Names reports whether there is a ban or a mute for exactly this member at the given time. It

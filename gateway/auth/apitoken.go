@@ -61,7 +61,7 @@ func (t *APIToken) Check(room proto.Room, right proto.Right) *proto.Refusal {
 	if t.holds(right, room.String()) {
 		return nil
 	}
-	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in this room", right)
+	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in this room; add it to the token's line in --api-token-file", right)
 }
 
 // CheckPattern is like Check, but the token must have the right in all rooms that the pattern
@@ -70,7 +70,7 @@ func (t *APIToken) CheckPattern(pattern string, right proto.Right) *proto.Refusa
 	if t.holds(right, pattern) {
 		return nil
 	}
-	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in %.80s", right, pattern)
+	return proto.Refuse(proto.Forbidden, "your token does not have the right %s in %.80s; add it to the token's line in --api-token-file", right, pattern)
 }
 
 // CheckID returns the refusal for a token that does not have the right, "as" or "revoke", for
@@ -79,7 +79,7 @@ func (t *APIToken) CheckID(id string, right proto.Right) *proto.Refusal {
 	if t.holds(right, id) {
 		return nil
 	}
-	return proto.Refuse(proto.Forbidden, "your token does not have the right %s for this id", right)
+	return proto.Refuse(proto.Forbidden, "your token does not have the right %s for this id; add it to the token's line in --api-token-file", right)
 }
 
 // holds reports whether the token has the right for all names that the pattern matches. A

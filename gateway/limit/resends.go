@@ -14,7 +14,7 @@ import (
 //
 // The zero Resends is empty. One goroutine owns it.
 type Resends struct {
-	why     *proto.Refusal // why the first message was refused
+	why     *proto.Refusal // why the first message was refused; the later ones get its code and its Retry
 	waiting []resend       // the refused messages, in the order of the sender; at most maxResends
 }
 
@@ -49,7 +49,16 @@ func (r *Resends) Check(key string, now time.Time) *proto.Refusal {
 	if r.Empty(now) || key != "" && key == r.waiting[0].key {
 		return nil
 	}
-	return r.add(key, r.why, now)
+	return r.add(key, r.behind(), now)
+}
+
+// behind returns the refusal for a message that must wait for the first one.
+func (r *Resends) behind() *proto.Refusal { return Behind(r.waiting[0].key, r.why) }
+
+// Behind returns the refusal for a message whose sender must first send the message with the
+// given key again, which was refused with why.
+func Behind(key string, why *proto.Refusal) *proto.Refusal {
+	return proto.Refuse(why.Code, "first send your earlier message (key %s) again, which was refused as %s; then send this one again", key, why.Code).After(why.Retry)
 }
 
 // Taken records that a message was accepted for which Check had returned nil.
@@ -63,8 +72,9 @@ func (r *Resends) Taken(key string) {
 func (r *Resends) Refused(key string, why *proto.Refusal, now time.Time) *proto.Refusal {
 	if r.Empty(now) || key == r.waiting[0].key {
 		r.why = why
+		return r.add(key, why, now)
 	}
-	return r.add(key, r.why, now)
+	return r.add(key, r.behind(), now)
 }
 
 // Returned records that messages were refused temporarily after they had been accepted. They

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ func TestResendsKeepTheOrder(t *testing.T) {
 	busy := proto.Refuse(proto.Overloaded, "busy").After(100 * time.Millisecond)
 	taken := func(r *Resends, key string, ms int) bool {
 		if why := r.Check(key, at(ms)); why != nil {
-			if why.Code != proto.Overloaded || why.Retry < busy.Retry {
+			if why.Code != proto.Overloaded || why.Retry < busy.Retry || !strings.Contains(why.Message, "first send your earlier message") {
 				t.Errorf("%s at %d ms: got %v after %v, want the refusal of the first", key, ms, why, why.Retry)
 			}
 			return false

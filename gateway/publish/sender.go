@@ -127,7 +127,11 @@ func (p *Publisher) refuseRest(key queueKey, rest []*request, reply proto.Reply)
 	if len(keys) > 0 {
 		p.resendsOf(key).Returned(keys, reply.Refusal, time.Now())
 	}
-	for _, r := range rest {
-		p.answer(r, reply)
+	for i, r := range rest {
+		later := reply
+		if i > 0 && r.stream && len(keys) > 0 && r.key != keys[0] {
+			later.Refusal = limit.Behind(keys[0], reply.Refusal)
+		}
+		p.answer(r, later)
 	}
 }

@@ -2,9 +2,11 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -432,12 +434,21 @@ func readObject(r *http.Request, v any, example string) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
-	if dec.Decode(v) == nil {
+	why := "more follows the object"
+	switch err := dec.Decode(v); {
+	case err == nil:
 		if _, err := dec.Token(); errors.Is(err, io.EOF) { // dec.More returns false at a superfluous closing brace
 			return nil
 		}
+	case errors.Is(err, io.EOF):
+		why = "it is empty"
+	default:
+		why = strings.TrimPrefix(err.Error(), "json: ")
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			why = fmt.Sprintf("%s must not be a %s", cmp.Or(wrong.Field, "the body"), wrong.Value)
+		}
 	}
-	return proto.Refuse(proto.BadRequest, "the body must be JSON such as %s", example)
+	return proto.Refuse(proto.BadRequest, "the body must be JSON such as %s, but %.120s", example, why)
 }
 
 func readBody(r *http.Request) ([]byte, error) {

@@ -174,8 +174,8 @@ func (c *caller) rights(room proto.Room) (rights proto.Rights) {
 
 // banned returns the refusal for a caller that is banned from a room. Otherwise it returns nil.
 func (c *caller) banned(limits *proto.Restrictions) error {
-	if limits.Banned(c.who.ID, time.Now()) {
-		return proto.Refuse(proto.CodeBanned, "%s", proto.CloseBanned.Meaning())
+	if banned := limits.CheckBan(c.who.ID, proto.IsGuest(c.who.ID), time.Now()); banned != nil {
+		return banned
 	}
 	return nil
 }
@@ -256,7 +256,10 @@ func (g *guard) holder(r *http.Request, token, resume string) (caller, error) {
 	}
 	var h auth.Holder
 	var err error = proto.Refuse(proto.Unauthorized, "the token is not in --api-token-file")
-	if g.auth.TakesTokens() || g.tokens == nil {
+	switch {
+	case g.tokens != nil && g.auth.TakesTokens() && strings.Count(token, ".") != 2:
+		err = proto.Refuse(proto.Unauthorized, "the token is neither in --api-token-file nor a JSON Web Token")
+	case g.tokens == nil || g.auth.TakesTokens():
 		h, err = g.auth.Token(token)
 	}
 	if err != nil {

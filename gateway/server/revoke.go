@@ -22,7 +22,7 @@ func (a *api) revoke(r *http.Request, by *caller) (answer, error) {
 		return nil, err
 	}
 	if (asked.ID == "") == (asked.Session == "") || len(asked.Session) > proto.MaxIDBytes {
-		return nil, proto.Refuse(proto.BadRequest, "name an id or a session")
+		return nil, proto.Refuse(proto.BadRequest, "name an id or a session: one of them, of at most %d bytes", proto.MaxIDBytes)
 	}
 	target := asked.Session
 	if asked.ID != "" {

@@ -57,16 +57,18 @@ func (a *api) silenced(r *http.Request, by *caller, s *publish.Say) error {
 			done(p.Head, err)
 		})
 	})
-	now := time.Now()
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case head.Limits.Banned(s.From.ID, now):
-		return proto.Refuse(proto.CodeBanned, "%s", proto.CloseBanned.Meaning())
-	case head.Closed:
+	}
+	now, guest := time.Now(), proto.IsGuest(s.From.ID)
+	if banned := head.Limits.CheckBan(s.From.ID, guest, now); banned != nil {
+		return banned
+	}
+	if head.Closed {
 		return proto.Refuse(proto.RoomClosed, "%s", proto.CloseRoomClosed.Meaning())
-	case head.Limits.Muted(s.From.ID, now):
-		return proto.Refuse(proto.CodeMuted, "a moderator has muted you in this room")
+	}
+	if muted := head.Limits.CheckMute(s.From.ID, guest, now); muted != nil {
+		return muted
 	}
 	every := head.Limits.Interval()
 	if every == 0 || by.rights(s.Room)&proto.MayModerate != 0 {

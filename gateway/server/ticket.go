@@ -40,7 +40,7 @@ type ticketRequest struct {
 	Name  string          `json:"name"`
 	Rooms json.RawMessage `json:"rooms"`
 	TTL   string          `json:"ttl"`
-	Until time.Time       `json:"until"`
+	Until string          `json:"until"`
 }
 
 // ticket returns the ticket for this request, or why the caller gets none.
@@ -67,15 +67,16 @@ func (asked *ticketRequest) ticket(by *caller) (*auth.Ticket, error) {
 			return nil, proto.Refuse(proto.BadRequest, "ttl is from 1s to 60s, such as 30s")
 		}
 	}
-	if asked.Until.IsZero() {
-		asked.Until = now.Add(ticketSession)
-	}
-	if !asked.Until.After(now) || asked.Until.After(now.Add(maxTicketSession)) {
-		return nil, proto.Refuse(proto.BadRequest, "until is a time in the next 24 hours")
+	until := now.Add(ticketSession)
+	if asked.Until != "" {
+		var err error
+		if until, err = proto.ParseTime(asked.Until); err != nil || !until.After(now) || until.After(now.Add(maxTicketSession)) {
+			return nil, proto.Refuse(proto.BadRequest, "until must be a time in the next 24 hours, such as %s", now.Add(ticketSession).UTC().Format(time.RFC3339))
+		}
 	}
 	return &auth.Ticket{
 		Issuer: by.who.ID, Who: proto.Identity{ID: asked.ID, Name: asked.Name}, Rooms: asked.Rooms,
-		Issued: now, Expires: now.Add(ttl), Until: asked.Until,
+		Issued: now, Expires: now.Add(ttl), Until: until,
 	}, nil
 }
 

@@ -105,7 +105,7 @@ func TestABannedUserCannotEnterInAnyWay(t *testing.T) {
 	third := start(t, withTokens(t)) // this gateway reads the ban from the room's snapshot
 	for _, g := range []*gateway{m.a, m.b, third} {
 		c := g.bearer("/room/"+m.room+"/", tokenOf("ann", "*=read say", time.Hour))
-		c.wantSoon("close 4102 a moderator banned you from the room")
+		c.wantSoon("close 4102 a moderator has banned you from this room until *Z; come back then")
 		ws := g.bearer("/ws", tokenOf("ann", "*=read say moderate", time.Hour))
 		ws.want(`{"hello":*`)
 		for id, verb := range []string{
@@ -189,7 +189,7 @@ func TestABanOfGuestsEndsSessionsOfEveryKind(t *testing.T) {
 	g.moderate(room, proto.ActBan, proto.Guests)
 	text.want("close 4102 a moderator banned you from the room")
 	ws.wantSoon("close 4102 a moderator banned you from the room")
-	g.text("/room/" + room + "/").want("close 4102 a moderator banned you from the room")
+	g.text("/room/" + room + "/").want("close 4102 a moderator has banned you from this room; you may return *")
 	reader := g.connect()
 	reader.write([]byte("GET /room/" + room + "/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"))
 	if got := reader.status(); got != 403 {

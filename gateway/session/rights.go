@@ -53,10 +53,7 @@ func (lc *lifecycle) tellEnded(s *session, room proto.Room, code proto.CloseCode
 // banned returns the refusal for a session whose user is banned from a room. Otherwise it
 // returns nil.
 func (st *state) banned(s *session, limits *proto.Restrictions) *proto.Refusal {
-	if limits.Banned(s.who.ID, st.loop.Now()) {
-		return proto.Refuse(proto.CodeBanned, "%s", proto.CloseBanned.Meaning())
-	}
-	return nil
+	return limits.CheckBan(s.who.ID, proto.IsGuest(s.who.ID), st.loop.Now())
 }
 
 // expelled returns the refusal for a command whose session has lost its membership since it sent

@@ -68,8 +68,8 @@ func (lc *lifecycle) silenced(s *session, room proto.Room) *proto.Refusal {
 	if refusal := lc.banned(s, head.Limits); refusal != nil {
 		return refusal
 	}
-	if head.Limits.Muted(s.who.ID, now) {
-		return proto.Refuse(proto.CodeMuted, "a moderator has muted you in this room")
+	if muted := head.Limits.CheckMute(s.who.ID, proto.IsGuest(s.who.ID), now); muted != nil {
+		return muted
 	}
 	every := head.Limits.Interval()
 	if every == 0 || s.grant.Of(room, s.who.ID).Allow(proto.RightModerate) {

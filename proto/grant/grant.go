@@ -91,7 +91,7 @@ func (g *Grant) Check(room proto.Room, id string, right proto.Right) *proto.Refu
 	if right == "" || g.Of(room, id).Allow(right) {
 		return nil
 	}
-	return proto.Refuse(proto.Forbidden, "you do not have the right %s in this room", right)
+	return proto.Lacks(right)
 }
 
 // match reports whether p matches the name of a room, and how many bytes of the name. For an

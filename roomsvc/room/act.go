@@ -52,11 +52,20 @@ func (r *Room) moderate(c *Command, m Moment) Outcome {
 func (r *Room) change(c *Command, m Moment) Outcome {
 	seq, target := c.Terms.Seq, c.Target
 	switch {
-	case c.Terms.Epoch != "" && c.Terms.Epoch != r.state.Epoch, r.renew, r.limits.IsDeleted(seq),
-		target == nil, target.Seq != seq, target.Kind != proto.Message:
-		return refuse(proto.NotFound, "the room has no message numbered %d, or no longer", seq)
-	case target.From != c.From.ID && (c.Act == proto.ActEdit || !c.Rights.Allow(proto.RightModerate)):
-		return refuse(proto.Forbidden, "message %d is somebody else's", seq)
+	case c.Terms.Epoch != "" && c.Terms.Epoch != r.state.Epoch, r.renew:
+		return refuse(proto.NotFound, "message %d is of an earlier epoch of the room; only messages of the present epoch can be changed", seq)
+	case r.limits.IsDeleted(seq):
+		return refuse(proto.NotFound, "message %d has been deleted", seq)
+	case seq > r.seq:
+		return refuse(proto.NotFound, "the room has no event %d yet; its newest event is %d", seq, r.seq)
+	case target == nil, target.Seq != seq:
+		return refuse(proto.NotFound, "the log no longer contains event %d, so it cannot be changed", seq)
+	case target.Kind != proto.Message:
+		return refuse(proto.NotFound, "event %d is of kind %s and not a message; send the seq of a message", seq, target.Kind)
+	case target.From != c.From.ID && c.Act == proto.ActEdit:
+		return refuse(proto.Forbidden, "message %d is somebody else's; only its author may edit it", seq)
+	case target.From != c.From.ID && !c.Rights.Allow(proto.RightModerate):
+		return refuse(proto.Forbidden, "message %d is somebody else's; to delete it, you need the right moderate", seq)
 	case c.Act == proto.ActDelete:
 		author := proto.Author{ID: target.From, Key: target.Key, At: target.State.At}
 		return r.record(&proto.Event{Kind: proto.Deleted, Of: seq, Author: author, Why: c.Why}, c, m)

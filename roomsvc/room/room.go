@@ -233,15 +233,18 @@ func (r *Room) Apply(c *Command, m Moment) Outcome {
 		}
 		right = c.Act.Permits(c.Rights)
 	}
-	switch {
-	case !c.Rights.Allow(right):
-		return refuse(proto.Forbidden, "you do not have the right %s in this room", right)
-	case r.limits.Banned(c.From.ID, m.Now) || c.Guest && r.limits.Banned(proto.Guests, m.Now):
-		return refuse(proto.CodeBanned, "a moderator has banned you from this room")
-	case c.Act != "" && right == proto.RightModerate:
+	guest := c.Guest || proto.IsGuest(c.From.ID)
+	if !c.Rights.Allow(right) {
+		return refusal(proto.Lacks(right))
+	}
+	if banned := r.limits.CheckBan(c.From.ID, guest, m.Now); banned != nil {
+		return refusal(banned)
+	}
+	if c.Act != "" && right == proto.RightModerate {
 		return r.moderate(c, m)
-	case r.limits.Muted(c.From.ID, m.Now) || c.Guest && r.limits.Muted(proto.Guests, m.Now):
-		return refuse(proto.CodeMuted, "a moderator has muted you in this room")
+	}
+	if muted := r.limits.CheckMute(c.From.ID, guest, m.Now); muted != nil {
+		return refusal(muted)
 	}
 	return r.say(c, m)
 }
@@ -261,8 +264,8 @@ func (r *Room) say(c *Command, m Moment) Outcome {
 		return r.change(c, m)
 	}
 	if wait := r.wait(c, m.Now); wait > 0 {
-		refusal := proto.Refuse(proto.RateLimited, "this room is slow: a member may say one message in %v; send this one again later", r.limits.Slow)
-		return Outcome{Reply: proto.Reply{Refusal: refusal.After(wait)}}
+		slow := proto.Refuse(proto.RateLimited, "this room is slow: a member may say one message in %v; send this one again later", r.limits.Slow)
+		return refusal(slow.After(wait))
 	}
 	if c.Act == proto.ActEdit {
 		return r.change(c, m)
@@ -353,5 +356,7 @@ func duplicate(seq uint64, at time.Time) Outcome {
 }
 
 func refuse(code proto.Code, format string, args ...any) Outcome {
-	return Outcome{Reply: proto.Reply{Refusal: proto.Refuse(code, format, args...)}}
+	return refusal(proto.Refuse(code, format, args...))
 }
+
+func refusal(r *proto.Refusal) Outcome { return Outcome{Reply: proto.Reply{Refusal: r}} }
