@@ -57,7 +57,7 @@ func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answe
 			a.Content, err = parseContent(m.Value)
 		}
 		if err != nil {
-			return Answer{}, fmt.Errorf("%s: %w", m.Name, err)
+			return Answer{}, fmt.Errorf("%s: %v", m.Name, err) // not %w, because a refusal in err is not the backend's
 		}
 	}
 	switch {
@@ -69,6 +69,18 @@ func parseAnswer(kind Kind, body []byte, maxMessage int, now time.Time) (a Answe
 		return Answer{}, deny("the application's permission has expired")
 	}
 	return a, a.check(maxMessage)
+}
+
+// checkFor returns an error if the content in the answer cannot be the content of the command.
+func (a *Answer) checkFor(verb proto.Verb) error {
+	switch {
+	case a.Content == nil:
+	case verb == proto.VerbEdit && a.Content.Kind != proto.Text:
+		return errors.New("content: an edit needs text")
+	case verb == proto.VerbSignal && a.Content.Kind != proto.Data:
+		return errors.New("content: a signal needs data")
+	}
+	return nil
 }
 
 // check checks the identity and the content in the answer.

@@ -105,7 +105,7 @@ type Question struct {
 	Room    proto.Room // zero with connect
 	Headers map[string]string
 	Content proto.Content // with say
-	Signal  bool          // the content is that of a signal
+	Verb    proto.Verb    // with say: the client's command, which is say, edit or signal
 }
 
 // noAnswerRetry is how long a client is asked to wait before it tries again.
@@ -131,6 +131,7 @@ type Backend struct {
 
 type request struct {
 	kind     Kind
+	verb     proto.Verb
 	question []byte
 	deadline time.Time
 	done     func(Answer, error)
@@ -179,7 +180,7 @@ func (b *Backend) Ask(q *Question, done func(Answer, error)) {
 		b.fail(errNoAnswer, done)
 		return
 	}
-	b.queue <- request{q.Kind, q.appendJSON(nil), now.Add(b.cfg.Timeout), done} // this does not block, because open is bounded
+	b.queue <- request{q.Kind, q.Verb, q.appendJSON(nil), now.Add(b.cfg.Timeout), done} // this does not block, because open is bounded
 }
 
 // fail ends a question that was not answered. The flag --ask-fail decides about the result.
@@ -227,6 +228,9 @@ func (b *Backend) serve(ctx context.Context, r *request) {
 		return
 	}
 	a, err := parseAnswer(r.kind, body, b.cfg.MaxMessage, time.Now())
+	if err == nil {
+		err = a.checkFor(r.verb)
+	}
 	switch denied, refused = errors.AsType[*proto.Refusal](err); {
 	case refused:
 		r.done(Answer{}, denied)
@@ -249,7 +253,7 @@ func (q *Question) appendJSON(b []byte) []byte {
 		Headers map[string]string `json:"headers,omitempty"`
 		Signal  bool              `json:"signal,omitempty"`
 		Content *content          `json:"content,omitempty"`
-	}{Ask: q.Kind, Session: q.Session, ID: q.Who.ID, Name: q.Who.Name, Headers: q.Headers, Signal: q.Signal}
+	}{Ask: q.Kind, Session: q.Session, ID: q.Who.ID, Name: q.Who.Name, Headers: q.Headers, Signal: q.Verb == proto.VerbSignal}
 	if !q.Room.IsZero() {
 		form.Room = q.Room.String()
 	}

@@ -86,7 +86,7 @@ func TestAnswersAreReadStrictly(t *testing.T) {
 	} {
 		got := allowed
 		a, err := parseAnswer(tt.kind, []byte(tt.answer), 100, now)
-		if refusal, ok := errors.AsType[*proto.Refusal](err); ok && refusal.Code == proto.Forbidden {
+		if _, ok := errors.AsType[*proto.Refusal](err); ok {
 			got = denied
 		} else if err != nil {
 			got = none
@@ -134,7 +134,6 @@ func TestBreakerStopsAskingASilentBackend(t *testing.T) {
 // ask makes a Backend with this configuration and asks it one question.
 func ask(t *testing.T, cfg Config, q *Question) (Answer, error) {
 	t.Helper()
-	cfg.Log = slog.New(slog.DiscardHandler)
 	b, err := New(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +196,7 @@ func TestHTTPBackend(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := DefaultConfig()
-	base.Ask, base.Timeout = []string{"connect"}, 8*time.Second
+	base.Ask, base.Timeout, base.Log = []string{"connect"}, 8*time.Second, slog.New(slog.DiscardHandler)
 	for _, tt := range []struct {
 		name   string
 		change func(*Config)
@@ -241,6 +240,52 @@ func TestHTTPBackend(t *testing.T) {
 					t.Errorf("%s: got the signatures %v", tt.name, list)
 				}
 			}
+		}
+	}
+}
+
+// If the content in an answer cannot be stored, the client is not to blame. It may try again,
+// and the operator finds one error in the log.
+func TestMalformedContentCountsAsNoAnswer(t *testing.T) {
+	var body atomic.Value
+	application := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, `{"allow":true,"content":`+body.Load().(string)+`}`)
+	}))
+	defer application.Close()
+	const text, data, bin = `{"text":"a"}`, `{"data":1,"type":"x"}`, `{"bin":"AAAA"}`
+	for _, tt := range []struct {
+		verb    proto.Verb
+		content string
+		good    bool
+	}{
+		{proto.VerbSay, text, true}, {proto.VerbSay, data, true}, {proto.VerbSay, bin, true},
+		{proto.VerbEdit, text, true}, {proto.VerbEdit, data, false}, {proto.VerbEdit, bin, false},
+		{proto.VerbSignal, text, false}, {proto.VerbSignal, data, true}, {proto.VerbSignal, bin, false},
+		{proto.VerbSay, `{"text":"a","data":1}`, false},
+		{proto.VerbEdit, `{"text":"a","data":1}`, false},
+		{proto.VerbSay, `{"text":5}`, false},
+		{proto.VerbSay, `{"text":"a","type":"a b"}`, false},
+		{proto.VerbSay, `{"bin":"%"}`, false},
+		{proto.VerbSay, `{"text":"a","line":true,"type":"x"}`, false},
+		{proto.VerbSay, `{"text":"a","room":"a..b"}`, false},
+		{proto.VerbSay, `{"text":"a","key":"a b"}`, false},
+	} {
+		body.Store(tt.content)
+		log := new(strings.Builder)
+		cfg := DefaultConfig()
+		cfg.Ask, cfg.URL, cfg.Timeout, cfg.Log = []string{"say"}, application.URL, 8*time.Second, slog.New(slog.NewTextHandler(log, nil))
+		a, err := ask(t, cfg, &Question{Kind: Say, Verb: tt.verb, Content: proto.Content{Kind: proto.Text, Body: []byte("hi")}})
+		if tt.good {
+			if err != nil || a.Content == nil || log.Len() > 0 {
+				t.Errorf("%s answered by %s: got %v and the log %q", tt.verb, tt.content, err, log)
+			}
+			continue
+		}
+		if refusal := proto.AsRefusal(err); err == nil || refusal.Code != proto.Unavailable || !refusal.Temporary() {
+			t.Errorf("%s answered by %s: got %v, want unavailable with a time to wait", tt.verb, tt.content, err)
+		}
+		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "content") {
+			t.Errorf("%s answered by %s: got the log %q, want one error", tt.verb, tt.content, got)
 		}
 	}
 }

@@ -188,7 +188,7 @@ func (a *api) say(r *http.Request, by *caller) (answer, error) {
 	if s.Key, err = keyOf(r, cmd.Key); err != nil {
 		return nil, err
 	}
-	if err := a.askSay(r, by, &s, false); err != nil {
+	if err := a.askSay(r, by, &s, proto.VerbSay); err != nil {
 		return nil, err
 	}
 	reply, err := a.ask(r.Context(), s)
@@ -213,11 +213,11 @@ func (a *api) sayOf(r *http.Request, by *caller, room proto.Room, cmd *proto.Com
 
 // askSay asks the backend whether to allow a message or a signal, unless the caller is a
 // program. The backend may change the content.
-func (a *api) askSay(r *http.Request, by *caller, s *publish.Say, signal bool) error {
+func (a *api) askSay(r *http.Request, by *caller, s *publish.Say, verb proto.Verb) error {
 	if !by.asked() || !a.backend.Asks(backend.Say) {
 		return nil
 	}
-	q := backend.Question{Kind: backend.Say, Who: s.From, Room: s.Room, Headers: by.headers, Content: s.Content, Signal: signal}
+	q := backend.Question{Kind: backend.Say, Who: s.From, Room: s.Room, Headers: by.headers, Content: s.Content, Verb: verb}
 	answer, err := await(r.Context(), func(done func(backend.Answer, error)) { a.backend.Ask(&q, done) })
 	if err != nil {
 		return err
@@ -271,11 +271,8 @@ func (a *api) act(r *http.Request, by *caller, room proto.Room, act proto.Act, d
 		return none, err
 	}
 	if act == proto.ActEdit {
-		if err := a.askSay(r, by, &s, false); err != nil {
+		if err := a.askSay(r, by, &s, proto.VerbEdit); err != nil {
 			return none, err
-		}
-		if s.Content.Kind != proto.Text {
-			return none, proto.Refuse(proto.Unavailable, "the application answered an edit without a text")
 		}
 	}
 	return a.ask(r.Context(), s)

@@ -37,11 +37,8 @@ func (a *api) signal(r *http.Request, by *caller) (answer, error) {
 	if err := a.silenced(r, by, &s); err != nil {
 		return nil, err
 	}
-	if err := a.askSay(r, by, &s, true); err != nil {
+	if err := a.askSay(r, by, &s, proto.VerbSignal); err != nil {
 		return nil, err
-	}
-	if kind := s.Content.Kind; kind != "" && kind != proto.Data {
-		return nil, proto.Refuse(proto.Unavailable, "the application answered a signal with a message")
 	}
 	kind := cmp.Or(s.Content.Type, cmd.Content.Type)
 	a.bridge.Signal(room, proto.AppendSignal(nil, room, kind, s.From, s.Content.Body), "")

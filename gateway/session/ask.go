@@ -407,11 +407,11 @@ func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 	id := s.id
 	sent := say.Content
 	sent.Body = bytes.Clone(sent.Body)
-	c.enqueue(s, say.Room, sent, false, func(content proto.Content) {
-		if say.Act == proto.ActEdit && content.Kind != proto.Text {
-			c.said(id, proto.Reply{Refusal: proto.Refuse(proto.Unavailable, "the application answered an edit without a text")}, done)
-			return
-		}
+	verb := proto.VerbSay
+	if say.Act == proto.ActEdit {
+		verb = proto.VerbEdit
+	}
+	c.enqueue(s, say.Room, sent, verb, func(content proto.Content) {
 		say.Content, say.Sent = content, &sent
 		c.publish(id, say, done)
 	}, func(refusal *proto.Refusal) {
@@ -424,7 +424,7 @@ func (c *commands) askSay(s *session, say publish.Say, done func(proto.Reply)) {
 
 // enqueue asks the backend about content. It asks after the backend has answered for all earlier
 // content of the session. The caller must not change the body of content later.
-func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content, signal bool, allowed func(proto.Content), refused func(*proto.Refusal)) {
+func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content, verb proto.Verb, allowed func(proto.Content), refused func(*proto.Refusal)) {
 	a := qs.asked[s.id]
 	w := &asking{question: qs.question(s, backend.Say, room), size: 2 * len(content.Body), allowed: allowed, refused: refused}
 	if !qs.cfg.Hub.Memory.Take(limit.Says, w.size) {
@@ -432,7 +432,7 @@ func (qs *questions) enqueue(s *session, room proto.Room, content proto.Content,
 		refused(proto.Refuse(proto.Overloaded, "too many questions to the application are waiting; send it again").After(time.Second))
 		return
 	}
-	w.question.Content, w.question.Signal = content, signal
+	w.question.Content, w.question.Verb = content, verb
 	if a.says = append(a.says, w); len(a.says) == 1 {
 		qs.askNext(a)
 	}

@@ -222,6 +222,8 @@ func TestBackendDecidesWhatIsSaid(t *testing.T) {
 			return 200, `{"allow":false,"why":"mind your words"}`
 		case text == "rude":
 			return 200, fmt.Sprintf(`{"allow":true,"content":{"text":"%d stars"}}`, asked)
+		case text == "malformed":
+			return 200, `{"allow":true,"content":{"text":"a","data":1}}`
 		case text == "silence":
 			return 500, ""
 		}
@@ -257,6 +259,13 @@ func TestBackendDecidesWhatIsSaid(t *testing.T) {
 	c.send(`{"id":11,"say":{"text":"after","key":"a"}}`)
 	c.want(`{"id":10,"error":{"code":"unavailable"*"retry_ms":*`)
 	c.want(`{"id":11,"error":{"code":"unavailable"*"retry_ms":*`)
+
+	editor := g.json("/room/" + room + "/")
+	editor.want(`{"hello":*`)
+	editor.send(`{"id":1,"edit":{"seq":1,"text":"malformed"}}`)
+	editor.want(`{"id":1,"error":{"code":"unavailable"*"retry_ms":*`)
+	editor.send(`{"id":2,"say":{"text":"malformed"}}`)
+	editor.want(`{"id":2,"error":{"code":"unavailable"*"retry_ms":*`)
 
 	text := g.open("/room/"+room+"/", "")
 	text.send("bad")

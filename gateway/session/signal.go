@@ -41,12 +41,8 @@ func (c *commands) signal(s *session, cmd *proto.Command) error {
 			}
 		}
 	}
-	c.enqueue(s, room, content, true, func(answer proto.Content) {
+	c.enqueue(s, room, content, proto.VerbSignal, func(answer proto.Content) {
 		after(func(s *session) {
-			if answer.Kind != "" && answer.Kind != proto.Data {
-				c.answerRefusal(s, command, proto.Refuse(proto.Unavailable, "the application answered a signal with a message"))
-				return
-			}
 			if refusal := c.expelled(s, room); refusal != nil {
 				c.answerRefusal(s, command, refusal)
 				return
