@@ -71,11 +71,13 @@ func (a Act) Permits(rights Rights) Right {
 // Known reports whether a is in the table [Acts].
 func (a Act) Known() bool { return a.Rule() != nil }
 
-// listActs returns the names of all acts, as a part of a sentence.
+// listActs returns the names of the acts of the verb moderate, as a part of a sentence.
 func listActs() string {
-	names := make([]string, len(Acts))
+	var names []string
 	for i := range Acts {
-		names[i] = string(Acts[i].Act)
+		if Acts[i].Act != ActEdit {
+			names = append(names, string(Acts[i].Act))
+		}
 	}
 	return enumerate(names)
 }

@@ -26,7 +26,7 @@ type Content struct {
 const (
 	MaxReplay  = 1000 // the most events that the parameter last can replay
 	MaxHistory = 256  // the most events in one answer to history
-	maxIDRaw   = 64   // the most bytes of a command's id, in its JSON form
+	maxIDBytes = 64   // the most bytes of a command's id, without quotes and escapes
 )
 
 // Command is one frame of a JSON session that [ParseCommand] has checked. The verb decides which
@@ -225,14 +225,13 @@ func (c *Command) readID(r *jsonReader) error {
 	if err != nil {
 		return err
 	}
-	if len(raw) > maxIDRaw {
-		return Refuse(TooLarge, "an id has at most %d bytes, this one has %d", maxIDRaw, len(raw))
-	}
+	again := jsonReader{b: raw}
 	if raw[0] != '"' {
-		n := jsonReader{b: raw}
-		if _, err := n.integer(); err != nil {
+		if _, err := again.integer(); err != nil {
 			return Refuse(BadRequest, "an id is a string or a whole number from 0 to 2^53-1")
 		}
+	} else if id, _ := again.str(); len(id) > maxIDBytes { // no error, because value has read the same string
+		return Refuse(TooLarge, "an id has at most %d bytes, this one has %d", maxIDBytes, len(id))
 	}
 	c.ID = raw
 	return nil

@@ -12,6 +12,7 @@ import (
 )
 
 func TestParseCommandReadsEachVerb(t *testing.T) {
+	longID, escapedID := strings.Repeat("x", maxIDBytes), strings.Repeat(`\u4f60`, maxIDBytes/3)
 	lobby := MustRoom("lobby")
 	for frame, check := range map[string]func(Command) bool{
 		`{"id":1,"say":{"room":"lobby","text":"hi","key":"3f9c"}}`: func(c Command) bool {
@@ -29,6 +30,9 @@ func TestParseCommandReadsEachVerb(t *testing.T) {
 		`{"join":{"room":"lobby","after":"2026-11-22T10:53:07Z"}}`: func(c Command) bool { return c.From.After.Equal(time.Date(2026, 11, 22, 10, 53, 7, 0, time.UTC)) },
 		`{"join":{"room":"lobby"}}`:                                func(c Command) bool { return c.From.None() },
 		`{"history":{"before":43,"limit":50}}`:                     func(c Command) bool { return c.Before == 43 && c.Limit == 50 },
+		`{"history":{"limit":100000}}`:                             func(c Command) bool { return c.Before == 0 && c.Limit == MaxHistory },
+		`{"id":"` + longID + `","leave":{}}`:                       func(c Command) bool { return string(c.ID) == `"`+longID+`"` },
+		`{"id":"` + escapedID + `","leave":{}}`:                    func(c Command) bool { return string(c.ID) == `"`+escapedID+`"` },
 		`{"signal":{"type":"typing","data":{}}}`:                   func(c Command) bool { return c.Content.Type == "typing" && string(c.Content.Body) == "{}" },
 		`{"moderate":{"room":"lobby","act":"close","why":"done"}}`: func(c Command) bool { return c.Act == ActClose && c.Why == "done" },
 		` { "leave" : { } } `:                                      func(c Command) bool { return c.Verb == VerbLeave },
@@ -91,12 +95,17 @@ func TestParseCommandRefusesMalformedFrames(t *testing.T) {
 		{`{"id":7,"join":{"since":1,"last":2}}`, BadRequest, "7"},
 		{`{"id":7,"join":{"after":"yesterday"}}`, BadRequest, "7"},
 		{`{"id":7,"history":{"since":1,"before":2}}`, BadRequest, "7"},
+		{`{"id":7,"history":{"before":0}}`, BadRequest, "7"},
+		{`{"id":7,"history":{"limit":0}}`, BadRequest, "7"},
+		{`{"id":7,"signal":{"type":""}}`, BadRequest, "7"},
+		{`{"id":7,"signal":{}}`, BadRequest, "7"},
 		{`{"id":7,"moderate":{"act":"explode"}}`, BadRequest, "7"},
 		{`{"id":7,"auth":{}}`, BadRequest, "7"},
 		{`{"id":9007199254740993,"leave":{}}`, BadRequest, ""},
 		{`{"id":1.5,"leave":{}}`, BadRequest, ""},
 		{`{"id":{},"leave":{}}`, BadRequest, ""},
-		{`{"id":"` + strings.Repeat("x", 100) + `","leave":{}}`, TooLarge, ""},
+		{`{"id":"` + strings.Repeat("x", maxIDBytes+1) + `","leave":{}}`, TooLarge, ""},
+		{`{"id":"` + strings.Repeat(`\u0041`, maxIDBytes+1) + `","leave":{}}`, TooLarge, ""},
 	} {
 		c, err := ParseCommand([]byte(x.frame))
 		r, ok := err.(*Refusal)
@@ -147,6 +156,22 @@ func TestRefusalHasTheIDOfTheCommandWhereverItIs(t *testing.T) {
 
 // If "after" is a time before 1970, the whole log is replayed. As with every value of "after",
 // the command must not contain "since" or "last" too.
+// A client that is told "there are …" can send each act of the list.
+func TestEachListedActIsAnActOfModerate(t *testing.T) {
+	_, err := ParseCommand([]byte(`{"moderate":{"act":"explode"}}`))
+	_, list, _ := strings.Cut(AsRefusal(err).Message, "there are ")
+	acts := strings.FieldsFunc(strings.ReplaceAll(list, " and ", ", "), func(r rune) bool { return r == ',' || r == ' ' })
+	if len(acts) != len(Acts)-1 {
+		t.Errorf("got the acts %q, want all but edit", acts)
+	}
+	for _, act := range acts {
+		fields := map[string]string{"": "", "member": `,"member":"u"`, "every": `,"every":"1s"`, "seq": `,"seq":1`}[Act(act).Rule().Needs]
+		if _, err := ParseCommand([]byte(`{"moderate":{"act":"` + act + `"` + fields + `}}`)); err != nil {
+			t.Errorf("%s is listed, but got %v", act, err)
+		}
+	}
+}
+
 func TestTimesBefore1970CountAs1970(t *testing.T) {
 	for _, after := range []string{"0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "1969-12-31T23:59:59Z"} {
 		c, err := ParseCommand([]byte(`{"join":{"room":"lobby","after":"` + after + `"}}`))

@@ -25,8 +25,8 @@ type Identity struct {
 // characters, format characters, line separators, and a space at the beginning or the end. Ids
 // are compared byte by byte, without any normalisation.
 func CheckID(id string) *Refusal {
-	if id == "" || len(id) > MaxIDBytes {
-		return Refuse(TooLarge, "an id has 1 to %d bytes, this one has %d", MaxIDBytes, len(id))
+	if refusal := checkLength("id", id, MaxIDBytes); refusal != nil {
+		return refusal
 	}
 	if !utf8.ValidString(id) {
 		return Refuse(BadRequest, "the id is not valid UTF-8")
@@ -79,8 +79,8 @@ func EscapeID(id string) string {
 // CheckKey refuses a key that does not consist of 1 to 128 printable ASCII characters without
 // spaces. A valid key needs no escapes in a NATS header.
 func CheckKey(key string) *Refusal {
-	if key == "" || len(key) > MaxKeyBytes {
-		return Refuse(TooLarge, "a key has 1 to %d characters, this one has %d", MaxKeyBytes, len(key))
+	if refusal := checkLength("key", key, MaxKeyBytes); refusal != nil {
+		return refusal
 	}
 	for i := 0; i < len(key); i++ {
 		if key[i] <= ' ' || key[i] > '~' {
@@ -95,13 +95,24 @@ func CheckKey(key string) *Refusal {
 func CheckType(t string) *Refusal { return checkToken("type", t, MaxTypeBytes) }
 
 func checkToken(what, s string, limit int) *Refusal {
-	if s == "" || len(s) > limit {
-		return Refuse(TooLarge, "the %s has 1 to %d characters, this one has %d", what, limit, len(s))
+	if refusal := checkLength(what, s, limit); refusal != nil {
+		return refusal
 	}
 	for i := 0; i < len(s); i++ {
 		if !plainInHeader(s[i]) {
 			return Refuse(BadRequest, "the %s may contain only ASCII letters, digits and _ . : @ -", what)
 		}
+	}
+	return nil
+}
+
+// checkLength refuses a string that is empty or has more than limit bytes.
+func checkLength(what, s string, limit int) *Refusal {
+	if s == "" {
+		return Refuse(BadRequest, "the %s is missing or empty; it has 1 to %d bytes", what, limit)
+	}
+	if len(s) > limit {
+		return Refuse(TooLarge, "the %s has at most %d bytes, this one has %d", what, limit, len(s))
 	}
 	return nil
 }

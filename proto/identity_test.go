@@ -28,6 +28,17 @@ func TestCheckIDAcceptsPrintableIDs(t *testing.T) {
 	}
 }
 
+func TestEmptyNamesAreNotTooLarge(t *testing.T) {
+	for what, check := range map[string]func(string) *Refusal{"id": CheckID, "key": CheckKey, "type": CheckType} {
+		if r := check(""); r == nil || r.Code != BadRequest || !strings.Contains(r.Message, "empty") {
+			t.Errorf("an empty %s: got %v, want bad_request", what, r)
+		}
+		if r := check(strings.Repeat("a", 129)); r == nil || r.Code != TooLarge {
+			t.Errorf("a long %s: got %v, want too_large", what, r)
+		}
+	}
+}
+
 func TestEscapedIDsDiffer(t *testing.T) {
 	seen := map[string]string{}
 	for _, id := range []string{"a", "a=", "a=3D", "a*", "a=2A", "a|", "a b", "a=20b", "A", "€", "=E2=82=AC", "安", "a.b", "\ufffd"} {

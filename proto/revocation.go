@@ -1,6 +1,9 @@
 package proto
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Revocation makes credentials invalid that were issued before a certain time. It concerns
 // either all credentials of one id, or the resume strings of one session and of all sessions
@@ -10,6 +13,23 @@ type Revocation struct {
 	Session   string `json:"session,omitempty"`
 	Reconnect bool   `json:"reconnect,omitempty"` // the client may come back with a newer credential
 	At        int64  `json:"at"`                  // in milliseconds since 1970
+}
+
+// Check refuses a revocation that does not name either an id or a session, and one that concerns
+// no credential. Of the reserved ids, only those of guests are in credentials.
+func (e *Revocation) Check() *Refusal {
+	switch {
+	case (e.ID == "") == (e.Session == ""):
+		return Refuse(BadRequest, "name an id or a session")
+	case e.Session != "":
+		if !strings.Contains(e.Session, "-") || checkToken("session", e.Session, MaxIDBytes) != nil {
+			return Refuse(BadRequest, "the session is not one that a hello has named")
+		}
+		return nil
+	case ReservedID(e.ID) && !IsGuest(e.ID):
+		return Refuse(BadRequest, "no credential has the id %s, so none can be revoked", clip(e.ID))
+	}
+	return CheckID(e.ID)
 }
 
 // Revoked is the answer on [SubjectRevoke]. If it contains an Error, the revocation was not

@@ -133,11 +133,18 @@ var readers = map[string]func(c *Command, r *jsonReader) error{
 		}
 		return orNil(c.Terms.read("seq", strconv.FormatUint(n, 10)))
 	},
-	"at":     func(c *Command, r *jsonReader) error { return c.From.read(r, "at") },
-	"before": func(c *Command, r *jsonReader) (err error) { c.Before, err = r.integer(); return err },
+	"at": func(c *Command, r *jsonReader) error { return c.From.read(r, "at") },
+	"before": func(c *Command, r *jsonReader) (err error) {
+		if c.Before, err = r.integer(); err == nil && c.Before == 0 {
+			err = Refuse(BadRequest, "before is the seq of an event, so at least 1; leave it out to read the newest page")
+		}
+		return err
+	},
 	"limit": func(c *Command, r *jsonReader) error {
 		n, err := r.integer()
-		c.Limit = int(min(n, MaxHistory))
+		if c.Limit = int(min(n, MaxHistory)); err == nil && n == 0 {
+			err = Refuse(BadRequest, "limit is a number from 1 to %d", MaxHistory)
+		}
 		return err
 	},
 	"act": func(c *Command, r *jsonReader) error {

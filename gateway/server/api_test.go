@@ -41,6 +41,8 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 		{"too long", "POST", lobby + "/messages", strings.Repeat("x", 1001), []string{"Content-Type", textType}, 413, "at most 1000"},
 		{"far too long", "POST", lobby + "/messages", strings.Repeat("x", 1<<20), []string{"Content-Type", textType}, 413, "too_large"},
 		{"a close word", "POST", lobby + "/messages", "关闭", []string{"Content-Type", textType}, 409, "closed_by_word"},
+		{"an empty type", "POST", lobby + "/signal", `{"type":""}`, []string{"Content-Type", jsonType}, 400, "bad_request"},
+		{"nobody", "POST", lobby + "/mute", `{"member":""}`, []string{"Content-Type", jsonType}, 400, "bad_request"},
 		{"a bad room", "POST", rooms + "/a.b./messages", "x", []string{"Content-Type", textType}, 400, "bad_room"},
 		{"a wildcard", "POST", rooms + "/%3E/messages", "x", []string{"Content-Type", textType}, 400, "bad_room"},
 		{"a bad sender", "POST", lobby + "/messages?from=a%00b", "x", []string{"Content-Type", textType}, 400, "bad_request"},
@@ -53,6 +55,9 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 		{"an empty room", "GET", rooms + "/nobody/messages", "", nil, 200, `{"room":"nobody","events":[],"more":false,"seq":0,"epoch":""}`},
 		{"two bounds", "GET", lobby + "/messages?since=1&last=1", "", nil, 400, "one of since, last and after"},
 		{"no number", "GET", lobby + "/messages?since=-1", "", nil, 400, "not a number"},
+		{"before the beginning", "GET", lobby + "/messages?before=0", "", nil, 400, "not a number from 1"},
+		{"no events", "GET", lobby + "/messages?limit=0", "", nil, 400, "not a number from 1"},
+		{"a long page", "GET", lobby + "/messages?limit=100000", "", nil, 200, `],"more":false,"seq":4,"epoch":"`},
 		{"no time", "GET", lobby + "/messages?after=noon", "", nil, 400, "not a time"},
 		{"an unknown parameter", "GET", lobby + "/messages?lats=1", "", nil, 400, "not a parameter"},
 

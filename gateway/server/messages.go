@@ -104,8 +104,8 @@ func queryOf(r *http.Request, by *caller) (q history.Query, wait time.Duration, 
 		switch name {
 		case "since", "last", "after", "epoch", "at":
 		case "before":
-			if q.Before, err = strconv.ParseUint(value, 10, 53); err != nil {
-				return q, 0, proto.Refuse(proto.BadRequest, "before=%.40q is not a number", value)
+			if q.Before, err = strconv.ParseUint(value, 10, 53); err != nil || q.Before == 0 {
+				return q, 0, proto.Refuse(proto.BadRequest, "before=%.40q is not a number from 1", value)
 			}
 			if !from.None() {
 				return q, 0, proto.Refuse(proto.BadRequest, "use only one of last, since, before and after")

@@ -21,22 +21,16 @@ func (a *api) revoke(r *http.Request, by *caller) (answer, error) {
 	if err := readObject(r, &asked, `{"id":"ann"} or {"session":"…"}`); err != nil {
 		return nil, err
 	}
-	if (asked.ID == "") == (asked.Session == "") || len(asked.Session) > proto.MaxIDBytes {
-		return nil, proto.Refuse(proto.BadRequest, "name an id or a session: one of them, of at most %d bytes", proto.MaxIDBytes)
-	}
-	target := asked.Session
-	if asked.ID != "" {
-		target = asked.ID
-		if refusal := proto.CheckID(asked.ID); refusal != nil {
-			return nil, refusal
-		}
+	e := proto.Revocation{ID: asked.ID, Session: asked.Session, Reconnect: asked.Reconnect}
+	if refusal := e.Check(); refusal != nil {
+		return nil, refusal
 	}
 	var at time.Time
 	err := by.mayRevoke(asked.ID)
 	if err == nil {
-		at, err = a.bridge.Revoke(r.Context(), proto.Revocation{ID: asked.ID, Session: asked.Session, Reconnect: asked.Reconnect})
+		at, err = a.bridge.Revoke(r.Context(), e)
 	}
-	daemon.Audit(a.log, by.describe(r, a.auth.IssuerOf, daemon.Act{Name: "revoke", Target: target}), err)
+	daemon.Audit(a.log, by.describe(r, a.auth.IssuerOf, daemon.Act{Name: "revoke", Target: e.ID + e.Session}), err)
 	if err != nil {
 		return nil, err
 	}

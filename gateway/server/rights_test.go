@@ -282,6 +282,11 @@ acme acme-0123456789abcdef revoke:acme:*
 		{"root", `{}`, 400, "name an id or a session"},
 		{"root", `{"id":"ann","session":"x"}`, 400, "name an id or a session"},
 		{"root", `{"id":"a\u0000"}`, 400, "cannot be printed"},
+		{"root", `{"id":"*guests"}`, 400, "no credential has the id"},
+		{"root", `{"id":"api:root"}`, 400, "no credential has the id"},
+		{"root", `{"id":"anon-1"}`, 200, `{"ok":{"at":"`},
+		{"root", `{"session":"nonsense"}`, 400, "not one that a hello has named"},
+		{"root", `{"session":"a-b c"}`, 400, "not one that a hello has named"},
 		{"root", `{"ids":["ann"]}`, 400, "the body must be"},
 		{"root", `{"session":"` + session + `"}`, 200, `{"ok":{"at":"`},
 	} {

@@ -17,8 +17,11 @@ import (
 // answerRevoke stores a revocation, sends it to the gateways and answers.
 func (a api) answerRevoke(r micro.Request) {
 	var e proto.Revocation
-	if err := json.Unmarshal(r.Data(), &e); err != nil || (e.ID == "") == (e.Session == "") || len(e.ID)+len(e.Session) > proto.MaxIDBytes {
-		a.respond(r, proto.Revoked{Error: &proto.Refused{Code: proto.BadRequest, Message: "a revocation names an id or a session"}})
+	if err := json.Unmarshal(r.Data(), &e); err != nil {
+		e = proto.Revocation{} // which Check refuses
+	}
+	if refusal := e.Check(); refusal != nil {
+		a.respond(r, proto.Revoked{Error: &proto.Refused{Code: refusal.Code, Message: refusal.Message}})
 		return
 	}
 	a.run(r, func(ctx context.Context) any {
