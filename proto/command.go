@@ -29,6 +29,15 @@ const (
 	maxIDBytes = 64   // the most bytes of a command's id, without quotes and escapes
 )
 
+// CommandBytes returns the most bytes that a command may have if its message may have the given
+// number of bytes. JSON may write each byte of the message as six, such as \u000a. The other
+// fields need up to 4096 bytes.
+func CommandBytes(message int) int { return 6*message + 4096 }
+
+// UsualBytes returns the most bytes of a command that is not mostly escapes. Base64 makes a
+// message longer by a third.
+func UsualBytes(message int) int { return 2*message + 4096 }
+
 // Command is one frame of a JSON session that [ParseCommand] has checked. The verb decides which
 // fields are set; see [Verbs]. The byte slices point into the frame.
 type Command struct {

@@ -85,6 +85,13 @@ func (b *Budget) Has(u Use, n int) bool {
 	return b.by[u].Load()+int64(n) <= b.most/2 && b.used.Load()+int64(n) <= b.most
 }
 
+// Spare reports whether the use takes less than half of what it may take, and the budget has
+// space for the other half. Unusually long data is refused otherwise, so that it leaves memory
+// for data of the usual length.
+func (b *Budget) Spare(u Use) bool {
+	return b.by[u].Load() < b.most/4 && b.used.Load() < b.most*3/4
+}
+
 // Add takes n bytes even if they do not fit. If n is negative, it gives bytes back.
 func (b *Budget) Add(u Use, n int) {
 	b.by[u].Add(int64(n))

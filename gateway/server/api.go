@@ -94,14 +94,27 @@ func (a *api) handler(serve func(*http.Request, *caller) (answer, error)) http.H
 		by, err := a.begin(w, r)
 		var body answer
 		if err == nil {
-			r.Body = http.MaxBytesReader(w, r.Body, int64(2*a.maxMessage)+4096)
-			body, err = serve(r, &by)
+			body, err = a.bounded(w, r, &by, serve)
 		}
 		if err != nil && r.Context().Err() == nil {
 			a.logDefect(r, err)
 		}
 		a.respond(w, body, err)
 	}
+}
+
+// bounded calls serve with a bounded body. If the body may be unusually long, its bytes count in
+// the memory budget.
+func (a *api) bounded(w http.ResponseWriter, r *http.Request, by *caller, serve func(*http.Request, *caller) (answer, error)) (answer, error) {
+	most := proto.CommandBytes(a.maxMessage)
+	r.Body = http.MaxBytesReader(w, r.Body, int64(most))
+	if r.ContentLength < 0 || r.ContentLength > int64(proto.UsualBytes(a.maxMessage)) {
+		if !a.memory.Spare(limit.Messages) || !a.memory.Take(limit.Messages, most) {
+			return nil, proto.Refuse(proto.Overloaded, "the gateway has no memory left for such a long request; try again").After(time.Second)
+		}
+		defer a.memory.Add(limit.Messages, -most)
+	}
+	return serve(r, by)
 }
 
 // begin returns the caller of a request. It returns an error if the request is refused.

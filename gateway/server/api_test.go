@@ -39,6 +39,8 @@ func TestAPIAnswersAsDocumented(t *testing.T) {
 		{"a form", "POST", lobby + "/messages", "x", []string{"Content-Type", "application/x-www-form-urlencoded"}, 400, "Content-Type"},
 		{"not UTF-8", "POST", lobby + "/messages", "\xff", []string{"Content-Type", textType}, 400, "UTF-8"},
 		{"too long", "POST", lobby + "/messages", strings.Repeat("x", 1001), []string{"Content-Type", textType}, 413, "at most 1000"},
+		{"all escapes", "POST", rooms + "/escapes/messages", `{"text":"` + strings.Repeat(`\u0001`, 1000) + `"}`, []string{"Content-Type", jsonType}, 200, `"seq":1,`},
+		{"too many escapes", "POST", rooms + "/escapes/messages", `{"text":"` + strings.Repeat(`\u0001`, 1001) + `"}`, []string{"Content-Type", jsonType}, 413, "at most 1000"},
 		{"far too long", "POST", lobby + "/messages", strings.Repeat("x", 1<<20), []string{"Content-Type", textType}, 413, "too_large"},
 		{"a close word", "POST", lobby + "/messages", "关闭", []string{"Content-Type", textType}, 409, "closed_by_word"},
 		{"an empty type", "POST", lobby + "/signal", `{"type":""}`, []string{"Content-Type", jsonType}, 400, "bad_request"},

@@ -101,7 +101,7 @@ func (c *Config) Bind(flags *pflag.FlagSet) {
 	flags.StringVar(&c.KeyFile, "https-key", c.KeyFile, "use the key in this PEM `file` with --https-cert")
 	flags.Float64Var(&c.Rate, "rate", c.Rate, "accept this `number` of messages a second from a connection, and from all connections of one user together; 0 = no limit")
 	flags.IntVar(&c.Burst, "burst", c.Burst, "accept this `number` of messages at once from a connection, and from all connections of one user together")
-	flags.IntVar(&c.MaxMessage, "max-message", c.MaxMessage, "set the maximum size of a message in `bytes`; a longer one closes its connection with 1009")
+	flags.IntVar(&c.MaxMessage, "max-message", c.MaxMessage, "set the maximum size of a message in `bytes`; a longer one is refused, and closes a text session with 1009")
 	flags.IntVar(&c.MaxRequestHead, "max-request-head", c.MaxRequestHead, "set the maximum size in `bytes` of the head of a request or handshake, including cookies")
 	flags.DurationVar(&c.PingInterval, "ping-interval", c.PingInterval, "ping a client after this `time` of silence; choose a shorter time than the idle timeouts of proxies on the way")
 	flags.DurationVar(&c.HTTPIdleTime, "http-idle-time", c.HTTPIdleTime, "close an idle HTTP connection after this `time`; choose a longer time than that of the proxy in front")
@@ -217,9 +217,8 @@ func (c *Config) loops(memory *limit.Budget, gate loop.Gate) (loop.Config, error
 	lc := loop.DefaultConfig()
 	lc.Memory, lc.Gate = memory, gate
 	lc.Address, lc.Loops, lc.Portable, lc.Log = c.Listen, c.Loops, c.Portable, c.Log
-	// A command in JSON is up to a third longer than its message. There may be bytes of two
-	// commands at the same time.
-	lc.MaxPending = max(lc.MaxPending, 6*c.MaxMessage)
+	// There may be bytes of two commands at the same time, and of a frame between them.
+	lc.MaxPending = max(lc.MaxPending, 2*proto.CommandBytes(c.MaxMessage)+64<<10)
 	if c.Conformance {
 		lc.MaxPending = conformancePending
 	}

@@ -19,6 +19,7 @@ import (
 	"roomcast/gateway/limit"
 	"roomcast/gateway/loop"
 	"roomcast/gateway/session"
+	"roomcast/proto"
 	"roomcast/proto/daemon"
 )
 

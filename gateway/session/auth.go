@@ -71,11 +71,14 @@ func (qs *questions) renewed(s *session, command string) {
 }
 
 // authenticateFirst handles auth in a session that has no credential yet. If it succeeds, its
-// answer is hello.
+// answer is hello, and an ok if the command has an id.
 func (c *commands) authenticateFirst(s *session, cmd *proto.Command) {
 	if refusal := c.tooManyFailures(s); refusal != nil {
 		c.close(s, proto.CloseShed, proto.AsRefusal(refusal).Message, proto.LeftServer)
 		return
+	}
+	if cmd.ID != nil {
+		c.authIDs[s.id] = string(cmd.ID)
 	}
 	resume, guest := cmd.Resume, s.who
 	c.hold(s, pauseAuth)

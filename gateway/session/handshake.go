@@ -299,6 +299,10 @@ func (h *handshakes) hello(s *session, head history.Head) {
 	}
 	h.buf = hello.AppendJSON(h.buf[:0])
 	h.position(s, &proto.Record{Room: s.home, Kind: wire.KindHello, Payload: h.buf}, head, s.flags&noReplay != 0)
+	if id, asked := h.authIDs[s.id]; asked {
+		delete(h.authIDs, s.id)
+		h.send(s, proto.AppendAuth(h.ok([]byte(id)), s.who, hello.Expires))
+	}
 }
 
 // position sends e, the answer to a join. If newest is set, no replay follows, and e gets the

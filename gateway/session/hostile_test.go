@@ -120,6 +120,8 @@ func TestMalformedCommandsGetOneTypedAnswer(t *testing.T) {
 		{`{"id":1,"join":{"room":"x","since":1,"last":1}}`, `{"id":1,"error":{"code":"bad_request",*}}`},
 		{`{"id":1,"say":{"data":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}}`, `{"id":1,"error":{"code":"bad_request",*}}`},
 		{`{"id":1,"say":{"text":"` + strings.Repeat("x", 65<<10) + `"}}`, `{"id":1,"error":{"code":"too_large",*}}`},
+		{`{"id":1,"say":{"text":"` + strings.Repeat("x", 380<<10) + `"}}`, `{"id":1,"error":{"code":"too_large",*}}`},
+		{`{"id":1,"say":{"data":"` + strings.Repeat(`\n`, 60_000) + `"}}`, `{"id":1,"error":{"code":"too_large",*}}`},
 		{`{"id":1,"signal":{"room":"other","type":"t"}}`, `{"id":1,"error":{"code":"not_joined",*}}`},
 		{`{"id":1,"leave":{"room":"other"}}`, `{"id":1,"error":{"code":"not_joined",*}}`},
 		{`{"id":1,"moderate":{"act":"close"}}`, `{"id":1,"error":{"code":"forbidden",*}}`},
@@ -150,7 +152,7 @@ func TestBadFramesCloseTheConnection(t *testing.T) {
 	}{
 		{"a message over the limit", "", maskedFrame(0x81, big), "close 1009 *"},
 		{"a binary message over the limit", "", maskedFrame(0x82, big), "close 1009 *"},
-		{"a command far over the limit", "roomcast.v1", maskedFrame(0x81, big+big), "close 1009 *"},
+		{"a command far over the limit", "roomcast.v1", maskedFrame(0x81, strings.Repeat(big, 7)), "close 1009 *"},
 		{"a binary frame", "roomcast.v1", maskedFrame(0x82, "x"), "close 1003 *"},
 		{"no mask", "", []byte{0x81, 1, 'x'}, "close 1002 *"},
 		{"reserved bits", "", maskedFrame(0xC1, "x"), "close 1002 *"},

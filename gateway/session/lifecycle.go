@@ -28,6 +28,10 @@ type lifecycle struct {
 	resends map[memberKey]*limit.Resends // the messages that a client must send again, for each membership
 	waiting map[loop.ID]proto.From       // the sessions that must send auth, each with the position where its replay begins
 	polls   *polls
+
+	// authIDs contains the ids of auth commands that hello answers, by session. After hello, the
+	// session gets an ok with this id.
+	authIDs map[loop.ID]string
 }
 
 // close sends the bytes that wait for the session, and then a close frame. If the argument why

@@ -29,8 +29,9 @@ func (lc *lifecycle) holdRest(s *session, n int) bool {
 	if n == 0 {
 		return true
 	}
+	fits := s.kind != jsonKind || n <= proto.UsualBytes(lc.cfg.MaxMessage) || lc.cfg.Hub.Memory.Spare(limit.Messages)
 	n *= 2 // the loop's buffer may be twice as large as its contents
-	if lc.restOf(s).Take(n) {
+	if fits && lc.restOf(s).Take(n) {
 		s.rest = uint32(n)
 		return true
 	}

@@ -40,6 +40,70 @@ func TestManyPagesRequestedAtOnceAreAnswered(t *testing.T) {
 	}
 }
 
+// A message within the limit is accepted however it is escaped, also in several frames.
+func TestMessageMayBeAllEscapes(t *testing.T) {
+	both(t, func(t *testing.T, portable func(*settings)) {
+		memory := limit.NewBudget(64 << 20)
+		g := start(t, portable, func(s *settings) { s.session.Hub.Memory = memory })
+		c := g.json("/ws")
+		c.want(`{"hello":*`)
+		room := fmt.Sprintf("escapes_%d", time.Now().UnixNano())
+		for i, tt := range []struct {
+			escape string
+			bytes  int
+			want   string
+		}{
+			{`\u0001`, 65536, `"ok":{"seq":1,*`},
+			{`\u5173`, 65536 / 3, `"ok":{"seq":2,*`},
+			{`\n`, 65536, `"ok":{"seq":3,*`},
+			{`\n`, 65537, `"error":{"code":"too_large",*`},
+			{`\u0001`, 65537, `"error":{"code":"too_large",*`},
+		} {
+			frame := fmt.Sprintf(`{"id":%d,"say":{"room":"%s","text":"%s"}}`, i, room, strings.Repeat(tt.escape, tt.bytes))
+			half := len(frame) / 2
+			c.write(maskedFrame(0x01, frame[:half]))
+			c.write(maskedFrame(0x80, frame[half:]))
+			c.want(fmt.Sprintf(`{"id":%d,`, i) + tt.want)
+		}
+		eventually(t, "the memory to be given back", func() bool { return memory.Used(limit.Messages) == 0 })
+	})
+}
+
+// Frames that are mostly escapes take at most half of the memory for unfinished messages. The
+// other half remains for frames of the usual length.
+func TestLongFramesLeaveMemoryForOthers(t *testing.T) {
+	memory := limit.NewBudget(16 << 20)
+	g := start(t, func(s *settings) { s.session.Hub.Memory = memory; s.loop.Loops = 1 })
+	closes := func() uint64 {
+		return g.sum(func(ss *session.Sessions) uint64 { return ss.Stats().Closes(proto.CloseShed) })
+	}
+	for range 20 {
+		c := g.json("/ws")
+		c.want(`{"hello":*`)
+		c.write(maskedFrame(0x81, strings.Repeat(" ", 390_000))[:380_000])
+	}
+	eventually(t, "long frames to be refused", func() bool { return closes() > 0 })
+	if used := memory.Used(limit.Messages); used > 5<<20 {
+		t.Errorf("long frames take %d bytes, want about a quarter of the budget", used)
+	}
+	before := closes()
+	frame := maskedFrame(0x81, `{"id":1,"ping":{}}`+strings.Repeat(" ", 80_000))
+	var usual []*client
+	for range 10 {
+		c := g.json("/ws")
+		c.want(`{"hello":*`)
+		c.write(frame[:70_000])
+		usual = append(usual, c)
+	}
+	for _, c := range usual {
+		c.write(frame[70_000:])
+		c.want(`{"id":1,"ok":{}}`)
+	}
+	if n := closes() - before; n > 0 {
+		t.Errorf("%d sessions were closed while frames of the usual length arrived", n)
+	}
+}
+
 // The memory for unfinished messages and requests is bounded. A connection that exceeds the
 // bound is closed with a reason, and the other connections continue.
 func TestUnfinishedMessagesAreBounded(t *testing.T) {

@@ -33,7 +33,7 @@ import (
 
 // Config sets what sessions may do.
 type Config struct {
-	MaxMessage int          // bytes of one message; a session that sends more is closed with 1009
+	MaxMessage int          // bytes of one message; a longer one is refused, and closes a text session with 1009
 	MaxRooms   int          // the most rooms that one session may be in
 	Rate       limit.Rate   // limit of commands and messages of one connection
 	Rates      *limit.Rates // limits of commands and messages of each sender with a credential, shared by all loops; nil = no limit
@@ -111,13 +111,11 @@ func New(cfg Config, l *loop.Loop, b *bridge.Bridge, a *auth.Auth, ask *backend.
 	st := &state{
 		cfg: cfg, loop: l, bridge: b, auth: a, backend: ask, caps: caps, stats: newStats(), codecs: newCodecs(),
 		textLimits: wire.Limits{Message: cfg.MaxMessage, Fragments: 1024},
-		// A body of bytes arrives in base64, which has four characters for three bytes. The
-		// command's other fields need up to 4096 bytes.
-		jsonLimits: wire.Limits{Message: cfg.MaxMessage*4/3 + 4096, Fragments: 1024},
+		jsonLimits: wire.Limits{Message: proto.CommandBytes(cfg.MaxMessage), Fragments: 1024},
 		verbose:    cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 		streams:    make(streams), parts: cfg.Hub.Memory.Part(limit.Messages), requests: cfg.Hub.Memory.Part(limit.Handshakes),
 	}
-	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), signals: make(map[memberKey]time.Time), waiting: make(map[loop.ID]proto.From), polls: newPolls(st)}
+	lc := &lifecycle{state: st, joins: make(map[memberKey]string), resends: make(map[memberKey]*limit.Resends), signals: make(map[memberKey]time.Time), waiting: make(map[loop.ID]proto.From), authIDs: make(map[loop.ID]string), polls: newPolls(st)}
 	qs := &questions{lifecycle: lc, asked: make(map[loop.ID]*asked), families: make(map[loop.ID]string)}
 	ss := &Sessions{lifecycle: lc, questions: qs, handshakes: handshakes{questions: qs}, commands: commands{questions: qs}}
 	ss.commands.handshakes = &ss.handshakes
@@ -201,6 +199,7 @@ func (ss *Sessions) Gone(id loop.ID, why error) {
 	ss.polls.forget(id)
 	delete(ss.streams, id)
 	delete(ss.waiting, id)
+	delete(ss.authIDs, id)
 	delete(ss.questions.asked, id)
 	delete(ss.resends, memberKey{id: id})
 	delete(ss.questions.families, id)

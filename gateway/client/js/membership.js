@@ -299,7 +299,7 @@ export class Room extends Emitter {
     const { message: most } = this.#connection._limits, bytes = (text) => new TextEncoder().encode(text).length;
     if (!most) return;
     const long = body.bin !== undefined ? body.bin.length * 0.75 - 2 : bytes(body.text ?? JSON.stringify(body.data));
-    if (long > most || bytes(JSON.stringify(body)) > most * 4 / 3 + 4000) return failure("too_large", `the message is longer than ${most} bytes`);
+    if (long > most || bytes(JSON.stringify(body)) > most * 6 + 4000) return failure("too_large", `the message is longer than ${most} bytes`);
   }
 
   /** Searches the log for a message whose key the server may have forgotten. Sends the message only if it is not in the log. */
