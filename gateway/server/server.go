@@ -19,7 +19,6 @@ import (
 	"roomcast/gateway/limit"
 	"roomcast/gateway/loop"
 	"roomcast/gateway/session"
-	"roomcast/proto"
 	"roomcast/proto/daemon"
 )
 
