@@ -154,12 +154,10 @@ func TestRefusalHasTheIDOfTheCommandWhereverItIs(t *testing.T) {
 	}
 }
 
-// If "after" is a time before 1970, the whole log is replayed. As with every value of "after",
-// the command must not contain "since" or "last" too.
-// A client that is told "there are …" can send each act of the list.
+// A client that is told "the acts are …" can send each act of the list.
 func TestEachListedActIsAnActOfModerate(t *testing.T) {
 	_, err := ParseCommand([]byte(`{"moderate":{"act":"explode"}}`))
-	_, list, _ := strings.Cut(AsRefusal(err).Message, "there are ")
+	_, list, _ := strings.Cut(AsRefusal(err).Message, "the acts are ")
 	acts := strings.FieldsFunc(strings.ReplaceAll(list, " and ", ", "), func(r rune) bool { return r == ',' || r == ' ' })
 	if len(acts) != len(Acts)-1 {
 		t.Errorf("got the acts %q, want all but edit", acts)
@@ -172,6 +170,8 @@ func TestEachListedActIsAnActOfModerate(t *testing.T) {
 	}
 }
 
+// If "after" is a time before 1970, the whole log is replayed. As with every value of "after",
+// the command must not contain "since" or "last" too.
 func TestTimesBefore1970CountAs1970(t *testing.T) {
 	for _, after := range []string{"0001-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "1969-12-31T23:59:59Z"} {
 		c, err := ParseCommand([]byte(`{"join":{"room":"lobby","after":"` + after + `"}}`))

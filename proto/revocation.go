@@ -20,7 +20,7 @@ type Revocation struct {
 func (e *Revocation) Check() *Refusal {
 	switch {
 	case (e.ID == "") == (e.Session == ""):
-		return Refuse(BadRequest, "name an id or a session")
+		return Refuse(BadRequest, "name an id or a session: one of them")
 	case e.Session != "":
 		if !strings.Contains(e.Session, "-") || checkToken("session", e.Session, MaxIDBytes) != nil {
 			return Refuse(BadRequest, "the session is not one that a hello has named")

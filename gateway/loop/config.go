@@ -79,7 +79,7 @@ func (openGate) Leave(netip.Addr)                           {}
 func DefaultConfig() Config {
 	return Config{
 		Address:    ":8000",
-		MaxPending: 256 << 10,
+		MaxPending: 1 << 20,
 		MaxPosted:  1 << 20,
 		SendBuffer: 64 << 10,
 		Log:        slog.Default(),

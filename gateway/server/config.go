@@ -217,7 +217,8 @@ func (c *Config) loops(memory *limit.Budget, gate loop.Gate) (loop.Config, error
 	lc := loop.DefaultConfig()
 	lc.Memory, lc.Gate = memory, gate
 	lc.Address, lc.Loops, lc.Portable, lc.Log = c.Listen, c.Loops, c.Portable, c.Log
-	// There may be bytes of two commands at the same time, and of a frame between them.
+	// The buffer may contain the bytes of two commands at the same time, and of a frame between
+	// them.
 	lc.MaxPending = max(lc.MaxPending, 2*proto.CommandBytes(c.MaxMessage)+64<<10)
 	if c.Conformance {
 		lc.MaxPending = conformancePending

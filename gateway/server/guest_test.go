@@ -148,7 +148,7 @@ func TestGuestUsesPlainHTTPThroughAProxy(t *testing.T) {
 		{"say", "POST", "/lobby/messages", `{"text":"hi","key":"k1"}`, me, 200, `"seq":1`},
 		{"the same again", "POST", "/lobby/messages", `{"text":"hi","key":"k1"}`, me, 200, `"duplicate":true`},
 		{"signal", "POST", "/ops/signal", `{"type":"typing","data":{"n":1}}`, me, 200, `{"ok":{}}`},
-		{"a signal without a type", "POST", "/ops/signal", `{"data":1}`, me, 413, "the type has"},
+		{"a signal without a type", "POST", "/ops/signal", `{"data":1}`, me, 400, "the type is missing or empty"},
 		{"edit", "POST", "/lobby/edit", `{"seq":1,"text":"hello"}`, me, 200, `"seq":2`},
 		{"members", "GET", "/lobby/members", "", me, 200, `"name":"Ann"`},
 		{"history", "GET", "/lobby/messages?last=2", "", me, 200, `"text":"hello"`},

@@ -224,7 +224,7 @@ read read-0123456789abcdef read say
 		{"user", `{"id":"ann","rooms":{"lobby":"read"}}`, 403, "only a token of --api-token-file"},
 		{"none", `{"id":"ann","rooms":{"lobby":"read"}}`, 401, "neither in --api-token-file nor a JSON Web Token"},
 		{"root", `{"id":"anon-x","rooms":{"lobby":"read"}}`, 403, "only Roomcast itself uses"},
-		{"root", `{"id":"","rooms":{"lobby":"read"}}`, 413, "an id has"},
+		{"root", `{"id":"","rooms":{"lobby":"read"}}`, 400, "the id is missing or empty"},
 		{"root", `{"id":7,"rooms":{"lobby":"read"}}`, 400, "the body must be"},
 		{"root", `{"id":"ann"}`, 400, "name the rooms"},
 		{"root", `{"id":"ann","rooms":null}`, 400, "rooms"},

@@ -51,6 +51,7 @@ func TestTicketOpensOneSession(t *testing.T) {
 	first := g.json("/ws")
 	first.send(`{"id":1,"auth":{"ticket":"` + g.ticket("ann", rooms) + `"}}`)
 	first.want(`{"hello":{*"you":{"id":"ann"*`)
+	first.want(`{"id":1,"ok":{"you":{"id":"ann"*"expires":"2*`)
 	first.send(`{"id":2,"auth":{"ticket":"` + g.ticket("ann", `{"news":"read"}`) + `"}}`)
 	first.want(`{"id":2,"ok":{"you":{"id":"ann"*"expires":*`)
 	first.send(`{"id":3,"join":{"room":"` + room + `"}}`)
@@ -58,6 +59,7 @@ func TestTicketOpensOneSession(t *testing.T) {
 	second := g.json("/ws")
 	second.send(`{"id":1,"auth":{"ticket":"` + g.ticket("ann", rooms) + `"}}`)
 	second.want(`{"hello":*`)
+	second.want(`{"id":1,"ok":*`)
 	second.send(`{"id":2,"auth":{"ticket":"` + g.ticket("ben", rooms) + `"}}`)
 	second.want(`{"id":2,"error":{"code":"forbidden"*`)
 }
