@@ -476,3 +476,13 @@ func TestRoomIsClosedDuringReplay(t *testing.T) {
 	w.send(`{"id":9,"leave":{"room":"shutlate"}}`)
 	w.want(`{"id":9,"error":{"code":"not_joined"*`)
 }
+
+// A resume string contains the name of its session. A name in the URL replaces it, even an empty one.
+func TestANameInTheURLReplacesTheNameInAResumeString(t *testing.T) {
+	g := start(t)
+	hello := g.open("/ws?name=Ann", "roomcast.v1").want(`{"hello":{*"name":"Ann"}*`)
+	resume := "roomcast.v1, resume." + resumeIn(t, hello)
+	g.open("/ws", resume).want(`{"hello":{*"you":{"id":"` + idIn(hello) + `","name":"Ann"}*`)
+	g.open("/ws?name=Annabel", resume).want(`{"hello":{*"you":{"id":"` + idIn(hello) + `","name":"Annabel"}*`)
+	g.open("/ws?name=", resume).want(`{"hello":{*"you":{"id":"` + idIn(hello) + `"}*`)
+}

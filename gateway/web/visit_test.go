@@ -332,19 +332,32 @@ func TestCopiedTabBecomesSomebodyElse(t *testing.T) {
 func TestEscapeInACompositionStaysThere(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t)
+	lines := make([]string, 60)
+	for i := range lines {
+		lines[i] = fmt.Sprint("line ", i)
+	}
+	g.speaker(t, "ime", "Bob").say(lines...)
 	p := openTab(t).open(g, "/?group=ime")
+	p.shows("line 59")
 	for _, field := range []string{"name", "room", "text"} {
 		p.do(chromedp.Focus(chromedp.CSS("#" + field)))
 		if _, err := chromedp.Call(p.ctx, input.ImeSetComposition, input.ImeSetCompositionParams{Text: "zhang'san", SelectionStart: 9, SelectionEnd: 9}); err != nil {
 			t.Fatal(err)
 		}
-		got := eval[string](p, `(() => {
-			const el = document.activeElement;
+		got := eval[string](p, `(async () => {
+			const el = document.activeElement, scroll = document.querySelector("#scroll");
+			for (let still = 0; still < 5; still++) { // until nothing else moves the messages
+				if (scroll.scrollTop !== 300) { scroll.scrollTop = 300; still = 0; }
+				await new Promise(requestAnimationFrame);
+			}
+			const before = scroll.scrollTop;
 			el.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", keyCode: 229, isComposing: true, bubbles: true, cancelable: true }));
-			return document.activeElement.id + " " + el.value;
+			await new Promise(requestAnimationFrame);
+			const moved = scroll.scrollHeight - scroll.clientHeight - before < 100 ? "at the end" : scroll.scrollTop - before;
+			return document.activeElement.id + " " + el.value + " " + moved;
 		})()`)
-		if got != field+" zhang'san" {
-			t.Errorf("after Escape in #%s the focus and the text are %q", field, got)
+		if got != field+" zhang'san 0" {
+			t.Errorf("after Escape in #%s the focus, the text and the movement of the messages are %q", field, got)
 		}
 	}
 }

@@ -166,8 +166,10 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
             ack = await room.say("4", key="k4")
             self.assertEqual((ack.seq, ack.duplicate), (5, True))
             other = await c.join("other", since=roomcast.Position(7, "e1"))
-            gap = await other.__anext__()
-            self.assertEqual(gap, roomcast.Gap(8, 0, "reset", ""))
+            event = await other.__anext__()
+            while isinstance(event, roomcast.Joined):
+                event = await other.__anext__()
+            self.assertEqual(event, roomcast.Gap(8, 0, "reset", ""))
 
     async def test_a_slow_reader_misses_nothing(self) -> None:
         g = self.gateway()
