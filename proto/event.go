@@ -178,7 +178,7 @@ func (e *Event) appendTerms(b []byte) []byte {
 }
 
 // Text returns the content in the form for text sessions, and whether it is binary. It returns
-// an error if [Event.AppendRecord] cannot have written the payload.
+// an error if the payload does not have the form that [Event.AppendRecord] writes.
 func (s Span) Text(payload []byte) (body []byte, binary bool, err error) {
 	raw, ok := s.Content(payload)
 	if !ok {

@@ -129,10 +129,11 @@ var ErrPartition = fmt.Errorf("the subject has another partition than the room: 
 // errSubject is the error for a subject that names no room.
 var errSubject = errors.New("not a room subject")
 
-// RoomOfSubject returns the room that a subject names. This is the last token of room.<g>,
-// room.in.<p>.<g>, room.log.<p>.<g>, room.out.<p>.<g>, room.eph.<p>.<g>, room.who.<p>.<g> and
-// room.state.<p>.<g>. RoomOfSubject returns an error for every other subject, and for a name
-// that is not valid. If <p> is not the room's partition, the error wraps [ErrPartition].
+// RoomOfSubject returns the room that a subject names. Below, <g> is the room and <p> its
+// partition. The room is the last token of room.<g>, room.in.<p>.<g>, room.log.<p>.<g>,
+// room.out.<p>.<g>, room.eph.<p>.<g>, room.who.<p>.<g> and room.state.<p>.<g>. RoomOfSubject
+// returns an error for every other subject, and for a name that is not valid. If <p> is another
+// partition, the error wraps [ErrPartition].
 func RoomOfSubject(subject string) (Room, error) {
 	rest, ok := strings.CutPrefix(subject, "room.")
 	if !ok {

@@ -144,7 +144,7 @@ func hostname(host string) string {
 }
 
 // splitOrigin returns an origin in normal form (lower case, with its port), and the origin's
-// host:port. The origin of an application has a scheme of its own, such as
+// host:port. The origin of an installed app can have a scheme of its own, such as
 // capacitor://localhost. Its host is not a host in the network, so hostPort is empty.
 func splitOrigin(origin string) (key, hostPort string, err error) {
 	u, err := url.Parse(origin)

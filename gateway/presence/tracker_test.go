@@ -193,7 +193,7 @@ func TestTrackersAgree(t *testing.T) {
 	}
 }
 
-// settle lets time pass until all messages have arrived.
+// settle advances the clock by d in short steps. All messages arrive meanwhile.
 func (w *world) settle(d time.Duration) {
 	for ; d > 0; d -= 20 * time.Millisecond {
 		w.step(20 * time.Millisecond)

@@ -130,7 +130,8 @@ func (p *poster) batch(ctx context.Context, after position, last uint64, list []
 	return b, nil
 }
 
-// stubs returns the stubs of the deleted messages and edits among the entries, by their sequence.
+// stubs returns the stubs that take the place of entries whose message was deleted. The key is the
+// stream sequence of the entry, which is the message or one of its edits.
 // The owner writes the snapshot, which names the deletion, before it acknowledges the deletion. The
 // eraser works later, so the stream may still contain the text.
 func (e *Events) stubs(ctx context.Context, list []history.Entry) (map[uint64][]byte, error) {

@@ -155,8 +155,8 @@ type (
 	renew struct{ p int }
 	// release stops answering the commands of a partition, and waits for the last commits.
 	release struct{ p int }
-	// refuse refuses the commands of a partition. If ours is false, another instance may own the
-	// partition, and refuse ignores the commands.
+	// refuse refuses the commands of a partition. If ours is false, it ignores them, because another
+	// instance may own the partition and answer them.
 	refuse struct {
 		p    int
 		ours bool

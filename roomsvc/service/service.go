@@ -230,7 +230,7 @@ func (s *Service) open(ctx context.Context) error {
 	}
 }
 
-// damaged counts and logs a record that the stream has but cannot read.
+// damaged tells the operator that NATS has a record of the room but cannot read it.
 func (s *Service) damaged(room proto.Room) {
 	s.metrics.damaged.Inc()
 	s.cfg.Log.Error("read room: its store is damaged; restore a replica or a backup", "room", room.String(), "stream", proto.StreamName)
