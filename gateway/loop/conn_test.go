@@ -133,8 +133,8 @@ func TestPauseStopsReadingUntilResume(t *testing.T) {
 	})
 }
 
-// The handler receives the unused bytes of a resumed connection. What it writes in answer to
-// them leaves in the same iteration, even if nothing else happens on the loop.
+// The handler receives the unused bytes of a resumed connection. Its answer to them leaves in the
+// same iteration, even if nothing else happens on the loop.
 func TestTurnFollowsThePassingOfUnusedBytes(t *testing.T) {
 	eachBackend(t, func(t *testing.T, cfg loop.Config) {
 		paused := make(chan bool, 1)

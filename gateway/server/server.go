@@ -162,8 +162,8 @@ type listener struct {
 	once     sync.Once
 }
 
-// open opens the listener, and makes the event loops with what serves their sessions. Connections
-// are accepted only after run.
+// open opens the listener, and makes the event loops and the parts that serve their sessions.
+// Connections are accepted only after run.
 func (s *Server) open() (*listener, error) {
 	cfg := &s.cfg
 	proxies, err := limit.ParseProxies(cfg.TrustProxies)

@@ -181,11 +181,10 @@ func TestTabsOfOneBrowserHaveTheirOwnIdentities(t *testing.T) {
 	second := first.beside().open(g, "/?group=t")
 	second.say("from the second")
 	first.shows("from the second")
-	mine := `[...document.querySelectorAll("#log .mine .bubble")].map((b) => b.textContent).join()`
 	for range 2 { // the second time after a reload
 		for p, want := range map[*tab]string{first: "from the first", second: "from the second"} {
 			p.shows("from the second")
-			if got := eval[string](p, mine); got != want {
+			if got := p.mine(); got != want {
 				t.Errorf("a tab shows %q as its own messages, want %q", got, want)
 			}
 			p.do(chromedp.Reload())
@@ -209,7 +208,7 @@ func TestIdentityOfTheBrowserOutlivesItsTab(t *testing.T) {
 	})()`)
 	third := second.beside().open(g, "/?group=t")
 	third.shows("from the first")
-	if got := eval[string](third, `[...document.querySelectorAll("#log .mine .bubble")].map((b) => b.textContent).join()`); got != "from the first" {
+	if got := third.mine(); got != "from the first" {
 		t.Errorf("a new tab shows %q as its own messages, want those of the closed tab", got)
 	}
 }

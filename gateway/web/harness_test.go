@@ -312,6 +312,12 @@ func eval[T any](p *tab, js string) T {
 	return v
 }
 
+// mine returns the texts that the page shows as the user's own messages.
+func (p *tab) mine() string {
+	p.t.Helper()
+	return eval[string](p, `[...document.querySelectorAll("#log .mine .bubble")].map((b) => b.textContent).join()`)
+}
+
 // press sends keys to the focused element.
 func (p *tab) press(keys string) {
 	p.t.Helper()

@@ -322,7 +322,7 @@ func TestCopiedTabBecomesSomebodyElse(t *testing.T) {
 	twin.shows("from the copy")
 	for q, want := range map[*tab]string{p: "from the first", twin: "from the copy"} {
 		q.wait(`document.querySelectorAll("#people li").length === 2`)
-		if got := eval[string](q, `[...document.querySelectorAll("#log .mine .bubble")].map((b) => b.textContent).join()`); got != want {
+		if got := q.mine(); got != want {
 			t.Errorf("a tab shows %q as its own messages, want %q", got, want)
 		}
 	}
