@@ -18,9 +18,9 @@ func AckPrefix(gateway string) string { return prefixAck + gateway + "." }
 // accounts, only gateways can receive replies on such a subject.
 func FromGateway(reply string) bool { return strings.HasPrefix(reply, prefixAck) }
 
-// Answerable reports whether a program may publish an answer on a reply subject. It may if
-// nobody uses the subject for anything but answers. The NATS server makes subjects that begin
-// with _R_, for requests from other accounts.
+// Answerable reports whether a program may publish an answer on a reply subject. It may if the
+// subject is used only for answers. The NATS server makes subjects that begin with _R_, for
+// requests from other accounts.
 func Answerable(reply string) bool {
 	return strings.HasPrefix(reply, prefixAck) || strings.HasPrefix(reply, "_R_.") || strings.HasPrefix(reply, "_INBOX")
 }

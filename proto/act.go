@@ -31,7 +31,7 @@ type ActRule struct {
 	Kind  EventKind // kind of the event that the act becomes
 	Needs string    // the field that the act requires; "" = none
 	Takes string    // a field that the act may have; "" = none
-	Right Right     // the right that the act requires; the author of a message needs no other right
+	Right Right     // the right that the act requires; RightSay is enough only for the author of the message
 }
 
 // Acts is the table of all acts.
@@ -58,9 +58,9 @@ func (a Act) Rule() *ActRule {
 	return nil
 }
 
-// Permits returns the right that allows the act to a sender with the given rights. For all acts
-// except an edit, this is the right to moderate, if the sender has it. Otherwise it is the right
-// in the table.
+// Permits returns the right that the act requires of a sender with the given rights. This is the
+// right in the table [Acts]. But a sender who may moderate needs only the right to moderate, except
+// for an edit.
 func (a Act) Permits(rights Rights) Right {
 	if rights.Allow(RightModerate) && a != ActEdit {
 		return RightModerate
@@ -189,8 +189,8 @@ func (t *Terms) headers(act Act) map[string]string {
 	return h
 }
 
-// formatSpan returns a duration in the form that [time.ParseDuration] reads. It omits zero
-// parts.
+// formatSpan returns a duration in the form that [time.ParseDuration] reads. It omits parts that
+// are zero: 10m, not 10m0s.
 func formatSpan(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {

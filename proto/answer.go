@@ -78,7 +78,8 @@ type Present struct {
 	List    []Member `json:"list,omitempty"`  // people on this gateway, at most MaxListed; Sessions counts only sessions on this gateway
 }
 
-// MaxListed is the greatest number of people in a room for which the server names the members.
+// MaxListed is the most people that an answer lists. If a room has more, joins and leaves contain
+// only the number of people, and no names.
 const MaxListed = 200
 
 // AppendOK appends the beginning of the answer to the command with the given id. Nil means that
@@ -175,8 +176,8 @@ func AppendEnded(b []byte, room Room, code CloseCode, reason string) []byte {
 	return append(appendString(b, reason), `}}`...)
 }
 
-// AppendDrain appends {"drain":{"in":"10s"}}, with which a gateway that stops announces that it closes
-// the session within that time.
+// AppendDrain appends {"drain":{"in":"10s"}}. It tells a session that the gateway is stopping, and
+// closes the session within that time.
 func AppendDrain(b []byte, in time.Duration) []byte {
 	return append(appendString(append(b, `{"drain":{"in":`...), in.String()), "}}"...)
 }

@@ -34,8 +34,8 @@ const (
 // fields need up to 4096 bytes.
 func CommandBytes(message int) int { return 6*message + 4096 }
 
-// UsualBytes returns the most bytes of a command that is not mostly escapes. Base64 makes a
-// message longer by a third.
+// UsualBytes is like [CommandBytes], for a command with few escapes. Base64 makes a message longer
+// by a third.
 func UsualBytes(message int) int { return 2*message + 4096 }
 
 // Command is one frame of a JSON session that [ParseCommand] has checked. The verb decides which
@@ -45,11 +45,11 @@ type Command struct {
 	Verb Verb
 	Room Room // zero = not given
 
-	Content Content // of say; of a signal, but only Type, and Body with JSON or nil
+	Content Content // of say; of signal: only Type, and Body with JSON or nil
 	Line    bool    // of say; see [Request]
 	Key     string  // of say, moderate and edit; "" = none
 
-	From   From   // of join; of history, but only Since, Epoch and At
+	From   From   // of join; of history: only Since, Epoch and At
 	begins bool   // the frame contains since, last or after
 	act    bool   // the caller has set Act, so the frame must not contain an act
 	Before uint64 // of history: return events with a seq below this one; 0 = return the newest page
@@ -78,8 +78,8 @@ func ParseCommand(frame []byte) (Command, error) {
 	return c, malformed(err, "the frame")
 }
 
-// malformed returns the refusal for an error of a [jsonReader] in the given text. It returns a
-// refusal as it is.
+// malformed turns an error of a [jsonReader] into a refusal. The parameter text names what the
+// reader was reading, such as "the frame". If err is a refusal already, malformed returns it.
 func malformed(err error, text string) error {
 	if want, ok := err.(typeError); ok {
 		return Refuse(BadRequest, "%s must be %s", text, string(want))
@@ -129,7 +129,7 @@ func (c *Command) readFields(r *jsonReader, rule *VerbRule) error {
 }
 
 // malformedField returns the refusal for a field whose value has the wrong type. It returns any
-// other error as it is.
+// other error unchanged.
 func malformedField(err error, name string) error {
 	if _, ok := err.(typeError); ok {
 		return malformed(err, name)

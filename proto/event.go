@@ -335,7 +335,7 @@ type GapReason string
 const (
 	GapTrimmed GapReason = "trimmed" // a limit of the log has removed the events
 	GapReset   GapReason = "reset"   // the room has begun a new epoch, or its log has lost the events
-	GapDamaged GapReason = "damaged" // the log contains the events, but cannot read them
+	GapDamaged GapReason = "damaged" // the log contains the events, but NATS cannot read them
 )
 
 // AppendJSON appends {"room":…,"gap":{…}}.

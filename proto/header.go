@@ -15,7 +15,7 @@ const (
 	HeaderKey  = "Rc-Key"  // the sender's key, which members see in the event
 	HeaderOnce = "Rc-Once" // a key that a gateway has made for a sender without one; members do not see it
 	HeaderType = "Rc-Type" // type of an application event
-	HeaderSent = "Rc-Sent" // a hash of the content that the sender has sent, if a backend has replaced the content; the digest of the key is made from it
+	HeaderSent = "Rc-Sent" // hash of the sender's content, if a backend has replaced this content; the key's digest is made from the hash
 	HeaderEnc  = "Rc-Enc"  // the payload is sealed; the value is the version of the seal
 
 	HeaderRights = "Rc-Rights" // the sender's rights in the room, separated by spaces; missing = all rights

@@ -17,10 +17,10 @@ const maxDepth = 64
 // errJSON is wrapped by each syntax error of a [jsonReader].
 var errJSON = errors.New("not valid JSON")
 
-// jsonReader reads one JSON text strictly and without copying. In contrast, encoding/json
-// accepts two equal names in an object, names in another case, and invalid UTF-8. Then two
-// programs could read the same frame differently. For this reader, all of these are errors. Each
-// call has its own reader.
+// jsonReader reads one JSON text strictly and without copying. In contrast, encoding/json accepts
+// two equal names in an object, names in another case, and invalid UTF-8. Then two programs could
+// read the same frame differently. For this reader, all of these are errors. A reader reads one
+// text, in one goroutine.
 type jsonReader struct {
 	b     []byte
 	i     int
@@ -67,8 +67,8 @@ func (r *jsonReader) expect(c byte) error {
 	return nil
 }
 
-// begin reads the first byte c of a value. The parameter want names the type of such a value, for
-// the error if a value of another type begins here.
+// begin reads c, which is the first byte of every value of one type. If a value of another type
+// begins here, the error says that want was expected.
 func (r *jsonReader) begin(c byte, want string) error {
 	switch next := r.peek(); {
 	case next == c:

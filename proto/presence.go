@@ -10,8 +10,8 @@ const (
 	PresenceIsShare = "share"
 )
 
-// PresenceMark identifies a state of the people who have sessions in a room on one gateway. A
-// later state has a greater mark.
+// For each room, a gateway keeps a list of the people who have sessions on this gateway.
+// PresenceMark identifies a state of this list. A later state has a greater mark.
 type PresenceMark struct {
 	Run     int64  // when the gateway began to track the room, in Unix nanoseconds
 	Version uint64 // number of changes since then
@@ -39,7 +39,7 @@ func (m *PresenceMark) UnmarshalText(b []byte) error {
 type PresenceChange struct {
 	Gateway string          `json:"gateway"`
 	Mark    PresenceMark    `json:"mark"`             // the state after Deltas
-	Deltas  []PresenceDelta `json:"deltas,omitempty"` // the changes from Version-1 to Version; if there are none, only the mark has changed
+	Deltas  []PresenceDelta `json:"deltas,omitempty"` // the changes since Version-1; if there are none, only the mark has changed
 
 	// Ask requests that each other gateway answers with its share. A gateway does not answer if
 	// Known contains its newest mark.

@@ -64,7 +64,7 @@ type Record struct {
 	Text    Span
 	Sealed  bool      // the payload is sealed, on NATS and on disk
 	Stream  uint64    // stream sequence; 0 = unknown
-	Stored  time.Time // when the stream stored it, by the clock of the NATS server; zero = unknown
+	Stored  time.Time // when the stream stored the record, by the clock of the NATS server; zero = unknown
 	Payload []byte
 }
 

@@ -14,7 +14,7 @@ type Request struct {
 	Key     string  // "" = the owner cannot recognise the request if it is sent again
 	Hidden  bool    // a gateway has made the key, because the sender gave none; members do not see such a key
 	Content Content // content of a message, or the new content of an edit
-	Sent    string  // a hash of the content that the sender sent, if a backend has replaced it; "" = Content is what the sender sent
+	Sent    string  // hash of the sender's content, if a backend has replaced this content; "" = no backend has replaced it
 	Line    bool    // the content is a line that a person has typed, so it may be a close word
 	Act     Act     // "" = a message
 	Why     string  // reason of an act
@@ -23,8 +23,8 @@ type Request struct {
 	Rights  Rights  // the sender's rights in the room
 }
 
-// NATSSender is the sender's id of a request that a NATS client sends without a sender. It is
-// also used if the client is not allowed to name a sender.
+// NATSSender is the sender's id if a NATS client names no sender in its request. It is also the id
+// if the client names a sender but is not allowed to.
 const NATSSender = "nats"
 
 // Kind returns the name of the act. For a message it returns the kind of the content.

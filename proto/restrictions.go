@@ -23,13 +23,13 @@ type Restrictions struct {
 	Epoch string // epoch of Seq, Deleted and Edits
 	Seq   uint64 // seq of the newest act that is included
 
-	// Bans and Mutes contain the end of each ban and mute, by the member's id, in milliseconds
-	// since 1970. 0 means that it has no end.
+	// Bans and Mutes map a member's id to the end of its ban or mute, in milliseconds since 1970. 0
+	// means that there is no end.
 	Bans, Mutes map[string]int64
 	Slow        time.Duration // a member may say one message in this time; 0 = no limit
 
-	// Deleted contains the deleted messages and their edits, by seq. Edits contains the seqs of
-	// the edits of each edited message, oldest first, by the message's seq.
+	// Deleted maps the seq of each deleted message, and of each of its edits, to a stub. Edits maps
+	// the seq of each edited message to the seqs of its edits, oldest first.
 	Deleted map[uint64]Stub
 	Edits   map[uint64][]uint64
 }
@@ -40,8 +40,8 @@ type Stub struct {
 	At     int64  `json:"at,omitempty"` // time of a deleted message, in milliseconds since 1970; 0 = the record was an edit
 }
 
-// In returns the restrictions for the given epoch. If they are from another epoch, it leaves out
-// the deleted and edited messages, whose seqs mean nothing in this epoch.
+// In returns the restrictions for the given epoch. If r is from another epoch, the result does not
+// contain r's deleted and edited messages, because their seqs mean nothing in this epoch.
 func (r *Restrictions) In(epoch string) *Restrictions {
 	if r == nil || r.Epoch == epoch {
 		return r
@@ -127,8 +127,8 @@ func holds(list map[string]int64, id string, guest bool, now time.Time) bool {
 	return lasts(list, id, now) || guest && lasts(list, Guests, now)
 }
 
-// until returns the end of a ban or mute that holds. Both the entry of a guest and that of all
-// guests may hold. Then the later end counts. Zero means that there is no end.
+// until returns the end of a ban or mute that holds. A guest may have two entries, one for its id
+// and one for all guests. Then the later end counts. Zero means that there is no end.
 func until(list map[string]int64, id string, guest bool, now time.Time) time.Time {
 	var last int64
 	for _, of := range []string{id, Guests} {

@@ -15,8 +15,8 @@ type Revocation struct {
 	At        int64  `json:"at"`                  // in milliseconds since 1970
 }
 
-// Check refuses a revocation that does not name either an id or a session, and one that concerns
-// no credential. Of the reserved ids, only those of guests are in credentials.
+// Check refuses a revocation unless it names either an id or a session. It also refuses reserved
+// ids, because no credential has them. Only the reserved ids of guests are in credentials.
 func (e *Revocation) Check() *Refusal {
 	switch {
 	case (e.ID == "") == (e.Session == ""):

@@ -81,8 +81,8 @@ func inRoomName(r rune) bool {
 	if !unicode.In(r, unicode.L, unicode.M, unicode.N) {
 		return false
 	}
-	// Default_Ignorable_Code_Point consists of more than these two properties, but among letters
-	// and marks they cover all of it.
+	// Default_Ignorable_Code_Point also includes format characters (Cf). The check above has refused
+	// them already.
 	return !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
@@ -122,9 +122,9 @@ func RoomOfToken(token string) (Room, error) {
 	return ParseRoom(strings.ReplaceAll(token, escapedDot, "."))
 }
 
-// Partition returns the room's partition, from 0 to [Partitions]-1. It is the FNV-1a hash of the
-// token with 32 bits, modulo [Partitions]. The subject mapping partition(256,1) of the NATS
-// server computes the same number.
+// Partition returns the room's partition, from 0 to [Partitions]-1. It is the 32-bit FNV-1a hash of
+// the token, modulo [Partitions]. The subject mapping partition(256,1) of the NATS server computes
+// the same number.
 func (r Room) Partition() int {
 	h := uint32(2166136261)
 	for i := 0; i < len(r.name); i++ {

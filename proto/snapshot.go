@@ -34,7 +34,8 @@ func (s *Snapshot) Behind(r *Record) bool {
 	return s.At.After(r.State.At)
 }
 
-// Keep copies from older the fields that this version does not know, so that they are not lost.
+// Keep copies the unknown fields of older into s. Without them, storing s would lose what a newer
+// version has written.
 func (s *Snapshot) Keep(older *Snapshot) { s.other = older.other }
 
 // known lists the names of the fields that this version knows.
@@ -107,9 +108,9 @@ func ParseSnapshot(b []byte) (Snapshot, error) {
 	return s, nil
 }
 
-// Witness records on [SubjectWitness] how long the log was. If the log later ends before Last,
-// it has lost its end. Then each room whose newest record is at or before Cut begins a new epoch
-// with its next record.
+// Witness is the stored position of the stream's end, on [SubjectWitness]. If the stream later ends
+// before Last, it has lost its end. Then each room whose newest record is at or before Cut begins a
+// new epoch with its next record.
 type Witness struct {
 	Created time.Time `json:"created"` // when the stream was created
 	Last    uint64    `json:"last"`    // stream sequence of the newest record

@@ -102,8 +102,8 @@ func (r Room) partitioned(prefix string) string {
 	return prefix + strconv.Itoa(r.Partition()) + "." + r.Token()
 }
 
-// InSubject returns room.in.<p>.*, on which the owner of partition p receives requests if the
-// account maps room.* to it.
+// InSubject returns room.in.<p>.*. If the account maps room.* as [MapTo] says, the owner of
+// partition p receives requests on this subject.
 func InSubject(p int) string { return "room.in." + strconv.Itoa(p) + ".*" }
 
 // OwnSubject returns room.own.<p>, on which the owner writes the fence of partition p.

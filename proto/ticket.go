@@ -17,8 +17,8 @@ type Used struct {
 	Error string `json:"error,omitempty"` // why roomsvc cannot answer; "" = it has answered
 }
 
-// MaxTicket is the longest life of a ticket. TicketMark is how long a used ticket stays marked.
-// It is longer, so an expired ticket cannot be used again.
+// MaxTicket is the longest life of a ticket. TicketMark is how long a used ticket stays marked. The
+// ticket expires before its mark does, so it can never be used a second time.
 const (
 	MaxTicket  = time.Minute
 	TicketMark = 3 * MaxTicket

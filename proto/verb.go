@@ -40,7 +40,7 @@ type VerbRule struct {
 	Member bool     // the session must be a member of that room
 	Right  Right    // the right that the command needs in that room; "" = none
 	Fields []string // fields that the command may have, other than room
-	Answer []string // fields of the answer's ok; some of them are optional
+	Answer []string // fields of the object ok in the answer; some of them are optional
 
 	check func(*Command) *Refusal // checks the whole command; nil = there is nothing to check
 }

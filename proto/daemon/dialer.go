@@ -24,10 +24,10 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	return conn, nil
 }
 
-// abortive is a connection whose Close discards the bytes that the peer has not received.
-// Otherwise the kernel would try to deliver them for minutes. When a broken network works again,
-// the peer could then execute an old command, which was refused over another connection
-// meanwhile.
+// abortive is a connection whose Close discards the bytes that the peer has not received. Otherwise
+// the kernel would try to deliver them for minutes. When a broken network works again, the peer
+// could then execute an old command. Meanwhile the command may have been refused over another
+// connection.
 type abortive struct{ *net.TCPConn }
 
 func (c abortive) Close() error {

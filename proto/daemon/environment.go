@@ -22,8 +22,8 @@ func Env(flags *pflag.FlagSet, flag, name string) {
 	}
 }
 
-// NoEnv makes flags have no environment variable, except flags for which Env was called. It is
-// for flags that belong to a single command and are not settings.
+// NoEnv takes away the environment variables of the flags, except those that Env has set. It is for
+// flags that belong to a single command and are not settings.
 func NoEnv(flags *pflag.FlagSet) {
 	flags.VisitAll(func(f *pflag.Flag) {
 		if f.Annotations[envAnnotation] == nil {

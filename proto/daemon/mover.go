@@ -11,7 +11,7 @@ import (
 
 // Times for a [Mover].
 const (
-	moverPause   = time.Second     // time between two rounds, in each of which all connections ask a question
+	moverPause   = time.Second     // time between two rounds; in a round, the mover asks a question over each connection
 	moverAnswer  = time.Second     // how long to wait for an answer
 	moverMisses  = 2               // rounds without an answer after which the mover tries another server
 	moverLongest = 2 * time.Second // the longest time between two attempts to move
@@ -98,8 +98,9 @@ func (m *Mover) judge(ctx context.Context, nc *nats.Conn) verdict {
 	if m.Works(limited, nc) == nil {
 		return works
 	}
-	// If the server answers a ping that was sent after the question, it has read the question.
-	// If instead it is sending other messages, it is only slow.
+	// The flush sends a ping after the question. If the server answers the ping, it has read the
+	// question and cannot answer it. If the server sends nothing at all, it is cut off. If it sends
+	// only other messages, it may just be slow.
 	limited, cancel = context.WithTimeout(ctx, moverAnswer)
 	defer cancel()
 	if nc.FlushWithContext(limited) == nil || nc.Stats().InMsgs == before {
@@ -109,7 +110,7 @@ func (m *Mover) judge(ctx context.Context, nc *nats.Conn) verdict {
 }
 
 // move connects to another server. If that server works, move makes the lost connections leave
-// their server. It reports whether they have left.
+// their server. It reports whether any of them has left.
 func (m *Mover) move(ctx context.Context, lost []*nats.Conn) bool {
 	other := m.dialOther(lost)
 	if other == nil {

@@ -50,9 +50,8 @@ func (g *Grant) Within(limit *Grant) *Grant {
 	return &both
 }
 
-// Of returns the rights in the room of a holder with the given id. If several patterns match,
-// only the longest counts. A pattern without * or {id} counts as longer than any other that
-// matches.
+// Of returns the rights that a holder with the given id has in the room. If several patterns match,
+// only the longest counts. A pattern without * or {id} counts as longer than all other patterns.
 func (g *Grant) Of(room proto.Room, id string) proto.Rights {
 	rights := g.own(room, id)
 	if g.limit != nil {
@@ -94,8 +93,8 @@ func (g *Grant) Check(room proto.Room, id string, right proto.Right) *proto.Refu
 	return proto.Lacks(right)
 }
 
-// match reports whether p matches the name of a room, and how many bytes of the name. For an
-// exact pattern, it adds one to this number.
+// match reports whether p matches the name of a room, and how many bytes of the name. If the
+// pattern does not end in *, match adds one to this number, so that the pattern counts as longer.
 func (p *pattern) match(name, id string) (n int, ok bool) {
 	rest := name
 	for i, part := range p.parts {

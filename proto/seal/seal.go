@@ -212,10 +212,10 @@ func Headers(h map[string][]string) string {
 	return b.String()
 }
 
-// Digests returns the digests of a request for all keys. The first digest is the one to store.
-// The other digests recognise requests that were stored with older keys. Without keys, the
-// digest is a plain hash. With keys it is a keyed hash. A plain hash would let a reader of the
-// header guess a short text.
+// Digests returns the digests of a request for all keys. The first digest is the one to store. The
+// other digests recognise requests that were stored with older keys. Without keys, the digest is a
+// plain hash. With keys it is a keyed hash, because a plain hash would let a reader of the header
+// guess a short text.
 func (k *Keys) Digests(covered []byte) []proto.Digest {
 	if k == nil {
 		sum := sha256.Sum256(covered)
