@@ -27,7 +27,7 @@ type backward struct {
 	byLeader bool
 
 	marks []mark
-	bytes int  // bytes of the payloads read so far; before the first read, of the newest record
+	bytes int  // bytes of the payloads read so far; before the first read: of the newest record's payload
 	count int  // number of these payloads
 	guess bool // no record was read yet, so bytes and count are only a guess
 	large bool // search for the first record instead of reading from the beginning of a page
@@ -100,8 +100,8 @@ func (b *backward) newest(ctx context.Context, from, to uint64, bytes int) ([]pr
 	}
 }
 
-// The records from some seq up to to have roughly the given number of bytes. fitting estimates
-// this seq.
+// fitting estimates how many records before the seq to fit into the given bytes. It returns the seq
+// of the first of them.
 func (b *backward) fitting(to uint64, bytes int) uint64 {
 	n := max(1, bytes*b.count/max(1, b.bytes))
 	return to - min(to, uint64(n)) + 1

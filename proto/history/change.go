@@ -48,7 +48,8 @@ func stub(r *proto.Record, seq uint64, s proto.Stub) proto.Record {
 	}
 }
 
-// Refresh applies deletions and edits to a page that were stored after the page was read.
+// Refresh brings an older page up to date. It applies the deletions and edits that were stored
+// after the page was read.
 func (l *Log) Refresh(ctx context.Context, room proto.Room, p *Page) error {
 	snapshot, found, err := l.Snapshot(ctx, room)
 	if err != nil || !found || snapshot.Epoch != p.Head.Epoch || p.Head.Limits != nil && snapshot.Seq <= p.Head.Limits.Seq {

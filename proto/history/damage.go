@@ -8,8 +8,9 @@ import (
 	"roomcast/proto"
 )
 
-// lastIntact returns the newest record before the damaged ones, from any replica. A damaged
-// record may have closed or reopened the room. So lastIntact takes this from the snapshot.
+// lastIntact returns the newest record before the damaged ones, from any replica. A damaged record
+// may have closed or reopened the room. So lastIntact takes from the snapshot whether the room is
+// closed.
 func (l *Log) lastIntact(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
 	l.damaged(room)
 	r, found, err := l.lastBelow(ctx, room, math.MaxUint64)

@@ -16,8 +16,8 @@ import (
 	"roomcast/proto"
 )
 
-// The two kinds of read requests. Any replica answers a direct get, which is cheap but may be
-// outdated. Only the leader answers a message get, which returns one message.
+// The two kinds of read requests. A direct get is cheap. Any replica answers it, so the answer may
+// be outdated. A message get returns one message, and only the leader answers it.
 const (
 	directGet = "DIRECT.GET."
 	leaderGet = "STREAM.MSG.GET."
@@ -48,7 +48,7 @@ type stored struct {
 	seq     uint64
 	header  nats.Header
 	data    []byte
-	at      time.Time // when it was stored, in an answer to a message get; for a direct get, the header contains the time
+	at      time.Time // when the message was stored; zero in an answer to a direct get, whose header contains the time
 }
 
 var (
@@ -154,9 +154,9 @@ func (s *source) leader(ctx context.Context, r request) (got stored, err error) 
 	return got, err
 }
 
-// ask sends the request again and again until take returns something other than a request to
-// repeat it, or until ctx ends. It must repeat the request, because a server that dies does not
-// answer.
+// ask sends the request and calls take with the answer. If there is no answer, or if take returns
+// errBusy, ask repeats the request until ctx ends. It must repeat the request, because a server
+// that dies does not answer.
 func (s *source) ask(ctx context.Context, subject string, r request, take func([]*nats.Msg) error) error {
 	body, err := json.Marshal(r)
 	if err != nil {

@@ -100,9 +100,9 @@ func New(nc *nats.Conn, keys *seal.Keys) *Log {
 	return l
 }
 
-// Last returns the newest readable record of the room. It returns false if there is none. It
-// asks the stream's leader, which knows newer records than a follower. An owner must not use
-// Last, but [Log.Newest].
+// Last returns the newest readable record of the room. It returns false if there is none. It asks
+// the stream's leader, because a follower may lack the newest records. An owner must use
+// [Log.Newest] instead.
 func (l *Log) Last(ctx context.Context, room proto.Room) (proto.Record, bool, error) {
 	s, err := l.leader(ctx, request{LastBy: room.LogSubject()})
 	if errors.Is(err, errNone) {
@@ -139,7 +139,7 @@ func (l *Log) damaged(room proto.Room) {
 
 // Readable returns an error if this process cannot read the newest record of the log. The record
 // may be sealed with another key or written by a newer version. A process calls Readable when it
-// starts, because otherwise it would have to refuse every client.
+// starts. If it started in spite of the error, it would have to refuse every client.
 func (l *Log) Readable(ctx context.Context) error {
 	s, err := l.leader(ctx, request{LastBy: proto.SubjectAnyLog})
 	if errors.Is(err, errNone) {
@@ -209,8 +209,8 @@ func (l *Log) head(ctx context.Context, q Query) (proto.Record, bool, error) {
 	return r, found, err
 }
 
-// contradicts reports whether the newest record r shows that q continues another log than this
-// one.
+// contradicts reports whether the newest record r shows that the reader's position belongs to
+// another history of the room.
 func (q Query) contradicts(r proto.Record) bool {
 	return q.HasSince && q.Since > 0 &&
 		(q.Since > r.Seq || q.Epoch != "" && q.Epoch != r.State.Epoch || q.Since == r.Seq && q.differs(r))

@@ -9,10 +9,10 @@ import (
 	"roomcast/proto"
 )
 
-// Fence describes an owner's right to a partition. A follower of the stream may be behind. A
-// leader that the other replicas have replaced may return old records for more than ten seconds.
-// So an owner may use an answer only if the answer includes the owner's marker and all records
-// that were stored after the marker.
+// Fence describes an owner's right to a partition. The stream's answers may be outdated. For
+// example, a leader that the other replicas have replaced may return old records for more than ten
+// seconds. So an owner uses an answer only if it includes the owner's marker and all records that
+// were stored after the marker.
 type Fence struct {
 	Marker uint64        // stream sequence of the owner's marker
 	Floor  uint64        // the highest stream sequence that was acknowledged to the owner

@@ -11,8 +11,8 @@ import (
 	"roomcast/proto"
 )
 
-// maxHops is how many pages a read follows backwards. A read that would need more begins at the
-// oldest record.
+// maxHops is how many pointers to a previous page a read follows. A read that would need more
+// begins at the oldest record.
 const maxHops = 64
 
 // maxBatch bounds the records of one request. It is the number of records in the largest page,
@@ -122,8 +122,8 @@ func (q *Query) reset(head proto.Record) *proto.Gap {
 }
 
 // Reset returns a gap for a reader that has received a room's events up to since, and that now
-// receives another history. If the room is closed, head is the close. If the room is open, all
-// earlier closes were undone.
+// receives another history. The gap says which closes were undone. If the room is open, these are
+// all closes up to the head. If the room is closed, the head is the close that still holds.
 func Reset(room proto.Room, since uint64, head Head) *proto.Gap {
 	gap := &proto.Gap{Room: room, From: since + 1, Reason: proto.GapReset, Epoch: head.Epoch, Seq: head.Seq}
 	if head.Closed && gap.Seq > 0 {
@@ -168,8 +168,8 @@ type want struct {
 	from, to uint64              // seqs of the first and the last record; a limit may have removed the first
 	behind   uint64              // stream sequence of the record before the first; 0 = unknown
 	check    bool                // also read the record before the first, if it exists
-	before   *proto.Record
-	after    time.Time // only records that are later than this time
+	before   *proto.Record       // the record before the first, if it was read
+	after    time.Time           // only records that are later than this time
 	limit    int
 	bytes    int  // the most payload bytes
 	backward bool // if the limits do not allow all records, keep the newest ones instead of the oldest
@@ -208,7 +208,8 @@ func (w want) holds(r proto.Record) bool {
 	return r.Seq >= w.from && r.Seq <= w.to && (w.after.IsZero() || r.State.At.After(w.after))
 }
 
-// finish removes the records that exceed the limits of the page, and sets Gap and More.
+// finish removes the records that exceed the limits of the page, and sets Gap and More. Promised
+// means that the reader expects all records from w.from on, so that missing records are a gap.
 func (p *Page) finish(w want, promised bool) {
 	if len(p.Records) == 0 {
 		return
