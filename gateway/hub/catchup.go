@@ -15,8 +15,8 @@ import (
 type catchup struct {
 	*replay.Replay
 	page    reads.Page // the page whose records are being sent
-	holds   bool       // the connection's only page belongs to this replay, or a read for it is in progress
-	reading bool       // a read is in progress or will be repeated, or the replay is over: do not start a read
+	holds   bool       // this replay has the connection's only page, or is reading it
+	reading bool       // do not start a read: one is in progress or will be repeated, or the replay is over
 	noticed uint64     // the member has received the ephemerals in the ring before this offset, except gaps
 }
 
@@ -80,8 +80,8 @@ func (cs *catchups) fallBehind(a *audience, pos int, next uint64) *conn {
 	return c
 }
 
-// interject sends an ephemeral to the members that are served from the log, which does not
-// contain it. So it comes before the rest of their replay.
+// interject sends an ephemeral to the members that are served from the log. The log contains no
+// ephemerals. So these members receive it at once, before the rest of their replay.
 func (cs *catchups) interject(rm *room, rec *proto.Record, skip uint32) {
 	if len(cs.members) == 0 {
 		return
@@ -121,8 +121,8 @@ func (cs *catchups) forget(c *conn, m membership) {
 	}
 }
 
-// An edit or a deletion has changed the records with a seq between from and to. So retract
-// discards the pages that contain such records, and the hub reads them again.
+// retract is called when an edit or a deletion has changed records with a seq between from and to.
+// It discards the pages that may contain such records. The hub reads them again.
 func (cs *catchups) retract(rm *room, from, to uint64) {
 	rm.members(func(a *audience, pos int) {
 		m := a.Members()[pos]

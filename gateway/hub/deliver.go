@@ -35,7 +35,7 @@ func (rs *rooms) deliver(d *follow.Delivery, skip uint32) {
 // express gaps, its sessions get a Lost notice instead.
 func (rs *rooms) deliverGap(rm *room, d *follow.Delivery) {
 	g := d.Gap
-	rs.dispatch.run() // a replay that was announced before the gap must begin with the head from before the gap
+	rs.dispatch.run() // earlier Joined notices first: their replays must begin with the head from before the gap
 	rs.stats.Gaps.Add(1)
 	epoch := rm.Head.Epoch
 	if g.Reason == proto.GapReset {

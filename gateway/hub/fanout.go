@@ -17,7 +17,7 @@ type audience struct {
 	format Format
 	self   uint32 // index in fanout.audiences
 
-	began    time.Time // when the present pass began; if there is none, when the last one began
+	began    time.Time // when the present or the last pass began
 	dirty    bool      // the ring is in fanout.dirty, or a timer will put it there
 	buffered bool      // the ring is in fanout.buffered
 	used     uint32    // the second in which the last frame was appended
@@ -156,8 +156,8 @@ func (f *fanout) cut(c *conn, a *audience, m *ring.Member, at uint64, progress b
 	f.out.Cut(&c.out, a.Bytes(at, m.Cursor), progress, f.clock.second())
 }
 
-// takeDue moves the frames that a member has not received from the ring to its connection's
-// queue.
+// takeDue moves the frames that a member has not received yet out of the ring, into the queue of
+// its connection.
 func (f *fanout) takeDue(c *conn, m membership) {
 	a := f.audiences[m.audience]
 	member := &a.Members()[m.pos]

@@ -1,11 +1,11 @@
 // Package hub manages the rooms of one event loop and writes events to their members.
 //
-// The hub encodes each event of a room once for each format, and keeps the frame in a ring
-// (package ring). For each member it keeps a cursor, which is a position in the ring. Usually
-// all members are at the same position, and one write of the same bytes goes to each. The cursor
-// of a slow member lags behind, and the frames that it has not received need memory only once
-// for the room. If events arrive while the hub writes a ring, they are written together in the
-// next pass. So under load the writes get larger, and without load no event waits.
+// The hub encodes each event of a room once for each format, and keeps the frame in a ring (package
+// ring). For each member it keeps a cursor, which is a position in the ring. Usually all members
+// are at the same position, and one write of the same bytes goes to each. The cursor of a slow
+// member lags behind. The ring keeps the frames that slow members still need, only once for all of
+// them. If events arrive while the hub writes a ring, they are written together in the next pass.
+// So under load the writes get larger, and without load no event waits.
 //
 // Bytes that are for one connection only, such as answers, replays and the close frame, go
 // through the connection's queue (package outbox). The hub writes a connection's queue before
@@ -98,8 +98,8 @@ type Log interface {
 	Read(q history.Query, done func(reads.Page, error))
 }
 
-// Sessions is the user of the hub. The hub calls it on the loop, only from Flush, and never in
-// the middle of another operation.
+// Sessions handles notices. The user of the hub implements it. The hub calls it on the loop, only
+// from Flush, and never in the middle of another operation.
 type Sessions interface {
 	// OnNotice reports a change of a connection or of one of its memberships. The connection may
 	// have ended meanwhile.
@@ -170,8 +170,8 @@ func New(cfg Config, loop Conns, log Log, sessions Sessions) *Hub {
 // Stats returns the hub's counters. Any goroutine may read them.
 func (h *Hub) Stats() *Stats { return h.stats }
 
-// Post makes the loop run f, after all work that the same goroutine has passed to the hub
-// before. Any goroutine may call it.
+// Post makes the loop run f. Work that the same goroutine has passed to the hub earlier comes
+// first. Any goroutine may call it.
 func (h *Hub) Post(f func()) { h.intake.post(f) }
 
 // Flush handles the work that other goroutines have passed to the hub. Then it writes bytes to
@@ -181,7 +181,7 @@ func (h *Hub) Flush(budget int) (busy bool) {
 	h.receive()
 	h.sweep()
 	h.dispatch.run()
-	// Neither answers nor events may starve the other.
+	// Queues get half of the budget, so that neither answers nor events starve the other.
 	for n := budget / 2; n > 0 && h.out.Pending() > 0; n-- {
 		c := h.conns.at(h.out.Next())
 		c.out.Begin()

@@ -79,8 +79,8 @@ func (h *Hub) In(id loop.ID, name proto.Room) bool {
 	return c != nil && rm != nil && rm.ready && h.rooms.find(c, rm) >= 0
 }
 
-// Head returns the head of a room that the connection is in, and the epoch in which it joined; "" =
-// the room was empty.
+// Head returns the head of a room that the connection is in, and the epoch in which the connection
+// joined. The epoch is "" if the room was empty then.
 func (h *Hub) Head(id loop.ID, name proto.Room) (head history.Head, epoch string, in bool) {
 	if !h.In(id, name) {
 		return history.Head{}, "", false

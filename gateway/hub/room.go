@@ -86,8 +86,8 @@ func (rs *rooms) join(c *conn, name proto.Room, from proto.From) {
 	}
 }
 
-// renew keeps the epoch in which each member joined, before the room begins the given one. Members
-// that joined an empty room have no epoch to keep.
+// renew is called before the room begins the given epoch. It records the present epoch for each
+// member that joined in it. Members that joined an empty room have no epoch to keep.
 func (rs *rooms) renew(rm *room, epoch string) {
 	if rm.Head.Epoch == "" || epoch == "" || epoch == rm.Head.Epoch {
 		return

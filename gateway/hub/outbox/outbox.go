@@ -15,8 +15,9 @@ type Writer interface {
 	Write(id loop.ID, p []byte) int
 }
 
-// Conn is the output state of one connection. It contains no pointer, so the garbage collector
-// need not scan millions of them. The owner stores it under the connection's slot.
+// Conn is the output state of one connection. A gateway may have millions of them. They contain no
+// pointer, so the garbage collector need not scan them. The owner stores each under its
+// connection's slot.
 type Conn struct {
 	ID    loop.ID // 0 = not open
 	queue uint32  // 1 + index in Outbox.queues; 0 = the connection has no queue
@@ -71,12 +72,12 @@ type queue struct {
 type Outbox struct {
 	w         Writer
 	memory    *limit.Budget
-	bound     int // of Offer
+	bound     int // the most bytes that may wait for a blocked connection; see Offer
 	queues    []queue
 	unused    []uint32 // 1 + index, for the free entries of queues
 	spare     [][]byte // buffers for reuse
 	held      limit.Part
-	sendQueue fifo.Queue[uint32] // slots of the connections that called Schedule and that Next has not returned
+	sendQueue fifo.Queue[uint32] // slots of the connections that Schedule has added and Next has not returned yet
 	newly     []loop.ID          // connections that have become blocked since the last TakeBlocked
 
 	Writes, Bytes uint64 // counters, which the owner reads and sets to 0
@@ -88,15 +89,16 @@ const (
 	spareCount = 64
 )
 
-// New returns an empty outbox. The memory budget counts its buffers. Bound is for Offer, in bytes.
+// New returns an empty outbox. The memory budget counts its buffers. Bound is the most bytes that
+// may wait for a blocked connection; see [Outbox.Offer].
 func New(w Writer, memory *limit.Budget, bound int) *Outbox {
 	return &Outbox{w: w, memory: memory, bound: bound, held: memory.Part(limit.Queues)}
 }
 
-// Offer adds whole frames to the connection's queue. It returns false if the connection accepts
-// no bytes and more than the bound would wait for it. A connection that accepts bytes is not
-// slow, even if many bytes have been queued in this iteration. The first frames after an empty
-// queue may exceed the bound, so that any single answer fits.
+// Offer adds whole frames to the connection's queue. A connection that is not blocked takes any
+// number of bytes. If the connection is blocked, Offer returns false when the queue would exceed
+// the bound, and when the memory budget is full. The bound does not apply to an empty queue, so
+// that any single answer fits.
 func (o *Outbox) Offer(c *Conn, frames []byte) bool {
 	due := o.Due(c)
 	if c.Blocked() && (due > 0 && due+len(frames) > o.bound || o.memory.Full()) {
@@ -135,7 +137,8 @@ func (o *Outbox) queueOf(c *Conn) *queue {
 	return &o.queues[c.queue-1]
 }
 
-// Schedule adds the connection to the list from which Next takes, unless it is in the list.
+// Schedule adds the connection to the list of connections that Next returns. A connection is in
+// this list at most once.
 func (o *Outbox) Schedule(c *Conn) {
 	if c.flags&listed == 0 {
 		c.flags |= listed
@@ -143,11 +146,11 @@ func (o *Outbox) Schedule(c *Conn) {
 	}
 }
 
-// Pending returns the number of connections in that list.
+// Pending returns the number of connections that Next can return.
 func (o *Outbox) Pending() int { return o.sendQueue.Len() }
 
-// Next removes the slot of the first connection from the list and returns it. Then the owner
-// must call Begin on the Conn in this slot.
+// Next removes the first connection from the list and returns its slot. Then the owner must call
+// Begin on the Conn in this slot.
 func (o *Outbox) Next() (slot uint32) { return o.sendQueue.Pop() }
 
 // Begin records that Next has removed the connection from the list.
@@ -196,9 +199,9 @@ func (o *Outbox) Write(c *Conn, p []byte) int {
 	return n
 }
 
-// Cut handles a Write that took only a part of its bytes. Rest is the rest of the frame that the
-// write has cut. It goes to the queue, in front of all later bytes. Progress reports whether the
-// write took any bytes.
+// Cut handles a Write that took only a part of its bytes, and so ended in the middle of a frame.
+// Rest is the rest of this frame. Cut puts it into the queue, before all later bytes. Progress says
+// whether the write took any bytes.
 func (o *Outbox) Cut(c *Conn, rest []byte, progress bool, now uint32) {
 	o.Append(c, rest)
 	o.block(c, progress, now)
@@ -245,7 +248,7 @@ func (o *Outbox) Forget(c *Conn) {
 	if c.queue != 0 {
 		o.free(c)
 	}
-	*c = Conn{flags: c.flags & listed} // Next may still return it
+	*c = Conn{flags: c.flags & listed} // Next may still return its slot
 }
 
 func (o *Outbox) free(c *Conn) {

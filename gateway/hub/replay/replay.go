@@ -1,8 +1,8 @@
-// Package replay brings one member from its position in the log to the ring. The hub passes
-// pages of the log to a [Replay], which returns the records for the member. The replay ends when
-// the member's next record is in the ring, or has not been delivered yet. Meanwhile events
-// arrive and the ring drops old ones, so a replay in a busy room may need several pages. This
-// package does no I/O: the hub reads the pages and sends the frames.
+// Package replay decides which records of the log a member receives before the ring serves it. The
+// hub passes pages of the log to a [Replay], which returns the records for the member. The replay
+// ends when the ring contains the member's next record, or when the room has no next record yet.
+// During the replay, events arrive and the ring drops old ones, so a replay in a busy room may need
+// several pages. This package does no I/O: the hub reads the pages and sends the frames.
 package replay
 
 import (
@@ -33,7 +33,7 @@ type Replay struct {
 	behind  uint64         // stream sequence of the record before next; 0 = unknown
 	records []proto.Record // records of the page that were not returned yet
 	size    int            // size of the next page in bytes
-	joined  uint64         // closes up to this seq do not end the membership: the head at the join, or the seq of a reset
+	joined  uint64         // only a later close ends the membership; this is the seq of the head at the join, or that of a reset
 	served  bool           // the client has received events of the room before
 	tries   int            // how many reads since the last success have returned nothing new
 }
@@ -85,8 +85,9 @@ func (r *Replay) Start(told history.Head, room *Room, events *ring.Log) (at uint
 	case r.from.HasSince && events.Continues(r.from, head):
 		r.next = r.from.Since + 1
 	case r.from.Last > 0 && uint64(r.from.Last) <= head.Seq:
-		// The log may lack some seqs, and then these numbers are not the last ones that exist.
-		// So use the ring only if it contains them all. Otherwise a read must count the records.
+		// The client wants the newest events that still exist. If the log lacks some seqs, counting back
+		// from the head would give too few. So use the ring only if it contains all of them. Otherwise
+		// the log counts the records.
 		if at, ok := events.Find(head.Seq-uint64(r.from.Last)+1, head.Seq); ok && !r.closedSince(room) {
 			return at, true
 		}
@@ -147,12 +148,12 @@ type Outcome struct {
 	Retry bool       // the page contained nothing new, so read it again later
 }
 
-// Take accepts a page. Full means that the client's format includes gaps. A client with another
+// Take accepts a page. Full says whether the client's format includes gaps. A client with another
 // format can be told of a gap only at the beginning of its session.
 func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	head := room.Head
 	if p.Head.Epoch != head.Epoch && head.Epoch != "" {
-		return Outcome{Retry: true} // the log has begun a new epoch, of which no event was delivered to this loop yet
+		return Outcome{Retry: true} // the log has a new epoch, but its first event has not been delivered to this loop yet
 	}
 	o.Gap = p.Gap
 	records := p.Records
@@ -193,9 +194,9 @@ func (r *Replay) Take(p *history.Page, room *Room, full bool) (o Outcome) {
 	return o
 }
 
-// knowsOtherEpoch reports whether the client knows another epoch than that of the page, although
-// the page contains no reset. If the client has received no event of the epoch that it knows,
-// the log cannot tell that a reset is needed. Without a reset, the client would name the wrong
+// knowsOtherEpoch reports whether the client needs a reset that the page does not contain, because
+// the client knows another epoch. The log adds a reset only if the client has received an event of
+// the other epoch. But a client without events needs one too. Otherwise it would name the wrong
 // epoch when it resumes.
 func (r *Replay) knowsOtherEpoch(p *history.Page) bool {
 	if r.known == p.Head.Epoch || p.Gap != nil && p.Gap.Reason == proto.GapReset {
@@ -233,9 +234,9 @@ func (r *Replay) Shrink() { r.size = max(r.size/2, smallPage) }
 // Forget discards the records that were not returned yet.
 func (r *Replay) Forget() { r.records = nil }
 
-// The log has changed the records in the given range of seqs. Retract discards the records that
-// were not returned yet, if some of them may be in this range. Retract reports whether it
-// discarded records.
+// Retract is called when an act has changed the records in the given range of seqs. If some of the
+// records that were not returned yet may be in this range, Retract discards them all and returns
+// true. The hub then reads them again.
 func (r *Replay) Retract(from, to uint64) bool {
 	if n := len(r.records); n == 0 || r.records[0].Seq > to || r.records[n-1].Seq < from {
 		return false
@@ -248,7 +249,8 @@ func (r *Replay) Retract(from, to uint64) bool {
 func (r *Replay) Holds() int { return len(r.records) }
 
 // Restarts reports whether a reset to the given epoch leaves the member without a position to
-// continue from. A member whose position is in another epoch learns of the reset from the log.
+// continue from. If the member's position is in another epoch, the next page contains the reset,
+// and the member can continue.
 func (r *Replay) Restarts(epoch string) bool {
 	return r.started && (r.epoch == "" || r.epoch == epoch)
 }

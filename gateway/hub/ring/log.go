@@ -51,9 +51,9 @@ func (l *Log) Head() uint64 { return l.base + uint64(len(l.buf)) }
 // Bytes returns the bytes between two offsets.
 func (l *Log) Bytes(from, to uint64) []byte { return l.buf[from-l.base : to-l.base] }
 
-// Append adds a frame. The function encode appends the frame's bytes to the buffer. It may
-// append nothing, if the format does not include the event. Then Append adds no frame and
-// returns false.
+// Append adds a frame. The function encode appends the frame's bytes to the buffer. If the format
+// does not include the event, it appends nothing. Then the frame is empty, and Append returns
+// false.
 func (l *Log) Append(f Frame, encode func([]byte) []byte) (shown bool) {
 	f.at = l.Head()
 	l.buf = encode(l.buf)
@@ -150,8 +150,8 @@ func (l *Log) Drop(to uint64) {
 	l.base = to
 }
 
-// Resize gives the ring a buffer of the given size. If this would make the buffer smaller but
-// save less than three quarters of it, Resize does nothing, because copying costs more.
+// Resize gives the ring a buffer of the given size. The buffer shrinks only if this saves at least
+// three quarters of it. Otherwise copying would cost more than it saves.
 func (l *Log) Resize(size int) {
 	if size <= cap(l.buf) && size > cap(l.buf)/4 {
 		return
@@ -186,14 +186,13 @@ func (l *Log) Runs(from, to uint64, slot uint32) iter.Seq2[uint64, uint64] {
 	}
 }
 
-// Notices yields the frames between two offsets that are ephemerals but no gaps, as ranges of
-// bytes. It leaves out those that the member in the given slot must not receive.
+// Notices yields the ephemerals between two offsets, except gaps, as ranges of bytes. It leaves out
+// frames that the member in the given slot must not receive.
 func (l *Log) Notices(from, to uint64, slot uint32) iter.Seq2[uint64, uint64] {
 	return l.choose(from, to, func(f *Frame) bool { return f.notice() && f.Skip != slot+1 })
 }
 
-// Events yields the other frames between two offsets, which are events and gaps, as ranges of
-// bytes.
+// Events yields the events and the gaps between two offsets, as ranges of bytes.
 func (l *Log) Events(from, to uint64) iter.Seq2[uint64, uint64] {
 	return l.choose(from, to, func(f *Frame) bool { return !f.notice() })
 }
