@@ -27,10 +27,10 @@ type inquiry struct {
 	done     []func(count int, list []proto.Member, err error)
 	answered map[string]bool // the gateways that have answered
 	people   map[string]proto.Member
-	listed   bool // no answer so far has left out people
+	listed   bool // every answer so far has listed all its people
 	total    int  // the greatest Total in an answer
 	begun    time.Time
-	heard    time.Time
+	heard    time.Time // when the last answer arrived
 }
 
 // inquiries contains the questions that wait for answers. One goroutine owns it.
@@ -67,8 +67,8 @@ func (s *inquiries) ask(nc *nats.Conn, room proto.Room, done func(count int, lis
 	return nil
 }
 
-// answered handles one answer. The parameter alive contains the other gateways, which must all
-// answer.
+// answered handles one answer. The parameter alive contains the other gateways that are alive. They
+// must all answer.
 func (s *inquiries) answered(m *nats.Msg, keys *seal.Keys, alive map[string]peer) error {
 	q := s.tokens[strings.TrimPrefix(m.Subject, s.inbox)]
 	if q == nil {

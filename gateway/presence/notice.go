@@ -54,8 +54,9 @@ func (n *notices) add(a Notice, now time.Time) {
 	n.ready = append(n.ready, a)
 }
 
-// count replaces further changes in this second by one notice that contains only the count. It
-// is also for changes that members need not know, such as a person's second session.
+// count makes the members receive a notice with only the count, in place of the changes that follow
+// in this second. The tracker calls it when it learns of people who were in the room before. They
+// are not joining now, so there is no join to report.
 func (n *notices) count(count int) {
 	if !n.pending {
 		n.pending, n.latest = true, Notice{Count: count}

@@ -47,8 +47,8 @@ func (p *peers) hear(id string, h proto.Heartbeat, now time.Time) (n news) {
 	return n
 }
 
-// seen records that a gateway has sent a message. If the gateway was unknown, the message may be
-// its last. Then it times out, unless heartbeats follow.
+// seen records that a gateway has sent a message. If the gateway was unknown, it counts as alive
+// now. If no heartbeats follow, it times out.
 func (p *peers) seen(id string, now time.Time) {
 	if _, known := p.alive[id]; !known {
 		p.alive[id] = peer{heard: now}

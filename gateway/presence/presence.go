@@ -132,7 +132,8 @@ func (p *Presence) Joined(room proto.Room, who proto.Identity) {
 	})
 }
 
-// nextRun returns a run that is greater than all earlier ones, even if the clock was set back.
+// nextRun returns a value for [Mark].Run that is greater than all earlier values, even if the clock
+// was set back.
 func (p *Presence) nextRun(now time.Time) int64 {
 	p.run = max(p.run+1, now.UnixNano())
 	return p.run

@@ -11,7 +11,7 @@ import (
 const (
 	batchTime  = 100 * time.Millisecond // the shortest time between two messages of a gateway with changes in a room
 	askTime    = 500 * time.Millisecond // the shortest time between two questions about the same missing changes
-	settleTime = time.Second            // after the first join on this gateway, lists of other gateways cause no joins for this long
+	settleTime = time.Second            // for this long after the first join on this gateway, the lists of other gateways cause no joins
 	endTime    = 5 * time.Second        // how long the tracker of a room stays after the last member on this gateway has left
 
 	// A gateway sends the mark of its newest change again after these times. So other gateways
