@@ -50,9 +50,9 @@ type Say struct {
 	// resends it.
 	Sent *proto.Content
 
-	// Stream means that the sender sends its next message without waiting for the answer to this
-	// one. If the publisher refuses a message of such a sender temporarily, it refuses the
-	// sender's later messages too, until the sender resends the first. So the messages keep
+	// Stream means that the sender sends its next message without waiting for the answer to this one.
+	// Suppose that the publisher refuses a message of such a sender temporarily. Then it also refuses
+	// the sender's later messages, until the sender resends the refused one. So the messages keep
 	// their order. See [limit.Resends].
 	Stream bool
 

@@ -19,7 +19,7 @@ type request struct {
 	body     proto.Request // the request that the carrier sends
 	stream   bool          // see [Say]
 	key      string        // the sender's key; "" = the sender gave no key
-	over     bool          // it exceeds the limits, so enter refuses it after the requests that came before it
+	over     bool          // the limits were exceeded; enter refuses the request when its turn comes
 	size     int           // the bytes that it occupies in the memory budget
 	done     func(proto.Reply)
 	deadline time.Time

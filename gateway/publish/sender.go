@@ -61,11 +61,10 @@ func (p *Publisher) refuseEntry(r *request, reply proto.Reply) {
 	p.answer(r, reply)
 }
 
-// resendsOf returns the record of the messages that a sender must send again in a room. Some
-// senders never send them again. So each time the number of records has doubled, resendsOf
-// deletes the outdated ones. When there are MaxRequests records, it keeps no new record. A
-// sender without a record, which does not wait for answers, may then find its messages in
-// another order.
+// resendsOf returns the list of the messages that a sender must send again in a room. Some senders
+// never send them again. So each time the number of lists has doubled, resendsOf deletes the
+// outdated ones. When there are MaxRequests lists, it keeps no new one. Then the messages of a
+// sender that does not wait for answers may be stored in another order.
 func (p *Publisher) resendsOf(key queueKey) *limit.Resends {
 	if r := p.resends[key]; r != nil {
 		return r
